@@ -1,0 +1,4 @@
+//! Answers pings. Its versions are in `versions/`; `build.rs` takes the one
+//! that the environment names.
+
+include!(concat!(env!("OUT_DIR"), "/version.rs"));

@@ -1,0 +1,44 @@
+//! Version 1: answers every ping, and says so.
+//!
+//! The two versions differ in one constant and in this text.
+
+use exuvia::prelude::*;
+
+/// Told in every pong.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize, Layout)]
+struct Ponger {
+    answered: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Ping {
+    number: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Pong {
+    version: u32,
+    number: u64,
+    answered: u64,
+}
+
+#[exuvia::actor(schema = 1, layout)]
+impl Actor for Ponger {
+    type Request = Ping;
+    type Reply = Pong;
+
+    fn init(_: (), _: &mut Context) -> Result<Self, String> {
+        Ok(Ponger { answered: 0 })
+    }
+
+    fn handle_call(&mut self, ping: Ping, _: Caller<Pong>, _: &mut Context) -> Option<Pong> {
+        self.answered += 1;
+        Some(Pong {
+            version: VERSION,
+            number: ping.number,
+            answered: self.answered,
+        })
+    }
+}

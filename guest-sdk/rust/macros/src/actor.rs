@@ -1,0 +1,175 @@
+//! The attribute: checks the implementation, completes it, exports it.
+
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+use syn::parse::{Parse, ParseStream};
+use syn::{Error, Ident, ImplItem, ImplItemFn, ItemImpl, LitInt, Token, parse_quote};
+
+struct Arguments {
+    schema: LitInt,
+    layout: bool,
+}
+
+impl Parse for Arguments {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Arguments> {
+        let mut schema = None;
+        let mut layout = false;
+        while !input.is_empty() {
+            let name: Ident = input.parse()?;
+            if name == "schema" {
+                input.parse::<Token![=]>()?;
+                let number: LitInt = input.parse()?;
+                number.base10_parse::<i32>()?;
+                schema = Some(number);
+            } else if name == "layout" {
+                layout = true;
+            } else {
+                return Err(Error::new(
+                    name.span(),
+                    "expected `schema = <number>` or `layout`",
+                ));
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        let schema = schema.ok_or_else(|| {
+            Error::new(
+                Span::call_site(),
+                "give the state's schema a number: `#[exuvia::actor(schema = 1)]`",
+            )
+        })?;
+        Ok(Arguments { schema, layout })
+    }
+}
+
+pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
+    let Arguments { schema, layout } = syn::parse2(arguments)?;
+    let mut item: ItemImpl = syn::parse2(item)?;
+    check(&item)?;
+    complete(&mut item);
+    let actor = &item.self_ty;
+    let layout = layout.then(|| quote!(, layout));
+    Ok(quote! {
+        #item
+        ::exuvia::__actor!(#actor, #schema #layout);
+    })
+}
+
+fn check(item: &ItemImpl) -> syn::Result<()> {
+    let is_actor = item
+        .trait_
+        .as_ref()
+        .and_then(|(path, _)| path.segments.last())
+        .is_some_and(|last| last.ident == "Actor");
+    if !is_actor {
+        return Err(Error::new_spanned(
+            &item.self_ty,
+            "`#[exuvia::actor]` stands over `impl Actor for ...`",
+        ));
+    }
+    if !item.generics.params.is_empty() {
+        return Err(Error::new_spanned(
+            &item.generics,
+            "a module has one actor, so that its type cannot be generic",
+        ));
+    }
+    // A handler that is missing would drop what its type promises to take.
+    for (wanted, type_name) in [("handle", "Message"), ("handle_call", "Request")] {
+        if let Some(declared) = declared_type(item, type_name)
+            && function(item, wanted).is_none()
+        {
+            return Err(Error::new_spanned(
+                declared,
+                format!("`type {type_name}` is given, but `fn {wanted}` is missing"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn declared_type<'a>(item: &'a ItemImpl, name: &str) -> Option<&'a syn::ImplItemType> {
+    item.items.iter().find_map(|item| match item {
+        ImplItem::Type(declared) if declared.ident == name => Some(declared),
+        _ => None,
+    })
+}
+
+fn function<'a>(item: &'a ItemImpl, name: &str) -> Option<&'a ImplItemFn> {
+    item.items.iter().find_map(|item| match item {
+        ImplItem::Fn(function) if function.sig.ident == name => Some(function),
+        _ => None,
+    })
+}
+
+fn complete(item: &mut ItemImpl) {
+    let defaults: [(&str, ImplItem); 4] = [
+        (
+            "Args",
+            parse_quote!(
+                type Args = ();
+            ),
+        ),
+        (
+            "Message",
+            parse_quote!(
+                type Message = ::exuvia::Never;
+            ),
+        ),
+        (
+            "Request",
+            parse_quote!(
+                type Request = ::exuvia::Never;
+            ),
+        ),
+        (
+            "Reply",
+            parse_quote!(
+                type Reply = ();
+            ),
+        ),
+    ];
+    for (name, default) in defaults {
+        if declared_type(item, name).is_none() {
+            item.items.push(default);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expand;
+    use quote::quote;
+
+    #[test]
+    fn missing_types_are_filled_in_and_given_ones_kept() {
+        let expanded = expand(
+            quote!(schema = 3, layout),
+            quote! {
+                impl Actor for Thing {
+                    type Args = u8;
+                    fn init(args: u8, cx: &mut Context) -> Result<Self, String> { Ok(Thing) }
+                }
+            },
+        )
+        .unwrap()
+        .to_string();
+        assert!(expanded.contains("type Args = u8"));
+        assert!(!expanded.contains("type Args = ()"));
+        assert!(expanded.contains("type Request = :: exuvia :: Never"));
+        assert!(expanded.contains(":: exuvia :: __actor ! (Thing , 3 , layout)"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let item = quote! { impl Actor for Thing { type Request = u8; } };
+        let error = expand(quote!(schema = 1), item.clone()).unwrap_err();
+        assert!(error.to_string().contains("`fn handle_call` is missing"));
+        let error = expand(quote!(), item.clone()).unwrap_err();
+        assert!(error.to_string().contains("schema = 1"));
+        let error = expand(quote!(scheme = 1), item).unwrap_err();
+        assert!(error.to_string().contains("expected `schema"));
+        let error = expand(quote!(schema = 1), quote!(impl Thing {})).unwrap_err();
+        assert!(error.to_string().contains("impl Actor for"));
+    }
+}

@@ -1,0 +1,219 @@
+//! The actor style: a state, and a handler per kind of message.
+
+use std::fmt;
+
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::codec::decode_naming;
+use crate::{Caller, Context, Error, Message, Pid, Reason};
+
+/// A process as a state with handlers. Write `#[exuvia::actor(schema = 1)]`
+/// over the implementation: it exports the module, and fills in the types that
+/// you leave out (`Args = ()`, `Message = Never`, `Request = Never`,
+/// `Reply = ()`).
+///
+/// Between messages everything a process is must be in `self`: its image is
+/// what differs from the module's start, and its state crosses to new code by
+/// the names of these fields. A new field wants `#[serde(default)]`; one that
+/// went away is ignored. Statics and thread locals of your own survive while
+/// the process stays on its version, but no crossing by `save` and `load`.
+///
+/// ```
+/// use exuvia::prelude::*;
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Clock {
+///     ticks: u64,
+/// }
+///
+/// #[derive(Serialize, Deserialize)]
+/// enum Event {
+///     Tick,
+/// }
+///
+/// #[exuvia::actor(schema = 1)]
+/// impl Actor for Clock {
+///     type Message = Event;
+///
+///     fn init(_: (), cx: &mut Context) -> Result<Self, String> {
+///         cx.send_after(&Event::Tick, std::time::Duration::from_secs(1))
+///             .map_err(|error| error.to_string())?;
+///         Ok(Clock { ticks: 0 })
+///     }
+///
+///     fn handle(&mut self, Event::Tick: Event, _from: Pid, cx: &mut Context) {
+///         self.ticks += 1;
+///         cx.send_after(&Event::Tick, std::time::Duration::from_secs(1)).ok();
+///     }
+/// }
+/// ```
+pub trait Actor: Serialize + DeserializeOwned + 'static {
+    /// What it is started with. A process spawned without arguments can be `()`,
+    /// an `Option`, or a structure whose fields all have a default.
+    type Args: DeserializeOwned;
+    /// What it is sent with [`Pid::send`], and what its timers bring.
+    type Message: DeserializeOwned;
+    /// What it is asked with [`Pid::call`].
+    type Request: DeserializeOwned;
+    /// What it answers to a request.
+    type Reply: Serialize;
+
+    /// Makes the state, before any other message. An error ends the process,
+    /// and whoever waits for the start is told why.
+    ///
+    /// ```
+    /// # use exuvia::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct Greeter { greeting: String }
+    /// #[exuvia::actor(schema = 1)]
+    /// impl Actor for Greeter {
+    ///     type Args = String;
+    ///     fn init(greeting: String, _: &mut Context) -> Result<Self, String> {
+    ///         if greeting.is_empty() {
+    ///             return Err("a greeter needs a greeting".to_owned());
+    ///         }
+    ///         Ok(Greeter { greeting })
+    ///     }
+    /// }
+    /// ```
+    fn init(args: Self::Args, cx: &mut Context) -> Result<Self, String>;
+
+    /// Handles a message. `from` is the process itself for a timer.
+    fn handle(&mut self, message: Self::Message, from: Pid, cx: &mut Context) {
+        let _ = (message, cx);
+        crate::warn!("dropped a message of {from}: this actor has no `handle`");
+    }
+
+    /// Handles a request: answer it now with `Some`, or keep `from` in the
+    /// state, answer `None`, and [`Caller::reply`] later.
+    fn handle_call(
+        &mut self,
+        request: Self::Request,
+        from: Caller<Self::Reply>,
+        cx: &mut Context,
+    ) -> Option<Self::Reply> {
+        let _ = (request, cx);
+        from.refuse("this actor answers no requests");
+        None
+    }
+
+    /// Handles everything else: exits, monitors, replies, raw messages.
+    fn handle_info(&mut self, info: Info, cx: &mut Context) {
+        let _ = cx;
+        crate::debug!("dropped {info:?}");
+    }
+
+    /// Makes a state of what another version saved. The default reads it by
+    /// field names, and is what you want unless a field's meaning has changed.
+    ///
+    /// ```
+    /// # use exuvia::prelude::*;
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Meter {
+    ///     metres: f64,
+    /// }
+    ///
+    /// #[exuvia::actor(schema = 2)]
+    /// impl Actor for Meter {
+    ///     fn init(_: (), _: &mut Context) -> Result<Self, String> {
+    ///         Ok(Meter { metres: 0.0 })
+    ///     }
+    ///
+    ///     fn migrate(from_schema: i32, state: &[u8]) -> Result<Self, String> {
+    ///         #[derive(Deserialize)]
+    ///         struct InFeet {
+    ///             feet: f64,
+    ///         }
+    ///         if from_schema == 1 {
+    ///             let old: InFeet = exuvia::decode(state).map_err(|e| e.to_string())?;
+    ///             return Ok(Meter { metres: old.feet * 0.3048 });
+    ///         }
+    ///         exuvia::decode(state).map_err(|e| e.to_string())
+    ///     }
+    /// }
+    /// ```
+    fn migrate(from_schema: i32, state: &[u8]) -> Result<Self, String> {
+        let _ = from_schema;
+        decode_naming(state).map_err(|error| match error {
+            Error::Decode(why) => why,
+            other => other.to_string(),
+        })
+    }
+
+    /// Called once a version, before any process: what it does to memory is
+    /// shared by all processes. It may log and nothing else.
+    fn warm_up() {}
+}
+
+/// What an actor gets beside messages and requests of its types.
+///
+/// ```
+/// use exuvia::{Info, Reason};
+/// fn handle_info(info: Info) {
+///     match info {
+///         Info::Down { pid, reason, .. } => exuvia::warn!("{pid} ended: {}", reason.name()),
+///         Info::Reply(reply) => exuvia::info!("{:?}", reply.decode::<u64>()),
+///         _ => {}
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Info {
+    /// A linked process ended, and this one traps exits.
+    Exit {
+        /// Which.
+        pid: Pid,
+        /// Why.
+        reason: Reason,
+        /// Why, in its own words.
+        text: String,
+    },
+    /// A monitored process ended, or the one that a request went to.
+    Down {
+        /// Which.
+        pid: Pid,
+        /// The monitor's or the request's reference.
+        reference: u64,
+        /// Why.
+        reason: Reason,
+        /// Why, in its own words.
+        text: String,
+    },
+    /// The reply to a [`Pid::request`], under its reference.
+    Reply(Message<'static>),
+    /// A timer with a tag of your own.
+    Timer(Message<'static>),
+    /// A message or request with a tag of your own.
+    Raw(Message<'static>),
+}
+
+/// The type that has no value: for an actor that takes no messages, or no
+/// requests. What arrives nevertheless cannot be decoded, and is refused.
+///
+/// ```
+/// assert!(exuvia::decode::<exuvia::Never>(b"\xc0").is_err());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Never {}
+
+impl Serialize for Never {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        match *self {}
+    }
+}
+
+impl<'de> Deserialize<'de> for Never {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Never, D::Error> {
+        Err(de::Error::custom(format_args!("{Nothing}")))
+    }
+}
+
+/// Why no value of [`Never`] can be read.
+struct Nothing;
+
+impl fmt::Display for Nothing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this actor takes none")
+    }
+}

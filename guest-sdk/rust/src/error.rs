@@ -1,0 +1,108 @@
+//! What can go wrong in a host call, as one type.
+
+use std::fmt;
+
+use exuvia_abi::{Code, Reason};
+
+/// Why a host call did not do what was asked.
+///
+/// ```
+/// use exuvia::{Error, Pid};
+/// match exuvia::whereis("registry") {
+///     Ok(pid) => exuvia::info!("the registry is {pid}"),
+///     Err(Error::NoProc(_)) => exuvia::warn!("no registry"),
+///     Err(error) => exuvia::error!("{error}"),
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The timeout passed. A reply that comes later is dropped.
+    Timeout,
+    /// There is no such process, or it ended before it answered: why.
+    NoProc(Reason),
+    /// A limit of this process or of the node is met.
+    Limit,
+    /// An argument has no meaning to the host.
+    BadArgument,
+    /// The payload is larger than this process may send.
+    MessageTooLarge,
+    /// The receiver's mailbox is full; the message was not accepted.
+    MailboxFull,
+    /// The name belongs to another process.
+    NameTaken,
+    /// The current release has no module of that name.
+    NoModule,
+    /// The child ended before it acknowledged its start.
+    StartFailed,
+    /// This process lacks the capability.
+    Denied,
+    /// The receiver did not understand the request: its words.
+    Refused(String),
+    /// The value cannot be written as MessagePack: why.
+    Encode(String),
+    /// The bytes are not of the wanted type: why.
+    Decode(String),
+    /// The host answered a number that this SDK does not know.
+    Unknown(i32),
+}
+
+impl Error {
+    /// The error for a negative answer of a host call.
+    pub(crate) fn from_code(code: i32) -> Error {
+        const TABLE: [(Code, Error); 10] = [
+            (Code::Timeout, Error::Timeout),
+            (Code::NoProc, Error::NoProc(Reason::NOPROC)),
+            (Code::Limit, Error::Limit),
+            (Code::BadArgument, Error::BadArgument),
+            (Code::MessageTooLarge, Error::MessageTooLarge),
+            (Code::MailboxFull, Error::MailboxFull),
+            (Code::NameTaken, Error::NameTaken),
+            (Code::NoModule, Error::NoModule),
+            (Code::StartFailed, Error::StartFailed),
+            (Code::Denied, Error::Denied),
+        ];
+        TABLE
+            .into_iter()
+            .find(|(known, _)| *known as i32 == code)
+            .map_or(Error::Unknown(code), |(_, error)| error)
+    }
+
+    /// The answer of a host call as a result.
+    pub(crate) fn check(code: i32) -> Result<(), Error> {
+        if code >= 0 {
+            Ok(())
+        } else {
+            Err(Error::from_code(code))
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Timeout => f.write_str("the timeout passed"),
+            Error::NoProc(reason) if *reason == Reason::NOPROC => f.write_str("no such process"),
+            Error::NoProc(reason) => write!(
+                f,
+                "the process ended before it answered: {} ({})",
+                reason.name(),
+                reason.0
+            ),
+            Error::Limit => f.write_str("a limit is met"),
+            Error::BadArgument => f.write_str("an argument has no meaning"),
+            Error::MessageTooLarge => f.write_str("the message is too large"),
+            Error::MailboxFull => f.write_str("the receiver's mailbox is full"),
+            Error::NameTaken => f.write_str("the name is taken"),
+            Error::NoModule => f.write_str("the release has no such module"),
+            Error::StartFailed => f.write_str("the child failed to start"),
+            Error::Denied => f.write_str("this process lacks the capability"),
+            Error::Refused(why) => write!(f, "the receiver refused the request: {why}"),
+            Error::Encode(why) => write!(f, "cannot encode: {why}"),
+            Error::Decode(why) => write!(f, "cannot decode: {why}"),
+            Error::Unknown(code) => write!(f, "the host answered {code}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

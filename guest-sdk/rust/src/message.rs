@@ -1,0 +1,175 @@
+//! A message as a guest sees it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::Scratch;
+use crate::sys::RawHeader;
+use crate::{Error, Kind, Pid, Reason, tag};
+
+/// A message that was taken from the mailbox. Its payload lies in the
+/// [`Buffer`](crate::Buffer) it was received into, or on the heap if it did not
+/// fit.
+///
+/// ```
+/// use exuvia::{Kind, Message, Pid};
+/// fn answer(message: &Message) {
+///     if message.kind == Kind::Request {
+///         message.reply(&"hello").ok();
+///     }
+/// }
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// What kind of message it is.
+    pub kind: Kind,
+    /// Who sent it; [`Pid::NONE`] for the host. For [`Kind::Exit`] and
+    /// [`Kind::Down`] the process that ended.
+    pub sender: Pid,
+    /// Reference of the request, monitor or timer; 0 for none.
+    pub reference: u64,
+    /// The sender's tag.
+    pub tag: u32,
+    /// Why a process ended, for [`Kind::Exit`] and [`Kind::Down`].
+    pub reason: Reason,
+    /// The payload.
+    pub payload: Cow<'a, [u8]>,
+}
+
+impl<'a> Message<'a> {
+    pub(crate) fn new(header: &RawHeader, payload: Cow<'a, [u8]>) -> Message<'a> {
+        Message {
+            kind: kind(header.kind),
+            sender: Pid::from_parts(header.node, header.local),
+            reference: header.reference,
+            tag: header.tag,
+            reason: Reason(header.reason),
+            payload,
+        }
+    }
+
+    /// The payload as a value. A reply that says that the request was not
+    /// understood is [`Error::Refused`].
+    ///
+    /// ```
+    /// fn count(reply: &exuvia::Message) -> Result<u64, exuvia::Error> {
+    ///     reply.decode()
+    /// }
+    /// ```
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        if self.kind == Kind::Reply && self.tag == tag::REFUSED {
+            return Err(Error::Refused(self.text().into_owned()));
+        }
+        crate::decode(&self.payload)
+    }
+
+    /// The payload as text; what is not UTF-8 is replaced.
+    ///
+    /// ```
+    /// fn why(down: &exuvia::Message) {
+    ///     exuvia::warn!("{} ended: {} {}", down.sender, down.reason.name(), down.text());
+    /// }
+    /// ```
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.payload)
+    }
+
+    /// Answers this request with a value.
+    ///
+    /// ```
+    /// fn answer(request: &exuvia::Message) -> Result<(), exuvia::Error> {
+    ///     request.reply(&42)
+    /// }
+    /// ```
+    pub fn reply<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Error> {
+        let mut scratch = Scratch::new();
+        scratch.encode(value)?;
+        self.reply_bytes(tag::TYPED, scratch.as_slice())
+    }
+
+    /// Answers this request with bytes.
+    ///
+    /// ```
+    /// fn echo(request: &exuvia::Message) -> Result<(), exuvia::Error> {
+    ///     request.reply_bytes(request.tag, &request.payload)
+    /// }
+    /// ```
+    #[inline]
+    pub fn reply_bytes(&self, tag: u32, payload: &[u8]) -> Result<(), Error> {
+        self.sender.reply_bytes(self.reference, tag, payload)
+    }
+
+    /// The message with a payload of its own, to keep.
+    ///
+    /// ```
+    /// let mut kept = Vec::new();
+    /// # fn example(kept: &mut Vec<exuvia::Message<'static>>, message: exuvia::Message<'_>) {
+    /// kept.push(message.into_owned());
+    /// # }
+    /// # kept.push(());
+    /// ```
+    pub fn into_owned(self) -> Message<'static> {
+        Message {
+            kind: self.kind,
+            sender: self.sender,
+            reference: self.reference,
+            tag: self.tag,
+            reason: self.reason,
+            payload: Cow::Owned(self.payload.into_owned()),
+        }
+    }
+}
+
+/// Without the payload, which may be megabytes: this ends up in log lines.
+impl fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("kind", &self.kind)
+            .field("sender", &self.sender)
+            .field("reference", &self.reference)
+            .field("tag", &self.tag)
+            .field("reason", &self.reason.name())
+            .field("length", &self.payload.len())
+            .finish()
+    }
+}
+
+/// The kind for the header's number.
+#[inline]
+fn kind(number: u32) -> Kind {
+    match number {
+        1 => Kind::Init,
+        2 => Kind::Message,
+        3 => Kind::Request,
+        4 => Kind::Reply,
+        5 => Kind::Exit,
+        6 => Kind::Down,
+        7 => Kind::Timer,
+        // Kinds are part of the ABI's version, which the host has checked.
+        _ => panic!("the host sent a message of the unknown kind {number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, kind};
+
+    #[test]
+    fn every_kind_is_known_by_its_number() {
+        let all = [
+            Kind::Init,
+            Kind::Message,
+            Kind::Request,
+            Kind::Reply,
+            Kind::Exit,
+            Kind::Down,
+            Kind::Timer,
+        ];
+        for wanted in all {
+            assert_eq!(kind(wanted as u32), wanted);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Taking messages from the mailbox.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use exuvia_abi::{Code, receive as modes};
+
+use crate::sys::RawHeader;
+use crate::{Buffer, Error, Message, Pid, Reason, sys};
+
+/// Which message is wanted.
+///
+/// ```
+/// use exuvia::{Match, Wait};
+/// # fn example(reference: u64) {
+/// let reply = exuvia::receive(Match::Reference(reference), Wait::Forever);
+/// # let _ = reply; }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// The first one.
+    Any,
+    /// The first with this tag. Others stay, in order.
+    Tag(u32),
+    /// The first with this reference. Others stay, in order.
+    Reference(u64),
+}
+
+impl Match {
+    #[inline]
+    fn mode_and_key(self) -> (i32, i64) {
+        match self {
+            Match::Any => (modes::ANY, 0),
+            Match::Tag(tag) => (modes::TAG, i64::from(tag)),
+            Match::Reference(reference) => (modes::REFERENCE, reference.cast_signed()),
+        }
+    }
+}
+
+/// How long to wait. A process that waits keeps its frame; one that returns
+/// [`RunResult::Rest`](crate::RunResult::Rest) instead does not.
+///
+/// ```
+/// use exuvia::Wait;
+/// use std::time::Duration;
+/// assert_eq!(Wait::from(Duration::from_secs(1)), Wait::For(Duration::from_secs(1)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// At most so long.
+    For(Duration),
+    /// As long as it takes.
+    Forever,
+}
+
+impl Wait {
+    /// The host's number. A wait is rounded up, so that a short one does not
+    /// become none.
+    #[inline]
+    pub(crate) fn millis(self) -> i64 {
+        match self {
+            Wait::No => 0,
+            Wait::Forever => modes::FOREVER,
+            Wait::For(duration) => {
+                let millis = duration.as_nanos().div_ceil(1_000_000);
+                i64::try_from(millis).unwrap_or(i64::MAX)
+            }
+        }
+    }
+}
+
+impl From<Duration> for Wait {
+    fn from(duration: Duration) -> Wait {
+        Wait::For(duration)
+    }
+}
+
+/// Why no message was taken.
+///
+/// ```
+/// use exuvia::{Match, Nothing, Wait};
+/// assert_eq!(exuvia::receive(Match::Any, Wait::No), Err(Nothing::Empty));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nothing {
+    /// The mailbox has no such message, and there was no wait. Return
+    /// [`RunResult::Rest`](crate::RunResult::Rest) if all state is in memory.
+    Empty,
+    /// The wait was too short.
+    Timeout,
+    /// New code is ready: return [`RunResult::Rest`](crate::RunResult::Rest).
+    /// Only from `receive_or_upgrade`.
+    Upgrade,
+}
+
+/// Takes a message. The payload is allocated; a loop that handles many should
+/// use [`Buffer::receive`].
+///
+/// ```
+/// use exuvia::{Match, Wait};
+/// if let Ok(message) = exuvia::receive(Match::Tag(3), Wait::No) {
+///     exuvia::info!("{} bytes from {}", message.payload.len(), message.sender);
+/// }
+/// ```
+pub fn receive(wanted: Match, wait: impl Into<Wait>) -> Result<Message<'static>, Nothing> {
+    Buffer::new().receive(wanted, wait).map(Message::into_owned)
+}
+
+/// Takes any message and also wakes for new code: for the outermost receive of
+/// a process that waits in a loop, when all its state is in memory. After
+/// [`Nothing::Upgrade`], return [`RunResult::Rest`](crate::RunResult::Rest) and
+/// the new code's `run` is called.
+///
+/// ```
+/// use exuvia::{Nothing, RunResult, Wait};
+/// fn run() -> RunResult {
+///     loop {
+///         match exuvia::receive_or_upgrade(Wait::Forever) {
+///             Ok(message) => exuvia::info!("{} bytes", message.payload.len()),
+///             Err(_) => return RunResult::Rest,
+///         }
+///     }
+/// }
+/// ```
+pub fn receive_or_upgrade(wait: impl Into<Wait>) -> Result<Message<'static>, Nothing> {
+    Buffer::new()
+        .receive_or_upgrade(wait)
+        .map(Message::into_owned)
+}
+
+impl Buffer {
+    /// Takes a message into this buffer; one that does not fit is allocated.
+    ///
+    /// ```
+    /// use exuvia::{Buffer, Match, RunResult, Wait};
+    /// fn run() -> RunResult {
+    ///     let mut buffer = Buffer::new();
+    ///     while let Ok(message) = buffer.receive(Match::Any, Wait::No) {
+    ///         message.sender.send_bytes(message.tag, &message.payload).ok();
+    ///     }
+    ///     RunResult::Rest
+    /// }
+    /// ```
+    #[inline]
+    pub fn receive(
+        &mut self,
+        wanted: Match,
+        wait: impl Into<Wait>,
+    ) -> Result<Message<'_>, Nothing> {
+        let (mode, key) = wanted.mode_and_key();
+        self.take(wait.into().millis(), mode, key)
+    }
+
+    /// Like the function [`receive_or_upgrade`],
+    /// into this buffer.
+    ///
+    /// ```
+    /// use exuvia::{Buffer, Wait};
+    /// let mut buffer = Buffer::new();
+    /// assert!(buffer.receive_or_upgrade(Wait::No).is_err());
+    /// ```
+    #[inline]
+    pub fn receive_or_upgrade(&mut self, wait: impl Into<Wait>) -> Result<Message<'_>, Nothing> {
+        self.take(wait.into().millis(), modes::ANY | modes::UPGRADE, 0)
+    }
+
+    #[inline]
+    fn take(&mut self, millis: i64, mode: i32, key: i64) -> Result<Message<'_>, Nothing> {
+        let mut header = RawHeader::new();
+        let answer = self.receive_raw(&mut header, millis, mode, key);
+        if answer == Code::Ok as i32 {
+            return Ok(Message::new(&header, Cow::Borrowed(self.as_slice())));
+        }
+        if answer == Code::TooBig as i32 {
+            // Nothing can come before it: for `ANY` it stays first, and the
+            // selective modes find the same one again.
+            let payload = receive_large(&mut header, mode & !modes::UPGRADE, key);
+            return Ok(Message::new(&header, Cow::Owned(payload)));
+        }
+        Err(nothing(answer))
+    }
+
+    /// Sends a request and waits for its reply, in this buffer.
+    ///
+    /// ```
+    /// # fn example(peer: exuvia::Pid) -> Result<(), exuvia::Error> {
+    /// let mut buffer = exuvia::Buffer::new();
+    /// let reply = buffer.call(peer, 7, b"state?", exuvia::Wait::Forever)?;
+    /// # let _ = reply; Ok(()) }
+    /// ```
+    pub fn call(
+        &mut self,
+        to: Pid,
+        tag: u32,
+        payload: &[u8],
+        timeout: impl Into<Wait>,
+    ) -> Result<Message<'_>, Error> {
+        let mut header = RawHeader::new();
+        let answer = self.call_raw(to, tag, payload, &mut header, timeout.into().millis());
+        if answer == Code::Ok as i32 {
+            return Ok(Message::new(&header, Cow::Borrowed(self.as_slice())));
+        }
+        if answer == Code::TooBig as i32 {
+            // The reply waits in the mailbox under the call's reference.
+            let key = header.reference.cast_signed();
+            let payload = receive_large(&mut header, modes::REFERENCE, key);
+            return Ok(Message::new(&header, Cow::Owned(payload)));
+        }
+        Err(match Error::from_code(answer) {
+            Error::NoProc(_) => Error::NoProc(Reason(header.reason)),
+            error => error,
+        })
+    }
+}
+
+/// Takes the message whose header says that it did not fit.
+#[cold]
+fn receive_large(header: &mut RawHeader, mode: i32, key: i64) -> Vec<u8> {
+    let mut payload = vec![0; header.length as usize];
+    *header = RawHeader::new();
+    let answer = sys::receive_slice(header, &mut payload, 0, mode, key);
+    assert!(
+        answer == Code::Ok as i32,
+        "the host answered {answer} to the second receive of a large message"
+    );
+    payload
+}
+
+#[inline]
+fn nothing(answer: i32) -> Nothing {
+    if answer == Code::Empty as i32 {
+        Nothing::Empty
+    } else if answer == Code::Timeout as i32 {
+        Nothing::Timeout
+    } else if answer == Code::Upgrade as i32 {
+        Nothing::Upgrade
+    } else {
+        panic!("the host answered {answer} to receive")
+    }
+}

@@ -1,0 +1,387 @@
+//! A host in memory, for unit tests of guests: a mailbox that the test fills,
+//! and a record of what the guest did. One per thread, and only off Wasm.
+//!
+//! It is a stand-in, not a second host: nothing that is sent arrives anywhere,
+//! time stands still, and no process but the one under test exists.
+//!
+//! ```
+//! use exuvia::prelude::*;
+//! use exuvia::testing::{self, Effect, Process};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Counter {
+//!     count: u64,
+//! }
+//!
+//! #[exuvia::actor(schema = 1)]
+//! impl Actor for Counter {
+//!     type Request = u64;
+//!     type Reply = u64;
+//!     fn init(_: (), _: &mut Context) -> Result<Self, String> {
+//!         Ok(Counter { count: 0 })
+//!     }
+//!     fn handle_call(&mut self, by: u64, _: Caller<u64>, _: &mut Context) -> Option<u64> {
+//!         self.count += by;
+//!         Some(self.count)
+//!     }
+//! }
+//!
+//! let mut process = Process::<Counter>::start(&());
+//! let client = Pid::from_parts(1, 77);
+//! let reference = testing::deliver_request(client, &5_u64);
+//! process.run();
+//! assert_eq!(testing::reply_to::<u64>(reference), Ok(5));
+//! ```
+
+pub(crate) mod host;
+
+use std::borrow::Cow;
+use std::cell::{Ref, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Actor, Error, Kind, Level, Message, Pid, Reason, RunResult, runtime, tag};
+
+/// The pid of the process under test.
+pub const ME: Pid = Pid::from_parts(1, 1);
+
+/// Something the guest did.
+///
+/// ```
+/// use exuvia::testing::{self, Effect};
+/// exuvia::info!("hello");
+/// assert_eq!(
+///     testing::effects(),
+///     [Effect::Log { level: exuvia::Level::Info, line: "hello".to_owned() }]
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are the host call's arguments")]
+pub enum Effect {
+    /// `send`.
+    Send { to: Pid, tag: u32, payload: Vec<u8> },
+    /// `request` or `call`.
+    Request {
+        to: Pid,
+        tag: u32,
+        payload: Vec<u8>,
+        reference: u64,
+    },
+    /// `reply`.
+    Reply {
+        to: Pid,
+        reference: u64,
+        tag: u32,
+        payload: Vec<u8>,
+    },
+    /// `spawn`.
+    Spawn {
+        module: String,
+        arguments: Vec<u8>,
+        flags: u32,
+        pid: Pid,
+    },
+    /// `init_ack`; status 0 is success.
+    InitAck { status: i32, payload: Vec<u8> },
+    /// `exit`.
+    Exit { reason: Reason, payload: Vec<u8> },
+    /// `exit_process`.
+    ExitProcess { pid: Pid, reason: Reason },
+    /// `kill`.
+    Kill { pid: Pid },
+    /// `link`.
+    Link { pid: Pid },
+    /// `unlink`.
+    Unlink { pid: Pid },
+    /// `monitor`.
+    Monitor { pid: Pid, reference: u64 },
+    /// `demonitor`.
+    Demonitor { reference: u64 },
+    /// `send_after`.
+    Timer {
+        to: Pid,
+        tag: u32,
+        payload: Vec<u8>,
+        millis: i64,
+        reference: u64,
+    },
+    /// `cancel_timer`.
+    CancelTimer { reference: u64 },
+    /// `sleep`.
+    Sleep { millis: i64 },
+    /// `log`.
+    Log { level: Level, line: String },
+    /// `supervisor_start`.
+    SupervisorStart { specification: Vec<u8> },
+}
+
+/// Everything the host in memory knows.
+struct World {
+    mailbox: VecDeque<Message<'static>>,
+    effects: Vec<Effect>,
+    answers: VecDeque<Result<Vec<u8>, Reason>>,
+    names: BTreeMap<String, Pid>,
+    trapping: bool,
+    /// References and pids that were given out so far.
+    given: u64,
+    state: Option<Vec<u8>>,
+}
+
+impl World {
+    const fn new() -> World {
+        World {
+            mailbox: VecDeque::new(),
+            effects: Vec::new(),
+            answers: VecDeque::new(),
+            names: BTreeMap::new(),
+            trapping: false,
+            given: 0,
+            state: None,
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.given += 1;
+        self.given
+    }
+}
+
+thread_local! {
+    static WORLD: RefCell<World> = const { RefCell::new(World::new()) };
+}
+
+fn world<R>(with: impl FnOnce(&mut World) -> R) -> R {
+    WORLD.with_borrow_mut(with)
+}
+
+/// Forgets everything: for threads that run several tests.
+///
+/// ```
+/// exuvia::testing::reset();
+/// ```
+pub fn reset() {
+    world(|world| *world = World::new());
+}
+
+/// Puts a message into the mailbox.
+///
+/// ```
+/// use exuvia::{Kind, Match, Message, Pid, Reason, Wait, testing};
+/// testing::deliver(Message {
+///     kind: Kind::Exit,
+///     sender: Pid::from_parts(1, 9),
+///     reference: 0,
+///     tag: 0,
+///     reason: Reason::KILLED,
+///     payload: b"by hand".into(),
+/// });
+/// assert!(exuvia::receive(Match::Any, Wait::No).is_ok());
+/// ```
+pub fn deliver(message: Message<'static>) {
+    world(|world| world.mailbox.push_back(message));
+}
+
+/// Puts a typed message into the mailbox, as [`Pid::send`] does.
+///
+/// ```
+/// exuvia::testing::deliver_message(exuvia::Pid::NONE, &"hello");
+/// ```
+pub fn deliver_message<T: Serialize + ?Sized>(from: Pid, value: &T) {
+    deliver(typed(Kind::Message, from, 0, value));
+}
+
+/// Puts a typed request into the mailbox, as [`Pid::call`] does. Answers its
+/// reference.
+///
+/// ```
+/// let reference = exuvia::testing::deliver_request(exuvia::Pid::NONE, &"how many?");
+/// # let _ = reference;
+/// ```
+pub fn deliver_request<T: Serialize + ?Sized>(from: Pid, value: &T) -> u64 {
+    let reference = world(World::next);
+    deliver(typed(Kind::Request, from, reference, value));
+    reference
+}
+
+/// What the next `call` is answered with: a value, or why its receiver ended. A
+/// call without an answer times out.
+///
+/// ```
+/// use exuvia::{Pid, Wait, testing};
+/// testing::answer_call(Ok(&5_u64));
+/// assert_eq!(Pid::from_parts(1, 2).call(&"how many?", Wait::Forever), Ok(5_u64));
+/// ```
+pub fn answer_call<T: Serialize + ?Sized>(answer: Result<&T, Reason>) {
+    let answer = answer.map(|value| encoded(value));
+    world(|world| world.answers.push_back(answer));
+}
+
+/// What the guest did since the last look.
+///
+/// ```
+/// exuvia::Pid::from_parts(1, 2).send(&1).unwrap();
+/// assert_eq!(exuvia::testing::effects().len(), 1);
+/// assert!(exuvia::testing::effects().is_empty());
+/// ```
+pub fn effects() -> Vec<Effect> {
+    world(|world| std::mem::take(&mut world.effects))
+}
+
+/// The reply that was given under that reference, taken out of the effects.
+/// [`Error::Timeout`] if there is none.
+///
+/// ```
+/// use exuvia::{Error, testing};
+/// assert_eq!(testing::reply_to::<u64>(7), Err(Error::Timeout));
+/// ```
+pub fn reply_to<T: DeserializeOwned>(reference: u64) -> Result<T, Error> {
+    let found = world(|world| {
+        let at = world.effects.iter().position(
+            |effect| matches!(effect, Effect::Reply { reference: of, .. } if *of == reference),
+        )?;
+        Some(world.effects.remove(at))
+    });
+    let Some(Effect::Reply { tag, payload, .. }) = found else {
+        return Err(Error::Timeout);
+    };
+    Message {
+        kind: Kind::Reply,
+        sender: Pid::NONE,
+        reference,
+        tag,
+        reason: Reason::NORMAL,
+        payload: Cow::Owned(payload),
+    }
+    .decode()
+}
+
+/// An actor's process under test: its state, between two entries.
+///
+/// ```no_run
+/// # use exuvia::prelude::*;
+/// # fn example<A: Actor<Args = ()>>() {
+/// let mut process = exuvia::testing::Process::<A>::start(&());
+/// let saved = process.save().unwrap();
+/// assert!(process.load(1, &saved));
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Process<A> {
+    state: RefCell<Option<A>>,
+}
+
+impl<A: Actor> Process<A> {
+    /// A process that has not run yet.
+    ///
+    /// ```
+    /// # use exuvia::prelude::*;
+    /// # fn example<A: Actor>() {
+    /// let process = exuvia::testing::Process::<A>::new();
+    /// assert!(process.state().is_none());
+    /// # }
+    /// ```
+    pub fn new() -> Process<A> {
+        Process {
+            state: RefCell::new(None),
+        }
+    }
+
+    /// A process that was given its arguments and has run.
+    ///
+    /// ```
+    /// # use exuvia::prelude::*;
+    /// # fn example<A: Actor<Args = u64>>() {
+    /// let process = exuvia::testing::Process::<A>::start(&3_u64);
+    /// # let _ = process; }
+    /// ```
+    pub fn start<T: Serialize + ?Sized>(arguments: &T) -> Process<A> {
+        let mut process = Process::new();
+        deliver(typed(Kind::Init, Pid::NONE, 0, arguments));
+        process.run();
+        process
+    }
+
+    /// Enters it, as the host does when there is something to do.
+    ///
+    /// ```
+    /// # use exuvia::prelude::*;
+    /// # fn example<A: Actor>(process: &mut exuvia::testing::Process<A>) {
+    /// assert_eq!(process.run(), exuvia::RunResult::Rest);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When the actor ends with a reason that is not `normal`: the host in
+    /// memory has no other way to stop it. The effects have the reason.
+    pub fn run(&mut self) -> RunResult {
+        runtime::run(&self.state)
+    }
+
+    /// Its state as bytes, or nothing if it refuses.
+    ///
+    /// ```
+    /// # use exuvia::prelude::*;
+    /// # fn example<A: Actor>(process: &exuvia::testing::Process<A>) {
+    /// assert!(process.save().is_some());
+    /// # }
+    /// ```
+    pub fn save(&self) -> Option<Vec<u8>> {
+        world(|world| world.state = None);
+        runtime::save(&self.state).then(|| world(|world| world.state.take().unwrap_or_default()))
+    }
+
+    /// Gives it a state that another version saved; `false` if it refuses.
+    ///
+    /// ```
+    /// # use exuvia::prelude::*;
+    /// # fn example<A: Actor>(process: &mut exuvia::testing::Process<A>, saved: &[u8]) {
+    /// assert!(process.load(1, saved));
+    /// # }
+    /// ```
+    pub fn load(&mut self, from_schema: i32, bytes: &[u8]) -> bool {
+        world(|world| world.state = Some(bytes.to_vec()));
+        runtime::load(&self.state, from_schema, bytes.len())
+    }
+
+    /// Its state.
+    ///
+    /// ```
+    /// # use exuvia::prelude::*;
+    /// # fn example<A: Actor>(process: &exuvia::testing::Process<A>) {
+    /// assert!(process.state().is_some());
+    /// # }
+    /// ```
+    pub fn state(&self) -> Ref<'_, Option<A>> {
+        self.state.borrow()
+    }
+}
+
+impl<A: Actor> Default for Process<A> {
+    fn default() -> Process<A> {
+        Process::new()
+    }
+}
+
+fn typed<T: Serialize + ?Sized>(
+    kind: Kind,
+    sender: Pid,
+    reference: u64,
+    value: &T,
+) -> Message<'static> {
+    Message {
+        kind,
+        sender,
+        reference,
+        tag: tag::TYPED,
+        reason: Reason::NORMAL,
+        payload: Cow::Owned(encoded(value)),
+    }
+}
+
+fn encoded<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    crate::encode(value).unwrap_or_else(|error| panic!("the test's value: {error}"))
+}

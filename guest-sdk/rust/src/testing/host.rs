@@ -1,0 +1,295 @@
+//! The host calls, served in memory: the same functions as on Wasm.
+
+use std::mem::MaybeUninit;
+
+use exuvia_abi::{Code, Header, receive as modes};
+
+use super::{Effect, ME, World, world};
+use crate::sys::{RawHeader, RawSpawn};
+use crate::{Error, Kind, Level, Message, Pid, Reason, Wait};
+
+fn record(effect: Effect) -> i32 {
+    world(|world| world.effects.push(effect));
+    Code::Ok as i32
+}
+
+fn record_referenced(effect: impl FnOnce(u64) -> Effect) -> u64 {
+    world(|world| {
+        let reference = world.next();
+        world.effects.push(effect(reference));
+        reference
+    })
+}
+
+pub(crate) fn receive(
+    header: &mut RawHeader,
+    room: &mut [MaybeUninit<u8>],
+    millis: i64,
+    mode: i32,
+    key: i64,
+) -> i32 {
+    world(|world| {
+        let found = world.mailbox.iter().position(|message| match mode & 0xff {
+            modes::TAG => i64::from(message.tag) == key,
+            modes::REFERENCE => message.reference == key.cast_unsigned(),
+            _ => true,
+        });
+        match found {
+            Some(at) => take(world, at, header, room),
+            None if millis == 0 => Code::Empty as i32,
+            // Nobody else runs: whoever waits, waits in vain.
+            None => Code::Timeout as i32,
+        }
+    })
+}
+
+fn take(world: &mut World, at: usize, header: &mut RawHeader, room: &mut [MaybeUninit<u8>]) -> i32 {
+    let message = &world.mailbox[at];
+    header.fill(Header {
+        kind: message.kind,
+        sender: message.sender.0,
+        reference: message.reference,
+        tag: message.tag,
+        length: u32::try_from(message.payload.len()).expect("a test's message is short"),
+        reason: message.reason.0,
+    });
+    if message.payload.len() > room.len() {
+        return Code::TooBig as i32;
+    }
+    for (slot, byte) in room.iter_mut().zip(message.payload.iter()) {
+        slot.write(*byte);
+    }
+    world.mailbox.remove(at);
+    Code::Ok as i32
+}
+
+pub(crate) fn send(to: Pid, tag: u32, data: &[u8]) -> i32 {
+    record(Effect::Send {
+        to,
+        tag,
+        payload: data.to_vec(),
+    })
+}
+
+pub(crate) fn request(to: Pid, tag: u32, data: &[u8]) -> Result<u64, Error> {
+    Ok(record_referenced(|reference| Effect::Request {
+        to,
+        tag,
+        payload: data.to_vec(),
+        reference,
+    }))
+}
+
+pub(crate) fn call(
+    to: Pid,
+    tag: u32,
+    data: &[u8],
+    header: &mut RawHeader,
+    room: &mut [MaybeUninit<u8>],
+    _millis: i64,
+) -> i32 {
+    let reference = record_referenced(|reference| Effect::Request {
+        to,
+        tag,
+        payload: data.to_vec(),
+        reference,
+    });
+    world(|world| match world.answers.pop_front() {
+        None => Code::Timeout as i32,
+        Some(Err(reason)) => {
+            header.reason = reason.0;
+            Code::NoProc as i32
+        }
+        Some(Ok(payload)) => {
+            let at = world.mailbox.len();
+            world.mailbox.push_back(Message {
+                kind: Kind::Reply,
+                sender: to,
+                reference,
+                tag: crate::tag::TYPED,
+                reason: Reason::NORMAL,
+                payload: payload.into(),
+            });
+            take(world, at, header, room)
+        }
+    })
+}
+
+pub(crate) fn reply(to: Pid, reference: u64, tag: u32, data: &[u8]) -> i32 {
+    record(Effect::Reply {
+        to,
+        reference,
+        tag,
+        payload: data.to_vec(),
+    })
+}
+
+pub(crate) fn spawn(
+    module: &str,
+    arguments: &[u8],
+    options: &RawSpawn,
+) -> Result<(Pid, u64), Error> {
+    Ok(world(|world| {
+        let number = world.next();
+        let pid = Pid::from_parts(ME.0.node, ME.0.local + number);
+        world.effects.push(Effect::Spawn {
+            module: module.to_owned(),
+            arguments: arguments.to_vec(),
+            flags: options.flags,
+            pid,
+        });
+        (pid, number)
+    }))
+}
+
+pub(crate) fn init_ack(status: i32, data: &[u8]) -> i32 {
+    record(Effect::InitAck {
+        status,
+        payload: data.to_vec(),
+    })
+}
+
+pub(crate) fn exit(reason: Reason, data: &[u8]) -> ! {
+    record(Effect::Exit {
+        reason,
+        payload: data.to_vec(),
+    });
+    panic!("the process ended: {} ({})", reason.name(), reason.0)
+}
+
+pub(crate) fn exit_process(pid: Pid, reason: Reason, _data: &[u8]) -> i32 {
+    record(Effect::ExitProcess { pid, reason })
+}
+
+pub(crate) fn kill(pid: Pid) -> i32 {
+    record(Effect::Kill { pid })
+}
+
+pub(crate) fn link(pid: Pid) -> i32 {
+    record(Effect::Link { pid })
+}
+
+pub(crate) fn unlink(pid: Pid) -> i32 {
+    record(Effect::Unlink { pid })
+}
+
+pub(crate) fn monitor(pid: Pid) -> Result<u64, Error> {
+    Ok(record_referenced(|reference| Effect::Monitor {
+        pid,
+        reference,
+    }))
+}
+
+pub(crate) fn demonitor(reference: u64, _flags: i32) -> i32 {
+    record(Effect::Demonitor { reference })
+}
+
+pub(crate) fn trap_exit(on: bool) -> bool {
+    world(|world| std::mem::replace(&mut world.trapping, on))
+}
+
+pub(crate) fn register(name: &str, pid: Pid) -> i32 {
+    world(|world| {
+        if world.names.contains_key(name) {
+            return Code::NameTaken as i32;
+        }
+        world.names.insert(name.to_owned(), pid);
+        Code::Ok as i32
+    })
+}
+
+pub(crate) fn unregister(name: &str) -> i32 {
+    world(|world| match world.names.remove(name) {
+        Some(_) => Code::Ok as i32,
+        None => Code::BadArgument as i32,
+    })
+}
+
+pub(crate) fn whereis(name: &str) -> Result<Pid, Error> {
+    world(|world| world.names.get(name).copied()).ok_or(Error::NoProc(Reason::NOPROC))
+}
+
+pub(crate) fn self_pid() -> Pid {
+    ME
+}
+
+pub(crate) fn send_after(to: Pid, tag: u32, data: &[u8], millis: i64) -> Result<u64, Error> {
+    Ok(record_referenced(|reference| Effect::Timer {
+        to,
+        tag,
+        payload: data.to_vec(),
+        millis,
+        reference,
+    }))
+}
+
+pub(crate) fn cancel_timer(reference: u64) -> i64 {
+    record(Effect::CancelTimer { reference });
+    -1
+}
+
+pub(crate) fn sleep(wait: Wait) {
+    record(Effect::Sleep {
+        millis: wait.millis(),
+    });
+}
+
+pub(crate) fn log(level: i32, text: &[u8]) {
+    record(Effect::Log {
+        level: match level {
+            exuvia_abi::log::ERROR => Level::Error,
+            exuvia_abi::log::WARN => Level::Warn,
+            exuvia_abi::log::INFO => Level::Info,
+            _ => Level::Debug,
+        },
+        line: String::from_utf8_lossy(text).into_owned(),
+    });
+}
+
+/// The same bytes in each run, so that a test that failed fails again.
+pub(crate) fn random(buffer: &mut [u8]) -> i32 {
+    for byte in buffer {
+        let number = world(World::next);
+        // Knuth's multiplier; the high bits are the better ones.
+        *byte = number.wrapping_mul(0x5851_f42d_4c95_7f2d).to_be_bytes()[0];
+    }
+    Code::Ok as i32
+}
+
+pub(crate) fn clock(_which: i32) -> i64 {
+    0
+}
+
+pub(crate) fn info(what: i32) -> i64 {
+    if what == exuvia_abi::info::MAILBOX {
+        world(|world| i64::try_from(world.mailbox.len()).unwrap_or(i64::MAX))
+    } else {
+        0
+    }
+}
+
+pub(crate) fn state_put(data: &[u8]) -> i32 {
+    world(|world| world.state = Some(data.to_vec()));
+    Code::Ok as i32
+}
+
+pub(crate) fn state_get(buffer: &mut [u8]) -> i32 {
+    world(|world| {
+        let state = world.state.as_deref().unwrap_or_default();
+        let Some(room) = buffer.get_mut(..state.len()) else {
+            return Code::TooBig as i32;
+        };
+        room.copy_from_slice(state);
+        i32::try_from(state.len()).unwrap_or(i32::MAX)
+    })
+}
+
+pub(crate) fn supervisor_start(specification: &[u8]) -> Result<Pid, Error> {
+    Ok(world(|world| {
+        let pid = Pid::from_parts(ME.0.node, ME.0.local + world.next());
+        world.effects.push(Effect::SupervisorStart {
+            specification: specification.to_vec(),
+        });
+        pid
+    }))
+}

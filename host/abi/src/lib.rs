@@ -1,0 +1,134 @@
+//! The contract between the host and its guests, version 1, as plain numbers.
+//!
+//! Everything here is normative together with `guest-sdk/abi.md`, which says
+//! what the numbers mean. The host's crates and tests read them from here, so
+//! that no number is written twice. Nothing in this crate allocates, and it
+//! depends on nothing.
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod calls;
+mod codes;
+mod header;
+mod pid;
+
+pub use calls::{HOST_CALLS, HostCall, MODULE, Probation, WasmType};
+pub use codes::{Code, Kind, Reason, RunResult, SUSPEND};
+pub use header::{HEADER_SIZE, Header};
+pub use pid::Pid;
+
+/// The version a module states in its exported global `exuvia_abi`.
+pub const ABI_VERSION: i32 = 1;
+
+/// Names of what a module exports.
+pub mod exports {
+    /// The linear memory. Required.
+    pub const MEMORY: &str = "memory";
+    /// Immutable `i32` global: the ABI version. Required.
+    pub const ABI: &str = "exuvia_abi";
+    /// `run: () -> i32`, the one entry. Required.
+    pub const RUN: &str = "run";
+    /// `save: () -> i32`, hands the state over with `state_put`. Optional.
+    pub const SAVE: &str = "save";
+    /// `load: (from_schema: i32, length: i32) -> i32`, takes it back with `state_get`. Optional.
+    pub const LOAD: &str = "load";
+    /// Immutable `i32` global: the number of the state's schema. Optional, 0 if absent.
+    pub const SCHEMA: &str = "exuvia_schema";
+    /// `_initialize: () -> ()`, run once before anything else. Optional.
+    pub const INITIALIZE: &str = "_initialize";
+    /// `warm_up: () -> ()`, run once a version before the base is taken. Optional.
+    pub const WARM_UP: &str = "warm_up";
+    /// Name of the custom section with the layout fingerprint. Optional.
+    pub const LAYOUT_SECTION: &str = "exuvia.layout";
+}
+
+/// Modes of `receive`: which message is wanted. The low byte is the mode, the
+/// rest are flags.
+pub mod receive {
+    /// The first message, whichever it is.
+    pub const ANY: i32 = 0;
+    /// The first message whose tag is the key.
+    pub const TAG: i32 = 1;
+    /// The first message whose reference is the key.
+    pub const REFERENCE: i32 = 2;
+    /// Flag: this is the outermost receive and all state is in memory; it may
+    /// answer `UPGRADE`, after which the guest returns `REST`.
+    pub const UPGRADE: i32 = 1 << 8;
+    /// The timeout that never passes.
+    pub const FOREVER: i64 = -1;
+}
+
+/// Flags of `spawn`, the second word of its options.
+pub mod spawn {
+    /// Link the child to the parent before it runs.
+    pub const LINK: u32 = 1;
+    /// Monitor the child before it runs; the reference is written to `ref_out`.
+    pub const MONITOR: u32 = 2;
+    /// Wait for the child's `init_ack`; a failed start answers `START_FAILED`.
+    pub const SYNC: u32 = 4;
+
+    /// Bytes of the options structure in version 1.
+    ///
+    /// | offset | type | field (0 = as the parent) |
+    /// | --- | --- | --- |
+    /// | 0 | u32 | size of the structure |
+    /// | 4 | u32 | flags |
+    /// | 8 | u64 | memory, bytes |
+    /// | 16 | u64 | mailbox, bytes |
+    /// | 24 | u32 | mailbox, messages |
+    /// | 28 | u32 | message, bytes |
+    /// | 32 | u32 | children |
+    /// | 36 | u32 | start timeout of `SYNC`, milliseconds (0 = 5,000) |
+    pub const OPTIONS_SIZE: u32 = 40;
+}
+
+/// Flags of `demonitor`.
+pub mod demonitor {
+    /// Also drop the `DOWN` or `REPLY` of this reference if it has arrived.
+    pub const FLUSH: i32 = 1;
+}
+
+/// What `clock` reads.
+pub mod clock {
+    /// Nanoseconds since some fixed point, never going back.
+    pub const MONOTONIC: i32 = 0;
+    /// Nanoseconds since 1970-01-01 UTC.
+    pub const REALTIME: i32 = 1;
+}
+
+/// What `info` answers about the calling process.
+pub mod info {
+    /// Reductions so far.
+    pub const REDUCTIONS: i32 = 0;
+    /// Messages waiting in the mailbox.
+    pub const MAILBOX: i32 = 1;
+    /// Crossings to new code so far.
+    pub const CROSSINGS: i32 = 2;
+}
+
+/// Levels of `log`.
+pub mod log {
+    /// Something failed.
+    pub const ERROR: i32 = 1;
+    /// Something is odd.
+    pub const WARN: i32 = 2;
+    /// Worth knowing.
+    pub const INFO: i32 = 3;
+    /// For the author of the module.
+    pub const DEBUG: i32 = 4;
+}
+
+/// Limits that hold for every guest, whatever its own limits are.
+pub mod limits {
+    /// Longest registered name, bytes.
+    pub const NAME: u32 = 255;
+    /// Longest log line, bytes; what is longer is cut.
+    pub const LOG_LINE: u32 = 8 * 1024;
+    /// Longest payload of an exit reason, bytes; what is longer is cut.
+    pub const REASON: u32 = 64 * 1024;
+    /// Most bytes one `random` fills.
+    pub const RANDOM: u32 = 64 * 1024;
+    /// Largest state that `save` hands over, bytes.
+    pub const STATE: u32 = 256 * 1024 * 1024;
+}

@@ -1,0 +1,402 @@
+//! Holds `guest-sdk/abi.md` and the numbers of this crate together.
+//!
+//! The page marks each table that a machine can check by a comment,
+//! `<!-- table: name -->`. A row that is missing, added or moved on either side
+//! fails here. The page's worked example must be the file `counter.wat`, and
+//! the hand-written modules must import host calls with their right types.
+
+use exuvia_abi::{
+    Code, HEADER_SIZE, HOST_CALLS, Header, HostCall, Kind, Pid, Probation, Reason, RunResult,
+    WasmType, clock, demonitor, exports, info, limits, log, receive, spawn,
+};
+
+const PAGE: &str = include_str!("../../../guest-sdk/abi.md");
+const COUNTER: &str = include_str!("../../../guest-sdk/wat/counter.wat");
+const ECHO: &str = include_str!("../../../guest-sdk/wat/echo.wat");
+const IDLE: &str = include_str!("../../../guest-sdk/wat/idle.wat");
+
+/// The rows below the marker of that name, without the head, cells trimmed.
+fn table(name: &str) -> Vec<Vec<String>> {
+    let marker = format!("<!-- table: {name} -->");
+    let (_, after) = PAGE
+        .split_once(&marker)
+        .unwrap_or_else(|| panic!("abi.md has no table {name}"));
+    after
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| {
+            line.trim_matches('|')
+                .split('|')
+                .map(|cell| cell.trim().replace('`', ""))
+                .collect()
+        })
+        .collect()
+}
+
+/// A number as people write it: the first word, commas dropped.
+fn number(cell: &str) -> i64 {
+    let digits = cell
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .replace(',', "");
+    digits
+        .parse()
+        .unwrap_or_else(|_| panic!("abi.md: {cell:?} is not a number"))
+}
+
+/// The first two columns of a table: a number and a name.
+fn values(name: &str) -> Vec<(i64, String)> {
+    table(name)
+        .into_iter()
+        .map(|row| (number(&row[0]), row[1].clone()))
+        .collect()
+}
+
+/// `NoProc` and `NOPROC` are one name.
+fn plain(name: &str) -> String {
+    name.replace('_', "").to_uppercase()
+}
+
+fn assert_values(name: &str, expected: &[(i64, &str)]) {
+    let page: Vec<_> = values(name)
+        .into_iter()
+        .map(|(value, name)| (value, plain(&name)))
+        .collect();
+    let crates: Vec<_> = expected
+        .iter()
+        .map(|(value, name)| (*value, plain(name)))
+        .collect();
+    assert_eq!(page, crates, "left: abi.md, right: the crate");
+}
+
+fn type_name(wasm: WasmType) -> &'static str {
+    match wasm {
+        WasmType::I32 => "i32",
+        WasmType::I64 => "i64",
+    }
+}
+
+fn call_row(call: &HostCall) -> Vec<String> {
+    let yes = |it: bool| if it { "yes" } else { "no" };
+    let params: Vec<_> = call.params.iter().copied().map(type_name).collect();
+    let probation = match call.probation {
+        Probation::Free => "free",
+        Probation::Held => "held",
+        Probation::Undoable => "undoable",
+        Probation::Closing => "closing",
+    };
+    [
+        call.name,
+        &params.join(", "),
+        call.result.map_or("none", type_name),
+        probation,
+        yes(call.blocks),
+        yes(call.in_crossing),
+    ]
+    .map(String::from)
+    .to_vec()
+}
+
+#[test]
+fn host_calls_are_those_of_the_crate_in_its_order() {
+    let mut rows = table("calls");
+    for row in &mut rows {
+        assert_eq!(row.len(), 6, "{row:?}");
+        // "header i32, buffer i32" names what the crate only types.
+        let types: Vec<_> = row[1]
+            .split(", ")
+            .filter_map(|parameter| parameter.split_whitespace().last())
+            .collect();
+        row[1] = types.join(", ");
+    }
+    let expected: Vec<_> = HOST_CALLS.iter().map(call_row).collect();
+    assert_eq!(rows, expected, "left: abi.md, right: the crate");
+}
+
+#[test]
+fn every_host_call_is_explained() {
+    let (_, text) = PAGE
+        .split_once("## 9. Receiving")
+        .expect("the text after the table");
+    for call in HOST_CALLS {
+        let bold = format!("**{}**", call.name);
+        let code = format!("`{}", call.name);
+        assert!(
+            text.contains(&bold) || text.contains(&code),
+            "abi.md does not say what {} does",
+            call.name
+        );
+    }
+}
+
+/// The next code, so that the compiler asks for a row when one is added.
+fn code_after(code: Code) -> Option<Code> {
+    Some(match code {
+        Code::Ok => Code::Empty,
+        Code::Empty => Code::Timeout,
+        Code::Timeout => Code::TooBig,
+        Code::TooBig => Code::Upgrade,
+        Code::Upgrade => Code::NoProc,
+        Code::NoProc => Code::Limit,
+        Code::Limit => Code::BadPointer,
+        Code::BadPointer => Code::BadArgument,
+        Code::BadArgument => Code::MessageTooLarge,
+        Code::MessageTooLarge => Code::MailboxFull,
+        Code::MailboxFull => Code::NameTaken,
+        Code::NameTaken => Code::NoModule,
+        Code::NoModule => Code::StartFailed,
+        Code::StartFailed => Code::Denied,
+        Code::Denied => return None,
+    })
+}
+
+fn kind_after(kind: Kind) -> Option<Kind> {
+    Some(match kind {
+        Kind::Init => Kind::Message,
+        Kind::Message => Kind::Request,
+        Kind::Request => Kind::Reply,
+        Kind::Reply => Kind::Exit,
+        Kind::Exit => Kind::Down,
+        Kind::Down => Kind::Timer,
+        Kind::Timer => return None,
+    })
+}
+
+fn run_after(result: RunResult) -> Option<RunResult> {
+    Some(match result {
+        RunResult::Rest => RunResult::Waiting,
+        RunResult::Waiting => RunResult::Done,
+        RunResult::Done => return None,
+    })
+}
+
+#[test]
+fn codes_kinds_and_results_of_run() {
+    let codes: Vec<_> = std::iter::successors(Some(Code::Ok), |code| code_after(*code))
+        .map(|code| (i64::from(code as i32), format!("{code:?}")))
+        .collect();
+    let kinds: Vec<_> = std::iter::successors(Some(Kind::Init), |kind| kind_after(*kind))
+        .map(|kind| (i64::from(kind as u32), format!("{kind:?}")))
+        .collect();
+    let runs: Vec<_> = std::iter::successors(Some(RunResult::Rest), |run| run_after(*run))
+        .map(|run| (i64::from(run as i32), format!("{run:?}")))
+        .collect();
+    for (name, rows) in [("codes", codes), ("kinds", kinds), ("run", runs)] {
+        let rows: Vec<_> = rows.iter().map(|(v, n)| (*v, n.as_str())).collect();
+        assert_values(name, &rows);
+    }
+}
+
+#[test]
+fn reasons_are_all_those_that_have_a_name() {
+    let named: Vec<_> = (0..Reason::GUEST)
+        .map(|code| (code, Reason(code).name()))
+        .filter(|(_, name)| *name != "exit")
+        .collect();
+    let page: Vec<_> = table("reasons");
+    let shown: Vec<_> = page
+        .iter()
+        .map(|row| {
+            let code = i32::try_from(number(&row[0])).expect("a code is an i32");
+            (code, row[2].as_str())
+        })
+        .collect();
+    assert_eq!(shown, named, "left: abi.md, right: the crate");
+    let constants = [
+        (Reason::NORMAL, "NORMAL"),
+        (Reason::SHUTDOWN, "SHUTDOWN"),
+        (Reason::KILLED, "KILLED"),
+        (Reason::NOPROC, "NOPROC"),
+        (Reason::TRAP, "TRAP"),
+        (Reason::MEMORY, "MEMORY"),
+        (Reason::INTERNAL, "INTERNAL"),
+        (Reason::NO_MODULE, "NO_MODULE"),
+        (Reason::UPGRADE, "UPGRADE"),
+        (Reason::CONTRACT, "CONTRACT"),
+        (Reason::INTENSITY, "INTENSITY"),
+    ]
+    .map(|(reason, name)| (i64::from(reason.0), name));
+    assert_values("reasons", &constants);
+    assert!(PAGE.contains(&format!("Codes from {} on belong to guests", Reason::GUEST)));
+}
+
+#[test]
+fn modes_flags_and_selectors() {
+    assert_values(
+        "receive",
+        &[
+            (receive::ANY.into(), "ANY"),
+            (receive::TAG.into(), "TAG"),
+            (receive::REFERENCE.into(), "REFERENCE"),
+            (receive::UPGRADE.into(), "UPGRADE"),
+        ],
+    );
+    assert_values(
+        "spawn",
+        &[
+            (spawn::LINK.into(), "LINK"),
+            (spawn::MONITOR.into(), "MONITOR"),
+            (spawn::SYNC.into(), "SYNC"),
+        ],
+    );
+    assert_values("demonitor", &[(demonitor::FLUSH.into(), "FLUSH")]);
+    assert_values(
+        "clock",
+        &[
+            (clock::MONOTONIC.into(), "MONOTONIC"),
+            (clock::REALTIME.into(), "REALTIME"),
+        ],
+    );
+    assert_values(
+        "info",
+        &[
+            (info::REDUCTIONS.into(), "REDUCTIONS"),
+            (info::MAILBOX.into(), "MAILBOX"),
+            (info::CROSSINGS.into(), "CROSSINGS"),
+        ],
+    );
+    assert_values(
+        "log",
+        &[
+            (log::ERROR.into(), "ERROR"),
+            (log::WARN.into(), "WARN"),
+            (log::INFO.into(), "INFO"),
+            (log::DEBUG.into(), "DEBUG"),
+        ],
+    );
+}
+
+#[test]
+fn limits_and_exports() {
+    let page: Vec<_> = table("limits").iter().map(|row| number(&row[1])).collect();
+    let crates = [
+        limits::NAME,
+        limits::LOG_LINE,
+        limits::REASON,
+        limits::RANDOM,
+        limits::STATE,
+    ];
+    assert_eq!(page, crates.map(i64::from));
+
+    let page: Vec<_> = table("exports")
+        .into_iter()
+        .map(|row| row[0].clone())
+        .collect();
+    let crates = [
+        exports::MEMORY,
+        exports::ABI,
+        exports::RUN,
+        exports::SAVE,
+        exports::LOAD,
+        exports::SCHEMA,
+        exports::INITIALIZE,
+        exports::WARM_UP,
+    ];
+    assert_eq!(page, crates);
+    assert!(PAGE.contains(exports::LAYOUT_SECTION));
+}
+
+/// Bytes that a table's types take, one or more in a cell.
+fn width(cell: &str) -> i64 {
+    cell.split(", ")
+        .map(|wasm| match wasm {
+            "u32" | "i32" => 4,
+            "u64" => 8,
+            other => panic!("abi.md: unknown type {other:?}"),
+        })
+        .sum()
+}
+
+/// Offsets follow one another without gaps up to the size.
+fn assert_structure(name: &str, size: u32) {
+    let end = table(name).iter().fold(0, |offset, row| {
+        assert_eq!(number(&row[0]), offset, "table {name}, {row:?}");
+        offset + width(&row[1])
+    });
+    assert_eq!(end, i64::from(size), "table {name}");
+}
+
+#[test]
+fn the_header_and_the_options_lie_as_told() {
+    assert_structure("header", HEADER_SIZE);
+    assert_structure("options", spawn::OPTIONS_SIZE);
+
+    let pid = Pid {
+        node: 11,
+        local: 12,
+    };
+    let header = Header {
+        kind: Kind::Down,
+        sender: pid,
+        reference: 13,
+        tag: 14,
+        length: 15,
+        reason: -16,
+    }
+    .to_bytes();
+    let expected: Vec<(&str, Vec<u8>)> = vec![
+        ("size", HEADER_SIZE.to_le_bytes().into()),
+        ("kind", (Kind::Down as u32).to_le_bytes().into()),
+        ("sender", pid.to_bytes().into()),
+        ("reference", 13u64.to_le_bytes().into()),
+        ("tag", 14u32.to_le_bytes().into()),
+        ("length", 15u32.to_le_bytes().into()),
+        ("reason", (-16i32).to_le_bytes().into()),
+        ("reserved", vec![0; 4]),
+    ];
+    let rows = table("header");
+    assert_eq!(rows.len(), expected.len());
+    for (row, (field, bytes)) in rows.iter().zip(expected) {
+        assert!(row[2].starts_with(field), "{row:?} is not {field}");
+        let offset = usize::try_from(number(&row[0])).expect("an offset is not negative");
+        assert_eq!(header[offset..offset + bytes.len()], bytes, "{field}");
+    }
+}
+
+#[test]
+fn the_worked_example_is_the_file() {
+    let mut code = Vec::new();
+    let mut inside = false;
+    for line in PAGE.lines() {
+        match line {
+            "```wat" => inside = true,
+            "```" => inside = false,
+            _ if inside && !line.trim().is_empty() => code.push(line),
+            _ => {}
+        }
+    }
+    let file: Vec<_> = COUNTER
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    assert_eq!(code, file, "left: abi.md, right: counter.wat");
+}
+
+#[test]
+fn hand_written_modules_import_what_exists() {
+    for (file, text) in [("counter", COUNTER), ("echo", ECHO), ("idle", IDLE)] {
+        let imports: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("(import \"exuvia\" \""))
+            .collect();
+        assert!(!imports.is_empty(), "{file}.wat");
+        for import in imports {
+            let (name, signature) = import.split_once('"').expect("a quoted name");
+            let call = HostCall::find(name)
+                .unwrap_or_else(|| panic!("{file}.wat imports {name}, which is no host call"));
+            let (params, result) = signature.split_once("(result").unwrap_or((signature, ""));
+            let types = |part: &str| -> Vec<&'static str> {
+                part.split([' ', '(', ')'])
+                    .filter_map(|word| ["i32", "i64"].into_iter().find(|it| *it == word))
+                    .collect()
+            };
+            let expected: Vec<_> = call.params.iter().copied().map(type_name).collect();
+            assert_eq!(types(params), expected, "{file}.wat: {name}");
+            let expected: Vec<_> = call.result.map(type_name).into_iter().collect();
+            assert_eq!(types(result), expected, "{file}.wat: result of {name}");
+        }
+    }
+}

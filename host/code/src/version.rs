@@ -1,0 +1,105 @@
+//! One version of one module, and who lives in it.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The hash of a module file's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The first eight hexadecimal digits, for people.
+    pub fn short(&self) -> String {
+        self.0[..4].iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
+    }
+}
+
+/// One version of one module. Equal bytes are one version: code that comes
+/// back after a detour gets its old number.
+#[derive(Debug)]
+pub struct Version<A> {
+    /// The module's name in the release.
+    pub module: Arc<str>,
+    /// Counts the module's versions on this node, from 1.
+    pub number: u32,
+    /// Of the module file.
+    pub digest: Digest,
+    /// The compiled code and all that belongs to it.
+    pub artifact: A,
+    population: AtomicUsize,
+}
+
+impl<A> Version<A> {
+    pub(crate) fn new(module: Arc<str>, number: u32, digest: Digest, artifact: A) -> Version<A> {
+        Version {
+            module,
+            number,
+            digest,
+            artifact,
+            population: AtomicUsize::new(0),
+        }
+    }
+
+    /// Processes that run this version, or sleep in it.
+    pub fn population(&self) -> usize {
+        self.population.load(Ordering::Relaxed)
+    }
+}
+
+/// `module@number`, as `ps` shows it.
+impl<A> fmt::Display for Version<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.module, self.number)
+    }
+}
+
+/// A process's hold on its version: counted, so that a version is unloaded
+/// when its last process has left it.
+#[derive(Debug)]
+pub struct Tenancy<A>(Arc<Version<A>>);
+
+impl<A> Tenancy<A> {
+    /// Moves into a version.
+    pub fn new(version: Arc<Version<A>>) -> Tenancy<A> {
+        version.population.fetch_add(1, Ordering::Relaxed);
+        Tenancy(version)
+    }
+
+    /// The version itself, without living in it.
+    pub fn version(&self) -> &Arc<Version<A>> {
+        &self.0
+    }
+
+    /// Whether it is this version.
+    pub fn is(&self, version: &Arc<Version<A>>) -> bool {
+        Arc::ptr_eq(&self.0, version)
+    }
+}
+
+impl<A> Clone for Tenancy<A> {
+    fn clone(&self) -> Self {
+        Tenancy::new(self.0.clone())
+    }
+}
+
+impl<A> Drop for Tenancy<A> {
+    fn drop(&mut self) {
+        self.0.population.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<A> Deref for Tenancy<A> {
+    type Target = Version<A>;
+
+    fn deref(&self) -> &Version<A> {
+        &self.0
+    }
+}

@@ -1,0 +1,72 @@
+//! Why guest code failed, as text: what the guest said last, the trap, and the
+//! Wasm backtrace with names and offsets of the original module.
+
+use std::fmt::Write;
+
+use exuvia_abi::Reason;
+use exuvia_process::ExitReason;
+use wasmtime::{Trap, WasmBacktrace};
+
+use crate::artifact::Plan;
+
+/// Frames of a backtrace that are kept.
+const FRAMES: usize = 32;
+
+/// The exit reason of a trap.
+pub(crate) fn reason(
+    error: &wasmtime::Error,
+    plan: &Plan,
+    said: Option<String>,
+    denied_memory: bool,
+) -> ExitReason {
+    let code = if denied_memory {
+        Reason::MEMORY
+    } else {
+        Reason::TRAP
+    };
+    let mut said = said;
+    if denied_memory {
+        let limit = "memory could not grow: the process's memory limit is met";
+        said = Some(match said {
+            Some(said) => format!("{limit}; {said}"),
+            None => limit.into(),
+        });
+    }
+    ExitReason::with(code.0, text(error, plan, said).as_bytes())
+}
+
+/// One line that says what happened, then the frames, innermost first.
+pub(crate) fn text(error: &wasmtime::Error, plan: &Plan, said: Option<String>) -> String {
+    let cause = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    let mut text = match said {
+        Some(said) => format!("{said} ({cause})"),
+        None => cause,
+    };
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return text;
+    };
+    let analysis = &plan.analysis;
+    for frame in backtrace
+        .frames()
+        .iter()
+        .filter(|frame| frame.func_index() < analysis.first_added_function)
+        .take(FRAMES)
+    {
+        let name = match frame.func_name() {
+            Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+            None => format!("function {}", frame.func_index()),
+        };
+        let _ = write!(text, "\n    at {name}");
+        if let Some(offset) = frame
+            .module_offset()
+            .and_then(|offset| u32::try_from(offset).ok())
+            .and_then(|offset| analysis.offsets.original(offset))
+        {
+            let _ = write!(text, " ({offset:#x})");
+        }
+    }
+    text
+}

@@ -1,0 +1,148 @@
+//! The compile cache: native code on disk, by content and engine settings.
+//!
+//! Native code is trusted, so the folder must be this user's own and writable
+//! by nobody else; what does not look right is not used but compiled anew. A
+//! full disk costs a warning and the time to compile next time.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use wasmtime::{Engine, Module};
+
+/// A folder with compiled modules.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    folder: PathBuf,
+}
+
+/// Modules kept; the least recently used go first.
+const ENTRIES: usize = 256;
+
+impl Cache {
+    /// Opens the folder, making it if need be. `None`, with a warning, if it
+    /// cannot be used safely.
+    pub(crate) fn open(folder: &Path) -> Option<Cache> {
+        match Cache::try_open(folder) {
+            Ok(cache) => Some(cache),
+            Err(reason) => {
+                tracing::warn!(
+                    folder = %folder.display(),
+                    "the compile cache is not used: {reason}"
+                );
+                None
+            }
+        }
+    }
+
+    fn try_open(folder: &Path) -> Result<Cache, String> {
+        fs::create_dir_all(folder).map_err(|e| e.to_string())?;
+        let metadata = fs::metadata(folder).map_err(|e| e.to_string())?;
+        let probe = folder.join(format!(".probe-{}", std::process::id()));
+        let made = create(&probe).map_err(|e| e.to_string())?;
+        let owner = made.metadata().map_err(|e| e.to_string())?.uid();
+        let _ = fs::remove_file(&probe);
+        if metadata.uid() != owner {
+            return Err("the folder belongs to another user; remove it or set another".into());
+        }
+        if metadata.permissions().mode() & 0o022 != 0 {
+            return Err("others may write to the folder; run `chmod go-w` on it".into());
+        }
+        Ok(Cache {
+            folder: folder.to_owned(),
+        })
+    }
+
+    fn path(&self, engine: &Engine, wasm: &[u8]) -> PathBuf {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(wasm);
+        let mut settings = Settings(&mut hasher);
+        std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut settings);
+        self.folder.join(format!("{}.cwasm", hasher.finalize()))
+    }
+
+    pub(crate) fn find(&self, engine: &Engine, wasm: &[u8]) -> Option<Module> {
+        let path = self.path(engine, wasm);
+        let file = fs::File::open(&path).ok()?;
+        let metadata = file.metadata().ok()?;
+        if metadata.permissions().mode() & 0o022 != 0 || !metadata.is_file() {
+            return None;
+        }
+        let _ = file.set_modified(std::time::SystemTime::now());
+        // SAFETY: the file lies in a folder that `open` found to belong to
+        // this user and to be writable by nobody else, and was written whole
+        // by `keep` (a rename), so it is what `Module::serialize` made. The
+        // engine itself checks version and settings.
+        match unsafe { Module::deserialize_file(engine, &path) } {
+            Ok(module) => Some(module),
+            Err(error) => {
+                tracing::debug!(path = %path.display(), "a cached module is not usable: {error}");
+                let _ = fs::remove_file(&path);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn keep(&self, engine: &Engine, wasm: &[u8], module: &Module) {
+        let path = self.path(engine, wasm);
+        if let Err(reason) = write(&path, module) {
+            tracing::warn!(
+                path = %path.display(),
+                "the compiled module was not cached, it will be compiled again next time: {reason}"
+            );
+        }
+        self.trim();
+    }
+
+    fn trim(&self) {
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return;
+        };
+        let mut files: Vec<_> = entries
+            .flatten()
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        if files.len() <= ENTRIES {
+            return;
+        }
+        files.sort();
+        for (_, path) in &files[..files.len() - ENTRIES] {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn create(path: &Path) -> std::io::Result<fs::File> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn write(path: &Path, module: &Module) -> Result<(), String> {
+    let bytes = module.serialize().map_err(|e| e.to_string())?;
+    let partial = path.with_extension(format!("partial-{}", std::process::id()));
+    let written = create(&partial)
+        .and_then(|mut file| file.write_all(&bytes))
+        .and_then(|()| fs::rename(&partial, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&partial);
+    }
+    written.map_err(|e| e.to_string())
+}
+
+/// Feeds what is hashed to BLAKE3 instead of a 64-bit hash.
+struct Settings<'a>(&'a mut blake3::Hasher);
+
+impl std::hash::Hasher for Settings<'_> {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,180 @@
+//! Host calls: what guests import. A file per family; here is what they share:
+//! how a call suspends its guest, and how the instrumented code yields.
+//!
+//! A call that must wait is an ordinary, cheap host function. It notes in
+//! `Guest::wait` what it waits for and answers SUSPEND; the shim around it (see
+//! `instrument`) then calls `wait`, which suspends the fiber, and afterwards
+//! the same call again with the same arguments, which finds its note.
+
+mod message;
+mod misc;
+mod process;
+
+use exuvia_abi::{Code, Pid, SUSPEND};
+use exuvia_process::{Due, Payload};
+use wasmtime::{AsContextMut, Caller, Func, Linker, Store};
+
+use crate::baton::{self, Next};
+use crate::data::{FrameData, Mode, View, bytes, bytes_mut};
+use crate::frame::{Command, Outcome, Reply, SLICE, set_reductions};
+use crate::guest::{Wait, Want, close_transaction};
+
+/// Defines every host call of `exuvia_abi::HOST_CALLS`.
+pub(crate) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    message::define(linker)?;
+    process::define(linker)?;
+    misc::define(linker)
+}
+
+/// What a call answers: a code, or a number that is 0 or above.
+type Answer = Result<i32, Code>;
+
+fn answer(answer: Answer) -> i32 {
+    answer.unwrap_or_else(|code| code as i32)
+}
+
+/// The instrumented code ran out of reductions.
+pub(crate) fn yield_function(store: &mut Store<FrameData>) -> Func {
+    Func::wrap_async(store, |caller: Caller<'_, FrameData>, (): ()| {
+        Box::new(pause(caller, true))
+    })
+}
+
+/// A call answered SUSPEND.
+pub(crate) fn wait_function(store: &mut Store<FrameData>) -> Func {
+    Func::wrap_async(store, |caller: Caller<'_, FrameData>, (): ()| {
+        Box::new(pause(caller, false))
+    })
+}
+
+/// Hands the process back to whoever runs it, until it is resumed.
+async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Result<()> {
+    let counter = caller
+        .data()
+        .reductions
+        .ok_or_else(|| wasmtime::Error::msg("the frame has no reduction counter"))?;
+    if let Mode::Restricted(restricted) = &mut caller.data_mut().mode {
+        let slice = u64::from(SLICE.cast_unsigned());
+        if restricted.reductions < slice {
+            let what = restricted.what;
+            return Err(wasmtime::Error::msg(format!(
+                "{what} did not end within its reductions"
+            )));
+        }
+        restricted.reductions -= slice;
+        return set_reductions(&counter, &mut caller, SLICE);
+    }
+    let left = counter.get(&mut caller).i32().unwrap_or(0);
+    let Some(mut own) = caller.data_mut().own.take() else {
+        return Err(wasmtime::Error::msg("no process is in the frame"));
+    };
+    own.reductions += u64::try_from(SLICE - left).unwrap_or(0);
+    if yields && let Some(guest) = own.guest() {
+        guest.wait = Some(Wait::turn());
+    }
+    baton::put_reply(Reply::Ran(own, Outcome::Suspended));
+    let Command::Resume(mut own) = Next.await else {
+        return Err(wasmtime::Error::msg("a suspended frame can only be resumed"));
+    };
+    if yields && let Some(guest) = own.guest() {
+        guest.wait = None;
+    }
+    let data = caller.data_mut();
+    data.limiter.bytes = own.limits().memory;
+    data.own = Some(own);
+    set_reductions(&counter, caller.as_context_mut(), SLICE)
+}
+
+impl View<'_> {
+    /// The wait of the call that is being made again, if this is a second try.
+    fn waiting(&mut self) -> Option<&mut Wait> {
+        self.own.guest()?.wait.as_mut()
+    }
+
+    /// The wait is over, whatever came of it.
+    fn end_wait(&mut self) {
+        let pid = self.own.pid();
+        let wait = self.own.guest().and_then(|guest| guest.wait.take());
+        if let Some(timer) = wait.and_then(|wait| wait.timer) {
+            self.shared.system.timers.cancel(pid, timer);
+        }
+    }
+
+    /// Whether the deadline of the wait has passed.
+    fn timed_out(&mut self) -> bool {
+        let deadline = self.waiting().and_then(|wait| wait.deadline);
+        deadline.is_some_and(|deadline| deadline <= self.shared.system.clock.now())
+    }
+
+    /// Suspends the guest until `what`, `timeout` milliseconds at most
+    /// (negative: for ever). The transaction, if one is open, ends here.
+    fn suspend(&mut self, what: Want, timeout: i64, upgrade: bool) -> Answer {
+        if self.waiting().is_some() {
+            return Ok(SUSPEND);
+        }
+        if !self.shared.frames.may_block() {
+            return Err(Code::Limit);
+        }
+        self.close();
+        let pid = self.own.pid();
+        let system = &self.shared.system;
+        let (mut deadline, mut timer) = (None, None);
+        if let Ok(timeout) = u64::try_from(timeout) {
+            let delay = timeout.saturating_mul(1_000_000);
+            deadline = Some(system.clock.now().saturating_add(delay));
+            timer = Some(system.set_timer(pid, delay, |_| Due::Wake(pid)));
+        }
+        if let Some(guest) = self.own.guest() {
+            guest.wait = Some(Wait {
+                what,
+                deadline,
+                timer,
+                upgrade,
+            });
+        }
+        Ok(SUSPEND)
+    }
+
+    /// Ends the transaction: what was held happens now.
+    fn close(&mut self) {
+        close_transaction(self.own, &self.shared.system);
+    }
+
+    fn read(&self, pointer: i32, length: i32) -> Result<&[u8], Code> {
+        bytes(self.memory, pointer, length).ok_or(Code::BadPointer)
+    }
+
+    fn write(&mut self, pointer: i32, data: &[u8]) -> Result<(), Code> {
+        let length = i32::try_from(data.len()).map_err(|_| Code::BadPointer)?;
+        bytes_mut(self.memory, pointer, length)
+            .ok_or(Code::BadPointer)?
+            .copy_from_slice(data);
+        Ok(())
+    }
+
+    /// Whether `length` bytes at `pointer` can be written.
+    fn check(&self, pointer: i32, length: u32) -> Result<(), Code> {
+        self.read(pointer, length.cast_signed()).map(|_| ())
+    }
+
+    fn pid(&self, pointer: i32) -> Result<Pid, Code> {
+        let bytes = self.read(pointer, Pid::SIZE as i32)?;
+        let bytes = bytes.try_into().map_err(|_| Code::BadPointer)?;
+        let pid = Pid::from_bytes(bytes);
+        // A pid that no process of this node can have had.
+        let system = &self.shared.system;
+        if pid.node != system.node() || system.table.slot(pid.slot()).is_none() {
+            return Err(Code::BadArgument);
+        }
+        Ok(pid)
+    }
+
+    /// A payload that this process sends.
+    fn payload(&self, pointer: i32, length: i32) -> Result<Payload, Code> {
+        let bytes = self.read(pointer, length)?;
+        if bytes.len() as u64 > u64::from(self.own.limits().message_bytes) {
+            return Err(Code::MessageTooLarge);
+        }
+        Ok(Payload::new(bytes))
+    }
+}

@@ -1,0 +1,468 @@
+//! Host calls about messages: receive, send, request, call, reply, timers, sleep.
+
+use exuvia_abi::{Code, HEADER_SIZE, Kind, SUSPEND, receive};
+use exuvia_process::{Due, Envelope, SendError};
+use wasmtime::{Caller, Linker};
+
+use super::{Answer, answer};
+use crate::data::{Ends, FrameData, View, bytes, bytes_mut, view};
+use crate::guest::{Want, perform, transaction};
+
+const MODULE: &str = exuvia_abi::MODULE;
+
+pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "receive",
+        |mut caller: Caller<'_, FrameData>,
+         header: i32,
+         buffer: i32,
+         capacity: i32,
+         timeout: i64,
+         mode: i32,
+         key: i64| {
+            let mut view = view(&mut caller, "receive")?;
+            let slot = Slot {
+                header,
+                buffer,
+                capacity,
+            };
+            let got = receive(&mut view, &slot, timeout, mode, key.cast_unsigned())?;
+            Ok(answer(got))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "send",
+        |mut caller: Caller<'_, FrameData>, to: i32, tag: i32, data: i32, length: i32| {
+            let mut view = view(&mut caller, "send")?;
+            Ok(answer(send(&mut view, to, tag, data, length)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "request",
+        |mut caller: Caller<'_, FrameData>, to: i32, tag: i32, data: i32, length: i32, out: i32| {
+            let mut view = view(&mut caller, "request")?;
+            Ok(answer(request(&mut view, to, tag, data, length, out)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "call",
+        |mut caller: Caller<'_, FrameData>,
+         to: i32,
+         tag: i32,
+         data: i32,
+         length: i32,
+         header: i32,
+         buffer: i32,
+         capacity: i32,
+         timeout: i64| {
+            let mut view = view(&mut caller, "call")?;
+            let slot = Slot {
+                header,
+                buffer,
+                capacity,
+            };
+            let got = call(&mut view, to, tag, data, length, &slot, timeout)?;
+            Ok(answer(got))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "reply",
+        |mut caller: Caller<'_, FrameData>,
+         to: i32,
+         reference: i64,
+         tag: i32,
+         data: i32,
+         length: i32| {
+            let mut view = view(&mut caller, "reply")?;
+            Ok(answer(reply(&mut view, to, reference, tag, data, length)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "send_after",
+        |mut caller: Caller<'_, FrameData>,
+         to: i32,
+         tag: i32,
+         data: i32,
+         length: i32,
+         delay: i64,
+         out: i32| {
+            let mut view = view(&mut caller, "send_after")?;
+            Ok(answer(send_after(
+                &mut view, to, tag, data, length, delay, out,
+            )))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "cancel_timer",
+        |mut caller: Caller<'_, FrameData>, reference: i64| {
+            let view = view(&mut caller, "cancel_timer")?;
+            let system = &view.shared.system;
+            let at = system
+                .timers
+                .cancel(view.own.pid(), reference.cast_unsigned());
+            let left = at.map(|at| at.saturating_sub(system.clock.now()) / 1_000_000);
+            Ok(left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "sleep",
+        |mut caller: Caller<'_, FrameData>, milliseconds: i64| {
+            let mut view = view(&mut caller, "sleep")?;
+            Ok(answer(sleep(&mut view, milliseconds)))
+        },
+    )?;
+    Ok(())
+}
+
+/// Where a guest wants a message.
+struct Slot {
+    header: i32,
+    buffer: i32,
+    capacity: i32,
+}
+
+impl Slot {
+    fn check(&self, view: &View<'_>) -> Result<(), Code> {
+        let size = view.read(self.header, 4)?;
+        let size = u32::from_le_bytes(size.try_into().map_err(|_| Code::BadPointer)?);
+        if size < HEADER_SIZE {
+            return Err(Code::BadArgument);
+        }
+        view.check(self.header, HEADER_SIZE)?;
+        view.check(self.buffer, self.capacity.cast_unsigned())
+    }
+}
+
+/// Writes the message at `position` to where the guest wants it, and takes it
+/// out of the mailbox; or says that it does not fit.
+fn deliver(view: &mut View<'_>, slot: &Slot, position: usize) -> Answer {
+    let Some(message) = view.own.peek(position) else {
+        return Err(Code::Empty);
+    };
+    let header = message.header();
+    let wrote = bytes_mut(view.memory, slot.header, HEADER_SIZE.cast_signed());
+    wrote
+        .ok_or(Code::BadPointer)?
+        .copy_from_slice(&header.to_bytes());
+    if header.length > slot.capacity.cast_unsigned() {
+        return Err(Code::TooBig);
+    }
+    bytes_mut(view.memory, slot.buffer, header.length.cast_signed())
+        .ok_or(Code::BadPointer)?
+        .copy_from_slice(message.payload.as_slice());
+    let Some(message) = view.own.take(position) else {
+        return Err(Code::Empty);
+    };
+    *view.taken += 1;
+    if let Some(transaction) = transaction(view.own) {
+        transaction.message.get_or_insert(message);
+    }
+    Ok(Code::Ok as i32)
+}
+
+/// Takes over what has arrived; ends the guest if a signal says so.
+fn drain(view: &mut View<'_>) -> wasmtime::Result<()> {
+    match view.own.drain(&view.shared.system) {
+        None => Ok(()),
+        Some(reason) => {
+            *view.exit = Some(reason);
+            Err(wasmtime::Error::new(Ends))
+        }
+    }
+}
+
+fn receive(
+    view: &mut View<'_>,
+    slot: &Slot,
+    timeout: i64,
+    mode: i32,
+    key: u64,
+) -> wasmtime::Result<Answer> {
+    let upgrade = mode & receive::UPGRADE != 0;
+    let mode = mode & !receive::UPGRADE;
+    let any = mode == receive::ANY;
+    if !(receive::ANY..=receive::REFERENCE).contains(&mode) || (upgrade && !any) || timeout < -1 {
+        return Ok(Err(Code::BadArgument));
+    }
+    if let Err(code) = slot.check(view) {
+        return Ok(Err(code));
+    }
+    if view.waiting().is_none() {
+        // In probation one entry takes one message. Whoever asks for more
+        // without waiting returns and is entered again; whoever waits ends
+        // the transaction.
+        let full = transaction(view.own).is_some_and(|t| t.message.is_some());
+        if full && timeout == 0 && any {
+            return Ok(Err(Code::Empty));
+        }
+        if full {
+            view.close();
+        }
+        if any && view.shared.crossing_due(view.own) {
+            if timeout == 0 {
+                return Ok(Err(Code::Empty));
+            }
+            if upgrade {
+                view.close();
+                return Ok(Err(Code::Upgrade));
+            }
+        }
+    }
+    let mut position = view.own.position(mode, key);
+    if position.is_none() {
+        drain(view)?;
+        position = view.own.position(mode, key);
+    }
+    if let Some(position) = position {
+        view.end_wait();
+        return Ok(deliver(view, slot, position));
+    }
+    if timeout == 0 {
+        return Ok(Err(Code::Empty));
+    }
+    if view.timed_out() {
+        view.end_wait();
+        return Ok(Err(Code::Timeout));
+    }
+    if upgrade && view.waiting().is_some() && view.shared.crossing_due(view.own) {
+        view.end_wait();
+        return Ok(Err(Code::Upgrade));
+    }
+    Ok(view.suspend(Want::Message { mode, key }, timeout, upgrade))
+}
+
+fn refused(error: SendError) -> Answer {
+    match error {
+        // As in Erlang: what is sent to the dead vanishes.
+        SendError::Dead => Ok(Code::Ok as i32),
+        SendError::Full => Err(Code::MailboxFull),
+        SendError::Unknown => Err(Code::BadArgument),
+    }
+}
+
+fn send(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Answer {
+    let to = view.pid(to)?;
+    let payload = view.payload(data, length)?;
+    let envelope = Envelope::message(view.own.pid(), tag.cast_unsigned(), payload);
+    if transaction(view.own).is_none() {
+        return match view.shared.system.send(to, envelope) {
+            Ok(()) => Ok(Code::Ok as i32),
+            Err(error) => refused(error),
+        };
+    }
+    // Held: whether it was accepted will be known too late for the guest, so
+    // a message that would be refused now is refused now.
+    perform(
+        view.own,
+        &view.shared.system,
+        move |own, system| {
+            if let Err(SendError::Full) = system.send(to, envelope) {
+                tracing::warn!(from = %own.pid(), %to, "a message held in probation was refused: the mailbox is full");
+            }
+        },
+        None,
+    );
+    Ok(Code::Ok as i32)
+}
+
+fn request(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32, out: i32) -> Answer {
+    let to = view.pid(to)?;
+    let payload = view.payload(data, length)?;
+    view.check(out, 8)?;
+    let tag = tag.cast_unsigned();
+    let reference = view.own.new_reference();
+    if transaction(view.own).is_none() {
+        let sent = view
+            .own
+            .request(&view.shared.system, to, reference, tag, payload);
+        if let Err(error) = sent {
+            return refused(error);
+        }
+    } else {
+        perform(
+            view.own,
+            &view.shared.system,
+            move |own, system| {
+                if own.request(system, to, reference, tag, payload).is_err() {
+                    tracing::warn!(from = %own.pid(), %to, "a request held in probation was refused: the mailbox is full");
+                }
+            },
+            None,
+        );
+    }
+    view.write(out, &reference.to_le_bytes())?;
+    Ok(Code::Ok as i32)
+}
+
+fn call(
+    view: &mut View<'_>,
+    to: i32,
+    tag: i32,
+    data: i32,
+    length: i32,
+    slot: &Slot,
+    timeout: i64,
+) -> wasmtime::Result<Answer> {
+    if let Err(code) = slot.check(view) {
+        return Ok(Err(code));
+    }
+    if timeout < -1 {
+        return Ok(Err(Code::BadArgument));
+    }
+    let reference = match view.waiting() {
+        Some(wait) => match wait.what {
+            Want::Reply { reference } => reference,
+            _ => return Ok(Err(Code::BadArgument)),
+        },
+        None => match begin_call(view, to, tag, data, length) {
+            Ok(reference) => reference,
+            Err(code) => return Ok(Err(code)),
+        },
+    };
+    drain(view)?;
+    if let Some(position) = view.own.position(receive::REFERENCE, reference) {
+        view.end_wait();
+        let died = view
+            .own
+            .peek(position)
+            .is_some_and(|message| message.kind == Kind::Down);
+        return Ok(match deliver(view, slot, position) {
+            // The reason's bytes are cut to the buffer: the header says how
+            // long they were.
+            Err(Code::TooBig) if died => {
+                let _ = view.own.take(position);
+                Err(Code::NoProc)
+            }
+            Ok(_) if died => Err(Code::NoProc),
+            other => other,
+        });
+    }
+    if timeout == 0 || view.timed_out() {
+        view.end_wait();
+        view.own.demonitor(&view.shared.system, reference, true);
+        return Ok(Err(Code::Timeout));
+    }
+    let suspended = view.suspend(Want::Reply { reference }, timeout, false);
+    if suspended.is_err() {
+        view.own.demonitor(&view.shared.system, reference, true);
+    }
+    Ok(suspended)
+}
+
+fn begin_call(
+    view: &mut View<'_>,
+    to: i32,
+    tag: i32,
+    data: i32,
+    length: i32,
+) -> Result<u64, Code> {
+    let to = view.pid(to)?;
+    if to == view.own.pid() {
+        return Err(Code::BadArgument);
+    }
+    let payload = view.payload(data, length)?;
+    if !view.shared.frames.may_block() {
+        return Err(Code::Limit);
+    }
+    view.close();
+    let reference = view.own.new_reference();
+    match view
+        .own
+        .request(&view.shared.system, to, reference, tag.cast_unsigned(), payload)
+    {
+        Ok(()) => Ok(reference),
+        Err(SendError::Full) => Err(Code::MailboxFull),
+        Err(_) => Err(Code::BadArgument),
+    }
+}
+
+fn reply(
+    view: &mut View<'_>,
+    to: i32,
+    reference: i64,
+    tag: i32,
+    data: i32,
+    length: i32,
+) -> Answer {
+    let to = view.pid(to)?;
+    let payload = view.payload(data, length)?;
+    let (reference, tag) = (reference.cast_unsigned(), tag.cast_unsigned());
+    perform_now_or_held(view, move |own, system| {
+        own.reply(system, to, reference, tag, payload);
+    });
+    Ok(Code::Ok as i32)
+}
+
+/// Does it at once without an allocation, or holds it.
+fn perform_now_or_held(
+    view: &mut View<'_>,
+    deed: impl FnOnce(&mut crate::guest::GuestOwn, &crate::guest::GuestSystem) + Send + 'static,
+) {
+    perform(view.own, &view.shared.system, deed, None);
+}
+
+fn send_after(
+    view: &mut View<'_>,
+    to: i32,
+    tag: i32,
+    data: i32,
+    length: i32,
+    delay: i64,
+    out: i32,
+) -> Answer {
+    let to = view.pid(to)?;
+    let payload = view.payload(data, length)?;
+    let delay = u64::try_from(delay).map_err(|_| Code::BadArgument)?;
+    if out != 0 {
+        view.check(out, 8)?;
+    }
+    let pid = view.own.pid();
+    let system = &view.shared.system;
+    let reference = system.set_timer(pid, delay.saturating_mul(1_000_000), |reference| {
+        Due::Message {
+            to,
+            envelope: Envelope {
+                reference,
+                kind: Kind::Timer,
+                ..Envelope::message(pid, tag.cast_unsigned(), payload)
+            },
+        }
+    });
+    // Set at once, since its reference is wanted at once; taken back if the
+    // handler fails.
+    crate::guest::undoable(view.own, move |own, system| {
+        system.timers.cancel(own.pid(), reference);
+    });
+    if out != 0 {
+        view.write(out, &reference.to_le_bytes())?;
+    }
+    Ok(Code::Ok as i32)
+}
+
+fn sleep(view: &mut View<'_>, milliseconds: i64) -> Answer {
+    if milliseconds < 0 {
+        return Err(Code::BadArgument);
+    }
+    if view.timed_out() {
+        view.end_wait();
+        return Ok(Code::Ok as i32);
+    }
+    match view.suspend(Want::Nothing, milliseconds, false) {
+        Ok(SUSPEND) => Ok(SUSPEND),
+        other => other,
+    }
+}
+
+/// The bytes of a guest's text, if they are in its memory and UTF-8.
+pub(super) fn text<'a>(view: &'a View<'_>, pointer: i32, length: i32) -> Result<&'a str, Code> {
+    let bytes = bytes(view.memory, pointer, length).ok_or(Code::BadPointer)?;
+    std::str::from_utf8(bytes).map_err(|_| Code::BadArgument)
+}

@@ -1,0 +1,164 @@
+//! Host calls about everything else: log, random, clock, info, state.
+
+use exuvia_abi::{Code, clock, info, limits, log};
+use wasmtime::{Caller, Linker};
+
+use super::answer;
+use crate::data::{FrameData, Mode, bytes, bytes_mut, view};
+
+const MODULE: &str = exuvia_abi::MODULE;
+
+pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "log",
+        |mut caller: Caller<'_, FrameData>, level: i32, text: i32, length: i32| {
+            let memory = memory(&caller)?;
+            let (memory, data) = memory.data_and_store_mut(&mut caller);
+            let Some(text) = bytes(memory, text, length) else {
+                return Ok(Code::BadPointer as i32);
+            };
+            if !(log::ERROR..=log::DEBUG).contains(&level) {
+                return Ok(Code::BadArgument as i32);
+            }
+            let cut = &text[..text.len().min(limits::LOG_LINE as usize)];
+            let text = String::from_utf8_lossy(cut);
+            if level == log::ERROR {
+                data.last_error = Some(text.to_string());
+            }
+            if let (Mode::Run, Some(shared), Some(own)) = (&data.mode, &data.shared, &mut data.own)
+            {
+                let pid = own.pid();
+                if let Some(guest) = own.guest() {
+                    shared
+                        .observer
+                        .log(pid, guest.tenancy.version(), level, &text);
+                }
+            }
+            Ok::<i32, wasmtime::Error>(Code::Ok as i32)
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "random",
+        |mut caller: Caller<'_, FrameData>, buffer: i32, length: i32| {
+            let memory = memory(&caller)?;
+            let (memory, data) = memory.data_and_store_mut(&mut caller);
+            impure(data);
+            if length.cast_unsigned() > limits::RANDOM {
+                return Ok(Code::BadArgument as i32);
+            }
+            let Some(buffer) = bytes_mut(memory, buffer, length) else {
+                return Ok(Code::BadPointer as i32);
+            };
+            let mut filled = 0;
+            while filled < buffer.len() {
+                let rest = &mut buffer[filled..];
+                match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
+                    Ok(count) => filled += count,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(wasmtime::Error::new(error)),
+                }
+            }
+            Ok(Code::Ok as i32)
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "clock",
+        |mut caller: Caller<'_, FrameData>, which: i32| {
+            let data = caller.data_mut();
+            impure(data);
+            let Some(shared) = &data.shared else {
+                return 0;
+            };
+            let system_clock = &shared.system.clock;
+            let now = match which {
+                clock::MONOTONIC => system_clock.now(),
+                clock::REALTIME => system_clock.realtime(),
+                _ => return i64::from(Code::BadArgument as i32),
+            };
+            i64::try_from(now).unwrap_or(i64::MAX)
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "info",
+        |mut caller: Caller<'_, FrameData>, what: i32| {
+            let view = view(&mut caller, "info")?;
+            let value = match what {
+                info::REDUCTIONS => view.own.reductions,
+                info::MAILBOX => view.own.inbox_len() as u64,
+                info::CROSSINGS => view.own.guest().map_or(0, |guest| guest.crossings().into()),
+                _ => return Ok(i64::from(Code::BadArgument as i32)),
+            };
+            Ok::<i64, wasmtime::Error>(i64::try_from(value).unwrap_or(i64::MAX))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "state_put",
+        |mut caller: Caller<'_, FrameData>, state: i32, length: i32| {
+            let memory = memory(&caller)?;
+            let (memory, data) = memory.data_and_store_mut(&mut caller);
+            let Mode::Restricted(restricted) = &mut data.mode else {
+                return Ok(Code::BadArgument as i32);
+            };
+            if restricted.what != "`save`" || restricted.state.is_some() {
+                return Ok(Code::BadArgument as i32);
+            }
+            let Some(bytes) = bytes(memory, state, length) else {
+                return Ok(Code::BadPointer as i32);
+            };
+            if bytes.len() > limits::STATE as usize {
+                return Ok(Code::Limit as i32);
+            }
+            restricted.state = Some(bytes.to_vec());
+            Ok::<i32, wasmtime::Error>(Code::Ok as i32)
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "state_get",
+        |mut caller: Caller<'_, FrameData>, buffer: i32, capacity: i32| {
+            let memory = memory(&caller)?;
+            let (memory, data) = memory.data_and_store_mut(&mut caller);
+            let Mode::Restricted(restricted) = &data.mode else {
+                return Ok(Code::BadArgument as i32);
+            };
+            let Some(state) = restricted
+                .state
+                .as_ref()
+                .filter(|_| restricted.what == "`load`")
+            else {
+                return Ok(Code::BadArgument as i32);
+            };
+            let got = i32::try_from(state.len())
+                .ok()
+                .filter(|length| *length <= capacity)
+                .ok_or(Code::TooBig)
+                .and_then(|length| {
+                    bytes_mut(memory, buffer, length)
+                        .ok_or(Code::BadPointer)?
+                        .copy_from_slice(state);
+                    Ok(length)
+                });
+            Ok::<i32, wasmtime::Error>(answer(got))
+        },
+    )?;
+    Ok(())
+}
+
+fn memory(caller: &Caller<'_, FrameData>) -> wasmtime::Result<wasmtime::Memory> {
+    caller
+        .data()
+        .memory
+        .ok_or_else(|| wasmtime::Error::msg("the frame has no memory"))
+}
+
+/// Notes that initialization asked for what differs between processes.
+fn impure(data: &mut FrameData) {
+    if let Mode::Restricted(restricted) = &mut data.mode {
+        restricted.impure = true;
+    }
+}

@@ -1,0 +1,543 @@
+//! Host calls about processes: birth and death, links and monitors, names.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use exuvia_abi::{Code, Kind, Pid, Reason, demonitor, receive, spawn};
+use exuvia_process::{
+    Birth, Body, ExitReason, Limits, NameError, Payload, Signal, SpawnError,
+};
+use wasmtime::{Caller, Linker};
+
+use super::message::text;
+use super::{Answer, answer};
+use crate::data::{Ends, FrameData, View, view};
+use crate::guest::{GuestOwn, GuestSystem, Want, perform, undoable};
+
+const MODULE: &str = exuvia_abi::MODULE;
+
+/// How long a synchronous start may take if the spawner does not say.
+const START_TIMEOUT_MS: u32 = 5_000;
+
+pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    define_births(linker)?;
+    define_ends(linker)?;
+    define_relations(linker)?;
+    define_names(linker)
+}
+
+fn define_births(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "spawn",
+        |mut caller: Caller<'_, FrameData>,
+         module: i32,
+         module_length: i32,
+         arguments: i32,
+         arguments_length: i32,
+         options: i32,
+         pid_out: i32,
+         reference_out: i32| {
+            let mut view = view(&mut caller, "spawn")?;
+            if view.waiting().is_some() {
+                return go_on_starting(&mut view).map(answer);
+            }
+            let wanted = Wanted {
+                module: (module, module_length),
+                arguments: (arguments, arguments_length),
+                options,
+                pid_out,
+                reference_out,
+            };
+            Ok(answer(begin_spawn(&mut view, &wanted)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "supervisor_start",
+        |mut caller: Caller<'_, FrameData>, specification: i32, length: i32, pid_out: i32| {
+            let mut view = view(&mut caller, "supervisor_start")?;
+            if view.waiting().is_some() {
+                return go_on_starting(&mut view).map(answer);
+            }
+            Ok(answer(start_supervisor(
+                &mut view,
+                specification,
+                length,
+                pid_out,
+            )))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "init_ack",
+        |mut caller: Caller<'_, FrameData>, status: i32, data: i32, length: i32| {
+            let mut view = view(&mut caller, "init_ack")?;
+            Ok(answer(init_ack(&mut view, status, data, length)))
+        },
+    )?;
+    Ok(())
+}
+
+fn define_ends(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "exit",
+        |mut caller: Caller<'_, FrameData>,
+         code: i32,
+         data: i32,
+         length: i32|
+         -> wasmtime::Result<()> {
+            let mut view = view(&mut caller, "exit")?;
+            view.close();
+            let reason = match (view.read(data, length), is_guests(code)) {
+                (Ok(bytes), true) => ExitReason::with(code, bytes),
+                _ => ExitReason::with(
+                    Reason::CONTRACT.0,
+                    b"`exit` was called with a code that belongs to the host, or a bad pointer",
+                ),
+            };
+            *view.exit = Some(reason);
+            Err(wasmtime::Error::new(Ends))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "exit_process",
+        |mut caller: Caller<'_, FrameData>, pid: i32, code: i32, data: i32, length: i32| {
+            let mut view = view(&mut caller, "exit_process")?;
+            Ok(answer(exit_process(&mut view, pid, code, data, length)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "kill",
+        |mut caller: Caller<'_, FrameData>, pid: i32| {
+            let mut view = view(&mut caller, "kill")?;
+            Ok(answer(on_pid(&mut view, pid, |own, system, to| {
+                let _ = system.signal(to, Signal::Kill { from: own.pid() });
+            })))
+        },
+    )?;
+    Ok(())
+}
+
+fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "link",
+        |mut caller: Caller<'_, FrameData>, pid: i32| {
+            let mut view = view(&mut caller, "link")?;
+            Ok(answer(on_pid(&mut view, pid, |own, system, to| {
+                own.link(system, to);
+            })))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "unlink",
+        |mut caller: Caller<'_, FrameData>, pid: i32| {
+            let mut view = view(&mut caller, "unlink")?;
+            Ok(answer(on_pid(&mut view, pid, |own, system, to| {
+                own.unlink(system, to);
+            })))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "monitor",
+        |mut caller: Caller<'_, FrameData>, pid: i32, out: i32| {
+            let mut view = view(&mut caller, "monitor")?;
+            Ok(answer(monitor(&mut view, pid, out)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "demonitor",
+        |mut caller: Caller<'_, FrameData>, reference: i64, flags: i32| {
+            let view = view(&mut caller, "demonitor")?;
+            let reference = reference.cast_unsigned();
+            let flush = flags & demonitor::FLUSH != 0;
+            perform(
+                view.own,
+                &view.shared.system,
+                move |own, system| own.demonitor(system, reference, flush),
+                None,
+            );
+            Ok(Code::Ok as i32)
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "trap_exit",
+        |mut caller: Caller<'_, FrameData>, on: i32| {
+            let view = view(&mut caller, "trap_exit")?;
+            let before = view.own.set_trap_exit(on != 0);
+            undoable(view.own, move |own, _| {
+                own.set_trap_exit(before);
+            });
+            Ok(i32::from(before))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "self",
+        |mut caller: Caller<'_, FrameData>, out: i32| {
+            let mut view = view(&mut caller, "self")?;
+            let pid = view.own.pid();
+            Ok(answer(view.write(out, &pid.to_bytes()).map(|()| 0)))
+        },
+    )?;
+    Ok(())
+}
+
+fn define_names(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "register",
+        |mut caller: Caller<'_, FrameData>, name: i32, length: i32, pid: i32| {
+            let view = view(&mut caller, "register")?;
+            Ok(answer(register(view, name, length, pid)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "unregister",
+        |mut caller: Caller<'_, FrameData>, name: i32, length: i32| {
+            let view = view(&mut caller, "unregister")?;
+            Ok(answer(unregister(view, name, length)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "whereis",
+        |mut caller: Caller<'_, FrameData>, name: i32, length: i32, out: i32| {
+            let mut view = view(&mut caller, "whereis")?;
+            let found = text(&view, name, length)
+                .and_then(|name| view.shared.system.names.find(name).ok_or(Code::NoProc));
+            let wrote = found.and_then(|pid| view.write(out, &pid.to_bytes()).map(|()| 0));
+            Ok(answer(wrote))
+        },
+    )?;
+    Ok(())
+}
+
+/// What `spawn` was asked for, as pointers.
+struct Wanted {
+    module: (i32, i32),
+    arguments: (i32, i32),
+    options: i32,
+    pid_out: i32,
+    reference_out: i32,
+}
+
+/// The options of `spawn`, read from guest memory.
+struct Options {
+    flags: u32,
+    limits: Arc<Limits>,
+    timeout_ms: u32,
+}
+
+fn options(view: &View<'_>, pointer: i32) -> Result<Options, Code> {
+    let parent = view.own.limits();
+    if pointer == 0 {
+        return Ok(Options {
+            flags: 0,
+            limits: parent.clone(),
+            timeout_ms: START_TIMEOUT_MS,
+        });
+    }
+    let size = view.read(pointer, 4)?;
+    let size = u32::from_le_bytes(size.try_into().map_err(|_| Code::BadPointer)?);
+    if size < spawn::OPTIONS_SIZE {
+        return Err(Code::BadArgument);
+    }
+    let bytes = view.read(pointer, spawn::OPTIONS_SIZE.cast_signed())?;
+    let word = |at: usize| {
+        let mut word = [0; 4];
+        word.copy_from_slice(&bytes[at..at + 4]);
+        u32::from_le_bytes(word)
+    };
+    let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+    let flags = word(4);
+    if flags & !(spawn::LINK | spawn::MONITOR | spawn::SYNC) != 0 {
+        return Err(Code::BadArgument);
+    }
+    let or_parents = |wanted: u64, parents: u64| if wanted == 0 { parents } else { wanted };
+    let or_parents_32 = |wanted: u32, parents: u32| if wanted == 0 { parents } else { wanted };
+    let wanted = Limits {
+        memory: or_parents(long(8), parent.memory),
+        mailbox_bytes: or_parents(long(16), parent.mailbox_bytes),
+        mailbox_messages: or_parents_32(word(24), parent.mailbox_messages),
+        message_bytes: or_parents_32(word(28), parent.message_bytes),
+        children: or_parents_32(word(32), parent.children),
+    }
+    .at_most(parent);
+    Ok(Options {
+        flags,
+        limits: if wanted == **parent {
+            parent.clone()
+        } else {
+            Arc::new(wanted)
+        },
+        timeout_ms: match word(36) {
+            0 => START_TIMEOUT_MS,
+            timeout => timeout,
+        },
+    })
+}
+
+fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
+    let options = options(view, wanted.options)?;
+    let arguments = view.payload(wanted.arguments.0, wanted.arguments.1)?;
+    view.check(wanted.pid_out, Pid::SIZE as u32)?;
+    let monitors = options.flags & spawn::MONITOR != 0;
+    if monitors {
+        view.check(wanted.reference_out, 8)?;
+    }
+    let guest = if wanted.module.1 == 0 {
+        let own = view.own.guest().ok_or(Code::NoModule)?;
+        let name = own.tenancy.module.clone();
+        view.shared
+            .newborn(&name, view.own.pid(), arguments.clone())
+    } else {
+        let name = text(view, wanted.module.0, wanted.module.1)?;
+        view.shared.newborn(name, view.own.pid(), arguments.clone())
+    };
+    let guest = guest.ok_or(Code::NoModule)?;
+    let sync = options.flags & spawn::SYNC != 0;
+    if sync && !view.shared.frames.may_block() {
+        return Err(Code::Limit);
+    }
+    if sync {
+        view.close();
+    }
+    let monitor = monitors.then(|| view.own.new_reference());
+    let starter = sync.then(|| view.own.new_reference());
+    let child = birth(
+        view,
+        Birth {
+            body: Body::Guest(guest),
+            limits: options.limits,
+            arguments,
+            parent: view.own.pid(),
+            link: options.flags & spawn::LINK != 0,
+            monitor,
+            starter,
+            counted: None,
+        },
+    )?;
+    view.write(wanted.pid_out, &child.to_bytes())?;
+    if let Some(reference) = monitor {
+        view.write(wanted.reference_out, &reference.to_le_bytes())?;
+    }
+    match starter {
+        None => Ok(Code::Ok as i32),
+        Some(reference) => view.suspend(
+            Want::Reply { reference },
+            i64::from(options.timeout_ms),
+            false,
+        ),
+    }
+}
+
+/// Reserves a pid and has the child born, at once or when the transaction ends.
+fn birth(view: &mut View<'_>, mut birth: Birth<crate::Guest>) -> Result<Pid, Code> {
+    let children = view.own.children();
+    let most = view.own.limits().children;
+    if children.fetch_add(1, Ordering::Relaxed) >= most {
+        children.fetch_sub(1, Ordering::Relaxed);
+        return Err(Code::Limit);
+    }
+    let system = &view.shared.system;
+    let reserved = system.reserve(&birth.limits).map_err(|error| {
+        children.fetch_sub(1, Ordering::Relaxed);
+        match error {
+            SpawnError::TableFull | SpawnError::TooManyChildren => Code::Limit,
+        }
+    })?;
+    birth.counted = Some(children.clone());
+    let references: Vec<u64> = birth.monitor.into_iter().chain(birth.starter).collect();
+    let linked = birth.link;
+    let abandon = Box::new(move |_: &mut GuestOwn, system: &GuestSystem| {
+        children.fetch_sub(1, Ordering::Relaxed);
+        system.abandon(reserved);
+    });
+    perform(
+        view.own,
+        system,
+        move |own, system| {
+            own.has_born(reserved, linked, &references);
+            system.give_birth(reserved, birth);
+        },
+        Some(abandon),
+    );
+    Ok(reserved)
+}
+
+/// A synchronous start is under way: has the child answered?
+fn go_on_starting(view: &mut View<'_>) -> wasmtime::Result<Answer> {
+    if let Some(reason) = view.own.drain(&view.shared.system) {
+        *view.exit = Some(reason);
+        return Err(wasmtime::Error::new(Ends));
+    }
+    let Some(Want::Reply { reference }) = view.waiting().map(|wait| wait.what) else {
+        return Ok(Err(Code::BadArgument));
+    };
+    if let Some(position) = view.own.position(receive::REFERENCE, reference) {
+        view.end_wait();
+        let started = view
+            .own
+            .take(position)
+            .is_some_and(|message| message.kind == Kind::Reply && message.tag == 0);
+        return Ok(if started {
+            Ok(Code::Ok as i32)
+        } else {
+            Err(Code::StartFailed)
+        });
+    }
+    if view.timed_out() {
+        view.end_wait();
+        view.own.demonitor(&view.shared.system, reference, true);
+        return Ok(Err(Code::Timeout));
+    }
+    Ok(view.suspend(Want::Reply { reference }, -1, false))
+}
+
+fn start_supervisor(
+    view: &mut View<'_>,
+    specification: i32,
+    length: i32,
+    pid_out: i32,
+) -> Answer {
+    let bytes = view.read(specification, length)?;
+    view.check(pid_out, Pid::SIZE as u32)?;
+    let services = view.shared.services.get().ok_or(Code::Denied)?;
+    let native = services.supervisor(bytes, view.own.limits()).map_err(|why| {
+        tracing::error!(pid = %view.own.pid(), "a supervisor's specification was refused: {why}");
+        Code::BadArgument
+    })?;
+    if !view.shared.frames.may_block() {
+        return Err(Code::Limit);
+    }
+    view.close();
+    let reference = view.own.new_reference();
+    let pid = birth(
+        view,
+        Birth {
+            body: Body::Native(Some(native)),
+            limits: view.own.limits().clone(),
+            arguments: Payload::empty(),
+            parent: view.own.pid(),
+            link: true,
+            monitor: None,
+            starter: Some(reference),
+            counted: None,
+        },
+    )?;
+    view.write(pid_out, &pid.to_bytes())?;
+    view.suspend(Want::Reply { reference }, -1, false)
+}
+
+fn init_ack(view: &mut View<'_>, status: i32, data: i32, length: i32) -> Answer {
+    if status != 0 && status < Reason::GUEST {
+        return Err(Code::BadArgument);
+    }
+    let detail = view.payload(data, length)?;
+    perform(
+        view.own,
+        &view.shared.system,
+        move |own, system| {
+            if own.acknowledge(system, status.cast_unsigned(), detail.clone()) && status != 0 {
+                // A failed start ends the process, whatever it does next.
+                let exit = Signal::Exit {
+                    from: own.pid(),
+                    reason: ExitReason::with(status, detail.as_slice()),
+                    linked: false,
+                };
+                own.set_trap_exit(false);
+                let _ = system.signal(own.pid(), exit);
+            }
+        },
+        None,
+    );
+    Ok(Code::Ok as i32)
+}
+
+/// Whether a guest may end a process with this code.
+fn is_guests(code: i32) -> bool {
+    code == Reason::NORMAL.0 || code == Reason::SHUTDOWN.0 || code >= Reason::GUEST
+}
+
+fn exit_process(view: &mut View<'_>, pid: i32, code: i32, data: i32, length: i32) -> Answer {
+    if !is_guests(code) {
+        return Err(Code::BadArgument);
+    }
+    let reason = ExitReason::with(code, view.read(data, length)?);
+    on_pid(view, pid, move |own, system, to| {
+        let exit = Signal::Exit {
+            from: own.pid(),
+            reason,
+            linked: false,
+        };
+        let _ = system.signal(to, exit);
+    })
+}
+
+/// Does something held with the process that a pointer names.
+fn on_pid(
+    view: &mut View<'_>,
+    pid: i32,
+    deed: impl FnOnce(&mut GuestOwn, &GuestSystem, Pid) + Send + 'static,
+) -> Answer {
+    let to = view.pid(pid)?;
+    perform(
+        view.own,
+        &view.shared.system,
+        move |own, system| deed(own, system, to),
+        None,
+    );
+    Ok(Code::Ok as i32)
+}
+
+fn monitor(view: &mut View<'_>, pid: i32, out: i32) -> Answer {
+    let to = view.pid(pid)?;
+    view.check(out, 8)?;
+    let reference = view.own.new_reference();
+    perform(
+        view.own,
+        &view.shared.system,
+        move |own, system| own.monitor(system, to, reference),
+        None,
+    );
+    view.write(out, &reference.to_le_bytes())?;
+    Ok(Code::Ok as i32)
+}
+
+fn register(view: View<'_>, name: i32, length: i32, pid: i32) -> Answer {
+    let pid = view.pid(pid)?;
+    let name = text(&view, name, length)?.to_owned();
+    let system = &view.shared.system;
+    if system.names.find(&name) == Some(pid) {
+        return Ok(Code::Ok as i32);
+    }
+    match system.register(&name, pid) {
+        Ok(()) => {}
+        Err(NameError::Taken) => return Err(Code::NameTaken),
+        Err(NameError::Invalid) => return Err(Code::BadArgument),
+        Err(NameError::Dead) => return Err(Code::NoProc),
+    }
+    undoable(view.own, move |_, system| {
+        system.names.remove(&name);
+    });
+    Ok(Code::Ok as i32)
+}
+
+fn unregister(view: View<'_>, name: i32, length: i32) -> Answer {
+    let name = text(&view, name, length)?.to_owned();
+    let owner = view.shared.system.names.remove(&name).ok_or(Code::NoProc)?;
+    undoable(view.own, move |_, system| {
+        let _ = system.register(&name, owner);
+    });
+    Ok(Code::Ok as i32)
+}

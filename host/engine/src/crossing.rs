@@ -1,0 +1,145 @@
+//! How a process's state comes from one version into another: carried if the
+//! image means the same there, else migrated by `save` and `load`, directly or
+//! through the versions between. Pure in its effect: it works on an image and
+//! answers an image, so the same code verifies copies and moves processes.
+
+use std::sync::Arc;
+
+use exuvia_code::{Path, Version};
+
+use crate::artifact::Artifact;
+use crate::error::CrossError;
+use crate::executor::Shared;
+use crate::frames::NoFrame;
+use crate::image::{After, Image};
+
+type Code = Arc<Version<Artifact>>;
+
+/// The state of a process in another version.
+#[derive(Debug)]
+pub(crate) struct Crossed {
+    pub(crate) path: Path,
+    pub(crate) image: Image,
+}
+
+/// Brings an image of `old` to `new`.
+pub(crate) fn cross(
+    shared: &Arc<Shared>,
+    old: &Code,
+    new: &Code,
+    image: &Image,
+) -> Result<Crossed, CrossError> {
+    let not_carried = match old.artifact.carries_to(&new.artifact) {
+        Ok(()) => {
+            return Ok(Crossed {
+                path: Path::Carried,
+                image: image.clone(),
+            });
+        }
+        Err(reason) => reason,
+    };
+    let not_migrated = match migrate(shared, old, new, image)? {
+        Ok(image) => {
+            return Ok(Crossed {
+                path: Path::Migrated,
+                image,
+            });
+        }
+        Err(reason) => reason,
+    };
+    Err(CrossError::NoPath {
+        from: old.to_string(),
+        to: new.to_string(),
+        not_carried,
+        not_migrated,
+    })
+}
+
+/// The outer error: no frame was free, try again. The inner: it cannot be.
+type Attempt<T> = Result<Result<T, String>, CrossError>;
+
+fn migrate(shared: &Arc<Shared>, old: &Code, new: &Code, image: &Image) -> Attempt<Image> {
+    if !old.artifact.has_save {
+        return Ok(Err(format!("{old} exports no `save`")));
+    }
+    let state = match save(shared, old, image)? {
+        Ok(state) => state,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let direct = match load(shared, new, old.artifact.schema, state.clone())? {
+        Ok(image) => return Ok(Ok(image)),
+        Err(reason) => reason,
+    };
+    // Step by step through the versions between, in the direction of travel.
+    let (low, high) = (old.number.min(new.number), old.number.max(new.number));
+    let mut between: Vec<Code> = shared
+        .code
+        .versions(&old.module)
+        .into_iter()
+        .filter(|version| low < version.number && version.number < high)
+        .collect();
+    if old.number > new.number {
+        between.reverse();
+    }
+    if between.is_empty() {
+        return Ok(Err(direct));
+    }
+    let (mut schema, mut state) = (old.artifact.schema, state);
+    for version in &between {
+        // A version that refuses is stepped over: it may have been one that
+        // nobody ever ran.
+        let Ok(image) = load(shared, version, schema, state.clone())? else {
+            continue;
+        };
+        if let Ok(saved) = save(shared, version, &image)? {
+            (schema, state) = (version.artifact.schema, saved);
+        }
+    }
+    Ok(load(shared, new, schema, state)?.map_err(|_| direct))
+}
+
+/// Runs `save` of a version on an image.
+fn save(shared: &Arc<Shared>, version: &Code, image: &Image) -> Attempt<Vec<u8>> {
+    let artifact = &version.artifact;
+    let mut seated = match shared.frames.acquire(shared, artifact, image.memory_pages()) {
+        Ok(seated) => seated,
+        Err(none) => return no_frame(none),
+    };
+    seated.frame.load(image.clone());
+    let state = seated.frame.call_save();
+    shared.frames.retire(seated);
+    Ok(state)
+}
+
+/// Runs `load` of a version on a state, in a fresh process.
+fn load(shared: &Arc<Shared>, version: &Code, schema: i32, state: Vec<u8>) -> Attempt<Image> {
+    let artifact = &version.artifact;
+    if !artifact.has_load {
+        return Ok(Err(format!("{version} exports no `load`")));
+    }
+    let mut seated = match shared
+        .frames
+        .acquire(shared, artifact, artifact.base_pages())
+    {
+        Ok(seated) => seated,
+        Err(none) => return no_frame(none),
+    };
+    let loaded = shared
+        .initialize(&mut seated, artifact)
+        .and_then(|()| seated.frame.call_load(schema, state))
+        .and_then(|()| {
+            seated
+                .frame
+                .save(After::Reset)
+                .ok_or_else(|| "the frame did not answer".into())
+        });
+    shared.frames.retire(seated);
+    Ok(loaded)
+}
+
+fn no_frame<T>(none: NoFrame) -> Attempt<T> {
+    match none {
+        NoFrame::AllBusy => Err(CrossError::NoFrame),
+        NoFrame::Broken(reason) => Ok(Err(reason)),
+    }
+}

@@ -1,0 +1,166 @@
+//! What a frame's store holds beside the instance: the process that is in it,
+//! the mode it runs in, and the handles that host calls need.
+
+use std::sync::Arc;
+
+use exuvia_process::ExitReason;
+use wasmtime::{Caller, Global, Memory, ResourceLimiter};
+
+use crate::executor::Shared;
+use crate::guest::GuestOwn;
+
+/// What runs in the frame.
+#[derive(Debug)]
+pub(crate) enum Mode {
+    /// A process.
+    Run,
+    /// Initialization, `save` or `load`: nearly all host calls are refused.
+    Restricted(Restricted),
+}
+
+/// State of a restricted run.
+#[derive(Debug)]
+pub(crate) struct Restricted {
+    /// What runs, for messages.
+    pub(crate) what: &'static str,
+    /// Reductions it may still use.
+    pub(crate) reductions: u64,
+    /// What `state_put` handed over, or what `state_get` hands out.
+    pub(crate) state: Option<Vec<u8>>,
+    /// Whether clocks and random numbers were asked for.
+    pub(crate) impure: bool,
+}
+
+/// A store's data.
+#[derive(Debug)]
+pub(crate) struct FrameData {
+    pub(crate) shared: Option<Arc<Shared>>,
+    pub(crate) own: Option<Box<GuestOwn>>,
+    pub(crate) mode: Mode,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) reductions: Option<Global>,
+    pub(crate) limiter: MemoryLimiter,
+    /// Why the process ends, set by the host call that ends it.
+    pub(crate) exit: Option<ExitReason>,
+    /// The last line logged at error level since the entry: a panic's message.
+    pub(crate) last_error: Option<String>,
+    /// Messages that the current entry has taken.
+    pub(crate) taken: u32,
+}
+
+impl FrameData {
+    pub(crate) fn new(shared: Option<Arc<Shared>>) -> FrameData {
+        FrameData {
+            shared,
+            own: None,
+            mode: Mode::Run,
+            memory: None,
+            reductions: None,
+            limiter: MemoryLimiter {
+                bytes: u64::MAX,
+                denied: false,
+            },
+            exit: None,
+            last_error: None,
+            taken: 0,
+        }
+    }
+}
+
+/// Holds a process to its memory limit.
+#[derive(Debug)]
+pub(crate) struct MemoryLimiter {
+    pub(crate) bytes: u64,
+    /// Growth was denied since the entry.
+    pub(crate) denied: bool,
+}
+
+/// Entries of all tables of a process: a table is not part of its memory
+/// limit, so it has one of its own.
+const TABLE_ENTRIES: usize = 1 << 20;
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = desired as u64 <= self.bytes;
+        self.denied |= !allowed;
+        Ok(allowed)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ENTRIES)
+    }
+}
+
+/// What a host call that ends the process answers to the engine; the reason
+/// itself is in [`FrameData::exit`].
+#[derive(Debug, thiserror::Error)]
+#[error("the process ends")]
+pub(crate) struct Ends;
+
+/// What a host call answers that a restricted run may not use.
+#[derive(Debug, thiserror::Error)]
+#[error("`{call}` is not served while {what} runs; only log, clock and random are")]
+pub(crate) struct Refused {
+    pub(crate) call: &'static str,
+    pub(crate) what: &'static str,
+}
+
+/// A host call's view: guest memory, the shared half, the process.
+pub(crate) struct View<'a> {
+    pub(crate) memory: &'a mut [u8],
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) own: &'a mut GuestOwn,
+    pub(crate) exit: &'a mut Option<ExitReason>,
+    pub(crate) taken: &'a mut u32,
+}
+
+/// The view of a host call that only a running process may make.
+#[inline]
+pub(crate) fn view<'a>(
+    caller: &'a mut Caller<'_, FrameData>,
+    call: &'static str,
+) -> wasmtime::Result<View<'a>> {
+    let memory = caller.data().memory;
+    let memory = memory.ok_or_else(|| wasmtime::Error::msg("the frame has no memory"))?;
+    let (memory, data) = memory.data_and_store_mut(caller);
+    if let Mode::Restricted(restricted) = &data.mode {
+        return Err(wasmtime::Error::new(Refused {
+            call,
+            what: restricted.what,
+        }));
+    }
+    match (&data.shared, &mut data.own) {
+        (Some(shared), Some(own)) => Ok(View {
+            memory,
+            shared,
+            own,
+            exit: &mut data.exit,
+            taken: &mut data.taken,
+        }),
+        _ => Err(wasmtime::Error::msg("no process is in the frame")),
+    }
+}
+
+/// The bytes at a guest's pointer, if they lie in its memory.
+#[inline]
+pub(crate) fn bytes(memory: &[u8], pointer: i32, length: i32) -> Option<&[u8]> {
+    let start = pointer.cast_unsigned() as usize;
+    memory.get(start..start.checked_add(length.cast_unsigned() as usize)?)
+}
+
+/// The same, to write to.
+#[inline]
+pub(crate) fn bytes_mut(memory: &mut [u8], pointer: i32, length: i32) -> Option<&mut [u8]> {
+    let start = pointer.cast_unsigned() as usize;
+    memory.get_mut(start..start.checked_add(length.cast_unsigned() as usize)?)
+}

@@ -1,0 +1,95 @@
+//! Why a module cannot be loaded, or a swap is refused. Every message says
+//! what is wrong and what to do about it; the caller adds the file's name.
+
+use exuvia_process::Pid;
+
+use crate::instrument::InstrumentError;
+
+/// Why a module was not loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// It is no module that processes can be made of.
+    #[error(transparent)]
+    Instrument(#[from] InstrumentError),
+    /// A required export is missing or of the wrong type.
+    #[error("the module has no export `{name}`: {fix}")]
+    Export {
+        /// The export.
+        name: &'static str,
+        /// What to do.
+        fix: &'static str,
+    },
+    /// It states another ABI version.
+    #[error("the module is built for ABI version {found}, this host serves version {served}; build it with a matching SDK")]
+    Abi {
+        /// What the module says.
+        found: i32,
+        /// What the host serves.
+        served: i32,
+    },
+    /// It imports what the host does not serve.
+    #[error("the module imports `{module}.{name}`, which does not exist here; {fix}")]
+    Import {
+        /// The import's module.
+        module: String,
+        /// The import's name.
+        name: String,
+        /// What to do.
+        fix: String,
+    },
+    /// The compiler refused it.
+    #[error("the module does not compile: {0}")]
+    Compile(String),
+    /// Start, `_initialize` or `warm_up` failed.
+    #[error("the module's initialization ({stage}) failed: {reason}")]
+    Initialization {
+        /// Which function.
+        stage: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// Its memory is larger than any process may have.
+    #[error("the module wants {wanted} bytes of memory, processes may have {allowed}; raise `limits.memory` or build it with a smaller initial memory")]
+    Memory {
+        /// Bytes it begins with.
+        wanted: u64,
+        /// Bytes allowed.
+        allowed: u64,
+    },
+}
+
+/// Why a process's state cannot cross from one version to another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CrossError {
+    /// No way is open.
+    #[error(
+        "state cannot cross from {from} to {to}: it is not carried because {not_carried}; it is not migrated because {not_migrated}"
+    )]
+    NoPath {
+        /// The old version.
+        from: String,
+        /// The new one.
+        to: String,
+        /// Why the image cannot be taken over.
+        not_carried: String,
+        /// Why `save` and `load` do not do.
+        not_migrated: String,
+    },
+    /// No frame was free.
+    #[error("no frame was free to cross in; try again when fewer processes are busy")]
+    NoFrame,
+}
+
+/// Why a swap was refused before the commit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("process {pid}{}: {error}", .name.as_ref().map(|n| format!(" ({n})")).unwrap_or_default())]
+pub struct VerifyError {
+    /// The process whose copy failed.
+    pub pid: Pid,
+    /// Its registered name.
+    pub name: Option<String>,
+    /// Why.
+    pub error: CrossError,
+}

@@ -1,0 +1,743 @@
+//! Runs processes: one turn of one process, from the signals that have arrived
+//! to the next rest. The scheduler calls it and knows no more than a number.
+//!
+//! A turn goes: take over signals; cross if new code is due and the process is
+//! at rest; get into a frame; enter `run` or resume it; act on how that ended.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use exuvia_abi::{Kind, Pid, Reason, RunResult, receive};
+use exuvia_code::{Code, Path, Tenancy, Verdict};
+use exuvia_process::{Body, Envelope, ExitReason, Payload, Turn, turn};
+
+use crate::artifact::{Artifact, Initialization};
+use crate::crossing::{self, Crossed};
+use crate::error::CrossError;
+use crate::frame::{Outcome, panic_text};
+use crate::frames::{Frames, NoFrame, Seated};
+use crate::guest::{Guest, GuestOwn, GuestSystem, Residence, Transaction, Trial, Wait, Want};
+use crate::image::{After, Image};
+use crate::observer::{Observer, Services};
+
+/// Entries of one turn at most, so that a process that returns after each
+/// message gets as much done as one that loops, and no more.
+const ENTRIES: u32 = 16;
+
+/// How processes are run.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecutorConfig {
+    /// Frames that are kept; see [`crate::default_frames`].
+    pub frames: usize,
+    /// Messages of each process that are transactions after a crossing.
+    pub probation: u32,
+}
+
+/// Counters for display; relaxed.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Images put into frames.
+    pub page_ins: AtomicU64,
+    /// Images taken out of frames to make room.
+    pub page_outs: AtomicU64,
+    /// Frames made.
+    pub frames_made: AtomicU64,
+    /// Entries and resumptions of guests.
+    pub entries: AtomicU64,
+}
+
+/// What all turns share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) system: Arc<GuestSystem>,
+    pub(crate) code: Arc<Code<Artifact>>,
+    pub(crate) frames: Frames,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) services: OnceLock<Arc<dyn Services>>,
+    pub(crate) metrics: Metrics,
+    probation: u32,
+}
+
+impl std::fmt::Debug for dyn Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Services")
+    }
+}
+
+impl Shared {
+    /// The engine's half of a new process of a module in the current release.
+    pub(crate) fn newborn(&self, module: &str, parent: Pid, arguments: Payload) -> Option<Guest> {
+        let release = self.code.current();
+        let version = release.version(module)?.clone();
+        Some(Guest::new(
+            Tenancy::new(version),
+            release.id,
+            parent,
+            arguments,
+        ))
+    }
+
+    /// Whether the process must cross at its next rest.
+    #[inline]
+    pub(crate) fn crossing_due(&self, own: &mut GuestOwn) -> bool {
+        let id = self.code.current_id();
+        own.guest()
+            .is_some_and(|guest| guest.release != id && self.has_other_version(guest))
+    }
+
+    #[cold]
+    fn has_other_version(&self, guest: &mut Guest) -> bool {
+        let release = self.code.current();
+        let other = release
+            .version(&guest.tenancy.module)
+            .is_some_and(|version| !guest.tenancy.is(version));
+        if !other || guest.left_behind {
+            guest.release = release.id;
+            return false;
+        }
+        true
+    }
+
+    /// Runs the initialization of a process whose module has its own for each.
+    pub(crate) fn initialize(
+        &self,
+        seated: &mut Seated,
+        artifact: &Artifact,
+    ) -> Result<(), String> {
+        match artifact.initialization {
+            Initialization::Shared => Ok(()),
+            Initialization::PerProcess => seated.frame.initialize(),
+        }
+    }
+}
+
+/// Runs processes.
+#[derive(Clone, Debug)]
+pub struct Executor(pub(crate) Arc<Shared>);
+
+/// Why a process did not get a frame.
+enum NotSeated {
+    Later,
+    Broken(ExitReason),
+}
+
+impl Executor {
+    /// An executor for the processes of `system` and the code of `code`.
+    pub fn new(
+        system: Arc<GuestSystem>,
+        code: Arc<Code<Artifact>>,
+        observer: Arc<dyn Observer>,
+        config: ExecutorConfig,
+    ) -> Executor {
+        Executor(Arc::new(Shared {
+            system,
+            code,
+            frames: Frames::new(config.frames),
+            observer,
+            services: OnceLock::new(),
+            metrics: Metrics::default(),
+            probation: config.probation,
+        }))
+    }
+
+    /// Connects what needs more than the engine, once.
+    pub fn connect(&self, services: Arc<dyn Services>) {
+        let _ = self.0.services.set(services);
+    }
+
+    /// Counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Frames alive, and those of blocked processes.
+    pub fn frames(&self) -> (usize, usize) {
+        self.0.frames.counts()
+    }
+
+    /// The body of a new process of a module in the current release. `None`:
+    /// the release has no such module.
+    pub fn newborn(&self, module: &str, parent: Pid, arguments: Payload) -> Option<Body<Guest>> {
+        self.0.newborn(module, parent, arguments).map(Body::Guest)
+    }
+
+    /// Drops the free frames of a version that was unloaded.
+    pub fn forget(&self, artifact: &Artifact) {
+        self.0.frames.forget(artifact.id);
+    }
+
+    /// Gives the process of a slot one turn. Answers whether it has more to do
+    /// (its state is then QUEUED, and the caller puts it into a queue).
+    pub fn run(&self, index: u32) -> bool {
+        let system = &self.0.system;
+        let Some(slot) = system.table.slot(index) else {
+            return false;
+        };
+        if !slot.state.begin() {
+            return false;
+        }
+        let mut cell = slot.take_own();
+        let pid = cell.as_ref().map(|own| own.pid());
+        let turn = catch_unwind(AssertUnwindSafe(|| self.turn(&mut cell)));
+        let turn = turn.unwrap_or_else(|panic| {
+            let text = format!("the host failed: {}", panic_text(&*panic));
+            Turn::Exit(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()))
+        });
+        let Some(own) = cell else {
+            // The process was lost in a panic: its slot must not stay taken.
+            tracing::error!(?pid, "a process was lost; this is a bug of the host");
+            if let Some(pid) = pid {
+                system.abandon(pid);
+            }
+            return false;
+        };
+        match turn {
+            Turn::Rest => {
+                own.publish_stats(system);
+                slot.put_own(own);
+                slot.state.end() == exuvia_process::Then::Schedule
+            }
+            Turn::Again => {
+                own.publish_stats(system);
+                slot.put_own(own);
+                slot.state.again() == exuvia_process::Then::Schedule
+            }
+            Turn::Exit(reason) => {
+                self.end(own, &reason);
+                false
+            }
+        }
+    }
+
+    fn turn(&self, cell: &mut Option<Box<GuestOwn>>) -> Turn {
+        match cell {
+            None => Turn::Rest,
+            Some(own) => match own.body {
+                Body::Native(_) => turn(own, &self.0.system),
+                Body::Guest(_) => self.guest_turn(cell),
+            },
+        }
+    }
+
+    /// The end of a process: its frame goes back, everybody is told.
+    fn end(&self, mut own: Box<GuestOwn>, reason: &ExitReason) {
+        let shared = &self.0;
+        let pid = own.pid();
+        let transaction = own
+            .guest()
+            .and_then(|guest| guest.trial.as_mut()?.transaction.take());
+        if let Some(transaction) = transaction {
+            transaction.abandon(&mut own, &shared.system);
+        }
+        if let Some(guest) = own.guest() {
+            if let Residence::Frame {
+                mut frame,
+                suspended,
+                ..
+            } = std::mem::replace(&mut guest.residence, Residence::Running)
+            {
+                if suspended {
+                    frame.frame.cancel();
+                    if !matches!(&guest.wait, Some(wait) if wait.what == Want::Turn) {
+                        shared.frames.unblock();
+                    }
+                }
+                shared.frames.retire(frame);
+            }
+            if let Some(timer) = guest.wait.take().and_then(|wait| wait.timer) {
+                shared.system.timers.cancel(pid, timer);
+            }
+            if !reason.is_orderly() {
+                let version = guest.tenancy.version().clone();
+                shared.observer.failed(pid, &version, reason);
+            }
+        }
+        shared.system.bury(own, reason);
+    }
+
+    fn guest_turn(&self, cell: &mut Option<Box<GuestOwn>>) -> Turn {
+        let shared = &self.0;
+        let Some(own) = cell else { return Turn::Rest };
+        if let Some(reason) = own.drain(&shared.system) {
+            return Turn::Exit(reason);
+        }
+        for _ in 0..ENTRIES {
+            let Some(own) = cell else { return Turn::Rest };
+            let due = shared.crossing_due(own);
+            let suspended = own.guest().is_some_and(|guest| guest.is_suspended());
+            if suspended {
+                if !self.wait_is_over(own, due) {
+                    return Turn::Rest;
+                }
+            } else {
+                if due && self.may_cross(own) {
+                    match self.cross(own) {
+                        Ok(()) => {}
+                        Err(CrossError::NoFrame) => return Turn::Again,
+                        Err(error) => return Turn::Exit(upgrade_failed(&error.to_string())),
+                    }
+                }
+                if own.position(receive::ANY, 0).is_none() {
+                    return Turn::Rest;
+                }
+            }
+            let seated = match self.seat(own) {
+                Ok(seated) => seated,
+                Err(NotSeated::Later) => return Turn::Again,
+                Err(NotSeated::Broken(reason)) => return Turn::Exit(reason),
+            };
+            match self.enter(cell, seated, suspended) {
+                Entered::Stop(turn) => return turn,
+                Entered::GoOn => {}
+            }
+        }
+        Turn::Again
+    }
+
+    fn wait_is_over(&self, own: &mut GuestOwn, due: bool) -> bool {
+        let Some(wait) = own.guest().and_then(|guest| guest.wait.take()) else {
+            return true;
+        };
+        let now = if wait.deadline.is_some() {
+            self.0.system.clock.now()
+        } else {
+            0
+        };
+        let over = wait.is_over(own, now, due);
+        if let Some(guest) = own.guest() {
+            guest.wait = Some(wait);
+        }
+        over
+    }
+
+    /// Whether a process that is not suspended is at REST, not WAITING.
+    fn may_cross(&self, own: &mut GuestOwn) -> bool {
+        own.guest().is_some_and(|guest| {
+            !matches!(
+                guest.residence,
+                Residence::Image { waiting: true, .. } | Residence::Frame { waiting: true, .. }
+            )
+        })
+    }
+
+    /// Puts the process's state into a frame, if it is in none.
+    fn seat(&self, own: &mut GuestOwn) -> Result<Seated, NotSeated> {
+        let shared = &self.0;
+        let slot = own.pid().slot();
+        let Some(guest) = own.guest() else {
+            return Err(NotSeated::Later);
+        };
+        let artifact = guest.tenancy.version().clone();
+        let artifact = &artifact.artifact;
+        let acquire = |pages| {
+            shared
+                .frames
+                .acquire(shared, artifact, pages)
+                .map_err(|none| match none {
+                    NoFrame::AllBusy => NotSeated::Later,
+                    NoFrame::Broken(reason) => NotSeated::Broken(ExitReason::with(
+                        Reason::INTERNAL.0,
+                        format!("no frame could be made: {reason}").as_bytes(),
+                    )),
+                })
+        };
+        match std::mem::replace(&mut guest.residence, Residence::Running) {
+            Residence::Frame { frame, .. } => {
+                guest.touched = true;
+                Ok(frame)
+            }
+            Residence::Newborn => {
+                let mut seated = acquire(artifact.base_pages())
+                    .inspect_err(|_| guest.residence = Residence::Newborn)?;
+                if let Err(reason) = shared.initialize(&mut seated, artifact) {
+                    shared.frames.retire(seated);
+                    return Err(NotSeated::Broken(ExitReason::with(
+                        Reason::TRAP.0,
+                        format!("initialization failed: {reason}").as_bytes(),
+                    )));
+                }
+                shared.frames.occupy(&seated, slot);
+                Ok(seated)
+            }
+            Residence::Image { image, waiting } => match acquire(image.memory_pages()) {
+                Ok(mut seated) => {
+                    shared.metrics.page_ins.fetch_add(1, Ordering::Relaxed);
+                    seated.frame.load(image);
+                    shared.frames.occupy(&seated, slot);
+                    Ok(seated)
+                }
+                Err(none) => {
+                    guest.residence = Residence::Image { image, waiting };
+                    Err(none)
+                }
+            },
+            Residence::Running => Err(NotSeated::Broken(ExitReason::new(Reason::INTERNAL))),
+        }
+    }
+
+    fn enter(
+        &self,
+        cell: &mut Option<Box<GuestOwn>>,
+        mut seated: Seated,
+        suspended: bool,
+    ) -> Entered {
+        let shared = &self.0;
+        let Some(mut own) = cell.take() else {
+            return Entered::Stop(Turn::Rest);
+        };
+        if let Some(guest) = own.guest() {
+            guest.has_run = true;
+            if suspended {
+                if !matches!(&guest.wait, Some(wait) if wait.what == Want::Turn) {
+                    shared.frames.unblock();
+                }
+            } else if let Some(trial) = &mut guest.trial {
+                // The state before the message: where the process goes back
+                // to if new code fails it.
+                if trial.state.is_none() && seated.frame.reusable {
+                    trial.state = seated.frame.save(After::Keep).map(State::New);
+                }
+                trial.transaction = Some(Transaction::default());
+            }
+        }
+        shared.metrics.entries.fetch_add(1, Ordering::Relaxed);
+        let Some((own, outcome)) = seated.frame.run(own, suspended) else {
+            shared.frames.discard(seated);
+            return Entered::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
+        };
+        let own = cell.insert(own);
+        match outcome {
+            Outcome::Returned(result, taken) => self.returned(own, seated, result, taken),
+            Outcome::Suspended => self.suspended(own, seated),
+            Outcome::Exited(reason) => {
+                shared.frames.retire(seated);
+                Entered::Stop(Turn::Exit(self.blame(own, reason)))
+            }
+            Outcome::Panicked(reason) => {
+                shared.frames.discard(seated);
+                Entered::Stop(Turn::Exit(reason))
+            }
+            Outcome::Trapped(reason) => {
+                shared.frames.retire(seated);
+                self.trapped(own, reason)
+            }
+        }
+    }
+
+    fn returned(
+        &self,
+        own: &mut GuestOwn,
+        seated: Seated,
+        result: i32,
+        taken: u32,
+    ) -> Entered {
+        let shared = &self.0;
+        let transaction = own
+            .guest()
+            .and_then(|guest| guest.trial.as_mut()?.transaction.take());
+        let waiting = match result {
+            r if r == RunResult::Rest as i32 => false,
+            r if r == RunResult::Waiting as i32 => true,
+            r => {
+                shared.frames.retire(seated);
+                let reason = if r == RunResult::Done as i32 {
+                    if let Some(transaction) = transaction {
+                        transaction.release(own, &shared.system);
+                    }
+                    ExitReason::new(Reason::NORMAL)
+                } else {
+                    let text = format!("`run` answered {r}: it must answer 0 (REST), 1 (WAITING) or 2 (DONE)");
+                    ExitReason::with(Reason::CONTRACT.0, text.as_bytes())
+                };
+                return Entered::Stop(Turn::Exit(reason));
+            }
+        };
+        if let Some(guest) = own.guest() {
+            guest.residence = Residence::Frame {
+                frame: seated,
+                suspended: false,
+                waiting,
+            };
+            if let Some(trial) = &mut guest.trial
+                && taken > 0
+            {
+                trial.state = None;
+                trial.left = trial.left.saturating_sub(1);
+                if trial.left == 0 {
+                    guest.trial = None;
+                }
+            }
+        }
+        if let Some(transaction) = transaction {
+            transaction.release(own, &shared.system);
+        }
+        if own.is_starting() {
+            own.acknowledge(&shared.system, 0, Payload::empty());
+        }
+        if let Some(reason) = own.drain(&shared.system) {
+            return Entered::Stop(Turn::Exit(reason));
+        }
+        if taken == 0 && !shared.crossing_due(own) {
+            // It wants none of what is there: it waits for something else.
+            return Entered::Stop(Turn::Rest);
+        }
+        Entered::GoOn
+    }
+
+    fn suspended(&self, own: &mut GuestOwn, seated: Seated) -> Entered {
+        let shared = &self.0;
+        let mut preempted = false;
+        if let Some(guest) = own.guest() {
+            preempted = matches!(&guest.wait, Some(wait) if wait.what == Want::Turn);
+            guest.residence = Residence::Frame {
+                frame: seated,
+                suspended: true,
+                waiting: false,
+            };
+        }
+        if preempted {
+            return Entered::Stop(Turn::Again);
+        }
+        shared.frames.block();
+        if own.is_starting() {
+            own.acknowledge(&shared.system, 0, Payload::empty());
+        }
+        Entered::Stop(Turn::Rest)
+    }
+
+    /// A failure during a release's trial is the release's.
+    fn blame(&self, own: &mut GuestOwn, reason: ExitReason) -> ExitReason {
+        let Some(trial) = own.guest().and_then(|guest| guest.trial.as_ref()) else {
+            return reason;
+        };
+        if reason.is_orderly() {
+            return reason;
+        }
+        let release = trial.release;
+        self.count_failure(release, &reason);
+        reason.caused_by_release()
+    }
+
+    fn count_failure(&self, release: u64, reason: &ExitReason) {
+        if let Verdict::WentBack(now) = self.0.code.failed(release) {
+            self.0.observer.went_back(release, &now, &reason.to_string());
+        }
+    }
+
+    /// The guest trapped: in a transaction the process goes back to old code
+    /// and old code gets the message; else it ends.
+    fn trapped(&self, own: &mut GuestOwn, reason: ExitReason) -> Entered {
+        let shared = &self.0;
+        let pid = own.pid();
+        let Some(guest) = own.guest() else {
+            return Entered::Stop(Turn::Exit(reason));
+        };
+        guest.residence = Residence::Running;
+        let in_transaction = guest
+            .trial
+            .as_ref()
+            .is_some_and(|trial| trial.transaction.is_some());
+        if !in_transaction {
+            return Entered::Stop(Turn::Exit(self.blame(own, reason)));
+        }
+        let Some(mut trial) = guest.trial.take() else {
+            return Entered::Stop(Turn::Exit(reason));
+        };
+        let failed = guest.tenancy.version().clone();
+        let back = match trial.state.take() {
+            Some(State::Old { image, waiting }) => Ok((image, waiting)),
+            Some(State::New(image)) => {
+                crossing::cross(shared, &failed, trial.before.version(), &image)
+                    .map(|crossed| (crossed.image, false))
+                    .map_err(|error| error.to_string())
+            }
+            None => Err("its state before the message is not known".into()),
+        };
+        if let Some(transaction) = trial.transaction.take() {
+            transaction.abandon(own, &shared.system);
+        }
+        match back {
+            Ok((image, waiting)) => {
+                if let Some(guest) = own.guest() {
+                    guest.residence = Residence::Image { image, waiting };
+                    guest.tenancy = trial.before.clone();
+                    guest.release = trial.release;
+                    guest.wait = None;
+                }
+                let release = shared.code.current();
+                if release.id == trial.release {
+                    release.progress.returned.fetch_add(1, Ordering::Relaxed);
+                }
+                shared.observer.returned(pid, trial.release, &reason);
+                self.count_failure(trial.release, &reason);
+                Entered::GoOn
+            }
+            Err(why) => {
+                self.count_failure(trial.release, &reason);
+                let text = format!("new code failed ({reason}), and the way back is closed: {why}");
+                let reason = upgrade_failed(&text).caused_by_release();
+                Entered::Stop(Turn::Exit(reason))
+            }
+        }
+    }
+
+    /// Crosses a process at rest into the current release.
+    fn cross(&self, own: &mut GuestOwn) -> Result<(), CrossError> {
+        let shared = &self.0;
+        let began = shared.system.clock.now();
+        let pid = own.pid();
+        let release = shared.code.current();
+        let Some(guest) = own.guest() else {
+            return Ok(());
+        };
+        let Some(new) = release.version(&guest.tenancy.module).cloned() else {
+            return Ok(());
+        };
+        let old = guest.tenancy.version().clone();
+        if matches!(guest.residence, Residence::Newborn) && !guest.has_run {
+            guest.tenancy = Tenancy::new(new);
+            guest.release = release.id;
+            let now = shared.system.clock.now();
+            release.progress.crossed(Path::Unborn, 0, now);
+            return Ok(());
+        }
+        let image = match std::mem::replace(&mut guest.residence, Residence::Running) {
+            Residence::Image { image, .. } => Some(image),
+            Residence::Frame { mut frame, .. } => {
+                let image = frame.frame.save(After::Reset);
+                shared.frames.give_back(frame);
+                image
+            }
+            Residence::Newborn | Residence::Running => None,
+        };
+        let Some(image) = image else {
+            return Err(CrossError::NoPath {
+                from: old.to_string(),
+                to: new.to_string(),
+                not_carried: "its state could not be read".into(),
+                not_migrated: "its state could not be read".into(),
+            });
+        };
+        // Nothing has happened since it crossed the other way: what it had
+        // then is exact.
+        let exact = guest
+            .trial
+            .as_mut()
+            .filter(|trial| trial.before.is(&new))
+            .and_then(|trial| trial.state.take());
+        let crossed = match exact {
+            Some(State::Old { image, .. }) => Ok(Crossed {
+                path: Path::Carried,
+                image,
+            }),
+            _ => crossing::cross(shared, &old, &new, &image),
+        };
+        let before = guest.tenancy.clone();
+        match crossed {
+            Ok(Crossed { path, image: there }) => {
+                guest.tenancy = Tenancy::new(new);
+                guest.residence = Residence::Image {
+                    image: there,
+                    waiting: false,
+                };
+                guest.trial = self.trial(&release, before, image);
+                guest.stuck = None;
+                guest.crossings += 1;
+                guest.release = release.id;
+                let now = shared.system.clock.now();
+                release.progress.crossed(path, now - began, now);
+                shared.observer.crossed(pid, release.id, path);
+            }
+            Err(CrossError::NoFrame) => {
+                guest.residence = Residence::Image {
+                    image,
+                    waiting: false,
+                };
+                return Err(CrossError::NoFrame);
+            }
+            Err(_) if release.fresh => {
+                guest.tenancy = Tenancy::new(new);
+                guest.residence = Residence::Newborn;
+                guest.trial = self.trial(&release, before, image);
+                guest.stuck = None;
+                guest.has_run = false;
+                guest.crossings += 1;
+                guest.release = release.id;
+                let init = Envelope {
+                    kind: Kind::Init,
+                    ..Envelope::message(guest.parent, 0, guest.arguments.clone())
+                };
+                own.put_back(init);
+                let now = shared.system.clock.now();
+                release.progress.crossed(Path::Fresh, now - began, now);
+                shared.observer.crossed(pid, release.id, Path::Fresh);
+            }
+            Err(error) => {
+                let text = error.to_string();
+                guest.residence = Residence::Image {
+                    image,
+                    waiting: false,
+                };
+                guest.release = release.id;
+                guest.stuck = Some(text.as_str().into());
+                release.progress.stuck.fetch_add(1, Ordering::Relaxed);
+                shared.observer.stuck(pid, release.id, &text);
+                self.count_failure(release.id, &upgrade_failed(&text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Probation for a crossing, unless it is a way back itself.
+    fn trial(
+        &self,
+        release: &exuvia_code::Release<Artifact>,
+        before: Tenancy<Artifact>,
+        image: Image,
+    ) -> Option<Box<Trial>> {
+        (self.0.probation > 0 && release.origin == release.id).then(|| {
+            Box::new(Trial {
+                left: self.0.probation,
+                release: release.id,
+                before,
+                state: Some(State::Old {
+                    image,
+                    waiting: false,
+                }),
+                transaction: None,
+            })
+        })
+    }
+}
+
+/// What becomes of a turn after an entry.
+enum Entered {
+    GoOn,
+    Stop(Turn),
+}
+
+fn upgrade_failed(text: &str) -> ExitReason {
+    ExitReason::with(Reason::UPGRADE.0, text.as_bytes())
+}
+
+/// The state a process in probation goes back to.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// Of the old version, before the crossing: exact.
+    Old { image: Image, waiting: bool },
+    /// Of the new version, before the message: crosses back.
+    New(Image),
+}
+
+impl Wait {
+    /// The wait of a process that was preempted.
+    pub(crate) fn turn() -> Wait {
+        Wait {
+            what: Want::Turn,
+            deadline: None,
+            timer: None,
+            upgrade: false,
+        }
+    }
+}

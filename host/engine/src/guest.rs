@@ -1,0 +1,308 @@
+//! The engine's half of a process: which version it lives in, where its state
+//! is, and what it waits for.
+
+use exuvia_abi::receive;
+use exuvia_code::Tenancy;
+use exuvia_process::{Envelope, Own, Payload, Pid, System};
+
+use crate::artifact::Artifact;
+use crate::executor::State;
+use crate::frames::Seated;
+use crate::image::Image;
+
+/// A process's own half, as the engine sees it.
+pub type GuestOwn = Own<Guest>;
+/// All processes of a node whose guests the engine runs.
+pub type GuestSystem = System<Guest>;
+
+/// The engine's half of a guest.
+#[derive(Debug)]
+pub struct Guest {
+    /// The version it lives in.
+    pub tenancy: Tenancy<Artifact>,
+    /// The release up to which it has crossed, or need not.
+    pub(crate) release: u64,
+    pub(crate) residence: Residence,
+    /// What it waits for while its fiber is suspended.
+    pub(crate) wait: Option<Wait>,
+    /// The spawn arguments: a fresh start delivers them again.
+    pub(crate) arguments: Payload,
+    pub(crate) parent: Pid,
+    /// Set while its last messages since a crossing are on probation.
+    pub(crate) trial: Option<Box<Trial>>,
+    /// Why it could not cross to the current release.
+    pub(crate) stuck: Option<Box<str>>,
+    /// Stays on its version whatever is committed (`--leave`).
+    pub(crate) left_behind: bool,
+    /// Its first entry has happened.
+    pub(crate) has_run: bool,
+    /// Used since the pager looked last.
+    pub(crate) touched: bool,
+    /// Crossings so far.
+    pub(crate) crossings: u32,
+}
+
+impl Guest {
+    /// A process that has not run yet.
+    pub fn new(tenancy: Tenancy<Artifact>, release: u64, parent: Pid, arguments: Payload) -> Guest {
+        Guest {
+            tenancy,
+            release,
+            residence: Residence::Newborn,
+            wait: None,
+            arguments,
+            parent,
+            trial: None,
+            stuck: None,
+            left_behind: false,
+            has_run: false,
+            touched: false,
+            crossings: 0,
+        }
+    }
+
+    /// What the process is doing, in a word, for `ps`.
+    pub fn describe(&self) -> &'static str {
+        match (&self.residence, &self.wait) {
+            _ if self.stuck.is_some() => "stuck",
+            (_, Some(wait)) => wait.describe(),
+            (Residence::Newborn, _) => "new",
+            (Residence::Image { waiting: true, .. } | Residence::Frame { waiting: true, .. }, _) => {
+                "waiting"
+            }
+            (Residence::Image { .. }, _) => "paged out",
+            (Residence::Frame { .. }, _) => "resident",
+            (Residence::Running, _) => "running",
+        }
+    }
+
+    /// Bytes of its image, if it is paged out.
+    pub fn image_bytes(&self) -> usize {
+        match &self.residence {
+            Residence::Image { image, .. } => image.len(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of its linear memory.
+    pub fn memory_bytes(&self) -> u64 {
+        let pages = match &self.residence {
+            Residence::Newborn | Residence::Running => self.tenancy.artifact.base_pages(),
+            Residence::Image { image, .. } => image.memory_pages(),
+            Residence::Frame { frame, .. } => frame.frame.pages(),
+        };
+        u64::from(pages) * crate::WASM_PAGE
+    }
+
+    /// Why it stays on an old version, if it does.
+    pub fn stuck(&self) -> Option<&str> {
+        self.stuck.as_deref()
+    }
+
+    /// Crossings so far.
+    pub fn crossings(&self) -> u32 {
+        self.crossings
+    }
+
+    /// Whether it blocks in a `receive` for any message that nothing but its
+    /// own code ends: the loop style. `Some(true)`: it takes `UPGRADE`.
+    pub fn loops(&self) -> Option<bool> {
+        match &self.wait {
+            Some(Wait {
+                what: Want::Message { mode, .. },
+                upgrade,
+                ..
+            }) if *mode == receive::ANY => Some(*upgrade),
+            _ => None,
+        }
+    }
+
+    /// Leaves the process on its version whatever is committed.
+    pub fn leave_behind(&mut self) {
+        self.left_behind = true;
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        matches!(
+            self.residence,
+            Residence::Frame {
+                suspended: true,
+                ..
+            }
+        )
+    }
+}
+
+/// Where a process's guest state is.
+#[derive(Debug)]
+pub(crate) enum Residence {
+    /// Nowhere yet: it is the base.
+    Newborn,
+    /// Paged out.
+    Image { image: Image, waiting: bool },
+    /// In a frame, which it keeps while it is busy.
+    Frame {
+        frame: Seated,
+        /// Its fiber is suspended in the middle of `run`.
+        suspended: bool,
+        /// `run` answered WAITING.
+        waiting: bool,
+    },
+    /// In the frame that runs now.
+    Running,
+}
+
+/// What a suspended process waits for.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    pub(crate) what: Want,
+    /// The node's clock, nanoseconds; `None` for ever.
+    pub(crate) deadline: Option<u64>,
+    /// The timer that wakes it at the deadline.
+    pub(crate) timer: Option<u64>,
+    /// `UPGRADE` may end the wait.
+    pub(crate) upgrade: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Its turn: the slice was over.
+    Turn,
+    /// A message of `receive`'s mode and key.
+    Message { mode: i32, key: u64 },
+    /// The reply to a call, or a child's acknowledgement.
+    Reply { reference: u64 },
+    /// Only time.
+    Nothing,
+}
+
+impl Wait {
+    /// Whether the process should be resumed.
+    pub(crate) fn is_over(&self, own: &GuestOwn, now: u64, crossing_due: bool) -> bool {
+        let arrived = match self.what {
+            Want::Turn => true,
+            Want::Message { mode, key } => own.position(mode, key).is_some(),
+            Want::Reply { reference } => own.position(receive::REFERENCE, reference).is_some(),
+            Want::Nothing => false,
+        };
+        arrived
+            || self.deadline.is_some_and(|deadline| deadline <= now)
+            || (self.upgrade && crossing_due)
+    }
+
+    fn describe(&self) -> &'static str {
+        match self.what {
+            Want::Turn => "preempted",
+            Want::Message { .. } => "receive",
+            Want::Reply { .. } => "call",
+            Want::Nothing => "sleep",
+        }
+    }
+}
+
+/// Probation after a crossing: what is needed to go back.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    /// Messages that are still transactions.
+    pub(crate) left: u32,
+    /// The release that the crossing was for.
+    pub(crate) release: u64,
+    /// The version before.
+    pub(crate) before: Tenancy<Artifact>,
+    /// Where it goes back to if the next message fails.
+    pub(crate) state: Option<State>,
+    pub(crate) transaction: Option<Transaction>,
+}
+
+/// One message handled as a transaction.
+#[derive(Default)]
+pub(crate) struct Transaction {
+    /// The message, once the guest has taken it.
+    pub(crate) message: Option<Envelope>,
+    /// Done when the handler has ended.
+    pub(crate) held: Vec<Effect>,
+    /// Done if it traps, last first.
+    pub(crate) undo: Vec<Deed>,
+}
+
+impl std::fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Transaction({} held)", self.held.len())
+    }
+}
+
+/// Something done to the system on behalf of a process.
+pub(crate) type Deed = Box<dyn FnOnce(&mut GuestOwn, &GuestSystem) + Send>;
+
+/// An effect that is held back.
+pub(crate) struct Effect {
+    pub(crate) release: Deed,
+    /// What dropping it takes, such as giving a reserved pid back.
+    pub(crate) abandon: Option<Deed>,
+}
+
+impl Transaction {
+    /// Lets everything that was held happen.
+    pub(crate) fn release(self, own: &mut GuestOwn, system: &GuestSystem) {
+        for effect in self.held {
+            (effect.release)(own, system);
+        }
+    }
+
+    /// Makes it as if the handler had never begun; the message goes back.
+    pub(crate) fn abandon(self, own: &mut GuestOwn, system: &GuestSystem) {
+        for effect in self.held {
+            if let Some(abandon) = effect.abandon {
+                abandon(own, system);
+            }
+        }
+        for deed in self.undo.into_iter().rev() {
+            deed(own, system);
+        }
+        if let Some(message) = self.message {
+            own.put_back(message);
+        }
+    }
+}
+
+/// Does something for a guest: at once, or when its transaction is released.
+pub(crate) fn perform(
+    own: &mut GuestOwn,
+    system: &GuestSystem,
+    deed: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
+    abandon: Option<Deed>,
+) {
+    match transaction(own) {
+        Some(transaction) => transaction.held.push(Effect {
+            release: Box::new(deed),
+            abandon,
+        }),
+        None => deed(own, system),
+    }
+}
+
+/// Does something at once that is undone if the transaction fails.
+pub(crate) fn undoable(
+    own: &mut GuestOwn,
+    undo: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
+) {
+    if let Some(transaction) = transaction(own) {
+        transaction.undo.push(Box::new(undo));
+    }
+}
+
+/// The open transaction, if the process is in one.
+pub(crate) fn transaction(own: &mut GuestOwn) -> Option<&mut Transaction> {
+    own.guest()?.trial.as_mut()?.transaction.as_mut()
+}
+
+/// Ends the transaction early: what was held happens.
+pub(crate) fn close_transaction(own: &mut GuestOwn, system: &GuestSystem) {
+    let transaction = own
+        .guest()
+        .and_then(|guest| guest.trial.as_mut())
+        .and_then(|trial| trial.transaction.take());
+    if let Some(transaction) = transaction {
+        transaction.release(own, system);
+    }
+}

@@ -1,0 +1,333 @@
+//! Images: what differs between a process that is not running and the base of
+//! its version. Pure functions over bytes; frames use them.
+//!
+//! Form: pages of memory (varint), then runs of 8-byte words that differ (gap
+//! since the last run's end, in words; length in words, not 0; the words), a
+//! run of length 0 that ends them, then globals (index + 1, low 8 bytes, high
+//! 8 bytes) up to an index of 0. Numbers are LEB128.
+
+use std::ops::Range;
+
+use crate::pagemap::PAGE;
+
+/// Bytes that are compared at once before words are looked at.
+const LINE: usize = 64;
+/// Bytes of a word: what is stored or not.
+const WORD: usize = 8;
+
+/// The state every process of a version begins with.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Pages of 4 KiB; `None` is all zero.
+    pages: Vec<Option<Box<[u8; PAGE]>>>,
+    /// Values of the mutable globals, in the order of the analysis.
+    pub(crate) globals: Vec<u128>,
+    /// Memory size in Wasm pages.
+    pub(crate) memory_pages: u32,
+}
+
+static ZERO: [u8; PAGE] = [0; PAGE];
+
+impl Base {
+    /// Takes the base from an initialised memory. `dead` is stack that nobody
+    /// will read: it counts as zero.
+    pub(crate) fn take(
+        memory: &[u8],
+        dead: Range<usize>,
+        globals: Vec<u128>,
+        memory_pages: u32,
+    ) -> Base {
+        let pages = memory
+            .as_chunks::<PAGE>()
+            .0
+            .iter()
+            .enumerate()
+            .map(|(index, page)| {
+                let start = index * PAGE;
+                let mut page = *page;
+                let from = dead.start.clamp(start, start + PAGE) - start;
+                let to = dead.end.clamp(start, start + PAGE) - start;
+                page[from..to.max(from)].fill(0);
+                (page != ZERO).then(|| Box::new(page))
+            })
+            .collect();
+        Base {
+            pages,
+            globals,
+            memory_pages,
+        }
+    }
+
+    fn page(&self, index: usize) -> &[u8; PAGE] {
+        match self.pages.get(index) {
+            Some(Some(page)) => page,
+            _ => &ZERO,
+        }
+    }
+
+    /// Resident bytes of the base itself.
+    pub fn bytes(&self) -> usize {
+        self.pages.iter().flatten().count() * PAGE
+    }
+
+    /// Brings `memory` to the base, where it was written.
+    pub(crate) fn restore(&self, memory: &mut [u8], written: &[Range<usize>]) {
+        for range in written {
+            for start in range.clone().step_by(PAGE) {
+                let page = &mut memory[start..(start + PAGE).min(range.end)];
+                let base = &self.page(start / PAGE)[..page.len()];
+                if page != base {
+                    page.copy_from_slice(base);
+                }
+            }
+        }
+    }
+}
+
+/// The guest state of one process that is not running.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Image(Box<[u8]>);
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Image({} bytes)", self.0.len())
+    }
+}
+
+/// Buffers that diffs reuse.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) ranges: Vec<Range<usize>>,
+    runs: Vec<(usize, usize)>,
+    bytes: Vec<u8>,
+}
+
+/// Whether a diff leaves the memory as it is or brings it to the base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    Keep,
+    Reset,
+}
+
+impl Image {
+    /// Bytes that it takes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it takes none. It never does: the memory size is always there.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The image of `memory` and `globals` against `base`. `scratch.ranges`
+    /// says where the memory may have been written; `dead` is not stored.
+    pub(crate) fn take(
+        memory: &mut [u8],
+        globals: &[u128],
+        base: &Base,
+        dead: Range<usize>,
+        after: After,
+        scratch: &mut Scratch,
+    ) -> Image {
+        let Scratch {
+            ranges,
+            runs,
+            bytes,
+        } = scratch;
+        runs.clear();
+        bytes.clear();
+        for range in ranges.iter() {
+            find_runs(memory, base, range.clone(), &dead, after, runs);
+        }
+        write_number(bytes, (memory.len() / (PAGE * 16)) as u64);
+        let mut at = 0;
+        for &(start, end) in runs.iter() {
+            write_number(bytes, ((start - at) / WORD) as u64);
+            write_number(bytes, ((end - start) / WORD) as u64);
+            bytes.extend_from_slice(&memory[start..end]);
+            at = end;
+        }
+        bytes.extend_from_slice(&[0, 0]);
+        for (index, (now, before)) in globals.iter().zip(&base.globals).enumerate() {
+            if now != before {
+                write_number(bytes, index as u64 + 1);
+                bytes.extend_from_slice(&now.to_le_bytes());
+            }
+        }
+        bytes.push(0);
+        if after == After::Reset {
+            for &(start, end) in runs.iter() {
+                copy_base(memory, base, start, end);
+            }
+        }
+        Image(bytes.as_slice().into())
+    }
+
+    /// Memory size in Wasm pages.
+    pub(crate) fn memory_pages(&self) -> u32 {
+        let mut reader = &*self.0;
+        u32::try_from(read_number(&mut reader)).unwrap_or(u32::MAX)
+    }
+
+    /// Applies the image to a memory that stands at the base; answers the
+    /// globals that differ from it. The memory has the image's size.
+    pub(crate) fn apply(&self, memory: &mut [u8]) -> Vec<(usize, u128)> {
+        let mut reader = &*self.0;
+        let _pages = read_number(&mut reader);
+        let mut at = 0;
+        loop {
+            let gap = read_number(&mut reader);
+            let words = read_number(&mut reader);
+            if words == 0 {
+                break;
+            }
+            // The image was made by `take` from a memory of this size.
+            at += gap as usize * WORD;
+            let length = words as usize * WORD;
+            let (words, rest) = reader.split_at(length);
+            memory[at..at + length].copy_from_slice(words);
+            at += length;
+            reader = rest;
+        }
+        let mut globals = Vec::new();
+        loop {
+            let index = read_number(&mut reader);
+            if index == 0 {
+                return globals;
+            }
+            let Some((value, rest)) = reader.split_first_chunk::<16>() else {
+                return globals;
+            };
+            globals.push((index as usize - 1, u128::from_le_bytes(*value)));
+            reader = rest;
+        }
+    }
+}
+
+/// Appends the runs of words in `range` that differ from the base.
+fn find_runs(
+    memory: &mut [u8],
+    base: &Base,
+    range: Range<usize>,
+    dead: &Range<usize>,
+    after: After,
+    runs: &mut Vec<(usize, usize)>,
+) {
+    for page_start in range.clone().step_by(PAGE) {
+        let page_end = (page_start + PAGE).min(range.end);
+        let base_page = base.page(page_start / PAGE);
+        if memory[page_start..page_end] == base_page[..page_end - page_start] {
+            continue;
+        }
+        for line in (page_start..page_end).step_by(LINE) {
+            let offset = line - page_start;
+            let base_line = &base_page[offset..offset + LINE];
+            if memory[line..line + LINE] == *base_line {
+                continue;
+            }
+            for word in (line..line + LINE).step_by(WORD) {
+                let offset = word - page_start;
+                let base_word = &base_page[offset..offset + WORD];
+                if memory[word..word + WORD] == *base_word {
+                    continue;
+                }
+                if dead.start <= word && word + WORD <= dead.end {
+                    if after == After::Reset {
+                        memory[word..word + WORD].copy_from_slice(base_word);
+                    }
+                    continue;
+                }
+                match runs.last_mut() {
+                    Some((_, end)) if *end == word => *end += WORD,
+                    _ => runs.push((word, word + WORD)),
+                }
+            }
+        }
+    }
+}
+
+fn copy_base(memory: &mut [u8], base: &Base, start: usize, end: usize) {
+    let mut at = start;
+    while at < end {
+        let page = at / PAGE;
+        let stop = end.min((page + 1) * PAGE);
+        memory[at..stop].copy_from_slice(&base.page(page)[at % PAGE..][..stop - at]);
+        at = stop;
+    }
+}
+
+fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn read_number(reader: &mut &[u8]) -> u64 {
+    let mut number = 0;
+    let mut shift = 0;
+    while let Some((byte, rest)) = reader.split_first() {
+        *reader = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 || shift >= 64 {
+            break;
+        }
+    }
+    number
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PAGES: usize = 32;
+
+    fn memory() -> impl Strategy<Value = Vec<(usize, u8)>> {
+        prop::collection::vec((0..PAGES * PAGE, any::<u8>()), 0..300)
+    }
+
+    fn written(edits: &[(usize, u8)]) -> Vec<Range<usize>> {
+        let mut pages: Vec<usize> = edits.iter().map(|(at, _)| at / PAGE).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        pages.into_iter().map(|p| p * PAGE..(p + 1) * PAGE).collect()
+    }
+
+    proptest! {
+        /// An image applied to the base gives the memory it was taken from,
+        /// but for dead stack; and a reset leaves exactly the base.
+        #[test]
+        fn an_image_is_the_difference(start in memory(), edits in memory(), dead in 0..PAGES * PAGE) {
+            let dead = 0..dead;
+            let mut memory = vec![0u8; PAGES * PAGE];
+            for (at, byte) in &start {
+                memory[*at] = *byte;
+            }
+            let base = Base::take(&memory, dead.clone(), vec![1, 2], 2);
+            memory[dead.clone()].fill(0);
+            let clean = memory.clone();
+            for (at, byte) in &edits {
+                memory[*at] = *byte;
+            }
+            let expected = memory.clone();
+            let mut scratch = Scratch { ranges: written(&edits), ..Scratch::default() };
+            let kept = Image::take(&mut memory, &[1, 7], &base, dead.clone(), After::Keep, &mut scratch);
+            prop_assert_eq!(&memory, &expected);
+            let image = Image::take(&mut memory, &[1, 7], &base, dead.clone(), After::Reset, &mut scratch);
+            prop_assert_eq!(&kept, &image);
+            // Words across the edge of the dead stack are kept whole.
+            let edge = dead.end / WORD * WORD;
+            prop_assert!(memory == clean);
+            let globals = image.apply(&mut memory);
+            prop_assert_eq!(globals, vec![(1, 7)]);
+            prop_assert!(memory[edge..] == expected[edge..]);
+            prop_assert!(memory[..edge] == clean[..edge]);
+            prop_assert_eq!(image.memory_pages(), 2);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The one rewriting pass that every guest module goes through.
+//!
+//! It validates a module, adds the reduction counter and the ways in that the
+//! engine needs, and reports what the engine must know about it. The engine's
+//! loader is its only caller; nothing here runs Wasm or knows wasmtime.
+//!
+//! What the output guarantees:
+//! - No function, global, table or type of the input changes its index. What
+//!   is new is appended.
+//! - Operators are copied byte for byte; only what must change is replaced. So
+//!   [`OffsetMap`] needs one entry per change.
+//! - The output of a module that is accepted always validates.
+//! - Arbitrary bytes give an error and never a panic.
+//!
+//! What is added, with its reserved names:
+//!
+//! | export | what |
+//! | --- | --- |
+//! | `exuvia:g<index>` | a mutable global that the module did not export |
+//! | `exuvia:t<index>` | a table of the module |
+//! | `exuvia:reductions` | the counter; below zero means "yield" |
+//! | `exuvia:host` | two functions of the host, `() -> ()`: [`SLOT_YIELD`], [`SLOT_WAIT`] |
+//! | `exuvia:start` | the start function, which no longer runs by itself |
+//!
+//! The host fills `exuvia:host` right after instantiation, before any guest
+//! code runs. The yield function must set the counter again; the wait function
+//! returns when the call that answered [`exuvia_abi::SUSPEND`] is worth another try.
+//!
+//! Deliberately absent: checks of the ABI (which exports there must be, which
+//! host calls exist). The loader makes them from the lists in [`Instrumented`].
+
+mod analyse;
+mod emit;
+mod error;
+mod helpers;
+mod offsets;
+mod parse;
+mod report;
+mod rewrite;
+mod scan;
+
+pub use error::{FunctionName, InstrumentError};
+pub use offsets::OffsetMap;
+pub use report::{
+    ExportInfo, ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, MemoryInfo,
+    MutableGlobal, StackPointer, TableInfo, TableSlot, ValueType,
+};
+
+/// Prefix of the names that this pass adds. A module that uses it is refused.
+pub const RESERVED_PREFIX: &str = "exuvia:";
+/// Export of the reduction counter, a mutable `i32` global.
+pub const EXPORT_REDUCTIONS: &str = "exuvia:reductions";
+/// Export of the table of the host's two functions.
+pub const EXPORT_HOST: &str = "exuvia:host";
+/// Export of what was the start function.
+pub const EXPORT_START: &str = "exuvia:start";
+/// Slot of the yield function in [`EXPORT_HOST`].
+pub const SLOT_YIELD: u32 = 0;
+/// Slot of the wait function in [`EXPORT_HOST`].
+pub const SLOT_WAIT: u32 = 1;
+/// A bulk memory operation costs one reduction for this many bytes.
+pub const BYTES_PER_REDUCTION: u32 = 1024;
+/// A bulk table operation costs one reduction for this many entries.
+pub const ENTRIES_PER_REDUCTION: u32 = 64;
+/// A fill or copy of more bytes than this is split, with a yield check between the pieces.
+pub const BULK_CHUNK: u32 = 64 * 1024;
+/// The largest module that is taken. Offsets in [`OffsetMap`] are 32 bits, and
+/// the output is less than eight times as large as the input.
+pub const MAX_MODULE_BYTES: usize = 256 << 20;
+
+/// Validates and rewrites one core Wasm module.
+///
+/// # Errors
+///
+/// Anything that is not a valid core module of the supported features, or that
+/// uses a reserved name, is refused with the place and the fix.
+pub fn instrument(wasm: &[u8]) -> Result<Instrumented, InstrumentError> {
+    let parsed = parse::parse(wasm)?;
+    let plan = scan::scan(&parsed)?;
+    let output = emit::emit(&parsed, &plan)?;
+    analyse::report(&parsed, &plan, output)
+}

@@ -1,0 +1,305 @@
+//! The code that the pass adds: the checks inside guest functions, and whole
+//! functions for what does not fit there.
+
+use exuvia_abi::SUSPEND;
+use wasm_encoder::{BlockType, Function, InstructionSink, ValType};
+
+use super::scan::Added;
+use super::{BULK_CHUNK, BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION, SLOT_WAIT, SLOT_YIELD};
+
+/// Indices in the output of what the added code uses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Indices {
+    /// The counter's global.
+    pub(super) reductions: u32,
+    /// The table of the host's functions.
+    pub(super) host: u32,
+    /// The type `() -> ()`.
+    pub(super) plain: u32,
+    /// [`Added::Yield`].
+    pub(super) yield_function: u32,
+}
+
+/// Name of an added function for backtraces.
+pub(super) fn name(added: Added, import: Option<&str>) -> String {
+    match (added, import) {
+        (Added::Yield, _) => "exuvia yield".to_owned(),
+        (Added::Blocking(_), Some(import)) => format!("exuvia {import}"),
+        (Added::Blocking(index), None) => format!("exuvia import {index}"),
+        (Added::Fill, _) => "exuvia memory.fill".to_owned(),
+        (Added::Copy, _) => "exuvia memory.copy".to_owned(),
+        (Added::ChargeBytes | Added::ChargeEntries, _) => "exuvia charge".to_owned(),
+    }
+}
+
+/// Parameters and results of an added function; a shim has its import's type.
+pub(super) fn signature(added: Added) -> Option<(&'static [ValType], &'static [ValType])> {
+    const I32: ValType = ValType::I32;
+    match added {
+        Added::Yield => Some((&[], &[])),
+        Added::Blocking(_) => None,
+        Added::Fill | Added::Copy => Some((&[I32, I32, I32], &[])),
+        Added::ChargeBytes | Added::ChargeEntries => Some((&[I32], &[I32])),
+    }
+}
+
+/// The check that works everywhere: takes one reduction and yields below zero.
+/// Answers where its `if` is in `sink`.
+///
+/// The counter is read again after it was written: Cranelift forwards the
+/// stored value, and no local is needed.
+pub(super) fn check(sink: &mut Vec<u8>, at: Indices) -> usize {
+    let mut code = InstructionSink::new(sink);
+    code.global_get(at.reductions).i32_const(1);
+    spend(&mut code, at);
+    yield_if_negative(sink, at, None)
+}
+
+/// Loads the local that the check of a loop without calls works on.
+pub(super) fn preload(sink: &mut Vec<u8>, at: Indices, counter: u32) {
+    InstructionSink::new(sink)
+        .global_get(at.reductions)
+        .local_set(counter);
+}
+
+/// The check at the head of a loop in which nothing else changes the counter.
+/// It is written every time but never read, so that an iteration does not wait
+/// for the store of the one before.
+pub(super) fn cached_check(sink: &mut Vec<u8>, at: Indices, counter: u32) -> usize {
+    InstructionSink::new(sink)
+        .local_get(counter)
+        .i32_const(1)
+        .i32_sub()
+        .local_tee(counter)
+        .global_set(at.reductions)
+        .local_get(counter);
+    yield_if_negative(sink, at, Some(counter))
+}
+
+/// Takes the amount on the stack from the counter's value below it, stores the
+/// rest and leaves it on the stack.
+fn spend(code: &mut InstructionSink<'_>, at: Indices) {
+    code.i32_sub()
+        .global_set(at.reductions)
+        .global_get(at.reductions);
+}
+
+/// Yields if the value on the stack is negative.
+fn yield_if_negative(sink: &mut Vec<u8>, at: Indices, counter: Option<u32>) -> usize {
+    InstructionSink::new(sink).i32_const(0).i32_lt_s();
+    let position = sink.len();
+    let mut code = InstructionSink::new(sink);
+    code.if_(BlockType::Empty).call(at.yield_function);
+    if let Some(counter) = counter {
+        code.global_get(at.reductions).local_set(counter);
+    }
+    code.end();
+    position
+}
+
+/// Takes `local / unit` reductions and yields below zero. `unit` is a power of two.
+fn charge(code: &mut InstructionSink<'_>, at: Indices, local: u32, unit: u32) {
+    code.global_get(at.reductions)
+        .local_get(local)
+        .i32_const(unit.trailing_zeros() as i32)
+        .i32_shr_u();
+    spend(code, at);
+    finish_charge(code, at);
+}
+
+/// Takes what one chunk costs and yields below zero.
+fn charge_chunk(code: &mut InstructionSink<'_>, at: Indices) {
+    code.global_get(at.reductions)
+        .i32_const((BULK_CHUNK / BYTES_PER_REDUCTION) as i32);
+    spend(code, at);
+    finish_charge(code, at);
+}
+
+fn finish_charge(code: &mut InstructionSink<'_>, at: Indices) {
+    code.i32_const(0)
+        .i32_lt_s()
+        .if_(BlockType::Empty)
+        .call(at.yield_function)
+        .end();
+}
+
+/// The body of an added function. `params` is the number of parameters.
+pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
+    match added {
+        Added::Yield => host_call(at),
+        Added::Blocking(import) => blocking(import, at, params),
+        Added::Fill => fill(at),
+        Added::Copy => copy(at),
+        Added::ChargeBytes => pass_on(at, BYTES_PER_REDUCTION),
+        Added::ChargeEntries => pass_on(at, ENTRIES_PER_REDUCTION),
+    }
+}
+
+fn host_call(at: Indices) -> Function {
+    let mut function = Function::new([]);
+    function
+        .instructions()
+        .i32_const(SLOT_YIELD as i32)
+        .call_indirect(at.host, at.plain)
+        .end();
+    function
+}
+
+fn pass_on(at: Indices, unit: u32) -> Function {
+    let mut function = Function::new([]);
+    let mut code = function.instructions();
+    charge(&mut code, at, 0, unit);
+    code.local_get(0).end();
+    function
+}
+
+/// Calls the import with the same arguments until it answers something else
+/// than "suspend"; between two tries the host's wait function runs.
+fn blocking(import: u32, at: Indices, params: u32) -> Function {
+    let answer = params;
+    let mut function = Function::new([(1, ValType::I32)]);
+    let mut code = function.instructions();
+    code.loop_(BlockType::Empty);
+    for param in 0..params {
+        code.local_get(param);
+    }
+    code.call(import)
+        .local_tee(answer)
+        .i32_const(SUSPEND)
+        .i32_ne()
+        .if_(BlockType::Empty)
+        .local_get(answer)
+        .return_()
+        .end()
+        .i32_const(SLOT_WAIT as i32)
+        .call_indirect(at.host, at.plain)
+        .br(0)
+        .end()
+        .unreachable()
+        .end();
+    function
+}
+
+/// Opens an `if` that runs when `size` is more than `limit`.
+fn if_more(code: &mut InstructionSink<'_>, size: u32, limit: u32) {
+    code.local_get(size)
+        .i32_const(limit as i32)
+        .i32_gt_u()
+        .if_(BlockType::Empty);
+}
+
+/// Opens an `if` that runs when `size` bytes from the address on the stack lie in
+/// memory. Else the whole operation is left to one instruction, which traps
+/// before it has written anything.
+fn if_in_bounds(code: &mut InstructionSink<'_>, size: u32) {
+    code.i64_extend_i32_u()
+        .local_get(size)
+        .i64_extend_i32_u()
+        .i64_add()
+        .memory_size(0)
+        .i64_extend_i32_u()
+        .i64_const(16)
+        .i64_shl()
+        .i64_le_u()
+        .if_(BlockType::Empty);
+}
+
+/// Adds `BULK_CHUNK` to a local, or subtracts it.
+fn step(code: &mut InstructionSink<'_>, local: u32, up: bool) {
+    code.local_get(local).i32_const(BULK_CHUNK as i32);
+    if up {
+        code.i32_add();
+    } else {
+        code.i32_sub();
+    }
+    code.local_set(local);
+}
+
+/// Ends a loop over chunks: charges, and goes on while more than one chunk is left.
+fn next_chunk(code: &mut InstructionSink<'_>, at: Indices, size: u32) {
+    charge_chunk(code, at);
+    code.local_get(size)
+        .i32_const(BULK_CHUNK as i32)
+        .i32_gt_u()
+        .br_if(0)
+        .end();
+}
+
+fn fill(at: Indices) -> Function {
+    let (to, value, size) = (0, 1, 2);
+    let mut function = Function::new([]);
+    let mut code = function.instructions();
+    // Most operations are small: they cost one comparison.
+    if_more(&mut code, size, BYTES_PER_REDUCTION - 1);
+    if_more(&mut code, size, BULK_CHUNK);
+    code.local_get(to);
+    if_in_bounds(&mut code, size);
+    code.loop_(BlockType::Empty)
+        .local_get(to)
+        .local_get(value)
+        .i32_const(BULK_CHUNK as i32)
+        .memory_fill(0);
+    step(&mut code, to, true);
+    step(&mut code, size, false);
+    next_chunk(&mut code, at, size);
+    code.end().end();
+    charge(&mut code, at, size, BYTES_PER_REDUCTION);
+    code.end()
+        .local_get(to)
+        .local_get(value)
+        .local_get(size)
+        .memory_fill(0)
+        .end();
+    function
+}
+
+/// Upwards if the target lies at or below the source, else downwards, so that no
+/// piece overwrites what a later piece still reads.
+fn copy(at: Indices) -> Function {
+    let (to, from, size) = (0, 1, 2);
+    let mut function = Function::new([]);
+    let mut code = function.instructions();
+    if_more(&mut code, size, BYTES_PER_REDUCTION - 1);
+    if_more(&mut code, size, BULK_CHUNK);
+    // The higher of the two addresses decides whether both ranges are in bounds.
+    code.local_get(to)
+        .local_get(from)
+        .local_get(to)
+        .local_get(from)
+        .i32_gt_u()
+        .select();
+    if_in_bounds(&mut code, size);
+    code.local_get(to)
+        .local_get(from)
+        .i32_le_u()
+        .if_(BlockType::Empty);
+    code.loop_(BlockType::Empty)
+        .local_get(to)
+        .local_get(from)
+        .i32_const(BULK_CHUNK as i32)
+        .memory_copy(0, 0);
+    step(&mut code, to, true);
+    step(&mut code, from, true);
+    step(&mut code, size, false);
+    next_chunk(&mut code, at, size);
+    code.else_().loop_(BlockType::Empty);
+    step(&mut code, size, false);
+    code.local_get(to)
+        .local_get(size)
+        .i32_add()
+        .local_get(from)
+        .local_get(size)
+        .i32_add()
+        .i32_const(BULK_CHUNK as i32)
+        .memory_copy(0, 0);
+    next_chunk(&mut code, at, size);
+    code.end().end().end();
+    charge(&mut code, at, size, BYTES_PER_REDUCTION);
+    code.end()
+        .local_get(to)
+        .local_get(from)
+        .local_get(size)
+        .memory_copy(0, 0)
+        .end();
+    function
+}

@@ -1,0 +1,533 @@
+//! Reads and validates the input once, and keeps every section at hand.
+//!
+//! All later stages rely on the module being valid; what they meet against
+//! that is reported as a fault of the host. Custom sections are not validated by
+//! anybody, so a malformed one is treated as absent.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use wasmparser::{
+    Data, Element, Encoding, Export, FuncType, FuncValidatorAllocations, FunctionBody, Global,
+    Import, KnownCustom, MemoryType, Name, Parser, Payload, Table, TableType, TypeRef,
+    ValidPayload, Validator, WasmFeatures,
+};
+
+use super::error::{FunctionName, InstrumentError};
+use super::{MAX_MODULE_BYTES, RESERVED_PREFIX};
+
+/// What a module may use. `GC_TYPES` is left out, so that `funcref` is the only
+/// reference type: nothing else can be put back into a reused frame.
+fn supported() -> WasmFeatures {
+    WasmFeatures::FLOATS
+        | WasmFeatures::MUTABLE_GLOBAL
+        | WasmFeatures::SATURATING_FLOAT_TO_INT
+        | WasmFeatures::SIGN_EXTENSION
+        | WasmFeatures::MULTI_VALUE
+        | WasmFeatures::BULK_MEMORY
+        | WasmFeatures::REFERENCE_TYPES
+        | WasmFeatures::SIMD
+        | WasmFeatures::RELAXED_SIMD
+        | WasmFeatures::TAIL_CALL
+        | WasmFeatures::EXTENDED_CONST
+}
+
+/// Features that are refused by name: the flag, its name, what to do. Those that
+/// include others come first.
+const REFUSED: &[(WasmFeatures, &str, &str)] = &[
+    (
+        WasmFeatures::THREADS,
+        "threads or shared memory",
+        "build without atomics and shared memory; use more processes instead of threads",
+    ),
+    (
+        WasmFeatures::MEMORY64,
+        "64-bit memory or tables",
+        "build for wasm32",
+    ),
+    (
+        WasmFeatures::MULTI_MEMORY,
+        "more than one memory",
+        "keep everything in one memory",
+    ),
+    (
+        WasmFeatures::LEGACY_EXCEPTIONS,
+        "exceptions (the old proposal)",
+        "build without exceptions (`panic = \"abort\"`, `-fno-exceptions`)",
+    ),
+    (
+        WasmFeatures::EXCEPTIONS,
+        "exceptions",
+        "build without exceptions (`panic = \"abort\"`, `-fno-exceptions`)",
+    ),
+    (
+        WasmFeatures::STACK_SWITCHING,
+        "stack switching",
+        "use processes, or an executor in guest memory",
+    ),
+    (
+        WasmFeatures::GC,
+        "garbage-collected types",
+        "build for linear memory; such references cannot be paged out",
+    ),
+    (
+        WasmFeatures::FUNCTION_REFERENCES,
+        "typed function references",
+        "use `funcref` and `call_indirect`",
+    ),
+    (
+        WasmFeatures::GC_TYPES,
+        "reference types other than funcref",
+        "keep handles in linear memory instead of `externref`",
+    ),
+    (
+        WasmFeatures::CUSTOM_PAGE_SIZES,
+        "custom page sizes",
+        "use pages of 64 KiB",
+    ),
+    (
+        WasmFeatures::WIDE_ARITHMETIC,
+        "wide arithmetic",
+        "build without the target feature `wide-arithmetic`",
+    ),
+];
+
+/// A custom section that goes into the output as it is.
+pub(super) struct Custom<'a> {
+    pub(super) name: &'a str,
+    pub(super) data: &'a [u8],
+    /// Whether it stood before every other section; such a one stays there.
+    pub(super) leads: bool,
+}
+
+/// The sections of a valid module.
+#[derive(Default)]
+pub(super) struct Parsed<'a> {
+    pub(super) wasm: &'a [u8],
+    pub(super) types: Vec<FuncType>,
+    pub(super) imports: Vec<Import<'a>>,
+    /// Type index of each function, imports first.
+    pub(super) functions: Vec<u32>,
+    pub(super) imported_functions: u32,
+    /// Types of all tables, imports first.
+    pub(super) table_types: Vec<TableType>,
+    pub(super) imported_tables: u32,
+    pub(super) tables: Vec<Table<'a>>,
+    /// All memories with whether they are imported.
+    pub(super) memories: Vec<(MemoryType, bool)>,
+    /// Types of all globals, imports first.
+    pub(super) global_types: Vec<wasmparser::GlobalType>,
+    pub(super) imported_globals: u32,
+    pub(super) globals: Vec<Global<'a>>,
+    pub(super) exports: Vec<Export<'a>>,
+    pub(super) start: Option<u32>,
+    pub(super) elements: Vec<Element<'a>>,
+    pub(super) data: Vec<Data<'a>>,
+    pub(super) bodies: Vec<FunctionBody<'a>>,
+    pub(super) customs: Vec<Custom<'a>>,
+    /// Sections that are copied: contents without id and size.
+    pub(super) import_section: Option<Range<usize>>,
+    pub(super) memory_section: Option<Range<usize>>,
+    pub(super) data_section: Option<Range<usize>>,
+    pub(super) data_count: Option<u32>,
+    /// Contents of the first name section.
+    pub(super) name_section: Option<&'a [u8]>,
+    /// From the name section.
+    pub(super) function_names: BTreeMap<u32, &'a str>,
+    /// Index of the global that the name section calls `__stack_pointer`.
+    pub(super) named_stack_pointer: Option<u32>,
+    /// Branch hints of the input: function, then offset in its body.
+    pub(super) hints: BTreeMap<u32, BTreeMap<u32, bool>>,
+    /// The first export name of each function; imports by `module.name`.
+    extern_names: BTreeMap<u32, String>,
+}
+
+impl Parsed<'_> {
+    /// The name of a function for people, if the module tells one.
+    pub(super) fn name_of(&self, index: u32) -> Option<String> {
+        match self.function_names.get(&index) {
+            Some(name) => Some((*name).to_owned()),
+            None => self.extern_names.get(&index).cloned(),
+        }
+    }
+
+    /// The function for a message.
+    pub(super) fn function_name(&self, index: u32) -> FunctionName {
+        FunctionName {
+            index,
+            name: self.name_of(index),
+        }
+    }
+
+    /// The name under which a function is imported.
+    pub(super) fn import_name(&self, index: u32) -> Option<&str> {
+        let mut functions = self.imports.iter().filter(|import| is_function(import));
+        functions.nth(index as usize).map(|import| import.name)
+    }
+
+    /// The type of a function.
+    pub(super) fn function_type(&self, index: u32) -> Result<&FuncType, InstrumentError> {
+        self.functions
+            .get(index as usize)
+            .and_then(|ty| self.types.get(*ty as usize))
+            .ok_or_else(|| internal("a function without a type"))
+    }
+}
+
+/// A fault of the host, with what was met.
+pub(super) fn internal(what: impl ToString) -> InstrumentError {
+    InstrumentError::Internal(what.to_string())
+}
+
+/// Validates `wasm` and takes it apart.
+pub(super) fn parse(wasm: &[u8]) -> Result<Parsed<'_>, InstrumentError> {
+    check_header(wasm)?;
+    let mut parsed = Parsed {
+        wasm,
+        ..Parsed::default()
+    };
+    if let Err(fault) = read(wasm, supported(), &mut parsed) {
+        return Err(explain(wasm, fault));
+    }
+    for (index, import) in parsed.imports.iter().filter(|i| is_function(i)).enumerate() {
+        let name = format!("{}.{}", import.module, import.name);
+        parsed.extern_names.insert(index as u32, name);
+    }
+    for export in parsed.exports.iter().filter(|e| e.kind.is_function()) {
+        let name = parsed.extern_names.entry(export.index);
+        name.or_insert_with(|| export.name.to_owned());
+    }
+    check_reserved(&parsed)?;
+    Ok(parsed)
+}
+
+fn is_function(import: &Import<'_>) -> bool {
+    matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_))
+}
+
+/// `ExternalKind` has two variants for functions.
+trait KindExt {
+    fn is_function(&self) -> bool;
+}
+
+impl KindExt for wasmparser::ExternalKind {
+    fn is_function(&self) -> bool {
+        matches!(self, Self::Func | Self::FuncExact)
+    }
+}
+
+/// Refuses what is not a core module before the validator speaks of details.
+fn check_header(wasm: &[u8]) -> Result<(), InstrumentError> {
+    if wasm.len() > MAX_MODULE_BYTES {
+        return Err(InstrumentError::TooLarge {
+            bytes: wasm.len(),
+            limit: MAX_MODULE_BYTES,
+        });
+    }
+    if !wasm.starts_with(b"\0asm") {
+        let text = wasm.trim_ascii_start();
+        let hint = if wasm.is_empty() {
+            "it is empty; did the build fail?"
+        } else if text.starts_with(b"(module") || text.starts_with(b";;") {
+            "it looks like Wasm text; assemble it to a binary first"
+        } else if wasm.starts_with(b"\x7fELF") {
+            "it is a native ELF file; build for a wasm32 target"
+        } else {
+            "name the `.wasm` file that the compiler wrote"
+        };
+        return Err(InstrumentError::NotWasm { hint });
+    }
+    // Version 0xd in layer 1; any other version is left to the validator.
+    if wasm.get(6..8) == Some(&[1, 0]) {
+        return Err(InstrumentError::Component);
+    }
+    Ok(())
+}
+
+/// A validator's complaint, and the number of the function body it is about.
+struct Fault {
+    error: wasmparser::Error,
+    body: Option<u32>,
+}
+
+impl From<wasmparser::Error> for Fault {
+    fn from(error: wasmparser::Error) -> Self {
+        Self { error, body: None }
+    }
+}
+
+/// Goes through the file once, validating each section before it is read.
+fn read<'a>(wasm: &'a [u8], features: WasmFeatures, parsed: &mut Parsed<'a>) -> Result<(), Fault> {
+    let mut validator = Validator::new_with_features(features);
+    let mut parser = Parser::new(0);
+    parser.set_features(features);
+    let mut allocations = FuncValidatorAllocations::default();
+    let mut leads = true;
+    for payload in parser.parse_all(wasm) {
+        let payload = payload?;
+        if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
+            let mut function = function.into_validator(allocations);
+            function.validate(&body).map_err(|error| Fault {
+                error,
+                body: Some(parsed.bodies.len() as u32),
+            })?;
+            allocations = function.into_allocations();
+            parsed.bodies.push(body);
+            continue;
+        }
+        match payload {
+            Payload::Version { encoding, .. } => debug_assert_eq!(encoding, Encoding::Module),
+            Payload::CustomSection(section) => custom(&section, leads, parsed),
+            payload => {
+                leads = false;
+                known(payload, parsed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Keeps one validated section.
+fn known<'a>(payload: Payload<'a>, parsed: &mut Parsed<'a>) -> Result<(), Fault> {
+    match payload {
+        Payload::TypeSection(section) => {
+            for ty in section.into_iter_err_on_gc_types() {
+                parsed.types.push(ty?);
+            }
+        }
+        Payload::ImportSection(section) => {
+            parsed.import_section = Some(section.range());
+            for import in section.into_imports() {
+                read_import(import?, parsed);
+            }
+        }
+        Payload::FunctionSection(section) => {
+            for ty in section {
+                parsed.functions.push(ty?);
+            }
+        }
+        Payload::TableSection(section) => {
+            for table in section {
+                let table = table?;
+                parsed.table_types.push(table.ty);
+                parsed.tables.push(table);
+            }
+        }
+        Payload::MemorySection(section) => {
+            parsed.memory_section = Some(section.range());
+            for memory in section {
+                parsed.memories.push((memory?, false));
+            }
+        }
+        Payload::GlobalSection(section) => {
+            for global in section {
+                let global = global?;
+                parsed.global_types.push(global.ty);
+                parsed.globals.push(global);
+            }
+        }
+        Payload::ExportSection(section) => {
+            for export in section {
+                parsed.exports.push(export?);
+            }
+        }
+        Payload::StartSection { func, .. } => parsed.start = Some(func),
+        Payload::ElementSection(section) => {
+            for element in section {
+                parsed.elements.push(element?);
+            }
+        }
+        Payload::DataCountSection { count, .. } => parsed.data_count = Some(count),
+        Payload::DataSection(section) => {
+            parsed.data_section = Some(section.range());
+            for data in section {
+                parsed.data.push(data?);
+            }
+        }
+        // The start of the code section, and the end of the module.
+        _ => {}
+    }
+    Ok(())
+}
+
+fn read_import<'a>(import: Import<'a>, parsed: &mut Parsed<'a>) {
+    match import.ty {
+        TypeRef::Func(ty) | TypeRef::FuncExact(ty) => {
+            parsed.functions.push(ty);
+            parsed.imported_functions += 1;
+        }
+        TypeRef::Table(ty) => {
+            parsed.table_types.push(ty);
+            parsed.imported_tables += 1;
+        }
+        TypeRef::Memory(ty) => parsed.memories.push((ty, true)),
+        TypeRef::Global(ty) => {
+            parsed.global_types.push(ty);
+            parsed.imported_globals += 1;
+        }
+        // Tags belong to exceptions, which the validator has refused.
+        TypeRef::Tag(_) => {}
+    }
+    parsed.imports.push(import);
+}
+
+/// Sections whose contents are offsets into the code, which are wrong after the rewriting.
+fn is_stale(name: &str) -> bool {
+    name.starts_with(".debug_")
+        || name.starts_with("reloc.")
+        || name.starts_with("metadata.code.")
+        || name == "sourceMappingURL"
+        || name == "linking"
+}
+
+fn custom<'a>(section: &wasmparser::CustomSectionReader<'a>, leads: bool, parsed: &mut Parsed<'a>) {
+    match section.as_known() {
+        KnownCustom::Name(_) if parsed.name_section.is_none() => {
+            parsed.name_section = Some(section.data());
+            read_names(section, parsed);
+        }
+        // The one that counts was the first.
+        KnownCustom::Name(_) => {}
+        KnownCustom::BranchHints(hints) => {
+            // Hints are advice: a malformed section is dropped as a whole.
+            parsed.hints = read_hints(hints).unwrap_or_default();
+        }
+        _ if is_stale(section.name()) => {}
+        _ => parsed.customs.push(Custom {
+            name: section.name(),
+            data: section.data(),
+            leads,
+        }),
+    }
+}
+
+fn read_hints(
+    section: wasmparser::BranchHintSectionReader<'_>,
+) -> wasmparser::Result<BTreeMap<u32, BTreeMap<u32, bool>>> {
+    let mut all = BTreeMap::new();
+    for function in section {
+        let function = function?;
+        let mut hints = BTreeMap::new();
+        for hint in function.hints {
+            let hint = hint?;
+            hints.insert(hint.func_offset, hint.taken);
+        }
+        all.insert(function.func, hints);
+    }
+    Ok(all)
+}
+
+/// Takes the names that are of use; stops at the first malformed one.
+fn read_names<'a>(section: &wasmparser::CustomSectionReader<'a>, parsed: &mut Parsed<'a>) {
+    let KnownCustom::Name(names) = section.as_known() else {
+        return;
+    };
+    for subsection in names {
+        match subsection {
+            Ok(Name::Function(map)) => {
+                for naming in map.into_iter().map_while(Result::ok) {
+                    parsed.function_names.insert(naming.index, naming.name);
+                }
+            }
+            Ok(Name::Global(map)) => {
+                let mut named = map.into_iter().map_while(Result::ok);
+                let found = named.find(|naming| naming.name == "__stack_pointer");
+                parsed.named_stack_pointer = found.map(|naming| naming.index);
+            }
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn check_reserved(parsed: &Parsed<'_>) -> Result<(), InstrumentError> {
+    let reserved = |what, name: &str| {
+        Err(InstrumentError::Reserved {
+            what,
+            name: name.to_owned(),
+        })
+    };
+    for import in &parsed.imports {
+        if import.module.starts_with(RESERVED_PREFIX) {
+            return reserved("import module", import.module);
+        }
+    }
+    for export in &parsed.exports {
+        if export.name.starts_with(RESERVED_PREFIX) {
+            return reserved("export", export.name);
+        }
+    }
+    Ok(())
+}
+
+/// Turns the validator's complaint into one that names the refused feature, if
+/// that is what it is about. Only the error path pays for the second validation.
+fn explain(wasm: &[u8], fault: Fault) -> InstrumentError {
+    let mut seen = Parsed::default();
+    let all = WasmFeatures::all();
+    let valid_elsewhere = read_all(wasm, all, &mut seen).is_ok();
+    let function = fault.body.map(|body| FunctionName {
+        index: seen.imported_functions + body,
+        name: names_only(wasm).remove(&(seen.imported_functions + body)),
+    });
+    let offset = fault.error.offset();
+    let message = fault.error.message().to_owned();
+    if valid_elsewhere {
+        let needed = REFUSED
+            .iter()
+            .find(|(flag, ..)| read_all(wasm, all - *flag, &mut Parsed::default()).is_err());
+        let (feature, fix) = needed.map_or(
+            (
+                "a feature that is not standard yet",
+                "build for plain wasm32",
+            ),
+            |(_, name, fix)| (*name, *fix),
+        );
+        return InstrumentError::Unsupported {
+            feature,
+            offset,
+            function,
+            message,
+            fix,
+        };
+    }
+    InstrumentError::Invalid {
+        offset,
+        function,
+        message,
+    }
+}
+
+/// Validates with other features; counts the imported functions on the way.
+fn read_all(wasm: &[u8], features: WasmFeatures, seen: &mut Parsed<'_>) -> Result<(), Fault> {
+    let mut validator = Validator::new_with_features(features);
+    let mut parser = Parser::new(0);
+    parser.set_features(features);
+    for payload in parser.parse_all(wasm) {
+        let payload = payload?;
+        if let Payload::ImportSection(section) = &payload {
+            let imports = section.clone().into_imports().map_while(Result::ok);
+            seen.imported_functions = imports.filter(is_function).count() as u32;
+        }
+        if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
+            function
+                .into_validator(FuncValidatorAllocations::default())
+                .validate(&body)?;
+        }
+    }
+    Ok(())
+}
+
+/// The function names of a module that may be invalid.
+fn names_only(wasm: &[u8]) -> BTreeMap<u32, String> {
+    let mut parsed = Parsed::default();
+    for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+        if let Payload::CustomSection(section) = payload {
+            read_names(&section, &mut parsed);
+        }
+    }
+    let names = parsed.function_names.into_iter();
+    names
+        .map(|(index, name)| (index, name.to_owned()))
+        .collect()
+}

@@ -1,0 +1,233 @@
+//! What the pass tells about a module: plain data, comparable between versions.
+
+use std::fmt;
+
+use super::OffsetMap;
+
+/// A value type of the supported features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ValueType {
+    /// 32-bit integer.
+    I32,
+    /// 64-bit integer.
+    I64,
+    /// 32-bit float.
+    F32,
+    /// 64-bit float.
+    F64,
+    /// 128-bit vector.
+    V128,
+    /// Nullable function reference.
+    FuncRef,
+}
+
+impl fmt::Display for ValueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::V128 => "v128",
+            Self::FuncRef => "funcref",
+        })
+    }
+}
+
+/// The type of a function.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FunctionType {
+    /// Parameters.
+    pub params: Vec<ValueType>,
+    /// Results.
+    pub results: Vec<ValueType>,
+}
+
+impl fmt::Display for FunctionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |types: &[ValueType]| {
+            let names: Vec<String> = types.iter().map(ValueType::to_string).collect();
+            format!("({})", names.join(", "))
+        };
+        write!(f, "{} -> {}", list(&self.params), list(&self.results))
+    }
+}
+
+/// What kind of thing an import or export is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExternKind {
+    /// A function.
+    Function,
+    /// A table.
+    Table,
+    /// A memory.
+    Memory,
+    /// A global.
+    Global,
+}
+
+/// The type of an import or export.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ExternType {
+    /// A function.
+    Function(FunctionType),
+    /// A table of function references.
+    Table {
+        /// Entries at the start.
+        minimum: u64,
+        /// The most entries, if limited.
+        maximum: Option<u64>,
+    },
+    /// A linear memory, in pages of 64 KiB.
+    Memory {
+        /// Pages at the start.
+        minimum: u64,
+        /// The most pages, if limited.
+        maximum: Option<u64>,
+    },
+    /// A global.
+    Global {
+        /// Its value type.
+        value: ValueType,
+        /// Whether it may change.
+        mutable: bool,
+    },
+}
+
+impl ExternType {
+    /// The kind alone.
+    pub fn kind(&self) -> ExternKind {
+        match self {
+            Self::Function(_) => ExternKind::Function,
+            Self::Table { .. } => ExternKind::Table,
+            Self::Memory { .. } => ExternKind::Memory,
+            Self::Global { .. } => ExternKind::Global,
+        }
+    }
+}
+
+/// One import of the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportInfo {
+    /// The module it comes from.
+    pub module: String,
+    /// Its name there.
+    pub name: String,
+    /// Its type.
+    pub ty: ExternType,
+}
+
+/// One export of the input; what the pass adds is not listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportInfo {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub ty: ExternType,
+    /// Its index in the input.
+    pub index: u32,
+}
+
+/// A mutable global that the module defines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MutableGlobal {
+    /// Its index.
+    pub index: u32,
+    /// The export through which the host reaches it.
+    pub export: String,
+    /// Its value type.
+    pub value: ValueType,
+}
+
+/// A table, defined or imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableInfo {
+    /// Its index.
+    pub index: u32,
+    /// The export through which the host reaches it (none if it is imported).
+    pub export: Option<String>,
+    /// Its element type.
+    pub element: ValueType,
+    /// Entries at the start.
+    pub minimum: u64,
+    /// The most entries, if limited.
+    pub maximum: Option<u64>,
+    /// Whether code that may run after start can change it. An imported table counts as changed.
+    pub mutable: bool,
+}
+
+/// The global that holds the top of the shadow stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackPointer {
+    /// Its index.
+    pub index: u32,
+    /// The export through which the host reaches it.
+    pub export: String,
+    /// Its first value, if that is a constant.
+    pub initial: Option<u32>,
+    /// Whether all active data lies at or above the first value, so that what is below
+    /// the stack pointer can only be stack. Without active data this is unknown, hence false.
+    pub stack_first: bool,
+}
+
+/// The module's memory, in pages of 64 KiB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryInfo {
+    /// Pages at the start.
+    pub minimum: u64,
+    /// The most pages, if limited.
+    pub maximum: Option<u64>,
+    /// Whether it is imported.
+    pub imported: bool,
+}
+
+/// A table slot that an active element segment fills.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSlot {
+    /// The table's index.
+    pub table: u32,
+    /// The slot.
+    pub slot: u32,
+    /// The function's index in the input.
+    pub function: u32,
+    /// The function's name, if known.
+    pub name: Option<String>,
+}
+
+/// A rewritten module and what there is to know about it.
+#[derive(Clone, Debug)]
+pub struct Instrumented {
+    /// The output module.
+    pub wasm: Vec<u8>,
+    /// From code offsets in the output to those in the input.
+    pub offsets: OffsetMap,
+    /// Functions from this index on were added; no frame of theirs belongs in a guest's backtrace.
+    pub first_added_function: u32,
+    /// Every mutable global that the module defines.
+    pub mutable_globals: Vec<MutableGlobal>,
+    /// Every table.
+    pub tables: Vec<TableInfo>,
+    /// The shadow stack's pointer, if the module names it.
+    pub stack_pointer: Option<StackPointer>,
+    /// The memory, if there is one.
+    pub memory: Option<MemoryInfo>,
+    /// Every import.
+    pub imports: Vec<ImportInfo>,
+    /// Every export of the input.
+    pub exports: Vec<ExportInfo>,
+    /// Index of the start function, which the output exports as `exuvia:start`.
+    pub start: Option<u32>,
+    /// Why the processes of this module cannot be paged out; empty if they can.
+    pub resident_only: Vec<String>,
+    /// BLAKE3 of all data segments with their places.
+    pub data_digest: [u8; 32],
+    /// BLAKE3 of all globals with their types and first values.
+    pub globals_digest: [u8; 32],
+    /// What active element segments put into tables, in order of table and slot. `None` if
+    /// that depends on an imported value.
+    pub table_slots: Option<Vec<TableSlot>>,
+    /// Contents of the custom section `exuvia.layout`.
+    pub layout: Option<Vec<u8>>,
+    /// Value of the exported global `exuvia_abi`, if it is an immutable constant i32.
+    pub abi: Option<i32>,
+}

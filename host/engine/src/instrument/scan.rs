@@ -1,0 +1,447 @@
+//! Reads every function body once and decides what changes where.
+//!
+//! The result is a list of edits per body, in file order, and the list of
+//! functions to add. Nothing is written here.
+
+use std::collections::BTreeMap;
+
+use exuvia_abi::{HostCall, MODULE};
+use wasmparser::{FunctionBody, Operator, TypeRef, ValType};
+
+use super::analyse::{self, Constant};
+use super::error::InstrumentError;
+use super::parse::{Parsed, internal};
+use super::{BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION};
+
+/// A function without a loop and a call costs nothing at its entry if it has at
+/// most this many operators. Whoever calls it is counted, and has only so many
+/// calls between two checks of its own, so work without a check stays bounded by
+/// the size of one function times this number.
+const FREE_LEAF_OPERATORS: u32 = 64;
+
+/// Most locals (with parameters) a function may have for another to be added.
+/// wasmparser's limit is 50,000.
+const MAX_LOCALS: u64 = 49_999;
+
+/// One change to a body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Edit {
+    /// Input offset where the new code goes.
+    pub(super) at: u32,
+    /// End of what it replaces; `at` if it is only inserted.
+    pub(super) end: u32,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// The check at the function's entry.
+    Entry,
+    /// Loads the counter into the function's local, before the loop with this number.
+    Preload(u32),
+    /// The check at the head of the loop with this number.
+    LoopHead(u32),
+    /// A call of this function.
+    Call(u32),
+    /// A tail call of this function.
+    ReturnCall(u32),
+    /// A reference to this function.
+    RefFunc(u32),
+}
+
+/// What matters about a loop.
+#[derive(Clone, Copy, Debug)]
+struct Loop {
+    parent: Option<u32>,
+    /// Whether code in it may run a function that returns, and so change the counter.
+    calls: bool,
+}
+
+/// What happens to one body.
+#[derive(Debug)]
+pub(super) struct BodyPlan {
+    pub(super) edits: Vec<Edit>,
+    /// Input offset of the first operator.
+    pub(super) code: u32,
+    /// Index of the local that is added for the counter.
+    pub(super) counter: Option<u32>,
+    loops: Vec<Loop>,
+}
+
+impl BodyPlan {
+    /// Whether the counter is kept in the local while this loop runs.
+    pub(super) fn is_cached(&self, number: u32) -> bool {
+        self.counter.is_some() && !self.loops[number as usize].calls
+    }
+
+    /// Whether the local must be loaded before this loop: it is cached, and the
+    /// loop around it is not.
+    pub(super) fn is_preloaded(&self, number: u32) -> bool {
+        let parent = self.loops[number as usize].parent;
+        self.is_cached(number) && !parent.is_some_and(|parent| self.is_cached(parent))
+    }
+}
+
+/// A function that the output has and the input has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Added {
+    /// Calls the host's yield function.
+    Yield,
+    /// Calls this blocking import until it answers something else than "suspend".
+    Blocking(u32),
+    /// `memory.fill` in pieces.
+    Fill,
+    /// `memory.copy` in pieces.
+    Copy,
+    /// Charges for a number of bytes and hands the number on.
+    ChargeBytes,
+    /// Charges for a number of table entries and hands the number on.
+    ChargeEntries,
+}
+
+/// Something an operator does that decides whether a frame can be reused.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fact {
+    /// Changes this table.
+    WritesTable(u32),
+    /// Drops this data segment.
+    DropsData(u32),
+    /// Drops this element segment.
+    DropsElements(u32),
+}
+
+/// Everything that is decided before the output is written.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Per defined function.
+    pub(super) bodies: Vec<BodyPlan>,
+    /// In index order, from the input's number of functions on.
+    pub(super) added: Vec<Added>,
+    /// Index of [`Added::Yield`].
+    pub(super) yield_function: u32,
+    /// The shim of each blocking import.
+    pub(super) shims: BTreeMap<u32, u32>,
+    /// Function, offset of the operator, what it does. Only code that may run after start.
+    pub(super) facts: Vec<(u32, u32, Fact)>,
+}
+
+impl Plan {
+    /// Index in the output for a function index of the input.
+    pub(super) fn redirect(&self, function: u32) -> u32 {
+        self.shims.get(&function).copied().unwrap_or(function)
+    }
+}
+
+/// Reads all bodies.
+pub(super) fn scan(parsed: &Parsed<'_>) -> Result<Plan, InstrumentError> {
+    let first = parsed.functions.len() as u32;
+    let mut plan = Plan {
+        bodies: Vec::with_capacity(parsed.bodies.len()),
+        added: vec![Added::Yield],
+        yield_function: first,
+        shims: BTreeMap::new(),
+        facts: Vec::new(),
+    };
+    find_blocking(parsed, &mut plan)?;
+    let mut edges: Vec<Vec<u32>> = Vec::new();
+    for (number, body) in parsed.bodies.iter().enumerate() {
+        let index = parsed.imported_functions + number as u32;
+        let mut scanner = Scanner::new(&mut plan, index, first);
+        let body_plan = scanner.body(parsed, body).map_err(internal)?;
+        let mut calls = scanner.mentions;
+        plan.bodies.push(body_plan);
+        if parsed.start.is_some() {
+            calls.sort_unstable();
+            calls.dedup();
+            edges.push(calls);
+        }
+    }
+    if parsed.start.is_some() {
+        let later = reachable(parsed, &edges)?;
+        plan.facts
+            .retain(|(function, ..)| later[*function as usize]);
+    }
+    Ok(plan)
+}
+
+/// Adds a shim for each import that may answer "suspend".
+fn find_blocking(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentError> {
+    let functions = parsed
+        .imports
+        .iter()
+        .filter(|import| matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
+    for (index, import) in functions.enumerate() {
+        let blocks = HostCall::find(import.name).is_some_and(|call| call.blocks);
+        if import.module != MODULE || !blocks {
+            continue;
+        }
+        let ty = parsed.function_type(index as u32)?;
+        if ty.results() != [ValType::I32] {
+            return Err(InstrumentError::BlockingSignature {
+                module: import.module.to_owned(),
+                name: import.name.to_owned(),
+                found: analyse::function_type(ty)?.to_string(),
+            });
+        }
+        plan.shims
+            .insert(index as u32, plan.yield_function + plan.added.len() as u32);
+        plan.added.push(Added::Blocking(index as u32));
+    }
+    Ok(())
+}
+
+/// Which functions may run once start has ended: all that can be reached from
+/// an export, an element segment or a global. Whoever takes a reference counts as a
+/// caller. The start section itself is no root: it runs once.
+fn reachable(parsed: &Parsed<'_>, edges: &[Vec<u32>]) -> Result<Vec<bool>, InstrumentError> {
+    let mut later = vec![false; parsed.functions.len()];
+    let mut work: Vec<u32> = Vec::new();
+    for export in &parsed.exports {
+        if matches!(
+            export.kind,
+            wasmparser::ExternalKind::Func | wasmparser::ExternalKind::FuncExact
+        ) {
+            work.push(export.index);
+        }
+    }
+    for element in &parsed.elements {
+        analyse::element_functions(element, |_, item| {
+            if let Constant::Function(function) = item {
+                work.push(function);
+            }
+        })?;
+    }
+    for global in &parsed.globals {
+        work.extend(analyse::constant_functions(&global.init_expr)?);
+    }
+    while let Some(function) = work.pop() {
+        let seen = &mut later[function as usize];
+        if std::mem::replace(seen, true) {
+            continue;
+        }
+        if let Some(body) = function.checked_sub(parsed.imported_functions) {
+            work.extend(&edges[body as usize]);
+        }
+    }
+    Ok(later)
+}
+
+/// The kinds of block that the control stack tells apart.
+struct Block {
+    number: Option<u32>,
+    calls: bool,
+}
+
+struct Scanner<'p> {
+    plan: &'p mut Plan,
+    function: u32,
+    first_added: u32,
+    edits: Vec<Edit>,
+    loops: Vec<Loop>,
+    blocks: Vec<Block>,
+    /// Functions that the body calls or refers to.
+    mentions: Vec<u32>,
+    operators: u32,
+    /// Whether anything is called, tail calls included.
+    calls: bool,
+    /// A call was read, and whether it returns depends on the operator after it.
+    open_call: bool,
+    /// The value of the `i32.const` just before.
+    constant: Option<u32>,
+}
+
+impl<'p> Scanner<'p> {
+    fn new(plan: &'p mut Plan, function: u32, first_added: u32) -> Self {
+        Self {
+            plan,
+            function,
+            first_added,
+            edits: Vec::new(),
+            loops: Vec::new(),
+            blocks: Vec::new(),
+            mentions: Vec::new(),
+            operators: 0,
+            calls: false,
+            open_call: false,
+            constant: None,
+        }
+    }
+
+    fn body(
+        &mut self,
+        parsed: &Parsed<'_>,
+        body: &FunctionBody<'_>,
+    ) -> wasmparser::Result<BodyPlan> {
+        let type_index = parsed.functions[self.function as usize];
+        let mut locals = parsed.types[type_index as usize].params().len() as u64;
+        for group in body.get_locals_reader()? {
+            locals += u64::from(group?.0);
+        }
+        let mut reader = body.get_operators_reader()?;
+        let code = reader.original_position() as u32;
+        self.push(code, code, What::Entry);
+        while !reader.eof() {
+            let at = reader.original_position() as u32;
+            let operator = reader.read()?;
+            self.operator(&operator, at, reader.original_position() as u32);
+        }
+        let is_free = self.loops.is_empty() && !self.calls && self.operators <= FREE_LEAF_OPERATORS;
+        if is_free {
+            self.edits.remove(0);
+        }
+        let mut plan = BodyPlan {
+            edits: std::mem::take(&mut self.edits),
+            code,
+            counter: None,
+            loops: std::mem::take(&mut self.loops),
+        };
+        if locals <= MAX_LOCALS && plan.loops.iter().any(|a_loop| !a_loop.calls) {
+            plan.counter = Some(locals as u32);
+        }
+        Ok(plan)
+    }
+
+    fn push(&mut self, at: u32, end: u32, what: What) {
+        self.edits.push(Edit { at, end, what });
+    }
+
+    /// The index of an added function, which is added at its first use.
+    fn added(&mut self, wanted: Added) -> u32 {
+        let known = self.plan.added.iter().position(|added| *added == wanted);
+        let position = known.unwrap_or_else(|| {
+            self.plan.added.push(wanted);
+            self.plan.added.len() - 1
+        });
+        self.first_added + position as u32
+    }
+
+    fn fact(&mut self, at: u32, fact: Fact) {
+        self.plan.facts.push((self.function, at, fact));
+    }
+
+    /// A call that returns: the counter may be another one afterwards.
+    fn note_call(&mut self) {
+        self.calls = true;
+        if let Some(block) = self.blocks.last_mut() {
+            block.calls = true;
+        }
+    }
+
+    fn operator(&mut self, operator: &Operator<'_>, at: u32, end: u32) {
+        self.operators += 1;
+        // Compilers end a path that panics with a call and `unreachable`; such a
+        // call never comes back into the loop around it.
+        if std::mem::take(&mut self.open_call) && !matches!(operator, Operator::Unreachable) {
+            self.note_call();
+        }
+        let constant = self.constant.take();
+        match operator {
+            Operator::I32Const { value } => self.constant = Some(*value as u32),
+            Operator::Block { .. }
+            | Operator::If { .. }
+            | Operator::Loop { .. }
+            | Operator::End => self.structure(operator, at, end),
+            Operator::Call { .. }
+            | Operator::CallIndirect { .. }
+            | Operator::ReturnCall { .. }
+            | Operator::ReturnCallIndirect { .. }
+            | Operator::RefFunc { .. } => self.reference(operator, at, end),
+            _ => self.bulk(operator, at, end, constant),
+        }
+    }
+
+    fn structure(&mut self, operator: &Operator<'_>, at: u32, end: u32) {
+        let mut number = None;
+        match operator {
+            Operator::Loop { .. } => {
+                let this = self.loops.len() as u32;
+                let parent = self.blocks.iter().rev().find_map(|block| block.number);
+                self.loops.push(Loop {
+                    parent,
+                    calls: false,
+                });
+                self.push(at, at, What::Preload(this));
+                self.push(end, end, What::LoopHead(this));
+                number = Some(this);
+            }
+            Operator::End => {
+                // The last `end` closes the body, which is not on the stack.
+                let Some(block) = self.blocks.pop() else {
+                    return;
+                };
+                if let Some(number) = block.number {
+                    self.loops[number as usize].calls = block.calls;
+                }
+                if block.calls
+                    && let Some(outer) = self.blocks.last_mut()
+                {
+                    outer.calls = true;
+                }
+                return;
+            }
+            _ => {}
+        }
+        self.blocks.push(Block {
+            number,
+            calls: false,
+        });
+    }
+
+    fn reference(&mut self, operator: &Operator<'_>, at: u32, end: u32) {
+        let (function, what): (_, fn(u32) -> What) = match operator {
+            Operator::Call { function_index } => {
+                self.open_call = true;
+                (*function_index, What::Call)
+            }
+            Operator::ReturnCall { function_index } => (*function_index, What::ReturnCall),
+            Operator::RefFunc { function_index } => (*function_index, What::RefFunc),
+            Operator::CallIndirect { .. } => {
+                self.calls = true;
+                self.open_call = true;
+                return;
+            }
+            _ => {
+                self.calls = true;
+                return;
+            }
+        };
+        self.mentions.push(function);
+        self.calls |= !matches!(operator, Operator::RefFunc { .. });
+        if let Some(shim) = self.plan.shims.get(&function).copied() {
+            self.push(at, end, what(shim));
+        }
+    }
+
+    /// Bulk operations, and what else matters about tables and segments. One whose
+    /// size is a small constant costs nothing and stays as it is.
+    fn bulk(&mut self, operator: &Operator<'_>, at: u32, end: u32, size: Option<u32>) {
+        let few_bytes = size.is_some_and(|size| size < BYTES_PER_REDUCTION);
+        let few_entries = size.is_some_and(|size| size < ENTRIES_PER_REDUCTION);
+        match operator {
+            Operator::MemoryFill { .. } if !few_bytes => self.replace(at, end, Added::Fill),
+            Operator::MemoryCopy { .. } if !few_bytes => self.replace(at, end, Added::Copy),
+            Operator::MemoryInit { .. } if !few_bytes => self.replace(at, at, Added::ChargeBytes),
+            Operator::DataDrop { data_index } => self.fact(at, Fact::DropsData(*data_index)),
+            Operator::ElemDrop { elem_index } => self.fact(at, Fact::DropsElements(*elem_index)),
+            Operator::TableSet { table } => self.fact(at, Fact::WritesTable(*table)),
+            Operator::TableFill { table }
+            | Operator::TableGrow { table }
+            | Operator::TableInit { table, .. }
+            | Operator::TableCopy {
+                dst_table: table, ..
+            } => {
+                self.fact(at, Fact::WritesTable(*table));
+                if !few_entries {
+                    self.replace(at, at, Added::ChargeEntries);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn replace(&mut self, at: u32, end: u32, added: Added) {
+        let helper = self.added(added);
+        self.push(at, end, What::Call(helper));
+        self.note_call();
+    }
+}

@@ -1,0 +1,42 @@
+//! The engine: everything that knows wasmtime. It makes versions of module
+//! bytes (`loader`, `instrument`), runs processes in frames (`executor`,
+//! `frame`), pages them out and in (`frames`, `image`, `pagemap`), brings
+//! their state into new code (`crossing`, `verify`), and serves what guests
+//! ask for (`calls`).
+//!
+//! `unsafe` stands in `pagemap` and `cache` only.
+#![deny(clippy::undocumented_unsafe_blocks)]
+#![warn(missing_docs)]
+
+mod artifact;
+mod backtrace;
+mod baton;
+mod cache;
+mod calls;
+mod crossing;
+mod data;
+mod error;
+mod executor;
+mod frame;
+mod frames;
+mod guest;
+mod image;
+pub mod instrument;
+mod loader;
+mod observer;
+mod pagemap;
+mod verify;
+
+pub use artifact::Artifact;
+pub use error::{CrossError, LoadError, VerifyError};
+pub use executor::{Executor, ExecutorConfig, Metrics};
+pub use frame::SLICE;
+pub use frames::default_frames;
+pub use guest::{Guest, GuestOwn, GuestSystem};
+pub use loader::{Engine, EngineConfig};
+pub use observer::{Observer, Services};
+pub use pagemap::Method;
+pub use verify::Verified;
+
+/// Bytes of a page of Wasm memory.
+pub const WASM_PAGE: u64 = 64 * 1024;

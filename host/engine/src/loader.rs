@@ -1,0 +1,282 @@
+//! From a module's bytes to an artifact: instrument, check against the ABI,
+//! compile (or take from the cache), initialise, take the base.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use exuvia_abi::{ABI_VERSION, HostCall, MODULE, WasmType, exports};
+use wasmtime::{Config, InstanceAllocationStrategy, Linker, Module};
+
+use crate::artifact::{Artifact, Initialization, Plan};
+use crate::cache::Cache;
+use crate::calls;
+use crate::data::FrameData;
+use crate::error::LoadError;
+use crate::frame::Frame;
+use crate::instrument::{ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument};
+use crate::pagemap::{Method, PageMap};
+
+/// How the engine is set up.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Folder for compiled modules; `None`: compile each time.
+    pub cache: Option<PathBuf>,
+    /// The page-map method, forced for tests.
+    pub page_map: Option<Method>,
+    /// The most memory any process may have, bytes.
+    pub memory: u64,
+    /// Bytes of a guest's own call stack.
+    pub stack: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> EngineConfig {
+        EngineConfig {
+            cache: None,
+            page_map: None,
+            memory: 1 << 32,
+            stack: 256 << 10,
+        }
+    }
+}
+
+/// Stack that host calls need above the guest's own.
+const HOST_STACK: usize = 128 << 10;
+
+/// Loads modules.
+pub struct Engine {
+    engine: wasmtime::Engine,
+    linker: Linker<FrameData>,
+    cache: Option<Cache>,
+    page_map: Arc<PageMap>,
+    memory: u64,
+    next_id: AtomicU64,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("page_map", &self.page_map.method())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Sets the engine up.
+    ///
+    /// # Errors
+    ///
+    /// If this machine cannot run compiled Wasm.
+    pub fn new(config: &EngineConfig) -> Result<Engine, LoadError> {
+        let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
+        let mut settings = Config::new();
+        settings
+            .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+            .max_wasm_stack(config.stack)
+            .async_stack_size(config.stack + HOST_STACK)
+            // A frame's memory must not move: its page map is asked for by address.
+            .memory_may_move(false)
+            .memory_init_cow(true);
+        let engine = wasmtime::Engine::new(&settings).map_err(compile)?;
+        let mut linker = Linker::new(&engine);
+        calls::define(&mut linker).map_err(compile)?;
+        Ok(Engine {
+            cache: config.cache.as_deref().and_then(Cache::open),
+            page_map: Arc::new(PageMap::new(config.page_map)),
+            memory: config.memory,
+            engine,
+            linker,
+            next_id: AtomicU64::new(1),
+        })
+    }
+
+    /// How written pages are found on this machine.
+    pub fn page_map(&self) -> Method {
+        self.page_map.method()
+    }
+
+    /// Loads a module from its bytes (`.wasm`). Slow: milliseconds to seconds.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the module, and what to do about it.
+    pub fn load(&self, wasm: &[u8]) -> Result<Artifact, LoadError> {
+        let mut analysis = instrument(wasm)?;
+        check_exports(&analysis)?;
+        for import in &analysis.imports {
+            check_import(import)?;
+        }
+        if let Some(memory) = &analysis.memory {
+            let wanted = memory.minimum.saturating_mul(crate::WASM_PAGE);
+            if wanted > self.memory {
+                return Err(LoadError::Memory {
+                    wanted,
+                    allowed: self.memory,
+                });
+            }
+        }
+        let module = self.compile(&analysis.wasm)?;
+        // The rewritten bytes have served.
+        analysis.wasm = Vec::new();
+        let has = |name: &str| analysis.exports.iter().any(|export| export.name == name);
+        let (has_save, has_load) = (has(exports::SAVE), has(exports::LOAD));
+        let plan = Arc::new(Plan {
+            pre: self
+                .linker
+                .instantiate_pre(&module)
+                .map_err(|error| LoadError::Compile(format!("{error:#}")))?,
+            analysis,
+            page_map: self.page_map.clone(),
+        });
+        let taken =
+            Frame::first(&plan, self.memory).map_err(|failed| LoadError::Initialization {
+                stage: failed.stage,
+                reason: failed.reason,
+            })?;
+        match taken.abi {
+            Some(ABI_VERSION) => {}
+            Some(found) => {
+                return Err(LoadError::Abi {
+                    found,
+                    served: ABI_VERSION,
+                });
+            }
+            None => {
+                return Err(LoadError::Export {
+                    name: exports::ABI,
+                    fix: "export an immutable i32 global, or a function () -> i32, with the ABI's version; an SDK does it for you",
+                });
+            }
+        }
+        Ok(Artifact {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            plan,
+            base: Arc::new(taken.base),
+            initialization: if taken.impure {
+                Initialization::PerProcess
+            } else {
+                Initialization::Shared
+            },
+            schema: taken.schema,
+            has_save,
+            has_load,
+            file_bytes: wasm.len(),
+        })
+    }
+
+    fn compile(&self, wasm: &[u8]) -> Result<Module, LoadError> {
+        if let Some(cache) = &self.cache
+            && let Some(module) = cache.find(&self.engine, wasm)
+        {
+            return Ok(module);
+        }
+        let module = Module::from_binary(&self.engine, wasm)
+            .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        if let Some(cache) = &self.cache {
+            cache.keep(&self.engine, wasm, &module);
+        }
+        Ok(module)
+    }
+}
+
+fn check_exports(analysis: &Instrumented) -> Result<(), LoadError> {
+    let find = |name: &str| {
+        analysis
+            .exports
+            .iter()
+            .find(|export| export.name == name)
+            .map(|export| &export.ty)
+    };
+    let imported = analysis
+        .memory
+        .as_ref()
+        .is_some_and(|memory| memory.imported);
+    if imported || !matches!(find(exports::MEMORY), Some(ExternType::Memory { .. })) {
+        return Err(LoadError::Export {
+            name: exports::MEMORY,
+            fix: "define one memory and export it under that name",
+        });
+    }
+    let function = |params: &[ValueType], results: &[ValueType]| {
+        ExternType::Function(FunctionType {
+            params: params.to_vec(),
+            results: results.to_vec(),
+        })
+    };
+    let int = ValueType::I32;
+    if find(exports::RUN) != Some(&function(&[], &[int])) {
+        return Err(LoadError::Export {
+            name: exports::RUN,
+            fix: "export a function `run: () -> i32`, the entry of a process (is this an SDK's module at all?)",
+        });
+    }
+    for (name, ty, fix) in [
+        (
+            exports::SAVE,
+            function(&[], &[int]),
+            "`save` must be a function () -> i32",
+        ),
+        (
+            exports::LOAD,
+            function(&[int, int], &[int]),
+            "`load` must be a function (i32, i32) -> i32",
+        ),
+        (
+            exports::INITIALIZE,
+            function(&[], &[]),
+            "`_initialize` must be a function () -> ()",
+        ),
+        (
+            exports::WARM_UP,
+            function(&[], &[]),
+            "`warm_up` must be a function () -> ()",
+        ),
+    ] {
+        if find(name).is_some_and(|found| *found != ty) {
+            return Err(LoadError::Export { name, fix });
+        }
+    }
+    Ok(())
+}
+
+fn check_import(import: &ImportInfo) -> Result<(), LoadError> {
+    let refuse = |fix: String| {
+        Err(LoadError::Import {
+            module: import.module.clone(),
+            name: import.name.clone(),
+            fix,
+        })
+    };
+    if import.module != MODULE {
+        return refuse(match import.module.as_str() {
+            "wasi_snapshot_preview1" => {
+                "WASI is not served yet: build for the target wasm32-unknown-unknown".into()
+            }
+            "env" => {
+                "it is left undefined by the linker: define the function, or link its library".into()
+            }
+            _ => format!("only host calls of the module `{MODULE}` do"),
+        });
+    }
+    let Some(call) = HostCall::find(&import.name) else {
+        return refuse(
+            "this host has no such host call; see the list in guest-sdk/abi.md".into(),
+        );
+    };
+    let value = |ty: &WasmType| match ty {
+        WasmType::I32 => ValueType::I32,
+        WasmType::I64 => ValueType::I64,
+    };
+    let wanted = FunctionType {
+        params: call.params.iter().map(value).collect(),
+        results: call.result.iter().map(value).collect(),
+    };
+    match &import.ty {
+        ExternType::Function(found) if *found == wanted => Ok(()),
+        ExternType::Function(found) => refuse(format!(
+            "with the type {found}: it is {wanted}; build with an SDK of this host's version"
+        )),
+        _ => refuse("as that kind of thing: it is a function".into()),
+    }
+}

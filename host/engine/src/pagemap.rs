@@ -1,0 +1,292 @@
+//! Which pages of a frame's memory were written: asked of the kernel, so that
+//! guests pay nothing for it.
+//!
+//! A page counts as written if it is neither a page of the module's file image
+//! nor the shared zero page, and is present or swapped (a page in migration
+//! shows as swapped). That holds only without huge pages and merging, so
+//! [`prepare`] switches both off for a frame's memory.
+//!
+//! Three sources, the best that works: the ioctl `PAGEMAP_SCAN` (Linux 6.7),
+//! the bits of `/proc/self/pagemap`, or none, in which case every page is
+//! compared with the base. The first two read the same file.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+/// Bytes of a page, on all machines that the engine runs on.
+pub(crate) const PAGE: usize = 4096;
+
+/// Regions that one ioctl reports at most; the scan goes on where it ended.
+const REGIONS: usize = 64;
+
+/// From `include/uapi/linux/fs.h`: `_IOWR('f', 16, struct pm_scan_arg)`.
+const PAGEMAP_SCAN: libc::c_ulong = 0xC060_6610;
+const PAGE_IS_FILE: u64 = 1 << 2;
+const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
+
+/// `struct pm_scan_arg` of the kernel.
+#[repr(C)]
+struct ScanArg {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// `struct page_region` of the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Region {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// How written pages are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The ioctl `PAGEMAP_SCAN`.
+    Scan,
+    /// The bits of `/proc/self/pagemap`.
+    Bits,
+    /// Every page counts as written.
+    Compare,
+}
+
+/// Finds written pages.
+#[derive(Debug)]
+pub struct PageMap {
+    file: Option<File>,
+    method: Method,
+}
+
+impl PageMap {
+    /// The best method that works here, or the one that is `forced`, for tests.
+    pub fn new(forced: Option<Method>) -> PageMap {
+        let file = File::open("/proc/self/pagemap").ok();
+        let mut map = PageMap {
+            file,
+            method: Method::Scan,
+        };
+        let works = |map: &PageMap| {
+            let probe = vec![1u8; 4 * PAGE];
+            map.written(&probe, &mut Vec::new()).is_some()
+        };
+        let methods = match forced {
+            Some(method) => vec![method],
+            None => vec![Method::Scan, Method::Bits],
+        };
+        for method in methods {
+            map.method = method;
+            if works(&map) {
+                return map;
+            }
+        }
+        map.method = Method::Compare;
+        map
+    }
+
+    /// The method in use.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Appends the byte ranges of `memory` that may have been written, in
+    /// order, whole pages. If the kernel does not answer, that is all of it.
+    pub fn dirty(&self, memory: &[u8], ranges: &mut Vec<Range<usize>>) {
+        let before = ranges.len();
+        if self.written(memory, ranges).is_none() {
+            ranges.truncate(before);
+            ranges.push(0..memory.len());
+        }
+    }
+
+    fn written(&self, memory: &[u8], ranges: &mut Vec<Range<usize>>) -> Option<()> {
+        match (self.method, &self.file) {
+            (Method::Scan, Some(file)) => scan(file, memory, ranges),
+            (Method::Bits, Some(file)) => bits(file, memory, ranges),
+            _ => None,
+        }
+    }
+}
+
+fn scan(file: &File, memory: &[u8], ranges: &mut Vec<Range<usize>>) -> Option<()> {
+    let address = memory.as_ptr() as u64;
+    // Wasm memories begin on a page; a probe on the heap need not.
+    let first = address / PAGE as u64 * PAGE as u64;
+    let end = address + memory.len() as u64;
+    let mut regions = [Region::default(); REGIONS];
+    let mut start = first;
+    while start < end {
+        let mut arg = ScanArg {
+            size: size_of::<ScanArg>() as u64,
+            flags: 0,
+            start,
+            end: end.next_multiple_of(PAGE as u64),
+            walk_end: 0,
+            vec: regions.as_mut_ptr() as u64,
+            vec_len: REGIONS as u64,
+            max_pages: 0,
+            category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
+            category_mask: PAGE_IS_FILE | PAGE_IS_PFNZERO,
+            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        };
+        // SAFETY: the kernel writes only into `arg`, whose layout and size are
+        // the kernel's, and at most `vec_len` regions into `regions`; both
+        // live on this stack. The scanned memory itself is only described.
+        let found = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &raw mut arg) };
+        let found = usize::try_from(found).ok()?;
+        for region in &regions[..found.min(REGIONS)] {
+            push(
+                ranges,
+                clip(region.start, address, end)..clip(region.end, address, end),
+            );
+        }
+        // The vector is cut silently when it is full: go on where the walk ended.
+        if arg.walk_end <= start {
+            return None;
+        }
+        start = arg.walk_end;
+    }
+    Some(())
+}
+
+fn clip(at: u64, start: u64, end: u64) -> usize {
+    usize::try_from(at.clamp(start, end) - start).unwrap_or(usize::MAX)
+}
+
+fn push(ranges: &mut Vec<Range<usize>>, range: Range<usize>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ if range.is_empty() => {}
+        _ => ranges.push(range),
+    }
+}
+
+fn bits(file: &File, memory: &[u8], ranges: &mut Vec<Range<usize>>) -> Option<()> {
+    let address = memory.as_ptr() as usize;
+    let first = address / PAGE;
+    let last = (address + memory.len()).div_ceil(PAGE);
+    let mut entries = [0u8; 8 * 512];
+    let mut page = first;
+    while page < last {
+        let count = (last - page).min(512);
+        let buffer = &mut entries[..count * 8];
+        file.read_exact_at(buffer, page as u64 * 8).ok()?;
+        for (index, entry) in buffer.as_chunks::<8>().0.iter().enumerate() {
+            let entry = u64::from_le_bytes(*entry);
+            let (present, swapped, file_page) =
+                (entry >> 63 & 1, entry >> 62 & 1, entry >> 61 & 1);
+            if (present | swapped) == 1 && file_page == 0 {
+                let at = (page + index) * PAGE;
+                let start = at.max(address) - address;
+                let end = (at + PAGE).min(address + memory.len()) - address;
+                push(ranges, start..end);
+            }
+        }
+        page += count;
+    }
+    Some(())
+}
+
+/// Makes `memory` fit for page maps: no huge pages, no merging.
+pub(crate) fn prepare(memory: &[u8]) {
+    if memory.is_empty() {
+        return;
+    }
+    for advice in [libc::MADV_NOHUGEPAGE, libc::MADV_UNMERGEABLE] {
+        // SAFETY: the range is this slice's own memory, and both advices
+        // change neither its contents nor whether it can be reached. A kernel
+        // built without the feature answers EINVAL, and then it is off anyway.
+        unsafe { libc::madvise(memory.as_ptr().cast_mut().cast(), memory.len(), advice) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mapping of its own: what a frame's memory looks like.
+    struct Mapping(*mut u8, usize);
+
+    impl Mapping {
+        fn new(pages: usize) -> Mapping {
+            // SAFETY: a fresh anonymous mapping; nothing else refers to it.
+            let at = unsafe {
+                libc::mmap(
+                    std::ptr::null_mut(),
+                    pages * PAGE,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                    -1,
+                    0,
+                )
+            };
+            assert_ne!(at, libc::MAP_FAILED);
+            Mapping(at.cast(), pages * PAGE)
+        }
+
+        fn bytes(&mut self) -> &mut [u8] {
+            // SAFETY: the mapping has this length and lives as long as `self`.
+            unsafe { std::slice::from_raw_parts_mut(self.0, self.1) }
+        }
+    }
+
+    impl Drop for Mapping {
+        fn drop(&mut self) {
+            // SAFETY: unmaps what `new` mapped.
+            unsafe { libc::munmap(self.0.cast(), self.1) };
+        }
+    }
+
+    #[test]
+    fn written_pages_are_found_and_others_are_not() {
+        for method in [Method::Scan, Method::Bits] {
+            let map = PageMap::new(Some(method));
+            if map.method() != method {
+                continue;
+            }
+            let mut mapping = Mapping::new(1000);
+            prepare(mapping.bytes());
+            // More separate regions than one ioctl reports.
+            let written: Vec<usize> = (0..1000).step_by(3).collect();
+            for page in &written {
+                mapping.bytes()[page * PAGE + 17] = 1;
+            }
+            // Reading brings in the zero page, which is not a written one.
+            assert_eq!(mapping.bytes()[PAGE], 0);
+            let mut ranges = Vec::new();
+            map.dirty(mapping.bytes(), &mut ranges);
+            let found: Vec<usize> = ranges
+                .iter()
+                .flat_map(|range| (range.start / PAGE)..(range.end / PAGE))
+                .collect();
+            match method {
+                Method::Scan => assert_eq!(found, written),
+                // The bits cannot tell the zero page.
+                _ => assert!(written.iter().all(|page| found.contains(page))),
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_page_map_everything_counts() {
+        let map = PageMap::new(Some(Method::Compare));
+        let mut ranges = Vec::new();
+        map.dirty(&[0; 3 * PAGE], &mut ranges);
+        assert_eq!(ranges, [0..3 * PAGE]);
+    }
+}

@@ -1,0 +1,155 @@
+//! Verification before a commit: the crossing is run on copies of the states
+//! of processes at rest. Nothing of it reaches a process.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use exuvia_code::{Path, Version};
+use exuvia_process::Pid;
+
+use crate::artifact::Artifact;
+use crate::crossing;
+use crate::error::{CrossError, VerifyError};
+use crate::executor::Executor;
+use crate::guest::{Guest, Residence};
+use crate::image::{After, Image};
+
+/// What verification found.
+#[derive(Clone, Debug, Default)]
+pub struct Verified {
+    /// Processes of the changed modules.
+    pub processes: u64,
+    /// Of these, copies that crossed.
+    pub checked: u64,
+    /// How they crossed.
+    pub carried: u64,
+    /// How they crossed.
+    pub migrated: u64,
+    /// Would lose their state, with consent.
+    pub fresh: u64,
+    /// Messages that wait in their mailboxes.
+    pub queued: u64,
+    /// Loop processes that do not take `UPGRADE`: new code never reaches them.
+    pub loops: Vec<Pid>,
+}
+
+impl Executor {
+    /// Runs the crossing to `changes` on copies, within `budget`. With
+    /// `fresh`, state may be lost where it cannot cross.
+    ///
+    /// # Errors
+    ///
+    /// The first process whose copy could not cross, and why.
+    pub fn verify(
+        &self,
+        changes: &[Arc<Version<Artifact>>],
+        budget: Duration,
+        fresh: bool,
+    ) -> Result<Verified, VerifyError> {
+        let shared = &self.0;
+        let clock = &shared.system.clock;
+        let nanoseconds = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
+        let until = clock.now().saturating_add(nanoseconds);
+        let mut verified = Verified::default();
+        for index in shared.system.table.indices() {
+            let Some(slot) = shared.system.table.slot(index) else {
+                continue;
+            };
+            if !slot.state.claim() {
+                // It runs, or is about to: not at rest. Its population is
+                // counted below, its copy is not checked.
+                continue;
+            }
+            let taken = slot.take_own().map(|mut own| {
+                let seen = own.guest().and_then(|guest| look(guest, changes));
+                let pid = own.pid();
+                slot.put_own(own);
+                (pid, seen)
+            });
+            let queued = slot.mailbox.len() as u64
+                + u64::from(slot.stats.inbox_messages.load(Ordering::Relaxed));
+            let then = slot.state.end();
+            shared.system.then(index, then);
+            let Some((pid, Some(seen))) = taken else {
+                continue;
+            };
+            verified.queued += queued;
+            if seen.loops {
+                verified.loops.push(pid);
+            }
+            let Some(image) = seen.image else { continue };
+            if clock.now() > until {
+                continue;
+            }
+            match crossing::cross(shared, &seen.old, &seen.new, &image) {
+                Ok(crossed) => {
+                    verified.checked += 1;
+                    match crossed.path {
+                        Path::Carried => verified.carried += 1,
+                        _ => verified.migrated += 1,
+                    }
+                }
+                Err(CrossError::NoFrame) => {}
+                Err(_) if fresh => {
+                    verified.checked += 1;
+                    verified.fresh += 1;
+                }
+                Err(error) => {
+                    let names = shared.system.names.of(pid);
+                    return Err(VerifyError {
+                        pid,
+                        name: names.first().map(ToString::to_string),
+                        error,
+                    });
+                }
+            }
+        }
+        for change in changes {
+            for version in shared.code.versions(&change.module) {
+                if !Arc::ptr_eq(&version, change) {
+                    verified.processes += version.population() as u64;
+                }
+            }
+        }
+        Ok(verified)
+    }
+}
+
+/// What verification sees of one process.
+struct Seen {
+    old: Arc<Version<Artifact>>,
+    new: Arc<Version<Artifact>>,
+    image: Option<Image>,
+    loops: bool,
+}
+
+fn look(guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) -> Option<Seen> {
+    let old = guest.tenancy.version().clone();
+    let new = changes
+        .iter()
+        .find(|change| change.module == old.module && !Arc::ptr_eq(change, &old))?
+        .clone();
+    if guest.left_behind {
+        return None;
+    }
+    let loops = guest.loops() == Some(false);
+    let image = match &mut guest.residence {
+        Residence::Image {
+            image,
+            waiting: false,
+        } => Some(image.clone()),
+        Residence::Frame {
+            frame,
+            suspended: false,
+            waiting: false,
+        } if frame.frame.reusable => frame.frame.save(After::Keep),
+        _ => None,
+    };
+    Some(Seen {
+        old,
+        new,
+        image,
+        loops,
+    })
+}

@@ -1,0 +1,124 @@
+//! What is refused, and that the message names it.
+
+use exuvia_engine::instrument::{InstrumentError, instrument};
+
+fn refusal(text: &str) -> InstrumentError {
+    let wasm = wat::parse_str(text).unwrap();
+    instrument(&wasm).expect_err("refused")
+}
+
+#[test]
+fn unsupported_features_are_refused_by_name() {
+    for (text, feature) in [
+        ("(module (memory 1 1 shared))", "threads or shared memory"),
+        (
+            "(module (memory 1) (func i32.const 0 i32.const 0 i32.atomic.store))",
+            "threads or shared memory",
+        ),
+        ("(module (memory i64 1))", "64-bit memory"),
+        ("(module (memory 1) (memory 1))", "more than one memory"),
+        ("(module (tag) (func throw 0))", "exceptions"),
+        ("(module (type (struct (field i32))))", "garbage-collected"),
+        (
+            "(module (type $f (func)) (func (param (ref $f)) local.get 0 call_ref $f))",
+            "typed function references",
+        ),
+        ("(module (table 1 externref))", "other than funcref"),
+        (
+            "(module (global (mut externref) (ref.null extern)))",
+            "other than funcref",
+        ),
+    ] {
+        let error = refusal(text);
+        assert!(
+            matches!(error, InstrumentError::Unsupported { feature: f, .. } if f.contains(feature)),
+            "{text}: {error}"
+        );
+        assert!(error.to_string().contains("does not support"));
+    }
+}
+
+#[test]
+fn what_is_not_a_core_module_is_refused() {
+    assert!(matches!(
+        instrument(b"").unwrap_err(),
+        InstrumentError::NotWasm { hint } if hint.contains("empty")
+    ));
+    assert!(matches!(
+        instrument(b"(module)").unwrap_err(),
+        InstrumentError::NotWasm { hint } if hint.contains("text")
+    ));
+    assert!(matches!(
+        instrument(b"\x7fELF....").unwrap_err(),
+        InstrumentError::NotWasm { hint } if hint.contains("native")
+    ));
+    let component = wat::parse_str("(component)").unwrap();
+    assert!(matches!(
+        instrument(&component).unwrap_err(),
+        InstrumentError::Component
+    ));
+    assert!(matches!(
+        instrument(b"\0asm").unwrap_err(),
+        InstrumentError::Invalid { .. }
+    ));
+}
+
+#[test]
+fn an_invalid_function_is_named_with_its_offset() {
+    let wasm = wat::parse_str(
+        r#"(module (import "env" "log" (func)) (func $fine) (func $broken (result i32) i64.const 1))"#,
+    )
+    .unwrap();
+    match instrument(&wasm).unwrap_err() {
+        InstrumentError::Invalid {
+            function, offset, ..
+        } => {
+            assert_eq!(function.unwrap().to_string(), "function 2 (`broken`)");
+            assert!(offset > 8 && offset < wasm.len());
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn reserved_names_are_refused() {
+    let error = refusal(r#"(module (func (export "exuvia:start")))"#);
+    assert!(error.to_string().contains("`exuvia:start`"), "{error}");
+    let error = refusal(r#"(module (import "exuvia:host" "f" (func)))"#);
+    assert!(error.to_string().contains("`exuvia:host`"), "{error}");
+    // What the pass wrote is refused as input.
+    let once = instrument(&wat::parse_str("(module)").unwrap()).unwrap();
+    assert!(matches!(
+        instrument(&once.wasm).unwrap_err(),
+        InstrumentError::Reserved { .. }
+    ));
+}
+
+#[test]
+fn a_blocking_import_must_return_i32() {
+    let error = refusal(r#"(module (import "exuvia" "sleep" (func (param i64))))"#);
+    assert!(
+        error.to_string().contains("`exuvia.sleep`") && error.to_string().contains("(i64) -> ()"),
+        "{error}"
+    );
+}
+
+#[test]
+fn limits_are_met_with_an_error() {
+    let tables = "(table 1 funcref)".repeat(100);
+    assert!(matches!(
+        refusal(&format!("(module {tables})")),
+        InstrumentError::TooMany {
+            what: "tables",
+            count: 101,
+            limit: 100
+        }
+    ));
+    let code = "loop end ".repeat(600_000);
+    match refusal(&format!("(module (func $big {code}))")) {
+        InstrumentError::FunctionTooLarge { function, .. } => {
+            assert_eq!(function.to_string(), "function 0 (`big`)");
+        }
+        other => panic!("{other}"),
+    }
+}

@@ -1,0 +1,369 @@
+//! The manifest of an app, `exuvia.toml`: its modules, its supervision tree,
+//! names and limits. `docs/manifest.md` describes every key.
+//!
+//! Reading a manifest needs no node and starts nothing, so `check`, editors and
+//! tests can use it alone. Every mistake in a file is reported at once, each with
+//! its line, its cause and its fix (see [`ManifestError`]). No text makes it
+//! panic.
+//!
+//! The text is parsed by `toml` into a tree with the place of every key, and
+//! `read` walks that tree by hand: with serde's derive only the first mistake
+//! would be seen, and without the path to it.
+
+mod error;
+mod read;
+mod table;
+mod tree;
+mod value;
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
+
+use error::{Found, Problems};
+pub use error::{ManifestError, Place, Problem};
+
+/// The file name that is looked for in a folder.
+pub const FILE_NAME: &str = "exuvia.toml";
+
+/// How large a manifest may be. One that is written by hand has a few kilobytes.
+pub const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
+
+/// How many children a manifest may name, `count` included. They all start
+/// with the node; what comes later is started by processes and has its own
+/// limits.
+pub const MAX_CHILDREN: u64 = 1_000_000;
+
+/// How deep supervisors may be nested.
+pub const MAX_SUPERVISOR_DEPTH: usize = 16;
+
+/// How long an id or a registered name may be, as for Erlang's atoms.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// A manifest that has been read and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// `[app] name`.
+    pub name: String,
+    /// `[node]`.
+    pub node: NodeSettings,
+    /// `[modules.*]` by name.
+    pub modules: BTreeMap<String, Module>,
+    /// `[limits]`: what holds for processes of modules that say nothing else.
+    pub limits: Limits,
+    /// `[supervisor]`, the root of the tree.
+    pub supervisor: SupervisorEntry,
+    /// The folder that paths are relative to.
+    pub base_dir: PathBuf,
+    source: Source,
+}
+
+/// Settings of the whole node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Scheduler threads; without it, one per core.
+    pub schedulers: Option<u32>,
+    /// How many processes may be resident; without it, the node decides.
+    pub frames: Option<u32>,
+    /// How many messages of each process are transactions after a swap.
+    pub probation: u32,
+    /// How long a swap may be tried on copies of processes before its commit.
+    pub verify: Duration,
+    /// How many failures a release may cause before it goes back.
+    pub release_threshold: u32,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            schedulers: None,
+            frames: None,
+            probation: 3,
+            verify: Duration::from_millis(100),
+            release_threshold: 3,
+        }
+    }
+}
+
+/// What one process may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of linear memory.
+    pub memory: u64,
+    /// Messages that wait.
+    pub mailbox_messages: u64,
+    /// Bytes of the messages that wait.
+    pub mailbox_bytes: u64,
+    /// Bytes of one message.
+    pub message_bytes: u64,
+    /// Living processes that it has started; for a supervisor, its children.
+    pub children: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 16 << 20,
+            mailbox_messages: 100_000,
+            mailbox_bytes: 64 << 20,
+            message_bytes: 16 << 20,
+            children: 1_000_000,
+        }
+    }
+}
+
+/// One module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Where its file is: the manifest's folder and the path given.
+    pub path: PathBuf,
+    /// The limits of its processes.
+    pub limits: Limits,
+    /// Where the path stands in the manifest.
+    path_span: Range<usize>,
+}
+
+/// A supervisor in the tree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SupervisorEntry {
+    /// Which children restart together.
+    pub strategy: Strategy,
+    /// How many restarts are allowed in the period.
+    pub intensity: u32,
+    /// The period.
+    pub period: Duration,
+    /// How many children it accepts (`[limits] children`).
+    pub max_children: u64,
+    /// Its children, in the order in which they start.
+    pub children: Vec<Child>,
+}
+
+impl Default for SupervisorEntry {
+    fn default() -> Self {
+        let spec = SupervisorSpec::default();
+        Self {
+            strategy: spec.strategy,
+            intensity: spec.intensity,
+            period: Duration::from_millis(spec.period_ms),
+            max_children: Limits::default().children,
+            children: Vec::new(),
+        }
+    }
+}
+
+impl SupervisorEntry {
+    /// The same for the state machine.
+    pub fn spec(&self) -> SupervisorSpec {
+        SupervisorSpec {
+            strategy: self.strategy,
+            intensity: self.intensity,
+            period_ms: u64::try_from(self.period.as_millis()).unwrap_or(u64::MAX),
+            max_children: usize::try_from(self.max_children).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// One entry under `children`; with `count`, so many children.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Child {
+    /// The id as written. With `count` the ids of the children are made from
+    /// it: see [`Child::instances`].
+    pub id: String,
+    /// When it restarts.
+    pub restart: Restart,
+    /// How it is stopped.
+    pub shutdown: Shutdown,
+    /// What runs.
+    pub work: Work,
+}
+
+/// What a child runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// A process of a module.
+    Process(Process),
+    /// A supervisor of its own.
+    Supervisor(SupervisorEntry),
+}
+
+/// A child that is a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// A key of [`Manifest::modules`].
+    pub module: String,
+    /// How many are to run; without it, one.
+    pub count: Option<u32>,
+    /// The registered name; with `count`, a pattern with `{n}`.
+    pub name: Option<String>,
+    /// The arguments as MessagePack; empty when there are none.
+    pub args: Vec<u8>,
+    /// Its limits.
+    pub limits: Limits,
+}
+
+/// One child of an entry: its id and its registered name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildInstance {
+    /// Unique within the supervisor.
+    pub id: String,
+    /// Unique within the manifest.
+    pub name: Option<String>,
+}
+
+impl Child {
+    /// The children that this entry stands for: itself, or with `count = 3`
+    /// `id-0`, `id-1` and `id-2`, whose names have the number in place of `{n}`.
+    pub fn instances(&self) -> impl Iterator<Item = ChildInstance> {
+        let (count, name) = match &self.work {
+            Work::Process(process) => (process.count, process.name.as_deref()),
+            Work::Supervisor(_) => (None, None),
+        };
+        (0..count.unwrap_or(1)).map(move |n| match count {
+            None => ChildInstance {
+                id: self.id.clone(),
+                name: name.map(str::to_owned),
+            },
+            Some(_) => ChildInstance {
+                id: format!("{}-{n}", self.id),
+                name: name.map(|name| name.replace("{n}", &n.to_string())),
+            },
+        })
+    }
+}
+
+/// Kept so that a problem that is found after reading can still be shown with
+/// its line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Source {
+    file: String,
+    text: String,
+}
+
+impl Manifest {
+    /// Reads a manifest file, or `exuvia.toml` in a folder.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ManifestError> {
+        let given = path.as_ref();
+        let path = if given.is_dir() {
+            given.join(FILE_NAME)
+        } else {
+            given.to_path_buf()
+        };
+        let file = path.display().to_string();
+        let text = read_file(&path).map_err(|found| ManifestError::without_place(&file, found))?;
+        let base_dir = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&text, &file, base_dir)
+    }
+
+    /// Reads a manifest from a text. `file_name` is only shown; paths in the
+    /// manifest are relative to `base_dir`.
+    pub fn parse(
+        text: &str,
+        file_name: &str,
+        base_dir: impl AsRef<Path>,
+    ) -> Result<Self, ManifestError> {
+        let mut problems = Problems::default();
+        let read = read::manifest(text, base_dir.as_ref(), &mut problems);
+        match read {
+            Some(manifest) if problems.is_empty() => Ok(Self {
+                source: Source {
+                    file: file_name.to_owned(),
+                    text: text.to_owned(),
+                },
+                ..manifest
+            }),
+            _ => Err(ManifestError::new(file_name, text, problems)),
+        }
+    }
+
+    /// Checks that the file of every module exists. Not part of reading, as a
+    /// build may be what makes them.
+    pub fn check_files(&self) -> Result<(), ManifestError> {
+        let mut problems = Problems::default();
+        for (name, module) in &self.modules {
+            if module.path.is_file() {
+                continue;
+            }
+            let full = std::path::absolute(&module.path).unwrap_or_else(|_| module.path.clone());
+            let what = if module.path.is_dir() {
+                "is a folder"
+            } else {
+                "does not exist"
+            };
+            problems.add(
+                Found::at(
+                    module.path_span.clone(),
+                    format!("the file of module `{name}` {what}"),
+                )
+                .label(format!("looked for {}", full.display()))
+                .help(format!(
+                    "build the module, or correct the path: it is relative to the manifest's \
+                     folder, {}",
+                    shown_dir(&self.base_dir)
+                )),
+            );
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ManifestError::new(
+                &self.source.file,
+                &self.source.text,
+                problems,
+            ))
+        }
+    }
+
+    /// How many processes start with the node, supervisors not counted.
+    pub fn process_count(&self) -> u64 {
+        fn count(supervisor: &SupervisorEntry) -> u64 {
+            supervisor
+                .children
+                .iter()
+                .map(|child| match &child.work {
+                    Work::Process(process) => u64::from(process.count.unwrap_or(1)),
+                    Work::Supervisor(supervisor) => count(supervisor),
+                })
+                .sum()
+        }
+        count(&self.supervisor)
+    }
+}
+
+fn shown_dir(dir: &Path) -> String {
+    let full = std::path::absolute(dir).or_else(|_| std::env::current_dir());
+    full.unwrap_or_else(|_| dir.to_path_buf())
+        .display()
+        .to_string()
+}
+
+fn read_file(path: &Path) -> Result<String, Found> {
+    let refused = |error: std::io::Error| {
+        let found = Found::nowhere(format!("could not read the manifest: {error}"));
+        match std::path::absolute(path) {
+            Ok(full) if error.kind() == std::io::ErrorKind::NotFound => found.help(format!(
+                "looked for {}; an app's folder has a file `{FILE_NAME}`",
+                full.display()
+            )),
+            _ => found,
+        }
+    };
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(MAX_MANIFEST_BYTES).unwrap_or(u64::MAX);
+    std::fs::File::open(path)
+        .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
+        .map_err(refused)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..valid]
+            .iter()
+            .filter(|&&byte| byte == b'\n')
+            .count()
+            + 1;
+        Found::nowhere(format!("the manifest is not UTF-8 (line {line})"))
+            .help("save the file as UTF-8".to_owned())
+    })
+}

@@ -1,0 +1,210 @@
+//! From the parsed TOML to the manifest: which keys exist and what they may
+//! hold. The supervision tree is read in `tree`.
+//!
+//! Each function reads on after a mistake, with the default in place of the bad
+//! value, so that all mistakes are found in one pass. What it returns is only
+//! used when there was none.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::{Found, Problems};
+use super::table::{At, Table, as_table, parse};
+use super::{Limits, Manifest, Module, NodeSettings, Source, tree};
+
+/// Ten minutes, far beyond what anybody waits for a swap.
+const MAX_VERIFY_MS: u64 = 10 * 60 * 1_000;
+/// For counters whose real limit lies elsewhere.
+pub(super) const MILLION: u32 = 1_000_000;
+
+pub(super) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> Option<Manifest> {
+    let parsed = match parse(text) {
+        Ok(parsed) => parsed,
+        Err(found) => {
+            problems.add(found);
+            return None;
+        }
+    };
+    let mut root = Table::new(parsed.get_ref(), 0..0, "the manifest".to_owned());
+    let name = app_name(&mut root, problems);
+    let node = node(&mut root, problems);
+    let limits = limits(&mut root, Limits::default(), "", problems);
+    let modules = modules(&mut root, base_dir, limits, problems);
+    let supervisor = tree::supervisor(&mut root, &modules, limits, text, problems);
+    root.finish(problems);
+    Some(Manifest {
+        name: name.unwrap_or_default(),
+        node,
+        modules,
+        limits,
+        supervisor,
+        base_dir: base_dir.to_path_buf(),
+        source: Source {
+            file: String::new(),
+            text: String::new(),
+        },
+    })
+}
+
+fn app_name(root: &mut Table<'_, '_>, problems: &mut Problems) -> Option<String> {
+    let Some(mut app) = root.table("app", || "`[app]`".to_owned(), problems) else {
+        if root.key_span("app").is_none() {
+            problems.add(
+                Found::at(0..0, "the app has no name".to_owned())
+                    .help("add:  [app]  with  name = \"my-app\"".to_owned()),
+            );
+        }
+        return None;
+    };
+    if app.key_span("name").is_none() {
+        problems.add(Found::at(
+            app.span.clone(),
+            "`name` is missing in `[app]`".to_owned(),
+        ));
+    }
+    let name = app.name("name", problems);
+    app.finish(problems);
+    let name = name?;
+    let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    if !name.value.chars().all(lower) {
+        problems.add(
+            Found::at(name.span, "the app's name has other characters".to_owned())
+                .label("only a-z, 0-9, `_` and `-` are allowed".to_owned()),
+        );
+    }
+    Some(name.value.to_owned())
+}
+
+fn node(root: &mut Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
+    let defaults = NodeSettings::default();
+    let Some(mut table) = root.table("node", || "`[node]`".to_owned(), problems) else {
+        return defaults;
+    };
+    let settings = NodeSettings {
+        schedulers: table.integer32("schedulers", 1..=1_024, problems),
+        frames: table
+            .integer32("frames", 0..=MILLION, problems)
+            .filter(|frames| *frames > 0),
+        probation: table
+            .integer32("probation", 0..=MILLION, problems)
+            .unwrap_or(defaults.probation),
+        verify: table
+            .integer("verify_ms", 1..=MAX_VERIFY_MS, problems)
+            .map_or(defaults.verify, Duration::from_millis),
+        release_threshold: table
+            .integer32("release_threshold", 1..=MILLION, problems)
+            .unwrap_or(defaults.release_threshold),
+    };
+    table.finish(problems);
+    settings
+}
+
+/// Reads `limits` of a table over the limits that hold around it.
+pub(super) fn limits(
+    parent: &mut Table<'_, '_>,
+    around: Limits,
+    path: &str,
+    problems: &mut Problems,
+) -> Limits {
+    const PAGE: u64 = 64 << 10;
+    const GIB: u64 = 1 << 30;
+    // A pid has 32 bits for the process.
+    const COUNT: RangeInclusive<u64> = 0..=u32::MAX as u64;
+    let title = || format!("`[{path}limits]`");
+    let Some(mut table) = parent.table("limits", title, problems) else {
+        return around;
+    };
+    let limits = Limits {
+        memory: table
+            .size("memory", PAGE..=4 * GIB, problems)
+            .unwrap_or(around.memory),
+        mailbox_messages: table
+            .integer("mailbox_messages", 1..=u64::from(u32::MAX), problems)
+            .unwrap_or(around.mailbox_messages),
+        mailbox_bytes: table
+            .size("mailbox_bytes", 1..=1_024 * GIB, problems)
+            .unwrap_or(around.mailbox_bytes),
+        message_bytes: table
+            .size("message_bytes", 1..=GIB, problems)
+            .unwrap_or(around.message_bytes),
+        children: table
+            .integer("children", COUNT, problems)
+            .unwrap_or(around.children),
+    };
+    table.finish(problems);
+    limits
+}
+
+fn modules(
+    root: &mut Table<'_, '_>,
+    base_dir: &Path,
+    around: Limits,
+    problems: &mut Problems,
+) -> BTreeMap<String, Module> {
+    let Some(table) = root.table("modules", || "`[modules]`".to_owned(), problems) else {
+        return BTreeMap::new();
+    };
+    let mut modules = BTreeMap::new();
+    for (name, value) in table.entries() {
+        check_module_name(&name, problems);
+        let title = || format!("`[modules.{}]`", name.value);
+        let module = as_table(name.value, value, title, problems)
+            .map(|table| module(table, name.value, base_dir, around, problems));
+        // A module with a mistake is known all the same, or every child of it
+        // would be reported as well.
+        modules.insert(
+            name.value.to_owned(),
+            module.unwrap_or(Module {
+                path: PathBuf::new(),
+                limits: around,
+                path_span: value.span(),
+            }),
+        );
+    }
+    modules
+}
+
+fn check_module_name(name: &At<&str>, problems: &mut Problems) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let fits = (1..=super::MAX_NAME_BYTES).contains(&name.value.len());
+    if !fits || !name.value.chars().all(allowed) {
+        problems.add(
+            Found::at(name.span.clone(), "not a name for a module".to_owned()).label(format!(
+                "1 to {} of A-Z, a-z, 0-9, `_` and `-`",
+                super::MAX_NAME_BYTES
+            )),
+        );
+    }
+}
+
+fn module(
+    mut table: Table<'_, '_>,
+    name: &str,
+    base_dir: &Path,
+    around: Limits,
+    problems: &mut Problems,
+) -> Module {
+    let path = table.string("path", problems);
+    if table.key_span("path").is_none() {
+        problems.add(
+            Found::at(table.span.clone(), format!("module `{name}` has no `path`"))
+                .help(format!("add:  path = \"{name}.wasm\"")),
+        );
+    }
+    if let Some(path) = path.as_ref().filter(|path| path.value.is_empty()) {
+        problems.add(Found::at(path.span.clone(), "`path` is empty".to_owned()));
+    }
+    let limits = limits(&mut table, around, &format!("modules.{name}."), problems);
+    let path = path.unwrap_or(At {
+        value: "",
+        span: table.span.clone(),
+    });
+    table.finish(problems);
+    Module {
+        path: base_dir.join(path.value),
+        limits,
+        path_span: path.span,
+    }
+}

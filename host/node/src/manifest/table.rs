@@ -1,0 +1,287 @@
+//! Access to one TOML table that remembers which keys were asked for, so that
+//! every other key can be refused with the nearest known one.
+
+use std::ops::{Range, RangeInclusive};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{Found, Problems, nearest};
+use super::value;
+
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) span: Range<usize>,
+}
+
+/// One table while it is being read.
+#[derive(Debug)]
+pub(super) struct Table<'a, 'i> {
+    table: &'a DeTable<'i>,
+    /// How messages name it: "`[node]`".
+    pub(super) title: String,
+    pub(super) span: Range<usize>,
+    known: Vec<&'static str>,
+}
+
+impl<'a, 'i> Table<'a, 'i> {
+    pub(super) fn new(table: &'a DeTable<'i>, span: Range<usize>, title: String) -> Self {
+        Self {
+            table,
+            title,
+            span,
+            known: Vec::new(),
+        }
+    }
+
+    /// The value of a key, if it is there.
+    pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Value<'i>> {
+        self.known.push(key);
+        self.table.get(key)
+    }
+
+    /// Where a key stands, if it is there.
+    pub(super) fn key_span(&self, key: &str) -> Option<Range<usize>> {
+        self.table.get_key_value(key).map(|(key, _)| key.span())
+    }
+
+    pub(super) fn string(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems,
+    ) -> Option<At<&'a str>> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some(At {
+                value: text,
+                span: value.span(),
+            }),
+            _ => {
+                problems.add(wrong_type(key, "a string", value));
+                None
+            }
+        }
+    }
+
+    /// A string that is neither empty nor longer than a name may be.
+    pub(super) fn name(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems,
+    ) -> Option<At<&'a str>> {
+        let at = self.string(key, problems)?;
+        match at.value.len() {
+            0 => {
+                problems.add(Found::at(at.span, format!("`{key}` is empty")));
+                None
+            }
+            length if length > super::MAX_NAME_BYTES => {
+                problems.add(Found::at(
+                    at.span,
+                    format!(
+                        "`{key}` has {length} bytes, more than {}",
+                        super::MAX_NAME_BYTES
+                    ),
+                ));
+                None
+            }
+            _ => Some(at),
+        }
+    }
+
+    /// A whole number within a range.
+    pub(super) fn integer(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        problems: &mut Problems,
+    ) -> Option<u64> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Integer(integer) => match value::unsigned(integer) {
+                Some(number) if range.contains(&number) => Some(number),
+                _ => {
+                    problems.add(Found::at(
+                        value.span(),
+                        format!("`{key}` must be from {} to {}", range.start(), range.end()),
+                    ));
+                    None
+                }
+            },
+            _ => {
+                problems.add(wrong_type(key, "a whole number", value));
+                None
+            }
+        }
+    }
+
+    /// The same as a `u32`.
+    pub(super) fn integer32(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u32>,
+        problems: &mut Problems,
+    ) -> Option<u32> {
+        let range = u64::from(*range.start())..=u64::from(*range.end());
+        self.integer(key, range, problems)
+            .and_then(|number| u32::try_from(number).ok())
+    }
+
+    /// A number of bytes: an integer, or a string with a unit.
+    pub(super) fn size(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        problems: &mut Problems,
+    ) -> Option<u64> {
+        let value = self.get(key)?;
+        let bytes = match value.get_ref() {
+            DeValue::Integer(integer) => value::unsigned(integer),
+            DeValue::String(text) => match value::size(text) {
+                Ok(bytes) => Some(bytes),
+                Err(help) => {
+                    problems
+                        .add(Found::at(value.span(), format!("`{text}` is not a size")).help(help));
+                    return None;
+                }
+            },
+            _ => {
+                problems.add(wrong_type(key, "a size", value).help(value::SIZE_FORM.to_owned()));
+                return None;
+            }
+        };
+        match bytes {
+            Some(bytes) if range.contains(&bytes) => Some(bytes),
+            _ => {
+                problems.add(Found::at(
+                    value.span(),
+                    format!(
+                        "`{key}` must be from {} to {}",
+                        value::shown_size(*range.start()),
+                        value::shown_size(*range.end())
+                    ),
+                ));
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&'static str, T)],
+        problems: &mut Problems,
+    ) -> Option<T> {
+        let at = self.string(key, problems)?;
+        let known = choices.iter().find(|(word, _)| *word == at.value);
+        if known.is_none() {
+            problems.add(unknown_word(
+                at.span,
+                format!("`{}` is not a known `{key}`", at.value),
+                at.value,
+                choices.iter().map(|(word, _)| *word),
+            ));
+        }
+        known.map(|(_, value)| *value)
+    }
+
+    /// A table inside this one.
+    pub(super) fn table(
+        &mut self,
+        key: &'static str,
+        title: impl FnOnce() -> String,
+        problems: &mut Problems,
+    ) -> Option<Table<'a, 'i>> {
+        let value = self.get(key)?;
+        as_table(key, value, title, problems)
+    }
+
+    /// All entries, for a table whose keys the user chooses.
+    pub(super) fn entries(
+        &self,
+    ) -> impl Iterator<Item = (At<&'a str>, &'a Value<'i>)> + use<'a, 'i> {
+        self.table.iter().map(|(key, value)| {
+            let at = At {
+                value: key.get_ref().as_ref(),
+                span: key.span(),
+            };
+            (at, value)
+        })
+    }
+
+    /// Refuses every key that was not asked for.
+    pub(super) fn finish(self, problems: &mut Problems) {
+        for (key, _) in self.table {
+            let word = key.get_ref();
+            if !self.known.contains(&word.as_ref()) {
+                problems.add(unknown_word(
+                    key.span(),
+                    format!("unknown key `{word}` in {}", self.title),
+                    word,
+                    self.known.iter().copied(),
+                ));
+            }
+        }
+    }
+}
+
+/// A value that has to be a table.
+pub(super) fn as_table<'a, 'i>(
+    key: &str,
+    value: &'a Value<'i>,
+    title: impl FnOnce() -> String,
+    problems: &mut Problems,
+) -> Option<Table<'a, 'i>> {
+    match value.get_ref() {
+        DeValue::Table(table) => Some(Table::new(table, value.span(), title())),
+        _ => {
+            problems.add(wrong_type(key, "a table", value));
+            None
+        }
+    }
+}
+
+pub(super) fn wrong_type(key: &str, expected: &str, value: &Value<'_>) -> Found {
+    Found::at(value.span(), format!("`{key}` must be {expected}"))
+        .label(format!("this is {}", value::kind(value.get_ref())))
+}
+
+/// A word that is not among the known ones.
+pub(super) fn unknown_word<'a>(
+    span: Range<usize>,
+    message: String,
+    word: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Found {
+    let mut known: Vec<_> = known.collect();
+    known.sort_unstable();
+    let found = Found::at(span, message);
+    let found = match nearest(word, known.iter().copied()) {
+        Some(near) => found.label(format!("did you mean `{near}`?")),
+        None => found,
+    };
+    if known.is_empty() {
+        return found;
+    }
+    let list: Vec<_> = known.iter().map(|word| format!("`{word}`")).collect();
+    found.help(format!("known here: {}", list.join(", ")))
+}
+
+/// Parses a text, with the parser's own message for what is not TOML.
+pub(super) fn parse(text: &str) -> Result<Spanned<DeTable<'_>>, Found> {
+    if text.len() > super::MAX_MANIFEST_BYTES {
+        return Err(Found::nowhere(format!(
+            "the manifest is larger than {}",
+            value::shown_size(super::MAX_MANIFEST_BYTES as u64)
+        )));
+    }
+    DeTable::parse(text).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
+        Found::at(span, format!("not valid TOML: {}", error.message()))
+    })
+}

@@ -1,0 +1,41 @@
+//! Processes as such: records and table, mailboxes and signals, links and
+//! monitors, exit reasons, names and timers. What a process computes is not
+//! known here: `G` is the engine's half of a guest.
+//!
+//! A process has two halves. The [`Slot`] is what everybody may touch: run
+//! state and outer mailbox. The [`Own`] half is touched by whoever has brought
+//! the run state to RUNNING, and by nobody else; so the protocols between
+//! processes need no lock but the receiver's mailbox.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod clock;
+mod limits;
+mod mailbox;
+mod names;
+mod native;
+mod own;
+mod payload;
+mod reason;
+mod signal;
+mod small;
+mod state;
+mod sync;
+mod system;
+mod table;
+mod timers;
+
+pub use clock::Clock;
+pub use exuvia_abi::{Kind, Pid, Reason};
+pub use limits::Limits;
+pub use mailbox::{Mailbox, Refused};
+pub use names::{NameError, Names};
+pub use native::{Context, Native, Turn, turn};
+pub use own::{Body, Own};
+pub use payload::Payload;
+pub use reason::ExitReason;
+pub use signal::{Control, Envelope, Signal};
+pub use state::{RunState, State, Then};
+pub use system::{Birth, Schedule, SendError, SpawnError, System};
+pub use table::{MAX_PROCESSES, Slot, Stats, Table};
+pub use timers::{Due, Timers};

@@ -1,0 +1,42 @@
+//! What a process may use.
+
+/// The limits of one process. A child's are never above its parent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory, bytes. Growth beyond it fails inside the guest.
+    pub memory: u64,
+    /// Messages in the mailbox. A sender beyond it gets `MAILBOX_FULL`.
+    pub mailbox_messages: u32,
+    /// Bytes in the mailbox, payloads and records.
+    pub mailbox_bytes: u64,
+    /// Bytes of one message that the process sends.
+    pub message_bytes: u32,
+    /// Living children.
+    pub children: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            memory: 16 << 20,
+            mailbox_messages: 100_000,
+            mailbox_bytes: 64 << 20,
+            message_bytes: 16 << 20,
+            children: 1_000_000,
+        }
+    }
+}
+
+impl Limits {
+    /// The smaller of both in everything.
+    #[must_use]
+    pub fn at_most(self, parent: &Limits) -> Limits {
+        Limits {
+            memory: self.memory.min(parent.memory),
+            mailbox_messages: self.mailbox_messages.min(parent.mailbox_messages),
+            mailbox_bytes: self.mailbox_bytes.min(parent.mailbox_bytes),
+            message_bytes: self.message_bytes.min(parent.message_bytes),
+            children: self.children.min(parent.children),
+        }
+    }
+}

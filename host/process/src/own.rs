@@ -1,0 +1,618 @@
+//! The half of a process that only its runner touches: the inner mailbox, its
+//! relations to other processes, and the body that does the work.
+//!
+//! Signals are sorted here: `drain` takes what has arrived in the outer
+//! mailbox, in order, applies everything that is not a message, and answers
+//! the reason if one of the signals ends the process.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use exuvia_abi::{Kind, Pid, Reason, receive};
+
+use crate::limits::Limits;
+use crate::native::Native;
+use crate::signal::{Envelope, Signal};
+use crate::small::SmallMap;
+use crate::system::System;
+use crate::{ExitReason, Payload};
+
+/// References that a process draws in one go, so that processes seldom meet
+/// on the counter.
+const REFERENCES: u64 = 64;
+/// The first reference that nobody has drawn; a multiple of [`REFERENCES`].
+/// One for all, so that a reference is unique on its node.
+static DRAWN: AtomicU64 = AtomicU64::new(0);
+
+/// What does the work: a native process of the host, or a guest.
+pub enum Body<G> {
+    /// Rust code of the host; taken out while it runs.
+    Native(Option<Box<dyn Native<G>>>),
+    /// A guest: what the engine knows of it.
+    Guest(G),
+}
+
+impl<G> fmt::Debug for Body<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Body::Native(_) => "Native",
+            Body::Guest(_) => "Guest",
+        })
+    }
+}
+
+/// A process's own half.
+#[derive(Debug)]
+pub struct Own<G> {
+    pid: Pid,
+    inbox: VecDeque<Envelope>,
+    /// Of the inbox: messages that count against the limits, and their bytes.
+    inbox_limited: u32,
+    inbox_bytes: u64,
+    /// The outer queue's other buffer. Empty, but after the end: then it holds
+    /// what arrived behind the signal that ended the process.
+    spare: Vec<Signal<G>>,
+    /// Why a signal ended the process.
+    end: Option<ExitReason>,
+    relations: Option<Box<Relations>>,
+    next_reference: u64,
+    /// Who waits for the start to be acknowledged, and under which reference.
+    starter: Option<(Pid, u64)>,
+    limits: Arc<Limits>,
+    trap_exit: bool,
+    /// Reductions since birth.
+    pub reductions: u64,
+    /// What does the work.
+    pub body: Body<G>,
+}
+
+/// Relations to other processes; most processes have few, many none.
+#[derive(Debug, Default)]
+struct Relations {
+    links: SmallMap<Pid, Link>,
+    /// Whom this process monitors or awaits a reply from, by reference.
+    monitors: SmallMap<u64, Pid>,
+    /// Who monitors this process or awaits its reply.
+    watchers: SmallMap<(Pid, u64), ()>,
+    /// How many children live.
+    children: Option<Arc<AtomicU32>>,
+    /// The parent's count that this process is part of.
+    counted: Option<Arc<AtomicU32>>,
+}
+
+/// A link as OTP's link protocol has it (ERTS, "Link protocol").
+#[derive(Debug, PartialEq, Eq)]
+enum Link {
+    Active,
+    /// Unlinked here; a `Link` that arrives before the answer was sent before
+    /// the other side saw the unlink, and is void.
+    Unlinking(u64),
+}
+
+impl<G: 'static> Own<G> {
+    pub(crate) fn new(pid: Pid, limits: Arc<Limits>, body: Body<G>) -> Own<G> {
+        Own {
+            pid,
+            inbox: VecDeque::new(),
+            inbox_limited: 0,
+            inbox_bytes: 0,
+            spare: Vec::new(),
+            end: None,
+            relations: None,
+            next_reference: 0,
+            starter: None,
+            limits,
+            trap_exit: false,
+            reductions: 0,
+            body,
+        }
+    }
+
+    /// The process's pid.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The process's limits.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// Changes the limits.
+    pub fn set_limits(&mut self, system: &System<G>, limits: Arc<Limits>) {
+        if let Some(slot) = system.table.slot(self.pid.slot()) {
+            slot.mailbox.set_limits(limits.clone());
+        }
+        self.limits = limits;
+    }
+
+    /// The engine's half of a guest.
+    pub fn guest(&mut self) -> Option<&mut G> {
+        match &mut self.body {
+            Body::Guest(guest) => Some(guest),
+            Body::Native(_) => None,
+        }
+    }
+
+    fn relations(&mut self) -> &mut Relations {
+        self.relations.get_or_insert_default()
+    }
+
+    /// A reference that no process of this node used before; never 0.
+    pub fn new_reference(&mut self) -> u64 {
+        if self.next_reference.is_multiple_of(REFERENCES) {
+            // Relaxed: nothing but the number is shared.
+            self.next_reference = DRAWN.fetch_add(REFERENCES, Ordering::Relaxed);
+        }
+        self.next_reference += 1;
+        self.next_reference
+    }
+
+    // ---- the mailbox ------------------------------------------------------
+
+    /// Takes over what has arrived. Answers the reason if a signal ends the
+    /// process, and from then on always; what arrived behind that signal is
+    /// left for [`System::bury`] to answer.
+    pub fn drain(&mut self, system: &System<G>) -> Option<ExitReason> {
+        if self.end.is_some() {
+            return self.end.clone();
+        }
+        let slot = system.table.slot(self.pid.slot())?;
+        let mut arrived = std::mem::take(&mut self.spare);
+        if slot.mailbox.take_into(&mut arrived) {
+            let mut signals = arrived.drain(..);
+            for signal in signals.by_ref() {
+                self.end = self.apply(system, signal);
+                if self.end.is_some() {
+                    break;
+                }
+            }
+            if self.end.is_some() {
+                self.spare = signals.collect();
+                return self.end.clone();
+            }
+        }
+        self.spare = arrived;
+        self.publish(slot);
+        None
+    }
+
+    fn publish(&self, slot: &crate::table::Slot<G>) {
+        let stats = &slot.stats;
+        let messages = u32::try_from(self.inbox.len()).unwrap_or(u32::MAX);
+        stats.inbox_messages.store(messages, Ordering::Relaxed);
+        stats
+            .inbox_limited
+            .store(self.inbox_limited, Ordering::Relaxed);
+        stats.inbox_bytes.store(self.inbox_bytes, Ordering::Relaxed);
+    }
+
+    /// Publishes what `ps` shows and what senders check limits against.
+    pub fn publish_stats(&self, system: &System<G>) {
+        if let Some(slot) = system.table.slot(self.pid.slot()) {
+            self.publish(slot);
+            slot.stats
+                .reductions
+                .store(self.reductions, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives back memory that an idle process does not need.
+    pub fn trim(&mut self, system: &System<G>) {
+        if self.end.is_none() {
+            self.spare = Vec::new();
+        }
+        if self.inbox.is_empty() {
+            self.inbox = VecDeque::new();
+        }
+        if let Some(slot) = system.table.slot(self.pid.slot()) {
+            slot.mailbox.trim();
+        }
+    }
+
+    /// Where the first wanted message is (modes of [`receive`]).
+    #[inline]
+    pub fn position(&self, mode: i32, key: u64) -> Option<usize> {
+        match mode {
+            receive::TAG => self.inbox.iter().position(|m| u64::from(m.tag) == key),
+            // References are unique for the process that made them, so those
+            // of other processes' requests must not match.
+            receive::REFERENCE => self.inbox.iter().position(|m| {
+                m.reference == key && matches!(m.kind, Kind::Reply | Kind::Down | Kind::Timer)
+            }),
+            _ => (!self.inbox.is_empty()).then_some(0),
+        }
+    }
+
+    /// A message in the inner mailbox.
+    pub fn peek(&self, position: usize) -> Option<&Envelope> {
+        self.inbox.get(position)
+    }
+
+    /// Takes a message out. A request stays remembered until it is answered.
+    pub fn take(&mut self, position: usize) -> Option<Envelope> {
+        let envelope = if position == 0 {
+            self.inbox.pop_front()?
+        } else {
+            self.inbox.remove(position)?
+        };
+        if envelope.is_limited() {
+            self.inbox_limited -= 1;
+            self.inbox_bytes -= envelope.cost();
+        }
+        Some(envelope)
+    }
+
+    /// Puts a message back to the front: its handler's effects never happened.
+    /// Whoever sent a request and gave it up meanwhile stays forgotten.
+    pub fn put_back(&mut self, envelope: Envelope) {
+        self.count(&envelope);
+        self.inbox.push_front(envelope);
+    }
+
+    /// Puts a message to the back, past all limits. Of a request it is
+    /// remembered from now on who waits, not only from when it is taken: who
+    /// gives up meanwhile must leave nothing behind.
+    pub fn deliver(&mut self, envelope: Envelope) {
+        if envelope.kind == Kind::Request {
+            let waiter = (envelope.sender, envelope.reference);
+            self.relations().watchers.insert(waiter, ());
+        }
+        self.count(&envelope);
+        self.inbox.push_back(envelope);
+    }
+
+    fn count(&mut self, envelope: &Envelope) {
+        if envelope.is_limited() {
+            self.inbox_limited += 1;
+            self.inbox_bytes += envelope.cost();
+        }
+    }
+
+    /// Messages in the inner mailbox.
+    pub fn inbox_len(&self) -> usize {
+        self.inbox.len()
+    }
+
+    fn apply(&mut self, system: &System<G>, signal: Signal<G>) -> Option<ExitReason> {
+        match signal {
+            Signal::Message(envelope) => {
+                if envelope.kind == Kind::Reply {
+                    // None: a late reply; whoever waited has given up.
+                    let asked = self
+                        .relations
+                        .as_mut()
+                        .and_then(|r| r.monitors.remove(envelope.reference))?;
+                    if asked != envelope.sender {
+                        // Answered in another's name: the one that was asked
+                        // still remembers who waits.
+                        let reference = envelope.reference;
+                        self.forget_me(system, asked, reference);
+                    }
+                }
+                self.deliver(envelope);
+                None
+            }
+            Signal::Link { from } => {
+                let links = &mut self.relations().links;
+                if links.get(from).is_none() {
+                    links.insert(from, Link::Active);
+                }
+                None
+            }
+            Signal::Unlink { from, id } => {
+                if let Some(relations) = &mut self.relations
+                    && relations.links.get(from) == Some(&Link::Active)
+                {
+                    relations.links.remove(from);
+                }
+                let ack = Signal::UnlinkAck { from: self.pid, id };
+                // A dead peer needs no answer.
+                let _ = system.signal(from, ack);
+                None
+            }
+            Signal::UnlinkAck { from, id } => {
+                if let Some(relations) = &mut self.relations
+                    && relations.links.get(from) == Some(&Link::Unlinking(id))
+                {
+                    relations.links.remove(from);
+                }
+                None
+            }
+            Signal::Exit {
+                from,
+                reason,
+                linked,
+            } => self.exit_signal(from, reason, linked),
+            Signal::Kill { .. } => Some(ExitReason::new(Reason::KILLED)),
+            Signal::Monitor { from, reference } => {
+                self.relations().watchers.insert((from, reference), ());
+                None
+            }
+            Signal::Demonitor { from, reference } => {
+                if let Some(relations) = &mut self.relations {
+                    relations.watchers.remove((from, reference));
+                }
+                None
+            }
+            Signal::Down {
+                from,
+                reference,
+                reason,
+            } => {
+                self.down(from, reference, &reason);
+                None
+            }
+            Signal::Control(control) => {
+                control(self, system);
+                None
+            }
+        }
+    }
+
+    fn exit_signal(&mut self, from: Pid, reason: ExitReason, linked: bool) -> Option<ExitReason> {
+        if linked {
+            let was = self.relations.as_mut()?.links.remove(from)?;
+            if was != Link::Active {
+                return None;
+            }
+        }
+        if self.trap_exit {
+            self.deliver(Envelope::obituary(Kind::Exit, from, 0, &reason));
+            None
+        } else if reason.is_normal() && from != self.pid {
+            None
+        } else {
+            Some(reason)
+        }
+    }
+
+    fn down(&mut self, from: Pid, reference: u64, reason: &ExitReason) {
+        let known = self
+            .relations
+            .as_mut()
+            .and_then(|r| r.monitors.remove(reference));
+        if known.is_some() {
+            self.deliver(Envelope::obituary(Kind::Down, from, reference, reason));
+        }
+    }
+
+    // ---- relations --------------------------------------------------------
+
+    /// Traps exits, or no longer; answers what it was.
+    pub fn set_trap_exit(&mut self, on: bool) -> bool {
+        std::mem::replace(&mut self.trap_exit, on)
+    }
+
+    /// Links this process to another. To a dead one: the exit signal
+    /// `noproc` arrives, as in Erlang.
+    pub fn link(&mut self, system: &System<G>, to: Pid) {
+        if to == self.pid {
+            return;
+        }
+        // A link taken up again before the unlink was answered is active here
+        // at once; the answer, when it comes, finds no unlink of its number.
+        let before = self.relations().links.insert(to, Link::Active);
+        if before == Some(Link::Active) {
+            return;
+        }
+        if system.signal(to, Signal::Link { from: self.pid }).is_err() {
+            let gone = Signal::Exit {
+                from: to,
+                reason: ExitReason::new(Reason::NOPROC),
+                linked: true,
+            };
+            let _ = system.signal(self.pid, gone);
+        }
+    }
+
+    /// Takes a link back: no exit signal comes along it any more.
+    pub fn unlink(&mut self, system: &System<G>, to: Pid) {
+        if self.relations().links.get(to) != Some(&Link::Active) {
+            return;
+        }
+        let id = self.new_reference();
+        self.relations().links.insert(to, Link::Unlinking(id));
+        let unlink = Signal::Unlink { from: self.pid, id };
+        if system.signal(to, unlink).is_err() {
+            self.relations().links.remove(to);
+        }
+    }
+
+    /// Monitors a process under a reference of [`Own::new_reference`]. Of a
+    /// dead one the `DOWN` with `noproc` comes at once, yet behind what the
+    /// dead had sent: with the next [`Own::drain`].
+    pub fn monitor(&mut self, system: &System<G>, to: Pid, reference: u64) {
+        self.relations().monitors.insert(reference, to);
+        let monitor = Signal::Monitor {
+            from: self.pid,
+            reference,
+        };
+        if system.signal(to, monitor).is_err() {
+            system.down(self.pid, to, reference, &ExitReason::new(Reason::NOPROC));
+        }
+    }
+
+    fn forget_me(&self, system: &System<G>, to: Pid, reference: u64) {
+        let demonitor = Signal::Demonitor {
+            from: self.pid,
+            reference,
+        };
+        // The dead have forgotten already.
+        let _ = system.signal(to, demonitor);
+    }
+
+    /// Ends a monitor or gives up a request. With `flush` its `DOWN` or
+    /// `REPLY` is dropped if it is already here.
+    pub fn demonitor(&mut self, system: &System<G>, reference: u64, flush: bool) {
+        let known = self
+            .relations
+            .as_mut()
+            .and_then(|r| r.monitors.remove(reference));
+        if let Some(to) = known {
+            self.forget_me(system, to, reference);
+        } else if flush
+            && let Some(at) = self.inbox.iter().position(|m| {
+                m.reference == reference && matches!(m.kind, Kind::Down | Kind::Reply)
+            })
+        {
+            self.take(at);
+        }
+    }
+
+    /// Sends a request under a reference of [`Own::new_reference`]: a reply or
+    /// a `DOWN` with that reference comes later, never both.
+    pub fn request(
+        &mut self,
+        system: &System<G>,
+        to: Pid,
+        reference: u64,
+        tag: u32,
+        payload: Payload,
+    ) -> Result<(), crate::SendError> {
+        let envelope = Envelope {
+            reference,
+            kind: Kind::Request,
+            ..Envelope::message(self.pid, tag, payload)
+        };
+        match system.send(to, envelope) {
+            Ok(()) => {
+                self.relations().monitors.insert(reference, to);
+                Ok(())
+            }
+            Err(crate::SendError::Dead) => {
+                self.relations().monitors.insert(reference, to);
+                system.down(self.pid, to, reference, &ExitReason::new(Reason::NOPROC));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Answers a request. Whoever has given up waiting does not notice. A
+    /// reply is always accepted: its receiver asked for it. A request to
+    /// another process can be answered too, by who was told its sender and
+    /// reference.
+    pub fn reply(
+        &mut self,
+        system: &System<G>,
+        to: Pid,
+        reference: u64,
+        tag: u32,
+        payload: Payload,
+    ) {
+        if let Some(relations) = &mut self.relations {
+            relations.watchers.remove((to, reference));
+        }
+        let envelope = Envelope {
+            reference,
+            kind: Kind::Reply,
+            ..Envelope::message(self.pid, tag, payload)
+        };
+        let _ = system.signal(to, Signal::Message(envelope));
+    }
+
+    /// Acknowledges the start, once: status 0 for success. Answers whether
+    /// anybody may still have waited for it.
+    pub fn acknowledge(&mut self, system: &System<G>, status: u32, detail: Payload) -> bool {
+        let Some((starter, reference)) = self.starter.take() else {
+            return false;
+        };
+        self.reply(system, starter, reference, status, detail);
+        true
+    }
+
+    /// Whether the start was not acknowledged yet.
+    pub fn is_starting(&self) -> bool {
+        self.starter.is_some()
+    }
+
+    /// Those this process is linked to.
+    pub fn links(&self) -> Vec<Pid> {
+        let links = self.relations.as_ref().map(|r| &r.links);
+        links.map_or(Vec::new(), |links| {
+            let mut to = links.keys();
+            to.retain(|peer| links.get(*peer) == Some(&Link::Active));
+            to
+        })
+    }
+
+    /// How many relations it has: links, with those whose unlinking was not
+    /// answered yet; its monitors and requests under way; those of others that
+    /// point here.
+    pub fn relation_counts(&self) -> (usize, usize, usize) {
+        self.relations.as_ref().map_or((0, 0, 0), |r| {
+            (r.links.len(), r.monitors.len(), r.watchers.len())
+        })
+    }
+
+    /// The count of living children, made at the first child.
+    pub fn children(&mut self) -> Arc<AtomicU32> {
+        self.relations().children.get_or_insert_default().clone()
+    }
+
+    // ---- birth and death, for `System` ------------------------------------
+
+    pub(crate) fn born_to(
+        &mut self,
+        counted: Option<Arc<AtomicU32>>,
+        link: Option<Pid>,
+        watcher: Option<(Pid, u64)>,
+        starter: Option<(Pid, u64)>,
+    ) {
+        self.starter = starter;
+        if counted.is_none() && link.is_none() && watcher.is_none() && starter.is_none() {
+            return;
+        }
+        let relations = self.relations();
+        relations.counted = counted;
+        if let Some(parent) = link {
+            relations.links.insert(parent, Link::Active);
+        }
+        for watcher in watcher.into_iter().chain(starter) {
+            relations.watchers.insert(watcher, ());
+        }
+    }
+
+    /// The parent's side of a birth: the relations the child was born with.
+    pub fn has_born(&mut self, child: Pid, linked: bool, references: &[u64]) {
+        if linked {
+            self.relations().links.insert(child, Link::Active);
+        }
+        for reference in references {
+            self.relations().monitors.insert(*reference, child);
+        }
+    }
+
+    /// Tells everybody that this process is gone. Answers what arrived behind
+    /// the signal that ended it.
+    pub(crate) fn obituaries(mut self, system: &System<G>, reason: &ExitReason) -> Vec<Signal<G>> {
+        let unseen = std::mem::take(&mut self.spare);
+        let Some(mut relations) = self.relations.take() else {
+            return unseen;
+        };
+        // First, so that a parent that is told of the end can spawn again.
+        if let Some(count) = relations.counted.take() {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+        for (to, link) in relations.links.take() {
+            if link == Link::Active {
+                let exit = Signal::Exit {
+                    from: self.pid,
+                    reason: reason.clone(),
+                    linked: true,
+                };
+                let _ = system.signal(to, exit);
+            }
+        }
+        for ((watcher, reference), ()) in relations.watchers.take() {
+            system.down(watcher, self.pid, reference, reason);
+        }
+        for (reference, to) in relations.monitors.take() {
+            self.forget_me(system, to, reference);
+        }
+        unseen
+    }
+}

@@ -1,0 +1,397 @@
+//! What all processes of a node share: the table, the names, the timers, the
+//! clock; and the operations that involve more than one process.
+//!
+//! Lock order: a mailbox's lock is the innermost; no other lock is taken
+//! while one is held. The names' lock may be held while a mailbox is asked
+//! whether its process lives.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use exuvia_abi::{Kind, Pid, Reason};
+
+use crate::clock::Clock;
+use crate::limits::Limits;
+use crate::mailbox::Refused;
+use crate::names::{NameError, Names};
+use crate::own::{Body, Own};
+use crate::signal::{Envelope, Signal};
+use crate::state::Then;
+use crate::table::{Slot, Table};
+use crate::timers::{Due, Timers};
+use crate::{ExitReason, Payload};
+
+/// Puts processes into run queues; the node connects it with the scheduler.
+pub trait Schedule: Send + Sync {
+    /// The process of this slot has something to do.
+    fn schedule(&self, slot: u32);
+    /// The shard of timers that belongs to the calling thread.
+    fn shard(&self) -> usize {
+        0
+    }
+    /// The shard's first timer is now an earlier one: whoever sleeps until it
+    /// must look again.
+    fn timer_moved(&self, shard: usize) {
+        let _ = shard;
+    }
+}
+
+/// Why a message was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The process has ended.
+    Dead,
+    /// The receiver's mailbox is full.
+    Full,
+    /// No process of this node ever had this pid.
+    Unknown,
+}
+
+/// Why a process could not be spawned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpawnError {
+    /// The node has as many processes as it may have.
+    TableFull,
+    /// The parent has as many children as it may have.
+    TooManyChildren,
+}
+
+/// How a process is born.
+#[derive(Debug)]
+pub struct Birth<G> {
+    /// What does the work.
+    pub body: Body<G>,
+    /// Its limits.
+    pub limits: Arc<Limits>,
+    /// Its first message.
+    pub arguments: Payload,
+    /// The parent, [`Pid::NONE`] for the host.
+    pub parent: Pid,
+    /// Link it to the parent.
+    pub link: bool,
+    /// The parent monitors it under this reference.
+    pub monitor: Option<u64>,
+    /// The parent waits for its acknowledgement under this reference.
+    pub starter: Option<u64>,
+    /// The parent's count of children, already raised.
+    pub counted: Option<Arc<AtomicU32>>,
+}
+
+impl<G> Birth<G> {
+    /// A birth without a parent.
+    pub fn new(body: Body<G>, limits: Arc<Limits>, arguments: Payload) -> Birth<G> {
+        Birth {
+            body,
+            limits,
+            arguments,
+            parent: Pid::NONE,
+            link: false,
+            monitor: None,
+            starter: None,
+            counted: None,
+        }
+    }
+}
+
+/// All processes of a node, and what they share.
+pub struct System<G> {
+    /// The process table.
+    pub table: Table<G>,
+    /// Registered names.
+    pub names: Names,
+    /// Timers.
+    pub timers: Timers,
+    /// The clock.
+    pub clock: Clock,
+    node: u64,
+    schedule: OnceLock<Arc<dyn Schedule>>,
+}
+
+impl<G> fmt::Debug for System<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("System")
+            .field("node", &self.node)
+            .field("alive", &self.table.alive())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<G: 'static> System<G> {
+    /// A node's processes: `node` is its number (not 0), `limit` the most
+    /// processes, `shards` the number of schedulers.
+    pub fn new(node: u64, limit: usize, shards: usize, clock: Clock) -> System<G> {
+        System {
+            table: Table::new(limit),
+            names: Names::default(),
+            timers: Timers::new(shards),
+            clock,
+            node,
+            schedule: OnceLock::new(),
+        }
+    }
+
+    /// Connects the run queues, once.
+    pub fn connect(&self, schedule: Arc<dyn Schedule>) {
+        let _ = self.schedule.set(schedule);
+    }
+
+    /// The node's number.
+    pub fn node(&self) -> u64 {
+        self.node
+    }
+
+    #[inline]
+    fn schedule(&self, slot: u32) {
+        if let Some(schedule) = self.schedule.get() {
+            schedule.schedule(slot);
+        }
+    }
+
+    /// Carries out what a transition of a process's state asks for.
+    #[inline]
+    pub fn then(&self, slot: u32, then: Then) {
+        if then == Then::Schedule {
+            self.schedule(slot);
+        }
+    }
+
+    /// The pid of the living process in a slot.
+    pub fn pid(&self, slot: u32) -> Option<Pid> {
+        let generation = self.table.slot(slot)?.mailbox.generation()?;
+        Some(Pid::new(self.node, slot, generation))
+    }
+
+    /// Whether the process lives.
+    pub fn is_alive(&self, pid: Pid) -> bool {
+        pid.node == self.node && self.pid(pid.slot()) == Some(pid)
+    }
+
+    #[inline]
+    fn slot(&self, pid: Pid) -> Option<&Slot<G>> {
+        (pid.node == self.node)
+            .then(|| self.table.slot(pid.slot()))
+            .flatten()
+    }
+
+    /// Sends a message, if the receiver's limits allow. Those that the limits
+    /// do not count are always accepted.
+    #[inline]
+    pub fn send(&self, to: Pid, envelope: Envelope) -> Result<(), SendError> {
+        let slot = self.slot(to).ok_or(SendError::Unknown)?;
+        let pushed = if envelope.is_limited() {
+            let inner = (
+                slot.stats.inbox_limited.load(Ordering::Relaxed),
+                slot.stats.inbox_bytes.load(Ordering::Relaxed),
+            );
+            let cost = envelope.cost();
+            slot.mailbox
+                .push_message(to.generation(), Signal::Message(envelope), cost, inner)
+        } else {
+            slot.mailbox
+                .push(to.generation(), Signal::Message(envelope))
+        };
+        pushed.map_err(|refused| match refused {
+            Refused::Dead => SendError::Dead,
+            Refused::Full => SendError::Full,
+        })?;
+        self.then(to.slot(), slot.state.notify());
+        Ok(())
+    }
+
+    /// Sends a signal that is no message; only death refuses it.
+    pub fn signal(&self, to: Pid, signal: Signal<G>) -> Result<(), Refused> {
+        let slot = self.slot(to).ok_or(Refused::Dead)?;
+        slot.mailbox.push(to.generation(), signal)?;
+        self.then(to.slot(), slot.state.notify());
+        Ok(())
+    }
+
+    pub(crate) fn down(&self, to: Pid, from: Pid, reference: u64, reason: &ExitReason) {
+        let down = Signal::Down {
+            from,
+            reference,
+            reason: reason.clone(),
+        };
+        let _ = self.signal(to, down);
+    }
+
+    /// Answers a signal that reached a process after its end.
+    pub(crate) fn answer_for_the_dead(&self, dead: Pid, signal: Signal<G>) {
+        let noproc = ExitReason::new(Reason::NOPROC);
+        match signal {
+            Signal::Link { from } => {
+                let exit = Signal::Exit {
+                    from: dead,
+                    reason: noproc,
+                    linked: true,
+                };
+                let _ = self.signal(from, exit);
+            }
+            Signal::Unlink { from, id } => {
+                let _ = self.signal(from, Signal::UnlinkAck { from: dead, id });
+            }
+            Signal::Monitor { from, reference } => self.down(from, dead, reference, &noproc),
+            Signal::Message(envelope) if envelope.kind == Kind::Request => {
+                self.down(envelope.sender, dead, envelope.reference, &noproc);
+            }
+            _ => {}
+        }
+    }
+
+    /// A slot and pid for a process to be born later; signals collect there.
+    pub fn reserve(&self, limits: &Arc<Limits>) -> Result<Pid, SpawnError> {
+        let index = self.table.allocate().ok_or(SpawnError::TableFull)?;
+        let slot = self.table.slot(index).ok_or(SpawnError::TableFull)?;
+        slot.state.reserve();
+        let generation = slot.mailbox.open(limits.clone());
+        slot.stats.inbox_messages.store(0, Ordering::Relaxed);
+        slot.stats.inbox_limited.store(0, Ordering::Relaxed);
+        slot.stats.inbox_bytes.store(0, Ordering::Relaxed);
+        slot.stats.reductions.store(0, Ordering::Relaxed);
+        Ok(Pid::new(self.node, index, generation))
+    }
+
+    /// Gives a reserved pid its process and schedules it.
+    pub fn give_birth(&self, pid: Pid, birth: Birth<G>) {
+        let Some(slot) = self.slot(pid) else { return };
+        let mut own = Box::new(Own::new(pid, birth.limits, birth.body));
+        let starter = birth.starter.map(|reference| (birth.parent, reference));
+        own.born_to(
+            birth.counted,
+            birth.link.then_some(birth.parent),
+            birth.monitor.map(|reference| (birth.parent, reference)),
+            starter,
+        );
+        own.deliver(Envelope {
+            sender: birth.parent,
+            reference: 0,
+            payload: birth.arguments,
+            tag: 0,
+            reason: 0,
+            kind: Kind::Init,
+        });
+        slot.put_own(own);
+        self.then(pid.slot(), slot.state.occupy());
+    }
+
+    /// Spawns a process.
+    pub fn spawn(&self, birth: Birth<G>) -> Result<Pid, SpawnError> {
+        let pid = self.reserve(&birth.limits)?;
+        self.give_birth(pid, birth);
+        Ok(pid)
+    }
+
+    /// Ends a reserved pid whose process will not be born. Whoever had raised
+    /// its parent's count of children takes that back.
+    pub fn abandon(&self, pid: Pid) {
+        if let Some(slot) = self.slot(pid)
+            && slot.mailbox.generation() == Some(pid.generation())
+        {
+            let rest = self.close(pid, slot);
+            self.answer_the_rest(pid, rest);
+        }
+    }
+
+    /// Frees what the process had; answers the signals that it never saw.
+    fn close(&self, pid: Pid, slot: &Slot<G>) -> Vec<Signal<G>> {
+        let rest = slot.mailbox.close();
+        // After the close, so that a name given meanwhile is seen here or its
+        // giver sees that the process has ended.
+        if slot.named.swap(false, Ordering::SeqCst) {
+            self.names.remove_all(pid);
+        }
+        if slot.timed.swap(false, Ordering::Relaxed) {
+            self.timers.cancel_all(pid);
+        }
+        slot.state.vacate();
+        self.table.release(pid.slot());
+        rest
+    }
+
+    fn answer_the_rest(&self, dead: Pid, rest: Vec<Signal<G>>) {
+        for signal in rest {
+            self.answer_for_the_dead(dead, signal);
+        }
+    }
+
+    /// The end of a process: its names are free, everybody who wants to know
+    /// is told, its slot is free. Only its runner may call this.
+    pub fn bury(&self, own: Box<Own<G>>, reason: &ExitReason) {
+        let pid = own.pid();
+        let Some(slot) = self.slot(pid) else { return };
+        let rest = self.close(pid, slot);
+        // The relations that stand come first, with the true reason: a second
+        // `Link` of a linked process among the rest must not turn a normal end
+        // into `noproc`.
+        let unseen = own.obituaries(self, reason);
+        self.answer_the_rest(pid, unseen);
+        self.answer_the_rest(pid, rest);
+    }
+
+    /// Registers a name for a living process.
+    pub fn register(&self, name: &str, pid: Pid) -> Result<(), NameError> {
+        let slot = self.slot(pid).ok_or(NameError::Dead)?;
+        self.names.insert(name, pid)?;
+        slot.named.store(true, Ordering::SeqCst);
+        if self.is_alive(pid) {
+            Ok(())
+        } else {
+            self.names.remove_all(pid);
+            Err(NameError::Dead)
+        }
+    }
+
+    /// Sets a timer of `owner`, `delay` nanoseconds from now; answers its
+    /// reference. It ends with its owner. Only the owner's runner may call
+    /// this in its name.
+    pub fn set_timer(&self, owner: Pid, delay: u64, due: impl FnOnce(u64) -> Due) -> u64 {
+        if let Some(slot) = self.slot(owner) {
+            // Relaxed: set and read by the owner's runners, which the run state orders.
+            slot.timed.store(true, Ordering::Relaxed);
+        }
+        let schedule = self.schedule.get();
+        let shard = schedule.map_or(0, |schedule| schedule.shard());
+        let at = self.clock.now().saturating_add(delay);
+        let (reference, first) = self.timers.set(shard, owner, at, due);
+        if first && let Some(schedule) = schedule {
+            schedule.timer_moved(shard);
+        }
+        reference
+    }
+
+    /// Fires what is due in a shard. Answers the nanoseconds until its next
+    /// timer, 0 if there is more to fire now; `None` if none is set.
+    pub fn fire_timers(&self, shard: usize) -> Option<u64> {
+        let next = self.timers.next(shard);
+        if next == u64::MAX {
+            return None;
+        }
+        let now = self.clock.now();
+        if next > now {
+            return Some(next - now);
+        }
+        for due in self.timers.take_due(shard, now) {
+            match due {
+                Due::Message { to, envelope } => {
+                    // A timer's message is not refused: its sender is not there to be told.
+                    let _ = self.signal(to, Signal::Message(envelope));
+                }
+                Due::Wake(pid) => self.wake(pid),
+            }
+        }
+        match self.timers.next(shard) {
+            u64::MAX => None,
+            next => Some(next.saturating_sub(now)),
+        }
+    }
+
+    /// Has a process look again, without a signal.
+    pub fn wake(&self, pid: Pid) {
+        if let Some(slot) = self.slot(pid)
+            && slot.mailbox.generation() == Some(pid.generation())
+        {
+            self.then(pid.slot(), slot.state.notify());
+        }
+    }
+}

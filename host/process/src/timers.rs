@@ -1,0 +1,187 @@
+//! Timers: ordered by time, in one shard a scheduler, so that schedulers do
+//! not meet on one lock. A scheduler fires its own shard between slices and
+//! sleeps no longer than until the shard's next timer.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use exuvia_abi::Pid;
+use parking_lot::Mutex;
+
+use crate::signal::Envelope;
+
+/// Timers fired in one go, so that a burst does not hold up processes.
+const BURST: usize = 256;
+/// Bit that tells a timer's reference from a monitor's.
+const TIMER_BIT: u64 = 1 << 63;
+/// Bits of a reference that say the shard.
+const SHARD_BITS: u32 = 8;
+
+/// What happens when a timer is due.
+#[derive(Debug)]
+pub enum Due {
+    /// A message is delivered.
+    Message {
+        /// To whom.
+        to: Pid,
+        /// Which message; its reference is the timer's.
+        envelope: Envelope,
+    },
+    /// The process is woken, to find that its wait is over.
+    Wake(Pid),
+}
+
+/// All timers of a node.
+#[derive(Debug)]
+pub struct Timers {
+    shards: Box<[Shard]>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    queue: Mutex<Queue>,
+    /// When the first timer is due, nanoseconds of the node's clock; `u64::MAX` for none.
+    next: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    by_time: BTreeMap<(u64, u64), (Pid, Due)>,
+    /// When each timer is due, by owner and reference.
+    by_owner: BTreeMap<(Pid, u64), u64>,
+    sequence: u64,
+}
+
+impl Timers {
+    /// Timers in `shards` shards (at most 256).
+    pub fn new(shards: usize) -> Timers {
+        Timers {
+            shards: (0..shards.clamp(1, 1 << SHARD_BITS))
+                .map(|_| Shard {
+                    queue: Mutex::default(),
+                    next: AtomicU64::new(u64::MAX),
+                })
+                .collect(),
+        }
+    }
+
+    /// How many shards.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Sets a timer of `owner` for the time `at`. `due` is made from the
+    /// timer's reference. Answers the reference, and whether the timer is now
+    /// the first of its shard.
+    pub fn set(
+        &self,
+        shard: usize,
+        owner: Pid,
+        at: u64,
+        due: impl FnOnce(u64) -> Due,
+    ) -> (u64, bool) {
+        let shard = shard % self.shards.len();
+        let Shard { queue, next } = &self.shards[shard];
+        let mut queue = queue.lock();
+        queue.sequence += 1;
+        let reference = TIMER_BIT | queue.sequence << SHARD_BITS | shard as u64;
+        queue
+            .by_time
+            .insert((at, reference), (owner, due(reference)));
+        queue.by_owner.insert((owner, reference), at);
+        let first = at < next.load(Ordering::Relaxed);
+        if first {
+            next.store(at, Ordering::Release);
+        }
+        (reference, first)
+    }
+
+    /// Takes a timer back. Answers when it would have been due.
+    pub fn cancel(&self, owner: Pid, reference: u64) -> Option<u64> {
+        if reference & TIMER_BIT == 0 {
+            return None;
+        }
+        let shard = (reference & ((1 << SHARD_BITS) - 1)) as usize;
+        let Shard { queue, next } = self.shards.get(shard)?;
+        let mut queue = queue.lock();
+        let at = queue.by_owner.remove(&(owner, reference))?;
+        queue.by_time.remove(&(at, reference));
+        next.store(queue.first(), Ordering::Release);
+        Some(at)
+    }
+
+    /// Takes all timers of a process back: it has ended.
+    pub(crate) fn cancel_all(&self, owner: Pid) {
+        for Shard { queue, next } in &self.shards {
+            // Only the owner sets its timers, and this is done in its name: an
+            // empty shard that is seen here has none of them.
+            if next.load(Ordering::Acquire) == u64::MAX {
+                continue;
+            }
+            let mut queue = queue.lock();
+            let all = (owner, 0)..=(owner, u64::MAX);
+            let gone: Vec<(u64, u64)> = queue
+                .by_owner
+                .range(all)
+                .map(|((_, reference), at)| (*at, *reference))
+                .collect();
+            for (at, reference) in gone {
+                queue.by_owner.remove(&(owner, reference));
+                queue.by_time.remove(&(at, reference));
+            }
+            next.store(queue.first(), Ordering::Release);
+        }
+    }
+
+    /// When the shard's first timer is due; `u64::MAX` for none.
+    #[inline]
+    pub fn next(&self, shard: usize) -> u64 {
+        self.shards[shard % self.shards.len()]
+            .next
+            .load(Ordering::Acquire)
+    }
+
+    /// Takes out what is due at `now`, in order, a burst at most.
+    pub fn take_due(&self, shard: usize, now: u64) -> Vec<Due> {
+        let Shard { queue, next } = &self.shards[shard % self.shards.len()];
+        if next.load(Ordering::Acquire) > now {
+            return Vec::new();
+        }
+        let mut queue = queue.lock();
+        let mut due = Vec::new();
+        while due.len() < BURST {
+            match queue.by_time.first_entry() {
+                Some(entry) if entry.key().0 <= now => {
+                    let reference = entry.key().1;
+                    let (owner, what) = entry.remove();
+                    queue.by_owner.remove(&(owner, reference));
+                    due.push(what);
+                }
+                _ => break,
+            }
+        }
+        next.store(queue.first(), Ordering::Release);
+        due
+    }
+
+    /// Timers that are set.
+    pub fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| shard.queue.lock().by_time.len())
+            .sum()
+    }
+
+    /// Whether none is set.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Queue {
+    fn first(&self) -> u64 {
+        self.by_time
+            .first_key_value()
+            .map_or(u64::MAX, |((at, _), _)| *at)
+    }
+}

@@ -1,0 +1,309 @@
+//! Births: relations from the first moment, starts, reserved pids, limits.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use exuvia_process::{
+    Birth, Body, ExitReason, Kind, Limits, Payload, Pid, Reason, RunState, SpawnError,
+};
+
+use crate::world::{FAILED, PROCESSES, World, code, facts, tags};
+
+/// A child of `parent`, as a host call would make it.
+fn child(
+    world: &mut World,
+    parent: Pid,
+    link: bool,
+    monitor: bool,
+    start: bool,
+) -> (Pid, u64, u64) {
+    world.with(parent, |own, system| {
+        let monitored = own.new_reference();
+        let started = own.new_reference();
+        let counted = own.children();
+        counted.fetch_add(1, Ordering::Relaxed);
+        let birth = Birth {
+            parent,
+            link,
+            monitor: monitor.then_some(monitored),
+            starter: start.then_some(started),
+            counted: Some(counted),
+            ..Birth::new(Body::Guest(()), own.limits().clone(), Payload::empty())
+        };
+        let pid = system.spawn(birth).expect("there is room");
+        let references: Vec<u64> = (monitor.then_some(monitored))
+            .into_iter()
+            .chain(start.then_some(started))
+            .collect();
+        own.has_born(pid, link, &references);
+        (pid, monitored, started)
+    })
+}
+
+#[test]
+fn a_child_is_linked_from_the_first_moment() {
+    let mut world = World::new();
+    let parent = world.puppet();
+    world.trap(parent);
+    let (pid, ..) = child(&mut world, parent, true, false, false);
+    // It ends before it has run.
+    world.exit(pid, FAILED);
+    let exit = (Kind::Exit, pid, 0, FAILED.0);
+    assert_eq!(facts(&world.inbox(parent)), [exit]);
+
+    let (pid, ..) = child(&mut world, parent, true, false, false);
+    world.exit(parent, FAILED);
+    world.run();
+    assert_eq!(world.end_of(pid), Some(FAILED.0));
+}
+
+#[test]
+fn a_child_without_a_link_goes_on() {
+    let mut world = World::new();
+    let parent = world.puppet();
+    let (pid, ..) = child(&mut world, parent, false, true, false);
+    world.exit(parent, FAILED);
+    world.run();
+    assert!(world.is_alive(pid));
+    assert_eq!(world.relations(pid), (0, 0, 0));
+}
+
+#[test]
+fn a_child_is_monitored_from_the_first_moment() {
+    let mut world = World::new();
+    let parent = world.puppet();
+    let (pid, monitored, _) = child(&mut world, parent, false, true, false);
+    world.exit(pid, Reason::NORMAL);
+    let down = (Kind::Down, pid, monitored, Reason::NORMAL.0);
+    assert_eq!(facts(&world.inbox(parent)), [down]);
+}
+
+#[test]
+fn children_are_counted_until_they_end() {
+    let mut world = World::new();
+    let parent = world.puppet();
+    let count = world.with(parent, |own, _| own.children());
+    let (first, ..) = child(&mut world, parent, true, true, true);
+    let (second, ..) = child(&mut world, parent, false, false, false);
+    assert_eq!(count.load(Ordering::Relaxed), 2);
+    world.exit(first, Reason::NORMAL);
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+    world.kill(parent, second);
+    world.run();
+    assert_eq!(count.load(Ordering::Relaxed), 0);
+    // The count may outlive the parent.
+    let (third, ..) = child(&mut world, parent, false, false, false);
+    world.exit(parent, Reason::NORMAL);
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+    world.exit(third, Reason::NORMAL);
+    assert_eq!(count.load(Ordering::Relaxed), 0);
+}
+
+// ---- starts ---------------------------------------------------------------
+
+#[test]
+fn a_start_is_acknowledged_once() {
+    let mut world = World::new();
+    let parent = world.puppet();
+    let (pid, _, started) = child(&mut world, parent, false, false, true);
+    let init = world.inbox(pid).remove(0);
+    assert_eq!(
+        (init.kind, init.sender, init.reference),
+        (Kind::Init, parent, started)
+    );
+    let acknowledge = |world: &mut World, status| {
+        world.with(pid, |own, system| {
+            assert_eq!(own.is_starting(), status == 0);
+            own.acknowledge(system, status, Payload::new(b"ready"))
+        })
+    };
+    assert!(acknowledge(&mut world, 0));
+    assert!(!acknowledge(&mut world, 300));
+    let answers = world.inbox(parent);
+    assert_eq!(facts(&answers), [(Kind::Reply, pid, started, 0)]);
+    assert_eq!(tags(&answers), [0]);
+    assert_eq!(answers[0].payload.as_slice(), b"ready");
+    world.exit(pid, FAILED);
+    assert!(world.inbox(parent).is_empty(), "the start was answered");
+}
+
+#[test]
+fn a_child_that_ends_before_it_acknowledges_gives_a_down() {
+    let mut world = World::new();
+    let parent = world.puppet();
+    let (pid, monitored, started) = child(&mut world, parent, false, true, true);
+    world.run();
+    world.exit(pid, FAILED);
+    let mut downs = facts(&world.inbox(parent));
+    downs.sort_by_key(|(_, _, reference, _)| *reference);
+    assert_eq!(
+        downs,
+        [
+            (Kind::Down, pid, monitored, FAILED.0),
+            (Kind::Down, pid, started, FAILED.0)
+        ]
+    );
+    assert_eq!(world.relations(parent), (0, 0, 0));
+}
+
+#[test]
+fn an_acknowledgement_passes_a_full_mailbox() {
+    let mut world = World::new();
+    let parent = world.puppet_with(Limits {
+        mailbox_messages: 1,
+        ..Limits::default()
+    });
+    let (pid, _, started) = child(&mut world, parent, false, false, true);
+    world.send(pid, parent, 1).expect("accepted");
+    assert!(world.send(pid, parent, 2).is_err());
+    assert!(world.with(pid, |own, system| own.acknowledge(
+        system,
+        0,
+        Payload::empty()
+    )));
+    assert_eq!(
+        facts(&world.inbox(parent))[1],
+        (Kind::Reply, pid, started, 0)
+    );
+}
+
+#[test]
+fn a_starter_that_gave_up_hears_nothing() {
+    let mut world = World::new();
+    let parent = world.puppet();
+    let (pid, _, started) = child(&mut world, parent, false, false, true);
+    world.demonitor(parent, started, true);
+    assert!(world.with(pid, |own, system| own.acknowledge(
+        system,
+        0,
+        Payload::empty()
+    )));
+    world.exit(pid, FAILED);
+    assert!(world.inbox(parent).is_empty());
+}
+
+// ---- reserved pids --------------------------------------------------------
+
+#[test]
+fn signals_collect_at_a_reserved_pid() {
+    let mut world = World::new();
+    let [from, watcher] = world.puppets();
+    let limits = Arc::new(Limits::default());
+    let pid = world.system.reserve(&limits).expect("there is room");
+    assert!(world.is_alive(pid));
+    world.send(from, pid, 1).expect("accepted");
+    let reference = world.monitor(watcher, pid);
+    world.run();
+    let slot = world.system.table.slot(pid.slot()).expect("it is used");
+    assert_eq!(slot.state.get(), RunState::Running);
+    assert!(!slot.state.claim(), "nobody can take what is not born");
+    let birth = Birth::new(Body::Guest(()), limits, Payload::empty());
+    world.system.give_birth(pid, birth);
+    let inbox = world.inbox(pid);
+    assert_eq!(inbox[0].kind, Kind::Init);
+    assert_eq!(tags(&inbox), [0, 1]);
+    world.exit(pid, FAILED);
+    let down = (Kind::Down, pid, reference, FAILED.0);
+    assert_eq!(facts(&world.inbox(watcher)), [down]);
+}
+
+#[test]
+fn a_reserved_pid_that_is_abandoned_is_a_dead_one() {
+    let mut world = World::new();
+    let [client, trapping] = world.puppets();
+    world.trap(trapping);
+    let limits = Arc::new(Limits::default());
+    let pid = world.system.reserve(&limits).expect("there is room");
+    let monitor = world.monitor(client, pid);
+    let request = world.request(client, pid, 1);
+    world.link(trapping, pid);
+    world.system.abandon(pid);
+    assert!(!world.is_alive(pid));
+    let noproc = Reason::NOPROC.0;
+    assert_eq!(
+        facts(&world.inbox(client)),
+        [
+            (Kind::Down, pid, monitor, noproc),
+            (Kind::Down, pid, request, noproc)
+        ]
+    );
+    assert_eq!(
+        facts(&world.inbox(trapping)),
+        [(Kind::Exit, pid, 0, noproc)]
+    );
+    // The slot is used again, and abandoning the old pid again harms nobody.
+    let new = world.puppet();
+    assert_eq!(new.slot(), pid.slot());
+    world.system.abandon(pid);
+    assert!(world.is_alive(new));
+}
+
+#[test]
+fn a_kill_waits_for_a_reserved_process() {
+    let mut world = World::new();
+    let limits = Arc::new(Limits::default());
+    let pid = world.system.reserve(&limits).expect("there is room");
+    world.kill(Pid::NONE, pid);
+    let birth = world.birth(code(|_, _| panic!("it is dead before its INIT")));
+    world.system.give_birth(pid, birth);
+    world.run();
+    assert_eq!(world.end_of(pid), Some(Reason::KILLED.0));
+}
+
+// ---- ends -----------------------------------------------------------------
+
+#[test]
+fn a_full_table_refuses_until_somebody_ends() {
+    let mut world = World::new();
+    let all: Vec<Pid> = (0..PROCESSES).map(|_| world.puppet()).collect();
+    let birth = world.birth(Body::Guest(()));
+    assert_eq!(world.system.spawn(birth), Err(SpawnError::TableFull));
+    assert_eq!(world.system.table.alive(), PROCESSES);
+    world.exit(all[5], Reason::NORMAL);
+    let new = world.puppet();
+    assert_eq!(new.slot(), all[5].slot());
+}
+
+#[test]
+fn a_native_process_ends_with_its_reason_after_its_handler() {
+    let mut world = World::new();
+    let watcher = world.puppet();
+    let pid = world.native(move |context, message| {
+        if message.kind == Kind::Message {
+            context.exit(ExitReason::new(FAILED));
+            // Still in its handler: this is sent, and before the end.
+            let note = exuvia_process::Envelope::message(context.pid(), 7, Payload::empty());
+            let _ = context.system.send(watcher, note);
+            context.exit(ExitReason::new(Reason::NORMAL));
+        }
+    });
+    let reference = world.monitor(watcher, pid);
+    world.send(watcher, pid, 1).expect("accepted");
+    world.send(watcher, pid, 2).expect("accepted");
+    world.run();
+    assert_eq!(world.end_of(pid), Some(FAILED.0));
+    assert_eq!(
+        facts(&world.inbox(watcher)),
+        [
+            (Kind::Message, pid, 0, 0),
+            (Kind::Down, pid, reference, FAILED.0)
+        ]
+    );
+}
+
+#[test]
+fn a_process_that_has_ended_stays_ended_for_its_runner() {
+    let mut world = World::new();
+    let [watcher, victim] = world.puppets();
+    world.kill(watcher, victim);
+    let reference = world.monitor(watcher, victim);
+    let mut own = world.take_own(victim);
+    let killed = Some(ExitReason::new(Reason::KILLED));
+    assert_eq!(own.drain(&world.system), killed);
+    world.send(watcher, victim, 1).expect("it is not buried");
+    own.trim(&world.system);
+    assert_eq!(own.drain(&world.system), killed, "also when it looks again");
+    world.system.bury(own, &ExitReason::new(Reason::KILLED));
+    let down = (Kind::Down, victim, reference, Reason::NOPROC.0);
+    assert_eq!(facts(&world.inbox(watcher)), [down]);
+}

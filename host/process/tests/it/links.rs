@@ -1,0 +1,272 @@
+//! Links, exit signals, trapping.
+
+use exuvia_process::{Kind, Pid, Reason};
+
+use crate::world::{FAILED, World, facts};
+
+#[test]
+fn a_normal_end_leaves_the_linked_alone() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    world.link(one, other);
+    world.run();
+    world.exit(one, Reason::NORMAL);
+    world.run();
+    assert!(world.is_alive(other));
+    assert_eq!(world.relations(other), (0, 0, 0));
+}
+
+#[test]
+fn a_failure_goes_through_a_chain_of_links() {
+    let mut world = World::new();
+    let chain: [Pid; 5] = world.puppets();
+    for pair in chain.windows(2) {
+        world.link(pair[1], pair[0]);
+    }
+    let apart = world.puppet();
+    world.run();
+    world.exit(chain[2], FAILED);
+    world.run();
+    for pid in chain {
+        assert_eq!(world.end_of(pid), Some(FAILED.0));
+    }
+    assert!(world.is_alive(apart));
+    assert_eq!(world.system.table.alive(), 1);
+}
+
+#[test]
+fn shutdown_is_no_normal_end() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    world.link(one, other);
+    world.run();
+    world.exit(one, Reason::SHUTDOWN);
+    world.run();
+    assert_eq!(world.end_of(other), Some(Reason::SHUTDOWN.0));
+}
+
+#[test]
+fn who_traps_gets_a_message_whatever_the_reason() {
+    let mut world = World::new();
+    let survivor = world.puppet();
+    world.trap(survivor);
+    for reason in [Reason::NORMAL, FAILED, Reason::KILLED] {
+        let linked = world.puppet();
+        world.link(survivor, linked);
+        world.run();
+        world.exit(linked, reason);
+        let exit = (Kind::Exit, linked, 0, reason.0);
+        assert_eq!(facts(&world.inbox(survivor)), [exit]);
+    }
+    assert_eq!(world.relations(survivor), (0, 0, 0));
+    // Trapping can be switched off again, and says what it was.
+    assert!(world.with(survivor, |own, _| own.set_trap_exit(false)));
+    let linked = world.puppet();
+    world.link(survivor, linked);
+    world.run();
+    world.exit(linked, FAILED);
+    world.run();
+    assert_eq!(world.end_of(survivor), Some(FAILED.0));
+}
+
+#[test]
+fn a_kill_cannot_be_trapped_and_others_see_killed() {
+    let mut world = World::new();
+    let [victim, trapping, linked, killer] = world.puppets();
+    world.trap(victim);
+    world.trap(trapping);
+    world.link(victim, trapping);
+    world.link(victim, linked);
+    let reference = world.monitor(killer, victim);
+    world.run();
+    world.kill(killer, victim);
+    world.run();
+    let killed = Reason::KILLED.0;
+    assert_eq!(world.end_of(victim), Some(killed));
+    assert_eq!(world.end_of(linked), Some(killed));
+    assert_eq!(
+        facts(&world.inbox(trapping)),
+        [(Kind::Exit, victim, 0, killed)]
+    );
+    let down = (Kind::Down, victim, reference, killed);
+    assert_eq!(facts(&world.inbox(killer)), [down]);
+}
+
+#[test]
+fn exit_signals_as_erlangs_exit_2() {
+    let mut world = World::new();
+    let [sender, plain, trapping] = world.puppets();
+    world.trap(trapping);
+
+    world.exit_signal(sender, plain, Reason::NORMAL);
+    world.run();
+    assert!(world.is_alive(plain), "normal from another is ignored");
+
+    // The reason `killed` is no kill: it can be trapped.
+    for reason in [Reason::NORMAL, FAILED, Reason::KILLED] {
+        world.exit_signal(sender, trapping, reason);
+        let exit = (Kind::Exit, sender, 0, reason.0);
+        assert_eq!(facts(&world.inbox(trapping)), [exit]);
+    }
+
+    world.exit_signal(sender, plain, FAILED);
+    world.run();
+    assert_eq!(world.end_of(plain), Some(FAILED.0));
+
+    // Normal to oneself ends, unless trapped.
+    world.exit_signal(trapping, trapping, Reason::NORMAL);
+    assert_eq!(world.inbox(trapping).len(), 1);
+    world.exit_signal(sender, sender, Reason::NORMAL);
+    world.run();
+    assert_eq!(world.end_of(sender), Some(Reason::NORMAL.0));
+}
+
+#[test]
+fn a_link_to_the_dead_gives_noproc() {
+    let mut world = World::new();
+    let [dead, plain, trapping] = world.puppets();
+    world.exit(dead, Reason::NORMAL);
+    world.trap(trapping);
+    world.link(plain, dead);
+    world.link(trapping, dead);
+    let noproc = Reason::NOPROC.0;
+    assert_eq!(
+        facts(&world.inbox(trapping)),
+        [(Kind::Exit, dead, 0, noproc)]
+    );
+    assert_eq!(world.end_of(plain), Some(noproc));
+    assert_eq!(world.relations(trapping), (0, 0, 0));
+}
+
+#[test]
+fn a_link_that_arrives_behind_the_end_gives_noproc() {
+    let mut world = World::new();
+    let [ending, killed, trapping] = world.puppets();
+    world.trap(trapping);
+    world.link(trapping, ending);
+    world.exit(ending, FAILED);
+    world.kill(trapping, killed);
+    world.link(trapping, killed);
+    let noproc = Reason::NOPROC.0;
+    assert_eq!(
+        facts(&world.inbox(trapping)),
+        [
+            (Kind::Exit, ending, 0, noproc),
+            (Kind::Exit, killed, 0, noproc)
+        ]
+    );
+}
+
+#[test]
+fn two_that_link_each_other_at_once_are_linked_once() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    world.link(one, other);
+    world.link(other, one);
+    world.link(one, other);
+    assert_eq!(world.relations(one), (1, 0, 0));
+    assert_eq!(world.relations(other), (1, 0, 0));
+    world.unlink(one, other);
+    assert_eq!(world.relations(one), (0, 0, 0));
+    assert_eq!(world.relations(other), (0, 0, 0));
+}
+
+#[test]
+fn a_second_link_on_its_way_does_not_hide_a_normal_end() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    world.link(one, other);
+    world.link(other, one);
+    // `one` ends of its own will; the link of `other` waits in its queue.
+    world.exit(one, Reason::NORMAL);
+    world.run();
+    assert!(world.is_alive(other));
+    assert_eq!(world.relations(other), (0, 0, 0));
+}
+
+#[test]
+fn a_second_link_behind_a_kill_does_not_hide_the_reason() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    world.trap(other);
+    world.link(one, other);
+    world.kill(Pid::NONE, one);
+    world.link(other, one);
+    let killed = (Kind::Exit, one, 0, Reason::KILLED.0);
+    assert_eq!(facts(&world.inbox(other)), [killed]);
+}
+
+#[test]
+fn no_exit_signal_comes_after_an_unlink() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    world.link(one, other);
+    world.run();
+    // The exit signal is on its way when the link is taken back.
+    let mut own = world.take_own(one);
+    world.exit(other, FAILED);
+    own.unlink(&world.system, other);
+    assert!(own.links().is_empty());
+    world.put_own(own);
+    world.run();
+    assert!(world.is_alive(one));
+    assert_eq!(world.relations(one), (0, 0, 0));
+}
+
+#[test]
+fn a_link_sent_before_the_unlink_was_seen_is_void() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    world.link(one, other);
+    world.link(other, one);
+    world.unlink(one, other);
+    // `one` sees the other's link first, then the answer to its unlink.
+    world.run();
+    assert_eq!(world.relations(one), (0, 0, 0));
+    assert_eq!(world.relations(other), (0, 0, 0));
+    world.exit(other, FAILED);
+    world.run();
+    assert!(world.is_alive(one));
+}
+
+#[test]
+fn a_link_taken_up_again_holds() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    world.link(one, other);
+    world.run();
+    world.unlink(one, other);
+    world.link(one, other);
+    assert_eq!(world.relations(one), (1, 0, 0));
+    assert_eq!(world.relations(other), (1, 0, 0));
+    world.exit(other, FAILED);
+    world.run();
+    assert_eq!(world.end_of(one), Some(FAILED.0));
+}
+
+#[test]
+fn a_link_to_oneself_is_nothing() {
+    let mut world = World::new();
+    let one = world.puppet();
+    world.link(one, one);
+    assert_eq!(world.relations(one), (0, 0, 0));
+}
+
+#[test]
+fn many_links_are_told() {
+    let mut world = World::new();
+    let linked: [Pid; 40] = world.puppets();
+    let center = world.puppet();
+    for pid in linked {
+        world.link(center, pid);
+    }
+    assert_eq!(world.relations(center), (40, 0, 0));
+    world.exit(center, FAILED);
+    world.run();
+    assert!(
+        linked
+            .iter()
+            .all(|pid| world.end_of(*pid) == Some(FAILED.0))
+    );
+    assert_eq!(world.system.table.alive(), 0);
+}

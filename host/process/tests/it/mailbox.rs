@@ -1,0 +1,392 @@
+//! Order, selective receive, limits, and the generations of a slot.
+
+use std::sync::{Arc, Mutex};
+
+use exuvia_abi::receive;
+use exuvia_process::{Envelope, Kind, Limits, Payload, Pid, Reason, SendError, Signal};
+
+use crate::world::{FAILED, World, code, tags};
+
+#[test]
+fn init_comes_first_and_carries_the_arguments() {
+    let mut world = World::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let mut birth = world.birth(code(move |_, message| {
+        let entry = (
+            message.kind,
+            message.tag,
+            message.payload.as_slice().to_vec(),
+        );
+        log.lock().expect("no test panics with it").push(entry);
+    }));
+    birth.arguments = Payload::new(b"arguments");
+    let pid = world.system.spawn(birth).expect("there is room");
+    world.send(Pid::NONE, pid, 1).expect("accepted");
+    world.run();
+    let seen = seen.lock().expect("no test panics with it");
+    assert_eq!(
+        *seen,
+        [
+            (Kind::Init, 0, b"arguments".to_vec()),
+            (Kind::Message, 1, vec![])
+        ]
+    );
+}
+
+#[test]
+fn messages_keep_their_order_over_many_turns() {
+    let mut world = World::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let pid = world.native(move |_, message| {
+        log.lock()
+            .expect("no test panics with it")
+            .push(message.tag);
+    });
+    // More than one turn handles, with a turn in the middle.
+    for tag in 1..=150 {
+        world.send(Pid::NONE, pid, tag).expect("accepted");
+        if tag == 100 {
+            world.step(0);
+        }
+    }
+    world.run();
+    let expected: Vec<u32> = (0..=150).collect();
+    assert_eq!(*seen.lock().expect("no test panics with it"), expected);
+}
+
+#[test]
+fn signals_of_one_sender_do_not_overtake_its_messages() {
+    let mut world = World::new();
+    let [from, to] = world.puppets();
+    world.trap(to);
+    world.link(from, to);
+    world.send(from, to, 1).expect("accepted");
+    world.exit(from, FAILED);
+    let inbox = world.inbox(to);
+    assert_eq!(inbox.len(), 2);
+    assert_eq!(inbox[0].kind, Kind::Message);
+    assert_eq!(inbox[1].kind, Kind::Exit);
+}
+
+#[test]
+fn a_selective_take_leaves_the_others_in_their_order() {
+    let mut world = World::new();
+    let [from, to] = world.puppets();
+    for tag in [1, 2, 3, 2, 4] {
+        world.send(from, to, tag).expect("accepted");
+    }
+    world.run();
+    world.with(to, |own, _| {
+        assert_eq!(own.position(receive::TAG, 9), None);
+        let at = own.position(receive::TAG, 2).expect("it is there");
+        assert_eq!(at, 1);
+        assert_eq!(own.peek(at).map(|message| message.tag), Some(2));
+        assert_eq!(own.take(at).map(|message| message.tag), Some(2));
+        assert_eq!(own.position(receive::TAG, 2), Some(2));
+        assert_eq!(own.position(receive::ANY, 0), Some(0));
+        assert_eq!(own.take(9), None);
+    });
+    assert_eq!(tags(&world.inbox(to)), [1, 3, 2, 4]);
+}
+
+#[test]
+fn a_take_by_reference_finds_the_reply_behind_messages() {
+    let mut world = World::new();
+    let [client, server] = world.puppets();
+    let reference = world.request(client, server, 5);
+    world.send(server, client, 1).expect("accepted");
+    let request = world.inbox(server).remove(0);
+    world.reply(server, &request, 6);
+    world.send(server, client, 2).expect("accepted");
+    world.run();
+    world.with(client, |own, _| {
+        let at = own.position(receive::REFERENCE, reference);
+        assert_eq!(at, Some(1));
+        let reply = own.take(1).expect("it is there");
+        assert_eq!((reply.kind, reply.tag), (Kind::Reply, 6));
+        assert_eq!(own.position(receive::REFERENCE, reference), None);
+    });
+    assert_eq!(tags(&world.inbox(client)), [1, 2]);
+}
+
+#[test]
+fn a_message_put_back_is_first_again() {
+    let mut world = World::new();
+    let [from, to] = world.puppets();
+    world.send(from, to, 1).expect("accepted");
+    world.send(from, to, 2).expect("accepted");
+    world.run();
+    world.with(to, |own, _| {
+        let first = own.take(0).expect("it is there");
+        own.put_back(first);
+    });
+    assert_eq!(tags(&world.inbox(to)), [1, 2]);
+}
+
+// ---- limits ---------------------------------------------------------------
+
+fn few(messages: u32) -> Limits {
+    Limits {
+        mailbox_messages: messages,
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn a_full_mailbox_refuses_messages_wherever_they_lie() {
+    let mut world = World::new();
+    let from = world.puppet();
+    let to = world.puppet_with(few(2));
+    assert_eq!(world.send(from, to, 1), Ok(()));
+    assert_eq!(world.send(from, to, 2), Ok(()));
+    assert_eq!(world.send(from, to, 3), Err(SendError::Full));
+    world.run();
+    // Now they lie in the inner half.
+    assert_eq!(world.send(from, to, 4), Err(SendError::Full));
+    world.with(to, |own, system| {
+        own.take(0);
+        own.publish_stats(system);
+    });
+    assert_eq!(world.send(from, to, 5), Ok(()));
+    assert_eq!(world.send(from, to, 6), Err(SendError::Full));
+    assert_eq!(tags(&world.inbox(to)), [2, 5]);
+    assert_eq!(world.send(from, to, 7), Ok(()));
+}
+
+#[test]
+fn a_turn_makes_room() {
+    let mut world = World::new();
+    let birth = exuvia_process::Birth::new(code(|_, _| {}), few(2).into(), Payload::empty());
+    let to = world.system.spawn(birth).expect("there is room");
+    for round in 0..3 {
+        world.run();
+        assert_eq!(world.send(Pid::NONE, to, 1), Ok(()), "round {round}");
+        assert_eq!(world.send(Pid::NONE, to, 2), Ok(()), "round {round}");
+        assert_eq!(world.send(Pid::NONE, to, 3), Err(SendError::Full));
+    }
+}
+
+#[test]
+fn bytes_are_limited_too() {
+    let mut world = World::new();
+    let record = size_of::<Envelope>() as u64;
+    let to = world.puppet_with(Limits {
+        mailbox_bytes: 2 * record + 100,
+        ..Limits::default()
+    });
+    let send = |world: &World, bytes: usize| {
+        let payload = Payload::from(vec![0; bytes]);
+        let message = Envelope::message(Pid::NONE, 0, payload);
+        world.system.send(to, message)
+    };
+    assert_eq!(
+        send(&world, 101 + size_of::<Envelope>()),
+        Err(SendError::Full)
+    );
+    assert_eq!(send(&world, 60), Ok(()));
+    assert_eq!(send(&world, 41), Err(SendError::Full));
+    world.run();
+    assert_eq!(send(&world, 41), Err(SendError::Full));
+    assert_eq!(send(&world, 40), Ok(()));
+    assert_eq!(world.inbox(to).len(), 2);
+    assert_eq!(send(&world, 60), Ok(()));
+}
+
+#[test]
+fn limits_refuse_neither_signals_nor_what_was_asked_for() {
+    let mut world = World::new();
+    let [server, watched] = world.puppets();
+    let to = world.puppet_with(few(1));
+    let reference = world.request(to, server, 0);
+    let monitor = world.monitor(to, watched);
+    world.trap(to);
+    world.send(server, to, 1).expect("accepted");
+    assert_eq!(world.send(server, to, 2), Err(SendError::Full));
+    assert_eq!(
+        world.with(server, |own, system| {
+            let reference = own.new_reference();
+            own.request(system, to, reference, 2, Payload::empty())
+        }),
+        Err(SendError::Full)
+    );
+
+    let request = world.inbox(server).remove(0);
+    world.reply(server, &request, 3);
+    world.link(watched, to);
+    world.exit(watched, FAILED);
+    world.run();
+    let inbox = world.with(to, |own, _| {
+        (0..own.inbox_len())
+            .map(|at| own.peek(at).cloned().expect("it is there"))
+            .map(|message| (message.kind, message.reference))
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(
+        inbox,
+        [
+            (Kind::Message, 0),
+            (Kind::Reply, reference),
+            (Kind::Exit, 0),
+            (Kind::Down, monitor)
+        ]
+    );
+    // A refused request left nothing behind.
+    assert_eq!(world.relations(server), (0, 0, 0));
+    world.kill(server, to);
+    world.run();
+    assert_eq!(world.end_of(to), Some(Reason::KILLED.0));
+}
+
+#[test]
+fn obituaries_take_no_room_from_messages() {
+    let mut world = World::new();
+    let to = world.puppet_with(few(2));
+    for _ in 0..4 {
+        let watched = world.puppet();
+        world.monitor(to, watched);
+        world.run();
+        world.exit(watched, FAILED);
+    }
+    assert_eq!(world.send(Pid::NONE, to, 1), Ok(()));
+    world.run();
+    assert_eq!(world.send(Pid::NONE, to, 2), Ok(()));
+    assert_eq!(world.send(Pid::NONE, to, 3), Err(SendError::Full));
+    assert_eq!(world.inbox(to).len(), 6);
+}
+
+#[test]
+fn signals_in_transit_take_no_room_from_messages() {
+    let mut world = World::new();
+    let [from, _] = world.puppets::<2>();
+    let to = world.puppet_with(few(1));
+    for _ in 0..5 {
+        world.monitor(from, to);
+    }
+    assert_eq!(world.send(from, to, 1), Ok(()));
+    assert_eq!(world.send(from, to, 2), Err(SendError::Full));
+}
+
+#[test]
+fn changed_limits_hold_at_once() {
+    let mut world = World::new();
+    let [from, to] = world.puppets();
+    world.send(from, to, 1).expect("accepted");
+    world.with(to, |own, system| own.set_limits(system, few(1).into()));
+    assert_eq!(world.send(from, to, 2), Err(SendError::Full));
+    world.with(to, |own, system| own.set_limits(system, few(2).into()));
+    assert_eq!(world.send(from, to, 3), Ok(()));
+    assert_eq!(tags(&world.inbox(to)), [1, 3]);
+}
+
+#[test]
+fn a_childs_limits_are_never_above_its_parents() {
+    let parent = Limits {
+        memory: 100,
+        mailbox_messages: 10,
+        mailbox_bytes: 1000,
+        message_bytes: 50,
+        children: 3,
+    };
+    assert_eq!(Limits::default().at_most(&parent), parent);
+    let asked = Limits {
+        memory: 60,
+        mailbox_messages: 20,
+        mailbox_bytes: 600,
+        message_bytes: 80,
+        children: 1,
+    };
+    let expected = Limits {
+        memory: 60,
+        mailbox_messages: 10,
+        mailbox_bytes: 600,
+        message_bytes: 50,
+        children: 1,
+    };
+    assert_eq!(asked.at_most(&parent), expected);
+    assert_eq!(expected.at_most(&parent), expected);
+}
+
+// ---- generations ----------------------------------------------------------
+
+#[test]
+fn nothing_for_the_old_pid_reaches_the_new_process_of_the_slot() {
+    let mut world = World::new();
+    let [from, old] = world.puppets();
+    world.send(from, old, 1).expect("accepted");
+    world.exit(old, Reason::NORMAL);
+    let new = world.puppet();
+    assert_eq!(new.slot(), old.slot(), "the slot is used again");
+    assert_ne!(new, old);
+    assert!(!world.is_alive(old));
+    assert_eq!(world.system.pid(old.slot()), Some(new));
+
+    assert_eq!(world.send(from, old, 2), Err(SendError::Dead));
+    world.kill(from, old);
+    world.exit_signal(from, old, FAILED);
+    let control = Signal::Control(Box::new(|_, _| panic!("not for this process")));
+    assert!(world.system.signal(old, control).is_err());
+    world.system.wake(old);
+    assert_eq!(world.scheduled(), 0);
+
+    world.send(from, new, 3).expect("accepted");
+    assert_eq!(tags(&world.inbox(new)), [3]);
+}
+
+#[test]
+fn a_slot_serves_many_generations() {
+    let mut world = World::new();
+    let mut last = world.puppet();
+    let from = world.puppet();
+    for _ in 0..1000 {
+        world.send(from, last, 1).expect("accepted");
+        world.exit(last, Reason::NORMAL);
+        let next = world.puppet();
+        assert_eq!(next.generation(), last.generation() + 1);
+        assert_eq!(world.send(from, last, 2), Err(SendError::Dead));
+        assert!(world.inbox(next).is_empty());
+        last = next;
+    }
+    assert_eq!(world.system.table.alive(), 2);
+}
+
+#[test]
+fn pids_of_other_nodes_and_unused_slots_are_unknown() {
+    let world = World::new();
+    let unused = Pid::new(world.system.node(), 40_000, 0);
+    for pid in [Pid::NONE, Pid::new(99, 0, 0), unused] {
+        assert_eq!(world.send(Pid::NONE, pid, 1), Err(SendError::Unknown));
+        assert!(!world.is_alive(pid));
+    }
+}
+
+#[test]
+fn control_runs_between_turns_and_in_order() {
+    let mut world = World::new();
+    let [from, to] = world.puppets();
+    let seen = Arc::new(Mutex::new(None));
+    world.send(from, to, 1).expect("accepted");
+    let result = seen.clone();
+    let control = Signal::Control(Box::new(move |own, _| {
+        *result.lock().expect("no test panics with it") = Some(own.inbox_len());
+    }));
+    world.system.signal(to, control).expect("it lives");
+    world.send(from, to, 2).expect("accepted");
+    world.run();
+    assert_eq!(*seen.lock().expect("no test panics with it"), Some(1));
+}
+
+#[test]
+fn trimming_loses_nothing() {
+    let mut world = World::new();
+    let [from, to] = world.puppets();
+    world.send(from, to, 1).expect("accepted");
+    world.run();
+    world.send(from, to, 2).expect("accepted");
+    world.with(to, |own, system| own.trim(system));
+    assert_eq!(tags(&world.inbox(to)), [1, 2]);
+    world.with(to, |own, system| own.trim(system));
+    world.send(from, to, 3).expect("accepted");
+    assert_eq!(tags(&world.inbox(to)), [3]);
+}

@@ -1,0 +1,135 @@
+//! Monitors: exactly one DOWN, unless taken back.
+
+use exuvia_process::{ExitReason, Kind, Reason};
+
+use crate::world::{FAILED, World, facts};
+
+#[test]
+fn each_monitor_gives_one_down() {
+    let mut world = World::new();
+    let [watcher, watched] = world.puppets();
+    let first = world.monitor(watcher, watched);
+    let second = world.monitor(watcher, watched);
+    assert_ne!(first, second);
+    world.run();
+    world.exit(watched, FAILED);
+    let mut downs = facts(&world.inbox(watcher));
+    downs.sort_by_key(|(_, _, reference, _)| *reference);
+    assert_eq!(
+        downs,
+        [
+            (Kind::Down, watched, first, FAILED.0),
+            (Kind::Down, watched, second, FAILED.0)
+        ]
+    );
+    assert_eq!(world.relations(watcher), (0, 0, 0));
+}
+
+#[test]
+fn a_down_comes_for_a_normal_end_too_and_carries_the_reasons_bytes() {
+    let mut world = World::new();
+    let [watcher, watched, talkative] = world.puppets();
+    world.monitor(watcher, watched);
+    world.monitor(watcher, talkative);
+    world.run();
+    world.exit(watched, Reason::NORMAL);
+    let own = world.take_own(talkative);
+    let reason = ExitReason::with(FAILED.0, b"because of the test");
+    world.system.bury(own, &reason);
+    let downs = world.inbox(watcher);
+    assert_eq!(downs[0].reason, Reason::NORMAL.0);
+    assert_eq!(downs[1].payload.as_slice(), b"because of the test");
+}
+
+#[test]
+fn a_monitor_on_the_dead_answers_noproc_at_once() {
+    let mut world = World::new();
+    let [watcher, watched] = world.puppets();
+    world.exit(watched, FAILED);
+    let reference = world.monitor(watcher, watched);
+    let down = (Kind::Down, watched, reference, Reason::NOPROC.0);
+    assert_eq!(facts(&world.inbox(watcher)), [down]);
+    // Also when the slot has a new process.
+    let new = world.puppet();
+    assert_eq!(new.slot(), watched.slot());
+    let reference = world.monitor(watcher, watched);
+    let down = (Kind::Down, watched, reference, Reason::NOPROC.0);
+    assert_eq!(facts(&world.inbox(watcher)), [down]);
+    assert_eq!(world.relations(new), (0, 0, 0));
+}
+
+#[test]
+fn the_noproc_of_a_dead_process_does_not_overtake_its_messages() {
+    let mut world = World::new();
+    let [watcher, watched] = world.puppets();
+    // The watcher is in a turn, and has not seen the message, when it monitors.
+    let mut own = world.take_own(watcher);
+    world.send(watched, watcher, 1).expect("accepted");
+    world.exit(watched, Reason::NORMAL);
+    let reference = own.new_reference();
+    own.monitor(&world.system, watched, reference);
+    world.put_own(own);
+    let inbox = world.inbox(watcher);
+    assert_eq!(inbox.len(), 2);
+    assert_eq!(inbox[0].kind, Kind::Message);
+    assert_eq!(inbox[1].kind, Kind::Down);
+}
+
+#[test]
+fn a_monitor_that_arrives_behind_the_end_is_answered() {
+    let mut world = World::new();
+    let [watcher, watched] = world.puppets();
+    world.kill(watcher, watched);
+    let reference = world.monitor(watcher, watched);
+    world.run();
+    assert_eq!(world.end_of(watched), Some(Reason::KILLED.0));
+    let down = (Kind::Down, watched, reference, Reason::NOPROC.0);
+    assert_eq!(facts(&world.inbox(watcher)), [down]);
+}
+
+#[test]
+fn a_demonitor_stops_the_down() {
+    let mut world = World::new();
+    let [watcher, watched] = world.puppets();
+    let reference = world.monitor(watcher, watched);
+    world.run();
+    world.demonitor(watcher, reference, false);
+    world.exit(watched, FAILED);
+    assert!(world.inbox(watcher).is_empty());
+
+    // Also one that is on its way.
+    let watched = world.puppet();
+    let reference = world.monitor(watcher, watched);
+    world.run();
+    world.exit(watched, FAILED);
+    world.demonitor(watcher, reference, false);
+    assert!(world.inbox(watcher).is_empty());
+}
+
+#[test]
+fn flush_drops_a_down_that_is_here() {
+    let mut world = World::new();
+    let [watcher, watched] = world.puppets();
+    let kept = world.monitor(watcher, watched);
+    let flushed = world.monitor(watcher, watched);
+    world.run();
+    world.exit(watched, FAILED);
+    world.run();
+    world.demonitor(watcher, kept, false);
+    world.demonitor(watcher, flushed, true);
+    // An unknown one is no mistake.
+    world.demonitor(watcher, flushed, true);
+    let down = (Kind::Down, watched, kept, FAILED.0);
+    assert_eq!(facts(&world.inbox(watcher)), [down]);
+}
+
+#[test]
+fn a_watcher_that_ends_is_forgotten() {
+    let mut world = World::new();
+    let [watcher, watched] = world.puppets();
+    world.monitor(watcher, watched);
+    assert_eq!(world.relations(watched), (0, 0, 1));
+    world.exit(watcher, FAILED);
+    assert_eq!(world.relations(watched), (0, 0, 0));
+    assert!(world.is_alive(watched), "a monitor ends nobody");
+}

@@ -1,0 +1,91 @@
+//! Registered names.
+
+use exuvia_process::{NameError, Reason};
+
+use crate::world::{FAILED, World};
+
+#[test]
+fn a_name_finds_its_process() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    assert_eq!(world.system.register("counter", one), Ok(()));
+    assert_eq!(world.system.names.find("counter"), Some(one));
+    assert_eq!(
+        world.system.register("counter", other),
+        Err(NameError::Taken)
+    );
+    assert_eq!(world.system.names.find("nobody"), None);
+}
+
+#[test]
+fn registering_again_changes_nothing() {
+    let mut world = World::new();
+    let one = world.puppet();
+    assert_eq!(world.system.register("counter", one), Ok(()));
+    assert_eq!(world.system.register("counter", one), Ok(()));
+    assert_eq!(world.system.register("second", one), Ok(()));
+    let names = world.system.names.of(one);
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    assert_eq!(names, ["counter", "second"]);
+}
+
+#[test]
+fn a_name_taken_away_is_free() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    assert_eq!(world.system.register("counter", one), Ok(()));
+    assert_eq!(world.system.names.remove("counter"), Some(one));
+    assert_eq!(world.system.names.remove("counter"), None);
+    assert_eq!(world.system.names.find("counter"), None);
+    assert_eq!(world.system.register("counter", other), Ok(()));
+    // The former owner's end does not take it from the new one.
+    world.exit(one, FAILED);
+    assert_eq!(world.system.names.find("counter"), Some(other));
+}
+
+#[test]
+fn the_names_of_the_dead_are_free_and_resolve_to_nothing() {
+    let mut world = World::new();
+    let [one, watcher] = world.puppets();
+    assert_eq!(world.system.register("counter", one), Ok(()));
+    assert_eq!(world.system.register("second", one), Ok(()));
+    world.monitor(watcher, one);
+    world.run();
+    world.exit(one, FAILED);
+    assert_eq!(world.system.names.find("counter"), None);
+    assert_eq!(world.system.names.find("second"), None);
+    assert!(world.system.names.of(one).is_empty());
+    assert_eq!(world.system.register("counter", one), Err(NameError::Dead));
+    assert_eq!(world.system.names.find("counter"), None);
+
+    let new = world.puppet();
+    assert_eq!(new.slot(), one.slot());
+    assert!(world.system.names.of(new).is_empty());
+    assert_eq!(world.system.register("counter", new), Ok(()));
+    world.exit(new, Reason::NORMAL);
+    assert_eq!(world.system.names.find("counter"), None);
+}
+
+#[test]
+fn names_have_a_length() {
+    let mut world = World::new();
+    let one = world.puppet();
+    let longest = "n".repeat(255);
+    assert_eq!(world.system.register(&longest, one), Ok(()));
+    for wrong in ["", &"n".repeat(256)] {
+        assert_eq!(world.system.register(wrong, one), Err(NameError::Invalid));
+    }
+}
+
+#[test]
+fn a_reserved_pid_can_have_a_name() {
+    let world = World::new();
+    let pid = world
+        .system
+        .reserve(&exuvia_process::Limits::default().into())
+        .expect("there is room");
+    assert_eq!(world.system.register("soon", pid), Ok(()));
+    assert_eq!(world.system.names.find("soon"), Some(pid));
+    world.system.abandon(pid);
+    assert_eq!(world.system.names.find("soon"), None);
+}

@@ -1,0 +1,220 @@
+//! Requests: exactly one of a reply or a DOWN, unless given up.
+
+use exuvia_process::{Kind, Payload, Pid, Reason, SendError};
+
+use crate::world::{FAILED, World, facts, tags};
+
+#[test]
+fn a_reply_comes_once_and_no_down_after_it() {
+    let mut world = World::new();
+    let [client, server] = world.puppets();
+    let reference = world.request(client, server, 1);
+    let request = world.inbox(server).remove(0);
+    assert_eq!(
+        (request.kind, request.sender, request.reference, request.tag),
+        (Kind::Request, client, reference, 1)
+    );
+    world.reply(server, &request, 2);
+    world.reply(server, &request, 3);
+    world.exit(server, FAILED);
+    let answers = world.inbox(client);
+    assert_eq!(facts(&answers), [(Kind::Reply, server, reference, 0)]);
+    assert_eq!(tags(&answers), [2]);
+    assert_eq!(world.relations(client), (0, 0, 0));
+}
+
+#[test]
+fn a_down_comes_if_the_server_ends_first() {
+    let mut world = World::new();
+    // Not delivered, delivered, taken: wherever the request is.
+    for turns in 0..3 {
+        let [client, server] = world.puppets();
+        let reference = world.request(client, server, 1);
+        match turns {
+            0 => {}
+            1 => world.run(),
+            _ => assert_eq!(world.inbox(server).len(), 1),
+        }
+        world.exit(server, FAILED);
+        let reason = if turns == 0 { Reason::NOPROC } else { FAILED };
+        let down = (Kind::Down, server, reference, reason.0);
+        assert_eq!(facts(&world.inbox(client)), [down]);
+        assert_eq!(world.relations(client), (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_request_to_the_dead_is_answered_at_once() {
+    let mut world = World::new();
+    let [client, server] = world.puppets();
+    world.exit(server, Reason::NORMAL);
+    let reference = world.request(client, server, 1);
+    let down = (Kind::Down, server, reference, Reason::NOPROC.0);
+    assert_eq!(facts(&world.inbox(client)), [down]);
+    assert_eq!(world.relations(client), (0, 0, 0));
+}
+
+#[test]
+fn a_request_to_nobody_is_a_mistake() {
+    let mut world = World::new();
+    let client = world.puppet();
+    let result = world.with(client, |own, system| {
+        let reference = own.new_reference();
+        own.request(system, Pid::new(99, 0, 0), reference, 1, Payload::empty())
+    });
+    assert_eq!(result, Err(SendError::Unknown));
+    assert_eq!(world.relations(client), (0, 0, 0));
+}
+
+#[test]
+fn a_late_reply_is_dropped() {
+    let mut world = World::new();
+    let [client, server] = world.puppets();
+    let reference = world.request(client, server, 1);
+    let request = world.inbox(server).remove(0);
+    world.demonitor(client, reference, false);
+    world.reply(server, &request, 2);
+    assert!(world.inbox(client).is_empty());
+    assert_eq!(world.relations(server), (0, 0, 0));
+}
+
+#[test]
+fn a_reply_that_is_on_its_way_is_dropped_too() {
+    let mut world = World::new();
+    let [client, server] = world.puppets();
+    let reference = world.request(client, server, 1);
+    let request = world.inbox(server).remove(0);
+    world.reply(server, &request, 2);
+    // In transit, not in the inbox: nothing to flush.
+    world.demonitor(client, reference, false);
+    assert!(world.inbox(client).is_empty());
+}
+
+#[test]
+fn flush_drops_a_reply_that_is_here() {
+    let mut world = World::new();
+    let [client, server] = world.puppets();
+    let kept = world.request(client, server, 1);
+    let flushed = world.request(client, server, 1);
+    for request in world.inbox(server) {
+        world.reply(server, &request, 2);
+    }
+    world.run();
+    world.demonitor(client, kept, false);
+    world.demonitor(client, flushed, true);
+    let reply = (Kind::Reply, server, kept, 0);
+    assert_eq!(facts(&world.inbox(client)), [reply]);
+}
+
+#[test]
+fn giving_up_leaves_nothing_behind_wherever_the_request_is() {
+    let mut world = World::new();
+    let [client, server] = world.puppets();
+    for turns in 0..3 {
+        let reference = world.request(client, server, 1);
+        match turns {
+            0 => {}
+            1 => world.run(),
+            _ => assert!(!world.inbox(server).is_empty()),
+        }
+        world.demonitor(client, reference, false);
+        // The server sees the request, as in Erlang, and does not answer it.
+        world.inbox(server);
+        assert_eq!(world.relations(server), (0, 0, 0), "turns: {turns}");
+        assert_eq!(world.relations(client), (0, 0, 0), "turns: {turns}");
+    }
+}
+
+#[test]
+fn a_client_that_ends_leaves_nothing_behind() {
+    let mut world = World::new();
+    let server = world.puppet();
+    for taken in [false, true] {
+        let client = world.puppet();
+        world.request(client, server, 1);
+        if taken {
+            world.inbox(server);
+        }
+        world.exit(client, FAILED);
+        world.inbox(server);
+        assert_eq!(world.relations(server), (0, 0, 0));
+    }
+}
+
+#[test]
+fn another_process_may_answer() {
+    let mut world = World::new();
+    let [client, server, worker] = world.puppets();
+    let reference = world.request(client, server, 1);
+    let request = world.inbox(server).remove(0);
+    world.reply(worker, &request, 2);
+    let answers = world.inbox(client);
+    assert_eq!(facts(&answers), [(Kind::Reply, worker, reference, 0)]);
+    // The server no longer remembers the client, and tells it nothing.
+    assert_eq!(world.relations(server), (0, 0, 0));
+    world.exit(server, FAILED);
+    assert!(world.inbox(client).is_empty());
+}
+
+#[test]
+fn a_request_put_back_is_answered_once() {
+    let mut world = World::new();
+    let [client, server] = world.puppets();
+    let answered = world.request(client, server, 1);
+    world.run();
+    let take_back = |world: &mut World| {
+        world.with(server, |own, _| {
+            let request = own.take(0).expect("it is there");
+            own.put_back(request);
+        });
+    };
+    take_back(&mut world);
+    take_back(&mut world);
+    let request = world.inbox(server).remove(0);
+    world.reply(server, &request, 2);
+    assert_eq!(
+        facts(&world.inbox(client)),
+        [(Kind::Reply, server, answered, 0)]
+    );
+    assert_eq!(world.relations(server), (0, 0, 0));
+
+    let unanswered = world.request(client, server, 1);
+    world.run();
+    take_back(&mut world);
+    world.exit(server, FAILED);
+    assert_eq!(
+        facts(&world.inbox(client)),
+        [(Kind::Down, server, unanswered, FAILED.0)]
+    );
+}
+
+#[test]
+fn a_request_put_back_after_its_sender_gave_up_is_not_remembered() {
+    let mut world = World::new();
+    let [client, server] = world.puppets();
+    let reference = world.request(client, server, 1);
+    let request = world.inbox(server).remove(0);
+    world.demonitor(client, reference, false);
+    world.run();
+    world.with(server, |own, _| own.put_back(request));
+    assert_eq!(world.inbox(server).len(), 1);
+    assert_eq!(world.relations(server), (0, 0, 0));
+}
+
+#[test]
+fn references_are_unique_on_the_node() {
+    let mut world = World::new();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let pid = world.puppet();
+        world.with(pid, |own, _| {
+            seen.extend((0..100).map(|_| own.new_reference()))
+        });
+        world.exit(pid, Reason::NORMAL);
+    }
+    assert!(!seen.contains(&0));
+    let all = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), all);
+}

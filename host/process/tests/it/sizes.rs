@@ -1,0 +1,19 @@
+//! Sizes that decide how much memory an idle process takes.
+
+use exuvia_process::{Envelope, Own, Signal, Slot};
+
+#[test]
+fn records_stay_small() {
+    // `cargo test sizes -- --nocapture` shows them.
+    eprintln!(
+        "Slot {}, Own {}, Envelope {}, Signal {}",
+        size_of::<Slot<()>>(),
+        size_of::<Own<u64>>(),
+        size_of::<Envelope>(),
+        size_of::<Signal<()>>(),
+    );
+    assert!(size_of::<Slot<()>>() <= 160);
+    assert!(size_of::<Own<u64>>() <= 256);
+    assert!(size_of::<Envelope>() <= 72);
+    assert!(size_of::<Signal<()>>() <= 80);
+}

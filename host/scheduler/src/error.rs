@@ -1,0 +1,21 @@
+//! What can go wrong when a scheduler starts. Nothing can while it runs.
+
+use std::io;
+
+use crate::config::MAX_WORKERS;
+
+/// Why a scheduler did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The number of workers is 0 or above [`MAX_WORKERS`].
+    #[error("{0} workers asked for; the number must be between 1 and {MAX_WORKERS}")]
+    Workers(usize),
+    /// The system refused a thread. Those that had started are stopped again.
+    #[error("worker thread {worker} did not start: {source}")]
+    Thread {
+        /// The worker that has no thread.
+        worker: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,122 @@
+//! Start and stop of the worker threads.
+//!
+//! # Stopping
+//!
+//! 1. Each worker gets the STOP order and then a token; so a worker that is about to park returns
+//!    from it and reads the order.
+//! 2. A worker finishes its slice, reads the order, and ends. It drains nothing: what is queued is
+//!    dropped, since the processes belong to whoever implements [`Run`].
+//! 3. The threads are joined. A scheduler that is dropped on one of its own workers cannot join
+//!    that thread; it ends by itself after its slice.
+
+use std::{any::Any, sync::Arc, thread, time::Duration};
+
+use crossbeam_deque::Worker as Queue;
+
+use crate::{
+    config::{Config, MAX_WORKERS},
+    error::Error,
+    gate,
+    handle::Handle,
+    idle::Idle,
+    shared::{Remote, Shared},
+    sync::Parker,
+    worker::Worker,
+};
+
+/// What becomes of a process after its slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It waits, or it is dead. It runs again after the next wake.
+    Idle,
+    /// It is still runnable: it goes to the back of the queue.
+    Again,
+}
+
+/// What the scheduler drives. `worker` is the number of the worker whose thread calls.
+pub trait Run: Send + Sync + 'static {
+    /// Runs one slice of a process. Never called twice at once for one index, as long as the
+    /// contract of `wake` is kept. It must not block: the worker's other processes would wait.
+    fn run(&self, worker: usize, index: u32) -> Next;
+
+    /// Fires what is due on this worker's timers and answers how long it is until the next one;
+    /// `None` if there is none. Called between slices and before and after each sleep.
+    fn tick(&self, worker: usize) -> Option<Duration>;
+
+    /// `run` has panicked for this index. The process counts as [`Next::Idle`]; its own state word
+    /// is the implementor's to repair. The default does nothing.
+    fn panicked(&self, worker: usize, index: u32, payload: Box<dyn Any + Send>) {
+        let _ = (worker, index, payload);
+    }
+}
+
+/// The worker threads. Dropping it stops them.
+#[derive(Debug)]
+pub struct Scheduler {
+    handle: Handle,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Scheduler {
+    /// Starts the workers. They share `run` and drop it when they stop.
+    pub fn start<R: Run + ?Sized>(config: Config, run: Arc<R>) -> Result<Scheduler, Error> {
+        if config.workers == 0 || config.workers > MAX_WORKERS {
+            return Err(Error::Workers(config.workers));
+        }
+        let parkers: Vec<Parker> = (0..config.workers).map(|_| Parker::new()).collect();
+        let queues: Vec<Queue<u32>> = (0..config.workers).map(|_| Queue::new_fifo()).collect();
+        let remotes = queues
+            .iter()
+            .map(|queue| Arc::new(Remote::new(queue.stealer())))
+            .collect();
+        let shared = Arc::new(Shared::new(remotes, Idle::new(&parkers)));
+        let mut scheduler = Scheduler {
+            handle: Handle {
+                shared: Arc::clone(&shared),
+            },
+            threads: Vec::with_capacity(config.workers),
+        };
+        for (number, (queue, parker)) in queues.into_iter().zip(parkers).enumerate() {
+            let worker = Worker::new(Arc::clone(&shared), number, queue, parker);
+            let run = Arc::clone(&run);
+            let on_start = config.on_start.clone();
+            let mut builder = thread::Builder::new().name(format!("{}-{number}", config.name));
+            if let Some(bytes) = config.stack_size {
+                builder = builder.stack_size(bytes);
+            }
+            let thread = builder
+                .spawn(move || worker.enter(&*run, on_start))
+                // Dropping the scheduler stops and joins the threads that did start.
+                .map_err(|source| Error::Thread {
+                    worker: number,
+                    source,
+                })?;
+            scheduler.threads.push(thread);
+        }
+        Ok(scheduler)
+    }
+
+    /// A handle to wake processes with.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Stops after the current slices and waits for the threads. What is still queued is dropped.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        gate::stop_all(&self.handle.shared);
+        let own = thread::current().id();
+        for thread in self.threads.drain(..) {
+            if thread.thread().id() != own {
+                // An error is a panic of the loop itself, which the panic hook has reported; there
+                // is nobody to hand it to in a drop.
+                let _ = thread.join();
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What threads see of each other: the injector, the queues' other ends, orders and counters.
+//!
+//! `Shared` lives as long as a handle or a worker does. It holds no process and no `Run`, so a
+//! handle that outlives its scheduler keeps only empty queues.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use crossbeam_deque::{Injector, Stealer};
+use crossbeam_utils::CachePadded;
+
+use crate::{
+    gate::Gate,
+    idle::Idle,
+    metrics::{Counters, Metrics},
+};
+
+/// Order to a worker: end after the current slice.
+pub(crate) const STOP: u32 = 1;
+/// Order to a worker: stand at the gate after the current slice.
+pub(crate) const HOLD: u32 = 2;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) injector: Injector<u32>,
+    pub(crate) remotes: Box<[Arc<Remote>]>,
+    pub(crate) idle: Idle,
+    /// Counts system calls, so a contended add does not matter.
+    outside_unparks: AtomicU64,
+}
+
+/// The part of a worker that other threads reach. The counters are written in every slice, the rest
+/// by almost nobody, hence the padding.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    pub(crate) counters: CachePadded<Counters>,
+    pub(crate) stealer: Stealer<u32>,
+    orders: AtomicU32,
+    pub(crate) gate: Gate,
+}
+
+impl Remote {
+    pub(crate) fn new(stealer: Stealer<u32>) -> Self {
+        Remote {
+            counters: CachePadded::default(),
+            stealer,
+            orders: AtomicU32::new(0),
+            gate: Gate::default(),
+        }
+    }
+
+    /// Pairs with the Acquire in `orders`. The token that follows makes a sleeper look.
+    pub(crate) fn order(&self, order: u32) {
+        self.orders.fetch_or(order, Ordering::Release);
+    }
+
+    pub(crate) fn take_back(&self, order: u32) {
+        self.orders.fetch_and(!order, Ordering::Release);
+    }
+
+    /// Read by the worker between slices; almost always 0.
+    #[inline]
+    pub(crate) fn orders(&self) -> u32 {
+        self.orders.load(Ordering::Acquire)
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(remotes: Box<[Arc<Remote>]>, idle: Idle) -> Self {
+        Shared {
+            injector: Injector::new(),
+            remotes,
+            idle,
+            outside_unparks: AtomicU64::new(0),
+        }
+    }
+
+    /// A wake from a thread that is not one of our workers.
+    pub(crate) fn inject(&self, index: u32) {
+        self.injector.push(index);
+        if self.idle.notify_outside() {
+            self.outside_unparks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// There is something that a searcher could take.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.injector.is_empty() || self.remotes.iter().any(|r| !r.stealer.is_empty())
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics {
+            workers: self.remotes.iter().map(|r| r.counters.snapshot()).collect(),
+            outside_unparks: self.outside_unparks.load(Ordering::Relaxed),
+            parked: self.idle.parked(),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The synchronisation types of the parking protocol: real ones, or loom's.
+//!
+//! Only `idle` imports from here. Everything else in the crate uses the real types directly,
+//! because crossbeam-deque cannot run under loom.
+
+#[cfg(not(loom))]
+mod real {
+    pub(crate) use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+    pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
+    pub(crate) use parking_lot::Mutex;
+}
+
+#[cfg(loom)]
+mod model {
+    use std::time::Duration;
+
+    pub(crate) use loom::sync::atomic::{AtomicU32, Ordering, fence};
+    use loom::sync::{Arc, MutexGuard, Notify};
+
+    /// Loom's mutex with the shape of parking_lot's.
+    #[derive(Debug)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Mutex(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().expect("no model panics while it holds this")
+        }
+    }
+
+    /// A token and a place to wait for it, as in crossbeam-utils. Loom also lets it return without
+    /// a token once in a while, which stands for deadlines.
+    #[derive(Debug)]
+    pub struct Parker(Arc<Notify>);
+
+    #[derive(Clone, Debug)]
+    pub struct Unparker(Arc<Notify>);
+
+    impl Parker {
+        #[allow(clippy::new_without_default, reason = "the real one is made by `new`")]
+        pub fn new() -> Self {
+            Parker(Arc::new(Notify::new()))
+        }
+
+        pub fn unparker(&self) -> Unparker {
+            Unparker(Arc::clone(&self.0))
+        }
+
+        pub fn park(&self) {
+            self.0.wait();
+        }
+
+        /// Never times out: the model must find a wake that only a timeout would repair.
+        pub fn park_timeout(&self, _: Duration) {
+            self.park();
+        }
+    }
+
+    impl Unparker {
+        pub fn unpark(&self) {
+            self.0.notify();
+        }
+    }
+}
+
+#[cfg(loom)]
+pub use model::Parker;
+#[cfg(loom)]
+pub(crate) use model::{AtomicU32, Mutex, Ordering, Unparker, fence};
+#[cfg(not(loom))]
+pub(crate) use real::*;

@@ -1,0 +1,206 @@
+//! A small executor: state words, credits as messages, and bodies given by each test.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use exuvia_scheduler::{Config, Handle, Next, Run, Scheduler};
+use parking_lot::{Condvar, Mutex};
+
+const IDLE: u8 = 0;
+const QUEUED: u8 = 1;
+const RUNNING: u8 = 2;
+/// Woken while it runs: it must run once more.
+const RUNNING_WOKEN: u8 = 3;
+
+/// A test that hangs should fail. No test measures with this.
+const HANG: Duration = Duration::from_secs(120);
+
+/// What a process does in a slice. It gets the credits that were sent to it since the last one.
+pub(crate) type Body = dyn Fn(&Procs, Slice) -> Next + Send + Sync;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Slice {
+    pub(crate) worker: usize,
+    pub(crate) index: u32,
+    pub(crate) credits: u64,
+}
+
+struct Proc {
+    state: AtomicU8,
+    credits: AtomicU64,
+}
+
+pub(crate) struct Procs {
+    handle: OnceLock<Handle>,
+    procs: Vec<Proc>,
+    body: Box<Body>,
+    tick: Box<dyn Fn(usize) -> Option<Duration> + Send + Sync>,
+    /// Contract breaks that the scheduler is to blame for.
+    broken: AtomicBool,
+    pub(crate) panicked: Mutex<Vec<u32>>,
+}
+
+impl Procs {
+    /// One message to a process, and a wake if it needs one.
+    pub(crate) fn send(&self, index: u32) {
+        let proc = &self.procs[index as usize];
+        proc.credits.fetch_add(1, Ordering::SeqCst);
+        let step = |state| match state {
+            IDLE => Some(QUEUED),
+            RUNNING => Some(RUNNING_WOKEN),
+            _ => None,
+        };
+        let order = Ordering::SeqCst;
+        if proc.state.fetch_update(order, order, step) == Ok(IDLE) {
+            self.handle().wake(index);
+        }
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        self.handle.get().expect("set before the first wake")
+    }
+}
+
+impl Run for Procs {
+    fn run(&self, worker: usize, index: u32) -> Next {
+        let proc = &self.procs[index as usize];
+        let was = proc.state.swap(RUNNING, Ordering::SeqCst);
+        if was != QUEUED || self.handle().current_worker() != Some(worker) {
+            self.broken.store(true, Ordering::SeqCst);
+        }
+        let credits = proc.credits.swap(0, Ordering::SeqCst);
+        let next = (self.body)(
+            self,
+            Slice {
+                worker,
+                index,
+                credits,
+            },
+        );
+        let order = Ordering::SeqCst;
+        if next == Next::Idle
+            && proc
+                .state
+                .compare_exchange(RUNNING, IDLE, order, order)
+                .is_ok()
+        {
+            return Next::Idle;
+        }
+        proc.state.store(QUEUED, Ordering::SeqCst);
+        Next::Again
+    }
+
+    fn tick(&self, worker: usize) -> Option<Duration> {
+        (self.tick)(worker)
+    }
+
+    fn panicked(&self, _: usize, index: u32, _: Box<dyn Any + Send>) {
+        self.procs[index as usize]
+            .state
+            .store(IDLE, Ordering::SeqCst);
+        self.panicked.lock().push(index);
+    }
+}
+
+/// A scheduler with its processes. Checks the contract when it is dropped.
+pub(crate) struct Fixture {
+    pub(crate) procs: Arc<Procs>,
+    pub(crate) handle: Handle,
+    pub(crate) scheduler: Option<Scheduler>,
+}
+
+impl Fixture {
+    pub(crate) fn new(
+        workers: usize,
+        procs: usize,
+        body: impl Fn(&Procs, Slice) -> Next + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_tick(workers, procs, |_| None, body)
+    }
+
+    pub(crate) fn with_tick(
+        workers: usize,
+        procs: usize,
+        tick: impl Fn(usize) -> Option<Duration> + Send + Sync + 'static,
+        body: impl Fn(&Procs, Slice) -> Next + Send + Sync + 'static,
+    ) -> Self {
+        let procs = Arc::new(Procs {
+            handle: OnceLock::new(),
+            procs: (0..procs)
+                .map(|_| Proc {
+                    state: AtomicU8::new(IDLE),
+                    credits: AtomicU64::new(0),
+                })
+                .collect(),
+            body: Box::new(body),
+            tick: Box::new(tick),
+            broken: AtomicBool::new(false),
+            panicked: Mutex::new(Vec::new()),
+        });
+        let config = Config {
+            workers,
+            ..Config::default()
+        };
+        let scheduler = Scheduler::start(config, Arc::clone(&procs)).expect("start");
+        let handle = scheduler.handle();
+        procs.handle.set(handle.clone()).expect("set once");
+        Fixture {
+            procs,
+            handle,
+            scheduler: Some(scheduler),
+        }
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        drop(self.scheduler.take());
+        if !std::thread::panicking() {
+            assert!(
+                !self.procs.broken.load(Ordering::SeqCst),
+                "a slice overlapped another, came without a wake, or on the wrong thread"
+            );
+        }
+    }
+}
+
+/// A value that one thread changes and another waits for.
+#[derive(Default)]
+pub(crate) struct Watch<T> {
+    value: Mutex<T>,
+    changed: Condvar,
+}
+
+impl<T: Default> Watch<T> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    pub(crate) fn update<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        let answer = f(&mut self.value.lock());
+        self.changed.notify_all();
+        answer
+    }
+
+    /// Returns once `f` is true.
+    pub(crate) fn wait(&self, mut f: impl FnMut(&T) -> bool) {
+        let mut value = self.value.lock();
+        while !f(&value) {
+            let timed_out = self.changed.wait_for(&mut value, HANG).timed_out();
+            assert!(!timed_out, "waited in vain");
+        }
+    }
+}
+
+/// Waits, by yielding, for something that nobody announces.
+pub(crate) fn until(mut f: impl FnMut() -> bool) {
+    while !f() {
+        std::thread::yield_now();
+    }
+}

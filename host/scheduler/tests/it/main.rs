@@ -1,0 +1,14 @@
+//! The scheduler as its users see it: wakes, order, fairness, stealing, stopping.
+//!
+//! Tests wait for conditions, never for time. `harness` holds an executor that keeps the contract
+//! of `wake` and checks the scheduler's side of it.
+
+#![cfg(not(loom))]
+
+mod fairness;
+mod harness;
+mod lifecycle;
+mod order;
+mod parking;
+mod stealing;
+mod stress;

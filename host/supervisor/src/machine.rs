@@ -1,0 +1,635 @@
+//! The supervisor itself.
+//!
+//! At any time at most one *step* is under way: one child is being started, or
+//! one is being stopped. A *plan* says what follows the step (the rest of a
+//! group, a reply). What arrives meanwhile and would need a plan of its own
+//! waits in one queue, in order of arrival, as it would in the mailbox of an
+//! Erlang supervisor that is busy. Two things do not wait: the end of a child is
+//! noted at once, so that nobody tries to stop it, and a stop takes over from
+//! whatever plan there is.
+//!
+//! [`Supervisor::drive`] is a loop, never a recursion, so the number of children
+//! does not matter to the stack.
+//!
+//! A plan may hold a key as its place in the list. That is sound because only
+//! the plan under way removes children, and it moves on before it does.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::children::{ChildState, Children};
+use crate::event::{
+    Action, Event, ExitClass, RequestError, RequestId, TerminateReason, TimerToken,
+};
+use crate::intensity::Intensity;
+use crate::spec::{ChildKey, ChildSpec, Restart, Shutdown, SpecError, Strategy, SupervisorSpec};
+
+mod requests;
+
+use requests::Request;
+
+/// How many requests may wait for a busy supervisor. Each one is a small
+/// allocation; a caller that meets this limit is far ahead of the children.
+pub const MAX_WAITING_REQUESTS: usize = 65_536;
+
+/// A supervisor. See the crate's own page for what its caller promises.
+#[derive(Debug)]
+pub struct Supervisor<P, S, R> {
+    spec: SupervisorSpec,
+    children: Children<P, S>,
+    restarts: Intensity,
+    phase: Phase,
+    step: Option<Step<P>>,
+    plan: Option<Plan<R>>,
+    waiting: VecDeque<Waiting<P, S>>,
+    waiting_requests: usize,
+    next_token: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    New,
+    Running,
+    Terminated,
+}
+
+/// What the caller owes an answer to.
+#[derive(Clone, Copy, Debug)]
+enum Step<P> {
+    /// The timer is set only when the start is being cancelled.
+    Start {
+        key: ChildKey,
+        timer: Option<TimerToken>,
+    },
+    Stop {
+        key: ChildKey,
+        pid: P,
+        timer: Option<TimerToken>,
+    },
+}
+
+/// What follows the step.
+#[derive(Debug)]
+enum Plan<R> {
+    /// The first start of all children.
+    Boot { next: Option<ChildKey> },
+    /// One child is restarted alone.
+    RestartOne,
+    /// A group is stopped, from `at` backwards to `first` (or the head), and
+    /// then started.
+    GroupStop {
+        at: Option<ChildKey>,
+        first: Option<ChildKey>,
+    },
+    /// A group is started, from `next` to the tail.
+    GroupStart { next: Option<ChildKey> },
+    /// One child is started for somebody. A new one that fails is forgotten.
+    StartFor { request: RequestId, new: bool },
+    /// One child is stopped for somebody.
+    StopFor { request: RequestId },
+    /// All children are stopped from the tail and forgotten. No place in the
+    /// list is kept, as this plan can begin in the middle of any other.
+    Shutdown { reason: TerminateReason<R> },
+}
+
+/// What waits until there is no plan.
+#[derive(Debug)]
+enum Waiting<P, S> {
+    Exit {
+        key: ChildKey,
+        pid: P,
+        class: ExitClass,
+        caused_by_release: bool,
+    },
+    /// A restart failed. It is tried again behind what already waits, so that a
+    /// child that never starts does not keep the supervisor from its work.
+    TryAgain {
+        key: ChildKey,
+        caused_by_release: bool,
+    },
+    Request(RequestId, Request<S>),
+}
+
+/// One child as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildInfo<P, S> {
+    /// Its spec.
+    pub spec: Arc<ChildSpec<S>>,
+    /// Where it stands.
+    pub state: ChildState<P>,
+}
+
+/// How many children there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildCount {
+    /// All that are known, running or not.
+    pub specs: usize,
+    /// Those with a living process.
+    pub active: usize,
+    /// Those that are supervisors, running or not.
+    pub supervisors: usize,
+    /// Those that are workers, running or not.
+    pub workers: usize,
+}
+
+impl<P, S, R> Supervisor<P, S, R>
+where
+    P: Copy + Eq + Hash + Debug,
+{
+    /// A supervisor that has not started. Nothing happens before
+    /// [`Event::Start`].
+    pub fn new(
+        spec: SupervisorSpec,
+        children: impl IntoIterator<Item = ChildSpec<S>>,
+    ) -> Result<Self, SpecError> {
+        if spec.period_ms == 0 {
+            return Err(SpecError::EmptyPeriod);
+        }
+        let mut known = Children::new();
+        for child in children {
+            if known.with_id(&child.id).is_some() {
+                return Err(SpecError::DuplicateId(child.id));
+            }
+            if known.len() >= spec.max_children {
+                return Err(SpecError::TooManyChildren {
+                    limit: spec.max_children,
+                });
+            }
+            known.add(child);
+        }
+        Ok(Self {
+            restarts: Intensity::new(spec.intensity, spec.period_ms),
+            spec,
+            children: known,
+            phase: Phase::New,
+            step: None,
+            plan: None,
+            waiting: VecDeque::new(),
+            waiting_requests: 0,
+            next_token: 0,
+        })
+    }
+
+    /// Takes one event and returns what is to be done. `now_ms` comes from a
+    /// clock that does not run backwards.
+    #[must_use]
+    pub fn handle(&mut self, now_ms: u64, event: Event<P, S, R>) -> Vec<Action<P, S, R>> {
+        let mut actions = Vec::new();
+        self.handle_into(now_ms, event, &mut actions);
+        actions
+    }
+
+    /// [`Supervisor::handle`] into a buffer of the caller, which is appended to.
+    pub fn handle_into(
+        &mut self,
+        now_ms: u64,
+        event: Event<P, S, R>,
+        out: &mut Vec<Action<P, S, R>>,
+    ) {
+        match event {
+            Event::Start => {
+                if self.phase == Phase::New {
+                    self.phase = Phase::Running;
+                    self.plan = Some(Plan::Boot {
+                        next: self.children.head(),
+                    });
+                }
+            }
+            Event::ChildStarted { key, pid } => self.on_started(key, pid, out),
+            Event::ChildIgnored { key } => self.on_ignored(key, out),
+            Event::ChildStartFailed {
+                key,
+                reason,
+                caused_by_release,
+            } => self.on_start_failed(key, reason, caused_by_release, out),
+            Event::ChildExited {
+                pid,
+                class,
+                caused_by_release,
+            } => self.on_exited(pid, class, caused_by_release, out),
+            Event::Timer { token } => self.on_timer(token, out),
+            Event::StartChild { request, spec } => {
+                self.on_request(request, Request::Start(spec), out);
+            }
+            Event::TerminateChild { request, id } => {
+                self.on_request(request, Request::Terminate(id), out);
+            }
+            Event::RestartChild { request, id } => {
+                self.on_request(request, Request::Restart(id), out);
+            }
+            Event::DeleteChild { request, id } => {
+                self.on_request(request, Request::Delete(id), out);
+            }
+            Event::Stop => {
+                if self.phase != Phase::Terminated {
+                    self.begin_shutdown(TerminateReason::Shutdown, out);
+                }
+            }
+        }
+        self.drive(now_ms, out);
+    }
+
+    /// All children in the order in which they were added.
+    pub fn which_children(&self) -> impl Iterator<Item = ChildInfo<P, S>> {
+        self.children.iter().map(|(spec, state)| ChildInfo {
+            spec: Arc::clone(spec),
+            state,
+        })
+    }
+
+    /// How many children there are. O(1).
+    pub fn count_children(&self) -> ChildCount {
+        let specs = self.children.len();
+        let supervisors = self.children.supervisors();
+        ChildCount {
+            specs,
+            active: self.children.live(),
+            supervisors,
+            workers: specs - supervisors,
+        }
+    }
+
+    /// The child with this id.
+    pub fn child(&self, id: &str) -> Option<ChildInfo<P, S>> {
+        self.info(self.children.with_id(id)?)
+    }
+
+    /// The child whose living process this is.
+    pub fn child_with_pid(&self, pid: P) -> Option<ChildInfo<P, S>> {
+        self.info(self.children.with_pid(pid)?)
+    }
+
+    /// Whether [`Action::Terminate`] has been sent.
+    pub fn is_terminated(&self) -> bool {
+        self.phase == Phase::Terminated
+    }
+
+    fn info(&self, key: ChildKey) -> Option<ChildInfo<P, S>> {
+        Some(ChildInfo {
+            spec: Arc::clone(self.children.spec(key)?),
+            state: self.children.state(key)?,
+        })
+    }
+
+    /// Goes on until an answer is owed or nothing is left to do.
+    fn drive(&mut self, now_ms: u64, out: &mut Vec<Action<P, S, R>>) {
+        while self.step.is_none() && self.phase == Phase::Running {
+            match self.plan.take() {
+                Some(plan) => self.advance(plan, out),
+                None => match self.waiting.pop_front() {
+                    Some(waiting) => self.begin(now_ms, waiting, out),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Makes the next step of a plan, or ends it.
+    fn advance(&mut self, plan: Plan<R>, out: &mut Vec<Action<P, S, R>>) {
+        match plan {
+            Plan::Boot { next: None } => out.push(Action::Ready),
+            Plan::Boot { next: Some(key) } => {
+                let next = self.children.next(key);
+                self.plan = Some(Plan::Boot { next });
+                self.start(key, out);
+            }
+            Plan::GroupStop { at: None, first } => {
+                let next = first.or_else(|| self.children.head());
+                self.plan = Some(Plan::GroupStart { next });
+            }
+            Plan::GroupStop {
+                at: Some(key),
+                first,
+            } => {
+                let at = if first == Some(key) {
+                    None
+                } else {
+                    self.children.prev(key)
+                };
+                self.plan = Some(Plan::GroupStop { at, first });
+                self.stop(key, out);
+            }
+            Plan::GroupStart { next: None } => {}
+            Plan::GroupStart { next: Some(key) } => {
+                let next = self.children.next(key);
+                self.plan = Some(Plan::GroupStart { next });
+                self.start(key, out);
+            }
+            // Their one step has been made.
+            Plan::RestartOne | Plan::StartFor { .. } => {}
+            Plan::StopFor { request } => reply(request, Ok(None), out),
+            Plan::Shutdown { reason } => match self.children.tail() {
+                Some(key) => {
+                    self.plan = Some(Plan::Shutdown { reason });
+                    self.stop(key, out);
+                }
+                None => {
+                    self.phase = Phase::Terminated;
+                    out.push(Action::Terminate { reason });
+                }
+            },
+        }
+    }
+
+    /// Takes the next thing that waits. There is neither a step nor a plan.
+    fn begin(&mut self, now_ms: u64, waiting: Waiting<P, S>, out: &mut Vec<Action<P, S, R>>) {
+        match waiting {
+            Waiting::Exit {
+                key,
+                pid,
+                class,
+                caused_by_release,
+            } => {
+                // A plan since then may have put the child down or replaced it.
+                if self.children.state(key) != Some(ChildState::Exited(pid)) {
+                    return;
+                }
+                let restarts = match self.children.spec(key).map(|spec| spec.restart) {
+                    Some(Restart::Permanent) => true,
+                    Some(Restart::Transient) => class == ExitClass::Abnormal,
+                    Some(Restart::Temporary) | None => false,
+                };
+                if restarts {
+                    self.restart(now_ms, key, caused_by_release, out);
+                } else {
+                    self.put_down(key);
+                }
+            }
+            Waiting::TryAgain {
+                key,
+                caused_by_release,
+            } => {
+                if self.children.state(key) == Some(ChildState::Restarting) {
+                    self.restart(now_ms, key, caused_by_release, out);
+                }
+            }
+            Waiting::Request(id, request) => {
+                self.waiting_requests -= 1;
+                self.serve(id, request, out);
+            }
+        }
+    }
+
+    /// Restarts a child that has ended, by the strategy, if the intensity
+    /// allows it.
+    fn restart(
+        &mut self,
+        now_ms: u64,
+        key: ChildKey,
+        caused_by_release: bool,
+        out: &mut Vec<Action<P, S, R>>,
+    ) {
+        self.children.set(key, ChildState::Down);
+        if !caused_by_release && !self.restarts.admit(now_ms) {
+            if let Some(spec) = self.children.spec(key) {
+                let child = Arc::clone(&spec.id);
+                self.begin_shutdown(TerminateReason::ReachedMaxRestartIntensity { child }, out);
+            }
+            return;
+        }
+        match self.spec.strategy {
+            Strategy::OneForOne => {
+                self.plan = Some(Plan::RestartOne);
+                self.start(key, out);
+            }
+            Strategy::OneForAll => {
+                self.plan = Some(Plan::GroupStop {
+                    at: self.children.tail(),
+                    first: None,
+                });
+            }
+            Strategy::RestForOne => {
+                self.plan = Some(Plan::GroupStop {
+                    at: self.children.tail(),
+                    first: Some(key),
+                });
+            }
+        }
+    }
+
+    /// Begins to start a child that is down.
+    fn start(&mut self, key: ChildKey, out: &mut Vec<Action<P, S, R>>) {
+        let Some(spec) = self.children.spec(key).map(Arc::clone) else {
+            return;
+        };
+        self.children.set(key, ChildState::Starting);
+        self.step = Some(Step::Start { key, timer: None });
+        out.push(Action::StartChild { key, spec });
+    }
+
+    /// Begins to stop a child, or puts it down at once when it does not run.
+    fn stop(&mut self, key: ChildKey, out: &mut Vec<Action<P, S, R>>) {
+        let Some(ChildState::Running(pid)) = self.children.state(key) else {
+            self.put_down(key);
+            return;
+        };
+        let shutdown = self.shutdown_of(key);
+        self.children.set(key, ChildState::Stopping(pid));
+        out.push(match shutdown {
+            Shutdown::BrutalKill => Action::Kill { pid },
+            Shutdown::TimeoutMs(_) | Shutdown::Infinity => Action::Exit { pid },
+        });
+        let timer = self.set_timer(shutdown, out);
+        self.step = Some(Step::Stop { key, pid, timer });
+    }
+
+    /// A child is gone and is not to be restarted.
+    fn put_down(&mut self, key: ChildKey) {
+        let temporary = self
+            .children
+            .spec(key)
+            .is_some_and(|spec| spec.restart == Restart::Temporary);
+        if temporary || matches!(self.plan, Some(Plan::Shutdown { .. })) {
+            self.children.remove(key);
+        } else {
+            self.children.set(key, ChildState::Down);
+        }
+    }
+
+    /// Replaces the plan, if it is not a shutdown already, and refuses every
+    /// request that is open. A step under way is hurried, not abandoned.
+    fn begin_shutdown(&mut self, reason: TerminateReason<R>, out: &mut Vec<Action<P, S, R>>) {
+        if let Some(Plan::Shutdown { .. }) = self.plan {
+            return;
+        }
+        self.phase = Phase::Running;
+        let replaced = self.plan.replace(Plan::Shutdown { reason });
+        if let Some(Plan::StartFor { request, .. } | Plan::StopFor { request }) = replaced {
+            reply(request, Err(RequestError::NotRunning), out);
+        }
+        for waiting in std::mem::take(&mut self.waiting) {
+            if let Waiting::Request(request, _) = waiting {
+                reply(request, Err(RequestError::NotRunning), out);
+            }
+        }
+        self.waiting_requests = 0;
+        if let Some(Step::Start { key, .. }) = self.step {
+            let shutdown = self.shutdown_of(key);
+            out.push(Action::CancelStart { key, shutdown });
+            let timer = self.set_timer(shutdown, out);
+            self.step = Some(Step::Start { key, timer });
+        }
+    }
+
+    fn on_started(&mut self, key: ChildKey, pid: P, out: &mut Vec<Action<P, S, R>>) {
+        if !self.end_start(key, out) {
+            // Nobody waits for this process, so nobody would ever stop it. A
+            // report that came twice names a child that is known, and is let be.
+            if self.children.with_pid(pid).is_none() {
+                out.push(Action::Kill { pid });
+            }
+            return;
+        }
+        self.children.set(key, ChildState::Running(pid));
+        if let Some(Plan::StartFor { request, .. }) = self.plan {
+            reply(request, Ok(Some(pid)), out);
+        }
+    }
+
+    fn on_ignored(&mut self, key: ChildKey, out: &mut Vec<Action<P, S, R>>) {
+        if self.end_start(key, out) {
+            self.put_down(key);
+            if let Some(Plan::StartFor { request, .. }) = self.plan {
+                reply(request, Ok(None), out);
+            }
+        }
+    }
+
+    fn on_start_failed(
+        &mut self,
+        key: ChildKey,
+        reason: R,
+        caused_by_release: bool,
+        out: &mut Vec<Action<P, S, R>>,
+    ) {
+        if !self.end_start(key, out) {
+            return;
+        }
+        self.children.set(key, ChildState::Down);
+        match self.plan.take() {
+            Some(Plan::Boot { .. }) => {
+                if let Some(spec) = self.children.spec(key) {
+                    let child = Arc::clone(&spec.id);
+                    self.begin_shutdown(TerminateReason::StartFailed { child, reason }, out);
+                }
+            }
+            Some(Plan::RestartOne | Plan::GroupStart { .. }) => {
+                self.children.set(key, ChildState::Restarting);
+                self.waiting.push_back(Waiting::TryAgain {
+                    key,
+                    caused_by_release,
+                });
+            }
+            Some(Plan::StartFor { request, new }) => {
+                if new {
+                    self.children.remove(key);
+                }
+                reply(request, Err(RequestError::StartFailed(reason)), out);
+            }
+            other => self.plan = other,
+        }
+    }
+
+    /// Ends the step if it is the start of this child.
+    fn end_start(&mut self, key: ChildKey, out: &mut Vec<Action<P, S, R>>) -> bool {
+        match self.step {
+            Some(Step::Start {
+                key: awaited,
+                timer,
+            }) if awaited == key => {
+                self.step = None;
+                cancel(timer, out);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn on_exited(
+        &mut self,
+        pid: P,
+        class: ExitClass,
+        caused_by_release: bool,
+        out: &mut Vec<Action<P, S, R>>,
+    ) {
+        match self.step {
+            Some(Step::Stop {
+                key,
+                pid: awaited,
+                timer,
+            }) if awaited == pid => {
+                self.step = None;
+                cancel(timer, out);
+                self.put_down(key);
+            }
+            _ => {
+                let Some(key) = self.children.with_pid(pid) else {
+                    return;
+                };
+                self.children.set(key, ChildState::Exited(pid));
+                // A shutdown comes to every child anyway.
+                if !matches!(self.plan, Some(Plan::Shutdown { .. })) {
+                    self.waiting.push_back(Waiting::Exit {
+                        key,
+                        pid,
+                        class,
+                        caused_by_release,
+                    });
+                }
+            }
+        }
+    }
+
+    fn on_timer(&mut self, token: TimerToken, out: &mut Vec<Action<P, S, R>>) {
+        match &mut self.step {
+            Some(Step::Stop { pid, timer, .. }) if *timer == Some(token) => {
+                *timer = None;
+                out.push(Action::Kill { pid: *pid });
+            }
+            Some(Step::Start { key, timer }) if *timer == Some(token) => {
+                *timer = None;
+                out.push(Action::CancelStart {
+                    key: *key,
+                    shutdown: Shutdown::BrutalKill,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn shutdown_of(&self, key: ChildKey) -> Shutdown {
+        self.children
+            .spec(key)
+            .map_or(Shutdown::BrutalKill, |spec| spec.shutdown)
+    }
+
+    fn set_timer(
+        &mut self,
+        shutdown: Shutdown,
+        out: &mut Vec<Action<P, S, R>>,
+    ) -> Option<TimerToken> {
+        let Shutdown::TimeoutMs(after_ms) = shutdown else {
+            return None;
+        };
+        let token = TimerToken(self.next_token);
+        self.next_token += 1;
+        out.push(Action::SetTimer { token, after_ms });
+        Some(token)
+    }
+}
+
+fn cancel<P, S, R>(timer: Option<TimerToken>, out: &mut Vec<Action<P, S, R>>) {
+    if let Some(token) = timer {
+        out.push(Action::CancelTimer { token });
+    }
+}
+
+fn reply<P, S, R>(
+    request: RequestId,
+    result: Result<Option<P>, RequestError<P, R>>,
+    out: &mut Vec<Action<P, S, R>>,
+) {
+    out.push(Action::Reply { request, result });
+}

@@ -1,0 +1,7 @@
+//! The supervisor through its public face: tables of OTP's behaviour, a
+//! comparison with a naive model, and random orders of events.
+
+mod chaos;
+mod model;
+mod tables;
+mod world;

@@ -1,0 +1,187 @@
+//! The commands that judge the project: tests, formatting, lints, documentation, and the demo.
+//!
+//! wasmtime takes minutes to compile, so all of them share one profile and always name the whole
+//! workspace: with `-p`, cargo may choose other features of shared dependencies and compile them again.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::guests::{self, Workspace};
+use crate::setup::{self, TARGET};
+use crate::{shell, tidy};
+
+/// The named switch for the long forms of tests.
+const LONG: &str = "EXUVIA_TEST_LONG";
+
+/// How often loom may preempt a thread. Two finds nearly all real bugs in seconds; three takes minutes.
+const LOOM_SHORT: &str = "2";
+const LOOM_LONG: &str = "3";
+
+/// The guest library for Rust, whose unit tests run on the host.
+const SDK: &str = "guest-sdk/rust";
+
+pub(crate) fn test(long: bool) -> Result<()> {
+    // The cheapest check goes first.
+    tidy::run()?;
+    guests::build()?;
+    let root = shell::root();
+    let mode = |command: &mut Command| {
+        if long {
+            command.env(LONG, "1");
+        }
+        shell::run(command)
+    };
+    // Before the host's tests, so that a run ends with the summary that matters most.
+    let sdk = root.join(SDK);
+    if sdk.join("Cargo.toml").is_file() {
+        let target_dir = sdk.join("target");
+        mode(
+            shell::cargo(&sdk)
+                .args(["test", "--workspace", "--target-dir"])
+                .arg(target_dir),
+        )?;
+    }
+    loom(long)?;
+    if setup::has_nextest() {
+        mode(shell::cargo(&root).args(["test", "--doc", "--workspace"]))?;
+        mode(shell::cargo(&root).args(["nextest", "run", "--workspace"]))
+    } else {
+        println!(
+            "test: cargo-nextest is missing (`cargo xtask setup` installs it), using `cargo test`"
+        );
+        mode(shell::cargo(&root).args(["test", "--workspace"]))
+    }
+}
+
+/// Model-checks every host crate that has `tests/loom.rs`.
+pub(crate) fn loom(long: bool) -> Result<()> {
+    let root = shell::root();
+    let packages = loom_packages(&root)?;
+    if packages.is_empty() {
+        println!("loom: no crate has tests/loom.rs");
+        return Ok(());
+    }
+    let mut command = shell::cargo(&root);
+    command.args([
+        "test",
+        "--release",
+        "--target-dir",
+        "target/loom",
+        "--test",
+        "loom",
+    ]);
+    for package in &packages {
+        command.args(["-p", package]);
+    }
+    // A target folder of its own: the flag would make cargo compile everything else again.
+    command
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("CARGO_PROFILE_RELEASE_LTO", "off");
+    if std::env::var_os("LOOM_MAX_PREEMPTIONS").is_none() {
+        command.env(
+            "LOOM_MAX_PREEMPTIONS",
+            if long { LOOM_LONG } else { LOOM_SHORT },
+        );
+    }
+    if long {
+        command.env(LONG, "1");
+    }
+    shell::run(&mut command)
+}
+
+fn loom_packages(root: &Path) -> Result<Vec<String>> {
+    let host = root.join("host");
+    let mut packages = Vec::new();
+    for entry in
+        std::fs::read_dir(&host).with_context(|| format!("cannot list {}", host.display()))?
+    {
+        let entry = entry?;
+        if entry.path().join("tests/loom.rs").is_file() {
+            packages.push(format!("exuvia-{}", entry.file_name().to_string_lossy()));
+        }
+    }
+    packages.sort();
+    Ok(packages)
+}
+
+pub(crate) fn demo(args: &[String]) -> Result<()> {
+    guests::build()?;
+    let root = shell::root();
+    // Not `cargo run -p`, for the reason at the top of this file.
+    shell::run(
+        shell::cargo(&root)
+            .args(["build", "--workspace", "--example", "demo", "--target-dir"])
+            .arg(root.join("target")),
+    )?;
+    shell::run(
+        Command::new(root.join("target/debug/examples/demo"))
+            .args(args)
+            .current_dir(&root),
+    )
+}
+
+pub(crate) fn fmt() -> Result<()> {
+    for folder in all_folders()? {
+        shell::run(shell::cargo(&folder).args(["fmt", "--all", "--check"]))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn lint() -> Result<()> {
+    setup::wasm_target()?;
+    let root = shell::root();
+    shell::run(shell::cargo(&root).args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    for Workspace { folder, target_dir } in guests::workspaces(&root)? {
+        let clippy = |args: &[&str]| {
+            shell::run(
+                shell::cargo(&folder)
+                    .args(["clippy", "--workspace", "--target-dir"])
+                    .arg(&target_dir)
+                    .args(args)
+                    .args(["--", "-D", "warnings"]),
+            )
+        };
+        clippy(&["--release", "--target", TARGET])?;
+        if folder == root.join(SDK) {
+            // Its tests, and the host that they use instead of the real one, are not Wasm.
+            clippy(&["--all-targets"])?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn docs() -> Result<()> {
+    shell::run(
+        shell::cargo(&shell::root())
+            .args(["doc", "--workspace", "--no-deps"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )
+}
+
+pub(crate) fn ci() -> Result<()> {
+    test(false)?;
+    fmt()?;
+    lint()?;
+    docs()
+}
+
+/// The host workspace and those of the guests.
+fn all_folders() -> Result<Vec<std::path::PathBuf>> {
+    let root = shell::root();
+    let mut folders = vec![root.clone()];
+    folders.extend(
+        guests::workspaces(&root)?
+            .into_iter()
+            .map(|workspace| workspace.folder),
+    );
+    Ok(folders)
+}

@@ -1,0 +1,76 @@
+//! Builds the guest packages to Wasm.
+//!
+//! Guests have workspaces of their own: a host build must not need a Wasm target. Their artifacts lie
+//! in `<folder>/target/wasm32-unknown-unknown/release/`, where tests and examples look for them, so
+//! the target folder is always given, whatever the user's environment says.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::setup::TARGET;
+use crate::shell;
+
+/// Folders that hold guests: one package or workspace each, or a package in each subfolder.
+const FOLDERS: &[&str] = &["guest-sdk/rust", "modules", "examples"];
+
+/// One cargo workspace of guests and the folder that holds its `target`.
+pub(crate) struct Workspace {
+    pub(crate) folder: PathBuf,
+    pub(crate) target_dir: PathBuf,
+}
+
+/// All guest workspaces that exist.
+pub(crate) fn workspaces(root: &Path) -> Result<Vec<Workspace>> {
+    let mut found = Vec::new();
+    for name in FOLDERS {
+        let folder = root.join(name);
+        let target_dir = folder.join("target");
+        if folder.join("Cargo.toml").is_file() {
+            found.push(Workspace { folder, target_dir });
+        } else if folder.is_dir() {
+            let entries = std::fs::read_dir(&folder)
+                .and_then(|entries| {
+                    entries
+                        .map(|e| e.map(|e| e.path()))
+                        .collect::<Result<Vec<_>, _>>()
+                })
+                .with_context(|| format!("cannot list {}", folder.display()))?;
+            let mut packages: Vec<PathBuf> = entries
+                .into_iter()
+                .filter(|path| path.join("Cargo.toml").is_file())
+                .collect();
+            packages.sort();
+            found.extend(packages.into_iter().map(|folder| Workspace {
+                folder,
+                target_dir: target_dir.clone(),
+            }));
+        }
+    }
+    Ok(found)
+}
+
+/// Builds every guest workspace in the release profile.
+pub(crate) fn build() -> Result<()> {
+    crate::setup::wasm_target()?;
+    let root = shell::root();
+    for Workspace { folder, target_dir } in workspaces(&root)? {
+        println!(
+            "guests: {}",
+            folder.strip_prefix(&root).unwrap_or(&folder).display()
+        );
+        shell::run(
+            shell::cargo(&folder)
+                .args([
+                    "build",
+                    "--workspace",
+                    "--release",
+                    "--target",
+                    TARGET,
+                    "--target-dir",
+                ])
+                .arg(&target_dir),
+        )?;
+    }
+    Ok(())
+}

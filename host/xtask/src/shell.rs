@@ -1,0 +1,123 @@
+//! Running other programs and finding the project's folders.
+//!
+//! Every command that a user may want to repeat is printed before it runs. Nothing here goes through
+//! a shell, so no argument needs quoting.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The project's top folder.
+///
+/// cargo sets `CARGO_MANIFEST_DIR` at run time too; the compiled-in value serves a binary that is
+/// started by hand.
+pub(crate) fn root() -> PathBuf {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    match here.ancestors().nth(2) {
+        Some(root) => root.to_path_buf(),
+        None => here,
+    }
+}
+
+/// A command for the cargo that runs this program, in `folder`.
+pub(crate) fn cargo(folder: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(folder);
+    command
+}
+
+/// A command for the compiler that cargo would use.
+pub(crate) fn rustc() -> Command {
+    Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+}
+
+/// Prints the command, runs it with this terminal, and fails if it fails.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let line = describe(command);
+    println!("==> {line}");
+    let status = command.status().with_context(|| cannot_start(command))?;
+    if !status.success() {
+        bail!("`{line}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// Whether the command can be started and succeeds; its output is dropped.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Standard output of a command; its standard error becomes part of the error if it fails.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| cannot_start(command))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "`{}` failed ({}):\n{}",
+            describe(command),
+            output.status,
+            stderr.trim_end()
+        );
+    }
+    String::from_utf8(output.stdout).with_context(|| {
+        format!(
+            "`{}` printed something that is not UTF-8",
+            describe(command)
+        )
+    })
+}
+
+fn cannot_start(command: &Command) -> String {
+    format!(
+        "cannot start `{}`; is it installed?",
+        command.get_program().to_string_lossy()
+    )
+}
+
+/// The command as a user would type it, without the path of its program.
+fn describe(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let mut line = program
+        .file_name()
+        .unwrap_or(command.get_program())
+        .to_string_lossy()
+        .into_owned();
+    for arg in command.get_args() {
+        line.push(' ');
+        line.push_str(&arg.to_string_lossy());
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_holds_this_crate() {
+        assert!(root().join("host/xtask/Cargo.toml").is_file());
+    }
+
+    #[test]
+    fn a_command_is_shown_without_its_folder() {
+        let mut command = Command::new("some/folder/cargo");
+        command.args(["test", "--workspace"]);
+        assert_eq!(describe(&command), "cargo test --workspace");
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = output(&mut Command::new("no-such-program-here")).expect_err("cannot start");
+        assert!(error.to_string().contains("no-such-program-here"));
+    }
+}

@@ -1,0 +1,104 @@
+//! House rules, enforced by a program so that reviews can discuss design.
+//!
+//! `crates` checks who may depend on whom, `rules` checks the text of each file. Both are pure: this
+//! file reads the disk and prints. Nothing is fixed automatically.
+
+mod code_view;
+mod crates;
+mod rules;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+/// A broken rule: where, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+struct Finding {
+    /// `path` or `path:line`.
+    place: String,
+    message: String,
+}
+
+impl Finding {
+    fn file(path: &str, message: impl Into<String>) -> Self {
+        Self {
+            place: path.to_owned(),
+            message: message.into(),
+        }
+    }
+
+    /// `index` counts from 0, the printed line from 1.
+    fn line(path: &str, index: usize, message: impl Into<String>) -> Self {
+        Self {
+            place: format!("{path}:{}", index + 1),
+            message: message.into(),
+        }
+    }
+}
+
+/// Folders that hold nothing that a person wrote.
+const SKIPPED_FOLDERS: &[&str] = &["target", "node_modules", ".git"];
+
+pub(crate) fn run() -> Result<()> {
+    let root = shell::root();
+    let metadata = shell::output(shell::cargo(&root).args([
+        "metadata",
+        "--no-deps",
+        "--format-version",
+        "1",
+    ]))?;
+    let mut findings = crates::check(&crates::parse(&metadata)?);
+
+    let mut paths = Vec::new();
+    list_files(&root, "", &mut paths)?;
+    paths.sort();
+    for path in &paths {
+        let full = root.join(path);
+        let bytes = fs::read(&full).with_context(|| format!("cannot read {}", full.display()))?;
+        // What is not text is no matter of style.
+        if let Ok(text) = String::from_utf8(bytes)
+            && !text.contains('\0')
+        {
+            findings.extend(rules::check_file(path, &text));
+        }
+    }
+
+    for Finding { place, message } in &findings {
+        println!("{place}: {message}");
+    }
+    match findings.len() {
+        0 => {
+            println!("tidy: {} files, all rules hold", paths.len());
+            Ok(())
+        }
+        1 => bail!("tidy: 1 rule is broken, see above"),
+        n => bail!("tidy: {n} rules are broken, see above"),
+    }
+}
+
+/// Collects files as paths relative to the root, with `/` between the parts.
+fn list_files(folder: &Path, prefix: &str, paths: &mut Vec<String>) -> Result<()> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}/{name}")
+        };
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            if !SKIPPED_FOLDERS.contains(&name.as_str()) {
+                list_files(&entry.path(), &path, paths)?;
+            }
+        } else if kind.is_file() {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
