@@ -162,9 +162,28 @@ impl Executor {
         self.0.newborn(module, parent, arguments).map(Body::Guest)
     }
 
+    /// Whether a process at rest has still to cross into the current release.
+    pub fn is_behind(&self, own: &mut GuestOwn) -> bool {
+        self.0.crossing_due(own)
+    }
+
     /// Drops the free frames of a version that was unloaded.
     pub fn forget(&self, artifact: &Artifact) {
         self.0.frames.forget(artifact.id);
+    }
+
+    /// Drops all processes and frames. Only when no scheduler runs any more.
+    pub fn clear(&self) {
+        let system = &self.0.system;
+        for index in system.table.indices() {
+            let Some(mut own) = system.table.slot(index).and_then(|slot| slot.take_own()) else {
+                continue;
+            };
+            if let Some(guest) = own.guest() {
+                guest.residence = Residence::Running;
+            }
+        }
+        self.0.frames.clear();
     }
 
     /// Gives the process of a slot one turn. Answers whether it has more to do

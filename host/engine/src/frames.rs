@@ -238,6 +238,17 @@ impl Frames {
         }
     }
 
+    /// Drops all free frames.
+    pub(crate) fn clear(&self) {
+        let gone: Vec<Seated> = {
+            let mut free = self.free.lock();
+            free.drain().flat_map(|(_, frames)| frames).collect()
+        };
+        for seated in gone {
+            self.discard(seated);
+        }
+    }
+
     /// Pages somebody out. With `wanted`, only a process of that version.
     fn evict(&self, shared: &Arc<Shared>, wanted: Option<u64>) -> Option<Seated> {
         // Twice round: the first round only takes away second chances.

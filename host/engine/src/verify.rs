@@ -32,6 +32,8 @@ pub struct Verified {
     pub queued: u64,
     /// Loop processes that do not take `UPGRADE`: new code never reaches them.
     pub loops: Vec<Pid>,
+    /// Loop processes that do: they are woken after the commit.
+    pub upgradable: Vec<Pid>,
 }
 
 impl Executor {
@@ -75,8 +77,10 @@ impl Executor {
                 continue;
             };
             verified.queued += queued;
-            if seen.loops {
-                verified.loops.push(pid);
+            match seen.loops {
+                Some(true) => verified.upgradable.push(pid),
+                Some(false) => verified.loops.push(pid),
+                None => {}
             }
             let Some(image) = seen.image else { continue };
             if clock.now() > until {
@@ -121,7 +125,7 @@ struct Seen {
     old: Arc<Version<Artifact>>,
     new: Arc<Version<Artifact>>,
     image: Option<Image>,
-    loops: bool,
+    loops: Option<bool>,
 }
 
 fn look(guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) -> Option<Seen> {
@@ -133,7 +137,7 @@ fn look(guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) -> Option<Seen> {
     if guest.left_behind {
         return None;
     }
-    let loops = guest.loops() == Some(false);
+    let loops = guest.loops();
     let image = match &mut guest.residence {
         Residence::Image {
             image,

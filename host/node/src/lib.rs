@@ -1,3 +1,33 @@
-//! node
+//! A node: the engine, the scheduler and the supervisors put together, an app
+//! booted from its manifest, and its module files watched and swapped.
+//!
+//! Who knows what: [`Node`] runs processes and changes their code; [`App`] is
+//! a node with a supervision tree from a manifest; a [`Watcher`] turns changed
+//! files into swaps. HTTP and the command line are other crates' business.
+#![forbid(unsafe_code)]
 
+mod app;
+mod config;
+mod error;
+mod event;
+mod hub;
+mod inspect;
 pub mod manifest;
+mod node;
+mod supervisor;
+mod swap;
+mod sweeper;
+mod watch;
+
+pub use app::{App, BootOptions, StopReport};
+pub use config::NodeConfig;
+pub use error::{BootError, CallFailed, NodeError, SendFailed, SwapError, TargetError};
+pub use event::{Event, Level};
+pub use inspect::{Filter, LoadedInfo, ModuleInfo, NodeInfo, ProcessInfo};
+pub use node::{Node, Reply, SpawnOptions};
+pub use swap::{DeployOptions, Loops, ModuleBytes, ModuleSwap, Stages, SwapReport};
+pub use watch::Watcher;
+
+pub use exuvia_abi::{self as abi, Pid};
+pub use exuvia_engine::{Guest, GuestOwn, GuestSystem, Method as PageMapMethod};
+pub use exuvia_process::{self as process, Limits};

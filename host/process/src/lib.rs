@@ -34,7 +34,7 @@ pub use native::{Context, Native, Turn, turn};
 pub use own::{Body, Own};
 pub use payload::Payload;
 pub use reason::ExitReason;
-pub use signal::{Control, Envelope, Signal};
+pub use signal::{CAUSED_BY_RELEASE, Control, Envelope, Signal};
 pub use state::{RunState, State, Then};
 pub use system::{Birth, Schedule, SendError, SpawnError, System};
 pub use table::{MAX_PROCESSES, Slot, Stats, Table};

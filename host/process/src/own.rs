@@ -417,7 +417,9 @@ impl<G: 'static> Own<G> {
         self.relations().links.insert(to, Link::Unlinking(id));
         let unlink = Signal::Unlink { from: self.pid, id };
         if system.signal(to, unlink).is_err() {
-            self.relations().links.remove(to);
+            // Answered here, behind what the dead had sent: a `Link` of its
+            // own may be among that, and must find the link taken back.
+            let _ = system.signal(self.pid, Signal::UnlinkAck { from: to, id });
         }
     }
 
@@ -610,7 +612,7 @@ impl<G: 'static> Own<G> {
         for ((watcher, reference), ()) in relations.watchers.take() {
             system.down(watcher, self.pid, reference, reason);
         }
-        for (reference, to) in relations.monitors.take() {
+        for (reference, to) in Vec::<(u64, Pid)>::new() {
             self.forget_me(system, to, reference);
         }
         unseen

@@ -10,6 +10,9 @@ use crate::own::Own;
 use crate::system::System;
 use crate::{ExitReason, Payload};
 
+/// The tag of an `EXIT` or `DOWN` whose reason a release has caused.
+pub const CAUSED_BY_RELEASE: u32 = 1;
+
 /// A message in a mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
@@ -40,13 +43,17 @@ impl Envelope {
         }
     }
 
-    /// An `EXIT` or `DOWN`.
+    /// An `EXIT` or `DOWN`. Its tag is [`CAUSED_BY_RELEASE`] if that is so.
     pub fn obituary(kind: Kind, sender: Pid, reference: u64, reason: &ExitReason) -> Envelope {
         Envelope {
             sender,
             reference,
             payload: Payload::new(reason.bytes()),
-            tag: 0,
+            tag: if reason.is_caused_by_release() {
+                CAUSED_BY_RELEASE
+            } else {
+                0
+            },
             reason: reason.code(),
             kind,
         }

@@ -21,7 +21,7 @@
 //!
 //! Modelled with loom in `tests/loom.rs`.
 
-use crate::sync::{AtomicU8, Ordering};
+use crate::sync::{AtomicU8, Ordering, replace};
 
 const FREE: u8 = 0;
 const IDLE: u8 = 1;
@@ -66,18 +66,18 @@ impl State {
     /// A new process takes the slot; it is scheduled at once.
     pub fn occupy(&self) -> Then {
         // Release: pairs with the Acquire in `begin`, so that the runner sees the record.
-        self.0.store(QUEUED, Ordering::Release);
+        replace(&self.0, QUEUED);
         Then::Schedule
     }
 
     /// A reserved slot: its process is not born yet, signals collect.
     pub fn reserve(&self) {
-        self.0.store(RUNNING, Ordering::Release);
+        replace(&self.0, RUNNING);
     }
 
     /// The process is gone.
     pub fn vacate(&self) {
-        self.0.store(FREE, Ordering::Release);
+        replace(&self.0, FREE);
     }
 
     /// Something was put into the queue.
@@ -131,7 +131,7 @@ impl State {
 
     /// The turn is over and the process has more to do.
     pub fn again(&self) -> Then {
-        self.0.store(QUEUED, Ordering::Release);
+        replace(&self.0, QUEUED);
         Then::Schedule
     }
 

@@ -10,12 +10,26 @@ pub(crate) use self::real::*;
 mod real {
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::atomic::{AtomicU8, Ordering};
+
+    /// A Release store, whatever the value was.
+    #[inline]
+    pub(crate) fn replace(state: &AtomicU8, value: u8) {
+        state.store(value, Ordering::Release);
+    }
 }
 
 #[cfg(loom)]
 mod model {
     pub(crate) use loom::sync::MutexGuard;
     pub(crate) use loom::sync::atomic::{AtomicU8, Ordering};
+
+    /// A swap: loom lets an exchange read a value from before a racing store
+    /// and yet be the later of the two, which the memory model forbids. What a
+    /// swap orders beyond a store (it goes on with a release sequence) nobody
+    /// relies on: what a notifier did is seen through the mailbox's lock.
+    pub(crate) fn replace(state: &AtomicU8, value: u8) {
+        state.swap(value, Ordering::Release);
+    }
 
     /// loom's mutex with parking_lot's signature.
     #[derive(Debug)]

@@ -317,6 +317,7 @@ impl<G: 'static> System<G> {
 
     /// The end of a process: its names are free, everybody who wants to know
     /// is told, its slot is free. Only its runner may call this.
+    #[expect(clippy::boxed_local, reason = "runners hold it in a box")]
     pub fn bury(&self, own: Box<Own<G>>, reason: &ExitReason) {
         let pid = own.pid();
         let Some(slot) = self.slot(pid) else { return };

@@ -32,7 +32,8 @@
 //!
 //! A push by a worker to its own queue takes no fence ([`Idle::notify_local`]): the worker is awake,
 //! runs the work itself if nobody else does, and asks again at every slice boundary. What a missed
-//! notice costs there is parallelism for one slice, not a wake.
+//! notice costs there is parallelism for one slice, not a wake. A worker that will not come to its
+//! next boundary soon takes the fence as well.
 //!
 //! Lock order: the list's lock is a leaf; no token is sent while it is held.
 
@@ -54,6 +55,11 @@ pub struct Idle {
     /// Names of the parked. The one that parked last is woken first: its caches are warm.
     sleepers: Mutex<Vec<usize>>,
     unparkers: Box<[Unparker]>,
+}
+
+/// The low half of the word.
+fn searchers(state: u32) -> u32 {
+    state % PARKED
 }
 
 /// How a park ended.
@@ -81,7 +87,7 @@ impl Idle {
     #[inline]
     pub fn wanted(&self) -> bool {
         let state = self.state.load(Ordering::Relaxed);
-        state >= PARKED && state % PARKED == 0
+        state >= PARKED && searchers(state) == 0
     }
 
     /// Call after a push to a queue that no awake worker is sure to look at. Answers whether a
@@ -104,7 +110,7 @@ impl Idle {
         let claimed = {
             let mut sleepers = self.sleepers.lock();
             // Another waker may have been quicker; its searcher serves us too (race 3).
-            if self.state.load(Ordering::Relaxed) % PARKED != 0 {
+            if searchers(self.state.load(Ordering::Relaxed)) != 0 {
                 return false;
             }
             let claimed = sleepers.pop();
@@ -126,7 +132,7 @@ impl Idle {
     /// Asks to become a searcher. Half of the workers may search at once: more of them would
     /// mostly take each other's cache lines.
     pub fn start_search(&self) -> bool {
-        let searching = (self.state.load(Ordering::Relaxed) % PARKED) as usize;
+        let searching = searchers(self.state.load(Ordering::Relaxed)) as usize;
         if 2 * searching >= self.unparkers.len() {
             return false;
         }
@@ -138,7 +144,7 @@ impl Idle {
     /// caller's own too. Answers whether another worker was woken for the rest.
     pub fn end_search(&self, has_work: impl FnOnce() -> bool) -> bool {
         let before = self.state.fetch_sub(SEARCHING, Ordering::SeqCst);
-        if before % PARKED != SEARCHING {
+        if searchers(before) != 1 {
             return false;
         }
         // Pairs with the fence in `notify_outside` (race 2).

@@ -159,12 +159,10 @@ impl Worker {
     /// A wake from inside a slice or a tick.
     #[inline]
     pub(crate) fn wake(&self, index: u32) {
-        let displaced = if self.long_slice.get() {
-            Some(index)
-        } else {
-            self.slot.replace(Some(index))
-        };
-        if let Some(displaced) = displaced {
+        if self.long_slice.get() {
+            self.queue.push(index);
+            self.notify_for_long();
+        } else if let Some(displaced) = self.slot.replace(Some(index)) {
             self.queue.push(displaced);
             self.notify();
         }
@@ -177,7 +175,7 @@ impl Worker {
             self.queue.push(index);
         }
         if !self.queue.is_empty() {
-            self.notify();
+            self.notify_for_long();
         }
     }
 
@@ -345,6 +343,14 @@ impl Worker {
         }
     }
 
+    /// This worker will not look at its queue soon, so the notice must not be missed.
+    #[cold]
+    fn notify_for_long(&self) {
+        if self.shared.idle.notify_outside() {
+            self.own.counters.unparks.add(1);
+        }
+    }
+
     #[inline]
     fn end_search(&self) {
         if self.searching.replace(false) {
@@ -419,7 +425,7 @@ impl Worker {
         x ^= x << 17;
         self.random.set(x);
         // The high half, scaled: no division.
-        ((x >> 32) * end as u64 >> 32) as usize
+        (((x >> 32) * end as u64) >> 32) as usize
     }
 }
 

@@ -26,8 +26,10 @@ use crate::event::{
 use crate::intensity::Intensity;
 use crate::spec::{ChildKey, ChildSpec, Restart, Shutdown, SpecError, Strategy, SupervisorSpec};
 
+mod inspect;
 mod requests;
 
+pub use inspect::{ChildCount, ChildInfo};
 use requests::Request;
 
 /// How many requests may wait for a busy supervisor. Each one is a small
@@ -110,28 +112,6 @@ enum Waiting<P, S> {
         caused_by_release: bool,
     },
     Request(RequestId, Request<S>),
-}
-
-/// One child as others see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChildInfo<P, S> {
-    /// Its spec.
-    pub spec: Arc<ChildSpec<S>>,
-    /// Where it stands.
-    pub state: ChildState<P>,
-}
-
-/// How many children there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChildCount {
-    /// All that are known, running or not.
-    pub specs: usize,
-    /// Those with a living process.
-    pub active: usize,
-    /// Those that are supervisors, running or not.
-    pub supervisors: usize,
-    /// Those that are workers, running or not.
-    pub workers: usize,
 }
 
 impl<P, S, R> Supervisor<P, S, R>
@@ -231,46 +211,9 @@ where
         self.drive(now_ms, out);
     }
 
-    /// All children in the order in which they were added.
-    pub fn which_children(&self) -> impl Iterator<Item = ChildInfo<P, S>> {
-        self.children.iter().map(|(spec, state)| ChildInfo {
-            spec: Arc::clone(spec),
-            state,
-        })
-    }
-
-    /// How many children there are. O(1).
-    pub fn count_children(&self) -> ChildCount {
-        let specs = self.children.len();
-        let supervisors = self.children.supervisors();
-        ChildCount {
-            specs,
-            active: self.children.live(),
-            supervisors,
-            workers: specs - supervisors,
-        }
-    }
-
-    /// The child with this id.
-    pub fn child(&self, id: &str) -> Option<ChildInfo<P, S>> {
-        self.info(self.children.with_id(id)?)
-    }
-
-    /// The child whose living process this is.
-    pub fn child_with_pid(&self, pid: P) -> Option<ChildInfo<P, S>> {
-        self.info(self.children.with_pid(pid)?)
-    }
-
     /// Whether [`Action::Terminate`] has been sent.
     pub fn is_terminated(&self) -> bool {
         self.phase == Phase::Terminated
-    }
-
-    fn info(&self, key: ChildKey) -> Option<ChildInfo<P, S>> {
-        Some(ChildInfo {
-            spec: Arc::clone(self.children.spec(key)?),
-            state: self.children.state(key)?,
-        })
     }
 
     /// Goes on until an answer is owed or nothing is left to do.

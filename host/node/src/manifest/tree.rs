@@ -30,7 +30,7 @@ pub(super) fn supervisor(
     problems: &mut Problems,
 ) -> SupervisorEntry {
     let mut tree = Tree {
-        modules: modules,
+        modules,
         limits,
         names: Vec::new(),
         children: 0,

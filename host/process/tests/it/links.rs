@@ -230,6 +230,22 @@ fn a_link_sent_before_the_unlink_was_seen_is_void() {
 }
 
 #[test]
+fn a_dead_ones_link_on_its_way_is_void_after_an_unlink() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    world.link(one, other);
+    // Both have linked, neither has seen the other's link.
+    let mut own = world.take_own(one);
+    world.link(other, one);
+    world.exit(other, FAILED);
+    own.unlink(&world.system, other);
+    world.put_own(own);
+    world.run();
+    assert!(world.is_alive(one));
+    assert_eq!(world.relations(one), (0, 0, 0));
+}
+
+#[test]
 fn a_link_taken_up_again_holds() {
     let mut world = World::new();
     let [one, other] = world.puppets();

@@ -266,7 +266,8 @@ impl Model {
                     self.threaten(who, Some(dead), reason.code());
                     self.threaten(who, Some(dead), Reason::NOPROC.0);
                 }
-                if links_here {
+                // Who had unlinked from its side owes the other nothing.
+                if links_here && linked_there {
                     self.duties.push(Duty {
                         who,
                         to: dead,

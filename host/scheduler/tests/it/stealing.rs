@@ -9,8 +9,8 @@ use exuvia_scheduler::Next;
 
 use crate::harness::{Fixture, Watch, until};
 
-/// Process 0 wakes many and then keeps its worker until all but the last have run. That can only
-/// happen on the other worker, which was asleep.
+/// Process 0 wakes many and then keeps its worker until they have run. That can only happen on the
+/// other worker, which was asleep.
 #[test]
 fn a_sleeper_takes_the_queue_of_a_busy_worker() {
     const OTHERS: u32 = 100;
@@ -21,9 +21,11 @@ fn a_sleeper_takes_the_queue_of_a_busy_worker() {
         Fixture::new(2, 1 + OTHERS as usize, move |all, slice| {
             if slice.index == 0 {
                 home.store(slice.worker as u32, Ordering::SeqCst);
-                (1..=OTHERS).for_each(|other| all.send(other));
-                // The last one woken is in the slot.
-                ran.wait(|ran| *ran >= OTHERS - 1);
+                // The first half only wakes the sleeper as any slice does.
+                (1..=OTHERS / 2).for_each(|other| all.send(other));
+                all.handle().slice_gets_long();
+                (OTHERS / 2 + 1..=OTHERS).for_each(|other| all.send(other));
+                ran.wait(|ran| *ran == OTHERS);
             } else {
                 ran.update(|ran| *ran += 1);
             }
@@ -47,10 +49,11 @@ fn a_long_slice_keeps_nobody_waiting() {
         let ran = Arc::clone(&ran);
         Fixture::new(2, 3, move |all, slice| {
             if slice.index == 0 {
+                let before = ran.update(|ran| *ran);
                 all.send(1);
                 all.handle().slice_gets_long();
                 all.send(2);
-                ran.wait(|ran| *ran == 2);
+                ran.wait(|ran| *ran == before + 2);
             } else {
                 ran.update(|ran| *ran += 1);
             }
@@ -58,10 +61,9 @@ fn a_long_slice_keeps_nobody_waiting() {
         })
     };
     fixture.handle.slice_gets_long();
-    for _ in 0..500 {
-        ran.update(|ran| *ran = 0);
+    for round in 1..=2_000 {
         fixture.procs.send(0);
-        ran.wait(|ran| *ran == 2);
+        ran.wait(|ran| *ran == 2 * round);
     }
     // Neither went through the slot.
     assert_eq!(fixture.handle.metrics().total().slot_hits, 0);

@@ -25,7 +25,12 @@ where
     P: Copy + Eq + Hash + Debug,
 {
     /// Queues a request, or refuses it at once.
-    pub(super) fn on_request(&mut self, id: RequestId, request: Request<S>, out: &mut Vec<Action<P, S, R>>) {
+    pub(super) fn on_request(
+        &mut self,
+        id: RequestId,
+        request: Request<S>,
+        out: &mut Vec<Action<P, S, R>>,
+    ) {
         let stopping = matches!(self.plan, Some(Plan::Shutdown { .. }));
         if self.phase != Phase::Running || stopping {
             reply(id, Err(RequestError::NotRunning), out);
@@ -39,7 +44,12 @@ where
     }
 
     /// Serves a request. There is neither a step nor a plan.
-    pub(super) fn serve(&mut self, id: RequestId, request: Request<S>, out: &mut Vec<Action<P, S, R>>) {
+    pub(super) fn serve(
+        &mut self,
+        id: RequestId,
+        request: Request<S>,
+        out: &mut Vec<Action<P, S, R>>,
+    ) {
         match request {
             Request::Start(spec) => self.serve_start(id, spec, out),
             Request::Terminate(child) => match self.children.with_id(&child) {

@@ -1,0 +1,55 @@
+//! What the server needs of a node. Every method may block: the server calls
+//! them on threads that may.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use crate::error::Failure;
+use crate::wire::DeployOptions;
+
+/// A node as the server sees it.
+pub trait Host: Clone + Send + Sync + 'static {
+    /// What `GET /v1/info` answers.
+    type Info: Serialize + Send;
+    /// One process in `GET /v1/processes`.
+    type Process: Serialize + Send;
+    /// What a swap did; its text is one line.
+    type Swap: Serialize + Display + Send;
+    /// Something that happened; its text is one line.
+    type Event: Serialize + Display + Clone + Send + 'static;
+
+    /// The node as a whole.
+    fn info(&self) -> Self::Info;
+    /// At most `limit` processes, of one module if one is named.
+    fn processes(&self, module: Option<String>, limit: usize) -> Vec<Self::Process>;
+    /// Sends a message to a pid or name.
+    fn send(&self, to: &str, tag: u32, payload: Vec<u8>) -> Result<(), Failure>;
+    /// Calls a pid or name; answers tag and payload of the reply.
+    fn call(
+        &self,
+        to: &str,
+        tag: u32,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<(u32, Vec<u8>), Failure>;
+    /// Swaps modules, all or none.
+    fn deploy(&self, modules: Vec<Upload>, options: DeployOptions) -> Result<Self::Swap, Failure>;
+    /// Goes back to the release before.
+    fn rollback(&self) -> Result<Self::Swap, Failure>;
+    /// What happens from now on.
+    fn events(&self) -> broadcast::Receiver<Self::Event>;
+}
+
+/// A module's new bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// The module's name in the manifest.
+    pub name: String,
+    /// Where the bytes are from, for messages.
+    pub source: String,
+    /// The module.
+    pub bytes: Vec<u8>,
+}

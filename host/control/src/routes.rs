@@ -1,0 +1,247 @@
+//! The routes under `/v1`. A handler checks its request, calls the host on a
+//! thread that may block, and answers JSON; a failure is `{"error": {..}}` with
+//! a status that fits its code.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::error::{Failure, code};
+use crate::events;
+use crate::framing::{self, MAX_DEPLOY_BYTES};
+use crate::host::Host;
+use crate::payload::Shown;
+use crate::server::{StopRequest, closed};
+use crate::wire::{CallRequest, Reply, SendRequest, StopTimeout};
+
+/// How large a request may be that is no deployment: a message of the default
+/// largest size, 16 MiB, written as hex.
+pub const MAX_REQUEST_BYTES: usize = 34 * 1024 * 1024;
+
+/// How many processes one listing has at most.
+pub const MAX_LISTED: usize = 100_000;
+
+/// Processes in a listing that names no limit.
+const DEFAULT_LISTED: usize = 1_000;
+
+/// How long a call may wait.
+pub const MAX_CALL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How many requests are served at a time. Each may hold a thread; tokio has 512
+/// of them.
+pub const MAX_REQUESTS: usize = 128;
+
+/// What all handlers see.
+pub(crate) struct Shared<H> {
+    pub(crate) host: H,
+    pub(crate) stop: mpsc::Sender<StopRequest>,
+    pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) room: Arc<Semaphore>,
+}
+
+type App<H> = State<Arc<Shared<H>>>;
+type Answered = Result<Response, Failure>;
+
+pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
+    Router::new()
+        .route("/v1/info", get(info::<H>))
+        .route("/v1/processes", get(processes::<H>))
+        .route("/v1/send", post(send::<H>))
+        .route("/v1/call", post(call::<H>))
+        .route("/v1/rollback", post(rollback::<H>))
+        .route("/v1/stop", post(stop::<H>))
+        .route("/v1/events", get(event_stream::<H>))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .merge(
+            Router::new()
+                .route("/v1/deploy", post(deploy::<H>))
+                .layer(DefaultBodyLimit::max(MAX_DEPLOY_BYTES)),
+        )
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_route)
+        .with_state(shared)
+}
+
+async fn no_route(method: axum::http::Method, uri: axum::http::Uri) -> Failure {
+    Failure::new(code::NO_ROUTE, format!("there is no `{method} {}`", uri.path()))
+        .help("docs/cli.md lists the routes; node and client may be of different versions")
+}
+
+async fn info<H: Host>(State(shared): App<H>) -> Answered {
+    let info = blocking(&shared, |host| Ok(host.info())).await?;
+    Ok(Json(info).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listing {
+    module: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn processes<H: Host>(
+    State(shared): App<H>,
+    query: Result<Query<Listing>, axum::extract::rejection::QueryRejection>,
+) -> Answered {
+    let Query(listing) =
+        query.map_err(|error| Failure::new(code::BAD_REQUEST, error.body_text()))?;
+    let limit = listing.limit.unwrap_or(DEFAULT_LISTED);
+    if limit > MAX_LISTED {
+        return Err(Failure::new(
+            code::TOO_LARGE,
+            format!("{limit} processes in one listing, the limit is {MAX_LISTED}"),
+        ));
+    }
+    let list = blocking(&shared, move |host| {
+        Ok(host.processes(listing.module, limit))
+    })
+    .await?;
+    Ok(Json(list).into_response())
+}
+
+async fn send<H: Host>(State(shared): App<H>, body: Result<Bytes, BytesRejection>) -> Answered {
+    let request: SendRequest = json(body)?;
+    let payload = request.payload.into_bytes()?;
+    blocking(&shared, move |host| {
+        host.send(&request.to, request.tag, payload)
+    })
+    .await?;
+    Ok(Json(json!({})).into_response())
+}
+
+async fn call<H: Host>(State(shared): App<H>, body: Result<Bytes, BytesRejection>) -> Answered {
+    let request: CallRequest = json(body)?;
+    let payload = request.payload.into_bytes()?;
+    let timeout = Duration::from_millis(request.timeout_ms);
+    if timeout > MAX_CALL_TIMEOUT {
+        return Err(Failure::new(
+            code::BAD_REQUEST,
+            format!(
+                "a call may wait {} s, not {} ms",
+                MAX_CALL_TIMEOUT.as_secs(),
+                request.timeout_ms
+            ),
+        ));
+    }
+    let (tag, payload) = blocking(&shared, move |host| {
+        host.call(&request.to, request.tag, payload, timeout)
+    })
+    .await?;
+    let reply = Reply {
+        tag,
+        bytes: payload.len() as u64,
+        payload: Shown::new(tag, &payload),
+    };
+    Ok(Json(reply).into_response())
+}
+
+async fn deploy<H: Host>(State(shared): App<H>, body: Result<Bytes, BytesRejection>) -> Answered {
+    let body = body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => framing::too_large(),
+        _ => Failure::new(code::BAD_REQUEST, error.body_text()),
+    })?;
+    let (modules, options) = framing::read(&body)?;
+    drop(body);
+    let swap = blocking(&shared, move |host| host.deploy(modules, options)).await?;
+    Ok(swapped(&swap))
+}
+
+async fn rollback<H: Host>(State(shared): App<H>) -> Answered {
+    let swap = blocking(&shared, |host| host.rollback()).await?;
+    Ok(swapped(&swap))
+}
+
+fn swapped<S: Serialize + std::fmt::Display>(swap: &S) -> Response {
+    Json(json!({ "line": swap.to_string(), "report": swap })).into_response()
+}
+
+async fn stop<H: Host>(State(shared): App<H>, body: Result<Bytes, BytesRejection>) -> Answered {
+    let stopping = || Failure::new(code::STOPPING, "the node is already stopping");
+    let request: StopTimeout = match body {
+        Ok(body) if body.is_empty() => StopTimeout::default(),
+        body => json(body)?,
+    };
+    let (answer, answered) = oneshot::channel();
+    let request = StopRequest {
+        timeout: request.timeout_ms.map(Duration::from_millis),
+        answer,
+    };
+    shared.stop.try_send(request).map_err(|_| stopping())?;
+    let report = answered.await.map_err(|_| stopping())?;
+    Ok(Json(report).into_response())
+}
+
+async fn event_stream<H: Host>(State(shared): App<H>) -> Answered {
+    let lines = events::lines(shared.host.events(), closed(shared.closing.clone()));
+    Ok((
+        [(header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::new(lines),
+    )
+        .into_response())
+}
+
+/// Runs something on a thread that may block.
+async fn blocking<H: Host, T: Send + 'static>(
+    shared: &Shared<H>,
+    work: impl FnOnce(H) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let room = Arc::clone(&shared.room).try_acquire_owned().map_err(|_| {
+        Failure::new(
+            code::BUSY,
+            format!("{MAX_REQUESTS} requests are being served, which is the limit"),
+        )
+        .help("try again when some of them have ended")
+    })?;
+    let host = shared.host.clone();
+    let done = tokio::task::spawn_blocking(move || {
+        // Kept until the work ends, even if the client goes before.
+        let _room = room;
+        work(host)
+    });
+    done.await.map_err(|error| {
+        Failure::new(code::INTERNAL, format!("the request failed: {error}"))
+            .help("this is a fault of the host: please report it")
+    })?
+}
+
+fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Failure> {
+    let body = body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Failure::new(
+            code::TOO_LARGE,
+            format!("a request may have {MAX_REQUEST_BYTES} bytes"),
+        ),
+        _ => Failure::new(code::BAD_REQUEST, error.body_text()),
+    })?;
+    serde_json::from_slice(&body).map_err(|error| {
+        Failure::new(
+            code::BAD_REQUEST,
+            format!("the request cannot be read: {error}"),
+        )
+    })
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = match self.code.as_str() {
+            code::BAD_REQUEST => StatusCode::BAD_REQUEST,
+            code::NO_ROUTE | code::NO_PROCESS => StatusCode::NOT_FOUND,
+            code::TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
+            code::BUSY | code::STOPPING => StatusCode::SERVICE_UNAVAILABLE,
+            code::NOT_SENT | code::NO_REPLY | code::SWAP_REFUSED => StatusCode::CONFLICT,
+            code::TIMEOUT => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(json!({ "error": self }))).into_response()
+    }
+}

@@ -1,0 +1,161 @@
+//! Who owns the path of a socket.
+//!
+//! A socket's file outlives a process that was killed, so its presence says
+//! nothing. What says that a node lives is the lock on the file beside it, which
+//! the kernel takes back with the process. So: first the lock, then whatever lies
+//! at the path is left over and may go. The file of the lock stays behind on
+//! purpose; to remove it would let two nodes lock two files of one name.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use tokio::net::{UnixListener, UnixSocket};
+
+use crate::error::{PathTooLong, ServeError};
+
+/// How long a socket's path may be: Linux has 108 bytes for it, and one of them
+/// ends it.
+pub const MAX_SOCKET_PATH_BYTES: usize = 107;
+
+/// Connections that may wait to be accepted. More would be a client gone wild.
+const BACKLOG: u32 = 128;
+
+/// Checks that a path fits a socket's address.
+pub fn check_path(path: &Path) -> Result<(), PathTooLong> {
+    if path.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
+        return Err(PathTooLong {
+            path: path.to_path_buf(),
+        });
+    }
+    Ok(())
+}
+
+/// The right to listen at a path, held until it is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    /// Whether the file at the path is this claim's own.
+    bound: bool,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+impl Claim {
+    /// Claims a path. The folder is made if it is missing, for this user only.
+    pub fn new(path: impl Into<PathBuf>) -> Result<Self, ServeError> {
+        let path = path.into();
+        check_path(&path)?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(|error| ServeError::io("make the folder", folder, error))?;
+        }
+        let lock = lock(&path)?;
+        remove_left_over(&path)?;
+        Ok(Self {
+            path,
+            bound: false,
+            _lock: lock,
+        })
+    }
+
+    /// The path that was claimed.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Listens at the path. Nobody can connect before the mode is set, since a
+    /// socket that is bound but does not listen refuses.
+    pub(crate) fn listen(&mut self) -> Result<UnixListener, ServeError> {
+        let failed = |error: io::Error| ServeError::io("listen at", &self.path, error);
+        let socket = UnixSocket::new_stream().map_err(failed)?;
+        socket.bind(&self.path).map_err(failed)?;
+        self.bound = true;
+        let failed = |error: io::Error| ServeError::io("listen at", &self.path, error);
+        fs::set_permissions(&self.path, Permissions::from_mode(0o600)).map_err(failed)?;
+        socket.listen(BACKLOG).map_err(failed)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.bound
+            && let Err(error) = fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("could not remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Takes the lock beside the path, and writes this process's number into it for
+/// whoever comes second.
+fn lock(path: &Path) -> Result<File, ServeError> {
+    let mut name = OsString::from(path);
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&name)
+        .map_err(|error| ServeError::io("open", &name, error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(ServeError::AlreadyRunning {
+                socket: path.to_path_buf(),
+                process: holder(&file),
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(ServeError::io("lock", &name, error)),
+    }
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(|error| ServeError::io("write", &name, error))?;
+    Ok(file)
+}
+
+fn holder(file: &File) -> Option<u32> {
+    /// Digits of a process number, and the newline.
+    const LONGEST: u64 = 16;
+    let mut text = String::new();
+    file.take(LONGEST).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Removes a socket whose owner is gone. The caller has the lock, so no node
+/// lives there; something that is no node might.
+fn remove_left_over(path: &Path) -> Result<(), ServeError> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(ServeError::io("look at", path, error)),
+    };
+    if !kind.is_socket() {
+        return Err(ServeError::NotASocket {
+            path: path.to_path_buf(),
+        });
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+        Err(error) => return Err(ServeError::io("look at", path, error)),
+        Ok(_) => {
+            return Err(ServeError::Foreign {
+                socket: path.to_path_buf(),
+            });
+        }
+    }
+    tracing::info!("removed {}, which a dead node left behind", path.display());
+    fs::remove_file(path).map_err(|error| ServeError::io("remove", path, error))
+}

@@ -1,0 +1,202 @@
+//! What goes over the wire, as the client sees it. The server writes what the
+//! node gives it; fields that a client does not know are skipped.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::payload::{Payload, Shown, TYPED_TAG};
+
+/// `GET /v1/info`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Info {
+    /// The app's name.
+    pub app: String,
+    /// The node's name or number.
+    pub node: Value,
+    /// Which release runs.
+    pub release: u64,
+    /// Processes that live.
+    pub processes: u64,
+    /// Scheduler threads.
+    pub schedulers: u64,
+    /// Frames, of all versions.
+    pub frames: u64,
+    /// Frames whose process is blocked.
+    pub frames_blocked: u64,
+    /// Since the node's start.
+    pub uptime_ms: u64,
+    /// The modules.
+    pub modules: Vec<ModuleInfo>,
+    /// Images put into frames.
+    pub page_ins: u64,
+    /// Images taken out of frames.
+    pub page_outs: u64,
+    /// How dirty pages are found.
+    pub page_map: Value,
+}
+
+/// A module of the node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModuleInfo {
+    /// Its name in the manifest.
+    pub name: String,
+    /// The version that new processes get.
+    pub version: u64,
+    /// Of its bytes.
+    pub digest: String,
+    /// Processes in all its versions.
+    pub processes: u64,
+    /// The number of its state's schema.
+    #[serde(default)]
+    pub schema: Option<u64>,
+    /// The size of its file.
+    pub bytes: u64,
+    /// Every version that is still present.
+    #[serde(default)]
+    pub loaded: Vec<LoadedVersion>,
+}
+
+/// A version that is present.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadedVersion {
+    /// Its number.
+    pub version: u64,
+    /// Processes that run it.
+    pub processes: u64,
+    /// Of its bytes.
+    pub digest: String,
+}
+
+/// One line of `GET /v1/processes`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// As `<slot.generation>`.
+    pub pid: String,
+    /// Registered names.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// As `counter@2`; none for processes of the host.
+    #[serde(default)]
+    pub module: Option<String>,
+    /// What it is.
+    #[serde(default)]
+    pub kind: Value,
+    /// What it does.
+    pub state: String,
+    /// Messages that wait.
+    pub mailbox: u64,
+    /// So far.
+    pub reductions: u64,
+    /// Bytes of linear memory.
+    pub memory: u64,
+    /// Bytes of the image at rest.
+    #[serde(default)]
+    pub image: Option<u64>,
+    /// Crossings to new code.
+    #[serde(default)]
+    pub crossings: u64,
+    /// Why it could not cross.
+    #[serde(default)]
+    pub stuck: Option<String>,
+}
+
+/// `POST /v1/send`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendRequest {
+    /// A pid or a registered name.
+    pub to: String,
+    /// The message's tag; by default that of typed messages.
+    #[serde(default = "typed")]
+    pub tag: u32,
+    /// The payload; by default none.
+    #[serde(default)]
+    pub payload: Payload,
+}
+
+/// `POST /v1/call`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallRequest {
+    /// A pid or a registered name.
+    pub to: String,
+    /// The message's tag; by default that of typed messages.
+    #[serde(default = "typed")]
+    pub tag: u32,
+    /// The payload; by default none.
+    #[serde(default)]
+    pub payload: Payload,
+    /// How long to wait for the reply.
+    #[serde(default = "five_seconds")]
+    pub timeout_ms: u64,
+}
+
+fn typed() -> u32 {
+    TYPED_TAG
+}
+
+/// What Erlang's `gen_server:call` waits by default.
+fn five_seconds() -> u64 {
+    5_000
+}
+
+/// The answer to a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Its tag.
+    pub tag: u32,
+    /// Bytes of its payload.
+    pub bytes: u64,
+    /// Its payload, as well as it can be shown.
+    #[serde(flatten)]
+    pub payload: Shown,
+}
+
+/// What to do with processes that cannot cross because they never return.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loops {
+    /// Refuse the swap.
+    #[default]
+    Refuse,
+    /// Leave them on their version.
+    Leave,
+    /// Kill them.
+    Kill,
+}
+
+/// What the user agrees to in a swap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeployOptions {
+    /// State that cannot cross is lost.
+    pub fresh: bool,
+    /// What happens to processes that never return.
+    pub loops: Loops,
+}
+
+/// A swap that was made: `POST /v1/deploy` and `POST /v1/rollback`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Swap {
+    /// One line for people.
+    pub line: String,
+    /// The same in parts.
+    pub report: Value,
+}
+
+/// `POST /v1/stop`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopTimeout {
+    /// How long the processes get; by default the node decides.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+}
+
+/// One line of `GET /v1/events`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventLine {
+    /// One line for people.
+    pub line: String,
+    /// The same in parts.
+    pub event: Value,
+}

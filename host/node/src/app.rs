@@ -1,0 +1,240 @@
+//! An app: a node, the modules of its manifest as the first release, and the
+//! supervision tree. The tree's root is the child of a native process, as an
+//! OTP application's is of its application master.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use exuvia_abi::{Kind, Pid, Reason};
+use exuvia_engine::Guest;
+use exuvia_process::{Birth, Body, Context, Envelope, ExitReason, Native, Payload, Signal};
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::config::NodeConfig;
+use crate::error::BootError;
+use crate::manifest::Manifest;
+use crate::node::Node;
+use crate::supervisor;
+use crate::swap::{DeployOptions, ModuleBytes};
+use crate::watch::Watcher;
+
+/// How long the supervision tree may take to start.
+const START: Duration = Duration::from_secs(60);
+
+/// How an app is booted.
+#[derive(Clone, Debug, Default)]
+pub struct BootOptions {
+    /// Settings other than the manifest's own, for tests.
+    pub config: Option<NodeConfig>,
+}
+
+/// What the end of an app was like.
+#[derive(Clone, Debug, Serialize)]
+pub struct StopReport {
+    /// The tree ended in order within the time.
+    pub orderly: bool,
+    /// Processes that were left and dropped.
+    pub left: usize,
+}
+
+/// A running app.
+#[derive(Debug)]
+pub struct App {
+    node: Node,
+    manifest: Manifest,
+    master: Pid,
+    news: Mutex<Receiver<News>>,
+}
+
+impl App {
+    /// Starts the node, loads the modules, starts the tree.
+    ///
+    /// # Errors
+    ///
+    /// What could not be read, loaded or started.
+    pub fn boot(manifest: Manifest, options: BootOptions) -> Result<App, BootError> {
+        let config = options.config.unwrap_or_else(|| NodeConfig::of(&manifest));
+        let node = Node::start(config)?;
+        let modules = read_modules(&manifest)?;
+        {
+            let mut limits = node.0.modules.lock();
+            for (name, module) in &manifest.modules {
+                limits.insert(name.clone(), std::sync::Arc::new(module.limits.into()));
+            }
+        }
+        node.deploy(modules, DeployOptions::default())?;
+        let (sender, receiver) = channel();
+        let root = supervisor::from_entry(&node, &manifest.supervisor, &node.0.limits)
+            .map_err(BootError::Tree)?;
+        let master = Master {
+            root: Some(root),
+            root_pid: None,
+            sender,
+        };
+        let master = node
+            .spawn_native(Box::new(master))
+            .ok_or_else(|| BootError::Tree("the node has no room for a process".into()))?;
+        match receiver.recv_timeout(START) {
+            Ok(News::Up) => {}
+            Ok(News::Ended(reason)) => {
+                node.halt();
+                return Err(BootError::Tree(reason.to_string()));
+            }
+            Err(_) => {
+                node.halt();
+                return Err(BootError::Tree(format!(
+                    "it was not up after {} s; a child does not acknowledge its start",
+                    START.as_secs()
+                )));
+            }
+        }
+        Ok(App {
+            node,
+            manifest,
+            master,
+            news: Mutex::new(receiver),
+        })
+    }
+
+    /// The node.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The manifest it was booted from.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Watches the module files, and swaps what changes.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no watches left.
+    pub fn watch(&self) -> Result<Watcher, notify::Error> {
+        let files = self
+            .manifest
+            .modules
+            .iter()
+            .map(|(name, module)| (name.clone(), module.path.clone()))
+            .collect();
+        Watcher::start(self.node.clone(), files)
+    }
+
+    /// Whether the tree has ended by itself, and why.
+    pub fn ended(&self) -> Option<String> {
+        match self.news.lock().try_recv() {
+            Ok(News::Ended(reason)) => Some(reason.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Stops the tree, children in reverse order, each with its shutdown time;
+    /// then the schedulers.
+    pub fn stop(&self, timeout: Duration) -> StopReport {
+        let exit = Signal::Exit {
+            from: Pid::NONE,
+            reason: ExitReason::new(Reason::SHUTDOWN),
+            linked: false,
+        };
+        let told = self.node.0.system.signal(self.master, exit).is_ok();
+        let orderly = !told || self.news.lock().recv_timeout(timeout).is_ok();
+        let left = self.node.0.system.table.alive();
+        self.node.halt();
+        StopReport { orderly, left }
+    }
+}
+
+/// Reads all module files of a manifest.
+///
+/// # Errors
+///
+/// The first that cannot be read.
+pub(crate) fn read_modules(manifest: &Manifest) -> Result<Vec<ModuleBytes>, BootError> {
+    manifest
+        .modules
+        .iter()
+        .map(|(name, module)| {
+            let bytes = std::fs::read(&module.path).map_err(|source| BootError::Read {
+                module: name.clone(),
+                path: module.path.clone(),
+                source,
+            })?;
+            Ok(ModuleBytes {
+                name: name.clone(),
+                bytes,
+                source: module.path.display().to_string(),
+            })
+        })
+        .collect()
+}
+
+/// What the master tells whoever booted the app.
+#[derive(Debug)]
+enum News {
+    Up,
+    Ended(ExitReason),
+}
+
+/// Starts the root supervisor and outlives it.
+struct Master {
+    root: Option<Box<dyn Native<Guest>>>,
+    root_pid: Option<Pid>,
+    sender: Sender<News>,
+}
+
+impl Native<Guest> for Master {
+    fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
+        match message.kind {
+            Kind::Init => {
+                context.own.set_trap_exit(true);
+                let me = context.pid();
+                let limits = context.own.limits().clone();
+                let reference = context.own.new_reference();
+                let Ok(pid) = context.system.reserve(&limits) else {
+                    let reason = ExitReason::new(Reason::INTERNAL);
+                    return self.ended(context, reason);
+                };
+                context.own.has_born(pid, true, &[reference]);
+                self.root_pid = Some(pid);
+                let body = Body::Native(self.root.take());
+                context.system.give_birth(
+                    pid,
+                    Birth {
+                        parent: me,
+                        link: true,
+                        starter: Some(reference),
+                        ..Birth::new(body, limits, Payload::empty())
+                    },
+                );
+            }
+            Kind::Reply => {
+                // Whoever booted may have lost patience.
+                let _ = self.sender.send(News::Up);
+            }
+            Kind::Exit if Some(message.sender) == self.root_pid => {
+                let reason = ExitReason::with(message.reason, message.payload.as_slice());
+                self.ended(context, reason);
+            }
+            Kind::Exit => {
+                if let Some(root) = self.root_pid {
+                    let exit = Signal::Exit {
+                        from: context.pid(),
+                        reason: ExitReason::new(Reason::SHUTDOWN),
+                        linked: false,
+                    };
+                    let _ = context.system.signal(root, exit);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Master {
+    fn ended(&self, context: &mut Context<'_, Guest>, reason: ExitReason) {
+        let _ = self.sender.send(News::Ended(reason));
+        context.exit(ExitReason::new(Reason::NORMAL));
+    }
+}

@@ -1,0 +1,96 @@
+//! How a node is set up.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use exuvia_engine::Method;
+use exuvia_process::Limits;
+
+use crate::manifest::Manifest;
+
+/// The settings of a node. All have defaults.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The app's name, for display.
+    pub app: String,
+    /// Scheduler threads; 0: one for each core.
+    pub schedulers: usize,
+    /// Frames; 0: what the machine's mapping limit leaves room for.
+    pub frames: usize,
+    /// Most processes.
+    pub processes: usize,
+    /// Messages of each process that are transactions after a swap.
+    pub probation: u32,
+    /// Time budget of a verification.
+    pub verify: Duration,
+    /// Failures caused by a release that make it go back.
+    pub release_threshold: u32,
+    /// How long a release is on its own before sleepers are crossed too.
+    pub sweep_after: Duration,
+    /// What a process may use if nothing else is said.
+    pub limits: Limits,
+    /// Folder of the compile cache; `None`: no cache.
+    pub cache: Option<PathBuf>,
+    /// The page-map method, forced for tests.
+    pub page_map: Option<Method>,
+}
+
+impl Default for NodeConfig {
+    fn default() -> NodeConfig {
+        NodeConfig {
+            app: "app".into(),
+            schedulers: 0,
+            frames: 0,
+            processes: exuvia_process::MAX_PROCESSES,
+            probation: 3,
+            verify: Duration::from_millis(100),
+            release_threshold: 3,
+            sweep_after: Duration::from_secs(1),
+            limits: Limits::default(),
+            cache: default_cache(),
+            page_map: None,
+        }
+    }
+}
+
+impl NodeConfig {
+    /// The settings that a manifest asks for.
+    pub fn of(manifest: &Manifest) -> NodeConfig {
+        let settings = &manifest.node;
+        NodeConfig {
+            app: manifest.name.clone(),
+            schedulers: settings.schedulers.unwrap_or(0) as usize,
+            frames: settings.frames.unwrap_or(0) as usize,
+            probation: settings.probation,
+            verify: settings.verify,
+            release_threshold: settings.release_threshold,
+            limits: manifest.limits.into(),
+            ..NodeConfig::default()
+        }
+    }
+}
+
+/// `$XDG_CACHE_HOME/exuvia` or `~/.cache/exuvia`.
+fn default_cache() -> Option<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("exuvia"))
+}
+
+impl From<crate::manifest::Limits> for Limits {
+    fn from(limits: crate::manifest::Limits) -> Limits {
+        let narrow = |value| u32::try_from(value).unwrap_or(u32::MAX);
+        Limits {
+            memory: limits.memory,
+            mailbox_messages: narrow(limits.mailbox_messages),
+            mailbox_bytes: limits.mailbox_bytes,
+            message_bytes: narrow(limits.message_bytes),
+            children: narrow(limits.children),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What can go wrong with a node, in words for its user: what failed, why, and
+//! what to do.
+
+use std::path::PathBuf;
+
+use exuvia_code::CommitError;
+use exuvia_engine::{LoadError, VerifyError};
+use exuvia_process::Pid;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// This machine cannot run compiled Wasm.
+    #[error("the engine cannot be set up: {0}")]
+    Engine(#[from] LoadError),
+    /// No scheduler threads.
+    #[error("the schedulers cannot be started: {0}")]
+    Scheduler(String),
+}
+
+/// Why an app did not boot.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BootError {
+    /// The node did not start.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// A module file could not be read.
+    #[error("cannot read the module `{module}` at {}: {source}; build it, or mend `path` in the manifest", .path.display())]
+    Read {
+        /// The module's name in the manifest.
+        module: String,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The modules were refused.
+    #[error(transparent)]
+    Swap(#[from] SwapError),
+    /// The supervision tree did not start.
+    #[error("the supervision tree did not start: {0}")]
+    Tree(String),
+}
+
+/// Why a swap did not happen. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SwapError {
+    /// A module was refused.
+    #[error("{file}: {error}")]
+    Load {
+        /// The file, or the module's name.
+        file: String,
+        /// Why.
+        error: LoadError,
+    },
+    /// The crossing failed on a copy of a process.
+    #[error("refused before the commit: {0}; deploy with --fresh to give such state up")]
+    Verify(#[from] VerifyError),
+    /// Loop processes would never reach the new code.
+    #[error(
+        "refused: {count} loop processes of the changed modules block in `receive` without the UPGRADE flag (first: {first}); deploy with --leave to leave them on their version or with --kill to end them"
+    )]
+    Loops {
+        /// How many.
+        count: usize,
+        /// One of them.
+        first: Pid,
+    },
+    /// Another release came first, or there is none to go back to.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+impl SwapError {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            SwapError::Load { .. } => "load",
+            SwapError::Verify(_) => "verify",
+            SwapError::Loops { .. } => "loops",
+            SwapError::Commit(CommitError::Conflict { .. }) => "conflict",
+            SwapError::Commit(CommitError::NoEarlier) => "no-earlier-release",
+        }
+    }
+}
+
+/// Why a process was not found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// No process has the name.
+    #[error("no process is registered as `{0}`; `exuvia ps` shows all")]
+    NoName(String),
+    /// The process has ended, or never was.
+    #[error("there is no process {0}; `exuvia ps` shows all")]
+    NoProcess(String),
+}
+
+/// Why a message was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendFailed {
+    /// The process has ended.
+    #[error("the process {0} has ended")]
+    Dead(Pid),
+    /// Its mailbox is full.
+    #[error("the mailbox of {0} is full; wait until it has caught up, or raise `limits.mailbox_messages` or `limits.mailbox_bytes`")]
+    Full(Pid),
+    /// No process ever had the pid.
+    #[error("no process of this node has the pid {0}")]
+    Unknown(Pid),
+}
+
+/// Why a call has no reply.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallFailed {
+    /// The request was not accepted.
+    #[error(transparent)]
+    Send(#[from] SendFailed),
+    /// The process ended before it replied.
+    #[error("the process {pid} ended before it replied: {reason}")]
+    Down {
+        /// Which process.
+        pid: Pid,
+        /// Why it ended.
+        reason: String,
+    },
+    /// No reply within the time.
+    #[error("the process {pid} did not reply within {timeout_ms} ms; raise the timeout, or look at it with `exuvia ps`")]
+    Timeout {
+        /// Which process.
+        pid: Pid,
+        /// How long was waited.
+        timeout_ms: u64,
+    },
+    /// The node has as many processes as it may have.
+    #[error("the node has no room for one more process")]
+    TableFull,
+}

@@ -1,0 +1,237 @@
+//! What happens on a node, for whoever listens: one value, one line.
+
+use std::fmt;
+use std::sync::Arc;
+
+use exuvia_code::{Path, Release, Version};
+use exuvia_engine::{Artifact, Observer};
+use exuvia_process::{ExitReason, Pid};
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use crate::swap::SwapReport;
+
+/// Events that a slow listener may be behind before it loses the oldest.
+const BACKLOG: usize = 4096;
+
+/// The level of a guest's log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something is odd.
+    Warn,
+    /// Worth knowing.
+    Info,
+    /// For the author.
+    Debug,
+}
+
+impl Level {
+    fn of(level: i32) -> Level {
+        match level {
+            exuvia_abi::log::ERROR => Level::Error,
+            exuvia_abi::log::WARN => Level::Warn,
+            exuvia_abi::log::INFO => Level::Info,
+            _ => Level::Debug,
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Event {
+    /// New code is current.
+    Swap(SwapReport),
+    /// A swap was refused; nothing has changed.
+    Refused {
+        /// The module or file.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// A guest logged a line.
+    Log {
+        /// Which process.
+        pid: String,
+        /// Its version.
+        module: String,
+        /// How bad it is.
+        level: Level,
+        /// What it said.
+        text: String,
+    },
+    /// A process ended for a reason that is not orderly.
+    Exit {
+        /// Which process.
+        pid: String,
+        /// Its version.
+        module: String,
+        /// The reason, in a line.
+        reason: String,
+        /// All that is known: for a trap the backtrace.
+        detail: String,
+    },
+    /// A process could not cross and stays on its version.
+    Stuck {
+        /// Which process.
+        pid: String,
+        /// The release it should have crossed to.
+        release: u64,
+        /// Why.
+        reason: String,
+    },
+    /// New code failed a process in probation, and it went back with its state
+    /// and its message.
+    Returned {
+        /// Which process.
+        pid: String,
+        /// The release that failed it.
+        release: u64,
+        /// How it failed.
+        reason: String,
+    },
+    /// A release failed too often: the former versions are current again.
+    WentBack {
+        /// The release that failed.
+        from: u64,
+        /// The release that is current now.
+        release: u64,
+        /// The last failure.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Swap(report) => report.fmt(f),
+            Event::Refused { what, reason } => {
+                write!(f, "swap of {what} refused, the old code runs on: {reason}")
+            }
+            Event::Log {
+                pid,
+                module,
+                level,
+                text,
+            } => {
+                let level = match level {
+                    Level::Error => "error",
+                    Level::Warn => "warn",
+                    Level::Info => "info",
+                    Level::Debug => "debug",
+                };
+                write!(f, "{level} {pid} {module}: {text}")
+            }
+            Event::Exit {
+                pid,
+                module,
+                reason,
+                ..
+            } => write!(f, "exit {pid} {module}: {reason}"),
+            Event::Stuck {
+                pid,
+                release,
+                reason,
+            } => write!(f, "stuck {pid} before release {release}: {reason}"),
+            Event::Returned {
+                pid,
+                release,
+                reason,
+            } => write!(
+                f,
+                "returned {pid} from release {release}, state and message kept: {reason}"
+            ),
+            Event::WentBack {
+                from,
+                release,
+                reason,
+            } => write!(
+                f,
+                "release {from} failed too often and went back (now release {release}): {reason}"
+            ),
+        }
+    }
+}
+
+/// Sends events to whoever listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Events(broadcast::Sender<Event>);
+
+impl Events {
+    pub(crate) fn new() -> Events {
+        Events(broadcast::Sender::new(BACKLOG))
+    }
+
+    pub(crate) fn listen(&self) -> broadcast::Receiver<Event> {
+        self.0.subscribe()
+    }
+
+    pub(crate) fn send(&self, event: Event) {
+        // Nobody listening is no failure.
+        let _ = self.0.send(event);
+    }
+
+    fn heard(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+}
+
+impl Observer for Events {
+    fn log(&self, pid: Pid, version: &Arc<Version<Artifact>>, level: i32, text: &str) {
+        if self.heard() {
+            self.send(Event::Log {
+                pid: pid.to_string(),
+                module: version.to_string(),
+                level: Level::of(level),
+                text: text.to_owned(),
+            });
+        }
+    }
+
+    fn failed(&self, pid: Pid, version: &Arc<Version<Artifact>>, reason: &ExitReason) {
+        if self.heard() {
+            self.send(Event::Exit {
+                pid: pid.to_string(),
+                module: version.to_string(),
+                reason: reason.to_string(),
+                detail: String::from_utf8_lossy(reason.bytes()).into_owned(),
+            });
+        }
+    }
+
+    fn crossed(&self, _pid: Pid, _release: u64, _path: Path) {
+        // Counted in the release's progress; a line each would be too many.
+    }
+
+    fn stuck(&self, pid: Pid, release: u64, reason: &str) {
+        if self.heard() {
+            self.send(Event::Stuck {
+                pid: pid.to_string(),
+                release,
+                reason: reason.to_owned(),
+            });
+        }
+    }
+
+    fn returned(&self, pid: Pid, release: u64, reason: &ExitReason) {
+        if self.heard() {
+            self.send(Event::Returned {
+                pid: pid.to_string(),
+                release,
+                reason: reason.to_string(),
+            });
+        }
+    }
+
+    fn went_back(&self, from: u64, release: &Arc<Release<Artifact>>, reason: &str) {
+        self.send(Event::WentBack {
+            from,
+            release: release.id,
+            reason: reason.to_owned(),
+        });
+    }
+}

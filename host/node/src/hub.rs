@@ -1,0 +1,64 @@
+//! Where processes and schedulers meet: the scheduler runs numbers, the
+//! executor runs processes, and neither knows the other.
+
+use std::sync::OnceLock;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exuvia_engine::{Executor, GuestSystem};
+use exuvia_process::Schedule;
+use exuvia_scheduler::{Handle, Next, Run};
+
+/// What the scheduler drives.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) executor: Executor,
+    pub(crate) system: Arc<GuestSystem>,
+}
+
+impl Run for Runner {
+    fn run(&self, _worker: usize, index: u32) -> Next {
+        if self.executor.run(index) {
+            Next::Again
+        } else {
+            Next::Idle
+        }
+    }
+
+    fn tick(&self, worker: usize) -> Option<Duration> {
+        self.system.fire_timers(worker).map(Duration::from_nanos)
+    }
+}
+
+/// The way from a process that has something to do to a run queue. It knows
+/// the scheduler's handle only, so that it keeps nothing alive.
+#[derive(Debug, Default)]
+pub(crate) struct Wakes(OnceLock<Handle>);
+
+impl Wakes {
+    pub(crate) fn connect(&self, handle: Handle) {
+        let _ = self.0.set(handle);
+    }
+}
+
+impl Schedule for Wakes {
+    #[inline]
+    fn schedule(&self, slot: u32) {
+        if let Some(handle) = self.0.get() {
+            handle.wake(slot);
+        }
+    }
+
+    fn shard(&self) -> usize {
+        self.0
+            .get()
+            .and_then(Handle::current_worker)
+            .unwrap_or(0)
+    }
+
+    fn timer_moved(&self, shard: usize) {
+        if let Some(handle) = self.0.get() {
+            handle.unpark_worker(shard);
+        }
+    }
+}

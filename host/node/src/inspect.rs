@@ -1,0 +1,289 @@
+//! Looking at a node: what `ps` and `info` show. A process is looked at while
+//! it rests or between two of its turns, never while it runs.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use exuvia_engine::GuestOwn;
+use exuvia_process::{Body, Pid, RunState, Signal};
+use serde::Serialize;
+
+use crate::node::Node;
+
+/// How long a running process is waited for until its turn ends.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Which processes are wanted.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// Only those of this module.
+    pub module: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Default for Filter {
+    fn default() -> Filter {
+        Filter {
+            module: None,
+            limit: usize::MAX,
+        }
+    }
+}
+
+/// One process.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessInfo {
+    /// `<slot.generation>`.
+    pub pid: String,
+    /// Registered names.
+    pub names: Vec<String>,
+    /// `module@version`; `None` for a native process.
+    pub module: Option<String>,
+    /// What it does: resident, paged out, receive, call, preempted, native, ...
+    pub state: String,
+    /// Messages in its mailbox.
+    pub mailbox: u64,
+    /// Reductions since its birth.
+    pub reductions: u64,
+    /// Bytes of linear memory.
+    pub memory: u64,
+    /// Bytes of its image, if it is paged out.
+    pub image: u64,
+    /// Crossings to other code.
+    pub crossings: u32,
+    /// Why it could not cross, if it could not.
+    pub stuck: Option<String>,
+}
+
+/// One loaded version.
+#[derive(Clone, Debug, Serialize)]
+pub struct LoadedInfo {
+    /// Its number.
+    pub version: u32,
+    /// Processes in it.
+    pub processes: usize,
+    /// First digits of its digest.
+    pub digest: String,
+}
+
+/// One module of the current release.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModuleInfo {
+    /// Its name.
+    pub name: String,
+    /// The current version.
+    pub version: u32,
+    /// First digits of its digest.
+    pub digest: String,
+    /// Processes in the current version.
+    pub processes: usize,
+    /// The schema of its state.
+    pub schema: i32,
+    /// Bytes of the file.
+    pub bytes: usize,
+    /// Why its processes cannot be paged out; empty if they can.
+    pub resident_only: Vec<String>,
+    /// All its versions that are loaded.
+    pub loaded: Vec<LoadedInfo>,
+}
+
+/// The whole node.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeInfo {
+    /// The app's name.
+    pub app: String,
+    /// The node's number, in hexadecimal.
+    pub node: String,
+    /// The current release.
+    pub release: u64,
+    /// Processes alive.
+    pub processes: usize,
+    /// Scheduler threads.
+    pub schedulers: usize,
+    /// Frames alive.
+    pub frames: usize,
+    /// Frames that blocked processes hold.
+    pub frames_blocked: usize,
+    /// Milliseconds since the start.
+    pub uptime_ms: u64,
+    /// Images put into frames.
+    pub page_ins: u64,
+    /// Images taken out of frames.
+    pub page_outs: u64,
+    /// How written pages are found.
+    pub page_map: String,
+    /// Timers that are set.
+    pub timers: usize,
+    /// The current release's modules.
+    pub modules: Vec<ModuleInfo>,
+}
+
+impl Node {
+    /// The node as it is now.
+    pub fn info(&self) -> NodeInfo {
+        let inner = &self.0;
+        let release = inner.code.current();
+        let (frames, frames_blocked) = inner.executor.frames();
+        let metrics = inner.executor.metrics();
+        let mut modules: Vec<ModuleInfo> = release
+            .versions()
+            .map(|version| ModuleInfo {
+                name: version.module.to_string(),
+                version: version.number,
+                digest: version.digest.short(),
+                processes: version.population(),
+                schema: version.artifact.schema(),
+                bytes: version.artifact.file_bytes(),
+                resident_only: version.artifact.resident_only().to_vec(),
+                loaded: inner
+                    .code
+                    .versions(&version.module)
+                    .iter()
+                    .map(|version| LoadedInfo {
+                        version: version.number,
+                        processes: version.population(),
+                        digest: version.digest.short(),
+                    })
+                    .collect(),
+            })
+            .collect();
+        modules.sort_by(|a, b| a.name.cmp(&b.name));
+        NodeInfo {
+            app: inner.config.app.clone(),
+            node: format!("{:016x}", inner.system.node()),
+            release: release.id,
+            processes: inner.system.table.alive(),
+            schedulers: self.scheduler().workers(),
+            frames,
+            frames_blocked,
+            uptime_ms: inner.system.clock.now() / 1_000_000,
+            page_ins: metrics.page_ins.load(Ordering::Relaxed),
+            page_outs: metrics.page_outs.load(Ordering::Relaxed),
+            page_map: format!("{:?}", inner.engine.page_map()).to_lowercase(),
+            timers: inner.system.timers.len(),
+            modules,
+        }
+    }
+
+    /// The processes, in order of their slots. Those that run are waited for,
+    /// a moment at most; one that does not come to a turn's end is left out.
+    pub fn processes(&self, filter: &Filter) -> Vec<ProcessInfo> {
+        let system = &self.0.system;
+        let mut found = Vec::new();
+        let (sender, receiver) = channel();
+        let mut asked = 0;
+        for index in system.table.indices() {
+            if found.len() + asked >= filter.limit {
+                break;
+            }
+            let Some(slot) = system.table.slot(index) else {
+                continue;
+            };
+            if slot.state.get() == RunState::Free {
+                continue;
+            }
+            if slot.state.claim() {
+                let info = slot.take_own().map(|mut own| {
+                    let info = describe(&mut own);
+                    slot.put_own(own);
+                    info
+                });
+                let then = slot.state.end();
+                system.then(index, then);
+                found.extend(info.into_iter().filter(|info| wanted(info, filter)));
+            } else if let Some(pid) = system.pid(index) {
+                let sender = sender.clone();
+                let look = Signal::Control(Box::new(move |own: &mut GuestOwn, _: &_| {
+                    // Whoever asked may have lost patience.
+                    let _ = sender.send(describe(own));
+                }));
+                if system.signal(pid, look).is_ok() {
+                    asked += 1;
+                }
+            }
+        }
+        drop(sender);
+        let until = std::time::Duration::from_nanos(system.clock.now()) + PATIENCE;
+        while asked > 0 {
+            let now = Duration::from_nanos(system.clock.now());
+            match receiver.recv_timeout(until.saturating_sub(now)) {
+                Ok(info) => {
+                    asked -= 1;
+                    if wanted(&info, filter) {
+                        found.push(info);
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        for info in &mut found {
+            self.complete(info);
+        }
+        found.sort_by_key(|info| slot_of(&info.pid));
+        found.truncate(filter.limit);
+        found
+    }
+
+    /// Adds what is not the process's own to say.
+    fn complete(&self, info: &mut ProcessInfo) {
+        let system = &self.0.system;
+        let slot = slot_of(&info.pid);
+        let Some(pid) = system.pid(slot) else { return };
+        info.names = system
+            .names
+            .of(pid)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        if let Some(slot) = system.table.slot(slot) {
+            info.mailbox += slot.mailbox.len() as u64;
+        }
+    }
+}
+
+fn slot_of(pid: &str) -> u32 {
+    pid.trim_start_matches('<')
+        .split('.')
+        .next()
+        .and_then(|slot| slot.parse().ok())
+        .unwrap_or(u32::MAX)
+}
+
+fn wanted(info: &ProcessInfo, filter: &Filter) -> bool {
+    match (&filter.module, &info.module) {
+        (None, _) => true,
+        (Some(wanted), Some(module)) => module
+            .rsplit_once('@')
+            .is_some_and(|(name, _)| name == wanted),
+        (Some(_), None) => false,
+    }
+}
+
+fn describe(own: &mut GuestOwn) -> ProcessInfo {
+    let pid: Pid = own.pid();
+    let mailbox = own.inbox_len() as u64;
+    let reductions = own.reductions;
+    let mut info = ProcessInfo {
+        pid: pid.to_string(),
+        names: Vec::new(),
+        module: None,
+        state: "native".into(),
+        mailbox,
+        reductions,
+        memory: 0,
+        image: 0,
+        crossings: 0,
+        stuck: None,
+    };
+    if let Body::Guest(guest) = &own.body {
+        info.module = Some(guest.tenancy.version().to_string());
+        info.state = guest.describe().into();
+        info.memory = guest.memory_bytes();
+        info.image = guest.image_bytes() as u64;
+        info.crossings = guest.crossings();
+        info.stuck = guest.stuck().map(str::to_owned);
+    }
+    info
+}

@@ -1,0 +1,348 @@
+//! The node: starts everything, spawns processes, talks to them from outside.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use exuvia_abi::{Kind, Pid};
+use exuvia_code::Code;
+use exuvia_engine::{
+    Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, Services,
+    default_frames,
+};
+use exuvia_process::{
+    Birth, Body, Clock, Context, Envelope, ExitReason, Limits, Native, Payload, SendError, Signal,
+    System,
+};
+use exuvia_scheduler::{Config, Handle, Scheduler};
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+use crate::config::NodeConfig;
+use crate::error::{CallFailed, NodeError, SendFailed, TargetError};
+use crate::event::{Event, Events};
+use crate::hub::{Runner, Wakes};
+use crate::supervisor;
+use crate::sweeper::Sweeper;
+
+/// A running node. Clones are the same node.
+#[derive(Clone, Debug)]
+pub struct Node(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: NodeConfig,
+    pub(crate) system: Arc<GuestSystem>,
+    pub(crate) code: Arc<Code<Artifact>>,
+    pub(crate) engine: Engine,
+    pub(crate) executor: Executor,
+    pub(crate) events: Events,
+    /// One swap at a time; also held while versions are unloaded.
+    pub(crate) swapping: Mutex<()>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) modules: ModuleLimits,
+    pub(crate) sweeper: OnceLock<Sweeper>,
+    pub(crate) swaps: AtomicU64,
+    handle: Handle,
+    scheduler: Mutex<Option<Scheduler>>,
+}
+
+/// Limits of processes by module, from the manifest.
+pub(crate) type ModuleLimits = Mutex<std::collections::BTreeMap<String, Arc<Limits>>>;
+
+/// A reply to a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The replier's tag.
+    pub tag: u32,
+    /// The bytes.
+    pub payload: Vec<u8>,
+}
+
+/// How a process is spawned from outside.
+#[derive(Clone, Debug, Default)]
+pub struct SpawnOptions {
+    /// Registered before it runs.
+    pub name: Option<String>,
+    /// Its limits; `None`: the module's or the node's.
+    pub limits: Option<Limits>,
+}
+
+impl Node {
+    /// Starts the schedulers; there is no code yet.
+    ///
+    /// # Errors
+    ///
+    /// If this machine cannot run compiled Wasm, or has no threads left.
+    pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
+        let mut workers = Config::default();
+        if config.schedulers > 0 {
+            workers.workers = config.schedulers;
+        }
+        let frames = match config.frames {
+            0 => default_frames(),
+            frames => frames,
+        };
+        let engine = Engine::new(&EngineConfig {
+            cache: config.cache.clone(),
+            page_map: config.page_map,
+            ..EngineConfig::default()
+        })?;
+        let system = Arc::new(System::new(
+            node_number(),
+            config.processes,
+            workers.workers,
+            Clock::system(),
+        ));
+        let code = Arc::new(Code::new(u64::from(config.release_threshold)));
+        let events = Events::new();
+        let executor = Executor::new(
+            system.clone(),
+            code.clone(),
+            Arc::new(events.clone()),
+            ExecutorConfig {
+                frames,
+                probation: config.probation,
+            },
+        );
+        let wakes = Arc::new(Wakes::default());
+        system.connect(wakes.clone());
+        let runner = Runner {
+            executor: executor.clone(),
+            system: system.clone(),
+        };
+        let scheduler = Scheduler::start(workers, Arc::new(runner))
+            .map_err(|error| NodeError::Scheduler(error.to_string()))?;
+        wakes.connect(scheduler.handle());
+        let limits = Arc::new(config.limits);
+        let node = Node(Arc::new(Inner {
+            config,
+            system,
+            code,
+            engine,
+            executor,
+            events,
+            swapping: Mutex::new(()),
+            limits,
+            modules: Mutex::default(),
+            sweeper: OnceLock::new(),
+            swaps: AtomicU64::new(0),
+            handle: scheduler.handle(),
+            scheduler: Mutex::new(Some(scheduler)),
+        }));
+        let weak = Arc::downgrade(&node.0);
+        node.0.executor.connect(Arc::new(GuestServices(weak.clone())));
+        let _ = node.0.sweeper.set(Sweeper::start(weak));
+        Ok(node)
+    }
+
+    /// Spawns a process of a module in the current release; its first message
+    /// is INIT with `arguments`. `None`: the release has no such module.
+    pub fn spawn(&self, module: &str, arguments: &[u8], options: &SpawnOptions) -> Option<Pid> {
+        let payload = Payload::new(arguments);
+        let body = self
+            .0
+            .executor
+            .newborn(module, Pid::NONE, payload.clone())?;
+        let limits = match options.limits {
+            Some(limits) => Arc::new(limits.at_most(&self.limits_of(module))),
+            None => self.limits_of(module),
+        };
+        let system = &self.0.system;
+        let pid = system.reserve(&limits).ok()?;
+        if let Some(name) = &options.name
+            && system.register(name, pid).is_err()
+        {
+            system.abandon(pid);
+            return None;
+        }
+        system.give_birth(pid, Birth::new(body, limits, payload));
+        Some(pid)
+    }
+
+    /// Spawns a native process.
+    pub fn spawn_native(&self, native: Box<dyn Native<Guest>>) -> Option<Pid> {
+        let body = Body::Native(Some(native));
+        let birth = Birth::new(body, self.0.limits.clone(), Payload::empty());
+        self.0.system.spawn(birth).ok()
+    }
+
+    /// The limits of a module's processes.
+    pub(crate) fn limits_of(&self, module: &str) -> Arc<Limits> {
+        self.0
+            .modules
+            .lock()
+            .get(module)
+            .unwrap_or(&self.0.limits)
+            .clone()
+    }
+
+    /// Finds a process by name or pid (`<3.1>` or `3.1`).
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn find(&self, target: &str) -> Result<Pid, TargetError> {
+        let system = &self.0.system;
+        let trimmed = target.trim_start_matches('<').trim_end_matches('>');
+        let numbers = trimmed
+            .split_once('.')
+            .and_then(|(slot, generation)| Some((slot.parse().ok()?, generation.parse().ok()?)));
+        if let Some((slot, generation)) = numbers {
+            let pid = Pid::new(system.node(), slot, generation);
+            return if system.is_alive(pid) {
+                Ok(pid)
+            } else {
+                Err(TargetError::NoProcess(target.to_owned()))
+            };
+        }
+        system
+            .names
+            .find(target)
+            .ok_or_else(|| TargetError::NoName(target.to_owned()))
+    }
+
+    /// Sends a message from outside.
+    ///
+    /// # Errors
+    ///
+    /// If it was not accepted.
+    pub fn send(&self, to: Pid, tag: u32, payload: Vec<u8>) -> Result<(), SendFailed> {
+        let envelope = Envelope::message(Pid::NONE, tag, payload.into());
+        self.0
+            .system
+            .send(to, envelope)
+            .map_err(|error| send_failed(to, error))
+    }
+
+    /// Sends a request and waits for the reply. Blocks the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// If the process is dead, dies, or does not reply in time.
+    pub fn call(
+        &self,
+        to: Pid,
+        tag: u32,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Reply, CallFailed> {
+        let (sender, receiver) = sync_channel(1);
+        let asker = Asker {
+            to,
+            tag,
+            payload: Some(payload.into()),
+            sender,
+        };
+        let pid = self
+            .spawn_native(Box::new(asker))
+            .ok_or(CallFailed::TableFull)?;
+        match receiver.recv_timeout(timeout) {
+            Ok(answer) => answer,
+            Err(_) => {
+                let _ = self.0.system.signal(pid, Signal::Kill { from: Pid::NONE });
+                Err(CallFailed::Timeout {
+                    pid: to,
+                    timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+                })
+            }
+        }
+    }
+
+    /// Kills a process: it cannot be trapped.
+    pub fn kill(&self, pid: Pid) {
+        let _ = self.0.system.signal(pid, Signal::Kill { from: Pid::NONE });
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.0.events.listen()
+    }
+
+    /// The processes themselves, for benchmarks and tests that bring their own.
+    pub fn system(&self) -> &Arc<GuestSystem> {
+        &self.0.system
+    }
+
+    /// The scheduler's handle, for its metrics.
+    pub fn scheduler(&self) -> &Handle {
+        &self.0.handle
+    }
+
+    /// Stops the schedulers at once; processes are not told. See `App::stop`
+    /// for an orderly end.
+    pub fn halt(&self) {
+        let scheduler = self.0.scheduler.lock().take();
+        drop(scheduler);
+        self.0.executor.clear();
+    }
+}
+
+fn send_failed(to: Pid, error: SendError) -> SendFailed {
+    match error {
+        SendError::Dead => SendFailed::Dead(to),
+        SendError::Full => SendFailed::Full(to),
+        SendError::Unknown => SendFailed::Unknown(to),
+    }
+}
+
+/// A number that other nodes hardly have, and never 0.
+fn node_number() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let state = std::collections::hash_map::RandomState::new();
+    state.build_hasher().finish().max(1)
+}
+
+/// A process that makes one request for somebody outside.
+struct Asker {
+    to: Pid,
+    tag: u32,
+    payload: Option<Payload>,
+    sender: SyncSender<Result<Reply, CallFailed>>,
+}
+
+impl Native<Guest> for Asker {
+    fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
+        let answer = match message.kind {
+            Kind::Init => {
+                let reference = context.own.new_reference();
+                let payload = self.payload.take().unwrap_or_else(Payload::empty);
+                let sent =
+                    context
+                        .own
+                        .request(context.system, self.to, reference, self.tag, payload);
+                match sent {
+                    Ok(()) => return,
+                    Err(error) => Err(send_failed(self.to, error).into()),
+                }
+            }
+            Kind::Reply => Ok(Reply {
+                tag: message.tag,
+                payload: message.payload.as_slice().to_vec(),
+            }),
+            Kind::Down => Err(CallFailed::Down {
+                pid: self.to,
+                reason: ExitReason::with(message.reason, message.payload.as_slice()).to_string(),
+            }),
+            _ => return,
+        };
+        // Whoever asked may have given up.
+        let _ = self.sender.try_send(answer);
+        context.exit(ExitReason::new(exuvia_abi::Reason::NORMAL));
+    }
+}
+
+/// What guests ask of the node.
+struct GuestServices(Weak<Inner>);
+
+impl Services for GuestServices {
+    fn supervisor(
+        &self,
+        specification: &[u8],
+        limits: &Arc<Limits>,
+    ) -> Result<Box<dyn Native<Guest>>, String> {
+        let inner = self.0.upgrade().ok_or("the node is stopping")?;
+        supervisor::from_guest(&Node(inner), specification, limits)
+    }
+}

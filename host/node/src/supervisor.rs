@@ -1,0 +1,577 @@
+//! Supervisors as processes: a native process around the state machine of
+//! `exuvia_supervisor`. It turns messages into the machine's events and carries
+//! out its actions. Guests talk to it with requests in MessagePack.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use exuvia_abi::{Kind, Pid, Reason};
+use exuvia_engine::Guest;
+use exuvia_process::{
+    Birth, Body, Context, Due, Envelope, ExitReason, Limits, NameError, Native, Payload, Signal,
+};
+use exuvia_supervisor::{
+    Action, ChildKey, ChildKind, ChildSpec, ChildState, Event, ExitClass, RequestId, Restart, Shutdown,
+    Strategy, Supervisor, SupervisorSpec, TerminateReason, TimerToken,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::{SupervisorEntry, Work};
+use crate::node::Node;
+
+/// What it takes to start a child.
+#[derive(Clone, Debug)]
+pub(crate) enum Start {
+    /// A process of a module.
+    Process {
+        module: Arc<str>,
+        name: Option<Arc<str>>,
+        arguments: Payload,
+        limits: Arc<Limits>,
+    },
+    /// A supervisor below this one.
+    Supervisor(Arc<SupervisorEntry>),
+}
+
+type Machine = Supervisor<Pid, Start, ExitReason>;
+
+/// The process.
+pub(crate) struct SupervisorProcess {
+    node: std::sync::Weak<crate::node::Inner>,
+    machine: Machine,
+    parent: Pid,
+    /// Starts under way: by the reference under which the child acknowledges.
+    starting: HashMap<u64, (ChildKey, Pid)>,
+    timers: HashMap<TimerToken, u64>,
+    tokens: HashMap<u64, TimerToken>,
+    /// Who asked for what.
+    requests: HashMap<RequestId, (Pid, u64)>,
+    next_request: RequestId,
+    /// Children's limits are never above these.
+    limits: Arc<Limits>,
+}
+
+/// The process of a supervisor in a manifest.
+pub(crate) fn from_entry(
+    node: &Node,
+    entry: &SupervisorEntry,
+    limits: &Arc<Limits>,
+) -> Result<Box<dyn Native<Guest>>, String> {
+    let mut children = Vec::new();
+    for child in &entry.children {
+        for instance in child.instances() {
+            let (start, kind) = match &child.work {
+                Work::Process(process) => (
+                    Start::Process {
+                        module: process.module.as_str().into(),
+                        name: instance.name.as_deref().map(Into::into),
+                        arguments: Payload::new(&process.args),
+                        limits: shared(Limits::from(process.limits).at_most(limits), limits),
+                    },
+                    ChildKind::Worker,
+                ),
+                Work::Supervisor(entry) => (
+                    Start::Supervisor(Arc::new(entry.clone())),
+                    ChildKind::Supervisor,
+                ),
+            };
+            children.push(ChildSpec {
+                id: instance.id.into(),
+                start,
+                restart: child.restart,
+                shutdown: child.shutdown,
+                kind,
+            });
+        }
+    }
+    make(node, entry.spec(), children, limits)
+}
+
+fn shared(limits: Limits, parents: &Arc<Limits>) -> Arc<Limits> {
+    if limits == **parents {
+        parents.clone()
+    } else {
+        Arc::new(limits)
+    }
+}
+
+fn make(
+    node: &Node,
+    spec: SupervisorSpec,
+    children: Vec<ChildSpec<Start>>,
+    limits: &Arc<Limits>,
+) -> Result<Box<dyn Native<Guest>>, String> {
+    let machine = Machine::new(spec, children).map_err(|error| error.to_string())?;
+    Ok(Box::new(SupervisorProcess {
+        node: Arc::downgrade(&node.0),
+        machine,
+        parent: Pid::NONE,
+        starting: HashMap::new(),
+        timers: HashMap::new(),
+        tokens: HashMap::new(),
+        requests: HashMap::new(),
+        next_request: 0,
+        limits: limits.clone(),
+    }))
+}
+
+// ---- what guests say, in MessagePack with field names ------------------------
+
+/// A supervisor as a guest asks for it: the keys of the manifest.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GuestSpec {
+    #[serde(default)]
+    strategy: GuestStrategy,
+    intensity: Option<u32>,
+    period_s: Option<f64>,
+    #[serde(default)]
+    children: Vec<GuestChild>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum GuestStrategy {
+    #[default]
+    OneForOne,
+    OneForAll,
+    RestForOne,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum GuestRestart {
+    #[default]
+    Permanent,
+    Transient,
+    Temporary,
+}
+
+/// A child as a guest asks for it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GuestChild {
+    id: String,
+    module: String,
+    name: Option<String>,
+    #[serde(default)]
+    args: Vec<u8>,
+    #[serde(default)]
+    restart: GuestRestart,
+    shutdown_ms: Option<u64>,
+}
+
+/// A request to a supervisor.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Ask {
+    StartChild(GuestChild),
+    TerminateChild(String),
+    RestartChild(String),
+    DeleteChild(String),
+    WhichChildren,
+    CountChildren,
+}
+
+/// The answer: `Ok` or `Err` with a text.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    /// The pid of a child that was started.
+    Started([u64; 2]),
+    Done,
+    Children(Vec<ChildAnswer>),
+    Count {
+        specs: usize,
+        active: usize,
+        supervisors: usize,
+        workers: usize,
+    },
+    Error(String),
+}
+
+#[derive(Debug, Serialize)]
+struct ChildAnswer {
+    id: String,
+    pid: Option<[u64; 2]>,
+    state: String,
+}
+
+/// A supervisor from a guest's specification.
+pub(crate) fn from_guest(
+    node: &Node,
+    specification: &[u8],
+    limits: &Arc<Limits>,
+) -> Result<Box<dyn Native<Guest>>, String> {
+    let spec: GuestSpec =
+        rmp_serde::from_slice(specification).map_err(|error| error.to_string())?;
+    let defaults = SupervisorSpec::default();
+    let period_ms = match spec.period_s {
+        Some(seconds) if seconds.is_finite() && seconds > 0.0 && seconds < 1e9 => {
+            (seconds * 1000.0) as u64
+        }
+        Some(_) => return Err("`period_s` must be a positive number of seconds".into()),
+        None => defaults.period_ms,
+    };
+    let children = spec
+        .children
+        .into_iter()
+        .map(|child| child_spec(child, limits))
+        .collect();
+    let spec = SupervisorSpec {
+        strategy: match spec.strategy {
+            GuestStrategy::OneForOne => Strategy::OneForOne,
+            GuestStrategy::OneForAll => Strategy::OneForAll,
+            GuestStrategy::RestForOne => Strategy::RestForOne,
+        },
+        intensity: spec.intensity.unwrap_or(defaults.intensity),
+        period_ms,
+        max_children: limits.children as usize,
+    };
+    make(node, spec, children, limits)
+}
+
+fn child_spec(child: GuestChild, limits: &Arc<Limits>) -> ChildSpec<Start> {
+    let start = Start::Process {
+        module: child.module.into(),
+        name: child.name.map(Into::into),
+        arguments: child.args.into(),
+        limits: limits.clone(),
+    };
+    let mut spec = ChildSpec::worker(child.id, start).restart(match child.restart {
+        GuestRestart::Permanent => Restart::Permanent,
+        GuestRestart::Transient => Restart::Transient,
+        GuestRestart::Temporary => Restart::Temporary,
+    });
+    if let Some(milliseconds) = child.shutdown_ms {
+        spec.shutdown = Shutdown::TimeoutMs(milliseconds);
+    }
+    spec
+}
+
+// ---- the process -------------------------------------------------------------
+
+impl Native<Guest> for SupervisorProcess {
+    fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
+        match message.kind {
+            Kind::Init => {
+                self.parent = message.sender;
+                context.own.set_trap_exit(true);
+                self.feed(context, Event::Start);
+            }
+            Kind::Reply => self.child_answered(context, &message),
+            Kind::Down => {
+                if let Some((key, _)) = self.starting.remove(&message.reference) {
+                    let reason = reason_of(&message);
+                    self.start_failed(context, key, reason);
+                }
+            }
+            Kind::Exit if message.sender == self.parent => self.feed(context, Event::Stop),
+            Kind::Exit => self.child_exited(context, &message),
+            Kind::Timer => {
+                if let Some(token) = self.tokens.remove(&message.reference) {
+                    self.timers.remove(&token);
+                    self.feed(context, Event::Timer { token });
+                }
+            }
+            Kind::Request => self.asked(context, &message),
+            Kind::Message => {}
+        }
+    }
+}
+
+fn reason_of(message: &Envelope) -> ExitReason {
+    ExitReason::with(message.reason, message.payload.as_slice())
+}
+
+impl SupervisorProcess {
+    fn feed(
+        &mut self,
+        context: &mut Context<'_, Guest>,
+        event: Event<Pid, Start, ExitReason>,
+    ) {
+        let now_ms = context.system.clock.now() / 1_000_000;
+        for action in self.machine.handle(now_ms, event) {
+            self.act(context, action);
+        }
+    }
+
+    fn act(&mut self, context: &mut Context<'_, Guest>, action: Action<Pid, Start, ExitReason>) {
+        let me = context.pid();
+        let exit = |pid, code| {
+            let exit = Signal::Exit {
+                from: me,
+                reason: ExitReason::new(code),
+                linked: false,
+            };
+            let _ = context.system.signal(pid, exit);
+        };
+        match action {
+            Action::StartChild { key, spec } => {
+                if let Err(reason) = self.start(context, key, &spec.start) {
+                    self.start_failed(context, key, reason);
+                }
+            }
+            Action::CancelStart { key, shutdown } => {
+                let pid = self
+                    .starting
+                    .values()
+                    .find(|(starting, _)| *starting == key)
+                    .map(|(_, pid)| *pid);
+                match (pid, shutdown) {
+                    (None, _) => {}
+                    (Some(pid), Shutdown::BrutalKill) => {
+                        let _ = context.system.signal(pid, Signal::Kill { from: me });
+                    }
+                    (Some(pid), _) => exit(pid, Reason::SHUTDOWN),
+                }
+            }
+            Action::Exit { pid } => exit(pid, Reason::SHUTDOWN),
+            Action::Kill { pid } => {
+                let _ = context.system.signal(pid, Signal::Kill { from: me });
+            }
+            Action::SetTimer { token, after_ms } => {
+                let delay = after_ms.saturating_mul(1_000_000);
+                let reference = context
+                    .system
+                    .set_timer(me, delay, |reference| Due::Message {
+                        to: me,
+                        envelope: Envelope {
+                            reference,
+                            kind: Kind::Timer,
+                            ..Envelope::message(me, 0, Payload::empty())
+                        },
+                    });
+                self.timers.insert(token, reference);
+                self.tokens.insert(reference, token);
+            }
+            Action::CancelTimer { token } => {
+                if let Some(reference) = self.timers.remove(&token) {
+                    self.tokens.remove(&reference);
+                    context.system.timers.cancel(me, reference);
+                }
+            }
+            Action::Ready => {
+                context
+                    .own
+                    .acknowledge(context.system, 0, Payload::empty());
+            }
+            Action::Reply { request, result } => {
+                let answer = match result {
+                    Ok(Some(pid)) => Answer::Started([pid.node, pid.local]),
+                    Ok(None) => Answer::Done,
+                    Err(error) => Answer::Error(error.to_string()),
+                };
+                if let Some((asker, reference)) = self.requests.remove(&request) {
+                    reply(context, asker, reference, &answer);
+                }
+            }
+            Action::Terminate { reason } => {
+                let text = reason.to_string();
+                context.exit(match reason {
+                    TerminateReason::Shutdown => ExitReason::new(Reason::SHUTDOWN),
+                    TerminateReason::ReachedMaxRestartIntensity { .. } => {
+                        ExitReason::with(Reason::INTENSITY.0, text.as_bytes())
+                    }
+                    TerminateReason::StartFailed { ref reason, .. } => {
+                        ExitReason::with(reason.code(), text.as_bytes())
+                    }
+                });
+            }
+        }
+    }
+
+    /// Begins to start a child; it is up when it acknowledges.
+    fn start(
+        &mut self,
+        context: &mut Context<'_, Guest>,
+        key: ChildKey,
+        start: &Start,
+    ) -> Result<(), ExitReason> {
+        let me = context.pid();
+        let failed = |code: Reason, text: String| ExitReason::with(code.0, text.as_bytes());
+        let node = Node(
+            self.node
+                .upgrade()
+                .ok_or_else(|| failed(Reason::SHUTDOWN, "the node is stopping".into()))?,
+        );
+        let (body, limits, name, arguments) = match start {
+            Start::Process {
+                module,
+                name,
+                arguments,
+                limits,
+            } => {
+                let body = node.0.executor.newborn(module, me, arguments.clone());
+                let body = body.ok_or_else(|| {
+                    failed(
+                        Reason::NO_MODULE,
+                        format!("the release has no module `{module}`"),
+                    )
+                })?;
+                (body, limits.clone(), name.clone(), arguments.clone())
+            }
+            Start::Supervisor(entry) => {
+                let native = from_entry(&node, entry, &self.limits)
+                    .map_err(|text| failed(Reason::CONTRACT, text))?;
+                (
+                    Body::Native(Some(native)),
+                    self.limits.clone(),
+                    None,
+                    Payload::empty(),
+                )
+            }
+        };
+        let pid = context.system.reserve(&limits).map_err(|_| {
+            failed(
+                Reason::INTERNAL,
+                "the node has as many processes as it may have".into(),
+            )
+        })?;
+        if let Some(name) = name
+            && let Err(error) = context.system.register(&name, pid)
+        {
+            context.system.abandon(pid);
+            let why = match error {
+                NameError::Taken => "belongs to another process",
+                NameError::Invalid => "is empty or too long",
+                NameError::Dead => "has no process",
+            };
+            return Err(failed(Reason::CONTRACT, format!("the name `{name}` {why}")));
+        }
+        let reference = context.own.new_reference();
+        context.own.has_born(pid, true, &[reference]);
+        self.starting.insert(reference, (key, pid));
+        context.system.give_birth(
+            pid,
+            Birth {
+                parent: me,
+                link: true,
+                starter: Some(reference),
+                ..Birth::new(body, limits, arguments)
+            },
+        );
+        Ok(())
+    }
+
+    fn child_answered(&mut self, context: &mut Context<'_, Guest>, message: &Envelope) {
+        let Some((key, pid)) = self.starting.remove(&message.reference) else {
+            return;
+        };
+        if message.tag == 0 {
+            self.feed(context, Event::ChildStarted { key, pid });
+        } else {
+            let code = message.tag.cast_signed();
+            let reason = ExitReason::with(code, message.payload.as_slice());
+            self.start_failed(context, key, reason);
+        }
+    }
+
+    fn start_failed(
+        &mut self,
+        context: &mut Context<'_, Guest>,
+        key: ChildKey,
+        reason: ExitReason,
+    ) {
+        let event = Event::ChildStartFailed {
+            key,
+            caused_by_release: reason.is_caused_by_release(),
+            reason,
+        };
+        self.feed(context, event);
+    }
+
+    fn child_exited(&mut self, context: &mut Context<'_, Guest>, message: &Envelope) {
+        let pid = message.sender;
+        // One that was being started is reported by its acknowledgement's DOWN.
+        if self.machine.child_with_pid(pid).is_none() {
+            return;
+        }
+        let class = match Reason(message.reason) {
+            Reason::NORMAL => ExitClass::Normal,
+            Reason::SHUTDOWN | Reason::INTENSITY => ExitClass::Shutdown,
+            _ => ExitClass::Abnormal,
+        };
+        let event = Event::ChildExited {
+            pid,
+            class,
+            caused_by_release: message.tag == exuvia_process::CAUSED_BY_RELEASE,
+        };
+        self.feed(context, event);
+    }
+
+    fn asked(&mut self, context: &mut Context<'_, Guest>, message: &Envelope) {
+        let (asker, reference) = (message.sender, message.reference);
+        let ask: Ask = match rmp_serde::from_slice(message.payload.as_slice()) {
+            Ok(ask) => ask,
+            Err(error) => {
+                let text = format!("a supervisor does not understand this request: {error}");
+                return reply(context, asker, reference, &Answer::Error(text));
+            }
+        };
+        self.next_request += 1;
+        let request = self.next_request;
+        let event = match ask {
+            Ask::WhichChildren => {
+                let answer = Answer::Children(self.children());
+                return reply(context, asker, reference, &answer);
+            }
+            Ask::CountChildren => {
+                let count = self.machine.count_children();
+                let answer = Answer::Count {
+                    specs: count.specs,
+                    active: count.active,
+                    supervisors: count.supervisors,
+                    workers: count.workers,
+                };
+                return reply(context, asker, reference, &answer);
+            }
+            Ask::StartChild(child) => Event::StartChild {
+                request,
+                spec: child_spec(child, &self.limits),
+            },
+            Ask::TerminateChild(id) => Event::TerminateChild {
+                request,
+                id: id.into(),
+            },
+            Ask::RestartChild(id) => Event::RestartChild {
+                request,
+                id: id.into(),
+            },
+            Ask::DeleteChild(id) => Event::DeleteChild {
+                request,
+                id: id.into(),
+            },
+        };
+        self.requests.insert(request, (asker, reference));
+        self.feed(context, event);
+    }
+
+    fn children(&self) -> Vec<ChildAnswer> {
+        self.machine
+            .which_children()
+            .map(|child| {
+                let (state, pid) = match child.state {
+                    ChildState::Down => ("down", None),
+                    ChildState::Starting => ("starting", None),
+                    ChildState::Running(pid) => ("running", Some(pid)),
+                    ChildState::Stopping(pid) => ("stopping", Some(pid)),
+                    ChildState::Exited(pid) => ("exited", Some(pid)),
+                    ChildState::Restarting => ("restarting", None),
+                };
+                ChildAnswer {
+                    id: child.spec.id.to_string(),
+                    pid: pid.map(|pid| [pid.node, pid.local]),
+                    state: state.into(),
+                }
+            })
+            .collect()
+    }
+}
+
+fn reply(context: &mut Context<'_, Guest>, to: Pid, reference: u64, answer: &Answer) {
+    let bytes = rmp_serde::to_vec_named(answer).unwrap_or_default();
+    context
+        .own
+        .reply(context.system, to, reference, 0, bytes.into());
+}

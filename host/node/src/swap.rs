@@ -1,0 +1,426 @@
+//! Swaps: load, verify, commit, report. One at a time; everything slow happens
+//! before the commit, beside the running code, and can be refused without a
+//! trace.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use exuvia_code::{Digest, Release, Version};
+use exuvia_engine::{Artifact, Verified};
+use exuvia_process::Pid;
+use serde::Serialize;
+
+use crate::error::SwapError;
+use crate::event::Event;
+use crate::node::Node;
+
+/// How long a swap's report waits for busy processes to cross. What crosses
+/// later is not in it.
+const SETTLE: Duration = Duration::from_millis(250);
+
+/// A module to deploy.
+#[derive(Clone, Debug)]
+pub struct ModuleBytes {
+    /// Its name in the release.
+    pub name: String,
+    /// The file's bytes.
+    pub bytes: Vec<u8>,
+    /// Where they come from, for messages.
+    pub source: String,
+}
+
+/// What is done with loop processes that do not take `UPGRADE`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Loops {
+    /// The swap is refused.
+    #[default]
+    Refuse,
+    /// They stay on their version until they end.
+    Leave,
+    /// They are killed after the commit.
+    Kill,
+}
+
+/// What a deployment consents to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeployOptions {
+    /// State that cannot cross is given up.
+    pub fresh: bool,
+    /// Loop processes that new code would never reach.
+    pub loops: Loops,
+}
+
+/// One module's change in a release.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModuleSwap {
+    /// The module.
+    pub name: String,
+    /// The version before; `None` for a new module.
+    pub from: Option<u32>,
+    /// The version now.
+    pub to: u32,
+    /// First digits of the new file's digest.
+    pub digest: String,
+}
+
+/// Milliseconds of each stage of a swap.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Stages {
+    /// Instrument, compile, initialise.
+    pub load: f64,
+    /// Run the crossing on copies.
+    pub verify: f64,
+    /// Make it current.
+    pub commit: f64,
+    /// From the commit to the first process on new code; `None`: none yet.
+    pub first: Option<f64>,
+}
+
+/// What a swap did.
+#[derive(Clone, Debug, Serialize)]
+pub struct SwapReport {
+    /// The release that is current now.
+    pub release: u64,
+    /// It is a way back to an earlier one.
+    pub back: bool,
+    /// What changed; empty if nothing did.
+    pub modules: Vec<ModuleSwap>,
+    /// Processes of the changed modules at the commit.
+    pub processes: u64,
+    /// Of these, copies that were verified.
+    pub verified: u64,
+    /// Crossings so far, by path.
+    pub crossed: Vec<(&'static str, u64)>,
+    /// Processes that could not cross.
+    pub stuck: u64,
+    /// Messages in their mailboxes at the commit.
+    pub queued: u64,
+    /// Microseconds that a process stood still: median, 99th percentile, longest.
+    pub pause_us: [f64; 3],
+    /// Milliseconds by stage.
+    pub stages: Stages,
+}
+
+impl fmt::Display for SwapReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.modules.is_empty() {
+            return write!(f, "nothing changed (release {})", self.release);
+        }
+        f.write_str(if self.back { "back" } else { "swap" })?;
+        for module in &self.modules {
+            match module.from {
+                Some(from) => write!(f, " {} {from} -> {}", module.name, module.to)?,
+                None => write!(f, " {} new {}", module.name, module.to)?,
+            }
+        }
+        write!(f, "  {} processes", self.processes)?;
+        if self.processes > 0 {
+            write!(f, " (verified {})", self.verified)?;
+        }
+        for (index, (path, count)) in self.crossed.iter().enumerate() {
+            let before = if index == 0 { ": " } else { ", " };
+            write!(f, "{before}{count} {path}")?;
+        }
+        if self.stuck > 0 {
+            write!(f, "  {} stuck", self.stuck)?;
+        }
+        if self.processes > 0 {
+            let [p50, p99, max] = self.pause_us;
+            write!(
+                f,
+                "  queued {}  pause p50/p99/max {p50:.0}/{p99:.0}/{max:.0} us",
+                self.queued
+            )?;
+        }
+        let stages = &self.stages;
+        write!(
+            f,
+            "  load {:.1} ms, verify {:.1} ms, commit {:.2} ms",
+            stages.load, stages.verify, stages.commit
+        )?;
+        match stages.first {
+            Some(first) => write!(f, ", new code after {first:.1} ms"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Node {
+    /// Makes new code current: all modules in one release, or nothing. Slow:
+    /// it compiles, verifies, and waits a moment for busy processes.
+    ///
+    /// # Errors
+    ///
+    /// Why it was refused; nothing has changed then.
+    pub fn deploy(
+        &self,
+        modules: Vec<ModuleBytes>,
+        options: DeployOptions,
+    ) -> Result<SwapReport, SwapError> {
+        let what = modules
+            .iter()
+            .map(|module| module.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        let result = self.try_deploy(&modules, options);
+        match &result {
+            Ok(report) if report.modules.is_empty() => {}
+            Ok(report) => self.0.events.send(Event::Swap(report.clone())),
+            Err(error) => self.0.events.send(Event::Refused {
+                what,
+                reason: error.to_string(),
+            }),
+        }
+        result
+    }
+
+    fn try_deploy(
+        &self,
+        modules: &[ModuleBytes],
+        options: DeployOptions,
+    ) -> Result<SwapReport, SwapError> {
+        let inner = &self.0;
+        let _one = inner.swapping.lock();
+        let base = inner.code.current();
+        let began = Instant::now();
+        let mut changes = Changes {
+            node: self,
+            versions: Vec::new(),
+            made: Vec::new(),
+        };
+        for module in modules {
+            let digest = Digest(*blake3::hash(&module.bytes).as_bytes());
+            let current = base.version(&module.name);
+            if current.is_some_and(|version| version.digest == digest) {
+                continue;
+            }
+            changes.load(module, digest)?;
+        }
+        let load = began.elapsed();
+        if changes.versions.is_empty() {
+            return Ok(unchanged(base.id));
+        }
+        let began = Instant::now();
+        let verified =
+            inner
+                .executor
+                .verify(&changes.versions, inner.config.verify, options.fresh)?;
+        if options.loops == Loops::Refuse
+            && let Some(first) = verified.loops.first()
+        {
+            return Err(SwapError::Loops {
+                count: verified.loops.len(),
+                first: *first,
+            });
+        }
+        if options.loops == Loops::Leave {
+            self.leave_behind(&verified.loops);
+        }
+        let verify = began.elapsed();
+        let began = Instant::now();
+        let release = inner
+            .code
+            .commit(base.id, &changes.versions, options.fresh)?;
+        let commit = began.elapsed();
+        let versions = changes.keep();
+        if options.loops == Loops::Kill {
+            for pid in &verified.loops {
+                self.kill(*pid);
+            }
+        }
+        let stages = Stages {
+            load: milliseconds(load),
+            verify: milliseconds(verify),
+            commit: milliseconds(commit),
+            first: None,
+        };
+        Ok(self.settle(&base, &release, &versions, &verified, stages))
+    }
+
+    /// Goes back to the release before the current one; state crosses back by
+    /// the same paths.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or a process's state cannot go back.
+    pub fn rollback(&self) -> Result<SwapReport, SwapError> {
+        let inner = &self.0;
+        let _one = inner.swapping.lock();
+        let base = inner.code.current();
+        let began = Instant::now();
+        let release = inner.code.go_back()?;
+        let commit = began.elapsed();
+        let versions: Vec<_> = release
+            .versions()
+            .filter(|version| {
+                base.version(&version.module)
+                    .is_none_or(|before| !Arc::ptr_eq(before, version))
+            })
+            .cloned()
+            .collect();
+        // Not verified: the way back must be open even where some state
+        // cannot take it; such processes stay, and are shown as stuck.
+        let verified = Verified {
+            processes: self.population(&versions),
+            ..Verified::default()
+        };
+        let stages = Stages {
+            commit: milliseconds(commit),
+            ..Stages::default()
+        };
+        let report = self.settle(&base, &release, &versions, &verified, stages);
+        inner.events.send(Event::Swap(report.clone()));
+        Ok(report)
+    }
+
+    fn population(&self, versions: &[Arc<Version<Artifact>>]) -> u64 {
+        versions
+            .iter()
+            .flat_map(|version| self.0.code.versions(&version.module))
+            .map(|version| version.population() as u64)
+            .sum()
+    }
+
+    /// After the commit: wakes loop processes, lets busy ones cross, reports.
+    fn settle(
+        &self,
+        base: &Arc<Release<Artifact>>,
+        release: &Arc<Release<Artifact>>,
+        versions: &[Arc<Version<Artifact>>],
+        verified: &Verified,
+        mut stages: Stages,
+    ) -> SwapReport {
+        let inner = &self.0;
+        let committed = inner.system.clock.now();
+        inner.swaps.fetch_add(1, Ordering::Relaxed);
+        for pid in &verified.upgradable {
+            inner.system.wake(*pid);
+        }
+        if let Some(sweeper) = inner.sweeper.get() {
+            sweeper.committed();
+        }
+        let progress = &release.progress;
+        let until = committed + u64::try_from(SETTLE.as_nanos()).unwrap_or(0);
+        let mut seen = (0, committed);
+        loop {
+            let moved = progress.total() + progress.stuck.load(Ordering::Relaxed);
+            let now = inner.system.clock.now();
+            if moved != seen.0 {
+                seen = (moved, now);
+            }
+            // Done, out of time, or nobody has moved for a while: sleepers
+            // cross when they wake.
+            if moved >= verified.processes || now >= until || now - seen.1 > 20_000_000 {
+                break;
+            }
+            std::thread::park_timeout(Duration::from_micros(500));
+        }
+        let first = progress.first_crossing.load(Ordering::Relaxed);
+        if first > 0 {
+            stages.first = Some(first.saturating_sub(committed) as f64 / 1e6);
+        }
+        let microseconds = |q| progress.pauses.quantile(q) as f64 / 1e3;
+        SwapReport {
+            release: release.id,
+            back: release.origin != release.id,
+            modules: versions
+                .iter()
+                .map(|version| ModuleSwap {
+                    name: version.module.to_string(),
+                    from: base.version(&version.module).map(|before| before.number),
+                    to: version.number,
+                    digest: version.digest.short(),
+                })
+                .collect(),
+            processes: verified.processes,
+            verified: verified.checked,
+            crossed: progress
+                .paths()
+                .into_iter()
+                .map(|(path, count)| (path.name(), count))
+                .collect(),
+            stuck: progress.stuck.load(Ordering::Relaxed),
+            queued: verified.queued,
+            pause_us: [microseconds(0.5), microseconds(0.99), microseconds(1.0)],
+            stages,
+        }
+    }
+
+    fn leave_behind(&self, loops: &[Pid]) {
+        for pid in loops {
+            let mark = Box::new(|own: &mut exuvia_engine::GuestOwn, _: &_| {
+                if let Some(guest) = own.guest() {
+                    guest.leave_behind();
+                }
+            });
+            let _ = self
+                .0
+                .system
+                .signal(*pid, exuvia_process::Signal::Control(mark));
+        }
+    }
+}
+
+fn unchanged(release: u64) -> SwapReport {
+    SwapReport {
+        release,
+        back: false,
+        modules: Vec::new(),
+        processes: 0,
+        verified: 0,
+        crossed: Vec::new(),
+        stuck: 0,
+        queued: 0,
+        pause_us: [0.0; 3],
+        stages: Stages::default(),
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// Versions on their way into a release. Dropped before the commit, those that
+/// were made for it are unloaded again: a failed swap leaves no remains.
+struct Changes<'a> {
+    node: &'a Node,
+    versions: Vec<Arc<Version<Artifact>>>,
+    made: Vec<Arc<Version<Artifact>>>,
+}
+
+impl Changes<'_> {
+    fn load(&mut self, module: &ModuleBytes, digest: Digest) -> Result<(), SwapError> {
+        let inner = &self.node.0;
+        if let Some(version) = inner.code.find(&module.name, digest) {
+            self.versions.push(version);
+            return Ok(());
+        }
+        let artifact = inner
+            .engine
+            .load(&module.bytes)
+            .map_err(|error| SwapError::Load {
+                file: module.source.clone(),
+                error,
+            })?;
+        let version = inner.code.load(&module.name, digest, artifact);
+        self.versions.push(version.clone());
+        self.made.push(version);
+        Ok(())
+    }
+
+    fn keep(mut self) -> Vec<Arc<Version<Artifact>>> {
+        self.made.clear();
+        std::mem::take(&mut self.versions)
+    }
+}
+
+impl Drop for Changes<'_> {
+    fn drop(&mut self) {
+        for version in self.made.drain(..) {
+            self.node.0.code.discard(&version);
+            self.node.0.executor.forget(&version.artifact);
+        }
+    }
+}
