@@ -27,8 +27,16 @@ pub mod code {
     pub const TIMEOUT: &str = "timeout";
     /// The process ended before it replied.
     pub const NO_REPLY: &str = "no_reply";
-    /// A swap was refused; nothing has changed.
-    pub const SWAP_REFUSED: &str = "swap_refused";
+    /// A swap was refused because a module cannot be loaded.
+    pub const LOAD: &str = "load";
+    /// A swap was refused because state could not cross.
+    pub const VERIFY: &str = "verify";
+    /// A swap was refused because of processes that would never cross.
+    pub const LOOPS: &str = "loops";
+    /// Another swap came first.
+    pub const CONFLICT: &str = "conflict";
+    /// There is no release to go back to.
+    pub const NO_EARLIER_RELEASE: &str = "no_earlier_release";
     /// The node is stopping.
     pub const STOPPING: &str = "stopping";
     /// A fault of the host.

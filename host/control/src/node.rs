@@ -1,1 +1,103 @@
-//! The node as a [`Host`].
+//! The node as a [`Host`]: names become pids, and the node's errors become
+//! failures with a code.
+
+use std::time::Duration;
+
+use exuvia_node::{
+    CallFailed, DeployOptions as NodeOptions, Event, Filter, Loops as NodeLoops, ModuleBytes, Node,
+    NodeInfo, Pid, ProcessInfo, SendFailed, SwapError, SwapReport,
+};
+use tokio::sync::broadcast;
+
+use crate::error::{Failure, code};
+use crate::host::{Host, Upload};
+use crate::wire::{DeployOptions, Loops};
+
+impl Host for Node {
+    type Info = NodeInfo;
+    type Process = ProcessInfo;
+    type Swap = SwapReport;
+    type Event = Event;
+
+    fn info(&self) -> NodeInfo {
+        Node::info(self)
+    }
+
+    fn processes(&self, module: Option<String>, limit: usize) -> Vec<ProcessInfo> {
+        Node::processes(self, &Filter { module, limit })
+    }
+
+    fn send(&self, to: &str, tag: u32, payload: Vec<u8>) -> Result<(), Failure> {
+        let pid = find(self, to)?;
+        Node::send(self, pid, tag, payload).map_err(|error| not_sent(&error))
+    }
+
+    fn call(
+        &self,
+        to: &str,
+        tag: u32,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<(u32, Vec<u8>), Failure> {
+        let pid = find(self, to)?;
+        match Node::call(self, pid, tag, payload, timeout) {
+            Ok(reply) => Ok((reply.tag, reply.payload)),
+            Err(CallFailed::Send(error)) => Err(not_sent(&error)),
+            Err(error) => {
+                let code = match error {
+                    CallFailed::Timeout { .. } => code::TIMEOUT,
+                    CallFailed::TableFull => code::BUSY,
+                    _ => code::NO_REPLY,
+                };
+                Err(Failure::new(code, error.to_string()))
+            }
+        }
+    }
+
+    fn deploy(&self, modules: Vec<Upload>, options: DeployOptions) -> Result<SwapReport, Failure> {
+        let modules = modules
+            .into_iter()
+            .map(|module| ModuleBytes {
+                name: module.name,
+                bytes: module.bytes,
+                source: module.source,
+            })
+            .collect();
+        let options = NodeOptions {
+            fresh: options.fresh,
+            loops: match options.loops {
+                Loops::Refuse => NodeLoops::Refuse,
+                Loops::Leave => NodeLoops::Leave,
+                Loops::Kill => NodeLoops::Kill,
+            },
+        };
+        Node::deploy(self, modules, options).map_err(|error| refused(&error))
+    }
+
+    fn rollback(&self) -> Result<SwapReport, Failure> {
+        Node::rollback(self).map_err(|error| refused(&error))
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        Node::events(self)
+    }
+}
+
+fn find(node: &Node, target: &str) -> Result<Pid, Failure> {
+    node.find(target)
+        .map_err(|error| Failure::new(code::NO_PROCESS, error.to_string()))
+}
+
+fn not_sent(error: &SendFailed) -> Failure {
+    let code = match error {
+        SendFailed::Dead(_) | SendFailed::Unknown(_) => code::NO_PROCESS,
+        _ => code::NOT_SENT,
+    };
+    Failure::new(code, error.to_string())
+}
+
+/// The node's own words for the stage that refused, written as all codes are.
+fn refused(error: &SwapError) -> Failure {
+    Failure::new(&error.code().replace('-', "_"), error.to_string())
+        .help("nothing has changed: the code that ran before runs on")
+}

@@ -238,9 +238,10 @@ impl IntoResponse for Failure {
             code::NO_ROUTE | code::NO_PROCESS => StatusCode::NOT_FOUND,
             code::TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
             code::BUSY | code::STOPPING => StatusCode::SERVICE_UNAVAILABLE,
-            code::NOT_SENT | code::NO_REPLY | code::SWAP_REFUSED => StatusCode::CONFLICT,
             code::TIMEOUT => StatusCode::GATEWAY_TIMEOUT,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+            code::INTERNAL => StatusCode::INTERNAL_SERVER_ERROR,
+            // The node is well and said no.
+            _ => StatusCode::CONFLICT,
         };
         (status, Json(json!({ "error": self }))).into_response()
     }

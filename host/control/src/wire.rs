@@ -11,8 +11,8 @@ use crate::payload::{Payload, Shown, TYPED_TAG};
 pub struct Info {
     /// The app's name.
     pub app: String,
-    /// The node's name or number.
-    pub node: Value,
+    /// The node's number.
+    pub node: String,
     /// Which release runs.
     pub release: u64,
     /// Processes that live.
@@ -32,7 +32,10 @@ pub struct Info {
     /// Images taken out of frames.
     pub page_outs: u64,
     /// How dirty pages are found.
-    pub page_map: Value,
+    pub page_map: String,
+    /// Timers that are set.
+    #[serde(default)]
+    pub timers: u64,
 }
 
 /// A module of the node.
@@ -48,9 +51,12 @@ pub struct ModuleInfo {
     pub processes: u64,
     /// The number of its state's schema.
     #[serde(default)]
-    pub schema: Option<u64>,
+    pub schema: i64,
     /// The size of its file.
     pub bytes: u64,
+    /// Why its processes cannot be paged out; empty if they can.
+    #[serde(default)]
+    pub resident_only: Vec<String>,
     /// Every version that is still present.
     #[serde(default)]
     pub loaded: Vec<LoadedVersion>,
@@ -78,9 +84,6 @@ pub struct Process {
     /// As `counter@2`; none for processes of the host.
     #[serde(default)]
     pub module: Option<String>,
-    /// What it is.
-    #[serde(default)]
-    pub kind: Value,
     /// What it does.
     pub state: String,
     /// Messages that wait.
@@ -89,9 +92,9 @@ pub struct Process {
     pub reductions: u64,
     /// Bytes of linear memory.
     pub memory: u64,
-    /// Bytes of the image at rest.
+    /// Bytes of its image, if it is paged out.
     #[serde(default)]
-    pub image: Option<u64>,
+    pub image: u64,
     /// Crossings to new code.
     #[serde(default)]
     pub crossings: u64,

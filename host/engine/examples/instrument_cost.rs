@@ -4,6 +4,7 @@
 //! The metered side really yields: its fiber suspends every 4,000 reductions.
 
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
+#![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
 use std::future::Future;
 use std::pin::{Pin, pin};

@@ -64,8 +64,8 @@ pub const BYTES_PER_REDUCTION: u32 = 1024;
 pub const ENTRIES_PER_REDUCTION: u32 = 64;
 /// A fill or copy of more bytes than this is split, with a yield check between the pieces.
 pub const BULK_CHUNK: u32 = 64 * 1024;
-/// The largest module that is taken. Offsets in [`OffsetMap`] are 32 bits, and
-/// the output is less than eight times as large as the input.
+/// The largest module that is taken. Offsets in [`OffsetMap`] are 32 bits, and no
+/// operator grows to more than fifteen times its size.
 pub const MAX_MODULE_BYTES: usize = 256 << 20;
 
 /// Validates and rewrites one core Wasm module.

@@ -2,6 +2,8 @@
 //! host gets its chances, and bulk operations, blocking calls, backtraces and
 //! refusals are as documented.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 #[path = "instrument/harness.rs"]
 mod harness;
 #[path = "instrument/refusals.rs"]
@@ -273,10 +275,14 @@ fn every_entry_and_every_iteration_costs_one() {
         ),
     ] {
         let (_, output) = rewrite(text);
-        // From 9 the tenth check goes below zero.
-        let mut guest = Guest::metered(&output, 9);
-        assert_eq!(guest.call("run", &[]), End::Values(vec![]));
-        assert_eq!(guest.store.data().yields, checks / 10, "{text}");
+        // The check after the last one of a slice goes below zero: with a slice as
+        // long as the program there is no yield, with one less there is one.
+        for slice in [9, checks - 1, checks] {
+            let mut guest = Guest::metered(&output, slice);
+            assert_eq!(guest.call("run", &[]), End::Values(vec![]));
+            let yields = guest.store.data().yields as i32;
+            assert_eq!(yields, checks / (slice + 1), "slice {slice}: {text}");
+        }
     }
 }
 

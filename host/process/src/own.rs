@@ -612,7 +612,7 @@ impl<G: 'static> Own<G> {
         for ((watcher, reference), ()) in relations.watchers.take() {
             system.down(watcher, self.pid, reference, reason);
         }
-        for (reference, to) in Vec::<(u64, Pid)>::new() {
+        for (reference, to) in relations.monitors.take() {
             self.forget_me(system, to, reference);
         }
         unseen

@@ -23,7 +23,7 @@ const PREEMPTIONS: usize = 3;
 
 fn model(check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.preemption_bound = None;
     builder.check(check);
 }
 

@@ -246,6 +246,19 @@ fn a_dead_ones_link_on_its_way_is_void_after_an_unlink() {
 }
 
 #[test]
+fn an_unlink_from_both_sides_and_an_end_leave_nothing_behind() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    world.link(one, other);
+    world.run();
+    world.unlink(other, one);
+    world.unlink(one, other);
+    world.exit(other, FAILED);
+    assert_eq!(world.relations(one), (0, 0, 0));
+    assert!(world.is_alive(one));
+}
+
+#[test]
 fn a_link_taken_up_again_holds() {
     let mut world = World::new();
     let [one, other] = world.puppets();

@@ -362,7 +362,7 @@ fn about(messages: &[Envelope], reference: u64) -> (usize, usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(768))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn relations_hold_whatever_the_order(acts in prop::collection::vec(act(), 1..150)) {

@@ -1,0 +1,288 @@
+//! Each route, by the client.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use exuvia_control::{
+    CallRequest, Client, ClientError, DeployOptions, Loops, MAX_LISTED, Payload, SendRequest,
+    Shown, Upload, code,
+};
+use serde_json::{Value, json};
+
+use crate::fake::{Note, running};
+
+fn call(to: &str, payload: Payload) -> CallRequest {
+    CallRequest {
+        to: to.to_owned(),
+        tag: 0,
+        payload,
+        timeout_ms: 1_000,
+    }
+}
+
+fn code_of(error: &ClientError) -> &str {
+    error.code()
+}
+
+/// A request as any tool could write it.
+fn raw(client: &Client, request: &str) -> String {
+    let mut stream = UnixStream::connect(client.socket()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn post(path: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn info_and_processes() {
+    let running = running();
+    let info = running.client.info().await.unwrap();
+    assert_eq!(info.value.app, "fake");
+    assert_eq!(info.json["schedulers"], 2);
+
+    let list = running.client.processes(None, 2).await.unwrap();
+    assert_eq!(list.value.len(), 2);
+    // The name arrives as it was given, whatever a query makes of it.
+    let odd = "a&b=c d/ä%";
+    let list = running.client.processes(Some(odd), 1).await.unwrap();
+    assert_eq!(list.value[0].module.as_deref(), Some(odd));
+
+    let error = running
+        .client
+        .processes(None, MAX_LISTED + 1)
+        .await
+        .unwrap_err();
+    assert_eq!(code_of(&error), code::TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_message_arrives_as_messagepack() {
+    let running = running();
+    let mut request = SendRequest {
+        to: "counter-0".to_owned(),
+        tag: 7,
+        payload: Payload::Msgpack(json!({"Add": 5})),
+    };
+    running.client.send(&request).await.unwrap();
+    assert_eq!(
+        *running.fake.sent.lock().unwrap(),
+        [("counter-0".to_owned(), 7, b"\x81\xa3Add\x05".to_vec())]
+    );
+    request.to = "nobody".to_owned();
+    let error = running.client.send(&request).await.unwrap_err();
+    assert_eq!(code_of(&error), code::NO_PROCESS);
+    assert_eq!(error.help(), Some("see `exuvia ps`"));
+}
+
+#[tokio::test]
+async fn a_call_shows_its_reply() {
+    let running = running();
+    let reply = running
+        .client
+        .call(&call("echo", Payload::Msgpack(json!({"a": [1, null]}))))
+        .await
+        .unwrap();
+    assert_eq!(reply.value.payload, Shown::Msgpack(json!({"a": [1, null]})));
+    assert_eq!(reply.json["payload"], json!({"a": [1, null]}));
+
+    let reply = running
+        .client
+        .call(&call("echo", Payload::Hex("ff 00".to_owned())))
+        .await
+        .unwrap();
+    assert_eq!(reply.value.payload, Shown::Hex("ff00".to_owned()));
+    assert_eq!(reply.value.bytes, 2);
+
+    let error = running
+        .client
+        .call(&call("late", Payload::Empty))
+        .await
+        .unwrap_err();
+    assert_eq!(code_of(&error), code::TIMEOUT);
+
+    let mut forever = call("echo", Payload::Empty);
+    forever.timeout_ms = u64::MAX;
+    let error = running.client.call(&forever).await.unwrap_err();
+    assert_eq!(code_of(&error), code::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_request() {
+    let running = running();
+    let error = running
+        .client
+        .call(&call("panic", Payload::Empty))
+        .await
+        .unwrap_err();
+    assert_eq!(code_of(&error), code::INTERNAL);
+    running.client.info().await.unwrap();
+}
+
+#[tokio::test]
+async fn several_modules_are_one_swap() {
+    let running = running();
+    let upload = |name: &str, bytes: &[u8]| Upload {
+        name: name.to_owned(),
+        source: format!("{name}.wasm"),
+        bytes: bytes.to_vec(),
+    };
+    let modules = [upload("a", b"\0asm\n"), upload("b", &[7; 3_000_000])];
+    let options = DeployOptions {
+        fresh: true,
+        loops: Loops::Leave,
+    };
+    let swap = running.client.deploy(&modules, options).await.unwrap();
+    assert_eq!(swap.value.line, "note: swapped 2");
+    assert_eq!(swap.value.report, json!({"text": "swapped 2"}));
+    assert_eq!(
+        *running.fake.deployed.lock().unwrap(),
+        [(modules.to_vec(), options)]
+    );
+
+    let error = running
+        .client
+        .deploy(&[upload("a", b"broken")], DeployOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(code_of(&error), code::LOAD);
+    let error = running.client.rollback().await.unwrap_err();
+    assert_eq!(code_of(&error), code::NO_EARLIER_RELEASE);
+}
+
+#[tokio::test]
+async fn events_stream_until_the_server_closes() {
+    let running = running();
+    let mut events = running.client.events().await.unwrap();
+    for n in 0..3 {
+        let text = n.to_string();
+        assert_eq!(running.fake.events.send(Note { text }).unwrap(), 1);
+        let event = events.next().await.unwrap().unwrap();
+        assert_eq!(event.line, format!("note: {n}"));
+        assert_eq!(event.event, json!({"text": n.to_string()}));
+    }
+    running.server.close().await;
+    assert_eq!(events.next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_request_to_stop_reaches_the_owner() {
+    let mut running = running();
+    let client = running.client.clone();
+    let asked =
+        tokio::spawn(async move { client.stop(Some(Duration::from_millis(1_500))).await });
+    let request = running.server.stop_requested().await;
+    assert_eq!(request.timeout, Some(Duration::from_millis(1_500)));
+    request.answer(json!({"orderly": true}));
+    assert_eq!(asked.await.unwrap().unwrap(), json!({"orderly": true}));
+    running.server.close().await;
+}
+
+#[tokio::test]
+async fn a_second_request_to_stop_is_told_so() {
+    let mut running = running();
+    let first = running.client.clone();
+    let first = tokio::spawn(async move { first.stop(None).await });
+    let request = running.server.stop_requested().await;
+    assert_eq!(request.timeout, None);
+    let second = running.client.clone();
+    let second = tokio::spawn(async move { second.stop(None).await });
+    // The owner takes no second request: it is dropped when the server closes.
+    request.answer(Value::Null);
+    first.await.unwrap().unwrap();
+    running.server.close().await;
+    let error = second.await.unwrap().unwrap_err();
+    assert!(
+        code_of(&error) == code::STOPPING || error.unreachable(),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_under_way_ends_before_the_server_does() {
+    let running = running();
+    let client = running.client.clone();
+    let gate = running.fake.gate.clone();
+    let (locked, is_locked) = tokio::sync::oneshot::channel();
+    let (open, opened) = std::sync::mpsc::channel::<()>();
+    let holder = std::thread::spawn(move || {
+        let _gate = gate.lock().unwrap();
+        locked.send(()).unwrap();
+        opened.recv().unwrap();
+    });
+    is_locked.await.unwrap();
+    let asked =
+        tokio::spawn(async move { client.call(&call("slow", Payload::Empty)).await });
+    // A later request has been answered, so the connection of the first is open
+    // at least; whether it is served yet makes no difference to the outcome.
+    running.client.info().await.unwrap();
+    let closing = tokio::spawn(running.server.close());
+    open.send(()).unwrap();
+    closing.await.unwrap();
+    holder.join().unwrap();
+    match asked.await.unwrap() {
+        Ok(reply) => assert_eq!(reply.value.payload, Shown::Empty),
+        Err(error) => assert!(error.unreachable(), "{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_by_hand() {
+    let running = running();
+    let deploy = post(
+        "/v1/deploy",
+        "{\"modules\":[{\"name\":\"a\",\"size\":2}]}\nhi",
+    );
+    for (request, status, part) in [
+        (
+            post("/v1/send", "{\"to\":\"a\",\"payload\":{\"text\":\"hi\"}}"),
+            "200",
+            "{}",
+        ),
+        (post("/v1/send", "{\"to\":1}"), "400", "bad_request"),
+        (post("/v1/send", "{\"too\":\"a\"}"), "400", "unknown field"),
+        (post("/v1/nothing", ""), "404", "no_route"),
+        (post("/v1/info", ""), "404", "no_route"),
+        (deploy, "200", "swapped 1"),
+        (post("/v1/deploy", "hi"), "400", "no first line"),
+        (
+            "GET /v1/processes?limit=x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(),
+            "400",
+            "bad_request",
+        ),
+        (
+            format!(
+                "POST /v1/send HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                1_u64 << 40
+            ),
+            "413",
+            "too_large",
+        ),
+        (
+            format!(
+                "POST /v1/deploy HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                1_u64 << 40
+            ),
+            "413",
+            "too_large",
+        ),
+    ] {
+        let client = running.client.clone();
+        let asked = request.clone();
+        let answer = tokio::task::spawn_blocking(move || raw(&client, &asked))
+            .await
+            .unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(part),
+            "{request}\n{answer}"
+        );
+    }
+    assert!(running.folder.path().exists());
+}

@@ -1,0 +1,139 @@
+//! A host that answers from memory.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use exuvia_control::{
+    Claim, Client, DeployOptions, Failure, Host, Info, Process, Server, Upload, code, serve,
+};
+use serde::Serialize;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::broadcast;
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Note {
+    pub(crate) text: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "note: {}", self.text)
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Fake {
+    pub(crate) events: broadcast::Sender<Note>,
+    pub(crate) sent: Arc<Mutex<Vec<(String, u32, Vec<u8>)>>>,
+    pub(crate) deployed: Arc<Mutex<Vec<(Vec<Upload>, DeployOptions)>>>,
+    /// Calls to `slow` wait until this lock is free.
+    pub(crate) gate: Arc<Mutex<()>>,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Self {
+        Self {
+            events: broadcast::Sender::new(4),
+            sent: Arc::default(),
+            deployed: Arc::default(),
+            gate: Arc::default(),
+        }
+    }
+}
+
+impl Host for Fake {
+    type Info = Info;
+    type Process = Process;
+    type Swap = Note;
+    type Event = Note;
+
+    fn info(&self) -> Info {
+        serde_json::from_value(json!({
+            "app": "fake", "node": "1", "release": 1, "processes": 2, "schedulers": 2,
+            "frames": 4, "frames_blocked": 0, "uptime_ms": 5, "modules": [],
+            "page_ins": 0, "page_outs": 0, "page_map": "scan",
+        }))
+        .unwrap()
+    }
+
+    fn processes(&self, module: Option<String>, limit: usize) -> Vec<Process> {
+        (0..limit.min(3))
+            .map(|n| {
+                serde_json::from_value(json!({
+                    "pid": format!("<{n}.0>"), "module": module, "state": "resident",
+                    "mailbox": 0, "reductions": 0, "memory": 65536,
+                }))
+                .unwrap()
+            })
+            .collect()
+    }
+
+    fn send(&self, to: &str, tag: u32, payload: Vec<u8>) -> Result<(), Failure> {
+        if to == "nobody" {
+            return Err(Failure::new(code::NO_PROCESS, "no `nobody`").help("see `exuvia ps`"));
+        }
+        self.sent
+            .lock()
+            .unwrap()
+            .push((to.to_owned(), tag, payload));
+        Ok(())
+    }
+
+    fn call(
+        &self,
+        to: &str,
+        tag: u32,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<(u32, Vec<u8>), Failure> {
+        match to {
+            "panic" => panic!("asked for"),
+            "late" => Err(Failure::new(code::TIMEOUT, format!("{timeout:?}"))),
+            "slow" => {
+                drop(self.gate.lock());
+                Ok((tag, payload))
+            }
+            _ => Ok((tag, payload)),
+        }
+    }
+
+    fn deploy(&self, modules: Vec<Upload>, options: DeployOptions) -> Result<Note, Failure> {
+        if modules.iter().any(|module| module.bytes == b"broken") {
+            return Err(Failure::new(code::LOAD, "not a module"));
+        }
+        let text = format!("swapped {}", modules.len());
+        self.deployed.lock().unwrap().push((modules, options));
+        Ok(Note { text })
+    }
+
+    fn rollback(&self) -> Result<Note, Failure> {
+        Err(Failure::new(code::NO_EARLIER_RELEASE, "the first one"))
+    }
+
+    fn events(&self) -> broadcast::Receiver<Note> {
+        self.events.subscribe()
+    }
+}
+
+/// A server in a folder of its own.
+pub(crate) struct Running {
+    pub(crate) fake: Fake,
+    pub(crate) server: Server,
+    pub(crate) client: Client,
+    pub(crate) folder: TempDir,
+}
+
+pub(crate) fn running() -> Running {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.sock");
+    let fake = Fake::new();
+    let server = serve(fake.clone(), Claim::new(&path).unwrap()).unwrap();
+    Running {
+        fake,
+        server,
+        client: Client::new(&path).unwrap(),
+        folder,
+    }
+}

@@ -1,0 +1,89 @@
+//! Guests written in WAT, and a node to run them on.
+
+use std::time::Duration;
+
+use exuvia_node::{DeployOptions, ModuleBytes, Node, NodeConfig, Pid, SpawnOptions};
+
+/// A node without a compile cache, with two schedulers.
+pub(crate) fn node() -> Node {
+    node_with(|_| {})
+}
+
+pub(crate) fn node_with(change: impl FnOnce(&mut NodeConfig)) -> Node {
+    let mut config = NodeConfig {
+        schedulers: 2,
+        frames: 64,
+        cache: None,
+        verify: Duration::from_secs(5),
+        ..NodeConfig::default()
+    };
+    change(&mut config);
+    Node::start(config).unwrap()
+}
+
+pub(crate) fn module(name: &str, wat: &str) -> ModuleBytes {
+    ModuleBytes {
+        name: name.into(),
+        bytes: wat::parse_str(wat).unwrap(),
+        source: format!("{name}.wasm"),
+    }
+}
+
+pub(crate) fn deploy(node: &Node, name: &str, wat: &str) {
+    node.deploy(vec![module(name, wat)], DeployOptions::default())
+        .unwrap();
+}
+
+pub(crate) fn spawn(node: &Node, module: &str, arguments: &[u8]) -> Pid {
+    node.spawn(module, arguments, &SpawnOptions::default())
+        .unwrap()
+}
+
+/// Calls with an empty payload and reads a little-endian number.
+pub(crate) fn ask(node: &Node, pid: Pid) -> u64 {
+    let reply = node
+        .call(pid, 0, Vec::new(), Duration::from_secs(10))
+        .unwrap();
+    let mut bytes = [0; 8];
+    bytes[..reply.payload.len().min(8)].copy_from_slice(&reply.payload[..reply.payload.len().min(8)]);
+    u64::from_le_bytes(bytes)
+}
+
+pub(crate) const COUNTER: &str = include_str!("../../../../guest-sdk/wat/counter.wat");
+
+/// A counter whose handler is written by the test. At 16 lies the count; the
+/// header is at 64, the payload at 512. `on_request` leaves the i64 to answer,
+/// `on_message` nothing.
+pub(crate) fn counter(on_message: &str, on_request: &str, rest: &str) -> String {
+    format!(
+        r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (import "exuvia" "reply" (func $reply (param i32 i64 i32 i32 i32) (result i32)))
+  (import "exuvia" "send" (func $send (param i32 i32 i32 i32) (result i32)))
+  (import "exuvia" "sleep" (func $sleep (param i64) (result i32)))
+  (import "exuvia" "state_put" (func $put (param i32 i32) (result i32)))
+  (import "exuvia" "state_get" (func $get (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (func $count (result i64) (i64.load (i32.const 16)))
+  (func $set (param i64) (i64.store (i32.const 16) (local.get 0)))
+  (func (export "run") (result i32)
+    (loop $next
+      (i32.store (i32.const 64) (i32.const 48))
+      (if (call $receive (i32.const 64) (i32.const 512) (i32.const 4096) (i64.const 0) (i32.const 0) (i64.const 0))
+        (then (return (i32.const 0))))
+      (if (i32.eq (i32.load (i32.const 68)) (i32.const 2)) (then {on_message}))
+      (if (i32.eq (i32.load (i32.const 68)) (i32.const 3)) (then
+        (i64.store (i32.const 32) {on_request})
+        (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 32) (i32.const 8)))))
+      (br $next))
+    unreachable)
+  {rest})"#
+    )
+}
+
+/// `save` and `load` of the eight bytes at 16, schema 0.
+pub(crate) const STATE: &str = r#"
+  (func (export "save") (result i32) (call $put (i32.const 16) (i32.const 8)))
+  (func (export "load") (param i32 i32) (result i32)
+    (drop (call $get (i32.const 16) (i32.const 8))) (i32.const 0))"#;

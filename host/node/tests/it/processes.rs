@@ -1,0 +1,114 @@
+//! Processes: messages, isolation, ends, fairness.
+
+use std::time::Duration;
+
+use exuvia_node::{CallFailed, SpawnOptions};
+
+use crate::guests::{COUNTER, ask, counter, deploy, node, node_with, spawn};
+
+#[test]
+fn the_counter_of_the_abi_counts() {
+    let node = node();
+    deploy(&node, "counter", COUNTER);
+    let pid = spawn(&node, "counter", &7u64.to_le_bytes());
+    assert_eq!(ask(&node, pid), 7);
+    for _ in 0..100 {
+        node.send(pid, 0, 3u64.to_le_bytes().to_vec()).unwrap();
+    }
+    assert_eq!(ask(&node, pid), 307);
+    node.halt();
+}
+
+#[test]
+fn a_thousand_processes_share_a_few_frames_and_keep_their_states() {
+    let node = node_with(|config| config.frames = 8);
+    deploy(&node, "counter", COUNTER);
+    let pids: Vec<_> = (0..1_000u64)
+        .map(|n| spawn(&node, "counter", &n.to_le_bytes()))
+        .collect();
+    for round in 0..3u64 {
+        for (n, pid) in pids.iter().enumerate() {
+            assert_eq!(ask(&node, *pid), n as u64 + round, "process {n}");
+            node.send(*pid, 0, 1u64.to_le_bytes().to_vec()).unwrap();
+        }
+    }
+    let info = node.info();
+    assert!(info.frames <= 16, "{info:?}");
+    assert!(info.page_ins > 1_000, "{info:?}");
+    node.halt();
+}
+
+#[test]
+fn a_trap_ends_the_process_with_its_backtrace_and_nobody_else() {
+    let node = node();
+    deploy(
+        &node,
+        "trap",
+        &counter(
+            "(call $deep)",
+            "(call $count)",
+            "(func $deep (call $deeper)) (func $deeper (unreachable))",
+        ),
+    );
+    let (victim, other) = (spawn(&node, "trap", b""), spawn(&node, "trap", b""));
+    let mut events = node.events();
+    node.send(victim, 0, Vec::new()).unwrap();
+    let exit = loop {
+        if let exuvia_node::Event::Exit { detail, .. } = events.blocking_recv().unwrap() {
+            break detail;
+        }
+    };
+    assert!(exit.contains("unreachable"), "{exit}");
+    let (deeper, deep) = (exit.find("deeper").unwrap(), exit.rfind("at deep ").unwrap());
+    assert!(deeper < deep, "{exit}");
+    assert_eq!(ask(&node, other), 0);
+    assert!(matches!(
+        node.call(victim, 0, Vec::new(), Duration::from_secs(5)),
+        Err(CallFailed::Down { .. })
+    ));
+    node.halt();
+}
+
+#[test]
+fn a_spinning_process_starves_nobody() {
+    let node = node_with(|config| config.schedulers = 1);
+    deploy(
+        &node,
+        "spin",
+        &counter("(loop $l (br $l))", "(call $count)", ""),
+    );
+    let spinners: Vec<_> = (0..8).map(|_| spawn(&node, "spin", b"")).collect();
+    for pid in &spinners {
+        node.send(*pid, 0, Vec::new()).unwrap();
+    }
+    let other = spawn(&node, "spin", b"");
+    for _ in 0..100 {
+        assert_eq!(ask(&node, other), 0);
+    }
+    for pid in spinners {
+        node.kill(pid);
+        assert!(matches!(
+            node.call(pid, 0, Vec::new(), Duration::from_secs(5)),
+            Err(CallFailed::Down { .. })
+        ));
+    }
+    node.halt();
+}
+
+#[test]
+fn a_name_is_free_again_when_its_process_has_ended() {
+    let node = node();
+    deploy(&node, "counter", COUNTER);
+    let named = SpawnOptions {
+        name: Some("it".into()),
+        ..SpawnOptions::default()
+    };
+    let pid = node.spawn("counter", b"", &named).unwrap();
+    assert_eq!(node.find("it").unwrap(), pid);
+    assert!(node.spawn("counter", b"", &named).is_none());
+    node.kill(pid);
+    let _ = node.call(pid, 0, Vec::new(), Duration::from_secs(5));
+    assert!(node.find("it").is_err());
+    assert!(node.spawn("counter", b"", &named).is_some());
+    node.halt();
+}
