@@ -12,6 +12,10 @@ setup:
 demo *args:
     cargo xtask demo {{ args }}
 
+# Run the benchmarks: `just bench --quick ping-pong`, `just bench --json`.
+bench *args:
+    cargo xtask bench {{ args }}
+
 # Build every guest package to Wasm.
 guests:
     cargo xtask guests

@@ -1,1 +1,99 @@
-fn main() {}
+//! `exuvia`: runs an app, and talks to one that runs.
+//!
+//! Each subcommand has a file under `command`. Only `run` starts a node; all
+//! others are clients of its control socket. What a subcommand prints goes
+//! through `output`, and how it fails through `fault`, which also holds the exit
+//! codes. `docs/cli.md` is the reference.
+
+#![forbid(unsafe_code)]
+
+mod command;
+mod fault;
+mod output;
+mod place;
+mod table;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::fault::Fault;
+use crate::output::Output;
+use crate::place::Place;
+
+/// Runs Erlang-style processes of Wasm modules, and changes their code while they live.
+#[derive(Debug, Parser)]
+#[command(name = "exuvia", version, arg_required_else_help = true, after_help = HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// The node's control socket [default: $EXUVIA_SOCKET, else .exuvia/node.sock beside exuvia.toml]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+const HELP: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no node reachable
+
+Examples:
+  exuvia run examples/counter
+  exuvia ps
+  exuvia send counter-0 '{\"Add\": 5}'
+  exuvia deploy target/wasm32-unknown-unknown/release/counter.wasm";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(command::run::Arguments),
+    Deploy(command::deploy::Arguments),
+    Rollback(command::rollback::Arguments),
+    Ps(command::ps::Arguments),
+    Send(command::send::Arguments),
+    Info(command::info::Arguments),
+    Events(command::events::Arguments),
+    Stop(command::stop::Arguments),
+}
+
+fn main() -> ExitCode {
+    // Wrong usage ends here, with exit code 2.
+    let arguments = Arguments::parse();
+    let output = Output::new(arguments.json);
+    match run(arguments, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => output.fault(&fault),
+    }
+}
+
+fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {
+    let place = Place::new(arguments.socket, environment("EXUVIA_SOCKET"));
+    // One thread is enough: the node has its own, and whatever blocks goes to
+    // tokio's threads for that.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::failed(format!("could not start the async runtime: {error}")))?;
+    let done = runtime.block_on(async {
+        match arguments.command {
+            Command::Run(arguments) => command::run::run(arguments, &place, output).await,
+            Command::Deploy(arguments) => command::deploy::run(arguments, &place, output).await,
+            Command::Rollback(_) => command::rollback::run(&place, output).await,
+            Command::Ps(arguments) => command::ps::run(arguments, &place, output).await,
+            Command::Send(arguments) => command::send::run(arguments, &place, output).await,
+            Command::Info(_) => command::info::run(&place, output).await,
+            Command::Events(_) => command::events::run(&place, output).await,
+            Command::Stop(arguments) => command::stop::run(arguments, &place, output).await,
+        }
+    });
+    // Not waited for: a call that blocks must not hold up the end.
+    runtime.shutdown_background();
+    done
+}
+
+/// A variable that is set and not empty.
+fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}

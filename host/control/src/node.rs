@@ -61,6 +61,7 @@ impl Host for Node {
                 name: module.name,
                 bytes: module.bytes,
                 source: module.source,
+                noticed: None,
             })
             .collect();
         let options = NodeOptions {

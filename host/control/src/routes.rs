@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -62,12 +63,9 @@ pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
         .route("/v1/rollback", post(rollback::<H>))
         .route("/v1/stop", post(stop::<H>))
         .route("/v1/events", get(event_stream::<H>))
-        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
-        .merge(
-            Router::new()
-                .route("/v1/deploy", post(deploy::<H>))
-                .layer(DefaultBodyLimit::max(MAX_DEPLOY_BYTES)),
-        )
+        .route("/v1/deploy", post(deploy::<H>))
+        // `Whole` has a limit of its own for each route.
+        .layer(DefaultBodyLimit::disable())
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .with_state(shared)
@@ -92,7 +90,7 @@ struct Listing {
 
 async fn processes<H: Host>(
     State(shared): App<H>,
-    query: Result<Query<Listing>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<Listing>, QueryRejection>,
 ) -> Answered {
     let Query(listing) =
         query.map_err(|error| Failure::new(code::BAD_REQUEST, error.body_text()))?;
@@ -110,7 +108,7 @@ async fn processes<H: Host>(
     Ok(Json(list).into_response())
 }
 
-async fn send<H: Host>(State(shared): App<H>, body: Result<Bytes, BytesRejection>) -> Answered {
+async fn send<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
     let request: SendRequest = json(body)?;
     let payload = request.payload.into_bytes()?;
     blocking(&shared, move |host| {
@@ -120,7 +118,7 @@ async fn send<H: Host>(State(shared): App<H>, body: Result<Bytes, BytesRejection
     Ok(Json(json!({})).into_response())
 }
 
-async fn call<H: Host>(State(shared): App<H>, body: Result<Bytes, BytesRejection>) -> Answered {
+async fn call<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
     let request: CallRequest = json(body)?;
     let payload = request.payload.into_bytes()?;
     let timeout = Duration::from_millis(request.timeout_ms);
@@ -146,12 +144,8 @@ async fn call<H: Host>(State(shared): App<H>, body: Result<Bytes, BytesRejection
     Ok(Json(reply).into_response())
 }
 
-async fn deploy<H: Host>(State(shared): App<H>, body: Result<Bytes, BytesRejection>) -> Answered {
-    let body = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => framing::too_large(),
-        _ => Failure::new(code::BAD_REQUEST, error.body_text()),
-    })?;
-    let (modules, options) = framing::read(&body)?;
+async fn deploy<H: Host>(State(shared): App<H>, body: Whole<MAX_DEPLOY_BYTES>) -> Answered {
+    let (modules, options) = framing::read(&body.0)?;
     drop(body);
     let swap = blocking(&shared, move |host| host.deploy(modules, options)).await?;
     Ok(swapped(&swap))
@@ -166,11 +160,12 @@ fn swapped<S: Serialize + std::fmt::Display>(swap: &S) -> Response {
     Json(json!({ "line": swap.to_string(), "report": swap })).into_response()
 }
 
-async fn stop<H: Host>(State(shared): App<H>, body: Result<Bytes, BytesRejection>) -> Answered {
+async fn stop<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
     let stopping = || Failure::new(code::STOPPING, "the node is already stopping");
-    let request: StopTimeout = match body {
-        Ok(body) if body.is_empty() => StopTimeout::default(),
-        body => json(body)?,
+    let request: StopTimeout = if body.0.is_empty() {
+        StopTimeout::default()
+    } else {
+        json(body)?
     };
     let (answer, answered) = oneshot::channel();
     let request = StopRequest {
@@ -215,15 +210,41 @@ async fn blocking<H: Host, T: Send + 'static>(
     })?
 }
 
-fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Failure> {
-    let body = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Failure::new(
-            code::TOO_LARGE,
-            format!("a request may have {MAX_REQUEST_BYTES} bytes"),
-        ),
-        _ => Failure::new(code::BAD_REQUEST, error.body_text()),
-    })?;
-    serde_json::from_slice(&body).map_err(|error| {
+/// The whole body of a request. One that announces too much is refused before
+/// any of it is read.
+struct Whole<const LIMIT: usize>(Bytes);
+
+impl<S: Send + Sync, const LIMIT: usize> FromRequest<S> for Whole<LIMIT> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        let too_large = || {
+            Failure::new(
+                code::TOO_LARGE,
+                format!("the body of this request may have {LIMIT} bytes"),
+            )
+        };
+        let announced = request.headers().get(header::CONTENT_LENGTH);
+        let announced = announced
+            .and_then(|length| length.to_str().ok())
+            .and_then(|length| length.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > LIMIT as u64) {
+            return Err(too_large());
+        }
+        let limited = Limited::new(request.into_body(), LIMIT);
+        match limited.collect().await {
+            Ok(body) => Ok(Self(body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+            Err(error) => Err(Failure::new(
+                code::BAD_REQUEST,
+                format!("the body did not arrive: {error}"),
+            )),
+        }
+    }
+}
+
+fn json<T: DeserializeOwned, const LIMIT: usize>(body: Whole<LIMIT>) -> Result<T, Failure> {
+    serde_json::from_slice(&body.0).map_err(|error| {
         Failure::new(
             code::BAD_REQUEST,
             format!("the request cannot be read: {error}"),

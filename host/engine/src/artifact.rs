@@ -113,7 +113,7 @@ impl Artifact {
             }
             _ => return Err("the tables differ".into()),
         }
-        if self.initialization != newer.initialization || self.base != newer.base {
+        if self.initialization != newer.initialization || !self.base.is_same(&newer.base) {
             return Err("the initialized memories differ".into());
         }
         Ok(())

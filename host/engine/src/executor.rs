@@ -162,6 +162,12 @@ impl Executor {
         self.0.newborn(module, parent, arguments).map(Body::Guest)
     }
 
+    /// Makes frames of a version before it is current, so that busy processes
+    /// do not wait for them: up to `count`, as far as there is room.
+    pub fn prepare(&self, artifact: &Artifact, count: usize) {
+        self.0.frames.prepare(&self.0, artifact, count);
+    }
+
     /// Whether a process at rest has still to cross into the current release.
     pub fn is_behind(&self, own: &mut GuestOwn) -> bool {
         self.0.crossing_due(own)

@@ -63,6 +63,8 @@ pub(crate) enum Reply {
     Created(Result<Option<Taken>, Failed>),
     Ran(Box<GuestOwn>, Outcome),
     Done,
+    /// It stands at the base; its memory has so many pages.
+    Reset { pages: u32 },
     Image(Image),
     State(Result<Vec<u8>, String>),
     Loaded(Result<(), String>),
@@ -218,7 +220,10 @@ impl Frame {
     }
 
     pub(crate) fn reset(&mut self) {
-        let _ = self.tell(Command::Reset);
+        // Its memory may have grown: frames are pooled by what they have now.
+        if let Some(Reply::Reset { pages }) = self.tell(Command::Reset) {
+            self.pages = pages;
+        }
     }
 
     pub(crate) fn call_save(&mut self) -> Result<Vec<u8>, String> {
@@ -256,6 +261,13 @@ struct Setup {
 const INITIALIZATION_REDUCTIONS: u64 = 200_000_000;
 /// Reductions that `save` or `load` may use.
 pub(crate) const CROSSING_REDUCTIONS: u64 = 20_000_000;
+
+/// Initialization in order: exports, and what they are called in messages.
+const INITIALIZATION: [(&str, &str); 3] = [
+    (EXPORT_START, "the start function"),
+    (exports::INITIALIZE, "`_initialize`"),
+    (exports::WARM_UP, "`warm_up`"),
+];
 
 /// The handles of an instance.
 struct Handles {
@@ -297,14 +309,18 @@ async fn drive(mut store: Store<FrameData>, setup: Setup) {
             Command::Save(after) => Reply::Image(body.save(&mut store, after)),
             Command::Reset => {
                 body.reset(&mut store);
-                Reply::Done
+                let pages = body.handles.memory.size(&store);
+                Reply::Reset {
+                    pages: u32::try_from(pages).unwrap_or(u32::MAX),
+                }
             }
             Command::CallSave => Reply::State(body.call_save(&mut store).await),
             Command::CallLoad { schema, state } => {
                 Reply::Loaded(body.call_load(&mut store, schema, state).await)
             }
             Command::Initialize => {
-                let result = initialize(&mut store, &body.handles.instance, &body.plan).await;
+                let instance = &body.handles.instance;
+                let result = initialize(&mut store, instance, &body.plan, &INITIALIZATION).await;
                 Reply::Initialized(result.map(|_| ()).map_err(|failed| failed.reason))
             }
         };
@@ -535,13 +551,24 @@ async fn set_up(
         .map_err(failed("instantiation"))?;
     let handles = handles(store, instance, plan).map_err(failed("instantiation"))?;
     pagemap::prepare(handles.memory.data(&*store));
-    let mut impure = false;
-    if setup.initialize {
-        impure = initialize(store, &instance, plan).await?;
-    }
-    if setup.base.is_some() {
+    if let Some(base) = &setup.base {
+        // Only what initialization did outside of memory and globals must be
+        // done again, and only the start function can do that in a module
+        // that is not resident-only. The rest is copied.
+        let exports = if plan.analysis.resident_only.is_empty() {
+            &INITIALIZATION[..1]
+        } else {
+            &INITIALIZATION[..]
+        };
+        if setup.initialize {
+            initialize(store, &instance, plan, exports).await?;
+        }
+        to_base(store, &handles, base)
+            .await
+            .map_err(failed("instantiation"))?;
         return Ok((handles, None));
     }
+    let impure = initialize(store, &instance, plan, &INITIALIZATION).await?;
     if impure {
         // Initialization belongs to each process, so the base is what there
         // was before it: that of an instance nobody has touched.
@@ -562,6 +589,25 @@ async fn set_up(
     Ok((handles, Some(taken)))
 }
 
+/// Brings a new instance to the base.
+async fn to_base(
+    store: &mut Store<FrameData>,
+    handles: &Handles,
+    base: &Base,
+) -> wasmtime::Result<()> {
+    let has = handles.memory.size(&*store);
+    let wants = u64::from(base.memory_pages);
+    if wants > has {
+        handles.memory.grow_async(&mut *store, wants - has).await?;
+        pagemap::prepare(handles.memory.data(&*store));
+    }
+    base.restore(handles.memory.data_mut(&mut *store), &base.written);
+    for (global, value) in handles.globals.iter().zip(&base.globals) {
+        set_bits(global, store, *value);
+    }
+    Ok(())
+}
+
 async fn take_base(
     store: &mut Store<FrameData>,
     handles: &Handles,
@@ -577,7 +623,10 @@ async fn take_base(
         .map(|global| to_bits(&global.get(&mut *store)))
         .collect();
     let pages = u32::try_from(handles.memory.size(&*store)).unwrap_or(u32::MAX);
-    let base = Base::take(handles.memory.data(&*store), 0..dead, globals, pages);
+    let mut written = Vec::new();
+    let memory = handles.memory.data(&*store);
+    plan.page_map.dirty(memory, &mut written);
+    let base = Base::take(memory, 0..dead, globals, pages, written);
     Ok(Taken {
         base,
         impure,
@@ -661,17 +710,14 @@ async fn initialize(
     store: &mut Store<FrameData>,
     instance: &Instance,
     plan: &Plan,
+    exports: &[(&'static str, &'static str)],
 ) -> Result<bool, Failed> {
     let mut impure = false;
-    for (export, stage) in [
-        (EXPORT_START, "the start function"),
-        (exports::INITIALIZE, "`_initialize`"),
-        (exports::WARM_UP, "`warm_up`"),
-    ] {
+    for &(export, stage) in exports {
         let Ok(function) = instance.get_typed_func::<(), ()>(&mut *store, export) else {
             continue;
         };
-        if impure && export == exports::WARM_UP {
+        if impure && export == exuvia_abi::exports::WARM_UP {
             continue;
         }
         let (result, restricted) = restricted(

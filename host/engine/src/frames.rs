@@ -163,6 +163,20 @@ impl Frames {
         self.make(shared, artifact)
     }
 
+    /// Makes up to `count` free frames of a version that will be wanted soon,
+    /// as far as there is room.
+    pub(crate) fn prepare(&self, shared: &Arc<Shared>, artifact: &Artifact, count: usize) {
+        for _ in 0..count {
+            if self.live.load(Ordering::Relaxed) >= self.limit {
+                return;
+            }
+            match self.make(shared, artifact) {
+                Ok(seated) => self.give_back(seated),
+                Err(_) => return,
+            }
+        }
+    }
+
     fn make(&self, shared: &Arc<Shared>, artifact: &Artifact) -> Result<Seated, NoFrame> {
         let place = self.vacant.lock().pop().ok_or(NoFrame::AllBusy)?;
         self.live.fetch_add(1, Ordering::Relaxed);

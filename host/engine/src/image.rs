@@ -16,14 +16,16 @@ const LINE: usize = 64;
 const WORD: usize = 8;
 
 /// The state every process of a version begins with.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Base {
+#[derive(Debug)]
+pub(crate) struct Base {
     /// Pages of 4 KiB; `None` is all zero.
     pages: Vec<Option<Box<[u8; PAGE]>>>,
     /// Values of the mutable globals, in the order of the analysis.
     pub(crate) globals: Vec<u128>,
     /// Memory size in Wasm pages.
     pub(crate) memory_pages: u32,
+    /// Where initialization wrote: a new instance differs from the base there only.
+    pub(crate) written: Vec<Range<usize>>,
 }
 
 static ZERO: [u8; PAGE] = [0; PAGE];
@@ -36,6 +38,7 @@ impl Base {
         dead: Range<usize>,
         globals: Vec<u128>,
         memory_pages: u32,
+        written: Vec<Range<usize>>,
     ) -> Base {
         let pages = memory
             .as_chunks::<PAGE>()
@@ -55,7 +58,14 @@ impl Base {
             pages,
             globals,
             memory_pages,
+            written,
         }
+    }
+
+    /// Whether every process of both begins the same.
+    pub(crate) fn is_same(&self, other: &Base) -> bool {
+        (&self.pages, &self.globals, self.memory_pages)
+            == (&other.pages, &other.globals, other.memory_pages)
     }
 
     fn page(&self, index: usize) -> &[u8; PAGE] {
@@ -63,11 +73,6 @@ impl Base {
             Some(Some(page)) => page,
             _ => &ZERO,
         }
-    }
-
-    /// Resident bytes of the base itself.
-    pub fn bytes(&self) -> usize {
-        self.pages.iter().flatten().count() * PAGE
     }
 
     /// Brings `memory` to the base, where it was written.
@@ -86,7 +91,7 @@ impl Base {
 
 /// The guest state of one process that is not running.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Image(Box<[u8]>);
+pub(crate) struct Image(Box<[u8]>);
 
 impl std::fmt::Debug for Image {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -111,13 +116,8 @@ pub(crate) enum After {
 
 impl Image {
     /// Bytes that it takes.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
-    }
-
-    /// Whether it takes none. It never does: the memory size is always there.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// The image of `memory` and `globals` against `base`. `scratch.ranges`
@@ -308,7 +308,7 @@ mod tests {
             for (at, byte) in &start {
                 memory[*at] = *byte;
             }
-            let base = Base::take(&memory, dead.clone(), vec![1, 2], 2);
+            let base = Base::take(&memory, dead.clone(), vec![1, 2], 2, Vec::new());
             memory[dead.clone()].fill(0);
             let clean = memory.clone();
             for (at, byte) in &edits {

@@ -77,7 +77,9 @@ impl Engine {
             .async_stack_size(config.stack + HOST_STACK)
             // A frame's memory must not move: its page map is asked for by address.
             .memory_may_move(false)
-            .memory_init_cow(true);
+            .memory_init_cow(true)
+            // The instrumentation marks its yields as unlikely.
+            .wasm_branch_hinting(true);
         let engine = wasmtime::Engine::new(&settings).map_err(compile)?;
         let mut linker = Linker::new(&engine);
         calls::define(&mut linker).map_err(compile)?;

@@ -67,14 +67,14 @@ pub enum Method {
 
 /// Finds written pages.
 #[derive(Debug)]
-pub struct PageMap {
+pub(crate) struct PageMap {
     file: Option<File>,
     method: Method,
 }
 
 impl PageMap {
     /// The best method that works here, or the one that is `forced`, for tests.
-    pub fn new(forced: Option<Method>) -> PageMap {
+    pub(crate) fn new(forced: Option<Method>) -> PageMap {
         let file = File::open("/proc/self/pagemap").ok();
         let mut map = PageMap {
             file,
@@ -99,13 +99,13 @@ impl PageMap {
     }
 
     /// The method in use.
-    pub fn method(&self) -> Method {
+    pub(crate) fn method(&self) -> Method {
         self.method
     }
 
     /// Appends the byte ranges of `memory` that may have been written, in
     /// order, whole pages. If the kernel does not answer, that is all of it.
-    pub fn dirty(&self, memory: &[u8], ranges: &mut Vec<Range<usize>>) {
+    pub(crate) fn dirty(&self, memory: &[u8], ranges: &mut Vec<Range<usize>>) {
         let before = ranges.len();
         if self.written(memory, ranges).is_none() {
             ranges.truncate(before);

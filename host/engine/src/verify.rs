@@ -28,6 +28,10 @@ pub struct Verified {
     pub migrated: u64,
     /// Would lose their state, with consent.
     pub fresh: u64,
+    /// Of these, processes that were at rest and looked at.
+    pub seen: u64,
+    /// Processes in frames: the busy ones.
+    pub resident: u64,
     /// Messages that wait in their mailboxes.
     pub queued: u64,
     /// Loop processes that do not take `UPGRADE`: new code never reaches them.
@@ -76,12 +80,14 @@ impl Executor {
             let Some((pid, Some(seen))) = taken else {
                 continue;
             };
+            verified.seen += 1;
             verified.queued += queued;
             match seen.loops {
                 Some(true) => verified.upgradable.push(pid),
                 Some(false) => verified.loops.push(pid),
                 None => {}
             }
+            verified.resident += u64::from(seen.resident);
             let Some(image) = seen.image else { continue };
             if clock.now() > until {
                 continue;
@@ -126,6 +132,7 @@ struct Seen {
     new: Arc<Version<Artifact>>,
     image: Option<Image>,
     loops: Option<bool>,
+    resident: bool,
 }
 
 fn look(guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) -> Option<Seen> {
@@ -138,6 +145,7 @@ fn look(guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) -> Option<Seen> {
         return None;
     }
     let loops = guest.loops();
+    let resident = matches!(guest.residence, Residence::Frame { .. });
     let image = match &mut guest.residence {
         Residence::Image {
             image,
@@ -155,5 +163,6 @@ fn look(guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) -> Option<Seen> {
         new,
         image,
         loops,
+        resident,
     })
 }

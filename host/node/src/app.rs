@@ -165,6 +165,7 @@ pub(crate) fn read_modules(manifest: &Manifest) -> Result<Vec<ModuleBytes>, Boot
                 name: name.clone(),
                 bytes,
                 source: module.path.display().to_string(),
+                noticed: None,
             })
         })
         .collect()

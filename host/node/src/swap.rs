@@ -18,7 +18,7 @@ use crate::node::Node;
 
 /// How long a swap's report waits for busy processes to cross. What crosses
 /// later is not in it.
-const SETTLE: Duration = Duration::from_millis(250);
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// A module to deploy.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct ModuleBytes {
     pub bytes: Vec<u8>,
     /// Where they come from, for messages.
     pub source: String,
+    /// When the change was noticed; `None`: with the call.
+    pub noticed: Option<Instant>,
 }
 
 /// What is done with loop processes that do not take `UPGRADE`.
@@ -72,6 +74,8 @@ pub struct Stages {
     pub load: f64,
     /// Run the crossing on copies.
     pub verify: f64,
+    /// Make frames for the processes that are busy.
+    pub prepare: f64,
     /// Make it current.
     pub commit: f64,
     /// From the commit to the first process on new code; `None`: none yet.
@@ -97,6 +101,9 @@ pub struct SwapReport {
     pub stuck: u64,
     /// Messages in their mailboxes at the commit.
     pub queued: u64,
+    /// Milliseconds from the first sign of the change (the file event, or the
+    /// call) to the first process on new code; `None`: none yet.
+    pub running_ms: Option<f64>,
     /// Microseconds that a process stood still: median, 99th percentile, longest.
     pub pause_us: [f64; 3],
     /// Milliseconds by stage.
@@ -137,11 +144,15 @@ impl fmt::Display for SwapReport {
         let stages = &self.stages;
         write!(
             f,
-            "  load {:.1} ms, verify {:.1} ms, commit {:.2} ms",
-            stages.load, stages.verify, stages.commit
+            "  load {:.1} ms, verify {:.1} ms, prepare {:.1} ms, commit {:.2} ms",
+            stages.load, stages.verify, stages.prepare, stages.commit
         )?;
         match stages.first {
-            Some(first) => write!(f, ", new code after {first:.1} ms"),
+            Some(first) => write!(f, ", first crossing {first:.1} ms")?,
+            None => {}
+        }
+        match self.running_ms {
+            Some(running) => write!(f, ", change to new code {running:.0} ms"),
             None => Ok(()),
         }
     }
@@ -185,6 +196,11 @@ impl Node {
         let _one = inner.swapping.lock();
         let base = inner.code.current();
         let began = Instant::now();
+        let noticed = modules
+            .iter()
+            .filter_map(|module| module.noticed)
+            .min()
+            .unwrap_or(began);
         let mut changes = Changes {
             node: self,
             versions: Vec::new(),
@@ -220,6 +236,14 @@ impl Node {
         }
         let verify = began.elapsed();
         let began = Instant::now();
+        // The busy ones were not all at rest when they were looked at.
+        let busy = verified.resident + verified.processes.saturating_sub(verified.seen);
+        let busy = usize::try_from(busy).unwrap_or(usize::MAX);
+        for version in &changes.versions {
+            inner.executor.prepare(&version.artifact, busy);
+        }
+        let prepare = began.elapsed();
+        let began = Instant::now();
         let release = inner
             .code
             .commit(base.id, &changes.versions, options.fresh)?;
@@ -233,10 +257,17 @@ impl Node {
         let stages = Stages {
             load: milliseconds(load),
             verify: milliseconds(verify),
+            prepare: milliseconds(prepare),
             commit: milliseconds(commit),
             first: None,
         };
-        Ok(self.settle(&base, &release, &versions, &verified, stages))
+        let committed = noticed.elapsed();
+        let mut report = self.settle(&base, &release, &versions, &verified, stages);
+        report.running_ms = report
+            .stages
+            .first
+            .map(|first| milliseconds(committed) + first);
+        Ok(report)
     }
 
     /// Goes back to the release before the current one; state crosses back by
@@ -343,6 +374,7 @@ impl Node {
                 .collect(),
             stuck: progress.stuck.load(Ordering::Relaxed),
             queued: verified.queued,
+            running_ms: None,
             pause_us: [microseconds(0.5), microseconds(0.99), microseconds(1.0)],
             stages,
         }
@@ -373,6 +405,7 @@ fn unchanged(release: u64) -> SwapReport {
         crossed: Vec::new(),
         stuck: 0,
         queued: 0,
+        running_ms: None,
         pause_us: [0.0; 3],
         stages: Stages::default(),
     }

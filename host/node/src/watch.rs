@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
@@ -119,15 +119,16 @@ impl Watch {
             match messages.recv_timeout(RECHECK) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Message::Changed) => {
+                    let noticed = Instant::now();
                     if !settle(messages) {
                         return;
                     }
                     self.look_for_folders();
-                    self.swap();
+                    self.swap(noticed);
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     if self.look_for_folders() {
-                        self.swap();
+                        self.swap(Instant::now());
                     }
                 }
             }
@@ -194,7 +195,7 @@ impl Watch {
         }
     }
 
-    fn swap(&mut self) {
+    fn swap(&mut self, noticed: Instant) {
         let mut changed = Vec::new();
         for (name, path) in &self.files {
             let Some(before) = stamp(path) else { continue };
@@ -228,6 +229,7 @@ impl Watch {
                     name: name.clone(),
                     bytes,
                     source: path.display().to_string(),
+                    noticed: Some(noticed),
                 });
             }
         }

@@ -4,6 +4,9 @@
 //! Signals are sorted here: `drain` takes what has arrived in the outer
 //! mailbox, in order, applies everything that is not a message, and answers
 //! the reason if one of the signals ends the process.
+//!
+//! Longer than most files: what signals do to the fields and what the process
+//! does to them are the two halves of each protocol, and are read together.
 
 use std::collections::VecDeque;
 use std::fmt;

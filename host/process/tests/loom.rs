@@ -17,13 +17,13 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 
-/// Switches between threads that are not forced, per execution. Three find
+/// Switches between threads that are not forced, per execution. Four find
 /// what these protocols can get wrong, and keep the models under a minute.
-const PREEMPTIONS: usize = 3;
+const PREEMPTIONS: usize = 4;
 
 fn model(check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = None;
+    builder.preemption_bound = Some(PREEMPTIONS);
     builder.check(check);
 }
 

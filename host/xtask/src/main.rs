@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
+mod bench;
 mod checks;
 mod guests;
 mod setup;
@@ -34,6 +35,11 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "the model-checked concurrency tests only",
     ),
     ("demo", "[ARGS...]", "build all, then run the demo"),
+    (
+        "bench",
+        "[ARGS...]",
+        "the benchmarks: --json, --quick, parts of names; --list shows them",
+    ),
     (
         "tidy",
         "",
@@ -78,7 +84,7 @@ fn main() -> ExitCode {
 
 fn check_arguments(command: &str, rest: &[String]) -> Result<()> {
     let allowed: &[&str] = match command {
-        "demo" | "help" => return Ok(()),
+        "demo" | "bench" | "help" => return Ok(()),
         "test" | "loom" => &["--long"],
         _ => &[],
     };
@@ -96,6 +102,7 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
         "test" => checks::test(long),
         "loom" => checks::loom(long),
         "demo" => checks::demo(rest),
+        "bench" => bench::run(rest),
         "tidy" => tidy::run(),
         "fmt" => checks::fmt(),
         "lint" => checks::lint(),

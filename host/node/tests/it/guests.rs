@@ -26,6 +26,7 @@ pub(crate) fn module(name: &str, wat: &str) -> ModuleBytes {
         name: name.into(),
         bytes: wat::parse_str(wat).unwrap(),
         source: format!("{name}.wasm"),
+        noticed: None,
     }
 }
 

@@ -1,0 +1,10 @@
+//! The subcommands.
+
+pub(crate) mod deploy;
+pub(crate) mod events;
+pub(crate) mod info;
+pub(crate) mod ps;
+pub(crate) mod rollback;
+pub(crate) mod run;
+pub(crate) mod send;
+pub(crate) mod stop;

@@ -1,0 +1,116 @@
+//! `exuvia info`: the node as a whole.
+
+use exuvia_control::Info;
+
+use crate::fault::Fault;
+use crate::output::{Output, Tone, bytes, clean};
+use crate::place::Place;
+use crate::table::{Align, Table};
+
+/// Show the node and its modules
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  exuvia info\n  exuvia info --json | jq .release")]
+pub(crate) struct Arguments {}
+
+pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), Fault> {
+    let client = place.client()?;
+    let info = client.info().await?;
+    if output.is_json() {
+        return output.value(&info.json);
+    }
+    let socket = client.socket().display().to_string();
+    show(&info.value, &socket, output)
+}
+
+fn show(info: &Info, socket: &str, output: &Output) -> Result<(), Fault> {
+    let facts = [
+        ("app", info.app.clone()),
+        ("node", info.node.clone()),
+        ("socket", socket.to_owned()),
+        ("uptime", uptime(info.uptime_ms)),
+        ("release", info.release.to_string()),
+        ("processes", info.processes.to_string()),
+        ("schedulers", info.schedulers.to_string()),
+        (
+            "frames",
+            format!("{} ({} blocked)", info.frames, info.frames_blocked),
+        ),
+        (
+            "paging",
+            format!(
+                "{} in, {} out, by {}",
+                info.page_ins, info.page_outs, info.page_map
+            ),
+        ),
+    ];
+    for (name, fact) in facts {
+        let name = output.paint(Tone::Strong, &format!("{name:<10}"));
+        output.line(&format!("{name}  {}", clean(&fact)))?;
+    }
+    if info.modules.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(&[
+        ("MODULE", Align::Left),
+        ("VERSION", Align::Right),
+        ("DIGEST", Align::Left),
+        ("SCHEMA", Align::Right),
+        ("SIZE", Align::Right),
+        ("PROCESSES", Align::Right),
+        ("LOADED", Align::Left),
+    ]);
+    for module in &info.modules {
+        let loaded: Vec<String> = module
+            .loaded
+            .iter()
+            .map(|version| format!("{} ({})", version.version, version.processes))
+            .collect();
+        table.row([
+            module.name.clone(),
+            module.version.to_string(),
+            module.digest.clone(),
+            module.schema.to_string(),
+            bytes(module.bytes),
+            module.processes.to_string(),
+            loaded.join(" "),
+        ]);
+    }
+    let (heading, rows) = table.lines();
+    output.line("")?;
+    output.line(&output.paint(Tone::Strong, &heading))?;
+    for (row, module) in rows.iter().zip(&info.modules) {
+        output.line(row)?;
+        for why in &module.resident_only {
+            let word = output.paint(Tone::Warning, "resident only");
+            output.line(&format!("  {word}: {}", clean(why)))?;
+        }
+    }
+    Ok(())
+}
+
+fn uptime(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    if days > 0 {
+        format!("{days} d {} h", hours % 24)
+    } else if hours > 0 {
+        format!("{hours} h {} min", minutes % 60)
+    } else if minutes > 0 {
+        format!("{minutes} min {} s", seconds % 60)
+    } else {
+        format!("{seconds} s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::uptime;
+
+    #[test]
+    fn uptimes_have_two_units() {
+        assert_eq!(uptime(999), "0 s");
+        assert_eq!(uptime(61_000), "1 min 1 s");
+        assert_eq!(uptime(3_600_000), "1 h 0 min");
+        assert_eq!(uptime(90_000_000), "1 d 1 h");
+    }
+}

@@ -1,0 +1,81 @@
+//! `exuvia ps`: the processes of a node.
+
+use crate::fault::Fault;
+use crate::output::{Output, Tone, bytes, clean};
+use crate::place::Place;
+use crate::table::{Align, Table};
+
+/// List processes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  exuvia ps
+  exuvia ps --module counter --limit 10
+  exuvia ps --json | jq '.[] | select(.mailbox > 0) | .pid'")]
+pub(crate) struct Arguments {
+    /// Only those of this module
+    #[arg(long)]
+    module: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+}
+
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), Fault> {
+    let client = place.client()?;
+    let list = client
+        .processes(arguments.module.as_deref(), arguments.limit)
+        .await?;
+    if output.is_json() {
+        return output.value(&list.json);
+    }
+    let mut table = Table::new(&[
+        ("PID", Align::Left),
+        ("NAME", Align::Left),
+        ("MODULE", Align::Left),
+        ("STATE", Align::Left),
+        ("MAILBOX", Align::Right),
+        ("REDUCTIONS", Align::Right),
+        ("MEMORY", Align::Right),
+        ("IMAGE", Align::Right),
+    ]);
+    let none = || "-".to_owned();
+    for process in &list.value {
+        table.row([
+            process.pid.clone(),
+            match process.names.as_slice() {
+                [] => none(),
+                names => names.join(","),
+            },
+            process.module.clone().unwrap_or_else(none),
+            process.state.clone(),
+            process.mailbox.to_string(),
+            process.reductions.to_string(),
+            bytes(process.memory),
+            match process.image {
+                0 => none(),
+                size => bytes(size),
+            },
+        ]);
+    }
+    let (heading, rows) = table.lines();
+    output.line(&output.paint(Tone::Strong, &heading))?;
+    for (row, process) in rows.iter().zip(&list.value) {
+        output.line(row)?;
+        if let Some(why) = &process.stuck {
+            let word = output.paint(Tone::Warning, "stuck");
+            output.line(&format!("  {word}: {}", clean(why)))?;
+        }
+    }
+    if list.value.len() == arguments.limit && arguments.module.is_none() {
+        let all = client.info().await?.value.processes;
+        if all > list.value.len() as u64 {
+            let note = format!("{} of {all}; --limit N shows more", list.value.len());
+            output.line(&output.paint(Tone::Quiet, &note))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! `exuvia send`: a message for a process, or a request and its reply.
+
+use exuvia_control::{
+    CallRequest, Payload, REFUSED_TAG, SendRequest, Shown, TYPED_TAG,
+};
+use serde_json::json;
+
+use crate::fault::{Exit, Fault};
+use crate::output::{Output, clean_lines};
+use crate::place::Place;
+
+/// Send a message to a process
+///
+/// The payload is JSON and reaches the process as MessagePack, which is what the
+/// SDKs read. Without a payload the message is empty.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  exuvia send counter-0 '{\"Add\": 5}'
+  exuvia send counter-0 '\"Get\"' --call
+  exuvia send '<3.1>' --tag 7 --hex '0a ff'
+  exuvia send greeter --text 'hello'")]
+pub(crate) struct Arguments {
+    /// A registered name or a pid
+    target: String,
+    /// What to send, as JSON
+    #[arg(allow_negative_numbers = true)]
+    payload: Option<String>,
+    /// The message's tag; typed messages of the SDKs have 0
+    #[arg(long, value_name = "N", default_value_t = TYPED_TAG)]
+    tag: u32,
+    /// Wait for the reply and print it
+    #[arg(long)]
+    call: bool,
+    /// How long to wait for the reply, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5_000, requires = "call")]
+    timeout: u64,
+    /// The payload is text, sent as it is
+    #[arg(long, conflicts_with = "hex", requires = "payload")]
+    text: bool,
+    /// The payload is hex, two digits for each byte
+    #[arg(long, requires = "payload")]
+    hex: bool,
+}
+
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), Fault> {
+    let payload = payload(&arguments)?;
+    let client = place.client()?;
+    let (to, tag) = (arguments.target, arguments.tag);
+    if !arguments.call {
+        client.send(&SendRequest { to, tag, payload }).await?;
+        return if output.is_json() {
+            output.value(&json!({}))
+        } else {
+            Ok(())
+        };
+    }
+    let request = CallRequest {
+        to,
+        tag,
+        payload,
+        timeout_ms: arguments.timeout,
+    };
+    let reply = client.call(&request).await?;
+    if reply.value.tag == REFUSED_TAG {
+        let why = format!("the process refused the request: {}", reply.value.payload);
+        return Err(Fault::new(Exit::Failed, "refused", why));
+    }
+    if output.is_json() {
+        return output.value(&reply.json);
+    }
+    match &reply.value.payload {
+        Shown::Empty => Ok(()),
+        shown => output.line(&clean_lines(&shown.to_string())),
+    }
+}
+
+fn payload(arguments: &Arguments) -> Result<Payload, Fault> {
+    let Some(given) = &arguments.payload else {
+        return Ok(Payload::Empty);
+    };
+    if arguments.text {
+        return Ok(Payload::Text(given.clone()));
+    }
+    if arguments.hex {
+        let payload = Payload::Hex(given.clone());
+        return match payload.clone().into_bytes() {
+            Ok(_) => Ok(payload),
+            Err(failure) => {
+                let fault = Fault::usage(failure.message);
+                Err(failure.help.into_iter().fold(fault, Fault::help))
+            }
+        };
+    }
+    serde_json::from_str(given)
+        .map(Payload::Msgpack)
+        .map_err(|error| {
+            let quoted = serde_json::Value::from(given.as_str());
+            Fault::usage(format!("the payload is not JSON: {error}")).help(format!(
+                "a JSON text has quotes inside the shell's, '{quoted}'; raw text goes with --text"
+            ))
+        })
+}

@@ -1,0 +1,249 @@
+//! What goes to the terminal. Results go to stdout, faults to stderr; with
+//! `--json` both are JSON on stdout, a line each.
+//!
+//! Guests choose names and log lines, so control characters are never passed on:
+//! they could rewrite what the terminal shows.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use exuvia_control::EventLine;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::environment;
+use crate::fault::Fault;
+
+/// Where results go, and in which form.
+#[derive(Debug)]
+pub(crate) struct Output {
+    json: bool,
+    paint: bool,
+    paint_faults: bool,
+}
+
+/// Colours, by what they mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Warning,
+    Bad,
+    Quiet,
+    Strong,
+}
+
+impl Tone {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Good => "32",
+            Self::Warning => "33",
+            Self::Bad => "1;31",
+            Self::Quiet => "2",
+            Self::Strong => "1",
+        }
+    }
+
+    /// By the name of an event.
+    fn of_event(line: &EventLine) -> Self {
+        match line.event["event"].as_str().unwrap_or_default() {
+            "swap" | "started" => Self::Good,
+            "log" => match line.event["level"].as_str().unwrap_or_default() {
+                "error" => Self::Bad,
+                "warn" => Self::Warning,
+                _ => Self::Quiet,
+            },
+            "refused" | "exit" | "went-back" | "ended" => Self::Bad,
+            "stuck" | "returned" => Self::Warning,
+            _ => Self::Strong,
+        }
+    }
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        let wanted = environment("NO_COLOR").is_none()
+            && environment("TERM").is_none_or(|terminal| terminal != "dumb");
+        Self {
+            json,
+            paint: wanted && io::stdout().is_terminal(),
+            paint_faults: wanted && io::stderr().is_terminal(),
+        }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A line of text. Without a newline of its own.
+    pub(crate) fn line(&self, text: &str) -> Result<(), Fault> {
+        write_line(text)
+    }
+
+    /// A value as a line of JSON.
+    pub(crate) fn value(&self, value: &impl Serialize) -> Result<(), Fault> {
+        let text = serde_json::to_string(value)
+            .map_err(|error| Fault::failed(format!("could not write the result: {error}")))?;
+        write_line(&text)
+    }
+
+    /// An event, its first word in the colour of what it means.
+    pub(crate) fn event(&self, event: &EventLine) -> Result<(), Fault> {
+        if self.json {
+            return self.value(event);
+        }
+        let line = clean(&event.line);
+        let (word, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
+        self.line(&format!("{}{rest}", self.paint(Tone::of_event(event), word)))
+    }
+
+    /// Text in colour, if there are colours.
+    pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
+        painted(self.paint, tone, text)
+    }
+
+    /// Tells a fault, and gives the exit code for it.
+    pub(crate) fn fault(&self, fault: &Fault) -> ExitCode {
+        let told = match fault {
+            Fault::Told(told) => told,
+            Fault::NobodyReads => return ExitCode::SUCCESS,
+        };
+        if self.json {
+            let mut error = json!({ "code": told.code, "message": told.message });
+            if let Some(help) = &told.help {
+                error["help"] = json!(help);
+            }
+            // There is nobody left to tell if this fails too.
+            let _ = self.value(&json!({ "error": error }));
+        } else {
+            let mut text = String::new();
+            if !told.complete {
+                let _ = write!(text, "{}: ", painted(self.paint_faults, Tone::Bad, "error"));
+            }
+            text.push_str(clean_lines(&told.message).trim_end());
+            if let Some(help) = &told.help {
+                let word = painted(self.paint_faults, Tone::Strong, "help");
+                let _ = write!(text, "\n  {word}: {}", clean_lines(help));
+            }
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        }
+        ExitCode::from(told.exit as u8)
+    }
+}
+
+fn painted(on: bool, tone: Tone, text: &str) -> String {
+    if on {
+        format!("\x1b[{}m{text}\x1b[0m", tone.code())
+    } else {
+        text.to_owned()
+    }
+}
+
+fn write_line(text: &str) -> Result<(), Fault> {
+    let mut stdout = io::stdout().lock();
+    // Each line is complete when it is written: others may follow it live.
+    writeln!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Fault::NobodyReads,
+            _ => Fault::failed(format!("could not write the result: {error}")),
+        })
+}
+
+/// Text on one line, control characters escaped.
+pub(crate) fn clean(text: &str) -> String {
+    escape(text, |_| false)
+}
+
+/// The same, but lines stay lines.
+pub(crate) fn clean_lines(text: &str) -> String {
+    escape(text, |c| c == '\n' || c == '\t')
+}
+
+fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
+    let mut cleaned = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && !keep(c) {
+            cleaned.extend(c.escape_default());
+        } else {
+            cleaned.push(c);
+        }
+    }
+    cleaned
+}
+
+/// Bytes as people read them.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut unit = 0;
+    let mut tenths = u128::from(count) * 10 / 1024;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    if tenths.is_multiple_of(10) || tenths >= 1000 {
+        format!("{} {}", tenths / 10, UNITS[unit])
+    } else {
+        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    }
+}
+
+/// `1 process`, `2 processes`.
+pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use exuvia_control::EventLine;
+    use serde_json::json;
+
+    use super::{Tone, bytes, clean, clean_lines, count, painted};
+
+    #[test]
+    fn a_guest_cannot_write_to_the_terminal() {
+        assert_eq!(clean("a\x1b[2Jb\nc\u{9b}d"), "a\\u{1b}[2Jb\\nc\\u{9b}d");
+        assert_eq!(clean_lines("a\nb\x07"), "a\nb\\u{7}");
+        assert_eq!(clean("zähler ✓"), "zähler ✓");
+    }
+
+    #[test]
+    fn sizes_and_counts() {
+        for (size, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (65536, "64 KiB"),
+            (1_100_000, "1 MiB"),
+            (u64::MAX, "16777215 TiB"),
+        ] {
+            assert_eq!(bytes(size), text);
+        }
+        assert_eq!(count(1, "process", "processes"), "1 process");
+        assert_eq!(count(0, "process", "processes"), "0 processes");
+    }
+
+    #[test]
+    fn colours_only_where_they_are_wanted() {
+        assert_eq!(painted(false, Tone::Bad, "x"), "x");
+        assert_eq!(painted(true, Tone::Bad, "x"), "\x1b[1;31mx\x1b[0m");
+    }
+
+    #[test]
+    fn events_have_the_colour_of_what_they_mean() {
+        let tone = |event| {
+            Tone::of_event(&EventLine {
+                line: String::new(),
+                event,
+            })
+        };
+        assert_eq!(tone(json!({"event": "swap"})), Tone::Good);
+        assert_eq!(tone(json!({"event": "log", "level": "error"})), Tone::Bad);
+        assert_eq!(tone(json!({"event": "log", "level": "info"})), Tone::Quiet);
+        assert_eq!(tone(json!(null)), Tone::Strong);
+    }
+}

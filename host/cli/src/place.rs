@@ -1,0 +1,111 @@
+//! Where the control socket is: as the user says, else as the environment says,
+//! else beside the manifest of the app.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use exuvia_control::Client;
+use exuvia_node::manifest;
+
+use crate::fault::Fault;
+
+/// The socket's place beside a manifest.
+const BESIDE: &str = ".exuvia/node.sock";
+
+/// What is known about the socket's place before an app is named.
+#[derive(Debug)]
+pub(crate) struct Place {
+    given: Option<PathBuf>,
+}
+
+impl Place {
+    pub(crate) fn new(option: Option<PathBuf>, environment: Option<OsString>) -> Self {
+        Self {
+            given: option.or_else(|| environment.map(PathBuf::from)),
+        }
+    }
+
+    /// The socket of the node that runs `app`: a folder or a manifest.
+    pub(crate) fn of_app(&self, app: &Path) -> PathBuf {
+        match &self.given {
+            Some(given) => given.clone(),
+            None => folder_of(app).join(BESIDE),
+        }
+    }
+
+    /// The socket of the app that this folder is part of.
+    pub(crate) fn of_folder(&self, folder: &Path) -> Result<PathBuf, Fault> {
+        if let Some(given) = &self.given {
+            return Ok(given.clone());
+        }
+        folder
+            .ancestors()
+            .find(|folder| folder.join(manifest::FILE_NAME).is_file())
+            .map(|folder| folder.join(BESIDE))
+            .ok_or_else(|| {
+                Fault::no_node(format!(
+                    "no `{}` in {} or above it, so it is not known which node is meant",
+                    manifest::FILE_NAME,
+                    folder.display()
+                ))
+                .help("go to the app's folder, or name its socket with `--socket PATH` or EXUVIA_SOCKET")
+            })
+    }
+
+    /// A client of the app that the current folder is part of.
+    pub(crate) fn client(&self) -> Result<Client, Fault> {
+        let folder = std::env::current_dir()
+            .map_err(|error| Fault::failed(format!("the current folder is gone: {error}")))?;
+        Ok(Client::new(self.of_folder(&folder)?)?)
+    }
+
+    /// A client of the node that runs `app`.
+    pub(crate) fn client_of_app(&self, app: &Path) -> Result<Client, Fault> {
+        Ok(Client::new(self.of_app(app))?)
+    }
+}
+
+/// The folder of an app that is named by it or by its manifest.
+fn folder_of(app: &Path) -> &Path {
+    if app.is_dir() {
+        app
+    } else {
+        app.parent().unwrap_or(Path::new(""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::Place;
+    use crate::fault::{Exit, Fault};
+
+    #[test]
+    fn the_option_comes_before_the_environment() {
+        let place = Place::new(Some("a".into()), Some("b".into()));
+        assert_eq!(place.of_app(Path::new("x")), PathBuf::from("a"));
+        let place = Place::new(None, Some("b".into()));
+        assert_eq!(place.of_folder(Path::new("/")).unwrap(), PathBuf::from("b"));
+    }
+
+    #[test]
+    fn the_manifest_is_looked_for_upwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a/b");
+        fs::create_dir_all(&inner).unwrap();
+        let place = Place::new(None, None);
+        let Err(Fault::Told(told)) = place.of_folder(&inner) else {
+            panic!("there is no manifest");
+        };
+        assert_eq!(told.exit, Exit::NoNode);
+
+        let manifest = folder.path().join("exuvia.toml");
+        fs::write(&manifest, "").unwrap();
+        let socket = folder.path().join(".exuvia/node.sock");
+        assert_eq!(place.of_folder(&inner).unwrap(), socket);
+        assert_eq!(place.of_app(folder.path()), socket);
+        assert_eq!(place.of_app(&manifest), socket);
+    }
+}

@@ -1,0 +1,243 @@
+//! Apps in folders of their own, nodes that run them, and commands for those.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Far longer than anything here takes: it ends a test that would hang.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+const COUNTER: &str = include_str!("../../../../guest-sdk/wat/counter.wat");
+
+/// A folder with an app of three counters.
+pub(crate) struct App {
+    folder: TempDir,
+}
+
+/// A node that runs an app.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+/// What a command answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl App {
+    pub(crate) fn new() -> Self {
+        Self::with(&counter("(i32.load (i32.const 96))"), "5000")
+    }
+
+    /// With this module, and this `shutdown_ms`.
+    pub(crate) fn with(module: &[u8], shutdown: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = format!(
+            r#"
+[app]
+name = "counting"
+[node]
+schedulers = 2
+[modules.counter]
+path = "counter.wasm"
+[[supervisor.children]]
+id = "counter"
+module = "counter"
+count = 3
+name = "counter-{{n}}"
+shutdown_ms = {shutdown}
+"#
+        );
+        fs::write(folder.path().join("exuvia.toml"), manifest).unwrap();
+        let app = Self { folder };
+        app.write("counter.wasm", module);
+        app
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder().join(".exuvia/node.sock")
+    }
+
+    /// Puts a file into the folder, whole at once, as a compiler does that
+    /// renames.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        let new = self.folder().join(format!("{name}.new"));
+        fs::write(&new, bytes).unwrap();
+        fs::rename(new, self.folder().join(name)).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = exuvia(self.folder());
+        command.args(arguments);
+        command
+    }
+
+    /// Runs a command in the app's folder.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Answer {
+        answer(&mut self.command(arguments))
+    }
+
+    /// The same, which succeeds; answers what it printed.
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
+        let answer = self.ask(arguments);
+        assert_eq!(answer.code, Some(0), "{arguments:?}: {answer:?}");
+        answer.stdout
+    }
+
+    /// The same with `--json`.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let text = self.done(&[arguments, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Starts a node, and comes back at once.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Running {
+        let mut child = self
+            .command(&["run", ".", "--json"])
+            .args(arguments)
+            .env("EXUVIA_LOG", "exuvia=info")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Running {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Starts a node, and comes back when it is up.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        let node = self.begin(arguments);
+        let event = node.event("started");
+        assert_eq!(event["event"]["app"], "counting", "{event}");
+        node
+    }
+}
+
+impl Running {
+    /// Waits for an event of this kind; what comes before it is skipped.
+    pub(crate) fn event(&self, kind: &str) -> Value {
+        loop {
+            let line = self.stdout.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+                let said: Vec<String> = self.stderr.try_iter().collect();
+                panic!("no event `{kind}`; the node said {said:?}")
+            });
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["event"]["event"] == kind {
+                return event;
+            }
+        }
+    }
+
+    /// Waits for a line of the node's log.
+    pub(crate) fn said(&self, part: &str) {
+        while !self.stderr.recv_timeout(DEADLINE).unwrap().contains(part) {}
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill -{name} {}", self.child.id()))
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end; answers the exit code, none after a signal.
+    pub(crate) fn end(&mut self) -> Option<i32> {
+        // Its output ends with it, so this does not wait for ever.
+        loop {
+            match self.stdout.recv_timeout(DEADLINE) {
+                Ok(_) => {}
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(timeout) => panic!("the node does not end: {timeout}"),
+            }
+        }
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that failed leaves nothing behind; one that ended has nothing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary in a folder, with nothing of the user's surroundings.
+pub(crate) fn exuvia(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exuvia"));
+    command
+        .current_dir(folder)
+        .env_remove("EXUVIA_SOCKET")
+        .env_remove("EXUVIA_LOG")
+        .env("XDG_CACHE_HOME", folder.join("cache"))
+        .stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn answer(command: &mut Command) -> Answer {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    Answer {
+        code: status.code(),
+        stdout: String::from_utf8(stdout).unwrap(),
+        stderr: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+/// The counter; replies have this as their tag, which is how versions are told
+/// apart.
+pub(crate) fn counter(tag: &str) -> Vec<u8> {
+    let before = "(i32.load (i32.const 96))";
+    assert_eq!(COUNTER.matches(before).count(), 1);
+    wat::parse_str(COUNTER.replace(before, tag)).unwrap()
+}
+
+/// The counter, but it takes no notice of the end that it is asked for.
+pub(crate) fn stubborn_counter() -> Vec<u8> {
+    let import = "(module\n  (import \"exuvia\" \"trap_exit\" (func $trap_exit (param i32) (result i32)))";
+    let begins = "          ;; INIT:";
+    assert_eq!(COUNTER.matches(begins).count(), 1);
+    let text = COUNTER.replacen("(module", import, 1).replacen(
+        begins,
+        "          (drop (call $trap_exit (i32.const 1)))\n          ;; INIT:",
+        1,
+    );
+    wat::parse_str(text).unwrap()
+}
+
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,107 @@
+//! How a node ends, and what the next one finds.
+
+use crate::app::{App, stubborn_counter};
+
+#[test]
+fn stop_is_orderly() {
+    let app = App::new();
+    let mut node = app.start(&["--no-watch"]);
+    assert_eq!(app.done(&["stop"]), "stopped\n");
+    let stopped = node.event("stopped");
+    assert_eq!(stopped["event"]["orderly"], true, "{stopped}");
+    assert_eq!(node.end(), Some(0));
+    assert!(!app.socket().exists());
+    assert_eq!(app.ask(&["stop"]).code, Some(3));
+}
+
+#[test]
+fn signals_stop_in_order_too() {
+    for signal in ["INT", "TERM"] {
+        let app = App::new();
+        let mut node = app.start(&[]);
+        node.signal(signal);
+        node.event("stopping");
+        node.event("stopped");
+        assert_eq!(node.end(), Some(0));
+        assert!(!app.socket().exists());
+    }
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once() {
+    let app = App::with(&stubborn_counter(), "\"infinity\"");
+    let mut node = app.start(&["--no-watch"]);
+    node.signal("INT");
+    node.event("stopping");
+    // While it drains, it can still be looked at.
+    app.done(&["ps"]);
+    node.signal("INT");
+    assert_eq!(node.end(), Some(130));
+    // What it left behind is in nobody's way.
+    let mut node = app.start(&["--no-watch"]);
+    node.signal("KILL");
+    assert_eq!(node.end(), None);
+}
+
+#[test]
+fn processes_that_do_not_stop_are_told_of() {
+    let app = App::with(&stubborn_counter(), "\"infinity\"");
+    let mut node = app.start(&["--no-watch"]);
+    let answer = app.ask(&["stop", "--timeout", "100"]);
+    assert_eq!(answer.code, Some(1));
+    assert!(answer.stderr.contains("not all processes"), "{answer:?}");
+    assert_eq!(node.end(), Some(1));
+}
+
+#[test]
+fn an_interrupt_during_the_boot_ends_it() {
+    // INIT is never acknowledged, so the boot waits.
+    let silent = wat::parse_str(
+        r#"(module
+            (memory (export "memory") 1)
+            (global (export "exuvia_abi") i32 (i32.const 1))
+            (func (export "run") (result i32) (i32.const 0)))"#,
+    )
+    .unwrap();
+    let app = App::with(&silent, "5000");
+    let mut node = app.begin(&["--no-watch"]);
+    node.said("booting");
+    node.signal("INT");
+    assert_eq!(node.end(), Some(130));
+}
+
+#[test]
+fn a_second_node_is_refused_and_the_first_lives() {
+    let app = App::new();
+    let node = app.start(&["--no-watch"]);
+    let answer = app.ask(&["run", "."]);
+    assert_eq!(answer.code, Some(1));
+    assert!(
+        answer.stderr.contains("a node is already running"),
+        "{answer:?}"
+    );
+    assert!(answer.stderr.contains("--socket"), "{answer:?}");
+    app.done(&["info"]);
+
+    // With a socket of its own it may run beside the first.
+    let second = app.start(&["--no-watch", "--socket", "second.sock"]);
+    app.done(&["info", "--socket", "second.sock"]);
+    app.done(&["stop", "--socket", "second.sock"]);
+    second.event("stopped");
+    app.done(&["stop"]);
+    node.event("stopped");
+}
+
+#[test]
+fn a_node_that_was_killed_leaves_nothing_in_the_way() {
+    let app = App::new();
+    let mut node = app.start(&["--no-watch"]);
+    node.signal("KILL");
+    assert_eq!(node.end(), None);
+    assert!(app.socket().exists());
+    let answer = app.ask(&["info"]);
+    assert_eq!(answer.code, Some(3));
+    assert!(answer.stderr.contains("its node is gone"), "{answer:?}");
+    let _node = app.start(&["--no-watch"]);
+    app.done(&["info"]);
+}

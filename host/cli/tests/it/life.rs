@@ -1,0 +1,150 @@
+//! A node at work: looked at, talked to, changed.
+
+use std::fs;
+
+use crate::app::{App, counter};
+
+/// A call whose reply has this tag and this count.
+fn expect(app: &App, tag: u32, count: &str) {
+    let reply = app.json(&["send", "counter-0", "--call"]);
+    assert_eq!(reply["tag"], tag, "{reply}");
+    assert_eq!(reply["encoding"], "hex", "{reply}");
+    assert_eq!(reply["payload"], count, "{reply}");
+}
+
+#[test]
+fn a_node_is_looked_at_and_talked_to() {
+    let app = App::new();
+    let _node = app.start(&["--no-watch"]);
+
+    let info = app.json(&["info"]);
+    assert_eq!(info["app"], "counting");
+    assert_eq!(info["modules"][0]["name"], "counter");
+    assert_eq!(info["modules"][0]["processes"], 3);
+    let text = app.done(&["info"]);
+    assert!(text.contains("counting") && text.contains("counter"), "{text}");
+
+    let list = app.json(&["ps", "--module", "counter"]);
+    assert_eq!(list.as_array().unwrap().len(), 3, "{list}");
+    assert_eq!(list[0]["names"][0], "counter-0");
+    assert_eq!(list[0]["module"], "counter@1");
+    let text = app.done(&["ps", "--module", "counter"]);
+    assert_eq!(text.lines().count(), 4, "{text}");
+    assert!(text.starts_with("PID "), "{text}");
+    let text = app.done(&["ps", "--limit", "1"]);
+    assert!(text.contains("--limit N shows more"), "{text}");
+
+    app.done(&["send", "counter-0", "--hex", "0500000000000000"]);
+    let pid = list[0]["pid"].as_str().unwrap();
+    app.done(&["send", pid, "--hex", "02 00 00 00 00 00 00 00"]);
+    expect(&app, 0, "0700000000000000");
+    let text = app.done(&["send", "counter-0", "--call"]);
+    assert_eq!(text, "0700000000000000\n");
+    // The other one is another one.
+    assert_eq!(
+        app.done(&["send", "counter-1", "--call"]),
+        "0000000000000000\n"
+    );
+
+    for target in ["nobody", "<99999.0>"] {
+        let answer = app.ask(&["send", target, "1"]);
+        assert_eq!(answer.code, Some(1));
+        assert!(answer.stderr.contains(target), "{answer:?}");
+    }
+}
+
+#[test]
+fn code_changes_and_state_stays() {
+    let app = App::new();
+    let node = app.start(&["--no-watch"]);
+    app.done(&["send", "counter-0", "--hex", "0500000000000000"]);
+    expect(&app, 0, "0500000000000000");
+
+    // Named after no module: nothing is guessed.
+    app.write("counter-v2.wasm", &counter("(i32.const 2)"));
+    let answer = app.ask(&["deploy", "counter-v2.wasm"]);
+    assert_eq!(answer.code, Some(2));
+    assert!(answer.stderr.contains("--name"), "{answer:?}");
+    let line = app.done(&["deploy", "counter-v2.wasm", "--name", "counter"]);
+    assert!(line.starts_with("swap counter 1 -> 2"), "{line}");
+    let swap = node.event("swap");
+    assert_eq!(swap["event"]["modules"][0]["to"], 2);
+    assert_eq!(swap["line"], line.trim_end());
+    expect(&app, 2, "0500000000000000");
+
+    // A broken file is refused, with its name, and nothing changes.
+    app.write("counter.wasm", b"broken");
+    let answer = app.ask(&["deploy", "counter.wasm"]);
+    assert_eq!(answer.code, Some(1));
+    assert!(answer.stderr.contains("counter.wasm"), "{answer:?}");
+    node.event("refused");
+    expect(&app, 2, "0500000000000000");
+    let answer = app.ask(&["deploy", "missing.wasm"]);
+    assert_eq!(answer.code, Some(1));
+    assert!(answer.stderr.contains("missing.wasm"), "{answer:?}");
+
+    let line = app.done(&["rollback"]);
+    assert!(line.starts_with("back counter 2 -> 1"), "{line}");
+    expect(&app, 0, "0500000000000000");
+    app.done(&["send", "counter-0", "--hex", "0100000000000000"]);
+
+    // The whole app, twice: the second time there is nothing to do.
+    app.write("counter.wasm", &counter("(i32.const 3)"));
+    let swap = app.json(&["deploy", "."]);
+    assert_eq!(swap["report"]["modules"][0]["name"], "counter", "{swap}");
+    expect(&app, 3, "0600000000000000");
+    let line = app.done(&["deploy", "exuvia.toml"]);
+    assert!(line.starts_with("nothing changed"), "{line}");
+}
+
+#[test]
+fn there_is_no_way_back_from_the_first_release() {
+    let app = App::new();
+    let _node = app.start(&["--no-watch"]);
+    let answer = app.ask(&["rollback", "--json"]);
+    assert_eq!(answer.code, Some(1));
+    assert!(answer.stdout.contains("no_earlier_release"), "{answer:?}");
+    expect(&app, 0, "0000000000000000");
+}
+
+#[test]
+fn files_are_watched() {
+    let app = App::new();
+    let node = app.start(&[]);
+    app.write("counter.wasm", &counter("(i32.const 2)"));
+    node.event("swap");
+    expect(&app, 2, "0000000000000000");
+    app.write("counter.wasm", b"broken");
+    let refused = node.event("refused");
+    assert!(refused["line"].as_str().unwrap().contains("counter"));
+    expect(&app, 2, "0000000000000000");
+    app.write("counter.wasm", &counter("(i32.const 3)"));
+    node.event("swap");
+    expect(&app, 3, "0000000000000000");
+}
+
+#[test]
+fn a_node_is_found_from_below_and_by_its_name() {
+    let app = App::new();
+    let _node = app.start(&["--no-watch"]);
+    let below = app.folder().join("src/deep");
+    fs::create_dir_all(&below).unwrap();
+    let answer = crate::app::answer(crate::app::exuvia(&below).arg("info"));
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let answer = crate::app::answer(
+        crate::app::exuvia(elsewhere.path())
+            .arg("info")
+            .env("EXUVIA_SOCKET", app.socket()),
+    );
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    // Deploying an app goes to that app's node.
+    let answer = crate::app::answer(
+        crate::app::exuvia(elsewhere.path())
+            .arg("deploy")
+            .arg(app.folder()),
+    );
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(answer.stdout.starts_with("nothing changed"), "{answer:?}");
+}

@@ -1,0 +1,325 @@
+//! A reused frame cannot be told from a fresh instance: random programs give
+//! the same answers when many processes share four frames as when each has a
+//! frame that nobody had before.
+
+use exuvia_engine::{EngineConfig, Method};
+use exuvia_process::Limits;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+use crate::world::{Answer, Setup, World, cases};
+
+/// One step of a handler. `acc` is a local that everything is mixed into.
+#[derive(Clone, Debug)]
+enum Step {
+    Load { at: u32, width: u8 },
+    Store { at: u32, width: u8 },
+    Global(u8),
+    Grow(u8),
+    Fill { at: u32, length: u32 },
+    Copy { from: u32, to: u32, length: u32 },
+    /// Takes room on the stack, writes it, calls on, reads it.
+    Stack(u8),
+    Indirect(u8),
+    /// Runs long enough to be preempted.
+    Spin(u16),
+    /// Leaves the stack pointer where it must not be, then traps.
+    TrapIf(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let at = any::<u32>;
+    prop_oneof![
+        4 => (at(), 0u8..4).prop_map(|(at, width)| Step::Load { at, width }),
+        6 => (at(), 0u8..4).prop_map(|(at, width)| Step::Store { at, width }),
+        3 => (0u8..6).prop_map(Step::Global),
+        1 => (0u8..3).prop_map(Step::Grow),
+        1 => (at(), 0u32..200_000).prop_map(|(at, length)| Step::Fill { at, length }),
+        1 => (at(), at(), 0u32..100_000).prop_map(|(from, to, length)| Step::Copy { from, to, length }),
+        2 => (0u8..8).prop_map(Step::Stack),
+        1 => any::<u8>().prop_map(Step::Indirect),
+        1 => (0u16..20_000).prop_map(Step::Spin),
+        1 => any::<u8>().prop_map(Step::TrapIf),
+    ]
+}
+
+/// Mixes the value on the stack into `acc`.
+const MIX: &str = "(local.set $acc (i64.xor (i64.mul (local.get $acc) (i64.const 0x100000001b3)) (local.get $x)))";
+
+fn emit(step: &Step) -> String {
+    let mixed = |value: &str| format!("(local.set $x {value}) {MIX}\n");
+    let place = |at: u32, room: u32| {
+        format!("(call $place (i32.const {}) (i32.const {room}))", at.cast_signed())
+    };
+    match step {
+        Step::Load { at, width } => {
+            let load = ["i64.load8_u", "i64.load16_s", "i64.load32_u", "i64.load"][usize::from(*width)];
+            mixed(&format!("({load} {})", place(*at, 8)))
+        }
+        Step::Store { at, width } => {
+            let store = ["i64.store8", "i64.store16", "i64.store32", "i64.store"][usize::from(*width)];
+            format!("({store} {} (local.get $acc))\n", place(*at, 8))
+        }
+        Step::Global(0) => "(global.set $g0 (i32.wrap_i64 (local.get $acc)))\n".into(),
+        Step::Global(1) => "(global.set $g1 (local.get $acc))\n".into(),
+        Step::Global(2) => "(global.set $g2 (f32.add (global.get $g2) (f32.const 0.5)))\n".into(),
+        Step::Global(3) => "(global.set $g3 (f64.reinterpret_i64 (local.get $acc)))\n".into(),
+        Step::Global(4) => "(global.set $g4 (i64x2.splat (local.get $acc)))\n".into(),
+        Step::Global(_) => mixed("(call $globals)"),
+        Step::Grow(pages) => mixed(&format!("(i64.extend_i32_s (memory.grow (i32.const {pages})))")),
+        Step::Fill { at, length } => format!(
+            "(memory.fill {} (i32.wrap_i64 (local.get $acc)) (i32.const {length}))\n",
+            place(*at, *length)
+        ),
+        Step::Copy { from, to, length } => format!(
+            "(memory.copy {} {} (i32.const {length}))\n",
+            place(*to, *length),
+            place(*from, *length)
+        ),
+        Step::Stack(depth) => mixed(&format!("(call $deep (i32.const {depth}) (local.get $acc))")),
+        Step::Indirect(slot) => mixed(&format!(
+            "(call_indirect (type $unary) (local.get $acc) (i32.const {}))",
+            slot % 3
+        )),
+        Step::Spin(turns) => format!(
+            "(local.set $n (i32.const {turns})) (loop $l (if (local.get $n) (then
+               (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br $l))))\n"
+        ),
+        Step::TrapIf(chance) => format!(
+            "(if (i64.eq (i64.and (local.get $acc) (i64.const 255)) (i64.const {chance}))
+               (then (global.set $__stack_pointer (i32.const 99)) unreachable))\n"
+        ),
+    }
+}
+
+/// A program: a handler for each of the tags from 0 on, WAITING instead of
+/// REST if so chosen, one message an entry if so chosen.
+#[derive(Clone, Debug)]
+struct Program {
+    handlers: Vec<Vec<Step>>,
+    waits: bool,
+    one_by_one: bool,
+    init: Vec<Step>,
+}
+
+fn program() -> impl Strategy<Value = Program> {
+    let steps = || prop::collection::vec(step(), 1..8);
+    let handlers = prop::collection::vec(steps(), 1..4);
+    (handlers, any::<bool>(), any::<bool>(), steps()).prop_map(
+        |(handlers, waits, one_by_one, init)| Program {
+            handlers,
+            waits,
+            one_by_one,
+            init: init
+                .into_iter()
+                .filter(|step| !matches!(step, Step::TrapIf(_)))
+                .collect(),
+        },
+    )
+}
+
+fn wat(program: &Program) -> String {
+    let mut handlers = String::new();
+    let mut dispatch = String::new();
+    for (number, steps) in program.handlers.iter().enumerate() {
+        let body: String = steps.iter().map(emit).collect();
+        handlers += &format!(
+            "(func $h{number} (param $acc i64) (result i64) (local $x i64) (local $n i32)\n{body} (local.get $acc))\n"
+        );
+        dispatch += &format!(
+            "(if (i32.eq (local.get $tag) (i32.const {number})) (then (local.set $acc (call $h{number} (local.get $acc)))))\n"
+        );
+    }
+    let init: String = program.init.iter().map(emit).collect();
+    let rest = i32::from(program.waits);
+    let next = if program.one_by_one {
+        format!("(return (i32.const {rest}))")
+    } else {
+        "(br $next)".into()
+    };
+    format!(
+        r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (import "exuvia" "reply" (func $reply (param i32 i64 i32 i32 i32) (result i32)))
+  (type $unary (func (param i64) (result i64)))
+  (memory (export "memory") 2 9)
+  (table 3 funcref)
+  (elem (i32.const 0) $triple $negate $triple)
+  (global $__stack_pointer (mut i32) (i32.const 4096))
+  (global $g0 (mut i32) (i32.const 7))
+  (global $g1 (mut i64) (i64.const -7))
+  (global $g2 (mut f32) (f32.const 0.25))
+  (global $g3 (mut f64) (f64.const -0))
+  (global $g4 (mut v128) (v128.const i64x2 1 2))
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (data (i32.const 4096) "\30")
+  (data (i32.const 4700) "some data in the middle of a page")
+  (data (i32.const 70000) "and some in another")
+  (func $triple (type $unary) (i64.mul (local.get 0) (i64.const 3)))
+  (func $negate (type $unary) (i64.sub (i64.const 0) (local.get 0)))
+  ;; A place above the buffers with so much room behind it.
+  (func $place (param $at i32) (param $room i32) (result i32)
+    (i32.add (i32.const 4608) (i32.rem_u (local.get $at)
+      (i32.sub (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 4608))
+        (i32.rem_u (local.get $room) (i32.const 120000))))))
+  (func $globals (result i64)
+    (i64.xor (i64.xor (i64.extend_i32_u (global.get $g0)) (global.get $g1))
+      (i64.xor (i64.extend_i32_u (i32.reinterpret_f32 (global.get $g2)))
+        (i64.xor (i64.reinterpret_f64 (global.get $g3))
+          (i64.xor (i64x2.extract_lane 0 (global.get $g4))
+            (i64.rotl (i64x2.extract_lane 1 (global.get $g4)) (i64.const 9)))))))
+  (func $deep (param $depth i32) (param $v i64) (result i64) (local $sp i32)
+    (local.set $sp (i32.sub (global.get $__stack_pointer) (i32.const 128)))
+    (global.set $__stack_pointer (local.get $sp))
+    (i64.store offset=40 (local.get $sp) (local.get $v))
+    (if (local.get $depth) (then
+      (local.set $v (call $deep (i32.sub (local.get $depth) (i32.const 1)) (i64.rotl (local.get $v) (i64.const 5))))))
+    (local.set $v (i64.add (local.get $v) (i64.load offset=40 (local.get $sp))))
+    (global.set $__stack_pointer (i32.add (local.get $sp) (i32.const 128)))
+    (local.get $v))
+  (func $checksum (result i64) (local $at i32) (local $x i64) (local $acc i64)
+    (local.set $at (i32.const 4608))
+    (loop $l
+      (local.set $x (i64.load (local.get $at)))
+      {MIX}
+      (local.set $at (i32.add (local.get $at) (i32.const 8)))
+      (br_if $l (i32.lt_u (local.get $at) (i32.shl (memory.size) (i32.const 16)))))
+    (local.get $acc))
+  {handlers}
+  (func (export "warm_up") (local $acc i64) (local $x i64) (local $n i32)
+    (local.set $acc (i64.const 12345))
+    {init})
+  (func (export "run") (result i32) (local $tag i32) (local $acc i64)
+    (loop $next
+      (i32.store (i32.const 4096) (i32.const 48))
+      (if (call $receive (i32.const 4096) (i32.const 4224) (i32.const 256) (i64.const 0) (i32.const 0) (i64.const 0))
+        (then (return (i32.const {rest}))))
+      (if (i32.gt_u (i32.load (i32.const 4100)) (i32.const 1)) (then
+        (local.set $tag (i32.load (i32.const 4128)))
+        (local.set $acc (i64.load (i32.const 4224)))
+        {dispatch}
+        (if (i32.eq (i32.load (i32.const 4100)) (i32.const 3)) (then
+          (i64.store (i32.const 4160) (local.get $acc))
+          (i64.store (i32.const 4168) (call $checksum))
+          (i64.store (i32.const 4176) (call $globals))
+          (i32.store (i32.const 4184) (memory.size))
+          (i32.store (i32.const 4188) (global.get $__stack_pointer))
+          (drop (call $reply (i32.const 4104) (i64.load (i32.const 4120)) (i32.const 0) (i32.const 4160) (i32.const 32)))))))
+      {next})
+    unreachable))"#
+    )
+}
+
+/// What the outside does.
+#[derive(Clone, Debug)]
+enum Event {
+    Ask(usize, u32, u64),
+    Send(usize, u32, u64),
+    /// Runs a few turns, so that kills and requests meet processes halfway.
+    Turns(u8),
+    Kill(usize),
+}
+
+fn event(processes: usize) -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (0..processes, 0u32..3, any::<u64>()).prop_map(|(p, t, v)| Event::Ask(p, t, v)),
+        4 => (0..processes, 0u32..3, any::<u64>()).prop_map(|(p, t, v)| Event::Send(p, t, v)),
+        2 => any::<u8>().prop_map(Event::Turns),
+        1 => (0..processes).prop_map(Event::Kill),
+    ]
+}
+
+const PROCESSES: usize = 9;
+
+/// Plays the events; answers all that could be seen. `fresh`: whoever is born
+/// later gets a frame that nobody had before.
+fn play(world: &World, program: &Program, events: &[Event], fresh: bool) -> Vec<Answer> {
+    let version = world.deploy("p", &wat(program));
+    // Growth is denied at different sizes.
+    let limits: Vec<_> = (0..PROCESSES as u64)
+        .map(|n| {
+            Arc::new(Limits {
+                memory: (3 + n % 7) << 16,
+                ..Limits::default()
+            })
+        })
+        .collect();
+    let born = |n: usize| {
+        if fresh {
+            world.executor.forget(&version.artifact);
+        }
+        let pid = world.spawn_with("p", &limits[n]);
+        // It takes its frame now.
+        let reference = world.request(pid, 9, &[]);
+        while world.answer(reference) == Answer::Nothing && world.turn() {}
+        (pid, world.answer(reference))
+    };
+    let mut answers = Vec::new();
+    let mut pids = Vec::new();
+    for n in 0..PROCESSES {
+        let (pid, answer) = born(n);
+        pids.push(pid);
+        answers.push(answer);
+    }
+    for event in events {
+        match event {
+            Event::Ask(n, tag, value) => {
+                let answer = world.ask(pids[*n], *tag, &value.to_le_bytes());
+                let dead = matches!(answer, Answer::Down(..));
+                answers.push(answer);
+                if dead {
+                    let (pid, answer) = born(*n);
+                    pids[*n] = pid;
+                    answers.push(answer);
+                }
+            }
+            Event::Send(n, tag, value) => world.send(pids[*n], *tag, &value.to_le_bytes()),
+            Event::Turns(turns) => {
+                let _ = world.settle(u32::from(*turns));
+            }
+            Event::Kill(n) => {
+                world.kill(pids[*n]);
+                let (pid, answer) = born(*n);
+                pids[*n] = pid;
+                answers.push(answer);
+            }
+        }
+    }
+    for pid in &pids {
+        answers.push(world.ask(*pid, 9, &[]));
+    }
+    answers
+}
+
+fn world(method: Option<Method>, frames: usize) -> World {
+    World::new(Setup {
+        frames,
+        engine: EngineConfig {
+            page_map: method,
+            ..EngineConfig::default()
+        },
+        ..Setup::default()
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(24))]
+
+    #[test]
+    fn a_reused_frame_is_as_good_as_a_fresh_instance(
+        program in program(),
+        events in prop::collection::vec(event(PROCESSES), 5..40),
+    ) {
+        let reference = world(None, 1_000);
+        let expected = play(&reference, &program, &events, true);
+        prop_assert!(expected.iter().all(|answer| *answer != Answer::Nothing));
+        prop_assert_eq!(reference.executor.metrics().page_outs.load(std::sync::atomic::Ordering::Relaxed), 0);
+        for method in [Method::Scan, Method::Bits, Method::Compare] {
+            let shared = world(Some(method), 4);
+            let seen = play(&shared, &program, &events, false);
+            prop_assert_eq!(&seen, &expected, "{:?}", method);
+            // Else nothing was tested.
+            prop_assert!(shared.executor.metrics().page_ins.load(std::sync::atomic::Ordering::Relaxed) > 0);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The engine as the node sees it: modules go in through `Engine::load`,
+//! processes run through `Executor::run`, on one thread and a queue that the
+//! tests own. So every order of events here is a chosen one.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod arguments;
+mod blocking;
+mod cache;
+mod crossing;
+mod isolation;
+mod loader;
+mod mutation;
+mod panics;
+mod resident;
+mod secrets;
+mod world;

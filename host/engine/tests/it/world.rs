@@ -1,0 +1,336 @@
+//! A node of one thread: engine, code, processes, a queue, a manual clock, and
+//! a client outside that asks processes and hears how they ended.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use exuvia_code::{Code, Digest, Version};
+use exuvia_engine::{
+    Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, LoadError,
+    Observer,
+};
+use exuvia_process::{
+    Birth, Body, Clock, Context, Envelope, ExitReason, Kind, Limits, Native, Payload, Pid,
+    Schedule, Signal, System,
+};
+use parking_lot::Mutex;
+
+/// Cases of a property test; `EXUVIA_TEST_LONG=1` asks for twenty times as many.
+pub(crate) fn cases(few: u32) -> proptest::test_runner::Config {
+    let long = std::env::var_os("EXUVIA_TEST_LONG").is_some_and(|value| value == "1");
+    proptest::test_runner::Config {
+        cases: if long { few * 20 } else { few },
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..proptest::test_runner::Config::default()
+    }
+}
+
+/// The run queue.
+#[derive(Default)]
+pub(crate) struct Queue(Mutex<VecDeque<u32>>);
+
+impl Schedule for Queue {
+    fn schedule(&self, slot: u32) {
+        self.0.lock().push_back(slot);
+    }
+}
+
+/// What the engine told.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) logs: Mutex<Vec<String>>,
+    pub(crate) failures: Mutex<Vec<(Pid, ExitReason)>>,
+    pub(crate) stuck: Mutex<Vec<String>>,
+}
+
+/// A guest logs this to make its observer panic.
+pub(crate) const PANIC: &str = "panic, please";
+
+impl Observer for Seen {
+    fn log(&self, _: Pid, _: &Arc<Version<Artifact>>, _: i32, text: &str) {
+        assert_ne!(text, PANIC, "the observer panics");
+        self.logs.lock().push(text.to_owned());
+    }
+
+    fn failed(&self, pid: Pid, _: &Arc<Version<Artifact>>, reason: &ExitReason) {
+        self.failures.lock().push((pid, reason.clone()));
+    }
+
+    fn stuck(&self, _: Pid, _: u64, reason: &str) {
+        self.stuck.lock().push(reason.to_owned());
+    }
+}
+
+/// Keeps what it gets, by reference.
+struct Client(Arc<Mutex<Vec<Envelope>>>);
+
+impl Native<Guest> for Client {
+    fn handle(&mut self, _: &mut Context<'_, Guest>, message: Envelope) {
+        self.0.lock().push(message);
+    }
+}
+
+/// How a question ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Reply(Vec<u8>),
+    Down(i32, String),
+    /// Nobody has anything to do, or the turns were used up.
+    Nothing,
+}
+
+impl Answer {
+    pub(crate) fn number(&self) -> u64 {
+        match self {
+            Answer::Reply(bytes) => u64::from_le_bytes(bytes[..8].try_into().unwrap()),
+            other => panic!("no number: {other:?}"),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) engine: EngineConfig,
+    pub(crate) frames: usize,
+    pub(crate) probation: u32,
+    pub(crate) processes: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            engine: EngineConfig::default(),
+            frames: 8,
+            probation: 0,
+            processes: 10_000,
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) code: Arc<Code<Artifact>>,
+    pub(crate) system: Arc<GuestSystem>,
+    pub(crate) executor: Executor,
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) limits: Arc<Limits>,
+    queue: Arc<Queue>,
+    client: Pid,
+    heard: Arc<Mutex<Vec<Envelope>>>,
+    digests: AtomicU64,
+}
+
+/// Turns that no test needs.
+pub(crate) const ENOUGH: u32 = 100_000;
+
+impl World {
+    pub(crate) fn new(setup: Setup) -> World {
+        let system = Arc::new(System::new(7, setup.processes, 1, Clock::manual()));
+        let code = Arc::new(Code::new(1_000));
+        let seen = Arc::new(Seen::default());
+        let executor = Executor::new(
+            system.clone(),
+            code.clone(),
+            seen.clone(),
+            ExecutorConfig {
+                frames: setup.frames,
+                probation: setup.probation,
+            },
+        );
+        let queue = Arc::new(Queue::default());
+        system.connect(queue.clone());
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let limits = Arc::new(Limits::default());
+        let body = Body::Native(Some(
+            Box::new(Client(heard.clone())) as Box<dyn Native<Guest>>
+        ));
+        let birth = Birth::new(body, limits.clone(), Payload::empty());
+        let client = system.spawn(birth).unwrap();
+        World {
+            engine: Engine::new(&setup.engine).unwrap(),
+            code,
+            system,
+            executor,
+            seen,
+            limits,
+            queue,
+            client,
+            heard,
+            digests: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn load(
+        &self,
+        module: &str,
+        wasm: &[u8],
+    ) -> Result<Arc<Version<Artifact>>, LoadError> {
+        let artifact = self.engine.load(wasm)?;
+        let mut digest = [0; 32];
+        let number = self.digests.fetch_add(1, Ordering::Relaxed);
+        digest[..8].copy_from_slice(&number.to_le_bytes());
+        Ok(self.code.load(module, Digest(digest), artifact))
+    }
+
+    pub(crate) fn commit(&self, version: &Arc<Version<Artifact>>) {
+        let base = self.code.current_id();
+        self.code.commit(base, &[version.clone()], false).unwrap();
+    }
+
+    pub(crate) fn deploy(&self, module: &str, wat: &str) -> Arc<Version<Artifact>> {
+        let version = self.load(module, &wat::parse_str(wat).unwrap());
+        let version = version.unwrap_or_else(|error| panic!("{error}"));
+        self.commit(&version);
+        version
+    }
+
+    pub(crate) fn spawn(&self, module: &str) -> Pid {
+        self.spawn_with(module, &self.limits.clone())
+    }
+
+    pub(crate) fn spawn_with(&self, module: &str, limits: &Arc<Limits>) -> Pid {
+        let body = self.executor.newborn(module, Pid::NONE, Payload::empty());
+        let birth = Birth::new(body.unwrap(), limits.clone(), Payload::empty());
+        self.system.spawn(birth).unwrap()
+    }
+
+    pub(crate) fn kill(&self, pid: Pid) {
+        let _ = self.system.signal(pid, Signal::Kill { from: Pid::NONE });
+    }
+
+    pub(crate) fn send(&self, to: Pid, tag: u32, payload: &[u8]) {
+        let envelope = Envelope::message(Pid::NONE, tag, Payload::new(payload));
+        let _ = self.system.send(to, envelope);
+    }
+
+    /// One turn of whoever is first in the queue. False: nobody is.
+    pub(crate) fn turn(&self) -> bool {
+        let Some(slot) = self.queue.0.lock().pop_front() else {
+            return false;
+        };
+        if self.executor.run(slot) {
+            self.queue.schedule(slot);
+        }
+        true
+    }
+
+    /// Turns, until nobody has anything to do. False: they were not enough.
+    pub(crate) fn settle(&self, turns: u32) -> bool {
+        (0..turns).any(|_| !self.turn())
+    }
+
+    /// Lets time pass and fires what is due.
+    pub(crate) fn advance(&self, milliseconds: u64) {
+        self.system.clock.advance(milliseconds.saturating_mul(1_000_000));
+        while self.system.fire_timers(0) == Some(0) {}
+    }
+
+    /// Sends a request; [`World::answer`] tells how it ended.
+    pub(crate) fn request(&self, to: Pid, tag: u32, payload: &[u8]) -> u64 {
+        let payload = Payload::new(payload);
+        let drawn = Arc::new(AtomicU64::new(0));
+        let told = drawn.clone();
+        self.as_client(move |own, system| {
+            let reference = own.new_reference();
+            told.store(reference, Ordering::Relaxed);
+            let _ = own.request(system, to, reference, tag, payload);
+        });
+        drawn.load(Ordering::Relaxed)
+    }
+
+    /// Has the client trap exits and link itself to a process.
+    pub(crate) fn link(&self, to: Pid) {
+        self.as_client(move |own, system| {
+            own.set_trap_exit(true);
+            own.link(system, to);
+        });
+    }
+
+    fn as_client(
+        &self,
+        act: impl FnOnce(&mut exuvia_engine::GuestOwn, &GuestSystem) + Send + 'static,
+    ) {
+        let control = Signal::Control(Box::new(act));
+        self.system.signal(self.client, control).unwrap();
+        // The client only; the others keep their turns.
+        let mut others = std::mem::take(&mut *self.queue.0.lock());
+        others.retain(|slot| *slot != self.client.slot());
+        while self.executor.run(self.client.slot()) {}
+        let mut queue = self.queue.0.lock();
+        others.append(&mut queue);
+        others.retain(|slot| *slot != self.client.slot());
+        *queue = others;
+    }
+
+    pub(crate) fn heard(&self, wanted: impl Fn(&Envelope) -> bool) -> Option<Envelope> {
+        self.heard.lock().iter().find(|m| wanted(m)).cloned()
+    }
+
+    pub(crate) fn answer(&self, reference: u64) -> Answer {
+        let told = self.heard(|message| {
+            message.reference == reference && matches!(message.kind, Kind::Reply | Kind::Down)
+        });
+        match told {
+            None => Answer::Nothing,
+            Some(reply) if reply.kind == Kind::Reply => {
+                Answer::Reply(reply.payload.as_slice().to_vec())
+            }
+            Some(down) => Answer::Down(
+                down.reason,
+                String::from_utf8_lossy(down.payload.as_slice()).into_owned(),
+            ),
+        }
+    }
+
+    /// Asks and runs everybody until the answer is there.
+    pub(crate) fn ask(&self, to: Pid, tag: u32, payload: &[u8]) -> Answer {
+        let reference = self.request(to, tag, payload);
+        for _ in 0..ENOUGH {
+            let answer = self.answer(reference);
+            if answer != Answer::Nothing || !self.turn() {
+                return answer;
+            }
+        }
+        Answer::Nothing
+    }
+
+    /// Forgets what was heard, so that long tests stay quick.
+    pub(crate) fn forget_heard(&self) {
+        self.heard.lock().clear();
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.executor.clear();
+    }
+}
+
+/// A guest that replies to requests with what `handle` leaves: an i64 from the
+/// request's tag. `imports` and `more` stand beside it. Header at 4096, pid of the sender at
+/// 4104, answer at 4160, payload at 4224 (256 bytes); what lies below 4096 is stack.
+pub(crate) fn answering(imports: &str, handle: &str, more: &str) -> String {
+    format!(
+        r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (import "exuvia" "reply" (func $reply (param i32 i64 i32 i32 i32) (result i32)))
+  {imports}
+  (memory (export "memory") 2 8)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (data (i32.const 4096) "\30")
+  (func $handle (param $tag i32) (result i64) {handle})
+  (func (export "run") (result i32)
+    (loop $next
+      (i32.store (i32.const 4096) (i32.const 48))
+      (if (call $receive (i32.const 4096) (i32.const 4224) (i32.const 256) (i64.const 0) (i32.const 0) (i64.const 0))
+        (then (return (i32.const 0))))
+      (if (i32.eq (i32.load (i32.const 4100)) (i32.const 3)) (then
+        (i64.store (i32.const 4160) (call $handle (i32.load (i32.const 4128))))
+        (drop (call $reply (i32.const 4104) (i64.load (i32.const 4120)) (i32.const 0) (i32.const 4160) (i32.const 8)))))
+      (br $next))
+    unreachable)
+  {more})"#
+    )
+}

@@ -1,0 +1,201 @@
+//! Native processes that drive and watch guests: they cost a turn like any
+//! process, but no frame.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use exuvia_node::process::{Context, Envelope, ExitReason, Native, Payload};
+use exuvia_node::{Guest, Node, Pid};
+
+use exuvia_node::abi::{Kind, Reason};
+
+/// Longer than any benchmark: a lost message must not hang the whole table.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Hands the payloads of messages to a thread.
+pub(crate) struct Collector {
+    pub(crate) pid: Pid,
+    receiver: Receiver<Vec<u8>>,
+}
+
+struct Collect(SyncSender<Vec<u8>>);
+
+impl Native<Guest> for Collect {
+    fn handle(&mut self, _: &mut Context<'_, Guest>, message: Envelope) {
+        if message.kind == Kind::Message {
+            // The thread may have taken what it wanted.
+            let _ = self.0.try_send(message.payload.as_slice().to_vec());
+        }
+    }
+}
+
+impl Collector {
+    pub(crate) fn start(node: &Node) -> Collector {
+        let (sender, receiver) = sync_channel(4096);
+        let pid = node.spawn_native(Box::new(Collect(sender))).unwrap();
+        Collector { pid, receiver }
+    }
+
+    /// The next message's payload.
+    pub(crate) fn next(&self) -> Vec<u8> {
+        self.receiver.recv_timeout(PATIENCE).unwrap()
+    }
+
+    pub(crate) fn wait_for(&self, messages: usize) {
+        for _ in 0..messages {
+            self.next();
+        }
+    }
+}
+
+/// What a driver asks for.
+pub(crate) struct Round {
+    pub(crate) targets: Vec<Pid>,
+    pub(crate) request: Vec<u8>,
+    /// Requests that wait for their reply at one time.
+    pub(crate) window: usize,
+    /// What every reply must be, if that is known.
+    pub(crate) expected: Option<Vec<u8>>,
+}
+
+struct Driver {
+    round: Round,
+    request: Payload,
+    next: usize,
+    replies: usize,
+    done: SyncSender<Result<(), String>>,
+}
+
+impl Native<Guest> for Driver {
+    fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
+        match message.kind {
+            Kind::Init => {}
+            Kind::Reply => {
+                let wrong = (self.round.expected.as_deref())
+                    .is_some_and(|expected| message.payload.as_slice() != expected);
+                if wrong {
+                    return self.end(context, Err(format!("answered {:?}", message.payload)));
+                }
+                self.replies += 1;
+            }
+            _ => return self.end(context, Err(format!("got {message:?}"))),
+        }
+        let targets = &self.round.targets;
+        while self.next < targets.len() && self.next - self.replies < self.round.window {
+            let reference = context.own.new_reference();
+            let sent = context.own.request(
+                context.system,
+                targets[self.next],
+                reference,
+                0,
+                self.request.clone(),
+            );
+            if sent.is_err() {
+                return self.end(context, Err(format!("could not ask: {sent:?}")));
+            }
+            self.next += 1;
+        }
+        if self.replies == targets.len() {
+            self.end(context, Ok(()));
+        }
+    }
+}
+
+impl Driver {
+    fn end(&mut self, context: &mut Context<'_, Guest>, how: Result<(), String>) {
+        let _ = self.done.try_send(how);
+        context.exit(ExitReason::new(Reason::NORMAL));
+    }
+}
+
+/// Asks every target once and waits until all have answered.
+pub(crate) fn ask_all(node: &Node, round: Round) {
+    let (done, ended) = sync_channel(1);
+    let driver = Driver {
+        request: Payload::new(&round.request),
+        round,
+        next: 0,
+        replies: 0,
+        done,
+    };
+    node.spawn_native(Box::new(driver)).unwrap();
+    ended.recv_timeout(PATIENCE).unwrap().unwrap();
+}
+
+/// The longest time between two answers of a busy process, while it is asked
+/// all the time.
+#[derive(Default)]
+pub(crate) struct Gap {
+    longest: AtomicU64,
+    answers: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Gap {
+    /// The longest since the last call, microseconds, and starts anew.
+    pub(crate) fn take(&self) -> f64 {
+        self.longest.swap(0, Ordering::Relaxed) as f64 / 1e3
+    }
+
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Pester {
+    target: Pid,
+    window: usize,
+    request: Payload,
+    last: u64,
+    gap: Arc<Gap>,
+}
+
+impl Native<Guest> for Pester {
+    fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
+        let now = context.system.clock.now();
+        let asked = match message.kind {
+            Kind::Init => self.window,
+            Kind::Reply => {
+                let gap = now - self.last;
+                self.gap.longest.fetch_max(gap, Ordering::Relaxed);
+                self.gap.answers.fetch_add(1, Ordering::Relaxed);
+                1
+            }
+            _ => return,
+        };
+        self.last = now;
+        if self.gap.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        for _ in 0..asked {
+            let reference = context.own.new_reference();
+            let _ = context.own.request(
+                context.system,
+                self.target,
+                reference,
+                0,
+                self.request.clone(),
+            );
+        }
+    }
+}
+
+/// Keeps a process busy with a few requests at a time.
+pub(crate) fn pester(node: &Node, target: Pid, window: usize) -> Arc<Gap> {
+    let gap = Arc::new(Gap::default());
+    let pester = Pester {
+        target,
+        window,
+        request: Payload::empty(),
+        last: 0,
+        gap: gap.clone(),
+    };
+    node.spawn_native(Box::new(pester)).unwrap();
+    gap
+}

@@ -1,0 +1,300 @@
+//! The guests, in WAT. All are callback processes: they take messages until
+//! there are none and rest. The header lies at 64 (kind 68, sender 72,
+//! reference 88, tag 96, length 100), the payload at 512.
+
+/// A guest whose `$handle` is `body`, with so many pages of memory. Commands
+/// come as messages with tag 1; `$send` and its kin take what the ABI says.
+fn guest(pages: u32, body: &str, rest: &str) -> String {
+    let capacity = pages * 65_536 - 512;
+    format!(
+        r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (import "exuvia" "send" (func $send (param i32 i32 i32 i32) (result i32)))
+  (import "exuvia" "request" (func $request (param i32 i32 i32 i32 i32) (result i32)))
+  (import "exuvia" "call" (func $call (param i32 i32 i32 i32 i32 i32 i32 i64) (result i32)))
+  (import "exuvia" "reply" (func $reply (param i32 i64 i32 i32 i32) (result i32)))
+  (import "exuvia" "spawn" (func $spawn (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "exuvia" "send_after" (func $send_after (param i32 i32 i32 i32 i64 i32) (result i32)))
+  (import "exuvia" "clock" (func $clock (param i32) (result i64)))
+  (import "exuvia" "self" (func $self (param i32) (result i32)))
+  (import "exuvia" "state_put" (func $put (param i32 i32) (result i32)))
+  (import "exuvia" "state_get" (func $get (param i32 i32) (result i32)))
+  (memory (export "memory") {pages})
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (func (export "run") (result i32)
+    (loop $next
+      (i32.store (i32.const 64) (i32.const 48))
+      (if (call $receive (i32.const 64) (i32.const 512) (i32.const {capacity}) (i64.const 0) (i32.const 0) (i64.const 0))
+        (then (return (i32.const 0))))
+      (call $handle (i32.load (i32.const 68)) (i32.load (i32.const 96)))
+      (br $next))
+    unreachable)
+  (func $check (param i32) (if (local.get 0) (then (unreachable))))
+  ;; Counts the number at 160 down; answers whether it has come to 0.
+  (func $last (result i32)
+    (i64.store (i32.const 160) (i64.sub (i64.load (i32.const 160)) (i64.const 1)))
+    (i64.eqz (i64.load (i32.const 160))))
+  (func $handle (param $kind i32) (param $tag i32)
+    (local $i i32) (local $now i64)
+    {body})
+  {rest})"#
+    )
+}
+
+/// Ping and pong. Command: peer, collector, rounds, bytes.
+pub(crate) fn ping_pong() -> String {
+    guest(
+        2,
+        r#"(if (i32.ne (local.get $kind) (i32.const 2)) (then (return)))
+    (if (i32.eq (local.get $tag) (i32.const 2)) (then
+      (call $check (call $send (i32.const 72) (i32.const 3) (i32.const 512) (i32.load (i32.const 100))))
+      (return)))
+    (if (i32.eq (local.get $tag) (i32.const 3)) (then
+      (if (call $last)
+        (then (call $check (call $send (i32.const 144) (i32.const 4) (i32.const 160) (i32.const 8))))
+        (else (call $check (call $send (i32.const 72) (i32.const 2) (i32.const 512) (i32.load (i32.const 100))))))
+      (return)))
+    (memory.copy (i32.const 128) (i32.const 512) (i32.const 48))
+    (call $check (call $send (i32.const 128) (i32.const 2) (i32.const 512) (i32.load (i32.const 168))))"#,
+        "",
+    )
+}
+
+/// A ping that keeps the time of each round (from 65,536 on, u32 nanoseconds)
+/// and tells them all. Command: peer, collector, rounds.
+pub(crate) fn stopwatch() -> String {
+    guest(
+        8,
+        r#"(if (i32.ne (local.get $kind) (i32.const 2)) (then (return)))
+    (local.set $now (call $clock (i32.const 0)))
+    (if (i32.eq (local.get $tag) (i32.const 1))
+      (then
+        (memory.copy (i32.const 128) (i32.const 512) (i32.const 40))
+        (i32.store (i32.const 184) (i32.const 65536)))
+      (else
+        (i32.store (i32.load (i32.const 184)) (i32.wrap_i64 (i64.sub (local.get $now) (i64.load (i32.const 176)))))
+        (i32.store (i32.const 184) (i32.add (i32.load (i32.const 184)) (i32.const 4)))
+        (if (call $last) (then
+          (call $check (call $send (i32.const 144) (i32.const 4) (i32.const 65536)
+            (i32.sub (i32.load (i32.const 184)) (i32.const 65536))))
+          (return)))))
+    (i64.store (i32.const 176) (call $clock (i32.const 0)))
+    (call $check (call $send (i32.const 128) (i32.const 2) (i32.const 512) (i32.const 16)))"#,
+        "",
+    )
+}
+
+/// One of a ring. Command: next, collector. Tag 2: hops that are left.
+pub(crate) fn relay() -> String {
+    guest(
+        1,
+        r#"(if (i32.ne (local.get $kind) (i32.const 2)) (then (return)))
+    (if (i32.eq (local.get $tag) (i32.const 1)) (then
+      (memory.copy (i32.const 128) (i32.const 512) (i32.const 32))
+      (return)))
+    (i64.store (i32.const 512) (i64.sub (i64.load (i32.const 512)) (i64.const 1)))
+    (if (i64.eqz (i64.load (i32.const 512)))
+      (then (call $check (call $send (i32.const 144) (i32.const 4) (i32.const 512) (i32.const 8))))
+      (else (call $check (call $send (i32.const 128) (i32.const 2) (i32.const 512) (i32.const 8)))))"#,
+        "",
+    )
+}
+
+/// Sends many messages of 16 bytes. Command: sink, unused pid, count.
+pub(crate) fn source() -> String {
+    guest(
+        1,
+        r#"(if (i32.ne (local.get $kind) (i32.const 2)) (then (return)))
+    (memory.copy (i32.const 128) (i32.const 512) (i32.const 40))
+    (loop $more
+      (call $check (call $send (i32.const 128) (i32.const 2) (i32.const 512) (i32.const 16)))
+      (br_if $more (i32.eqz (call $last))))"#,
+        "",
+    )
+}
+
+/// Takes messages with tag 2 and tells when the last has come. Command:
+/// unused pid, collector, count.
+pub(crate) fn sink() -> String {
+    guest(
+        1,
+        r#"(if (i32.ne (local.get $kind) (i32.const 2)) (then (return)))
+    (if (i32.eq (local.get $tag) (i32.const 1)) (then
+      (memory.copy (i32.const 128) (i32.const 512) (i32.const 40))
+      (return)))
+    (if (call $last) (then
+      (call $check (call $send (i32.const 144) (i32.const 4) (i32.const 160) (i32.const 8)))))"#,
+        "",
+    )
+}
+
+/// Answers each request with its own payload.
+pub(crate) fn server() -> String {
+    guest(
+        1,
+        r#"(if (i32.eq (local.get $kind) (i32.const 3)) (then
+      (call $check (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 512) (i32.load (i32.const 100))))))"#,
+        "",
+    )
+}
+
+/// Calls and waits in the call. Command: server, collector, count.
+pub(crate) fn caller() -> String {
+    guest(
+        1,
+        r#"(if (i32.ne (local.get $kind) (i32.const 2)) (then (return)))
+    (memory.copy (i32.const 128) (i32.const 512) (i32.const 40))
+    (loop $more
+      (i32.store (i32.const 256) (i32.const 48))
+      (call $check (call $call (i32.const 128) (i32.const 7) (i32.const 512) (i32.const 16)
+        (i32.const 256) (i32.const 1024) (i32.const 4096) (i64.const -1)))
+      (br_if $more (i32.eqz (call $last))))
+    (call $check (call $send (i32.const 144) (i32.const 4) (i32.const 160) (i32.const 8)))"#,
+        "",
+    )
+}
+
+/// Requests, and makes the next when the reply comes. Command: as for calls.
+pub(crate) fn requester() -> String {
+    guest(
+        1,
+        r#"(if (i32.eq (local.get $kind) (i32.const 2)) (then
+      (memory.copy (i32.const 128) (i32.const 512) (i32.const 40))
+      (call $check (call $request (i32.const 128) (i32.const 7) (i32.const 512) (i32.const 16) (i32.const 192)))))
+    (if (i32.eq (local.get $kind) (i32.const 4)) (then
+      (if (call $last)
+        (then (call $check (call $send (i32.const 144) (i32.const 4) (i32.const 160) (i32.const 8))))
+        (else (call $check (call $request (i32.const 128) (i32.const 7) (i32.const 512) (i32.const 16) (i32.const 192)))))))"#,
+        "",
+    )
+}
+
+/// Ends as soon as it runs.
+pub(crate) const CHILD: &str = r#"(module
+  (memory (export "memory") 1)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (func (export "run") (result i32) (i32.const 2)))"#;
+
+/// Spawns children. Command: unused pid, collector, count. Tag 1: one after
+/// another, each awaited by a monitor; tag 2: all at once, and none awaited.
+pub(crate) fn spawner() -> String {
+    guest(
+        1,
+        r#"(if (i32.eq (local.get $kind) (i32.const 2)) (then
+      (memory.copy (i32.const 128) (i32.const 512) (i32.const 40))
+      (if (i32.eq (local.get $tag) (i32.const 2))
+        (then
+          (loop $more
+            (call $check (call $spawn (i32.const 240) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 192) (i32.const 0)))
+            (br_if $more (i32.eqz (call $last))))
+          (call $check (call $send (i32.const 144) (i32.const 4) (i32.const 160) (i32.const 8))))
+        (else (call $one)))))
+    (if (i32.eq (local.get $kind) (i32.const 6)) (then
+      (if (call $last)
+        (then (call $check (call $send (i32.const 144) (i32.const 4) (i32.const 160) (i32.const 8))))
+        (else (call $one)))))"#,
+        r#"(data (i32.const 240) "child")
+  (data (i32.const 256) "\28\00\00\00\02")
+  (func $one
+    (call $check (call $spawn (i32.const 240) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 256) (i32.const 192) (i32.const 208))))"#,
+    )
+}
+
+/// Answers a request with the nanoseconds that fib(32) took.
+pub(crate) fn fib() -> String {
+    guest(
+        1,
+        r#"(if (i32.eq (local.get $kind) (i32.const 3)) (then
+      (local.set $now (call $clock (i32.const 0)))
+      (i32.store (i32.const 40) (call $fib (i32.const 32)))
+      (i64.store (i32.const 32) (i64.sub (call $clock (i32.const 0)) (local.get $now)))
+      (call $check (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 32) (i32.const 12)))))"#,
+        FIB,
+    )
+}
+
+/// The function of [`fib`], alone.
+pub(crate) fn plain_fib() -> String {
+    format!(r#"(module {FIB} (export "fib" (func $fib)))"#)
+}
+
+const FIB: &str = r#"(func $fib (param i32) (result i32)
+    local.get 0 i32.const 2 i32.lt_s
+    if (result i32) local.get 0
+    else
+      local.get 0 i32.const 1 i32.sub call $fib
+      local.get 0 i32.const 2 i32.sub call $fib
+      i32.add
+    end)"#;
+
+/// Counts requests (at 16), and answers each with its version's number. The
+/// state crosses by `save` and `load`, or by a layout.
+pub(crate) fn versioned(version: u32, carried: bool) -> String {
+    let crossing = if carried {
+        r#"(@custom "exuvia.layout" "count i64 at 16")"#
+    } else {
+        r#"(func (export "save") (result i32) (call $put (i32.const 16) (i32.const 8)))
+  (func (export "load") (param i32 i32) (result i32)
+    (drop (call $get (i32.const 16) (i32.const 8))) (i32.const 0))"#
+    };
+    guest(
+        1,
+        &format!(
+            r#"(if (i32.eq (local.get $kind) (i32.const 3)) (then
+      (i64.store (i32.const 16) (i64.add (i64.load (i32.const 16)) (i64.const 1)))
+      (i64.store (i32.const 32) (i64.const {version}))
+      (call $check (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 32) (i32.const 8)))))"#
+        ),
+        crossing,
+    )
+}
+
+/// Timers to itself, whose lateness (u32 nanoseconds) it keeps from 131,072 on
+/// and tells at the end. Command: unused pid, collector, count, delay, and the
+/// milliseconds over which the timers are spread. Tag 1: all at once; tag 2:
+/// each when the one before has fired.
+pub(crate) fn timers() -> String {
+    guest(
+        12,
+        r#"(if (i32.eq (local.get $kind) (i32.const 2)) (then
+      (memory.copy (i32.const 128) (i32.const 512) (i32.const 56))
+      (call $check (call $self (i32.const 224)))
+      (i32.store (i32.const 200) (local.get $tag))
+      (i32.store (i32.const 204) (i32.const 131072))
+      (local.set $i (i32.wrap_i64 (i64.load (i32.const 160))))
+      (if (i32.eq (local.get $tag) (i32.const 2)) (then (local.set $i (i32.const 1))))
+      (loop $more
+        (local.set $i (i32.sub (local.get $i) (i32.const 1)))
+        (call $set (i64.add (i64.load (i32.const 168))
+          (i64.rem_u (i64.extend_i32_u (local.get $i)) (i64.load (i32.const 176)))))
+        (br_if $more (local.get $i)))))
+    (if (i32.eq (local.get $kind) (i32.const 7)) (then
+      (i32.store (i32.load (i32.const 204))
+        (i32.wrap_i64 (i64.sub (call $clock (i32.const 0)) (i64.load (i32.const 512)))))
+      (i32.store (i32.const 204) (i32.add (i32.load (i32.const 204)) (i32.const 4)))
+      (if (call $last)
+        (then
+          (call $check (call $send (i32.const 144) (i32.const 4) (i32.const 131072)
+            (i32.sub (i32.load (i32.const 204)) (i32.const 131072)))))
+        (else
+          (if (i32.eq (i32.load (i32.const 200)) (i32.const 2)) (then
+            (call $set (i64.load (i32.const 168)))))))))"#,
+        r#"(func $set (param $delay i64)
+    (i64.store (i32.const 216)
+      (i64.add (call $clock (i32.const 0)) (i64.mul (local.get $delay) (i64.const 1000000))))
+    (call $check (call $send_after (i32.const 224) (i32.const 9) (i32.const 216) (i32.const 8)
+      (local.get $delay) (i32.const 240))))"#,
+    )
+}
+
+/// Runs for ever when it gets a message.
+pub(crate) fn spin() -> String {
+    guest(
+        1,
+        "(if (i32.eq (local.get $kind) (i32.const 2)) (then (loop $on (br $on))))",
+        "",
+    )
+}
+
+/// The idle process: it counts what it is asked, and answers the count.
+pub(crate) const COUNTER: &str = include_str!("../../../../guest-sdk/wat/counter.wat");

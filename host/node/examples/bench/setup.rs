@@ -1,0 +1,143 @@
+//! Nodes, deployments and readings that all benchmarks share.
+
+use std::time::{Duration, Instant};
+
+use exuvia_node::{DeployOptions, Limits, ModuleBytes, Node, NodeConfig, Pid, SpawnOptions};
+
+/// A node with so many schedulers and no compile cache. Mailboxes are wide: a
+/// full one would measure its senders' errors.
+pub(crate) fn node(schedulers: usize) -> Node {
+    Node::start(config(schedulers)).unwrap()
+}
+
+pub(crate) fn config(schedulers: usize) -> NodeConfig {
+    NodeConfig {
+        schedulers,
+        cache: None,
+        limits: Limits {
+            mailbox_messages: 10_000_000,
+            mailbox_bytes: 4 << 30,
+            children: 10_000_000,
+            ..Limits::default()
+        },
+        ..NodeConfig::default()
+    }
+}
+
+pub(crate) fn module(name: &str, wat: &str) -> ModuleBytes {
+    module_of(name, wat::parse_str(wat).unwrap())
+}
+
+pub(crate) fn module_of(name: &str, bytes: Vec<u8>) -> ModuleBytes {
+    ModuleBytes {
+        name: name.into(),
+        bytes,
+        source: name.into(),
+        noticed: None,
+    }
+}
+
+/// A Rust guest, where `cargo xtask guests` puts it.
+pub(crate) fn rust_guest(name: &str) -> Option<ModuleBytes> {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../modules/target/wasm32-unknown-unknown/release"
+    );
+    let bytes = std::fs::read(format!("{folder}/{name}.wasm")).ok()?;
+    Some(module_of(name, bytes))
+}
+
+pub(crate) fn deploy(node: &Node, name: &str, wat: &str) {
+    node.deploy(vec![module(name, wat)], DeployOptions::default())
+        .unwrap();
+}
+
+pub(crate) fn spawn(node: &Node, module: &str) -> Pid {
+    node.spawn(module, b"", &SpawnOptions::default()).unwrap()
+}
+
+/// Fields of a command to a guest, one after another.
+pub(crate) fn fields(pids: &[Pid], numbers: &[u64]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = pids.iter().flat_map(|pid| pid.to_bytes()).collect();
+    bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    bytes
+}
+
+/// Waits until a condition holds; ends the run if it never does.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(300);
+    while !holds() {
+        assert!(Instant::now() < until, "waited in vain: {what}");
+        std::thread::park_timeout(Duration::from_micros(50));
+    }
+}
+
+/// Resident memory of this process, bytes.
+pub(crate) fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").trim().parse().unwrap();
+    kilobytes * 1024
+}
+
+/// Page tables of this process, bytes: not part of VmRSS, but paid all the same.
+pub(crate) fn page_tables() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmPTE:"))
+        .unwrap();
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").trim().parse().unwrap();
+    kilobytes * 1024
+}
+
+/// The value below which a share of the sorted values lies.
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let last = sorted.len() - 1;
+    sorted[((sorted.len() as f64 * share) as usize).min(last)]
+}
+
+/// p50, p99 and the greatest, as samples of one figure. `{q}` in the name is
+/// replaced.
+pub(crate) fn spread(name: &str, mut values: Vec<f64>) -> Vec<crate::Sample> {
+    values.sort_by(f64::total_cmp);
+    [("p50", 0.5), ("p99", 0.99), ("max", 1.0)]
+        .iter()
+        .map(|(label, share)| (name.replace("{q}", label), quantile(&values, *share)))
+        .collect()
+}
+
+/// Little-endian words of 32 bits, nanoseconds, as microseconds.
+pub(crate) fn microseconds(bytes: &[u8]) -> Vec<f64> {
+    let (words, _) = bytes.as_chunks::<4>();
+    words
+        .iter()
+        .map(|word| f64::from(u32::from_le_bytes(*word)) / 1e3)
+        .collect()
+}
+
+/// This machine in a line.
+pub(crate) fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo");
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown processor", |(_, model)| model)
+        .to_owned();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = read("/proc/meminfo")
+        .split_whitespace()
+        .nth(1)
+        .and_then(|kilobytes| kilobytes.parse::<f64>().ok())
+        .unwrap_or(0.0)
+        / f64::from(1 << 20);
+    format!(
+        "{cores} cores, {model}, {memory:.0} GiB, Linux {}, vm.max_map_count {}",
+        read("/proc/sys/kernel/osrelease").trim(),
+        read("/proc/sys/vm/max_map_count").trim()
+    )
+}

@@ -1,0 +1,331 @@
+//! The steps of the demo: which file comes next, what must become of it, and
+//! the table's rows.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use exuvia_node::{App, Event, SwapReport};
+use serde::Serialize;
+use tokio::sync::broadcast::error::TryRecvError;
+
+use crate::clients::{Clients, Totals};
+
+/// How long a step may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What must happen to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Committed, all state by this path.
+    Crosses(&'static str),
+    /// Refused before the commit.
+    Refused,
+    /// Committed, fails in probation, goes back.
+    GoesBack,
+}
+
+pub(crate) struct Step {
+    /// The file.
+    pub(crate) version: &'static str,
+    fate: Fate,
+    /// The number that replies carry when it is over.
+    answers: u32,
+    /// What it shows.
+    what: &'static str,
+    /// The file is truncated and written in two parts instead of renamed over.
+    in_place: bool,
+}
+
+pub(crate) const STEPS: &[Step] = &[
+    step("v2", Fate::Crosses("carried"), 2, "same layout"),
+    step("v3", Fate::Crosses("migrated"), 3, "a field added"),
+    Step {
+        in_place: true,
+        ..step("v3b", Fate::Crosses("migrated"), 3, "fields swapped")
+    },
+    step("v4", Fate::Refused, 3, "cannot load the state"),
+    step("v5", Fate::GoesBack, 3, "traps on a third message"),
+    step("v2", Fate::Crosses("migrated"), 2, "v2 again"),
+];
+
+const fn step(version: &'static str, fate: Fate, answers: u32, what: &'static str) -> Step {
+    Step {
+        version,
+        fate,
+        answers,
+        what,
+        in_place: false,
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    version: &'static str,
+    what: &'static str,
+    result: String,
+    processes: u64,
+    queued: u64,
+    lost: u64,
+    doubled: u64,
+    disorder: u64,
+    pause_us: [f64; 3],
+    /// Milliseconds from the file's change to the first answer's code running.
+    running_ms: Option<f64>,
+    answers_meanwhile: u64,
+    pub(crate) wrong: Vec<String>,
+}
+
+/// Puts a version where the manifest looks for the module, by a rename.
+pub(crate) fn put(versions: &Path, version: &str, module: &Path) -> Result<(), String> {
+    let bytes = read(versions, version)?;
+    let partial = module.with_extension("partial");
+    std::fs::write(&partial, bytes)
+        .and_then(|()| std::fs::rename(&partial, module))
+        .map_err(|error| format!("{}: {error}", module.display()))
+}
+
+fn read(versions: &Path, version: &str) -> Result<Vec<u8>, String> {
+    let path = versions.join(format!("counter-{version}.wasm"));
+    std::fs::read(&path).map_err(|error| {
+        format!(
+            "{}: {error}; `cargo xtask guests` builds it",
+            path.display()
+        )
+    })
+}
+
+/// The same by truncating and writing in two parts, as some compilers do.
+fn put_in_place(versions: &Path, version: &str, module: &Path) -> Result<(), String> {
+    use std::io::Write;
+    let bytes = read(versions, version)?;
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(module)?;
+        file.write_all(first)?;
+        file.flush()?;
+        std::thread::park_timeout(Duration::from_millis(20));
+        file.write_all(second)
+    };
+    write().map_err(|error| format!("{}: {error}", module.display()))
+}
+
+pub(crate) fn run(
+    app: &App,
+    clients: &Clients,
+    versions: &Path,
+    module: &Path,
+    step: &Step,
+) -> Result<Row, String> {
+    let before = clients.totals();
+    let mut events = app.node().events();
+    let changed = Instant::now();
+    if step.in_place {
+        put_in_place(versions, step.version, module)?;
+    } else {
+        put(versions, step.version, module)?;
+    }
+    let mut heard = Heard::default();
+    let done = wait(|| {
+        loop {
+            match events.try_recv() {
+                Ok(event) => heard.take(event, changed),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(_) => break,
+            }
+        }
+        heard.is_over(step.fate)
+    });
+    if !done {
+        return Err(format!("nothing came of it in {PATIENCE:?}: {heard:?}"));
+    }
+    let all = wait(|| clients.on_version(step.answers) == clients.counters());
+    let after = clients.totals();
+    let mut wrong = heard.check(step.fate, clients.counters() as u64);
+    if !all {
+        let on = clients.on_version(step.answers);
+        wrong.push(format!(
+            "only {on} counters answer from version {}",
+            step.answers
+        ));
+    }
+    if !after.is_clean() {
+        wrong.push("messages are lost, doubled or out of order".into());
+    }
+    let report = heard.swap.as_ref();
+    Ok(Row {
+        version: step.version,
+        what: step.what,
+        result: heard.result(),
+        processes: report.map_or(0, |report| report.processes),
+        queued: report.map_or(0, |report| report.queued),
+        lost: after.lost() - before.lost(),
+        doubled: after.doubled - before.doubled,
+        disorder: after.disorder - before.disorder,
+        pause_us: report.map_or([0.0; 3], |report| report.pause_us),
+        running_ms: heard.running_ms(),
+        answers_meanwhile: after.answered - before.answered,
+        wrong,
+    })
+}
+
+fn wait(mut condition: impl FnMut() -> bool) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        if condition() {
+            return true;
+        }
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    false
+}
+
+/// What the node has said since the file changed.
+#[derive(Debug, Default)]
+struct Heard {
+    swap: Option<SwapReport>,
+    swap_ms: f64,
+    refused: Option<String>,
+    back: bool,
+    returned: u64,
+}
+
+impl Heard {
+    fn take(&mut self, event: Event, changed: Instant) {
+        match event {
+            Event::Swap(report) => {
+                self.swap_ms = changed.elapsed().as_secs_f64() * 1e3;
+                self.swap = Some(report);
+            }
+            Event::Refused { reason, .. } => self.refused = Some(reason),
+            Event::WentBack { .. } => self.back = true,
+            Event::Returned { .. } => self.returned += 1,
+            _ => {}
+        }
+    }
+
+    fn is_over(&self, fate: Fate) -> bool {
+        match fate {
+            Fate::Crosses(_) => self.swap.is_some(),
+            Fate::Refused => self.refused.is_some(),
+            // The swap's own line comes when the busy processes have crossed.
+            Fate::GoesBack => self.back && self.swap.is_some(),
+        }
+    }
+
+    fn check(&self, fate: Fate, counters: u64) -> Vec<String> {
+        let mut wrong = Vec::new();
+        match (fate, &self.swap) {
+            (Fate::Crosses(path), Some(report)) => {
+                if report.crossed != [(path, counters)] {
+                    wrong.push(format!(
+                        "expected all {path}, but it was {:?}",
+                        report.crossed
+                    ));
+                }
+                if report.stuck > 0 {
+                    wrong.push(format!("{} processes are stuck", report.stuck));
+                }
+                if self.back || self.returned > 0 {
+                    wrong.push("processes went back".into());
+                }
+            }
+            (Fate::Refused, Some(_)) => wrong.push("it was not refused".into()),
+            (Fate::GoesBack, _) if self.returned == 0 => {
+                wrong.push("no process went back".into());
+            }
+            _ => {}
+        }
+        wrong
+    }
+
+    fn result(&self) -> String {
+        if let Some(reason) = &self.refused {
+            let short: String = reason.chars().take(40).collect();
+            return format!("refused: {short}...");
+        }
+        let mut text = String::new();
+        if let Some(report) = &self.swap {
+            for (path, count) in &report.crossed {
+                let _ = write!(text, "{count} {path} ");
+            }
+        }
+        if self.back {
+            let _ = write!(text, "then back ({} in probation)", self.returned);
+        }
+        text.trim().to_owned()
+    }
+
+    /// The swap's report came some time after its commit; what it says of the
+    /// stages after the change's notice is exact.
+    fn running_ms(&self) -> Option<f64> {
+        let report = self.swap.as_ref()?;
+        report.running_ms
+    }
+}
+
+pub(crate) fn table(rows: &[Row]) -> String {
+    let heads = [
+        "file",
+        "what",
+        "result",
+        "procs",
+        "queued",
+        "lost",
+        "doubled",
+        "disorder",
+        "pause us p50/p99/max",
+        "running ms",
+        "answers",
+    ];
+    let mut lines: Vec<[String; 11]> = vec![heads.map(str::to_owned)];
+    for row in rows {
+        let [p50, p99, max] = row.pause_us;
+        lines.push([
+            row.version.to_owned(),
+            row.what.to_owned(),
+            row.result.clone(),
+            row.processes.to_string(),
+            row.queued.to_string(),
+            row.lost.to_string(),
+            row.doubled.to_string(),
+            row.disorder.to_string(),
+            format!("{p50:.0}/{p99:.0}/{max:.0}"),
+            row.running_ms
+                .map_or_else(|| "-".into(), |ms| format!("{ms:.0}")),
+            row.answers_meanwhile.to_string(),
+        ]);
+    }
+    let widths: Vec<usize> = (0..heads.len())
+        .map(|column| {
+            lines
+                .iter()
+                .map(|line| line[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let mut text = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        for (column, cell) in line.iter().enumerate() {
+            let width = widths[column];
+            // Words to the left, numbers to the right.
+            if column < 3 {
+                let _ = write!(text, "{cell:<width$}  ");
+            } else {
+                let _ = write!(text, "{cell:>width$}  ");
+            }
+        }
+        let wrong = index.checked_sub(1).map_or(&[][..], |i| &rows[i].wrong);
+        text.truncate(text.trim_end().len());
+        for wrong in wrong {
+            let _ = write!(text, "\n    ! {wrong}");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+pub(crate) fn json(rows: &[Row], total: &Totals) -> String {
+    serde_json::json!({ "swaps": rows, "total": total }).to_string()
+}

@@ -1,0 +1,36 @@
+//! The benchmarks: builds the example `bench` of the node crate and runs it.
+//!
+//! It is the only command with the release profile, since figures are taken with what a user runs:
+//! the first build compiles wasmtime once more. `docs/benchmarks.md` says what is measured. Rust
+//! guests are measured if `cargo xtask guests` has built them.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+/// Builds and runs the benchmarks; the arguments go to them. Nothing is announced, since standard
+/// output belongs to the table or the JSON.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let root = shell::root();
+    let target = root.join("target");
+    let mut build = shell::cargo(&root);
+    build
+        .args(["build", "--release", "-p", "exuvia-node"])
+        .args(["--example", "bench", "--target-dir"])
+        .arg(&target);
+    status(&mut build, "the build of the benchmarks")?;
+    let mut bench = Command::new(target.join("release/examples/bench"));
+    status(bench.args(args).current_dir(&root), "the benchmarks")
+}
+
+fn status(command: &mut Command, what: &str) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {what}"))?;
+    if !status.success() {
+        bail!("{what} failed ({status})");
+    }
+    Ok(())
+}
