@@ -94,7 +94,10 @@ impl Output {
         }
         let line = clean(&event.line);
         let (word, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
-        self.line(&format!("{}{rest}", self.paint(Tone::of_event(event), word)))
+        self.line(&format!(
+            "{}{rest}",
+            self.paint(Tone::of_event(event), word)
+        ))
     }
 
     /// Text in colour, if there are colours.

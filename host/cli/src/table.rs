@@ -39,7 +39,11 @@ impl Table {
             .enumerate()
             .map(|(column, (name, _))| {
                 let cells = self.rows.iter().filter_map(|row| row.get(column));
-                cells.map(|cell| width(cell)).max().unwrap_or(0).max(width(name))
+                cells
+                    .map(|cell| width(cell))
+                    .max()
+                    .unwrap_or(0)
+                    .max(width(name))
             })
             .collect();
         let line = |cells: &mut dyn Iterator<Item = &str>| {

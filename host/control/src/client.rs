@@ -163,12 +163,13 @@ impl Client {
         path: &str,
         body: Vec<u8>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| ClientError::NoNode {
-                socket: self.socket.clone(),
-                why: why(&error),
-            })?;
+        let stream =
+            UnixStream::connect(&self.socket)
+                .await
+                .map_err(|error| ClientError::NoNode {
+                    socket: self.socket.clone(),
+                    why: why(&error),
+                })?;
         let broken = |error: hyper::Error| ClientError::Broken(with_causes(&error));
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
@@ -254,9 +255,7 @@ fn why(error: &std::io::Error) -> String {
         std::io::ErrorKind::ConnectionRefused => {
             "nobody listens at the socket, its node is gone".to_owned()
         }
-        std::io::ErrorKind::PermissionDenied => {
-            "the socket belongs to another user".to_owned()
-        }
+        std::io::ErrorKind::PermissionDenied => "the socket belongs to another user".to_owned(),
         _ => error.to_string(),
     }
 }

@@ -165,8 +165,7 @@ mod tests {
 
     #[test]
     fn a_body_written_by_hand_needs_only_name_and_size() {
-        let (modules, options) =
-            read(b"{\"modules\":[{\"name\":\"a\",\"size\":2}]}\nhi").unwrap();
+        let (modules, options) = read(b"{\"modules\":[{\"name\":\"a\",\"size\":2}]}\nhi").unwrap();
         assert_eq!(modules[0].bytes, b"hi");
         assert_eq!(modules[0].source, "a");
         assert_eq!(options, DeployOptions::default());

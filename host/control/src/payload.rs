@@ -47,8 +47,9 @@ impl Payload {
         };
         match self {
             Self::Empty => Ok(Vec::new()),
-            Self::Msgpack(value) => rmp_serde::to_vec_named(&value)
-                .map_err(|error| unencodable("MessagePack", &error)),
+            Self::Msgpack(value) => {
+                rmp_serde::to_vec_named(&value).map_err(|error| unencodable("MessagePack", &error))
+            }
             Self::Json(value) => {
                 serde_json::to_vec(&value).map_err(|error| unencodable("JSON", &error))
             }
@@ -81,7 +82,11 @@ impl Shown {
         if bytes.is_empty() {
             return Self::Empty;
         }
-        let text = || std::str::from_utf8(bytes).ok().filter(|text| readable(text));
+        let text = || {
+            std::str::from_utf8(bytes)
+                .ok()
+                .filter(|text| readable(text))
+        };
         if tag != REFUSED_TAG
             && let Some(value) = from_msgpack(bytes)
         {

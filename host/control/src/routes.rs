@@ -72,8 +72,11 @@ pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
 }
 
 async fn no_route(method: axum::http::Method, uri: axum::http::Uri) -> Failure {
-    Failure::new(code::NO_ROUTE, format!("there is no `{method} {}`", uri.path()))
-        .help("docs/cli.md lists the routes; node and client may be of different versions")
+    Failure::new(
+        code::NO_ROUTE,
+        format!("there is no `{method} {}`", uri.path()),
+    )
+    .help("docs/cli.md lists the routes; node and client may be of different versions")
 }
 
 async fn info<H: Host>(State(shared): App<H>) -> Answered {

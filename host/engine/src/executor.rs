@@ -433,7 +433,7 @@ impl Executor {
         };
         let own = cell.insert(own);
         match outcome {
-            Outcome::Returned(result, taken) => self.returned(own, seated, result, taken),
+            Outcome::Returned { result, taken, .. } => self.returned(own, seated, result, taken),
             Outcome::Suspended => self.suspended(own, seated),
             Outcome::Exited(reason) => {
                 shared.frames.retire(seated);

@@ -62,6 +62,8 @@ pub(crate) enum Reply {
     /// The frame exists; the base, if it was asked to take one.
     Created(Result<Option<Taken>, Failed>),
     Ran(Box<GuestOwn>, Outcome),
+    /// Done; the memory has so many Wasm pages now.
+    Pages(u32),
     Done,
     /// It stands at the base; its memory has so many pages.
     Reset { pages: u32 },
@@ -89,8 +91,15 @@ pub(crate) struct Failed {
 /// How an entry ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// `run` answered this number, having taken so many messages.
-    Returned(i32, u32),
+    /// `run` has returned.
+    Returned {
+        /// What it answered.
+        result: i32,
+        /// Messages that it took.
+        taken: u32,
+        /// Wasm pages that its memory has now.
+        pages: u32,
+    },
     /// The guest is suspended; `Guest::wait` says why.
     Suspended,
     /// A host call ended the process.
@@ -195,7 +204,12 @@ impl Frame {
             Command::Run(own)
         };
         match self.tell(command)? {
-            Reply::Ran(own, outcome) => Some((own, outcome)),
+            Reply::Ran(own, outcome) => {
+                if let Outcome::Returned { pages, .. } = outcome {
+                    self.pages = pages;
+                }
+                Some((own, outcome))
+            }
             _ => None,
         }
     }
@@ -309,10 +323,8 @@ async fn drive(mut store: Store<FrameData>, setup: Setup) {
             Command::Save(after) => Reply::Image(body.save(&mut store, after)),
             Command::Reset => {
                 body.reset(&mut store);
-                let pages = body.handles.memory.size(&store);
-                Reply::Reset {
-                    pages: u32::try_from(pages).unwrap_or(u32::MAX),
-                }
+                Reply::Pages(body.pages(&store))
+            }
             }
             Command::CallSave => Reply::State(body.call_save(&mut store).await),
             Command::CallLoad { schema, state } => {
@@ -372,7 +384,11 @@ impl FrameBody {
         };
         own.reductions += u64::try_from(SLICE - left).unwrap_or(0);
         let outcome = match called {
-            Called::Ended(Ok(result)) => Outcome::Returned(result, data.taken),
+            Called::Ended(Ok(result)) => Outcome::Returned {
+                result,
+                taken: data.taken,
+                pages: self.pages(store),
+            },
             Called::Ended(Err(error)) => match data.exit.take() {
                 Some(reason) => Outcome::Exited(reason),
                 None => {
@@ -388,6 +404,10 @@ impl FrameBody {
             Called::Cancelled => Outcome::Suspended,
         };
         Reply::Ran(own, outcome)
+    }
+
+    fn pages(&self, store: &Store<FrameData>) -> u32 {
+        u32::try_from(self.handles.memory.size(store)).unwrap_or(u32::MAX)
     }
 
     fn dead_stack(&self, store: &mut Store<FrameData>) -> std::ops::Range<usize> {

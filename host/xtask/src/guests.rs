@@ -72,5 +72,20 @@ pub(crate) fn build() -> Result<()> {
                 .arg(&target_dir),
         )?;
     }
-    Ok(())
+    versions(&root)
+}
+
+/// Builds every version of the examples' modules, for the demo and the tests of swaps.
+fn versions(root: &Path) -> Result<()> {
+    let script = root.join("examples/versions.sh");
+    if !script.is_file() {
+        return Ok(());
+    }
+    println!("guests: versions of the examples");
+    // The script reads its artifacts from the folder's own target.
+    shell::run(
+        std::process::Command::new("bash")
+            .arg(&script)
+            .env("CARGO_TARGET_DIR", "target"),
+    )
 }

@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use exuvia_control::{
-    Answer, Client, DeployOptions, Loops, MAX_DEPLOY_BYTES, Swap, Upload,
-};
+use exuvia_control::{Answer, Client, DeployOptions, Loops, MAX_DEPLOY_BYTES, Swap, Upload};
 use exuvia_node::manifest::Manifest;
 
 use crate::fault::Fault;
@@ -39,11 +37,7 @@ pub(crate) struct Arguments {
     kill: bool,
 }
 
-pub(crate) async fn run(
-    arguments: Arguments,
-    place: &Place,
-    output: &Output,
-) -> Result<(), Fault> {
+pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
     let options = DeployOptions {
         fresh: arguments.fresh,
         loops: match (arguments.leave, arguments.kill) {
@@ -53,11 +47,16 @@ pub(crate) async fn run(
         },
     };
     let what = &arguments.what;
-    let is_app = what.is_dir() || what.extension().is_some_and(|extension| extension == "toml");
+    let is_app = what.is_dir()
+        || what
+            .extension()
+            .is_some_and(|extension| extension == "toml");
     let (client, modules) = if is_app {
         if arguments.name.is_some() {
-            return Err(Fault::usage("`--name` is for a file; an app names its modules")
-                .help("name the file instead of the app"));
+            return Err(
+                Fault::usage("`--name` is for a file; an app names its modules")
+                    .help("name the file instead of the app"),
+            );
         }
         (place.client_of_app(what)?, modules_of(what)?)
     } else {

@@ -20,11 +20,7 @@ pub(crate) struct Arguments {
     limit: usize,
 }
 
-pub(crate) async fn run(
-    arguments: Arguments,
-    place: &Place,
-    output: &Output,
-) -> Result<(), Fault> {
+pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
     let client = place.client()?;
     let list = client
         .processes(arguments.module.as_deref(), arguments.limit)

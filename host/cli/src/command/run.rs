@@ -57,11 +57,7 @@ pub(crate) struct Arguments {
     verbose: bool,
 }
 
-pub(crate) async fn run(
-    arguments: Arguments,
-    place: &Place,
-    output: &Output,
-) -> Result<(), Fault> {
+pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
     start_tracing()?;
     let manifest = Manifest::load(&arguments.app)?;
     manifest.check_files()?;
@@ -69,9 +65,12 @@ pub(crate) async fn run(
     let mut interrupts = Interrupts::new()?;
     tracing::info!("booting {}", manifest.name);
 
-    let boot = spawn_blocking(move || App::boot(manifest, BootOptions::default()));
+    let boot = spawn_blocking(move || {
+        App::boot(manifest, BootOptions::default())
+            .map_err(|error| Fault::failed(error.to_string()))
+    });
     let app = tokio::select! {
-        booted = boot => joined(booted)?.map_err(|error| Fault::failed(error.to_string()))?,
+        booted = boot => joined(booted)??,
         () = interrupts.next() => end_at_once(claim),
     };
     let app = Arc::new(app);
@@ -214,9 +213,8 @@ struct Interrupts {
 impl Interrupts {
     fn new() -> Result<Self, Fault> {
         let listen = |kind| {
-            signal(kind).map_err(|error| {
-                Fault::failed(format!("signals cannot be listened to: {error}"))
-            })
+            signal(kind)
+                .map_err(|error| Fault::failed(format!("signals cannot be listened to: {error}")))
         };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
@@ -344,7 +342,10 @@ fn start_tracing() -> Result<(), Fault> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()) && environment("NO_COLOR").is_none())
+        .with_ansi(
+            std::io::IsTerminal::is_terminal(&std::io::stderr())
+                && environment("NO_COLOR").is_none(),
+        )
         .init();
     Ok(())
 }

@@ -1,8 +1,6 @@
 //! `exuvia send`: a message for a process, or a request and its reply.
 
-use exuvia_control::{
-    CallRequest, Payload, REFUSED_TAG, SendRequest, Shown, TYPED_TAG,
-};
+use exuvia_control::{CallRequest, Payload, REFUSED_TAG, SendRequest, Shown, TYPED_TAG};
 use serde_json::json;
 
 use crate::fault::{Exit, Fault};
@@ -42,11 +40,7 @@ pub(crate) struct Arguments {
     hex: bool,
 }
 
-pub(crate) async fn run(
-    arguments: Arguments,
-    place: &Place,
-    output: &Output,
-) -> Result<(), Fault> {
+pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
     let payload = payload(&arguments)?;
     let client = place.client()?;
     let (to, tag) = (arguments.target, arguments.tag);

@@ -17,11 +17,7 @@ pub(crate) struct Arguments {
     timeout: Option<u64>,
 }
 
-pub(crate) async fn run(
-    arguments: Arguments,
-    place: &Place,
-    output: &Output,
-) -> Result<(), Fault> {
+pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
     let timeout = arguments.timeout.map(Duration::from_millis);
     let report = place.client()?.stop(timeout).await?;
     if report["orderly"] == Value::Bool(false) {

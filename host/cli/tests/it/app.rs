@@ -219,7 +219,8 @@ pub(crate) fn counter(tag: &str) -> Vec<u8> {
 
 /// The counter, but it takes no notice of the end that it is asked for.
 pub(crate) fn stubborn_counter() -> Vec<u8> {
-    let import = "(module\n  (import \"exuvia\" \"trap_exit\" (func $trap_exit (param i32) (result i32)))";
+    let import =
+        "(module\n  (import \"exuvia\" \"trap_exit\" (func $trap_exit (param i32) (result i32)))";
     let begins = "          ;; INIT:";
     assert_eq!(COUNTER.matches(begins).count(), 1);
     let text = COUNTER.replacen("(module", import, 1).replacen(

@@ -22,7 +22,10 @@ fn a_node_is_looked_at_and_talked_to() {
     assert_eq!(info["modules"][0]["name"], "counter");
     assert_eq!(info["modules"][0]["processes"], 3);
     let text = app.done(&["info"]);
-    assert!(text.contains("counting") && text.contains("counter"), "{text}");
+    assert!(
+        text.contains("counting") && text.contains("counter"),
+        "{text}"
+    );
 
     let list = app.json(&["ps", "--module", "counter"]);
     assert_eq!(list.as_array().unwrap().len(), 3, "{list}");

@@ -2,6 +2,10 @@
 //! start to its end.
 
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at the first surprise, in its helpers too"
+)]
 
 mod app;
 mod end;

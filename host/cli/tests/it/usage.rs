@@ -21,15 +21,21 @@ fn wrong_usage_is_exit_code_2() {
         (&["run"], "<APP>"),
         (&["run", ".", "more"], "unexpected argument 'more'"),
         (&["deploy"], "<FILE.wasm|APP>"),
-        (&["deploy", "a.wasm", "--leave", "--kill"], "cannot be used with"),
+        (
+            &["deploy", "a.wasm", "--leave", "--kill"],
+            "cannot be used with",
+        ),
         (&["deploy", ".", "--name", "a"], "`--name` is for a file"),
         (&["rollback", "now"], "unexpected argument 'now'"),
         (&["ps", "--limit", "few"], "invalid value 'few'"),
         (&["send"], "<TARGET>"),
         (&["send", "a", "--tag", "-1", "1"], "invalid value"),
         (&["send", "a", "1", "--timeout", "5"], "--call"),
-        (&["send", "a", "1", "--text", "--hex"], "cannot be used with"),
-        (&["send", "a", "--text"], "[PAYLOAD]"),
+        (
+            &["send", "a", "1", "--text", "--hex"],
+            "cannot be used with",
+        ),
+        (&["send", "a", "--text"], "<PAYLOAD>"),
         (&["send", "a", "{Add: 5}"], "the payload is not JSON"),
         (&["send", "a", "Get"], "'\"Get\"'"),
         (&["send", "a", "--hex", "0a1"], "one digit only"),
@@ -95,22 +101,18 @@ fn no_node_is_exit_code_3() {
     // In an app's folder its socket is meant, and named.
     let answer = ask(&app, &["info"]);
     assert_eq!(answer.code, Some(3));
-    assert!(answer.stderr.contains("app/.exuvia/node.sock"), "{answer:?}");
-    let answer = crate::app::answer(
-        exuvia(&app)
-            .env("EXUVIA_SOCKET", "other.sock")
-            .arg("info"),
+    assert!(
+        answer.stderr.contains("app/.exuvia/node.sock"),
+        "{answer:?}"
     );
+    let answer = crate::app::answer(exuvia(&app).env("EXUVIA_SOCKET", "other.sock").arg("info"));
     assert!(answer.stderr.contains("other.sock"), "{answer:?}");
 }
 
 #[test]
 fn faults_are_json_too() {
     let folder = tempfile::tempdir().unwrap();
-    let answer = ask(
-        folder.path(),
-        &["info", "--json", "--socket", "none.sock"],
-    );
+    let answer = ask(folder.path(), &["info", "--json", "--socket", "none.sock"]);
     assert_eq!(answer.code, Some(3));
     let fault: Value = serde_json::from_str(&answer.stdout).unwrap();
     assert_eq!(fault["error"]["code"], "no_node");

@@ -176,8 +176,7 @@ async fn events_stream_until_the_server_closes() {
 async fn a_request_to_stop_reaches_the_owner() {
     let mut running = running();
     let client = running.client.clone();
-    let asked =
-        tokio::spawn(async move { client.stop(Some(Duration::from_millis(1_500))).await });
+    let asked = tokio::spawn(async move { client.stop(Some(Duration::from_millis(1_500))).await });
     let request = running.server.stop_requested().await;
     assert_eq!(request.timeout, Some(Duration::from_millis(1_500)));
     request.answer(json!({"orderly": true}));
@@ -218,8 +217,7 @@ async fn what_is_under_way_ends_before_the_server_does() {
         opened.recv().unwrap();
     });
     is_locked.await.unwrap();
-    let asked =
-        tokio::spawn(async move { client.call(&call("slow", Payload::Empty)).await });
+    let asked = tokio::spawn(async move { client.call(&call("slow", Payload::Empty)).await });
     // A later request has been answered, so the connection of the first is open
     // at least; whether it is served yet makes no difference to the outcome.
     running.client.info().await.unwrap();

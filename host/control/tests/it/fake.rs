@@ -23,11 +23,14 @@ impl fmt::Display for Note {
     }
 }
 
+type Sent = (String, u32, Vec<u8>);
+type Deployed = (Vec<Upload>, DeployOptions);
+
 #[derive(Clone)]
 pub(crate) struct Fake {
     pub(crate) events: broadcast::Sender<Note>,
-    pub(crate) sent: Arc<Mutex<Vec<(String, u32, Vec<u8>)>>>,
-    pub(crate) deployed: Arc<Mutex<Vec<(Vec<Upload>, DeployOptions)>>>,
+    pub(crate) sent: Arc<Mutex<Vec<Sent>>>,
+    pub(crate) deployed: Arc<Mutex<Vec<Deployed>>>,
     /// Calls to `slow` wait until this lock is free.
     pub(crate) gate: Arc<Mutex<()>>,
 }

@@ -2,6 +2,10 @@
 //! remembers what it was asked.
 
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at the first surprise, in its helpers too"
+)]
 
 mod api;
 mod fake;

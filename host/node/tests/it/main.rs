@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod guests;
+mod pingpong;
 mod processes;
 mod swaps;
