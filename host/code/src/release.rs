@@ -294,7 +294,7 @@ impl<A> Code<A> {
                 .any(|other| Arc::ptr_eq(other, version))
         };
         let mut oldest: HashMap<Arc<str>, u32, FixedState> = HashMap::default();
-        for version in loaded.iter().filter(|version| version.population() > 0) {
+        for version in loaded.iter().filter(|version| version.is_wanted()) {
             let entry = oldest
                 .entry(version.module.clone())
                 .or_insert(version.number);
@@ -308,7 +308,7 @@ impl<A> Code<A> {
         };
         let (stay, go): (Vec<_>, Vec<_>) = loaded
             .drain(..)
-            .partition(|version| version.population() > 0 || released(version) || between(version));
+            .partition(|version| version.is_wanted() || released(version) || between(version));
         *loaded = stay;
         go
     }

@@ -35,6 +35,8 @@ pub struct Version<A> {
     /// The compiled code and all that belongs to it.
     pub artifact: A,
     population: AtomicUsize,
+    /// Processes that may yet go back to it.
+    held: AtomicUsize,
 }
 
 impl<A> Version<A> {
@@ -45,12 +47,22 @@ impl<A> Version<A> {
             digest,
             artifact,
             population: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
         }
     }
 
     /// Processes that run this version, or sleep in it.
     pub fn population(&self) -> usize {
         self.population.load(Ordering::Relaxed)
+    }
+
+    /// Whether any process runs it, or may go back to it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.population() > 0 || self.held.load(Ordering::Relaxed) > 0
+    }
+
+    fn counter(&self, lives: bool) -> &AtomicUsize {
+        if lives { &self.population } else { &self.held }
     }
 }
 
@@ -61,38 +73,46 @@ impl<A> fmt::Display for Version<A> {
     }
 }
 
-/// A process's hold on its version: counted, so that a version is unloaded
-/// when its last process has left it.
+/// A process's hold on a version: counted, so that a version is unloaded when
+/// nobody needs it any more.
 #[derive(Debug)]
-pub struct Tenancy<A>(Arc<Version<A>>);
+pub struct Tenancy<A> {
+    version: Arc<Version<A>>,
+    lives: bool,
+}
 
 impl<A> Tenancy<A> {
     /// Moves into a version.
     pub fn new(version: Arc<Version<A>>) -> Tenancy<A> {
-        version.population.fetch_add(1, Ordering::Relaxed);
-        Tenancy(version)
+        Tenancy::of(version, true)
     }
 
-    /// The version itself, without living in it.
+    /// Keeps a version loaded without living in it: the way back to it.
+    pub fn hold(version: Arc<Version<A>>) -> Tenancy<A> {
+        Tenancy::of(version, false)
+    }
+
+    fn of(version: Arc<Version<A>>, lives: bool) -> Tenancy<A> {
+        version.counter(lives).fetch_add(1, Ordering::Relaxed);
+        Tenancy { version, lives }
+    }
+
+    /// The version itself, without a hold on it.
     pub fn version(&self) -> &Arc<Version<A>> {
-        &self.0
+        &self.version
     }
 
     /// Whether it is this version.
     pub fn is(&self, version: &Arc<Version<A>>) -> bool {
-        Arc::ptr_eq(&self.0, version)
-    }
-}
-
-impl<A> Clone for Tenancy<A> {
-    fn clone(&self) -> Self {
-        Tenancy::new(self.0.clone())
+        Arc::ptr_eq(&self.version, version)
     }
 }
 
 impl<A> Drop for Tenancy<A> {
     fn drop(&mut self) {
-        self.0.population.fetch_sub(1, Ordering::Relaxed);
+        self.version
+            .counter(self.lives)
+            .fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -100,6 +120,6 @@ impl<A> Deref for Tenancy<A> {
     type Target = Version<A>;
 
     fn deref(&self) -> &Version<A> {
-        &self.0
+        &self.version
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Plan {
     pub(crate) pre: InstancePre<FrameData>,
     pub(crate) analysis: Instrumented,
     pub(crate) page_map: Arc<PageMap>,
+    /// Bytes of memory that initialization, `save` and `load` may have.
+    pub(crate) memory: u64,
 }
 
 /// When a module's initialization runs.

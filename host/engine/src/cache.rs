@@ -5,8 +5,8 @@
 //! full disk costs a warning and the time to compile next time.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use wasmtime::{Engine, Module};
@@ -37,7 +37,9 @@ impl Cache {
     }
 
     fn try_open(folder: &Path) -> Result<Cache, String> {
-        fs::create_dir_all(folder).map_err(|e| e.to_string())?;
+        // Not as the umask says: many systems let a user's group write.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|e| e.to_string())?;
         let metadata = fs::metadata(folder).map_err(|e| e.to_string())?;
         let probe = folder.join(format!(".probe-{}", std::process::id()));
         let made = create(&probe).map_err(|e| e.to_string())?;
@@ -64,17 +66,13 @@ impl Cache {
 
     pub(crate) fn find(&self, engine: &Engine, wasm: &[u8]) -> Option<Module> {
         let path = self.path(engine, wasm);
-        let file = fs::File::open(&path).ok()?;
+        let mut file = fs::File::open(&path).ok()?;
         let metadata = file.metadata().ok()?;
         if metadata.permissions().mode() & 0o022 != 0 || !metadata.is_file() {
             return None;
         }
         let _ = file.set_modified(std::time::SystemTime::now());
-        // SAFETY: the file lies in a folder that `open` found to belong to
-        // this user and to be writable by nobody else, and was written whole
-        // by `keep` (a rename), so it is what `Module::serialize` made. The
-        // engine itself checks version and settings.
-        match unsafe { Module::deserialize_file(engine, &path) } {
+        match read(&mut file, engine) {
             Ok(module) => Some(module),
             Err(error) => {
                 tracing::debug!(path = %path.display(), "a cached module is not usable: {error}");
@@ -122,11 +120,32 @@ fn create(path: &Path) -> std::io::Result<fs::File> {
         .open(path)
 }
 
+/// A file is the BLAKE3 of the code, then the code: a disk that lost or turned
+/// some of it must not make this process run it.
+fn read(file: &mut fs::File, engine: &Engine) -> Result<Module, String> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    let Some((digest, code)) = bytes.split_first_chunk::<{ blake3::OUT_LEN }>() else {
+        return Err("it is cut off".into());
+    };
+    if blake3::hash(code) != *digest {
+        return Err("it is damaged".into());
+    }
+    // SAFETY: the file lies in a folder that `open` found to belong to this
+    // user and to be writable by nobody else, and its digest is right, so it
+    // is what `write` got from `Module::serialize`. The engine itself checks
+    // version and settings.
+    unsafe { Module::deserialize(engine, code) }.map_err(|e| e.to_string())
+}
+
 fn write(path: &Path, module: &Module) -> Result<(), String> {
-    let bytes = module.serialize().map_err(|e| e.to_string())?;
+    let code = module.serialize().map_err(|e| e.to_string())?;
     let partial = path.with_extension(format!("partial-{}", std::process::id()));
     let written = create(&partial)
-        .and_then(|mut file| file.write_all(&bytes))
+        .and_then(|mut file| {
+            file.write_all(blake3::hash(&code).as_bytes())?;
+            file.write_all(&code)
+        })
         .and_then(|()| fs::rename(&partial, path));
     if written.is_err() {
         let _ = fs::remove_file(&partial);

@@ -151,9 +151,13 @@ pub(crate) fn view<'a>(
     }
 }
 
-/// The bytes at a guest's pointer, if they lie in its memory.
+/// The bytes at a guest's pointer, if they lie in its memory. No bytes lie
+/// anywhere.
 #[inline]
 pub(crate) fn bytes(memory: &[u8], pointer: i32, length: i32) -> Option<&[u8]> {
+    if length == 0 {
+        return Some(&[]);
+    }
     let start = pointer.cast_unsigned() as usize;
     memory.get(start..start.checked_add(length.cast_unsigned() as usize)?)
 }
@@ -161,6 +165,9 @@ pub(crate) fn bytes(memory: &[u8], pointer: i32, length: i32) -> Option<&[u8]> {
 /// The same, to write to.
 #[inline]
 pub(crate) fn bytes_mut(memory: &mut [u8], pointer: i32, length: i32) -> Option<&mut [u8]> {
+    if length == 0 {
+        return Some(&mut []);
+    }
     let start = pointer.cast_unsigned() as usize;
     memory.get_mut(start..start.checked_add(length.cast_unsigned() as usize)?)
 }

@@ -586,7 +586,7 @@ impl Executor {
             Ok((image, waiting)) => {
                 if let Some(guest) = own.guest() {
                     guest.residence = Residence::Image { image, waiting };
-                    guest.tenancy = trial.before.clone();
+                    guest.tenancy = Tenancy::new(trial.before.version().clone());
                     guest.release = trial.release;
                     guest.wait = None;
                 }
@@ -658,7 +658,7 @@ impl Executor {
             }),
             _ => crossing::cross(shared, &old, &new, &image),
         };
-        let before = guest.tenancy.clone();
+        let before = Tenancy::hold(old.clone());
         match crossed {
             Ok(Crossed { path, image: there }) => {
                 guest.tenancy = Tenancy::new(new);

@@ -62,8 +62,6 @@ pub(crate) enum Reply {
     /// The frame exists; the base, if it was asked to take one.
     Created(Result<Option<Taken>, Failed>),
     Ran(Box<GuestOwn>, Outcome),
-    /// Done; the memory has so many Wasm pages now.
-    Pages(u32),
     Done,
     /// It stands at the base; its memory has so many pages.
     Reset { pages: u32 },
@@ -323,8 +321,9 @@ async fn drive(mut store: Store<FrameData>, setup: Setup) {
             Command::Save(after) => Reply::Image(body.save(&mut store, after)),
             Command::Reset => {
                 body.reset(&mut store);
-                Reply::Pages(body.pages(&store))
-            }
+                Reply::Reset {
+                    pages: body.pages(&store),
+                }
             }
             Command::CallSave => Reply::State(body.call_save(&mut store).await),
             Command::CallLoad { schema, state } => {
@@ -767,6 +766,9 @@ async fn restricted<T>(
 ) -> (Result<T, String>, Restricted) {
     let data = store.data_mut();
     data.last_error = None;
+    // Not what the process before had: what a run here may do must not depend
+    // on who was in the frame.
+    data.limiter.bytes = plan.memory;
     let before = std::mem::replace(
         &mut data.mode,
         Mode::Restricted(Restricted {

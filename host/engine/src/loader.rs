@@ -123,13 +123,14 @@ impl Engine {
         analysis.wasm = Vec::new();
         let has = |name: &str| analysis.exports.iter().any(|export| export.name == name);
         let (has_save, has_load) = (has(exports::SAVE), has(exports::LOAD));
-        let plan = Arc::new(Plan {
+        let mut plan = Arc::new(Plan {
             pre: self
                 .linker
                 .instantiate_pre(&module)
                 .map_err(|error| LoadError::Compile(format!("{error:#}")))?,
             analysis,
             page_map: self.page_map.clone(),
+            memory: self.memory,
         });
         let taken =
             Frame::first(&plan, self.memory).map_err(|failed| LoadError::Initialization {
@@ -150,6 +151,14 @@ impl Engine {
                     fix: "export an immutable i32 global, or a function () -> i32, with the ABI's version; an SDK does it for you",
                 });
             }
+        }
+        if taken.impure
+            && let Some(plan) = Arc::get_mut(&mut plan)
+        {
+            // Start runs for each process, so what it can do only once in an
+            // instance keeps a frame from serving two.
+            let once = std::mem::take(&mut plan.analysis.only_in_start);
+            plan.analysis.resident_only.extend(once);
         }
         Ok(Artifact {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),

@@ -45,6 +45,7 @@ pub(super) fn report(
     Ok(Instrumented {
         stack_pointer: stack_pointer(parsed, &mutable_globals)?,
         resident_only: resident_only(parsed, plan, &tables, &mutable_globals),
+        only_in_start: describe(parsed, &plan.start_facts).collect(),
         first_added_function: parsed.functions.len() as u32,
         mutable_globals,
         tables,
@@ -215,6 +216,22 @@ fn tables(parsed: &Parsed<'_>, plan: &Plan) -> Result<Vec<TableInfo>, Instrument
     Ok(tables)
 }
 
+/// Who does what, and where.
+fn describe(
+    parsed: &Parsed<'_>,
+    facts: &[(u32, u32, Fact)],
+) -> impl Iterator<Item = String> {
+    facts.iter().map(|(function, offset, fact)| {
+        let what = match fact {
+            Fact::WritesTable(table) => format!("changes table {table}"),
+            Fact::DropsData(segment) => format!("drops data segment {segment}"),
+            Fact::DropsElements(segment) => format!("drops element segment {segment}"),
+        };
+        let function = parsed.function_name(*function);
+        format!("{function} {what} (offset {offset:#x})")
+    })
+}
+
 /// Reasons, each with the place, why a frame of this module cannot serve another process.
 fn resident_only(
     parsed: &Parsed<'_>,
@@ -226,15 +243,7 @@ fn resident_only(
     for table in tables.iter().filter(|table| table.export.is_none()) {
         reasons.push(format!("table {} is imported", table.index));
     }
-    for (function, offset, fact) in &plan.facts {
-        let what = match fact {
-            Fact::WritesTable(table) => format!("changes table {table}"),
-            Fact::DropsData(segment) => format!("drops data segment {segment}"),
-            Fact::DropsElements(segment) => format!("drops element segment {segment}"),
-        };
-        let function = parsed.function_name(*function);
-        reasons.push(format!("{function} {what} (offset {offset:#x})"));
-    }
+    reasons.extend(describe(parsed, &plan.facts));
     for global in globals.iter().filter(|g| g.value == ValueType::FuncRef) {
         let index = global.index;
         reasons.push(format!(

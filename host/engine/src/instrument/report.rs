@@ -219,6 +219,8 @@ pub struct Instrumented {
     pub start: Option<u32>,
     /// Why the processes of this module cannot be paged out; empty if they can.
     pub resident_only: Vec<String>,
+    /// What only start does and what cannot be done twice in one instance, told like `resident_only`.
+    pub only_in_start: Vec<String>,
     /// BLAKE3 of all data segments with their places.
     pub data_digest: [u8; 32],
     /// BLAKE3 of all globals with their types and first values.

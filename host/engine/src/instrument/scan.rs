@@ -123,6 +123,8 @@ pub(super) struct Plan {
     pub(super) shims: BTreeMap<u32, u32>,
     /// Function, offset of the operator, what it does. Only code that may run after start.
     pub(super) facts: Vec<(u32, u32, Fact)>,
+    /// The same of code that only start runs.
+    pub(super) start_facts: Vec<(u32, u32, Fact)>,
 }
 
 impl Plan {
@@ -141,6 +143,7 @@ pub(super) fn scan(parsed: &Parsed<'_>) -> Result<Plan, InstrumentError> {
         yield_function: first,
         shims: BTreeMap::new(),
         facts: Vec::new(),
+        start_facts: Vec::new(),
     };
     find_blocking(parsed, &mut plan)?;
     let mut edges: Vec<Vec<u32>> = Vec::new();
@@ -158,8 +161,9 @@ pub(super) fn scan(parsed: &Parsed<'_>) -> Result<Plan, InstrumentError> {
     }
     if parsed.start.is_some() {
         let later = reachable(parsed, &edges)?;
-        plan.facts
-            .retain(|(function, ..)| later[*function as usize]);
+        (plan.facts, plan.start_facts) = std::mem::take(&mut plan.facts)
+            .into_iter()
+            .partition(|(function, ..)| later[*function as usize]);
     }
     Ok(plan)
 }

@@ -1,1 +1,193 @@
-//! Not written yet.
+//! `save` and `load` that misbehave: verification refuses with the process
+//! and the cause, and nothing has changed.
+
+use std::time::Duration;
+
+use crate::world::{Answer, Setup, World, answering};
+
+const IMPORTS: &str = r#"
+  (import "exuvia" "state_put" (func $put (param i32 i32) (result i32)))
+  (import "exuvia" "state_get" (func $get (param i32 i32) (result i32)))
+  (import "exuvia" "log" (func $log (param i32 i32 i32) (result i32)))
+  (import "exuvia" "send" (func $send (param i32 i32 i32 i32) (result i32)))"#;
+
+/// Answers the number at 8192; tag 1 adds 1 to it first.
+fn version(save: &str, load: &str) -> String {
+    answering(
+        IMPORTS,
+        r#"(if (local.get $tag) (then
+             (i64.store (i32.const 8192) (i64.add (i64.load (i32.const 8192)) (i64.const 1)))))
+           (i64.load (i32.const 8192))"#,
+        &format!(
+            r#"(func (export "save") (result i32) {save})
+               (func (export "load") (param $schema i32) (param $length i32) (result i32) {load})
+               (data (i32.const 5000) "no field count")"#
+        ),
+    )
+}
+
+const SAVE: &str = "(call $put (i32.const 8192) (i32.const 8))";
+const LOAD: &str = "(drop (call $get (i32.const 8192) (i32.const 8))) (i32.const 0)";
+const SEND: &str = "(call $send (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))";
+
+/// Verifies and, if that works, commits. Answers what refused it.
+fn deploy(world: &World, wat: &str) -> Result<(), String> {
+    let version = world.load("m", &wat::parse_str(wat).unwrap()).unwrap();
+    let verified = world
+        .executor
+        .verify(&[version.clone()], Duration::from_secs(5), false);
+    match verified {
+        Ok(verified) => {
+            assert_eq!((verified.processes, verified.checked), (1, 1));
+            world.commit(&version);
+            Ok(())
+        }
+        Err(error) => {
+            world.code.discard(&version);
+            Err(error.to_string())
+        }
+    }
+}
+
+/// What refuses the crossing of one process from one version to the other.
+fn refusal(old: &str, new: &str) -> String {
+    let world = World::new(Setup::default());
+    world.deploy("m", old);
+    let pid = world.spawn("m");
+    world.system.register("it", pid).unwrap();
+    assert_eq!(world.ask(pid, 1, &[]).number(), 1);
+    let error = deploy(&world, new).unwrap_err();
+    assert!(error.contains(&pid.to_string()) && error.contains("(it)"), "{error}");
+    assert!(error.contains("m@1") && error.contains("m@2"), "{error}");
+    // Nothing has changed, however often it is tried.
+    assert_eq!(world.ask(pid, 1, &[]).number(), 2);
+    assert_eq!(deploy(&world, new).unwrap_err(), error);
+    assert_eq!(world.ask(pid, 1, &[]).number(), 3);
+    assert_eq!(world.executor.frames().1, 0);
+    error
+}
+
+#[test]
+fn the_honest_pair_crosses() {
+    let world = World::new(Setup::default());
+    world.deploy("m", &version(SAVE, LOAD));
+    let pid = world.spawn("m");
+    assert_eq!(world.ask(pid, 1, &[]).number(), 1);
+    for round in 2..6 {
+        deploy(&world, &version(SAVE, LOAD)).unwrap();
+        assert_eq!(world.ask(pid, 1, &[]).number(), round);
+    }
+}
+
+#[test]
+fn a_save_that_misbehaves_refuses() {
+    for (save, wanted) in [
+        ("(loop $l (br $l)) unreachable", "reductions"),
+        ("unreachable", "unreachable"),
+        (SEND, "`send` is not served while `save` runs"),
+        ("(drop (call $put (i32.const 0) (i32.const 8))) (i32.const 5)", "`save` answered 5"),
+        ("(i32.const 0)", "`state_put`"),
+        // Told of the mistake, it answers what it was told.
+        ("(drop (call $put (i32.const 8192) (i32.const 8))) (call $put (i32.const 0) (i32.const 8))", "`save` answered -8"),
+        ("(call $put (i32.const 8192) (i32.const -1))", "`save` answered -7"),
+        ("(call $put (i32.const -1) (i32.const 8))", "`save` answered -7"),
+        ("(call $get (i32.const 8192) (i32.const 8))", "`save` answered -8"),
+    ] {
+        let error = refusal(&version(save, LOAD), &version(SAVE, LOAD));
+        assert!(error.contains(wanted), "{save}: {error}");
+    }
+}
+
+#[test]
+fn a_load_that_misbehaves_refuses() {
+    for (load, wanted) in [
+        ("(loop $l (br $l)) unreachable", "reductions"),
+        ("unreachable", "unreachable"),
+        (SEND, "`send` is not served while `load` runs"),
+        ("(i32.const 3)", "`load` answered 3"),
+        ("(drop (call $log (i32.const 1) (i32.const 5000) (i32.const 14))) (i32.const 3)", "no field count"),
+        // Too small a buffer: nothing is written, and it passes the answer on.
+        ("(call $get (i32.const 8192) (i32.const 7))", "`load` answered -3"),
+        ("(call $get (i32.const 131070) (i32.const 8))", "`load` answered -7"),
+        ("(call $get (i32.const -1) (i32.const 2147483647))", "`load` answered -7"),
+        ("(call $put (i32.const 8192) (i32.const 8))", "`load` answered -8"),
+    ] {
+        let error = refusal(&version(SAVE, LOAD), &version(SAVE, load));
+        assert!(error.contains(wanted), "{load}: {error}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let without = answering(IMPORTS, "(if (local.get $tag) (then (i64.store (i32.const 8192) (i64.add (i64.load (i32.const 8192)) (i64.const 1))))) (i64.load (i32.const 8192))", "");
+    let error = refusal(&without, &version(SAVE, LOAD));
+    assert!(error.contains("m@1 exports no `save`"), "{error}");
+    assert!(error.contains("layout fingerprint"), "{error}");
+    let error = refusal(&version(SAVE, LOAD), &without);
+    assert!(error.contains("m@2 exports no `load`"), "{error}");
+}
+
+/// A second `state_put` is refused, and the first one counts.
+#[test]
+fn only_the_first_state_counts() {
+    let world = World::new(Setup::default());
+    let twice = "(drop (call $put (i32.const 8192) (i32.const 8))) (drop (call $put (i32.const 0) (i32.const 4))) (i32.const 0)";
+    world.deploy("m", &version(twice, LOAD));
+    let pid = world.spawn("m");
+    assert_eq!(world.ask(pid, 1, &[]).number(), 1);
+    deploy(&world, &version(SAVE, LOAD)).unwrap();
+    assert_eq!(world.ask(pid, 1, &[]).number(), 2);
+}
+
+#[test]
+fn a_megabyte_crosses() {
+    let world = World::new(Setup::default());
+    let grow = "(drop (memory.grow (i32.const 18)))";
+    let roomy = |wat: String| wat.replace(r#"(memory (export "memory") 2 8)"#, r#"(memory (export "memory") 2 40)"#);
+    let save = format!("{grow} (memory.fill (i32.const 70000) (i32.const 7) (i32.const 1000000)) (i64.store (i32.const 70000) (i64.load (i32.const 8192))) (call $put (i32.const 70000) (i32.const 1000000))");
+    let load = format!(
+        "{grow} (if (i32.ne (call $get (i32.const 70000) (i32.const 1000000)) (i32.const 1000000)) (then (return (i32.const 1))))
+         (if (i64.ne (i64.load (i32.const 1069992)) (i64.const 0x0707070707070707)) (then (return (i32.const 2))))
+         (i64.store (i32.const 8192) (i64.load (i32.const 70000))) (i32.const 0)"
+    );
+    world.deploy("m", &roomy(version(&save, &load)));
+    let pid = world.spawn("m");
+    assert_eq!(world.ask(pid, 1, &[]).number(), 1);
+    for round in 2..5 {
+        deploy(&world, &roomy(version(&save, &load))).unwrap();
+        assert_eq!(world.ask(pid, 1, &[]).number(), round);
+    }
+}
+
+/// Without verification: the process stays on its version, and the state and
+/// the message with it.
+#[test]
+fn after_a_commit_a_process_that_cannot_cross_is_stuck_and_works() {
+    let world = World::new(Setup::default());
+    world.deploy("m", &version(SAVE, LOAD));
+    let pid = world.spawn("m");
+    assert_eq!(world.ask(pid, 1, &[]).number(), 1);
+    world.deploy("m", &version(SAVE, "(i32.const 3)"));
+    assert_eq!(world.ask(pid, 1, &[]).number(), 2);
+    let stuck = world.seen.stuck.lock().clone();
+    assert_eq!(stuck.len(), 1, "{stuck:?}");
+    assert!(stuck[0].contains("`load` answered 3"), "{stuck:?}");
+    // The next release lets it out.
+    world.deploy("m", &version(SAVE, LOAD));
+    assert_eq!(world.ask(pid, 1, &[]).number(), 3);
+    assert_eq!(world.seen.stuck.lock().len(), 1);
+}
+
+/// Host calls that belong to crossings answer outside of them.
+#[test]
+fn state_calls_outside_a_crossing_are_bad_arguments() {
+    let world = World::new(Setup::default());
+    let handle = r#"(i64.extend_i32_s (i32.add
+        (call $put (i32.const 0) (i32.const 8)) (call $get (i32.const 0) (i32.const 8))))"#;
+    world.deploy("m", &answering(IMPORTS, handle, ""));
+    let pid = world.spawn("m");
+    let Answer::Reply(bytes) = world.ask(pid, 0, &[]) else {
+        panic!("it ended");
+    };
+    assert_eq!(bytes, (-16i64).to_le_bytes());
+}

@@ -34,7 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (at(), 0u8..4).prop_map(|(at, width)| Step::Store { at, width }),
         3 => (0u8..6).prop_map(Step::Global),
         1 => (0u8..3).prop_map(Step::Grow),
-        1 => (at(), 0u32..200_000).prop_map(|(at, length)| Step::Fill { at, length }),
+        1 => (at(), 0u32..120_000).prop_map(|(at, length)| Step::Fill { at, length }),
         1 => (at(), at(), 0u32..100_000).prop_map(|(from, to, length)| Step::Copy { from, to, length }),
         2 => (0u8..8).prop_map(Step::Stack),
         1 => any::<u8>().prop_map(Step::Indirect),
@@ -161,7 +161,7 @@ fn wat(program: &Program) -> String {
   (func $place (param $at i32) (param $room i32) (result i32)
     (i32.add (i32.const 4608) (i32.rem_u (local.get $at)
       (i32.sub (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 4608))
-        (i32.rem_u (local.get $room) (i32.const 120000))))))
+        (local.get $room)))))
   (func $globals (result i64)
     (i64.xor (i64.xor (i64.extend_i32_u (global.get $g0)) (global.get $g1))
       (i64.xor (i64.extend_i32_u (i32.reinterpret_f32 (global.get $g2)))

@@ -1,1 +1,191 @@
-//! Not written yet.
+//! What is no module for processes is refused, with the cause and the fix.
+
+use exuvia_engine::{EngineConfig, LoadError};
+
+use crate::world::{Setup, World, answering};
+
+fn world() -> World {
+    World::new(Setup::default())
+}
+
+fn refusal(world: &World, wasm: &[u8]) -> String {
+    match world.engine.load(wasm) {
+        Ok(_) => panic!("it was accepted"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn refused(wat: &str) -> String {
+    refusal(&world(), &wat::parse_str(wat).unwrap())
+}
+
+/// A module of these parts, without those that are left out.
+fn parts(memory: &str, abi: &str, run: &str, more: &str) -> String {
+    format!("(module {more} {memory} {abi} {run})")
+}
+
+const MEMORY: &str = r#"(memory (export "memory") 1)"#;
+const ABI: &str = r#"(global (export "exuvia_abi") i32 (i32.const 1))"#;
+const RUN: &str = r#"(func (export "run") (result i32) (i32.const 0))"#;
+
+#[test]
+fn the_least_module_is_accepted() {
+    let world = world();
+    let wat = parts(MEMORY, ABI, RUN, "");
+    world.engine.load(&wat::parse_str(wat).unwrap()).unwrap();
+    let function = r#"(func (export "exuvia_abi") (result i32) (i32.const 1))"#;
+    let wat = parts(MEMORY, function, RUN, "");
+    world.engine.load(&wat::parse_str(wat).unwrap()).unwrap();
+}
+
+#[test]
+fn what_is_no_core_module_is_refused() {
+    let world = world();
+    for bytes in [&b""[..], b"\0", b"hello", b"#!/bin/sh\n", b"\x7fELF\x02\x01\x01", b"(module)"] {
+        let error = refusal(&world, bytes);
+        assert!(error.contains("not a Wasm module"), "{error}");
+    }
+    let error = refused("(component)");
+    assert!(error.contains("component"), "{error}");
+}
+
+#[test]
+fn every_prefix_of_a_module_is_refused() {
+    let world = world();
+    let wasm = wat::parse_str(answering("", "(i64.const 1)", "")).unwrap();
+    world.engine.load(&wasm).unwrap();
+    let mut accepted = 0;
+    for end in 0..wasm.len() {
+        // A cut before the data or the custom sections leaves a valid module.
+        // All others fail, and never by a panic.
+        accepted += u32::from(world.engine.load(&wasm[..end]).is_ok());
+    }
+    assert!(accepted <= 2, "{accepted} of {} prefixes", wasm.len());
+}
+
+#[test]
+fn missing_and_wrong_exports_are_named() {
+    let run = |signature: &str, body: &str| format!(r#"(func (export "run") {signature} {body})"#);
+    let hook = |name: &str, signature: &str| {
+        format!(r#"(func (export "{name}") {signature} unreachable)"#)
+    };
+    for (wat, name) in [
+        (parts("", ABI, RUN, ""), "memory"),
+        (parts("(memory 1)", ABI, RUN, ""), "memory"),
+        (parts(r#"(global (export "memory") i32 (i32.const 1))"#, ABI, RUN, ""), "memory"),
+        (parts(MEMORY, "", RUN, ""), "exuvia_abi"),
+        (parts(MEMORY, r#"(global (export "exuvia_abi") i64 (i64.const 1))"#, RUN, ""), "exuvia_abi"),
+        (parts(MEMORY, &hook("exuvia_abi", "(param i32) (result i32)"), RUN, ""), "exuvia_abi"),
+        (parts(MEMORY, ABI, "", ""), "run"),
+        (parts(MEMORY, ABI, &run("", ""), ""), "run"),
+        (parts(MEMORY, ABI, &run("(param i32) (result i32)", "(i32.const 0)"), ""), "run"),
+        (parts(MEMORY, ABI, &run("(result i64)", "(i64.const 0)"), ""), "run"),
+        (parts(MEMORY, ABI, r#"(global (export "run") i32 (i32.const 0))"#, ""), "run"),
+        (parts(MEMORY, ABI, RUN, &hook("save", "")), "save"),
+        (parts(MEMORY, ABI, RUN, &hook("load", "(param i32) (result i32)")), "load"),
+        (parts(MEMORY, ABI, RUN, &hook("_initialize", "(result i32)")), "_initialize"),
+        (parts(MEMORY, ABI, RUN, &hook("warm_up", "(param i32)")), "warm_up"),
+    ] {
+        let world = world();
+        let error = world.engine.load(&wat::parse_str(&wat).unwrap()).unwrap_err();
+        assert!(
+            matches!(&error, LoadError::Export { name: found, .. } if *found == name),
+            "{wat}: {error}"
+        );
+    }
+}
+
+#[test]
+fn another_abi_version_is_refused_by_number() {
+    for (version, abi) in [
+        (2, r#"(global (export "exuvia_abi") i32 (i32.const 2))"#),
+        (-1, r#"(func (export "exuvia_abi") (result i32) (i32.const -1))"#),
+    ] {
+        let error = refused(&parts(MEMORY, abi, RUN, ""));
+        assert!(error.contains(&format!("version {version}")), "{error}");
+        assert!(error.contains("version 1"), "{error}");
+    }
+}
+
+#[test]
+fn imports_that_do_not_exist_are_named() {
+    for (import, wanted) in [
+        (r#"(import "env" "puts" (func (param i32)))"#, &["env.puts", "linker"][..]),
+        (r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#,
+         &["wasi_snapshot_preview1.fd_write", "WASI"]),
+        (r#"(import "exuvia" "teleport" (func))"#, &["exuvia.teleport", "no such host call"]),
+        (r#"(import "exuvia" "send" (func (param i32)))"#, &["exuvia.send", "(i32, i32, i32, i32)"]),
+        (r#"(import "exuvia" "self" (global i32))"#, &["exuvia.self"]),
+        (r#"(import "exuvia" "receive" (func (param i32) (result i64)))"#, &["exuvia.receive"]),
+        (r#"(import "other" "t" (table 1 funcref))"#, &["other.t"]),
+    ] {
+        let error = refused(&parts(MEMORY, ABI, RUN, import));
+        for text in wanted {
+            assert!(error.contains(text), "{import}: {error}");
+        }
+    }
+    let error = refused(&parts(r#"(import "env" "memory" (memory 1))(export "memory" (memory 0))"#, ABI, RUN, ""));
+    assert!(error.contains("memory"), "{error}");
+}
+
+#[test]
+fn initialization_that_fails_is_refused_with_its_stage() {
+    let send = r#"(import "exuvia" "send" (func $send (param i32 i32 i32 i32) (result i32)))"#;
+    for (more, wanted) in [
+        ("(func $f (loop $l (br $l))) (start $f)", &["start", "reductions"][..]),
+        (r#"(func (export "_initialize") (loop $l (br $l)))"#, &["_initialize", "reductions"]),
+        ("(func $f $boom unreachable) (start $f)", &["start", "unreachable"]),
+        (r#"(func (export "warm_up") (drop (i32.div_u (i32.const 1) (i32.const 0))))"#, &["warm_up", "divide"]),
+        (r#"(func $f (call $f)) (start $f)"#, &["start", "stack"]),
+        (&*format!(r#"{send} (func (export "warm_up") (drop (call $send (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))"#),
+         &["warm_up", "`send` is not served"]),
+        (&*format!(r#"{send} (func $s (drop (call $send (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))) (start $s)"#),
+         &["start", "`send` is not served"]),
+        (r#"(import "exuvia" "sleep" (func $sleep (param i64) (result i32)))
+            (func (export "_initialize") (drop (call $sleep (i64.const 1))))"#, &["_initialize", "`sleep` is not served"]),
+        (r#"(data (i32.const 65535) "xx")"#, &["instantiation"]),
+    ] {
+        let more = more.replace("$f $boom", "$f");
+        let error = refused(&parts(MEMORY, ABI, RUN, &more));
+        for text in wanted {
+            assert!(error.contains(text), "{more}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_too_large_is_refused_with_the_numbers() {
+    let world = World::new(Setup {
+        engine: EngineConfig {
+            memory: 1 << 20,
+            ..EngineConfig::default()
+        },
+        ..Setup::default()
+    });
+    let load = |memory: &str, more: &str| {
+        let wat = parts(memory, ABI, RUN, more);
+        world.engine.load(&wat::parse_str(wat).unwrap())
+    };
+    load(r#"(memory (export "memory") 16)"#, "").unwrap();
+    load(r#"(memory (export "memory") 1 65536)"#, "").unwrap();
+    let error = load(r#"(memory (export "memory") 17)"#, "").unwrap_err().to_string();
+    assert!(error.contains("1114112") && error.contains("1048576"), "{error}");
+    assert!(load(r#"(memory (export "memory") 65536)"#, "").is_err());
+    for table in ["(table 2000000 funcref)", "(table 4000000000 funcref)"] {
+        let error = load(MEMORY, table).unwrap_err().to_string();
+        assert!(error.contains("table"), "{error}");
+    }
+    // Growth in start is held to the same limit.
+    let greedy = "(func $f (if (i32.ne (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable))) (start $f)";
+    load(MEMORY, greedy).unwrap();
+}
+
+#[test]
+fn a_module_that_failed_leaves_nothing_behind() {
+    let world = world();
+    for _ in 0..50 {
+        assert!(world.engine.load(&wat::parse_str(parts(MEMORY, ABI, RUN, "(func $f unreachable) (start $f)")).unwrap()).is_err());
+    }
+    world.deploy("m", &answering("", "(i64.const 9)", ""));
+    assert_eq!(world.ask(world.spawn("m"), 0, &[]).number(), 9);
+}

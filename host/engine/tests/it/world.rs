@@ -196,6 +196,10 @@ impl World {
         self.system.spawn(birth).unwrap()
     }
 
+    pub(crate) fn client(&self) -> Pid {
+        self.client
+    }
+
     pub(crate) fn kill(&self, pid: Pid) {
         let _ = self.system.signal(pid, Signal::Kill { from: Pid::NONE });
     }

@@ -10,37 +10,38 @@ use crate::setup::{deploy, fields, node, spawn as start, wait_until};
 use crate::{Sample, Scale, guests};
 
 /// Children that end as soon as they run.
-pub(crate) fn spawn(scale: Scale) -> Vec<Sample> {
+pub(crate) fn spawn(scale: Scale, schedulers: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
-    for schedulers in [1, 2] {
-        let node = node(schedulers);
-        deploy(&node, "child", guests::CHILD);
-        deploy(&node, "spawner", &guests::spawner());
-        let collector = Collector::start(&node);
-        let spawner = start(&node, "spawner");
-        let table = &node.system().table;
-        let settled = table.alive();
-        let run = |tag: u32, count: u64| {
-            let command = fields(&[Pid::NONE, collector.pid], &[count]);
-            let began = Instant::now();
-            node.send(spawner, tag, command).unwrap();
-            collector.next();
-            wait_until("all children have ended", || table.alive() <= settled);
-            count as f64 / began.elapsed().as_secs_f64() / 1e3
-        };
-        let label = |how: &str| {
-            format!(
-                "spawn+run+exit, {how}, {schedulers} scheduler{}, thousand/s",
-                plural(schedulers)
-            )
-        };
-        let one_by_one = scale.of(200_000);
-        run(1, one_by_one / 10);
-        samples.push((label("one after another"), run(1, one_by_one)));
-        let batch = scale.of(100_000);
-        run(2, batch);
-        samples.push((label("batch of 100,000"), run(2, batch)));
-        node.halt();
-    }
+    let node = node(schedulers);
+    deploy(&node, "child", guests::CHILD);
+    deploy(&node, "spawner", &guests::spawner());
+    let collector = Collector::start(&node);
+    let spawner = start(&node, "spawner");
+    let table = &node.system().table;
+    let settled = table.alive();
+    let run = |tag: u32, count: u64| {
+        let command = fields(&[Pid::NONE, collector.pid], &[count]);
+        let began = Instant::now();
+        node.send(spawner, tag, command).unwrap();
+        collector.next();
+        wait_until("all children have ended", || table.alive() <= settled);
+        count as f64 / began.elapsed().as_secs_f64() / 1e3
+    };
+    let label = |how: &str| {
+        format!(
+            "spawn+run+exit, {how}, {schedulers} scheduler{}, thousand/s",
+            plural(schedulers)
+        )
+    };
+    let one_by_one = scale.of(200_000);
+    run(1, one_by_one / 10);
+    samples.push((label("one after another"), run(1, one_by_one)));
+    let batch = scale.of(100_000);
+    run(2, batch);
+    samples.push((
+        label(&format!("batch of {}", scale.label(100_000))),
+        run(2, batch),
+    ));
+    node.halt();
     samples
 }

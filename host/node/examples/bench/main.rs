@@ -8,7 +8,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
-#![allow(clippy::unwrap_used, reason = "a benchmark that fails says where and stops")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a benchmark that fails says where and stops"
+)]
 
 mod compute;
 mod driver;
@@ -41,6 +44,11 @@ impl Scale {
     pub(crate) fn of(self, full: u64) -> u64 {
         if self.quick { (full / 10).max(1) } else { full }
     }
+
+    /// What processes and timers are named by: with `--quick` there are fewer.
+    pub(crate) fn label(self, full: u64) -> String {
+        thousands(self.of(full))
+    }
 }
 
 /// A measured value: the figure's name and the number.
@@ -50,19 +58,29 @@ pub(crate) type Sample = (String, f64);
 type Benchmark = (&'static str, fn(Scale) -> Vec<Sample>);
 
 const BENCHMARKS: &[Benchmark] = &[
-    ("ping-pong", messages::ping_pong),
-    ("ring", messages::ring),
-    ("fan-in", messages::fan_in),
-    ("call", messages::call),
-    ("spawn", lifecycle::spawn),
+    ("ping-pong-1", |scale| messages::ping_pong(scale, 1)),
+    ("ping-pong-2", |scale| messages::ping_pong(scale, 2)),
+    ("ring-1", |scale| messages::ring(scale, 1)),
+    ("ring-2", |scale| messages::ring(scale, 2)),
+    ("fan-in-1", |scale| messages::fan_in(scale, 1)),
+    ("fan-in-2", |scale| messages::fan_in(scale, 2)),
+    ("call-1", |scale| messages::call(scale, 1)),
+    ("call-2", |scale| messages::call(scale, 2)),
+    ("spawn-1", |scale| lifecycle::spawn(scale, 1)),
+    ("spawn-2", |scale| lifecycle::spawn(scale, 2)),
     ("memory-100k", memory::hundred_thousand),
     ("memory-1m", memory::million),
     ("memory-1m-rust", memory::million_rust),
+    ("swap-10k-migrated", |scale| {
+        swaps::ten_thousand(scale, false)
+    }),
+    ("swap-10k-carried", |scale| swaps::ten_thousand(scale, true)),
+    ("swap-pause-ready", |scale| swaps::pause(scale, false)),
+    ("swap-pause-compiled", |scale| swaps::pause(scale, true)),
     ("fib", compute::fib),
-    ("swap-10k", swaps::ten_thousand),
-    ("swap-pause", swaps::pause),
     ("timers", time::timers),
-    ("fairness", time::fairness),
+    ("fairness-1", |scale| time::fairness(scale, 1)),
+    ("fairness-2", |scale| time::fairness(scale, 2)),
     ("load", compute::load),
 ];
 
@@ -73,15 +91,33 @@ enum Aim {
 }
 
 const AIMS: &[(&str, Aim)] = &[
-    ("ping-pong 16 B, 1 scheduler, ns/message", Aim::AtMost(270.0)),
-    ("spawn+run+exit, one after another, 1 scheduler, thousand/s", Aim::AtLeast(500.0)),
-    ("spawn+run+exit, batch of 100,000, 1 scheduler, thousand/s", Aim::AtLeast(500.0)),
+    (
+        "ping-pong 16 B, 1 scheduler, ns/message",
+        Aim::AtMost(270.0),
+    ),
+    (
+        "spawn+run+exit, one after another, 1 scheduler, thousand/s",
+        Aim::AtLeast(500.0),
+    ),
+    (
+        "spawn+run+exit, batch of 100,000, 1 scheduler, thousand/s",
+        Aim::AtLeast(500.0),
+    ),
     ("idle memory, 1,000,000 WAT, B/process", Aim::AtMost(1024.0)),
-    ("idle memory, 1,000,000 Rust, B/process", Aim::AtMost(1024.0)),
+    (
+        "idle memory, 1,000,000 Rust, B/process",
+        Aim::AtMost(1024.0),
+    ),
     ("10,000 on new code, migrated, ms", Aim::AtMost(20.0)),
     ("10,000 on new code, carried, ms", Aim::AtMost(20.0)),
-    ("pause of a busy process, ready code, p99, us", Aim::AtMost(1000.0)),
-    ("pause of a busy process, compiled now, p99, us", Aim::AtMost(1000.0)),
+    (
+        "pause of a busy process, ready code, p99, us",
+        Aim::AtMost(1000.0),
+    ),
+    (
+        "pause of a busy process, compiled now, p99, us",
+        Aim::AtMost(1000.0),
+    ),
     ("fib(32), node / plain wasmtime, ratio", Aim::AtMost(1.25)),
 ];
 
@@ -127,7 +163,11 @@ fn main() -> ExitCode {
         .filter(|(name, _)| {
             options.filters.is_empty()
                 || options.filters.iter().any(|filter| {
-                    if options.run { name == filter } else { name.contains(filter.as_str()) }
+                    if options.run {
+                        name == filter
+                    } else {
+                        name.contains(filter.as_str())
+                    }
                 })
         })
         .collect();
@@ -249,6 +289,14 @@ fn aim(figure: &str, median: f64) -> Option<(String, bool)> {
             Aim::AtMost(most) => (format!("<= {most}"), median <= *most),
             Aim::AtLeast(least) => (format!(">= {least}"), median >= *least),
         })
+}
+
+/// 1,000,000 for a million.
+fn thousands(number: u64) -> String {
+    if number < 1_000 {
+        return number.to_string();
+    }
+    format!("{},{:03}", thousands(number / 1_000), number % 1_000)
 }
 
 /// Three digits or so.

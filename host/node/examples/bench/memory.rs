@@ -11,16 +11,26 @@ use crate::{Sample, Scale, guests};
 /// Requests under way at one time while all processes are asked.
 const WINDOW: usize = 64;
 /// Activations that are measured.
-const ACTIVATIONS: usize = 200_000;
+const ACTIVATIONS: usize = 100_000;
 /// `Get` as MessagePack.
 const GET: &[u8] = b"\xa3Get";
 
 pub(crate) fn hundred_thousand(scale: Scale) -> Vec<Sample> {
-    idle("100,000 WAT", scale.of(100_000), wat(), b"")
+    idle(
+        &format!("{} WAT", scale.label(100_000)),
+        scale.of(100_000),
+        wat(),
+        b"",
+    )
 }
 
 pub(crate) fn million(scale: Scale) -> Vec<Sample> {
-    idle("1,000,000 WAT", scale.of(1_000_000), wat(), b"")
+    idle(
+        &format!("{} WAT", scale.label(1_000_000)),
+        scale.of(1_000_000),
+        wat(),
+        b"",
+    )
 }
 
 pub(crate) fn million_rust(scale: Scale) -> Vec<Sample> {
@@ -28,7 +38,12 @@ pub(crate) fn million_rust(scale: Scale) -> Vec<Sample> {
         eprintln!("memory-1m-rust: skipped, `cargo xtask guests` builds the module");
         return Vec::new();
     };
-    idle("1,000,000 Rust", scale.of(1_000_000), module, GET)
+    idle(
+        &format!("{} Rust", scale.label(1_000_000)),
+        scale.of(1_000_000),
+        module,
+        GET,
+    )
 }
 
 fn wat() -> ModuleBytes {

@@ -9,38 +9,36 @@ use crate::setup::{deploy, fields, node, spawn};
 use crate::{Sample, Scale, guests};
 
 /// Two processes that send one message to and fro.
-pub(crate) fn ping_pong(scale: Scale) -> Vec<Sample> {
+pub(crate) fn ping_pong(scale: Scale, schedulers: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
-    for schedulers in [1, 2] {
-        let node = node(schedulers);
-        deploy(&node, "ping", &guests::ping_pong());
-        let collector = Collector::start(&node);
-        let (ping, pong) = (spawn(&node, "ping"), spawn(&node, "ping"));
-        for (label, bytes, rounds) in [
-            ("16 B", 16, 500_000),
-            ("1 KiB", 1 << 10, 300_000),
-            ("64 KiB", 64 << 10, 30_000),
-        ] {
-            let rounds = scale.of(rounds);
-            let play = |rounds| {
-                let command = fields(&[pong, collector.pid], &[rounds, bytes]);
-                let began = Instant::now();
-                node.send(ping, 1, command).unwrap();
-                collector.next();
-                began.elapsed().as_nanos() as f64
-            };
-            play(rounds / 10 + 1);
-            let each = play(rounds) / (rounds * 2) as f64;
-            samples.push((
-                format!(
-                    "ping-pong {label}, {schedulers} scheduler{}, ns/message",
-                    plural(schedulers)
-                ),
-                each,
-            ));
-        }
-        node.halt();
+    let node = node(schedulers);
+    deploy(&node, "ping", &guests::ping_pong());
+    let collector = Collector::start(&node);
+    let (ping, pong) = (spawn(&node, "ping"), spawn(&node, "ping"));
+    for (label, bytes, rounds) in [
+        ("16 B", 16, 500_000),
+        ("1 KiB", 1 << 10, 300_000),
+        ("64 KiB", 64 << 10, 30_000),
+    ] {
+        let rounds = scale.of(rounds);
+        let play = |rounds| {
+            let command = fields(&[pong, collector.pid], &[rounds, bytes]);
+            let began = Instant::now();
+            node.send(ping, 1, command).unwrap();
+            collector.next();
+            began.elapsed().as_nanos() as f64
+        };
+        play(rounds / 10 + 1);
+        let each = play(rounds) / (rounds * 2) as f64;
+        samples.push((
+            format!(
+                "ping-pong {label}, {schedulers} scheduler{}, ns/message",
+                plural(schedulers)
+            ),
+            each,
+        ));
     }
+    node.halt();
     samples
 }
 
@@ -49,97 +47,91 @@ pub(crate) fn plural(number: usize) -> &'static str {
 }
 
 /// One message round a ring of 503.
-pub(crate) fn ring(scale: Scale) -> Vec<Sample> {
+pub(crate) fn ring(scale: Scale, schedulers: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
-    for schedulers in [1, 2] {
-        let node = node(schedulers);
-        deploy(&node, "relay", &guests::relay());
-        let collector = Collector::start(&node);
-        let ring: Vec<Pid> = (0..503).map(|_| spawn(&node, "relay")).collect();
-        for (index, pid) in ring.iter().enumerate() {
-            let next = ring[(index + 1) % ring.len()];
-            node.send(*pid, 1, fields(&[next, collector.pid], &[]))
-                .unwrap();
-        }
-        let run = |hops: u64| {
-            let began = Instant::now();
-            node.send(ring[0], 2, fields(&[], &[hops])).unwrap();
-            collector.next();
-            began.elapsed().as_nanos() as f64 / hops as f64
-        };
-        let hops = scale.of(1_000_000);
-        run(hops / 10);
-        samples.push((
-            format!(
-                "ring of 503, {schedulers} scheduler{}, ns/hop",
-                plural(schedulers)
-            ),
-            run(hops),
-        ));
-        node.halt();
+    let node = node(schedulers);
+    deploy(&node, "relay", &guests::relay());
+    let collector = Collector::start(&node);
+    let ring: Vec<Pid> = (0..503).map(|_| spawn(&node, "relay")).collect();
+    for (index, pid) in ring.iter().enumerate() {
+        let next = ring[(index + 1) % ring.len()];
+        node.send(*pid, 1, fields(&[next, collector.pid], &[]))
+            .unwrap();
     }
+    let run = |hops: u64| {
+        let began = Instant::now();
+        node.send(ring[0], 2, fields(&[], &[hops])).unwrap();
+        collector.next();
+        began.elapsed().as_nanos() as f64 / hops as f64
+    };
+    let hops = scale.of(1_000_000);
+    run(hops / 10);
+    samples.push((
+        format!(
+            "ring of 503, {schedulers} scheduler{}, ns/hop",
+            plural(schedulers)
+        ),
+        run(hops),
+    ));
+    node.halt();
     samples
 }
 
 /// A thousand processes that each send a thousand messages to one.
-pub(crate) fn fan_in(scale: Scale) -> Vec<Sample> {
+pub(crate) fn fan_in(scale: Scale, schedulers: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
-    for schedulers in [1, 2] {
-        let node = node(schedulers);
-        deploy(&node, "source", &guests::source());
-        deploy(&node, "sink", &guests::sink());
-        let collector = Collector::start(&node);
-        let sink = spawn(&node, "sink");
-        let sources: Vec<Pid> = (0..1_000).map(|_| spawn(&node, "source")).collect();
-        let run = |each: u64| {
-            let total = each * sources.len() as u64;
-            node.send(sink, 1, fields(&[Pid::NONE, collector.pid], &[total]))
+    let node = node(schedulers);
+    deploy(&node, "source", &guests::source());
+    deploy(&node, "sink", &guests::sink());
+    let collector = Collector::start(&node);
+    let sink = spawn(&node, "sink");
+    let sources: Vec<Pid> = (0..1_000).map(|_| spawn(&node, "source")).collect();
+    let run = |each: u64| {
+        let total = each * sources.len() as u64;
+        node.send(sink, 1, fields(&[Pid::NONE, collector.pid], &[total]))
+            .unwrap();
+        let began = Instant::now();
+        for source in &sources {
+            node.send(*source, 1, fields(&[sink, Pid::NONE], &[each]))
                 .unwrap();
-            let began = Instant::now();
-            for source in &sources {
-                node.send(*source, 1, fields(&[sink, Pid::NONE], &[each]))
-                    .unwrap();
-            }
-            collector.next();
-            total as f64 / began.elapsed().as_secs_f64() / 1e6
-        };
-        run(1);
-        samples.push((
-            format!(
-                "fan-in from 1,000, {schedulers} scheduler{}, M messages/s",
-                plural(schedulers)
-            ),
-            run(scale.of(1_000)),
-        ));
-        node.halt();
-    }
+        }
+        collector.next();
+        total as f64 / began.elapsed().as_secs_f64() / 1e6
+    };
+    run(1);
+    samples.push((
+        format!(
+            "fan-in from 1,000, {schedulers} scheduler{}, M messages/s",
+            plural(schedulers)
+        ),
+        run(scale.of(1_000)),
+    ));
+    node.halt();
     samples
 }
 
 /// Calls and replies of 16 bytes, to one server.
-pub(crate) fn call(scale: Scale) -> Vec<Sample> {
+pub(crate) fn call(scale: Scale, schedulers: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
-    for schedulers in [1, 2] {
-        let node = node(schedulers);
-        deploy(&node, "server", &guests::server());
-        deploy(&node, "call", &guests::caller());
-        deploy(&node, "request", &guests::requester());
-        let server = spawn(&node, "server");
-        for kind in ["call", "request"] {
-            for (clients, total) in [(1, 300_000), (1_000, 500_000)] {
-                let rate = calls(&node, server, kind, clients, scale.of(total));
-                samples.push((
-                    format!(
-                        "{kind} and reply, {clients} client{}, {schedulers} scheduler{}, thousand/s",
-                        plural(clients),
-                        plural(schedulers)
-                    ),
-                    rate,
-                ));
-            }
+    let node = node(schedulers);
+    deploy(&node, "server", &guests::server());
+    deploy(&node, "call", &guests::caller());
+    deploy(&node, "request", &guests::requester());
+    let server = spawn(&node, "server");
+    for kind in ["call", "request"] {
+        for (clients, total) in [(1, 300_000), (1_000, 500_000)] {
+            let rate = calls(&node, server, kind, clients, scale.of(total));
+            samples.push((
+                format!(
+                    "{kind} and reply, {clients} client{}, {schedulers} scheduler{}, thousand/s",
+                    plural(clients),
+                    plural(schedulers)
+                ),
+                rate,
+            ));
         }
-        node.halt();
     }
+    node.halt();
     samples
 }
 
