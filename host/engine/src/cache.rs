@@ -38,7 +38,10 @@ impl Cache {
 
     fn try_open(folder: &Path) -> Result<Cache, String> {
         // Not as the umask says: many systems let a user's group write.
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder);
         made.map_err(|e| e.to_string())?;
         let metadata = fs::metadata(folder).map_err(|e| e.to_string())?;
         let probe = folder.join(format!(".probe-{}", std::process::id()));
@@ -71,6 +74,11 @@ impl Cache {
         if metadata.permissions().mode() & 0o022 != 0 || !metadata.is_file() {
             return None;
         }
+        // The time of last use, for `trim`.
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a file's time stamp is the system's time, not a process's"
+        )]
         let _ = file.set_modified(std::time::SystemTime::now());
         match read(&mut file, engine) {
             Ok(module) => Some(module),

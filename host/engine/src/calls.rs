@@ -74,7 +74,9 @@ async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Res
     }
     baton::put_reply(Reply::Ran(own, Outcome::Suspended));
     let Command::Resume(mut own) = Next.await else {
-        return Err(wasmtime::Error::msg("a suspended frame can only be resumed"));
+        return Err(wasmtime::Error::msg(
+            "a suspended frame can only be resumed",
+        ));
     };
     if yields && let Some(guest) = own.guest() {
         guest.wait = None;

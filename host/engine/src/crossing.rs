@@ -101,7 +101,10 @@ fn migrate(shared: &Arc<Shared>, old: &Code, new: &Code, image: &Image) -> Attem
 /// Runs `save` of a version on an image.
 fn save(shared: &Arc<Shared>, version: &Code, image: &Image) -> Attempt<Vec<u8>> {
     let artifact = &version.artifact;
-    let mut seated = match shared.frames.acquire(shared, artifact, image.memory_pages()) {
+    let mut seated = match shared
+        .frames
+        .acquire(shared, artifact, image.memory_pages())
+    {
         Ok(seated) => seated,
         Err(none) => return no_frame(none),
     };

@@ -21,7 +21,9 @@ pub enum LoadError {
         fix: &'static str,
     },
     /// It states another ABI version.
-    #[error("the module is built for ABI version {found}, this host serves version {served}; build it with a matching SDK")]
+    #[error(
+        "the module is built for ABI version {found}, this host serves version {served}; build it with a matching SDK"
+    )]
     Abi {
         /// What the module says.
         found: i32,
@@ -50,7 +52,9 @@ pub enum LoadError {
         reason: String,
     },
     /// Its memory is larger than any process may have.
-    #[error("the module wants {wanted} bytes of memory, processes may have {allowed}; raise `limits.memory` or build it with a smaller initial memory")]
+    #[error(
+        "the module wants {wanted} bytes of memory, processes may have {allowed}; raise `limits.memory` or build it with a smaller initial memory"
+    )]
     Memory {
         /// Bytes it begins with.
         wanted: u64,
@@ -91,5 +95,5 @@ pub struct VerifyError {
     /// Its registered name.
     pub name: Option<String>,
     /// Why.
-    pub error: CrossError,
+    pub error: Box<CrossError>,
 }

@@ -450,13 +450,7 @@ impl Executor {
         }
     }
 
-    fn returned(
-        &self,
-        own: &mut GuestOwn,
-        seated: Seated,
-        result: i32,
-        taken: u32,
-    ) -> Entered {
+    fn returned(&self, own: &mut GuestOwn, seated: Seated, result: i32, taken: u32) -> Entered {
         let shared = &self.0;
         let transaction = own
             .guest()
@@ -470,9 +464,13 @@ impl Executor {
                     if let Some(transaction) = transaction {
                         transaction.release(own, &shared.system);
                     }
-                    ExitReason::new(Reason::NORMAL)
+                    // A start that it has refused says why it ends.
+                    own.drain(&shared.system)
+                        .unwrap_or(ExitReason::new(Reason::NORMAL))
                 } else {
-                    let text = format!("`run` answered {r}: it must answer 0 (REST), 1 (WAITING) or 2 (DONE)");
+                    let text = format!(
+                        "`run` answered {r}: it must answer 0 (REST), 1 (WAITING) or 2 (DONE)"
+                    );
                     ExitReason::with(Reason::CONTRACT.0, text.as_bytes())
                 };
                 return Entered::Stop(Turn::Exit(reason));
@@ -546,7 +544,9 @@ impl Executor {
 
     fn count_failure(&self, release: u64, reason: &ExitReason) {
         if let Verdict::WentBack(now) = self.0.code.failed(release) {
-            self.0.observer.went_back(release, &now, &reason.to_string());
+            self.0
+                .observer
+                .went_back(release, &now, &reason.to_string());
         }
     }
 

@@ -64,7 +64,9 @@ pub(crate) enum Reply {
     Ran(Box<GuestOwn>, Outcome),
     Done,
     /// It stands at the base; its memory has so many pages.
-    Reset { pages: u32 },
+    Reset {
+        pages: u32,
+    },
     Image(Image),
     State(Result<Vec<u8>, String>),
     Loaded(Result<(), String>),
@@ -439,7 +441,8 @@ impl FrameBody {
     }
 
     fn reset_globals(&self, store: &mut Store<FrameData>, now: &[u128]) {
-        for ((global, value), base) in self.handles.globals.iter().zip(now).zip(&self.base.globals) {
+        for ((global, value), base) in self.handles.globals.iter().zip(now).zip(&self.base.globals)
+        {
             if value != base {
                 set_bits(global, store, *base);
             }
@@ -460,7 +463,11 @@ impl FrameBody {
         let wants = u64::from(image.memory_pages());
         if wants > has {
             store.data_mut().limiter.bytes = u64::MAX;
-            let grown = self.handles.memory.grow_async(&mut *store, wants - has).await;
+            let grown = self
+                .handles
+                .memory
+                .grow_async(&mut *store, wants - has)
+                .await;
             if grown.is_err() {
                 tracing::error!(wants, "a frame's memory could not be grown for an image");
                 return Reply::Done;
@@ -668,9 +675,14 @@ async fn constant(
     let Ok(function) = instance.get_typed_func::<(), i32>(&mut *store, name) else {
         return Ok(None);
     };
-    let (value, _) = restricted(store, name, CROSSING_REDUCTIONS, None, plan, async |store| {
-        function.call_async(store, ()).await
-    })
+    let (value, _) = restricted(
+        store,
+        name,
+        CROSSING_REDUCTIONS,
+        None,
+        plan,
+        async |store| function.call_async(store, ()).await,
+    )
     .await;
     value.map(Some).map_err(|reason| Failed {
         stage: name,

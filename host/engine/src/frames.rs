@@ -104,7 +104,12 @@ impl Frames {
                     artifact: AtomicU64::new(0),
                 })
                 .collect(),
-            vacant: Mutex::new((0..places).rev().filter_map(|i| i.try_into().ok()).collect()),
+            vacant: Mutex::new(
+                (0..places)
+                    .rev()
+                    .filter_map(|i| i.try_into().ok())
+                    .collect(),
+            ),
             hand: AtomicUsize::new(0),
         }
     }
@@ -295,10 +300,7 @@ impl Frames {
                         mut frame,
                         suspended: false,
                         waiting,
-                    } if !again
-                        && frame.place as usize == place
-                        && frame.frame.reusable =>
-                    {
+                    } if !again && frame.place as usize == place && frame.frame.reusable => {
                         let Some(image) = frame.frame.save(After::Reset) else {
                             guest.residence = Residence::Frame {
                                 frame,

@@ -67,9 +67,10 @@ impl Guest {
             _ if self.stuck.is_some() => "stuck",
             (_, Some(wait)) => wait.describe(),
             (Residence::Newborn, _) => "new",
-            (Residence::Image { waiting: true, .. } | Residence::Frame { waiting: true, .. }, _) => {
-                "waiting"
-            }
+            (
+                Residence::Image { waiting: true, .. } | Residence::Frame { waiting: true, .. },
+                _,
+            ) => "waiting",
             (Residence::Image { .. }, _) => "paged out",
             (Residence::Frame { .. }, _) => "resident",
             (Residence::Running, _) => "running",

@@ -295,7 +295,10 @@ mod tests {
         let mut pages: Vec<usize> = edits.iter().map(|(at, _)| at / PAGE).collect();
         pages.sort_unstable();
         pages.dedup();
-        pages.into_iter().map(|p| p * PAGE..(p + 1) * PAGE).collect()
+        pages
+            .into_iter()
+            .map(|p| p * PAGE..(p + 1) * PAGE)
+            .collect()
     }
 
     proptest! {

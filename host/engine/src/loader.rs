@@ -14,7 +14,9 @@ use crate::calls;
 use crate::data::FrameData;
 use crate::error::LoadError;
 use crate::frame::Frame;
-use crate::instrument::{ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument};
+use crate::instrument::{
+    ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
+};
 use crate::pagemap::{Method, PageMap};
 
 /// How the engine is set up.
@@ -264,16 +266,13 @@ fn check_import(import: &ImportInfo) -> Result<(), LoadError> {
             "wasi_snapshot_preview1" => {
                 "WASI is not served yet: build for the target wasm32-unknown-unknown".into()
             }
-            "env" => {
-                "it is left undefined by the linker: define the function, or link its library".into()
-            }
+            "env" => "it is left undefined by the linker: define the function, or link its library"
+                .into(),
             _ => format!("only host calls of the module `{MODULE}` do"),
         });
     }
     let Some(call) = HostCall::find(&import.name) else {
-        return refuse(
-            "this host has no such host call; see the list in guest-sdk/abi.md".into(),
-        );
+        return refuse("this host has no such host call; see the list in guest-sdk/abi.md".into());
     };
     let value = |ty: &WasmType| match ty {
         WasmType::I32 => ValueType::I32,

@@ -188,8 +188,7 @@ fn bits(file: &File, memory: &[u8], ranges: &mut Vec<Range<usize>>) -> Option<()
         file.read_exact_at(buffer, page as u64 * 8).ok()?;
         for (index, entry) in buffer.as_chunks::<8>().0.iter().enumerate() {
             let entry = u64::from_le_bytes(*entry);
-            let (present, swapped, file_page) =
-                (entry >> 63 & 1, entry >> 62 & 1, entry >> 61 & 1);
+            let (present, swapped, file_page) = (entry >> 63 & 1, entry >> 62 & 1, entry >> 61 & 1);
             if (present | swapped) == 1 && file_page == 0 {
                 let at = (page + index) * PAGE;
                 let start = at.max(address) - address;
@@ -287,6 +286,6 @@ mod tests {
         let map = PageMap::new(Some(Method::Compare));
         let mut ranges = Vec::new();
         map.dirty(&[0; 3 * PAGE], &mut ranges);
-        assert_eq!(ranges, [0..3 * PAGE]);
+        assert_eq!((ranges.len(), ranges[0].clone()), (1, 0..3 * PAGE));
     }
 }

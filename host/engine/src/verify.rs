@@ -110,7 +110,7 @@ impl Executor {
                     return Err(VerifyError {
                         pid,
                         name: names.first().map(ToString::to_string),
-                        error,
+                        error: error.into(),
                     });
                 }
             }

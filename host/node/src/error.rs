@@ -107,7 +107,9 @@ pub enum SendFailed {
     #[error("the process {0} has ended")]
     Dead(Pid),
     /// Its mailbox is full.
-    #[error("the mailbox of {0} is full; wait until it has caught up, or raise `limits.mailbox_messages` or `limits.mailbox_bytes`")]
+    #[error(
+        "the mailbox of {0} is full; wait until it has caught up, or raise `limits.mailbox_messages` or `limits.mailbox_bytes`"
+    )]
     Full(Pid),
     /// No process ever had the pid.
     #[error("no process of this node has the pid {0}")]
@@ -130,7 +132,9 @@ pub enum CallFailed {
         reason: String,
     },
     /// No reply within the time.
-    #[error("the process {pid} did not reply within {timeout_ms} ms; raise the timeout, or look at it with `exuvia ps`")]
+    #[error(
+        "the process {pid} did not reply within {timeout_ms} ms; raise the timeout, or look at it with `exuvia ps`"
+    )]
     Timeout {
         /// Which process.
         pid: Pid,

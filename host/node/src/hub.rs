@@ -1,8 +1,8 @@
 //! Where processes and schedulers meet: the scheduler runs numbers, the
 //! executor runs processes, and neither knows the other.
 
-use std::sync::OnceLock;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use exuvia_engine::{Executor, GuestSystem};
@@ -50,10 +50,7 @@ impl Schedule for Wakes {
     }
 
     fn shard(&self) -> usize {
-        self.0
-            .get()
-            .and_then(Handle::current_worker)
-            .unwrap_or(0)
+        self.0.get().and_then(Handle::current_worker).unwrap_or(0)
     }
 
     fn timer_moved(&self, shard: usize) {

@@ -132,7 +132,9 @@ impl Node {
             scheduler: Mutex::new(Some(scheduler)),
         }));
         let weak = Arc::downgrade(&node.0);
-        node.0.executor.connect(Arc::new(GuestServices(weak.clone())));
+        node.0
+            .executor
+            .connect(Arc::new(GuestServices(weak.clone())));
         let _ = node.0.sweeper.set(Sweeper::start(weak));
         Ok(node)
     }

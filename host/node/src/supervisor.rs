@@ -11,8 +11,8 @@ use exuvia_process::{
     Birth, Body, Context, Due, Envelope, ExitReason, Limits, NameError, Native, Payload, Signal,
 };
 use exuvia_supervisor::{
-    Action, ChildKey, ChildKind, ChildSpec, ChildState, Event, ExitClass, RequestId, Restart, Shutdown,
-    Strategy, Supervisor, SupervisorSpec, TerminateReason, TimerToken,
+    Action, ChildKey, ChildKind, ChildSpec, ChildState, Event, ExitClass, RequestId, Restart,
+    Shutdown, Strategy, Supervisor, SupervisorSpec, TerminateReason, TimerToken,
 };
 use serde::{Deserialize, Serialize};
 
@@ -285,11 +285,7 @@ fn reason_of(message: &Envelope) -> ExitReason {
 }
 
 impl SupervisorProcess {
-    fn feed(
-        &mut self,
-        context: &mut Context<'_, Guest>,
-        event: Event<Pid, Start, ExitReason>,
-    ) {
+    fn feed(&mut self, context: &mut Context<'_, Guest>, event: Event<Pid, Start, ExitReason>) {
         let now_ms = context.system.clock.now() / 1_000_000;
         for action in self.machine.handle(now_ms, event) {
             self.act(context, action);
@@ -352,9 +348,7 @@ impl SupervisorProcess {
                 }
             }
             Action::Ready => {
-                context
-                    .own
-                    .acknowledge(context.system, 0, Payload::empty());
+                context.own.acknowledge(context.system, 0, Payload::empty());
             }
             Action::Reply { request, result } => {
                 let answer = match result {

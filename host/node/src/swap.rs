@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use exuvia_code::{Digest, Release, Version};
 use exuvia_engine::{Artifact, Verified};
@@ -29,8 +29,8 @@ pub struct ModuleBytes {
     pub bytes: Vec<u8>,
     /// Where they come from, for messages.
     pub source: String,
-    /// When the change was noticed; `None`: with the call.
-    pub noticed: Option<Instant>,
+    /// When the change was noticed, by the node's clock; `None`: with the call.
+    pub noticed: Option<u64>,
 }
 
 /// What is done with loop processes that do not take `UPGRADE`.
@@ -147,9 +147,8 @@ impl fmt::Display for SwapReport {
             "  load {:.1} ms, verify {:.1} ms, prepare {:.1} ms, commit {:.2} ms",
             stages.load, stages.verify, stages.prepare, stages.commit
         )?;
-        match stages.first {
-            Some(first) => write!(f, ", first crossing {first:.1} ms")?,
-            None => {}
+        if let Some(first) = stages.first {
+            write!(f, ", first crossing {first:.1} ms")?;
         }
         match self.running_ms {
             Some(running) => write!(f, ", change to new code {running:.0} ms"),
@@ -195,7 +194,7 @@ impl Node {
         let inner = &self.0;
         let _one = inner.swapping.lock();
         let base = inner.code.current();
-        let began = Instant::now();
+        let began = inner.system.clock.now();
         let noticed = modules
             .iter()
             .filter_map(|module| module.noticed)
@@ -214,11 +213,11 @@ impl Node {
             }
             changes.load(module, digest)?;
         }
-        let load = began.elapsed();
+        let load = self.since(began);
         if changes.versions.is_empty() {
             return Ok(unchanged(base.id));
         }
-        let began = Instant::now();
+        let began = inner.system.clock.now();
         let verified =
             inner
                 .executor
@@ -234,20 +233,20 @@ impl Node {
         if options.loops == Loops::Leave {
             self.leave_behind(&verified.loops);
         }
-        let verify = began.elapsed();
-        let began = Instant::now();
+        let verify = self.since(began);
+        let began = inner.system.clock.now();
         // The busy ones were not all at rest when they were looked at.
         let busy = verified.resident + verified.processes.saturating_sub(verified.seen);
         let busy = usize::try_from(busy).unwrap_or(usize::MAX);
         for version in &changes.versions {
             inner.executor.prepare(&version.artifact, busy);
         }
-        let prepare = began.elapsed();
-        let began = Instant::now();
+        let prepare = self.since(began);
+        let began = inner.system.clock.now();
         let release = inner
             .code
             .commit(base.id, &changes.versions, options.fresh)?;
-        let commit = began.elapsed();
+        let commit = self.since(began);
         let versions = changes.keep();
         if options.loops == Loops::Kill {
             for pid in &verified.loops {
@@ -255,18 +254,15 @@ impl Node {
             }
         }
         let stages = Stages {
-            load: milliseconds(load),
-            verify: milliseconds(verify),
-            prepare: milliseconds(prepare),
-            commit: milliseconds(commit),
+            load,
+            verify,
+            prepare,
+            commit,
             first: None,
         };
-        let committed = noticed.elapsed();
+        let committed = self.since(noticed);
         let mut report = self.settle(&base, &release, &versions, &verified, stages);
-        report.running_ms = report
-            .stages
-            .first
-            .map(|first| milliseconds(committed) + first);
+        report.running_ms = report.stages.first.map(|first| committed + first);
         Ok(report)
     }
 
@@ -280,9 +276,9 @@ impl Node {
         let inner = &self.0;
         let _one = inner.swapping.lock();
         let base = inner.code.current();
-        let began = Instant::now();
+        let began = inner.system.clock.now();
         let release = inner.code.go_back()?;
-        let commit = began.elapsed();
+        let commit = self.since(began);
         let versions: Vec<_> = release
             .versions()
             .filter(|version| {
@@ -298,12 +294,17 @@ impl Node {
             ..Verified::default()
         };
         let stages = Stages {
-            commit: milliseconds(commit),
+            commit,
             ..Stages::default()
         };
         let report = self.settle(&base, &release, &versions, &verified, stages);
         inner.events.send(Event::Swap(report.clone()));
         Ok(report)
+    }
+
+    /// Milliseconds since a time of the node's clock.
+    fn since(&self, began: u64) -> f64 {
+        self.0.system.clock.now().saturating_sub(began) as f64 / 1e6
     }
 
     fn population(&self, versions: &[Arc<Version<Artifact>>]) -> u64 {
@@ -409,10 +410,6 @@ fn unchanged(release: u64) -> SwapReport {
         pause_us: [0.0; 3],
         stages: Stages::default(),
     }
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }
 
 /// Versions on their way into a release. Dropped before the commit, those that

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
@@ -43,10 +43,10 @@ impl Watcher {
         let events = sender.clone();
         let notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading a file is no change of it.
-            let access = event
-                .as_ref()
-                .is_ok_and(|event| matches!(event.kind, notify::EventKind::Access(kind)
-                    if kind != notify::event::AccessKind::Close(notify::event::AccessMode::Write)));
+            let access = event.as_ref().is_ok_and(|event| {
+                matches!(event.kind, notify::EventKind::Access(kind)
+                    if kind != notify::event::AccessKind::Close(notify::event::AccessMode::Write))
+            });
             if !access {
                 let _ = events.send(Message::Changed);
             }
@@ -119,7 +119,7 @@ impl Watch {
             match messages.recv_timeout(RECHECK) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Message::Changed) => {
-                    let noticed = Instant::now();
+                    let noticed = self.node.0.system.clock.now();
                     if !settle(messages) {
                         return;
                     }
@@ -128,7 +128,7 @@ impl Watch {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     if self.look_for_folders() {
-                        self.swap(Instant::now());
+                        self.swap(self.node.0.system.clock.now());
                     }
                 }
             }
@@ -195,15 +195,11 @@ impl Watch {
         }
     }
 
-    fn swap(&mut self, noticed: Instant) {
+    fn swap(&mut self, noticed: u64) {
         let mut changed = Vec::new();
         for (name, path) in &self.files {
             let Some(before) = stamp(path) else { continue };
-            if self
-                .seen
-                .get(name)
-                .is_some_and(|seen| seen.stamp == before)
-            {
+            if self.seen.get(name).is_some_and(|seen| seen.stamp == before) {
                 continue;
             }
             let Ok(bytes) = std::fs::read(path) else {

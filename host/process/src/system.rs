@@ -344,7 +344,7 @@ impl<G: 'static> System<G> {
     }
 
     /// Sets a timer of `owner`, `delay` nanoseconds from now; answers its
-    /// reference. It ends with its owner. Only the owner's runner may call
+    /// reference. A wake ends with its owner, a message does not. Only the owner's runner may call
     /// this in its name.
     pub fn set_timer(&self, owner: Pid, delay: u64, due: impl FnOnce(u64) -> Due) -> u64 {
         if let Some(slot) = self.slot(owner) {

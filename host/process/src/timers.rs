@@ -110,7 +110,8 @@ impl Timers {
         Some(at)
     }
 
-    /// Takes all timers of a process back: it has ended.
+    /// Takes what would wake a process back: it has ended. Its messages to
+    /// others are delivered all the same, as Erlang's are.
     pub(crate) fn cancel_all(&self, owner: Pid) {
         for Shard { queue, next } in &self.shards {
             // Only the owner sets its timers, and this is done in its name: an
@@ -123,6 +124,10 @@ impl Timers {
             let gone: Vec<(u64, u64)> = queue
                 .by_owner
                 .range(all)
+                .filter(|((_, reference), at)| {
+                    let timer = queue.by_time.get(&(**at, *reference));
+                    matches!(timer, Some((_, Due::Wake(_))))
+                })
                 .map(|((_, reference), at)| (*at, *reference))
                 .collect();
             for (at, reference) in gone {

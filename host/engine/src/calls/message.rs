@@ -1,6 +1,6 @@
 //! Host calls about messages: receive, send, request, call, reply, timers, sleep.
 
-use exuvia_abi::{Code, HEADER_SIZE, Kind, SUSPEND, receive};
+use exuvia_abi::{Code, HEADER_SIZE, Kind, receive};
 use exuvia_process::{Due, Envelope, SendError};
 use wasmtime::{Caller, Linker};
 
@@ -334,16 +334,19 @@ fn call(
             .own
             .peek(position)
             .is_some_and(|message| message.kind == Kind::Down);
-        return Ok(match deliver(view, slot, position) {
-            // The reason's bytes are cut to the buffer: the header says how
-            // long they were.
-            Err(Code::TooBig) if died => {
-                let _ = view.own.take(position);
-                Err(Code::NoProc)
+        if !died {
+            return Ok(deliver(view, slot, position));
+        }
+        // The header says why it died; the reason's bytes are not passed on.
+        if let Some(message) = view.own.take(position) {
+            *view.taken += 1;
+            let mut header = message.header();
+            header.length = 0;
+            if let Err(code) = view.write(slot.header, &header.to_bytes()) {
+                return Ok(Err(code));
             }
-            Ok(_) if died => Err(Code::NoProc),
-            other => other,
-        });
+        }
+        return Ok(Err(Code::NoProc));
     }
     if timeout == 0 || view.timed_out() {
         view.end_wait();
@@ -357,13 +360,7 @@ fn call(
     Ok(suspended)
 }
 
-fn begin_call(
-    view: &mut View<'_>,
-    to: i32,
-    tag: i32,
-    data: i32,
-    length: i32,
-) -> Result<u64, Code> {
+fn begin_call(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Result<u64, Code> {
     let to = view.pid(to)?;
     if to == view.own.pid() {
         return Err(Code::BadArgument);
@@ -374,24 +371,20 @@ fn begin_call(
     }
     view.close();
     let reference = view.own.new_reference();
-    match view
-        .own
-        .request(&view.shared.system, to, reference, tag.cast_unsigned(), payload)
-    {
+    match view.own.request(
+        &view.shared.system,
+        to,
+        reference,
+        tag.cast_unsigned(),
+        payload,
+    ) {
         Ok(()) => Ok(reference),
         Err(SendError::Full) => Err(Code::MailboxFull),
         Err(_) => Err(Code::BadArgument),
     }
 }
 
-fn reply(
-    view: &mut View<'_>,
-    to: i32,
-    reference: i64,
-    tag: i32,
-    data: i32,
-    length: i32,
-) -> Answer {
+fn reply(view: &mut View<'_>, to: i32, reference: i64, tag: i32, data: i32, length: i32) -> Answer {
     let to = view.pid(to)?;
     let payload = view.payload(data, length)?;
     let (reference, tag) = (reference.cast_unsigned(), tag.cast_unsigned());
@@ -455,10 +448,7 @@ fn sleep(view: &mut View<'_>, milliseconds: i64) -> Answer {
         view.end_wait();
         return Ok(Code::Ok as i32);
     }
-    match view.suspend(Want::Nothing, milliseconds, false) {
-        Ok(SUSPEND) => Ok(SUSPEND),
-        other => other,
-    }
+    view.suspend(Want::Nothing, milliseconds, false)
 }
 
 /// The bytes of a guest's text, if they are in its memory and UTF-8.

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use exuvia_abi::{Code, Kind, Pid, Reason, demonitor, receive, spawn};
-use exuvia_process::{
-    Birth, Body, ExitReason, Limits, NameError, Payload, Signal, SpawnError,
-};
+use exuvia_process::{Birth, Body, ExitReason, Limits, NameError, Payload, Signal, SpawnError};
 use wasmtime::{Caller, Linker};
 
 use super::message::text;
@@ -40,7 +38,7 @@ fn define_births(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
          reference_out: i32| {
             let mut view = view(&mut caller, "spawn")?;
             if view.waiting().is_some() {
-                return go_on_starting(&mut view).map(answer);
+                return go_on_starting(&mut view, pid_out).map(answer);
             }
             let wanted = Wanted {
                 module: (module, module_length),
@@ -58,7 +56,7 @@ fn define_births(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, FrameData>, specification: i32, length: i32, pid_out: i32| {
             let mut view = view(&mut caller, "supervisor_start")?;
             if view.waiting().is_some() {
-                return go_on_starting(&mut view).map(answer);
+                return go_on_starting(&mut view, pid_out).map(answer);
             }
             Ok(answer(start_supervisor(
                 &mut view,
@@ -376,7 +374,7 @@ fn birth(view: &mut View<'_>, mut birth: Birth<crate::Guest>) -> Result<Pid, Cod
 }
 
 /// A synchronous start is under way: has the child answered?
-fn go_on_starting(view: &mut View<'_>) -> wasmtime::Result<Answer> {
+fn go_on_starting(view: &mut View<'_>, pid_out: i32) -> wasmtime::Result<Answer> {
     if let Some(reason) = view.own.drain(&view.shared.system) {
         *view.exit = Some(reason);
         return Err(wasmtime::Error::new(Ends));
@@ -399,17 +397,17 @@ fn go_on_starting(view: &mut View<'_>) -> wasmtime::Result<Answer> {
     if view.timed_out() {
         view.end_wait();
         view.own.demonitor(&view.shared.system, reference, true);
-        return Ok(Err(Code::Timeout));
+        // Late is failed: the child does not live on unseen.
+        if let Ok(child) = view.pid(pid_out) {
+            let from = view.own.pid();
+            let _ = view.shared.system.signal(child, Signal::Kill { from });
+        }
+        return Ok(Err(Code::StartFailed));
     }
     Ok(view.suspend(Want::Reply { reference }, -1, false))
 }
 
-fn start_supervisor(
-    view: &mut View<'_>,
-    specification: i32,
-    length: i32,
-    pid_out: i32,
-) -> Answer {
+fn start_supervisor(view: &mut View<'_>, specification: i32, length: i32, pid_out: i32) -> Answer {
     let bytes = view.read(specification, length)?;
     view.check(pid_out, Pid::SIZE as u32)?;
     let services = view.shared.services.get().ok_or(Code::Denied)?;

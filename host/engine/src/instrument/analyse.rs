@@ -217,10 +217,7 @@ fn tables(parsed: &Parsed<'_>, plan: &Plan) -> Result<Vec<TableInfo>, Instrument
 }
 
 /// Who does what, and where.
-fn describe(
-    parsed: &Parsed<'_>,
-    facts: &[(u32, u32, Fact)],
-) -> impl Iterator<Item = String> {
+fn describe(parsed: &Parsed<'_>, facts: &[(u32, u32, Fact)]) -> impl Iterator<Item = String> {
     facts.iter().map(|(function, offset, fact)| {
         let what = match fact {
             Fact::WritesTable(table) => format!("changes table {table}"),

@@ -198,7 +198,11 @@ impl Bench {
             assert!(world.settle(ENOUGH));
             self.victim = victim(world);
         }
-        assert_eq!(world.ask(self.other, 0, &[]).number(), 42, "after {name}{arguments:?}");
+        assert_eq!(
+            world.ask(self.other, 0, &[]).number(),
+            42,
+            "after {name}{arguments:?}"
+        );
         world.seen.logs.lock().clear();
         world.forget_heard();
         result
@@ -215,7 +219,10 @@ fn victim(world: &World) -> Pid {
 }
 
 fn number_of(name: &str) -> usize {
-    HOST_CALLS.iter().position(|call| call.name == name).unwrap()
+    HOST_CALLS
+        .iter()
+        .position(|call| call.name == name)
+        .unwrap()
 }
 
 proptest! {
@@ -241,7 +248,14 @@ proptest! {
 #[test]
 fn every_place_of_every_call_takes_every_edge() {
     let mut bench = Bench::new();
-    let edges = [-1, i64::from(i32::MIN), i64::from(i32::MAX), i64::from(END), i64::MIN, i64::MAX];
+    let edges = [
+        -1,
+        i64::from(i32::MIN),
+        i64::from(i32::MAX),
+        i64::from(END),
+        i64::MIN,
+        i64::MAX,
+    ];
     for (number, call) in HOST_CALLS.iter().enumerate() {
         for place in 0..call.params.len() {
             for edge in edges {
@@ -262,7 +276,15 @@ fn lengths_that_reach_beyond_the_memory_are_bad_pointers() {
     let mut bench = Bench::new();
     let (pids, end) = (i64::from(PIDS), i64::from(END));
     let bad = Some(Code::BadPointer as i64);
-    for (data, length) in [(end - 1, 2), (end, 1), (0, end + 1), (16, -1), (-1, 1), (-1, -1), (1, i64::from(i32::MIN))] {
+    for (data, length) in [
+        (end - 1, 2),
+        (end, 1),
+        (0, end + 1),
+        (16, -1),
+        (-1, 1),
+        (-1, -1),
+        (1, i64::from(i32::MIN)),
+    ] {
         let send = [pids, 0, data, length, 0, 0, 0, 0];
         assert_eq!(bench.call(number_of("send"), &send), bad, "{data} {length}");
         let log = [3, data, length, 0, 0, 0, 0, 0];
@@ -272,7 +294,10 @@ fn lengths_that_reach_beyond_the_memory_are_bad_pointers() {
         let send = [to, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(bench.call(number_of("send"), &send), bad, "{to}");
     }
-    assert_eq!(bench.call(number_of("send"), &[pids, 0, end - 1, 1, 0, 0, 0, 0]), Some(0));
+    assert_eq!(
+        bench.call(number_of("send"), &[pids, 0, end - 1, 1, 0, 0, 0, 0]),
+        Some(0)
+    );
 }
 
 /// ABI, section 1: a buffer of length 0 is never read or written, so its
@@ -281,12 +306,22 @@ fn lengths_that_reach_beyond_the_memory_are_bad_pointers() {
 fn an_empty_buffer_may_be_anywhere() {
     let mut bench = Bench::new();
     let pids = i64::from(PIDS);
-    for pointer in [0, i64::from(END), i64::from(END) + 1, -1, i64::from(i32::MIN)] {
+    for pointer in [
+        0,
+        i64::from(END),
+        i64::from(END) + 1,
+        -1,
+        i64::from(i32::MIN),
+    ] {
         let send = [pids, 0, pointer, 0, 0, 0, 0, 0];
         assert_eq!(bench.call(number_of("send"), &send), Some(0), "{pointer}");
         let log = [3, pointer, 0, 0, 0, 0, 0, 0];
         assert_eq!(bench.call(number_of("log"), &log), Some(0), "{pointer}");
         let random = [pointer, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(bench.call(number_of("random"), &random), Some(0), "{pointer}");
+        assert_eq!(
+            bench.call(number_of("random"), &random),
+            Some(0),
+            "{pointer}"
+        );
     }
 }

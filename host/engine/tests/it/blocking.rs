@@ -61,7 +61,9 @@ fn those_past_the_limit_are_told_and_the_rest_go_on() {
     }
     world.advance(1_000);
     assert!(world.settle(100_000));
-    let timed_out = waiting.iter().filter(|r| world.answer(**r).number() == TIMEOUT);
+    let timed_out = waiting
+        .iter()
+        .filter(|r| world.answer(**r).number() == TIMEOUT);
     assert_eq!(timed_out.count(), blocked);
     assert_eq!(world.executor.frames().1, 0);
 }

@@ -33,9 +33,11 @@ const SEND: &str = "(call $send (i32.const 0) (i32.const 0) (i32.const 0) (i32.c
 /// Verifies and, if that works, commits. Answers what refused it.
 fn deploy(world: &World, wat: &str) -> Result<(), String> {
     let version = world.load("m", &wat::parse_str(wat).unwrap()).unwrap();
-    let verified = world
-        .executor
-        .verify(&[version.clone()], Duration::from_secs(5), false);
+    let verified = world.executor.verify(
+        std::slice::from_ref(&version),
+        Duration::from_secs(5),
+        false,
+    );
     match verified {
         Ok(verified) => {
             assert_eq!((verified.processes, verified.checked), (1, 1));
@@ -57,7 +59,10 @@ fn refusal(old: &str, new: &str) -> String {
     world.system.register("it", pid).unwrap();
     assert_eq!(world.ask(pid, 1, &[]).number(), 1);
     let error = deploy(&world, new).unwrap_err();
-    assert!(error.contains(&pid.to_string()) && error.contains("(it)"), "{error}");
+    assert!(
+        error.contains(&pid.to_string()) && error.contains("(it)"),
+        "{error}"
+    );
     assert!(error.contains("m@1") && error.contains("m@2"), "{error}");
     // Nothing has changed, however often it is tried.
     assert_eq!(world.ask(pid, 1, &[]).number(), 2);
@@ -85,13 +90,28 @@ fn a_save_that_misbehaves_refuses() {
         ("(loop $l (br $l)) unreachable", "reductions"),
         ("unreachable", "unreachable"),
         (SEND, "`send` is not served while `save` runs"),
-        ("(drop (call $put (i32.const 0) (i32.const 8))) (i32.const 5)", "`save` answered 5"),
+        (
+            "(drop (call $put (i32.const 0) (i32.const 8))) (i32.const 5)",
+            "`save` answered 5",
+        ),
         ("(i32.const 0)", "`state_put`"),
         // Told of the mistake, it answers what it was told.
-        ("(drop (call $put (i32.const 8192) (i32.const 8))) (call $put (i32.const 0) (i32.const 8))", "`save` answered -8"),
-        ("(call $put (i32.const 8192) (i32.const -1))", "`save` answered -7"),
-        ("(call $put (i32.const -1) (i32.const 8))", "`save` answered -7"),
-        ("(call $get (i32.const 8192) (i32.const 8))", "`save` answered -8"),
+        (
+            "(drop (call $put (i32.const 8192) (i32.const 8))) (call $put (i32.const 0) (i32.const 8))",
+            "`save` answered -8",
+        ),
+        (
+            "(call $put (i32.const 8192) (i32.const -1))",
+            "`save` answered -7",
+        ),
+        (
+            "(call $put (i32.const -1) (i32.const 8))",
+            "`save` answered -7",
+        ),
+        (
+            "(call $get (i32.const 8192) (i32.const 8))",
+            "`save` answered -8",
+        ),
     ] {
         let error = refusal(&version(save, LOAD), &version(SAVE, LOAD));
         assert!(error.contains(wanted), "{save}: {error}");
@@ -105,12 +125,27 @@ fn a_load_that_misbehaves_refuses() {
         ("unreachable", "unreachable"),
         (SEND, "`send` is not served while `load` runs"),
         ("(i32.const 3)", "`load` answered 3"),
-        ("(drop (call $log (i32.const 1) (i32.const 5000) (i32.const 14))) (i32.const 3)", "no field count"),
+        (
+            "(drop (call $log (i32.const 1) (i32.const 5000) (i32.const 14))) (i32.const 3)",
+            "no field count",
+        ),
         // Too small a buffer: nothing is written, and it passes the answer on.
-        ("(call $get (i32.const 8192) (i32.const 7))", "`load` answered -3"),
-        ("(call $get (i32.const 131070) (i32.const 8))", "`load` answered -7"),
-        ("(call $get (i32.const -1) (i32.const 2147483647))", "`load` answered -7"),
-        ("(call $put (i32.const 8192) (i32.const 8))", "`load` answered -8"),
+        (
+            "(call $get (i32.const 8192) (i32.const 7))",
+            "`load` answered -3",
+        ),
+        (
+            "(call $get (i32.const 131070) (i32.const 8))",
+            "`load` answered -7",
+        ),
+        (
+            "(call $get (i32.const -1) (i32.const 2147483647))",
+            "`load` answered -7",
+        ),
+        (
+            "(call $put (i32.const 8192) (i32.const 8))",
+            "`load` answered -8",
+        ),
     ] {
         let error = refusal(&version(SAVE, LOAD), &version(SAVE, load));
         assert!(error.contains(wanted), "{load}: {error}");
@@ -119,7 +154,11 @@ fn a_load_that_misbehaves_refuses() {
 
 #[test]
 fn what_is_missing_is_named() {
-    let without = answering(IMPORTS, "(if (local.get $tag) (then (i64.store (i32.const 8192) (i64.add (i64.load (i32.const 8192)) (i64.const 1))))) (i64.load (i32.const 8192))", "");
+    let without = answering(
+        IMPORTS,
+        "(if (local.get $tag) (then (i64.store (i32.const 8192) (i64.add (i64.load (i32.const 8192)) (i64.const 1))))) (i64.load (i32.const 8192))",
+        "",
+    );
     let error = refusal(&without, &version(SAVE, LOAD));
     assert!(error.contains("m@1 exports no `save`"), "{error}");
     assert!(error.contains("layout fingerprint"), "{error}");
@@ -143,8 +182,15 @@ fn only_the_first_state_counts() {
 fn a_megabyte_crosses() {
     let world = World::new(Setup::default());
     let grow = "(drop (memory.grow (i32.const 18)))";
-    let roomy = |wat: String| wat.replace(r#"(memory (export "memory") 2 8)"#, r#"(memory (export "memory") 2 40)"#);
-    let save = format!("{grow} (memory.fill (i32.const 70000) (i32.const 7) (i32.const 1000000)) (i64.store (i32.const 70000) (i64.load (i32.const 8192))) (call $put (i32.const 70000) (i32.const 1000000))");
+    let roomy = |wat: String| {
+        wat.replace(
+            r#"(memory (export "memory") 2 8)"#,
+            r#"(memory (export "memory") 2 40)"#,
+        )
+    };
+    let save = format!(
+        "{grow} (memory.fill (i32.const 70000) (i32.const 7) (i32.const 1000000)) (i64.store (i32.const 70000) (i64.load (i32.const 8192))) (call $put (i32.const 70000) (i32.const 1000000))"
+    );
     let load = format!(
         "{grow} (if (i32.ne (call $get (i32.const 70000) (i32.const 1000000)) (i32.const 1000000)) (then (return (i32.const 1))))
          (if (i64.ne (i64.load (i32.const 1069992)) (i64.const 0x0707070707070707)) (then (return (i32.const 2))))

@@ -12,12 +12,25 @@ use crate::world::{Answer, Setup, World, cases};
 /// One step of a handler. `acc` is a local that everything is mixed into.
 #[derive(Clone, Debug)]
 enum Step {
-    Load { at: u32, width: u8 },
-    Store { at: u32, width: u8 },
+    Load {
+        at: u32,
+        width: u8,
+    },
+    Store {
+        at: u32,
+        width: u8,
+    },
     Global(u8),
     Grow(u8),
-    Fill { at: u32, length: u32 },
-    Copy { from: u32, to: u32, length: u32 },
+    Fill {
+        at: u32,
+        length: u32,
+    },
+    Copy {
+        from: u32,
+        to: u32,
+        length: u32,
+    },
     /// Takes room on the stack, writes it, calls on, reads it.
     Stack(u8),
     Indirect(u8),
@@ -49,15 +62,20 @@ const MIX: &str = "(local.set $acc (i64.xor (i64.mul (local.get $acc) (i64.const
 fn emit(step: &Step) -> String {
     let mixed = |value: &str| format!("(local.set $x {value}) {MIX}\n");
     let place = |at: u32, room: u32| {
-        format!("(call $place (i32.const {}) (i32.const {room}))", at.cast_signed())
+        format!(
+            "(call $place (i32.const {}) (i32.const {room}))",
+            at.cast_signed()
+        )
     };
     match step {
         Step::Load { at, width } => {
-            let load = ["i64.load8_u", "i64.load16_s", "i64.load32_u", "i64.load"][usize::from(*width)];
+            let load =
+                ["i64.load8_u", "i64.load16_s", "i64.load32_u", "i64.load"][usize::from(*width)];
             mixed(&format!("({load} {})", place(*at, 8)))
         }
         Step::Store { at, width } => {
-            let store = ["i64.store8", "i64.store16", "i64.store32", "i64.store"][usize::from(*width)];
+            let store =
+                ["i64.store8", "i64.store16", "i64.store32", "i64.store"][usize::from(*width)];
             format!("({store} {} (local.get $acc))\n", place(*at, 8))
         }
         Step::Global(0) => "(global.set $g0 (i32.wrap_i64 (local.get $acc)))\n".into(),
@@ -66,7 +84,9 @@ fn emit(step: &Step) -> String {
         Step::Global(3) => "(global.set $g3 (f64.reinterpret_i64 (local.get $acc)))\n".into(),
         Step::Global(4) => "(global.set $g4 (i64x2.splat (local.get $acc)))\n".into(),
         Step::Global(_) => mixed("(call $globals)"),
-        Step::Grow(pages) => mixed(&format!("(i64.extend_i32_s (memory.grow (i32.const {pages})))")),
+        Step::Grow(pages) => mixed(&format!(
+            "(i64.extend_i32_s (memory.grow (i32.const {pages})))"
+        )),
         Step::Fill { at, length } => format!(
             "(memory.fill {} (i32.wrap_i64 (local.get $acc)) (i32.const {length}))\n",
             place(*at, *length)
@@ -76,7 +96,9 @@ fn emit(step: &Step) -> String {
             place(*to, *length),
             place(*from, *length)
         ),
-        Step::Stack(depth) => mixed(&format!("(call $deep (i32.const {depth}) (local.get $acc))")),
+        Step::Stack(depth) => mixed(&format!(
+            "(call $deep (i32.const {depth}) (local.get $acc))"
+        )),
         Step::Indirect(slot) => mixed(&format!(
             "(call_indirect (type $unary) (local.get $acc) (i32.const {}))",
             slot % 3

@@ -41,7 +41,14 @@ fn the_least_module_is_accepted() {
 #[test]
 fn what_is_no_core_module_is_refused() {
     let world = world();
-    for bytes in [&b""[..], b"\0", b"hello", b"#!/bin/sh\n", b"\x7fELF\x02\x01\x01", b"(module)"] {
+    for bytes in [
+        &b""[..],
+        b"\0",
+        b"hello",
+        b"#!/bin/sh\n",
+        b"\x7fELF\x02\x01\x01",
+        b"(module)",
+    ] {
         let error = refusal(&world, bytes);
         assert!(error.contains("not a Wasm module"), "{error}");
     }
@@ -72,22 +79,77 @@ fn missing_and_wrong_exports_are_named() {
     for (wat, name) in [
         (parts("", ABI, RUN, ""), "memory"),
         (parts("(memory 1)", ABI, RUN, ""), "memory"),
-        (parts(r#"(global (export "memory") i32 (i32.const 1))"#, ABI, RUN, ""), "memory"),
+        (
+            parts(
+                r#"(global (export "memory") i32 (i32.const 1))"#,
+                ABI,
+                RUN,
+                "",
+            ),
+            "memory",
+        ),
         (parts(MEMORY, "", RUN, ""), "exuvia_abi"),
-        (parts(MEMORY, r#"(global (export "exuvia_abi") i64 (i64.const 1))"#, RUN, ""), "exuvia_abi"),
-        (parts(MEMORY, &hook("exuvia_abi", "(param i32) (result i32)"), RUN, ""), "exuvia_abi"),
+        (
+            parts(
+                MEMORY,
+                r#"(global (export "exuvia_abi") i64 (i64.const 1))"#,
+                RUN,
+                "",
+            ),
+            "exuvia_abi",
+        ),
+        (
+            parts(
+                MEMORY,
+                &hook("exuvia_abi", "(param i32) (result i32)"),
+                RUN,
+                "",
+            ),
+            "exuvia_abi",
+        ),
         (parts(MEMORY, ABI, "", ""), "run"),
         (parts(MEMORY, ABI, &run("", ""), ""), "run"),
-        (parts(MEMORY, ABI, &run("(param i32) (result i32)", "(i32.const 0)"), ""), "run"),
-        (parts(MEMORY, ABI, &run("(result i64)", "(i64.const 0)"), ""), "run"),
-        (parts(MEMORY, ABI, r#"(global (export "run") i32 (i32.const 0))"#, ""), "run"),
+        (
+            parts(
+                MEMORY,
+                ABI,
+                &run("(param i32) (result i32)", "(i32.const 0)"),
+                "",
+            ),
+            "run",
+        ),
+        (
+            parts(MEMORY, ABI, &run("(result i64)", "(i64.const 0)"), ""),
+            "run",
+        ),
+        (
+            parts(
+                MEMORY,
+                ABI,
+                r#"(global (export "run") i32 (i32.const 0))"#,
+                "",
+            ),
+            "run",
+        ),
         (parts(MEMORY, ABI, RUN, &hook("save", "")), "save"),
-        (parts(MEMORY, ABI, RUN, &hook("load", "(param i32) (result i32)")), "load"),
-        (parts(MEMORY, ABI, RUN, &hook("_initialize", "(result i32)")), "_initialize"),
-        (parts(MEMORY, ABI, RUN, &hook("warm_up", "(param i32)")), "warm_up"),
+        (
+            parts(MEMORY, ABI, RUN, &hook("load", "(param i32) (result i32)")),
+            "load",
+        ),
+        (
+            parts(MEMORY, ABI, RUN, &hook("_initialize", "(result i32)")),
+            "_initialize",
+        ),
+        (
+            parts(MEMORY, ABI, RUN, &hook("warm_up", "(param i32)")),
+            "warm_up",
+        ),
     ] {
         let world = world();
-        let error = world.engine.load(&wat::parse_str(&wat).unwrap()).unwrap_err();
+        let error = world
+            .engine
+            .load(&wat::parse_str(&wat).unwrap())
+            .unwrap_err();
         assert!(
             matches!(&error, LoadError::Export { name: found, .. } if *found == name),
             "{wat}: {error}"
@@ -99,7 +161,10 @@ fn missing_and_wrong_exports_are_named() {
 fn another_abi_version_is_refused_by_number() {
     for (version, abi) in [
         (2, r#"(global (export "exuvia_abi") i32 (i32.const 2))"#),
-        (-1, r#"(func (export "exuvia_abi") (result i32) (i32.const -1))"#),
+        (
+            -1,
+            r#"(func (export "exuvia_abi") (result i32) (i32.const -1))"#,
+        ),
     ] {
         let error = refused(&parts(MEMORY, abi, RUN, ""));
         assert!(error.contains(&format!("version {version}")), "{error}");
@@ -110,13 +175,27 @@ fn another_abi_version_is_refused_by_number() {
 #[test]
 fn imports_that_do_not_exist_are_named() {
     for (import, wanted) in [
-        (r#"(import "env" "puts" (func (param i32)))"#, &["env.puts", "linker"][..]),
-        (r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#,
-         &["wasi_snapshot_preview1.fd_write", "WASI"]),
-        (r#"(import "exuvia" "teleport" (func))"#, &["exuvia.teleport", "no such host call"]),
-        (r#"(import "exuvia" "send" (func (param i32)))"#, &["exuvia.send", "(i32, i32, i32, i32)"]),
+        (
+            r#"(import "env" "puts" (func (param i32)))"#,
+            &["env.puts", "linker"][..],
+        ),
+        (
+            r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#,
+            &["wasi_snapshot_preview1.fd_write", "WASI"],
+        ),
+        (
+            r#"(import "exuvia" "teleport" (func))"#,
+            &["exuvia.teleport", "no such host call"],
+        ),
+        (
+            r#"(import "exuvia" "send" (func (param i32)))"#,
+            &["exuvia.send", "(i32, i32, i32, i32)"],
+        ),
         (r#"(import "exuvia" "self" (global i32))"#, &["exuvia.self"]),
-        (r#"(import "exuvia" "receive" (func (param i32) (result i64)))"#, &["exuvia.receive"]),
+        (
+            r#"(import "exuvia" "receive" (func (param i32) (result i64)))"#,
+            &["exuvia.receive"],
+        ),
         (r#"(import "other" "t" (table 1 funcref))"#, &["other.t"]),
     ] {
         let error = refused(&parts(MEMORY, ABI, RUN, import));
@@ -124,7 +203,12 @@ fn imports_that_do_not_exist_are_named() {
             assert!(error.contains(text), "{import}: {error}");
         }
     }
-    let error = refused(&parts(r#"(import "env" "memory" (memory 1))(export "memory" (memory 0))"#, ABI, RUN, ""));
+    let error = refused(&parts(
+        r#"(import "env" "memory" (memory 1))(export "memory" (memory 0))"#,
+        ABI,
+        RUN,
+        "",
+    ));
     assert!(error.contains("memory"), "{error}");
 }
 
@@ -132,17 +216,40 @@ fn imports_that_do_not_exist_are_named() {
 fn initialization_that_fails_is_refused_with_its_stage() {
     let send = r#"(import "exuvia" "send" (func $send (param i32 i32 i32 i32) (result i32)))"#;
     for (more, wanted) in [
-        ("(func $f (loop $l (br $l))) (start $f)", &["start", "reductions"][..]),
-        (r#"(func (export "_initialize") (loop $l (br $l)))"#, &["_initialize", "reductions"]),
-        ("(func $f $boom unreachable) (start $f)", &["start", "unreachable"]),
-        (r#"(func (export "warm_up") (drop (i32.div_u (i32.const 1) (i32.const 0))))"#, &["warm_up", "divide"]),
+        (
+            "(func $f (loop $l (br $l))) (start $f)",
+            &["start", "reductions"][..],
+        ),
+        (
+            r#"(func (export "_initialize") (loop $l (br $l)))"#,
+            &["_initialize", "reductions"],
+        ),
+        (
+            "(func $f $boom unreachable) (start $f)",
+            &["start", "unreachable"],
+        ),
+        (
+            r#"(func (export "warm_up") (drop (i32.div_u (i32.const 1) (i32.const 0))))"#,
+            &["warm_up", "divide"],
+        ),
         (r#"(func $f (call $f)) (start $f)"#, &["start", "stack"]),
-        (&*format!(r#"{send} (func (export "warm_up") (drop (call $send (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))"#),
-         &["warm_up", "`send` is not served"]),
-        (&*format!(r#"{send} (func $s (drop (call $send (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))) (start $s)"#),
-         &["start", "`send` is not served"]),
-        (r#"(import "exuvia" "sleep" (func $sleep (param i64) (result i32)))
-            (func (export "_initialize") (drop (call $sleep (i64.const 1))))"#, &["_initialize", "`sleep` is not served"]),
+        (
+            &*format!(
+                r#"{send} (func (export "warm_up") (drop (call $send (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))"#
+            ),
+            &["warm_up", "`send` is not served"],
+        ),
+        (
+            &*format!(
+                r#"{send} (func $s (drop (call $send (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))) (start $s)"#
+            ),
+            &["start", "`send` is not served"],
+        ),
+        (
+            r#"(import "exuvia" "sleep" (func $sleep (param i64) (result i32)))
+            (func (export "_initialize") (drop (call $sleep (i64.const 1))))"#,
+            &["_initialize", "`sleep` is not served"],
+        ),
         (r#"(data (i32.const 65535) "xx")"#, &["instantiation"]),
     ] {
         let more = more.replace("$f $boom", "$f");
@@ -168,8 +275,13 @@ fn what_is_too_large_is_refused_with_the_numbers() {
     };
     load(r#"(memory (export "memory") 16)"#, "").unwrap();
     load(r#"(memory (export "memory") 1 65536)"#, "").unwrap();
-    let error = load(r#"(memory (export "memory") 17)"#, "").unwrap_err().to_string();
-    assert!(error.contains("1114112") && error.contains("1048576"), "{error}");
+    let error = load(r#"(memory (export "memory") 17)"#, "")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("1114112") && error.contains("1048576"),
+        "{error}"
+    );
     assert!(load(r#"(memory (export "memory") 65536)"#, "").is_err());
     for table in ["(table 2000000 funcref)", "(table 4000000000 funcref)"] {
         let error = load(MEMORY, table).unwrap_err().to_string();
@@ -184,7 +296,15 @@ fn what_is_too_large_is_refused_with_the_numbers() {
 fn a_module_that_failed_leaves_nothing_behind() {
     let world = world();
     for _ in 0..50 {
-        assert!(world.engine.load(&wat::parse_str(parts(MEMORY, ABI, RUN, "(func $f unreachable) (start $f)")).unwrap()).is_err());
+        assert!(
+            world
+                .engine
+                .load(
+                    &wat::parse_str(parts(MEMORY, ABI, RUN, "(func $f unreachable) (start $f)"))
+                        .unwrap()
+                )
+                .is_err()
+        );
     }
     world.deploy("m", &answering("", "(i64.const 9)", ""));
     assert_eq!(world.ask(world.spawn("m"), 0, &[]).number(), 9);

@@ -32,8 +32,14 @@ fn a_changed_table_stays_with_its_process() {
     let world = small();
     let version = world.deploy("table", &answering("", CHANGING, TABLE));
     let reasons = version.artifact.resident_only();
-    assert!(reasons.iter().any(|r| r.contains("changes table 0")), "{reasons:?}");
-    assert!(reasons.iter().any(|r| r.contains("drops data segment 1")), "{reasons:?}");
+    assert!(
+        reasons.iter().any(|r| r.contains("changes table 0")),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons.iter().any(|r| r.contains("drops data segment 1")),
+        "{reasons:?}"
+    );
     world.deploy("plain", &answering("", "(i64.const 5)", ""));
     let changed = world.spawn("table");
     assert_eq!(world.ask(changed, 1, &[]).number(), 2);

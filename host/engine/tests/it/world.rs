@@ -176,7 +176,9 @@ impl World {
 
     pub(crate) fn commit(&self, version: &Arc<Version<Artifact>>) {
         let base = self.code.current_id();
-        self.code.commit(base, &[version.clone()], false).unwrap();
+        self.code
+            .commit(base, std::slice::from_ref(version), false)
+            .unwrap();
     }
 
     pub(crate) fn deploy(&self, module: &str, wat: &str) -> Arc<Version<Artifact>> {
@@ -227,7 +229,9 @@ impl World {
 
     /// Lets time pass and fires what is due.
     pub(crate) fn advance(&self, milliseconds: u64) {
-        self.system.clock.advance(milliseconds.saturating_mul(1_000_000));
+        self.system
+            .clock
+            .advance(milliseconds.saturating_mul(1_000_000));
         while self.system.fire_timers(0) == Some(0) {}
     }
 

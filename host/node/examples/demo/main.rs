@@ -10,6 +10,11 @@
     reason = "what the demo is for is what it prints"
 )]
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it stands outside of the node and times it with the system's clock"
+)]
+
 mod clients;
 mod steps;
 
@@ -49,8 +54,8 @@ fn run() -> Result<bool, String> {
         "../target/wasm32-unknown-unknown/release/counter.wasm",
         "counter.wasm",
     );
-    let manifest = Manifest::parse(&text, "exuvia.toml", folder.path())
-        .map_err(|error| error.to_string())?;
+    let manifest =
+        Manifest::parse(&text, "exuvia.toml", folder.path()).map_err(|error| error.to_string())?;
     let app = App::boot(manifest, BootOptions::default()).map_err(|error| error.to_string())?;
     let watcher = app.watch().map_err(|error| error.to_string())?;
     let clients = Clients::start(app.node(), options.settings)?;

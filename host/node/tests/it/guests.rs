@@ -1,8 +1,9 @@
 //! Guests written in WAT, and a node to run them on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use exuvia_node::{DeployOptions, ModuleBytes, Node, NodeConfig, Pid, SpawnOptions};
+use exuvia_node::{DeployOptions, Event, ModuleBytes, Node, NodeConfig, Pid, SpawnOptions};
+use tokio::sync::broadcast::{self, error::TryRecvError};
 
 /// A node without a compile cache, with two schedulers.
 pub(crate) fn node() -> Node {
@@ -46,7 +47,8 @@ pub(crate) fn ask(node: &Node, pid: Pid) -> u64 {
         .call(pid, 0, Vec::new(), Duration::from_secs(10))
         .unwrap();
     let mut bytes = [0; 8];
-    bytes[..reply.payload.len().min(8)].copy_from_slice(&reply.payload[..reply.payload.len().min(8)]);
+    bytes[..reply.payload.len().min(8)]
+        .copy_from_slice(&reply.payload[..reply.payload.len().min(8)]);
     u64::from_le_bytes(bytes)
 }
 
@@ -88,3 +90,90 @@ pub(crate) const STATE: &str = r#"
   (func (export "save") (result i32) (call $put (i32.const 16) (i32.const 8)))
   (func (export "load") (param i32 i32) (result i32)
     (drop (call $get (i32.const 16) (i32.const 8))) (i32.const 0))"#;
+
+/// All host calls, each under its own name.
+pub(crate) fn imports() -> String {
+    use exuvia_node::abi::{HOST_CALLS, WasmType};
+    let word = |ty: &WasmType| match ty {
+        WasmType::I32 => "i32",
+        WasmType::I64 => "i64",
+    };
+    let mut text = String::new();
+    for call in HOST_CALLS {
+        let params: Vec<_> = call.params.iter().map(word).collect();
+        let result = call
+            .result
+            .as_ref()
+            .map_or_else(String::new, |ty| format!("(result {})", word(ty)));
+        text += &format!(
+            "(import \"exuvia\" \"{0}\" (func ${0} (param {1}) {result}))\n  ",
+            call.name,
+            params.join(" ")
+        );
+    }
+    text
+}
+
+/// How long anything may take before a test gives it up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when a broken test gives up; nothing is measured"
+)]
+fn give_up() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+/// Waits a moment, unless it is too late.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "as for `give_up`")]
+fn pause(what: &str, give_up: Instant) {
+    assert!(Instant::now() < give_up, "it never happened: {what}");
+    std::thread::park_timeout(Duration::from_millis(1));
+}
+
+/// Looks again until it is so.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let late = give_up();
+    while !is_so() {
+        pause(what, late);
+    }
+}
+
+/// The first event from now on that `wanted` makes something of.
+#[track_caller]
+pub(crate) fn event<T>(
+    events: &mut broadcast::Receiver<Event>,
+    what: &str,
+    mut wanted: impl FnMut(&Event) -> Option<T>,
+) -> T {
+    let late = give_up();
+    loop {
+        match events.try_recv() {
+            Ok(event) => {
+                if let Some(found) = wanted(&event) {
+                    return found;
+                }
+            }
+            Err(TryRecvError::Closed) => panic!("the node is gone before: {what}"),
+            Err(_) => pause(what, late),
+        }
+    }
+}
+
+/// The reason with which a process ends, and the whole of it.
+#[track_caller]
+pub(crate) fn exit_of(events: &mut broadcast::Receiver<Event>, of: Pid) -> (String, String) {
+    let wanted = of.to_string();
+    event(events, "the process's exit", |event| match event {
+        Event::Exit {
+            pid,
+            reason,
+            detail,
+            ..
+        } if *pid == wanted => Some((reason.clone(), detail.clone())),
+        _ => None,
+    })
+}

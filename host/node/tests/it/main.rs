@@ -1,7 +1,14 @@
 //! The node as its users see it: real modules, real schedulers.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test waits for a condition with a deadline of the system's clock"
+)]
 
+mod abi;
 mod guests;
 mod pingpong;
+mod probation;
 mod processes;
+mod puppet;
 mod swaps;

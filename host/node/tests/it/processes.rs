@@ -59,7 +59,10 @@ fn a_trap_ends_the_process_with_its_backtrace_and_nobody_else() {
         }
     };
     assert!(exit.contains("unreachable"), "{exit}");
-    let (deeper, deep) = (exit.find("deeper").unwrap(), exit.rfind("at deep ").unwrap());
+    let (deeper, deep) = (
+        exit.find("deeper").unwrap(),
+        exit.rfind("at deep ").unwrap(),
+    );
     assert!(deeper < deep, "{exit}");
     assert_eq!(ask(&node, other), 0);
     assert!(matches!(

@@ -34,7 +34,10 @@ fn state_is_migrated_and_the_new_code_runs() {
         assert_eq!(ask(&node, *pid), 5);
     }
     let report = node
-        .deploy(vec![module("counter", &adds(100))], DeployOptions::default())
+        .deploy(
+            vec![module("counter", &adds(100))],
+            DeployOptions::default(),
+        )
         .unwrap();
     assert_eq!((report.processes, report.verified), (100, 100));
     for pid in &pids {
@@ -62,7 +65,10 @@ fn equal_layouts_are_carried_and_others_are_not() {
     let Err(SwapError::Verify(error)) = refused else {
         panic!("{refused:?}");
     };
-    assert!(error.to_string().contains("layout fingerprints differ"), "{error}");
+    assert!(
+        error.to_string().contains("layout fingerprints differ"),
+        "{error}"
+    );
     assert_eq!(ask(&node, pid), 11);
     node.halt();
 }

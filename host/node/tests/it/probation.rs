@@ -1,0 +1,808 @@
+//! What new code may do, and what becomes of processes when it fails:
+//! transactions, the ways back, loops, stuck crossings, versions between.
+
+use std::time::Duration;
+
+use exuvia_node::abi::{Kind, Reason};
+use exuvia_node::{
+    CallFailed, DeployOptions, Event, Filter, Loops, Node, Pid, ProcessInfo, SwapError,
+};
+
+use crate::guests::{
+    ask, deploy, event, eventually, exit_of, imports, module, node, node_with, spawn,
+};
+use crate::puppet::{self, Puppet};
+
+/// An actor whose handlers a test writes. At 16 lies the count, at 24 a
+/// friend's pid (its arguments), at 40 a number that is never saved, at 64 the
+/// header, at 512 the payload.
+#[derive(Clone, Copy, Default)]
+struct Actor<'a> {
+    message: &'a str,
+    /// Leaves the i64 that is answered; the count, if there is nothing.
+    request: &'a str,
+    /// After any message.
+    after: &'a str,
+    /// Beside `save` and `load`.
+    rest: &'a str,
+    /// In place of `save` and `load` of 24 bytes.
+    state: Option<&'a str>,
+}
+
+const STATE: &str = r#"
+  (func (export "save") (result i32) (call $state_put (i32.const 16) (i32.const 24)))
+  (func (export "load") (param i32 i32) (result i32)
+    (drop (call $state_get (i32.const 16) (i32.const 24))) (i32.const 0))"#;
+
+/// Adds one to the count.
+const ADD: &str = "(call $set (i64.add (call $count) (i64.const 1)))";
+/// Appends the payload's first digit to the count.
+const DIGIT: &str = "(call $set (i64.add (i64.mul (call $count) (i64.const 10))
+  (i64.sub (i64.load8_u (i32.const 512)) (i64.const 48))))";
+/// Traps if the payload begins with an x.
+const X: &str = "(if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 120)) (then (unreachable)))";
+/// Tells the friend the count.
+const TELL: &str = "(drop (call $send (i32.const 24) (i32.const 5) (i32.const 16) (i32.const 8)))";
+
+impl Actor<'_> {
+    fn text(self) -> String {
+        let Actor {
+            message,
+            request,
+            after,
+            rest,
+            state,
+        } = self;
+        let request = if request.is_empty() { "(call $count)" } else { request };
+        format!(
+            r#"(module
+  {imports}
+  (memory (export "memory") 1)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (data (i32.const 1024) "puppet")
+  (data (i32.const 1040) "new-name")
+  (data (i32.const 1056) "old-name")
+  (data (i32.const 1072) "too many to count")
+  (func $count (result i64) (i64.load (i32.const 16)))
+  (func $set (param i64) (i64.store (i32.const 16) (local.get 0)))
+  (func $spin (param i32)
+    (loop $l (local.set 0 (i32.sub (local.get 0) (i32.const 1))) (br_if $l (local.get 0))))
+  (func (export "run") (result i32)
+    (loop $next
+      (i32.store (i32.const 64) (i32.const 48))
+      (if (call $receive (i32.const 64) (i32.const 512) (i32.const 256) (i64.const 0) (i32.const 0) (i64.const 0))
+        (then (return (i32.const 0))))
+      (if (i32.eq (i32.load (i32.const 68)) (i32.const 1))
+        (then (memory.copy (i32.const 24) (i32.const 512) (i32.load (i32.const 100)))))
+      (if (i32.eq (i32.load (i32.const 68)) (i32.const 2)) (then {message}))
+      (if (i32.eq (i32.load (i32.const 68)) (i32.const 3)) (then
+        (i64.store (i32.const 56) {request})
+        (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 56) (i32.const 8)))))
+      {after}
+      (br $next))
+    unreachable)
+  {state}
+  {rest})"#,
+            imports = imports(),
+            state = state.unwrap_or(STATE),
+        )
+    }
+}
+
+fn counts() -> Actor<'static> {
+    Actor {
+        message: ADD,
+        ..Actor::default()
+    }
+}
+
+/// A node with an actor on its first version, and the friend that it knows.
+fn cast(first: Actor<'_>) -> (Node, Puppet, Pid) {
+    let node = node();
+    deploy(&node, "puppet", &puppet::text(1));
+    deploy(&node, "actor", &first.text());
+    let friend = Puppet::new(&node);
+    let actor = spawn(&node, "actor", &friend.pid.to_bytes());
+    assert_eq!(ask(&node, actor), 0);
+    (node, friend, actor)
+}
+
+fn of(node: &Node, pid: Pid) -> ProcessInfo {
+    let all = node.processes(&Filter::default());
+    all.into_iter()
+        .find(|process| process.pid == pid.to_string())
+        .unwrap()
+}
+
+fn post(node: &Node, pid: Pid, payload: &[u8]) {
+    node.send(pid, 0, payload.to_vec()).unwrap();
+}
+
+// ---- transactions --------------------------------------------------------------
+
+#[test]
+fn held_messages_are_seen_when_the_handler_returns_and_only_then() {
+    let (node, friend, actor) = cast(counts());
+    let second = spawn(&node, "actor", &friend.pid.to_bytes());
+    assert_eq!(ask(&node, second), 0);
+    let message = [ADD, TELL, X].concat();
+    deploy(&node, "actor", &Actor { message: &message, ..counts() }.text());
+    post(&node, actor, b"x");
+    assert_eq!(ask(&node, actor), 1);
+    friend.has_nothing();
+    post(&node, second, b"fine");
+    assert_eq!(ask(&node, second), 1);
+    let got = friend.wait().message(Kind::Message, &1u64.to_le_bytes());
+    assert_eq!((got.sender, got.tag), (second, 5));
+    friend.has_nothing();
+    assert_eq!(of(&node, actor).module.as_deref(), Some("actor@1"));
+    assert_eq!(of(&node, second).module.as_deref(), Some("actor@2"));
+    node.halt();
+}
+
+#[test]
+fn nothing_that_a_failed_handler_asked_for_has_happened() {
+    let (node, friend, actor) = cast(counts());
+    let other = spawn(&node, "actor", &friend.pid.to_bytes());
+    assert_eq!(ask(&node, other), 0);
+    let processes = node.info().processes;
+    let everything = [
+        ADD,
+        TELL,
+        "(drop (call $request (i32.const 24) (i32.const 6) (i32.const 16) (i32.const 8) (i32.const 200)))",
+        "(drop (call $monitor (i32.const 24) (i32.const 200)))",
+        "(drop (call $link (i32.const 24)))",
+        "(drop (call $send_after (i32.const 24) (i32.const 7) (i32.const 16) (i32.const 8) (i64.const 0) (i32.const 0)))",
+        "(drop (call $spawn (i32.const 1024) (i32.const 6) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 200) (i32.const 0)))",
+        "(drop (call $send (i32.const 200) (i32.const 6) (i32.const 16) (i32.const 8)))",
+        "(drop (call $exit_process (i32.const 24) (i32.const 300) (i32.const 16) (i32.const 8)))",
+        // Long enough for a timer to fire and for others to run.
+        "(call $spin (i32.const 2000000))",
+        X,
+    ]
+    .concat();
+    deploy(&node, "actor", &Actor { message: &everything, ..counts() }.text());
+    post(&node, actor, b"x");
+    assert_eq!(ask(&node, actor), 1);
+    friend.has_nothing();
+    assert!(friend.is_alive());
+    eventually("no process is left", || node.info().processes == processes);
+    // The link is not there either.
+    node.kill(actor);
+    eventually("it ends", || !node.system().is_alive(actor));
+    assert!(friend.is_alive());
+    // The same, and it ends well.
+    friend.trap_exit(true);
+    post(&node, other, b"fine");
+    assert_eq!(ask(&node, other), 1);
+    friend.wait().message(Kind::Message, &1u64.to_le_bytes());
+    friend.wait().message(Kind::Request, &1u64.to_le_bytes());
+    // The exit signal and the timer, in either order.
+    let mut kinds = [friend.wait().kind, friend.wait().kind];
+    kinds.sort_unstable();
+    assert_eq!(kinds, [Kind::Exit as u32, Kind::Timer as u32]);
+    eventually("the child lives", || node.info().processes == processes);
+    node.kill(other);
+    friend.wait().obituary(Kind::Exit, other, Reason::KILLED.0);
+    node.halt();
+}
+
+#[test]
+fn a_kill_is_held_too() {
+    let (node, friend, actor) = cast(counts());
+    let message = ["(drop (call $kill (i32.const 24)))", X].concat();
+    deploy(&node, "actor", &Actor { message: &message, ..counts() }.text());
+    post(&node, actor, b"x");
+    assert_eq!(ask(&node, actor), 1);
+    assert!(friend.is_alive());
+    let second = spawn(&node, "actor", &friend.pid.to_bytes());
+    post(&node, second, b"fine");
+    friend.wait_for_end();
+    node.halt();
+}
+
+#[test]
+fn a_timer_that_a_failed_handler_cancelled_still_fires() {
+    let set = "(drop (call $send_after (i32.const 24) (i32.const 7) (i32.const 512) (i32.const 1) (i64.const 400) (i32.const 40)))";
+    let (node, friend, actor) = cast(Actor { message: set, ..counts() });
+    post(&node, actor, b"t");
+    assert_eq!(ask(&node, actor), 0);
+    let cancel = "(if (i64.le_s (call $cancel_timer (i64.load (i32.const 40))) (i64.const 0)) (then (return (i32.const 7)))) (unreachable)";
+    // Its number at 40 must come along.
+    let state = STATE.replace("i32.const 24)", "i32.const 32)");
+    let next = Actor { message: cancel, state: Some(&state), ..counts() };
+    let former = Actor { message: set, state: Some(&state), ..counts() };
+    deploy(&node, "actor", &former.text());
+    let (second, friend_2) = {
+        let friend = Puppet::new(&node);
+        (spawn(&node, "actor", &friend.pid.to_bytes()), friend)
+    };
+    post(&node, second, b"t");
+    assert_eq!(ask(&node, second), 0);
+    deploy(&node, "actor", &next.text());
+    post(&node, second, b"u");
+    assert_eq!(ask(&node, second), 0);
+    // Set by the old code before, and by the old code again.
+    let mut got = [friend_2.wait().payload().to_vec(), friend_2.wait().payload().to_vec()];
+    got.sort();
+    assert_eq!(got, [b"t".to_vec(), b"u".to_vec()]);
+    friend.wait().message(Kind::Timer, b"t");
+    node.halt();
+}
+
+#[test]
+fn names_and_the_trapping_of_exits_are_undone() {
+    let first = "(drop (call $self (i32.const 200))) (drop (call $register (i32.const 1056) (i32.const 8) (i32.const 200)))";
+    let (node, friend, actor) = cast(Actor { message: first, ..counts() });
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 0);
+    assert_eq!(node.find("old-name").unwrap(), actor);
+    let second = [
+        "(drop (call $self (i32.const 200)))",
+        "(drop (call $register (i32.const 1040) (i32.const 8) (i32.const 200)))",
+        "(drop (call $unregister (i32.const 1056) (i32.const 8)))",
+        "(drop (call $trap_exit (i32.const 1)))",
+        X,
+    ]
+    .concat();
+    deploy(&node, "actor", &Actor { message: &second, ..counts() }.text());
+    post(&node, actor, b"x");
+    assert_eq!(ask(&node, actor), 0);
+    assert!(node.find("new-name").is_err());
+    assert_eq!(node.find("old-name").unwrap(), actor);
+    friend.exit_process(actor, 300, b"").ok();
+    eventually("it does not trap exits", || !node.system().is_alive(actor));
+    // In a handler that ends well they stay.
+    let other = spawn(&node, "actor", &friend.pid.to_bytes());
+    post(&node, other, b"fine");
+    assert_eq!(ask(&node, other), 0);
+    assert_eq!(node.find("new-name").unwrap(), other);
+    node.halt();
+}
+
+#[test]
+fn a_request_whose_handler_fails_is_answered_once_by_old_code() {
+    let (node, friend, actor) = cast(counts());
+    let next = Actor {
+        request: "(i64.const 77)",
+        after: "(if (i32.eq (i32.load (i32.const 68)) (i32.const 3)) (then (unreachable)))",
+        ..counts()
+    };
+    deploy(&node, "actor", &next.text());
+    let got = friend.call(actor, 3, b"", puppet::ROOM, 20_000);
+    got.message(Kind::Reply, &0u64.to_le_bytes());
+    friend.has_nothing();
+    node.halt();
+}
+
+#[test]
+fn a_call_that_blocks_closes_the_transaction() {
+    for blocks in [
+        "(drop (call $sleep (i64.const 1)))",
+        "(drop (call $receive (i32.const 64) (i32.const 512) (i32.const 256) (i64.const 1) (i32.const 1) (i64.const 99)))",
+        // A second message.
+        "(drop (call $receive (i32.const 64) (i32.const 512) (i32.const 256) (i64.const 0) (i32.const 1) (i64.const 99)))",
+    ] {
+        let (node, friend, actor) = cast(counts());
+        let message = [ADD, TELL, blocks, "(unreachable)"].concat();
+        deploy(&node, "actor", &Actor { message: &message, ..counts() }.text());
+        let mut events = node.events();
+        post(&node, actor, b"");
+        assert!(exit_of(&mut events, actor).0.starts_with("trap"));
+        friend.wait().message(Kind::Message, &1u64.to_le_bytes());
+        assert!(!node.system().is_alive(actor));
+        node.halt();
+    }
+}
+
+#[test]
+fn an_exit_in_a_transaction_is_an_exit() {
+    let (node, friend, actor) = cast(counts());
+    let message = [TELL, "(call $exit (i32.const 300) (i32.const 1072) (i32.const 8))"].concat();
+    deploy(&node, "actor", &Actor { message: &message, ..counts() }.text());
+    friend.on("monitor", actor).ok();
+    post(&node, actor, b"");
+    friend.wait().message(Kind::Message, &0u64.to_le_bytes());
+    let got = friend.wait().obituary(Kind::Down, actor, 300);
+    assert_eq!(got.payload(), b"too many");
+    node.halt();
+}
+
+#[test]
+fn after_three_messages_a_trap_is_an_ordinary_end() {
+    for (good, returns) in [(0, true), (1, true), (2, true), (3, false)] {
+        let (node, _, actor) = cast(counts());
+        let mut events = node.events();
+        let message = [ADD, X].concat();
+        deploy(&node, "actor", &Actor { message: &message, ..counts() }.text());
+        for _ in 0..good {
+            post(&node, actor, b"fine");
+        }
+        post(&node, actor, b"x");
+        if returns {
+            assert_eq!(ask(&node, actor), good + 1, "after {good}");
+            event(&mut events, "it returned", |event| {
+                matches!(event, Event::Returned { .. }).then_some(())
+            });
+            assert_eq!(of(&node, actor).module.as_deref(), Some("actor@1"));
+        } else {
+            assert!(exit_of(&mut events, actor).0.starts_with("trap"));
+        }
+        node.halt();
+    }
+}
+
+#[test]
+fn the_state_before_the_first_message_comes_back_exactly() {
+    // What lies at 40 is in no saved state: only the memory itself has it.
+    let note = "(i64.store (i32.const 40) (i64.const 4000))";
+    let both = "(i64.add (call $count) (i64.load (i32.const 40)))";
+    let first = Actor {
+        message: &[ADD, note].concat(),
+        request: both,
+        ..Actor::default()
+    }
+    .text();
+    let node = node();
+    deploy(&node, "actor", &first);
+    let actor = spawn(&node, "actor", b"");
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 4_001);
+    let bad = "(call $set (i64.const 99)) (i64.store (i32.const 40) (i64.const 7)) (memory.fill (i32.const 8192) (i32.const 9) (i32.const 8192)) (unreachable)";
+    deploy(&node, "actor", &Actor { message: bad, request: both, ..counts() }.text());
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 4_002);
+    node.halt();
+}
+
+#[test]
+fn messages_keep_their_order_when_one_goes_back() {
+    for fails_at in ["1", "2", "3", "4"] {
+        let node = node_with(|config| config.schedulers = 1);
+        let digits = Actor { message: DIGIT, ..counts() };
+        deploy(&node, "actor", &digits.text());
+        let actor = spawn(&node, "actor", b"");
+        assert_eq!(ask(&node, actor), 0);
+        // Sends six digits in one go: on one scheduler they all wait.
+        let send = "(drop (call $send (i32.const 24) (i32.const 0) (local.get 0) (i32.const 1)))
+          (br_if $l (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 518)))";
+        let burst = Actor {
+            message: "(call $burst (i32.const 512))",
+            rest: &format!("(func $burst (param i32) (loop $l {send}))"),
+            ..Actor::default()
+        };
+        deploy(&node, "burst", &burst.text());
+        let burst = spawn(&node, "burst", &actor.to_bytes());
+        assert_eq!(ask(&node, burst), 0);
+        let fails = format!(
+            "(if (i32.eq (i32.load8_u (i32.const 512)) (i32.const {})) (then (unreachable)))",
+            fails_at.as_bytes()[0]
+        );
+        let bad = [DIGIT, &fails].concat();
+        deploy(&node, "actor", &Actor { message: &bad, ..counts() }.text());
+        let mut events = node.events();
+        post(&node, burst, b"123456");
+        assert_eq!(ask(&node, burst), 0);
+        if fails_at == "4" {
+            // Out of probation.
+            assert!(exit_of(&mut events, actor).0.starts_with("trap"));
+        } else {
+            assert_eq!(ask(&node, actor), 123_456, "fails at {fails_at}");
+        }
+        node.halt();
+    }
+}
+
+// ---- releases ------------------------------------------------------------------
+
+#[test]
+fn a_process_that_dies_amid_an_upgrade_fails_nobody() {
+    let node = node();
+    deploy(&node, "actor", &counts().text());
+    let pids: Vec<_> = (0..200).map(|_| spawn(&node, "actor", b"")).collect();
+    for pid in &pids {
+        post(&node, *pid, b"");
+    }
+    let next = Actor { request: "(i64.add (call $count) (i64.const 1000))", ..counts() };
+    std::thread::scope(|scope| {
+        let killer = scope.spawn(|| {
+            for pid in pids.iter().step_by(2) {
+                node.kill(*pid);
+            }
+        });
+        deploy(&node, "actor", &next.text());
+        killer.join().unwrap();
+    });
+    for pid in pids.iter().skip(1).step_by(2) {
+        assert_eq!(ask(&node, *pid), 1_001);
+    }
+    for pid in pids.iter().step_by(2) {
+        eventually("it ends", || !node.system().is_alive(*pid));
+    }
+    assert_eq!(node.info().modules[0].processes, 100);
+    node.halt();
+}
+
+#[test]
+fn a_third_version_while_two_are_in_use_kills_nobody() {
+    let node = node();
+    let answer = |n: u64| format!("(i64.const {n})");
+    deploy(&node, "loops", &loops(false, &answer(1)));
+    let first = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, first), 1);
+    let leave = DeployOptions { loops: Loops::Leave, ..DeployOptions::default() };
+    node.deploy(vec![module("loops", &loops(false, &answer(2)))], leave).unwrap();
+    let second = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, second), 2);
+    node.deploy(vec![module("loops", &loops(false, &answer(3)))], leave).unwrap();
+    let third = spawn(&node, "loops", b"");
+    for _ in 0..3 {
+        assert_eq!([ask(&node, first), ask(&node, second), ask(&node, third)], [1, 2, 3]);
+    }
+    let loaded = &node.info().modules[0].loaded;
+    assert_eq!(loaded.iter().map(|version| version.processes).collect::<Vec<_>>(), [1, 1, 1]);
+    node.halt();
+}
+
+#[test]
+fn processes_born_in_a_bad_release_go_back_with_it() {
+    let node = node();
+    deploy(&node, "actor", &counts().text());
+    let old: Vec<_> = (0..3).map(|_| spawn(&node, "actor", b"")).collect();
+    for pid in &old {
+        assert_eq!(ask(&node, *pid), 0);
+    }
+    let message = [ADD, ADD, X].concat();
+    let mut events = node.events();
+    deploy(&node, "actor", &Actor { message: &message, ..counts() }.text());
+    let born = spawn(&node, "actor", b"");
+    post(&node, born, b"fine");
+    assert_eq!(ask(&node, born), 2);
+    for pid in &old {
+        post(&node, *pid, b"x");
+    }
+    let back = event(&mut events, "the release goes back", |event| match event {
+        Event::WentBack { from, release, reason } => {
+            assert!(reason.starts_with("trap"), "{reason}");
+            Some((*from, *release))
+        }
+        _ => None,
+    });
+    assert_eq!(back, (2, 3));
+    for pid in &old {
+        assert_eq!(ask(&node, *pid), 1);
+    }
+    // Its state came along, and what it would have died of is no trap now.
+    post(&node, born, b"x");
+    assert_eq!(ask(&node, born), 3);
+    assert_eq!(of(&node, born).module.as_deref(), Some("actor@1"));
+    node.halt();
+}
+
+#[test]
+fn a_process_that_returned_stays_back_until_the_next_release() {
+    let (node, _, actor) = cast(counts());
+    deploy(&node, "actor", &Actor { message: "(unreachable)", ..counts() }.text());
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 1);
+    for _ in 0..5 {
+        post(&node, actor, b"");
+    }
+    assert_eq!(ask(&node, actor), 6);
+    assert_eq!(node.info().release, 3, "one failure is not enough");
+    let mended = [ADD, ADD].concat();
+    deploy(&node, "actor", &Actor { message: &mended, ..counts() }.text());
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 8);
+    node.halt();
+}
+
+#[test]
+fn without_probation_a_trap_is_an_end() {
+    let node = node_with(|config| config.probation = 0);
+    deploy(&node, "actor", &counts().text());
+    let actor = spawn(&node, "actor", b"");
+    assert_eq!(ask(&node, actor), 0);
+    deploy(&node, "actor", &Actor { message: "(unreachable)", ..counts() }.text());
+    post(&node, actor, b"");
+    eventually("it ends", || !node.system().is_alive(actor));
+    node.halt();
+}
+
+// ---- loops ---------------------------------------------------------------------
+
+/// A guest that never returns of itself. It answers requests with `answer`,
+/// and a message ends it.
+fn loops(upgrade: bool, answer: &str) -> String {
+    format!(
+        r#"(module
+  {imports}
+  (memory (export "memory") 1)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (func $count (result i64) (i64.load (i32.const 16)))
+  (func (export "run") (result i32)
+    (local $got i32)
+    (loop $next
+      (i32.store (i32.const 64) (i32.const 48))
+      (local.set $got (call $receive (i32.const 64) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const {mode}) (i64.const 0)))
+      (if (i32.eq (local.get $got) (i32.const -4)) (then (return (i32.const 0))))
+      (if (local.get $got) (then (unreachable)))
+      (i64.store (i32.const 16) (i64.add (call $count) (i64.const 1)))
+      (if (i32.eq (i32.load (i32.const 68)) (i32.const 2)) (then (return (i32.const 2))))
+      (if (i32.eq (i32.load (i32.const 68)) (i32.const 3)) (then
+        (i64.store (i32.const 56) {answer})
+        (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 56) (i32.const 8)))))
+      (br $next))
+    unreachable)
+  {STATE})"#,
+        imports = imports(),
+        mode = if upgrade { 256 } else { 0 },
+    )
+}
+
+#[test]
+fn a_loop_that_takes_upgrade_is_woken_and_crosses() {
+    let node = node();
+    deploy(&node, "loops", &loops(true, "(call $count)"));
+    let pid = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, pid), 2);
+    for version in 2..5u64 {
+        let answer = format!("(i64.add (call $count) (i64.const {}))", version * 1_000);
+        let report = node
+            .deploy(vec![module("loops", &loops(true, &answer))], DeployOptions::default())
+            .unwrap();
+        assert_eq!(report.processes, 1);
+        // Nobody has written to it.
+        eventually("it crosses", || u64::from(of(&node, pid).crossings) == version - 1);
+        assert_eq!(ask(&node, pid), version * 1_000 + version + 1);
+    }
+    node.halt();
+}
+
+#[test]
+fn a_loop_without_the_flag_refuses_the_commit() {
+    let node = node();
+    deploy(&node, "loops", &loops(false, "(call $count)"));
+    let pid = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, pid), 2);
+    let next = vec![module("loops", &loops(false, "(i64.const 77)"))];
+    let Err(SwapError::Loops { count, first }) = node.deploy(next, DeployOptions::default()) else {
+        panic!("it was not refused");
+    };
+    assert_eq!((count, first), (1, pid));
+    assert_eq!(ask(&node, pid), 3);
+    assert_eq!((node.info().release, node.info().modules[0].loaded.len()), (1, 1));
+    node.halt();
+}
+
+#[test]
+fn a_loop_that_is_left_stays_on_its_version_until_it_ends() {
+    let node = node();
+    deploy(&node, "loops", &loops(false, "(call $count)"));
+    let pid = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, pid), 2);
+    let leave = DeployOptions { loops: Loops::Leave, ..DeployOptions::default() };
+    node.deploy(vec![module("loops", &loops(false, "(i64.const 77)"))], leave).unwrap();
+    assert_eq!(ask(&node, pid), 3);
+    let seen = of(&node, pid);
+    assert_eq!((seen.module.as_deref(), seen.stuck), (Some("loops@1"), None));
+    assert_eq!(seen.state, "receive");
+    let born = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, born), 77);
+    // It refuses no later commit either.
+    node.kill(born);
+    eventually("it ends", || !node.system().is_alive(born));
+    deploy(&node, "loops", &loops(false, "(i64.const 78)"));
+    assert_eq!(ask(&node, pid), 4);
+    post(&node, pid, b"end");
+    eventually("it ends", || !node.system().is_alive(pid));
+    let loaded = &node.info().modules[0].loaded;
+    assert!(loaded.iter().all(|version| version.processes == 0), "{loaded:?}");
+    node.halt();
+}
+
+#[test]
+fn a_loop_may_be_killed_for_the_commit() {
+    let node = node();
+    deploy(&node, "puppet", &puppet::text(1));
+    deploy(&node, "loops", &loops(false, "(call $count)"));
+    let watch = Puppet::new(&node);
+    let pid = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, pid), 2);
+    watch.on("monitor", pid).ok();
+    let kill = DeployOptions { loops: Loops::Kill, ..DeployOptions::default() };
+    node.deploy(vec![module("loops", &loops(false, "(i64.const 77)"))], kill).unwrap();
+    watch.wait().obituary(Kind::Down, pid, Reason::KILLED.0);
+    assert_eq!(ask(&node, spawn(&node, "loops", b"")), 77);
+    node.halt();
+}
+
+// ---- ways over -------------------------------------------------------------------
+
+#[test]
+fn state_is_given_up_only_with_consent() {
+    let none = Actor { state: Some(""), ..counts() };
+    let (node, friend, actor) = cast(none);
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 1);
+    let next = Actor { message: &[ADD, ADD, TELL].concat(), state: Some(""), ..counts() };
+    let modules = || vec![module("actor", &next.text())];
+    let refused = node.deploy(modules(), DeployOptions::default());
+    let Err(SwapError::Verify(error)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(error.to_string().contains(&actor.to_string()), "{error}");
+    let fresh = DeployOptions { fresh: true, ..DeployOptions::default() };
+    node.deploy(modules(), fresh).unwrap();
+    // It begins again: INIT with its first arguments, then what waits.
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 2);
+    friend.wait().message(Kind::Message, &2u64.to_le_bytes());
+    assert_eq!(of(&node, actor).module.as_deref(), Some("actor@3").or(Some("actor@2")));
+    node.halt();
+}
+
+#[test]
+fn a_crossing_that_fails_after_the_commit_leaves_the_process_as_it_is() {
+    // Its state changes in a handler that began before the commit.
+    let waits = "(if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 119)) (then
+        (i32.store (i32.const 128) (i32.const 48))
+        (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 1) (i64.const 7)))
+        (call $set (i64.add (call $count) (i64.const 10)))))";
+    let (node, friend, actor) = cast(Actor { message: waits, ..counts() });
+    post(&node, actor, b"wait");
+    eventually("it waits", || of(&node, actor).state == "receive");
+    let few = r#"
+  (func (export "save") (result i32) (call $state_put (i32.const 16) (i32.const 24)))
+  (func (export "load") (param i32 i32) (result i32)
+    (drop (call $state_get (i32.const 16) (i32.const 24)))
+    (if (i64.gt_u (call $count) (i64.const 5)) (then
+      (drop (call $log (i32.const 1) (i32.const 1072) (i32.const 17))) (return (i32.const 1))))
+    (i32.const 0))"#;
+    let mut events = node.events();
+    let next = Actor { message: ADD, state: Some(few), ..counts() };
+    deploy(&node, "actor", &next.text());
+    node.send(actor, 7, Vec::new()).unwrap();
+    let wanted = actor.to_string();
+    let reason = event(&mut events, "it is stuck", |event| match event {
+        Event::Stuck { pid, reason, .. } if *pid == wanted => Some(reason.clone()),
+        _ => None,
+    });
+    assert!(reason.contains("too many to count"), "{reason}");
+    assert_eq!(ask(&node, actor), 10);
+    let seen = of(&node, actor);
+    assert_eq!((seen.module.as_deref(), seen.crossings), (Some("actor@1"), 0));
+    assert_eq!((seen.state.as_str(), seen.stuck.as_deref()), ("stuck", Some(reason.as_str())));
+    // A later release that takes its state is not refused for the past.
+    let better = [ADD, ADD].concat();
+    deploy(&node, "actor", &Actor { message: &better, ..counts() }.text());
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 12);
+    assert_eq!(of(&node, actor).stuck, None);
+    friend.has_nothing();
+    node.halt();
+}
+
+/// `load` that takes one schema only, and adds to the count what it is told.
+fn takes(schema: u32, from: u32, adds: u64) -> String {
+    format!(
+        r#"
+  (global (export "exuvia_schema") i32 (i32.const {schema}))
+  (func (export "save") (result i32) (call $state_put (i32.const 16) (i32.const 24)))
+  (func (export "load") (param i32 i32) (result i32)
+    (if (i32.ne (local.get 0) (i32.const {from})) (then (return (i32.const 1))))
+    (drop (call $state_get (i32.const 16) (i32.const 24)))
+    (call $set (i64.add (call $count) (i64.const {adds})))
+    (i32.const 0))"#
+    )
+}
+
+fn sleepers(config: &mut exuvia_node::NodeConfig) {
+    config.sweep_after = Duration::from_secs(3_600);
+}
+
+#[test]
+fn a_sleeper_crosses_two_versions_in_one_step() {
+    let node = node_with(sleepers);
+    let with = |state: &str| Actor { state: Some(state), ..counts() }.text();
+    deploy(&node, "actor", &with(&takes(1, 1, 0)));
+    let actor = spawn(&node, "actor", b"");
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 1);
+    deploy(&node, "actor", &with(&takes(2, 1, 100)));
+    deploy(&node, "actor", &with(&takes(3, 1, 1_000)));
+    assert_eq!(ask(&node, actor), 1_001);
+    let seen = of(&node, actor);
+    assert_eq!((seen.module.as_deref(), seen.crossings), (Some("actor@3"), 1));
+    node.halt();
+}
+
+#[test]
+fn a_sleeper_crosses_through_the_schema_between() {
+    let node = node_with(sleepers);
+    let with = |state: &str| Actor { state: Some(state), ..counts() }.text();
+    deploy(&node, "actor", &with(&takes(1, 1, 0)));
+    let actor = spawn(&node, "actor", b"");
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 1);
+    deploy(&node, "actor", &with(&takes(2, 1, 100)));
+    // It takes nothing but the second's schema.
+    deploy(&node, "actor", &with(&takes(3, 2, 1_000)));
+    assert_eq!(ask(&node, actor), 1_101);
+    assert_eq!(of(&node, actor).crossings, 1);
+    node.halt();
+}
+
+#[test]
+fn the_sweeper_crosses_sleepers_and_old_versions_go() {
+    let node = node_with(|config| config.sweep_after = Duration::from_millis(20));
+    deploy(&node, "actor", &counts().text());
+    let pids: Vec<_> = (0..100).map(|_| spawn(&node, "actor", b"")).collect();
+    for pid in &pids {
+        assert_eq!(ask(&node, *pid), 0);
+    }
+    for version in 2..=5u32 {
+        let answer = format!("(i64.const {version})");
+        deploy(&node, "actor", &Actor { request: &answer, ..counts() }.text());
+        eventually("all have crossed", || node.info().modules[0].processes == 100);
+    }
+    // Two to go back to, and the current one.
+    eventually("old versions are unloaded", || {
+        let loaded = &node.info().modules[0].loaded;
+        loaded.iter().map(|version| version.version).eq([3, 4, 5])
+    });
+    assert_eq!(ask(&node, pids[0]), 5);
+    node.rollback().unwrap();
+    assert_eq!(ask(&node, pids[1]), 4);
+    node.halt();
+}
+
+#[test]
+fn whoever_waits_for_a_reply_survives_the_swap_of_both_ends() {
+    let (node, friend, actor) = cast(counts());
+    // It asks its friend in the middle of a handler, and counts the answer.
+    let asks = "(i32.store (i32.const 128) (i32.const 48))
+      (drop (call $call (i32.const 24) (i32.const 9) (i32.const 16) (i32.const 8) (i32.const 128) (i32.const 200) (i32.const 8) (i64.const -1)))
+      (call $set (i64.add (call $count) (i64.load (i32.const 200))))";
+    deploy(&node, "actor", &Actor { message: asks, ..counts() }.text());
+    post(&node, actor, b"");
+    let asked = friend.wait().message(Kind::Request, &0u64.to_le_bytes());
+    // Four later messages wait behind it.
+    for _ in 0..4 {
+        post(&node, actor, b"");
+    }
+    deploy(&node, "actor", &counts().text().replace("too many", "TOO MANY"));
+    deploy(&node, "puppet", &puppet::text(2));
+    friend.reply(asked.sender, asked.message, 0, &50u64.to_le_bytes()).ok();
+    assert_eq!(ask(&node, actor), 54);
+    assert_eq!(friend.act("version", &[], b"").result, 2);
+    node.halt();
+}
+
+#[test]
+fn a_crossing_calls_nothing_but_what_is_served_there() {
+    let (node, _, actor) = cast(counts());
+    let sends = STATE.replace(
+        "(drop (call $state_get",
+        "(drop (call $send (i32.const 24) (i32.const 5) (i32.const 16) (i32.const 8))) (drop (call $state_get",
+    );
+    let refused = node.deploy(
+        vec![module("actor", &Actor { state: Some(&sends), ..counts() }.text())],
+        DeployOptions::default(),
+    );
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("`send` is not served while `load` runs"), "{error}");
+    let endless = STATE.replace("(i32.const 0))", "(loop $l (br $l)) (i32.const 0))");
+    let refused = node.deploy(
+        vec![module("actor", &Actor { state: Some(&endless), ..counts() }.text())],
+        DeployOptions::default(),
+    );
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("within its reductions"), "{error}");
+    assert_eq!(ask(&node, actor), 0);
+    assert!(matches!(
+        node.call(Pid::NONE, 0, Vec::new(), Duration::from_secs(1)),
+        Err(CallFailed::Send(_))
+    ));
+    node.halt();
+}
