@@ -100,6 +100,8 @@ impl Reason {
     pub const CONTRACT: Reason = Reason(9);
     /// A supervisor's restart intensity was reached.
     pub const INTENSITY: Reason = Reason(10);
+    /// A limit of the node was met.
+    pub const LIMIT: Reason = Reason(11);
     /// The first reason that belongs to guests.
     pub const GUEST: i32 = 256;
 
@@ -117,6 +119,7 @@ impl Reason {
             8 => "upgrade failed",
             9 => "contract broken",
             10 => "restart intensity reached",
+            11 => "limit met",
             _ => "exit",
         }
     }

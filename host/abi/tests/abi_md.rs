@@ -217,6 +217,7 @@ fn reasons_are_all_those_that_have_a_name() {
         (Reason::UPGRADE, "UPGRADE"),
         (Reason::CONTRACT, "CONTRACT"),
         (Reason::INTENSITY, "INTENSITY"),
+        (Reason::LIMIT, "LIMIT"),
     ]
     .map(|(reason, name)| (i64::from(reason.0), name));
     assert_values("reasons", &constants);

@@ -62,10 +62,38 @@ fn migrate(shared: &Arc<Shared>, old: &Code, new: &Code, image: &Image) -> Attem
     if !old.artifact.has_save {
         return Ok(Err(format!("{old} exports no `save`")));
     }
-    let state = match save(shared, old, image)? {
-        Ok(state) => state,
-        Err(reason) => return Ok(Err(reason)),
+    match save(shared, old, image)? {
+        Ok(state) => bring(shared, old, new, state),
+        Err(reason) => Ok(Err(reason)),
+    }
+}
+
+/// Brings a state that `save` of `old` handed over to `new`; for processes
+/// whose state is no image.
+pub(crate) fn cross_saved(
+    shared: &Arc<Shared>,
+    old: &Code,
+    new: &Code,
+    saved: Result<Vec<u8>, String>,
+) -> Result<Crossed, CrossError> {
+    let brought = match saved {
+        Ok(state) => bring(shared, old, new, state)?,
+        Err(reason) => Err(reason),
     };
+    brought
+        .map(|image| Crossed {
+            path: Path::Migrated,
+            image,
+        })
+        .map_err(|not_migrated| CrossError::NoPath {
+            from: old.to_string(),
+            to: new.to_string(),
+            not_carried: "the module is resident-only".into(),
+            not_migrated,
+        })
+}
+
+fn bring(shared: &Arc<Shared>, old: &Code, new: &Code, state: Vec<u8>) -> Attempt<Image> {
     let direct = match load(shared, new, old.artifact.schema, state.clone())? {
         Ok(image) => return Ok(Ok(image)),
         Err(reason) => reason,

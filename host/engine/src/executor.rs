@@ -355,6 +355,13 @@ impl Executor {
         };
         let artifact = guest.tenancy.version().clone();
         let artifact = &artifact.artifact;
+        let settled = matches!(guest.residence, Residence::Frame { .. });
+        if !settled && !artifact.resident_only().is_empty() && !shared.frames.may_block() {
+            return Err(NotSeated::Broken(ExitReason::with(
+                Reason::LIMIT.0,
+                b"its module is resident-only, and as many frames as may be are held by processes that keep theirs; raise `node.frames`",
+            )));
+        }
         let acquire = |pages| {
             shared
                 .frames
@@ -382,14 +389,14 @@ impl Executor {
                         format!("initialization failed: {reason}").as_bytes(),
                     )));
                 }
-                shared.frames.occupy(&seated, slot);
+                shared.frames.occupy(&mut seated, slot);
                 Ok(seated)
             }
             Residence::Image { image, waiting } => match acquire(image.memory_pages()) {
                 Ok(mut seated) => {
                     shared.metrics.page_ins.fetch_add(1, Ordering::Relaxed);
                     seated.frame.load(image);
-                    shared.frames.occupy(&seated, slot);
+                    shared.frames.occupy(&mut seated, slot);
                     Ok(seated)
                 }
                 Err(none) => {
@@ -627,16 +634,17 @@ impl Executor {
             release.progress.crossed(Path::Unborn, 0, now);
             return Ok(());
         }
-        let image = match std::mem::replace(&mut guest.residence, Residence::Running) {
-            Residence::Image { image, .. } => Some(image),
-            Residence::Frame { mut frame, .. } => {
+        let origin = match std::mem::replace(&mut guest.residence, Residence::Running) {
+            Residence::Image { image, .. } => Some(Origin::Image(image)),
+            Residence::Frame { mut frame, .. } if frame.frame.reusable => {
                 let image = frame.frame.save(After::Reset);
                 shared.frames.give_back(frame);
-                image
+                image.map(Origin::Image)
             }
+            Residence::Frame { frame, .. } => Some(Origin::Frame(frame)),
             Residence::Newborn | Residence::Running => None,
         };
-        let Some(image) = image else {
+        let Some(mut origin) = origin else {
             return Err(CrossError::NoPath {
                 from: old.to_string(),
                 to: new.to_string(),
@@ -651,12 +659,15 @@ impl Executor {
             .as_mut()
             .filter(|trial| trial.before.is(&new))
             .and_then(|trial| trial.state.take());
-        let crossed = match exact {
-            Some(State::Old { image, .. }) => Ok(Crossed {
+        let crossed = match (exact, &mut origin) {
+            (Some(State::Old { image, .. }), _) => Ok(Crossed {
                 path: Path::Carried,
                 image,
             }),
-            _ => crossing::cross(shared, &old, &new, &image),
+            (_, Origin::Image(image)) => crossing::cross(shared, &old, &new, image),
+            (_, Origin::Frame(frame)) => {
+                crossing::cross_saved(shared, &old, &new, frame.frame.call_save())
+            }
         };
         let before = Tenancy::hold(old.clone());
         match crossed {
@@ -666,7 +677,7 @@ impl Executor {
                     image: there,
                     waiting: false,
                 };
-                guest.trial = self.trial(&release, before, image);
+                guest.trial = self.trial(&release, before, origin);
                 guest.stuck = None;
                 guest.crossings += 1;
                 guest.release = release.id;
@@ -675,16 +686,13 @@ impl Executor {
                 shared.observer.crossed(pid, release.id, path);
             }
             Err(CrossError::NoFrame) => {
-                guest.residence = Residence::Image {
-                    image,
-                    waiting: false,
-                };
+                guest.residence = origin.back();
                 return Err(CrossError::NoFrame);
             }
             Err(_) if release.fresh => {
                 guest.tenancy = Tenancy::new(new);
                 guest.residence = Residence::Newborn;
-                guest.trial = self.trial(&release, before, image);
+                guest.trial = self.trial(&release, before, origin);
                 guest.stuck = None;
                 guest.has_run = false;
                 guest.crossings += 1;
@@ -700,10 +708,7 @@ impl Executor {
             }
             Err(error) => {
                 let text = error.to_string();
-                guest.residence = Residence::Image {
-                    image,
-                    waiting: false,
-                };
+                guest.residence = origin.back();
                 guest.release = release.id;
                 guest.stuck = Some(text.as_str().into());
                 release.progress.stuck.fetch_add(1, Ordering::Relaxed);
@@ -714,25 +719,57 @@ impl Executor {
         Ok(())
     }
 
-    /// Probation for a crossing, unless it is a way back itself.
+    /// Probation for a crossing, unless it is a way back itself. A frame that
+    /// cannot be read as an image is no way back.
     fn trial(
         &self,
         release: &exuvia_code::Release<Artifact>,
         before: Tenancy<Artifact>,
-        image: Image,
+        origin: Origin,
     ) -> Option<Box<Trial>> {
+        let state = match origin {
+            Origin::Image(image) => Some(State::Old {
+                image,
+                waiting: false,
+            }),
+            Origin::Frame(frame) => {
+                self.0.frames.discard(frame);
+                None
+            }
+        };
         (self.0.probation > 0 && release.origin == release.id).then(|| {
             Box::new(Trial {
                 left: self.0.probation,
                 release: release.id,
                 before,
-                state: Some(State::Old {
-                    image,
-                    waiting: false,
-                }),
+                state,
                 transaction: None,
             })
         })
+    }
+}
+
+/// Where a crossing process's state comes from.
+enum Origin {
+    Image(Image),
+    /// Of a resident-only module: the frame itself.
+    Frame(Seated),
+}
+
+impl Origin {
+    /// The process stays as it was.
+    fn back(self) -> Residence {
+        match self {
+            Origin::Image(image) => Residence::Image {
+                image,
+                waiting: false,
+            },
+            Origin::Frame(frame) => Residence::Frame {
+                frame,
+                suspended: false,
+                waiting: false,
+            },
+        }
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Seated {
     pub(crate) frame: Box<Frame>,
     place: u32,
     artifact: u64,
+    /// Counted among the frames that nobody can take away.
+    kept: bool,
 }
 
 /// Why there is no frame.
@@ -194,6 +196,7 @@ impl Frames {
                     frame: Box::new(frame),
                     place,
                     artifact: artifact.id,
+                    kept: false,
                 })
             }
             Err(reason) => {
@@ -204,8 +207,12 @@ impl Frames {
         }
     }
 
-    /// A process takes its seat.
-    pub(crate) fn occupy(&self, seated: &Seated, slot: u32) {
+    /// A process takes its seat. One of a resident-only module keeps it, like
+    /// a process that blocks.
+    pub(crate) fn occupy(&self, seated: &mut Seated, slot: u32) {
+        if !seated.frame.reusable && !std::mem::replace(&mut seated.kept, true) {
+            self.block();
+        }
         self.places[seated.place as usize]
             .occupant
             .store(slot, Ordering::Release);
@@ -235,6 +242,9 @@ impl Frames {
 
     /// Drops a frame.
     pub(crate) fn discard(&self, seated: Seated) {
+        if seated.kept {
+            self.unblock();
+        }
         let place = seated.place;
         self.places[place as usize]
             .occupant

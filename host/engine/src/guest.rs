@@ -224,6 +224,9 @@ pub(crate) struct Transaction {
     pub(crate) held: Vec<Effect>,
     /// Done if it traps, last first.
     pub(crate) undo: Vec<Deed>,
+    /// Timers that the handler has set, and when they are due; `None`: those
+    /// that it has taken back.
+    pub(crate) timers: Vec<(u64, Option<u64>)>,
 }
 
 impl std::fmt::Debug for Transaction {

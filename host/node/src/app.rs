@@ -140,7 +140,9 @@ impl App {
         };
         let told = self.node.0.system.signal(self.master, exit).is_ok();
         let orderly = !told || self.news.lock().recv_timeout(timeout).is_ok();
-        let left = self.node.0.system.table.alive();
+        // The master itself ends right after it has told.
+        let system = &self.node.0.system;
+        let left = system.table.alive() - usize::from(system.is_alive(self.master));
         self.node.halt();
         StopReport { orderly, left }
     }

@@ -154,8 +154,8 @@ struct GuestChild {
     id: String,
     module: String,
     name: Option<String>,
-    #[serde(default)]
-    args: Vec<u8>,
+    /// Any value; reaches the child in MessagePack.
+    args: Option<rmpv::Value>,
     #[serde(default)]
     restart: GuestRestart,
     shutdown_ms: Option<u64>,
@@ -232,10 +232,15 @@ pub(crate) fn from_guest(
 }
 
 fn child_spec(child: GuestChild, limits: &Arc<Limits>) -> ChildSpec<Start> {
+    // A value that was decoded can be encoded.
+    let arguments = child
+        .args
+        .and_then(|args| rmp_serde::to_vec(&args).ok())
+        .unwrap_or_default();
     let start = Start::Process {
         module: child.module.into(),
         name: child.name.map(Into::into),
-        arguments: child.args.into(),
+        arguments: arguments.into(),
         limits: limits.clone(),
     };
     let mut spec = ChildSpec::worker(child.id, start).restart(match child.restart {

@@ -381,6 +381,17 @@ impl Node {
         }
     }
 
+    /// How far the current release has come by now: crossings by path, and
+    /// processes that could not cross.
+    pub fn progress(&self) -> (Vec<(&'static str, u64)>, u64) {
+        let release = self.0.code.current();
+        let paths = release.progress.paths();
+        (
+            paths.into_iter().map(|(p, n)| (p.name(), n)).collect(),
+            release.progress.stuck.load(Ordering::Relaxed),
+        )
+    }
+
     fn leave_behind(&self, loops: &[Pid]) {
         for pid in loops {
             let mark = Box::new(|own: &mut exuvia_engine::GuestOwn, _: &_| {

@@ -344,8 +344,8 @@ impl<G: 'static> System<G> {
     }
 
     /// Sets a timer of `owner`, `delay` nanoseconds from now; answers its
-    /// reference. A wake ends with its owner, a message does not. Only the owner's runner may call
-    /// this in its name.
+    /// reference. A wake ends with its owner, a message does not. Only the
+    /// owner's runner may call this in its name.
     pub fn set_timer(&self, owner: Pid, delay: u64, due: impl FnOnce(u64) -> Due) -> u64 {
         if let Some(slot) = self.slot(owner) {
             // Relaxed: set and read by the owner's runners, which the run state orders.
@@ -359,6 +359,21 @@ impl<G: 'static> System<G> {
             schedule.timer_moved(shard);
         }
         reference
+    }
+
+    /// The same for a timer that is held: it does not run before
+    /// [`System::release_timer`].
+    pub fn hold_timer(&self, owner: Pid, due: impl FnOnce(u64) -> Due) -> u64 {
+        self.set_timer(owner, u64::MAX, due)
+    }
+
+    /// Lets a held timer run: it is due at `at`, unless it was cancelled.
+    pub fn release_timer(&self, owner: Pid, reference: u64, at: u64) {
+        if let Some(shard) = self.timers.move_to(owner, reference, at)
+            && let Some(schedule) = self.schedule.get()
+        {
+            schedule.timer_moved(shard);
+        }
     }
 
     /// Fires what is due in a shard. Answers the nanoseconds until its next

@@ -96,6 +96,28 @@ impl Timers {
         (reference, first)
     }
 
+    /// When a timer is due.
+    pub fn due(&self, owner: Pid, reference: u64) -> Option<u64> {
+        let shard = (reference & ((1 << SHARD_BITS) - 1)) as usize;
+        let queue = self.shards.get(shard)?.queue.lock();
+        queue.by_owner.get(&(owner, reference)).copied()
+    }
+
+    /// Moves a timer to another time. Answers its shard, if it is now the
+    /// first of it.
+    pub fn move_to(&self, owner: Pid, reference: u64, at: u64) -> Option<usize> {
+        let shard = (reference & ((1 << SHARD_BITS) - 1)) as usize;
+        let Shard { queue, next } = self.shards.get(shard)?;
+        let mut queue = queue.lock();
+        let before = std::mem::replace(queue.by_owner.get_mut(&(owner, reference))?, at);
+        if let Some(timer) = queue.by_time.remove(&(before, reference)) {
+            queue.by_time.insert((at, reference), timer);
+        }
+        let first = at < next.load(Ordering::Relaxed);
+        next.store(queue.first(), Ordering::Release);
+        first.then_some(shard)
+    }
+
     /// Takes a timer back. Answers when it would have been due.
     pub fn cancel(&self, owner: Pid, reference: u64) -> Option<u64> {
         if reference & TIMER_BIT == 0 {

@@ -6,7 +6,7 @@ use wasmtime::{Caller, Linker};
 
 use super::{Answer, answer};
 use crate::data::{Ends, FrameData, View, bytes, bytes_mut, view};
-use crate::guest::{Want, perform, transaction};
+use crate::guest::{GuestOwn, GuestSystem, Want, perform, transaction};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
@@ -104,9 +104,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, FrameData>, reference: i64| {
             let view = view(&mut caller, "cancel_timer")?;
             let system = &view.shared.system;
-            let at = system
-                .timers
-                .cancel(view.own.pid(), reference.cast_unsigned());
+            let at = cancel_timer(view.own, system, reference.cast_unsigned());
             let left = at.map(|at| at.saturating_sub(system.clock.now()) / 1_000_000);
             Ok(left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX)))
         },
@@ -397,7 +395,7 @@ fn reply(view: &mut View<'_>, to: i32, reference: i64, tag: i32, data: i32, leng
 /// Does it at once without an allocation, or holds it.
 fn perform_now_or_held(
     view: &mut View<'_>,
-    deed: impl FnOnce(&mut crate::guest::GuestOwn, &crate::guest::GuestSystem) + Send + 'static,
+    deed: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
 ) {
     perform(view.own, &view.shared.system, deed, None);
 }
@@ -419,25 +417,68 @@ fn send_after(
     }
     let pid = view.own.pid();
     let system = &view.shared.system;
-    let reference = system.set_timer(pid, delay.saturating_mul(1_000_000), |reference| {
-        Due::Message {
-            to,
-            envelope: Envelope {
-                reference,
-                kind: Kind::Timer,
-                ..Envelope::message(pid, tag.cast_unsigned(), payload)
-            },
+    let delay = delay.saturating_mul(1_000_000);
+    let due = |reference| Due::Message {
+        to,
+        envelope: Envelope {
+            reference,
+            kind: Kind::Timer,
+            ..Envelope::message(pid, tag.cast_unsigned(), payload)
+        },
+    };
+    let reference = if transaction(view.own).is_none() {
+        system.set_timer(pid, delay, due)
+    } else {
+        // Its reference is wanted at once; it must not fire before the handler
+        // has ended.
+        let at = system.clock.now().saturating_add(delay);
+        let reference = system.hold_timer(pid, due);
+        if let Some(transaction) = transaction(view.own) {
+            transaction.timers.push((reference, Some(at)));
         }
-    });
-    // Set at once, since its reference is wanted at once; taken back if the
-    // handler fails.
-    crate::guest::undoable(view.own, move |own, system| {
-        system.timers.cancel(own.pid(), reference);
-    });
+        perform(
+            view.own,
+            system,
+            move |own, system| system.release_timer(own.pid(), reference, at),
+            Some(Box::new(move |own, system| {
+                system.timers.cancel(own.pid(), reference);
+            })),
+        );
+        reference
+    };
     if out != 0 {
         view.write(out, &reference.to_le_bytes())?;
     }
     Ok(Code::Ok as i32)
+}
+
+/// Takes a timer back; answers when it would have been due. In a transaction
+/// one from before is taken back when that ends.
+fn cancel_timer(own: &mut GuestOwn, system: &GuestSystem, reference: u64) -> Option<u64> {
+    let pid = own.pid();
+    let Some(transaction) = transaction(own) else {
+        return system.timers.cancel(pid, reference);
+    };
+    let known = transaction
+        .timers
+        .iter_mut()
+        .find(|(timer, _)| *timer == reference);
+    if let Some((_, set_here)) = known {
+        let at = set_here.take()?;
+        system.timers.cancel(pid, reference);
+        return Some(at);
+    }
+    let at = system.timers.due(pid, reference)?;
+    transaction.timers.push((reference, None));
+    perform(
+        own,
+        system,
+        move |own, system| {
+            system.timers.cancel(own.pid(), reference);
+        },
+        None,
+    );
+    Some(at)
 }
 
 fn sleep(view: &mut View<'_>, milliseconds: i64) -> Answer {

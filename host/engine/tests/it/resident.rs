@@ -60,7 +60,6 @@ fn a_changed_table_stays_with_its_process() {
 
 /// As many of them as there is room for must not stop everybody else.
 #[test]
-#[ignore = "not so yet: processes that cannot be paged out take every frame, and the rest never runs"]
 fn resident_processes_leave_room_for_others() {
     let world = small();
     world.deploy("table", &answering("", CHANGING, TABLE));

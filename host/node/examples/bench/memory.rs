@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use exuvia_node::{DeployOptions, ModuleBytes, Node, Pid, SpawnOptions};
+use exuvia_node::process::Slot;
+use exuvia_node::{DeployOptions, Guest, GuestOwn, ModuleBytes, Node, Pid, SpawnOptions};
 
 use crate::driver::{Round, ask_all};
 use crate::setup::{config, module, page_tables, resident, rust_guest};
@@ -61,7 +62,13 @@ fn idle(label: &str, count: u64, module: ModuleBytes, request: &[u8]) -> Vec<Sam
     let before = (resident(), page_tables());
     let began = Instant::now();
     let pids: Vec<Pid> = (0..count)
-        .map(|_| node.spawn("counter", b"", &options).unwrap())
+        .map(|n| {
+            let pid = node.spawn("counter", b"", &options).unwrap();
+            if std::env::var_os("STEP").is_some() && n % 256 == 255 {
+                ask(&node, vec![pid], request, 1);
+            }
+            pid
+        })
         .collect();
     let born = began.elapsed();
     // The list of targets is the benchmark's, not the node's.
@@ -83,6 +90,10 @@ fn idle(label: &str, count: u64, module: ModuleBytes, request: &[u8]) -> Vec<Sam
             count as f64 / born.as_secs_f64() / 1e3,
         ),
     ];
+    samples.push((
+        "process record without its image, B".into(),
+        (size_of::<GuestOwn>() + size_of::<Slot<Guest>>()) as f64,
+    ));
     let image: Vec<u64> = node
         .processes(&exuvia_node::Filter {
             limit: 100,

@@ -94,10 +94,10 @@ pub(crate) fn page_tables() -> u64 {
     kilobytes * 1024
 }
 
-/// The value below which a share of the sorted values lies.
+/// The least value that a share of the sorted values does not exceed.
 pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let last = sorted.len() - 1;
-    sorted[((sorted.len() as f64 * share) as usize).min(last)]
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted[rank.saturating_sub(1)]
 }
 
 /// p50, p99 and the greatest, as samples of one figure. `{q}` in the name is

@@ -9,7 +9,6 @@
     clippy::print_stdout,
     reason = "what the demo is for is what it prints"
 )]
-
 #![allow(
     clippy::disallowed_methods,
     reason = "it stands outside of the node and times it with the system's clock"

@@ -139,9 +139,22 @@ pub(crate) fn run(
     if !done {
         return Err(format!("nothing came of it in {PATIENCE:?}: {heard:?}"));
     }
-    let all = wait(|| clients.on_version(step.answers) == clients.counters());
+    // The report came after a moment; the last crossings may come later.
+    let counters = clients.counters() as u64;
+    let all = wait(|| {
+        let crossed = match (step.fate, &mut heard.swap) {
+            (Fate::Crosses(_), Some(report)) => {
+                let (crossed, stuck) = app.node().progress();
+                let total = crossed.iter().map(|(_, count)| count).sum::<u64>();
+                (report.crossed, report.stuck) = (crossed, stuck);
+                total + stuck >= counters
+            }
+            _ => true,
+        };
+        crossed && clients.on_version(step.answers) == clients.counters()
+    });
     let after = clients.totals();
-    let mut wrong = heard.check(step.fate, clients.counters() as u64);
+    let mut wrong = heard.check(step.fate, counters);
     if !all {
         let on = clients.on_version(step.answers);
         wrong.push(format!(

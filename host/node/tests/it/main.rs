@@ -11,4 +11,5 @@ mod pingpong;
 mod probation;
 mod processes;
 mod puppet;
+mod supervision;
 mod swaps;
