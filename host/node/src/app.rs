@@ -22,6 +22,9 @@ use crate::watch::Watcher;
 /// How long the supervision tree may take to start.
 const START: Duration = Duration::from_secs(60);
 
+/// Milliseconds that the last processes of an orderly stop get to be gone.
+const LAST_ENDS: u32 = 100;
+
 /// How an app is booted.
 #[derive(Clone, Debug, Default)]
 pub struct BootOptions {
@@ -140,9 +143,15 @@ impl App {
         };
         let told = self.node.0.system.signal(self.master, exit).is_ok();
         let orderly = !told || self.news.lock().recv_timeout(timeout).is_ok();
-        // The master itself ends right after it has told.
-        let system = &self.node.0.system;
-        let left = system.table.alive() - usize::from(system.is_alive(self.master));
+        // The last to end give back their places a moment after they have told.
+        let alive = || self.node.0.system.table.alive();
+        for _ in 0..LAST_ENDS {
+            if !orderly || alive() == 0 {
+                break;
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        let left = alive();
         self.node.halt();
         StopReport { orderly, left }
     }

@@ -5,6 +5,9 @@
 //! the files are read, and those whose hash is new go into one swap. A file
 //! that changed while it was read is read again after the next pause. A folder
 //! that does not exist is waited for at its nearest ancestor that does.
+//!
+//! What was refused together with a broken file is not forgotten: it goes into
+//! the next swap. The broken file itself comes again when it has changed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
@@ -12,8 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, SystemTime};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::event::ModifyKind;
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
+use crate::error::SwapError;
 use crate::node::Node;
 use crate::swap::{DeployOptions, ModuleBytes};
 
@@ -31,6 +36,9 @@ pub struct Watcher {
 
 enum Message {
     Changed,
+    /// What stood at these paths is gone. A folder that is made anew there may
+    /// even have the same inode, but the watch on it is gone too.
+    Gone(Vec<PathBuf>),
     Stop,
 }
 
@@ -44,12 +52,16 @@ impl Watcher {
         let notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading a file is no change of it.
             let access = event.as_ref().is_ok_and(|event| {
-                matches!(event.kind, notify::EventKind::Access(kind)
+                matches!(event.kind, EventKind::Access(kind)
                     if kind != notify::event::AccessKind::Close(notify::event::AccessMode::Write))
             });
-            if !access {
-                let _ = events.send(Message::Changed);
+            if access {
+                return;
             }
+            let _ = events.send(match event {
+                Ok(event) if is_gone(event.kind) => Message::Gone(event.paths),
+                _ => Message::Changed,
+            });
         })?;
         let mut watch = Watch {
             node,
@@ -57,6 +69,7 @@ impl Watcher {
             notifier,
             watched: HashMap::new(),
             seen: HashMap::new(),
+            pending: BTreeMap::new(),
         };
         watch.look_for_folders();
         watch.remember();
@@ -88,6 +101,8 @@ struct Watch {
     watched: HashMap<PathBuf, u64>,
     /// What was last read of each module.
     seen: HashMap<String, Seen>,
+    /// What was refused through no fault that is known of its own.
+    pending: BTreeMap<String, ModuleBytes>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -118,10 +133,16 @@ impl Watch {
         loop {
             match messages.recv_timeout(RECHECK) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Message::Changed) => {
+                Ok(first) => {
                     let noticed = self.node.0.system.clock.now();
-                    if !settle(messages) {
+                    let Some(gone) = settle(first, messages) else {
                         return;
+                    };
+                    for path in gone {
+                        if self.watched.remove(&path).is_some() {
+                            // Mostly it went with the folder.
+                            let _ = self.notifier.unwatch(&path);
+                        }
                     }
                     self.look_for_folders();
                     self.swap(noticed);
@@ -221,6 +242,7 @@ impl Watch {
                 )
                 .is_some_and(|seen| seen.hash == hash);
             if !known {
+                self.pending.remove(name);
                 changed.push(ModuleBytes {
                     name: name.clone(),
                     bytes,
@@ -229,24 +251,51 @@ impl Watch {
                 });
             }
         }
-        if !changed.is_empty() {
-            // A refusal is an event; the old code runs on.
-            let _ = self.node.deploy(changed, DeployOptions::default());
+        if changed.is_empty() {
+            return;
+        }
+        changed.extend(std::mem::take(&mut self.pending).into_values());
+        // A refusal is an event; the old code runs on.
+        if let Err(error) = self.node.deploy(changed.clone(), DeployOptions::default()) {
+            let broken = match &error {
+                SwapError::Load { file, .. } => Some(file.as_str()),
+                _ => None,
+            };
+            for module in changed {
+                if broken != Some(&module.source) {
+                    self.pending.insert(module.name.clone(), module);
+                }
+            }
         }
     }
+}
+
+fn is_gone(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
+    )
 }
 
 fn inode_of(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
-/// Waits until nothing has happened for the debounce time. False: stop.
-fn settle(messages: &Receiver<Message>) -> bool {
+/// Waits until nothing has happened for the debounce time. Answers what was
+/// said to be gone; `None`: stop.
+fn settle(first: Message, messages: &Receiver<Message>) -> Option<Vec<PathBuf>> {
+    let mut gone = Vec::new();
+    let mut message = first;
     loop {
-        match messages.recv_timeout(DEBOUNCE) {
-            Ok(Message::Changed) => {}
-            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-            Err(RecvTimeoutError::Timeout) => return true,
+        match message {
+            Message::Changed => {}
+            Message::Gone(paths) => gone.extend(paths),
+            Message::Stop => return None,
         }
+        message = match messages.recv_timeout(DEBOUNCE) {
+            Ok(message) => message,
+            Err(RecvTimeoutError::Timeout) => return Some(gone),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        };
     }
 }

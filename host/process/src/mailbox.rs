@@ -82,16 +82,18 @@ impl<S> Mailbox<S> {
         Ok(())
     }
 
-    /// Puts a message into the queue if the limits allow. `inner` is what the
-    /// process's own half holds of the same: messages and bytes, as last published.
+    /// Puts a message into the queue if the limits allow. `inner` reads what the
+    /// process's own half holds of the same: messages and bytes. It is asked
+    /// under the lock, so that it does not miss what [`Mailbox::take_into`] moves.
     pub fn push_message(
         &self,
         generation: u32,
         item: S,
         cost: u64,
-        inner: (u32, u64),
+        inner: impl FnOnce() -> (u32, u64),
     ) -> Result<(), Refused> {
         let mut outer = self.living(generation)?;
+        let inner = inner();
         let messages = outer.messages.saturating_add(inner.0);
         let bytes = outer.bytes.saturating_add(inner.1);
         if messages >= outer.limits.mailbox_messages
@@ -106,13 +108,15 @@ impl<S> Mailbox<S> {
     }
 
     /// Swaps everything that has arrived with the empty `spare`, which lends
-    /// its capacity. False: nothing has arrived.
-    pub fn take_into(&self, spare: &mut Vec<S>) -> bool {
+    /// its capacity. `moved` is told, under the lock, how many of them count
+    /// against the limits, and their bytes. False: nothing has arrived.
+    pub fn take_into(&self, spare: &mut Vec<S>, moved: impl FnOnce(u32, u64)) -> bool {
         debug_assert!(spare.is_empty(), "the spare is emptied before it is lent");
         let mut outer = self.0.lock();
         if outer.items.is_empty() {
             return false;
         }
+        moved(outer.messages, outer.bytes);
         outer.messages = 0;
         outer.bytes = 0;
         std::mem::swap(&mut outer.items, spare);

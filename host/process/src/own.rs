@@ -164,7 +164,19 @@ impl<G: 'static> Own<G> {
         }
         let slot = system.table.slot(self.pid.slot())?;
         let mut arrived = std::mem::take(&mut self.spare);
-        if slot.mailbox.take_into(&mut arrived) {
+        let stats = &slot.stats;
+        let moved = |messages, bytes| {
+            // Written by this runner only; exact again when it publishes.
+            let limited = stats.inbox_limited.load(Ordering::Relaxed);
+            let inbox_bytes = stats.inbox_bytes.load(Ordering::Relaxed);
+            stats
+                .inbox_limited
+                .store(limited.saturating_add(messages), Ordering::Relaxed);
+            stats
+                .inbox_bytes
+                .store(inbox_bytes.saturating_add(bytes), Ordering::Relaxed);
+        };
+        if slot.mailbox.take_into(&mut arrived, moved) {
             let mut signals = arrived.drain(..);
             for signal in signals.by_ref() {
                 self.end = self.apply(system, signal);

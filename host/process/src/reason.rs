@@ -84,7 +84,8 @@ impl ExitReason {
     }
 }
 
-/// The name, and the first line of the text if the bytes are text.
+/// The name, and the first line of the text if the bytes are text; the second
+/// too if the first ends in a colon.
 impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.code >= Reason::GUEST {
@@ -94,7 +95,17 @@ impl fmt::Display for ExitReason {
         }
         match std::str::from_utf8(self.bytes()) {
             Ok("") => Ok(()),
-            Ok(text) => write!(f, ": {}", text.lines().next().unwrap_or_default()),
+            Ok(text) => {
+                let mut lines = text.lines();
+                let first = lines.next().unwrap_or_default();
+                write!(f, ": {first}")?;
+                // A panic of Rust says where on the first line, and what on
+                // the second.
+                match lines.next() {
+                    Some(what) if first.ends_with(':') => write!(f, " {what}"),
+                    _ => Ok(()),
+                }
+            }
             Err(_) => write!(f, " ({} bytes)", self.bytes().len()),
         }
     }

@@ -180,10 +180,12 @@ impl<G: 'static> System<G> {
     pub fn send(&self, to: Pid, envelope: Envelope) -> Result<(), SendError> {
         let slot = self.slot(to).ok_or(SendError::Unknown)?;
         let pushed = if envelope.is_limited() {
-            let inner = (
-                slot.stats.inbox_limited.load(Ordering::Relaxed),
-                slot.stats.inbox_bytes.load(Ordering::Relaxed),
-            );
+            let inner = || {
+                (
+                    slot.stats.inbox_limited.load(Ordering::Relaxed),
+                    slot.stats.inbox_bytes.load(Ordering::Relaxed),
+                )
+            };
             let cost = envelope.cost();
             slot.mailbox
                 .push_message(to.generation(), Signal::Message(envelope), cost, inner)

@@ -107,7 +107,7 @@ impl Process {
 
     fn handle(&self) {
         let mut arrived = Vec::new();
-        if self.mailbox.take_into(&mut arrived) {
+        if self.mailbox.take_into(&mut arrived, |_, _| ()) {
             let before = self.own.load(Relaxed);
             self.own.store(before + arrived.len(), Relaxed);
             self.handled().extend(arrived);
@@ -238,7 +238,7 @@ fn a_close_hands_out_or_refuses_each_signal() {
         };
         let senders = [sender(1), sender(11)];
         let mut out = Vec::new();
-        mailbox.take_into(&mut out);
+        mailbox.take_into(&mut out, |_, _| ());
         out.extend(mailbox.close());
         let mut accepted = Vec::new();
         for sender in senders {
@@ -277,7 +277,7 @@ fn a_new_process_in_the_slot_sees_nothing_of_the_old_one() {
         process.enter_queue();
         process.begin();
         let mut old = Vec::new();
-        process.mailbox.take_into(&mut old);
+        process.mailbox.take_into(&mut old, |_, _| ());
         old.extend(process.mailbox.close());
         process.leave();
         process.state.vacate();

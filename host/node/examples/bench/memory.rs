@@ -62,13 +62,7 @@ fn idle(label: &str, count: u64, module: ModuleBytes, request: &[u8]) -> Vec<Sam
     let before = (resident(), page_tables());
     let began = Instant::now();
     let pids: Vec<Pid> = (0..count)
-        .map(|n| {
-            let pid = node.spawn("counter", b"", &options).unwrap();
-            if std::env::var_os("STEP").is_some() && n % 256 == 255 {
-                ask(&node, vec![pid], request, 1);
-            }
-            pid
-        })
+        .map(|_| node.spawn("counter", b"", &options).unwrap())
         .collect();
     let born = began.elapsed();
     // The list of targets is the benchmark's, not the node's.

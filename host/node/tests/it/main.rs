@@ -6,10 +6,15 @@
 )]
 
 mod abi;
+mod actors;
+mod crossings;
 mod guests;
+mod limits;
 mod pingpong;
 mod probation;
 mod processes;
 mod puppet;
+mod sdk;
 mod supervision;
 mod swaps;
+mod watching;

@@ -378,6 +378,34 @@ fn a_boot_without_its_files_says_which() {
 }
 
 #[test]
+fn children_that_do_not_stop_are_killed() {
+    let app = boot(&members(
+        "",
+        &[
+            ("hangs", "shutdown_ms = 20"),
+            ("killed", "shutdown_ms = \"brutal_kill\""),
+            ("polite", "shutdown_ms = 10000"),
+        ],
+    ));
+    let mut events = app.node().events();
+    let report = app.stop(STOP);
+    assert!(report.orderly && report.left == 0, "{report:?}");
+    let (mut said, mut ends) = (String::new(), Vec::new());
+    while let Ok(event) = events.try_recv() {
+        match event {
+            Event::Log { text, .. } => said += &text,
+            Event::Exit { reason, .. } => ends.push(reason),
+            _ => {}
+        }
+    }
+    // `killed` was never told, and died first of those two.
+    assert_eq!(
+        (said.as_str(), ends),
+        ("ph", vec!["killed".into(), "killed".into()])
+    );
+}
+
+#[test]
 fn a_tree_that_does_not_stop_in_time_is_said_to() {
     let app = boot(&members("", &[("hangs", "shutdown_ms = \"infinity\"")]));
     let report = app.stop(Duration::from_millis(50));

@@ -1,0 +1,392 @@
+//! How processes come over to new code: loops, state that is migrated, given
+//! up or stuck, versions between, sleepers.
+
+use std::time::Duration;
+
+use exuvia_node::abi::{Kind, Reason};
+use exuvia_node::{CallFailed, DeployOptions, Event, Loops, Pid, SwapError};
+
+use crate::actors::{ADD, Actor, STATE, TELL, cast, counts, loops, of, post};
+use crate::guests::{ask, deploy, event, eventually, module, node, node_with, spawn};
+use crate::puppet::{self, Puppet};
+
+// ---- loops ---------------------------------------------------------------------
+
+#[test]
+fn a_loop_that_takes_upgrade_is_woken_and_crosses() {
+    let node = node();
+    deploy(&node, "loops", &loops(true, "(call $count)"));
+    let pid = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, pid), 2);
+    for version in 2..5u64 {
+        let answer = format!("(i64.add (call $count) (i64.const {}))", version * 1_000);
+        let report = node
+            .deploy(
+                vec![module("loops", &loops(true, &answer))],
+                DeployOptions::default(),
+            )
+            .unwrap();
+        assert_eq!(report.processes, 1);
+        // Nobody has written to it.
+        eventually("it crosses", || {
+            u64::from(of(&node, pid).crossings) == version - 1
+        });
+        assert_eq!(ask(&node, pid), version * 1_000 + version + 1);
+    }
+    node.halt();
+}
+
+#[test]
+fn a_loop_without_the_flag_refuses_the_commit() {
+    let node = node();
+    deploy(&node, "loops", &loops(false, "(call $count)"));
+    let pid = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, pid), 2);
+    let next = vec![module("loops", &loops(false, "(i64.const 77)"))];
+    let Err(SwapError::Loops { count, first }) = node.deploy(next, DeployOptions::default()) else {
+        panic!("it was not refused");
+    };
+    assert_eq!((count, first), (1, pid));
+    assert_eq!(ask(&node, pid), 3);
+    assert_eq!(
+        (node.info().release, node.info().modules[0].loaded.len()),
+        (1, 1)
+    );
+    node.halt();
+}
+
+#[test]
+fn a_loop_that_is_left_stays_on_its_version_until_it_ends() {
+    let node = node();
+    deploy(&node, "loops", &loops(false, "(call $count)"));
+    let pid = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, pid), 2);
+    let leave = DeployOptions {
+        loops: Loops::Leave,
+        ..DeployOptions::default()
+    };
+    node.deploy(
+        vec![module("loops", &loops(false, "(i64.const 77)"))],
+        leave,
+    )
+    .unwrap();
+    assert_eq!(ask(&node, pid), 3);
+    let seen = of(&node, pid);
+    assert_eq!(
+        (seen.module.as_deref(), seen.stuck),
+        (Some("loops@1"), None)
+    );
+    assert_eq!(seen.state, "receive");
+    let born = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, born), 77);
+    // It refuses no later commit either.
+    node.kill(born);
+    eventually("it ends", || !node.system().is_alive(born));
+    deploy(&node, "loops", &loops(false, "(i64.const 78)"));
+    assert_eq!(ask(&node, pid), 4);
+    post(&node, pid, b"end");
+    eventually("it ends", || !node.system().is_alive(pid));
+    let loaded = &node.info().modules[0].loaded;
+    assert!(
+        loaded.iter().all(|version| version.processes == 0),
+        "{loaded:?}"
+    );
+    node.halt();
+}
+
+#[test]
+fn a_loop_may_be_killed_for_the_commit() {
+    let node = node();
+    deploy(&node, "puppet", &puppet::text(1));
+    deploy(&node, "loops", &loops(false, "(call $count)"));
+    let watch = Puppet::new(&node);
+    let pid = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, pid), 2);
+    watch.on("monitor", pid).ok();
+    let kill = DeployOptions {
+        loops: Loops::Kill,
+        ..DeployOptions::default()
+    };
+    node.deploy(vec![module("loops", &loops(false, "(i64.const 77)"))], kill)
+        .unwrap();
+    watch.wait().obituary(Kind::Down, pid, Reason::KILLED.0);
+    assert_eq!(ask(&node, spawn(&node, "loops", b"")), 77);
+    node.halt();
+}
+
+// ---- ways over -------------------------------------------------------------------
+
+#[test]
+fn state_is_given_up_only_with_consent() {
+    let none = Actor {
+        state: Some(""),
+        ..counts()
+    };
+    let (node, friend, actor) = cast(none);
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 1);
+    let next = Actor {
+        message: &[ADD, ADD, TELL].concat(),
+        state: Some(""),
+        ..counts()
+    };
+    let modules = || vec![module("actor", &next.text())];
+    let refused = node.deploy(modules(), DeployOptions::default());
+    let Err(SwapError::Verify(error)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(error.to_string().contains(&actor.to_string()), "{error}");
+    let fresh = DeployOptions {
+        fresh: true,
+        ..DeployOptions::default()
+    };
+    node.deploy(modules(), fresh).unwrap();
+    // It begins again: INIT with its first arguments, then what waits.
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 2);
+    friend.wait().message(Kind::Message, &2u64.to_le_bytes());
+    assert_eq!(of(&node, actor).module.as_deref(), Some("actor@2"));
+    node.halt();
+}
+
+#[test]
+fn a_crossing_that_fails_after_the_commit_leaves_the_process_as_it_is() {
+    // Its state changes in a handler that began before the commit.
+    let waits = "(if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 119)) (then
+        (i32.store (i32.const 128) (i32.const 48))
+        (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 1) (i64.const 7)))
+        (call $set (i64.add (call $count) (i64.const 10)))))";
+    let (node, friend, actor) = cast(Actor {
+        message: waits,
+        ..counts()
+    });
+    post(&node, actor, b"wait");
+    eventually("it waits", || of(&node, actor).state == "receive");
+    let few = r#"
+  (func (export "save") (result i32) (call $state_put (i32.const 16) (i32.const 24)))
+  (func (export "load") (param i32 i32) (result i32)
+    (drop (call $state_get (i32.const 16) (i32.const 24)))
+    (if (i64.gt_u (call $count) (i64.const 5)) (then
+      (drop (call $log (i32.const 1) (i32.const 1072) (i32.const 17))) (return (i32.const 1))))
+    (i32.const 0))"#;
+    let mut events = node.events();
+    let next = Actor {
+        message: ADD,
+        state: Some(few),
+        ..counts()
+    };
+    deploy(&node, "actor", &next.text());
+    node.send(actor, 7, Vec::new()).unwrap();
+    let wanted = actor.to_string();
+    let reason = event(&mut events, "it is stuck", |event| match event {
+        Event::Stuck { pid, reason, .. } if *pid == wanted => Some(reason.clone()),
+        _ => None,
+    });
+    assert!(reason.contains("too many to count"), "{reason}");
+    assert_eq!(ask(&node, actor), 10);
+    let seen = of(&node, actor);
+    assert_eq!(
+        (seen.module.as_deref(), seen.crossings),
+        (Some("actor@1"), 0)
+    );
+    assert_eq!(
+        (seen.state.as_str(), seen.stuck.as_deref()),
+        ("stuck", Some(reason.as_str()))
+    );
+    // A later release that takes its state is not refused for the past.
+    let better = [ADD, ADD].concat();
+    deploy(
+        &node,
+        "actor",
+        &Actor {
+            message: &better,
+            ..counts()
+        }
+        .text(),
+    );
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 12);
+    assert_eq!(of(&node, actor).stuck, None);
+    friend.has_nothing();
+    node.halt();
+}
+
+/// `load` that takes one schema only, and adds to the count what it is told.
+fn takes(schema: u32, from: u32, adds: u64) -> String {
+    format!(
+        r#"
+  (global (export "exuvia_schema") i32 (i32.const {schema}))
+  (func (export "save") (result i32) (call $state_put (i32.const 16) (i32.const 24)))
+  (func (export "load") (param i32 i32) (result i32)
+    (if (i32.ne (local.get 0) (i32.const {from})) (then (return (i32.const 1))))
+    (drop (call $state_get (i32.const 16) (i32.const 24)))
+    (call $set (i64.add (call $count) (i64.const {adds})))
+    (i32.const 0))"#
+    )
+}
+
+fn sleepers(config: &mut exuvia_node::NodeConfig) {
+    config.sweep_after = Duration::from_secs(3_600);
+}
+
+#[test]
+fn a_sleeper_crosses_two_versions_in_one_step() {
+    let node = node_with(sleepers);
+    let with = |state: &str| {
+        Actor {
+            state: Some(state),
+            ..counts()
+        }
+        .text()
+    };
+    deploy(&node, "actor", &with(&takes(1, 1, 0)));
+    let actor = spawn(&node, "actor", b"");
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 1);
+    deploy(&node, "actor", &with(&takes(2, 1, 100)));
+    deploy(&node, "actor", &with(&takes(3, 1, 1_000)));
+    assert_eq!(ask(&node, actor), 1_001);
+    let seen = of(&node, actor);
+    assert_eq!(
+        (seen.module.as_deref(), seen.crossings),
+        (Some("actor@3"), 1)
+    );
+    node.halt();
+}
+
+#[test]
+fn a_sleeper_crosses_through_the_schema_between() {
+    let node = node_with(sleepers);
+    let with = |state: &str| {
+        Actor {
+            state: Some(state),
+            ..counts()
+        }
+        .text()
+    };
+    deploy(&node, "actor", &with(&takes(1, 1, 0)));
+    let actor = spawn(&node, "actor", b"");
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 1);
+    deploy(&node, "actor", &with(&takes(2, 1, 100)));
+    // It takes nothing but the second's schema.
+    deploy(&node, "actor", &with(&takes(3, 2, 1_000)));
+    assert_eq!(ask(&node, actor), 1_101);
+    assert_eq!(of(&node, actor).crossings, 1);
+    node.halt();
+}
+
+#[test]
+fn the_sweeper_crosses_sleepers_and_old_versions_go() {
+    let node = node_with(|config| config.sweep_after = Duration::from_millis(20));
+    deploy(&node, "actor", &counts().text());
+    let pids: Vec<_> = (0..100).map(|_| spawn(&node, "actor", b"")).collect();
+    for pid in &pids {
+        assert_eq!(ask(&node, *pid), 0);
+    }
+    for version in 2..=5u32 {
+        let answer = format!("(i64.const {version})");
+        deploy(
+            &node,
+            "actor",
+            &Actor {
+                request: &answer,
+                ..counts()
+            }
+            .text(),
+        );
+        eventually("all have crossed", || {
+            node.info().modules[0].processes == 100
+        });
+    }
+    // Two to go back to, and the current one.
+    eventually("old versions are unloaded", || {
+        let loaded = &node.info().modules[0].loaded;
+        loaded.iter().map(|version| version.version).eq([3, 4, 5])
+    });
+    assert_eq!(ask(&node, pids[0]), 5);
+    node.rollback().unwrap();
+    assert_eq!(ask(&node, pids[1]), 4);
+    node.halt();
+}
+
+#[test]
+fn whoever_waits_for_a_reply_survives_the_swap_of_both_ends() {
+    let (node, friend, actor) = cast(counts());
+    // It asks its friend in the middle of a handler, and counts the answer.
+    let asks = "(i32.store (i32.const 128) (i32.const 48))
+      (drop (call $call (i32.const 24) (i32.const 9) (i32.const 16) (i32.const 8) (i32.const 128) (i32.const 200) (i32.const 8) (i64.const -1)))
+      (call $set (i64.add (call $count) (i64.load (i32.const 200))))";
+    deploy(
+        &node,
+        "actor",
+        &Actor {
+            message: asks,
+            ..counts()
+        }
+        .text(),
+    );
+    post(&node, actor, b"");
+    let asked = friend.wait().message(Kind::Request, &0u64.to_le_bytes());
+    // Four later messages wait behind it.
+    for _ in 0..4 {
+        post(&node, actor, b"");
+    }
+    deploy(
+        &node,
+        "actor",
+        &counts().text().replace("too many", "TOO MANY"),
+    );
+    deploy(&node, "puppet", &puppet::text(2));
+    friend
+        .reply(asked.sender, asked.message, 0, &50u64.to_le_bytes())
+        .ok();
+    assert_eq!(ask(&node, actor), 54);
+    assert_eq!(friend.act("version", &[], b"").result, 2);
+    node.halt();
+}
+
+#[test]
+fn a_crossing_calls_nothing_but_what_is_served_there() {
+    let (node, _, actor) = cast(counts());
+    let sends = STATE.replace(
+        "(drop (call $state_get",
+        "(drop (call $send (i32.const 24) (i32.const 5) (i32.const 16) (i32.const 8))) (drop (call $state_get",
+    );
+    let refused = node.deploy(
+        vec![module(
+            "actor",
+            &Actor {
+                state: Some(&sends),
+                ..counts()
+            }
+            .text(),
+        )],
+        DeployOptions::default(),
+    );
+    let error = refused.unwrap_err().to_string();
+    assert!(
+        error.contains("`send` is not served while `load` runs"),
+        "{error}"
+    );
+    let endless = STATE.replace("(i32.const 0))", "(loop $l (br $l)) (i32.const 0))");
+    let refused = node.deploy(
+        vec![module(
+            "actor",
+            &Actor {
+                state: Some(&endless),
+                ..counts()
+            }
+            .text(),
+        )],
+        DeployOptions::default(),
+    );
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("within its reductions"), "{error}");
+    assert_eq!(ask(&node, actor), 0);
+    assert!(matches!(
+        node.call(Pid::NONE, 0, Vec::new(), Duration::from_secs(1)),
+        Err(CallFailed::Send(_))
+    ));
+    node.halt();
+}

@@ -1,0 +1,412 @@
+//! Guests written in Rust with the SDK: the modules of the platform, and the
+//! versions of the counter example.
+
+use std::path::Path;
+use std::time::Duration;
+
+use exuvia_node::{
+    DeployOptions, Event, Filter, ModuleBytes, Node, Pid, ProcessInfo, SwapError, SwapReport,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::guests::{event, eventually, node, node_with, spawn};
+
+/// A guest's file below the checkout.
+#[track_caller]
+fn file(path: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path);
+    std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask guests`", path.display()))
+}
+
+#[track_caller]
+fn platform(name: &str) -> Vec<u8> {
+    file(&format!(
+        "modules/target/wasm32-unknown-unknown/release/{name}.wasm"
+    ))
+}
+
+#[track_caller]
+fn version(version: &str) -> Vec<u8> {
+    file(&format!("examples/target/versions/counter-{version}.wasm"))
+}
+
+fn deploy(node: &Node, name: &str, bytes: Vec<u8>) -> Result<SwapReport, SwapError> {
+    let module = ModuleBytes {
+        name: name.into(),
+        bytes,
+        source: format!("{name}.wasm"),
+        noticed: None,
+    };
+    node.deploy(vec![module], DeployOptions::default())
+}
+
+fn pack<T: Serialize>(value: &T) -> Vec<u8> {
+    rmp_serde::to_vec_named(value).unwrap()
+}
+
+#[track_caller]
+fn call<T: DeserializeOwned>(node: &Node, pid: Pid, request: &impl Serialize) -> T {
+    let reply = node
+        .call(pid, 0, pack(request), Duration::from_secs(20))
+        .unwrap();
+    rmp_serde::from_slice(&reply.payload).unwrap()
+}
+
+fn of(node: &Node, pid: Pid) -> ProcessInfo {
+    let all = node.processes(&Filter::default());
+    all.into_iter()
+        .find(|process| process.pid == pid.to_string())
+        .unwrap()
+}
+
+#[derive(Serialize)]
+struct Args {
+    start: u64,
+}
+
+#[derive(Serialize)]
+enum Change {
+    Add(u64),
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+struct Count {
+    version: u32,
+    count: u64,
+}
+
+#[test]
+fn the_counter_counts() {
+    let node = node();
+    deploy(&node, "counter", platform("counter")).unwrap();
+    let from = spawn(&node, "counter", &pack(&Args { start: 40 }));
+    let plain = spawn(&node, "counter", b"");
+    for _ in 0..1_000 {
+        node.send(from, 0, pack(&Change::Add(2))).unwrap();
+    }
+    let count: Count = call(&node, from, &"Get");
+    assert_eq!(
+        count,
+        Count {
+            version: 1,
+            count: 2_040
+        }
+    );
+    let count: Count = call(&node, plain, &"Get");
+    assert_eq!(count.count, 0);
+    // What it does not understand, it does not die of.
+    node.send(plain, 0, b"\xc1\xc1".to_vec()).unwrap();
+    node.send(plain, 0, pack(&Change::Add(1))).unwrap();
+    let count: Count = call(&node, plain, &"Get");
+    assert_eq!(count.count, 1);
+    node.halt();
+}
+
+#[test]
+fn echo_answers_with_the_same_bytes() {
+    let node = node();
+    deploy(&node, "echo", platform("echo")).unwrap();
+    let pid = spawn(&node, "echo", b"");
+    for length in [0, 1, 1_000, 70_000, 1_000_000] {
+        let payload = vec![7; length];
+        let reply = node
+            .call(pid, 5, payload.clone(), Duration::from_secs(20))
+            .unwrap();
+        assert!(reply.payload == payload, "{length} bytes");
+    }
+    node.halt();
+}
+
+#[derive(Serialize)]
+enum Query<'a> {
+    Get { key: &'a str },
+    Put { key: &'a str, value: Blob<'a> },
+    Delete { key: &'a str },
+    List { prefix: &'a str },
+}
+
+/// MessagePack's own kind for bytes.
+struct Blob<'a>(&'a [u8]);
+
+impl Serialize for Blob<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+struct Owned(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Owned {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Owned, D::Error> {
+        struct Bytes;
+        impl serde::de::Visitor<'_> for Bytes {
+            type Value = Owned;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Owned, E> {
+                Ok(Owned(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+#[derive(Deserialize)]
+enum Answer {
+    Value(Option<Owned>),
+    Keys(Vec<String>),
+}
+
+fn value(answer: Answer) -> Option<Vec<u8>> {
+    match answer {
+        Answer::Value(value) => value.map(|owned| owned.0),
+        Answer::Keys(keys) => panic!("{keys:?}"),
+    }
+}
+
+#[test]
+fn kv_keeps_values_through_paging() {
+    let node = node_with(|config| config.frames = 4);
+    deploy(&node, "kv", platform("kv")).unwrap();
+    let stores: Vec<_> = (0..40).map(|_| spawn(&node, "kv", b"")).collect();
+    for (n, store) in stores.iter().enumerate() {
+        for key in 0..20 {
+            let (key, bytes) = (
+                format!("k{key:02}"),
+                vec![u8::try_from(n).unwrap(); 10 * key],
+            );
+            let put = Query::Put {
+                key: &key,
+                value: Blob(&bytes),
+            };
+            assert_eq!(value(call(&node, *store, &put)), None);
+        }
+    }
+    for (n, store) in stores.iter().enumerate() {
+        let n = u8::try_from(n).unwrap();
+        assert_eq!(
+            value(call(&node, *store, &Query::Get { key: "k07" })),
+            Some(vec![n; 70])
+        );
+        assert_eq!(
+            value(call(&node, *store, &Query::Delete { key: "k07" })),
+            Some(vec![n; 70])
+        );
+        assert_eq!(value(call(&node, *store, &Query::Get { key: "k07" })), None);
+        let Answer::Keys(keys) = call(&node, *store, &Query::List { prefix: "k1" }) else {
+            panic!("no keys");
+        };
+        assert_eq!(keys.len(), 10);
+    }
+    assert!(node.info().page_ins >= 40, "{:?}", node.info());
+    node.halt();
+}
+
+#[test]
+fn an_idle_counter_is_a_few_hundred_bytes() {
+    let node = node_with(|config| config.frames = 4);
+    deploy(&node, "counter", platform("counter")).unwrap();
+    let pids: Vec<_> = (0..100)
+        .map(|n| spawn(&node, "counter", &pack(&Args { start: n })))
+        .collect();
+    for pid in &pids {
+        node.send(*pid, 0, pack(&Change::Add(1))).unwrap();
+        let _: Count = call(&node, *pid, &"Get");
+    }
+    let images: Vec<_> = node
+        .processes(&Filter::default())
+        .into_iter()
+        .filter(|process| process.state == "paged out")
+        .map(|process| process.image)
+        .collect();
+    assert!(images.len() >= 90, "{}", images.len());
+    let (least, most) = (images.iter().min().unwrap(), images.iter().max().unwrap());
+    println!("image of an idle counter: {least} to {most} bytes");
+    assert!(*most < 600, "{most}");
+    // And it is all of them.
+    for (n, pid) in (0..).zip(&pids) {
+        let count: Count = call(&node, *pid, &"Get");
+        assert_eq!(count.count, n + 1);
+    }
+    node.halt();
+}
+
+#[derive(Serialize)]
+struct Seq {
+    seq: u64,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+struct Step {
+    version: u32,
+    count: u64,
+    seq: u64,
+    previous: u64,
+    since: Option<u64>,
+}
+
+/// A counter of the example, and what its answers must be.
+struct Counted {
+    node: Node,
+    pid: Pid,
+    seq: u64,
+    since: Option<u64>,
+}
+
+impl Counted {
+    fn step(&mut self, version: u32) {
+        self.seq += 1;
+        let seq = self.seq;
+        if let Some(since) = &mut self.since {
+            *since += 1;
+        }
+        let step: Step = call(&self.node, self.pid, &Seq { seq });
+        let expected = Step {
+            version,
+            count: 1_000 + seq,
+            seq,
+            previous: seq - 1,
+            since: self.since,
+        };
+        assert_eq!(step, expected);
+    }
+
+    fn deploy(&self, name: &str) -> Result<SwapReport, SwapError> {
+        deploy(&self.node, "counter", version(name))
+    }
+
+    /// Deploys a version, makes some steps, and says how the process crossed.
+    fn swap(&mut self, name: &str, number: u32) -> Vec<(&'static str, u64)> {
+        let report = self.deploy(name).unwrap();
+        assert_eq!((report.processes, report.verified), (1, 1));
+        for _ in 0..5 {
+            self.step(number);
+        }
+        assert_eq!(self.node.info().release, report.release);
+        let (paths, stuck) = self.node.progress();
+        assert_eq!(stuck, 0);
+        paths
+    }
+}
+
+fn example() -> Counted {
+    let node = node();
+    deploy(&node, "counter", version("v1")).unwrap();
+    let pid = spawn(&node, "counter", &pack(&Args { start: 1_000 }));
+    let mut counted = Counted {
+        node,
+        pid,
+        seq: 0,
+        since: None,
+    };
+    for _ in 0..5 {
+        counted.step(1);
+    }
+    counted
+}
+
+#[test]
+fn the_examples_versions_one_after_the_other() {
+    let mut it = example();
+    assert_eq!(it.swap("v2", 2), [("carried", 1)]);
+    it.since = Some(0);
+    assert_eq!(it.swap("v3", 3), [("migrated", 1)]);
+    // Two fields of one type have changed places: nothing is mixed up.
+    assert_eq!(it.swap("v3b", 3), [("migrated", 1)]);
+    assert_eq!(of(&it.node, it.pid).crossings, 3);
+    // Refused before anything has changed.
+    let before = it.node.info();
+    let error = it.deploy("v4").unwrap_err();
+    assert!(matches!(error, SwapError::Verify(_)), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("last_seq") || text.contains("Position"),
+        "{text}"
+    );
+    assert_eq!(it.node.info().release, before.release);
+    it.step(3);
+    // The third message traps: its state and the message go back.
+    let mut events = it.node.events();
+    it.deploy("v5").unwrap();
+    it.step(5);
+    it.step(5);
+    it.step(3);
+    let reason = event(&mut events, "it returns", |event| match event {
+        Event::Returned { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert!(
+        reason.contains("version 5 cannot count to three"),
+        "{reason}"
+    );
+    it.step(3);
+    it.node.halt();
+}
+
+#[test]
+fn a_version_that_fails_on_many_goes_back_for_all() {
+    let mut it = example();
+    it.since = Some(0);
+    it.swap("v3", 3);
+    let others: Vec<_> = (0..10)
+        .map(|_| spawn(&it.node, "counter", &pack(&Args { start: 0 })))
+        .collect();
+    let mut events = it.node.events();
+    for pid in &others {
+        let _: Step = call(&it.node, *pid, &Seq { seq: 1 });
+    }
+    it.deploy("v5").unwrap();
+    for seq in 2..8 {
+        for pid in &others {
+            let step: Step = call(&it.node, *pid, &Seq { seq });
+            assert_eq!((step.count, step.previous), (seq, seq - 1));
+        }
+    }
+    event(&mut events, "the release goes back", |event| {
+        matches!(event, Event::WentBack { .. }).then_some(())
+    });
+    it.step(3);
+    eventually("all are back", || {
+        let all = it.node.processes(&Filter::default());
+        all.iter()
+            .all(|process| process.module.as_deref() != Some("counter@3"))
+    });
+    it.node.halt();
+}
+
+#[test]
+fn a_sleeper_goes_from_the_first_to_the_last_at_once() {
+    let mut it = example();
+    it.deploy("v2").unwrap();
+    it.deploy("v3").unwrap();
+    it.deploy("v3b").unwrap();
+    it.since = Some(0);
+    for _ in 0..5 {
+        it.step(3);
+    }
+    assert!(of(&it.node, it.pid).crossings <= 3);
+    it.node.halt();
+}
+
+#[test]
+fn the_way_back_keeps_the_count() {
+    let mut it = example();
+    it.since = Some(0);
+    it.swap("v3", 3);
+    it.node.rollback().unwrap();
+    it.since = None;
+    for _ in 0..5 {
+        it.step(1);
+    }
+    // Once more: the same files are the same versions.
+    it.since = Some(0);
+    it.swap("v3", 3);
+    let loaded = &it.node.info().modules[0].loaded;
+    assert_eq!(loaded.len(), 2, "{loaded:?}");
+    it.node.halt();
+}

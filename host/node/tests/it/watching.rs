@@ -1,0 +1,313 @@
+//! The watcher: what a change of a file is, and what is none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use exuvia_node::manifest::Manifest;
+use exuvia_node::{App, BootOptions, Event, NodeConfig, SwapReport, Watcher};
+use tokio::sync::broadcast;
+
+use crate::guests::{STATE, ask, counter, event, eventually};
+
+/// A counter that answers `answer` and keeps its state.
+fn wasm(answer: u64) -> Vec<u8> {
+    wat::parse_str(counter("", &format!("(i64.const {answer})"), STATE)).unwrap()
+}
+
+/// An app whose two modules are watched, in a folder of its own.
+struct Watched {
+    folder: tempfile::TempDir,
+    app: App,
+    events: broadcast::Receiver<Event>,
+    // Before the folder goes.
+    _watcher: Watcher,
+}
+
+fn watched() -> Watched {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("build")).unwrap();
+    for name in ["one", "two"] {
+        fs::write(folder.path().join(format!("build/{name}.wasm")), wasm(1)).unwrap();
+    }
+    let text = "[app]\nname = \"watched\"\n[modules.one]\npath = \"build/one.wasm\"\n[modules.two]\npath = \"build/two.wasm\"\n\
+        [supervisor]\n[[supervisor.children]]\nid = \"one\"\nname = \"one\"\nmodule = \"one\"\n\
+        [[supervisor.children]]\nid = \"two\"\nname = \"two\"\nmodule = \"two\"\n";
+    let manifest = Manifest::parse(text, "exuvia.toml", folder.path()).unwrap();
+    let config = NodeConfig {
+        schedulers: 2,
+        frames: 32,
+        cache: None,
+        verify: Duration::from_secs(5),
+        ..NodeConfig::of(&manifest)
+    };
+    let app = App::boot(
+        manifest,
+        BootOptions {
+            config: Some(config),
+        },
+    )
+    .unwrap();
+    let events = app.node().events();
+    let watcher = app.watch().unwrap();
+    Watched {
+        folder,
+        app,
+        events,
+        _watcher: watcher,
+    }
+}
+
+impl Watched {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("build/{name}.wasm"))
+    }
+
+    /// Puts a file in place as compilers and editors do: beside, then renamed.
+    fn rename_over(&self, name: &str, bytes: &[u8]) {
+        replace(&self.path(name), bytes);
+    }
+
+    fn swap(&mut self) -> SwapReport {
+        event(&mut self.events, "a swap", |event| match event {
+            Event::Swap(report) => Some(report.clone()),
+            Event::Refused { reason, .. } => panic!("refused: {reason}"),
+            _ => None,
+        })
+    }
+
+    fn refusal(&mut self) -> String {
+        event(&mut self.events, "a refusal", |event| match event {
+            Event::Swap(report) => panic!("swapped: {report}"),
+            Event::Refused { reason, .. } => Some(reason.clone()),
+            _ => None,
+        })
+    }
+
+    #[track_caller]
+    fn answers(&self, name: &str, answer: u64) {
+        let pid = self.app.node().find(name).unwrap();
+        assert_eq!(ask(self.app.node(), pid), answer);
+    }
+
+    /// The next swap is this one: whatever came before was no change.
+    #[track_caller]
+    fn next_is(&mut self, name: &str, answer: u64) {
+        self.rename_over(name, &wasm(answer));
+        let report = self.swap();
+        let names: Vec<_> = report
+            .modules
+            .iter()
+            .map(|module| module.name.as_str())
+            .collect();
+        assert_eq!(names, [name]);
+        self.answers(name, answer);
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8]) {
+    let beside = path.with_extension("tmp");
+    fs::write(&beside, bytes).unwrap();
+    fs::rename(&beside, path).unwrap();
+}
+
+#[test]
+fn a_file_that_is_renamed_over_is_swapped_each_time() {
+    let mut it = watched();
+    for answer in 2..5 {
+        it.rename_over("one", &wasm(answer));
+        let report = it.swap();
+        assert_eq!(report.modules.len(), 1);
+        assert_eq!(report.release, answer);
+        it.answers("one", answer);
+        it.answers("two", 1);
+    }
+}
+
+#[test]
+fn a_file_that_is_written_in_pieces_is_never_seen_half() {
+    use std::io::Write as _;
+    let mut it = watched();
+    let bytes = wasm(2);
+    let mut file = fs::File::create(it.path("one")).unwrap();
+    // Truncated, and nothing in it for longer than any debouncing: no event
+    // can tell us so, so the other module's swap is waited for.
+    it.next_is("two", 7);
+    file.write_all(&bytes).unwrap();
+    drop(file);
+    let report = it.swap();
+    assert_eq!(report.modules[0].name, "one");
+    it.answers("one", 2);
+    // Cut in the middle and left so: refused, and the old code runs.
+    fs::write(it.path("one"), &wasm(3)[..100]).unwrap();
+    it.refusal();
+    it.answers("one", 2);
+    fs::write(it.path("one"), wasm(3)).unwrap();
+    it.swap();
+    it.answers("one", 3);
+}
+
+#[test]
+fn a_touch_without_a_change_is_nothing() {
+    let mut it = watched();
+    let same = wasm(1);
+    let file = fs::File::options()
+        .append(true)
+        .open(it.path("one"))
+        .unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000))
+        .unwrap();
+    drop(file);
+    it.rename_over("one", &same);
+    fs::write(it.path("one"), &same).unwrap();
+    it.next_is("two", 2);
+    assert_eq!(it.app.node().info().release, 2);
+    // Nor is a file beside.
+    fs::write(it.folder.path().join("build/three.wasm"), wasm(9)).unwrap();
+    it.next_is("one", 2);
+    assert_eq!(it.app.node().info().release, 3);
+}
+
+#[test]
+fn two_files_that_change_together_are_one_swap() {
+    let mut it = watched();
+    it.rename_over("one", &wasm(2));
+    it.rename_over("two", &wasm(3));
+    let report = it.swap();
+    let mut names: Vec<_> = report
+        .modules
+        .iter()
+        .map(|module| module.name.clone())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["one", "two"]);
+    assert_eq!(report.release, 2);
+    it.answers("one", 2);
+    it.answers("two", 3);
+}
+
+#[test]
+fn a_broken_file_is_refused_and_may_be_mended() {
+    let mut it = watched();
+    it.rename_over("one", b"this is no module");
+    let reason = it.refusal();
+    assert!(reason.contains("one.wasm"), "{reason}");
+    it.answers("one", 1);
+    it.rename_over("one", &wasm(2));
+    it.swap();
+    it.answers("one", 2);
+    // Broken, then as it was: nothing to do, and the next change is seen.
+    it.rename_over("one", b"broken again");
+    it.refusal();
+    it.rename_over("one", &wasm(2));
+    it.next_is("one", 5);
+}
+
+#[test]
+fn with_one_of_two_broken_neither_is_swapped_until_it_is_mended() {
+    let mut it = watched();
+    it.rename_over("one", b"broken");
+    it.rename_over("two", &wasm(2));
+    it.refusal();
+    it.answers("two", 1);
+    it.rename_over("one", &wasm(2));
+    let report = it.swap();
+    assert_eq!(report.modules.len(), 2, "the good one is not forgotten");
+    it.answers("one", 2);
+    it.answers("two", 2);
+}
+
+#[test]
+fn a_folder_may_go_and_come_again() {
+    let mut it = watched();
+    for answer in 2..4 {
+        fs::remove_dir_all(it.folder.path().join("build")).unwrap();
+        // Gone is no change: the code runs on.
+        it.answers("one", answer - 1);
+        fs::create_dir(it.folder.path().join("build")).unwrap();
+        for name in ["one", "two"] {
+            fs::write(it.path(name), wasm(answer)).unwrap();
+        }
+        // One swap or two: the files are not written at once.
+        let mut modules = it.swap().modules.len();
+        while modules < 2 {
+            modules += it.swap().modules.len();
+        }
+        it.answers("one", answer);
+        it.answers("two", answer);
+    }
+}
+
+#[test]
+fn a_folder_may_be_replaced_by_another() {
+    let mut it = watched();
+    let (build, new) = (it.folder.path().join("build"), it.folder.path().join("new"));
+    fs::create_dir(&new).unwrap();
+    fs::write(new.join("one.wasm"), wasm(2)).unwrap();
+    fs::write(new.join("two.wasm"), wasm(1)).unwrap();
+    fs::rename(&build, it.folder.path().join("old")).unwrap();
+    fs::rename(&new, &build).unwrap();
+    let report = it.swap();
+    assert_eq!(report.modules.len(), 1);
+    it.answers("one", 2);
+    it.next_is("one", 3);
+}
+
+#[test]
+fn a_file_in_a_folder_that_is_made_later() {
+    let mut it = watched();
+    let deep = it.folder.path().join("build");
+    fs::remove_dir_all(&deep).unwrap();
+    // Made in steps, and the file last, after the watcher has seen the folder.
+    fs::create_dir(&deep).unwrap();
+    fs::write(it.path("two"), wasm(6)).unwrap();
+    it.swap();
+    it.rename_over("one", &wasm(4));
+    it.swap();
+    it.answers("one", 4);
+}
+
+#[test]
+fn a_link_to_a_file_is_followed() {
+    let mut it = watched();
+    let store = it.folder.path().join("store");
+    fs::create_dir(&store).unwrap();
+    for answer in 2..4u64 {
+        let to = store.join(format!("{answer}.wasm"));
+        fs::write(&to, wasm(answer)).unwrap();
+        let beside = it.folder.path().join("build/link.tmp");
+        std::os::unix::fs::symlink(&to, &beside).unwrap();
+        fs::rename(&beside, it.path("one")).unwrap();
+        it.swap();
+        it.answers("one", answer);
+    }
+}
+
+#[test]
+fn a_watcher_that_is_dropped_watches_no_more() {
+    let it = watched();
+    let Watched {
+        folder,
+        app,
+        mut events,
+        _watcher,
+    } = it;
+    drop(_watcher);
+    replace(&folder.path().join("build/one.wasm"), &wasm(2));
+    // Another one begins where the files are, and sees what changes now only
+    // if it differs from what runs.
+    let again = app.watch().unwrap();
+    replace(&folder.path().join("build/two.wasm"), &wasm(2));
+    let report = event(&mut events, "a swap", |event| match event {
+        Event::Swap(report) => Some(report.clone()),
+        _ => None,
+    });
+    assert!(report.modules.iter().any(|module| module.name == "two"));
+    eventually("both run", || {
+        ["one", "two"]
+            .iter()
+            .all(|name| ask(app.node(), app.node().find(name).unwrap()) == 2)
+    });
+    drop(again);
+    assert!(app.stop(Duration::from_secs(10)).orderly);
+}
