@@ -1,8 +1,10 @@
 //! A loaded module: compiled code, the base of its processes, and what the
 //! analysis found.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use wasmtime::InstancePre;
 
 use crate::data::FrameData;
@@ -40,6 +42,9 @@ pub struct Artifact {
     pub(crate) has_load: bool,
     /// Bytes of the module file.
     pub(crate) file_bytes: usize,
+    /// What [`Artifact::carries_to`] found out about this one, by the id of the
+    /// older: each process that crosses asks.
+    pub(crate) carried_from: Mutex<HashMap<u64, Result<(), String>>>,
 }
 
 impl std::fmt::Debug for Artifact {
@@ -81,6 +86,15 @@ impl Artifact {
     /// they do (DESIGN: equal layout, and data, globals, limits and functions
     /// in tables all the same).
     pub(crate) fn carries_to(&self, newer: &Artifact) -> Result<(), String> {
+        if let Some(known) = newer.carried_from.lock().get(&self.id) {
+            return known.clone();
+        }
+        let found = self.compare(newer);
+        newer.carried_from.lock().insert(self.id, found.clone());
+        found
+    }
+
+    fn compare(&self, newer: &Artifact) -> Result<(), String> {
         let (old, new) = (&self.plan.analysis, &newer.plan.analysis);
         match (&old.layout, &new.layout) {
             (Some(a), Some(b)) if a == b => {}

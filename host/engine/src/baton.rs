@@ -14,17 +14,29 @@ use crate::frame::{Command, Reply};
 
 thread_local! {
     static COMMAND: Cell<Option<Command>> = const { Cell::new(None) };
+    static CANCEL: Cell<bool> = const { Cell::new(false) };
     static REPLY: Cell<Option<Reply>> = const { Cell::new(None) };
 }
 
 #[inline(never)]
 pub(crate) fn put_command(command: Command) {
+    CANCEL.set(matches!(command, Command::Cancel));
     COMMAND.set(Some(command));
 }
 
 #[inline(never)]
 pub(crate) fn take_command() -> Option<Command> {
     COMMAND.take()
+}
+
+/// Takes the command if it is to cancel.
+#[inline(never)]
+pub(crate) fn take_cancel() -> bool {
+    let cancel = CANCEL.take();
+    if cancel {
+        COMMAND.set(None);
+    }
+    cancel
 }
 
 #[inline(never)]

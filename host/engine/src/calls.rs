@@ -16,8 +16,9 @@ use wasmtime::{AsContextMut, Caller, Func, Linker, Store};
 
 use crate::baton::{self, Next};
 use crate::data::{FrameData, Mode, View, bytes, bytes_mut};
-use crate::frame::{Command, Outcome, Reply, SLICE, set_reductions};
+use crate::frame::{self, Command, Outcome, Reply, SLICE};
 use crate::guest::{Wait, Want, close_transaction};
+use crate::setup::set_reductions;
 
 /// Defines every host call of `exuvia_abi::HOST_CALLS`.
 pub(crate) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
@@ -45,6 +46,16 @@ pub(crate) fn wait_function(store: &mut Store<FrameData>) -> Func {
     Func::wrap_async(store, |caller: Caller<'_, FrameData>, (): ()| {
         Box::new(pause(caller, false))
     })
+}
+
+/// `run` has returned.
+pub(crate) fn next_function(store: &mut Store<FrameData>) -> Func {
+    Func::wrap_async(
+        store,
+        |caller: Caller<'_, FrameData>, (result, left): (i32, i32)| {
+            Box::new(frame::next(caller, result, left))
+        },
+    )
 }
 
 /// Hands the process back to whoever runs it, until it is resumed.

@@ -131,7 +131,7 @@ fn save(shared: &Arc<Shared>, version: &Code, image: &Image) -> Attempt<Vec<u8>>
     let artifact = &version.artifact;
     let mut seated = match shared
         .frames
-        .acquire(shared, artifact, image.memory_pages())
+        .acquire(shared, artifact, image.memory_pages(), None)
     {
         Ok(seated) => seated,
         Err(none) => return no_frame(none),
@@ -150,7 +150,7 @@ fn load(shared: &Arc<Shared>, version: &Code, schema: i32, state: Vec<u8>) -> At
     }
     let mut seated = match shared
         .frames
-        .acquire(shared, artifact, artifact.base_pages())
+        .acquire(shared, artifact, artifact.base_pages(), None)
     {
         Ok(seated) => seated,
         Err(none) => return no_frame(none),

@@ -173,6 +173,12 @@ impl Executor {
         self.0.crossing_due(own)
     }
 
+    /// Drops free frames while there are more frames than are kept. It takes
+    /// its time: not for a scheduler's thread.
+    pub fn trim_frames(&self) {
+        self.0.frames.trim();
+    }
+
     /// Drops the free frames of a version that was unloaded.
     pub fn forget(&self, artifact: &Artifact) {
         self.0.frames.forget(artifact.id);
@@ -209,7 +215,7 @@ impl Executor {
             let text = format!("the host failed: {}", panic_text(&*panic));
             Turn::Exit(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()))
         });
-        let Some(own) = cell else {
+        let Some(mut own) = cell else {
             // The process was lost in a panic: its slot must not stay taken.
             tracing::error!(?pid, "a process was lost; this is a bug of the host");
             if let Some(pid) = pid {
@@ -219,9 +225,14 @@ impl Executor {
         };
         match turn {
             Turn::Rest => {
+                let place = own.guest().and_then(|guest| guest.place_at_rest());
                 own.publish_stats(system);
                 slot.put_own(own);
-                slot.state.end() == exuvia_process::Then::Schedule
+                let schedule = slot.state.end() == exuvia_process::Then::Schedule;
+                if !schedule && let Some(place) = place {
+                    self.0.frames.rest(place);
+                }
+                schedule
             }
             Turn::Again => {
                 own.publish_stats(system);
@@ -362,10 +373,10 @@ impl Executor {
                 b"its module is resident-only, and as many frames as may be are held by processes that keep theirs; raise `node.frames`",
             )));
         }
-        let acquire = |pages| {
+        let acquire = |pages, stamp| {
             shared
                 .frames
-                .acquire(shared, artifact, pages)
+                .acquire(shared, artifact, pages, stamp)
                 .map_err(|none| match none {
                     NoFrame::AllBusy => NotSeated::Later,
                     NoFrame::Broken(reason) => NotSeated::Broken(ExitReason::with(
@@ -380,7 +391,7 @@ impl Executor {
                 Ok(frame)
             }
             Residence::Newborn => {
-                let mut seated = acquire(artifact.base_pages())
+                let mut seated = acquire(artifact.base_pages(), None)
                     .inspect_err(|_| guest.residence = Residence::Newborn)?;
                 if let Err(reason) = shared.initialize(&mut seated, artifact) {
                     shared.frames.retire(seated);
@@ -392,7 +403,11 @@ impl Executor {
                 shared.frames.occupy(&mut seated, slot);
                 Ok(seated)
             }
-            Residence::Image { image, waiting } => match acquire(image.memory_pages()) {
+            Residence::Image {
+                image,
+                waiting,
+                stamp,
+            } => match acquire(image.memory_pages(), stamp) {
                 Ok(mut seated) => {
                     shared.metrics.page_ins.fetch_add(1, Ordering::Relaxed);
                     seated.frame.load(image);
@@ -400,7 +415,11 @@ impl Executor {
                     Ok(seated)
                 }
                 Err(none) => {
-                    guest.residence = Residence::Image { image, waiting };
+                    guest.residence = Residence::Image {
+                        image,
+                        waiting,
+                        stamp,
+                    };
                     Err(none)
                 }
             },
@@ -592,7 +611,11 @@ impl Executor {
         match back {
             Ok((image, waiting)) => {
                 if let Some(guest) = own.guest() {
-                    guest.residence = Residence::Image { image, waiting };
+                    guest.residence = Residence::Image {
+                        image,
+                        waiting,
+                        stamp: None,
+                    };
                     guest.tenancy = Tenancy::new(trial.before.version().clone());
                     guest.release = trial.release;
                     guest.wait = None;
@@ -676,6 +699,7 @@ impl Executor {
                 guest.residence = Residence::Image {
                     image: there,
                     waiting: false,
+                    stamp: None,
                 };
                 guest.trial = self.trial(&release, before, origin);
                 guest.stuck = None;
@@ -763,6 +787,7 @@ impl Origin {
             Origin::Image(image) => Residence::Image {
                 image,
                 waiting: false,
+                stamp: None,
             },
             Origin::Frame(frame) => Residence::Frame {
                 frame,

@@ -7,6 +7,11 @@
 //! inner call, after which the store serves the next command. Nothing here
 //! needs an executor: whoever runs the process polls.
 //!
+//! The call into the guest is not left between two processes either: the code
+//! that `instrument` adds calls `run`, and then the host's `next`, which waits
+//! for the next command inside. So an entry is a resumed fiber, not a new one.
+//! What `next` cannot serve ends that call, and the loop outside serves it.
+//!
 //! Between two processes the memory and the mutable globals are brought back
 //! to the base. Whatever else could survive in an instance makes a module
 //! resident-only, and then its frames are not reused.
@@ -17,25 +22,24 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use exuvia_abi::{Reason, exports};
+use exuvia_abi::Reason;
 use exuvia_process::ExitReason;
-use wasmtime::{Global, Instance, Memory, Ref, Store, TypedFunc, Val};
+use wasmtime::{AsContextMut, Caller, Store};
 
 use crate::artifact::{Artifact, Initialization, Plan};
+use crate::backtrace;
 use crate::baton::{self, Next};
-use crate::data::{FrameData, Mode, Restricted};
+use crate::body::Body;
+use crate::data::FrameData;
 use crate::executor::Shared;
 use crate::guest::GuestOwn;
-use crate::image::{After, Base, Image, Scratch};
-use crate::instrument::{EXPORT_HOST, EXPORT_REDUCTIONS, EXPORT_START, SLOT_WAIT, SLOT_YIELD};
-use crate::pagemap;
-use crate::{backtrace, calls};
-
-/// Reductions of one slice, as in Erlang.
-pub const SLICE: i32 = 4_000;
+use crate::image::{After, Base, Image};
+pub use crate::instrument::SLICE;
+use crate::setup::{INITIALIZATION, Setup, initialize, set_up};
 
 /// What a frame is told to do. A frame that is suspended takes only `Resume`
 /// and `Cancel`.
+#[derive(Debug)]
 pub(crate) enum Command {
     /// Enter `run` with this process.
     Run(Box<GuestOwn>),
@@ -262,37 +266,6 @@ impl Frame {
     }
 }
 
-struct Setup {
-    plan: Arc<Plan>,
-    /// The base to stand at; `None`: take one.
-    base: Option<Arc<Base>>,
-    /// Whether initialization is part of the base.
-    initialize: bool,
-    memory_limit: u64,
-}
-
-/// Reductions that initialization may use.
-const INITIALIZATION_REDUCTIONS: u64 = 200_000_000;
-/// Reductions that `save` or `load` may use.
-pub(crate) const CROSSING_REDUCTIONS: u64 = 20_000_000;
-
-/// Initialization in order: exports, and what they are called in messages.
-const INITIALIZATION: [(&str, &str); 3] = [
-    (EXPORT_START, "the start function"),
-    (exports::INITIALIZE, "`_initialize`"),
-    (exports::WARM_UP, "`warm_up`"),
-];
-
-/// The handles of an instance.
-struct Handles {
-    memory: Memory,
-    reductions: Global,
-    run: TypedFunc<(), i32>,
-    globals: Vec<Global>,
-    stack_pointer: Option<Global>,
-    instance: Instance,
-}
-
 async fn drive(mut store: Store<FrameData>, setup: Setup) {
     let (handles, taken) = match set_up(&mut store, &setup).await {
         Ok(done) => done,
@@ -302,251 +275,184 @@ async fn drive(mut store: Store<FrameData>, setup: Setup) {
         (Some(base), _) => base.clone(),
         (None, taken) => return baton::put_reply(Reply::Created(Ok(taken))),
     };
-    let mut body = FrameBody {
-        handles,
-        base,
-        plan: setup.plan,
-        scratch: Scratch::default(),
-    };
+    let mut body = Box::new(Body::new(handles, base, setup.plan));
     body.reset(&mut store);
+    store.data_mut().body = Some(body);
     baton::put_reply(Reply::Created(Ok(None)));
+    let mut left_over = None;
     loop {
-        let reply = match Next.await {
-            Command::Run(own) => body.run(&mut store, own).await,
-            // Nothing is suspended: such a command is a host's bug, answered in kind.
-            Command::Resume(own) => {
-                let reason = ExitReason::new(Reason::INTERNAL);
-                Reply::Ran(own, Outcome::Panicked(reason))
-            }
-            Command::Cancel => Reply::Done,
-            Command::Load(image) => body.load(&mut store, &image).await,
-            Command::Save(after) => Reply::Image(body.save(&mut store, after)),
-            Command::Reset => {
-                body.reset(&mut store);
-                Reply::Reset {
-                    pages: body.pages(&store),
+        let command = match left_over.take() {
+            Some(command) => command,
+            None => Next.await,
+        };
+        let reply = match command {
+            Command::Run(own) => match run(&mut store, own).await {
+                Ok(reply) => reply,
+                Err(command) => {
+                    left_over = Some(command);
+                    continue;
                 }
-            }
-            Command::CallSave => Reply::State(body.call_save(&mut store).await),
-            Command::CallLoad { schema, state } => {
-                Reply::Loaded(body.call_load(&mut store, schema, state).await)
-            }
-            Command::Initialize => {
-                let instance = &body.handles.instance;
-                let result = initialize(&mut store, instance, &body.plan, &INITIALIZATION).await;
-                Reply::Initialized(result.map(|_| ()).map_err(|failed| failed.reason))
+            },
+            command => {
+                // Nobody else takes it out but who puts it back at once.
+                let Some(mut body) = store.data_mut().body.take() else {
+                    return;
+                };
+                let reply = serve(&mut body, &mut store, command).await;
+                store.data_mut().body = Some(body);
+                reply
             }
         };
         baton::put_reply(reply);
     }
 }
 
-struct FrameBody {
-    handles: Handles,
-    base: Arc<Base>,
-    plan: Arc<Plan>,
-    scratch: Scratch,
+/// Serves a command outside of guest code.
+async fn serve(body: &mut Body, store: &mut Store<FrameData>, command: Command) -> Reply {
+    match command {
+        // Nothing is suspended, and who runs is served elsewhere: such a
+        // command is a host's bug, answered in kind.
+        Command::Run(own) | Command::Resume(own) => {
+            let reason = ExitReason::new(Reason::INTERNAL);
+            Reply::Ran(own, Outcome::Panicked(reason))
+        }
+        Command::Cancel => Reply::Done,
+        Command::Load(image) => {
+            if !body.fits(store, &image) {
+                body.grow(store, &image).await;
+            }
+            body.load(store, &image);
+            Reply::Done
+        }
+        Command::Save(after) => Reply::Image(body.save(store, after)),
+        Command::Reset => reset(body, store),
+        Command::CallSave => Reply::State(body.call_save(store).await),
+        Command::CallLoad { schema, state } => {
+            Reply::Loaded(body.call_load(store, schema, state).await)
+        }
+        Command::Initialize => {
+            let instance = &body.handles.instance;
+            let result = initialize(store, instance, &body.plan, &INITIALIZATION).await;
+            Reply::Initialized(result.map(|_| ()).map_err(|failed| failed.reason))
+        }
+    }
 }
 
-impl FrameBody {
-    async fn run(&mut self, store: &mut Store<FrameData>, own: Box<GuestOwn>) -> Reply {
-        let data = store.data_mut();
-        data.limiter.bytes = own.limits().memory;
-        data.limiter.denied = false;
-        data.own = Some(own);
-        data.mode = Mode::Run;
-        data.exit = None;
-        data.last_error = None;
-        data.taken = 0;
-        if set_reductions(&self.handles.reductions, &mut *store, SLICE).is_err() {
-            return lost(store);
-        }
-        let called = {
-            let mut call = pin!(self.handles.run.call_async(&mut *store, ()));
-            let polled = std::future::poll_fn(|context| {
-                match baton::take_command() {
-                    Some(Command::Cancel) => return Poll::Ready(Called::Cancelled),
-                    Some(other) => baton::put_command(other),
-                    None => {}
-                }
-                match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-                    Ok(Poll::Pending) => Poll::Pending,
-                    Ok(Poll::Ready(result)) => Poll::Ready(Called::Ended(result)),
-                    Err(panic) => Poll::Ready(Called::Panicked(panic_text(&*panic))),
-                }
-            });
-            polled.await
+fn reset(body: &mut Body, store: &mut impl AsContextMut<Data = FrameData>) -> Reply {
+    body.reset(store);
+    Reply::Reset {
+        pages: body.pages(store),
+    }
+}
+
+/// What the guest's loop asks for after each return of `run`, with its answer
+/// and the reductions that are left: whether to enter `run` again. Meanwhile
+/// other processes may have come and gone.
+pub(crate) async fn next(
+    mut caller: Caller<'_, FrameData>,
+    result: i32,
+    left: i32,
+) -> wasmtime::Result<i32> {
+    let data = caller.data_mut();
+    let taken = data.taken;
+    let gone = || wasmtime::Error::msg("no process is in the frame");
+    let mut own = data.own.take().ok_or_else(gone)?;
+    let mut body = data.body.take().ok_or_else(gone)?;
+    own.reductions += u64::try_from(SLICE - left).unwrap_or(0);
+    let pages = body.pages(&mut caller);
+    let mut reply = Reply::Ran(
+        own,
+        Outcome::Returned {
+            result,
+            taken,
+            pages,
+        },
+    );
+    loop {
+        baton::put_reply(reply);
+        reply = match Next.await {
+            Command::Run(own) => {
+                body.enter(&mut caller, own);
+                caller.data_mut().body = Some(body);
+                return Ok(1);
+            }
+            Command::Load(image) if body.fits(&mut caller, &image) => {
+                body.load(&mut caller, &image);
+                Reply::Done
+            }
+            Command::Save(after) => Reply::Image(body.save(&mut caller, after)),
+            Command::Reset => reset(&mut body, &mut caller),
+            other => {
+                let data = caller.data_mut();
+                data.body = Some(body);
+                data.left_over = Some(other);
+                return Ok(0);
+            }
         };
-        let left = self.handles.reductions.get(&mut *store).i32().unwrap_or(0);
-        let data = store.data_mut();
-        let Some(mut own) = data.own.take() else {
-            // Cancelled: the process is with whoever cancelled it.
-            return Reply::Done;
-        };
-        own.reductions += u64::try_from(SLICE - left).unwrap_or(0);
-        let outcome = match called {
-            Called::Ended(Ok(result)) => Outcome::Returned {
-                result,
-                taken: data.taken,
-                pages: self.pages(store),
-            },
-            Called::Ended(Err(error)) => match data.exit.take() {
-                Some(reason) => Outcome::Exited(reason),
-                None => {
-                    let denied = data.limiter.denied;
-                    let said = data.last_error.take();
-                    Outcome::Trapped(backtrace::reason(&error, &self.plan, said, denied))
-                }
-            },
-            Called::Panicked(text) => {
-                let text = format!("the host failed while serving the process: {text}");
-                Outcome::Panicked(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()))
+    }
+}
+
+/// Runs a process, and those after it, until the guest is left: the reply to
+/// that, or a command that was not served inside.
+async fn run(store: &mut Store<FrameData>, own: Box<GuestOwn>) -> Result<Reply, Command> {
+    let Some(body) = store.data_mut().body.take() else {
+        return Ok(Reply::Ran(own, panicked("the frame is empty")));
+    };
+    body.enter(store, own);
+    let (turns, counter) = (body.handles.turns.clone(), body.handles.reductions);
+    let plan = body.plan.clone();
+    store.data_mut().body = Some(body);
+    let called = {
+        let mut call = pin!(turns.call_async(&mut *store, ()));
+        let polled = std::future::poll_fn(|context| {
+            if baton::take_cancel() {
+                return Poll::Ready(Called::Cancelled);
             }
-            Called::Cancelled => Outcome::Suspended,
-        };
-        Reply::Ran(own, outcome)
-    }
-
-    fn pages(&self, store: &Store<FrameData>) -> u32 {
-        u32::try_from(self.handles.memory.size(store)).unwrap_or(u32::MAX)
-    }
-
-    fn dead_stack(&self, store: &mut Store<FrameData>) -> std::ops::Range<usize> {
-        let top = self
-            .handles
-            .stack_pointer
-            .and_then(|pointer| pointer.get(&mut *store).i32());
-        0..top.map_or(0, |top| top.cast_unsigned() as usize)
-    }
-
-    fn read_globals(&self, store: &mut Store<FrameData>) -> Vec<u128> {
-        self.handles
-            .globals
-            .iter()
-            .map(|global| to_bits(&global.get(&mut *store)))
-            .collect()
-    }
-
-    fn save(&mut self, store: &mut Store<FrameData>, after: After) -> Image {
-        let globals = self.read_globals(store);
-        let dead = self.dead_stack(store);
-        let memory = self.handles.memory.data_mut(&mut *store);
-        self.scratch.ranges.clear();
-        self.plan.page_map.dirty(memory, &mut self.scratch.ranges);
-        let image = Image::take(memory, &globals, &self.base, dead, after, &mut self.scratch);
-        if after == After::Reset {
-            self.reset_globals(store, &globals);
-        }
-        image
-    }
-
-    fn reset_globals(&self, store: &mut Store<FrameData>, now: &[u128]) {
-        for ((global, value), base) in self.handles.globals.iter().zip(now).zip(&self.base.globals)
-        {
-            if value != base {
-                set_bits(global, store, *base);
+            match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(result)) => Poll::Ready(Called::Ended(result)),
+                Err(panic) => Poll::Ready(Called::Panicked(panic_text(&*panic))),
             }
-        }
+        });
+        polled.await
+    };
+    let left = counter.get(&mut *store).i32().unwrap_or(0);
+    let data = store.data_mut();
+    if let Called::Ended(Ok(())) = called
+        && let Some(command) = data.left_over.take()
+    {
+        return Err(command);
     }
-
-    fn reset(&mut self, store: &mut Store<FrameData>) {
-        let memory = self.handles.memory.data_mut(&mut *store);
-        self.scratch.ranges.clear();
-        self.plan.page_map.dirty(memory, &mut self.scratch.ranges);
-        self.base.restore(memory, &self.scratch.ranges);
-        let globals = self.read_globals(store);
-        self.reset_globals(store, &globals);
-    }
-
-    async fn load(&mut self, store: &mut Store<FrameData>, image: &Image) -> Reply {
-        let has = self.handles.memory.size(&*store);
-        let wants = u64::from(image.memory_pages());
-        if wants > has {
-            store.data_mut().limiter.bytes = u64::MAX;
-            let grown = self
-                .handles
-                .memory
-                .grow_async(&mut *store, wants - has)
-                .await;
-            if grown.is_err() {
-                tracing::error!(wants, "a frame's memory could not be grown for an image");
-                return Reply::Done;
+    let Some(mut own) = data.own.take() else {
+        // Cancelled: the process is with whoever cancelled it.
+        return Ok(Reply::Done);
+    };
+    own.reductions += u64::try_from(SLICE - left).unwrap_or(0);
+    let outcome = match called {
+        Called::Ended(Ok(())) => panicked("the guest's loop has ended by itself"),
+        Called::Ended(Err(error)) => match data.exit.take() {
+            Some(reason) => Outcome::Exited(reason),
+            None => {
+                let denied = data.limiter.denied;
+                let said = data.last_error.take();
+                Outcome::Trapped(backtrace::reason(&error, &plan, said, denied))
             }
-            pagemap::prepare(self.handles.memory.data(&*store));
-        }
-        let globals = image.apply(self.handles.memory.data_mut(&mut *store));
-        for (index, value) in globals {
-            if let Some(global) = self.handles.globals.get(index) {
-                set_bits(global, store, value);
-            }
-        }
-        Reply::Done
-    }
-
-    async fn call_save(&mut self, store: &mut Store<FrameData>) -> Result<Vec<u8>, String> {
-        let save = self
-            .handles
-            .instance
-            .get_typed_func::<(), i32>(&mut *store, exports::SAVE)
-            .map_err(|_| "the old version exports no `save`".to_string())?;
-        let (result, restricted) = restricted(
-            store,
-            "`save`",
-            CROSSING_REDUCTIONS,
-            None,
-            &self.plan,
-            async |store| save.call_async(store, ()).await,
-        )
-        .await;
-        match result? {
-            0 => restricted
-                .state
-                .ok_or_else(|| "`save` answered 0 without having called `state_put`".into()),
-            code => Err(format!("`save` answered {code}")),
-        }
-    }
-
-    async fn call_load(
-        &mut self,
-        store: &mut Store<FrameData>,
-        schema: i32,
-        state: Vec<u8>,
-    ) -> Result<(), String> {
-        let load = self
-            .handles
-            .instance
-            .get_typed_func::<(i32, i32), i32>(&mut *store, exports::LOAD)
-            .map_err(|_| "the new version exports no `load`".to_string())?;
-        let length = i32::try_from(state.len()).map_err(|_| "the state is too large")?;
-        let (result, _) = restricted(
-            store,
-            "`load`",
-            CROSSING_REDUCTIONS,
-            Some(state),
-            &self.plan,
-            async |store| load.call_async(store, (schema, length)).await,
-        )
-        .await;
-        let said = store.data_mut().last_error.take();
-        match (result?, said) {
-            (0, _) => Ok(()),
-            (code, None) => Err(format!("`load` answered {code}")),
-            (_, Some(said)) => Err(format!("`load` refused it: {said}")),
-        }
-    }
+        },
+        Called::Panicked(text) => panicked(&text),
+        Called::Cancelled => Outcome::Suspended,
+    };
+    Ok(Reply::Ran(own, outcome))
 }
 
 enum Called {
-    Ended(wasmtime::Result<i32>),
+    Ended(wasmtime::Result<()>),
     Panicked(String),
     Cancelled,
 }
 
-fn lost(store: &mut Store<FrameData>) -> Reply {
-    match store.data_mut().own.take() {
-        Some(own) => Reply::Ran(own, Outcome::Panicked(ExitReason::new(Reason::INTERNAL))),
-        None => Reply::Done,
-    }
+fn panicked(text: &str) -> Outcome {
+    let text = format!("the host failed while serving the process: {text}");
+    Outcome::Panicked(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()))
 }
 
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
@@ -555,294 +461,4 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .map(ToString::to_string)
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".into())
-}
-
-async fn set_up(
-    store: &mut Store<FrameData>,
-    setup: &Setup,
-) -> Result<(Handles, Option<Taken>), Failed> {
-    let plan = &setup.plan;
-    let failed = |stage| {
-        move |error: wasmtime::Error| Failed {
-            stage,
-            reason: format!("{error:#}"),
-        }
-    };
-    store.data_mut().limiter.bytes = setup.memory_limit;
-    store.limiter(|data| &mut data.limiter);
-    let instance = plan
-        .pre
-        .instantiate_async(&mut *store)
-        .await
-        .map_err(failed("instantiation"))?;
-    let handles = handles(store, instance, plan).map_err(failed("instantiation"))?;
-    pagemap::prepare(handles.memory.data(&*store));
-    if let Some(base) = &setup.base {
-        // Only what initialization did outside of memory and globals must be
-        // done again, and only the start function can do that in a module
-        // that is not resident-only. The rest is copied.
-        let exports = if plan.analysis.resident_only.is_empty() {
-            &INITIALIZATION[..1]
-        } else {
-            &INITIALIZATION[..]
-        };
-        if setup.initialize {
-            initialize(store, &instance, plan, exports).await?;
-        }
-        to_base(store, &handles, base)
-            .await
-            .map_err(failed("instantiation"))?;
-        return Ok((handles, None));
-    }
-    let impure = initialize(store, &instance, plan, &INITIALIZATION).await?;
-    if impure {
-        // Initialization belongs to each process, so the base is what there
-        // was before it: that of an instance nobody has touched.
-        let untouched = plan
-            .pre
-            .instantiate_async(&mut *store)
-            .await
-            .map_err(failed("instantiation"))?;
-        let handles = self::handles(store, untouched, plan).map_err(failed("instantiation"))?;
-        let taken = take_base(store, &handles, 0, true, plan).await?;
-        return Ok((handles, Some(taken)));
-    }
-    let dead = handles
-        .stack_pointer
-        .and_then(|pointer| pointer.get(&mut *store).i32())
-        .map_or(0, |top| top.cast_unsigned() as usize);
-    let taken = take_base(store, &handles, dead, false, plan).await?;
-    Ok((handles, Some(taken)))
-}
-
-/// Brings a new instance to the base.
-async fn to_base(
-    store: &mut Store<FrameData>,
-    handles: &Handles,
-    base: &Base,
-) -> wasmtime::Result<()> {
-    let has = handles.memory.size(&*store);
-    let wants = u64::from(base.memory_pages);
-    if wants > has {
-        handles.memory.grow_async(&mut *store, wants - has).await?;
-        pagemap::prepare(handles.memory.data(&*store));
-    }
-    base.restore(handles.memory.data_mut(&mut *store), &base.written);
-    for (global, value) in handles.globals.iter().zip(&base.globals) {
-        set_bits(global, store, *value);
-    }
-    Ok(())
-}
-
-async fn take_base(
-    store: &mut Store<FrameData>,
-    handles: &Handles,
-    dead: usize,
-    impure: bool,
-    plan: &Plan,
-) -> Result<Taken, Failed> {
-    let abi = constant(store, &handles.instance, exports::ABI, plan).await?;
-    let schema = constant(store, &handles.instance, exports::SCHEMA, plan).await?;
-    let globals = handles
-        .globals
-        .iter()
-        .map(|global| to_bits(&global.get(&mut *store)))
-        .collect();
-    let pages = u32::try_from(handles.memory.size(&*store)).unwrap_or(u32::MAX);
-    let mut written = Vec::new();
-    let memory = handles.memory.data(&*store);
-    plan.page_map.dirty(memory, &mut written);
-    let base = Base::take(memory, 0..dead, globals, pages, written);
-    Ok(Taken {
-        base,
-        impure,
-        abi,
-        schema: schema.unwrap_or(0),
-    })
-}
-
-/// The value of an exported constant: an immutable global, or a function
-/// without parameters for languages that cannot export such a global.
-async fn constant(
-    store: &mut Store<FrameData>,
-    instance: &Instance,
-    name: &'static str,
-    plan: &Plan,
-) -> Result<Option<i32>, Failed> {
-    if let Some(global) = instance.get_global(&mut *store, name) {
-        return Ok(global.get(&mut *store).i32());
-    }
-    let Ok(function) = instance.get_typed_func::<(), i32>(&mut *store, name) else {
-        return Ok(None);
-    };
-    let (value, _) = restricted(
-        store,
-        name,
-        CROSSING_REDUCTIONS,
-        None,
-        plan,
-        async |store| function.call_async(store, ()).await,
-    )
-    .await;
-    value.map(Some).map_err(|reason| Failed {
-        stage: name,
-        reason,
-    })
-}
-
-fn handles(
-    store: &mut Store<FrameData>,
-    instance: Instance,
-    plan: &Plan,
-) -> wasmtime::Result<Handles> {
-    let missing = |name: &str| wasmtime::Error::msg(format!("the export `{name}` is missing"));
-    let memory = instance
-        .get_memory(&mut *store, exports::MEMORY)
-        .ok_or_else(|| missing(exports::MEMORY))?;
-    let reductions = instance
-        .get_global(&mut *store, EXPORT_REDUCTIONS)
-        .ok_or_else(|| missing(EXPORT_REDUCTIONS))?;
-    let host = instance
-        .get_table(&mut *store, EXPORT_HOST)
-        .ok_or_else(|| missing(EXPORT_HOST))?;
-    let yields = calls::yield_function(store);
-    host.set(&mut *store, u64::from(SLOT_YIELD), Ref::Func(Some(yields)))?;
-    let waits = calls::wait_function(store);
-    host.set(&mut *store, u64::from(SLOT_WAIT), Ref::Func(Some(waits)))?;
-    let run = instance.get_typed_func::<(), i32>(&mut *store, exports::RUN)?;
-    let mut globals = Vec::new();
-    for global in &plan.analysis.mutable_globals {
-        let handle = instance
-            .get_global(&mut *store, &global.export)
-            .ok_or_else(|| missing(&global.export))?;
-        globals.push(handle);
-    }
-    let stack_pointer = plan
-        .analysis
-        .stack_pointer
-        .as_ref()
-        .filter(|pointer| pointer.stack_first)
-        .and_then(|pointer| instance.get_global(&mut *store, &pointer.export));
-    store.data_mut().memory = Some(memory);
-    store.data_mut().reductions = Some(reductions);
-    Ok(Handles {
-        memory,
-        reductions,
-        run,
-        globals,
-        stack_pointer,
-        instance,
-    })
-}
-
-/// Runs start, `_initialize` and `warm_up`; answers whether they asked for
-/// what differs between processes.
-async fn initialize(
-    store: &mut Store<FrameData>,
-    instance: &Instance,
-    plan: &Plan,
-    exports: &[(&'static str, &'static str)],
-) -> Result<bool, Failed> {
-    let mut impure = false;
-    for &(export, stage) in exports {
-        let Ok(function) = instance.get_typed_func::<(), ()>(&mut *store, export) else {
-            continue;
-        };
-        if impure && export == exuvia_abi::exports::WARM_UP {
-            continue;
-        }
-        let (result, restricted) = restricted(
-            store,
-            stage,
-            INITIALIZATION_REDUCTIONS,
-            None,
-            plan,
-            async |store| function.call_async(store, ()).await,
-        )
-        .await;
-        result.map_err(|reason| Failed { stage, reason })?;
-        impure |= restricted.impure;
-    }
-    Ok(impure)
-}
-
-/// Runs guest code with nearly all host calls refused and a bound on its
-/// reductions. It is never suspended.
-async fn restricted<T>(
-    store: &mut Store<FrameData>,
-    what: &'static str,
-    reductions: u64,
-    state: Option<Vec<u8>>,
-    plan: &Plan,
-    call: impl AsyncFnOnce(&mut Store<FrameData>) -> wasmtime::Result<T>,
-) -> (Result<T, String>, Restricted) {
-    let data = store.data_mut();
-    data.last_error = None;
-    // Not what the process before had: what a run here may do must not depend
-    // on who was in the frame.
-    data.limiter.bytes = plan.memory;
-    let before = std::mem::replace(
-        &mut data.mode,
-        Mode::Restricted(Restricted {
-            what,
-            reductions,
-            state,
-            impure: false,
-        }),
-    );
-    if let Some(counter) = data.reductions {
-        let _ = set_reductions(&counter, &mut *store, SLICE);
-    }
-    let result = call(store).await;
-    let data = store.data_mut();
-    let restricted = match std::mem::replace(&mut data.mode, before) {
-        Mode::Restricted(restricted) => restricted,
-        Mode::Run => Restricted {
-            what,
-            reductions: 0,
-            state: None,
-            impure: false,
-        },
-    };
-    let result = result.map_err(|error| {
-        let said = data.last_error.take();
-        backtrace::text(&error, plan, said)
-    });
-    (result, restricted)
-}
-
-pub(crate) fn set_reductions(
-    counter: &Global,
-    store: impl wasmtime::AsContextMut,
-    value: i32,
-) -> wasmtime::Result<()> {
-    counter.set(store, Val::I32(value))
-}
-
-fn to_bits(value: &Val) -> u128 {
-    match value {
-        Val::I32(v) => u128::from(v.cast_unsigned()),
-        Val::I64(v) => u128::from(v.cast_unsigned()),
-        Val::F32(v) => u128::from(*v),
-        Val::F64(v) => u128::from(*v),
-        Val::V128(v) => v.as_u128(),
-        // Reference globals make a module resident-only: never stored.
-        _ => 0,
-    }
-}
-
-fn set_bits(global: &Global, store: &mut Store<FrameData>, bits: u128) {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the bits were widened from a value of this very type"
-    )]
-    let value = match global.ty(&*store).content() {
-        wasmtime::ValType::I32 => Val::I32((bits as u32).cast_signed()),
-        wasmtime::ValType::I64 => Val::I64((bits as u64).cast_signed()),
-        wasmtime::ValType::F32 => Val::F32(bits as u32),
-        wasmtime::ValType::F64 => Val::F64(bits as u64),
-        wasmtime::ValType::V128 => Val::V128(bits.into()),
-        _ => return,
-    };
-    let _ = global.set(store, value);
 }

@@ -2,9 +2,10 @@
 //! size, a bound on how many there are, and the pager that takes a frame from
 //! a process at rest when one is wanted and none is free.
 //!
-//! The pager goes round the frames as a clock's hand does: a process that ran
-//! again since the hand last passed gets another round. To take a frame it
-//! claims the process (`State::claim`), so it never meets a runner.
+//! The pager takes processes at rest in the order that `pool` keeps; one that
+//! has run again since it was listed gets another round. To take a frame it
+//! claims the process (`State::claim`), so it never meets a runner. Frames move from one version to another slowly: a process that
+//! crosses does not wait until one frame is dropped and another made.
 //!
 //! Processes that block keep their frame, so they are limited, and some frames
 //! are kept from them: a server that is paged out can always run and unblock
@@ -12,16 +13,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use exuvia_process::Then;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::artifact::Artifact;
 use crate::executor::Shared;
 use crate::frame::Frame;
 use crate::guest::Residence;
 use crate::image::After;
+use crate::pool::Pool;
 
 /// No process.
 const NOBODY: u32 = u32::MAX;
@@ -34,6 +36,10 @@ const FRAMES: usize = 2048;
 /// One frame in so many is kept from processes that block.
 const RESERVE_SHARE: usize = 8;
 
+/// Frames that a version gets as soon as it wants them, if that is not more
+/// than one in [`RESERVE_SHARE`].
+const FEW: usize = 64;
+
 /// All frames of a node.
 #[derive(Debug)]
 pub(crate) struct Frames {
@@ -41,21 +47,25 @@ pub(crate) struct Frames {
     limit: usize,
     /// Frames that blocked processes may hold.
     may_block: usize,
+    /// Frames that a version gets as soon as it wants them.
+    few: usize,
     live: AtomicUsize,
     blocked: AtomicUsize,
-    free: Mutex<Pools>,
+    /// By artifact.
+    pools: RwLock<HashMap<u64, Arc<Pool>, foldhash::fast::FixedState>>,
     places: Box<[Place]>,
     vacant: Mutex<Vec<u32>>,
-    hand: AtomicUsize,
 }
-
-type Pools = HashMap<(u64, u32), Vec<Seated>, foldhash::fast::FixedState>;
 
 /// Where the pager finds who is in a frame.
 #[derive(Debug)]
 struct Place {
     occupant: AtomicU32,
     artifact: AtomicU64,
+    /// In its pool's list of those at rest.
+    listed: AtomicBool,
+    /// It is asked again and again (see [`Pool`]).
+    stays: AtomicBool,
 }
 
 /// A frame with its place.
@@ -63,9 +73,15 @@ struct Place {
 pub(crate) struct Seated {
     pub(crate) frame: Box<Frame>,
     place: u32,
-    artifact: u64,
+    pool: Arc<Pool>,
     /// Counted among the frames that nobody can take away.
     kept: bool,
+}
+
+impl Seated {
+    pub(crate) fn place(&self) -> u32 {
+        self.place
+    }
 }
 
 /// Why there is no frame.
@@ -97,13 +113,16 @@ impl Frames {
         Frames {
             limit,
             may_block: limit - reserve,
+            few: reserve.min(FEW),
             live: AtomicUsize::new(0),
             blocked: AtomicUsize::new(0),
-            free: Mutex::default(),
+            pools: RwLock::default(),
             places: (0..places)
                 .map(|_| Place {
                     occupant: AtomicU32::new(NOBODY),
                     artifact: AtomicU64::new(0),
+                    listed: AtomicBool::new(false),
+                    stays: AtomicBool::new(false),
                 })
                 .collect(),
             vacant: Mutex::new(
@@ -112,7 +131,6 @@ impl Frames {
                     .filter_map(|i| i.try_into().ok())
                     .collect(),
             ),
-            hand: AtomicUsize::new(0),
         }
     }
 
@@ -137,65 +155,147 @@ impl Frames {
         )
     }
 
-    /// A frame at the base of the version, with at least the memory's size.
+    /// A frame at the base of the version, with the memory's size, for a
+    /// process that was paged out at `stamp`, if it was.
     pub(crate) fn acquire(
         &self,
         shared: &Arc<Shared>,
         artifact: &Artifact,
         pages: u32,
+        stamp: Option<u32>,
     ) -> Result<Seated, NoFrame> {
-        let key = (artifact.id, pages);
-        if let Some(seated) = self.free.lock().get_mut(&key).and_then(Vec::pop) {
-            return Ok(seated);
-        }
-        if self.live.load(Ordering::Relaxed) < self.limit {
-            return self.make(shared, artifact);
-        }
-        if let Some(seated) = self.evict(shared, Some(artifact.id)) {
-            if seated.frame.pages() == pages {
-                return Ok(seated);
-            }
-            self.discard(seated);
-            return self.make(shared, artifact);
-        }
-        // A free frame of another version, or a victim of another version,
-        // makes room for a new one.
-        let other = {
-            let mut free = self.free.lock();
-            free.values_mut().find_map(Vec::pop)
-        };
-        if let Some(seated) = other.or_else(|| self.evict(shared, None)) {
-            self.discard(seated);
-        }
-        self.make(shared, artifact)
+        let pool = self.pool(artifact.id);
+        let stays = stamp.is_some_and(|stamp| pool.soon(stamp, self.limit));
+        let seated = self.find(shared, artifact, &pool, pages, stays)?;
+        self.places[seated.place as usize]
+            .stays
+            .store(stays, Ordering::Relaxed);
+        Ok(seated)
     }
 
-    /// Makes up to `count` free frames of a version that will be wanted soon,
-    /// as far as there is room.
+    fn find(
+        &self,
+        shared: &Arc<Shared>,
+        artifact: &Artifact,
+        pool: &Arc<Pool>,
+        pages: u32,
+        stays: bool,
+    ) -> Result<Seated, NoFrame> {
+        if let Some(seated) = pool.pop(pages) {
+            return Ok(seated);
+        }
+        let full = || self.live.load(Ordering::Relaxed) >= self.limit;
+        if (stays || pool.len() < self.few) && (!full() || self.give_up(shared, pool)) {
+            return self.make(shared, artifact, pool);
+        }
+        if let Some(seated) = self.evict(shared, pool, stays) {
+            return self.fit(shared, artifact, pool, pages, seated);
+        }
+        if full() {
+            self.give_up(shared, pool);
+        }
+        match self.make(shared, artifact, pool) {
+            Err(NoFrame::AllBusy) => {
+                let seated = self.evict_any(shared, pool).ok_or(NoFrame::AllBusy)?;
+                self.fit(shared, artifact, pool, pages, seated)
+            }
+            made => made,
+        }
+    }
+
+    /// The frame if it is not too large, else another in its place.
+    fn fit(
+        &self,
+        shared: &Arc<Shared>,
+        artifact: &Artifact,
+        pool: &Arc<Pool>,
+        pages: u32,
+        seated: Seated,
+    ) -> Result<Seated, NoFrame> {
+        if seated.frame.pages() <= pages {
+            return Ok(seated);
+        }
+        self.discard(seated);
+        self.make(shared, artifact, pool)
+    }
+
+    fn pool(&self, artifact: u64) -> Arc<Pool> {
+        if let Some(pool) = self.pools.read().get(&artifact) {
+            return pool.clone();
+        }
+        let mut pools = self.pools.write();
+        pools.entry(artifact).or_default().clone()
+    }
+
+    fn all(&self) -> Vec<Arc<Pool>> {
+        self.pools.read().values().cloned().collect()
+    }
+
+    /// Makes room: drops a free frame of any version (one of the same version
+    /// has the wrong size), else that of a process of the version that has
+    /// most, if that is another one.
+    fn give_up(&self, shared: &Arc<Shared>, wants: &Arc<Pool>) -> bool {
+        let pools = self.all();
+        let free = pools.iter().find_map(|pool| pool.pop_any());
+        let seated = free.or_else(|| {
+            let most = pools.iter().max_by_key(|pool| pool.len())?;
+            (!Arc::ptr_eq(most, wants))
+                .then(|| self.evict(shared, most, false))
+                .flatten()
+        });
+        seated.is_some_and(|seated| {
+            self.discard(seated);
+            true
+        })
+    }
+
+    /// Makes up to `count` free frames of a version that will be wanted soon.
+    /// They may be more than are kept, by a quarter: those of the version
+    /// before are dropped by [`Frames::trim`] when its processes have left.
     pub(crate) fn prepare(&self, shared: &Arc<Shared>, artifact: &Artifact, count: usize) {
-        for _ in 0..count {
-            if self.live.load(Ordering::Relaxed) >= self.limit {
+        let pool = self.pool(artifact.id);
+        let most = self.limit + self.limit / 4;
+        for _ in pool.len()..count.min(self.limit / 4) {
+            if self.live.load(Ordering::Relaxed) >= most {
                 return;
             }
-            match self.make(shared, artifact) {
+            match self.make(shared, artifact, &pool) {
                 Ok(seated) => self.give_back(seated),
                 Err(_) => return,
             }
         }
     }
 
-    fn make(&self, shared: &Arc<Shared>, artifact: &Artifact) -> Result<Seated, NoFrame> {
+    /// Drops free frames while there are more frames than are kept.
+    pub(crate) fn trim(&self) {
+        while self.live.load(Ordering::Relaxed) > self.limit {
+            let pools = self.all().into_iter();
+            let most = pools.max_by_key(|pool| pool.free());
+            match most.and_then(|pool| pool.pop_any()) {
+                Some(seated) => self.discard(seated),
+                None => return,
+            }
+        }
+    }
+
+    fn make(
+        &self,
+        shared: &Arc<Shared>,
+        artifact: &Artifact,
+        pool: &Arc<Pool>,
+    ) -> Result<Seated, NoFrame> {
         let place = self.vacant.lock().pop().ok_or(NoFrame::AllBusy)?;
         self.live.fetch_add(1, Ordering::Relaxed);
         match Frame::new(artifact, shared) {
             Ok(frame) => {
-                shared.metrics.frames_made.fetch_add(1, Ordering::Relaxed);
                 let entry = &self.places[place as usize];
                 entry.artifact.store(artifact.id, Ordering::Relaxed);
+                shared.metrics.frames_made.fetch_add(1, Ordering::Relaxed);
+                pool.joined(place);
                 Ok(Seated {
                     frame: Box::new(frame),
                     place,
-                    artifact: artifact.id,
+                    pool: pool.clone(),
                     kept: false,
                 })
             }
@@ -236,8 +336,10 @@ impl Frames {
         self.places[seated.place as usize]
             .occupant
             .store(NOBODY, Ordering::Release);
-        let key = (seated.artifact, seated.frame.pages());
-        self.free.lock().entry(key).or_default().push(seated);
+        let pool = seated.pool.clone();
+        if let Err(seated) = pool.push(seated) {
+            self.discard(seated);
+        }
     }
 
     /// Drops a frame.
@@ -249,6 +351,7 @@ impl Frames {
         self.places[place as usize]
             .occupant
             .store(NOBODY, Ordering::Release);
+        seated.pool.left(place);
         drop(seated);
         self.live.fetch_sub(1, Ordering::Relaxed);
         self.vacant.lock().push(place);
@@ -256,48 +359,81 @@ impl Frames {
 
     /// Drops the free frames of a version that was unloaded.
     pub(crate) fn forget(&self, artifact: u64) {
-        let gone: Vec<Seated> = {
-            let mut free = self.free.lock();
-            free.extract_if(|key, _| key.0 == artifact)
-                .flat_map(|(_, frames)| frames)
-                .collect()
-        };
-        for seated in gone {
-            self.discard(seated);
+        let pool = self.pools.write().remove(&artifact);
+        if let Some(pool) = pool {
+            self.empty(&pool);
         }
     }
 
     /// Drops all free frames.
     pub(crate) fn clear(&self) {
-        let gone: Vec<Seated> = {
-            let mut free = self.free.lock();
-            free.drain().flat_map(|(_, frames)| frames).collect()
-        };
-        for seated in gone {
+        let pools: Vec<Arc<Pool>> = self.pools.write().drain().map(|(_, pool)| pool).collect();
+        for pool in pools {
+            self.empty(&pool);
+        }
+    }
+
+    fn empty(&self, pool: &Pool) {
+        pool.forget();
+        while let Some(seated) = pool.pop_any() {
             self.discard(seated);
         }
     }
 
-    /// Pages somebody out. With `wanted`, only a process of that version.
-    fn evict(&self, shared: &Arc<Shared>, wanted: Option<u64>) -> Option<Seated> {
-        // Twice round: the first round only takes away second chances.
-        for _ in 0..self.places.len() * 2 {
-            let at = self.hand.fetch_add(1, Ordering::Relaxed) % self.places.len();
-            let place = &self.places[at];
-            let slot = place.occupant.load(Ordering::Acquire);
-            if slot == NOBODY
-                || wanted.is_some_and(|id| place.artifact.load(Ordering::Relaxed) != id)
-            {
-                continue;
-            }
-            if let Some(seated) = self.page_out(shared, slot, at) {
+    /// A process has come to rest in the frame of this place: it may be paged
+    /// out. Called after the run state says so, so that whoever has taken the
+    /// place off the list and found the process running does not lose it.
+    #[inline]
+    pub(crate) fn rest(&self, place: u32) {
+        if !self.places[place as usize].listed.load(Ordering::Relaxed) {
+            self.list(place);
+        }
+    }
+
+    #[cold]
+    fn list(&self, place: u32) {
+        let entry = &self.places[place as usize];
+        let artifact = entry.artifact.load(Ordering::Relaxed);
+        if let Some(pool) = self.pools.read().get(&artifact)
+            && !entry.listed.swap(true, Ordering::AcqRel)
+        {
+            pool.list(place, entry.stays.load(Ordering::Relaxed));
+        }
+    }
+
+    /// Pages out a process of a version (see [`Pool`] for which).
+    fn evict(&self, shared: &Arc<Shared>, pool: &Pool, of_staying: bool) -> Option<Seated> {
+        // Twice round: the first round may only take away second chances.
+        for _ in 0..pool.listed() * 2 {
+            let place = pool.next(of_staying)?;
+            self.places[place as usize]
+                .listed
+                .store(false, Ordering::SeqCst);
+            if let Some(seated) = self.try_place(shared, place) {
                 return Some(seated);
             }
         }
         None
     }
 
-    fn page_out(&self, shared: &Arc<Shared>, index: u32, place: usize) -> Option<Seated> {
+    /// The same for whoever the list has lost: an inspection had taken the
+    /// process when its turn to be paged out came.
+    fn evict_any(&self, shared: &Arc<Shared>, pool: &Pool) -> Option<Seated> {
+        let places = pool.places().into_iter();
+        places
+            .into_iter()
+            .find_map(|place| self.try_place(shared, place))
+    }
+
+    fn try_place(&self, shared: &Arc<Shared>, place: u32) -> Option<Seated> {
+        let slot = self.places[place as usize].occupant.load(Ordering::Acquire);
+        if slot == NOBODY {
+            return None;
+        }
+        self.page_out(shared, slot, place)
+    }
+
+    fn page_out(&self, shared: &Arc<Shared>, index: u32, place: u32) -> Option<Seated> {
         let slot = shared.system.table.slot(index)?;
         if !slot.state.claim() {
             return None;
@@ -305,12 +441,17 @@ impl Frames {
         let taken = slot.take_own().map(|mut own| {
             let seated = own.guest().and_then(|guest| {
                 let again = std::mem::take(&mut guest.touched);
+                if again {
+                    self.places[place as usize]
+                        .stays
+                        .store(true, Ordering::Relaxed);
+                }
                 match std::mem::replace(&mut guest.residence, Residence::Running) {
                     Residence::Frame {
                         mut frame,
                         suspended: false,
                         waiting,
-                    } if !again && frame.place as usize == place && frame.frame.reusable => {
+                    } if !again && frame.place == place && frame.frame.reusable => {
                         let Some(image) = frame.frame.save(After::Reset) else {
                             guest.residence = Residence::Frame {
                                 frame,
@@ -319,7 +460,11 @@ impl Frames {
                             };
                             return None;
                         };
-                        guest.residence = Residence::Image { image, waiting };
+                        guest.residence = Residence::Image {
+                            image,
+                            waiting,
+                            stamp: Some(frame.pool.stamp()),
+                        };
                         Some(frame)
                     }
                     other => {
@@ -337,8 +482,14 @@ impl Frames {
         });
         let then: Then = slot.state.end();
         shared.system.then(index, then);
-        let seated = taken.flatten()?;
-        self.places[place].occupant.store(NOBODY, Ordering::Release);
+        let Some(seated) = taken.flatten() else {
+            // A second chance, or it was listed for somebody who has left.
+            self.rest(place);
+            return None;
+        };
+        self.places[place as usize]
+            .occupant
+            .store(NOBODY, Ordering::Release);
         Some(seated)
     }
 }

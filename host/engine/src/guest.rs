@@ -123,6 +123,18 @@ impl Guest {
         self.left_behind = true;
     }
 
+    /// Which frame it could be paged out of, while it rests.
+    pub(crate) fn place_at_rest(&self) -> Option<u32> {
+        match &self.residence {
+            Residence::Frame {
+                frame,
+                suspended: false,
+                ..
+            } => Some(frame.place()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_suspended(&self) -> bool {
         matches!(
             self.residence,
@@ -139,8 +151,12 @@ impl Guest {
 pub(crate) enum Residence {
     /// Nowhere yet: it is the base.
     Newborn,
-    /// Paged out.
-    Image { image: Image, waiting: bool },
+    /// Paged out; if by the pager, `stamp` says when (see `pool`).
+    Image {
+        image: Image,
+        waiting: bool,
+        stamp: Option<u32>,
+    },
     /// In a frame, which it keeps while it is busy.
     Frame {
         frame: Seated,

@@ -19,7 +19,8 @@
 //! | `exuvia:g<index>` | a mutable global that the module did not export |
 //! | `exuvia:t<index>` | a table of the module |
 //! | `exuvia:reductions` | the counter; below zero means "yield" |
-//! | `exuvia:host` | two functions of the host, `() -> ()`: [`SLOT_YIELD`], [`SLOT_WAIT`] |
+//! | `exuvia:host` | functions of the host: [`SLOT_YIELD`], [`SLOT_WAIT`], [`SLOT_NEXT`] |
+//! | `exuvia:turns` | `() -> ()`, if there is a `run: () -> i32`: sets the counter to [`SLICE`], calls `run`, then the host's next function with its answer and what is left, and all that again unless it answers 0 |
 //! | `exuvia:start` | the start function, which no longer runs by itself |
 //!
 //! The host fills `exuvia:host` right after instantiation, before any guest
@@ -50,14 +51,22 @@ pub use report::{
 pub const RESERVED_PREFIX: &str = "exuvia:";
 /// Export of the reduction counter, a mutable `i32` global.
 pub const EXPORT_REDUCTIONS: &str = "exuvia:reductions";
-/// Export of the table of the host's two functions.
+/// Export of the loop around `run`.
+pub const EXPORT_TURNS: &str = "exuvia:turns";
+/// Reductions of one slice, as in Erlang.
+pub const SLICE: i32 = 4_000;
+/// Export of the table of the host's functions.
 pub const EXPORT_HOST: &str = "exuvia:host";
 /// Export of what was the start function.
 pub const EXPORT_START: &str = "exuvia:start";
 /// Slot of the yield function in [`EXPORT_HOST`].
 pub const SLOT_YIELD: u32 = 0;
-/// Slot of the wait function in [`EXPORT_HOST`].
+/// Slot of the wait function in [`EXPORT_HOST`], like the first `() -> ()`.
 pub const SLOT_WAIT: u32 = 1;
+/// Slot of the next function in [`EXPORT_HOST`], `(i32, i32) -> i32`.
+pub const SLOT_NEXT: u32 = 2;
+/// Functions in [`EXPORT_HOST`].
+const SLOTS: u64 = 3;
 /// A bulk memory operation costs one reduction for this many bytes.
 pub const BYTES_PER_REDUCTION: u32 = 1024;
 /// A bulk table operation costs one reduction for this many entries.

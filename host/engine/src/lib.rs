@@ -11,6 +11,7 @@
 mod artifact;
 mod backtrace;
 mod baton;
+mod body;
 mod cache;
 mod calls;
 mod crossing;
@@ -25,6 +26,8 @@ pub mod instrument;
 mod loader;
 mod observer;
 mod pagemap;
+mod pool;
+mod setup;
 mod verify;
 
 pub use artifact::Artifact;

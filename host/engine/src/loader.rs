@@ -175,6 +175,7 @@ impl Engine {
             has_save,
             has_load,
             file_bytes: wasm.len(),
+            carried_from: parking_lot::Mutex::default(),
         })
     }
 

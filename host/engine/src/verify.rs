@@ -150,6 +150,7 @@ fn look(guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) -> Option<Seen> {
         Residence::Image {
             image,
             waiting: false,
+            ..
         } => Some(image.clone()),
         Residence::Frame {
             frame,

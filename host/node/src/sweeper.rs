@@ -43,6 +43,7 @@ impl Sweeper {
                             node.sweep();
                         }
                         node.unload();
+                        node.0.executor.trim_frames();
                     }
                     Err(RecvTimeoutError::Disconnected) => return,
                 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use exuvia_abi::{HostCall, MODULE};
+use exuvia_abi::{HostCall, MODULE, exports};
 use wasmparser::{FunctionBody, Operator, TypeRef, ValType};
 
 use super::analyse::{self, Constant};
@@ -97,6 +97,8 @@ pub(super) enum Added {
     ChargeBytes,
     /// Charges for a number of table entries and hands the number on.
     ChargeEntries,
+    /// The loop around this function, which is `run`.
+    Turns(u32),
 }
 
 /// Something an operator does that decides whether a frame can be reused.
@@ -146,6 +148,7 @@ pub(super) fn scan(parsed: &Parsed<'_>) -> Result<Plan, InstrumentError> {
         start_facts: Vec::new(),
     };
     find_blocking(parsed, &mut plan)?;
+    find_run(parsed, &mut plan)?;
     let mut edges: Vec<Vec<u32>> = Vec::new();
     for (number, body) in parsed.bodies.iter().enumerate() {
         let index = parsed.imported_functions + number as u32;
@@ -190,6 +193,21 @@ fn find_blocking(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentE
         plan.shims
             .insert(index as u32, plan.yield_function + plan.added.len() as u32);
         plan.added.push(Added::Blocking(index as u32));
+    }
+    Ok(())
+}
+
+/// Adds the loop around `run`. What else is wrong with the export is not for
+/// this pass to say.
+fn find_run(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentError> {
+    let run = parsed.exports.iter().find(|export| {
+        export.name == exports::RUN && export.kind == wasmparser::ExternalKind::Func
+    });
+    if let Some(run) = run {
+        let ty = parsed.function_type(run.index)?;
+        if ty.params().is_empty() && ty.results() == [ValType::I32] {
+            plan.added.push(Added::Turns(plan.redirect(run.index)));
+        }
     }
     Ok(())
 }

@@ -1,0 +1,357 @@
+//! How an instance comes to the base of its version, and the runs of guest
+//! code that are not a process's: initialization, `save` and `load`.
+
+use std::sync::Arc;
+
+use exuvia_abi::exports;
+use wasmtime::{AsContextMut, Global, Instance, Memory, Ref, Store, TypedFunc, Val};
+
+use crate::artifact::Plan;
+use crate::calls;
+use crate::data::{FrameData, Mode, Restricted};
+use crate::frame::{Failed, Taken};
+use crate::image::Base;
+use crate::instrument::{
+    EXPORT_HOST, EXPORT_REDUCTIONS, EXPORT_START, EXPORT_TURNS, SLICE, SLOT_NEXT, SLOT_WAIT,
+    SLOT_YIELD,
+};
+use crate::{backtrace, pagemap};
+
+/// What a frame is made from.
+pub(crate) struct Setup {
+    pub(crate) plan: Arc<Plan>,
+    /// The base to stand at; `None`: take one.
+    pub(crate) base: Option<Arc<Base>>,
+    /// Whether initialization is part of the base.
+    pub(crate) initialize: bool,
+    pub(crate) memory_limit: u64,
+}
+
+/// Reductions that initialization may use.
+pub(crate) const INITIALIZATION_REDUCTIONS: u64 = 200_000_000;
+/// Reductions that `save` or `load` may use.
+pub(crate) const CROSSING_REDUCTIONS: u64 = 20_000_000;
+
+/// Initialization in order: exports, and what they are called in messages.
+pub(crate) const INITIALIZATION: [(&str, &str); 3] = [
+    (EXPORT_START, "the start function"),
+    (exports::INITIALIZE, "`_initialize`"),
+    (exports::WARM_UP, "`warm_up`"),
+];
+
+/// The handles of an instance.
+pub(crate) struct Handles {
+    pub(crate) memory: Memory,
+    pub(crate) reductions: Global,
+    /// Enters `run` again and again: see `instrument`.
+    pub(crate) turns: TypedFunc<(), ()>,
+    pub(crate) globals: Vec<Global>,
+    pub(crate) stack_pointer: Option<Global>,
+    pub(crate) instance: Instance,
+}
+
+pub(crate) async fn set_up(
+    store: &mut Store<FrameData>,
+    setup: &Setup,
+) -> Result<(Handles, Option<Taken>), Failed> {
+    let plan = &setup.plan;
+    let failed = |stage| {
+        move |error: wasmtime::Error| Failed {
+            stage,
+            reason: format!("{error:#}"),
+        }
+    };
+    store.data_mut().limiter.bytes = setup.memory_limit;
+    store.limiter(|data| &mut data.limiter);
+    let instance = plan
+        .pre
+        .instantiate_async(&mut *store)
+        .await
+        .map_err(failed("instantiation"))?;
+    let handles = handles(store, instance, plan).map_err(failed("instantiation"))?;
+    pagemap::prepare(handles.memory.data(&*store));
+    if let Some(base) = &setup.base {
+        // Only what initialization did outside of memory and globals must be
+        // done again, and only the start function can do that in a module
+        // that is not resident-only. The rest is copied.
+        let exports = if plan.analysis.resident_only.is_empty() {
+            &INITIALIZATION[..1]
+        } else {
+            &INITIALIZATION[..]
+        };
+        if setup.initialize {
+            initialize(store, &instance, plan, exports).await?;
+        }
+        to_base(store, &handles, base)
+            .await
+            .map_err(failed("instantiation"))?;
+        return Ok((handles, None));
+    }
+    let impure = initialize(store, &instance, plan, &INITIALIZATION).await?;
+    if impure {
+        // Initialization belongs to each process, so the base is what there
+        // was before it: that of an instance nobody has touched.
+        let untouched = plan
+            .pre
+            .instantiate_async(&mut *store)
+            .await
+            .map_err(failed("instantiation"))?;
+        let handles = self::handles(store, untouched, plan).map_err(failed("instantiation"))?;
+        let taken = take_base(store, &handles, 0, true, plan).await?;
+        return Ok((handles, Some(taken)));
+    }
+    let dead = handles
+        .stack_pointer
+        .and_then(|pointer| pointer.get(&mut *store).i32())
+        .map_or(0, |top| top.cast_unsigned() as usize);
+    let taken = take_base(store, &handles, dead, false, plan).await?;
+    Ok((handles, Some(taken)))
+}
+
+/// Brings a new instance to the base.
+async fn to_base(
+    store: &mut Store<FrameData>,
+    handles: &Handles,
+    base: &Base,
+) -> wasmtime::Result<()> {
+    let has = handles.memory.size(&*store);
+    let wants = u64::from(base.memory_pages);
+    if wants > has {
+        handles.memory.grow_async(&mut *store, wants - has).await?;
+        pagemap::prepare(handles.memory.data(&*store));
+    }
+    base.restore(handles.memory.data_mut(&mut *store), &base.written);
+    for (global, value) in handles.globals.iter().zip(&base.globals) {
+        set_bits(global, store, *value);
+    }
+    Ok(())
+}
+
+async fn take_base(
+    store: &mut Store<FrameData>,
+    handles: &Handles,
+    dead: usize,
+    impure: bool,
+    plan: &Plan,
+) -> Result<Taken, Failed> {
+    let abi = constant(store, &handles.instance, exports::ABI, plan).await?;
+    let schema = constant(store, &handles.instance, exports::SCHEMA, plan).await?;
+    let globals = handles
+        .globals
+        .iter()
+        .map(|global| to_bits(&global.get(&mut *store)))
+        .collect();
+    let pages = u32::try_from(handles.memory.size(&*store)).unwrap_or(u32::MAX);
+    let mut written = Vec::new();
+    let memory = handles.memory.data(&*store);
+    plan.page_map.dirty(memory, &mut written);
+    let base = Base::take(memory, 0..dead, globals, pages, written);
+    Ok(Taken {
+        base,
+        impure,
+        abi,
+        schema: schema.unwrap_or(0),
+    })
+}
+
+/// The value of an exported constant: an immutable global, or a function
+/// without parameters for languages that cannot export such a global.
+async fn constant(
+    store: &mut Store<FrameData>,
+    instance: &Instance,
+    name: &'static str,
+    plan: &Plan,
+) -> Result<Option<i32>, Failed> {
+    if let Some(global) = instance.get_global(&mut *store, name) {
+        return Ok(global.get(&mut *store).i32());
+    }
+    let Some(function) = function::<(), i32>(store, instance, name) else {
+        return Ok(None);
+    };
+    let (value, _) = restricted(
+        store,
+        name,
+        CROSSING_REDUCTIONS,
+        None,
+        plan,
+        async |store| function.call_async(store, ()).await,
+    )
+    .await;
+    value.map(Some).map_err(|reason| Failed {
+        stage: name,
+        reason,
+    })
+}
+
+fn handles(
+    store: &mut Store<FrameData>,
+    instance: Instance,
+    plan: &Plan,
+) -> wasmtime::Result<Handles> {
+    let missing = |name: &str| wasmtime::Error::msg(format!("the export `{name}` is missing"));
+    let memory = instance
+        .get_memory(&mut *store, exports::MEMORY)
+        .ok_or_else(|| missing(exports::MEMORY))?;
+    let reductions = instance
+        .get_global(&mut *store, EXPORT_REDUCTIONS)
+        .ok_or_else(|| missing(EXPORT_REDUCTIONS))?;
+    let host = instance
+        .get_table(&mut *store, EXPORT_HOST)
+        .ok_or_else(|| missing(EXPORT_HOST))?;
+    let yields = calls::yield_function(store);
+    host.set(&mut *store, u64::from(SLOT_YIELD), Ref::Func(Some(yields)))?;
+    let waits = calls::wait_function(store);
+    host.set(&mut *store, u64::from(SLOT_WAIT), Ref::Func(Some(waits)))?;
+    let next = calls::next_function(store);
+    host.set(&mut *store, u64::from(SLOT_NEXT), Ref::Func(Some(next)))?;
+    let turns = instance.get_typed_func::<(), ()>(&mut *store, EXPORT_TURNS)?;
+    let mut globals = Vec::new();
+    for global in &plan.analysis.mutable_globals {
+        let handle = instance
+            .get_global(&mut *store, &global.export)
+            .ok_or_else(|| missing(&global.export))?;
+        globals.push(handle);
+    }
+    let stack_pointer = plan
+        .analysis
+        .stack_pointer
+        .as_ref()
+        .filter(|pointer| pointer.stack_first)
+        .and_then(|pointer| instance.get_global(&mut *store, &pointer.export));
+    store.data_mut().memory = Some(memory);
+    store.data_mut().reductions = Some(reductions);
+    Ok(Handles {
+        memory,
+        reductions,
+        turns,
+        globals,
+        stack_pointer,
+        instance,
+    })
+}
+
+/// An exported function, if there is one. Asking for its type at once would
+/// make an error, with a backtrace, for each that is missing.
+pub(crate) fn function<P: wasmtime::WasmParams, R: wasmtime::WasmResults>(
+    store: &mut Store<FrameData>,
+    instance: &Instance,
+    name: &str,
+) -> Option<TypedFunc<P, R>> {
+    instance.get_func(&mut *store, name)?.typed(&*store).ok()
+}
+
+/// Runs start, `_initialize` and `warm_up`; answers whether they asked for
+/// what differs between processes.
+pub(crate) async fn initialize(
+    store: &mut Store<FrameData>,
+    instance: &Instance,
+    plan: &Plan,
+    exports: &[(&'static str, &'static str)],
+) -> Result<bool, Failed> {
+    let mut impure = false;
+    for &(export, stage) in exports {
+        let Some(function) = function::<(), ()>(store, instance, export) else {
+            continue;
+        };
+        if impure && export == exuvia_abi::exports::WARM_UP {
+            continue;
+        }
+        let (result, restricted) = restricted(
+            store,
+            stage,
+            INITIALIZATION_REDUCTIONS,
+            None,
+            plan,
+            async |store| function.call_async(store, ()).await,
+        )
+        .await;
+        result.map_err(|reason| Failed { stage, reason })?;
+        impure |= restricted.impure;
+    }
+    Ok(impure)
+}
+
+/// Runs guest code with nearly all host calls refused and a bound on its
+/// reductions. It is never suspended.
+pub(crate) async fn restricted<T>(
+    store: &mut Store<FrameData>,
+    what: &'static str,
+    reductions: u64,
+    state: Option<Vec<u8>>,
+    plan: &Plan,
+    call: impl AsyncFnOnce(&mut Store<FrameData>) -> wasmtime::Result<T>,
+) -> (Result<T, String>, Restricted) {
+    let data = store.data_mut();
+    data.last_error = None;
+    // Not what the process before had: what a run here may do must not depend
+    // on who was in the frame.
+    data.limiter.bytes = plan.memory;
+    let before = std::mem::replace(
+        &mut data.mode,
+        Mode::Restricted(Restricted {
+            what,
+            reductions,
+            state,
+            impure: false,
+        }),
+    );
+    if let Some(counter) = data.reductions {
+        let _ = set_reductions(&counter, &mut *store, SLICE);
+    }
+    let result = call(store).await;
+    let data = store.data_mut();
+    let restricted = match std::mem::replace(&mut data.mode, before) {
+        Mode::Restricted(restricted) => restricted,
+        Mode::Run => Restricted {
+            what,
+            reductions: 0,
+            state: None,
+            impure: false,
+        },
+    };
+    let result = result.map_err(|error| {
+        let said = data.last_error.take();
+        backtrace::text(&error, plan, said)
+    });
+    (result, restricted)
+}
+
+pub(crate) fn set_reductions(
+    counter: &Global,
+    store: impl wasmtime::AsContextMut,
+    value: i32,
+) -> wasmtime::Result<()> {
+    counter.set(store, Val::I32(value))
+}
+
+pub(crate) fn to_bits(value: &Val) -> u128 {
+    match value {
+        Val::I32(v) => u128::from(v.cast_unsigned()),
+        Val::I64(v) => u128::from(v.cast_unsigned()),
+        Val::F32(v) => u128::from(*v),
+        Val::F64(v) => u128::from(*v),
+        Val::V128(v) => v.as_u128(),
+        // Reference globals make a module resident-only: never stored.
+        _ => 0,
+    }
+}
+
+pub(crate) fn set_bits(
+    global: &Global,
+    store: &mut impl AsContextMut<Data = FrameData>,
+    bits: u128,
+) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the bits were widened from a value of this very type"
+    )]
+    let value = match global.ty(&*store).content() {
+        wasmtime::ValType::I32 => Val::I32((bits as u32).cast_signed()),
+        wasmtime::ValType::I64 => Val::I64((bits as u64).cast_signed()),
+        wasmtime::ValType::F32 => Val::F32(bits as u32),
+        wasmtime::ValType::F64 => Val::F64(bits as u64),
+        wasmtime::ValType::V128 => Val::V128(bits.into()),
+        _ => return,
+    };
+    let _ = global.set(store, value);
+}
