@@ -40,7 +40,8 @@ pub struct HostCall {
     pub probation: Probation,
     /// Whether it may wait, holding the process's frame meanwhile.
     pub blocks: bool,
-    /// Whether it is served while `save`, `load`, `warm_up` or a verification runs.
+    /// Whether it is served while `save`, `load`, initialization or a verification
+    /// runs. Of these `warm_up` is refused `clock` and `random`.
     pub in_crossing: bool,
 }
 

@@ -37,7 +37,7 @@ pub mod exports {
     pub const SCHEMA: &str = "exuvia_schema";
     /// `_initialize: () -> ()`, run once before anything else. Optional.
     pub const INITIALIZE: &str = "_initialize";
-    /// `warm_up: () -> ()`, run once a version before the base is taken. Optional.
+    /// `warm_up: () -> ()`, run for a version before its base is taken. Optional.
     pub const WARM_UP: &str = "warm_up";
     /// Name of the custom section with the layout fingerprint. Optional.
     pub const LAYOUT_SECTION: &str = "exuvia.layout";

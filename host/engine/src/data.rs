@@ -123,6 +123,15 @@ pub(crate) struct Refused {
     pub(crate) what: &'static str,
 }
 
+/// What `warm_up` may not ask for.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{call}` is not served while `warm_up` runs: all processes begin with what it leaves in memory; ask in `_initialize`, which then runs for each process, or when the process has started"
+)]
+pub(crate) struct NotInWarmUp {
+    pub(crate) call: &'static str,
+}
+
 /// A host call's view: guest memory, the shared half, the process.
 pub(crate) struct View<'a> {
     pub(crate) memory: &'a mut [u8],

@@ -36,8 +36,10 @@ pub(crate) const CROSSING_REDUCTIONS: u64 = 20_000_000;
 pub(crate) const INITIALIZATION: [(&str, &str); 3] = [
     (EXPORT_START, "the start function"),
     (exports::INITIALIZE, "`_initialize`"),
-    (exports::WARM_UP, "`warm_up`"),
+    (exports::WARM_UP, WARM_UP),
 ];
+/// What [`exports::WARM_UP`] is called in messages.
+pub(crate) const WARM_UP: &str = "`warm_up`";
 
 /// The handles of an instance.
 pub(crate) struct Handles {

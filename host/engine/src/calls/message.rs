@@ -167,7 +167,7 @@ fn deliver(view: &mut View<'_>, slot: &Slot, position: usize) -> Answer {
 }
 
 /// Takes over what has arrived; ends the guest if a signal says so.
-fn drain(view: &mut View<'_>) -> wasmtime::Result<()> {
+pub(super) fn drain(view: &mut View<'_>) -> wasmtime::Result<()> {
     match view.own.drain(&view.shared.system) {
         None => Ok(()),
         Some(reason) => {

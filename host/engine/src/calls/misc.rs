@@ -1,12 +1,19 @@
 //! Host calls about everything else: log, random, clock, info, state.
 
+use std::sync::LazyLock;
+
 use exuvia_abi::{Code, clock, info, limits, log};
+use exuvia_process::Clock;
 use wasmtime::{Caller, Linker};
 
-use super::answer;
-use crate::data::{FrameData, Mode, bytes, bytes_mut, view};
+use super::message::drain;
+use crate::data::{FrameData, Mode, NotInWarmUp, bytes, bytes_mut, view};
+use crate::frame::WARM_UP;
 
 const MODULE: &str = exuvia_abi::MODULE;
+
+/// The clock of initialization that runs for no node.
+static NO_NODE: LazyLock<Clock> = LazyLock::new(Clock::system);
 
 pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     linker.func_wrap(
@@ -44,7 +51,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, FrameData>, buffer: i32, length: i32| {
             let memory = memory(&caller)?;
             let (memory, data) = memory.data_and_store_mut(&mut caller);
-            impure(data);
+            impure(data, "random")?;
             if length.cast_unsigned() > limits::RANDOM {
                 return Ok(Code::BadArgument as i32);
             }
@@ -68,24 +75,31 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         "clock",
         |mut caller: Caller<'_, FrameData>, which: i32| {
             let data = caller.data_mut();
-            impure(data);
-            let Some(shared) = &data.shared else {
-                return 0;
+            impure(data, "clock")?;
+            let read = |clock: &Clock| match which {
+                clock::MONOTONIC => Some(clock.now()),
+                clock::REALTIME => Some(clock.realtime()),
+                _ => None,
             };
-            let system_clock = &shared.system.clock;
-            let now = match which {
-                clock::MONOTONIC => system_clock.now(),
-                clock::REALTIME => system_clock.realtime(),
-                _ => return i64::from(Code::BadArgument as i32),
+            let now = match &data.shared {
+                Some(shared) => read(&shared.system.clock),
+                None => read(&NO_NODE),
             };
-            i64::try_from(now).unwrap_or(i64::MAX)
+            Ok::<i64, wasmtime::Error>(match now {
+                Some(now) => i64::try_from(now).unwrap_or(i64::MAX),
+                None => i64::from(Code::BadArgument as i32),
+            })
         },
     )?;
     linker.func_wrap(
         MODULE,
         "info",
         |mut caller: Caller<'_, FrameData>, what: i32| {
-            let view = view(&mut caller, "info")?;
+            let mut view = view(&mut caller, "info")?;
+            if what == info::MAILBOX {
+                // Those count too that have arrived since it looked last.
+                drain(&mut view)?;
+            }
             let value = match what {
                 info::REDUCTIONS => view.own.reductions,
                 info::MAILBOX => view.own.inbox_len() as u64,
@@ -133,17 +147,15 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
             else {
                 return Ok(Code::BadArgument as i32);
             };
-            let got = i32::try_from(state.len())
-                .ok()
-                .filter(|length| *length <= capacity)
-                .ok_or(Code::TooBig)
-                .and_then(|length| {
-                    bytes_mut(memory, buffer, length)
-                        .ok_or(Code::BadPointer)?
-                        .copy_from_slice(state);
-                    Ok(length)
-                });
-            Ok::<i32, wasmtime::Error>(answer(got))
+            let Some(buffer) = bytes_mut(memory, buffer, capacity) else {
+                return Ok(Code::BadPointer as i32);
+            };
+            let Some(room) = buffer.get_mut(..state.len()) else {
+                return Ok(Code::TooBig as i32);
+            };
+            room.copy_from_slice(state);
+            // No state is longer than `limits::STATE`.
+            Ok::<i32, wasmtime::Error>(i32::try_from(state.len()).unwrap_or(i32::MAX))
         },
     )?;
     Ok(())
@@ -156,9 +168,14 @@ fn memory(caller: &Caller<'_, FrameData>) -> wasmtime::Result<wasmtime::Memory> 
         .ok_or_else(|| wasmtime::Error::msg("the frame has no memory"))
 }
 
-/// Notes that initialization asked for what differs between processes.
-fn impure(data: &mut FrameData) {
+/// Notes that initialization asked for what differs between processes. In
+/// `warm_up` that is refused: it is there for the base, which they share.
+fn impure(data: &mut FrameData, call: &'static str) -> wasmtime::Result<()> {
     if let Mode::Restricted(restricted) = &mut data.mode {
+        if restricted.what == WARM_UP {
+            return Err(wasmtime::Error::new(NotInWarmUp { call }));
+        }
         restricted.impure = true;
     }
+    Ok(())
 }

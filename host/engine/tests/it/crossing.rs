@@ -142,6 +142,11 @@ fn a_load_that_misbehaves_refuses() {
             "(call $get (i32.const -1) (i32.const 2147483647))",
             "`load` answered -7",
         ),
+        // Lengths are unsigned.
+        (
+            "(call $get (i32.const 8192) (i32.const -1))",
+            "`load` answered -7",
+        ),
         (
             "(call $put (i32.const 8192) (i32.const 8))",
             "`load` answered -8",

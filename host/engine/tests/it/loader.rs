@@ -260,6 +260,64 @@ fn initialization_that_fails_is_refused_with_its_stage() {
     }
 }
 
+/// What `warm_up` leaves is the beginning of all processes, so it must not
+/// depend on when or where it ran.
+#[test]
+fn a_warm_up_that_asks_for_what_differs_is_refused() {
+    let clock = r#"(import "exuvia" "clock" (func $ask (param i32) (result i64)))"#;
+    let random = r#"(import "exuvia" "random" (func $ask (param i32 i32) (result i32)))"#;
+    for (import, name, ask) in [
+        (clock, "clock", "(drop (call $ask (i32.const 0)))"),
+        (
+            random,
+            "random",
+            "(drop (call $ask (i32.const 8) (i32.const 8)))",
+        ),
+    ] {
+        let hook = |stage: &str| format!(r#"{import} (func (export "{stage}") {ask})"#);
+        let error = refused(&parts(MEMORY, ABI, RUN, &hook("warm_up")));
+        let call = format!("`{name}` is not served while `warm_up` runs");
+        assert!(error.contains(&call), "{error}");
+        assert!(error.contains("ask in `_initialize`"), "{error}");
+        // There it may ask, and then there is no base that could be warmed up.
+        let wat = parts(
+            MEMORY,
+            ABI,
+            RUN,
+            &format!(
+                r#"{} (func (export "warm_up") unreachable)"#,
+                hook("_initialize")
+            ),
+        );
+        world()
+            .engine
+            .load(&wat::parse_str(wat).unwrap())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    // A line in the log is not refused.
+    let log = r#"(import "exuvia" "log" (func $log (param i32 i32 i32) (result i32)))
+        (func (export "warm_up") (drop (call $log (i32.const 3) (i32.const 0) (i32.const 0))))"#;
+    let wat = parts(MEMORY, ABI, RUN, log);
+    world().engine.load(&wat::parse_str(wat).unwrap()).unwrap();
+}
+
+/// Initialization is tried before there is a node: the clocks go all the same.
+#[test]
+fn initialization_sees_clocks_that_go() {
+    let more = r#"(import "exuvia" "clock" (func $clock (param i32) (result i64)))
+        (func (export "_initialize") (local $first i64)
+          (if (i64.lt_s (call $clock (i32.const 1)) (i64.const 1600000000000000000)) (then unreachable))
+          (if (i64.ne (call $clock (i32.const 2)) (i64.const -8)) (then unreachable))
+          (local.set $first (call $clock (i32.const 0)))
+          (if (i64.lt_s (local.get $first) (i64.const 0)) (then unreachable))
+          (loop $l (br_if $l (i64.le_s (call $clock (i32.const 0)) (local.get $first)))))"#;
+    let wat = parts(MEMORY, ABI, RUN, more);
+    let world = world();
+    if let Err(error) = world.engine.load(&wat::parse_str(wat).unwrap()) {
+        panic!("{error}");
+    }
+}
+
 #[test]
 fn what_is_too_large_is_refused_with_the_numbers() {
     let world = World::new(Setup {
