@@ -61,7 +61,8 @@ pub struct Own<G> {
     end: Option<ExitReason>,
     relations: Option<Box<Relations>>,
     next_reference: u64,
-    /// Who waits for the start to be acknowledged, and under which reference.
+    /// Set until the start is acknowledged: who waits for that, and under
+    /// which reference; [`Pid::NONE`] if nobody does.
     starter: Option<(Pid, u64)>,
     limits: Arc<Limits>,
     trap_exit: bool,
@@ -531,13 +532,15 @@ impl<G: 'static> Own<G> {
         let _ = system.signal(to, Signal::Message(envelope));
     }
 
-    /// Acknowledges the start, once: status 0 for success. Answers whether
-    /// anybody may still have waited for it.
+    /// Acknowledges the start: status 0 for success. Answers whether this was
+    /// the first acknowledgement; the others do nothing.
     pub fn acknowledge(&mut self, system: &System<G>, status: u32, detail: Payload) -> bool {
         let Some((starter, reference)) = self.starter.take() else {
             return false;
         };
-        self.reply(system, starter, reference, status, detail);
+        if starter != Pid::NONE {
+            self.reply(system, starter, reference, status, detail);
+        }
         true
     }
 
@@ -579,7 +582,8 @@ impl<G: 'static> Own<G> {
         watcher: Option<(Pid, u64)>,
         starter: Option<(Pid, u64)>,
     ) {
-        self.starter = starter;
+        // A start that nobody waits for can fail as well.
+        self.starter = starter.or(Some((Pid::NONE, 0)));
         if counted.is_none() && link.is_none() && watcher.is_none() && starter.is_none() {
             return;
         }

@@ -447,6 +447,19 @@ fn a_failed_start_reaches_a_linked_parent_as_an_exit() {
 }
 
 #[test]
+fn a_start_that_nobody_waits_for_fails_too() {
+    let node = with_puppets();
+    deploy(&node, "starter", &starter());
+    let a = Puppet::new(&node);
+    let got = a
+        .spawn("starter", b"f", Options::flags(spawn::MONITOR))
+        .ok();
+    let down = a.wait().obituary(Kind::Down, got.pid, 300);
+    assert_eq!(down.payload(), b"no licence");
+    node.halt();
+}
+
+#[test]
 fn an_acknowledgement_of_an_unknown_status_is_refused() {
     let node = with_puppets();
     let a = Puppet::new(&node);

@@ -179,6 +179,28 @@ fn a_starter_that_gave_up_hears_nothing() {
     assert!(world.inbox(parent).is_empty());
 }
 
+/// Nobody waits for it, but it has not started before it says so.
+#[test]
+fn a_start_that_nobody_waits_for_is_acknowledged_once_too() {
+    let mut world = World::new();
+    let parent = world.puppet();
+    let (plain, ..) = child(&mut world, parent, false, false, false);
+    let orphan = world.puppet();
+    for pid in [plain, orphan] {
+        let mut acknowledge = || {
+            world.with(pid, |own, system| {
+                own.acknowledge(system, 0, Payload::empty())
+            })
+        };
+        assert!(acknowledge());
+        assert!(!acknowledge());
+        assert!(!world.look(pid, exuvia_process::Own::is_starting));
+    }
+    assert!(world.inbox(parent).is_empty());
+    // An orphan that has relations to nobody keeps no record of any.
+    assert_eq!(world.relations(orphan), (0, 0, 0));
+}
+
 // ---- reserved pids --------------------------------------------------------
 
 #[test]
