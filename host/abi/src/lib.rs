@@ -131,4 +131,13 @@ pub mod limits {
     pub const RANDOM: u32 = 64 * 1024;
     /// Largest state that `save` hands over, bytes.
     pub const STATE: u32 = 256 * 1024 * 1024;
+    /// Most links with which a process may take up another. A supervisor that
+    /// needs more children has supervisors as children.
+    pub const LINKS: u32 = 100_000;
+    /// Most monitors and open requests of a process, together.
+    pub const MONITORS: u32 = 100_000;
+    /// Most registered names of a process.
+    pub const NAMES: u32 = 1_000;
+    /// Most timers of a process that have still to fire.
+    pub const TIMERS: u32 = 100_000;
 }

@@ -17,7 +17,7 @@ use wasmtime::{AsContextMut, Caller, Func, Linker, Store};
 use crate::baton::{self, Next};
 use crate::data::{FrameData, Mode, View, bytes, bytes_mut};
 use crate::frame::{self, Command, Outcome, Reply, SLICE};
-use crate::guest::{Wait, Want, close_transaction};
+use crate::guest::{Wait, Want, close_transaction, transaction};
 use crate::setup::set_reductions;
 
 /// Defines every host call of `exuvia_abi::HOST_CALLS`.
@@ -125,9 +125,22 @@ impl View<'_> {
         if self.waiting().is_some() {
             return Ok(SUSPEND);
         }
-        if !self.shared.frames.may_block() {
-            return Err(Code::Limit);
+        self.may_wait()?;
+        Ok(self.wait(what, timeout, upgrade))
+    }
+
+    /// Whether the process may wait, and keep its frame.
+    fn may_wait(&self) -> Result<(), Code> {
+        if self.shared.frames.may_block() {
+            Ok(())
+        } else {
+            Err(Code::Limit)
         }
+    }
+
+    /// Suspends the guest in a call that has asked [`View::may_wait`] before it
+    /// did anything: what it did is not taken back for want of a frame.
+    fn wait(&mut self, what: Want, timeout: i64, upgrade: bool) -> i32 {
         self.close();
         let pid = self.own.pid();
         let system = &self.shared.system;
@@ -145,7 +158,34 @@ impl View<'_> {
                 upgrade,
             });
         }
-        Ok(SUSPEND)
+        SUSPEND
+    }
+
+    /// Whether the process may take up one more link; see `Own::may_link`.
+    fn may_link(&mut self, to: Option<Pid>) -> Result<(), Code> {
+        let promised = transaction(self.own).map_or(0, |t| t.links);
+        if !self.own.may_link(to, promised) {
+            return Err(Code::Limit);
+        }
+        Ok(())
+    }
+
+    /// Whether the process may have so many more monitors and open requests.
+    fn may_monitor(&mut self, more: usize) -> Result<(), Code> {
+        let promised = transaction(self.own).map_or(0, |t| t.monitors);
+        if !self.own.may_monitor(promised + more) {
+            return Err(Code::Limit);
+        }
+        Ok(())
+    }
+
+    /// Links and monitors that are made when the transaction ends, if one is
+    /// open: counted from now on.
+    fn promise(&mut self, links: usize, monitors: usize) {
+        if let Some(transaction) = transaction(self.own) {
+            transaction.links += links;
+            transaction.monitors += monitors;
+        }
     }
 
     /// Ends the transaction: what was held happens now.
@@ -183,11 +223,16 @@ impl View<'_> {
     }
 
     /// A payload that this process sends.
-    fn payload(&self, pointer: i32, length: i32) -> Result<Payload, Code> {
+    fn payload(&mut self, pointer: i32, length: i32) -> Result<Payload, Code> {
         let bytes = self.read(pointer, length)?;
-        if bytes.len() as u64 > u64::from(self.own.limits().message_bytes) {
+        let length = bytes.len() as u64;
+        if length > u64::from(self.own.limits().message_bytes) {
             return Err(Code::MessageTooLarge);
         }
-        Ok(Payload::new(bytes))
+        let payload = Payload::new(bytes);
+        if let Some(transaction) = transaction(self.own) {
+            transaction.bytes += length;
+        }
+        Ok(payload)
     }
 }

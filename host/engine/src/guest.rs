@@ -238,6 +238,12 @@ pub(crate) struct Transaction {
     pub(crate) message: Option<Envelope>,
     /// Done when the handler has ended.
     pub(crate) held: Vec<Effect>,
+    /// Bytes of the payloads that are held.
+    pub(crate) bytes: u64,
+    /// Links, and monitors with requests, that will be made then: they count
+    /// against the process's limits already.
+    pub(crate) links: usize,
+    pub(crate) monitors: usize,
     /// Done if it traps, last first.
     pub(crate) undo: Vec<Deed>,
     /// Timers that the handler has set, and when they are due; `None`: those
@@ -250,6 +256,10 @@ impl std::fmt::Debug for Transaction {
         write!(f, "Transaction({} held)", self.held.len())
     }
 }
+
+/// Calls that a transaction holds, and those that it can undo; one more ends
+/// it. A handler that asks for as much is not one to take back.
+const HELD: usize = 10_000;
 
 /// Something done to the system on behalf of a process.
 pub(crate) type Deed = Box<dyn FnOnce(&mut GuestOwn, &GuestSystem) + Send>;
@@ -292,22 +302,34 @@ pub(crate) fn perform(
     deed: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
     abandon: Option<Deed>,
 ) {
-    match transaction(own) {
-        Some(transaction) => transaction.held.push(Effect {
+    let Some((held, bytes)) = transaction(own).map(|t| (t.held.len(), t.bytes)) else {
+        return deed(own, system);
+    };
+    if held >= HELD || bytes > own.limits().mailbox_bytes {
+        close_transaction(own, system);
+        return deed(own, system);
+    }
+    if let Some(transaction) = transaction(own) {
+        transaction.held.push(Effect {
             release: Box::new(deed),
             abandon,
-        }),
-        None => deed(own, system),
+        });
     }
 }
 
-/// Does something at once that is undone if the transaction fails.
+/// To be called when something was done at once: it is undone if the
+/// transaction fails.
 pub(crate) fn undoable(
     own: &mut GuestOwn,
+    system: &GuestSystem,
     undo: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
 ) {
-    if let Some(transaction) = transaction(own) {
-        transaction.undo.push(Box::new(undo));
+    match transaction(own) {
+        Some(transaction) if transaction.undo.len() < HELD => {
+            transaction.undo.push(Box::new(undo));
+        }
+        Some(_) => close_transaction(own, system),
+        None => {}
     }
 }
 

@@ -342,6 +342,7 @@ impl SupervisorProcess {
                             kind: Kind::Timer,
                             ..Envelope::message(me, 0, Payload::empty())
                         },
+                        place: None,
                     });
                 self.timers.insert(token, reference);
                 self.tokens.insert(reference, token);
@@ -435,6 +436,7 @@ impl SupervisorProcess {
                 NameError::Taken => "belongs to another process",
                 NameError::Invalid => "is empty or too long",
                 NameError::Dead => "has no process",
+                NameError::TooMany => "is one too many for its process",
             };
             return Err(failed(Reason::CONTRACT, format!("the name `{name}` {why}")));
         }

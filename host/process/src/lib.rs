@@ -38,4 +38,4 @@ pub use signal::{CAUSED_BY_RELEASE, Control, Envelope, Signal};
 pub use state::{RunState, State, Then};
 pub use system::{Birth, Schedule, SendError, SpawnError, System};
 pub use table::{MAX_PROCESSES, Slot, Stats, Table};
-pub use timers::{Due, Timers};
+pub use timers::{Due, TimerPlace, Timers};

@@ -17,6 +17,8 @@ pub enum NameError {
     Invalid,
     /// The process has ended.
     Dead,
+    /// The process has as many names as it may have.
+    TooMany,
 }
 
 /// The names of one node.
@@ -39,6 +41,10 @@ impl Names {
             Some(owner) if *owner == pid => return Ok(()),
             Some(_) => return Err(NameError::Taken),
             None => {}
+        }
+        let has = inner.by_pid.get(&pid).map_or(0, Vec::len);
+        if has >= limits::NAMES as usize {
+            return Err(NameError::TooMany);
         }
         let name: Arc<str> = name.into();
         inner.by_name.insert(name.clone(), pid);

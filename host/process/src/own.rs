@@ -13,13 +13,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use exuvia_abi::{Kind, Pid, Reason, receive};
+use exuvia_abi::{Kind, Pid, Reason, limits, receive};
 
 use crate::limits::Limits;
 use crate::native::Native;
 use crate::signal::{Envelope, Signal};
 use crate::small::SmallMap;
 use crate::system::System;
+use crate::timers::{TimerCount, TimerPlace};
 use crate::{ExitReason, Payload};
 
 /// References that a process draws in one go, so that processes seldom meet
@@ -80,10 +81,18 @@ struct Relations {
     monitors: SmallMap<u64, Pid>,
     /// Who monitors this process or awaits its reply.
     watchers: SmallMap<(Pid, u64), ()>,
-    /// How many children live.
-    children: Option<Arc<AtomicU32>>,
+    /// What is counted elsewhere; few processes have children or timers.
+    counts: Option<Box<Counts>>,
     /// The parent's count that this process is part of.
     counted: Option<Arc<AtomicU32>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// How many children live.
+    children: Arc<AtomicU32>,
+    /// Timers that have still to fire.
+    timers: Arc<TimerCount>,
 }
 
 /// A link as OTP's link protocol has it (ERTS, "Link protocol").
@@ -402,6 +411,41 @@ impl<G: 'static> Own<G> {
         std::mem::replace(&mut self.trap_exit, on)
     }
 
+    /// Messages in the inner mailbox that its limits do not count, since the
+    /// process asked for them. It may not ask for more and more without
+    /// taking them: they count as what it asked for until then.
+    fn unlimited(&self) -> usize {
+        self.inbox.len() - self.inbox_limited as usize
+    }
+
+    /// Whether the process may take up a link with `to` (`None`: with a child
+    /// that is not born yet), when `promised` others will follow. Links that
+    /// others make are never refused, but count.
+    pub fn may_link(&self, to: Option<Pid>, promised: usize) -> bool {
+        let links = self.relations.as_ref().map(|r| &r.links);
+        let known =
+            to.is_some_and(|to| to == self.pid || links.is_some_and(|l| l.get(to).is_some()));
+        let has = links.map_or(0, SmallMap::len) + self.unlimited();
+        known || has + promised < limits::LINKS as usize
+    }
+
+    /// Whether the process may have so many monitors and open requests more.
+    pub fn may_monitor(&self, more: usize) -> bool {
+        let has = self.relations.as_ref().map_or(0, |r| r.monitors.len());
+        has + self.unlimited() + more <= limits::MONITORS as usize
+    }
+
+    /// A place for a timer whose message counts so many bytes. `None`: the
+    /// process has as many timers as it may have, or their messages would be
+    /// more than its own mailbox may hold.
+    pub fn timer_place(&mut self, bytes: u64) -> Option<TimerPlace> {
+        let waiting = u32::try_from(self.unlimited()).unwrap_or(u32::MAX);
+        let most = limits::TIMERS.saturating_sub(waiting);
+        let most_bytes = self.limits.mailbox_bytes;
+        let count = &self.relations().counts.get_or_insert_default().timers;
+        TimerPlace::take(count, bytes, most, most_bytes)
+    }
+
     /// Links this process to another. To a dead one: the exit signal
     /// `noproc` arrives, as in Erlang.
     pub fn link(&mut self, system: &System<G>, to: Pid) {
@@ -501,12 +545,24 @@ impl<G: 'static> Own<G> {
                 Ok(())
             }
             Err(crate::SendError::Dead) => {
-                self.relations().monitors.insert(reference, to);
-                system.down(self.pid, to, reference, &ExitReason::new(Reason::NOPROC));
+                self.fail_request(system, to, reference, &ExitReason::new(Reason::NOPROC));
                 Ok(())
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Has a request that was not sent answered all the same: by a `DOWN` with
+    /// this reason, which comes with the next [`Own::drain`].
+    pub fn fail_request(
+        &mut self,
+        system: &System<G>,
+        to: Pid,
+        reference: u64,
+        reason: &ExitReason,
+    ) {
+        self.relations().monitors.insert(reference, to);
+        system.down(self.pid, to, reference, reason);
     }
 
     /// Answers a request. Whoever has given up waiting does not notice. A
@@ -570,7 +626,8 @@ impl<G: 'static> Own<G> {
 
     /// The count of living children, made at the first child.
     pub fn children(&mut self) -> Arc<AtomicU32> {
-        self.relations().children.get_or_insert_default().clone()
+        let counts = self.relations().counts.get_or_insert_default();
+        counts.children.clone()
     }
 
     // ---- birth and death, for `System` ------------------------------------

@@ -391,7 +391,13 @@ impl<G: 'static> System<G> {
         }
         for due in self.timers.take_due(shard, now) {
             match due {
-                Due::Message { to, envelope } => {
+                Due::Message {
+                    to,
+                    envelope,
+                    place,
+                } => {
+                    // First, so that whoever is woken by it can set the next.
+                    drop(place);
                     // A timer's message is not refused: its sender is not there to be told.
                     let _ = self.signal(to, Signal::Message(envelope));
                 }

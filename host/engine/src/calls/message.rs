@@ -1,7 +1,7 @@
 //! Host calls about messages: receive, send, request, call, reply, timers, sleep.
 
-use exuvia_abi::{Code, HEADER_SIZE, Kind, receive};
-use exuvia_process::{Due, Envelope, SendError};
+use exuvia_abi::{Code, HEADER_SIZE, Kind, Reason, SUSPEND, receive};
+use exuvia_process::{Due, Envelope, ExitReason, SendError};
 use wasmtime::{Caller, Linker};
 
 use super::{Answer, answer};
@@ -256,8 +256,7 @@ fn send(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Answe
             Err(error) => refused(error),
         };
     }
-    // Held: whether it was accepted will be known too late for the guest, so
-    // a message that would be refused now is refused now.
+    // Held: whether it is accepted will be known too late for the guest.
     perform(
         view.own,
         &view.shared.system,
@@ -275,6 +274,7 @@ fn request(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32, out: 
     let to = view.pid(to)?;
     let payload = view.payload(data, length)?;
     view.check(out, 8)?;
+    view.may_monitor(1)?;
     let tag = tag.cast_unsigned();
     let reference = view.own.new_reference();
     if transaction(view.own).is_none() {
@@ -285,12 +285,15 @@ fn request(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32, out: 
             return refused(error);
         }
     } else {
+        view.promise(0, 1);
         perform(
             view.own,
             &view.shared.system,
             move |own, system| {
                 if own.request(system, to, reference, tag, payload).is_err() {
-                    tracing::warn!(from = %own.pid(), %to, "a request held in probation was refused: the mailbox is full");
+                    // Too late for a code; but who asked is always answered.
+                    let reason = ExitReason::with(Reason::LIMIT.0, b"the mailbox is full");
+                    own.fail_request(system, to, reference, &reason);
                 }
             },
             None,
@@ -320,7 +323,7 @@ fn call(
             Want::Reply { reference } => reference,
             _ => return Ok(Err(Code::BadArgument)),
         },
-        None => match begin_call(view, to, tag, data, length) {
+        None => match begin_call(view, to, tag, data, length, timeout) {
             Ok(reference) => reference,
             Err(code) => return Ok(Err(code)),
         },
@@ -351,21 +354,28 @@ fn call(
         view.own.demonitor(&view.shared.system, reference, true);
         return Ok(Err(Code::Timeout));
     }
-    let suspended = view.suspend(Want::Reply { reference }, timeout, false);
-    if suspended.is_err() {
-        view.own.demonitor(&view.shared.system, reference, true);
+    if view.waiting().is_some() {
+        return Ok(Ok(SUSPEND));
     }
-    Ok(suspended)
+    Ok(Ok(view.wait(Want::Reply { reference }, timeout, false)))
 }
 
-fn begin_call(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Result<u64, Code> {
+fn begin_call(
+    view: &mut View<'_>,
+    to: i32,
+    tag: i32,
+    data: i32,
+    length: i32,
+    timeout: i64,
+) -> Result<u64, Code> {
     let to = view.pid(to)?;
     if to == view.own.pid() {
         return Err(Code::BadArgument);
     }
     let payload = view.payload(data, length)?;
-    if !view.shared.frames.may_block() {
-        return Err(Code::Limit);
+    view.may_monitor(1)?;
+    if timeout != 0 {
+        view.may_wait()?;
     }
     view.close();
     let reference = view.own.new_reference();
@@ -416,15 +426,20 @@ fn send_after(
         view.check(out, 8)?;
     }
     let pid = view.own.pid();
+    let envelope = Envelope {
+        kind: Kind::Timer,
+        ..Envelope::message(pid, tag.cast_unsigned(), payload)
+    };
+    let place = view.own.timer_place(envelope.cost()).ok_or(Code::Limit)?;
     let system = &view.shared.system;
     let delay = delay.saturating_mul(1_000_000);
     let due = |reference| Due::Message {
         to,
         envelope: Envelope {
             reference,
-            kind: Kind::Timer,
-            ..Envelope::message(pid, tag.cast_unsigned(), payload)
+            ..envelope
         },
+        place: Some(place),
     };
     let reference = if transaction(view.own).is_none() {
         system.set_timer(pid, delay, due)

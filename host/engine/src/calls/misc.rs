@@ -8,7 +8,7 @@ use wasmtime::{Caller, Linker};
 
 use super::message::drain;
 use crate::data::{FrameData, Mode, NotInWarmUp, bytes, bytes_mut, view};
-use crate::frame::WARM_UP;
+use crate::setup::WARM_UP;
 
 const MODULE: &str = exuvia_abi::MODULE;
 

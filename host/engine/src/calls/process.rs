@@ -7,7 +7,7 @@ use exuvia_abi::{Code, Kind, Pid, Reason, demonitor, receive, spawn};
 use exuvia_process::{Birth, Body, ExitReason, Limits, NameError, Payload, Signal, SpawnError};
 use wasmtime::{Caller, Linker};
 
-use super::message::text;
+use super::message::{drain, text};
 use super::{Answer, answer};
 use crate::data::{Ends, FrameData, View, view};
 use crate::guest::{GuestOwn, GuestSystem, Want, perform, undoable};
@@ -126,9 +126,7 @@ fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         "link",
         |mut caller: Caller<'_, FrameData>, pid: i32| {
             let mut view = view(&mut caller, "link")?;
-            Ok(answer(on_pid(&mut view, pid, |own, system, to| {
-                own.link(system, to);
-            })))
+            Ok(answer(link(&mut view, pid)))
         },
     )?;
     linker.func_wrap(
@@ -171,7 +169,7 @@ fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, FrameData>, on: i32| {
             let view = view(&mut caller, "trap_exit")?;
             let before = view.own.set_trap_exit(on != 0);
-            undoable(view.own, move |own, _| {
+            undoable(view.own, &view.shared.system, move |own, _| {
                 own.set_trap_exit(before);
             });
             Ok(i32::from(before))
@@ -304,10 +302,15 @@ fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
     };
     let guest = guest.ok_or(Code::NoModule)?;
     let sync = options.flags & spawn::SYNC != 0;
-    if sync && !view.shared.frames.may_block() {
-        return Err(Code::Limit);
+    let linked = options.flags & spawn::LINK != 0;
+    if linked {
+        view.may_link(None)?;
+    }
+    if monitors || sync {
+        view.may_monitor(usize::from(monitors) + usize::from(sync))?;
     }
     if sync {
+        view.may_wait()?;
         view.close();
     }
     let monitor = monitors.then(|| view.own.new_reference());
@@ -319,7 +322,7 @@ fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
             limits: options.limits,
             arguments,
             parent: view.own.pid(),
-            link: options.flags & spawn::LINK != 0,
+            link: linked,
             monitor,
             starter,
             counted: None,
@@ -331,11 +334,10 @@ fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
     }
     match starter {
         None => Ok(Code::Ok as i32),
-        Some(reference) => view.suspend(
-            Want::Reply { reference },
-            i64::from(options.timeout_ms),
-            false,
-        ),
+        Some(reference) => {
+            let timeout = i64::from(options.timeout_ms);
+            Ok(view.wait(Want::Reply { reference }, timeout, false))
+        }
     }
 }
 
@@ -357,6 +359,8 @@ fn birth(view: &mut View<'_>, mut birth: Birth<crate::Guest>) -> Result<Pid, Cod
     birth.counted = Some(children.clone());
     let references: Vec<u64> = birth.monitor.into_iter().chain(birth.starter).collect();
     let linked = birth.link;
+    view.promise(usize::from(linked), references.len());
+    let system = &view.shared.system;
     let abandon = Box::new(move |_: &mut GuestOwn, system: &GuestSystem| {
         children.fetch_sub(1, Ordering::Relaxed);
         system.abandon(reserved);
@@ -375,10 +379,7 @@ fn birth(view: &mut View<'_>, mut birth: Birth<crate::Guest>) -> Result<Pid, Cod
 
 /// A synchronous start is under way: has the child answered?
 fn go_on_starting(view: &mut View<'_>, pid_out: i32) -> wasmtime::Result<Answer> {
-    if let Some(reason) = view.own.drain(&view.shared.system) {
-        *view.exit = Some(reason);
-        return Err(wasmtime::Error::new(Ends));
-    }
+    drain(view)?;
     let Some(Want::Reply { reference }) = view.waiting().map(|wait| wait.what) else {
         return Ok(Err(Code::BadArgument));
     };
@@ -415,9 +416,9 @@ fn start_supervisor(view: &mut View<'_>, specification: i32, length: i32, pid_ou
         tracing::error!(pid = %view.own.pid(), "a supervisor's specification was refused: {why}");
         Code::BadArgument
     })?;
-    if !view.shared.frames.may_block() {
-        return Err(Code::Limit);
-    }
+    view.may_link(None)?;
+    view.may_monitor(1)?;
+    view.may_wait()?;
     view.close();
     let reference = view.own.new_reference();
     let pid = birth(
@@ -434,7 +435,7 @@ fn start_supervisor(view: &mut View<'_>, specification: i32, length: i32, pid_ou
         },
     )?;
     view.write(pid_out, &pid.to_bytes())?;
-    view.suspend(Want::Reply { reference }, -1, false)
+    Ok(view.wait(Want::Reply { reference }, -1, false))
 }
 
 fn init_ack(view: &mut View<'_>, status: i32, data: i32, length: i32) -> Answer {
@@ -498,9 +499,18 @@ fn on_pid(
     Ok(Code::Ok as i32)
 }
 
+fn link(view: &mut View<'_>, pid: i32) -> Answer {
+    let to = view.pid(pid)?;
+    view.may_link(Some(to))?;
+    view.promise(1, 0);
+    on_pid(view, pid, |own, system, to| own.link(system, to))
+}
+
 fn monitor(view: &mut View<'_>, pid: i32, out: i32) -> Answer {
     let to = view.pid(pid)?;
     view.check(out, 8)?;
+    view.may_monitor(1)?;
+    view.promise(0, 1);
     let reference = view.own.new_reference();
     perform(
         view.own,
@@ -524,8 +534,9 @@ fn register(view: View<'_>, name: i32, length: i32, pid: i32) -> Answer {
         Err(NameError::Taken) => return Err(Code::NameTaken),
         Err(NameError::Invalid) => return Err(Code::BadArgument),
         Err(NameError::Dead) => return Err(Code::NoProc),
+        Err(NameError::TooMany) => return Err(Code::Limit),
     }
-    undoable(view.own, move |_, system| {
+    undoable(view.own, system, move |_, system| {
         system.names.remove(&name);
     });
     Ok(Code::Ok as i32)
@@ -533,8 +544,9 @@ fn register(view: View<'_>, name: i32, length: i32, pid: i32) -> Answer {
 
 fn unregister(view: View<'_>, name: i32, length: i32) -> Answer {
     let name = text(&view, name, length)?.to_owned();
-    let owner = view.shared.system.names.remove(&name).ok_or(Code::NoProc)?;
-    undoable(view.own, move |_, system| {
+    let system = &view.shared.system;
+    let owner = system.names.remove(&name).ok_or(Code::NoProc)?;
+    undoable(view.own, system, move |_, system| {
         let _ = system.register(&name, owner);
     });
     Ok(Code::Ok as i32)

@@ -1,7 +1,7 @@
 //! Probation: what new code may do, and what becomes of processes and of the
 //! release when it fails.
 
-use exuvia_node::abi::{Kind, Reason};
+use exuvia_node::abi::{Code, Kind, Reason};
 use exuvia_node::{DeployOptions, Event, Filter, Loops, Node};
 
 use crate::actors::{ADD, Actor, DIGIT, STATE, TELL, X, cast, counts, loops, of, post};
@@ -246,6 +246,46 @@ fn a_call_that_blocks_closes_the_transaction() {
         assert!(exit_of(&mut events, actor).0.starts_with("trap"));
         friend.wait().message(Kind::Message, &1u64.to_le_bytes());
         assert!(!node.system().is_alive(actor));
+        node.halt();
+    }
+}
+
+/// A transaction holds so much; one call more lets everything happen and ends it.
+#[test]
+fn a_transaction_holds_so_much_and_no_more() {
+    for (sends, bytes, returns) in [
+        (10_000, 8, true),
+        (10_001, 8, false),
+        (1_000, 60_000, true),
+        (1_200, 60_000, false),
+    ] {
+        let (node, friend, actor) = cast(counts());
+        let message = format!("(call $many (i32.const {sends})) (unreachable)");
+        let many = format!(
+            "(func $many (param i32) (loop $l
+               (drop (call $send (i32.const 24) (i32.const 5) (i32.const 16) (i32.const {bytes})))
+               (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1))))))"
+        );
+        let next = Actor {
+            message: &message,
+            rest: &many,
+            ..counts()
+        };
+        deploy(&node, "actor", &next.text());
+        let mut events = node.events();
+        post(&node, actor, b"");
+        if returns {
+            assert_eq!(ask(&node, actor), 1, "{sends} of {bytes}");
+            friend.has_nothing();
+        } else {
+            assert!(exit_of(&mut events, actor).0.starts_with("trap"));
+            let answer = if bytes > 1_000 {
+                Code::TooBig
+            } else {
+                Code::Ok
+            };
+            assert_eq!(friend.next().is(answer).tag, 5);
+        }
         node.halt();
     }
 }

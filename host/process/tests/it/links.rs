@@ -1,6 +1,7 @@
 //! Links, exit signals, trapping.
 
-use exuvia_process::{Kind, Pid, Reason};
+use exuvia_abi::limits;
+use exuvia_process::{Kind, Pid, Reason, Signal};
 
 use crate::world::{FAILED, World, facts};
 
@@ -298,4 +299,61 @@ fn many_links_are_told() {
             .all(|pid| world.end_of(*pid) == Some(FAILED.0))
     );
     assert_eq!(world.system.table.alive(), 0);
+}
+
+#[test]
+fn so_many_links_may_a_process_take_up() {
+    let mut world = World::new();
+    let [pid, peer, other] = world.puppets();
+    world.trap(pid);
+    let most = limits::LINKS as usize;
+    // Nothing runs behind these: others that have linked themselves.
+    for n in 1..limits::LINKS {
+        let from = Pid::new(7, 1_000, n);
+        assert!(world.system.signal(pid, Signal::Link { from }).is_ok());
+    }
+    assert_eq!(world.relations(pid), (most - 1, 0, 0));
+    let may =
+        |world: &mut World, to, promised| world.with(pid, |own, _| own.may_link(to, promised));
+    assert!(may(&mut world, None, 0));
+    assert!(!may(&mut world, None, 1), "the last place is promised");
+    world.link(pid, peer);
+    assert!(!may(&mut world, None, 0));
+    assert!(!may(&mut world, Some(other), 0));
+    // What takes no place is allowed.
+    assert!(may(&mut world, Some(peer), 0));
+    assert!(may(&mut world, Some(pid), 0));
+    // Another's link is never refused.
+    world.link(other, pid);
+    assert_eq!(world.relations(pid), (most + 1, 0, 0));
+    world.unlink(pid, peer);
+    world.run();
+    assert!(!may(&mut world, None, 0), "it still has the other's");
+    world.exit(other, FAILED);
+    world.run();
+    assert_eq!(world.relations(pid), (most - 1, 0, 0));
+    assert!(!may(&mut world, None, 0), "its end waits in the mailbox");
+    assert_eq!(world.inbox(pid).len(), 1);
+    assert!(may(&mut world, None, 0));
+}
+
+/// Until the other side has seen it, an unlink takes the link's place.
+#[test]
+fn a_link_that_is_being_undone_counts() {
+    let mut world = World::new();
+    let [pid, peer] = world.puppets();
+    for n in 1..limits::LINKS {
+        let from = Pid::new(7, 1_000, n);
+        assert!(world.system.signal(pid, Signal::Link { from }).is_ok());
+    }
+    world.run();
+    let (before, after) = world.with(pid, |own, system| {
+        own.link(system, peer);
+        own.unlink(system, peer);
+        (own.may_link(None, 0), own.may_link(Some(peer), 0))
+    });
+    assert!(!before);
+    assert!(after, "to the same one it can be taken up again");
+    world.run();
+    assert!(world.with(pid, |own, _| own.may_link(None, 0)));
 }

@@ -1,5 +1,6 @@
 //! Monitors: exactly one DOWN, unless taken back.
 
+use exuvia_abi::limits;
 use exuvia_process::{ExitReason, Kind, Reason};
 
 use crate::world::{FAILED, World, facts};
@@ -132,4 +133,45 @@ fn a_watcher_that_ends_is_forgotten() {
     world.exit(watcher, FAILED);
     assert_eq!(world.relations(watched), (0, 0, 0));
     assert!(world.is_alive(watched), "a monitor ends nobody");
+}
+
+#[test]
+fn so_many_monitors_and_requests_may_a_process_have() {
+    let mut world = World::new();
+    let [pid, peer, other] = world.puppets();
+    let most = limits::MONITORS as usize;
+    let references: Vec<u64> = world.with(pid, |own, system| {
+        (1..most)
+            .map(|_| {
+                let reference = own.new_reference();
+                own.monitor(system, peer, reference);
+                reference
+            })
+            .collect()
+    });
+    let may = |world: &mut World, more| world.with(pid, |own, _| own.may_monitor(more));
+    assert!(may(&mut world, 1));
+    assert!(!may(&mut world, 2));
+    // A request takes a place until it is answered.
+    world.request(pid, other, 1);
+    assert!(may(&mut world, 0));
+    assert!(!may(&mut world, 1));
+    let asked = world.inbox(other).remove(0);
+    world.reply(other, &asked, 1);
+    world.run();
+    assert!(!may(&mut world, 1), "the reply waits");
+    assert_eq!(world.inbox(pid).len(), 1);
+    assert!(may(&mut world, 1));
+    // Nor does it matter who watches this process.
+    world.monitor(other, pid);
+    assert_eq!(world.relations(pid), (0, most - 1, 1));
+    world.demonitor(pid, references[0], false);
+    assert!(may(&mut world, 2));
+    assert!(!may(&mut world, 3));
+    world.exit(peer, Reason::NORMAL);
+    world.run();
+    assert!(!may(&mut world, 3), "all of these wait");
+    assert_eq!(world.inbox(pid).len(), most - 2);
+    assert!(may(&mut world, most));
+    assert!(!may(&mut world, most + 1));
 }

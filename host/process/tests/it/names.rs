@@ -1,5 +1,6 @@
 //! Registered names.
 
+use exuvia_abi::limits;
 use exuvia_process::{NameError, Reason};
 
 use crate::world::{FAILED, World};
@@ -88,4 +89,27 @@ fn a_reserved_pid_can_have_a_name() {
     assert_eq!(world.system.names.find("soon"), Some(pid));
     world.system.abandon(pid);
     assert_eq!(world.system.names.find("soon"), None);
+}
+
+#[test]
+fn so_many_names_may_a_process_have() {
+    let mut world = World::new();
+    let [one, other] = world.puppets();
+    for n in 0..limits::NAMES {
+        assert_eq!(world.system.register(&format!("n{n}"), one), Ok(()));
+    }
+    let full = Err(NameError::TooMany);
+    assert_eq!(world.system.register("one more", one), full);
+    assert_eq!(world.system.names.find("one more"), None);
+    assert_eq!(world.system.register("n5", one), Ok(()), "it has that");
+    assert_eq!(world.system.register("one more", other), Ok(()));
+    assert_eq!(
+        world.system.register("one more", one),
+        Err(NameError::Taken)
+    );
+    assert_eq!(world.system.names.remove("n7"), Some(one));
+    assert_eq!(world.system.register("another", one), Ok(()));
+    assert_eq!(world.system.register("yet another", one), full);
+    world.exit(one, FAILED);
+    assert_eq!(world.system.register("another", other), Ok(()));
 }

@@ -1,5 +1,6 @@
 //! Timers, with the clock in the test's hand.
 
+use exuvia_abi::limits;
 use exuvia_process::{Due, Envelope, Kind, Payload, Pid, Reason};
 
 use crate::world::{World, tags};
@@ -16,6 +17,7 @@ fn set(world: &World, owner: Pid, to: Pid, delay: u64, tag: u32) -> u64 {
                 reference,
                 ..Envelope::message(owner, tag, Payload::empty())
             },
+            place: None,
         })
 }
 
@@ -152,4 +154,79 @@ fn a_full_mailbox_takes_timers() {
     world.system.clock.advance(MS);
     world.system.fire_timers(0);
     assert_eq!(tags(&world.inbox(pid)), [1, 2]);
+}
+
+/// A timer with a place, if there is one.
+fn set_in_place(world: &mut World, owner: Pid, to: Pid, delay: u64, bytes: u64) -> Option<u64> {
+    let place = world.with(owner, |own, _| own.timer_place(bytes))?;
+    Some(
+        world
+            .system
+            .set_timer(owner, delay, |reference| Due::Message {
+                to,
+                envelope: Envelope {
+                    kind: Kind::Timer,
+                    reference,
+                    ..Envelope::message(owner, 0, Payload::empty())
+                },
+                place: Some(place),
+            }),
+    )
+}
+
+#[test]
+fn so_many_timers_may_a_process_have() {
+    let mut world = World::new();
+    let [pid, other] = world.puppets();
+    let first = set_in_place(&mut world, pid, other, MS, 1).expect("there is room");
+    for _ in 1..limits::TIMERS {
+        assert!(set_in_place(&mut world, pid, other, 2 * MS, 1).is_some());
+    }
+    assert_eq!(set_in_place(&mut world, pid, other, MS, 1), None);
+    assert_eq!(world.system.timers.len(), limits::TIMERS as usize);
+    // Each process has its own.
+    assert!(set_in_place(&mut world, other, other, 9 * MS, 1).is_some());
+    // Cancelled, and fired.
+    assert!(world.system.timers.cancel(pid, first).is_some());
+    assert!(set_in_place(&mut world, pid, other, MS, 1).is_some());
+    assert_eq!(set_in_place(&mut world, pid, other, MS, 1), None);
+    world.system.clock.advance(MS);
+    world.system.fire_timers(0);
+    assert!(set_in_place(&mut world, pid, other, MS, 1).is_some());
+    assert_eq!(set_in_place(&mut world, pid, other, MS, 1), None);
+    world.system.clock.advance(MS);
+    while world.system.fire_timers(0) == Some(0) {}
+    for _ in 0..limits::TIMERS {
+        assert!(set_in_place(&mut world, pid, pid, MS, 1).is_some());
+    }
+    // Those that it has not taken count as well.
+    world.system.clock.advance(MS);
+    while world.system.fire_timers(0) == Some(0) {}
+    world.run();
+    assert_eq!(set_in_place(&mut world, pid, other, MS, 1), None);
+    world.with(pid, |own, _| own.take(0));
+    assert!(set_in_place(&mut world, pid, other, MS, 1).is_some());
+    assert_eq!(set_in_place(&mut world, pid, other, MS, 1), None);
+    // Those that outlive it give back places that nobody looks at.
+    world.exit(pid, Reason::NORMAL);
+    world.system.clock.advance(9 * MS);
+    while world.system.fire_timers(0) == Some(0) {}
+    assert!(world.system.timers.is_empty());
+}
+
+#[test]
+fn timers_hold_no_more_bytes_than_the_mailbox_may() {
+    let mut world = World::new();
+    let pid = world.puppet_with(exuvia_process::Limits {
+        mailbox_bytes: 1_000,
+        ..Default::default()
+    });
+    assert_eq!(set_in_place(&mut world, pid, pid, MS, 1_001), None);
+    let large = set_in_place(&mut world, pid, pid, MS, 600).expect("there is room");
+    assert!(set_in_place(&mut world, pid, pid, MS, 400).is_some());
+    assert_eq!(set_in_place(&mut world, pid, pid, MS, 1), None);
+    assert_eq!(world.system.timers.len(), 2);
+    world.system.timers.cancel(pid, large);
+    assert_eq!(set_in_place(&mut world, pid, pid, MS, 601), None);
+    assert!(set_in_place(&mut world, pid, pid, MS, 600).is_some());
 }
