@@ -81,6 +81,9 @@ pub mod spawn {
     /// | 32 | u32 | children |
     /// | 36 | u32 | start timeout of `SYNC`, milliseconds (0 = 5,000) |
     pub const OPTIONS_SIZE: u32 = 40;
+    /// The largest options structure that is looked at; what a later version
+    /// adds is zero, or is refused.
+    pub const OPTIONS_MOST: u32 = 1024;
 }
 
 /// Flags of `demonitor`.

@@ -241,7 +241,10 @@ impl<G: 'static> Own<G> {
     #[inline]
     pub fn position(&self, mode: i32, key: u64) -> Option<usize> {
         match mode {
-            receive::TAG => self.inbox.iter().position(|m| u64::from(m.tag) == key),
+            // What an obituary has for a tag is no sender's choice.
+            receive::TAG => self.inbox.iter().position(|m| {
+                u64::from(m.tag) == key && !matches!(m.kind, Kind::Exit | Kind::Down)
+            }),
             // References are unique for the process that made them, so those
             // of other processes' requests must not match.
             receive::REFERENCE => self.inbox.iter().position(|m| {

@@ -1,6 +1,6 @@
 //! Host calls about messages: receive, send, request, call, reply, timers, sleep.
 
-use exuvia_abi::{Code, HEADER_SIZE, Kind, Reason, SUSPEND, receive};
+use exuvia_abi::{Code, HEADER_SIZE, Kind, Reason, SUSPEND, limits, receive};
 use exuvia_process::{Due, Envelope, ExitReason, SendError};
 use wasmtime::{Caller, Linker};
 
@@ -504,7 +504,24 @@ fn sleep(view: &mut View<'_>, milliseconds: i64) -> Answer {
         view.end_wait();
         return Ok(Code::Ok as i32);
     }
+    if milliseconds == 0 {
+        view.close();
+        return Ok(Code::Ok as i32);
+    }
     view.suspend(Want::Nothing, milliseconds, false)
+}
+
+/// A registered name, if it can be one.
+pub(super) fn registered<'a>(
+    view: &'a View<'_>,
+    pointer: i32,
+    length: i32,
+) -> Result<&'a str, Code> {
+    let name = bytes(view.memory, pointer, length).ok_or(Code::BadPointer)?;
+    if name.is_empty() || name.len() > limits::NAME as usize {
+        return Err(Code::BadArgument);
+    }
+    text(view, pointer, length)
 }
 
 /// The bytes of a guest's text, if they are in its memory and UTF-8.

@@ -7,7 +7,7 @@ use exuvia_abi::{Code, Kind, Pid, Reason, demonitor, receive, spawn};
 use exuvia_process::{Birth, Body, ExitReason, Limits, NameError, Payload, Signal, SpawnError};
 use wasmtime::{Caller, Linker};
 
-use super::message::{drain, text};
+use super::message::{drain, registered, text};
 use super::{Answer, answer};
 use crate::data::{Ends, FrameData, View, view};
 use crate::guest::{GuestOwn, GuestSystem, Want, perform, undoable};
@@ -152,6 +152,9 @@ fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         "demonitor",
         |mut caller: Caller<'_, FrameData>, reference: i64, flags: i32| {
             let view = view(&mut caller, "demonitor")?;
+            if flags & !demonitor::FLUSH != 0 {
+                return Ok(Code::BadArgument as i32);
+            }
             let reference = reference.cast_unsigned();
             let flush = flags & demonitor::FLUSH != 0;
             perform(
@@ -209,10 +212,7 @@ fn define_names(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         "whereis",
         |mut caller: Caller<'_, FrameData>, name: i32, length: i32, out: i32| {
             let mut view = view(&mut caller, "whereis")?;
-            let found = text(&view, name, length)
-                .and_then(|name| view.shared.system.names.find(name).ok_or(Code::NoProc));
-            let wrote = found.and_then(|pid| view.write(out, &pid.to_bytes()).map(|()| 0));
-            Ok(answer(wrote))
+            Ok(answer(whereis(&mut view, name, length, out)))
         },
     )?;
     Ok(())
@@ -245,10 +245,15 @@ fn options(view: &View<'_>, pointer: i32) -> Result<Options, Code> {
     }
     let size = view.read(pointer, 4)?;
     let size = u32::from_le_bytes(size.try_into().map_err(|_| Code::BadPointer)?);
-    if size < spawn::OPTIONS_SIZE {
+    if !(spawn::OPTIONS_SIZE..=spawn::OPTIONS_MOST).contains(&size) {
         return Err(Code::BadArgument);
     }
-    let bytes = view.read(pointer, spawn::OPTIONS_SIZE.cast_signed())?;
+    let bytes = view.read(pointer, size.cast_signed())?;
+    let (bytes, later) = bytes.split_at(spawn::OPTIONS_SIZE as usize);
+    // What a later host would do about it is not known here.
+    if later.iter().any(|byte| *byte != 0) {
+        return Err(Code::BadArgument);
+    }
     let word = |at: usize| {
         let mut word = [0; 4];
         word.copy_from_slice(&bytes[at..at + 4]);
@@ -522,9 +527,17 @@ fn monitor(view: &mut View<'_>, pid: i32, out: i32) -> Answer {
     Ok(Code::Ok as i32)
 }
 
+fn whereis(view: &mut View<'_>, name: i32, length: i32, out: i32) -> Answer {
+    view.check(out, Pid::SIZE as u32)?;
+    let name = registered(view, name, length)?;
+    let found = view.shared.system.names.find(name).ok_or(Code::NoProc)?;
+    view.write(out, &found.to_bytes())?;
+    Ok(Code::Ok as i32)
+}
+
 fn register(view: View<'_>, name: i32, length: i32, pid: i32) -> Answer {
     let pid = view.pid(pid)?;
-    let name = text(&view, name, length)?.to_owned();
+    let name = registered(&view, name, length)?.to_owned();
     let system = &view.shared.system;
     if system.names.find(&name) == Some(pid) {
         return Ok(Code::Ok as i32);
@@ -543,7 +556,7 @@ fn register(view: View<'_>, name: i32, length: i32, pid: i32) -> Answer {
 }
 
 fn unregister(view: View<'_>, name: i32, length: i32) -> Answer {
-    let name = text(&view, name, length)?.to_owned();
+    let name = registered(&view, name, length)?.to_owned();
     let system = &view.shared.system;
     let owner = system.names.remove(&name).ok_or(Code::NoProc)?;
     undoable(view.own, system, move |_, system| {

@@ -300,6 +300,118 @@ fn lengths_that_reach_beyond_the_memory_are_bad_pointers() {
     );
 }
 
+/// How long a buffer of a host call is.
+enum Long {
+    /// As the argument at this place says.
+    Said(usize),
+    /// Always so many bytes.
+    Bytes(i64),
+    /// As its own first word says.
+    Sized,
+}
+use Long::{Bytes, Said, Sized};
+
+/// Arguments of a call that make sense, and where its buffers are among them.
+/// A call without buffers has none to check; those that are served in `save`
+/// and `load` only are checked there (`crossing`).
+fn buffers(call: &str) -> (Vec<i64>, Vec<(usize, Long)>) {
+    let (pid, sized, text, out) = (
+        i64::from(PIDS),
+        i64::from(SIZED),
+        i64::from(TEXT),
+        i64::from(TEXT) + 0x1000,
+    );
+    match call {
+        "receive" => (
+            vec![sized, out, 16, 0, 0, 0],
+            vec![(0, Sized), (1, Said(2))],
+        ),
+        "send" => (vec![pid, 0, text, 8], vec![(0, Bytes(16)), (2, Said(3))]),
+        "request" => (
+            vec![pid, 0, text, 8, out],
+            vec![(0, Bytes(16)), (2, Said(3)), (4, Bytes(8))],
+        ),
+        "call" => (
+            // Not to itself.
+            vec![pid + 16, 0, text, 8, sized, out, 16, 0],
+            vec![(0, Bytes(16)), (2, Said(3)), (4, Sized), (5, Said(6))],
+        ),
+        "reply" => (vec![pid, 1, 0, text, 8], vec![(0, Bytes(16)), (3, Said(4))]),
+        "spawn" => (
+            vec![text, 8, text, 8, sized, out, out],
+            vec![(0, Said(1)), (2, Said(3)), (4, Sized), (5, Bytes(16))],
+        ),
+        "init_ack" => (vec![0, text, 8], vec![(1, Said(2))]),
+        "exit_process" => (vec![pid, 300, text, 8], vec![(0, Bytes(16)), (2, Said(3))]),
+        "kill" | "link" | "unlink" => (vec![pid], vec![(0, Bytes(16))]),
+        "monitor" => (vec![pid, out], vec![(0, Bytes(16)), (1, Bytes(8))]),
+        "register" => (vec![text, 8, pid], vec![(0, Said(1)), (2, Bytes(16))]),
+        "unregister" => (vec![text, 8], vec![(0, Said(1))]),
+        "whereis" => (vec![text, 8, out], vec![(0, Said(1)), (2, Bytes(16))]),
+        "self" => (vec![out], vec![(0, Bytes(16))]),
+        "send_after" => (
+            vec![pid, 0, text, 8, 0, out],
+            vec![(0, Bytes(16)), (2, Said(3)), (5, Bytes(8))],
+        ),
+        "log" => (vec![3, text, 8], vec![(1, Said(2))]),
+        "random" => (vec![out, 8], vec![(0, Said(1))]),
+        "supervisor_start" => (vec![text, 8, out], vec![(0, Said(1)), (2, Bytes(16))]),
+        // Its bad pointer is an end with the reason CONTRACT.
+        "exit" => (vec![300, text, 8], Vec::new()),
+        "demonitor" | "trap_exit" | "cancel_timer" | "sleep" | "clock" | "info" | "state_put"
+        | "state_get" => (Vec::new(), Vec::new()),
+        _ => panic!("`{call}` is new: say here where its buffers are"),
+    }
+}
+
+#[test]
+fn every_buffer_of_every_call_must_lie_in_the_memory() {
+    let mut bench = Bench::new();
+    let (end, least) = (i64::from(END), i64::from(i32::MIN));
+    for (number, call) in HOST_CALLS.iter().enumerate() {
+        let (valid, buffers) = buffers(call.name);
+        for (at, long) in buffers {
+            let bad: Vec<(i64, Option<(usize, i64)>)> = match long {
+                Bytes(size) => [end - size + 1, end, -1, -size, least]
+                    .map(|pointer| (pointer, None))
+                    .into(),
+                Sized => [end - 3, end, -1, -4, least]
+                    .map(|pointer| (pointer, None))
+                    .into(),
+                Said(length) => [
+                    (end - 1, 2),
+                    (end, 1),
+                    (-1, 1),
+                    (-2, 2),
+                    (least, 1),
+                    (0, end + 1),
+                    (16, -1),
+                    (1, least),
+                ]
+                .into_iter()
+                // So many random bytes are refused wherever they are to lie.
+                .filter(|(_, bytes)| call.name != "random" || (0..1_000).contains(bytes))
+                .map(|(pointer, bytes)| (pointer, Some((length, bytes))))
+                .collect(),
+            };
+            for (pointer, length) in bad {
+                let mut arguments = [0; 8];
+                arguments[..valid.len()].copy_from_slice(&valid);
+                arguments[at] = pointer;
+                if let Some((place, bytes)) = length {
+                    arguments[place] = bytes;
+                }
+                assert_eq!(
+                    bench.call(number, &arguments),
+                    Some(Code::BadPointer as i64),
+                    "`{}` {arguments:?}",
+                    call.name
+                );
+            }
+        }
+    }
+}
+
 /// ABI, section 1: a buffer of length 0 is never read or written, so its
 /// pointer may be anything.
 #[test]

@@ -269,6 +269,7 @@ fn a_call_to_one_that_dies_before_it_answers() {
         (got.kind, got.reason, got.length),
         (Kind::Down as u32, Reason::TRAP.0, 0)
     );
+    assert!(got.buffer().iter().all(|byte| *byte == 0));
     a.has_nothing();
     node.halt();
 }
@@ -299,6 +300,7 @@ fn a_request_that_was_given_up_is_never_answered() {
     a.has_nothing();
     a.act("demonitor", &[12345, demonitor::FLUSH.into()], b"")
         .ok();
+    a.act("demonitor", &[12345, 2], b"").is(Code::BadArgument);
     node.halt();
 }
 
@@ -380,6 +382,29 @@ fn a_child_gets_its_arguments() {
     let (mut list, data) = Options::default().of("puppet", b"");
     list[5] = 65_530;
     a.act("spawn", &list, &data).is(Code::BadPointer);
+    node.halt();
+}
+
+/// What a later version adds to the options must be zero, or is refused.
+#[test]
+fn options_of_a_later_version_are_taken_if_they_say_nothing_new() {
+    let node = with_puppets();
+    let a = Puppet::new(&node);
+    let spawn = |size: u32, later: &[u8]| {
+        let (mut list, data) = Options::default().of("", b"");
+        let mut data = data[..40].to_vec();
+        data[..4].copy_from_slice(&size.to_le_bytes());
+        data.extend(later);
+        list[4] = DATA;
+        a.act("spawn", &list, &data)
+    };
+    spawn(48, &[0; 8]).ok();
+    spawn(44, &[0, 0, 0, 0, 9]).ok();
+    spawn(1_024, &[0; 1_000]).ok();
+    spawn(44, &[0, 0, 0, 9]).is(Code::BadArgument);
+    spawn(39, &[]).is(Code::BadArgument);
+    spawn(1_025, &[0; 1_000]).is(Code::BadArgument);
+    spawn(u32::MAX, &[0; 1_000]).is(Code::BadArgument);
     node.halt();
 }
 
@@ -699,8 +724,13 @@ fn names_are_short_texts() {
     let a = Puppet::new(&node);
     a.name("register", &[b'x'; 255], a.pid).ok();
     for name in [&b""[..], &[b'x'; 256], b"\xff\xfe"] {
-        a.name("register", name, a.pid).is(Code::BadArgument);
+        for call in ["register", "unregister", "whereis"] {
+            a.name(call, name, a.pid).is(Code::BadArgument);
+        }
     }
+    // The place for the answer comes first, whoever has the name.
+    a.act("whereis", &[DATA, 1, 65_530], b"?")
+        .is(Code::BadPointer);
     a.act("whereis", &[65_530, 100, PID], b"")
         .is(Code::BadPointer);
     node.halt();
@@ -875,6 +905,10 @@ fn past_the_limit_of_frames_a_wait_answers_limit() {
     a.act("sleep", &[1_000_000], b"").is(Code::Limit);
     a.receive(-1, receive::ANY, 0).is(Code::Limit);
     a.call(blocked[0].1.pid, 1, b"", ROOM, -1).is(Code::Limit);
+    // What does not wait needs no frame of its own.
+    a.act("sleep", &[0], b"").ok();
+    a.call(a.pid, 1, b"", ROOM, 0).is(Code::BadArgument);
+    a.call(blocked[0].1.pid, 1, b"", ROOM, 0).is(Code::Timeout);
     // Whoever does not wait is not hindered.
     let many: Vec<_> = (0..20).map(|_| Puppet::new(&node)).collect();
     for puppet in &many {

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use exuvia_abi::receive;
-use exuvia_process::{Envelope, Kind, Limits, Payload, Pid, Reason, SendError, Signal};
+use exuvia_process::{
+    CAUSED_BY_RELEASE, Envelope, ExitReason, Kind, Limits, Payload, Pid, Reason, SendError, Signal,
+};
 
 use crate::world::{FAILED, World, code, tags};
 
@@ -89,6 +91,25 @@ fn a_selective_take_leaves_the_others_in_their_order() {
         assert_eq!(own.take(9), None);
     });
     assert_eq!(tags(&world.inbox(to)), [1, 3, 2, 4]);
+}
+
+/// The tag of an obituary says what caused the end; nobody has chosen it.
+#[test]
+fn a_take_by_tag_passes_obituaries() {
+    let mut world = World::new();
+    let [from, to] = world.puppets();
+    let caused = ExitReason::new(FAILED).caused_by_release();
+    world.with(to, |own, _| {
+        for kind in [Kind::Exit, Kind::Down] {
+            own.deliver(Envelope::obituary(kind, from, 0, &caused));
+        }
+        assert_eq!(own.peek(1).map(|m| m.tag), Some(CAUSED_BY_RELEASE));
+        let tag = u64::from(CAUSED_BY_RELEASE);
+        assert_eq!(own.position(receive::TAG, tag), None);
+        let message = Envelope::message(from, CAUSED_BY_RELEASE, Payload::empty());
+        own.deliver(message);
+        assert_eq!(own.position(receive::TAG, tag), Some(2));
+    });
 }
 
 #[test]
