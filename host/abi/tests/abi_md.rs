@@ -47,6 +47,11 @@ fn number(cell: &str) -> i64 {
         .unwrap_or_else(|_| panic!("abi.md: {cell:?} is not a number"))
 }
 
+/// The same the other way round, up to a million.
+fn thousands(number: u32) -> String {
+    format!("{},{:03}", number / 1_000, number % 1_000)
+}
+
 /// The first two columns of a table: a number and a name.
 fn values(name: &str) -> Vec<(i64, String)> {
     table(name)
@@ -279,8 +284,13 @@ fn limits_and_exports() {
         limits::REASON,
         limits::RANDOM,
         limits::STATE,
+        limits::LINKS,
+        limits::MONITORS,
+        limits::NAMES,
+        limits::TIMERS,
     ];
     assert_eq!(page, crates.map(i64::from));
+    assert!(PAGE.contains(&format!("up to {}", thousands(spawn::OPTIONS_MOST))));
 
     let page: Vec<_> = table("exports")
         .into_iter()
