@@ -1,6 +1,7 @@
 //! The client: one connection for each request, so that it holds nothing while
 //! idle and needs no pool.
 
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +28,12 @@ const MAX_RESPONSE_BYTES: usize = 128 * 1024 * 1024;
 
 /// How long one line of the event stream may be.
 const MAX_EVENT_BYTES: usize = 1024 * 1024;
+
+/// How long to try while others wait for the node to take their connections.
+const CONNECTING: Duration = Duration::from_secs(5);
+
+/// How long to wait between two tries.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// HTTP wants a host; over a unix socket it means nothing.
 const HOST: &str = "exuvia";
@@ -163,13 +170,14 @@ impl Client {
         path: &str,
         body: Vec<u8>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let stream =
-            UnixStream::connect(&self.socket)
-                .await
-                .map_err(|error| ClientError::NoNode {
-                    socket: self.socket.clone(),
-                    why: why(&error),
-                })?;
+        let stream = self.connect().await.map_err(|error| {
+            let (why, help) = why(&error, &self.socket);
+            ClientError::NoNode {
+                socket: self.socket.clone(),
+                why,
+                help,
+            }
+        })?;
         let broken = |error: hyper::Error| ClientError::Broken(with_causes(&error));
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
@@ -184,6 +192,23 @@ impl Client {
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| ClientError::Nonsense(error.to_string()))?;
         sender.send_request(request).await.map_err(broken)
+    }
+}
+
+impl Client {
+    /// A unix socket refuses at once while as many wait as may wait; the node
+    /// takes them soon.
+    async fn connect(&self) -> std::io::Result<UnixStream> {
+        let mut left = CONNECTING;
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && !left.is_zero() => {
+                    tokio::time::sleep(RETRY).await;
+                    left = left.saturating_sub(RETRY);
+                }
+                connected => return connected,
+            }
+        }
     }
 }
 
@@ -248,16 +273,33 @@ fn encode<T: Serialize>(request: &T) -> Result<Vec<u8>, ClientError> {
     serde_json::to_vec(request).map_err(|error| ClientError::Nonsense(error.to_string()))
 }
 
-/// The refusals that people meet, in words.
-fn why(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such socket".to_owned(),
+/// The refusals that people meet, in words, and what to do.
+fn why(error: &std::io::Error, socket: &Path) -> (String, &'static str) {
+    const START: &str = "start one with `exuvia run APP`";
+    let no_socket = || {
+        let kind = std::fs::metadata(socket).map(|metadata| metadata.file_type());
+        kind.is_ok_and(|kind| !kind.is_socket())
+    };
+    let (why, help) = match error.kind() {
+        std::io::ErrorKind::NotFound => ("there is no such socket", START),
+        std::io::ErrorKind::ConnectionRefused if no_socket() => (
+            "this is no socket",
+            "name the node's socket with `--socket PATH` or EXUVIA_SOCKET",
+        ),
         std::io::ErrorKind::ConnectionRefused => {
-            "nobody listens at the socket, its node is gone".to_owned()
+            ("nobody listens at the socket, its node is gone", START)
         }
-        std::io::ErrorKind::PermissionDenied => "the socket belongs to another user".to_owned(),
-        _ => error.to_string(),
-    }
+        std::io::ErrorKind::PermissionDenied => (
+            "it belongs to another user",
+            "only the user who runs a node may talk to it: become that user",
+        ),
+        std::io::ErrorKind::WouldBlock => (
+            "the node takes no connections, too many wait already",
+            "try again; if that does not help, see what the node printed",
+        ),
+        _ => return (error.to_string(), START),
+    };
+    (why.to_owned(), help)
 }
 
 /// hyper's own text is short; what happened is in its sources.

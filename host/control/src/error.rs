@@ -140,7 +140,11 @@ impl ServeError {
                 Some("choose another path with `--socket PATH`")
             }
             Self::PathTooLong(_) => Some(PathTooLong::HELP),
-            Self::Io { .. } => None,
+            Self::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => Some(
+                "it belongs to another user: run the node as that one, or choose another path \
+                 with `--socket PATH`",
+            ),
+            Self::Io { .. } => Some("choose another path with `--socket PATH`"),
         }
     }
 }
@@ -169,12 +173,14 @@ impl PathTooLong {
 #[non_exhaustive]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no node is running at {}: {why}", .socket.display())]
+    #[error("no node can be reached at {}: {why}", .socket.display())]
     NoNode {
         /// The socket that was tried.
         socket: PathBuf,
         /// What the system said.
         why: String,
+        /// What to do.
+        help: &'static str,
     },
     /// The path does not fit a socket's address.
     #[error(transparent)]
@@ -204,7 +210,7 @@ impl ClientError {
     /// What to do about it.
     pub fn help(&self) -> Option<&str> {
         match self {
-            Self::NoNode { .. } => Some("start one with `exuvia run APP`"),
+            Self::NoNode { help, .. } => Some(help),
             Self::PathTooLong(_) => Some(PathTooLong::HELP),
             Self::Node(failure) => failure.help.as_deref(),
             Self::Broken(_) => Some("see what the node printed; `exuvia info` tells if it lives"),

@@ -77,8 +77,8 @@ fn line<E: Serialize + Display>(event: &E) -> EventLine {
 
 fn missed_line(missed: u64) -> EventLine {
     EventLine {
-        line: format!("{missed} events were missed: this reader is too slow"),
-        event: json!({ "kind": "missed", "missed": missed }),
+        line: format!("missed {missed} events: this reader is too slow"),
+        event: json!({ "event": "missed", "missed": missed }),
     }
 }
 

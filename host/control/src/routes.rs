@@ -23,7 +23,7 @@ use crate::events;
 use crate::framing::{self, MAX_DEPLOY_BYTES};
 use crate::host::Host;
 use crate::payload::Shown;
-use crate::server::{StopRequest, closed};
+use crate::server::{Patience, StopRequest, closed};
 use crate::wire::{CallRequest, Reply, SendRequest, StopTimeout};
 
 /// How large a request may be that is no deployment: a message of the default
@@ -49,6 +49,7 @@ pub(crate) struct Shared<H> {
     pub(crate) stop: mpsc::Sender<StopRequest>,
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) room: Arc<Semaphore>,
+    pub(crate) patience: Patience,
 }
 
 type App<H> = State<Arc<Shared<H>>>;
@@ -217,10 +218,10 @@ async fn blocking<H: Host, T: Send + 'static>(
 /// any of it is read.
 struct Whole<const LIMIT: usize>(Bytes);
 
-impl<S: Send + Sync, const LIMIT: usize> FromRequest<S> for Whole<LIMIT> {
+impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+    async fn from_request(request: Request, shared: &Arc<Shared<H>>) -> Result<Self, Failure> {
         let too_large = || {
             Failure::new(
                 code::TOO_LARGE,
@@ -235,13 +236,13 @@ impl<S: Send + Sync, const LIMIT: usize> FromRequest<S> for Whole<LIMIT> {
             return Err(too_large());
         }
         let limited = Limited::new(request.into_body(), LIMIT);
-        match limited.collect().await {
-            Ok(body) => Ok(Self(body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-            Err(error) => Err(Failure::new(
-                code::BAD_REQUEST,
-                format!("the body did not arrive: {error}"),
-            )),
+        let patience = shared.patience.body;
+        let lost = |why: String| Failure::new(code::BAD_REQUEST, why);
+        match tokio::time::timeout(patience, limited.collect()).await {
+            Ok(Ok(body)) => Ok(Self(body.to_bytes())),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(error)) => Err(lost(format!("the body did not arrive: {error}"))),
+            Err(_) => Err(lost(format!("the body did not arrive within {patience:?}"))),
         }
     }
 }

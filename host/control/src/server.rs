@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::accept;
 use crate::error::ServeError;
 use crate::host::Host;
 use crate::routes::{self, MAX_REQUESTS, Shared};
@@ -47,8 +48,36 @@ impl StopRequest {
     }
 }
 
+/// How long a client may take over a request. One that hangs must not keep its
+/// connection for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For the head of a request; also how long an idle connection is kept.
+    pub head: Duration,
+    /// For its body: a deployment of the largest size takes a second.
+    pub body: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(60),
+        }
+    }
+}
+
 /// Serves a node at the path that was claimed. Called within a tokio runtime.
-pub fn serve<H: Host>(host: H, mut claim: Claim) -> Result<Server, ServeError> {
+pub fn serve<H: Host>(host: H, claim: Claim) -> Result<Server, ServeError> {
+    serve_with(host, claim, Patience::default())
+}
+
+/// The same with another patience, for tests.
+pub fn serve_with<H: Host>(
+    host: H,
+    mut claim: Claim,
+    patience: Patience,
+) -> Result<Server, ServeError> {
     let listener = claim.listen()?;
     let (closing, until) = watch::channel(false);
     // One is enough: a second request to stop is one too many.
@@ -58,15 +87,9 @@ pub fn serve<H: Host>(host: H, mut claim: Claim) -> Result<Server, ServeError> {
         stop,
         closing: until.clone(),
         room: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        patience,
     }));
-    let task = tokio::spawn(async move {
-        let served = axum::serve(listener, router)
-            .with_graceful_shutdown(closed(until))
-            .await;
-        if let Err(error) = served {
-            tracing::error!("the control socket failed: {error}");
-        }
-    });
+    let task = tokio::spawn(accept::connections(listener, router, patience.head, until));
     Ok(Server {
         claim,
         closing,

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use exuvia_control::{
-    Claim, Client, DeployOptions, Failure, Host, Info, Process, Server, Upload, code, serve,
+    Claim, Client, DeployOptions, Failure, Host, Info, Patience, Process, Server, Upload, code,
+    serve_with,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -129,10 +130,14 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn running() -> Running {
+    running_with(Patience::default())
+}
+
+pub(crate) fn running_with(patience: Patience) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("node.sock");
     let fake = Fake::new();
-    let server = serve(fake.clone(), Claim::new(&path).unwrap()).unwrap();
+    let server = serve_with(fake.clone(), Claim::new(&path).unwrap(), patience).unwrap();
     Running {
         fake,
         server,

@@ -8,5 +8,6 @@
 )]
 
 mod api;
+mod crowd;
 mod fake;
 mod socket;

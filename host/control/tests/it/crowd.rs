@@ -1,0 +1,124 @@
+//! Many clients, and clients that hang: the others do not suffer.
+
+use std::time::Duration;
+
+use exuvia_control::{Client, MAX_CONNECTIONS, Patience, code};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixSocket, UnixStream};
+
+use crate::fake::{running, running_with};
+
+/// Connects and says something; nothing is read.
+async fn says(client: &Client, words: &[u8]) -> UnixStream {
+    let mut stream = UnixStream::connect(client.socket()).await.unwrap();
+    stream.write_all(words).await.unwrap();
+    stream
+}
+
+/// All that comes until the server hangs up.
+async fn rest(mut stream: UnixStream) -> String {
+    let mut answer = Vec::new();
+    // A reset is an end too.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn half_requests_are_in_nobodys_way_until_there_are_too_many() {
+    let running = running();
+    let events = running.client.events().await.unwrap();
+    let mut open = Vec::new();
+    for _ in 2..MAX_CONNECTIONS {
+        open.push(says(&running.client, b"GET /v1/info HTT").await);
+        // One after another: as many as may be open are more than may wait.
+        tokio::task::yield_now().await;
+    }
+    // The last place serves, and then it is taken too.
+    running.client.info().await.unwrap();
+    open.push(says(&running.client, b"GET /v1/info HTT").await);
+    let error = running.client.info().await.unwrap_err();
+    assert_eq!(error.code(), code::BUSY, "{error}");
+    assert!(error.to_string().contains("connections"), "{error}");
+
+    // Those who go make room, as soon as the server has seen it.
+    drop(open);
+    drop(events);
+    while running.client.info().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn who_says_half_of_a_request_is_hung_up_on() {
+    let running = running_with(Patience {
+        head: Duration::from_millis(1),
+        body: Duration::from_millis(1),
+    });
+    for half in [&b""[..], b"GET", b"GET /v1/info HTTP/1.1\r\nhost: x\r\n"] {
+        let answer = rest(says(&running.client, half).await).await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_told_of() {
+    let running = running_with(Patience {
+        head: Duration::from_secs(60),
+        body: Duration::from_millis(1),
+    });
+    let half = b"POST /v1/deploy HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\
+                 connection: close\r\n\r\n{\"modules\":";
+    let answer = rest(says(&running.client, half).await).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains("did not arrive within"), "{answer}");
+    assert!(running.fake.deployed.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn garbage_costs_its_own_connection_only() {
+    let running = running();
+    for garbage in [
+        &[0; 1000][..],
+        b"\xff\xfe\xfd\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /v1/send HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
+        b"POST /v1/send HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"POST /v1/send HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ] {
+        let answer = rest(says(&running.client, garbage).await).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{garbage:?}: {answer}");
+    }
+    running.client.info().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_waits_while_too_many_wait_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.sock");
+    let socket = UnixSocket::new_stream().unwrap();
+    socket.bind(&path).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let mut waiting = Vec::new();
+    let refused = loop {
+        match UnixStream::connect(&path).await {
+            Ok(stream) => waiting.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+
+    let client = Client::new(&path).unwrap();
+    let asked = tokio::spawn(async move { client.info().await });
+    // It has tried, and was refused.
+    tokio::task::yield_now().await;
+    for _ in &waiting {
+        listener.accept().await.unwrap();
+    }
+    let (mut mine, _) = listener.accept().await.unwrap();
+    let mut request = [0; 12];
+    mine.read_exact(&mut request).await.unwrap();
+    assert_eq!(&request, b"GET /v1/info");
+    drop(mine);
+    let error = asked.await.unwrap().unwrap_err();
+    assert!(!error.unreachable(), "{error}");
+}
