@@ -92,6 +92,7 @@ fn find(node: &Node, target: &str) -> Result<Pid, Failure> {
 fn not_sent(error: &SendFailed) -> Failure {
     let code = match error {
         SendFailed::Dead(_) | SendFailed::Unknown(_) => code::NO_PROCESS,
+        SendFailed::TooLarge { .. } => code::TOO_LARGE,
         _ => code::NOT_SENT,
     };
     Failure::new(code, error.to_string())

@@ -111,6 +111,16 @@ pub enum SendFailed {
         "the mailbox of {0} is full; wait until it has caught up, or raise `limits.mailbox_messages` or `limits.mailbox_bytes`"
     )]
     Full(Pid),
+    /// It is larger than a message may be.
+    #[error(
+        "the message has {bytes} bytes, and one may have {limit}; send less, or raise `message_bytes` in `[limits]`"
+    )]
+    TooLarge {
+        /// What it has.
+        bytes: usize,
+        /// What it may have.
+        limit: u32,
+    },
     /// No process ever had the pid.
     #[error("no process of this node has the pid {0}")]
     Unknown(Pid),

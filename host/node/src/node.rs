@@ -211,6 +211,7 @@ impl Node {
     ///
     /// If it was not accepted.
     pub fn send(&self, to: Pid, tag: u32, payload: Vec<u8>) -> Result<(), SendFailed> {
+        self.fits(&payload)?;
         let envelope = Envelope::message(Pid::NONE, tag, payload.into());
         self.0
             .system
@@ -230,6 +231,7 @@ impl Node {
         payload: Vec<u8>,
         timeout: Duration,
     ) -> Result<Reply, CallFailed> {
+        self.fits(&payload)?;
         let (sender, receiver) = sync_channel(1);
         let asker = Asker {
             to,
@@ -250,6 +252,18 @@ impl Node {
                 })
             }
         }
+    }
+
+    /// Whoever sends from outside has the node's limit, as a process has its own.
+    fn fits(&self, payload: &[u8]) -> Result<(), SendFailed> {
+        let limit = self.0.limits.message_bytes;
+        if payload.len() as u64 > u64::from(limit) {
+            return Err(SendFailed::TooLarge {
+                bytes: payload.len(),
+                limit,
+            });
+        }
+        Ok(())
     }
 
     /// Kills a process: it cannot be trapped.
