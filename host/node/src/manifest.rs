@@ -279,20 +279,15 @@ impl Manifest {
         }
     }
 
-    /// Checks that the file of every module exists. Not part of reading, as a
+    /// Checks that the file of every module can be read. Not part of reading, as a
     /// build may be what makes them.
     pub fn check_files(&self) -> Result<(), ManifestError> {
         let mut problems = Problems::default();
         for (name, module) in &self.modules {
-            if module.path.is_file() {
+            let Err(what) = usable(&module.path) else {
                 continue;
-            }
-            let full = std::path::absolute(&module.path).unwrap_or_else(|_| module.path.clone());
-            let what = if module.path.is_dir() {
-                "is a folder"
-            } else {
-                "does not exist"
             };
+            let full = std::path::absolute(&module.path).unwrap_or_else(|_| module.path.clone());
             problems.add(
                 Found::at(
                     module.path_span.clone(),
@@ -333,6 +328,24 @@ impl Manifest {
     }
 }
 
+/// Whether a module can be read from there; else what is wrong with the file, as
+/// the end of a sentence.
+pub(crate) fn usable(path: &Path) -> Result<(), String> {
+    let told = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    let kind = std::fs::metadata(path).map_err(told)?;
+    if kind.is_dir() {
+        return Err("is a folder".to_owned());
+    }
+    // A pipe would be waited for, and a device never ends.
+    if !kind.is_file() {
+        return Err("is no ordinary file".to_owned());
+    }
+    std::fs::File::open(path).map(drop).map_err(told)
+}
+
 fn shown_dir(dir: &Path) -> String {
     let full = std::path::absolute(dir).or_else(|_| std::env::current_dir());
     full.unwrap_or_else(|_| dir.to_path_buf())
@@ -356,6 +369,13 @@ fn read_file(path: &Path) -> Result<String, Found> {
     std::fs::File::open(path)
         .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
         .map_err(refused)?;
+    if bytes.starts_with(b"\0asm") {
+        return Err(
+            Found::nowhere("this is a Wasm module, not a manifest".to_owned()).help(format!(
+                "name the app: a folder with a file `{FILE_NAME}` that has the module's path"
+            )),
+        );
+    }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..valid]

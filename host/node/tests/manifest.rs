@@ -666,3 +666,34 @@ proptest! {
         survives(&String::from_utf8_lossy(&bytes));
     }
 }
+
+#[test]
+fn a_name_that_reads_as_a_pid_is_refused() {
+    let child = |line: &str| {
+        format!(
+            "[app]\nname = \"a\"\n[modules.m]\npath = \"m.wasm\"\n\
+             [[supervisor.children]]\nid = \"x\"\nmodule = \"m\"\n{line}\n"
+        )
+    };
+    for line in [
+        "name = \"<3.1>\"",
+        "name = \"3.1\"",
+        "count = 2\nname = \"{n}.0\"",
+    ] {
+        let message = refused(&child(line));
+        assert!(message.contains("reads as a pid"), "{line}: {message}");
+    }
+    for line in ["name = \"v3.1\"", "name = \"3\"", "name = \"3.1.4\""] {
+        assert!(parse(&child(line)).is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn a_module_in_place_of_a_manifest_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.wasm");
+    std::fs::write(&path, b"\0asm\x01\0\0\0\xff").unwrap();
+    let message = Manifest::load(&path).unwrap_err().to_string();
+    assert!(message.contains("this is a Wasm module"), "{message}");
+    assert!(message.contains("exuvia.toml"), "{message}");
+}

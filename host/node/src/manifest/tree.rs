@@ -260,6 +260,14 @@ impl Tree<'_> {
         counted: bool,
         problems: &mut Problems,
     ) {
+        if reads_as_pid(name.value) {
+            problems.add(
+                Found::at(name.span.clone(), "this name reads as a pid".to_owned()).help(
+                    "choose another: whoever sends to it would reach the process with that pid"
+                        .to_owned(),
+                ),
+            );
+        }
         let pattern = name.value.contains("{n}");
         if counted && !pattern {
             problems.add(
@@ -338,6 +346,18 @@ impl Tree<'_> {
             );
         }
     }
+}
+
+/// `3.1` or `<3.1>`, also with `{n}` for a number: see `Node::find`.
+fn reads_as_pid(name: &str) -> bool {
+    let number = |part: &str| {
+        let part = part.replace("{n}", "0");
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    name.trim_start_matches('<')
+        .trim_end_matches('>')
+        .split_once('.')
+        .is_some_and(|(slot, generation)| number(slot) && number(generation))
 }
 
 fn count_of(child: &Child) -> Option<u32> {
