@@ -53,6 +53,15 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A watched file cannot be used as it is; its module runs on.
+    Unreadable {
+        /// The module.
+        module: String,
+        /// Its file.
+        file: String,
+        /// What is wrong with it, as the end of a sentence.
+        reason: String,
+    },
     /// A guest logged a line.
     Log {
         /// Which process.
@@ -112,6 +121,14 @@ impl fmt::Display for Event {
             Event::Refused { what, reason } => {
                 write!(f, "swap of {what} refused, the old code runs on: {reason}")
             }
+            Event::Unreadable {
+                module,
+                file,
+                reason,
+            } => write!(
+                f,
+                "unreadable {file} {reason}; {module} runs on, and is swapped when its file is back"
+            ),
             Event::Log {
                 pid,
                 module,

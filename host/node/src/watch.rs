@@ -6,6 +6,10 @@
 //! that changed while it was read is read again after the next pause. A folder
 //! that does not exist is waited for at its nearest ancestor that does.
 //!
+//! Nor does an event tell everything: the target of a link may change, a file may
+//! become unreadable, a writer may stop in the middle. So once a second of silence
+//! the files are looked at as well, and what has been odd for so long is told.
+//!
 //! What was refused together with a broken file is not forgotten: it goes into
 //! the next swap. The broken file itself comes again when it has changed.
 
@@ -19,6 +23,8 @@ use notify::event::ModifyKind;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::error::SwapError;
+use crate::event::Event;
+use crate::manifest;
 use crate::node::Node;
 use crate::swap::{DeployOptions, ModuleBytes};
 
@@ -26,6 +32,10 @@ use crate::swap::{DeployOptions, ModuleBytes};
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// How often folders are looked for again that were not there, or were replaced.
 const RECHECK: Duration = Duration::from_secs(1);
+
+/// How many looks a cut-off file gets to be written to its end. A slow writer
+/// pauses for less.
+const UNFINISHED: u32 = 2;
 
 /// A running watcher; dropping it stops it.
 #[derive(Debug)]
@@ -69,6 +79,7 @@ impl Watcher {
             notifier,
             watched: HashMap::new(),
             seen: HashMap::new(),
+            odd: HashMap::new(),
             pending: BTreeMap::new(),
         };
         watch.look_for_folders();
@@ -101,8 +112,20 @@ struct Watch {
     watched: HashMap<PathBuf, u64>,
     /// What was last read of each module.
     seen: HashMap<String, Seen>,
+    /// What is waited for: since how many looks a file has been like this.
+    odd: HashMap<String, (Odd, u32)>,
     /// What was refused through no fault that is known of its own.
     pending: BTreeMap<String, ModuleBytes>,
+}
+
+/// Why a file is not read at once.
+#[derive(PartialEq, Eq)]
+enum Odd {
+    /// It cannot be read.
+    Unusable(String),
+    /// It is another one than was read, and no event has told so, or it is not
+    /// complete.
+    Unsettled(Stamp),
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -145,12 +168,12 @@ impl Watch {
                         }
                     }
                     self.look_for_folders();
-                    self.swap(noticed);
+                    self.swap(noticed, Cause::Event);
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    if self.look_for_folders() {
-                        self.swap(self.node.0.system.clock.now());
-                    }
+                    let new = self.look_for_folders();
+                    let cause = if new { Cause::Event } else { Cause::Look };
+                    self.swap(self.node.0.system.clock.now(), cause);
                 }
             }
         }
@@ -216,20 +239,43 @@ impl Watch {
         }
     }
 
-    fn swap(&mut self, noticed: u64) {
+    fn swap(&mut self, noticed: u64, cause: Cause) {
         let mut changed = Vec::new();
         for (name, path) in &self.files {
+            if let Err(why) = manifest::usable(path) {
+                if waited(&mut self.odd, name, Odd::Unusable(why.clone()), cause) == Some(1) {
+                    self.node.0.events.send(unreadable(name, path, why));
+                }
+                continue;
+            }
             let Some(before) = stamp(path) else { continue };
             if self.seen.get(name).is_some_and(|seen| seen.stamp == before) {
+                self.odd.remove(name);
+                continue;
+            }
+            let looks = waited(&mut self.odd, name, Odd::Unsettled(before.clone()), cause);
+            if cause == Cause::Look && looks == Some(0) {
+                // No event told of it, so it may be written to just now.
                 continue;
             }
             let Ok(bytes) = std::fs::read(path) else {
                 continue;
             };
-            if stamp(path).as_ref() != Some(&before) || bytes.is_empty() {
+            if stamp(path).as_ref() != Some(&before) {
                 // Half-written: the writer's next event brings us back.
                 continue;
             }
+            if bytes.is_empty() {
+                if looks == Some(UNFINISHED) {
+                    let why = "is empty".to_owned();
+                    self.node.0.events.send(unreadable(name, path, why));
+                }
+                continue;
+            }
+            if is_cut_off(&bytes) && looks.is_none_or(|looks| looks < UNFINISHED) {
+                continue;
+            }
+            self.odd.remove(name);
             let hash = blake3::hash(&bytes);
             let known = self
                 .seen
@@ -270,6 +316,72 @@ impl Watch {
     }
 }
 
+/// Why the files are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Something happened in their folders.
+    Event,
+    /// It was time.
+    Look,
+}
+
+/// Notes that a file is odd, and answers for how many looks it has been just so;
+/// `None` while only events have told of it.
+fn waited(
+    odd: &mut HashMap<String, (Odd, u32)>,
+    name: &str,
+    now: Odd,
+    cause: Cause,
+) -> Option<u32> {
+    let look = cause == Cause::Look;
+    match odd.get_mut(name) {
+        Some((before, looks)) if *before == now => {
+            *looks = looks.saturating_add(u32::from(look));
+            look.then_some(*looks)
+        }
+        _ => {
+            odd.insert(name.to_owned(), (now, 0));
+            look.then_some(0)
+        }
+    }
+}
+
+fn unreadable(module: &str, file: &Path, reason: String) -> Event {
+    Event::Unreadable {
+        module: module.to_owned(),
+        file: file.display().to_string(),
+        reason,
+    }
+}
+
+/// Whether a module ends before its last section does. Most such files are still
+/// being written.
+fn is_cut_off(bytes: &[u8]) -> bool {
+    const MAGIC: &[u8] = b"\0asm";
+    let Some(mut rest) = bytes.get(8..) else {
+        return bytes.starts_with(MAGIC) || MAGIC.starts_with(bytes);
+    };
+    if !bytes.starts_with(MAGIC) {
+        return false;
+    }
+    while let Some((_, after)) = rest.split_first() {
+        let Some(end) = after.iter().take(5).position(|byte| byte & 0x80 == 0) else {
+            // Cut in the middle of the size; five bytes of it are one too many.
+            return after.len() < 5;
+        };
+        let size = after[..=end]
+            .iter()
+            .rev()
+            .fold(0_u64, |size, byte| size << 7 | u64::from(byte & 0x7f));
+        let body = &after[end + 1..];
+        match usize::try_from(size).ok().and_then(|size| body.get(size..)) {
+            Some(next) => rest = next,
+            None => return true,
+        }
+    }
+    false
+}
+
 fn is_gone(kind: EventKind) -> bool {
     matches!(
         kind,
@@ -297,5 +409,27 @@ fn settle(first: Message, messages: &Receiver<Message>) -> Option<Vec<PathBuf>> 
             Err(RecvTimeoutError::Timeout) => return Some(gone),
             Err(RecvTimeoutError::Disconnected) => return None,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_cut_off;
+
+    #[test]
+    fn a_module_is_whole_at_its_end_only() {
+        let long = "x".repeat(300);
+        let module = wat::parse_str(format!(
+            "(module (memory 1) (data (i32.const 0) \"{long}\") (func (export \"run\")))"
+        ))
+        .unwrap();
+        assert!(!is_cut_off(&module));
+        // Where a section ends, nothing tells that another is to come.
+        let whole: Vec<usize> = (0..=module.len())
+            .filter(|&end| !is_cut_off(&module[..end]))
+            .collect();
+        assert!(whole.len() < 8 && whole.first() == Some(&8), "{whole:?}");
+        assert!(!is_cut_off(b"no module at all"));
+        assert!(!is_cut_off(b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\xff\xff"));
     }
 }
