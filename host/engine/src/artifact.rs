@@ -62,6 +62,11 @@ impl Artifact {
         self.base.memory_pages
     }
 
+    /// Bytes of memory that each of its processes begins with.
+    pub fn memory_bytes(&self) -> u64 {
+        u64::from(self.base_pages()) * crate::WASM_PAGE
+    }
+
     /// Why its processes cannot be paged out; empty if they can.
     pub fn resident_only(&self) -> &[String] {
         &self.plan.analysis.resident_only

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use exuvia_code::{Digest, Release, Version};
-use exuvia_engine::{Artifact, Verified};
+use exuvia_code::{Digest, Path, Release, Version};
+use exuvia_engine::{Artifact, LoadError, Verified};
 use exuvia_process::Pid;
 use serde::Serialize;
 
@@ -95,6 +95,12 @@ pub struct SwapReport {
     pub processes: u64,
     /// Of these, copies that were verified.
     pub verified: u64,
+    /// How those copies crossed, by path: what the processes will do.
+    pub tried: Vec<(&'static str, u64)>,
+    /// Loop processes that the user had left on their version.
+    pub left: u64,
+    /// Loop processes that the user had killed.
+    pub killed: u64,
     /// Crossings so far, by path.
     pub crossed: Vec<(&'static str, u64)>,
     /// Processes that could not cross.
@@ -122,24 +128,32 @@ impl fmt::Display for SwapReport {
                 None => write!(f, " {} new {}", module.name, module.to)?,
             }
         }
-        write!(f, "  {} processes", self.processes)?;
-        if self.processes > 0 {
-            write!(f, " (verified {})", self.verified)?;
+        let plural = if self.processes == 1 { "" } else { "es" };
+        write!(f, "  {} process{plural}", self.processes)?;
+        if self.verified > 0 {
+            write!(f, " (verified {}", self.verified)?;
+            list(f, &self.tried)?;
+            f.write_str(")")?;
         }
-        for (index, (path, count)) in self.crossed.iter().enumerate() {
-            let before = if index == 0 { ": " } else { ", " };
-            write!(f, "{before}{count} {path}")?;
+        if self.left > 0 {
+            write!(f, "  {} left on their version", self.left)?;
+        }
+        if self.killed > 0 {
+            write!(f, "  {} killed", self.killed)?;
+        }
+        if !self.crossed.is_empty() {
+            let [p50, p99, max] = self.pause_us;
+            f.write_str("  crossed so far")?;
+            list(f, &self.crossed)?;
+            write!(f, "  pause p50/p99/max {p50:.0}/{p99:.0}/{max:.0} us")?;
+        } else if self.processes > self.left + self.killed {
+            f.write_str("  they cross when they wake")?;
         }
         if self.stuck > 0 {
             write!(f, "  {} stuck", self.stuck)?;
         }
-        if self.processes > 0 {
-            let [p50, p99, max] = self.pause_us;
-            write!(
-                f,
-                "  queued {}  pause p50/p99/max {p50:.0}/{p99:.0}/{max:.0} us",
-                self.queued
-            )?;
+        if self.queued > 0 {
+            write!(f, "  queued {}", self.queued)?;
         }
         let stages = &self.stages;
         write!(
@@ -155,6 +169,15 @@ impl fmt::Display for SwapReport {
             None => Ok(()),
         }
     }
+}
+
+/// How many took which path.
+fn list(f: &mut fmt::Formatter<'_>, paths: &[(&'static str, u64)]) -> fmt::Result {
+    for (index, (path, count)) in paths.iter().enumerate() {
+        let before = if index == 0 { ": " } else { ", " };
+        write!(f, "{before}{count} {path}")?;
+    }
+    Ok(())
 }
 
 impl Node {
@@ -262,6 +285,12 @@ impl Node {
         };
         let committed = self.since(noticed);
         let mut report = self.settle(&base, &release, &versions, &verified, stages);
+        let loops = verified.loops.len() as u64;
+        match options.loops {
+            Loops::Refuse => {}
+            Loops::Leave => report.left = loops,
+            Loops::Kill => report.killed = loops,
+        }
         report.running_ms = report.stages.first.map(|first| committed + first);
         Ok(report)
     }
@@ -368,6 +397,17 @@ impl Node {
                 .collect(),
             processes: verified.processes,
             verified: verified.checked,
+            tried: [
+                (Path::Carried, verified.carried),
+                (Path::Migrated, verified.migrated),
+                (Path::Fresh, verified.fresh),
+            ]
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(path, count)| (path.name(), count))
+            .collect(),
+            left: 0,
+            killed: 0,
             crossed: progress
                 .paths()
                 .into_iter()
@@ -414,6 +454,9 @@ fn unchanged(release: u64) -> SwapReport {
         modules: Vec::new(),
         processes: 0,
         verified: 0,
+        tried: Vec::new(),
+        left: 0,
+        killed: 0,
         crossed: Vec::new(),
         stuck: 0,
         queued: 0,
@@ -445,6 +488,18 @@ impl Changes<'_> {
                 file: module.source.clone(),
                 error,
             })?;
+        let (wanted, allowed) = (
+            artifact.memory_bytes(),
+            self.node.limits_of(&module.name).memory,
+        );
+        if wanted > allowed {
+            // The limiter sees memory grow, but not what it begins with.
+            inner.executor.forget(&artifact);
+            return Err(SwapError::Load {
+                file: module.source.clone(),
+                error: LoadError::Memory { wanted, allowed },
+            });
+        }
         let version = inner.code.load(&module.name, digest, artifact);
         self.versions.push(version.clone());
         self.made.push(version);
