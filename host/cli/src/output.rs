@@ -54,7 +54,7 @@ impl Tone {
                 _ => Self::Quiet,
             },
             "refused" | "exit" | "went-back" | "ended" => Self::Bad,
-            "stuck" | "returned" => Self::Warning,
+            "stuck" | "returned" | "unreadable" | "missed" | "interrupted" => Self::Warning,
             _ => Self::Strong,
         }
     }

@@ -1,11 +1,13 @@
 //! `exuvia deploy`: new code for a running node.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use exuvia_control::{Answer, Client, DeployOptions, Loops, MAX_DEPLOY_BYTES, Swap, Upload};
+use exuvia_control::{Answer, DeployOptions, Info, Loops, MAX_DEPLOY_BYTES, Swap, Upload};
 use exuvia_node::manifest::Manifest;
 
-use crate::fault::Fault;
+use crate::fault::{Exit, Fault};
 use crate::output::{Output, Tone, clean};
 use crate::place::Place;
 
@@ -26,6 +28,9 @@ pub(crate) struct Arguments {
     /// The module that the file replaces [default: the file's name]
     #[arg(long, value_name = "MODULE")]
     name: Option<String>,
+    /// The module is new to the node
+    #[arg(long, requires = "name")]
+    new: bool,
     /// Accept that state which cannot cross is lost
     #[arg(long)]
     fresh: bool,
@@ -58,13 +63,18 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
                     .help("name the file instead of the app"),
             );
         }
-        (place.client_of_app(what)?, modules_of(what)?)
+        let manifest = Manifest::load(what)?;
+        let client = place.client_of_app(what)?;
+        same_app(&manifest.name, &client.info().await?.value.app)?;
+        (client, modules_of(&manifest)?)
     } else {
         let bytes = read(what)?;
         let client = place.client()?;
+        let info = client.info().await?.value;
         let name = match arguments.name {
-            Some(name) => name,
-            None => name_of(what, &client).await?,
+            Some(name) if arguments.new || has(&info, &name) => name,
+            Some(name) => return Err(no_such_module(&name, &info)),
+            None => name_of(what, &info)?,
         };
         let source = what.display().to_string();
         let upload = Upload {
@@ -88,8 +98,18 @@ pub(crate) fn show(swap: &Answer<Swap>, output: &Output) -> Result<(), Fault> {
     output.line(&format!("{}{rest}", output.paint(Tone::Good, word)))
 }
 
-fn modules_of(app: &Path) -> Result<Vec<Upload>, Fault> {
-    let manifest = Manifest::load(app)?;
+/// The socket is found by place, and may be another app's by mistake.
+fn same_app(mine: &str, running: &str) -> Result<(), Fault> {
+    if mine == running {
+        return Ok(());
+    }
+    Err(Fault::failed(format!(
+        "the node runs the app `{running}`, and this manifest is of the app `{mine}`"
+    ))
+    .help("name the right socket with `--socket PATH`, or start this app with `exuvia run`"))
+}
+
+fn modules_of(manifest: &Manifest) -> Result<Vec<Upload>, Fault> {
     manifest.check_files()?;
     if manifest.modules.is_empty() {
         return Err(Fault::failed(format!(
@@ -114,38 +134,77 @@ fn read(path: &Path) -> Result<Vec<u8>, Fault> {
     let refused = |error: std::io::Error| {
         Fault::failed(format!("could not read {}: {error}", path.display()))
     };
-    let size = std::fs::metadata(path).map_err(refused)?.len();
-    if usize::try_from(size).is_ok_and(|size| size > MAX_DEPLOY_BYTES) {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            refused(error).help("build the module first, or correct the path: a file or an app")
+        }
+        _ => refused(error),
+    })?;
+    // Not by its size: a device has none, and ends never.
+    let limit = MAX_DEPLOY_BYTES as u64;
+    let mut bytes = Vec::new();
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(refused)?;
+    if bytes.len() > MAX_DEPLOY_BYTES {
         return Err(Fault::failed(format!(
-            "{} has {size} bytes, the limit is {MAX_DEPLOY_BYTES}",
+            "{} has more than {limit} bytes, which is the limit",
             path.display()
         ))
         .help("build it without debug information"));
     }
-    std::fs::read(path).map_err(refused)
+    Ok(bytes)
 }
 
 /// The module of the node that a file is named after. Compilers write `_` where a
 /// name has `-`. Nothing is guessed beyond that: a wrong guess would replace the
 /// wrong code.
-async fn name_of(path: &Path, client: &Client) -> Result<String, Fault> {
+fn name_of(path: &Path, info: &Info) -> Result<String, Fault> {
     let stem = path
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default();
     let plain = |name: &str| name.replace('-', "_");
-    let info = client.info().await?.value;
-    let mut names = info.modules.iter().map(|module| module.name.as_str());
+    let names = info.modules.iter().map(|module| module.name.as_str());
     if let Some(name) = names.clone().find(|name| *name == stem) {
         return Ok(name.to_owned());
     }
     if let Some(name) = names.clone().find(|name| plain(name) == plain(&stem)) {
         return Ok(name.to_owned());
     }
-    let list = names.by_ref().collect::<Vec<_>>().join("`, `");
     Err(Fault::usage(format!(
-        "{} is named after no module of the node; it has `{list}`",
-        path.display()
+        "{} is named after no module of the node; {}",
+        path.display(),
+        it_has(info)
     ))
     .help("say which one it replaces: `--name MODULE`"))
+}
+
+fn has(info: &Info, name: &str) -> bool {
+    info.modules.iter().any(|module| module.name == name)
+}
+
+/// A misspelt name would add a module that no process runs, and look like a
+/// success.
+fn no_such_module(name: &str, info: &Info) -> Fault {
+    Fault::new(
+        Exit::Usage,
+        "no_module",
+        format!("the node has no module `{name}`; {}", it_has(info)),
+    )
+    .help("correct the name, or add a module that is new with `--new`")
+}
+
+/// The modules that a name can be of.
+pub(crate) fn it_has(info: &Info) -> String {
+    let names: Vec<&str> = info
+        .modules
+        .iter()
+        .map(|module| module.name.as_str())
+        .collect();
+    if names.is_empty() {
+        "it has none".to_owned()
+    } else {
+        format!("it has `{}`", names.join("`, `"))
+    }
 }

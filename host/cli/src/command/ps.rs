@@ -1,6 +1,9 @@
 //! `exuvia ps`: the processes of a node.
 
-use crate::fault::Fault;
+use clap::builder::RangedU64ValueParser;
+use exuvia_control::{Client, Info, MAX_LISTED, ModuleInfo};
+
+use crate::fault::{Exit, Fault};
 use crate::output::{Output, Tone, bytes, clean};
 use crate::place::Place;
 use crate::table::{Align, Table};
@@ -16,7 +19,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     module: Option<String>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit())]
     limit: usize,
 }
 
@@ -25,6 +28,11 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     let list = client
         .processes(arguments.module.as_deref(), arguments.limit)
         .await?;
+    if list.value.is_empty()
+        && let Some(module) = &arguments.module
+    {
+        known(&client, module).await?;
+    }
     if output.is_json() {
         return output.value(&list.json);
     }
@@ -66,12 +74,45 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
             output.line(&format!("  {word}: {}", clean(why)))?;
         }
     }
-    if list.value.len() == arguments.limit && arguments.module.is_none() {
-        let all = client.info().await?.value.processes;
+    if list.value.len() == arguments.limit {
+        let info = client.info().await?.value;
+        let all = match &arguments.module {
+            None => info.processes,
+            Some(module) => find(&info, module).map_or(0, population),
+        };
         if all > list.value.len() as u64 {
             let note = format!("{} of {all}; --limit N shows more", list.value.len());
             output.line(&output.paint(Tone::Quiet, &note))?;
         }
     }
     Ok(())
+}
+
+fn limit() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=MAX_LISTED as u64)
+}
+
+/// An empty list would hide that the name is misspelt.
+async fn known(client: &Client, module: &str) -> Result<(), Fault> {
+    let info = client.info().await?.value;
+    if find(&info, module).is_some() {
+        return Ok(());
+    }
+    Err(Fault::new(
+        Exit::Failed,
+        "no_module",
+        format!(
+            "the node has no module `{module}`; {}",
+            super::deploy::it_has(&info)
+        ),
+    ))
+}
+
+fn find<'a>(info: &'a Info, module: &str) -> Option<&'a ModuleInfo> {
+    info.modules.iter().find(|known| known.name == module)
+}
+
+/// In all its versions.
+fn population(module: &ModuleInfo) -> u64 {
+    module.loaded.iter().map(|version| version.processes).sum()
 }

@@ -69,9 +69,13 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         App::boot(manifest, BootOptions::default())
             .map_err(|error| Fault::failed(error.to_string()))
     });
+    let printer = Printer {
+        output,
+        verbose: arguments.verbose,
+    };
     let app = tokio::select! {
         booted = boot => joined(booted)??,
-        () = interrupts.next() => end_at_once(claim),
+        () = interrupts.next() => end_at_once(claim, &printer),
     };
     let app = Arc::new(app);
     let events = app.node().events();
@@ -84,10 +88,6 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         })?)
     };
     let server = serve(app.node().clone(), claim)?;
-    let printer = Printer {
-        output,
-        verbose: arguments.verbose,
-    };
     printer.note(started(&app, &server, watcher.is_some()));
     let running = Running {
         app,
@@ -242,7 +242,7 @@ impl Printer<'_> {
         match event {
             Ok(event) => self.event(&event),
             Err(RecvError::Lagged(missed)) => self.note(EventLine {
-                line: format!("missed: {missed} events came too fast to be printed"),
+                line: format!("missed {missed} events: they came too fast to be printed"),
                 event: json!({ "event": "missed", "missed": missed }),
             }),
             Err(RecvError::Closed) => return false,
@@ -319,7 +319,11 @@ fn stopped(report: &StopReport) -> EventLine {
 }
 
 /// The user does not want to wait for the boot.
-fn end_at_once(claim: Claim) -> ! {
+fn end_at_once(claim: Claim, printer: &Printer<'_>) -> ! {
+    printer.note(EventLine {
+        line: "interrupted: the app had not started yet, nothing of it is left".to_owned(),
+        event: json!({ "event": "interrupted" }),
+    });
     drop(claim);
     std::process::exit(INTERRUPTED)
 }

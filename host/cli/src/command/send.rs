@@ -1,6 +1,10 @@
 //! `exuvia send`: a message for a process, or a request and its reply.
 
-use exuvia_control::{CallRequest, Payload, REFUSED_TAG, SendRequest, Shown, TYPED_TAG};
+use std::io::Read as _;
+
+use exuvia_control::{
+    CallRequest, MAX_REQUEST_BYTES, Payload, REFUSED_TAG, SendRequest, Shown, TYPED_TAG,
+};
 use serde_json::json;
 
 use crate::fault::{Exit, Fault};
@@ -10,17 +14,19 @@ use crate::place::Place;
 /// Send a message to a process
 ///
 /// The payload is JSON and reaches the process as MessagePack, which is what the
-/// SDKs read. Without a payload the message is empty.
+/// SDKs read. Without a payload the message is empty; with `-` the payload is read
+/// from stdin, where it may be larger than an argument.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia send counter-0 '{\"Add\": 5}'
   exuvia send counter-0 '\"Get\"' --call
   exuvia send '<3.1>' --tag 7 --hex '0a ff'
-  exuvia send greeter --text 'hello'")]
+  exuvia send greeter --text 'hello'
+  jq '.order' orders.json | exuvia send shop - --call")]
 pub(crate) struct Arguments {
     /// A registered name or a pid
     target: String,
-    /// What to send, as JSON
+    /// What to send, as JSON; `-` reads it from stdin
     #[arg(allow_negative_numbers = true)]
     payload: Option<String>,
     /// The message's tag; typed messages of the SDKs have 0
@@ -76,6 +82,10 @@ fn payload(arguments: &Arguments) -> Result<Payload, Fault> {
     let Some(given) = &arguments.payload else {
         return Ok(Payload::Empty);
     };
+    let given = &match given.as_str() {
+        "-" => from_stdin()?,
+        _ => given.clone(),
+    };
     if arguments.text {
         return Ok(Payload::Text(given.clone()));
     }
@@ -92,9 +102,34 @@ fn payload(arguments: &Arguments) -> Result<Payload, Fault> {
     serde_json::from_str(given)
         .map(Payload::Msgpack)
         .map_err(|error| {
+            let fault = Fault::usage(format!("the payload is not JSON: {error}"));
+            if given.len() > SHORT || given.contains(['{', '[', '"']) {
+                return fault.help("JSON wants quotes around keys and texts, inside the shell's");
+            }
             let quoted = serde_json::Value::from(given.as_str());
-            Fault::usage(format!("the payload is not JSON: {error}")).help(format!(
+            fault.help(format!(
                 "a JSON text has quotes inside the shell's, '{quoted}'; raw text goes with --text"
             ))
         })
+}
+
+/// How long a payload may be that is repeated in a message.
+const SHORT: usize = 60;
+
+fn from_stdin() -> Result<String, Fault> {
+    let mut text = String::new();
+    let limit = MAX_REQUEST_BYTES as u64;
+    std::io::stdin()
+        .lock()
+        .take(limit + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| {
+            Fault::failed(format!("could not read the payload from stdin: {error}"))
+        })?;
+    if text.len() > MAX_REQUEST_BYTES {
+        return Err(Fault::failed(format!(
+            "the payload on stdin has more than {limit} bytes, which is the limit"
+        )));
+    }
+    Ok(text)
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// Far longer than anything here takes: it ends a test that would hang.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-const COUNTER: &str = include_str!("../../../../guest-sdk/wat/counter.wat");
+pub(crate) const COUNTER: &str = include_str!("../../../../guest-sdk/wat/counter.wat");
 
 /// A folder with an app of three counters.
 pub(crate) struct App {
@@ -90,6 +90,14 @@ shutdown_ms = {shutdown}
     /// Runs a command in the app's folder.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Answer {
         answer(&mut self.command(arguments))
+    }
+
+    /// The same, with a payload on stdin.
+    pub(crate) fn ask_with(&self, arguments: &[&str], stdin: &[u8]) -> Answer {
+        let path = self.folder().join("stdin");
+        fs::write(&path, stdin).unwrap();
+        let file = fs::File::open(path).unwrap();
+        answer(self.command(arguments).stdin(file))
     }
 
     /// The same, which succeeds; answers what it printed.

@@ -55,18 +55,20 @@ fn processes_that_do_not_stop_are_told_of() {
 
 #[test]
 fn an_interrupt_during_the_boot_ends_it() {
-    // INIT is never acknowledged, so the boot waits.
-    let silent = wat::parse_str(
+    // A process that never rests does not acknowledge its start, so the boot waits.
+    let restless = wat::parse_str(
         r#"(module
             (memory (export "memory") 1)
             (global (export "exuvia_abi") i32 (i32.const 1))
-            (func (export "run") (result i32) (i32.const 0)))"#,
+            (func (export "run") (result i32) (loop $on (br $on)) (i32.const 0)))"#,
     )
     .unwrap();
-    let app = App::with(&silent, "5000");
+    let app = App::with(&restless, "5000");
     let mut node = app.begin(&["--no-watch"]);
     node.said("booting");
     node.signal("INT");
+    // It does not just vanish.
+    node.event("interrupted");
     assert_eq!(node.end(), Some(130));
 }
 

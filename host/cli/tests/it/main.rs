@@ -10,4 +10,5 @@
 mod app;
 mod end;
 mod life;
+mod mistakes;
 mod usage;

@@ -1,6 +1,7 @@
 //! Wrong usage, and no node to talk to.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -28,6 +29,8 @@ fn wrong_usage_is_exit_code_2() {
         (&["deploy", ".", "--name", "a"], "`--name` is for a file"),
         (&["rollback", "now"], "unexpected argument 'now'"),
         (&["ps", "--limit", "few"], "invalid value 'few'"),
+        (&["ps", "--limit", "0"], "1..=100000"),
+        (&["deploy", "a.wasm", "--new"], "--name <MODULE>"),
         (&["send"], "<TARGET>"),
         (&["send", "a", "--tag", "-1", "1"], "invalid value"),
         (&["send", "a", "1", "--timeout", "5"], "--call"),
@@ -36,7 +39,8 @@ fn wrong_usage_is_exit_code_2() {
             "cannot be used with",
         ),
         (&["send", "a", "--text"], "<PAYLOAD>"),
-        (&["send", "a", "{Add: 5}"], "the payload is not JSON"),
+        (&["send", "a", "{Add: 5}"], "JSON wants quotes"),
+        (&["send", "a", "-"], "the payload is not JSON"),
         (&["send", "a", "Get"], "'\"Get\"'"),
         (&["send", "a", "--hex", "0a1"], "one digit only"),
         (&["stop", "--timeout", "soon"], "invalid value 'soon'"),
@@ -88,6 +92,7 @@ fn no_node_is_exit_code_3() {
             (&[][..], "no `exuvia.toml`"),
             (&["--socket", "dead.sock"], "its node is gone"),
             (&["--socket", "none.sock"], "there is no such socket"),
+            (&["--socket", "a.wasm"], "this is no socket"),
             (&["--socket", &long], "too long: 108 bytes"),
         ] {
             let arguments = [command, socket].concat();
@@ -139,8 +144,29 @@ fn an_app_that_cannot_run_says_why() {
     )
     .unwrap();
     run("the file of module `a` does not exist");
+    symlink("a.wasm", folder.path().join("a.wasm")).unwrap();
+    run("the file of module `a` cannot be read: ");
+    fs::remove_file(folder.path().join("a.wasm")).unwrap();
+    drop(UnixListener::bind(folder.path().join("a.wasm")).unwrap());
+    run("the file of module `a` is no ordinary file");
+    fs::remove_file(folder.path().join("a.wasm")).unwrap();
     fs::write(folder.path().join("a.wasm"), "not a module").unwrap();
     run("a.wasm");
+
+    fs::write(folder.path().join("b.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let answer = ask(folder.path(), &["run", "b.wasm"]);
+    assert_eq!(answer.code, Some(1));
+    assert!(
+        answer.stderr.contains("this is a Wasm module"),
+        "{answer:?}"
+    );
+    let answer = ask(folder.path(), &["run", ".", "--socket", "b.wasm/node.sock"]);
+    assert_eq!(answer.code, Some(1));
+    assert!(
+        answer.stderr.contains("could not make the folder"),
+        "{answer:?}"
+    );
+    assert!(answer.stderr.contains("--socket PATH"), "{answer:?}");
 
     let long = "s".repeat(108);
     let answer = ask(folder.path(), &["run", ".", "--socket", &long]);
