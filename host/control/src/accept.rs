@@ -41,9 +41,11 @@ pub(crate) async fn connections(
     tokio::pin!(until);
     loop {
         let accepted = tokio::select! {
+            // In this order: who has connected before the end is still served.
+            biased;
+            Some(_) = open.join_next() => continue,
             // Beyond that they wait, as in any queue.
             accepted = listener.accept(), if open.len() < MOST => accepted,
-            Some(_) = open.join_next() => continue,
             () = &mut until => break,
         };
         let stream = match accepted {
@@ -72,6 +74,8 @@ type Http = Connection<TokioIo<UnixStream>, TowerToHyperService<Router>>;
 async fn serve_one(connection: Http, closed: impl Future<Output = ()>) {
     tokio::pin!(connection);
     let ended = tokio::select! {
+        // A request that has arrived is read before the end is heard of.
+        biased;
         ended = connection.as_mut() => ended,
         () = closed => {
             connection.as_mut().graceful_shutdown();

@@ -197,9 +197,11 @@ async fn a_second_request_to_stop_is_told_so() {
     request.answer(Value::Null);
     first.await.unwrap().unwrap();
     running.server.close().await;
+    // Whether it was read before the end, had connected at least, or came too
+    // late: it has an answer, and that is not a report.
     let error = second.await.unwrap().unwrap_err();
     assert!(
-        code_of(&error) == code::STOPPING || error.unreachable(),
+        [code::STOPPING, "broken", "no_node"].contains(&code_of(&error)),
         "{error}"
     );
 }
@@ -227,7 +229,8 @@ async fn what_is_under_way_ends_before_the_server_does() {
     holder.join().unwrap();
     match asked.await.unwrap() {
         Ok(reply) => assert_eq!(reply.value.payload, Shown::Empty),
-        Err(error) => assert!(error.unreachable(), "{error}"),
+        // It had not said what it wants when the server closed.
+        Err(error) => assert!(["broken", "no_node"].contains(&code_of(&error)), "{error}"),
     }
 }
 
