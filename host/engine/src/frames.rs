@@ -95,12 +95,21 @@ pub(crate) enum NoFrame {
 
 /// The default bound: what `vm.max_map_count` leaves room for.
 pub fn default_frames() -> usize {
-    let mappings = std::fs::read_to_string("/proc/sys/vm/max_map_count")
+    // A third of all mappings at most, over-commitment included.
+    FRAMES.min(most_mappings() / 3 / MAPPINGS_PER_FRAME).max(16)
+}
+
+/// How many mappings so many frames may take, and how many the system allows:
+/// `vm.max_map_count`.
+pub fn mappings_of(frames: usize) -> (usize, usize) {
+    (frames.saturating_mul(MAPPINGS_PER_FRAME), most_mappings())
+}
+
+fn most_mappings() -> usize {
+    std::fs::read_to_string("/proc/sys/vm/max_map_count")
         .ok()
         .and_then(|text| text.trim().parse::<usize>().ok())
-        .unwrap_or(65_530);
-    // A third of all mappings at most, over-commitment included.
-    FRAMES.min(mappings / 3 / MAPPINGS_PER_FRAME).max(16)
+        .unwrap_or(65_530)
 }
 
 impl Frames {

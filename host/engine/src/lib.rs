@@ -34,7 +34,7 @@ pub use artifact::Artifact;
 pub use error::{CrossError, LoadError, VerifyError};
 pub use executor::{Executor, ExecutorConfig, Metrics};
 pub use frame::SLICE;
-pub use frames::default_frames;
+pub use frames::{default_frames, mappings_of};
 pub use guest::{Guest, GuestOwn, GuestSystem};
 pub use loader::{Engine, EngineConfig};
 pub use observer::{Observer, Services};

@@ -14,6 +14,18 @@ pub enum NodeError {
     /// This machine cannot run compiled Wasm.
     #[error("the engine cannot be set up: {0}")]
     Engine(#[from] LoadError),
+    /// The system has no room for so many frames.
+    #[error(
+        "{frames} frames may take {mappings} memory mappings, and this system allows {allowed} for a process; lower `frames` in `[node]`, or raise the limit: `sysctl -w vm.max_map_count={}`", .mappings.saturating_mul(2)
+    )]
+    Frames {
+        /// Frames that were asked for.
+        frames: usize,
+        /// Mappings that they may take.
+        mappings: usize,
+        /// `vm.max_map_count`.
+        allowed: usize,
+    },
     /// No scheduler threads.
     #[error("the schedulers cannot be started: {0}")]
     Scheduler(String),

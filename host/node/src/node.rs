@@ -9,7 +9,7 @@ use exuvia_abi::{Kind, Pid};
 use exuvia_code::Code;
 use exuvia_engine::{
     Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, Services,
-    default_frames,
+    default_frames, mappings_of,
 };
 use exuvia_process::{
     Birth, Body, Clock, Context, Envelope, ExitReason, Limits, Native, Payload, SendError, Signal,
@@ -84,6 +84,14 @@ impl Node {
             0 => default_frames(),
             frames => frames,
         };
+        let (mappings, allowed) = mappings_of(frames);
+        if mappings > allowed {
+            return Err(NodeError::Frames {
+                frames,
+                mappings,
+                allowed,
+            });
+        }
         let engine = Engine::new(&EngineConfig {
             cache: config.cache.clone(),
             page_map: config.page_map,

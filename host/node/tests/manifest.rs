@@ -8,6 +8,7 @@ use std::time::Duration;
 use exuvia_node::manifest::{
     Child, Limits, MAX_MANIFEST_BYTES, Manifest, ManifestError, NodeSettings, Work,
 };
+use exuvia_node::{Node, NodeConfig};
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
 use proptest::prelude::*;
 
@@ -696,4 +697,17 @@ fn a_module_in_place_of_a_manifest_is_told_so() {
     let message = Manifest::load(&path).unwrap_err().to_string();
     assert!(message.contains("this is a Wasm module"), "{message}");
     assert!(message.contains("exuvia.toml"), "{message}");
+}
+
+#[test]
+fn frames_that_no_system_has_mappings_for_are_refused_with_the_fix() {
+    let config = NodeConfig {
+        frames: usize::MAX,
+        cache: None,
+        ..NodeConfig::default()
+    };
+    let message = Node::start(config).unwrap_err().to_string();
+    for part in ["`frames` in `[node]`", "sysctl -w vm.max_map_count="] {
+        assert!(message.contains(part), "{message}");
+    }
 }
