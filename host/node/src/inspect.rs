@@ -175,7 +175,9 @@ impl Node {
         let (sender, receiver) = channel();
         let mut asked = 0;
         for index in system.table.indices() {
-            if found.len() + asked >= filter.limit {
+            // Of those that run it is not known yet whether they are wanted.
+            let sure = if filter.module.is_none() { asked } else { 0 };
+            if found.len() + sure >= filter.limit {
                 break;
             }
             let Some(slot) = system.table.slot(index) else {

@@ -57,6 +57,40 @@ fn a_node_is_looked_at_and_talked_to() {
 }
 
 #[test]
+fn a_busy_process_hides_no_other() {
+    // Busy for ever after its first message; then it is always running.
+    let busy = r#"(module
+        (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+        (memory (export "memory") 1)
+        (global (export "exuvia_abi") i32 (i32.const 1))
+        (func (export "run") (result i32)
+            (loop $next
+                (i32.store (i32.const 64) (i32.const 48))
+                (if (call $receive (i32.const 64) (i32.const 512) (i32.const 64) (i64.const 0) (i32.const 0) (i64.const 0))
+                    (then (return (i32.const 0))))
+                (br_if $next (i32.eq (i32.load (i32.const 68)) (i32.const 1)))
+                (loop $on (br $on)))
+            (i32.const 0)))"#;
+    let app = App::new();
+    let manifest = app.folder().join("exuvia.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let first = "[[supervisor.children]]\nid = \"busy\"\nmodule = \"busy\"\nname = \"busy\"\n\
+                 shutdown_ms = \"brutal_kill\"\n";
+    let (before, after) = text.split_once("[[supervisor.children]]").unwrap();
+    let text = format!(
+        "{before}[modules.busy]\npath = \"busy.wasm\"\n{first}[[supervisor.children]]{after}"
+    );
+    fs::write(&manifest, text).unwrap();
+    app.write("busy.wasm", &wat::parse_str(busy).unwrap());
+    let _node = app.start(&["--no-watch"]);
+    app.done(&["send", "busy"]);
+    let list = app.json(&["ps", "--module", "counter", "--limit", "1"]);
+    assert_eq!(list[0]["names"][0], "counter-0", "{list}");
+    let list = app.json(&["ps", "--module", "busy"]);
+    assert_eq!(list[0]["names"][0], "busy", "{list}");
+}
+
+#[test]
 fn code_changes_and_state_stays() {
     let app = App::new();
     let node = app.start(&["--no-watch"]);
