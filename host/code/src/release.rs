@@ -46,9 +46,7 @@ impl<A> Release<A> {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CommitError {
     /// Another commit came first.
-    #[error(
-        "release {current} was committed meanwhile (this one was prepared on {base}); try again"
-    )]
+    #[error("release {current} was committed meanwhile (this one was prepared on {base})")]
     Conflict {
         /// The release it was prepared on.
         base: u64,

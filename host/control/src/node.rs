@@ -100,6 +100,9 @@ fn not_sent(error: &SendFailed) -> Failure {
 
 /// The node's own words for the stage that refused, written as all codes are.
 fn refused(error: &SwapError) -> Failure {
-    Failure::new(&error.code().replace('-', "_"), error.to_string())
-        .help("nothing has changed: the code that ran before runs on")
+    let nothing = "nothing has changed: the code that ran before runs on";
+    Failure::new(&error.code().replace('-', "_"), error.to_string()).help(match error.help() {
+        Some(help) => format!("{help}; {nothing}"),
+        None => nothing.to_owned(),
+    })
 }

@@ -39,7 +39,7 @@ pub enum BootError {
     #[error(transparent)]
     Node(#[from] NodeError),
     /// A module file could not be read.
-    #[error("cannot read the module `{module}` at {}: {source}; build it, or mend `path` in the manifest", .path.display())]
+    #[error("cannot read the module `{module}` at {}: {source}", .path.display())]
     Read {
         /// The module's name in the manifest.
         module: String,
@@ -56,6 +56,17 @@ pub enum BootError {
     Tree(String),
 }
 
+impl BootError {
+    /// What to do about it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            BootError::Read { .. } => Some("build it, or mend `path` in the manifest".into()),
+            BootError::Swap(error) => error.help(),
+            BootError::Node(_) | BootError::Tree(_) => None,
+        }
+    }
+}
+
 /// Why a swap did not happen. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -69,11 +80,11 @@ pub enum SwapError {
         error: LoadError,
     },
     /// The crossing failed on a copy of a process.
-    #[error("refused before the commit: {0}; deploy with --fresh to give such state up")]
+    #[error("refused before the commit: {0}")]
     Verify(#[from] VerifyError),
     /// Loop processes would never reach the new code.
     #[error(
-        "refused: {count} loop processes of the changed modules block in `receive` without the UPGRADE flag (first: {first}); deploy with --leave to leave them on their version or with --kill to end them"
+        "refused before the commit: {count} loop processes of the changed modules block in `receive` without the flag UPGRADE (first: {first})"
     )]
     Loops {
         /// How many.
@@ -87,6 +98,21 @@ pub enum SwapError {
 }
 
 impl SwapError {
+    /// What to do about it; `None`: the message says it.
+    pub fn help(&self) -> Option<String> {
+        let help = match self {
+            SwapError::Load { .. } | SwapError::Commit(CommitError::NoEarlier) => return None,
+            SwapError::Verify(_) => {
+                "mend `save` or `load`, or deploy with --fresh to give such state up"
+            }
+            SwapError::Loops { .. } => {
+                "deploy with --leave to leave them on their version, or with --kill to end them"
+            }
+            SwapError::Commit(CommitError::Conflict { .. }) => "deploy again",
+        };
+        Some(help.into())
+    }
+
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {

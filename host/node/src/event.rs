@@ -52,6 +52,9 @@ pub enum Event {
         what: String,
         /// Why.
         reason: String,
+        /// What to do about it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        help: Option<String>,
     },
     /// A watched file cannot be used as it is; its module runs on.
     Unreadable {
@@ -118,8 +121,12 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::Swap(report) => report.fmt(f),
-            Event::Refused { what, reason } => {
-                write!(f, "swap of {what} refused, the old code runs on: {reason}")
+            Event::Refused { what, reason, help } => {
+                write!(f, "swap of {what} refused, the old code runs on: {reason}")?;
+                match help {
+                    Some(help) => write!(f, "; help: {help}"),
+                    None => Ok(()),
+                }
             }
             Event::Unreadable {
                 module,

@@ -204,6 +204,7 @@ impl Node {
             Err(error) => self.0.events.send(Event::Refused {
                 what,
                 reason: error.to_string(),
+                help: error.help(),
             }),
         }
         result
