@@ -57,8 +57,13 @@ pub const fn section<T: Layout>() -> [u8; SECTION_SIZE] {
         .text(env!("CARGO_PKG_VERSION"))
         .text(env!("EXUVIA_COMPILER"))
         .text(env!("EXUVIA_TARGET"))
-        // The allocator is the standard library's, so its version is the
-        // compiler's; a module with its own must not use `layout`.
+        // The allocator is the SDK's, or the standard library's, whose version
+        // is the compiler's; a module with its own must not use `layout`.
+        .text(if cfg!(feature = "heap") {
+            "heap"
+        } else {
+            "std"
+        })
         .number(T::HASH)
         .finish()
         .to_le_bytes();

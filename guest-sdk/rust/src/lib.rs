@@ -72,6 +72,9 @@ mod bytes;
 mod codec;
 mod context;
 mod error;
+#[cfg(any(all(target_arch = "wasm32", feature = "heap"), test))]
+#[allow(unsafe_code, reason = "an allocator hands out raw memory")]
+mod heap;
 pub mod layout;
 mod log;
 mod message;

@@ -13,6 +13,17 @@ struct Store {
     entries: BTreeMap<String, Bytes>,
 }
 
+impl Store {
+    fn delete(&mut self, key: &str) -> Option<Bytes> {
+        let value = self.entries.remove(key);
+        // An empty map would keep its last node, and what was in it.
+        if self.entries.is_empty() {
+            self.entries = BTreeMap::new();
+        }
+        value
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 enum Change {
     Put { key: String, value: Bytes },
@@ -50,7 +61,7 @@ impl Actor for Store {
     fn handle(&mut self, message: Change, _from: Pid, _: &mut Context) {
         match message {
             Change::Put { key, value } => self.entries.insert(key, value),
-            Change::Delete { key } => self.entries.remove(&key),
+            Change::Delete { key } => self.delete(&key),
         };
     }
 
@@ -63,7 +74,7 @@ impl Actor for Store {
         Some(match request {
             Query::Get { key } => Answer::Value(self.entries.get(&key).cloned()),
             Query::Put { key, value } => Answer::Value(self.entries.insert(key, value)),
-            Query::Delete { key } => Answer::Value(self.entries.remove(&key)),
+            Query::Delete { key } => Answer::Value(self.delete(&key)),
             Query::List { prefix } => Answer::Keys(
                 self.entries
                     .range(prefix.clone()..)

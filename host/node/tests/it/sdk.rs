@@ -236,6 +236,68 @@ fn an_idle_counter_is_a_few_hundred_bytes() {
     node.halt();
 }
 
+/// Bytes of a process's image, once others of its module have taken its frame.
+#[track_caller]
+fn image(node: &Node, module: &str, pid: Pid) -> u64 {
+    for _ in 0..16 {
+        spawn(node, module, b"");
+    }
+    let mut bytes = 0;
+    eventually("it is paged out", || {
+        let it = of(node, pid);
+        bytes = it.image;
+        it.state == "paged out"
+    });
+    bytes
+}
+
+#[test]
+fn what_a_process_has_dropped_is_not_in_its_image() {
+    let node = node_with(|config| config.frames = 4);
+    deploy(&node, "counter", platform("counter")).unwrap();
+    let counter = spawn(&node, "counter", b"");
+    node.send(counter, 0, pack(&Change::Add(1))).unwrap();
+    let small = image(&node, "counter", counter);
+    // Its one number, and where it lies.
+    assert!(small <= 32, "{small}");
+    // Too large for the buffer on the stack: it goes to the heap.
+    let large = (Change::Add(1), "x".repeat(3_000));
+    node.send(counter, 0, pack(&large)).unwrap();
+    node.send(counter, 0, pack(&Change::Add(1))).unwrap();
+    let count: Count = call(&node, counter, &"Get");
+    assert_eq!(count.count, 2);
+    assert_eq!(image(&node, "counter", counter), small);
+
+    deploy(&node, "kv", platform("kv")).unwrap();
+    let store = spawn(&node, "kv", b"");
+    let put = |key: &str, bytes: usize| {
+        let value = Blob(&[7; 100_000][..bytes]);
+        let _: Answer = call(&node, store, &Query::Put { key, value });
+    };
+    let delete = |key: &str| {
+        let _: Answer = call(&node, store, &Query::Delete { key });
+    };
+    put("only", 3_000);
+    assert!(image(&node, "kv", store) > 3_000);
+    delete("only");
+    let empty = image(&node, "kv", store);
+    assert!(empty <= 32, "{empty}");
+    let keys: Vec<_> = (0..100).map(|n| format!("key {n}")).collect();
+    for key in &keys {
+        put(key, 100);
+    }
+    for key in &keys {
+        delete(key);
+    }
+    assert_eq!(image(&node, "kv", store), empty);
+    // Larger than any block of the arena: the words of the other allocator stay.
+    put("only", 100_000);
+    delete("only");
+    let after = image(&node, "kv", store);
+    assert!(after < empty + 1_000, "{after}");
+    node.halt();
+}
+
 #[derive(Serialize)]
 struct Seq {
     seq: u64,
