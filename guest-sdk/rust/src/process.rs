@@ -80,12 +80,14 @@ pub fn cancel_timer(reference: u64) -> Option<Duration> {
 }
 
 /// Waits. The process keeps its frame meanwhile; a timer costs less.
+/// [`Error::Limit`] says that as many processes wait as may, and that this one
+/// has not waited at all.
 ///
 /// ```
-/// exuvia::sleep(std::time::Duration::from_millis(5));
+/// exuvia::sleep(std::time::Duration::from_millis(5)).unwrap();
 /// ```
-pub fn sleep(duration: Duration) {
-    sys::sleep(Wait::For(duration));
+pub fn sleep(duration: Duration) -> Result<(), Error> {
+    Error::check(sys::sleep(Wait::For(duration)))
 }
 
 /// Ends this process.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use exuvia_abi::{Code, receive as modes};
 
+use crate::message::kind;
 use crate::sys::RawHeader;
-use crate::{Buffer, Error, Message, Pid, Reason, sys};
+use crate::{Buffer, Error, Kind, Message, Pid, Reason, sys};
 
 /// Which message is wanted.
 ///
@@ -93,6 +94,9 @@ pub enum Nothing {
     /// New code is ready: return [`RunResult::Rest`](crate::RunResult::Rest).
     /// Only from `receive_or_upgrade`.
     Upgrade,
+    /// As many processes wait as may: this one was not allowed to. Return
+    /// [`RunResult::Rest`](crate::RunResult::Rest), which needs no leave.
+    Limit,
 }
 
 /// Takes a message. The payload is allocated; a loop that handles many should
@@ -111,7 +115,8 @@ pub fn receive(wanted: Match, wait: impl Into<Wait>) -> Result<Message<'static>,
 /// Takes any message and also wakes for new code: for the outermost receive of
 /// a process that waits in a loop, when all its state is in memory. After
 /// [`Nothing::Upgrade`], return [`RunResult::Rest`](crate::RunResult::Rest) and
-/// the new code's `run` is called.
+/// the new code's `run` is called. How the state gets there is in
+/// [`state`](crate::state).
 ///
 /// ```
 /// use exuvia::{Nothing, RunResult, Wait};
@@ -168,18 +173,24 @@ impl Buffer {
 
     #[inline]
     fn take(&mut self, millis: i64, mode: i32, key: i64) -> Result<Message<'_>, Nothing> {
-        let mut header = RawHeader::new();
-        let answer = self.receive_raw(&mut header, millis, mode, key);
-        if answer == Code::Ok as i32 {
-            return Ok(Message::new(&header, Cow::Borrowed(self.as_slice())));
+        loop {
+            let mut header = RawHeader::new();
+            let answer = self.receive_raw(&mut header, millis, mode, key);
+            let large = if answer == Code::Ok as i32 {
+                None
+            } else if answer == Code::TooBig as i32 {
+                // Nothing can come before it: for `ANY` it stays first, and the
+                // selective modes find the same one again.
+                Some(receive_large(&mut header, mode & !modes::UPGRADE, key))
+            } else {
+                return Err(nothing(answer));
+            };
+            // One of a kind that only later hosts know: the next, please.
+            if let Some(kind) = kind(header.kind) {
+                let payload = large.map_or_else(|| Cow::Borrowed(self.as_slice()), Cow::Owned);
+                return Ok(Message::new(kind, &header, payload));
+            }
         }
-        if answer == Code::TooBig as i32 {
-            // Nothing can come before it: for `ANY` it stays first, and the
-            // selective modes find the same one again.
-            let payload = receive_large(&mut header, mode & !modes::UPGRADE, key);
-            return Ok(Message::new(&header, Cow::Owned(payload)));
-        }
-        Err(nothing(answer))
     }
 
     /// Sends a request and waits for its reply, in this buffer.
@@ -200,13 +211,14 @@ impl Buffer {
         let mut header = RawHeader::new();
         let answer = self.call_raw(to, tag, payload, &mut header, timeout.into().millis());
         if answer == Code::Ok as i32 {
-            return Ok(Message::new(&header, Cow::Borrowed(self.as_slice())));
+            let payload = Cow::Borrowed(self.as_slice());
+            return Ok(Message::new(Kind::Reply, &header, payload));
         }
         if answer == Code::TooBig as i32 {
             // The reply waits in the mailbox under the call's reference.
             let key = header.reference.cast_signed();
             let payload = receive_large(&mut header, modes::REFERENCE, key);
-            return Ok(Message::new(&header, Cow::Owned(payload)));
+            return Ok(Message::new(Kind::Reply, &header, Cow::Owned(payload)));
         }
         Err(match Error::from_code(answer) {
             Error::NoProc(_) => Error::NoProc(Reason(header.reason)),
@@ -236,6 +248,8 @@ fn nothing(answer: i32) -> Nothing {
         Nothing::Timeout
     } else if answer == Code::Upgrade as i32 {
         Nothing::Upgrade
+    } else if answer == Code::Limit as i32 {
+        Nothing::Limit
     } else {
         panic!("the host answered {answer} to receive")
     }

@@ -535,8 +535,8 @@ mod host {
         import::cancel_timer(reference)
     }
 
-    pub(crate) fn sleep(wait: Wait) {
-        import::sleep(wait.millis());
+    pub(crate) fn sleep(wait: Wait) -> i32 {
+        import::sleep(wait.millis())
     }
 
     pub(crate) fn log(level: i32, text: &[u8]) {

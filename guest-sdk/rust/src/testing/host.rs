@@ -228,10 +228,10 @@ pub(crate) fn cancel_timer(reference: u64) -> i64 {
     -1
 }
 
-pub(crate) fn sleep(wait: Wait) {
+pub(crate) fn sleep(wait: Wait) -> i32 {
     record(Effect::Sleep {
         millis: wait.millis(),
-    });
+    })
 }
 
 pub(crate) fn log(level: i32, text: &[u8]) {
