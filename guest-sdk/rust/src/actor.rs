@@ -97,10 +97,40 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
         None
     }
 
-    /// Handles everything else: exits, monitors, replies, raw messages.
+    /// Handles everything else: exits, monitors, replies, raw messages. If you
+    /// write it, answer the raw requests that you do not know, with
+    /// [`Message::refuse`]: else their callers wait for their timeouts.
+    ///
+    /// ```
+    /// # use exuvia::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct Pool { workers: Vec<Pid> }
+    /// #[exuvia::actor(schema = 1)]
+    /// impl Actor for Pool {
+    ///     fn init(_: (), cx: &mut Context) -> Result<Self, String> {
+    ///         // Else the end of a worker would be the pool's.
+    ///         cx.trap_exit(true);
+    ///         let worker = cx.spawn("worker").link().sync().start().map_err(|e| e.to_string())?;
+    ///         Ok(Pool { workers: vec![worker.pid] })
+    ///     }
+    ///
+    ///     fn handle_info(&mut self, info: Info, cx: &mut Context) {
+    ///         if let Info::Exit { pid, reason, .. } = info {
+    ///             exuvia::warn!("{pid} ended: {}", reason.name());
+    ///             self.workers.retain(|worker| *worker != pid);
+    ///             match cx.spawn("worker").link().start() {
+    ///                 Ok(worker) => self.workers.push(worker.pid),
+    ///                 Err(error) => exuvia::error!("no new worker: {error}"),
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    /// ```
     fn handle_info(&mut self, info: Info, cx: &mut Context) {
         let _ = cx;
         crate::debug!("dropped {info:?}");
+        if let Info::Raw(request) = info {
+            request.refuse("this actor answers no raw requests");
+        }
     }
 
     /// Makes a state of what another version saved. The default reads it by

@@ -102,6 +102,21 @@ impl<'a> Message<'a> {
         self.sender.reply_bytes(self.reference, tag, payload)
     }
 
+    /// Answers this request that it is refused: the caller gets
+    /// [`Error::Refused`] with these words. Does nothing for other kinds.
+    ///
+    /// ```
+    /// fn unknown(request: &exuvia::Message) {
+    ///     request.refuse("no such tag");
+    /// }
+    /// ```
+    pub fn refuse(&self, why: &str) {
+        if self.kind == Kind::Request {
+            // A caller that is gone needs no answer.
+            let _ = self.reply_bytes(tag::REFUSED, why.as_bytes());
+        }
+    }
+
     /// The message with a payload of its own, to keep.
     ///
     /// ```

@@ -38,7 +38,7 @@ fn dispatch<A: Actor>(slot: &mut Option<A>, message: Message<'_>, cx: &mut Conte
             "dropped a message of {}: it came before the start",
             message.sender
         );
-        return refuse(&message, "the process has not been started");
+        return message.refuse("the process has not been started");
     };
     match (message.kind, message.tag) {
         (Kind::Message | Kind::Timer, tag::TYPED) => match crate::decode(&message.payload) {
@@ -54,7 +54,7 @@ fn dispatch<A: Actor>(slot: &mut Option<A>, message: Message<'_>, cx: &mut Conte
             }
             Err(error) => {
                 crate::warn!("refused a request of {}: {error}", message.sender);
-                refuse(&message, &error.to_string());
+                message.refuse(&error.to_string());
             }
         },
         _ => state.handle_info(info(message), cx),
@@ -86,12 +86,6 @@ fn answer<R: serde::Serialize>(to: Caller<R>, reply: &R) {
             to.refuse(&format!("the reply: {error}"));
         }
         Err(error) => crate::warn!("the reply to {}: {error}", to.pid),
-    }
-}
-
-fn refuse(message: &Message<'_>, why: &str) {
-    if message.kind == Kind::Request {
-        Caller::<()>::new(message.sender, message.reference).refuse(why);
     }
 }
 

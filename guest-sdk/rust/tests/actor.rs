@@ -329,3 +329,28 @@ fn a_process_that_was_not_started_crosses_as_one() {
         Err(Error::Refused(_))
     ));
 }
+
+#[derive(Serialize, Deserialize)]
+struct Plain {}
+
+#[exuvia::actor(schema = 1)]
+impl Actor for Plain {
+    fn init(_: (), _: &mut Context) -> Result<Self, String> {
+        Ok(Plain {})
+    }
+}
+
+#[test]
+fn a_raw_request_that_nobody_answers_is_refused() {
+    let mut process = Process::<Plain>::start(&());
+    testing::effects();
+    testing::deliver(message(Kind::Request, 8, b"bytes"));
+    testing::deliver(message(Kind::Message, 8, b"bytes"));
+    process.run();
+    assert!(matches!(
+        testing::reply_to::<u64>(5),
+        Err(Error::Refused(why)) if why.contains("raw requests")
+    ));
+    let answered = |effect: &Effect| matches!(effect, Effect::Reply { .. });
+    assert!(!testing::effects().iter().any(answered));
+}
