@@ -5,8 +5,7 @@ use std::fmt;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::codec::decode_naming;
-use crate::{Caller, Context, Error, Message, Pid, Reason};
+use crate::{Caller, Context, Message, Pid, Reason};
 
 /// A process as a state with handlers. Write `#[exuvia::actor(schema = 1)]`
 /// over the implementation: it exports the module, and fills in the types that
@@ -164,10 +163,7 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
     /// ```
     fn migrate(from_schema: i32, state: &[u8]) -> Result<Self, String> {
         let _ = from_schema;
-        decode_naming(state).map_err(|error| match error {
-            Error::Decode(why) => why,
-            other => other.to_string(),
-        })
+        crate::state::by_name(state)
     }
 
     /// Called once a version, before any process: what it does to memory is

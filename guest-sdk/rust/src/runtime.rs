@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 
-use crate::codec::Scratch;
 use crate::log::Level;
 use crate::{
     Actor, Buffer, Caller, Context, Error, Info, Kind, Match, Message, Reason, RunResult, Wait,
@@ -111,19 +110,9 @@ fn info(message: Message<'_>) -> Info {
 /// Hands the state over by its field names. A process that has not been started
 /// hands over nothing at all.
 pub fn save<A: Actor>(state: &RefCell<Option<A>>) -> bool {
-    let mut scratch = Scratch::new();
-    if let Some(state) = &*state.borrow()
-        && let Err(error) = scratch.encode(state)
-    {
-        crate::error!("the state cannot be saved: {error}");
-        return false;
-    }
-    match state::put(scratch.as_slice()) {
-        Ok(()) => true,
-        Err(error) => {
-            crate::error!("the state cannot be saved: {error}");
-            false
-        }
+    match &*state.borrow() {
+        Some(state) => state::save(state),
+        None => state::put(&[]).is_ok(),
     }
 }
 
@@ -133,19 +122,12 @@ pub fn load<A: Actor>(state: &RefCell<Option<A>>, from_schema: i32, length: usiz
         *state.borrow_mut() = None;
         return true;
     }
-    let loaded = state::get(length)
-        .map_err(|error| error.to_string())
-        .and_then(|bytes| A::migrate(from_schema, &bytes));
-    match loaded {
-        Ok(value) => {
+    match state::load_with(from_schema, length, |bytes| A::migrate(from_schema, bytes)) {
+        Some(value) => {
             *state.borrow_mut() = Some(value);
             true
         }
-        Err(why) => {
-            // The host quotes this line as the reason of the refusal.
-            crate::error!("the state of schema {from_schema} cannot be loaded: {why}");
-            false
-        }
+        None => false,
     }
 }
 

@@ -1,7 +1,115 @@
 //! Handing the state over and taking it back, for modules without an actor.
-//! Both are served only inside `save` and `load`.
+//! All of it is served only inside `save` and `load`.
+//!
+//! ```
+//! use exuvia::{Kind, RunResult, Wait};
+//! use serde::{Deserialize, Serialize};
+//! use std::cell::RefCell;
+//!
+//! #[derive(Serialize, Deserialize, Default)]
+//! struct Totals {
+//!     messages: u64,
+//! }
+//!
+//! thread_local! {
+//!     static TOTALS: RefCell<Totals> = RefCell::default();
+//! }
+//!
+//! /// Waits for messages for ever, and returns when there is new code.
+//! fn run() -> RunResult {
+//!     while let Ok(message) = exuvia::receive_or_upgrade(Wait::Forever) {
+//!         TOTALS.with_borrow_mut(|totals| match message.kind {
+//!             Kind::Message => totals.messages += 1,
+//!             Kind::Request => drop(message.reply(&totals.messages)),
+//!             _ => {}
+//!         });
+//!     }
+//!     RunResult::Rest
+//! }
+//!
+//! fn save() -> bool {
+//!     TOTALS.with_borrow(exuvia::state::save)
+//! }
+//!
+//! fn load(from_schema: i32, length: usize) -> bool {
+//!     exuvia::state::load(from_schema, length).map(|totals| TOTALS.set(totals)).is_some()
+//! }
+//!
+//! exuvia::module!(run = run, schema = 1, save = save, load = load);
+//! ```
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::{Scratch, decode_naming};
 use crate::{Error, sys};
+
+/// Hands a value over by its field names, inside `save`; `false` after an error,
+/// which is logged.
+///
+/// ```
+/// fn save() -> bool {
+///     exuvia::state::save(&("everything", 7))
+/// }
+/// # save();
+/// ```
+pub fn save<T: Serialize + ?Sized>(value: &T) -> bool {
+    let mut scratch = Scratch::new();
+    let saved = scratch.encode(value).and_then(|()| put(scratch.as_slice()));
+    if let Err(error) = &saved {
+        crate::error!("the state cannot be saved: {error}");
+    }
+    saved.is_ok()
+}
+
+/// Takes a value back by its field names, inside `load`; nothing after an error,
+/// which is logged with the field, and which the host then shows as the reason.
+///
+/// ```
+/// fn load(from_schema: i32, length: usize) -> bool {
+///     let state: Option<(String, u64)> = exuvia::state::load(from_schema, length);
+///     state.is_some()
+/// }
+/// # load(1, 10);
+/// ```
+pub fn load<T: DeserializeOwned>(from_schema: i32, length: usize) -> Option<T> {
+    load_with(from_schema, length, by_name)
+}
+
+pub(crate) fn load_with<T>(
+    from_schema: i32,
+    length: usize,
+    read: impl FnOnce(&[u8]) -> Result<T, String>,
+) -> Option<T> {
+    get(length)
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| read(&bytes))
+        // The host quotes this line as the reason of the refusal.
+        .inspect_err(|why| {
+            crate::error!("the state of schema {from_schema} cannot be loaded: {why}");
+        })
+        .ok()
+}
+
+/// Reads a state by its field names. The error names the field, and the way out
+/// if it is always the same.
+pub(crate) fn by_name<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    decode_naming(bytes).map_err(|error| {
+        let why = match error {
+            Error::Decode(why) => why,
+            other => other.to_string(),
+        };
+        // serde's words: there is no other way to ask what went wrong.
+        let fix = if why.contains("missing field `") {
+            "; give it `#[serde(default)]`, or its former name with `#[serde(alias = \"...\")]`"
+        } else if why.contains("unknown variant `") {
+            "; keep the variant for as long as a state may hold it, or convert it in `migrate`"
+        } else {
+            ""
+        };
+        format!("{why}{fix}")
+    })
+}
 
 /// Hands the state over: once, inside `save`.
 ///
