@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Caller, Context, Message, Pid, Reason};
+use crate::{Address, AddressOf, Caller, Context, Message, Pid, Reason};
 
 /// A process as a state with handlers. Write `#[exuvia::actor(schema = 1)]`
 /// over the implementation: it exports the module, and fills in the types that
@@ -164,6 +164,28 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
     fn migrate(from_schema: i32, state: &[u8]) -> Result<Self, String> {
         let _ = from_schema;
         crate::state::by_name(state)
+    }
+
+    /// This process's own address: a timer's message is checked by the compiler.
+    ///
+    /// ```
+    /// # use exuvia::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct Clock { }
+    /// # #[derive(Serialize, Deserialize)] enum Event { Tick }
+    /// # #[exuvia::actor(schema = 1)]
+    /// # impl Actor for Clock {
+    /// #     type Message = Event;
+    /// fn init(_: (), _: &mut Context) -> Result<Self, String> {
+    ///     Self::address()
+    ///         .send_after(&Event::Tick, std::time::Duration::from_secs(1))
+    ///         .map_err(|error| error.to_string())?;
+    ///     Ok(Clock {})
+    /// }
+    /// #     fn handle(&mut self, _: Event, _: Pid, _: &mut Context) {}
+    /// # }
+    /// ```
+    fn address() -> AddressOf<Self> {
+        Address::new(crate::me())
     }
 
     /// Called once a version, before any process: what it does to memory is

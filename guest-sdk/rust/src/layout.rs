@@ -19,7 +19,7 @@ use std::mem::{align_of, size_of};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::{Bytes, Caller, Pid};
+use crate::{Address, Bytes, Caller, Pending, Pid};
 
 /// A type with a fingerprint of how it lies in memory. Derive it.
 ///
@@ -214,6 +214,14 @@ impl<T> Layout for PhantomData<T> {
 /// in memory.
 impl<R> Layout for Caller<R> {
     const HASH: u64 = Hash::new("Caller").size_of::<Self>().finish();
+}
+
+impl<M, Q, R> Layout for Address<M, Q, R> {
+    const HASH: u64 = Hash::new("Address").size_of::<Self>().finish();
+}
+
+impl<R> Layout for Pending<R> {
+    const HASH: u64 = Hash::new("Pending").size_of::<Self>().finish();
 }
 
 impl<T: Layout, const N: usize> Layout for [T; N] {

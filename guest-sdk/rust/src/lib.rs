@@ -48,6 +48,12 @@
 //! }
 //! ```
 //!
+//! # Talking to a process
+//!
+//! [`Pid`] sends anything to anybody. [`Address`] is a pid that knows its
+//! process's types, so that a wrong message does not compile. Both have `send`,
+//! `call` (which waits), `request` (which does not) and `send_after`.
+//!
 //! # Tags
 //!
 //! A message carries a number beside its payload, the tag. The SDK uses three
@@ -68,6 +74,7 @@
 extern crate self as exuvia;
 
 mod actor;
+mod address;
 mod bytes;
 mod codec;
 mod context;
@@ -93,6 +100,7 @@ pub mod tag;
 pub mod testing;
 
 pub use actor::{Actor, Info, Never};
+pub use address::{Address, AddressOf, Pending};
 pub use bytes::Bytes;
 pub use codec::{decode, encode};
 pub use context::{Caller, Context};
@@ -119,6 +127,8 @@ pub use sys::Buffer;
 /// `Serialize` and `Deserialize` are serde's; their derives want `serde` among
 /// your crate's dependencies.
 pub mod prelude {
-    pub use crate::{Actor, Bytes, Caller, Context, Error, Info, Layout, Pid, Reason, Wait};
+    pub use crate::{
+        Actor, Address, Bytes, Caller, Context, Error, Info, Layout, Pending, Pid, Reason, Wait,
+    };
     pub use serde::{Deserialize, Serialize};
 }

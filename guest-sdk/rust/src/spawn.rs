@@ -6,7 +6,7 @@ use exuvia_abi::spawn as flags;
 use serde::Serialize;
 
 use crate::sys::{self, RawSpawn};
-use crate::{Error, Pid, Wait};
+use crate::{Address, Error, Pid, Wait};
 
 /// A process to be started. The limits are as this process's own unless they
 /// are set, and never above them.
@@ -39,6 +39,21 @@ pub struct Child {
     pub pid: Pid,
     /// The monitor's reference, if there was to be one.
     pub monitor: Option<u64>,
+}
+
+impl Child {
+    /// Its pid as a typed address.
+    ///
+    /// ```no_run
+    /// # use exuvia::Address;
+    /// # fn main() -> Result<(), exuvia::Error> {
+    /// let worker: Address<String> = exuvia::spawn("worker").start()?.address();
+    /// worker.send(&"begin".to_owned())?;
+    /// # Ok(()) }
+    /// ```
+    pub fn address<M, Q, R>(self) -> Address<M, Q, R> {
+        Address::new(self.pid)
+    }
 }
 
 /// A process of that module of the current release.

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use exuvia::testing::{self, Effect};
-use exuvia::{Buffer, Error, Kind, Match, Message, Nothing, Pid, Reason, Wait};
+use exuvia::{
+    Address, Buffer, Error, Info, Kind, Match, Message, Never, Nothing, Pid, Reason, Wait,
+};
 
 const PEER: Pid = Pid::from_parts(1, 50);
 
@@ -99,4 +101,79 @@ fn spawning_passes_arguments_and_flags() {
     let decoded: (u8, String) = exuvia::decode(arguments).unwrap();
     assert_eq!(decoded, (1, "a".to_owned()));
     assert_eq!(exuvia::spawn_self().start().unwrap().monitor, None);
+}
+
+#[test]
+fn a_pending_answer_knows_its_reply_and_its_receivers_end() {
+    type Adder = Address<Never, (u64, u64), u64>;
+    let adder = Adder::new(PEER);
+    let (first, second) = (
+        adder.request(&(1, 2)).unwrap(),
+        adder.request(&(3, 4)).unwrap(),
+    );
+    let reply = |reference| Message {
+        kind: Kind::Reply,
+        reference,
+        ..tagged(0, &exuvia::encode(&3_u64).unwrap())
+    };
+    let info = Info::Reply(reply(first.reference()));
+    assert_eq!(first.answer(&info), Some(Ok(3)));
+    assert_eq!(second.answer(&info), None);
+    let info = Info::Down {
+        pid: PEER,
+        reference: second.reference(),
+        reason: Reason::KILLED,
+        text: String::new(),
+    };
+    assert_eq!(first.answer(&info), None);
+    assert_eq!(
+        second.answer(&info),
+        Some(Err(Error::NoProc(Reason::KILLED)))
+    );
+    // The same from the mailbox, the second before the first.
+    testing::deliver(reply(first.reference()));
+    testing::deliver(Message {
+        kind: Kind::Down,
+        reference: second.reference(),
+        reason: Reason::KILLED,
+        ..tagged(0, b"")
+    });
+    assert_eq!(
+        second.wait(Wait::Forever),
+        Err(Error::NoProc(Reason::KILLED))
+    );
+    assert_eq!(first.wait(Wait::Forever), Ok(3));
+    assert_eq!(first.wait(Duration::from_secs(1)), Err(Error::Timeout));
+}
+
+#[test]
+fn an_address_is_written_and_read_as_its_pid() {
+    let typed: Address<String> = Address::new(PEER);
+    let bytes = exuvia::encode(&typed).unwrap();
+    assert_eq!(bytes, exuvia::encode(&PEER).unwrap());
+    assert_eq!(exuvia::decode::<Address<u8>>(&bytes).unwrap().pid(), PEER);
+    typed.send(&"hello".to_owned()).unwrap();
+    assert_eq!(
+        testing::effects(),
+        [Effect::Send {
+            to: PEER,
+            tag: 0,
+            payload: exuvia::encode("hello").unwrap(),
+        }]
+    );
+}
+
+#[test]
+fn only_a_request_can_be_refused() {
+    tagged(9, b"").refuse("no such tag");
+    assert!(testing::effects().is_empty());
+    let request = Message {
+        kind: Kind::Request,
+        ..tagged(9, b"")
+    };
+    request.refuse("no such tag");
+    assert_eq!(
+        testing::reply_to::<u8>(109),
+        Err(Error::Refused("no such tag".to_owned()))
+    );
 }
