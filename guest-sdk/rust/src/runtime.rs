@@ -135,11 +135,12 @@ pub fn load<A: Actor>(state: &RefCell<Option<A>>, from_schema: i32, length: usiz
 /// has grown and what is made on first use has been made, so that none of it
 /// counts as a process's own.
 pub fn warm_up<A: Actor>() {
-    /// About what a handler allocates at once; the heap grows by whole pages.
-    const TYPICAL: usize = 8 * 1024;
+    /// More than a block of the heap's arena may have, so that the allocator
+    /// behind it has a page as well: the first large message grows no memory.
+    const LARGE: usize = 32 * 1024;
     // Zeros, so that the base's heap is nothing but zeros beyond the allocator's
     // own words. The optimiser must not take the unused allocation out.
-    std::hint::black_box(vec![0_u8; TYPICAL]);
+    std::hint::black_box(vec![0_u8; LARGE]);
     let bytes = crate::encode(&("warm", u64::MAX)).unwrap_or_default();
     let value: Result<(String, u64), Error> = crate::decode(&bytes);
     std::hint::black_box(value.is_ok());
