@@ -194,15 +194,30 @@ pub fn crossings() -> u64 {
     sys::info(info::CROSSINGS).cast_unsigned()
 }
 
-/// Starts a supervisor from its specification, a structure of the host's that
-/// is sent as MessagePack.
+/// Starts a supervisor of the host as a child of this process, linked to it, and
+/// waits until its children have started. The specification has the keys of
+/// `[supervisor]` in the app's manifest; what you leave out has the same default
+/// as there.
 ///
 /// ```no_run
-/// #[derive(serde::Serialize)]
+/// use serde::Serialize;
+///
+/// #[derive(Serialize)]
 /// struct Specification {
 ///     strategy: &'static str,
+///     children: Vec<Child>,
 /// }
-/// let pid = exuvia::start_supervisor(&Specification { strategy: "one_for_one" });
+///
+/// #[derive(Serialize)]
+/// struct Child {
+///     id: &'static str,
+///     module: &'static str,
+///     args: u64,
+///     restart: &'static str,
+/// }
+///
+/// let children = vec![Child { id: "a", module: "counter", args: 1, restart: "permanent" }];
+/// let pid = exuvia::start_supervisor(&Specification { strategy: "one_for_one", children });
 /// # let _ = pid;
 /// ```
 pub fn start_supervisor<T: Serialize + ?Sized>(specification: &T) -> Result<Pid, Error> {

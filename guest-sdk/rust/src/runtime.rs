@@ -147,9 +147,16 @@ pub fn warm_up<A: Actor>() {
     A::warm_up();
 }
 
-/// Logs a panic with its place, since the trap that follows tells only where.
+/// Logs a panic with its place, on one line, since the trap that follows tells
+/// only where.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
-        crate::log::write(Level::Error, format_args!("{panic}"));
+        let what = panic.payload_as_str().unwrap_or("a value that is no text");
+        match panic.location() {
+            Some(place) => {
+                crate::log::write(Level::Error, format_args!("panicked at {place}: {what}"));
+            }
+            None => crate::log::write(Level::Error, format_args!("panicked: {what}")),
+        }
     }));
 }
