@@ -36,8 +36,7 @@ use crate::{Address, AddressOf, Caller, Context, Message, Pid, Reason};
 ///     type Message = Event;
 ///
 ///     fn init(_: (), cx: &mut Context) -> Result<Self, String> {
-///         cx.send_after(&Event::Tick, std::time::Duration::from_secs(1))
-///             .map_err(|error| error.to_string())?;
+///         cx.send_after(&Event::Tick, std::time::Duration::from_secs(1))?;
 ///         Ok(Clock { ticks: 0 })
 ///     }
 ///
@@ -59,7 +58,8 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
     type Reply: Serialize;
 
     /// Makes the state, before any other message. An error ends the process,
-    /// and whoever waits for the start is told why.
+    /// and whoever waits for the start is told why; `?` makes the words of an
+    /// [`Error`](crate::Error).
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -108,7 +108,7 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
     ///     fn init(_: (), cx: &mut Context) -> Result<Self, String> {
     ///         // Else the end of a worker would be the pool's.
     ///         cx.trap_exit(true);
-    ///         let worker = cx.spawn("worker").link().sync().start().map_err(|e| e.to_string())?;
+    ///         let worker = cx.spawn("worker").link().sync().start()?;
     ///         Ok(Pool { workers: vec![worker.pid] })
     ///     }
     ///
@@ -154,10 +154,10 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
     ///             feet: f64,
     ///         }
     ///         if from_schema == 1 {
-    ///             let old: InFeet = exuvia::decode(state).map_err(|e| e.to_string())?;
+    ///             let old: InFeet = exuvia::decode(state)?;
     ///             return Ok(Meter { metres: old.feet * 0.3048 });
     ///         }
-    ///         exuvia::decode(state).map_err(|e| e.to_string())
+    ///         Ok(exuvia::decode(state)?)
     ///     }
     /// }
     /// ```
@@ -176,9 +176,7 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
     /// # impl Actor for Clock {
     /// #     type Message = Event;
     /// fn init(_: (), _: &mut Context) -> Result<Self, String> {
-    ///     Self::address()
-    ///         .send_after(&Event::Tick, std::time::Duration::from_secs(1))
-    ///         .map_err(|error| error.to_string())?;
+    ///     Self::address().send_after(&Event::Tick, std::time::Duration::from_secs(1))?;
     ///     Ok(Clock {})
     /// }
     /// #     fn handle(&mut self, _: Event, _: Pid, _: &mut Context) {}

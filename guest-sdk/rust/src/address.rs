@@ -190,8 +190,8 @@ impl<M, Q, R> Address<M, Q, R> {
 /// #[exuvia::actor(schema = 1)]
 /// impl Actor for Shop {
 ///     fn init(_: (), _: &mut Context) -> Result<Self, String> {
-///         let prices = Address::<(), String, u64>::whereis("prices").map_err(|e| e.to_string())?;
-///         let price = prices.request(&"apples".to_owned()).map_err(|e| e.to_string())?;
+///         let prices = Address::<(), String, u64>::whereis("prices")?;
+///         let price = prices.request(&"apples".to_owned())?;
 ///         Ok(Shop { price: Some(price) })
 ///     }
 ///

@@ -70,7 +70,9 @@ impl Context {
         to.reply(&value)
     }
 
-    /// Sends this process a message after a delay; see [`Pid::send_after`].
+    /// Sends this process a message after a delay; see [`Pid::send_after`]. Any
+    /// value compiles; [`Actor::address`](crate::Actor::address) has the same
+    /// with the compiler's check.
     ///
     /// ```
     /// # fn example(cx: &mut exuvia::Context) -> Result<(), exuvia::Error> {

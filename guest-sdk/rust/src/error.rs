@@ -106,3 +106,18 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// So that `?` works in [`Actor::init`](crate::Actor::init), whose reason is
+/// text for people.
+///
+/// ```
+/// fn init() -> Result<exuvia::Pid, String> {
+///     Ok(exuvia::whereis("registry")?)
+/// }
+/// assert_eq!(init(), Err("no such process".to_owned()));
+/// ```
+impl From<Error> for String {
+    fn from(error: Error) -> String {
+        error.to_string()
+    }
+}

@@ -82,7 +82,7 @@ pub(crate) fn load_with<T>(
     read: impl FnOnce(&[u8]) -> Result<T, String>,
 ) -> Option<T> {
     get(length)
-        .map_err(|error| error.to_string())
+        .map_err(String::from)
         .and_then(|bytes| read(&bytes))
         // The host quotes this line as the reason of the refusal.
         .inspect_err(|why| {

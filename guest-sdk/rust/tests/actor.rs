@@ -49,8 +49,7 @@ impl Actor for Counter {
         if args.start > 1_000 {
             return Err("begins too high".to_owned());
         }
-        cx.send_after(&Change::Tick, Duration::from_millis(20))
-            .map_err(|error| error.to_string())?;
+        cx.send_after(&Change::Tick, Duration::from_millis(20))?;
         Ok(Counter {
             count: args.start,
             waiting: Vec::new(),

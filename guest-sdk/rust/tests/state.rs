@@ -283,7 +283,7 @@ impl Actor for Seconds {
             2 => exuvia::decode(state),
             other => return Err(format!("schema {other} is none of ours")),
         }
-        .map_err(|error| error.to_string())
+        .map_err(String::from)
     }
 }
 

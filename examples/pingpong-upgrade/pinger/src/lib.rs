@@ -60,8 +60,7 @@ impl Actor for Pinger {
 
     fn init(args: Args, cx: &mut Context) -> Result<Self, String> {
         let pause = Duration::from_millis(args.pause_ms);
-        cx.send_after(&Event::Next, pause)
-            .map_err(|error| error.to_string())?;
+        cx.send_after(&Event::Next, pause)?;
         Ok(Pinger {
             pause,
             pongs: Vec::new(),
