@@ -33,8 +33,8 @@ const ARENA: usize = GRANULES * GRANULE;
 /// Blocks above this size go to the standard library, so that one of them does
 /// not fill the arena.
 const LARGEST: usize = ARENA / 4;
-/// Up to this size stores clear faster than a `memory.fill`, which is a call
-/// into the host.
+/// Up to this size plain stores clear: a `memory.fill` is a call out of the
+/// compiled code, however little it fills. A guess, not measured by itself.
 const SMALL: usize = 256;
 
 /// A heap whose free bytes are zero.
