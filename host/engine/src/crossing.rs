@@ -10,7 +10,7 @@ use exuvia_code::{Path, Version};
 use crate::artifact::Artifact;
 use crate::error::CrossError;
 use crate::executor::Shared;
-use crate::frames::NoFrame;
+use crate::frames::{NoFrame, Seated};
 use crate::image::{After, Image};
 
 type Code = Arc<Version<Artifact>>;
@@ -19,30 +19,61 @@ type Code = Arc<Version<Artifact>>;
 #[derive(Debug)]
 pub(crate) struct Crossed {
     pub(crate) path: Path,
-    pub(crate) image: Image,
+    pub(crate) state: Landed,
 }
 
-/// Brings an image of `old` to `new`.
+/// Where the state is.
+#[derive(Debug)]
+pub(crate) enum Landed {
+    Image(Image),
+    /// In the frame where `load` has made it.
+    Frame(Seated),
+}
+
+impl Landed {
+    /// The image, wherever the state is; the frame goes back.
+    pub(crate) fn into_image(self, shared: &Arc<Shared>) -> Result<Image, String> {
+        match self {
+            Landed::Image(image) => Ok(image),
+            Landed::Frame(mut seated) => {
+                let image = seated.frame.save(After::Reset);
+                shared.frames.give_back(seated);
+                image.ok_or_else(|| "the frame did not answer".into())
+            }
+        }
+    }
+
+    /// Forgets the state: it was a copy.
+    pub(crate) fn drop_in(self, shared: &Arc<Shared>) {
+        if let Landed::Frame(seated) = self {
+            shared.frames.retire(seated);
+        }
+    }
+}
+
+/// Brings an image of `old` to `new`. `saved` is what its `save` has answered,
+/// if it was asked already.
 pub(crate) fn cross(
     shared: &Arc<Shared>,
     old: &Code,
     new: &Code,
     image: &Image,
+    saved: Option<Result<Vec<u8>, String>>,
 ) -> Result<Crossed, CrossError> {
     let not_carried = match old.artifact.carries_to(&new.artifact) {
         Ok(()) => {
             return Ok(Crossed {
                 path: Path::Carried,
-                image: image.clone(),
+                state: Landed::Image(image.clone()),
             });
         }
         Err(reason) => reason,
     };
-    let not_migrated = match migrate(shared, old, new, image)? {
-        Ok(image) => {
+    let not_migrated = match migrate(shared, old, new, image, saved)? {
+        Ok(seated) => {
             return Ok(Crossed {
                 path: Path::Migrated,
-                image,
+                state: Landed::Frame(seated),
             });
         }
         Err(reason) => reason,
@@ -58,11 +89,21 @@ pub(crate) fn cross(
 /// The outer error: no frame was free, try again. The inner: it cannot be.
 type Attempt<T> = Result<Result<T, String>, CrossError>;
 
-fn migrate(shared: &Arc<Shared>, old: &Code, new: &Code, image: &Image) -> Attempt<Image> {
+fn migrate(
+    shared: &Arc<Shared>,
+    old: &Code,
+    new: &Code,
+    image: &Image,
+    saved: Option<Result<Vec<u8>, String>>,
+) -> Attempt<Seated> {
     if !old.artifact.has_save {
         return Ok(Err(format!("{old} exports no `save`")));
     }
-    match save(shared, old, image)? {
+    let saved = match saved {
+        Some(saved) => saved,
+        None => save(shared, old, image)?,
+    };
+    match saved {
         Ok(state) => bring(shared, old, new, state),
         Err(reason) => Ok(Err(reason)),
     }
@@ -81,9 +122,9 @@ pub(crate) fn cross_saved(
         Err(reason) => Err(reason),
     };
     brought
-        .map(|image| Crossed {
+        .map(|seated| Crossed {
             path: Path::Migrated,
-            image,
+            state: Landed::Frame(seated),
         })
         .map_err(|not_migrated| CrossError::NoPath {
             from: old.to_string(),
@@ -93,9 +134,9 @@ pub(crate) fn cross_saved(
         })
 }
 
-fn bring(shared: &Arc<Shared>, old: &Code, new: &Code, state: Vec<u8>) -> Attempt<Image> {
+fn bring(shared: &Arc<Shared>, old: &Code, new: &Code, state: Vec<u8>) -> Attempt<Seated> {
     let direct = match load(shared, new, old.artifact.schema, state.clone())? {
-        Ok(image) => return Ok(Ok(image)),
+        Ok(seated) => return Ok(Ok(seated)),
         Err(reason) => reason,
     };
     // Step by step through the versions between, in the direction of travel.
@@ -116,10 +157,12 @@ fn bring(shared: &Arc<Shared>, old: &Code, new: &Code, state: Vec<u8>) -> Attemp
     for version in &between {
         // A version that refuses is stepped over: it may have been one that
         // nobody ever ran.
-        let Ok(image) = load(shared, version, schema, state.clone())? else {
+        let Ok(mut seated) = load(shared, version, schema, state.clone())? else {
             continue;
         };
-        if let Ok(saved) = save(shared, version, &image)? {
+        let saved = seated.frame.call_save();
+        shared.frames.retire(seated);
+        if let Ok(saved) = saved {
             (schema, state) = (version.artifact.schema, saved);
         }
     }
@@ -142,8 +185,9 @@ fn save(shared: &Arc<Shared>, version: &Code, image: &Image) -> Attempt<Vec<u8>>
     Ok(state)
 }
 
-/// Runs `load` of a version on a state, in a fresh process.
-fn load(shared: &Arc<Shared>, version: &Code, schema: i32, state: Vec<u8>) -> Attempt<Image> {
+/// Runs `load` of a version on a state, in a fresh process, and leaves it
+/// there.
+fn load(shared: &Arc<Shared>, version: &Code, schema: i32, state: Vec<u8>) -> Attempt<Seated> {
     let artifact = &version.artifact;
     if !artifact.has_load {
         return Ok(Err(format!("{version} exports no `load`")));
@@ -157,15 +201,14 @@ fn load(shared: &Arc<Shared>, version: &Code, schema: i32, state: Vec<u8>) -> At
     };
     let loaded = shared
         .initialize(&mut seated, artifact)
-        .and_then(|()| seated.frame.call_load(schema, state))
-        .and_then(|()| {
-            seated
-                .frame
-                .save(After::Reset)
-                .ok_or_else(|| "the frame did not answer".into())
-        });
-    shared.frames.retire(seated);
-    Ok(loaded)
+        .and_then(|()| seated.frame.call_load(schema, state));
+    Ok(match loaded {
+        Ok(()) => Ok(seated),
+        Err(reason) => {
+            shared.frames.retire(seated);
+            Err(reason)
+        }
+    })
 }
 
 fn no_frame<T>(none: NoFrame) -> Attempt<T> {

@@ -13,7 +13,7 @@ use exuvia_code::{Code, Path, Tenancy, Verdict};
 use exuvia_process::{Body, Envelope, ExitReason, Payload, Turn, turn};
 
 use crate::artifact::{Artifact, Initialization};
-use crate::crossing::{self, Crossed};
+use crate::crossing::{self, Crossed, Landed};
 use crate::error::CrossError;
 use crate::frame::{Outcome, panic_text};
 use crate::frames::{Frames, NoFrame, Seated};
@@ -43,8 +43,6 @@ pub struct Metrics {
     pub page_outs: AtomicU64,
     /// Frames made.
     pub frames_made: AtomicU64,
-    /// Entries and resumptions of guests.
-    pub entries: AtomicU64,
 }
 
 /// What all turns share.
@@ -364,10 +362,17 @@ impl Executor {
         let Some(guest) = own.guest() else {
             return Err(NotSeated::Later);
         };
+        // The common case first: most that are asked have just been asked.
+        if let Residence::Frame { .. } = guest.residence
+            && let Residence::Frame { frame, .. } =
+                std::mem::replace(&mut guest.residence, Residence::Running)
+        {
+            guest.touched = true;
+            return Ok(frame);
+        }
         let artifact = guest.tenancy.version().clone();
         let artifact = &artifact.artifact;
-        let settled = matches!(guest.residence, Residence::Frame { .. });
-        if !settled && !artifact.resident_only().is_empty() && !shared.frames.may_block() {
+        if !artifact.resident_only().is_empty() && !shared.frames.may_block() {
             return Err(NotSeated::Broken(ExitReason::with(
                 Reason::LIMIT.0,
                 b"its module is resident-only, and as many frames as may be are held by processes that keep theirs; raise `node.frames`",
@@ -386,10 +391,6 @@ impl Executor {
                 })
         };
         match std::mem::replace(&mut guest.residence, Residence::Running) {
-            Residence::Frame { frame, .. } => {
-                guest.touched = true;
-                Ok(frame)
-            }
             Residence::Newborn => {
                 let mut seated = acquire(artifact.base_pages(), None)
                     .inspect_err(|_| guest.residence = Residence::Newborn)?;
@@ -423,7 +424,9 @@ impl Executor {
                     Err(none)
                 }
             },
-            Residence::Running => Err(NotSeated::Broken(ExitReason::new(Reason::INTERNAL))),
+            Residence::Frame { .. } | Residence::Running => {
+                Err(NotSeated::Broken(ExitReason::new(Reason::INTERNAL)))
+            }
         }
     }
 
@@ -452,7 +455,6 @@ impl Executor {
                 trial.transaction = Some(Transaction::default());
             }
         }
-        shared.metrics.entries.fetch_add(1, Ordering::Relaxed);
         let Some((own, outcome)) = seated.frame.run(own, suspended) else {
             shared.frames.discard(seated);
             return Entered::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
@@ -524,7 +526,7 @@ impl Executor {
         if own.is_starting() {
             own.acknowledge(&shared.system, 0, Payload::empty());
         }
-        if let Some(reason) = own.drain(&shared.system) {
+        if let Some(reason) = own.drain_news(&shared.system) {
             return Entered::Stop(Turn::Exit(reason));
         }
         if taken == 0 && !shared.crossing_due(own) {
@@ -599,9 +601,10 @@ impl Executor {
         let back = match trial.state.take() {
             Some(State::Old { image, waiting }) => Ok((image, waiting)),
             Some(State::New(image)) => {
-                crossing::cross(shared, &failed, trial.before.version(), &image)
-                    .map(|crossed| (crossed.image, false))
+                crossing::cross(shared, &failed, trial.before.version(), &image, None)
                     .map_err(|error| error.to_string())
+                    .and_then(|crossed| crossed.state.into_image(shared))
+                    .map(|image| (image, false))
             }
             None => Err("its state before the message is not known".into()),
         };
@@ -657,11 +660,22 @@ impl Executor {
             release.progress.crossed(Path::Unborn, 0, now);
             return Ok(());
         }
+        let mut saved = None;
         let origin = match std::mem::replace(&mut guest.residence, Residence::Running) {
             Residence::Image { image, .. } => Some(Origin::Image(image)),
             Residence::Frame { mut frame, .. } if frame.frame.reusable => {
-                let image = frame.frame.save(After::Reset);
-                shared.frames.give_back(frame);
+                let carries = old.artifact.carries_to(&new.artifact).is_ok();
+                let image = if carries || !old.artifact.has_save {
+                    let image = frame.frame.save(After::Reset);
+                    shared.frames.give_back(frame);
+                    image
+                } else {
+                    // The state is where `save` wants it.
+                    let image = frame.frame.save(After::Keep);
+                    saved = Some(frame.frame.call_save());
+                    shared.frames.retire(frame);
+                    image
+                };
                 image.map(Origin::Image)
             }
             Residence::Frame { frame, .. } => Some(Origin::Frame(frame)),
@@ -685,21 +699,31 @@ impl Executor {
         let crossed = match (exact, &mut origin) {
             (Some(State::Old { image, .. }), _) => Ok(Crossed {
                 path: Path::Carried,
-                image,
+                state: Landed::Image(image),
             }),
-            (_, Origin::Image(image)) => crossing::cross(shared, &old, &new, image),
+            (_, Origin::Image(image)) => crossing::cross(shared, &old, &new, image, saved),
             (_, Origin::Frame(frame)) => {
                 crossing::cross_saved(shared, &old, &new, frame.frame.call_save())
             }
         };
         let before = Tenancy::hold(old.clone());
         match crossed {
-            Ok(Crossed { path, image: there }) => {
+            Ok(Crossed { path, state }) => {
                 guest.tenancy = Tenancy::new(new);
-                guest.residence = Residence::Image {
-                    image: there,
-                    waiting: false,
-                    stamp: None,
+                guest.residence = match state {
+                    Landed::Image(image) => Residence::Image {
+                        image,
+                        waiting: false,
+                        stamp: None,
+                    },
+                    Landed::Frame(mut frame) => {
+                        shared.frames.occupy(&mut frame, pid.slot());
+                        Residence::Frame {
+                            frame,
+                            suspended: false,
+                            waiting: false,
+                        }
+                    }
                 };
                 guest.trial = self.trial(&release, before, origin);
                 guest.stuck = None;

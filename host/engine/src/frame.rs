@@ -64,7 +64,8 @@ pub(crate) enum Command {
 /// What it answers.
 pub(crate) enum Reply {
     /// The frame exists; the base, if it was asked to take one.
-    Created(Result<Option<Taken>, Failed>),
+    /// In a box, so that the frequent replies stay small.
+    Created(Box<Result<Option<Taken>, Failed>>),
     Ran(Box<GuestOwn>, Outcome),
     Done,
     /// It stands at the base; its memory has so many pages.
@@ -170,8 +171,7 @@ impl Frame {
             reusable,
         };
         match frame.poll() {
-            Some(Reply::Created(Ok(taken))) => Ok((frame, taken)),
-            Some(Reply::Created(Err(failed))) => Err(failed),
+            Some(Reply::Created(created)) => created.map(|taken| (frame, taken)),
             _ => Err(Failed {
                 stage: "instantiation",
                 reason: "the frame did not answer".into(),
@@ -269,16 +269,16 @@ impl Frame {
 async fn drive(mut store: Store<FrameData>, setup: Setup) {
     let (handles, taken) = match set_up(&mut store, &setup).await {
         Ok(done) => done,
-        Err(failed) => return baton::put_reply(Reply::Created(Err(failed))),
+        Err(failed) => return baton::put_reply(Reply::Created(Box::new(Err(failed)))),
     };
     let base = match (&setup.base, taken) {
         (Some(base), _) => base.clone(),
-        (None, taken) => return baton::put_reply(Reply::Created(Ok(taken))),
+        (None, taken) => return baton::put_reply(Reply::Created(Box::new(Ok(taken)))),
     };
     let mut body = Box::new(Body::new(handles, base, setup.plan));
     body.reset(&mut store);
     store.data_mut().body = Some(body);
-    baton::put_reply(Reply::Created(Ok(None)));
+    baton::put_reply(Reply::Created(Box::new(Ok(None))));
     let mut left_over = None;
     loop {
         let command = match left_over.take() {

@@ -92,8 +92,9 @@ impl Executor {
             if clock.now() > until {
                 continue;
             }
-            match crossing::cross(shared, &seen.old, &seen.new, &image) {
+            match crossing::cross(shared, &seen.old, &seen.new, &image, None) {
                 Ok(crossed) => {
+                    crossed.state.drop_in(shared);
                     verified.checked += 1;
                     match crossed.path {
                         Path::Carried => verified.carried += 1,

@@ -198,10 +198,23 @@ impl<G: 'static> Own<G> {
                 self.spare = signals.collect();
                 return self.end.clone();
             }
+            drop(signals);
+            self.publish(slot);
         }
         self.spare = arrived;
-        self.publish(slot);
         None
+    }
+
+    /// The same for a process that has called [`Own::drain`] in this turn
+    /// already: costs nothing if nothing has arrived since the turn began. What
+    /// is under way at this moment may be missed; it makes another turn.
+    #[inline]
+    pub fn drain_news(&mut self, system: &System<G>) -> Option<ExitReason> {
+        let slot = system.table.slot(self.pid.slot());
+        if self.end.is_none() && slot.is_some_and(|slot| !slot.state.notified()) {
+            return None;
+        }
+        self.drain(system)
     }
 
     fn publish(&self, slot: &crate::table::Slot<G>) {

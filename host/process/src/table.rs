@@ -2,8 +2,11 @@
 //! sender can look at a slot without counting references. The generation in a
 //! pid, checked under the mailbox's lock, tells the processes of a slot apart.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+
+use crossbeam_utils::atomic::AtomicCell;
 
 use crate::limits::Limits;
 use crate::mailbox::Mailbox;
@@ -21,14 +24,13 @@ const CHUNKS: usize = 8192;
 pub const MAX_PROCESSES: usize = CHUNK * CHUNKS;
 
 /// One slot: what senders and observers may touch of a process.
-#[derive(Debug)]
 pub struct Slot<G> {
     /// Whether it is idle, queued or running.
     pub state: State,
     /// Signals in transit.
     pub mailbox: Mailbox<Signal<G>>,
     /// The process's own half; empty while a scheduler runs it.
-    own: Mutex<Option<Box<Own<G>>>>,
+    own: AtomicCell<Option<Box<Own<G>>>>,
     /// Whether it has a registered name (see `names`).
     pub(crate) named: AtomicBool,
     /// Whether it may have timers set (see `timers`).
@@ -50,12 +52,20 @@ pub struct Stats {
     pub reductions: AtomicU64,
 }
 
+impl<G> fmt::Debug for Slot<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<G> Slot<G> {
     fn new(limits: &Arc<Limits>) -> Slot<G> {
         Slot {
             state: State::default(),
             mailbox: Mailbox::new(limits.clone()),
-            own: Mutex::new(None),
+            own: AtomicCell::new(None),
             named: AtomicBool::new(false),
             timed: AtomicBool::new(false),
             stats: Stats::default(),
@@ -65,12 +75,12 @@ impl<G> Slot<G> {
     /// Takes the process's own half. Only for who has the state RUNNING, by
     /// `begin` or `claim`.
     pub fn take_own(&self) -> Option<Box<Own<G>>> {
-        self.own.lock().take()
+        self.own.swap(None)
     }
 
     /// Puts it back, before the state is left.
     pub fn put_own(&self, own: Box<Own<G>>) {
-        *self.own.lock() = Some(own);
+        self.own.store(Some(own));
     }
 }
 

@@ -168,7 +168,7 @@ fn deliver(view: &mut View<'_>, slot: &Slot, position: usize) -> Answer {
 
 /// Takes over what has arrived; ends the guest if a signal says so.
 pub(super) fn drain(view: &mut View<'_>) -> wasmtime::Result<()> {
-    match view.own.drain(&view.shared.system) {
+    match view.own.drain_news(&view.shared.system) {
         None => Ok(()),
         Some(reason) => {
             *view.exit = Some(reason);
