@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use exuvia_node::{CallFailed, SpawnOptions};
+use exuvia_node::{CallFailed, Filter, SpawnOptions};
 
 use crate::guests::{COUNTER, ask, counter, deploy, node, node_with, spawn};
 
@@ -113,5 +113,40 @@ fn a_name_is_free_again_when_its_process_has_ended() {
     let _ = node.call(pid, 0, Vec::new(), Duration::from_secs(5));
     assert!(node.find("it").is_err());
     assert!(node.spawn("counter", b"", &named).is_some());
+    node.halt();
+}
+
+#[test]
+fn a_listing_of_one_module_is_full_while_others_run() {
+    let node = node_with(|config| config.schedulers = 1);
+    deploy(
+        &node,
+        "spin",
+        &counter("(loop $l (br $l))", "(call $count)", ""),
+    );
+    deploy(&node, "counter", COUNTER);
+    for _ in 0..8 {
+        let spinner = spawn(&node, "spin", b"");
+        node.send(spinner, 0, Vec::new()).unwrap();
+    }
+    let pids: Vec<_> = (0..8u64)
+        .map(|n| spawn(&node, "counter", &n.to_le_bytes()))
+        .collect();
+    for (n, pid) in pids.iter().enumerate() {
+        assert_eq!(ask(&node, *pid), n as u64);
+    }
+    let list = |module: Option<&str>, limit| {
+        let filter = Filter {
+            module: module.map(str::to_owned),
+            limit,
+        };
+        let listed = node.processes(&filter);
+        listed.into_iter().map(|it| it.pid).collect::<Vec<_>>()
+    };
+    let first: Vec<_> = pids.iter().take(5).map(ToString::to_string).collect();
+    assert_eq!(list(Some("counter"), 5), first);
+    assert_eq!(list(Some("counter"), 100).len(), 8);
+    assert_eq!(list(None, 3).len(), 3);
+    assert_eq!(list(Some("spin"), 0), Vec::<String>::new());
     node.halt();
 }
