@@ -48,6 +48,8 @@ impl Tone {
     fn of_event(line: &EventLine) -> Self {
         match line.event["event"].as_str().unwrap_or_default() {
             "swap" | "started" => Self::Good,
+            "settled" if line.event["superseded_by"].is_null() => Self::Good,
+            "settled" => Self::Warning,
             "log" => match line.event["level"].as_str().unwrap_or_default() {
                 "error" => Self::Bad,
                 "warn" => Self::Warning,
@@ -245,6 +247,9 @@ mod tests {
             })
         };
         assert_eq!(tone(json!({"event": "swap"})), Tone::Good);
+        assert_eq!(tone(json!({"event": "settled"})), Tone::Good);
+        let superseded = json!({"event": "settled", "superseded_by": 3});
+        assert_eq!(tone(superseded), Tone::Warning);
         assert_eq!(tone(json!({"event": "log", "level": "error"})), Tone::Bad);
         assert_eq!(tone(json!({"event": "log", "level": "info"})), Tone::Quiet);
         assert_eq!(tone(json!(null)), Tone::Strong);

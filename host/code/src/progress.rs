@@ -36,8 +36,12 @@ pub struct Progress {
     migrated: AtomicU64,
     fresh: AtomicU64,
     unborn: AtomicU64,
+    /// Of the crossings, those of sleepers that the sweeper has woken.
+    pub swept: AtomicU64,
     /// Crossings that failed after the commit.
     pub stuck: AtomicU64,
+    /// Processes that were left on their version, with consent.
+    pub left: AtomicU64,
     /// Processes that went back because new code failed in probation.
     pub returned: AtomicU64,
     /// Failures that the release is held responsible for.
@@ -49,8 +53,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A process has crossed by this path.
-    pub fn crossed(&self, path: Path, pause: u64, now: u64) {
+    /// A process has crossed by this path. `swept`: the sweeper woke it for that.
+    pub fn crossed(&self, path: Path, pause: u64, now: u64, swept: bool) {
         let counter = match path {
             Path::Carried => &self.carried,
             Path::Migrated => &self.migrated,
@@ -58,6 +62,9 @@ impl Progress {
             Path::Unborn => &self.unborn,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        if swept {
+            self.swept.fetch_add(1, Ordering::Relaxed);
+        }
         if path != Path::Unborn {
             self.pauses.add(pause);
         }

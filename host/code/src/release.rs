@@ -254,6 +254,22 @@ impl<A> Code<A> {
         }
     }
 
+    /// How many processes have still to cross for a release: those in other
+    /// versions of its modules that do not stay there.
+    pub fn pending(&self, release: &Release<A>) -> usize {
+        let history = self.history.lock();
+        history
+            .loaded
+            .iter()
+            .filter(|version| {
+                release
+                    .version(&version.module)
+                    .is_some_and(|current| !Arc::ptr_eq(current, version))
+            })
+            .map(|version| version.pending(release.id))
+            .sum()
+    }
+
     /// Versions of a module that are loaded, oldest first.
     pub fn versions(&self, module: &str) -> Vec<Arc<Version<A>>> {
         let history = self.history.lock();

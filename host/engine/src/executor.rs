@@ -92,6 +92,13 @@ impl Shared {
             .is_some_and(|version| !guest.tenancy.is(version));
         if !other || guest.left_behind {
             guest.release = release.id;
+            if !other {
+                // The code has come back to it.
+                guest.stuck = None;
+            } else {
+                release.progress.left.fetch_add(1, Ordering::Relaxed);
+                guest.tenancy.stay(release.id);
+            }
             return false;
         }
         true
@@ -167,8 +174,16 @@ impl Executor {
     }
 
     /// Whether a process at rest has still to cross into the current release.
+    /// If it can as it rests now, its crossing counts as the sweeper's.
     pub fn is_behind(&self, own: &mut GuestOwn) -> bool {
-        self.0.crossing_due(own)
+        if !self.0.crossing_due(own) {
+            return false;
+        }
+        let can = self.may_cross(own);
+        if let Some(guest) = own.guest() {
+            guest.swept = can && !guest.is_suspended();
+        }
+        true
     }
 
     /// Drops free frames while there are more frames than are kept. It takes
@@ -623,11 +638,14 @@ impl Executor {
                     guest.release = trial.release;
                     guest.wait = None;
                 }
+                shared.observer.returned(pid, trial.release, &reason);
                 let release = shared.code.current();
                 if release.id == trial.release {
                     release.progress.returned.fetch_add(1, Ordering::Relaxed);
+                    if let Some(guest) = own.guest() {
+                        guest.tenancy.stay(release.id);
+                    }
                 }
-                shared.observer.returned(pid, trial.release, &reason);
                 self.count_failure(trial.release, &reason);
                 Entered::GoOn
             }
@@ -654,10 +672,14 @@ impl Executor {
         };
         let old = guest.tenancy.version().clone();
         if matches!(guest.residence, Residence::Newborn) && !guest.has_run {
-            guest.tenancy = Tenancy::new(new);
+            // It leaves the old version when it is counted, here and below:
+            // when nobody is left there, all are counted.
+            let left = std::mem::replace(&mut guest.tenancy, Tenancy::new(new));
             guest.release = release.id;
             let now = shared.system.clock.now();
-            release.progress.crossed(Path::Unborn, 0, now);
+            let swept = std::mem::take(&mut guest.swept);
+            release.progress.crossed(Path::Unborn, 0, now, swept);
+            drop(left);
             return Ok(());
         }
         let mut saved = None;
@@ -707,9 +729,11 @@ impl Executor {
             }
         };
         let before = Tenancy::hold(old.clone());
+        let swept = guest.swept && !matches!(crossed, Err(CrossError::NoFrame));
+        guest.swept &= !swept;
         match crossed {
             Ok(Crossed { path, state }) => {
-                guest.tenancy = Tenancy::new(new);
+                let _left = std::mem::replace(&mut guest.tenancy, Tenancy::new(new));
                 guest.residence = match state {
                     Landed::Image(image) => Residence::Image {
                         image,
@@ -730,7 +754,7 @@ impl Executor {
                 guest.crossings += 1;
                 guest.release = release.id;
                 let now = shared.system.clock.now();
-                release.progress.crossed(path, now - began, now);
+                release.progress.crossed(path, now - began, now, swept);
                 shared.observer.crossed(pid, release.id, path);
             }
             Err(CrossError::NoFrame) => {
@@ -738,7 +762,7 @@ impl Executor {
                 return Err(CrossError::NoFrame);
             }
             Err(_) if release.fresh => {
-                guest.tenancy = Tenancy::new(new);
+                let _left = std::mem::replace(&mut guest.tenancy, Tenancy::new(new));
                 guest.residence = Residence::Newborn;
                 guest.trial = self.trial(&release, before, origin);
                 guest.stuck = None;
@@ -751,7 +775,9 @@ impl Executor {
                 };
                 own.put_back(init);
                 let now = shared.system.clock.now();
-                release.progress.crossed(Path::Fresh, now - began, now);
+                release
+                    .progress
+                    .crossed(Path::Fresh, now - began, now, swept);
                 shared.observer.crossed(pid, release.id, Path::Fresh);
             }
             Err(error) => {
@@ -760,7 +786,9 @@ impl Executor {
                 guest.release = release.id;
                 guest.stuck = Some(text.as_str().into());
                 release.progress.stuck.fetch_add(1, Ordering::Relaxed);
+                // Told first: after it the release may have settled.
                 shared.observer.stuck(pid, release.id, &text);
+                guest.tenancy.stay(release.id);
                 self.count_failure(release.id, &upgrade_failed(&text));
             }
         }

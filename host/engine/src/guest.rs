@@ -38,6 +38,8 @@ pub struct Guest {
     pub(crate) has_run: bool,
     /// Used since the pager looked last.
     pub(crate) touched: bool,
+    /// Woken by the sweeper, to cross.
+    pub(crate) swept: bool,
     /// Crossings so far.
     pub(crate) crossings: u32,
 }
@@ -57,6 +59,7 @@ impl Guest {
             left_behind: false,
             has_run: false,
             touched: false,
+            swept: false,
             crossings: 0,
         }
     }

@@ -16,7 +16,7 @@ use crate::error::BootError;
 use crate::manifest::Manifest;
 use crate::node::Node;
 use crate::supervisor;
-use crate::swap::{DeployOptions, ModuleBytes};
+use crate::swap::ModuleBytes;
 use crate::watch::Watcher;
 
 /// How long the supervision tree may take to start.
@@ -66,7 +66,7 @@ impl App {
                 limits.insert(name.clone(), std::sync::Arc::new(module.limits.into()));
             }
         }
-        node.deploy(modules, DeployOptions::default())?;
+        node.deploy_first(&modules)?;
         let (sender, receiver) = channel();
         let root = supervisor::from_entry(&node, &manifest.supervisor, &node.0.limits)
             .map_err(BootError::Tree)?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use exuvia_code::{Path, Release, Version};
 use exuvia_engine::{Artifact, Observer};
@@ -9,6 +10,7 @@ use exuvia_process::{ExitReason, Pid};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use crate::settle::SettledReport;
 use crate::swap::SwapReport;
 
 /// Events that a slow listener may be behind before it loses the oldest.
@@ -44,8 +46,11 @@ impl Level {
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
-    /// New code is current.
+    /// New code is current, and processes begin to cross. Told at the commit.
     Swap(SwapReport),
+    /// Nobody has to cross to a release any more, or it was superseded before.
+    /// Told once for each release that any process had to cross to.
+    Settled(SettledReport),
     /// A swap was refused; nothing has changed.
     Refused {
         /// The module or file.
@@ -121,6 +126,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::Swap(report) => report.fmt(f),
+            Event::Settled(report) => report.fmt(f),
             Event::Refused { what, reason, help } => {
                 write!(f, "swap of {what} refused, the old code runs on: {reason}")?;
                 match help {
@@ -181,16 +187,21 @@ impl fmt::Display for Event {
     }
 }
 
-/// Sends events to whoever listens.
+/// Where a node's events come from. Made before the node and given to it, it
+/// has listeners before anything happens. A listener may be 4,096 events
+/// behind; one that falls further behind loses the oldest, and is told how many.
 #[derive(Clone, Debug)]
-pub(crate) struct Events(broadcast::Sender<Event>);
+pub struct Events(broadcast::Sender<Event>);
 
-impl Events {
-    pub(crate) fn new() -> Events {
+impl Default for Events {
+    fn default() -> Events {
         Events(broadcast::Sender::new(BACKLOG))
     }
+}
 
-    pub(crate) fn listen(&self) -> broadcast::Receiver<Event> {
+impl Events {
+    /// What happens from now on.
+    pub fn listen(&self) -> broadcast::Receiver<Event> {
         self.0.subscribe()
     }
 
@@ -204,10 +215,18 @@ impl Events {
     }
 }
 
-impl Observer for Events {
+/// Makes events of what the engine tells.
+#[derive(Debug)]
+pub(crate) struct Herald {
+    pub(crate) events: Events,
+    /// Wakes the sweeper after a commit that nobody asked for.
+    pub(crate) commits: SyncSender<()>,
+}
+
+impl Observer for Herald {
     fn log(&self, pid: Pid, version: &Arc<Version<Artifact>>, level: i32, text: &str) {
-        if self.heard() {
-            self.send(Event::Log {
+        if self.events.heard() {
+            self.events.send(Event::Log {
                 pid: pid.to_string(),
                 module: version.to_string(),
                 level: Level::of(level),
@@ -217,8 +236,8 @@ impl Observer for Events {
     }
 
     fn failed(&self, pid: Pid, version: &Arc<Version<Artifact>>, reason: &ExitReason) {
-        if self.heard() {
-            self.send(Event::Exit {
+        if self.events.heard() {
+            self.events.send(Event::Exit {
                 pid: pid.to_string(),
                 module: version.to_string(),
                 reason: reason.to_string(),
@@ -232,8 +251,8 @@ impl Observer for Events {
     }
 
     fn stuck(&self, pid: Pid, release: u64, reason: &str) {
-        if self.heard() {
-            self.send(Event::Stuck {
+        if self.events.heard() {
+            self.events.send(Event::Stuck {
                 pid: pid.to_string(),
                 release,
                 reason: reason.to_owned(),
@@ -242,8 +261,8 @@ impl Observer for Events {
     }
 
     fn returned(&self, pid: Pid, release: u64, reason: &ExitReason) {
-        if self.heard() {
-            self.send(Event::Returned {
+        if self.events.heard() {
+            self.events.send(Event::Returned {
                 pid: pid.to_string(),
                 release,
                 reason: reason.to_string(),
@@ -252,10 +271,12 @@ impl Observer for Events {
     }
 
     fn went_back(&self, from: u64, release: &Arc<Release<Artifact>>, reason: &str) {
-        self.send(Event::WentBack {
+        self.events.send(Event::WentBack {
             from,
             release: release.id,
             reason: reason.to_owned(),
         });
+        // A full channel: it knows already.
+        let _ = self.commits.try_send(());
     }
 }

@@ -14,6 +14,7 @@ mod hub;
 mod inspect;
 pub mod manifest;
 mod node;
+mod settle;
 mod supervisor;
 mod swap;
 mod sweeper;
@@ -25,6 +26,7 @@ pub use error::{BootError, CallFailed, NodeError, SendFailed, SwapError, TargetE
 pub use event::{Event, Level};
 pub use inspect::{Filter, LoadedInfo, ModuleInfo, NodeInfo, ProcessInfo};
 pub use node::{Node, Reply, SpawnOptions};
+pub use settle::SettledReport;
 pub use swap::{DeployOptions, Loops, ModuleBytes, ModuleSwap, Stages, SwapReport};
 pub use watch::Watcher;
 

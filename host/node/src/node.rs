@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid};
@@ -21,10 +21,11 @@ use tokio::sync::broadcast;
 
 use crate::config::NodeConfig;
 use crate::error::{CallFailed, NodeError, SendFailed, TargetError};
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, Herald};
 use crate::hub::{Runner, Wakes};
+use crate::settle::Following;
 use crate::supervisor;
-use crate::sweeper::Sweeper;
+use crate::sweeper::{self, Sweeper};
 
 /// A running node. Clones are the same node.
 #[derive(Clone, Debug)]
@@ -42,7 +43,8 @@ pub(crate) struct Inner {
     pub(crate) swapping: Mutex<()>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) modules: ModuleLimits,
-    pub(crate) sweeper: OnceLock<Sweeper>,
+    pub(crate) sweeper: Sweeper,
+    pub(crate) following: Mutex<Following>,
     pub(crate) swaps: AtomicU64,
     handle: Handle,
     scheduler: Mutex<Option<Scheduler>>,
@@ -76,6 +78,7 @@ impl Node {
     ///
     /// If this machine cannot run compiled Wasm, or has no threads left.
     pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
+        let events = Events::default();
         let mut workers = Config::default();
         if config.schedulers > 0 {
             workers.workers = config.schedulers;
@@ -104,11 +107,15 @@ impl Node {
             Clock::system(),
         ));
         let code = Arc::new(Code::new(u64::from(config.release_threshold)));
-        let events = Events::new();
+        let (commits, committed) = sweeper::commits();
+        let herald = Herald {
+            events: events.clone(),
+            commits: commits.clone(),
+        };
         let executor = Executor::new(
             system.clone(),
             code.clone(),
-            Arc::new(events.clone()),
+            Arc::new(herald),
             ExecutorConfig {
                 frames,
                 probation: config.probation,
@@ -134,7 +141,8 @@ impl Node {
             swapping: Mutex::new(()),
             limits,
             modules: Mutex::default(),
-            sweeper: OnceLock::new(),
+            sweeper: Sweeper::new(commits),
+            following: Mutex::default(),
             swaps: AtomicU64::new(0),
             handle: scheduler.handle(),
             scheduler: Mutex::new(Some(scheduler)),
@@ -143,7 +151,7 @@ impl Node {
         node.0
             .executor
             .connect(Arc::new(GuestServices(weak.clone())));
-        let _ = node.0.sweeper.set(Sweeper::start(weak));
+        Sweeper::start(weak, committed);
         Ok(node)
     }
 

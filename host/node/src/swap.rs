@@ -15,10 +15,13 @@ use serde::Serialize;
 use crate::error::SwapError;
 use crate::event::Event;
 use crate::node::Node;
+use crate::settle::Committed;
 
-/// How long a swap's report waits for busy processes to cross. What crosses
-/// later is not in it.
+/// How long a swap's answer waits for busy processes to cross. What crosses
+/// later is only in the report that the release has settled.
 const SETTLE: Duration = Duration::from_secs(1);
+/// It waits no longer when nobody has crossed for so long, in nanoseconds.
+const STILL: u64 = 20_000_000;
 
 /// A module to deploy.
 #[derive(Clone, Debug)]
@@ -67,6 +70,35 @@ pub struct ModuleSwap {
     pub digest: String,
 }
 
+impl ModuleSwap {
+    /// What `versions` change in a release.
+    pub(crate) fn of(
+        before: &Release<Artifact>,
+        versions: &[Arc<Version<Artifact>>],
+    ) -> Vec<ModuleSwap> {
+        versions
+            .iter()
+            .map(|version| ModuleSwap {
+                name: version.module.to_string(),
+                from: before.version(&version.module).map(|before| before.number),
+                to: version.number,
+                digest: version.digest.short(),
+            })
+            .collect()
+    }
+}
+
+/// Changed modules for people, each after a space.
+pub(crate) fn changes(modules: &[ModuleSwap]) -> String {
+    modules
+        .iter()
+        .map(|module| match module.from {
+            Some(from) => format!(" {} {from} -> {}", module.name, module.to),
+            None => format!(" {} new {}", module.name, module.to),
+        })
+        .collect()
+}
+
 /// Milliseconds of each stage of a swap.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Stages {
@@ -79,10 +111,13 @@ pub struct Stages {
     /// Make it current.
     pub commit: f64,
     /// From the commit to the first process on new code; `None`: none yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub first: Option<f64>,
 }
 
-/// What a swap did.
+/// What a swap did. The event tells it at the commit, when nobody has crossed;
+/// whoever deployed waits a moment for the busy processes, and has what they
+/// did in it. All that crosses later is in the [`crate::SettledReport`].
 #[derive(Clone, Debug, Serialize)]
 pub struct SwapReport {
     /// The release that is current now.
@@ -97,20 +132,25 @@ pub struct SwapReport {
     pub verified: u64,
     /// How those copies crossed, by path: what the processes will do.
     pub tried: Vec<(&'static str, u64)>,
-    /// Loop processes that the user had left on their version.
+    /// Loop processes that the user has left on their version.
     pub left: u64,
-    /// Loop processes that the user had killed.
+    /// Loop processes that the user has killed.
     pub killed: u64,
-    /// Crossings so far, by path.
-    pub crossed: Vec<(&'static str, u64)>,
-    /// Processes that could not cross.
-    pub stuck: u64,
     /// Messages in their mailboxes at the commit.
     pub queued: u64,
+    /// Crossings so far, by path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub crossed: Vec<(&'static str, u64)>,
+    /// Processes that could not cross, so far.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub stuck: u64,
     /// Milliseconds from the first sign of the change (the file event, or the
     /// call) to the first process on new code; `None`: none yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub running_ms: Option<f64>,
-    /// Microseconds that a process stood still: median, 99th percentile, longest.
+    /// Microseconds that a process stood still, so far: median, 99th
+    /// percentile, longest; all 0 if none has crossed.
+    #[serde(skip_serializing_if = "is_still")]
     pub pause_us: [f64; 3],
     /// Milliseconds by stage.
     pub stages: Stages,
@@ -122,17 +162,16 @@ impl fmt::Display for SwapReport {
             return write!(f, "nothing changed (release {})", self.release);
         }
         f.write_str(if self.back { "back" } else { "swap" })?;
-        for module in &self.modules {
-            match module.from {
-                Some(from) => write!(f, " {} {from} -> {}", module.name, module.to)?,
-                None => write!(f, " {} new {}", module.name, module.to)?,
-            }
-        }
-        let plural = if self.processes == 1 { "" } else { "es" };
-        write!(f, "  {} process{plural}", self.processes)?;
-        if self.verified > 0 {
+        let processes = self.processes;
+        let plural = if processes == 1 { "" } else { "es" };
+        write!(f, "{}  {processes} process{plural}", changes(&self.modules))?;
+        // A way back is not verified, and 0 would look like a fault of it.
+        if processes > 0 && !self.back {
             write!(f, " (verified {}", self.verified)?;
-            list(f, &self.tried)?;
+            for (index, (path, count)) in self.tried.iter().enumerate() {
+                let before = if index == 0 { ": " } else { ", " };
+                write!(f, "{before}{count} {path}")?;
+            }
             f.write_str(")")?;
         }
         if self.left > 0 {
@@ -141,48 +180,32 @@ impl fmt::Display for SwapReport {
         if self.killed > 0 {
             write!(f, "  {} killed", self.killed)?;
         }
-        if !self.crossed.is_empty() {
-            let [p50, p99, max] = self.pause_us;
-            f.write_str("  crossed so far")?;
-            list(f, &self.crossed)?;
-            write!(f, "  pause p50/p99/max {p50:.0}/{p99:.0}/{max:.0} us")?;
-        } else if self.processes > self.left + self.killed {
-            f.write_str("  they cross when they wake")?;
-        }
-        if self.stuck > 0 {
-            write!(f, "  {} stuck", self.stuck)?;
-        }
         if self.queued > 0 {
             write!(f, "  queued {}", self.queued)?;
         }
+        // What crosses is not here, but in the line of the release that has
+        // settled: this one is the same whenever it is made.
         let stages = &self.stages;
         write!(
             f,
             "  load {:.1} ms, verify {:.1} ms, prepare {:.1} ms, commit {:.2} ms",
             stages.load, stages.verify, stages.prepare, stages.commit
-        )?;
-        if let Some(first) = stages.first {
-            write!(f, ", first crossing {first:.1} ms")?;
-        }
-        match self.running_ms {
-            Some(running) => write!(f, ", change to new code {running:.0} ms"),
-            None => Ok(()),
-        }
+        )
     }
 }
 
-/// How many took which path.
-fn list(f: &mut fmt::Formatter<'_>, paths: &[(&'static str, u64)]) -> fmt::Result {
-    for (index, (path, count)) in paths.iter().enumerate() {
-        let before = if index == 0 { ": " } else { ", " };
-        write!(f, "{before}{count} {path}")?;
-    }
-    Ok(())
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+fn is_still(pauses: &[f64; 3]) -> bool {
+    pauses.iter().all(|pause| *pause == 0.0)
 }
 
 impl Node {
     /// Makes new code current: all modules in one release, or nothing. Slow:
-    /// it compiles, verifies, and waits a moment for busy processes.
+    /// it compiles, verifies, and waits a moment for busy processes. The
+    /// events tell of it at the commit, and again when the release has settled.
     ///
     /// # Errors
     ///
@@ -197,26 +220,33 @@ impl Node {
             .map(|module| module.name.as_str())
             .collect::<Vec<_>>()
             .join(", ");
-        let result = self.try_deploy(&modules, options);
-        match &result {
-            Ok(report) if report.modules.is_empty() => {}
-            Ok(report) => self.0.events.send(Event::Swap(report.clone())),
-            Err(error) => self.0.events.send(Event::Refused {
+        let result = self.try_deploy(&modules, options, true);
+        if let Err(error) = &result {
+            self.0.events.send(Event::Refused {
                 what,
                 reason: error.to_string(),
                 help: error.help(),
-            }),
+            });
         }
         result
+    }
+
+    /// The first release: nothing runs that it could change, so that there is
+    /// no swap to tell of.
+    pub(crate) fn deploy_first(&self, modules: &[ModuleBytes]) -> Result<(), SwapError> {
+        self.try_deploy(modules, DeployOptions::default(), false)
+            .map(drop)
     }
 
     fn try_deploy(
         &self,
         modules: &[ModuleBytes],
         options: DeployOptions,
+        tell: bool,
     ) -> Result<SwapReport, SwapError> {
         let inner = &self.0;
         let _one = inner.swapping.lock();
+        self.catch_up();
         let base = inner.code.current();
         let began = inner.system.clock.now();
         let noticed = modules
@@ -239,7 +269,10 @@ impl Node {
         }
         let load = self.since(began);
         if changes.versions.is_empty() {
-            return Ok(unchanged(base.id));
+            return Ok(SwapReport {
+                back: false,
+                ..nothing(&base)
+            });
         }
         let began = inner.system.clock.now();
         let verified =
@@ -266,6 +299,8 @@ impl Node {
             inner.executor.prepare(&version.artifact, busy);
         }
         let prepare = self.since(began);
+        // If all have crossed by now, that is said before the next commit.
+        self.is_crossing();
         let began = inner.system.clock.now();
         let release = inner
             .code
@@ -277,22 +312,36 @@ impl Node {
                 self.kill(*pid);
             }
         }
-        let stages = Stages {
-            load,
-            verify,
-            prepare,
-            commit,
-            first: None,
-        };
-        let committed = self.since(noticed);
-        let mut report = self.settle(&base, &release, &versions, &verified, stages);
         let loops = verified.loops.len() as u64;
-        match options.loops {
-            Loops::Refuse => {}
-            Loops::Leave => report.left = loops,
-            Loops::Kill => report.killed = loops,
-        }
-        report.running_ms = report.stages.first.map(|first| committed + first);
+        let (left, killed) = match options.loops {
+            Loops::Refuse => (0, 0),
+            Loops::Leave => (loops, 0),
+            Loops::Kill => (0, loops),
+        };
+        let mut report = SwapReport {
+            modules: ModuleSwap::of(&base, &versions),
+            processes: verified.processes,
+            verified: verified.checked,
+            tried: tried(&verified),
+            left,
+            killed,
+            queued: verified.queued,
+            stages: Stages {
+                load,
+                verify,
+                prepare,
+                commit,
+                first: None,
+            },
+            ..nothing(&release)
+        };
+        self.announce(&release, &report, noticed, tell);
+        let woken = match options.loops {
+            // Those that stay say so then.
+            Loops::Leave => [verified.upgradable, verified.loops].concat(),
+            _ => verified.upgradable,
+        };
+        self.settle(&release, &woken, noticed, &mut report);
         Ok(report)
     }
 
@@ -305,6 +354,8 @@ impl Node {
     pub fn rollback(&self) -> Result<SwapReport, SwapError> {
         let inner = &self.0;
         let _one = inner.swapping.lock();
+        self.catch_up();
+        self.is_crossing();
         let base = inner.code.current();
         let began = inner.system.clock.now();
         let release = inner.code.go_back()?;
@@ -319,17 +370,35 @@ impl Node {
             .collect();
         // Not verified: the way back must be open even where some state
         // cannot take it; such processes stay, and are shown as stuck.
-        let verified = Verified {
-            processes: self.population(&versions),
-            ..Verified::default()
+        let mut report = SwapReport {
+            modules: ModuleSwap::of(&base, &versions),
+            processes: self.concerned(&release, &versions),
+            stages: Stages {
+                commit,
+                ..Stages::default()
+            },
+            ..nothing(&release)
         };
-        let stages = Stages {
-            commit,
-            ..Stages::default()
-        };
-        let report = self.settle(&base, &release, &versions, &verified, stages);
-        inner.events.send(Event::Swap(report.clone()));
+        self.announce(&release, &report, began, true);
+        self.settle(&release, &[], began, &mut report);
         Ok(report)
+    }
+
+    /// Says that a release is current, and follows it.
+    fn announce(
+        &self,
+        release: &Arc<Release<Artifact>>,
+        report: &SwapReport,
+        noticed: u64,
+        tell: bool,
+    ) {
+        let committed = Committed {
+            release: release.clone(),
+            modules: report.modules.clone(),
+            processes: report.processes,
+            noticed,
+        };
+        self.follow(committed, tell.then(|| Event::Swap(report.clone())));
     }
 
     /// Milliseconds since a time of the node's clock.
@@ -337,89 +406,68 @@ impl Node {
         self.0.system.clock.now().saturating_sub(began) as f64 / 1e6
     }
 
-    fn population(&self, versions: &[Arc<Version<Artifact>>]) -> u64 {
-        versions
+    /// Processes that a release has come for whose commit nobody has counted
+    /// them before: those in other versions of its changed modules, and those
+    /// that have crossed already.
+    pub(crate) fn concerned(
+        &self,
+        release: &Release<Artifact>,
+        changed: &[Arc<Version<Artifact>>],
+    ) -> u64 {
+        let others: usize = changed
             .iter()
             .flat_map(|version| self.0.code.versions(&version.module))
-            .map(|version| version.population() as u64)
-            .sum()
+            .filter(|version| !changed.iter().any(|new| Arc::ptr_eq(new, version)))
+            .map(|version| version.population())
+            .sum();
+        others as u64 + release.progress.total()
     }
 
-    /// After the commit: wakes loop processes, lets busy ones cross, reports.
+    /// After the commit: wakes loop processes, lets busy ones cross, and adds
+    /// to the report what they have done.
     fn settle(
         &self,
-        base: &Arc<Release<Artifact>>,
-        release: &Arc<Release<Artifact>>,
-        versions: &[Arc<Version<Artifact>>],
-        verified: &Verified,
-        mut stages: Stages,
-    ) -> SwapReport {
+        release: &Release<Artifact>,
+        woken: &[Pid],
+        noticed: u64,
+        report: &mut SwapReport,
+    ) {
         let inner = &self.0;
         let committed = inner.system.clock.now();
         inner.swaps.fetch_add(1, Ordering::Relaxed);
-        for pid in &verified.upgradable {
+        for pid in woken {
             inner.system.wake(*pid);
         }
-        if let Some(sweeper) = inner.sweeper.get() {
-            sweeper.committed();
-        }
+        inner.sweeper.committed();
         let progress = &release.progress;
         let until = committed + u64::try_from(SETTLE.as_nanos()).unwrap_or(0);
         let mut seen = (0, committed);
-        loop {
+        while self.is_crossing() {
             let moved = progress.total() + progress.stuck.load(Ordering::Relaxed);
             let now = inner.system.clock.now();
             if moved != seen.0 {
                 seen = (moved, now);
             }
-            // Done, out of time, or nobody has moved for a while: sleepers
-            // cross when they wake.
-            if moved >= verified.processes || now >= until || now - seen.1 > 20_000_000 {
+            // Out of time, or nobody has moved for a while: sleepers cross
+            // when they wake.
+            if now >= until || now - seen.1 > STILL {
                 break;
             }
             std::thread::park_timeout(Duration::from_micros(500));
         }
         let first = progress.first_crossing.load(Ordering::Relaxed);
         if first > 0 {
-            stages.first = Some(first.saturating_sub(committed) as f64 / 1e6);
+            report.stages.first = Some(first.saturating_sub(committed) as f64 / 1e6);
+            report.running_ms = Some(first.saturating_sub(noticed) as f64 / 1e6);
         }
         let microseconds = |q| progress.pauses.quantile(q) as f64 / 1e3;
-        SwapReport {
-            release: release.id,
-            back: release.origin != release.id,
-            modules: versions
-                .iter()
-                .map(|version| ModuleSwap {
-                    name: version.module.to_string(),
-                    from: base.version(&version.module).map(|before| before.number),
-                    to: version.number,
-                    digest: version.digest.short(),
-                })
-                .collect(),
-            processes: verified.processes,
-            verified: verified.checked,
-            tried: [
-                (Path::Carried, verified.carried),
-                (Path::Migrated, verified.migrated),
-                (Path::Fresh, verified.fresh),
-            ]
+        report.pause_us = [microseconds(0.5), microseconds(0.99), microseconds(1.0)];
+        report.crossed = progress
+            .paths()
             .into_iter()
-            .filter(|(_, count)| *count > 0)
             .map(|(path, count)| (path.name(), count))
-            .collect(),
-            left: 0,
-            killed: 0,
-            crossed: progress
-                .paths()
-                .into_iter()
-                .map(|(path, count)| (path.name(), count))
-                .collect(),
-            stuck: progress.stuck.load(Ordering::Relaxed),
-            queued: verified.queued,
-            running_ms: None,
-            pause_us: [microseconds(0.5), microseconds(0.99), microseconds(1.0)],
-            stages,
-        }
+            .collect();
+        report.stuck = progress.stuck.load(Ordering::Relaxed);
     }
 
     /// How far the current release has come by now: crossings by path, and
@@ -448,19 +496,33 @@ impl Node {
     }
 }
 
-fn unchanged(release: u64) -> SwapReport {
+/// How many copies took which path.
+fn tried(verified: &Verified) -> Vec<(&'static str, u64)> {
+    [
+        (Path::Carried, verified.carried),
+        (Path::Migrated, verified.migrated),
+        (Path::Fresh, verified.fresh),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+    .map(|(path, count)| (path.name(), count))
+    .collect()
+}
+
+/// A report in which nothing has changed yet.
+fn nothing(release: &Release<Artifact>) -> SwapReport {
     SwapReport {
-        release,
-        back: false,
+        release: release.id,
+        back: release.origin != release.id,
         modules: Vec::new(),
         processes: 0,
         verified: 0,
         tried: Vec::new(),
         left: 0,
         killed: 0,
+        queued: 0,
         crossed: Vec::new(),
         stuck: 0,
-        queued: 0,
         running_ms: None,
         pause_us: [0.0; 3],
         stages: Stages::default(),

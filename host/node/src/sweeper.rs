@@ -1,9 +1,10 @@
 //! The sweeper: some time after a commit it wakes the processes that sleep in
 //! old versions, at a bounded rate, so that they cross and old versions end;
-//! then it unloads what nobody needs any more.
+//! it sees when the last has crossed, and drops versions and frames that nobody
+//! needs any more.
 
 use std::sync::Weak;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -13,38 +14,40 @@ use crate::node::{Inner, Node};
 const BATCH: u32 = 512;
 /// The pause: 50,000 processes a second at most.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How often versions are unloaded without a commit.
+/// How often versions are unloaded and frames dropped without a commit.
 const IDLE: Duration = Duration::from_secs(2);
+/// How soon after a commit it looks whether all have crossed; then after twice
+/// the time each, up to [`SELDOM`]. A look costs a few loads for each version.
+const SOON: Duration = Duration::from_millis(1);
+/// How often it looks in the end.
+const SELDOM: Duration = Duration::from_millis(100);
 /// Releases that can be gone back to and whose versions stay loaded for that.
 const KEEP: usize = 2;
 
-/// The sweeper's thread. It ends when the node is dropped.
+/// The way to the sweeper's thread, which ends when the node is dropped.
 #[derive(Debug)]
 pub(crate) struct Sweeper(SyncSender<()>);
 
+/// A channel that tells the sweeper of commits.
+pub(crate) fn commits() -> (SyncSender<()>, Receiver<()>) {
+    // One is enough: it looks at what is current then.
+    sync_channel(1)
+}
+
 impl Sweeper {
-    pub(crate) fn start(node: Weak<Inner>) -> Sweeper {
-        let (sender, receiver) = sync_channel(1);
+    pub(crate) fn new(commits: SyncSender<()>) -> Sweeper {
+        Sweeper(commits)
+    }
+
+    /// Starts the thread.
+    pub(crate) fn start(node: Weak<Inner>, commits: Receiver<()>) {
+        let mut rounds = Rounds::default();
         let body = move || {
-            let mut due: Option<u64> = None;
-            loop {
-                let Some(wait) = node.upgrade().map(|inner| match due {
-                    Some(_) => inner.config.sweep_after,
-                    None => IDLE,
-                }) else {
-                    return;
-                };
-                match receiver.recv_timeout(wait) {
-                    Ok(()) => due = Some(0),
-                    Err(RecvTimeoutError::Timeout) => {
-                        let Some(inner) = node.upgrade() else { return };
-                        let node = Node(inner);
-                        if due.take().is_some() {
-                            node.sweep();
-                        }
-                        node.unload();
-                        node.0.executor.trim_frames();
-                    }
+            while let Some(inner) = node.upgrade() {
+                let wait = rounds.next(&Node(inner));
+                match commits.recv_timeout(wait) {
+                    Ok(()) => rounds.committed = true,
+                    Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
@@ -55,13 +58,65 @@ impl Sweeper {
         {
             tracing::error!("the sweeper has no thread, sleepers cross when they wake: {error}");
         }
-        Sweeper(sender)
     }
 
     /// A release was committed.
     pub(crate) fn committed(&self) {
         // A full channel: it knows already.
         let _ = self.0.try_send(());
+    }
+}
+
+/// What is to be done when, by the node's clock.
+#[derive(Default)]
+struct Rounds {
+    committed: bool,
+    sweep_at: Option<u64>,
+    unload_at: u64,
+    look_after: Duration,
+    /// Whether processes were crossing when it looked last.
+    crossing: bool,
+}
+
+impl Rounds {
+    /// Does what is due. Answers how long nothing else will be.
+    fn next(&mut self, node: &Node) -> Duration {
+        let now = || node.0.system.clock.now();
+        let in_future = |time: Duration| {
+            now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+        };
+        if std::mem::take(&mut self.committed) {
+            self.sweep_at = Some(in_future(node.0.config.sweep_after));
+            self.look_after = SOON;
+        }
+        if self.sweep_at.is_some_and(|at| at <= now()) {
+            self.sweep_at = None;
+            node.sweep();
+            self.look_after = SOON;
+        }
+        // Whoever swaps catches up himself.
+        if let Some(_one) = node.0.swapping.try_lock() {
+            node.catch_up();
+        }
+        let crossing = node.is_crossing();
+        if self.crossing && !crossing {
+            self.unload_at = 0;
+        }
+        self.crossing = crossing;
+        if self.unload_at <= now() {
+            node.unload();
+            node.0.executor.trim_frames();
+            self.unload_at = in_future(IDLE);
+        }
+        let wait = match crossing {
+            true => self.look_after,
+            false => IDLE,
+        };
+        self.look_after = (self.look_after * 2).min(SELDOM);
+        match self.sweep_at {
+            Some(at) => wait.min(Duration::from_nanos(at.saturating_sub(now()))),
+            None => wait,
+        }
     }
 }
 
@@ -103,7 +158,10 @@ impl Node {
     /// Unloads versions that nobody needs.
     pub(crate) fn unload(&self) {
         let inner = &self.0;
-        let _one = inner.swapping.lock();
+        // Not while a version is made that no release has yet; later then.
+        let Some(_one) = inner.swapping.try_lock() else {
+            return;
+        };
         for version in inner.code.unload(KEEP) {
             inner.executor.forget(&version.artifact);
             tracing::debug!(version = %version, "unloaded");

@@ -15,6 +15,7 @@ mod probation;
 mod processes;
 mod puppet;
 mod sdk;
+mod settling;
 mod supervision;
 mod swaps;
 mod watching;

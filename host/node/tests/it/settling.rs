@@ -1,0 +1,329 @@
+//! What the node says of a release: a line at the commit, another when nobody
+//! has to cross any more, and each only once.
+
+use std::time::Duration;
+
+use exuvia_node::{DeployOptions, Event, Loops, Node, NodeConfig, Pid, SettledReport};
+use tokio::sync::broadcast;
+
+use crate::actors::{Actor, X, counts, loops, of, post};
+use crate::guests::{ask, deploy, event, eventually, module, node_with, spawn};
+
+/// Sleepers cross when they wake, and never else.
+fn no_sweeper(config: &mut NodeConfig) {
+    config.sweep_after = Duration::from_secs(3_600);
+}
+
+fn quick_sweeper(config: &mut NodeConfig) {
+    config.sweep_after = Duration::from_millis(20);
+}
+
+/// An actor that answers `number`.
+fn answers(number: u64) -> String {
+    let request = format!("(i64.const {number})");
+    Actor {
+        request: &request,
+        ..counts()
+    }
+    .text()
+}
+
+/// Processes of `answers(1)` that have run.
+fn crowd(node: &Node, count: usize) -> Vec<Pid> {
+    deploy(node, "actor", &answers(1));
+    let pids: Vec<_> = (0..count).map(|_| spawn(node, "actor", b"")).collect();
+    for pid in &pids {
+        assert_eq!(ask(node, *pid), 1);
+    }
+    pids
+}
+
+#[track_caller]
+fn settled(events: &mut broadcast::Receiver<Event>) -> SettledReport {
+    event(events, "the release has settled", |event| match event {
+        Event::Settled(report) => Some(report.clone()),
+        _ => None,
+    })
+}
+
+/// What was said of releases so far, in a word each.
+fn said(events: &mut broadcast::Receiver<Event>) -> Vec<String> {
+    let mut words = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        match event {
+            Event::Swap(report) => words.push(format!("swap {}", report.release)),
+            Event::Settled(report) => words.push(match report.superseded_by {
+                None => format!("settled {}", report.release),
+                Some(by) => format!("superseded {} by {by}", report.release),
+            }),
+            Event::WentBack { from, release, .. } => words.push(format!("back {from} {release}")),
+            _ => {}
+        }
+    }
+    words
+}
+
+#[test]
+fn sleepers_are_told_of_when_the_sweeper_has_taken_them_across() {
+    let node = node_with(quick_sweeper);
+    crowd(&node, 10);
+    let mut events = node.events();
+    deploy(&node, "actor", &answers(2));
+    let swap = event(&mut events, "the commit", |event| match event {
+        Event::Swap(report) => Some(report.clone()),
+        Event::Settled(_) => panic!("settled before the commit"),
+        _ => None,
+    });
+    // It is of the commit: nobody has crossed.
+    assert_eq!((swap.processes, swap.verified), (10, 10));
+    assert!(swap.crossed.is_empty(), "{swap:?}");
+    let line = swap.to_string();
+    assert!(
+        line.starts_with("swap actor 1 -> 2  10 processes (verified 10: 10 migrated)  load "),
+        "{line}"
+    );
+    assert!(!line.contains("pause"), "{line}");
+    let report = settled(&mut events);
+    assert_eq!((report.release, report.superseded_by), (2, None));
+    assert_eq!(report.crossed, [("migrated", 10)]);
+    assert_eq!(
+        (report.swept, report.stuck, report.returned, report.left),
+        (10, 0, 0, 0)
+    );
+    assert!(report.pause_us[0] > 0.0, "{report:?}");
+    let line = report.to_string();
+    assert!(
+        line.starts_with("settled actor 1 -> 2  10 migrated (10 by the sweeper)  pause"),
+        "{line}"
+    );
+    node.halt();
+}
+
+#[test]
+fn who_has_something_to_do_crosses_by_himself() {
+    let node = node_with(no_sweeper);
+    let pids = crowd(&node, 10);
+    let mut events = node.events();
+    deploy(&node, "actor", &answers(2));
+    for pid in &pids[1..] {
+        assert_eq!(ask(&node, *pid), 2);
+    }
+    // One is left, and so nothing is said yet.
+    assert_eq!(said(&mut events), ["swap 2"]);
+    assert_eq!(ask(&node, pids[0]), 2);
+    let report = settled(&mut events);
+    assert_eq!(report.crossed, [("migrated", 10)]);
+    assert_eq!(report.swept, 0);
+    assert!(report.running_ms.is_some());
+    node.halt();
+}
+
+#[test]
+fn each_release_has_two_lines_and_no_more() {
+    let node = node_with(quick_sweeper);
+    let pids = crowd(&node, 5);
+    let mut events = node.events();
+    let mut expected = Vec::new();
+    let mut heard = Vec::new();
+    for release in 2..6u64 {
+        deploy(&node, "actor", &answers(release));
+        expected.extend([format!("swap {release}"), format!("settled {release}")]);
+        eventually("it settles", || {
+            heard.extend(said(&mut events));
+            heard.len() >= expected.len()
+        });
+        assert_eq!(ask(&node, pids[0]), release);
+    }
+    node.rollback().unwrap();
+    expected.extend(["swap 6".to_owned(), "settled 6".to_owned()]);
+    eventually("the way back settles", || {
+        heard.extend(said(&mut events));
+        heard.len() >= expected.len()
+    });
+    assert_eq!(heard, expected);
+    node.halt();
+}
+
+#[test]
+fn a_release_that_is_superseded_says_so() {
+    let node = node_with(no_sweeper);
+    let pids = crowd(&node, 10);
+    let mut events = node.events();
+    deploy(&node, "actor", &answers(2));
+    for pid in &pids[..3] {
+        assert_eq!(ask(&node, *pid), 2);
+    }
+    deploy(&node, "actor", &answers(3));
+    let report = settled(&mut events);
+    assert_eq!((report.release, report.superseded_by), (2, Some(3)));
+    assert_eq!(
+        (report.processes, report.crossed.as_slice()),
+        (10, &[("migrated", 3)][..])
+    );
+    let line = report.to_string();
+    assert!(
+        line.starts_with(
+            "superseded actor 1 -> 2 by release 3  3 of 10 processes had crossed: 3 migrated"
+        ),
+        "{line}"
+    );
+    for pid in &pids {
+        assert_eq!(ask(&node, *pid), 3);
+    }
+    // From two versions into the third.
+    let report = settled(&mut events);
+    assert_eq!((report.release, report.superseded_by), (3, None));
+    assert_eq!(report.crossed, [("migrated", 10)]);
+    assert_eq!(said(&mut events), Vec::<String>::new());
+    node.halt();
+}
+
+#[test]
+fn who_comes_back_and_who_is_left_is_not_waited_for() {
+    let node = node_with(no_sweeper);
+    let pids = crowd(&node, 2);
+    deploy(&node, "loops", &loops(false, "(i64.const 1)"));
+    let stays = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, stays), 1);
+    let mut events = node.events();
+    let bad = Actor {
+        message: X,
+        request: "(i64.const 2)",
+        ..counts()
+    };
+    let leave = DeployOptions {
+        loops: Loops::Leave,
+        ..DeployOptions::default()
+    };
+    let report = node
+        .deploy(
+            vec![
+                module("actor", &bad.text()),
+                module("loops", &loops(false, "(i64.const 2)")),
+            ],
+            leave,
+        )
+        .unwrap();
+    let line = report.to_string();
+    assert!(
+        line.contains("  3 processes (verified 2: 2 migrated)  1 left on their version  load "),
+        "{line}"
+    );
+    post(&node, pids[0], b"x");
+    assert_eq!(ask(&node, pids[0]), 1, "it is back in old code");
+    assert_eq!(ask(&node, pids[1]), 2);
+    let report = settled(&mut events);
+    assert_eq!(
+        (report.processes, report.crossed.as_slice()),
+        (3, &[("migrated", 2)][..])
+    );
+    assert_eq!((report.stuck, report.returned, report.left), (0, 1, 1));
+    assert_eq!(ask(&node, stays), 1);
+    // The next release waits for it again, until it ends.
+    deploy(&node, "actor", &answers(3));
+    for pid in &pids {
+        assert_eq!(ask(&node, *pid), 3);
+    }
+    node.kill(stays);
+    let report = settled(&mut events);
+    assert_eq!(
+        (report.release, report.crossed.as_slice()),
+        (4, &[("migrated", 2)][..])
+    );
+    node.halt();
+}
+
+#[test]
+fn who_ends_before_his_turn_is_not_waited_for() {
+    let node = node_with(no_sweeper);
+    let pids = crowd(&node, 3);
+    let mut events = node.events();
+    deploy(&node, "actor", &answers(2));
+    assert_eq!(ask(&node, pids[0]), 2);
+    for pid in &pids[1..] {
+        node.kill(*pid);
+    }
+    let report = settled(&mut events);
+    assert_eq!(
+        (report.processes, report.crossed.as_slice()),
+        (3, &[("migrated", 1)][..])
+    );
+    node.halt();
+}
+
+#[test]
+fn a_swap_that_concerns_nobody_has_one_line() {
+    let node = node_with(quick_sweeper);
+    crowd(&node, 1);
+    let mut events = node.events();
+    deploy(&node, "other", &answers(1));
+    deploy(&node, "other", &answers(2));
+    deploy(&node, "actor", &answers(2));
+    settled(&mut events);
+    let mut again = node.events();
+    deploy(&node, "other", &answers(3));
+    deploy(&node, "actor", &answers(3));
+    assert_eq!(settled(&mut events).release, 6);
+    assert_eq!(said(&mut again), ["swap 5", "swap 6", "settled 6"]);
+    node.halt();
+}
+
+#[test]
+fn a_release_that_goes_back_by_itself_is_followed_back() {
+    let node = node_with(no_sweeper);
+    let pids = crowd(&node, 10);
+    let mut events = node.events();
+    let bad = Actor {
+        message: X,
+        request: "(i64.const 2)",
+        ..counts()
+    };
+    deploy(&node, "actor", &bad.text());
+    // Five cross and rest there; three fail.
+    for pid in &pids[5..] {
+        assert_eq!(ask(&node, *pid), 2);
+    }
+    for pid in &pids[..3] {
+        post(&node, *pid, b"x");
+    }
+    let mut heard = Vec::new();
+    eventually("it is superseded", || {
+        heard.extend(said(&mut events));
+        heard.len() >= 3
+    });
+    assert_eq!(heard, ["swap 2", "back 2 3", "superseded 2 by 3"]);
+    for pid in &pids {
+        assert_eq!(ask(&node, *pid), 1);
+    }
+    let report = settled(&mut events);
+    assert_eq!((report.release, report.back), (3, true));
+    assert_eq!(
+        (report.processes, report.crossed.as_slice()),
+        (5, &[("migrated", 5)][..])
+    );
+    node.halt();
+}
+
+#[test]
+fn the_sweeper_takes_sleepers_back_too() {
+    let node = node_with(|config| config.sweep_after = Duration::from_millis(200));
+    let pids = crowd(&node, 8);
+    let bad = Actor {
+        message: X,
+        request: "(i64.const 2)",
+        ..counts()
+    };
+    deploy(&node, "actor", &bad.text());
+    for pid in &pids[3..] {
+        assert_eq!(ask(&node, *pid), 2);
+    }
+    for pid in &pids[..3] {
+        post(&node, *pid, b"x");
+    }
+    // Nobody writes to the others any more.
+    eventually("all are back", || {
+        pids.iter()
+            .all(|pid| of(&node, *pid).module.as_deref() == Some("actor@1"))
+    });
+    node.halt();
+}
