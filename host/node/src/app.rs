@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::config::NodeConfig;
 use crate::error::BootError;
+use crate::event::Events;
 use crate::manifest::Manifest;
 use crate::node::Node;
 use crate::supervisor;
@@ -30,6 +31,10 @@ const LAST_ENDS: u32 = 100;
 pub struct BootOptions {
     /// Settings other than the manifest's own, for tests.
     pub config: Option<NodeConfig>,
+    /// Where events go: whoever listens to it before the boot hears what is
+    /// said while the tree starts, also when it does not. By default nobody
+    /// hears anything before the boot is over.
+    pub events: Events,
 }
 
 /// What the end of an app was like.
@@ -58,7 +63,7 @@ impl App {
     /// What could not be read, loaded or started.
     pub fn boot(manifest: Manifest, options: BootOptions) -> Result<App, BootError> {
         let config = options.config.unwrap_or_else(|| NodeConfig::of(&manifest));
-        let node = Node::start(config)?;
+        let node = Node::start_with(config, options.events)?;
         let modules = read_modules(&manifest)?;
         {
             let mut limits = node.0.modules.lock();

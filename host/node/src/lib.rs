@@ -23,7 +23,7 @@ mod watch;
 pub use app::{App, BootOptions, StopReport};
 pub use config::NodeConfig;
 pub use error::{BootError, CallFailed, NodeError, SendFailed, SwapError, TargetError};
-pub use event::{Event, Level};
+pub use event::{Event, Events, Level};
 pub use inspect::{Filter, LoadedInfo, ModuleInfo, NodeInfo, ProcessInfo};
 pub use node::{Node, Reply, SpawnOptions};
 pub use settle::SettledReport;

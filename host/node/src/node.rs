@@ -78,7 +78,15 @@ impl Node {
     ///
     /// If this machine cannot run compiled Wasm, or has no threads left.
     pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
-        let events = Events::default();
+        Node::start_with(config, Events::default())
+    }
+
+    /// The same, for whoever listens to `events` already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::start`].
+    pub fn start_with(config: NodeConfig, events: Events) -> Result<Node, NodeError> {
         let mut workers = Config::default();
         if config.schedulers > 0 {
             workers.workers = config.schedulers;

@@ -16,7 +16,7 @@ use exuvia_node::{App, BootOptions, Event, NodeInfo, StopReport, Watcher};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::spawn_blocking;
 use tracing_subscriber::EnvFilter;
 
@@ -65,20 +65,34 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     let mut interrupts = Interrupts::new()?;
     tracing::info!("booting {}", manifest.name);
 
-    let boot = spawn_blocking(move || {
-        App::boot(manifest, BootOptions::default())
-            .map_err(|error| Fault::failed(error.to_string()))
-    });
     let printer = Printer {
         output,
         verbose: arguments.verbose,
     };
-    let app = tokio::select! {
-        booted = boot => joined(booted)??,
-        () = interrupts.next() => end_at_once(claim, &printer),
+    let options = BootOptions::default();
+    let mut events = options.events.listen();
+    let mut boot = spawn_blocking(move || App::boot(manifest, options));
+    let mut listening = true;
+    let booted = loop {
+        tokio::select! {
+            booted = &mut boot => break joined(booted)?,
+            // What guests say while the tree starts.
+            event = events.recv(), if listening => listening = printer.received(event),
+            () = interrupts.next() => end_at_once(claim, &printer),
+        }
     };
-    let app = Arc::new(app);
-    let events = app.node().events();
+    let app = match booted {
+        Ok(app) => Arc::new(app),
+        Err(error) => {
+            // The last lines may say why.
+            printer.rest(&mut events);
+            let fault = Fault::failed(error.to_string());
+            return Err(match error.help() {
+                Some(help) => fault.help(help),
+                None => fault,
+            });
+        }
+    };
     let watcher = if arguments.no_watch {
         None
     } else {
@@ -88,6 +102,8 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         })?)
     };
     let server = serve(app.node().clone(), claim)?;
+    // In order: what was said during the boot comes before its end.
+    printer.rest(&mut events);
     printer.note(started(&app, &server, watcher.is_some()));
     let running = Running {
         app,
@@ -197,9 +213,7 @@ impl Running {
             }
         };
         // What was said before the end is still to be printed.
-        while let Ok(event) = self.events.try_recv() {
-            printer.event(&event);
-        }
+        printer.rest(&mut self.events);
         Ok(report)
     }
 }
@@ -237,14 +251,29 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
+    /// Prints what has come and was not printed yet.
+    fn rest(&self, events: &mut broadcast::Receiver<Event>) {
+        loop {
+            match events.try_recv() {
+                Ok(event) => self.event(&event),
+                Err(TryRecvError::Lagged(missed)) => self.missed(missed),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn missed(&self, missed: u64) {
+        self.note(EventLine {
+            line: format!("missed {missed} events: they came too fast to be printed"),
+            event: json!({ "event": "missed", "missed": missed }),
+        });
+    }
+
     /// Answers whether more may come.
     fn received(&self, event: Result<Event, RecvError>) -> bool {
         match event {
             Ok(event) => self.event(&event),
-            Err(RecvError::Lagged(missed)) => self.note(EventLine {
-                line: format!("missed {missed} events: they came too fast to be printed"),
-                event: json!({ "event": "missed", "missed": missed }),
-            }),
+            Err(RecvError::Lagged(missed)) => self.missed(missed),
             Err(RecvError::Closed) => return false,
         }
         true

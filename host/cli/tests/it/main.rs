@@ -10,5 +10,6 @@
 mod app;
 mod end;
 mod life;
+mod lines;
 mod mistakes;
 mod usage;

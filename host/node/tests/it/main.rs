@@ -7,6 +7,7 @@
 
 mod abi;
 mod actors;
+mod booting;
 mod crossings;
 mod guests;
 mod limits;

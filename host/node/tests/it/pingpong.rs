@@ -82,6 +82,7 @@ fn ten_pings_ten_pongs_across_an_upgrade() {
 
     let options = BootOptions {
         config: Some(config),
+        ..BootOptions::default()
     };
     let app = App::boot(manifest, options).unwrap();
     let _watcher = app.watch().unwrap();

@@ -102,6 +102,7 @@ fn try_boot(tree: &str) -> Result<App, BootError> {
         manifest,
         BootOptions {
             config: Some(config),
+            ..BootOptions::default()
         },
     )
 }
@@ -366,6 +367,7 @@ fn a_boot_without_its_files_says_which() {
     };
     let options = || BootOptions {
         config: Some(config()),
+        ..BootOptions::default()
     };
     let error = App::boot(ready.clone(), options()).unwrap_err().to_string();
     assert!(

@@ -45,6 +45,7 @@ fn watched() -> Watched {
         manifest,
         BootOptions {
             config: Some(config),
+            ..BootOptions::default()
         },
     )
     .unwrap();

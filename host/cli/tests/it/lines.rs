@@ -1,0 +1,63 @@
+//! What `run` prints: of a boot, and of a swap.
+
+use crate::app::{App, counter};
+
+/// The counter, but it logs `hello` and does `more` when it gets INIT.
+fn talks(more: &str) -> Vec<u8> {
+    let text = include_str!("../../../../guest-sdk/wat/counter.wat");
+    let begins = "          ;; INIT:";
+    let memory = "(memory (export \"memory\") 1 16)";
+    for part in [begins, memory] {
+        assert_eq!(text.matches(part).count(), 1, "{part}");
+    }
+    let hello = format!(
+        "(drop (call $log (i32.const 3) (i32.const 60000) (i32.const 5))) {more}\n{begins}"
+    );
+    let data = format!("{memory} (data (i32.const 60000) \"hello\")");
+    wat::parse_str(text.replace(begins, &hello).replace(memory, &data)).unwrap()
+}
+
+#[test]
+fn what_guests_say_during_the_boot_comes_before_its_end() {
+    let app = App::with(&talks(""), "5000");
+    let node = app.begin(&["--no-watch"]);
+    for _ in 0..3 {
+        let line = node.event("log");
+        assert_eq!(line["event"]["text"], "hello", "{line}");
+    }
+    node.event("started");
+}
+
+#[test]
+fn what_guests_say_is_printed_when_the_boot_fails() {
+    let app = App::with(&talks("(unreachable)"), "5000");
+    let mut node = app.begin(&["--no-watch"]);
+    assert_eq!(node.event("log")["event"]["text"], "hello");
+    let exit = node.event("exit");
+    assert!(
+        exit["event"]["reason"]
+            .as_str()
+            .unwrap()
+            .starts_with("trap"),
+        "{exit}"
+    );
+    assert_eq!(node.end(), Some(1));
+}
+
+#[test]
+fn a_swap_has_a_line_at_the_commit_and_one_when_all_have_crossed() {
+    let app = App::new();
+    let node = app.start(&["--no-watch"]);
+    app.write("v2.wasm", &counter("(i32.const 2)"));
+    let printed = app.done(&["deploy", "v2.wasm", "--name", "counter"]);
+    let swap = node.event("swap");
+    assert_eq!(swap["line"], printed.trim_end());
+    assert_eq!(swap["event"]["processes"], 3, "{swap}");
+    assert!(swap["event"]["crossed"].is_null(), "{swap}");
+    // They are idle: it is the sweeper who takes them across.
+    let settled = node.event("settled");
+    assert_eq!(settled["event"]["release"], swap["event"]["release"]);
+    assert_eq!(settled["event"]["swept"], 3, "{settled}");
+    assert_eq!(settled["event"]["crossed"][0][1], 3, "{settled}");
+    assert!(settled["event"]["superseded_by"].is_null(), "{settled}");
+}
