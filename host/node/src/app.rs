@@ -10,6 +10,7 @@ use exuvia_engine::Guest;
 use exuvia_process::{Birth, Body, Context, Envelope, ExitReason, Native, Payload, Signal};
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::config::NodeConfig;
 use crate::error::BootError;
@@ -53,6 +54,8 @@ pub struct App {
     manifest: Manifest,
     master: Pid,
     news: Mutex<Receiver<News>>,
+    /// Why the tree has ended, once it has.
+    end: watch::Receiver<Option<ExitReason>>,
 }
 
 impl App {
@@ -75,10 +78,12 @@ impl App {
         let (sender, receiver) = channel();
         let root = supervisor::from_entry(&node, &manifest.supervisor, &node.0.limits)
             .map_err(BootError::Tree)?;
+        let (ended, end) = watch::channel(None);
         let master = Master {
             root: Some(root),
             root_pid: None,
             sender,
+            ended,
         };
         let master = node
             .spawn_native(Box::new(master))
@@ -102,6 +107,7 @@ impl App {
             manifest,
             master,
             news: Mutex::new(receiver),
+            end,
         })
     }
 
@@ -130,12 +136,20 @@ impl App {
         Watcher::start(self.node.clone(), files)
     }
 
-    /// Whether the tree has ended by itself, and why.
+    /// Whether the tree has ended, and why.
     pub fn ended(&self) -> Option<String> {
-        match self.news.lock().try_recv() {
-            Ok(News::Ended(reason)) => Some(reason.to_string()),
-            _ => None,
+        self.end.borrow().as_ref().map(ToString::to_string)
+    }
+
+    /// Waits until the tree has ended, by itself or by [`App::stop`]; says why.
+    pub async fn end(&self) -> String {
+        let mut end = self.end.clone();
+        match end.wait_for(Option::is_some).await {
+            Ok(reason) => reason.as_ref().map(ToString::to_string),
+            // The node was halted, and its processes dropped.
+            Err(_) => None,
         }
+        .unwrap_or_else(|| ExitReason::new(Reason::KILLED).to_string())
     }
 
     /// Stops the tree, children in reverse order, each with its shutdown time;
@@ -199,6 +213,7 @@ struct Master {
     root: Option<Box<dyn Native<Guest>>>,
     root_pid: Option<Pid>,
     sender: Sender<News>,
+    ended: watch::Sender<Option<ExitReason>>,
 }
 
 impl Native<Guest> for Master {
@@ -251,6 +266,7 @@ impl Native<Guest> for Master {
 
 impl Master {
     fn ended(&self, context: &mut Context<'_, Guest>, reason: ExitReason) {
+        self.ended.send_replace(Some(reason.clone()));
         let _ = self.sender.send(News::Ended(reason));
         context.exit(ExitReason::new(Reason::NORMAL));
     }

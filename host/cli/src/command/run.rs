@@ -30,9 +30,6 @@ use crate::place::Place;
 /// child has its own `shutdown_ms`, 5 s by default; this bounds them all.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// How often to look whether the tree has ended by itself, which no event tells.
-const LOOK: Duration = Duration::from_millis(200);
-
 /// What shells report for a program that an interrupt ended.
 const INTERRUPTED: i32 = 130;
 
@@ -128,7 +125,9 @@ impl Running {
         printer: &Printer<'_>,
         mut interrupts: Interrupts,
     ) -> Result<(), Fault> {
-        let mut look = tokio::time::interval(LOOK);
+        let app = Arc::clone(&self.app);
+        let end = app.end();
+        tokio::pin!(end);
         let mut ended = None;
         let mut request: Option<StopRequest> = None;
         loop {
@@ -138,11 +137,9 @@ impl Running {
                         break;
                     }
                 }
-                _ = look.tick() => {
-                    ended = self.app.ended();
-                    if ended.is_some() {
-                        break;
-                    }
+                reason = &mut end => {
+                    ended = Some(reason);
+                    break;
                 }
                 asked = self.server.stop_requested() => {
                     request = Some(asked);

@@ -90,3 +90,26 @@ fn a_module_that_is_missing_says_what_to_do() {
     assert!(error.to_string().contains("no.wasm"), "{error}");
     assert!(help.contains("build it"), "{help}");
 }
+
+#[test]
+fn the_end_of_the_tree_is_waited_for() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    // By itself: a child ends, and may not be started again.
+    let folder = tempfile::tempdir().unwrap();
+    let app = boot(folder.path(), &counts().text(), Events::default()).unwrap();
+    assert_eq!(app.ended(), None);
+    app.node().kill(app.node().find("it").unwrap());
+    let why = runtime.block_on(app.end());
+    assert!(why.contains("restart intensity"), "{why}");
+    assert_eq!(app.ended(), Some(why));
+    assert!(app.stop(Duration::from_secs(10)).orderly);
+    // By its user, while somebody waits.
+    let app = boot(folder.path(), &counts().text(), Events::default()).unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| runtime.block_on(app.end()));
+        assert!(app.stop(Duration::from_secs(10)).orderly);
+        assert_eq!(waits.join().unwrap(), "shutdown");
+    });
+}
