@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use exuvia_node::{App, Event, SwapReport};
+use exuvia_node::{App, Event, SettledReport, SwapReport};
 use serde::Serialize;
 use tokio::sync::broadcast::error::TryRecvError;
 
@@ -29,7 +29,8 @@ pub(crate) struct Step {
     /// The file.
     pub(crate) version: &'static str,
     fate: Fate,
-    /// The number that replies carry when it is over.
+    /// The number that replies carry when it is over: another in each version,
+    /// so that a step that did nothing is seen.
     answers: u32,
     /// What it shows.
     what: &'static str,
@@ -42,10 +43,10 @@ pub(crate) const STEPS: &[Step] = &[
     step("v3", Fate::Crosses("migrated"), 3, "a field added"),
     Step {
         in_place: true,
-        ..step("v3b", Fate::Crosses("migrated"), 3, "fields swapped")
+        ..step("v3b", Fate::Crosses("migrated"), 31, "fields swapped")
     },
-    step("v4", Fate::Refused, 3, "cannot load the state"),
-    step("v5", Fate::GoesBack, 3, "traps on a third message"),
+    step("v4", Fate::Refused, 31, "cannot load the state"),
+    step("v5", Fate::GoesBack, 31, "traps on a third message"),
     step("v2", Fate::Crosses("migrated"), 2, "v2 again"),
 ];
 
@@ -119,7 +120,6 @@ pub(crate) fn run(
 ) -> Result<Row, String> {
     let before = clients.totals();
     let mut events = app.node().events();
-    let changed = Instant::now();
     if step.in_place {
         put_in_place(versions, step.version, module)?;
     } else {
@@ -129,7 +129,7 @@ pub(crate) fn run(
     let done = wait(|| {
         loop {
             match events.try_recv() {
-                Ok(event) => heard.take(event, changed),
+                Ok(event) => heard.take(event),
                 Err(TryRecvError::Lagged(_)) => {}
                 Err(_) => break,
             }
@@ -139,20 +139,8 @@ pub(crate) fn run(
     if !done {
         return Err(format!("nothing came of it in {PATIENCE:?}: {heard:?}"));
     }
-    // The report came after a moment; the last crossings may come later.
     let counters = clients.counters() as u64;
-    let all = wait(|| {
-        let crossed = match (step.fate, &mut heard.swap) {
-            (Fate::Crosses(_), Some(report)) => {
-                let (crossed, stuck) = app.node().progress();
-                let total = crossed.iter().map(|(_, count)| count).sum::<u64>();
-                (report.crossed, report.stuck) = (crossed, stuck);
-                total + stuck >= counters
-            }
-            _ => true,
-        };
-        crossed && clients.on_version(step.answers) == clients.counters()
-    });
+    let all = wait(|| clients.on_version(step.answers) == clients.counters());
     let after = clients.totals();
     let mut wrong = heard.check(step.fate, counters);
     if !all {
@@ -166,6 +154,7 @@ pub(crate) fn run(
         wrong.push("messages are lost, doubled or out of order".into());
     }
     let report = heard.swap.as_ref();
+    let settled = heard.settled.as_ref();
     Ok(Row {
         version: step.version,
         what: step.what,
@@ -175,8 +164,8 @@ pub(crate) fn run(
         lost: after.lost() - before.lost(),
         doubled: after.doubled - before.doubled,
         disorder: after.disorder - before.disorder,
-        pause_us: report.map_or([0.0; 3], |report| report.pause_us),
-        running_ms: heard.running_ms(),
+        pause_us: settled.map_or([0.0; 3], |settled| settled.pause_us),
+        running_ms: settled.and_then(|settled| settled.running_ms),
         answers_meanwhile: after.answered - before.answered,
         wrong,
     })
@@ -197,18 +186,23 @@ fn wait(mut condition: impl FnMut() -> bool) -> bool {
 #[derive(Debug, Default)]
 struct Heard {
     swap: Option<SwapReport>,
-    swap_ms: f64,
+    /// What became of that swap's release.
+    settled: Option<SettledReport>,
     refused: Option<String>,
     back: bool,
     returned: u64,
 }
 
 impl Heard {
-    fn take(&mut self, event: Event, changed: Instant) {
+    fn take(&mut self, event: Event) {
         match event {
-            Event::Swap(report) => {
-                self.swap_ms = changed.elapsed().as_secs_f64() * 1e3;
-                self.swap = Some(report);
+            Event::Swap(report) => self.swap = Some(report),
+            Event::Settled(report) => {
+                // Not what the step before went back to.
+                let swap = self.swap.as_ref();
+                if swap.is_some_and(|swap| swap.release == report.release) {
+                    self.settled = Some(report);
+                }
             }
             Event::Refused { reason, .. } => self.refused = Some(reason),
             Event::WentBack { .. } => self.back = true,
@@ -219,16 +213,15 @@ impl Heard {
 
     fn is_over(&self, fate: Fate) -> bool {
         match fate {
-            Fate::Crosses(_) => self.swap.is_some(),
-            Fate::Refused => self.refused.is_some(),
-            // The swap's own line comes when the busy processes have crossed.
-            Fate::GoesBack => self.back && self.swap.is_some(),
+            Fate::Crosses(_) => self.settled.is_some() || self.refused.is_some(),
+            Fate::Refused => self.refused.is_some() || self.settled.is_some(),
+            Fate::GoesBack => self.back && self.settled.is_some(),
         }
     }
 
     fn check(&self, fate: Fate, counters: u64) -> Vec<String> {
         let mut wrong = Vec::new();
-        match (fate, &self.swap) {
+        match (fate, &self.settled) {
             (Fate::Crosses(path), Some(report)) => {
                 if report.crossed != [(path, counters)] {
                     wrong.push(format!(
@@ -239,10 +232,14 @@ impl Heard {
                 if report.stuck > 0 {
                     wrong.push(format!("{} processes are stuck", report.stuck));
                 }
+                if let Some(by) = report.superseded_by {
+                    wrong.push(format!("release {by} superseded it"));
+                }
                 if self.back || self.returned > 0 {
                     wrong.push("processes went back".into());
                 }
             }
+            (Fate::Crosses(_), None) => wrong.push("it was refused".into()),
             (Fate::Refused, Some(_)) => wrong.push("it was not refused".into()),
             (Fate::GoesBack, _) if self.returned == 0 => {
                 wrong.push("no process went back".into());
@@ -258,7 +255,7 @@ impl Heard {
             return format!("refused: {short}...");
         }
         let mut text = String::new();
-        if let Some(report) = &self.swap {
+        if let Some(report) = &self.settled {
             for (path, count) in &report.crossed {
                 let _ = write!(text, "{count} {path} ");
             }
@@ -267,13 +264,6 @@ impl Heard {
             let _ = write!(text, "then back ({} in probation)", self.returned);
         }
         text.trim().to_owned()
-    }
-
-    /// The swap's report came some time after its commit; what it says of the
-    /// stages after the change's notice is exact.
-    fn running_ms(&self) -> Option<f64> {
-        let report = self.swap.as_ref()?;
-        report.running_ms
     }
 }
 

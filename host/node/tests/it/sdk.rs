@@ -378,7 +378,7 @@ fn the_examples_versions_one_after_the_other() {
     it.since = Some(0);
     assert_eq!(it.swap("v3", 3), [("migrated", 1)]);
     // Two fields of one type have changed places: nothing is mixed up.
-    assert_eq!(it.swap("v3b", 3), [("migrated", 1)]);
+    assert_eq!(it.swap("v3b", 31), [("migrated", 1)]);
     assert_eq!(of(&it.node, it.pid).crossings, 3);
     // Refused before anything has changed.
     let before = it.node.info();
@@ -390,13 +390,13 @@ fn the_examples_versions_one_after_the_other() {
         "{text}"
     );
     assert_eq!(it.node.info().release, before.release);
-    it.step(3);
+    it.step(31);
     // The third message traps: its state and the message go back.
     let mut events = it.node.events();
     it.deploy("v5").unwrap();
     it.step(5);
     it.step(5);
-    it.step(3);
+    it.step(31);
     let reason = event(&mut events, "it returns", |event| match event {
         Event::Returned { reason, .. } => Some(reason.clone()),
         _ => None,
@@ -405,7 +405,7 @@ fn the_examples_versions_one_after_the_other() {
         reason.contains("version 5 cannot count to three"),
         "{reason}"
     );
-    it.step(3);
+    it.step(31);
     it.node.halt();
 }
 
@@ -448,7 +448,7 @@ fn a_sleeper_goes_from_the_first_to_the_last_at_once() {
     it.deploy("v3b").unwrap();
     it.since = Some(0);
     for _ in 0..5 {
-        it.step(3);
+        it.step(31);
     }
     assert!(of(&it.node, it.pid).crossings <= 3);
     it.node.halt();
