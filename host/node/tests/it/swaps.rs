@@ -1,8 +1,13 @@
 //! Swaps: what becomes of state, messages and processes when code changes.
 
-use exuvia_node::{DeployOptions, SwapError};
+use std::time::Duration;
 
-use crate::guests::{STATE, ask, counter, deploy, module, node, spawn};
+use exuvia_node::{DeployOptions, Event, Loops, Node, NodeConfig, Pid, SpawnOptions, SwapError};
+
+use crate::actors::{ADD, Actor, cast, counts, loops, of, post};
+use crate::guests::{
+    STATE, ask, counter, deploy, event, eventually, module, node, node_with, spawn,
+};
 
 /// A counter that adds `step`, with save and load.
 fn adds(step: u64) -> String {
@@ -173,4 +178,277 @@ fn a_refused_swap_leaves_no_remains() {
     node.send(pid, 0, Vec::new()).unwrap();
     assert_eq!(ask(&node, pid), 2);
     node.halt();
+}
+
+/// Sleepers cross when they wake, and never else.
+fn no_sweeper(config: &mut NodeConfig) {
+    config.sweep_after = Duration::from_secs(3_600);
+}
+
+#[test]
+fn two_modules_at_once_are_swapped_both_or_not_at_all() {
+    let node = node();
+    deploy(&node, "one", &adds(1));
+    deploy(&node, "two", &adds(1));
+    let pids = [spawn(&node, "one", b""), spawn(&node, "two", b"")];
+    for pid in pids {
+        node.send(pid, 0, Vec::new()).unwrap();
+        assert_eq!(ask(&node, pid), 1);
+    }
+    let stateless = counter("", "(i64.const 1)", "");
+    for second in [stateless.as_str(), "(module)"] {
+        let modules = vec![module("one", &adds(10)), module("two", second)];
+        node.deploy(modules, DeployOptions::default()).unwrap_err();
+        let info = node.info();
+        assert_eq!(info.release, 2);
+        for module in &info.modules {
+            assert_eq!((module.version, module.loaded.len()), (1, 1), "{module:?}");
+        }
+        for pid in pids {
+            node.send(pid, 0, Vec::new()).unwrap();
+        }
+    }
+    for pid in pids {
+        assert_eq!(ask(&node, pid), 3);
+    }
+    // What was refused with the other is no hindrance alone.
+    let both = vec![module("one", &adds(10)), module("two", &adds(20))];
+    let report = node.deploy(both, DeployOptions::default()).unwrap();
+    assert_eq!((report.release, report.modules.len()), (3, 2));
+    for (pid, expected) in pids.into_iter().zip([13, 23]) {
+        node.send(pid, 0, Vec::new()).unwrap();
+        assert_eq!(ask(&node, pid), expected);
+    }
+    node.halt();
+}
+
+/// A node with ten counters at 1, on the first version.
+fn ten() -> (Node, Vec<Pid>) {
+    let node = node_with(no_sweeper);
+    deploy(&node, "counter", &adds(1));
+    let pids: Vec<_> = (0..10).map(|_| spawn(&node, "counter", b"")).collect();
+    for pid in &pids {
+        node.send(*pid, 0, Vec::new()).unwrap();
+        assert_eq!(ask(&node, *pid), 1);
+    }
+    (node, pids)
+}
+
+#[test]
+fn rollback_while_sleepers_have_not_crossed_leaves_them_where_they_are() {
+    let (node, pids) = ten();
+    deploy(&node, "counter", &adds(100));
+    for pid in &pids[..4] {
+        node.send(*pid, 0, Vec::new()).unwrap();
+        assert_eq!(ask(&node, *pid), 101);
+    }
+    let report = node.rollback().unwrap();
+    assert!(report.back);
+    assert_eq!(report.processes, 4, "the others have never left");
+    for (index, pid) in pids.iter().enumerate() {
+        node.send(*pid, 0, Vec::new()).unwrap();
+        let (count, crossings) = if index < 4 { (102, 2) } else { (2, 0) };
+        assert_eq!(ask(&node, *pid), count, "counter {index}");
+        let seen = of(&node, *pid);
+        assert_eq!(
+            (seen.module.as_deref(), seen.crossings),
+            (Some("counter@1"), crossings)
+        );
+    }
+    node.halt();
+}
+
+#[test]
+fn a_third_release_finds_processes_on_the_first_and_on_the_second() {
+    let (node, pids) = ten();
+    deploy(&node, "counter", &adds(10));
+    for pid in &pids[..4] {
+        node.send(*pid, 0, Vec::new()).unwrap();
+        assert_eq!(ask(&node, *pid), 11);
+    }
+    let next = vec![module("counter", &adds(100))];
+    let report = node.deploy(next, DeployOptions::default()).unwrap();
+    assert_eq!((report.processes, report.verified), (10, 10));
+    let loaded = |node: &Node| -> Vec<_> {
+        let loaded = &node.info().modules[0].loaded;
+        loaded.iter().map(|it| (it.version, it.processes)).collect()
+    };
+    assert_eq!(loaded(&node), [(1, 6), (2, 4), (3, 0)]);
+    for (index, pid) in pids.iter().enumerate() {
+        node.send(*pid, 0, Vec::new()).unwrap();
+        assert_eq!(ask(&node, *pid), if index < 4 { 111 } else { 101 });
+    }
+    assert_eq!(loaded(&node), [(1, 0), (2, 0), (3, 10)]);
+    // And all of them back to where only some have been.
+    node.rollback().unwrap();
+    for (index, pid) in pids.iter().enumerate() {
+        node.send(*pid, 0, Vec::new()).unwrap();
+        assert_eq!(ask(&node, *pid), if index < 4 { 121 } else { 111 });
+    }
+    assert_eq!(loaded(&node), [(1, 0), (2, 10), (3, 0)]);
+    node.halt();
+}
+
+#[test]
+fn a_version_goes_when_its_last_process_has_ended() {
+    let node = node_with(|config| config.sweep_after = Duration::from_millis(20));
+    let answer = |n: u32| format!("(i64.const {n})");
+    deploy(&node, "loops", &loops(false, &answer(1)));
+    let pid = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, pid), 1);
+    let leave = DeployOptions {
+        loops: Loops::Leave,
+        ..DeployOptions::default()
+    };
+    for version in 2..=5 {
+        let next = vec![module("loops", &loops(false, &answer(version)))];
+        node.deploy(next, leave).unwrap();
+    }
+    let loaded = || -> Vec<_> {
+        let loaded = &node.info().modules[0].loaded;
+        loaded.iter().map(|it| it.version).collect()
+    };
+    // The first is needed, and those between it and the newest: its state may
+    // have to pass through them.
+    assert_eq!(loaded(), [1, 2, 3, 4, 5]);
+    assert_eq!(ask(&node, pid), 1);
+    node.kill(pid);
+    // Two to go back to, and the current one.
+    eventually("it is unloaded", || loaded() == [3, 4, 5]);
+    node.halt();
+}
+
+// ---- code that crosses badly ------------------------------------------------------
+
+/// `save` and `load` of an actor, with something before each.
+fn crosses(save: &str, load: &str) -> String {
+    format!(
+        r#"
+  (func (export "save") (result i32) {save} (call $state_put (i32.const 16) (i32.const 24)))
+  (func (export "load") (param i32 i32) (result i32)
+    (drop (call $state_get (i32.const 16) (i32.const 24))) {load} (i32.const 0))"#
+    )
+}
+
+/// What crossing code must not do, and what is said of it.
+const MISDEEDS: [(&str, &str); 4] = [
+    ("(unreachable)", "unreachable"),
+    ("(loop $l (br $l))", "within its reductions"),
+    (
+        "(drop (call $send (i32.const 24) (i32.const 5) (i32.const 16) (i32.const 8)))",
+        "`send` is not served while `load` runs",
+    ),
+    ("(return (i32.const 1))", "`load` answered 1"),
+];
+
+#[test]
+fn a_load_that_fails_is_refused_with_process_cause_and_fix() {
+    let node = node();
+    deploy(&node, "actor", &counts().text());
+    let named = SpawnOptions {
+        name: Some("the-actor".into()),
+        ..SpawnOptions::default()
+    };
+    let actor = node.spawn("actor", b"", &named).unwrap();
+    assert_eq!(ask(&node, actor), 0);
+    let mut events = node.events();
+    for (misdeed, cause) in MISDEEDS {
+        let state = crosses("", misdeed);
+        let next = Actor {
+            state: Some(&state),
+            ..counts()
+        };
+        let modules = vec![module("actor", &next.text())];
+        let error = node.deploy(modules, DeployOptions::default()).unwrap_err();
+        assert!(matches!(error, SwapError::Verify(_)), "{error:?}");
+        let text = error.to_string();
+        for part in [&actor.to_string(), "the-actor", cause] {
+            assert!(text.contains(part), "`{part}` is not in: {text}");
+        }
+        let fix = error.help().unwrap();
+        assert!(fix.contains("`load`") && fix.contains("--fresh"), "{fix}");
+        let told = event(&mut events, "the refusal", |event| match event {
+            Event::Refused { help, .. } => Some((event.to_string(), help.clone())),
+            _ => None,
+        });
+        assert!(
+            told.0.contains(&text) && told.0.contains(&fix),
+            "{}",
+            told.0
+        );
+        assert_eq!(told.1, Some(fix));
+        let info = node.info();
+        assert_eq!((info.release, info.modules[0].loaded.len()), (1, 1));
+        post(&node, actor, b"");
+    }
+    assert_eq!(ask(&node, actor), MISDEEDS.len() as u64);
+    assert_eq!(of(&node, actor).stuck, None);
+    node.halt();
+}
+
+#[test]
+fn a_save_that_fails_is_refused_too() {
+    for (misdeed, cause) in &MISDEEDS[..3] {
+        let node = node();
+        let state = crosses(misdeed, "");
+        let first = Actor {
+            state: Some(&state),
+            ..counts()
+        };
+        deploy(&node, "actor", &first.text());
+        let actor = spawn(&node, "actor", b"");
+        assert_eq!(ask(&node, actor), 0);
+        let modules = vec![module("actor", &counts().text())];
+        let error = node.deploy(modules, DeployOptions::default()).unwrap_err();
+        let text = error.to_string();
+        let cause = cause.replace("`load`", "`save`");
+        assert!(text.contains(&cause), "`{cause}` is not in: {text}");
+        assert_eq!(ask(&node, actor), 0);
+        node.halt();
+    }
+}
+
+#[test]
+fn a_load_that_fails_after_the_commit_makes_the_process_stuck() {
+    // While it waits in a handler its state is not verified, and then changes.
+    let waits = "(if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 119)) (then
+        (i32.store (i32.const 128) (i32.const 48))
+        (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 1) (i64.const 7)))
+        (call $set (i64.const 10))))";
+    for (misdeed, cause) in MISDEEDS {
+        let (node, _friend, actor) = cast(Actor {
+            message: waits,
+            ..counts()
+        });
+        post(&node, actor, b"wait");
+        eventually("it waits", || of(&node, actor).state == "receive");
+        let load = format!("(if (i64.gt_u (call $count) (i64.const 5)) (then {misdeed}))");
+        let state = crosses("", &load);
+        let next = Actor {
+            message: ADD,
+            state: Some(&state),
+            ..Actor::default()
+        };
+        let mut events = node.events();
+        deploy(&node, "actor", &next.text());
+        node.send(actor, 7, Vec::new()).unwrap();
+        let report = event(&mut events, "it settles", |event| match event {
+            Event::Settled(report) => Some(report.clone()),
+            _ => None,
+        });
+        assert_eq!((report.stuck, report.crossed.len()), (1, 0), "{report}");
+        assert_eq!(ask(&node, actor), 10);
+        let seen = of(&node, actor);
+        assert_eq!(
+            (seen.state.as_str(), seen.module.as_deref()),
+            ("stuck", Some("actor@1"))
+        );
+        let why = seen.stuck.unwrap();
+        assert!(why.contains(cause), "`{cause}` is not in: {why}");
+        // Back where it is, it is stuck no more.
+        node.rollback().unwrap();
+        assert_eq!(ask(&node, actor), 10);
+        assert_eq!(of(&node, actor).stuck, None);
+        node.halt();
+    }
 }
