@@ -148,6 +148,8 @@ impl Running {
                 () = interrupts.next() => break,
             }
         }
+        // What it ended of comes before that it ended.
+        printer.rest(&mut self.events);
         match &ended {
             Some(reason) => printer.note(EventLine {
                 line: format!("ended: the supervision tree gave up: {reason}"),

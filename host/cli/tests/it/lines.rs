@@ -45,6 +45,25 @@ fn what_guests_say_is_printed_when_the_boot_fails() {
 }
 
 #[test]
+fn what_the_tree_ended_of_comes_before_that_it_ended() {
+    let text = include_str!("../../../../guest-sdk/wat/counter.wat");
+    let begins = "        ;; MESSAGE:";
+    assert_eq!(text.matches(begins).count(), 1);
+    let traps = text.replace(begins, &format!("(unreachable)\n{begins}"));
+    let app = App::with(&wat::parse_str(traps).unwrap(), "5000");
+    let mut node = app.start(&["--no-watch"]);
+    for name in ["counter-0", "counter-1", "counter-2"] {
+        app.done(&["send", name, "--text", "x"]);
+        node.event("exit");
+    }
+    // The fourth end is one too many, once it has been started again.
+    while app.ask(&["send", "counter-0", "--text", "x"]).code != Some(0) {}
+    node.event("exit");
+    node.event("ended");
+    assert_eq!(node.end(), Some(1));
+}
+
+#[test]
 fn a_swap_has_a_line_at_the_commit_and_one_when_all_have_crossed() {
     let app = App::new();
     let node = app.start(&["--no-watch"]);
