@@ -112,7 +112,7 @@ impl Rounds {
             true => self.look_after,
             false => IDLE,
         };
-        self.look_after = (self.look_after * 2).min(SELDOM);
+        self.look_after = (self.look_after * 2).clamp(SOON, SELDOM);
         match self.sweep_at {
             Some(at) => wait.min(Duration::from_nanos(at.saturating_sub(now()))),
             None => wait,

@@ -306,24 +306,28 @@ fn a_release_that_goes_back_by_itself_is_followed_back() {
 
 #[test]
 fn the_sweeper_takes_sleepers_back_too() {
-    let node = node_with(|config| config.sweep_after = Duration::from_millis(200));
+    let node = node_with(quick_sweeper);
     let pids = crowd(&node, 8);
     let bad = Actor {
         message: X,
         request: "(i64.const 2)",
         ..counts()
     };
+    let mut events = node.events();
     deploy(&node, "actor", &bad.text());
-    for pid in &pids[3..] {
-        assert_eq!(ask(&node, *pid), 2);
-    }
+    // The sweeper has done its work for this release.
+    assert_eq!(settled(&mut events).swept, 8);
     for pid in &pids[..3] {
         post(&node, *pid, b"x");
     }
-    // Nobody writes to the others any more.
-    eventually("all are back", || {
-        pids.iter()
-            .all(|pid| of(&node, *pid).module.as_deref() == Some("actor@1"))
-    });
+    // Nobody writes to the others.
+    let report = settled(&mut events);
+    assert_eq!(
+        (report.release, report.back, report.processes, report.swept),
+        (3, true, 5, 5)
+    );
+    for pid in &pids {
+        assert_eq!(of(&node, *pid).module.as_deref(), Some("actor@1"));
+    }
     node.halt();
 }
