@@ -361,6 +361,9 @@ impl Frames {
             .occupant
             .store(NOBODY, Ordering::Release);
         seated.pool.left(place);
+        self.places[place as usize]
+            .listed
+            .store(false, Ordering::SeqCst);
         drop(seated);
         self.live.fetch_sub(1, Ordering::Relaxed);
         self.vacant.lock().push(place);
@@ -418,7 +421,7 @@ impl Frames {
             self.places[place as usize]
                 .listed
                 .store(false, Ordering::SeqCst);
-            if let Some(seated) = self.try_place(shared, place) {
+            if let Some(seated) = self.try_place(shared, pool, place) {
                 return Some(seated);
             }
         }
@@ -431,18 +434,26 @@ impl Frames {
         let places = pool.places().into_iter();
         places
             .into_iter()
-            .find_map(|place| self.try_place(shared, place))
+            .find_map(|place| self.try_place(shared, pool, place))
     }
 
-    fn try_place(&self, shared: &Arc<Shared>, place: u32) -> Option<Seated> {
+    fn try_place(&self, shared: &Arc<Shared>, pool: &Pool, place: u32) -> Option<Seated> {
         let slot = self.places[place as usize].occupant.load(Ordering::Acquire);
         if slot == NOBODY {
             return None;
         }
-        self.page_out(shared, slot, place)
+        self.page_out(shared, pool, slot, place)
     }
 
-    fn page_out(&self, shared: &Arc<Shared>, index: u32, place: u32) -> Option<Seated> {
+    /// The frame may have been dropped since its place was listed, and the
+    /// place given to one of another version: that one is not taken.
+    fn page_out(
+        &self,
+        shared: &Arc<Shared>,
+        pool: &Pool,
+        index: u32,
+        place: u32,
+    ) -> Option<Seated> {
         let slot = shared.system.table.slot(index)?;
         if !slot.state.claim() {
             return None;
@@ -460,7 +471,11 @@ impl Frames {
                         mut frame,
                         suspended: false,
                         waiting,
-                    } if !again && frame.place == place && frame.frame.reusable => {
+                    } if !again
+                        && frame.place == place
+                        && std::ptr::eq(&*frame.pool, pool)
+                        && frame.frame.reusable =>
+                    {
                         let Some(image) = frame.frame.save(After::Reset) else {
                             guest.residence = Residence::Frame {
                                 frame,

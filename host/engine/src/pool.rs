@@ -9,7 +9,8 @@
 //! again soon is *staying*: soon means while it passes, or so few page-outs
 //! later that it would be resident still if each had had a frame. It gets one
 //! of its own as long as there is room, else that of the process which has
-//! stayed longest without being asked. This is the idea of S3-FIFO (Yang et
+//! stayed longest without being asked. Now and then one who passes takes such
+//! a frame too, so that nobody stays for having been busy once. This is the idea of S3-FIFO (Yang et
 //! al., SOSP 2023): small queue, main queue, ghosts; the ghosts cost nothing
 //! here, since an image can say when it was taken.
 
@@ -19,6 +20,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 
 use crate::frames::Seated;
+
+/// One page-out of so many is of a process that stays.
+const AGING: u32 = 16;
 
 /// The frames of one version.
 #[derive(Debug, Default)]
@@ -94,12 +98,12 @@ impl Pool {
         self.lists.lock().all.push(place);
     }
 
-    /// One is dropped.
+    /// One is dropped: nobody can be paged out of it any more.
     pub(crate) fn left(&self, place: u32) {
-        let all = &mut self.lists.lock().all;
-        if let Some(at) = all.iter().position(|other| *other == place) {
-            all.swap_remove(at);
-        }
+        let mut lists = self.lists.lock();
+        lists.all.retain(|other| *other != place);
+        lists.passing.retain(|other| *other != place);
+        lists.staying.retain(|other| *other != place);
     }
 
     /// A process at rest may be paged out of this place.
@@ -116,6 +120,7 @@ impl Pool {
     /// Who goes next: of those who pass, or of those who stay, if there are
     /// any, else of the others.
     pub(crate) fn next(&self, of_staying: bool) -> Option<u32> {
+        let of_staying = of_staying || self.clock.load(Ordering::Relaxed) % AGING == AGING - 1;
         let mut lists = self.lists.lock();
         let Lists {
             passing, staying, ..

@@ -7,7 +7,7 @@ use exuvia_process::Limits;
 use proptest::prelude::*;
 use std::sync::Arc;
 
-use crate::world::{Answer, Setup, World, cases};
+use crate::world::{Answer, Setup, World, answering, cases};
 
 /// One step of a handler. `acc` is a local that everything is mixed into.
 #[derive(Clone, Debug)]
@@ -342,6 +342,33 @@ proptest! {
             prop_assert_eq!(&seen, &expected, "{:?}", method);
             // Else nothing was tested.
             prop_assert!(shared.executor.metrics().page_ins.load(std::sync::atomic::Ordering::Relaxed) > 0);
+        }
+    }
+}
+
+/// The frames of one version are dropped for another's, time and again. A
+/// process must never get a frame of the other: it would run the other's code.
+#[test]
+fn frames_that_change_hands_run_their_own_code() {
+    let world = World::new(Setup {
+        frames: 4,
+        processes: 64,
+        ..Setup::default()
+    });
+    world.deploy("one", &answering("", "(i64.const 1)", ""));
+    world.deploy("two", &answering("", "(i64.const 2)", ""));
+    for round in 0..12 {
+        for (module, number) in [("one", 1), ("two", 2)] {
+            let pids: Vec<_> = (0..6).map(|_| world.spawn(module)).collect();
+            // Who is asked again has a second chance, who is not is paged out.
+            for pid in pids.iter().chain(&pids[..round % 4]) {
+                assert_eq!(world.ask(*pid, 0, &[]).number(), number);
+            }
+            // Those that go leave frames that stand at the base.
+            for pid in &pids[2..] {
+                world.kill(*pid);
+            }
+            assert!(world.settle(10_000));
         }
     }
 }
