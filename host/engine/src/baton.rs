@@ -24,6 +24,12 @@ pub(crate) fn put_command(command: Command) {
     COMMAND.set(Some(command));
 }
 
+/// Forgets what a frame that has failed did not take, or left.
+#[inline(never)]
+pub(crate) fn clear() {
+    drop((COMMAND.take(), REPLY.take()));
+}
+
 #[inline(never)]
 pub(crate) fn take_command() -> Option<Command> {
     COMMAND.take()

@@ -76,6 +76,8 @@ pub(crate) enum Reply {
     State(Result<Vec<u8>, String>),
     Loaded(Result<(), String>),
     Initialized(Result<(), String>),
+    /// The host failed in the middle of a command: the frame is of no use.
+    Broken(String),
 }
 
 /// What the first frame of a version finds out.
@@ -119,8 +121,10 @@ pub(crate) enum Outcome {
 pub(crate) struct Frame {
     task: Pin<Box<dyn Future<Output = ()> + Send>>,
     pages: u32,
-    /// Whether it may serve another process.
+    /// Whether its module lets it serve another process.
     pub(crate) reusable: bool,
+    /// Why nobody can use it any more.
+    broken: Option<String>,
 }
 
 impl std::fmt::Debug for Frame {
@@ -169,7 +173,11 @@ impl Frame {
             task: Box::pin(drive(store, setup)),
             pages,
             reusable,
+            broken: None,
         };
+        // A new frame waits for its first command here, and must not find one
+        // that was meant for another.
+        baton::clear();
         match frame.poll() {
             Some(Reply::Created(created)) => created.map(|taken| (frame, taken)),
             _ => Err(Failed {
@@ -181,13 +189,39 @@ impl Frame {
 
     fn poll(&mut self) -> Option<Reply> {
         let mut context = Context::from_waker(Waker::noop());
-        let _ = self.task.as_mut().poll(&mut context);
-        baton::take_reply()
+        let task = self.task.as_mut();
+        match catch_unwind(AssertUnwindSafe(|| task.poll(&mut context))) {
+            Ok(Poll::Pending) => {}
+            Ok(Poll::Ready(())) => self.broken = Some("the frame has ended".into()),
+            Err(panic) => {
+                baton::clear();
+                self.broken = Some(panic_text(&*panic));
+            }
+        }
+        match baton::take_reply() {
+            Some(Reply::Broken(text)) => {
+                self.broken = Some(text);
+                None
+            }
+            reply => reply,
+        }
     }
 
     fn tell(&mut self, command: Command) -> Option<Reply> {
+        if self.broken.is_some() {
+            return None;
+        }
         baton::put_command(command);
-        self.poll()
+        let reply = self.poll();
+        if let Some(text) = &self.broken {
+            tracing::error!("the host failed in a frame, which is dropped: {text}");
+        }
+        reply
+    }
+
+    /// Whether it may serve another process.
+    pub(crate) fn may_serve_another(&self) -> bool {
+        self.reusable && self.broken.is_none()
     }
 
     /// Memory in Wasm pages of the image that is in the frame, as last seen.
@@ -202,6 +236,9 @@ impl Frame {
         own: Box<GuestOwn>,
         suspended: bool,
     ) -> Option<(Box<GuestOwn>, Outcome)> {
+        if let Some(text) = &self.broken {
+            return Some((own, panicked(text)));
+        }
         let command = if suspended {
             Command::Resume(own)
         } else {
@@ -424,8 +461,13 @@ async fn run(store: &mut Store<FrameData>, own: Box<GuestOwn>) -> Result<Reply, 
         return Err(command);
     }
     let Some(mut own) = data.own.take() else {
-        // Cancelled: the process is with whoever cancelled it.
-        return Ok(Reply::Done);
+        // Cancelled: the process is with whoever cancelled it. Else it failed
+        // between two processes, and where that left the memory nobody knows.
+        return Ok(match called {
+            Called::Cancelled => Reply::Done,
+            Called::Panicked(text) => Reply::Broken(text),
+            Called::Ended(_) => Reply::Broken("the guest's loop has ended by itself".into()),
+        });
     };
     own.reductions += u64::try_from(SLICE - left).unwrap_or(0);
     let outcome = match called {
