@@ -17,7 +17,7 @@ use wasmtime::{AsContextMut, Caller, Func, Linker, Store};
 use crate::baton::{self, Next};
 use crate::data::{FrameData, Mode, View, bytes, bytes_mut};
 use crate::frame::{self, Command, Outcome, Reply, SLICE};
-use crate::guest::{Wait, Want, close_transaction, transaction};
+use crate::guest::{Guest, Wait, Want, close_transaction, transaction};
 use crate::setup::set_reductions;
 
 /// Defines every host call of `exuvia_abi::HOST_CALLS`.
@@ -130,8 +130,10 @@ impl View<'_> {
     }
 
     /// Whether the process may wait, and keep its frame.
-    fn may_wait(&self) -> Result<(), Code> {
-        if self.shared.frames.may_block() {
+    fn may_wait(&mut self) -> Result<(), Code> {
+        // One of a resident-only module keeps its frame in any case.
+        let keeps = |guest: &mut Guest| !guest.tenancy.artifact.resident_only().is_empty();
+        if self.shared.frames.may_block() || self.own.guest().is_some_and(keeps) {
             Ok(())
         } else {
             Err(Code::Limit)

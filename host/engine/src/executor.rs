@@ -16,10 +16,11 @@ use crate::artifact::{Artifact, Initialization};
 use crate::crossing::{self, Crossed, Landed};
 use crate::error::CrossError;
 use crate::frame::{Outcome, panic_text};
-use crate::frames::{Frames, NoFrame, Seated};
+use crate::frames::{FrameCounts, Frames, NoFrame};
 use crate::guest::{Guest, GuestOwn, GuestSystem, Residence, Transaction, Trial, Wait, Want};
 use crate::image::{After, Image};
 use crate::observer::{Observer, Services};
+use crate::places::Seated;
 
 /// Entries of one turn at most, so that a process that returns after each
 /// message gets as much done as one that loops, and no more.
@@ -158,6 +159,12 @@ impl Executor {
 
     /// Frames alive, and those of blocked processes.
     pub fn frames(&self) -> (usize, usize) {
+        let counts = self.0.frames.counts();
+        (counts.live, counts.blocked)
+    }
+
+    /// What has become of the places of all frames.
+    pub fn frame_counts(&self) -> FrameCounts {
         self.0.frames.counts()
     }
 
@@ -288,9 +295,6 @@ impl Executor {
             {
                 if suspended {
                     frame.frame.cancel();
-                    if !matches!(&guest.wait, Some(wait) if wait.what == Want::Turn) {
-                        shared.frames.unblock();
-                    }
                 }
                 shared.frames.retire(frame);
             }
@@ -458,9 +462,7 @@ impl Executor {
         if let Some(guest) = own.guest() {
             guest.has_run = true;
             if suspended {
-                if !matches!(&guest.wait, Some(wait) if wait.what == Want::Turn) {
-                    shared.frames.unblock();
-                }
+                seated.let_go();
             } else if let Some(trial) = &mut guest.trial {
                 // The state before the message: where the process goes back
                 // to if new code fails it.
@@ -551,11 +553,14 @@ impl Executor {
         Entered::GoOn
     }
 
-    fn suspended(&self, own: &mut GuestOwn, seated: Seated) -> Entered {
+    fn suspended(&self, own: &mut GuestOwn, mut seated: Seated) -> Entered {
         let shared = &self.0;
         let mut preempted = false;
         if let Some(guest) = own.guest() {
             preempted = matches!(&guest.wait, Some(wait) if wait.what == Want::Turn);
+            if !preempted {
+                seated.hold();
+            }
             guest.residence = Residence::Frame {
                 frame: seated,
                 suspended: true,
@@ -565,7 +570,6 @@ impl Executor {
         if preempted {
             return Entered::Stop(Turn::Again);
         }
-        shared.frames.block();
         if own.is_starting() {
             own.acknowledge(&shared.system, 0, Payload::empty());
         }

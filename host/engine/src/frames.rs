@@ -11,22 +11,21 @@
 //! are kept from them: a server that is paged out can always run and unblock
 //! its callers.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use exuvia_process::Then;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use crate::artifact::Artifact;
 use crate::executor::Shared;
 use crate::frame::Frame;
 use crate::guest::Residence;
 use crate::image::After;
+use crate::places::{Places, Seated};
 use crate::pool::Pool;
-
-/// No process.
-const NOBODY: u32 = u32::MAX;
 
 /// Kernel mappings that one frame takes: memory, its guard and file image,
 /// stack and its guard (5 to 6 as measured, one to spare).
@@ -49,39 +48,25 @@ pub(crate) struct Frames {
     may_block: usize,
     /// Frames that a version gets as soon as it wants them.
     few: usize,
-    live: AtomicUsize,
-    blocked: AtomicUsize,
     /// By artifact.
     pools: RwLock<HashMap<u64, Arc<Pool>, foldhash::fast::FixedState>>,
-    places: Box<[Place]>,
-    vacant: Mutex<Vec<u32>>,
+    places: Arc<Places>,
 }
 
-/// Where the pager finds who is in a frame.
-#[derive(Debug)]
-struct Place {
-    occupant: AtomicU32,
-    artifact: AtomicU64,
-    /// In its pool's list of those at rest.
-    listed: AtomicBool,
-    /// It is asked again and again (see [`Pool`]).
-    stays: AtomicBool,
-}
-
-/// A frame with its place.
-#[derive(Debug)]
-pub(crate) struct Seated {
-    pub(crate) frame: Box<Frame>,
-    place: u32,
-    pool: Arc<Pool>,
-    /// Counted among the frames that nobody can take away.
-    kept: bool,
-}
-
-impl Seated {
-    pub(crate) fn place(&self) -> u32 {
-        self.place
-    }
+/// What has become of the places of all frames. At rest `live` and `vacant`
+/// together are `places`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameCounts {
+    /// Frames that there may be at most, for moments.
+    pub places: usize,
+    /// Those without a frame.
+    pub vacant: usize,
+    /// Frames alive.
+    pub live: usize,
+    /// Frames that stand at the base and wait for a process.
+    pub free: usize,
+    /// Frames of processes that block, or that keep theirs.
+    pub blocked: usize,
 }
 
 /// Why there is no frame.
@@ -123,45 +108,28 @@ impl Frames {
             limit,
             may_block: limit - reserve,
             few: reserve.min(FEW),
-            live: AtomicUsize::new(0),
-            blocked: AtomicUsize::new(0),
             pools: RwLock::default(),
-            places: (0..places)
-                .map(|_| Place {
-                    occupant: AtomicU32::new(NOBODY),
-                    artifact: AtomicU64::new(0),
-                    listed: AtomicBool::new(false),
-                    stays: AtomicBool::new(false),
-                })
-                .collect(),
-            vacant: Mutex::new(
-                (0..places)
-                    .rev()
-                    .filter_map(|i| i.try_into().ok())
-                    .collect(),
-            ),
+            places: Arc::new(Places::new(places)),
         }
     }
 
     /// Whether one more process may block.
     pub(crate) fn may_block(&self) -> bool {
-        self.blocked.load(Ordering::Relaxed) < self.may_block
+        self.places.held() < self.may_block
     }
 
-    pub(crate) fn block(&self) {
-        self.blocked.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn counts(&self) -> FrameCounts {
+        FrameCounts {
+            places: self.places.all().len(),
+            vacant: self.places.vacant(),
+            live: self.places.live(),
+            free: self.all().iter().map(|pool| pool.free()).sum(),
+            blocked: self.places.held(),
+        }
     }
 
-    pub(crate) fn unblock(&self) {
-        self.blocked.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Frames alive, and those of blocked processes.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        (
-            self.live.load(Ordering::Relaxed),
-            self.blocked.load(Ordering::Relaxed),
-        )
+    fn full(&self) -> bool {
+        self.places.live() >= self.limit
     }
 
     /// A frame at the base of the version, with the memory's size, for a
@@ -176,9 +144,8 @@ impl Frames {
         let pool = self.pool(artifact.id);
         let stays = stamp.is_some_and(|stamp| pool.soon(stamp, self.limit));
         let seated = self.find(shared, artifact, &pool, pages, stays)?;
-        self.places[seated.place as usize]
-            .stays
-            .store(stays, Ordering::Relaxed);
+        let place = self.places.place(seated.place());
+        place.stays.store(stays, Ordering::Relaxed);
         Ok(seated)
     }
 
@@ -193,20 +160,29 @@ impl Frames {
         if let Some(seated) = pool.pop(pages) {
             return Ok(seated);
         }
-        let full = || self.live.load(Ordering::Relaxed) >= self.limit;
-        if (stays || pool.len() < self.few) && (!full() || self.give_up(shared, pool)) {
+        if (stays || pool.len() < self.few)
+            && (!self.full() || self.give_up(shared, pool, pool.len()))
+        {
             return self.make(shared, artifact, pool);
         }
         if let Some(seated) = self.evict(shared, pool, stays) {
             return self.fit(shared, artifact, pool, pages, seated);
         }
-        if full() {
-            self.give_up(shared, pool);
+        if self.full() {
+            self.give_up(shared, pool, 0);
         }
         match self.make(shared, artifact, pool) {
             Err(NoFrame::AllBusy) => {
-                let seated = self.evict_any(shared, pool).ok_or(NoFrame::AllBusy)?;
-                self.fit(shared, artifact, pool, pages, seated)
+                if let Some(seated) = self.evict_any(shared, pool) {
+                    return self.fit(shared, artifact, pool, pages, seated);
+                }
+                let others = self.all().into_iter();
+                let seated = others
+                    .into_iter()
+                    .find_map(|other| self.evict_any(shared, &other))
+                    .ok_or(NoFrame::AllBusy)?;
+                self.discard(seated);
+                self.make(shared, artifact, pool)
             }
             made => made,
         }
@@ -233,7 +209,10 @@ impl Frames {
             return pool.clone();
         }
         let mut pools = self.pools.write();
-        pools.entry(artifact).or_default().clone()
+        pools
+            .entry(artifact)
+            .or_insert_with(|| Arc::new(Pool::new(artifact)))
+            .clone()
     }
 
     fn all(&self) -> Vec<Arc<Pool>> {
@@ -241,16 +220,21 @@ impl Frames {
     }
 
     /// Makes room: drops a free frame of any version (one of the same version
-    /// has the wrong size), else that of a process of the version that has
-    /// most, if that is another one.
-    fn give_up(&self, shared: &Arc<Shared>, wants: &Arc<Pool>) -> bool {
+    /// has the wrong size), else that of a process of another version with `of`
+    /// frames or more: those with most first, but all frames of one may be held.
+    fn give_up(&self, shared: &Arc<Shared>, wants: &Arc<Pool>, of: usize) -> bool {
         let pools = self.all();
         let free = pools.iter().find_map(|pool| pool.pop_any());
         let seated = free.or_else(|| {
-            let most = pools.iter().max_by_key(|pool| pool.len())?;
-            (!Arc::ptr_eq(most, wants))
-                .then(|| self.evict(shared, most, false))
-                .flatten()
+            let mut others: Vec<(usize, &Arc<Pool>)> = pools
+                .iter()
+                .filter(|pool| !Arc::ptr_eq(pool, wants))
+                .map(|pool| (pool.len(), pool))
+                .filter(|(frames, _)| *frames >= of)
+                .collect();
+            others.sort_unstable_by_key(|(frames, _)| Reverse(*frames));
+            let mut others = others.into_iter();
+            others.find_map(|(_, pool)| self.evict(shared, pool, false))
         });
         seated.is_some_and(|seated| {
             self.discard(seated);
@@ -265,7 +249,7 @@ impl Frames {
         let pool = self.pool(artifact.id);
         let most = self.limit + self.limit / 4;
         for _ in pool.len()..count.min(self.limit / 4) {
-            if self.live.load(Ordering::Relaxed) >= most {
+            if self.places.live() >= most {
                 return;
             }
             match self.make(shared, artifact, &pool) {
@@ -277,7 +261,7 @@ impl Frames {
 
     /// Drops free frames while there are more frames than are kept.
     pub(crate) fn trim(&self) {
-        while self.live.load(Ordering::Relaxed) > self.limit {
+        while self.places.live() > self.limit {
             let pools = self.all().into_iter();
             let most = pools.max_by_key(|pool| pool.free());
             match most.and_then(|pool| pool.pop_any()) {
@@ -293,80 +277,47 @@ impl Frames {
         artifact: &Artifact,
         pool: &Arc<Pool>,
     ) -> Result<Seated, NoFrame> {
-        let place = self.vacant.lock().pop().ok_or(NoFrame::AllBusy)?;
-        self.live.fetch_add(1, Ordering::Relaxed);
-        match Frame::new(artifact, shared) {
-            Ok(frame) => {
-                let entry = &self.places[place as usize];
-                entry.artifact.store(artifact.id, Ordering::Relaxed);
-                shared.metrics.frames_made.fetch_add(1, Ordering::Relaxed);
-                pool.joined(place);
-                Ok(Seated {
-                    frame: Box::new(frame),
-                    place,
-                    pool: pool.clone(),
-                    kept: false,
-                })
-            }
-            Err(reason) => {
-                self.live.fetch_sub(1, Ordering::Relaxed);
-                self.vacant.lock().push(place);
-                Err(NoFrame::Broken(reason))
-            }
-        }
+        // The ticket gives the place back if no frame comes of it.
+        let ticket = self.places.take(pool).ok_or(NoFrame::AllBusy)?;
+        let frame = Frame::new(artifact, shared).map_err(NoFrame::Broken)?;
+        shared.metrics.frames_made.fetch_add(1, Ordering::Relaxed);
+        Ok(Seated::new(frame, ticket))
     }
 
     /// A process takes its seat. One of a resident-only module keeps it, like
     /// a process that blocks.
     pub(crate) fn occupy(&self, seated: &mut Seated, slot: u32) {
-        if !seated.frame.reusable && !std::mem::replace(&mut seated.kept, true) {
-            self.block();
+        if !seated.frame.reusable {
+            seated.hold();
         }
-        self.places[seated.place as usize]
-            .occupant
-            .store(slot, Ordering::Release);
+        self.places.place(seated.place()).occupy(slot);
     }
 
     /// Gives back a frame whose state is not wanted any more.
     pub(crate) fn retire(&self, mut seated: Seated) {
-        if seated.frame.reusable {
+        if seated.frame.may_serve_another() {
             seated.frame.reset();
-            self.give_back(seated);
-        } else {
-            self.discard(seated);
         }
+        self.give_back(seated);
     }
 
     /// Gives back a frame that stands at the base.
-    pub(crate) fn give_back(&self, seated: Seated) {
-        if !seated.frame.reusable {
+    pub(crate) fn give_back(&self, mut seated: Seated) {
+        if !seated.frame.may_serve_another() {
             return self.discard(seated);
         }
-        self.places[seated.place as usize]
-            .occupant
-            .store(NOBODY, Ordering::Release);
-        let pool = seated.pool.clone();
+        seated.let_go();
+        self.places.place(seated.place()).vacate();
+        let pool = seated.pool().clone();
         if let Err(seated) = pool.push(seated) {
             self.discard(seated);
         }
     }
 
     /// Drops a frame.
+    #[expect(clippy::unused_self, reason = "where all else is that ends a frame")]
     pub(crate) fn discard(&self, seated: Seated) {
-        if seated.kept {
-            self.unblock();
-        }
-        let place = seated.place;
-        self.places[place as usize]
-            .occupant
-            .store(NOBODY, Ordering::Release);
-        seated.pool.left(place);
-        self.places[place as usize]
-            .listed
-            .store(false, Ordering::SeqCst);
         drop(seated);
-        self.live.fetch_sub(1, Ordering::Relaxed);
-        self.vacant.lock().push(place);
     }
 
     /// Drops the free frames of a version that was unloaded.
@@ -396,20 +347,18 @@ impl Frames {
     /// out. Called after the run state says so, so that whoever has taken the
     /// place off the list and found the process running does not lose it.
     #[inline]
-    pub(crate) fn rest(&self, place: u32) {
-        if !self.places[place as usize].listed.load(Ordering::Relaxed) {
-            self.list(place);
+    pub(crate) fn rest(&self, number: u32) {
+        if !self.places.place(number).listed.load(Ordering::Relaxed) {
+            self.list(number);
         }
     }
 
     #[cold]
-    fn list(&self, place: u32) {
-        let entry = &self.places[place as usize];
-        let artifact = entry.artifact.load(Ordering::Relaxed);
-        if let Some(pool) = self.pools.read().get(&artifact)
-            && !entry.listed.swap(true, Ordering::AcqRel)
-        {
-            pool.list(place, entry.stays.load(Ordering::Relaxed));
+    fn list(&self, number: u32) {
+        let place = self.places.place(number);
+        let artifact = place.artifact.load(Ordering::Relaxed);
+        if let Some(pool) = self.pools.read().get(&artifact) {
+            pool.list(number, place);
         }
     }
 
@@ -417,11 +366,8 @@ impl Frames {
     fn evict(&self, shared: &Arc<Shared>, pool: &Pool, of_staying: bool) -> Option<Seated> {
         // Twice round: the first round may only take away second chances.
         for _ in 0..pool.listed() * 2 {
-            let place = pool.next(of_staying)?;
-            self.places[place as usize]
-                .listed
-                .store(false, Ordering::SeqCst);
-            if let Some(seated) = self.try_place(shared, pool, place) {
+            let number = pool.next(of_staying, self.places.all())?;
+            if let Some(seated) = self.try_place(shared, pool, number) {
                 return Some(seated);
             }
         }
@@ -434,25 +380,22 @@ impl Frames {
         let places = pool.places().into_iter();
         places
             .into_iter()
-            .find_map(|place| self.try_place(shared, pool, place))
+            .find_map(|number| self.try_place(shared, pool, number))
     }
 
-    fn try_place(&self, shared: &Arc<Shared>, pool: &Pool, place: u32) -> Option<Seated> {
-        let slot = self.places[place as usize].occupant.load(Ordering::Acquire);
-        if slot == NOBODY {
-            return None;
-        }
-        self.page_out(shared, pool, slot, place)
+    fn try_place(&self, shared: &Arc<Shared>, pool: &Pool, number: u32) -> Option<Seated> {
+        let slot = self.places.place(number).occupant()?;
+        self.page_out(shared, pool, slot, number)
     }
 
-    /// The frame may have been dropped since its place was listed, and the
-    /// place given to one of another version: that one is not taken.
+    /// Pages out the process of a slot, if it is at rest in this place and the
+    /// frame is one of the pool's version.
     fn page_out(
         &self,
         shared: &Arc<Shared>,
         pool: &Pool,
         index: u32,
-        place: u32,
+        number: u32,
     ) -> Option<Seated> {
         let slot = shared.system.table.slot(index)?;
         if !slot.state.claim() {
@@ -462,9 +405,8 @@ impl Frames {
             let seated = own.guest().and_then(|guest| {
                 let again = std::mem::take(&mut guest.touched);
                 if again {
-                    self.places[place as usize]
-                        .stays
-                        .store(true, Ordering::Relaxed);
+                    let place = self.places.place(number);
+                    place.stays.store(true, Ordering::Relaxed);
                 }
                 match std::mem::replace(&mut guest.residence, Residence::Running) {
                     Residence::Frame {
@@ -472,9 +414,9 @@ impl Frames {
                         suspended: false,
                         waiting,
                     } if !again
-                        && frame.place == place
-                        && std::ptr::eq(&*frame.pool, pool)
-                        && frame.frame.reusable =>
+                        && frame.place() == number
+                        && frame.pool().artifact == pool.artifact
+                        && frame.frame.may_serve_another() =>
                     {
                         let Some(image) = frame.frame.save(After::Reset) else {
                             guest.residence = Residence::Frame {
@@ -487,7 +429,7 @@ impl Frames {
                         guest.residence = Residence::Image {
                             image,
                             waiting,
-                            stamp: Some(frame.pool.stamp()),
+                            stamp: Some(frame.pool().stamp()),
                         };
                         Some(frame)
                     }
@@ -508,12 +450,153 @@ impl Frames {
         shared.system.then(index, then);
         let Some(seated) = taken.flatten() else {
             // A second chance, or it was listed for somebody who has left.
-            self.rest(place);
+            self.rest(number);
             return None;
         };
-        self.places[place as usize]
-            .occupant
-            .store(NOBODY, Ordering::Release);
+        self.places.place(number).vacate();
         Some(seated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use exuvia_abi::Pid;
+    use exuvia_code::{Code, Digest, Version};
+    use exuvia_process::{Birth, Clock, Limits, Payload, Schedule, Signal, System};
+
+    use super::*;
+    use crate::crossing;
+    use crate::executor::{Executor, ExecutorConfig};
+    use crate::image::Image;
+    use crate::loader::{Engine, EngineConfig};
+    use crate::observer::Observer;
+
+    const GUEST: &str = r#"(module
+      (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+      (memory (export "memory") 2)
+      (global (export "exuvia_abi") i32 (i32.const 1))
+      (func (export "run") (result i32)
+        (loop $next
+          (i32.store (i32.const 4096) (i32.const 48))
+          (br_if $next (i32.eqz (call $receive (i32.const 4096) (i32.const 4224) (i32.const 256)
+            (i64.const 0) (i32.const 0) (i64.const 0)))))
+        (i32.const 0))
+      (func (export "save") (result i32) (i32.const 0))
+      (func (export "load") (param i32 i32) (result i32) (i32.const 0)))"#;
+
+    /// Tells nobody, and schedules nobody: a test makes each turn itself.
+    #[derive(Debug)]
+    struct Nobody;
+    impl Observer for Nobody {}
+    impl Schedule for Nobody {
+        fn schedule(&self, _: u32) {}
+    }
+
+    struct Node {
+        executor: Executor,
+        old: Arc<Version<Artifact>>,
+        new: Arc<Version<Artifact>>,
+    }
+
+    fn node() -> Node {
+        let system = Arc::new(System::new(7, 100, 1, Clock::manual()));
+        system.connect(Arc::new(Nobody));
+        let engine = Engine::new(&EngineConfig::default()).unwrap();
+        let wasm = wat::parse_str(GUEST).unwrap();
+        let code = Arc::new(Code::new(10));
+        let [old, new] = [1, 2].map(|number| {
+            let artifact = engine.load(&wasm).unwrap();
+            code.load("m", Digest([number; 32]), artifact)
+        });
+        code.commit(code.current_id(), std::slice::from_ref(&old), false)
+            .unwrap();
+        let config = ExecutorConfig {
+            frames: 4,
+            probation: 0,
+        };
+        Node {
+            executor: Executor::new(system, code, Arc::new(Nobody), config),
+            old,
+            new,
+        }
+    }
+
+    impl Node {
+        fn spawn(&self) -> Pid {
+            let body = self.executor.newborn("m", Pid::NONE, Payload::empty());
+            let limits = Arc::new(Limits::default());
+            let birth = Birth::new(body.unwrap(), limits, Payload::empty());
+            self.executor.0.system.spawn(birth).unwrap()
+        }
+
+        fn lives(&self, pid: Pid) -> bool {
+            self.executor.0.system.is_alive(pid)
+        }
+
+        fn none_is_lost(&self, live: usize) {
+            let counts = self.executor.frame_counts();
+            assert_eq!(
+                (counts.live, counts.vacant, counts.blocked),
+                (live, counts.places - live, 0)
+            );
+        }
+    }
+
+    /// The places would be used up after the first few.
+    #[test]
+    fn a_crossing_in_which_the_host_fails_loses_no_place() {
+        let node = node();
+        for _ in 0..20 {
+            let image = Image::broken(2);
+            let crossed = crossing::cross(&node.executor.0, &node.old, &node.new, &image);
+            let error = crossed.unwrap_err().to_string();
+            assert!(error.contains("the frame did not answer"), "{error}");
+            node.none_is_lost(0);
+        }
+    }
+
+    /// In a new frame, and in one where the guest's loop serves the command.
+    #[test]
+    fn a_process_that_the_host_cannot_seat_ends_and_its_frame_with_it() {
+        let node = node();
+        for used in [false, true].repeat(10) {
+            if used {
+                let pid = node.spawn();
+                assert!(!node.executor.run(pid.slot()));
+                let kill = Signal::Kill { from: Pid::NONE };
+                let _ = node.executor.0.system.signal(pid, kill);
+                assert!(!node.executor.run(pid.slot()));
+                node.none_is_lost(1);
+            }
+            let pid = node.spawn();
+            let slot = node.executor.0.system.table.slot(pid.slot()).unwrap();
+            let mut own = slot.take_own().unwrap();
+            own.guest().unwrap().residence = Residence::Image {
+                image: Image::broken(2),
+                waiting: false,
+                stamp: None,
+            };
+            slot.put_own(own);
+            assert!(!node.executor.run(pid.slot()));
+            assert!(!node.lives(pid));
+            node.none_is_lost(0);
+        }
+    }
+
+    /// A panic anywhere unwinds over the frame of the process, not past its place.
+    #[test]
+    fn a_frame_that_is_dropped_gives_its_place_back() {
+        let node = node();
+        let shared = &node.executor.0;
+        for _ in 0..20 {
+            let seated = shared.frames.acquire(shared, &node.old.artifact, 2, None);
+            let mut seated = seated.unwrap();
+            seated.hold();
+            assert_eq!(node.executor.frames(), (1, 1));
+            drop(seated);
+            node.none_is_lost(0);
+        }
     }
 }

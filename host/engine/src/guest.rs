@@ -7,8 +7,8 @@ use exuvia_process::{Envelope, Own, Payload, Pid, System};
 
 use crate::artifact::Artifact;
 use crate::executor::State;
-use crate::frames::Seated;
 use crate::image::Image;
+use crate::places::Seated;
 
 /// A process's own half, as the engine sees it.
 pub type GuestOwn = Own<Guest>;
@@ -126,14 +126,15 @@ impl Guest {
         self.left_behind = true;
     }
 
-    /// Which frame it could be paged out of, while it rests.
+    /// Which frame it could be paged out of, while it rests; none of a
+    /// resident-only module.
     pub(crate) fn place_at_rest(&self) -> Option<u32> {
         match &self.residence {
             Residence::Frame {
                 frame,
                 suspended: false,
                 ..
-            } => Some(frame.place()),
+            } if frame.frame.reusable => Some(frame.place()),
             _ => None,
         }
     }

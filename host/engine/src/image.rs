@@ -205,6 +205,18 @@ impl Image {
     }
 }
 
+#[cfg(test)]
+impl Image {
+    /// An image that no frame can take: it lies outside of all memories.
+    pub(crate) fn broken(pages: u32) -> Image {
+        let mut bytes = Vec::new();
+        for number in [pages.into(), 1 << 40, 1, 0, 0, 0, 0] {
+            write_number(&mut bytes, number);
+        }
+        Image(bytes.into())
+    }
+}
+
 /// Appends the runs of words in `range` that differ from the base.
 fn find_runs(
     memory: &mut [u8],

@@ -13,20 +13,25 @@
 //! a frame too, so that nobody stays for having been busy once. This is the idea of S3-FIFO (Yang et
 //! al., SOSP 2023): small queue, main queue, ghosts; the ghosts cost nothing
 //! here, since an image can say when it was taken.
+//!
+//! A place is in a list of its frame's version, once, or in none; so it is
+//! listed and taken off under that version's lock.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::frames::Seated;
+use crate::places::{Place, Seated};
 
 /// One page-out of so many is of a process that stays.
 const AGING: u32 = 16;
 
 /// The frames of one version.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pool {
+    /// The version.
+    pub(crate) artifact: u64,
     /// Page-outs so far; it wraps.
     clock: AtomicU32,
     lists: Mutex<Lists>,
@@ -48,6 +53,14 @@ struct Lists {
 }
 
 impl Pool {
+    pub(crate) fn new(artifact: u64) -> Pool {
+        Pool {
+            artifact,
+            clock: AtomicU32::new(0),
+            lists: Mutex::default(),
+        }
+    }
+
     /// A free frame with so many pages, or with fewer: it can be grown.
     pub(crate) fn pop(&self, pages: u32) -> Option<Seated> {
         let free = &mut self.lists.lock().free;
@@ -93,43 +106,62 @@ impl Pool {
         self.lists.lock().all.clone()
     }
 
-    /// A frame of the version was made.
-    pub(crate) fn joined(&self, place: u32) {
-        self.lists.lock().all.push(place);
+    /// A frame of the version gets this place.
+    pub(crate) fn joined(&self, number: u32, place: &Place) {
+        let mut lists = self.lists.lock();
+        place.artifact.store(self.artifact, Ordering::Relaxed);
+        lists.all.push(number);
     }
 
-    /// One is dropped: nobody can be paged out of it any more.
-    pub(crate) fn left(&self, place: u32) {
+    /// Its frame is dropped. Whoever gets the place next may be of another
+    /// version, and must not be found here.
+    pub(crate) fn left(&self, number: u32, place: &Place) {
         let mut lists = self.lists.lock();
-        lists.all.retain(|other| *other != place);
-        lists.passing.retain(|other| *other != place);
-        lists.staying.retain(|other| *other != place);
+        place.artifact.store(0, Ordering::Relaxed);
+        if let Some(at) = lists.all.iter().position(|other| *other == number) {
+            lists.all.swap_remove(at);
+        }
+        if place.listed.swap(false, Ordering::AcqRel) {
+            lists.passing.retain(|other| *other != number);
+            lists.staying.retain(|other| *other != number);
+        }
     }
 
-    /// A process at rest may be paged out of this place.
-    pub(crate) fn list(&self, place: u32, stays: bool) {
+    /// A process at rest may be paged out of this place, if the place is still
+    /// the version's.
+    pub(crate) fn list(&self, number: u32, place: &Place) {
         let mut lists = self.lists.lock();
-        let list = if stays {
-            &mut lists.staying
+        if place.artifact.load(Ordering::Relaxed) != self.artifact
+            || place.listed.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        if place.stays.load(Ordering::Relaxed) {
+            lists.staying.push_back(number);
         } else {
-            &mut lists.passing
-        };
-        list.push_back(place);
+            lists.passing.push_back(number);
+        }
     }
 
     /// Who goes next: of those who pass, or of those who stay, if there are
     /// any, else of the others.
-    pub(crate) fn next(&self, of_staying: bool) -> Option<u32> {
-        let of_staying = of_staying || self.clock.load(Ordering::Relaxed) % AGING == AGING - 1;
+    pub(crate) fn next(&self, of_staying: bool, places: &[Place]) -> Option<u32> {
         let mut lists = self.lists.lock();
         let Lists {
             passing, staying, ..
         } = &mut *lists;
-        if of_staying {
+        let ages = self.clock.load(Ordering::Relaxed) % AGING == AGING - 1;
+        let number = if of_staying || ages {
             staying.pop_front().or_else(|| passing.pop_front())
         } else {
             passing.pop_front().or_else(|| staying.pop_front())
-        }
+        }?;
+        // SeqCst: before the claim that follows, so that either the claim
+        // finds the process at rest or its runner finds it off the list.
+        places[number as usize]
+            .listed
+            .store(false, Ordering::SeqCst);
+        Some(number)
     }
 
     /// How many processes at rest are listed.

@@ -11,6 +11,7 @@ mod held;
 mod isolation;
 mod loader;
 mod mutation;
+mod paging;
 mod panics;
 mod resident;
 mod secrets;

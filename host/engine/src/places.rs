@@ -1,0 +1,175 @@
+//! Places: how many frames there may be, and who is in each.
+//!
+//! A frame has a place for as long as it lives. Its ticket says which, and
+//! gives it back when the frame is dropped: by whoever has no use for it, or
+//! by a panic that unwinds over it. So no place is lost with its frame.
+//!
+//! Lock order: a pool's lists, then nothing; `vacant` is taken alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::frame::Frame;
+use crate::pool::Pool;
+
+/// No process.
+const NOBODY: u32 = u32::MAX;
+
+/// Where the pager finds who is in a frame.
+#[derive(Debug)]
+pub(crate) struct Place {
+    occupant: AtomicU32,
+    /// The version of the frame, 0 while there is none: artifacts are numbered
+    /// from 1. Changed under the lock of that version's pool, like `listed`.
+    pub(crate) artifact: AtomicU64,
+    /// In its pool's list of those at rest.
+    pub(crate) listed: AtomicBool,
+    /// It is asked again and again (see [`Pool`]).
+    pub(crate) stays: AtomicBool,
+}
+
+impl Place {
+    /// Whose process is in the frame, if any is.
+    pub(crate) fn occupant(&self) -> Option<u32> {
+        let slot = self.occupant.load(Ordering::Acquire);
+        (slot != NOBODY).then_some(slot)
+    }
+
+    pub(crate) fn occupy(&self, slot: u32) {
+        self.occupant.store(slot, Ordering::Release);
+    }
+
+    pub(crate) fn vacate(&self) {
+        self.occupy(NOBODY);
+    }
+}
+
+/// All places of a node.
+#[derive(Debug)]
+pub(crate) struct Places {
+    all: Box<[Place]>,
+    vacant: Mutex<Vec<u32>>,
+    live: AtomicUsize,
+    held: AtomicUsize,
+}
+
+impl Places {
+    pub(crate) fn new(count: usize) -> Places {
+        Places {
+            all: (0..count)
+                .map(|_| Place {
+                    occupant: AtomicU32::new(NOBODY),
+                    artifact: AtomicU64::new(0),
+                    listed: AtomicBool::new(false),
+                    stays: AtomicBool::new(false),
+                })
+                .collect(),
+            vacant: Mutex::new((0..count).rev().filter_map(|i| i.try_into().ok()).collect()),
+            live: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn all(&self) -> &[Place] {
+        &self.all
+    }
+
+    pub(crate) fn place(&self, number: u32) -> &Place {
+        &self.all[number as usize]
+    }
+
+    /// Frames alive.
+    pub(crate) fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that nobody can take away.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Places without a frame.
+    pub(crate) fn vacant(&self) -> usize {
+        self.vacant.lock().len()
+    }
+
+    /// A place for a frame of the pool's version, which is still to be made.
+    pub(crate) fn take(self: &Arc<Places>, pool: &Arc<Pool>) -> Option<Ticket> {
+        let number = self.vacant.lock().pop()?;
+        self.live.fetch_add(1, Ordering::Relaxed);
+        pool.joined(number, self.place(number));
+        Some(Ticket {
+            number,
+            pool: pool.clone(),
+            places: self.clone(),
+            held: false,
+        })
+    }
+}
+
+/// A right to a place.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    number: u32,
+    pool: Arc<Pool>,
+    places: Arc<Places>,
+    /// Counted among those that nobody can take away.
+    held: bool,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.held {
+            self.places.held.fetch_sub(1, Ordering::Relaxed);
+        }
+        let place = self.places.place(self.number);
+        place.vacate();
+        self.pool.left(self.number, place);
+        self.places.live.fetch_sub(1, Ordering::Relaxed);
+        self.places.vacant.lock().push(self.number);
+    }
+}
+
+/// A frame with its place.
+#[derive(Debug)]
+pub(crate) struct Seated {
+    // Dropped before the ticket: a place is vacant when its frame is gone.
+    pub(crate) frame: Box<Frame>,
+    ticket: Ticket,
+}
+
+impl Seated {
+    pub(crate) fn new(frame: Frame, ticket: Ticket) -> Seated {
+        Seated {
+            frame: Box::new(frame),
+            ticket,
+        }
+    }
+
+    /// The number of its place.
+    pub(crate) fn place(&self) -> u32 {
+        self.ticket.number
+    }
+
+    /// The pool of its version.
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.ticket.pool
+    }
+
+    /// Counts it among the frames that nobody can take away, once.
+    pub(crate) fn hold(&mut self) {
+        if !std::mem::replace(&mut self.ticket.held, true) {
+            self.ticket.places.held.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Somebody may take it away again; but never that of a resident-only
+    /// module.
+    pub(crate) fn let_go(&mut self) {
+        if self.frame.reusable && std::mem::replace(&mut self.ticket.held, false) {
+            self.ticket.places.held.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

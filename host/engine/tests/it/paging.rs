@@ -1,0 +1,123 @@
+//! Few frames and many modules: who gets whose frame, and that somebody
+//! always does.
+
+use exuvia_abi::Code;
+use exuvia_process::Pid;
+
+use crate::world::{Answer, Setup, World, answering};
+
+/// As few as there can be: two versions get two each, and two may block.
+fn small() -> World {
+    World::new(Setup {
+        frames: 4,
+        ..Setup::default()
+    })
+}
+
+/// Counts its requests, and answers `thousands` and the count. Tag 9 sleeps.
+fn counting(thousands: u64) -> String {
+    answering(
+        r#"(import "exuvia" "sleep" (func $sleep (param i64) (result i32)))"#,
+        &format!(
+            r#"(if (i32.eq (local.get $tag) (i32.const 9)) (then
+                 (return (i64.extend_i32_s (call $sleep (i64.const 1000))))))
+               (i64.store (i32.const 8192) (i64.add (i64.load (i32.const 8192)) (i64.const 1)))
+               (i64.add (i64.const {}) (i64.load (i32.const 8192)))"#,
+            thousands * 1000
+        ),
+        "",
+    )
+}
+
+fn born(world: &World, module: &str, thousands: u64) -> Pid {
+    let pid = world.spawn(module);
+    assert_eq!(world.ask(pid, 0, &[]).number(), thousands * 1000 + 1);
+    pid
+}
+
+/// A place that is listed for one version and gets a frame of another: the
+/// first version must not page that one out for a frame of its own.
+#[test]
+fn a_place_that_has_changed_hands_is_not_taken_for_the_version_before() {
+    let world = small();
+    world.deploy("a", &counting(1));
+    world.deploy("b", &counting(2));
+    world.deploy("c", &counting(3));
+    // Two frames of `a` come to rest, and their processes end.
+    for pid in [born(&world, "a", 1), born(&world, "a", 1)] {
+        world.kill(pid);
+    }
+    assert!(world.settle(100));
+    // `b` fills the node, `c` gets the places that `a` had.
+    let others = [
+        (born(&world, "b", 2), 2),
+        (born(&world, "b", 2), 2),
+        (born(&world, "c", 3), 3),
+        (born(&world, "c", 3), 3),
+    ];
+    let again: Vec<Pid> = (0..6).map(|_| born(&world, "a", 1)).collect();
+    for count in 2..5 {
+        for pid in &again {
+            assert_eq!(world.ask(*pid, 0, &[]).number(), 1000 + count);
+        }
+        for (pid, thousands) in others {
+            assert_eq!(world.ask(pid, 0, &[]).number(), thousands * 1000 + count);
+        }
+    }
+}
+
+/// The version with most frames has none to give, since its processes block:
+/// then another gives one, and there are not more frames than are kept.
+#[test]
+fn who_has_most_frames_and_cannot_give_one_is_passed_over() {
+    let world = small();
+    for thousands in 1..10 {
+        world.deploy(&format!("m{thousands}"), &counting(thousands));
+    }
+    for _ in 0..2 {
+        world.request(world.spawn("m1"), 9, &[]);
+    }
+    assert!(world.settle(100));
+    assert_eq!(world.executor.frames(), (2, 2));
+    // Each module wants a frame, more modules than there are places.
+    for thousands in 2..10 {
+        born(&world, &format!("m{thousands}"), thousands);
+        assert!(world.executor.frames().0 <= 4);
+    }
+    // And so does the version with most.
+    let pid = born(&world, "m1", 1);
+    assert_eq!(world.ask(pid, 0, &[]).number(), 1002);
+    assert!(world.executor.frames().0 <= 4);
+}
+
+/// A process of a resident-only module keeps its frame anyway: it takes no
+/// second place of those that may block when it does.
+#[test]
+fn who_keeps_a_frame_anyway_may_always_block() {
+    let world = small();
+    let wat = answering(
+        r#"(import "exuvia" "sleep" (func $sleep (param i64) (result i32)))"#,
+        r#"(table.set (i32.const 0) (ref.func $f))
+           (i64.extend_i32_s (call $sleep (i64.const 1000)))"#,
+        "(table 1 4 funcref) (elem declare func $f) (func $f)",
+    );
+    world.deploy("table", &wat);
+    world.deploy("plain", &counting(1));
+    let asked: Vec<u64> = (0..2)
+        .map(|_| world.request(world.spawn("table"), 0, &[]))
+        .collect();
+    assert!(world.settle(100));
+    for reference in &asked {
+        assert_eq!(world.answer(*reference), Answer::Nothing);
+    }
+    assert_eq!(world.executor.frames().1, 2);
+    // All others are told.
+    let limit = (Code::Limit as i64).cast_unsigned();
+    assert_eq!(world.ask(world.spawn("plain"), 9, &[]).number(), limit);
+    world.advance(1000);
+    assert!(world.settle(100));
+    for reference in asked {
+        assert_eq!(world.answer(reference).number(), 0);
+    }
+    assert_eq!(world.executor.frames().1, 2);
+}
