@@ -276,37 +276,57 @@ impl Executor {
         }
     }
 
-    /// The end of a process: its frame goes back, everybody is told.
+    /// The end of a process: its frame goes back, everybody is told. What
+    /// panics in it does not keep the rest from being done.
     fn end(&self, mut own: Box<GuestOwn>, reason: &ExitReason) {
         let shared = &self.0;
         let pid = own.pid();
+        let guarded = |what: &str, act: &mut dyn FnMut()| {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(act)) {
+                let text = panic_text(&*panic);
+                tracing::error!(%pid, "the host failed to {what} of a process that ends: {text}");
+            }
+        };
+        guarded("take back the effects", &mut || self.take_back(&mut own));
+        guarded("take the frame", &mut || self.take_frame(&mut own));
+        if !reason.is_orderly()
+            && let Some(guest) = own.guest()
+        {
+            let version = guest.tenancy.version();
+            guarded("tell of the failure", &mut || {
+                shared.observer.failed(pid, version, reason);
+            });
+        }
+        shared.system.bury(own, reason);
+    }
+
+    fn take_back(&self, own: &mut GuestOwn) {
         let transaction = own
             .guest()
             .and_then(|guest| guest.trial.as_mut()?.transaction.take());
         if let Some(transaction) = transaction {
-            transaction.abandon(&mut own, &shared.system);
+            transaction.abandon(own, &self.0.system);
         }
-        if let Some(guest) = own.guest() {
-            if let Residence::Frame {
-                mut frame,
-                suspended,
-                ..
-            } = std::mem::replace(&mut guest.residence, Residence::Running)
-            {
-                if suspended {
-                    frame.frame.cancel();
-                }
-                shared.frames.retire(frame);
-            }
-            if let Some(timer) = guest.wait.take().and_then(|wait| wait.timer) {
-                shared.system.timers.cancel(pid, timer);
-            }
-            if !reason.is_orderly() {
-                let version = guest.tenancy.version().clone();
-                shared.observer.failed(pid, &version, reason);
-            }
+    }
+
+    fn take_frame(&self, own: &mut GuestOwn) {
+        let shared = &self.0;
+        let pid = own.pid();
+        let Some(guest) = own.guest() else { return };
+        if let Some(timer) = guest.wait.take().and_then(|wait| wait.timer) {
+            shared.system.timers.cancel(pid, timer);
         }
-        shared.system.bury(own, reason);
+        if let Residence::Frame {
+            mut frame,
+            suspended,
+            ..
+        } = std::mem::replace(&mut guest.residence, Residence::Running)
+        {
+            if suspended {
+                frame.frame.cancel();
+            }
+            shared.frames.retire(frame);
+        }
     }
 
     fn guest_turn(&self, cell: &mut Option<Box<GuestOwn>>) -> Turn {

@@ -4,7 +4,7 @@
 use exuvia_abi::Reason;
 use exuvia_process::Kind;
 
-use crate::world::{Answer, PANIC, Setup, World, answering};
+use crate::world::{Answer, PANIC, PANIC_AT_THE_END, Setup, World, answering};
 
 fn guest() -> String {
     answering(
@@ -65,4 +65,43 @@ fn panics_after_a_wait_lose_no_frames() {
     }
     let other = world.spawn("m");
     assert_eq!(world.ask(other, 0, &[]).number(), 11);
+}
+
+/// The process has ended for everybody when it ends, whatever whoever is told
+/// of it does.
+#[test]
+fn a_panic_in_the_end_of_a_process_leaves_nothing_of_it() {
+    let world = World::new(Setup {
+        frames: 4,
+        ..Setup::default()
+    });
+    let wat = answering(
+        r#"(import "exuvia" "log" (func $log (param i32 i32 i32) (result i32)))"#,
+        &format!(
+            r#"(if (local.get $tag) (then
+                 (drop (call $log (i32.const 1) (i32.const 5000) (i32.const {})))
+                 unreachable))
+               (i64.const 11)"#,
+            PANIC_AT_THE_END.len()
+        ),
+        &format!(r#"(data (i32.const 5000) "{PANIC_AT_THE_END}")"#),
+    );
+    world.deploy("m", &wat);
+    for _ in 0..20 {
+        let victim = world.spawn("m");
+        world.link(victim);
+        let Answer::Down(code, text) = world.ask(victim, 1, &[]) else {
+            panic!("it went on");
+        };
+        assert_eq!(code, Reason::TRAP.0);
+        assert!(text.contains(PANIC_AT_THE_END), "{text}");
+        assert!(world.settle(100));
+        let told = world.heard(|m| m.kind == Kind::Exit && m.sender == victim);
+        assert_eq!(told.unwrap().reason, Reason::TRAP.0);
+        assert!(!world.system.is_alive(victim));
+        assert_eq!(world.executor.frames().1, 0);
+    }
+    // The client is the other process that is left.
+    assert_eq!(world.system.table.alive(), 1);
+    assert_eq!(world.ask(world.spawn("m"), 0, &[]).number(), 11);
 }

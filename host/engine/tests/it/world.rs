@@ -48,6 +48,9 @@ pub(crate) struct Seen {
 /// A guest logs this to make its observer panic.
 pub(crate) const PANIC: &str = "panic, please";
 
+/// A guest that ends with this makes its observer panic then.
+pub(crate) const PANIC_AT_THE_END: &str = "panic at the end, please";
+
 impl Observer for Seen {
     fn log(&self, _: Pid, _: &Arc<Version<Artifact>>, _: i32, text: &str) {
         assert_ne!(text, PANIC, "the observer panics");
@@ -55,6 +58,8 @@ impl Observer for Seen {
     }
 
     fn failed(&self, pid: Pid, _: &Arc<Version<Artifact>>, reason: &ExitReason) {
+        let text = reason.to_string();
+        assert!(!text.contains(PANIC_AT_THE_END), "the observer panics");
         self.failures.lock().push((pid, reason.clone()));
     }
 
