@@ -79,7 +79,9 @@ impl FrameData {
 #[derive(Debug)]
 pub(crate) struct MemoryLimiter {
     pub(crate) bytes: u64,
-    /// Growth was denied since the entry.
+    /// Growth was denied, and since then the guest has neither grown by less
+    /// nor asked the host for anything but to log: a trap now is for want of
+    /// memory, as far as anybody can tell.
     pub(crate) denied: bool,
 }
 
@@ -95,7 +97,7 @@ impl ResourceLimiter for MemoryLimiter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let allowed = desired as u64 <= self.bytes;
-        self.denied |= !allowed;
+        self.denied = !allowed;
         Ok(allowed)
     }
 
@@ -156,6 +158,7 @@ pub(crate) fn view<'a>(
             what: restricted.what,
         }));
     }
+    data.limiter.denied = false;
     match (&data.shared, &mut data.own) {
         (Some(shared), Some(own)) => Ok(View {
             memory,

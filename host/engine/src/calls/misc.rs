@@ -177,5 +177,6 @@ fn impure(data: &mut FrameData, call: &'static str) -> wasmtime::Result<()> {
         }
         restricted.impure = true;
     }
+    data.limiter.denied = false;
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! Few frames and many modules: who gets whose frame, and that somebody
 //! always does.
 
-use exuvia_abi::Code;
-use exuvia_process::Pid;
+use std::sync::Arc;
+
+use exuvia_abi::{Code, Reason};
+use exuvia_process::{Limits, Pid};
 
 use crate::world::{Answer, Setup, World, answering};
 
@@ -120,4 +122,68 @@ fn who_keeps_a_frame_anyway_may_always_block() {
         assert_eq!(world.answer(reference).number(), 0);
     }
     assert_eq!(world.executor.frames().1, 2);
+}
+
+/// Tag 1 asks for more memory than there may be, 2 for some that there is, 4 traps, 8
+/// logs before it does; in this order, in one handler.
+fn growing() -> String {
+    answering(
+        r#"(import "exuvia" "log" (func $log (param i32 i32 i32) (result i32)))
+           (import "exuvia" "clock" (func $clock (param i32) (result i64)))"#,
+        r#"(if (i32.and (local.get $tag) (i32.const 1)) (then
+             (if (i32.ne (memory.grow (i32.const 2)) (i32.const -1)) (then (return (i64.const -1))))))
+           (if (i32.and (local.get $tag) (i32.const 2)) (then
+             (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then (return (i64.const -2))))))
+           (if (i32.and (local.get $tag) (i32.const 16)) (then (drop (call $clock (i32.const 0)))))
+           (if (i32.and (local.get $tag) (i32.const 8)) (then
+             (drop (call $log (i32.const 1) (i32.const 5000) (i32.const 9)))))
+           (if (i32.and (local.get $tag) (i32.const 4)) (then unreachable))
+           (i64.const 7)"#,
+        r#"(data (i32.const 5000) "no memory")"#,
+    )
+}
+
+/// How a process of three pages of memory ends that gets these requests at once.
+fn end_of(tags: &[u32]) -> (i32, String) {
+    let world = small();
+    world.deploy("m", &growing());
+    let limits = Arc::new(Limits {
+        memory: 3 << 16,
+        ..Limits::default()
+    });
+    let pid = world.spawn_with("m", &limits);
+    let asked: Vec<u64> = tags
+        .iter()
+        .map(|tag| world.request(pid, *tag, &[]))
+        .collect();
+    assert!(world.settle(100));
+    let (last, before) = asked.split_last().unwrap();
+    for reference in before {
+        assert_eq!(world.answer(*reference).number(), 7);
+    }
+    match world.answer(*last) {
+        Answer::Down(code, text) => (code, text),
+        other => panic!("it went on: {other:?}"),
+    }
+}
+
+#[test]
+fn a_trap_for_want_of_memory_says_so() {
+    let (code, text) = end_of(&[1 | 4]);
+    assert_eq!(code, Reason::MEMORY.0);
+    assert!(text.starts_with("memory could not grow"), "{text}");
+    // Most languages say so first.
+    let (code, text) = end_of(&[1 | 4 | 8]);
+    assert_eq!(code, Reason::MEMORY.0);
+    assert!(text.contains("no memory"), "{text}");
+}
+
+#[test]
+fn a_trap_of_one_that_has_gone_on_without_the_memory_is_a_trap() {
+    // With another message; with the next host call; with less memory.
+    for tags in [&[1, 4][..], &[1 | 4 | 16], &[1 | 2 | 4]] {
+        let (code, text) = end_of(tags);
+        assert_eq!(code, Reason::TRAP.0, "{tags:?}: {text}");
+        assert!(!text.contains("memory could not grow"), "{tags:?}: {text}");
+    }
 }
