@@ -15,4 +15,5 @@ mod paging;
 mod panics;
 mod resident;
 mod secrets;
+mod stress;
 mod world;

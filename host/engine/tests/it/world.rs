@@ -227,6 +227,11 @@ impl World {
         true
     }
 
+    /// Whether anybody is in the queue.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.queue.0.lock().is_empty()
+    }
+
     /// Turns, until nobody has anything to do. False: they were not enough.
     pub(crate) fn settle(&self, turns: u32) -> bool {
         (0..turns).any(|_| !self.turn())
