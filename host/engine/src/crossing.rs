@@ -10,8 +10,9 @@ use exuvia_code::{Path, Version};
 use crate::artifact::Artifact;
 use crate::error::CrossError;
 use crate::executor::Shared;
-use crate::frames::{NoFrame, Seated};
+use crate::frames::NoFrame;
 use crate::image::{After, Image};
+use crate::places::Seated;
 
 type Code = Arc<Version<Artifact>>;
 

@@ -550,7 +550,7 @@ mod tests {
         let node = node();
         for _ in 0..20 {
             let image = Image::broken(2);
-            let crossed = crossing::cross(&node.executor.0, &node.old, &node.new, &image);
+            let crossed = crossing::cross(&node.executor.0, &node.old, &node.new, &image, None);
             let error = crossed.unwrap_err().to_string();
             assert!(error.contains("the frame did not answer"), "{error}");
             node.none_is_lost(0);
