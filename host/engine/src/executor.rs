@@ -204,6 +204,30 @@ impl Executor {
         self.0.frames.forget(artifact.id);
     }
 
+    /// Looks at a process at rest, which no scheduler runs meanwhile. `None`: it
+    /// is not at rest.
+    pub fn look<R>(&self, index: u32, look: impl FnOnce(&mut GuestOwn) -> R) -> Option<R> {
+        let system = &self.0.system;
+        let slot = system.table.slot(index)?;
+        if !slot.state.claim() {
+            return None;
+        }
+        let looked = slot.take_own().map(|mut own| {
+            let answer = look(&mut own);
+            let place = own.guest().and_then(|guest| guest.place_at_rest());
+            slot.put_own(own);
+            (answer, place)
+        });
+        let then = slot.state.end();
+        system.then(index, then);
+        let (answer, place) = looked?;
+        // The pager may have passed it over in the meantime.
+        if let Some(place) = place {
+            self.0.frames.rest(place);
+        }
+        Some(answer)
+    }
+
     /// Drops all processes and frames. Only when no scheduler runs any more.
     pub fn clear(&self) {
         let system = &self.0.system;

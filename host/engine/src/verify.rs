@@ -62,22 +62,15 @@ impl Executor {
             let Some(slot) = shared.system.table.slot(index) else {
                 continue;
             };
-            if !slot.state.claim() {
-                // It runs, or is about to: not at rest. Its population is
-                // counted below, its copy is not checked.
-                continue;
-            }
-            let taken = slot.take_own().map(|mut own| {
-                let seen = own.guest().and_then(|guest| look(guest, changes));
-                let pid = own.pid();
-                slot.put_own(own);
-                (pid, seen)
+            // One that runs, or is about to, is not at rest: it is counted
+            // below, and its copy is not checked.
+            let looked = self.look(index, |own| {
+                let seen = own.guest().and_then(|guest| look(guest, changes))?;
+                let queued = slot.mailbox.len() as u64
+                    + u64::from(slot.stats.inbox_messages.load(Ordering::Relaxed));
+                Some((own.pid(), seen, queued))
             });
-            let queued = slot.mailbox.len() as u64
-                + u64::from(slot.stats.inbox_messages.load(Ordering::Relaxed));
-            let then = slot.state.end();
-            shared.system.then(index, then);
-            let Some((pid, Some(seen))) = taken else {
+            let Some((pid, seen, queued)) = looked.flatten() else {
                 continue;
             };
             verified.seen += 1;

@@ -186,15 +186,8 @@ impl Node {
             if slot.state.get() == RunState::Free {
                 continue;
             }
-            if slot.state.claim() {
-                let info = slot.take_own().map(|mut own| {
-                    let info = describe(&mut own);
-                    slot.put_own(own);
-                    info
-                });
-                let then = slot.state.end();
-                system.then(index, then);
-                found.extend(info.into_iter().filter(|info| wanted(info, filter)));
+            if let Some(info) = self.0.executor.look(index, describe) {
+                found.extend(Some(info).filter(|info| wanted(info, filter)));
             } else if let Some(pid) = system.pid(index) {
                 let sender = sender.clone();
                 let look = Signal::Control(Box::new(move |own: &mut GuestOwn, _: &_| {

@@ -130,21 +130,10 @@ impl Node {
             if inner.code.current_id() != release {
                 return;
             }
-            let Some(slot) = inner.system.table.slot(index) else {
-                continue;
-            };
-            if !slot.state.claim() {
-                continue;
-            }
-            let behind = slot.take_own().and_then(|mut own| {
-                let pid = own.pid();
-                let behind = inner.executor.is_behind(&mut own);
-                slot.put_own(own);
-                behind.then_some(pid)
+            let behind = inner.executor.look(index, |own| {
+                inner.executor.is_behind(own).then_some(own.pid())
             });
-            let then = slot.state.end();
-            inner.system.then(index, then);
-            if let Some(pid) = behind {
+            if let Some(pid) = behind.flatten() {
                 inner.system.wake(pid);
                 batch += 1;
                 if batch == BATCH {

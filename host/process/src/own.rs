@@ -108,7 +108,9 @@ impl<G: 'static> Own<G> {
     pub(crate) fn new(pid: Pid, limits: Arc<Limits>, body: Body<G>) -> Own<G> {
         Own {
             pid,
-            inbox: VecDeque::new(),
+            // INIT is all that most of those newly born wait for; growing by
+            // itself it would begin with room for four.
+            inbox: VecDeque::with_capacity(1),
             inbox_limited: 0,
             inbox_bytes: 0,
             spare: Vec::new(),

@@ -238,12 +238,10 @@ fn an_idle_counter_is_little_more_than_its_number() {
 /// Bytes of a process's image, once others of its module have taken its frame.
 #[track_caller]
 fn image(node: &Node, module: &str, pid: Pid) -> u64 {
-    // Who was asked often is paged out late.
-    for _ in 0..64 {
-        spawn(node, module, b"");
-    }
     let mut bytes = 0;
     eventually("it is paged out", || {
+        // Who was asked often is paged out late.
+        spawn(node, module, b"");
         let it = of(node, pid);
         bytes = it.image;
         it.state == "paged out"
