@@ -94,6 +94,8 @@ pub struct VerifyError {
     pub pid: Pid,
     /// Its registered name.
     pub name: Option<String>,
+    /// Its module.
+    pub module: String,
     /// Why.
     pub error: Box<CrossError>,
 }

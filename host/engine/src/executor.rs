@@ -105,6 +105,28 @@ impl Shared {
         true
     }
 
+    /// See [`Executor::look`].
+    pub(crate) fn look<R>(&self, index: u32, look: impl FnOnce(&mut GuestOwn) -> R) -> Option<R> {
+        let slot = self.system.table.slot(index)?;
+        if !slot.state.claim() {
+            return None;
+        }
+        let looked = slot.take_own().map(|mut own| {
+            let answer = look(&mut own);
+            let place = own.guest().and_then(|guest| guest.place_at_rest());
+            slot.put_own(own);
+            (answer, place)
+        });
+        let then = slot.state.end();
+        self.system.then(index, then);
+        let (answer, place) = looked?;
+        // The pager has taken it off its list, or may have passed it over.
+        if let Some(place) = place {
+            self.frames.rest(place);
+        }
+        Some(answer)
+    }
+
     /// Runs the initialization of a process whose module has its own for each.
     pub(crate) fn initialize(
         &self,
@@ -157,14 +179,8 @@ impl Executor {
         &self.0.metrics
     }
 
-    /// Frames alive, and those of blocked processes.
-    pub fn frames(&self) -> (usize, usize) {
-        let counts = self.0.frames.counts();
-        (counts.live, counts.blocked)
-    }
-
     /// What has become of the places of all frames.
-    pub fn frame_counts(&self) -> FrameCounts {
+    pub fn frames(&self) -> FrameCounts {
         self.0.frames.counts()
     }
 
@@ -207,25 +223,7 @@ impl Executor {
     /// Looks at a process at rest, which no scheduler runs meanwhile. `None`: it
     /// is not at rest.
     pub fn look<R>(&self, index: u32, look: impl FnOnce(&mut GuestOwn) -> R) -> Option<R> {
-        let system = &self.0.system;
-        let slot = system.table.slot(index)?;
-        if !slot.state.claim() {
-            return None;
-        }
-        let looked = slot.take_own().map(|mut own| {
-            let answer = look(&mut own);
-            let place = own.guest().and_then(|guest| guest.place_at_rest());
-            slot.put_own(own);
-            (answer, place)
-        });
-        let then = slot.state.end();
-        system.then(index, then);
-        let (answer, place) = looked?;
-        // The pager may have passed it over in the meantime.
-        if let Some(place) = place {
-            self.0.frames.rest(place);
-        }
-        Some(answer)
+        self.0.look(index, look)
     }
 
     /// Drops all processes and frames. Only when no scheduler runs any more.
@@ -359,6 +357,11 @@ impl Executor {
         if let Some(reason) = own.drain(&shared.system) {
             return Turn::Exit(reason);
         }
+        // Asked again while it is in a frame: the pager lets it stay. By turns,
+        // not entries: one that handles two messages in one was asked once.
+        if let Some(guest) = own.guest() {
+            guest.touched = matches!(guest.residence, Residence::Frame { .. });
+        }
         for _ in 0..ENTRIES {
             let Some(own) = cell else { return Turn::Rest };
             let due = shared.crossing_due(own);
@@ -430,7 +433,6 @@ impl Executor {
             && let Residence::Frame { frame, .. } =
                 std::mem::replace(&mut guest.residence, Residence::Running)
         {
-            guest.touched = true;
             return Ok(frame);
         }
         let artifact = guest.tenancy.version().clone();
@@ -517,7 +519,7 @@ impl Executor {
             }
         }
         let Some((own, outcome)) = seated.frame.run(own, suspended) else {
-            shared.frames.discard(seated);
+            drop(seated);
             return Entered::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
         };
         let own = cell.insert(own);
@@ -529,7 +531,7 @@ impl Executor {
                 Entered::Stop(Turn::Exit(self.blame(own, reason)))
             }
             Outcome::Panicked(reason) => {
-                shared.frames.discard(seated);
+                drop(seated);
                 Entered::Stop(Turn::Exit(reason))
             }
             Outcome::Trapped(reason) => {
@@ -857,7 +859,7 @@ impl Executor {
                 waiting: false,
             }),
             Origin::Frame(frame) => {
-                self.0.frames.discard(frame);
+                drop(frame);
                 None
             }
         };

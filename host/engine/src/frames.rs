@@ -4,8 +4,9 @@
 //!
 //! The pager takes processes at rest in the order that `pool` keeps; one that
 //! has run again since it was listed gets another round. To take a frame it
-//! claims the process (`State::claim`), so it never meets a runner. Frames move from one version to another slowly: a process that
-//! crosses does not wait until one frame is dropped and another made.
+//! claims the process (`State::claim`), so it never meets a runner. A frame
+//! moves from one version to another only for who stays: a process that crosses
+//! does not wait until one frame is dropped and another made.
 //!
 //! Processes that block keep their frame, so they are limited, and some frames
 //! are kept from them: a server that is paged out can always run and unblock
@@ -16,7 +17,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use exuvia_process::Then;
 use parking_lot::RwLock;
 
 use crate::artifact::Artifact;
@@ -157,12 +157,11 @@ impl Frames {
         pages: u32,
         stays: bool,
     ) -> Result<Seated, NoFrame> {
-        if let Some(seated) = pool.pop(pages) {
-            return Ok(seated);
-        }
-        if (stays || pool.len() < self.few)
-            && (!self.full() || self.give_up(shared, pool, pool.len()))
-        {
+        let frames = match pool.pop(pages) {
+            Ok(seated) => return Ok(seated),
+            Err(frames) => frames,
+        };
+        if (stays || frames < self.few) && (!self.full() || self.give_up(shared, pool, frames)) {
             return self.make(shared, artifact, pool);
         }
         if let Some(seated) = self.evict(shared, pool, stays) {
@@ -176,12 +175,12 @@ impl Frames {
                 if let Some(seated) = self.evict_any(shared, pool) {
                     return self.fit(shared, artifact, pool, pages, seated);
                 }
-                let others = self.all().into_iter();
+                let others = self.all();
                 let seated = others
-                    .into_iter()
-                    .find_map(|other| self.evict_any(shared, &other))
+                    .iter()
+                    .find_map(|other| self.evict_any(shared, other))
                     .ok_or(NoFrame::AllBusy)?;
-                self.discard(seated);
+                drop(seated);
                 self.make(shared, artifact, pool)
             }
             made => made,
@@ -200,7 +199,7 @@ impl Frames {
         if seated.frame.pages() <= pages {
             return Ok(seated);
         }
-        self.discard(seated);
+        drop(seated);
         self.make(shared, artifact, pool)
     }
 
@@ -236,10 +235,7 @@ impl Frames {
             let mut others = others.into_iter();
             others.find_map(|(_, pool)| self.evict(shared, pool, false))
         });
-        seated.is_some_and(|seated| {
-            self.discard(seated);
-            true
-        })
+        seated.is_some()
     }
 
     /// Makes up to `count` free frames of a version that will be wanted soon.
@@ -264,9 +260,8 @@ impl Frames {
         while self.places.live() > self.limit {
             let pools = self.all().into_iter();
             let most = pools.max_by_key(|pool| pool.free());
-            match most.and_then(|pool| pool.pop_any()) {
-                Some(seated) => self.discard(seated),
-                None => return,
+            if most.and_then(|pool| pool.pop_any()).is_none() {
+                return;
             }
         }
     }
@@ -304,20 +299,12 @@ impl Frames {
     /// Gives back a frame that stands at the base.
     pub(crate) fn give_back(&self, mut seated: Seated) {
         if !seated.frame.may_serve_another() {
-            return self.discard(seated);
+            return;
         }
         seated.let_go();
         self.places.place(seated.place()).vacate();
         let pool = seated.pool().clone();
-        if let Err(seated) = pool.push(seated) {
-            self.discard(seated);
-        }
-    }
-
-    /// Drops a frame.
-    #[expect(clippy::unused_self, reason = "where all else is that ends a frame")]
-    pub(crate) fn discard(&self, seated: Seated) {
-        drop(seated);
+        pool.push(seated);
     }
 
     /// Drops the free frames of a version that was unloaded.
@@ -338,9 +325,7 @@ impl Frames {
 
     fn empty(&self, pool: &Pool) {
         pool.forget();
-        while let Some(seated) = pool.pop_any() {
-            self.discard(seated);
-        }
+        while pool.pop_any().is_some() {}
     }
 
     /// A process has come to rest in the frame of this place: it may be paged
@@ -364,23 +349,26 @@ impl Frames {
 
     /// Pages out a process of a version (see [`Pool`] for which).
     fn evict(&self, shared: &Arc<Shared>, pool: &Pool, of_staying: bool) -> Option<Seated> {
-        // Twice round: the first round may only take away second chances.
-        for _ in 0..pool.listed() * 2 {
-            let number = pool.next(of_staying, self.places.all())?;
+        let mut looks = 0;
+        while let Some((number, listed)) = pool.next(of_staying, self.places.all()) {
             if let Some(seated) = self.try_place(shared, pool, number) {
                 return Some(seated);
+            }
+            // Twice round: the first round may only take away second chances.
+            looks += 1;
+            if looks >= listed * 2 {
+                break;
             }
         }
         None
     }
 
-    /// The same for whoever the list has lost: an inspection had taken the
-    /// process when its turn to be paged out came.
+    /// The same for whoever the list has lost: the last resort.
     fn evict_any(&self, shared: &Arc<Shared>, pool: &Pool) -> Option<Seated> {
         let places = pool.places().into_iter();
         places
-            .into_iter()
-            .find_map(|number| self.try_place(shared, pool, number))
+            .filter_map(|number| self.try_place(shared, pool, number))
+            .next()
     }
 
     fn try_place(&self, shared: &Arc<Shared>, pool: &Pool, number: u32) -> Option<Seated> {
@@ -397,64 +385,64 @@ impl Frames {
         index: u32,
         number: u32,
     ) -> Option<Seated> {
-        let slot = shared.system.table.slot(index)?;
-        if !slot.state.claim() {
-            return None;
-        }
-        let taken = slot.take_own().map(|mut own| {
-            let seated = own.guest().and_then(|guest| {
-                let again = std::mem::take(&mut guest.touched);
-                if again {
+        // Who is not paged out, for a second chance or because the place was
+        // listed for somebody who has left it, is listed again by `look`.
+        let seated = shared
+            .look(index, |own| {
+                let guest = own.guest()?;
+                if std::mem::take(&mut guest.touched) {
                     let place = self.places.place(number);
                     place.stays.store(true, Ordering::Relaxed);
+                    return None;
                 }
-                match std::mem::replace(&mut guest.residence, Residence::Running) {
-                    Residence::Frame {
-                        mut frame,
-                        suspended: false,
-                        waiting,
-                    } if !again
-                        && frame.place() == number
-                        && frame.pool().artifact == pool.artifact
-                        && frame.frame.may_serve_another() =>
-                    {
-                        let Some(image) = frame.frame.save(After::Reset) else {
-                            guest.residence = Residence::Frame {
-                                frame,
-                                suspended: false,
-                                waiting,
-                            };
-                            return None;
-                        };
-                        guest.residence = Residence::Image {
-                            image,
+                let (seated, residence) =
+                    match std::mem::replace(&mut guest.residence, Residence::Running) {
+                        Residence::Frame {
+                            frame,
+                            suspended: false,
                             waiting,
-                            stamp: Some(frame.pool().stamp()),
-                        };
-                        Some(frame)
-                    }
-                    other => {
-                        guest.residence = other;
-                        None
-                    }
+                        } if frame.place() == number
+                            && frame.pool().artifact == pool.artifact
+                            && frame.frame.may_serve_another() =>
+                        {
+                            take_image(frame, waiting)
+                        }
+                        other => (None, other),
+                    };
+                guest.residence = residence;
+                if seated.is_some() {
+                    shared.metrics.page_outs.fetch_add(1, Ordering::Relaxed);
+                    own.trim(&shared.system);
                 }
-            });
-            if seated.is_some() {
-                shared.metrics.page_outs.fetch_add(1, Ordering::Relaxed);
-                own.trim(&shared.system);
-            }
-            slot.put_own(own);
-            seated
-        });
-        let then: Then = slot.state.end();
-        shared.system.then(index, then);
-        let Some(seated) = taken.flatten() else {
-            // A second chance, or it was listed for somebody who has left.
-            self.rest(number);
-            return None;
-        };
+                seated
+            })
+            .flatten()?;
         self.places.place(number).vacate();
         Some(seated)
+    }
+}
+
+/// The frame without its process, and where the process is then. If its state
+/// cannot be read, it stays.
+fn take_image(mut frame: Seated, waiting: bool) -> (Option<Seated>, Residence) {
+    match frame.frame.save(After::Reset) {
+        Some(image) => {
+            let stamp = Some(frame.pool().stamp());
+            let residence = Residence::Image {
+                image,
+                waiting,
+                stamp,
+            };
+            (Some(frame), residence)
+        }
+        None => (
+            None,
+            Residence::Frame {
+                frame,
+                suspended: false,
+                waiting,
+            },
+        ),
     }
 }
 
@@ -536,7 +524,7 @@ mod tests {
         }
 
         fn none_is_lost(&self, live: usize) {
-            let counts = self.executor.frame_counts();
+            let counts = self.executor.frames();
             assert_eq!(
                 (counts.live, counts.vacant, counts.blocked),
                 (live, counts.places - live, 0)
@@ -594,7 +582,8 @@ mod tests {
             let seated = shared.frames.acquire(shared, &node.old.artifact, 2, None);
             let mut seated = seated.unwrap();
             seated.hold();
-            assert_eq!(node.executor.frames(), (1, 1));
+            let counts = node.executor.frames();
+            assert_eq!((counts.live, counts.blocked), (1, 1));
             drop(seated);
             node.none_is_lost(0);
         }

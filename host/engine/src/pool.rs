@@ -9,10 +9,10 @@
 //! again soon is *staying*: soon means while it passes, or so few page-outs
 //! later that it would be resident still if each had had a frame. It gets one
 //! of its own as long as there is room, else that of the process which has
-//! stayed longest without being asked. Now and then one who passes takes such
-//! a frame too, so that nobody stays for having been busy once. This is the idea of S3-FIFO (Yang et
-//! al., SOSP 2023): small queue, main queue, ghosts; the ghosts cost nothing
-//! here, since an image can say when it was taken.
+//! stayed longest without being asked. Now and then one who stays is looked at
+//! though others pass, so that nobody stays for having been busy once. This is
+//! the idea of S3-FIFO (Yang et al., SOSP 2023): small queue, main queue,
+//! ghosts; the ghosts cost nothing here, since an image can say when it was taken.
 //!
 //! A place is in a list of its frame's version, once, or in none; so it is
 //! listed and taken off under that version's lock.
@@ -24,7 +24,8 @@ use parking_lot::Mutex;
 
 use crate::places::{Place, Seated};
 
-/// One page-out of so many is of a process that stays.
+/// One look of so many is at a process that stays. It is a count of looks, not
+/// of page-outs: where all who stay are busy, one look is all that it costs.
 const AGING: u32 = 16;
 
 /// The frames of one version.
@@ -48,6 +49,8 @@ struct Lists {
     passing: VecDeque<u32>,
     /// Places of processes at rest that are asked again and again.
     staying: VecDeque<u32>,
+    /// Looks so far; it wraps.
+    looks: u32,
     /// The version was unloaded: frames that come back are dropped.
     forgotten: bool,
 }
@@ -61,14 +64,19 @@ impl Pool {
         }
     }
 
-    /// A free frame with so many pages, or with fewer: it can be grown.
-    pub(crate) fn pop(&self, pages: u32) -> Option<Seated> {
-        let free = &mut self.lists.lock().free;
+    /// A free frame with so many pages, or with fewer: it can be grown. If there
+    /// is none: how many frames the version has.
+    pub(crate) fn pop(&self, pages: u32) -> Result<Seated, usize> {
+        let mut lists = self.lists.lock();
+        let free = &mut lists.free;
         let exact = free
             .iter()
             .rposition(|seated| seated.frame.pages() == pages);
-        let at = exact.or_else(|| free.iter().rposition(|seated| seated.frame.pages() < pages))?;
-        Some(free.swap_remove(at))
+        let at = exact.or_else(|| free.iter().rposition(|seated| seated.frame.pages() < pages));
+        match at {
+            Some(at) => Ok(free.swap_remove(at)),
+            None => Err(lists.all.len()),
+        }
     }
 
     /// Any free frame.
@@ -76,14 +84,16 @@ impl Pool {
         self.lists.lock().free.pop()
     }
 
-    /// Takes a free frame, or hands it back: the version is gone.
-    pub(crate) fn push(&self, seated: Seated) -> Result<(), Seated> {
+    /// Takes a free frame; drops it if the version is gone.
+    pub(crate) fn push(&self, seated: Seated) {
         let mut lists = self.lists.lock();
         if lists.forgotten {
-            return Err(seated);
+            // Its ticket takes the lock.
+            drop(lists);
+            drop(seated);
+        } else {
+            lists.free.push(seated);
         }
-        lists.free.push(seated);
-        Ok(())
     }
 
     /// No frame comes back from now on.
@@ -144,14 +154,18 @@ impl Pool {
     }
 
     /// Who goes next: of those who pass, or of those who stay, if there are
-    /// any, else of the others.
-    pub(crate) fn next(&self, of_staying: bool, places: &[Place]) -> Option<u32> {
+    /// any, else of the others; and how many are listed with it.
+    pub(crate) fn next(&self, of_staying: bool, places: &[Place]) -> Option<(u32, usize)> {
         let mut lists = self.lists.lock();
         let Lists {
-            passing, staying, ..
+            passing,
+            staying,
+            looks,
+            ..
         } = &mut *lists;
-        let ages = self.clock.load(Ordering::Relaxed) % AGING == AGING - 1;
-        let number = if of_staying || ages {
+        let listed = passing.len() + staying.len();
+        *looks = looks.wrapping_add(1);
+        let number = if of_staying || looks.is_multiple_of(AGING) {
             staying.pop_front().or_else(|| passing.pop_front())
         } else {
             passing.pop_front().or_else(|| staying.pop_front())
@@ -161,13 +175,7 @@ impl Pool {
         places[number as usize]
             .listed
             .store(false, Ordering::SeqCst);
-        Some(number)
-    }
-
-    /// How many processes at rest are listed.
-    pub(crate) fn listed(&self) -> usize {
-        let lists = self.lists.lock();
-        lists.passing.len() + lists.staying.len()
+        Some((number, listed))
     }
 
     /// The number of a page-out that happens now.

@@ -104,6 +104,7 @@ impl Executor {
                     return Err(VerifyError {
                         pid,
                         name: names.first().map(ToString::to_string),
+                        module: seen.old.module.to_string(),
                         error: error.into(),
                     });
                 }

@@ -125,7 +125,7 @@ impl Node {
     pub fn info(&self) -> NodeInfo {
         let inner = &self.0;
         let release = inner.code.current();
-        let (frames, frames_blocked) = inner.executor.frames();
+        let frames = inner.executor.frames();
         let metrics = inner.executor.metrics();
         let mut modules: Vec<ModuleInfo> = release
             .versions()
@@ -156,8 +156,8 @@ impl Node {
             release: release.id,
             processes: inner.system.table.alive(),
             schedulers: self.scheduler().workers(),
-            frames,
-            frames_blocked,
+            frames: frames.live,
+            frames_blocked: frames.blocked,
             uptime_ms: inner.system.clock.now() / 1_000_000,
             page_ins: metrics.page_ins.load(Ordering::Relaxed),
             page_outs: metrics.page_outs.load(Ordering::Relaxed),

@@ -303,12 +303,13 @@ impl Watch {
         changed.extend(std::mem::take(&mut self.pending).into_values());
         // A refusal is an event; the old code runs on.
         if let Err(error) = self.node.deploy(changed.clone(), DeployOptions::default()) {
-            let broken = match &error {
-                SwapError::Load { file, .. } => Some(file.as_str()),
-                _ => None,
-            };
             for module in changed {
-                if broken != Some(&module.source) {
+                let broken = match &error {
+                    SwapError::Load { file, .. } => *file == module.source,
+                    SwapError::Verify(error) => error.module == module.name,
+                    _ => false,
+                };
+                if !broken {
                     self.pending.insert(module.name.clone(), module);
                 }
             }

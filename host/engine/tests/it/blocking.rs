@@ -46,7 +46,7 @@ fn those_past_the_limit_are_told_and_the_rest_go_on() {
     assert!(world.settle(100_000));
     let answers: Vec<_> = waiting.iter().map(|r| world.answer(*r)).collect();
     let blocked = answers.iter().filter(|a| **a == Answer::Nothing).count();
-    assert_eq!(world.executor.frames().1, blocked);
+    assert_eq!(world.executor.frames().blocked, blocked);
     assert!((4..8).contains(&blocked), "{blocked} of 8 frames block");
     for answer in answers.iter().filter(|a| **a != Answer::Nothing) {
         assert_eq!(answer.number(), LIMIT);
@@ -65,7 +65,7 @@ fn those_past_the_limit_are_told_and_the_rest_go_on() {
         .iter()
         .filter(|r| world.answer(**r).number() == TIMEOUT);
     assert_eq!(timed_out.count(), blocked);
-    assert_eq!(world.executor.frames().1, 0);
+    assert_eq!(world.executor.frames().blocked, 0);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_server_that_is_paged_out_answers_all_who_block_on_it() {
     let expected: Vec<u64> = (2..2 + served.len() as u64).collect();
     assert!(served.iter().copied().eq(&expected), "{answers:?}");
     assert!(served.len() >= 4, "{answers:?}");
-    assert_eq!(world.executor.frames().1, 0);
+    assert_eq!(world.executor.frames().blocked, 0);
 }
 
 /// One after another, each caller may block again: no frame is leaked.
@@ -102,5 +102,5 @@ fn a_place_to_block_is_given_back() {
         assert!(world.settle(1000));
         assert_eq!(world.answer(reference).number(), TIMEOUT);
     }
-    assert_eq!(world.executor.frames().1, 0);
+    assert_eq!(world.executor.frames().blocked, 0);
 }

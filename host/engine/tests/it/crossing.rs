@@ -68,7 +68,7 @@ fn refusal(old: &str, new: &str) -> String {
     assert_eq!(world.ask(pid, 1, &[]).number(), 2);
     assert_eq!(deploy(&world, new).unwrap_err(), error);
     assert_eq!(world.ask(pid, 1, &[]).number(), 3);
-    assert_eq!(world.executor.frames().1, 0);
+    assert_eq!(world.executor.frames().blocked, 0);
     error
 }
 

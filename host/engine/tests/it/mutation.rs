@@ -60,7 +60,7 @@ fn survive(world: &World, wasm: &[u8]) -> bool {
         }
     }
     assert!(world.settle(10_000));
-    assert_eq!(world.executor.frames().1, 0);
+    assert_eq!(world.executor.frames().blocked, 0);
     world.forget_heard();
     true
 }

@@ -80,16 +80,17 @@ fn who_has_most_frames_and_cannot_give_one_is_passed_over() {
         world.request(world.spawn("m1"), 9, &[]);
     }
     assert!(world.settle(100));
-    assert_eq!(world.executor.frames(), (2, 2));
+    let counts = world.executor.frames();
+    assert_eq!((counts.live, counts.blocked), (2, 2));
     // Each module wants a frame, more modules than there are places.
     for thousands in 2..10 {
         born(&world, &format!("m{thousands}"), thousands);
-        assert!(world.executor.frames().0 <= 4);
+        assert!(world.executor.frames().live <= 4);
     }
     // And so does the version with most.
     let pid = born(&world, "m1", 1);
     assert_eq!(world.ask(pid, 0, &[]).number(), 1002);
-    assert!(world.executor.frames().0 <= 4);
+    assert!(world.executor.frames().live <= 4);
 }
 
 /// A process of a resident-only module keeps its frame anyway: it takes no
@@ -112,7 +113,7 @@ fn who_keeps_a_frame_anyway_may_always_block() {
     for reference in &asked {
         assert_eq!(world.answer(*reference), Answer::Nothing);
     }
-    assert_eq!(world.executor.frames().1, 2);
+    assert_eq!(world.executor.frames().blocked, 2);
     // All others are told.
     let limit = (Code::Limit as i64).cast_unsigned();
     assert_eq!(world.ask(world.spawn("plain"), 9, &[]).number(), limit);
@@ -121,7 +122,7 @@ fn who_keeps_a_frame_anyway_may_always_block() {
     for reference in asked {
         assert_eq!(world.answer(reference).number(), 0);
     }
-    assert_eq!(world.executor.frames().1, 2);
+    assert_eq!(world.executor.frames().blocked, 2);
 }
 
 /// Tag 1 asks for more memory than there may be, 2 for some that there is, 4 traps, 8

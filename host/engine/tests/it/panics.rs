@@ -38,8 +38,8 @@ fn a_panic_in_a_host_call_ends_one_process() {
     assert_eq!(told.unwrap().reason, Reason::INTERNAL.0);
     assert!(!world.system.is_alive(victim));
     assert_eq!(world.ask(other, 0, &[]).number(), 11);
-    let (frames, blocked) = world.executor.frames();
-    assert!(frames <= 2 && blocked == 0);
+    let counts = world.executor.frames();
+    assert!(counts.live <= 2 && counts.blocked == 0);
 }
 
 /// The same on a fiber that was suspended before, and more often than there
@@ -61,7 +61,8 @@ fn panics_after_a_wait_lose_no_frames() {
             panic!("it went on");
         };
         assert_eq!(code, Reason::INTERNAL.0);
-        assert_eq!(world.executor.frames(), (0, 0));
+        let counts = world.executor.frames();
+        assert_eq!((counts.live, counts.blocked), (0, 0));
     }
     let other = world.spawn("m");
     assert_eq!(world.ask(other, 0, &[]).number(), 11);
@@ -99,7 +100,7 @@ fn a_panic_in_the_end_of_a_process_leaves_nothing_of_it() {
         let told = world.heard(|m| m.kind == Kind::Exit && m.sender == victim);
         assert_eq!(told.unwrap().reason, Reason::TRAP.0);
         assert!(!world.system.is_alive(victim));
-        assert_eq!(world.executor.frames().1, 0);
+        assert_eq!(world.executor.frames().blocked, 0);
     }
     // The client is the other process that is left.
     assert_eq!(world.system.table.alive(), 1);

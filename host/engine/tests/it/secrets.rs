@@ -153,7 +153,7 @@ fn a_process_killed_while_suspended_leaves_nothing() {
                 let told = world.heard(|m| m.kind == Kind::Exit && m.sender == victim);
                 assert_eq!(told.unwrap().reason, 2);
             }
-            assert_eq!(world.executor.frames().1, 0, "nobody blocks any more");
+            assert_eq!(world.executor.frames().blocked, 0, "nobody blocks any more");
             nobody_knows(&world, method, "killed while suspended");
         }
     }

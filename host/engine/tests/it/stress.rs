@@ -280,12 +280,12 @@ fn stress(seed: u64, probation: u32) {
     // What is left to do, on one thread.
     for _ in 0..10_000 {
         assert!(world.settle(10_000_000), "seed {seed}: no end");
-        if world.executor.frames().1 == 1 {
+        if world.executor.frames().blocked == 1 {
             break;
         }
         world.advance(1);
     }
-    let counts = world.executor.frame_counts();
+    let counts = world.executor.frames();
     assert_eq!(counts.blocked, 1, "seed {seed}: {counts:?}");
     assert_eq!(counts.live + counts.vacant, counts.places, "seed {seed}");
     known.push(keeps);
@@ -305,7 +305,7 @@ fn stress(seed: u64, probation: u32) {
     }
     world.kill(sink.pid);
     assert!(world.settle(100_000));
-    let counts = world.executor.frame_counts();
+    let counts = world.executor.frames();
     // Nobody is in a frame, so all that live are free.
     let expected = FrameCounts {
         free: counts.live,
@@ -315,7 +315,7 @@ fn stress(seed: u64, probation: u32) {
     };
     assert_eq!(counts, expected, "seed {seed}");
     world.executor.clear();
-    let counts = world.executor.frame_counts();
+    let counts = world.executor.frames();
     assert_eq!(
         (counts.live, counts.vacant),
         (0, counts.places),

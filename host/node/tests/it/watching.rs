@@ -219,6 +219,24 @@ fn with_one_of_two_broken_neither_is_swapped_until_it_is_mended() {
 }
 
 #[test]
+fn a_module_that_verification_refuses_does_not_take_others_with_it() {
+    let mut it = watched();
+    let picky = STATE.replace("(i32.const 0))", "(i32.const 1))");
+    let picky = wat::parse_str(counter("", "(i64.const 2)", &picky)).unwrap();
+    it.rename_over("one", &picky);
+    it.rename_over("two", &wasm(2));
+    let reason = it.refusal();
+    assert!(reason.contains("one"), "{reason}");
+    it.answers("two", 1);
+    // Only the one that was refused is left out of the next swap.
+    it.rename_over("two", &wasm(3));
+    let report = it.swap();
+    assert_eq!(report.modules.len(), 1);
+    it.answers("one", 1);
+    it.answers("two", 3);
+}
+
+#[test]
 fn a_folder_may_go_and_come_again() {
     let mut it = watched();
     for answer in 2..4 {
