@@ -17,7 +17,8 @@ use wasmtime::{AsContextMut, Caller, Func, Linker, Store};
 use crate::baton::{self, Next};
 use crate::data::{FrameData, Mode, View, bytes, bytes_mut};
 use crate::frame::{self, Command, Outcome, Reply, SLICE};
-use crate::guest::{Guest, Wait, Want, close_transaction, transaction};
+use crate::guest::{Guest, Wait, Want};
+use crate::probation::{close_transaction, transaction};
 use crate::setup::set_reductions;
 
 /// Defines every host call of `exuvia_abi::HOST_CALLS`.

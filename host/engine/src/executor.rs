@@ -8,19 +8,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use exuvia_abi::{Kind, Pid, Reason, RunResult, receive};
-use exuvia_code::{Code, Path, Tenancy, Verdict};
-use exuvia_process::{Body, Envelope, ExitReason, Payload, Turn, turn};
+use exuvia_abi::{Pid, Reason, RunResult, receive};
+use exuvia_code::{Code, Tenancy};
+use exuvia_process::{Body, ExitReason, Payload, Turn, turn};
 
 use crate::artifact::{Artifact, Initialization};
-use crate::crossing::{self, Crossed, Landed};
 use crate::error::CrossError;
 use crate::frame::{Outcome, panic_text};
 use crate::frames::{FrameCounts, Frames, NoFrame};
-use crate::guest::{Guest, GuestOwn, GuestSystem, Residence, Transaction, Trial, Wait, Want};
-use crate::image::{After, Image};
+use crate::guest::{Guest, GuestOwn, GuestSystem, Residence, Want};
+use crate::image::After;
 use crate::observer::{Observer, Services};
 use crate::places::Seated;
+use crate::probation::{State, Transaction};
+use crate::upgrade::upgrade_failed;
 
 /// Entries of one turn at most, so that a process that returns after each
 /// message gets as much done as one that loops, and no more.
@@ -55,7 +56,7 @@ pub(crate) struct Shared {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) services: OnceLock<Arc<dyn Services>>,
     pub(crate) metrics: Metrics,
-    probation: u32,
+    pub(crate) probation: u32,
 }
 
 impl std::fmt::Debug for dyn Services {
@@ -196,19 +197,6 @@ impl Executor {
         self.0.frames.prepare(&self.0, artifact, count);
     }
 
-    /// Whether a process at rest has still to cross into the current release.
-    /// If it can as it rests now, its crossing counts as the sweeper's.
-    pub fn is_behind(&self, own: &mut GuestOwn) -> bool {
-        if !self.0.crossing_due(own) {
-            return false;
-        }
-        let can = self.may_cross(own);
-        if let Some(guest) = own.guest() {
-            guest.swept = can && !guest.is_suspended();
-        }
-        true
-    }
-
     /// Drops free frames while there are more frames than are kept. It takes
     /// its time: not for a scheduler's thread.
     pub fn trim_frames(&self) {
@@ -322,15 +310,6 @@ impl Executor {
         shared.system.bury(own, reason);
     }
 
-    fn take_back(&self, own: &mut GuestOwn) {
-        let transaction = own
-            .guest()
-            .and_then(|guest| guest.trial.as_mut()?.transaction.take());
-        if let Some(transaction) = transaction {
-            transaction.abandon(own, &self.0.system);
-        }
-    }
-
     fn take_frame(&self, own: &mut GuestOwn) {
         let shared = &self.0;
         let pid = own.pid();
@@ -409,16 +388,6 @@ impl Executor {
             guest.wait = Some(wait);
         }
         over
-    }
-
-    /// Whether a process that is not suspended is at REST, not WAITING.
-    fn may_cross(&self, own: &mut GuestOwn) -> bool {
-        own.guest().is_some_and(|guest| {
-            !matches!(
-                guest.residence,
-                Residence::Image { waiting: true, .. } | Residence::Frame { waiting: true, .. }
-            )
-        })
     }
 
     /// Puts the process's state into a frame, if it is in none.
@@ -621,312 +590,10 @@ impl Executor {
         }
         Entered::Stop(Turn::Rest)
     }
-
-    /// A failure during a release's trial is the release's.
-    fn blame(&self, own: &mut GuestOwn, reason: ExitReason) -> ExitReason {
-        let Some(trial) = own.guest().and_then(|guest| guest.trial.as_ref()) else {
-            return reason;
-        };
-        if reason.is_orderly() {
-            return reason;
-        }
-        let release = trial.release;
-        self.count_failure(release, &reason);
-        reason.caused_by_release()
-    }
-
-    fn count_failure(&self, release: u64, reason: &ExitReason) {
-        if let Verdict::WentBack(now) = self.0.code.failed(release) {
-            self.0
-                .observer
-                .went_back(release, &now, &reason.to_string());
-        }
-    }
-
-    /// The guest trapped: in a transaction the process goes back to old code
-    /// and old code gets the message; else it ends.
-    fn trapped(&self, own: &mut GuestOwn, reason: ExitReason) -> Entered {
-        let shared = &self.0;
-        let pid = own.pid();
-        let Some(guest) = own.guest() else {
-            return Entered::Stop(Turn::Exit(reason));
-        };
-        guest.residence = Residence::Running;
-        let in_transaction = guest
-            .trial
-            .as_ref()
-            .is_some_and(|trial| trial.transaction.is_some());
-        if !in_transaction {
-            return Entered::Stop(Turn::Exit(self.blame(own, reason)));
-        }
-        let Some(mut trial) = guest.trial.take() else {
-            return Entered::Stop(Turn::Exit(reason));
-        };
-        let failed = guest.tenancy.version().clone();
-        let back = match trial.state.take() {
-            Some(State::Old { image, waiting }) => Ok((image, waiting)),
-            Some(State::New(image)) => {
-                crossing::cross(shared, &failed, trial.before.version(), &image, None)
-                    .map_err(|error| error.to_string())
-                    .and_then(|crossed| crossed.state.into_image(shared))
-                    .map(|image| (image, false))
-            }
-            None => Err("its state before the message is not known".into()),
-        };
-        if let Some(transaction) = trial.transaction.take() {
-            transaction.abandon(own, &shared.system);
-        }
-        match back {
-            Ok((image, waiting)) => {
-                if let Some(guest) = own.guest() {
-                    guest.residence = Residence::Image {
-                        image,
-                        waiting,
-                        stamp: None,
-                    };
-                    guest.tenancy = Tenancy::new(trial.before.version().clone());
-                    guest.release = trial.release;
-                    guest.wait = None;
-                }
-                shared.observer.returned(pid, trial.release, &reason);
-                let release = shared.code.current();
-                if release.id == trial.release {
-                    release.progress.returned.fetch_add(1, Ordering::Relaxed);
-                    if let Some(guest) = own.guest() {
-                        guest.tenancy.stay(release.id);
-                    }
-                }
-                self.count_failure(trial.release, &reason);
-                Entered::GoOn
-            }
-            Err(why) => {
-                self.count_failure(trial.release, &reason);
-                let text = format!("new code failed ({reason}), and the way back is closed: {why}");
-                let reason = upgrade_failed(&text).caused_by_release();
-                Entered::Stop(Turn::Exit(reason))
-            }
-        }
-    }
-
-    /// Crosses a process at rest into the current release.
-    fn cross(&self, own: &mut GuestOwn) -> Result<(), CrossError> {
-        let shared = &self.0;
-        let began = shared.system.clock.now();
-        let pid = own.pid();
-        let release = shared.code.current();
-        let Some(guest) = own.guest() else {
-            return Ok(());
-        };
-        let Some(new) = release.version(&guest.tenancy.module).cloned() else {
-            return Ok(());
-        };
-        let old = guest.tenancy.version().clone();
-        if matches!(guest.residence, Residence::Newborn) && !guest.has_run {
-            // It leaves the old version when it is counted, here and below:
-            // when nobody is left there, all are counted.
-            let left = std::mem::replace(&mut guest.tenancy, Tenancy::new(new));
-            guest.release = release.id;
-            let now = shared.system.clock.now();
-            let swept = std::mem::take(&mut guest.swept);
-            release.progress.crossed(Path::Unborn, 0, now, swept);
-            drop(left);
-            return Ok(());
-        }
-        let mut saved = None;
-        let origin = match std::mem::replace(&mut guest.residence, Residence::Running) {
-            Residence::Image { image, .. } => Some(Origin::Image(image)),
-            Residence::Frame { mut frame, .. } if frame.frame.reusable => {
-                let carries = old.artifact.carries_to(&new.artifact).is_ok();
-                let image = if carries || !old.artifact.has_save {
-                    let image = frame.frame.save(After::Reset);
-                    shared.frames.give_back(frame);
-                    image
-                } else {
-                    // The state is where `save` wants it.
-                    let image = frame.frame.save(After::Keep);
-                    saved = Some(frame.frame.call_save());
-                    shared.frames.retire(frame);
-                    image
-                };
-                image.map(Origin::Image)
-            }
-            Residence::Frame { frame, .. } => Some(Origin::Frame(frame)),
-            Residence::Newborn | Residence::Running => None,
-        };
-        let Some(mut origin) = origin else {
-            return Err(CrossError::NoPath {
-                from: old.to_string(),
-                to: new.to_string(),
-                not_carried: "its state could not be read".into(),
-                not_migrated: "its state could not be read".into(),
-            });
-        };
-        // Nothing has happened since it crossed the other way: what it had
-        // then is exact.
-        let exact = guest
-            .trial
-            .as_mut()
-            .filter(|trial| trial.before.is(&new))
-            .and_then(|trial| trial.state.take());
-        let crossed = match (exact, &mut origin) {
-            (Some(State::Old { image, .. }), _) => Ok(Crossed {
-                path: Path::Carried,
-                state: Landed::Image(image),
-            }),
-            (_, Origin::Image(image)) => crossing::cross(shared, &old, &new, image, saved),
-            (_, Origin::Frame(frame)) => {
-                crossing::cross_saved(shared, &old, &new, frame.frame.call_save())
-            }
-        };
-        let before = Tenancy::hold(old.clone());
-        let swept = guest.swept && !matches!(crossed, Err(CrossError::NoFrame));
-        guest.swept &= !swept;
-        match crossed {
-            Ok(Crossed { path, state }) => {
-                let _left = std::mem::replace(&mut guest.tenancy, Tenancy::new(new));
-                guest.residence = match state {
-                    Landed::Image(image) => Residence::Image {
-                        image,
-                        waiting: false,
-                        stamp: None,
-                    },
-                    Landed::Frame(mut frame) => {
-                        shared.frames.occupy(&mut frame, pid.slot());
-                        Residence::Frame {
-                            frame,
-                            suspended: false,
-                            waiting: false,
-                        }
-                    }
-                };
-                guest.trial = self.trial(&release, before, origin);
-                guest.stuck = None;
-                guest.crossings += 1;
-                guest.release = release.id;
-                let now = shared.system.clock.now();
-                release.progress.crossed(path, now - began, now, swept);
-                shared.observer.crossed(pid, release.id, path);
-            }
-            Err(CrossError::NoFrame) => {
-                guest.residence = origin.back();
-                return Err(CrossError::NoFrame);
-            }
-            Err(_) if release.fresh => {
-                let _left = std::mem::replace(&mut guest.tenancy, Tenancy::new(new));
-                guest.residence = Residence::Newborn;
-                guest.trial = self.trial(&release, before, origin);
-                guest.stuck = None;
-                guest.has_run = false;
-                guest.crossings += 1;
-                guest.release = release.id;
-                let init = Envelope {
-                    kind: Kind::Init,
-                    ..Envelope::message(guest.parent, 0, guest.arguments.clone())
-                };
-                own.put_back(init);
-                let now = shared.system.clock.now();
-                release
-                    .progress
-                    .crossed(Path::Fresh, now - began, now, swept);
-                shared.observer.crossed(pid, release.id, Path::Fresh);
-            }
-            Err(error) => {
-                let text = error.to_string();
-                guest.residence = origin.back();
-                guest.release = release.id;
-                guest.stuck = Some(text.as_str().into());
-                release.progress.stuck.fetch_add(1, Ordering::Relaxed);
-                // Told first: after it the release may have settled.
-                shared.observer.stuck(pid, release.id, &text);
-                guest.tenancy.stay(release.id);
-                self.count_failure(release.id, &upgrade_failed(&text));
-            }
-        }
-        Ok(())
-    }
-
-    /// Probation for a crossing, unless it is a way back itself. A frame that
-    /// cannot be read as an image is no way back.
-    fn trial(
-        &self,
-        release: &exuvia_code::Release<Artifact>,
-        before: Tenancy<Artifact>,
-        origin: Origin,
-    ) -> Option<Box<Trial>> {
-        let state = match origin {
-            Origin::Image(image) => Some(State::Old {
-                image,
-                waiting: false,
-            }),
-            Origin::Frame(frame) => {
-                drop(frame);
-                None
-            }
-        };
-        (self.0.probation > 0 && release.origin == release.id).then(|| {
-            Box::new(Trial {
-                left: self.0.probation,
-                release: release.id,
-                before,
-                state,
-                transaction: None,
-            })
-        })
-    }
-}
-
-/// Where a crossing process's state comes from.
-enum Origin {
-    Image(Image),
-    /// Of a resident-only module: the frame itself.
-    Frame(Seated),
-}
-
-impl Origin {
-    /// The process stays as it was.
-    fn back(self) -> Residence {
-        match self {
-            Origin::Image(image) => Residence::Image {
-                image,
-                waiting: false,
-                stamp: None,
-            },
-            Origin::Frame(frame) => Residence::Frame {
-                frame,
-                suspended: false,
-                waiting: false,
-            },
-        }
-    }
 }
 
 /// What becomes of a turn after an entry.
-enum Entered {
+pub(crate) enum Entered {
     GoOn,
     Stop(Turn),
-}
-
-fn upgrade_failed(text: &str) -> ExitReason {
-    ExitReason::with(Reason::UPGRADE.0, text.as_bytes())
-}
-
-/// The state a process in probation goes back to.
-#[derive(Debug)]
-pub(crate) enum State {
-    /// Of the old version, before the crossing: exact.
-    Old { image: Image, waiting: bool },
-    /// Of the new version, before the message: crosses back.
-    New(Image),
-}
-
-impl Wait {
-    /// The wait of a process that was preempted.
-    pub(crate) fn turn() -> Wait {
-        Wait {
-            what: Want::Turn,
-            deadline: None,
-            timer: None,
-            upgrade: false,
-        }
-    }
 }

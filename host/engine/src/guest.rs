@@ -3,12 +3,12 @@
 
 use exuvia_abi::receive;
 use exuvia_code::Tenancy;
-use exuvia_process::{Envelope, Own, Payload, Pid, System};
+use exuvia_process::{Own, Payload, Pid, System};
 
 use crate::artifact::Artifact;
-use crate::executor::State;
 use crate::image::Image;
 use crate::places::Seated;
+use crate::probation::Trial;
 
 /// A process's own half, as the engine sees it.
 pub type GuestOwn = Own<Guest>;
@@ -198,6 +198,16 @@ pub(crate) enum Want {
 }
 
 impl Wait {
+    /// The wait of a process that was preempted.
+    pub(crate) fn turn() -> Wait {
+        Wait {
+            what: Want::Turn,
+            deadline: None,
+            timer: None,
+            upgrade: false,
+        }
+    }
+
     /// Whether the process should be resumed.
     pub(crate) fn is_over(&self, own: &GuestOwn, now: u64, crossing_due: bool) -> bool {
         let arrived = match self.what {
@@ -218,137 +228,5 @@ impl Wait {
             Want::Reply { .. } => "call",
             Want::Nothing => "sleep",
         }
-    }
-}
-
-/// Probation after a crossing: what is needed to go back.
-#[derive(Debug)]
-pub(crate) struct Trial {
-    /// Messages that are still transactions.
-    pub(crate) left: u32,
-    /// The release that the crossing was for.
-    pub(crate) release: u64,
-    /// The version before.
-    pub(crate) before: Tenancy<Artifact>,
-    /// Where it goes back to if the next message fails.
-    pub(crate) state: Option<State>,
-    pub(crate) transaction: Option<Transaction>,
-}
-
-/// One message handled as a transaction.
-#[derive(Default)]
-pub(crate) struct Transaction {
-    /// The message, once the guest has taken it.
-    pub(crate) message: Option<Envelope>,
-    /// Done when the handler has ended.
-    pub(crate) held: Vec<Effect>,
-    /// Bytes of the payloads that are held.
-    pub(crate) bytes: u64,
-    /// Links, and monitors with requests, that will be made then: they count
-    /// against the process's limits already.
-    pub(crate) links: usize,
-    pub(crate) monitors: usize,
-    /// Done if it traps, last first.
-    pub(crate) undo: Vec<Deed>,
-    /// Timers that the handler has set, and when they are due; `None`: those
-    /// that it has taken back.
-    pub(crate) timers: Vec<(u64, Option<u64>)>,
-}
-
-impl std::fmt::Debug for Transaction {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Transaction({} held)", self.held.len())
-    }
-}
-
-/// Calls that a transaction holds, and those that it can undo; one more ends
-/// it. A handler that asks for as much is not one to take back.
-const HELD: usize = 10_000;
-
-/// Something done to the system on behalf of a process.
-pub(crate) type Deed = Box<dyn FnOnce(&mut GuestOwn, &GuestSystem) + Send>;
-
-/// An effect that is held back.
-pub(crate) struct Effect {
-    pub(crate) release: Deed,
-    /// What dropping it takes, such as giving a reserved pid back.
-    pub(crate) abandon: Option<Deed>,
-}
-
-impl Transaction {
-    /// Lets everything that was held happen.
-    pub(crate) fn release(self, own: &mut GuestOwn, system: &GuestSystem) {
-        for effect in self.held {
-            (effect.release)(own, system);
-        }
-    }
-
-    /// Makes it as if the handler had never begun; the message goes back.
-    pub(crate) fn abandon(self, own: &mut GuestOwn, system: &GuestSystem) {
-        for effect in self.held {
-            if let Some(abandon) = effect.abandon {
-                abandon(own, system);
-            }
-        }
-        for deed in self.undo.into_iter().rev() {
-            deed(own, system);
-        }
-        if let Some(message) = self.message {
-            own.put_back(message);
-        }
-    }
-}
-
-/// Does something for a guest: at once, or when its transaction is released.
-pub(crate) fn perform(
-    own: &mut GuestOwn,
-    system: &GuestSystem,
-    deed: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
-    abandon: Option<Deed>,
-) {
-    let Some((held, bytes)) = transaction(own).map(|t| (t.held.len(), t.bytes)) else {
-        return deed(own, system);
-    };
-    if held >= HELD || bytes > own.limits().mailbox_bytes {
-        close_transaction(own, system);
-        return deed(own, system);
-    }
-    if let Some(transaction) = transaction(own) {
-        transaction.held.push(Effect {
-            release: Box::new(deed),
-            abandon,
-        });
-    }
-}
-
-/// To be called when something was done at once: it is undone if the
-/// transaction fails.
-pub(crate) fn undoable(
-    own: &mut GuestOwn,
-    system: &GuestSystem,
-    undo: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
-) {
-    match transaction(own) {
-        Some(transaction) if transaction.undo.len() < HELD => {
-            transaction.undo.push(Box::new(undo));
-        }
-        Some(_) => close_transaction(own, system),
-        None => {}
-    }
-}
-
-/// The open transaction, if the process is in one.
-pub(crate) fn transaction(own: &mut GuestOwn) -> Option<&mut Transaction> {
-    own.guest()?.trial.as_mut()?.transaction.as_mut()
-}
-
-/// Ends the transaction early: what was held happens.
-pub(crate) fn close_transaction(own: &mut GuestOwn, system: &GuestSystem) {
-    let transaction = own
-        .guest()
-        .and_then(|guest| guest.trial.as_mut())
-        .and_then(|trial| trial.transaction.take());
-    if let Some(transaction) = transaction {
-        transaction.release(own, system);
     }
 }

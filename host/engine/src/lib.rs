@@ -1,8 +1,8 @@
 //! The engine: everything that knows wasmtime. It makes versions of module
 //! bytes (`loader`, `instrument`), runs processes in frames (`executor`,
 //! `frame`), pages them out and in (`frames`, `image`, `pagemap`), brings
-//! their state into new code (`crossing`, `verify`), and serves what guests
-//! ask for (`calls`).
+//! them and their state into new code (`upgrade`, `crossing`, `verify`) and
+//! back (`probation`), and serves what guests ask for (`calls`).
 //!
 //! `unsafe` stands in `pagemap` and `cache` only.
 #![deny(clippy::undocumented_unsafe_blocks)]
@@ -28,7 +28,9 @@ mod observer;
 mod pagemap;
 mod places;
 mod pool;
+mod probation;
 mod setup;
+mod upgrade;
 mod verify;
 
 pub use artifact::Artifact;

@@ -6,7 +6,8 @@ use wasmtime::{Caller, Linker};
 
 use super::{Answer, answer};
 use crate::data::{Ends, FrameData, View, bytes, bytes_mut, view};
-use crate::guest::{GuestOwn, GuestSystem, Want, perform, transaction};
+use crate::guest::{GuestOwn, GuestSystem, Want};
+use crate::probation::{perform, transaction};
 
 const MODULE: &str = exuvia_abi::MODULE;
 

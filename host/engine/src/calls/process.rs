@@ -10,7 +10,8 @@ use wasmtime::{Caller, Linker};
 use super::message::{drain, registered, text};
 use super::{Answer, answer};
 use crate::data::{Ends, FrameData, View, view};
-use crate::guest::{GuestOwn, GuestSystem, Want, perform, undoable};
+use crate::guest::{GuestOwn, GuestSystem, Want};
+use crate::probation::{perform, undoable};
 
 const MODULE: &str = exuvia_abi::MODULE;
 

@@ -1,0 +1,236 @@
+//! A process crosses into new code: the step of its turn that comes first when
+//! a commit has happened and it is at rest. Here is what state it takes along
+//! and what becomes of it; how state is brought over is in `crossing`, what
+//! follows in `probation`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use exuvia_abi::{Kind, Pid, Reason};
+use exuvia_code::{Path, Release, Tenancy, Version};
+use exuvia_process::{Envelope, ExitReason};
+
+use crate::artifact::Artifact;
+use crate::crossing::{self, Crossed, Landed};
+use crate::error::CrossError;
+use crate::executor::{Executor, Shared};
+use crate::guest::{Guest, GuestOwn, Residence};
+use crate::image::{After, Image};
+use crate::places::Seated;
+use crate::probation::State;
+
+/// Where a crossing process's state comes from.
+pub(crate) enum Origin {
+    Image(Image),
+    /// Of a resident-only module: the frame itself.
+    Frame(Seated),
+}
+
+impl Origin {
+    /// The process stays as it was.
+    fn back(self) -> Residence {
+        match self {
+            Origin::Image(image) => Residence::Image {
+                image,
+                waiting: false,
+                stamp: None,
+            },
+            Origin::Frame(frame) => Residence::Frame {
+                frame,
+                suspended: false,
+                waiting: false,
+            },
+        }
+    }
+}
+
+/// One crossing: of whom, from where to where, since when.
+struct Crossing<'a> {
+    pid: Pid,
+    release: &'a Release<Artifact>,
+    old: &'a Arc<Version<Artifact>>,
+    new: &'a Arc<Version<Artifact>>,
+    began: u64,
+}
+
+pub(crate) fn upgrade_failed(text: &str) -> ExitReason {
+    ExitReason::with(Reason::UPGRADE.0, text.as_bytes())
+}
+
+impl Executor {
+    /// Whether a process at rest has still to cross into the current release.
+    /// If it can as it rests now, its crossing counts as the sweeper's.
+    pub fn is_behind(&self, own: &mut GuestOwn) -> bool {
+        if !self.0.crossing_due(own) {
+            return false;
+        }
+        let can = self.may_cross(own);
+        if let Some(guest) = own.guest() {
+            guest.swept = can && !guest.is_suspended();
+        }
+        true
+    }
+
+    /// Whether a process that is not suspended is at REST, not WAITING.
+    pub(crate) fn may_cross(&self, own: &mut GuestOwn) -> bool {
+        own.guest().is_some_and(|guest| {
+            !matches!(
+                guest.residence,
+                Residence::Image { waiting: true, .. } | Residence::Frame { waiting: true, .. }
+            )
+        })
+    }
+
+    /// Crosses a process at rest into the current release.
+    pub(crate) fn cross(&self, own: &mut GuestOwn) -> Result<(), CrossError> {
+        let shared = &self.0;
+        let began = shared.system.clock.now();
+        let pid = own.pid();
+        let release = &shared.code.current();
+        let Some(guest) = own.guest() else {
+            return Ok(());
+        };
+        let Some(new) = release.version(&guest.tenancy.module) else {
+            return Ok(());
+        };
+        let old = &guest.tenancy.version().clone();
+        let crossing = Crossing {
+            pid,
+            release,
+            old,
+            new,
+            began,
+        };
+        if matches!(guest.residence, Residence::Newborn) && !guest.has_run {
+            self.arrived(guest, &crossing, Path::Unborn);
+            return Ok(());
+        }
+        let (mut origin, saved) =
+            take_state(shared, guest, &crossing).ok_or_else(|| CrossError::NoPath {
+                from: old.to_string(),
+                to: new.to_string(),
+                not_carried: "its state could not be read".into(),
+                not_migrated: "its state could not be read".into(),
+            })?;
+        // Nothing has happened since it crossed the other way: what it had
+        // then is exact.
+        let exact = guest
+            .trial
+            .as_mut()
+            .filter(|trial| trial.before.is(new))
+            .and_then(|trial| trial.state.take());
+        let crossed = match (exact, &mut origin) {
+            (Some(State::Old { image, .. }), _) => Ok(Crossed {
+                path: Path::Carried,
+                state: Landed::Image(image),
+            }),
+            (_, Origin::Image(image)) => crossing::cross(shared, old, new, image, saved),
+            (_, Origin::Frame(frame)) => {
+                crossing::cross_saved(shared, old, new, frame.frame.call_save())
+            }
+        };
+        let before = Tenancy::hold(old.clone());
+        match crossed {
+            Ok(Crossed { path, state }) => {
+                guest.residence = match state {
+                    Landed::Image(image) => Residence::Image {
+                        image,
+                        waiting: false,
+                        stamp: None,
+                    },
+                    Landed::Frame(mut frame) => {
+                        shared.frames.occupy(&mut frame, pid.slot());
+                        Residence::Frame {
+                            frame,
+                            suspended: false,
+                            waiting: false,
+                        }
+                    }
+                };
+                guest.trial = self.trial(release, before, origin);
+                self.arrived(guest, &crossing, path);
+            }
+            Err(CrossError::NoFrame) => {
+                guest.residence = origin.back();
+                return Err(CrossError::NoFrame);
+            }
+            Err(_) if release.fresh => {
+                guest.residence = Residence::Newborn;
+                guest.has_run = false;
+                guest.trial = self.trial(release, before, origin);
+                let init = Envelope {
+                    kind: Kind::Init,
+                    ..Envelope::message(guest.parent, 0, guest.arguments.clone())
+                };
+                self.arrived(guest, &crossing, Path::Fresh);
+                own.put_back(init);
+            }
+            Err(error) => {
+                let text = error.to_string();
+                guest.residence = origin.back();
+                guest.release = release.id;
+                guest.stuck = Some(text.as_str().into());
+                guest.swept = false;
+                release.progress.stuck.fetch_add(1, Ordering::Relaxed);
+                // Told first: after it the release may have settled.
+                shared.observer.stuck(pid, release.id, &text);
+                guest.tenancy.stay(release.id);
+                self.count_failure(release.id, &upgrade_failed(&text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The process lives in new code from now on.
+    fn arrived(&self, guest: &mut Guest, crossing: &Crossing<'_>, path: Path) {
+        let release = crossing.release;
+        // It leaves the old version when it is counted, not before: when
+        // nobody is left there, all are counted.
+        let left = std::mem::replace(&mut guest.tenancy, Tenancy::new(crossing.new.clone()));
+        guest.release = release.id;
+        guest.stuck = None;
+        let swept = std::mem::take(&mut guest.swept);
+        let now = self.0.system.clock.now();
+        let pause = match path {
+            Path::Unborn => 0,
+            _ => now - crossing.began,
+        };
+        release.progress.crossed(path, pause, now, swept);
+        if path != Path::Unborn {
+            guest.crossings += 1;
+            self.0.observer.crossed(crossing.pid, release.id, path);
+        }
+        drop(left);
+    }
+}
+
+/// What `save` answered.
+type Saved = Result<Vec<u8>, String>;
+
+/// Takes the state of a process at rest out of where it is; with it what `save`
+/// said, if `save` has to say it and the state was in a frame. `None`: it cannot
+/// be read.
+fn take_state(
+    shared: &Arc<Shared>,
+    guest: &mut Guest,
+    crossing: &Crossing<'_>,
+) -> Option<(Origin, Option<Saved>)> {
+    let (old, new) = (&crossing.old.artifact, &crossing.new.artifact);
+    match std::mem::replace(&mut guest.residence, Residence::Running) {
+        Residence::Image { image, .. } => Some((Origin::Image(image), None)),
+        Residence::Frame { mut frame, .. } if frame.frame.reusable => {
+            if old.carries_to(new).is_ok() || !old.has_save {
+                let image = frame.frame.save(After::Reset);
+                shared.frames.give_back(frame);
+                return image.map(|image| (Origin::Image(image), None));
+            }
+            // The state is where `save` wants it.
+            let image = frame.frame.save(After::Keep);
+            let saved = frame.frame.call_save();
+            shared.frames.retire(frame);
+            image.map(|image| (Origin::Image(image), Some(saved)))
+        }
+        Residence::Frame { frame, .. } => Some((Origin::Frame(frame), None)),
+        Residence::Newborn | Residence::Running => None,
+    }
+}
