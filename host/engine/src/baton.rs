@@ -1,67 +1,63 @@
-//! How a scheduler's thread and a frame hand things to each other across a
-//! poll of the frame's future: through one thread-local place each way.
+//! How a scheduler's thread and a guest on its fiber hand a process to each
+//! other: through thread-local places, one for each way.
 //!
-//! A frame's code runs partly on a fiber, which another thread may resume. So
-//! nobody may keep the address of a thread-local over a suspension: each
-//! access stands in a function of its own that is never inlined.
+//! Another thread may resume the fiber. So nobody may keep the address of a
+//! thread-local over a suspension: each access stands in a function of its own
+//! that is never inlined.
 
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::frame::{Command, Reply};
+use crate::guest::GuestOwn;
 
 thread_local! {
-    static COMMAND: Cell<Option<Command>> = const { Cell::new(None) };
+    static SUSPENDED: Cell<Option<Box<GuestOwn>>> = const { Cell::new(None) };
+    static RESUMED: Cell<Option<Box<GuestOwn>>> = const { Cell::new(None) };
     static CANCEL: Cell<bool> = const { Cell::new(false) };
-    static REPLY: Cell<Option<Reply>> = const { Cell::new(None) };
+}
+
+/// The process that is suspended, for whoever runs it.
+#[inline(never)]
+pub(crate) fn put_suspended(own: Box<GuestOwn>) {
+    SUSPENDED.set(Some(own));
 }
 
 #[inline(never)]
-pub(crate) fn put_command(command: Command) {
-    CANCEL.set(matches!(command, Command::Cancel));
-    COMMAND.set(Some(command));
+pub(crate) fn take_suspended() -> Option<Box<GuestOwn>> {
+    SUSPENDED.take()
 }
 
-/// Forgets what a frame that has failed did not take, or left.
+/// The process that goes on, for the call that it is suspended in.
 #[inline(never)]
-pub(crate) fn clear() {
-    drop((COMMAND.take(), REPLY.take()));
+pub(crate) fn put_resumed(own: Box<GuestOwn>) {
+    RESUMED.set(Some(own));
 }
 
 #[inline(never)]
-pub(crate) fn take_command() -> Option<Command> {
-    COMMAND.take()
+fn take_resumed() -> Option<Box<GuestOwn>> {
+    RESUMED.take()
 }
 
-/// Takes the command if it is to cancel.
+/// The call that is polled next is to end.
+#[inline(never)]
+pub(crate) fn put_cancel() {
+    CANCEL.set(true);
+}
+
 #[inline(never)]
 pub(crate) fn take_cancel() -> bool {
-    let cancel = CANCEL.take();
-    if cancel {
-        COMMAND.set(None);
-    }
-    cancel
+    CANCEL.take()
 }
 
-#[inline(never)]
-pub(crate) fn put_reply(reply: Reply) {
-    REPLY.set(Some(reply));
-}
+/// Waits until the process goes on.
+pub(crate) struct Resumed;
 
-#[inline(never)]
-pub(crate) fn take_reply() -> Option<Reply> {
-    REPLY.take()
-}
+impl Future for Resumed {
+    type Output = Box<GuestOwn>;
 
-/// Waits for the next command.
-pub(crate) struct Next;
-
-impl Future for Next {
-    type Output = Command;
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Command> {
-        take_command().map_or(Poll::Pending, Poll::Ready)
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Box<GuestOwn>> {
+        take_resumed().map_or(Poll::Pending, Poll::Ready)
     }
 }

@@ -1,27 +1,37 @@
-//! The inside of a frame: bringing images in and out of an instance.
-//!
-//! It lies in the store's data, so that it is at hand wherever a command finds
-//! the frame: between two calls, or inside the one that is not left between
-//! two processes (see `frame`).
+//! The inside of a frame at rest: the store, and how processes are brought in
+//! and out of its instance.
 
+use std::future::poll_fn;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use exuvia_abi::exports;
-use wasmtime::{AsContextMut, Store};
+use wasmtime::Store;
 
 use crate::artifact::Plan;
+use crate::backtrace;
+use crate::baton;
 use crate::data::{FrameData, Mode};
+use crate::frame::{Ended, Outcome, SLICE, panic_text, panicked};
 use crate::guest::GuestOwn;
 use crate::image::{After, Base, Image, Scratch};
 use crate::pagemap;
-use crate::setup::{CROSSING_REDUCTIONS, Handles, function, restricted, set_bits, to_bits};
+use crate::setup::{
+    CROSSING_REDUCTIONS, Handles, INITIALIZATION, function, initialize, restricted, set_bits,
+    to_bits,
+};
 
 /// What a frame works with.
 pub(crate) struct Body {
-    pub(crate) handles: Handles,
+    store: Store<FrameData>,
+    handles: Handles,
     base: Arc<Base>,
-    pub(crate) plan: Arc<Plan>,
+    plan: Arc<Plan>,
+    /// The mutable globals, as read last.
+    globals: Vec<u128>,
     scratch: Scratch,
 }
 
@@ -31,113 +41,119 @@ impl std::fmt::Debug for Body {
     }
 }
 
+/// How a call into the guest has ended.
+enum Called {
+    /// What `run` answered, and the reductions that are left.
+    Returned(i32, i32),
+    Failed(wasmtime::Error),
+    Panicked(String),
+    Cancelled,
+}
+
 impl Body {
-    pub(crate) fn new(handles: Handles, base: Arc<Base>, plan: Arc<Plan>) -> Body {
+    pub(crate) fn new(
+        store: Store<FrameData>,
+        handles: Handles,
+        base: Arc<Base>,
+        plan: Arc<Plan>,
+    ) -> Body {
         Body {
+            store,
             handles,
             base,
             plan,
+            globals: Vec::new(),
             scratch: Scratch::default(),
         }
     }
 
-    fn dead_stack(&self, store: &mut impl AsContextMut<Data = FrameData>) -> Range<usize> {
+    fn dead_stack(&mut self) -> Range<usize> {
         let top = self
             .handles
             .stack_pointer
-            .and_then(|pointer| pointer.get(&mut *store).i32());
+            .and_then(|pointer| pointer.get(&mut self.store).i32());
         0..top.map_or(0, |top| top.cast_unsigned() as usize)
     }
 
-    fn read_globals(&self, store: &mut impl AsContextMut<Data = FrameData>) -> Vec<u128> {
-        self.handles
-            .globals
-            .iter()
-            .map(|global| to_bits(&global.get(&mut *store)))
-            .collect()
+    fn read_globals(&mut self) {
+        let (store, globals) = (&mut self.store, self.handles.globals.iter());
+        self.globals.clear();
+        self.globals
+            .extend(globals.map(|global| to_bits(&global.get(&mut *store))));
     }
 
     /// Takes the image, and leaves it in the frame or brings the frame to the base.
-    pub(crate) fn save(
-        &mut self,
-        store: &mut impl AsContextMut<Data = FrameData>,
-        after: After,
-    ) -> Image {
-        let globals = self.read_globals(store);
-        let dead = self.dead_stack(store);
-        let memory = self.handles.memory.data_mut(&mut *store);
+    pub(crate) fn save(&mut self, after: After) -> Image {
+        self.read_globals();
+        let dead = self.dead_stack();
+        let memory = self.handles.memory.data_mut(&mut self.store);
         self.scratch.ranges.clear();
         self.plan.page_map.dirty(memory, &mut self.scratch.ranges);
-        let image = Image::take(memory, &globals, &self.base, dead, after, &mut self.scratch);
+        let image = Image::take(
+            memory,
+            &self.globals,
+            &self.base,
+            dead,
+            after,
+            &mut self.scratch,
+        );
         if after == After::Reset {
-            self.reset_globals(store, &globals);
+            self.reset_globals();
         }
         image
     }
 
-    fn reset_globals(&self, store: &mut impl AsContextMut<Data = FrameData>, now: &[u128]) {
-        for ((global, value), base) in self.handles.globals.iter().zip(now).zip(&self.base.globals)
-        {
+    /// Brings the globals to the base from what was read last.
+    fn reset_globals(&mut self) {
+        let globals = self.handles.globals.iter().zip(&self.globals);
+        for ((global, value), base) in globals.zip(&self.base.globals) {
             if value != base {
-                set_bits(global, store, *base);
+                set_bits(global, &mut self.store, *base);
             }
         }
     }
 
     /// Brings the frame to the base.
-    pub(crate) fn reset(&mut self, store: &mut impl AsContextMut<Data = FrameData>) {
-        let memory = self.handles.memory.data_mut(&mut *store);
+    pub(crate) fn reset(&mut self) {
+        let memory = self.handles.memory.data_mut(&mut self.store);
         self.scratch.ranges.clear();
         self.plan.page_map.dirty(memory, &mut self.scratch.ranges);
         self.base.restore(memory, &self.scratch.ranges);
-        let globals = self.read_globals(store);
-        self.reset_globals(store, &globals);
+        self.read_globals();
+        self.reset_globals();
     }
 
-    /// Whether an image can be applied without growing the memory.
-    pub(crate) fn fits(
-        &self,
-        store: &mut impl AsContextMut<Data = FrameData>,
-        image: &Image,
-    ) -> bool {
-        u64::from(image.memory_pages()) <= self.handles.memory.size(&*store)
-    }
-
-    /// Makes the memory as large as the image's.
-    pub(crate) async fn grow(&self, store: &mut Store<FrameData>, image: &Image) {
+    /// Puts an image into the frame, which stands at the base. Its memory grows
+    /// if the image's is larger.
+    pub(crate) async fn load(&mut self, image: &Image) -> Result<(), String> {
         let memory = self.handles.memory;
-        let has = memory.size(&*store);
-        let wants = u64::from(image.memory_pages()).max(has);
-        store.data_mut().limiter.bytes = u64::MAX;
-        if memory.grow_async(&mut *store, wants - has).await.is_err() {
-            tracing::error!(wants, "a frame's memory could not be grown for an image");
+        let (has, wants) = (memory.size(&self.store), u64::from(image.memory_pages()));
+        if wants > has {
+            self.store.data_mut().limiter.bytes = u64::MAX;
+            memory
+                .grow_async(&mut self.store, wants - has)
+                .await
+                .map_err(|error| format!("its memory could not be grown for an image: {error}"))?;
+            pagemap::prepare(memory.data(&self.store));
         }
-        pagemap::prepare(memory.data(&*store));
-    }
-
-    /// Puts an image that fits into the frame, which stands at the base.
-    pub(crate) fn load(&mut self, store: &mut impl AsContextMut<Data = FrameData>, image: &Image) {
-        let globals = image.apply(self.handles.memory.data_mut(&mut *store));
+        let globals = image.apply(memory.data_mut(&mut self.store));
         for (index, value) in globals {
             if let Some(global) = self.handles.globals.get(index) {
-                set_bits(global, store, value);
+                set_bits(global, &mut self.store, value);
             }
         }
+        Ok(())
     }
 
     /// Wasm pages of its memory.
-    pub(crate) fn pages(&self, store: &mut impl AsContextMut<Data = FrameData>) -> u32 {
-        u32::try_from(self.handles.memory.size(&*store)).unwrap_or(u32::MAX)
+    pub(crate) fn pages(&self) -> u32 {
+        u32::try_from(self.handles.memory.size(&self.store)).unwrap_or(u32::MAX)
     }
 
-    /// Lets a process in, right before `run` is entered.
-    pub(crate) fn enter(
-        &self,
-        store: &mut impl AsContextMut<Data = FrameData>,
-        own: Box<GuestOwn>,
-    ) {
-        let mut store = store.as_context_mut();
-        let data = store.data_mut();
+    /// Enters `run` with a process, until it returns or fails. Whoever polls is
+    /// given the process while it is suspended (see `baton`).
+    pub(crate) async fn run(mut self: Box<Body>, own: Box<GuestOwn>) -> (Box<Body>, Ended) {
+        let data = self.store.data_mut();
         data.limiter.bytes = own.limits().memory;
         data.limiter.denied = false;
         data.own = Some(own);
@@ -145,17 +161,69 @@ impl Body {
         data.exit = None;
         data.last_error = None;
         data.taken = 0;
+        let called = {
+            let body = &mut *self;
+            let mut call = pin!(body.handles.turn.call_async(&mut body.store, ()));
+            poll_fn(|context| {
+                if baton::take_cancel() {
+                    return Poll::Ready(Called::Cancelled);
+                }
+                // A panic of a host call must not lose the process.
+                match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
+                    Ok(Poll::Pending) => Poll::Pending,
+                    Ok(Poll::Ready(Ok((result, left)))) => {
+                        Poll::Ready(Called::Returned(result, left))
+                    }
+                    Ok(Poll::Ready(Err(error))) => Poll::Ready(Called::Failed(error)),
+                    Err(panic) => Poll::Ready(Called::Panicked(panic_text(&*panic))),
+                }
+            })
+            .await
+        };
+        let ended = self.ended(called);
+        (self, ended)
+    }
+
+    fn ended(&mut self, called: Called) -> Ended {
+        let left = match &called {
+            Called::Returned(_, left) => *left,
+            // Also what was charged before it failed counts.
+            _ => self
+                .handles
+                .reductions
+                .get(&mut self.store)
+                .i32()
+                .unwrap_or(0),
+        };
+        let data = self.store.data_mut();
+        let mut own = data.own.take()?;
+        own.reductions += u64::try_from(SLICE - left).unwrap_or(0);
+        let outcome = match called {
+            Called::Returned(result, _) => Outcome::Returned {
+                result,
+                taken: data.taken,
+            },
+            Called::Failed(error) => match data.exit.take() {
+                Some(reason) => Outcome::Exited(reason),
+                None => {
+                    let denied = data.limiter.denied;
+                    let said = data.last_error.take();
+                    Outcome::Trapped(backtrace::reason(&error, &self.plan, said, denied))
+                }
+            },
+            Called::Panicked(text) => panicked(&text),
+            // The process is with whoever cancels: it cannot be here.
+            Called::Cancelled => Outcome::Suspended,
+        };
+        Some((own, outcome))
     }
 
     /// Calls `save`.
-    pub(crate) async fn call_save(
-        &mut self,
-        store: &mut Store<FrameData>,
-    ) -> Result<Vec<u8>, String> {
-        let save = function::<(), i32>(store, &self.handles.instance, exports::SAVE)
+    pub(crate) async fn call_save(&mut self) -> Result<Vec<u8>, String> {
+        let save = function::<(), i32>(&mut self.store, &self.handles.instance, exports::SAVE)
             .ok_or("the old version exports no `save`")?;
         let (result, restricted) = restricted(
-            store,
+            &mut self.store,
             "`save`",
             CROSSING_REDUCTIONS,
             None,
@@ -172,17 +240,13 @@ impl Body {
     }
 
     /// Calls `load` with a state of this schema.
-    pub(crate) async fn call_load(
-        &mut self,
-        store: &mut Store<FrameData>,
-        schema: i32,
-        state: Vec<u8>,
-    ) -> Result<(), String> {
-        let load = function::<(i32, i32), i32>(store, &self.handles.instance, exports::LOAD)
-            .ok_or("the new version exports no `load`")?;
+    pub(crate) async fn call_load(&mut self, schema: i32, state: Vec<u8>) -> Result<(), String> {
+        let load =
+            function::<(i32, i32), i32>(&mut self.store, &self.handles.instance, exports::LOAD)
+                .ok_or("the new version exports no `load`")?;
         let length = i32::try_from(state.len()).map_err(|_| "the state is too large")?;
         let (result, _) = restricted(
-            store,
+            &mut self.store,
             "`load`",
             CROSSING_REDUCTIONS,
             Some(state),
@@ -190,11 +254,20 @@ impl Body {
             async |store| load.call_async(store, (schema, length)).await,
         )
         .await;
-        let said = store.data_mut().last_error.take();
+        let said = self.store.data_mut().last_error.take();
         match (result?, said) {
             (0, _) => Ok(()),
             (code, None) => Err(format!("`load` answered {code}")),
             (_, Some(said)) => Err(format!("`load` refused it: {said}")),
         }
+    }
+
+    /// Runs the initialization of a process whose module has its own for each.
+    pub(crate) async fn initialize(&mut self) -> Result<(), String> {
+        let instance = &self.handles.instance;
+        initialize(&mut self.store, instance, &self.plan, &INITIALIZATION)
+            .await
+            .map(|_| ())
+            .map_err(|failed| failed.reason)
     }
 }

@@ -14,9 +14,9 @@ use exuvia_abi::{Code, Pid, SUSPEND};
 use exuvia_process::{Due, Payload};
 use wasmtime::{AsContextMut, Caller, Func, Linker, Store};
 
-use crate::baton::{self, Next};
+use crate::baton::{self, Resumed};
 use crate::data::{FrameData, Mode, View, bytes, bytes_mut};
-use crate::frame::{self, Command, Outcome, Reply, SLICE};
+use crate::frame::SLICE;
 use crate::guest::{Guest, Wait, Want};
 use crate::probation::{close_transaction, transaction};
 use crate::setup::set_reductions;
@@ -49,16 +49,6 @@ pub(crate) fn wait_function(store: &mut Store<FrameData>) -> Func {
     })
 }
 
-/// `run` has returned.
-pub(crate) fn next_function(store: &mut Store<FrameData>) -> Func {
-    Func::wrap_async(
-        store,
-        |caller: Caller<'_, FrameData>, (result, left): (i32, i32)| {
-            Box::new(frame::next(caller, result, left))
-        },
-    )
-}
-
 /// Hands the process back to whoever runs it, until it is resumed.
 async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Result<()> {
     let counter = caller
@@ -84,12 +74,8 @@ async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Res
     if yields && let Some(guest) = own.guest() {
         guest.wait = Some(Wait::turn());
     }
-    baton::put_reply(Reply::Ran(own, Outcome::Suspended));
-    let Command::Resume(mut own) = Next.await else {
-        return Err(wasmtime::Error::msg(
-            "a suspended frame can only be resumed",
-        ));
-    };
+    baton::put_suspended(own);
+    let mut own = Resumed.await;
     if yields && let Some(guest) = own.guest() {
         guest.wait = None;
     }

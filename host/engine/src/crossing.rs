@@ -180,8 +180,8 @@ fn save(shared: &Arc<Shared>, version: &Code, image: &Image) -> Attempt<Vec<u8>>
         Ok(seated) => seated,
         Err(none) => return no_frame(none),
     };
-    seated.frame.load(image.clone());
-    let state = seated.frame.call_save();
+    let loaded = seated.frame.load(image);
+    let state = loaded.and_then(|()| seated.frame.call_save());
     shared.frames.retire(seated);
     Ok(state)
 }

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use exuvia_process::ExitReason;
 use wasmtime::{Caller, Global, Memory, ResourceLimiter};
 
-use crate::body::Body;
 use crate::executor::Shared;
-use crate::frame::Command;
 use crate::guest::GuestOwn;
 
 /// What runs in the frame.
@@ -48,10 +46,6 @@ pub(crate) struct FrameData {
     pub(crate) last_error: Option<String>,
     /// Messages that the current entry has taken.
     pub(crate) taken: u32,
-    /// What the frame works with; `None` while a command is served.
-    pub(crate) body: Option<Box<Body>>,
-    /// A command that could not be served inside the guest's loop.
-    pub(crate) left_over: Option<Command>,
 }
 
 impl FrameData {
@@ -69,8 +63,6 @@ impl FrameData {
             exit: None,
             last_error: None,
             taken: 0,
-            body: None,
-            left_over: None,
         }
     }
 }

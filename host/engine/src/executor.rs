@@ -445,7 +445,13 @@ impl Executor {
             } => match acquire(image.memory_pages(), stamp) {
                 Ok(mut seated) => {
                     shared.metrics.page_ins.fetch_add(1, Ordering::Relaxed);
-                    seated.frame.load(image);
+                    if let Err(reason) = seated.frame.load(&image) {
+                        shared.frames.retire(seated);
+                        return Err(NotSeated::Broken(ExitReason::with(
+                            Reason::INTERNAL.0,
+                            format!("it could not be paged in: {reason}").as_bytes(),
+                        )));
+                    }
                     shared.frames.occupy(&mut seated, slot);
                     Ok(seated)
                 }
@@ -493,7 +499,7 @@ impl Executor {
         };
         let own = cell.insert(own);
         match outcome {
-            Outcome::Returned { result, taken, .. } => self.returned(own, seated, result, taken),
+            Outcome::Returned { result, taken } => self.returned(own, seated, result, taken),
             Outcome::Suspended => self.suspended(own, seated),
             Outcome::Exited(reason) => {
                 shared.frames.retire(seated);

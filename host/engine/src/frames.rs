@@ -540,12 +540,12 @@ mod tests {
             let image = Image::broken(2);
             let crossed = crossing::cross(&node.executor.0, &node.old, &node.new, &image, None);
             let error = crossed.unwrap_err().to_string();
-            assert!(error.contains("the frame did not answer"), "{error}");
+            assert!(error.contains("the host failed"), "{error}");
             node.none_is_lost(0);
         }
     }
 
-    /// In a new frame, and in one where the guest's loop serves the command.
+    /// In a new frame, and in one that has served another.
     #[test]
     fn a_process_that_the_host_cannot_seat_ends_and_its_frame_with_it() {
         let node = node();

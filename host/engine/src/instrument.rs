@@ -19,8 +19,8 @@
 //! | `exuvia:g<index>` | a mutable global that the module did not export |
 //! | `exuvia:t<index>` | a table of the module |
 //! | `exuvia:reductions` | the counter; below zero means "yield" |
-//! | `exuvia:host` | functions of the host: [`SLOT_YIELD`], [`SLOT_WAIT`], [`SLOT_NEXT`] |
-//! | `exuvia:turns` | `() -> ()`, if there is a `run: () -> i32`: sets the counter to [`SLICE`], calls `run`, then the host's next function with its answer and what is left, and all that again unless it answers 0 |
+//! | `exuvia:host` | functions of the host: [`SLOT_YIELD`], [`SLOT_WAIT`] |
+//! | `exuvia:turn` | `() -> (i32, i32)`, if there is a `run: () -> i32`: sets the counter to [`SLICE`], calls `run`, answers its answer and the counter |
 //! | `exuvia:start` | the start function, which no longer runs by itself |
 //!
 //! The host fills `exuvia:host` right after instantiation, before any guest
@@ -51,8 +51,9 @@ pub use report::{
 pub const RESERVED_PREFIX: &str = "exuvia:";
 /// Export of the reduction counter, a mutable `i32` global.
 pub const EXPORT_REDUCTIONS: &str = "exuvia:reductions";
-/// Export of the loop around `run`.
-pub const EXPORT_TURNS: &str = "exuvia:turns";
+/// Export of what enters `run`: it sets the counter to a slice first, and
+/// answers, `() -> (i32, i32)`, what `run` did and the counter.
+pub const EXPORT_TURN: &str = "exuvia:turn";
 /// Reductions of one slice, as in Erlang.
 pub const SLICE: i32 = 4_000;
 /// Export of the table of the host's functions.
@@ -63,10 +64,8 @@ pub const EXPORT_START: &str = "exuvia:start";
 pub const SLOT_YIELD: u32 = 0;
 /// Slot of the wait function in [`EXPORT_HOST`], like the first `() -> ()`.
 pub const SLOT_WAIT: u32 = 1;
-/// Slot of the next function in [`EXPORT_HOST`], `(i32, i32) -> i32`.
-pub const SLOT_NEXT: u32 = 2;
 /// Functions in [`EXPORT_HOST`].
-const SLOTS: u64 = 3;
+const SLOTS: u64 = 2;
 /// A bulk memory operation costs one reduction for this many bytes.
 pub const BYTES_PER_REDUCTION: u32 = 1024;
 /// A bulk table operation costs one reduction for this many entries.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use exuvia_abi::exports;
-use wasmtime::{AsContextMut, Global, Instance, Memory, Ref, Store, TypedFunc, Val};
+use wasmtime::{Global, Instance, Memory, Ref, Store, TypedFunc, Val};
 
 use crate::artifact::Plan;
 use crate::calls;
@@ -12,8 +12,7 @@ use crate::data::{FrameData, Mode, Restricted};
 use crate::frame::{Failed, Taken};
 use crate::image::Base;
 use crate::instrument::{
-    EXPORT_HOST, EXPORT_REDUCTIONS, EXPORT_START, EXPORT_TURNS, SLICE, SLOT_NEXT, SLOT_WAIT,
-    SLOT_YIELD,
+    EXPORT_HOST, EXPORT_REDUCTIONS, EXPORT_START, EXPORT_TURN, SLICE, SLOT_WAIT, SLOT_YIELD,
 };
 use crate::{backtrace, pagemap};
 
@@ -45,8 +44,9 @@ pub(crate) const WARM_UP: &str = "`warm_up`";
 pub(crate) struct Handles {
     pub(crate) memory: Memory,
     pub(crate) reductions: Global,
-    /// Enters `run` again and again: see `instrument`.
-    pub(crate) turns: TypedFunc<(), ()>,
+    /// Enters `run` with a whole slice; answers what `run` did, and what is
+    /// left of the last slice.
+    pub(crate) turn: TypedFunc<(), (i32, i32)>,
     pub(crate) globals: Vec<Global>,
     pub(crate) stack_pointer: Option<Global>,
     pub(crate) instance: Instance,
@@ -204,9 +204,7 @@ fn handles(
     host.set(&mut *store, u64::from(SLOT_YIELD), Ref::Func(Some(yields)))?;
     let waits = calls::wait_function(store);
     host.set(&mut *store, u64::from(SLOT_WAIT), Ref::Func(Some(waits)))?;
-    let next = calls::next_function(store);
-    host.set(&mut *store, u64::from(SLOT_NEXT), Ref::Func(Some(next)))?;
-    let turns = instance.get_typed_func::<(), ()>(&mut *store, EXPORT_TURNS)?;
+    let turn = instance.get_typed_func::<(), (i32, i32)>(&mut *store, EXPORT_TURN)?;
     let mut globals = Vec::new();
     for global in &plan.analysis.mutable_globals {
         let handle = instance
@@ -225,7 +223,7 @@ fn handles(
     Ok(Handles {
         memory,
         reductions,
-        turns,
+        turn,
         globals,
         stack_pointer,
         instance,
@@ -338,11 +336,7 @@ pub(crate) fn to_bits(value: &Val) -> u128 {
     }
 }
 
-pub(crate) fn set_bits(
-    global: &Global,
-    store: &mut impl AsContextMut<Data = FrameData>,
-    bits: u128,
-) {
+pub(crate) fn set_bits(global: &Global, store: &mut Store<FrameData>, bits: u128) {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "the bits were widened from a value of this very type"

@@ -17,7 +17,7 @@ use super::offsets::{self, OffsetMap, Run};
 use super::parse::{Parsed, internal};
 use super::rewrite::{self, NewBody};
 use super::scan::{Added, Plan};
-use super::{EXPORT_HOST, EXPORT_REDUCTIONS, EXPORT_START, EXPORT_TURNS, MAX_MODULE_BYTES, SLOTS};
+use super::{EXPORT_HOST, EXPORT_REDUCTIONS, EXPORT_START, EXPORT_TURN, MAX_MODULE_BYTES, SLOTS};
 
 /// Limits of wasmparser, which it does not export.
 mod limits {
@@ -59,7 +59,6 @@ struct Types {
     /// Per added function.
     added: Vec<u32>,
     plain: u32,
-    next: u32,
 }
 
 /// Writes the output module.
@@ -69,7 +68,6 @@ pub(super) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, Instrumen
         reductions: parsed.global_types.len() as u32,
         host: parsed.table_types.len() as u32,
         plain: types.plain,
-        next: types.next,
         yield_function: plan.yield_function,
     };
     let global_exports = name_globals(parsed);
@@ -137,10 +135,6 @@ fn add_types(parsed: &Parsed<'_>, plan: &Plan) -> Result<Types, InstrumentError>
         }) as u32
     };
     let plain = find(FuncType::new([], []));
-    let next = find(FuncType::new(
-        [wasmparser::ValType::I32; 2],
-        [wasmparser::ValType::I32],
-    ));
     let mut added = Vec::new();
     for function in &plan.added {
         added.push(match (*function, helpers::signature(*function)) {
@@ -152,12 +146,7 @@ fn add_types(parsed: &Parsed<'_>, plan: &Plan) -> Result<Types, InstrumentError>
             (_, None) => return Err(internal("an added function without a type")),
         });
     }
-    Ok(Types {
-        new,
-        added,
-        plain,
-        next,
-    })
+    Ok(Types { new, added, plain })
 }
 
 /// The export name of each mutable global: its own, or one that is added.
@@ -185,7 +174,7 @@ fn check_limits(
     types: &Types,
     exported_globals: usize,
 ) -> Result<(), InstrumentError> {
-    let own = [EXPORT_REDUCTIONS, EXPORT_HOST, EXPORT_START, EXPORT_TURNS].len();
+    let own = [EXPORT_REDUCTIONS, EXPORT_HOST, EXPORT_START, EXPORT_TURN].len();
     let exports = parsed.exports.len() + exported_globals + parsed.tables.len() + own;
     let counts = [
         ("types", parsed.types.len() + types.new.len(), limits::TYPES),
@@ -307,8 +296,8 @@ fn write_exports(
     section.export(EXPORT_HOST, ExportKind::Table, at.host);
     let first_added = parsed.functions.len() as u32;
     for (added, index) in plan.added.iter().zip(first_added..) {
-        if let Added::Turns(_) = added {
-            section.export(EXPORT_TURNS, ExportKind::Func, index);
+        if let Added::Turn(_) = added {
+            section.export(EXPORT_TURN, ExportKind::Func, index);
         }
     }
     if let Some(start) = parsed.start {

@@ -5,9 +5,7 @@ use exuvia_abi::SUSPEND;
 use wasm_encoder::{BlockType, Function, InstructionSink, ValType};
 
 use super::scan::Added;
-use super::{
-    BULK_CHUNK, BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION, SLICE, SLOT_NEXT, SLOT_WAIT, SLOT_YIELD,
-};
+use super::{BULK_CHUNK, BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION, SLICE, SLOT_WAIT, SLOT_YIELD};
 
 /// Indices in the output of what the added code uses.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +16,6 @@ pub(super) struct Indices {
     pub(super) host: u32,
     /// The type `() -> ()`.
     pub(super) plain: u32,
-    /// The type `(i32, i32) -> i32`.
-    pub(super) next: u32,
     /// [`Added::Yield`].
     pub(super) yield_function: u32,
 }
@@ -33,7 +29,7 @@ pub(super) fn name(added: Added, import: Option<&str>) -> String {
         (Added::Fill, _) => "exuvia memory.fill".to_owned(),
         (Added::Copy, _) => "exuvia memory.copy".to_owned(),
         (Added::ChargeBytes | Added::ChargeEntries, _) => "exuvia charge".to_owned(),
-        (Added::Turns(_), _) => "exuvia turns".to_owned(),
+        (Added::Turn(_), _) => "exuvia turn".to_owned(),
     }
 }
 
@@ -41,7 +37,8 @@ pub(super) fn name(added: Added, import: Option<&str>) -> String {
 pub(super) fn signature(added: Added) -> Option<(&'static [ValType], &'static [ValType])> {
     const I32: ValType = ValType::I32;
     match added {
-        Added::Yield | Added::Turns(_) => Some((&[], &[])),
+        Added::Yield => Some((&[], &[])),
+        Added::Turn(_) => Some((&[], &[I32, I32])),
         Added::Blocking(_) => None,
         Added::Fill | Added::Copy => Some((&[I32, I32, I32], &[])),
         Added::ChargeBytes | Added::ChargeEntries => Some((&[I32], &[I32])),
@@ -137,24 +134,19 @@ pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
         Added::Copy => copy(at),
         Added::ChargeBytes => pass_on(at, BYTES_PER_REDUCTION),
         Added::ChargeEntries => pass_on(at, ENTRIES_PER_REDUCTION),
-        Added::Turns(run) => turns(run, at),
+        Added::Turn(run) => turn(run, at),
     }
 }
 
-/// Enters `run`, asks the host what is next, and so on until it answers 0.
-fn turns(run: u32, at: Indices) -> Function {
+/// Enters `run` with a whole slice.
+fn turn(run: u32, at: Indices) -> Function {
     let mut function = Function::new([]);
     function
         .instructions()
-        .loop_(BlockType::Empty)
         .i32_const(SLICE)
         .global_set(at.reductions)
         .call(run)
         .global_get(at.reductions)
-        .i32_const(SLOT_NEXT as i32)
-        .call_indirect(at.host, at.next)
-        .br_if(0)
-        .end()
         .end();
     function
 }

@@ -97,8 +97,8 @@ pub(super) enum Added {
     ChargeBytes,
     /// Charges for a number of table entries and hands the number on.
     ChargeEntries,
-    /// The loop around this function, which is `run`.
-    Turns(u32),
+    /// Enters this function, which is `run`.
+    Turn(u32),
 }
 
 /// Something an operator does that decides whether a frame can be reused.
@@ -197,7 +197,7 @@ fn find_blocking(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentE
     Ok(())
 }
 
-/// Adds the loop around `run`. What else is wrong with the export is not for
+/// Adds what enters `run`. What else is wrong with the export is not for
 /// this pass to say.
 fn find_run(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentError> {
     let run = parsed.exports.iter().find(|export| {
@@ -206,7 +206,7 @@ fn find_run(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentError>
     if let Some(run) = run {
         let ty = parsed.function_type(run.index)?;
         if ty.params().is_empty() && ty.results() == [ValType::I32] {
-            plan.added.push(Added::Turns(plan.redirect(run.index)));
+            plan.added.push(Added::Turn(plan.redirect(run.index)));
         }
     }
     Ok(())
