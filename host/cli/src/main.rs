@@ -23,6 +23,11 @@ use crate::fault::Fault;
 use crate::output::Output;
 use crate::place::Place;
 
+/// Processes are born and end all the time, on all threads: with the system's
+/// allocator births take twice as long (`host/notes/performance.md`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs Erlang-style processes of Wasm modules, and changes their code while they live.
 #[derive(Debug, Parser)]
 #[command(name = "exuvia", version, arg_required_else_help = true, after_help = HELP)]

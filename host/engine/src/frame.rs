@@ -11,6 +11,7 @@
 //! to the base. Whatever else could survive in an instance makes a module
 //! resident-only, and then its frames are not reused.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -79,7 +80,7 @@ enum Stage {
     /// A guest runs or is suspended.
     Called(Call),
     /// Nobody can use it any more, and why.
-    Broken(String),
+    Broken(Cow<'static, str>),
 }
 
 /// A frame.
@@ -155,7 +156,7 @@ impl Frame {
         own: Box<GuestOwn>,
         suspended: bool,
     ) -> Option<(Box<GuestOwn>, Outcome)> {
-        let call = match std::mem::replace(&mut self.stage, Stage::Broken(LOST.into())) {
+        let call = match std::mem::replace(&mut self.stage, Stage::Broken(Cow::Borrowed(LOST))) {
             Stage::Rest(body) if !suspended => Box::pin(body.run(own)),
             Stage::Called(call) if suspended => {
                 baton::put_resumed(own);
@@ -178,7 +179,8 @@ impl Frame {
 
     /// Ends the call that is suspended; its process is with the caller.
     pub(crate) fn cancel(&mut self) {
-        if let Stage::Called(call) = std::mem::replace(&mut self.stage, Stage::Broken(LOST.into()))
+        if let Stage::Called(call) =
+            std::mem::replace(&mut self.stage, Stage::Broken(Cow::Borrowed(LOST)))
         {
             baton::put_cancel();
             self.poll(call);
@@ -194,7 +196,7 @@ impl Frame {
         };
         self.pages = body.pages();
         self.stage = match &ended {
-            Some((_, Outcome::Panicked(reason))) => Stage::Broken(reason.to_string()),
+            Some((_, Outcome::Panicked(reason))) => Stage::Broken(reason.to_string().into()),
             _ => Stage::Rest(body),
         };
         Some(ended)
@@ -243,7 +245,7 @@ impl Frame {
         let body = match &mut self.stage {
             Stage::Rest(body) => body,
             Stage::Called(_) => return Err("a process is suspended in the frame".into()),
-            Stage::Broken(text) => return Err(text.clone()),
+            Stage::Broken(text) => return Err(text.to_string()),
         };
         match at_once(act(body)) {
             Ok(result) => {
@@ -252,7 +254,7 @@ impl Frame {
             }
             Err(text) => {
                 tracing::error!("a frame is dropped: {text}");
-                self.stage = Stage::Broken(text.clone());
+                self.stage = Stage::Broken(text.clone().into());
                 Err(text)
             }
         }

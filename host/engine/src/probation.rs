@@ -109,7 +109,28 @@ pub(crate) fn perform(
     own: &mut GuestOwn,
     system: &GuestSystem,
     deed: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
-    abandon: Option<Deed>,
+) {
+    do_or_hold(own, system, deed, || None);
+}
+
+/// The same for what takes something back, such as a reserved pid, if the
+/// transaction is abandoned.
+pub(crate) fn perform_or(
+    own: &mut GuestOwn,
+    system: &GuestSystem,
+    deed: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
+    abandon: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
+) {
+    do_or_hold(own, system, deed, || Some(Box::new(abandon)));
+}
+
+/// Nothing is allocated for what is done at once.
+#[inline]
+fn do_or_hold(
+    own: &mut GuestOwn,
+    system: &GuestSystem,
+    deed: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
+    abandon: impl FnOnce() -> Option<Deed>,
 ) {
     let Some((held, bytes)) = transaction(own).map(|t| (t.held.len(), t.bytes)) else {
         return deed(own, system);
@@ -121,7 +142,7 @@ pub(crate) fn perform(
     if let Some(transaction) = transaction(own) {
         transaction.held.push(Effect {
             release: Box::new(deed),
-            abandon,
+            abandon: abandon(),
         });
     }
 }

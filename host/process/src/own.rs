@@ -66,6 +66,8 @@ pub struct Own<G> {
     /// which reference; [`Pid::NONE`] if nobody does.
     starter: Option<(Pid, u64)>,
     limits: Arc<Limits>,
+    /// The parent's count of children, which this process is part of.
+    counted: Option<Arc<AtomicU32>>,
     trap_exit: bool,
     /// Reductions since birth.
     pub reductions: u64,
@@ -83,8 +85,6 @@ struct Relations {
     watchers: SmallMap<(Pid, u64), ()>,
     /// What is counted elsewhere; few processes have children or timers.
     counts: Option<Box<Counts>>,
-    /// The parent's count that this process is part of.
-    counted: Option<Arc<AtomicU32>>,
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +119,7 @@ impl<G: 'static> Own<G> {
             next_reference: 0,
             starter: None,
             limits,
+            counted: None,
             trap_exit: false,
             reductions: 0,
             body,
@@ -659,11 +660,11 @@ impl<G: 'static> Own<G> {
     ) {
         // A start that nobody waits for can fail as well.
         self.starter = starter.or(Some((Pid::NONE, 0)));
-        if counted.is_none() && link.is_none() && watcher.is_none() && starter.is_none() {
+        self.counted = counted;
+        if link.is_none() && watcher.is_none() && starter.is_none() {
             return;
         }
         let relations = self.relations();
-        relations.counted = counted;
         if let Some(parent) = link {
             relations.links.insert(parent, Link::Active);
         }
@@ -686,13 +687,13 @@ impl<G: 'static> Own<G> {
     /// the signal that ended it.
     pub(crate) fn obituaries(mut self, system: &System<G>, reason: &ExitReason) -> Vec<Signal<G>> {
         let unseen = std::mem::take(&mut self.spare);
+        // First, so that a parent that is told of the end can spawn again.
+        if let Some(count) = self.counted.take() {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
         let Some(mut relations) = self.relations.take() else {
             return unseen;
         };
-        // First, so that a parent that is told of the end can spawn again.
-        if let Some(count) = relations.counted.take() {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
         for (to, link) in relations.links.take() {
             if link == Link::Active {
                 let exit = Signal::Exit {

@@ -7,7 +7,7 @@ use wasmtime::{Caller, Linker};
 use super::{Answer, answer};
 use crate::data::{Ends, FrameData, View, bytes, bytes_mut, view};
 use crate::guest::{GuestOwn, GuestSystem, Want};
-use crate::probation::{perform, transaction};
+use crate::probation::{perform, perform_or, transaction};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
@@ -258,16 +258,11 @@ fn send(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Answe
         };
     }
     // Held: whether it is accepted will be known too late for the guest.
-    perform(
-        view.own,
-        &view.shared.system,
-        move |own, system| {
-            if let Err(SendError::Full) = system.send(to, envelope) {
-                tracing::warn!(from = %own.pid(), %to, "a message held in probation was refused: the mailbox is full");
-            }
-        },
-        None,
-    );
+    perform(view.own, &view.shared.system, move |own, system| {
+        if let Err(SendError::Full) = system.send(to, envelope) {
+            tracing::warn!(from = %own.pid(), %to, "a message held in probation was refused: the mailbox is full");
+        }
+    });
     Ok(Code::Ok as i32)
 }
 
@@ -287,18 +282,13 @@ fn request(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32, out: 
         }
     } else {
         view.promise(0, 1);
-        perform(
-            view.own,
-            &view.shared.system,
-            move |own, system| {
-                if own.request(system, to, reference, tag, payload).is_err() {
-                    // Too late for a code; but who asked is always answered.
-                    let reason = ExitReason::with(Reason::LIMIT.0, b"the mailbox is full");
-                    own.fail_request(system, to, reference, &reason);
-                }
-            },
-            None,
-        );
+        perform(view.own, &view.shared.system, move |own, system| {
+            if own.request(system, to, reference, tag, payload).is_err() {
+                // Too late for a code; but who asked is always answered.
+                let reason = ExitReason::with(Reason::LIMIT.0, b"the mailbox is full");
+                own.fail_request(system, to, reference, &reason);
+            }
+        });
     }
     view.write(out, &reference.to_le_bytes())?;
     Ok(Code::Ok as i32)
@@ -397,18 +387,10 @@ fn reply(view: &mut View<'_>, to: i32, reference: i64, tag: i32, data: i32, leng
     let to = view.pid(to)?;
     let payload = view.payload(data, length)?;
     let (reference, tag) = (reference.cast_unsigned(), tag.cast_unsigned());
-    perform_now_or_held(view, move |own, system| {
+    perform(view.own, &view.shared.system, move |own, system| {
         own.reply(system, to, reference, tag, payload);
     });
     Ok(Code::Ok as i32)
-}
-
-/// Does it at once without an allocation, or holds it.
-fn perform_now_or_held(
-    view: &mut View<'_>,
-    deed: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
-) {
-    perform(view.own, &view.shared.system, deed, None);
 }
 
 fn send_after(
@@ -452,13 +434,13 @@ fn send_after(
         if let Some(transaction) = transaction(view.own) {
             transaction.timers.push((reference, Some(at)));
         }
-        perform(
+        perform_or(
             view.own,
             system,
             move |own, system| system.release_timer(own.pid(), reference, at),
-            Some(Box::new(move |own, system| {
+            move |own, system| {
                 system.timers.cancel(own.pid(), reference);
-            })),
+            },
         );
         reference
     };
@@ -486,14 +468,9 @@ fn cancel_timer(own: &mut GuestOwn, system: &GuestSystem, reference: u64) -> Opt
     }
     let at = system.timers.due(pid, reference)?;
     transaction.timers.push((reference, None));
-    perform(
-        own,
-        system,
-        move |own, system| {
-            system.timers.cancel(own.pid(), reference);
-        },
-        None,
-    );
+    perform(own, system, move |own, system| {
+        system.timers.cancel(own.pid(), reference);
+    });
     Some(at)
 }
 

@@ -11,7 +11,7 @@ use super::message::{drain, registered, text};
 use super::{Answer, answer};
 use crate::data::{Ends, FrameData, View, view};
 use crate::guest::{GuestOwn, GuestSystem, Want};
-use crate::probation::{perform, undoable};
+use crate::probation::{perform, perform_or, undoable};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
@@ -158,12 +158,9 @@ fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
             }
             let reference = reference.cast_unsigned();
             let flush = flags & demonitor::FLUSH != 0;
-            perform(
-                view.own,
-                &view.shared.system,
-                move |own, system| own.demonitor(system, reference, flush),
-                None,
-            );
+            perform(view.own, &view.shared.system, move |own, system| {
+                own.demonitor(system, reference, flush)
+            });
             Ok(Code::Ok as i32)
         },
     )?;
@@ -367,18 +364,17 @@ fn birth(view: &mut View<'_>, mut birth: Birth<crate::Guest>) -> Result<Pid, Cod
     let linked = birth.link;
     view.promise(usize::from(linked), references.len());
     let system = &view.shared.system;
-    let abandon = Box::new(move |_: &mut GuestOwn, system: &GuestSystem| {
-        children.fetch_sub(1, Ordering::Relaxed);
-        system.abandon(reserved);
-    });
-    perform(
+    perform_or(
         view.own,
         system,
         move |own, system| {
             own.has_born(reserved, linked, &references);
             system.give_birth(reserved, birth);
         },
-        Some(abandon),
+        move |_, system| {
+            children.fetch_sub(1, Ordering::Relaxed);
+            system.abandon(reserved);
+        },
     );
     Ok(reserved)
 }
@@ -449,23 +445,18 @@ fn init_ack(view: &mut View<'_>, status: i32, data: i32, length: i32) -> Answer 
         return Err(Code::BadArgument);
     }
     let detail = view.payload(data, length)?;
-    perform(
-        view.own,
-        &view.shared.system,
-        move |own, system| {
-            if own.acknowledge(system, status.cast_unsigned(), detail.clone()) && status != 0 {
-                // A failed start ends the process, whatever it does next.
-                let exit = Signal::Exit {
-                    from: own.pid(),
-                    reason: ExitReason::with(status, detail.as_slice()),
-                    linked: false,
-                };
-                own.set_trap_exit(false);
-                let _ = system.signal(own.pid(), exit);
-            }
-        },
-        None,
-    );
+    perform(view.own, &view.shared.system, move |own, system| {
+        if own.acknowledge(system, status.cast_unsigned(), detail.clone()) && status != 0 {
+            // A failed start ends the process, whatever it does next.
+            let exit = Signal::Exit {
+                from: own.pid(),
+                reason: ExitReason::with(status, detail.as_slice()),
+                linked: false,
+            };
+            own.set_trap_exit(false);
+            let _ = system.signal(own.pid(), exit);
+        }
+    });
     Ok(Code::Ok as i32)
 }
 
@@ -496,12 +487,9 @@ fn on_pid(
     deed: impl FnOnce(&mut GuestOwn, &GuestSystem, Pid) + Send + 'static,
 ) -> Answer {
     let to = view.pid(pid)?;
-    perform(
-        view.own,
-        &view.shared.system,
-        move |own, system| deed(own, system, to),
-        None,
-    );
+    perform(view.own, &view.shared.system, move |own, system| {
+        deed(own, system, to)
+    });
     Ok(Code::Ok as i32)
 }
 
@@ -518,12 +506,9 @@ fn monitor(view: &mut View<'_>, pid: i32, out: i32) -> Answer {
     view.may_monitor(1)?;
     view.promise(0, 1);
     let reference = view.own.new_reference();
-    perform(
-        view.own,
-        &view.shared.system,
-        move |own, system| own.monitor(system, to, reference),
-        None,
-    );
+    perform(view.own, &view.shared.system, move |own, system| {
+        own.monitor(system, to, reference)
+    });
     view.write(out, &reference.to_le_bytes())?;
     Ok(Code::Ok as i32)
 }

@@ -28,6 +28,10 @@ use std::process::{Command, ExitCode};
 
 use serde_json::{Value, json};
 
+/// As in the `exuvia` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs per benchmark: the table shows their median, least and greatest.
 const RUNS: usize = 5;
 /// With `--quick`.

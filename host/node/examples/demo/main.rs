@@ -26,6 +26,10 @@ use exuvia_node::{App, BootOptions};
 
 use clients::{Clients, Settings};
 
+/// As in the `exuvia` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run() {
         Ok(true) => ExitCode::SUCCESS,
