@@ -8,7 +8,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use exuvia_abi::exports;
 use wasmtime::Store;
 
 use crate::artifact::Plan;
@@ -20,8 +19,7 @@ use crate::guest::GuestOwn;
 use crate::image::{After, Base, Image, Scratch};
 use crate::pagemap;
 use crate::setup::{
-    CROSSING_REDUCTIONS, Handles, INITIALIZATION, function, initialize, restricted, set_bits,
-    to_bits,
+    CROSSING_REDUCTIONS, Handles, INITIALIZATION, initialize, restricted, set_bits, to_bits,
 };
 
 /// What a frame works with.
@@ -220,8 +218,7 @@ impl Body {
 
     /// Calls `save`.
     pub(crate) async fn call_save(&mut self) -> Result<Vec<u8>, String> {
-        let save = function::<(), i32>(&mut self.store, &self.handles.instance, exports::SAVE)
-            .ok_or("the old version exports no `save`")?;
+        let save = (self.handles.save.as_ref()).ok_or("the old version exports no `save`")?;
         let (result, restricted) = restricted(
             &mut self.store,
             "`save`",
@@ -241,9 +238,7 @@ impl Body {
 
     /// Calls `load` with a state of this schema.
     pub(crate) async fn call_load(&mut self, schema: i32, state: Vec<u8>) -> Result<(), String> {
-        let load =
-            function::<(i32, i32), i32>(&mut self.store, &self.handles.instance, exports::LOAD)
-                .ok_or("the new version exports no `load`")?;
+        let load = (self.handles.load.as_ref()).ok_or("the new version exports no `load`")?;
         let length = i32::try_from(state.len()).map_err(|_| "the state is too large")?;
         let (result, _) = restricted(
             &mut self.store,

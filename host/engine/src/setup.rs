@@ -47,6 +47,10 @@ pub(crate) struct Handles {
     /// Enters `run` with a whole slice; answers what `run` did, and what is
     /// left of the last slice.
     pub(crate) turn: TypedFunc<(), (i32, i32)>,
+    /// `save` and `load`, if they are exported: looked up once, not at each
+    /// crossing.
+    pub(crate) save: Option<TypedFunc<(), i32>>,
+    pub(crate) load: Option<TypedFunc<(i32, i32), i32>>,
     pub(crate) globals: Vec<Global>,
     pub(crate) stack_pointer: Option<Global>,
     pub(crate) instance: Instance,
@@ -205,6 +209,8 @@ fn handles(
     let waits = calls::wait_function(store);
     host.set(&mut *store, u64::from(SLOT_WAIT), Ref::Func(Some(waits)))?;
     let turn = instance.get_typed_func::<(), (i32, i32)>(&mut *store, EXPORT_TURN)?;
+    let save = function(store, &instance, exports::SAVE);
+    let load = function(store, &instance, exports::LOAD);
     let mut globals = Vec::new();
     for global in &plan.analysis.mutable_globals {
         let handle = instance
@@ -224,6 +230,8 @@ fn handles(
         memory,
         reductions,
         turn,
+        save,
+        load,
         globals,
         stack_pointer,
         instance,
@@ -232,7 +240,7 @@ fn handles(
 
 /// An exported function, if there is one. Asking for its type at once would
 /// make an error, with a backtrace, for each that is missing.
-pub(crate) fn function<P: wasmtime::WasmParams, R: wasmtime::WasmResults>(
+fn function<P: wasmtime::WasmParams, R: wasmtime::WasmResults>(
     store: &mut Store<FrameData>,
     instance: &Instance,
     name: &str,
