@@ -101,7 +101,12 @@ fn not_sent(error: &SendFailed) -> Failure {
 /// The node's own words for the stage that refused, written as all codes are.
 fn refused(error: &SwapError) -> Failure {
     let nothing = "nothing has changed: the code that ran before runs on";
-    Failure::new(&error.code().replace('-', "_"), error.to_string()).help(match error.help() {
+    let message = match error {
+        // About processes; the others are about a file, or the node.
+        SwapError::Verify(_) | SwapError::Loops { .. } => format!("the swap was refused: {error}"),
+        _ => error.to_string(),
+    };
+    Failure::new(&error.code().replace('-', "_"), message).help(match error.help() {
         Some(help) => format!("{help}; {nothing}"),
         None => nothing.to_owned(),
     })

@@ -253,7 +253,7 @@ impl Body {
         match (result?, said) {
             (0, _) => Ok(()),
             (code, None) => Err(format!("`load` answered {code}")),
-            (_, Some(said)) => Err(format!("`load` refused it: {said}")),
+            (_, Some(said)) => Err(format!("`load` did not take it: {said}")),
         }
     }
 

@@ -15,7 +15,7 @@ use exuvia_process::{Due, Payload};
 use wasmtime::{AsContextMut, Caller, Func, Linker, Store};
 
 use crate::baton::{self, Resumed};
-use crate::data::{FrameData, Mode, View, bytes, bytes_mut};
+use crate::data::{FrameData, Mode, Restricted, View, bytes, bytes_mut};
 use crate::frame::SLICE;
 use crate::guest::{Guest, Wait, Want};
 use crate::probation::{close_transaction, transaction};
@@ -58,9 +58,9 @@ async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Res
     if let Mode::Restricted(restricted) = &mut caller.data_mut().mode {
         let slice = u64::from(SLICE.cast_unsigned());
         if restricted.reductions < slice {
-            let what = restricted.what;
+            let Restricted { what, limit, .. } = restricted;
             return Err(wasmtime::Error::msg(format!(
-                "{what} did not end within its reductions"
+                "{what} did not end within {limit} reductions (calls and loop turns), which is a fixed limit: mend a loop that does not end, or let it do less and leave the rest to the handler of a message"
             )));
         }
         restricted.reductions -= slice;

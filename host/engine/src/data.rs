@@ -23,7 +23,9 @@ pub(crate) enum Mode {
 pub(crate) struct Restricted {
     /// What runs, for messages.
     pub(crate) what: &'static str,
-    /// Reductions it may still use.
+    /// Reductions it may use in all.
+    pub(crate) limit: u64,
+    /// Of these, those it may still use.
     pub(crate) reductions: u64,
     /// What `state_put` handed over, or what `state_get` hands out.
     pub(crate) state: Option<Vec<u8>>,

@@ -298,6 +298,7 @@ pub(crate) async fn restricted<T>(
         &mut data.mode,
         Mode::Restricted(Restricted {
             what,
+            limit: reductions,
             reductions,
             state,
             impure: false,
@@ -312,6 +313,7 @@ pub(crate) async fn restricted<T>(
         Mode::Restricted(restricted) => restricted,
         Mode::Run => Restricted {
             what,
+            limit: reductions,
             reductions: 0,
             state: None,
             impure: false,

@@ -80,11 +80,11 @@ pub enum SwapError {
         error: LoadError,
     },
     /// The crossing failed on a copy of a process.
-    #[error("refused before the commit: {0}")]
+    #[error(transparent)]
     Verify(#[from] VerifyError),
     /// Loop processes would never reach the new code.
     #[error(
-        "refused before the commit: {count} loop processes of the changed modules block in `receive` without the flag UPGRADE (first: {first})"
+        "{count} loop processes of the changed modules block in `receive` without the flag UPGRADE (first: {first})"
     )]
     Loops {
         /// How many.

@@ -382,7 +382,7 @@ fn a_crossing_calls_nothing_but_what_is_served_there() {
         DeployOptions::default(),
     );
     let error = refused.unwrap_err().to_string();
-    assert!(error.contains("within its reductions"), "{error}");
+    assert!(error.contains("within 20000000 reductions"), "{error}");
     assert_eq!(ask(&node, actor), 0);
     assert!(matches!(
         node.call(Pid::NONE, 0, Vec::new(), Duration::from_secs(1)),
