@@ -80,7 +80,7 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
     /// Handles a message. `from` is the process itself for a timer.
     fn handle(&mut self, message: Self::Message, from: Pid, cx: &mut Context) {
         let _ = (message, cx);
-        crate::warn!("dropped a message of {from}: this actor has no `handle`");
+        crate::warn!("dropped a message from {from}: this actor has no `handle`");
     }
 
     /// Handles a request: answer it now with `Some`, or keep `from` in the

@@ -24,10 +24,12 @@ use crate::{Buffer, Error, Message, Reason, sys, tag};
 pub struct Pid(pub(crate) exuvia_abi::Pid);
 
 impl Pid {
-    /// No process: the sender of what the host itself sends.
+    /// No process: the sender of what comes from outside the node, and of
+    /// what the host itself sends.
     ///
     /// ```
     /// assert_eq!(exuvia::Pid::NONE, exuvia::Pid::default());
+    /// assert_eq!(exuvia::Pid::NONE.to_string(), "outside the node");
     /// ```
     pub const NONE: Pid = Pid(exuvia_abi::Pid::NONE);
 

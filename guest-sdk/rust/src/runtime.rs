@@ -34,7 +34,7 @@ fn dispatch<A: Actor>(slot: &mut Option<A>, message: Message<'_>, cx: &mut Conte
     }
     let Some(state) = slot else {
         crate::error!(
-            "dropped a message of {}: it came before the start",
+            "dropped a message from {}: it came before the start",
             message.sender
         );
         return message.refuse("the process has not been started");
@@ -42,7 +42,7 @@ fn dispatch<A: Actor>(slot: &mut Option<A>, message: Message<'_>, cx: &mut Conte
     match (message.kind, message.tag) {
         (Kind::Message | Kind::Timer, tag::TYPED) => match crate::decode(&message.payload) {
             Ok(value) => state.handle(value, message.sender, cx),
-            Err(error) => crate::warn!("dropped a message of {}: {error}", message.sender),
+            Err(error) => crate::warn!("dropped a message from {}: {error}", message.sender),
         },
         (Kind::Request, tag::TYPED) => match crate::decode(&message.payload) {
             Ok(request) => {
@@ -52,7 +52,7 @@ fn dispatch<A: Actor>(slot: &mut Option<A>, message: Message<'_>, cx: &mut Conte
                 }
             }
             Err(error) => {
-                crate::warn!("refused a request of {}: {error}", message.sender);
+                crate::warn!("refused a request from {}: {error}", message.sender);
                 message.refuse(&error.to_string());
             }
         },

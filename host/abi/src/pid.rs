@@ -19,7 +19,8 @@ pub struct Pid {
 impl Pid {
     /// Bytes of a pid in guest memory.
     pub const SIZE: usize = 16;
-    /// No process: what a message from the host itself carries as its sender.
+    /// No process: what a message carries as its sender that comes from
+    /// outside the node, or from the host itself.
     pub const NONE: Pid = Pid { node: 0, local: 0 };
 
     /// A pid from its slot and generation.
@@ -59,9 +60,13 @@ impl Pid {
     }
 }
 
-/// Written as Erlang writes it, `<slot.generation>`.
+/// Written as Erlang writes it, `<slot.generation>`; [`Pid::NONE`] in words.
 impl fmt::Display for Pid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its numbers are those of a node's first process as well.
+        if *self == Pid::NONE {
+            return f.write_str("outside the node");
+        }
         write!(f, "<{}.{}>", self.slot(), self.generation())
     }
 }
@@ -74,6 +79,8 @@ impl fmt::Debug for Pid {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::Pid;
 
     #[test]
@@ -82,5 +89,12 @@ mod tests {
         assert_eq!(Pid::from_bytes(pid.to_bytes()), pid);
         assert_eq!((pid.slot(), pid.generation()), (7, 3));
         assert_eq!(format_args!("{pid}").as_str(), None);
+    }
+
+    #[test]
+    fn no_process_does_not_look_like_the_first_one() {
+        let shown = |pid| std::format!("{pid}");
+        assert_eq!(shown(Pid::new(5, 0, 0)), "<0.0>");
+        assert_eq!(shown(Pid::NONE), "outside the node");
     }
 }

@@ -98,8 +98,17 @@ fn the_counter_counts() {
     );
     let count: Count = call(&node, plain, &"Get");
     assert_eq!(count.count, 0);
-    // What it does not understand, it does not die of.
+    // What it does not understand, it does not die of. It says who sent it.
+    let mut events = node.events();
     node.send(plain, 0, b"\xc1\xc1".to_vec()).unwrap();
+    let text = event(&mut events, "the line of it", |event| match event {
+        Event::Log { text, .. } => Some(text.clone()),
+        _ => None,
+    });
+    assert!(
+        text.starts_with("dropped a message from outside the node: "),
+        "{text}"
+    );
     node.send(plain, 0, pack(&Change::Add(1))).unwrap();
     let count: Count = call(&node, plain, &"Get");
     assert_eq!(count.count, 1);
