@@ -503,6 +503,10 @@ impl Executor {
             Outcome::Suspended => self.suspended(own, seated),
             Outcome::Exited(reason) => {
                 shared.frames.retire(seated);
+                let reason = match reason.code() == Reason::NORMAL.0 && reason.bytes().is_empty() {
+                    true => ended_well(own, "it called `exit` with 0 (NORMAL)"),
+                    false => reason,
+                };
                 Entered::Stop(Turn::Exit(self.blame(own, reason)))
             }
             Outcome::Panicked(reason) => {
@@ -532,7 +536,7 @@ impl Executor {
                     }
                     // A start that it has refused says why it ends.
                     own.drain(&shared.system)
-                        .unwrap_or(ExitReason::new(Reason::NORMAL))
+                        .unwrap_or_else(|| ended_well(own, "`run` answered 2 (DONE)"))
                 } else {
                     let text = format!(
                         "`run` answered {r}: it must answer 0 (REST), 1 (WAITING) or 2 (DONE)"
@@ -596,6 +600,18 @@ impl Executor {
         }
         Entered::Stop(Turn::Rest)
     }
+}
+
+/// The reason of a process that ends because its work is done. If somebody
+/// waits for its start, that fails, and without a word nobody would see why.
+fn ended_well(own: &GuestOwn, how: &str) -> ExitReason {
+    if !own.is_awaited() {
+        return ExitReason::new(Reason::NORMAL);
+    }
+    let text = format!(
+        "{how} before the start was acknowledged; to stay, answer 0 (REST), and to do all the work at once, call `init_ack` with status 0 first"
+    );
+    ExitReason::with(Reason::NORMAL.0, text.as_bytes())
 }
 
 /// What becomes of a turn after an entry.

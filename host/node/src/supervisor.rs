@@ -374,7 +374,13 @@ impl SupervisorProcess {
                         ExitReason::with(Reason::INTENSITY.0, text.as_bytes())
                     }
                     TerminateReason::StartFailed { ref reason, .. } => {
-                        ExitReason::with(reason.code(), text.as_bytes())
+                        let code = match Reason(reason.code()) {
+                            Reason::NORMAL => Reason::SHUTDOWN.0,
+                            Reason(code) => code,
+                        };
+                        ExitReason::with(code, text.as_bytes())
+                    // Without its children it has not ended well, whatever the
+                    // child's own reason is.
                     }
                 });
             }

@@ -624,6 +624,12 @@ impl<G: 'static> Own<G> {
         self.starter.is_some()
     }
 
+    /// Whether somebody waits for that acknowledgement.
+    pub fn is_awaited(&self) -> bool {
+        self.starter
+            .is_some_and(|(starter, _)| starter != Pid::NONE)
+    }
+
     /// Those this process is linked to.
     pub fn links(&self) -> Vec<Pid> {
         let links = self.relations.as_ref().map(|r| &r.links);

@@ -7,7 +7,7 @@ use exuvia_node::manifest::Manifest;
 use exuvia_node::{App, BootError, BootOptions, Event, Events, NodeConfig};
 
 use crate::actors::{Actor, counts};
-use crate::guests::event;
+use crate::guests::{event, eventually};
 
 /// Boots an app of one permanent child with this code.
 fn boot(folder: &Path, code: &str, events: Events) -> Result<App, BootError> {
@@ -76,6 +76,44 @@ fn what_guests_say_is_heard_when_the_boot_fails() {
         _ => None,
     });
     assert!(reason.starts_with("trap"), "{reason}");
+}
+
+#[test]
+fn a_child_that_is_done_before_it_has_started_says_what_to_do() {
+    for (end, how) in [
+        ("(return (i32.const 2))", "`run` answered 2 (DONE)"),
+        (
+            "(call $exit (i32.const 0) (i32.const 0) (i32.const 0)) (unreachable)",
+            "it called `exit` with 0 (NORMAL)",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let error = boot(folder.path(), &logs(end), Events::default()).unwrap_err();
+        let text = error.to_string();
+        for part in [
+            "shutdown: child `it` could not be started: normal: ",
+            how,
+            "before the start was acknowledged",
+            "answer 0 (REST)",
+            "call `init_ack` with status 0",
+        ] {
+            assert!(text.contains(part), "`{part}` is not in: {text}");
+        }
+    }
+    // Whoever acknowledges first may be done at once.
+    let folder = tempfile::tempdir().unwrap();
+    let done =
+        "(drop (call $init_ack (i32.const 0) (i32.const 0) (i32.const 0))) (return (i32.const 2))";
+    let app = boot(folder.path(), &logs(done), Events::default());
+    // Its restarts end the tree: a permanent child is never done.
+    let reason = match app {
+        Ok(app) => {
+            eventually("the end", || app.ended().is_some());
+            app.ended().unwrap()
+        }
+        Err(error) => error.to_string(),
+    };
+    assert!(reason.contains("restart intensity"), "{reason}");
 }
 
 #[test]
