@@ -2,6 +2,7 @@
 //! part of the interface.
 
 use exuvia_control::{ClientError, ServeError};
+use exuvia_node::BootError;
 use exuvia_node::manifest::ManifestError;
 
 /// The exit codes other than 0.
@@ -88,6 +89,19 @@ impl From<ClientError> for Fault {
 
 impl From<ServeError> for Fault {
     fn from(error: ServeError) -> Self {
+        let fault = Self::failed(error.to_string());
+        match error.help() {
+            Some(help) => fault.help(help),
+            None => fault,
+        }
+    }
+}
+
+impl From<BootError> for Fault {
+    fn from(error: BootError) -> Self {
+        if let BootError::Manifest(error) = error {
+            return error.into();
+        }
         let fault = Self::failed(error.to_string());
         match error.help() {
             Some(help) => fault.help(help),

@@ -75,6 +75,20 @@ impl App {
             }
         }
         node.deploy_first(&modules)?;
+        let release = node.0.code.current();
+        let begins_with = |module: &str| {
+            let version = release.version(module)?;
+            Some(version.artifact.memory_bytes())
+        };
+        if let Err(error) = manifest.check_memories(begins_with) {
+            node.halt();
+            return Err(error.into());
+        }
+        // From now on a swap is refused that would not go with them.
+        node.0
+            .children
+            .lock()
+            .extend_from_slice(manifest.own_memories());
         let (sender, receiver) = channel();
         let root = supervisor::from_entry(&node, &manifest.supervisor, &node.0.limits)
             .map_err(BootError::Tree)?;

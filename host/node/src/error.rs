@@ -7,6 +7,8 @@ use exuvia_code::CommitError;
 use exuvia_engine::{LoadError, VerifyError};
 use exuvia_process::Pid;
 
+use crate::manifest::ManifestError;
+
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -48,6 +50,9 @@ pub enum BootError {
         /// Why.
         source: std::io::Error,
     },
+    /// What the manifest says does not go with the modules.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// The modules were refused.
     #[error(transparent)]
     Swap(#[from] SwapError),
@@ -62,7 +67,8 @@ impl BootError {
         match self {
             BootError::Read { .. } => Some("build it, or mend `path` in the manifest".into()),
             BootError::Swap(error) => error.help(),
-            BootError::Node(_) | BootError::Tree(_) => None,
+            // The manifest's errors have their help inside.
+            BootError::Node(_) | BootError::Manifest(_) | BootError::Tree(_) => None,
         }
     }
 }
@@ -78,6 +84,20 @@ pub enum SwapError {
         file: String,
         /// Why.
         error: LoadError,
+    },
+    /// A module begins with more memory than a child of it may have.
+    #[error(
+        "{file}: the module begins with {wanted} bytes of memory, but the child `{child}` may have {allowed}; raise `limits.memory` of that child in the manifest and start the app again, or build the module with a smaller initial memory"
+    )]
+    ChildMemory {
+        /// The file, or the module's name.
+        file: String,
+        /// The child's id in the manifest.
+        child: String,
+        /// Bytes it begins with.
+        wanted: u64,
+        /// Bytes allowed.
+        allowed: u64,
     },
     /// The crossing failed on a copy of a process.
     #[error(transparent)]
@@ -101,7 +121,9 @@ impl SwapError {
     /// What to do about it; `None`: the message says it.
     pub fn help(&self) -> Option<String> {
         let help = match self {
-            SwapError::Load { .. } | SwapError::Commit(CommitError::NoEarlier) => return None,
+            SwapError::Load { .. }
+            | SwapError::ChildMemory { .. }
+            | SwapError::Commit(CommitError::NoEarlier) => return None,
             SwapError::Verify(_) => {
                 "mend `save` or `load`, or deploy with --fresh to give such state up"
             }
@@ -116,7 +138,7 @@ impl SwapError {
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            SwapError::Load { .. } => "load",
+            SwapError::Load { .. } | SwapError::ChildMemory { .. } => "load",
             SwapError::Verify(_) => "verify",
             SwapError::Loops { .. } => "loops",
             SwapError::Commit(CommitError::Conflict { .. }) => "conflict",

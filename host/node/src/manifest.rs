@@ -59,7 +59,20 @@ pub struct Manifest {
     pub supervisor: SupervisorEntry,
     /// The folder that paths are relative to.
     pub base_dir: PathBuf,
+    memories: Vec<OwnMemory>,
     source: Source,
+}
+
+/// A child's own `limits.memory`, which must hold what its module begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnMemory {
+    /// The child's id as written.
+    pub(crate) child: String,
+    /// A key of [`Manifest::modules`].
+    pub(crate) module: String,
+    /// Bytes.
+    pub(crate) memory: u64,
+    span: Range<usize>,
 }
 
 /// Settings of the whole node.
@@ -301,15 +314,51 @@ impl Manifest {
                 )),
             );
         }
+        self.told(problems)
+    }
+
+    fn told(&self, problems: Problems) -> Result<(), ManifestError> {
         if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(ManifestError::new(
-                &self.source.file,
-                &self.source.text,
-                problems,
-            ))
+            return Ok(());
         }
+        let Source { file, text } = &self.source;
+        Err(ManifestError::new(file, text, problems))
+    }
+
+    /// The children with a `limits.memory` of their own.
+    pub(crate) fn own_memories(&self) -> &[OwnMemory] {
+        &self.memories
+    }
+
+    /// Checks that every child may have as much memory as its module begins
+    /// with, which is known when the module has been loaded.
+    pub(crate) fn check_memories(
+        &self,
+        begins_with: impl Fn(&str) -> Option<u64>,
+    ) -> Result<(), ManifestError> {
+        let mut problems = Problems::default();
+        for own in &self.memories {
+            let OwnMemory { child, module, .. } = own;
+            let Some(wanted) = begins_with(module).filter(|wanted| *wanted > own.memory) else {
+                continue;
+            };
+            problems.add(
+                Found::at(
+                    own.span.clone(),
+                    format!(
+                        "child `{child}` may have {} bytes of memory, but its module `{module}` \
+                         begins with {wanted}",
+                        own.memory
+                    ),
+                )
+                .label(format!("less than {}", value::shown_size(wanted)))
+                .help(format!(
+                    "write \"{}\" or more, or build the module with a smaller initial memory",
+                    value::shown_size(wanted)
+                )),
+            );
+        }
+        self.told(problems)
     }
 
     /// How many processes start with the node, supervisors not counted.

@@ -23,6 +23,7 @@ use crate::config::NodeConfig;
 use crate::error::{CallFailed, NodeError, SendFailed, TargetError};
 use crate::event::{Event, Events, Herald};
 use crate::hub::{Runner, Wakes};
+use crate::manifest::OwnMemory;
 use crate::settle::Following;
 use crate::supervisor;
 use crate::sweeper::{self, Sweeper};
@@ -43,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) swapping: Mutex<()>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) modules: ModuleLimits,
+    /// Children of the manifest that may have less memory than their module.
+    pub(crate) children: Mutex<Vec<OwnMemory>>,
     pub(crate) sweeper: Sweeper,
     pub(crate) following: Mutex<Following>,
     pub(crate) swaps: AtomicU64,
@@ -149,6 +152,7 @@ impl Node {
             swapping: Mutex::new(()),
             limits,
             modules: Mutex::default(),
+            children: Mutex::default(),
             sweeper: Sweeper::new(commits),
             following: Mutex::default(),
             swaps: AtomicU64::new(0),

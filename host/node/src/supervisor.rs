@@ -47,7 +47,7 @@ pub(crate) struct SupervisorProcess {
     /// Who asked for what.
     requests: HashMap<RequestId, (Pid, u64)>,
     next_request: RequestId,
-    /// Children's limits are never above these.
+    /// Its own, and those of children that somebody asks it to start.
     limits: Arc<Limits>,
 }
 
@@ -66,7 +66,9 @@ pub(crate) fn from_entry(
                         module: process.module.as_str().into(),
                         name: instance.name.as_deref().map(Into::into),
                         arguments: Payload::new(&process.args),
-                        limits: shared(Limits::from(process.limits).at_most(limits), limits),
+                        // Whoever writes the manifest may give a child more
+                        // than the others have.
+                        limits: shared(process.limits.into(), limits),
                     },
                     ChildKind::Worker,
                 ),
@@ -373,14 +375,14 @@ impl SupervisorProcess {
                     TerminateReason::ReachedMaxRestartIntensity { .. } => {
                         ExitReason::with(Reason::INTENSITY.0, text.as_bytes())
                     }
+                    // Without its children it has not ended well, whatever the
+                    // child's own reason is.
                     TerminateReason::StartFailed { ref reason, .. } => {
                         let code = match Reason(reason.code()) {
                             Reason::NORMAL => Reason::SHUTDOWN.0,
                             Reason(code) => code,
                         };
                         ExitReason::with(code, text.as_bytes())
-                    // Without its children it has not ended well, whatever the
-                    // child's own reason is.
                     }
                 });
             }

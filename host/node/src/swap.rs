@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use exuvia_code::{Digest, Path, Release, Version};
-use exuvia_engine::{Artifact, LoadError, Verified};
+use exuvia_engine::{Artifact, Verified};
 use exuvia_process::Pid;
 use serde::Serialize;
 
@@ -16,6 +16,10 @@ use crate::error::SwapError;
 use crate::event::Event;
 use crate::node::Node;
 use crate::settle::Committed;
+
+mod changes;
+
+use changes::Changes;
 
 /// How long a swap's answer waits for busy processes to cross. What crosses
 /// later is only in the report that the release has settled.
@@ -254,11 +258,7 @@ impl Node {
             .filter_map(|module| module.noticed)
             .min()
             .unwrap_or(began);
-        let mut changes = Changes {
-            node: self,
-            versions: Vec::new(),
-            made: Vec::new(),
-        };
+        let mut changes = Changes::new(self);
         for module in modules {
             let digest = Digest(*blake3::hash(&module.bytes).as_bytes());
             let current = base.version(&module.name);
@@ -526,60 +526,5 @@ fn nothing(release: &Release<Artifact>) -> SwapReport {
         running_ms: None,
         pause_us: [0.0; 3],
         stages: Stages::default(),
-    }
-}
-
-/// Versions on their way into a release. Dropped before the commit, those that
-/// were made for it are unloaded again: a failed swap leaves no remains.
-struct Changes<'a> {
-    node: &'a Node,
-    versions: Vec<Arc<Version<Artifact>>>,
-    made: Vec<Arc<Version<Artifact>>>,
-}
-
-impl Changes<'_> {
-    fn load(&mut self, module: &ModuleBytes, digest: Digest) -> Result<(), SwapError> {
-        let inner = &self.node.0;
-        if let Some(version) = inner.code.find(&module.name, digest) {
-            self.versions.push(version);
-            return Ok(());
-        }
-        let artifact = inner
-            .engine
-            .load(&module.bytes)
-            .map_err(|error| SwapError::Load {
-                file: module.source.clone(),
-                error,
-            })?;
-        let (wanted, allowed) = (
-            artifact.memory_bytes(),
-            self.node.limits_of(&module.name).memory,
-        );
-        if wanted > allowed {
-            // The limiter sees memory grow, but not what it begins with.
-            inner.executor.forget(&artifact);
-            return Err(SwapError::Load {
-                file: module.source.clone(),
-                error: LoadError::Memory { wanted, allowed },
-            });
-        }
-        let version = inner.code.load(&module.name, digest, artifact);
-        self.versions.push(version.clone());
-        self.made.push(version);
-        Ok(())
-    }
-
-    fn keep(mut self) -> Vec<Arc<Version<Artifact>>> {
-        self.made.clear();
-        std::mem::take(&mut self.versions)
-    }
-}
-
-impl Drop for Changes<'_> {
-    fn drop(&mut self) {
-        for version in self.made.drain(..) {
-            self.node.0.code.discard(&version);
-            self.node.0.executor.forget(&version.artifact);
-        }
     }
 }

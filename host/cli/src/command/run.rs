@@ -83,11 +83,7 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         Err(error) => {
             // The last lines may say why.
             printer.rest(&mut events);
-            let fault = Fault::failed(error.to_string());
-            return Err(match error.help() {
-                Some(help) => fault.help(help),
-                None => fault,
-            });
+            return Err(error.into());
         }
     };
     let watcher = if arguments.no_watch {

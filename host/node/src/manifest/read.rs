@@ -32,7 +32,7 @@ pub(super) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
     let node = node(&mut root, problems);
     let limits = limits(&mut root, Limits::default(), "", problems);
     let modules = modules(&mut root, base_dir, limits, problems);
-    let supervisor = tree::supervisor(&mut root, &modules, limits, text, problems);
+    let (supervisor, memories) = tree::supervisor(&mut root, &modules, limits, text, problems);
     root.finish(problems);
     Some(Manifest {
         name: name.unwrap_or_default(),
@@ -41,6 +41,7 @@ pub(super) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
         limits,
         supervisor,
         base_dir: base_dir.to_path_buf(),
+        memories,
         source: Source {
             file: String::new(),
             text: String::new(),

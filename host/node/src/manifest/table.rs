@@ -49,6 +49,14 @@ impl<'a, 'i> Table<'a, 'i> {
         self.table.get_key_value(key).map(|(key, _)| key.span())
     }
 
+    /// Where the value of a key stands in a table inside this one.
+    pub(super) fn inner_span(&self, table: &str, key: &str) -> Option<Range<usize>> {
+        let DeValue::Table(inner) = self.table.get(table)?.get_ref() else {
+            return None;
+        };
+        inner.get(key).map(|value| value.span())
+    }
+
     pub(super) fn string(
         &mut self,
         key: &'static str,

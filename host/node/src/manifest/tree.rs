@@ -12,8 +12,8 @@ use super::error::{Found, Problems};
 use super::read::{MILLION, limits};
 use super::table::{At, Table, as_table, unknown_word, wrong_type};
 use super::{
-    Child, Limits, MAX_CHILDREN, MAX_SUPERVISOR_DEPTH, Module, Process, SupervisorEntry, Work,
-    value,
+    Child, Limits, MAX_CHILDREN, MAX_SUPERVISOR_DEPTH, Module, OwnMemory, Process, SupervisorEntry,
+    Work, value,
 };
 
 /// A day: whoever needs more than this to stop wants "infinity".
@@ -28,11 +28,12 @@ pub(super) fn supervisor(
     limits: Limits,
     text: &str,
     problems: &mut Problems,
-) -> SupervisorEntry {
+) -> (SupervisorEntry, Vec<OwnMemory>) {
     let mut tree = Tree {
         modules,
         limits,
         names: Vec::new(),
+        memories: Vec::new(),
         children: 0,
     };
     let supervisor = match root.table("supervisor", || "`[supervisor]`".to_owned(), problems) {
@@ -55,7 +56,7 @@ pub(super) fn supervisor(
         );
     }
     check_names(&tree.names, text, problems);
-    supervisor
+    (supervisor, tree.memories)
 }
 
 /// A registered name, or the pattern of many.
@@ -71,6 +72,7 @@ struct Tree<'m> {
     modules: &'m BTreeMap<String, Module>,
     limits: Limits,
     names: Vec<Registered>,
+    memories: Vec<OwnMemory>,
     /// All children so far, with their counts.
     children: u64,
 }
@@ -197,8 +199,17 @@ impl Tree<'_> {
                 None
             }
         };
+        let memory = table.inner_span("limits", "memory");
         table.finish(problems);
         let (id, work) = (id?, work?);
+        if let (Work::Process(process), Some(span)) = (&work, memory) {
+            self.memories.push(OwnMemory {
+                child: id.value.to_owned(),
+                module: process.module.clone(),
+                memory: process.limits.memory,
+                span,
+            });
+        }
         let usual = match &work {
             Work::Process(_) => Shutdown::TimeoutMs(5_000),
             Work::Supervisor(_) => Shutdown::Infinity,

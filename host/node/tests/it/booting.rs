@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use exuvia_node::manifest::Manifest;
-use exuvia_node::{App, BootError, BootOptions, Event, Events, NodeConfig};
+use exuvia_node::{App, BootError, BootOptions, DeployOptions, Event, Events, NodeConfig};
 
 use crate::actors::{Actor, counts};
-use crate::guests::{event, eventually};
+use crate::guests::{ask, event, eventually, module};
 
 /// Boots an app of one permanent child with this code.
 fn boot(folder: &Path, code: &str, events: Events) -> Result<App, BootError> {
@@ -114,6 +114,101 @@ fn a_child_that_is_done_before_it_has_started_says_what_to_do() {
         Err(error) => error.to_string(),
     };
     assert!(reason.contains("restart intensity"), "{reason}");
+}
+
+/// A counter that begins with so many pages, and answers a request with what
+/// growing by 4 pages answers.
+fn pages(pages: u32) -> String {
+    let grows = Actor {
+        request: "(i64.extend_i32_s (memory.grow (i32.const 4)))",
+        ..counts()
+    };
+    let text = grows.text();
+    let memory = "(memory (export \"memory\") 1)";
+    assert!(text.contains(memory));
+    text.replace(memory, &format!("(memory (export \"memory\") {pages})"))
+}
+
+/// Boots an app whose limits are these, of a module that begins with so many
+/// pages and two children: `roomy`, and `small` with a limit of its own.
+fn boot_with(limits: &str, small: &str, begins_with: u32) -> Result<App, BootError> {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = wat::parse_str(pages(begins_with)).unwrap();
+    std::fs::write(folder.path().join("it.wasm"), bytes).unwrap();
+    let text = format!(
+        "[app]\nname = \"boots\"\n{limits}\n[modules.it]\npath = \"it.wasm\"\n\
+         limits = {{ memory = \"2MiB\" }}\n\
+         [[supervisor.children]]\nid = \"roomy\"\nname = \"roomy\"\nmodule = \"it\"\n\
+         [[supervisor.children]]\nid = \"small\"\nname = \"small\"\nmodule = \"it\"\n\
+         limits = {{ mailbox_messages = 10, memory = \"{small}\" }}\n"
+    );
+    let manifest = Manifest::parse(&text, "exuvia.toml", folder.path()).unwrap();
+    let config = NodeConfig {
+        schedulers: 2,
+        frames: 16,
+        cache: None,
+        ..NodeConfig::of(&manifest)
+    };
+    App::boot(
+        manifest,
+        BootOptions {
+            config: Some(config),
+            ..BootOptions::default()
+        },
+    )
+}
+
+#[test]
+fn a_childs_memory_below_its_modules_is_shown_in_the_manifest() {
+    // 20 pages are 1,280 KiB.
+    let error = boot_with("", "1MiB", 20).unwrap_err();
+    assert!(matches!(error, BootError::Manifest(_)), "{error:?}");
+    let text = error.to_string();
+    for part in [
+        "error: child `small` may have 1048576 bytes of memory, but its module `it` begins with 1310720",
+        "--> exuvia.toml:15:44",
+        "^^^^^^ less than 1280KiB",
+        "help: write \"1280KiB\" or more, or build the module with a smaller initial memory",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+    let app = boot_with("", "1280KiB", 20).unwrap();
+    assert!(app.stop(Duration::from_secs(10)).orderly);
+}
+
+#[test]
+fn a_module_that_outgrows_a_childs_memory_is_refused() {
+    let app = boot_with("", "1MiB", 16).unwrap();
+    let node = app.node();
+    let deploy = |begins_with| {
+        let next = vec![module("it", &pages(begins_with))];
+        node.deploy(next, DeployOptions::default())
+    };
+    let error = deploy(17).unwrap_err();
+    assert_eq!(error.code(), "load");
+    let text = error.to_string();
+    for part in [
+        "it.wasm: the module begins with 1114112 bytes of memory",
+        "the child `small` may have 1048576",
+        "raise `limits.memory` of that child",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+    let info = node.info();
+    assert_eq!((info.release, info.modules[0].loaded.len()), (1, 1));
+    deploy(15).unwrap();
+    assert!(app.stop(Duration::from_secs(10)).orderly);
+}
+
+#[test]
+fn a_module_and_a_child_may_have_more_than_the_others() {
+    let app = boot_with("[limits]\nmemory = \"256KiB\"", "1MiB", 14).unwrap();
+    let node = app.node();
+    let grow = |name| ask(node, node.find(name).unwrap());
+    // To 18 pages, of 32 and of 16.
+    assert_eq!(grow("roomy"), 14);
+    assert_eq!(grow("small"), u64::MAX);
+    assert!(app.stop(Duration::from_secs(10)).orderly);
 }
 
 #[test]
