@@ -101,6 +101,9 @@ pub struct Process {
     /// Why it could not cross.
     #[serde(default)]
     pub stuck: Option<String>,
+    /// It stays on an old version until it ends.
+    #[serde(default)]
+    pub left: bool,
 }
 
 /// `POST /v1/send`.

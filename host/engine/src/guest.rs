@@ -126,6 +126,11 @@ impl Guest {
         self.left_behind = true;
     }
 
+    /// Whether it was left on its version.
+    pub fn is_left_behind(&self) -> bool {
+        self.left_behind
+    }
+
     /// Which frame it could be paged out of, while it rests; none of a
     /// resident-only module.
     pub(crate) fn place_at_rest(&self) -> Option<u32> {

@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use exuvia_engine::GuestOwn;
+use exuvia_code::Release;
+use exuvia_engine::{Artifact, GuestOwn};
 use exuvia_process::{Body, Pid, RunState, Signal};
 use serde::Serialize;
 
+use crate::left;
 use crate::node::Node;
 
 /// How long a running process is waited for until its turn ends.
@@ -55,6 +57,9 @@ pub struct ProcessInfo {
     pub crossings: u32,
     /// Why it could not cross, if it could not.
     pub stuck: Option<String>,
+    /// It stays on an old version until it ends: it was left there, or never
+    /// returns to cross.
+    pub left: bool,
 }
 
 /// One loaded version.
@@ -170,14 +175,35 @@ impl Node {
     /// The processes, in order of their slots. Those that run are waited for,
     /// a moment at most; one that does not come to a turn's end is left out.
     pub fn processes(&self, filter: &Filter) -> Vec<ProcessInfo> {
+        let release = self.0.code.current();
+        let module = filter.module.clone();
+        let mut found = self.survey(filter.limit, filter.module.is_none(), move |own| {
+            Some(describe(own, &release)).filter(|info| wanted(info, module.as_deref()))
+        });
+        for info in &mut found {
+            self.complete(info);
+        }
+        found.sort_by_key(|info| slot_of(&info.pid));
+        found.truncate(filter.limit);
+        found
+    }
+
+    /// What `look` makes of the processes, until it has made something of
+    /// `limit` of them. `all`: it makes something of every one, so that those
+    /// that run and answer later count too.
+    pub(crate) fn survey<T: Send + 'static>(
+        &self,
+        limit: usize,
+        all: bool,
+        look: impl Fn(&mut GuestOwn) -> Option<T> + Clone + Send + 'static,
+    ) -> Vec<T> {
         let system = &self.0.system;
         let mut found = Vec::new();
         let (sender, receiver) = channel();
         let mut asked = 0;
         for index in system.table.indices() {
-            // Of those that run it is not known yet whether they are wanted.
-            let sure = if filter.module.is_none() { asked } else { 0 };
-            if found.len() + sure >= filter.limit {
+            let sure = if all { asked } else { 0 };
+            if found.len() + sure >= limit {
                 break;
             }
             let Some(slot) = system.table.slot(index) else {
@@ -186,13 +212,14 @@ impl Node {
             if slot.state.get() == RunState::Free {
                 continue;
             }
-            if let Some(info) = self.0.executor.look(index, describe) {
-                found.extend(Some(info).filter(|info| wanted(info, filter)));
+            if let Some(seen) = self.0.executor.look(index, &look) {
+                found.extend(seen);
             } else if let Some(pid) = system.pid(index) {
                 let sender = sender.clone();
+                let look = look.clone();
                 let look = Signal::Control(Box::new(move |own: &mut GuestOwn, _: &_| {
                     // Whoever asked may have lost patience.
-                    let _ = sender.send(describe(own));
+                    let _ = sender.send(look(own));
                 }));
                 if system.signal(pid, look).is_ok() {
                     asked += 1;
@@ -200,24 +227,17 @@ impl Node {
             }
         }
         drop(sender);
-        let until = std::time::Duration::from_nanos(system.clock.now()) + PATIENCE;
+        let until = Duration::from_nanos(system.clock.now()) + PATIENCE;
         while asked > 0 {
             let now = Duration::from_nanos(system.clock.now());
             match receiver.recv_timeout(until.saturating_sub(now)) {
-                Ok(info) => {
+                Ok(seen) => {
                     asked -= 1;
-                    if wanted(&info, filter) {
-                        found.push(info);
-                    }
+                    found.extend(seen);
                 }
                 Err(_) => break,
             }
         }
-        for info in &mut found {
-            self.complete(info);
-        }
-        found.sort_by_key(|info| slot_of(&info.pid));
-        found.truncate(filter.limit);
         found
     }
 
@@ -246,8 +266,8 @@ fn slot_of(pid: &str) -> u32 {
         .unwrap_or(u32::MAX)
 }
 
-fn wanted(info: &ProcessInfo, filter: &Filter) -> bool {
-    match (&filter.module, &info.module) {
+fn wanted(info: &ProcessInfo, module: Option<&str>) -> bool {
+    match (module, &info.module) {
         (None, _) => true,
         (Some(wanted), Some(module)) => module
             .rsplit_once('@')
@@ -256,7 +276,7 @@ fn wanted(info: &ProcessInfo, filter: &Filter) -> bool {
     }
 }
 
-fn describe(own: &mut GuestOwn) -> ProcessInfo {
+fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> ProcessInfo {
     let pid: Pid = own.pid();
     let mailbox = own.inbox_len() as u64;
     let reductions = own.reductions;
@@ -271,6 +291,7 @@ fn describe(own: &mut GuestOwn) -> ProcessInfo {
         image: 0,
         crossings: 0,
         stuck: None,
+        left: false,
     };
     if let Body::Guest(guest) = &own.body {
         info.module = Some(guest.tenancy.version().to_string());
@@ -279,6 +300,7 @@ fn describe(own: &mut GuestOwn) -> ProcessInfo {
         info.image = guest.image_bytes() as u64;
         info.crossings = guest.crossings();
         info.stuck = guest.stuck().map(str::to_owned);
+        info.left = left::stays(guest, release);
     }
     info
 }

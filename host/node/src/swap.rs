@@ -2,6 +2,7 @@
 //! before the commit, beside the running code, and can be refused without a
 //! trace.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use crate::error::SwapError;
 use crate::event::Event;
+use crate::left::{LeftOn, told};
 use crate::node::Node;
 use crate::settle::Committed;
 
@@ -136,10 +138,15 @@ pub struct SwapReport {
     pub verified: u64,
     /// How those copies crossed, by path: what the processes will do.
     pub tried: Vec<(&'static str, u64)>,
-    /// Loop processes that the user has left on their version.
+    /// Loop processes that the user has left on their version; if nothing
+    /// changed, those that are still left.
     pub left: u64,
-    /// Loop processes that the user has killed.
+    /// Loop processes that the user has killed, those left before included.
     pub killed: u64,
+    /// If nothing changed, the old versions on which processes are left, or
+    /// were until they were killed now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_on: Vec<LeftOn>,
     /// Messages in their mailboxes at the commit.
     pub queued: u64,
     /// Crossings so far, by path.
@@ -163,7 +170,17 @@ pub struct SwapReport {
 impl fmt::Display for SwapReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.modules.is_empty() {
-            return write!(f, "nothing changed (release {})", self.release);
+            write!(f, "nothing changed (release {})", self.release)?;
+            return if self.killed > 0 {
+                let killed = told(&self.left_on, "was left", "were left");
+                write!(f, "; killed: {killed}")
+            } else if self.left > 0 {
+                let left = told(&self.left_on, "is still left", "are still left");
+                let them = if self.left == 1 { "it" } else { "them" };
+                write!(f, "; {left}; deploy it again with --kill to end {them}")
+            } else {
+                Ok(())
+            };
         }
         f.write_str(if self.back { "back" } else { "swap" })?;
         let processes = self.processes;
@@ -269,10 +286,7 @@ impl Node {
         }
         let load = self.since(began);
         if changes.versions.is_empty() {
-            return Ok(SwapReport {
-                back: false,
-                ..nothing(&base)
-            });
+            return Ok(self.nothing_new(&base, modules, options.loops));
         }
         let began = inner.system.clock.now();
         let verified =
@@ -287,8 +301,16 @@ impl Node {
                 first: *first,
             });
         }
-        if options.loops == Loops::Leave {
-            self.leave_behind(&verified.loops);
+        let mut loops: HashSet<Pid> = verified.loops.iter().copied().collect();
+        match options.loops {
+            Loops::Refuse => {}
+            Loops::Leave => self.leave_behind(&verified.loops),
+            // Who was left before asks no leave of this one.
+            Loops::Kill => loops.extend(
+                self.left(modules, &base)
+                    .into_iter()
+                    .flat_map(|(_, pids)| pids),
+            ),
         }
         let verify = self.since(began);
         let began = inner.system.clock.now();
@@ -308,11 +330,11 @@ impl Node {
         let commit = self.since(began);
         let versions = changes.keep();
         if options.loops == Loops::Kill {
-            for pid in &verified.loops {
+            for pid in &loops {
                 self.kill(*pid);
             }
         }
-        let loops = verified.loops.len() as u64;
+        let loops = loops.len() as u64;
         let (left, killed) = match options.loops {
             Loops::Refuse => (0, 0),
             Loops::Leave => (loops, 0),
@@ -480,20 +502,6 @@ impl Node {
             release.progress.stuck.load(Ordering::Relaxed),
         )
     }
-
-    fn leave_behind(&self, loops: &[Pid]) {
-        for pid in loops {
-            let mark = Box::new(|own: &mut exuvia_engine::GuestOwn, _: &_| {
-                if let Some(guest) = own.guest() {
-                    guest.leave_behind();
-                }
-            });
-            let _ = self
-                .0
-                .system
-                .signal(*pid, exuvia_process::Signal::Control(mark));
-        }
-    }
 }
 
 /// How many copies took which path.
@@ -510,7 +518,7 @@ fn tried(verified: &Verified) -> Vec<(&'static str, u64)> {
 }
 
 /// A report in which nothing has changed yet.
-fn nothing(release: &Release<Artifact>) -> SwapReport {
+pub(crate) fn nothing(release: &Release<Artifact>) -> SwapReport {
     SwapReport {
         release: release.id,
         back: release.origin != release.id,
@@ -520,6 +528,7 @@ fn nothing(release: &Release<Artifact>) -> SwapReport {
         tried: Vec::new(),
         left: 0,
         killed: 0,
+        left_on: Vec::new(),
         queued: 0,
         crossed: Vec::new(),
         stuck: 0,

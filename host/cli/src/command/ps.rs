@@ -73,6 +73,14 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
             let word = output.paint(Tone::Warning, "stuck");
             output.line(&format!("  {word}: {}", clean(why)))?;
         }
+        if process.left {
+            let word = output.paint(Tone::Warning, "left");
+            let version = clean(process.module.as_deref().unwrap_or("its version"));
+            output.line(&format!(
+                "  {word}: stays on {version} until it ends; `exuvia deploy --kill` of the \
+                 current file ends it"
+            ))?;
+        }
     }
     if list.value.len() == arguments.limit {
         let info = client.info().await?.value;

@@ -220,9 +220,22 @@ pub(crate) fn answer(command: &mut Command) -> Answer {
 /// The counter; replies have this as their tag, which is how versions are told
 /// apart.
 pub(crate) fn counter(tag: &str) -> Vec<u8> {
+    wat::parse_str(tagged(tag)).unwrap()
+}
+
+fn tagged(tag: &str) -> String {
     let before = "(i32.load (i32.const 96))";
     assert_eq!(COUNTER.matches(before).count(), 1);
-    wat::parse_str(COUNTER.replace(before, tag)).unwrap()
+    COUNTER.replace(before, tag)
+}
+
+/// The same, but it waits in its `receive` and never returns to cross.
+pub(crate) fn looping_counter(tag: &str) -> Vec<u8> {
+    let at_once = "(i64.const 0)\n          (i32.const 0)";
+    let text = tagged(tag);
+    assert_eq!(text.matches(at_once).count(), 1);
+    let waits = "(i64.const -1)\n          (i32.const 0)";
+    wat::parse_str(text.replace(at_once, waits)).unwrap()
 }
 
 /// The counter, but it takes no notice of the end that it is asked for.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::app::{App, counter};
+use crate::app::{App, counter, looping_counter};
 
 /// A call whose reply has this tag and this count.
 fn expect(app: &App, tag: u32, count: &str) {
@@ -132,6 +132,54 @@ fn code_changes_and_state_stays() {
     expect(&app, 3, "0600000000000000");
     let line = app.done(&["deploy", "exuvia.toml"]);
     assert!(line.starts_with("nothing changed"), "{line}");
+}
+
+#[test]
+fn processes_that_were_left_are_shown_and_can_be_ended_later() {
+    let app = App::with(&looping_counter("(i32.const 1)"), "5000");
+    let node = app.start(&["--no-watch"]);
+    expect(&app, 1, "0000000000000000");
+    app.write("counter.wasm", &looping_counter("(i32.const 2)"));
+    let answer = app.ask(&["deploy", "counter.wasm"]);
+    assert_eq!(answer.code, Some(1));
+    let told = "the swap was refused: 3 loop processes";
+    assert!(answer.stderr.contains(told), "{answer:?}");
+    assert_eq!(answer.stderr.matches("refused").count(), 1, "{answer:?}");
+    let line = app.done(&["deploy", "counter.wasm", "--leave"]);
+    assert!(line.contains("3 left on their version"), "{line}");
+
+    let list = app.json(&["ps", "--module", "counter"]);
+    for process in list.as_array().unwrap() {
+        assert_eq!(process["left"], true, "{process}");
+        assert_eq!(process["module"], "counter@1", "{process}");
+    }
+    let text = app.done(&["ps", "--module", "counter"]);
+    let told = "\n  left: stays on counter@1 until it ends";
+    assert_eq!(text.matches(told).count(), 3, "{text}");
+    let line = app.done(&["deploy", "counter.wasm"]);
+    assert_eq!(
+        line,
+        "nothing changed (release 2); 3 processes are still left on counter@1; \
+         deploy it again with --kill to end them\n"
+    );
+    let line = app.done(&["deploy", "counter.wasm", "--kill"]);
+    assert_eq!(
+        line,
+        "nothing changed (release 2); killed: 3 processes were left on counter@1\n"
+    );
+    // Their supervisor starts others, on the version that is current.
+    for _ in 0..3 {
+        let exit = node.event("exit");
+        assert_eq!(exit["event"]["reason"], "killed", "{exit}");
+    }
+    let mut list = app.json(&["ps", "--module", "counter"]);
+    while list.as_array().unwrap().len() < 3 {
+        list = app.json(&["ps", "--module", "counter"]);
+    }
+    for process in list.as_array().unwrap() {
+        assert_eq!(process["left"], false, "{process}");
+        assert_eq!(process["module"], "counter@2", "{process}");
+    }
 }
 
 #[test]

@@ -114,6 +114,124 @@ fn a_loop_may_be_killed_for_the_commit() {
     node.halt();
 }
 
+#[test]
+fn the_same_bytes_again_tell_of_those_that_were_left_and_may_end_them() {
+    let node = node();
+    deploy(&node, "puppet", &puppet::text(1));
+    deploy(&node, "actor", &counts().text());
+    deploy(&node, "loops", &loops(false, "(call $count)"));
+    let watch = Puppet::new(&node);
+    let left: Vec<_> = (0..2).map(|_| spawn(&node, "loops", b"")).collect();
+    for pid in &left {
+        assert_eq!(ask(&node, *pid), 2);
+    }
+    let options = |loops| DeployOptions {
+        loops,
+        ..DeployOptions::default()
+    };
+    let second = |loops_flag, fresh| {
+        let options = DeployOptions {
+            fresh,
+            ..options(loops_flag)
+        };
+        let next = loops(false, "(i64.const 77)");
+        let report = node.deploy(vec![module("loops", &next)], options).unwrap();
+        (report.to_string(), report)
+    };
+    assert_eq!(second(Loops::Leave, false).1.left, 2);
+    let new = spawn(&node, "loops", b"");
+    let other = spawn(&node, "actor", b"");
+    assert_eq!((ask(&node, new), ask(&node, other)), (77, 0));
+    assert_eq!(
+        [left[0], left[1], new, other].map(|pid| of(&node, pid).left),
+        [true, true, false, false]
+    );
+    // Without consent it says who is left, and what would end them.
+    for (flag, fresh) in [
+        (Loops::Refuse, false),
+        (Loops::Refuse, true),
+        (Loops::Leave, false),
+    ] {
+        let (line, report) = second(flag, fresh);
+        assert_eq!((report.left, report.killed), (2, 0));
+        assert_eq!(
+            line,
+            "nothing changed (release 4); 2 processes are still left on loops@1; \
+             deploy it again with --kill to end them"
+        );
+    }
+    // A deployment of something else has nothing to do with them.
+    let report = node.deploy(
+        vec![module("actor", &counts().text())],
+        options(Loops::Kill),
+    );
+    assert_eq!(report.unwrap().to_string(), "nothing changed (release 4)");
+    watch.on("monitor", left[0]).ok();
+    watch.on("monitor", left[1]).ok();
+    let (line, report) = second(Loops::Kill, false);
+    assert_eq!((report.left, report.killed), (0, 2));
+    assert_eq!(
+        line,
+        "nothing changed (release 4); killed: 2 processes were left on loops@1"
+    );
+    for _ in 0..2 {
+        let down = watch.wait();
+        let who = left.iter().find(|pid| **pid == down.sender).unwrap();
+        down.obituary(Kind::Down, *who, Reason::KILLED.0);
+    }
+    assert_eq!((ask(&node, new), ask(&node, other)), (77, 0));
+    let (line, _) = second(Loops::Kill, false);
+    assert_eq!(line, "nothing changed (release 4)");
+    node.halt();
+}
+
+#[test]
+fn the_next_swap_with_kill_ends_those_that_were_left_before() {
+    let node = node();
+    let answers = |n: u32| vec![module("loops", &loops(false, &format!("(i64.const {n})")))];
+    let options = |loops| DeployOptions {
+        loops,
+        ..DeployOptions::default()
+    };
+    node.deploy(answers(1), DeployOptions::default()).unwrap();
+    let first = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, first), 1);
+    node.deploy(answers(2), options(Loops::Leave)).unwrap();
+    let second = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, second), 2);
+    let report = node.deploy(answers(3), options(Loops::Kill)).unwrap();
+    assert_eq!(report.killed, 2);
+    for pid in [first, second] {
+        eventually("it ends", || !node.system().is_alive(pid));
+    }
+    node.halt();
+}
+
+#[test]
+fn who_was_left_is_not_left_where_its_version_is_current_again() {
+    let node = node();
+    let answers = |n: u32| vec![module("loops", &loops(false, &format!("(i64.const {n})")))];
+    let leave = DeployOptions {
+        loops: Loops::Leave,
+        ..DeployOptions::default()
+    };
+    node.deploy(answers(1), DeployOptions::default()).unwrap();
+    let pid = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, pid), 1);
+    node.deploy(answers(2), leave).unwrap();
+    assert!(of(&node, pid).left);
+    node.rollback().unwrap();
+    assert!(!of(&node, pid).left);
+    let kill = DeployOptions {
+        loops: Loops::Kill,
+        ..DeployOptions::default()
+    };
+    let report = node.deploy(answers(1), kill).unwrap();
+    assert_eq!(report.to_string(), "nothing changed (release 3)");
+    assert_eq!(ask(&node, pid), 1);
+    node.halt();
+}
+
 // ---- ways over -------------------------------------------------------------------
 
 #[test]
