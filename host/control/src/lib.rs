@@ -9,6 +9,7 @@
 //! Where to look:
 //! - `socket`: who owns the socket's path, and what happens to one left behind.
 //! - `server`, `accept` and `routes`: the server; stopping is its owner's matter.
+//! - `bodies`: what requests carry, and how much of it at a time.
 //! - `client`: the same API from the other side.
 //! - `payload`: what people write, and the bytes that processes read.
 //!
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod bodies;
 mod client;
 mod error;
 mod events;
@@ -30,13 +32,14 @@ mod socket;
 mod wire;
 
 pub use accept::MAX_CONNECTIONS;
+pub use bodies::MAX_BODIES_BYTES;
 pub use client::{Answer, Client, EventStream};
 pub use error::{ClientError, Failure, ServeError, code};
 pub use framing::{MAX_DEPLOY_BYTES, MAX_DEPLOY_HEADER_BYTES, MAX_DEPLOY_MODULES};
 pub use host::{Host, Upload};
 pub use payload::{Payload, REFUSED_TAG, Shown, TYPED_TAG};
 pub use routes::{MAX_CALL_TIMEOUT, MAX_LISTED, MAX_REQUEST_BYTES, MAX_REQUESTS};
-pub use server::{Patience, Server, StopRequest, serve, serve_with};
+pub use server::{Bounds, Server, StopRequest, serve, serve_with};
 pub use socket::{Claim, MAX_SOCKET_PATH_BYTES, check_path};
 pub use wire::{
     CallRequest, DeployOptions, EventLine, Info, LoadedVersion, Loops, ModuleInfo, Process, Reply,

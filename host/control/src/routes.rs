@@ -5,25 +5,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::bodies::{Bodies, Whole};
 use crate::error::{Failure, code};
 use crate::events;
 use crate::framing::{self, MAX_DEPLOY_BYTES};
 use crate::host::Host;
 use crate::payload::Shown;
-use crate::server::{Patience, StopRequest, closed};
+use crate::server::{Bounds, StopRequest, closed};
 use crate::wire::{CallRequest, Reply, SendRequest, StopTimeout};
 
 /// How large a request may be that is no deployment: a message of the default
@@ -49,7 +49,8 @@ pub(crate) struct Shared<H> {
     pub(crate) stop: mpsc::Sender<StopRequest>,
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) room: Arc<Semaphore>,
-    pub(crate) patience: Patience,
+    pub(crate) bounds: Bounds,
+    pub(crate) bodies: Arc<Bodies>,
 }
 
 type App<H> = State<Arc<Shared<H>>>;
@@ -113,9 +114,12 @@ async fn processes<H: Host>(
 }
 
 async fn send<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
-    let request: SendRequest = json(body)?;
+    let Whole { bytes, held } = body;
+    let request: SendRequest = json(&bytes)?;
+    drop(bytes);
     let payload = request.payload.into_bytes()?;
     blocking(&shared, move |host| {
+        let _held = held;
         host.send(&request.to, request.tag, payload)
     })
     .await?;
@@ -123,7 +127,9 @@ async fn send<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) ->
 }
 
 async fn call<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
-    let request: CallRequest = json(body)?;
+    let Whole { bytes, held } = body;
+    let request: CallRequest = json(&bytes)?;
+    drop(bytes);
     let payload = request.payload.into_bytes()?;
     let timeout = Duration::from_millis(request.timeout_ms);
     if timeout > MAX_CALL_TIMEOUT {
@@ -137,6 +143,7 @@ async fn call<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) ->
         ));
     }
     let (tag, payload) = blocking(&shared, move |host| {
+        let _held = held;
         host.call(&request.to, request.tag, payload, timeout)
     })
     .await?;
@@ -149,9 +156,14 @@ async fn call<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) ->
 }
 
 async fn deploy<H: Host>(State(shared): App<H>, body: Whole<MAX_DEPLOY_BYTES>) -> Answered {
-    let (modules, options) = framing::read(&body.0)?;
-    drop(body);
-    let swap = blocking(&shared, move |host| host.deploy(modules, options)).await?;
+    let Whole { bytes, held } = body;
+    let (modules, options) = framing::read(&bytes)?;
+    drop(bytes);
+    let swap = blocking(&shared, move |host| {
+        let _held = held;
+        host.deploy(modules, options)
+    })
+    .await?;
     Ok(swapped(&swap))
 }
 
@@ -166,10 +178,10 @@ fn swapped<S: Serialize + std::fmt::Display>(swap: &S) -> Response {
 
 async fn stop<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
     let stopping = || Failure::new(code::STOPPING, "the node is already stopping");
-    let request: StopTimeout = if body.0.is_empty() {
+    let request: StopTimeout = if body.bytes.is_empty() {
         StopTimeout::default()
     } else {
-        json(body)?
+        json(&body.bytes)?
     };
     let (answer, answered) = oneshot::channel();
     let request = StopRequest {
@@ -214,41 +226,8 @@ async fn blocking<H: Host, T: Send + 'static>(
     })?
 }
 
-/// The whole body of a request. One that announces too much is refused before
-/// any of it is read.
-struct Whole<const LIMIT: usize>(Bytes);
-
-impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
-    type Rejection = Failure;
-
-    async fn from_request(request: Request, shared: &Arc<Shared<H>>) -> Result<Self, Failure> {
-        let too_large = || {
-            Failure::new(
-                code::TOO_LARGE,
-                format!("the body of this request may have {LIMIT} bytes"),
-            )
-        };
-        let announced = request.headers().get(header::CONTENT_LENGTH);
-        let announced = announced
-            .and_then(|length| length.to_str().ok())
-            .and_then(|length| length.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > LIMIT as u64) {
-            return Err(too_large());
-        }
-        let limited = Limited::new(request.into_body(), LIMIT);
-        let patience = shared.patience.body;
-        let lost = |why: String| Failure::new(code::BAD_REQUEST, why);
-        match tokio::time::timeout(patience, limited.collect()).await {
-            Ok(Ok(body)) => Ok(Self(body.to_bytes())),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(error)) => Err(lost(format!("the body did not arrive: {error}"))),
-            Err(_) => Err(lost(format!("the body did not arrive within {patience:?}"))),
-        }
-    }
-}
-
-fn json<T: DeserializeOwned, const LIMIT: usize>(body: Whole<LIMIT>) -> Result<T, Failure> {
-    serde_json::from_slice(&body.0).map_err(|error| {
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| {
         Failure::new(
             code::BAD_REQUEST,
             format!("the request cannot be read: {error}"),

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::accept;
+use crate::bodies::{Bodies, MAX_BODIES_BYTES};
 use crate::error::ServeError;
 use crate::host::Host;
 use crate::routes::{self, MAX_REQUESTS, Shared};
@@ -48,35 +49,38 @@ impl StopRequest {
     }
 }
 
-/// How long a client may take over a request. One that hangs must not keep its
-/// connection for ever.
+/// How long a client may take over a request, and how much room all of them have.
+/// One that hangs must not keep its connection for ever.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Bounds {
     /// For the head of a request; also how long an idle connection is kept.
     pub head: Duration,
     /// For its body: a deployment of the largest size takes a second.
     pub body: Duration,
+    /// Bytes that the bodies of all requests under way may have.
+    pub bodies: usize,
 }
 
-impl Default for Patience {
+impl Default for Bounds {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(10),
             body: Duration::from_secs(60),
+            bodies: MAX_BODIES_BYTES,
         }
     }
 }
 
 /// Serves a node at the path that was claimed. Called within a tokio runtime.
 pub fn serve<H: Host>(host: H, claim: Claim) -> Result<Server, ServeError> {
-    serve_with(host, claim, Patience::default())
+    serve_with(host, claim, Bounds::default())
 }
 
-/// The same with another patience, for tests.
+/// The same with other bounds, for tests.
 pub fn serve_with<H: Host>(
     host: H,
     mut claim: Claim,
-    patience: Patience,
+    bounds: Bounds,
 ) -> Result<Server, ServeError> {
     let listener = claim.listen()?;
     let (closing, until) = watch::channel(false);
@@ -87,9 +91,10 @@ pub fn serve_with<H: Host>(
         stop,
         closing: until.clone(),
         room: Arc::new(Semaphore::new(MAX_REQUESTS)),
-        patience,
+        bounds,
+        bodies: Bodies::new(bounds.bodies),
     }));
-    let task = tokio::spawn(accept::connections(listener, router, patience.head, until));
+    let task = tokio::spawn(accept::connections(listener, router, bounds.head, until));
     Ok(Server {
         claim,
         closing,

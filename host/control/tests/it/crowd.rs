@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use exuvia_control::{Client, MAX_CONNECTIONS, Patience, code};
+use exuvia_control::{Bounds, Client, DeployOptions, MAX_CONNECTIONS, Upload, code};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixSocket, UnixStream};
+use tokio::task::JoinSet;
 
 use crate::fake::{running, running_with};
 
@@ -50,9 +51,10 @@ async fn half_requests_are_in_nobodys_way_until_there_are_too_many() {
 
 #[tokio::test]
 async fn who_says_half_of_a_request_is_hung_up_on() {
-    let running = running_with(Patience {
+    let running = running_with(Bounds {
         head: Duration::from_millis(1),
         body: Duration::from_millis(1),
+        ..Bounds::default()
     });
     for half in [&b""[..], b"GET", b"GET /v1/info HTTP/1.1\r\nhost: x\r\n"] {
         let answer = rest(says(&running.client, half).await).await;
@@ -62,9 +64,10 @@ async fn who_says_half_of_a_request_is_hung_up_on() {
 
 #[tokio::test]
 async fn a_body_that_does_not_arrive_is_told_of() {
-    let running = running_with(Patience {
+    let running = running_with(Bounds {
         head: Duration::from_secs(60),
         body: Duration::from_millis(1),
+        ..Bounds::default()
     });
     let half = b"POST /v1/deploy HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\
                  connection: close\r\n\r\n{\"modules\":";
@@ -72,6 +75,59 @@ async fn a_body_that_does_not_arrive_is_told_of() {
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     assert!(answer.contains("did not arrive within"), "{answer}");
     assert!(running.fake.deployed.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn uploads_have_a_bound_together() {
+    const KIB: usize = 1024;
+    let running = running_with(Bounds {
+        bodies: 1024 * KIB,
+        ..Bounds::default()
+    });
+    // Four that send 512 KiB and stop in the middle. There is room for two.
+    let mut uploads = JoinSet::new();
+    for _ in 0..4 {
+        let mut stream = UnixStream::connect(running.client.socket()).await.unwrap();
+        uploads.spawn(async move {
+            let head = format!(
+                "POST /v1/deploy HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+                600 * KIB
+            );
+            let half = [head.into_bytes(), vec![b'x'; 512 * KIB]].concat();
+            // The server may have hung up in the middle of it.
+            let _ = stream.write_all(&half).await;
+            rest(stream).await
+        });
+    }
+    for _ in 0..2 {
+        let answer = uploads.join_next().await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        for part in ["busy", "1048576 bytes in all", "try again"] {
+            assert!(answer.contains(part), "`{part}` is not in: {answer}");
+        }
+    }
+    let module = |kib: usize| {
+        vec![Upload {
+            name: "a".to_owned(),
+            source: "a.wasm".to_owned(),
+            bytes: vec![b'x'; kib * KIB],
+        }]
+    };
+    let client = &running.client;
+    let deploy = async |kib| client.deploy(&module(kib), DeployOptions::default()).await;
+    // The two that are left hold 448 KiB each in the end, 64 not counted. Until
+    // then there is more room, but never for this one beside them.
+    let error = deploy(900).await.unwrap_err();
+    assert_eq!(error.code(), code::BUSY, "{error}");
+    deploy(60).await.unwrap();
+
+    // Those who go make room, and so does whoever was served.
+    uploads.abort_all();
+    while uploads.join_next().await.is_some() {}
+    while deploy(1000).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    deploy(1000).await.unwrap();
 }
 
 #[tokio::test]

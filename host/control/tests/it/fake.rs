@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use exuvia_control::{
-    Claim, Client, DeployOptions, Failure, Host, Info, Patience, Process, Server, Upload, code,
+    Bounds, Claim, Client, DeployOptions, Failure, Host, Info, Process, Server, Upload, code,
     serve_with,
 };
 use serde::Serialize;
@@ -130,14 +130,14 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn running() -> Running {
-    running_with(Patience::default())
+    running_with(Bounds::default())
 }
 
-pub(crate) fn running_with(patience: Patience) -> Running {
+pub(crate) fn running_with(bounds: Bounds) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("node.sock");
     let fake = Fake::new();
-    let server = serve_with(fake.clone(), Claim::new(&path).unwrap(), patience).unwrap();
+    let server = serve_with(fake.clone(), Claim::new(&path).unwrap(), bounds).unwrap();
     Running {
         fake,
         server,
