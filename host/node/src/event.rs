@@ -128,6 +128,7 @@ impl fmt::Display for Event {
             Event::Swap(report) => report.fmt(f),
             Event::Settled(report) => report.fmt(f),
             Event::Refused { what, reason, help } => {
+                let reason = one_line(reason);
                 write!(f, "swap of {what} refused, the old code runs on: {reason}")?;
                 match help {
                     Some(help) => write!(f, "; help: {help}"),
@@ -166,7 +167,10 @@ impl fmt::Display for Event {
                 pid,
                 release,
                 reason,
-            } => write!(f, "stuck {pid} before release {release}: {reason}"),
+            } => {
+                let reason = one_line(reason);
+                write!(f, "stuck {pid} before release {release}: {reason}")
+            }
             Event::Returned {
                 pid,
                 release,
@@ -185,6 +189,12 @@ impl fmt::Display for Event {
             ),
         }
     }
+}
+
+/// A text of several lines, as one with a backtrace is, on one line.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.join(" ")
 }
 
 /// Where a node's events come from. Made before the node and given to it, it

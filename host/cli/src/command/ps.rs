@@ -71,7 +71,8 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         output.line(row)?;
         if let Some(why) = &process.stuck {
             let word = output.paint(Tone::Warning, "stuck");
-            output.line(&format!("  {word}: {}", clean(why)))?;
+            let lines: Vec<&str> = why.lines().map(str::trim).collect();
+            output.line(&format!("  {word}: {}", clean(&lines.join(" "))))?;
         }
         if process.left {
             let word = output.paint(Tone::Warning, "left");
