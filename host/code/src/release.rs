@@ -178,11 +178,18 @@ impl<A> Code<A> {
             });
         }
         let mut modules = current.modules.clone();
+        let mut same = true;
         for version in versions {
-            modules.insert(version.module.clone(), version.clone());
+            let before = modules.insert(version.module.clone(), version.clone());
+            same &= before.is_some_and(|before| Arc::ptr_eq(&before, version));
         }
         let id = current.id + 1;
         let release = self.publish(id, id, modules, fresh);
+        if same {
+            // The same choice again, with other consent: whoever goes back
+            // wants the choice before it.
+            history.releases.pop();
+        }
         history.releases.push(release.clone());
         if history.releases.len() > HISTORY {
             history.releases.remove(0);

@@ -1,6 +1,7 @@
 //! Processes that stay on an old version until they end: those that a swap has
 //! left behind with consent, and loops that it met too late to ask about. Who
-//! they are, and what a later deployment of the same bytes does with them.
+//! they are, and what a later deployment of the same bytes does with them, and
+//! with those that are stuck.
 
 use std::sync::Arc;
 
@@ -83,6 +84,29 @@ impl Node {
             .collect();
         left.retain(|(_, pids)| !pids.is_empty());
         left
+    }
+
+    /// Whether processes could not cross to a version.
+    pub(crate) fn has_stuck(&self, current: &Arc<Version<Artifact>>) -> bool {
+        let versions = self.0.code.versions(&current.module);
+        let others = |version: &&Arc<Version<Artifact>>| !Arc::ptr_eq(version, current);
+        if versions
+            .iter()
+            .filter(others)
+            .all(|it| it.population() == 0)
+        {
+            return false;
+        }
+        let to = current.clone();
+        let stuck = self.survey(1, false, move |own| {
+            let Body::Guest(guest) = &own.body else {
+                return None;
+            };
+            let tenancy = &guest.tenancy;
+            let here = tenancy.module == to.module && !tenancy.is(&to);
+            (here && guest.stuck().is_some()).then_some(())
+        });
+        !stuck.is_empty()
     }
 
     /// The answer to a deployment of code that is current already. It still

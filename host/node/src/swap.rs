@@ -279,7 +279,11 @@ impl Node {
         for module in modules {
             let digest = Digest(*blake3::hash(&module.bytes).as_bytes());
             let current = base.version(&module.name);
-            if current.is_some_and(|version| version.digest == digest) {
+            if let Some(current) = current.filter(|version| version.digest == digest) {
+                // The consent is news to those that could not cross without.
+                if options.fresh && self.has_stuck(current) {
+                    changes.versions.push(current.clone());
+                }
                 continue;
             }
             changes.load(module, digest)?;

@@ -414,6 +414,62 @@ fn a_save_that_fails_is_refused_too() {
 }
 
 #[test]
+fn the_same_bytes_with_consent_free_a_stuck_process() {
+    let waits = "(if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 119)) (then
+        (i32.store (i32.const 128) (i32.const 48))
+        (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 1) (i64.const 7)))
+        (call $set (i64.const 10))))";
+    let (node, _friend, actor) = cast(Actor {
+        message: waits,
+        ..counts()
+    });
+    post(&node, actor, b"wait");
+    eventually("it waits", || of(&node, actor).state == "receive");
+    let state = crosses(
+        "",
+        "(if (i64.gt_u (call $count) (i64.const 5)) (then (unreachable)))",
+    );
+    let next = Actor {
+        message: ADD,
+        state: Some(&state),
+        ..Actor::default()
+    };
+    deploy(&node, "actor", &next.text());
+    node.send(actor, 7, Vec::new()).unwrap();
+    eventually("it is stuck", || of(&node, actor).stuck.is_some());
+    let again = |fresh| {
+        let options = DeployOptions {
+            fresh,
+            ..DeployOptions::default()
+        };
+        let modules = vec![module("actor", &next.text())];
+        node.deploy(modules, options).unwrap().to_string()
+    };
+    let release = node.info().release;
+    assert_eq!(again(false), format!("nothing changed (release {release})"));
+    let line = again(true);
+    assert!(
+        line.starts_with("swap actor 2 -> 2  1 process (verified 1: 1 fresh)"),
+        "{line}"
+    );
+    assert_eq!(ask(&node, actor), 0);
+    let seen = of(&node, actor);
+    assert_eq!(
+        (seen.module.as_deref(), seen.stuck),
+        (Some("actor@2"), None)
+    );
+    assert_eq!(
+        again(true),
+        format!("nothing changed (release {})", release + 1)
+    );
+    // The way back leads to other code, not to the same.
+    node.rollback().unwrap();
+    assert_eq!(ask(&node, actor), 0);
+    assert_eq!(of(&node, actor).module.as_deref(), Some("actor@1"));
+    node.halt();
+}
+
+#[test]
 fn a_load_that_fails_after_the_commit_makes_the_process_stuck() {
     // While it waits in a handler its state is not verified, and then changes.
     let waits = "(if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 119)) (then
