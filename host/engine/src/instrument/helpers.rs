@@ -28,6 +28,7 @@ pub(super) fn name(added: Added, import: Option<&str>) -> String {
         (Added::Blocking(index), None) => format!("exuvia import {index}"),
         (Added::Fill, _) => "exuvia memory.fill".to_owned(),
         (Added::Copy, _) => "exuvia memory.copy".to_owned(),
+        (Added::Grow, _) => "exuvia memory.grow".to_owned(),
         (Added::ChargeBytes | Added::ChargeEntries, _) => "exuvia charge".to_owned(),
         (Added::Turn(_), _) => "exuvia turn".to_owned(),
     }
@@ -41,7 +42,7 @@ pub(super) fn signature(added: Added) -> Option<(&'static [ValType], &'static [V
         Added::Turn(_) => Some((&[], &[I32, I32])),
         Added::Blocking(_) => None,
         Added::Fill | Added::Copy => Some((&[I32, I32, I32], &[])),
-        Added::ChargeBytes | Added::ChargeEntries => Some((&[I32], &[I32])),
+        Added::Grow | Added::ChargeBytes | Added::ChargeEntries => Some((&[I32], &[I32])),
     }
 }
 
@@ -132,6 +133,7 @@ pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
         Added::Blocking(import) => blocking(import, at, params),
         Added::Fill => fill(at),
         Added::Copy => copy(at),
+        Added::Grow => grow(at),
         Added::ChargeBytes => pass_on(at, BYTES_PER_REDUCTION),
         Added::ChargeEntries => pass_on(at, ENTRIES_PER_REDUCTION),
         Added::Turn(run) => turn(run, at),
@@ -166,6 +168,29 @@ fn pass_on(at: Indices, unit: u32) -> Function {
     let mut code = function.instructions();
     charge(&mut code, at, 0, unit);
     code.local_get(0).end();
+    function
+}
+
+/// Grows the memory, and charges for what it has grown by: nothing if it could
+/// not.
+fn grow(at: Indices) -> Function {
+    const PAGE: u32 = 64 * 1024;
+    let (pages, answer) = (0, 1);
+    let mut function = Function::new([(1, ValType::I32)]);
+    let mut code = function.instructions();
+    code.local_get(pages)
+        .memory_grow(0)
+        .local_tee(answer)
+        .i32_const(-1)
+        .i32_ne()
+        .if_(BlockType::Empty)
+        .global_get(at.reductions)
+        .local_get(pages)
+        .i32_const((PAGE / BYTES_PER_REDUCTION) as i32)
+        .i32_mul();
+    spend(&mut code, at);
+    finish_charge(&mut code, at);
+    code.end().local_get(answer).end();
     function
 }
 

@@ -93,6 +93,8 @@ pub(super) enum Added {
     Fill,
     /// `memory.copy` in pieces.
     Copy,
+    /// `memory.grow`, charged for if it grows.
+    Grow,
     /// Charges for a number of bytes and hands the number on.
     ChargeBytes,
     /// Charges for a number of table entries and hands the number on.
@@ -442,6 +444,7 @@ impl<'p> Scanner<'p> {
         match operator {
             Operator::MemoryFill { .. } if !few_bytes => self.replace(at, end, Added::Fill),
             Operator::MemoryCopy { .. } if !few_bytes => self.replace(at, end, Added::Copy),
+            Operator::MemoryGrow { .. } if size != Some(0) => self.replace(at, end, Added::Grow),
             Operator::MemoryInit { .. } if !few_bytes => self.replace(at, at, Added::ChargeBytes),
             Operator::DataDrop { data_index } => self.fact(at, Fact::DropsData(*data_index)),
             Operator::ElemDrop { elem_index } => self.fact(at, Fact::DropsElements(*elem_index)),

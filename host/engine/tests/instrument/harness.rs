@@ -254,6 +254,6 @@ fn is_replacement(before: &str, after: &str) -> bool {
     let kind = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
     let same = ["Call", "ReturnCall", "RefFunc"].contains(&kind(before).as_str());
     (same && kind(before) == kind(after))
-        || (before.starts_with("MemoryFill") || before.starts_with("MemoryCopy"))
+        || ["MemoryFill", "MemoryCopy", "MemoryGrow"].contains(&kind(before).as_str())
             && after.starts_with("Call ")
 }
