@@ -11,11 +11,11 @@ mod misc;
 mod process;
 
 use exuvia_abi::{Code, Pid, SUSPEND};
-use exuvia_process::{Due, Payload};
+use exuvia_process::{Charge, Due, Payload};
 use wasmtime::{AsContextMut, Caller, Func, Linker, Store};
 
 use crate::baton::{self, Resumed};
-use crate::data::{FrameData, Mode, Restricted, View, bytes, bytes_mut};
+use crate::data::{FrameData, Mode, Restricted, View, bytes, bytes_mut, view};
 use crate::frame::SLICE;
 use crate::guest::{Guest, Wait, Want};
 use crate::probation::{close_transaction, transaction};
@@ -33,6 +33,43 @@ type Answer = Result<i32, Code>;
 
 fn answer(answer: Answer) -> i32 {
     answer.unwrap_or_else(|code| code as i32)
+}
+
+/// Makes a call that only a running process may make, and has it pay for it.
+#[inline]
+fn served(
+    caller: &mut Caller<'_, FrameData>,
+    call: &'static str,
+    act: impl FnOnce(&mut View<'_>) -> wasmtime::Result<Answer>,
+) -> wasmtime::Result<i32> {
+    let answered = act(&mut view(caller, call)?)?;
+    settle(caller)?;
+    Ok(answer(answered))
+}
+
+/// Takes what a call has cost beyond itself from the slice. Whoever has sent to
+/// a process that is far behind has no more of it.
+#[inline]
+fn settle(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
+    let toll = &caller.data().toll;
+    if toll.reductions == 0 && toll.crowd.is_none() {
+        return Ok(());
+    }
+    pay(caller)
+}
+
+#[cold]
+fn pay(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
+    let data = caller.data_mut();
+    let reductions = std::mem::take(&mut data.toll.reductions);
+    let crowded = data.toll.crowd.is_some();
+    let Some(counter) = data.reductions else {
+        return Ok(());
+    };
+    let left = counter.get(&mut *caller).i32().unwrap_or(0);
+    let left = if crowded { left.min(0) } else { left };
+    let reductions = i32::try_from(reductions).unwrap_or(i32::MAX);
+    set_reductions(&counter, caller, left.saturating_sub(reductions))
 }
 
 /// The instrumented code ran out of reductions.
@@ -55,24 +92,27 @@ async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Res
         .data()
         .reductions
         .ok_or_else(|| wasmtime::Error::msg("the frame has no reduction counter"))?;
+    let left = counter.get(&mut caller).i32().unwrap_or(0);
+    // What is below zero is owed: a large copy takes several slices.
+    let slice = SLICE.saturating_add(left.min(0));
     if let Mode::Restricted(restricted) = &mut caller.data_mut().mode {
-        let slice = u64::from(SLICE.cast_unsigned());
-        if restricted.reductions < slice {
+        let used = u64::from(SLICE.cast_unsigned());
+        if restricted.reductions < used {
             let Restricted { what, limit, .. } = restricted;
             return Err(wasmtime::Error::msg(format!(
                 "{what} did not end within {limit} reductions (calls and loop turns), which is a fixed limit: mend a loop that does not end, or let it do less and leave the rest to the handler of a message"
             )));
         }
-        restricted.reductions -= slice;
-        return set_reductions(&counter, &mut caller, SLICE);
+        restricted.reductions -= used;
+        return set_reductions(&counter, &mut caller, slice);
     }
-    let left = counter.get(&mut caller).i32().unwrap_or(0);
+    let crowd = caller.data_mut().toll.crowd.take();
     let Some(mut own) = caller.data_mut().own.take() else {
         return Err(wasmtime::Error::msg("no process is in the frame"));
     };
-    own.reductions += u64::try_from(SLICE - left).unwrap_or(0);
+    own.reductions += u64::try_from(SLICE - left.max(0)).unwrap_or(0);
     if yields && let Some(guest) = own.guest() {
-        guest.wait = Some(Wait::turn());
+        guest.wait = Some(Wait::turn(crowd));
     }
     baton::put_suspended(own);
     let mut own = Resumed.await;
@@ -82,7 +122,7 @@ async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Res
     let data = caller.data_mut();
     data.limiter.bytes = own.limits().memory;
     data.own = Some(own);
-    set_reductions(&counter, caller.as_context_mut(), SLICE)
+    set_reductions(&counter, caller.as_context_mut(), slice)
 }
 
 impl View<'_> {
@@ -219,9 +259,31 @@ impl View<'_> {
             return Err(Code::MessageTooLarge);
         }
         let payload = Payload::new(bytes);
+        self.toll.copied(payload.len());
         if let Some(transaction) = transaction(self.own) {
             transaction.bytes += length;
         }
         Ok(payload)
+    }
+
+    /// Charges the process for a timer or an exit signal; see `Own::charge`.
+    fn charge(&mut self, bytes: u64) -> Result<Charge, Code> {
+        let charge = self.own.charge(&self.shared.system, bytes);
+        charge.ok_or(Code::Limit)
+    }
+
+    /// Gives up a request that the process itself has waited for.
+    fn give_up(&mut self, reference: u64) {
+        let to = self.own.monitored(reference);
+        self.own.demonitor(&self.shared.system, reference, true);
+        self.told(to.unwrap_or(Pid::NONE));
+    }
+
+    /// To be called when the process may have sent `to` what no limit counts.
+    /// If that one is far behind, the guest goes on when it has caught up.
+    fn told(&mut self, to: Pid) {
+        if self.own.take_crowded() {
+            self.toll.crowd = Some(to);
+        }
     }
 }

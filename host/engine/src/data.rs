@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use exuvia_process::ExitReason;
+use exuvia_process::{ExitReason, Pid};
 use wasmtime::{Caller, Global, Memory, ResourceLimiter};
 
 use crate::executor::Shared;
 use crate::guest::GuestOwn;
+use crate::instrument::BYTES_PER_REDUCTION;
 
 /// What runs in the frame.
 #[derive(Debug)]
@@ -48,6 +49,7 @@ pub(crate) struct FrameData {
     pub(crate) last_error: Option<String>,
     /// Messages that the current entry has taken.
     pub(crate) taken: u32,
+    pub(crate) toll: Toll,
 }
 
 impl FrameData {
@@ -65,6 +67,33 @@ impl FrameData {
             exit: None,
             last_error: None,
             taken: 0,
+            toll: Toll::default(),
+        }
+    }
+}
+
+/// What the guest has still to pay for its host calls; see `calls::settle`.
+#[derive(Debug, Default)]
+pub(crate) struct Toll {
+    /// Reductions.
+    pub(crate) reductions: u32,
+    /// It has sent to this process, which is far behind: it goes on when that
+    /// one has caught up.
+    pub(crate) crowd: Option<Pid>,
+}
+
+/// Fewest bytes that a host call charges for: what is less costs about as much
+/// as the call itself.
+const LARGE: usize = 4 * 1024;
+
+impl Toll {
+    /// For bytes that the host copies, as for those that the guest does.
+    #[inline]
+    pub(crate) fn copied(&mut self, bytes: usize) {
+        if bytes >= LARGE {
+            let reductions = bytes / BYTES_PER_REDUCTION as usize;
+            let reductions = u32::try_from(reductions).unwrap_or(u32::MAX);
+            self.reductions = self.reductions.saturating_add(reductions);
         }
     }
 }
@@ -135,6 +164,7 @@ pub(crate) struct View<'a> {
     pub(crate) own: &'a mut GuestOwn,
     pub(crate) exit: &'a mut Option<ExitReason>,
     pub(crate) taken: &'a mut u32,
+    pub(crate) toll: &'a mut Toll,
 }
 
 /// The view of a host call that only a running process may make.
@@ -160,6 +190,7 @@ pub(crate) fn view<'a>(
             own,
             exit: &mut data.exit,
             taken: &mut data.taken,
+            toll: &mut data.toll,
         }),
         _ => Err(wasmtime::Error::msg("no process is in the frame")),
     }

@@ -16,7 +16,7 @@ use crate::artifact::{Artifact, Initialization};
 use crate::error::CrossError;
 use crate::frame::{Outcome, panic_text};
 use crate::frames::{FrameCounts, Frames, NoFrame};
-use crate::guest::{Guest, GuestOwn, GuestSystem, Residence, Want};
+use crate::guest::{Guest, GuestOwn, GuestSystem, Residence};
 use crate::image::After;
 use crate::observer::{Observer, Services};
 use crate::places::Seated;
@@ -347,7 +347,10 @@ impl Executor {
             let suspended = own.guest().is_some_and(|guest| guest.is_suspended());
             if suspended {
                 if !self.wait_is_over(own, due) {
-                    return Turn::Rest;
+                    return match own.guest() {
+                        Some(guest) if guest.is_preempted() => Turn::Again,
+                        _ => Turn::Rest,
+                    };
                 }
             } else {
                 if due && self.may_cross(own) {
@@ -383,7 +386,7 @@ impl Executor {
         } else {
             0
         };
-        let over = wait.is_over(own, now, due);
+        let over = wait.is_over(own, &self.0.system, now, due);
         if let Some(guest) = own.guest() {
             guest.wait = Some(wait);
         }
@@ -582,7 +585,7 @@ impl Executor {
         let shared = &self.0;
         let mut preempted = false;
         if let Some(guest) = own.guest() {
-            preempted = matches!(&guest.wait, Some(wait) if wait.what == Want::Turn);
+            preempted = guest.is_preempted();
             if !preempted {
                 seated.hold();
             }

@@ -144,6 +144,12 @@ impl Guest {
         }
     }
 
+    /// Whether it is suspended, and would go on by itself: no signal wakes it.
+    pub(crate) fn is_preempted(&self) -> bool {
+        let wait = self.wait.as_ref();
+        wait.is_some_and(|wait| matches!(wait.what, Want::Turn | Want::Room { .. }))
+    }
+
     pub(crate) fn is_suspended(&self) -> bool {
         matches!(
             self.residence,
@@ -194,6 +200,8 @@ pub(crate) struct Wait {
 pub(crate) enum Want {
     /// Its turn: the slice was over.
     Turn,
+    /// The same, and that a process to which it has sent has caught up.
+    Room { to: Pid },
     /// A message of `receive`'s mode and key.
     Message { mode: i32, key: u64 },
     /// The reply to a call, or a child's acknowledgement.
@@ -204,9 +212,9 @@ pub(crate) enum Want {
 
 impl Wait {
     /// The wait of a process that was preempted.
-    pub(crate) fn turn() -> Wait {
+    pub(crate) fn turn(crowd: Option<Pid>) -> Wait {
         Wait {
-            what: Want::Turn,
+            what: crowd.map_or(Want::Turn, |to| Want::Room { to }),
             deadline: None,
             timer: None,
             upgrade: false,
@@ -214,9 +222,16 @@ impl Wait {
     }
 
     /// Whether the process should be resumed.
-    pub(crate) fn is_over(&self, own: &GuestOwn, now: u64, crossing_due: bool) -> bool {
+    pub(crate) fn is_over(
+        &self,
+        own: &GuestOwn,
+        system: &GuestSystem,
+        now: u64,
+        crossing_due: bool,
+    ) -> bool {
         let arrived = match self.what {
             Want::Turn => true,
+            Want::Room { to } => !system.is_crowded(to),
             Want::Message { mode, key } => own.position(mode, key).is_some(),
             Want::Reply { reference } => own.position(receive::REFERENCE, reference).is_some(),
             Want::Nothing => false,
@@ -228,7 +243,7 @@ impl Wait {
 
     fn describe(&self) -> &'static str {
         match self.what {
-            Want::Turn => "preempted",
+            Want::Turn | Want::Room { .. } => "preempted",
             Want::Message { .. } => "receive",
             Want::Reply { .. } => "call",
             Want::Nothing => "sleep",

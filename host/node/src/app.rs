@@ -173,6 +173,7 @@ impl App {
             from: Pid::NONE,
             reason: ExitReason::new(Reason::SHUTDOWN),
             linked: false,
+            charge: None,
         };
         let told = self.node.0.system.signal(self.master, exit).is_ok();
         let orderly = !told || self.news.lock().recv_timeout(timeout).is_ok();
@@ -269,6 +270,7 @@ impl Native<Guest> for Master {
                         from: context.pid(),
                         reason: ExitReason::new(Reason::SHUTDOWN),
                         linked: false,
+                        charge: None,
                     };
                     let _ = context.system.signal(root, exit);
                 }

@@ -306,6 +306,7 @@ impl SupervisorProcess {
                 from: me,
                 reason: ExitReason::new(code),
                 linked: false,
+                charge: None,
             };
             let _ = context.system.signal(pid, exit);
         };
@@ -344,7 +345,6 @@ impl SupervisorProcess {
                             kind: Kind::Timer,
                             ..Envelope::message(me, 0, Payload::empty())
                         },
-                        place: None,
                     });
                 self.timers.insert(token, reference);
                 self.tokens.insert(reference, token);

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod account;
 mod clock;
 mod limits;
 mod mailbox;
@@ -25,6 +26,7 @@ mod system;
 mod table;
 mod timers;
 
+pub use account::Charge;
 pub use clock::Clock;
 pub use exuvia_abi::{Kind, Pid, Reason};
 pub use limits::Limits;
@@ -38,4 +40,4 @@ pub use signal::{CAUSED_BY_RELEASE, Control, Envelope, Signal};
 pub use state::{RunState, State, Then};
 pub use system::{Birth, Schedule, SendError, SpawnError, System};
 pub use table::{MAX_PROCESSES, Slot, Stats, Table};
-pub use timers::{Due, TimerPlace, Timers};
+pub use timers::{Due, Timers};

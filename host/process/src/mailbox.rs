@@ -10,6 +10,11 @@ use std::sync::Arc;
 use crate::limits::Limits;
 use crate::sync::{Mutex, MutexGuard};
 
+/// Weight of the signals in transit that no limit counts, from which on whoever
+/// sends another waits until they are taken over. About a megabyte of records,
+/// ten of payloads; a process that takes its turns is never so far behind.
+const CROWD: u32 = 10_000;
+
 /// Why a signal was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -30,6 +35,8 @@ pub(crate) struct Outer<S> {
     /// Of the items: messages that count against the limits, and their bytes.
     messages: u32,
     bytes: u64,
+    /// Of the items: the weight of those that no limit counts.
+    crowd: u32,
     generation: u32,
     alive: bool,
     limits: Arc<Limits>,
@@ -42,6 +49,7 @@ impl<S> Mailbox<S> {
             items: Vec::new(),
             messages: 0,
             bytes: 0,
+            crowd: 0,
             generation: 0,
             alive: false,
             limits,
@@ -72,14 +80,22 @@ impl<S> Mailbox<S> {
         outer.generation = outer.generation.wrapping_add(1);
         outer.messages = 0;
         outer.bytes = 0;
+        outer.crowd = 0;
         std::mem::take(&mut outer.items)
     }
 
-    /// Puts something that no limit counts into the queue.
-    pub fn push(&self, generation: u32, item: S) -> Result<(), Refused> {
+    /// Puts something that no limit counts into the queue. True: whoever goes
+    /// on sending such to it must wait until [`Mailbox::is_crowded`] is false.
+    pub fn push(&self, generation: u32, item: S, weight: u32) -> Result<bool, Refused> {
         let mut outer = self.living(generation)?;
         outer.items.push(item);
-        Ok(())
+        outer.crowd = outer.crowd.saturating_add(weight);
+        Ok(outer.crowd > CROWD)
+    }
+
+    /// Whether too much is in transit that no limit counts.
+    pub fn is_crowded(&self) -> bool {
+        self.0.lock().crowd > CROWD
     }
 
     /// Puts a message into the queue if the limits allow. `inner` reads what the
@@ -119,6 +135,7 @@ impl<S> Mailbox<S> {
         moved(outer.messages, outer.bytes);
         outer.messages = 0;
         outer.bytes = 0;
+        outer.crowd = 0;
         std::mem::swap(&mut outer.items, spare);
         true
     }

@@ -15,14 +15,19 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use exuvia_abi::{Kind, Pid, Reason, limits, receive};
 
+use crate::account::{Account, Charge};
 use crate::limits::Limits;
+use crate::mailbox::Refused;
 use crate::native::Native;
 use crate::signal::{Envelope, Signal};
 use crate::small::SmallMap;
 use crate::system::System;
-use crate::timers::{TimerCount, TimerPlace};
 use crate::{ExitReason, Payload};
 
+/// Obituaries and the like in a mailbox, from which on an `EXIT` comes without
+/// its reason's bytes: it may be of a process that linked itself only to end,
+/// and with so many of 64 KiB a mailbox holds 64 MiB.
+const DETAILED: usize = 1_000;
 /// References that a process draws in one go, so that processes seldom meet
 /// on the counter.
 const REFERENCES: u64 = 64;
@@ -69,6 +74,8 @@ pub struct Own<G> {
     /// The parent's count of children, which this process is part of.
     counted: Option<Arc<AtomicU32>>,
     trap_exit: bool,
+    /// It has sent to a process that is far behind.
+    crowded: bool,
     /// Reductions since birth.
     pub reductions: u64,
     /// What does the work.
@@ -91,8 +98,8 @@ struct Relations {
 struct Counts {
     /// How many children live.
     children: Arc<AtomicU32>,
-    /// Timers that have still to fire.
-    timers: Arc<TimerCount>,
+    /// Timers and exit signals under way.
+    account: Option<Arc<Account>>,
 }
 
 /// A link as OTP's link protocol has it (ERTS, "Link protocol").
@@ -121,6 +128,7 @@ impl<G: 'static> Own<G> {
             limits,
             counted: None,
             trap_exit: false,
+            crowded: false,
             reductions: 0,
             body,
         }
@@ -369,7 +377,8 @@ impl<G: 'static> Own<G> {
                 from,
                 reason,
                 linked,
-            } => self.exit_signal(from, reason, linked),
+                charge,
+            } => self.exit_signal(from, reason, linked, charge),
             Signal::Kill { .. } => Some(ExitReason::new(Reason::KILLED)),
             Signal::Monitor { from, reference } => {
                 self.relations().watchers.insert((from, reference), ());
@@ -396,7 +405,13 @@ impl<G: 'static> Own<G> {
         }
     }
 
-    fn exit_signal(&mut self, from: Pid, reason: ExitReason, linked: bool) -> Option<ExitReason> {
+    fn exit_signal(
+        &mut self,
+        from: Pid,
+        reason: ExitReason,
+        linked: bool,
+        charge: Option<Charge>,
+    ) -> Option<ExitReason> {
         if linked {
             let was = self.relations.as_mut()?.links.remove(from)?;
             if was != Link::Active {
@@ -404,7 +419,13 @@ impl<G: 'static> Own<G> {
             }
         }
         if self.trap_exit {
-            self.deliver(Envelope::obituary(Kind::Exit, from, 0, &reason));
+            let mut exit = Envelope::obituary(Kind::Exit, from, 0, &reason);
+            if let Some(charge) = charge {
+                exit.payload = exit.payload.charged(charge);
+            } else if self.unlimited() >= DETAILED {
+                exit.payload = Payload::empty();
+            }
+            self.deliver(exit);
             None
         } else if reason.is_normal() && from != self.pid {
             None
@@ -454,15 +475,33 @@ impl<G: 'static> Own<G> {
         has + self.unlimited() + more <= limits::MONITORS as usize
     }
 
-    /// A place for a timer whose message counts so many bytes. `None`: the
-    /// process has as many timers as it may have, or their messages would be
-    /// more than its own mailbox may hold.
-    pub fn timer_place(&mut self, bytes: u64) -> Option<TimerPlace> {
-        let waiting = u32::try_from(self.unlimited()).unwrap_or(u32::MAX);
-        let most = limits::TIMERS.saturating_sub(waiting);
+    /// Charges the process for a timer or an exit signal whose message counts
+    /// so many bytes. `None`: it has as many under way as it may have, or more
+    /// bytes than its own mailbox may hold, or the node has.
+    pub fn charge(&mut self, system: &System<G>, bytes: u64) -> Option<Charge> {
         let most_bytes = self.limits.mailbox_bytes;
-        let count = &self.relations().counts.get_or_insert_default().timers;
-        TimerPlace::take(count, bytes, most, most_bytes)
+        let counts = self.relations().counts.get_or_insert_default();
+        let new = || Arc::new(Account::new(system.account.clone()));
+        let account = counts.account.get_or_insert_with(new);
+        account.charge(bytes, limits::TIMERS, most_bytes)
+    }
+
+    /// Sends a signal in the name of this process; only death refuses it.
+    pub fn tell(&mut self, system: &System<G>, to: Pid, signal: Signal<G>) -> Result<(), Refused> {
+        self.crowded |= system.put(to, signal)?;
+        Ok(())
+    }
+
+    /// Whether the process has sent to one that is far behind, since it was
+    /// asked last. Whoever runs it lets it wait then while
+    /// [`System::is_crowded`] says so: what no limit counts must not pile up.
+    pub fn take_crowded(&mut self) -> bool {
+        std::mem::take(&mut self.crowded)
+    }
+
+    /// Whom the process monitors, or awaits an answer from, by a reference.
+    pub fn monitored(&self, reference: u64) -> Option<Pid> {
+        self.relations.as_ref()?.monitors.get(reference).copied()
     }
 
     /// Links this process to another. To a dead one: the exit signal
@@ -477,11 +516,13 @@ impl<G: 'static> Own<G> {
         if before == Some(Link::Active) {
             return;
         }
-        if system.signal(to, Signal::Link { from: self.pid }).is_err() {
+        let link = Signal::Link { from: self.pid };
+        if self.tell(system, to, link).is_err() {
             let gone = Signal::Exit {
                 from: to,
                 reason: ExitReason::new(Reason::NOPROC),
                 linked: true,
+                charge: None,
             };
             let _ = system.signal(self.pid, gone);
         }
@@ -495,7 +536,7 @@ impl<G: 'static> Own<G> {
         let id = self.new_reference();
         self.relations().links.insert(to, Link::Unlinking(id));
         let unlink = Signal::Unlink { from: self.pid, id };
-        if system.signal(to, unlink).is_err() {
+        if self.tell(system, to, unlink).is_err() {
             // Answered here, behind what the dead had sent: a `Link` of its
             // own may be among that, and must find the link taken back.
             let _ = system.signal(self.pid, Signal::UnlinkAck { from: to, id });
@@ -511,18 +552,18 @@ impl<G: 'static> Own<G> {
             from: self.pid,
             reference,
         };
-        if system.signal(to, monitor).is_err() {
+        if self.tell(system, to, monitor).is_err() {
             system.down(self.pid, to, reference, &ExitReason::new(Reason::NOPROC));
         }
     }
 
-    fn forget_me(&self, system: &System<G>, to: Pid, reference: u64) {
+    fn forget_me(&mut self, system: &System<G>, to: Pid, reference: u64) {
         let demonitor = Signal::Demonitor {
             from: self.pid,
             reference,
         };
         // The dead have forgotten already.
-        let _ = system.signal(to, demonitor);
+        let _ = self.tell(system, to, demonitor);
     }
 
     /// Ends a monitor or gives up a request. With `flush` its `DOWN` or
@@ -604,7 +645,7 @@ impl<G: 'static> Own<G> {
             kind: Kind::Reply,
             ..Envelope::message(self.pid, tag, payload)
         };
-        let _ = system.signal(to, Signal::Message(envelope));
+        let _ = self.tell(system, to, Signal::Message(envelope));
     }
 
     /// Acknowledges the start: status 0 for success. Answers whether this was
@@ -706,6 +747,7 @@ impl<G: 'static> Own<G> {
                     from: self.pid,
                     reason: reason.clone(),
                     linked: true,
+                    charge: None,
                 };
                 let _ = system.signal(to, exit);
             }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::account::Charge;
+
 /// Longest payload that is kept inside the message itself, bytes.
 const INLINE: usize = 30;
 
@@ -16,6 +18,13 @@ pub struct Payload(Repr);
 enum Repr {
     Inline { length: u8, bytes: [u8; INLINE] },
     Shared(Arc<[u8]>),
+    Charged(Arc<Charged>),
+}
+
+struct Charged {
+    payload: Payload,
+    /// Given back when the message is gone.
+    _charge: Charge,
 }
 
 impl Payload {
@@ -41,11 +50,22 @@ impl Payload {
         })
     }
 
+    /// The same bytes, which their sender answers for until nobody has them
+    /// any more.
+    #[must_use]
+    pub fn charged(self, charge: Charge) -> Payload {
+        Payload(Repr::Charged(Arc::new(Charged {
+            payload: self,
+            _charge: charge,
+        })))
+    }
+
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
             Repr::Inline { length, bytes } => &bytes[..usize::from(*length)],
             Repr::Shared(bytes) => bytes,
+            Repr::Charged(charged) => charged.payload.as_slice(),
         }
     }
 

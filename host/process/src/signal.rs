@@ -6,6 +6,7 @@ use std::fmt;
 
 use exuvia_abi::{Header, Kind, Pid};
 
+use crate::account::Charge;
 use crate::own::Own;
 use crate::system::System;
 use crate::{ExitReason, Payload};
@@ -115,6 +116,8 @@ pub enum Signal<G> {
         reason: ExitReason,
         /// It came along a link: ignored if the link is gone.
         linked: bool,
+        /// What its sender answers for, if it is a guest.
+        charge: Option<Charge>,
     },
     /// Ends the receiver, trapping or not.
     Kill {
@@ -150,6 +153,19 @@ pub enum Signal<G> {
 
 /// What the host does with a process between two of its turns.
 pub type Control<G> = Box<dyn FnOnce(&mut Own<G>, &System<G>) + Send>;
+
+impl<G> Signal<G> {
+    /// How much of a mailbox's room in transit it takes: one, and one more for
+    /// each KiB.
+    pub(crate) fn weight(&self) -> u32 {
+        let bytes = match self {
+            Signal::Message(envelope) => envelope.payload.len(),
+            Signal::Exit { reason, .. } | Signal::Down { reason, .. } => reason.bytes().len(),
+            _ => 0,
+        };
+        1 + u32::try_from(bytes / 1024).unwrap_or(u32::MAX - 1)
+    }
+}
 
 impl<G> fmt::Debug for Signal<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

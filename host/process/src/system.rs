@@ -9,8 +9,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use exuvia_abi::{Kind, Pid, Reason};
+use exuvia_abi::{Kind, Pid, Reason, limits};
 
+use crate::account::NodeAccount;
 use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::mailbox::Refused;
@@ -104,6 +105,8 @@ pub struct System<G> {
     pub timers: Timers,
     /// The clock.
     pub clock: Clock,
+    /// What processes have under way past the limits of mailboxes.
+    pub(crate) account: Arc<NodeAccount>,
     node: u64,
     schedule: OnceLock<Arc<dyn Schedule>>,
 }
@@ -126,6 +129,7 @@ impl<G: 'static> System<G> {
             names: Names::default(),
             timers: Timers::new(shards),
             clock,
+            account: Arc::new(NodeAccount::new(limit)),
             node,
             schedule: OnceLock::new(),
         }
@@ -179,34 +183,59 @@ impl<G: 'static> System<G> {
     #[inline]
     pub fn send(&self, to: Pid, envelope: Envelope) -> Result<(), SendError> {
         let slot = self.slot(to).ok_or(SendError::Unknown)?;
-        let pushed = if envelope.is_limited() {
-            let inner = || {
-                (
-                    slot.stats.inbox_limited.load(Ordering::Relaxed),
-                    slot.stats.inbox_bytes.load(Ordering::Relaxed),
-                )
-            };
-            let cost = envelope.cost();
-            slot.mailbox
-                .push_message(to.generation(), Signal::Message(envelope), cost, inner)
-        } else {
-            slot.mailbox
-                .push(to.generation(), Signal::Message(envelope))
+        if !envelope.is_limited() {
+            let sent = self.signal(to, Signal::Message(envelope));
+            return sent.map_err(|_| SendError::Dead);
+        }
+        let inner = || {
+            (
+                slot.stats.inbox_limited.load(Ordering::Relaxed),
+                slot.stats.inbox_bytes.load(Ordering::Relaxed),
+            )
         };
-        pushed.map_err(|refused| match refused {
-            Refused::Dead => SendError::Dead,
-            Refused::Full => SendError::Full,
-        })?;
+        let cost = envelope.cost();
+        slot.mailbox
+            .push_message(to.generation(), Signal::Message(envelope), cost, inner)
+            .map_err(|refused| match refused {
+                Refused::Dead => SendError::Dead,
+                Refused::Full => SendError::Full,
+            })?;
         self.then(to.slot(), slot.state.notify());
         Ok(())
     }
 
-    /// Sends a signal that is no message; only death refuses it.
+    /// Sends a signal that no limit counts; only death refuses it. Guests use
+    /// [`Own::tell`].
     pub fn signal(&self, to: Pid, signal: Signal<G>) -> Result<(), Refused> {
+        self.put(to, signal).map(drop)
+    }
+
+    /// The same; answers whether the receiver is crowded now.
+    pub(crate) fn put(&self, to: Pid, signal: Signal<G>) -> Result<bool, Refused> {
         let slot = self.slot(to).ok_or(Refused::Dead)?;
-        slot.mailbox.push(to.generation(), signal)?;
+        let weight = signal.weight();
+        let crowded = slot.mailbox.push(to.generation(), signal, weight)?;
         self.then(to.slot(), slot.state.notify());
-        Ok(())
+        Ok(crowded)
+    }
+
+    /// Whether so much is in transit to a process that whoever sends it what
+    /// no limit counts must wait: see [`Own::take_crowded`].
+    pub fn is_crowded(&self, pid: Pid) -> bool {
+        self.slot(pid).is_some_and(|slot| {
+            slot.mailbox.generation() == Some(pid.generation()) && slot.mailbox.is_crowded()
+        })
+    }
+
+    /// Whether others may link themselves to a process: not while it has left
+    /// so many obituaries and timers untaken, or those that link and end would
+    /// fill its mailbox.
+    pub fn may_be_linked(&self, pid: Pid) -> bool {
+        self.slot(pid).is_none_or(|slot| {
+            let messages = slot.stats.inbox_messages.load(Ordering::Relaxed);
+            let limited = slot.stats.inbox_limited.load(Ordering::Relaxed);
+            messages.saturating_sub(limited) < limits::LINKS
+        })
     }
 
     pub(crate) fn down(&self, to: Pid, from: Pid, reference: u64, reason: &ExitReason) {
@@ -227,6 +256,7 @@ impl<G: 'static> System<G> {
                     from: dead,
                     reason: noproc,
                     linked: true,
+                    charge: None,
                 };
                 let _ = self.signal(from, exit);
             }
@@ -391,13 +421,7 @@ impl<G: 'static> System<G> {
         }
         for due in self.timers.take_due(shard, now) {
             match due {
-                Due::Message {
-                    to,
-                    envelope,
-                    place,
-                } => {
-                    // First, so that whoever is woken by it can set the next.
-                    drop(place);
+                Due::Message { to, envelope } => {
                     // A timer's message is not refused: its sender is not there to be told.
                     let _ = self.signal(to, Signal::Message(envelope));
                 }

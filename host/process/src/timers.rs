@@ -3,8 +3,7 @@
 //! sleeps no longer than until the shard's next timer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use exuvia_abi::Pid;
 use parking_lot::Mutex;
@@ -27,60 +26,9 @@ pub enum Due {
         to: Pid,
         /// Which message; its reference is the timer's.
         envelope: Envelope,
-        /// Its place among the timers that its owner may have; `None` for
-        /// those of the host.
-        place: Option<TimerPlace>,
     },
     /// The process is woken, to find that its wait is over.
     Wake(Pid),
-}
-
-/// How many timers of a process have still to fire, and the bytes of their
-/// messages. They may outlive the process, so they share the count with it.
-#[derive(Debug, Default)]
-pub(crate) struct TimerCount {
-    timers: AtomicU32,
-    bytes: AtomicU64,
-}
-
-/// One timer's place in its owner's count; given back when it is dropped:
-/// fired or cancelled.
-#[derive(Debug)]
-pub struct TimerPlace {
-    count: Arc<TimerCount>,
-    bytes: u64,
-}
-
-impl TimerPlace {
-    /// A place for a message of so many bytes, unless the owner has `most`
-    /// timers, or messages of more than `most_bytes`. Only the owner's runner
-    /// takes places, so none is taken between the look and the deed.
-    pub(crate) fn take(
-        count: &Arc<TimerCount>,
-        bytes: u64,
-        most: u32,
-        most_bytes: u64,
-    ) -> Option<TimerPlace> {
-        // Relaxed, here and below: nothing but the numbers is shared.
-        let timers = count.timers.load(Ordering::Relaxed);
-        let held = count.bytes.load(Ordering::Relaxed);
-        if timers >= most || held.saturating_add(bytes) > most_bytes {
-            return None;
-        }
-        count.timers.fetch_add(1, Ordering::Relaxed);
-        count.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Some(TimerPlace {
-            count: count.clone(),
-            bytes,
-        })
-    }
-}
-
-impl Drop for TimerPlace {
-    fn drop(&mut self) {
-        self.count.timers.fetch_sub(1, Ordering::Relaxed);
-        self.count.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 /// All timers of a node.

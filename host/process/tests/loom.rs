@@ -65,7 +65,7 @@ impl Process {
     }
 
     fn send(&self, generation: u32, message: u32) -> Result<(), Refused> {
-        self.mailbox.push(generation, message)?;
+        self.mailbox.push(generation, message, 1)?;
         self.then(self.state.notify());
         Ok(())
     }
@@ -232,7 +232,7 @@ fn a_close_hands_out_or_refuses_each_signal() {
         let sender = |first: u32| {
             let mailbox = mailbox.clone();
             thread::spawn(move || {
-                let push = |message| mailbox.push(generation, message).is_ok();
+                let push = |message| mailbox.push(generation, message, 1).is_ok();
                 [first, first + 1].map(|message| push(message).then_some(message))
             })
         };

@@ -4,7 +4,7 @@ use exuvia_abi::{Code, HEADER_SIZE, Kind, Reason, SUSPEND, limits, receive};
 use exuvia_process::{Due, Envelope, ExitReason, SendError};
 use wasmtime::{Caller, Linker};
 
-use super::{Answer, answer};
+use super::{Answer, served};
 use crate::data::{Ends, FrameData, View, bytes, bytes_mut, view};
 use crate::guest::{GuestOwn, GuestSystem, Want};
 use crate::probation::{perform, perform_or, transaction};
@@ -22,30 +22,32 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
          timeout: i64,
          mode: i32,
          key: i64| {
-            let mut view = view(&mut caller, "receive")?;
             let slot = Slot {
                 header,
                 buffer,
                 capacity,
             };
-            let got = receive(&mut view, &slot, timeout, mode, key.cast_unsigned())?;
-            Ok(answer(got))
+            served(&mut caller, "receive", |view| {
+                receive(view, &slot, timeout, mode, key.cast_unsigned())
+            })
         },
     )?;
     linker.func_wrap(
         MODULE,
         "send",
         |mut caller: Caller<'_, FrameData>, to: i32, tag: i32, data: i32, length: i32| {
-            let mut view = view(&mut caller, "send")?;
-            Ok(answer(send(&mut view, to, tag, data, length)))
+            served(&mut caller, "send", |view| {
+                Ok(send(view, to, tag, data, length))
+            })
         },
     )?;
     linker.func_wrap(
         MODULE,
         "request",
         |mut caller: Caller<'_, FrameData>, to: i32, tag: i32, data: i32, length: i32, out: i32| {
-            let mut view = view(&mut caller, "request")?;
-            Ok(answer(request(&mut view, to, tag, data, length, out)))
+            served(&mut caller, "request", |view| {
+                Ok(request(view, to, tag, data, length, out))
+            })
         },
     )?;
     linker.func_wrap(
@@ -60,14 +62,14 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
          buffer: i32,
          capacity: i32,
          timeout: i64| {
-            let mut view = view(&mut caller, "call")?;
             let slot = Slot {
                 header,
                 buffer,
                 capacity,
             };
-            let got = call(&mut view, to, tag, data, length, &slot, timeout)?;
-            Ok(answer(got))
+            served(&mut caller, "call", |view| {
+                call(view, to, tag, data, length, &slot, timeout)
+            })
         },
     )?;
     linker.func_wrap(
@@ -79,8 +81,9 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
          tag: i32,
          data: i32,
          length: i32| {
-            let mut view = view(&mut caller, "reply")?;
-            Ok(answer(reply(&mut view, to, reference, tag, data, length)))
+            served(&mut caller, "reply", |view| {
+                Ok(reply(view, to, reference, tag, data, length))
+            })
         },
     )?;
     linker.func_wrap(
@@ -93,10 +96,9 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
          length: i32,
          delay: i64,
          out: i32| {
-            let mut view = view(&mut caller, "send_after")?;
-            Ok(answer(send_after(
-                &mut view, to, tag, data, length, delay, out,
-            )))
+            served(&mut caller, "send_after", |view| {
+                Ok(send_after(view, to, tag, data, length, delay, out))
+            })
         },
     )?;
     linker.func_wrap(
@@ -114,8 +116,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         MODULE,
         "sleep",
         |mut caller: Caller<'_, FrameData>, milliseconds: i64| {
-            let mut view = view(&mut caller, "sleep")?;
-            Ok(answer(sleep(&mut view, milliseconds)))
+            served(&mut caller, "sleep", |view| Ok(sleep(view, milliseconds)))
         },
     )?;
     Ok(())
@@ -157,6 +158,7 @@ fn deliver(view: &mut View<'_>, slot: &Slot, position: usize) -> Answer {
     bytes_mut(view.memory, slot.buffer, header.length.cast_signed())
         .ok_or(Code::BadPointer)?
         .copy_from_slice(message.payload.as_slice());
+    view.toll.copied(message.payload.len());
     let Some(message) = view.own.take(position) else {
         return Err(Code::Empty);
     };
@@ -342,7 +344,7 @@ fn call(
     }
     if timeout == 0 || view.timed_out() {
         view.end_wait();
-        view.own.demonitor(&view.shared.system, reference, true);
+        view.give_up(reference);
         return Ok(Err(Code::Timeout));
     }
     if view.waiting().is_some() {
@@ -390,6 +392,7 @@ fn reply(view: &mut View<'_>, to: i32, reference: i64, tag: i32, data: i32, leng
     perform(view.own, &view.shared.system, move |own, system| {
         own.reply(system, to, reference, tag, payload);
     });
+    view.told(to);
     Ok(Code::Ok as i32)
 }
 
@@ -409,11 +412,12 @@ fn send_after(
         view.check(out, 8)?;
     }
     let pid = view.own.pid();
-    let envelope = Envelope {
+    let mut envelope = Envelope {
         kind: Kind::Timer,
         ..Envelope::message(pid, tag.cast_unsigned(), payload)
     };
-    let place = view.own.timer_place(envelope.cost()).ok_or(Code::Limit)?;
+    let charge = view.charge(envelope.cost())?;
+    envelope.payload = envelope.payload.charged(charge);
     let system = &view.shared.system;
     let delay = delay.saturating_mul(1_000_000);
     let due = |reference| Due::Message {
@@ -422,7 +426,6 @@ fn send_after(
             reference,
             ..envelope
         },
-        place: Some(place),
     };
     let reference = if transaction(view.own).is_none() {
         system.set_timer(pid, delay, due)

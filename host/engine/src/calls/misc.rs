@@ -7,6 +7,7 @@ use exuvia_process::Clock;
 use wasmtime::{Caller, Linker};
 
 use super::message::drain;
+use super::settle;
 use crate::data::{FrameData, Mode, NotInWarmUp, bytes, bytes_mut, view};
 use crate::setup::WARM_UP;
 
@@ -30,6 +31,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
             }
             let cut = &text[..text.len().min(limits::LOG_LINE as usize)];
             let text = String::from_utf8_lossy(cut);
+            data.toll.copied(cut.len());
             if level == log::ERROR {
                 data.last_error = Some(text.to_string());
             }
@@ -42,6 +44,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
                         .log(pid, guest.tenancy.version(), level, &text);
                 }
             }
+            settle(&mut caller)?;
             Ok::<i32, wasmtime::Error>(Code::Ok as i32)
         },
     )?;
@@ -67,6 +70,8 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
                     Err(error) => return Err(wasmtime::Error::new(error)),
                 }
             }
+            data.toll.copied(filled);
+            settle(&mut caller)?;
             Ok(Code::Ok as i32)
         },
     )?;
@@ -128,6 +133,8 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
                 return Ok(Code::Limit as i32);
             }
             restricted.state = Some(bytes.to_vec());
+            data.toll.copied(bytes.len());
+            settle(&mut caller)?;
             Ok::<i32, wasmtime::Error>(Code::Ok as i32)
         },
     )?;
@@ -155,7 +162,10 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
             };
             room.copy_from_slice(state);
             // No state is longer than `limits::STATE`.
-            Ok::<i32, wasmtime::Error>(i32::try_from(state.len()).unwrap_or(i32::MAX))
+            let length = i32::try_from(state.len()).unwrap_or(i32::MAX);
+            data.toll.copied(room.len());
+            settle(&mut caller)?;
+            Ok::<i32, wasmtime::Error>(length)
         },
     )?;
     Ok(())

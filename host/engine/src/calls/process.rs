@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use exuvia_abi::{Code, Kind, Pid, Reason, demonitor, receive, spawn};
-use exuvia_process::{Birth, Body, ExitReason, Limits, NameError, Payload, Signal, SpawnError};
+use exuvia_process::{
+    Birth, Body, Envelope, ExitReason, Limits, NameError, Payload, Signal, SpawnError,
+};
 use wasmtime::{Caller, Linker};
 
 use super::message::{drain, registered, text};
-use super::{Answer, answer};
+use super::{Answer, served};
 use crate::data::{Ends, FrameData, View, view};
 use crate::guest::{GuestOwn, GuestSystem, Want};
 use crate::probation::{perform, perform_or, undoable};
@@ -37,10 +39,6 @@ fn define_births(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
          options: i32,
          pid_out: i32,
          reference_out: i32| {
-            let mut view = view(&mut caller, "spawn")?;
-            if view.waiting().is_some() {
-                return go_on_starting(&mut view, pid_out).map(answer);
-            }
             let wanted = Wanted {
                 module: (module, module_length),
                 arguments: (arguments, arguments_length),
@@ -48,31 +46,31 @@ fn define_births(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
                 pid_out,
                 reference_out,
             };
-            Ok(answer(begin_spawn(&mut view, &wanted)))
+            served(&mut caller, "spawn", |view| match view.waiting() {
+                Some(_) => go_on_starting(view, pid_out),
+                None => Ok(begin_spawn(view, &wanted)),
+            })
         },
     )?;
     linker.func_wrap(
         MODULE,
         "supervisor_start",
         |mut caller: Caller<'_, FrameData>, specification: i32, length: i32, pid_out: i32| {
-            let mut view = view(&mut caller, "supervisor_start")?;
-            if view.waiting().is_some() {
-                return go_on_starting(&mut view, pid_out).map(answer);
-            }
-            Ok(answer(start_supervisor(
-                &mut view,
-                specification,
-                length,
-                pid_out,
-            )))
+            served(&mut caller, "supervisor_start", |view| {
+                match view.waiting() {
+                    Some(_) => go_on_starting(view, pid_out),
+                    None => Ok(start_supervisor(view, specification, length, pid_out)),
+                }
+            })
         },
     )?;
     linker.func_wrap(
         MODULE,
         "init_ack",
         |mut caller: Caller<'_, FrameData>, status: i32, data: i32, length: i32| {
-            let mut view = view(&mut caller, "init_ack")?;
-            Ok(answer(init_ack(&mut view, status, data, length)))
+            served(&mut caller, "init_ack", |view| {
+                Ok(init_ack(view, status, data, length))
+            })
         },
     )?;
     Ok(())
@@ -104,18 +102,21 @@ fn define_ends(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         MODULE,
         "exit_process",
         |mut caller: Caller<'_, FrameData>, pid: i32, code: i32, data: i32, length: i32| {
-            let mut view = view(&mut caller, "exit_process")?;
-            Ok(answer(exit_process(&mut view, pid, code, data, length)))
+            served(&mut caller, "exit_process", |view| {
+                Ok(exit_process(view, pid, code, data, length))
+            })
         },
     )?;
     linker.func_wrap(
         MODULE,
         "kill",
         |mut caller: Caller<'_, FrameData>, pid: i32| {
-            let mut view = view(&mut caller, "kill")?;
-            Ok(answer(on_pid(&mut view, pid, |own, system, to| {
-                let _ = system.signal(to, Signal::Kill { from: own.pid() });
-            })))
+            served(&mut caller, "kill", |view| {
+                Ok(on_pid(view, pid, |own, system, to| {
+                    let kill = Signal::Kill { from: own.pid() };
+                    let _ = own.tell(system, to, kill);
+                }))
+            })
         },
     )?;
     Ok(())
@@ -126,42 +127,34 @@ fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         MODULE,
         "link",
         |mut caller: Caller<'_, FrameData>, pid: i32| {
-            let mut view = view(&mut caller, "link")?;
-            Ok(answer(link(&mut view, pid)))
+            served(&mut caller, "link", |view| Ok(link(view, pid)))
         },
     )?;
     linker.func_wrap(
         MODULE,
         "unlink",
         |mut caller: Caller<'_, FrameData>, pid: i32| {
-            let mut view = view(&mut caller, "unlink")?;
-            Ok(answer(on_pid(&mut view, pid, |own, system, to| {
-                own.unlink(system, to);
-            })))
+            served(&mut caller, "unlink", |view| {
+                Ok(on_pid(view, pid, |own, system, to| {
+                    own.unlink(system, to);
+                }))
+            })
         },
     )?;
     linker.func_wrap(
         MODULE,
         "monitor",
         |mut caller: Caller<'_, FrameData>, pid: i32, out: i32| {
-            let mut view = view(&mut caller, "monitor")?;
-            Ok(answer(monitor(&mut view, pid, out)))
+            served(&mut caller, "monitor", |view| Ok(monitor(view, pid, out)))
         },
     )?;
     linker.func_wrap(
         MODULE,
         "demonitor",
         |mut caller: Caller<'_, FrameData>, reference: i64, flags: i32| {
-            let view = view(&mut caller, "demonitor")?;
-            if flags & !demonitor::FLUSH != 0 {
-                return Ok(Code::BadArgument as i32);
-            }
-            let reference = reference.cast_unsigned();
-            let flush = flags & demonitor::FLUSH != 0;
-            perform(view.own, &view.shared.system, move |own, system| {
-                own.demonitor(system, reference, flush)
-            });
-            Ok(Code::Ok as i32)
+            served(&mut caller, "demonitor", |view| {
+                Ok(demonitor(view, reference.cast_unsigned(), flags))
+            })
         },
     )?;
     linker.func_wrap(
@@ -180,9 +173,10 @@ fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         MODULE,
         "self",
         |mut caller: Caller<'_, FrameData>, out: i32| {
-            let mut view = view(&mut caller, "self")?;
-            let pid = view.own.pid();
-            Ok(answer(view.write(out, &pid.to_bytes()).map(|()| 0)))
+            served(&mut caller, "self", |view| {
+                let pid = view.own.pid();
+                Ok(view.write(out, &pid.to_bytes()).map(|()| 0))
+            })
         },
     )?;
     Ok(())
@@ -193,24 +187,27 @@ fn define_names(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         MODULE,
         "register",
         |mut caller: Caller<'_, FrameData>, name: i32, length: i32, pid: i32| {
-            let view = view(&mut caller, "register")?;
-            Ok(answer(register(view, name, length, pid)))
+            served(&mut caller, "register", |view| {
+                Ok(register(view, name, length, pid))
+            })
         },
     )?;
     linker.func_wrap(
         MODULE,
         "unregister",
         |mut caller: Caller<'_, FrameData>, name: i32, length: i32| {
-            let view = view(&mut caller, "unregister")?;
-            Ok(answer(unregister(view, name, length)))
+            served(&mut caller, "unregister", |view| {
+                Ok(unregister(view, name, length))
+            })
         },
     )?;
     linker.func_wrap(
         MODULE,
         "whereis",
         |mut caller: Caller<'_, FrameData>, name: i32, length: i32, out: i32| {
-            let mut view = view(&mut caller, "whereis")?;
-            Ok(answer(whereis(&mut view, name, length, out)))
+            served(&mut caller, "whereis", |view| {
+                Ok(whereis(view, name, length, out))
+            })
         },
     )?;
     Ok(())
@@ -399,7 +396,7 @@ fn go_on_starting(view: &mut View<'_>, pid_out: i32) -> wasmtime::Result<Answer>
     }
     if view.timed_out() {
         view.end_wait();
-        view.own.demonitor(&view.shared.system, reference, true);
+        view.give_up(reference);
         // Late is failed: the child does not live on unseen.
         if let Ok(child) = view.pid(pid_out) {
             let from = view.own.pid();
@@ -445,18 +442,23 @@ fn init_ack(view: &mut View<'_>, status: i32, data: i32, length: i32) -> Answer 
         return Err(Code::BadArgument);
     }
     let detail = view.payload(data, length)?;
-    perform(view.own, &view.shared.system, move |own, system| {
-        if own.acknowledge(system, status.cast_unsigned(), detail.clone()) && status != 0 {
-            // A failed start ends the process, whatever it does next.
-            let exit = Signal::Exit {
-                from: own.pid(),
-                reason: ExitReason::with(status, detail.as_slice()),
-                linked: false,
-            };
-            own.set_trap_exit(false);
-            let _ = system.signal(own.pid(), exit);
-        }
-    });
+    perform(
+        view.own,
+        &view.shared.system,
+        move |own, system| {
+            if own.acknowledge(system, status.cast_unsigned(), detail.clone()) && status != 0 {
+                // A failed start ends the process, whatever it does next.
+                let exit = Signal::Exit {
+                    from: own.pid(),
+                    reason: ExitReason::with(status, detail.as_slice()),
+                    linked: false,
+                    charge: None,
+                };
+                own.set_trap_exit(false);
+                let _ = system.signal(own.pid(), exit);
+            }
+        },
+    );
     Ok(Code::Ok as i32)
 }
 
@@ -470,13 +472,18 @@ fn exit_process(view: &mut View<'_>, pid: i32, code: i32, data: i32, length: i32
         return Err(Code::BadArgument);
     }
     let reason = ExitReason::with(code, view.read(data, length)?);
+    view.pid(pid)?;
+    let bytes = reason.bytes().len();
+    let charge = view.charge((bytes + size_of::<Envelope>()) as u64)?;
+    view.toll.copied(bytes);
     on_pid(view, pid, move |own, system, to| {
         let exit = Signal::Exit {
             from: own.pid(),
             reason,
             linked: false,
+            charge: Some(charge),
         };
-        let _ = system.signal(to, exit);
+        let _ = own.tell(system, to, exit);
     })
 }
 
@@ -487,15 +494,21 @@ fn on_pid(
     deed: impl FnOnce(&mut GuestOwn, &GuestSystem, Pid) + Send + 'static,
 ) -> Answer {
     let to = view.pid(pid)?;
-    perform(view.own, &view.shared.system, move |own, system| {
-        deed(own, system, to)
-    });
+    perform(
+        view.own,
+        &view.shared.system,
+        move |own, system| deed(own, system, to),
+    );
+    view.told(to);
     Ok(Code::Ok as i32)
 }
 
 fn link(view: &mut View<'_>, pid: i32) -> Answer {
     let to = view.pid(pid)?;
     view.may_link(Some(to))?;
+    if to != view.own.pid() && !view.shared.system.may_be_linked(to) {
+        return Err(Code::Limit);
+    }
     view.promise(1, 0);
     on_pid(view, pid, |own, system, to| own.link(system, to))
 }
@@ -506,10 +519,29 @@ fn monitor(view: &mut View<'_>, pid: i32, out: i32) -> Answer {
     view.may_monitor(1)?;
     view.promise(0, 1);
     let reference = view.own.new_reference();
-    perform(view.own, &view.shared.system, move |own, system| {
-        own.monitor(system, to, reference)
-    });
+    perform(
+        view.own,
+        &view.shared.system,
+        move |own, system| own.monitor(system, to, reference),
+    );
+    view.told(to);
     view.write(out, &reference.to_le_bytes())?;
+    Ok(Code::Ok as i32)
+}
+
+fn demonitor(view: &mut View<'_>, reference: u64, flags: i32) -> Answer {
+    if flags & !demonitor::FLUSH != 0 {
+        return Err(Code::BadArgument);
+    }
+    let flush = flags & demonitor::FLUSH != 0;
+    let to = view.own.monitored(reference);
+    perform(
+        view.own,
+        &view.shared.system,
+        move |own, system| own.demonitor(system, reference, flush),
+        None,
+    );
+    view.told(to.unwrap_or(Pid::NONE));
     Ok(Code::Ok as i32)
 }
 
@@ -521,9 +553,9 @@ fn whereis(view: &mut View<'_>, name: i32, length: i32, out: i32) -> Answer {
     Ok(Code::Ok as i32)
 }
 
-fn register(view: View<'_>, name: i32, length: i32, pid: i32) -> Answer {
+fn register(view: &mut View<'_>, name: i32, length: i32, pid: i32) -> Answer {
     let pid = view.pid(pid)?;
-    let name = registered(&view, name, length)?.to_owned();
+    let name = registered(view, name, length)?.to_owned();
     let system = &view.shared.system;
     if system.names.find(&name) == Some(pid) {
         return Ok(Code::Ok as i32);
@@ -541,8 +573,8 @@ fn register(view: View<'_>, name: i32, length: i32, pid: i32) -> Answer {
     Ok(Code::Ok as i32)
 }
 
-fn unregister(view: View<'_>, name: i32, length: i32) -> Answer {
-    let name = registered(&view, name, length)?.to_owned();
+fn unregister(view: &mut View<'_>, name: i32, length: i32) -> Answer {
+    let name = registered(view, name, length)?.to_owned();
     let system = &view.shared.system;
     let owner = system.names.remove(&name).ok_or(Code::NoProc)?;
     undoable(view.own, system, move |_, system| {

@@ -7,6 +7,7 @@ mod arguments;
 mod blocking;
 mod cache;
 mod crossing;
+mod floods;
 mod held;
 mod isolation;
 mod loader;

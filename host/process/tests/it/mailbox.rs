@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use exuvia_abi::receive;
+use exuvia_abi::{limits, receive};
 use exuvia_process::{
     CAUSED_BY_RELEASE, Envelope, ExitReason, Kind, Limits, Payload, Pid, Reason, SendError, Signal,
 };
@@ -410,4 +410,89 @@ fn trimming_loses_nothing() {
     world.with(to, |own, system| own.trim(system));
     world.send(from, to, 3).expect("accepted");
     assert_eq!(tags(&world.inbox(to)), [3]);
+}
+
+/// What no limit counts is held back by having its senders wait, so that a
+/// process that does not run cannot be sent more and more of it.
+#[test]
+fn who_sends_to_one_that_is_far_behind_is_told_so() {
+    let mut world = World::new();
+    let [from, to] = world.puppets();
+    let slept = world.take_own(to);
+    let mut links = 0;
+    while !world.system.is_crowded(to) {
+        assert!(links < 100_000, "it is never crowded");
+        assert!(!world.with(from, |own, _| own.take_crowded()));
+        world.link(from, to);
+        world.unlink(from, to);
+        links += 1;
+    }
+    assert!(world.with(from, |own, _| own.take_crowded()));
+    assert!(!world.with(from, |own, _| own.take_crowded()));
+    // Nothing was lost, and when it has taken that over there is room.
+    world.put_own(slept);
+    world.run();
+    assert!(!world.system.is_crowded(to));
+    assert_eq!(world.relations(from), (0, 0, 0));
+    assert_eq!(world.relations(to), (0, 0, 0));
+    world.link(from, to);
+    assert!(!world.with(from, |own, _| own.take_crowded()));
+    // Payloads weigh more.
+    let slept = world.take_own(to);
+    let large = Payload::new(&[0; 16 << 20]);
+    world.with(from, |own, system| own.reply(system, to, 1, 0, large));
+    assert!(world.with(from, |own, _| own.take_crowded()));
+    world.put_own(slept);
+    // Messages have limits of their own.
+    world.run();
+    for tag in 0..50_000 {
+        world.send(from, to, tag).expect("it is accepted");
+    }
+    assert!(!world.system.is_crowded(to));
+    // Nobody waits for the dead.
+    world.exit(to, Reason::NORMAL);
+    assert!(!world.system.is_crowded(to));
+}
+
+#[test]
+fn whoever_does_not_take_its_obituaries_is_linked_no_more() {
+    let mut world = World::new();
+    let [from, to] = world.puppets();
+    world.trap(to);
+    let exits = |world: &mut World, count| {
+        for _ in 0..count {
+            let exit = Signal::Exit {
+                from,
+                reason: ExitReason::with(FAILED.0, b"why"),
+                linked: false,
+                charge: None,
+            };
+            world.system.signal(to, exit).expect("it lives");
+        }
+        world.run();
+    };
+    exits(&mut world, 1_001);
+    // So many have all that is to say, the others not the bytes.
+    let lengths: Vec<_> = world.look(to, |own| {
+        (0..1_001)
+            .filter_map(|at| own.peek(at))
+            .map(|m| (m.reason, m.payload.len()))
+            .collect()
+    });
+    assert!(lengths[..1_000].iter().all(|m| *m == (FAILED.0, 3)));
+    assert_eq!(lengths[1_000..], [(FAILED.0, 0)]);
+    exits(&mut world, limits::LINKS - 1_002);
+    assert!(world.system.may_be_linked(to));
+    exits(&mut world, 1);
+    assert!(!world.system.may_be_linked(to));
+    assert!(world.system.may_be_linked(from));
+    world.with(to, |own, system| {
+        own.take(0);
+        own.publish_stats(system);
+    });
+    assert!(world.system.may_be_linked(to));
+    // Messages do not count: they have their own limit.
+    world.send(from, to, 1).expect("it is accepted");
+    world.run();
+    assert!(world.system.may_be_linked(to));
 }

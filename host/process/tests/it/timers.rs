@@ -17,7 +17,6 @@ fn set(world: &World, owner: Pid, to: Pid, delay: u64, tag: u32) -> u64 {
                 reference,
                 ..Envelope::message(owner, tag, Payload::empty())
             },
-            place: None,
         })
 }
 
@@ -156,9 +155,9 @@ fn a_full_mailbox_takes_timers() {
     assert_eq!(tags(&world.inbox(pid)), [1, 2]);
 }
 
-/// A timer with a place, if there is one.
-fn set_in_place(world: &mut World, owner: Pid, to: Pid, delay: u64, bytes: u64) -> Option<u64> {
-    let place = world.with(owner, |own, _| own.timer_place(bytes))?;
+/// A timer that its owner is charged for, if it may have one more.
+fn set_charged(world: &mut World, owner: Pid, to: Pid, delay: u64, bytes: u64) -> Option<u64> {
+    let charge = world.with(owner, |own, system| own.charge(system, bytes))?;
     Some(
         world
             .system
@@ -167,51 +166,71 @@ fn set_in_place(world: &mut World, owner: Pid, to: Pid, delay: u64, bytes: u64) 
                 envelope: Envelope {
                     kind: Kind::Timer,
                     reference,
-                    ..Envelope::message(owner, 0, Payload::empty())
+                    ..Envelope::message(owner, 0, Payload::empty().charged(charge))
                 },
-                place: Some(place),
             }),
     )
+}
+
+/// Lets all that is due by then be fired, and taken over.
+fn pass(world: &mut World, time: u64) {
+    world.system.clock.advance(time);
+    while world.system.fire_timers(0) == Some(0) {}
+    world.run();
 }
 
 #[test]
 fn so_many_timers_may_a_process_have() {
     let mut world = World::new();
     let [pid, other] = world.puppets();
-    let first = set_in_place(&mut world, pid, other, MS, 1).expect("there is room");
+    let first = set_charged(&mut world, pid, other, MS, 1).expect("there is room");
     for _ in 1..limits::TIMERS {
-        assert!(set_in_place(&mut world, pid, other, 2 * MS, 1).is_some());
+        assert!(set_charged(&mut world, pid, other, 2 * MS, 1).is_some());
     }
-    assert_eq!(set_in_place(&mut world, pid, other, MS, 1), None);
+    assert_eq!(set_charged(&mut world, pid, other, MS, 1), None);
     assert_eq!(world.system.timers.len(), limits::TIMERS as usize);
     // Each process has its own.
-    assert!(set_in_place(&mut world, other, other, 9 * MS, 1).is_some());
-    // Cancelled, and fired.
+    assert!(set_charged(&mut world, other, other, 9 * MS, 1).is_some());
+    // Cancelled.
     assert!(world.system.timers.cancel(pid, first).is_some());
-    assert!(set_in_place(&mut world, pid, other, MS, 1).is_some());
-    assert_eq!(set_in_place(&mut world, pid, other, MS, 1), None);
-    world.system.clock.advance(MS);
-    world.system.fire_timers(0);
-    assert!(set_in_place(&mut world, pid, other, MS, 1).is_some());
-    assert_eq!(set_in_place(&mut world, pid, other, MS, 1), None);
-    world.system.clock.advance(MS);
-    while world.system.fire_timers(0) == Some(0) {}
+    assert!(set_charged(&mut world, pid, other, MS, 1).is_some());
+    assert_eq!(set_charged(&mut world, pid, other, MS, 1), None);
+    // Fired, they count until they are taken, whoever has them.
+    pass(&mut world, 2 * MS);
+    assert_eq!(set_charged(&mut world, pid, other, MS, 1), None);
+    assert!(world.with(other, |own, _| own.take(0)).is_some());
+    assert!(set_charged(&mut world, pid, other, MS, 1).is_some());
+    assert_eq!(set_charged(&mut world, pid, other, MS, 1), None);
+    // Or until whoever has them ends, and with it those that reach it dead.
+    world.exit(other, Reason::NORMAL);
+    pass(&mut world, MS);
     for _ in 0..limits::TIMERS {
-        assert!(set_in_place(&mut world, pid, pid, MS, 1).is_some());
+        assert!(set_charged(&mut world, pid, pid, MS, 1).is_some());
     }
-    // Those that it has not taken count as well.
-    world.system.clock.advance(MS);
-    while world.system.fire_timers(0) == Some(0) {}
-    world.run();
-    assert_eq!(set_in_place(&mut world, pid, other, MS, 1), None);
-    world.with(pid, |own, _| own.take(0));
-    assert!(set_in_place(&mut world, pid, other, MS, 1).is_some());
-    assert_eq!(set_in_place(&mut world, pid, other, MS, 1), None);
-    // Those that outlive it give back places that nobody looks at.
-    world.exit(pid, Reason::NORMAL);
-    world.system.clock.advance(9 * MS);
-    while world.system.fire_timers(0) == Some(0) {}
-    assert!(world.system.timers.is_empty());
+    assert_eq!(set_charged(&mut world, pid, pid, MS, 1), None);
+}
+
+/// Else processes that end one after the other could fill the node.
+#[test]
+fn the_timers_of_those_that_have_ended_count_for_the_node() {
+    let mut world = World::new();
+    let to = world.puppet();
+    for _ in 0..2 {
+        let owner = world.puppet();
+        for _ in 0..limits::TIMERS {
+            assert!(set_charged(&mut world, owner, to, MS, 1).is_some());
+        }
+        world.exit(owner, Reason::NORMAL);
+    }
+    let owner = world.puppet();
+    assert_eq!(set_charged(&mut world, owner, to, MS, 1), None);
+    pass(&mut world, MS);
+    assert_eq!(set_charged(&mut world, owner, to, MS, 1), None);
+    assert!(world.with(to, |own, _| own.take(0)).is_some());
+    assert!(set_charged(&mut world, owner, to, MS, 1).is_some());
+    assert_eq!(set_charged(&mut world, owner, to, MS, 1), None);
+    world.exit(to, Reason::NORMAL);
+    assert!(set_charged(&mut world, owner, owner, MS, 1).is_some());
 }
 
 #[test]
@@ -221,12 +240,12 @@ fn timers_hold_no_more_bytes_than_the_mailbox_may() {
         mailbox_bytes: 1_000,
         ..Default::default()
     });
-    assert_eq!(set_in_place(&mut world, pid, pid, MS, 1_001), None);
-    let large = set_in_place(&mut world, pid, pid, MS, 600).expect("there is room");
-    assert!(set_in_place(&mut world, pid, pid, MS, 400).is_some());
-    assert_eq!(set_in_place(&mut world, pid, pid, MS, 1), None);
+    assert_eq!(set_charged(&mut world, pid, pid, MS, 1_001), None);
+    let large = set_charged(&mut world, pid, pid, MS, 600).expect("there is room");
+    assert!(set_charged(&mut world, pid, pid, MS, 400).is_some());
+    assert_eq!(set_charged(&mut world, pid, pid, MS, 1), None);
     assert_eq!(world.system.timers.len(), 2);
     world.system.timers.cancel(pid, large);
-    assert_eq!(set_in_place(&mut world, pid, pid, MS, 601), None);
-    assert!(set_in_place(&mut world, pid, pid, MS, 600).is_some());
+    assert_eq!(set_charged(&mut world, pid, pid, MS, 601), None);
+    assert!(set_charged(&mut world, pid, pid, MS, 600).is_some());
 }

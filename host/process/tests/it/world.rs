@@ -262,6 +262,7 @@ impl World {
             from,
             reason: ExitReason::new(reason),
             linked: false,
+            charge: None,
         };
         // The dead do not mind.
         let _ = self.system.signal(to, exit);

@@ -1,0 +1,268 @@
+//! What guests send past the limits of a mailbox, and what large copies cost:
+//! neither the host's memory nor the others' time is theirs to fill.
+
+use exuvia_abi::Code;
+use exuvia_process::Pid;
+
+use crate::world::{Answer, ENOUGH, Setup, World, answering};
+
+const CALLS: &str = r#"
+  (import "exuvia" "link" (func $link (param i32) (result i32)))
+  (import "exuvia" "unlink" (func $unlink (param i32) (result i32)))
+  (import "exuvia" "monitor" (func $monitor (param i32 i32) (result i32)))
+  (import "exuvia" "demonitor" (func $demonitor (param i64 i32) (result i32)))
+  (import "exuvia" "exit_process" (func $exit_process (param i32 i32 i32 i32) (result i32)))
+  (import "exuvia" "trap_exit" (func $trap_exit (param i32) (result i32)))
+  (import "exuvia" "send" (func $send (param i32 i32 i32 i32) (result i32)))
+  (import "exuvia" "send_after" (func $send_after (param i32 i32 i32 i32 i64 i32) (result i32)))
+  (import "exuvia" "log" (func $log (param i32 i32 i32) (result i32)))
+  (import "exuvia" "random" (func $random (param i32 i32) (result i32)))"#;
+
+/// Does `what` to the process whose pid is the payload, as often as the tag
+/// says, until it answers something else than 0. Answers how often it did.
+fn attacker(what: &str) -> String {
+    let body = format!(
+        "(local $n i32)
+         (loop $again
+           (if (i32.lt_u (local.get $n) (local.get $tag)) (then
+             (if (i32.eqz {what}) (then
+               (local.set $n (i32.add (local.get $n) (i32.const 1)))
+               (br $again))))))
+         (i64.extend_i32_u (local.get $n))"
+    );
+    answering(CALLS, &body, "")
+}
+
+/// Takes nothing but requests of tag 5, before which it traps exits, and
+/// answers 7.
+fn deaf() -> String {
+    format!(
+        r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (import "exuvia" "reply" (func $reply (param i32 i64 i32 i32 i32) (result i32)))
+  {CALLS}
+  (memory (export "memory") 1)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (func (export "run") (result i32)
+    (i32.store (i32.const 64) (i32.const 48))
+    (if (call $receive (i32.const 64) (i32.const 512) (i32.const 256) (i64.const 0) (i32.const 1) (i64.const 5))
+      (then (return (i32.const 0))))
+    (drop (call $trap_exit (i32.const 1)))
+    (i64.store (i32.const 16) (i64.const 7))
+    (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 16) (i32.const 8)))
+    (i32.const 0)))"#
+    )
+}
+
+/// A world with an attacker and a process that takes no messages.
+fn world(what: &str) -> (World, Pid, Pid) {
+    let world = World::new(Setup::default());
+    world.deploy("attacker", &attacker(what));
+    world.deploy("deaf", &deaf());
+    let (attacker, deaf) = (world.spawn("attacker"), world.spawn("deaf"));
+    assert_eq!(world.ask(deaf, 5, &[]).number(), 7);
+    assert_eq!(world.ask(attacker, 0, &deaf.to_bytes()).number(), 0);
+    assert!(world.settle(ENOUGH));
+    (world, attacker, deaf)
+}
+
+/// Signals that no limit counts and that are gone when their receiver has seen
+/// them: while it does not run they must not pile up, and their sender waits.
+#[test]
+fn signals_to_one_that_does_not_run_do_not_pile_up() {
+    let large = "(call $reply (i32.const 4224) (i64.const 77) (i32.const 0) (i32.const 0) (i32.const 131072))";
+    for (name, what, most) in [
+        (
+            "links",
+            "(i32.or (call $link (i32.const 4224)) (call $unlink (i32.const 4224)))",
+            10_002,
+        ),
+        (
+            "monitors",
+            "(i32.or (call $monitor (i32.const 4224) (i32.const 5000)) (call $demonitor (i64.load (i32.const 5000)) (i32.const 0)))",
+            10_002,
+        ),
+        (
+            "replies that nobody has asked for",
+            "(call $reply (i32.const 4224) (i64.const 77) (i32.const 0) (i32.const 0) (i32.const 8))",
+            10_002,
+        ),
+        ("large replies", large, 100),
+        (
+            "exit signals",
+            "(call $exit_process (i32.const 4224) (i32.const 0) (i32.const 0) (i32.const 8))",
+            10_002,
+        ),
+    ] {
+        let (world, attacker, deaf) = world(what);
+        let slot = world.system.table.slot(deaf.slot()).unwrap();
+        assert!(slot.state.claim(), "it rests");
+        let times = 2 * u32::try_from(most).unwrap();
+        let asked = world.request(attacker, times, &deaf.to_bytes());
+        assert!(!world.settle(500), "{name}: the attacker has ended");
+        assert_eq!(world.answer(asked), Answer::Nothing, "{name}");
+        let waiting = slot.mailbox.len();
+        assert!((most / 2..=most).contains(&waiting), "{name}: {waiting}");
+        // Others have their turns meanwhile, and it can be killed or go on.
+        let other = world.spawn("attacker");
+        assert_eq!(world.ask(other, 3, &other.to_bytes()).number(), 3, "{name}");
+        world.system.then(deaf.slot(), slot.state.end());
+        assert!(world.settle(ENOUGH), "{name}");
+        assert_eq!(world.answer(asked).number(), u64::from(times), "{name}");
+        assert_eq!(world.ask(deaf, 5, &[]).number(), 7, "{name}");
+    }
+}
+
+#[test]
+fn who_waits_for_room_can_be_killed() {
+    let (world, attacker, deaf) = world("(call $unlink (i32.const 4224))");
+    let link = attacker_text_links();
+    world.deploy("attacker", &link);
+    let linker = world.spawn("attacker");
+    let slot = world.system.table.slot(deaf.slot()).unwrap();
+    assert!(slot.state.claim(), "it rests");
+    world.request(linker, u32::MAX, &deaf.to_bytes());
+    assert!(!world.settle(500), "it goes on for ever");
+    world.kill(linker);
+    assert!(world.settle(ENOUGH));
+    assert!(!world.system.is_alive(linker));
+    world.system.then(deaf.slot(), slot.state.end());
+    assert!(world.settle(ENOUGH));
+    assert!(world.system.is_alive(attacker) && world.system.is_alive(deaf));
+}
+
+fn attacker_text_links() -> String {
+    attacker("(i32.or (call $link (i32.const 4224)) (call $unlink (i32.const 4224)))")
+}
+
+/// What stays in a mailbox counts for its sender until it is taken.
+#[test]
+fn what_nobody_takes_is_refused_in_the_end() {
+    for (name, what) in [
+        (
+            "timers",
+            "(call $send_after (i32.const 4224) (i32.const 1) (i32.const 0) (i32.const 8) (i64.const 0) (i32.const 0))",
+        ),
+        (
+            "exit signals",
+            "(call $exit_process (i32.const 4224) (i32.const 256) (i32.const 0) (i32.const 8))",
+        ),
+    ] {
+        let (world, attacker, deaf) = world(what);
+        let asked = world.request(attacker, 150_000, &deaf.to_bytes());
+        while world.turn() {
+            world.advance(0);
+        }
+        assert_eq!(world.answer(asked).number(), 100_000, "{name}");
+        // Its own, and only its own, are refused from now on.
+        assert_eq!(
+            world.ask(attacker, 1, &deaf.to_bytes()).number(),
+            0,
+            "{name}"
+        );
+        let other = world.spawn("attacker");
+        assert_eq!(world.ask(other, 5, &deaf.to_bytes()).number(), 5, "{name}");
+        // When they are gone it may again.
+        world.kill(deaf);
+        world.advance(0);
+        assert!(world.settle(ENOUGH));
+        assert_eq!(
+            world.ask(attacker, 3, &deaf.to_bytes()).number(),
+            3,
+            "{name}"
+        );
+    }
+}
+
+/// Else processes that link themselves to another, and end, fill its mailbox.
+#[test]
+fn whoever_takes_no_exits_is_linked_no_more() {
+    let exits = "(call $exit_process (i32.const 4224) (i32.const 256) (i32.const 0) (i32.const 8))";
+    let (world, attacker, deaf) = world(exits);
+    assert_eq!(
+        world.ask(attacker, 99_998, &deaf.to_bytes()).number(),
+        99_998
+    );
+    world.deploy(
+        "linker",
+        &answering(
+            CALLS,
+            "(i64.extend_i32_s (call $link (i32.const 4224)))",
+            "",
+        ),
+    );
+    let linker = world.spawn("linker");
+    assert!(world.settle(ENOUGH));
+    assert_eq!(world.ask(linker, 0, &deaf.to_bytes()).number(), 0);
+    assert_eq!(world.ask(attacker, 1, &deaf.to_bytes()).number(), 1);
+    assert!(world.settle(ENOUGH));
+    let late = world.spawn("linker");
+    let limit = i64::from(Code::Limit as i32).cast_unsigned();
+    assert_eq!(world.ask(late, 0, &deaf.to_bytes()).number(), limit);
+    // A link to itself is none.
+    assert_eq!(world.ask(late, 0, &late.to_bytes()).number(), 0);
+}
+
+/// Reductions that a process has used.
+fn reductions(world: &World, pid: Pid) -> u64 {
+    let slot = world.system.table.slot(pid.slot()).unwrap();
+    slot.stats
+        .reductions
+        .load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// What it costs to do something once; of the sender and of the receiver.
+fn cost(what: &str) -> (u64, u64) {
+    let world = World::new(Setup::default());
+    world.deploy("attacker", &attacker(what));
+    let taker = answering("", "(i64.const 1)", "").replace(
+        "(i32.const 4224) (i32.const 256)",
+        "(i32.const 4224) (i32.const 120000)",
+    );
+    world.deploy("taker", &taker);
+    let (from, to) = (world.spawn("attacker"), world.spawn("taker"));
+    assert_eq!(world.ask(from, 0, &to.to_bytes()).number(), 0);
+    assert!(world.settle(ENOUGH));
+    let before = (reductions(&world, from), reductions(&world, to));
+    assert_eq!(world.ask(from, 1, &to.to_bytes()).number(), 1, "{what}");
+    assert!(world.settle(ENOUGH));
+    (
+        reductions(&world, from) - before.0,
+        reductions(&world, to) - before.1,
+    )
+}
+
+#[test]
+fn large_copies_are_charged_by_their_size() {
+    let send = |size| {
+        format!("(call $send (i32.const 4224) (i32.const 0) (i32.const 0) (i32.const {size}))")
+    };
+    let small = cost(&send(16));
+    assert!(small.0 < 20 && small.1 < 20, "{small:?}");
+    // Small messages cost what they did, to the last reduction.
+    assert_eq!(cost(&send(4_095)), small);
+    let large = cost(&send(102_400));
+    assert_eq!((large.0 - small.0, large.1 - small.1), (100, 100));
+    let random = |size| format!("(call $random (i32.const 65536) (i32.const {size}))");
+    assert_eq!(cost(&random(65_536)).0 - cost(&random(16)).0, 64);
+    let log = |size| format!("(call $log (i32.const 3) (i32.const 65536) (i32.const {size}))");
+    assert_eq!(cost(&log(8_192)).0 - cost(&log(16)).0, 8);
+    // What is cut off is not copied.
+    assert_eq!(cost(&log(60_000)).0, cost(&log(8_192)).0);
+}
+
+/// A guest that copies all the time leaves the others their turns.
+#[test]
+fn one_large_copy_ends_the_slice() {
+    let send = "(call $random (i32.const 65536) (i32.const 65536))";
+    let world = World::new(Setup::default());
+    world.deploy("attacker", &attacker(send));
+    let pid = world.spawn("attacker");
+    assert_eq!(world.ask(pid, 0, &[]).number(), 0);
+    assert!(world.settle(ENOUGH));
+    let asked = world.request(pid, 1_000, &[]);
+    let turns = (0..).take_while(|_| world.turn()).count();
+    assert_eq!(world.answer(asked).number(), 1_000);
+    // 64 reductions each, of 4,000 in a turn.
+    assert!((16..20).contains(&turns), "{turns}");
+}
