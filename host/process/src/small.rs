@@ -9,6 +9,13 @@ use foldhash::fast::FixedState;
 /// Up to this many entries a linear search is as fast as hashing, and the
 /// vector takes a third of the memory.
 const LINEAR: usize = 16;
+/// A hashed map with no more entries than this is linear again. Well below
+/// [`LINEAR`], so that a map at the border does not change with every entry.
+const FEW: usize = 4;
+/// A hashed map gives memory back when it has room for so many times its
+/// entries, and keeps room for twice as many: at least half of them have gone
+/// since it shrank or grew, so that a removal still costs the same on average.
+const SPARSE: usize = 8;
 
 #[derive(Debug)]
 pub(crate) enum SmallMap<K, V> {
@@ -55,7 +62,21 @@ impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
                 let at = entries.iter().position(|(k, _)| *k == key)?;
                 Some(entries.swap_remove(at).1)
             }
-            SmallMap::Hashed(map) => map.remove(&key),
+            SmallMap::Hashed(map) => {
+                let gone = map.remove(&key)?;
+                self.shrink();
+                Some(gone)
+            }
+        }
+    }
+
+    /// Gives back what a map that was once large no longer needs.
+    fn shrink(&mut self) {
+        let SmallMap::Hashed(map) = self else { return };
+        if map.len() <= FEW {
+            *self = SmallMap::Linear(map.drain().collect());
+        } else if map.capacity() >= SPARSE * map.len().max(LINEAR) {
+            map.shrink_to(2 * map.len());
         }
     }
 
@@ -82,26 +103,134 @@ impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
-    use super::SmallMap;
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::{FEW, LINEAR, SPARSE, SmallMap};
+
+    impl<K, V> SmallMap<K, V> {
+        fn capacity(&self) -> usize {
+            match self {
+                SmallMap::Linear(entries) => entries.capacity(),
+                SmallMap::Hashed(map) => map.capacity(),
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Insert(u8, u32),
+        Remove(u8),
+        /// Many at once, so that it grows and shrinks.
+        Fill(u8),
+        Clear(u8),
+        Take,
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            6 => (any::<u8>(), any::<u32>()).prop_map(|(key, value)| Act::Insert(key, value)),
+            6 => any::<u8>().prop_map(Act::Remove),
+            2 => any::<u8>().prop_map(Act::Fill),
+            2 => any::<u8>().prop_map(Act::Clear),
+            1 => Just(Act::Take),
+        ]
+    }
+
+    fn sorted<T: Ord>(mut all: Vec<T>) -> Vec<T> {
+        all.sort_unstable();
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(acts in proptest::collection::vec(act(), 0..60)) {
+            let mut map = SmallMap::default();
+            let mut model = BTreeMap::new();
+            for act in acts {
+                match act {
+                    Act::Insert(key, value) => {
+                        prop_assert_eq!(map.insert(key, value), model.insert(key, value));
+                    }
+                    Act::Remove(key) => prop_assert_eq!(map.remove(key), model.remove(&key)),
+                    Act::Fill(end) => {
+                        for key in 0..end {
+                            prop_assert_eq!(map.insert(key, 1), model.insert(key, 1));
+                        }
+                    }
+                    Act::Clear(start) => {
+                        for key in start..=u8::MAX {
+                            prop_assert_eq!(map.remove(key), model.remove(&key));
+                        }
+                    }
+                    Act::Take => {
+                        let all: Vec<_> = std::mem::take(&mut model).into_iter().collect();
+                        prop_assert_eq!(sorted(map.take()), all);
+                    }
+                }
+                prop_assert_eq!(map.len(), model.len());
+                prop_assert_eq!(sorted(map.keys()), model.keys().copied().collect::<Vec<_>>());
+                for key in [0, 7, u8::MAX] {
+                    prop_assert_eq!(map.get(key), model.get(&key));
+                }
+            }
+        }
+    }
 
     #[test]
-    fn it_behaves_the_same_on_both_sides_of_the_change() {
+    fn what_was_large_once_does_not_stay_so() {
         let mut map = SmallMap::default();
-        for key in 0..40u64 {
-            assert_eq!(map.insert(key, key * 2), None);
-            assert_eq!(map.insert(key, key * 3), Some(key * 2));
+        for key in 0..100_000u64 {
+            map.insert(key, ());
         }
-        assert_eq!(map.len(), 40);
-        for key in (0..40).step_by(2) {
-            assert_eq!(map.remove(key), Some(key * 3));
-            assert_eq!(map.get(key), None);
-            assert_eq!(map.get(key + 1), Some(&((key + 1) * 3)));
+        let largest = map.capacity();
+        for key in 0..100_000 {
+            map.remove(key);
+            let bound = 2 * SPARSE * map.len().max(LINEAR);
+            assert!(map.capacity() <= bound.min(largest), "{}", map.len());
         }
-        let mut rest = map.take();
-        rest.sort_unstable();
-        assert_eq!(rest.len(), 20);
-        assert_eq!(map.len(), 0);
+        assert!(matches!(&map, SmallMap::Linear(entries) if entries.capacity() <= LINEAR));
+    }
+
+    /// Shrinking by one and growing by one again must not move everything.
+    #[test]
+    fn it_does_not_shrink_and_grow_by_turns() {
+        let mut map = SmallMap::default();
+        let at = |size: u64, map: &mut SmallMap<u64, ()>| {
+            let now = map.len() as u64;
+            for key in size..now {
+                map.remove(key);
+            }
+            for key in now..size {
+                map.insert(key, ());
+            }
+            (map.capacity(), matches!(map, SmallMap::Linear(_)))
+        };
+        at(100_000, &mut map);
+        for size in (FEW as u64 + 1..5_000).rev() {
+            let (before, _) = at(size, &mut map);
+            for _ in 0..3 {
+                at(size + 1, &mut map);
+                let after = at(size, &mut map);
+                assert_eq!(after.0, before, "at {size}");
+            }
+        }
+        // Nor at the border between the two forms, from either side.
+        let (few, linear) = (FEW as u64, LINEAR as u64);
+        for (from, border, is_linear) in [(linear + 1, few, false), (few, linear, true)] {
+            at(0, &mut map);
+            at(from, &mut map);
+            for _ in 0..3 {
+                let size = if is_linear { border } else { border + 1 };
+                assert_eq!(at(size, &mut map).1, is_linear);
+                assert_eq!(
+                    at(size - 1 + 2 * u64::from(!is_linear), &mut map).1,
+                    is_linear
+                );
+            }
+        }
     }
 }
