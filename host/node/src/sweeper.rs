@@ -1,7 +1,8 @@
 //! The sweeper: some time after a commit it wakes the processes that sleep in
 //! old versions, at a bounded rate, so that they cross and old versions end;
 //! it sees when the last has crossed, and drops versions and frames that nobody
-//! needs any more.
+//! needs any more. After a way back it wakes the loop processes at once: nobody
+//! has looked for them before, as whoever deploys does.
 
 use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -86,6 +87,7 @@ impl Rounds {
             now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
         };
         if std::mem::take(&mut self.committed) {
+            node.wake_loops_back();
             self.sweep_at = Some(in_future(node.0.config.sweep_after));
             self.look_after = SOON;
         }
@@ -121,6 +123,25 @@ impl Rounds {
 }
 
 impl Node {
+    /// If the current release is a way back, wakes the loop processes that
+    /// take `UPGRADE`.
+    fn wake_loops_back(&self) {
+        let inner = &self.0;
+        let release = inner.code.current();
+        if release.origin == release.id {
+            return;
+        }
+        for index in inner.system.table.indices() {
+            let waits = inner.executor.look(index, |own| {
+                let loops = own.guest().and_then(|guest| guest.loops());
+                (loops == Some(true) && inner.executor.is_behind(own)).then_some(own.pid())
+            });
+            if let Some(pid) = waits.flatten() {
+                inner.system.wake(pid);
+            }
+        }
+    }
+
     /// Wakes every process at rest that has not crossed yet.
     pub(crate) fn sweep(&self) {
         let inner = &self.0;

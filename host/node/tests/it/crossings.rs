@@ -36,6 +36,59 @@ fn a_loop_that_takes_upgrade_is_woken_and_crosses() {
     node.halt();
 }
 
+/// A node whose sweeper does not come.
+fn unswept(change: impl FnOnce(&mut exuvia_node::NodeConfig)) -> exuvia_node::Node {
+    node_with(|config| {
+        config.sweep_after = Duration::from_secs(3_600);
+        change(config);
+    })
+}
+
+#[test]
+fn a_loop_that_takes_upgrade_is_woken_to_go_back() {
+    let node = unswept(|_| {});
+    deploy(&node, "loops", &loops(true, "(i64.const 1)"));
+    let pid = spawn(&node, "loops", b"");
+    assert_eq!(ask(&node, pid), 1);
+    for _ in 0..2 {
+        deploy(&node, "loops", &loops(true, "(i64.const 2)"));
+        // It waits in new code.
+        assert_eq!(ask(&node, pid), 2);
+        eventually("it waits", || of(&node, pid).state == "receive");
+        node.rollback().unwrap();
+        // Nobody has written to it.
+        eventually("it is back", || {
+            of(&node, pid).module.as_deref() == Some("loops@1")
+        });
+    }
+    assert_eq!(ask(&node, pid), 1);
+    node.halt();
+}
+
+#[test]
+fn a_loop_that_takes_upgrade_is_woken_when_its_release_goes_back_by_itself() {
+    let node = unswept(|config| config.release_threshold = 1);
+    deploy(&node, "loops", &loops(true, "(i64.const 1)"));
+    let (first, second) = (spawn(&node, "loops", b""), spawn(&node, "loops", b""));
+    for pid in [first, second] {
+        assert_eq!(ask(&node, pid), 1);
+    }
+    // The fourth message fails it, the third is its first in new code.
+    let answer = "(if (result i64) (i64.eq (call $count) (i64.const 4)) (then (unreachable)) (else (i64.const 2)))";
+    deploy(&node, "loops", &loops(true, answer));
+    for pid in [first, second] {
+        assert_eq!(ask(&node, pid), 2);
+        eventually("it waits", || of(&node, pid).state == "receive");
+    }
+    // New code fails the one; the other is woken by the way back.
+    let _ = node.call(first, 0, Vec::new(), Duration::from_secs(20));
+    eventually("the other is back", || {
+        of(&node, second).module.as_deref() == Some("loops@1")
+    });
+    assert_eq!(ask(&node, second), 1);
+    node.halt();
+}
+
 #[test]
 fn a_loop_without_the_flag_refuses_the_commit() {
     let node = node();
