@@ -8,103 +8,150 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use wasmtime::Store;
+use exuvia_process::ExitReason;
+use wasmtime::{AsContextMut, Store};
 
 use crate::artifact::Plan;
 use crate::backtrace;
 use crate::baton;
-use crate::data::{FrameData, Mode};
-use crate::frame::{Ended, Outcome, SLICE, panic_text, panicked};
+use crate::data::{FrameData, Mode, Toll};
+use crate::frame::{panic_text, panicked};
 use crate::guest::GuestOwn;
 use crate::image::{After, Base, Image, Scratch};
+use crate::instrument::SLICE;
 use crate::pagemap;
 use crate::setup::{
     CROSSING_REDUCTIONS, Handles, INITIALIZATION, initialize, restricted, set_bits, to_bits,
 };
 
-/// What a frame works with.
-pub(crate) struct Body {
-    store: Store<FrameData>,
+/// An instance and what it is compared with. The store's data has it too: a
+/// guest that is suspended lends a copy of its state from inside the call.
+pub(crate) struct Inside {
     handles: Handles,
     base: Arc<Base>,
     plan: Arc<Plan>,
-    /// The mutable globals, as read last.
-    globals: Vec<u128>,
-    scratch: Scratch,
 }
 
-impl std::fmt::Debug for Body {
+impl std::fmt::Debug for Inside {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Body").finish_non_exhaustive()
+        f.debug_struct("Inside").finish_non_exhaustive()
     }
 }
 
-/// How a call into the guest has ended.
+/// What a frame works with.
+pub(crate) struct Body {
+    store: Store<FrameData>,
+    inside: Arc<Inside>,
+    scratch: Scratch,
+}
+
+/// How an entry ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// `run` has returned.
+    Returned {
+        /// What it answered.
+        result: i32,
+        /// Messages that it took.
+        taken: u32,
+    },
+    /// The guest is suspended; `Guest::wait` says why.
+    Suspended,
+    /// A host call ended the process.
+    Exited(ExitReason),
+    /// The guest trapped.
+    Trapped(ExitReason),
+    /// The host panicked while serving it; the frame cannot be used again.
+    Panicked(ExitReason),
+}
+
+/// What a call into the guest leaves: the process and how the call ended.
+/// `None`: it was cancelled, and the process is with whoever did that.
+pub(crate) type Ended = Option<(Box<GuestOwn>, Outcome)>;
+
+/// How a call into the guest has ended, unless it was cancelled.
 enum Called {
     /// What `run` answered, and the reductions that are left.
     Returned(i32, i32),
     Failed(wasmtime::Error),
     Panicked(String),
-    Cancelled,
+}
+
+impl Inside {
+    fn dead_stack(&self, store: &mut impl AsContextMut<Data = FrameData>) -> Range<usize> {
+        let top = self
+            .handles
+            .stack_pointer
+            .and_then(|pointer| pointer.get(&mut *store).i32());
+        0..top.map_or(0, |top| top.cast_unsigned() as usize)
+    }
+
+    /// Appends the values of the mutable globals.
+    fn read_globals(
+        &self,
+        store: &mut impl AsContextMut<Data = FrameData>,
+        globals: &mut Vec<u128>,
+    ) {
+        let handles = self.handles.globals.iter();
+        globals.extend(handles.map(|global| to_bits(&global.get(&mut *store))));
+    }
+
+    /// Takes the image, and leaves it in memory or brings memory to the base.
+    /// The globals, as they are, stay in `scratch`.
+    fn image(
+        &self,
+        store: &mut impl AsContextMut<Data = FrameData>,
+        after: After,
+        scratch: &mut Scratch,
+    ) -> Image {
+        scratch.clear();
+        self.read_globals(store, &mut scratch.globals);
+        let dead = self.dead_stack(store);
+        let memory = self.handles.memory.data_mut(&mut *store);
+        self.plan.page_map.dirty(memory, &mut scratch.ranges);
+        Image::take(memory, &self.base, dead, after, scratch)
+    }
+
+    /// A copy of the state of a process that is suspended.
+    pub(crate) fn copy(&self, store: &mut impl AsContextMut<Data = FrameData>) -> Image {
+        self.image(store, After::Keep, &mut Scratch::default())
+    }
 }
 
 impl Body {
     pub(crate) fn new(
-        store: Store<FrameData>,
+        mut store: Store<FrameData>,
         handles: Handles,
         base: Arc<Base>,
         plan: Arc<Plan>,
     ) -> Body {
-        Body {
-            store,
+        let inside = Arc::new(Inside {
             handles,
             base,
             plan,
-            globals: Vec::new(),
+        });
+        store.data_mut().inside = Some(inside.clone());
+        Body {
+            store,
+            inside,
             scratch: Scratch::default(),
         }
     }
 
-    fn dead_stack(&mut self) -> Range<usize> {
-        let top = self
-            .handles
-            .stack_pointer
-            .and_then(|pointer| pointer.get(&mut self.store).i32());
-        0..top.map_or(0, |top| top.cast_unsigned() as usize)
-    }
-
-    fn read_globals(&mut self) {
-        let (store, globals) = (&mut self.store, self.handles.globals.iter());
-        self.globals.clear();
-        self.globals
-            .extend(globals.map(|global| to_bits(&global.get(&mut *store))));
-    }
-
     /// Takes the image, and leaves it in the frame or brings the frame to the base.
     pub(crate) fn save(&mut self, after: After) -> Image {
-        self.read_globals();
-        let dead = self.dead_stack();
-        let memory = self.handles.memory.data_mut(&mut self.store);
-        self.scratch.ranges.clear();
-        self.plan.page_map.dirty(memory, &mut self.scratch.ranges);
-        let image = Image::take(
-            memory,
-            &self.globals,
-            &self.base,
-            dead,
-            after,
-            &mut self.scratch,
-        );
+        let image = self.inside.image(&mut self.store, after, &mut self.scratch);
         if after == After::Reset {
             self.reset_globals();
         }
         image
     }
 
-    /// Brings the globals to the base from what was read last.
+    /// Brings the globals to the base from what `scratch` says they are.
     fn reset_globals(&mut self) {
-        let globals = self.handles.globals.iter().zip(&self.globals);
-        for ((global, value), base) in globals.zip(&self.base.globals) {
+        let inside = &*self.inside;
+        let globals = inside.handles.globals.iter().zip(&self.scratch.globals);
+        for ((global, value), base) in globals.zip(&inside.base.globals) {
             if value != base {
                 set_bits(global, &mut self.store, *base);
             }
@@ -113,30 +160,31 @@ impl Body {
 
     /// Brings the frame to the base.
     pub(crate) fn reset(&mut self) {
-        let memory = self.handles.memory.data_mut(&mut self.store);
-        self.scratch.ranges.clear();
-        self.plan.page_map.dirty(memory, &mut self.scratch.ranges);
-        self.base.restore(memory, &self.scratch.ranges);
-        self.read_globals();
+        let (inside, scratch) = (&*self.inside, &mut self.scratch);
+        scratch.clear();
+        let memory = inside.handles.memory.data_mut(&mut self.store);
+        inside.plan.page_map.dirty(memory, &mut scratch.ranges);
+        inside.base.restore(memory, &scratch.ranges);
+        inside.read_globals(&mut self.store, &mut scratch.globals);
         self.reset_globals();
     }
 
     /// Puts an image into the frame, which stands at the base. Its memory grows
     /// if the image's is larger.
-    pub(crate) async fn load(&mut self, image: &Image) -> Result<(), String> {
-        let memory = self.handles.memory;
+    pub(crate) fn load(&mut self, image: &Image) -> Result<(), String> {
+        let handles = &self.inside.handles;
+        let memory = handles.memory;
         let (has, wants) = (memory.size(&self.store), u64::from(image.memory_pages()));
         if wants > has {
             self.store.data_mut().limiter.bytes = u64::MAX;
             memory
-                .grow_async(&mut self.store, wants - has)
-                .await
+                .grow(&mut self.store, wants - has)
                 .map_err(|error| format!("its memory could not be grown for an image: {error}"))?;
             pagemap::prepare(memory.data(&self.store));
         }
         let globals = image.apply(memory.data_mut(&mut self.store));
         for (index, value) in globals {
-            if let Some(global) = self.handles.globals.get(index) {
+            if let Some(global) = handles.globals.get(index) {
                 set_bits(global, &mut self.store, value);
             }
         }
@@ -145,7 +193,7 @@ impl Body {
 
     /// Wasm pages of its memory.
     pub(crate) fn pages(&self) -> u32 {
-        u32::try_from(self.handles.memory.size(&self.store)).unwrap_or(u32::MAX)
+        u32::try_from(self.inside.handles.memory.size(&self.store)).unwrap_or(u32::MAX)
     }
 
     /// Enters `run` with a process, until it returns or fails. Whoever polls is
@@ -159,43 +207,42 @@ impl Body {
         data.exit = None;
         data.last_error = None;
         data.taken = 0;
+        data.toll = Toll::default();
         let called = {
             let body = &mut *self;
-            let mut call = pin!(body.handles.turn.call_async(&mut body.store, ()));
+            let enter = &body.inside.handles.enter;
+            let mut call = pin!(enter.call_async(&mut body.store, ()));
             poll_fn(|context| {
                 if baton::take_cancel() {
-                    return Poll::Ready(Called::Cancelled);
+                    return Poll::Ready(None);
                 }
                 // A panic of a host call must not lose the process.
-                match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-                    Ok(Poll::Pending) => Poll::Pending,
-                    Ok(Poll::Ready(Ok((result, left)))) => {
-                        Poll::Ready(Called::Returned(result, left))
-                    }
-                    Ok(Poll::Ready(Err(error))) => Poll::Ready(Called::Failed(error)),
-                    Err(panic) => Poll::Ready(Called::Panicked(panic_text(&*panic))),
-                }
+                let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
+                Poll::Ready(Some(match polled {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(Ok((result, left)))) => Called::Returned(result, left),
+                    Ok(Poll::Ready(Err(error))) => Called::Failed(error),
+                    Err(panic) => Called::Panicked(panic_text(&*panic)),
+                }))
             })
             .await
         };
-        let ended = self.ended(called);
+        let ended = called.and_then(|called| self.ended(called));
         (self, ended)
     }
 
     fn ended(&mut self, called: Called) -> Ended {
         let left = match &called {
             Called::Returned(_, left) => *left,
-            // Also what was charged before it failed counts.
-            _ => self
-                .handles
-                .reductions
-                .get(&mut self.store)
-                .i32()
-                .unwrap_or(0),
+            // Also what was spent before it failed counts.
+            Called::Failed(_) | Called::Panicked(_) => {
+                let counter = self.inside.handles.reductions;
+                counter.get(&mut self.store).i32().unwrap_or(0)
+            }
         };
         let data = self.store.data_mut();
         let mut own = data.own.take()?;
-        own.reductions += u64::try_from(SLICE - left).unwrap_or(0);
+        own.reductions += u64::try_from(SLICE.saturating_sub(left)).unwrap_or(0);
         let outcome = match called {
             Called::Returned(result, _) => Outcome::Returned {
                 result,
@@ -206,25 +253,32 @@ impl Body {
                 None => {
                     let denied = data.limiter.denied;
                     let said = data.last_error.take();
-                    Outcome::Trapped(backtrace::reason(&error, &self.plan, said, denied))
+                    let plan = &self.inside.plan;
+                    // What guests and their tools wrote into names is read here.
+                    let reason = catch_unwind(AssertUnwindSafe(|| {
+                        backtrace::reason(&error, plan, said, denied)
+                    }));
+                    match reason {
+                        Ok(reason) => Outcome::Trapped(reason),
+                        Err(panic) => panicked(&panic_text(&*panic)),
+                    }
                 }
             },
             Called::Panicked(text) => panicked(&text),
-            // The process is with whoever cancels: it cannot be here.
-            Called::Cancelled => Outcome::Suspended,
         };
         Some((own, outcome))
     }
 
     /// Calls `save`.
     pub(crate) async fn call_save(&mut self) -> Result<Vec<u8>, String> {
-        let save = (self.handles.save.as_ref()).ok_or("the old version exports no `save`")?;
+        let save =
+            (self.inside.handles.save.as_ref()).ok_or("the old version exports no `save`")?;
         let (result, restricted) = restricted(
             &mut self.store,
             "`save`",
             CROSSING_REDUCTIONS,
             None,
-            &self.plan,
+            &self.inside.plan,
             async |store| save.call_async(store, ()).await,
         )
         .await;
@@ -238,14 +292,15 @@ impl Body {
 
     /// Calls `load` with a state of this schema.
     pub(crate) async fn call_load(&mut self, schema: i32, state: Vec<u8>) -> Result<(), String> {
-        let load = (self.handles.load.as_ref()).ok_or("the new version exports no `load`")?;
+        let load =
+            (self.inside.handles.load.as_ref()).ok_or("the new version exports no `load`")?;
         let length = i32::try_from(state.len()).map_err(|_| "the state is too large")?;
         let (result, _) = restricted(
             &mut self.store,
             "`load`",
             CROSSING_REDUCTIONS,
             Some(state),
-            &self.plan,
+            &self.inside.plan,
             async |store| load.call_async(store, (schema, length)).await,
         )
         .await;
@@ -259,8 +314,9 @@ impl Body {
 
     /// Runs the initialization of a process whose module has its own for each.
     pub(crate) async fn initialize(&mut self) -> Result<(), String> {
-        let instance = &self.handles.instance;
-        initialize(&mut self.store, instance, &self.plan, &INITIALIZATION)
+        let inside = &*self.inside;
+        let instance = &inside.handles.instance;
+        initialize(&mut self.store, instance, &inside.plan, &INITIALIZATION)
             .await
             .map(|_| ())
             .map_err(|failed| failed.reason)

@@ -14,10 +14,10 @@ use exuvia_abi::{Code, Pid, SUSPEND};
 use exuvia_process::{Charge, Due, Payload};
 use wasmtime::{AsContextMut, Caller, Func, Linker, Store};
 
-use crate::baton::{self, Resumed};
+use crate::baton::{self, Ask, Asked};
 use crate::data::{FrameData, Mode, Restricted, View, bytes, bytes_mut, view};
-use crate::frame::SLICE;
 use crate::guest::{Guest, Wait, Want};
+use crate::instrument::SLICE;
 use crate::probation::{close_transaction, transaction};
 use crate::setup::set_reductions;
 
@@ -115,7 +115,16 @@ async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Res
         guest.wait = Some(Wait::turn(crowd));
     }
     baton::put_suspended(own);
-    let mut own = Resumed.await;
+    let mut own = loop {
+        match Asked.await {
+            Ask::Resume(own) => break own,
+            Ask::Copy => {
+                let inside = caller.data().inside.clone();
+                let gone = || wasmtime::Error::msg("the frame is empty");
+                baton::put_copy(inside.ok_or_else(gone)?.copy(&mut caller));
+            }
+        }
+    };
     if yields && let Some(guest) = own.guest() {
         guest.wait = None;
     }

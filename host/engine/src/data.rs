@@ -6,6 +6,7 @@ use std::sync::Arc;
 use exuvia_process::{ExitReason, Pid};
 use wasmtime::{Caller, Global, Memory, ResourceLimiter};
 
+use crate::body::Inside;
 use crate::executor::Shared;
 use crate::guest::GuestOwn;
 use crate::instrument::BYTES_PER_REDUCTION;
@@ -50,6 +51,8 @@ pub(crate) struct FrameData {
     /// Messages that the current entry has taken.
     pub(crate) taken: u32,
     pub(crate) toll: Toll,
+    /// What it takes to copy the state of the process that is suspended.
+    pub(crate) inside: Option<Arc<Inside>>,
 }
 
 impl FrameData {
@@ -68,6 +71,7 @@ impl FrameData {
             last_error: None,
             taken: 0,
             toll: Toll::default(),
+            inside: None,
         }
     }
 }

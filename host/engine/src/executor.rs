@@ -13,8 +13,9 @@ use exuvia_code::{Code, Tenancy};
 use exuvia_process::{Body, ExitReason, Payload, Turn, turn};
 
 use crate::artifact::{Artifact, Initialization};
+use crate::body::Outcome;
 use crate::error::CrossError;
-use crate::frame::{Outcome, panic_text};
+use crate::frame::panic_text;
 use crate::frames::{FrameCounts, Frames, NoFrame};
 use crate::guest::{Guest, GuestOwn, GuestSystem, Residence};
 use crate::image::After;
@@ -491,12 +492,12 @@ impl Executor {
                 // The state before the message: where the process goes back
                 // to if new code fails it.
                 if trial.state.is_none() && seated.frame.reusable {
-                    trial.state = seated.frame.save(After::Keep).map(State::New);
+                    trial.state = seated.frame.save(After::Keep).ok().map(State::New);
                 }
                 trial.transaction = Some(Transaction::default());
             }
         }
-        let Some((own, outcome)) = seated.frame.run(own, suspended) else {
+        let Some((own, outcome)) = seated.frame.run(own) else {
             drop(seated);
             return Entered::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
         };

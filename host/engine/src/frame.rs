@@ -23,13 +23,12 @@ use exuvia_process::ExitReason;
 use wasmtime::Store;
 
 use crate::artifact::{Artifact, Initialization, Plan};
-use crate::baton;
-use crate::body::Body;
+use crate::baton::{self, Ask};
+use crate::body::{Body, Ended, Outcome};
 use crate::data::FrameData;
 use crate::executor::Shared;
 use crate::guest::GuestOwn;
 use crate::image::{After, Base, Image};
-pub use crate::instrument::SLICE;
 use crate::setup::{Setup, set_up};
 
 /// What the first frame of a version finds out.
@@ -47,30 +46,6 @@ pub(crate) struct Failed {
     pub(crate) reason: String,
 }
 
-/// How an entry ended.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// `run` has returned.
-    Returned {
-        /// What it answered.
-        result: i32,
-        /// Messages that it took.
-        taken: u32,
-    },
-    /// The guest is suspended; `Guest::wait` says why.
-    Suspended,
-    /// A host call ended the process.
-    Exited(ExitReason),
-    /// The guest trapped.
-    Trapped(ExitReason),
-    /// The host panicked while serving it; the frame cannot be used again.
-    Panicked(ExitReason),
-}
-
-/// What a call into the guest leaves: the process and how the call ended.
-/// `None`: it was cancelled, and the process is with whoever did that.
-pub(crate) type Ended = Option<(Box<GuestOwn>, Outcome)>;
-
 /// A call that was begun. It has the frame's body until it ends.
 type Call = Pin<Box<dyn Future<Output = (Box<Body>, Ended)> + Send>>;
 
@@ -79,7 +54,7 @@ enum Stage {
     Rest(Box<Body>),
     /// A guest runs or is suspended.
     Called(Call),
-    /// Nobody can use it any more, and why.
+    /// The host has failed in it, and how: nobody can use it any more.
     Broken(Cow<'static, str>),
 }
 
@@ -149,67 +124,85 @@ impl Frame {
         self.pages
     }
 
-    /// Runs the process until it returns, is suspended, or ends. The process
-    /// comes back in any case; `None` is a bug of the host that lost it.
-    pub(crate) fn run(
-        &mut self,
-        own: Box<GuestOwn>,
-        suspended: bool,
-    ) -> Option<(Box<GuestOwn>, Outcome)> {
-        let call = match std::mem::replace(&mut self.stage, Stage::Broken(Cow::Borrowed(LOST))) {
-            Stage::Rest(body) if !suspended => Box::pin(body.run(own)),
-            Stage::Called(call) if suspended => {
-                baton::put_resumed(own);
+    /// Runs the process until it returns, is suspended, or ends; one that was
+    /// suspended in this frame goes on. The process comes back in any case;
+    /// `None` is a bug of the host that lost it.
+    pub(crate) fn run(&mut self, own: Box<GuestOwn>) -> Option<(Box<GuestOwn>, Outcome)> {
+        let call = match std::mem::replace(&mut self.stage, LOST) {
+            Stage::Rest(body) => Box::pin(body.run(own)),
+            Stage::Called(call) => {
+                baton::put_ask(Ask::Resume(own));
                 call
             }
-            stage => {
-                let outcome = panicked(match &stage {
-                    Stage::Broken(text) => text,
-                    _ => "the frame is not where the process has left it",
-                });
-                self.stage = stage;
+            Stage::Broken(text) => {
+                let outcome = panicked(&text);
+                self.stage = Stage::Broken(text);
                 return Some((own, outcome));
             }
         };
         match self.poll(call) {
-            Some(ended) => ended,
-            None => baton::take_suspended().map(|own| (own, Outcome::Suspended)),
+            Poll::Pending => baton::take_suspended().map(|own| (own, Outcome::Suspended)),
+            Poll::Ready(Some(ended)) => Some(ended),
+            // It has failed before it took the process, or after it gave it away.
+            Poll::Ready(None) => {
+                let asked = baton::take_ask().and_then(|ask| match ask {
+                    Ask::Resume(own) => Some(own),
+                    Ask::Copy => None,
+                });
+                let own = asked.or_else(baton::take_suspended)?;
+                self.stage = LOST;
+                Some((own, panicked("a call has ended without its process")))
+            }
         }
     }
 
     /// Ends the call that is suspended; its process is with the caller.
     pub(crate) fn cancel(&mut self) {
-        if let Stage::Called(call) =
-            std::mem::replace(&mut self.stage, Stage::Broken(Cow::Borrowed(LOST)))
-        {
-            baton::put_cancel();
-            self.poll(call);
+        match std::mem::replace(&mut self.stage, LOST) {
+            Stage::Called(call) => {
+                baton::put_cancel();
+                let _ = self.poll(call);
+            }
+            stage => self.stage = stage,
         }
     }
 
-    /// How the call has ended; `None`: it is suspended.
-    fn poll(&mut self, mut call: Call) -> Option<Ended> {
+    /// A copy of the state of the process that is suspended in it.
+    pub(crate) fn copy(&mut self) -> Option<Image> {
+        match std::mem::replace(&mut self.stage, LOST) {
+            Stage::Called(call) => {
+                baton::put_ask(Ask::Copy);
+                let _ = self.poll(call);
+                baton::take_copy()
+            }
+            stage => {
+                self.stage = stage;
+                None
+            }
+        }
+    }
+
+    fn poll(&mut self, mut call: Call) -> Poll<Ended> {
         let mut context = Context::from_waker(Waker::noop());
         let Poll::Ready((body, ended)) = call.as_mut().poll(&mut context) else {
             self.stage = Stage::Called(call);
-            return None;
+            return Poll::Pending;
         };
         self.pages = body.pages();
-        self.stage = match &ended {
-            Some((_, Outcome::Panicked(reason))) => Stage::Broken(reason.to_string().into()),
-            _ => Stage::Rest(body),
-        };
-        Some(ended)
+        if !matches!(ended, Some((_, Outcome::Panicked(_)))) {
+            self.stage = Stage::Rest(body);
+        }
+        Poll::Ready(ended)
     }
 
     /// Puts an image into the frame, which stands at the base.
     pub(crate) fn load(&mut self, image: &Image) -> Result<(), String> {
-        self.serve(async |body| body.load(image).await)
+        self.serve(async |body| body.load(image))
     }
 
     /// Takes the image, and keeps it in the frame or brings the frame to the base.
-    pub(crate) fn save(&mut self, after: After) -> Option<Image> {
-        self.serve(async |body| Ok(body.save(after))).ok()
+    pub(crate) fn save(&mut self, after: After) -> Result<Image, String> {
+        self.serve(async |body| Ok(body.save(after)))
     }
 
     /// Brings the frame to the base.
@@ -261,8 +254,8 @@ impl Frame {
     }
 }
 
-/// What a frame is while it is polled, and stays if that panics.
-const LOST: &str = "the host failed while a process ran in it";
+/// What a frame is while a guest runs in it, and stays if the host fails.
+const LOST: Stage = Stage::Broken(Cow::Borrowed("the host failed while a process ran in it"));
 
 /// The result of a future that has nothing to wait for.
 fn at_once<T>(future: impl Future<Output = T>) -> Result<T, String> {

@@ -426,7 +426,7 @@ impl Frames {
 /// cannot be read, it stays.
 fn take_image(mut frame: Seated, waiting: bool) -> (Option<Seated>, Residence) {
     match frame.frame.save(After::Reset) {
-        Some(image) => {
+        Ok(image) => {
             let stamp = Some(frame.pool().stamp());
             let residence = Residence::Image {
                 image,
@@ -435,7 +435,7 @@ fn take_image(mut frame: Seated, waiting: bool) -> (Option<Seated>, Residence) {
             };
             (Some(frame), residence)
         }
-        None => (
+        Err(_) => (
             None,
             Residence::Frame {
                 frame,

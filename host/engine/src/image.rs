@@ -102,9 +102,20 @@ impl std::fmt::Debug for Image {
 /// Buffers that diffs reuse.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
+    /// Where memory was written.
     pub(crate) ranges: Vec<Range<usize>>,
+    /// The mutable globals as they are.
+    pub(crate) globals: Vec<u128>,
     runs: Vec<(usize, usize)>,
     bytes: Vec<u8>,
+}
+
+impl Scratch {
+    /// Forgets what was put in.
+    pub(crate) fn clear(&mut self) {
+        self.ranges.clear();
+        self.globals.clear();
+    }
 }
 
 /// Whether a diff leaves the memory as it is or brings it to the base.
@@ -124,7 +135,6 @@ impl Image {
     /// says where the memory may have been written; `dead` is not stored.
     pub(crate) fn take(
         memory: &mut [u8],
-        globals: &[u128],
         base: &Base,
         dead: Range<usize>,
         after: After,
@@ -132,6 +142,7 @@ impl Image {
     ) -> Image {
         let Scratch {
             ranges,
+            globals,
             runs,
             bytes,
         } = scratch;
@@ -330,10 +341,10 @@ mod tests {
                 memory[*at] = *byte;
             }
             let expected = memory.clone();
-            let mut scratch = Scratch { ranges: written(&edits), ..Scratch::default() };
-            let kept = Image::take(&mut memory, &[1, 7], &base, dead.clone(), After::Keep, &mut scratch);
+            let mut scratch = Scratch { ranges: written(&edits), globals: vec![1, 7], ..Scratch::default() };
+            let kept = Image::take(&mut memory, &base, dead.clone(), After::Keep, &mut scratch);
             prop_assert_eq!(&memory, &expected);
-            let image = Image::take(&mut memory, &[1, 7], &base, dead.clone(), After::Reset, &mut scratch);
+            let image = Image::take(&mut memory, &base, dead.clone(), After::Reset, &mut scratch);
             prop_assert_eq!(&kept, &image);
             // Words across the edge of the dead stack are kept whole.
             let edge = dead.end / WORD * WORD;

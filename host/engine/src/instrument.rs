@@ -20,7 +20,7 @@
 //! | `exuvia:t<index>` | a table of the module |
 //! | `exuvia:reductions` | the counter; below zero means "yield" |
 //! | `exuvia:host` | functions of the host: [`SLOT_YIELD`], [`SLOT_WAIT`] |
-//! | `exuvia:turn` | `() -> (i32, i32)`, if there is a `run: () -> i32`: sets the counter to [`SLICE`], calls `run`, answers its answer and the counter |
+//! | `exuvia:enter` | `() -> (i32, i32)`, if there is a `run: () -> i32`: sets the counter to [`SLICE`], calls `run`, answers its answer and the counter |
 //! | `exuvia:start` | the start function, which no longer runs by itself |
 //!
 //! The host fills `exuvia:host` right after instantiation, before any guest
@@ -53,7 +53,7 @@ pub const RESERVED_PREFIX: &str = "exuvia:";
 pub const EXPORT_REDUCTIONS: &str = "exuvia:reductions";
 /// Export of what enters `run`: it sets the counter to a slice first, and
 /// answers, `() -> (i32, i32)`, what `run` did and the counter.
-pub const EXPORT_TURN: &str = "exuvia:turn";
+pub const EXPORT_ENTER: &str = "exuvia:enter";
 /// Reductions of one slice, as in Erlang.
 pub const SLICE: i32 = 4_000;
 /// Export of the table of the host's functions.

@@ -12,7 +12,7 @@ use crate::data::{FrameData, Mode, Restricted};
 use crate::frame::{Failed, Taken};
 use crate::image::Base;
 use crate::instrument::{
-    EXPORT_HOST, EXPORT_REDUCTIONS, EXPORT_START, EXPORT_TURN, SLICE, SLOT_WAIT, SLOT_YIELD,
+    EXPORT_ENTER, EXPORT_HOST, EXPORT_REDUCTIONS, EXPORT_START, SLICE, SLOT_WAIT, SLOT_YIELD,
 };
 use crate::{backtrace, pagemap};
 
@@ -46,7 +46,7 @@ pub(crate) struct Handles {
     pub(crate) reductions: Global,
     /// Enters `run` with a whole slice; answers what `run` did, and what is
     /// left of the last slice.
-    pub(crate) turn: TypedFunc<(), (i32, i32)>,
+    pub(crate) enter: TypedFunc<(), (i32, i32)>,
     /// `save` and `load`, if they are exported: looked up once, not at each
     /// crossing.
     pub(crate) save: Option<TypedFunc<(), i32>>,
@@ -88,9 +88,7 @@ pub(crate) async fn set_up(
         if setup.initialize {
             initialize(store, &instance, plan, exports).await?;
         }
-        to_base(store, &handles, base)
-            .await
-            .map_err(failed("instantiation"))?;
+        to_base(store, &handles, base).map_err(failed("instantiation"))?;
         return Ok((handles, None));
     }
     let impure = initialize(store, &instance, plan, &INITIALIZATION).await?;
@@ -115,15 +113,11 @@ pub(crate) async fn set_up(
 }
 
 /// Brings a new instance to the base.
-async fn to_base(
-    store: &mut Store<FrameData>,
-    handles: &Handles,
-    base: &Base,
-) -> wasmtime::Result<()> {
+fn to_base(store: &mut Store<FrameData>, handles: &Handles, base: &Base) -> wasmtime::Result<()> {
     let has = handles.memory.size(&*store);
     let wants = u64::from(base.memory_pages);
     if wants > has {
-        handles.memory.grow_async(&mut *store, wants - has).await?;
+        handles.memory.grow(&mut *store, wants - has)?;
         pagemap::prepare(handles.memory.data(&*store));
     }
     base.restore(handles.memory.data_mut(&mut *store), &base.written);
@@ -208,7 +202,7 @@ fn handles(
     host.set(&mut *store, u64::from(SLOT_YIELD), Ref::Func(Some(yields)))?;
     let waits = calls::wait_function(store);
     host.set(&mut *store, u64::from(SLOT_WAIT), Ref::Func(Some(waits)))?;
-    let turn = instance.get_typed_func::<(), (i32, i32)>(&mut *store, EXPORT_TURN)?;
+    let enter = instance.get_typed_func::<(), (i32, i32)>(&mut *store, EXPORT_ENTER)?;
     let save = function(store, &instance, exports::SAVE);
     let load = function(store, &instance, exports::LOAD);
     let mut globals = Vec::new();
@@ -229,7 +223,7 @@ fn handles(
     Ok(Handles {
         memory,
         reductions,
-        turn,
+        enter,
         save,
         load,
         globals,

@@ -106,11 +106,11 @@ impl Executor {
             return Ok(());
         }
         let (mut origin, saved) =
-            take_state(shared, guest, &crossing).ok_or_else(|| CrossError::NoPath {
+            take_state(shared, guest, &crossing).map_err(|reason| CrossError::NoPath {
                 from: old.to_string(),
                 to: new.to_string(),
-                not_carried: "its state could not be read".into(),
-                not_migrated: "its state could not be read".into(),
+                not_carried: format!("its state could not be read: {reason}"),
+                not_migrated: "the same".into(),
             })?;
         // Nothing has happened since it crossed the other way: what it had
         // then is exact.
@@ -208,16 +208,16 @@ impl Executor {
 type Saved = Result<Vec<u8>, String>;
 
 /// Takes the state of a process at rest out of where it is; with it what `save`
-/// said, if `save` has to say it and the state was in a frame. `None`: it cannot
-/// be read.
+/// said, if `save` has to say it and the state was in a frame. The error: why it
+/// cannot be read.
 fn take_state(
     shared: &Arc<Shared>,
     guest: &mut Guest,
     crossing: &Crossing<'_>,
-) -> Option<(Origin, Option<Saved>)> {
+) -> Result<(Origin, Option<Saved>), String> {
     let (old, new) = (&crossing.old.artifact, &crossing.new.artifact);
     match std::mem::replace(&mut guest.residence, Residence::Running) {
-        Residence::Image { image, .. } => Some((Origin::Image(image), None)),
+        Residence::Image { image, .. } => Ok((Origin::Image(image), None)),
         Residence::Frame { mut frame, .. } if frame.frame.reusable => {
             if old.carries_to(new).is_ok() || !old.has_save {
                 let image = frame.frame.save(After::Reset);
@@ -230,7 +230,7 @@ fn take_state(
             shared.frames.retire(frame);
             image.map(|image| (Origin::Image(image), Some(saved)))
         }
-        Residence::Frame { frame, .. } => Some((Origin::Frame(frame), None)),
-        Residence::Newborn | Residence::Running => None,
+        Residence::Frame { frame, .. } => Ok((Origin::Frame(frame), None)),
+        Residence::Newborn | Residence::Running => Err("it is in no frame".into()),
     }
 }

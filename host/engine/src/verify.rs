@@ -1,5 +1,12 @@
 //! Verification before a commit: the crossing is run on copies of the states
-//! of processes at rest. Nothing of it reaches a process.
+//! of processes at rest, and of loop processes that wait with the flag UPGRADE:
+//! their state is all in memory then, though their stack is not empty. Nothing
+//! of it reaches a process.
+//!
+//! Not looked at are processes that run just now, that answered WAITING, that
+//! wait in the middle of a handler or without the flag, and those of
+//! resident-only modules. They count among those that there are, not among
+//! those that were checked.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -151,7 +158,12 @@ fn look(guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) -> Option<Seen> {
             frame,
             suspended: false,
             waiting: false,
-        } if frame.frame.reusable => frame.frame.save(After::Keep),
+        } if frame.frame.reusable => frame.frame.save(After::Keep).ok(),
+        Residence::Frame {
+            frame,
+            suspended: true,
+            ..
+        } if loops == Some(true) && frame.frame.reusable => frame.frame.copy(),
         _ => None,
     };
     Some(Seen {

@@ -442,23 +442,19 @@ fn init_ack(view: &mut View<'_>, status: i32, data: i32, length: i32) -> Answer 
         return Err(Code::BadArgument);
     }
     let detail = view.payload(data, length)?;
-    perform(
-        view.own,
-        &view.shared.system,
-        move |own, system| {
-            if own.acknowledge(system, status.cast_unsigned(), detail.clone()) && status != 0 {
-                // A failed start ends the process, whatever it does next.
-                let exit = Signal::Exit {
-                    from: own.pid(),
-                    reason: ExitReason::with(status, detail.as_slice()),
-                    linked: false,
-                    charge: None,
-                };
-                own.set_trap_exit(false);
-                let _ = system.signal(own.pid(), exit);
-            }
-        },
-    );
+    perform(view.own, &view.shared.system, move |own, system| {
+        if own.acknowledge(system, status.cast_unsigned(), detail.clone()) && status != 0 {
+            // A failed start ends the process, whatever it does next.
+            let exit = Signal::Exit {
+                from: own.pid(),
+                reason: ExitReason::with(status, detail.as_slice()),
+                linked: false,
+                charge: None,
+            };
+            own.set_trap_exit(false);
+            let _ = system.signal(own.pid(), exit);
+        }
+    });
     Ok(Code::Ok as i32)
 }
 
@@ -494,11 +490,9 @@ fn on_pid(
     deed: impl FnOnce(&mut GuestOwn, &GuestSystem, Pid) + Send + 'static,
 ) -> Answer {
     let to = view.pid(pid)?;
-    perform(
-        view.own,
-        &view.shared.system,
-        move |own, system| deed(own, system, to),
-    );
+    perform(view.own, &view.shared.system, move |own, system| {
+        deed(own, system, to)
+    });
     view.told(to);
     Ok(Code::Ok as i32)
 }
@@ -519,11 +513,9 @@ fn monitor(view: &mut View<'_>, pid: i32, out: i32) -> Answer {
     view.may_monitor(1)?;
     view.promise(0, 1);
     let reference = view.own.new_reference();
-    perform(
-        view.own,
-        &view.shared.system,
-        move |own, system| own.monitor(system, to, reference),
-    );
+    perform(view.own, &view.shared.system, move |own, system| {
+        own.monitor(system, to, reference)
+    });
     view.told(to);
     view.write(out, &reference.to_le_bytes())?;
     Ok(Code::Ok as i32)
@@ -535,12 +527,9 @@ fn demonitor(view: &mut View<'_>, reference: u64, flags: i32) -> Answer {
     }
     let flush = flags & demonitor::FLUSH != 0;
     let to = view.own.monitored(reference);
-    perform(
-        view.own,
-        &view.shared.system,
-        move |own, system| own.demonitor(system, reference, flush),
-        None,
-    );
+    perform(view.own, &view.shared.system, move |own, system| {
+        own.demonitor(system, reference, flush)
+    });
     view.told(to.unwrap_or(Pid::NONE));
     Ok(Code::Ok as i32)
 }

@@ -17,7 +17,7 @@ use super::offsets::{self, OffsetMap, Run};
 use super::parse::{Parsed, internal};
 use super::rewrite::{self, NewBody};
 use super::scan::{Added, Plan};
-use super::{EXPORT_HOST, EXPORT_REDUCTIONS, EXPORT_START, EXPORT_TURN, MAX_MODULE_BYTES, SLOTS};
+use super::{EXPORT_ENTER, EXPORT_HOST, EXPORT_REDUCTIONS, EXPORT_START, MAX_MODULE_BYTES, SLOTS};
 
 /// Limits of wasmparser, which it does not export.
 mod limits {
@@ -174,7 +174,7 @@ fn check_limits(
     types: &Types,
     exported_globals: usize,
 ) -> Result<(), InstrumentError> {
-    let own = [EXPORT_REDUCTIONS, EXPORT_HOST, EXPORT_START, EXPORT_TURN].len();
+    let own = [EXPORT_REDUCTIONS, EXPORT_HOST, EXPORT_START, EXPORT_ENTER].len();
     let exports = parsed.exports.len() + exported_globals + parsed.tables.len() + own;
     let counts = [
         ("types", parsed.types.len() + types.new.len(), limits::TYPES),
@@ -296,8 +296,8 @@ fn write_exports(
     section.export(EXPORT_HOST, ExportKind::Table, at.host);
     let first_added = parsed.functions.len() as u32;
     for (added, index) in plan.added.iter().zip(first_added..) {
-        if let Added::Turn(_) = added {
-            section.export(EXPORT_TURN, ExportKind::Func, index);
+        if let Added::Enter(_) = added {
+            section.export(EXPORT_ENTER, ExportKind::Func, index);
         }
     }
     if let Some(start) = parsed.start {

@@ -30,7 +30,7 @@ pub(super) fn name(added: Added, import: Option<&str>) -> String {
         (Added::Copy, _) => "exuvia memory.copy".to_owned(),
         (Added::Grow, _) => "exuvia memory.grow".to_owned(),
         (Added::ChargeBytes | Added::ChargeEntries, _) => "exuvia charge".to_owned(),
-        (Added::Turn(_), _) => "exuvia turn".to_owned(),
+        (Added::Enter(_), _) => "exuvia enter".to_owned(),
     }
 }
 
@@ -39,7 +39,7 @@ pub(super) fn signature(added: Added) -> Option<(&'static [ValType], &'static [V
     const I32: ValType = ValType::I32;
     match added {
         Added::Yield => Some((&[], &[])),
-        Added::Turn(_) => Some((&[], &[I32, I32])),
+        Added::Enter(_) => Some((&[], &[I32, I32])),
         Added::Blocking(_) => None,
         Added::Fill | Added::Copy => Some((&[I32, I32, I32], &[])),
         Added::Grow | Added::ChargeBytes | Added::ChargeEntries => Some((&[I32], &[I32])),
@@ -136,12 +136,12 @@ pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
         Added::Grow => grow(at),
         Added::ChargeBytes => pass_on(at, BYTES_PER_REDUCTION),
         Added::ChargeEntries => pass_on(at, ENTRIES_PER_REDUCTION),
-        Added::Turn(run) => turn(run, at),
+        Added::Enter(run) => enter(run, at),
     }
 }
 
 /// Enters `run` with a whole slice.
-fn turn(run: u32, at: Indices) -> Function {
+fn enter(run: u32, at: Indices) -> Function {
     let mut function = Function::new([]);
     function
         .instructions()

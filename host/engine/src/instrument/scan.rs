@@ -100,7 +100,7 @@ pub(super) enum Added {
     /// Charges for a number of table entries and hands the number on.
     ChargeEntries,
     /// Enters this function, which is `run`.
-    Turn(u32),
+    Enter(u32),
 }
 
 /// Something an operator does that decides whether a frame can be reused.
@@ -208,7 +208,7 @@ fn find_run(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentError>
     if let Some(run) = run {
         let ty = parsed.function_type(run.index)?;
         if ty.params().is_empty() && ty.results() == [ValType::I32] {
-            plan.added.push(Added::Turn(plan.redirect(run.index)));
+            plan.added.push(Added::Enter(plan.redirect(run.index)));
         }
     }
     Ok(())

@@ -229,6 +229,75 @@ fn after_a_commit_a_process_that_cannot_cross_is_stuck_and_works() {
     assert_eq!(world.seen.stuck.lock().len(), 1);
 }
 
+/// The loop style: counts requests, and answers them from inside `run`.
+fn looping(mode: i32, save: &str, load: &str) -> String {
+    format!(
+        r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (import "exuvia" "reply" (func $reply (param i32 i64 i32 i32 i32) (result i32)))
+  {IMPORTS}
+  (memory (export "memory") 2 8)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (func (export "run") (result i32) (local $got i32)
+    (loop $next
+      (i32.store (i32.const 4096) (i32.const 48))
+      (local.set $got (call $receive (i32.const 4096) (i32.const 4224) (i32.const 256) (i64.const -1) (i32.const {mode}) (i64.const 0)))
+      (if (i32.eq (local.get $got) (i32.const -4)) (then (return (i32.const 0))))
+      (if (i32.eq (i32.load (i32.const 4100)) (i32.const 3)) (then
+        (i64.store (i32.const 8192) (i64.add (i64.load (i32.const 8192)) (i64.const 1)))
+        (drop (call $reply (i32.const 4104) (i64.load (i32.const 4120)) (i32.const 0) (i32.const 8192) (i32.const 8)))))
+      (br $next))
+    unreachable)
+  (func (export "save") (result i32) {save})
+  (func (export "load") (param $schema i32) (param $length i32) (result i32) {load})
+  (data (i32.const 5000) "no field count"))"#
+    )
+}
+
+/// All its state is in memory: so it is verified, by its state of now, though
+/// it is in the middle of `run`.
+#[test]
+fn a_loop_that_waits_with_the_flag_is_verified_as_it_waits() {
+    let world = World::new(Setup::default());
+    world.deploy("m", &looping(256, SAVE, LOAD));
+    let pid = world.spawn("m");
+    assert_eq!(world.ask(pid, 0, &[]).number(), 1);
+    assert!(world.settle(100));
+    assert_eq!(world.executor.frames().blocked, 1);
+    // Refused by what the state is: at first it is 1, later it is not.
+    let picky = "(drop (call $get (i32.const 8192) (i32.const 8))) (i32.eq (i32.load (i32.const 8192)) (i32.const 1))";
+    for _ in 0..2 {
+        let error = deploy(&world, &looping(256, SAVE, picky)).unwrap_err();
+        assert!(error.contains("`load` answered 1"), "{error}");
+    }
+    assert_eq!(world.ask(pid, 0, &[]).number(), 2);
+    deploy(&world, &looping(256, SAVE, picky)).unwrap();
+    // It was not disturbed, and crosses when it is woken.
+    world.system.wake(pid);
+    assert!(world.settle(100));
+    assert_eq!(world.code.versions("m")[0].population(), 0);
+    assert_eq!(world.ask(pid, 0, &[]).number(), 3);
+    assert_eq!(world.seen.stuck.lock().len(), 0);
+}
+
+#[test]
+fn a_loop_without_the_flag_counts_as_one_that_was_not_verified() {
+    let world = World::new(Setup::default());
+    world.deploy("m", &looping(0, SAVE, LOAD));
+    let pid = world.spawn("m");
+    assert_eq!(world.ask(pid, 0, &[]).number(), 1);
+    assert!(world.settle(100));
+    let next = looping(0, SAVE, "(i32.const 3)");
+    let version = world.load("m", &wat::parse_str(next).unwrap()).unwrap();
+    let verified = world
+        .executor
+        .verify(&[version], Duration::from_secs(5), false)
+        .unwrap();
+    assert_eq!((verified.processes, verified.checked), (1, 0));
+    assert_eq!(verified.loops, [pid]);
+    assert_eq!(world.ask(pid, 0, &[]).number(), 2);
+}
+
 /// Host calls that belong to crossings answer outside of them.
 #[test]
 fn state_calls_outside_a_crossing_are_bad_arguments() {
