@@ -120,7 +120,9 @@ pub enum Effect {
 
 /// Everything the host in memory knows.
 struct World {
-    mailbox: VecDeque<Message<'static>>,
+    mailbox: VecDeque<Waiting>,
+    /// The next wait is not allowed.
+    refuses: bool,
     effects: Vec<Effect>,
     answers: VecDeque<Result<Vec<u8>, Reason>>,
     names: BTreeMap<String, Pid>,
@@ -130,10 +132,18 @@ struct World {
     state: Option<Vec<u8>>,
 }
 
+/// A message in the mailbox.
+struct Waiting {
+    /// The number in its header, which may be one of a later host.
+    kind: u32,
+    message: Message<'static>,
+}
+
 impl World {
     const fn new() -> World {
         World {
             mailbox: VecDeque::new(),
+            refuses: false,
             effects: Vec::new(),
             answers: VecDeque::new(),
             names: BTreeMap::new(),
@@ -181,7 +191,40 @@ pub fn reset() {
 /// assert!(exuvia::receive(Match::Any, Wait::No).is_ok());
 /// ```
 pub fn deliver(message: Message<'static>) {
-    world(|world| world.mailbox.push_back(message));
+    let kind = message.kind as u32;
+    world(|world| world.mailbox.push_back(Waiting { kind, message }));
+}
+
+/// Puts a message into the mailbox whose kind only a later host knows: a guest
+/// skips it, and never sees it.
+///
+/// ```
+/// use exuvia::{Match, Nothing, Wait, testing};
+/// testing::deliver_unknown(b"from the future");
+/// assert_eq!(exuvia::receive(Match::Any, Wait::No), Err(Nothing::Empty));
+/// ```
+pub fn deliver_unknown(payload: &[u8]) {
+    let message = Message {
+        kind: Kind::Message,
+        sender: Pid::NONE,
+        reference: 0,
+        tag: 0,
+        reason: Reason::NORMAL,
+        payload: Cow::Owned(payload.to_vec()),
+    };
+    let kind = u32::MAX;
+    world(|world| world.mailbox.push_back(Waiting { kind, message }));
+}
+
+/// Has the next call that would wait answer that as many processes wait as may.
+///
+/// ```
+/// use exuvia::{Match, Nothing, Wait, testing};
+/// testing::refuse_wait();
+/// assert_eq!(exuvia::receive(Match::Any, Wait::Forever), Err(Nothing::Limit));
+/// ```
+pub fn refuse_wait() {
+    world(|world| world.refuses = true);
 }
 
 /// Puts a typed message into the mailbox, as [`Pid::send`] does.

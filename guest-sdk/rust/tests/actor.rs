@@ -235,6 +235,18 @@ fn everything_else_arrives_as_info() {
     );
 }
 
+/// Neither handled nor reported: an old guest works on a new host.
+#[test]
+fn a_kind_of_a_later_host_is_nothing_to_an_actor() {
+    let mut process = started(0);
+    testing::deliver_unknown(b"\x01");
+    testing::deliver(message(Kind::Message, 8, b"bytes"));
+    testing::deliver_unknown(&[7; 10_000]);
+    assert_eq!(process.run(), RunResult::Rest);
+    assert_eq!(seen(&process), ["raw 8 bytes"]);
+    assert_eq!(testing::effects(), []);
+}
+
 #[test]
 fn stopping_normally_leaves_the_rest_of_the_mailbox() {
     let mut process = started(0);

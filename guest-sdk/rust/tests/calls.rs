@@ -177,3 +177,53 @@ fn only_a_request_can_be_refused() {
         Err(Error::Refused("no such tag".to_owned()))
     );
 }
+
+/// A node lets so many processes wait and no more: told apart from a wait that
+/// was too short, and nothing is lost.
+#[test]
+fn a_wait_that_is_not_allowed_says_so() {
+    for wait in [Wait::Forever, Wait::For(Duration::from_secs(1))] {
+        testing::refuse_wait();
+        assert_eq!(exuvia::receive(Match::Any, wait), Err(Nothing::Limit));
+        testing::refuse_wait();
+        assert_eq!(exuvia::receive_or_upgrade(wait), Err(Nothing::Limit));
+        testing::refuse_wait();
+        assert_eq!(exuvia::receive(Match::Tag(1), wait), Err(Nothing::Limit));
+    }
+    testing::refuse_wait();
+    assert_eq!(PEER.call::<u8>(&1_u8, Wait::Forever), Err(Error::Limit));
+    assert_eq!(testing::effects(), [], "nothing was sent");
+    let pending = Address::<Never, u8, u8>::new(PEER).request(&1).unwrap();
+    testing::refuse_wait();
+    assert_eq!(pending.wait(Wait::Forever), Err(Error::Limit));
+    // Whoever does not wait needs no leave, nor whoever finds something.
+    testing::refuse_wait();
+    assert_eq!(exuvia::receive(Match::Any, Wait::No), Err(Nothing::Empty));
+    testing::deliver(tagged(1, b""));
+    assert_eq!(exuvia::receive(Match::Any, Wait::Forever).unwrap().tag, 1);
+}
+
+#[test]
+fn kinds_of_a_later_host_are_skipped() {
+    let large = vec![7; Buffer::SIZE + 1];
+    testing::deliver_unknown(b"small");
+    testing::deliver_unknown(&large);
+    testing::deliver(tagged(5, b"known"));
+    testing::deliver_unknown(b"");
+    assert_eq!(
+        &*exuvia::receive(Match::Any, Wait::No).unwrap().payload,
+        b"known"
+    );
+    assert_eq!(exuvia::receive(Match::Any, Wait::No), Err(Nothing::Empty));
+    // In a selective receive too: they may have a tag.
+    testing::deliver_unknown(b"");
+    assert_eq!(
+        exuvia::receive(Match::Tag(0), Wait::No),
+        Err(Nothing::Empty)
+    );
+    assert_eq!(
+        exuvia::receive_or_upgrade(Wait::Forever),
+        Err(Nothing::Timeout),
+        "it was taken"
+    );
+}

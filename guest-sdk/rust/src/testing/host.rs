@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use exuvia_abi::{Code, Header, receive as modes};
 
-use super::{Effect, ME, World, world};
+use super::{Effect, ME, Waiting, World, world};
 use crate::sys::{RawHeader, RawSpawn};
 use crate::{Error, Kind, Level, Message, Pid, Reason, Wait};
 
@@ -29,14 +29,15 @@ pub(crate) fn receive(
     key: i64,
 ) -> i32 {
     world(|world| {
-        let found = world.mailbox.iter().position(|message| match mode & 0xff {
-            modes::TAG => i64::from(message.tag) == key,
-            modes::REFERENCE => message.reference == key.cast_unsigned(),
+        let found = world.mailbox.iter().position(|waiting| match mode & 0xff {
+            modes::TAG => i64::from(waiting.message.tag) == key,
+            modes::REFERENCE => waiting.message.reference == key.cast_unsigned(),
             _ => true,
         });
         match found {
             Some(at) => take(world, at, header, room),
             None if millis == 0 => Code::Empty as i32,
+            None if std::mem::take(&mut world.refuses) => Code::Limit as i32,
             // Nobody else runs: whoever waits, waits in vain.
             None => Code::Timeout as i32,
         }
@@ -44,7 +45,7 @@ pub(crate) fn receive(
 }
 
 fn take(world: &mut World, at: usize, header: &mut RawHeader, room: &mut [MaybeUninit<u8>]) -> i32 {
-    let message = &world.mailbox[at];
+    let Waiting { kind, message } = &world.mailbox[at];
     header.fill(Header {
         kind: message.kind,
         sender: message.sender.0,
@@ -53,6 +54,7 @@ fn take(world: &mut World, at: usize, header: &mut RawHeader, room: &mut [MaybeU
         length: u32::try_from(message.payload.len()).expect("a test's message is short"),
         reason: message.reason.0,
     });
+    header.kind = *kind;
     if message.payload.len() > room.len() {
         return Code::TooBig as i32;
     }
@@ -86,8 +88,11 @@ pub(crate) fn call(
     data: &[u8],
     header: &mut RawHeader,
     room: &mut [MaybeUninit<u8>],
-    _millis: i64,
+    millis: i64,
 ) -> i32 {
+    if millis != 0 && world(|world| std::mem::take(&mut world.refuses)) {
+        return Code::Limit as i32;
+    }
     let reference = record_referenced(|reference| Effect::Request {
         to,
         tag,
@@ -102,14 +107,16 @@ pub(crate) fn call(
         }
         Some(Ok(payload)) => {
             let at = world.mailbox.len();
-            world.mailbox.push_back(Message {
+            let message = Message {
                 kind: Kind::Reply,
                 sender: to,
                 reference,
                 tag: crate::tag::TYPED,
                 reason: Reason::NORMAL,
                 payload: payload.into(),
-            });
+            };
+            let kind = message.kind as u32;
+            world.mailbox.push_back(Waiting { kind, message });
             take(world, at, header, room)
         }
     })
