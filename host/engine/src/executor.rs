@@ -19,6 +19,7 @@ use crate::frame::panic_text;
 use crate::frames::{FrameCounts, Frames, NoFrame};
 use crate::guest::{Guest, GuestOwn, GuestSystem, Residence};
 use crate::image::After;
+use crate::instrument::SLICE;
 use crate::observer::{Observer, Services};
 use crate::places::Seated;
 use crate::probation::{State, Transaction};
@@ -342,8 +343,13 @@ impl Executor {
         if let Some(guest) = own.guest() {
             guest.touched = matches!(guest.residence, Residence::Frame { .. });
         }
-        for _ in 0..ENTRIES {
+        // All entries of a turn share a slice.
+        let until = own.reductions + u64::from(SLICE.cast_unsigned());
+        for entry in 0..ENTRIES {
             let Some(own) = cell else { return Turn::Rest };
+            if entry > 0 && own.reductions >= until {
+                return Turn::Again;
+            }
             let due = shared.crossing_due(own);
             let suspended = own.guest().is_some_and(|guest| guest.is_suspended());
             if suspended {

@@ -18,6 +18,8 @@ const CALLS: &str = r#"
   (import "exuvia" "log" (func $log (param i32 i32 i32) (result i32)))
   (import "exuvia" "random" (func $random (param i32 i32) (result i32)))"#;
 
+const LINKS: &str = "(i32.or (call $link (i32.const 4224)) (call $unlink (i32.const 4224)))";
+
 /// Does `what` to the process whose pid is the payload, as often as the tag
 /// says, until it answers something else than 0. Answers how often it did.
 fn attacker(what: &str) -> String {
@@ -72,11 +74,7 @@ fn world(what: &str) -> (World, Pid, Pid) {
 fn signals_to_one_that_does_not_run_do_not_pile_up() {
     let large = "(call $reply (i32.const 4224) (i64.const 77) (i32.const 0) (i32.const 0) (i32.const 131072))";
     for (name, what, most) in [
-        (
-            "links",
-            "(i32.or (call $link (i32.const 4224)) (call $unlink (i32.const 4224)))",
-            10_002,
-        ),
+        ("links", LINKS, 10_002),
         (
             "monitors",
             "(i32.or (call $monitor (i32.const 4224) (i32.const 5000)) (call $demonitor (i64.load (i32.const 5000)) (i32.const 0)))",
@@ -103,7 +101,7 @@ fn signals_to_one_that_does_not_run_do_not_pile_up() {
         assert_eq!(world.answer(asked), Answer::Nothing, "{name}");
         let waiting = slot.mailbox.len();
         assert!((most / 2..=most).contains(&waiting), "{name}: {waiting}");
-        // Others have their turns meanwhile, and it can be killed or go on.
+        // Others have their turns meanwhile.
         let other = world.spawn("attacker");
         assert_eq!(world.ask(other, 3, &other.to_bytes()).number(), 3, "{name}");
         world.system.then(deaf.slot(), slot.state.end());
@@ -115,10 +113,7 @@ fn signals_to_one_that_does_not_run_do_not_pile_up() {
 
 #[test]
 fn who_waits_for_room_can_be_killed() {
-    let (world, attacker, deaf) = world("(call $unlink (i32.const 4224))");
-    let link = attacker_text_links();
-    world.deploy("attacker", &link);
-    let linker = world.spawn("attacker");
+    let (world, linker, deaf) = world(LINKS);
     let slot = world.system.table.slot(deaf.slot()).unwrap();
     assert!(slot.state.claim(), "it rests");
     world.request(linker, u32::MAX, &deaf.to_bytes());
@@ -128,11 +123,7 @@ fn who_waits_for_room_can_be_killed() {
     assert!(!world.system.is_alive(linker));
     world.system.then(deaf.slot(), slot.state.end());
     assert!(world.settle(ENOUGH));
-    assert!(world.system.is_alive(attacker) && world.system.is_alive(deaf));
-}
-
-fn attacker_text_links() -> String {
-    attacker("(i32.or (call $link (i32.const 4224)) (call $unlink (i32.const 4224)))")
+    assert!(world.system.is_alive(deaf));
 }
 
 /// What stays in a mailbox counts for its sender until it is taken.
@@ -265,4 +256,23 @@ fn one_large_copy_ends_the_slice() {
     assert_eq!(world.answer(asked).number(), 1_000);
     // 64 reductions each, of 4,000 in a turn.
     assert!((16..20).contains(&turns), "{turns}");
+}
+
+/// Nor does it help to return after each message: all entries of a turn have
+/// one slice.
+#[test]
+fn who_returns_after_each_message_has_no_more_of_the_turn() {
+    let world = World::new(Setup::default());
+    let copy = "(drop (call $random (i32.const 65536) (i32.const 65536)))".repeat(40);
+    let once = answering(CALLS, &format!("{copy} (i64.const 1)"), "")
+        .replace("(br $next)", "(return (i32.const 0))");
+    world.deploy("once", &once);
+    let pid = world.spawn("once");
+    assert_eq!(world.ask(pid, 0, &[]).number(), 1);
+    assert!(world.settle(ENOUGH));
+    let asked: Vec<_> = (0..32).map(|_| world.request(pid, 0, &[])).collect();
+    let turns = (0..).take_while(|_| world.turn()).count();
+    assert!(asked.iter().all(|asked| world.answer(*asked).number() == 1));
+    // 2,560 reductions each, of 4,000 in a turn, and turns of the client.
+    assert!((16..50).contains(&turns), "{turns}");
 }
