@@ -88,11 +88,16 @@ impl Actor<'_> {
     }
 }
 
-pub(crate) fn counts() -> Actor<'static> {
+/// An actor that does this with each message.
+pub(crate) fn handles(message: &str) -> Actor<'_> {
     Actor {
-        message: ADD,
+        message,
         ..Actor::default()
     }
+}
+
+pub(crate) fn counts() -> Actor<'static> {
+    handles(ADD)
 }
 
 /// A node with an actor on its first version, and the friend that it knows.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use exuvia_node::abi::{Kind, Reason};
 use exuvia_node::{CallFailed, DeployOptions, Event, Loops, Pid, SwapError};
 
-use crate::actors::{ADD, Actor, STATE, TELL, cast, counts, loops, of, post};
+use crate::actors::{ADD, Actor, STATE, TELL, cast, counts, handles, loops, of, post};
 use crate::guests::{ask, deploy, event, eventually, module, node, node_with, spawn};
 use crate::puppet::{self, Puppet};
 
@@ -327,10 +327,7 @@ fn a_crossing_that_fails_after_the_commit_leaves_the_process_as_it_is() {
         (i32.store (i32.const 128) (i32.const 48))
         (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 1) (i64.const 7)))
         (call $set (i64.add (call $count) (i64.const 10)))))";
-    let (node, friend, actor) = cast(Actor {
-        message: waits,
-        ..counts()
-    });
+    let (node, friend, actor) = cast(handles(waits));
     post(&node, actor, b"wait");
     eventually("it waits", || of(&node, actor).state == "receive");
     let few = r#"
@@ -366,15 +363,7 @@ fn a_crossing_that_fails_after_the_commit_leaves_the_process_as_it_is() {
     );
     // A later release that takes its state is not refused for the past.
     let better = [ADD, ADD].concat();
-    deploy(
-        &node,
-        "actor",
-        &Actor {
-            message: &better,
-            ..counts()
-        }
-        .text(),
-    );
+    deploy(&node, "actor", &handles(&better).text());
     post(&node, actor, b"");
     assert_eq!(ask(&node, actor), 12);
     assert_eq!(of(&node, actor).stuck, None);
@@ -488,15 +477,7 @@ fn whoever_waits_for_a_reply_survives_the_swap_of_both_ends() {
     let asks = "(i32.store (i32.const 128) (i32.const 48))
       (drop (call $call (i32.const 24) (i32.const 9) (i32.const 16) (i32.const 8) (i32.const 128) (i32.const 200) (i32.const 8) (i64.const -1)))
       (call $set (i64.add (call $count) (i64.load (i32.const 200))))";
-    deploy(
-        &node,
-        "actor",
-        &Actor {
-            message: asks,
-            ..counts()
-        }
-        .text(),
-    );
+    deploy(&node, "actor", &handles(asks).text());
     post(&node, actor, b"");
     let asked = friend.wait().message(Kind::Request, &0u64.to_le_bytes());
     // Four later messages wait behind it.

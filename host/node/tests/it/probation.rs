@@ -4,7 +4,7 @@
 use exuvia_node::abi::{Code, Kind, Reason};
 use exuvia_node::{DeployOptions, Event, Filter, Loops, Node};
 
-use crate::actors::{ADD, Actor, DIGIT, STATE, TELL, X, cast, counts, loops, of, post};
+use crate::actors::{ADD, Actor, DIGIT, STATE, TELL, X, cast, counts, handles, loops, of, post};
 use crate::guests::{ask, deploy, event, eventually, exit_of, module, node, node_with, spawn};
 use crate::puppet::{self, Puppet};
 
@@ -16,15 +16,7 @@ fn held_messages_are_seen_when_the_handler_returns_and_only_then() {
     let second = spawn(&node, "actor", &friend.pid.to_bytes());
     assert_eq!(ask(&node, second), 0);
     let message = [ADD, TELL, X].concat();
-    deploy(
-        &node,
-        "actor",
-        &Actor {
-            message: &message,
-            ..counts()
-        }
-        .text(),
-    );
+    deploy(&node, "actor", &handles(&message).text());
     post(&node, actor, b"x");
     assert_eq!(ask(&node, actor), 1);
     friend.has_nothing();
@@ -67,15 +59,7 @@ fn nothing_that_a_failed_handler_asked_for_has_happened() {
         X,
     ]
     .concat();
-    deploy(
-        &node,
-        "actor",
-        &Actor {
-            message: &everything,
-            ..counts()
-        }
-        .text(),
-    );
+    deploy(&node, "actor", &handles(&everything).text());
     post(&node, actor, b"x");
     assert_eq!(ask(&node, actor), 1);
     friend.has_nothing();
@@ -105,15 +89,7 @@ fn nothing_that_a_failed_handler_asked_for_has_happened() {
 fn a_kill_is_held_too() {
     let (node, friend, actor) = cast(counts());
     let message = ["(drop (call $kill (i32.const 24)))", X].concat();
-    deploy(
-        &node,
-        "actor",
-        &Actor {
-            message: &message,
-            ..counts()
-        }
-        .text(),
-    );
+    deploy(&node, "actor", &handles(&message).text());
     post(&node, actor, b"x");
     assert_eq!(ask(&node, actor), 1);
     assert!(friend.is_alive());
@@ -126,10 +102,7 @@ fn a_kill_is_held_too() {
 #[test]
 fn a_timer_that_a_failed_handler_cancelled_still_fires() {
     let set = "(drop (call $send_after (i32.const 24) (i32.const 7) (i32.const 512) (i32.const 1) (i64.const 400) (i32.const 40)))";
-    let (node, friend, actor) = cast(Actor {
-        message: set,
-        ..counts()
-    });
+    let (node, friend, actor) = cast(handles(set));
     post(&node, actor, b"t");
     assert_eq!(ask(&node, actor), 0);
     let cancel = "(if (i64.le_s (call $cancel_timer (i64.load (i32.const 40))) (i64.const 0)) (then (return (i32.const 7)))) (unreachable)";
@@ -169,10 +142,7 @@ fn a_timer_that_a_failed_handler_cancelled_still_fires() {
 #[test]
 fn names_and_the_trapping_of_exits_are_undone() {
     let first = "(drop (call $self (i32.const 200))) (drop (call $register (i32.const 1056) (i32.const 8) (i32.const 200)))";
-    let (node, friend, actor) = cast(Actor {
-        message: first,
-        ..counts()
-    });
+    let (node, friend, actor) = cast(handles(first));
     post(&node, actor, b"");
     assert_eq!(ask(&node, actor), 0);
     assert_eq!(node.find("old-name").unwrap(), actor);
@@ -184,15 +154,7 @@ fn names_and_the_trapping_of_exits_are_undone() {
         X,
     ]
     .concat();
-    deploy(
-        &node,
-        "actor",
-        &Actor {
-            message: &second,
-            ..counts()
-        }
-        .text(),
-    );
+    deploy(&node, "actor", &handles(&second).text());
     post(&node, actor, b"x");
     assert_eq!(ask(&node, actor), 0);
     assert!(node.find("new-name").is_err());
@@ -232,15 +194,7 @@ fn a_call_that_blocks_closes_the_transaction() {
     ] {
         let (node, friend, actor) = cast(counts());
         let message = [ADD, TELL, blocks, "(unreachable)"].concat();
-        deploy(
-            &node,
-            "actor",
-            &Actor {
-                message: &message,
-                ..counts()
-            }
-            .text(),
-        );
+        deploy(&node, "actor", &handles(&message).text());
         let mut events = node.events();
         post(&node, actor, b"");
         assert!(exit_of(&mut events, actor).0.starts_with("trap"));
@@ -298,15 +252,7 @@ fn an_exit_in_a_transaction_is_an_exit() {
         "(call $exit (i32.const 300) (i32.const 1072) (i32.const 8))",
     ]
     .concat();
-    deploy(
-        &node,
-        "actor",
-        &Actor {
-            message: &message,
-            ..counts()
-        }
-        .text(),
-    );
+    deploy(&node, "actor", &handles(&message).text());
     friend.on("monitor", actor).ok();
     post(&node, actor, b"");
     friend.wait().message(Kind::Message, &0u64.to_le_bytes());
@@ -321,15 +267,7 @@ fn after_three_messages_a_trap_is_an_ordinary_end() {
         let (node, _, actor) = cast(counts());
         let mut events = node.events();
         let message = [ADD, X].concat();
-        deploy(
-            &node,
-            "actor",
-            &Actor {
-                message: &message,
-                ..counts()
-            }
-            .text(),
-        );
+        deploy(&node, "actor", &handles(&message).text());
         for _ in 0..good {
             post(&node, actor, b"fine");
         }
@@ -383,10 +321,7 @@ fn the_state_before_the_first_message_comes_back_exactly() {
 fn messages_keep_their_order_when_one_goes_back() {
     for fails_at in ["1", "2", "3", "4"] {
         let node = node_with(|config| config.schedulers = 1);
-        let digits = Actor {
-            message: DIGIT,
-            ..counts()
-        };
+        let digits = handles(DIGIT);
         deploy(&node, "actor", &digits.text());
         let actor = spawn(&node, "actor", b"");
         assert_eq!(ask(&node, actor), 0);
@@ -406,15 +341,7 @@ fn messages_keep_their_order_when_one_goes_back() {
             fails_at.as_bytes()[0]
         );
         let bad = [DIGIT, &fails].concat();
-        deploy(
-            &node,
-            "actor",
-            &Actor {
-                message: &bad,
-                ..counts()
-            }
-            .text(),
-        );
+        deploy(&node, "actor", &handles(&bad).text());
         let mut events = node.events();
         post(&node, burst, b"123456");
         assert_eq!(ask(&node, burst), 0);
@@ -506,15 +433,7 @@ fn processes_born_in_a_bad_release_go_back_with_it() {
     }
     let message = [ADD, ADD, X].concat();
     let mut events = node.events();
-    deploy(
-        &node,
-        "actor",
-        &Actor {
-            message: &message,
-            ..counts()
-        }
-        .text(),
-    );
+    deploy(&node, "actor", &handles(&message).text());
     let born = spawn(&node, "actor", b"");
     post(&node, born, b"fine");
     assert_eq!(ask(&node, born), 2);
@@ -546,15 +465,7 @@ fn processes_born_in_a_bad_release_go_back_with_it() {
 #[test]
 fn a_process_that_returned_stays_back_until_the_next_release() {
     let (node, _, actor) = cast(counts());
-    deploy(
-        &node,
-        "actor",
-        &Actor {
-            message: "(unreachable)",
-            ..counts()
-        }
-        .text(),
-    );
+    deploy(&node, "actor", &handles("(unreachable)").text());
     post(&node, actor, b"");
     assert_eq!(ask(&node, actor), 1);
     for _ in 0..5 {
@@ -563,15 +474,7 @@ fn a_process_that_returned_stays_back_until_the_next_release() {
     assert_eq!(ask(&node, actor), 6);
     assert_eq!(node.info().release, 3, "one failure is not enough");
     let mended = [ADD, ADD].concat();
-    deploy(
-        &node,
-        "actor",
-        &Actor {
-            message: &mended,
-            ..counts()
-        }
-        .text(),
-    );
+    deploy(&node, "actor", &handles(&mended).text());
     post(&node, actor, b"");
     assert_eq!(ask(&node, actor), 8);
     node.halt();
@@ -583,15 +486,7 @@ fn without_probation_a_trap_is_an_end() {
     deploy(&node, "actor", &counts().text());
     let actor = spawn(&node, "actor", b"");
     assert_eq!(ask(&node, actor), 0);
-    deploy(
-        &node,
-        "actor",
-        &Actor {
-            message: "(unreachable)",
-            ..counts()
-        }
-        .text(),
-    );
+    deploy(&node, "actor", &handles("(unreachable)").text());
     post(&node, actor, b"");
     eventually("it ends", || !node.system().is_alive(actor));
     node.halt();

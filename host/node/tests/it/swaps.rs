@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use exuvia_node::{DeployOptions, Event, Loops, Node, NodeConfig, Pid, SpawnOptions, SwapError};
 
-use crate::actors::{ADD, Actor, cast, counts, loops, of, post};
+use crate::actors::{ADD, Actor, cast, counts, handles, loops, of, post};
 use crate::guests::{
     STATE, ask, counter, deploy, event, eventually, module, node, node_with, spawn,
 };
@@ -477,10 +477,7 @@ fn a_load_that_fails_after_the_commit_makes_the_process_stuck() {
         (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 1) (i64.const 7)))
         (call $set (i64.const 10))))";
     for (misdeed, cause) in MISDEEDS {
-        let (node, _friend, actor) = cast(Actor {
-            message: waits,
-            ..counts()
-        });
+        let (node, _friend, actor) = cast(handles(waits));
         post(&node, actor, b"wait");
         eventually("it waits", || of(&node, actor).state == "receive");
         let load = format!("(if (i64.gt_u (call $count) (i64.const 5)) (then {misdeed}))");

@@ -8,6 +8,10 @@ use crate::world::{World, tags};
 const MS: u64 = 1_000_000;
 
 fn set(world: &World, owner: Pid, to: Pid, delay: u64, tag: u32) -> u64 {
+    set_with(world, owner, to, delay, tag, Payload::empty())
+}
+
+fn set_with(world: &World, owner: Pid, to: Pid, delay: u64, tag: u32, payload: Payload) -> u64 {
     world
         .system
         .set_timer(owner, delay, |reference| Due::Message {
@@ -15,7 +19,7 @@ fn set(world: &World, owner: Pid, to: Pid, delay: u64, tag: u32) -> u64 {
             envelope: Envelope {
                 kind: Kind::Timer,
                 reference,
-                ..Envelope::message(owner, tag, Payload::empty())
+                ..Envelope::message(owner, tag, payload)
             },
         })
 }
@@ -158,18 +162,8 @@ fn a_full_mailbox_takes_timers() {
 /// A timer that its owner is charged for, if it may have one more.
 fn set_charged(world: &mut World, owner: Pid, to: Pid, delay: u64, bytes: u64) -> Option<u64> {
     let charge = world.with(owner, |own, system| own.charge(system, bytes))?;
-    Some(
-        world
-            .system
-            .set_timer(owner, delay, |reference| Due::Message {
-                to,
-                envelope: Envelope {
-                    kind: Kind::Timer,
-                    reference,
-                    ..Envelope::message(owner, 0, Payload::empty().charged(charge))
-                },
-            }),
-    )
+    let payload = Payload::empty().charged(charge);
+    Some(set_with(world, owner, to, delay, 0, payload))
 }
 
 /// Lets all that is due by then be fired, and taken over.
