@@ -140,7 +140,9 @@ pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
     }
 }
 
-/// Enters `run` with a whole slice.
+/// Enters `run` with a whole slice. If it returns with nothing left, it yields
+/// first: it may have sent to a process that is far behind, and come to no check
+/// since.
 fn enter(run: u32, at: Indices) -> Function {
     let mut function = Function::new([]);
     function
@@ -148,6 +150,12 @@ fn enter(run: u32, at: Indices) -> Function {
         .i32_const(SLICE)
         .global_set(at.reductions)
         .call(run)
+        .global_get(at.reductions)
+        .i32_const(0)
+        .i32_le_s()
+        .if_(BlockType::Empty)
+        .call(at.yield_function)
+        .end()
         .global_get(at.reductions)
         .end();
     function

@@ -111,6 +111,25 @@ fn signals_to_one_that_does_not_run_do_not_pile_up() {
     }
 }
 
+/// One that comes to no check of its slice, since it returns at once, waits too.
+#[test]
+fn who_returns_after_each_signal_waits_as_well() {
+    let (world, _, deaf) = world(LINKS);
+    let once = attacker(LINKS).replace("(br $next)", "(return (i32.const 0))");
+    world.deploy("once", &once);
+    let once = world.spawn("once");
+    let slot = world.system.table.slot(deaf.slot()).unwrap();
+    assert!(slot.state.claim(), "it rests");
+    let asked: Vec<_> = (0..8_000)
+        .map(|_| world.request(once, 1, &deaf.to_bytes()))
+        .collect();
+    assert!(!world.settle(2_000), "it has ended");
+    assert!(slot.mailbox.len() <= 10_002, "{}", slot.mailbox.len());
+    world.system.then(deaf.slot(), slot.state.end());
+    assert!(world.settle(ENOUGH));
+    assert!(asked.iter().all(|asked| world.answer(*asked).number() == 1));
+}
+
 #[test]
 fn who_waits_for_room_can_be_killed() {
     let (world, linker, deaf) = world(LINKS);
