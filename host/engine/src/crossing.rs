@@ -200,8 +200,8 @@ fn load(shared: &Arc<Shared>, version: &Code, schema: i32, state: Vec<u8>) -> At
         Ok(seated) => seated,
         Err(none) => return no_frame(none),
     };
-    let loaded = shared
-        .initialize(&mut seated, artifact)
+    let loaded = (seated.frame)
+        .initialize(artifact)
         .and_then(|()| seated.frame.call_load(schema, state));
     Ok(match loaded {
         Ok(()) => Ok(seated),

@@ -12,7 +12,7 @@ use exuvia_abi::{Pid, Reason, RunResult, receive};
 use exuvia_code::{Code, Tenancy};
 use exuvia_process::{Body, ExitReason, Payload, Turn, turn};
 
-use crate::artifact::{Artifact, Initialization};
+use crate::artifact::Artifact;
 use crate::body::Outcome;
 use crate::error::CrossError;
 use crate::frame::panic_text;
@@ -22,7 +22,7 @@ use crate::image::After;
 use crate::instrument::SLICE;
 use crate::observer::{Observer, Services};
 use crate::places::Seated;
-use crate::probation::{State, Transaction};
+use crate::probation::{State, Transaction, take_transaction};
 use crate::upgrade::upgrade_failed;
 
 /// Entries of one turn at most, so that a process that returns after each
@@ -128,18 +128,6 @@ impl Shared {
             self.frames.rest(place);
         }
         Some(answer)
-    }
-
-    /// Runs the initialization of a process whose module has its own for each.
-    pub(crate) fn initialize(
-        &self,
-        seated: &mut Seated,
-        artifact: &Artifact,
-    ) -> Result<(), String> {
-        match artifact.initialization {
-            Initialization::Shared => Ok(()),
-            Initialization::PerProcess => seated.frame.initialize(),
-        }
     }
 }
 
@@ -338,11 +326,9 @@ impl Executor {
         if let Some(reason) = own.drain(&shared.system) {
             return Turn::Exit(reason);
         }
-        // Asked again while it is in a frame: the pager lets it stay. By turns,
+        // Asked again while it rests in a frame: the pager lets it stay. By turns,
         // not entries: one that handles two messages in one was asked once.
-        if let Some(guest) = own.guest() {
-            guest.touched = matches!(guest.residence, Residence::Frame { .. });
-        }
+        let in_frame = (own.guest()).is_some_and(|guest| guest.place_at_rest().is_some());
         // All entries of a turn share a slice.
         let until = own.reductions + u64::from(SLICE.cast_unsigned());
         for entry in 0..ENTRIES {
@@ -369,6 +355,11 @@ impl Executor {
                 }
                 if own.position(receive::ANY, 0).is_none() {
                     return Turn::Rest;
+                }
+                if entry == 0
+                    && let Some(guest) = own.guest()
+                {
+                    guest.touched = in_frame;
                 }
             }
             let seated = match self.seat(own) {
@@ -438,7 +429,7 @@ impl Executor {
             Residence::Newborn => {
                 let mut seated = acquire(artifact.base_pages(), None)
                     .inspect_err(|_| guest.residence = Residence::Newborn)?;
-                if let Err(reason) = shared.initialize(&mut seated, artifact) {
+                if let Err(reason) = seated.frame.initialize(artifact) {
                     shared.frames.retire(seated);
                     return Err(NotSeated::Broken(ExitReason::with(
                         Reason::TRAP.0,
@@ -532,9 +523,7 @@ impl Executor {
 
     fn returned(&self, own: &mut GuestOwn, seated: Seated, result: i32, taken: u32) -> Entered {
         let shared = &self.0;
-        let transaction = own
-            .guest()
-            .and_then(|guest| guest.trial.as_mut()?.transaction.take());
+        let transaction = take_transaction(own);
         let waiting = match result {
             r if r == RunResult::Rest as i32 => false,
             r if r == RunResult::Waiting as i32 => true,

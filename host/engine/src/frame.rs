@@ -224,9 +224,13 @@ impl Frame {
         self.serve(async |body| body.call_load(schema, state).await)
     }
 
-    /// Runs the initialization of a process whose module has its own for each.
-    pub(crate) fn initialize(&mut self) -> Result<(), String> {
-        self.serve(Body::initialize)
+    /// Runs the initialization of a process if its module has one for each. The
+    /// frame stands at the base.
+    pub(crate) fn initialize(&mut self, artifact: &Artifact) -> Result<(), String> {
+        match artifact.initialization {
+            Initialization::Shared => Ok(()),
+            Initialization::PerProcess => self.serve(Body::initialize),
+        }
     }
 
     /// Does something at rest. It may run guest code, which is never suspended

@@ -311,7 +311,7 @@ impl Frames {
     pub(crate) fn forget(&self, artifact: u64) {
         let pool = self.pools.write().remove(&artifact);
         if let Some(pool) = pool {
-            self.empty(&pool);
+            pool.empty();
         }
     }
 
@@ -319,13 +319,8 @@ impl Frames {
     pub(crate) fn clear(&self) {
         let pools: Vec<Arc<Pool>> = self.pools.write().drain().map(|(_, pool)| pool).collect();
         for pool in pools {
-            self.empty(&pool);
+            pool.empty();
         }
-    }
-
-    fn empty(&self, pool: &Pool) {
-        pool.forget();
-        while pool.pop_any().is_some() {}
     }
 
     /// A process has come to rest in the frame of this place: it may be paged
@@ -365,10 +360,8 @@ impl Frames {
 
     /// The same for whoever the list has lost: the last resort.
     fn evict_any(&self, shared: &Arc<Shared>, pool: &Pool) -> Option<Seated> {
-        let places = pool.places().into_iter();
-        places
-            .filter_map(|number| self.try_place(shared, pool, number))
-            .next()
+        let mut places = pool.places().into_iter();
+        places.find_map(|number| self.try_place(shared, pool, number))
     }
 
     fn try_place(&self, shared: &Arc<Shared>, pool: &Pool, number: u32) -> Option<Seated> {

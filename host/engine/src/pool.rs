@@ -96,9 +96,10 @@ impl Pool {
         }
     }
 
-    /// No frame comes back from now on.
-    pub(crate) fn forget(&self) {
+    /// Drops the free frames; none comes back from now on.
+    pub(crate) fn empty(&self) {
         self.lists.lock().forgotten = true;
+        while self.pop_any().is_some() {}
     }
 
     /// Frames of the version.

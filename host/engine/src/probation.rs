@@ -35,7 +35,7 @@ pub(crate) struct Trial {
 #[derive(Debug)]
 pub(crate) enum State {
     /// Of the old version, before the crossing: exact.
-    Old { image: Image, waiting: bool },
+    Old(Image),
     /// Of the new version, before the message: crosses back.
     New(Image),
 }
@@ -170,21 +170,19 @@ pub(crate) fn transaction(own: &mut GuestOwn) -> Option<&mut Transaction> {
 
 /// Ends the transaction early: what was held happens.
 pub(crate) fn close_transaction(own: &mut GuestOwn, system: &GuestSystem) {
-    let transaction = own
-        .guest()
-        .and_then(|guest| guest.trial.as_mut())
-        .and_then(|trial| trial.transaction.take());
-    if let Some(transaction) = transaction {
+    if let Some(transaction) = take_transaction(own) {
         transaction.release(own, system);
     }
 }
 
+/// Takes the open transaction, if the process is in one.
+pub(crate) fn take_transaction(own: &mut GuestOwn) -> Option<Transaction> {
+    own.guest()?.trial.as_mut()?.transaction.take()
+}
+
 impl Executor {
     pub(crate) fn take_back(&self, own: &mut GuestOwn) {
-        let transaction = own
-            .guest()
-            .and_then(|guest| guest.trial.as_mut()?.transaction.take());
-        if let Some(transaction) = transaction {
+        if let Some(transaction) = take_transaction(own) {
             transaction.abandon(own, &self.0.system);
         }
     }
@@ -231,12 +229,11 @@ impl Executor {
         };
         let failed = guest.tenancy.version().clone();
         let back = match trial.state.take() {
-            Some(State::Old { image, waiting }) => Ok((image, waiting)),
+            Some(State::Old(image)) => Ok(image),
             Some(State::New(image)) => {
                 crossing::cross(shared, &failed, trial.before.version(), &image, None)
                     .map_err(|error| error.to_string())
                     .and_then(|crossed| crossed.state.into_image(shared))
-                    .map(|image| (image, false))
             }
             None => Err("its state before the message is not known".into()),
         };
@@ -244,11 +241,11 @@ impl Executor {
             transaction.abandon(own, &shared.system);
         }
         match back {
-            Ok((image, waiting)) => {
+            Ok(image) => {
                 if let Some(guest) = own.guest() {
                     guest.residence = Residence::Image {
                         image,
-                        waiting,
+                        waiting: false,
                         stamp: None,
                     };
                     guest.tenancy = Tenancy::new(trial.before.version().clone());
@@ -284,14 +281,8 @@ impl Executor {
         origin: Origin,
     ) -> Option<Box<Trial>> {
         let state = match origin {
-            Origin::Image(image) => Some(State::Old {
-                image,
-                waiting: false,
-            }),
-            Origin::Frame(frame) => {
-                drop(frame);
-                None
-            }
+            Origin::Image(image) => Some(State::Old(image)),
+            Origin::Frame(_) => None,
         };
         (self.0.probation > 0 && release.origin == release.id).then(|| {
             Box::new(Trial {

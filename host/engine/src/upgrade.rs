@@ -120,7 +120,7 @@ impl Executor {
             .filter(|trial| trial.before.is(new))
             .and_then(|trial| trial.state.take());
         let crossed = match (exact, &mut origin) {
-            (Some(State::Old { image, .. }), _) => Ok(Crossed {
+            (Some(State::Old(image)), _) => Ok(Crossed {
                 path: Path::Carried,
                 state: Landed::Image(image),
             }),
