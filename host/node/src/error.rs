@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use exuvia_code::CommitError;
 use exuvia_engine::{LoadError, VerifyError};
-use exuvia_process::Pid;
+use exuvia_process::{NameError, Pid};
 
 use crate::manifest::ManifestError;
 
@@ -157,6 +157,48 @@ pub enum TargetError {
     /// The process has ended, or never was.
     #[error("there is no process {0}; `exuvia ps` shows all")]
     NoProcess(String),
+}
+
+/// Why a process was not spawned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnFailed {
+    /// The current release does not have the module.
+    #[error("the release has no module `{0}`; `exuvia info` shows those that it has")]
+    NoModule(String),
+    /// It may not have the memory that its module begins with.
+    #[error(
+        "a process of the module `{module}` begins with {wanted} bytes of memory, but this one may have {allowed}; raise its `memory` limit, or build the module with a smaller initial memory"
+    )]
+    Memory {
+        /// The module.
+        module: String,
+        /// Bytes it begins with.
+        wanted: u64,
+        /// Bytes allowed.
+        allowed: u64,
+    },
+    /// The node has as many processes as it may have.
+    #[error("the node has no room for one more process")]
+    TableFull,
+    /// The name cannot be registered.
+    #[error("the name `{name}` {}; take another one", unusable(*.error))]
+    Name {
+        /// Which name.
+        name: String,
+        /// Why.
+        error: NameError,
+    },
+}
+
+/// Why a name cannot be registered, as the end of a sentence.
+pub(crate) fn unusable(error: NameError) -> &'static str {
+    match error {
+        NameError::Taken => "belongs to another process",
+        NameError::Invalid => "is empty or too long",
+        NameError::Dead => "has no process",
+        NameError::TooMany => "is one too many for its process",
+    }
 }
 
 /// Why a message was not accepted.

@@ -23,7 +23,9 @@ mod watch;
 
 pub use app::{App, BootOptions, StopReport};
 pub use config::NodeConfig;
-pub use error::{BootError, CallFailed, NodeError, SendFailed, SwapError, TargetError};
+pub use error::{
+    BootError, CallFailed, NodeError, SendFailed, SpawnFailed, SwapError, TargetError,
+};
 pub use event::{Event, Events, Level};
 pub use inspect::{Filter, LoadedInfo, ModuleInfo, NodeInfo, ProcessInfo};
 pub use left::LeftOn;

@@ -13,14 +13,14 @@ use exuvia_engine::{
 };
 use exuvia_process::{
     Birth, Body, Clock, Context, Envelope, ExitReason, Limits, Native, Payload, SendError, Signal,
-    System,
+    SpawnError, System,
 };
 use exuvia_scheduler::{Config, Handle, Scheduler};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::config::NodeConfig;
-use crate::error::{CallFailed, NodeError, SendFailed, TargetError};
+use crate::error::{CallFailed, NodeError, SendFailed, SpawnFailed, TargetError};
 use crate::event::{Event, Events, Herald};
 use crate::hub::{Runner, Wakes};
 use crate::manifest::OwnMemory;
@@ -168,27 +168,42 @@ impl Node {
     }
 
     /// Spawns a process of a module in the current release; its first message
-    /// is INIT with `arguments`. `None`: the release has no such module.
-    pub fn spawn(&self, module: &str, arguments: &[u8], options: &SpawnOptions) -> Option<Pid> {
+    /// is INIT with `arguments`.
+    ///
+    /// # Errors
+    ///
+    /// If the release has no such module, or the process may not have what it
+    /// asks for.
+    pub fn spawn(
+        &self,
+        module: &str,
+        arguments: &[u8],
+        options: &SpawnOptions,
+    ) -> Result<Pid, SpawnFailed> {
         let payload = Payload::new(arguments);
         let body = self
             .0
             .executor
-            .newborn(module, Pid::NONE, payload.clone())?;
+            .newborn(module, Pid::NONE, payload.clone())
+            .ok_or_else(|| SpawnFailed::NoModule(module.to_owned()))?;
         let limits = match options.limits {
             Some(limits) => Arc::new(limits.at_most(&self.limits_of(module))),
             None => self.limits_of(module),
         };
+        may_begin(&body, &limits)?;
         let system = &self.0.system;
-        let pid = system.reserve(&limits).ok()?;
+        let pid = system.reserve(&limits).map_err(|error| match error {
+            SpawnError::TableFull | SpawnError::TooManyChildren => SpawnFailed::TableFull,
+        })?;
         if let Some(name) = &options.name
-            && system.register(name, pid).is_err()
+            && let Err(error) = system.register(name, pid)
         {
             system.abandon(pid);
-            return None;
+            let name = name.clone();
+            return Err(SpawnFailed::Name { name, error });
         }
         system.give_birth(pid, Birth::new(body, limits, payload));
-        Some(pid)
+        Ok(pid)
     }
 
     /// Spawns a native process.
@@ -321,6 +336,26 @@ impl Node {
         drop(scheduler);
         self.0.executor.clear();
     }
+}
+
+/// Whether a process may have the memory that its module begins with: the
+/// limiter sees memory grow, but not that.
+pub(crate) fn may_begin(body: &Body<Guest>, limits: &Limits) -> Result<(), SpawnFailed> {
+    let Body::Guest(guest) = body else {
+        return Ok(());
+    };
+    let (wanted, allowed) = (
+        guest.tenancy.version().artifact.memory_bytes(),
+        limits.memory,
+    );
+    if wanted > allowed {
+        return Err(SpawnFailed::Memory {
+            module: guest.tenancy.module.to_string(),
+            wanted,
+            allowed,
+        });
+    }
+    Ok(())
 }
 
 fn send_failed(to: Pid, error: SendError) -> SendFailed {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use exuvia_abi::{Kind, Pid, Reason};
 use exuvia_engine::Guest;
 use exuvia_process::{
-    Birth, Body, Context, Due, Envelope, ExitReason, Limits, NameError, Native, Payload, Signal,
+    Birth, Body, Context, Due, Envelope, ExitReason, Limits, Native, Payload, Signal,
 };
 use exuvia_supervisor::{
     Action, ChildKey, ChildKind, ChildSpec, ChildState, Event, ExitClass, RequestId, Restart,
@@ -16,8 +16,9 @@ use exuvia_supervisor::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::error::unusable;
 use crate::manifest::{SupervisorEntry, Work};
-use crate::node::Node;
+use crate::node::{Node, may_begin};
 
 /// What it takes to start a child.
 #[derive(Clone, Debug)]
@@ -417,6 +418,8 @@ impl SupervisorProcess {
                         format!("the release has no module `{module}`"),
                     )
                 })?;
+                may_begin(&body, limits)
+                    .map_err(|error| failed(Reason::MEMORY, error.to_string()))?;
                 (body, limits.clone(), name.clone(), arguments.clone())
             }
             Start::Supervisor(entry) => {
@@ -440,12 +443,7 @@ impl SupervisorProcess {
             && let Err(error) = context.system.register(&name, pid)
         {
             context.system.abandon(pid);
-            let why = match error {
-                NameError::Taken => "belongs to another process",
-                NameError::Invalid => "is empty or too long",
-                NameError::Dead => "has no process",
-                NameError::TooMany => "is one too many for its process",
-            };
+            let why = unusable(error);
             return Err(failed(Reason::CONTRACT, format!("the name `{name}` {why}")));
         }
         let reference = context.own.new_reference();

@@ -301,6 +301,17 @@ fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
         view.shared.newborn(name, view.own.pid(), arguments.clone())
     };
     let guest = guest.ok_or(Code::NoModule)?;
+    let begins_with = guest.tenancy.version().artifact.memory_bytes();
+    if begins_with > options.limits.memory {
+        // The limiter would only see it grow. LIMIT may mean more than this.
+        tracing::error!(
+            pid = %view.own.pid(),
+            "`spawn` was refused: its child may have {} bytes of memory, but a process of the module `{}` begins with {begins_with}",
+            options.limits.memory,
+            guest.tenancy.module,
+        );
+        return Err(Code::Limit);
+    }
     let sync = options.flags & spawn::SYNC != 0;
     let linked = options.flags & spawn::LINK != 0;
     if linked {

@@ -343,6 +343,56 @@ fn a_childs_limits_are_never_above_its_parents() {
     node.halt();
 }
 
+/// The puppet, whose memory begins with so many pages.
+fn with_pages(pages: u32) -> String {
+    let text = puppet::text(1);
+    let memory = "(memory (export \"memory\") 1)";
+    assert!(text.contains(memory));
+    text.replace(memory, &format!("(memory (export \"memory\") {pages})"))
+}
+
+#[test]
+fn a_process_that_begins_with_more_memory_than_it_may_have_is_not_spawned() {
+    let (node, a) = limited(Limits {
+        memory: 4 * PAGE,
+        children: 1,
+        ..Limits::default()
+    });
+    deploy(&node, "three", &with_pages(3));
+    deploy(&node, "five", &with_pages(5));
+    let alive = node.info().processes;
+    // By a guest: what it asks for counts, or what it has itself.
+    let pages = |pages: u64| Options {
+        memory: pages * PAGE,
+        ..Options::default()
+    };
+    a.spawn("three", b"", pages(2)).is(Code::Limit);
+    a.spawn("five", b"", pages(0)).is(Code::Limit);
+    a.spawn("five", b"", pages(5)).is(Code::Limit);
+    // No refusal has taken the place of its only child.
+    a.spawn("three", b"", pages(3)).ok();
+    // From outside.
+    let try_spawn = |memory| {
+        let limits = Some(Limits {
+            memory,
+            ..Limits::default()
+        });
+        let options = SpawnOptions {
+            limits,
+            ..SpawnOptions::default()
+        };
+        node.spawn("three", b"", &options)
+    };
+    assert_eq!(
+        try_spawn(3 * PAGE - 1).unwrap_err().to_string(),
+        "a process of the module `three` begins with 196608 bytes of memory, but this one may \
+         have 196607; raise its `memory` limit, or build the module with a smaller initial memory"
+    );
+    try_spawn(3 * PAGE).unwrap();
+    assert_eq!(node.info().processes, alive + 2);
+    node.halt();
+}
+
 #[test]
 fn a_fork_bomb_meets_the_tables_limit_and_the_node_lives() {
     let node = node_with(|config| {

@@ -108,11 +108,15 @@ fn a_name_is_free_again_when_its_process_has_ended() {
     };
     let pid = node.spawn("counter", b"", &named).unwrap();
     assert_eq!(node.find("it").unwrap(), pid);
-    assert!(node.spawn("counter", b"", &named).is_none());
+    let taken = node.spawn("counter", b"", &named).unwrap_err();
+    assert_eq!(
+        taken.to_string(),
+        "the name `it` belongs to another process; take another one"
+    );
     node.kill(pid);
     let _ = node.call(pid, 0, Vec::new(), Duration::from_secs(5));
     assert!(node.find("it").is_err());
-    assert!(node.spawn("counter", b"", &named).is_some());
+    node.spawn("counter", b"", &named).unwrap();
     node.halt();
 }
 

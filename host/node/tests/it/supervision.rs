@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use exuvia_node::abi::{Code, Kind, Reason};
 use exuvia_node::manifest::Manifest;
-use exuvia_node::{App, BootError, BootOptions, DeployOptions, Event, NodeConfig, Pid};
+use exuvia_node::{
+    App, BootError, BootOptions, DeployOptions, Event, Limits, NodeConfig, Pid, SpawnOptions,
+};
 use serde::Serialize;
 
 use crate::guests::{COUNTER, ask, deploy, event, eventually, imports, module, node};
@@ -581,4 +583,38 @@ fn a_specification_with_mistakes_starts_nothing() {
     assert!(String::from_utf8_lossy(told.payload()).contains("no licence"));
     assert!(node.find("kid").is_err());
     node.halt();
+}
+
+/// A puppet that may have four pages, on a node where others may have more.
+fn four_pages() -> Puppet {
+    let node = node();
+    deploy(&node, "puppet", &puppet::text(1));
+    let limits = Some(Limits {
+        memory: 4 * 65_536,
+        ..Limits::default()
+    });
+    let options = SpawnOptions {
+        limits,
+        ..SpawnOptions::default()
+    };
+    let pid = node.spawn("puppet", b"", &options).unwrap();
+    Puppet::of(&node, pid)
+}
+
+#[test]
+fn a_guests_supervisor_starts_no_child_with_too_little_memory() {
+    let a = four_pages();
+    let large = member("unreachable").replace(
+        "(memory (export \"memory\") 1)",
+        "(memory (export \"memory\") 5)",
+    );
+    deploy(&a.node, "member", &large);
+    a.trap_exit(true);
+    let got = start(&a, &spec("one_for_one", &["kid"])).is(Code::StartFailed);
+    let told = a.wait().obituary(Kind::Exit, got.pid, Reason::MEMORY.0);
+    let text = String::from_utf8_lossy(told.payload());
+    for part in ["`kid`", "`member` begins with 327680", "may have 262144"] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+    a.node.halt();
 }
