@@ -48,8 +48,10 @@ pub(crate) struct SupervisorProcess {
     /// Who asked for what.
     requests: HashMap<RequestId, (Pid, u64)>,
     next_request: RequestId,
-    /// Its own, and those of children that somebody asks it to start.
     limits: Arc<Limits>,
+    /// Those of children that somebody asks it to start; without, what the
+    /// manifest says of their module.
+    childrens: Option<Arc<Limits>>,
 }
 
 /// The process of a supervisor in a manifest.
@@ -87,7 +89,7 @@ pub(crate) fn from_entry(
             });
         }
     }
-    make(node, entry.spec(), children, limits)
+    make(node, entry.spec(), children, limits, None)
 }
 
 fn shared(limits: Limits, parents: &Arc<Limits>) -> Arc<Limits> {
@@ -103,6 +105,7 @@ fn make(
     spec: SupervisorSpec,
     children: Vec<ChildSpec<Start>>,
     limits: &Arc<Limits>,
+    childrens: Option<Arc<Limits>>,
 ) -> Result<Box<dyn Native<Guest>>, String> {
     let machine = Machine::new(spec, children).map_err(|error| error.to_string())?;
     Ok(Box::new(SupervisorProcess {
@@ -115,6 +118,7 @@ fn make(
         requests: HashMap::new(),
         next_request: 0,
         limits: limits.clone(),
+        childrens,
     }))
 }
 
@@ -231,7 +235,8 @@ pub(crate) fn from_guest(
         period_ms,
         max_children: limits.children as usize,
     };
-    make(node, spec, children, limits)
+    // No child of a guest's may have more than the guest.
+    make(node, spec, children, limits, Some(limits.clone()))
 }
 
 fn child_spec(child: GuestChild, limits: &Arc<Limits>) -> ChildSpec<Start> {
@@ -533,10 +538,14 @@ impl SupervisorProcess {
                 };
                 return reply(context, asker, reference, &answer);
             }
-            Ask::StartChild(child) => Event::StartChild {
-                request,
-                spec: child_spec(child, &self.limits),
-            },
+            Ask::StartChild(child) => {
+                let Some(limits) = self.limits_of_child(&child.module) else {
+                    let answer = Answer::Error("the node is stopping".into());
+                    return reply(context, asker, reference, &answer);
+                };
+                let spec = child_spec(child, &limits);
+                Event::StartChild { request, spec }
+            }
             Ask::TerminateChild(id) => Event::TerminateChild {
                 request,
                 id: id.into(),
@@ -552,6 +561,14 @@ impl SupervisorProcess {
         };
         self.requests.insert(request, (asker, reference));
         self.feed(context, event);
+    }
+
+    /// The limits of a child that somebody asks for. `None`: the node stops.
+    fn limits_of_child(&self, module: &str) -> Option<Arc<Limits>> {
+        match &self.childrens {
+            Some(limits) => Some(limits.clone()),
+            None => Some(Node(self.node.upgrade()?).limits_of(module)),
+        }
     }
 
     fn children(&self) -> Vec<ChildAnswer> {
