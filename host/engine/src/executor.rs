@@ -289,9 +289,13 @@ impl Executor {
         };
         guarded("take back the effects", &mut || self.take_back(&mut own));
         guarded("take the frame", &mut || self.take_frame(&mut own));
-        if !reason.is_orderly()
-            && let Some(guest) = own.guest()
-        {
+        // Who is done before its start is acknowledged has failed to start.
+        let failed = if reason.is_normal() {
+            own.is_awaited()
+        } else {
+            !reason.is_orderly()
+        };
+        if failed && let Some(guest) = own.guest() {
             let version = guest.tenancy.version();
             guarded("tell of the failure", &mut || {
                 shared.observer.failed(pid, version, reason);

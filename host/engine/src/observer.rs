@@ -16,7 +16,8 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
         let _ = (pid, version, level, text);
     }
 
-    /// A process ended, for a reason that is not orderly.
+    /// A process ended, for a reason that is not orderly, or before somebody who
+    /// waits for its start had heard that it has started.
     fn failed(&self, pid: Pid, version: &Arc<Version<Artifact>>, reason: &ExitReason) {
         let _ = (pid, version, reason);
     }

@@ -41,6 +41,9 @@ fn starter() -> String {
     (if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 116)) (then unreachable)) ;; t: traps
     (if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 115)) ;; s: never answers
       (then (loop $l (br $l))))
+    (if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 100)) (then (return (i32.const 2)))) ;; d: is done
+    (if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 120)) ;; x: exits, with code and text of its arguments
+      (then (call $exit (i32.load8_u (i32.const 513)) (i32.const 514) (i32.sub (i32.load (i32.const 100)) (i32.const 2)))))
     (if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 119)) ;; w: acknowledges by waiting
       (then (drop (call $receive (i32.const 64) (i32.const 512) (i32.const 100) (i64.const -1) (i32.const 1) (i64.const 77)))))
     (i32.const 0)))"#,
@@ -468,6 +471,54 @@ fn a_failed_start_reaches_a_linked_parent_as_an_exit() {
         return b.wait_for_end();
     };
     assert!(reason.contains("no licence"), "{reason}");
+    node.halt();
+}
+
+#[test]
+fn a_child_that_is_done_before_it_has_started_is_logged() {
+    let node = with_puppets();
+    deploy(&node, "starter", &starter());
+    let a = Puppet::new(&node);
+    let options = Options {
+        flags: spawn::SYNC | spawn::MONITOR,
+        timeout_ms: 20_000,
+        ..Options::default()
+    };
+    let mut events = node.events();
+    let mut logged = || {
+        event(&mut events, "an end", |event| match event {
+            Event::Exit { pid, reason, .. } => Some((pid.clone(), reason.clone())),
+            _ => None,
+        })
+    };
+    // Orders and ends of those for whom nobody waits are not told; so the next
+    // line is always that of the next failure.
+    let quiet = |how: &[u8], options| {
+        let got = a.spawn("starter", how, options);
+        let down = a.wait();
+        assert_eq!((down.kind, down.sender), (Kind::Down as u32, got.pid));
+    };
+    for (how, told) in [
+        (
+            &b"d"[..],
+            "normal: `run` answered 2 (DONE) before the start",
+        ),
+        (
+            b"x\0",
+            "normal: it called `exit` with 0 (NORMAL) before the start",
+        ),
+        (b"x\0all done", "normal: all done"),
+        (b"f", "exit 300: no licence"),
+    ] {
+        quiet(b"d", Options::flags(spawn::MONITOR));
+        quiet(b"x\x01", options);
+        let got = a.spawn("starter", how, options).is(Code::StartFailed);
+        a.wait()
+            .obituary(Kind::Down, got.pid, if how == b"f" { 300 } else { 0 });
+        let (pid, reason) = logged();
+        assert_eq!(pid, got.pid.to_string(), "{reason}");
+        assert!(reason.starts_with(told), "{reason}");
+    }
     node.halt();
 }
 
