@@ -29,6 +29,9 @@ pub struct NodeConfig {
     pub sweep_after: Duration,
     /// What a process may use if nothing else is said.
     pub limits: Limits,
+    /// Most memory that a module's initialization, `save` and `load` may take,
+    /// bytes: no less than any process may have.
+    pub module_memory: u64,
     /// Folder of the compile cache; `None`: no cache.
     pub cache: Option<PathBuf>,
     /// The page-map method, forced for tests.
@@ -47,6 +50,7 @@ impl Default for NodeConfig {
             release_threshold: 3,
             sweep_after: Duration::from_secs(1),
             limits: Limits::default(),
+            module_memory: 1 << 32,
             cache: default_cache(),
             page_map: None,
         }
@@ -65,6 +69,7 @@ impl NodeConfig {
             verify: settings.verify,
             release_threshold: settings.release_threshold,
             limits: manifest.limits.into(),
+            module_memory: manifest.most_memory(),
             ..NodeConfig::default()
         }
     }

@@ -325,6 +325,13 @@ impl Manifest {
         Err(ManifestError::new(file, text, problems))
     }
 
+    /// The most memory that any process may have, bytes.
+    pub(crate) fn most_memory(&self) -> u64 {
+        let modules = self.modules.values().map(|module| module.limits.memory);
+        let children = self.memories.iter().map(|own| own.memory);
+        modules.chain(children).fold(self.limits.memory, u64::max)
+    }
+
     /// The children with a `limits.memory` of their own.
     pub(crate) fn own_memories(&self) -> &[OwnMemory] {
         &self.memories

@@ -109,6 +109,7 @@ impl Node {
         let engine = Engine::new(&EngineConfig {
             cache: config.cache.clone(),
             page_map: config.page_map,
+            memory: config.module_memory,
             ..EngineConfig::default()
         })?;
         let system = Arc::new(System::new(

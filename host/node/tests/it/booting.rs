@@ -7,7 +7,7 @@ use exuvia_node::manifest::Manifest;
 use exuvia_node::{App, BootError, BootOptions, DeployOptions, Event, Events, NodeConfig};
 
 use crate::actors::{Actor, counts};
-use crate::guests::{ask, event, eventually, module};
+use crate::guests::{ask, counter, event, eventually, module};
 
 /// Boots an app of one permanent child with this code.
 fn boot(folder: &Path, code: &str, events: Events) -> Result<App, BootError> {
@@ -208,6 +208,20 @@ fn a_module_and_a_child_may_have_more_than_the_others() {
     // To 18 pages, of 32 and of 16.
     assert_eq!(grow("roomy"), 14);
     assert_eq!(grow("small"), u64::MAX);
+    assert!(app.stop(Duration::from_secs(10)).orderly);
+}
+
+/// Nobody's limit holds while a module is loaded: what it begins with is the same
+/// for all. But there is a most that anybody may have.
+#[test]
+fn a_start_function_takes_no_more_memory_than_any_process_may_have() {
+    let grows = "(start $grow)
+        (func $grow (loop $l (br_if $l (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))))";
+    let folder = tempfile::tempdir().unwrap();
+    let code = counter("", "(i64.extend_i32_u (memory.size))", grows);
+    let app = boot(folder.path(), &code, Events::default()).unwrap();
+    // 16 MiB, if nothing else is said.
+    assert_eq!(ask(app.node(), app.node().find("it").unwrap()), 256);
     assert!(app.stop(Duration::from_secs(10)).orderly);
 }
 
