@@ -1,8 +1,11 @@
 //! Many clients, and clients that hang: the others do not suffer.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use exuvia_control::{Bounds, Client, DeployOptions, MAX_CONNECTIONS, Upload, code};
+use exuvia_control::{
+    Bounds, CallRequest, Client, DeployOptions, MAX_CONNECTIONS, Payload, Upload, code,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixSocket, UnixStream};
 use tokio::task::JoinSet;
@@ -128,6 +131,52 @@ async fn uploads_have_a_bound_together() {
         tokio::task::yield_now().await;
     }
     deploy(1000).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_counts_until_its_request_has_been_served() {
+    const KIB: usize = 1024;
+    let running = running_with(Bounds {
+        bodies: 1024 * KIB,
+        ..Bounds::default()
+    });
+    let gate = running.fake.gate.clone();
+    let (locked, is_locked) = tokio::sync::oneshot::channel();
+    let (open, opened) = std::sync::mpsc::channel::<()>();
+    let holder = std::thread::spawn(move || {
+        let _gate = gate.lock().unwrap();
+        locked.send(()).unwrap();
+        opened.recv().unwrap();
+    });
+    is_locked.await.unwrap();
+    let client = running.client.clone();
+    let slow = tokio::spawn(async move {
+        let request = CallRequest {
+            to: "slow".to_owned(),
+            tag: 0,
+            payload: Payload::Hex("00".repeat(200 * KIB)),
+            timeout_ms: 5_000,
+        };
+        client.call(&request).await
+    });
+    while running.fake.slow.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let module = [Upload {
+        name: "a".to_owned(),
+        source: "a.wasm".to_owned(),
+        bytes: vec![b'x'; 900 * KIB],
+    }];
+    let deploy = async || {
+        let options = DeployOptions::default();
+        running.client.deploy(&module, options).await
+    };
+    let error = deploy().await.unwrap_err();
+    assert_eq!(error.code(), code::BUSY, "{error}");
+    open.send(()).unwrap();
+    holder.join().unwrap();
+    slow.await.unwrap().unwrap();
+    deploy().await.unwrap();
 }
 
 #[tokio::test]

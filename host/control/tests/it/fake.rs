@@ -1,6 +1,7 @@
 //! A host that answers from memory.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(crate) struct Fake {
     pub(crate) deployed: Arc<Mutex<Vec<Deployed>>>,
     /// Calls to `slow` wait until this lock is free.
     pub(crate) gate: Arc<Mutex<()>>,
+    /// How many of them there have been.
+    pub(crate) slow: Arc<AtomicUsize>,
 }
 
 impl Fake {
@@ -43,6 +46,7 @@ impl Fake {
             sent: Arc::default(),
             deployed: Arc::default(),
             gate: Arc::default(),
+            slow: Arc::default(),
         }
     }
 }
@@ -96,6 +100,7 @@ impl Host for Fake {
             "panic" => panic!("asked for"),
             "late" => Err(Failure::new(code::TIMEOUT, format!("{timeout:?}"))),
             "slow" => {
+                self.slow.fetch_add(1, Ordering::Relaxed);
                 drop(self.gate.lock());
                 Ok((tag, payload))
             }

@@ -497,6 +497,7 @@ fn a_child_that_is_done_before_it_has_started_is_logged() {
         let got = a.spawn("starter", how, options);
         let down = a.wait();
         assert_eq!((down.kind, down.sender), (Kind::Down as u32, got.pid));
+        assert_eq!(down.payload(), b"");
     };
     for (how, told) in [
         (

@@ -261,6 +261,49 @@ fn the_next_swap_with_kill_ends_those_that_were_left_before() {
 }
 
 #[test]
+fn a_loop_that_was_met_too_late_is_left_and_may_stay() {
+    // It waits within a handler at the swap. Then it waits for anything, and
+    // for the tag 7 again, and never returns.
+    let stays = "(loop $stays
+        (i32.store (i32.const 128) (i32.const 48))
+        (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 1) (i64.const 7)))
+        (i32.store (i32.const 128) (i32.const 48))
+        (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 0) (i64.const 0)))
+        (br $stays))";
+    let (node, _friend, actor) = cast(Actor {
+        message: stays,
+        ..counts()
+    });
+    post(&node, actor, b"");
+    eventually("it waits", || of(&node, actor).state == "receive");
+    let mut events = node.events();
+    let next = |loops| {
+        let options = DeployOptions {
+            loops,
+            ..DeployOptions::default()
+        };
+        let modules = vec![module("actor", &counts().text())];
+        node.deploy(modules, options).unwrap()
+    };
+    assert_eq!(next(Loops::Refuse).left, 0);
+    assert!(!of(&node, actor).left);
+    node.send(actor, 7, Vec::new()).unwrap();
+    eventually("it loops", || of(&node, actor).left);
+    // It may stay: the release waits for it no more.
+    assert_eq!(next(Loops::Leave).left, 1);
+    let report = event(&mut events, "it settles", |event| match event {
+        Event::Settled(report) => Some(report.clone()),
+        _ => None,
+    });
+    assert_eq!(report.left, 1, "{report}");
+    // It was left, whatever it does now.
+    post(&node, actor, b"");
+    eventually("it has taken it", || of(&node, actor).mailbox == 0);
+    assert!(of(&node, actor).left);
+    node.halt();
+}
+
+#[test]
 fn who_was_left_is_not_left_where_its_version_is_current_again() {
     let node = node();
     let answers = |n: u32| vec![module("loops", &loops(false, &format!("(i64.const {n})")))];

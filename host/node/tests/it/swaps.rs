@@ -331,7 +331,7 @@ fn crosses(save: &str, load: &str) -> String {
 }
 
 /// What crossing code must not do, and what is said of it.
-const MISDEEDS: [(&str, &str); 4] = [
+const MISDEEDS: [(&str, &str); 5] = [
     ("(unreachable)", "unreachable"),
     ("(loop $l (br $l))", "within 20000000 reductions"),
     (
@@ -339,6 +339,10 @@ const MISDEEDS: [(&str, &str); 4] = [
         "`send` is not served while `load` runs",
     ),
     ("(return (i32.const 1))", "`load` answered 1"),
+    (
+        "(drop (call $log (i32.const 1) (i32.const 1072) (i32.const 17))) (return (i32.const 1))",
+        "`load` did not take it: too many to count",
+    ),
 ];
 
 #[test]
@@ -487,9 +491,14 @@ fn a_load_that_fails_after_the_commit_makes_the_process_stuck() {
             state: Some(&state),
             ..Actor::default()
         };
-        let mut events = node.events();
+        let (mut events, mut lines) = (node.events(), node.events());
         deploy(&node, "actor", &next.text());
         node.send(actor, 7, Vec::new()).unwrap();
+        let line = event(&mut lines, "it is stuck", |event| match event {
+            Event::Stuck { .. } => Some(event.to_string()),
+            _ => None,
+        });
+        assert!(line.contains(cause) && !line.contains('\n'), "{line}");
         let report = event(&mut events, "it settles", |event| match event {
             Event::Settled(report) => Some(report.clone()),
             _ => None,
