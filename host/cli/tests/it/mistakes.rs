@@ -84,6 +84,24 @@ fn bad_modules_are_refused_by_name_and_cause() {
 }
 
 #[test]
+fn a_child_with_too_little_memory_is_shown_in_the_manifest() {
+    let memory = "(memory (export \"memory\") 1 16)";
+    assert!(COUNTER.contains(memory));
+    let three = COUNTER.replace(memory, "(memory (export \"memory\") 3 16)");
+    let app = App::with(&wat::parse_str(three).unwrap(), "5000");
+    let manifest = app.folder().join("exuvia.toml");
+    let mut text = fs::read_to_string(&manifest).unwrap();
+    text.push_str("limits = { memory = \"128KiB\" }\n");
+    fs::write(&manifest, text).unwrap();
+    let answer = app.ask(&["run", ".", "--no-watch"]);
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    let told = "error: child `counter` may have 131072 bytes of memory";
+    let mut lines = answer.stderr.lines();
+    assert!(lines.any(|line| line.starts_with(told)), "{answer:?}");
+    assert!(answer.stderr.contains("exuvia.toml:14:"), "{answer:?}");
+}
+
+#[test]
 fn of_two_modules_one_broken_neither_is_swapped() {
     let app = counting();
     let manifest = app.folder().join("exuvia.toml");
