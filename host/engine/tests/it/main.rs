@@ -14,6 +14,7 @@ mod loader;
 mod mutation;
 mod paging;
 mod panics;
+mod reductions;
 mod resident;
 mod secrets;
 mod stress;
