@@ -2,6 +2,7 @@
 //! always does.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use exuvia_abi::{Code, Reason};
 use exuvia_process::{Limits, Pid};
@@ -187,4 +188,25 @@ fn a_trap_of_one_that_has_gone_on_without_the_memory_is_a_trap() {
         assert_eq!(code, Reason::TRAP.0, "{tags:?}: {text}");
         assert!(!text.contains("memory could not grow"), "{tags:?}: {text}");
     }
+}
+
+/// Only a stack that lies below all data is dead below its pointer.
+#[test]
+fn data_below_the_stack_is_kept() {
+    let world = World::new(Setup {
+        frames: 4,
+        ..Setup::default()
+    });
+    let count = "(i64.store (i32.const 8192) (i64.add (i64.load (i32.const 8192)) (i64.const 1)))
+        (i64.add (i64.mul (i64.load (i32.const 8192)) (i64.const 1000)) (i64.load (i32.const 1024)))";
+    let stack =
+        r#"(global $__stack_pointer (mut i32) (i32.const 66560)) (data (i32.const 1024) "\07")"#;
+    world.deploy("m", &answering("", count, stack));
+    let pids: Vec<_> = (0..8).map(|_| world.spawn("m")).collect();
+    for round in 1..4 {
+        for pid in &pids {
+            assert_eq!(world.ask(*pid, 0, &[]).number(), round * 1000 + 7);
+        }
+    }
+    assert!(world.executor.metrics().page_outs.load(Ordering::Relaxed) > 0);
 }

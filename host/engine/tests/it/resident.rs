@@ -154,3 +154,39 @@ fn initialization_finds_the_same_memory_limit_every_time() {
         }
     }
 }
+
+/// What it finds when it is loaded says nothing of later processes.
+#[test]
+fn an_initialization_that_fails_ends_its_process_alone() {
+    // Between three years and six after the clock began to count.
+    const LATE: &str = "(i32.and (i64.gt_u (local.get $now) (i64.const 100000000000000000))
+        (i64.lt_u (local.get $now) (i64.const 200000000000000000)))";
+    for (fails, says) in [
+        ("(unreachable)", "unreachable"),
+        ("(loop $l (br $l))", "reductions"),
+    ] {
+        let world = small();
+        let initialize = format!(
+            r#"(func (export "_initialize") (local $now i64)
+              (local.set $now (call $clock (i32.const 0)))
+              (if {LATE} (then {fails})))"#
+        );
+        let clock = r#"(import "exuvia" "clock" (func $clock (param i32) (result i64)))"#;
+        world.deploy("m", &answering(clock, "(i64.const 7)", &initialize));
+        let first = world.spawn("m");
+        assert_eq!(world.ask(first, 0, &[]).number(), 7);
+        world.advance(150_000_000_000);
+        let second = world.spawn("m");
+        let Answer::Down(_, text) = world.ask(second, 0, &[]) else {
+            panic!("it began: {fails}");
+        };
+        assert!(text.contains("initialization failed"), "{text}");
+        assert!(text.contains(says), "{text}");
+        assert_eq!(world.ask(first, 0, &[]).number(), 7);
+        let counts = world.executor.frames();
+        assert_eq!(
+            (counts.blocked, counts.live + counts.vacant),
+            (0, counts.places)
+        );
+    }
+}

@@ -9,6 +9,7 @@ mod abi;
 mod actors;
 mod booting;
 mod crossings;
+mod endurance;
 mod guests;
 mod limits;
 mod pingpong;

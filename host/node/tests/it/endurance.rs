@@ -1,0 +1,133 @@
+//! A long life leaves nothing behind: no version, no frame, no mapping, no
+//! file, no memory. `EXUVIA_TEST_LONG=1` asks for 10,000 swaps and a million
+//! processes.
+//!
+//! Mappings, files and memory are those of the whole operating system's
+//! process, so each test needs one of its own, as nextest gives it.
+
+use std::fs;
+use std::time::Duration;
+
+use exuvia_node::Node;
+
+use crate::guests::{STATE, ask, counter, deploy, eventually, imports, node_with, spawn};
+
+/// Growth that is no leak, over two thirds of a test: less than a byte for each
+/// process or a page for each swap in the long form.
+const MEMORY_KIB: u64 = 8 << 10;
+/// A leaked module, frame or stack has mappings of its own.
+const MAPPINGS: usize = 32;
+
+fn long() -> bool {
+    std::env::var_os("EXUVIA_TEST_LONG").is_some_and(|value| value == "1")
+}
+
+/// What a process of the operating system holds.
+#[derive(Debug)]
+struct Held {
+    memory_kib: u64,
+    mappings: usize,
+    files: usize,
+    frames: usize,
+}
+
+fn held(node: &Node) -> Held {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let memory = memory.unwrap().trim().trim_end_matches(" kB");
+    Held {
+        memory_kib: memory.parse().unwrap(),
+        mappings: fs::read_to_string("/proc/self/maps")
+            .unwrap()
+            .lines()
+            .count(),
+        files: fs::read_dir("/proc/self/fd").unwrap().count(),
+        frames: node.info().frames,
+    }
+}
+
+/// Does something so often; `settle` waits until it should have left nothing.
+fn stays_flat(node: &Node, times: u64, mut act: impl FnMut(u64), settle: impl Fn()) {
+    let third = times / 3;
+    (0..third).for_each(&mut act);
+    settle();
+    let before = held(node);
+    (third..times).for_each(&mut act);
+    settle();
+    let after = held(node);
+    let is_flat = after.memory_kib <= before.memory_kib + MEMORY_KIB
+        && after.mappings <= before.mappings + MAPPINGS
+        && after.files <= before.files
+        && after.frames <= before.frames + 2;
+    assert!(is_flat, "after a third {before:?}, after all {after:?}");
+}
+
+#[test]
+fn swaps_leave_nothing() {
+    let node = node_with(|config| config.sweep_after = Duration::from_millis(5));
+    // No two alike, so that each is compiled and has a version of its own.
+    let answers = |number: u64| counter("", &format!("(i64.const {number})"), STATE);
+    deploy(&node, "m", &answers(1_000_000));
+    let pids: Vec<_> = (0..20).map(|_| spawn(&node, "m", b"")).collect();
+    let swaps = if long() { 10_000 } else { 300 };
+    stays_flat(
+        &node,
+        swaps,
+        |number| {
+            deploy(&node, "m", &answers(number));
+            for pid in &pids {
+                assert_eq!(ask(&node, *pid), number);
+            }
+        },
+        || {
+            // Besides the current one, those of two releases to go back to.
+            eventually("old versions are unloaded", || {
+                node.info().modules[0].loaded.len() <= 3
+            });
+        },
+    );
+    node.halt();
+}
+
+#[test]
+fn processes_leave_nothing() {
+    const AT_ONCE: u64 = 1_000;
+    let node = node_with(|_| {});
+    let child = format!(
+        r#"(module {} (memory (export "memory") 1) (global (export "exuvia_abi") i32 (i32.const 1))
+        (func (export "run") (result i32) (i64.store (i32.const 4096) (i64.const 7)) (i32.const 2)))"#,
+        imports()
+    );
+    deploy(&node, "child", &child);
+    let spawner = format!(
+        r#"(module {} (memory (export "memory") 1) (global (export "exuvia_abi") i32 (i32.const 1))
+        (data (i32.const 240) "child")
+        (func $all (local $n i32) (loop $more
+          (if (call $spawn (i32.const 240) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 192) (i32.const 0))
+            (then (unreachable)))
+          (local.set $n (i32.add (local.get $n) (i32.const 1)))
+          (br_if $more (i32.lt_u (local.get $n) (i32.const {AT_ONCE})))))
+        (func (export "run") (result i32)
+          (loop $next
+            (i32.store (i32.const 64) (i32.const 48))
+            (if (call $receive (i32.const 64) (i32.const 512) (i32.const 4096) (i64.const 0) (i32.const 0) (i64.const 0))
+              (then (return (i32.const 0))))
+            (if (i32.eq (i32.load (i32.const 68)) (i32.const 3)) (then
+              (call $all)
+              (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 0) (i32.const 0)))))
+            (br $next))
+          unreachable))"#,
+        imports()
+    );
+    deploy(&node, "spawner", &spawner);
+    let parent = spawn(&node, "spawner", b"");
+    let alive = node.info().processes;
+    let ended = || eventually("the children end", || node.info().processes <= alive);
+    let rounds = if long() { 1_000 } else { 200 };
+    let round = |_| {
+        ask(&node, parent);
+        ended();
+    };
+    stays_flat(&node, rounds, round, ended);
+    node.halt();
+}
