@@ -110,7 +110,7 @@ impl Executor {
                 from: old.to_string(),
                 to: new.to_string(),
                 not_carried: format!("its state could not be read: {reason}"),
-                not_migrated: "the same".into(),
+                not_migrated: "it could not be read".into(),
             })?;
         // Nothing has happened since it crossed the other way: what it had
         // then is exact.
