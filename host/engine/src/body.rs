@@ -14,12 +14,14 @@ use wasmtime::{AsContextMut, Store};
 use crate::artifact::Plan;
 use crate::backtrace;
 use crate::baton;
+use crate::calls::forget_mail;
 use crate::data::{FrameData, Mode, Toll};
 use crate::frame::{panic_text, panicked};
 use crate::guest::GuestOwn;
 use crate::image::{After, Base, Image, Scratch};
-use crate::instrument::SLICE;
+use crate::instrument::{MAIL_UNKNOWN, SLICE};
 use crate::pagemap;
+use crate::probation::transaction;
 use crate::setup::{
     CROSSING_REDUCTIONS, Handles, INITIALIZATION, initialize, restricted, set_bits, to_bits,
 };
@@ -198,10 +200,16 @@ impl Body {
 
     /// Enters `run` with a process, until it returns or fails. Whoever polls is
     /// given the process while it is suspended (see `baton`).
-    pub(crate) async fn run(mut self: Box<Body>, own: Box<GuestOwn>) -> (Box<Body>, Ended) {
+    pub(crate) async fn run(mut self: Box<Body>, mut own: Box<GuestOwn>) -> (Box<Body>, Ended) {
         let data = self.store.data_mut();
         data.limiter.bytes = own.limits().memory;
         data.limiter.denied = false;
+        // In probation the host says how many messages an entry takes.
+        data.mail_known = transaction(&mut own).is_none();
+        let mail = match data.mail_known {
+            true => i32::try_from(own.inbox_len()).unwrap_or(MAIL_UNKNOWN),
+            false => MAIL_UNKNOWN,
+        };
         data.own = Some(own);
         data.mode = Mode::Run;
         data.exit = None;
@@ -211,7 +219,7 @@ impl Body {
         let called = {
             let body = &mut *self;
             let enter = &body.inside.handles.enter;
-            let mut call = pin!(enter.call_async(&mut body.store, ()));
+            let mut call = pin!(enter.call_async(&mut body.store, mail));
             poll_fn(|context| {
                 if baton::take_cancel() {
                     return Poll::Ready(None);
@@ -236,6 +244,7 @@ impl Body {
             Called::Returned(_, left) => *left,
             // Also what was spent before it failed counts.
             Called::Failed(_) | Called::Panicked(_) => {
+                forget_mail(&mut self.store);
                 let counter = self.inside.handles.reductions;
                 counter.get(&mut self.store).i32().unwrap_or(0)
             }

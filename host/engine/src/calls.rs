@@ -12,12 +12,12 @@ mod process;
 
 use exuvia_abi::{Code, Pid, SUSPEND};
 use exuvia_process::{Charge, Due, Payload};
-use wasmtime::{AsContextMut, Caller, Func, Linker, Store};
+use wasmtime::{AsContextMut, Caller, Func, Linker, Store, Val};
 
 use crate::baton::{self, Ask, Asked};
 use crate::data::{FrameData, Mode, Restricted, View, bytes, bytes_mut, view};
 use crate::guest::{Guest, Wait, Want};
-use crate::instrument::SLICE;
+use crate::instrument::{MAIL_UNKNOWN, SLICE};
 use crate::probation::{close_transaction, transaction};
 use crate::setup::set_reductions;
 
@@ -51,11 +51,31 @@ fn served(
 /// a process that is far behind has no more of it.
 #[inline]
 fn settle(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
+    let data = caller.data();
+    // What a process sends itself, and what others send meanwhile, is found by
+    // the next `receive`.
+    if data.mail_known
+        && let (Some(shared), Some(own)) = (&data.shared, &data.own)
+        && own.has_news(&shared.system)
+    {
+        forget_mail(&mut *caller);
+    }
     let toll = &caller.data().toll;
     if toll.reductions == 0 && toll.crowd.is_none() {
         return Ok(());
     }
     pay(caller)
+}
+
+/// From now on the guest asks for its mail.
+#[cold]
+pub(crate) fn forget_mail(mut store: impl AsContextMut<Data = FrameData>) {
+    let mut store = store.as_context_mut();
+    store.data_mut().mail_known = false;
+    if let Some(mail) = store.data().mail {
+        // It is a mutable `i32` of this store.
+        let _ = mail.set(store, Val::I32(MAIL_UNKNOWN));
+    }
 }
 
 #[cold]
@@ -130,6 +150,8 @@ async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Res
     }
     let data = caller.data_mut();
     data.limiter.bytes = own.limits().memory;
+    // The shim has forgotten it.
+    data.mail_known = false;
     data.own = Some(own);
     set_reductions(&counter, caller.as_context_mut(), slice)
 }

@@ -43,6 +43,10 @@ pub(crate) struct FrameData {
     pub(crate) mode: Mode,
     pub(crate) memory: Option<Memory>,
     pub(crate) reductions: Option<Global>,
+    /// What the guest knows of its mail, and whether it does: see
+    /// `instrument::MAIL_UNKNOWN`.
+    pub(crate) mail: Option<Global>,
+    pub(crate) mail_known: bool,
     pub(crate) limiter: MemoryLimiter,
     /// Why the process ends, set by the host call that ends it.
     pub(crate) exit: Option<ExitReason>,
@@ -63,6 +67,8 @@ impl FrameData {
             mode: Mode::Run,
             memory: None,
             reductions: None,
+            mail: None,
+            mail_known: false,
             limiter: MemoryLimiter {
                 bytes: u64::MAX,
                 denied: false,

@@ -19,8 +19,9 @@
 //! | `exuvia:g<index>` | a mutable global that the module did not export |
 //! | `exuvia:t<index>` | a table of the module |
 //! | `exuvia:reductions` | the counter; below zero means "yield" |
+//! | `exuvia:mail` | messages that are known to wait and not yet taken in this entry; below zero if that is not known |
 //! | `exuvia:host` | functions of the host: [`SLOT_YIELD`], [`SLOT_WAIT`] |
-//! | `exuvia:enter` | `() -> (i32, i32)`, if there is a `run: () -> i32`: sets the counter to [`SLICE`], calls `run`, answers its answer and the counter |
+//! | `exuvia:enter` | `(i32) -> (i32, i32)`, if there is a `run: () -> i32`: sets `exuvia:mail` to its argument and the counter to [`SLICE`], calls `run`, answers its answer and the counter |
 //! | `exuvia:start` | the start function, which no longer runs by itself |
 //!
 //! The host fills `exuvia:host` right after instantiation, before any guest
@@ -51,8 +52,16 @@ pub use report::{
 pub const RESERVED_PREFIX: &str = "exuvia:";
 /// Export of the reduction counter, a mutable `i32` global.
 pub const EXPORT_REDUCTIONS: &str = "exuvia:reductions";
-/// Export of what enters `run`: it sets the counter to a slice first, and
-/// answers, `() -> (i32, i32)`, what `run` did and the counter.
+/// Export of how many messages are known to wait and not yet taken, a mutable
+/// `i32` global: see [`MAIL_UNKNOWN`].
+pub const EXPORT_MAIL: &str = "exuvia:mail";
+/// In [`EXPORT_MAIL`], as anything below zero: ask the host. At 0 a `receive` that
+/// would take any message and not wait is answered EMPTY without asking: most
+/// entries end so, and a host call costs a good part of an entry.
+pub const MAIL_UNKNOWN: i32 = -1;
+/// Export of what enters `run`, `(i32) -> (i32, i32)`: it takes what
+/// [`EXPORT_MAIL`] is to be, sets the counter to a slice, and answers what `run`
+/// did and the counter.
 pub const EXPORT_ENTER: &str = "exuvia:enter";
 /// Reductions of one slice, as in Erlang.
 pub const SLICE: i32 = 4_000;

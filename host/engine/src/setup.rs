@@ -12,7 +12,8 @@ use crate::data::{FrameData, Mode, Restricted};
 use crate::frame::{Failed, Taken};
 use crate::image::Base;
 use crate::instrument::{
-    EXPORT_ENTER, EXPORT_HOST, EXPORT_REDUCTIONS, EXPORT_START, SLICE, SLOT_WAIT, SLOT_YIELD,
+    EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, SLICE, SLOT_WAIT,
+    SLOT_YIELD,
 };
 use crate::{backtrace, pagemap};
 
@@ -44,9 +45,9 @@ pub(crate) const WARM_UP: &str = "`warm_up`";
 pub(crate) struct Handles {
     pub(crate) memory: Memory,
     pub(crate) reductions: Global,
-    /// Enters `run` with a whole slice; answers what `run` did, and what is
-    /// left of the last slice.
-    pub(crate) enter: TypedFunc<(), (i32, i32)>,
+    /// Enters `run` with a whole slice and the mail that is known; answers what
+    /// `run` did, and what is left of the last slice.
+    pub(crate) enter: TypedFunc<i32, (i32, i32)>,
     /// `save` and `load`, if they are exported: looked up once, not at each
     /// crossing.
     pub(crate) save: Option<TypedFunc<(), i32>>,
@@ -195,6 +196,9 @@ fn handles(
     let reductions = instance
         .get_global(&mut *store, EXPORT_REDUCTIONS)
         .ok_or_else(|| missing(EXPORT_REDUCTIONS))?;
+    let mail = instance
+        .get_global(&mut *store, EXPORT_MAIL)
+        .ok_or_else(|| missing(EXPORT_MAIL))?;
     let host = instance
         .get_table(&mut *store, EXPORT_HOST)
         .ok_or_else(|| missing(EXPORT_HOST))?;
@@ -202,7 +206,7 @@ fn handles(
     host.set(&mut *store, u64::from(SLOT_YIELD), Ref::Func(Some(yields)))?;
     let waits = calls::wait_function(store);
     host.set(&mut *store, u64::from(SLOT_WAIT), Ref::Func(Some(waits)))?;
-    let enter = instance.get_typed_func::<(), (i32, i32)>(&mut *store, EXPORT_ENTER)?;
+    let enter = instance.get_typed_func::<i32, (i32, i32)>(&mut *store, EXPORT_ENTER)?;
     let save = function(store, &instance, exports::SAVE);
     let load = function(store, &instance, exports::LOAD);
     let mut globals = Vec::new();
@@ -220,6 +224,7 @@ fn handles(
         .and_then(|pointer| instance.get_global(&mut *store, &pointer.export));
     store.data_mut().memory = Some(memory);
     store.data_mut().reductions = Some(reductions);
+    store.data_mut().mail = Some(mail);
     Ok(Handles {
         memory,
         reductions,

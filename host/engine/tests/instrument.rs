@@ -6,6 +6,8 @@
 
 #[path = "instrument/harness.rs"]
 mod harness;
+#[path = "instrument/mail.rs"]
+mod mail;
 #[path = "instrument/refusals.rs"]
 mod refusals;
 #[path = "instrument/reports.rs"]

@@ -228,6 +228,14 @@ impl<G: 'static> Own<G> {
         self.drain(system)
     }
 
+    /// Whether something has arrived since the turn began, taken over or not. A
+    /// hint, as in [`Own::drain_news`].
+    #[inline]
+    pub fn has_news(&self, system: &System<G>) -> bool {
+        let slot = system.table.slot(self.pid.slot());
+        slot.is_some_and(|slot| slot.state.notified())
+    }
+
     fn publish(&self, slot: &crate::table::Slot<G>) {
         let stats = &slot.stats;
         let messages = u32::try_from(self.inbox.len()).unwrap_or(u32::MAX);

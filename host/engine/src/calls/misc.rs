@@ -111,6 +111,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
                 info::CROSSINGS => view.own.guest().map_or(0, |guest| guest.crossings().into()),
                 _ => return Ok(i64::from(Code::BadArgument as i32)),
             };
+            settle(&mut caller)?;
             Ok::<i64, wasmtime::Error>(i64::try_from(value).unwrap_or(i64::MAX))
         },
     )?;

@@ -17,7 +17,10 @@ use super::offsets::{self, OffsetMap, Run};
 use super::parse::{Parsed, internal};
 use super::rewrite::{self, NewBody};
 use super::scan::{Added, Plan};
-use super::{EXPORT_ENTER, EXPORT_HOST, EXPORT_REDUCTIONS, EXPORT_START, MAX_MODULE_BYTES, SLOTS};
+use super::{
+    EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, MAIL_UNKNOWN,
+    MAX_MODULE_BYTES, SLOTS,
+};
 
 /// Limits of wasmparser, which it does not export.
 mod limits {
@@ -66,6 +69,7 @@ pub(super) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, Instrumen
     let types = add_types(parsed, plan)?;
     let at = Indices {
         reductions: parsed.global_types.len() as u32,
+        mail: parsed.global_types.len() as u32 + 1,
         host: parsed.table_types.len() as u32,
         plain: types.plain,
         yield_function: plan.yield_function,
@@ -138,7 +142,9 @@ fn add_types(parsed: &Parsed<'_>, plan: &Plan) -> Result<Types, InstrumentError>
     let mut added = Vec::new();
     for function in &plan.added {
         added.push(match (*function, helpers::signature(*function)) {
-            (Added::Blocking(import), _) => parsed.functions[import as usize],
+            (Added::Blocking(import) | Added::Receive(import), _) => {
+                parsed.functions[import as usize]
+            }
             (_, Some((params, results))) => {
                 let all_i32 = |count: usize| vec![wasmparser::ValType::I32; count];
                 find(FuncType::new(all_i32(params.len()), all_i32(results.len())))
@@ -174,7 +180,14 @@ fn check_limits(
     types: &Types,
     exported_globals: usize,
 ) -> Result<(), InstrumentError> {
-    let own = [EXPORT_REDUCTIONS, EXPORT_HOST, EXPORT_START, EXPORT_ENTER].len();
+    let own = [
+        EXPORT_REDUCTIONS,
+        EXPORT_MAIL,
+        EXPORT_HOST,
+        EXPORT_START,
+        EXPORT_ENTER,
+    ]
+    .len();
     let exports = parsed.exports.len() + exported_globals + parsed.tables.len() + own;
     let counts = [
         ("types", parsed.types.len() + types.new.len(), limits::TYPES),
@@ -183,7 +196,7 @@ fn check_limits(
             parsed.functions.len() + plan.added.len(),
             limits::FUNCTIONS,
         ),
-        ("globals", parsed.global_types.len() + 1, limits::GLOBALS),
+        ("globals", parsed.global_types.len() + 2, limits::GLOBALS),
         ("tables", parsed.table_types.len() + 1, limits::TABLES),
         ("exports", exports, limits::EXPORTS),
     ];
@@ -269,6 +282,7 @@ fn write_globals(
         shared: false,
     };
     section.global(counter, &ConstExpr::i32_const(0));
+    section.global(counter, &ConstExpr::i32_const(MAIL_UNKNOWN));
     module.section(&section);
     Ok(())
 }
@@ -293,6 +307,7 @@ fn write_exports(
         section.export(&format!("exuvia:t{index}"), ExportKind::Table, index);
     }
     section.export(EXPORT_REDUCTIONS, ExportKind::Global, at.reductions);
+    section.export(EXPORT_MAIL, ExportKind::Global, at.mail);
     section.export(EXPORT_HOST, ExportKind::Table, at.host);
     let first_added = parsed.functions.len() as u32;
     for (added, index) in plan.added.iter().zip(first_added..) {
@@ -350,7 +365,9 @@ fn write_code(
     let end = section.byte_len();
     for added in &plan.added {
         let params = match added {
-            Added::Blocking(import) => parsed.function_type(*import)?.params().len(),
+            Added::Blocking(import) | Added::Receive(import) => {
+                parsed.function_type(*import)?.params().len()
+            }
             _ => 0,
         };
         section.function(&helpers::body(*added, at, params as u32));
@@ -407,7 +424,7 @@ fn names(parsed: &Parsed<'_>, plan: &Plan) -> NameSection {
     }
     for (added, index) in plan.added.iter().zip(first..) {
         let import = match added {
-            Added::Blocking(import) => parsed.import_name(*import),
+            Added::Blocking(import) | Added::Receive(import) => parsed.import_name(*import),
             _ => None,
         };
         functions.append(index, &helpers::name(*added, import));

@@ -1,17 +1,22 @@
 //! The code that the pass adds: the checks inside guest functions, and whole
 //! functions for what does not fit there.
 
-use exuvia_abi::SUSPEND;
+use exuvia_abi::{Code, SUSPEND, receive};
 use wasm_encoder::{BlockType, Function, InstructionSink, ValType};
 
 use super::scan::Added;
-use super::{BULK_CHUNK, BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION, SLICE, SLOT_WAIT, SLOT_YIELD};
+use super::{
+    BULK_CHUNK, BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION, MAIL_UNKNOWN, SLICE, SLOT_WAIT,
+    SLOT_YIELD,
+};
 
 /// Indices in the output of what the added code uses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Indices {
     /// The counter's global.
     pub(super) reductions: u32,
+    /// The global of the mail that is known.
+    pub(super) mail: u32,
     /// The table of the host's functions.
     pub(super) host: u32,
     /// The type `() -> ()`.
@@ -24,8 +29,8 @@ pub(super) struct Indices {
 pub(super) fn name(added: Added, import: Option<&str>) -> String {
     match (added, import) {
         (Added::Yield, _) => "exuvia yield".to_owned(),
-        (Added::Blocking(_), Some(import)) => format!("exuvia {import}"),
-        (Added::Blocking(index), None) => format!("exuvia import {index}"),
+        (Added::Blocking(_) | Added::Receive(_), Some(import)) => format!("exuvia {import}"),
+        (Added::Blocking(index) | Added::Receive(index), None) => format!("exuvia import {index}"),
         (Added::Fill, _) => "exuvia memory.fill".to_owned(),
         (Added::Copy, _) => "exuvia memory.copy".to_owned(),
         (Added::Grow, _) => "exuvia memory.grow".to_owned(),
@@ -39,8 +44,8 @@ pub(super) fn signature(added: Added) -> Option<(&'static [ValType], &'static [V
     const I32: ValType = ValType::I32;
     match added {
         Added::Yield => Some((&[], &[])),
-        Added::Enter(_) => Some((&[], &[I32, I32])),
-        Added::Blocking(_) => None,
+        Added::Enter(_) => Some((&[I32], &[I32, I32])),
+        Added::Blocking(_) | Added::Receive(_) => None,
         Added::Fill | Added::Copy => Some((&[I32, I32, I32], &[])),
         Added::Grow | Added::ChargeBytes | Added::ChargeEntries => Some((&[I32], &[I32])),
     }
@@ -131,6 +136,7 @@ pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
     match added {
         Added::Yield => host_call(at),
         Added::Blocking(import) => blocking(import, at, params),
+        Added::Receive(import) => receive(import, at),
         Added::Fill => fill(at),
         Added::Copy => copy(at),
         Added::Grow => grow(at),
@@ -140,16 +146,20 @@ pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
     }
 }
 
-/// Enters `run` with a whole slice. If it returns with nothing left, it yields
+/// Enters `run` with a whole slice, and with what is known of the mail. If it returns with nothing left, it yields
 /// first: it may have sent to a process that is far behind, and come to no check
 /// since.
 fn enter(run: u32, at: Indices) -> Function {
     let mut function = Function::new([]);
     function
         .instructions()
+        .local_get(0)
+        .global_set(at.mail)
         .i32_const(SLICE)
         .global_set(at.reductions)
         .call(run)
+        .i32_const(MAIL_UNKNOWN)
+        .global_set(at.mail)
         .global_get(at.reductions)
         .i32_const(0)
         .i32_le_s()
@@ -165,6 +175,8 @@ fn host_call(at: Indices) -> Function {
     let mut function = Function::new([]);
     function
         .instructions()
+        .i32_const(MAIL_UNKNOWN)
+        .global_set(at.mail)
         .i32_const(SLOT_YIELD as i32)
         .call_indirect(at.host, at.plain)
         .end();
@@ -219,13 +231,60 @@ fn blocking(import: u32, at: Indices, params: u32) -> Function {
         .if_(BlockType::Empty)
         .local_get(answer)
         .return_()
-        .end()
-        .i32_const(SLOT_WAIT as i32)
-        .call_indirect(at.host, at.plain)
-        .br(0)
-        .end()
-        .unreachable()
         .end();
+    wait(&mut code, at);
+    code.br(0).end().unreachable().end();
+    function
+}
+
+/// Waits in the host. What comes meanwhile is not known here.
+fn wait(code: &mut InstructionSink<'_>, at: Indices) {
+    code.i32_const(MAIL_UNKNOWN)
+        .global_set(at.mail)
+        .i32_const(SLOT_WAIT as i32)
+        .call_indirect(at.host, at.plain);
+}
+
+/// The same for `receive`, which counts what is taken, and need not ask when
+/// nothing is left.
+fn receive(import: u32, at: Indices) -> Function {
+    let params = 6;
+    let (timeout, mode, answer) = (3, 4, params);
+    let mut function = Function::new([(1, ValType::I32)]);
+    let mut code = function.instructions();
+    code.global_get(at.mail)
+        .local_get(mode)
+        .i32_const(receive::ANY)
+        .i32_xor()
+        .i32_or()
+        .i32_eqz()
+        .local_get(timeout)
+        .i64_eqz()
+        .i32_and()
+        .if_(BlockType::Empty)
+        .i32_const(Code::Empty as i32)
+        .return_()
+        .end();
+    code.loop_(BlockType::Empty);
+    for param in 0..params {
+        code.local_get(param);
+    }
+    code.call(import)
+        .local_tee(answer)
+        .i32_eqz()
+        .if_(BlockType::Empty)
+        .global_get(at.mail)
+        .i32_const(1)
+        .i32_sub()
+        .global_set(at.mail)
+        .else_()
+        .local_get(answer)
+        .i32_const(SUSPEND)
+        .i32_eq()
+        .if_(BlockType::Empty);
+    wait(&mut code, at);
+    code.br(2).end().end().local_get(answer).return_();
+    code.end().unreachable().end();
     function
 }
 

@@ -23,6 +23,18 @@ const FREE_LEAF_OPERATORS: u32 = 64;
 /// wasmparser's limit is 50,000.
 const MAX_LOCALS: u64 = 49_999;
 
+/// The host call that has a shim of its own, and what it must take for that: the
+/// loader refuses a module where it takes something else.
+const RECEIVE: &str = "receive";
+const RECEIVE_PARAMS: [ValType; 6] = [
+    ValType::I32,
+    ValType::I32,
+    ValType::I32,
+    ValType::I64,
+    ValType::I32,
+    ValType::I64,
+];
+
 /// One change to a body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Edit {
@@ -89,6 +101,8 @@ pub(super) enum Added {
     Yield,
     /// Calls this blocking import until it answers something else than "suspend".
     Blocking(u32),
+    /// The same for `receive`.
+    Receive(u32),
     /// `memory.fill` in pieces.
     Fill,
     /// `memory.copy` in pieces.
@@ -194,7 +208,12 @@ fn find_blocking(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentE
         }
         plan.shims
             .insert(index as u32, plan.yield_function + plan.added.len() as u32);
-        plan.added.push(Added::Blocking(index as u32));
+        plan.added
+            .push(if import.name == RECEIVE && ty.params() == RECEIVE_PARAMS {
+                Added::Receive(index as u32)
+            } else {
+                Added::Blocking(index as u32)
+            });
     }
     Ok(())
 }

@@ -43,6 +43,7 @@ fn hidden_state_is_exported_without_moving_an_index() {
         ("exuvia:g1", Global, 1),
         ("exuvia:t0", Table, 0),
         ("exuvia:reductions", Global, 4),
+        ("exuvia:mail", Global, 5),
         ("exuvia:host", Table, 1),
         ("exuvia:start", Func, 1),
     ];

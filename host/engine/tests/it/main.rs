@@ -11,6 +11,7 @@ mod floods;
 mod held;
 mod isolation;
 mod loader;
+mod mail;
 mod mutation;
 mod paging;
 mod panics;
