@@ -11,6 +11,7 @@
 
 mod account;
 mod clock;
+mod inbox;
 mod limits;
 mod mailbox;
 mod names;
@@ -18,6 +19,7 @@ mod native;
 mod own;
 mod payload;
 mod reason;
+mod relations;
 mod signal;
 mod small;
 mod state;

@@ -8,20 +8,22 @@
 //! Longer than most files: what signals do to the fields and what the process
 //! does to them are the two halves of each protocol, and are read together.
 
-use std::collections::VecDeque;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use exuvia_abi::{Kind, Pid, Reason, limits, receive};
+use exuvia_abi::{Kind, Pid, Reason, limits};
 
 use crate::account::{Account, Charge};
+use crate::inbox::Inbox;
 use crate::limits::Limits;
 use crate::mailbox::Refused;
 use crate::native::Native;
+use crate::relations::{Link, Relations};
 use crate::signal::{Envelope, Signal};
 use crate::small::SmallMap;
-use crate::system::System;
+use crate::system::{Birth, System};
 use crate::{ExitReason, Payload};
 
 /// Obituaries and the like in a mailbox, from which on an `EXIT` comes without
@@ -52,86 +54,152 @@ impl<G> fmt::Debug for Body<G> {
     }
 }
 
-/// A process's own half.
+/// A process's own half. What most processes that rest do without stands in
+/// boxes: there may be millions of them.
 #[derive(Debug)]
 pub struct Own<G> {
     pid: Pid,
-    inbox: VecDeque<Envelope>,
-    /// Of the inbox: messages that count against the limits, and their bytes.
-    inbox_limited: u32,
-    inbox_bytes: u64,
+    /// What it works with; given back by [`Own::trim`].
+    desk: Option<Box<Desk<G>>>,
+    relations: Option<Box<Relations>>,
+    /// Whose child it is, and with which arguments.
+    lineage: Option<Box<Lineage>>,
+    limits: Arc<Limits>,
+    /// Reductions since birth.
+    pub reductions: u64,
+    /// Its `INIT` is not in the mailbox yet.
+    newborn: bool,
+    /// The start was not acknowledged yet.
+    starting: bool,
+    trap_exit: bool,
+    /// It has sent to a process that is far behind.
+    crowded: bool,
+    /// What does the work.
+    pub body: Body<G>,
+}
+
+/// What a process needs while it has something to do.
+#[derive(Debug)]
+struct Desk<G> {
+    inbox: Inbox,
     /// The outer queue's other buffer. Empty, but after the end: then it holds
     /// what arrived behind the signal that ended the process.
     spare: Vec<Signal<G>>,
     /// Why a signal ended the process.
     end: Option<ExitReason>,
-    relations: Option<Box<Relations>>,
     next_reference: u64,
-    /// Set until the start is acknowledged: who waits for that, and under
-    /// which reference; [`Pid::NONE`] if nobody does.
-    starter: Option<(Pid, u64)>,
-    limits: Arc<Limits>,
+}
+
+impl<G> Default for Desk<G> {
+    fn default() -> Desk<G> {
+        Desk {
+            inbox: Inbox::default(),
+            spare: Vec::new(),
+            end: None,
+            next_reference: 0,
+        }
+    }
+}
+
+/// What a process was born with, if it has a parent or arguments.
+#[derive(Debug)]
+struct Lineage {
+    parent: Pid,
+    /// A fresh start delivers them again.
+    arguments: Payload,
+    /// Under which reference the parent waits for the start to be acknowledged.
+    starter: Option<NonZeroU64>,
     /// The parent's count of children, which this process is part of.
     counted: Option<Arc<AtomicU32>>,
-    trap_exit: bool,
-    /// It has sent to a process that is far behind.
-    crowded: bool,
-    /// Reductions since birth.
-    pub reductions: u64,
-    /// What does the work.
-    pub body: Body<G>,
 }
 
-/// Relations to other processes; most processes have few, many none.
-#[derive(Debug, Default)]
-struct Relations {
-    links: SmallMap<Pid, Link>,
-    /// Whom this process monitors or awaits a reply from, by reference.
-    monitors: SmallMap<u64, Pid>,
-    /// Who monitors this process or awaits its reply.
-    watchers: SmallMap<(Pid, u64), ()>,
-    /// What is counted elsewhere; few processes have children or timers.
-    counts: Option<Box<Counts>>,
-}
+impl<G> Own<G> {
+    /// Puts `INIT` into the mailbox, the first time that somebody looks. Until
+    /// then it takes no memory: millions may be born before they run.
+    #[inline]
+    pub(crate) fn begin_life(&mut self) {
+        if self.newborn {
+            self.newborn = false;
+            let init = self.init();
+            self.deliver(init);
+        }
+    }
 
-#[derive(Debug, Default)]
-struct Counts {
-    /// How many children live.
-    children: Arc<AtomicU32>,
-    /// Timers and exit signals under way.
-    account: Option<Arc<Account>>,
-}
+    /// The first message of its life, which a fresh start gets again.
+    pub fn init(&self) -> Envelope {
+        let (parent, arguments) = match &self.lineage {
+            Some(lineage) => (lineage.parent, lineage.arguments.clone()),
+            None => (Pid::NONE, Payload::empty()),
+        };
+        Envelope {
+            kind: Kind::Init,
+            ..Envelope::message(parent, 0, arguments)
+        }
+    }
 
-/// A link as OTP's link protocol has it (ERTS, "Link protocol").
-#[derive(Debug, PartialEq, Eq)]
-enum Link {
-    Active,
-    /// Unlinked here; a `Link` that arrives before the answer was sent before
-    /// the other side saw the unlink, and is void.
-    Unlinking(u64),
+    fn relations(&mut self) -> &mut Relations {
+        self.relations.get_or_insert_default()
+    }
+
+    fn desk(&mut self) -> &mut Desk<G> {
+        self.desk.get_or_insert_default()
+    }
+
+    fn inbox(&self) -> Option<&Inbox> {
+        self.desk.as_ref().map(|desk| &desk.inbox)
+    }
+
+    /// Why a signal ended the process.
+    fn end(&self) -> Option<&ExitReason> {
+        self.desk.as_ref()?.end.as_ref()
+    }
+
+    /// Puts a message to the back, past all limits. Of a request it is
+    /// remembered from now on who waits, not only from when it is taken: who
+    /// gives up meanwhile must leave nothing behind.
+    pub fn deliver(&mut self, envelope: Envelope) {
+        if envelope.kind == Kind::Request {
+            let waiter = (envelope.sender, envelope.reference);
+            self.relations().watchers.insert(waiter, ());
+        }
+        self.desk().inbox.push_back(envelope);
+    }
 }
 
 impl<G: 'static> Own<G> {
-    pub(crate) fn new(pid: Pid, limits: Arc<Limits>, body: Body<G>) -> Own<G> {
-        Own {
+    pub(crate) fn new(pid: Pid, birth: Birth<G>) -> Own<G> {
+        let orphan = birth.parent == Pid::NONE;
+        let bare = orphan && birth.arguments.is_empty() && birth.counted.is_none();
+        let mut own = Own {
             pid,
-            // INIT is all that most of those newly born wait for; growing by
-            // itself it would begin with room for four.
-            inbox: VecDeque::with_capacity(1),
-            inbox_limited: 0,
-            inbox_bytes: 0,
-            spare: Vec::new(),
-            end: None,
+            desk: None,
             relations: None,
-            next_reference: 0,
-            starter: None,
-            limits,
-            counted: None,
+            lineage: (!bare).then(|| {
+                let starter = birth.starter.filter(|_| !orphan);
+                Box::new(Lineage {
+                    parent: birth.parent,
+                    arguments: birth.arguments,
+                    starter: starter.and_then(NonZeroU64::new),
+                    counted: birth.counted,
+                })
+            }),
+            limits: birth.limits,
+            reductions: 0,
+            newborn: true,
+            starting: true,
             trap_exit: false,
             crowded: false,
-            reductions: 0,
-            body,
+            body: birth.body,
+        };
+        if birth.link {
+            own.relations().links.insert(birth.parent, Link::Active);
         }
+        for reference in birth.monitor.into_iter().chain(birth.starter) {
+            own.relations()
+                .watchers
+                .insert((birth.parent, reference), ());
+        }
+        own
     }
 
     /// The process's pid.
@@ -160,18 +228,15 @@ impl<G: 'static> Own<G> {
         }
     }
 
-    fn relations(&mut self) -> &mut Relations {
-        self.relations.get_or_insert_default()
-    }
-
     /// A reference that no process of this node used before; never 0.
     pub fn new_reference(&mut self) -> u64 {
-        if self.next_reference.is_multiple_of(REFERENCES) {
+        let next = &mut self.desk().next_reference;
+        if next.is_multiple_of(REFERENCES) {
             // Relaxed: nothing but the number is shared.
-            self.next_reference = DRAWN.fetch_add(REFERENCES, Ordering::Relaxed);
+            *next = DRAWN.fetch_add(REFERENCES, Ordering::Relaxed);
         }
-        self.next_reference += 1;
-        self.next_reference
+        *next += 1;
+        *next
     }
 
     // ---- the mailbox ------------------------------------------------------
@@ -180,11 +245,12 @@ impl<G: 'static> Own<G> {
     /// process, and from then on always; what arrived behind that signal is
     /// left for [`System::bury`] to answer.
     pub fn drain(&mut self, system: &System<G>) -> Option<ExitReason> {
-        if self.end.is_some() {
-            return self.end.clone();
+        if let Some(end) = self.end() {
+            return Some(end.clone());
         }
         let slot = system.table.slot(self.pid.slot())?;
-        let mut arrived = std::mem::take(&mut self.spare);
+        let spare = self.desk.as_mut().map(|desk| &mut desk.spare);
+        let mut arrived = spare.map(std::mem::take).unwrap_or_default();
         let stats = &slot.stats;
         let moved = |messages, bytes| {
             // Written by this runner only; exact again when it publishes.
@@ -199,20 +265,21 @@ impl<G: 'static> Own<G> {
         };
         if slot.mailbox.take_into(&mut arrived, moved) {
             let mut signals = arrived.drain(..);
-            for signal in signals.by_ref() {
-                self.end = self.apply(system, signal);
-                if self.end.is_some() {
-                    break;
+            while let Some(signal) = signals.next() {
+                if let Some(end) = self.apply(system, signal) {
+                    let unseen = signals.collect();
+                    let desk = self.desk();
+                    desk.spare = unseen;
+                    desk.end = Some(end.clone());
+                    return Some(end);
                 }
-            }
-            if self.end.is_some() {
-                self.spare = signals.collect();
-                return self.end.clone();
             }
             drop(signals);
             self.publish(slot);
         }
-        self.spare = arrived;
+        if arrived.capacity() > 0 {
+            self.desk().spare = arrived;
+        }
         None
     }
 
@@ -222,7 +289,7 @@ impl<G: 'static> Own<G> {
     #[inline]
     pub fn drain_news(&mut self, system: &System<G>) -> Option<ExitReason> {
         let slot = system.table.slot(self.pid.slot());
-        if self.end.is_none() && slot.is_some_and(|slot| !slot.state.notified()) {
+        if self.end().is_none() && slot.is_some_and(|slot| !slot.state.notified()) {
             return None;
         }
         self.drain(system)
@@ -238,102 +305,64 @@ impl<G: 'static> Own<G> {
 
     fn publish(&self, slot: &crate::table::Slot<G>) {
         let stats = &slot.stats;
-        let messages = u32::try_from(self.inbox.len()).unwrap_or(u32::MAX);
+        let messages = u32::try_from(self.inbox_len()).unwrap_or(u32::MAX);
+        let (limited, bytes) = self.inbox().map_or((0, 0), Inbox::limited);
         stats.inbox_messages.store(messages, Ordering::Relaxed);
-        stats
-            .inbox_limited
-            .store(self.inbox_limited, Ordering::Relaxed);
-        stats.inbox_bytes.store(self.inbox_bytes, Ordering::Relaxed);
+        stats.inbox_limited.store(limited, Ordering::Relaxed);
+        stats.inbox_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Publishes what `ps` shows and what senders check limits against.
+    /// Publishes what senders check limits against.
     pub fn publish_stats(&self, system: &System<G>) {
         if let Some(slot) = system.table.slot(self.pid.slot()) {
             self.publish(slot);
-            slot.stats
-                .reductions
-                .store(self.reductions, Ordering::Relaxed);
         }
     }
 
     /// Gives back memory that an idle process does not need.
     pub fn trim(&mut self, system: &System<G>) {
-        if self.end.is_none() {
-            self.spare = Vec::new();
+        if let Some(desk) = &mut self.desk
+            && desk.end.is_none()
+        {
+            if desk.inbox.is_empty() {
+                self.desk = None;
+            } else {
+                desk.spare = Vec::new();
+            }
         }
-        if self.inbox.is_empty() {
-            self.inbox = VecDeque::new();
+        if self.relations.as_mut().is_some_and(|r| r.trim()) {
+            self.relations = None;
         }
         if let Some(slot) = system.table.slot(self.pid.slot()) {
             slot.mailbox.trim();
         }
     }
 
-    /// Where the first wanted message is (modes of [`receive`]).
+    /// Where the first wanted message is (modes of [`exuvia_abi::receive`]).
     #[inline]
     pub fn position(&self, mode: i32, key: u64) -> Option<usize> {
-        match mode {
-            // What an obituary has for a tag is no sender's choice.
-            receive::TAG => self.inbox.iter().position(|m| {
-                u64::from(m.tag) == key && !matches!(m.kind, Kind::Exit | Kind::Down)
-            }),
-            // References are unique for the process that made them, so those
-            // of other processes' requests must not match.
-            receive::REFERENCE => self.inbox.iter().position(|m| {
-                m.reference == key && matches!(m.kind, Kind::Reply | Kind::Down | Kind::Timer)
-            }),
-            _ => (!self.inbox.is_empty()).then_some(0),
-        }
+        self.inbox()?.position(mode, key)
     }
 
     /// A message in the inner mailbox.
     pub fn peek(&self, position: usize) -> Option<&Envelope> {
-        self.inbox.get(position)
+        self.inbox()?.get(position)
     }
 
     /// Takes a message out. A request stays remembered until it is answered.
     pub fn take(&mut self, position: usize) -> Option<Envelope> {
-        let envelope = if position == 0 {
-            self.inbox.pop_front()?
-        } else {
-            self.inbox.remove(position)?
-        };
-        if envelope.is_limited() {
-            self.inbox_limited -= 1;
-            self.inbox_bytes -= envelope.cost();
-        }
-        Some(envelope)
+        self.desk.as_mut()?.inbox.take(position)
     }
 
     /// Puts a message back to the front: its handler's effects never happened.
     /// Whoever sent a request and gave it up meanwhile stays forgotten.
     pub fn put_back(&mut self, envelope: Envelope) {
-        self.count(&envelope);
-        self.inbox.push_front(envelope);
-    }
-
-    /// Puts a message to the back, past all limits. Of a request it is
-    /// remembered from now on who waits, not only from when it is taken: who
-    /// gives up meanwhile must leave nothing behind.
-    pub fn deliver(&mut self, envelope: Envelope) {
-        if envelope.kind == Kind::Request {
-            let waiter = (envelope.sender, envelope.reference);
-            self.relations().watchers.insert(waiter, ());
-        }
-        self.count(&envelope);
-        self.inbox.push_back(envelope);
-    }
-
-    fn count(&mut self, envelope: &Envelope) {
-        if envelope.is_limited() {
-            self.inbox_limited += 1;
-            self.inbox_bytes += envelope.cost();
-        }
+        self.desk().inbox.push_front(envelope);
     }
 
     /// Messages in the inner mailbox.
     pub fn inbox_len(&self) -> usize {
-        self.inbox.len()
+        self.inbox().map_or(0, Inbox::len)
     }
 
     fn apply(&mut self, system: &System<G>, signal: Signal<G>) -> Option<ExitReason> {
@@ -463,7 +492,8 @@ impl<G: 'static> Own<G> {
     /// process asked for them. It may not ask for more and more without
     /// taking them: they count as what it asked for until then.
     fn unlimited(&self) -> usize {
-        self.inbox.len() - self.inbox_limited as usize
+        self.inbox()
+            .map_or(0, |inbox| inbox.len() - inbox.limited().0 as usize)
     }
 
     /// Whether the process may take up a link with `to` (`None`: with a child
@@ -584,9 +614,9 @@ impl<G: 'static> Own<G> {
         if let Some(to) = known {
             self.forget_me(system, to, reference);
         } else if flush
-            && let Some(at) = self.inbox.iter().position(|m| {
-                m.reference == reference && matches!(m.kind, Kind::Down | Kind::Reply)
-            })
+            && let Some(inbox) = self.inbox()
+            && let Some(at) = inbox
+                .find(|m| m.reference == reference && matches!(m.kind, Kind::Down | Kind::Reply))
         {
             self.take(at);
         }
@@ -659,24 +689,29 @@ impl<G: 'static> Own<G> {
     /// Acknowledges the start: status 0 for success. Answers whether this was
     /// the first acknowledgement; the others do nothing.
     pub fn acknowledge(&mut self, system: &System<G>, status: u32, detail: Payload) -> bool {
-        let Some((starter, reference)) = self.starter.take() else {
+        if !std::mem::take(&mut self.starting) {
             return false;
-        };
-        if starter != Pid::NONE {
-            self.reply(system, starter, reference, status, detail);
+        }
+        if let Some((parent, reference)) = self.starter() {
+            self.reply(system, parent, reference, status, detail);
         }
         true
     }
 
+    /// Who waits for the start, and under which reference.
+    fn starter(&self) -> Option<(Pid, u64)> {
+        let lineage = self.lineage.as_ref()?;
+        Some((lineage.parent, lineage.starter?.get()))
+    }
+
     /// Whether the start was not acknowledged yet.
     pub fn is_starting(&self) -> bool {
-        self.starter.is_some()
+        self.starting
     }
 
     /// Whether somebody waits for that acknowledgement.
     pub fn is_awaited(&self) -> bool {
-        self.starter
-            .is_some_and(|(starter, _)| starter != Pid::NONE)
+        self.starting && self.starter().is_some()
     }
 
     /// Those this process is linked to.
@@ -706,28 +741,6 @@ impl<G: 'static> Own<G> {
 
     // ---- birth and death, for `System` ------------------------------------
 
-    pub(crate) fn born_to(
-        &mut self,
-        counted: Option<Arc<AtomicU32>>,
-        link: Option<Pid>,
-        watcher: Option<(Pid, u64)>,
-        starter: Option<(Pid, u64)>,
-    ) {
-        // A start that nobody waits for can fail as well.
-        self.starter = starter.or(Some((Pid::NONE, 0)));
-        self.counted = counted;
-        if link.is_none() && watcher.is_none() && starter.is_none() {
-            return;
-        }
-        let relations = self.relations();
-        if let Some(parent) = link {
-            relations.links.insert(parent, Link::Active);
-        }
-        for watcher in watcher.into_iter().chain(starter) {
-            relations.watchers.insert(watcher, ());
-        }
-    }
-
     /// The parent's side of a birth: the relations the child was born with.
     pub fn has_born(&mut self, child: Pid, linked: bool, references: &[u64]) {
         if linked {
@@ -741,9 +754,10 @@ impl<G: 'static> Own<G> {
     /// Tells everybody that this process is gone. Answers what arrived behind
     /// the signal that ended it.
     pub(crate) fn obituaries(mut self, system: &System<G>, reason: &ExitReason) -> Vec<Signal<G>> {
-        let unseen = std::mem::take(&mut self.spare);
+        let unseen = self.desk.take().map(|desk| desk.spare).unwrap_or_default();
         // First, so that a parent that is told of the end can spawn again.
-        if let Some(count) = self.counted.take() {
+        let lineage = self.lineage.take();
+        if let Some(count) = lineage.and_then(|lineage| lineage.counted) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
         let Some(mut relations) = self.relations.take() else {
@@ -769,3 +783,6 @@ impl<G: 'static> Own<G> {
         unseen
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

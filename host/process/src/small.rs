@@ -17,11 +17,18 @@ const FEW: usize = 4;
 /// since it shrank or grew, so that a removal still costs the same on average.
 const SPARSE: usize = 8;
 
+/// What is most often there, none or one, takes no memory of its own. A map
+/// that has grown keeps its memory while it is used; [`SmallMap::trim`] gives it
+/// back.
 #[derive(Debug)]
 pub(crate) enum SmallMap<K, V> {
+    One(K, V),
     Linear(Vec<(K, V)>),
-    Hashed(HashMap<K, V, FixedState>),
+    // In a box, since it would be the largest by far.
+    Hashed(Box<Hashed<K, V>>),
 }
+
+type Hashed<K, V> = HashMap<K, V, FixedState>;
 
 impl<K, V> Default for SmallMap<K, V> {
     fn default() -> Self {
@@ -32,16 +39,27 @@ impl<K, V> Default for SmallMap<K, V> {
 impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         match self {
+            SmallMap::One(k, old) if *k == key => Some(std::mem::replace(old, value)),
+            SmallMap::One(..) => {
+                let mut entries = self.take();
+                entries.push((key, value));
+                *self = SmallMap::Linear(entries);
+                None
+            }
             SmallMap::Linear(entries) => {
+                if entries.capacity() == 0 {
+                    *self = SmallMap::One(key, value);
+                    return None;
+                }
                 if let Some((_, old)) = entries.iter_mut().find(|(k, _)| *k == key) {
                     return Some(std::mem::replace(old, value));
                 }
                 if entries.len() < LINEAR {
                     entries.push((key, value));
                 } else {
-                    let mut map: HashMap<K, V, FixedState> = entries.drain(..).collect();
+                    let mut map: Hashed<K, V> = entries.drain(..).collect();
                     map.insert(key, value);
-                    *self = SmallMap::Hashed(map);
+                    *self = SmallMap::Hashed(Box::new(map));
                 }
                 None
             }
@@ -51,6 +69,7 @@ impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
 
     pub(crate) fn get(&self, key: K) -> Option<&V> {
         match self {
+            SmallMap::One(k, v) => (*k == key).then_some(v),
             SmallMap::Linear(entries) => entries.iter().find(|(k, _)| *k == key).map(|(_, v)| v),
             SmallMap::Hashed(map) => map.get(&key),
         }
@@ -58,6 +77,11 @@ impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
 
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
         match self {
+            SmallMap::One(k, _) if *k != key => None,
+            SmallMap::One(..) => match std::mem::take(self) {
+                SmallMap::One(_, gone) => Some(gone),
+                SmallMap::Linear(_) | SmallMap::Hashed(_) => None,
+            },
             SmallMap::Linear(entries) => {
                 let at = entries.iter().position(|(k, _)| *k == key)?;
                 Some(entries.swap_remove(at).1)
@@ -80,8 +104,23 @@ impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
         }
     }
 
+    /// Gives back all room that is not used.
+    pub(crate) fn trim(&mut self) {
+        match self {
+            SmallMap::One(..) => {}
+            SmallMap::Linear(entries) if entries.len() > 1 => entries.shrink_to_fit(),
+            SmallMap::Linear(entries) => {
+                *self = entries
+                    .pop()
+                    .map_or_else(SmallMap::default, |(key, value)| SmallMap::One(key, value));
+            }
+            SmallMap::Hashed(map) => map.shrink_to_fit(),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
+            SmallMap::One(..) => 1,
             SmallMap::Linear(entries) => entries.len(),
             SmallMap::Hashed(map) => map.len(),
         }
@@ -90,6 +129,7 @@ impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
     /// Empties the map and hands out what was in it.
     pub(crate) fn take(&mut self) -> Vec<(K, V)> {
         match std::mem::take(self) {
+            SmallMap::One(key, value) => vec![(key, value)],
             SmallMap::Linear(entries) => entries,
             SmallMap::Hashed(map) => map.into_iter().collect(),
         }
@@ -97,6 +137,7 @@ impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
 
     pub(crate) fn keys(&self) -> Vec<K> {
         match self {
+            SmallMap::One(key, _) => vec![*key],
             SmallMap::Linear(entries) => entries.iter().map(|(k, _)| *k).collect(),
             SmallMap::Hashed(map) => map.keys().copied().collect(),
         }
@@ -114,6 +155,7 @@ mod tests {
     impl<K, V> SmallMap<K, V> {
         fn capacity(&self) -> usize {
             match self {
+                SmallMap::One(..) => 0,
                 SmallMap::Linear(entries) => entries.capacity(),
                 SmallMap::Hashed(map) => map.capacity(),
             }
@@ -128,6 +170,7 @@ mod tests {
         Fill(u8),
         Clear(u8),
         Take,
+        Trim,
     }
 
     fn act() -> impl Strategy<Value = Act> {
@@ -137,6 +180,7 @@ mod tests {
             2 => any::<u8>().prop_map(Act::Fill),
             2 => any::<u8>().prop_map(Act::Clear),
             1 => Just(Act::Take),
+            1 => Just(Act::Trim),
         ]
     }
 
@@ -169,6 +213,12 @@ mod tests {
                     Act::Take => {
                         let all: Vec<_> = std::mem::take(&mut model).into_iter().collect();
                         prop_assert_eq!(sorted(map.take()), all);
+                    }
+                    Act::Trim => {
+                        map.trim();
+                        if map.len() < 2 {
+                            prop_assert_eq!(map.capacity(), 0);
+                        }
                     }
                 }
                 prop_assert_eq!(map.len(), model.len());

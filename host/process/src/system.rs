@@ -280,29 +280,13 @@ impl<G: 'static> System<G> {
         slot.stats.inbox_messages.store(0, Ordering::Relaxed);
         slot.stats.inbox_limited.store(0, Ordering::Relaxed);
         slot.stats.inbox_bytes.store(0, Ordering::Relaxed);
-        slot.stats.reductions.store(0, Ordering::Relaxed);
         Ok(Pid::new(self.node, index, generation))
     }
 
     /// Gives a reserved pid its process and schedules it.
     pub fn give_birth(&self, pid: Pid, birth: Birth<G>) {
         let Some(slot) = self.slot(pid) else { return };
-        let mut own = Box::new(Own::new(pid, birth.limits, birth.body));
-        let starter = birth.starter.map(|reference| (birth.parent, reference));
-        own.born_to(
-            birth.counted,
-            birth.link.then_some(birth.parent),
-            birth.monitor.map(|reference| (birth.parent, reference)),
-            starter,
-        );
-        own.deliver(Envelope {
-            sender: birth.parent,
-            reference: 0,
-            payload: birth.arguments,
-            tag: 0,
-            reason: 0,
-            kind: Kind::Init,
-        });
+        let own = Box::new(Own::new(pid, birth));
         slot.put_own(own);
         self.then(pid.slot(), slot.state.occupy());
     }

@@ -48,8 +48,6 @@ pub struct Stats {
     pub inbox_limited: AtomicU32,
     /// The bytes of those that count.
     pub inbox_bytes: AtomicU64,
-    /// Reductions since its birth.
-    pub reductions: AtomicU64,
 }
 
 impl<G> fmt::Debug for Slot<G> {
@@ -75,7 +73,9 @@ impl<G> Slot<G> {
     /// Takes the process's own half. Only for who has the state RUNNING, by
     /// `begin` or `claim`.
     pub fn take_own(&self) -> Option<Box<Own<G>>> {
-        self.own.swap(None)
+        let mut own = self.own.swap(None)?;
+        own.begin_life();
+        Some(own)
     }
 
     /// Puts it back, before the state is left.

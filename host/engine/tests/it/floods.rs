@@ -213,14 +213,6 @@ fn whoever_takes_no_exits_is_linked_no_more() {
     assert_eq!(world.ask(late, 0, &late.to_bytes()).number(), 0);
 }
 
-/// Reductions that a process has used.
-fn reductions(world: &World, pid: Pid) -> u64 {
-    let slot = world.system.table.slot(pid.slot()).unwrap();
-    slot.stats
-        .reductions
-        .load(std::sync::atomic::Ordering::Relaxed)
-}
-
 /// What it costs to do something once; of the sender and of the receiver.
 fn cost(what: &str) -> (u64, u64) {
     let world = World::new(Setup::default());
@@ -233,12 +225,12 @@ fn cost(what: &str) -> (u64, u64) {
     let (from, to) = (world.spawn("attacker"), world.spawn("taker"));
     assert_eq!(world.ask(from, 0, &to.to_bytes()).number(), 0);
     assert!(world.settle(ENOUGH));
-    let before = (reductions(&world, from), reductions(&world, to));
+    let before = (world.reductions(from), world.reductions(to));
     assert_eq!(world.ask(from, 1, &to.to_bytes()).number(), 1, "{what}");
     assert!(world.settle(ENOUGH));
     (
-        reductions(&world, from) - before.0,
-        reductions(&world, to) - before.1,
+        world.reductions(from) - before.0,
+        world.reductions(to) - before.1,
     )
 }
 

@@ -7,23 +7,16 @@ use crate::world::{Setup, World, answering};
 
 const SLEEP: &str = r#"(import "exuvia" "sleep" (func $sleep (param i64) (result i32)))"#;
 
-fn used(world: &World, pid: Pid) -> u64 {
-    let slot = world.system.table.slot(pid.slot()).unwrap();
-    slot.stats
-        .reductions
-        .load(std::sync::atomic::Ordering::Relaxed)
-}
-
 /// What one request costs whose handler goes round a loop `tag` times more than
 /// once, and sleeps before it if that is asked for.
 fn cost(world: &World, pid: Pid, rounds: u32) -> u64 {
-    let before = used(world, pid);
+    let before = world.reductions(pid);
     let reference = world.request(pid, rounds, &[]);
     assert!(world.settle(100_000));
     world.advance(2);
     assert!(world.settle(100_000));
     assert_eq!(world.answer(reference).number(), u64::from(rounds));
-    used(world, pid) - before
+    world.reductions(pid) - before
 }
 
 fn spinning(first: &str) -> String {
@@ -57,13 +50,13 @@ fn who_is_killed_in_a_loop_was_charged_for_its_slices() {
     world.deploy("spins", &spinning(""));
     let pid = world.spawn("spins");
     assert!(world.settle(100));
-    let before = used(&world, pid);
+    let before = world.reductions(pid);
     world.request(pid, 1_000_000, &[]);
-    while used(&world, pid) < before + 20_000 {
+    while world.reductions(pid) < before + 20_000 {
         assert!(world.turn(), "it rests");
     }
     // By whole slices, but for the one with the start of the handler.
-    let slices = used(&world, pid) / 4_000;
+    let slices = world.reductions(pid) / 4_000;
     world.kill(pid);
     assert!(world.settle(100));
     assert!(!world.system.is_alive(pid));

@@ -237,6 +237,16 @@ impl World {
         (0..turns).any(|_| !self.turn())
     }
 
+    /// Reductions that a process has used. Nobody runs it meanwhile: all turns
+    /// are made here.
+    pub(crate) fn reductions(&self, pid: Pid) -> u64 {
+        let slot = self.system.table.slot(pid.slot()).unwrap();
+        let own = slot.take_own().unwrap();
+        let used = own.reductions;
+        slot.put_own(own);
+        used
+    }
+
     /// Lets time pass and fires what is due.
     pub(crate) fn advance(&self, milliseconds: u64) {
         self.system
