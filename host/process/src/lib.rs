@@ -32,7 +32,7 @@ pub use account::Charge;
 pub use clock::Clock;
 pub use exuvia_abi::{Kind, Pid, Reason};
 pub use limits::Limits;
-pub use mailbox::{Mailbox, Refused};
+pub use mailbox::{Arrivals, Mailbox, Refused};
 pub use names::{NameError, Names};
 pub use native::{Context, Native, Turn, turn};
 pub use own::{Body, Own};

@@ -28,74 +28,107 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Mailbox<S>(Mutex<Outer<S>>);
 
-/// What the lock of a [`Mailbox`] guards.
+/// What the lock of a [`Mailbox`] guards. Small, so that a [`Slot`](crate::Slot)
+/// is one line of the cache.
 #[derive(Debug)]
 pub(crate) struct Outer<S> {
-    items: Vec<S>,
+    /// Made by the first that arrives, given back by [`Mailbox::trim`].
+    arrivals: Option<Box<Arrivals<S>>>,
+    /// Those of the living process.
+    limits: Option<Arc<Limits>>,
+    generation: u32,
+}
+
+/// What has arrived. A mailbox and its process have one each, and exchange them.
+#[derive(Debug)]
+pub struct Arrivals<S> {
+    pub(crate) items: Vec<S>,
     /// Of the items: messages that count against the limits, and their bytes.
     messages: u32,
-    bytes: u64,
     /// Of the items: the weight of those that no limit counts.
     crowd: u32,
-    generation: u32,
-    alive: bool,
-    limits: Arc<Limits>,
+    bytes: u64,
+}
+
+impl<S> Arrivals<S> {
+    fn new() -> Box<Arrivals<S>> {
+        Box::new(Arrivals {
+            // One is all that most processes find when they wake; growing by
+            // itself it would begin with room for four.
+            items: Vec::with_capacity(1),
+            messages: 0,
+            crowd: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Takes all of them out, in order.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, S> {
+        self.items.drain(..)
+    }
+}
+
+impl<S> Outer<S> {
+    fn len(&self) -> usize {
+        self.arrivals.as_ref().map_or(0, |a| a.items.len())
+    }
+}
+
+impl<S> Default for Mailbox<S> {
+    fn default() -> Mailbox<S> {
+        Mailbox::new()
+    }
 }
 
 impl<S> Mailbox<S> {
     /// The mailbox of a slot without a process.
-    pub fn new(limits: Arc<Limits>) -> Mailbox<S> {
+    pub fn new() -> Mailbox<S> {
         Mailbox(Mutex::new(Outer {
-            items: Vec::new(),
-            messages: 0,
-            bytes: 0,
-            crowd: 0,
+            arrivals: None,
+            limits: None,
             generation: 0,
-            alive: false,
-            limits,
         }))
     }
 
     /// Opens the mailbox for a new process; answers its generation.
     pub fn open(&self, limits: Arc<Limits>) -> u32 {
         let mut outer = self.0.lock();
-        debug_assert!(!outer.alive, "one slot holds one process");
-        outer.alive = true;
-        outer.limits = limits;
+        debug_assert!(outer.limits.is_none(), "one slot holds one process");
+        outer.limits = Some(limits);
         outer.generation
     }
 
     /// Changes the limits of the living process.
     pub fn set_limits(&self, limits: Arc<Limits>) {
-        self.0.lock().limits = limits;
+        self.0.lock().limits = Some(limits);
     }
 
     /// Ends the mailbox: what is in it is handed out, and everything for this
     /// generation is refused from now on.
     pub fn close(&self) -> Vec<S> {
         let mut outer = self.0.lock();
-        outer.alive = false;
+        outer.limits = None;
         // A slot whose generations are used up would have seen four thousand
         // million processes; wrapping there is a stale pid's only danger.
         outer.generation = outer.generation.wrapping_add(1);
-        outer.messages = 0;
-        outer.bytes = 0;
-        outer.crowd = 0;
-        std::mem::take(&mut outer.items)
+        let arrivals = outer.arrivals.take();
+        arrivals.map(|arrivals| arrivals.items).unwrap_or_default()
     }
 
     /// Puts something that no limit counts into the queue. True: whoever goes
     /// on sending such to it must wait until [`Mailbox::is_crowded`] is false.
     pub fn push(&self, generation: u32, item: S, weight: u32) -> Result<bool, Refused> {
         let mut outer = self.living(generation)?;
-        outer.items.push(item);
-        outer.crowd = outer.crowd.saturating_add(weight);
-        Ok(outer.crowd > CROWD)
+        let arrivals = outer.arrivals.get_or_insert_with(Arrivals::new);
+        arrivals.items.push(item);
+        arrivals.crowd = arrivals.crowd.saturating_add(weight);
+        Ok(arrivals.crowd > CROWD)
     }
 
     /// Whether too much is in transit that no limit counts.
     pub fn is_crowded(&self) -> bool {
-        self.0.lock().crowd > CROWD
+        let outer = self.0.lock();
+        outer.arrivals.as_ref().is_some_and(|a| a.crowd > CROWD)
     }
 
     /// Puts a message into the queue if the limits allow. `inner` reads what the
@@ -109,48 +142,64 @@ impl<S> Mailbox<S> {
         inner: impl FnOnce() -> (u32, u64),
     ) -> Result<(), Refused> {
         let mut outer = self.living(generation)?;
-        let inner = inner();
-        let messages = outer.messages.saturating_add(inner.0);
-        let bytes = outer.bytes.saturating_add(inner.1);
-        if messages >= outer.limits.mailbox_messages
-            || bytes.saturating_add(cost) > outer.limits.mailbox_bytes
+        let Outer {
+            arrivals, limits, ..
+        } = &mut *outer;
+        let limits = limits.as_ref().ok_or(Refused::Dead)?;
+        let (mut messages, mut bytes) = inner();
+        if let Some(arrivals) = arrivals {
+            messages = messages.saturating_add(arrivals.messages);
+            bytes = bytes.saturating_add(arrivals.bytes);
+        }
+        if messages >= limits.mailbox_messages || bytes.saturating_add(cost) > limits.mailbox_bytes
         {
             return Err(Refused::Full);
         }
-        outer.messages += 1;
-        outer.bytes += cost;
-        outer.items.push(item);
+        let arrivals = arrivals.get_or_insert_with(Arrivals::new);
+        arrivals.messages += 1;
+        arrivals.bytes += cost;
+        arrivals.items.push(item);
         Ok(())
     }
 
-    /// Swaps everything that has arrived with the empty `spare`, which lends
+    /// Exchanges everything that has arrived for the empty `spare`, which lends
     /// its capacity. `moved` is told, under the lock, how many of them count
     /// against the limits, and their bytes. False: nothing has arrived.
-    pub fn take_into(&self, spare: &mut Vec<S>, moved: impl FnOnce(u32, u64)) -> bool {
-        debug_assert!(spare.is_empty(), "the spare is emptied before it is lent");
+    pub fn take_into(
+        &self,
+        spare: &mut Option<Box<Arrivals<S>>>,
+        moved: impl FnOnce(u32, u64),
+    ) -> bool {
+        debug_assert!(
+            spare.as_ref().is_none_or(|spare| spare.items.is_empty()),
+            "the spare is emptied before it is lent"
+        );
         let mut outer = self.0.lock();
-        if outer.items.is_empty() {
+        let Some(arrivals) = &mut outer.arrivals else {
+            return false;
+        };
+        if arrivals.items.is_empty() {
             return false;
         }
-        moved(outer.messages, outer.bytes);
-        outer.messages = 0;
-        outer.bytes = 0;
-        outer.crowd = 0;
-        std::mem::swap(&mut outer.items, spare);
+        moved(arrivals.messages, arrivals.bytes);
+        arrivals.messages = 0;
+        arrivals.bytes = 0;
+        arrivals.crowd = 0;
+        std::mem::swap(&mut outer.arrivals, spare);
         true
     }
 
     /// Gives back memory that an idle process does not need.
     pub fn trim(&self) {
         let mut outer = self.0.lock();
-        if outer.items.is_empty() {
-            outer.items = Vec::new();
+        if outer.len() == 0 {
+            outer.arrivals = None;
         }
     }
 
     /// Signals in transit.
     pub fn len(&self) -> usize {
-        self.0.lock().items.len()
+        self.0.lock().len()
     }
 
     /// Whether nothing is in transit.
@@ -161,12 +210,12 @@ impl<S> Mailbox<S> {
     /// The generation of the living process.
     pub fn generation(&self) -> Option<u32> {
         let outer = self.0.lock();
-        outer.alive.then_some(outer.generation)
+        outer.limits.as_ref().map(|_| outer.generation)
     }
 
     fn living(&self, generation: u32) -> Result<MutexGuard<'_, Outer<S>>, Refused> {
         let outer = self.0.lock();
-        if outer.alive && outer.generation == generation {
+        if outer.limits.is_some() && outer.generation == generation {
             Ok(outer)
         } else {
             Err(Refused::Dead)

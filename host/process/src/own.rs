@@ -18,7 +18,7 @@ use exuvia_abi::{Kind, Pid, Reason, limits};
 use crate::account::{Account, Charge};
 use crate::inbox::Inbox;
 use crate::limits::Limits;
-use crate::mailbox::Refused;
+use crate::mailbox::{Arrivals, Refused};
 use crate::native::Native;
 use crate::relations::{Link, Relations};
 use crate::signal::{Envelope, Signal};
@@ -84,7 +84,7 @@ struct Desk<G> {
     inbox: Inbox,
     /// The outer queue's other buffer. Empty, but after the end: then it holds
     /// what arrived behind the signal that ended the process.
-    spare: Vec<Signal<G>>,
+    spare: Option<Box<Arrivals<Signal<G>>>>,
     /// Why a signal ended the process.
     end: Option<ExitReason>,
     next_reference: u64,
@@ -94,7 +94,7 @@ impl<G> Default for Desk<G> {
     fn default() -> Desk<G> {
         Desk {
             inbox: Inbox::default(),
-            spare: Vec::new(),
+            spare: None,
             end: None,
             next_reference: 0,
         }
@@ -249,8 +249,7 @@ impl<G: 'static> Own<G> {
             return Some(end.clone());
         }
         let slot = system.table.slot(self.pid.slot())?;
-        let spare = self.desk.as_mut().map(|desk| &mut desk.spare);
-        let mut arrived = spare.map(std::mem::take).unwrap_or_default();
+        let mut spare = self.desk.as_mut().and_then(|desk| desk.spare.take());
         let stats = &slot.stats;
         let moved = |messages, bytes| {
             // Written by this runner only; exact again when it publishes.
@@ -263,13 +262,16 @@ impl<G: 'static> Own<G> {
                 .inbox_bytes
                 .store(inbox_bytes.saturating_add(bytes), Ordering::Relaxed);
         };
-        if slot.mailbox.take_into(&mut arrived, moved) {
-            let mut signals = arrived.drain(..);
+        if slot.mailbox.take_into(&mut spare, moved)
+            && let Some(arrived) = &mut spare
+        {
+            let mut signals = arrived.drain();
             while let Some(signal) = signals.next() {
                 if let Some(end) = self.apply(system, signal) {
                     let unseen = signals.collect();
+                    arrived.items = unseen;
                     let desk = self.desk();
-                    desk.spare = unseen;
+                    desk.spare = spare;
                     desk.end = Some(end.clone());
                     return Some(end);
                 }
@@ -277,8 +279,8 @@ impl<G: 'static> Own<G> {
             drop(signals);
             self.publish(slot);
         }
-        if arrived.capacity() > 0 {
-            self.desk().spare = arrived;
+        if spare.is_some() {
+            self.desk().spare = spare;
         }
         None
     }
@@ -327,7 +329,7 @@ impl<G: 'static> Own<G> {
             if desk.inbox.is_empty() {
                 self.desk = None;
             } else {
-                desk.spare = Vec::new();
+                desk.spare = None;
             }
         }
         if self.relations.as_mut().is_some_and(|r| r.trim()) {
@@ -754,7 +756,8 @@ impl<G: 'static> Own<G> {
     /// Tells everybody that this process is gone. Answers what arrived behind
     /// the signal that ended it.
     pub(crate) fn obituaries(mut self, system: &System<G>, reason: &ExitReason) -> Vec<Signal<G>> {
-        let unseen = self.desk.take().map(|desk| desk.spare).unwrap_or_default();
+        let spare = self.desk.take().and_then(|desk| desk.spare);
+        let unseen = spare.map(|spare| spare.items).unwrap_or_default();
         // First, so that a parent that is told of the end can spawn again.
         let lineage = self.lineage.take();
         if let Some(count) = lineage.and_then(|lineage| lineage.counted) {

@@ -3,19 +3,18 @@
 //! pid, checked under the mailbox's lock, tells the processes of a slot apart.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::atomic::AtomicCell;
 
-use crate::limits::Limits;
 use crate::mailbox::Mailbox;
 use crate::own::Own;
 use crate::signal::Signal;
 use crate::state::State;
 use crate::sync::Mutex;
 
-/// Slots of one chunk: memory is taken in steps of some 400 KB.
+/// Slots of one chunk: memory is taken in steps of 256 KiB.
 const CHUNK: usize = 4096;
 /// Most chunks: 33 million processes.
 const CHUNKS: usize = 8192;
@@ -23,7 +22,9 @@ const CHUNKS: usize = 8192;
 /// Most processes that a table can hold.
 pub const MAX_PROCESSES: usize = CHUNK * CHUNKS;
 
-/// One slot: what senders and observers may touch of a process.
+/// One slot: what senders and observers may touch of a process. It is one line
+/// of the cache, and shares it with no other slot.
+#[repr(align(64))]
 pub struct Slot<G> {
     /// Whether it is idle, queued or running.
     pub state: State,
@@ -59,10 +60,10 @@ impl<G> fmt::Debug for Slot<G> {
 }
 
 impl<G> Slot<G> {
-    fn new(limits: &Arc<Limits>) -> Slot<G> {
+    fn new() -> Slot<G> {
         Slot {
             state: State::default(),
-            mailbox: Mailbox::new(limits.clone()),
+            mailbox: Mailbox::new(),
             own: AtomicCell::new(None),
             named: AtomicBool::new(false),
             timed: AtomicBool::new(false),
@@ -96,7 +97,6 @@ pub struct Table<G> {
     used: AtomicUsize,
     alive: AtomicUsize,
     limit: usize,
-    default_limits: Arc<Limits>,
 }
 
 impl<G> Table<G> {
@@ -108,7 +108,6 @@ impl<G> Table<G> {
             used: AtomicUsize::new(0),
             alive: AtomicUsize::new(0),
             limit: limit.min(MAX_PROCESSES),
-            default_limits: Arc::new(Limits::default()),
         }
     }
 
@@ -135,11 +134,7 @@ impl<G> Table<G> {
             self.alive.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        self.chunks[index / CHUNK].get_or_init(|| {
-            (0..CHUNK)
-                .map(|_| Slot::new(&self.default_limits))
-                .collect()
-        });
+        self.chunks[index / CHUNK].get_or_init(|| (0..CHUNK).map(|_| Slot::new()).collect());
         // Release: pairs with the Acquire in `used`, for iteration.
         self.used.store(index + 1, Ordering::Release);
         u32::try_from(index).ok()
