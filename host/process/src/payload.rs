@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::account::Charge;
 
 /// Longest payload that is kept inside the message itself, bytes.
-const INLINE: usize = 30;
+const INLINE: usize = 22;
 
 /// An immutable run of bytes: short ones inline, so that a small message needs
 /// no allocation; long ones shared, so that a message forwarded or published

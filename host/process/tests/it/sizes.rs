@@ -16,6 +16,6 @@ fn records_stay_small() {
     assert!(size_of::<Slot<()>>() <= 64);
     // With a word of the engine's.
     assert!(size_of::<Own<u64>>() <= 88);
-    assert!(size_of::<Envelope>() <= 72);
-    assert!(size_of::<Signal<()>>() <= 80);
+    assert!(size_of::<Envelope>() <= 64);
+    assert!(size_of::<Signal<()>>() <= 64);
 }
