@@ -20,7 +20,6 @@ use crate::frame::{panic_text, panicked};
 use crate::guest::GuestOwn;
 use crate::image::{After, Base, Image, Scratch};
 use crate::instrument::{MAIL_UNKNOWN, SLICE};
-use crate::pagemap;
 use crate::probation::transaction;
 use crate::setup::{
     CROSSING_REDUCTIONS, Handles, INITIALIZATION, initialize, restricted, set_bits, to_bits,
@@ -182,7 +181,6 @@ impl Body {
             memory
                 .grow(&mut self.store, wants - has)
                 .map_err(|error| format!("its memory could not be grown for an image: {error}"))?;
-            pagemap::prepare(memory.data(&self.store));
         }
         let globals = image.apply(memory.data_mut(&mut self.store));
         for (index, value) in globals {

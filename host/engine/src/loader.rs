@@ -17,7 +17,7 @@ use crate::frame::Frame;
 use crate::instrument::{
     ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
 };
-use crate::pagemap::{Method, PageMap};
+use crate::pagemap::{self, Method, PageMap};
 
 /// How the engine is set up.
 #[derive(Clone, Debug)]
@@ -79,6 +79,8 @@ impl Engine {
             .async_stack_size(config.stack + HOST_STACK)
             // A frame's memory must not move: its page map is asked for by address.
             .memory_may_move(false)
+            .memory_reservation(pagemap::RESERVED as u64)
+            .memory_guard_size(pagemap::GUARD as u64)
             .memory_init_cow(true)
             // The instrumentation marks its yields as unlikely.
             .wasm_branch_hinting(true);

@@ -4,7 +4,8 @@
 //! A page counts as written if it is neither a page of the module's file image
 //! nor the shared zero page, and is present or swapped (a page in migration
 //! shows as swapped). That holds only without huge pages and merging, so
-//! [`prepare`] switches both off for a frame's memory.
+//! [`prepare`] switches both off for a frame's memory, and for the addresses
+//! into which it can grow: a guest that grows tells nobody here.
 //!
 //! Three sources, the best that works: the ioctl `PAGEMAP_SCAN` (Linux 6.7),
 //! the bits of `/proc/self/pagemap`, or none, in which case every page is
@@ -17,6 +18,12 @@ use std::os::unix::fs::FileExt;
 
 /// Bytes of a page, on all machines that the engine runs on.
 pub(crate) const PAGE: usize = 4096;
+
+/// Addresses that each memory has for itself. It never moves, and all that 32
+/// bits can reach lies in it.
+pub(crate) const RESERVED: usize = 4 << 30;
+/// Addresses behind them that belong to the memory and can never be reached.
+pub(crate) const GUARD: usize = 32 << 20;
 
 /// Regions that one ioctl reports at most; the scan goes on where it ended.
 const REGIONS: usize = 64;
@@ -114,19 +121,35 @@ impl PageMap {
     }
 
     fn written(&self, memory: &[u8], ranges: &mut Vec<Range<usize>>) -> Option<()> {
+        self.written_at(memory.as_ptr() as usize, memory.len(), ranges)
+    }
+
+    /// The same for a memory that somebody else has, or has had: only the
+    /// kernel's tables are read, so nothing of it need be there any more.
+    fn written_at(
+        &self,
+        address: usize,
+        length: usize,
+        ranges: &mut Vec<Range<usize>>,
+    ) -> Option<()> {
         match (self.method, &self.file) {
-            (Method::Scan, Some(file)) => scan(file, memory, ranges),
-            (Method::Bits, Some(file)) => bits(file, memory, ranges),
+            (Method::Scan, Some(file)) => scan(file, address, length, ranges),
+            (Method::Bits, Some(file)) => bits(file, address, length, ranges),
             _ => None,
         }
     }
 }
 
-fn scan(file: &File, memory: &[u8], ranges: &mut Vec<Range<usize>>) -> Option<()> {
-    let address = memory.as_ptr() as u64;
+fn scan(
+    file: &File,
+    address: usize,
+    length: usize,
+    ranges: &mut Vec<Range<usize>>,
+) -> Option<()> {
+    let address = address as u64;
     // Wasm memories begin on a page; a probe on the heap need not.
     let first = address / PAGE as u64 * PAGE as u64;
-    let end = address + memory.len() as u64;
+    let end = address + length as u64;
     let mut regions = [Region::default(); REGIONS];
     let mut start = first;
     while start < end {
@@ -176,10 +199,14 @@ fn push(ranges: &mut Vec<Range<usize>>, range: Range<usize>) {
     }
 }
 
-fn bits(file: &File, memory: &[u8], ranges: &mut Vec<Range<usize>>) -> Option<()> {
-    let address = memory.as_ptr() as usize;
+fn bits(
+    file: &File,
+    address: usize,
+    length: usize,
+    ranges: &mut Vec<Range<usize>>,
+) -> Option<()> {
     let first = address / PAGE;
-    let last = (address + memory.len()).div_ceil(PAGE);
+    let last = (address + length).div_ceil(PAGE);
     let mut entries = [0u8; 8 * 512];
     let mut page = first;
     while page < last {
@@ -192,7 +219,7 @@ fn bits(file: &File, memory: &[u8], ranges: &mut Vec<Range<usize>>) -> Option<()
             if (present | swapped) == 1 && file_page == 0 {
                 let at = (page + index) * PAGE;
                 let start = at.max(address) - address;
-                let end = (at + PAGE).min(address + memory.len()) - address;
+                let end = (at + PAGE).min(address + length) - address;
                 push(ranges, start..end);
             }
         }
@@ -201,16 +228,18 @@ fn bits(file: &File, memory: &[u8], ranges: &mut Vec<Range<usize>>) -> Option<()
     Some(())
 }
 
-/// Makes `memory` fit for page maps: no huge pages, no merging.
+/// Makes `memory` fit for page maps: no huge pages, no merging, now and when
+/// it has grown. Only for memory that has [`RESERVED`] and [`GUARD`] for itself.
 pub(crate) fn prepare(memory: &[u8]) {
-    if memory.is_empty() {
-        return;
-    }
+    advise(memory.as_ptr(), RESERVED + GUARD);
+}
+
+fn advise(start: *const u8, length: usize) {
     for advice in [libc::MADV_NOHUGEPAGE, libc::MADV_UNMERGEABLE] {
-        // SAFETY: the range is this slice's own memory, and both advices
-        // change neither its contents nor whether it can be reached. A kernel
-        // built without the feature answers EINVAL, and then it is off anyway.
-        unsafe { libc::madvise(memory.as_ptr().cast_mut().cast(), memory.len(), advice) };
+        // SAFETY: both advices change neither what memory holds nor whether it
+        // can be reached, wherever the range lies. A kernel built without the
+        // feature answers EINVAL, and then it is off anyway.
+        unsafe { libc::madvise(start.cast_mut().cast(), length, advice) };
     }
 }
 
@@ -259,7 +288,7 @@ mod tests {
                 continue;
             }
             let mut mapping = Mapping::new(1000);
-            prepare(mapping.bytes());
+            advise(mapping.0, mapping.1);
             // More separate regions than one ioctl reports.
             let written: Vec<usize> = (0..1000).step_by(3).collect();
             for page in &written {

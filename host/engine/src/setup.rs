@@ -119,7 +119,6 @@ fn to_base(store: &mut Store<FrameData>, handles: &Handles, base: &Base) -> wasm
     let wants = u64::from(base.memory_pages);
     if wants > has {
         handles.memory.grow(&mut *store, wants - has)?;
-        pagemap::prepare(handles.memory.data(&*store));
     }
     base.restore(handles.memory.data_mut(&mut *store), &base.written);
     for (global, value) in handles.globals.iter().zip(&base.globals) {

@@ -15,6 +15,7 @@ mod mail;
 mod mutation;
 mod paging;
 mod panics;
+mod pressure;
 mod reductions;
 mod resident;
 mod secrets;
