@@ -8,6 +8,7 @@ use exuvia_process::ExitReason;
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::artifact::Plan;
+use crate::data::Denied;
 
 /// Frames of a backtrace that are kept.
 const FRAMES: usize = 32;
@@ -17,22 +18,18 @@ pub(crate) fn reason(
     error: &wasmtime::Error,
     plan: &Plan,
     said: Option<String>,
-    denied_memory: bool,
+    denied: Denied,
 ) -> ExitReason {
-    let code = if denied_memory {
-        Reason::MEMORY
-    } else {
-        Reason::TRAP
+    let why = match denied {
+        Denied::No => return ExitReason::with(Reason::TRAP.0, text(error, plan, said).as_bytes()),
+        Denied::Limit => "memory could not grow: the process's memory limit is met",
+        Denied::System => "memory could not grow: the system has none left",
     };
-    let mut said = said;
-    if denied_memory {
-        let limit = "memory could not grow: the process's memory limit is met";
-        said = Some(match said {
-            Some(said) => format!("{limit}; {said}"),
-            None => limit.into(),
-        });
-    }
-    ExitReason::with(code.0, text(error, plan, said).as_bytes())
+    let said = match said {
+        Some(said) => format!("{why}; {said}"),
+        None => why.into(),
+    };
+    ExitReason::with(Reason::MEMORY.0, text(error, plan, Some(said)).as_bytes())
 }
 
 /// One line that says what happened, then the frames, innermost first.

@@ -15,11 +15,12 @@ use crate::artifact::Plan;
 use crate::backtrace;
 use crate::baton;
 use crate::calls::forget_mail;
-use crate::data::{FrameData, Mode, Toll};
+use crate::data::{Denied, FrameData, Mode, Toll};
 use crate::frame::{panic_text, panicked};
 use crate::guest::GuestOwn;
 use crate::image::{After, Base, Image, Scratch};
 use crate::instrument::{MAIL_UNKNOWN, SLICE};
+use crate::pagemap::{self, total};
 use crate::probation::transaction;
 use crate::setup::{
     CROSSING_REDUCTIONS, Handles, INITIALIZATION, initialize, restricted, set_bits, to_bits,
@@ -170,18 +171,47 @@ impl Body {
         self.reset_globals();
     }
 
-    /// Puts an image into the frame, which stands at the base. Its memory grows
-    /// if the image's is larger.
+    /// Grows the memory for an image of so many pages. `Ok(false)`: the system
+    /// has no room for it.
+    pub(crate) fn grow(&mut self, pages: u32) -> Result<bool, String> {
+        let memory = self.inside.handles.memory;
+        let (has, wants) = (memory.size(&self.store), u64::from(pages));
+        if wants <= has {
+            return Ok(true);
+        }
+        self.store.data_mut().limiter.bytes = u64::MAX;
+        match memory.grow(&mut self.store, wants - has) {
+            Ok(_) => Ok(true),
+            Err(_) if self.store.data().limiter.denied == Denied::System => Ok(false),
+            Err(error) => Err(format!(
+                "its memory could not be grown for an image: {error}"
+            )),
+        }
+    }
+
+    /// Bytes of written pages, as the last image or reset has found them, and
+    /// those of them that are written in each new instance.
+    pub(crate) fn written(&self) -> (u64, u64) {
+        let ranges = &self.scratch.ranges;
+        (total(ranges), total(&self.inside.base.written))
+    }
+
+    /// Gives the pages back to the system; the frame stands at the base, before
+    /// and after.
+    pub(crate) fn release(&mut self) {
+        let (inside, scratch) = (&*self.inside, &mut self.scratch);
+        let memory = inside.handles.memory.data_mut(&mut self.store);
+        pagemap::release(memory);
+        inside.base.restore(memory, &inside.base.written);
+        scratch.clear();
+        inside.plan.page_map.dirty(memory, &mut scratch.ranges);
+    }
+
+    /// Puts an image into the frame, which stands at the base and has a memory
+    /// of the image's size.
     pub(crate) fn load(&mut self, image: &Image) -> Result<(), String> {
         let handles = &self.inside.handles;
         let memory = handles.memory;
-        let (has, wants) = (memory.size(&self.store), u64::from(image.memory_pages()));
-        if wants > has {
-            self.store.data_mut().limiter.bytes = u64::MAX;
-            memory
-                .grow(&mut self.store, wants - has)
-                .map_err(|error| format!("its memory could not be grown for an image: {error}"))?;
-        }
         let globals = image.apply(memory.data_mut(&mut self.store));
         for (index, value) in globals {
             if let Some(global) = handles.globals.get(index) {
@@ -201,7 +231,7 @@ impl Body {
     pub(crate) async fn run(mut self: Box<Body>, mut own: Box<GuestOwn>) -> (Box<Body>, Ended) {
         let data = self.store.data_mut();
         data.limiter.bytes = own.limits().memory;
-        data.limiter.denied = false;
+        data.limiter.denied = Denied::No;
         // In probation the host says how many messages an entry takes.
         data.mail_known = transaction(&mut own).is_none();
         let mail = match data.mail_known {

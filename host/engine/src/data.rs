@@ -2,6 +2,7 @@
 //! the mode it runs in, and the handles that host calls need.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use exuvia_process::{ExitReason, Pid};
 use wasmtime::{Caller, Global, Memory, ResourceLimiter};
@@ -10,6 +11,8 @@ use crate::body::Inside;
 use crate::executor::Shared;
 use crate::guest::GuestOwn;
 use crate::instrument::BYTES_PER_REDUCTION;
+use crate::pagemap::Extent;
+use crate::room::is_no_room;
 
 /// What runs in the frame.
 #[derive(Debug)]
@@ -71,7 +74,8 @@ impl FrameData {
             mail_known: false,
             limiter: MemoryLimiter {
                 bytes: u64::MAX,
-                denied: false,
+                denied: Denied::No,
+                extent: Arc::default(),
             },
             exit: None,
             last_error: None,
@@ -115,7 +119,18 @@ pub(crate) struct MemoryLimiter {
     /// Growth was denied, and since then the guest has neither grown by less
     /// nor asked the host for anything but to log: a trap now is for want of
     /// memory, as far as anybody can tell.
-    pub(crate) denied: bool,
+    pub(crate) denied: Denied,
+    pub(crate) extent: Arc<Extent>,
+}
+
+/// Who has denied growth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    No,
+    /// The process's limit.
+    Limit,
+    /// The system, which has no memory left.
+    System,
 }
 
 /// Entries of all tables of a process: a table is not part of its memory
@@ -130,8 +145,19 @@ impl ResourceLimiter for MemoryLimiter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let allowed = desired as u64 <= self.bytes;
-        self.denied = !allowed;
+        self.denied = if allowed { Denied::No } else { Denied::Limit };
+        if allowed {
+            self.extent.bytes.store(desired, Ordering::Relaxed);
+        }
         Ok(allowed)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        // Also called when the module's own maximum is met.
+        if is_no_room(&error) {
+            self.denied = Denied::System;
+        }
+        Ok(())
     }
 
     fn table_growing(
@@ -192,7 +218,7 @@ pub(crate) fn view<'a>(
             what: restricted.what,
         }));
     }
-    data.limiter.denied = false;
+    data.limiter.denied = Denied::No;
     match (&data.shared, &mut data.own) {
         (Some(shared), Some(own)) => Ok(View {
             memory,

@@ -51,6 +51,14 @@ pub enum LoadError {
         /// Why.
         reason: String,
     },
+    /// The system has no room for an instance of it.
+    #[error("the system has no room to initialize the module ({reason}): {fix}")]
+    NoRoom {
+        /// What the system said.
+        reason: String,
+        /// What to do.
+        fix: String,
+    },
     /// Its memory is larger than any process may have.
     #[error(
         "the module wants {wanted} bytes of memory, processes may have {allowed}; raise `limits.memory` or build it with a smaller initial memory"

@@ -34,6 +34,8 @@ const ENTRIES: u32 = 16;
 pub struct ExecutorConfig {
     /// Frames that are kept; see [`crate::default_frames`].
     pub frames: usize,
+    /// Bytes of memory that frames keep.
+    pub frame_memory: u64,
     /// Messages of each process that are transactions after a crossing.
     pub probation: u32,
 }
@@ -152,7 +154,7 @@ impl Executor {
         Executor(Arc::new(Shared {
             system,
             code,
-            frames: Frames::new(config.frames),
+            frames: Frames::new(config.frames, config.frame_memory),
             observer,
             services: OnceLock::new(),
             metrics: Metrics::default(),
@@ -187,10 +189,11 @@ impl Executor {
         self.0.frames.prepare(&self.0, artifact, count);
     }
 
-    /// Drops free frames while there are more frames than are kept. It takes
-    /// its time: not for a scheduler's thread.
-    pub fn trim_frames(&self) {
-        self.0.frames.trim();
+    /// Drops free frames while there are more frames than are kept, and gives
+    /// memory back while frames have too much. Answers a line for the log, if
+    /// anything is short. It takes its time: not for a scheduler's thread.
+    pub fn trim_frames(&self) -> Option<String> {
+        self.0.frames.trim(&self.0)
     }
 
     /// Drops the free frames of a version that was unloaded.
@@ -414,7 +417,7 @@ impl Executor {
         if !artifact.resident_only().is_empty() && !shared.frames.may_block() {
             return Err(NotSeated::Broken(ExitReason::with(
                 Reason::LIMIT.0,
-                b"its module is resident-only, and as many frames as may be are held by processes that keep theirs; raise `node.frames`",
+                b"its module is resident-only, and as many frames as may be are held by processes that keep theirs; raise `frames` or `frame_memory` in `[node]`",
             )));
         }
         let acquire = |pages, stamp| {

@@ -16,6 +16,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use exuvia_abi::Reason;
@@ -29,6 +30,7 @@ use crate::data::FrameData;
 use crate::executor::Shared;
 use crate::guest::GuestOwn;
 use crate::image::{After, Base, Image};
+use crate::pagemap::Extent;
 use crate::setup::{Setup, set_up};
 
 /// What the first frame of a version finds out.
@@ -44,6 +46,8 @@ pub(crate) struct Taken {
 pub(crate) struct Failed {
     pub(crate) stage: &'static str,
     pub(crate) reason: String,
+    /// The system has no room for it now.
+    pub(crate) no_room: bool,
 }
 
 /// A call that was begun. It has the frame's body until it ends.
@@ -62,6 +66,10 @@ enum Stage {
 pub(crate) struct Frame {
     stage: Stage,
     pages: u32,
+    /// Bytes of written pages as last seen, and those of a new frame.
+    written: (u64, u64),
+    /// Where its memory is.
+    pub(crate) extent: Arc<Extent>,
     /// Whether its module lets it serve another process.
     pub(crate) reusable: bool,
 }
@@ -74,7 +82,7 @@ impl std::fmt::Debug for Frame {
 
 impl Frame {
     /// Makes a frame that stands at the base, for processes of `shared`.
-    pub(crate) fn new(artifact: &Artifact, shared: &Arc<Shared>) -> Result<Frame, String> {
+    pub(crate) fn new(artifact: &Artifact, shared: &Arc<Shared>) -> Result<Frame, Failed> {
         let plan = &artifact.plan;
         let setup = Setup {
             plan: plan.clone(),
@@ -86,11 +94,20 @@ impl Frame {
             plan.pre.module().engine(),
             FrameData::new(Some(shared.clone())),
         );
-        let (handles, _) = at_once(set_up(&mut store, &setup))?
-            .map_err(|failed| format!("{} failed: {}", failed.stage, failed.reason))?;
+        let failed = |reason| Failed {
+            stage: "instantiation",
+            reason,
+            no_room: false,
+        };
+        let (handles, _) = at_once(set_up(&mut store, &setup)).map_err(failed)??;
+        let extent = store.data().limiter.extent.clone();
+        let address = handles.memory.data_ptr(&store) as usize;
+        extent.address.store(address, Ordering::Relaxed);
         let mut body = Box::new(Body::new(store, handles, artifact.base.clone(), setup.plan));
         body.reset();
         Ok(Frame {
+            written: body.written(),
+            extent,
             stage: Stage::Rest(body),
             pages: artifact.base.memory_pages,
             reusable: plan.analysis.resident_only.is_empty(),
@@ -109,6 +126,7 @@ impl Frame {
         let failed = |reason| Failed {
             stage: "initialization",
             reason,
+            no_room: false,
         };
         let (_, taken) = at_once(set_up(&mut store, &setup)).map_err(failed)??;
         taken.ok_or_else(|| failed("no base was taken".into()))
@@ -122,6 +140,26 @@ impl Frame {
     /// Memory in Wasm pages of the image that is in the frame, as last seen.
     pub(crate) fn pages(&self) -> u32 {
         self.pages
+    }
+
+    /// Bytes of written pages of its memory, as last seen: they stay when it
+    /// is brought to the base.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.0
+    }
+
+    /// Those of them that a new frame would not have.
+    pub(crate) fn spare(&self) -> u64 {
+        self.written.0.saturating_sub(self.written.1)
+    }
+
+    /// Gives the pages of a frame at the base back to the system.
+    pub(crate) fn release(&mut self) {
+        // One that is broken is dropped by whoever gives it back.
+        drop(self.serve(async |body| {
+            body.release();
+            Ok(())
+        }));
     }
 
     /// Runs the process until it returns, is suspended, or ends; one that was
@@ -195,7 +233,13 @@ impl Frame {
         Poll::Ready(ended)
     }
 
-    /// Puts an image into the frame, which stands at the base.
+    /// Grows its memory for an image of so many pages, if the system has room.
+    pub(crate) fn grow(&mut self, pages: u32) -> Result<bool, String> {
+        self.serve(async |body| body.grow(pages))
+    }
+
+    /// Puts an image into the frame, which stands at the base and has a memory
+    /// of the image's size.
     pub(crate) fn load(&mut self, image: &Image) -> Result<(), String> {
         self.serve(async |body| body.load(image))
     }
@@ -247,6 +291,7 @@ impl Frame {
         match at_once(act(body)) {
             Ok(result) => {
                 self.pages = body.pages();
+                self.written = body.written();
                 result
             }
             Err(text) => {

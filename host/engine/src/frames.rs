@@ -11,21 +11,35 @@
 //! Processes that block keep their frame, so they are limited, and some frames
 //! are kept from them: a server that is paged out can always run and unblock
 //! its callers.
+//!
+//! What a process has written stays in its frame's memory when the next one
+//! gets it: pages are cleared, not given back, since that is dear. So there is a
+//! bound on their bytes too. It is met like the other: no frame is made where
+//! one can be taken; and a frame that comes back with more than its share is
+//! dropped. [`Frames::trim`] counts what is in use, and pages out and
+//! gives back what is too much, away from the schedulers. What processes in the
+//! middle of a handler have written cannot be taken from them: their own limit bounds it.
+//!
+//! If the system has no room for a frame, that is as if the bound were met.
+
+mod relief;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::artifact::Artifact;
 use crate::executor::Shared;
 use crate::frame::Frame;
 use crate::guest::Residence;
 use crate::image::After;
+use crate::pagemap::{GUARD, PageMap, RESERVED};
 use crate::places::{Places, Seated};
 use crate::pool::Pool;
+use crate::room::{Room, address_space, most_mappings};
 
 /// Kernel mappings that one frame takes: memory, its guard and file image,
 /// stack and its guard (5 to 6 as measured, one to spare).
@@ -39,6 +53,10 @@ const RESERVE_SHARE: usize = 8;
 /// than one in [`RESERVE_SHARE`].
 const FEW: usize = 64;
 
+/// When too much is held, so much of the bound is given back at once, so that
+/// it is not met again at once.
+const RELIEF: u64 = 8;
+
 /// All frames of a node.
 #[derive(Debug)]
 pub(crate) struct Frames {
@@ -48,6 +66,17 @@ pub(crate) struct Frames {
     may_block: usize,
     /// Frames that a version gets as soon as it wants them.
     few: usize,
+    /// Bytes of written pages that they may have.
+    memory: u64,
+    /// Of that what falls to each.
+    share: u64,
+    /// Bytes of frames that nobody can take away, as last counted.
+    held_bytes: AtomicU64,
+    /// Times that pages were given back.
+    released: AtomicU64,
+    told_at: Mutex<Option<u64>>,
+    room: Room,
+    page_map: OnceLock<Arc<PageMap>>,
     /// By artifact.
     pools: RwLock<HashMap<u64, Arc<Pool>, foldhash::fast::FixedState>>,
     places: Arc<Places>,
@@ -67,6 +96,14 @@ pub struct FrameCounts {
     pub free: usize,
     /// Frames of processes that block, or that keep theirs.
     pub blocked: usize,
+    /// Bytes of written pages of their memories, as last seen.
+    pub bytes: u64,
+    /// Bytes that these may be.
+    pub most_bytes: u64,
+    /// Times that a frame's pages were given back because they were too many.
+    pub released: u64,
+    /// Frames that could not be made because the system had no room.
+    pub failures: u64,
 }
 
 /// Why there is no frame.
@@ -81,7 +118,12 @@ pub(crate) enum NoFrame {
 /// The default bound: what `vm.max_map_count` leaves room for.
 pub fn default_frames() -> usize {
     // A third of all mappings at most, over-commitment included.
-    FRAMES.min(most_mappings() / 3 / MAPPINGS_PER_FRAME).max(16)
+    let frames = FRAMES.min(most_mappings() / 3 / MAPPINGS_PER_FRAME).max(16);
+    // And half of the addresses, if they are limited.
+    let each = (RESERVED + 2 * GUARD) as u64;
+    address_space().map_or(frames, |limit| {
+        frames.min(usize::try_from(limit / 2 / each).unwrap_or(frames))
+    })
 }
 
 /// How many mappings so many frames may take, and how many the system allows:
@@ -90,15 +132,8 @@ pub fn mappings_of(frames: usize) -> (usize, usize) {
     (frames.saturating_mul(MAPPINGS_PER_FRAME), most_mappings())
 }
 
-fn most_mappings() -> usize {
-    std::fs::read_to_string("/proc/sys/vm/max_map_count")
-        .ok()
-        .and_then(|text| text.trim().parse::<usize>().ok())
-        .unwrap_or(65_530)
-}
-
 impl Frames {
-    pub(crate) fn new(limit: usize) -> Frames {
+    pub(crate) fn new(limit: usize, memory: u64) -> Frames {
         let limit = limit.max(4);
         let reserve = (limit / RESERVE_SHARE).max(2);
         // Processes that are preempted in the middle of a handler keep their
@@ -108,6 +143,13 @@ impl Frames {
             limit,
             may_block: limit - reserve,
             few: reserve.min(FEW),
+            memory,
+            share: memory / limit as u64,
+            held_bytes: AtomicU64::new(0),
+            released: AtomicU64::new(0),
+            told_at: Mutex::default(),
+            room: Room::default(),
+            page_map: OnceLock::new(),
             pools: RwLock::default(),
             places: Arc::new(Places::new(places)),
         }
@@ -116,6 +158,7 @@ impl Frames {
     /// Whether one more process may block.
     pub(crate) fn may_block(&self) -> bool {
         self.places.held() < self.may_block
+            && self.held_bytes.load(Ordering::Relaxed) <= self.memory - self.memory / RELIEF
     }
 
     pub(crate) fn counts(&self) -> FrameCounts {
@@ -125,11 +168,30 @@ impl Frames {
             live: self.places.live(),
             free: self.all().iter().map(|pool| pool.free()).sum(),
             blocked: self.places.held(),
+            bytes: self.places.bytes(),
+            most_bytes: self.memory,
+            released: self.released.load(Ordering::Relaxed),
+            failures: self.room.failures(),
         }
     }
 
-    fn full(&self) -> bool {
+    /// Whether no more frames are made as long as there are others.
+    fn full(&self, shared: &Shared) -> bool {
         self.places.live() >= self.limit
+            || self.is_over()
+            || self.room.is_short(&shared.system.clock)
+    }
+
+    /// Whether they have more bytes than they may.
+    #[inline]
+    fn is_over(&self) -> bool {
+        self.places.bytes() > self.memory
+    }
+
+    /// Whether a frame at the base has so much of what is too much that it is
+    /// worth its price to drop it.
+    fn is_wasteful(&self, seated: &Seated) -> bool {
+        self.is_over() && seated.frame.spare() > self.share
     }
 
     /// A frame at the base of the version, with the memory's size, for a
@@ -143,7 +205,18 @@ impl Frames {
     ) -> Result<Seated, NoFrame> {
         let pool = self.pool(artifact.id);
         let stays = stamp.is_some_and(|stamp| pool.soon(stamp, self.limit));
-        let seated = self.find(shared, artifact, &pool, pages, stays)?;
+        let mut seated = self.find(shared, artifact, &pool, pages, stays)?;
+        if seated.frame.pages() < pages {
+            match seated.frame.grow(pages) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let what = format!("its memory could not grow to {pages} pages");
+                    self.room.failed(&shared.system.clock, what);
+                    return Err(NoFrame::AllBusy);
+                }
+                Err(reason) => return Err(NoFrame::Broken(reason)),
+            }
+        }
         let place = self.places.place(seated.place());
         place.stays.store(stays, Ordering::Relaxed);
         Ok(seated)
@@ -161,16 +234,24 @@ impl Frames {
             Ok(seated) => return Ok(seated),
             Err(frames) => frames,
         };
-        if (stays || frames < self.few) && (!self.full() || self.give_up(shared, pool, frames)) {
-            return self.make(shared, artifact, pool);
+        if (stays || frames < self.few)
+            && (!self.full(shared) || self.give_up(shared, pool, frames))
+        {
+            match self.make(shared, artifact, pool) {
+                Err(NoFrame::AllBusy) => {}
+                made => return made,
+            }
         }
         if let Some(seated) = self.evict(shared, pool, stays) {
             return self.fit(shared, artifact, pool, pages, seated);
         }
-        if self.full() {
-            self.give_up(shared, pool, 0);
-        }
-        match self.make(shared, artifact, pool) {
+        let gave_up = self.full(shared) && self.give_up(shared, pool, 0);
+        let made = if !gave_up && self.room.is_short(&shared.system.clock) {
+            Err(NoFrame::AllBusy)
+        } else {
+            self.make(shared, artifact, pool)
+        };
+        match made {
             Err(NoFrame::AllBusy) => {
                 if let Some(seated) = self.evict_any(shared, pool) {
                     return self.fit(shared, artifact, pool, pages, seated);
@@ -187,7 +268,8 @@ impl Frames {
         }
     }
 
-    /// The frame if it is not too large, else another in its place.
+    /// The frame if it is not too large, and has not too much of what is too
+    /// much, else another in its place.
     fn fit(
         &self,
         shared: &Arc<Shared>,
@@ -196,7 +278,9 @@ impl Frames {
         pages: u32,
         seated: Seated,
     ) -> Result<Seated, NoFrame> {
-        if seated.frame.pages() <= pages {
+        if self.is_wasteful(&seated) {
+            self.released.fetch_add(1, Ordering::Relaxed);
+        } else if seated.frame.pages() <= pages {
             return Ok(seated);
         }
         drop(seated);
@@ -245,23 +329,15 @@ impl Frames {
         let pool = self.pool(artifact.id);
         let most = self.limit + self.limit / 4;
         for _ in pool.len()..count.min(self.limit / 4) {
-            if self.places.live() >= most {
+            if self.places.live() >= most
+                || self.is_over()
+                || self.room.is_short(&shared.system.clock)
+            {
                 return;
             }
             match self.make(shared, artifact, &pool) {
                 Ok(seated) => self.give_back(seated),
                 Err(_) => return,
-            }
-        }
-    }
-
-    /// Drops free frames while there are more frames than are kept.
-    pub(crate) fn trim(&self) {
-        while self.places.live() > self.limit {
-            let pools = self.all().into_iter();
-            let most = pools.max_by_key(|pool| pool.free());
-            if most.and_then(|pool| pool.pop_any()).is_none() {
-                return;
             }
         }
     }
@@ -272,9 +348,20 @@ impl Frames {
         artifact: &Artifact,
         pool: &Arc<Pool>,
     ) -> Result<Seated, NoFrame> {
+        // No over-commitment when there is too much already.
+        if self.is_over() && self.places.live() >= self.limit {
+            return Err(NoFrame::AllBusy);
+        }
+        self.page_map.get_or_init(|| artifact.plan.page_map.clone());
         // The ticket gives the place back if no frame comes of it.
         let ticket = self.places.take(pool).ok_or(NoFrame::AllBusy)?;
-        let frame = Frame::new(artifact, shared).map_err(NoFrame::Broken)?;
+        let frame = Frame::new(artifact, shared).map_err(|failed| {
+            if failed.no_room {
+                self.room.failed(&shared.system.clock, failed.reason);
+                return NoFrame::AllBusy;
+            }
+            NoFrame::Broken(format!("{} failed: {}", failed.stage, failed.reason))
+        })?;
         shared.metrics.frames_made.fetch_add(1, Ordering::Relaxed);
         Ok(Seated::new(frame, ticket))
     }
@@ -299,6 +386,11 @@ impl Frames {
     /// Gives back a frame that stands at the base.
     pub(crate) fn give_back(&self, mut seated: Seated) {
         if !seated.frame.may_serve_another() {
+            return;
+        }
+        self.places.note(seated.place(), seated.frame.written());
+        if self.is_wasteful(&seated) {
+            self.released.fetch_add(1, Ordering::Relaxed);
             return;
         }
         seated.let_go();
@@ -366,24 +458,26 @@ impl Frames {
 
     fn try_place(&self, shared: &Arc<Shared>, pool: &Pool, number: u32) -> Option<Seated> {
         let slot = self.places.place(number).occupant()?;
-        self.page_out(shared, pool, slot, number)
+        self.page_out(shared, pool, slot, number, Chance::Second)
     }
 
     /// Pages out the process of a slot, if it is at rest in this place and the
     /// frame is one of the pool's version.
     fn page_out(
         &self,
-        shared: &Arc<Shared>,
+        shared: &Shared,
         pool: &Pool,
         index: u32,
         number: u32,
+        chance: Chance,
     ) -> Option<Seated> {
+        let metrics = &shared.metrics;
         // Who is not paged out, for a second chance or because the place was
         // listed for somebody who has left it, is listed again by `look`.
         let seated = shared
             .look(index, |own| {
                 let guest = own.guest()?;
-                if std::mem::take(&mut guest.touched) {
+                if std::mem::take(&mut guest.touched) && chance == Chance::Second {
                     let place = self.places.place(number);
                     place.stays.store(true, Ordering::Relaxed);
                     return None;
@@ -404,15 +498,23 @@ impl Frames {
                     };
                 guest.residence = residence;
                 if seated.is_some() {
-                    shared.metrics.page_outs.fetch_add(1, Ordering::Relaxed);
+                    metrics.page_outs.fetch_add(1, Ordering::Relaxed);
                     own.trim(&shared.system);
                 }
                 seated
             })
             .flatten()?;
+        self.places.note(number, seated.frame.written());
         self.places.place(number).vacate();
         Some(seated)
     }
+}
+
+/// Whether a process that has run since the pager looked last is left alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Chance {
+    First,
+    Second,
 }
 
 /// The frame without its process, and where the process is then. If its state
@@ -440,145 +542,4 @@ fn take_image(mut frame: Seated, waiting: bool) -> (Option<Seated>, Residence) {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use exuvia_abi::Pid;
-    use exuvia_code::{Code, Digest, Version};
-    use exuvia_process::{Birth, Clock, Limits, Payload, Schedule, Signal, System};
-
-    use super::*;
-    use crate::crossing;
-    use crate::executor::{Executor, ExecutorConfig};
-    use crate::image::Image;
-    use crate::loader::{Engine, EngineConfig};
-    use crate::observer::Observer;
-
-    const GUEST: &str = r#"(module
-      (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
-      (memory (export "memory") 2)
-      (global (export "exuvia_abi") i32 (i32.const 1))
-      (func (export "run") (result i32)
-        (loop $next
-          (i32.store (i32.const 4096) (i32.const 48))
-          (br_if $next (i32.eqz (call $receive (i32.const 4096) (i32.const 4224) (i32.const 256)
-            (i64.const 0) (i32.const 0) (i64.const 0)))))
-        (i32.const 0))
-      (func (export "save") (result i32) (i32.const 0))
-      (func (export "load") (param i32 i32) (result i32) (i32.const 0)))"#;
-
-    /// Tells nobody, and schedules nobody: a test makes each turn itself.
-    #[derive(Debug)]
-    struct Nobody;
-    impl Observer for Nobody {}
-    impl Schedule for Nobody {
-        fn schedule(&self, _: u32) {}
-    }
-
-    struct Node {
-        executor: Executor,
-        old: Arc<Version<Artifact>>,
-        new: Arc<Version<Artifact>>,
-    }
-
-    fn node() -> Node {
-        let system = Arc::new(System::new(7, 100, 1, Clock::manual()));
-        system.connect(Arc::new(Nobody));
-        let engine = Engine::new(&EngineConfig::default()).unwrap();
-        let wasm = wat::parse_str(GUEST).unwrap();
-        let code = Arc::new(Code::new(10));
-        let [old, new] = [1, 2].map(|number| {
-            let artifact = engine.load(&wasm).unwrap();
-            code.load("m", Digest([number; 32]), artifact)
-        });
-        code.commit(code.current_id(), std::slice::from_ref(&old), false)
-            .unwrap();
-        let config = ExecutorConfig {
-            frames: 4,
-            probation: 0,
-        };
-        Node {
-            executor: Executor::new(system, code, Arc::new(Nobody), config),
-            old,
-            new,
-        }
-    }
-
-    impl Node {
-        fn spawn(&self) -> Pid {
-            let body = self.executor.newborn("m", Pid::NONE, Payload::empty());
-            let limits = Arc::new(Limits::default());
-            let birth = Birth::new(body.unwrap(), limits, Payload::empty());
-            self.executor.0.system.spawn(birth).unwrap()
-        }
-
-        fn lives(&self, pid: Pid) -> bool {
-            self.executor.0.system.is_alive(pid)
-        }
-
-        fn none_is_lost(&self, live: usize) {
-            let counts = self.executor.frames();
-            assert_eq!(
-                (counts.live, counts.vacant, counts.blocked),
-                (live, counts.places - live, 0)
-            );
-        }
-    }
-
-    /// The places would be used up after the first few.
-    #[test]
-    fn a_crossing_in_which_the_host_fails_loses_no_place() {
-        let node = node();
-        for _ in 0..20 {
-            let image = Image::broken(2);
-            let crossed = crossing::cross(&node.executor.0, &node.old, &node.new, &image, None);
-            let error = crossed.unwrap_err().to_string();
-            assert!(error.contains("the host failed"), "{error}");
-            node.none_is_lost(0);
-        }
-    }
-
-    /// In a new frame, and in one that has served another.
-    #[test]
-    fn a_process_that_the_host_cannot_seat_ends_and_its_frame_with_it() {
-        let node = node();
-        for used in [false, true].repeat(10) {
-            if used {
-                let pid = node.spawn();
-                assert!(!node.executor.run(pid.slot()));
-                let kill = Signal::Kill { from: Pid::NONE };
-                let _ = node.executor.0.system.signal(pid, kill);
-                assert!(!node.executor.run(pid.slot()));
-                node.none_is_lost(1);
-            }
-            let pid = node.spawn();
-            let slot = node.executor.0.system.table.slot(pid.slot()).unwrap();
-            let mut own = slot.take_own().unwrap();
-            own.guest().unwrap().residence = Residence::Image {
-                image: Image::broken(2),
-                waiting: false,
-                stamp: None,
-            };
-            slot.put_own(own);
-            assert!(!node.executor.run(pid.slot()));
-            assert!(!node.lives(pid));
-            node.none_is_lost(0);
-        }
-    }
-
-    /// A panic anywhere unwinds over the frame of the process, not past its place.
-    #[test]
-    fn a_frame_that_is_dropped_gives_its_place_back() {
-        let node = node();
-        let shared = &node.executor.0;
-        for _ in 0..20 {
-            let seated = shared.frames.acquire(shared, &node.old.artifact, 2, None);
-            let mut seated = seated.unwrap();
-            seated.hold();
-            let counts = node.executor.frames();
-            assert_eq!((counts.live, counts.blocked), (1, 1));
-            drop(seated);
-            node.none_is_lost(0);
-        }
-    }
-}
+mod tests;

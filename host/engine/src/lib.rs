@@ -29,6 +29,7 @@ mod pagemap;
 mod places;
 mod pool;
 mod probation;
+mod room;
 mod setup;
 mod upgrade;
 mod verify;

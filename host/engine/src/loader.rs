@@ -18,6 +18,7 @@ use crate::instrument::{
     ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
 };
 use crate::pagemap::{self, Method, PageMap};
+use crate::room::advice;
 
 /// How the engine is set up.
 #[derive(Clone, Debug)]
@@ -136,11 +137,16 @@ impl Engine {
             page_map: self.page_map.clone(),
             memory: self.memory,
         });
-        let taken =
-            Frame::first(&plan, self.memory).map_err(|failed| LoadError::Initialization {
+        let taken = Frame::first(&plan, self.memory).map_err(|failed| match failed.no_room {
+            true => LoadError::NoRoom {
+                reason: failed.reason,
+                fix: advice(),
+            },
+            false => LoadError::Initialization {
                 stage: failed.stage,
                 reason: failed.reason,
-            })?;
+            },
+        })?;
         match taken.abi {
             Some(ABI_VERSION) => {}
             Some(found) => {

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of a page, on all machines that the engine runs on.
 pub(crate) const PAGE: usize = 4096;
@@ -72,6 +73,13 @@ pub enum Method {
     Compare,
 }
 
+/// Where a memory is, for whoever counts its pages while others use it.
+#[derive(Debug, Default)]
+pub(crate) struct Extent {
+    pub(crate) address: AtomicUsize,
+    pub(crate) bytes: AtomicUsize,
+}
+
 /// Finds written pages.
 #[derive(Debug)]
 pub(crate) struct PageMap {
@@ -82,7 +90,11 @@ pub(crate) struct PageMap {
 impl PageMap {
     /// The best method that works here, or the one that is `forced`, for tests.
     pub(crate) fn new(forced: Option<Method>) -> PageMap {
-        let file = File::open("/proc/self/pagemap").ok();
+        PageMap::open("/proc/self/pagemap", forced)
+    }
+
+    fn open(path: &str, forced: Option<Method>) -> PageMap {
+        let file = File::open(path).ok();
         let mut map = PageMap {
             file,
             method: Method::Scan,
@@ -120,6 +132,16 @@ impl PageMap {
         }
     }
 
+    /// Bytes of written pages of a memory that anybody may use meanwhile, or
+    /// may have dropped. `None`: the kernel does not tell.
+    pub(crate) fn count(&self, extent: &Extent) -> Option<u64> {
+        let address = extent.address.load(Ordering::Relaxed);
+        let bytes = extent.bytes.load(Ordering::Relaxed);
+        let mut ranges = Vec::new();
+        self.written_at(address, bytes, &mut ranges)?;
+        Some(total(&ranges))
+    }
+
     fn written(&self, memory: &[u8], ranges: &mut Vec<Range<usize>>) -> Option<()> {
         self.written_at(memory.as_ptr() as usize, memory.len(), ranges)
     }
@@ -140,12 +162,7 @@ impl PageMap {
     }
 }
 
-fn scan(
-    file: &File,
-    address: usize,
-    length: usize,
-    ranges: &mut Vec<Range<usize>>,
-) -> Option<()> {
+fn scan(file: &File, address: usize, length: usize, ranges: &mut Vec<Range<usize>>) -> Option<()> {
     let address = address as u64;
     // Wasm memories begin on a page; a probe on the heap need not.
     let first = address / PAGE as u64 * PAGE as u64;
@@ -199,12 +216,7 @@ fn push(ranges: &mut Vec<Range<usize>>, range: Range<usize>) {
     }
 }
 
-fn bits(
-    file: &File,
-    address: usize,
-    length: usize,
-    ranges: &mut Vec<Range<usize>>,
-) -> Option<()> {
+fn bits(file: &File, address: usize, length: usize, ranges: &mut Vec<Range<usize>>) -> Option<()> {
     let first = address / PAGE;
     let last = (address + length).div_ceil(PAGE);
     let mut entries = [0u8; 8 * 512];
@@ -226,6 +238,25 @@ fn bits(
         page += count;
     }
     Some(())
+}
+
+/// Bytes in these ranges.
+pub(crate) fn total(ranges: &[Range<usize>]) -> u64 {
+    ranges.iter().map(|range| range.len() as u64).sum()
+}
+
+/// Gives the pages of a memory back to the system. What it holds then is what
+/// it was mapped with: the module's file image, and zero elsewhere.
+pub(crate) fn release(memory: &mut [u8]) {
+    // SAFETY: the range is this slice's own private mapping, which stays
+    // mapped; all values of bytes are valid, and nobody else refers to them.
+    unsafe {
+        libc::madvise(
+            memory.as_mut_ptr().cast(),
+            memory.len(),
+            libc::MADV_DONTNEED,
+        )
+    };
 }
 
 /// Makes `memory` fit for page maps: no huge pages, no merging, now and when
@@ -312,9 +343,35 @@ mod tests {
 
     #[test]
     fn without_a_page_map_everything_counts() {
-        let map = PageMap::new(Some(Method::Compare));
-        let mut ranges = Vec::new();
-        map.dirty(&[0; 3 * PAGE], &mut ranges);
-        assert_eq!((ranges.len(), ranges[0].clone()), (1, 0..3 * PAGE));
+        let forced = PageMap::new(Some(Method::Compare));
+        // `/proc` is not mounted; it may not be read; it is something else.
+        let missing = PageMap::open("/proc/self/no-such-file", None);
+        let other = PageMap::open("/dev/null", None);
+        for map in [forced, missing, other] {
+            assert_eq!(map.method(), Method::Compare);
+            let mut ranges = Vec::new();
+            map.dirty(&[0; 3 * PAGE], &mut ranges);
+            assert_eq!((ranges.len(), ranges[0].clone()), (1, 0..3 * PAGE));
+            assert_eq!(map.count(&Extent::default()), None);
+        }
+    }
+
+    #[test]
+    fn released_pages_are_zero_and_not_written() {
+        let map = PageMap::new(None);
+        let mut mapping = Mapping::new(8);
+        mapping.bytes()[5 * PAGE] = 7;
+        let extent = Extent {
+            address: AtomicUsize::new(mapping.0 as usize),
+            bytes: AtomicUsize::new(mapping.1),
+        };
+        if map.method() == Method::Scan {
+            assert_eq!(map.count(&extent), Some(PAGE as u64));
+        }
+        release(mapping.bytes());
+        if map.method() == Method::Scan {
+            assert_eq!(map.count(&extent), Some(0));
+        }
+        assert_eq!(mapping.bytes()[5 * PAGE], 0);
     }
 }

@@ -4,7 +4,8 @@
 //! gives it back when the frame is dropped: by whoever has no use for it, or
 //! by a panic that unwinds over it. So no place is lost with its frame.
 //!
-//! Lock order: a pool's lists, then nothing; `vacant` is taken alone.
+//! Lock order: a pool's lists, then nothing; `vacant` and a place's `extent` are
+//! taken alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use parking_lot::Mutex;
 
 use crate::frame::Frame;
+use crate::pagemap::{Extent, PageMap};
 use crate::pool::Pool;
 
 /// No process.
@@ -28,6 +30,12 @@ pub(crate) struct Place {
     pub(crate) listed: AtomicBool,
     /// It is asked again and again (see [`Pool`]).
     pub(crate) stays: AtomicBool,
+    /// Nobody can take the frame away.
+    held: AtomicBool,
+    /// Bytes of written pages of the frame, as last seen.
+    bytes: AtomicU64,
+    /// Where the frame's memory is, while there is one.
+    extent: Mutex<Option<Arc<Extent>>>,
 }
 
 impl Place {
@@ -44,6 +52,16 @@ impl Place {
     pub(crate) fn vacate(&self) {
         self.occupy(NOBODY);
     }
+
+    /// Bytes of written pages of the frame, as last seen.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody can take the frame away.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
 }
 
 /// All places of a node.
@@ -53,6 +71,8 @@ pub(crate) struct Places {
     vacant: Mutex<Vec<u32>>,
     live: AtomicUsize,
     held: AtomicUsize,
+    /// The sum of all places.
+    bytes: AtomicU64,
 }
 
 impl Places {
@@ -64,11 +84,15 @@ impl Places {
                     artifact: AtomicU64::new(0),
                     listed: AtomicBool::new(false),
                     stays: AtomicBool::new(false),
+                    held: AtomicBool::new(false),
+                    bytes: AtomicU64::new(0),
+                    extent: Mutex::default(),
                 })
                 .collect(),
             vacant: Mutex::new((0..count).rev().filter_map(|i| i.try_into().ok()).collect()),
             live: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
+            bytes: AtomicU64::new(0),
         }
     }
 
@@ -88,6 +112,43 @@ impl Places {
     /// Those of them that nobody can take away.
     pub(crate) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of written pages of all frames, as last seen.
+    #[inline]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the frame of a place holds.
+    #[inline]
+    pub(crate) fn note(&self, number: u32, bytes: u64) {
+        let place = self.place(number);
+        if place.bytes() != bytes {
+            let before = place.bytes.swap(bytes, Ordering::Relaxed);
+            // It wraps in between, and is right again after the last of all.
+            let change = bytes.wrapping_sub(before);
+            self.bytes.fetch_add(change, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts the written pages of all frames, whoever uses them meanwhile.
+    /// Answers what those hold that nobody can take away.
+    pub(crate) fn measure(&self, page_map: &PageMap) -> u64 {
+        let mut held = 0;
+        for (number, place) in (0..).zip(&self.all) {
+            // It may be dropped meanwhile; then its ticket waits for this lock,
+            // and has the last word.
+            let extent = place.extent.lock();
+            let Some(extent) = &*extent else { continue };
+            if let Some(bytes) = page_map.count(extent) {
+                self.note(number, bytes);
+            }
+            if place.is_held() {
+                held += place.bytes();
+            }
+        }
+        held
     }
 
     /// Places without a frame.
@@ -121,10 +182,13 @@ pub(crate) struct Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        let place = self.places.place(self.number);
         if self.held {
+            place.held.store(false, Ordering::Relaxed);
             self.places.held.fetch_sub(1, Ordering::Relaxed);
         }
-        let place = self.places.place(self.number);
+        *place.extent.lock() = None;
+        self.places.note(self.number, 0);
         place.vacate();
         self.pool.left(self.number, place);
         self.places.live.fetch_sub(1, Ordering::Relaxed);
@@ -142,6 +206,9 @@ pub(crate) struct Seated {
 
 impl Seated {
     pub(crate) fn new(frame: Frame, ticket: Ticket) -> Seated {
+        let place = ticket.places.place(ticket.number);
+        *place.extent.lock() = Some(frame.extent.clone());
+        ticket.places.note(ticket.number, frame.written());
         Seated {
             frame: Box::new(frame),
             ticket,
@@ -161,6 +228,8 @@ impl Seated {
     /// Counts it among the frames that nobody can take away, once.
     pub(crate) fn hold(&mut self) {
         if !std::mem::replace(&mut self.ticket.held, true) {
+            let place = self.ticket.places.place(self.place());
+            place.held.store(true, Ordering::Relaxed);
             self.ticket.places.held.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -169,6 +238,8 @@ impl Seated {
     /// module.
     pub(crate) fn let_go(&mut self) {
         if self.frame.reusable && std::mem::replace(&mut self.ticket.held, false) {
+            let place = self.ticket.places.place(self.place());
+            place.held.store(false, Ordering::Relaxed);
             self.ticket.places.held.fetch_sub(1, Ordering::Relaxed);
         }
     }

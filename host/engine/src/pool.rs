@@ -84,6 +84,11 @@ impl Pool {
         self.lists.lock().free.pop()
     }
 
+    /// All free frames.
+    pub(crate) fn take_free(&self) -> Vec<Seated> {
+        std::mem::take(&mut self.lists.lock().free)
+    }
+
     /// Takes a free frame; drops it if the version is gone.
     pub(crate) fn push(&self, seated: Seated) {
         let mut lists = self.lists.lock();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use exuvia_abi::exports;
-use wasmtime::{Global, Instance, Memory, Ref, Store, TypedFunc, Val};
+use wasmtime::{Func, Global, Instance, Memory, Ref, Store, TypedFunc, Val};
 
 use crate::artifact::Plan;
 use crate::calls;
@@ -15,6 +15,7 @@ use crate::instrument::{
     EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, SLICE, SLOT_WAIT,
     SLOT_YIELD,
 };
+use crate::room::is_no_room;
 use crate::{backtrace, pagemap};
 
 /// What a frame is made from.
@@ -66,6 +67,7 @@ pub(crate) async fn set_up(
         move |error: wasmtime::Error| Failed {
             stage,
             reason: format!("{error:#}"),
+            no_room: is_no_room(&error),
         }
     };
     store.data_mut().limiter.bytes = setup.memory_limit;
@@ -76,6 +78,7 @@ pub(crate) async fn set_up(
         .await
         .map_err(failed("instantiation"))?;
     let handles = handles(store, instance, plan).map_err(failed("instantiation"))?;
+    take_stack(store).await.map_err(failed("instantiation"))?;
     pagemap::prepare(handles.memory.data(&*store));
     if let Some(base) = &setup.base {
         // Only what initialization did outside of memory and globals must be
@@ -111,6 +114,14 @@ pub(crate) async fn set_up(
         .map_or(0, |top| top.cast_unsigned() as usize);
     let taken = take_base(store, &handles, dead, false, plan).await?;
     Ok((handles, Some(taken)))
+}
+
+/// Has the store take the stack that it keeps for all calls. Else the first
+/// process would wait for it, and end if the system had no room for one.
+async fn take_stack(store: &mut Store<FrameData>) -> wasmtime::Result<()> {
+    let nothing = Func::wrap(&mut *store, || {});
+    let nothing = nothing.typed::<(), ()>(&*store)?;
+    nothing.call_async(store, ()).await
 }
 
 /// Brings a new instance to the base.
@@ -180,6 +191,7 @@ async fn constant(
     value.map(Some).map_err(|reason| Failed {
         stage: name,
         reason,
+        no_room: false,
     })
 }
 
@@ -271,7 +283,11 @@ pub(crate) async fn initialize(
             async |store| function.call_async(store, ()).await,
         )
         .await;
-        result.map_err(|reason| Failed { stage, reason })?;
+        result.map_err(|reason| Failed {
+            stage,
+            reason,
+            no_room: false,
+        })?;
         impure |= restricted.impure;
     }
     Ok(impure)

@@ -17,6 +17,8 @@ pub struct NodeConfig {
     pub schedulers: usize,
     /// Frames; 0: what the machine's mapping limit leaves room for.
     pub frames: usize,
+    /// Bytes of memory that frames keep; 0: a quarter of what the machine has.
+    pub frame_memory: u64,
     /// Most processes.
     pub processes: usize,
     /// Messages of each process that are transactions after a swap.
@@ -44,6 +46,7 @@ impl Default for NodeConfig {
             app: "app".into(),
             schedulers: 0,
             frames: 0,
+            frame_memory: 0,
             processes: exuvia_process::MAX_PROCESSES,
             probation: 3,
             verify: Duration::from_millis(100),
@@ -65,6 +68,7 @@ impl NodeConfig {
             app: manifest.name.clone(),
             schedulers: settings.schedulers.unwrap_or(0) as usize,
             frames: settings.frames.unwrap_or(0) as usize,
+            frame_memory: settings.frame_memory.unwrap_or(0),
             probation: settings.probation,
             verify: settings.verify,
             release_threshold: settings.release_threshold,

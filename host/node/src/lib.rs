@@ -13,6 +13,7 @@ mod event;
 mod hub;
 mod inspect;
 mod left;
+mod machine;
 pub mod manifest;
 mod node;
 mod settle;

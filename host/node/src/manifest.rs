@@ -82,6 +82,9 @@ pub struct NodeSettings {
     pub schedulers: Option<u32>,
     /// How many processes may be resident; without it, the node decides.
     pub frames: Option<u32>,
+    /// Bytes of memory that resident processes may keep; without it, the node
+    /// decides.
+    pub frame_memory: Option<u64>,
     /// How many messages of each process are transactions after a swap.
     pub probation: u32,
     /// How long a swap may be tried on copies of processes before its commit.
@@ -95,6 +98,7 @@ impl Default for NodeSettings {
         Self {
             schedulers: None,
             frames: None,
+            frame_memory: None,
             probation: 3,
             verify: Duration::from_millis(100),
             release_threshold: 3,

@@ -23,10 +23,15 @@ use crate::config::NodeConfig;
 use crate::error::{CallFailed, NodeError, SendFailed, SpawnFailed, TargetError};
 use crate::event::{Event, Events, Herald};
 use crate::hub::{Runner, Wakes};
+use crate::machine;
 use crate::manifest::OwnMemory;
 use crate::settle::Following;
 use crate::supervisor;
 use crate::sweeper::{self, Sweeper};
+
+/// Frames may have one byte of so many of the machine's memory if nothing else
+/// is said: images, mailboxes and everything else want the most of it.
+const FRAMES_SHARE: u64 = 4;
 
 /// A running node. Clones are the same node.
 #[derive(Clone, Debug)]
@@ -130,6 +135,10 @@ impl Node {
             Arc::new(herald),
             ExecutorConfig {
                 frames,
+                frame_memory: match config.frame_memory {
+                    0 => machine::memory() / FRAMES_SHARE,
+                    bytes => bytes,
+                },
                 probation: config.probation,
             },
         );

@@ -107,7 +107,9 @@ impl Rounds {
         self.crossing = crossing;
         if self.unload_at <= now() {
             node.unload();
-            node.0.executor.trim_frames();
+            if let Some(short) = node.0.executor.trim_frames() {
+                tracing::warn!("{short}");
+            }
             self.unload_at = in_future(IDLE);
         }
         let wait = match crossing {

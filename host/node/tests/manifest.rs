@@ -19,6 +19,7 @@ name = "counter"
 [node]
 schedulers = 2
 frames = 1024
+frame_memory = "512MiB"
 probation = 4
 verify_ms = 250
 release_threshold = 5
@@ -116,6 +117,7 @@ fn the_full_form() {
         NodeSettings {
             schedulers: Some(2),
             frames: Some(1024),
+            frame_memory: Some(512 << 20),
             probation: 4,
             verify: Duration::from_millis(250),
             release_threshold: 5,

@@ -8,7 +8,7 @@ use wasmtime::{Caller, Linker};
 
 use super::message::drain;
 use super::settle;
-use crate::data::{FrameData, Mode, NotInWarmUp, bytes, bytes_mut, view};
+use crate::data::{Denied, FrameData, Mode, NotInWarmUp, bytes, bytes_mut, view};
 use crate::setup::WARM_UP;
 
 const MODULE: &str = exuvia_abi::MODULE;
@@ -188,6 +188,6 @@ fn impure(data: &mut FrameData, call: &'static str) -> wasmtime::Result<()> {
         }
         restricted.impure = true;
     }
-    data.limiter.denied = false;
+    data.limiter.denied = Denied::No;
     Ok(())
 }

@@ -218,7 +218,7 @@ fn swap(world: &World, versions: &[Arc<Version<Artifact>>], drivers: &AtomicUsiz
         match random.below(8) {
             0 | 1 => world.commit(version),
             2 => world.executor.prepare(&version.artifact, 1),
-            3 => world.executor.trim_frames(),
+            3 => drop(world.executor.trim_frames()),
             _ => {}
         }
         for _ in 0..200 {

@@ -99,6 +99,7 @@ impl Answer {
 pub(crate) struct Setup {
     pub(crate) engine: EngineConfig,
     pub(crate) frames: usize,
+    pub(crate) frame_memory: u64,
     pub(crate) probation: u32,
     pub(crate) processes: usize,
 }
@@ -108,6 +109,7 @@ impl Default for Setup {
         Setup {
             engine: EngineConfig::default(),
             frames: 8,
+            frame_memory: u64::MAX,
             probation: 0,
             processes: 10_000,
         }
@@ -141,6 +143,7 @@ impl World {
             seen.clone(),
             ExecutorConfig {
                 frames: setup.frames,
+                frame_memory: setup.frame_memory,
                 probation: setup.probation,
             },
         );

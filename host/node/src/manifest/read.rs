@@ -88,6 +88,7 @@ fn node(root: &mut Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
         frames: table
             .integer32("frames", 0..=MILLION, problems)
             .filter(|frames| *frames > 0),
+        frame_memory: table.size("frame_memory", 1 << 20..=1 << 50, problems),
         probation: table
             .integer32("probation", 0..=MILLION, problems)
             .unwrap_or(defaults.probation),
