@@ -71,6 +71,18 @@ impl Client {
         self.get("/v1/info").await
     }
 
+    /// The node's numbers, as Prometheus reads them.
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let response = self.request(Method::GET, "/metrics", Vec::new()).await?;
+        let fine = response.status().is_success();
+        let bytes = collect(response).await?;
+        if fine {
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        } else {
+            Err(failure(&bytes))
+        }
+    }
+
     /// At most `limit` processes, of one module if one is named.
     pub async fn processes(
         &self,

@@ -24,6 +24,7 @@ mod error;
 mod events;
 mod framing;
 mod host;
+mod metrics;
 mod node;
 mod payload;
 mod routes;

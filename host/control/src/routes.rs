@@ -22,9 +22,10 @@ use crate::error::{Failure, code};
 use crate::events;
 use crate::framing::{self, MAX_DEPLOY_BYTES};
 use crate::host::Host;
+use crate::metrics;
 use crate::payload::Shown;
 use crate::server::{Bounds, StopRequest, closed};
-use crate::wire::{CallRequest, Reply, SendRequest, StopTimeout};
+use crate::wire::{CallRequest, Info, Reply, SendRequest, StopTimeout};
 
 /// How large a request may be that is no deployment: a message of the default
 /// largest size, 16 MiB, written as hex.
@@ -59,6 +60,7 @@ type Answered = Result<Response, Failure>;
 pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
     Router::new()
         .route("/v1/info", get(info::<H>))
+        .route("/metrics", get(metrics::<H>))
         .route("/v1/processes", get(processes::<H>))
         .route("/v1/send", post(send::<H>))
         .route("/v1/call", post(call::<H>))
@@ -84,6 +86,22 @@ async fn no_route(method: axum::http::Method, uri: axum::http::Uri) -> Failure {
 async fn info<H: Host>(State(shared): App<H>) -> Answered {
     let info = blocking(&shared, |host| Ok(host.info())).await?;
     Ok(Json(info).into_response())
+}
+
+async fn metrics<H: Host>(State(shared): App<H>) -> Answered {
+    let unreadable = |error: serde_json::Error| {
+        Failure::new(
+            code::INTERNAL,
+            format!("the node's numbers cannot be read: {error}"),
+        )
+    };
+    let info = blocking(&shared, move |host| {
+        let value = serde_json::to_value(host.info()).map_err(unreadable)?;
+        serde_json::from_value::<Info>(value).map_err(unreadable)
+    })
+    .await?;
+    let text = metrics::text(&info);
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
 #[derive(Deserialize)]

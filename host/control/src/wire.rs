@@ -23,6 +23,24 @@ pub struct Info {
     pub frames: u64,
     /// Frames whose process is blocked.
     pub frames_blocked: u64,
+    /// Frames that wait for a process.
+    #[serde(default)]
+    pub frames_free: u64,
+    /// Bytes of memory that frames hold.
+    #[serde(default)]
+    pub frame_bytes: u64,
+    /// Bytes that they may hold.
+    #[serde(default)]
+    pub frame_memory: u64,
+    /// Frames made so far.
+    #[serde(default)]
+    pub frames_made: u64,
+    /// Frames that could not be made.
+    #[serde(default)]
+    pub frame_failures: u64,
+    /// Times that a frame's memory was given back.
+    #[serde(default)]
+    pub frames_released: u64,
     /// Since the node's start.
     pub uptime_ms: u64,
     /// The modules.
@@ -31,6 +49,18 @@ pub struct Info {
     pub page_ins: u64,
     /// Images taken out of frames.
     pub page_outs: u64,
+    /// Mean nanoseconds of a page-in.
+    #[serde(default)]
+    pub page_in_ns: u64,
+    /// Mean nanoseconds of a page-out.
+    #[serde(default)]
+    pub page_out_ns: u64,
+    /// Entries into guests that found the process in a frame.
+    #[serde(default)]
+    pub frame_hits: u64,
+    /// Their share of these and the page-ins.
+    #[serde(default)]
+    pub hit_rate: f64,
     /// How dirty pages are found.
     pub page_map: String,
     /// Timers that are set.

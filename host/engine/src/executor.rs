@@ -23,6 +23,7 @@ use crate::instrument::SLICE;
 use crate::observer::{Observer, Services};
 use crate::places::Seated;
 use crate::probation::{State, Transaction, take_transaction};
+use crate::timing::{Tally, Timing};
 use crate::upgrade::upgrade_failed;
 
 /// Entries of one turn at most, so that a process that returns after each
@@ -49,6 +50,12 @@ pub struct Metrics {
     pub page_outs: AtomicU64,
     /// Frames made.
     pub frames_made: AtomicU64,
+    /// Entries that found their process in a frame.
+    pub hits: Tally,
+    /// The time of a page-in, with the page-out that makes room for it.
+    pub page_in_time: Timing,
+    /// The time of a page-out.
+    pub page_out_time: Timing,
 }
 
 /// What all turns share.
@@ -410,6 +417,7 @@ impl Executor {
             && let Residence::Frame { frame, .. } =
                 std::mem::replace(&mut guest.residence, Residence::Running)
         {
+            shared.metrics.hits.add();
             return Ok(frame);
         }
         let artifact = guest.tenancy.version().clone();
@@ -420,6 +428,8 @@ impl Executor {
                 b"its module is resident-only, and as many frames as may be are held by processes that keep theirs; raise `frames` or `frame_memory` in `[node]`",
             )));
         }
+        let (metrics, clock) = (&shared.metrics, &shared.system.clock);
+        let begun = || Timing::begin(metrics.page_ins.load(Ordering::Relaxed), clock);
         let acquire = |pages, stamp| {
             shared
                 .frames
@@ -450,9 +460,9 @@ impl Executor {
                 image,
                 waiting,
                 stamp,
-            } => match acquire(image.memory_pages(), stamp) {
-                Ok(mut seated) => {
-                    shared.metrics.page_ins.fetch_add(1, Ordering::Relaxed);
+            } => match (begun(), acquire(image.memory_pages(), stamp)) {
+                (began, Ok(mut seated)) => {
+                    metrics.page_ins.fetch_add(1, Ordering::Relaxed);
                     if let Err(reason) = seated.frame.load(&image) {
                         shared.frames.retire(seated);
                         return Err(NotSeated::Broken(ExitReason::with(
@@ -461,9 +471,10 @@ impl Executor {
                         )));
                     }
                     shared.frames.occupy(&mut seated, slot);
+                    metrics.page_in_time.end(began, clock);
                     Ok(seated)
                 }
-                Err(none) => {
+                (_, Err(none)) => {
                     guest.residence = Residence::Image {
                         image,
                         waiting,

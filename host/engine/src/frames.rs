@@ -40,6 +40,7 @@ use crate::pagemap::{GUARD, PageMap, RESERVED};
 use crate::places::{Places, Seated};
 use crate::pool::Pool;
 use crate::room::{Room, address_space, most_mappings};
+use crate::timing::Timing;
 
 /// Kernel mappings that one frame takes: memory, its guard and file image,
 /// stack and its guard (5 to 6 as measured, one to spare).
@@ -472,6 +473,8 @@ impl Frames {
         chance: Chance,
     ) -> Option<Seated> {
         let metrics = &shared.metrics;
+        let clock = &shared.system.clock;
+        let began = Timing::begin(metrics.page_outs.load(Ordering::Relaxed), clock);
         // Who is not paged out, for a second chance or because the place was
         // listed for somebody who has left it, is listed again by `look`.
         let seated = shared
@@ -506,6 +509,7 @@ impl Frames {
             .flatten()?;
         self.places.note(number, seated.frame.written());
         self.places.place(number).vacate();
+        metrics.page_out_time.end(began, clock);
         Some(seated)
     }
 }

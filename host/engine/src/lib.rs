@@ -31,6 +31,7 @@ mod pool;
 mod probation;
 mod room;
 mod setup;
+mod timing;
 mod upgrade;
 mod verify;
 
@@ -43,6 +44,7 @@ pub use instrument::SLICE;
 pub use loader::{Engine, EngineConfig};
 pub use observer::{Observer, Services};
 pub use pagemap::Method;
+pub use timing::{Tally, Timing};
 pub use verify::Verified;
 
 /// Bytes of a page of Wasm memory.

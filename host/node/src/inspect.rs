@@ -111,12 +111,32 @@ pub struct NodeInfo {
     pub frames: usize,
     /// Frames that blocked processes hold.
     pub frames_blocked: usize,
+    /// Frames that wait for a process.
+    pub frames_free: usize,
+    /// Bytes of memory that frames hold, as last seen.
+    pub frame_bytes: u64,
+    /// Bytes that they may hold.
+    pub frame_memory: u64,
+    /// Frames made so far.
+    pub frames_made: u64,
+    /// Frames that could not be made because the system had no room.
+    pub frame_failures: u64,
+    /// Times that a frame's memory was given back because it was too much.
+    pub frames_released: u64,
     /// Milliseconds since the start.
     pub uptime_ms: u64,
     /// Images put into frames.
     pub page_ins: u64,
     /// Images taken out of frames.
     pub page_outs: u64,
+    /// Mean nanoseconds of a page-in, the page-out that makes room included.
+    pub page_in_ns: u64,
+    /// Mean nanoseconds of a page-out.
+    pub page_out_ns: u64,
+    /// Entries into guests that found the process in a frame.
+    pub frame_hits: u64,
+    /// Their share of these and the page-ins, 0 to 1; 1 if there was none.
+    pub hit_rate: f64,
     /// How written pages are found.
     pub page_map: String,
     /// Timers that are set.
@@ -132,6 +152,8 @@ impl Node {
         let release = inner.code.current();
         let frames = inner.executor.frames();
         let metrics = inner.executor.metrics();
+        let page_ins = metrics.page_ins.load(Ordering::Relaxed);
+        let hits = metrics.hits.get();
         let mut modules: Vec<ModuleInfo> = release
             .versions()
             .map(|version| ModuleInfo {
@@ -163,9 +185,19 @@ impl Node {
             schedulers: self.scheduler().workers(),
             frames: frames.live,
             frames_blocked: frames.blocked,
+            frames_free: frames.free,
+            frame_bytes: frames.bytes,
+            frame_memory: frames.most_bytes,
+            frames_made: metrics.frames_made.load(Ordering::Relaxed),
+            frame_failures: frames.failures,
+            frames_released: frames.released,
             uptime_ms: inner.system.clock.now() / 1_000_000,
-            page_ins: metrics.page_ins.load(Ordering::Relaxed),
+            page_ins,
             page_outs: metrics.page_outs.load(Ordering::Relaxed),
+            page_in_ns: metrics.page_in_time.mean(),
+            page_out_ns: metrics.page_out_time.mean(),
+            frame_hits: hits,
+            hit_rate: rate(hits, page_ins),
             page_map: format!("{:?}", inner.engine.page_map()).to_lowercase(),
             timers: inner.system.timers.len(),
             modules,
@@ -255,6 +287,14 @@ impl Node {
         if let Some(slot) = system.table.slot(slot) {
             info.mailbox += slot.mailbox.len() as u64;
         }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share for people to read")]
+fn rate(hits: u64, misses: u64) -> f64 {
+    match hits + misses {
+        0 => 1.0,
+        all => hits as f64 / all as f64,
     }
 }
 

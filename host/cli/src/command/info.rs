@@ -33,19 +33,38 @@ fn show(info: &Info, socket: &str, output: &Output) -> Result<(), Fault> {
         ("schedulers", info.schedulers.to_string()),
         (
             "frames",
-            format!("{} ({} blocked)", info.frames, info.frames_blocked),
+            format!(
+                "{} ({} blocked, {} free), {} of {}",
+                info.frames,
+                info.frames_blocked,
+                info.frames_free,
+                bytes(info.frame_bytes),
+                bytes(info.frame_memory),
+            ),
         ),
         (
             "paging",
             format!(
-                "{} in, {} out, by {}",
-                info.page_ins, info.page_outs, info.page_map
+                "{} in ({}), {} out ({}), {:.1} % hits, by {}",
+                info.page_ins,
+                microseconds(info.page_in_ns),
+                info.page_outs,
+                microseconds(info.page_out_ns),
+                info.hit_rate * 100.0,
+                info.page_map
             ),
         ),
     ];
     for (name, fact) in facts {
         let name = output.paint(Tone::Strong, &format!("{name:<10}"));
         output.line(&format!("{name}  {}", clean(&fact)))?;
+    }
+    if info.frame_failures > 0 {
+        let word = output.paint(Tone::Warning, "no room");
+        output.line(&format!(
+            "{word}: {} frames could not be made; the node's log says what is short",
+            info.frame_failures
+        ))?;
     }
     if info.modules.is_empty() {
         return Ok(());
@@ -88,6 +107,10 @@ fn show(info: &Info, socket: &str, output: &Output) -> Result<(), Fault> {
     Ok(())
 }
 
+fn microseconds(nanoseconds: u64) -> String {
+    format!("{}.{} us", nanoseconds / 1000, nanoseconds % 1000 / 100)
+}
+
 fn uptime(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -104,7 +127,14 @@ fn uptime(milliseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::uptime;
+    use super::{microseconds, uptime};
+
+    #[test]
+    fn short_times_have_one_digit() {
+        assert_eq!(microseconds(0), "0.0 us");
+        assert_eq!(microseconds(1_990), "1.9 us");
+        assert_eq!(microseconds(123_050), "123.0 us");
+    }
 
     #[test]
     fn uptimes_have_two_units() {

@@ -48,6 +48,9 @@ async fn info_and_processes() {
     assert_eq!(info.value.app, "fake");
     assert_eq!(info.json["schedulers"], 2);
 
+    let metrics = running.client.metrics().await.unwrap();
+    assert!(metrics.contains("\nexuvia_processes 2\n"), "{metrics}");
+
     let list = running.client.processes(None, 2).await.unwrap();
     assert_eq!(list.value.len(), 2);
     // The name arrives as it was given, whatever a query makes of it.

@@ -13,6 +13,7 @@ mod endurance;
 mod guests;
 mod limits;
 mod pingpong;
+mod pressure;
 mod probation;
 mod processes;
 mod puppet;

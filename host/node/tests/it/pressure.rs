@@ -1,0 +1,132 @@
+//! A node that is short of memory or of addresses is slower, and says so. What
+//! single shortages do stands in the engine's tests.
+
+use std::process::{Command, Stdio};
+
+use exuvia_node::Node;
+
+use crate::guests::{ask, counter, deploy, eventually, node, node_with, spawn};
+
+/// Set in a child that runs under limits of its own.
+const CHILD: &str = "EXUVIA_TEST_CHILD";
+
+/// Counts its requests; each of them writes 1 MiB and clears it again.
+fn spendthrift() -> String {
+    counter(
+        "",
+        "(block (result i64)
+           (if (i32.lt_u (memory.size) (i32.const 17)) (then
+             (drop (memory.grow (i32.sub (i32.const 17) (memory.size))))))
+           (memory.fill (i32.const 0x10000) (i32.const 7) (i32.const 0x100000))
+           (memory.fill (i32.const 0x10000) (i32.const 0) (i32.const 0x100000))
+           (call $set (i64.add (call $count) (i64.const 1)))
+           (call $count))",
+        "",
+    )
+}
+
+/// Several rounds, so that each is paged out and in.
+fn all_count(node: &Node, processes: usize, rounds: u64) {
+    let pids: Vec<_> = (0..processes).map(|_| spawn(node, "m", b"")).collect();
+    for round in 1..=rounds {
+        for pid in &pids {
+            assert_eq!(ask(node, *pid), round);
+        }
+    }
+}
+
+#[test]
+fn a_megabyte_a_message_does_not_stay_in_each_frame() {
+    const MOST: u64 = 4 << 20;
+    let node = node_with(|config| config.frame_memory = MOST);
+    deploy(&node, "m", &spendthrift());
+    // 64 frames would keep 64 MiB.
+    all_count(&node, 100, 3);
+    eventually("frames have no more than they may", || {
+        node.info().frame_bytes <= MOST
+    });
+    let info = node.info();
+    assert_eq!(info.frame_memory, MOST);
+    assert!(info.frames_released > 0, "{info:?}");
+    all_count(&node, 10, 2);
+    node.halt();
+}
+
+#[test]
+fn the_numbers_of_paging_are_told() {
+    let node = node_with(|config| {
+        config.frames = 4;
+        config.schedulers = 1;
+    });
+    deploy(&node, "m", &counter("", "(call $count)", ""));
+    let pids: Vec<_> = (0..400).map(|_| spawn(&node, "m", b"")).collect();
+    for pid in pids.iter().chain(&pids) {
+        assert_eq!(ask(&node, *pid), 0);
+    }
+    let cold = node.info();
+    // One in 64 is timed.
+    assert!(cold.page_ins >= 64 && cold.page_outs >= 64, "{cold:?}");
+    assert!(cold.page_in_ns > 0 && cold.page_out_ns > 0, "{cold:?}");
+    assert!(cold.frame_bytes > 0 && cold.frame_failures == 0, "{cold:?}");
+    assert!(
+        cold.frames >= cold.frames_blocked + cold.frames_free,
+        "{cold:?}"
+    );
+    for _ in 0..2_000 {
+        assert_eq!(ask(&node, pids[0]), 0);
+    }
+    let warm = node.info();
+    assert!(warm.frame_hits >= cold.frame_hits + 1_900, "{warm:?}");
+    assert!(
+        warm.hit_rate > cold.hit_rate && warm.hit_rate < 1.0,
+        "{warm:?}"
+    );
+    node.halt();
+}
+
+#[test]
+fn frames_get_a_part_of_the_machine_if_nothing_is_said() {
+    let node = node();
+    let memory = node.info().frame_memory;
+    let installed = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let line = installed.lines().next().unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!((1..=kib * 1024 / 4).contains(&memory), "{memory}");
+    node.halt();
+}
+
+/// A whole node, with real schedulers and what it takes for itself by default, in 24 GiB
+/// of addresses: five frames or less.
+#[test]
+fn a_node_with_few_addresses_serves_everybody() {
+    if std::env::var_os(CHILD).is_some() {
+        for frames in [0, 64] {
+            let node = node_with(|config| config.frames = frames);
+            deploy(&node, "m", &spendthrift());
+            all_count(&node, 200, 3);
+            let info = node.info();
+            assert!((1..6).contains(&info.frames), "{info:?}");
+            assert_eq!(info.frame_failures > 0, frames > 0, "{info:?}");
+            node.halt();
+        }
+        return;
+    }
+    // `timeout` ends it in any case.
+    let script = r#"ulimit -S -v 25165824; exec timeout -s KILL 300 "$0" "$@""#;
+    let test = "pressure::a_node_with_few_addresses_serves_everybody";
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let and = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{}\n{said}\n{and}",
+        output.status
+    );
+}
