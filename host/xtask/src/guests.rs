@@ -12,7 +12,7 @@ use crate::setup::TARGET;
 use crate::shell;
 
 /// Folders that hold guests: one package or workspace each, or a package in each subfolder.
-const FOLDERS: &[&str] = &["guest-sdk/rust", "modules", "examples"];
+const FOLDERS: &[&str] = &["guest-sdk/rust", "modules", "examples", "host/bench/guest"];
 
 /// One cargo workspace of guests and the folder that holds its `target`.
 pub(crate) struct Workspace {
