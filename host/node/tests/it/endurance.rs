@@ -1,6 +1,7 @@
 //! A long life leaves nothing behind: no version, no frame, no mapping, no
-//! file, no memory. `EXUVIA_TEST_LONG=1` asks for 10,000 swaps and a million
-//! processes.
+//! file, no memory. `EXUVIA_TEST_LONG=1` asks for 10,000 swaps, a million
+//! processes and ten million messages. `cargo xtask bench --soak` does more of
+//! each, all at the same time.
 //!
 //! Mappings, files and memory are those of the whole operating system's
 //! process, so each test needs one of its own, as nextest gives it.
@@ -12,8 +13,8 @@ use exuvia_node::Node;
 
 use crate::guests::{STATE, ask, counter, deploy, eventually, imports, node_with, spawn};
 
-/// Growth that is no leak, over two thirds of a test: less than a byte for each
-/// process or a page for each swap in the long form.
+/// Growth that is no leak, over two thirds of a test: about a byte for each
+/// message, a dozen for each process or a page for each swap in the long form.
 const MEMORY_KIB: u64 = 8 << 10;
 /// A leaked module, frame or stack has mappings of its own.
 const MAPPINGS: usize = 32;
@@ -134,5 +135,33 @@ fn processes_leave_nothing() {
         ended();
     };
     stays_flat(&node, rounds, round, ended);
+    node.halt();
+}
+
+#[test]
+fn messages_leave_nothing() {
+    const AT_ONCE: u64 = 10_000;
+    let node = node_with(|_| {});
+    // Adds the number in each message to its count.
+    let add = "(call $set (i64.add (call $count) (i64.load (i32.const 512))))";
+    deploy(&node, "sum", &counter(add, "(call $count)", ""));
+    let pids: Vec<_> = (0..10).map(|_| spawn(&node, "sum", b"")).collect();
+    let mut sums = vec![0; pids.len()];
+    let rounds = if long() { 1_000 } else { 60 };
+    let round = |round: u64| {
+        for number in 0..AT_ONCE {
+            let place = number as usize % pids.len();
+            // Small ones and large ones: they are kept in different ways.
+            let mut payload = vec![0; if number % 7 == 0 { 2_000 } else { 8 }];
+            payload[..8].copy_from_slice(&(round + number).to_le_bytes());
+            sums[place] += round + number;
+            node.send(pids[place], 0, payload).unwrap();
+        }
+        for (pid, sum) in pids.iter().zip(&sums) {
+            assert_eq!(ask(&node, *pid), *sum);
+        }
+    };
+    // An answer comes behind all messages, so nothing is left to wait for.
+    stays_flat(&node, rounds, round, || {});
     node.halt();
 }
