@@ -1,78 +1,93 @@
-//! Computing and loading: what metering costs, how long a module takes to load.
+//! Computing: what metering and preemption cost.
 
 use std::time::{Duration, Instant};
 
-use exuvia_node::{DeployOptions, Node};
+use exuvia_node::{DeployOptions, ModuleBytes};
 
-use crate::setup::{config, deploy, module, node, rust_guest, spawn};
-use crate::{Sample, Scale, guests};
+use crate::figures::Sample;
+use crate::plain::Plain;
+use crate::setup::{guest_of, module, node, spawn};
+use crate::work::Work;
+use crate::{Scale, guests};
 
-const FIB_32: u32 = 2_178_309;
 /// Times that each side computes it in a run.
-const TURNS: usize = 15;
+const TURNS: u64 = 10;
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// fib(32) on a node, metered and preempted, and in plain wasmtime.
-pub(crate) fn fib(_: Scale) -> Vec<Sample> {
-    let node = node(1);
-    deploy(&node, "fib", &guests::fib());
-    let pid = spawn(&node, "fib");
-    let engine = wasmtime::Engine::default();
-    let module = wasmtime::Module::new(&engine, wat::parse_str(guests::plain_fib()).unwrap());
-    let mut store = wasmtime::Store::new(&engine, ());
-    let instance = wasmtime::Instance::new(&mut store, &module.unwrap(), &[]).unwrap();
-    let fib = instance
-        .get_typed_func::<i32, u32>(&mut store, "fib")
-        .unwrap();
-    let (mut metered, mut plain) = (f64::MAX, f64::MAX);
-    // In turn, and the best of each: a machine's speed changes with the second.
-    for _ in 0..TURNS {
-        let reply = node
-            .call(pid, 0, Vec::new(), Duration::from_secs(60))
-            .unwrap()
-            .payload;
-        assert_eq!(reply[8..12], FIB_32.to_le_bytes());
-        let nanoseconds = u64::from_le_bytes(reply[..8].try_into().unwrap());
-        metered = metered.min(nanoseconds as f64 / 1e6);
-        let began = Instant::now();
-        assert_eq!(fib.call(&mut store, 32).unwrap(), FIB_32);
-        plain = plain.min(began.elapsed().as_secs_f64() * 1e3);
-    }
-    node.halt();
-    vec![
-        ("fib(32) on a node, ms".into(), metered),
-        ("fib(32) in plain wasmtime, ms".into(), plain),
-        (
-            "fib(32), node / plain wasmtime, ratio".into(),
-            metered / plain,
-        ),
-    ]
+/// What is computed: its name, the guest, the request, and the answer's bytes.
+struct Job {
+    name: &'static str,
+    guest: ModuleBytes,
+    tag: u32,
+    request: Vec<u8>,
+    answer: Vec<u8>,
 }
 
-/// Loading a module without and with the compile cache.
-pub(crate) fn load(_: Scale) -> Vec<Sample> {
-    let mut modules = vec![("WAT counter", module("counter", guests::COUNTER))];
-    for (label, name) in [("Rust counter", "counter"), ("Rust kv", "kv")] {
-        if let Some(module) = rust_guest(name) {
-            modules.push((label, module));
-        }
-    }
-    let folder = tempfile::tempdir().unwrap();
+/// Each job on a node, metered and preempted, and in plain wasmtime.
+pub(crate) fn run(scale: Scale) -> Vec<Sample> {
     let mut samples = Vec::new();
-    for (label, module) in modules {
-        let size = module.bytes.len() as f64 / 1024.0;
-        for how in ["cold", "cached"] {
-            let mut config = config(1);
-            config.cache = Some(folder.path().to_path_buf());
-            let node = Node::start(config).unwrap();
-            let report = node
-                .deploy(vec![module.clone()], DeployOptions::default())
-                .unwrap();
-            samples.push((
-                format!("load, {label} ({size:.0} KiB), {how}, ms"),
-                report.stages.load,
-            ));
-            node.halt();
+    for job in jobs() {
+        let node = node(1);
+        node.deploy(vec![job.guest.clone()], DeployOptions::default())
+            .unwrap();
+        let pid = spawn(&node, &job.guest.name);
+        let mut plain = Plain::start(&job.guest.bytes);
+        let (mut metered, mut unmetered) = (f64::MAX, f64::MAX);
+        // In turn, and the best of each: a machine's speed changes with the
+        // second. The first turn warms both up.
+        for _ in 0..1 + scale.of(TURNS) {
+            let began = Instant::now();
+            let reply = node.call(pid, job.tag, job.request.clone(), PATIENCE);
+            metered = metered.min(began.elapsed().as_secs_f64() * 1e3);
+            assert_eq!(reply.unwrap().payload, job.answer, "{}", job.name);
+            let began = Instant::now();
+            let reply = plain.call(job.tag, job.request.clone());
+            unmetered = unmetered.min(began.elapsed().as_secs_f64() * 1e3);
+            assert_eq!(reply, job.answer, "{}", job.name);
         }
+        node.halt();
+        let name = job.name;
+        samples.push((format!("{name} on a node, ms"), metered));
+        samples.push((format!("{name} in plain wasmtime, ms"), unmetered));
+        samples.push((
+            format!("{name}, node / plain wasmtime, ratio"),
+            metered / unmetered,
+        ));
     }
     samples
+}
+
+fn jobs() -> Vec<Job> {
+    let wat = module("compute", &guests::compute());
+    let by_hand = [
+        ("fib(32)", Work::Fib(32)),
+        ("LCG loop of 10,000,000", Work::Lcg(10_000_000)),
+        ("mandelbrot 400 x 400 x 100", Work::Mandelbrot(400)),
+    ];
+    let mut jobs: Vec<Job> = (1..)
+        .zip(by_hand)
+        .map(|(tag, (name, work))| Job {
+            name,
+            guest: wat.clone(),
+            tag,
+            request: Vec::new(),
+            answer: work.run().to_le_bytes().to_vec(),
+        })
+        .collect();
+    let Some(rust) = guest_of("host/bench/guest", "compute") else {
+        eprintln!("compute: no Rust guest, `cargo xtask guests` builds it");
+        return jobs;
+    };
+    let in_rust = [
+        ("n-body 500,000 steps", Work::NBody(500_000)),
+        ("SHA-256 of 1 MiB", Work::Sha256(1 << 20)),
+    ];
+    jobs.extend(in_rust.map(|(name, work)| Job {
+        name,
+        guest: rust.clone(),
+        tag: 0,
+        request: rmp_serde::to_vec_named(&work).unwrap(),
+        answer: rmp_serde::to_vec_named(&work.run()).unwrap(),
+    }));
+    jobs
 }

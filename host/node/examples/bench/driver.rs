@@ -1,6 +1,7 @@
 //! Native processes that drive and watch guests: they cost a turn like any
 //! process, but no frame.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,7 +13,7 @@ use exuvia_node::{Guest, Node, Pid};
 use exuvia_node::abi::{Kind, Reason};
 
 /// Longer than any benchmark: a lost message must not hang the whole table.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Hands the payloads of messages to a thread.
 pub(crate) struct Collector {
@@ -52,12 +53,31 @@ impl Collector {
 
 /// What a driver asks for.
 pub(crate) struct Round {
-    pub(crate) targets: Vec<Pid>,
+    pub(crate) targets: Arc<[Pid]>,
     pub(crate) request: Vec<u8>,
     /// Requests that wait for their reply at one time.
     pub(crate) window: usize,
-    /// What every reply must be, if that is known.
-    pub(crate) expected: Option<Vec<u8>>,
+    pub(crate) expected: Expected,
+}
+
+/// What replies must be. Every reply is compared, not a sample.
+pub(crate) enum Expected {
+    /// Not known.
+    Any,
+    /// The same from all.
+    Same(Vec<u8>),
+    /// By the target's place in the round.
+    Each(fn(usize) -> Vec<u8>),
+}
+
+impl Expected {
+    fn is(&self, reply: &[u8], target: usize) -> bool {
+        match self {
+            Expected::Any => true,
+            Expected::Same(all) => reply == all,
+            Expected::Each(of) => reply == of(target),
+        }
+    }
 }
 
 struct Driver {
@@ -65,6 +85,8 @@ struct Driver {
     request: Payload,
     next: usize,
     replies: usize,
+    /// The targets' places, by the references of the requests that wait.
+    asked: HashMap<u64, usize>,
     done: SyncSender<Result<(), String>>,
 }
 
@@ -73,10 +95,11 @@ impl Native<Guest> for Driver {
         match message.kind {
             Kind::Init => {}
             Kind::Reply => {
-                let wrong = (self.round.expected.as_deref())
-                    .is_some_and(|expected| message.payload.as_slice() != expected);
-                if wrong {
-                    return self.end(context, Err(format!("answered {:?}", message.payload)));
+                let reply = message.payload.as_slice();
+                let right = (self.asked.remove(&message.reference))
+                    .is_some_and(|target| self.round.expected.is(reply, target));
+                if !right {
+                    return self.end(context, Err(format!("wrong answer: {message:?}")));
                 }
                 self.replies += 1;
             }
@@ -95,6 +118,7 @@ impl Native<Guest> for Driver {
             if sent.is_err() {
                 return self.end(context, Err(format!("could not ask: {sent:?}")));
             }
+            self.asked.insert(reference, self.next);
             self.next += 1;
         }
         if self.replies == targets.len() {
@@ -112,16 +136,27 @@ impl Driver {
 
 /// Asks every target once and waits until all have answered.
 pub(crate) fn ask_all(node: &Node, round: Round) {
-    let (done, ended) = sync_channel(1);
-    let driver = Driver {
-        request: Payload::new(&round.request),
-        round,
-        next: 0,
-        replies: 0,
-        done,
-    };
-    node.spawn_native(Box::new(driver)).unwrap();
-    ended.recv_timeout(PATIENCE).unwrap().unwrap();
+    ask_together(node, vec![round]);
+}
+
+/// Several rounds at the same time, each by a driver of its own.
+pub(crate) fn ask_together(node: &Node, rounds: Vec<Round>) {
+    let (done, ended) = sync_channel(rounds.len());
+    let drivers = rounds.len();
+    for round in rounds {
+        let driver = Driver {
+            request: Payload::new(&round.request),
+            round,
+            next: 0,
+            replies: 0,
+            asked: HashMap::new(),
+            done: done.clone(),
+        };
+        node.spawn_native(Box::new(driver)).unwrap();
+    }
+    for _ in 0..drivers {
+        ended.recv_timeout(PATIENCE).unwrap().unwrap();
+    }
 }
 
 /// The longest time between two answers of a busy process, while it is asked

@@ -100,6 +100,34 @@ pub(crate) fn relay() -> String {
     )
 }
 
+/// One of many that ping all others and answer their pings. Message with tag 1:
+/// the others' pids; tag 5: the collector, and start a round.
+pub(crate) fn all_to_all() -> String {
+    guest(
+        2,
+        r#"(if (i32.ne (local.get $kind) (i32.const 2)) (then (return)))
+    (if (i32.eq (local.get $tag) (i32.const 2)) (then
+      (call $check (call $send (i32.const 72) (i32.const 3) (i32.const 0) (i32.const 0)))
+      (return)))
+    (if (i32.eq (local.get $tag) (i32.const 3)) (then
+      (if (call $last) (then
+        (call $check (call $send (i32.const 144) (i32.const 4) (i32.const 0) (i32.const 0)))))
+      (return)))
+    (if (i32.eq (local.get $tag) (i32.const 1)) (then
+      (i32.store (i32.const 128) (i32.load (i32.const 100)))
+      (memory.copy (i32.const 65536) (i32.const 512) (i32.load (i32.const 100)))
+      (return)))
+    (memory.copy (i32.const 144) (i32.const 512) (i32.const 16))
+    (local.set $i (i32.load (i32.const 128)))
+    (i64.store (i32.const 160) (i64.extend_i32_u (i32.shr_u (local.get $i) (i32.const 4))))
+    (loop $more
+      (local.set $i (i32.sub (local.get $i) (i32.const 16)))
+      (call $check (call $send (i32.add (i32.const 65536) (local.get $i)) (i32.const 2) (i32.const 0) (i32.const 0)))
+      (br_if $more (local.get $i)))"#,
+        "",
+    )
+}
+
 /// Sends many messages of 16 bytes. Command: sink, unused pid, count.
 pub(crate) fn source() -> String {
     guest(
@@ -200,32 +228,29 @@ pub(crate) fn spawner() -> String {
     )
 }
 
-/// Answers a request with the nanoseconds that fib(32) took.
-pub(crate) fn fib() -> String {
+/// Computes: a request's tag says what, the answer is 8 bytes. `plain` runs the
+/// same module without a node.
+pub(crate) fn compute() -> String {
     guest(
         1,
         r#"(if (i32.eq (local.get $kind) (i32.const 3)) (then
-      (local.set $now (call $clock (i32.const 0)))
-      (i32.store (i32.const 40) (call $fib (i32.const 32)))
-      (i64.store (i32.const 32) (i64.sub (call $clock (i32.const 0)) (local.get $now)))
-      (call $check (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 32) (i32.const 12)))))"#,
-        FIB,
+      (if (i32.eq (local.get $tag) (i32.const 1)) (then
+        (i64.store (i32.const 32) (i64.extend_i32_u (call $fib (i32.const 32))))))
+      (if (i32.eq (local.get $tag) (i32.const 2)) (then
+        (i64.store (i32.const 32) (call $lcg (i32.const 10000000)))))
+      (if (i32.eq (local.get $tag) (i32.const 3)) (then
+        (i64.store (i32.const 32) (call $mandelbrot (i32.const 400) (i32.const 100)))))
+      (call $check (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 32) (i32.const 8)))))"#,
+        COMPUTE,
     )
 }
 
-/// The function of [`fib`], alone.
-pub(crate) fn plain_fib() -> String {
-    format!(r#"(module {FIB} (export "fib" (func $fib)))"#)
-}
+const COMPUTE: &str = include_str!("compute.wat");
 
-const FIB: &str = r#"(func $fib (param i32) (result i32)
-    local.get 0 i32.const 2 i32.lt_s
-    if (result i32) local.get 0
-    else
-      local.get 0 i32.const 1 i32.sub call $fib
-      local.get 0 i32.const 2 i32.sub call $fib
-      i32.add
-    end)"#;
+/// Of the count at 16.
+const SAVE_AND_LOAD: &str = r#"(func (export "save") (result i32) (call $put (i32.const 16) (i32.const 8)))
+  (func (export "load") (param i32 i32) (result i32)
+    (drop (call $get (i32.const 16) (i32.const 8))) (i32.const 0))"#;
 
 /// Counts requests (at 16), and answers each with its version's number. The
 /// state crosses by `save` and `load`, or by a layout.
@@ -233,9 +258,7 @@ pub(crate) fn versioned(version: u32, carried: bool) -> String {
     let crossing = if carried {
         r#"(@custom "exuvia.layout" "count i64 at 16")"#
     } else {
-        r#"(func (export "save") (result i32) (call $put (i32.const 16) (i32.const 8)))
-  (func (export "load") (param i32 i32) (result i32)
-    (drop (call $get (i32.const 16) (i32.const 8))) (i32.const 0))"#
+        SAVE_AND_LOAD
     };
     guest(
         1,
@@ -246,6 +269,22 @@ pub(crate) fn versioned(version: u32, carried: bool) -> String {
       (call $check (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 32) (i32.const 8)))))"#
         ),
         crossing,
+    )
+}
+
+/// Counts requests (at 16); answers its version's number and the count, which
+/// crosses by `save` and `load`.
+pub(crate) fn counted(version: u64) -> String {
+    guest(
+        1,
+        &format!(
+            r#"(if (i32.eq (local.get $kind) (i32.const 3)) (then
+      (i64.store (i32.const 16) (i64.add (i64.load (i32.const 16)) (i64.const 1)))
+      (i64.store (i32.const 32) (i64.const {version}))
+      (i64.store (i32.const 40) (i64.load (i32.const 16)))
+      (call $check (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 32) (i32.const 16)))))"#
+        ),
+        SAVE_AND_LOAD,
     )
 }
 

@@ -5,9 +5,10 @@ use std::time::Instant;
 use exuvia_node::Pid;
 
 use crate::driver::Collector;
+use crate::figures::Sample;
 use crate::messages::plural;
 use crate::setup::{deploy, fields, node, spawn as start, wait_until};
-use crate::{Sample, Scale, guests};
+use crate::{Scale, guests};
 
 /// Children that end as soon as they run.
 pub(crate) fn spawn(scale: Scale, schedulers: usize) -> Vec<Sample> {

@@ -1,10 +1,8 @@
 //! What a node does in a given time and memory: the figures of
 //! `docs/benchmarks.md`. Run it with `cargo xtask bench`.
 //!
-//! Every run of every benchmark gets a process of its own (this program starts
-//! itself with `--run NAME`), so that memory is measured from a clean start and
-//! no run warms the next one up. This file owns the command line, the runs and
-//! the table; the modules beside it own the benchmarks.
+//! This file owns the list of benchmarks and the order of their runs; the
+//! modules beside it own the benchmarks, and what becomes of the figures.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
@@ -13,20 +11,37 @@
     reason = "a benchmark that fails says where and stops"
 )]
 
+mod aims;
+mod beam;
+mod command;
 mod compute;
 mod driver;
+mod figures;
+mod growth;
 mod guests;
 mod lifecycle;
+mod machine;
 mod memory;
 mod messages;
+mod plain;
+mod report;
+mod runs;
 mod setup;
+mod soak;
+mod start;
 mod swaps;
 mod time;
+#[path = "../../../bench/guest/src/work.rs"]
+mod work;
 
-use std::collections::BTreeMap;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use beam::Beam;
+use command::{Action, Options};
+use figures::{Figure, MARK, Sample, gather};
+use machine::Machine;
+use report::Saved;
+use runs::Ours;
 
 /// As in the `exuvia` binary.
 #[global_allocator]
@@ -55,9 +70,6 @@ impl Scale {
     }
 }
 
-/// A measured value: the figure's name and the number.
-pub(crate) type Sample = (String, f64);
-
 /// A benchmark: its name, and one run of it.
 type Benchmark = (&'static str, fn(Scale) -> Vec<Sample>);
 
@@ -66,249 +78,257 @@ const BENCHMARKS: &[Benchmark] = &[
     ("ping-pong-2", |scale| messages::ping_pong(scale, 2)),
     ("ring-1", |scale| messages::ring(scale, 1)),
     ("ring-2", |scale| messages::ring(scale, 2)),
+    ("all-to-all-1", |scale| messages::all_to_all(scale, 1)),
+    ("all-to-all-2", |scale| messages::all_to_all(scale, 2)),
     ("fan-in-1", |scale| messages::fan_in(scale, 1)),
     ("fan-in-2", |scale| messages::fan_in(scale, 2)),
     ("call-1", |scale| messages::call(scale, 1)),
     ("call-2", |scale| messages::call(scale, 2)),
     ("spawn-1", |scale| lifecycle::spawn(scale, 1)),
     ("spawn-2", |scale| lifecycle::spawn(scale, 2)),
-    ("memory-100k", memory::hundred_thousand),
-    ("memory-1m", memory::million),
-    ("memory-1m-rust", memory::million_rust),
+    ("memory-100k", |scale| memory::wat(scale, 100_000)),
+    ("memory-100k-rust", |scale| memory::rust(scale, 100_000)),
+    ("memory-1m", |scale| memory::wat(scale, 1_000_000)),
+    ("memory-1m-rust", |scale| memory::rust(scale, 1_000_000)),
+    ("activation-1m-1", |scale| memory::wake_wat(scale, 1)),
+    ("activation-1m-4", |scale| memory::wake_wat(scale, 4)),
+    ("activation-1m-rust-1", |scale| memory::wake_rust(scale, 1)),
+    ("activation-1m-rust-4", |scale| memory::wake_rust(scale, 4)),
     ("swap-10k-migrated", |scale| {
         swaps::ten_thousand(scale, false)
     }),
     ("swap-10k-carried", |scale| swaps::ten_thousand(scale, true)),
+    ("swap-1m-migrated", |scale| swaps::million(scale, false)),
+    ("swap-1m-carried", |scale| swaps::million(scale, true)),
     ("swap-pause-ready", |scale| swaps::pause(scale, false)),
     ("swap-pause-compiled", |scale| swaps::pause(scale, true)),
-    ("fib", compute::fib),
+    ("compute", compute::run),
     ("timers", time::timers),
     ("fairness-1", |scale| time::fairness(scale, 1)),
     ("fairness-2", |scale| time::fairness(scale, 2)),
-    ("load", compute::load),
+    ("cold-start", start::cold),
+    ("load", start::load),
 ];
 
-/// Figures with an aim: a part of the name, the most (or least) it may be.
-enum Aim {
-    AtMost(f64),
-    AtLeast(f64),
-}
-
-const AIMS: &[(&str, Aim)] = &[
-    (
-        "ping-pong 16 B, 1 scheduler, ns/message",
-        Aim::AtMost(270.0),
-    ),
-    (
-        "spawn+run+exit, one after another, 1 scheduler, thousand/s",
-        Aim::AtLeast(500.0),
-    ),
-    (
-        "spawn+run+exit, batch of 100,000, 1 scheduler, thousand/s",
-        Aim::AtLeast(500.0),
-    ),
-    ("idle memory, 1,000,000 WAT, B/process", Aim::AtMost(1024.0)),
-    (
-        "idle memory, 1,000,000 Rust, B/process",
-        Aim::AtMost(1024.0),
-    ),
-    ("10,000 on new code, migrated, ms", Aim::AtMost(20.0)),
-    ("10,000 on new code, carried, ms", Aim::AtMost(20.0)),
-    (
-        "pause of a busy process, ready code, p99, us",
-        Aim::AtMost(1000.0),
-    ),
-    (
-        "pause of a busy process, compiled now, p99, us",
-        Aim::AtMost(1000.0),
-    ),
-    ("fib(32), node / plain wasmtime, ratio", Aim::AtMost(1.25)),
+/// With `--large`: minutes and gigabytes, so one run of each.
+const LARGE: &[Benchmark] = &[
+    ("memory-10m", |scale| memory::wat(scale, 10_000_000)),
+    ("memory-10m-rust", |scale| memory::rust(scale, 10_000_000)),
 ];
-
-/// Marks a line of a run that holds a sample.
-const MARK: &str = "sample\t";
-
-struct Options {
-    json: bool,
-    quick: bool,
-    run: bool,
-    filters: Vec<String>,
-}
 
 fn main() -> ExitCode {
-    let mut options = Options {
-        json: false,
-        quick: false,
-        run: false,
-        filters: Vec::new(),
-    };
-    for argument in std::env::args().skip(1) {
-        match argument.as_str() {
-            "--json" => options.json = true,
-            "--quick" => options.quick = true,
-            "--run" => options.run = true,
-            "--list" => {
-                for (name, _) in BENCHMARKS {
-                    println!("{name}");
-                }
-                return ExitCode::SUCCESS;
-            }
-            // What `cargo bench` and its kin pass.
-            "--bench" => {}
-            flag if flag.starts_with('-') => {
-                eprintln!("error: there is no option `{flag}`; there are --json, --quick, --list");
-                return ExitCode::from(2);
-            }
-            filter => options.filters.push(filter.to_owned()),
-        }
-    }
-    let chosen: Vec<&Benchmark> = BENCHMARKS
-        .iter()
-        .filter(|(name, _)| {
-            options.filters.is_empty()
-                || options.filters.iter().any(|filter| {
-                    if options.run {
-                        name == filter
-                    } else {
-                        name.contains(filter.as_str())
-                    }
-                })
-        })
-        .collect();
-    if chosen.is_empty() {
-        eprintln!("error: no benchmark has such a name; --list shows them");
-        return ExitCode::from(2);
-    }
-    if options.run {
-        let scale = Scale {
-            quick: options.quick,
-        };
-        for (_, benchmark) in chosen {
-            for (name, value) in benchmark(scale) {
-                println!("{MARK}{name}\t{value}");
-            }
-        }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--help") {
+        println!("{}", command::USAGE);
         return ExitCode::SUCCESS;
     }
-    if run_all(&chosen, &options) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    let options = match command::parse(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match act(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
     }
 }
 
-/// Runs what was chosen and prints the table; answers whether all runs succeeded.
-fn run_all(chosen: &[&Benchmark], options: &Options) -> bool {
-    let runs = if options.quick { QUICK_RUNS } else { RUNS };
-    let mut all = Vec::new();
-    let mut sound = true;
-    if !options.json {
-        println!("{}", setup::machine());
-        println!();
-        println!("| figure | median | min | max | aim |");
-        println!("| --- | ---: | ---: | ---: | --- |");
-    }
-    for (name, _) in chosen {
-        let mut order = Vec::new();
-        let mut samples: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-        for _ in 0..runs {
-            match one_run(name, options.quick) {
-                Ok(run) => {
-                    for (figure, value) in run {
-                        if !samples.contains_key(&figure) {
-                            order.push(figure.clone());
-                        }
-                        samples.entry(figure).or_default().push(value);
-                    }
-                }
-                Err(error) => {
-                    eprintln!("error: {name}: {error}");
-                    sound = false;
-                    break;
-                }
+/// Answers whether all went well, or what is wrong with the command.
+fn act(options: &Options) -> Result<bool, String> {
+    let scale = Scale {
+        quick: options.quick,
+    };
+    match &options.action {
+        Action::List => {
+            let large = LARGE.iter().map(|(name, _)| format!("{name} (--large)"));
+            let names = BENCHMARKS.iter().map(|(name, _)| (*name).to_owned());
+            for name in names.chain(large).chain(growth::names()) {
+                println!("{name}");
             }
+            Ok(true)
         }
-        for figure in order {
-            let mut values = samples.remove(&figure).unwrap_or_default();
-            values.sort_by(f64::total_cmp);
-            let median = values[values.len() / 2];
-            let (min, max) = (values[0], values[values.len() - 1]);
-            let aim = aim(&figure, median);
-            if options.json {
-                all.push(json!({
-                    "figure": figure, "median": median, "min": min, "max": max,
-                    "runs": values, "met": aim.as_ref().map(|(_, met)| met),
-                }));
-            } else {
-                let aim = match aim {
-                    Some((aim, true)) => format!("{aim}: met"),
-                    Some((aim, false)) => format!("{aim}: **missed**"),
-                    None => String::new(),
-                };
-                println!(
-                    "| {figure} | {} | {} | {} | {aim} |",
-                    short(median),
-                    short(min),
-                    short(max)
+        Action::Run { name, size } => {
+            let samples = match size {
+                Some(size) => growth::run(name, *size, scale)?,
+                None => {
+                    let mut all = BENCHMARKS.iter().chain(LARGE);
+                    let (_, run) = all
+                        .find(|(benchmark, _)| benchmark == name)
+                        .ok_or_else(no_such)?;
+                    run(scale)
+                }
+            };
+            for (name, value) in samples {
+                println!("{MARK}{name}\t{value}");
+            }
+            Ok(true)
+        }
+        Action::FirstAnswer { module, cache } => {
+            start::first_answer(module, cache.clone());
+            Ok(true)
+        }
+        Action::Growth => growth::table(options),
+        Action::Soak => Ok(soak::run(options)),
+        Action::Table => table(options),
+    }
+}
+
+fn no_such() -> String {
+    "no benchmark has such a name; --list shows them".to_owned()
+}
+
+/// Runs what was chosen and prints the table; answers whether all runs
+/// succeeded.
+fn table(options: &Options) -> Result<bool, String> {
+    let large: &[Benchmark] = if options.large { LARGE } else { &[] };
+    let names: Vec<&str> = (BENCHMARKS.iter().chain(large))
+        .map(|(name, _)| *name)
+        .filter(|name| {
+            let filters = &options.filters;
+            filters.is_empty() || filters.iter().any(|part| name.contains(part.as_str()))
+        })
+        .filter(|name| !options.against_beam || Beam::has(name))
+        .collect();
+    if names.is_empty() {
+        return Err(match options.against_beam {
+            true => "no benchmark of that name has a twin in Erlang".to_owned(),
+            false => no_such(),
+        });
+    }
+    // Before the runs, which take long.
+    let saved = options.compare.as_deref().map(Saved::read).transpose()?;
+    let beam = match options.against_beam {
+        true => Some(Beam::prepare()?),
+        false => None,
+    };
+    let machine = Machine::this();
+    if !options.json {
+        println!("{machine}");
+        if let Some(beam) = &beam {
+            println!("{}", beam.release);
+        }
+        let head = if beam.is_some() {
+            report::BEAM_HEAD
+        } else {
+            report::HEAD
+        };
+        println!("\n{head}");
+    }
+    let (mut all, mut all_of_beam, mut sound) = (Vec::new(), Vec::new(), true);
+    for name in names {
+        let (ours, theirs, whole) = in_turns(name, options, beam.as_ref());
+        sound &= whole;
+        if !options.json {
+            let lines = match &beam {
+                Some(_) => report::against_beam(&ours, &theirs),
+                None => ours.iter().map(report::row).collect(),
+            };
+            lines.iter().for_each(|line| println!("{line}"));
+        }
+        all.extend(ours);
+        all_of_beam.extend(theirs);
+    }
+    let json = report::to_json(&machine, &all, beam.as_ref().map(|_| &all_of_beam[..]));
+    if options.json {
+        println!("{json:#}");
+    } else if let Some(saved) = &saved {
+        println!();
+        for line in report::compare(&machine, &all, saved) {
+            println!("{line}");
+        }
+    }
+    if let Some(path) = &options.save {
+        std::fs::write(path, format!("{json:#}\n"))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(sound)
+}
+
+/// All runs of a benchmark, and of its twin if the BEAM is asked for, in turns:
+/// a machine's speed changes with the minute. Answers the figures of both, and
+/// whether every run succeeded.
+fn in_turns(
+    name: &str,
+    options: &Options,
+    beam: Option<&Beam>,
+) -> (Vec<Figure>, Vec<Figure>, bool) {
+    let quick = options.quick;
+    let runs = match quick {
+        _ if LARGE.iter().any(|(large, _)| *large == name) => 1,
+        true => QUICK_RUNS,
+        false => RUNS,
+    };
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let mut all_runs = || -> Result<(), String> {
+        for _ in 0..runs {
+            ours.extend(
+                Ours {
+                    name,
+                    size: None,
+                    quick,
+                }
+                .run()?,
+            );
+            if let Some(beam) = beam {
+                theirs.extend(
+                    beam.run(name, quick)
+                        .map_err(|error| format!("BEAM: {error}"))?,
                 );
             }
         }
+        Ok(())
+    };
+    let outcome = all_runs();
+    if let Err(error) = &outcome {
+        eprintln!("error: {name}: {error}");
     }
-    if options.json {
-        let report: Value = json!({ "machine": setup::machine(), "runs": runs, "figures": all });
-        println!("{report:#}");
-    }
-    sound
-}
-
-/// One run of one benchmark, in a process of its own.
-fn one_run(name: &str, quick: bool) -> Result<Vec<Sample>, String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut command = Command::new(program);
-    command.args(["--run", name]);
-    if quick {
-        command.arg("--quick");
-    }
-    let output = command
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(format!("the run failed: {}", output.status));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text
-        .lines()
-        .filter_map(|line| {
-            let (figure, value) = line.strip_prefix(MARK)?.rsplit_once('\t')?;
-            Some((figure.to_owned(), value.parse().ok()?))
-        })
-        .collect())
-}
-
-fn aim(figure: &str, median: f64) -> Option<(String, bool)> {
-    AIMS.iter()
-        .find(|(name, _)| *name == figure)
-        .map(|(_, aim)| match aim {
-            Aim::AtMost(most) => (format!("<= {most}"), median <= *most),
-            Aim::AtLeast(least) => (format!(">= {least}"), median >= *least),
-        })
+    (gather(ours), gather(theirs), outcome.is_ok())
 }
 
 /// 1,000,000 for a million.
-fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     if number < 1_000 {
         return number.to_string();
     }
     format!("{},{:03}", thousands(number / 1_000), number % 1_000)
 }
 
-/// Three digits or so.
-fn short(value: f64) -> String {
-    let digits = match value.abs() {
-        size if size >= 100.0 => 0,
-        size if size >= 10.0 => 1,
-        _ => 2,
-    };
-    format!("{value:.digits$}")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1_000_050), "1,000,050");
+    }
+
+    /// `--run` takes the first of a name.
+    #[test]
+    fn names_are_unique() {
+        let all: Vec<_> = BENCHMARKS
+            .iter()
+            .chain(LARGE)
+            .map(|(name, _)| name)
+            .collect();
+        for (index, name) in all.iter().enumerate() {
+            assert!(!all[index + 1..].contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_twin_has_one_of_ours() {
+        assert!(BENCHMARKS.iter().any(|(name, _)| Beam::has(name)));
+        assert!(
+            beam::TWINS
+                .iter()
+                .all(|twin| BENCHMARKS.iter().any(|(name, _)| name == twin))
+        );
+    }
 }

@@ -1,79 +1,117 @@
 //! Idle processes: what they cost in memory, and what it costs to wake one.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use exuvia_node::process::Slot;
-use exuvia_node::{DeployOptions, Guest, GuestOwn, ModuleBytes, Node, Pid, SpawnOptions};
+use exuvia_node::{DeployOptions, Filter, Guest, GuestOwn, ModuleBytes, Node, Pid, SpawnOptions};
+use serde::Serialize;
 
-use crate::driver::{Round, ask_all};
+use crate::driver::{Expected, Round, ask_all, ask_together};
+use crate::figures::Sample;
+use crate::messages::plural;
 use crate::setup::{config, module, page_tables, resident, rust_guest};
-use crate::{Sample, Scale, guests};
+use crate::{Scale, guests, thousands};
 
 /// Requests under way at one time while all processes are asked.
 const WINDOW: usize = 64;
 /// Activations that are measured.
-const ACTIVATIONS: usize = 100_000;
-/// `Get` as MessagePack.
-const GET: &[u8] = b"\xa3Get";
+const ACTIVATIONS: u64 = 100_000;
+const MILLION: u64 = 1_000_000;
 
-pub(crate) fn hundred_thousand(scale: Scale) -> Vec<Sample> {
-    idle(
-        &format!("{} WAT", scale.label(100_000)),
-        scale.of(100_000),
-        wat(),
-        b"",
-    )
+/// A guest that counts: how to start it with a number, how to ask for it, and
+/// what it must answer. Each process gets a number of its own, so that an
+/// answer from another one's memory is noticed.
+pub(crate) struct Counter {
+    pub(crate) label: &'static str,
+    pub(crate) module: ModuleBytes,
+    pub(crate) arguments: fn(usize) -> Vec<u8>,
+    pub(crate) request: &'static [u8],
+    pub(crate) answer: fn(usize) -> Vec<u8>,
 }
 
-pub(crate) fn million(scale: Scale) -> Vec<Sample> {
-    idle(
-        &format!("{} WAT", scale.label(1_000_000)),
-        scale.of(1_000_000),
-        wat(),
-        b"",
-    )
+/// By hand, and small.
+pub(crate) fn wat_counter() -> Counter {
+    Counter {
+        label: "WAT",
+        module: module("counter", guests::COUNTER),
+        arguments: |number| (number as u64).to_le_bytes().to_vec(),
+        request: b"",
+        answer: |number| (number as u64).to_le_bytes().to_vec(),
+    }
 }
 
-pub(crate) fn million_rust(scale: Scale) -> Vec<Sample> {
-    let Some(module) = rust_guest("counter") else {
-        eprintln!("memory-1m-rust: skipped, `cargo xtask guests` builds the module");
+/// The Rust counter's arguments and reply, as its source has them.
+#[derive(Serialize)]
+struct Args {
+    start: u64,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    version: u32,
+    count: u64,
+}
+
+/// With the SDK, serde and MessagePack.
+pub(crate) fn rust_counter() -> Option<Counter> {
+    Some(Counter {
+        label: "Rust",
+        module: rust_guest("counter")?,
+        arguments: |number| {
+            let start = number as u64;
+            rmp_serde::to_vec_named(&Args { start }).unwrap()
+        },
+        // `Get` as MessagePack.
+        request: b"\xa3Get",
+        answer: |number| {
+            let count = number as u64;
+            rmp_serde::to_vec_named(&Answer { version: 1, count }).unwrap()
+        },
+    })
+}
+
+pub(crate) fn wat(scale: Scale, count: u64) -> Vec<Sample> {
+    idle(scale.of(count), &wat_counter())
+}
+
+pub(crate) fn rust(scale: Scale, count: u64) -> Vec<Sample> {
+    with_rust(|counter| idle(scale.of(count), counter))
+}
+
+pub(crate) fn wake_wat(scale: Scale, schedulers: usize) -> Vec<Sample> {
+    wake(scale, schedulers, &wat_counter())
+}
+
+pub(crate) fn wake_rust(scale: Scale, schedulers: usize) -> Vec<Sample> {
+    with_rust(|counter| wake(scale, schedulers, counter))
+}
+
+fn with_rust(measure: impl FnOnce(&Counter) -> Vec<Sample>) -> Vec<Sample> {
+    let Some(counter) = rust_counter() else {
+        eprintln!("no Rust guest to measure: `cargo xtask guests` builds it");
         return Vec::new();
     };
-    idle(
-        &format!("{} Rust", scale.label(1_000_000)),
-        scale.of(1_000_000),
-        module,
-        GET,
-    )
+    measure(&counter)
 }
 
-fn wat() -> ModuleBytes {
-    module("counter", guests::COUNTER)
-}
-
-/// Spawns, has each process answer one request, then reads the memory; then
-/// wakes some of them at random.
-fn idle(label: &str, count: u64, module: ModuleBytes, request: &[u8]) -> Vec<Sample> {
-    let mut config = config(0);
-    config.processes = config.processes.max(count as usize + 1_000);
-    let node = Node::start(config).unwrap();
-    node.deploy(vec![module], DeployOptions::default()).unwrap();
-    let options = SpawnOptions::default();
+/// Spawns, has each process answer one request, then reads the memory.
+fn idle(count: u64, counter: &Counter) -> Vec<Sample> {
+    let node = start(0, 0, count, counter);
     let before = (resident(), page_tables());
     let began = Instant::now();
-    let pids: Vec<Pid> = (0..count)
-        .map(|_| node.spawn("counter", b"", &options).unwrap())
-        .collect();
+    let pids = births(&node, count, counter);
     let born = began.elapsed();
     // The list of targets is the benchmark's, not the node's.
-    let ours = pids.len() * size_of::<Pid>();
-    let pids = ask(&node, pids, request, WINDOW);
+    let ours = (pids.len() * size_of::<Pid>()) as u64;
+    answers(&node, &pids, counter);
     let after = (resident(), page_tables());
     let each = |bytes: u64| bytes as f64 / count as f64;
+    let label = format!("{} {}", thousands(count), counter.label);
     let mut samples = vec![
         (
             format!("idle memory, {label}, B/process"),
-            each(after.0.saturating_sub(before.0).saturating_sub(ours as u64)),
+            each(after.0.saturating_sub(before.0).saturating_sub(ours)),
         ),
         (
             format!("idle page tables, {label}, B/process"),
@@ -83,15 +121,19 @@ fn idle(label: &str, count: u64, module: ModuleBytes, request: &[u8]) -> Vec<Sam
             format!("births from outside, {label}, thousand/s"),
             count as f64 / born.as_secs_f64() / 1e3,
         ),
+        (
+            format!("answers that are right, {label}"),
+            pids.len() as f64,
+        ),
+        (
+            "process record without its image, B".into(),
+            (size_of::<GuestOwn>() + size_of::<Slot<Guest>>()) as f64,
+        ),
     ];
-    samples.push((
-        "process record without its image, B".into(),
-        (size_of::<GuestOwn>() + size_of::<Slot<Guest>>()) as f64,
-    ));
     let image: Vec<u64> = node
-        .processes(&exuvia_node::Filter {
+        .processes(&Filter {
             limit: 100,
-            ..exuvia_node::Filter::default()
+            ..Filter::default()
         })
         .iter()
         .map(|process| process.image)
@@ -101,16 +143,45 @@ fn idle(label: &str, count: u64, module: ModuleBytes, request: &[u8]) -> Vec<Sam
         let mean = image.iter().sum::<u64>() as f64 / image.len() as f64;
         samples.push((format!("image, {label}, B"), mean));
     }
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let chosen: Vec<Pid> = (0..ACTIVATIONS)
-        .map(|_| pids[random.below(pids.len())])
-        .collect();
-    let same = vec![pids[0]; ACTIVATIONS];
-    for (what, targets) in [("at random", chosen), ("the same, resident", same)] {
-        for (how, window) in [("one at a time", 1), ("64 at a time", WINDOW)] {
+    node.halt();
+    samples
+}
+
+/// Wakes processes of a million: at random, nearly all of them paged out; then
+/// always the same, which are resident.
+fn wake(scale: Scale, schedulers: usize, counter: &Counter) -> Vec<Sample> {
+    let count = scale.of(MILLION);
+    let node = start(schedulers, 0, count, counter);
+    let pids = births(&node, count, counter);
+    answers(&node, &pids, counter);
+    let label = format!(
+        "{} {}, {schedulers} scheduler{}",
+        thousands(count),
+        counter.label,
+        plural(schedulers)
+    );
+    let mut random = Random::new();
+    let activations = scale.of(ACTIVATIONS) as usize;
+    let mut samples = Vec::new();
+    for (what, same) in [("at random", false), ("the same, resident", true)] {
+        // A driver for each scheduler, or drivers would be what is measured.
+        for (how, drivers, window) in [
+            ("one at a time", 1, 1),
+            ("many at a time", schedulers, WINDOW),
+        ] {
+            let rounds = (0..drivers).map(|driver| {
+                let targets = (0..activations / drivers)
+                    .map(|_| match same {
+                        true => pids[driver],
+                        false => pids[random.below(pids.len())],
+                    })
+                    .collect();
+                round(targets, counter, window, Expected::Any)
+            });
+            let rounds: Vec<Round> = rounds.collect();
             let began = Instant::now();
-            ask(&node, targets.clone(), request, window);
-            let each = began.elapsed().as_nanos() as f64 / targets.len() as f64;
+            ask_together(&node, rounds);
+            let each = began.elapsed().as_nanos() as f64 / activations as f64;
             samples.push((format!("activation {what}, {how}, {label}, ns"), each));
         }
     }
@@ -118,25 +189,57 @@ fn idle(label: &str, count: u64, module: ModuleBytes, request: &[u8]) -> Vec<Sam
     samples
 }
 
-fn ask(node: &Node, targets: Vec<Pid>, request: &[u8], window: usize) -> Vec<Pid> {
-    let all = targets.clone();
-    ask_all(
-        node,
-        Round {
-            targets,
-            request: request.to_vec(),
-            window,
-            expected: None,
-        },
-    );
-    all
+/// A node for so many processes, with the module; 0 schedulers or frames: as
+/// many as is usual.
+pub(crate) fn start(schedulers: usize, frames: usize, count: u64, counter: &Counter) -> Node {
+    let mut config = config(schedulers);
+    config.frames = frames;
+    config.processes = config.processes.max(count as usize + 1_000);
+    let node = Node::start(config).unwrap();
+    node.deploy(vec![counter.module.clone()], DeployOptions::default())
+        .unwrap();
+    node
+}
+
+pub(crate) fn births(node: &Node, count: u64, counter: &Counter) -> Arc<[Pid]> {
+    let options = SpawnOptions::default();
+    (0..count as usize)
+        .map(|number| {
+            let arguments = (counter.arguments)(number);
+            node.spawn("counter", &arguments, &options).unwrap()
+        })
+        .collect()
+}
+
+/// Has every process answer, and checks every answer.
+pub(crate) fn answers(node: &Node, pids: &Arc<[Pid]>, counter: &Counter) {
+    let expected = Expected::Each(counter.answer);
+    ask_all(node, round(pids.clone(), counter, WINDOW, expected));
+}
+
+pub(crate) fn round(
+    targets: Arc<[Pid]>,
+    counter: &Counter,
+    window: usize,
+    expected: Expected,
+) -> Round {
+    Round {
+        targets,
+        request: counter.request.to_vec(),
+        window,
+        expected,
+    }
 }
 
 /// A small generator (splitmix64): the same targets in every run.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn new() -> Random {
+        Random(0x9e37_79b9_7f4a_7c15)
+    }
+
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

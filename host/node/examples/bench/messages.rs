@@ -1,12 +1,13 @@
-//! Messages: ping-pong, ring, fan-in, call and reply.
+//! Messages: ping-pong, ring, all to all, fan-in, call and reply.
 
 use std::time::Instant;
 
 use exuvia_node::{Node, Pid};
 
 use crate::driver::Collector;
+use crate::figures::Sample;
 use crate::setup::{deploy, fields, node, spawn};
-use crate::{Sample, Scale, guests};
+use crate::{Scale, guests, thousands};
 
 /// Two processes that send one message to and fro.
 pub(crate) fn ping_pong(scale: Scale, schedulers: usize) -> Vec<Sample> {
@@ -29,7 +30,16 @@ pub(crate) fn ping_pong(scale: Scale, schedulers: usize) -> Vec<Sample> {
             began.elapsed().as_nanos() as f64
         };
         play(rounds / 10 + 1);
+        let steals = || node.scheduler().metrics().total().steals;
+        let before = steals();
         let each = play(rounds) / (rounds * 2) as f64;
+        if schedulers > 1 {
+            // Nothing pins the two apart, so this tells how often they were.
+            samples.push((
+                format!("ping-pong {label}, {schedulers} schedulers, stolen, per 1,000 messages"),
+                (steals() - before) as f64 * 1e3 / (rounds * 2) as f64,
+            ));
+        }
         samples.push((
             format!(
                 "ping-pong {label}, {schedulers} scheduler{}, ns/message",
@@ -46,34 +56,74 @@ pub(crate) fn plural(number: usize) -> &'static str {
     if number == 1 { "" } else { "s" }
 }
 
-/// One message round a ring of 503.
+/// One message round a ring, which fits into the frames, or does not.
 pub(crate) fn ring(scale: Scale, schedulers: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
-    let node = node(schedulers);
-    deploy(&node, "relay", &guests::relay());
-    let collector = Collector::start(&node);
-    let ring: Vec<Pid> = (0..503).map(|_| spawn(&node, "relay")).collect();
-    for (index, pid) in ring.iter().enumerate() {
-        let next = ring[(index + 1) % ring.len()];
-        node.send(*pid, 1, fields(&[next, collector.pid], &[]))
-            .unwrap();
+    for (processes, hops) in [(503, 1_000_000), (10_000, 200_000)] {
+        let node = node(schedulers);
+        deploy(&node, "relay", &guests::relay());
+        let collector = Collector::start(&node);
+        let ring: Vec<Pid> = (0..processes).map(|_| spawn(&node, "relay")).collect();
+        for (index, pid) in ring.iter().enumerate() {
+            let next = ring[(index + 1) % ring.len()];
+            node.send(*pid, 1, fields(&[next, collector.pid], &[]))
+                .unwrap();
+        }
+        let run = |hops: u64| {
+            let began = Instant::now();
+            node.send(ring[0], 2, fields(&[], &[hops])).unwrap();
+            collector.next();
+            began.elapsed().as_nanos() as f64 / hops as f64
+        };
+        let hops = scale.of(hops);
+        run(hops / 10);
+        samples.push((
+            format!(
+                "ring of {}, {schedulers} scheduler{}, ns/hop",
+                thousands(processes),
+                plural(schedulers)
+            ),
+            run(hops),
+        ));
+        node.halt();
     }
-    let run = |hops: u64| {
-        let began = Instant::now();
-        node.send(ring[0], 2, fields(&[], &[hops])).unwrap();
-        collector.next();
-        began.elapsed().as_nanos() as f64 / hops as f64
-    };
-    let hops = scale.of(1_000_000);
-    run(hops / 10);
-    samples.push((
-        format!(
-            "ring of 503, {schedulers} scheduler{}, ns/hop",
-            plural(schedulers)
-        ),
-        run(hops),
-    ));
-    node.halt();
+    samples
+}
+
+/// Each of many processes pings all others and answers their pings.
+pub(crate) fn all_to_all(scale: Scale, schedulers: usize) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for (processes, rounds) in [(100, 100), (1_000, 1)] {
+        let node = node(schedulers);
+        deploy(&node, "peer", &guests::all_to_all());
+        let collector = Collector::start(&node);
+        let peers: Vec<Pid> = (0..processes).map(|_| spawn(&node, "peer")).collect();
+        for (index, pid) in peers.iter().enumerate() {
+            let others = [&peers[..index], &peers[index + 1..]].concat();
+            node.send(*pid, 1, fields(&others, &[])).unwrap();
+        }
+        let run = |rounds: u64| {
+            let began = Instant::now();
+            for _ in 0..rounds {
+                for pid in &peers {
+                    node.send(*pid, 5, fields(&[collector.pid], &[])).unwrap();
+                }
+                collector.wait_for(peers.len());
+            }
+            let messages = rounds * 2 * processes * (processes - 1);
+            messages as f64 / began.elapsed().as_secs_f64() / 1e6
+        };
+        run(1);
+        samples.push((
+            format!(
+                "{} all to all, {schedulers} scheduler{}, M messages/s",
+                thousands(processes),
+                plural(schedulers)
+            ),
+            run(scale.of(rounds)),
+        ));
+        node.halt();
+    }
     samples
 }
 
@@ -123,7 +173,8 @@ pub(crate) fn call(scale: Scale, schedulers: usize) -> Vec<Sample> {
             let rate = calls(&node, server, kind, clients, scale.of(total));
             samples.push((
                 format!(
-                    "{kind} and reply, {clients} client{}, {schedulers} scheduler{}, thousand/s",
+                    "{kind} and reply, {} client{}, {schedulers} scheduler{}, thousand/s",
+                    thousands(clients as u64),
                     plural(clients),
                     plural(schedulers)
                 ),

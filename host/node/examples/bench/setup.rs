@@ -15,9 +15,9 @@ pub(crate) fn config(schedulers: usize) -> NodeConfig {
         schedulers,
         cache: None,
         limits: Limits {
-            mailbox_messages: 10_000_000,
+            mailbox_messages: 20_000_000,
             mailbox_bytes: 4 << 30,
-            children: 10_000_000,
+            children: 20_000_000,
             ..Limits::default()
         },
         ..NodeConfig::default()
@@ -39,10 +39,13 @@ pub(crate) fn module_of(name: &str, bytes: Vec<u8>) -> ModuleBytes {
 
 /// A Rust guest, where `cargo xtask guests` puts it.
 pub(crate) fn rust_guest(name: &str) -> Option<ModuleBytes> {
-    let folder = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../modules/target/wasm32-unknown-unknown/release"
-    );
+    guest_of("modules", name)
+}
+
+/// The same, of another workspace of guests.
+pub(crate) fn guest_of(workspace: &str, name: &str) -> Option<ModuleBytes> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let folder = format!("{root}/{workspace}/target/wasm32-unknown-unknown/release");
     let bytes = std::fs::read(format!("{folder}/{name}.wasm")).ok()?;
     Some(module_of(name, bytes))
 }
@@ -74,21 +77,19 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Resident memory of this process, bytes.
 pub(crate) fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").trim().parse().unwrap();
-    kilobytes * 1024
+    status("VmRSS:")
 }
 
 /// Page tables of this process, bytes: not part of VmRSS, but paid all the same.
 pub(crate) fn page_tables() -> u64 {
+    status("VmPTE:")
+}
+
+fn status(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmPTE:"))
+        .find_map(|line| line.strip_prefix(field))
         .unwrap();
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").trim().parse().unwrap();
     kilobytes * 1024
@@ -102,7 +103,7 @@ pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
 
 /// p50, p99 and the greatest, as samples of one figure. `{q}` in the name is
 /// replaced.
-pub(crate) fn spread(name: &str, mut values: Vec<f64>) -> Vec<crate::Sample> {
+pub(crate) fn spread(name: &str, mut values: Vec<f64>) -> Vec<crate::figures::Sample> {
     values.sort_by(f64::total_cmp);
     [("p50", 0.5), ("p99", 0.99), ("max", 1.0)]
         .iter()
@@ -117,27 +118,4 @@ pub(crate) fn microseconds(bytes: &[u8]) -> Vec<f64> {
         .iter()
         .map(|word| f64::from(u32::from_le_bytes(*word)) / 1e3)
         .collect()
-}
-
-/// This machine in a line.
-pub(crate) fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo");
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown processor", |(_, model)| model)
-        .to_owned();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let memory = read("/proc/meminfo")
-        .split_whitespace()
-        .nth(1)
-        .and_then(|kilobytes| kilobytes.parse::<f64>().ok())
-        .unwrap_or(0.0)
-        / f64::from(1 << 20);
-    format!(
-        "{cores} cores, {model}, {memory:.0} GiB, Linux {}, vm.max_map_count {}",
-        read("/proc/sys/kernel/osrelease").trim(),
-        read("/proc/sys/vm/max_map_count").trim()
-    )
 }

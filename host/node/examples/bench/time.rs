@@ -3,9 +3,10 @@
 use exuvia_node::Pid;
 
 use crate::driver::Collector;
+use crate::figures::Sample;
 use crate::messages::plural;
 use crate::setup::{deploy, fields, microseconds, node, spawn, spread};
-use crate::{Sample, Scale, guests};
+use crate::{Scale, guests};
 
 /// Many timers of one process, spread over a second.
 pub(crate) fn timers(scale: Scale) -> Vec<Sample> {

@@ -1,0 +1,140 @@
+//! The same work on the BEAM: the programs in `host/bench/beam`, compiled and
+//! run by the Erlang that is installed.
+//!
+//! Each run is a virtual machine of its own, with as many schedulers as the
+//! node that it is compared with. The programs print samples under the names of
+//! our figures; where there are several ways to do a thing in Erlang, the name
+//! is followed by the way, in brackets.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::figures::Sample;
+use crate::runs::measured;
+
+/// Sources, seen from the crate.
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/beam");
+const COMPILED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bench/beam");
+
+/// The benchmarks that have a twin: what `twin:run/1` knows by name.
+pub(crate) const TWINS: &[&str] = &[
+    "ping-pong-1",
+    "ping-pong-2",
+    "ring-1",
+    "ring-2",
+    "all-to-all-1",
+    "all-to-all-2",
+    "fan-in-1",
+    "fan-in-2",
+    "call-1",
+    "call-2",
+    "spawn-1",
+    "spawn-2",
+    "memory-100k",
+    "memory-1m",
+    "swap-10k-migrated",
+    "swap-10k-carried",
+    "swap-pause-ready",
+    "timers",
+    "fairness-1",
+    "fairness-2",
+    "compute",
+];
+
+/// A million processes and some more.
+const PROCESSES: &str = "4194304";
+
+pub(crate) struct Beam {
+    /// As Erlang tells it.
+    pub(crate) release: String,
+}
+
+impl Beam {
+    /// Finds Erlang and compiles the programs.
+    ///
+    /// # Errors
+    ///
+    /// If Erlang is not there, or does not take the programs.
+    pub(crate) fn prepare() -> Result<Beam, String> {
+        let sources = sources()?;
+        std::fs::create_dir_all(COMPILED)
+            .map_err(|error| format!("cannot make the folder {COMPILED}: {error}"))?;
+        let output = Command::new("erlc")
+            .args(["+inline", "-o", COMPILED])
+            .args(&sources)
+            .output()
+            .map_err(|error| missing("erlc", &error))?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stdout);
+            return Err(format!(
+                "erlc does not compile the programs in {SOURCES}:\n{text}"
+            ));
+        }
+        let said = "io:format(\"Erlang/OTP ~s, erts ~s, ~p\", [erlang:system_info(otp_release), \
+                    erlang:system_info(version), erlang:system_info(emu_flavor)]), halt().";
+        let output = Command::new("erl")
+            .args(["-noinput", "-eval", said])
+            .output()
+            .map_err(|error| missing("erl", &error))?;
+        let release = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Ok(Beam { release })
+    }
+
+    pub(crate) fn has(name: &str) -> bool {
+        TWINS.contains(&name)
+    }
+
+    /// One run of a benchmark's twin.
+    pub(crate) fn run(&self, name: &str, quick: bool) -> Result<Vec<Sample>, String> {
+        let mut samples = Vec::new();
+        for way in ways(name) {
+            samples.extend(measured(&mut command(name, quick, way))?);
+        }
+        Ok(samples)
+    }
+}
+
+/// Ways that need a virtual machine each: memory that one has freed would serve
+/// the next.
+fn ways(name: &str) -> &'static [&'static str] {
+    if name.starts_with("memory") {
+        &["plain", "hibernated"]
+    } else {
+        &["usual"]
+    }
+}
+
+fn command(name: &str, quick: bool, way: &str) -> Command {
+    let schedulers = match name.rsplit_once('-') {
+        Some((_, "1")) => 1,
+        Some((_, "2")) => 2,
+        _ => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let mut command = Command::new("erl");
+    command
+        .args(["-noinput", "+S", &format!("{schedulers}:{schedulers}")])
+        .args([
+            "+P", PROCESSES, "-pa", COMPILED, "-run", "twin", "run", name,
+        ])
+        .args([if quick { "quick" } else { "full" }, SOURCES, way]);
+    command
+}
+
+fn sources() -> Result<Vec<PathBuf>, String> {
+    let failed = |error| format!("cannot list {SOURCES}: {error}");
+    let mut sources = Vec::new();
+    for entry in std::fs::read_dir(SOURCES).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "erl") {
+            sources.push(path);
+        }
+    }
+    Ok(sources)
+}
+
+fn missing(program: &str, error: &std::io::Error) -> String {
+    format!(
+        "`{program}` cannot be started ({error}): `--against beam` needs Erlang/OTP 25 or newer; \
+         on Debian it is the package `erlang-base`"
+    )
+}
