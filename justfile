@@ -12,7 +12,7 @@ setup:
 demo *args:
     cargo xtask demo {{ args }}
 
-# Run the benchmarks: `just bench --quick ping-pong`, `just bench --json`.
+# Run the benchmarks: `just bench --quick ping-pong`; `just bench --help` shows all options.
 bench *args:
     cargo xtask bench {{ args }}
 

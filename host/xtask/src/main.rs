@@ -38,7 +38,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     (
         "bench",
         "[ARGS...]",
-        "the benchmarks: --json, --quick, parts of names; --list shows them",
+        "the benchmarks, `scale` and `--soak`: --help shows all options",
     ),
     (
         "tidy",
