@@ -1,3 +1,6 @@
+//! That rest gives back what is not needed, and nothing that is. Here and not
+//! in `tests/it`, since nobody outside can see it.
+
 use std::sync::Arc;
 
 use super::*;
@@ -11,10 +14,10 @@ fn system() -> System<()> {
 fn process(system: &System<()>) -> Box<Own<()>> {
     let limits: Arc<Limits> = Limits::default().into();
     let birth = Birth::new(Body::Guest(()), limits, Payload::empty());
-    let pid = system.spawn(birth).unwrap();
-    let slot = system.table.slot(pid.slot()).unwrap();
+    let pid = system.spawn(birth).expect("there is room");
+    let slot = system.table.slot(pid.slot()).expect("it lives");
     assert!(slot.state.begin());
-    slot.take_own().unwrap()
+    slot.take_own().expect("its own half is there")
 }
 
 /// Has it handle one request.
@@ -25,7 +28,7 @@ fn ask(own: &mut Own<()>, system: &System<()>, reference: u64) {
         kind: Kind::Request,
         ..Envelope::message(asker, 0, Payload::empty())
     };
-    system.send(own.pid(), request).unwrap();
+    system.send(own.pid(), request).expect("it is accepted");
     assert!(own.drain(system).is_none());
     while let Some(message) = own.take(0) {
         if message.kind == Kind::Request {
