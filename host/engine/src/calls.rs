@@ -132,7 +132,7 @@ async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Res
     };
     own.reductions += u64::try_from(SLICE - left.max(0)).unwrap_or(0);
     if yields && let Some(guest) = own.guest() {
-        guest.wait = Some(Wait::turn(crowd));
+        guest.wait.set(Wait::turn(crowd));
     }
     baton::put_suspended(own);
     let mut own = loop {
@@ -146,7 +146,7 @@ async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Res
         }
     };
     if yields && let Some(guest) = own.guest() {
-        guest.wait = None;
+        guest.wait.take();
     }
     let data = caller.data_mut();
     data.limiter.bytes = own.limits().memory;
@@ -159,7 +159,7 @@ async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Res
 impl View<'_> {
     /// The wait of the call that is being made again, if this is a second try.
     fn waiting(&mut self) -> Option<&mut Wait> {
-        self.own.guest()?.wait.as_mut()
+        self.own.guest()?.wait.get_mut()
     }
 
     /// The wait is over, whatever came of it.
@@ -211,7 +211,7 @@ impl View<'_> {
             timer = Some(system.set_timer(pid, delay, |_| Due::Wake(pid)));
         }
         if let Some(guest) = self.own.guest() {
-            guest.wait = Some(Wait {
+            guest.wait.set(Wait {
                 what,
                 deadline,
                 timer,

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use exuvia_abi::{Pid, Reason, RunResult, receive};
+use exuvia_abi::{Reason, RunResult, receive};
 use exuvia_code::{Code, Tenancy};
 use exuvia_process::{Body, ExitReason, Payload, Turn, turn};
 
@@ -78,15 +78,10 @@ impl std::fmt::Debug for dyn Services {
 
 impl Shared {
     /// The engine's half of a new process of a module in the current release.
-    pub(crate) fn newborn(&self, module: &str, parent: Pid, arguments: Payload) -> Option<Guest> {
+    pub(crate) fn newborn(&self, module: &str) -> Option<Guest> {
         let release = self.code.current();
         let version = release.version(module)?.clone();
-        Some(Guest::new(
-            Tenancy::new(version),
-            release.id,
-            parent,
-            arguments,
-        ))
+        Some(Guest::new(Tenancy::new(version), release.id))
     }
 
     /// Whether the process must cross at its next rest.
@@ -186,8 +181,8 @@ impl Executor {
 
     /// The body of a new process of a module in the current release. `None`:
     /// the release has no such module.
-    pub fn newborn(&self, module: &str, parent: Pid, arguments: Payload) -> Option<Body<Guest>> {
-        self.0.newborn(module, parent, arguments).map(Body::Guest)
+    pub fn newborn(&self, module: &str) -> Option<Body<Guest>> {
+        self.0.newborn(module).map(Body::Guest)
     }
 
     /// Makes frames of a version before it is current, so that busy processes
@@ -400,7 +395,7 @@ impl Executor {
         };
         let over = wait.is_over(own, &self.0.system, now, due);
         if let Some(guest) = own.guest() {
-            guest.wait = Some(wait);
+            guest.wait.set(wait);
         }
         over
     }

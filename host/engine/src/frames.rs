@@ -38,7 +38,7 @@ use crate::guest::Residence;
 use crate::image::After;
 use crate::pagemap::{GUARD, PageMap, RESERVED};
 use crate::places::{Places, Seated};
-use crate::pool::Pool;
+use crate::pool::{Pool, Stamp};
 use crate::room::{Room, address_space, most_mappings};
 use crate::timing::Timing;
 
@@ -202,7 +202,7 @@ impl Frames {
         shared: &Arc<Shared>,
         artifact: &Artifact,
         pages: u32,
-        stamp: Option<u32>,
+        stamp: Option<Stamp>,
     ) -> Result<Seated, NoFrame> {
         let pool = self.pool(artifact.id);
         let stays = stamp.is_some_and(|stamp| pool.soon(stamp, self.limit));
@@ -500,6 +500,7 @@ impl Frames {
                         other => (None, other),
                     };
                 guest.residence = residence;
+                guest.wait.trim();
                 if seated.is_some() {
                     metrics.page_outs.fetch_add(1, Ordering::Relaxed);
                     own.trim(&shared.system);

@@ -3,11 +3,12 @@
 
 use exuvia_abi::receive;
 use exuvia_code::Tenancy;
-use exuvia_process::{Own, Payload, Pid, System};
+use exuvia_process::{Own, Pid, System};
 
 use crate::artifact::Artifact;
 use crate::image::Image;
 use crate::places::Seated;
+use crate::pool::Stamp;
 use crate::probation::Trial;
 
 /// A process's own half, as the engine sees it.
@@ -15,7 +16,8 @@ pub type GuestOwn = Own<Guest>;
 /// All processes of a node whose guests the engine runs.
 pub type GuestSystem = System<Guest>;
 
-/// The engine's half of a guest.
+/// The engine's half of a guest. Millions of them may sleep: a test below says
+/// how large a process's record is.
 #[derive(Debug)]
 pub struct Guest {
     /// The version it lives in.
@@ -24,14 +26,11 @@ pub struct Guest {
     pub(crate) release: u64,
     pub(crate) residence: Residence,
     /// What it waits for while its fiber is suspended.
-    pub(crate) wait: Option<Wait>,
-    /// The spawn arguments: a fresh start delivers them again.
-    pub(crate) arguments: Payload,
-    pub(crate) parent: Pid,
+    pub(crate) wait: Waiting,
     /// Set while its last messages since a crossing are on probation.
     pub(crate) trial: Option<Box<Trial>>,
     /// Why it could not cross to the current release.
-    pub(crate) stuck: Option<Box<str>>,
+    pub(crate) stuck: Option<Box<Stuck>>,
     /// Stays on its version whatever is committed (`--leave`).
     pub(crate) left_behind: bool,
     /// Its first entry has happened.
@@ -46,14 +45,12 @@ pub struct Guest {
 
 impl Guest {
     /// A process that has not run yet.
-    pub fn new(tenancy: Tenancy<Artifact>, release: u64, parent: Pid, arguments: Payload) -> Guest {
+    pub fn new(tenancy: Tenancy<Artifact>, release: u64) -> Guest {
         Guest {
             tenancy,
             release,
             residence: Residence::Newborn,
-            wait: None,
-            arguments,
-            parent,
+            wait: Waiting::default(),
             trial: None,
             stuck: None,
             left_behind: false,
@@ -66,7 +63,7 @@ impl Guest {
 
     /// What the process is doing, in a word, for `ps`.
     pub fn describe(&self) -> &'static str {
-        match (&self.residence, &self.wait) {
+        match (&self.residence, self.wait.get()) {
             _ if self.stuck.is_some() => "stuck",
             (_, Some(wait)) => wait.describe(),
             (Residence::Newborn, _) => "new",
@@ -100,7 +97,7 @@ impl Guest {
 
     /// Why it stays on an old version, if it does.
     pub fn stuck(&self) -> Option<&str> {
-        self.stuck.as_deref()
+        self.stuck.as_ref().map(|stuck| &*stuck.0)
     }
 
     /// Crossings so far.
@@ -111,7 +108,7 @@ impl Guest {
     /// Whether it blocks in a `receive` for any message that nothing but its
     /// own code ends: the loop style. `Some(true)`: it takes `UPGRADE`.
     pub fn loops(&self) -> Option<bool> {
-        match &self.wait {
+        match self.wait.get() {
             Some(Wait {
                 what: Want::Message { mode, .. },
                 upgrade,
@@ -146,7 +143,7 @@ impl Guest {
 
     /// Whether it is suspended, and would go on by itself: no signal wakes it.
     pub(crate) fn is_preempted(&self) -> bool {
-        let wait = self.wait.as_ref();
+        let wait = self.wait.get();
         wait.is_some_and(|wait| matches!(wait.what, Want::Turn | Want::Room { .. }))
     }
 
@@ -170,7 +167,7 @@ pub(crate) enum Residence {
     Image {
         image: Image,
         waiting: bool,
-        stamp: Option<u32>,
+        stamp: Option<Stamp>,
     },
     /// In a frame, which it keeps while it is busy.
     Frame {
@@ -182,6 +179,39 @@ pub(crate) enum Residence {
     },
     /// In the frame that runs now.
     Running,
+}
+
+/// Why a process could not cross.
+#[derive(Debug)]
+pub(crate) struct Stuck(pub(crate) Box<str>);
+
+/// A place for a wait. It is kept from one wait to the next, so that who blocks
+/// again and again allocates nothing, and given back with the frame.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(Option<Box<Option<Wait>>>);
+
+impl Waiting {
+    pub(crate) fn get(&self) -> Option<&Wait> {
+        self.0.as_deref()?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self) -> Option<&mut Wait> {
+        self.0.as_deref_mut()?.as_mut()
+    }
+
+    pub(crate) fn set(&mut self, wait: Wait) {
+        **self.0.get_or_insert_default() = Some(wait);
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Wait> {
+        self.0.as_deref_mut()?.take()
+    }
+
+    pub(crate) fn trim(&mut self) {
+        if self.get().is_none() {
+            self.0 = None;
+        }
+    }
 }
 
 /// What a suspended process waits for.
@@ -248,5 +278,28 @@ impl Wait {
             Want::Reply { .. } => "call",
             Want::Nothing => "sleep",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exuvia_process::Slot;
+
+    use super::*;
+
+    /// What a process takes that sleeps in a small image. The allocator rounds
+    /// 160 up by nothing; one byte more would cost 32.
+    #[test]
+    fn the_record_of_a_process_is_small() {
+        let sizes = (size_of::<GuestOwn>(), size_of::<Slot<Guest>>());
+        // `cargo nextest run --no-capture` shows what it is made of.
+        eprintln!(
+            "own half and slot {sizes:?}; guest {}, residence {}, image {}, wait {}",
+            size_of::<Guest>(),
+            size_of::<Residence>(),
+            size_of::<Image>(),
+            size_of::<Wait>(),
+        );
+        assert!(sizes.0 <= 160 && sizes.1 <= 64, "{sizes:?}");
     }
 }

@@ -89,13 +89,28 @@ impl Base {
     }
 }
 
+/// Most bytes of an image that lies in its process's record. A small actor's
+/// state fits, and one of a few words more; so it wakes and rests without the
+/// allocator. The record has no room for more below its size class.
+const INLINE: usize = 30;
+
 /// The guest state of one process that is not running.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Image(Box<[u8]>);
+pub(crate) struct Image(Bytes);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Bytes {
+    /// What lies behind `length` is 0.
+    Inline {
+        length: u8,
+        bytes: [u8; INLINE],
+    },
+    Boxed(Box<[u8]>),
+}
 
 impl std::fmt::Debug for Image {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Image({} bytes)", self.0.len())
+        write!(f, "Image({} bytes)", self.len())
     }
 }
 
@@ -126,9 +141,27 @@ pub(crate) enum After {
 }
 
 impl Image {
+    fn new(image: &[u8]) -> Image {
+        Image(match u8::try_from(image.len()) {
+            Ok(length) if image.len() <= INLINE => {
+                let mut bytes = [0; INLINE];
+                bytes[..image.len()].copy_from_slice(image);
+                Bytes::Inline { length, bytes }
+            }
+            _ => Bytes::Boxed(image.into()),
+        })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Inline { length, bytes } => &bytes[..usize::from(*length)],
+            Bytes::Boxed(bytes) => bytes,
+        }
+    }
+
     /// Bytes that it takes.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.bytes().len()
     }
 
     /// The image of `memory` and `globals` against `base`. `scratch.ranges`
@@ -172,19 +205,19 @@ impl Image {
                 copy_base(memory, base, start, end);
             }
         }
-        Image(bytes.as_slice().into())
+        Image::new(bytes)
     }
 
     /// Memory size in Wasm pages.
     pub(crate) fn memory_pages(&self) -> u32 {
-        let mut reader = &*self.0;
+        let mut reader = self.bytes();
         u32::try_from(read_number(&mut reader)).unwrap_or(u32::MAX)
     }
 
     /// Applies the image to a memory that stands at the base; answers the
     /// globals that differ from it. The memory has the image's size.
     pub(crate) fn apply(&self, memory: &mut [u8]) -> Vec<(usize, u128)> {
-        let mut reader = &*self.0;
+        let mut reader = self.bytes();
         let _pages = read_number(&mut reader);
         let mut at = 0;
         loop {
@@ -224,7 +257,7 @@ impl Image {
         for number in [pages.into(), 1 << 40, 1, 0, 0, 0, 0] {
             write_number(&mut bytes, number);
         }
-        Image(bytes.into())
+        Image::new(&bytes)
     }
 }
 
@@ -322,6 +355,32 @@ mod tests {
             .into_iter()
             .map(|p| p * PAGE..(p + 1) * PAGE)
             .collect()
+    }
+
+    /// Those that lie in a record, and those that do not.
+    #[test]
+    fn an_image_of_any_size_brings_the_memory_back() {
+        assert_eq!(size_of::<Image>(), 32, "a record counts on it");
+        let mut sizes = Vec::new();
+        for words in 0..6 {
+            let clean = vec![0u8; PAGES * PAGE];
+            let base = Base::take(&clean, 0..0, Vec::new(), 2, Vec::new());
+            let mut memory = clean.clone();
+            memory[64..64 + words * WORD].fill(7);
+            let expected = memory.clone();
+            let mut scratch = Scratch::default();
+            scratch.ranges.push(0..PAGE);
+            let image = Image::take(&mut memory, &base, 0..0, After::Reset, &mut scratch);
+            assert!(memory == clean);
+            assert!(image.apply(&mut memory).is_empty());
+            assert!(memory == expected);
+            assert_eq!(image, image.clone());
+            sizes.push(image.len());
+        }
+        assert!(
+            sizes.contains(&INLINE) && sizes.iter().any(|size| *size > INLINE),
+            "{sizes:?}"
+        );
     }
 
     proptest! {

@@ -7,6 +7,7 @@
 //! Lock order: a pool's lists, then nothing; `vacant` and a place's `extent` are
 //! taken alone.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -196,12 +197,29 @@ impl Drop for Ticket {
     }
 }
 
-/// A frame with its place.
+/// A frame with its place, in one box: a record of a process has room for it.
 #[derive(Debug)]
-pub(crate) struct Seated {
+pub(crate) struct Seated(Box<Seat>);
+
+#[derive(Debug)]
+pub(crate) struct Seat {
     // Dropped before the ticket: a place is vacant when its frame is gone.
-    pub(crate) frame: Box<Frame>,
+    pub(crate) frame: Frame,
     ticket: Ticket,
+}
+
+impl Deref for Seated {
+    type Target = Seat;
+
+    fn deref(&self) -> &Seat {
+        &self.0
+    }
+}
+
+impl DerefMut for Seated {
+    fn deref_mut(&mut self) -> &mut Seat {
+        &mut self.0
+    }
 }
 
 impl Seated {
@@ -209,10 +227,7 @@ impl Seated {
         let place = ticket.places.place(ticket.number);
         *place.extent.lock() = Some(frame.extent.clone());
         ticket.places.note(ticket.number, frame.written());
-        Seated {
-            frame: Box::new(frame),
-            ticket,
-        }
+        Seated(Box::new(Seat { frame, ticket }))
     }
 
     /// The number of its place.

@@ -18,6 +18,7 @@
 //! listed and taken off under that version's lock.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
@@ -27,6 +28,11 @@ use crate::places::{Place, Seated};
 /// One look of so many is at a process that stays. It is a count of looks, not
 /// of page-outs: where all who stay are busy, one look is all that it costs.
 const AGING: u32 = 16;
+
+/// The number of a page-out: never 0, so that a record has room for
+/// one or none in four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(NonZeroU32);
 
 /// The frames of one version.
 #[derive(Debug)]
@@ -185,14 +191,17 @@ impl Pool {
     }
 
     /// The number of a page-out that happens now.
-    pub(crate) fn stamp(&self) -> u32 {
-        self.clock.fetch_add(1, Ordering::Relaxed)
+    pub(crate) fn stamp(&self) -> Stamp {
+        let number = self.clock.fetch_add(1, Ordering::Relaxed);
+        // The one of all numbers that is not told from its neighbour.
+        Stamp(NonZeroU32::new(number).unwrap_or(NonZeroU32::MAX))
     }
 
     /// Whether a process that was paged out at `stamp` would still be here if
     /// there were `frames` for the version.
-    pub(crate) fn soon(&self, stamp: u32, frames: usize) -> bool {
-        let since = self.clock.load(Ordering::Relaxed).wrapping_sub(stamp);
+    pub(crate) fn soon(&self, stamp: Stamp, frames: usize) -> bool {
+        let clock = self.clock.load(Ordering::Relaxed);
+        let since = clock.wrapping_sub(stamp.0.get());
         (since as usize) < frames
     }
 }

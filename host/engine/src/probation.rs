@@ -250,7 +250,7 @@ impl Executor {
                     };
                     guest.tenancy = Tenancy::new(trial.before.version().clone());
                     guest.release = trial.release;
-                    guest.wait = None;
+                    guest.wait.take();
                 }
                 shared.observer.returned(pid, trial.release, &reason);
                 let release = shared.code.current();

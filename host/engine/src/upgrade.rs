@@ -6,15 +6,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use exuvia_abi::{Kind, Pid, Reason};
+use exuvia_abi::{Pid, Reason};
 use exuvia_code::{Path, Release, Tenancy, Version};
-use exuvia_process::{Envelope, ExitReason};
+use exuvia_process::ExitReason;
 
 use crate::artifact::Artifact;
 use crate::crossing::{self, Crossed, Landed};
 use crate::error::CrossError;
 use crate::executor::{Executor, Shared};
-use crate::guest::{Guest, GuestOwn, Residence};
+use crate::guest::{Guest, GuestOwn, Residence, Stuck};
 use crate::image::{After, Image};
 use crate::places::Seated;
 use crate::probation::State;
@@ -158,18 +158,14 @@ impl Executor {
                 guest.residence = Residence::Newborn;
                 guest.has_run = false;
                 guest.trial = self.trial(release, before, origin);
-                let init = Envelope {
-                    kind: Kind::Init,
-                    ..Envelope::message(guest.parent, 0, guest.arguments.clone())
-                };
                 self.arrived(guest, &crossing, Path::Fresh);
-                own.put_back(init);
+                own.put_back(own.init());
             }
             Err(error) => {
                 let text = error.to_string();
                 guest.residence = origin.back();
                 guest.release = release.id;
-                guest.stuck = Some(text.as_str().into());
+                guest.stuck = Some(Box::new(Stuck(text.as_str().into())));
                 guest.swept = false;
                 release.progress.stuck.fetch_add(1, Ordering::Relaxed);
                 // Told first: after it the release may have settled.

@@ -194,7 +194,7 @@ impl Node {
         let body = self
             .0
             .executor
-            .newborn(module, Pid::NONE, payload.clone())
+            .newborn(module)
             .ok_or_else(|| SpawnFailed::NoModule(module.to_owned()))?;
         let limits = match options.limits {
             Some(limits) => Arc::new(limits.at_most(&self.limits_of(module))),

@@ -416,7 +416,7 @@ impl SupervisorProcess {
                 arguments,
                 limits,
             } => {
-                let body = node.0.executor.newborn(module, me, arguments.clone());
+                let body = node.0.executor.newborn(module);
                 let body = body.ok_or_else(|| {
                     failed(
                         Reason::NO_MODULE,

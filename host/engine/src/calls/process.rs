@@ -294,11 +294,10 @@ fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
     let guest = if wanted.module.1 == 0 {
         let own = view.own.guest().ok_or(Code::NoModule)?;
         let name = own.tenancy.module.clone();
-        view.shared
-            .newborn(&name, view.own.pid(), arguments.clone())
+        view.shared.newborn(&name)
     } else {
         let name = text(view, wanted.module.0, wanted.module.1)?;
-        view.shared.newborn(name, view.own.pid(), arguments.clone())
+        view.shared.newborn(name)
     };
     let guest = guest.ok_or(Code::NoModule)?;
     let begins_with = guest.tenancy.version().artifact.memory_bytes();

@@ -65,7 +65,7 @@ fn node() -> Node {
 
 impl Node {
     fn spawn(&self) -> Pid {
-        let body = self.executor.newborn("m", Pid::NONE, Payload::empty());
+        let body = self.executor.newborn("m");
         let limits = Arc::new(Limits::default());
         let birth = Birth::new(body.unwrap(), limits, Payload::empty());
         self.executor.0.system.spawn(birth).unwrap()

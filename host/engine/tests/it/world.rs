@@ -201,7 +201,7 @@ impl World {
     }
 
     pub(crate) fn spawn_with(&self, module: &str, limits: &Arc<Limits>) -> Pid {
-        let body = self.executor.newborn(module, Pid::NONE, Payload::empty());
+        let body = self.executor.newborn(module);
         let birth = Birth::new(body.unwrap(), limits.clone(), Payload::empty());
         self.system.spawn(birth).unwrap()
     }
