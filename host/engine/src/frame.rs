@@ -50,14 +50,53 @@ pub(crate) struct Failed {
     pub(crate) no_room: bool,
 }
 
-/// A call that was begun. It has the frame's body until it ends.
-type Call = Pin<Box<dyn Future<Output = (Box<Body>, Ended)> + Send>>;
+/// Room for the call that is under way, which has the frame's body until it
+/// ends. It is kept from call to call: one is made for each message.
+trait Call: Send {
+    /// Begins a call. What was there before is dropped.
+    fn begin(&mut self, body: Box<Body>, own: Box<GuestOwn>);
+    /// Goes on with it. `None`: none is under way.
+    fn poll(&mut self) -> Option<Poll<(Box<Body>, Ended)>>;
+}
+
+struct Room<M, F> {
+    make: M,
+    future: Pin<Box<Option<F>>>,
+}
+
+impl<M, F> Call for Room<M, F>
+where
+    M: Fn(Box<Body>, Box<GuestOwn>) -> F + Send,
+    F: Future<Output = (Box<Body>, Ended)> + Send,
+{
+    fn begin(&mut self, body: Box<Body>, own: Box<GuestOwn>) {
+        self.future.set(Some((self.make)(body, own)));
+    }
+
+    fn poll(&mut self) -> Option<Poll<(Box<Body>, Ended)>> {
+        let future = self.future.as_mut().as_pin_mut()?;
+        let polled = future.poll(&mut Context::from_waker(Waker::noop()));
+        if polled.is_ready() {
+            self.future.set(None);
+        }
+        Some(polled)
+    }
+}
+
+fn room<M, F>(make: M) -> Box<dyn Call>
+where
+    M: Fn(Box<Body>, Box<GuestOwn>) -> F + Send + 'static,
+    F: Future<Output = (Box<Body>, Ended)> + Send + 'static,
+{
+    let future = Box::pin(None);
+    Box::new(Room { make, future })
+}
 
 enum Stage {
     /// No guest code is under way.
     Rest(Box<Body>),
     /// A guest runs or is suspended.
-    Called(Call),
+    Called,
     /// The host has failed in it, and how: nobody can use it any more.
     Broken(Cow<'static, str>),
 }
@@ -65,6 +104,7 @@ enum Stage {
 /// A frame.
 pub(crate) struct Frame {
     stage: Stage,
+    call: Box<dyn Call>,
     pages: u32,
     /// Bytes of written pages as last seen, and those of a new frame.
     written: (u64, u64),
@@ -109,6 +149,7 @@ impl Frame {
             written: body.written(),
             extent,
             stage: Stage::Rest(body),
+            call: room(Body::run),
             pages: artifact.base.memory_pages,
             reusable: plan.analysis.resident_only.is_empty(),
         })
@@ -166,19 +207,16 @@ impl Frame {
     /// suspended in this frame goes on. The process comes back in any case;
     /// `None` is a bug of the host that lost it.
     pub(crate) fn run(&mut self, own: Box<GuestOwn>) -> Option<(Box<GuestOwn>, Outcome)> {
-        let call = match std::mem::replace(&mut self.stage, LOST) {
-            Stage::Rest(body) => Box::pin(body.run(own)),
-            Stage::Called(call) => {
-                baton::put_ask(Ask::Resume(own));
-                call
-            }
+        match std::mem::replace(&mut self.stage, LOST) {
+            Stage::Rest(body) => self.call.begin(body, own),
+            Stage::Called => baton::put_ask(Ask::Resume(own)),
             Stage::Broken(text) => {
                 let outcome = panicked(&text);
                 self.stage = Stage::Broken(text);
                 return Some((own, outcome));
             }
-        };
-        match self.poll(call) {
+        }
+        match self.poll() {
             Poll::Pending => baton::take_suspended().map(|own| (own, Outcome::Suspended)),
             Poll::Ready(Some(ended)) => Some(ended),
             // It has failed before it took the process, or after it gave it away.
@@ -197,9 +235,9 @@ impl Frame {
     /// Ends the call that is suspended; its process is with the caller.
     pub(crate) fn cancel(&mut self) {
         match std::mem::replace(&mut self.stage, LOST) {
-            Stage::Called(call) => {
+            Stage::Called => {
                 baton::put_cancel();
-                let _ = self.poll(call);
+                let _ = self.poll();
             }
             stage => self.stage = stage,
         }
@@ -208,9 +246,9 @@ impl Frame {
     /// A copy of the state of the process that is suspended in it.
     pub(crate) fn copy(&mut self) -> Option<Image> {
         match std::mem::replace(&mut self.stage, LOST) {
-            Stage::Called(call) => {
+            Stage::Called => {
                 baton::put_ask(Ask::Copy);
-                let _ = self.poll(call);
+                let _ = self.poll();
                 baton::take_copy()
             }
             stage => {
@@ -220,11 +258,14 @@ impl Frame {
         }
     }
 
-    fn poll(&mut self, mut call: Call) -> Poll<Ended> {
-        let mut context = Context::from_waker(Waker::noop());
-        let Poll::Ready((body, ended)) = call.as_mut().poll(&mut context) else {
-            self.stage = Stage::Called(call);
-            return Poll::Pending;
+    fn poll(&mut self) -> Poll<Ended> {
+        let (body, ended) = match self.call.poll() {
+            Some(Poll::Ready(ended)) => ended,
+            Some(Poll::Pending) => {
+                self.stage = Stage::Called;
+                return Poll::Pending;
+            }
+            None => return Poll::Ready(None),
         };
         self.pages = body.pages();
         if !matches!(ended, Some((_, Outcome::Panicked(_)))) {
@@ -285,7 +326,7 @@ impl Frame {
     ) -> Result<T, String> {
         let body = match &mut self.stage {
             Stage::Rest(body) => body,
-            Stage::Called(_) => return Err("a process is suspended in the frame".into()),
+            Stage::Called => return Err("a process is suspended in the frame".into()),
             Stage::Broken(text) => return Err(text.to_string()),
         };
         match at_once(act(body)) {
