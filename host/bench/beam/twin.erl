@@ -14,7 +14,8 @@ run([Name, Mode, Sources | Way]) ->
     apart(fun() -> work(Name, Way) end),
     halt(0).
 
-work("ping-pong-" ++ _, _) -> twin_messages:ping_pong();
+work("ping-pong-apart-2", _) -> twin_messages:ping_pong([1, 2]);
+work("ping-pong-" ++ _, _) -> twin_messages:ping_pong([]);
 work("ring-" ++ _, _) -> twin_messages:ring();
 work("all-to-all-" ++ _, _) -> twin_messages:all_to_all();
 work("fan-in-" ++ _, _) -> twin_messages:fan_in();

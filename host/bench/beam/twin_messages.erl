@@ -1,24 +1,21 @@
 %% Messages: ping-pong, ring, all to all, fan-in, call and reply.
 -module(twin_messages).
 -behaviour(gen_server).
--export([ping_pong/0, ring/0, all_to_all/0, fan_in/0, call/0]).
+-export([ping_pong/1, ring/0, all_to_all/0, fan_in/0, call/0]).
 -export([init/1, handle_call/3, handle_cast/2]).
 
 %% ---- ping-pong -----------------------------------------------------------
 
 %% A binary of more than 64 bytes is shared, not copied. `bytes copied`: each
 %% receiver makes a copy, which is what a guest's memory needs too.
-ping_pong() ->
+%% Places: the schedulers that the two are pinned to.
+ping_pong(Places) ->
     Ways = [{"16 B", 16, 500000, "", fun keep/1},
             {"1 KiB", 1024, 300000, " [bytes copied]", fun binary:copy/1},
             {"1 KiB", 1024, 300000, " [shared]", fun keep/1},
             {"64 KiB", 65536, 30000, " [bytes copied]", fun binary:copy/1},
             {"64 KiB", 65536, 30000, " [shared]", fun keep/1}],
-    [play(Size, Bytes, Rounds, Way, Take, []) || {Size, Bytes, Rounds, Way, Take} <- Ways],
-    case erlang:system_info(schedulers_online) of
-        1 -> ok;
-        _ -> play("16 B", 16, 50000, " [pinned apart]", fun keep/1, [1, 2])
-    end.
+    [play(Size, Bytes, Rounds, Way, Take, Places) || {Size, Bytes, Rounds, Way, Take} <- Ways].
 
 keep(Bytes) -> Bytes.
 
@@ -36,7 +33,8 @@ play(Size, Bytes, FullRounds, Way, Take, Places) ->
     Round(Rounds div 10 + 1),
     Each = Round(Rounds) / (Rounds * 2),
     [begin unlink(Pid), exit(Pid, kill) end || Pid <- [Ping, Pong]],
-    twin:sample(["ping-pong ", Size, ", ", twin:schedulers(), ", ns/message", Way], Each).
+    Place = case Places of [] -> twin:schedulers(); _ -> "pinned apart" end,
+    twin:sample(["ping-pong ", Size, ", ", Place, ", ns/message", Way], Each).
 
 pings(Main, Pong, Payload, Take) ->
     receive

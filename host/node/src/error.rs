@@ -181,6 +181,14 @@ pub enum SpawnFailed {
     /// The node has as many processes as it may have.
     #[error("the node has no room for one more process")]
     TableFull,
+    /// There is no such scheduler, or none that a process can be pinned to.
+    #[error("there is no scheduler {wanted} for a process alone; take one below {schedulers}")]
+    Scheduler {
+        /// Which was asked for.
+        wanted: usize,
+        /// Those from 0 to below this can be had.
+        schedulers: usize,
+    },
     /// The name cannot be registered.
     #[error("the name `{name}` {}; take another one", unusable(*.error))]
     Name {

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use exuvia_engine::{Executor, GuestSystem};
-use exuvia_process::Schedule;
+use exuvia_process::{Schedule, Slot};
 use exuvia_scheduler::{Handle, Next, Run};
 
 /// What the scheduler drives.
@@ -18,10 +18,12 @@ pub(crate) struct Runner {
 
 impl Run for Runner {
     fn run(&self, _worker: usize, index: u32) -> Next {
-        if self.executor.run(index) {
-            Next::Again
-        } else {
-            Next::Idle
+        if !self.executor.run(index) {
+            return Next::Idle;
+        }
+        match self.system.table.slot(index).and_then(Slot::pinned_to) {
+            None => Next::Again,
+            Some(_) => Next::AgainHere,
         }
     }
 
@@ -46,6 +48,12 @@ impl Schedule for Wakes {
     fn schedule(&self, slot: u32) {
         if let Some(handle) = self.0.get() {
             handle.wake(slot);
+        }
+    }
+
+    fn schedule_on(&self, scheduler: u8, slot: u32) {
+        if let Some(handle) = self.0.get() {
+            handle.wake_on(scheduler.into(), slot);
         }
     }
 

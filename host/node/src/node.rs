@@ -58,6 +58,9 @@ pub(crate) struct Inner {
     scheduler: Mutex<Option<Scheduler>>,
 }
 
+/// A pid's slot notes the scheduler that it is pinned to in a byte.
+const MOST_PINNED: usize = 255;
+
 /// Limits of processes by module, from the manifest.
 pub(crate) type ModuleLimits = Mutex<std::collections::BTreeMap<String, Arc<Limits>>>;
 
@@ -77,6 +80,10 @@ pub struct SpawnOptions {
     pub name: Option<String>,
     /// Its limits; `None`: the module's or the node's.
     pub limits: Option<Limits>,
+    /// The only scheduler that runs it, counted from 0, as in Erlang's
+    /// undocumented spawn option; `None`: any. Meant for measuring: whatever
+    /// else that scheduler has to do, nobody helps.
+    pub scheduler: Option<usize>,
 }
 
 impl Node {
@@ -201,6 +208,7 @@ impl Node {
             None => self.limits_of(module),
         };
         may_begin(&body, &limits)?;
+        let pinned_to = self.pinned_to(options.scheduler)?;
         let system = &self.0.system;
         let pid = system.reserve(&limits).map_err(|error| match error {
             SpawnError::TableFull | SpawnError::TooManyChildren => SpawnFailed::TableFull,
@@ -212,8 +220,24 @@ impl Node {
             let name = name.clone();
             return Err(SpawnFailed::Name { name, error });
         }
-        system.give_birth(pid, Birth::new(body, limits, payload));
+        let birth = Birth {
+            pinned_to,
+            ..Birth::new(body, limits, payload)
+        };
+        system.give_birth(pid, birth);
         Ok(pid)
+    }
+
+    fn pinned_to(&self, scheduler: Option<usize>) -> Result<Option<u8>, SpawnFailed> {
+        let Some(wanted) = scheduler else {
+            return Ok(None);
+        };
+        let schedulers = self.0.handle.workers().min(MOST_PINNED);
+        u8::try_from(wanted)
+            .ok()
+            .filter(|_| wanted < schedulers)
+            .map(Some)
+            .ok_or(SpawnFailed::Scheduler { wanted, schedulers })
     }
 
     /// Spawns a native process.

@@ -27,6 +27,11 @@ use crate::{ExitReason, Payload};
 pub trait Schedule: Send + Sync {
     /// The process of this slot has something to do.
     fn schedule(&self, slot: u32);
+    /// The same, and only this scheduler may run it.
+    fn schedule_on(&self, scheduler: u8, slot: u32) {
+        let _ = scheduler;
+        self.schedule(slot);
+    }
     /// The shard of timers that belongs to the calling thread.
     fn shard(&self) -> usize {
         0
@@ -77,6 +82,8 @@ pub struct Birth<G> {
     pub starter: Option<u64>,
     /// The parent's count of children, already raised.
     pub counted: Option<Arc<AtomicU32>>,
+    /// The only scheduler that may run it; below 255.
+    pub pinned_to: Option<u8>,
 }
 
 impl<G> Birth<G> {
@@ -91,6 +98,7 @@ impl<G> Birth<G> {
             monitor: None,
             starter: None,
             counted: None,
+            pinned_to: None,
         }
     }
 }
@@ -147,8 +155,12 @@ impl<G: 'static> System<G> {
 
     #[inline]
     fn schedule(&self, slot: u32) {
-        if let Some(schedule) = self.schedule.get() {
-            schedule.schedule(slot);
+        let Some(schedule) = self.schedule.get() else {
+            return;
+        };
+        match self.table.slot(slot).and_then(Slot::pinned_to) {
+            None => schedule.schedule(slot),
+            Some(scheduler) => schedule.schedule_on(scheduler, slot),
         }
     }
 
@@ -286,6 +298,7 @@ impl<G: 'static> System<G> {
     /// Gives a reserved pid its process and schedules it.
     pub fn give_birth(&self, pid: Pid, birth: Birth<G>) {
         let Some(slot) = self.slot(pid) else { return };
+        slot.pin(birth.pinned_to);
         let own = Box::new(Own::new(pid, birth));
         slot.put_own(own);
         self.then(pid.slot(), slot.state.occupy());

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_utils::atomic::AtomicCell;
 
@@ -36,6 +36,8 @@ pub struct Slot<G> {
     pub(crate) named: AtomicBool,
     /// Whether it may have timers set (see `timers`).
     pub(crate) timed: AtomicBool,
+    /// The only scheduler that may run it, counted from 1; 0: any.
+    pin: AtomicU8,
     /// What the process publishes about itself.
     pub stats: Stats,
 }
@@ -67,8 +69,21 @@ impl<G> Slot<G> {
             own: AtomicCell::new(None),
             named: AtomicBool::new(false),
             timed: AtomicBool::new(false),
+            pin: AtomicU8::new(0),
             stats: Stats::default(),
         }
+    }
+
+    /// The only scheduler that may run the process, if it is pinned.
+    #[inline]
+    pub fn pinned_to(&self) -> Option<u8> {
+        // Relaxed: set before the process is scheduled for the first time.
+        self.pin.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    pub(crate) fn pin(&self, scheduler: Option<u8>) {
+        let pin = scheduler.map_or(0, |scheduler| scheduler.saturating_add(1));
+        self.pin.store(pin, Ordering::Relaxed);
     }
 
     /// Takes the process's own half. Only for who has the state RUNNING, by

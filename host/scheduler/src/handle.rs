@@ -25,6 +25,26 @@ impl Handle {
         }
     }
 
+    /// The same for a process that only `worker` may run. It is never stolen, and never in the
+    /// slot; it takes turns with the worker's queue.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such worker.
+    pub fn wake_on(&self, worker: usize, index: u32) {
+        assert!(worker < self.workers(), "worker {worker} does not exist");
+        let local = worker::with_current(&self.shared, |current| {
+            let here = current.number() == worker;
+            if here {
+                current.wake_pinned(index);
+            }
+            here
+        });
+        if local != Some(true) {
+            self.shared.inject_pinned(worker, index);
+        }
+    }
+
     /// To be called inside a slice that will take far longer than others. It hands the process that
     /// was woken last to the queue, where other workers can take it, and for the rest of the slice
     /// wakes go there too. Does nothing on other threads.

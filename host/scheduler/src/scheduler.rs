@@ -31,6 +31,8 @@ pub enum Next {
     Idle,
     /// It is still runnable: it goes to the back of the queue.
     Again,
+    /// The same, and no other worker may run it: see [`Handle::wake_on`].
+    AgainHere,
 }
 
 /// What the scheduler drives. `worker` is the number of the worker whose thread calls.

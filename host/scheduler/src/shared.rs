@@ -21,6 +21,8 @@ use crate::{
 pub(crate) const STOP: u32 = 1;
 /// Order to a worker: stand at the gate after the current slice.
 pub(crate) const HOLD: u32 = 2;
+/// Order to a worker: take what was pinned to it.
+pub(crate) const PINNED: u32 = 4;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
 pub(crate) struct Remote {
     pub(crate) counters: CachePadded<Counters>,
     pub(crate) stealer: Stealer<u32>,
+    /// Processes of this worker alone that others have woken.
+    pub(crate) pinned: Injector<u32>,
     orders: AtomicU32,
     pub(crate) gate: Gate,
 }
@@ -46,6 +50,7 @@ impl Remote {
         Remote {
             counters: CachePadded::default(),
             stealer,
+            pinned: Injector::new(),
             orders: AtomicU32::new(0),
             gate: Gate::default(),
         }
@@ -83,6 +88,15 @@ impl Shared {
         if self.idle.notify_outside() {
             self.outside_unparks.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A wake of a process that only this worker runs. The order is given after the push and before
+    /// the token, so that a worker that parks, or searches, sees it.
+    pub(crate) fn inject_pinned(&self, worker: usize, index: u32) {
+        let remote = &self.remotes[worker];
+        remote.pinned.push(index);
+        remote.order(PINNED);
+        self.idle.unpark(worker);
     }
 
     /// There is something that a searcher could take.

@@ -9,8 +9,8 @@
 //!    dry still takes what comes from outside.
 //! 2. The slot, at most [`SLOT_LIMIT`] times in a row, so that two processes that wake each other
 //!    cannot keep the queue waiting.
-//! 3. The front of the queue. [`Next::Again`] goes to its back.
-//! 4. The slot again: the queue had its turn and was empty.
+//! 3. By turns: what is pinned here, and the front of the queue. [`Next::Again`] goes to its back.
+//! 4. The slot again, and what is pinned: the queue had its turn and was empty.
 //! 5. A search: the injector, then the queues of others from a random one on, many rounds with
 //!    short spins between.
 //! 6. Sleep.
@@ -32,7 +32,8 @@
 
 use std::{
     any::Any,
-    cell::{Cell, OnceCell},
+    cell::{Cell, OnceCell, RefCell},
+    collections::VecDeque,
     hint,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -44,7 +45,7 @@ use crossbeam_deque::{Steal, Worker as Queue};
 use crate::{
     config::OnStart,
     scheduler::{Next, Run},
-    shared::{Remote, STOP, Shared},
+    shared::{HOLD, PINNED, Remote, STOP, Shared},
     sync::Parker,
 };
 
@@ -98,6 +99,10 @@ pub(crate) struct Worker {
     /// The process that was woken last here.
     slot: Cell<Option<u32>>,
     slot_uses: Cell<u32>,
+    /// Processes that only this worker runs; nobody steals from here.
+    pinned: RefCell<VecDeque<u32>>,
+    /// It is the turn of those.
+    pinned_turn: Cell<bool>,
     /// No slot for the rest of the slice.
     long_slice: Cell<bool>,
     parker: Parker,
@@ -124,6 +129,8 @@ impl Worker {
             queue,
             slot: Cell::new(None),
             slot_uses: Cell::new(0),
+            pinned: RefCell::default(),
+            pinned_turn: Cell::new(false),
             long_slice: Cell::new(false),
             parker,
             searching: Cell::new(false),
@@ -168,6 +175,11 @@ impl Worker {
         }
     }
 
+    /// The same for a process that only this worker runs.
+    pub(crate) fn wake_pinned(&self, index: u32) {
+        self.pinned.borrow_mut().push_back(index);
+    }
+
     /// Hands the slot's occupant to whoever is free, and so for all wakes of this slice.
     pub(crate) fn slice_gets_long(&self) {
         self.long_slice.set(true);
@@ -196,6 +208,10 @@ impl Worker {
 
     #[cold]
     fn obey_slow(&self) -> bool {
+        self.fetch_pinned();
+        if self.own.orders() & (STOP | HOLD) == 0 {
+            return true;
+        }
         // A searcher that stood still would keep others from waking anybody.
         self.end_search();
         let stopping = || self.own.orders() & STOP != 0;
@@ -203,6 +219,26 @@ impl Worker {
             self.own.gate.stand(stopping);
         }
         !stopping()
+    }
+
+    /// Takes over what others have pinned here.
+    fn fetch_pinned(&self) {
+        if self.own.orders() & PINNED == 0 {
+            return;
+        }
+        // Before the taking: what is pushed after that gives the order again.
+        self.own.take_back(PINNED);
+        let mut pinned = self.pinned.borrow_mut();
+        while let Some(index) = until_settled(|| self.own.pinned.steal()) {
+            pinned.push_back(index);
+        }
+    }
+
+    #[inline]
+    fn pop_pinned(&self) -> Option<u32> {
+        let index = self.pinned.borrow_mut().pop_front()?;
+        self.slot_uses.set(0);
+        Some(index)
     }
 
     /// Steps 1 to 4 of the order of work.
@@ -221,11 +257,16 @@ impl Worker {
         {
             return Some(index);
         }
+        if self.pinned_turn.replace(!self.pinned_turn.get())
+            && let Some(index) = self.pop_pinned()
+        {
+            return Some(index);
+        }
         if let Some(index) = self.queue.pop() {
             self.slot_uses.set(0);
             return Some(index);
         }
-        self.pop_slot()
+        self.pop_slot().or_else(|| self.pop_pinned())
     }
 
     #[inline]
@@ -263,7 +304,8 @@ impl Worker {
                 return Some(index);
             }
             if self.own.orders() != 0 {
-                break;
+                self.fetch_pinned();
+                return self.pop_pinned();
             }
             for _ in 0..ROUND_PAUSES {
                 hint::spin_loop();
@@ -304,6 +346,10 @@ impl Worker {
                 self.queue.push(index);
                 units += AGAIN_UNITS - 1;
             }
+            Ok(Next::AgainHere) => {
+                self.wake_pinned(index);
+                units += AGAIN_UNITS - 1;
+            }
             Err(payload) => self.panicked(run, index, payload),
         }
         self.tick_units.set(units);
@@ -333,7 +379,7 @@ impl Worker {
     }
 
     fn has_local_work(&self) -> bool {
-        !self.queue.is_empty() || self.slot.get().is_some()
+        !self.queue.is_empty() || self.slot.get().is_some() || !self.pinned.borrow().is_empty()
     }
 
     #[inline]

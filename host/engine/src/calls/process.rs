@@ -336,6 +336,7 @@ fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
             monitor,
             starter,
             counted: None,
+            pinned_to: None,
         },
     )?;
     view.write(wanted.pid_out, &child.to_bytes())?;
@@ -441,6 +442,7 @@ fn start_supervisor(view: &mut View<'_>, specification: i32, length: i32, pid_ou
             monitor: None,
             starter: Some(reference),
             counted: None,
+            pinned_to: None,
         },
     )?;
     view.write(pid_out, &pid.to_bytes())?;

@@ -11,6 +11,7 @@ use Aim::{AtLeast, AtMost};
 
 const AIMS: &[(&str, Aim)] = &[
     ("ping-pong 16 B, 1 scheduler, ns/message", AtMost(180.0)),
+    ("ping-pong 16 B, pinned apart, ns/message", AtMost(400.0)),
     ("ping-pong 64 KiB, 1 scheduler, ns/message", AtMost(5_000.0)),
     ("ring of 503, 1 scheduler, ns/hop", AtMost(200.0)),
     ("100 all to all, 2 schedulers, M messages/s", AtLeast(12.0)),

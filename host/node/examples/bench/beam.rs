@@ -20,6 +20,7 @@ const COMPILED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bench/
 pub(crate) const TWINS: &[&str] = &[
     "ping-pong-1",
     "ping-pong-2",
+    "ping-pong-apart-2",
     "ring-1",
     "ring-2",
     "all-to-all-1",

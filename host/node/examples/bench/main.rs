@@ -74,8 +74,11 @@ impl Scale {
 type Benchmark = (&'static str, fn(Scale) -> Vec<Sample>);
 
 const BENCHMARKS: &[Benchmark] = &[
-    ("ping-pong-1", |scale| messages::ping_pong(scale, 1)),
-    ("ping-pong-2", |scale| messages::ping_pong(scale, 2)),
+    ("ping-pong-1", |scale| messages::ping_pong(scale, 1, false)),
+    ("ping-pong-2", |scale| messages::ping_pong(scale, 2, false)),
+    ("ping-pong-apart-2", |scale| {
+        messages::ping_pong(scale, 2, true)
+    }),
     ("ring-1", |scale| messages::ring(scale, 1)),
     ("ring-2", |scale| messages::ring(scale, 2)),
     ("all-to-all-1", |scale| messages::all_to_all(scale, 1)),

@@ -2,20 +2,32 @@
 
 use std::time::Instant;
 
-use exuvia_node::{Node, Pid};
+use exuvia_node::{Node, Pid, SpawnOptions};
 
 use crate::driver::Collector;
 use crate::figures::Sample;
 use crate::setup::{deploy, fields, node, spawn};
 use crate::{Scale, guests, thousands};
 
-/// Two processes that send one message to and fro.
-pub(crate) fn ping_pong(scale: Scale, schedulers: usize) -> Vec<Sample> {
+/// Two processes that send one message to and fro: on one scheduler, on either of
+/// two, or each on its own.
+pub(crate) fn ping_pong(scale: Scale, schedulers: usize, apart: bool) -> Vec<Sample> {
     let mut samples = Vec::new();
     let node = node(schedulers);
     deploy(&node, "ping", &guests::ping_pong());
     let collector = Collector::start(&node);
-    let (ping, pong) = (spawn(&node, "ping"), spawn(&node, "ping"));
+    let player = |scheduler: usize| {
+        let options = SpawnOptions {
+            scheduler: apart.then_some(scheduler),
+            ..SpawnOptions::default()
+        };
+        node.spawn("ping", b"", &options).unwrap()
+    };
+    let (ping, pong) = (player(0), player(1));
+    let place = match (schedulers, apart) {
+        (_, true) => "pinned apart".to_owned(),
+        (many, false) => format!("{many} scheduler{}", plural(many)),
+    };
     for (label, bytes, rounds) in [
         ("16 B", 16, 500_000),
         ("1 KiB", 1 << 10, 300_000),
@@ -33,20 +45,14 @@ pub(crate) fn ping_pong(scale: Scale, schedulers: usize) -> Vec<Sample> {
         let steals = || node.scheduler().metrics().total().steals;
         let before = steals();
         let each = play(rounds) / (rounds * 2) as f64;
-        if schedulers > 1 {
-            // Nothing pins the two apart, so this tells how often they were.
+        if schedulers > 1 && !apart {
+            // The scheduler decides, so this tells how often they were apart.
             samples.push((
-                format!("ping-pong {label}, {schedulers} schedulers, stolen, per 1,000 messages"),
+                format!("ping-pong {label}, {place}, stolen, per 1,000 messages"),
                 (steals() - before) as f64 * 1e3 / (rounds * 2) as f64,
             ));
         }
-        samples.push((
-            format!(
-                "ping-pong {label}, {schedulers} scheduler{}, ns/message",
-                plural(schedulers)
-            ),
-            each,
-        ));
+        samples.push((format!("ping-pong {label}, {place}, ns/message"), each));
     }
     node.halt();
     samples

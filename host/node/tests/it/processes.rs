@@ -121,6 +121,43 @@ fn a_name_is_free_again_when_its_process_has_ended() {
 }
 
 #[test]
+fn a_process_may_be_pinned_to_a_scheduler() {
+    let node = node_with(|config| config.schedulers = 2);
+    deploy(
+        &node,
+        "spin",
+        &counter("(loop $l (br $l))", "(call $count)", ""),
+    );
+    deploy(&node, "counter", COUNTER);
+    let on = |module: &str, scheduler: usize| {
+        let options = SpawnOptions {
+            scheduler: Some(scheduler),
+            ..SpawnOptions::default()
+        };
+        node.spawn(module, &7u64.to_le_bytes(), &options)
+    };
+    for _ in 0..4 {
+        let spinning = on("spin", 0).unwrap();
+        node.send(spinning, 0, Vec::new()).unwrap();
+    }
+    let counters = [on("counter", 0).unwrap(), on("counter", 1).unwrap()];
+    for _ in 0..50 {
+        for pid in counters {
+            assert_eq!(ask(&node, pid), 7);
+        }
+    }
+    // Nobody has helped the first, though it had more than it could do.
+    let workers = node.scheduler().metrics().workers;
+    assert_eq!(workers[1].steals, 0, "{workers:?}");
+    let refused = on("counter", 2).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "there is no scheduler 2 for a process alone; take one below 2"
+    );
+    node.halt();
+}
+
+#[test]
 fn a_listing_of_one_module_is_full_while_others_run() {
     let node = node_with(|config| config.schedulers = 1);
     deploy(

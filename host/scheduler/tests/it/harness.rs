@@ -24,6 +24,9 @@ const HANG: Duration = Duration::from_secs(120);
 /// What a process does in a slice. It gets the credits that were sent to it since the last one.
 pub(crate) type Body = dyn Fn(&Procs, Slice) -> Next + Send + Sync;
 
+/// The worker that alone may run a process.
+pub(crate) type Pins = fn(u32) -> Option<usize>;
+
 #[derive(Clone, Copy)]
 pub(crate) struct Slice {
     pub(crate) worker: usize,
@@ -41,6 +44,7 @@ pub(crate) struct Procs {
     procs: Vec<Proc>,
     body: Box<Body>,
     tick: Box<dyn Fn(usize) -> Option<Duration> + Send + Sync>,
+    pins: Pins,
     /// Contract breaks that the scheduler is to blame for.
     broken: AtomicBool,
     pub(crate) panicked: Mutex<Vec<u32>>,
@@ -58,7 +62,10 @@ impl Procs {
         };
         let order = Ordering::SeqCst;
         if proc.state.fetch_update(order, order, step) == Ok(IDLE) {
-            self.handle().wake(index);
+            match (self.pins)(index) {
+                None => self.handle().wake(index),
+                Some(worker) => self.handle().wake_on(worker, index),
+            }
         }
     }
 
@@ -71,7 +78,11 @@ impl Run for Procs {
     fn run(&self, worker: usize, index: u32) -> Next {
         let proc = &self.procs[index as usize];
         let was = proc.state.swap(RUNNING, Ordering::SeqCst);
-        if was != QUEUED || self.handle().current_worker() != Some(worker) {
+        let pin = (self.pins)(index);
+        if was != QUEUED
+            || self.handle().current_worker() != Some(worker)
+            || pin.is_some_and(|pin| pin != worker)
+        {
             self.broken.store(true, Ordering::SeqCst);
         }
         let credits = proc.credits.swap(0, Ordering::SeqCst);
@@ -93,7 +104,10 @@ impl Run for Procs {
             return Next::Idle;
         }
         proc.state.store(QUEUED, Ordering::SeqCst);
-        Next::Again
+        match pin {
+            None => Next::Again,
+            Some(_) => Next::AgainHere,
+        }
     }
 
     fn tick(&self, worker: usize) -> Option<Duration> {
@@ -124,10 +138,29 @@ impl Fixture {
         Self::with_tick(workers, procs, |_| None, body)
     }
 
+    pub(crate) fn pinned(
+        workers: usize,
+        procs: usize,
+        pins: Pins,
+        body: impl Fn(&Procs, Slice) -> Next + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_pins(workers, procs, |_| None, pins, body)
+    }
+
     pub(crate) fn with_tick(
         workers: usize,
         procs: usize,
         tick: impl Fn(usize) -> Option<Duration> + Send + Sync + 'static,
+        body: impl Fn(&Procs, Slice) -> Next + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_pins(workers, procs, tick, |_| None, body)
+    }
+
+    fn with_pins(
+        workers: usize,
+        procs: usize,
+        tick: impl Fn(usize) -> Option<Duration> + Send + Sync + 'static,
+        pins: Pins,
         body: impl Fn(&Procs, Slice) -> Next + Send + Sync + 'static,
     ) -> Self {
         let procs = Arc::new(Procs {
@@ -140,6 +173,7 @@ impl Fixture {
                 .collect(),
             body: Box::new(body),
             tick: Box::new(tick),
+            pins,
             broken: AtomicBool::new(false),
             panicked: Mutex::new(Vec::new()),
         });

@@ -10,5 +10,6 @@ mod harness;
 mod lifecycle;
 mod order;
 mod parking;
+mod pinning;
 mod stealing;
 mod stress;
