@@ -290,8 +290,7 @@ impl<G: 'static> Own<G> {
     /// is under way at this moment may be missed; it makes another turn.
     #[inline]
     pub fn drain_news(&mut self, system: &System<G>) -> Option<ExitReason> {
-        let slot = system.table.slot(self.pid.slot());
-        if self.end().is_none() && slot.is_some_and(|slot| !slot.state.notified()) {
+        if self.end().is_none() && !self.has_news(system) {
             return None;
         }
         self.drain(system)

@@ -62,7 +62,9 @@ impl Remote {
     }
 
     pub(crate) fn take_back(&self, order: u32) {
-        self.orders.fetch_and(!order, Ordering::Release);
+        // AcqRel: who takes an order back and then looks for what it was about must
+        // see what was there before the order, and must not look earlier.
+        self.orders.fetch_and(!order, Ordering::AcqRel);
     }
 
     /// Read by the worker between slices; almost always 0.
