@@ -90,16 +90,34 @@ proptest! {
     ) {
         let world = world();
         let seed = seed();
-        let mut loaded = 0;
         for damage in damages {
             let mut wasm = seed.clone();
             for (at, byte) in damage {
                 let at = at.index(wasm.len());
                 wasm[at] = byte;
             }
-            loaded += u32::from(survive(&world, &wasm));
+            survive(&world, &wasm);
         }
-        // Else nothing ran.
-        prop_assert!(loaded > 0);
     }
+}
+
+/// One changed bit at each tenth byte: always the same damage, so how much of it loads does not depend on chance.
+#[test]
+fn some_of_what_is_damaged_loads_and_runs() {
+    let world = world();
+    let seed = seed();
+    let places = || (0..seed.len()).step_by(10);
+    let loaded = places()
+        .filter(|&at| {
+            let mut wasm = seed.clone();
+            wasm[at] ^= 1;
+            survive(&world, &wasm)
+        })
+        .count();
+    // Else the random damage above would test the reader of modules only.
+    assert!(
+        loaded > 0 && loaded < places().count(),
+        "{loaded} of {}",
+        places().count()
+    );
 }
