@@ -1,8 +1,14 @@
 //! The way in for everybody else: wakes, from any thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
-use crate::{gate::Held, metrics::Metrics, shared::Shared, worker};
+use crate::{
+    gate::Held,
+    metrics::Metrics,
+    relay::{MAX_ASIDE, StandIn},
+    shared::Shared,
+    worker,
+};
 
 /// A reference to a scheduler. It stays valid after the scheduler has stopped; wakes then lead
 /// nowhere.
@@ -58,6 +64,25 @@ impl Handle {
     pub fn unpark_worker(&self, worker: usize) {
         assert!(worker < self.workers(), "worker {worker} does not exist");
         self.shared.idle.unpark(worker);
+    }
+
+    /// A thread that can go on as this one's worker, for a slice that must wait in its middle.
+    ///
+    /// `None`: this is not the thread of a worker of this scheduler, the system has no room for a
+    /// thread, or [`MAX_ASIDE`] threads are aside.
+    pub fn stand_in(&self) -> Option<StandIn> {
+        StandIn::new(&self.shared)
+    }
+
+    /// Whether this is the thread of a worker, for which a stand-in could be asked.
+    #[inline]
+    pub fn may_step_aside(&self) -> bool {
+        self.shared.aside.load(Ordering::Relaxed) < MAX_ASIDE && self.current_worker().is_some()
+    }
+
+    /// Threads that have stepped aside.
+    pub fn aside(&self) -> usize {
+        self.shared.aside.load(Ordering::Relaxed)
     }
 
     /// The number of the worker whose thread this is; `None` on any other thread.

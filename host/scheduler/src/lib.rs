@@ -16,8 +16,9 @@
 //! - `worker`: the loop of one thread, and the order in which it picks work.
 //! - `shared`: what threads see of each other, and a wake that comes from outside.
 //! - `gate`: holding a worker still between two slices.
+//! - `relay`: another thread goes on as a worker while a slice waits.
 //!
-//! Deliberately absent: priorities, timers (see [`Run::tick`]), pinning of a process to a worker,
+//! Deliberately absent: priorities, timers (see [`Run::tick`]),
 //! and any reading of a clock that decides what runs.
 
 #![forbid(unsafe_code)]
@@ -47,6 +48,8 @@ mod handle;
 #[cfg(not(loom))]
 mod metrics;
 #[cfg(not(loom))]
+mod relay;
+#[cfg(not(loom))]
 mod scheduler;
 #[cfg(not(loom))]
 mod shared;
@@ -60,5 +63,6 @@ pub use self::{
     gate::Held,
     handle::Handle,
     metrics::{Metrics, WorkerMetrics},
+    relay::{MAX_ASIDE, StandIn, WayBack},
     scheduler::{Next, Run, Scheduler},
 };

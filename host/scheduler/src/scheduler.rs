@@ -6,8 +6,9 @@
 //!    from it and reads the order.
 //! 2. A worker finishes its slice, reads the order, and ends. It drains nothing: what is queued is
 //!    dropped, since the processes belong to whoever implements [`Run`].
-//! 3. The threads are joined. A scheduler that is dropped on one of its own workers cannot join
-//!    that thread; it ends by itself after its slice.
+//! 3. The stop waits until all workers have ended. A scheduler that is dropped on one of its own
+//!    workers cannot wait for that one; it ends by itself after its slice. Nor are threads waited for
+//!    that have stepped aside (see `relay`): they belong to who runs the processes.
 
 use std::{any::Any, sync::Arc, thread, time::Duration};
 
@@ -19,13 +20,14 @@ use crate::{
     gate,
     handle::Handle,
     idle::Idle,
+    relay::{Relay, WayBack},
     shared::{Remote, Shared},
     sync::Parker,
     worker::Worker,
 };
 
 /// What becomes of a process after its slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Next {
     /// It waits, or it is dead. It runs again after the next wake.
     Idle,
@@ -33,6 +35,9 @@ pub enum Next {
     Again,
     /// The same, and no other worker may run it: see [`Handle::wake_on`].
     AgainHere,
+    /// Its slice goes on where it waits: on the thread that has stepped aside in it. That thread
+    /// gets this worker.
+    Elsewhere(Arc<WayBack>),
 }
 
 /// What the scheduler drives. `worker` is the number of the worker whose thread calls.
@@ -56,7 +61,8 @@ pub trait Run: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Scheduler {
     handle: Handle,
-    threads: Vec<thread::JoinHandle<()>>,
+    /// Workers that were started.
+    started: usize,
 }
 
 impl Scheduler {
@@ -76,24 +82,34 @@ impl Scheduler {
             handle: Handle {
                 shared: Arc::clone(&shared),
             },
-            threads: Vec::with_capacity(config.workers),
+            started: 0,
         };
+        let named = config.name.clone();
+        let stack_size = config.stack_size;
+        let builder = move |name: String| {
+            let builder = thread::Builder::new().name(name);
+            match stack_size {
+                Some(bytes) => builder.stack_size(bytes),
+                None => builder,
+            }
+        };
+        let relay = Relay::new(Arc::clone(&run), {
+            let builder = builder.clone();
+            move || builder(format!("{named}-relay"))
+        });
         for (number, (queue, parker)) in queues.into_iter().zip(parkers).enumerate() {
-            let worker = Worker::new(Arc::clone(&shared), number, queue, parker);
+            let relay = relay.clone();
+            let worker = Worker::new(Arc::clone(&shared), number, queue, parker, relay);
             let run = Arc::clone(&run);
             let on_start = config.on_start.clone();
-            let mut builder = thread::Builder::new().name(format!("{}-{number}", config.name));
-            if let Some(bytes) = config.stack_size {
-                builder = builder.stack_size(bytes);
-            }
-            let thread = builder
-                .spawn(move || worker.enter(&*run, on_start))
-                // Dropping the scheduler stops and joins the threads that did start.
+            builder(format!("{}-{number}", config.name))
+                .spawn(move || Box::new(worker).enter(run, on_start))
+                // Dropping the scheduler stops the workers that did start.
                 .map_err(|source| Error::Thread {
                     worker: number,
                     source,
                 })?;
-            scheduler.threads.push(thread);
+            scheduler.started += 1;
         }
         Ok(scheduler)
     }
@@ -111,13 +127,12 @@ impl Scheduler {
 
 impl Drop for Scheduler {
     fn drop(&mut self) {
-        gate::stop_all(&self.handle.shared);
-        let own = thread::current().id();
-        for thread in self.threads.drain(..) {
-            if thread.thread().id() != own {
-                // An error is a panic of the loop itself, which the panic hook has reported; there
-                // is nobody to hand it to in a drop.
-                let _ = thread.join();
+        let shared = &self.handle.shared;
+        gate::stop_all(shared);
+        let own = self.handle.current_worker();
+        for (number, remote) in shared.remotes[..self.started].iter().enumerate() {
+            if own != Some(number) {
+                remote.gate.wait_gone();
             }
         }
     }

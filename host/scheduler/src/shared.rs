@@ -5,7 +5,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use crossbeam_deque::{Injector, Stealer};
@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) idle: Idle,
     /// Counts system calls, so a contended add does not matter.
     outside_unparks: AtomicU64,
+    /// Threads that have stepped aside, or are about to.
+    pub(crate) aside: AtomicUsize,
 }
 
 /// The part of a worker that other threads reach. The counters are written in every slice, the rest
@@ -81,6 +83,7 @@ impl Shared {
             remotes,
             idle,
             outside_unparks: AtomicU64::new(0),
+            aside: AtomicUsize::new(0),
         }
     }
 

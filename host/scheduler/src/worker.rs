@@ -1,7 +1,8 @@
 //! The loop of one worker thread.
 //!
-//! Only its own thread uses a `Worker`: through the loop, and through a thread-local that lets a
-//! wake inside a slice find the queue of the thread it is on.
+//! Only the thread that has a `Worker` uses it: through the loop, and during a slice or a tick through
+//! a thread-local that lets a wake find the queue of the thread it is on. A slice that must wait gives
+//! it to another thread (see `relay`).
 //!
 //! # The order of work
 //!
@@ -32,11 +33,12 @@
 
 use std::{
     any::Any,
-    cell::{Cell, OnceCell, RefCell},
+    cell::{Cell, RefCell},
     collections::VecDeque,
     hint,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -44,6 +46,7 @@ use crossbeam_deque::{Steal, Worker as Queue};
 
 use crate::{
     config::OnStart,
+    relay::Relay,
     scheduler::{Next, Run},
     shared::{HOLD, PINNED, Remote, STOP, Shared},
     sync::Parker,
@@ -70,8 +73,8 @@ const TICK_UNITS_MAX: u32 = 32;
 const AGAIN_UNITS: u32 = 8;
 
 thread_local! {
-    /// The worker of this thread. Set once, before the loop.
-    static CURRENT: OnceCell<Worker> = const { OnceCell::new() };
+    /// The worker of this thread, during slices and ticks.
+    static CURRENT: RefCell<Option<Box<Worker>>> = const { RefCell::new(None) };
 }
 
 /// Calls `f` with this thread's worker if it belongs to that scheduler.
@@ -80,13 +83,22 @@ pub(crate) fn with_current<T>(shared: &Arc<Shared>, f: impl FnOnce(&Worker) -> T
     // `try_with` fails while the thread's locals are destroyed; then we are outside as well.
     CURRENT
         .try_with(|current| {
-            current
-                .get()
-                .filter(|worker| Arc::ptr_eq(&worker.shared, shared))
-                .map(f)
+            let current = current.try_borrow().ok()?;
+            let worker = current.as_deref()?;
+            worker.is_of(shared).then(|| f(worker))
         })
         .ok()
         .flatten()
+}
+
+/// Makes it this thread's worker for as long as a slice or a tick takes.
+pub(crate) fn publish(worker: Box<Worker>) {
+    CURRENT.with(|current| current.replace(Some(worker)));
+}
+
+/// The worker that was published here, unless another thread has taken it over.
+pub(crate) fn take_back() -> Option<Box<Worker>> {
+    CURRENT.with(RefCell::take)
 }
 
 #[derive(Debug)]
@@ -114,6 +126,8 @@ pub(crate) struct Worker {
     tick_due: Cell<u32>,
     tick_since: Cell<Instant>,
     random: Cell<u64>,
+    /// Makes the thread that goes on as this worker.
+    pub(crate) relay: Relay,
 }
 
 impl Worker {
@@ -122,8 +136,10 @@ impl Worker {
         number: usize,
         queue: Queue<u32>,
         parker: Parker,
+        relay: Relay,
     ) -> Self {
         Worker {
+            relay,
             own: Arc::clone(&shared.remotes[number]),
             number,
             queue,
@@ -148,19 +164,31 @@ impl Worker {
         self.number
     }
 
-    /// Makes this the thread's worker and runs until the STOP order.
-    pub(crate) fn enter<R: Run + ?Sized>(self, run: &R, on_start: Option<OnStart>) {
-        CURRENT.with(|current| {
-            let worker = current.get_or_init(|| self);
-            if let Some(on_start) = on_start
-                && catch_unwind(AssertUnwindSafe(|| on_start(worker.number))).is_err()
-            {
-                // The panic hook has reported it. A scheduler that lacks a worker would be worse.
-                worker.own.counters.panics.add(1);
-            }
-            worker.work(run);
-            worker.own.gate.leave();
+    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
+    }
+
+    /// The loop of a worker's first thread: until the STOP order, or until another thread goes on.
+    pub(crate) fn enter<R: Run + ?Sized>(self: Box<Self>, run: Arc<R>, on_start: Option<OnStart>) {
+        let number = self.number;
+        let (worker, started) = self.lend(|| {
+            on_start
+                .is_none_or(|on_start| catch_unwind(AssertUnwindSafe(|| on_start(number))).is_ok())
         });
+        let Some(worker) = worker else { return };
+        if !started {
+            // The panic hook has reported it. A scheduler that lacks a worker would be worse.
+            worker.own.counters.panics.add(1);
+        }
+        worker.work(run);
+    }
+
+    /// Does something in which wakes find this worker. `None`: another thread has taken it over.
+    #[inline]
+    fn lend<T>(self: Box<Self>, act: impl FnOnce() -> T) -> (Option<Box<Self>>, T) {
+        publish(self);
+        let done = act();
+        (take_back(), done)
     }
 
     /// A wake from inside a slice or a tick.
@@ -191,13 +219,23 @@ impl Worker {
         }
     }
 
-    fn work<R: Run + ?Sized>(&self, run: &R) {
+    /// The loop, until the STOP order, or until another thread goes on.
+    pub(crate) fn work<R: Run + ?Sized>(mut self: Box<Self>, run: Arc<R>) {
         while self.obey() {
-            match self.pick().or_else(|| self.search()) {
-                Some(index) => self.slice(run, index),
-                None => self.park(run),
+            let went_on = match self.pick().or_else(|| self.search()) {
+                Some(index) => self.slice(&*run, index),
+                None => self.park(&*run),
+            };
+            match went_on {
+                Some(worker) => self = worker,
+                None => return,
             }
         }
+        let own = Arc::clone(&self.own);
+        // Who waits for the end finds nothing of the run in use.
+        drop(self);
+        drop(run);
+        own.gate.leave();
     }
 
     /// Follows orders; false means stop.
@@ -330,14 +368,29 @@ impl Worker {
         })
     }
 
-    /// Runs one slice, and `tick` if it is due.
+    /// Runs one slice, and `tick` if it is due. `None`: another thread has the worker.
     #[inline]
-    fn slice<R: Run + ?Sized>(&self, run: &R, index: u32) {
+    fn slice<R: Run + ?Sized>(self: Box<Self>, run: &R, index: u32) -> Option<Box<Self>> {
         self.end_search();
         self.share();
         self.own.counters.slices.add(1);
+        let number = self.number;
         // `Run` is told about the panic and mends its own state, so no broken invariant is ours.
-        let outcome = catch_unwind(AssertUnwindSafe(|| run.run(self.number, index)));
+        let (worker, outcome) =
+            self.lend(|| catch_unwind(AssertUnwindSafe(|| run.run(number, index))));
+        // Not the same one, if this thread was aside meanwhile. None, and nothing to do with the
+        // process any more, if it ended there.
+        worker?.after_slice(run, index, outcome)
+    }
+
+    /// What a slice leaves to do.
+    #[inline]
+    pub(crate) fn after_slice<R: Run + ?Sized>(
+        self: Box<Self>,
+        run: &R,
+        index: u32,
+        outcome: thread::Result<Next>,
+    ) -> Option<Box<Self>> {
         self.long_slice.set(false);
         let mut units = self.tick_units.get() + 1;
         match outcome {
@@ -350,23 +403,35 @@ impl Worker {
                 self.wake_pinned(index);
                 units += AGAIN_UNITS - 1;
             }
-            Err(payload) => self.panicked(run, index, payload),
+            Ok(Next::Elsewhere(way_back)) => {
+                way_back.give(self);
+                return None;
+            }
+            Err(payload) => return self.panicked(run, index, payload),
         }
         self.tick_units.set(units);
         if units >= self.tick_due.get() {
-            self.tick_between_slices(run);
+            return self.tick_between_slices(run);
         }
+        Some(self)
     }
 
     #[cold]
-    fn panicked<R: Run + ?Sized>(&self, run: &R, index: u32, payload: Box<dyn Any + Send>) {
+    fn panicked<R: Run + ?Sized>(
+        self: Box<Self>,
+        run: &R,
+        index: u32,
+        payload: Box<dyn Any + Send>,
+    ) -> Option<Box<Self>> {
         self.own.counters.panics.add(1);
-        let told = catch_unwind(AssertUnwindSafe(|| {
-            run.panicked(self.number, index, payload);
-        }));
+        let number = self.number;
+        let (worker, told) =
+            self.lend(|| catch_unwind(AssertUnwindSafe(|| run.panicked(number, index, payload))));
+        let worker = worker?;
         if told.is_err() {
-            self.own.counters.panics.add(1);
+            worker.own.counters.panics.add(1);
         }
+        Some(worker)
     }
 
     /// Wakes a sleeper if there is more here than the slice about to run and what follows it.
@@ -411,15 +476,17 @@ impl Worker {
         }
     }
 
-    fn tick_between_slices<R: Run + ?Sized>(&self, run: &R) {
-        self.tick(run);
+    fn tick_between_slices<R: Run + ?Sized>(self: Box<Self>, run: &R) -> Option<Box<Self>> {
+        let (worker, _) = self.tick(run);
+        let worker = worker?;
         let now = now();
-        let took = now.duration_since(self.tick_since.get()).as_nanos() as u64;
+        let took = now.duration_since(worker.tick_since.get()).as_nanos() as u64;
         // What fits into the target at the average since the last tick. It may fall at once but
         // only double: a first short slice after a sleep says little about the next.
-        let fit = TICK_TARGET_NS * u64::from(self.tick_units.get()) / took.max(1);
-        let most = TICK_UNITS_MAX.min(2 * self.tick_due.get());
-        self.plan_tick(fit.clamp(1, u64::from(most)) as u32, now);
+        let fit = TICK_TARGET_NS * u64::from(worker.tick_units.get()) / took.max(1);
+        let most = TICK_UNITS_MAX.min(2 * worker.tick_due.get());
+        worker.plan_tick(fit.clamp(1, u64::from(most)) as u32, now);
+        Some(worker)
     }
 
     fn plan_tick(&self, due: u32, now: Instant) {
@@ -428,39 +495,46 @@ impl Worker {
         self.tick_since.set(now);
     }
 
-    fn tick<R: Run + ?Sized>(&self, run: &R) -> Option<Duration> {
+    fn tick<R: Run + ?Sized>(self: Box<Self>, run: &R) -> (Option<Box<Self>>, Option<Duration>) {
         self.own.counters.ticks.add(1);
-        catch_unwind(AssertUnwindSafe(|| run.tick(self.number))).unwrap_or_else(|_| {
-            self.own.counters.panics.add(1);
+        let number = self.number;
+        let (worker, ticked) = self.lend(|| catch_unwind(AssertUnwindSafe(|| run.tick(number))));
+        let wait = ticked.unwrap_or_else(|_| {
+            if let Some(worker) = &worker {
+                worker.own.counters.panics.add(1);
+            }
             // Its answer is lost, so ask again soon, but not in a tight loop.
             Some(Duration::from_millis(1))
-        })
+        });
+        (worker, wait)
     }
 
     /// Step 6. Timers are fired before and after.
     #[cold]
-    fn park<R: Run + ?Sized>(&self, run: &R) {
-        let wait = self.tick(run);
-        if wait == Some(Duration::ZERO) || self.has_local_work() {
-            return;
+    fn park<R: Run + ?Sized>(self: Box<Self>, run: &R) -> Option<Box<Self>> {
+        let (worker, wait) = self.tick(run);
+        let worker = worker?;
+        if wait == Some(Duration::ZERO) || worker.has_local_work() {
+            return Some(worker);
         }
         let began = now();
-        let parked = self.shared.idle.park(
-            self.number,
-            &self.parker,
-            self.searching.get(),
+        let parked = worker.shared.idle.park(
+            worker.number,
+            &worker.parker,
+            worker.searching.get(),
             wait,
-            || self.shared.has_work(),
+            || worker.shared.has_work(),
         );
-        self.searching.set(parked.searching);
+        worker.searching.set(parked.searching);
         let ended = now();
         if parked.slept {
-            self.own.counters.parks.add(1);
+            worker.own.counters.parks.add(1);
             let slept = ended.duration_since(began).as_nanos();
-            self.own.counters.parked_ns.add(slept as u64);
+            worker.own.counters.parked_ns.add(slept as u64);
         }
-        self.tick(run);
-        self.plan_tick(1, ended);
+        let worker = worker.tick(run).0?;
+        worker.plan_tick(1, ended);
+        Some(worker)
     }
 
     /// Marsaglia's xorshift; good enough to spread thieves.

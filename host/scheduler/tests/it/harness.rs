@@ -95,7 +95,7 @@ impl Run for Procs {
             },
         );
         let order = Ordering::SeqCst;
-        if next == Next::Idle
+        if matches!(next, Next::Idle)
             && proc
                 .state
                 .compare_exchange(RUNNING, IDLE, order, order)

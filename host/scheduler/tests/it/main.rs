@@ -11,5 +11,6 @@ mod lifecycle;
 mod order;
 mod parking;
 mod pinning;
+mod relay;
 mod stealing;
 mod stress;
