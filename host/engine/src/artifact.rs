@@ -11,6 +11,7 @@ use crate::data::FrameData;
 use crate::image::Base;
 use crate::instrument::Instrumented;
 use crate::pagemap::PageMap;
+use crate::stack::Manner;
 
 /// What every frame of a version is made from.
 pub(crate) struct Plan {
@@ -45,6 +46,8 @@ pub struct Artifact {
     /// What [`Artifact::carries_to`] found out about this one, by the id of the
     /// older: each process that crosses asks.
     pub(crate) carried_from: Mutex<HashMap<u64, Result<(), String>>>,
+    /// How its processes have run so far.
+    pub(crate) manner: Manner,
 }
 
 impl std::fmt::Debug for Artifact {
@@ -85,6 +88,12 @@ impl Artifact {
     /// Bytes of the module file.
     pub fn file_bytes(&self) -> usize {
         self.file_bytes
+    }
+
+    /// Its processes are taken to run as those of the version before, until they
+    /// are seen to do otherwise.
+    pub fn follows(&self, before: &Artifact) {
+        self.manner.expect(&before.manner);
     }
 
     /// Why images of `self` do not mean the same in `newer`, or nothing if

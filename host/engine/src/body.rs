@@ -23,7 +23,8 @@ use crate::instrument::{MAIL_UNKNOWN, SLICE};
 use crate::pagemap::{self, total};
 use crate::probation::transaction;
 use crate::setup::{
-    CROSSING_REDUCTIONS, Handles, INITIALIZATION, initialize, restricted, set_bits, to_bits,
+    CROSSING_REDUCTIONS, Handles, INITIALIZATION, call, initialize, restricted, set_bits, to_bits,
+    to_fibers,
 };
 
 /// An instance and what it is compared with. The store's data has it too: a
@@ -226,9 +227,13 @@ impl Body {
         u32::try_from(self.inside.handles.memory.size(&self.store)).unwrap_or(u32::MAX)
     }
 
-    /// Enters `run` with a process, until it returns or fails. Whoever polls is
-    /// given the process while it is suspended (see `baton`).
-    pub(crate) async fn run(mut self: Box<Body>, mut own: Box<GuestOwn>) -> (Box<Body>, Ended) {
+    /// Has its guest run on fibers from now on.
+    pub(crate) async fn to_fibers(&mut self) -> wasmtime::Result<()> {
+        to_fibers(&mut self.store, &self.inside.handles.instance).await
+    }
+
+    /// Puts a process in. Answers what the guest is told of its mail.
+    fn admit(&mut self, mut own: Box<GuestOwn>) -> i32 {
         let data = self.store.data_mut();
         data.limiter.bytes = own.limits().memory;
         data.limiter.denied = Denied::No;
@@ -244,6 +249,28 @@ impl Body {
         data.last_error = None;
         data.taken = 0;
         data.toll = Toll::default();
+        data.slices = 0;
+        mail
+    }
+
+    /// Enters `run` with a process on this thread's stack, until it returns or
+    /// fails. While it waits, it does so on another thread's time (see `aside`).
+    pub(crate) fn run_here(&mut self, own: Box<GuestOwn>) -> Ended {
+        let mail = self.admit(own);
+        let enter = &self.inside.handles.enter;
+        // A panic of a host call must not lose the process.
+        let called = catch_unwind(AssertUnwindSafe(|| enter.call(&mut self.store, mail)));
+        self.ended(match called {
+            Ok(Ok((result, left))) => Called::Returned(result, left),
+            Ok(Err(error)) => Called::Failed(error),
+            Err(panic) => Called::Panicked(panic_text(&*panic)),
+        })
+    }
+
+    /// Enters `run` with a process, until it returns or fails. Whoever polls is
+    /// given the process while it is suspended (see `baton`).
+    pub(crate) async fn run(mut self: Box<Body>, own: Box<GuestOwn>) -> (Box<Body>, Ended) {
+        let mail = self.admit(own);
         let called = {
             let body = &mut *self;
             let enter = &body.inside.handles.enter;
@@ -316,7 +343,7 @@ impl Body {
             CROSSING_REDUCTIONS,
             None,
             &self.inside.plan,
-            async |store| save.call_async(store, ()).await,
+            async |store| call(save, store, ()).await,
         )
         .await;
         match result? {
@@ -338,7 +365,7 @@ impl Body {
             CROSSING_REDUCTIONS,
             Some(state),
             &self.inside.plan,
-            async |store| load.call_async(store, (schema, length)).await,
+            async |store| call(load, store, (schema, length)).await,
         )
         .await;
         let said = self.store.data_mut().last_error.take();

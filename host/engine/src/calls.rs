@@ -3,7 +3,7 @@
 //!
 //! A call that must wait is an ordinary, cheap host function. It notes in
 //! `Guest::wait` what it waits for and answers SUSPEND; the shim around it (see
-//! `instrument`) then calls `wait`, which suspends the fiber, and afterwards
+//! `instrument`) then calls `wait`, which suspends the guest, and afterwards
 //! the same call again with the same arguments, which finds its note.
 
 mod message;
@@ -12,14 +12,18 @@ mod process;
 
 use exuvia_abi::{Code, Pid, SUSPEND};
 use exuvia_process::{Charge, Due, Payload};
-use wasmtime::{AsContextMut, Caller, Func, Linker, Store, Val};
+use wasmtime::{AsContextMut, Caller, Func, Global, Linker, Store, Val};
 
+use crate::aside::{self, Aside, Ending, Here};
 use crate::baton::{self, Ask, Asked};
 use crate::data::{FrameData, Mode, Restricted, View, bytes, bytes_mut, view};
-use crate::guest::{Guest, Wait, Want};
+use crate::executor::Executor;
+use crate::guest::{Guest, GuestOwn, Wait, Want};
+use crate::image::Image;
 use crate::instrument::{MAIL_UNKNOWN, SLICE};
 use crate::probation::{close_transaction, transaction};
 use crate::setup::set_reductions;
+use crate::stack::Stack;
 
 /// Defines every host call of `exuvia_abi::HOST_CALLS`.
 pub(crate) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
@@ -92,27 +96,111 @@ fn pay(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
     set_reductions(&counter, caller, left.saturating_sub(reductions))
 }
 
-/// The instrumented code ran out of reductions.
-pub(crate) fn yield_function(store: &mut Store<FrameData>) -> Func {
-    Func::wrap_async(store, |caller: Caller<'_, FrameData>, (): ()| {
-        Box::new(pause(caller, true))
-    })
+/// Why the guest calls to be suspended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// The instrumented code ran out of reductions.
+    Yield,
+    /// A call answered SUSPEND.
+    Wait,
 }
 
-/// A call answered SUSPEND.
-pub(crate) fn wait_function(store: &mut Store<FrameData>) -> Func {
-    Func::wrap_async(store, |caller: Caller<'_, FrameData>, (): ()| {
-        Box::new(pause(caller, false))
-    })
+/// What suspends the guest, on the stack that the store is for.
+pub(crate) fn pause_function(store: &mut Store<FrameData>, why: Pause) -> Func {
+    match store.data().stack {
+        Stack::Fiber => Func::wrap_async(store, move |caller: Caller<'_, FrameData>, (): ()| {
+            Box::new(pause(caller, why))
+        }),
+        Stack::Thread => Func::wrap(store, move |caller: Caller<'_, FrameData>| {
+            pause_here(caller, why)
+        }),
+    }
 }
 
 /// Hands the process back to whoever runs it, until it is resumed.
-async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Result<()> {
-    let counter = caller
-        .data()
-        .reductions
-        .ok_or_else(|| wasmtime::Error::msg("the frame has no reduction counter"))?;
-    let left = counter.get(&mut caller).i32().unwrap_or(0);
+async fn pause(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result<()> {
+    let Some((own, slice)) = take_out(&mut caller, why)? else {
+        return Ok(());
+    };
+    baton::put_suspended(own);
+    let own = loop {
+        match Asked.await {
+            Ask::Resume(own) => break own,
+            Ask::Copy => baton::put_copy(copy(&mut caller)?),
+        }
+    };
+    put_in(caller, why, own, slice)
+}
+
+/// The same for a guest on the stack of a scheduler's thread. That steps aside,
+/// unless the guest has only not quite finished.
+fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result<()> {
+    let data = caller.data_mut();
+    let stays = why == Pause::Yield && data.toll.crowd.is_none() && data.slices < SLICES;
+    data.slices += 1;
+    let Some((own, slice)) = take_out(&mut caller, why)? else {
+        return Ok(());
+    };
+    if stays {
+        return put_in(caller, why, own, slice);
+    }
+    let shared = caller.data().shared.clone();
+    let stand_in = shared
+        .as_ref()
+        .and_then(|shared| shared.threads.get()?.stand_in());
+    let (Some(shared), Some(stand_in)) = (shared, stand_in) else {
+        if why == Pause::Yield {
+            // It gets another slice: nobody else can have this thread.
+            return put_in(caller, why, own, slice);
+        }
+        caller.data_mut().own = Some(own);
+        return Err(wasmtime::Error::msg(
+            "the system has no room for one more thread, and the process has to wait on this one",
+        ));
+    };
+    let Some(Here::Seated(mut seated)) = aside::take() else {
+        caller.data_mut().own = Some(own);
+        return Err(wasmtime::Error::msg("the process has no seat"));
+    };
+    let aside = Aside::new(stand_in.way_back());
+    // Whatever happens here, nobody waits for this guest in vain.
+    let ending = Ending::new(aside.clone());
+    seated.frame.step_aside(aside.clone());
+    let index = own.pid().slot();
+    let executor = Executor(shared);
+    stand_in.take_over(index, Box::new(move || executor.stepped_aside(own, seated)));
+    let own = loop {
+        match aside.asked() {
+            aside::Ask::Resume(own, seated) => {
+                ending.not();
+                aside::put(Here::Seated(seated));
+                break own;
+            }
+            aside::Ask::Copy => aside.copied(copy(&mut caller)?),
+            aside::Ask::End => {
+                aside::put(Here::Ending(ending));
+                return Err(wasmtime::Error::msg("the call was ended"));
+            }
+        }
+    };
+    aside.come_back();
+    caller.data_mut().slices = 0;
+    put_in(caller, why, own, slice)
+}
+
+/// Slices in a row that a guest on a thread's stack may have: to step aside is
+/// dearer than a few of them, and who is done after some need not.
+const SLICES: u32 = 8;
+
+/// Takes the process out of the store of a guest that is to be suspended; with
+/// it the slice that it gets next. `None`: no process runs here, and it goes on.
+#[expect(clippy::type_complexity, reason = "it is used twice, above")]
+fn take_out(
+    caller: &mut Caller<'_, FrameData>,
+    why: Pause,
+) -> wasmtime::Result<Option<(Box<GuestOwn>, i32)>> {
+    let counter = counter(caller)?;
+    let left = counter.get(&mut *caller).i32().unwrap_or(0);
     // What is below zero is owed: a large copy takes several slices.
     let slice = SLICE.saturating_add(left.min(0));
     if let Mode::Restricted(restricted) = &mut caller.data_mut().mode {
@@ -124,28 +212,32 @@ async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Res
             )));
         }
         restricted.reductions -= used;
-        return set_reductions(&counter, &mut caller, slice);
+        set_reductions(&counter, caller, slice)?;
+        return Ok(None);
     }
     let crowd = caller.data_mut().toll.crowd.take();
     let Some(mut own) = caller.data_mut().own.take() else {
         return Err(wasmtime::Error::msg("no process is in the frame"));
     };
     own.reductions += u64::try_from(SLICE - left.max(0)).unwrap_or(0);
-    if yields && let Some(guest) = own.guest() {
+    if why == Pause::Yield
+        && let Some(guest) = own.guest()
+    {
         guest.wait.set(Wait::turn(crowd));
     }
-    baton::put_suspended(own);
-    let mut own = loop {
-        match Asked.await {
-            Ask::Resume(own) => break own,
-            Ask::Copy => {
-                let inside = caller.data().inside.clone();
-                let gone = || wasmtime::Error::msg("the frame is empty");
-                baton::put_copy(inside.ok_or_else(gone)?.copy(&mut caller));
-            }
-        }
-    };
-    if yields && let Some(guest) = own.guest() {
+    Ok(Some((own, slice)))
+}
+
+/// Puts the process back into the store of its guest, which goes on.
+fn put_in(
+    mut caller: Caller<'_, FrameData>,
+    why: Pause,
+    mut own: Box<GuestOwn>,
+    slice: i32,
+) -> wasmtime::Result<()> {
+    if why == Pause::Yield
+        && let Some(guest) = own.guest()
+    {
         guest.wait.take();
     }
     let data = caller.data_mut();
@@ -153,7 +245,20 @@ async fn pause(mut caller: Caller<'_, FrameData>, yields: bool) -> wasmtime::Res
     // The shim has forgotten it.
     data.mail_known = false;
     data.own = Some(own);
+    let counter = counter(&caller)?;
     set_reductions(&counter, caller.as_context_mut(), slice)
+}
+
+fn counter(caller: &Caller<'_, FrameData>) -> wasmtime::Result<Global> {
+    let counter = caller.data().reductions;
+    counter.ok_or_else(|| wasmtime::Error::msg("the frame has no reduction counter"))
+}
+
+/// A copy of the state of the guest that calls.
+fn copy(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<Image> {
+    let inside = caller.data().inside.clone();
+    let inside = inside.ok_or_else(|| wasmtime::Error::msg("the frame is empty"))?;
+    Ok(inside.copy(caller))
 }
 
 impl View<'_> {

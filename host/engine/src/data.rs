@@ -13,6 +13,7 @@ use crate::guest::GuestOwn;
 use crate::instrument::BYTES_PER_REDUCTION;
 use crate::pagemap::Extent;
 use crate::room::is_no_room;
+use crate::stack::Stack;
 
 /// What runs in the frame.
 #[derive(Debug)]
@@ -60,10 +61,14 @@ pub(crate) struct FrameData {
     pub(crate) toll: Toll,
     /// What it takes to copy the state of the process that is suspended.
     pub(crate) inside: Option<Arc<Inside>>,
+    /// Whether the store's functions may be called without a fiber.
+    pub(crate) stack: Stack,
+    /// Slices that a guest on a thread's stack has had in a row.
+    pub(crate) slices: u32,
 }
 
 impl FrameData {
-    pub(crate) fn new(shared: Option<Arc<Shared>>) -> FrameData {
+    pub(crate) fn new(shared: Option<Arc<Shared>>, stack: Stack) -> FrameData {
         FrameData {
             shared,
             own: None,
@@ -82,6 +87,8 @@ impl FrameData {
             taken: 0,
             toll: Toll::default(),
             inside: None,
+            stack,
+            slices: 0,
         }
     }
 }

@@ -10,12 +10,13 @@ use std::sync::{Arc, OnceLock};
 
 use exuvia_abi::{Reason, RunResult, receive};
 use exuvia_code::{Code, Tenancy};
-use exuvia_process::{Body, ExitReason, Payload, Turn, turn};
+use exuvia_process::{Body, ExitReason, Payload, Slot, Turn, turn};
 
 use crate::artifact::Artifact;
+use crate::aside::{Threads, WayBack};
 use crate::body::Outcome;
 use crate::error::CrossError;
-use crate::frame::panic_text;
+use crate::frame::{Here, panic_text, run_here};
 use crate::frames::{FrameCounts, Frames, NoFrame};
 use crate::guest::{Guest, GuestOwn, GuestSystem, Residence};
 use crate::image::After;
@@ -23,6 +24,7 @@ use crate::instrument::SLICE;
 use crate::observer::{Observer, Services};
 use crate::places::Seated;
 use crate::probation::{State, Transaction, take_transaction};
+use crate::stack::Stack;
 use crate::timing::{Tally, Timing};
 use crate::upgrade::upgrade_failed;
 
@@ -66,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) frames: Frames,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) services: OnceLock<Arc<dyn Services>>,
+    pub(crate) threads: OnceLock<Arc<dyn Threads>>,
     pub(crate) metrics: Metrics,
     pub(crate) probation: u32,
 }
@@ -112,6 +115,16 @@ impl Shared {
         true
     }
 
+    /// On which stack the guests of a version are to run now.
+    #[inline]
+    pub(crate) fn stack_of(&self, artifact: &Artifact) -> Stack {
+        let stack = artifact.manner.stack();
+        if stack == Stack::Thread && self.threads.get().is_none_or(|t| !t.may_step_aside()) {
+            return Stack::Fiber;
+        }
+        stack
+    }
+
     /// See [`Executor::look`].
     pub(crate) fn look<R>(&self, index: u32, look: impl FnOnce(&mut GuestOwn) -> R) -> Option<R> {
         let slot = self.system.table.slot(index)?;
@@ -133,6 +146,19 @@ impl Shared {
         }
         Some(answer)
     }
+}
+
+/// What became of a process in its turn.
+#[derive(Debug)]
+pub enum Ran {
+    /// It waits, or it is no more.
+    Idle,
+    /// It has more to do: its state is QUEUED, and the caller puts it into a queue.
+    Again,
+    /// Its turn goes on on another thread, which needs a scheduler: the way back
+    /// leads there. Without one: somebody else has the process, and this thread
+    /// is no scheduler's any more.
+    Elsewhere(Option<Arc<dyn WayBack>>),
 }
 
 /// Runs processes.
@@ -159,6 +185,7 @@ impl Executor {
             frames: Frames::new(config.frames, config.frame_memory),
             observer,
             services: OnceLock::new(),
+            threads: OnceLock::new(),
             metrics: Metrics::default(),
             probation: config.probation,
         }))
@@ -167,6 +194,12 @@ impl Executor {
     /// Connects what needs more than the engine, once.
     pub fn connect(&self, services: Arc<dyn Services>) {
         let _ = self.0.services.set(services);
+    }
+
+    /// Lets guests run on the stacks of the threads that call [`Executor::run`],
+    /// once. Without it they run on fibers only.
+    pub fn lend_stacks(&self, threads: Arc<dyn Threads>) {
+        let _ = self.0.threads.set(threads);
     }
 
     /// Counters.
@@ -223,32 +256,51 @@ impl Executor {
         self.0.frames.clear();
     }
 
-    /// Gives the process of a slot one turn. Answers whether it has more to do
-    /// (its state is then QUEUED, and the caller puts it into a queue).
-    pub fn run(&self, index: u32) -> bool {
+    /// Gives the process of a slot one turn.
+    pub fn run(&self, index: u32) -> Ran {
         let system = &self.0.system;
         let Some(slot) = system.table.slot(index) else {
-            return false;
+            return Ran::Idle;
         };
         if !slot.state.begin() {
-            return false;
+            return Ran::Idle;
         }
         let mut cell = slot.take_own();
         let pid = cell.as_ref().map(|own| own.pid());
         let turn = catch_unwind(AssertUnwindSafe(|| self.turn(&mut cell)));
-        let turn = turn.unwrap_or_else(|panic| {
-            let text = format!("the host failed: {}", panic_text(&*panic));
-            Turn::Exit(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()))
-        });
-        let Some(mut own) = cell else {
+        let turn = match turn {
+            Ok(Went::Turn(turn)) => turn,
+            Ok(Went::Elsewhere(way_back)) => return Ran::Elsewhere(way_back),
+            Err(panic) => {
+                let text = format!("the host failed: {}", panic_text(&*panic));
+                Turn::Exit(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()))
+            }
+        };
+        let Some(own) = cell else {
             // The process was lost in a panic: its slot must not stay taken.
             tracing::error!(?pid, "a process was lost; this is a bug of the host");
             if let Some(pid) = pid {
                 system.abandon(pid);
             }
-            return false;
+            return Ran::Idle;
         };
-        match turn {
+        self.leave(slot, own, turn)
+    }
+
+    /// A guest waits on the stack of the thread that ran it. This is what is
+    /// left to do of its turn, on the thread that goes on as the scheduler.
+    pub(crate) fn stepped_aside(&self, mut own: Box<GuestOwn>, seated: Seated) -> Ran {
+        let Some(slot) = self.0.system.table.slot(own.pid().slot()) else {
+            return Ran::Idle;
+        };
+        let turn = self.suspended(&mut own, seated);
+        self.leave(slot, own, turn)
+    }
+
+    /// The end of a turn.
+    fn leave(&self, slot: &Slot<Guest>, mut own: Box<GuestOwn>, turn: Turn) -> Ran {
+        let system = &self.0.system;
+        let more = match turn {
             Turn::Rest => {
                 let place = own.guest().and_then(|guest| guest.place_at_rest());
                 own.publish_stats(system);
@@ -268,15 +320,20 @@ impl Executor {
                 self.end(own, &reason);
                 false
             }
-        }
+        };
+        if more { Ran::Again } else { Ran::Idle }
     }
 
-    fn turn(&self, cell: &mut Option<Box<GuestOwn>>) -> Turn {
+    fn turn(&self, cell: &mut Option<Box<GuestOwn>>) -> Went {
         match cell {
-            None => Turn::Rest,
+            None => Went::Turn(Turn::Rest),
             Some(own) => match own.body {
-                Body::Native(_) => turn(own, &self.0.system),
-                Body::Guest(_) => self.guest_turn(cell),
+                Body::Native(_) => Went::Turn(turn(own, &self.0.system)),
+                Body::Guest(_) => match self.guest_turn(cell) {
+                    Entered::Stop(turn) => Went::Turn(turn),
+                    Entered::GoOn => Went::Turn(Turn::Again),
+                    Entered::Elsewhere(way_back) => Went::Elsewhere(way_back),
+                },
             },
         }
     }
@@ -329,11 +386,14 @@ impl Executor {
         }
     }
 
-    fn guest_turn(&self, cell: &mut Option<Box<GuestOwn>>) -> Turn {
+    /// `GoOn`: it has more to do.
+    fn guest_turn(&self, cell: &mut Option<Box<GuestOwn>>) -> Entered {
         let shared = &self.0;
-        let Some(own) = cell else { return Turn::Rest };
+        let Some(own) = cell else {
+            return Entered::Stop(Turn::Rest);
+        };
         if let Some(reason) = own.drain(&shared.system) {
-            return Turn::Exit(reason);
+            return Entered::Stop(Turn::Exit(reason));
         }
         // Asked again while it rests in a frame: the pager lets it stay. By turns,
         // not entries: one that handles two messages in one was asked once.
@@ -341,29 +401,33 @@ impl Executor {
         // All entries of a turn share a slice.
         let until = own.reductions + u64::from(SLICE.cast_unsigned());
         for entry in 0..ENTRIES {
-            let Some(own) = cell else { return Turn::Rest };
+            let Some(own) = cell else {
+                return Entered::Stop(Turn::Rest);
+            };
             if entry > 0 && own.reductions >= until {
-                return Turn::Again;
+                return Entered::GoOn;
             }
             let due = shared.crossing_due(own);
             let suspended = own.guest().is_some_and(|guest| guest.is_suspended());
             if suspended {
                 if !self.wait_is_over(own, due) {
                     return match own.guest() {
-                        Some(guest) if guest.is_preempted() => Turn::Again,
-                        _ => Turn::Rest,
+                        Some(guest) if guest.is_preempted() => Entered::GoOn,
+                        _ => Entered::Stop(Turn::Rest),
                     };
                 }
             } else {
                 if due && self.may_cross(own) {
                     match self.cross(own) {
                         Ok(()) => {}
-                        Err(CrossError::NoFrame) => return Turn::Again,
-                        Err(error) => return Turn::Exit(upgrade_failed(&error.to_string())),
+                        Err(CrossError::NoFrame) => return Entered::GoOn,
+                        Err(error) => {
+                            return Entered::Stop(Turn::Exit(upgrade_failed(&error.to_string())));
+                        }
                     }
                 }
                 if own.position(receive::ANY, 0).is_none() {
-                    return Turn::Rest;
+                    return Entered::Stop(Turn::Rest);
                 }
                 if entry == 0
                     && let Some(guest) = own.guest()
@@ -373,15 +437,15 @@ impl Executor {
             }
             let seated = match self.seat(own) {
                 Ok(seated) => seated,
-                Err(NotSeated::Later) => return Turn::Again,
-                Err(NotSeated::Broken(reason)) => return Turn::Exit(reason),
+                Err(NotSeated::Later) => return Entered::GoOn,
+                Err(NotSeated::Broken(reason)) => return Entered::Stop(Turn::Exit(reason)),
             };
             match self.enter(cell, seated, suspended) {
-                Entered::Stop(turn) => return turn,
                 Entered::GoOn => {}
+                stop => return stop,
             }
         }
-        Turn::Again
+        Entered::GoOn
     }
 
     fn wait_is_over(&self, own: &mut GuestOwn, due: bool) -> bool {
@@ -408,12 +472,20 @@ impl Executor {
             return Err(NotSeated::Later);
         };
         // The common case first: most that are asked have just been asked.
-        if let Residence::Frame { .. } = guest.residence
-            && let Residence::Frame { frame, .. } =
+        if let Residence::Frame { suspended, .. } = guest.residence
+            && let Residence::Frame { frame, waiting, .. } =
                 std::mem::replace(&mut guest.residence, Residence::Running)
         {
-            shared.metrics.hits.add();
-            return Ok(frame);
+            if suspended || frame.frame.stack() == shared.stack_of(&guest.tenancy.artifact) {
+                shared.metrics.hits.add();
+                return Ok(frame);
+            }
+            let (frame, residence) = self.change_stack(frame, waiting)?;
+            guest.residence = residence;
+            if let Some(frame) = frame {
+                shared.metrics.hits.add();
+                return Ok(frame);
+            }
         }
         let artifact = guest.tenancy.version().clone();
         let artifact = &artifact.artifact;
@@ -484,6 +556,41 @@ impl Executor {
         }
     }
 
+    /// The process rests in a frame whose guest is to run on another stack from
+    /// now on. Answers the frame, or what to bring into another one.
+    fn change_stack(
+        &self,
+        mut seated: Seated,
+        waiting: bool,
+    ) -> Result<(Option<Seated>, Residence), NotSeated> {
+        let broken = |reason: String| {
+            NotSeated::Broken(ExitReason::with(Reason::INTERNAL.0, reason.as_bytes()))
+        };
+        match seated.frame.stack() {
+            Stack::Thread => {
+                // If there is no room for a fiber, it goes on as it was: if it
+                // waits, its thread steps aside once more.
+                self.0
+                    .frames
+                    .to_fibers(&self.0, &mut seated)
+                    .map_err(broken)?;
+                Ok((Some(seated), Residence::Running))
+            }
+            // Its store has asynchronous functions, for good.
+            Stack::Fiber if seated.frame.reusable => {
+                let image = seated.frame.save(After::Keep).map_err(broken)?;
+                let stamp = Some(seated.pool().stamp());
+                let residence = Residence::Image {
+                    image,
+                    waiting,
+                    stamp,
+                };
+                Ok((None, residence))
+            }
+            Stack::Fiber => Ok((Some(seated), Residence::Running)),
+        }
+    }
+
     fn enter(
         &self,
         cell: &mut Option<Box<GuestOwn>>,
@@ -507,14 +614,17 @@ impl Executor {
                 trial.transaction = Some(Transaction::default());
             }
         }
-        let Some((own, outcome)) = seated.frame.run(own) else {
-            drop(seated);
-            return Entered::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
+        let (seated, own, outcome) = match run(seated, own) {
+            Entry::Ended(seated, own, outcome) => (seated, own, outcome),
+            Entry::Elsewhere(way_back) => return Entered::Elsewhere(way_back),
+            Entry::Lost => {
+                return Entered::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
+            }
         };
         let own = cell.insert(own);
         match outcome {
             Outcome::Returned { result, taken } => self.returned(own, seated, result, taken),
-            Outcome::Suspended => self.suspended(own, seated),
+            Outcome::Suspended => Entered::Stop(self.suspended(own, seated)),
             Outcome::Exited(reason) => {
                 shared.frames.retire(seated);
                 let reason = match reason.code() == Reason::NORMAL.0 && reason.bytes().is_empty() {
@@ -537,6 +647,9 @@ impl Executor {
     fn returned(&self, own: &mut GuestOwn, seated: Seated, result: i32, taken: u32) -> Entered {
         let shared = &self.0;
         let transaction = take_transaction(own);
+        if let Some(guest) = own.guest() {
+            guest.tenancy.artifact.manner.returned();
+        }
         let waiting = match result {
             r if r == RunResult::Rest as i32 => false,
             r if r == RunResult::Waiting as i32 => true,
@@ -590,10 +703,11 @@ impl Executor {
         Entered::GoOn
     }
 
-    fn suspended(&self, own: &mut GuestOwn, mut seated: Seated) -> Entered {
+    fn suspended(&self, own: &mut GuestOwn, mut seated: Seated) -> Turn {
         let shared = &self.0;
         let mut preempted = false;
         if let Some(guest) = own.guest() {
+            guest.tenancy.artifact.manner.waited();
             preempted = guest.is_preempted();
             if !preempted {
                 seated.hold();
@@ -605,12 +719,12 @@ impl Executor {
             };
         }
         if preempted {
-            return Entered::Stop(Turn::Again);
+            return Turn::Again;
         }
         if own.is_starting() {
             own.acknowledge(&shared.system, 0, Payload::empty());
         }
-        Entered::Stop(Turn::Rest)
+        Turn::Rest
     }
 }
 
@@ -630,4 +744,40 @@ fn ended_well(own: &GuestOwn, how: &str) -> ExitReason {
 pub(crate) enum Entered {
     GoOn,
     Stop(Turn),
+    /// See [`Ran::Elsewhere`].
+    Elsewhere(Option<Arc<dyn WayBack>>),
+}
+
+/// How an entry has ended.
+enum Entry {
+    /// The process is back, in a seat that need not be the one it began in.
+    Ended(Seated, Box<GuestOwn>, Outcome),
+    /// See [`Ran::Elsewhere`].
+    Elsewhere(Option<Arc<dyn WayBack>>),
+    /// A bug of the host has lost it.
+    Lost,
+}
+
+/// Enters or resumes the guest that sits there.
+fn run(mut seated: Seated, own: Box<GuestOwn>) -> Entry {
+    if let Some(held) = seated.frame.from_aside() {
+        return Entry::Elsewhere(held.resume(own, seated));
+    }
+    let (mut seated, own) = match run_here(seated, own) {
+        Ok(Here::Ended(seated, own, outcome)) => return Entry::Ended(seated, own, outcome),
+        Ok(Here::Elsewhere) => return Entry::Elsewhere(None),
+        Ok(Here::Lost) => return Entry::Lost,
+        Err(fiber) => fiber,
+    };
+    match seated.frame.run(own) {
+        Some((own, outcome)) => Entry::Ended(seated, own, outcome),
+        None => Entry::Lost,
+    }
+}
+
+/// How a turn has ended.
+enum Went {
+    Turn(Turn),
+    /// See [`Ran::Elsewhere`].
+    Elsewhere(Option<Arc<dyn WayBack>>),
 }

@@ -24,6 +24,7 @@ use exuvia_process::ExitReason;
 use wasmtime::Store;
 
 use crate::artifact::{Artifact, Initialization, Plan};
+use crate::aside::{self, Aside, Held};
 use crate::baton::{self, Ask};
 use crate::body::{Body, Ended, Outcome};
 use crate::data::FrameData;
@@ -31,7 +32,10 @@ use crate::executor::Shared;
 use crate::guest::GuestOwn;
 use crate::image::{After, Base, Image};
 use crate::pagemap::Extent;
+use crate::places::Seated;
+use crate::room::is_no_room;
 use crate::setup::{Setup, set_up};
+use crate::stack::Stack;
 
 /// What the first frame of a version finds out.
 pub(crate) struct Taken {
@@ -95,8 +99,10 @@ where
 enum Stage {
     /// No guest code is under way.
     Rest(Box<Body>),
-    /// A guest runs or is suspended.
+    /// A guest runs, or is suspended on its fiber.
     Called,
+    /// A guest is suspended on the stack of a thread.
+    Aside(Held),
     /// The host has failed in it, and how: nobody can use it any more.
     Broken(Cow<'static, str>),
 }
@@ -112,6 +118,8 @@ pub(crate) struct Frame {
     pub(crate) extent: Arc<Extent>,
     /// Whether its module lets it serve another process.
     pub(crate) reusable: bool,
+    /// On which stack its guest runs.
+    stack: Stack,
 }
 
 impl std::fmt::Debug for Frame {
@@ -130,9 +138,13 @@ impl Frame {
             initialize: artifact.initialization == Initialization::Shared,
             memory_limit: u64::MAX,
         };
+        let stack = match shared.threads.get() {
+            Some(_) => artifact.manner.stack(),
+            None => Stack::Fiber,
+        };
         let mut store = Store::new(
             plan.pre.module().engine(),
-            FrameData::new(Some(shared.clone())),
+            FrameData::new(Some(shared.clone()), stack),
         );
         let failed = |reason| Failed {
             stage: "instantiation",
@@ -148,6 +160,7 @@ impl Frame {
         Ok(Frame {
             written: body.written(),
             extent,
+            stack,
             stage: Stage::Rest(body),
             call: room(Body::run),
             pages: artifact.base.memory_pages,
@@ -163,7 +176,10 @@ impl Frame {
             initialize: true,
             memory_limit,
         };
-        let mut store = Store::new(plan.pre.module().engine(), FrameData::new(None));
+        let mut store = Store::new(
+            plan.pre.module().engine(),
+            FrameData::new(None, Stack::Fiber),
+        );
         let failed = |reason| Failed {
             stage: "initialization",
             reason,
@@ -171,6 +187,25 @@ impl Frame {
         };
         let (_, taken) = at_once(set_up(&mut store, &setup)).map_err(failed)??;
         taken.ok_or_else(|| failed("no base was taken".into()))
+    }
+
+    /// On which stack its guest runs.
+    pub(crate) fn stack(&self) -> Stack {
+        self.stack
+    }
+
+    /// Has its guest run on fibers from now on. `Ok(false)`: the system has no
+    /// room for a stack.
+    pub(crate) fn to_fibers(&mut self) -> Result<bool, String> {
+        let done = self.serve(async |body| match body.to_fibers().await {
+            Ok(()) => Ok(true),
+            Err(error) if is_no_room(&error) => Ok(false),
+            Err(error) => Err(format!("its guest could not be put on a fiber: {error}")),
+        })?;
+        if done {
+            self.stack = Stack::Fiber;
+        }
+        Ok(done)
     }
 
     /// Whether it may serve another process.
@@ -215,6 +250,10 @@ impl Frame {
                 self.stage = Stage::Broken(text);
                 return Some((own, outcome));
             }
+            Stage::Aside(held) => {
+                self.stage = Stage::Aside(held);
+                return Some((own, panicked("it waits on a thread")));
+            }
         }
         match self.poll() {
             Poll::Pending => baton::take_suspended().map(|own| (own, Outcome::Suspended)),
@@ -232,9 +271,42 @@ impl Frame {
         }
     }
 
+    /// A guest that runs on this thread's stack waits.
+    pub(crate) fn step_aside(&mut self, aside: Arc<Aside>) {
+        self.stage = Stage::Aside(Held::new(aside));
+    }
+
+    /// The right to a guest that waits on the stack of a thread, if one does. It
+    /// is Called from now on.
+    pub(crate) fn from_aside(&mut self) -> Option<Held> {
+        if !matches!(self.stage, Stage::Aside(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.stage, LOST) {
+            Stage::Aside(held) => Some(held),
+            _ => None,
+        }
+    }
+
+    /// The body, for an entry on this thread's stack; see [`run_here`].
+    fn take_body(&mut self) -> Option<Box<Body>> {
+        if !matches!((&self.stage, self.stack), (Stage::Rest(_), Stack::Thread)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.stage, LOST) {
+            Stage::Rest(body) => Some(body),
+            _ => None,
+        }
+    }
+
     /// Ends the call that is suspended; its process is with the caller.
     pub(crate) fn cancel(&mut self) {
         match std::mem::replace(&mut self.stage, LOST) {
+            Stage::Aside(mut held) => {
+                if let Some(body) = held.end() {
+                    self.rest(body);
+                }
+            }
             Stage::Called => {
                 baton::put_cancel();
                 let _ = self.poll();
@@ -250,6 +322,13 @@ impl Frame {
                 baton::put_ask(Ask::Copy);
                 let _ = self.poll();
                 baton::take_copy()
+            }
+            Stage::Aside(mut held) => {
+                let image = held.copy();
+                if image.is_some() {
+                    self.stage = Stage::Aside(held);
+                }
+                image
             }
             stage => {
                 self.stage = stage;
@@ -267,11 +346,22 @@ impl Frame {
             }
             None => return Poll::Ready(None),
         };
-        self.pages = body.pages();
-        if !matches!(ended, Some((_, Outcome::Panicked(_)))) {
-            self.stage = Stage::Rest(body);
-        }
+        self.end(body, &ended);
         Poll::Ready(ended)
+    }
+
+    /// A call has ended.
+    fn end(&mut self, body: Box<Body>, ended: &Ended) {
+        if matches!(ended, Some((_, Outcome::Panicked(_)))) {
+            self.pages = body.pages();
+        } else {
+            self.rest(body);
+        }
+    }
+
+    fn rest(&mut self, body: Box<Body>) {
+        self.pages = body.pages();
+        self.stage = Stage::Rest(body);
     }
 
     /// Grows its memory for an image of so many pages, if the system has room.
@@ -326,7 +416,9 @@ impl Frame {
     ) -> Result<T, String> {
         let body = match &mut self.stage {
             Stage::Rest(body) => body,
-            Stage::Called => return Err("a process is suspended in the frame".into()),
+            Stage::Called | Stage::Aside(_) => {
+                return Err("a process is suspended in the frame".into());
+            }
             Stage::Broken(text) => return Err(text.to_string()),
         };
         match at_once(act(body)) {
@@ -342,6 +434,43 @@ impl Frame {
             }
         }
     }
+}
+
+/// How an entry on this thread's stack has ended.
+pub(crate) enum Here {
+    /// The process is back, in a seat that need not be the one it began in.
+    Ended(Seated, Box<GuestOwn>, Outcome),
+    /// It has waited, and was ended while it did; whoever did that has it.
+    Elsewhere,
+    /// A bug of the host has lost it.
+    Lost,
+}
+
+/// Runs the process of a frame at rest on this thread's stack. `Err`: it cannot,
+/// and nothing has happened.
+pub(crate) fn run_here(
+    mut seated: Seated,
+    own: Box<GuestOwn>,
+) -> Result<Here, (Seated, Box<GuestOwn>)> {
+    let Some(mut body) = seated.frame.take_body() else {
+        return Err((seated, own));
+    };
+    aside::put(aside::Here::Seated(seated));
+    let ended = body.run_here(own);
+    Ok(match aside::take() {
+        Some(aside::Here::Seated(mut seated)) => {
+            seated.frame.end(body, &ended);
+            match ended {
+                Some((own, outcome)) => Here::Ended(seated, own, outcome),
+                None => Here::Lost,
+            }
+        }
+        Some(aside::Here::Ending(ending)) => {
+            ending.with(body);
+            Here::Elsewhere
+        }
+        None => Here::Lost,
+    })
 }
 
 /// What a frame is while a guest runs in it, and stays if the host fails.

@@ -40,6 +40,7 @@ use crate::pagemap::{GUARD, PageMap, RESERVED};
 use crate::places::{Places, Seated};
 use crate::pool::{Pool, Stamp};
 use crate::room::{Room, address_space, most_mappings};
+use crate::stack::Stack;
 use crate::timing::Timing;
 
 /// Kernel mappings that one frame takes: memory, its guard and file image,
@@ -218,9 +219,21 @@ impl Frames {
                 Err(reason) => return Err(NoFrame::Broken(reason)),
             }
         }
+        if shared.stack_of(artifact) == Stack::Fiber && seated.frame.stack() == Stack::Thread {
+            (self.to_fibers(shared, &mut seated)).map_err(NoFrame::Broken)?;
+        }
         let place = self.places.place(seated.place());
         place.stays.store(stays, Ordering::Relaxed);
         Ok(seated)
+    }
+
+    /// Has the guest of a frame at rest run on fibers, if there is room for its stack.
+    pub(crate) fn to_fibers(&self, shared: &Shared, seated: &mut Seated) -> Result<(), String> {
+        if !seated.frame.to_fibers()? {
+            let what = "there was no room for a guest's stack".to_owned();
+            self.room.failed(&shared.system.clock, what);
+        }
+        Ok(())
     }
 
     fn find(
@@ -232,7 +245,13 @@ impl Frames {
         stays: bool,
     ) -> Result<Seated, NoFrame> {
         let frames = match pool.pop(pages) {
-            Ok(seated) => return Ok(seated),
+            Ok(seated) if seated.frame.stack() == Stack::Thread => return Ok(seated),
+            Ok(seated) if shared.stack_of(artifact) == Stack::Fiber => return Ok(seated),
+            // A better one is made in its place.
+            Ok(seated) => {
+                drop(seated);
+                pool.len()
+            }
             Err(frames) => frames,
         };
         if (stays || frames < self.few)

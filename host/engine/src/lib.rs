@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 mod artifact;
+mod aside;
 mod backtrace;
 mod baton;
 mod body;
@@ -31,13 +32,15 @@ mod pool;
 mod probation;
 mod room;
 mod setup;
+mod stack;
 mod timing;
 mod upgrade;
 mod verify;
 
 pub use artifact::Artifact;
+pub use aside::{StandIn, Threads, WayBack};
 pub use error::{CrossError, LoadError, VerifyError};
-pub use executor::{Executor, ExecutorConfig, Metrics};
+pub use executor::{Executor, ExecutorConfig, Metrics, Ran};
 pub use frames::{FrameCounts, default_frames, mappings_of};
 pub use guest::{Guest, GuestOwn, GuestSystem};
 pub use instrument::SLICE;

@@ -19,6 +19,7 @@ use crate::instrument::{
 };
 use crate::pagemap::{self, Method, PageMap};
 use crate::room::advice;
+use crate::stack::Manner;
 
 /// How the engine is set up.
 #[derive(Clone, Debug)]
@@ -184,6 +185,7 @@ impl Engine {
             has_load,
             file_bytes: wasm.len(),
             carried_from: parking_lot::Mutex::default(),
+            manner: Manner::default(),
         })
     }
 

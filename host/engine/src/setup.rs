@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use exuvia_abi::exports;
-use wasmtime::{Func, Global, Instance, Memory, Ref, Store, TypedFunc, Val};
+use wasmtime::{Func, Global, Instance, Memory, Ref, Store, Table, TypedFunc, Val};
 
 use crate::artifact::Plan;
-use crate::calls;
+use crate::calls::{self, Pause};
 use crate::data::{FrameData, Mode, Restricted};
 use crate::frame::{Failed, Taken};
 use crate::image::Base;
@@ -16,6 +16,7 @@ use crate::instrument::{
     SLOT_YIELD,
 };
 use crate::room::is_no_room;
+use crate::stack::Stack;
 use crate::{backtrace, pagemap};
 
 /// What a frame is made from.
@@ -72,13 +73,13 @@ pub(crate) async fn set_up(
     };
     store.data_mut().limiter.bytes = setup.memory_limit;
     store.limiter(|data| &mut data.limiter);
-    let instance = plan
-        .pre
-        .instantiate_async(&mut *store)
-        .await
-        .map_err(failed("instantiation"))?;
+    // It runs no code of the guest's: the instrumentation has taken the start
+    // function out.
+    let instance = (plan.pre.instantiate(&mut *store)).map_err(failed("instantiation"))?;
     let handles = handles(store, instance, plan).map_err(failed("instantiation"))?;
-    take_stack(store).await.map_err(failed("instantiation"))?;
+    if store.data().stack == Stack::Fiber {
+        (take_stack(store).await).map_err(failed("instantiation"))?;
+    }
     pagemap::prepare(handles.memory.data(&*store));
     if let Some(base) = &setup.base {
         // Only what initialization did outside of memory and globals must be
@@ -99,11 +100,8 @@ pub(crate) async fn set_up(
     if impure {
         // Initialization belongs to each process, so the base is what there
         // was before it: that of an instance nobody has touched.
-        let untouched = plan
-            .pre
-            .instantiate_async(&mut *store)
-            .await
-            .map_err(failed("instantiation"))?;
+        let untouched = plan.pre.instantiate_async(&mut *store).await;
+        let untouched = untouched.map_err(failed("instantiation"))?;
         let handles = self::handles(store, untouched, plan).map_err(failed("instantiation"))?;
         let taken = take_base(store, &handles, 0, true, plan).await?;
         return Ok((handles, Some(taken)));
@@ -118,7 +116,7 @@ pub(crate) async fn set_up(
 
 /// Has the store take the stack that it keeps for all calls. Else the first
 /// process would wait for it, and end if the system had no room for one.
-async fn take_stack(store: &mut Store<FrameData>) -> wasmtime::Result<()> {
+pub(crate) async fn take_stack(store: &mut Store<FrameData>) -> wasmtime::Result<()> {
     let nothing = Func::wrap(&mut *store, || {});
     let nothing = nothing.typed::<(), ()>(&*store)?;
     nothing.call_async(store, ()).await
@@ -185,7 +183,7 @@ async fn constant(
         CROSSING_REDUCTIONS,
         None,
         plan,
-        async |store| function.call_async(store, ()).await,
+        async |store| call(&function, store, ()).await,
     )
     .await;
     value.map(Some).map_err(|reason| Failed {
@@ -213,10 +211,7 @@ fn handles(
     let host = instance
         .get_table(&mut *store, EXPORT_HOST)
         .ok_or_else(|| missing(EXPORT_HOST))?;
-    let yields = calls::yield_function(store);
-    host.set(&mut *store, u64::from(SLOT_YIELD), Ref::Func(Some(yields)))?;
-    let waits = calls::wait_function(store);
-    host.set(&mut *store, u64::from(SLOT_WAIT), Ref::Func(Some(waits)))?;
+    set_pauses(store, &host)?;
     let enter = instance.get_typed_func::<i32, (i32, i32)>(&mut *store, EXPORT_ENTER)?;
     let save = function(store, &instance, exports::SAVE);
     let load = function(store, &instance, exports::LOAD);
@@ -246,6 +241,44 @@ fn handles(
         stack_pointer,
         instance,
     })
+}
+
+/// Has the guest call what suspends it on the stack that it runs on.
+fn set_pauses(store: &mut Store<FrameData>, host: &Table) -> wasmtime::Result<()> {
+    for (slot, why) in [(SLOT_YIELD, Pause::Yield), (SLOT_WAIT, Pause::Wait)] {
+        let pause = calls::pause_function(store, why);
+        host.set(&mut *store, u64::from(slot), Ref::Func(Some(pause)))?;
+    }
+    Ok(())
+}
+
+/// Has a guest that has run on threads' stacks run on fibers, for good.
+pub(crate) async fn to_fibers(
+    store: &mut Store<FrameData>,
+    instance: &Instance,
+) -> wasmtime::Result<()> {
+    let host = instance
+        .get_table(&mut *store, EXPORT_HOST)
+        .ok_or_else(|| wasmtime::Error::msg("its table of host functions is missing"))?;
+    take_stack(store).await?;
+    store.data_mut().stack = Stack::Fiber;
+    set_pauses(store, &host)
+}
+
+/// Calls a function of the guest that is never suspended.
+pub(crate) async fn call<P, R>(
+    function: &TypedFunc<P, R>,
+    store: &mut Store<FrameData>,
+    parameters: P,
+) -> wasmtime::Result<R>
+where
+    P: wasmtime::WasmParams + Sync,
+    R: wasmtime::WasmResults + Sync,
+{
+    match store.data().stack {
+        Stack::Thread => function.call(store, parameters),
+        Stack::Fiber => function.call_async(store, parameters).await,
+    }
 }
 
 /// An exported function, if there is one. Asking for its type at once would
@@ -280,7 +313,7 @@ pub(crate) async fn initialize(
             INITIALIZATION_REDUCTIONS,
             None,
             plan,
-            async |store| function.call_async(store, ()).await,
+            async |store| call(&function, store, ()).await,
         )
         .await;
         result.map_err(|reason| Failed {

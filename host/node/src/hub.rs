@@ -1,11 +1,12 @@
 //! Where processes and schedulers meet: the scheduler runs numbers, the
 //! executor runs processes, and neither knows the other.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use exuvia_engine::{Executor, GuestSystem};
+use exuvia_engine::{Executor, GuestSystem, Ran, StandIn, Threads, WayBack};
 use exuvia_process::{Schedule, Slot};
 use exuvia_scheduler::{Handle, Next, Run};
 
@@ -18,17 +19,80 @@ pub(crate) struct Runner {
 
 impl Run for Runner {
     fn run(&self, _worker: usize, index: u32) -> Next {
-        if !self.executor.run(index) {
-            return Next::Idle;
-        }
-        match self.system.table.slot(index).and_then(Slot::pinned_to) {
-            None => Next::Again,
-            Some(_) => Next::AgainHere,
-        }
+        next(&self.system, index, self.executor.run(index))
     }
 
     fn tick(&self, worker: usize) -> Option<Duration> {
         self.system.fire_timers(worker).map(Duration::from_nanos)
+    }
+}
+
+fn next(system: &GuestSystem, index: u32, ran: Ran) -> Next {
+    match ran {
+        Ran::Idle => Next::Idle,
+        Ran::Again => match system.table.slot(index).and_then(Slot::pinned_to) {
+            None => Next::Again,
+            Some(_) => Next::AgainHere,
+        },
+        Ran::Elsewhere(way_back) => {
+            let way_back: Option<Arc<dyn Any + Send + Sync>> = way_back.map(|way| way as _);
+            match way_back.and_then(|way| way.downcast::<Way>().ok()) {
+                Some(way) => Next::Elsewhere(way.0.clone()),
+                // This thread is no worker's any more, and nobody asks.
+                None => Next::Idle,
+            }
+        }
+    }
+}
+
+/// The schedulers' threads, as the engine sees them.
+#[derive(Debug)]
+pub(crate) struct Stacks {
+    handle: Handle,
+    system: Arc<GuestSystem>,
+}
+
+impl Stacks {
+    pub(crate) fn new(handle: Handle, system: Arc<GuestSystem>) -> Stacks {
+        Stacks { handle, system }
+    }
+}
+
+impl Threads for Stacks {
+    #[inline]
+    fn may_step_aside(&self) -> bool {
+        self.handle.may_step_aside()
+    }
+
+    fn stand_in(&self) -> Option<Box<dyn StandIn>> {
+        let scheduler = self.handle.stand_in()?;
+        let system = self.system.clone();
+        Some(Box::new(Substitute { scheduler, system }))
+    }
+}
+
+struct Substitute {
+    scheduler: exuvia_scheduler::StandIn,
+    system: Arc<GuestSystem>,
+}
+
+impl StandIn for Substitute {
+    fn way_back(&self) -> Arc<dyn WayBack> {
+        Arc::new(Way(self.scheduler.way_back()))
+    }
+
+    fn take_over(self: Box<Self>, index: u32, then: Box<dyn FnOnce() -> Ran + Send>) {
+        let system = self.system;
+        (self.scheduler).take_over(index, move || next(&system, index, then()));
+    }
+}
+
+#[derive(Debug)]
+struct Way(Arc<exuvia_scheduler::WayBack>);
+
+impl WayBack for Way {
+    fn wait(&self) {
+        self.0.wait();
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::broadcast;
 use crate::config::NodeConfig;
 use crate::error::{CallFailed, NodeError, SendFailed, SpawnFailed, TargetError};
 use crate::event::{Event, Events, Herald};
-use crate::hub::{Runner, Wakes};
+use crate::hub::{Runner, Stacks, Wakes};
 use crate::machine;
 use crate::manifest::OwnMemory;
 use crate::settle::Following;
@@ -158,6 +158,7 @@ impl Node {
         let scheduler = Scheduler::start(workers, Arc::new(runner))
             .map_err(|error| NodeError::Scheduler(error.to_string()))?;
         wakes.connect(scheduler.handle());
+        executor.lend_stacks(Arc::new(Stacks::new(scheduler.handle(), system.clone())));
         let limits = Arc::new(config.limits);
         let node = Node(Arc::new(Inner {
             config,

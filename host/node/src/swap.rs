@@ -322,6 +322,9 @@ impl Node {
         let busy = verified.resident + verified.processes.saturating_sub(verified.seen);
         let busy = usize::try_from(busy).unwrap_or(usize::MAX);
         for version in &changes.versions {
+            if let Some(before) = base.version(&version.module) {
+                version.artifact.follows(&before.artifact);
+            }
             inner.executor.prepare(&version.artifact, busy);
         }
         let prepare = self.since(began);

@@ -68,13 +68,14 @@ impl Handle {
 
     /// A thread that can go on as this one's worker, for a slice that must wait in its middle.
     ///
-    /// `None`: this is not the thread of a worker of this scheduler, the system has no room for a
-    /// thread, or [`MAX_ASIDE`] threads are aside.
+    /// `None`: this is not the thread of a worker of this scheduler, or the system has no room for a
+    /// thread.
     pub fn stand_in(&self) -> Option<StandIn> {
         StandIn::new(&self.shared)
     }
 
-    /// Whether this is the thread of a worker, for which a stand-in could be asked.
+    /// Whether this is the thread of a worker, and few enough others have stepped aside that it may
+    /// do so too: to be asked before a slice begins what could not be ended without.
     #[inline]
     pub fn may_step_aside(&self) -> bool {
         self.shared.aside.load(Ordering::Relaxed) < MAX_ASIDE && self.current_worker().is_some()

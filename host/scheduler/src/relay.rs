@@ -26,7 +26,8 @@ use crate::{
     worker::{self, Worker},
 };
 
-/// The most threads that may be aside at once. Each has a stack.
+/// When so many threads are aside, [`Handle::may_step_aside`](crate::Handle::may_step_aside) says no.
+/// Each has a stack. Slices that have asked before make it one more for each worker.
 pub const MAX_ASIDE: usize = 64;
 
 /// What is left to do of a slice whose thread has stepped aside.
@@ -76,6 +77,8 @@ impl Duty {
             index,
             then,
         } = self;
+        // The change has taken as long as many slices: enough for those outside to wait.
+        worker.look_outside();
         worker::publish(worker);
         let outcome = catch_unwind(AssertUnwindSafe(then));
         let worker = worker::take_back().and_then(|w| w.after_slice(&*run, index, outcome));
@@ -102,11 +105,10 @@ impl StandIn {
     /// Makes one for the worker of this thread.
     pub(crate) fn new(shared: &Arc<Shared>) -> Option<StandIn> {
         let relay = worker::with_current(shared, |worker| worker.relay.clone())?;
-        let way_back = WayBack::new(shared)?;
         Some(StandIn {
             shared: Arc::clone(shared),
             give: (relay.0)()?,
-            way_back: Arc::new(way_back),
+            way_back: Arc::new(WayBack::new(shared)),
         })
     }
 
@@ -151,15 +153,13 @@ impl fmt::Debug for WayBack {
 }
 
 impl WayBack {
-    fn new(shared: &Arc<Shared>) -> Option<WayBack> {
-        let before = shared.aside.fetch_add(1, Ordering::Relaxed);
-        // From here on its drop counts it out again.
-        let way_back = WayBack {
+    fn new(shared: &Arc<Shared>) -> WayBack {
+        shared.aside.fetch_add(1, Ordering::Relaxed);
+        WayBack {
             shared: Arc::clone(shared),
             worker: Mutex::new(None),
             given: Condvar::new(),
-        };
-        (before < MAX_ASIDE).then_some(way_back)
+        }
     }
 
     /// Waits, on the thread that stepped aside, until the process is run again: see

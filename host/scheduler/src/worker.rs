@@ -7,7 +7,7 @@
 //! # The order of work
 //!
 //! 1. Every [`INJECTOR_EVERY`]th pick looks at the injector first, so that a worker that never runs
-//!    dry still takes what comes from outside.
+//!    dry still takes what comes from outside; so does the first one on another thread (`relay`).
 //! 2. The slot, at most [`SLOT_LIMIT`] times in a row, so that two processes that wake each other
 //!    cannot keep the queue waiting.
 //! 3. By turns: what is pinned here, and the front of the queue. [`Next::Again`] goes to its back.
@@ -313,6 +313,11 @@ impl Worker {
         self.slot_uses.set(self.slot_uses.get().saturating_add(1));
         self.own.counters.slot_hits.add(1);
         Some(index)
+    }
+
+    /// The next pick is from the injector, if there is something.
+    pub(crate) fn look_outside(&self) {
+        self.picks_to_injector.set(1);
     }
 
     fn pop_injector(&self) -> Option<u32> {

@@ -7,7 +7,7 @@ use exuvia_process::{Birth, Clock, Limits, Payload, Schedule, Signal, System};
 
 use super::*;
 use crate::crossing;
-use crate::executor::{Executor, ExecutorConfig};
+use crate::executor::{Executor, ExecutorConfig, Ran};
 use crate::image::Image;
 use crate::loader::{Engine, EngineConfig};
 use crate::observer::Observer;
@@ -104,10 +104,10 @@ fn a_process_that_the_host_cannot_seat_ends_and_its_frame_with_it() {
     for used in [false, true].repeat(10) {
         if used {
             let pid = node.spawn();
-            assert!(!node.executor.run(pid.slot()));
+            assert!(matches!(node.executor.run(pid.slot()), Ran::Idle));
             let kill = Signal::Kill { from: Pid::NONE };
             let _ = node.executor.0.system.signal(pid, kill);
-            assert!(!node.executor.run(pid.slot()));
+            assert!(matches!(node.executor.run(pid.slot()), Ran::Idle));
             node.none_is_lost(1);
         }
         let pid = node.spawn();
@@ -119,7 +119,7 @@ fn a_process_that_the_host_cannot_seat_ends_and_its_frame_with_it() {
             stamp: None,
         };
         slot.put_own(own);
-        assert!(!node.executor.run(pid.slot()));
+        assert!(matches!(node.executor.run(pid.slot()), Ran::Idle));
         assert!(!node.lives(pid));
         node.none_is_lost(0);
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use exuvia_code::{Code, Digest, Version};
 use exuvia_engine::{
     Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, LoadError,
-    Observer,
+    Observer, Ran,
 };
 use exuvia_process::{
     Birth, Body, Clock, Context, Envelope, ExitReason, Kind, Limits, Native, Payload, Pid,
@@ -224,7 +224,7 @@ impl World {
         let Some(slot) = self.queue.0.lock().pop_front() else {
             return false;
         };
-        if self.executor.run(slot) {
+        if matches!(self.executor.run(slot), Ran::Again) {
             self.queue.schedule(slot);
         }
         true
@@ -288,7 +288,7 @@ impl World {
         // The client only; the others keep their turns.
         let mut others = std::mem::take(&mut *self.queue.0.lock());
         others.retain(|slot| *slot != self.client.slot());
-        while self.executor.run(self.client.slot()) {}
+        while matches!(self.executor.run(self.client.slot()), Ran::Again) {}
         let mut queue = self.queue.0.lock();
         others.append(&mut queue);
         others.retain(|slot| *slot != self.client.slot());

@@ -7,6 +7,7 @@
 
 mod abi;
 mod actors;
+mod aside;
 mod booting;
 mod crossings;
 mod endurance;

@@ -73,10 +73,11 @@ impl Procs {
 
     /// Waits for a message in the middle of the slice. False: it must end.
     fn wait_aside(&self, index: u32) -> bool {
-        let Some(stand_in) = self.handle().stand_in() else {
+        if !self.handle().may_step_aside() {
             self.refused.fetch_add(1, Ordering::SeqCst);
             return false;
-        };
+        }
+        let stand_in = self.handle().stand_in().expect("it is a worker");
         let way_back = stand_in.way_back();
         let procs = self.itself.upgrade().expect("it runs");
         let (give_up, given_up) = mpsc::channel();
