@@ -90,6 +90,11 @@ fn metrics(info: &Info) -> Vec<Metric<'_>> {
                 .into(),
         },
         gauge(
+            "exuvia_threads_aside",
+            "Threads that wait with a guest on their stack, while others go on as schedulers.",
+            info.threads_aside,
+        ),
+        gauge(
             "exuvia_frame_bytes",
             "Bytes of memory that frames hold, as last seen.",
             info.frame_bytes,

@@ -26,6 +26,9 @@ pub struct Info {
     /// Frames that wait for a process.
     #[serde(default)]
     pub frames_free: u64,
+    /// Threads that wait with a guest on their stack.
+    #[serde(default)]
+    pub threads_aside: u64,
     /// Bytes of memory that frames hold.
     #[serde(default)]
     pub frame_bytes: u64,

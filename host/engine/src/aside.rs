@@ -17,10 +17,10 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use crate::body::Body;
-use crate::executor::Ran;
 use crate::guest::GuestOwn;
 use crate::image::Image;
 use crate::places::Seated;
+use crate::turn::Ran;
 
 /// Has other threads go on as schedulers.
 pub trait Threads: Send + Sync + std::fmt::Debug {

@@ -24,7 +24,7 @@ use crate::pagemap::{self, total};
 use crate::probation::transaction;
 use crate::setup::{
     CROSSING_REDUCTIONS, Handles, INITIALIZATION, call, initialize, restricted, set_bits, to_bits,
-    to_fibers,
+    use_fibers,
 };
 
 /// An instance and what it is compared with. The store's data has it too: a
@@ -228,8 +228,8 @@ impl Body {
     }
 
     /// Has its guest run on fibers from now on.
-    pub(crate) async fn to_fibers(&mut self) -> wasmtime::Result<()> {
-        to_fibers(&mut self.store, &self.inside.handles.instance).await
+    pub(crate) async fn use_fibers(&mut self) -> wasmtime::Result<()> {
+        use_fibers(&mut self.store, &self.inside.handles.instance).await
     }
 
     /// Puts a process in. Answers what the guest is told of its mail.

@@ -194,7 +194,6 @@ const SLICES: u32 = 8;
 
 /// Takes the process out of the store of a guest that is to be suspended; with
 /// it the slice that it gets next. `None`: no process runs here, and it goes on.
-#[expect(clippy::type_complexity, reason = "it is used twice, above")]
 fn take_out(
     caller: &mut Caller<'_, FrameData>,
     why: Pause,

@@ -1,11 +1,13 @@
-//! Frames: where images run. A frame is one store, instance and fiber stack
-//! of one version, used for one process after another.
+//! Frames: where images run. A frame is one store and instance of one version,
+//! used for one process after another.
 //!
 //! At rest a frame is plain data (`body`), and images are put in and taken out
-//! by plain calls. While a guest runs, the frame is a future that owns the
-//! body: a suspended guest is a future that is not finished, and killing it is
-//! dropping the call inside, after which the body comes back. Nothing here
-//! needs an executor: whoever runs the process polls.
+//! by plain calls. A guest that runs on a thread's stack (see `stack`) is a
+//! plain call too; if it waits, the body stays there (`aside`). While one runs
+//! on a fiber, the frame is a future that owns the body: a suspended guest is a
+//! future that is not finished, and killing it is dropping the call inside,
+//! after which the body comes back. Nothing here needs an executor: whoever
+//! runs the process polls.
 //!
 //! Between two processes the memory and the mutable globals are brought back
 //! to the base. Whatever else could survive in an instance makes a module
@@ -196,8 +198,8 @@ impl Frame {
 
     /// Has its guest run on fibers from now on. `Ok(false)`: the system has no
     /// room for a stack.
-    pub(crate) fn to_fibers(&mut self) -> Result<bool, String> {
-        let done = self.serve(async |body| match body.to_fibers().await {
+    pub(crate) fn use_fibers(&mut self) -> Result<bool, String> {
+        let done = self.serve(async |body| match body.use_fibers().await {
             Ok(()) => Ok(true),
             Err(error) if is_no_room(&error) => Ok(false),
             Err(error) => Err(format!("its guest could not be put on a fiber: {error}")),
@@ -278,7 +280,7 @@ impl Frame {
 
     /// The right to a guest that waits on the stack of a thread, if one does. It
     /// is Called from now on.
-    pub(crate) fn from_aside(&mut self) -> Option<Held> {
+    pub(crate) fn take_aside(&mut self) -> Option<Held> {
         if !matches!(self.stage, Stage::Aside(_)) {
             return None;
         }

@@ -220,7 +220,7 @@ impl Frames {
             }
         }
         if shared.stack_of(artifact) == Stack::Fiber && seated.frame.stack() == Stack::Thread {
-            (self.to_fibers(shared, &mut seated)).map_err(NoFrame::Broken)?;
+            (self.use_fibers(shared, &mut seated)).map_err(NoFrame::Broken)?;
         }
         let place = self.places.place(seated.place());
         place.stays.store(stays, Ordering::Relaxed);
@@ -228,8 +228,8 @@ impl Frames {
     }
 
     /// Has the guest of a frame at rest run on fibers, if there is room for its stack.
-    pub(crate) fn to_fibers(&self, shared: &Shared, seated: &mut Seated) -> Result<(), String> {
-        if !seated.frame.to_fibers()? {
+    pub(crate) fn use_fibers(&self, shared: &Shared, seated: &mut Seated) -> Result<(), String> {
+        if !seated.frame.use_fibers()? {
             let what = "there was no room for a guest's stack".to_owned();
             self.room.failed(&shared.system.clock, what);
         }
@@ -245,8 +245,7 @@ impl Frames {
         stays: bool,
     ) -> Result<Seated, NoFrame> {
         let frames = match pool.pop(pages) {
-            Ok(seated) if seated.frame.stack() == Stack::Thread => return Ok(seated),
-            Ok(seated) if shared.stack_of(artifact) == Stack::Fiber => return Ok(seated),
+            Ok(seated) if !shared.is_outdated(artifact, &seated) => return Ok(seated),
             // A better one is made in its place.
             Ok(seated) => {
                 drop(seated);
@@ -288,8 +287,8 @@ impl Frames {
         }
     }
 
-    /// The frame if it is not too large, and has not too much of what is too
-    /// much, else another in its place.
+    /// The frame if it is not too large, has not too much of what is too much,
+    /// and its guest runs on the right stack, else another in its place.
     fn fit(
         &self,
         shared: &Arc<Shared>,
@@ -300,7 +299,7 @@ impl Frames {
     ) -> Result<Seated, NoFrame> {
         if self.is_wasteful(&seated) {
             self.released.fetch_add(1, Ordering::Relaxed);
-        } else if seated.frame.pages() <= pages {
+        } else if seated.frame.pages() <= pages && !shared.is_outdated(artifact, &seated) {
             return Ok(seated);
         }
         drop(seated);

@@ -31,23 +31,26 @@ mod places;
 mod pool;
 mod probation;
 mod room;
+mod seat;
 mod setup;
 mod stack;
 mod timing;
+mod turn;
 mod upgrade;
 mod verify;
 
 pub use artifact::Artifact;
 pub use aside::{StandIn, Threads, WayBack};
 pub use error::{CrossError, LoadError, VerifyError};
-pub use executor::{Executor, ExecutorConfig, Metrics, Ran};
+pub use executor::{Executor, ExecutorConfig, Metrics};
 pub use frames::{FrameCounts, default_frames, mappings_of};
 pub use guest::{Guest, GuestOwn, GuestSystem};
 pub use instrument::SLICE;
-pub use loader::{Engine, EngineConfig};
+pub use loader::{Engine, EngineConfig, THREAD_STACK};
 pub use observer::{Observer, Services};
 pub use pagemap::Method;
 pub use timing::{Tally, Timing};
+pub use turn::Ran;
 pub use verify::Verified;
 
 /// Bytes of a page of Wasm memory.

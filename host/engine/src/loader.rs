@@ -66,6 +66,10 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+/// Bytes of stack that a thread needs which calls [`crate::Executor::run`] and
+/// lends guests its stack: their own, and what the host needs above and below.
+pub const THREAD_STACK: usize = 2 << 20;
+
 impl Engine {
     /// Sets the engine up.
     ///

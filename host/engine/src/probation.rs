@@ -12,9 +12,10 @@ use exuvia_process::{Envelope, ExitReason, Turn};
 
 use crate::artifact::Artifact;
 use crate::crossing;
-use crate::executor::{Entered, Executor};
+use crate::executor::Executor;
 use crate::guest::{GuestOwn, GuestSystem, Residence};
 use crate::image::Image;
+use crate::turn::Entered;
 use crate::upgrade::{Origin, upgrade_failed};
 
 /// Probation after a crossing: what is needed to go back.

@@ -253,7 +253,7 @@ fn set_pauses(store: &mut Store<FrameData>, host: &Table) -> wasmtime::Result<()
 }
 
 /// Has a guest that has run on threads' stacks run on fibers, for good.
-pub(crate) async fn to_fibers(
+pub(crate) async fn use_fibers(
     store: &mut Store<FrameData>,
     instance: &Instance,
 ) -> wasmtime::Result<()> {

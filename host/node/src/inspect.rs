@@ -107,6 +107,8 @@ pub struct NodeInfo {
     pub processes: usize,
     /// Scheduler threads.
     pub schedulers: usize,
+    /// Threads that wait with a guest on their stack, while others go on as schedulers.
+    pub threads_aside: usize,
     /// Frames alive.
     pub frames: usize,
     /// Frames that blocked processes hold.
@@ -183,6 +185,7 @@ impl Node {
             release: release.id,
             processes: inner.system.table.alive(),
             schedulers: self.scheduler().workers(),
+            threads_aside: self.scheduler().aside(),
             frames: frames.live,
             frames_blocked: frames.blocked,
             frames_free: frames.free,

@@ -9,7 +9,7 @@ use exuvia_abi::{Kind, Pid};
 use exuvia_code::Code;
 use exuvia_engine::{
     Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, Services,
-    default_frames, mappings_of,
+    THREAD_STACK, default_frames, mappings_of,
 };
 use exuvia_process::{
     Birth, Body, Clock, Context, Envelope, ExitReason, Limits, Native, Payload, SendError, Signal,
@@ -102,7 +102,10 @@ impl Node {
     ///
     /// As [`Node::start`].
     pub fn start_with(config: NodeConfig, events: Events) -> Result<Node, NodeError> {
-        let mut workers = Config::default();
+        let mut workers = Config {
+            stack_size: Some(THREAD_STACK),
+            ..Config::default()
+        };
         if config.schedulers > 0 {
             workers.workers = config.schedulers;
         }

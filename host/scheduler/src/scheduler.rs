@@ -93,10 +93,7 @@ impl Scheduler {
                 None => builder,
             }
         };
-        let relay = Relay::new(Arc::clone(&run), {
-            let builder = builder.clone();
-            move || builder(format!("{named}-relay"))
-        });
+        let relay = Relay::new(Arc::clone(&run), move || builder(format!("{named}-relay")));
         for (number, (queue, parker)) in queues.into_iter().zip(parkers).enumerate() {
             let relay = relay.clone();
             let worker = Worker::new(Arc::clone(&shared), number, queue, parker, relay);

@@ -7,10 +7,11 @@ use exuvia_process::{Birth, Clock, Limits, Payload, Schedule, Signal, System};
 
 use super::*;
 use crate::crossing;
-use crate::executor::{Executor, ExecutorConfig, Ran};
+use crate::executor::{Executor, ExecutorConfig};
 use crate::image::Image;
 use crate::loader::{Engine, EngineConfig};
 use crate::observer::Observer;
+use crate::turn::Ran;
 
 const GUEST: &str = r#"(module
   (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))

@@ -1,0 +1,441 @@
+//! A turn of one process, from the signals that have arrived to the next rest.
+//! The scheduler calls it and knows no more than a number.
+//!
+//! A turn goes: take over signals; cross if new code is due and the process is at
+//! rest; get into a frame; enter `run` or resume it; act on how that ended.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use exuvia_abi::{Reason, RunResult, receive};
+use exuvia_process::{Body, ExitReason, Payload, Slot, Turn, turn};
+
+use crate::aside::WayBack;
+use crate::body::Outcome;
+use crate::error::CrossError;
+use crate::executor::Executor;
+use crate::frame::{Here, panic_text, run_here};
+use crate::guest::{Guest, GuestOwn, Residence};
+use crate::image::After;
+use crate::instrument::SLICE;
+use crate::places::Seated;
+use crate::probation::{State, Transaction, take_transaction};
+use crate::seat::NotSeated;
+use crate::upgrade::upgrade_failed;
+
+/// Entries of one turn at most, so that a process that returns after each
+/// message gets as much done as one that loops, and no more.
+const ENTRIES: u32 = 16;
+
+/// What became of a process in its turn.
+#[derive(Debug)]
+pub enum Ran {
+    /// It waits, or it is no more.
+    Idle,
+    /// It has more to do: its state is QUEUED, and the caller puts it into a queue.
+    Again,
+    /// Its turn goes on on another thread, which needs a scheduler: the way back
+    /// leads there. Without one: somebody else has the process, and this thread
+    /// is no scheduler's any more.
+    Elsewhere(Option<Arc<dyn WayBack>>),
+}
+
+impl Executor {
+    /// Gives the process of a slot one turn.
+    pub fn run(&self, index: u32) -> Ran {
+        let system = &self.0.system;
+        let Some(slot) = system.table.slot(index) else {
+            return Ran::Idle;
+        };
+        if !slot.state.begin() {
+            return Ran::Idle;
+        }
+        let mut cell = slot.take_own();
+        let pid = cell.as_ref().map(|own| own.pid());
+        let turn = catch_unwind(AssertUnwindSafe(|| self.turn(&mut cell)));
+        let turn = match turn {
+            Ok(Went::Turn(turn)) => turn,
+            Ok(Went::Elsewhere(way_back)) => return Ran::Elsewhere(way_back),
+            Err(panic) => {
+                let text = format!("the host failed: {}", panic_text(&*panic));
+                Turn::Exit(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()))
+            }
+        };
+        let Some(own) = cell else {
+            // The process was lost in a panic: its slot must not stay taken.
+            tracing::error!(?pid, "a process was lost; this is a bug of the host");
+            if let Some(pid) = pid {
+                system.abandon(pid);
+            }
+            return Ran::Idle;
+        };
+        self.leave(slot, own, turn)
+    }
+
+    /// A guest waits on the stack of the thread that ran it. This is what is
+    /// left to do of its turn, on the thread that goes on as the scheduler.
+    pub(crate) fn stepped_aside(&self, mut own: Box<GuestOwn>, seated: Seated) -> Ran {
+        let Some(slot) = self.0.system.table.slot(own.pid().slot()) else {
+            return Ran::Idle;
+        };
+        let turn = self.suspended(&mut own, seated);
+        self.leave(slot, own, turn)
+    }
+
+    /// The end of a turn.
+    fn leave(&self, slot: &Slot<Guest>, mut own: Box<GuestOwn>, turn: Turn) -> Ran {
+        let system = &self.0.system;
+        let more = match turn {
+            Turn::Rest => {
+                let place = own.guest().and_then(|guest| guest.place_at_rest());
+                own.publish_stats(system);
+                slot.put_own(own);
+                let schedule = slot.state.end() == exuvia_process::Then::Schedule;
+                if !schedule && let Some(place) = place {
+                    self.0.frames.rest(place);
+                }
+                schedule
+            }
+            Turn::Again => {
+                own.publish_stats(system);
+                slot.put_own(own);
+                slot.state.again() == exuvia_process::Then::Schedule
+            }
+            Turn::Exit(reason) => {
+                self.end(own, &reason);
+                false
+            }
+        };
+        if more { Ran::Again } else { Ran::Idle }
+    }
+
+    fn turn(&self, cell: &mut Option<Box<GuestOwn>>) -> Went {
+        match cell {
+            None => Went::Turn(Turn::Rest),
+            Some(own) => match own.body {
+                Body::Native(_) => Went::Turn(turn(own, &self.0.system)),
+                Body::Guest(_) => match self.guest_turn(cell) {
+                    Entered::Stop(turn) => Went::Turn(turn),
+                    Entered::GoOn => Went::Turn(Turn::Again),
+                    Entered::Elsewhere(way_back) => Went::Elsewhere(way_back),
+                },
+            },
+        }
+    }
+
+    /// The end of a process: its frame goes back, everybody is told. What
+    /// panics in it does not keep the rest from being done.
+    fn end(&self, mut own: Box<GuestOwn>, reason: &ExitReason) {
+        let shared = &self.0;
+        let pid = own.pid();
+        let guarded = |what: &str, act: &mut dyn FnMut()| {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(act)) {
+                let text = panic_text(&*panic);
+                tracing::error!(%pid, "the host failed to {what} of a process that ends: {text}");
+            }
+        };
+        guarded("take back the effects", &mut || self.take_back(&mut own));
+        guarded("take the frame", &mut || self.take_frame(&mut own));
+        // Who is done before its start is acknowledged has failed to start.
+        let failed = if reason.is_normal() {
+            own.is_awaited()
+        } else {
+            !reason.is_orderly()
+        };
+        if failed && let Some(guest) = own.guest() {
+            let version = guest.tenancy.version();
+            guarded("tell of the failure", &mut || {
+                shared.observer.failed(pid, version, reason);
+            });
+        }
+        shared.system.bury(own, reason);
+    }
+
+    fn take_frame(&self, own: &mut GuestOwn) {
+        let shared = &self.0;
+        let pid = own.pid();
+        let Some(guest) = own.guest() else { return };
+        if let Some(timer) = guest.wait.take().and_then(|wait| wait.timer) {
+            shared.system.timers.cancel(pid, timer);
+        }
+        if let Residence::Frame {
+            mut frame,
+            suspended,
+            ..
+        } = std::mem::replace(&mut guest.residence, Residence::Running)
+        {
+            if suspended {
+                frame.frame.cancel();
+            }
+            shared.frames.retire(frame);
+        }
+    }
+
+    /// `GoOn`: it has more to do.
+    fn guest_turn(&self, cell: &mut Option<Box<GuestOwn>>) -> Entered {
+        let shared = &self.0;
+        let Some(own) = cell else {
+            return Entered::Stop(Turn::Rest);
+        };
+        if let Some(reason) = own.drain(&shared.system) {
+            return Entered::Stop(Turn::Exit(reason));
+        }
+        // Asked again while it rests in a frame: the pager lets it stay. By turns,
+        // not entries: one that handles two messages in one was asked once.
+        let in_frame = (own.guest()).is_some_and(|guest| guest.place_at_rest().is_some());
+        // All entries of a turn share a slice.
+        let until = own.reductions + u64::from(SLICE.cast_unsigned());
+        for entry in 0..ENTRIES {
+            let Some(own) = cell else {
+                return Entered::Stop(Turn::Rest);
+            };
+            if entry > 0 && own.reductions >= until {
+                return Entered::GoOn;
+            }
+            let due = shared.crossing_due(own);
+            let suspended = own.guest().is_some_and(|guest| guest.is_suspended());
+            if suspended {
+                if !self.wait_is_over(own, due) {
+                    return match own.guest() {
+                        Some(guest) if guest.is_preempted() => Entered::GoOn,
+                        _ => Entered::Stop(Turn::Rest),
+                    };
+                }
+            } else {
+                if due && self.may_cross(own) {
+                    match self.cross(own) {
+                        Ok(()) => {}
+                        Err(CrossError::NoFrame) => return Entered::GoOn,
+                        Err(error) => {
+                            return Entered::Stop(Turn::Exit(upgrade_failed(&error.to_string())));
+                        }
+                    }
+                }
+                if own.position(receive::ANY, 0).is_none() {
+                    return Entered::Stop(Turn::Rest);
+                }
+                if entry == 0
+                    && let Some(guest) = own.guest()
+                {
+                    guest.touched = in_frame;
+                }
+            }
+            let seated = match self.seat(own) {
+                Ok(seated) => seated,
+                Err(NotSeated::Later) => return Entered::GoOn,
+                Err(NotSeated::Broken(reason)) => return Entered::Stop(Turn::Exit(reason)),
+            };
+            match self.enter(cell, seated, suspended) {
+                Entered::GoOn => {}
+                stop => return stop,
+            }
+        }
+        Entered::GoOn
+    }
+
+    fn wait_is_over(&self, own: &mut GuestOwn, due: bool) -> bool {
+        let Some(wait) = own.guest().and_then(|guest| guest.wait.take()) else {
+            return true;
+        };
+        let now = if wait.deadline.is_some() {
+            self.0.system.clock.now()
+        } else {
+            0
+        };
+        let over = wait.is_over(own, &self.0.system, now, due);
+        if let Some(guest) = own.guest() {
+            guest.wait.set(wait);
+        }
+        over
+    }
+
+    fn enter(
+        &self,
+        cell: &mut Option<Box<GuestOwn>>,
+        mut seated: Seated,
+        suspended: bool,
+    ) -> Entered {
+        let shared = &self.0;
+        let Some(mut own) = cell.take() else {
+            return Entered::Stop(Turn::Rest);
+        };
+        if let Some(guest) = own.guest() {
+            guest.has_run = true;
+            if suspended {
+                seated.let_go();
+            } else if let Some(trial) = &mut guest.trial {
+                // The state before the message: where the process goes back
+                // to if new code fails it.
+                if trial.state.is_none() && seated.frame.reusable {
+                    trial.state = seated.frame.save(After::Keep).ok().map(State::New);
+                }
+                trial.transaction = Some(Transaction::default());
+            }
+        }
+        let (seated, own, outcome) = match run(seated, own) {
+            Entry::Ended(seated, own, outcome) => (seated, own, outcome),
+            Entry::Elsewhere(way_back) => return Entered::Elsewhere(way_back),
+            Entry::Lost => {
+                return Entered::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
+            }
+        };
+        let own = cell.insert(own);
+        match outcome {
+            Outcome::Returned { result, taken } => self.returned(own, seated, result, taken),
+            Outcome::Suspended => Entered::Stop(self.suspended(own, seated)),
+            Outcome::Exited(reason) => {
+                shared.frames.retire(seated);
+                let reason = match reason.code() == Reason::NORMAL.0 && reason.bytes().is_empty() {
+                    true => ended_well(own, "it called `exit` with 0 (NORMAL)"),
+                    false => reason,
+                };
+                Entered::Stop(Turn::Exit(self.blame(own, reason)))
+            }
+            Outcome::Panicked(reason) => {
+                drop(seated);
+                Entered::Stop(Turn::Exit(reason))
+            }
+            Outcome::Trapped(reason) => {
+                shared.frames.retire(seated);
+                self.trapped(own, reason)
+            }
+        }
+    }
+
+    fn returned(&self, own: &mut GuestOwn, seated: Seated, result: i32, taken: u32) -> Entered {
+        let shared = &self.0;
+        let transaction = take_transaction(own);
+        if let Some(guest) = own.guest() {
+            guest.tenancy.artifact.manner.returned();
+        }
+        let waiting = match result {
+            r if r == RunResult::Rest as i32 => false,
+            r if r == RunResult::Waiting as i32 => true,
+            r => {
+                shared.frames.retire(seated);
+                let reason = if r == RunResult::Done as i32 {
+                    if let Some(transaction) = transaction {
+                        transaction.release(own, &shared.system);
+                    }
+                    // A start that it has refused says why it ends.
+                    own.drain(&shared.system)
+                        .unwrap_or_else(|| ended_well(own, "`run` answered 2 (DONE)"))
+                } else {
+                    let text = format!(
+                        "`run` answered {r}: it must answer 0 (REST), 1 (WAITING) or 2 (DONE)"
+                    );
+                    ExitReason::with(Reason::CONTRACT.0, text.as_bytes())
+                };
+                return Entered::Stop(Turn::Exit(reason));
+            }
+        };
+        if let Some(guest) = own.guest() {
+            guest.residence = Residence::Frame {
+                frame: seated,
+                suspended: false,
+                waiting,
+            };
+            if let Some(trial) = &mut guest.trial
+                && taken > 0
+            {
+                trial.state = None;
+                trial.left = trial.left.saturating_sub(1);
+                if trial.left == 0 {
+                    guest.trial = None;
+                }
+            }
+        }
+        if let Some(transaction) = transaction {
+            transaction.release(own, &shared.system);
+        }
+        if own.is_starting() {
+            own.acknowledge(&shared.system, 0, Payload::empty());
+        }
+        if let Some(reason) = own.drain_news(&shared.system) {
+            return Entered::Stop(Turn::Exit(reason));
+        }
+        if taken == 0 && !shared.crossing_due(own) {
+            // It wants none of what is there: it waits for something else.
+            return Entered::Stop(Turn::Rest);
+        }
+        Entered::GoOn
+    }
+
+    fn suspended(&self, own: &mut GuestOwn, mut seated: Seated) -> Turn {
+        let shared = &self.0;
+        let mut preempted = false;
+        if let Some(guest) = own.guest() {
+            guest.tenancy.artifact.manner.waited();
+            preempted = guest.is_preempted();
+            if !preempted {
+                seated.hold();
+            }
+            guest.residence = Residence::Frame {
+                frame: seated,
+                suspended: true,
+                waiting: false,
+            };
+        }
+        if preempted {
+            return Turn::Again;
+        }
+        if own.is_starting() {
+            own.acknowledge(&shared.system, 0, Payload::empty());
+        }
+        Turn::Rest
+    }
+}
+
+/// The reason of a process that ends because its work is done. If somebody
+/// waits for its start, that fails, and without a word nobody would see why.
+fn ended_well(own: &GuestOwn, how: &str) -> ExitReason {
+    if !own.is_awaited() {
+        return ExitReason::new(Reason::NORMAL);
+    }
+    let text = format!(
+        "{how} before the start was acknowledged; to stay, answer 0 (REST), and to do all the work at once, call `init_ack` with status 0 first"
+    );
+    ExitReason::with(Reason::NORMAL.0, text.as_bytes())
+}
+
+/// What becomes of a turn after an entry.
+pub(crate) enum Entered {
+    GoOn,
+    Stop(Turn),
+    /// See [`Ran::Elsewhere`].
+    Elsewhere(Option<Arc<dyn WayBack>>),
+}
+
+/// How an entry has ended.
+enum Entry {
+    /// The process is back, in a seat that need not be the one it began in.
+    Ended(Seated, Box<GuestOwn>, Outcome),
+    /// See [`Ran::Elsewhere`].
+    Elsewhere(Option<Arc<dyn WayBack>>),
+    /// A bug of the host has lost it.
+    Lost,
+}
+
+/// Enters or resumes the guest that sits there.
+fn run(mut seated: Seated, own: Box<GuestOwn>) -> Entry {
+    if let Some(held) = seated.frame.take_aside() {
+        return Entry::Elsewhere(held.resume(own, seated));
+    }
+    let (mut seated, own) = match run_here(seated, own) {
+        Ok(Here::Ended(seated, own, outcome)) => return Entry::Ended(seated, own, outcome),
+        Ok(Here::Elsewhere) => return Entry::Elsewhere(None),
+        Ok(Here::Lost) => return Entry::Lost,
+        Err(fiber) => fiber,
+    };
+    match seated.frame.run(own) {
+        Some((own, outcome)) => Entry::Ended(seated, own, outcome),
+        None => Entry::Lost,
+    }
+}
+
+/// How a turn has ended.
+enum Went {
+    Turn(Turn),
+    /// See [`Ran::Elsewhere`].
+    Elsewhere(Option<Arc<dyn WayBack>>),
+}
