@@ -99,6 +99,19 @@ impl Inside {
         globals.extend(handles.map(|global| to_bits(&global.get(&mut *store))));
     }
 
+    /// Has `scratch.ranges` say which pages are written. It said so before, if
+    /// the store's data has the faults of that time.
+    fn find_written(&self, store: &mut impl AsContextMut<Data = FrameData>, scratch: &mut Scratch) {
+        let page_map = &self.plan.page_map;
+        let faults = page_map.faults();
+        let mut store = store.as_context_mut();
+        let before = std::mem::replace(&mut store.data_mut().faults, faults);
+        if faults.is_none() || faults != before {
+            scratch.ranges.clear();
+            page_map.dirty(self.handles.memory.data(&store), &mut scratch.ranges);
+        }
+    }
+
     /// Takes the image, and leaves it in memory or brings memory to the base.
     /// The globals, as they are, stay in `scratch`.
     fn image(
@@ -107,17 +120,21 @@ impl Inside {
         after: After,
         scratch: &mut Scratch,
     ) -> Image {
-        scratch.clear();
+        scratch.globals.clear();
         self.read_globals(store, &mut scratch.globals);
         let dead = self.dead_stack(store);
+        self.find_written(store, scratch);
         let memory = self.handles.memory.data_mut(&mut *store);
-        self.plan.page_map.dirty(memory, &mut scratch.ranges);
         Image::take(memory, &self.base, dead, after, scratch)
     }
 
     /// A copy of the state of a process that is suspended.
     pub(crate) fn copy(&self, store: &mut impl AsContextMut<Data = FrameData>) -> Image {
-        self.image(store, After::Keep, &mut Scratch::default())
+        // What the frame knows of its pages is not here.
+        store.as_context_mut().data_mut().faults = None;
+        let image = self.image(store, After::Keep, &mut Scratch::default());
+        store.as_context_mut().data_mut().faults = None;
+        image
     }
 }
 
@@ -164,10 +181,10 @@ impl Body {
     /// Brings the frame to the base.
     pub(crate) fn reset(&mut self) {
         let (inside, scratch) = (&*self.inside, &mut self.scratch);
-        scratch.clear();
+        inside.find_written(&mut self.store, scratch);
         let memory = inside.handles.memory.data_mut(&mut self.store);
-        inside.plan.page_map.dirty(memory, &mut scratch.ranges);
         inside.base.restore(memory, &scratch.ranges);
+        scratch.globals.clear();
         inside.read_globals(&mut self.store, &mut scratch.globals);
         self.reset_globals();
     }
@@ -190,11 +207,9 @@ impl Body {
         }
     }
 
-    /// Bytes of written pages, as the last image or reset has found them, and
-    /// those of them that are written in each new instance.
-    pub(crate) fn written(&self) -> (u64, u64) {
-        let ranges = &self.scratch.ranges;
-        (total(ranges), total(&self.inside.base.written))
+    /// Bytes of written pages, as the last image or reset has found them.
+    pub(crate) fn written(&self) -> u64 {
+        total(&self.scratch.ranges)
     }
 
     /// Gives the pages back to the system; the frame stands at the base, before
@@ -204,8 +219,8 @@ impl Body {
         let memory = inside.handles.memory.data_mut(&mut self.store);
         pagemap::release(memory);
         inside.base.restore(memory, &inside.base.written);
-        scratch.clear();
-        inside.plan.page_map.dirty(memory, &mut scratch.ranges);
+        self.store.data_mut().faults = None;
+        inside.find_written(&mut self.store, scratch);
     }
 
     /// Puts an image into the frame, which stands at the base and has a memory
@@ -225,6 +240,16 @@ impl Body {
     /// Wasm pages of its memory.
     pub(crate) fn pages(&self) -> u32 {
         u32::try_from(self.inside.handles.memory.size(&self.store)).unwrap_or(u32::MAX)
+    }
+
+    /// This thread is about to use the frame. What another knew of its pages
+    /// need not be true afterwards.
+    #[inline]
+    pub(crate) fn here(&mut self) {
+        let data = self.store.data_mut();
+        if data.faults.is_some_and(|faults| !faults.are_ours()) {
+            data.faults = None;
+        }
     }
 
     /// Has its guest run on fibers from now on.

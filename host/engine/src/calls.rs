@@ -240,6 +240,8 @@ fn put_in(
         guest.wait.take();
     }
     let data = caller.data_mut();
+    // It may be another thread's that goes on.
+    data.faults = None;
     data.limiter.bytes = own.limits().memory;
     // The shim has forgotten it.
     data.mail_known = false;

@@ -11,7 +11,7 @@ use crate::body::Inside;
 use crate::executor::Shared;
 use crate::guest::GuestOwn;
 use crate::instrument::BYTES_PER_REDUCTION;
-use crate::pagemap::Extent;
+use crate::pagemap::{Extent, Faults};
 use crate::room::is_no_room;
 use crate::stack::Stack;
 
@@ -65,6 +65,9 @@ pub(crate) struct FrameData {
     pub(crate) stack: Stack,
     /// Slices that a guest on a thread's stack has had in a row.
     pub(crate) slices: u32,
+    /// The faults of the thread that has found out which pages are written. `None`
+    /// if another has used the memory since.
+    pub(crate) faults: Option<Faults>,
 }
 
 impl FrameData {
@@ -89,6 +92,7 @@ impl FrameData {
             inside: None,
             stack,
             slices: 0,
+            faults: None,
         }
     }
 }

@@ -114,8 +114,10 @@ pub(crate) struct Frame {
     stage: Stage,
     call: Box<dyn Call>,
     pages: u32,
-    /// Bytes of written pages as last seen, and those of a new frame.
-    written: (u64, u64),
+    /// Bytes of written pages as last seen.
+    written: u64,
+    /// Those of them that it had when it was new.
+    first_written: u64,
     /// Where its memory is.
     pub(crate) extent: Arc<Extent>,
     /// Whether its module lets it serve another process.
@@ -161,6 +163,7 @@ impl Frame {
         body.reset();
         Ok(Frame {
             written: body.written(),
+            first_written: body.written(),
             extent,
             stack,
             stage: Stage::Rest(body),
@@ -223,12 +226,12 @@ impl Frame {
     /// Bytes of written pages of its memory, as last seen: they stay when it
     /// is brought to the base.
     pub(crate) fn written(&self) -> u64 {
-        self.written.0
+        self.written
     }
 
     /// Those of them that a new frame would not have.
     pub(crate) fn spare(&self) -> u64 {
-        self.written.0.saturating_sub(self.written.1)
+        self.written.saturating_sub(self.first_written)
     }
 
     /// Gives the pages of a frame at the base back to the system.
@@ -245,7 +248,10 @@ impl Frame {
     /// `None` is a bug of the host that lost it.
     pub(crate) fn run(&mut self, own: Box<GuestOwn>) -> Option<(Box<GuestOwn>, Outcome)> {
         match std::mem::replace(&mut self.stage, LOST) {
-            Stage::Rest(body) => self.call.begin(body, own),
+            Stage::Rest(mut body) => {
+                body.here();
+                self.call.begin(body, own);
+            }
             Stage::Called => baton::put_ask(Ask::Resume(own)),
             Stage::Broken(text) => {
                 let outcome = panicked(&text);
@@ -296,7 +302,10 @@ impl Frame {
             return None;
         }
         match std::mem::replace(&mut self.stage, LOST) {
-            Stage::Rest(body) => Some(body),
+            Stage::Rest(mut body) => {
+                body.here();
+                Some(body)
+            }
             _ => None,
         }
     }
@@ -423,6 +432,7 @@ impl Frame {
             }
             Stage::Broken(text) => return Err(text.to_string()),
         };
+        body.here();
         match at_once(act(body)) {
             Ok(result) => {
                 self.pages = body.pages();

@@ -6,9 +6,10 @@
 //! run of length 0 that ends them, then globals (index + 1, low 8 bytes, high
 //! 8 bytes) up to an index of 0. Numbers are LEB128.
 
+use std::io;
 use std::ops::Range;
 
-use crate::pagemap::PAGE;
+use crate::pagemap::{BaseFile, PAGE};
 
 /// Bytes that are compared at once before words are looked at.
 const LINE: usize = 64;
@@ -26,6 +27,9 @@ pub(crate) struct Base {
     pub(crate) memory_pages: u32,
     /// Where initialization wrote: a new instance differs from the base there only.
     pub(crate) written: Vec<Range<usize>>,
+    /// The pages that are not all zero, with what lies between: new frames share
+    /// them until they write. `None`: there are none, or no file could be made.
+    file: Option<(usize, BaseFile)>,
 }
 
 static ZERO: [u8; PAGE] = [0; PAGE];
@@ -40,7 +44,7 @@ impl Base {
         memory_pages: u32,
         written: Vec<Range<usize>>,
     ) -> Base {
-        let pages = memory
+        let pages: Vec<Option<Box<[u8; PAGE]>>> = memory
             .as_chunks::<PAGE>()
             .0
             .iter()
@@ -54,12 +58,34 @@ impl Base {
                 (page != ZERO).then(|| Box::new(page))
             })
             .collect();
+        let file = pages.iter().position(Option::is_some).and_then(|first| {
+            let last = pages.iter().rposition(Option::is_some)?;
+            let pages = pages[first..=last].iter();
+            // Without it each frame gets a copy.
+            let file = BaseFile::new(pages.map(|page| page.as_deref().unwrap_or(&ZERO))).ok()?;
+            Some((first * PAGE, file))
+        });
         Base {
             pages,
             globals,
             memory_pages,
             written,
+            file,
         }
+    }
+
+    /// Brings the memory of a new instance to the base.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no room for a mapping. Then the memory may be gone.
+    pub(crate) fn furnish(&self, memory: &mut [u8]) -> io::Result<()> {
+        if let Some((at, file)) = &self.file {
+            file.map(&mut memory[*at..at + file.len()])?;
+        }
+        // What has come from the file is compared, and not written.
+        self.restore(memory, &self.written);
+        Ok(())
     }
 
     /// Whether every process of both begins the same.
@@ -123,14 +149,6 @@ pub(crate) struct Scratch {
     pub(crate) globals: Vec<u128>,
     runs: Vec<(usize, usize)>,
     bytes: Vec<u8>,
-}
-
-impl Scratch {
-    /// Forgets what was put in.
-    pub(crate) fn clear(&mut self) {
-        self.ranges.clear();
-        self.globals.clear();
-    }
 }
 
 /// Whether a diff leaves the memory as it is or brings it to the base.

@@ -10,12 +10,20 @@
 //! Three sources, the best that works: the ioctl `PAGEMAP_SCAN` (Linux 6.7),
 //! the bits of `/proc/self/pagemap`, or none, in which case every page is
 //! compared with the base. The first two read the same file.
+//!
+//! A page that was not written before becomes one that was by a page fault of
+//! the thread that writes it, and the kernel counts the faults of each thread.
+//! So whoever has asked, and has had no fault since, need not ask again: see
+//! [`Faults`]. That is ten times as fast, and warm frames have no faults.
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use rustix::fs::{MemfdFlags, memfd_create};
 
 /// Bytes of a page, on all machines that the engine runs on.
 pub(crate) const PAGE: usize = 4096;
@@ -80,11 +88,53 @@ pub(crate) struct Extent {
     pub(crate) bytes: AtomicUsize,
 }
 
+/// How many page faults a thread has had. A memory that only this thread has
+/// used since has no more written pages than when it was the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Faults {
+    thread: u64,
+    count: i64,
+}
+
+impl Faults {
+    /// Those of this thread.
+    fn now() -> Option<Faults> {
+        // SAFETY: all-zero bytes are a value of this struct of integers.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: the kernel writes one such struct, which lives on this stack.
+        if unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) } != 0 {
+            return None;
+        }
+        Some(Faults {
+            thread: thread(),
+            count: usage.ru_minflt + usage.ru_majflt,
+        })
+    }
+
+    /// Whether they are of this thread.
+    #[inline]
+    pub(crate) fn are_ours(&self) -> bool {
+        self.thread == thread()
+    }
+}
+
+/// A number that no other thread has, or has had.
+#[inline]
+fn thread() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
+}
+
 /// Finds written pages.
 #[derive(Debug)]
 pub(crate) struct PageMap {
     file: Option<File>,
     method: Method,
+    /// Whether this kernel counts faults.
+    counts_faults: bool,
 }
 
 impl PageMap {
@@ -98,6 +148,7 @@ impl PageMap {
         let mut map = PageMap {
             file,
             method: Method::Scan,
+            counts_faults: counts_faults(),
         };
         let works = |map: &PageMap| {
             let probe = vec![1u8; 4 * PAGE];
@@ -115,6 +166,15 @@ impl PageMap {
         }
         map.method = Method::Compare;
         map
+    }
+
+    /// The faults of this thread. `None`: they tell nothing, and the kernel has to
+    /// be asked for written pages each time.
+    pub(crate) fn faults(&self) -> Option<Faults> {
+        match self.method {
+            Method::Scan | Method::Bits if self.counts_faults => Faults::now(),
+            _ => None,
+        }
     }
 
     /// The method in use.
@@ -160,6 +220,23 @@ impl PageMap {
             _ => None,
         }
     }
+}
+
+/// Whether a page that is written for the first time counts as a fault, and one
+/// that is written again does not. There are kernels that do not count.
+fn counts_faults() -> bool {
+    // So much that the allocator asks the system for it, and touches nothing.
+    let mut memory = vec![0u8; 8 << 20];
+    let mut write = |value| {
+        let before = Faults::now()?.count;
+        for page in memory.chunks_exact_mut(PAGE).step_by(64) {
+            // Else the compiler may leave out what nobody reads.
+            *std::hint::black_box(&mut page[0]) = value;
+        }
+        Some(Faults::now()?.count - before)
+    };
+    // If the allocator has had it before, the answer is no, which is safe.
+    write(1).is_some_and(|faults| faults > 0) && write(2) == Some(0)
 }
 
 fn scan(file: &File, address: usize, length: usize, ranges: &mut Vec<Range<usize>>) -> Option<()> {
@@ -259,6 +336,67 @@ pub(crate) fn release(memory: &mut [u8]) {
     };
 }
 
+/// Pages in a file that memories share until they write.
+#[derive(Debug)]
+pub(crate) struct BaseFile {
+    file: File,
+    length: usize,
+}
+
+impl BaseFile {
+    /// One with these pages; nobody else has it, and it has no name.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no memory or no descriptor for it.
+    pub(crate) fn new<'a>(pages: impl Iterator<Item = &'a [u8; PAGE]>) -> io::Result<BaseFile> {
+        let mut file = File::from(memfd_create("exuvia-base", MemfdFlags::CLOEXEC)?);
+        let mut length = 0;
+        for page in pages {
+            file.write_all(page)?;
+            length += PAGE;
+        }
+        Ok(BaseFile { file, length })
+    }
+
+    /// Bytes of it.
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Puts it in the place of `memory`, which is whole pages of a mapping of
+    /// the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no room. Then the memory may be gone.
+    pub(crate) fn map(&self, memory: &mut [u8]) -> io::Result<()> {
+        assert!(
+            memory.len() == self.length && (memory.as_ptr() as usize).is_multiple_of(PAGE),
+            "a file is mapped over whole pages"
+        );
+        // SAFETY: the range is this slice's own private mapping, and becomes another
+        // private mapping of the same size and access; all values of bytes are
+        // valid, and nobody else refers to them. The file has this length, is
+        // never cut, and nobody writes to it.
+        let at = unsafe {
+            libc::mmap(
+                memory.as_mut_ptr().cast(),
+                memory.len(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_FIXED,
+                self.file.as_raw_fd(),
+                0,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        advise(memory.as_ptr(), memory.len());
+        Ok(())
+    }
+}
+
 /// Makes `memory` fit for page maps: no huge pages, no merging, now and when
 /// it has grown. Only for memory that has [`RESERVED`] and [`GUARD`] for itself.
 pub(crate) fn prepare(memory: &[u8]) {
@@ -339,6 +477,37 @@ mod tests {
                 _ => assert!(written.iter().all(|page| found.contains(page))),
             }
         }
+    }
+
+    #[test]
+    fn a_first_write_is_a_fault_of_the_thread_that_makes_it() {
+        let map = PageMap::new(None);
+        if map.method() == Method::Compare {
+            assert_eq!(map.faults(), None);
+            return;
+        }
+        let mut mapping = Mapping::new(8);
+        advise(mapping.0, mapping.1);
+        // Read before it is written, and not.
+        assert_eq!(mapping.bytes()[2 * PAGE], 0);
+        for page in [2, 3] {
+            let before = map.faults().unwrap();
+            mapping.bytes()[page * PAGE] = 1;
+            let after = map.faults().unwrap();
+            assert_ne!(before, after);
+            mapping.bytes()[page * PAGE] = 2;
+            assert_eq!(map.faults(), Some(after));
+        }
+        let ours = map.faults().unwrap();
+        let theirs = std::thread::scope(|scope| {
+            let theirs = scope.spawn(|| {
+                assert!(!ours.are_ours());
+                map.faults().unwrap()
+            });
+            theirs.join().unwrap()
+        });
+        assert!(ours.are_ours() && !theirs.are_ours());
+        assert_ne!(ours, theirs);
     }
 
     #[test]

@@ -129,7 +129,7 @@ fn to_base(store: &mut Store<FrameData>, handles: &Handles, base: &Base) -> wasm
     if wants > has {
         handles.memory.grow(&mut *store, wants - has)?;
     }
-    base.restore(handles.memory.data_mut(&mut *store), &base.written);
+    base.furnish(handles.memory.data_mut(&mut *store))?;
     for (global, value) in handles.globals.iter().zip(&base.globals) {
         set_bits(global, store, *value);
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use exuvia_abi::{Code, Reason};
+use exuvia_engine::Method;
 use exuvia_process::{Limits, Pid};
 
 use crate::world::{Answer, Setup, World, answering};
@@ -209,4 +210,116 @@ fn data_below_the_stack_is_kept() {
         }
     }
     assert!(world.executor.metrics().page_outs.load(Ordering::Relaxed) > 0);
+}
+
+/// What initialization wrote is shared by all frames until a process writes there; and a frame that
+/// changes hands, or has given its pages back, shows it as it was.
+#[test]
+fn frames_share_what_initialization_wrote_until_they_write_it() {
+    const FRAMES: u64 = 4;
+    const PAGES: u64 = 16;
+    // From 64 KiB on, so many pages of 4 KiB hold 7 everywhere. Tag 0 writes one word in the page at
+    // the middle, tag 1 sums up one word of each page.
+    let wat = answering(
+        "",
+        r#"(local $at i32) (local $sum i64)
+           (if (i32.eqz (local.get $tag)) (then
+             (i64.store (i32.const 98304) (i64.add (i64.load (i32.const 98304)) (i64.const 1)))))
+           (local.set $at (i32.const 65536))
+           (loop $page
+             (local.set $sum (i64.add (local.get $sum) (i64.load (local.get $at))))
+             (local.set $at (i32.add (local.get $at) (i32.const 4096)))
+             (br_if $page (i32.lt_u (local.get $at) (i32.const 131072))))
+           (local.get $sum)"#,
+        r#"(func (export "_initialize")
+             (memory.fill (i32.const 65536) (i32.const 7) (i32.const 65536)))"#,
+    );
+    let world = small();
+    world.deploy("m", &wat);
+    let clean = 0x0707_0707_0707_0707u64.wrapping_mul(PAGES);
+    let pids: Vec<_> = (0..FRAMES).map(|_| world.spawn("m")).collect();
+    for pid in &pids {
+        assert_eq!(world.ask(*pid, 1, &[]).number(), clean);
+    }
+    // They have read it all, and a page or two is their own.
+    let read = world.executor.frames();
+    if world.engine.page_map() != Method::Compare {
+        let all = read.live as u64 * PAGES * 4096;
+        assert!(read.live > 1 && read.bytes < all / 2, "{read:?}");
+    }
+    for (at, pid) in pids.iter().enumerate() {
+        for round in 1..=at as u64 + 1 {
+            assert_eq!(world.ask(*pid, 0, &[]).number(), clean.wrapping_add(round));
+        }
+    }
+    // Others get the frames, and give them back.
+    let others: Vec<_> = (0..FRAMES).map(|_| world.spawn("m")).collect();
+    for pid in &others {
+        assert_eq!(world.ask(*pid, 1, &[]).number(), clean);
+    }
+    for (at, pid) in pids.iter().enumerate() {
+        let own = clean.wrapping_add(at as u64 + 1);
+        assert_eq!(world.ask(*pid, 1, &[]).number(), own);
+    }
+}
+
+/// What one thread knows of a frame's pages is not true any more when a process has run in it on
+/// another: what it wrote there is kept for it, and nobody else sees it.
+#[test]
+fn pages_that_were_written_on_another_thread_are_found() {
+    const PROCESSES: usize = 6;
+    // Tag 8 to 31: adds one to the first word of that page of 4 KiB. From 40 on: reads that of the
+    // page 32 below.
+    let wat = answering(
+        "",
+        r#"(local $at i32)
+           (local.set $at (i32.shl (i32.and (local.get $tag) (i32.const 31)) (i32.const 12)))
+           (if (i32.lt_u (local.get $tag) (i32.const 32)) (then
+             (i64.store (local.get $at) (i64.add (i64.load (local.get $at)) (i64.const 1)))))
+           (i64.load (local.get $at))"#,
+        "",
+    );
+    let world = small();
+    world.deploy("m", &wat);
+    let pids: Vec<_> = (0..PROCESSES).map(|_| world.spawn("m")).collect();
+    let mut expected = [[0; 32]; PROCESSES];
+    let write = |at: usize, page: usize| world.ask(pids[at], page as u32, &[]).number();
+    let read = |at: usize, page: usize| world.ask(pids[at], 32 + page as u32, &[]).number();
+    std::thread::scope(|scope| {
+        // One for all rounds: to make one is a fault of ours, and then we would look anew.
+        let (ask, asked) = std::sync::mpsc::channel();
+        let (tell, told) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            for (at, page) in asked {
+                tell.send(write(at, page)).unwrap();
+            }
+        });
+        // All frames have been read everywhere: no read is a fault any more.
+        for page in 8..32 {
+            for at in (0..PROCESSES).chain((0..PROCESSES).rev()) {
+                assert_eq!(read(at, page), 0);
+            }
+        }
+        for round in 0..48 {
+            let (at, page) = (round % PROCESSES, 8 + round / 2);
+            // It is in a frame that this thread has used last.
+            assert_eq!(read(at, page), expected[at][page]);
+            let answer = match round % 4 {
+                0 => write(at, page),
+                _ => {
+                    ask.send((at, page)).unwrap();
+                    told.recv().unwrap()
+                }
+            };
+            expected[at][page] += 1;
+            assert_eq!(answer, expected[at][page]);
+            // Here the frames change hands.
+            for (at, pages) in expected.iter().enumerate() {
+                for page in [page, 8 + round / 4] {
+                    assert_eq!(read(at, page), pages[page], "round {round}, page {page}");
+                }
+            }
+        }
+        drop(ask);
+    });
 }
