@@ -24,12 +24,16 @@ use crate::turn::Ran;
 
 /// Has other threads go on as schedulers.
 pub trait Threads: Send + Sync + std::fmt::Debug {
-    /// Whether this is a scheduler's thread, which could have a stand-in.
+    /// Whether there is a stand-in for the scheduler of each thread. Who has asked
+    /// before it enters a guest gets one if the guest waits.
     fn may_step_aside(&self) -> bool;
 
-    /// A thread that could go on as this one's scheduler. `None`: the system
-    /// has no room for one, too many are aside, or this is no scheduler's.
+    /// A thread that could go on as this one's scheduler. `None`: this is no
+    /// scheduler's, or too many are aside.
     fn stand_in(&self) -> Option<Box<dyn StandIn>>;
+
+    /// The turn on this thread takes longer than others.
+    fn turn_gets_long(&self);
 }
 
 /// A thread that is ready to go on as a scheduler.
@@ -219,6 +223,14 @@ impl Drop for Ending {
             aside.set(Stage::Ended(None));
         }
     }
+}
+
+/// To be called once on each thread that will call
+/// [`Executor::run`](crate::Executor::run), when there is room for what the thread
+/// needs: a stack for signals, which wasmtime else makes at the first entry, and
+/// fails if it cannot.
+pub fn prepare_thread() {
+    wasmtime::Engine::tls_eager_initialize();
 }
 
 thread_local! {

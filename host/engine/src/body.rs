@@ -130,11 +130,13 @@ impl Inside {
 
     /// A copy of the state of a process that is suspended.
     pub(crate) fn copy(&self, store: &mut impl AsContextMut<Data = FrameData>) -> Image {
+        let mut scratch = Scratch::default();
+        self.read_globals(store, &mut scratch.globals);
+        let dead = self.dead_stack(store);
+        let memory = self.handles.memory.data_mut(&mut *store);
         // What the frame knows of its pages is not here.
-        store.as_context_mut().data_mut().faults = None;
-        let image = self.image(store, After::Keep, &mut Scratch::default());
-        store.as_context_mut().data_mut().faults = None;
-        image
+        self.plan.page_map.dirty(memory, &mut scratch.ranges);
+        Image::take(memory, &self.base, dead, After::Keep, &mut scratch)
     }
 }
 

@@ -138,10 +138,16 @@ fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result
     let data = caller.data_mut();
     let stays = why == Pause::Yield && data.toll.crowd.is_none() && data.slices < SLICES;
     data.slices += 1;
+    let first = data.slices == 1;
     let Some((own, slice)) = take_out(&mut caller, why)? else {
         return Ok(());
     };
     if stays {
+        let shared = caller.data().shared.as_ref();
+        if first && let Some(threads) = shared.and_then(|shared| shared.threads.get()) {
+            // Nobody who could run elsewhere waits for the end of it.
+            threads.turn_gets_long();
+        }
         return put_in(caller, why, own, slice);
     }
     let shared = caller.data().shared.clone();
@@ -149,13 +155,10 @@ fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result
         .as_ref()
         .and_then(|shared| shared.threads.get()?.stand_in());
     let (Some(shared), Some(stand_in)) = (shared, stand_in) else {
-        if why == Pause::Yield {
-            // It gets another slice: nobody else can have this thread.
-            return put_in(caller, why, own, slice);
-        }
+        // A bug: whoever has entered it has asked before.
         caller.data_mut().own = Some(own);
         return Err(wasmtime::Error::msg(
-            "the system has no room for one more thread, and the process has to wait on this one",
+            "too many processes wait on threads' stacks, and this one has to",
         ));
     };
     let Some(Here::Seated(mut seated)) = aside::take() else {

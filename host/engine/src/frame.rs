@@ -449,7 +449,7 @@ impl Frame {
 }
 
 /// How an entry on this thread's stack has ended.
-pub(crate) enum Here {
+pub(crate) enum OnThread {
     /// The process is back, in a seat that need not be the one it began in.
     Ended(Seated, Box<GuestOwn>, Outcome),
     /// It has waited, and was ended while it did; whoever did that has it.
@@ -463,7 +463,7 @@ pub(crate) enum Here {
 pub(crate) fn run_here(
     mut seated: Seated,
     own: Box<GuestOwn>,
-) -> Result<Here, (Seated, Box<GuestOwn>)> {
+) -> Result<OnThread, (Seated, Box<GuestOwn>)> {
     let Some(mut body) = seated.frame.take_body() else {
         return Err((seated, own));
     };
@@ -473,15 +473,17 @@ pub(crate) fn run_here(
         Some(aside::Here::Seated(mut seated)) => {
             seated.frame.end(body, &ended);
             match ended {
-                Some((own, outcome)) => Here::Ended(seated, own, outcome),
-                None => Here::Lost,
+                Some((own, outcome)) => OnThread::Ended(seated, own, outcome),
+                None => OnThread::Lost,
             }
         }
         Some(aside::Here::Ending(ending)) => {
             ending.with(body);
-            Here::Elsewhere
+            OnThread::Elsewhere
         }
-        None => Here::Lost,
+        // It could not be copied while it waited: whoever has the seat has the process.
+        None if ended.is_none() => OnThread::Elsewhere,
+        None => OnThread::Lost,
     })
 }
 

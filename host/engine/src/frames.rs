@@ -43,8 +43,8 @@ use crate::room::{Room, address_space, most_mappings};
 use crate::stack::Stack;
 use crate::timing::Timing;
 
-/// Kernel mappings that one frame takes: memory, its guard and file image,
-/// stack and its guard (5 to 6 as measured, one to spare).
+/// Kernel mappings that one frame takes: memory, its guard and the base's file,
+/// stack and its guard if its guest runs on a fiber (5 to 6 as measured, one to spare).
 const MAPPINGS_PER_FRAME: usize = 7;
 /// Frames if nothing else limits them.
 const FRAMES: usize = 2048;
@@ -220,20 +220,25 @@ impl Frames {
             }
         }
         if shared.stack_of(artifact) == Stack::Fiber && seated.frame.stack() == Stack::Thread {
-            (self.use_fibers(shared, &mut seated)).map_err(NoFrame::Broken)?;
+            let done = self.use_fibers(shared, &mut seated);
+            if !done.map_err(NoFrame::Broken)? {
+                return Err(NoFrame::AllBusy);
+            }
         }
         let place = self.places.place(seated.place());
         place.stays.store(stays, Ordering::Relaxed);
         Ok(seated)
     }
 
-    /// Has the guest of a frame at rest run on fibers, if there is room for its stack.
-    pub(crate) fn use_fibers(&self, shared: &Shared, seated: &mut Seated) -> Result<(), String> {
-        if !seated.frame.use_fibers()? {
+    /// Has the guest of a frame at rest run on fibers. `Ok(false)`: there is no
+    /// room for its stack now.
+    pub(crate) fn use_fibers(&self, shared: &Shared, seated: &mut Seated) -> Result<bool, String> {
+        let done = seated.frame.use_fibers()?;
+        if !done {
             let what = "there was no room for a guest's stack".to_owned();
             self.room.failed(&shared.system.clock, what);
         }
-        Ok(())
+        Ok(done)
     }
 
     fn find(

@@ -62,7 +62,7 @@ impl Base {
             let last = pages.iter().rposition(Option::is_some)?;
             let pages = pages[first..=last].iter();
             // Without it each frame gets a copy.
-            let file = BaseFile::new(pages.map(|page| page.as_deref().unwrap_or(&ZERO))).ok()?;
+            let file = BaseFile::new(pages.map(Option::as_deref)).ok()?;
             Some((first * PAGE, file))
         });
         Base {
@@ -78,7 +78,7 @@ impl Base {
     ///
     /// # Errors
     ///
-    /// If the system has no room for a mapping. Then the memory may be gone.
+    /// If the system has no room for a mapping.
     pub(crate) fn furnish(&self, memory: &mut [u8]) -> io::Result<()> {
         if let Some((at, file)) = &self.file {
             file.map(&mut memory[*at..at + file.len()])?;

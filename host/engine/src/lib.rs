@@ -40,7 +40,7 @@ mod upgrade;
 mod verify;
 
 pub use artifact::Artifact;
-pub use aside::{StandIn, Threads, WayBack};
+pub use aside::{StandIn, Threads, WayBack, prepare_thread};
 pub use error::{CrossError, LoadError, VerifyError};
 pub use executor::{Executor, ExecutorConfig, Metrics};
 pub use frames::{FrameCounts, default_frames, mappings_of};

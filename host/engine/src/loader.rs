@@ -76,7 +76,16 @@ impl Engine {
     /// # Errors
     ///
     /// If this machine cannot run compiled Wasm.
+    ///
+    /// # Panics
+    ///
+    /// If guests are to have more stack than fits into [`THREAD_STACK`].
     pub fn new(config: &EngineConfig) -> Result<Engine, LoadError> {
+        assert!(
+            config.stack + 2 * HOST_STACK <= THREAD_STACK,
+            "a guest's stack of {} bytes is too much for the stack of a thread",
+            config.stack
+        );
         let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
         let mut settings = Config::new();
         settings

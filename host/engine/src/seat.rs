@@ -7,7 +7,7 @@ use exuvia_process::ExitReason;
 
 use crate::executor::Executor;
 use crate::frames::NoFrame;
-use crate::guest::{GuestOwn, Residence};
+use crate::guest::{Guest, GuestOwn, Residence};
 use crate::image::After;
 use crate::places::Seated;
 use crate::stack::Stack;
@@ -36,9 +36,7 @@ impl Executor {
                 shared.metrics.hits.add();
                 return Ok(frame);
             }
-            let (frame, residence) = self.change_stack(frame, waiting)?;
-            guest.residence = residence;
-            if let Some(frame) = frame {
+            if let Some(frame) = self.change_stack(guest, frame, waiting)? {
                 shared.metrics.hits.add();
                 return Ok(frame);
             }
@@ -113,37 +111,40 @@ impl Executor {
     }
 
     /// The process rests in a frame whose guest is to run on another stack from
-    /// now on. Answers the frame, or what to bring into another one.
+    /// now on. Answers the frame, or what it had is an image now, for another one.
     fn change_stack(
         &self,
+        guest: &mut Guest,
         mut seated: Seated,
         waiting: bool,
-    ) -> Result<(Option<Seated>, Residence), NotSeated> {
+    ) -> Result<Option<Seated>, NotSeated> {
         let broken = |reason: String| {
             NotSeated::Broken(ExitReason::with(Reason::INTERNAL.0, reason.as_bytes()))
         };
         match seated.frame.stack() {
             Stack::Thread => {
-                // If there is no room for a fiber, it goes on as it was: if it
-                // waits, its thread steps aside once more.
-                self.0
-                    .frames
-                    .use_fibers(&self.0, &mut seated)
-                    .map_err(broken)?;
-                Ok((Some(seated), Residence::Running))
+                let shared = &self.0;
+                if !(shared.frames.use_fibers(shared, &mut seated)).map_err(broken)? {
+                    guest.residence = Residence::Frame {
+                        frame: seated,
+                        suspended: false,
+                        waiting,
+                    };
+                    return Err(NotSeated::Later);
+                }
             }
             // See `is_outdated`.
             Stack::Fiber if seated.frame.reusable => {
                 let image = seated.frame.save(After::Keep).map_err(broken)?;
-                let stamp = Some(seated.pool().stamp());
-                let residence = Residence::Image {
+                guest.residence = Residence::Image {
                     image,
                     waiting,
-                    stamp,
+                    stamp: Some(seated.pool().stamp()),
                 };
-                Ok((None, residence))
+                return Ok(None);
             }
-            Stack::Fiber => Ok((Some(seated), Residence::Running)),
+            Stack::Fiber => {}
         }
+        Ok(Some(seated))
     }
 }

@@ -14,7 +14,7 @@ use crate::aside::WayBack;
 use crate::body::Outcome;
 use crate::error::CrossError;
 use crate::executor::Executor;
-use crate::frame::{Here, panic_text, run_here};
+use crate::frame::{OnThread, panic_text, run_here};
 use crate::guest::{Guest, GuestOwn, Residence};
 use crate::image::After;
 use crate::instrument::SLICE;
@@ -56,10 +56,7 @@ impl Executor {
         let turn = match turn {
             Ok(Went::Turn(turn)) => turn,
             Ok(Went::Elsewhere(way_back)) => return Ran::Elsewhere(way_back),
-            Err(panic) => {
-                let text = format!("the host failed: {}", panic_text(&*panic));
-                Turn::Exit(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()))
-            }
+            Err(panic) => failed(panic),
         };
         let Some(own) = cell else {
             // The process was lost in a panic: its slot must not stay taken.
@@ -78,7 +75,8 @@ impl Executor {
         let Some(slot) = self.0.system.table.slot(own.pid().slot()) else {
             return Ran::Idle;
         };
-        let turn = self.suspended(&mut own, seated);
+        let turn = catch_unwind(AssertUnwindSafe(|| self.suspended(&mut own, seated)));
+        let turn = turn.unwrap_or_else(failed);
         self.leave(slot, own, turn)
     }
 
@@ -386,6 +384,12 @@ impl Executor {
     }
 }
 
+/// The end of a turn in which the host has panicked.
+fn failed(panic: Box<dyn std::any::Any + Send>) -> Turn {
+    let text = format!("the host failed: {}", panic_text(&*panic));
+    Turn::Exit(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()))
+}
+
 /// The reason of a process that ends because its work is done. If somebody
 /// waits for its start, that fails, and without a word nobody would see why.
 fn ended_well(own: &GuestOwn, how: &str) -> ExitReason {
@@ -422,9 +426,9 @@ fn run(mut seated: Seated, own: Box<GuestOwn>) -> Entry {
         return Entry::Elsewhere(held.resume(own, seated));
     }
     let (mut seated, own) = match run_here(seated, own) {
-        Ok(Here::Ended(seated, own, outcome)) => return Entry::Ended(seated, own, outcome),
-        Ok(Here::Elsewhere) => return Entry::Elsewhere(None),
-        Ok(Here::Lost) => return Entry::Lost,
+        Ok(OnThread::Ended(seated, own, outcome)) => return Entry::Ended(seated, own, outcome),
+        Ok(OnThread::Elsewhere) => return Entry::Elsewhere(None),
+        Ok(OnThread::Lost) => return Entry::Lost,
         Err(fiber) => fiber,
     };
     match seated.frame.run(own) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use exuvia_engine::{Executor, GuestSystem, Ran, StandIn, Threads, WayBack};
+use exuvia_engine::{Executor, GuestSystem, Ran, StandIn, Threads, WayBack, prepare_thread};
 use exuvia_process::{Schedule, Slot};
 use exuvia_scheduler::{Handle, Next, Run};
 
@@ -20,6 +20,10 @@ pub(crate) struct Runner {
 impl Run for Runner {
     fn run(&self, _worker: usize, index: u32) -> Next {
         next(&self.system, index, self.executor.run(index))
+    }
+
+    fn thread_starts(&self) {
+        prepare_thread();
     }
 
     fn tick(&self, worker: usize) -> Option<Duration> {
@@ -62,6 +66,10 @@ impl Threads for Stacks {
     #[inline]
     fn may_step_aside(&self) -> bool {
         self.handle.may_step_aside()
+    }
+
+    fn turn_gets_long(&self) {
+        self.handle.slice_gets_long();
     }
 
     fn stand_in(&self) -> Option<Box<dyn StandIn>> {

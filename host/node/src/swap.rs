@@ -292,6 +292,11 @@ impl Node {
         if changes.versions.is_empty() {
             return Ok(self.nothing_new(&base, modules, options.loops));
         }
+        for version in &changes.versions {
+            if let Some(before) = base.version(&version.module) {
+                version.artifact.follows(&before.artifact);
+            }
+        }
         let began = inner.system.clock.now();
         let verified =
             inner
@@ -322,9 +327,6 @@ impl Node {
         let busy = verified.resident + verified.processes.saturating_sub(verified.seen);
         let busy = usize::try_from(busy).unwrap_or(usize::MAX);
         for version in &changes.versions {
-            if let Some(before) = base.version(&version.module) {
-                version.artifact.follows(&before.artifact);
-            }
             inner.executor.prepare(&version.artifact, busy);
         }
         let prepare = self.since(began);

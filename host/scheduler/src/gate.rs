@@ -85,14 +85,6 @@ impl Gate {
         state.standing = false;
     }
 
-    /// Waits until the worker has ended.
-    pub(crate) fn wait_gone(&self) {
-        let mut state = self.state.lock();
-        while !state.gone {
-            self.changed.wait(&mut state);
-        }
-    }
-
     /// The worker ends: nobody may wait for it any more.
     pub(crate) fn leave(&self) {
         self.state.lock().gone = true;

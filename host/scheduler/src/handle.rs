@@ -2,13 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use crate::{
-    gate::Held,
-    metrics::Metrics,
-    relay::{MAX_ASIDE, StandIn},
-    shared::Shared,
-    worker,
-};
+use crate::{gate::Held, metrics::Metrics, relay::StandIn, shared::Shared, worker};
 
 /// A reference to a scheduler. It stays valid after the scheduler has stopped; wakes then lead
 /// nowhere.
@@ -68,17 +62,22 @@ impl Handle {
 
     /// A thread that can go on as this one's worker, for a slice that must wait in its middle.
     ///
-    /// `None`: this is not the thread of a worker of this scheduler, or the system has no room for a
-    /// thread.
+    /// `None`: this is not the thread of a worker of this scheduler, or too many are aside. The latter
+    /// does not happen in a slice that has asked [`Handle::may_step_aside`] before.
     pub fn stand_in(&self) -> Option<StandIn> {
         StandIn::new(&self.shared)
     }
 
-    /// Whether this is the thread of a worker, and few enough others have stepped aside that it may
-    /// do so too: to be asked before a slice begins what could not be ended without.
+    /// Whether there is a stand-in for every worker: to be asked before a slice begins what it could
+    /// not end without.
     #[inline]
     pub fn may_step_aside(&self) -> bool {
-        self.shared.aside.load(Ordering::Relaxed) < MAX_ASIDE && self.current_worker().is_some()
+        self.shared.ready.len() >= self.workers()
+    }
+
+    /// Times that a thread has stepped aside.
+    pub fn stepped_aside(&self) -> u64 {
+        self.shared.stepped_aside.load(Ordering::Relaxed)
     }
 
     /// Threads that have stepped aside.

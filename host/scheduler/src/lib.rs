@@ -63,6 +63,6 @@ pub use self::{
     gate::Held,
     handle::Handle,
     metrics::{Metrics, WorkerMetrics},
-    relay::{MAX_ASIDE, StandIn, WayBack},
+    relay::{SPARE, StandIn, WayBack},
     scheduler::{Next, Run, Scheduler},
 };

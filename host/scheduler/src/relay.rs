@@ -1,21 +1,30 @@
 //! Another thread goes on as a worker while a slice waits.
 //!
 //! A slice ends by returning. One that must wait in the middle of code which cannot return yet has its
-//! thread step aside: it makes a stand-in, gives it its worker and what is left to do of the slice,
+//! thread step aside: it takes a stand-in, gives it its worker and what is left to do of the slice,
 //! and may then block as long as it likes. When the process is run again, the slice in which that
 //! happens answers [`Next::Elsewhere`](crate::Next::Elsewhere): its thread gives its worker to the one
-//! that stepped aside, and ends. So there are always as many threads that work as there are workers.
+//! that stepped aside, and is a stand-in from then on. So there are always as many threads that work
+//! as there are workers. A thread aside that is never asked back is a stand-in when its `run` returns.
 //!
-//! A thread aside that is never asked back ends when its `run` returns.
+//! All threads are made at the start, so that nobody fails to wait for want of one: as many stand-ins
+//! as workers, and [`SPARE`] more. A slice that may have to step aside asks before it begins whether
+//! there is a stand-in for each worker ([`Handle::may_step_aside`](crate::Handle::may_step_aside)). Since
+//! no worker is in two slices, and who comes back has brought one thread along, there is one when it is
+//! needed.
 //!
-//! It costs a thread made for each time, some 20 us, so it is for what happens seldom. Tokio's
+//! To step aside takes some 20 us, and so does the way back: it is for what happens seldom. Tokio's
 //! `block_in_place` does the same for a while; here the way back may lead to another worker.
 
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering, mpsc},
-    thread,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -26,52 +35,34 @@ use crate::{
     worker::{self, Worker},
 };
 
-/// When so many threads are aside, [`Handle::may_step_aside`](crate::Handle::may_step_aside) says no.
-/// Each has a stack. Slices that have asked before make it one more for each worker.
-pub const MAX_ASIDE: usize = 64;
+/// How many threads may be aside for long before nobody else may step aside. Each has a stack.
+pub const SPARE: usize = 32;
 
 /// What is left to do of a slice whose thread has stepped aside.
 type Then = Box<dyn FnOnce() -> Next + Send>;
 
 /// What a stand-in is given.
-struct Duty {
+pub(crate) struct Duty {
     worker: Box<Worker>,
     index: u32,
     then: Then,
 }
 
-/// Makes a thread that waits for its duty.
-#[derive(Clone)]
-pub(crate) struct Relay(Arc<dyn Fn() -> Option<mpsc::Sender<Duty>> + Send + Sync>);
+/// The way to a thread that is ready to go on as a worker.
+pub(crate) type Ready = mpsc::Sender<Duty>;
 
-impl fmt::Debug for Relay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Relay")
-    }
-}
-
-impl Relay {
-    /// For the workers that drive `run`; their threads are made by `builder`.
-    pub(crate) fn new<R: Run + ?Sized>(
-        run: Arc<R>,
-        builder: impl Fn() -> thread::Builder + Send + Sync + 'static,
-    ) -> Relay {
-        Relay(Arc::new(move || {
-            let (give, given) = mpsc::channel::<Duty>();
-            let run = Arc::clone(&run);
-            let made = builder().spawn(move || {
-                // Nobody stepped aside after all, if there is none.
-                if let Ok(duty) = given.recv() {
-                    duty.begin(run);
-                }
-            });
-            made.is_ok().then_some(give)
-        }))
+/// The life of a thread that is ready, until the scheduler stops.
+pub(crate) fn stand_by<R: Run + ?Sized>(shared: &Arc<Shared>, run: &Arc<R>) {
+    while let Some(duties) = shared.ready.join() {
+        // Else nobody stepped aside after all, or it stops.
+        if let Ok(duty) = duties.recv() {
+            duty.go_on(run);
+        }
     }
 }
 
 impl Duty {
-    fn begin<R: Run + ?Sized>(self, run: Arc<R>) {
+    fn go_on<R: Run + ?Sized>(self, run: &Arc<R>) {
         let Duty {
             worker,
             index,
@@ -81,17 +72,99 @@ impl Duty {
         worker.look_outside();
         worker::publish(worker);
         let outcome = catch_unwind(AssertUnwindSafe(then));
-        let worker = worker::take_back().and_then(|w| w.after_slice(&*run, index, outcome));
+        let worker = worker::take_back().and_then(|w| w.after_slice(&**run, index, outcome));
         if let Some(worker) = worker {
             worker.work(run);
         }
     }
 }
 
-/// A thread that is ready to go on as a worker. Dropped, it ends.
+/// Those that are ready.
+#[derive(Debug, Default)]
+pub(crate) struct StandIns(Mutex<Option<Vec<Ready>>>, AtomicUsize);
+
+impl StandIns {
+    /// Opens the list.
+    pub(crate) fn new() -> StandIns {
+        StandIns(Mutex::new(Some(Vec::new())), AtomicUsize::new(0))
+    }
+
+    /// How many there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.1.load(Ordering::Relaxed)
+    }
+
+    /// This thread is ready. `None`: the scheduler stops.
+    fn join(&self) -> Option<mpsc::Receiver<Duty>> {
+        let mut list = self.0.lock();
+        let ready = list.as_mut()?;
+        let (give, duties) = mpsc::channel();
+        ready.push(give);
+        self.1.store(ready.len(), Ordering::Relaxed);
+        Some(duties)
+    }
+
+    fn take(&self) -> Option<Ready> {
+        let mut list = self.0.lock();
+        let ready = list.as_mut()?;
+        let taken = ready.pop();
+        self.1.store(ready.len(), Ordering::Relaxed);
+        taken
+    }
+
+    /// Ends those that are ready, and all that would be later.
+    pub(crate) fn close(&self) {
+        self.1.store(0, Ordering::Relaxed);
+        // Their ends of the channels go with it.
+        drop(self.0.lock().take());
+    }
+}
+
+/// How many threads a scheduler has: workers', stand-ins', and those aside.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    alive: Mutex<usize>,
+    ended: Condvar,
+}
+
+impl Threads {
+    pub(crate) fn begin(&self) {
+        *self.alive.lock() += 1;
+    }
+
+    /// The last that a thread does here.
+    pub(crate) fn end(&self) {
+        *self.alive.lock() -= 1;
+        self.ended.notify_all();
+    }
+
+    /// Waits until no more are left than so many.
+    pub(crate) fn wait(&self, most: impl Fn() -> usize) {
+        let mut alive = self.alive.lock();
+        while *alive > most() {
+            // What `most` looks at tells nobody when it changes.
+            self.ended.wait_for(&mut alive, LOOK_EVERY);
+        }
+    }
+}
+
+/// Counts a thread until it is dropped.
+pub(crate) struct Alive(pub(crate) Arc<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.threads.end();
+    }
+}
+
+/// How often the stop looks whether what it waits for has stepped aside.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// A thread that is ready to go on as a worker.
 pub struct StandIn {
     shared: Arc<Shared>,
-    give: mpsc::Sender<Duty>,
+    ready: Ready,
     way_back: Arc<WayBack>,
 }
 
@@ -102,12 +175,13 @@ impl fmt::Debug for StandIn {
 }
 
 impl StandIn {
-    /// Makes one for the worker of this thread.
+    /// One for the worker of this thread.
     pub(crate) fn new(shared: &Arc<Shared>) -> Option<StandIn> {
-        let relay = worker::with_current(shared, |worker| worker.relay.clone())?;
+        worker::with_current(shared, |_| ())?;
+        let ready = shared.ready.take()?;
         Some(StandIn {
             shared: Arc::clone(shared),
-            give: (relay.0)()?,
+            ready,
             way_back: Arc::new(WayBack::new(shared)),
         })
     }
@@ -123,7 +197,7 @@ impl StandIn {
     ///
     /// # Panics
     ///
-    /// If this thread has no worker any more: it has stepped aside since the stand-in was made.
+    /// If this thread has no worker any more: it has stepped aside since it took the stand-in.
     pub fn take_over(self, index: u32, then: impl FnOnce() -> Next + Send + 'static) {
         let worker = worker::take_back().filter(|worker| worker.is_of(&self.shared));
         let duty = Duty {
@@ -131,11 +205,12 @@ impl StandIn {
             index,
             then: Box::new(then),
         };
-        // It waits for nothing else.
-        assert!(
-            self.give.send(duty).is_ok(),
-            "a stand-in waits for its duty"
-        );
+        if let Err(unsent) = self.ready.send(duty) {
+            // Whatever is in it may wait for this very thread.
+            std::mem::forget(unsent);
+            unreachable!("a stand-in waits for its duty");
+        }
+        self.shared.stepped_aside.fetch_add(1, Ordering::Relaxed);
     }
 }
 

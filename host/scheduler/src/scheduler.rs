@@ -6,11 +6,16 @@
 //!    from it and reads the order.
 //! 2. A worker finishes its slice, reads the order, and ends. It drains nothing: what is queued is
 //!    dropped, since the processes belong to whoever implements [`Run`].
-//! 3. The stop waits until all workers have ended. A scheduler that is dropped on one of its own
+//! 3. The stop waits until all threads have ended. A scheduler that is dropped on one of its own
 //!    workers cannot wait for that one; it ends by itself after its slice. Nor are threads waited for
 //!    that have stepped aside (see `relay`): they belong to who runs the processes.
 
-use std::{any::Any, sync::Arc, thread, time::Duration};
+use std::{
+    any::Any,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
 
 use crossbeam_deque::Worker as Queue;
 
@@ -20,7 +25,7 @@ use crate::{
     gate,
     handle::Handle,
     idle::Idle,
-    relay::{Relay, WayBack},
+    relay::{Alive, SPARE, WayBack, stand_by},
     shared::{Remote, Shared},
     sync::Parker,
     worker::Worker,
@@ -50,6 +55,9 @@ pub trait Run: Send + Sync + 'static {
     /// `None` if there is none. Called between slices and before and after each sleep.
     fn tick(&self, worker: usize) -> Option<Duration>;
 
+    /// Called once on each thread that will call `run`, before it does. The default does nothing.
+    fn thread_starts(&self) {}
+
     /// `run` has panicked for this index. The process counts as [`Next::Idle`]; its own state word
     /// is the implementor's to repair. The default does nothing.
     fn panicked(&self, worker: usize, index: u32, payload: Box<dyn Any + Send>) {
@@ -61,8 +69,6 @@ pub trait Run: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Scheduler {
     handle: Handle,
-    /// Workers that were started.
-    started: usize,
 }
 
 impl Scheduler {
@@ -78,35 +84,51 @@ impl Scheduler {
             .map(|queue| Arc::new(Remote::new(queue.stealer())))
             .collect();
         let shared = Arc::new(Shared::new(remotes, Idle::new(&parkers)));
-        let mut scheduler = Scheduler {
+        let scheduler = Scheduler {
             handle: Handle {
                 shared: Arc::clone(&shared),
             },
-            started: 0,
         };
-        let named = config.name.clone();
-        let stack_size = config.stack_size;
-        let builder = move |name: String| {
+        let name = &config.name;
+        let spawn = |name: String, life: Box<dyn FnOnce() + Send>| {
             let builder = thread::Builder::new().name(name);
-            match stack_size {
+            let builder = match config.stack_size {
                 Some(bytes) => builder.stack_size(bytes),
                 None => builder,
+            };
+            shared.threads.begin();
+            let made = builder.spawn(life);
+            if made.is_err() {
+                shared.threads.end();
             }
+            made.map(drop)
         };
-        let relay = Relay::new(Arc::clone(&run), move || builder(format!("{named}-relay")));
-        for (number, (queue, parker)) in queues.into_iter().zip(parkers).enumerate() {
-            let relay = relay.clone();
-            let worker = Worker::new(Arc::clone(&shared), number, queue, parker, relay);
-            let run = Arc::clone(&run);
+        let live = |first: Option<Box<Worker>>| {
+            let (shared, run) = (Arc::clone(&shared), Arc::clone(&run));
             let on_start = config.on_start.clone();
-            builder(format!("{}-{number}", config.name))
-                .spawn(move || Box::new(worker).enter(run, on_start))
-                // Dropping the scheduler stops the workers that did start.
-                .map_err(|source| Error::Thread {
-                    worker: number,
-                    source,
-                })?;
-            scheduler.started += 1;
+            Box::new(move || {
+                // Also after a panic of the loop itself, which the panic hook has reported.
+                let _alive = Alive(Arc::clone(&shared));
+                run.thread_starts();
+                if let Some(worker) = first {
+                    worker.enter(&run, on_start);
+                }
+                stand_by(&shared, &run);
+                // Who waits for the end finds nothing of the run in use.
+                drop(run);
+            })
+        };
+        // Dropping the scheduler stops what did start.
+        let failed = |worker| move |source| Error::Thread { worker, source };
+        for (number, (queue, parker)) in queues.into_iter().zip(parkers).enumerate() {
+            let worker = Box::new(Worker::new(Arc::clone(&shared), number, queue, parker));
+            spawn(format!("{name}-{number}"), live(Some(worker))).map_err(failed(number))?;
+        }
+        for _ in 0..config.workers + SPARE {
+            if spawn(format!("{name}-by"), live(None)).is_err() {
+                // Nobody may step aside, then.
+                break;
+            }
         }
         Ok(scheduler)
     }
@@ -125,12 +147,11 @@ impl Scheduler {
 impl Drop for Scheduler {
     fn drop(&mut self) {
         let shared = &self.handle.shared;
+        shared.ready.close();
         gate::stop_all(shared);
-        let own = self.handle.current_worker();
-        for (number, remote) in shared.remotes[..self.started].iter().enumerate() {
-            if own != Some(number) {
-                remote.gate.wait_gone();
-            }
-        }
+        let own = usize::from(self.handle.current_worker().is_some());
+        shared
+            .threads
+            .wait(|| shared.aside.load(Ordering::Relaxed) + own);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     gate::Gate,
     idle::Idle,
     metrics::{Counters, Metrics},
+    relay::{StandIns, Threads},
 };
 
 /// Order to a worker: end after the current slice.
@@ -31,8 +32,13 @@ pub(crate) struct Shared {
     pub(crate) idle: Idle,
     /// Counts system calls, so a contended add does not matter.
     outside_unparks: AtomicU64,
+    /// Threads that could go on as workers.
+    pub(crate) ready: StandIns,
+    pub(crate) threads: Threads,
     /// Threads that have stepped aside, or are about to.
     pub(crate) aside: AtomicUsize,
+    /// Times that one has.
+    pub(crate) stepped_aside: AtomicU64,
 }
 
 /// The part of a worker that other threads reach. The counters are written in every slice, the rest
@@ -83,7 +89,10 @@ impl Shared {
             remotes,
             idle,
             outside_unparks: AtomicU64::new(0),
+            ready: StandIns::new(),
+            threads: Threads::default(),
             aside: AtomicUsize::new(0),
+            stepped_aside: AtomicU64::new(0),
         }
     }
 

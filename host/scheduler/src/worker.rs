@@ -46,7 +46,6 @@ use crossbeam_deque::{Steal, Worker as Queue};
 
 use crate::{
     config::OnStart,
-    relay::Relay,
     scheduler::{Next, Run},
     shared::{HOLD, PINNED, Remote, STOP, Shared},
     sync::Parker,
@@ -126,8 +125,6 @@ pub(crate) struct Worker {
     tick_due: Cell<u32>,
     tick_since: Cell<Instant>,
     random: Cell<u64>,
-    /// Makes the thread that goes on as this worker.
-    pub(crate) relay: Relay,
 }
 
 impl Worker {
@@ -136,10 +133,8 @@ impl Worker {
         number: usize,
         queue: Queue<u32>,
         parker: Parker,
-        relay: Relay,
     ) -> Self {
         Worker {
-            relay,
             own: Arc::clone(&shared.remotes[number]),
             number,
             queue,
@@ -169,7 +164,7 @@ impl Worker {
     }
 
     /// The loop of a worker's first thread: until the STOP order, or until another thread goes on.
-    pub(crate) fn enter<R: Run + ?Sized>(self: Box<Self>, run: Arc<R>, on_start: Option<OnStart>) {
+    pub(crate) fn enter<R: Run + ?Sized>(self: Box<Self>, run: &Arc<R>, on_start: Option<OnStart>) {
         let number = self.number;
         let (worker, started) = self.lend(|| {
             on_start
@@ -220,22 +215,18 @@ impl Worker {
     }
 
     /// The loop, until the STOP order, or until another thread goes on.
-    pub(crate) fn work<R: Run + ?Sized>(mut self: Box<Self>, run: Arc<R>) {
+    pub(crate) fn work<R: Run + ?Sized>(mut self: Box<Self>, run: &Arc<R>) {
         while self.obey() {
             let went_on = match self.pick().or_else(|| self.search()) {
-                Some(index) => self.slice(&*run, index),
-                None => self.park(&*run),
+                Some(index) => self.slice(&**run, index),
+                None => self.park(&**run),
             };
             match went_on {
                 Some(worker) => self = worker,
                 None => return,
             }
         }
-        let own = Arc::clone(&self.own);
-        // Who waits for the end finds nothing of the run in use.
-        drop(self);
-        drop(run);
-        own.gate.leave();
+        self.own.gate.leave();
     }
 
     /// Follows orders; false means stop.
@@ -396,8 +387,10 @@ impl Worker {
         index: u32,
         outcome: thread::Result<Next>,
     ) -> Option<Box<Self>> {
-        self.long_slice.set(false);
         let mut units = self.tick_units.get() + 1;
+        if self.long_slice.replace(false) {
+            units += AGAIN_UNITS - 1;
+        }
         match outcome {
             Ok(Next::Idle) => {}
             Ok(Next::Again) => {

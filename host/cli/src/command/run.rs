@@ -13,6 +13,7 @@ use std::time::Duration;
 use exuvia_control::{Claim, EventLine, Server, StopRequest, serve};
 use exuvia_node::manifest::Manifest;
 use exuvia_node::{App, BootOptions, Event, NodeInfo, StopReport, Watcher};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
@@ -56,6 +57,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
     start_tracing()?;
+    raise_file_limit();
     let manifest = Manifest::load(&arguments.app)?;
     manifest.check_files()?;
     let claim = Claim::new(place.of_app(&arguments.app))?;
@@ -105,6 +107,22 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         events,
     };
     running.until_the_end(&printer, interrupts).await
+}
+
+/// Allows as many open files as may be allowed: each version of a module has
+/// two, and shells give 1,024, for the sake of programs that use `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(
+            "the limit on open files stays at {:?}: {error}",
+            limit.current
+        );
+    }
 }
 
 /// A node that is up.

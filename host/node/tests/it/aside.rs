@@ -38,6 +38,12 @@ fn aside(node: &Node) -> usize {
 }
 
 #[track_caller]
+fn somebody_was_aside(node: &Node) {
+    assert!(node.scheduler().stepped_aside() > 0);
+    nobody_is_aside(node);
+}
+
+#[track_caller]
 fn nobody_is_aside(node: &Node) {
     eventually("no thread is aside", || aside(node) == 0);
 }
@@ -73,7 +79,8 @@ fn its_time_passes_and_its_calls_are_answered() {
     let server = Puppet::new(&node);
     let [sleeper, caller] = [(); 2].map(|()| Puppet::new(&node));
     sleeper.act("sleep", &[30], b"").ok();
-    nobody_is_aside(&node);
+    somebody_was_aside(&node);
+    let before = node.scheduler().stepped_aside();
     deploy(&node, "puppet", &puppet::text(2));
     // The next version is taken to run as the one before: as one that waits.
     caller.act("sleep", &[30], b"").ok();
@@ -90,6 +97,7 @@ fn its_time_passes_and_its_calls_are_answered() {
     let (arguments, data) = Puppet::calls(server.pid, puppet::CMD, &command, room, 10_000);
     let answer = caller.act("call", &arguments, &data).ok();
     assert_eq!(answer.kind, Kind::Reply as u32);
+    assert!(node.scheduler().stepped_aside() > before);
     nobody_is_aside(&node);
     node.halt();
 }
@@ -155,7 +163,7 @@ fn a_trap_after_the_wait_is_the_end_of_that_process_alone() {
     node.send(one, 0, Vec::new()).unwrap();
     let (reason, text) = exit_of(&mut events, one);
     assert!(text.contains("unreachable"), "{reason}: {text}");
-    nobody_is_aside(&node);
+    somebody_was_aside(&node);
     assert_eq!(ask(&node, other), 0);
     node.halt();
 }
@@ -266,7 +274,7 @@ fn versions_that_wait_come_and_go_under_load() {
         pids[victim] = spawn(&node, "actor", b"");
         counts[victim] = 0;
     }
-    nobody_is_aside(&node);
+    somebody_was_aside(&node);
     for (pid, count) in pids.iter().zip(&counts) {
         assert_eq!(ask(&node, *pid), *count + u64::from(ROUNDS) * 1_000_000);
     }
