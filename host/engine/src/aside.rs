@@ -146,28 +146,32 @@ impl Aside {
 /// The right to a guest that waits aside: that of the frame it is in. Dropped,
 /// it ends the guest's call.
 #[derive(Debug)]
-pub(crate) struct Held(Option<Arc<Aside>>);
+pub(crate) struct Held {
+    aside: Arc<Aside>,
+    /// Its call goes on, or has ended.
+    over: bool,
+}
 
 impl Held {
     pub(crate) fn new(aside: Arc<Aside>) -> Held {
-        Held(Some(aside))
+        Held { aside, over: false }
     }
 
     /// The guest goes on as this process in this seat, once somebody has
     /// followed the way back.
-    pub(crate) fn resume(mut self, own: Box<GuestOwn>, seated: Seated) -> Option<Arc<dyn WayBack>> {
-        let aside = self.0.take()?;
-        aside.set(Stage::Asked(Ask::Resume(own, seated)));
-        Some(aside.way_back.clone())
+    pub(crate) fn resume(mut self, own: Box<GuestOwn>, seated: Seated) -> Arc<dyn WayBack> {
+        self.over = true;
+        self.aside.set(Stage::Asked(Ask::Resume(own, seated)));
+        self.aside.way_back.clone()
     }
 
     /// A copy of its state.
     pub(crate) fn copy(&mut self) -> Option<Image> {
-        match self.0.as_ref()?.answer(Ask::Copy) {
+        match self.aside.answer(Ask::Copy) {
             Stage::Copied(image) => Some(image),
             // The host has failed in it.
             _ => {
-                self.0 = None;
+                self.over = true;
                 None
             }
         }
@@ -175,7 +179,10 @@ impl Held {
 
     /// Ends its call. The frame's body comes back, unless the host has failed.
     pub(crate) fn end(&mut self) -> Option<Box<Body>> {
-        match self.0.take()?.answer(Ask::End) {
+        if std::mem::replace(&mut self.over, true) {
+            return None;
+        }
+        match self.aside.answer(Ask::End) {
             Stage::Ended(body) => body,
             _ => None,
         }

@@ -35,9 +35,11 @@ pub enum Ran {
     /// It has more to do: its state is QUEUED, and the caller puts it into a queue.
     Again,
     /// Its turn goes on on another thread, which needs a scheduler: the way back
-    /// leads there. Without one: somebody else has the process, and this thread
-    /// is no scheduler's any more.
-    Elsewhere(Option<Arc<dyn WayBack>>),
+    /// leads there.
+    Elsewhere(Arc<dyn WayBack>),
+    /// Its turn has ended elsewhere: this thread has stepped aside in it, and is
+    /// no scheduler's any more.
+    Ended,
 }
 
 impl Executor {
@@ -55,7 +57,7 @@ impl Executor {
         let turn = catch_unwind(AssertUnwindSafe(|| self.turn(&mut cell)));
         let turn = match turn {
             Ok(Went::Turn(turn)) => turn,
-            Ok(Went::Elsewhere(way_back)) => return Ran::Elsewhere(way_back),
+            Ok(Went::Away(ran)) => return ran,
             Err(panic) => failed(panic),
         };
         let Some(own) = cell else {
@@ -115,7 +117,7 @@ impl Executor {
                 Body::Guest(_) => match self.guest_turn(cell) {
                     Entered::Stop(turn) => Went::Turn(turn),
                     Entered::GoOn => Went::Turn(Turn::Again),
-                    Entered::Elsewhere(way_back) => Went::Elsewhere(way_back),
+                    Entered::Away(ran) => Went::Away(ran),
                 },
             },
         }
@@ -272,7 +274,7 @@ impl Executor {
         }
         let (seated, own, outcome) = match run(seated, own) {
             Entry::Ended(seated, own, outcome) => (seated, own, outcome),
-            Entry::Elsewhere(way_back) => return Entered::Elsewhere(way_back),
+            Entry::Away(ran) => return Entered::Away(ran),
             Entry::Lost => {
                 return Entered::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
             }
@@ -406,16 +408,16 @@ fn ended_well(own: &GuestOwn, how: &str) -> ExitReason {
 pub(crate) enum Entered {
     GoOn,
     Stop(Turn),
-    /// See [`Ran::Elsewhere`].
-    Elsewhere(Option<Arc<dyn WayBack>>),
+    /// Somebody else has the process; this is what there is to say.
+    Away(Ran),
 }
 
 /// How an entry has ended.
 enum Entry {
     /// The process is back, in a seat that need not be the one it began in.
     Ended(Seated, Box<GuestOwn>, Outcome),
-    /// See [`Ran::Elsewhere`].
-    Elsewhere(Option<Arc<dyn WayBack>>),
+    /// Somebody else has the process; this is what there is to say.
+    Away(Ran),
     /// A bug of the host has lost it.
     Lost,
 }
@@ -423,11 +425,11 @@ enum Entry {
 /// Enters or resumes the guest that sits there.
 fn run(mut seated: Seated, own: Box<GuestOwn>) -> Entry {
     if let Some(held) = seated.frame.take_aside() {
-        return Entry::Elsewhere(held.resume(own, seated));
+        return Entry::Away(Ran::Elsewhere(held.resume(own, seated)));
     }
     let (mut seated, own) = match run_here(seated, own) {
         Ok(OnThread::Ended(seated, own, outcome)) => return Entry::Ended(seated, own, outcome),
-        Ok(OnThread::Elsewhere) => return Entry::Elsewhere(None),
+        Ok(OnThread::Elsewhere) => return Entry::Away(Ran::Ended),
         Ok(OnThread::Lost) => return Entry::Lost,
         Err(fiber) => fiber,
     };
@@ -440,6 +442,6 @@ fn run(mut seated: Seated, own: Box<GuestOwn>) -> Entry {
 /// How a turn has ended.
 enum Went {
     Turn(Turn),
-    /// See [`Ran::Elsewhere`].
-    Elsewhere(Option<Arc<dyn WayBack>>),
+    /// Somebody else has the process; this is what there is to say.
+    Away(Ran),
 }

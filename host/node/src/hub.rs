@@ -39,13 +39,13 @@ fn next(system: &GuestSystem, index: u32, ran: Ran) -> Next {
             Some(_) => Next::AgainHere,
         },
         Ran::Elsewhere(way_back) => {
-            let way_back: Option<Arc<dyn Any + Send + Sync>> = way_back.map(|way| way as _);
-            match way_back.and_then(|way| way.downcast::<Way>().ok()) {
-                Some(way) => Next::Elsewhere(way.0.clone()),
-                // This thread is no worker's any more, and nobody asks.
-                None => Next::Idle,
-            }
+            let way_back: Arc<dyn Any + Send + Sync> = way_back;
+            // Another's way back is none of a worker's: to go on without would lose one.
+            let way = way_back.downcast::<Way>().expect("it came from `Stacks`");
+            Next::Elsewhere(way.0.clone())
         }
+        // This thread is no worker's any more, and nobody asks.
+        Ran::Ended => Next::Idle,
     }
 }
 

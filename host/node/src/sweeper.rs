@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use exuvia_engine::GuestOwn;
+
 use crate::node::{Inner, Node};
 
 /// Processes looked at between two pauses.
@@ -134,17 +136,27 @@ impl Node {
             return;
         }
         for index in inner.system.table.indices() {
-            let waits = inner.executor.look(index, |own| {
+            self.wake_if(index, |own| {
                 let loops = own.guest().and_then(|guest| guest.loops());
-                (loops == Some(true) && inner.executor.is_behind(own)).then_some(own.pid())
+                loops == Some(true) && inner.executor.is_behind(own)
             });
-            if let Some(pid) = waits.flatten() {
-                inner.system.wake(pid);
-            }
         }
     }
 
-    /// Wakes every process at rest that has not crossed yet.
+    /// Wakes a process at rest for which `what` holds, and one that is not at
+    /// rest: it may be about to rest and have looked for new code before it came,
+    /// or somebody inspects it. Whether it was woken.
+    fn wake_if(&self, index: u32, what: impl FnOnce(&mut GuestOwn) -> bool) -> bool {
+        let inner = &self.0;
+        let wanted = inner.executor.look(index, what).unwrap_or(true);
+        let pid = wanted.then(|| inner.system.pid(index)).flatten();
+        if let Some(pid) = pid {
+            inner.system.wake(pid);
+        }
+        pid.is_some()
+    }
+
+    /// Wakes every process that has not crossed yet.
     pub(crate) fn sweep(&self) {
         let inner = &self.0;
         let release = inner.code.current_id();
@@ -153,11 +165,7 @@ impl Node {
             if inner.code.current_id() != release {
                 return;
             }
-            let behind = inner.executor.look(index, |own| {
-                inner.executor.is_behind(own).then_some(own.pid())
-            });
-            if let Some(pid) = behind.flatten() {
-                inner.system.wake(pid);
+            if self.wake_if(index, |own| inner.executor.is_behind(own)) {
                 batch += 1;
                 if batch == BATCH {
                     batch = 0;

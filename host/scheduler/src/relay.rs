@@ -13,10 +13,14 @@
 //! no worker is in two slices, and who comes back has brought one thread along, there is one when it is
 //! needed.
 //!
+//! A thread that gives its worker to another is ready before it does, though it has yet to come back
+//! here: a guest that was resumed may wait again at once, and needs it.
+//!
 //! To step aside takes some 20 us, and so does the way back: it is for what happens seldom. Tokio's
 //! `block_in_place` does the same for a while; here the way back may lead to another worker.
 
 use std::{
+    cell::Cell,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -51,9 +55,22 @@ pub(crate) struct Duty {
 /// The way to a thread that is ready to go on as a worker.
 pub(crate) type Ready = mpsc::Sender<Duty>;
 
-/// The life of a thread that is ready, until the scheduler stops.
-pub(crate) fn stand_by<R: Run + ?Sized>(shared: &Arc<Shared>, run: &Arc<R>) {
-    while let Some(duties) = shared.ready.join() {
+thread_local! {
+    /// What a thread that is listed as ready will go on with, until it is back in [`stand_by`].
+    static DUTIES: Cell<Option<mpsc::Receiver<Duty>>> = const { Cell::new(None) };
+}
+
+/// The life of a thread that is ready, until the scheduler stops. One that is listed already brings
+/// its end of the channel.
+pub(crate) fn stand_by<R: Run + ?Sized>(
+    shared: &Arc<Shared>,
+    run: &Arc<R>,
+    listed: Option<mpsc::Receiver<Duty>>,
+) {
+    if listed.is_some() {
+        DUTIES.set(listed);
+    }
+    while let Some(duties) = DUTIES.take().or_else(|| shared.ready.join()) {
         // Else nobody stepped aside after all, or it stops.
         if let Ok(duty) = duties.recv() {
             duty.go_on(run);
@@ -80,7 +97,7 @@ impl Duty {
 }
 
 /// Those that are ready.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct StandIns(Mutex<Option<Vec<Ready>>>, AtomicUsize);
 
 impl StandIns {
@@ -97,12 +114,18 @@ impl StandIns {
 
     /// This thread is ready. `None`: the scheduler stops.
     fn join(&self) -> Option<mpsc::Receiver<Duty>> {
-        let mut list = self.0.lock();
-        let ready = list.as_mut()?;
         let (give, duties) = mpsc::channel();
-        ready.push(give);
-        self.1.store(ready.len(), Ordering::Relaxed);
-        Some(duties)
+        self.list(give).then_some(duties)
+    }
+
+    /// The thread at the other end is ready. False: the scheduler stops.
+    pub(crate) fn list(&self, give: Ready) -> bool {
+        let mut list = self.0.lock();
+        if let Some(ready) = list.as_mut() {
+            ready.push(give);
+            self.1.store(ready.len(), Ordering::Relaxed);
+        }
+        list.is_some()
     }
 
     fn take(&self) -> Option<Ready> {
@@ -249,7 +272,9 @@ impl WayBack {
         }
     }
 
+    /// This thread gives its worker away, and is ready to be given another.
     pub(crate) fn give(&self, worker: Box<Worker>) {
+        DUTIES.set(self.shared.ready.join());
         *self.worker.lock() = Some(worker);
         self.given.notify_one();
     }

@@ -12,7 +12,7 @@
 
 use std::{
     any::Any,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, mpsc},
     thread,
     time::Duration,
 };
@@ -103,7 +103,7 @@ impl Scheduler {
             }
             made.map(drop)
         };
-        let live = |first: Option<Box<Worker>>| {
+        let live = |first: Option<Box<Worker>>, listed| {
             let (shared, run) = (Arc::clone(&shared), Arc::clone(&run));
             let on_start = config.on_start.clone();
             Box::new(move || {
@@ -113,7 +113,7 @@ impl Scheduler {
                 if let Some(worker) = first {
                     worker.enter(&run, on_start);
                 }
-                stand_by(&shared, &run);
+                stand_by(&shared, &run, listed);
                 // Who waits for the end finds nothing of the run in use.
                 drop(run);
             })
@@ -122,13 +122,15 @@ impl Scheduler {
         let failed = |worker| move |source| Error::Thread { worker, source };
         for (number, (queue, parker)) in queues.into_iter().zip(parkers).enumerate() {
             let worker = Box::new(Worker::new(Arc::clone(&shared), number, queue, parker));
-            spawn(format!("{name}-{number}"), live(Some(worker))).map_err(failed(number))?;
+            spawn(format!("{name}-{number}"), live(Some(worker), None)).map_err(failed(number))?;
         }
         for _ in 0..config.workers + SPARE {
-            if spawn(format!("{name}-by"), live(None)).is_err() {
+            let (give, duties) = mpsc::channel();
+            if spawn(format!("{name}-by"), live(None, Some(duties))).is_err() {
                 // Nobody may step aside, then.
                 break;
             }
+            shared.ready.list(give);
         }
         Ok(scheduler)
     }

@@ -207,14 +207,17 @@ fn receive(
         if full {
             view.close();
         }
-        if any && view.shared.crossing_due(view.own) {
-            if timeout == 0 {
-                return Ok(Err(Code::Empty));
-            }
-            if upgrade {
-                view.close();
-                return Ok(Err(Code::Upgrade));
-            }
+    }
+    // Before any message, also for one that waits already: what is sent after a
+    // commit is for new code.
+    if any && view.shared.crossing_due(view.own) {
+        if timeout == 0 {
+            return Ok(Err(Code::Empty));
+        }
+        if upgrade {
+            view.end_wait();
+            view.close();
+            return Ok(Err(Code::Upgrade));
         }
     }
     let mut position = view.own.position(mode, key);
@@ -232,10 +235,6 @@ fn receive(
     if view.timed_out() {
         view.end_wait();
         return Ok(Err(Code::Timeout));
-    }
-    if upgrade && view.waiting().is_some() && view.shared.crossing_due(view.own) {
-        view.end_wait();
-        return Ok(Err(Code::Upgrade));
     }
     Ok(view.suspend(Want::Message { mode, key }, timeout, upgrade))
 }

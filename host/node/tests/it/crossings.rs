@@ -1,10 +1,12 @@
 //! How processes come over to new code: loops, state that is migrated, given
 //! up or stuck, versions between, sleepers.
 
+use std::sync::mpsc::{TryRecvError, channel};
+use std::thread;
 use std::time::Duration;
 
 use exuvia_node::abi::{Kind, Reason};
-use exuvia_node::{CallFailed, DeployOptions, Event, Loops, Pid, SwapError};
+use exuvia_node::{CallFailed, DeployOptions, Event, Filter, Loops, Pid, SwapError};
 
 use crate::actors::{ADD, Actor, STATE, TELL, cast, counts, handles, loops, of, post};
 use crate::guests::{ask, deploy, event, eventually, module, node, node_with, spawn};
@@ -86,6 +88,41 @@ fn a_loop_that_takes_upgrade_is_woken_when_its_release_goes_back_by_itself() {
         of(&node, second).module.as_deref() == Some("loops@1")
     });
     assert_eq!(ask(&node, second), 1);
+    node.halt();
+}
+
+/// Whoever looks at a process keeps others from looking meanwhile; whoever wants
+/// to wake it must not take that for an answer.
+#[test]
+fn a_loop_that_is_inspected_all_the_time_is_woken_to_go_back() {
+    let node = unswept(|_| {});
+    deploy(&node, "loops", &loops(true, "(i64.const 1)"));
+    let pid = spawn(&node, "loops", b"");
+    let mut events = node.events();
+    let inspector = {
+        let node = node.clone();
+        let (end, ended) = channel::<()>();
+        let inspect = move || {
+            while ended.try_recv() == Err(TryRecvError::Empty) {
+                node.processes(&Filter::default());
+            }
+        };
+        (end, thread::spawn(inspect))
+    };
+    for _ in 0..50 {
+        deploy(&node, "loops", &loops(true, "(i64.const 2)"));
+        // Also if nobody has woken it yet: new code is for what is sent now.
+        assert_eq!(ask(&node, pid), 2);
+        node.rollback().unwrap();
+        // To look here would wake it: who is not at rest is asked in its turn.
+        event(&mut events, "it is back", |event| match event {
+            Event::Settled(report) if report.back => Some(()),
+            _ => None,
+        });
+    }
+    let (end, inspector) = inspector;
+    drop(end);
+    inspector.join().unwrap();
     node.halt();
 }
 

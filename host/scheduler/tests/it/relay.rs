@@ -154,7 +154,7 @@ fn start(workers: usize, procs: usize, messages_of_slice: u64) -> (Scheduler, Ar
     };
     let scheduler = Scheduler::start(config, Arc::clone(&procs)).expect("start");
     procs.handle.set(scheduler.handle()).expect("set once");
-    until(|| procs.handle().may_step_aside());
+    assert!(procs.handle().may_step_aside());
     (scheduler, procs)
 }
 
@@ -202,6 +202,7 @@ fn slices_come_back_to_whichever_worker_runs_them() {
         sender.join().expect("it sends");
     }
     procs.taken.wait(|taken| *taken == ROUNDS * PROCS as u64);
+    assert_eq!(procs.refused.load(Ordering::SeqCst), 0);
     drop(scheduler);
 }
 
@@ -217,10 +218,8 @@ fn no_more_than_the_limit_are_aside() {
             .taken
             .wait(move |taken| *taken == u64::from(index) + 1);
     }
-    // Each is aside or was refused; a few more are while a thread is on its way back.
-    let refused = || procs.refused.load(Ordering::SeqCst) as usize;
-    until(|| procs.handle().aside() + refused() == PROCS as usize);
-    assert!(procs.handle().aside() <= MOST as usize && refused() >= 8);
+    until(|| procs.refused.load(Ordering::SeqCst) == 8);
+    assert_eq!(procs.handle().aside(), MOST as usize);
     // They are as good as before.
     (0..PROCS).for_each(|index| procs.send(index));
     procs.taken.wait(|taken| *taken == 2 * u64::from(PROCS));
@@ -232,7 +231,10 @@ fn no_more_than_the_limit_are_aside() {
 fn a_slice_that_is_given_up_ends_with_its_thread() {
     let (scheduler, procs) = start(2, 3, 2);
     (0..3).for_each(|index| procs.send(index));
-    until(|| procs.handle().aside() == 3);
+    // The count alone would say too early that a slice waits: it includes who is about to.
+    let waits = |proc: &Proc| proc.state.lock().aside.is_some();
+    until(|| procs.procs.iter().all(waits));
+    assert_eq!(procs.handle().aside(), 3);
     // One while the workers run.
     let give_up = |index: usize| {
         let mut state = procs.procs[index].state.lock();
