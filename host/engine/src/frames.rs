@@ -43,11 +43,11 @@ use crate::room::{Room, address_space, most_mappings};
 use crate::stack::Stack;
 use crate::timing::Timing;
 
-/// Kernel mappings that one frame takes: memory, its guard and the base's file,
-/// stack and its guard if its guest runs on a fiber (5 to 6 as measured, one to spare).
-const MAPPINGS_PER_FRAME: usize = 7;
-/// Frames if nothing else limits them.
-const FRAMES: usize = 2048;
+/// Frames if nothing else limits them: of guests that need no fiber so many find
+/// room in half of the mappings that Linux allows by default.
+const FRAMES: usize = 10_240;
+/// Frames that are made before a commit for those who will cross.
+const PREPARED: usize = 512;
 /// One frame in so many is kept from processes that block.
 const RESERVE_SHARE: usize = 8;
 
@@ -64,6 +64,9 @@ const RELIEF: u64 = 8;
 pub(crate) struct Frames {
     /// Frames that are kept resident.
     limit: usize,
+    /// Mappings that they may keep, and those that they may have for moments.
+    mappings: usize,
+    most_mappings: usize,
     /// Frames that blocked processes may hold.
     may_block: usize,
     /// Frames that a version gets as soon as it wants them.
@@ -98,6 +101,8 @@ pub struct FrameCounts {
     pub free: usize,
     /// Frames of processes that block, or that keep theirs.
     pub blocked: usize,
+    /// Kernel mappings that they take at most.
+    pub mappings: usize,
     /// Bytes of written pages of their memories, as last seen.
     pub bytes: u64,
     /// Bytes that these may be.
@@ -119,8 +124,9 @@ pub(crate) enum NoFrame {
 
 /// The default bound: what `vm.max_map_count` leaves room for.
 pub fn default_frames() -> usize {
-    // A third of all mappings at most, over-commitment included.
-    let frames = FRAMES.min(most_mappings() / 3 / MAPPINGS_PER_FRAME).max(16);
+    let frames = FRAMES
+        .min(mappings_kept() / Stack::Thread.mappings())
+        .max(16);
     // And half of the addresses, if they are limited.
     let each = (RESERVED + 2 * GUARD) as u64;
     address_space().map_or(frames, |limit| {
@@ -128,10 +134,16 @@ pub fn default_frames() -> usize {
     })
 }
 
-/// How many mappings so many frames may take, and how many the system allows:
-/// `vm.max_map_count`.
+/// How many mappings so many frames take at least, and how many the system
+/// allows: `vm.max_map_count`.
 pub fn mappings_of(frames: usize) -> (usize, usize) {
-    (frames.saturating_mul(MAPPINGS_PER_FRAME), most_mappings())
+    let mappings = frames.saturating_mul(Stack::Thread.mappings());
+    (mappings, most_mappings())
+}
+
+/// Mappings that frames keep.
+fn mappings_kept() -> usize {
+    most_mappings() / 2
 }
 
 impl Frames {
@@ -141,9 +153,15 @@ impl Frames {
         // Processes that are preempted in the middle of a handler keep their
         // frame and cannot be asked to give it up: room for as many again.
         let places = limit * 2;
+        let mappings = mappings_kept();
+        // Who blocks does it on a fiber.
+        let fibers = (mappings / Stack::Fiber.mappings()).max(4);
+        let may_block = fibers - (fibers / RESERVE_SHARE).max(2);
         Frames {
             limit,
-            may_block: limit - reserve,
+            mappings,
+            most_mappings: mappings + mappings / 2,
+            may_block: may_block.min(limit - reserve),
             few: reserve.min(FEW),
             memory,
             share: memory / limit as u64,
@@ -170,6 +188,7 @@ impl Frames {
             live: self.places.live(),
             free: self.all().iter().map(|pool| pool.free()).sum(),
             blocked: self.places.held(),
+            mappings: self.places.mappings(),
             bytes: self.places.bytes(),
             most_bytes: self.memory,
             released: self.released.load(Ordering::Relaxed),
@@ -179,9 +198,17 @@ impl Frames {
 
     /// Whether no more frames are made as long as there are others.
     fn full(&self, shared: &Shared) -> bool {
-        self.places.live() >= self.limit
-            || self.is_over()
-            || self.room.is_short(&shared.system.clock)
+        self.is_crowded() || self.is_over() || self.room.is_short(&shared.system.clock)
+    }
+
+    /// Whether there are as many frames, or mappings of frames, as are kept.
+    fn is_crowded(&self) -> bool {
+        self.places.live() >= self.limit || !self.has_mappings(Stack::Fiber, self.mappings)
+    }
+
+    /// Whether one more frame with this stack stays below so many mappings.
+    fn has_mappings(&self, stack: Stack, most: usize) -> bool {
+        self.places.mappings() + stack.mappings() <= most
     }
 
     /// Whether they have more bytes than they may.
@@ -232,8 +259,20 @@ impl Frames {
 
     /// Has the guest of a frame at rest run on fibers. `Ok(false)`: there is no
     /// room for its stack now.
-    pub(crate) fn use_fibers(&self, shared: &Shared, seated: &mut Seated) -> Result<bool, String> {
-        let done = seated.frame.use_fibers()?;
+    pub(crate) fn use_fibers(
+        &self,
+        shared: &Arc<Shared>,
+        seated: &mut Seated,
+    ) -> Result<bool, String> {
+        // It takes as many mappings as two: another goes for it.
+        if !self.has_mappings(Stack::Fiber, self.mappings) {
+            let pool = seated.pool().clone();
+            if !self.give_up(shared, &pool, 0) {
+                drop(self.evict(shared, &pool, false));
+            }
+        }
+        let fits = self.has_mappings(Stack::Fiber, self.most_mappings);
+        let done = fits && seated.use_fibers()?;
         if !done {
             let what = "there was no room for a guest's stack".to_owned();
             self.room.failed(&shared.system.clock, what);
@@ -258,9 +297,7 @@ impl Frames {
             }
             Err(frames) => frames,
         };
-        if (stays || frames < self.few)
-            && (!self.full(shared) || self.give_up(shared, pool, frames))
-        {
+        if (stays || frames < self.few) && self.has_room(shared, pool, frames) {
             match self.make(shared, artifact, pool) {
                 Err(NoFrame::AllBusy) => {}
                 made => return made,
@@ -326,6 +363,16 @@ impl Frames {
         self.pools.read().values().cloned().collect()
     }
 
+    /// Whether a frame may be made, if necessary in the place of others: one
+    /// with a fiber takes the mappings of two without.
+    fn has_room(&self, shared: &Arc<Shared>, wants: &Arc<Pool>, of: usize) -> bool {
+        let gave_up = self.full(shared) && self.give_up(shared, wants, of);
+        if gave_up && !self.has_mappings(Stack::Fiber, self.mappings) {
+            self.give_up(shared, wants, of);
+        }
+        gave_up || !self.full(shared)
+    }
+
     /// Makes room: drops a free frame of any version (one of the same version
     /// has the wrong size), else that of a process of another version with `of`
     /// frames or more: those with most first, but all frames of one may be held.
@@ -352,8 +399,9 @@ impl Frames {
     pub(crate) fn prepare(&self, shared: &Arc<Shared>, artifact: &Artifact, count: usize) {
         let pool = self.pool(artifact.id);
         let most = self.limit + self.limit / 4;
-        for _ in pool.len()..count.min(self.limit / 4) {
+        for _ in pool.len()..count.min(self.limit / 4).min(PREPARED) {
             if self.places.live() >= most
+                || !self.has_mappings(Stack::Fiber, self.mappings)
                 || self.is_over()
                 || self.room.is_short(&shared.system.clock)
             {
@@ -373,7 +421,9 @@ impl Frames {
         pool: &Arc<Pool>,
     ) -> Result<Seated, NoFrame> {
         // No over-commitment when there is too much already.
-        if self.is_over() && self.places.live() >= self.limit {
+        if (self.is_over() && self.places.live() >= self.limit)
+            || !self.has_mappings(Stack::Fiber, self.most_mappings)
+        {
             return Err(NoFrame::AllBusy);
         }
         self.page_map.get_or_init(|| artifact.plan.page_map.clone());

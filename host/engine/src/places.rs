@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use crate::frame::Frame;
 use crate::pagemap::{Extent, PageMap};
 use crate::pool::Pool;
+use crate::stack::Stack;
 
 /// No process.
 const NOBODY: u32 = u32::MAX;
@@ -72,6 +73,8 @@ pub(crate) struct Places {
     vacant: Mutex<Vec<u32>>,
     live: AtomicUsize,
     held: AtomicUsize,
+    /// Kernel mappings of the frames alive.
+    mappings: AtomicUsize,
     /// The sum of all places.
     bytes: AtomicU64,
 }
@@ -93,6 +96,7 @@ impl Places {
             vacant: Mutex::new((0..count).rev().filter_map(|i| i.try_into().ok()).collect()),
             live: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
+            mappings: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
         }
     }
@@ -113,6 +117,11 @@ impl Places {
     /// Those of them that nobody can take away.
     pub(crate) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Kernel mappings of the frames alive, at most.
+    pub(crate) fn mappings(&self) -> usize {
+        self.mappings.load(Ordering::Relaxed)
     }
 
     /// Bytes of written pages of all frames, as last seen.
@@ -162,11 +171,14 @@ impl Places {
         let number = self.vacant.lock().pop()?;
         self.live.fetch_add(1, Ordering::Relaxed);
         pool.joined(number, self.place(number));
+        let mappings = MOST_MAPPINGS;
+        self.mappings.fetch_add(mappings, Ordering::Relaxed);
         Some(Ticket {
             number,
             pool: pool.clone(),
             places: self.clone(),
             held: false,
+            mappings,
         })
     }
 }
@@ -179,6 +191,22 @@ pub(crate) struct Ticket {
     places: Arc<Places>,
     /// Counted among those that nobody can take away.
     held: bool,
+    /// Its part of those of all.
+    mappings: usize,
+}
+
+/// Mappings of a frame of which nothing is known yet.
+const MOST_MAPPINGS: usize = Stack::Fiber.mappings();
+
+impl Ticket {
+    /// The frame has a guest that runs on this stack.
+    fn weigh(&mut self, stack: Stack) {
+        let mappings = stack.mappings();
+        let all = &self.places.mappings;
+        all.fetch_add(mappings, Ordering::Relaxed);
+        all.fetch_sub(self.mappings, Ordering::Relaxed);
+        self.mappings = mappings;
+    }
 }
 
 impl Drop for Ticket {
@@ -193,6 +221,8 @@ impl Drop for Ticket {
         place.vacate();
         self.pool.left(self.number, place);
         self.places.live.fetch_sub(1, Ordering::Relaxed);
+        let mappings = &self.places.mappings;
+        mappings.fetch_sub(self.mappings, Ordering::Relaxed);
         self.places.vacant.lock().push(self.number);
     }
 }
@@ -223,11 +253,20 @@ impl DerefMut for Seated {
 }
 
 impl Seated {
-    pub(crate) fn new(frame: Frame, ticket: Ticket) -> Seated {
+    pub(crate) fn new(frame: Frame, mut ticket: Ticket) -> Seated {
+        ticket.weigh(frame.stack());
         let place = ticket.places.place(ticket.number);
         *place.extent.lock() = Some(frame.extent.clone());
         ticket.places.note(ticket.number, frame.written());
         Seated(Box::new(Seat { frame, ticket }))
+    }
+
+    /// Has its guest run on fibers from now on. `Ok(false)`: the system has no
+    /// room for a stack.
+    pub(crate) fn use_fibers(&mut self) -> Result<bool, String> {
+        let done = self.frame.use_fibers()?;
+        self.0.ticket.weigh(self.0.frame.stack());
+        Ok(done)
     }
 
     /// The number of its place.

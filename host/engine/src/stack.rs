@@ -18,6 +18,18 @@ pub(crate) enum Stack {
     Thread,
 }
 
+impl Stack {
+    /// Kernel mappings that a frame takes: memory, its guard and the base's
+    /// file; on a fiber also the stack and its guard, which the kernel cannot
+    /// join with others.
+    pub(crate) const fn mappings(self) -> usize {
+        match self {
+            Stack::Thread => 3,
+            Stack::Fiber => 6,
+        }
+    }
+}
+
 /// Entries of a version that have to return before its guests run on the
 /// threads' stacks. A process in the style of a loop waits in its first.
 const PROVEN: u32 = 64;

@@ -16,7 +16,7 @@ impl Frames {
     /// pages back while they have more bytes than they may. Answers a line for
     /// the log, if anything is short.
     pub(crate) fn trim(&self, shared: &Shared) -> Option<String> {
-        while self.places.live() > self.limit {
+        while self.places.live() > self.limit || self.places.mappings() > self.mappings {
             let pools = self.all().into_iter();
             let most = pools.max_by_key(|pool| pool.free());
             if most.and_then(|pool| pool.pop_any()).is_none() {

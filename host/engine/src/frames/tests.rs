@@ -3,9 +3,10 @@
 
 use exuvia_abi::Pid;
 use exuvia_code::{Code, Digest, Version};
-use exuvia_process::{Birth, Clock, Limits, Payload, Schedule, Signal, System};
+use exuvia_process::{Birth, Clock, Envelope, Limits, Payload, Schedule, Signal, System};
 
 use super::*;
+use crate::aside::{StandIn, Threads};
 use crate::crossing;
 use crate::executor::{Executor, ExecutorConfig};
 use crate::image::Image;
@@ -34,6 +35,19 @@ impl Schedule for Nobody {
     fn schedule(&self, _: u32) {}
 }
 
+/// A scheduler's thread; nobody has to step aside here.
+#[derive(Debug)]
+struct Alone;
+impl Threads for Alone {
+    fn may_step_aside(&self) -> bool {
+        true
+    }
+    fn stand_in(&self) -> Option<Box<dyn StandIn>> {
+        None
+    }
+    fn turn_gets_long(&self) {}
+}
+
 struct Node {
     executor: Executor,
     old: Arc<Version<Artifact>>,
@@ -41,6 +55,10 @@ struct Node {
 }
 
 fn node() -> Node {
+    node_with(4)
+}
+
+fn node_with(frames: usize) -> Node {
     let system = Arc::new(System::new(7, 100, 1, Clock::manual()));
     system.connect(Arc::new(Nobody));
     let engine = Engine::new(&EngineConfig::default()).unwrap();
@@ -53,7 +71,7 @@ fn node() -> Node {
     code.commit(code.current_id(), std::slice::from_ref(&old), false)
         .unwrap();
     let config = ExecutorConfig {
-        frames: 4,
+        frames,
         frame_memory: u64::MAX,
         probation: 0,
     };
@@ -70,6 +88,19 @@ impl Node {
         let limits = Arc::new(Limits::default());
         let birth = Birth::new(body.unwrap(), limits, Payload::empty());
         self.executor.0.system.spawn(birth).unwrap()
+    }
+
+    /// Sends it a message, and runs it until it rests.
+    fn ask(&self, pid: Pid) {
+        let message = Envelope::message(Pid::NONE, 0, Payload::empty());
+        self.executor.0.system.send(pid, message).unwrap();
+        while matches!(self.executor.run(pid.slot()), Ran::Again) {}
+        assert!(self.lives(pid));
+    }
+
+    /// The same for many, so often.
+    fn ask_all(&self, pids: &[Pid], rounds: usize) {
+        (0..rounds).for_each(|_| pids.iter().for_each(|pid| self.ask(*pid)));
     }
 
     fn lives(&self, pid: Pid) -> bool {
@@ -140,4 +171,73 @@ fn a_frame_that_is_dropped_gives_its_place_back() {
         drop(seated);
         node.none_is_lost(0);
     }
+}
+
+/// Mappings of this process of the operating system, which is the test's own.
+fn mappings() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps");
+    maps.unwrap().lines().count()
+}
+
+/// The bound on frames counts on it.
+#[test]
+fn a_frame_takes_no_more_mappings_than_it_counts_for() {
+    const FRAMES: usize = 64;
+    let node = node_with(FRAMES);
+    node.executor.lend_stacks(Arc::new(Alone));
+    let shared = &node.executor.0;
+    let artifact = &node.old.artifact;
+    let of = |stack: Stack| {
+        assert_eq!(artifact.manner.stack(), stack);
+        // What else there is has been mapped by the first.
+        let make = || {
+            shared
+                .frames
+                .make(shared, artifact, &shared.frames.pool(artifact.id))
+        };
+        let first = make().unwrap();
+        let before = (mappings(), node.executor.frames().mappings);
+        let frames: Vec<_> = (0..FRAMES).map(|_| make().unwrap()).collect();
+        let after = (mappings(), node.executor.frames().mappings);
+        drop((first, frames));
+        assert_eq!(node.executor.frames().mappings, 0);
+        (after.0 - before.0, after.1 - before.1)
+    };
+    let (taken, counted) = of(Stack::Fiber);
+    eprintln!("on fibers {taken}, counted {counted}");
+    assert!(taken <= counted + 8 && counted <= taken * 2);
+    (0..64).for_each(|_| artifact.manner.returned());
+    let (taken, counted) = of(Stack::Thread);
+    eprintln!("on a thread's stack {taken}, counted {counted}");
+    assert!(taken <= counted + 8 && counted <= taken * 2);
+}
+
+/// There is room for eight frames without fibers, or for four with.
+#[test]
+fn the_bound_on_mappings_is_kept_also_when_guests_come_to_need_fibers() {
+    let mut node = node_with(100);
+    let frames = &mut Arc::get_mut(&mut node.executor.0).unwrap().frames;
+    (frames.mappings, frames.most_mappings) = (24, 36);
+    node.executor.lend_stacks(Arc::new(Alone));
+    let pids: Vec<_> = (0..20).map(|_| node.spawn()).collect();
+    let live = || node.executor.frames().live;
+    node.ask_all(&pids, 1);
+    assert_eq!((live(), node.executor.frames().mappings), (4, 24));
+    // They have returned often enough.
+    node.ask_all(&pids, 20);
+    assert_eq!(node.old.artifact.manner.stack(), Stack::Thread);
+    let counts = node.executor.frames();
+    assert!(
+        (7..=8).contains(&counts.live) && counts.mappings <= 24,
+        "{counts:?}"
+    );
+    node.old.artifact.manner.waited();
+    for pid in &pids {
+        node.ask(*pid);
+        let counts = node.executor.frames();
+        assert!(counts.mappings <= 24 + 3, "{counts:?}");
+    }
+    node.ask_all(&pids, 2);
+    let counts = node.executor.frames();
+    assert!(counts.live <= 4 && counts.mappings <= 24, "{counts:?}");
 }
