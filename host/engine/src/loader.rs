@@ -117,6 +117,11 @@ impl Engine {
         self.page_map.method()
     }
 
+    /// Whether the kernel is asked for them only after a page fault.
+    pub fn counts_faults(&self) -> bool {
+        self.page_map.faults().is_some()
+    }
+
     /// Loads a module from its bytes (`.wasm`). Slow: milliseconds to seconds.
     ///
     /// # Errors

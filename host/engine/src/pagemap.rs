@@ -226,23 +226,60 @@ impl PageMap {
 /// Whether a page that is written for the first time counts as a fault, and one
 /// that is written again does not. There are kernels that do not count.
 fn counts_faults() -> bool {
-    // So much that the allocator asks the system for it, and touches nothing.
-    let mut memory = vec![0u8; 8 << 20];
-    let start = memory.as_ptr().align_offset(PAGE);
-    advise(memory[start..].as_ptr(), memory.len() - start - PAGE);
-    let mut write = |value| {
+    // Not from the allocator: it may have had what it gives before.
+    let Some(mut mapping) = Mapping::new(64) else {
+        return false;
+    };
+    let mut write = |value: u8| {
         let before = Faults::now()?.count;
-        let mut pages = 0;
-        for page in memory[start..].chunks_exact_mut(PAGE).step_by(64) {
+        let pages = mapping.bytes().chunks_exact_mut(PAGE);
+        let count = pages.len() as i64;
+        for page in pages {
             // Else the compiler may leave out what nobody reads.
             *std::hint::black_box(&mut page[0]) = value;
-            pages += 1;
         }
-        Some((pages, Faults::now()?.count - before))
+        Some((count, Faults::now()?.count - before))
     };
-    // If the allocator has had it before, the answer is no, which is safe.
     write(1).is_some_and(|(pages, faults)| faults >= pages)
         && write(2).is_some_and(|(_, faults)| faults == 0)
+}
+
+/// A mapping of its own, as a frame's memory is.
+struct Mapping(*mut u8, usize);
+
+impl Mapping {
+    /// So many pages that nobody has touched. `None`: there is no room.
+    fn new(pages: usize) -> Option<Mapping> {
+        // SAFETY: a fresh anonymous mapping; nothing else refers to it.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                pages * PAGE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return None;
+        }
+        let mapping = Mapping(at.cast(), pages * PAGE);
+        advise(mapping.0, mapping.1);
+        Some(mapping)
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping has this length and lives as long as `self`.
+        unsafe { std::slice::from_raw_parts_mut(self.0, self.1) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: unmaps what `new` mapped; nobody has a reference to it any more.
+        unsafe { libc::munmap(self.0.cast(), self.1) };
+    }
 }
 
 fn scan(file: &File, address: usize, length: usize, ranges: &mut Vec<Range<usize>>) -> Option<()> {
@@ -449,39 +486,6 @@ fn advise(start: *const u8, length: usize) {
 mod tests {
     use super::*;
 
-    /// A mapping of its own: what a frame's memory looks like.
-    struct Mapping(*mut u8, usize);
-
-    impl Mapping {
-        fn new(pages: usize) -> Mapping {
-            // SAFETY: a fresh anonymous mapping; nothing else refers to it.
-            let at = unsafe {
-                libc::mmap(
-                    std::ptr::null_mut(),
-                    pages * PAGE,
-                    libc::PROT_READ | libc::PROT_WRITE,
-                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                    -1,
-                    0,
-                )
-            };
-            assert_ne!(at, libc::MAP_FAILED);
-            Mapping(at.cast(), pages * PAGE)
-        }
-
-        fn bytes(&mut self) -> &mut [u8] {
-            // SAFETY: the mapping has this length and lives as long as `self`.
-            unsafe { std::slice::from_raw_parts_mut(self.0, self.1) }
-        }
-    }
-
-    impl Drop for Mapping {
-        fn drop(&mut self) {
-            // SAFETY: unmaps what `new` mapped.
-            unsafe { libc::munmap(self.0.cast(), self.1) };
-        }
-    }
-
     #[test]
     fn written_pages_are_found_and_others_are_not() {
         for method in [Method::Scan, Method::Bits] {
@@ -489,8 +493,7 @@ mod tests {
             if map.method() != method {
                 continue;
             }
-            let mut mapping = Mapping::new(1000);
-            advise(mapping.0, mapping.1);
+            let mut mapping = Mapping::new(1000).unwrap();
             // More separate regions than one ioctl reports.
             let written: Vec<usize> = (0..1000).step_by(3).collect();
             for page in &written {
@@ -519,8 +522,7 @@ mod tests {
             assert_eq!(map.faults(), None);
             return;
         }
-        let mut mapping = Mapping::new(8);
-        advise(mapping.0, mapping.1);
+        let mut mapping = Mapping::new(8).unwrap();
         // Read before it is written, and not.
         assert_eq!(mapping.bytes()[2 * PAGE], 0);
         for page in [2, 3] {
@@ -561,7 +563,7 @@ mod tests {
     #[test]
     fn released_pages_are_zero_and_not_written() {
         let map = PageMap::new(None);
-        let mut mapping = Mapping::new(8);
+        let mut mapping = Mapping::new(8).unwrap();
         mapping.bytes()[5 * PAGE] = 7;
         let extent = Extent {
             address: AtomicUsize::new(mapping.0 as usize),

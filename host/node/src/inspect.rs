@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use exuvia_code::Release;
-use exuvia_engine::{Artifact, GuestOwn};
+use exuvia_engine::{Artifact, Engine, GuestOwn};
 use exuvia_process::{Body, Pid, RunState, Signal};
 use serde::Serialize;
 
@@ -139,7 +139,8 @@ pub struct NodeInfo {
     pub frame_hits: u64,
     /// Their share of these and the page-ins, 0 to 1; 1 if there was none.
     pub hit_rate: f64,
-    /// How written pages are found.
+    /// How written pages are found: `scan`, `bits` or `compare`; with
+    /// ` after faults` if the kernel is asked only when a thread has had a fault.
     pub page_map: String,
     /// Timers that are set.
     pub timers: usize,
@@ -201,7 +202,7 @@ impl Node {
             page_out_ns: metrics.page_out_time.mean(),
             frame_hits: hits,
             hit_rate: rate(hits, page_ins),
-            page_map: format!("{:?}", inner.engine.page_map()).to_lowercase(),
+            page_map: page_map(&inner.engine),
             timers: inner.system.timers.len(),
             modules,
         }
@@ -346,4 +347,12 @@ fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> ProcessInfo {
         info.left = left::stays(guest, release);
     }
     info
+}
+
+fn page_map(engine: &Engine) -> String {
+    let method = format!("{:?}", engine.page_map()).to_lowercase();
+    match engine.counts_faults() {
+        true => format!("{method} after faults"),
+        false => method,
+    }
 }
