@@ -38,7 +38,7 @@ use crate::guest::Residence;
 use crate::image::After;
 use crate::pagemap::{GUARD, PageMap, RESERVED};
 use crate::places::{Places, Seated};
-use crate::pool::{Pool, Stamp};
+use crate::pool::{Pool, Stamp, Wanted};
 use crate::room::{Room, address_space, most_mappings};
 use crate::stack::Stack;
 use crate::timing::Timing;
@@ -268,7 +268,7 @@ impl Frames {
         if !self.has_mappings(Stack::Fiber, self.mappings) {
             let pool = seated.pool().clone();
             if !self.give_up(shared, &pool, 0) {
-                drop(self.evict(shared, &pool, false));
+                drop(self.evict(shared, &pool, Wanted::Cold));
             }
         }
         let fits = self.has_mappings(Stack::Fiber, self.most_mappings);
@@ -303,7 +303,14 @@ impl Frames {
                 made => return made,
             }
         }
-        if let Some(seated) = self.evict(shared, pool, stays) {
+        let wanted = match stays {
+            true => Wanted::Cold,
+            false => Wanted::Warm,
+        };
+        if wanted == Wanted::Warm {
+            self.age(shared, pool);
+        }
+        if let Some(seated) = self.evict(shared, pool, wanted) {
             return self.fit(shared, artifact, pool, pages, seated);
         }
         let gave_up = self.full(shared) && self.give_up(shared, pool, 0);
@@ -355,7 +362,7 @@ impl Frames {
         let mut pools = self.pools.write();
         pools
             .entry(artifact)
-            .or_insert_with(|| Arc::new(Pool::new(artifact)))
+            .or_insert_with(|| Arc::new(Pool::new(artifact, self.few)))
             .clone()
     }
 
@@ -388,7 +395,7 @@ impl Frames {
                 .collect();
             others.sort_unstable_by_key(|(frames, _)| Reverse(*frames));
             let mut others = others.into_iter();
-            others.find_map(|(_, pool)| self.evict(shared, pool, false))
+            others.find_map(|(_, pool)| self.evict(shared, pool, Wanted::Cold))
         });
         seated.is_some()
     }
@@ -509,9 +516,9 @@ impl Frames {
     }
 
     /// Pages out a process of a version (see [`Pool`] for which).
-    fn evict(&self, shared: &Arc<Shared>, pool: &Pool, of_staying: bool) -> Option<Seated> {
+    fn evict(&self, shared: &Arc<Shared>, pool: &Pool, wanted: Wanted) -> Option<Seated> {
         let mut looks = 0;
-        while let Some((number, listed)) = pool.next(of_staying, self.places.all()) {
+        while let Some((number, listed)) = pool.next(wanted, self.places.all()) {
             if let Some(seated) = self.try_place(shared, pool, number) {
                 return Some(seated);
             }
@@ -522,6 +529,24 @@ impl Frames {
             }
         }
         None
+    }
+
+    /// Now and then, one who stays and has not been asked since somebody looked
+    /// waits from now on.
+    fn age(&self, shared: &Shared, pool: &Pool) {
+        let Some(number) = pool.oldest(self.places.all()) else {
+            return;
+        };
+        let place = self.places.place(number);
+        let Some(slot) = place.occupant() else { return };
+        shared.look(slot, |own| {
+            if let Some(guest) = own.guest()
+                && guest.place_at_rest() == Some(number)
+                && !std::mem::take(&mut guest.touched)
+            {
+                pool.park(number, place);
+            }
+        });
     }
 
     /// The same for whoever the list has lost: the last resort.

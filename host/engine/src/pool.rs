@@ -8,11 +8,15 @@
 //! those that are asked often stay where they are. A process that is asked
 //! again soon is *staying*: soon means while it passes, or so few page-outs
 //! later that it would be resident still if each had had a frame. It gets one
-//! of its own as long as there is room, else that of the process which has
-//! stayed longest without being asked. Now and then one who stays is looked at
-//! though others pass, so that nobody stays for having been busy once. This is
-//! the idea of S3-FIFO (Yang et al., SOSP 2023): small queue, main queue,
-//! ghosts; the ghosts cost nothing here, since an image can say when it was taken.
+//! of its own as long as there is room, else the one that has been cold for
+//! longest. Now and then one who stays is looked at though others pass, so that
+//! nobody stays for having been busy once. This is the idea of S3-FIFO (Yang et
+//! al., SOSP 2023): small queue, main queue, ghosts; the ghosts cost nothing
+//! here, since an image can say when it was taken.
+//!
+//! Those who pass take turns in the frames of the last few who did. Who has
+//! stayed and is not asked any more *waits* behind these, in a cold frame, until
+//! one who stays wants it: to those who pass a warm frame is worth more.
 //!
 //! A place is in a list of its frame's version, once, or in none; so it is
 //! listed and taken off under that version's lock.
@@ -25,8 +29,7 @@ use parking_lot::Mutex;
 
 use crate::places::{Place, Seated};
 
-/// One look of so many is at a process that stays. It is a count of looks, not
-/// of page-outs: where all who stay are busy, one look is all that it costs.
+/// At one of so many page-outs of those who pass, one who stays is looked at.
 const AGING: u32 = 16;
 
 /// The number of a page-out: never 0, so that a record has room for
@@ -34,11 +37,30 @@ const AGING: u32 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp(NonZeroU32);
 
+/// Which frame is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// One of those that others have just used.
+    Warm,
+    /// One that is missed least.
+    Cold,
+}
+
+/// SeqCst: before the claim that follows, so that either the claim finds the
+/// process at rest or its runner finds it off the list.
+fn delist(number: u32, places: &[Place]) {
+    places[number as usize]
+        .listed
+        .store(false, Ordering::SeqCst);
+}
+
 /// The frames of one version.
 #[derive(Debug)]
 pub(crate) struct Pool {
     /// The version.
     pub(crate) artifact: u64,
+    /// Frames that those who pass take turns in.
+    warm: usize,
     /// Page-outs so far; it wraps.
     clock: AtomicU32,
     lists: Mutex<Lists>,
@@ -51,7 +73,8 @@ struct Lists {
     free: Vec<Seated>,
     /// Places of all frames of the version.
     all: Vec<u32>,
-    /// Places of processes at rest that were asked once, in that order.
+    /// Places of processes at rest that were asked once, in that order; before
+    /// them those that have stayed.
     passing: VecDeque<u32>,
     /// Places of processes at rest that are asked again and again.
     staying: VecDeque<u32>,
@@ -62,9 +85,10 @@ struct Lists {
 }
 
 impl Pool {
-    pub(crate) fn new(artifact: u64) -> Pool {
+    pub(crate) fn new(artifact: u64, warm: usize) -> Pool {
         Pool {
             artifact,
+            warm,
             clock: AtomicU32::new(0),
             lists: Mutex::default(),
         }
@@ -165,29 +189,45 @@ impl Pool {
         }
     }
 
-    /// Who goes next: of those who pass, or of those who stay, if there are
-    /// any, else of the others; and how many are listed with it.
-    pub(crate) fn next(&self, of_staying: bool, places: &[Place]) -> Option<(u32, usize)> {
+    /// One who has stayed waits, claimed by the caller, if the place is still
+    /// the version's.
+    pub(crate) fn park(&self, number: u32, place: &Place) {
+        let mut lists = self.lists.lock();
+        if place.artifact.load(Ordering::Relaxed) == self.artifact
+            && !place.listed.swap(true, Ordering::AcqRel)
+        {
+            place.stays.store(false, Ordering::Relaxed);
+            lists.passing.push_front(number);
+        }
+    }
+
+    /// Whose frame goes next, and how many are listed with it.
+    pub(crate) fn next(&self, wanted: Wanted, places: &[Place]) -> Option<(u32, usize)> {
         let mut lists = self.lists.lock();
         let Lists {
-            passing,
-            staying,
-            looks,
-            ..
+            passing, staying, ..
         } = &mut *lists;
         let listed = passing.len() + staying.len();
-        *looks = looks.wrapping_add(1);
-        let number = if of_staying || looks.is_multiple_of(AGING) {
-            staying.pop_front().or_else(|| passing.pop_front())
-        } else {
-            passing.pop_front().or_else(|| staying.pop_front())
+        let waiting = passing.len().saturating_sub(self.warm);
+        let number = match wanted {
+            Wanted::Warm => passing.remove(waiting).or_else(|| staying.pop_front()),
+            Wanted::Cold if waiting > 0 => passing.pop_front(),
+            Wanted::Cold => staying.pop_front().or_else(|| passing.pop_front()),
         }?;
-        // SeqCst: before the claim that follows, so that either the claim
-        // finds the process at rest or its runner finds it off the list.
-        places[number as usize]
-            .listed
-            .store(false, Ordering::SeqCst);
+        delist(number, places);
         Some((number, listed))
+    }
+
+    /// Who is to be looked at, now and then: the one that has stayed for longest.
+    pub(crate) fn oldest(&self, places: &[Place]) -> Option<u32> {
+        let mut lists = self.lists.lock();
+        lists.looks = lists.looks.wrapping_add(1);
+        if !lists.looks.is_multiple_of(AGING) {
+            return None;
+        }
+        let number = lists.staying.pop_front()?;
+        delist(number, places);
+        Some(number)
     }
 
     /// The number of a page-out that happens now.

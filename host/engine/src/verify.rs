@@ -1,7 +1,7 @@
 //! Verification before a commit: the crossing is run on copies of the states
 //! of processes at rest, and of loop processes that wait with the flag UPGRADE:
 //! their state is all in memory then, though their stack is not empty. Nothing
-//! of it reaches a process.
+//! of it reaches a process, but that one which rests in a frame leaves it.
 //!
 //! Not looked at are processes that run just now, that answered WAITING, that
 //! wait in the middle of a handler or without the flag, and those of
@@ -18,7 +18,7 @@ use exuvia_process::Pid;
 use crate::artifact::Artifact;
 use crate::crossing;
 use crate::error::{CrossError, VerifyError};
-use crate::executor::Executor;
+use crate::executor::{Executor, Shared};
 use crate::guest::{Guest, Residence};
 use crate::image::{After, Image};
 
@@ -72,7 +72,7 @@ impl Executor {
             // One that runs, or is about to, is not at rest: it is counted
             // below, and its copy is not checked.
             let looked = self.look(index, |own| {
-                let seen = own.guest().and_then(|guest| look(guest, changes))?;
+                let seen = own.guest().and_then(|guest| look(shared, guest, changes))?;
                 let queued = slot.mailbox.len() as u64
                     + u64::from(slot.stats.inbox_messages.load(Ordering::Relaxed));
                 Some((own.pid(), seen, queued))
@@ -137,7 +137,19 @@ struct Seen {
     resident: bool,
 }
 
-fn look(guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) -> Option<Seen> {
+/// Bytes of an image that are no burden beside the frame's.
+const SMALL: usize = 64 << 10;
+
+/// A process that will cross leaves its frame: better now than while it stands
+/// still for it, since other frames are then cold.
+fn page_out(shared: &Shared, guest: &mut Guest, residence: Residence) {
+    if let Residence::Frame { frame, .. } = std::mem::replace(&mut guest.residence, residence) {
+        shared.frames.retire(frame);
+        shared.metrics.page_outs.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn look(shared: &Shared, guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) -> Option<Seen> {
     let old = guest.tenancy.version().clone();
     let new = changes
         .iter()
@@ -158,7 +170,19 @@ fn look(guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) -> Option<Seen> {
             frame,
             suspended: false,
             waiting: false,
-        } if frame.frame.reusable => frame.frame.save(After::Keep).ok(),
+        } if frame.frame.reusable => {
+            let image = frame.frame.save(After::Keep).ok();
+            if let Some(image) = image.as_ref().filter(|image| image.len() <= SMALL) {
+                let stamp = Some(frame.pool().stamp());
+                let residence = Residence::Image {
+                    image: image.clone(),
+                    waiting: false,
+                    stamp,
+                };
+                page_out(shared, guest, residence);
+            }
+            image
+        }
         Residence::Frame {
             frame,
             suspended: true,

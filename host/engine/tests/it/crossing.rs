@@ -51,6 +51,25 @@ fn deploy(world: &World, wat: &str) -> Result<(), String> {
     }
 }
 
+/// It will have to leave its frame, and that would be in its pause.
+#[test]
+fn verification_pages_out_who_will_cross() {
+    let world = World::new(Setup::default());
+    world.deploy("m", &version(SAVE, LOAD));
+    let pid = world.spawn("m");
+    assert_eq!(world.ask(pid, 1, &[]).number(), 1);
+    let resident = || world.executor.frames().live - world.executor.frames().free;
+    assert_eq!(resident(), 1);
+    // Also if nothing comes of it, it has lost nothing but its frame.
+    let refuses = version(SAVE, "(i32.const 3)");
+    deploy(&world, &refuses).unwrap_err();
+    assert_eq!(resident(), 0);
+    assert_eq!(world.ask(pid, 1, &[]).number(), 2);
+    deploy(&world, &version(SAVE, &format!("(nop) {LOAD}"))).unwrap();
+    assert_eq!(resident(), 0);
+    assert_eq!(world.ask(pid, 1, &[]).number(), 3);
+}
+
 /// What refuses the crossing of one process from one version to the other.
 fn refusal(old: &str, new: &str) -> String {
     let world = World::new(Setup::default());
