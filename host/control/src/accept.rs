@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -13,6 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::bodies::forget;
 use crate::error::{Failure, code};
 use crate::server::closed;
 
@@ -90,7 +92,8 @@ async fn serve_one(connection: Http, closed: impl Future<Output = ()>) {
 
 /// Answers everything with: there is no room.
 fn full() -> Router {
-    Router::new().fallback(async || {
+    Router::new().fallback(async |request: Request| {
+        forget(request.into_body()).await;
         Failure::new(
             code::BUSY,
             format!("{MAX_CONNECTIONS} connections are open, which is the limit"),

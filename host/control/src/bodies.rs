@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -22,6 +24,18 @@ pub const MAX_BODIES_BYTES: usize = 2 * MAX_DEPLOY_BYTES;
 /// all, is served while uploads take all the room; connections are limited, and
 /// with them these bytes.
 const UNCOUNTED_BYTES: usize = 64 * 1024;
+
+/// How long the rest of a body that is refused is read, and forgotten. Who has
+/// not finished writing when the connection is closed gets an error of its own
+/// system, and never sees the answer that says why.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Reads what is left of a body that nobody wants.
+pub(crate) async fn forget(mut body: Body) {
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Who takes longer will see an error of his system.
+    let _ = tokio::time::timeout(LINGER, rest).await;
+}
 
 /// The bytes of all bodies.
 #[derive(Debug)]
@@ -80,8 +94,7 @@ impl Drop for Held {
     }
 }
 
-/// The whole body of a request. One that announces too much is refused before
-/// any of it is read.
+/// The whole body of a request. Of one that is refused nothing is kept.
 #[derive(Debug)]
 pub(crate) struct Whole<const LIMIT: usize> {
     pub(crate) bytes: Vec<u8>,
@@ -104,6 +117,7 @@ impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
             .and_then(|length| length.to_str().ok())
             .and_then(|length| length.parse::<u64>().ok());
         if announced.is_some_and(|length| length > LIMIT as u64) {
+            forget(request.into_body()).await;
             return Err(too_large());
         }
         let lost = |why: String| Failure::new(code::BAD_REQUEST, why);
@@ -111,7 +125,8 @@ impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
             bytes: Vec::new(),
             held: Held::new(&shared.bodies),
         };
-        let mut limited = Limited::new(request.into_body(), LIMIT);
+        let mut body = request.into_body();
+        let mut limited = Limited::new(&mut body, LIMIT);
         let receive = async {
             while let Some(frame) = limited.frame().await {
                 let frame = frame.map_err(|error| match error.is::<LengthLimitError>() {
@@ -127,7 +142,12 @@ impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
         };
         let patience = shared.bounds.body;
         match tokio::time::timeout(patience, receive).await {
-            Ok(received) => received.map(|()| whole),
+            Ok(Ok(())) => Ok(whole),
+            Ok(Err(refused)) => {
+                drop(whole);
+                forget(body).await;
+                Err(refused)
+            }
             Err(_) => Err(lost(format!("the body did not arrive within {patience:?}"))),
         }
     }

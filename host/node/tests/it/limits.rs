@@ -478,6 +478,7 @@ fn a_full_table_answers_limit_and_says_so() {
     refused.is(Code::Limit);
     assert!((60..64).contains(&children.len()), "{}", children.len());
     children[0].kill();
-    spawn().ok();
+    // It ends a moment later, and the first to get its place may be whoever asks.
+    eventually("there is room again", || spawn().result == 0);
     node.halt();
 }
