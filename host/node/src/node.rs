@@ -367,12 +367,27 @@ impl Node {
         &self.0.handle
     }
 
-    /// Stops the schedulers at once; processes are not told. See `App::stop`
-    /// for an orderly end.
+    /// Stops the schedulers at once; processes are not told. So does dropping the
+    /// last of a node. See `App::stop` for an orderly end.
     pub fn halt(&self) {
-        let scheduler = self.0.scheduler.lock().take();
-        drop(scheduler);
-        self.0.executor.clear();
+        self.0.halt();
+    }
+}
+
+impl Inner {
+    fn halt(&self) {
+        let scheduler = self.scheduler.lock().take();
+        if scheduler.is_some() {
+            drop(scheduler);
+            self.executor.clear();
+        }
+    }
+}
+
+/// A thread that waits aside in a guest ends when its process is dropped.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.halt();
     }
 }
 

@@ -129,6 +129,37 @@ fn who_waits_aside_can_be_killed_and_the_frame_is_as_good_as_before() {
     node.halt();
 }
 
+/// Threads of this process of the operating system that are a scheduler's.
+fn threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let name = |task: std::io::Result<std::fs::DirEntry>| {
+        // One that has ended meanwhile has no name.
+        std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default()
+    };
+    tasks
+        .map(name)
+        .filter(|name| name.starts_with("exuvia-sched"))
+        .count()
+}
+
+/// Whether it is halted or only dropped.
+#[test]
+fn no_thread_outlives_its_node() {
+    for halts in [true, false] {
+        let node = proven(2);
+        let puppet = Puppet::new(&node);
+        let mode = i64::from(receive::TAG);
+        puppet.tell("receive", &[HEADER, BUFFER, ROOM, -1, mode, 7], b"");
+        eventually("it waits aside", || aside(&node) == 1);
+        assert!(threads() > 2);
+        if halts {
+            node.halt();
+        }
+        drop((puppet, node));
+        eventually("all threads end", || threads() == 0);
+    }
+}
+
 /// Whose slices are over steps aside as well, time and again.
 #[test]
 fn who_computes_without_end_leaves_turns_to_others() {
