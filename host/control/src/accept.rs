@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::bodies::forget;
+use crate::bodies::forget_request;
 use crate::error::{Failure, code};
 use crate::server::closed;
 
@@ -93,7 +93,7 @@ async fn serve_one(connection: Http, closed: impl Future<Output = ()>) {
 /// Answers everything with: there is no room.
 fn full() -> Router {
     Router::new().fallback(async |request: Request| {
-        forget(request.into_body()).await;
+        forget_request(request).await;
         Failure::new(
             code::BUSY,
             format!("{MAX_CONNECTIONS} connections are open, which is the limit"),

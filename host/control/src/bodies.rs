@@ -30,8 +30,16 @@ const UNCOUNTED_BYTES: usize = 64 * 1024;
 /// system, and never sees the answer that says why.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Reads the body of a request that nobody wants, unless its sender waits to be
+/// asked for it.
+pub(crate) async fn forget_request(request: Request) {
+    if !request.headers().contains_key(header::EXPECT) {
+        forget(request.into_body()).await;
+    }
+}
+
 /// Reads what is left of a body that nobody wants.
-pub(crate) async fn forget(mut body: Body) {
+async fn forget(mut body: Body) {
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     // Who takes longer will see an error of his system.
     let _ = tokio::time::timeout(LINGER, rest).await;
@@ -117,7 +125,7 @@ impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
             .and_then(|length| length.to_str().ok())
             .and_then(|length| length.parse::<u64>().ok());
         if announced.is_some_and(|length| length > LIMIT as u64) {
-            forget(request.into_body()).await;
+            forget_request(request).await;
             return Err(too_large());
         }
         let lost = |why: String| Failure::new(code::BAD_REQUEST, why);

@@ -44,7 +44,7 @@ use crate::stack::Stack;
 use crate::timing::Timing;
 
 /// Frames if nothing else limits them: of guests that need no fiber so many find
-/// room in half of the mappings that Linux allows by default.
+/// room in the mappings that frames keep of those that Linux allows by default.
 const FRAMES: usize = 10_240;
 /// Frames that are made before a commit for those who will cross.
 const PREPARED: usize = 512;
@@ -143,7 +143,8 @@ pub fn mappings_of(frames: usize) -> (usize, usize) {
 
 /// Mappings that frames keep.
 fn mappings_kept() -> usize {
-    most_mappings() / 2
+    // Some more than 10,240 frames have without fibers.
+    most_mappings() / 8 * 5 + 64
 }
 
 impl Frames {
@@ -160,7 +161,7 @@ impl Frames {
         Frames {
             limit,
             mappings,
-            most_mappings: mappings + mappings / 2,
+            most_mappings: mappings + mappings / 5 * 2,
             may_block: may_block.min(limit - reserve),
             few: reserve.min(FEW),
             memory,
@@ -264,15 +265,20 @@ impl Frames {
         shared: &Arc<Shared>,
         seated: &mut Seated,
     ) -> Result<bool, String> {
-        // It takes as many mappings as two: another goes for it.
+        if self.room.is_short(&shared.system.clock) {
+            return Ok(false);
+        }
+        // It takes more mappings then: another goes for it.
         if !self.has_mappings(Stack::Fiber, self.mappings) {
             let pool = seated.pool().clone();
             if !self.give_up(shared, &pool, 0) {
                 drop(self.evict(shared, &pool, Wanted::Cold));
             }
         }
-        let fits = self.has_mappings(Stack::Fiber, self.most_mappings);
-        let done = fits && seated.use_fibers()?;
+        if !self.has_mappings(Stack::Fiber, self.most_mappings) {
+            return Ok(false);
+        }
+        let done = seated.use_fibers()?;
         if !done {
             let what = "there was no room for a guest's stack".to_owned();
             self.room.failed(&shared.system.clock, what);
@@ -371,7 +377,7 @@ impl Frames {
     }
 
     /// Whether a frame may be made, if necessary in the place of others: one
-    /// with a fiber takes the mappings of two without.
+    /// with a fiber takes more mappings than one without.
     fn has_room(&self, shared: &Arc<Shared>, wants: &Arc<Pool>, of: usize) -> bool {
         let gave_up = self.full(shared) && self.give_up(shared, wants, of);
         if gave_up && !self.has_mappings(Stack::Fiber, self.mappings) {
@@ -408,7 +414,7 @@ impl Frames {
         let most = self.limit + self.limit / 4;
         for _ in pool.len()..count.min(self.limit / 4).min(PREPARED) {
             if self.places.live() >= most
-                || !self.has_mappings(Stack::Fiber, self.mappings)
+                || !self.has_mappings(Stack::Fiber, self.mappings + self.mappings / 4)
                 || self.is_over()
                 || self.room.is_short(&shared.system.clock)
             {

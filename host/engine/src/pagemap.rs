@@ -468,9 +468,12 @@ fn still_there(memory: &[u8]) {
 }
 
 /// Makes `memory` fit for page maps: no huge pages, no merging, now and when
-/// it has grown. Only for memory that has [`RESERVED`] and [`GUARD`] for itself.
+/// it has grown. Only for memory that has [`RESERVED`] for itself, and [`GUARD`]
+/// before and behind it: they are advised too, so that the kernel keeps those of
+/// two frames side by side in one mapping.
 pub(crate) fn prepare(memory: &[u8]) {
-    advise(memory.as_ptr(), RESERVED + GUARD);
+    let start = memory.as_ptr().wrapping_sub(GUARD);
+    advise(start, GUARD + RESERVED + GUARD);
 }
 
 fn advise(start: *const u8, length: usize) {

@@ -197,7 +197,8 @@ impl Pool {
             && !place.listed.swap(true, Ordering::AcqRel)
         {
             place.stays.store(false, Ordering::Relaxed);
-            lists.passing.push_front(number);
+            let waiting = lists.passing.len().saturating_sub(self.warm);
+            lists.passing.insert(waiting, number);
         }
     }
 

@@ -19,12 +19,12 @@ pub(crate) enum Stack {
 }
 
 impl Stack {
-    /// Kernel mappings that a frame takes: memory, its guard and the base's
-    /// file; on a fiber also the stack and its guard, which the kernel cannot
-    /// join with others.
+    /// Kernel mappings that a frame takes at most: the base's file in the middle
+    /// of the memory, what is before and behind it, and the guard; on a fiber
+    /// also the stack and its guard.
     pub(crate) const fn mappings(self) -> usize {
         match self {
-            Stack::Thread => 3,
+            Stack::Thread => 4,
             Stack::Fiber => 6,
         }
     }

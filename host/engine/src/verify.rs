@@ -72,7 +72,13 @@ impl Executor {
             // One that runs, or is about to, is not at rest: it is counted
             // below, and its copy is not checked.
             let looked = self.look(index, |own| {
-                let seen = own.guest().and_then(|guest| look(shared, guest, changes))?;
+                let in_time = clock.now() <= until;
+                let seen = own
+                    .guest()
+                    .and_then(|guest| look(shared, guest, changes, in_time))?;
+                if seen.paged_out {
+                    own.trim(&shared.system);
+                }
                 let queued = slot.mailbox.len() as u64
                     + u64::from(slot.stats.inbox_messages.load(Ordering::Relaxed));
                 Some((own.pid(), seen, queued))
@@ -135,6 +141,8 @@ struct Seen {
     image: Option<Image>,
     loops: Option<bool>,
     resident: bool,
+    /// It was in a frame, and is an image now.
+    paged_out: bool,
 }
 
 /// Bytes of an image that are no burden beside the frame's.
@@ -145,11 +153,17 @@ const SMALL: usize = 64 << 10;
 fn page_out(shared: &Shared, guest: &mut Guest, residence: Residence) {
     if let Residence::Frame { frame, .. } = std::mem::replace(&mut guest.residence, residence) {
         shared.frames.retire(frame);
+        guest.wait.trim();
         shared.metrics.page_outs.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-fn look(shared: &Shared, guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) -> Option<Seen> {
+fn look(
+    shared: &Shared,
+    guest: &mut Guest,
+    changes: &[Arc<Version<Artifact>>],
+    in_time: bool,
+) -> Option<Seen> {
     let old = guest.tenancy.version().clone();
     let new = changes
         .iter()
@@ -172,7 +186,8 @@ fn look(shared: &Shared, guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) 
             waiting: false,
         } if frame.frame.reusable => {
             let image = frame.frame.save(After::Keep).ok();
-            if let Some(image) = image.as_ref().filter(|image| image.len() <= SMALL) {
+            let small = image.as_ref().filter(|image| image.len() <= SMALL);
+            if let Some(image) = small.filter(|_| in_time) {
                 let stamp = Some(frame.pool().stamp());
                 let residence = Residence::Image {
                     image: image.clone(),
@@ -190,11 +205,13 @@ fn look(shared: &Shared, guest: &mut Guest, changes: &[Arc<Version<Artifact>>]) 
         } if loops == Some(true) && frame.frame.reusable => frame.frame.copy(),
         _ => None,
     };
+    let paged_out = resident && !matches!(guest.residence, Residence::Frame { .. });
     Some(Seen {
         old,
         new,
         image,
         loops,
         resident,
+        paged_out,
     })
 }

@@ -387,7 +387,19 @@ impl Inner {
 /// A thread that waits aside in a guest ends when its process is dropped.
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.halt();
+        if self.handle.current_worker().is_none() {
+            return self.halt();
+        }
+        // The slice that has dropped it must end first.
+        let (scheduler, executor) = (self.scheduler.lock().take(), self.executor.clone());
+        let halt = move || {
+            drop(scheduler);
+            executor.clear();
+        };
+        let thread = std::thread::Builder::new().name("exuvia-halt".into());
+        if let Err(error) = thread.spawn(halt) {
+            tracing::error!("a node is not cleared, its end has no thread: {error}");
+        }
     }
 }
 

@@ -223,15 +223,24 @@ impl StandIn {
     /// If this thread has no worker any more: it has stepped aside since it took the stand-in.
     pub fn take_over(self, index: u32, then: impl FnOnce() -> Next + Send + 'static) {
         let worker = worker::take_back().filter(|worker| worker.is_of(&self.shared));
-        let duty = Duty {
+        let mut duty = Duty {
             worker: worker.expect("the thread of a slice has a worker"),
             index,
             then: Box::new(then),
         };
-        if let Err(unsent) = self.ready.send(duty) {
-            // Whatever is in it may wait for this very thread.
-            std::mem::forget(unsent);
-            unreachable!("a stand-in waits for its duty");
+        let mut ready = Some(self.ready);
+        loop {
+            let Some(next) = ready else {
+                // Whatever is in it may wait for this very thread.
+                std::mem::forget(duty);
+                unreachable!("a stand-in waits for its duty");
+            };
+            match next.send(duty) {
+                Ok(()) => break,
+                // That thread has failed when it began.
+                Err(mpsc::SendError(unsent)) => duty = unsent,
+            }
+            ready = self.shared.ready.take();
         }
         self.shared.stepped_aside.fetch_add(1, Ordering::Relaxed);
     }

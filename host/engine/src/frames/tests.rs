@@ -16,7 +16,9 @@ use crate::turn::Ran;
 
 const GUEST: &str = r#"(module
   (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
-  (memory (export "memory") 2)
+  (memory (export "memory") 3)
+  ;; In the middle, as a Rust guest has it above its stack.
+  (data (i32.const 65536) "x")
   (global (export "exuvia_abi") i32 (i32.const 1))
   (func (export "run") (result i32)
     (loop $next
@@ -121,7 +123,7 @@ impl Node {
 fn a_crossing_in_which_the_host_fails_loses_no_place() {
     let node = node();
     for _ in 0..20 {
-        let image = Image::broken(2);
+        let image = Image::broken(3);
         let crossed = crossing::cross(&node.executor.0, &node.old, &node.new, &image, None);
         let error = crossed.unwrap_err().to_string();
         assert!(error.contains("the host failed"), "{error}");
@@ -146,7 +148,7 @@ fn a_process_that_the_host_cannot_seat_ends_and_its_frame_with_it() {
         let slot = node.executor.0.system.table.slot(pid.slot()).unwrap();
         let mut own = slot.take_own().unwrap();
         own.guest().unwrap().residence = Residence::Image {
-            image: Image::broken(2),
+            image: Image::broken(3),
             waiting: false,
             stamp: None,
         };
@@ -163,7 +165,7 @@ fn a_frame_that_is_dropped_gives_its_place_back() {
     let node = node();
     let shared = &node.executor.0;
     for _ in 0..20 {
-        let seated = shared.frames.acquire(shared, &node.old.artifact, 2, None);
+        let seated = shared.frames.acquire(shared, &node.old.artifact, 3, None);
         let mut seated = seated.unwrap();
         seated.hold();
         let counts = node.executor.frames();
@@ -183,6 +185,8 @@ fn mappings() -> usize {
 #[test]
 fn a_frame_takes_no_more_mappings_than_it_counts_for() {
     const FRAMES: usize = 64;
+    // Of the allocator, and where the kernel has found no place beside another.
+    const SLACK: usize = 24;
     let node = node_with(FRAMES);
     node.executor.lend_stacks(Arc::new(Alone));
     let shared = &node.executor.0;
@@ -205,14 +209,14 @@ fn a_frame_takes_no_more_mappings_than_it_counts_for() {
     };
     let (taken, counted) = of(Stack::Fiber);
     eprintln!("on fibers {taken}, counted {counted}");
-    assert!(taken <= counted + 8 && counted <= taken * 2);
+    assert!(taken <= counted + SLACK && counted <= taken + taken / 4);
     (0..64).for_each(|_| artifact.manner.returned());
     let (taken, counted) = of(Stack::Thread);
     eprintln!("on a thread's stack {taken}, counted {counted}");
-    assert!(taken <= counted + 8 && counted <= taken * 2);
+    assert!(taken <= counted + SLACK && counted <= taken + taken / 4);
 }
 
-/// There is room for eight frames without fibers, or for four with.
+/// There is room for six frames without fibers, or for four with.
 #[test]
 fn the_bound_on_mappings_is_kept_also_when_guests_come_to_need_fibers() {
     let mut node = node_with(100);
@@ -228,14 +232,14 @@ fn the_bound_on_mappings_is_kept_also_when_guests_come_to_need_fibers() {
     assert_eq!(node.old.artifact.manner.stack(), Stack::Thread);
     let counts = node.executor.frames();
     assert!(
-        (7..=8).contains(&counts.live) && counts.mappings <= 24,
+        (5..=6).contains(&counts.live) && counts.mappings <= 24,
         "{counts:?}"
     );
     node.old.artifact.manner.waited();
     for pid in &pids {
         node.ask(*pid);
         let counts = node.executor.frames();
-        assert!(counts.mappings <= 24 + 3, "{counts:?}");
+        assert!(counts.mappings <= 24 + 2, "{counts:?}");
     }
     node.ask_all(&pids, 2);
     let counts = node.executor.frames();
