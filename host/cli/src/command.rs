@@ -1,6 +1,9 @@
 //! The subcommands.
 
+pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod deploy;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod info;
 pub(crate) mod ps;

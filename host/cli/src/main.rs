@@ -1,7 +1,7 @@
 //! `exuvia`: runs an app, and talks to one that runs.
 //!
-//! Each subcommand has a file under `command`. Only `run` starts a node; all
-//! others are clients of its control socket. What a subcommand prints goes
+//! Each subcommand has a file under `command`. Only `run` starts a node; `check`,
+//! `doctor` and `completions` need none; all others are clients of its control socket. What a subcommand prints goes
 //! through `output`, and how it fails through `fault`, which also holds the exit
 //! codes. `docs/cli.md` is the reference.
 
@@ -46,6 +46,7 @@ const HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no node reachable
 
 Examples:
+  exuvia doctor
   exuvia run examples/counter
   exuvia ps
   exuvia send counter-0 '{\"Add\": 5}'
@@ -61,6 +62,9 @@ enum Command {
     Info(command::info::Arguments),
     Events(command::events::Arguments),
     Stop(command::stop::Arguments),
+    Check(command::check::Arguments),
+    Doctor(command::doctor::Arguments),
+    Completions(command::completions::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -91,6 +95,9 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {
             Command::Info(_) => command::info::run(&place, output).await,
             Command::Events(_) => command::events::run(&place, output).await,
             Command::Stop(arguments) => command::stop::run(arguments, &place, output).await,
+            Command::Check(arguments) => command::check::run(&arguments, output),
+            Command::Doctor(_) => command::doctor::run(output),
+            Command::Completions(arguments) => command::completions::run(&arguments, output),
         }
     });
     // Not waited for: a call that blocks must not hold up the end.

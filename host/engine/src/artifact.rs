@@ -85,6 +85,11 @@ impl Artifact {
         (self.has_save, self.has_load)
     }
 
+    /// Whether it has a layout fingerprint, without which no image is carried over.
+    pub fn has_layout(&self) -> bool {
+        self.plan.analysis.layout.is_some()
+    }
+
     /// Bytes of the module file.
     pub fn file_bytes(&self) -> usize {
         self.file_bytes

@@ -128,20 +128,43 @@ impl Engine {
     ///
     /// What is wrong with the module, and what to do about it.
     pub fn load(&self, wasm: &[u8]) -> Result<Artifact, LoadError> {
-        let mut analysis = instrument(wasm)?;
-        check_exports(&analysis)?;
-        for import in &analysis.imports {
-            check_import(import)?;
+        let analysis = instrument(wasm)?;
+        match self.faults(&analysis).next() {
+            Some(fault) => Err(fault),
+            None => self.make(wasm, analysis),
         }
-        if let Some(memory) = &analysis.memory {
-            let wanted = memory.minimum.saturating_mul(crate::WASM_PAGE);
-            if wanted > self.memory {
-                return Err(LoadError::Memory {
-                    wanted,
-                    allowed: self.memory,
-                });
-            }
+    }
+
+    /// The same, and if it cannot be loaded all that is wrong with it, as far as
+    /// it can be seen without running it.
+    ///
+    /// # Errors
+    ///
+    /// At least one.
+    pub fn check(&self, wasm: &[u8]) -> Result<Artifact, Vec<LoadError>> {
+        let analysis = instrument(wasm).map_err(|error| vec![error.into()])?;
+        let faults: Vec<_> = self.faults(&analysis).collect();
+        if !faults.is_empty() {
+            return Err(faults);
         }
+        self.make(wasm, analysis).map_err(|error| vec![error])
+    }
+
+    /// What keeps a module from being loaded.
+    fn faults(&self, analysis: &Instrumented) -> impl Iterator<Item = LoadError> {
+        let imports = analysis.imports.iter();
+        let wanted = (analysis.memory.as_ref())
+            .map_or(0, |memory| memory.minimum.saturating_mul(crate::WASM_PAGE));
+        let allowed = self.memory;
+        let memory = (wanted > allowed).then_some(LoadError::Memory { wanted, allowed });
+        export_faults(analysis)
+            .into_iter()
+            .chain(imports.filter_map(|import| check_import(import).err()))
+            .chain(memory)
+    }
+
+    /// A module in which no fault was found.
+    fn make(&self, wasm: &[u8], mut analysis: Instrumented) -> Result<Artifact, LoadError> {
         let module = self.compile(&analysis.wasm)?;
         // The rewritten bytes have served.
         analysis.wasm = Vec::new();
@@ -222,7 +245,9 @@ impl Engine {
     }
 }
 
-fn check_exports(analysis: &Instrumented) -> Result<(), LoadError> {
+fn export_faults(analysis: &Instrumented) -> Vec<LoadError> {
+    let mut faults = Vec::new();
+    let mut fault = |name, fix| faults.push(LoadError::Export { name, fix });
     let find = |name: &str| {
         analysis
             .exports
@@ -235,10 +260,10 @@ fn check_exports(analysis: &Instrumented) -> Result<(), LoadError> {
         .as_ref()
         .is_some_and(|memory| memory.imported);
     if imported || !matches!(find(exports::MEMORY), Some(ExternType::Memory { .. })) {
-        return Err(LoadError::Export {
-            name: exports::MEMORY,
-            fix: "define one memory and export it under that name",
-        });
+        fault(
+            exports::MEMORY,
+            "define one memory and export it under that name",
+        );
     }
     let function = |params: &[ValueType], results: &[ValueType]| {
         ExternType::Function(FunctionType {
@@ -248,10 +273,10 @@ fn check_exports(analysis: &Instrumented) -> Result<(), LoadError> {
     };
     let int = ValueType::I32;
     if find(exports::RUN) != Some(&function(&[], &[int])) {
-        return Err(LoadError::Export {
-            name: exports::RUN,
-            fix: "export a function `run: () -> i32`, the entry of a process (is this an SDK's module at all?)",
-        });
+        fault(
+            exports::RUN,
+            "export a function `run: () -> i32`, the entry of a process (is this an SDK's module at all?)",
+        );
     }
     for (name, ty, fix) in [
         (
@@ -276,10 +301,10 @@ fn check_exports(analysis: &Instrumented) -> Result<(), LoadError> {
         ),
     ] {
         if find(name).is_some_and(|found| *found != ty) {
-            return Err(LoadError::Export { name, fix });
+            fault(name, fix);
         }
     }
-    Ok(())
+    faults
 }
 
 fn check_import(import: &ImportInfo) -> Result<(), LoadError> {

@@ -349,7 +349,7 @@ fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> ProcessInfo {
     info
 }
 
-fn page_map(engine: &Engine) -> String {
+pub(crate) fn page_map(engine: &Engine) -> String {
     let method = format!("{:?}", engine.page_map()).to_lowercase();
     match engine.counts_faults() {
         true => format!("{method} after faults"),

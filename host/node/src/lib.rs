@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod check;
 mod config;
 mod error;
 mod event;
@@ -23,6 +24,7 @@ mod sweeper;
 mod watch;
 
 pub use app::{App, BootOptions, StopReport};
+pub use check::{Checked, Machine, check, look_at_machine};
 pub use config::NodeConfig;
 pub use error::{
     BootError, CallFailed, NodeError, SendFailed, SpawnFailed, SwapError, TargetError,
@@ -36,5 +38,5 @@ pub use swap::{DeployOptions, Loops, ModuleBytes, ModuleSwap, Stages, SwapReport
 pub use watch::Watcher;
 
 pub use exuvia_abi::{self as abi, Pid};
-pub use exuvia_engine::{Guest, GuestOwn, GuestSystem, Method as PageMapMethod};
+pub use exuvia_engine::{Guest, GuestOwn, GuestSystem, LoadError, Method as PageMapMethod};
 pub use exuvia_process::{self as process, Limits};

@@ -130,7 +130,8 @@ fn modules_of(manifest: &Manifest) -> Result<Vec<Upload>, Fault> {
         .collect()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+/// The bytes of a module file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
     let refused = |error: std::io::Error| {
         Fault::failed(format!("could not read {}: {error}", path.display()))
     };

@@ -12,4 +12,5 @@ mod end;
 mod life;
 mod lines;
 mod mistakes;
+mod tools;
 mod usage;

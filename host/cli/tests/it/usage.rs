@@ -45,6 +45,8 @@ fn wrong_usage_is_exit_code_2() {
         (&["send", "a", "--hex", "0a1"], "one digit only"),
         (&["stop", "--timeout", "soon"], "invalid value 'soon'"),
         (&["info", "--socket"], "--socket <PATH>"),
+        (&["check"], "<FILE.wasm>..."),
+        (&["completions", "cmd"], "invalid value 'cmd'"),
     ] {
         let answer = ask(folder.path(), arguments);
         assert_eq!(answer.code, Some(2), "{arguments:?}: {answer:?}");
@@ -57,7 +59,17 @@ fn wrong_usage_is_exit_code_2() {
 fn help_has_examples() {
     let folder = tempfile::tempdir().unwrap();
     for command in [
-        "run", "deploy", "rollback", "ps", "send", "info", "events", "stop",
+        "run",
+        "deploy",
+        "rollback",
+        "ps",
+        "send",
+        "info",
+        "events",
+        "stop",
+        "check",
+        "doctor",
+        "completions",
     ] {
         let answer = ask(folder.path(), &[command, "--help"]);
         assert_eq!(answer.code, Some(0));

@@ -4,7 +4,8 @@
 use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
 
-use super::{Chance, Frames, RELIEF};
+use super::evict::Chance;
+use super::{Frames, RELIEF};
 use crate::executor::Shared;
 use crate::places::Seated;
 

@@ -1,4 +1,5 @@
-//! What becomes of places when the host fails in the middle.
+//! What becomes of places when the host fails in the middle, and the bound on
+//! mappings.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use exuvia_abi::Pid;
@@ -9,6 +10,7 @@ use super::*;
 use crate::aside::{StandIn, Threads};
 use crate::crossing;
 use crate::executor::{Executor, ExecutorConfig};
+use crate::guest::Residence;
 use crate::image::Image;
 use crate::loader::{Engine, EngineConfig};
 use crate::observer::Observer;

@@ -1,0 +1,97 @@
+//! `exuvia check`: whether files are modules that a node can load.
+
+use std::path::{Path, PathBuf};
+
+use exuvia_node::Checked;
+use serde_json::{Value, json};
+
+use crate::command::deploy::read;
+use crate::fault::Fault;
+use crate::output::{Output, Tone, bytes, clean, count};
+
+/// Say what a module is, or what keeps a node from loading it
+///
+/// No node is needed. All that is wrong is told, not only what is found first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  exuvia check counter.wasm
+  exuvia check --json build/*.wasm | jq .file")]
+pub(crate) struct Arguments {
+    /// Module files
+    #[arg(value_name = "FILE.wasm", required = true)]
+    files: Vec<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
+    let mut bad = 0;
+    for file in &arguments.files {
+        let wasm = read(file)?;
+        let name = file.display().to_string();
+        match exuvia_node::check(&wasm) {
+            Ok(checked) => show(&name, &checked, output)?,
+            Err(faults) => {
+                bad += 1;
+                let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                show_faults(file, &faults, output)?;
+            }
+        }
+    }
+    if bad == 0 {
+        return Ok(());
+    }
+    let files = count(bad, "file", "files");
+    Err(Fault::failed(format!(
+        "{files} of {} cannot be loaded",
+        arguments.files.len()
+    ))
+    .help("guest-sdk/abi.md says what a module needs; an SDK does most of it"))
+}
+
+fn show(name: &str, checked: &Checked, output: &Output) -> Result<(), Fault> {
+    if output.is_json() {
+        return output.value(&json!({ "file": name, "module": checked }));
+    }
+    let good = output.paint(Tone::Good, "good");
+    output.line(&format!(
+        "{good} {}  {}, {} of memory at birth, schema {}",
+        clean(name),
+        bytes(checked.file_bytes),
+        bytes(checked.memory_bytes),
+        checked.schema
+    ))?;
+    output.line(&format!("  state: {}", state(checked)))?;
+    for why in &checked.resident_only {
+        let word = output.paint(Tone::Warning, "resident only");
+        output.line(&format!("  {word}: {}", clean(why)))?;
+    }
+    Ok(())
+}
+
+/// What becomes of a process's state in a swap.
+fn state(checked: &Checked) -> &'static str {
+    let images = checked.layout && checked.resident_only.is_empty();
+    match (images, checked.save && checked.load) {
+        (true, true) => "carried where the layout is the same, else migrated by `save` and `load`",
+        (true, false) => {
+            "carried where the layout is the same; a version with another one is refused, since it does not export `save` and `load`"
+        }
+        (false, true) => "migrated by `save` and `load`",
+        (false, false) => {
+            "cannot cross to another version: the module has neither a layout fingerprint that can be used nor both `save` and `load`"
+        }
+    }
+}
+
+fn show_faults(file: &Path, faults: &[String], output: &Output) -> Result<(), Fault> {
+    let name = file.display().to_string();
+    if output.is_json() {
+        let faults: Vec<Value> = faults.iter().map(|fault| json!(fault)).collect();
+        return output.value(&json!({ "file": name, "faults": faults }));
+    }
+    let word = output.paint(Tone::Bad, "bad");
+    output.line(&format!("{word} {}", clean(&name)))?;
+    for fault in faults {
+        output.line(&format!("  {}", clean(fault)))?;
+    }
+    Ok(())
+}

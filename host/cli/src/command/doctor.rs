@@ -1,0 +1,234 @@
+//! `exuvia doctor`: what this machine has for a node, and what is missing.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use exuvia_node::{Machine, look_at_machine};
+use rustix::process::{Resource, getrlimit};
+use serde_json::json;
+
+use crate::fault::Fault;
+use crate::output::{Output, Tone, bytes, clean, count};
+
+/// Look whether this machine has what a node, and building actors, need
+///
+/// Ends with 1 if a node cannot run here. What is only slower, or smaller, or
+/// needed for one language alone, is a warning.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  exuvia doctor\n  exuvia doctor --json | jq 'select(.verdict != \"good\")'")]
+pub(crate) struct Arguments {}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Warning,
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Debug)]
+struct Finding {
+    what: &'static str,
+    found: String,
+    verdict: Verdict,
+    /// What to do about it.
+    fix: Option<String>,
+}
+
+impl Finding {
+    fn good(what: &'static str, found: impl Into<String>) -> Self {
+        let found = found.into();
+        Self {
+            what,
+            found,
+            verdict: Verdict::Good,
+            fix: None,
+        }
+    }
+
+    fn warning(what: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Warning,
+            fix: Some(fix.into()),
+            ..Self::good(what, found)
+        }
+    }
+}
+
+/// The default of `vm.max_map_count`.
+const MAPPINGS: usize = 65_530;
+/// Files that a node of many modules and clients may have open: a version has
+/// two, a client of the control socket one.
+const FILES: u64 = 4_096;
+
+pub(crate) fn run(output: &Output) -> Result<(), Fault> {
+    let mut findings = vec![system()];
+    match look_at_machine() {
+        Ok(machine) => findings.extend(node(&machine)),
+        Err(error) => findings.push(Finding {
+            verdict: Verdict::Bad,
+            ..Finding::good("wasm", error.to_string())
+        }),
+    }
+    findings.extend([huge_pages(), files(), addresses()]);
+    findings.extend(rust());
+    for finding in &findings {
+        show(finding, output)?;
+    }
+    let bad = findings.iter().filter(|f| f.verdict == Verdict::Bad).count();
+    if bad == 0 {
+        return Ok(());
+    }
+    Err(Fault::failed(format!(
+        "a node cannot run here: {}",
+        count(bad as u64, "thing is missing", "things are missing")
+    )))
+}
+
+fn show(finding: &Finding, output: &Output) -> Result<(), Fault> {
+    let (word, tone) = match finding.verdict {
+        Verdict::Good => ("good", Tone::Good),
+        Verdict::Warning => ("warning", Tone::Warning),
+        Verdict::Bad => ("bad", Tone::Bad),
+    };
+    if output.is_json() {
+        let mut value = json!({ "what": finding.what, "verdict": word, "found": finding.found });
+        if let Some(fix) = &finding.fix {
+            value["help"] = json!(fix);
+        }
+        return output.value(&value);
+    }
+    let word = output.paint(tone, &format!("{word:<7}"));
+    let what = output.paint(Tone::Strong, &format!("{:<11}", finding.what));
+    output.line(&format!("{word}  {what}  {}", clean(&finding.found)))?;
+    if let Some(fix) = &finding.fix {
+        output.line(&format!("         help: {}", clean(fix)))?;
+    }
+    Ok(())
+}
+
+fn system() -> Finding {
+    let uname = rustix::system::uname();
+    let (name, release) = (uname.sysname(), uname.release());
+    let found = format!(
+        "{} {} on {}",
+        name.to_string_lossy(),
+        release.to_string_lossy(),
+        std::env::consts::ARCH
+    );
+    match (std::env::consts::OS, std::env::consts::ARCH) {
+        ("linux", "x86_64") => Finding::good("system", found),
+        _ => Finding::warning("system", found, "only Linux on x86-64 is tested"),
+    }
+}
+
+fn node(machine: &Machine) -> [Finding; 3] {
+    let by = &machine.page_map;
+    let page_map = match by.as_str() {
+        "compare" => Finding::warning(
+            "page map",
+            "written pages are found by comparing all: /proc/self/pagemap cannot be read",
+            "mount /proc where the node runs; paging is slower without",
+        ),
+        "scan after faults" => Finding::good("page map", by),
+        _ if by.starts_with("scan") => Finding::good(
+            "page map",
+            format!("{by}; this kernel counts no page faults, so each page-out asks it"),
+        ),
+        _ => Finding::warning(
+            "page map",
+            by,
+            "Linux 6.7 or newer finds written pages faster (PAGEMAP_SCAN)",
+        ),
+    };
+    let found = format!(
+        "vm.max_map_count is {}: {} processes in frames at a time",
+        machine.mappings, machine.frames
+    );
+    let mappings = match machine.mappings < MAPPINGS {
+        true => Finding::warning(
+            "mappings",
+            found,
+            format!("sysctl -w vm.max_map_count={MAPPINGS}"),
+        ),
+        false => Finding::good("mappings", found),
+    };
+    let found = format!(
+        "{}; frames keep a quarter of it unless `frame_memory` in `[node]` says otherwise",
+        bytes(machine.memory)
+    );
+    [page_map, mappings, Finding::good("memory", found)]
+}
+
+fn huge_pages() -> Finding {
+    let text = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    // `always [madvise] never`
+    let setting = text.ok().and_then(|text| {
+        let (_, rest) = text.split_once('[')?;
+        Some(rest.split_once(']')?.0.to_owned())
+    });
+    Finding::good(
+        "huge pages",
+        match setting {
+            Some(setting) => format!("{setting}; the memories of processes have none in any case"),
+            None => "this kernel has none".to_owned(),
+        },
+    )
+}
+
+fn files() -> Finding {
+    let most = getrlimit(Resource::Nofile).maximum;
+    let found = |most: &str| format!("{most} may be open; a node raises its own limit to that");
+    match most {
+        Some(most) if most < FILES => Finding::warning(
+            "files",
+            found(&most.to_string()),
+            format!("raise the hard limit for modules by the hundred: `ulimit -Hn {FILES}` as root, or LimitNOFILE= in the service"),
+        ),
+        Some(most) => Finding::good("files", found(&most.to_string())),
+        None => Finding::good("files", found("any number")),
+    }
+}
+
+fn addresses() -> Finding {
+    match getrlimit(Resource::As).current {
+        Some(limit) => Finding::warning(
+            "addresses",
+            format!("limited to {}, and each frame reserves 4 GiB", bytes(limit)),
+            "start the node without that limit: `ulimit -v unlimited`",
+        ),
+        None => Finding::good("addresses", "not limited"),
+    }
+}
+
+/// What builds actors in Rust.
+fn rust() -> Vec<Finding> {
+    let asked = |arguments: &[&str]| {
+        let answer = Command::new("rustc").args(arguments).output().ok()?;
+        let text = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+        answer.status.success().then_some(text)
+    };
+    let Some(version) = asked(&["--version"]) else {
+        return vec![Finding::warning(
+            "rust",
+            "no rustc",
+            "only for actors in Rust: https://rustup.rs",
+        )];
+    };
+    let target = "wasm32-unknown-unknown";
+    let libraries = asked(&["--print", "sysroot"])
+        .map(|root| PathBuf::from(root).join("lib/rustlib").join(target));
+    let has_target = libraries.is_some_and(|libraries| libraries.is_dir());
+    vec![
+        Finding::good("rust", version),
+        match has_target {
+            true => Finding::good("wasm target", target),
+            false => Finding::warning(
+                "wasm target",
+                format!("rustc has no {target}"),
+                format!("only for actors in Rust: `rustup target add {target}`"),
+            ),
+        },
+    ]
+}

@@ -1,0 +1,161 @@
+//! Commands that need no node: `check`, `doctor`, `completions`.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::app::{Answer, answer, counter, exuvia};
+
+fn ask(folder: &Path, arguments: &[&str]) -> Answer {
+    answer(exuvia(folder).args(arguments))
+}
+
+fn lines(answer: &Answer) -> Vec<Value> {
+    let lines = answer.stdout.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+// ---- check ---------------------------------------------------------------------
+
+#[test]
+fn a_good_module_is_described() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join("counter.wasm"),
+        counter("(i32.const 1)"),
+    )
+    .unwrap();
+    let answer = ask(folder.path(), &["check", "counter.wasm"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    for part in ["good counter.wasm", "64 KiB of memory", "state: "] {
+        assert!(answer.stdout.contains(part), "{part}: {answer:?}");
+    }
+    let answer = ask(folder.path(), &["check", "--json", "counter.wasm"]);
+    let [line] = &lines(&answer)[..] else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(line["file"], "counter.wasm");
+    assert_eq!(line["module"]["memory_bytes"], 65_536);
+}
+
+#[test]
+fn all_that_is_wrong_with_a_module_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let wasm = wat::parse_str(
+        r#"(module (import "env" "abort" (func)) (import "exuvia" "recieve" (func))
+            (func (export "save") (param i32)) (func (export "run")) (memory 1))"#,
+    );
+    fs::write(folder.path().join("bad.wasm"), wasm.unwrap()).unwrap();
+    fs::write(
+        folder.path().join("good.wasm"),
+        counter("(i32.const 1)"),
+    )
+    .unwrap();
+    fs::write(folder.path().join("text.wasm"), "(module)").unwrap();
+    let files = ["check", "bad.wasm", "good.wasm", "text.wasm"];
+    let answer = ask(folder.path(), &files);
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    for part in [
+        "bad bad.wasm",
+        "`memory`: define one memory",
+        "`run: () -> i32`",
+        "`save` must be",
+        "`env.abort`",
+        "`exuvia.recieve`",
+        "good good.wasm",
+        "bad text.wasm",
+        "not a Wasm module",
+    ] {
+        assert!(answer.stdout.contains(part), "{part}: {answer:?}");
+    }
+    assert!(
+        answer.stderr.contains("2 files of 3 cannot be loaded"),
+        "{answer:?}"
+    );
+    let answer = ask(folder.path(), &[&files[..], &["--json"]].concat());
+    let lines = lines(&answer);
+    assert_eq!(lines[0]["faults"].as_array().map(Vec::len), Some(5));
+    assert!(lines[1]["module"].is_object() && lines[2]["faults"].is_array());
+    assert_eq!(lines[3]["error"]["code"], "failed");
+}
+
+// ---- doctor --------------------------------------------------------------------
+
+/// The finding of that name, as it is under these limits.
+fn finding(limits: &str, what: &str) -> Value {
+    let program = env!("CARGO_BIN_EXE_exuvia");
+    let answer = answer(
+        Command::new("sh")
+            .args(["-c", &format!("{limits}\nexec {program} doctor --json")])
+            .stdin(Stdio::null()),
+    );
+    let found = lines(&answer).into_iter().find(|line| line["what"] == what);
+    found.unwrap_or_else(|| panic!("no {what}: {answer:?}"))
+}
+
+#[test]
+fn this_machine_can_run_a_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = ask(folder.path(), &["doctor"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    for what in [
+        "system",
+        "page map",
+        "mappings",
+        "memory",
+        "huge pages",
+        "files",
+        "addresses",
+        "rust",
+    ] {
+        assert!(answer.stdout.contains(what), "{what}: {answer:?}");
+    }
+}
+
+#[test]
+fn what_is_short_is_told_with_what_mends_it() {
+    for (limits, what, help) in [
+        ("ulimit -v 20971520", "addresses", "ulimit -v unlimited"),
+        ("ulimit -n 512", "files", "ulimit -Hn"),
+        ("PATH=/nowhere", "rust", "https://rustup.rs"),
+    ] {
+        let found = finding(limits, what);
+        assert_eq!(found["verdict"], "warning", "{found}");
+        assert!(found["help"].as_str().unwrap().contains(help), "{found}");
+    }
+    // And what follows from it.
+    let found = finding("ulimit -v 20971520", "mappings");
+    let frames = |found: &Value| {
+        let words = found["found"].as_str().unwrap();
+        let mut words = words.split(' ').rev().skip_while(|word| *word != "processes");
+        words.nth(1).unwrap().parse::<u32>().unwrap()
+    };
+    assert!(frames(&found) < 8, "{found}");
+    assert!(frames(&finding("", "mappings")) >= 16);
+}
+
+// ---- completions ---------------------------------------------------------------
+
+#[test]
+fn completions_name_the_commands_and_can_be_read_by_the_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let answer = ask(folder.path(), &["completions", shell]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        for part in ["rollback", "doctor", "socket"] {
+            assert!(answer.stdout.contains(part), "{shell}: {part}");
+        }
+        if shell == "bash" {
+            let script = folder.path().join("exuvia.bash");
+            fs::write(&script, &answer.stdout).unwrap();
+            let read = Command::new("bash").arg("-n").arg(&script).status();
+            assert!(read.unwrap().success());
+        }
+    }
+    let answer = ask(folder.path(), &["completions", "shells"]);
+    assert_eq!(answer.code, Some(2), "{answer:?}");
+}
