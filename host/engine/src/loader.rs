@@ -129,7 +129,8 @@ impl Engine {
     /// What is wrong with the module, and what to do about it.
     pub fn load(&self, wasm: &[u8]) -> Result<Artifact, LoadError> {
         let analysis = instrument(wasm)?;
-        match self.faults(&analysis).next() {
+        let fault = self.faults(&analysis).next();
+        match fault {
             Some(fault) => Err(fault),
             None => self.make(wasm, analysis),
         }

@@ -16,7 +16,9 @@ use crate::output::{Output, Tone, bytes, clean, count};
 /// Ends with 1 if a node cannot run here. What is only slower, or smaller, or
 /// needed for one language alone, is a warning.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  exuvia doctor\n  exuvia doctor --json | jq 'select(.verdict != \"good\")'")]
+#[command(
+    after_help = "Examples:\n  exuvia doctor\n  exuvia doctor --json | jq 'select(.verdict != \"good\")'"
+)]
 pub(crate) struct Arguments {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,10 @@ pub(crate) fn run(output: &Output) -> Result<(), Fault> {
     for finding in &findings {
         show(finding, output)?;
     }
-    let bad = findings.iter().filter(|f| f.verdict == Verdict::Bad).count();
+    let bad = findings
+        .iter()
+        .filter(|f| f.verdict == Verdict::Bad)
+        .count();
     if bad == 0 {
         return Ok(());
     }
@@ -184,7 +189,9 @@ fn files() -> Finding {
         Some(most) if most < FILES => Finding::warning(
             "files",
             found(&most.to_string()),
-            format!("raise the hard limit for modules by the hundred: `ulimit -Hn {FILES}` as root, or LimitNOFILE= in the service"),
+            format!(
+                "raise the hard limit for modules by the hundred: `ulimit -Hn {FILES}` as root, or LimitNOFILE= in the service"
+            ),
         ),
         Some(most) => Finding::good("files", found(&most.to_string())),
         None => Finding::good("files", found("any number")),

@@ -24,11 +24,7 @@ fn lines(answer: &Answer) -> Vec<Value> {
 #[test]
 fn a_good_module_is_described() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(
-        folder.path().join("counter.wasm"),
-        counter("(i32.const 1)"),
-    )
-    .unwrap();
+    fs::write(folder.path().join("counter.wasm"), counter("(i32.const 1)")).unwrap();
     let answer = ask(folder.path(), &["check", "counter.wasm"]);
     assert_eq!(answer.code, Some(0), "{answer:?}");
     for part in ["good counter.wasm", "64 KiB of memory", "state: "] {
@@ -50,11 +46,7 @@ fn all_that_is_wrong_with_a_module_is_told() {
             (func (export "save") (param i32)) (func (export "run")) (memory 1))"#,
     );
     fs::write(folder.path().join("bad.wasm"), wasm.unwrap()).unwrap();
-    fs::write(
-        folder.path().join("good.wasm"),
-        counter("(i32.const 1)"),
-    )
-    .unwrap();
+    fs::write(folder.path().join("good.wasm"), counter("(i32.const 1)")).unwrap();
     fs::write(folder.path().join("text.wasm"), "(module)").unwrap();
     let files = ["check", "bad.wasm", "good.wasm", "text.wasm"];
     let answer = ask(folder.path(), &files);
@@ -131,7 +123,10 @@ fn what_is_short_is_told_with_what_mends_it() {
     let found = finding("ulimit -v 20971520", "mappings");
     let frames = |found: &Value| {
         let words = found["found"].as_str().unwrap();
-        let mut words = words.split(' ').rev().skip_while(|word| *word != "processes");
+        let mut words = words
+            .split(' ')
+            .rev()
+            .skip_while(|word| *word != "processes");
         words.nth(1).unwrap().parse::<u32>().unwrap()
     };
     assert!(frames(&found) < 8, "{found}");

@@ -33,7 +33,12 @@ impl Frames {
     }
 
     /// Pages out a process of a version (see [`Pool`] for which).
-    pub(super) fn evict(&self, shared: &Arc<Shared>, pool: &Pool, wanted: Wanted) -> Option<Seated> {
+    pub(super) fn evict(
+        &self,
+        shared: &Arc<Shared>,
+        pool: &Pool,
+        wanted: Wanted,
+    ) -> Option<Seated> {
         let mut looks = 0;
         while let Some((number, listed)) = pool.next(wanted, self.places.all()) {
             if let Some(seated) = self.try_place(shared, pool, number) {
