@@ -1,7 +1,7 @@
 //! `exuvia`: runs an app, and talks to one that runs.
 //!
-//! Each subcommand has a file under `command`. Only `run` starts a node; `check`,
-//! `doctor` and `completions` need none; all others are clients of its control socket. What a subcommand prints goes
+//! Each subcommand has a file under `command`. `run` and `dev` start a node; `new`,
+//! `build`, `check`, `doctor` and `completions` need none; all others are clients of its control socket. What a subcommand prints goes
 //! through `output`, and how it fails through `fault`, which also holds the exit
 //! codes. `docs/cli.md` is the reference.
 
@@ -9,6 +9,7 @@
 
 mod command;
 mod fault;
+mod foreground;
 mod output;
 mod place;
 mod table;
@@ -46,7 +47,7 @@ const HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no node reachable
 
 Examples:
-  exuvia doctor
+  exuvia new hello && cd hello && exuvia dev
   exuvia run examples/counter
   exuvia ps
   exuvia send counter-0 '{\"Add\": 5}'
@@ -54,6 +55,9 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    New(command::new::Arguments),
+    Build(command::build::Arguments),
+    Dev(command::dev::Arguments),
     Run(command::run::Arguments),
     Deploy(command::deploy::Arguments),
     Rollback(command::rollback::Arguments),
@@ -87,6 +91,9 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {
         .map_err(|error| Fault::failed(format!("could not start the async runtime: {error}")))?;
     let done = runtime.block_on(async {
         match arguments.command {
+            Command::New(arguments) => command::new::run(&arguments, output),
+            Command::Build(arguments) => command::build::run(arguments, output).await,
+            Command::Dev(arguments) => command::dev::run(arguments, &place, output).await,
             Command::Run(arguments) => command::run::run(arguments, &place, output).await,
             Command::Deploy(arguments) => command::deploy::run(arguments, &place, output).await,
             Command::Rollback(_) => command::rollback::run(&place, output).await,

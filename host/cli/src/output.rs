@@ -47,7 +47,8 @@ impl Tone {
     /// By the name of an event.
     fn of_event(line: &EventLine) -> Self {
         match line.event["event"].as_str().unwrap_or_default() {
-            "swap" | "started" => Self::Good,
+            "swap" | "started" | "manifest" | "built" | "mended" => Self::Good,
+            "building" => Self::Quiet,
             "settled" if line.event["superseded_by"].is_null() => Self::Good,
             "settled" => Self::Warning,
             "log" => match line.event["level"].as_str().unwrap_or_default() {
@@ -55,7 +56,9 @@ impl Tone {
                 "warn" => Self::Warning,
                 _ => Self::Quiet,
             },
-            "refused" | "exit" | "went-back" | "ended" => Self::Bad,
+            "refused" | "exit" | "went-back" | "ended" | "build-failed" | "manifest-refused" => {
+                Self::Bad
+            }
             "stuck" | "returned" | "unreadable" | "missed" | "interrupted" => Self::Warning,
             _ => Self::Strong,
         }
@@ -75,6 +78,11 @@ impl Output {
 
     pub(crate) fn is_json(&self) -> bool {
         self.json
+    }
+
+    /// Whether there are colours.
+    pub(crate) fn has_colours(&self) -> bool {
+        self.paint
     }
 
     /// A line of text. Without a newline of its own.
@@ -165,6 +173,35 @@ pub(crate) fn clean_lines(text: &str) -> String {
     escape(text, |c| c == '\n' || c == '\t')
 }
 
+/// The same, but colours stay colours too: sequences that only change how the text
+/// after them looks. What a compiler has printed is not a guest's, and yet it may
+/// quote anything.
+pub(crate) fn styled_lines(text: &str) -> String {
+    let mut styled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("\x1b[") {
+        let (before, sequence) = rest.split_at(at);
+        styled += &clean_lines(before);
+        let inner = sequence[2..]
+            .bytes()
+            .take_while(|byte| byte.is_ascii_digit() || *byte == b';')
+            .count();
+        let (sequence, after) = sequence.split_at(2 + inner);
+        rest = match after.strip_prefix('m') {
+            Some(after) => {
+                styled += sequence;
+                styled.push('m');
+                after
+            }
+            None => {
+                styled += &clean_lines(sequence);
+                after
+            }
+        };
+    }
+    styled + &clean_lines(rest)
+}
+
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
     let mut cleaned = String::with_capacity(text.len());
     for c in text.chars() {
@@ -206,13 +243,17 @@ mod tests {
     use exuvia_control::EventLine;
     use serde_json::json;
 
-    use super::{Tone, bytes, clean, clean_lines, count, painted};
+    use super::{Tone, bytes, clean, clean_lines, count, painted, styled_lines};
 
     #[test]
     fn a_guest_cannot_write_to_the_terminal() {
         assert_eq!(clean("a\x1b[2Jb\nc\u{9b}d"), "a\\u{1b}[2Jb\\nc\\u{9b}d");
         assert_eq!(clean_lines("a\nb\x07"), "a\nb\\u{7}");
         assert_eq!(clean("zähler ✓"), "zähler ✓");
+        assert_eq!(
+            styled_lines("\x1b[1;31merror\x1b[0m: \x1b[2J\x1b]0;title\x07\n\x1b[38;5;9"),
+            "\x1b[1;31merror\x1b[0m: \\u{1b}[2J\\u{1b}]0;title\\u{7}\n\\u{1b}[38;5;9"
+        );
     }
 
     #[test]

@@ -71,6 +71,7 @@ impl Host for Node {
                 Loops::Leave => NodeLoops::Leave,
                 Loops::Kill => NodeLoops::Kill,
             },
+            made: None,
         };
         Node::deploy(self, modules, options).map_err(|error| refused(&error))
     }

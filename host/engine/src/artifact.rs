@@ -104,7 +104,7 @@ impl Artifact {
     /// Why images of `self` do not mean the same in `newer`, or nothing if
     /// they do (DESIGN: equal layout, and data, globals, limits and functions
     /// in tables all the same).
-    pub(crate) fn carries_to(&self, newer: &Artifact) -> Result<(), String> {
+    pub fn carries_to(&self, newer: &Artifact) -> Result<(), String> {
         if let Some(known) = newer.carried_from.lock().get(&self.id) {
             return known.clone();
         }

@@ -12,6 +12,9 @@ pub enum LoadError {
     /// It is no module that processes can be made of.
     #[error(transparent)]
     Instrument(#[from] InstrumentError),
+    /// It is Wasm text, and cannot be assembled.
+    #[error("the text does not assemble: {0}")]
+    Text(String),
     /// A required export is missing or of the wrong type.
     #[error("the module has no export `{name}`: {fix}")]
     Export {

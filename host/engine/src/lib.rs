@@ -34,6 +34,7 @@ mod room;
 mod seat;
 mod setup;
 mod stack;
+mod text;
 mod timing;
 mod turn;
 mod upgrade;

@@ -20,6 +20,7 @@ use crate::instrument::{
 use crate::pagemap::{self, Method, PageMap};
 use crate::room::advice;
 use crate::stack::Manner;
+use crate::text::assembled;
 
 /// How the engine is set up.
 #[derive(Clone, Debug)]
@@ -122,17 +123,19 @@ impl Engine {
         self.page_map.faults().is_some()
     }
 
-    /// Loads a module from its bytes (`.wasm`). Slow: milliseconds to seconds.
+    /// Loads a module from its bytes, in the binary (`.wasm`) or the text format
+    /// (`.wat`). Slow: milliseconds to seconds.
     ///
     /// # Errors
     ///
     /// What is wrong with the module, and what to do about it.
-    pub fn load(&self, wasm: &[u8]) -> Result<Artifact, LoadError> {
-        let analysis = instrument(wasm)?;
+    pub fn load(&self, module: &[u8]) -> Result<Artifact, LoadError> {
+        let wasm = assembled(module)?;
+        let analysis = instrument(&wasm)?;
         let fault = self.faults(&analysis).next();
         match fault {
             Some(fault) => Err(fault),
-            None => self.make(wasm, analysis),
+            None => self.make(&wasm, analysis),
         }
     }
 
@@ -142,13 +145,14 @@ impl Engine {
     /// # Errors
     ///
     /// At least one.
-    pub fn check(&self, wasm: &[u8]) -> Result<Artifact, Vec<LoadError>> {
-        let analysis = instrument(wasm).map_err(|error| vec![error.into()])?;
+    pub fn check(&self, module: &[u8]) -> Result<Artifact, Vec<LoadError>> {
+        let wasm = assembled(module).map_err(|error| vec![error])?;
+        let analysis = instrument(&wasm).map_err(|error| vec![error.into()])?;
         let faults: Vec<_> = self.faults(&analysis).collect();
         if !faults.is_empty() {
             return Err(faults);
         }
-        self.make(wasm, analysis).map_err(|error| vec![error])
+        self.make(&wasm, analysis).map_err(|error| vec![error])
     }
 
     /// What keeps a module from being loaded.

@@ -15,11 +15,12 @@ use tokio::sync::watch;
 use crate::config::NodeConfig;
 use crate::error::BootError;
 use crate::event::Events;
+use crate::live::Live;
 use crate::manifest::Manifest;
 use crate::node::Node;
 use crate::supervisor;
 use crate::swap::ModuleBytes;
-use crate::watch::Watcher;
+use crate::watch::{Watcher, Workshop};
 
 /// How long the supervision tree may take to start.
 const START: Duration = Duration::from_secs(60);
@@ -53,6 +54,8 @@ pub struct App {
     node: Node,
     manifest: Manifest,
     master: Pid,
+    /// The supervisor at the root.
+    root: Pid,
     news: Mutex<Receiver<News>>,
     /// Why the tree has ended, once it has.
     end: watch::Receiver<Option<ExitReason>>,
@@ -102,8 +105,8 @@ impl App {
         let master = node
             .spawn_native(Box::new(master))
             .ok_or_else(|| BootError::Tree("the node has no room for a process".into()))?;
-        match receiver.recv_timeout(START) {
-            Ok(News::Up) => {}
+        let root = match receiver.recv_timeout(START) {
+            Ok(News::Up(root)) => root,
             Ok(News::Ended(reason)) => {
                 node.halt();
                 return Err(BootError::Tree(reason.to_string()));
@@ -115,11 +118,12 @@ impl App {
                     START.as_secs()
                 )));
             }
-        }
+        };
         Ok(App {
             node,
             manifest,
             master,
+            root,
             news: Mutex::new(receiver),
             end,
         })
@@ -148,6 +152,20 @@ impl App {
             .map(|(name, module)| (name.clone(), module.path.clone()))
             .collect();
         Watcher::start(self.node.clone(), files)
+    }
+
+    /// Watches the sources as well, builds what has changed of them, and applies
+    /// edits of the manifest. The app was booted from the workshop's manifest.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no watches left.
+    pub fn develop(&self, workshop: Workshop) -> Result<Watcher, notify::Error> {
+        Watcher::develop(self, workshop)
+    }
+
+    pub(crate) fn live(&self) -> Live {
+        Live::new(self.node.clone(), self.root)
     }
 
     /// Whether the tree has ended, and why.
@@ -219,7 +237,8 @@ pub(crate) fn read_modules(manifest: &Manifest) -> Result<Vec<ModuleBytes>, Boot
 /// What the master tells whoever booted the app.
 #[derive(Debug)]
 enum News {
-    Up,
+    /// The root of the tree.
+    Up(Pid),
     Ended(ExitReason),
 }
 
@@ -258,7 +277,8 @@ impl Native<Guest> for Master {
             }
             Kind::Reply => {
                 // Whoever booted may have lost patience.
-                let _ = self.sender.send(News::Up);
+                let root = self.root_pid.unwrap_or(Pid::NONE);
+                let _ = self.sender.send(News::Up(root));
             }
             Kind::Exit if Some(message.sender) == self.root_pid => {
                 let reason = ExitReason::with(message.reason, message.payload.as_slice());

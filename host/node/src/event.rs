@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::settle::SettledReport;
-use crate::swap::SwapReport;
+use crate::swap::{SwapReport, listed};
 
 /// Events that a slow listener may be behind before it loses the oldest.
 const BACKLOG: usize = 4096;
@@ -68,6 +68,62 @@ pub enum Event {
         /// Its file.
         file: String,
         /// What is wrong with it, as the end of a sentence.
+        reason: String,
+    },
+    /// A build begins.
+    Building {
+        /// The modules that it makes.
+        modules: Vec<String>,
+        /// The files whose change it is for.
+        changed: Vec<String>,
+    },
+    /// A build has ended well, and there is more to say than the swap that
+    /// follows says: that it has printed something (`new`), or that no swap follows.
+    Built {
+        /// The modules that it made.
+        modules: Vec<String>,
+        /// How long it took, milliseconds.
+        took_ms: f64,
+        /// What it printed, mostly warnings. May have colours.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        output: String,
+        /// The files may be new; else they hold what runs already.
+        new: bool,
+        /// The build before had failed, or its swap was refused.
+        mended: bool,
+        /// A changed source whose date is older than what is made of it. Tools
+        /// that go by dates take it for old.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dated: Option<String>,
+    },
+    /// What was refused, or could not be read, is again the code that runs.
+    Mended {
+        /// The modules.
+        modules: Vec<String>,
+    },
+    /// A build has failed; the old code runs on.
+    BuildFailed {
+        /// The modules that it makes.
+        modules: Vec<String>,
+        /// The command, and how it failed.
+        reason: String,
+        /// What it printed. May have colours.
+        output: String,
+        /// How long it took, milliseconds.
+        took_ms: f64,
+    },
+    /// The manifest was edited, and what could be applied was.
+    Manifest {
+        /// What holds now, a clause each.
+        applied: Vec<String>,
+        /// What was to hold, and could not be applied, with the reason.
+        failed: Vec<String>,
+        /// What holds when the app is started again, a clause each.
+        restart: Vec<String>,
+    },
+    /// The manifest was edited, and cannot be used: the app runs on as it was.
+    ManifestRefused {
+        /// What is wrong with it, in several lines.
         reason: String,
     },
     /// A guest logged a line.
@@ -143,6 +199,66 @@ impl fmt::Display for Event {
                 f,
                 "unreadable {file} {reason}; {module} runs on, and is swapped when its file is back"
             ),
+            Event::Building { modules, changed } => {
+                let modules = listed(modules);
+                write!(f, "building {modules}")?;
+                match changed.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, ": {} changed", listed(changed)),
+                }
+            }
+            Event::Built {
+                modules,
+                took_ms,
+                new,
+                mended,
+                dated,
+                ..
+            } => {
+                let word = if *mended { "mended" } else { "built" };
+                write!(f, "{word} {} in {took_ms:.0} ms", listed(modules))?;
+                if *new {
+                    return f.write_str(", and it says");
+                }
+                f.write_str(": it is the code that runs")?;
+                match dated {
+                    Some(source) => write!(
+                        f,
+                        "; {source} has changed, but is dated before the last build, so that the build may have \
+                         taken it for old: `touch {source}` mends that"
+                    ),
+                    None => Ok(()),
+                }
+            }
+            Event::Mended { modules } => {
+                write!(f, "mended {}: it is the code that runs", listed(modules))
+            }
+            Event::BuildFailed {
+                modules, reason, ..
+            } => write!(
+                f,
+                "build-failed {}, the old code runs on: {reason}",
+                listed(modules)
+            ),
+            Event::Manifest {
+                applied,
+                failed,
+                restart,
+            } => {
+                let mut clauses = applied.clone();
+                clauses.extend(failed.iter().map(|it| format!("failed: {it}")));
+                if !restart.is_empty() {
+                    let then = restart.join(" and ");
+                    clauses.push(format!("when the app is started again: {then}"));
+                }
+                if clauses.is_empty() {
+                    clauses.push("says nothing new".into());
+                }
+                write!(f, "manifest {}", clauses.join("; "))
+            }
+            Event::ManifestRefused { .. } => {
+                f.write_str("manifest-refused, the app runs on as it was")
+            }
             Event::Log {
                 pid,
                 module,

@@ -3,10 +3,11 @@
 //!
 //! Who knows what: [`Node`] runs processes and changes their code; [`App`] is
 //! a node with a supervision tree from a manifest; a [`Watcher`] turns changed
-//! files into swaps. HTTP and the command line are other crates' business.
+//! files into swaps, and with a [`Workshop`] changed sources into files. HTTP and the command line are other crates' business.
 #![forbid(unsafe_code)]
 
 mod app;
+mod build;
 mod check;
 mod config;
 mod error;
@@ -14,6 +15,7 @@ mod event;
 mod hub;
 mod inspect;
 mod left;
+mod live;
 mod machine;
 pub mod manifest;
 mod node;
@@ -24,6 +26,7 @@ mod sweeper;
 mod watch;
 
 pub use app::{App, BootOptions, StopReport};
+pub use build::{BuildError, Built, KEPT_OUTPUT, Show, Stopper, build};
 pub use check::{Checked, Machine, check, look_at_machine};
 pub use config::NodeConfig;
 pub use error::{
@@ -34,8 +37,8 @@ pub use inspect::{Filter, LoadedInfo, ModuleInfo, NodeInfo, ProcessInfo};
 pub use left::LeftOn;
 pub use node::{Node, Reply, SpawnOptions};
 pub use settle::SettledReport;
-pub use swap::{DeployOptions, Loops, ModuleBytes, ModuleSwap, Stages, SwapReport};
-pub use watch::Watcher;
+pub use swap::{DeployOptions, Loops, Made, ModuleBytes, ModuleSwap, Stages, SwapReport};
+pub use watch::{Watcher, Workshop};
 
 pub use exuvia_abi::{self as abi, Pid};
 pub use exuvia_engine::{Guest, GuestOwn, GuestSystem, LoadError, Method as PageMapMethod};

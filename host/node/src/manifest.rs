@@ -140,8 +140,31 @@ pub struct Module {
     pub path: PathBuf,
     /// The limits of its processes.
     pub limits: Limits,
+    /// How the file is made; `None`: by somebody else.
+    pub build: Option<Build>,
     /// Where the path stands in the manifest.
     path_span: Range<usize>,
+}
+
+/// How a module's file is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// A command for `sh`, run in the manifest's folder.
+    pub command: String,
+    /// What it reads: files and folders. Whoever changes one of them wants it
+    /// run again.
+    pub sources: Vec<PathBuf>,
+}
+
+/// A build command, and all that is made by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildStep {
+    /// A command for `sh`.
+    pub command: String,
+    /// The modules that name it, in order.
+    pub modules: Vec<String>,
+    /// The sources of all of them.
+    pub sources: Vec<PathBuf>,
 }
 
 /// A supervisor in the tree.
@@ -311,14 +334,50 @@ impl Manifest {
                     format!("the file of module `{name}` {what}"),
                 )
                 .label(format!("looked for {}", full.display()))
-                .help(format!(
-                    "build the module, or correct the path: it is relative to the manifest's \
-                     folder, {}",
-                    shown_dir(&self.base_dir)
-                )),
+                .help(match &module.build {
+                    Some(build) => format!(
+                        "`exuvia build` makes it, with `{}`; or correct the path: it is relative \
+                         to the manifest's folder, {}",
+                        build.command,
+                        shown_dir(&self.base_dir)
+                    ),
+                    None => format!(
+                        "build the module, or correct the path: it is relative to the manifest's \
+                         folder, {}",
+                        shown_dir(&self.base_dir)
+                    ),
+                }),
             );
         }
         self.told(problems)
+    }
+
+    /// The build commands, each once, whoever names it. Their order is that of
+    /// the modules' names.
+    pub fn builds(&self) -> Vec<BuildStep> {
+        let mut steps: Vec<BuildStep> = Vec::new();
+        for (name, module) in &self.modules {
+            let Some(build) = &module.build else {
+                continue;
+            };
+            let known = steps.iter().position(|it| it.command == build.command);
+            let at = known.unwrap_or_else(|| {
+                steps.push(BuildStep {
+                    command: build.command.clone(),
+                    modules: Vec::new(),
+                    sources: Vec::new(),
+                });
+                steps.len() - 1
+            });
+            let step = &mut steps[at];
+            step.modules.push(name.clone());
+            for source in &build.sources {
+                if !step.sources.contains(source) {
+                    step.sources.push(source.clone());
+                }
+            }
+        }
+        steps
     }
 
     fn told(&self, problems: Problems) -> Result<(), ManifestError> {

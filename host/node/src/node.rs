@@ -26,7 +26,7 @@ use crate::hub::{Runner, Stacks, Wakes};
 use crate::machine;
 use crate::manifest::OwnMemory;
 use crate::settle::Following;
-use crate::supervisor;
+use crate::supervisor::{self, Edits};
 use crate::sweeper::{self, Sweeper};
 
 /// Frames may have one byte of so many of the machine's memory if nothing else
@@ -51,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) modules: ModuleLimits,
     /// Children of the manifest that may have less memory than their module.
     pub(crate) children: Mutex<Vec<OwnMemory>>,
+    pub(crate) edits: Edits,
     pub(crate) sweeper: Sweeper,
     pub(crate) following: Mutex<Following>,
     pub(crate) swaps: AtomicU64,
@@ -174,6 +175,7 @@ impl Node {
             limits,
             modules: Mutex::default(),
             children: Mutex::default(),
+            edits: Edits::default(),
             sweeper: Sweeper::new(commits),
             following: Mutex::default(),
             swaps: AtomicU64::new(0),

@@ -1,6 +1,7 @@
 //! Supervisors as processes: a native process around the state machine of
 //! `exuvia_supervisor`. It turns messages into the machine's events and carries
-//! out its actions. Guests talk to it with requests in MessagePack.
+//! out its actions. Guests talk to it with requests in MessagePack, the host with
+//! edits of its entry in the manifest (`supervisor/edit.rs`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,8 +18,13 @@ use exuvia_supervisor::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::unusable;
-use crate::manifest::{SupervisorEntry, Work};
+use crate::manifest::{Child, ChildInstance, SupervisorEntry, Work};
 use crate::node::{Node, may_begin};
+
+mod edit;
+
+pub(crate) use edit::{Edit, EditReport, Edits, hand_over};
+use edit::{Editing, Requested};
 
 /// What it takes to start a child.
 #[derive(Clone, Debug)]
@@ -46,8 +52,9 @@ pub(crate) struct SupervisorProcess {
     timers: HashMap<TimerToken, u64>,
     tokens: HashMap<u64, TimerToken>,
     /// Who asked for what.
-    requests: HashMap<RequestId, (Pid, u64)>,
+    requests: HashMap<RequestId, Requested>,
     next_request: RequestId,
+    editing: Editing,
     limits: Arc<Limits>,
     /// Those of children that somebody asks it to start; without, what the
     /// manifest says of their module.
@@ -60,36 +67,46 @@ pub(crate) fn from_entry(
     entry: &SupervisorEntry,
     limits: &Arc<Limits>,
 ) -> Result<Box<dyn Native<Guest>>, String> {
-    let mut children = Vec::new();
-    for child in &entry.children {
-        for instance in child.instances() {
-            let (start, kind) = match &child.work {
-                Work::Process(process) => (
-                    Start::Process {
-                        module: process.module.as_str().into(),
-                        name: instance.name.as_deref().map(Into::into),
-                        arguments: Payload::new(&process.args),
-                        // Whoever writes the manifest may give a child more
-                        // than the others have.
-                        limits: shared(process.limits.into(), limits),
-                    },
-                    ChildKind::Worker,
-                ),
-                Work::Supervisor(entry) => (
-                    Start::Supervisor(Arc::new(entry.clone())),
-                    ChildKind::Supervisor,
-                ),
-            };
-            children.push(ChildSpec {
-                id: instance.id.into(),
-                start,
-                restart: child.restart,
-                shutdown: child.shutdown,
-                kind,
-            });
-        }
-    }
+    let children = specs(entry, limits).collect();
     make(node, entry.spec(), children, limits, None)
+}
+
+/// The children of an entry. Whoever writes the manifest may give a child more than
+/// the others have.
+fn specs(
+    entry: &SupervisorEntry,
+    limits: &Arc<Limits>,
+) -> impl Iterator<Item = ChildSpec<Start>> {
+    entry.children.iter().flat_map(move |child| {
+        child
+            .instances()
+            .map(move |instance| spec_of(child, instance, limits))
+    })
+}
+
+fn spec_of(child: &Child, instance: ChildInstance, limits: &Arc<Limits>) -> ChildSpec<Start> {
+    let (start, kind) = match &child.work {
+        Work::Process(process) => (
+            Start::Process {
+                module: process.module.as_str().into(),
+                name: instance.name.as_deref().map(Into::into),
+                arguments: Payload::new(&process.args),
+                limits: shared(process.limits.into(), limits),
+            },
+            ChildKind::Worker,
+        ),
+        Work::Supervisor(entry) => (
+            Start::Supervisor(Arc::new(entry.clone())),
+            ChildKind::Supervisor,
+        ),
+    };
+    ChildSpec {
+        id: instance.id.into(),
+        start,
+        restart: child.restart,
+        shutdown: child.shutdown,
+        kind,
+    }
 }
 
 fn shared(limits: Limits, parents: &Arc<Limits>) -> Arc<Limits> {
@@ -117,6 +134,7 @@ fn make(
         tokens: HashMap::new(),
         requests: HashMap::new(),
         next_request: 0,
+        editing: Editing::default(),
         limits: limits.clone(),
         childrens,
     }))
@@ -288,7 +306,8 @@ impl Native<Guest> for SupervisorProcess {
                 }
             }
             Kind::Request => self.asked(context, &message),
-            Kind::Message => {}
+            // All that it is sent from outside: see whether it is an edit.
+            Kind::Message => self.look_for_edits(context),
         }
     }
 }
@@ -364,16 +383,21 @@ impl SupervisorProcess {
             Action::Ready => {
                 context.own.acknowledge(context.system, 0, Payload::empty());
             }
-            Action::Reply { request, result } => {
-                let answer = match result {
-                    Ok(Some(pid)) => Answer::Started([pid.node, pid.local]),
-                    Ok(None) => Answer::Done,
-                    Err(error) => Answer::Error(error.to_string()),
-                };
-                if let Some((asker, reference)) = self.requests.remove(&request) {
+            Action::Reply { request, result } => match self.requests.remove(&request) {
+                Some(Requested::Asked(asker, reference)) => {
+                    let answer = match result {
+                        Ok(Some(pid)) => Answer::Started([pid.node, pid.local]),
+                        Ok(None) => Answer::Done,
+                        Err(error) => Answer::Error(error.to_string()),
+                    };
                     reply(context, asker, reference, &answer);
                 }
-            }
+                Some(Requested::Edited(step)) => {
+                    let result = result.map_err(|error| error.to_string());
+                    self.edited(context, step, result.map(drop));
+                }
+                None => {}
+            },
             Action::Terminate { reason } => {
                 let text = reason.to_string();
                 context.exit(match reason {
@@ -559,7 +583,8 @@ impl SupervisorProcess {
                 id: id.into(),
             },
         };
-        self.requests.insert(request, (asker, reference));
+        self.requests
+            .insert(request, Requested::Asked(asker, reference));
         self.feed(context, event);
     }
 

@@ -55,12 +55,23 @@ pub enum Loops {
 }
 
 /// What a deployment consents to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DeployOptions {
     /// State that cannot cross is given up.
     pub fresh: bool,
     /// Loop processes that new code would never reach.
     pub loops: Loops,
+    /// If the modules were built for it: how.
+    pub made: Option<Made>,
+}
+
+/// How modules were made that are swapped in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Made {
+    /// The files whose change it was.
+    pub changed: Vec<String>,
+    /// Milliseconds that the builds took.
+    pub build_ms: f64,
 }
 
 /// One module's change in a release.
@@ -108,6 +119,9 @@ pub(crate) fn changes(modules: &[ModuleSwap]) -> String {
 /// Milliseconds of each stage of a swap.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Stages {
+    /// Run the build commands; `None`: somebody else did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<f64>,
     /// Instrument, compile, initialise.
     pub load: f64,
     /// Run the crossing on copies.
@@ -132,12 +146,18 @@ pub struct SwapReport {
     pub back: bool,
     /// What changed; empty if nothing did.
     pub modules: Vec<ModuleSwap>,
+    /// The source files whose change has led to it, if that is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
     /// Processes of the changed modules at the commit.
     pub processes: u64,
     /// Of these, copies that were verified.
     pub verified: u64,
     /// How those copies crossed, by path: what the processes will do.
     pub tried: Vec<(&'static str, u64)>,
+    /// Why state is not carried, of the first module of which it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_carried: Option<String>,
     /// Loop processes that the user has left on their version; if nothing
     /// changed, those that are still left.
     pub left: u64,
@@ -185,13 +205,24 @@ impl fmt::Display for SwapReport {
         f.write_str(if self.back { "back" } else { "swap" })?;
         let processes = self.processes;
         let plural = if processes == 1 { "" } else { "es" };
-        write!(f, "{}  {processes} process{plural}", changes(&self.modules))?;
+        write!(f, "{}", changes(&self.modules))?;
+        if !self.changed.is_empty() {
+            write!(f, "  {}", listed(&self.changed))?;
+        }
+        write!(f, "  {processes} process{plural}")?;
         // A way back is not verified, and 0 would look like a fault of it.
         if processes > 0 && !self.back {
             write!(f, " (verified {}", self.verified)?;
             for (index, (path, count)) in self.tried.iter().enumerate() {
                 let before = if index == 0 { ": " } else { ", " };
                 write!(f, "{before}{count} {path}")?;
+            }
+            match (&self.not_carried, self.tried.first()) {
+                (None, Some((path, _))) if *path == Path::Carried.name() => {
+                    f.write_str(", as the layout is the same")?;
+                }
+                (Some(why), Some(_)) => write!(f, ", as {why}")?,
+                _ => {}
             }
             f.write_str(")")?;
         }
@@ -207,12 +238,28 @@ impl fmt::Display for SwapReport {
         // What crosses is not here, but in the line of the release that has
         // settled: this one is the same whenever it is made.
         let stages = &self.stages;
+        if let Some(build) = stages.build {
+            write!(f, "  build {build:.0} ms,")?;
+        } else {
+            f.write_str(" ")?;
+        }
         write!(
             f,
-            "  load {:.1} ms, verify {:.1} ms, prepare {:.1} ms, commit {:.2} ms",
+            " load {:.1} ms, verify {:.1} ms, prepare {:.1} ms, commit {:.2} ms",
             stages.load, stages.verify, stages.prepare, stages.commit
         )
     }
+}
+
+/// A few names, and how many there are beyond them.
+pub(crate) fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let more = names.len().saturating_sub(SHOWN);
+    let mut text = names[..names.len() - more].join(", ");
+    if more > 0 {
+        text += &format!(" and {more} more");
+    }
+    text
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -241,7 +288,7 @@ impl Node {
             .map(|module| module.name.as_str())
             .collect::<Vec<_>>()
             .join(", ");
-        let result = self.try_deploy(&modules, options, true);
+        let result = self.try_deploy(&modules, &options, true);
         if let Err(error) = &result {
             self.0.events.send(Event::Refused {
                 what,
@@ -255,14 +302,14 @@ impl Node {
     /// The first release: nothing runs that it could change, so that there is
     /// no swap to tell of.
     pub(crate) fn deploy_first(&self, modules: &[ModuleBytes]) -> Result<(), SwapError> {
-        self.try_deploy(modules, DeployOptions::default(), false)
+        self.try_deploy(modules, &DeployOptions::default(), false)
             .map(drop)
     }
 
     fn try_deploy(
         &self,
         modules: &[ModuleBytes],
-        options: DeployOptions,
+        options: &DeployOptions,
         tell: bool,
     ) -> Result<SwapReport, SwapError> {
         let inner = &self.0;
@@ -292,9 +339,12 @@ impl Node {
         if changes.versions.is_empty() {
             return Ok(self.nothing_new(&base, modules, options.loops));
         }
+        let mut not_carried = None;
         for version in &changes.versions {
             if let Some(before) = base.version(&version.module) {
                 version.artifact.follows(&before.artifact);
+                let carried = before.artifact.carries_to(&version.artifact);
+                not_carried = not_carried.or(carried.err());
             }
         }
         let began = inner.system.clock.now();
@@ -353,11 +403,14 @@ impl Node {
             modules: ModuleSwap::of(&base, &versions),
             processes: verified.processes,
             verified: verified.checked,
+            changed: (options.made.as_ref()).map_or_else(Vec::new, |made| made.changed.clone()),
             tried: tried(&verified),
+            not_carried,
             left,
             killed,
             queued: verified.queued,
             stages: Stages {
+                build: options.made.as_ref().map(|made| made.build_ms),
                 load,
                 verify,
                 prepare,
@@ -534,7 +587,9 @@ pub(crate) fn nothing(release: &Release<Artifact>) -> SwapReport {
         modules: Vec::new(),
         processes: 0,
         verified: 0,
+        changed: Vec::new(),
         tried: Vec::new(),
+        not_carried: None,
         left: 0,
         killed: 0,
         left_on: Vec::new(),

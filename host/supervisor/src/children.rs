@@ -93,6 +93,21 @@ impl<P: Copy + Eq + Hash, S> Children<P, S> {
         key
     }
 
+    /// Replaces the spec of the child with the same id, if there is one.
+    pub(crate) fn respecify(&mut self, spec: ChildSpec<S>) -> bool {
+        let Some(node) = self
+            .by_id
+            .get(&spec.id)
+            .and_then(|key| self.nodes.get_mut(key))
+        else {
+            return false;
+        };
+        self.supervisors -= usize::from(node.spec.kind == ChildKind::Supervisor);
+        self.supervisors += usize::from(spec.kind == ChildKind::Supervisor);
+        node.spec = Arc::new(spec);
+        true
+    }
+
     pub(crate) fn remove(&mut self, key: ChildKey) {
         let Some(node) = self.nodes.remove(&key) else {
             return;

@@ -152,6 +152,28 @@ where
         })
     }
 
+    /// Other settings hold from now on. Restarts so far are forgotten; children
+    /// beyond a lower limit stay. What is under way is ended as it was begun.
+    ///
+    /// # Errors
+    ///
+    /// If the period is 0; nothing has changed then.
+    pub fn reconfigure(&mut self, spec: SupervisorSpec) -> Result<(), SpecError> {
+        if spec.period_ms == 0 {
+            return Err(SpecError::EmptyPeriod);
+        }
+        self.restarts = Intensity::new(spec.intensity, spec.period_ms);
+        self.spec = spec;
+        Ok(())
+    }
+
+    /// Replaces the spec of the child with the same id; false: there is none. A
+    /// child that runs goes on, and is started from the new spec the next time,
+    /// as after OTP's `supervisor:code_change/3`.
+    pub fn respecify(&mut self, spec: ChildSpec<S>) -> bool {
+        self.children.respecify(spec)
+    }
+
     /// Takes one event and returns what is to be done. `now_ms` comes from a
     /// clock that does not run backwards.
     #[must_use]

@@ -225,11 +225,8 @@ fn check_header(wasm: &[u8]) -> Result<(), InstrumentError> {
         });
     }
     if !wasm.starts_with(b"\0asm") {
-        let text = wasm.trim_ascii_start();
         let hint = if wasm.is_empty() {
             "it is empty; did the build fail?"
-        } else if text.starts_with(b"(module") || text.starts_with(b";;") {
-            "it looks like Wasm text; assemble it to a binary first"
         } else if wasm.starts_with(b"\x7fELF") {
             "it is a native ELF file; build for a wasm32 target"
         } else {

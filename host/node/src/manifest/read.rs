@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::error::{Found, Problems};
 use super::table::{At, Table, as_table, parse};
-use super::{Limits, Manifest, Module, NodeSettings, Source, tree};
+use super::{Build, Limits, Manifest, Module, NodeSettings, Source, tree};
 
 /// Ten minutes, far beyond what anybody waits for a swap.
 const MAX_VERIFY_MS: u64 = 10 * 60 * 1_000;
@@ -161,6 +161,7 @@ fn modules(
             module.unwrap_or(Module {
                 path: PathBuf::new(),
                 limits: around,
+                build: None,
                 path_span: value.span(),
             }),
         );
@@ -199,6 +200,7 @@ fn module(
         problems.add(Found::at(path.span.clone(), "`path` is empty".to_owned()));
     }
     let limits = limits(&mut table, around, &format!("modules.{name}."), problems);
+    let build = build(&mut table, name, base_dir, problems);
     let path = path.unwrap_or(At {
         value: "",
         span: table.span.clone(),
@@ -207,6 +209,40 @@ fn module(
     Module {
         path: base_dir.join(path.value),
         limits,
+        build,
         path_span: path.span,
     }
+}
+
+/// `build` and `sources` of a module.
+fn build(
+    table: &mut Table<'_, '_>,
+    name: &str,
+    base_dir: &Path,
+    problems: &mut Problems,
+) -> Option<Build> {
+    let command = table.string("build", problems);
+    let sources = table.strings("sources", problems);
+    let Some(command) = command else {
+        if let (None, Some(span)) = (table.key_span("build"), table.key_span("sources")) {
+            problems.add(
+                Found::at(span, format!("`sources` of module `{name}` serve no `build`"))
+                    .help("add the command that makes the file:  build = \"...\"".to_owned()),
+            );
+        }
+        return None;
+    };
+    if command.value.trim().is_empty() {
+        problems.add(Found::at(command.span, "`build` is empty".to_owned()).help(
+            "write a command for the shell, or leave `build` out if the file is made elsewhere"
+                .to_owned(),
+        ));
+    }
+    Some(Build {
+        command: command.value.trim().to_owned(),
+        sources: match sources {
+            Some(sources) => sources.iter().map(|at| base_dir.join(at.value)).collect(),
+            None => vec![base_dir.to_owned()],
+        },
+    })
 }

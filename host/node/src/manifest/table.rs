@@ -75,6 +75,34 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
+    /// An array of strings, of which none is empty.
+    pub(super) fn strings(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems,
+    ) -> Option<Vec<At<&'a str>>> {
+        let value = self.get(key)?;
+        let DeValue::Array(array) = value.get_ref() else {
+            problems.add(wrong_type(key, "an array of strings", value));
+            return None;
+        };
+        let mut strings = Vec::new();
+        for item in array.iter() {
+            match item.get_ref() {
+                DeValue::String(text) if text.is_empty() => problems.add(Found::at(
+                    item.span(),
+                    format!("a string in `{key}` is empty"),
+                )),
+                DeValue::String(text) => strings.push(At {
+                    value: text.as_ref(),
+                    span: item.span(),
+                }),
+                _ => problems.add(wrong_type(key, "an array of strings", item)),
+            }
+        }
+        Some(strings)
+    }
+
     /// A string that is neither empty nor longer than a name may be.
     pub(super) fn name(
         &mut self,

@@ -1,0 +1,119 @@
+//! `exuvia build`: runs the build commands of a manifest.
+
+use std::path::PathBuf;
+
+use exuvia_node::manifest::{BuildStep, Manifest};
+use exuvia_node::{Show, Stopper};
+use serde_json::json;
+
+use crate::fault::Fault;
+use crate::foreground::{INTERRUPTED, Interrupts, joined};
+use crate::output::{Output, Tone, bytes, clean};
+
+/// Run the build commands of an app
+///
+/// Each command of the manifest runs once, however many modules name it, in the
+/// manifest's folder. What it prints goes to stderr. A node that runs the app sees
+/// the new files by itself.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  exuvia build
+  exuvia build examples/counter
+  exuvia build --module counter")]
+pub(crate) struct Arguments {
+    /// The app: a folder or its exuvia.toml
+    #[arg(default_value = ".")]
+    app: PathBuf,
+    /// Only what makes this module
+    #[arg(long, value_name = "MODULE")]
+    module: Vec<String>,
+}
+
+pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {
+    let manifest = Manifest::load(&arguments.app)?;
+    let steps = wanted(&manifest, &arguments.module)?;
+    let mut interrupts = Interrupts::new()?;
+    let stopper = Stopper::default();
+    for step in steps {
+        if !output.is_json() {
+            let word = output.paint(Tone::Quiet, "building");
+            let modules = step.modules.join(", ");
+            output.line(&format!("{word} {modules}: {}", clean(&step.command)))?;
+        }
+        let (folder, stop, this) = (manifest.base_dir.clone(), stopper.clone(), step.clone());
+        let mut build = tokio::task::spawn_blocking(move || {
+            exuvia_node::build(&this, &folder, Show::AsItComes, &stop)
+        });
+        let built = tokio::select! {
+            built = &mut build => joined(built)?,
+            () = interrupts.next() => {
+                stopper.stop();
+                std::process::exit(INTERRUPTED);
+            }
+        };
+        let built = built.map_err(|error| {
+            let modules = step.modules.join(", ");
+            Fault::failed(format!("the build of {modules} failed: {error}"))
+                .help("what it printed says why; `exuvia doctor` looks for missing tools")
+        })?;
+        for name in &step.modules {
+            let Some(module) = manifest.modules.get(name) else {
+                continue;
+            };
+            let path = module.path.display().to_string();
+            let made = std::fs::metadata(&module.path).map_err(|error| {
+                Fault::failed(format!(
+                    "the build of {name} has ended well, but has not made {path}: {error}"
+                ))
+                .help(format!("correct `path` or `build` of `[modules.{name}]`"))
+            })?;
+            if output.is_json() {
+                output.value(&json!({
+                    "module": name,
+                    "file": path,
+                    "bytes": made.len(),
+                    "took_ms": built.took.as_secs_f64() * 1e3,
+                }))?;
+            } else {
+                let word = output.paint(Tone::Good, "built");
+                let size = bytes(made.len());
+                let took = built.took.as_secs_f64();
+                output.line(&format!(
+                    "{word} {name}  {}  {size}, {took:.1} s",
+                    clean(&path)
+                ))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The commands that make these modules, or all.
+fn wanted(manifest: &Manifest, modules: &[String]) -> Result<Vec<BuildStep>, Fault> {
+    for name in modules {
+        let Some(module) = manifest.modules.get(name) else {
+            let names: Vec<&str> = manifest.modules.keys().map(String::as_str).collect();
+            return Err(Fault::usage(format!(
+                "the app `{}` has no module `{name}`; it has `{}`",
+                manifest.name,
+                names.join("`, `")
+            )));
+        };
+        if module.build.is_none() {
+            return Err(Fault::usage(format!("module `{name}` has no `build`")).help(format!(
+                "add the command to `[modules.{name}]` in the manifest, or build it by hand"
+            )));
+        }
+    }
+    let mut steps = manifest.builds();
+    steps.retain(|step| {
+        modules.is_empty() || modules.iter().any(|name| step.modules.contains(name))
+    });
+    if steps.is_empty() {
+        return Err(
+            Fault::failed(format!("no module of the app `{}` has a `build`", manifest.name))
+                .help("a `.wat` file needs none; for others add it to `[modules.NAME]`"),
+        );
+    }
+    Ok(steps)
+}

@@ -1,0 +1,137 @@
+//! `exuvia dev`: builds an app, runs it, and swaps in what changes, until it is
+//! told to stop. What keeps the app from starting is told, and waited for.
+
+use std::path::PathBuf;
+
+use exuvia_control::{Claim, EventLine};
+use exuvia_node::{BuildError, Event, Workshop};
+use serde_json::json;
+
+use crate::fault::Fault;
+use crate::foreground::{Booted, Foreground, raise_file_limit, start_tracing};
+use crate::output::Output;
+use crate::place::Place;
+
+/// Build and run an app, and swap in what changes
+///
+/// Sources, module files and the manifest are watched. A change of a source runs
+/// the build commands that read it; what they make is swapped in, and processes
+/// keep their state. When a build fails or a swap is refused the old code runs on,
+/// until it is mended. Ctrl-C stops the processes in order; a second one ends at
+/// once.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  exuvia dev
+  exuvia dev examples/counter
+  exuvia dev --json | jq -r .line")]
+pub(crate) struct Arguments {
+    /// The app: a folder or its exuvia.toml
+    #[arg(default_value = ".")]
+    app: PathBuf,
+    /// Print the backtrace of each process that traps
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+    start_tracing()?;
+    raise_file_limit();
+    let mut workshop = Workshop::open(&arguments.app, output.has_colours())?;
+    let mut claim = Some(Claim::new(place.of_app(&arguments.app))?);
+    let mut foreground = Foreground::new(output, arguments.verbose)?;
+    let booted = loop {
+        let (returned, booted) = start(&mut foreground, workshop, &mut claim).await?;
+        workshop = returned;
+        match booted {
+            Ok(booted) => break booted,
+            Err(Some(fault)) => drop(output.fault(&fault)),
+            // It has been told.
+            Err(None) => {}
+        }
+        workshop = wait(&mut foreground, workshop, &mut claim, output).await?;
+    };
+    let watcher = booted.app.develop(workshop).map_err(|error| {
+        Fault::failed(format!("the files cannot be watched: {error}"))
+            .help("raise fs.inotify.max_user_watches, or start it with `exuvia run --no-watch`")
+    })?;
+    let Some(claim) = claim else { return Ok(()) };
+    let watching = "sources, modules and the manifest";
+    foreground
+        .serve(booted, Some(watcher), watching, claim)
+        .await
+}
+
+type Started = Result<Booted, Option<Fault>>;
+
+/// Builds and boots; the error is why the app is not up.
+async fn start(
+    foreground: &mut Foreground<'_>,
+    mut workshop: Workshop,
+    claim: &mut Option<Claim>,
+) -> Result<(Workshop, Started), Fault> {
+    for step in workshop.manifest().builds() {
+        foreground.printer().event(&Event::Building {
+            modules: step.modules.clone(),
+            changed: Vec::new(),
+        });
+        let stopper = workshop.stopper();
+        let build = move || {
+            let built = workshop.build(&step);
+            (workshop, step, built)
+        };
+        let (returned, step, built) = foreground
+            .beside(claim, || stopper.stop(), build)
+            .await?;
+        workshop = returned;
+        if let Err(error) = built {
+            foreground.printer().note(not_built(&step.modules, &error));
+            return Ok((workshop, Err(None)));
+        }
+    }
+    let manifest = workshop.manifest().clone();
+    if let Err(error) = manifest.check_files() {
+        return Ok((workshop, Err(Some(error.into()))));
+    }
+    tracing::info!("booting {}", manifest.name);
+    let booted = foreground.boot(manifest, claim).await?;
+    Ok((workshop, booted.map_err(|error| Some(error.into()))))
+}
+
+fn not_built(modules: &[String], error: &BuildError) -> EventLine {
+    let modules = modules.join(", ");
+    EventLine {
+        line: format!("build-failed {modules}: {error}"),
+        event: json!({
+            "event": "build-failed",
+            "modules": modules,
+            "reason": error.to_string(),
+            "took_ms": error.took.as_secs_f64() * 1e3,
+        }),
+    }
+}
+
+/// Waits for a change that may mend what keeps the app from starting.
+async fn wait(
+    foreground: &mut Foreground<'_>,
+    mut workshop: Workshop,
+    claim: &mut Option<Claim>,
+    output: &Output,
+) -> Result<Workshop, Fault> {
+    foreground.printer().note(EventLine {
+        line: "waiting for a change that mends it; the app does not run yet".to_owned(),
+        event: json!({ "event": "waiting" }),
+    });
+    loop {
+        let stopper = workshop.stopper();
+        let wait = move || {
+            let changed = workshop.wait();
+            (workshop, changed)
+        };
+        let (returned, changed) = foreground.beside(claim, || stopper.stop(), wait).await?;
+        workshop = returned;
+        match changed {
+            Ok(_) => return Ok(workshop),
+            Err(error) => drop(output.fault(&error.into())),
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! `exuvia new`: an app or a library in a folder of its own.
+//!
+//! All files are written beside the folder's place, and the whole is renamed: one
+//! that fails in the middle leaves nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use crate::environment;
+use crate::fault::Fault;
+use crate::output::{Output, Tone, clean};
+
+/// Where the SDK is in a checkout of the project.
+const SDK: &str = "guest-sdk/rust";
+
+/// The project, for those who have no checkout of it.
+const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
+
+/// How long a name may be: it is also a crate's and a file's.
+const MAX_NAME: usize = 64;
+
+/// Words that cargo does not take for a package, or that no crate can be named.
+const RESERVED: [&str; 14] = [
+    "alloc", "build", "core", "crate", "deps", "examples", "exuvia", "fn", "incremental",
+    "proc_macro", "self", "serde", "std", "test",
+];
+
+/// Begin an app, or a library of messages
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  exuvia new hello && cd hello && exuvia dev
+  exuvia new by-hand --template wat
+  exuvia new shop --template tree
+
+The Rust SDK is taken from the checkout that this program was built in, from --sdk, or else from
+the project's repository.")]
+pub(crate) struct Arguments {
+    /// The folder to make; its last part is the name
+    #[arg(value_name = "NAME")]
+    folder: PathBuf,
+    /// What to begin with
+    #[arg(long, short, value_enum, default_value_t = Template::Rust)]
+    template: Template,
+    /// The folder of the Rust SDK [default: $EXUVIA_SDK, else found by itself]
+    #[arg(long, value_name = "PATH")]
+    sdk: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Template {
+    /// An app with one process, in Rust
+    Rust,
+    /// An app with one process, in Wasm text: no compiler is needed
+    Wat,
+    /// An app with a supervision tree, two modules in Rust and the messages between them
+    Tree,
+    /// A library in Rust: messages that several modules share
+    Lib,
+}
+
+/// A file of a template: its place, and its text.
+type File = (&'static str, &'static str);
+
+macro_rules! template {
+    ($name:literal) => {
+        include_str!(concat!("../../templates/", $name))
+    };
+}
+
+impl Template {
+    fn files(self) -> &'static [File] {
+        match self {
+            Self::Rust => &[
+                ("Cargo.toml", template!("rust/Cargo.toml.in")),
+                ("exuvia.toml", template!("rust/exuvia.toml.in")),
+                ("README.md", template!("rust/README.md.in")),
+                ("src/lib.rs", template!("rust/lib.rs")),
+                (".cargo/config.toml", template!("cargo-config.toml")),
+                (".gitignore", template!("gitignore")),
+            ],
+            Self::Wat => &[
+                ("exuvia.toml", template!("wat/exuvia.toml.in")),
+                ("README.md", template!("wat/README.md.in")),
+                (
+                    "{{name}}.wat",
+                    include_str!("../../../../guest-sdk/wat/counter.wat"),
+                ),
+                (".gitignore", template!("gitignore")),
+            ],
+            Self::Tree => &[
+                ("Cargo.toml", template!("tree/Cargo.toml.in")),
+                ("exuvia.toml", template!("tree/exuvia.toml.in")),
+                ("README.md", template!("tree/README.md.in")),
+                ("protocol/Cargo.toml", template!("tree/protocol/Cargo.toml.in")),
+                ("protocol/src/lib.rs", template!("tree/protocol/lib.rs")),
+                ("store/Cargo.toml", template!("tree/store/Cargo.toml.in")),
+                ("store/src/lib.rs", template!("tree/store/lib.rs")),
+                ("worker/Cargo.toml", template!("tree/worker/Cargo.toml.in")),
+                ("worker/src/lib.rs", template!("tree/worker/lib.rs")),
+                (".cargo/config.toml", template!("cargo-config.toml")),
+                (".gitignore", template!("gitignore")),
+            ],
+            Self::Lib => &[
+                ("Cargo.toml", template!("lib/Cargo.toml.in")),
+                ("README.md", template!("lib/README.md.in")),
+                ("src/lib.rs", template!("lib/lib.rs")),
+                (".gitignore", template!("gitignore")),
+            ],
+        }
+    }
+
+    fn is_app(self) -> bool {
+        self != Self::Lib
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
+    let folder = &arguments.folder;
+    let name = name_of(folder)?;
+    free(folder)?;
+    let sdk = match arguments.template {
+        Template::Wat => String::new(),
+        _ => sdk(arguments.sdk.as_deref())?,
+    };
+    let fill = |text: &str| {
+        text.replace("{{name}}", &name)
+            .replace("{{crate}}", &name.replace('-', "_"))
+            .replace("{{sdk}}", &sdk)
+    };
+    let files = arguments.template.files();
+    let beside = folder.with_file_name(format!(".{name}.new-{}", std::process::id()));
+    let written = write(&beside, files, fill).and_then(|()| fs::rename(&beside, folder));
+    if let Err(error) = written {
+        // What is left of it is nobody's.
+        let _ = fs::remove_dir_all(&beside);
+        return Err(Fault::failed(format!(
+            "{} could not be made: {error}",
+            folder.display()
+        )));
+    }
+    let shown = folder.display().to_string();
+    if output.is_json() {
+        let files: Vec<String> = files.iter().map(|(place, _)| fill(place)).collect();
+        return output.value(&json!({ "folder": shown, "files": files }));
+    }
+    let word = output.paint(Tone::Good, "created");
+    output.line(&format!("{word} {}", clean(&shown)))?;
+    if arguments.template.is_app() {
+        output.line(&format!("  next: cd {} && exuvia dev", clean(&shown)))?;
+    }
+    Ok(())
+}
+
+fn write(folder: &Path, files: &[File], fill: impl Fn(&str) -> String) -> std::io::Result<()> {
+    for (place, text) in files {
+        let path = folder.join(fill(place));
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(path, fill(text))?;
+    }
+    Ok(())
+}
+
+/// The name that a folder gives, if it can be an app's, a module's and a crate's.
+fn name_of(folder: &Path) -> Result<String, Fault> {
+    let wrong = |why: String| {
+        Fault::usage(why).help(
+            "choose a name of a-z, 0-9, `_` and `-` that begins with a letter; it is the folder's, the app's and the crate's",
+        )
+    };
+    let Some(name) = folder.file_name() else {
+        return Err(wrong(format!("`{}` has no name", folder.display())));
+    };
+    let Some(name) = name.to_str() else {
+        return Err(wrong("the name is not UTF-8".into()));
+    };
+    let allowed =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(allowed) {
+        return Err(wrong(format!("`{}` is no name for an app", clean(name))));
+    }
+    if name.len() > MAX_NAME {
+        return Err(wrong(format!("the name has more than {MAX_NAME} characters")));
+    }
+    if RESERVED.contains(&name.replace('-', "_").as_str()) {
+        return Err(wrong(format!("`{name}` is taken: no crate can have this name")));
+    }
+    Ok(name.to_owned())
+}
+
+/// Whether a folder can be made there: nothing is overwritten.
+fn free(folder: &Path) -> Result<(), Fault> {
+    let taken = |what: &str| {
+        Fault::failed(format!("{} {what}", folder.display()))
+            .help("choose another name, or remove it first")
+    };
+    if let Some(parent) = folder.parent()
+        && !parent.as_os_str().is_empty()
+    {
+        fs::create_dir_all(parent).map_err(|error| {
+            Fault::failed(format!("{} cannot be made: {error}", parent.display()))
+        })?;
+    }
+    match fs::read_dir(folder) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(taken("is not empty")),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(taken("is a file"))
+        }
+        Err(error) => Err(taken(&format!("cannot be read: {error}"))),
+    }
+}
+
+/// What `Cargo.toml` says of the SDK.
+fn sdk(given: Option<&Path>) -> Result<String, Fault> {
+    let given = given
+        .map(Path::to_path_buf)
+        .or_else(|| environment("EXUVIA_SDK").map(PathBuf::from));
+    let Some(path) = given else {
+        return Ok(match checkout() {
+            Some(path) => dependency(&path),
+            None => format!("{{ git = \"{REPOSITORY}\" }}"),
+        });
+    };
+    match is_sdk(&path) {
+        true => Ok(dependency(&path)),
+        false => Err(Fault::usage(format!(
+            "{} is not the Rust SDK: it has no Cargo.toml of the package `exuvia`",
+            path.display()
+        ))
+        .help(format!("it is the folder `{SDK}` in a checkout of the project"))),
+    }
+}
+
+fn dependency(path: &Path) -> String {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    // A basic string of TOML takes JSON's escapes.
+    format!("{{ path = {} }}", json!(path.display().to_string()))
+}
+
+/// The SDK of the checkout in whose target folder this program is.
+fn checkout() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    program
+        .ancestors()
+        .map(|folder| folder.join(SDK))
+        .find(|path| is_sdk(path))
+}
+
+fn is_sdk(path: &Path) -> bool {
+    fs::read_to_string(path.join("Cargo.toml"))
+        .is_ok_and(|text| text.lines().any(|line| line.trim() == "name = \"exuvia\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::name_of;
+
+    #[test]
+    fn names() {
+        for (folder, name) in [("hello", "hello"), ("/tmp/a-b_2", "a-b_2"), ("x/", "x")] {
+            assert_eq!(name_of(Path::new(folder)).unwrap(), name);
+        }
+        for folder in [
+            "", "/", "..", "Hello", "1st", "-x", "a b", "a.b", "é", "core", "proc-macro", "exuvia",
+            &"x".repeat(65),
+        ] {
+            assert!(name_of(Path::new(folder)).is_err(), "{folder}");
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! A node in the foreground: what `run` and `dev` have in common.
+//!
+//! The order matters. The socket is claimed before the boot, so that a second
+//! node is refused before it has started anything; it is opened after the boot,
+//! so that no client sees half a node. At the end the watcher goes first (no swap
+//! while processes stop), then the tree, then the socket (whoever asked for the
+//! stop gets its answer), then the claim.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exuvia_control::{Claim, EventLine, Server, StopRequest, serve};
+use exuvia_node::manifest::Manifest;
+use exuvia_node::{App, BootError, BootOptions, Event, NodeInfo, StopReport, Watcher};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::task::spawn_blocking;
+use tracing_subscriber::EnvFilter;
+
+use crate::command::stop::not_orderly;
+use crate::environment;
+use crate::fault::Fault;
+use crate::output::{Output, clean_lines, count, styled_lines};
+
+/// How long processes get to stop, unless the one who stops says otherwise. Each
+/// child has its own `shutdown_ms`, 5 s by default; this bounds them all.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// What shells report for a program that an interrupt ended.
+pub(crate) const INTERRUPTED: i32 = 130;
+
+/// Allows as many open files as may be allowed: each version of a module has
+/// two, and shells give 1,024, for the sake of programs that use `select`.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(
+            "the limit on open files stays at {:?}: {error}",
+            limit.current
+        );
+    }
+}
+
+/// A terminal with a node, or one that is about to have one.
+pub(crate) struct Foreground<'a> {
+    printer: Printer<'a>,
+    interrupts: Interrupts,
+}
+
+impl<'a> Foreground<'a> {
+    pub(crate) fn new(output: &'a Output, verbose: bool) -> Result<Self, Fault> {
+        Ok(Self {
+            printer: Printer { output, verbose },
+            interrupts: Interrupts::new()?,
+        })
+    }
+
+    pub(crate) fn printer(&self) -> &Printer<'a> {
+        &self.printer
+    }
+
+    /// Boots an app; what is said meanwhile is printed. An interrupt ends all.
+    pub(crate) async fn boot(
+        &mut self,
+        manifest: Manifest,
+        claim: &mut Option<Claim>,
+    ) -> Result<Result<Booted, BootError>, Fault> {
+        let options = BootOptions::default();
+        let mut events = options.events.listen();
+        let mut boot = spawn_blocking(move || App::boot(manifest, options));
+        let mut listening = true;
+        let booted = loop {
+            tokio::select! {
+                booted = &mut boot => break joined(booted)?,
+                // What guests say while the tree starts.
+                event = events.recv(), if listening => listening = self.printer.received(event),
+                () = self.interrupts.next() => self.end_at_once(claim),
+            }
+        };
+        Ok(match booted {
+            Ok(app) => Ok(Booted {
+                app: Arc::new(app),
+                events,
+            }),
+            Err(error) => {
+                // The last lines may say why.
+                self.printer.rest(&mut events);
+                Err(error)
+            }
+        })
+    }
+
+    /// Does something that blocks; an interrupt stops it with `stop`, and ends all.
+    pub(crate) async fn beside<T: Send + 'static>(
+        &mut self,
+        claim: &mut Option<Claim>,
+        stop: impl FnOnce(),
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let mut work = spawn_blocking(work);
+        tokio::select! {
+            done = &mut work => joined(done),
+            () = self.interrupts.next() => {
+                stop();
+                self.end_at_once(claim)
+            }
+        }
+    }
+
+    /// Serves the control socket until the node is told to stop.
+    pub(crate) async fn serve(
+        self,
+        booted: Booted,
+        watcher: Option<Watcher>,
+        watching: &str,
+        claim: Claim,
+    ) -> Result<(), Fault> {
+        let Booted { app, mut events } = booted;
+        let server = serve(app.node().clone(), claim)?;
+        // In order: what was said during the boot comes before its end.
+        self.printer.rest(&mut events);
+        self.printer.note(started(&app, &server, watching));
+        let running = Running {
+            app,
+            server,
+            watcher,
+            events,
+        };
+        running.until_the_end(&self.printer, self.interrupts).await
+    }
+
+    /// The user does not want to wait for the app.
+    fn end_at_once(&self, claim: &mut Option<Claim>) -> ! {
+        self.printer.note(EventLine {
+            line: "interrupted: the app had not started yet, nothing of it is left".to_owned(),
+            event: json!({ "event": "interrupted" }),
+        });
+        drop(claim.take());
+        std::process::exit(INTERRUPTED)
+    }
+}
+
+/// An app that is up, and what it has said and nobody has printed.
+pub(crate) struct Booted {
+    pub(crate) app: Arc<App>,
+    events: broadcast::Receiver<Event>,
+}
+
+/// A node that is up.
+struct Running {
+    app: Arc<App>,
+    server: Server,
+    watcher: Option<Watcher>,
+    events: broadcast::Receiver<Event>,
+}
+
+impl Running {
+    async fn until_the_end(
+        mut self,
+        printer: &Printer<'_>,
+        mut interrupts: Interrupts,
+    ) -> Result<(), Fault> {
+        let app = Arc::clone(&self.app);
+        let end = app.end();
+        tokio::pin!(end);
+        let mut ended = None;
+        let mut request: Option<StopRequest> = None;
+        loop {
+            tokio::select! {
+                event = self.events.recv() => {
+                    if !printer.received(event) {
+                        break;
+                    }
+                }
+                reason = &mut end => {
+                    ended = Some(reason);
+                    break;
+                }
+                asked = self.server.stop_requested() => {
+                    request = Some(asked);
+                    break;
+                }
+                () = interrupts.next() => break,
+            }
+        }
+        // What it ended of comes before that it ended.
+        printer.rest(&mut self.events);
+        match &ended {
+            Some(reason) => printer.note(EventLine {
+                line: format!("ended: the supervision tree gave up: {reason}"),
+                event: json!({ "event": "ended", "reason": reason }),
+            }),
+            None => printer.note(EventLine {
+                line: "stopping: processes end in reverse order; Ctrl-C again ends at once"
+                    .to_owned(),
+                event: json!({ "event": "stopping" }),
+            }),
+        }
+        let timeout = request
+            .as_ref()
+            .and_then(|request| request.timeout)
+            .unwrap_or(DRAIN);
+        let report = self.stop(timeout, printer, &mut interrupts).await?;
+        printer.note(stopped(&report));
+        let value = serde_json::to_value(&report).unwrap_or(Value::Null);
+        if let Some(request) = request {
+            request.answer(value);
+        }
+        self.server.close().await;
+        match ended {
+            Some(reason) => Err(Fault::failed(format!(
+                "the supervision tree of the app ended: {reason}"
+            ))
+            .help("the lines above say which processes failed; -v shows their backtraces")),
+            None if report.orderly => Ok(()),
+            None => Err(not_orderly(report.left as u64)),
+        }
+    }
+
+    /// Stops the tree, while events are still printed and a second interrupt is
+    /// heard.
+    async fn stop(
+        &mut self,
+        timeout: Duration,
+        printer: &Printer<'_>,
+        interrupts: &mut Interrupts,
+    ) -> Result<StopReport, Fault> {
+        let app = Arc::clone(&self.app);
+        let watcher = self.watcher.take();
+        let mut stop = spawn_blocking(move || {
+            // It waits for a swap that is under way.
+            drop(watcher);
+            app.stop(timeout)
+        });
+        let mut listening = true;
+        let report = loop {
+            tokio::select! {
+                report = &mut stop => break joined(report)?,
+                event = self.events.recv(), if listening => {
+                    listening = printer.received(event);
+                }
+                () = interrupts.next() => {
+                    // Not even the socket is removed in order: the next node
+                    // does that.
+                    std::process::exit(INTERRUPTED);
+                }
+            }
+        };
+        // What was said before the end is still to be printed.
+        printer.rest(&mut self.events);
+        Ok(report)
+    }
+}
+
+/// Interrupt and termination, which mean the same here.
+pub(crate) struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    pub(crate) fn new() -> Result<Self, Fault> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Fault::failed(format!("signals cannot be listened to: {error}")))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Prints events. A node does not end because nobody reads them.
+pub(crate) struct Printer<'a> {
+    output: &'a Output,
+    verbose: bool,
+}
+
+impl Printer<'_> {
+    /// Prints what has come and was not printed yet.
+    fn rest(&self, events: &mut broadcast::Receiver<Event>) {
+        loop {
+            match events.try_recv() {
+                Ok(event) => self.event(&event),
+                Err(TryRecvError::Lagged(missed)) => self.missed(missed),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn missed(&self, missed: u64) {
+        self.note(EventLine {
+            line: format!("missed {missed} events: they came too fast to be printed"),
+            event: json!({ "event": "missed", "missed": missed }),
+        });
+    }
+
+    /// Answers whether more may come.
+    fn received(&self, event: Result<Event, RecvError>) -> bool {
+        match event {
+            Ok(event) => self.event(&event),
+            Err(RecvError::Lagged(missed)) => self.missed(missed),
+            Err(RecvError::Closed) => return false,
+        }
+        true
+    }
+
+    pub(crate) fn event(&self, event: &Event) {
+        self.note(EventLine {
+            line: event.to_string(),
+            event: serde_json::to_value(event).unwrap_or(Value::Null),
+        });
+        if self.output.is_json() {
+            return;
+        }
+        match event {
+            Event::Exit { detail, .. } if self.verbose => {
+                // Its first line is in the event's own.
+                for line in clean_lines(detail).lines().skip(1) {
+                    let _ = self.output.line(&format!("    {line}"));
+                }
+            }
+            // The words of a compiler, or of the manifest's reader, as they are.
+            Event::Built { output, .. } | Event::BuildFailed { output, .. } => {
+                for line in styled_lines(output).trim_end().lines() {
+                    let _ = self.output.line(line);
+                }
+            }
+            Event::ManifestRefused { reason } => {
+                for line in clean_lines(reason).trim_end().lines() {
+                    let _ = self.output.line(line);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn note(&self, event: EventLine) {
+        let _ = self.output.event(&event);
+    }
+}
+
+fn started(app: &App, server: &Server, watching: &str) -> EventLine {
+    let info: NodeInfo = app.node().info();
+    let started = app.manifest().process_count();
+    let modules = info.modules.len() as u64;
+    let socket = server.path().display();
+    let mut line = format!(
+        "started {}: {} of {}, {}, socket {socket}",
+        info.app,
+        count(started, "process", "processes"),
+        count(modules, "module", "modules"),
+        count(info.schedulers as u64, "scheduler", "schedulers"),
+    );
+    if !watching.is_empty() {
+        let _ = write!(line, ", watching {watching}");
+    }
+    EventLine {
+        line,
+        event: json!({
+            "event": "started",
+            "app": info.app,
+            "processes": started,
+            "modules": modules,
+            "schedulers": info.schedulers,
+            "socket": socket.to_string(),
+            "watching": !watching.is_empty(),
+            "os_process": std::process::id(),
+        }),
+    }
+}
+
+fn stopped(report: &StopReport) -> EventLine {
+    let line = if report.orderly {
+        "stopped".to_owned()
+    } else {
+        let left = count(report.left as u64, "process was", "processes were");
+        format!("stopped: {left} left when the time was over")
+    };
+    EventLine {
+        line,
+        event: json!({
+            "event": "stopped",
+            "orderly": report.orderly,
+            "left": report.left,
+        }),
+    }
+}
+
+pub(crate) fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, Fault> {
+    result.map_err(|error| {
+        Fault::failed(format!("the host failed: {error}"))
+            .help("this is a fault of the host: please report it")
+    })
+}
+
+/// The host's own log goes to stderr; stdout belongs to the events.
+pub(crate) fn start_tracing() -> Result<(), Fault> {
+    let wanted = environment("EXUVIA_LOG").map_or_else(
+        || "warn".to_owned(),
+        |value| value.to_string_lossy().into_owned(),
+    );
+    let filter = EnvFilter::try_new(&wanted)
+        .map_err(|error| Fault::usage(format!("EXUVIA_LOG=`{wanted}` is no filter: {error}")))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(
+            std::io::IsTerminal::is_terminal(&std::io::stderr())
+                && environment("NO_COLOR").is_none(),
+        )
+        .init();
+    Ok(())
+}

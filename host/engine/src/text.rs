@@ -1,0 +1,70 @@
+//! Modules in the text format (`.wat`), which are assembled when they are loaded:
+//! somebody who writes Wasm by hand needs no other tool.
+
+use std::borrow::Cow;
+
+use crate::error::LoadError;
+
+/// Whether these bytes are meant as Wasm text: they begin with a parenthesis, or
+/// with a comment.
+fn is_text(module: &[u8]) -> bool {
+    let text = module.trim_ascii_start();
+    text.starts_with(b"(") || text.starts_with(b";;")
+}
+
+/// The binary of a module, whichever format it is in.
+///
+/// # Errors
+///
+/// What is wrong with the text, with its line.
+pub(crate) fn assembled(module: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
+    if !is_text(module) {
+        return Ok(Cow::Borrowed(module));
+    }
+    wat::parse_bytes(module).map_err(|error| LoadError::Text(compact(&error.to_string())))
+}
+
+/// The assembler's message with its place first, and without the picture of the
+/// line: the message goes on one line.
+fn compact(message: &str) -> String {
+    let mut lines = message.lines();
+    let what = lines.next().unwrap_or_default().trim();
+    let place = lines.find_map(|line| {
+        let (_, place) = line.split_once("--> ")?;
+        let mut numbers = place.rsplit(':');
+        let column = numbers.next()?.trim();
+        Some(format!("line {}, column {column}", numbers.next()?))
+    });
+    match place {
+        Some(place) => format!("{place}: {what}"),
+        None => what.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::assembled;
+    use crate::error::LoadError;
+
+    #[test]
+    fn text_is_assembled_and_all_else_is_let_be() {
+        for text in ["(module)", "\n  (module)", ";; a module\n(module)", "(; a ;)(module)"] {
+            let binary = assembled(text.as_bytes()).unwrap();
+            assert_eq!(&*binary, b"\0asm\x01\0\0\0", "{text}");
+        }
+        for other in [&b"\0asm\x01\0\0\0"[..], b"", b"\x7fELF", b"module"] {
+            assert_eq!(&*assembled(other).unwrap(), other);
+        }
+    }
+
+    #[test]
+    fn a_fault_has_its_line() {
+        let Err(LoadError::Text(fault)) = assembled(b"(module\n  (func (result i32) i32.cosnt 1))")
+        else {
+            panic!("it is no module");
+        };
+        assert!(fault.starts_with("line 2, column 22: unknown operator"), "{fault}");
+        assert!(assembled(b"(module \xff)").is_err());
+        assert!(assembled(b"(module").is_err());
+    }
+}

@@ -1,0 +1,341 @@
+//! A supervisor's entry in the manifest was edited: what can change in the
+//! running tree does, and nobody is restarted for it.
+//!
+//! Children that are new are started, after those that there are; children that
+//! are gone are stopped and forgotten. Of all others the specification is
+//! replaced: what they are started with holds from their next start on. Children
+//! that somebody has asked the supervisor to start are not the manifest's, and
+//! stay.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use exuvia_abi::Pid;
+use exuvia_engine::Guest;
+use exuvia_process::{Context, Envelope, Payload};
+use exuvia_supervisor::{ChildSpec, Event as MachineEvent};
+use parking_lot::Mutex;
+
+use super::{Start, SupervisorProcess, spec_of};
+use crate::event::{Event, Events};
+use crate::manifest::{Child, ChildInstance, SupervisorEntry, Work};
+use crate::node::Node;
+use crate::swap::listed;
+
+/// An edit on its way to a supervisor.
+#[derive(Debug)]
+pub(crate) struct Edit {
+    pub(crate) before: SupervisorEntry,
+    pub(crate) after: SupervisorEntry,
+    /// What has come of it; told when the last of its holders is done.
+    pub(crate) report: Arc<EditReport>,
+}
+
+/// Edits that wait until their supervisor looks for them.
+pub(crate) type Edits = Mutex<HashMap<Pid, Vec<Edit>>>;
+
+/// What has come of an edit of the manifest. Told as an event when it is dropped,
+/// since the last supervisor that has worked on it is the end of it.
+#[derive(Debug)]
+pub(crate) struct EditReport {
+    events: Events,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    applied: Vec<String>,
+    restart: Vec<String>,
+    failed: Vec<String>,
+    started: Vec<String>,
+    stopped: Vec<String>,
+    later: Vec<String>,
+}
+
+impl EditReport {
+    pub(crate) fn new(events: Events) -> EditReport {
+        EditReport {
+            events,
+            told: Mutex::default(),
+        }
+    }
+
+    /// Something holds from now on.
+    pub(crate) fn applied(&self, clause: String) {
+        self.told.lock().applied.push(clause);
+    }
+
+    /// Something holds when the app is started again.
+    pub(crate) fn restart(&self, clause: String) {
+        self.told.lock().restart.push(clause);
+    }
+}
+
+impl Drop for EditReport {
+    fn drop(&mut self) {
+        let mut told = std::mem::take(self.told.get_mut());
+        for (what, ids) in [
+            ("started", &told.started),
+            ("stopped", &told.stopped),
+            ("changed from their next start on", &told.later),
+        ] {
+            if !ids.is_empty() {
+                told.applied.push(format!("children {what}: {}", listed(ids)));
+            }
+        }
+        self.events.send(Event::Manifest {
+            applied: told.applied,
+            failed: told.failed,
+            restart: told.restart,
+        });
+    }
+}
+
+/// What a request to the machine was for.
+#[derive(Debug)]
+pub(super) enum Requested {
+    /// A process has asked: its pid, and the reference.
+    Asked(Pid, u64),
+    /// A step of an edit.
+    Edited(Done),
+}
+
+/// A step of an edit that is under way.
+#[derive(Debug)]
+pub(super) struct Done {
+    id: Arc<str>,
+    kind: StepKind,
+    report: Arc<EditReport>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StepKind {
+    Stop,
+    Forget,
+    Start,
+}
+
+#[derive(Debug)]
+enum Step {
+    Stop(Arc<str>),
+    Forget(Arc<str>),
+    Start(ChildSpec<Start>),
+}
+
+/// The steps of edits, made one after another: a child's start may wait for
+/// what was stopped before.
+#[derive(Debug, Default)]
+pub(super) struct Editing {
+    steps: VecDeque<(Step, Arc<EditReport>)>,
+    /// One of them is under way.
+    busy: bool,
+}
+
+/// Hands an edit to a supervisor.
+pub(crate) fn hand_over(node: &Node, supervisor: Pid, edit: Edit) {
+    node.0
+        .edits
+        .lock()
+        .entry(supervisor)
+        .or_default()
+        .push(edit);
+    let look = Envelope::message(Pid::NONE, 0, Payload::empty());
+    // A supervisor that is gone edits nothing, and the app is about to end.
+    if node.0.system.send(supervisor, look).is_err() {
+        node.0.edits.lock().remove(&supervisor);
+    }
+}
+
+type Listed<'a> = HashMap<String, (&'a Child, ChildInstance)>;
+
+fn by_id(entry: &SupervisorEntry) -> Listed<'_> {
+    entry
+        .children
+        .iter()
+        .flat_map(|child| child.instances().map(move |instance| (child, instance)))
+        .map(|(child, instance)| (instance.id.clone(), (child, instance)))
+        .collect()
+}
+
+/// How two children with the same id differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Difference {
+    None,
+    /// In limits only, which its process has by now.
+    Limits,
+    /// In what it is started with, or how it ends.
+    Specification,
+    /// Below: both are supervisors.
+    Below,
+    /// One is a process, the other a supervisor.
+    Kind,
+}
+
+fn difference(
+    (before, was): (&Child, &ChildInstance),
+    (after, is): (&Child, &ChildInstance),
+) -> Difference {
+    let ends = (before.restart, before.shutdown) == (after.restart, after.shutdown);
+    match (&before.work, &after.work) {
+        (Work::Supervisor(one), Work::Supervisor(two)) if one != two => Difference::Below,
+        (Work::Supervisor(_), Work::Supervisor(_)) if ends => Difference::None,
+        (Work::Process(one), Work::Process(two)) => {
+            let same = ends
+                && was.name == is.name
+                && one.module == two.module
+                && one.args == two.args;
+            match (same, one.limits == two.limits) {
+                (true, true) => Difference::None,
+                (true, false) => Difference::Limits,
+                (false, _) => Difference::Specification,
+            }
+        }
+        (Work::Supervisor(_), Work::Supervisor(_)) => Difference::Specification,
+        _ => Difference::Kind,
+    }
+}
+
+impl SupervisorProcess {
+    pub(super) fn look_for_edits(&mut self, context: &mut Context<'_, Guest>) {
+        let Some(inner) = self.node.upgrade() else {
+            return;
+        };
+        let node = Node(inner);
+        let edits = node.0.edits.lock().remove(&context.pid());
+        for edit in edits.into_iter().flatten() {
+            self.edit(&node, &edit);
+        }
+        self.next_step(context);
+    }
+
+    /// Changes what can be changed at once, and notes the steps that take time.
+    fn edit(&mut self, node: &Node, edit: &Edit) {
+        let report = &edit.report;
+        let mut plan = |step| self.editing.steps.push_back((step, report.clone()));
+        let (before, after) = (by_id(&edit.before), by_id(&edit.after));
+        let mut below = Vec::new();
+        let mut later = Vec::new();
+        for child in &edit.before.children {
+            for instance in child.instances() {
+                let now = after.get(&instance.id);
+                let kind = now.map(|(now, is)| difference((child, &instance), (now, is)));
+                if matches!(kind, None | Some(Difference::Kind)) {
+                    let id: Arc<str> = instance.id.into();
+                    plan(Step::Stop(id.clone()));
+                    plan(Step::Forget(id));
+                }
+            }
+        }
+        for child in &edit.after.children {
+            for instance in child.instances() {
+                let then = before.get(&instance.id);
+                let kind = then.map(|(then, was)| difference((then, was), (child, &instance)));
+                match kind {
+                    Some(Difference::None) => {}
+                    None | Some(Difference::Kind) => {
+                        plan(Step::Start(spec_of(child, instance, &self.limits)));
+                    }
+                    Some(Difference::Limits) => {
+                        let spec = spec_of(child, instance, &self.limits);
+                        self.machine.respecify(spec);
+                    }
+                    Some(Difference::Specification) => {
+                        later.push(spec_of(child, instance, &self.limits));
+                    }
+                    Some(Difference::Below) => {
+                        if let (Some((then, _)), Work::Supervisor(now)) = (then, &child.work)
+                            && let Work::Supervisor(then) = &then.work
+                        {
+                            below.push((instance.id.clone(), then.clone(), now.clone()));
+                        }
+                        later.push(spec_of(child, instance, &self.limits));
+                    }
+                }
+            }
+        }
+        if edit.before.spec() != edit.after.spec() {
+            match self.machine.reconfigure(edit.after.spec()) {
+                Ok(()) => report.applied("strategy and intensity of a supervisor".into()),
+                Err(error) => report.told.lock().failed.push(error.to_string()),
+            }
+        }
+        for spec in later {
+            let id = spec.id.to_string();
+            let inside = below.iter().any(|(other, ..)| *other == id);
+            // One that was forgotten, since it was temporary, is not there.
+            if self.machine.respecify(spec) && !inside {
+                report.told.lock().later.push(id);
+            }
+        }
+        for (id, then, now) in below {
+            let running = self.machine.which_children().find(|it| *it.spec.id == *id);
+            // One that is not running is started from its new entry.
+            if let Some(pid) = running.and_then(|child| child.state.pid()) {
+                let edit = Edit {
+                    before: then,
+                    after: now,
+                    report: report.clone(),
+                };
+                hand_over(node, pid, edit);
+            }
+        }
+    }
+
+    /// Asks the machine for the next step, if none is under way.
+    fn next_step(&mut self, context: &mut Context<'_, Guest>) {
+        if self.editing.busy {
+            return;
+        }
+        let Some((step, report)) = self.editing.steps.pop_front() else {
+            return;
+        };
+        self.editing.busy = true;
+        self.next_request += 1;
+        let request = self.next_request;
+        let (id, kind, event) = match step {
+            Step::Stop(id) => (
+                id.clone(),
+                StepKind::Stop,
+                MachineEvent::TerminateChild { request, id },
+            ),
+            Step::Forget(id) => (
+                id.clone(),
+                StepKind::Forget,
+                MachineEvent::DeleteChild { request, id },
+            ),
+            Step::Start(spec) => (
+                spec.id.clone(),
+                StepKind::Start,
+                MachineEvent::StartChild { request, spec },
+            ),
+        };
+        let done = Done { id, kind, report };
+        self.requests.insert(request, Requested::Edited(done));
+        self.feed(context, event);
+    }
+
+    /// A step is done.
+    pub(super) fn edited(
+        &mut self,
+        context: &mut Context<'_, Guest>,
+        done: Done,
+        result: Result<(), String>,
+    ) {
+        {
+            let mut told = done.report.told.lock();
+            let id = done.id.to_string();
+            match (done.kind, result) {
+                (StepKind::Start, Ok(())) => told.started.push(id),
+                (StepKind::Stop, Ok(())) => told.stopped.push(id),
+                (StepKind::Start, Err(error)) => {
+                    told.failed.push(format!("child `{id}`: {error}"));
+                }
+                // A temporary one is forgotten when it ends, and one that has
+                // ended is not there.
+                (StepKind::Forget, _) | (StepKind::Stop, Err(_)) => {}
+            }
+        }
+        self.editing.busy = false;
+        self.next_step(context);
+    }
+}

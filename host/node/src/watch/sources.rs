@@ -1,0 +1,313 @@
+//! The files that builds read: which there are, and which have changed.
+//!
+//! What counts is the content. A file that is saved unchanged, written beside and
+//! renamed, or touched by a clock that jumps has not changed; nor have files that
+//! an editor makes and removes again. What git ignores is no source, nor are
+//! hidden files, the files that builds make, and folders of caches.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use ignore::{DirEntry, WalkBuilder};
+
+use super::stamp::{Stamp, stamp};
+
+/// How many source files of an app are watched, all builds together.
+const MAX_FILES: usize = 100_000;
+/// How many of their folders are watched. Each takes one of the system's watches
+/// (`fs.inotify.max_user_watches`).
+const MAX_FOLDERS: usize = 10_000;
+/// Larger files are compared by their stamps alone, bytes.
+const MAX_HASHED: u64 = 16 << 20;
+
+/// Folders that hold what was made, whoever made them.
+const MADE: [&str; 3] = ["target", "node_modules", "zig-out"];
+/// Tools mark a folder of theirs with this file, so that nobody keeps it.
+const CACHE_TAG: &str = "CACHEDIR.TAG";
+
+/// All source files as they were last seen.
+#[derive(Debug)]
+pub(super) struct Sources {
+    roots: Vec<PathBuf>,
+    /// Files that are no sources, wherever they are.
+    made: HashSet<PathBuf>,
+    files: HashMap<PathBuf, Seen>,
+    folders: BTreeSet<PathBuf>,
+    /// What changed during a build, which did not see it.
+    pending: BTreeSet<PathBuf>,
+    /// It was said that there are too many.
+    told: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    stamp: Stamp,
+    hash: Option<blake3::Hash>,
+}
+
+impl Sources {
+    /// Sees all that is there. `made` are the files that builds write.
+    pub(super) fn new(
+        roots: impl IntoIterator<Item = PathBuf>,
+        made: impl IntoIterator<Item = PathBuf>,
+    ) -> Sources {
+        let mut sources = Sources {
+            roots: roots.into_iter().collect(),
+            made: made.into_iter().collect(),
+            files: HashMap::new(),
+            folders: BTreeSet::new(),
+            pending: BTreeSet::new(),
+            told: false,
+        };
+        sources.look();
+        sources
+    }
+
+    /// The folders whose entries are to be watched, and what is looked for itself.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
+        let roots = self.roots.iter().filter_map(|root| root.parent());
+        self.folders.iter().map(PathBuf::as_path).chain(roots)
+    }
+
+    /// Looks again; answers which files have come, changed or gone, in order.
+    pub(super) fn look(&mut self) -> Vec<PathBuf> {
+        let changed = self.compare();
+        let mut pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return changed;
+        }
+        pending.extend(changed);
+        pending.into_iter().collect()
+    }
+
+    /// A build has ended. Lock files are its own doing; of all else that changed
+    /// meanwhile the next look will tell.
+    pub(super) fn built(&mut self) {
+        let changed = self.compare();
+        self.pending
+            .extend(changed.into_iter().filter(|path| !is_lock(path)));
+    }
+
+    /// Whether something changed during a build.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    fn compare(&mut self) -> Vec<PathBuf> {
+        let mut found = HashMap::new();
+        let mut folders = BTreeSet::new();
+        let mut too_many = false;
+        for root in &self.roots {
+            for entry in walk(root) {
+                let path = entry.path();
+                if entry.file_type().is_some_and(|kind| kind.is_dir()) {
+                    too_many |= folders.len() >= MAX_FOLDERS;
+                    if folders.len() < MAX_FOLDERS {
+                        folders.insert(path.to_owned());
+                    }
+                    continue;
+                }
+                if self.made.contains(path) || found.contains_key(path) {
+                    continue;
+                }
+                if found.len() >= MAX_FILES {
+                    too_many = true;
+                    continue;
+                }
+                // It may be gone by now.
+                if let Some(seen) = see(path, self.files.get(path)) {
+                    found.insert(path.to_owned(), seen);
+                }
+            }
+        }
+        if too_many && !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(
+                "the sources have more than {MAX_FILES} files or {MAX_FOLDERS} folders; changes of \
+                 the others are not seen: name fewer in `sources`"
+            );
+        }
+        let mut changed: Vec<PathBuf> = found
+            .iter()
+            .filter(|(path, now)| self.files.get(*path).is_none_or(|seen| !seen.same(now)))
+            .map(|(path, _)| path.clone())
+            .collect();
+        let gone = self.files.keys().filter(|path| !found.contains_key(*path));
+        changed.extend(gone.cloned());
+        changed.sort();
+        self.files = found;
+        self.folders = folders;
+        changed
+    }
+}
+
+impl Seen {
+    fn same(&self, other: &Seen) -> bool {
+        match (&self.hash, &other.hash) {
+            (Some(one), Some(two)) => one == two,
+            _ => self.stamp == other.stamp,
+        }
+    }
+}
+
+fn see(path: &Path, before: Option<&Seen>) -> Option<Seen> {
+    let stamp = stamp(path)?;
+    if let Some(before) = before.filter(|before| before.stamp == stamp) {
+        return Some(before.clone());
+    }
+    let hash = if stamp.length > MAX_HASHED {
+        None
+    } else {
+        Some(blake3::hash(&std::fs::read(path).ok()?))
+    };
+    Some(Seen { stamp, hash })
+}
+
+/// All files and folders from a root on, which may be a file itself.
+fn walk(root: &Path) -> impl Iterator<Item = DirEntry> {
+    WalkBuilder::new(root)
+        .standard_filters(false)
+        .parents(true)
+        .ignore(true)
+        .git_ignore(true)
+        .git_exclude(true)
+        // An app that is not in a repository may have such a file all the same.
+        .require_git(false)
+        .filter_entry(|entry| entry.depth() == 0 || is_source(entry))
+        .build()
+        .filter_map(Result::ok)
+}
+
+fn is_source(entry: &DirEntry) -> bool {
+    let name = entry.file_name().to_string_lossy();
+    if entry.file_type().is_some_and(|kind| kind.is_dir()) {
+        return (!name.starts_with('.') || name == ".cargo")
+            && !MADE.contains(&name.as_ref())
+            && !entry.path().join(CACHE_TAG).exists();
+    }
+    !is_scratch(&name)
+}
+
+/// Files in which package managers note which versions they took.
+fn is_lock(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy());
+    name.is_some_and(|name| {
+        name.ends_with(".lock") || name == "package-lock.json" || name == "go.sum"
+    })
+}
+
+/// Files that editors keep beside those that are edited.
+fn is_scratch(name: &str) -> bool {
+    name.starts_with(['.', '#'])
+        || name.ends_with(['~', '#'])
+        || [".swp", ".swx", ".tmp", ".bak", ".orig"]
+            .iter()
+            .any(|end| name.ends_with(end))
+        // What vim tries whether it may write a folder with.
+        || name == "4913"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::Sources;
+
+    fn names(folder: &Path, changed: &[std::path::PathBuf]) -> Vec<String> {
+        let name = |path: &std::path::PathBuf| {
+            let path = path.strip_prefix(folder).unwrap();
+            path.display().to_string()
+        };
+        changed.iter().map(name).collect()
+    }
+
+    #[test]
+    fn only_sources_count_and_only_their_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str| {
+            fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            fs::write(at(name), text).unwrap();
+        };
+        write(".gitignore", "*.log\n");
+        write("src/lib.rs", "one");
+        write("Cargo.toml", "a");
+        let mut sources = Sources::new([folder.path().to_owned()], [at("out/app.wasm")]);
+        assert_eq!(sources.look(), Vec::<std::path::PathBuf>::new());
+
+        // Nothing of this is a change.
+        write("src/lib.rs", "one");
+        write("src/.lib.rs.swp", "x");
+        write("src/lib.rs~", "x");
+        write("src/#lib.rs#", "x");
+        write("src/4913", "x");
+        write("noise.log", "x");
+        write("target/debug/app.wasm", "x");
+        write("cache/CACHEDIR.TAG", "x");
+        write("cache/file", "x");
+        write(".exuvia/node.sock.lock", "x");
+        write("out/app.wasm", "x");
+        write("src/lib.rs.new", "one");
+        fs::rename(at("src/lib.rs.new"), at("src/lib.rs")).unwrap();
+        assert_eq!(names(folder.path(), &sources.look()), [""; 0]);
+
+        // All of this is.
+        write("src/lib.rs", "two");
+        write("src/deep/new.rs", "x");
+        write(".cargo/config.toml", "x");
+        fs::remove_file(at("Cargo.toml")).unwrap();
+        assert_eq!(
+            names(folder.path(), &sources.look()),
+            [".cargo/config.toml", "Cargo.toml", "src/deep/new.rs", "src/lib.rs"]
+        );
+        assert_eq!(names(folder.path(), &sources.look()), [""; 0]);
+
+        // The same length and the same time, as after a jump of the clock.
+        let time = fs::metadata(at("src/lib.rs")).unwrap().modified().unwrap();
+        write("src/lib.rs.new", "six");
+        let file = fs::File::options().write(true).open(at("src/lib.rs.new"));
+        file.unwrap().set_modified(time).unwrap();
+        fs::rename(at("src/lib.rs.new"), at("src/lib.rs")).unwrap();
+        assert_eq!(names(folder.path(), &sources.look()), ["src/lib.rs"]);
+    }
+
+    #[test]
+    fn what_a_build_locks_is_no_change_and_what_was_saved_meanwhile_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("lib.rs"), "one").unwrap();
+        let mut sources = Sources::new([folder.path().to_owned()], []);
+        fs::write(at("Cargo.lock"), "x").unwrap();
+        fs::write(at("lib.rs"), "two").unwrap();
+        sources.built();
+        assert!(sources.is_pending());
+        assert_eq!(sources.look(), [at("lib.rs")]);
+        assert!(!sources.is_pending() && sources.look().is_empty());
+        // By somebody else, it is.
+        fs::write(at("Cargo.lock"), "y").unwrap();
+        assert_eq!(sources.look(), [at("Cargo.lock")]);
+    }
+
+    #[test]
+    fn a_root_may_be_a_file_be_missing_and_come_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let src = folder.path().join("src");
+        let one = folder.path().join("one.c");
+        fs::write(&one, "1").unwrap();
+        let mut sources = Sources::new([src.clone(), one.clone()], []);
+        fs::write(folder.path().join("two.c"), "2").unwrap();
+        assert!(sources.look().is_empty());
+        fs::create_dir(&src).unwrap();
+        fs::write(src.join("a.c"), "a").unwrap();
+        assert_eq!(sources.look(), [src.join("a.c")]);
+        assert!(sources.folders().any(|folder| folder == src));
+        fs::remove_dir_all(&src).unwrap();
+        assert_eq!(sources.look(), [src.join("a.c")]);
+        fs::create_dir(&src).unwrap();
+        fs::write(src.join("a.c"), "a").unwrap();
+        assert_eq!(sources.look(), [src.join("a.c")]);
+        // Whoever names it wants it.
+        fs::write(&one, "3").unwrap();
+        assert_eq!(sources.look(), [one]);
+    }
+}

@@ -1,0 +1,23 @@
+//! Tells cheaply whether a file may have changed.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// What the system says of a file. The time is that of the last change of the
+/// file or its name, which nobody can set: a saved file has another one even if
+/// its own time was put back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) inode: u64,
+    pub(super) length: u64,
+    changed: (i64, i64),
+}
+
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(path).ok()?;
+    metadata.is_file().then(|| Stamp {
+        inode: metadata.ino(),
+        length: metadata.len(),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    })
+}

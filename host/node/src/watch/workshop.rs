@@ -1,0 +1,331 @@
+//! Where an app is made while it runs: its manifest, its sources, its builds.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::artifacts::{Artifacts, Cause, Looked};
+use super::sources::Sources;
+use crate::app::App;
+use crate::build::{BuildError, Built, Show, Stopper, build};
+use crate::event::{Event, Events};
+use crate::live::{Begun, Live};
+use crate::manifest::{BuildStep, FILE_NAME, Manifest, ManifestError};
+use crate::swap::Made;
+
+/// How often files are looked at while there is no node, and so no watcher.
+const POLL: Duration = Duration::from_millis(250);
+
+/// The manifest of an app, its sources and its builds. Before the app runs, it
+/// builds all ([`Workshop::build`]) and waits for what mends a failure
+/// ([`Workshop::wait`]); then [`App::develop`] takes it.
+#[derive(Debug)]
+pub struct Workshop {
+    file: PathBuf,
+    /// Of the manifest's text; `None`: it could not be read.
+    seen: Option<blake3::Hash>,
+    manifest: Manifest,
+    steps: Vec<BuildStep>,
+    sources: Sources,
+    colours: bool,
+    stopper: Stopper,
+    /// Commands whose last run has failed.
+    failing: HashSet<String>,
+    running: Option<Running>,
+}
+
+/// The app that runs.
+#[derive(Debug)]
+struct Running {
+    events: Events,
+    live: Live,
+}
+
+impl Workshop {
+    /// Opens the app in a folder, or that of a manifest. With `colours`, builds
+    /// are asked for colours in what [`Event::Built`] and [`Event::BuildFailed`]
+    /// tell.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the manifest.
+    pub fn open(app: &Path, colours: bool) -> Result<Workshop, ManifestError> {
+        // The current folder may go, and come again.
+        let app = std::path::absolute(app).unwrap_or_else(|_| app.to_owned());
+        let file = if app.is_dir() { app.join(FILE_NAME) } else { app };
+        let manifest = Manifest::load(&file)?;
+        let steps = manifest.builds();
+        Ok(Workshop {
+            seen: read(&file),
+            sources: sources(&manifest, &steps),
+            file,
+            manifest,
+            steps,
+            colours,
+            stopper: Stopper::default(),
+            failing: HashSet::new(),
+            running: None,
+        })
+    }
+
+    /// The manifest as it was last read.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Stops builds, and [`Workshop::wait`].
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Runs a build command of the manifest; what it prints goes to stderr.
+    ///
+    /// # Errors
+    ///
+    /// How it failed.
+    pub fn build(&mut self, step: &BuildStep) -> Result<Built, BuildError> {
+        let folder = &self.manifest.base_dir;
+        let built = build(step, folder, Show::AsItComes, &self.stopper);
+        self.sources.built();
+        built
+    }
+
+    /// Waits until a source or the manifest changes, and reads the manifest again
+    /// if it has. Answers the changed files, and nothing if it was stopped.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the new manifest.
+    pub fn wait(&mut self) -> Result<Vec<String>, ManifestError> {
+        while !self.stopper.is_stopped() {
+            let changed = self.sources.look();
+            let now = read(&self.file);
+            if now != self.seen {
+                self.seen = now;
+                self.manifest = Manifest::load(&self.file)?;
+                self.steps = self.manifest.builds();
+                self.sources = sources(&self.manifest, &self.steps);
+                return Ok(self.shown(&[&changed[..], &[self.file.clone()]].concat()));
+            }
+            if !changed.is_empty() {
+                return Ok(self.shown(&changed));
+            }
+            std::thread::park_timeout(POLL);
+        }
+        Ok(Vec::new())
+    }
+
+    /// The app runs, and will be told of changes.
+    pub(super) fn attend(&mut self, app: &App) {
+        self.running = Some(Running {
+            events: app.node().0.events.clone(),
+            live: app.live(),
+        });
+    }
+
+    /// The module files.
+    pub(super) fn files(&self) -> BTreeMap<String, PathBuf> {
+        files(&self.manifest)
+    }
+
+    /// Folders that are to be watched.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.sources.folders().chain(self.file.parent())
+    }
+
+    /// Whether there is work at once: something has changed during a build.
+    pub(super) fn is_behind(&self) -> bool {
+        self.sources.is_pending()
+    }
+
+    /// Looks at the manifest and the sources, builds what has changed, and has
+    /// what was built swapped in. Answers whether anything had changed.
+    pub(super) fn work(&mut self, noticed: u64, artifacts: &mut Artifacts) -> bool {
+        let mut changed = self.sources.look();
+        let mut steps: Vec<BuildStep> = self
+            .steps
+            .iter()
+            .filter(|step| changed.iter().any(|file| reads(step, file)))
+            .cloned()
+            .collect();
+        let now = read(&self.file);
+        let mut edit = None;
+        if now != self.seen {
+            self.seen = now;
+            changed.push(self.file.clone());
+            edit = self.edited(artifacts, &mut steps);
+        }
+        if !steps.is_empty() {
+            self.make(&steps, &changed, noticed, artifacts);
+        }
+        if let (Some(begun), Some(running)) = (edit, &self.running) {
+            // Modules that came with it, if nobody here builds them.
+            artifacts.look(noticed, &Cause::Event);
+            running.live.finish(begun, &self.manifest);
+        }
+        !changed.is_empty()
+    }
+
+    /// The manifest is another one: it is read, and begins to be applied. What it
+    /// makes necessary to build is added to `due`.
+    fn edited(&mut self, artifacts: &mut Artifacts, due: &mut Vec<BuildStep>) -> Option<Begun> {
+        let running = self.running.as_ref()?;
+        let manifest = match Manifest::load(&self.file) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                running.events.send(Event::ManifestRefused {
+                    reason: error.to_string(),
+                });
+                return None;
+            }
+        };
+        let steps = manifest.builds();
+        due.retain(|step| steps.contains(step));
+        let new = steps.iter().filter(|step| !self.steps.contains(step));
+        due.extend(new.cloned());
+        if steps != self.steps {
+            self.sources = sources(&manifest, &steps);
+            self.failing
+                .retain(|command| steps.iter().any(|step| step.command == *command));
+            self.steps = steps;
+        }
+        artifacts.follow(files(&manifest));
+        let before = std::mem::replace(&mut self.manifest, manifest);
+        Some(running.live.begin(before, &self.manifest))
+    }
+
+    fn make(
+        &mut self,
+        steps: &[BuildStep],
+        changed: &[PathBuf],
+        noticed: u64,
+        artifacts: &mut Artifacts,
+    ) {
+        let shown = self.shown(changed);
+        let mut modules = Vec::new();
+        let mut all = Built::default();
+        let mut mended = false;
+        for step in steps {
+            let Some(built) = self.make_one(step, &shown) else {
+                continue;
+            };
+            mended |= self.failing.remove(&step.command);
+            modules.extend(step.modules.iter().cloned());
+            all.output += &built.output;
+            all.took += built.took;
+        }
+        if modules.is_empty() {
+            return;
+        }
+        let build_ms = all.took.as_secs_f64() * 1e3;
+        let tell = |fresh: bool, mended: bool, dated: Option<String>| Event::Built {
+            modules: modules.clone(),
+            took_ms: build_ms,
+            output: if fresh {
+                all.output.clone()
+            } else {
+                String::new()
+            },
+            new: fresh,
+            mended,
+            dated,
+        };
+        let said = !all.output.trim().is_empty();
+        if said {
+            self.tell(tell(true, false, None));
+        }
+        let made = Made {
+            changed: shown,
+            build_ms,
+        };
+        let looked = artifacts.look(noticed, &Cause::Built(made));
+        if matches!(looked, Looked::Nothing | Looked::Same(_)) {
+            let mended = mended || looked == Looked::Same(true);
+            let dated = self.dated(changed, &modules).filter(|_| !mended);
+            self.tell(tell(false, mended, dated));
+        }
+    }
+
+    fn make_one(&mut self, step: &BuildStep, changed: &[String]) -> Option<Built> {
+        self.tell(Event::Building {
+            modules: step.modules.clone(),
+            changed: changed.to_vec(),
+        });
+        let show = Show::AtTheEnd {
+            colours: self.colours,
+        };
+        let built = build(step, &self.manifest.base_dir, show, &self.stopper);
+        self.sources.built();
+        match built {
+            Ok(built) => Some(built),
+            Err(error) => {
+                if !error.stopped {
+                    self.failing.insert(step.command.clone());
+                    self.tell(Event::BuildFailed {
+                        modules: step.modules.clone(),
+                        reason: error.to_string(),
+                        output: error.output,
+                        took_ms: error.took.as_secs_f64() * 1e3,
+                    });
+                }
+                None
+            }
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(running) = &self.running {
+            running.events.send(event);
+        }
+    }
+
+    /// The first changed source that is dated before the file that it should have
+    /// changed. Tools that go by dates have taken it for old.
+    fn dated(&self, changed: &[PathBuf], modules: &[String]) -> Option<String> {
+        let dates = modules
+            .iter()
+            .filter_map(|module| modified(&self.manifest.modules.get(module)?.path));
+        let oldest = dates.min()?;
+        let source = changed
+            .iter()
+            .find(|file| modified(file).is_some_and(|date| date < oldest))?;
+        self.shown(std::slice::from_ref(source)).pop()
+    }
+
+    /// Paths as the user knows them.
+    fn shown(&self, paths: &[PathBuf]) -> Vec<String> {
+        let folder = &self.manifest.base_dir;
+        let shown = |path: &PathBuf| {
+            let path = path.strip_prefix(folder).unwrap_or(path);
+            path.display().to_string()
+        };
+        paths.iter().map(shown).collect()
+    }
+}
+
+fn files(manifest: &Manifest) -> BTreeMap<String, PathBuf> {
+    manifest
+        .modules
+        .iter()
+        .map(|(name, module)| (name.clone(), module.path.clone()))
+        .collect()
+}
+
+/// The manifest is looked at by itself: an edit of it is no reason to build.
+fn sources(manifest: &Manifest, steps: &[BuildStep]) -> Sources {
+    let roots: HashSet<PathBuf> = steps.iter().flat_map(|it| &it.sources).cloned().collect();
+    let made = files(manifest).into_values();
+    Sources::new(roots, made.chain([manifest.base_dir.join(FILE_NAME)]))
+}
+
+fn reads(step: &BuildStep, file: &Path) -> bool {
+    step.sources.iter().any(|source| file.starts_with(source))
+}
+
+fn read(file: &Path) -> Option<blake3::Hash> {
+    std::fs::read(file).ok().map(|text| blake3::hash(&text))
+}
+
+fn modified(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file).ok()?.modified().ok()
+}
