@@ -8,9 +8,11 @@
 )]
 
 mod app;
+mod dev;
 mod end;
 mod life;
 mod lines;
 mod mistakes;
+mod terminal;
 mod tools;
 mod usage;

@@ -10,6 +10,7 @@ mod actors;
 mod aside;
 mod booting;
 mod crossings;
+mod developing;
 mod endurance;
 mod guests;
 mod limits;

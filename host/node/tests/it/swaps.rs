@@ -302,7 +302,7 @@ fn a_version_goes_when_its_last_process_has_ended() {
     };
     for version in 2..=5 {
         let next = vec![module("loops", &loops(false, &answer(version)))];
-        node.deploy(next, leave).unwrap();
+        node.deploy(next, leave.clone()).unwrap();
     }
     let loaded = || -> Vec<_> {
         let loaded = &node.info().modules[0].loaded;

@@ -618,3 +618,47 @@ fn a_hundred_thousand_children() {
     assert_eq!(stopped, COUNT);
     assert!(machine.is_terminated());
 }
+
+// ---- another spec while it runs ---------------------------------------------
+
+#[test]
+fn another_strategy_holds_from_the_next_exit_on() {
+    let mut world = World::new(one_for_one(), workers(&["a", "b"]));
+    world.send(Event::Start);
+    world.take_log();
+    let all = intensity(Strategy::OneForAll, 1, 1_000);
+    assert_eq!(world.machine.reconfigure(all), Ok(()));
+    world.crash("a");
+    assert_eq!(world.take_log(), "-b +a +b");
+    // So does the intensity: the second restart is one too many.
+    world.crash("b");
+    assert!(matches!(
+        world.terminated,
+        Some(TerminateReason::ReachedMaxRestartIntensity { .. })
+    ));
+    let mut world = World::new(one_for_one(), workers(&["a"]));
+    let empty = intensity(Strategy::OneForOne, 1, 0);
+    assert_eq!(
+        world.machine.reconfigure(empty),
+        Err(SpecError::EmptyPeriod)
+    );
+    world.send(Event::Start);
+}
+
+#[test]
+fn another_spec_of_a_child_holds_from_its_next_end_on() {
+    let mut world = World::new(one_for_one(), workers(&["a", "b"]));
+    world.send(Event::Start);
+    world.take_log();
+    assert!(world.machine.respecify(temporary("a")));
+    assert!(!world.machine.respecify(worker("c")));
+    assert_eq!(world.take_log(), "", "nobody is restarted for it");
+    world.crash("a");
+    assert_eq!(world.take_log(), "", "it is temporary now");
+    let left: Vec<_> = world.machine.which_children().collect();
+    assert_eq!(left.len(), 1);
+    let below = ChildSpec::supervisor("b", world.machine.which_children().next().unwrap().spec.start.clone());
+    assert!(world.machine.respecify(below));
+    let count = world.machine.count_children();
+    assert_eq!((count.supervisors, count.workers), (1, 0));
+}

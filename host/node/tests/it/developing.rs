@@ -1,0 +1,563 @@
+//! The development loop: sources, builds, swaps and the manifest of an app that
+//! runs. Sources are Wasm text, and the builds copy them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use exuvia_node::manifest::Manifest;
+use exuvia_node::{
+    App, BootOptions, Event, Filter, NodeConfig, Stopper, SwapReport, Watcher, Workshop,
+};
+use tokio::sync::broadcast;
+
+use crate::guests::{STATE, ask, counter, event, eventually};
+
+/// A counter that answers `answer` and keeps its state.
+fn answers(answer: u64) -> String {
+    counter("", &format!("(i64.const {answer})"), STATE)
+}
+
+/// Copies a source unless it has the word FAIL in it, and notes that it ran.
+fn build_of(name: &str) -> String {
+    format!(
+        "echo {name} >> builds.log; if grep FAIL src/{name}.wat; then exit 7; fi; cp src/{name}.wat out/{name}.wat"
+    )
+}
+
+fn module(name: &str) -> String {
+    format!(
+        "[modules.{name}]\npath = \"out/{name}.wat\"\nbuild = \"{}\"\nsources = [\"src/{name}.wat\"]\n",
+        build_of(name)
+    )
+}
+
+fn child(id: &str, module: &str) -> String {
+    format!("[[supervisor.children]]\nid = \"{id}\"\nmodule = \"{module}\"\nname = \"{id}\"\n")
+}
+
+fn manifest() -> String {
+    format!(
+        "[app]\nname = \"developed\"\n{}{}{}{}",
+        module("one"),
+        module("two"),
+        child("one", "one"),
+        child("two", "two"),
+    )
+}
+
+/// An app that is developed, in a folder of its own.
+struct Developed {
+    folder: tempfile::TempDir,
+    app: App,
+    events: broadcast::Receiver<Event>,
+    stopper: Stopper,
+    // Before the folder goes.
+    watcher: Option<Watcher>,
+}
+
+fn developed() -> Developed {
+    developed_with(&manifest())
+}
+
+fn developed_with(manifest: &str) -> Developed {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["src", "out"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    for name in ["one", "two"] {
+        fs::write(folder.path().join(format!("src/{name}.wat")), answers(1)).unwrap();
+    }
+    fs::write(folder.path().join("exuvia.toml"), manifest).unwrap();
+    let mut workshop = Workshop::open(folder.path(), false).unwrap();
+    for step in workshop.manifest().builds() {
+        workshop.build(&step).unwrap();
+    }
+    let manifest: Manifest = workshop.manifest().clone();
+    let config = NodeConfig {
+        schedulers: 2,
+        frames: 32,
+        cache: None,
+        verify: Duration::from_secs(5),
+        ..NodeConfig::of(&manifest)
+    };
+    let options = BootOptions {
+        config: Some(config),
+        ..BootOptions::default()
+    };
+    let app = App::boot(manifest, options).unwrap();
+    let events = app.node().events();
+    let stopper = workshop.stopper();
+    let watcher = app.develop(workshop).unwrap();
+    let it = Developed {
+        folder,
+        app,
+        events,
+        stopper,
+        watcher: Some(watcher),
+    };
+    fs::remove_file(it.path("builds.log")).unwrap();
+    it
+}
+
+impl Developed {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn save(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Saves as many editors do: beside, then renamed.
+    fn save_aside(&self, name: &str, text: &str) {
+        let beside = self.path(&format!("{name}~"));
+        fs::write(&beside, text).unwrap();
+        fs::rename(beside, self.path(name)).unwrap();
+    }
+
+    fn edit(&self, change: impl FnOnce(String) -> String) {
+        let text = fs::read_to_string(self.path("exuvia.toml")).unwrap();
+        self.save_aside("exuvia.toml", &change(text));
+    }
+
+    #[track_caller]
+    fn wait<T>(&mut self, what: &str, wanted: impl FnMut(&Event) -> Option<T>) -> T {
+        event(&mut self.events, what, wanted)
+    }
+
+    #[track_caller]
+    fn swap(&mut self) -> SwapReport {
+        self.wait("a swap", |event| match event {
+            Event::Swap(report) => Some(report.clone()),
+            Event::Refused { reason, .. } => panic!("refused: {reason}"),
+            Event::BuildFailed { reason, .. } => panic!("not built: {reason}"),
+            _ => None,
+        })
+    }
+
+    /// What came of an edit of the manifest: what holds, what failed, what waits.
+    #[track_caller]
+    fn edited(&mut self) -> (String, String, String) {
+        self.wait("an edit of the manifest", |event| match event {
+            Event::Manifest {
+                applied,
+                failed,
+                restart,
+            } => Some((applied.join("; "), failed.join("; "), restart.join("; "))),
+            Event::ManifestRefused { reason } => panic!("refused: {reason}"),
+            _ => None,
+        })
+    }
+
+    fn answer(&self, name: &str) -> u64 {
+        ask(self.app.node(), self.app.node().find(name).unwrap())
+    }
+
+    fn builds(&self) -> usize {
+        let log = fs::read_to_string(self.path("builds.log")).unwrap_or_default();
+        log.lines().count()
+    }
+
+    fn is_there(&self, name: &str) -> bool {
+        self.app.node().find(name).is_ok()
+    }
+}
+
+#[test]
+fn a_saved_source_is_built_and_swapped_in_alone() {
+    let mut it = developed();
+    it.save("src/one.wat", &answers(2));
+    let building = it.wait("a build", |event| match event {
+        Event::Building { modules, changed } => Some((modules.clone(), changed.clone())),
+        _ => None,
+    });
+    assert_eq!(building.0, ["one"]);
+    assert_eq!(building.1, ["src/one.wat"]);
+    let report = it.swap();
+    assert_eq!(report.modules.len(), 1);
+    assert_eq!(report.changed, ["src/one.wat"]);
+    assert!(report.stages.build.is_some());
+    // There is no fingerprint of a layout, and so it says.
+    assert!(report.not_carried.is_some(), "{report:?}");
+    let line = report.to_string();
+    assert!(
+        line.starts_with("swap one 1 -> 2  src/one.wat  1 process (verified 1: 1 migrated, as ")
+            && line.contains("  build "),
+        "{line}"
+    );
+    assert_eq!(it.answer("one"), 2);
+    assert_eq!(it.answer("two"), 1);
+    assert_eq!(it.builds(), 1);
+
+    it.save_aside("src/two.wat", &answers(3));
+    assert_eq!(it.swap().modules[0].name, "two");
+    assert_eq!(it.builds(), 2);
+}
+
+#[test]
+fn what_is_no_change_of_a_source_builds_nothing() {
+    let mut it = developed();
+    it.save("src/one.wat", &answers(1));
+    it.save("src/.one.wat.swp", "x");
+    it.save("src/one.wat~", "x");
+    it.save("src/4913", "x");
+    fs::remove_file(it.path("src/4913")).unwrap();
+    it.save("notes.txt", "x");
+    it.save_aside("src/two.wat", &answers(1));
+    it.save("src/one.wat", &answers(2));
+    it.swap();
+    assert_eq!(it.builds(), 1);
+}
+
+#[test]
+fn a_failed_build_keeps_the_old_code_and_clears_when_it_is_mended() {
+    let mut it = developed();
+    it.save("src/one.wat", ";; FAIL to say why\n(module)");
+    let (reason, output) = it.wait("a failed build", |event| match event {
+        Event::BuildFailed { reason, output, .. } => Some((reason.clone(), output.clone())),
+        _ => None,
+    });
+    assert!(reason.ends_with("failed with exit code 7"), "{reason}");
+    assert_eq!(output, ";; FAIL to say why\n");
+    assert_eq!(it.answer("one"), 1);
+    it.save("src/one.wat", &answers(1));
+    let mended = it.wait("the end of it", |event| match event {
+        Event::Built { mended, new, .. } => Some(*mended && !*new),
+        Event::Swap(report) => panic!("the code is the same: {report}"),
+        _ => None,
+    });
+    assert!(mended);
+}
+
+#[test]
+fn a_refused_swap_keeps_the_old_code_and_clears_when_it_is_mended() {
+    let mut it = developed();
+    let refuses = "(func (export \"save\") (result i32) (i32.const 1))\n\
+        (func (export \"load\") (param i32 i32) (result i32) (i32.const 1))";
+    for text in [
+        // It does not assemble.
+        "(module".to_owned(),
+        // It cannot be loaded.
+        "(module)".to_owned(),
+        // It takes no state.
+        counter("", "(i64.const 2)", refuses),
+    ] {
+        it.save("src/one.wat", &text);
+        it.wait("a refusal", |event| match event {
+            Event::Refused { reason, .. } => Some(reason.clone()),
+            Event::Swap(report) => panic!("swapped: {report}"),
+            _ => None,
+        });
+        assert_eq!(it.answer("one"), 1);
+        it.save("src/one.wat", &answers(1));
+        let mended = it.wait("the end of it", |event| match event {
+            Event::Built { mended, .. } => Some(*mended),
+            Event::Swap(report) => panic!("the code is the same: {report}"),
+            _ => None,
+        });
+        assert!(mended, "{text}");
+    }
+    it.save("src/one.wat", &answers(5));
+    it.swap();
+    assert_eq!(it.answer("one"), 5);
+}
+
+#[test]
+fn many_saves_in_a_row_end_with_the_last() {
+    let mut it = developed();
+    for answer in 2..502 {
+        it.save("src/one.wat", &answers(answer));
+    }
+    while it.swap().modules[0].name != "one" || it.answer("one") != 501 {}
+    // Two changes of both at once, as when a branch is switched.
+    for name in ["one", "two"] {
+        it.save_aside(&format!("src/{name}.wat"), &answers(700));
+    }
+    eventually("both are new", || {
+        it.answer("one") == 700 && it.answer("two") == 700
+    });
+}
+
+#[test]
+fn what_is_saved_during_a_build_is_built_after_it() {
+    let slow = manifest().replace("; cp src/one.wat", "; touch began; while ! [ -e go ]; do sleep 0.01; done; cp src/one.wat");
+    let folder_is_ready = slow.replace("touch began;", "touch began; [ -e out/one.wat ] || touch go;");
+    let mut it = developed_with(&folder_is_ready);
+    for name in ["go", "began"] {
+        fs::remove_file(it.path(name)).unwrap();
+    }
+    it.save("src/one.wat", &answers(2));
+    eventually("the build has begun", || it.path("began").exists());
+    // Both while it is built.
+    it.save("src/one.wat", &answers(3));
+    it.save("src/one.wat", &answers(4));
+    it.save("go", "");
+    eventually("the last save runs", || it.answer("one") == 4);
+    // What was saved is built once more, unless the first build has seen it.
+    it.save("src/one.wat", &answers(5));
+    while it.swap().modules[0].name != "one" || it.answer("one") != 5 {}
+    assert!(it.builds() <= 4, "{} builds", it.builds());
+}
+
+#[test]
+fn a_folder_of_sources_may_go_and_come_again() {
+    let mut it = developed();
+    fs::remove_dir_all(it.path("src")).unwrap();
+    for _ in 0..2 {
+        it.wait("failed builds", |event| {
+            matches!(event, Event::BuildFailed { .. }).then_some(())
+        });
+    }
+    assert_eq!(it.answer("one"), 1);
+    fs::create_dir(it.path("src")).unwrap();
+    it.save("src/one.wat", &answers(2));
+    it.save("src/two.wat", &answers(2));
+    eventually("both are new", || {
+        it.answer("one") == 2 && it.answer("two") == 2
+    });
+    it.save("src/one.wat", &answers(3));
+    eventually("it is watched", || it.answer("one") == 3);
+}
+
+#[test]
+fn a_tool_that_goes_by_dates_is_told_of() {
+    let by_date = manifest().replace(
+        "; cp src/one.wat out/one.wat",
+        "; if ! [ -e out/one.wat ] || [ src/one.wat -nt out/one.wat ]; then cp src/one.wat out/one.wat; fi",
+    );
+    let mut it = developed_with(&by_date);
+    // The clock was an hour ahead, and is right again.
+    let later = SystemTime::now() + Duration::from_secs(3600);
+    let file = fs::File::options().write(true).open(it.path("out/one.wat"));
+    file.unwrap().set_modified(later).unwrap();
+    it.save("src/one.wat", &answers(2));
+    let (line, dated) = it.wait("a build", |event| match event {
+        Event::Built { dated, .. } => Some((event.to_string(), dated.clone())),
+        Event::Swap(report) => panic!("swapped: {report}"),
+        _ => None,
+    });
+    assert_eq!(dated.as_deref(), Some("src/one.wat"));
+    assert!(line.contains("touch src/one.wat"), "{line}");
+}
+
+#[test]
+fn what_a_build_prints_is_told_when_it_ends_well() {
+    let speaks = manifest().replace("echo two >> builds.log", "echo careful");
+    let mut it = developed_with(&format!("{speaks}# "));
+    it.save("src/two.wat", &answers(2));
+    let output = it.wait("its words", |event| match event {
+        Event::Built { output, new, .. } => Some((output.clone(), *new)),
+        Event::Swap(report) => panic!("swapped without a word: {report}"),
+        _ => None,
+    });
+    assert_eq!(output, ("careful\n".to_owned(), true));
+    assert_eq!(it.swap().modules[0].name, "two");
+}
+
+#[test]
+fn the_end_of_the_watcher_ends_the_build() {
+    let hangs = manifest().replace(
+        "; cp src/two.wat",
+        "; touch began; [ -e out/two.wat ] && sleep 600; cp src/two.wat",
+    );
+    let mut it = developed_with(&hangs);
+    fs::remove_file(it.path("began")).unwrap();
+    it.save("src/two.wat", &answers(2));
+    eventually("it is building", || it.path("began").exists());
+    drop(it.watcher.take());
+    assert!(it.stopper.is_stopped());
+    assert_eq!(it.answer("two"), 1);
+}
+
+#[test]
+fn before_the_app_runs_changes_are_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("src")).unwrap();
+    fs::create_dir(at("out")).unwrap();
+    fs::write(at("src/one.wat"), "FAIL").unwrap();
+    fs::write(at("exuvia.toml"), format!("[app]\nname = \"a\"\n{}", module("one"))).unwrap();
+    let mut workshop = Workshop::open(folder.path(), false).unwrap();
+    let step = workshop.manifest().builds().remove(0);
+    assert!(workshop.build(&step).is_err());
+    fs::write(at("src/one.wat"), answers(1)).unwrap();
+    assert_eq!(workshop.wait().unwrap(), ["src/one.wat"]);
+    workshop.build(&step).unwrap();
+    fs::write(at("exuvia.toml"), "[app]\nname = \"B\"").unwrap();
+    assert!(workshop.wait().is_err());
+    fs::write(at("exuvia.toml"), "[app]\nname = \"b\"").unwrap();
+    assert_eq!(workshop.wait().unwrap(), ["exuvia.toml"]);
+    assert_eq!(workshop.manifest().name, "b");
+    workshop.stopper().stop();
+    assert!(workshop.wait().unwrap().is_empty());
+}
+
+// ---- the manifest ------------------------------------------------------------
+
+fn memory_of(it: &Developed, name: &str) -> u64 {
+    let pid = it.app.node().find(name).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let look = Box::new(move |own: &mut exuvia_node::GuestOwn, _: &_| {
+        let _ = sender.send(own.limits().memory);
+    });
+    let signal = exuvia_node::process::Signal::Control(look);
+    it.app.node().system().signal(pid, signal).unwrap();
+    receiver.recv_timeout(Duration::from_secs(30)).unwrap()
+}
+
+#[test]
+fn limits_hold_for_the_living_and_those_to_come() {
+    let mut it = developed();
+    let before = it.app.node().find("one").unwrap();
+    assert_eq!(memory_of(&it, "one"), 16 << 20);
+    it.edit(|text| text + "\n[limits]\nmemory = \"2MiB\"\n");
+    let (applied, failed, restart) = it.edited();
+    assert!(
+        applied.starts_with("limits of one, two for 2 living processes"),
+        "{applied}"
+    );
+    assert_eq!((failed.as_str(), restart.as_str()), ("", ""));
+    assert_eq!(memory_of(&it, "one"), 2 << 20);
+    // Nobody was restarted, and whoever comes later has them too.
+    assert_eq!(it.app.node().find("one").unwrap(), before);
+    it.app.node().kill(before);
+    eventually("it is restarted", || {
+        it.app.node().find("one").is_ok_and(|pid| pid != before)
+    });
+    assert_eq!(memory_of(&it, "one"), 2 << 20);
+
+    // The node was set up for no more than it was started with.
+    it.edit(|text| text.replace("2MiB", "1GiB"));
+    let (_, _, restart) = it.edited();
+    assert!(restart.contains("`limits.memory` above"), "{restart}");
+    assert_eq!(memory_of(&it, "two"), 16 << 20);
+}
+
+#[test]
+fn children_come_and_go_and_others_are_let_be() {
+    let mut it = developed();
+    let one = it.app.node().find("one").unwrap();
+    let more = "[[supervisor.children]]\nid = \"more\"\nmodule = \"two\"\ncount = 3\nname = \"more-{n}\"\n";
+    it.edit(|text| text + more);
+    let (applied, ..) = it.edited();
+    assert_eq!(applied, "children started: more-0, more-1, more-2");
+    assert!(it.is_there("more-2"));
+
+    it.edit(|text| text.replace("count = 3", "count = 1"));
+    let (applied, ..) = it.edited();
+    assert_eq!(applied, "children stopped: more-1, more-2");
+    assert!(it.is_there("more-0") && !it.is_there("more-1"));
+
+    it.edit(|text| text.replace(more, "").replace(&child("two", "two"), ""));
+    it.edited();
+    eventually("they are stopped", || !it.is_there("two"));
+    assert_eq!(it.app.node().find("one").unwrap(), one);
+
+    // A stopped child may come again, also under a name that it had.
+    it.edit(|text| text + &child("two", "two"));
+    assert_eq!(it.edited().0, "children started: two");
+    assert_eq!(it.answer("two"), 1);
+}
+
+#[test]
+fn a_changed_child_keeps_running_and_starts_anew_as_it_is_now() {
+    let mut it = developed();
+    let before = it.app.node().find("one").unwrap();
+    it.edit(|text| text.replace("name = \"one\"", "name = \"uno\""));
+    assert_eq!(
+        it.edited().0,
+        "children changed from their next start on: one"
+    );
+    assert_eq!(it.app.node().find("one").unwrap(), before);
+    it.app.node().kill(before);
+    eventually("it has its new name", || it.is_there("uno"));
+    assert!(!it.is_there("one"));
+}
+
+#[test]
+fn a_child_that_cannot_start_is_told_of_and_the_others_start() {
+    let mut it = developed();
+    // The name is taken by somebody whom the manifest does not know.
+    let taken = it.app.node().find("one").unwrap();
+    it.app.node().system().register("taken", taken).ok();
+    let blocked = child("blocked", "two").replace("name = \"blocked\"", "name = \"taken\"");
+    it.edit(|text| text + &blocked + &child("fine", "two"));
+    let (applied, failed, _) = it.edited();
+    assert_eq!(applied, "children started: fine");
+    assert!(failed.starts_with("child `blocked`: "), "{failed}");
+}
+
+#[test]
+fn an_edit_reaches_supervisors_below() {
+    let below = "[[supervisor.children]]\nid = \"below\"\n[supervisor.children.supervisor]\nintensity = 2\n\
+        [[supervisor.children.supervisor.children]]\nid = \"deep\"\nmodule = \"two\"\nname = \"deep\"\n";
+    let mut it = developed_with(&format!("{}{below}", manifest()));
+    let deep = it.app.node().find("deep").unwrap();
+    let another = "[[supervisor.children.supervisor.children]]\nid = \"deeper\"\nmodule = \"two\"\nname = \"deeper\"\n";
+    it.edit(|text| text.replace("intensity = 2", "intensity = 9") + another);
+    let (applied, failed, restart) = it.edited();
+    assert_eq!(
+        applied,
+        "strategy and intensity of a supervisor; children started: deeper"
+    );
+    assert_eq!((failed.as_str(), restart.as_str()), ("", ""));
+    assert_eq!(it.app.node().find("deep").unwrap(), deep);
+    // It has its intensity: the third end within the period is no longer the last.
+    for _ in 0..5 {
+        let pid = it.app.node().find("deep").unwrap();
+        it.app.node().kill(pid);
+        eventually("it is restarted", || {
+            it.app.node().find("deep").is_ok_and(|now| now != pid)
+        });
+    }
+    assert!(it.is_there("one"));
+}
+
+#[test]
+fn a_module_comes_with_its_build_and_its_children() {
+    let mut it = developed();
+    it.save("src/three.wat", &answers(3));
+    it.edit(|text| text + &module("three") + &child("three", "three"));
+    assert_eq!(it.edited().0, "children started: three");
+    assert_eq!(it.answer("three"), 3);
+    it.save("src/three.wat", &answers(4));
+    eventually("it is watched", || it.answer("three") == 4);
+    // And one that somebody else has built.
+    it.save("out/four.wat", &answers(4));
+    it.edit(|text| text + "[modules.four]\npath = \"out/four.wat\"\n" + &child("four", "four"));
+    assert_eq!(it.edited().0, "children started: four");
+    assert_eq!(it.answer("four"), 4);
+}
+
+#[test]
+fn what_cannot_change_is_named_and_a_broken_manifest_changes_nothing() {
+    let mut it = developed();
+    it.edit(|text| {
+        text.replace("\"developed\"", "\"other\"") + "[node]\nschedulers = 1\nprobation = 9\n"
+    });
+    let (applied, _, restart) = it.edited();
+    assert_eq!(applied, "");
+    assert_eq!(
+        restart,
+        "the app's name; `schedulers`, `probation` of `[node]`"
+    );
+    it.edit(|text| text + "[nodes]\n");
+    let reason = it.wait("a refusal", |event| match event {
+        Event::ManifestRefused { reason } => Some(reason.clone()),
+        Event::Manifest { .. } => panic!("taken"),
+        _ => None,
+    });
+    assert!(reason.contains("unknown key `nodes`"), "{reason}");
+    fs::remove_file(it.path("exuvia.toml")).unwrap();
+    it.wait("a refusal", |event| {
+        matches!(event, Event::ManifestRefused { .. }).then_some(())
+    });
+    assert_eq!(it.answer("one"), 1);
+    it.save("exuvia.toml", &(manifest() + &child("more", "two")));
+    assert_eq!(it.edited().0, "children started: more");
+    let filter = Filter::default();
+    assert!(it.app.node().processes(&filter).len() >= 5);
+    let path: &Path = it.folder.path();
+    assert!(path.exists());
+}
