@@ -221,7 +221,9 @@ impl fmt::Display for SwapReport {
                 (None, Some((path, _))) if *path == Path::Carried.name() => {
                     f.write_str(", as the layout is the same")?;
                 }
-                (Some(why), Some(_)) => write!(f, ", as {why}")?,
+                (Some(why), Some((path, _))) if *path == Path::Migrated.name() => {
+                    write!(f, ", as {why}")?;
+                }
                 _ => {}
             }
             f.write_str(")")?;

@@ -275,7 +275,7 @@ error: unknown key `pth` in `[modules.m]`
 4 | pth = \"m.wasm\"
   | ^^^ did you mean `path`?
   |
-  = help: known here: `limits`, `path`
+  = help: known here: `build`, `limits`, `path`, `sources`
 "
     );
 }
@@ -711,5 +711,47 @@ fn frames_that_no_system_has_mappings_for_are_refused_with_the_fix() {
     let message = Node::start(config).unwrap_err().to_string();
     for part in ["`frames` in `[node]`", "sysctl -w vm.max_map_count="] {
         assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn builds_are_read_and_each_command_runs_once() {
+    let text = "[app]\nname = \"a\"\n\
+        [modules.one]\npath = \"one.wasm\"\nbuild = \" make all \"\nsources = [\"one.c\", \"lib\"]\n\
+        [modules.two]\npath = \"two.wasm\"\nbuild = \"make all\"\nsources = [\"two.c\", \"lib\"]\n\
+        [modules.three]\npath = \"three.wasm\"\nbuild = \"make three\"\n\
+        [modules.four]\npath = \"four.wasm\"\n";
+    let manifest = Manifest::parse(text, "exuvia.toml", "/app").unwrap();
+    let steps = manifest.builds();
+    let seen: Vec<_> = steps
+        .iter()
+        .map(|step| {
+            let sources: Vec<_> = step.sources.iter().map(|it| it.to_str().unwrap()).collect();
+            (step.command.as_str(), step.modules.join(" "), sources.join(" "))
+        })
+        .collect();
+    let one = "/app/one.c /app/lib /app/two.c";
+    assert_eq!(
+        seen,
+        [
+            ("make all", "one two".to_owned(), one.to_owned()),
+            ("make three", "three".to_owned(), "/app".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn builds_that_make_no_sense_are_refused() {
+    let module = "[app]\nname = \"a\"\n[modules.m]\npath = \"m.wasm\"\n";
+    for (lines, part) in [
+        ("build = \"  \"", "`build` is empty"),
+        ("build = 1", "`build` must be a string"),
+        ("sources = [\"a\"]", "`sources` of module `m` serve no `build`"),
+        ("build = \"x\"\nsources = \"a\"", "`sources` must be an array of strings"),
+        ("build = \"x\"\nsources = [1]", "`sources` must be an array of strings"),
+        ("build = \"x\"\nsources = [\"\"]", "a string in `sources` is empty"),
+    ] {
+        let error = refused(&format!("{module}{lines}\n"));
+        assert!(error.contains(part), "{lines}: {error}");
     }
 }

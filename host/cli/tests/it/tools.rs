@@ -47,7 +47,7 @@ fn all_that_is_wrong_with_a_module_is_told() {
     );
     fs::write(folder.path().join("bad.wasm"), wasm.unwrap()).unwrap();
     fs::write(folder.path().join("good.wasm"), counter("(i32.const 1)")).unwrap();
-    fs::write(folder.path().join("text.wasm"), "(module)").unwrap();
+    fs::write(folder.path().join("text.wasm"), "module").unwrap();
     let files = ["check", "bad.wasm", "good.wasm", "text.wasm"];
     let answer = ask(folder.path(), &files);
     assert_eq!(answer.code, Some(1), "{answer:?}");

@@ -47,13 +47,24 @@ fn what_is_no_core_module_is_refused() {
         b"hello",
         b"#!/bin/sh\n",
         b"\x7fELF\x02\x01\x01",
-        b"(module)",
     ] {
         let error = refusal(&world, bytes);
         assert!(error.contains("not a Wasm module"), "{error}");
     }
     let error = refused("(component)");
     assert!(error.contains("component"), "{error}");
+}
+
+#[test]
+fn wasm_text_is_assembled_or_the_place_of_the_fault_is_told() {
+    let world = world();
+    let text = format!(";; as it is written\n{}", include_str!("../../../../guest-sdk/wat/echo.wat"));
+    world.engine.load(text.as_bytes()).unwrap();
+    let error = refusal(&world, text.replace("i32.store", "i32.stare").as_bytes());
+    assert!(
+        error.contains("does not assemble: line ") && error.contains("unknown operator"),
+        "{error}"
+    );
 }
 
 #[test]
