@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     Told(Told),
     /// Whoever read the output is gone, as `head` is: nothing is wrong.
     NobodyReads,
+    /// It has been told already.
+    Shown(Exit),
 }
 
 /// A fault for the user.
@@ -61,13 +63,22 @@ impl Fault {
         })
     }
 
+    /// The exit code.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Told(told) => told.exit,
+            Self::Shown(exit) => *exit,
+            Self::NobodyReads => Exit::Failed,
+        }
+    }
+
     pub(crate) fn help(self, help: impl Into<String>) -> Self {
         match self {
             Self::Told(told) => Self::Told(Told {
                 help: Some(help.into()),
                 ..told
             }),
-            Self::NobodyReads => self,
+            Self::NobodyReads | Self::Shown(_) => self,
         }
     }
 }

@@ -48,7 +48,7 @@ impl Tone {
     fn of_event(line: &EventLine) -> Self {
         match line.event["event"].as_str().unwrap_or_default() {
             "swap" | "started" | "manifest" | "built" | "mended" => Self::Good,
-            "building" => Self::Quiet,
+            "building" | "message" => Self::Quiet,
             "settled" if line.event["superseded_by"].is_null() => Self::Good,
             "settled" => Self::Warning,
             "log" => match line.event["level"].as_str().unwrap_or_default() {
@@ -120,6 +120,7 @@ impl Output {
         let told = match fault {
             Fault::Told(told) => told,
             Fault::NobodyReads => return ExitCode::SUCCESS,
+            Fault::Shown(exit) => return ExitCode::from(*exit as u8),
         };
         if self.json {
             let mut error = json!({ "code": told.code, "message": told.message });

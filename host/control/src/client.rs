@@ -20,7 +20,8 @@ use crate::framing;
 use crate::host::Upload;
 use crate::socket;
 use crate::wire::{
-    CallRequest, DeployOptions, EventLine, Info, Process, Reply, SendRequest, StopTimeout, Swap,
+    CallRequest, DeployOptions, EventLine, Info, Process, Reply, SendRequest, Sort, StopTimeout,
+    Swap, Top,
 };
 
 /// How large an answer may be: a listing of 100,000 processes has about 30 MiB.
@@ -97,6 +98,30 @@ impl Client {
         self.get(&path).await
     }
 
+    /// All that is known of a process.
+    pub async fn inspect(&self, target: &str) -> Result<Answer<Process>, ClientError> {
+        let target = percent_encoded(target);
+        self.get(&format!("/v1/process?target={target}")).await
+    }
+
+    /// The `limit` processes that come first.
+    pub async fn top(&self, sort: Sort, limit: usize) -> Result<Answer<Top>, ClientError> {
+        let sort = match sort {
+            Sort::Reductions => "reductions",
+            Sort::Mailbox => "mailbox",
+            Sort::Memory => "memory",
+        };
+        self.get(&format!("/v1/top?sort={sort}&limit={limit}"))
+            .await
+    }
+
+    /// What a process receives and sends, `limit` messages at most.
+    pub async fn trace(&self, target: &str, limit: u64) -> Result<EventStream, ClientError> {
+        let target = percent_encoded(target);
+        self.stream(&format!("/v1/trace?target={target}&limit={limit}"))
+            .await
+    }
+
     /// Sends a message.
     pub async fn send(&self, request: &SendRequest) -> Result<(), ClientError> {
         self.post::<Value>("/v1/send", encode(request)?).await?;
@@ -135,7 +160,11 @@ impl Client {
 
     /// What happens from now on.
     pub async fn events(&self) -> Result<EventStream, ClientError> {
-        let response = self.request(Method::GET, "/v1/events", Vec::new()).await?;
+        self.stream("/v1/events").await
+    }
+
+    async fn stream(&self, path: &str) -> Result<EventStream, ClientError> {
+        let response = self.request(Method::GET, path, Vec::new()).await?;
         if response.status().is_success() {
             Ok(EventStream {
                 body: response.into_body(),

@@ -24,6 +24,12 @@ pub(crate) struct Lines {
     receiver: mpsc::Receiver<Bytes>,
 }
 
+impl Lines {
+    pub(crate) fn new(receiver: mpsc::Receiver<Bytes>) -> Lines {
+        Lines { receiver }
+    }
+}
+
 impl Body for Lines {
     type Data = Bytes;
     type Error = Infallible;
@@ -82,7 +88,7 @@ fn missed_line(missed: u64) -> EventLine {
     }
 }
 
-fn encode(line: &EventLine) -> Bytes {
+pub(crate) fn encode(line: &EventLine) -> Bytes {
     // Text and a value that is one already: this cannot fail.
     let mut text = serde_json::to_vec(line).unwrap_or_default();
     text.push(b'\n');

@@ -2,13 +2,15 @@
 //! them on threads that may.
 
 use std::fmt::Display;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use exuvia_node::Traced;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::error::Failure;
-use crate::wire::DeployOptions;
+use crate::wire::{DeployOptions, Sort};
 
 /// A node as the server sees it.
 pub trait Host: Clone + Send + Sync + 'static {
@@ -18,6 +20,10 @@ pub trait Host: Clone + Send + Sync + 'static {
     type Process: Serialize + Send;
     /// What a swap did; its text is one line.
     type Swap: Serialize + Display + Send;
+    /// What `GET /v1/process` answers, without the process's state.
+    type Inspection: Serialize + Send;
+    /// What `GET /v1/top` answers.
+    type Top: Serialize + Send;
     /// Something that happened; its text is one line.
     type Event: Serialize + Display + Clone + Send + 'static;
 
@@ -25,6 +31,13 @@ pub trait Host: Clone + Send + Sync + 'static {
     fn info(&self) -> Self::Info;
     /// At most `limit` processes, of one module if one is named.
     fn processes(&self, module: Option<String>, limit: usize) -> Vec<Self::Process>;
+    /// All that is known of a pid or name, and its state as its `save` hands it
+    /// over.
+    fn inspect(&self, target: &str) -> Result<(Self::Inspection, Option<Vec<u8>>), Failure>;
+    /// The `limit` processes that come first, sorted.
+    fn top(&self, sort: Sort, limit: usize) -> Self::Top;
+    /// What a pid or name receives and sends, `limit` messages at most.
+    fn trace(&self, target: &str, limit: u64) -> Result<Receiver<Traced>, Failure>;
     /// Sends a message to a pid or name.
     fn send(&self, to: &str, tag: u32, payload: Vec<u8>) -> Result<(), Failure>;
     /// Calls a pid or name; answers tag and payload of the reply.

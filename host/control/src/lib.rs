@@ -24,6 +24,7 @@ mod error;
 mod events;
 mod framing;
 mod host;
+mod look;
 mod metrics;
 mod node;
 mod payload;
@@ -38,11 +39,12 @@ pub use client::{Answer, Client, EventStream};
 pub use error::{ClientError, Failure, ServeError, code};
 pub use framing::{MAX_DEPLOY_BYTES, MAX_DEPLOY_HEADER_BYTES, MAX_DEPLOY_MODULES};
 pub use host::{Host, Upload};
+pub use look::{DEFAULT_TRACED, MAX_TOP, MAX_TRACED, MAX_TRACES};
 pub use payload::{Payload, REFUSED_TAG, Shown, TYPED_TAG};
 pub use routes::{MAX_CALL_TIMEOUT, MAX_LISTED, MAX_REQUEST_BYTES, MAX_REQUESTS};
 pub use server::{Bounds, Server, StopRequest, serve, serve_with};
 pub use socket::{Claim, MAX_SOCKET_PATH_BYTES, check_path};
 pub use wire::{
     CallRequest, DeployOptions, EventLine, Info, LoadedVersion, Loops, ModuleInfo, Process, Reply,
-    SendRequest, StopTimeout, Swap,
+    SchedulerLoad, SendRequest, Sort, StopTimeout, Swap, Top, TopProcess,
 };

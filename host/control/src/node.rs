@@ -1,22 +1,26 @@
 //! The node as a [`Host`]: names become pids, and the node's errors become
 //! failures with a code.
 
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use exuvia_node::{
-    CallFailed, DeployOptions as NodeOptions, Event, Filter, Loops as NodeLoops, ModuleBytes, Node,
-    NodeInfo, Pid, ProcessInfo, SendFailed, SwapError, SwapReport,
+    CallFailed, DeployOptions as NodeOptions, Event, Filter, Inspection, Loops as NodeLoops,
+    ModuleBytes, Node, NodeInfo, Pid, ProcessInfo, SendFailed, Sort as NodeSort, SwapError,
+    SwapReport, TargetError, Top, Traced,
 };
 use tokio::sync::broadcast;
 
 use crate::error::{Failure, code};
 use crate::host::{Host, Upload};
-use crate::wire::{DeployOptions, Loops};
+use crate::wire::{DeployOptions, Loops, Sort};
 
 impl Host for Node {
     type Info = NodeInfo;
     type Process = ProcessInfo;
     type Swap = SwapReport;
+    type Inspection = Inspection;
+    type Top = Top;
     type Event = Event;
 
     fn info(&self) -> NodeInfo {
@@ -25,6 +29,25 @@ impl Host for Node {
 
     fn processes(&self, module: Option<String>, limit: usize) -> Vec<ProcessInfo> {
         Node::processes(self, &Filter { module, limit })
+    }
+
+    fn inspect(&self, target: &str) -> Result<(Inspection, Option<Vec<u8>>), Failure> {
+        let pid = find(self, target)?;
+        Node::inspect(self, pid).map_err(|error| no_process(&error))
+    }
+
+    fn top(&self, sort: Sort, limit: usize) -> Top {
+        let sort = match sort {
+            Sort::Reductions => NodeSort::Reductions,
+            Sort::Mailbox => NodeSort::Mailbox,
+            Sort::Memory => NodeSort::Memory,
+        };
+        Node::top(self, sort, limit)
+    }
+
+    fn trace(&self, target: &str, limit: u64) -> Result<Receiver<Traced>, Failure> {
+        let pid = find(self, target)?;
+        Node::trace(self, pid, limit).map_err(|error| no_process(&error))
     }
 
     fn send(&self, to: &str, tag: u32, payload: Vec<u8>) -> Result<(), Failure> {
@@ -86,8 +109,16 @@ impl Host for Node {
 }
 
 fn find(node: &Node, target: &str) -> Result<Pid, Failure> {
-    node.find(target)
-        .map_err(|error| Failure::new(code::NO_PROCESS, error.to_string()))
+    node.find(target).map_err(|error| no_process(&error))
+}
+
+fn no_process(error: &TargetError) -> Failure {
+    let code = match error {
+        TargetError::Busy(_) => code::BUSY,
+        TargetError::Native(_) => code::BAD_REQUEST,
+        _ => code::NO_PROCESS,
+    };
+    Failure::new(code, error.to_string())
 }
 
 fn not_sent(error: &SendFailed) -> Failure {

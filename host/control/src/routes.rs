@@ -22,6 +22,7 @@ use crate::error::{Failure, code};
 use crate::events;
 use crate::framing::{self, MAX_DEPLOY_BYTES};
 use crate::host::Host;
+use crate::look;
 use crate::metrics;
 use crate::payload::Shown;
 use crate::server::{Bounds, StopRequest, closed};
@@ -50,11 +51,13 @@ pub(crate) struct Shared<H> {
     pub(crate) stop: mpsc::Sender<StopRequest>,
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) room: Arc<Semaphore>,
+    /// Places for traces, see [`look::MAX_TRACES`].
+    pub(crate) traces: Arc<Semaphore>,
     pub(crate) bounds: Bounds,
     pub(crate) bodies: Arc<Bodies>,
 }
 
-type App<H> = State<Arc<Shared<H>>>;
+pub(crate) type App<H> = State<Arc<Shared<H>>>;
 type Answered = Result<Response, Failure>;
 
 pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
@@ -62,6 +65,9 @@ pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
         .route("/v1/info", get(info::<H>))
         .route("/metrics", get(metrics::<H>))
         .route("/v1/processes", get(processes::<H>))
+        .route("/v1/process", get(look::process::<H>))
+        .route("/v1/top", get(look::top::<H>))
+        .route("/v1/trace", get(look::trace::<H>))
         .route("/v1/send", post(send::<H>))
         .route("/v1/call", post(call::<H>))
         .route("/v1/rollback", post(rollback::<H>))
@@ -221,7 +227,7 @@ async fn event_stream<H: Host>(State(shared): App<H>) -> Answered {
 }
 
 /// Runs something on a thread that may block.
-async fn blocking<H: Host, T: Send + 'static>(
+pub(crate) async fn blocking<H: Host, T: Send + 'static>(
     shared: &Shared<H>,
     work: impl FnOnce(H) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {

@@ -91,6 +91,7 @@ pub fn serve_with<H: Host>(
         stop,
         closing: until.clone(),
         room: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        traces: Arc::new(Semaphore::new(crate::look::MAX_TRACES)),
         bounds,
         bodies: Bodies::new(bounds.bodies),
     }));

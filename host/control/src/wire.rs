@@ -139,6 +139,55 @@ pub struct Process {
     pub left: bool,
 }
 
+/// By what a sample of processes is sorted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sort {
+    /// Reductions a second, then reductions in all.
+    #[default]
+    Reductions,
+    /// Messages that wait.
+    Mailbox,
+    /// Bytes of linear memory.
+    Memory,
+}
+
+/// `GET /v1/top`: what has happened since the sample before, whoever took it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Top {
+    /// Milliseconds since then; 0: there was none, and all rates are 0.
+    pub interval_ms: f64,
+    /// Processes alive.
+    pub processes: u64,
+    /// Of them, those that have run.
+    pub ran: u64,
+    /// Reductions a second, of all of them.
+    pub reductions: f64,
+    /// The schedulers.
+    pub schedulers: Vec<SchedulerLoad>,
+    /// The processes that come first.
+    pub top: Vec<TopProcess>,
+}
+
+/// One scheduler of a sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SchedulerLoad {
+    /// The share of the time that it was not asleep, 0 to 1.
+    pub busy: f64,
+    /// Slices a second.
+    pub slices: f64,
+}
+
+/// One process of a sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopProcess {
+    /// What a listing has.
+    #[serde(flatten)]
+    pub process: Process,
+    /// Reductions a second.
+    pub rate: f64,
+}
+
 /// `POST /v1/send`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -171,7 +171,7 @@ fn bring(shared: &Arc<Shared>, old: &Code, new: &Code, state: Vec<u8>) -> Attemp
 }
 
 /// Runs `save` of a version on an image.
-fn save(shared: &Arc<Shared>, version: &Code, image: &Image) -> Attempt<Vec<u8>> {
+pub(crate) fn save(shared: &Arc<Shared>, version: &Code, image: &Image) -> Attempt<Vec<u8>> {
     let artifact = &version.artifact;
     let mut seated = match shared
         .frames

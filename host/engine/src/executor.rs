@@ -15,6 +15,7 @@ use crate::observer::{Observer, Services};
 use crate::places::Seated;
 use crate::stack::Stack;
 use crate::timing::{Tally, Timing};
+use crate::trace::Tracers;
 
 /// How processes are run.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) threads: OnceLock<Arc<dyn Threads>>,
     pub(crate) metrics: Metrics,
     pub(crate) probation: u32,
+    pub(crate) tracers: Tracers,
 }
 
 impl std::fmt::Debug for dyn Services {
@@ -161,6 +163,7 @@ impl Executor {
             threads: OnceLock::new(),
             metrics: Metrics::default(),
             probation: config.probation,
+            tracers: Tracers::default(),
         }))
     }
 

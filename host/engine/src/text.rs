@@ -48,7 +48,12 @@ mod tests {
 
     #[test]
     fn text_is_assembled_and_all_else_is_let_be() {
-        for text in ["(module)", "\n  (module)", ";; a module\n(module)", "(; a ;)(module)"] {
+        for text in [
+            "(module)",
+            "\n  (module)",
+            ";; a module\n(module)",
+            "(; a ;)(module)",
+        ] {
             let binary = assembled(text.as_bytes()).unwrap();
             assert_eq!(&*binary, b"\0asm\x01\0\0\0", "{text}");
         }
@@ -63,7 +68,10 @@ mod tests {
         else {
             panic!("it is no module");
         };
-        assert!(fault.starts_with("line 2, column 22: unknown operator"), "{fault}");
+        assert!(
+            fault.starts_with("line 2, column 22: unknown operator"),
+            "{fault}"
+        );
         assert!(assembled(b"(module \xff)").is_err());
         assert!(assembled(b"(module").is_err());
     }

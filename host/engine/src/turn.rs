@@ -148,6 +148,9 @@ impl Executor {
                 shared.observer.failed(pid, version, reason);
             });
         }
+        if own.traced {
+            shared.tracers.ended(pid);
+        }
         shared.system.bury(own, reason);
     }
 

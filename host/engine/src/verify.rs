@@ -20,7 +20,7 @@ use crate::crossing;
 use crate::error::{CrossError, VerifyError};
 use crate::executor::{Executor, Shared};
 use crate::guest::{Guest, Residence};
-use crate::image::{After, Image};
+use crate::image::Image;
 
 /// What verification found.
 #[derive(Clone, Debug, Default)]
@@ -174,37 +174,26 @@ fn look(
     }
     let loops = guest.loops();
     let resident = matches!(guest.residence, Residence::Frame { .. });
-    let image = match &mut guest.residence {
-        Residence::Image {
-            image,
-            waiting: false,
-            ..
-        } => Some(image.clone()),
+    let image = guest.copy().map(|copied| copied.image);
+    if let (
+        Some(image),
         Residence::Frame {
             frame,
             suspended: false,
-            waiting: false,
-        } if frame.frame.reusable => {
-            let image = frame.frame.save(After::Keep).ok();
-            let small = image.as_ref().filter(|image| image.len() <= SMALL);
-            if let Some(image) = small.filter(|_| in_time) {
-                let stamp = Some(frame.pool().stamp());
-                let residence = Residence::Image {
-                    image: image.clone(),
-                    waiting: false,
-                    stamp,
-                };
-                page_out(shared, guest, residence);
-            }
-            image
-        }
-        Residence::Frame {
-            frame,
-            suspended: true,
             ..
-        } if loops == Some(true) && frame.frame.reusable => frame.frame.copy(),
-        _ => None,
-    };
+        },
+    ) = (&image, &guest.residence)
+        && in_time
+        && image.len() <= SMALL
+    {
+        let stamp = Some(frame.pool().stamp());
+        let residence = Residence::Image {
+            image: image.clone(),
+            waiting: false,
+            stamp,
+        };
+        page_out(shared, guest, residence);
+    }
     let paged_out = resident && !matches!(guest.residence, Residence::Frame { .. });
     Some(Seen {
         old,

@@ -284,7 +284,11 @@ mod tests {
 
     #[test]
     fn what_it_prints_is_kept_in_order() {
-        let built = run("echo one; echo two >&2; echo three; pwd", &Stopper::default()).unwrap();
+        let built = run(
+            "echo one; echo two >&2; echo three; pwd",
+            &Stopper::default(),
+        )
+        .unwrap();
         assert_eq!(built.output, "one\ntwo\nthree\n/\n");
     }
 
@@ -329,7 +333,9 @@ mod tests {
     #[test]
     fn of_a_long_output_both_ends_are_kept() {
         let mut kept = Kept::default();
-        let text: Vec<u8> = (0..10 * KEPT_OUTPUT).map(|n| b'a' + (n % 26) as u8).collect();
+        let text: Vec<u8> = (0..10 * KEPT_OUTPUT)
+            .map(|n| b'a' + (n % 26) as u8)
+            .collect();
         for part in text.chunks(777) {
             kept.add(part);
         }

@@ -157,6 +157,12 @@ pub enum TargetError {
     /// The process has ended, or never was.
     #[error("there is no process {0}; `exuvia ps` shows all")]
     NoProcess(String),
+    /// It is one of the host's own, and has no guest.
+    #[error("{0} is a process of the host, which has no module; `exuvia ps` shows those that have")]
+    Native(String),
+    /// It did not come to the end of a turn in time.
+    #[error("{0} is busy, and did not come to the end of a turn in time; try again")]
+    Busy(String),
 }
 
 /// Why a process was not spawned.

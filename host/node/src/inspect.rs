@@ -2,14 +2,15 @@
 //! it rests or between two of its turns, never while it runs.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use exuvia_code::Release;
-use exuvia_engine::{Artifact, Engine, GuestOwn};
+use exuvia_engine::{Artifact, Engine, GuestOwn, GuestSystem, Traced};
 use exuvia_process::{Body, Pid, RunState, Signal};
 use serde::Serialize;
 
+use crate::error::TargetError;
 use crate::left;
 use crate::node::Node;
 
@@ -148,7 +149,152 @@ pub struct NodeInfo {
     pub modules: Vec<ModuleInfo>,
 }
 
+/// All that is known of one process.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// What `ps` shows.
+    #[serde(flatten)]
+    pub process: ProcessInfo,
+    /// Who has started it.
+    pub parent: Option<String>,
+    /// Those it is linked to.
+    pub links: Vec<String>,
+    /// Those whose end, or whose reply, it waits for.
+    pub monitors: Vec<String>,
+    /// How many wait for its end, or its reply.
+    pub watchers: usize,
+    /// Exits of those it is linked to reach it as messages.
+    pub trap_exit: bool,
+    /// What it may use.
+    pub limits: ShownLimits,
+    /// The first messages of those that wait, at most 20.
+    pub messages: Vec<MessageInfo>,
+    /// The number of its state's schema.
+    pub schema: Option<i32>,
+    /// Why its state cannot be shown, if it cannot.
+    pub no_state: Option<String>,
+}
+
+/// Limits as they are shown: see `exuvia_process::Limits`.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "the same fields as there")]
+pub struct ShownLimits {
+    pub memory: u64,
+    pub mailbox_messages: u32,
+    pub mailbox_bytes: u64,
+    pub message_bytes: u32,
+    pub children: u32,
+}
+
+/// A message that waits in a mailbox.
+#[derive(Clone, Debug, Serialize)]
+pub struct MessageInfo {
+    /// `message`, `request`, `exit` and so on.
+    pub kind: String,
+    /// Who has sent it.
+    pub from: String,
+    /// Its tag.
+    pub tag: u32,
+    /// Bytes of its payload.
+    pub bytes: usize,
+}
+
+/// How many waiting messages an inspection shows.
+const SHOWN_MESSAGES: usize = 20;
+
 impl Node {
+    /// All that is known of a process, and its state as its `save` hands it over;
+    /// `save` runs on a copy.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such process, or it does not come to the end of a turn.
+    pub fn inspect(&self, pid: Pid) -> Result<(Inspection, Option<Vec<u8>>), TargetError> {
+        let release = self.0.code.current();
+        let seen = self.look_at(pid, move |own| {
+            let mut inspection = inspection(describe(own, &release), own);
+            let copied = match own.guest() {
+                Some(guest) => guest.copy(),
+                None => {
+                    inspection.no_state = Some("it is a process of the host".into());
+                    None
+                }
+            };
+            (inspection, copied)
+        })?;
+        let (mut inspection, copied) = seen;
+        self.complete(&mut inspection.process);
+        let saved = copied.map(|copied| self.0.executor.saved(&copied));
+        let state = match saved {
+            Some(Ok(saved)) => {
+                inspection.schema = Some(saved.schema);
+                Some(saved.bytes)
+            }
+            Some(Err(reason)) => {
+                inspection.no_state = Some(reason);
+                None
+            }
+            None => {
+                inspection.no_state.get_or_insert_with(|| {
+                    "it is in the middle of something, or its module is resident-only".into()
+                });
+                None
+            }
+        };
+        Ok((inspection, state))
+    }
+
+    /// Traces what a process receives and sends, `limit` messages at most.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such process, it is one of the host's, or it does not come
+    /// to the end of a turn.
+    pub fn trace(&self, pid: Pid, limit: u64) -> Result<Receiver<Traced>, TargetError> {
+        let receiver = self.0.executor.trace(pid, limit);
+        let marked = self.look_at(pid, |own| {
+            let is_guest = own.guest().is_some();
+            own.traced = is_guest;
+            is_guest
+        });
+        match marked {
+            Ok(true) => Ok(receiver),
+            other => {
+                self.0.executor.end_trace(pid);
+                Err(other
+                    .err()
+                    .unwrap_or_else(|| TargetError::Native(pid.to_string())))
+            }
+        }
+    }
+
+    /// Looks at one process, at rest or between two of its turns.
+    pub(crate) fn look_at<T: Send + 'static>(
+        &self,
+        pid: Pid,
+        look: impl FnOnce(&mut GuestOwn) -> T + Send + 'static,
+    ) -> Result<T, TargetError> {
+        let system = &self.0.system;
+        let gone = || TargetError::NoProcess(pid.to_string());
+        if !system.is_alive(pid) {
+            return Err(gone());
+        }
+        // It may be another process's slot by the time that somebody looks.
+        let (sender, receiver) = channel();
+        let look = Box::new(move |own: &mut GuestOwn, _: &GuestSystem| {
+            let _ = sender.send(look(own));
+        });
+        system
+            .signal(pid, Signal::Control(look))
+            .map_err(|_| gone())?;
+        receiver
+            .recv_timeout(PATIENCE)
+            .map_err(|error| match error {
+                RecvTimeoutError::Disconnected => gone(),
+                RecvTimeoutError::Timeout => TargetError::Busy(pid.to_string()),
+            })
+    }
+
     /// The node as it is now.
     pub fn info(&self) -> NodeInfo {
         let inner = &self.0;
@@ -278,7 +424,7 @@ impl Node {
     }
 
     /// Adds what is not the process's own to say.
-    fn complete(&self, info: &mut ProcessInfo) {
+    pub(crate) fn complete(&self, info: &mut ProcessInfo) {
         let system = &self.0.system;
         let slot = slot_of(&info.pid);
         let Some(pid) = system.pid(slot) else { return };
@@ -320,7 +466,7 @@ fn wanted(info: &ProcessInfo, module: Option<&str>) -> bool {
     }
 }
 
-fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> ProcessInfo {
+pub(crate) fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> ProcessInfo {
     let pid: Pid = own.pid();
     let mailbox = own.inbox_len() as u64;
     let reductions = own.reductions;
@@ -347,6 +493,39 @@ fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> ProcessInfo {
         info.left = left::stays(guest, release);
     }
     info
+}
+
+fn inspection(process: ProcessInfo, own: &mut GuestOwn) -> Inspection {
+    let ties = own.ties();
+    let shown = |pids: &[Pid]| pids.iter().map(ToString::to_string).collect();
+    let limits = own.limits();
+    let messages = (0..own.inbox_len().min(SHOWN_MESSAGES))
+        .filter_map(|position| own.peek(position))
+        .map(|message| MessageInfo {
+            kind: format!("{:?}", message.kind).to_lowercase(),
+            from: message.sender.to_string(),
+            tag: message.tag,
+            bytes: message.payload.len(),
+        })
+        .collect();
+    Inspection {
+        process,
+        parent: ties.parent.map(|parent| parent.to_string()),
+        links: shown(&ties.links),
+        monitors: shown(&ties.monitors),
+        watchers: ties.watchers,
+        trap_exit: ties.trap_exit,
+        limits: ShownLimits {
+            memory: limits.memory,
+            mailbox_messages: limits.mailbox_messages,
+            mailbox_bytes: limits.mailbox_bytes,
+            message_bytes: limits.message_bytes,
+            children: limits.children,
+        },
+        messages,
+        schema: None,
+        no_state: None,
+    }
 }
 
 pub(crate) fn page_map(engine: &Engine) -> String {

@@ -23,6 +23,7 @@ mod settle;
 mod supervisor;
 mod swap;
 mod sweeper;
+mod top;
 mod watch;
 
 pub use app::{App, BootOptions, StopReport};
@@ -33,13 +34,18 @@ pub use error::{
     BootError, CallFailed, NodeError, SendFailed, SpawnFailed, SwapError, TargetError,
 };
 pub use event::{Event, Events, Level};
-pub use inspect::{Filter, LoadedInfo, ModuleInfo, NodeInfo, ProcessInfo};
+pub use inspect::{
+    Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, ShownLimits,
+};
 pub use left::LeftOn;
 pub use node::{Node, Reply, SpawnOptions};
 pub use settle::SettledReport;
 pub use swap::{DeployOptions, Loops, Made, ModuleBytes, ModuleSwap, Stages, SwapReport};
+pub use top::{SchedulerLoad, Sort, Top, TopProcess};
 pub use watch::{Watcher, Workshop};
 
 pub use exuvia_abi::{self as abi, Pid};
-pub use exuvia_engine::{Guest, GuestOwn, GuestSystem, LoadError, Method as PageMapMethod};
+pub use exuvia_engine::{
+    Direction, Guest, GuestOwn, GuestSystem, LoadError, Method as PageMapMethod, Traced,
+};
 pub use exuvia_process::{self as process, Limits};

@@ -98,17 +98,19 @@ impl Live {
         // Whoever had exactly what the manifest gave has it from the manifest.
         let system = inner.system.clone();
         let changes: Arc<[Change]> = changes.into();
-        let changed = self.node.survey(usize::MAX, false, move |own: &mut GuestOwn| {
-            let Body::Guest(guest) = &own.body else {
-                return None;
-            };
-            let limits = own.limits();
-            let change = changes.iter().find(|change| {
-                *change.module == *guest.tenancy.module && change.before == **limits
-            })?;
-            own.set_limits(&system, Arc::new(change.after.clone()));
-            Some(())
-        });
+        let changed = self
+            .node
+            .survey(usize::MAX, false, move |own: &mut GuestOwn| {
+                let Body::Guest(guest) = &own.body else {
+                    return None;
+                };
+                let limits = own.limits();
+                let change = changes.iter().find(|change| {
+                    *change.module == *guest.tenancy.module && change.before == **limits
+                })?;
+                own.set_limits(&system, Arc::new(change.after.clone()));
+                Some(())
+            });
         let living = match changed.len() {
             0 => "for processes to come".to_owned(),
             1 => "for 1 living process, and those to come".to_owned(),

@@ -28,6 +28,7 @@ use crate::manifest::OwnMemory;
 use crate::settle::Following;
 use crate::supervisor::{self, Edits};
 use crate::sweeper::{self, Sweeper};
+use crate::top::Sampler;
 
 /// Frames may have one byte of so many of the machine's memory if nothing else
 /// is said: images, mailboxes and everything else want the most of it.
@@ -55,6 +56,7 @@ pub(crate) struct Inner {
     pub(crate) sweeper: Sweeper,
     pub(crate) following: Mutex<Following>,
     pub(crate) swaps: AtomicU64,
+    pub(crate) sampler: Mutex<Sampler>,
     handle: Handle,
     scheduler: Mutex<Option<Scheduler>>,
 }
@@ -179,6 +181,7 @@ impl Node {
             sweeper: Sweeper::new(commits),
             following: Mutex::default(),
             swaps: AtomicU64::new(0),
+            sampler: Mutex::default(),
             handle: scheduler.handle(),
             scheduler: Mutex::new(Some(scheduler)),
         }));

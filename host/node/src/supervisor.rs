@@ -73,10 +73,7 @@ pub(crate) fn from_entry(
 
 /// The children of an entry. Whoever writes the manifest may give a child more than
 /// the others have.
-fn specs(
-    entry: &SupervisorEntry,
-    limits: &Arc<Limits>,
-) -> impl Iterator<Item = ChildSpec<Start>> {
+fn specs(entry: &SupervisorEntry, limits: &Arc<Limits>) -> impl Iterator<Item = ChildSpec<Start>> {
     entry.children.iter().flat_map(move |child| {
         child
             .instances()

@@ -181,7 +181,11 @@ impl Watch {
                     if new || behind {
                         self.work(noticed);
                     }
-                    let cause = if new || due { Cause::Event } else { Cause::Look };
+                    let cause = if new || due {
+                        Cause::Event
+                    } else {
+                        Cause::Look
+                    };
                     due = false;
                     self.artifacts.look(noticed, &cause);
                 }

@@ -727,7 +727,11 @@ fn builds_are_read_and_each_command_runs_once() {
         .iter()
         .map(|step| {
             let sources: Vec<_> = step.sources.iter().map(|it| it.to_str().unwrap()).collect();
-            (step.command.as_str(), step.modules.join(" "), sources.join(" "))
+            (
+                step.command.as_str(),
+                step.modules.join(" "),
+                sources.join(" "),
+            )
         })
         .collect();
     let one = "/app/one.c /app/lib /app/two.c";
@@ -746,10 +750,22 @@ fn builds_that_make_no_sense_are_refused() {
     for (lines, part) in [
         ("build = \"  \"", "`build` is empty"),
         ("build = 1", "`build` must be a string"),
-        ("sources = [\"a\"]", "`sources` of module `m` serve no `build`"),
-        ("build = \"x\"\nsources = \"a\"", "`sources` must be an array of strings"),
-        ("build = \"x\"\nsources = [1]", "`sources` must be an array of strings"),
-        ("build = \"x\"\nsources = [\"\"]", "a string in `sources` is empty"),
+        (
+            "sources = [\"a\"]",
+            "`sources` of module `m` serve no `build`",
+        ),
+        (
+            "build = \"x\"\nsources = \"a\"",
+            "`sources` must be an array of strings",
+        ),
+        (
+            "build = \"x\"\nsources = [1]",
+            "`sources` must be an array of strings",
+        ),
+        (
+            "build = \"x\"\nsources = [\"\"]",
+            "a string in `sources` is empty",
+        ),
     ] {
         let error = refused(&format!("{module}{lines}\n"));
         assert!(error.contains(part), "{lines}: {error}");

@@ -35,7 +35,7 @@ pub use limits::Limits;
 pub use mailbox::{Arrivals, Mailbox, Refused};
 pub use names::{NameError, Names};
 pub use native::{Context, Native, Turn, turn};
-pub use own::{Body, Own};
+pub use own::{Body, Own, Ties};
 pub use payload::Payload;
 pub use reason::ExitReason;
 pub use signal::{CAUSED_BY_RELEASE, Control, Envelope, Signal};

@@ -26,6 +26,10 @@ use crate::small::SmallMap;
 use crate::system::{Birth, System};
 use crate::{ExitReason, Payload};
 
+mod ties;
+
+pub use ties::Ties;
+
 /// Obituaries and the like in a mailbox, from which on an `EXIT` comes without
 /// its reason's bytes: it may be of a process that linked itself only to end,
 /// and with so many of 64 KiB a mailbox holds 64 MiB.
@@ -74,6 +78,8 @@ pub struct Own<G> {
     trap_exit: bool,
     /// It has sent to a process that is far behind.
     crowded: bool,
+    /// Somebody looks at what it receives and sends.
+    pub traced: bool,
     /// What does the work.
     pub body: Body<G>,
 }
@@ -189,6 +195,7 @@ impl<G: 'static> Own<G> {
             starting: true,
             trap_exit: false,
             crowded: false,
+            traced: false,
             body: birth.body,
         };
         if birth.link {
@@ -311,6 +318,7 @@ impl<G: 'static> Own<G> {
         stats.inbox_messages.store(messages, Ordering::Relaxed);
         stats.inbox_limited.store(limited, Ordering::Relaxed);
         stats.inbox_bytes.store(bytes, Ordering::Relaxed);
+        slot.ran.store(true, Ordering::Relaxed);
     }
 
     /// Publishes what senders check limits against.
@@ -713,25 +721,6 @@ impl<G: 'static> Own<G> {
     /// Whether somebody waits for that acknowledgement.
     pub fn is_awaited(&self) -> bool {
         self.starting && self.starter().is_some()
-    }
-
-    /// Those this process is linked to.
-    pub fn links(&self) -> Vec<Pid> {
-        let links = self.relations.as_ref().map(|r| &r.links);
-        links.map_or(Vec::new(), |links| {
-            let mut to = links.keys();
-            to.retain(|peer| links.get(*peer) == Some(&Link::Active));
-            to
-        })
-    }
-
-    /// How many relations it has: links, with those whose unlinking was not
-    /// answered yet; its monitors and requests under way; those of others that
-    /// point here.
-    pub fn relation_counts(&self) -> (usize, usize, usize) {
-        self.relations.as_ref().map_or((0, 0, 0), |r| {
-            (r.links.len(), r.monitors.len(), r.watchers.len())
-        })
     }
 
     /// The count of living children, made at the first child.

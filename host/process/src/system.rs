@@ -292,6 +292,7 @@ impl<G: 'static> System<G> {
         slot.stats.inbox_messages.store(0, Ordering::Relaxed);
         slot.stats.inbox_limited.store(0, Ordering::Relaxed);
         slot.stats.inbox_bytes.store(0, Ordering::Relaxed);
+        slot.ran.store(true, Ordering::Relaxed);
         Ok(Pid::new(self.node, index, generation))
     }
 

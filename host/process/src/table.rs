@@ -36,6 +36,8 @@ pub struct Slot<G> {
     pub(crate) named: AtomicBool,
     /// Whether it may have timers set (see `timers`).
     pub(crate) timed: AtomicBool,
+    /// It has run since somebody who looks at all has looked at it last.
+    pub ran: AtomicBool,
     /// The only scheduler that may run it, counted from 1; 0: any.
     pin: AtomicU8,
     /// What the process publishes about itself.
@@ -69,6 +71,7 @@ impl<G> Slot<G> {
             own: AtomicCell::new(None),
             named: AtomicBool::new(false),
             timed: AtomicBool::new(false),
+            ran: AtomicBool::new(false),
             pin: AtomicU8::new(0),
             stats: Stats::default(),
         }

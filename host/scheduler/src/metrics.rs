@@ -4,7 +4,9 @@
 //! no locked instruction on the path of a slice. A snapshot may be a few counts behind, and two
 //! counters of one snapshot need not be from the same moment.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// A counter with one writer.
 #[derive(Debug, Default)]
@@ -28,7 +30,11 @@ impl Count {
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         #[derive(Debug, Default)]
-        pub(crate) struct Counters { $(pub(crate) $name: Count,)* }
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Count,)*
+            /// Since when the thread sleeps, by [`clock`]; 0: it does not.
+            asleep_since: AtomicU64,
+        }
 
         /// The counters of one worker since it started.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +42,10 @@ macro_rules! counters {
 
         impl Counters {
             pub(crate) fn snapshot(&self) -> WorkerMetrics {
-                WorkerMetrics { $($name: self.$name.get(),)* }
+                #[allow(unused_mut, reason = "only one of the counters is completed")]
+                let mut metrics = WorkerMetrics { $($name: self.$name.get(),)* };
+                metrics.parked_ns += self.sleeping();
+                metrics
             }
         }
 
@@ -65,8 +74,36 @@ counters! {
     unparks,
     /// Calls of `tick`.
     ticks,
-    /// Time asleep, in nanoseconds. A sleep counts when it ends.
+    /// Time asleep, in nanoseconds, up to the moment of the snapshot.
     parked_ns,
+}
+
+/// Nanoseconds since the first call, plus one.
+fn clock() -> u64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the time of a sleep, for display"
+    )]
+    let now = Instant::now();
+    let since = now.duration_since(*FIRST.get_or_init(|| now)).as_nanos();
+    u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+impl Counters {
+    /// The thread is about to sleep, or has woken up.
+    pub(crate) fn falls_asleep(&self, asleep: bool) {
+        let since = if asleep { clock() } else { 0 };
+        self.asleep_since.store(since, Ordering::Relaxed);
+    }
+
+    /// How long the sleep has lasted that is not counted yet.
+    fn sleeping(&self) -> u64 {
+        match self.asleep_since.load(Ordering::Relaxed) {
+            0 => 0,
+            since => clock().saturating_sub(since),
+        }
+    }
 }
 
 /// A snapshot of a scheduler's counters.

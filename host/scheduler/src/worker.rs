@@ -516,6 +516,7 @@ impl Worker {
             return Some(worker);
         }
         let began = now();
+        worker.own.counters.falls_asleep(true);
         let parked = worker.shared.idle.park(
             worker.number,
             &worker.parker,
@@ -524,6 +525,7 @@ impl Worker {
             || worker.shared.has_work(),
         );
         worker.searching.set(parked.searching);
+        worker.own.counters.falls_asleep(false);
         let ended = now();
         if parked.slept {
             worker.own.counters.parks.add(1);

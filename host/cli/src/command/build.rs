@@ -100,9 +100,11 @@ fn wanted(manifest: &Manifest, modules: &[String]) -> Result<Vec<BuildStep>, Fau
             )));
         };
         if module.build.is_none() {
-            return Err(Fault::usage(format!("module `{name}` has no `build`")).help(format!(
-                "add the command to `[modules.{name}]` in the manifest, or build it by hand"
-            )));
+            return Err(
+                Fault::usage(format!("module `{name}` has no `build`")).help(format!(
+                    "add the command to `[modules.{name}]` in the manifest, or build it by hand"
+                )),
+            );
         }
     }
     let mut steps = manifest.builds();
@@ -110,10 +112,11 @@ fn wanted(manifest: &Manifest, modules: &[String]) -> Result<Vec<BuildStep>, Fau
         modules.is_empty() || modules.iter().any(|name| step.modules.contains(name))
     });
     if steps.is_empty() {
-        return Err(
-            Fault::failed(format!("no module of the app `{}` has a `build`", manifest.name))
-                .help("a `.wat` file needs none; for others add it to `[modules.NAME]`"),
-        );
+        return Err(Fault::failed(format!(
+            "no module of the app `{}` has a `build`",
+            manifest.name
+        ))
+        .help("a `.wat` file needs none; for others add it to `[modules.NAME]`"));
     }
     Ok(steps)
 }

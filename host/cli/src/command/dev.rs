@@ -79,9 +79,7 @@ async fn start(
             let built = workshop.build(&step);
             (workshop, step, built)
         };
-        let (returned, step, built) = foreground
-            .beside(claim, || stopper.stop(), build)
-            .await?;
+        let (returned, step, built) = foreground.beside(claim, || stopper.stop(), build).await?;
         workshop = returned;
         if let Err(error) = built {
             foreground.printer().note(not_built(&step.modules, &error));

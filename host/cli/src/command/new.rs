@@ -24,8 +24,20 @@ const MAX_NAME: usize = 64;
 
 /// Words that cargo does not take for a package, or that no crate can be named.
 const RESERVED: [&str; 14] = [
-    "alloc", "build", "core", "crate", "deps", "examples", "exuvia", "fn", "incremental",
-    "proc_macro", "self", "serde", "std", "test",
+    "alloc",
+    "build",
+    "core",
+    "crate",
+    "deps",
+    "examples",
+    "exuvia",
+    "fn",
+    "incremental",
+    "proc_macro",
+    "self",
+    "serde",
+    "std",
+    "test",
 ];
 
 /// Begin an app, or a library of messages
@@ -94,7 +106,10 @@ impl Template {
                 ("Cargo.toml", template!("tree/Cargo.toml.in")),
                 ("exuvia.toml", template!("tree/exuvia.toml.in")),
                 ("README.md", template!("tree/README.md.in")),
-                ("protocol/Cargo.toml", template!("tree/protocol/Cargo.toml.in")),
+                (
+                    "protocol/Cargo.toml",
+                    template!("tree/protocol/Cargo.toml.in"),
+                ),
                 ("protocol/src/lib.rs", template!("tree/protocol/lib.rs")),
                 ("store/Cargo.toml", template!("tree/store/Cargo.toml.in")),
                 ("store/src/lib.rs", template!("tree/store/lib.rs")),
@@ -178,16 +193,19 @@ fn name_of(folder: &Path) -> Result<String, Fault> {
     let Some(name) = name.to_str() else {
         return Err(wrong("the name is not UTF-8".into()));
     };
-    let allowed =
-        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(allowed) {
         return Err(wrong(format!("`{}` is no name for an app", clean(name))));
     }
     if name.len() > MAX_NAME {
-        return Err(wrong(format!("the name has more than {MAX_NAME} characters")));
+        return Err(wrong(format!(
+            "the name has more than {MAX_NAME} characters"
+        )));
     }
     if RESERVED.contains(&name.replace('-', "_").as_str()) {
-        return Err(wrong(format!("`{name}` is taken: no crate can have this name")));
+        return Err(wrong(format!(
+            "`{name}` is taken: no crate can have this name"
+        )));
     }
     Ok(name.to_owned())
 }
@@ -211,9 +229,7 @@ fn free(folder: &Path) -> Result<(), Fault> {
             Some(_) => Err(taken("is not empty")),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
-            Err(taken("is a file"))
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Err(taken("is a file")),
         Err(error) => Err(taken(&format!("cannot be read: {error}"))),
     }
 }
@@ -235,7 +251,9 @@ fn sdk(given: Option<&Path>) -> Result<String, Fault> {
             "{} is not the Rust SDK: it has no Cargo.toml of the package `exuvia`",
             path.display()
         ))
-        .help(format!("it is the folder `{SDK}` in a checkout of the project"))),
+        .help(format!(
+            "it is the folder `{SDK}` in a checkout of the project"
+        ))),
     }
 }
 
@@ -271,7 +289,18 @@ mod tests {
             assert_eq!(name_of(Path::new(folder)).unwrap(), name);
         }
         for folder in [
-            "", "/", "..", "Hello", "1st", "-x", "a b", "a.b", "é", "core", "proc-macro", "exuvia",
+            "",
+            "/",
+            "..",
+            "Hello",
+            "1st",
+            "-x",
+            "a b",
+            "a.b",
+            "é",
+            "core",
+            "proc-macro",
+            "exuvia",
             &"x".repeat(65),
         ] {
             assert!(name_of(Path::new(folder)).is_err(), "{folder}");

@@ -65,18 +65,24 @@ fn a_session_with_good_and_bad_edits() {
     let app = made("wat");
     let mut terminal = Terminal::start(exuvia(&app.folder).arg("dev"), 120, 40);
     let shown = terminal.shows("watching sources, modules and the manifest\n");
-    assert!(shown.contains("\x1b[32mstarted\x1b[0m hello: 1 process of 1 module"), "{shown}");
+    assert!(
+        shown.contains("\x1b[32mstarted\x1b[0m hello: 1 process of 1 module"),
+        "{shown}"
+    );
     app.add_one();
     app.count("0100000000000000");
 
     // 1: other code, which adds ten times as much; the count is kept.
     let good = app.read("hello.wat");
     let add = "(i64.add (i64.load (i32.const 16)) (i64.load (i32.const 512)))";
-    let more = "(i64.add (i64.load (i32.const 16)) (i64.mul (i64.const 10) (i64.load (i32.const 512))))";
+    let more =
+        "(i64.add (i64.load (i32.const 16)) (i64.mul (i64.const 10) (i64.load (i32.const 512))))";
     app.replace("hello.wat", add, more);
     let shown = terminal.shows("commit");
     assert!(
-        shown.contains("swap\x1b[0m hello 1 -> 2  1 process (verified 1: 1 carried, as the layout is the same)"),
+        shown.contains(
+            "swap\x1b[0m hello 1 -> 2  1 process (verified 1: 1 carried, as the layout is the same)"
+        ),
         "{shown}"
     );
     app.add_one();
@@ -86,7 +92,10 @@ fn a_session_with_good_and_bad_edits() {
     let better = app.read("hello.wat");
     app.replace("hello.wat", "i64.mul", "i64.mull");
     let shown = terminal.shows("unknown operator");
-    assert!(shown.contains("refused, the old code runs on") && shown.contains("line 76, column 51"), "{shown}");
+    assert!(
+        shown.contains("refused, the old code runs on") && shown.contains("line 76, column 51"),
+        "{shown}"
+    );
     app.add_one();
 
     // 3: mended.
@@ -101,9 +110,10 @@ fn a_session_with_good_and_bad_edits() {
     // 5: it takes no state of another layout, since `load` wants schema 2.
     app.save(
         "hello.wat",
-        &better
-            .replace("at 16\")", "at 16, new\")")
-            .replace("(local.get $from_schema) (i32.const 1)", "(local.get $from_schema) (i32.const 2)"),
+        &better.replace("at 16\")", "at 16, new\")").replace(
+            "(local.get $from_schema) (i32.const 1)",
+            "(local.get $from_schema) (i32.const 2)",
+        ),
     );
     let shown = terminal.shows("mend `save` or `load`");
     assert!(shown.contains("the layout fingerprints differ"), "{shown}");
@@ -112,12 +122,18 @@ fn a_session_with_good_and_bad_edits() {
     // 6: another layout, and a `load` that takes it.
     app.save("hello.wat", &better.replace("at 16\")", "at 16, new\")"));
     let shown = terminal.shows("commit");
-    assert!(shown.contains("1 migrated, as the layout fingerprints differ"), "{shown}");
+    assert!(
+        shown.contains("1 migrated, as the layout fingerprints differ"),
+        "{shown}"
+    );
     app.count("1500000000000000");
 
     // 7: limits, and more children.
     let manifest = app.read("exuvia.toml");
-    app.save("exuvia.toml", &format!("{manifest}\n[limits]\nmemory = \"4MiB\"\n"));
+    app.save(
+        "exuvia.toml",
+        &format!("{manifest}\n[limits]\nmemory = \"4MiB\"\n"),
+    );
     terminal.shows("manifest\x1b[0m limits of hello for 1 living process, and those to come\n");
     let more = "[[supervisor.children]]\nid = \"more\"\nmodule = \"hello\"\ncount = 2\nname = \"more-{n}\"\n";
     app.save("exuvia.toml", &format!("{manifest}\n{more}"));
@@ -125,16 +141,25 @@ fn a_session_with_good_and_bad_edits() {
     assert_eq!(app.ask(&["send", "more-1", "--call"]).code, Some(0));
 
     // 8: a manifest with an error, and without it.
-    app.save("exuvia.toml", &format!("{manifest}\n{more}restrat = \"never\"\n"));
+    app.save(
+        "exuvia.toml",
+        &format!("{manifest}\n{more}restrat = \"never\"\n"),
+    );
     let shown = terminal.shows("did you mean `restart`?");
-    assert!(shown.contains("manifest-refused") && shown.contains("exuvia.toml:"), "{shown}");
+    assert!(
+        shown.contains("manifest-refused") && shown.contains("exuvia.toml:"),
+        "{shown}"
+    );
     app.save("exuvia.toml", &manifest);
     terminal.shows("children stopped: more-0, more-1\n");
 
     // 9: a build that fails, in its own words and colours.
     let path = "path = \"hello.wat\"";
     let build = "path = \"out.wat\"\nbuild = \"sh ./make.sh\"";
-    app.save("make.sh", "printf '\\033[1;31mno\\033[0m \\033[2Jway\\n'; exit 1");
+    app.save(
+        "make.sh",
+        "printf '\\033[1;31mno\\033[0m \\033[2Jway\\n'; exit 1",
+    );
     app.replace("exuvia.toml", path, build);
     let shown = terminal.shows("way\n");
     assert!(
@@ -145,7 +170,10 @@ fn a_session_with_good_and_bad_edits() {
     terminal.shows("mended");
     app.replace("hello.wat", "at 16, new", "at 16, newer");
     let shown = terminal.shows("commit");
-    assert!(shown.contains("hello.wat  1 process") && shown.contains("  build "), "{shown}");
+    assert!(
+        shown.contains("hello.wat  1 process") && shown.contains("  build "),
+        "{shown}"
+    );
     app.count("1500000000000000");
 
     // 10: what editors leave about, a file that goes, and comes again.
@@ -163,7 +191,10 @@ fn a_session_with_good_and_bad_edits() {
     terminal.types("\x03");
     let (code, rest) = terminal.end();
     assert_eq!(code, Some(0), "{rest}");
-    assert!(rest.contains("stopping") && rest.contains("stopped"), "{rest}");
+    assert!(
+        rest.contains("stopping") && rest.contains("stopped"),
+        "{rest}"
+    );
     assert!(app.around.path().exists());
 }
 
@@ -171,11 +202,18 @@ fn a_session_with_good_and_bad_edits() {
 fn what_keeps_an_app_from_starting_is_waited_for() {
     let app = made("wat");
     let good = app.read("hello.wat");
-    app.replace("exuvia.toml", "path = \"hello.wat\"", "path = \"out.wat\"\nbuild = \"cp hello.wat out.wat\"");
+    app.replace(
+        "exuvia.toml",
+        "path = \"hello.wat\"",
+        "path = \"out.wat\"\nbuild = \"cp hello.wat out.wat\"",
+    );
     fs::remove_file(app.file("hello.wat")).unwrap();
     let mut terminal = Terminal::start(exuvia(&app.folder).arg("dev"), 120, 40);
     let shown = terminal.shows("waiting");
-    assert!(shown.contains("cp: ") && shown.contains("failed with exit code 1"), "{shown}");
+    assert!(
+        shown.contains("cp: ") && shown.contains("failed with exit code 1"),
+        "{shown}"
+    );
     // It can be built, and not loaded.
     app.save("hello.wat", &good.replace("\"run\"", "\"ran\""));
     let shown = terminal.shows("waiting");
@@ -208,7 +246,11 @@ fn an_interrupt_ends_a_build_that_hangs() {
         assert_eq!(terminal.end().0, Some(130), "{command}");
     }
     // The socket's claim is free again.
-    app.save("exuvia.toml", &app.read("exuvia.toml").replace("sleep 600", "cp hello.wat out.wat"));
+    app.save(
+        "exuvia.toml",
+        &app.read("exuvia.toml")
+            .replace("sleep 600", "cp hello.wat out.wat"),
+    );
     let mut terminal = Terminal::start(exuvia(&app.folder).arg("dev"), 80, 24);
     terminal.shows("started");
     // A second one is refused, whichever command it is.
@@ -234,7 +276,10 @@ fn build_runs_each_command_once_and_says_what_it_made() {
     assert_eq!(app.read("log"), "once\n");
     let lines: Vec<&str> = built.stdout.lines().collect();
     assert_eq!(lines.len(), 3, "{built:?}");
-    assert!(lines[0].starts_with("building a, b: echo once"), "{built:?}");
+    assert!(
+        lines[0].starts_with("building a, b: echo once"),
+        "{built:?}"
+    );
     assert!(lines[1].starts_with("built a  ./a.wat  "), "{built:?}");
     let built = app.ask(&["build", "--module", "b", "--json"]);
     assert_eq!(built.stdout.lines().count(), 2, "{built:?}");
@@ -242,18 +287,34 @@ fn build_runs_each_command_once_and_says_what_it_made() {
 
     let wrong = app.ask(&["build", "--module", "c"]);
     assert_eq!(wrong.code, Some(2));
-    assert!(wrong.stderr.contains("no module `c`; it has `a`, `b`"), "{wrong:?}");
-    app.save("exuvia.toml", "[app]\nname = \"x\"\n[modules.a]\npath = \"no.wat\"\nbuild = \"true\"\n");
+    assert!(
+        wrong.stderr.contains("no module `c`; it has `a`, `b`"),
+        "{wrong:?}"
+    );
+    app.save(
+        "exuvia.toml",
+        "[app]\nname = \"x\"\n[modules.a]\npath = \"no.wat\"\nbuild = \"true\"\n",
+    );
     let nothing = app.ask(&["build"]);
     assert_eq!(nothing.code, Some(1));
-    assert!(nothing.stderr.contains("has not made ./no.wat"), "{nothing:?}");
-    app.save("exuvia.toml", "[app]\nname = \"x\"\n[modules.a]\npath = \"no.wat\"\nbuild = \"no-such-tool\"\n");
+    assert!(
+        nothing.stderr.contains("has not made ./no.wat"),
+        "{nothing:?}"
+    );
+    app.save(
+        "exuvia.toml",
+        "[app]\nname = \"x\"\n[modules.a]\npath = \"no.wat\"\nbuild = \"no-such-tool\"\n",
+    );
     let missing = app.ask(&["build"]);
     assert_eq!(missing.code, Some(1));
     assert!(missing.stderr.contains("not installed"), "{missing:?}");
     app.save("exuvia.toml", "[app]\nname = \"x\"\n");
     let none = app.ask(&["build"]);
-    assert!(none.stderr.contains("no module of the app `x` has a `build`"), "{none:?}");
+    assert!(
+        none.stderr
+            .contains("no module of the app `x` has a `build`"),
+        "{none:?}"
+    );
 }
 
 #[test]
@@ -262,10 +323,16 @@ fn new_makes_what_it_says_and_overwrites_nothing() {
     let new = |arguments: &[&str]| answer(exuvia(around.path()).arg("new").args(arguments));
     let made = new(&["a/b/hello"]);
     assert_eq!(made.code, Some(0), "{made:?}");
-    assert!(made.stdout.contains("next: cd a/b/hello && exuvia dev"), "{made:?}");
+    assert!(
+        made.stdout.contains("next: cd a/b/hello && exuvia dev"),
+        "{made:?}"
+    );
     let cargo = fs::read_to_string(around.path().join("a/b/hello/Cargo.toml")).unwrap();
     // The SDK of the checkout that this test is in.
-    assert!(cargo.contains("exuvia = { path = \"/") && cargo.contains("guest-sdk/rust"), "{cargo}");
+    assert!(
+        cargo.contains("exuvia = { path = \"/") && cargo.contains("guest-sdk/rust"),
+        "{cargo}"
+    );
     for template in ["rust", "wat", "tree", "lib"] {
         let name = format!("of-{template}");
         let made = new(&[&name, "--template", template, "--json"]);
@@ -280,7 +347,10 @@ fn new_makes_what_it_says_and_overwrites_nothing() {
         (&["of-wat"][..], "is not empty"),
         (&["Hello"], "no name for an app"),
         (&["core"], "is taken"),
-        (&["x", "--template", "java"], "possible values: rust, wat, tree, lib"),
+        (
+            &["x", "--template", "java"],
+            "possible values: rust, wat, tree, lib",
+        ),
         (&["x", "--sdk", "/nowhere"], "is not the Rust SDK"),
     ] {
         let answer = new(arguments);

@@ -12,6 +12,7 @@ mod dev;
 mod end;
 mod life;
 mod lines;
+mod live;
 mod mistakes;
 mod terminal;
 mod tools;

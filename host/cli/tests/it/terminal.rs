@@ -4,14 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 /// Far longer than anything here takes: it ends a test that would hang.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Terminal {
     child: Child,
@@ -26,7 +26,8 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts a program as the foreground of a terminal of its own.
     pub(crate) fn start(program: &Command, columns: u16, rows: u16) -> Terminal {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        let master =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let size = Winsize {
@@ -89,21 +90,35 @@ impl Terminal {
     /// Waits until the screen shows this; answers what came before it, and it.
     #[track_caller]
     pub(crate) fn shows(&mut self, part: &str) -> String {
+        let end = Instant::now() + DEADLINE;
         loop {
             if let Some(at) = self.text.find(part) {
                 let end = at + part.len();
                 let rest = self.text.split_off(end);
                 return std::mem::replace(&mut self.text, rest);
             }
-            match self.screen.recv_timeout(DEADLINE) {
-                Ok(bytes) => {
-                    let new = String::from_utf8_lossy(&bytes).replace('\r', "");
-                    self.text += &new;
-                    self.all += &new;
-                }
+            match self
+                .screen
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
+            {
+                Ok(bytes) => self.take(&bytes),
                 Err(_) => panic!("`{part}` was not shown; the screen:\n{}", self.all),
             }
         }
+    }
+
+    /// Whether the screen shows this by now; nothing is taken off it.
+    pub(crate) fn has(&mut self, part: &str) -> bool {
+        while let Ok(bytes) = self.screen.try_recv() {
+            self.take(&bytes);
+        }
+        self.text.contains(part)
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let new = String::from_utf8_lossy(bytes).replace('\r', "");
+        self.text += &new;
+        self.all += &new;
     }
 
     pub(crate) fn types(&mut self, keys: &str) {
@@ -123,8 +138,18 @@ impl Terminal {
     /// Waits for the end; answers the exit code, and the rest of the screen.
     #[track_caller]
     pub(crate) fn end(&mut self) -> (Option<i32>, String) {
-        while let Ok(bytes) = self.screen.recv_timeout(DEADLINE) {
-            self.text += &String::from_utf8_lossy(&bytes).replace('\r', "");
+        let end = Instant::now() + DEADLINE;
+        loop {
+            match self
+                .screen
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
+            {
+                Ok(bytes) => self.take(&bytes),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("the program does not end; the screen:\n{}", self.all)
+                }
+            }
         }
         let code = self.child.wait().unwrap().code();
         (code, std::mem::take(&mut self.text))

@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use exuvia_control::{
-    CallRequest, Client, ClientError, DeployOptions, Loops, MAX_LISTED, Payload, SendRequest,
-    Shown, Upload, code,
+    CallRequest, Client, ClientError, DeployOptions, Loops, MAX_LISTED, MAX_TOP, MAX_TRACED,
+    MAX_TRACES, Payload, SendRequest, Shown, Sort, Upload, code,
 };
 use serde_json::{Value, json};
 
@@ -64,6 +64,57 @@ async fn info_and_processes() {
         .await
         .unwrap_err();
     assert_eq!(code_of(&error), code::TOO_LARGE);
+}
+
+#[tokio::test]
+async fn one_process_and_those_that_do_the_most() {
+    let running = running();
+    let it = running.client.inspect("a/b c").await.unwrap();
+    assert_eq!(it.value.pid, "<0.0>");
+    assert_eq!(it.json["data"]["payload"], json!({"a": 1}));
+    let error = running.client.inspect("nobody").await.unwrap_err();
+    assert_eq!(code_of(&error), code::NO_PROCESS);
+
+    let top = running.client.top(Sort::Mailbox, 2).await.unwrap().value;
+    assert_eq!((top.processes, top.top.len()), (3, 2));
+    assert_eq!(top.top[0].process.module.as_deref(), Some("Mailbox"));
+    let error = running.client.top(Sort::Memory, MAX_TOP + 1).await;
+    assert_eq!(code_of(&error.unwrap_err()), code::TOO_LARGE);
+    let client = running.client.clone();
+    let request = "GET /v1/top?sort=age HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let bad = tokio::task::spawn_blocking(move || raw(&client, request))
+        .await
+        .unwrap();
+    assert!(bad.contains("bad_request"), "{bad}");
+}
+
+#[tokio::test]
+async fn a_trace_ends_by_itself_or_with_its_reader() {
+    let running = running();
+    let mut trace = running.client.trace("counter", 2).await.unwrap();
+    let first = trace.next().await.unwrap().unwrap();
+    assert_eq!(first.line, "sent message to <7.0>  tag 0  1 B  0");
+    assert_eq!(first.event["direction"], "sent");
+    assert_eq!(first.event["payload"], 0);
+    assert!(trace.next().await.unwrap().is_some());
+    assert!(trace.next().await.unwrap().is_none());
+    let error = running.client.trace("counter", MAX_TRACED + 1).await;
+    assert_eq!(code_of(&error.unwrap_err()), code::TOO_LARGE);
+
+    // As many as there may be, and room again when their readers are gone.
+    let mut many = Vec::new();
+    for _ in 0..MAX_TRACES {
+        many.push(running.client.trace("endless", 1).await.unwrap());
+    }
+    let error = running.client.trace("endless", 1).await.unwrap_err();
+    assert_eq!(code_of(&error), code::BUSY);
+    drop(many);
+    let mut tries = 0;
+    while running.client.trace("endless", 1).await.is_err() {
+        tries += 1;
+        assert!(tries < 1_000, "their places are not free again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use exuvia_control::{
-    Bounds, Claim, Client, DeployOptions, Failure, Host, Info, Process, Server, Upload, code,
-    serve_with,
+    Bounds, Claim, Client, DeployOptions, Failure, Host, Info, Process, Server, Sort, Top,
+    TopProcess, Upload, code, serve_with,
 };
+use exuvia_node::abi::Kind;
+use exuvia_node::{Direction, Pid, Traced};
 use serde::Serialize;
 use serde_json::json;
 use tempfile::TempDir;
@@ -37,6 +40,8 @@ pub(crate) struct Fake {
     pub(crate) gate: Arc<Mutex<()>>,
     /// How many of them there have been.
     pub(crate) slow: Arc<AtomicUsize>,
+    /// Traces of `endless`.
+    pub(crate) traces: Arc<Mutex<Vec<SyncSender<Traced>>>>,
 }
 
 impl Fake {
@@ -47,6 +52,7 @@ impl Fake {
             deployed: Arc::default(),
             gate: Arc::default(),
             slow: Arc::default(),
+            traces: Arc::default(),
         }
     }
 }
@@ -55,6 +61,8 @@ impl Host for Fake {
     type Info = Info;
     type Process = Process;
     type Swap = Note;
+    type Inspection = Process;
+    type Top = Top;
     type Event = Note;
 
     fn info(&self) -> Info {
@@ -76,6 +84,49 @@ impl Host for Fake {
                 .unwrap()
             })
             .collect()
+    }
+
+    fn inspect(&self, target: &str) -> Result<(Process, Option<Vec<u8>>), Failure> {
+        match target {
+            "nobody" => Err(Failure::new(code::NO_PROCESS, "no `nobody`")),
+            _ => Ok((
+                self.processes(None, 1).remove(0),
+                Some(b"\x81\xa1a\x01".to_vec()),
+            )),
+        }
+    }
+
+    fn top(&self, sort: Sort, limit: usize) -> Top {
+        let process = self.processes(Some(format!("{sort:?}")), 1).remove(0);
+        let top = vec![TopProcess { process, rate: 7.0 }; limit];
+        Top {
+            processes: 3,
+            top,
+            ..Top::default()
+        }
+    }
+
+    fn trace(&self, target: &str, limit: u64) -> Result<Receiver<Traced>, Failure> {
+        let (sender, receiver) = sync_channel(64);
+        for number in 0..limit.min(3) {
+            let traced = Traced {
+                at: number * 1_000_000,
+                direction: Direction::Sent,
+                peer: Pid::new(1, 7, 0),
+                kind: Kind::Message,
+                tag: 0,
+                reference: 0,
+                bytes: 1,
+                payload: vec![u8::try_from(number).unwrap()],
+                missed: 0,
+            };
+            sender.send(traced).unwrap();
+        }
+        // One that sees nothing more goes on until nobody reads it.
+        if target == "endless" {
+            self.traces.lock().unwrap().push(sender);
+        }
+        Ok(receiver)
     }
 
     fn send(&self, to: &str, tag: u32, payload: Vec<u8>) -> Result<(), Failure> {

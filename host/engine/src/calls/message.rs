@@ -1,7 +1,7 @@
 //! Host calls about messages: receive, send, request, call, reply, timers, sleep.
 
-use exuvia_abi::{Code, HEADER_SIZE, Kind, Reason, SUSPEND, limits, receive};
-use exuvia_process::{Due, Envelope, ExitReason, SendError};
+use exuvia_abi::{Code, HEADER_SIZE, Kind, Pid, Reason, SUSPEND, limits, receive};
+use exuvia_process::{Due, Envelope, ExitReason, Payload, SendError};
 use wasmtime::{Caller, Linker};
 
 use super::{Answer, served};
@@ -163,6 +163,7 @@ fn deliver(view: &mut View<'_>, slot: &Slot, position: usize) -> Answer {
         return Err(Code::Empty);
     };
     *view.taken += 1;
+    view.shared.trace_received(view.own, &message);
     if let Some(transaction) = transaction(view.own) {
         transaction.message.get_or_insert(message);
     }
@@ -252,6 +253,7 @@ fn send(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Answe
     let to = view.pid(to)?;
     let payload = view.payload(data, length)?;
     let envelope = Envelope::message(view.own.pid(), tag.cast_unsigned(), payload);
+    view.shared.trace_sent(view.own, to, &envelope);
     if transaction(view.own).is_none() {
         return match view.shared.system.send(to, envelope) {
             Ok(()) => Ok(Code::Ok as i32),
@@ -267,6 +269,25 @@ fn send(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Answe
     Ok(Code::Ok as i32)
 }
 
+/// Traces what is sent as something else than a plain message.
+fn trace_other(
+    view: &mut View<'_>,
+    to: Pid,
+    kind: Kind,
+    tag: u32,
+    reference: u64,
+    payload: &Payload,
+) {
+    if view.own.traced {
+        let message = Envelope {
+            kind,
+            reference,
+            ..Envelope::message(view.own.pid(), tag, payload.clone())
+        };
+        view.shared.trace_sent(view.own, to, &message);
+    }
+}
+
 fn request(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32, out: i32) -> Answer {
     let to = view.pid(to)?;
     let payload = view.payload(data, length)?;
@@ -274,6 +295,7 @@ fn request(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32, out: 
     view.may_monitor(1)?;
     let tag = tag.cast_unsigned();
     let reference = view.own.new_reference();
+    trace_other(view, to, Kind::Request, tag, reference, &payload);
     if transaction(view.own).is_none() {
         let sent = view
             .own
@@ -371,13 +393,10 @@ fn begin_call(
     }
     view.close();
     let reference = view.own.new_reference();
-    match view.own.request(
-        &view.shared.system,
-        to,
-        reference,
-        tag.cast_unsigned(),
-        payload,
-    ) {
+    let tag = tag.cast_unsigned();
+    trace_other(view, to, Kind::Request, tag, reference, &payload);
+    let system = &view.shared.system;
+    match view.own.request(system, to, reference, tag, payload) {
         Ok(()) => Ok(reference),
         Err(SendError::Full) => Err(Code::MailboxFull),
         Err(_) => Err(Code::BadArgument),
@@ -388,6 +407,7 @@ fn reply(view: &mut View<'_>, to: i32, reference: i64, tag: i32, data: i32, leng
     let to = view.pid(to)?;
     let payload = view.payload(data, length)?;
     let (reference, tag) = (reference.cast_unsigned(), tag.cast_unsigned());
+    trace_other(view, to, Kind::Reply, tag, reference, &payload);
     perform(view.own, &view.shared.system, move |own, system| {
         own.reply(system, to, reference, tag, payload);
     });

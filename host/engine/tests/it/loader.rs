@@ -58,7 +58,10 @@ fn what_is_no_core_module_is_refused() {
 #[test]
 fn wasm_text_is_assembled_or_the_place_of_the_fault_is_told() {
     let world = world();
-    let text = format!(";; as it is written\n{}", include_str!("../../../../guest-sdk/wat/echo.wat"));
+    let text = format!(
+        ";; as it is written\n{}",
+        include_str!("../../../../guest-sdk/wat/echo.wat")
+    );
     world.engine.load(text.as_bytes()).unwrap();
     let error = refusal(&world, text.replace("i32.store", "i32.stare").as_bytes());
     assert!(

@@ -226,17 +226,22 @@ fn build(
     let Some(command) = command else {
         if let (None, Some(span)) = (table.key_span("build"), table.key_span("sources")) {
             problems.add(
-                Found::at(span, format!("`sources` of module `{name}` serve no `build`"))
-                    .help("add the command that makes the file:  build = \"...\"".to_owned()),
+                Found::at(
+                    span,
+                    format!("`sources` of module `{name}` serve no `build`"),
+                )
+                .help("add the command that makes the file:  build = \"...\"".to_owned()),
             );
         }
         return None;
     };
     if command.value.trim().is_empty() {
-        problems.add(Found::at(command.span, "`build` is empty".to_owned()).help(
-            "write a command for the shell, or leave `build` out if the file is made elsewhere"
-                .to_owned(),
-        ));
+        problems.add(
+            Found::at(command.span, "`build` is empty".to_owned()).help(
+                "write a command for the shell, or leave `build` out if the file is made elsewhere"
+                    .to_owned(),
+            ),
+        );
     }
     Some(Build {
         command: command.value.trim().to_owned(),

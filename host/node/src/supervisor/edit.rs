@@ -80,7 +80,8 @@ impl Drop for EditReport {
             ("changed from their next start on", &told.later),
         ] {
             if !ids.is_empty() {
-                told.applied.push(format!("children {what}: {}", listed(ids)));
+                told.applied
+                    .push(format!("children {what}: {}", listed(ids)));
             }
         }
         self.events.send(Event::Manifest {
@@ -180,10 +181,8 @@ fn difference(
         (Work::Supervisor(one), Work::Supervisor(two)) if one != two => Difference::Below,
         (Work::Supervisor(_), Work::Supervisor(_)) if ends => Difference::None,
         (Work::Process(one), Work::Process(two)) => {
-            let same = ends
-                && was.name == is.name
-                && one.module == two.module
-                && one.args == two.args;
+            let same =
+                ends && was.name == is.name && one.module == two.module && one.args == two.args;
             match (same, one.limits == two.limits) {
                 (true, true) => Difference::None,
                 (true, false) => Difference::Limits,

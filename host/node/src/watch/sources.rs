@@ -258,7 +258,12 @@ mod tests {
         fs::remove_file(at("Cargo.toml")).unwrap();
         assert_eq!(
             names(folder.path(), &sources.look()),
-            [".cargo/config.toml", "Cargo.toml", "src/deep/new.rs", "src/lib.rs"]
+            [
+                ".cargo/config.toml",
+                "Cargo.toml",
+                "src/deep/new.rs",
+                "src/lib.rs"
+            ]
         );
         assert_eq!(names(folder.path(), &sources.look()), [""; 0]);
 

@@ -52,7 +52,11 @@ impl Workshop {
     pub fn open(app: &Path, colours: bool) -> Result<Workshop, ManifestError> {
         // The current folder may go, and come again.
         let app = std::path::absolute(app).unwrap_or_else(|_| app.to_owned());
-        let file = if app.is_dir() { app.join(FILE_NAME) } else { app };
+        let file = if app.is_dir() {
+            app.join(FILE_NAME)
+        } else {
+            app
+        };
         let manifest = Manifest::load(&file)?;
         let steps = manifest.builds();
         Ok(Workshop {

@@ -281,8 +281,14 @@ fn many_saves_in_a_row_end_with_the_last() {
 
 #[test]
 fn what_is_saved_during_a_build_is_built_after_it() {
-    let slow = manifest().replace("; cp src/one.wat", "; touch began; while ! [ -e go ]; do sleep 0.01; done; cp src/one.wat");
-    let folder_is_ready = slow.replace("touch began;", "touch began; [ -e out/one.wat ] || touch go;");
+    let slow = manifest().replace(
+        "; cp src/one.wat",
+        "; touch began; while ! [ -e go ]; do sleep 0.01; done; cp src/one.wat",
+    );
+    let folder_is_ready = slow.replace(
+        "touch began;",
+        "touch began; [ -e out/one.wat ] || touch go;",
+    );
     let mut it = developed_with(&folder_is_ready);
     for name in ["go", "began"] {
         fs::remove_file(it.path(name)).unwrap();
@@ -377,7 +383,11 @@ fn before_the_app_runs_changes_are_waited_for() {
     fs::create_dir(at("src")).unwrap();
     fs::create_dir(at("out")).unwrap();
     fs::write(at("src/one.wat"), "FAIL").unwrap();
-    fs::write(at("exuvia.toml"), format!("[app]\nname = \"a\"\n{}", module("one"))).unwrap();
+    fs::write(
+        at("exuvia.toml"),
+        format!("[app]\nname = \"a\"\n{}", module("one")),
+    )
+    .unwrap();
     let mut workshop = Workshop::open(folder.path(), false).unwrap();
     let step = workshop.manifest().builds().remove(0);
     assert!(workshop.build(&step).is_err());

@@ -399,8 +399,11 @@ fn a_third_version_while_two_are_in_use_kills_nobody() {
         loops: Loops::Leave,
         ..DeployOptions::default()
     };
-    node.deploy(vec![module("loops", &loops(false, &answer(2)))], leave.clone())
-        .unwrap();
+    node.deploy(
+        vec![module("loops", &loops(false, &answer(2)))],
+        leave.clone(),
+    )
+    .unwrap();
     let second = spawn(&node, "loops", b"");
     assert_eq!(ask(&node, second), 2);
     node.deploy(vec![module("loops", &loops(false, &answer(3)))], leave)

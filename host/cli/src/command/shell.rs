@@ -1,0 +1,415 @@
+//! `exuvia shell`: the commands that talk to a node, one after another, with
+//! history and completion. A line is a command line without its first word.
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use exuvia_control::Client;
+use rustyline::completion::{Completer, Pair};
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{CompletionType, Config, Context, Editor, Helper, Highlighter, Hinter, Validator};
+
+use crate::command::{deploy, events, info, inspect, ps, rollback, send, stop, trace};
+use crate::environment;
+use crate::fault::{Exit, Fault};
+use crate::output::{Output, Tone};
+use crate::place::Place;
+
+/// A command of the shell alone: `send --call`.
+const CALL: &str = "call";
+/// Lines of history that are kept.
+const HISTORY: usize = 1_000;
+/// Names that completion knows at most.
+const NAMES: usize = 2_000;
+
+/// Talk to a node, command by command
+///
+/// The commands are those of this program: `ps`, `inspect`, `send`, `call`, `trace`
+/// and so on; `help` lists them. Tab completes commands and names of processes,
+/// Ctrl-C ends what runs, Ctrl-D the shell. Lines may also come from a pipe.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  exuvia shell
+  echo 'call counter \"Get\"' | exuvia shell")]
+pub(crate) struct Arguments {}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "",
+    no_binary_name = true,
+    disable_version_flag = true,
+    help_template = "{subcommands}\n  call      Send a request and print the reply: `send --call`",
+    subcommand_required = true
+)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Ps(ps::Arguments),
+    Inspect(inspect::Arguments),
+    Send(send::Arguments),
+    Trace(trace::Arguments),
+    Events(events::Arguments),
+    Info(info::Arguments),
+    Deploy(deploy::Arguments),
+    Rollback(rollback::Arguments),
+    Stop(stop::Arguments),
+    /// Leave the shell; the node runs on
+    #[command(alias = "exit")]
+    Quit,
+}
+
+pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), Fault> {
+    let client = place.client()?;
+    let app = client.info().await?.value.app;
+    // Whatever folder the shell goes to later, it is this node.
+    let place = Place::new(Some(client.socket().to_path_buf()), None);
+    let mut input = Input::new(&app, output);
+    let mut last = Ok(());
+    loop {
+        input.know(&client).await;
+        let (returned, read) = tokio::task::spawn_blocking(move || {
+            let read = input.read();
+            (input, read)
+        })
+        .await
+        .map_err(|error| Fault::failed(format!("the shell failed: {error}")))?;
+        input = returned;
+        let line = match read? {
+            Read::Line(line) => line,
+            Read::Interrupted => continue,
+            Read::End => return last,
+        };
+        let arguments = match parse(&line) {
+            Parsed::Nothing => continue,
+            Parsed::Help(text) => {
+                output.line(&text)?;
+                continue;
+            }
+            Parsed::Wrong(text) => {
+                output.fault(&Fault::usage(text));
+                last = Err(Fault::Shown(Exit::Usage));
+                continue;
+            }
+            Parsed::Line(arguments) => arguments,
+        };
+        if matches!(arguments.command, Command::Quit) {
+            return last;
+        }
+        let stops = matches!(arguments.command, Command::Stop(_));
+        last = tokio::select! {
+            done = act(arguments.command, &place, output) => done,
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        };
+        match &last {
+            Ok(()) if stops => return Ok(()),
+            Ok(()) => {}
+            Err(Fault::NobodyReads) => return last,
+            Err(fault) => {
+                output.fault(fault);
+                last = Err(Fault::Shown(fault.exit()));
+            }
+        }
+    }
+}
+
+async fn act(command: Command, place: &Place, output: &Output) -> Result<(), Fault> {
+    match command {
+        Command::Ps(arguments) => ps::run(arguments, place, output).await,
+        Command::Inspect(arguments) => inspect::run(arguments, place, output).await,
+        Command::Send(arguments) => send::run(arguments, place, output).await,
+        Command::Trace(arguments) => trace::run(arguments, place, output).await,
+        Command::Events(_) => events::run(place, output).await,
+        Command::Info(_) => info::run(place, output).await,
+        Command::Deploy(arguments) => deploy::run(arguments, place, output).await,
+        Command::Rollback(_) => rollback::run(place, output).await,
+        Command::Stop(arguments) => stop::run(arguments, place, output).await,
+        Command::Quit => Ok(()),
+    }
+}
+
+/// What a line asks for.
+#[derive(Debug)]
+enum Parsed {
+    /// It is empty, or a comment.
+    Nothing,
+    Line(Line),
+    Help(String),
+    Wrong(String),
+}
+
+fn parse(line: &str) -> Parsed {
+    let mut words = match words(line) {
+        Ok(words) => words,
+        Err(text) => return Parsed::Wrong(text),
+    };
+    match words.first_mut() {
+        None => return Parsed::Nothing,
+        // Most that is sent by hand is a request.
+        Some(first) if *first == CALL => {
+            *first = "send".into();
+            words.push("--call".into());
+        }
+        Some(_) => {}
+    }
+    match Line::try_parse_from(words) {
+        Ok(line) => Parsed::Line(line),
+        Err(error) => {
+            let text = error.to_string();
+            if !error.use_stderr() {
+                return Parsed::Help(text.trim_end().to_owned());
+            }
+            let text = text.trim_start_matches("error: ");
+            let told = text.split("\n\nUsage:").next().unwrap_or(text);
+            Parsed::Wrong(told.trim_end().to_owned())
+        }
+    }
+}
+
+/// A line cut into words. What begins with `{`, `[` or `"` is JSON and one word to
+/// its end, as it is; other words may stand in single quotes.
+fn words(line: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_start();
+    while !rest.is_empty() && !rest.starts_with('#') {
+        if rest.starts_with(['{', '[', '"']) {
+            let mut values =
+                serde_json::Deserializer::from_str(rest).into_iter::<serde::de::IgnoredAny>();
+            let end = match values.next() {
+                Some(Ok(_)) => values.byte_offset(),
+                Some(Err(error)) => return Err(format!("this is not JSON: {error}")),
+                None => rest.len(),
+            };
+            words.push(rest[..end].to_owned());
+            rest = rest[end..].trim_start();
+            continue;
+        }
+        let (word, after) = match rest.strip_prefix('\'') {
+            Some(quoted) => match quoted.split_once('\'') {
+                Some(parts) => parts,
+                None => return Err("a quote ' has no end".into()),
+            },
+            None => rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len())),
+        };
+        words.push(word.to_owned());
+        rest = after.trim_start();
+    }
+    Ok(words)
+}
+
+// ---- the line editor -----------------------------------------------------------
+
+enum Read {
+    Line(String),
+    Interrupted,
+    End,
+}
+
+/// Where lines come from.
+struct Input {
+    editor: Option<Editor<Words, FileHistory>>,
+    prompt: String,
+    history: Option<PathBuf>,
+}
+
+impl Input {
+    fn new(app: &str, output: &Output) -> Input {
+        use std::io::IsTerminal as _;
+        let plain = Input {
+            editor: None,
+            prompt: String::new(),
+            history: None,
+        };
+        if !std::io::stdin().is_terminal() {
+            return plain;
+        }
+        let config = Config::builder()
+            .max_history_size(HISTORY)
+            .map(|builder| builder.completion_type(CompletionType::List).build());
+        let editor = config.and_then(|config| {
+            let mut editor = Editor::with_config(config)?;
+            editor.set_helper(Some(Words::new()));
+            Ok(editor)
+        });
+        // A terminal that the editor cannot use is read as a pipe is.
+        let Ok(mut editor) = editor else {
+            return plain;
+        };
+        let history = history();
+        if let Some(history) = &history {
+            // None yet, or one that cannot be read: it begins anew.
+            let _ = editor.load_history(history);
+        }
+        let prompt = format!("{}> ", output.paint(Tone::Strong, app));
+        Input {
+            editor: Some(editor),
+            prompt,
+            history,
+        }
+    }
+
+    /// Learns the names that there are now.
+    async fn know(&mut self, client: &Client) {
+        let Some(helper) = self.editor.as_mut().and_then(Editor::helper_mut) else {
+            return;
+        };
+        if let Ok(list) = client.processes(None, NAMES).await {
+            let names = list.value.into_iter().flat_map(|process| process.names);
+            helper.names = names.collect();
+        }
+    }
+
+    fn read(&mut self) -> Result<Read, Fault> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            Fault::failed(format!("no line could be read: {error}"))
+        };
+        let Some(editor) = &mut self.editor else {
+            let mut line = String::new();
+            return match std::io::stdin().read_line(&mut line) {
+                Ok(0) => Ok(Read::End),
+                Ok(_) => Ok(Read::Line(line)),
+                Err(error) => Err(unreadable(&error)),
+            };
+        };
+        match editor.readline(&self.prompt) {
+            Ok(line) => {
+                if !line.trim().is_empty() && editor.add_history_entry(&line).unwrap_or(false) {
+                    self.keep();
+                }
+                Ok(Read::Line(line))
+            }
+            Err(ReadlineError::Interrupted) => Ok(Read::Interrupted),
+            Err(ReadlineError::Eof) => Ok(Read::End),
+            Err(error) => Err(unreadable(&error)),
+        }
+    }
+
+    /// A history that cannot be written is lost, and nothing else.
+    fn keep(&mut self) {
+        let (Some(editor), Some(history)) = (&mut self.editor, &self.history) else {
+            return;
+        };
+        if let Some(folder) = history.parent() {
+            let _ = std::fs::create_dir_all(folder);
+        }
+        let _ = editor.append_history(history);
+    }
+}
+
+/// `$XDG_STATE_HOME/exuvia/history`, or under `~/.local/state`.
+fn history() -> Option<PathBuf> {
+    let absolute = |name| {
+        environment(name)
+            .map(PathBuf::from)
+            .filter(|it| it.is_absolute())
+    };
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|state| state.join("exuvia/history"))
+}
+
+/// Completes commands, and after them names of processes.
+#[derive(Helper, Highlighter, Hinter, Validator)]
+struct Words {
+    commands: Vec<String>,
+    names: Vec<String>,
+}
+
+impl Words {
+    fn new() -> Words {
+        let commands = Line::command();
+        let names = commands
+            .get_subcommands()
+            .map(|it| it.get_name().to_owned());
+        Words {
+            commands: names.chain(["help".to_owned(), CALL.to_owned()]).collect(),
+            names: Vec::new(),
+        }
+    }
+}
+
+impl Completer for Words {
+    type Candidate = Pair;
+
+    fn complete(
+        &self,
+        line: &str,
+        at: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let typed = line.get(..at).unwrap_or_default();
+        let begin = typed
+            .rfind(char::is_whitespace)
+            .map_or(0, |space| space + 1);
+        let word = &typed[begin..];
+        let known = match typed[..begin].split_whitespace().next() {
+            None => &self.commands,
+            Some("inspect" | "send" | CALL | "trace") => &self.names,
+            Some("help") => &self.commands,
+            Some(_) => return Ok((at, Vec::new())),
+        };
+        let mut fitting: Vec<&String> = known.iter().filter(|it| it.starts_with(word)).collect();
+        fitting.sort();
+        let pair = |name: &String| Pair {
+            display: name.clone(),
+            replacement: format!("{name} "),
+        };
+        Ok((begin, fitting.into_iter().map(pair).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Parsed, parse, words};
+
+    #[test]
+    fn lines_are_cut_into_words_and_json_stays_whole() {
+        let cut = |line| words(line).unwrap();
+        assert_eq!(cut("  ps  --limit 3 "), ["ps", "--limit", "3"]);
+        assert_eq!(
+            cut("send counter {\"Add\": [1, \"two words\"]} --tag 2"),
+            [
+                "send",
+                "counter",
+                "{\"Add\": [1, \"two words\"]}",
+                "--tag",
+                "2"
+            ]
+        );
+        assert_eq!(cut("call a \"Get\""), ["call", "a", "\"Get\""]);
+        assert_eq!(
+            cut("send a --text 'two words'"),
+            ["send", "a", "--text", "two words"]
+        );
+        assert_eq!(cut("ps # all"), ["ps"]);
+        assert!(cut("# nothing").is_empty());
+        assert!(words("send a {\"b\"").is_err());
+        assert!(words("send a 'b").is_err());
+    }
+
+    #[test]
+    fn a_line_is_a_command_or_says_why_not() {
+        assert!(matches!(parse("  "), Parsed::Nothing));
+        assert!(matches!(parse("ps --limit 3"), Parsed::Line(_)));
+        let call = format!("{:?}", parse("call counter \"Get\" --timeout 9"));
+        assert!(call.contains("call: true"), "{call}");
+        let wrong = format!("{:?}", parse("pss"));
+        assert!(
+            wrong.starts_with("Wrong") && wrong.contains("unrecognized"),
+            "{wrong}"
+        );
+        let help = format!("{:?}", parse("help"));
+        assert!(
+            help.starts_with("Help") && help.contains("inspect"),
+            "{help}"
+        );
+        assert!(
+            matches!(parse("run ."), Parsed::Wrong(_)),
+            "it begins no node"
+        );
+    }
+}

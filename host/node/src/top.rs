@@ -1,0 +1,277 @@
+//! What `exuvia top` shows: who does the most, and how busy the schedulers are.
+//!
+//! Most processes of a node rest. A process that has run leaves a mark in its
+//! slot, and only those with a mark are looked at: a sample costs a glance at
+//! each slot, and a look at each process that has run since the sample before.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use exuvia_engine::{GuestOwn, GuestSystem};
+use exuvia_process::{RunState, Signal};
+use exuvia_scheduler::WorkerMetrics;
+use serde::Serialize;
+
+use crate::inspect::{ProcessInfo, describe};
+use crate::node::Node;
+
+/// Processes that a sample looks at, at most; the others wait for the next one.
+/// Looking takes a fraction of a microsecond each.
+const LOOKS: usize = 200_000;
+/// Processes of which a sample remembers what they had done.
+const REMEMBERED: usize = 4_000_000;
+/// How long processes that run just now are waited for, nanoseconds.
+const PATIENCE: u64 = 50_000_000;
+/// Rows that a sample has at most.
+pub(crate) const MOST_ROWS: usize = 1_000;
+
+/// By what the processes are sorted, the most first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// Reductions a second, then reductions in all.
+    #[default]
+    Reductions,
+    /// Messages that wait.
+    Mailbox,
+    /// Bytes of linear memory.
+    Memory,
+}
+
+/// One process of a sample.
+#[derive(Clone, Debug, Serialize)]
+pub struct TopProcess {
+    /// What `ps` shows.
+    #[serde(flatten)]
+    pub process: ProcessInfo,
+    /// Reductions a second since the sample before.
+    pub rate: f64,
+}
+
+/// One scheduler of a sample.
+#[derive(Clone, Debug, Serialize)]
+pub struct SchedulerLoad {
+    /// The share of the time that it was not asleep, 0 to 1.
+    pub busy: f64,
+    /// Slices a second.
+    pub slices: f64,
+}
+
+/// A sample: what has happened since the one before, whoever took it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Top {
+    /// Milliseconds since the sample before; 0: it is the first, and all rates
+    /// are 0.
+    pub interval_ms: f64,
+    /// Processes alive.
+    pub processes: usize,
+    /// Of them, those that have run since the sample before.
+    pub ran: usize,
+    /// Reductions a second, of all that were looked at.
+    pub reductions: f64,
+    /// The schedulers.
+    pub schedulers: Vec<SchedulerLoad>,
+    /// The processes with the most, sorted.
+    pub top: Vec<TopProcess>,
+}
+
+/// What the sample before has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Sampler {
+    at: u64,
+    number: u64,
+    rows: HashMap<u32, Row>,
+    workers: Vec<WorkerMetrics>,
+    /// The slot at which the next sample begins.
+    next: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    generation: u32,
+    reductions: u64,
+    memory: u64,
+    mailbox: u64,
+    /// Reductions since the sample before, if it has run in this one.
+    delta: u64,
+    /// The sample in which it was looked at.
+    sample: u64,
+}
+
+impl Node {
+    /// Takes a sample, and answers the `limit` processes with the most.
+    pub fn top(&self, sort: Sort, limit: usize) -> Top {
+        let inner = &self.0;
+        let mut sampler = inner.sampler.lock();
+        let now = inner.system.clock.now();
+        let seconds = match sampler.at {
+            0 => 0.0,
+            at => now.saturating_sub(at) as f64 / 1e9,
+        };
+        sampler.at = now;
+        sampler.number += 1;
+        let per_second = |count: u64| match seconds > 0.0 {
+            true => count as f64 / seconds,
+            false => 0.0,
+        };
+        let ran = self.look_at_all(&mut sampler);
+        let number = sampler.number;
+        let delta = |row: &Row| match row.sample == number {
+            true => row.delta,
+            false => 0,
+        };
+        let reductions: u64 = sampler.rows.values().map(delta).sum();
+        let key = |row: &Row| match sort {
+            Sort::Reductions => (delta(row), row.reductions),
+            Sort::Mailbox => (row.mailbox, delta(row)),
+            Sort::Memory => (row.memory, delta(row)),
+        };
+        let mut rows: Vec<_> = (sampler.rows.iter())
+            .map(|(slot, row)| (key(row), *slot))
+            .collect();
+        let limit = limit.min(MOST_ROWS);
+        if rows.len() > limit && limit > 0 {
+            rows.select_nth_unstable_by(limit - 1, |a, b| b.cmp(a));
+        }
+        rows.truncate(limit);
+        rows.sort_unstable_by(|a, b| b.cmp(a));
+        let release = inner.code.current();
+        let mut top = Vec::with_capacity(rows.len());
+        for (_, slot) in rows {
+            let Some(row) = sampler.rows.get(&slot).copied() else {
+                continue;
+            };
+            let looked = inner.executor.look(slot, |own| describe(own, &release));
+            let mut process = looked.unwrap_or_else(|| running(slot, &row));
+            self.complete(&mut process);
+            top.push(TopProcess {
+                process,
+                rate: per_second(delta(&row)),
+            });
+        }
+        let workers = self.scheduler().metrics().workers;
+        let schedulers = workers
+            .iter()
+            .enumerate()
+            .map(|(index, metrics)| {
+                let before = sampler.workers.get(index).copied().unwrap_or_default();
+                let asleep = metrics.parked_ns.saturating_sub(before.parked_ns);
+                let slices = metrics.slices.saturating_sub(before.slices);
+                SchedulerLoad {
+                    busy: (1.0 - per_second(asleep) / 1e9).clamp(0.0, 1.0),
+                    slices: per_second(slices),
+                }
+            })
+            .collect();
+        sampler.workers = workers;
+        Top {
+            interval_ms: seconds * 1e3,
+            processes: inner.system.table.alive(),
+            ran,
+            reductions: per_second(reductions),
+            schedulers,
+            top,
+        }
+    }
+
+    /// Brings the rows up to date. Answers how many processes have run.
+    fn look_at_all(&self, sampler: &mut Sampler) -> usize {
+        let inner = &self.0;
+        let table = &inner.system.table;
+        let slots = u32::try_from(table.indices().count()).unwrap_or(u32::MAX);
+        let begin = sampler.next.min(slots);
+        let number = sampler.number;
+        let (sender, receiver) = channel();
+        let mut ran = 0;
+        let mut asked = 0;
+        sampler.next = 0;
+        for index in (begin..slots).chain(0..begin) {
+            let Some(slot) = table.slot(index) else {
+                continue;
+            };
+            if slot.state.get() == RunState::Free {
+                sampler.rows.remove(&index);
+                continue;
+            }
+            // Only written if it is set: the line stays where it is.
+            if !slot.ran.load(Ordering::Relaxed) {
+                continue;
+            }
+            if ran >= LOOKS {
+                sampler.next = index;
+                break;
+            }
+            slot.ran.store(false, Ordering::Relaxed);
+            ran += 1;
+            if let Some(row) = inner.executor.look(index, |own| row_of(own, number)) {
+                sampler.note(index, row);
+            } else if let Some(pid) = inner.system.pid(index) {
+                // It runs just now, or is about to: it says so itself.
+                let sender = sender.clone();
+                let tell = Box::new(move |own: &mut GuestOwn, _: &GuestSystem| {
+                    let _ = sender.send((index, row_of(own, number)));
+                });
+                asked += usize::from(inner.system.signal(pid, Signal::Control(tell)).is_ok());
+            }
+        }
+        drop(sender);
+        let until = inner.system.clock.now() + PATIENCE;
+        while asked > 0 {
+            let left = until.saturating_sub(inner.system.clock.now());
+            let Ok((index, row)) = receiver.recv_timeout(Duration::from_nanos(left)) else {
+                break;
+            };
+            asked -= 1;
+            sampler.note(index, row);
+        }
+        for (index, row) in &mut sampler.rows {
+            if row.sample == number
+                && let Some(slot) = table.slot(*index)
+            {
+                row.mailbox += slot.mailbox.len() as u64;
+            }
+        }
+        ran
+    }
+}
+
+impl Sampler {
+    fn note(&mut self, index: u32, mut row: Row) {
+        let before = self.rows.get(&index).copied();
+        let same = before.filter(|before| before.generation == row.generation);
+        let then = same.map_or(0, |before| before.reductions);
+        row.delta = row.reductions.saturating_sub(then);
+        if before.is_some() || self.rows.len() < REMEMBERED {
+            self.rows.insert(index, row);
+        }
+    }
+}
+
+fn row_of(own: &mut GuestOwn, number: u64) -> Row {
+    Row {
+        generation: own.pid().generation(),
+        reductions: own.reductions,
+        memory: own.guest().map_or(0, |guest| guest.memory_bytes()),
+        mailbox: own.inbox_len() as u64,
+        delta: 0,
+        sample: number,
+    }
+}
+
+/// A process that runs just now, as it was.
+fn running(slot: u32, row: &Row) -> ProcessInfo {
+    ProcessInfo {
+        pid: format!("<{slot}.{}>", row.generation),
+        names: Vec::new(),
+        module: None,
+        state: "running".into(),
+        mailbox: 0,
+        reductions: row.reductions,
+        memory: row.memory,
+        image: 0,
+        crossings: 0,
+        stuck: None,
+        left: false,
+    }
+}
