@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use exuvia_engine::{GuestOwn, GuestSystem};
@@ -136,20 +136,22 @@ impl Node {
         }
         rows.truncate(limit);
         rows.sort_unstable_by(|a, b| b.cmp(a));
-        let release = inner.code.current();
-        let mut top = Vec::with_capacity(rows.len());
-        for (_, slot) in rows {
-            let Some(row) = sampler.rows.get(&slot).copied() else {
-                continue;
-            };
-            let looked = inner.executor.look(slot, |own| describe(own, &release));
-            let mut process = looked.unwrap_or_else(|| running(slot, &row));
-            self.complete(&mut process);
-            top.push(TopProcess {
-                process,
-                rate: per_second(delta(&row)),
-            });
-        }
+        let rows: Vec<(u32, Row)> = (rows.into_iter())
+            .filter_map(|(_, slot)| Some((slot, *sampler.rows.get(&slot)?)))
+            .collect();
+        let mut described = self.describe_all(&rows);
+        let top = rows
+            .iter()
+            .map(|(slot, row)| {
+                let known = described.remove(slot);
+                let mut process = known.unwrap_or_else(|| running(*slot, row));
+                self.complete(&mut process);
+                TopProcess {
+                    process,
+                    rate: per_second(delta(row)),
+                }
+            })
+            .collect();
         let workers = self.scheduler().metrics().workers;
         let schedulers = workers
             .iter()
@@ -172,6 +174,44 @@ impl Node {
             reductions: per_second(reductions),
             schedulers,
             top,
+        }
+    }
+
+    /// Describes the processes of some rows, as far as they can be looked at.
+    fn describe_all(&self, rows: &[(u32, Row)]) -> HashMap<u32, ProcessInfo> {
+        let inner = &self.0;
+        let release = inner.code.current();
+        let mut described = HashMap::new();
+        let (sender, receiver) = channel();
+        let mut asked = 0;
+        for (slot, _) in rows {
+            if let Some(info) = inner.executor.look(*slot, |own| describe(own, &release)) {
+                described.insert(*slot, info);
+            } else if let Some(pid) = inner.system.pid(*slot) {
+                let (sender, release, slot) = (sender.clone(), release.clone(), *slot);
+                let tell = Box::new(move |own: &mut GuestOwn, _: &GuestSystem| {
+                    let _ = sender.send((slot, describe(own, &release)));
+                });
+                asked += usize::from(inner.system.signal(pid, Signal::Control(tell)).is_ok());
+            }
+        }
+        drop(sender);
+        self.collect(&receiver, asked, |(slot, info)| {
+            described.insert(slot, info);
+        });
+        described
+    }
+
+    /// Takes what processes that were asked have to say, for a moment at most.
+    fn collect<T>(&self, from: &Receiver<T>, asked: usize, mut take: impl FnMut(T)) {
+        let clock = &self.0.system.clock;
+        let until = clock.now() + PATIENCE;
+        for _ in 0..asked {
+            let left = until.saturating_sub(clock.now());
+            match from.recv_timeout(Duration::from_nanos(left)) {
+                Ok(said) => take(said),
+                Err(_) => return,
+            }
         }
     }
 
@@ -216,15 +256,7 @@ impl Node {
             }
         }
         drop(sender);
-        let until = inner.system.clock.now() + PATIENCE;
-        while asked > 0 {
-            let left = until.saturating_sub(inner.system.clock.now());
-            let Ok((index, row)) = receiver.recv_timeout(Duration::from_nanos(left)) else {
-                break;
-            };
-            asked -= 1;
-            sampler.note(index, row);
-        }
+        self.collect(&receiver, asked, |(index, row)| sampler.note(index, row));
         for (index, row) in &mut sampler.rows {
             if row.sample == number
                 && let Some(slot) = table.slot(*index)
@@ -266,7 +298,7 @@ fn running(slot: u32, row: &Row) -> ProcessInfo {
         names: Vec::new(),
         module: None,
         state: "running".into(),
-        mailbox: 0,
+        mailbox: row.mailbox,
         reductions: row.reductions,
         memory: row.memory,
         image: 0,

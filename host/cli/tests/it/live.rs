@@ -146,17 +146,20 @@ fn the_shell_has_history_completion_and_the_same_commands() {
     let mut shell = command(&app, &["shell"]);
     shell.env("XDG_STATE_HOME", &state);
     let mut shell = Terminal::start(&shell, 80, 24);
-    shell.shows("counting");
+    shell.shows("> ");
     shell.types("ins\tcounter-1\t\r");
     shell.shows("state");
+    shell.shows("> ");
     shell.types("trace counter-1\r");
     // Ctrl-C ends the trace, and not the shell.
     shell.shows("trace counter-1");
     app.done(&["send", "counter-1", "--call"]);
     shell.shows(" reply to");
     shell.types("\x03");
+    shell.shows("> ");
     shell.types("call counter-0\r");
     shell.shows("0700000000000000");
+    shell.shows("> ");
     shell.types("\x04");
     assert_eq!(shell.end().0, Some(0));
     let history = fs::read_to_string(state.join("exuvia/history")).unwrap();
