@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod dev;
+pub(crate) mod docs;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod info;

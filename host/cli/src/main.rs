@@ -72,6 +72,7 @@ enum Command {
     Stop(command::stop::Arguments),
     Check(command::check::Arguments),
     Doctor(command::doctor::Arguments),
+    Docs(command::docs::Arguments),
     Completions(command::completions::Arguments),
 }
 
@@ -112,6 +113,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {
             Command::Stop(arguments) => command::stop::run(arguments, &place, output).await,
             Command::Check(arguments) => command::check::run(&arguments, output),
             Command::Doctor(_) => command::doctor::run(output),
+            Command::Docs(arguments) => command::docs::run(&arguments, output),
             Command::Completions(arguments) => command::completions::run(&arguments, output),
         }
     });

@@ -127,6 +127,10 @@ pub fn build(
     show: Show,
     stopper: &Stopper,
 ) -> Result<Built, BuildError> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long a command took, to be shown"
+    )]
     let began = Instant::now();
     let failed = |reason: String, output: String, stopped: bool| BuildError {
         command: step.command.clone(),

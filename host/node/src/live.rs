@@ -108,7 +108,7 @@ impl Live {
                 let change = changes.iter().find(|change| {
                     *change.module == *guest.tenancy.module && change.before == **limits
                 })?;
-                own.set_limits(&system, Arc::new(change.after.clone()));
+                own.set_limits(&system, Arc::new(change.after));
                 Some(())
             });
         let living = match changed.len() {

@@ -14,6 +14,7 @@ mod life;
 mod lines;
 mod live;
 mod mistakes;
+mod templates;
 mod terminal;
 mod tools;
 mod usage;

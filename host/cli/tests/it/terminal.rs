@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -12,6 +11,14 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 /// Far longer than anything here takes: it ends a test that would hang.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when a broken test gives up; nothing is measured"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
 
 pub(crate) struct Terminal {
     child: Child,
@@ -66,7 +73,7 @@ impl Terminal {
         let child = command.spawn().unwrap();
         // Its copies of the slave's end go, so that the screen ends with the program.
         drop(command);
-        let keyboard = File::from(OwnedFd::from(master));
+        let keyboard = File::from(master);
         let mut from = keyboard.try_clone().unwrap();
         let (sender, screen) = channel();
         std::thread::spawn(move || {
@@ -90,7 +97,7 @@ impl Terminal {
     /// Waits until the screen shows this; answers what came before it, and it.
     #[track_caller]
     pub(crate) fn shows(&mut self, part: &str) -> String {
-        let end = Instant::now() + DEADLINE;
+        let end = now() + DEADLINE;
         loop {
             if let Some(at) = self.text.find(part) {
                 let end = at + part.len();
@@ -99,7 +106,7 @@ impl Terminal {
             }
             match self
                 .screen
-                .recv_timeout(end.saturating_duration_since(Instant::now()))
+                .recv_timeout(end.saturating_duration_since(now()))
             {
                 Ok(bytes) => self.take(&bytes),
                 Err(_) => panic!("`{part}` was not shown; the screen:\n{}", self.all),
@@ -138,11 +145,11 @@ impl Terminal {
     /// Waits for the end; answers the exit code, and the rest of the screen.
     #[track_caller]
     pub(crate) fn end(&mut self) -> (Option<i32>, String) {
-        let end = Instant::now() + DEADLINE;
+        let end = now() + DEADLINE;
         loop {
             match self
                 .screen
-                .recv_timeout(end.saturating_duration_since(Instant::now()))
+                .recv_timeout(end.saturating_duration_since(now()))
             {
                 Ok(bytes) => self.take(&bytes),
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -154,3 +154,21 @@ fn completions_name_the_commands_and_can_be_read_by_the_shell() {
     let answer = ask(folder.path(), &["completions", "shells"]);
     assert_eq!(answer.code, Some(2), "{answer:?}");
 }
+
+#[test]
+fn the_manual_is_inside() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = ask(folder.path(), &["docs"]);
+    assert_eq!(list.code, Some(0));
+    for page in list.stdout.lines() {
+        let name = page.split_whitespace().next().unwrap();
+        let text = ask(folder.path(), &["docs", name]);
+        assert!(text.stdout.starts_with("# "), "{name}: {}", text.stderr);
+    }
+    let wrong = ask(folder.path(), &["docs", "nothing"]);
+    assert_eq!(wrong.code, Some(2));
+    assert!(
+        wrong.stderr.contains("the pages are start, cli"),
+        "{wrong:?}"
+    );
+}

@@ -109,7 +109,7 @@ impl Workshop {
                 self.manifest = Manifest::load(&self.file)?;
                 self.steps = self.manifest.builds();
                 self.sources = sources(&self.manifest, &self.steps);
-                return Ok(self.shown(&[&changed[..], &[self.file.clone()]].concat()));
+                return Ok(self.shown(&[&changed[..], std::slice::from_ref(&self.file)].concat()));
             }
             if !changed.is_empty() {
                 return Ok(self.shown(&changed));
