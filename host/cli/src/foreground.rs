@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use exuvia_control::{Claim, EventLine, Server, StopRequest, serve};
 use exuvia_node::manifest::Manifest;
-use exuvia_node::{App, BootError, BootOptions, Event, NodeInfo, StopReport, Watcher};
+use exuvia_node::{App, BootError, BootOptions, Event, NodeConfig, NodeInfo, StopReport, Watcher};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -71,9 +71,13 @@ impl<'a> Foreground<'a> {
     pub(crate) async fn boot(
         &mut self,
         manifest: Manifest,
+        config: NodeConfig,
         claim: &mut Option<Claim>,
     ) -> Result<Result<Booted, BootError>, Fault> {
-        let options = BootOptions::default();
+        let options = BootOptions {
+            config: Some(config),
+            ..BootOptions::default()
+        };
         let mut events = options.events.listen();
         let mut boot = spawn_blocking(move || App::boot(manifest, options));
         let mut listening = true;

@@ -21,6 +21,7 @@ mod error;
 mod executor;
 mod frame;
 mod frames;
+mod functions;
 mod guest;
 mod image;
 pub mod instrument;

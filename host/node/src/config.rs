@@ -36,6 +36,9 @@ pub struct NodeConfig {
     pub module_memory: u64,
     /// Folder of the compile cache; `None`: no cache.
     pub cache: Option<PathBuf>,
+    /// Bytes of compiled functions that are kept for the next version; 0: none.
+    /// For those who develop.
+    pub functions: usize,
     /// The page-map method, forced for tests.
     pub page_map: Option<Method>,
 }
@@ -55,6 +58,7 @@ impl Default for NodeConfig {
             limits: Limits::default(),
             module_memory: 1 << 32,
             cache: default_cache(),
+            functions: 0,
             page_map: None,
         }
     }
@@ -75,6 +79,21 @@ impl NodeConfig {
             limits: manifest.limits.into(),
             module_memory: manifest.most_memory(),
             ..NodeConfig::default()
+        }
+    }
+}
+
+/// Compiled functions that are kept while somebody develops, bytes: those of some
+/// twenty modules of a megabyte.
+const DEVELOPED_FUNCTIONS: usize = 64 << 20;
+
+impl NodeConfig {
+    /// The same for somebody who develops the app: new versions are loaded faster.
+    #[must_use]
+    pub fn developed(self) -> NodeConfig {
+        NodeConfig {
+            functions: DEVELOPED_FUNCTIONS,
+            ..self
         }
     }
 }

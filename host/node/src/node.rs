@@ -128,6 +128,7 @@ impl Node {
             cache: config.cache.clone(),
             page_map: config.page_map,
             memory: config.module_memory,
+            functions: config.functions,
             ..EngineConfig::default()
         })?;
         let system = Arc::new(System::new(

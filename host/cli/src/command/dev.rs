@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use exuvia_control::{Claim, EventLine};
-use exuvia_node::{BuildError, Event, Workshop};
+use exuvia_node::{BuildError, Event, NodeConfig, Workshop};
 use serde_json::json;
 
 use crate::fault::Fault;
@@ -91,7 +91,8 @@ async fn start(
         return Ok((workshop, Err(Some(error.into()))));
     }
     tracing::info!("booting {}", manifest.name);
-    let booted = foreground.boot(manifest, claim).await?;
+    let config = NodeConfig::of(&manifest).developed();
+    let booted = foreground.boot(manifest, config, claim).await?;
     Ok((workshop, booted.map_err(|error| Some(error.into()))))
 }
 

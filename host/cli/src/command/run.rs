@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use exuvia_control::Claim;
+use exuvia_node::NodeConfig;
 use exuvia_node::manifest::Manifest;
 
 use crate::fault::Fault;
@@ -39,7 +40,8 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     let mut claim = Some(Claim::new(place.of_app(&arguments.app))?);
     let mut foreground = Foreground::new(output, arguments.verbose)?;
     tracing::info!("booting {}", manifest.name);
-    let booted = foreground.boot(manifest, &mut claim).await??;
+    let config = NodeConfig::of(&manifest);
+    let booted = foreground.boot(manifest, config, &mut claim).await??;
     let watcher = match arguments.no_watch {
         true => None,
         false => Some(booted.app.watch().map_err(|error| {
