@@ -657,17 +657,7 @@ fn another_spec_of_a_child_holds_from_its_next_end_on() {
     assert_eq!(world.take_log(), "", "it is temporary now");
     let left: Vec<_> = world.machine.which_children().collect();
     assert_eq!(left.len(), 1);
-    let below = ChildSpec::supervisor(
-        "b",
-        world
-            .machine
-            .which_children()
-            .next()
-            .unwrap()
-            .spec
-            .start
-            .clone(),
-    );
+    let below = ChildSpec::supervisor("b", ());
     assert!(world.machine.respecify(below));
     let count = world.machine.count_children();
     assert_eq!((count.supervisors, count.workers), (1, 0));
