@@ -119,14 +119,15 @@ impl<'a> Foreground<'a> {
         }
     }
 
-    /// Serves the control socket until the node is told to stop.
+    /// Serves the control socket until the node is told to stop, or its tree gives
+    /// up: then the inner error says why.
     pub(crate) async fn serve(
-        self,
+        &mut self,
         booted: Booted,
         watcher: Option<Watcher>,
         watching: &str,
         claim: Claim,
-    ) -> Result<(), Fault> {
+    ) -> Result<Result<(), Fault>, Fault> {
         let Booted { app, mut events } = booted;
         let server = serve(app.node().clone(), claim)?;
         // In order: what was said during the boot comes before its end.
@@ -138,7 +139,9 @@ impl<'a> Foreground<'a> {
             watcher,
             events,
         };
-        running.until_the_end(&self.printer, self.interrupts).await
+        running
+            .until_the_end(&self.printer, &mut self.interrupts)
+            .await
     }
 
     /// The user does not want to wait for the app.
@@ -170,8 +173,8 @@ impl Running {
     async fn until_the_end(
         mut self,
         printer: &Printer<'_>,
-        mut interrupts: Interrupts,
-    ) -> Result<(), Fault> {
+        interrupts: &mut Interrupts,
+    ) -> Result<Result<(), Fault>, Fault> {
         let app = Arc::clone(&self.app);
         let end = app.end();
         tokio::pin!(end);
@@ -212,7 +215,7 @@ impl Running {
             .as_ref()
             .and_then(|request| request.timeout)
             .unwrap_or(DRAIN);
-        let report = self.stop(timeout, printer, &mut interrupts).await?;
+        let report = self.stop(timeout, printer, interrupts).await?;
         printer.note(stopped(&report));
         let value = serde_json::to_value(&report).unwrap_or(Value::Null);
         if let Some(request) = request {
@@ -220,11 +223,11 @@ impl Running {
         }
         self.server.close().await;
         match ended {
-            Some(reason) => Err(Fault::failed(format!(
+            Some(reason) => Ok(Err(Fault::failed(format!(
                 "the supervision tree of the app ended: {reason}"
             ))
-            .help("the lines above say which processes failed; -v shows their backtraces")),
-            None if report.orderly => Ok(()),
+            .help("the lines above say which processes failed; -v shows their backtraces"))),
+            None if report.orderly => Ok(Ok(())),
             None => Err(not_orderly(report.left as u64)),
         }
     }

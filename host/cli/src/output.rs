@@ -47,6 +47,13 @@ impl Tone {
     /// By the name of an event.
     fn of_event(line: &EventLine) -> Self {
         match line.event["event"].as_str().unwrap_or_default() {
+            "manifest"
+                if line.event["failed"]
+                    .as_array()
+                    .is_some_and(|it| !it.is_empty()) =>
+            {
+                Self::Bad
+            }
             "swap" | "started" | "manifest" | "built" | "mended" => Self::Good,
             "building" | "message" => Self::Quiet,
             "settled" if line.event["superseded_by"].is_null() => Self::Good,
@@ -59,7 +66,8 @@ impl Tone {
             "refused" | "exit" | "went-back" | "ended" | "build-failed" | "manifest-refused" => {
                 Self::Bad
             }
-            "stuck" | "returned" | "unreadable" | "missed" | "interrupted" => Self::Warning,
+            "stuck" | "returned" | "unreadable" | "missed" | "interrupted" | "log-cut"
+            | "restless" => Self::Warning,
             _ => Self::Strong,
         }
     }

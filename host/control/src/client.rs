@@ -316,7 +316,7 @@ fn encode<T: Serialize>(request: &T) -> Result<Vec<u8>, ClientError> {
 
 /// The refusals that people meet, in words, and what to do.
 fn why(error: &std::io::Error, socket: &Path) -> (String, &'static str) {
-    const START: &str = "start one with `exuvia run APP`";
+    const START: &str = "start one with `exuvia dev` or `exuvia run APP`";
     let no_socket = || {
         let kind = std::fs::metadata(socket).map(|metadata| metadata.file_type());
         kind.is_ok_and(|kind| !kind.is_socket())

@@ -254,7 +254,7 @@ fn keep(mut from: impl Read + Send + 'static) -> Reading {
         }
         let _ = sender.send(());
     };
-    // Without a thread there is no output; the build goes on.
+    // Without a thread there is no output, and the build fails if it writes any.
     let _ = std::thread::Builder::new()
         .name("exuvia-build".into())
         .spawn(read);

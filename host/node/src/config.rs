@@ -6,6 +6,7 @@ use std::time::Duration;
 use exuvia_engine::Method;
 use exuvia_process::Limits;
 
+use crate::logger::LogRules;
 use crate::manifest::Manifest;
 
 /// The settings of a node. All have defaults.
@@ -39,6 +40,8 @@ pub struct NodeConfig {
     /// Bytes of compiled functions that are kept for the next version; 0: none.
     /// For those who develop.
     pub functions: usize,
+    /// Which log lines of guests are told.
+    pub log: LogRules,
     /// The page-map method, forced for tests.
     pub page_map: Option<Method>,
 }
@@ -59,6 +62,7 @@ impl Default for NodeConfig {
             module_memory: 1 << 32,
             cache: default_cache(),
             functions: 0,
+            log: LogRules::default(),
             page_map: None,
         }
     }
@@ -78,6 +82,7 @@ impl NodeConfig {
             release_threshold: settings.release_threshold,
             limits: manifest.limits.into(),
             module_memory: manifest.most_memory(),
+            log: manifest.log.clone(),
             ..NodeConfig::default()
         }
     }

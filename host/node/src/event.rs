@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use exuvia_code::{Path, Release, Version};
-use exuvia_engine::{Artifact, Observer};
+use exuvia_engine::{Artifact, GuestSystem, Observer};
 use exuvia_process::{ExitReason, Pid};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use crate::logger::Logger;
 use crate::settle::SettledReport;
 use crate::swap::{SwapReport, listed};
 
@@ -87,14 +88,22 @@ pub enum Event {
         /// What it printed, mostly warnings. May have colours.
         #[serde(skip_serializing_if = "String::is_empty")]
         output: String,
-        /// The files may be new; else they hold what runs already.
+        /// The files may be new; else they are as they were before.
         new: bool,
+        /// They hold the code that runs; else what was refused, or gone back from.
+        runs: bool,
         /// The build before had failed, or its swap was refused.
         mended: bool,
         /// A changed source whose date is older than what is made of it. Tools
         /// that go by dates take it for old.
         #[serde(skip_serializing_if = "Option::is_none")]
         dated: Option<String>,
+    },
+    /// Each build changes its own sources, so that one follows the other; they are
+    /// made less and less often.
+    Restless {
+        /// The files.
+        files: Vec<String>,
     },
     /// What was refused, or could not be read, is again the code that runs.
     Mended {
@@ -136,6 +145,13 @@ pub enum Event {
         level: Level,
         /// What it said.
         text: String,
+    },
+    /// A module has logged more lines in a second than are told.
+    LogCut {
+        /// The module.
+        module: String,
+        /// How many lines were left out.
+        lines: u64,
     },
     /// A process ended for a reason that is not orderly.
     Exit {
@@ -211,6 +227,7 @@ impl fmt::Display for Event {
                 modules,
                 took_ms,
                 new,
+                runs,
                 mended,
                 dated,
                 ..
@@ -218,9 +235,14 @@ impl fmt::Display for Event {
                 let word = if *mended { "mended" } else { "built" };
                 write!(f, "{word} {} in {took_ms:.0} ms", listed(modules))?;
                 if *new {
-                    return f.write_str(", and it says");
+                    return f.write_str(", and says");
                 }
-                f.write_str(": it is the code that runs")?;
+                f.write_str(match runs {
+                    true => ": it is the code that runs, nothing to swap",
+                    false => {
+                        ": it is what was refused, or gone back from; the old code runs on until it changes"
+                    }
+                })?;
                 match dated {
                     Some(source) => write!(
                         f,
@@ -230,6 +252,12 @@ impl fmt::Display for Event {
                     None => Ok(()),
                 }
             }
+            Event::Restless { files } => write!(
+                f,
+                "restless: each build changes {}, and is run again for it, but less and less often; name what it \
+                 reads in `sources`, without what it writes",
+                listed(files)
+            ),
             Event::Mended { modules } => {
                 write!(f, "mended {}: it is the code that runs", listed(modules))
             }
@@ -273,6 +301,10 @@ impl fmt::Display for Event {
                 };
                 write!(f, "{level} {pid} {module}: {text}")
             }
+            Event::LogCut { module, lines } => write!(
+                f,
+                "log-cut {module}: {lines} lines left out, it logs too fast; `lines_per_s` of `[log]` bounds it"
+            ),
             Event::Exit {
                 pid,
                 module,
@@ -345,17 +377,24 @@ impl Events {
 #[derive(Debug)]
 pub(crate) struct Herald {
     pub(crate) events: Events,
+    pub(crate) logger: Arc<Logger>,
+    pub(crate) system: Arc<GuestSystem>,
     /// Wakes the sweeper after a commit that nobody asked for.
     pub(crate) commits: SyncSender<()>,
 }
 
 impl Observer for Herald {
     fn log(&self, pid: Pid, version: &Arc<Version<Artifact>>, level: i32, text: &str) {
-        if self.events.heard() {
+        let level = Level::of(level);
+        if self.events.heard()
+            && self
+                .logger
+                .admits(&version.module, level, self.system.clock.now())
+        {
             self.events.send(Event::Log {
                 pid: pid.to_string(),
                 module: version.to_string(),
-                level: Level::of(level),
+                level,
                 text: text.to_owned(),
             });
         }

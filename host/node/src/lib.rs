@@ -16,6 +16,7 @@ mod hub;
 mod inspect;
 mod left;
 mod live;
+mod logger;
 mod machine;
 pub mod manifest;
 mod node;
@@ -38,6 +39,7 @@ pub use inspect::{
     Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, ShownLimits,
 };
 pub use left::LeftOn;
+pub use logger::LogRules;
 pub use node::{Node, Reply, SpawnOptions};
 pub use settle::SettledReport;
 pub use swap::{DeployOptions, Loops, Made, ModuleBytes, ModuleSwap, Stages, SwapReport};

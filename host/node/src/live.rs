@@ -7,7 +7,7 @@ use exuvia_abi::Pid;
 use exuvia_engine::GuestOwn;
 use exuvia_process::{Body, Limits};
 
-use crate::manifest::{Manifest, SupervisorEntry, Work};
+use crate::manifest::Manifest;
 use crate::node::Node;
 use crate::supervisor::{Edit, EditReport, hand_over};
 use crate::swap::listed;
@@ -35,12 +35,22 @@ impl Live {
 
     /// Applies limits, which hold when a module is loaded, and notes what cannot
     /// be applied.
-    pub(crate) fn begin(&self, before: Manifest, after: &Manifest) -> Begun {
+    pub(crate) fn begin(&self, before: Manifest, after: &mut Manifest) -> Begun {
         let report = Arc::new(EditReport::new(self.node.0.events.clone()));
+        let most = self.most_memory();
+        if after.at_most_memory(most) {
+            report.restart(format!(
+                "`limits.memory` above {most} bytes, the most that the app was started with"
+            ));
+        }
         for clause in fixed(&before, after) {
             report.restart(clause);
         }
         self.limits(&before, after, &report);
+        if before.log != after.log {
+            self.node.0.logger.set(after.log.clone());
+            report.applied("levels and rate of the log".into());
+        }
         Begun { before, report }
     }
 
@@ -48,7 +58,10 @@ impl Live {
     /// the children have started.
     pub(crate) fn finish(&self, begun: Begun, after: &Manifest) {
         let Begun { before, report } = begun;
-        if before.supervisor != after.supervisor {
+        if before.supervisor == after.supervisor {
+            return;
+        }
+        {
             let edit = Edit {
                 before: before.supervisor,
                 after: after.supervisor.clone(),
@@ -58,28 +71,41 @@ impl Live {
         }
     }
 
+    /// Starts what the manifest has, and could not be started before.
+    pub(crate) fn start_missing(&self, manifest: &Manifest) {
+        let edit = Edit {
+            before: manifest.supervisor.clone(),
+            after: manifest.supervisor.clone(),
+            report: Arc::new(EditReport::quiet(self.node.0.events.clone())),
+        };
+        hand_over(&self.node, self.root, edit);
+    }
+
+    /// The most memory that a process may have: the engine was set up for so much.
+    pub(crate) fn most_memory(&self) -> u64 {
+        self.node.0.config.module_memory
+    }
+
     fn limits(&self, before: &Manifest, after: &Manifest, report: &EditReport) {
         let inner = &self.node.0;
-        // The engine was set up for so much, and no more.
-        let most = inner.config.module_memory;
-        let most_now = after.most_memory();
-        if most_now > most {
-            report.restart(format!(
-                "`limits.memory` above {most} bytes, the most that the app was started with"
-            ));
-        }
-        let allowed = |limits: Limits| Limits {
-            memory: limits.memory.min(most),
-            ..limits
-        };
         {
             let mut modules = inner.modules.lock();
             for (name, module) in &after.modules {
-                modules.insert(name.clone(), Arc::new(allowed(module.limits.into())));
+                modules.insert(name.clone(), Arc::new(module.limits.into()));
             }
             let mut children = inner.children.lock();
             children.clear();
             children.extend_from_slice(after.own_memories());
+        }
+        let release = inner.code.current();
+        for (name, module) in &after.modules {
+            let begins = release.version(name).map(|it| it.artifact.memory_bytes());
+            if let Some(begins) = begins.filter(|begins| *begins > module.limits.memory) {
+                report.failed(format!(
+                    "processes of {name} begin with {begins} bytes of memory and may have {}: none can start",
+                    module.limits.memory
+                ));
+            }
         }
         let changes = changed_limits(before, after);
         if changes.is_empty() {
@@ -88,13 +114,6 @@ impl Live {
         let mut names: Vec<String> = changes.iter().map(|it| it.module.clone()).collect();
         names.sort();
         names.dedup();
-        let changes: Vec<Change> = changes
-            .into_iter()
-            .map(|change| Change {
-                after: allowed(change.after),
-                ..change
-            })
-            .collect();
         // Whoever had exactly what the manifest gave has it from the manifest.
         let system = inner.system.clone();
         let changes: Arc<[Change]> = changes.into();
@@ -116,7 +135,7 @@ impl Live {
             1 => "for 1 living process, and those to come".to_owned(),
             living => format!("for {living} living processes, and those to come"),
         };
-        report.applied(format!("limits of {} {living}", listed(&names)));
+        report.applied(format!("limits of {} hold {living}", listed(&names)));
     }
 }
 
@@ -145,28 +164,7 @@ fn changed_limits(before: &Manifest, after: &Manifest) -> Vec<Change> {
             add(name, then.limits.into(), module.limits.into());
         }
     }
-    children(&before.supervisor, &after.supervisor, &mut add);
     changes
-}
-
-/// The limits of children that have some of their own.
-fn children(
-    before: &SupervisorEntry,
-    after: &SupervisorEntry,
-    add: &mut impl FnMut(&str, Limits, Limits),
-) {
-    for child in &after.children {
-        let Some(then) = before.children.iter().find(|then| then.id == child.id) else {
-            continue;
-        };
-        match (&then.work, &child.work) {
-            (Work::Process(then), Work::Process(now)) if then.module == now.module => {
-                add(&now.module, then.limits.into(), now.limits.into());
-            }
-            (Work::Supervisor(then), Work::Supervisor(now)) => children(then, now, add),
-            _ => {}
-        }
-    }
 }
 
 /// What an app that runs keeps until it is started again.

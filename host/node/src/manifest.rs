@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
 
+use crate::logger::LogRules;
 use error::{Found, Problems};
 pub use error::{ManifestError, Place, Problem};
 
@@ -51,6 +52,8 @@ pub struct Manifest {
     pub name: String,
     /// `[node]`.
     pub node: NodeSettings,
+    /// `[log]`, and `log` of the modules.
+    pub log: LogRules,
     /// `[modules.*]` by name.
     pub modules: BTreeMap<String, Module>,
     /// `[limits]`: what holds for processes of modules that say nothing else.
@@ -393,6 +396,32 @@ impl Manifest {
         let modules = self.modules.values().map(|module| module.limits.memory);
         let children = self.memories.iter().map(|own| own.memory);
         modules.chain(children).fold(self.limits.memory, u64::max)
+    }
+
+    /// Lowers every `limits.memory` to `most` bytes; answers whether one was higher.
+    pub(crate) fn at_most_memory(&mut self, most: u64) -> bool {
+        fn of_children(supervisor: &mut SupervisorEntry, lower: &mut impl FnMut(&mut u64)) {
+            for child in &mut supervisor.children {
+                match &mut child.work {
+                    Work::Process(process) => lower(&mut process.limits.memory),
+                    Work::Supervisor(supervisor) => of_children(supervisor, lower),
+                }
+            }
+        }
+        let mut lowered = false;
+        let mut lower = |memory: &mut u64| {
+            lowered |= *memory > most;
+            *memory = (*memory).min(most);
+        };
+        lower(&mut self.limits.memory);
+        for module in self.modules.values_mut() {
+            lower(&mut module.limits.memory);
+        }
+        for own in &mut self.memories {
+            lower(&mut own.memory);
+        }
+        of_children(&mut self.supervisor, &mut lower);
+        lowered
     }
 
     /// The children with a `limits.memory` of their own.

@@ -23,6 +23,7 @@ use crate::config::NodeConfig;
 use crate::error::{CallFailed, NodeError, SendFailed, SpawnFailed, TargetError};
 use crate::event::{Event, Events, Herald};
 use crate::hub::{Runner, Stacks, Wakes};
+use crate::logger::Logger;
 use crate::machine;
 use crate::manifest::OwnMemory;
 use crate::settle::Following;
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) executor: Executor,
     pub(crate) events: Events,
+    pub(crate) logger: Arc<Logger>,
     /// One swap at a time; also held while versions are unloaded.
     pub(crate) swapping: Mutex<()>,
     pub(crate) limits: Arc<Limits>,
@@ -139,8 +141,12 @@ impl Node {
         ));
         let code = Arc::new(Code::new(u64::from(config.release_threshold)));
         let (commits, committed) = sweeper::commits();
+        let logger = Arc::new(Logger::default());
+        logger.set(config.log.clone());
         let herald = Herald {
             events: events.clone(),
+            logger: logger.clone(),
+            system: system.clone(),
             commits: commits.clone(),
         };
         let executor = Executor::new(
@@ -174,6 +180,7 @@ impl Node {
             engine,
             executor,
             events,
+            logger,
             swapping: Mutex::new(()),
             limits,
             modules: Mutex::default(),

@@ -47,6 +47,8 @@ pub(crate) struct SupervisorProcess {
     node: std::sync::Weak<crate::node::Inner>,
     machine: Machine,
     parent: Pid,
+    /// Its own pid, from `INIT` on.
+    me: Pid,
     /// Starts under way: by the reference under which the child acknowledges.
     starting: HashMap<u64, (ChildKey, Pid)>,
     timers: HashMap<TimerToken, u64>,
@@ -126,6 +128,7 @@ fn make(
         node: Arc::downgrade(&node.0),
         machine,
         parent: Pid::NONE,
+        me: Pid::NONE,
         starting: HashMap::new(),
         timers: HashMap::new(),
         tokens: HashMap::new(),
@@ -284,6 +287,7 @@ impl Native<Guest> for SupervisorProcess {
         match message.kind {
             Kind::Init => {
                 self.parent = message.sender;
+                self.me = context.pid();
                 context.own.set_trap_exit(true);
                 self.feed(context, Event::Start);
             }
@@ -303,8 +307,18 @@ impl Native<Guest> for SupervisorProcess {
                 }
             }
             Kind::Request => self.asked(context, &message),
-            // All that it is sent from outside: see whether it is an edit.
-            Kind::Message => self.look_for_edits(context),
+            // All that it is sent from outside. Edits are looked for below.
+            Kind::Message => {}
+        }
+        self.edit_on(context);
+    }
+}
+
+/// Edits that it has not come to are told of by the drop of their reports.
+impl Drop for SupervisorProcess {
+    fn drop(&mut self) {
+        if let Some(node) = self.node.upgrade() {
+            node.edits.lock().remove(&self.me);
         }
     }
 }
@@ -391,7 +405,7 @@ impl SupervisorProcess {
                 }
                 Some(Requested::Edited(step)) => {
                     let result = result.map_err(|error| error.to_string());
-                    self.edited(context, step, result.map(drop));
+                    self.edited(&step, result.map(drop));
                 }
                 None => {}
             },

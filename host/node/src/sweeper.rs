@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use exuvia_engine::GuestOwn;
 
+use crate::event::Event;
 use crate::node::{Inner, Node};
 
 /// Processes looked at between two pauses.
@@ -108,6 +109,10 @@ impl Rounds {
         }
         self.crossing = crossing;
         if self.unload_at <= now() {
+            for (module, lines) in node.0.logger.left_out(now()) {
+                let module = module.to_string();
+                node.0.events.send(Event::LogCut { module, lines });
+            }
             node.unload();
             if let Some(short) = node.0.executor.trim_frames() {
                 tracing::warn!("{short}");

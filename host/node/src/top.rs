@@ -161,7 +161,10 @@ impl Node {
                 let asleep = metrics.parked_ns.saturating_sub(before.parked_ns);
                 let slices = metrics.slices.saturating_sub(before.slices);
                 SchedulerLoad {
-                    busy: (1.0 - per_second(asleep) / 1e9).clamp(0.0, 1.0),
+                    busy: match seconds > 0.0 {
+                        true => (1.0 - per_second(asleep) / 1e9).clamp(0.0, 1.0),
+                        false => 0.0,
+                    },
                     slices: per_second(slices),
                 }
             })

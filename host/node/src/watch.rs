@@ -104,6 +104,7 @@ impl Watcher {
             workshop,
             notifier,
             watched: HashMap::new(),
+            unwatched: HashSet::new(),
         };
         watch.look_for_folders();
         let thread = std::thread::Builder::new()
@@ -136,23 +137,33 @@ struct Watch {
     notifier: RecommendedWatcher,
     /// Folders that are watched, and which folder (by inode) that was.
     watched: HashMap<PathBuf, u64>,
+    /// Folders of which it was told that they cannot be watched.
+    unwatched: HashSet<PathBuf>,
 }
 
 impl Watch {
     fn run(mut self, messages: &Receiver<Message>) {
-        // Events have come, and the module files were not looked at since.
-        let mut due = false;
+        // What was saved during the boot.
+        self.work(self.now());
+        // Since when events have come, and the module files were not looked at.
+        let mut due: Option<u64> = None;
+        // Since when something waits that has changed during a build.
+        let mut behind: Option<u64> = None;
         loop {
-            let behind = self.workshop.as_ref().is_some_and(Workshop::is_behind);
-            let patience = match (behind, due) {
-                (true, _) => SAVED,
-                (false, true) => DEBOUNCE,
-                (false, false) => RECHECK,
-            };
+            let pause = self.workshop.as_ref().and_then(Workshop::is_behind);
+            let mut patience = if due.is_some() { DEBOUNCE } else { RECHECK };
+            match pause {
+                Some(pause) => {
+                    let since = *behind.get_or_insert(self.now());
+                    let waited = Duration::from_nanos(self.now().saturating_sub(since));
+                    patience = patience.min(pause.saturating_sub(waited));
+                }
+                None => behind = None,
+            }
             match messages.recv_timeout(patience) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(first) => {
-                    let noticed = self.node.0.system.clock.now();
+                    let noticed = self.now();
                     let (pause, longest) = match self.workshop {
                         Some(_) => (SAVED, LONGEST),
                         None => (DEBOUNCE, Duration::MAX),
@@ -167,30 +178,47 @@ impl Watch {
                         }
                     }
                     self.look_for_folders();
-                    // Module files get the rest of their time.
-                    due = self.workshop.is_some();
-                    if due {
-                        self.work(noticed);
-                    } else {
+                    self.work_on_events(noticed, behind.is_some());
+                    // Module files get the rest of their time, but not for ever.
+                    let since = *due.get_or_insert(noticed);
+                    let waited = Duration::from_nanos(noticed.saturating_sub(since));
+                    if self.workshop.is_none() || waited >= LONGEST {
+                        due = None;
                         self.artifacts.look(noticed, &Cause::Event);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let noticed = self.node.0.system.clock.now();
+                    let noticed = self.now();
                     let new = self.look_for_folders();
-                    if new || behind {
+                    let ripe = pause.zip(behind).is_some_and(|(pause, since)| {
+                        Duration::from_nanos(noticed.saturating_sub(since)) >= pause
+                    });
+                    if new || ripe {
+                        behind = None;
                         self.work(noticed);
                     }
-                    let cause = if new || due {
-                        Cause::Event
-                    } else {
-                        Cause::Look
+                    let cause = match (new, due) {
+                        (false, None) => Cause::Look,
+                        _ => Cause::Event,
                     };
-                    due = false;
+                    due = None;
                     self.artifacts.look(noticed, &cause);
                 }
             }
         }
+    }
+
+    /// What waits since a build waits on, unless something else has changed: the
+    /// events may be of that build.
+    fn work_on_events(&mut self, noticed: u64, behind: bool) {
+        let news = (self.workshop.as_mut()).is_some_and(|it| !behind || it.has_news());
+        if news {
+            self.work(noticed);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.node.0.system.clock.now()
     }
 
     /// Builds what sources have changed of. Folders may have come with them.
@@ -248,6 +276,9 @@ impl Watch {
                 Ok(()) => {
                     self.watched.insert(path, inode);
                     new = true;
+                }
+                Err(error) if !self.unwatched.insert(path.clone()) => {
+                    tracing::debug!(folder = %path.display(), "cannot watch the folder: {error}");
                 }
                 Err(error) => {
                     tracing::warn!(folder = %path.display(), "cannot watch the folder: {error}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use exuvia_node::manifest::{
     Child, Limits, MAX_MANIFEST_BYTES, Manifest, ManifestError, NodeSettings, Work,
 };
-use exuvia_node::{Node, NodeConfig};
+use exuvia_node::{Level, Node, NodeConfig};
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
 use proptest::prelude::*;
 
@@ -275,7 +275,7 @@ error: unknown key `pth` in `[modules.m]`
 4 | pth = \"m.wasm\"
   | ^^^ did you mean `path`?
   |
-  = help: known here: `build`, `limits`, `path`, `sources`
+  = help: known here: `build`, `limits`, `log`, `path`, `sources`
 "
     );
 }
@@ -770,4 +770,19 @@ fn builds_that_make_no_sense_are_refused() {
         let error = refused(&format!("{module}{lines}\n"));
         assert!(error.contains(part), "{lines}: {error}");
     }
+}
+
+#[test]
+fn levels_of_the_log_are_read() {
+    let text = "[app]\nname = \"a\"\n[log]\nlevel = \"warn\"\nlines_per_s = 5\n\
+        [modules.m]\npath = \"m.wasm\"\nlog = \"off\"\n";
+    let log = Manifest::parse(text, "exuvia.toml", "").unwrap().log;
+    assert_eq!((log.level, log.lines_per_s), (Some(Level::Warn), 5));
+    assert_eq!(log.modules.get("m"), Some(&None));
+    let error = refused("[app]\nname = \"a\"\n[log]\nlevel = \"loud\"\nlines_per_s = 0\n");
+    assert!(error.contains("`loud` is not a known `level`"), "{error}");
+    assert!(
+        error.contains("`lines_per_s` must be from 1 to 1000000"),
+        "{error}"
+    );
 }

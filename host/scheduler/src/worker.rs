@@ -525,13 +525,14 @@ impl Worker {
             || worker.shared.has_work(),
         );
         worker.searching.set(parked.searching);
-        worker.own.counters.falls_asleep(false);
         let ended = now();
         if parked.slept {
             worker.own.counters.parks.add(1);
             let slept = ended.duration_since(began).as_nanos();
             worker.own.counters.parked_ns.add(slept as u64);
         }
+        // Only now: in between a snapshot has the sleep twice for a moment, not never.
+        worker.own.counters.falls_asleep(false);
         let worker = worker.tick(run).0?;
         worker.plan_tick(1, ended);
         Some(worker)

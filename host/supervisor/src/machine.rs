@@ -152,13 +152,20 @@ where
         })
     }
 
+    /// Whether nothing is under way, and nothing waits. What follows may be called
+    /// only then: a plan rests on the specs with which it was begun.
+    pub fn is_idle(&self) -> bool {
+        self.step.is_none() && self.plan.is_none() && self.waiting.is_empty()
+    }
+
     /// Other settings hold from now on. Restarts so far are forgotten; children
-    /// beyond a lower limit stay. What is under way is ended as it was begun.
+    /// beyond a lower limit stay.
     ///
     /// # Errors
     ///
     /// If the period is 0; nothing has changed then.
     pub fn reconfigure(&mut self, spec: SupervisorSpec) -> Result<(), SpecError> {
+        debug_assert!(self.is_idle());
         if spec.period_ms == 0 {
             return Err(SpecError::EmptyPeriod);
         }
@@ -171,6 +178,7 @@ where
     /// child that runs goes on, and is started from the new spec the next time,
     /// as after OTP's `supervisor:code_change/3`.
     pub fn respecify(&mut self, spec: ChildSpec<S>) -> bool {
+        debug_assert!(self.is_idle());
         self.children.respecify(spec)
     }
 

@@ -39,26 +39,40 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     let mut workshop = Workshop::open(&arguments.app, output.has_colours())?;
     let mut claim = Some(Claim::new(place.of_app(&arguments.app))?);
     let mut foreground = Foreground::new(output, arguments.verbose)?;
-    let booted = loop {
+    loop {
         let (returned, booted) = start(&mut foreground, workshop, &mut claim).await?;
         workshop = returned;
-        match booted {
-            Ok(booted) => break booted,
-            Err(Some(fault)) => drop(output.fault(&fault)),
-            // It has been told.
-            Err(None) => {}
-        }
+        let booted = match booted {
+            Ok(booted) => booted,
+            Err(fault) => {
+                // Without a fault it has been told.
+                if let Some(fault) = fault {
+                    output.fault(&fault);
+                }
+                workshop = wait(&mut foreground, workshop, &mut claim, output).await?;
+                continue;
+            }
+        };
+        let watcher = booted.app.develop(workshop).map_err(|error| {
+            Fault::failed(format!("the files cannot be watched: {error}"))
+                .help("raise fs.inotify.max_user_watches, or start it with `exuvia run --no-watch`")
+        })?;
+        let Some(held) = claim.take() else {
+            return Ok(());
+        };
+        let watching = "sources, modules and the manifest";
+        let ended = foreground
+            .serve(booted, Some(watcher), watching, held)
+            .await?;
+        let Err(fault) = ended else {
+            return Ok(());
+        };
+        // The tree has given up: what is changed next may mend it.
+        output.fault(&fault);
+        workshop = Workshop::open(&arguments.app, output.has_colours())?;
+        claim = Some(Claim::new(place.of_app(&arguments.app))?);
         workshop = wait(&mut foreground, workshop, &mut claim, output).await?;
-    };
-    let watcher = booted.app.develop(workshop).map_err(|error| {
-        Fault::failed(format!("the files cannot be watched: {error}"))
-            .help("raise fs.inotify.max_user_watches, or start it with `exuvia run --no-watch`")
-    })?;
-    let Some(claim) = claim else { return Ok(()) };
-    let watching = "sources, modules and the manifest";
-    foreground
-        .serve(booted, Some(watcher), watching, claim)
-        .await
+    }
 }
 
 type Started = Result<Booted, Option<Fault>>;

@@ -55,5 +55,5 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     } else {
         ""
     };
-    foreground.serve(booted, watcher, watching, claim).await
+    foreground.serve(booted, watcher, watching, claim).await?
 }

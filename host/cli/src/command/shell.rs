@@ -10,7 +10,7 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Context, Editor, Helper, Highlighter, Hinter, Validator};
 
-use crate::command::{deploy, events, info, inspect, ps, rollback, send, stop, trace};
+use crate::command::{deploy, events, info, inspect, ps, rollback, send, stop, top, trace};
 use crate::environment;
 use crate::fault::{Exit, Fault};
 use crate::output::{Output, Tone};
@@ -53,6 +53,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Send(send::Arguments),
     Trace(trace::Arguments),
+    Top(top::Arguments),
     Events(events::Arguments),
     Info(info::Arguments),
     Deploy(deploy::Arguments),
@@ -123,6 +124,7 @@ async fn act(command: Command, place: &Place, output: &Output) -> Result<(), Fau
         Command::Inspect(arguments) => inspect::run(arguments, place, output).await,
         Command::Send(arguments) => send::run(arguments, place, output).await,
         Command::Trace(arguments) => trace::run(arguments, place, output).await,
+        Command::Top(arguments) => top::run(arguments, place, output).await,
         Command::Events(_) => events::run(place, output).await,
         Command::Info(_) => info::run(place, output).await,
         Command::Deploy(arguments) => deploy::run(arguments, place, output).await,

@@ -16,8 +16,9 @@ use tokio::sync::mpsc;
 
 use crate::environment;
 use crate::fault::Fault;
-use crate::output::{Output, bytes, clean, count};
+use crate::output::{Output, Tone, bytes, clean, count};
 use crate::place::Place;
+use crate::table::{self, Align};
 
 /// Show who does the most, live
 ///
@@ -45,7 +46,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit())]
     limit: usize,
     /// Print so many samples as text, without the live view; the first has no rates
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     count: Option<u64>,
 }
 
@@ -106,10 +107,22 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
 
 fn print(top: &Top, output: &Output) -> Result<(), Fault> {
     output.line(&summary(top))?;
+    let mut table = table::Table::new(&[
+        ("PID", Align::Left),
+        ("NAME", Align::Left),
+        ("MODULE", Align::Left),
+        ("STATE", Align::Left),
+        ("RED/S", Align::Right),
+        ("RED", Align::Right),
+        ("MAILBOX", Align::Right),
+        ("MEMORY", Align::Right),
+    ]);
     for process in &top.top {
-        output.line(&format!("  {}", cells(process).join("  ")))?;
+        table.row(cells(process));
     }
-    Ok(())
+    let (heading, rows) = table.lines();
+    output.line(&output.paint(Tone::Strong, &heading))?;
+    rows.iter().try_for_each(|row| output.line(row))
 }
 
 fn summary(top: &Top) -> String {

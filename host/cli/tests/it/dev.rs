@@ -134,7 +134,8 @@ fn a_session_with_good_and_bad_edits() {
         "exuvia.toml",
         &format!("{manifest}\n[limits]\nmemory = \"4MiB\"\n"),
     );
-    terminal.shows("manifest\x1b[0m limits of hello for 1 living process, and those to come\n");
+    terminal
+        .shows("manifest\x1b[0m limits of hello hold for 1 living process, and those to come\n");
     let more = "[[supervisor.children]]\nid = \"more\"\nmodule = \"hello\"\ncount = 2\nname = \"more-{n}\"\n";
     app.save("exuvia.toml", &format!("{manifest}\n{more}"));
     terminal.shows("children started: more-0, more-1\n");
@@ -228,6 +229,39 @@ fn what_keeps_an_app_from_starting_is_waited_for() {
     app.add_one();
     app.count("0100000000000000");
     assert_eq!(app.ask(&["stop"]).code, Some(0));
+    assert_eq!(terminal.end().0, Some(0));
+}
+
+#[test]
+fn what_nobody_builds_is_waited_for_too_and_a_tree_that_gave_up_comes_again() {
+    let app = made("wat");
+    let good = app.read("hello.wat");
+    app.save("hello.wat", &good.replace("i64.add", "i64.dda"));
+    let mut terminal = Terminal::start(exuvia(&app.folder).arg("dev"), 120, 40);
+    terminal.shows("waiting");
+    // It traps at each message.
+    let begins = "        ;; MESSAGE:";
+    app.save(
+        "hello.wat",
+        &good.replace(begins, &format!("(unreachable)\n{begins}")),
+    );
+    terminal.shows("started");
+    for _ in 0..200 {
+        let text = app.ask(&["send", "counter", "--hex", "0100000000000000"]);
+        if text.code == Some(3) || terminal.has("waiting") {
+            break;
+        }
+    }
+    let shown = terminal.shows("waiting");
+    assert!(
+        shown.contains("the supervision tree of the app ended"),
+        "{shown}"
+    );
+    app.save("hello.wat", &good);
+    terminal.shows("started");
+    app.add_one();
+    app.count("0100000000000000");
+    terminal.types("\x03");
     assert_eq!(terminal.end().0, Some(0));
 }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 use super::error::{Found, Problems};
 use super::table::{At, Table, as_table, parse};
 use super::{Build, Limits, Manifest, Module, NodeSettings, Source, tree};
+use crate::event::Level;
+use crate::logger::LogRules;
 
 /// Ten minutes, far beyond what anybody waits for a swap.
 const MAX_VERIFY_MS: u64 = 10 * 60 * 1_000;
@@ -31,12 +33,14 @@ pub(super) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
     let name = app_name(&mut root, problems);
     let node = node(&mut root, problems);
     let limits = limits(&mut root, Limits::default(), "", problems);
-    let modules = modules(&mut root, base_dir, limits, problems);
+    let mut log = log(&mut root, problems);
+    let modules = modules(&mut root, base_dir, limits, &mut log, problems);
     let (supervisor, memories) = tree::supervisor(&mut root, &modules, limits, text, problems);
     root.finish(problems);
     Some(Manifest {
         name: name.unwrap_or_default(),
         node,
+        log,
         modules,
         limits,
         supervisor,
@@ -139,10 +143,37 @@ pub(super) fn limits(
     limits
 }
 
+const LEVELS: [(&str, Option<Level>); 5] = [
+    ("off", None),
+    ("error", Some(Level::Error)),
+    ("warn", Some(Level::Warn)),
+    ("info", Some(Level::Info)),
+    ("debug", Some(Level::Debug)),
+];
+
+fn log(root: &mut Table<'_, '_>, problems: &mut Problems) -> LogRules {
+    let defaults = LogRules::default();
+    let Some(mut table) = root.table("log", || "`[log]`".to_owned(), problems) else {
+        return defaults;
+    };
+    let rules = LogRules {
+        level: table
+            .choice("level", &LEVELS, problems)
+            .unwrap_or(defaults.level),
+        modules: defaults.modules,
+        lines_per_s: table
+            .integer32("lines_per_s", 1..=MILLION, problems)
+            .unwrap_or(defaults.lines_per_s),
+    };
+    table.finish(problems);
+    rules
+}
+
 fn modules(
     root: &mut Table<'_, '_>,
     base_dir: &Path,
     around: Limits,
+    log: &mut LogRules,
     problems: &mut Problems,
 ) -> BTreeMap<String, Module> {
     let Some(table) = root.table("modules", || "`[modules]`".to_owned(), problems) else {
@@ -152,8 +183,12 @@ fn modules(
     for (name, value) in table.entries() {
         check_module_name(&name, problems);
         let title = || format!("`[modules.{}]`", name.value);
-        let module = as_table(name.value, value, title, problems)
-            .map(|table| module(table, name.value, base_dir, around, problems));
+        let module = as_table(name.value, value, title, problems).map(|mut table| {
+            if let Some(level) = table.choice("log", &LEVELS, problems) {
+                log.modules.insert(name.value.to_owned(), level);
+            }
+            module(table, name.value, base_dir, around, problems)
+        });
         // A module with a mistake is known all the same, or every child of it
         // would be reported as well.
         modules.insert(

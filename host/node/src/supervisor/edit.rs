@@ -11,9 +11,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use exuvia_abi::Pid;
-use exuvia_engine::Guest;
-use exuvia_process::{Context, Envelope, Payload};
-use exuvia_supervisor::{ChildSpec, Event as MachineEvent};
+use exuvia_engine::{Guest, GuestOwn, GuestSystem};
+use exuvia_process::{Context, Envelope, Limits, Payload, Signal};
+use exuvia_supervisor::{ChildSpec, Event as MachineEvent, Restart};
 use parking_lot::Mutex;
 
 use super::{Start, SupervisorProcess, spec_of};
@@ -32,7 +32,7 @@ pub(crate) struct Edit {
 }
 
 /// Edits that wait until their supervisor looks for them.
-pub(crate) type Edits = Mutex<HashMap<Pid, Vec<Edit>>>;
+pub(crate) type Edits = Mutex<HashMap<Pid, VecDeque<Edit>>>;
 
 /// What has come of an edit of the manifest. Told as an event when it is dropped,
 /// since the last supervisor that has worked on it is the end of it.
@@ -50,6 +50,9 @@ struct Told {
     started: Vec<String>,
     stopped: Vec<String>,
     later: Vec<String>,
+    limited: Vec<String>,
+    /// Nothing is told if there is nothing to tell.
+    quiet: bool,
 }
 
 impl EditReport {
@@ -60,9 +63,21 @@ impl EditReport {
         }
     }
 
+    /// The same, but an edit that changes nothing is not told of.
+    pub(crate) fn quiet(events: Events) -> EditReport {
+        let report = EditReport::new(events);
+        report.told.lock().quiet = true;
+        report
+    }
+
     /// Something holds from now on.
     pub(crate) fn applied(&self, clause: String) {
         self.told.lock().applied.push(clause);
+    }
+
+    /// Something is wrong with what holds now.
+    pub(crate) fn failed(&self, clause: String) {
+        self.told.lock().failed.push(clause);
     }
 
     /// Something holds when the app is started again.
@@ -78,11 +93,16 @@ impl Drop for EditReport {
             ("started", &told.started),
             ("stopped", &told.stopped),
             ("changed from their next start on", &told.later),
+            ("with other limits", &told.limited),
         ] {
             if !ids.is_empty() {
                 told.applied
                     .push(format!("children {what}: {}", listed(ids)));
             }
+        }
+        let nothing = told.applied.is_empty() && told.failed.is_empty() && told.restart.is_empty();
+        if nothing && told.quiet {
+            return;
         }
         self.events.send(Event::Manifest {
             applied: told.applied,
@@ -139,12 +159,29 @@ pub(crate) fn hand_over(node: &Node, supervisor: Pid, edit: Edit) {
         .lock()
         .entry(supervisor)
         .or_default()
-        .push(edit);
+        .push_back(edit);
     let look = Envelope::message(Pid::NONE, 0, Payload::empty());
-    // A supervisor that is gone edits nothing, and the app is about to end.
-    if node.0.system.send(supervisor, look).is_err() {
-        node.0.edits.lock().remove(&supervisor);
+    if let Err(error) = node.0.system.send(supervisor, look)
+        && let Some(edits) = node.0.edits.lock().remove(&supervisor)
+    {
+        for edit in edits {
+            let why = format!("the supervisor {supervisor} took no notice: {error:?}");
+            edit.report.told.lock().failed.push(why);
+        }
     }
+}
+
+/// Gives the limits of its entry to a child that lives, if it has others.
+fn limit(node: &Node, pid: Pid, id: &Arc<str>, limits: Arc<Limits>, report: Arc<EditReport>) {
+    let id = id.to_string();
+    let set = Box::new(move |own: &mut GuestOwn, system: &GuestSystem| {
+        if **own.limits() != *limits {
+            own.set_limits(system, limits);
+            report.told.lock().limited.push(id);
+        }
+    });
+    // One that has ended meanwhile is started with them.
+    let _ = node.0.system.signal(pid, Signal::Control(set));
 }
 
 type Listed<'a> = HashMap<String, (&'a Child, ChildInstance)>;
@@ -195,16 +232,32 @@ fn difference(
 }
 
 impl SupervisorProcess {
-    pub(super) fn look_for_edits(&mut self, context: &mut Context<'_, Guest>) {
-        let Some(inner) = self.node.upgrade() else {
-            return;
-        };
-        let node = Node(inner);
-        let edits = node.0.edits.lock().remove(&context.pid());
-        for edit in edits.into_iter().flatten() {
-            self.edit(&node, &edit);
+    /// Goes on with edits, as far as that is possible now. In a loop, since steps
+    /// may be done at once, and there may be many.
+    pub(super) fn edit_on(&mut self, context: &mut Context<'_, Guest>) {
+        while self.machine.is_idle() && !self.editing.busy {
+            if let Some((step, report)) = self.editing.steps.pop_front() {
+                self.make_step(context, step, report);
+                continue;
+            }
+            // Specifications change only while nobody is started or stopped.
+            let Some(inner) = self.node.upgrade() else {
+                return;
+            };
+            let node = Node(inner);
+            let mut edits = node.0.edits.lock();
+            let Some(waiting) = edits.get_mut(&self.me) else {
+                return;
+            };
+            let edit = waiting.pop_front();
+            if waiting.is_empty() {
+                edits.remove(&self.me);
+            }
+            drop(edits);
+            if let Some(edit) = edit {
+                self.edit(&node, &edit);
+            }
         }
-        self.next_step(context);
     }
 
     /// Changes what can be changed at once, and notes the steps that take time.
@@ -214,6 +267,9 @@ impl SupervisorProcess {
         let (before, after) = (by_id(&edit.before), by_id(&edit.after));
         let mut below = Vec::new();
         let mut later = Vec::new();
+        let known: HashMap<Arc<str>, Option<Pid>> = (self.machine.which_children())
+            .map(|child| (child.spec.id.clone(), child.state.pid()))
+            .collect();
         for child in &edit.before.children {
             for instance in child.instances() {
                 let now = after.get(&instance.id);
@@ -229,13 +285,21 @@ impl SupervisorProcess {
             for instance in child.instances() {
                 let then = before.get(&instance.id);
                 let kind = then.map(|(then, was)| difference((then, was), (child, &instance)));
-                match kind {
+                // One that could not be started is tried again; a temporary one is
+                // forgotten when it ends.
+                let there =
+                    known.contains_key(instance.id.as_str()) || child.restart == Restart::Temporary;
+                match kind.filter(|_| there) {
                     Some(Difference::None) => {}
                     None | Some(Difference::Kind) => {
                         plan(Step::Start(spec_of(child, instance, &self.limits)));
                     }
                     Some(Difference::Limits) => {
+                        let pid = known.get(instance.id.as_str()).copied().flatten();
                         let spec = spec_of(child, instance, &self.limits);
+                        if let (Some(pid), Start::Process { limits, .. }) = (pid, &spec.start) {
+                            limit(node, pid, &spec.id, limits.clone(), report.clone());
+                        }
                         self.machine.respecify(spec);
                     }
                     Some(Difference::Specification) => {
@@ -280,14 +344,8 @@ impl SupervisorProcess {
         }
     }
 
-    /// Asks the machine for the next step, if none is under way.
-    fn next_step(&mut self, context: &mut Context<'_, Guest>) {
-        if self.editing.busy {
-            return;
-        }
-        let Some((step, report)) = self.editing.steps.pop_front() else {
-            return;
-        };
+    /// Asks the machine for a step.
+    fn make_step(&mut self, context: &mut Context<'_, Guest>, step: Step, report: Arc<EditReport>) {
         self.editing.busy = true;
         self.next_request += 1;
         let request = self.next_request;
@@ -314,27 +372,19 @@ impl SupervisorProcess {
     }
 
     /// A step is done.
-    pub(super) fn edited(
-        &mut self,
-        context: &mut Context<'_, Guest>,
-        done: Done,
-        result: Result<(), String>,
-    ) {
-        {
-            let mut told = done.report.told.lock();
-            let id = done.id.to_string();
-            match (done.kind, result) {
-                (StepKind::Start, Ok(())) => told.started.push(id),
-                (StepKind::Stop, Ok(())) => told.stopped.push(id),
-                (StepKind::Start, Err(error)) => {
-                    told.failed.push(format!("child `{id}`: {error}"));
-                }
-                // A temporary one is forgotten when it ends, and one that has
-                // ended is not there.
-                (StepKind::Forget, _) | (StepKind::Stop, Err(_)) => {}
-            }
-        }
+    pub(super) fn edited(&mut self, done: &Done, result: Result<(), String>) {
         self.editing.busy = false;
-        self.next_step(context);
+        let mut told = done.report.told.lock();
+        let id = done.id.to_string();
+        match (done.kind, result) {
+            (StepKind::Start, Ok(())) => told.started.push(id),
+            (StepKind::Stop, Ok(())) => told.stopped.push(id),
+            (StepKind::Start, Err(error)) => {
+                told.failed.push(format!("child `{id}`: {error}"));
+            }
+            // A temporary one is forgotten when it ends, and one that has
+            // ended is not there.
+            (StepKind::Forget, _) | (StepKind::Stop, Err(_)) => {}
+        }
     }
 }

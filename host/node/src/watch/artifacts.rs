@@ -114,6 +114,15 @@ impl Artifacts {
         self.files = files;
     }
 
+    /// Whether what was read last of these modules is the code that runs.
+    pub(super) fn run(&self, modules: &[String]) -> bool {
+        let release = self.node.0.code.current();
+        modules.iter().all(|name| {
+            let seen = self.seen.get(name).map(|seen| *seen.hash.as_bytes());
+            seen.is_some() && seen == release.version(name).map(|version| version.digest.0)
+        })
+    }
+
     /// The files.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.values().map(PathBuf::as_path)

@@ -6,6 +6,7 @@
 //! hidden files, the files that builds make, and folders of caches.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use ignore::{DirEntry, WalkBuilder};
@@ -31,6 +32,8 @@ pub(super) struct Sources {
     roots: Vec<PathBuf>,
     /// Files that are no sources, wherever they are.
     made: HashSet<PathBuf>,
+    /// Where this program's own output goes: each build would change it.
+    own: Vec<Option<(u64, u64)>>,
     files: HashMap<PathBuf, Seen>,
     folders: BTreeSet<PathBuf>,
     /// What changed during a build, which did not see it.
@@ -54,12 +57,20 @@ impl Sources {
         let mut sources = Sources {
             roots: roots.into_iter().collect(),
             made: made.into_iter().collect(),
+            own: outputs(),
             files: HashMap::new(),
             folders: BTreeSet::new(),
             pending: BTreeSet::new(),
             told: false,
         };
         sources.look();
+        if sources.files.is_empty() && !sources.roots.is_empty() {
+            tracing::warn!(
+                "there are no source files in {:?}: no change will be built; an ignore file of git may \
+                 leave them out, and `sources` names others",
+                sources.roots
+            );
+        }
         sources
     }
 
@@ -88,6 +99,20 @@ impl Sources {
             .extend(changed.into_iter().filter(|path| !is_lock(path)));
     }
 
+    /// Looks whether something has changed that does not wait already. It waits, too,
+    /// from now on.
+    pub(super) fn has_news(&mut self) -> bool {
+        let changed = self.compare();
+        let before = self.pending.len();
+        self.pending.extend(changed);
+        self.pending.len() > before
+    }
+
+    /// What changed during a build.
+    pub(super) fn pending(&self) -> impl Iterator<Item = &PathBuf> {
+        self.pending.iter()
+    }
+
     /// Whether something changed during a build.
     pub(super) fn is_pending(&self) -> bool {
         !self.pending.is_empty()
@@ -112,6 +137,9 @@ impl Sources {
                 }
                 if found.len() >= MAX_FILES {
                     too_many = true;
+                    continue;
+                }
+                if self.own.contains(&inode_of(&entry)) {
                     continue;
                 }
                 // It may be gone by now.
@@ -162,11 +190,36 @@ fn see(path: &Path, before: Option<&Seen>) -> Option<Seen> {
     Some(Seen { stamp, hash })
 }
 
+/// The device and inode of a file that is there.
+fn inode_of(entry: &DirEntry) -> Option<(u64, u64)> {
+    let metadata = entry.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// The files that standard output and error are, if they are files.
+fn outputs() -> Vec<Option<(u64, u64)>> {
+    let of = |status: rustix::fs::Stat| {
+        rustix::fs::FileType::from_raw_mode(status.st_mode)
+            .is_file()
+            .then_some((status.st_dev, status.st_ino))
+    };
+    [
+        rustix::fs::fstat(std::io::stdout()),
+        rustix::fs::fstat(std::io::stderr()),
+    ]
+    .into_iter()
+    .filter_map(|status| status.ok().and_then(of))
+    .map(Some)
+    .collect()
+}
+
 /// All files and folders from a root on, which may be a file itself.
 fn walk(root: &Path) -> impl Iterator<Item = DirEntry> {
     WalkBuilder::new(root)
         .standard_filters(false)
-        .parents(true)
+        // Those above it count in its own repository only: somebody's home may have
+        // one that ignores everything.
+        .parents(is_in_repository(root))
         .ignore(true)
         .git_ignore(true)
         .git_exclude(true)
@@ -175,6 +228,10 @@ fn walk(root: &Path) -> impl Iterator<Item = DirEntry> {
         .filter_entry(|entry| entry.depth() == 0 || is_source(entry))
         .build()
         .filter_map(Result::ok)
+}
+
+fn is_in_repository(path: &Path) -> bool {
+    path.ancestors().any(|folder| folder.join(".git").exists())
 }
 
 fn is_source(entry: &DirEntry) -> bool {

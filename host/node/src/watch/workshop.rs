@@ -1,11 +1,13 @@
 //! Where an app is made while it runs: its manifest, its sources, its builds.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::SAVED;
 use super::artifacts::{Artifacts, Cause, Looked};
 use super::sources::Sources;
+use super::stamp::{Stamp, stamp};
 use crate::app::App;
 use crate::build::{BuildError, Built, Show, Stopper, build};
 use crate::event::{Event, Events};
@@ -15,6 +17,11 @@ use crate::swap::Made;
 
 /// How often files are looked at while there is no node, and so no watcher.
 const POLL: Duration = Duration::from_millis(250);
+
+/// Builds in a row, each caused by the one before, after which it is told.
+const TOLD_RESTLESS: u32 = 3;
+/// They are made after [`SAVED`] times two to this power at the least often.
+const MOST_RESTLESS: u32 = 11;
 
 /// The manifest of an app, its sources and its builds. Before the app runs, it
 /// builds all ([`Workshop::build`]) and waits for what mends a failure
@@ -27,11 +34,19 @@ pub struct Workshop {
     manifest: Manifest,
     steps: Vec<BuildStep>,
     sources: Sources,
+    /// Module files that somebody else makes, as they were before the boot.
+    others: HashMap<PathBuf, Option<Stamp>>,
     colours: bool,
     stopper: Stopper,
     /// Commands whose last run has failed.
     failing: HashSet<String>,
     running: Option<Running>,
+    /// The manifest was applied while a build had failed or a swap was refused, so
+    /// that children may be missing.
+    missing: bool,
+    /// Builds in a row whose only reason was what had changed during the build
+    /// before.
+    restless: u32,
 }
 
 /// The app that runs.
@@ -57,10 +72,13 @@ impl Workshop {
         } else {
             app
         };
+        // Before it is parsed: what is edited meanwhile is seen as a change.
+        let seen = read(&file);
         let manifest = Manifest::load(&file)?;
         let steps = manifest.builds();
         Ok(Workshop {
-            seen: read(&file),
+            seen,
+            others: others(&manifest),
             sources: sources(&manifest, &steps),
             file,
             manifest,
@@ -69,6 +87,8 @@ impl Workshop {
             stopper: Stopper::default(),
             failing: HashSet::new(),
             running: None,
+            missing: false,
+            restless: 0,
         })
     }
 
@@ -109,10 +129,18 @@ impl Workshop {
                 self.manifest = Manifest::load(&self.file)?;
                 self.steps = self.manifest.builds();
                 self.sources = sources(&self.manifest, &self.steps);
+                self.others = others(&self.manifest);
                 return Ok(self.shown(&[&changed[..], std::slice::from_ref(&self.file)].concat()));
             }
-            if !changed.is_empty() {
-                return Ok(self.shown(&changed));
+            let now = others(&self.manifest);
+            let differs =
+                |(file, stamp): &(&PathBuf, &Option<Stamp>)| self.others.get(*file) != Some(*stamp);
+            let made: Vec<PathBuf> = (now.iter().filter(differs))
+                .map(|(file, _)| file.clone())
+                .collect();
+            if !changed.is_empty() || !made.is_empty() {
+                self.others = now;
+                return Ok(self.shown(&[changed, made].concat()));
             }
             std::thread::park_timeout(POLL);
         }
@@ -137,14 +165,27 @@ impl Workshop {
         self.sources.folders().chain(self.file.parent())
     }
 
-    /// Whether there is work at once: something has changed during a build.
-    pub(super) fn is_behind(&self) -> bool {
-        self.sources.is_pending()
+    /// After which time there is work without an event: something has changed during
+    /// a build. Longer each time, if that is the build's own doing.
+    pub(super) fn is_behind(&self) -> Option<Duration> {
+        let pause = SAVED * 2_u32.saturating_pow(self.restless.min(MOST_RESTLESS));
+        self.sources.is_pending().then_some(pause)
+    }
+
+    /// Whether something has changed beside what has changed during the last build.
+    pub(super) fn has_news(&mut self) -> bool {
+        let news = self.sources.has_news() || read(&self.file) != self.seen;
+        if news {
+            // Not the build's own doing.
+            self.restless = 0;
+        }
+        news
     }
 
     /// Looks at the manifest and the sources, builds what has changed, and has
     /// what was built swapped in. Answers whether anything had changed.
     pub(super) fn work(&mut self, noticed: u64, artifacts: &mut Artifacts) -> bool {
+        self.notice_unrest();
         let mut changed = self.sources.look();
         let mut steps: Vec<BuildStep> = self
             .steps
@@ -164,10 +205,26 @@ impl Workshop {
         }
         if let (Some(begun), Some(running)) = (edit, &self.running) {
             // Modules that came with it, if nobody here builds them.
-            artifacts.look(noticed, &Cause::Event);
+            let looked = artifacts.look(noticed, &Cause::Event);
             running.live.finish(begun, &self.manifest);
+            self.missing = looked == Looked::Refused || !self.failing.is_empty();
         }
         !changed.is_empty()
+    }
+
+    /// Counts builds that are caused by builds, and says so once.
+    fn notice_unrest(&mut self) {
+        if !self.sources.is_pending() {
+            self.restless = 0;
+            return;
+        }
+        self.restless += 1;
+        if self.restless == TOLD_RESTLESS {
+            let files: Vec<PathBuf> = self.sources.pending().cloned().collect();
+            self.tell(Event::Restless {
+                files: self.shown(&files),
+            });
+        }
     }
 
     /// The manifest is another one: it is read, and begins to be applied. What it
@@ -195,7 +252,7 @@ impl Workshop {
         }
         artifacts.follow(files(&manifest));
         let before = std::mem::replace(&mut self.manifest, manifest);
-        Some(running.live.begin(before, &self.manifest))
+        Some(running.live.begin(before, &mut self.manifest))
     }
 
     fn make(
@@ -222,7 +279,7 @@ impl Workshop {
             return;
         }
         let build_ms = all.took.as_secs_f64() * 1e3;
-        let tell = |fresh: bool, mended: bool, dated: Option<String>| Event::Built {
+        let tell = |fresh: bool, runs: bool, mended: bool, dated: Option<String>| Event::Built {
             modules: modules.clone(),
             took_ms: build_ms,
             output: if fresh {
@@ -231,12 +288,13 @@ impl Workshop {
                 String::new()
             },
             new: fresh,
+            runs,
             mended,
             dated,
         };
         let said = !all.output.trim().is_empty();
         if said {
-            self.tell(tell(true, false, None));
+            self.tell(tell(true, false, false, None));
         }
         let made = Made {
             changed: shown,
@@ -244,9 +302,16 @@ impl Workshop {
         };
         let looked = artifacts.look(noticed, &Cause::Built(made));
         if matches!(looked, Looked::Nothing | Looked::Same(_)) {
-            let mended = mended || looked == Looked::Same(true);
+            let runs = artifacts.run(&modules);
+            let mended = runs && (mended || looked == Looked::Same(true));
             let dated = self.dated(changed, &modules).filter(|_| !mended);
-            self.tell(tell(false, mended, dated));
+            self.tell(tell(false, runs, mended, dated));
+        }
+        if looked == Looked::Swapped
+            && std::mem::take(&mut self.missing)
+            && let Some(running) = &self.running
+        {
+            running.live.start_missing(&self.manifest);
         }
     }
 
@@ -305,6 +370,16 @@ impl Workshop {
         };
         paths.iter().map(shown).collect()
     }
+}
+
+/// The stamps of the module files that no build makes.
+fn others(manifest: &Manifest) -> HashMap<PathBuf, Option<Stamp>> {
+    manifest
+        .modules
+        .values()
+        .filter(|module| module.build.is_none())
+        .map(|module| (module.path.clone(), stamp(&module.path)))
+        .collect()
 }
 
 fn files(manifest: &Manifest) -> BTreeMap<String, PathBuf> {

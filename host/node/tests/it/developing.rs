@@ -198,14 +198,14 @@ fn a_saved_source_is_built_and_swapped_in_alone() {
 #[test]
 fn what_is_no_change_of_a_source_builds_nothing() {
     let mut it = developed();
-    it.save("src/one.wat", &answers(1));
+    it.save_aside("src/one.wat", &answers(1));
     it.save("src/.one.wat.swp", "x");
     it.save("src/one.wat~", "x");
     it.save("src/4913", "x");
     fs::remove_file(it.path("src/4913")).unwrap();
     it.save("notes.txt", "x");
     it.save_aside("src/two.wat", &answers(1));
-    it.save("src/one.wat", &answers(2));
+    it.save_aside("src/one.wat", &answers(2));
     it.swap();
     assert_eq!(it.builds(), 1);
 }
@@ -307,6 +307,24 @@ fn what_is_saved_during_a_build_is_built_after_it() {
 }
 
 #[test]
+fn a_build_that_changes_its_sources_is_told_of_and_brakes() {
+    let notes = manifest().replace(
+        "echo one >> builds.log",
+        "echo x >> src/noted; echo one >> builds.log",
+    );
+    let notes = notes.replace("sources = [\"src/one.wat\"]", "sources = [\"src\"]");
+    let mut it = developed_with(&notes);
+    let files = it.wait("the complaint", |event| match event {
+        Event::Restless { files } => Some(files.clone()),
+        _ => None,
+    });
+    assert_eq!(files, ["src/noted"]);
+    // A change of somebody else is not held up by it.
+    it.save_aside("src/one.wat", &answers(9));
+    eventually("it is built", || it.answer("one") == 9);
+}
+
+#[test]
 fn a_folder_of_sources_may_go_and_come_again() {
     let mut it = developed();
     fs::remove_dir_all(it.path("src")).unwrap();
@@ -371,7 +389,14 @@ fn the_end_of_the_watcher_ends_the_build() {
     fs::remove_file(it.path("began")).unwrap();
     it.save("src/two.wat", &answers(2));
     eventually("it is building", || it.path("began").exists());
-    drop(it.watcher.take());
+    let watcher = it.watcher.take();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(watcher);
+        let _ = sender.send(());
+    });
+    // Long before the build would end by itself.
+    receiver.recv_timeout(Duration::from_secs(30)).unwrap();
     assert!(it.stopper.is_stopped());
     assert_eq!(it.answer("two"), 1);
 }
@@ -424,7 +449,7 @@ fn limits_hold_for_the_living_and_those_to_come() {
     it.edit(|text| text + "\n[limits]\nmemory = \"2MiB\"\n");
     let (applied, failed, restart) = it.edited();
     assert!(
-        applied.starts_with("limits of one, two for 2 living processes"),
+        applied.starts_with("limits of one, two hold for 2 living processes"),
         "{applied}"
     );
     assert_eq!((failed.as_str(), restart.as_str()), ("", ""));
@@ -496,6 +521,78 @@ fn a_child_that_cannot_start_is_told_of_and_the_others_start() {
     let (applied, failed, _) = it.edited();
     assert_eq!(applied, "children started: fine");
     assert!(failed.starts_with("child `blocked`: "), "{failed}");
+}
+
+#[test]
+fn limits_of_one_child_are_its_own() {
+    let two = |memory: &str| {
+        format!(
+            "{}{}{}[supervisor.children.limits]\nmemory = \"{memory}\"\n{}",
+            manifest().replace(&child("one", "one"), ""),
+            child("other", "one"),
+            child("one", "one"),
+            child("last", "one"),
+        )
+    };
+    let mut it = developed_with(&two("16MiB"));
+    it.edit(|_| two("1MiB"));
+    assert_eq!(it.edited().0, "children with other limits: one");
+    for (name, memory) in [("one", 1 << 20), ("other", 16 << 20), ("last", 16 << 20)] {
+        assert_eq!(memory_of(&it, name), memory, "{name}");
+    }
+}
+
+#[test]
+fn limits_beyond_the_start_do_not_confuse_what_follows() {
+    let mut it = developed();
+    it.edit(|text| text + "\n[limits]\nmemory = \"32MiB\"\n");
+    it.edited();
+    it.edit(|text| text.replace("32MiB", "2MiB"));
+    let (applied, ..) = it.edited();
+    assert!(applied.contains("for 2 living processes"), "{applied}");
+    assert_eq!(memory_of(&it, "one"), 2 << 20);
+}
+
+#[test]
+fn a_child_that_could_not_start_does_when_its_cause_is_mended() {
+    let mut it = developed();
+    // Its module needs more than it may have.
+    let limited = "[supervisor.children.limits]\nmemory = \"64KiB\"\n";
+    it.save(
+        "src/two.wat",
+        &answers(2).replace(
+            "(memory (export \"memory\") 1)",
+            "(memory (export \"memory\") 2)",
+        ),
+    );
+    it.swap();
+    it.edit(|text| text + &child("late", "two") + limited);
+    let (_, failed, _) = it.edited();
+    assert!(failed.contains("child `late`"), "{failed}");
+    it.edit(|text| text.replace("64KiB", "256KiB"));
+    assert_eq!(it.edited().0, "children started: late");
+
+    // Its module is not there until its build is mended.
+    it.save("src/three.wat", "FAIL");
+    it.edit(|text| text + &module("three") + &child("three", "three"));
+    let (_, failed, _) = it.edited();
+    assert!(failed.contains("child `three`"), "{failed}");
+    it.save("src/three.wat", &answers(3));
+    assert_eq!(it.edited().0, "children started: three");
+    assert_eq!(it.answer("three"), 3);
+}
+
+#[test]
+fn many_children_that_cannot_start_and_a_stop_in_the_middle() {
+    let mut it = developed();
+    let many = "[[supervisor.children]]\nid = \"many\"\nmodule = \"none\"\ncount = 5000\n[modules.none]\npath = \"none.wasm\"\n";
+    it.edit(|text| text + many);
+    let (_, failed, _) = it.edited();
+    assert!(failed.contains("child `many-0`") && it.answer("one") == 1);
+    it.edit(|text| text.replace("count = 5000", "count = 5001"));
+    drop(it.watcher.take());
+    let report = it.app.stop(Duration::from_secs(30));
+    assert!(report.orderly, "{report:?}");
 }
 
 #[test]

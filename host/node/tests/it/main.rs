@@ -14,6 +14,7 @@ mod developing;
 mod endurance;
 mod guests;
 mod limits;
+mod logging;
 mod looking;
 mod pingpong;
 mod pressure;
