@@ -67,7 +67,7 @@ impl Tone {
                 Self::Bad
             }
             "stuck" | "returned" | "unreadable" | "missed" | "interrupted" | "log-cut"
-            | "restless" => Self::Warning,
+            | "restarted" | "restless" => Self::Warning,
             _ => Self::Strong,
         }
     }

@@ -125,7 +125,7 @@ impl SwapError {
             | SwapError::ChildMemory { .. }
             | SwapError::Commit(CommitError::NoEarlier) => return None,
             SwapError::Verify(_) => {
-                "mend `save` or `load`, or deploy with --fresh to give such state up"
+                "mend `save` or `load`, or give such state up with `exuvia deploy --fresh`, and the file or the app"
             }
             SwapError::Loops { .. } => {
                 "deploy with --leave to leave them on their version, or with --kill to end them"

@@ -164,6 +164,13 @@ pub enum Event {
         /// All that is known: for a trap the backtrace.
         detail: String,
     },
+    /// A supervisor has started a child again.
+    Restarted {
+        /// The child's id.
+        child: String,
+        /// Its new process.
+        pid: String,
+    },
     /// A process could not cross and stays on its version.
     Stuck {
         /// Which process.
@@ -311,6 +318,9 @@ impl fmt::Display for Event {
                 reason,
                 ..
             } => write!(f, "exit {pid} {module}: {reason}"),
+            Event::Restarted { child, pid } => {
+                write!(f, "restarted {child} as {pid}, with a fresh state")
+            }
             Event::Stuck {
                 pid,
                 release,
@@ -389,7 +399,7 @@ impl Observer for Herald {
         if self.events.heard()
             && self
                 .logger
-                .admits(&version.module, level, self.system.clock.now())
+                .admits(&version.module, level, text.len(), self.system.clock.now())
         {
             self.events.send(Event::Log {
                 pid: pid.to_string(),

@@ -10,6 +10,9 @@ use parking_lot::Mutex;
 use crate::event::Level;
 
 const SECOND: u64 = 1_000_000_000;
+/// Bytes of one module's lines that are told in a second: a log that somebody keeps
+/// must not fill a disk in an hour.
+const BYTES: usize = 256 << 10;
 
 /// What is told of guests' log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,7 @@ struct State {
 struct Rate {
     second: u64,
     told: u32,
+    bytes: usize,
     left_out: u64,
 }
 
@@ -55,8 +59,8 @@ impl Logger {
         self.0.lock().rules = rules;
     }
 
-    /// Whether a line is told, at a time of the node's clock.
-    pub(crate) fn admits(&self, module: &Arc<str>, level: Level, now: u64) -> bool {
+    /// Whether a line of so many bytes is told, at a time of the node's clock.
+    pub(crate) fn admits(&self, module: &Arc<str>, level: Level, bytes: usize, now: u64) -> bool {
         let mut state = self.0.lock();
         let State { rules, rates } = &mut *state;
         let most = rules.modules.get(&**module).unwrap_or(&rules.level);
@@ -68,12 +72,14 @@ impl Logger {
         if rate.second != second {
             rate.second = second;
             rate.told = 0;
+            rate.bytes = 0;
         }
-        if rate.told >= rules.lines_per_s {
+        if rate.told >= rules.lines_per_s || rate.bytes.saturating_add(bytes) > BYTES {
             rate.left_out += 1;
             return false;
         }
         rate.told += 1;
+        rate.bytes += bytes;
         true
     }
 
@@ -110,7 +116,7 @@ mod tests {
             modules: BTreeMap::from([("loud".into(), Some(Level::Debug)), ("mute".into(), None)]),
             lines_per_s: 10,
         });
-        let admits = |module: &str, level| logger.admits(&Arc::from(module), level, 0);
+        let admits = |module: &str, level| logger.admits(&Arc::from(module), level, 10, 0);
         assert!(admits("other", Level::Error) && admits("other", Level::Warn));
         assert!(!admits("other", Level::Info) && !admits("other", Level::Debug));
         assert!(admits("loud", Level::Debug));
@@ -125,21 +131,24 @@ mod tests {
             ..LogRules::default()
         });
         let (flood, calm) = (Arc::from("flood"), Arc::from("calm"));
-        let told = (0..100).filter(|_| logger.admits(&flood, Level::Info, 7));
+        let told = (0..100).filter(|_| logger.admits(&flood, Level::Info, 10, 7));
         assert_eq!(told.count(), 5);
-        assert!(logger.admits(&calm, Level::Info, 7));
+        assert!(logger.admits(&calm, Level::Info, 10, 7));
         assert!(
             logger.left_out(SECOND - 1).is_empty(),
             "the second is not over"
         );
         assert_eq!(logger.left_out(SECOND), [(flood.clone(), 95)]);
         assert!(logger.left_out(SECOND).is_empty(), "once");
-        assert!(logger.admits(&flood, Level::Info, SECOND));
+        assert!(logger.admits(&flood, Level::Info, 10, SECOND));
         // A second without a look between loses no count.
         for _ in 0..10 {
-            logger.admits(&flood, Level::Info, SECOND);
+            logger.admits(&flood, Level::Info, 10, SECOND);
         }
-        logger.admits(&flood, Level::Info, 3 * SECOND);
-        assert_eq!(logger.left_out(9 * SECOND), [(flood, 6)]);
+        logger.admits(&flood, Level::Info, 10, 3 * SECOND);
+        assert_eq!(logger.left_out(9 * SECOND), [(flood.clone(), 6)]);
+        // Long lines are cut by their bytes.
+        let long = |_: &i32| logger.admits(&flood, Level::Info, 100 << 10, 20 * SECOND);
+        assert_eq!((0..5).filter(long).count(), 2);
     }
 }

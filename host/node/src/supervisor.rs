@@ -3,7 +3,7 @@
 //! out its actions. Guests talk to it with requests in MessagePack, the host with
 //! edits of its entry in the manifest (`supervisor/edit.rs`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use exuvia_abi::{Kind, Pid, Reason};
@@ -57,6 +57,8 @@ pub(crate) struct SupervisorProcess {
     requests: HashMap<RequestId, Requested>,
     next_request: RequestId,
     editing: Editing,
+    /// Children that have ended and may be started again, by id.
+    ended: HashSet<Arc<str>>,
     limits: Arc<Limits>,
     /// Those of children that somebody asks it to start; without, what the
     /// manifest says of their module.
@@ -135,6 +137,7 @@ fn make(
         requests: HashMap::new(),
         next_request: 0,
         editing: Editing::default(),
+        ended: HashSet::new(),
         limits: limits.clone(),
         childrens,
     }))
@@ -507,10 +510,40 @@ impl SupervisorProcess {
         };
         if message.tag == 0 {
             self.feed(context, Event::ChildStarted { key, pid });
+            self.tell_of_restart(pid);
         } else {
             let code = message.tag.cast_signed();
             let reason = ExitReason::with(code, message.payload.as_slice());
             self.start_failed(context, key, reason);
+        }
+    }
+
+    fn tell_of_restart(&mut self, pid: Pid) {
+        let Some(child) = self.machine.child_with_pid(pid) else {
+            return;
+        };
+        if self.ended.remove(&child.spec.id)
+            && let Some(node) = self.node.upgrade()
+        {
+            node.events.send(crate::event::Event::Restarted {
+                child: child.spec.id.to_string(),
+                pid: pid.to_string(),
+            });
+        }
+    }
+
+    /// Notes that a child has ended which may be started again.
+    fn note_end(&mut self, pid: Pid) {
+        let Some(child) = self.machine.child_with_pid(pid) else {
+            return;
+        };
+        if child.spec.restart != Restart::Temporary {
+            self.ended.insert(child.spec.id.clone());
+        }
+        // Those that were deleted meanwhile are forgotten here.
+        if self.ended.len() > self.machine.count_children().specs {
+            let machine = &self.machine;
+            self.ended.retain(|id| machine.child(id).is_some());
         }
     }
 
@@ -534,6 +567,7 @@ impl SupervisorProcess {
         if self.machine.child_with_pid(pid).is_none() {
             return;
         }
+        self.note_end(pid);
         let class = match Reason(message.reason) {
             Reason::NORMAL => ExitClass::Normal,
             Reason::SHUTDOWN | Reason::INTENSITY => ExitClass::Shutdown,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use exuvia_node::Checked;
+use exuvia_node::manifest::{self, Manifest};
 use serde_json::{Value, json};
 
 use crate::command::deploy::read;
@@ -15,16 +16,18 @@ use crate::output::{Output, Tone, bytes, clean, count};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia check counter.wasm
+  exuvia check .
   exuvia check --json build/*.wasm | jq .file")]
 pub(crate) struct Arguments {
-    /// Module files
-    #[arg(value_name = "FILE.wasm", required = true)]
+    /// Module files, or apps: folders with an exuvia.toml
+    #[arg(value_name = "FILE.wasm|APP", required = true)]
     files: Vec<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
     let mut bad = 0;
-    for file in &arguments.files {
+    let files = files(&arguments.files)?;
+    for file in &files {
         let wasm = read(file)?;
         let name = file.display().to_string();
         match exuvia_node::check(&wasm) {
@@ -39,12 +42,29 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
     if bad == 0 {
         return Ok(());
     }
+    let all = files.len();
     let files = count(bad, "file", "files");
-    Err(Fault::failed(format!(
-        "{files} of {} cannot be loaded",
-        arguments.files.len()
-    ))
-    .help("guest-sdk/abi.md says what a module needs; an SDK does most of it"))
+    Err(Fault::failed(format!("{files} of {all} cannot be loaded"))
+        .help("guest-sdk/abi.md says what a module needs; an SDK does most of it"))
+}
+
+/// The files, and of apps those of their modules.
+fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Fault> {
+    let mut files = Vec::new();
+    for path in named {
+        if path.is_dir()
+            || path
+                .file_name()
+                .is_some_and(|name| name == manifest::FILE_NAME)
+        {
+            let manifest = Manifest::load(path)?;
+            manifest.check_files()?;
+            files.extend(manifest.modules.into_values().map(|module| module.path));
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
 }
 
 fn show(name: &str, checked: &Checked, output: &Output) -> Result<(), Fault> {

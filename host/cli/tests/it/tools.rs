@@ -156,6 +156,27 @@ fn completions_name_the_commands_and_can_be_read_by_the_shell() {
 }
 
 #[test]
+fn the_modules_of_an_app_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[app]\nname = \"a\"\n[modules.one]\npath = \"one.wasm\"\n[modules.two]\npath = \"two.wat\"\n";
+    fs::write(folder.path().join("exuvia.toml"), text).unwrap();
+    fs::write(folder.path().join("one.wasm"), counter("(i32.const 1)")).unwrap();
+    let missing = ask(folder.path(), &["check", "."]);
+    assert!(
+        missing
+            .stderr
+            .contains("the file of module `two` does not exist"),
+        "{missing:?}"
+    );
+    fs::write(folder.path().join("two.wat"), "(module)").unwrap();
+    let checked = ask(folder.path(), &["check", "."]);
+    assert_eq!(checked.code, Some(1));
+    assert!(checked.stdout.contains("good ./one.wasm"), "{checked:?}");
+    assert!(checked.stdout.contains("bad ./two.wat"), "{checked:?}");
+    assert!(checked.stderr.contains("1 file of 2"), "{checked:?}");
+}
+
+#[test]
 fn the_manual_is_inside() {
     let folder = tempfile::tempdir().unwrap();
     let list = ask(folder.path(), &["docs"]);

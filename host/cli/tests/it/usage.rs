@@ -45,7 +45,7 @@ fn wrong_usage_is_exit_code_2() {
         (&["send", "a", "--hex", "0a1"], "one digit only"),
         (&["stop", "--timeout", "soon"], "invalid value 'soon'"),
         (&["info", "--socket"], "--socket <PATH>"),
-        (&["check"], "<FILE.wasm>..."),
+        (&["check"], "<FILE.wasm|APP>..."),
         (&["completions", "cmd"], "invalid value 'cmd'"),
     ] {
         let answer = ask(folder.path(), arguments);

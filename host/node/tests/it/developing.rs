@@ -506,6 +506,11 @@ fn a_changed_child_keeps_running_and_starts_anew_as_it_is_now() {
     );
     assert_eq!(it.app.node().find("one").unwrap(), before);
     it.app.node().kill(before);
+    let child = it.wait("its restart", |event| match event {
+        Event::Restarted { child, .. } => Some(child.clone()),
+        _ => None,
+    });
+    assert_eq!(child, "one");
     eventually("it has its new name", || it.is_there("uno"));
     assert!(!it.is_there("one"));
 }
