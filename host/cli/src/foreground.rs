@@ -30,6 +30,9 @@ use crate::output::{Output, clean_lines, count, styled_lines};
 /// child has its own `shutdown_ms`, 5 s by default; this bounds them all.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// Events that are printed before everything else has its turn.
+const TURN: u32 = 64;
+
 /// What shells report for a program that an interrupt ended.
 pub(crate) const INTERRUPTED: i32 = 130;
 
@@ -180,8 +183,20 @@ impl Running {
         tokio::pin!(end);
         let mut ended = None;
         let mut request: Option<StopRequest> = None;
+        let mut printed = 0_u32;
         loop {
+            // However much there is to print: signals and requests are heard.
+            printed = printed.wrapping_add(1);
+            if printed.is_multiple_of(TURN) {
+                tokio::task::yield_now().await;
+            }
             tokio::select! {
+                biased;
+                () = interrupts.next() => break,
+                asked = self.server.stop_requested() => {
+                    request = Some(asked);
+                    break;
+                }
                 event = self.events.recv() => {
                     if !printer.received(event) {
                         break;
@@ -191,11 +206,6 @@ impl Running {
                     ended = Some(reason);
                     break;
                 }
-                asked = self.server.stop_requested() => {
-                    request = Some(asked);
-                    break;
-                }
-                () = interrupts.next() => break,
             }
         }
         // What it ended of comes before that it ended.
@@ -250,14 +260,16 @@ impl Running {
         let mut listening = true;
         let report = loop {
             tokio::select! {
+                biased;
                 report = &mut stop => break joined(report)?,
-                event = self.events.recv(), if listening => {
-                    listening = printer.received(event);
-                }
                 () = interrupts.next() => {
                     // Not even the socket is removed in order: the next node
                     // does that.
                     std::process::exit(INTERRUPTED);
+                }
+                event = self.events.recv(), if listening => {
+                    listening = printer.received(event);
+                    tokio::task::yield_now().await;
                 }
             }
         };
@@ -267,10 +279,12 @@ impl Running {
     }
 }
 
-/// Interrupt and termination, which mean the same here.
+/// Interrupt, termination and the end of the terminal, which mean the same here.
 pub(crate) struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
+    /// The terminal was closed.
+    hang_up: Signal,
 }
 
 impl Interrupts {
@@ -282,6 +296,7 @@ impl Interrupts {
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
         })
     }
 
@@ -289,6 +304,7 @@ impl Interrupts {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 }

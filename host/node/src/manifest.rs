@@ -34,6 +34,9 @@ pub const FILE_NAME: &str = "exuvia.toml";
 /// How large a manifest may be. One that is written by hand has a few kilobytes.
 pub const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
 
+/// How large a module's file may be, as in a deployment.
+pub const MAX_MODULE_BYTES: u64 = 256 << 20;
+
 /// How many children a manifest may name, `count` included. They all start
 /// with the node; what comes later is started by processes and has its own
 /// limits.
@@ -491,6 +494,11 @@ pub(crate) fn usable(path: &Path) -> Result<(), String> {
     if !kind.is_file() {
         return Err("is no ordinary file".to_owned());
     }
+    if kind.len() > MAX_MODULE_BYTES {
+        return Err(format!(
+            "has more than {MAX_MODULE_BYTES} bytes, which is the limit"
+        ));
+    }
     std::fs::File::open(path).map(drop).map_err(told)
 }
 
@@ -512,6 +520,12 @@ fn read_file(path: &Path) -> Result<String, Found> {
             _ => found,
         }
     };
+    // A pipe would be waited for, and a device never ends.
+    if std::fs::metadata(path).is_ok_and(|kind| !kind.is_file()) {
+        return Err(Found::nowhere(
+            "the manifest is no ordinary file".to_owned(),
+        ));
+    }
     let mut bytes = Vec::new();
     let limit = u64::try_from(MAX_MANIFEST_BYTES).unwrap_or(u64::MAX);
     std::fs::File::open(path)

@@ -3,7 +3,7 @@
 //! out its actions. Guests talk to it with requests in MessagePack, the host with
 //! edits of its entry in the manifest (`supervisor/edit.rs`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use exuvia_abi::{Kind, Pid, Reason};
@@ -57,6 +57,9 @@ pub(crate) struct SupervisorProcess {
     requests: HashMap<RequestId, Requested>,
     next_request: RequestId,
     editing: Editing,
+    /// What the machine was not told yet; and whether it is being told.
+    happened: VecDeque<Event<Pid, Start, ExitReason>>,
+    feeding: bool,
     /// Children that have ended and may be started again, by id.
     ended: HashSet<Arc<str>>,
     limits: Arc<Limits>,
@@ -137,6 +140,8 @@ fn make(
         requests: HashMap::new(),
         next_request: 0,
         editing: Editing::default(),
+        happened: VecDeque::new(),
+        feeding: false,
         ended: HashSet::new(),
         limits: limits.clone(),
         childrens,
@@ -331,11 +336,21 @@ fn reason_of(message: &Envelope) -> ExitReason {
 }
 
 impl SupervisorProcess {
+    /// Tells the machine what has happened, and does what it says. What happens
+    /// meanwhile waits its turn: many starts in a row may fail at once, and each
+    /// within the one before would be too much for the stack.
     fn feed(&mut self, context: &mut Context<'_, Guest>, event: Event<Pid, Start, ExitReason>) {
-        let now_ms = context.system.clock.now() / 1_000_000;
-        for action in self.machine.handle(now_ms, event) {
-            self.act(context, action);
+        self.happened.push_back(event);
+        if std::mem::replace(&mut self.feeding, true) {
+            return;
         }
+        while let Some(event) = self.happened.pop_front() {
+            let now_ms = context.system.clock.now() / 1_000_000;
+            for action in self.machine.handle(now_ms, event) {
+                self.act(context, action);
+            }
+        }
+        self.feeding = false;
     }
 
     fn act(&mut self, context: &mut Context<'_, Guest>, action: Action<Pid, Start, ExitReason>) {

@@ -27,7 +27,7 @@ mod sources;
 mod stamp;
 mod workshop;
 
-use artifacts::{Artifacts, Cause};
+use artifacts::{Artifacts, Cause, Looked};
 pub use workshop::Workshop;
 
 /// Events of module files within this time are one change: they are written by
@@ -184,7 +184,7 @@ impl Watch {
                     let waited = Duration::from_nanos(noticed.saturating_sub(since));
                     if self.workshop.is_none() || waited >= LONGEST {
                         due = None;
-                        self.artifacts.look(noticed, &Cause::Event);
+                        self.look_at_modules(noticed, &Cause::Event);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -202,7 +202,7 @@ impl Watch {
                         _ => Cause::Event,
                     };
                     due = None;
-                    self.artifacts.look(noticed, &cause);
+                    self.look_at_modules(noticed, &cause);
                 }
             }
         }
@@ -214,6 +214,14 @@ impl Watch {
         let news = (self.workshop.as_mut()).is_some_and(|it| !behind || it.has_news());
         if news {
             self.work(noticed);
+        }
+    }
+
+    fn look_at_modules(&mut self, noticed: u64, cause: &Cause) {
+        if self.artifacts.look(noticed, cause) == Looked::Swapped
+            && let Some(workshop) = &mut self.workshop
+        {
+            workshop.swapped();
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::environment;
 use crate::fault::Fault;
+use crate::foreground::Interrupts;
 use crate::output::{Output, Tone, bytes, clean, count};
 use crate::place::Place;
 use crate::table::{self, Align};
@@ -205,6 +206,7 @@ async fn watch(arguments: &Arguments, client: Client) -> Result<(), Fault> {
         .map_err(|error| Fault::failed(format!("the terminal cannot be used: {error}")))?;
     let mut ticks = tokio::time::interval(Duration::from_millis(arguments.interval));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut interrupts = Interrupts::new()?;
     let mut listening = true;
     let ended = loop {
         if let Err(error) = terminal.draw(|frame| draw(frame, &view)) {
@@ -213,6 +215,8 @@ async fn watch(arguments: &Arguments, client: Client) -> Result<(), Fault> {
             )));
         }
         tokio::select! {
+            // The terminal is given back then, too.
+            () = interrupts.next() => break Ok(()),
             _ = ticks.tick(), if !view.paused => {
                 match sample(&client, &mut view, arguments.limit).await {
                     Ok(()) => view.trouble = None,

@@ -123,6 +123,14 @@ impl Artifacts {
         })
     }
 
+    /// Whether the release has all the modules.
+    pub(super) fn are_loaded(&self) -> bool {
+        let release = self.node.0.code.current();
+        self.files
+            .keys()
+            .all(|name| release.version(name).is_some())
+    }
+
     /// The files.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.values().map(PathBuf::as_path)

@@ -1,6 +1,7 @@
 //! Where an app is made while it runs: its manifest, its sources, its builds.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,7 @@ use crate::app::App;
 use crate::build::{BuildError, Built, Show, Stopper, build};
 use crate::event::{Event, Events};
 use crate::live::{Begun, Live};
-use crate::manifest::{BuildStep, FILE_NAME, Manifest, ManifestError};
+use crate::manifest::{BuildStep, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestError};
 use crate::swap::Made;
 
 /// How often files are looked at while there is no node, and so no watcher.
@@ -207,7 +208,8 @@ impl Workshop {
             // Modules that came with it, if nobody here builds them.
             let looked = artifacts.look(noticed, &Cause::Event);
             running.live.finish(begun, &self.manifest);
-            self.missing = looked == Looked::Refused || !self.failing.is_empty();
+            self.missing =
+                looked == Looked::Refused || !self.failing.is_empty() || !artifacts.are_loaded();
         }
         !changed.is_empty()
     }
@@ -263,6 +265,7 @@ impl Workshop {
         artifacts: &mut Artifacts,
     ) {
         let shown = self.shown(changed);
+        let made_before = self.oldest(steps);
         let mut modules = Vec::new();
         let mut all = Built::default();
         let mut mended = false;
@@ -304,11 +307,17 @@ impl Workshop {
         if matches!(looked, Looked::Nothing | Looked::Same(_)) {
             let runs = artifacts.run(&modules);
             let mended = runs && (mended || looked == Looked::Same(true));
-            let dated = self.dated(changed, &modules).filter(|_| !mended);
+            let dated = self.dated(changed, made_before).filter(|_| !mended);
             self.tell(tell(false, runs, mended, dated));
         }
-        if looked == Looked::Swapped
-            && std::mem::take(&mut self.missing)
+        if looked == Looked::Swapped {
+            self.swapped();
+        }
+    }
+
+    /// Modules are new: children that had to do without them may start.
+    pub(super) fn swapped(&mut self) {
+        if std::mem::take(&mut self.missing)
             && let Some(running) = &self.running
         {
             running.live.start_missing(&self.manifest);
@@ -348,16 +357,20 @@ impl Workshop {
         }
     }
 
-    /// The first changed source that is dated before the file that it should have
-    /// changed. Tools that go by dates have taken it for old.
-    fn dated(&self, changed: &[PathBuf], modules: &[String]) -> Option<String> {
-        let dates = modules
-            .iter()
-            .filter_map(|module| modified(&self.manifest.modules.get(module)?.path));
-        let oldest = dates.min()?;
-        let source = changed
-            .iter()
-            .find(|file| modified(file).is_some_and(|date| date < oldest))?;
+    /// When the oldest file that these steps make was made.
+    fn oldest(&self, steps: &[BuildStep]) -> Option<SystemTime> {
+        let modules = steps.iter().flat_map(|step| &step.modules);
+        let dates = modules.filter_map(|name| modified(&self.manifest.modules.get(name)?.path));
+        dates.min()
+    }
+
+    /// The first changed source that is dated before what was made of it last. Tools
+    /// that go by dates have taken it for old.
+    fn dated(&self, changed: &[PathBuf], made: Option<SystemTime>) -> Option<String> {
+        let made = made?;
+        let is_older = |file: &&PathBuf| modified(file).is_some_and(|date| date < made);
+        let mut sources = changed.iter().filter(|file| **file != self.file);
+        let source = sources.find(is_older)?;
         self.shown(std::slice::from_ref(source)).pop()
     }
 
@@ -401,8 +414,16 @@ fn reads(step: &BuildStep, file: &Path) -> bool {
     step.sources.iter().any(|source| file.starts_with(source))
 }
 
+/// The hash of a manifest's text, as far as a manifest may go.
 fn read(file: &Path) -> Option<blake3::Hash> {
-    std::fs::read(file).ok().map(|text| blake3::hash(&text))
+    if !std::fs::metadata(file).ok()?.is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    let most = MAX_MANIFEST_BYTES as u64 + 1;
+    let file = std::fs::File::open(file).ok()?;
+    file.take(most).read_to_end(&mut text).ok()?;
+    Some(blake3::hash(&text))
 }
 
 fn modified(file: &Path) -> Option<SystemTime> {

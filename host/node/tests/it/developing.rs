@@ -673,3 +673,40 @@ fn what_cannot_change_is_named_and_a_broken_manifest_changes_nothing() {
     let path: &Path = it.folder.path();
     assert!(path.exists());
 }
+
+#[test]
+fn a_child_starts_when_the_file_of_its_module_comes() {
+    let mut it = developed();
+    let late = "[modules.late]\npath = \"out/late.wat\"\n";
+    it.edit(|text| text + late + &child("late", "late"));
+    let (_, failed, _) = it.edited();
+    assert!(failed.contains("child `late`"), "{failed}");
+    it.save("out/late.wat", &answers(8));
+    assert_eq!(it.edited().0, "children started: late");
+    assert_eq!(it.answer("late"), 8);
+}
+
+#[test]
+fn a_manifest_that_is_no_file_or_never_ends_is_refused() {
+    let it = developed();
+    for make in [
+        "mkfifo exuvia.toml",
+        "ln -s /dev/zero exuvia.toml",
+        "mkdir exuvia.toml",
+    ] {
+        let script = format!("rm -rf exuvia.toml; {make}");
+        let status = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(it.folder.path())
+            .status();
+        assert!(status.unwrap().success());
+        it.save("src/one.wat", &answers(1));
+        fs::remove_dir_all(it.path("exuvia.toml"))
+            .or_else(|_| fs::remove_file(it.path("exuvia.toml")))
+            .unwrap();
+        it.save("exuvia.toml", &format!("{}# {make}\n", manifest()));
+        eventually("it is watched", || it.app.node().find("one").is_ok());
+    }
+    it.save("src/one.wat", &answers(6));
+    eventually("sources are watched", || it.answer("one") == 6);
+}
