@@ -61,12 +61,16 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fau
                 continue;
             };
             let path = module.path.display().to_string();
-            let made = std::fs::metadata(&module.path).map_err(|error| {
+            let not_made = |why: String| {
                 Fault::failed(format!(
-                    "the build of {name} has ended well, but has not made {path}: {error}"
+                    "the build of {name} has ended well, but has not made {path}: {why}"
                 ))
                 .help(format!("correct `path` or `build` of `[modules.{name}]`"))
-            })?;
+            };
+            let made = std::fs::metadata(&module.path).map_err(|it| not_made(it.to_string()))?;
+            if !made.is_file() {
+                return Err(not_made("it is no ordinary file".into()));
+            }
             if output.is_json() {
                 output.value(&json!({
                     "module": name,

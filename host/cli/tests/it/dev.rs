@@ -335,6 +335,9 @@ fn build_runs_each_command_once_and_says_what_it_made() {
         nothing.stderr.contains("has not made ./no.wat"),
         "{nothing:?}"
     );
+    fs::create_dir(app.file("no.wat")).unwrap();
+    let folder = app.ask(&["build"]);
+    assert!(folder.stderr.contains("no ordinary file"), "{folder:?}");
     app.save(
         "exuvia.toml",
         "[app]\nname = \"x\"\n[modules.a]\npath = \"no.wat\"\nbuild = \"no-such-tool\"\n",
