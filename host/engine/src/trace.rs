@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use exuvia_abi::{Kind, Pid};
-use exuvia_process::Envelope;
+use exuvia_process::{Envelope, Payload};
 use parking_lot::Mutex;
 
 use crate::executor::{Executor, Shared};
@@ -98,33 +98,47 @@ impl Tracers {
     }
 }
 
+/// What is said of a message.
+pub(crate) struct Told<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) tag: u32,
+    pub(crate) reference: u64,
+    pub(crate) payload: &'a Payload,
+}
+
 impl Shared {
     /// A guest has taken a message from its mailbox.
     #[inline]
     pub(crate) fn trace_received(&self, own: &mut GuestOwn, message: &Envelope) {
         if own.traced {
-            self.trace(own, Direction::Received, message.sender, message);
+            let told = Told {
+                kind: message.kind,
+                tag: message.tag,
+                reference: message.reference,
+                payload: &message.payload,
+            };
+            self.trace(own, Direction::Received, message.sender, &told);
         }
     }
 
     /// A guest sends a message.
     #[inline]
-    pub(crate) fn trace_sent(&self, own: &mut GuestOwn, to: Pid, message: &Envelope) {
+    pub(crate) fn trace_sent(&self, own: &mut GuestOwn, to: Pid, told: &Told<'_>) {
         if own.traced {
-            self.trace(own, Direction::Sent, to, message);
+            self.trace(own, Direction::Sent, to, told);
         }
     }
 
     #[cold]
-    fn trace(&self, own: &mut GuestOwn, direction: Direction, peer: Pid, message: &Envelope) {
-        let payload = message.payload.as_slice();
+    fn trace(&self, own: &mut GuestOwn, direction: Direction, peer: Pid, told: &Told<'_>) {
+        let payload = told.payload.as_slice();
         let traced = Traced {
             at: self.system.clock.now(),
             direction,
             peer,
-            kind: message.kind,
-            tag: message.tag,
-            reference: message.reference,
+            kind: told.kind,
+            tag: told.tag,
+            reference: told.reference,
             bytes: payload.len(),
             payload: payload[..payload.len().min(SHOWN)].to_vec(),
             missed: 0,

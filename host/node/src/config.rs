@@ -115,6 +115,18 @@ fn default_cache() -> Option<PathBuf> {
         .map(|cache| cache.join("exuvia"))
 }
 
+impl From<&Limits> for crate::manifest::Limits {
+    fn from(limits: &Limits) -> crate::manifest::Limits {
+        crate::manifest::Limits {
+            memory: limits.memory,
+            mailbox_messages: limits.mailbox_messages.into(),
+            mailbox_bytes: limits.mailbox_bytes,
+            message_bytes: limits.message_bytes.into(),
+            children: limits.children.into(),
+        }
+    }
+}
+
 impl From<crate::manifest::Limits> for Limits {
     fn from(limits: crate::manifest::Limits) -> Limits {
         let narrow = |value| u32::try_from(value).unwrap_or(u32::MAX);

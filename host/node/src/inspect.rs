@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::error::TargetError;
 use crate::left;
+use crate::manifest;
 use crate::node::Node;
 
 /// How long a running process is waited for until its turn ends.
@@ -166,24 +167,13 @@ pub struct Inspection {
     /// Exits of those it is linked to reach it as messages.
     pub trap_exit: bool,
     /// What it may use.
-    pub limits: ShownLimits,
+    pub limits: manifest::Limits,
     /// The first messages of those that wait, at most 20.
     pub messages: Vec<MessageInfo>,
     /// The number of its state's schema.
     pub schema: Option<i32>,
     /// Why its state cannot be shown, if it cannot.
     pub no_state: Option<String>,
-}
-
-/// Limits as they are shown: see `exuvia_process::Limits`.
-#[derive(Clone, Debug, Serialize)]
-#[allow(missing_docs, reason = "the same fields as there")]
-pub struct ShownLimits {
-    pub memory: u64,
-    pub mailbox_messages: u32,
-    pub mailbox_bytes: u64,
-    pub message_bytes: u32,
-    pub children: u32,
 }
 
 /// A message that waits in a mailbox.
@@ -379,11 +369,24 @@ impl Node {
         all: bool,
         look: impl Fn(&mut GuestOwn) -> Option<T> + Clone + Send + 'static,
     ) -> Vec<T> {
+        let slots = self.0.system.table.indices();
+        self.survey_slots(slots, limit, all, PATIENCE, look)
+    }
+
+    /// The same of some slots; those that run are waited for a time at most.
+    pub(crate) fn survey_slots<T: Send + 'static>(
+        &self,
+        slots: impl Iterator<Item = u32>,
+        limit: usize,
+        all: bool,
+        patience: Duration,
+        look: impl Fn(&mut GuestOwn) -> Option<T> + Clone + Send + 'static,
+    ) -> Vec<T> {
         let system = &self.0.system;
         let mut found = Vec::new();
         let (sender, receiver) = channel();
         let mut asked = 0;
-        for index in system.table.indices() {
+        for index in slots {
             let sure = if all { asked } else { 0 };
             if found.len() + sure >= limit {
                 break;
@@ -409,7 +412,7 @@ impl Node {
             }
         }
         drop(sender);
-        let until = Duration::from_nanos(system.clock.now()) + PATIENCE;
+        let until = Duration::from_nanos(system.clock.now()) + patience;
         while asked > 0 {
             let now = Duration::from_nanos(system.clock.now());
             match receiver.recv_timeout(until.saturating_sub(now)) {
@@ -515,13 +518,7 @@ fn inspection(process: ProcessInfo, own: &mut GuestOwn) -> Inspection {
         monitors: shown(&ties.monitors),
         watchers: ties.watchers,
         trap_exit: ties.trap_exit,
-        limits: ShownLimits {
-            memory: limits.memory,
-            mailbox_messages: limits.mailbox_messages,
-            mailbox_bytes: limits.mailbox_bytes,
-            message_bytes: limits.message_bytes,
-            children: limits.children,
-        },
+        limits: (&**limits).into(),
         messages,
         schema: None,
         no_state: None,

@@ -35,9 +35,7 @@ pub use error::{
     BootError, CallFailed, NodeError, SendFailed, SpawnFailed, SwapError, TargetError,
 };
 pub use event::{Event, Events, Level};
-pub use inspect::{
-    Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, ShownLimits,
-};
+pub use inspect::{Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo};
 pub use left::LeftOn;
 pub use logger::LogRules;
 pub use node::{Node, Reply, SpawnOptions};

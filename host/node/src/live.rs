@@ -37,7 +37,8 @@ impl Live {
     /// be applied.
     pub(crate) fn begin(&self, before: Manifest, after: &mut Manifest) -> Begun {
         let report = Arc::new(EditReport::new(self.node.0.events.clone()));
-        let most = self.most_memory();
+        // The engine was set up for so much.
+        let most = self.node.0.config.module_memory;
         if after.at_most_memory(most) {
             report.restart(format!(
                 "`limits.memory` above {most} bytes, the most that the app was started with"
@@ -61,14 +62,12 @@ impl Live {
         if before.supervisor == after.supervisor {
             return;
         }
-        {
-            let edit = Edit {
-                before: before.supervisor,
-                after: after.supervisor.clone(),
-                report,
-            };
-            hand_over(&self.node, self.root, edit);
-        }
+        let edit = Edit {
+            before: before.supervisor,
+            after: after.supervisor.clone(),
+            report,
+        };
+        hand_over(&self.node, self.root, edit);
     }
 
     /// Starts what the manifest has, and could not be started before.
@@ -79,11 +78,6 @@ impl Live {
             report: Arc::new(EditReport::quiet(self.node.0.events.clone())),
         };
         hand_over(&self.node, self.root, edit);
-    }
-
-    /// The most memory that a process may have: the engine was set up for so much.
-    pub(crate) fn most_memory(&self) -> u64 {
-        self.node.0.config.module_memory
     }
 
     fn limits(&self, before: &Manifest, after: &Manifest, report: &EditReport) {
@@ -111,9 +105,7 @@ impl Live {
         if changes.is_empty() {
             return;
         }
-        let mut names: Vec<String> = changes.iter().map(|it| it.module.clone()).collect();
-        names.sort();
-        names.dedup();
+        let names: Vec<String> = changes.iter().map(|it| it.module.clone()).collect();
         // Whoever had exactly what the manifest gave has it from the manifest.
         let system = inner.system.clone();
         let changes: Arc<[Change]> = changes.into();
@@ -140,7 +132,7 @@ impl Live {
 }
 
 /// Limits that a manifest gave to processes of a module, and gives now.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 struct Change {
     module: String,
     before: Limits,
@@ -148,23 +140,17 @@ struct Change {
 }
 
 fn changed_limits(before: &Manifest, after: &Manifest) -> Vec<Change> {
-    let mut changes = Vec::new();
-    let mut add = |module: &str, before: Limits, after: Limits| {
-        let change = Change {
-            module: module.to_owned(),
-            before,
-            after,
-        };
-        if change.before != change.after && !changes.contains(&change) {
-            changes.push(change);
-        }
-    };
-    for (name, module) in &after.modules {
-        if let Some(then) = before.modules.get(name) {
-            add(name, then.limits.into(), module.limits.into());
-        }
-    }
-    changes
+    let modules = after.modules.iter();
+    modules
+        .filter_map(|(name, module)| {
+            let then = before.modules.get(name)?;
+            (then.limits != module.limits).then(|| Change {
+                module: name.clone(),
+                before: then.limits.into(),
+                after: module.limits.into(),
+            })
+        })
+        .collect()
 }
 
 /// What an app that runs keeps until it is started again.

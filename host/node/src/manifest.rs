@@ -22,9 +22,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use exuvia_engine::instrument::MAX_MODULE_BYTES;
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
 
 use crate::logger::LogRules;
+use serde::Serialize;
+
 use error::{Found, Problems};
 pub use error::{ManifestError, Place, Problem};
 
@@ -33,9 +36,6 @@ pub const FILE_NAME: &str = "exuvia.toml";
 
 /// How large a manifest may be. One that is written by hand has a few kilobytes.
 pub const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
-
-/// How large a module's file may be, as in a deployment.
-pub const MAX_MODULE_BYTES: u64 = 256 << 20;
 
 /// How many children a manifest may name, `count` included. They all start
 /// with the node; what comes later is started by processes and has its own
@@ -113,7 +113,7 @@ impl Default for NodeSettings {
 }
 
 /// What one process may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Bytes of linear memory.
     pub memory: u64,
@@ -494,7 +494,7 @@ pub(crate) fn usable(path: &Path) -> Result<(), String> {
     if !kind.is_file() {
         return Err("is no ordinary file".to_owned());
     }
-    if kind.len() > MAX_MODULE_BYTES {
+    if kind.len() > MAX_MODULE_BYTES as u64 {
         return Err(format!(
             "has more than {MAX_MODULE_BYTES} bytes, which is the limit"
         ));

@@ -6,11 +6,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use exuvia_engine::{GuestOwn, GuestSystem};
-use exuvia_process::{RunState, Signal};
+use exuvia_engine::GuestOwn;
+use exuvia_process::RunState;
 use exuvia_scheduler::WorkerMetrics;
 use serde::Serialize;
 
@@ -22,10 +21,8 @@ use crate::node::Node;
 const LOOKS: usize = 200_000;
 /// Processes of which a sample remembers what they had done.
 const REMEMBERED: usize = 4_000_000;
-/// How long processes that run just now are waited for, nanoseconds.
-const PATIENCE: u64 = 50_000_000;
-/// Rows that a sample has at most.
-pub(crate) const MOST_ROWS: usize = 1_000;
+/// How long processes that run just now are waited for.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// By what the processes are sorted, the most first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,7 +127,6 @@ impl Node {
         let mut rows: Vec<_> = (sampler.rows.iter())
             .map(|(slot, row)| (key(row), *slot))
             .collect();
-        let limit = limit.min(MOST_ROWS);
         if rows.len() > limit && limit > 0 {
             rows.select_nth_unstable_by(limit - 1, |a, b| b.cmp(a));
         }
@@ -182,52 +178,21 @@ impl Node {
 
     /// Describes the processes of some rows, as far as they can be looked at.
     fn describe_all(&self, rows: &[(u32, Row)]) -> HashMap<u32, ProcessInfo> {
-        let inner = &self.0;
-        let release = inner.code.current();
-        let mut described = HashMap::new();
-        let (sender, receiver) = channel();
-        let mut asked = 0;
-        for (slot, _) in rows {
-            if let Some(info) = inner.executor.look(*slot, |own| describe(own, &release)) {
-                described.insert(*slot, info);
-            } else if let Some(pid) = inner.system.pid(*slot) {
-                let (sender, release, slot) = (sender.clone(), release.clone(), *slot);
-                let tell = Box::new(move |own: &mut GuestOwn, _: &GuestSystem| {
-                    let _ = sender.send((slot, describe(own, &release)));
-                });
-                asked += usize::from(inner.system.signal(pid, Signal::Control(tell)).is_ok());
-            }
-        }
-        drop(sender);
-        self.collect(&receiver, asked, |(slot, info)| {
-            described.insert(slot, info);
+        let release = self.0.code.current();
+        let slots = rows.iter().map(|(slot, _)| *slot);
+        let described = self.survey_slots(slots, usize::MAX, false, PATIENCE, move |own| {
+            Some((own.pid().slot(), describe(own, &release)))
         });
-        described
-    }
-
-    /// Takes what processes that were asked have to say, for a moment at most.
-    fn collect<T>(&self, from: &Receiver<T>, asked: usize, mut take: impl FnMut(T)) {
-        let clock = &self.0.system.clock;
-        let until = clock.now() + PATIENCE;
-        for _ in 0..asked {
-            let left = until.saturating_sub(clock.now());
-            match from.recv_timeout(Duration::from_nanos(left)) {
-                Ok(said) => take(said),
-                Err(_) => return,
-            }
-        }
+        described.into_iter().collect()
     }
 
     /// Brings the rows up to date. Answers how many processes have run.
     fn look_at_all(&self, sampler: &mut Sampler) -> usize {
-        let inner = &self.0;
-        let table = &inner.system.table;
+        let table = &self.0.system.table;
         let slots = u32::try_from(table.indices().count()).unwrap_or(u32::MAX);
         let begin = sampler.next.min(slots);
         let number = sampler.number;
-        let (sender, receiver) = channel();
-        let mut ran = 0;
-        let mut asked = 0;
+        let mut ran = Vec::new();
         sampler.next = 0;
         for index in (begin..slots).chain(0..begin) {
             let Some(slot) = table.slot(index) else {
@@ -241,33 +206,23 @@ impl Node {
             if !slot.ran.load(Ordering::Relaxed) {
                 continue;
             }
-            if ran >= LOOKS {
+            if ran.len() >= LOOKS {
                 sampler.next = index;
                 break;
             }
             slot.ran.store(false, Ordering::Relaxed);
-            ran += 1;
-            if let Some(row) = inner.executor.look(index, |own| row_of(own, number)) {
-                sampler.note(index, row);
-            } else if let Some(pid) = inner.system.pid(index) {
-                // It runs just now, or is about to: it says so itself.
-                let sender = sender.clone();
-                let tell = Box::new(move |own: &mut GuestOwn, _: &GuestSystem| {
-                    let _ = sender.send((index, row_of(own, number)));
-                });
-                asked += usize::from(inner.system.signal(pid, Signal::Control(tell)).is_ok());
-            }
+            ran.push(index);
         }
-        drop(sender);
-        self.collect(&receiver, asked, |(index, row)| sampler.note(index, row));
-        for (index, row) in &mut sampler.rows {
-            if row.sample == number
-                && let Some(slot) = table.slot(*index)
-            {
-                row.mailbox += slot.mailbox.len() as u64;
-            }
+        let slots = ran.iter().copied();
+        let rows = self.survey_slots(slots, usize::MAX, false, PATIENCE, move |own| {
+            Some((own.pid().slot(), row_of(own, number)))
+        });
+        for (index, mut row) in rows {
+            let waiting = table.slot(index).map_or(0, |slot| slot.mailbox.len());
+            row.mailbox += waiting as u64;
+            sampler.note(index, row);
         }
-        ran
+        ran.len()
     }
 }
 

@@ -1,13 +1,14 @@
 //! Host calls about messages: receive, send, request, call, reply, timers, sleep.
 
-use exuvia_abi::{Code, HEADER_SIZE, Kind, Pid, Reason, SUSPEND, limits, receive};
-use exuvia_process::{Due, Envelope, ExitReason, Payload, SendError};
+use exuvia_abi::{Code, HEADER_SIZE, Kind, Reason, SUSPEND, limits, receive};
+use exuvia_process::{Due, Envelope, ExitReason, SendError};
 use wasmtime::{Caller, Linker};
 
 use super::{Answer, served};
 use crate::data::{Ends, FrameData, View, bytes, bytes_mut, view};
 use crate::guest::{GuestOwn, GuestSystem, Want};
 use crate::probation::{perform, perform_or, transaction};
+use crate::trace::Told;
 
 const MODULE: &str = exuvia_abi::MODULE;
 
@@ -252,8 +253,15 @@ fn refused(error: SendError) -> Answer {
 fn send(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Answer {
     let to = view.pid(to)?;
     let payload = view.payload(data, length)?;
-    let envelope = Envelope::message(view.own.pid(), tag.cast_unsigned(), payload);
-    view.shared.trace_sent(view.own, to, &envelope);
+    let tag = tag.cast_unsigned();
+    let told = Told {
+        kind: Kind::Message,
+        tag,
+        reference: 0,
+        payload: &payload,
+    };
+    view.shared.trace_sent(view.own, to, &told);
+    let envelope = Envelope::message(view.own.pid(), tag, payload);
     if transaction(view.own).is_none() {
         return match view.shared.system.send(to, envelope) {
             Ok(()) => Ok(Code::Ok as i32),
@@ -269,25 +277,6 @@ fn send(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Answe
     Ok(Code::Ok as i32)
 }
 
-/// Traces what is sent as something else than a plain message.
-fn trace_other(
-    view: &mut View<'_>,
-    to: Pid,
-    kind: Kind,
-    tag: u32,
-    reference: u64,
-    payload: &Payload,
-) {
-    if view.own.traced {
-        let message = Envelope {
-            kind,
-            reference,
-            ..Envelope::message(view.own.pid(), tag, payload.clone())
-        };
-        view.shared.trace_sent(view.own, to, &message);
-    }
-}
-
 fn request(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32, out: i32) -> Answer {
     let to = view.pid(to)?;
     let payload = view.payload(data, length)?;
@@ -295,7 +284,13 @@ fn request(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32, out: 
     view.may_monitor(1)?;
     let tag = tag.cast_unsigned();
     let reference = view.own.new_reference();
-    trace_other(view, to, Kind::Request, tag, reference, &payload);
+    let told = Told {
+        kind: Kind::Request,
+        tag,
+        reference,
+        payload: &payload,
+    };
+    view.shared.trace_sent(view.own, to, &told);
     if transaction(view.own).is_none() {
         let sent = view
             .own
@@ -394,7 +389,13 @@ fn begin_call(
     view.close();
     let reference = view.own.new_reference();
     let tag = tag.cast_unsigned();
-    trace_other(view, to, Kind::Request, tag, reference, &payload);
+    let told = Told {
+        kind: Kind::Request,
+        tag,
+        reference,
+        payload: &payload,
+    };
+    view.shared.trace_sent(view.own, to, &told);
     let system = &view.shared.system;
     match view.own.request(system, to, reference, tag, payload) {
         Ok(()) => Ok(reference),
@@ -407,7 +408,13 @@ fn reply(view: &mut View<'_>, to: i32, reference: i64, tag: i32, data: i32, leng
     let to = view.pid(to)?;
     let payload = view.payload(data, length)?;
     let (reference, tag) = (reference.cast_unsigned(), tag.cast_unsigned());
-    trace_other(view, to, Kind::Reply, tag, reference, &payload);
+    let told = Told {
+        kind: Kind::Reply,
+        tag,
+        reference,
+        payload: &payload,
+    };
+    view.shared.trace_sent(view.own, to, &told);
     perform(view.own, &view.shared.system, move |own, system| {
         own.reply(system, to, reference, tag, payload);
     });

@@ -33,7 +33,6 @@ pub struct Workshop {
     /// Of the manifest's text; `None`: it could not be read.
     seen: Option<blake3::Hash>,
     manifest: Manifest,
-    steps: Vec<BuildStep>,
     sources: Sources,
     /// Module files that somebody else makes, as they were before the boot.
     others: HashMap<PathBuf, Option<Stamp>>,
@@ -76,14 +75,12 @@ impl Workshop {
         // Before it is parsed: what is edited meanwhile is seen as a change.
         let seen = read(&file);
         let manifest = Manifest::load(&file)?;
-        let steps = manifest.builds();
         Ok(Workshop {
             seen,
             others: others(&manifest),
-            sources: sources(&manifest, &steps),
+            sources: sources(&manifest, &file),
             file,
             manifest,
-            steps,
             colours,
             stopper: Stopper::default(),
             failing: HashSet::new(),
@@ -128,8 +125,7 @@ impl Workshop {
             if now != self.seen {
                 self.seen = now;
                 self.manifest = Manifest::load(&self.file)?;
-                self.steps = self.manifest.builds();
-                self.sources = sources(&self.manifest, &self.steps);
+                self.sources = sources(&self.manifest, &self.file);
                 self.others = others(&self.manifest);
                 return Ok(self.shown(&[&changed[..], std::slice::from_ref(&self.file)].concat()));
             }
@@ -188,12 +184,8 @@ impl Workshop {
     pub(super) fn work(&mut self, noticed: u64, artifacts: &mut Artifacts) -> bool {
         self.notice_unrest();
         let mut changed = self.sources.look();
-        let mut steps: Vec<BuildStep> = self
-            .steps
-            .iter()
-            .filter(|step| changed.iter().any(|file| reads(step, file)))
-            .cloned()
-            .collect();
+        let mut steps = self.manifest.builds();
+        steps.retain(|step| changed.iter().any(|file| reads(step, file)));
         let now = read(&self.file);
         let mut edit = None;
         if now != self.seen {
@@ -242,15 +234,13 @@ impl Workshop {
                 return None;
             }
         };
-        let steps = manifest.builds();
-        due.retain(|step| steps.contains(step));
-        let new = steps.iter().filter(|step| !self.steps.contains(step));
-        due.extend(new.cloned());
-        if steps != self.steps {
-            self.sources = sources(&manifest, &steps);
+        let (before, steps) = (self.manifest.builds(), manifest.builds());
+        if steps != before {
+            due.retain(|step| steps.contains(step));
+            due.extend(steps.iter().filter(|step| !before.contains(step)).cloned());
+            self.sources = sources(&manifest, &self.file);
             self.failing
                 .retain(|command| steps.iter().any(|step| step.command == *command));
-            self.steps = steps;
         }
         artifacts.follow(files(&manifest));
         let before = std::mem::replace(&mut self.manifest, manifest);
@@ -404,10 +394,11 @@ fn files(manifest: &Manifest) -> BTreeMap<String, PathBuf> {
 }
 
 /// The manifest is looked at by itself: an edit of it is no reason to build.
-fn sources(manifest: &Manifest, steps: &[BuildStep]) -> Sources {
-    let roots: HashSet<PathBuf> = steps.iter().flat_map(|it| &it.sources).cloned().collect();
+fn sources(manifest: &Manifest, file: &Path) -> Sources {
+    let steps = manifest.builds().into_iter();
+    let roots: HashSet<PathBuf> = steps.flat_map(|step| step.sources).collect();
     let made = files(manifest).into_values();
-    Sources::new(roots, made.chain([manifest.base_dir.join(FILE_NAME)]))
+    Sources::new(roots, made.chain([file.to_owned()]))
 }
 
 fn reads(step: &BuildStep, file: &Path) -> bool {

@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use exuvia_node::manifest::Manifest;
-use exuvia_node::{
-    App, BootOptions, Event, Filter, NodeConfig, Stopper, SwapReport, Watcher, Workshop,
-};
+use exuvia_node::{App, Event, Filter, Stopper, SwapReport, Watcher, Workshop};
 use tokio::sync::broadcast;
 
-use crate::guests::{STATE, ask, counter, event, eventually};
+use crate::guests::{STATE, ask, boot_options, counter, event, eventually};
 
 /// A counter that answers `answer` and keeps its state.
 fn answers(answer: u64) -> String {
@@ -74,17 +72,7 @@ fn developed_with(manifest: &str) -> Developed {
         workshop.build(&step).unwrap();
     }
     let manifest: Manifest = workshop.manifest().clone();
-    let config = NodeConfig {
-        schedulers: 2,
-        frames: 32,
-        cache: None,
-        verify: Duration::from_secs(5),
-        ..NodeConfig::of(&manifest)
-    };
-    let options = BootOptions {
-        config: Some(config),
-        ..BootOptions::default()
-    };
+    let options = boot_options(&manifest);
     let app = App::boot(manifest, options).unwrap();
     let events = app.node().events();
     let stopper = workshop.stopper();
@@ -688,25 +676,38 @@ fn a_child_starts_when_the_file_of_its_module_comes() {
 
 #[test]
 fn a_manifest_that_is_no_file_or_never_ends_is_refused() {
-    let it = developed();
-    for make in [
-        "mkfifo exuvia.toml",
-        "ln -s /dev/zero exuvia.toml",
-        "mkdir exuvia.toml",
-    ] {
-        let script = format!("rm -rf exuvia.toml; {make}");
+    let mut it = developed();
+    for make in ["mkfifo", "ln -s /dev/zero", "mkdir"] {
+        let script = format!("{make} other && mv exuvia.toml old && mv other exuvia.toml");
         let status = std::process::Command::new("sh")
             .args(["-c", &script])
             .current_dir(it.folder.path())
             .status();
         assert!(status.unwrap().success());
-        it.save("src/one.wat", &answers(1));
+        it.wait(make, |event| {
+            matches!(event, Event::ManifestRefused { .. }).then_some(())
+        });
         fs::remove_dir_all(it.path("exuvia.toml"))
             .or_else(|_| fs::remove_file(it.path("exuvia.toml")))
             .unwrap();
-        it.save("exuvia.toml", &format!("{}# {make}\n", manifest()));
-        eventually("it is watched", || it.app.node().find("one").is_ok());
+        it.save_aside("exuvia.toml", &format!("{}# {make}\n", manifest()));
+        it.edited();
     }
     it.save("src/one.wat", &answers(6));
     eventually("sources are watched", || it.answer("one") == 6);
+}
+
+#[test]
+fn another_path_of_a_module_holds_at_once() {
+    let it = developed_with(
+        &(manifest() + "[modules.made]\npath = \"out/one.wat\"\n" + &child("made", "made")),
+    );
+    it.save("out/other.wat", &answers(7));
+    it.edit(|text| {
+        let before = "[modules.made]\npath = \"out/one.wat\"";
+        text.replace(before, "[modules.made]\npath = \"out/other.wat\"")
+    });
+    eventually("the other file runs", || it.answer("made") == 7);
+    it.save("out/other.wat", &answers(8));
+    eventually("it is watched", || it.answer("made") == 8);
 }

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use exuvia_node::{DeployOptions, Event, ModuleBytes, Node, NodeConfig, Pid, SpawnOptions};
+use exuvia_node::manifest::Manifest;
+use exuvia_node::{
+    BootOptions, DeployOptions, Event, ModuleBytes, Node, NodeConfig, Pid, SpawnOptions,
+};
 use tokio::sync::broadcast::{self, error::TryRecvError};
 
 /// A node without a compile cache, with two schedulers.
@@ -20,6 +23,21 @@ pub(crate) fn node_with(change: impl FnOnce(&mut NodeConfig)) -> Node {
     };
     change(&mut config);
     Node::start(config).unwrap()
+}
+
+/// How the app of a manifest is booted here: the same node.
+pub(crate) fn boot_options(manifest: &Manifest) -> BootOptions {
+    let config = NodeConfig {
+        schedulers: 2,
+        frames: 32,
+        cache: None,
+        verify: Duration::from_secs(5),
+        ..NodeConfig::of(manifest)
+    };
+    BootOptions {
+        config: Some(config),
+        ..BootOptions::default()
+    }
 }
 
 pub(crate) fn module(name: &str, wat: &str) -> ModuleBytes {

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use exuvia_node::manifest::Manifest;
-use exuvia_node::{App, BootOptions, Event, NodeConfig, SwapReport, Watcher};
+use exuvia_node::{App, Event, SwapReport, Watcher};
 use tokio::sync::broadcast;
 
-use crate::guests::{STATE, ask, counter, event, eventually};
+use crate::guests::{STATE, ask, boot_options, counter, event, eventually};
 
 /// A counter that answers `answer` and keeps its state.
 fn wasm(answer: u64) -> Vec<u8> {
@@ -34,21 +34,8 @@ fn watched() -> Watched {
         [supervisor]\n[[supervisor.children]]\nid = \"one\"\nname = \"one\"\nmodule = \"one\"\n\
         [[supervisor.children]]\nid = \"two\"\nname = \"two\"\nmodule = \"two\"\n";
     let manifest = Manifest::parse(text, "exuvia.toml", folder.path()).unwrap();
-    let config = NodeConfig {
-        schedulers: 2,
-        frames: 32,
-        cache: None,
-        verify: Duration::from_secs(5),
-        ..NodeConfig::of(&manifest)
-    };
-    let app = App::boot(
-        manifest,
-        BootOptions {
-            config: Some(config),
-            ..BootOptions::default()
-        },
-    )
-    .unwrap();
+    let options = boot_options(&manifest);
+    let app = App::boot(manifest, options).unwrap();
     let events = app.node().events();
     let watcher = app.watch().unwrap();
     Watched {
