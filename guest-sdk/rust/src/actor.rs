@@ -230,6 +230,16 @@ pub enum Info {
     Reply(Message<'static>),
     /// A timer with a tag of your own.
     Timer(Message<'static>),
+    /// A table belongs to this process now: it was given, or its owner has ended and
+    /// this one is its heir.
+    Table {
+        /// Which.
+        table: crate::Table,
+        /// Whose it was.
+        from: Pid,
+        /// What that one said with it.
+        tag: u32,
+    },
     /// A message or request with a tag of your own.
     Raw(Message<'static>),
 }

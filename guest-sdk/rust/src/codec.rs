@@ -1,5 +1,6 @@
 //! MessagePack with field names, and the scratch space values are written to.
 
+use exuvia_abi::Code;
 use std::fmt;
 use std::io;
 
@@ -54,6 +55,26 @@ pub(crate) fn decode_naming<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Erro
             format!("field `{path}`: {cause}")
         })
     })
+}
+
+/// Bytes that a host call writes, and whose length it answers: it writes them only
+/// if they fit. Nothing for EMPTY.
+pub(crate) fn fetch(mut call: impl FnMut(&mut [u8]) -> i32) -> Result<Option<Vec<u8>>, Error> {
+    let mut bytes = vec![0; 256];
+    loop {
+        let answer = call(&mut bytes);
+        if answer == Code::Empty as i32 {
+            return Ok(None);
+        }
+        Error::check(answer)?;
+        let length = answer.unsigned_abs() as usize;
+        let fits = length <= bytes.len();
+        bytes.resize(length, 0);
+        if fits {
+            return Ok(Some(bytes));
+        }
+        // It may have become longer meanwhile: look again.
+    }
 }
 
 /// Bytes being written: on the stack as long as they fit a [`Buffer`], so that

@@ -79,6 +79,8 @@ mod bytes;
 mod codec;
 mod context;
 mod error;
+mod exports;
+mod group;
 #[cfg(any(all(target_arch = "wasm32", feature = "heap"), test))]
 #[allow(unsafe_code, reason = "an allocator hands out raw memory")]
 mod heap;
@@ -95,6 +97,7 @@ pub mod state;
 #[doc(hidden)]
 #[allow(unsafe_code, reason = "the imports and exports of a module")]
 pub mod sys;
+mod table;
 pub mod tag;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -105,8 +108,9 @@ pub use bytes::Bytes;
 pub use codec::{decode, encode};
 pub use context::{Caller, Context};
 pub use error::Error;
-pub use exuvia_abi::{ABI_VERSION, Kind, Reason, RunResult};
+pub use exuvia_abi::{ABI_VERSION, Kind, Priority, Reason, RunResult};
 pub use exuvia_macros::{Layout, actor};
+pub use group::Group;
 pub use layout::Layout;
 pub use log::Level;
 #[doc(hidden)]
@@ -114,13 +118,14 @@ pub use log::write as __log;
 pub use message::Message;
 pub use pid::Pid;
 pub use process::{
-    cancel_timer, crossings, demonitor, exit, init_ack, init_failed, mailbox_length, me, monotonic,
-    random, random_u64, realtime, reductions, register, sleep, start_supervisor, trap_exit,
-    unregister, whereis,
+    cancel_timer, config, crossings, demonitor, exit, init_ack, init_failed, mailbox_length, me,
+    monitor_name, monotonic, random, random_u64, realtime, reductions, register, set_priority,
+    sleep, start_supervisor, trap_exit, unregister, whereis,
 };
 pub use receive::{Match, Nothing, Wait, receive, receive_or_upgrade};
 pub use spawn::{Child, Spawn, spawn, spawn_self};
 pub use sys::Buffer;
+pub use table::{Access, Keys, Table};
 
 /// What an actor's file begins with: `use exuvia::prelude::*;`.
 ///
@@ -128,7 +133,8 @@ pub use sys::Buffer;
 /// your crate's dependencies.
 pub mod prelude {
     pub use crate::{
-        Actor, Address, Bytes, Caller, Context, Error, Info, Layout, Pending, Pid, Reason, Wait,
+        Actor, Address, Bytes, Caller, Context, Error, Group, Info, Layout, Pending, Pid, Reason,
+        Table, Wait,
     };
     pub use serde::{Deserialize, Serialize};
 }

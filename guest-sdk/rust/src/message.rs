@@ -164,6 +164,7 @@ pub(crate) fn kind(number: u32) -> Option<Kind> {
         5 => Kind::Exit,
         6 => Kind::Down,
         7 => Kind::Timer,
+        8 => Kind::Table,
         _ => return None,
     })
 }
@@ -182,6 +183,7 @@ mod tests {
             Kind::Exit,
             Kind::Down,
             Kind::Timer,
+            Kind::Table,
         ];
         for wanted in all {
             assert_eq!(kind(wanted as u32), Some(wanted));

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use exuvia_abi::{clock, demonitor as flags, info};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::codec::Scratch;
-use crate::{Error, Pid, Reason, Wait, sys};
+use crate::{Error, Pid, Priority, Reason, Wait, sys};
 
 /// This process's pid.
 ///
@@ -43,6 +44,47 @@ pub fn unregister(name: &str) -> Result<(), Error> {
 /// ```
 pub fn whereis(name: &str) -> Result<Pid, Error> {
     sys::whereis(name)
+}
+
+/// Monitors whoever has a name now, as [`Pid::monitor`] does. Answers that pid
+/// and the monitor's reference; if nobody has the name, the pid is [`Pid::NONE`] and the
+/// message comes at once.
+///
+/// ```
+/// # fn example() -> Result<(), exuvia::Error> {
+/// let (registry, monitor) = exuvia::monitor_name("registry")?;
+/// # let _ = (registry, monitor); Ok(()) }
+/// ```
+pub fn monitor_name(name: &str) -> Result<(Pid, u64), Error> {
+    sys::monitor_name(name)
+}
+
+/// How soon this process gets its turns from now on; answers how it was.
+/// [`Error::Denied`]: its limits do not allow so much (`limits.priority` of the manifest).
+///
+/// ```
+/// use exuvia::Priority;
+/// assert_eq!(exuvia::set_priority(Priority::Low), Ok(Priority::Normal));
+/// ```
+pub fn set_priority(priority: Priority) -> Result<Priority, Error> {
+    let before = sys::set_priority(priority as u32);
+    Error::check(before)?;
+    Ok(Priority::new(before.unsigned_abs()).unwrap_or_default())
+}
+
+/// What the app is configured with under a key: `[config]` of the manifest. A key in a table
+/// is reached with dots, and `""` is all of it. Nothing if the manifest says nothing.
+///
+/// ```
+/// # fn example() -> Result<(), exuvia::Error> {
+/// // [config.chat]
+/// // max_users = 100
+/// let most: Option<u32> = exuvia::config("chat.max_users")?;
+/// # let _ = most; Ok(()) }
+/// ```
+pub fn config<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
+    let found = crate::codec::fetch(|room| sys::config(key, room))?;
+    found.map(|bytes| crate::decode(&bytes)).transpose()
 }
 
 /// Whether the exits of linked processes arrive as messages instead of ending

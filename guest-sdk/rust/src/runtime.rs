@@ -103,6 +103,11 @@ fn info(message: Message<'_>) -> Info {
         },
         Kind::Reply => Info::Reply(message.into_owned()),
         Kind::Timer => Info::Timer(message.into_owned()),
+        Kind::Table => Info::Table {
+            table: crate::Table::from_number(message.reference),
+            from: message.sender,
+            tag: message.tag,
+        },
         Kind::Message | Kind::Request | Kind::Init => Info::Raw(message.into_owned()),
     }
 }

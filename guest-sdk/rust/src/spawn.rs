@@ -6,7 +6,7 @@ use exuvia_abi::spawn as flags;
 use serde::Serialize;
 
 use crate::sys::{self, RawSpawn};
-use crate::{Address, Error, Pid, Wait};
+use crate::{Address, Error, Pid, Priority, Wait};
 
 /// A process to be started. The limits are as this process's own unless they
 /// are set, and never above them.
@@ -67,7 +67,7 @@ pub fn spawn(module: &str) -> Spawn<'_> {
         module,
         arguments: Vec::new(),
         options: RawSpawn {
-            size: flags::OPTIONS_SIZE,
+            size: flags::OPTIONS_KNOWN,
             ..RawSpawn::default()
         },
     }
@@ -198,6 +198,29 @@ impl Spawn<'_> {
     /// ```
     pub fn children(mut self, count: u32) -> Self {
         self.options.children = count;
+        self
+    }
+
+    /// The most bytes that its tables may have.
+    ///
+    /// ```no_run
+    /// let child = exuvia::spawn("worker").tables(1 << 20).start();
+    /// # let _ = child;
+    /// ```
+    pub fn tables(mut self, bytes: u64) -> Self {
+        self.options.tables = bytes;
+        self
+    }
+
+    /// The highest priority that it may have. It begins with this one, or with
+    /// [`Priority::Normal`] if that is lower.
+    ///
+    /// ```no_run
+    /// let child = exuvia::spawn("worker").priority(exuvia::Priority::Low).start();
+    /// # let _ = child;
+    /// ```
+    pub fn priority(mut self, highest: Priority) -> Self {
+        self.options.priority = highest as u32;
         self
     }
 

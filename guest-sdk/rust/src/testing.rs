@@ -34,15 +34,16 @@
 //! ```
 
 pub(crate) mod host;
+mod tables;
 
 use std::borrow::Cow;
 use std::cell::{Ref, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Actor, Error, Kind, Level, Message, Pid, Reason, RunResult, runtime, tag};
+use crate::{Actor, Error, Kind, Level, Message, Pid, Priority, Reason, RunResult, runtime, tag};
 
 /// The pid of the process under test.
 pub const ME: Pid = Pid::from_parts(1, 1);
@@ -114,6 +115,14 @@ pub enum Effect {
     Sleep { millis: i64 },
     /// `log`.
     Log { level: Level, line: String },
+    /// `publish`.
+    Publish {
+        group: String,
+        tag: u32,
+        payload: Vec<u8>,
+    },
+    /// `table_give`.
+    GiveTable { table: u64, to: Pid, tag: u32 },
     /// `supervisor_start`.
     SupervisorStart { specification: Vec<u8> },
 }
@@ -126,6 +135,10 @@ struct World {
     effects: Vec<Effect>,
     answers: VecDeque<Result<Vec<u8>, Reason>>,
     names: BTreeMap<String, Pid>,
+    groups: BTreeMap<String, BTreeSet<Pid>>,
+    tables: tables::Tables,
+    config: BTreeMap<String, Vec<u8>>,
+    priority: Priority,
     trapping: bool,
     /// References and pids that were given out so far.
     given: u64,
@@ -147,6 +160,10 @@ impl World {
             effects: Vec::new(),
             answers: VecDeque::new(),
             names: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            tables: tables::Tables::new(),
+            config: BTreeMap::new(),
+            priority: Priority::Normal,
             trapping: false,
             given: 0,
             state: None,
@@ -260,6 +277,17 @@ pub fn deliver_request<T: Serialize + ?Sized>(from: Pid, value: &T) -> u64 {
 pub fn answer_call<T: Serialize + ?Sized>(answer: Result<&T, Reason>) {
     let answer = answer.map(|value| encoded(value));
     world(|world| world.answers.push_back(answer));
+}
+
+/// What the app is configured with under a key, for [`config`](crate::config).
+///
+/// ```
+/// exuvia::testing::set_config("chat.max_users", &100);
+/// assert_eq!(exuvia::config("chat.max_users"), Ok(Some(100)));
+/// ```
+pub fn set_config<T: Serialize + ?Sized>(key: &str, value: &T) {
+    let value = encoded(value);
+    world(|world| world.config.insert(key.to_owned(), value));
 }
 
 /// What the guest did since the last look.

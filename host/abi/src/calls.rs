@@ -148,6 +148,42 @@ pub const HOST_CALLS: &[HostCall] = &[
     in_crossing(call("state_get", &[I32, I32], OK, Free)),
     // specification in MessagePack, length, pid out
     blocking(call("supervisor_start", &[I32, I32, I32], OK, Closing)),
+    // name, length, pid out, reference out
+    call("monitor_name", &[I32, I32, I32, I32], OK, Held),
+    // priority; answers the former one
+    call("set_priority", &[I32], OK, Undoable),
+    // key, length, buffer, capacity; answers the length
+    call("config", &[I32, I32, I32, I32], OK, Free),
+    // group, length, pid
+    call("group_join", &[I32, I32, I32], OK, Undoable),
+    // group, length, pid
+    call("group_leave", &[I32, I32, I32], OK, Undoable),
+    // group, length, pids out, how many fit; answers how many there are
+    call("group_members", &[I32, I32, I32, I32], OK, Free),
+    // group, length, tag, data, length; answers how many it has reached
+    call("publish", &[I32, I32, I32, I32, I32], OK, Held),
+    // name, length, access, table out
+    call("table_new", &[I32, I32, I32, I32], OK, Undoable),
+    // name, length, table out
+    call("table_find", &[I32, I32, I32], OK, Free),
+    // table, key, length, value, length, flags; answers whether there was a row
+    call("table_put", &[I64, I32, I32, I32, I32, I32], OK, Undoable),
+    // table, key, length, buffer, capacity; answers the length
+    call("table_get", &[I64, I32, I32, I32, I32], OK, Free),
+    // table, key, length; answers whether there was a row
+    call("table_delete", &[I64, I32, I32], OK, Undoable),
+    // table, key, length, buffer, capacity; answers the next key's length
+    call("table_next", &[I64, I32, I32, I32, I32], OK, Free),
+    // table, key, length, amount, sum out
+    call("table_add", &[I64, I32, I32, I64, I32], OK, Undoable),
+    // table, what
+    call("table_info", &[I64, I32], Some(I64), Free),
+    // table, pid, tag
+    call("table_heir", &[I64, I32, I32], OK, Undoable),
+    // table, pid, tag
+    call("table_give", &[I64, I32, I32], OK, Closing),
+    // table
+    call("table_end", &[I64], OK, Closing),
 ];
 
 impl HostCall {

@@ -59,6 +59,33 @@ pub enum Kind {
     Down = 6,
     /// A timer set with `send_after`.
     Timer = 7,
+    /// A table now belongs to this process; `reference` is its number.
+    Table = 8,
+}
+
+/// How soon a process gets its turn (Erlang: `process_flag(priority)`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Priority {
+    /// Seldom, while others have something to do.
+    Low = 1,
+    /// By turns.
+    #[default]
+    Normal = 2,
+    /// Before all others.
+    High = 3,
+}
+
+impl Priority {
+    /// The priority of that number.
+    pub const fn new(number: u32) -> Option<Priority> {
+        Some(match number {
+            1 => Priority::Low,
+            2 => Priority::Normal,
+            3 => Priority::High,
+            _ => return None,
+        })
+    }
 }
 
 /// What `run` returns.

@@ -14,7 +14,7 @@ mod header;
 mod pid;
 
 pub use calls::{HOST_CALLS, HostCall, MODULE, Probation, WasmType};
-pub use codes::{Code, Kind, Reason, RunResult, SUSPEND};
+pub use codes::{Code, Kind, Priority, Reason, RunResult, SUSPEND};
 pub use header::{HEADER_SIZE, Header};
 pub use pid::Pid;
 
@@ -68,7 +68,7 @@ pub mod spawn {
     /// Wait for the child's `init_ack`; a failed start answers `START_FAILED`.
     pub const SYNC: u32 = 4;
 
-    /// Bytes of the options structure in version 1.
+    /// Fewest bytes of the options structure.
     ///
     /// | offset | type | field (0 = as the parent) |
     /// | --- | --- | --- |
@@ -80,10 +80,36 @@ pub mod spawn {
     /// | 28 | u32 | message, bytes |
     /// | 32 | u32 | children |
     /// | 36 | u32 | start timeout of `SYNC`, milliseconds (0 = 5,000) |
+    ///
+    /// Those who know more say so by the size:
+    ///
+    /// | offset | type | field (0 = as the parent) |
+    /// | --- | --- | --- |
+    /// | 40 | u64 | tables, bytes |
+    /// | 48 | u32 | the highest priority that it may have |
+    /// | 52 | u32 | reserved, 0 |
     pub const OPTIONS_SIZE: u32 = 40;
+    /// Bytes of the options structure that this host knows.
+    pub const OPTIONS_KNOWN: u32 = 56;
     /// The largest options structure that is looked at; what a later version
     /// adds is zero, or is refused.
     pub const OPTIONS_MOST: u32 = 1024;
+}
+
+/// Flags of `table_new`: who may use the table beside its owner.
+pub mod table {
+    /// Everybody reads it, its owner writes.
+    pub const PROTECTED: i32 = 0;
+    /// Nobody else.
+    pub const PRIVATE: i32 = 1;
+    /// Everybody reads and writes it.
+    pub const PUBLIC: i32 = 2;
+    /// Flag of `table_put`: only if there is no such row yet.
+    pub const NEW: i32 = 1;
+    /// What `table_info` answers: rows.
+    pub const ROWS: i32 = 0;
+    /// What `table_info` answers: the bytes that they count.
+    pub const BYTES: i32 = 1;
 }
 
 /// Flags of `demonitor`.
@@ -141,6 +167,12 @@ pub mod limits {
     pub const MONITORS: u32 = 100_000;
     /// Most registered names of a process.
     pub const NAMES: u32 = 1_000;
+    /// Most groups that a process is in.
+    pub const GROUPS: u32 = 1_000;
+    /// Most tables of a process.
+    pub const TABLES: u32 = 1_000;
+    /// Longest key of a table's row, bytes.
+    pub const TABLE_KEY: u32 = 1_024;
     /// Most timers of a process that have still to fire.
     pub const TIMERS: u32 = 100_000;
 }

@@ -17,5 +17,6 @@ pub(crate) mod run;
 pub(crate) mod send;
 pub(crate) mod shell;
 pub(crate) mod stop;
+pub(crate) mod suspend;
 pub(crate) mod top;
 pub(crate) mod trace;

@@ -24,7 +24,7 @@ use tracing_subscriber::EnvFilter;
 use crate::command::stop::not_orderly;
 use crate::environment;
 use crate::fault::Fault;
-use crate::output::{Output, clean_lines, count, styled_lines};
+use crate::output::{Output, clean, clean_lines, count, styled_lines};
 
 /// How long processes get to stop, unless the one who stops says otherwise. Each
 /// child has its own `shutdown_ms`, 5 s by default; this bounds them all.
@@ -353,10 +353,15 @@ impl Printer<'_> {
             return;
         }
         match event {
-            Event::Exit { detail, .. } if self.verbose => {
+            Event::Exit { detail, last, .. } => {
                 // Its first line is in the event's own.
-                for line in clean_lines(detail).lines().skip(1) {
+                let rest = if self.verbose { detail } else { "" };
+                for line in clean_lines(rest).lines().skip(1) {
                     let _ = self.output.line(&format!("    {line}"));
+                }
+                if let Some(last) = last {
+                    let last = clean(&last.to_string()).into_owned();
+                    let _ = self.output.line(&format!("    it was handling: {last}"));
                 }
             }
             // The words of a compiler, or of the manifest's reader, as they are.

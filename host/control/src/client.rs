@@ -21,7 +21,7 @@ use crate::host::Upload;
 use crate::socket;
 use crate::wire::{
     CallRequest, DeployOptions, EventLine, Info, Process, Reply, SendRequest, Sort, StopTimeout,
-    Swap, Top,
+    Suspend, Swap, Top,
 };
 
 /// How large an answer may be: a listing of 100,000 processes has about 30 MiB.
@@ -141,6 +141,17 @@ impl Client {
     ) -> Result<Answer<Swap>, ClientError> {
         let body = framing::write(modules, options)?;
         self.post("/v1/deploy", body).await
+    }
+
+    /// Has a process take no messages, or take them again; answers whether
+    /// that is news.
+    pub async fn suspend(&self, target: &str, on: bool) -> Result<bool, ClientError> {
+        let route = if on { "/v1/suspend" } else { "/v1/resume" };
+        let target = target.to_owned();
+        let answer = self
+            .post::<Value>(route, encode(&Suspend { target })?)
+            .await?;
+        Ok(answer.json["changed"] == true)
     }
 
     /// Goes back to the release before.

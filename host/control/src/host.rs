@@ -38,6 +38,8 @@ pub trait Host: Clone + Send + Sync + 'static {
     fn top(&self, sort: Sort, limit: usize) -> Self::Top;
     /// What a pid or name receives and sends, `limit` messages at most.
     fn trace(&self, target: &str, limit: u64) -> Result<Receiver<Traced>, Failure>;
+    /// Has a pid or name take no messages, or take them again; answers whether that is news.
+    fn suspend(&self, target: &str, on: bool) -> Result<bool, Failure>;
     /// Sends a message to a pid or name.
     fn send(&self, to: &str, tag: u32, payload: Vec<u8>) -> Result<(), Failure>;
     /// Calls a pid or name; answers tag and payload of the reply.

@@ -50,6 +50,15 @@ impl Host for Node {
         Node::trace(self, pid, limit).map_err(|error| no_process(&error))
     }
 
+    fn suspend(&self, target: &str, on: bool) -> Result<bool, Failure> {
+        let pid = find(self, target)?;
+        let changed = match on {
+            true => Node::suspend(self, pid),
+            false => Node::resume(self, pid),
+        };
+        changed.map_err(|error| no_process(&error))
+    }
+
     fn send(&self, to: &str, tag: u32, payload: Vec<u8>) -> Result<(), Failure> {
         let pid = find(self, to)?;
         Node::send(self, pid, tag, payload).map_err(|error| not_sent(&error))

@@ -12,6 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use exuvia_node::Shown;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -24,9 +25,8 @@ use crate::framing::{self, MAX_DEPLOY_BYTES};
 use crate::host::Host;
 use crate::look;
 use crate::metrics;
-use crate::payload::Shown;
 use crate::server::{Bounds, StopRequest, closed};
-use crate::wire::{CallRequest, Info, Reply, SendRequest, StopTimeout};
+use crate::wire::{CallRequest, Info, Reply, SendRequest, StopTimeout, Suspend};
 
 /// How large a request may be that is no deployment: a message of the default
 /// largest size, 16 MiB, written as hex.
@@ -70,6 +70,8 @@ pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
         .route("/v1/trace", get(look::trace::<H>))
         .route("/v1/send", post(send::<H>))
         .route("/v1/call", post(call::<H>))
+        .route("/v1/suspend", post(suspend::<H>))
+        .route("/v1/resume", post(resume::<H>))
         .route("/v1/rollback", post(rollback::<H>))
         .route("/v1/stop", post(stop::<H>))
         .route("/v1/events", get(event_stream::<H>))
@@ -189,6 +191,20 @@ async fn deploy<H: Host>(State(shared): App<H>, body: Whole<MAX_DEPLOY_BYTES>) -
     })
     .await?;
     Ok(swapped(&swap))
+}
+
+async fn suspend<H: Host>(shared: App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
+    suspend_or_resume(&shared, &body.bytes, true).await
+}
+
+async fn resume<H: Host>(shared: App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
+    suspend_or_resume(&shared, &body.bytes, false).await
+}
+
+async fn suspend_or_resume<H: Host>(State(shared): &App<H>, body: &[u8], on: bool) -> Answered {
+    let Suspend { target } = json(body)?;
+    let changed = blocking(shared, move |host| host.suspend(&target, on)).await?;
+    Ok(Json(json!({ "changed": changed })).into_response())
 }
 
 async fn rollback<H: Host>(State(shared): App<H>) -> Answered {

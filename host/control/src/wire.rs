@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::payload::{Payload, Shown, TYPED_TAG};
+use crate::payload::Payload;
+use exuvia_node::{Shown, TYPED_TAG};
 
 /// `GET /v1/info`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -287,4 +288,12 @@ pub struct EventLine {
     pub line: String,
     /// The same in parts.
     pub event: Value,
+}
+
+/// `POST /v1/suspend` and `/v1/resume`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suspend {
+    /// A pid or a registered name.
+    pub target: String,
 }

@@ -6,9 +6,11 @@
 //! `instrument`) then calls `wait`, which suspends the guest, and afterwards
 //! the same call again with the same arguments, which finds its note.
 
+mod groups;
 mod message;
 mod misc;
 mod process;
+mod tables;
 
 use exuvia_abi::{Code, Pid, SUSPEND};
 use exuvia_process::{Charge, Due, Payload};
@@ -29,6 +31,8 @@ use crate::stack::Stack;
 pub(crate) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     message::define(linker)?;
     process::define(linker)?;
+    groups::define(linker)?;
+    tables::define(linker)?;
     misc::define(linker)
 }
 
@@ -37,6 +41,19 @@ type Answer = Result<i32, Code>;
 
 fn answer(answer: Answer) -> i32 {
     answer.unwrap_or_else(|code| code as i32)
+}
+
+/// Writes what was found, if it fits; answers its length in any case.
+fn answer_with(view: &mut View<'_>, found: Option<&[u8]>, buffer: i32, capacity: i32) -> Answer {
+    let found = found.ok_or(Code::Empty)?;
+    let length = i32::try_from(found.len()).map_err(|_| Code::Limit)?;
+    if found.len() <= capacity.cast_unsigned() as usize {
+        bytes_mut(view.memory, buffer, length)
+            .ok_or(Code::BadPointer)?
+            .copy_from_slice(found);
+        view.toll.copied(found.len());
+    }
+    Ok(length)
 }
 
 /// Makes a call that only a running process may make, and has it pay for it.
@@ -325,6 +342,7 @@ impl View<'_> {
                 deadline,
                 timer,
                 upgrade,
+                publication: None,
             });
         }
         SUSPEND

@@ -1,9 +1,11 @@
 //! The engine's half of a process: which version it lives in, where its state
 //! is, and what it waits for.
 
+use std::sync::Arc;
+
 use exuvia_abi::receive;
 use exuvia_code::Tenancy;
-use exuvia_process::{Own, Pid, System};
+use exuvia_process::{Envelope, Own, Pid, System};
 
 use crate::artifact::Artifact;
 use crate::image::Image;
@@ -33,6 +35,8 @@ pub struct Guest {
     pub(crate) stuck: Option<Box<Stuck>>,
     /// Stays on its version whatever is committed (`--leave`).
     pub(crate) left_behind: bool,
+    /// Takes no message until it is resumed (`sys:suspend`).
+    pub(crate) halted: bool,
     /// Its first entry has happened.
     pub(crate) has_run: bool,
     /// Used since the pager looked last.
@@ -54,6 +58,7 @@ impl Guest {
             trial: None,
             stuck: None,
             left_behind: false,
+            halted: false,
             has_run: false,
             touched: false,
             swept: false,
@@ -64,6 +69,7 @@ impl Guest {
     /// What the process is doing, in a word, for `ps`.
     pub fn describe(&self) -> &'static str {
         match (&self.residence, self.wait.get()) {
+            _ if self.halted => "suspended",
             _ if self.stuck.is_some() => "stuck",
             (_, Some(wait)) => wait.describe(),
             (Residence::Newborn, _) => "new",
@@ -116,6 +122,18 @@ impl Guest {
             }) if *mode == receive::ANY => Some(*upgrade),
             _ => None,
         }
+    }
+
+    /// Has the process take no message from its next rest on, or take them again;
+    /// answers whether that is news. It still ends, crosses to new code and is asked for its
+    /// state (OTP: `sys:suspend`, `sys:resume`).
+    pub fn halt(&mut self, on: bool) -> bool {
+        std::mem::replace(&mut self.halted, on) != on
+    }
+
+    /// Whether it takes no message now: it is halted and not in the middle of one.
+    pub(crate) fn stands_still(&self) -> bool {
+        self.halted && (!self.is_suspended() || self.loops().is_some())
     }
 
     /// Leaves the process on its version whatever is committed.
@@ -224,6 +242,19 @@ pub(crate) struct Wait {
     pub(crate) timer: Option<u64>,
     /// `UPGRADE` may end the wait.
     pub(crate) upgrade: bool,
+    /// What it does in several turns.
+    pub(crate) publication: Option<Box<Publication>>,
+}
+
+/// What is published to a large group, a part in each turn.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    pub(crate) members: Arc<Vec<Pid>>,
+    pub(crate) envelope: Envelope,
+    /// The member that comes next.
+    pub(crate) next: usize,
+    /// Members that have it.
+    pub(crate) reached: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +279,7 @@ impl Wait {
             deadline: None,
             timer: None,
             upgrade: false,
+            publication: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use exuvia_code::{Path, Release, Version};
-use exuvia_process::{ExitReason, Limits, Native, Pid};
+use exuvia_process::{Envelope, ExitReason, Limits, Native, Pid};
 
 use crate::artifact::Artifact;
 use crate::guest::Guest;
@@ -17,9 +17,16 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
     }
 
     /// A process ended, for a reason that is not orderly, or before somebody who
-    /// waits for its start had heard that it has started.
-    fn failed(&self, pid: Pid, version: &Arc<Version<Artifact>>, reason: &ExitReason) {
-        let _ = (pid, version, reason);
+    /// waits for its start had heard that it has started. `message` is what it was
+    /// handling, cut if it is long.
+    fn failed(
+        &self,
+        pid: Pid,
+        version: &Arc<Version<Artifact>>,
+        reason: &ExitReason,
+        message: Option<&Envelope>,
+    ) {
+        let _ = (pid, version, reason, message);
     }
 
     /// A process crossed into the release's code.
@@ -56,4 +63,8 @@ pub trait Services: Send + Sync {
         specification: &[u8],
         limits: &Arc<Limits>,
     ) -> Result<Box<dyn Native<Guest>>, String>;
+
+    /// What the app is configured with under a key (parts joined by dots; the
+    /// empty key: all of it), in MessagePack. `None`: nothing.
+    fn config(&self, key: &str) -> Option<Vec<u8>>;
 }

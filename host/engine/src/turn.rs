@@ -142,10 +142,10 @@ impl Executor {
         } else {
             !reason.is_orderly()
         };
-        if failed && let Some(guest) = own.guest() {
+        if failed && let Body::Guest(guest) = &own.body {
             let version = guest.tenancy.version();
             guarded("tell of the failure", &mut || {
-                shared.observer.failed(pid, version, reason);
+                shared.observer.failed(pid, version, reason, own.handled());
             });
         }
         if own.traced {
@@ -197,7 +197,12 @@ impl Executor {
             }
             let due = shared.crossing_due(own);
             let suspended = own.guest().is_some_and(|guest| guest.is_suspended());
+            let still = own.guest().is_some_and(|guest| guest.stands_still());
             if suspended {
+                let leaves = due && own.guest().and_then(|g| g.loops()) == Some(true);
+                if still && !leaves {
+                    return Entered::Stop(Turn::Rest);
+                }
                 if !self.wait_is_over(own, due) {
                     return match own.guest() {
                         Some(guest) if guest.is_preempted() => Entered::GoOn,
@@ -214,7 +219,7 @@ impl Executor {
                         }
                     }
                 }
-                if own.position(receive::ANY, 0).is_none() {
+                if still || own.position(receive::ANY, 0).is_none() {
                     return Entered::Stop(Turn::Rest);
                 }
                 if entry == 0
@@ -308,6 +313,7 @@ impl Executor {
     fn returned(&self, own: &mut GuestOwn, seated: Seated, result: i32, taken: u32) -> Entered {
         let shared = &self.0;
         let transaction = take_transaction(own);
+        own.has_handled();
         if let Some(guest) = own.guest() {
             guest.tenancy.artifact.manner.returned();
         }

@@ -71,6 +71,7 @@ impl App {
         let config = options.config.unwrap_or_else(|| NodeConfig::of(&manifest));
         let node = Node::start_with(config, options.events)?;
         let modules = read_modules(&manifest)?;
+        *node.0.settings.lock() = std::sync::Arc::new(manifest.config.clone());
         {
             let mut limits = node.0.modules.lock();
             for (name, module) in &manifest.modules {

@@ -123,6 +123,8 @@ impl From<&Limits> for crate::manifest::Limits {
             mailbox_bytes: limits.mailbox_bytes,
             message_bytes: limits.message_bytes.into(),
             children: limits.children.into(),
+            tables: limits.tables,
+            priority: limits.priority,
         }
     }
 }
@@ -136,6 +138,8 @@ impl From<crate::manifest::Limits> for Limits {
             mailbox_bytes: limits.mailbox_bytes,
             message_bytes: narrow(limits.message_bytes),
             children: narrow(limits.children),
+            tables: limits.tables,
+            priority: limits.priority,
         }
     }
 }

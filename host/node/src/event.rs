@@ -6,12 +6,13 @@ use std::sync::mpsc::SyncSender;
 
 use exuvia_code::{Path, Release, Version};
 use exuvia_engine::{Artifact, GuestSystem, Observer};
-use exuvia_process::{ExitReason, Pid};
+use exuvia_process::{Envelope, ExitReason, Kind, Pid};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::logger::Logger;
 use crate::settle::SettledReport;
+use crate::shown::Shown;
 use crate::swap::{SwapReport, listed};
 
 /// Events that a slow listener may be behind before it loses the oldest.
@@ -163,6 +164,8 @@ pub enum Event {
         reason: String,
         /// All that is known: for a trap the backtrace.
         detail: String,
+        /// What it was handling.
+        last: Option<LastMessage>,
     },
     /// A supervisor has started a child again.
     Restarted {
@@ -383,6 +386,53 @@ impl Events {
     }
 }
 
+/// The message that a process was handling when it failed. Of a long one the
+/// beginning is there.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LastMessage {
+    /// `message`, `request`, `timer` and so on.
+    pub kind: String,
+    /// Who has sent it.
+    pub from: String,
+    /// Its tag.
+    pub tag: u32,
+    /// Its payload.
+    #[serde(flatten)]
+    pub payload: Shown,
+}
+
+impl LastMessage {
+    fn new(message: &Envelope) -> LastMessage {
+        LastMessage {
+            kind: kind(message.kind),
+            from: message.sender.to_string(),
+            tag: message.tag,
+            payload: Shown::new(message.tag, message.payload.as_slice()),
+        }
+    }
+}
+
+/// A kind of message, in a word.
+pub(crate) fn kind(kind: Kind) -> String {
+    format!("{kind:?}").to_lowercase()
+}
+
+impl fmt::Display for LastMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONG: usize = 200;
+        let LastMessage {
+            kind, from, tag, ..
+        } = self;
+        write!(f, "{kind} from {from}, tag {tag}")?;
+        let payload = self.payload.to_string();
+        match payload.char_indices().nth(LONG) {
+            _ if payload.is_empty() => Ok(()),
+            None => write!(f, ": {payload}"),
+            Some((cut, _)) => write!(f, ": {}...", &payload[..cut]),
+        }
+    }
+}
+
 /// Makes events of what the engine tells.
 #[derive(Debug)]
 pub(crate) struct Herald {
@@ -410,13 +460,20 @@ impl Observer for Herald {
         }
     }
 
-    fn failed(&self, pid: Pid, version: &Arc<Version<Artifact>>, reason: &ExitReason) {
+    fn failed(
+        &self,
+        pid: Pid,
+        version: &Arc<Version<Artifact>>,
+        reason: &ExitReason,
+        message: Option<&Envelope>,
+    ) {
         if self.events.heard() {
             self.events.send(Event::Exit {
                 pid: pid.to_string(),
                 module: version.to_string(),
                 reason: reason.to_string(),
                 detail: String::from_utf8_lossy(reason.bytes()).into_owned(),
+                last: message.map(LastMessage::new),
             });
         }
     }

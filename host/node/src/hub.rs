@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use exuvia_engine::{Executor, GuestSystem, Ran, StandIn, Threads, WayBack, prepare_thread};
-use exuvia_process::{Schedule, Slot};
+use exuvia_process::{Priority, Schedule};
 use exuvia_scheduler::{Handle, Next, Run};
 
 /// What the scheduler drives.
@@ -34,10 +34,14 @@ impl Run for Runner {
 fn next(system: &GuestSystem, index: u32, ran: Ran) -> Next {
     match ran {
         Ran::Idle => Next::Idle,
-        Ran::Again => match system.table.slot(index).and_then(Slot::pinned_to) {
-            None => Next::Again,
-            Some(_) => Next::AgainHere,
-        },
+        Ran::Again => {
+            match (system.table.slot(index)).map(|slot| (slot.pinned_to(), slot.priority())) {
+                Some((Some(_), _)) => Next::AgainHere,
+                Some((None, Priority::High)) => Next::AgainHigh,
+                Some((None, Priority::Low)) => Next::AgainLow,
+                Some((None, Priority::Normal)) | None => Next::Again,
+            }
+        }
         Ran::Elsewhere(way_back) => {
             let way_back: Arc<dyn Any + Send + Sync> = way_back;
             // Another's way back is none of a worker's: to go on without would lose one.
@@ -120,6 +124,16 @@ impl Schedule for Wakes {
     fn schedule(&self, slot: u32) {
         if let Some(handle) = self.0.get() {
             handle.wake(slot);
+        }
+    }
+
+    fn schedule_as(&self, priority: Priority, slot: u32) {
+        if let Some(handle) = self.0.get() {
+            match priority {
+                Priority::High => handle.wake_high(slot),
+                Priority::Low => handle.wake_low(slot),
+                Priority::Normal => handle.wake(slot),
+            }
         }
     }
 

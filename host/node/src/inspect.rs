@@ -11,6 +11,7 @@ use exuvia_process::{Body, Pid, RunState, Signal};
 use serde::Serialize;
 
 use crate::error::TargetError;
+use crate::event::kind;
 use crate::left;
 use crate::manifest;
 use crate::node::Node;
@@ -168,6 +169,12 @@ pub struct Inspection {
     pub trap_exit: bool,
     /// What it may use.
     pub limits: manifest::Limits,
+    /// The groups that it is in.
+    pub groups: Vec<String>,
+    /// The tables that belong to it.
+    pub tables: Vec<TableInfo>,
+    /// How soon it gets its turn: `low`, `normal`, `high`.
+    pub priority: String,
     /// The first messages of those that wait, at most 20.
     pub messages: Vec<MessageInfo>,
     /// The number of its state's schema.
@@ -187,6 +194,19 @@ pub struct MessageInfo {
     pub tag: u32,
     /// Bytes of its payload.
     pub bytes: usize,
+}
+
+/// A table of a process.
+#[derive(Clone, Debug, Serialize)]
+pub struct TableInfo {
+    /// Its number.
+    pub table: u64,
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// Rows.
+    pub rows: usize,
+    /// The bytes that they count.
+    pub bytes: u64,
 }
 
 /// How many waiting messages an inspection shows.
@@ -214,6 +234,7 @@ impl Node {
         })?;
         let (mut inspection, copied) = seen;
         self.complete(&mut inspection.process);
+        self.complete_inspection(pid, &mut inspection);
         let saved = copied.map(|copied| self.0.executor.saved(&copied));
         let state = match saved {
             Some(Ok(saved)) => {
@@ -232,6 +253,56 @@ impl Node {
             }
         };
         Ok((inspection, state))
+    }
+
+    fn complete_inspection(&self, pid: Pid, inspection: &mut Inspection) {
+        let system = &self.0.system;
+        let groups = system.groups.of(pid);
+        inspection.groups = groups.iter().map(ToString::to_string).collect();
+        let tables = system.tables.of(pid);
+        inspection.tables = tables
+            .iter()
+            .map(|table| {
+                let (rows, bytes) = table.size();
+                TableInfo {
+                    table: table.id(),
+                    name: table.name().map(str::to_owned),
+                    rows,
+                    bytes,
+                }
+            })
+            .collect();
+        if let Some(slot) = system.table.slot(pid.slot()) {
+            inspection.priority = format!("{:?}", slot.priority()).to_lowercase();
+        }
+    }
+
+    /// Has a process take no message from its next rest on, until it is resumed;
+    /// answers whether that is news. It still ends, crosses to new code and is inspected (OTP:
+    /// `sys:suspend`).
+    ///
+    /// # Errors
+    ///
+    /// If there is no such process, it is one of the host's, or it does not come
+    /// to the end of a turn.
+    pub fn suspend(&self, pid: Pid) -> Result<bool, TargetError> {
+        self.halted(pid, true)
+    }
+
+    /// Has a process that was suspended go on (OTP: `sys:resume`).
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::suspend`].
+    pub fn resume(&self, pid: Pid) -> Result<bool, TargetError> {
+        self.halted(pid, false)
+    }
+
+    fn halted(&self, pid: Pid, on: bool) -> Result<bool, TargetError> {
+        let halted = self.look_at(pid, move |own| own.guest().map(|guest| guest.halt(on)))?;
+        // Its messages wait already: no signal will tell it of them.
+        self.0.system.wake(pid);
+        halted.ok_or_else(|| TargetError::Native(pid.to_string()))
     }
 
     /// Traces what a process receives and sends, `limit` messages at most.
@@ -505,7 +576,7 @@ fn inspection(process: ProcessInfo, own: &mut GuestOwn) -> Inspection {
     let messages = (0..own.inbox_len().min(SHOWN_MESSAGES))
         .filter_map(|position| own.peek(position))
         .map(|message| MessageInfo {
-            kind: format!("{:?}", message.kind).to_lowercase(),
+            kind: kind(message.kind),
             from: message.sender.to_string(),
             tag: message.tag,
             bytes: message.payload.len(),
@@ -519,6 +590,9 @@ fn inspection(process: ProcessInfo, own: &mut GuestOwn) -> Inspection {
         watchers: ties.watchers,
         trap_exit: ties.trap_exit,
         limits: (&**limits).into(),
+        groups: Vec::new(),
+        tables: Vec::new(),
+        priority: String::new(),
         messages,
         schema: None,
         no_state: None,

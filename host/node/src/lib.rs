@@ -21,6 +21,7 @@ mod machine;
 pub mod manifest;
 mod node;
 mod settle;
+mod shown;
 mod supervisor;
 mod swap;
 mod sweeper;
@@ -34,12 +35,15 @@ pub use config::NodeConfig;
 pub use error::{
     BootError, CallFailed, NodeError, SendFailed, SpawnFailed, SwapError, TargetError,
 };
-pub use event::{Event, Events, Level};
-pub use inspect::{Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo};
+pub use event::{Event, Events, LastMessage, Level};
+pub use inspect::{
+    Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, TableInfo,
+};
 pub use left::LeftOn;
 pub use logger::LogRules;
 pub use node::{Node, Reply, SpawnOptions};
 pub use settle::SettledReport;
+pub use shown::{REFUSED_TAG, Shown, TYPED_TAG};
 pub use swap::{DeployOptions, Loops, Made, ModuleBytes, ModuleSwap, Stages, SwapReport};
 pub use top::{SchedulerLoad, Sort, Top, TopProcess};
 pub use watch::{Watcher, Workshop};

@@ -52,6 +52,10 @@ impl Live {
             self.node.0.logger.set(after.log.clone());
             report.applied("levels and rate of the log".into());
         }
+        if before.config != after.config {
+            *self.node.0.settings.lock() = Arc::new(after.config.clone());
+            report.applied("`[config]`, for whoever asks from now on".into());
+        }
         Begun { before, report }
     }
 

@@ -22,6 +22,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use exuvia_abi::Priority;
 use exuvia_engine::instrument::MAX_MODULE_BYTES;
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
 
@@ -59,6 +60,8 @@ pub struct Manifest {
     pub log: LogRules,
     /// `[modules.*]` by name.
     pub modules: BTreeMap<String, Module>,
+    /// `[config]`.
+    pub config: AppConfig,
     /// `[limits]`: what holds for processes of modules that say nothing else.
     pub limits: Limits,
     /// `[supervisor]`, the root of the tree.
@@ -125,6 +128,15 @@ pub struct Limits {
     pub message_bytes: u64,
     /// Living processes that it has started; for a supervisor, its children.
     pub children: u64,
+    /// Bytes in its tables.
+    pub tables: u64,
+    /// The highest priority that it may have.
+    #[serde(serialize_with = "lower_case")]
+    pub priority: Priority,
+}
+
+fn lower_case<S: serde::Serializer>(priority: &Priority, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&format!("{priority:?}").to_lowercase())
 }
 
 impl Default for Limits {
@@ -135,9 +147,15 @@ impl Default for Limits {
             mailbox_bytes: 64 << 20,
             message_bytes: 16 << 20,
             children: 1_000_000,
+            tables: 64 << 20,
+            priority: Priority::Normal,
         }
     }
 }
+
+/// What the app is configured with: values in MessagePack by key, tables as
+/// well as what is in them. A key is the names on the way, joined by dots.
+pub type AppConfig = BTreeMap<String, Vec<u8>>;
 
 /// One module.
 #[derive(Clone, Debug, PartialEq, Eq)]

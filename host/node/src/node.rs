@@ -25,7 +25,7 @@ use crate::event::{Event, Events, Herald};
 use crate::hub::{Runner, Stacks, Wakes};
 use crate::logger::Logger;
 use crate::machine;
-use crate::manifest::OwnMemory;
+use crate::manifest::{AppConfig, OwnMemory};
 use crate::settle::Following;
 use crate::supervisor::{self, Edits};
 use crate::sweeper::{self, Sweeper};
@@ -54,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) modules: ModuleLimits,
     /// Children of the manifest that may have less memory than their module.
     pub(crate) children: Mutex<Vec<OwnMemory>>,
+    /// What guests ask for with `config`.
+    pub(crate) settings: Mutex<Arc<AppConfig>>,
     pub(crate) edits: Edits,
     pub(crate) sweeper: Sweeper,
     pub(crate) following: Mutex<Following>,
@@ -185,6 +187,7 @@ impl Node {
             limits,
             modules: Mutex::default(),
             children: Mutex::default(),
+            settings: Mutex::default(),
             edits: Edits::default(),
             sweeper: Sweeper::new(commits),
             following: Mutex::default(),
@@ -501,5 +504,10 @@ impl Services for GuestServices {
     ) -> Result<Box<dyn Native<Guest>>, String> {
         let inner = self.0.upgrade().ok_or("the node is stopping")?;
         supervisor::from_guest(&Node(inner), specification, limits)
+    }
+
+    fn config(&self, key: &str) -> Option<Vec<u8>> {
+        let settings = self.0.upgrade()?.settings.lock().clone();
+        settings.get(key).cloned()
     }
 }

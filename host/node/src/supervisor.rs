@@ -316,7 +316,7 @@ impl Native<Guest> for SupervisorProcess {
             }
             Kind::Request => self.asked(context, &message),
             // All that it is sent from outside. Edits are looked for below.
-            Kind::Message => {}
+            Kind::Message | Kind::Table => {}
         }
         self.edit_on(context);
     }

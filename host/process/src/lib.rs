@@ -11,6 +11,7 @@
 
 mod account;
 mod clock;
+mod groups;
 mod inbox;
 mod limits;
 mod mailbox;
@@ -26,11 +27,13 @@ mod state;
 mod sync;
 mod system;
 mod table;
+mod tables;
 mod timers;
 
 pub use account::Charge;
 pub use clock::Clock;
-pub use exuvia_abi::{Kind, Pid, Reason};
+pub use exuvia_abi::{Kind, Pid, Priority, Reason};
+pub use groups::Groups;
 pub use limits::Limits;
 pub use mailbox::{Arrivals, Mailbox, Refused};
 pub use names::{NameError, Names};
@@ -42,4 +45,5 @@ pub use signal::{CAUSED_BY_RELEASE, Control, Envelope, Signal};
 pub use state::{RunState, State, Then};
 pub use system::{Birth, Schedule, SendError, SpawnError, System};
 pub use table::{MAX_PROCESSES, Slot, Stats, Table};
+pub use tables::{Access, TableError, Tables};
 pub use timers::{Due, Timers};

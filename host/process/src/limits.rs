@@ -1,5 +1,7 @@
 //! What a process may use.
 
+use exuvia_abi::Priority;
+
 /// The limits of one process. A child's are never above its parent's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -13,6 +15,11 @@ pub struct Limits {
     pub message_bytes: u32,
     /// Living children.
     pub children: u32,
+    /// Bytes in its tables: keys, values and what each row takes.
+    pub tables: u64,
+    /// The highest priority that it may have. It begins with this one, or with
+    /// NORMAL if that is lower.
+    pub priority: Priority,
 }
 
 impl Default for Limits {
@@ -23,6 +30,8 @@ impl Default for Limits {
             mailbox_bytes: 64 << 20,
             message_bytes: 16 << 20,
             children: 1_000_000,
+            tables: 64 << 20,
+            priority: Priority::Normal,
         }
     }
 }
@@ -37,6 +46,8 @@ impl Limits {
             mailbox_bytes: self.mailbox_bytes.min(parent.mailbox_bytes),
             message_bytes: self.message_bytes.min(parent.message_bytes),
             children: self.children.min(parent.children),
+            tables: self.tables.min(parent.tables),
+            priority: self.priority.min(parent.priority),
         }
     }
 }

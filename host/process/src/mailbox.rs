@@ -131,6 +131,11 @@ impl<S> Mailbox<S> {
         outer.arrivals.as_ref().is_some_and(|a| a.crowd > CROWD)
     }
 
+    /// The limits of the living process, if it has this generation.
+    pub fn limits_of(&self, generation: u32) -> Option<Arc<Limits>> {
+        self.living(generation).ok()?.limits.clone()
+    }
+
     /// Puts a message into the queue if the limits allow. `inner` reads what the
     /// process's own half holds of the same: messages and bytes. It is asked
     /// under the lock, so that it does not miss what [`Mailbox::take_into`] moves.

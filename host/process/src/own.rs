@@ -34,6 +34,8 @@ pub use ties::Ties;
 /// its reason's bytes: it may be of a process that linked itself only to end,
 /// and with so many of 64 KiB a mailbox holds 64 MiB.
 const DETAILED: usize = 1_000;
+/// Bytes of a message's payload that a report of a failure has.
+const KEPT: usize = 1024;
 /// References that a process draws in one go, so that processes seldom meet
 /// on the counter.
 const REFERENCES: u64 = 64;
@@ -94,6 +96,8 @@ struct Desk<G> {
     /// Why a signal ended the process.
     end: Option<ExitReason>,
     next_reference: u64,
+    /// The message that is being handled, for the report of a failure.
+    current: Option<Envelope>,
 }
 
 impl<G> Default for Desk<G> {
@@ -103,6 +107,7 @@ impl<G> Default for Desk<G> {
             spare: None,
             end: None,
             next_reference: 0,
+            current: None,
         }
     }
 }
@@ -223,7 +228,9 @@ impl<G: 'static> Own<G> {
     pub fn set_limits(&mut self, system: &System<G>, limits: Arc<Limits>) {
         if let Some(slot) = system.table.slot(self.pid.slot()) {
             slot.mailbox.set_limits(limits.clone());
+            slot.set_priority(slot.priority().min(limits.priority));
         }
+        system.tables.set_limits(self.pid, &limits);
         self.limits = limits;
     }
 
@@ -361,6 +368,29 @@ impl<G: 'static> Own<G> {
     /// Takes a message out. A request stays remembered until it is answered.
     pub fn take(&mut self, position: usize) -> Option<Envelope> {
         self.desk.as_mut()?.inbox.take(position)
+    }
+
+    /// Notes which message is being handled from now on. Of a large one the
+    /// beginning is kept: the process may wait with it, and nobody counts it.
+    #[inline]
+    pub fn handles(&mut self, mut message: Envelope) {
+        if message.payload.len() > KEPT {
+            message.payload = Payload::new(&message.payload.as_slice()[..KEPT]);
+        }
+        self.desk().current = Some(message);
+    }
+
+    /// Notes that none is any more.
+    #[inline]
+    pub fn has_handled(&mut self) {
+        if let Some(desk) = &mut self.desk {
+            desk.current = None;
+        }
+    }
+
+    /// The message that is being handled, as far as it is kept.
+    pub fn handled(&self) -> Option<&Envelope> {
+        self.desk.as_ref()?.current.as_ref()
     }
 
     /// Puts a message back to the front: its handler's effects never happened.

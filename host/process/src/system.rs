@@ -9,10 +9,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use exuvia_abi::{Kind, Pid, Reason, limits};
+use exuvia_abi::{Kind, Pid, Priority, Reason, limits};
 
 use crate::account::NodeAccount;
 use crate::clock::Clock;
+use crate::groups::Groups;
 use crate::limits::Limits;
 use crate::mailbox::Refused;
 use crate::names::{NameError, Names};
@@ -20,6 +21,7 @@ use crate::own::{Body, Own};
 use crate::signal::{Envelope, Signal};
 use crate::state::Then;
 use crate::table::{Slot, Table};
+use crate::tables::{Access, TableError, Tables};
 use crate::timers::{Due, Timers};
 use crate::{ExitReason, Payload};
 
@@ -30,6 +32,11 @@ pub trait Schedule: Send + Sync {
     /// The same, and only this scheduler may run it.
     fn schedule_on(&self, scheduler: u8, slot: u32) {
         let _ = scheduler;
+        self.schedule(slot);
+    }
+    /// The process of this slot has something to do, sooner or later than others.
+    fn schedule_as(&self, priority: Priority, slot: u32) {
+        let _ = priority;
         self.schedule(slot);
     }
     /// The shard of timers that belongs to the calling thread.
@@ -109,6 +116,10 @@ pub struct System<G> {
     pub table: Table<G>,
     /// Registered names.
     pub names: Names,
+    /// Process groups.
+    pub groups: Groups,
+    /// Tables that processes share.
+    pub tables: Tables,
     /// Timers.
     pub timers: Timers,
     /// The clock.
@@ -135,6 +146,8 @@ impl<G: 'static> System<G> {
         System {
             table: Table::new(limit),
             names: Names::default(),
+            groups: Groups::default(),
+            tables: Tables::default(),
             timers: Timers::new(shards),
             clock,
             account: Arc::new(NodeAccount::new(limit)),
@@ -158,9 +171,13 @@ impl<G: 'static> System<G> {
         let Some(schedule) = self.schedule.get() else {
             return;
         };
-        match self.table.slot(slot).and_then(Slot::pinned_to) {
-            None => schedule.schedule(slot),
-            Some(scheduler) => schedule.schedule_on(scheduler, slot),
+        let Some(its) = self.table.slot(slot) else {
+            return;
+        };
+        match (its.pinned_to(), its.priority()) {
+            (None, Priority::Normal) => schedule.schedule(slot),
+            (None, priority) => schedule.schedule_as(priority, slot),
+            (Some(scheduler), _) => schedule.schedule_on(scheduler, slot),
         }
     }
 
@@ -293,6 +310,7 @@ impl<G: 'static> System<G> {
         slot.stats.inbox_limited.store(0, Ordering::Relaxed);
         slot.stats.inbox_bytes.store(0, Ordering::Relaxed);
         slot.ran.store(true, Ordering::Relaxed);
+        slot.set_priority(limits.priority.min(Priority::Normal));
         Ok(Pid::new(self.node, index, generation))
     }
 
@@ -329,7 +347,7 @@ impl<G: 'static> System<G> {
         // After the close, so that a name given meanwhile is seen here or its
         // giver sees that the process has ended.
         if slot.named.swap(false, Ordering::SeqCst) {
-            self.names.remove_all(pid);
+            self.disinherit(pid);
         }
         if slot.timed.swap(false, Ordering::Relaxed) {
             self.timers.cancel_all(pid);
@@ -360,17 +378,89 @@ impl<G: 'static> System<G> {
         self.answer_the_rest(pid, rest);
     }
 
+    /// Frees what a process that has ended had in its own name.
+    fn disinherit(&self, pid: Pid) {
+        self.names.remove_all(pid);
+        self.groups.leave_all(pid);
+        let limits = |heir| self.slot(heir)?.mailbox.limits_of(Pid::generation(heir));
+        for (table, heir, tag) in self.tables.owner_ended(pid, limits) {
+            self.table_given(table, pid, heir, tag);
+        }
+    }
+
+    /// Notes that a process has something in its own name now. Answers whether it lives; if not, it
+    /// has nothing.
+    fn has_in_its_name(&self, pid: Pid) -> bool {
+        if let Some(slot) = self.slot(pid) {
+            slot.named.store(true, Ordering::SeqCst);
+        }
+        // After the mark: whoever ends now sees it, or its end is seen here.
+        let alive = self.is_alive(pid);
+        if !alive {
+            self.disinherit(pid);
+        }
+        alive
+    }
+
     /// Registers a name for a living process.
     pub fn register(&self, name: &str, pid: Pid) -> Result<(), NameError> {
-        let slot = self.slot(pid).ok_or(NameError::Dead)?;
         self.names.insert(name, pid)?;
-        slot.named.store(true, Ordering::SeqCst);
-        if self.is_alive(pid) {
-            Ok(())
-        } else {
-            self.names.remove_all(pid);
-            Err(NameError::Dead)
+        let alive = self.has_in_its_name(pid);
+        alive.then_some(()).ok_or(NameError::Dead)
+    }
+
+    /// Puts a living process into a group; answers whether it was not in it.
+    pub fn join(&self, group: &str, pid: Pid) -> Result<bool, NameError> {
+        let new = self.groups.join(group, pid)?;
+        let alive = self.has_in_its_name(pid);
+        alive.then_some(new).ok_or(NameError::Dead)
+    }
+
+    /// Makes a table; answers its number.
+    pub fn new_table(
+        &self,
+        owner: Pid,
+        limits: &Limits,
+        name: Option<&str>,
+        access: Access,
+    ) -> Result<u64, TableError> {
+        let table = self.tables.create(owner, limits, name, access)?;
+        let alive = self.has_in_its_name(owner);
+        alive.then_some(table).ok_or(TableError::Dead)
+    }
+
+    /// Gives a table of `owner` to a living process, which is told.
+    pub fn give_table(&self, owner: Pid, table: u64, to: Pid, tag: u32) -> Result<(), TableError> {
+        let slot = self.slot(to).ok_or(TableError::Dead)?;
+        let limits = slot.mailbox.limits_of(to.generation());
+        let limits = limits.ok_or(TableError::Dead)?;
+        self.tables.give(owner, table, to, &limits)?;
+        self.table_given(table, owner, to, tag);
+        Ok(())
+    }
+
+    /// Tells the new owner of a table. If that one has ended meanwhile, the table goes on to its heir,
+    /// of whom it has none yet: it ends.
+    fn table_given(&self, table: u64, from: Pid, to: Pid, tag: u32) {
+        if self.has_in_its_name(to) {
+            let envelope = Envelope {
+                kind: Kind::Table,
+                reference: table,
+                ..Envelope::message(from, tag, Payload::empty())
+            };
+            let _ = self.signal(to, Signal::Message(envelope));
         }
+    }
+
+    /// Has a process get its turns sooner or later than others, from its next one on; answers how it
+    /// was. Only its runner may call this.
+    pub fn set_priority(&self, pid: Pid, priority: Priority) -> Priority {
+        let Some(slot) = self.slot(pid) else {
+            return priority;
+        };
+        let before = slot.priority();
+        slot.set_priority(priority);
+        before
     }
 
     /// Sets a timer of `owner`, `delay` nanoseconds from now; answers its

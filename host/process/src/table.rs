@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_utils::atomic::AtomicCell;
+use exuvia_abi::Priority;
 
 use crate::mailbox::Mailbox;
 use crate::own::Own;
@@ -32,7 +33,7 @@ pub struct Slot<G> {
     pub mailbox: Mailbox<Signal<G>>,
     /// The process's own half; empty while a scheduler runs it.
     own: AtomicCell<Option<Box<Own<G>>>>,
-    /// Whether it has a registered name (see `names`).
+    /// Whether it has a registered name, is in a group or owns a table.
     pub(crate) named: AtomicBool,
     /// Whether it may have timers set (see `timers`).
     pub(crate) timed: AtomicBool,
@@ -40,6 +41,8 @@ pub struct Slot<G> {
     pub ran: AtomicBool,
     /// The only scheduler that may run it, counted from 1; 0: any.
     pin: AtomicU8,
+    /// How soon it gets its turn: a number of [`Priority`].
+    priority: AtomicU8,
     /// What the process publishes about itself.
     pub stats: Stats,
 }
@@ -73,6 +76,7 @@ impl<G> Slot<G> {
             timed: AtomicBool::new(false),
             ran: AtomicBool::new(false),
             pin: AtomicU8::new(0),
+            priority: AtomicU8::new(Priority::Normal as u8),
             stats: Stats::default(),
         }
     }
@@ -87,6 +91,17 @@ impl<G> Slot<G> {
     pub(crate) fn pin(&self, scheduler: Option<u8>) {
         let pin = scheduler.map_or(0, |scheduler| scheduler.saturating_add(1));
         self.pin.store(pin, Ordering::Relaxed);
+    }
+
+    /// How soon the process gets its turn.
+    #[inline]
+    pub fn priority(&self) -> Priority {
+        // Relaxed: whoever misses a change queues it where it would have been.
+        Priority::new(self.priority.load(Ordering::Relaxed).into()).unwrap_or_default()
+    }
+
+    pub(crate) fn set_priority(&self, priority: Priority) {
+        self.priority.store(priority as u8, Ordering::Relaxed);
     }
 
     /// Takes the process's own half. Only for who has the state RUNNING, by

@@ -25,6 +25,17 @@ impl Handle {
         }
     }
 
+    /// The same for a process that goes before all others. While there are such, on any worker,
+    /// no other begins a slice.
+    pub fn wake_high(&self, index: u32) {
+        self.shared.set_aside(&self.shared.high, index);
+    }
+
+    /// The same for a process that gets one slice of eight, and what others leave.
+    pub fn wake_low(&self, index: u32) {
+        self.shared.set_aside(&self.shared.low, index);
+    }
+
     /// The same for a process that only `worker` may run. It is never stolen, and never in the
     /// slot; it takes turns with the worker's queue.
     ///

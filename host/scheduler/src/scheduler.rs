@@ -38,6 +38,10 @@ pub enum Next {
     Idle,
     /// It is still runnable: it goes to the back of the queue.
     Again,
+    /// The same, before what has no priority: see [`Handle::wake_high`].
+    AgainHigh,
+    /// The same, behind it: see [`Handle::wake_low`].
+    AgainLow,
     /// The same, and no other worker may run it: see [`Handle::wake_on`].
     AgainHere,
     /// Its slice goes on where it waits: on the thread that has stepped aside in it. That thread

@@ -3,12 +3,15 @@
 //! `Shared` lives as long as a handle or a worker does. It holds no process and no `Run`, so a
 //! handle that outlives its scheduler keeps only empty queues.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    hint,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
-use crossbeam_deque::{Injector, Stealer};
+use crossbeam_deque::{Injector, Steal, Stealer};
 use crossbeam_utils::CachePadded;
 
 use crate::{
@@ -28,6 +31,9 @@ pub(crate) const PINNED: u32 = 4;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) injector: Injector<u32>,
+    /// What goes before all else, and what goes behind it.
+    pub(crate) high: Aside,
+    pub(crate) low: Aside,
     pub(crate) remotes: Box<[Arc<Remote>]>,
     pub(crate) idle: Idle,
     /// Counts system calls, so a contended add does not matter.
@@ -39,6 +45,50 @@ pub(crate) struct Shared {
     pub(crate) aside: AtomicUsize,
     /// Times that one has.
     pub(crate) stepped_aside: AtomicU64,
+}
+
+/// A queue of all workers for processes of another than the usual priority. There are few of them, so
+/// it costs whoever has none to look but one load.
+#[derive(Debug, Default)]
+pub(crate) struct Aside {
+    queue: Injector<u32>,
+    /// Never below what is in the queue, once a push has returned.
+    waiting: CachePadded<AtomicUsize>,
+}
+
+impl Aside {
+    fn push(&self, index: u32) {
+        // Relaxed: a worker that parks is kept from missing it by the fence of whoever notifies, and
+        // one that is awake looks again.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.queue.push(index);
+    }
+
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<u32> {
+        if self.is_empty() {
+            return None;
+        }
+        let index = until_settled(|| self.queue.steal())?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(index)
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Repeats an attempt that lost a race until it answers.
+pub(crate) fn until_settled(mut attempt: impl FnMut() -> Steal<u32>) -> Option<u32> {
+    loop {
+        match attempt() {
+            Steal::Success(index) => return Some(index),
+            Steal::Empty => return None,
+            Steal::Retry => hint::spin_loop(),
+        }
+    }
 }
 
 /// The part of a worker that other threads reach. The counters are written in every slice, the rest
@@ -86,6 +136,8 @@ impl Shared {
     pub(crate) fn new(remotes: Box<[Arc<Remote>]>, idle: Idle) -> Self {
         Shared {
             injector: Injector::new(),
+            high: Aside::default(),
+            low: Aside::default(),
             remotes,
             idle,
             outside_unparks: AtomicU64::new(0),
@@ -104,6 +156,14 @@ impl Shared {
         }
     }
 
+    /// A wake of a process that goes before all others, or behind them, from any thread.
+    pub(crate) fn set_aside(&self, aside: &Aside, index: u32) {
+        aside.push(index);
+        if self.idle.notify_outside() {
+            self.outside_unparks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// A wake of a process that only this worker runs. The order is given after the push and before
     /// the token, so that a worker that parks, or searches, sees it.
     pub(crate) fn inject_pinned(&self, worker: usize, index: u32) {
@@ -115,7 +175,10 @@ impl Shared {
 
     /// There is something that a searcher could take.
     pub(crate) fn has_work(&self) -> bool {
-        !self.injector.is_empty() || self.remotes.iter().any(|r| !r.stealer.is_empty())
+        !self.injector.is_empty()
+            || !self.high.is_empty()
+            || !self.low.is_empty()
+            || self.remotes.iter().any(|r| !r.stealer.is_empty())
     }
 
     pub(crate) fn metrics(&self) -> Metrics {

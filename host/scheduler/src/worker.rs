@@ -6,15 +6,17 @@
 //!
 //! # The order of work
 //!
-//! 1. Every [`INJECTOR_EVERY`]th pick looks at the injector first, so that a worker that never runs
+//! 1. What has high priority, always. Every [`LOW_EVERY`]th pick, and one that finds nothing else here:
+//!    what has low priority.
+//! 2. Every [`INJECTOR_EVERY`]th pick looks at the injector first, so that a worker that never runs
 //!    dry still takes what comes from outside; so does the first one on another thread (`relay`).
-//! 2. The slot, at most [`SLOT_LIMIT`] times in a row, so that two processes that wake each other
+//! 3. The slot, at most [`SLOT_LIMIT`] times in a row, so that two processes that wake each other
 //!    cannot keep the queue waiting.
-//! 3. By turns: what is pinned here, and the front of the queue. [`Next::Again`] goes to its back.
-//! 4. The slot again, and what is pinned: the queue had its turn and was empty.
-//! 5. A search: the injector, then the queues of others from a random one on, many rounds with
+//! 4. By turns: what is pinned here, and the front of the queue. [`Next::Again`] goes to its back.
+//! 5. The slot again, and what is pinned: the queue had its turn and was empty.
+//! 6. A search: the injector, then the queues of others from a random one on, many rounds with
 //!    short spins between.
-//! 6. Sleep.
+//! 7. Sleep.
 //!
 //! Before each slice, if something else waits in the queue, one sleeper is woken (unless somebody
 //! is searching already).
@@ -42,17 +44,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_deque::{Steal, Worker as Queue};
+use crossbeam_deque::Worker as Queue;
 
 use crate::{
     config::OnStart,
     scheduler::{Next, Run},
-    shared::{HOLD, PINNED, Remote, STOP, Shared},
+    shared::{HOLD, PINNED, Remote, STOP, Shared, until_settled},
     sync::Parker,
 };
 
 /// A prime, as in the schedulers of Go and tokio, so that it falls into step with nothing.
 const INJECTOR_EVERY: u32 = 61;
+/// As in Erlang, where a process of low priority is skipped seven times of eight.
+const LOW_EVERY: u32 = 8;
 /// A request and its answer are two uses; one more lets the asker go on.
 const SLOT_LIMIT: u32 = 3;
 /// Rounds of a search, and pauses between two of them. Together they last a few microseconds,
@@ -120,6 +124,8 @@ pub(crate) struct Worker {
     /// This worker is counted as searching in `idle`.
     searching: Cell<bool>,
     picks_to_injector: Cell<u32>,
+    /// Picks that what has low priority still waits for.
+    picks_to_low: Cell<u32>,
     /// Slices since the last tick, and how many make the next one due.
     tick_units: Cell<u32>,
     tick_due: Cell<u32>,
@@ -146,6 +152,7 @@ impl Worker {
             parker,
             searching: Cell::new(false),
             picks_to_injector: Cell::new(INJECTOR_EVERY),
+            picks_to_low: Cell::new(LOW_EVERY),
             tick_units: Cell::new(0),
             tick_due: Cell::new(1),
             tick_since: Cell::new(now()),
@@ -270,9 +277,17 @@ impl Worker {
         Some(index)
     }
 
-    /// Steps 1 to 4 of the order of work.
+    /// Steps 1 to 5 of the order of work.
     #[inline]
     fn pick(&self) -> Option<u32> {
+        if let Some(index) = self.shared.high.pop() {
+            return Some(index);
+        }
+        if !self.shared.low.is_empty()
+            && let Some(index) = self.pop_low()
+        {
+            return Some(index);
+        }
         let to_injector = self.picks_to_injector.get() - 1;
         self.picks_to_injector.set(to_injector);
         if to_injector == 0 {
@@ -295,7 +310,20 @@ impl Worker {
             self.slot_uses.set(0);
             return Some(index);
         }
-        self.pop_slot().or_else(|| self.pop_pinned())
+        let other = self.pop_slot().or_else(|| self.pop_pinned());
+        other.or_else(|| self.shared.low.pop())
+    }
+
+    /// What has low priority, if it is its turn.
+    #[cold]
+    fn pop_low(&self) -> Option<u32> {
+        let left = self.picks_to_low.get() - 1;
+        if left > 0 {
+            self.picks_to_low.set(left);
+            return None;
+        }
+        self.picks_to_low.set(LOW_EVERY);
+        self.shared.low.pop()
     }
 
     #[inline]
@@ -323,7 +351,7 @@ impl Worker {
         Some(index)
     }
 
-    /// Step 5. Leaves `searching` set when it finds nothing, so that `park` can change the counts
+    /// Step 6. Leaves `searching` set when it finds nothing, so that `park` can change the counts
     /// in one step.
     #[cold]
     fn search(&self) -> Option<u32> {
@@ -334,7 +362,10 @@ impl Worker {
             self.searching.set(true);
         }
         for _ in 0..SEARCH_ROUNDS {
-            if let Some(index) = self.pop_injector().or_else(|| self.steal()) {
+            let shared = &self.shared;
+            let found = shared.high.pop().or_else(|| self.pop_injector());
+            let found = found.or_else(|| self.steal());
+            if let Some(index) = found.or_else(|| shared.low.pop()) {
                 return Some(index);
             }
             if self.own.orders() != 0 {
@@ -395,6 +426,14 @@ impl Worker {
             Ok(Next::Idle) => {}
             Ok(Next::Again) => {
                 self.queue.push(index);
+                units += AGAIN_UNITS - 1;
+            }
+            Ok(Next::AgainHigh) => {
+                self.shared.set_aside(&self.shared.high, index);
+                units += AGAIN_UNITS - 1;
+            }
+            Ok(Next::AgainLow) => {
+                self.shared.set_aside(&self.shared.low, index);
                 units += AGAIN_UNITS - 1;
             }
             Ok(Next::AgainHere) => {
@@ -507,7 +546,7 @@ impl Worker {
         (worker, wait)
     }
 
-    /// Step 6. Timers are fired before and after.
+    /// Step 7. Timers are fired before and after.
     #[cold]
     fn park<R: Run + ?Sized>(self: Box<Self>, run: &R) -> Option<Box<Self>> {
         let (worker, wait) = self.tick(run);
@@ -547,17 +586,6 @@ impl Worker {
         self.random.set(x);
         // The high half, scaled: no division.
         (((x >> 32) * end as u64) >> 32) as usize
-    }
-}
-
-/// Repeats an attempt that lost a race until it answers.
-fn until_settled(mut attempt: impl FnMut() -> Steal<u32>) -> Option<u32> {
-    loop {
-        match attempt() {
-            Steal::Success(index) => return Some(index),
-            Steal::Empty => return None,
-            Steal::Retry => hint::spin_loop(),
-        }
     }
 }
 

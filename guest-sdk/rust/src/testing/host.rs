@@ -4,9 +4,13 @@ use std::mem::MaybeUninit;
 
 use exuvia_abi::{Code, Header, receive as modes};
 
+pub(crate) use super::tables::{
+    table_add, table_delete, table_end, table_find, table_get, table_give, table_heir, table_info,
+    table_new, table_next, table_put,
+};
 use super::{Effect, ME, Waiting, World, world};
 use crate::sys::{RawHeader, RawSpawn};
-use crate::{Error, Kind, Level, Message, Pid, Reason, Wait};
+use crate::{Error, Kind, Level, Message, Pid, Priority, Reason, Wait};
 
 fn record(effect: Effect) -> i32 {
     world(|world| world.effects.push(effect));
@@ -299,4 +303,73 @@ pub(crate) fn supervisor_start(specification: &[u8]) -> Result<Pid, Error> {
         });
         pid
     }))
+}
+
+pub(crate) fn monitor_name(name: &str) -> Result<(Pid, u64), Error> {
+    let pid = world(|world| world.names.get(name).copied()).unwrap_or(Pid::NONE);
+    monitor(pid).map(|reference| (pid, reference))
+}
+
+pub(crate) fn set_priority(priority: u32) -> i32 {
+    let Some(priority) = Priority::new(priority) else {
+        return Code::BadArgument as i32;
+    };
+    let before = world(|world| std::mem::replace(&mut world.priority, priority));
+    before as i32
+}
+
+pub(crate) fn config(key: &str, room: &mut [u8]) -> i32 {
+    let value = world(|world| world.config.get(key).cloned());
+    answer_with(value.as_deref(), room)
+}
+
+/// Writes what was found, if it fits; answers its length in any case.
+pub(super) fn answer_with(found: Option<&[u8]>, room: &mut [u8]) -> i32 {
+    let Some(found) = found else {
+        return Code::Empty as i32;
+    };
+    if let Some(room) = room.get_mut(..found.len()) {
+        room.copy_from_slice(found);
+    }
+    i32::try_from(found.len()).unwrap_or(i32::MAX)
+}
+
+pub(crate) fn group_join(group: &str, pid: Pid) -> i32 {
+    if group.is_empty() {
+        return Code::BadArgument as i32;
+    }
+    world(|world| {
+        let members = world.groups.entry(group.to_owned()).or_default();
+        members.insert(pid);
+    });
+    Code::Ok as i32
+}
+
+pub(crate) fn group_leave(group: &str, pid: Pid) -> i32 {
+    let was = world(|world| {
+        let members = world.groups.get_mut(group)?;
+        members.remove(&pid).then_some(())
+    });
+    was.map_or(Code::NoProc as i32, |()| Code::Ok as i32)
+}
+
+pub(crate) fn group_members(group: &str, room: &mut [[u8; 16]]) -> i32 {
+    world(|world| {
+        let members = world.groups.get(group);
+        for (member, place) in members.into_iter().flatten().zip(room) {
+            *place = member.to_bytes();
+        }
+        members.map_or(0, |members| {
+            i32::try_from(members.len()).unwrap_or(i32::MAX)
+        })
+    })
+}
+
+pub(crate) fn publish(group: &str, tag: u32, data: &[u8]) -> i32 {
+    record(Effect::Publish {
+        group: group.to_owned(),
+        tag,
+        payload: data.to_vec(),
+    });
+    group_members(group, &mut [])
 }

@@ -42,11 +42,24 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     if let Some(parent) = all["parent"].as_str() {
         line("parent", parent)?;
     }
-    for what in ["links", "monitors"] {
+    for what in ["links", "monitors", "groups"] {
         let pids = strings(&all[what]);
         if !pids.is_empty() {
             line(what, &pids.join(" "))?;
         }
+    }
+    for table in all["tables"].as_array().into_iter().flatten() {
+        let number = |key: &str| table[key].as_u64().unwrap_or_default();
+        let name = table["name"].as_str().map_or_else(
+            || number("table").to_string(),
+            |name| format!("{name} ({})", number("table")),
+        );
+        let (rows, size) = (number("rows"), bytes(number("bytes")));
+        line("table", &format!("{name}: {rows} rows, {size}"))?;
+    }
+    match all["priority"].as_str() {
+        None | Some("normal") => {}
+        Some(priority) => line("priority", priority)?,
     }
     let watchers = all["watchers"].as_u64().unwrap_or_default();
     if watchers > 0 {

@@ -10,7 +10,9 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Context, Editor, Helper, Highlighter, Hinter, Validator};
 
-use crate::command::{deploy, events, info, inspect, ps, rollback, send, stop, top, trace};
+use crate::command::{
+    deploy, events, info, inspect, ps, rollback, send, stop, suspend, top, trace,
+};
 use crate::environment;
 use crate::fault::{Exit, Fault};
 use crate::output::{Output, Tone};
@@ -53,6 +55,8 @@ enum Command {
     Inspect(inspect::Arguments),
     Send(send::Arguments),
     Trace(trace::Arguments),
+    Suspend(suspend::Suspend),
+    Resume(suspend::Resume),
     Top(top::Arguments),
     Events(events::Arguments),
     Info(info::Arguments),
@@ -124,6 +128,8 @@ async fn act(command: Command, place: &Place, output: &Output) -> Result<(), Fau
         Command::Inspect(arguments) => inspect::run(arguments, place, output).await,
         Command::Send(arguments) => send::run(arguments, place, output).await,
         Command::Trace(arguments) => trace::run(arguments, place, output).await,
+        Command::Suspend(asked) => suspend::suspend(asked, place, output).await,
+        Command::Resume(asked) => suspend::resume(asked, place, output).await,
         Command::Top(arguments) => top::run(arguments, place, output).await,
         Command::Events(_) => events::run(place, output).await,
         Command::Info(_) => info::run(place, output).await,

@@ -167,6 +167,8 @@ fn deliver(view: &mut View<'_>, slot: &Slot, position: usize) -> Answer {
     view.shared.trace_received(view.own, &message);
     if let Some(transaction) = transaction(view.own) {
         transaction.message.get_or_insert(message);
+    } else {
+        view.own.handles(message);
     }
     Ok(Code::Ok as i32)
 }

@@ -6,9 +6,9 @@ use exuvia_abi::{Code, clock, info, limits, log};
 use exuvia_process::Clock;
 use wasmtime::{Caller, Linker};
 
-use super::message::drain;
-use super::settle;
-use crate::data::{Denied, FrameData, Mode, NotInWarmUp, bytes, bytes_mut, view};
+use super::message::{drain, text};
+use super::{Answer, served, settle};
+use crate::data::{Denied, FrameData, Mode, NotInWarmUp, View, bytes, bytes_mut, view};
 use crate::setup::WARM_UP;
 
 const MODULE: &str = exuvia_abi::MODULE;
@@ -117,6 +117,15 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     )?;
     linker.func_wrap(
         MODULE,
+        "config",
+        |mut caller: Caller<'_, FrameData>, key: i32, length: i32, buffer: i32, capacity: i32| {
+            served(&mut caller, "config", |view| {
+                Ok(config(view, key, length, buffer, capacity))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
         "state_put",
         |mut caller: Caller<'_, FrameData>, state: i32, length: i32| {
             let memory = memory(&caller)?;
@@ -170,6 +179,15 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         },
     )?;
     Ok(())
+}
+
+/// What the app's manifest says under a key.
+fn config(view: &mut View<'_>, key: i32, length: i32, buffer: i32, capacity: i32) -> Answer {
+    view.check(buffer, capacity.cast_unsigned())?;
+    let key = text(view, key, length)?;
+    let services = view.shared.services.get().ok_or(Code::Empty)?;
+    let value = services.config(key).ok_or(Code::Empty)?;
+    super::answer_with(view, Some(&value), buffer, capacity)
 }
 
 fn memory(caller: &Caller<'_, FrameData>) -> wasmtime::Result<wasmtime::Memory> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use exuvia_abi::{Code, Kind, Pid, Reason, demonitor, receive, spawn};
+use exuvia_abi::{Code, Kind, Pid, Priority, Reason, demonitor, receive, spawn};
 use exuvia_process::{
     Birth, Body, Envelope, ExitReason, Limits, NameError, Payload, Signal, SpawnError,
 };
@@ -150,6 +150,15 @@ fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     )?;
     linker.func_wrap(
         MODULE,
+        "monitor_name",
+        |mut caller: Caller<'_, FrameData>, name: i32, length: i32, pid_out: i32, out: i32| {
+            served(&mut caller, "monitor_name", |view| {
+                Ok(monitor_name(view, name, length, pid_out, out))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
         "demonitor",
         |mut caller: Caller<'_, FrameData>, reference: i64, flags: i32| {
             served(&mut caller, "demonitor", |view| {
@@ -167,6 +176,15 @@ fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
                 own.set_trap_exit(before);
             });
             Ok(i32::from(before))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "set_priority",
+        |mut caller: Caller<'_, FrameData>, priority: i32| {
+            served(&mut caller, "set_priority", |view| {
+                Ok(set_priority(view, priority))
+            })
         },
     )?;
     linker.func_wrap(
@@ -244,18 +262,21 @@ fn options(view: &View<'_>, pointer: i32) -> Result<Options, Code> {
         return Err(Code::BadArgument);
     }
     let bytes = view.read(pointer, size.cast_signed())?;
-    let (bytes, later) = bytes.split_at(spawn::OPTIONS_SIZE as usize);
+    let (bytes, later) = bytes.split_at(bytes.len().min(spawn::OPTIONS_KNOWN as usize));
     // What a later host would do about it is not known here.
     if later.iter().any(|byte| *byte != 0) {
         return Err(Code::BadArgument);
     }
+    // What a guest does not say is as its parent has it.
     let word = |at: usize| {
-        let mut word = [0; 4];
-        word.copy_from_slice(&bytes[at..at + 4]);
-        u32::from_le_bytes(word)
+        let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
+        word.map_or(0, u32::from_le_bytes)
     };
     let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
     let flags = word(4);
+    if word(52) != 0 {
+        return Err(Code::BadArgument);
+    }
     if flags & !(spawn::LINK | spawn::MONITOR | spawn::SYNC) != 0 {
         return Err(Code::BadArgument);
     }
@@ -267,6 +288,11 @@ fn options(view: &View<'_>, pointer: i32) -> Result<Options, Code> {
         mailbox_messages: or_parents_32(word(24), parent.mailbox_messages),
         message_bytes: or_parents_32(word(28), parent.message_bytes),
         children: or_parents_32(word(32), parent.children),
+        tables: or_parents(long(40), parent.tables),
+        priority: match word(48) {
+            0 => parent.priority,
+            priority => Priority::new(priority).ok_or(Code::BadArgument)?,
+        },
     }
     .at_most(parent);
     Ok(Options {
@@ -522,6 +548,21 @@ fn link(view: &mut View<'_>, pid: i32) -> Answer {
 fn monitor(view: &mut View<'_>, pid: i32, out: i32) -> Answer {
     let to = view.pid(pid)?;
     view.check(out, 8)?;
+    monitor_it(view, to, out)
+}
+
+fn monitor_name(view: &mut View<'_>, name: i32, length: i32, pid_out: i32, out: i32) -> Answer {
+    view.check(pid_out, Pid::SIZE as u32)?;
+    view.check(out, 8)?;
+    let name = registered(view, name, length)?;
+    // Of nobody the DOWN comes at once.
+    let to = view.shared.system.names.find(name).unwrap_or(Pid::NONE);
+    let answer = monitor_it(view, to, out)?;
+    view.write(pid_out, &to.to_bytes())?;
+    Ok(answer)
+}
+
+fn monitor_it(view: &mut View<'_>, to: Pid, out: i32) -> Answer {
     view.may_monitor(1)?;
     view.promise(0, 1);
     let reference = view.own.new_reference();
@@ -531,6 +572,19 @@ fn monitor(view: &mut View<'_>, pid: i32, out: i32) -> Answer {
     view.told(to);
     view.write(out, &reference.to_le_bytes())?;
     Ok(Code::Ok as i32)
+}
+
+fn set_priority(view: &mut View<'_>, priority: i32) -> Answer {
+    let wanted = Priority::new(priority.cast_unsigned()).ok_or(Code::BadArgument)?;
+    if wanted > view.own.limits().priority {
+        return Err(Code::Denied);
+    }
+    let system = &view.shared.system;
+    let before = system.set_priority(view.own.pid(), wanted);
+    undoable(view.own, system, move |own, system| {
+        system.set_priority(own.pid(), before);
+    });
+    Ok(before as i32)
 }
 
 fn demonitor(view: &mut View<'_>, reference: u64, flags: i32) -> Answer {

@@ -57,7 +57,13 @@ impl Observer for Seen {
         self.logs.lock().push(text.to_owned());
     }
 
-    fn failed(&self, pid: Pid, _: &Arc<Version<Artifact>>, reason: &ExitReason) {
+    fn failed(
+        &self,
+        pid: Pid,
+        _: &Arc<Version<Artifact>>,
+        reason: &ExitReason,
+        _: Option<&Envelope>,
+    ) {
         let text = reason.to_string();
         assert!(!text.contains(PANIC_AT_THE_END), "the observer panics");
         self.failures.lock().push((pid, reason.clone()));

@@ -10,9 +10,14 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use exuvia_abi::Priority;
+use toml::de::DeValue;
+
 use super::error::{Found, Problems};
+use super::table::Value;
 use super::table::{At, Table, as_table, parse};
-use super::{Build, Limits, Manifest, Module, NodeSettings, Source, tree};
+use super::value;
+use super::{AppConfig, Build, Limits, Manifest, Module, NodeSettings, Source, tree};
 use crate::event::Level;
 use crate::logger::LogRules;
 
@@ -33,6 +38,7 @@ pub(super) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
     let name = app_name(&mut root, problems);
     let node = node(&mut root, problems);
     let limits = limits(&mut root, Limits::default(), "", problems);
+    let config = config(&mut root, problems);
     let mut log = log(&mut root, problems);
     let modules = modules(&mut root, base_dir, limits, &mut log, problems);
     let (supervisor, memories) = tree::supervisor(&mut root, &modules, limits, text, problems);
@@ -42,6 +48,7 @@ pub(super) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
         node,
         log,
         modules,
+        config,
         limits,
         supervisor,
         base_dir: base_dir.to_path_buf(),
@@ -138,9 +145,59 @@ pub(super) fn limits(
         children: table
             .integer("children", COUNT, problems)
             .unwrap_or(around.children),
+        tables: table
+            .size("tables", 0..=1_024 * GIB, problems)
+            .unwrap_or(around.tables),
+        priority: table
+            .choice("priority", &PRIORITIES, problems)
+            .unwrap_or(around.priority),
     };
     table.finish(problems);
     limits
+}
+
+const PRIORITIES: [(&str, Priority); 3] = [
+    ("low", Priority::Low),
+    ("normal", Priority::Normal),
+    ("high", Priority::High),
+];
+
+/// Flattens `[config]`: every value by its key, packed.
+fn config(root: &mut Table<'_, '_>, problems: &mut Problems) -> AppConfig {
+    let mut config = AppConfig::new();
+    let Some(value) = root.get("config") else {
+        return config;
+    };
+    if as_table("config", value, || "`[config]`".to_owned(), problems).is_some()
+        && value::pack(value, problems).is_some()
+    {
+        flatten(String::new(), value, &mut config, problems);
+        let bytes: usize = config.values().map(Vec::len).sum();
+        if bytes > MAX_CONFIG_BYTES {
+            problems.add(Found::at(
+                value.span(),
+                format!("`[config]` takes {bytes} bytes, more than {MAX_CONFIG_BYTES}"),
+            ));
+        }
+    }
+    config
+}
+
+/// Every table of `[config]` is kept beside what is in it, so it counts as often as
+/// it is deep.
+const MAX_CONFIG_BYTES: usize = 16 << 20;
+
+fn flatten(path: String, value: &Value<'_>, config: &mut AppConfig, problems: &mut Problems) {
+    if let DeValue::Table(table) = value.get_ref() {
+        for (key, value) in table {
+            let dot = if path.is_empty() { "" } else { "." };
+            let path = format!("{path}{dot}{}", key.get_ref());
+            flatten(path, value, config, problems);
+        }
+    }
+    if let Some(packed) = value::pack(value, problems) {
+        config.insert(path, packed);
+    }
 }
 
 const LEVELS: [(&str, Option<Level>); 5] = [

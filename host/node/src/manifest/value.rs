@@ -1,4 +1,4 @@
-//! Values with a form of their own: sizes, and arguments as MessagePack.
+//! Values with a form of their own: sizes, and what guests get as MessagePack.
 
 use serde::ser::{Error as _, SerializeMap as _, SerializeSeq as _};
 use serde::{Serialize, Serializer};
@@ -92,7 +92,7 @@ pub(super) fn pack(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<u8>
         Err(error) => {
             problems.add(Found::at(
                 value.span(),
-                format!("the arguments cannot be packed: {error}"),
+                format!("the value cannot be packed: {error}"),
             ));
             None
         }
@@ -104,7 +104,7 @@ fn check(value: &Value<'_>, depth: usize) -> Result<(), Found> {
     if depth > MAX_ARGS_DEPTH {
         return Err(Found::at(
             value.span(),
-            format!("`args` is nested deeper than {MAX_ARGS_DEPTH} levels"),
+            format!("values are nested deeper than {MAX_ARGS_DEPTH} levels"),
         ));
     }
     match value.get_ref() {

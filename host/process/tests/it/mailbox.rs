@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use exuvia_abi::{limits, receive};
 use exuvia_process::{
-    CAUSED_BY_RELEASE, Envelope, ExitReason, Kind, Limits, Payload, Pid, Reason, SendError, Signal,
+    CAUSED_BY_RELEASE, Envelope, ExitReason, Kind, Limits, Payload, Pid, Priority, Reason,
+    SendError, Signal,
 };
 
 use crate::world::{FAILED, World, code, tags};
@@ -309,6 +310,8 @@ fn a_childs_limits_are_never_above_its_parents() {
         mailbox_bytes: 1000,
         message_bytes: 50,
         children: 3,
+        tables: 70,
+        priority: Priority::Normal,
     };
     assert_eq!(Limits::default().at_most(&parent), parent);
     let asked = Limits {
@@ -317,6 +320,8 @@ fn a_childs_limits_are_never_above_its_parents() {
         mailbox_bytes: 600,
         message_bytes: 80,
         children: 1,
+        tables: 80,
+        priority: Priority::High,
     };
     let expected = Limits {
         memory: 60,
@@ -324,6 +329,8 @@ fn a_childs_limits_are_never_above_its_parents() {
         mailbox_bytes: 600,
         message_bytes: 50,
         children: 1,
+        tables: 70,
+        priority: Priority::Normal,
     };
     assert_eq!(asked.at_most(&parent), expected);
     assert_eq!(expected.at_most(&parent), expected);

@@ -1,0 +1,313 @@
+//! Host calls about tables. What a handler changes in a transaction is done at
+//! once and undone if it traps, unless somebody else has changed the row since.
+
+use exuvia_abi::{Code, table};
+use exuvia_process::{Access, Payload, TableError};
+use wasmtime::{Caller, Linker};
+
+use super::message::registered;
+use super::{Answer, answer_with, served};
+use crate::data::{FrameData, View, bytes, view};
+use crate::probation::undoable;
+
+const MODULE: &str = exuvia_abi::MODULE;
+
+pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    define_tables(linker)?;
+    define_reads(linker)?;
+    define_writes(linker)
+}
+
+fn define_tables(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "table_new",
+        |mut caller: Caller<'_, FrameData>, name: i32, length: i32, access: i32, out: i32| {
+            served(&mut caller, "table_new", |view| {
+                Ok(create(view, name, length, access, out))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "table_find",
+        |mut caller: Caller<'_, FrameData>, name: i32, length: i32, out: i32| {
+            served(&mut caller, "table_find", |view| {
+                Ok(find(view, name, length, out))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "table_info",
+        |mut caller: Caller<'_, FrameData>, id: i64, what: i32| {
+            let view = view(&mut caller, "table_info")?;
+            let size = (view.shared.system.tables).get(id.cast_unsigned());
+            let answer = size.map_err(code).and_then(|its| {
+                let (rows, bytes) = its.size();
+                match what {
+                    table::ROWS => Ok(rows as u64),
+                    table::BYTES => Ok(bytes),
+                    _ => Err(Code::BadArgument),
+                }
+            });
+            Ok::<i64, wasmtime::Error>(match answer {
+                Ok(number) => i64::try_from(number).unwrap_or(i64::MAX),
+                Err(code) => i64::from(code as i32),
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "table_heir",
+        |mut caller: Caller<'_, FrameData>, id: i64, pid: i32, tag: i32| {
+            served(&mut caller, "table_heir", |view| {
+                Ok(set_heir(view, id.cast_unsigned(), pid, tag))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "table_give",
+        |mut caller: Caller<'_, FrameData>, id: i64, pid: i32, tag: i32| {
+            served(&mut caller, "table_give", |view| {
+                Ok(give(view, id.cast_unsigned(), pid, tag))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "table_end",
+        |mut caller: Caller<'_, FrameData>, id: i64| {
+            served(&mut caller, "table_end", |view| {
+                view.close();
+                let system = &view.shared.system;
+                let ended = system.tables.end(view.own.pid(), id.cast_unsigned());
+                Ok(ended.map(|()| 0).map_err(code))
+            })
+        },
+    )?;
+    Ok(())
+}
+
+fn define_reads(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "table_get",
+        |mut caller: Caller<'_, FrameData>,
+         id: i64,
+         key: i32,
+         key_length: i32,
+         buffer: i32,
+         capacity: i32| {
+            served(&mut caller, "table_get", |view| {
+                Ok(get(view, id, (key, key_length), buffer, capacity))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "table_next",
+        |mut caller: Caller<'_, FrameData>,
+         id: i64,
+         key: i32,
+         key_length: i32,
+         buffer: i32,
+         capacity: i32| {
+            served(&mut caller, "table_next", |view| {
+                Ok(next(view, id, (key, key_length), buffer, capacity))
+            })
+        },
+    )?;
+    Ok(())
+}
+
+fn define_writes(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "table_put",
+        |mut caller: Caller<'_, FrameData>,
+         id: i64,
+         key: i32,
+         key_length: i32,
+         value: i32,
+         value_length: i32,
+         flags: i32| {
+            served(&mut caller, "table_put", |view| {
+                let value = (value, value_length);
+                Ok(put(view, id, (key, key_length), value, flags))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "table_delete",
+        |mut caller: Caller<'_, FrameData>, id: i64, key: i32, key_length: i32| {
+            served(&mut caller, "table_delete", |view| {
+                Ok(delete(view, id, (key, key_length)))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "table_add",
+        |mut caller: Caller<'_, FrameData>,
+         id: i64,
+         key: i32,
+         key_length: i32,
+         amount: i64,
+         out: i32| {
+            served(&mut caller, "table_add", |view| {
+                Ok(add(view, id, (key, key_length), amount, out))
+            })
+        },
+    )?;
+    Ok(())
+}
+
+fn code(error: TableError) -> Code {
+    match error {
+        TableError::Unknown | TableError::Dead => Code::NoProc,
+        TableError::Denied => Code::Denied,
+        TableError::Taken => Code::NameTaken,
+        TableError::Invalid => Code::BadArgument,
+        TableError::Full => Code::Limit,
+    }
+}
+
+fn create(view: &mut View<'_>, name: i32, length: i32, access: i32, out: i32) -> Answer {
+    let access = match access {
+        table::PROTECTED => Access::Protected,
+        table::PRIVATE => Access::Private,
+        table::PUBLIC => Access::Public,
+        _ => return Err(Code::BadArgument),
+    };
+    view.check(out, 8)?;
+    let name = match length {
+        0 => None,
+        _ => Some(registered(view, name, length)?),
+    };
+    let system = &view.shared.system;
+    let owner = view.own.pid();
+    let id = system
+        .new_table(owner, view.own.limits(), name, access)
+        .map_err(code)?;
+    undoable(view.own, system, move |own, system| {
+        let _ = system.tables.end(own.pid(), id);
+    });
+    view.write(out, &id.to_le_bytes())?;
+    Ok(Code::Ok as i32)
+}
+
+fn find(view: &mut View<'_>, name: i32, length: i32, out: i32) -> Answer {
+    view.check(out, 8)?;
+    let name = registered(view, name, length)?;
+    let id = view.shared.system.tables.find(name).ok_or(Code::NoProc)?;
+    view.write(out, &id.to_le_bytes())?;
+    Ok(Code::Ok as i32)
+}
+
+fn set_heir(view: &mut View<'_>, id: u64, pid: i32, tag: i32) -> Answer {
+    // A null pointer: nobody.
+    let heir = match pid {
+        0 => None,
+        _ => Some((view.pid(pid)?, tag.cast_unsigned())),
+    };
+    let system = &view.shared.system;
+    let before = (system.tables)
+        .set_heir(view.own.pid(), id, heir)
+        .map_err(code)?;
+    undoable(view.own, system, move |own, system| {
+        let _ = system.tables.set_heir(own.pid(), id, before);
+    });
+    Ok(Code::Ok as i32)
+}
+
+fn give(view: &mut View<'_>, id: u64, pid: i32, tag: i32) -> Answer {
+    let to = view.pid(pid)?;
+    if to == view.own.pid() {
+        return Err(Code::BadArgument);
+    }
+    view.close();
+    let system = &view.shared.system;
+    system
+        .give_table(view.own.pid(), id, to, tag.cast_unsigned())
+        .map_err(code)?;
+    Ok(Code::Ok as i32)
+}
+
+fn get(view: &mut View<'_>, id: i64, key: (i32, i32), buffer: i32, capacity: i32) -> Answer {
+    view.check(buffer, capacity.cast_unsigned())?;
+    let table = (view.shared.system.tables).get(id.cast_unsigned());
+    let table = table.map_err(code)?;
+    let key = view.read(key.0, key.1)?;
+    let found = table.get(view.own.pid(), key).map_err(code)?;
+    answer_with(
+        view,
+        found.as_ref().map(Payload::as_slice),
+        buffer,
+        capacity,
+    )
+}
+
+fn next(view: &mut View<'_>, id: i64, key: (i32, i32), buffer: i32, capacity: i32) -> Answer {
+    view.check(buffer, capacity.cast_unsigned())?;
+    let table = (view.shared.system.tables).get(id.cast_unsigned());
+    let table = table.map_err(code)?;
+    let key = view.read(key.0, key.1)?;
+    let found = table.next(view.own.pid(), key).map_err(code)?;
+    answer_with(view, found.as_deref(), buffer, capacity)
+}
+
+fn put(view: &mut View<'_>, id: i64, key: (i32, i32), value: (i32, i32), flags: i32) -> Answer {
+    if flags & !table::NEW != 0 {
+        return Err(Code::BadArgument);
+    }
+    let replace = flags & table::NEW == 0;
+    let table = (view.shared.system.tables).get(id.cast_unsigned());
+    let table = table.map_err(code)?;
+    let value = view.payload(value.0, value.1)?;
+    let key = bytes(view.memory, key.0, key.1).ok_or(Code::BadPointer)?;
+    let before = table
+        .put(view.own.pid(), key, &value, replace)
+        .map_err(code)?;
+    let was = before.is_some();
+    if replace || !was {
+        let key: Box<[u8]> = key.into();
+        undoable(view.own, &view.shared.system, move |_, _| {
+            table.undo(&key, Some(&value), before.as_ref());
+        });
+    }
+    Ok(i32::from(was))
+}
+
+fn delete(view: &mut View<'_>, id: i64, key: (i32, i32)) -> Answer {
+    let table = (view.shared.system.tables).get(id.cast_unsigned());
+    let table = table.map_err(code)?;
+    let key = bytes(view.memory, key.0, key.1).ok_or(Code::BadPointer)?;
+    let before = table.remove(view.own.pid(), key).map_err(code)?;
+    let was = before.is_some();
+    if was {
+        let key: Box<[u8]> = key.into();
+        undoable(view.own, &view.shared.system, move |_, _| {
+            table.undo(&key, None, before.as_ref());
+        });
+    }
+    Ok(i32::from(was))
+}
+
+fn add(view: &mut View<'_>, id: i64, key: (i32, i32), amount: i64, out: i32) -> Answer {
+    view.check(out, 8)?;
+    let table = (view.shared.system.tables).get(id.cast_unsigned());
+    let table = table.map_err(code)?;
+    let key = bytes(view.memory, key.0, key.1).ok_or(Code::BadPointer)?;
+    let (before, sum) = table.add(view.own.pid(), key, amount).map_err(code)?;
+    let key: Box<[u8]> = key.into();
+    // Taken back by the same amount: others may have added since.
+    undoable(view.own, &view.shared.system, move |own, _| match before {
+        Some(_) => drop(table.add(own.pid(), &key, amount.wrapping_neg())),
+        None => table.undo(&key, Some(&Payload::new(&sum.to_le_bytes())), None),
+    });
+    view.write(out, &sum.to_le_bytes())?;
+    Ok(Code::Ok as i32)
+}
