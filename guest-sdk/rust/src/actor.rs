@@ -46,6 +46,47 @@ use crate::{Address, AddressOf, Caller, Context, Message, Pid, Reason};
 ///     }
 /// }
 /// ```
+///
+/// # Handlers that wait
+///
+/// `handle`, `handle_call` and `handle_info` may be `async fn`. What they `.await` costs the
+/// process no stack: it may be paged out meanwhile, and a million may wait. It handles no other message
+/// until the handler has ended, as with a call that waits, and it does not cross to new code.
+/// Await [`Pending`](crate::Pending) answers, timers ([`after`](crate::after)) and what is made of them.
+///
+/// ```
+/// use exuvia::prelude::*;
+/// use std::time::Duration;
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Shop {
+///     prices: Address<(), String, u64>,
+/// }
+///
+/// #[exuvia::actor(schema = 1)]
+/// impl Actor for Shop {
+///     type Request = Vec<String>;
+///     type Reply = Option<u64>;
+///
+///     fn init(_: (), _: &mut Context) -> Result<Self, String> {
+///         Ok(Shop { prices: Address::whereis("prices")? })
+///     }
+///
+///     async fn handle_call(
+///         &mut self,
+///         basket: Vec<String>,
+///         _from: Caller<Option<u64>>,
+///         _: &mut Context,
+///     ) -> Option<Option<u64>> {
+///         let mut sum = 0;
+///         for thing in &basket {
+///             let price = self.prices.request(thing).ok()?;
+///             sum += price.within(Duration::from_secs(5)).await.ok()?;
+///         }
+///         Some(Some(sum))
+///     }
+/// }
+/// ```
 pub trait Actor: Serialize + DeserializeOwned + 'static {
     /// What it is started with. A process spawned without arguments can be `()`,
     /// an `Option`, or a structure whose fields all have a default.
@@ -130,6 +171,43 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
         if let Info::Raw(request) = info {
             request.refuse("this actor answers no raw requests");
         }
+    }
+
+    // What `#[exuvia::actor]` makes of handlers that are `async`.
+
+    #[doc(hidden)]
+    const ASYNC_HANDLE: bool = false;
+    #[doc(hidden)]
+    const ASYNC_HANDLE_CALL: bool = false;
+    #[doc(hidden)]
+    const ASYNC_HANDLE_INFO: bool = false;
+
+    #[doc(hidden)]
+    fn handle_async(
+        &mut self,
+        message: Self::Message,
+        from: Pid,
+        cx: &mut Context,
+    ) -> impl Future<Output = ()> {
+        let _ = (message, from, cx);
+        std::future::ready(())
+    }
+
+    #[doc(hidden)]
+    fn handle_call_async(
+        &mut self,
+        request: Self::Request,
+        from: Caller<Self::Reply>,
+        cx: &mut Context,
+    ) -> impl Future<Output = Option<Self::Reply>> {
+        let _ = (request, from, cx);
+        std::future::ready(None)
+    }
+
+    #[doc(hidden)]
+    fn handle_info_async(&mut self, info: Info, cx: &mut Context) -> impl Future<Output = ()> {
+        let _ = (info, cx);
+        std::future::ready(())
     }
 
     /// Makes a state of what another version saved. The default reads it by

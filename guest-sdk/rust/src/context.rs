@@ -22,9 +22,22 @@ use crate::{Error, Pid, Reason, Spawn, sys, tag};
 #[derive(Debug, Default)]
 pub struct Context {
     pub(crate) stop: Option<(Reason, String)>,
+    pub(crate) sender: Pid,
 }
 
 impl Context {
+    /// Who has sent the message that is handled; of a timer this process itself, of an exit
+    /// the process that has ended.
+    ///
+    /// ```
+    /// fn handle(cx: &mut exuvia::Context) {
+    ///     exuvia::info!("from {}", cx.sender());
+    /// }
+    /// ```
+    pub fn sender(&self) -> Pid {
+        self.sender
+    }
+
     /// This process's pid.
     ///
     /// ```

@@ -96,7 +96,7 @@ macro_rules! __actor {
         const _: () = {
             #[cfg(target_arch = "wasm32")]
             static STATE: $crate::sys::StateCell<$actor> =
-                $crate::sys::StateCell(::std::cell::RefCell::new(None));
+                $crate::sys::StateCell(::std::cell::RefCell::new($crate::__Slot::new()));
             // The state's address stands in the data segments, so that two
             // versions with equal data keep it in the same place. What is zero
             // at the start is in no segment: its moving would not show else.

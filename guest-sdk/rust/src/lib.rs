@@ -99,6 +99,7 @@ pub mod state;
 pub mod sys;
 mod table;
 pub mod tag;
+mod task;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
@@ -109,6 +110,66 @@ pub use codec::{decode, encode};
 pub use context::{Caller, Context};
 pub use error::Error;
 pub use exuvia_abi::{ABI_VERSION, Kind, Priority, Reason, RunResult};
+/// Makes a protocol of a trait: its functions are what a process is sent and asked, and a client
+/// has them as methods.
+///
+/// For a trait `Counter` it makes `CounterMessage` and `CounterRequest`, whose variants are the
+/// functions' names in camel case with their parameters as fields, `CounterReply`, and
+/// `CounterClient`. A function that returns nothing is a message; the client sends it, also after a
+/// delay (`reset_after`). One that returns something is a request; the client calls it, or asks and goes on
+/// (`request_get`).
+///
+/// - A parameter `cx: &mut Context` is not sent; the actor gets its own.
+/// - A parameter `from: Caller<R>` is not sent either: such a function is a request that is answered by
+///   [`Caller::reply`], now or later.
+/// - Functions may be `async`: see [`Actor`].
+///
+/// Put the trait into a crate that the actor and its clients share.
+///
+/// ```
+/// use exuvia::prelude::*;
+///
+/// #[exuvia::protocol]
+/// pub trait Counter {
+///     /// Adds to the count.
+///     fn add(&mut self, by: u64);
+///     /// The count.
+///     fn get(&self) -> u64;
+/// }
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Memory {
+///     count: u64,
+/// }
+///
+/// #[exuvia::actor(schema = 1, protocol = Counter)]
+/// impl Actor for Memory {
+///     fn init(_: (), _: &mut Context) -> Result<Self, String> {
+///         Ok(Memory { count: 0 })
+///     }
+/// }
+///
+/// impl Counter for Memory {
+///     fn add(&mut self, by: u64) {
+///         self.count += by;
+///     }
+///     fn get(&self) -> u64 {
+///         self.count
+///     }
+/// }
+///
+/// fn client() -> Result<u64, Error> {
+///     let counter = CounterClient::whereis("counter")?;
+///     counter.add(3)?;
+///     counter.get()
+/// }
+/// # let _ = client;
+/// ```
+///
+/// On the wire `add(3)` is the message `{"Add": {"by": 3}}`, `get()` the request `"Get"`, and the
+/// answer the number. A new function is one that old processes refuse; a new parameter wants
+/// an `Option`, which old clients leave out.
+pub use exuvia_macros::protocol;
 pub use exuvia_macros::{Layout, actor};
 pub use group::Group;
 pub use layout::Layout;
@@ -123,9 +184,14 @@ pub use process::{
     sleep, start_supervisor, trap_exit, unregister, whereis,
 };
 pub use receive::{Match, Nothing, Wait, receive, receive_or_upgrade};
+#[doc(hidden)]
+pub use serde as __serde;
 pub use spawn::{Child, Spawn, spawn, spawn_self};
 pub use sys::Buffer;
 pub use table::{Access, Keys, Table};
+#[doc(hidden)]
+pub use task::Slot as __Slot;
+pub use task::{After, Answer, after, join_all};
 
 /// What an actor's file begins with: `use exuvia::prelude::*;`.
 ///

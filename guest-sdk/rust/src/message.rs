@@ -188,6 +188,6 @@ mod tests {
         for wanted in all {
             assert_eq!(kind(wanted as u32), Some(wanted));
         }
-        assert_eq!(kind(8), None);
+        assert_eq!(kind(9), None);
     }
 }

@@ -6,18 +6,33 @@
 use std::cell::RefCell;
 
 use crate::log::Level;
+use crate::task::{Handler, Slot};
 use crate::{
     Actor, Buffer, Caller, Context, Error, Info, Kind, Match, Message, Reason, RunResult, Wait,
     state, sys, tag,
 };
 
-/// Handles what waits in the mailbox, then rests.
-pub fn run<A: Actor>(state: &RefCell<Option<A>>) -> RunResult {
-    let mut state = state.borrow_mut();
+/// Handles what waits in the mailbox, then rests; or waits, in the middle of an
+/// `async` handler.
+pub fn run<A: Actor>(slot: &RefCell<Slot<A>>) -> RunResult {
+    let slot = &mut *slot.borrow_mut();
     let mut context = Context::default();
     let mut buffer = Buffer::new();
-    while let Ok(message) = buffer.receive(Match::Any, Wait::No) {
-        dispatch(&mut state, message, &mut context);
+    loop {
+        if let Some(handler) = &mut slot.handler {
+            let Some((state, cx)) = handler.go_on() else {
+                return RunResult::Waiting;
+            };
+            slot.handler = None;
+            slot.state = Some(state);
+            context = cx;
+        } else {
+            let Ok(message) = buffer.receive(Match::Any, Wait::No) else {
+                return RunResult::Rest;
+            };
+            context.sender = message.sender;
+            dispatch(slot, message, &mut context);
+        }
         if let Some((reason, text)) = context.stop.take() {
             if reason == Reason::NORMAL && text.is_empty() {
                 return RunResult::Done;
@@ -25,39 +40,71 @@ pub fn run<A: Actor>(state: &RefCell<Option<A>>) -> RunResult {
             sys::exit(reason, text.as_bytes());
         }
     }
-    RunResult::Rest
 }
 
-fn dispatch<A: Actor>(slot: &mut Option<A>, message: Message<'_>, cx: &mut Context) {
+fn dispatch<A: Actor>(slot: &mut Slot<A>, message: Message<'_>, cx: &mut Context) {
     if message.kind == Kind::Init {
-        return start(slot, &message, cx);
+        return start(&mut slot.state, &message, cx);
     }
-    let Some(state) = slot else {
+    let Some(state) = &mut slot.state else {
         crate::error!(
             "dropped a message from {}: it came before the start",
             message.sender
         );
         return message.refuse("the process has not been started");
     };
+    let sender = message.sender;
     match (message.kind, message.tag) {
         (Kind::Message | Kind::Timer, tag::TYPED) => match crate::decode(&message.payload) {
-            Ok(value) => state.handle(value, message.sender, cx),
-            Err(error) => crate::warn!("dropped a message from {}: {error}", message.sender),
+            Ok(value) if A::ASYNC_HANDLE => wait(slot, cx, async move |state, cx| {
+                state.handle_async(value, sender, cx).await;
+            }),
+            Ok(value) => state.handle(value, sender, cx),
+            Err(error) => crate::warn!("dropped a message from {sender}: {error}"),
         },
-        (Kind::Request, tag::TYPED) => match crate::decode(&message.payload) {
-            Ok(request) => {
-                let from = Caller::new(message.sender, message.reference);
-                if let Some(reply) = state.handle_call(request, from, cx) {
-                    answer(from, &reply);
+        (Kind::Request, tag::TYPED) => {
+            let from = Caller::new(sender, message.reference);
+            match crate::decode(&message.payload) {
+                Ok(request) if A::ASYNC_HANDLE_CALL => wait(slot, cx, async move |state, cx| {
+                    if let Some(reply) = state.handle_call_async(request, from, cx).await {
+                        answer(from, &reply);
+                    }
+                }),
+                Ok(request) => {
+                    if let Some(reply) = state.handle_call(request, from, cx) {
+                        answer(from, &reply);
+                    }
+                }
+                Err(error) => {
+                    crate::warn!("refused a request from {sender}: {error}");
+                    message.refuse(&error.to_string());
                 }
             }
-            Err(error) => {
-                crate::warn!("refused a request from {}: {error}", message.sender);
-                message.refuse(&error.to_string());
-            }
-        },
+        }
+        _ if A::ASYNC_HANDLE_INFO => {
+            let info = info(message);
+            wait(slot, cx, async move |state, cx| {
+                state.handle_info_async(info, cx).await;
+            });
+        }
         _ => state.handle_info(info(message), cx),
     }
+}
+
+/// Gives the state to a handler that may wait.
+fn wait<A: Actor>(
+    slot: &mut Slot<A>,
+    cx: &mut Context,
+    handle: impl AsyncFnOnce(&mut A, &mut Context) + 'static,
+) {
+    let Some(mut state) = slot.state.take() else {
+        return;
+    };
+    let mut cx = std::mem::take(cx);
+    slot.handler = Some(Handler::new(async move {
+        handle(&mut state, &mut cx).await;
+        (state, cx)
+    }));
 }
 
 fn start<A: Actor>(slot: &mut Option<A>, message: &Message<'_>, cx: &mut Context) {
@@ -114,22 +161,27 @@ fn info(message: Message<'_>) -> Info {
 
 /// Hands the state over by its field names. A process that has not been started
 /// hands over nothing at all.
-pub fn save<A: Actor>(state: &RefCell<Option<A>>) -> bool {
-    match &*state.borrow() {
+pub fn save<A: Actor>(slot: &RefCell<Slot<A>>) -> bool {
+    let slot = slot.borrow();
+    if slot.handler.is_some() {
+        crate::error!("a handler is under way: its continuation is of this code only");
+        return false;
+    }
+    match &slot.state {
         Some(state) => state::save(state),
         None => state::put(&[]).is_ok(),
     }
 }
 
 /// Takes over what another version saved.
-pub fn load<A: Actor>(state: &RefCell<Option<A>>, from_schema: i32, length: usize) -> bool {
+pub fn load<A: Actor>(slot: &RefCell<Slot<A>>, from_schema: i32, length: usize) -> bool {
     if length == 0 {
-        *state.borrow_mut() = None;
+        *slot.borrow_mut() = Slot::new();
         return true;
     }
     match state::load_with(from_schema, length, |bytes| A::migrate(from_schema, bytes)) {
         Some(value) => {
-            *state.borrow_mut() = Some(value);
+            slot.borrow_mut().state = Some(value);
             true
         }
         None => false,

@@ -197,7 +197,7 @@ const _: () = assert!(size_of::<RawSpawn>() == exuvia_abi::spawn::OPTIONS_KNOWN 
 /// stand in the data segments (see `module!`).
 #[cfg(target_arch = "wasm32")]
 #[derive(Debug)]
-pub struct StateCell<A>(pub std::cell::RefCell<Option<A>>);
+pub struct StateCell<A>(pub std::cell::RefCell<crate::__Slot<A>>);
 
 // SAFETY: a module of this target without atomics has one thread, and the ABI
 // refuses shared memories.

@@ -7,6 +7,9 @@
 /// ```
 pub const TYPED: u32 = 0;
 
+/// Of a timer that an `async` handler awaits; nothing else sees it.
+pub(crate) const AWAITED: u32 = u32::MAX - 1;
+
 /// In a reply: the request was refused, and the payload says why as UTF-8.
 ///
 /// ```

@@ -43,6 +43,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::task::Slot;
 use crate::{Actor, Error, Kind, Level, Message, Pid, Priority, Reason, RunResult, runtime, tag};
 
 /// The pid of the process under test.
@@ -266,6 +267,58 @@ pub fn deliver_request<T: Serialize + ?Sized>(from: Pid, value: &T) -> u64 {
     reference
 }
 
+/// Puts the answer to a request of the guest into the mailbox: a value, or why the
+/// process that was asked has ended. The reference is in [`Effect::Request`].
+///
+/// ```
+/// use exuvia::{Address, Pid, Wait, testing};
+/// let peer = Address::<(), (), u64>::new(Pid::from_parts(1, 2));
+/// let pending = peer.request(&()).unwrap();
+/// testing::deliver_reply(pending.reference(), Ok(&5_u64));
+/// assert_eq!(pending.wait(Wait::No), Ok(5));
+/// ```
+pub fn deliver_reply<T: Serialize + ?Sized>(reference: u64, answer: Result<&T, Reason>) {
+    deliver(match answer {
+        Ok(value) => typed(Kind::Reply, Pid::NONE, reference, value),
+        Err(reason) => Message {
+            reason,
+            ..typed(Kind::Down, Pid::NONE, reference, &())
+        },
+    });
+}
+
+/// Lets a timer that the guest has set go off. The reference is in [`Effect::Timer`].
+///
+/// ```
+/// use exuvia::testing::{self, Effect};
+/// exuvia::me().send_after(&"tick", std::time::Duration::from_secs(1)).unwrap();
+/// testing::deliver_timer(&testing::effects()[0]);
+/// assert_eq!(exuvia::mailbox_length(), 1);
+/// ```
+///
+/// # Panics
+///
+/// If it is no timer.
+pub fn deliver_timer(timer: &Effect) {
+    let Effect::Timer {
+        tag,
+        payload,
+        reference,
+        ..
+    } = timer
+    else {
+        panic!("{timer:?} is no timer");
+    };
+    deliver(Message {
+        kind: Kind::Timer,
+        sender: ME,
+        reference: *reference,
+        tag: *tag,
+        reason: Reason::NORMAL,
+        payload: Cow::Owned(payload.clone()),
+    });
+}
+
 /// What the next `call` is answered with: a value, or why its receiver ended. A
 /// call without an answer times out.
 ///
@@ -341,7 +394,7 @@ pub fn reply_to<T: DeserializeOwned>(reference: u64) -> Result<T, Error> {
 /// ```
 #[derive(Debug)]
 pub struct Process<A> {
-    state: RefCell<Option<A>>,
+    slot: RefCell<Slot<A>>,
 }
 
 impl<A: Actor> Process<A> {
@@ -356,7 +409,7 @@ impl<A: Actor> Process<A> {
     /// ```
     pub fn new() -> Process<A> {
         Process {
-            state: RefCell::new(None),
+            slot: RefCell::new(Slot::new()),
         }
     }
 
@@ -375,7 +428,8 @@ impl<A: Actor> Process<A> {
         process
     }
 
-    /// Enters it, as the host does when there is something to do.
+    /// Enters it, as the host does when there is something to do. `Waiting`: an
+    /// `async` handler waits for what [`deliver_reply`] or [`deliver_timer`] brings.
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -389,7 +443,7 @@ impl<A: Actor> Process<A> {
     /// When the actor ends with a reason that is not `normal`: the host in
     /// memory has no other way to stop it. The effects have the reason.
     pub fn run(&mut self) -> RunResult {
-        runtime::run(&self.state)
+        runtime::run(&self.slot)
     }
 
     /// Its state as bytes, or nothing if it refuses.
@@ -402,7 +456,7 @@ impl<A: Actor> Process<A> {
     /// ```
     pub fn save(&self) -> Option<Vec<u8>> {
         world(|world| world.state = None);
-        runtime::save(&self.state).then(|| world(|world| world.state.take().unwrap_or_default()))
+        runtime::save(&self.slot).then(|| world(|world| world.state.take().unwrap_or_default()))
     }
 
     /// Gives it a state that another version saved; `false` if it refuses.
@@ -415,10 +469,10 @@ impl<A: Actor> Process<A> {
     /// ```
     pub fn load(&mut self, from_schema: i32, bytes: &[u8]) -> bool {
         world(|world| world.state = Some(bytes.to_vec()));
-        runtime::load(&self.state, from_schema, bytes.len())
+        runtime::load(&self.slot, from_schema, bytes.len())
     }
 
-    /// Its state.
+    /// Its state; nothing before the start, and while an `async` handler has it.
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -427,7 +481,7 @@ impl<A: Actor> Process<A> {
     /// # }
     /// ```
     pub fn state(&self) -> Ref<'_, Option<A>> {
-        self.state.borrow()
+        Ref::map(self.slot.borrow(), |slot| &slot.state)
     }
 }
 

@@ -161,7 +161,7 @@ pub const HOST_CALLS: &[HostCall] = &[
     // group, length, pids out, how many fit; answers how many there are
     call("group_members", &[I32, I32, I32, I32], OK, Free),
     // group, length, tag, data, length; answers how many it has reached
-    call("publish", &[I32, I32, I32, I32, I32], OK, Held),
+    blocking(call("publish", &[I32, I32, I32, I32, I32], OK, Held)),
     // name, length, access, table out
     call("table_new", &[I32, I32, I32, I32], OK, Undoable),
     // name, length, table out

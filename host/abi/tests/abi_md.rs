@@ -6,8 +6,9 @@
 //! the hand-written modules must import host calls with their right types.
 
 use exuvia_abi::{
-    Code, HEADER_SIZE, HOST_CALLS, Header, HostCall, Kind, Pid, Probation, Reason, RunResult,
-    WasmType, clock, demonitor, exports, info, limits, log, receive, spawn,
+    Code, HEADER_SIZE, HOST_CALLS, Header, HostCall, Kind, Pid, Priority, Probation, Reason,
+    RunResult, WasmType, clock, demonitor, exports, info, limits, log, receive, spawn,
+    table as tables,
 };
 
 const PAGE: &str = include_str!("../../../guest-sdk/abi.md");
@@ -166,7 +167,8 @@ fn kind_after(kind: Kind) -> Option<Kind> {
         Kind::Reply => Kind::Exit,
         Kind::Exit => Kind::Down,
         Kind::Down => Kind::Timer,
-        Kind::Timer => return None,
+        Kind::Timer => Kind::Table,
+        Kind::Table => return None,
     })
 }
 
@@ -248,6 +250,18 @@ fn modes_flags_and_selectors() {
             (spawn::SYNC.into(), "SYNC"),
         ],
     );
+    assert_values(
+        "access",
+        &[
+            (tables::PROTECTED.into(), "PROTECTED"),
+            (tables::PRIVATE.into(), "PRIVATE"),
+            (tables::PUBLIC.into(), "PUBLIC"),
+        ],
+    );
+    let priorities = [Priority::Low, Priority::Normal, Priority::High];
+    let names = priorities.map(|it| (i64::from(it as u32), format!("{it:?}")));
+    let rows: Vec<_> = names.iter().map(|(v, n)| (*v, n.as_str())).collect();
+    assert_values("priority", &rows);
     assert_values("demonitor", &[(demonitor::FLUSH.into(), "FLUSH")]);
     assert_values(
         "clock",
@@ -287,6 +301,9 @@ fn limits_and_exports() {
         limits::LINKS,
         limits::MONITORS,
         limits::NAMES,
+        limits::GROUPS,
+        limits::TABLES,
+        limits::TABLE_KEY,
         limits::TIMERS,
     ];
     assert_eq!(page, crates.map(i64::from));
@@ -333,7 +350,7 @@ fn assert_structure(name: &str, size: u32) {
 #[test]
 fn the_header_and_the_options_lie_as_told() {
     assert_structure("header", HEADER_SIZE);
-    assert_structure("options", spawn::OPTIONS_SIZE);
+    assert_structure("options", spawn::OPTIONS_KNOWN);
 
     let pid = Pid {
         node: 11,

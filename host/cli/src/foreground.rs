@@ -360,7 +360,7 @@ impl Printer<'_> {
                     let _ = self.output.line(&format!("    {line}"));
                 }
                 if let Some(last) = last {
-                    let last = clean(&last.to_string()).into_owned();
+                    let last = clean(&last.to_string());
                     let _ = self.output.line(&format!("    it was handling: {last}"));
                 }
             }

@@ -293,7 +293,7 @@ pub struct EventLine {
 /// `POST /v1/suspend` and `/v1/resume`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Suspend {
+pub(crate) struct Suspend {
     /// A pid or a registered name.
-    pub target: String,
+    pub(crate) target: String,
 }

@@ -35,8 +35,6 @@ pub struct Guest {
     pub(crate) stuck: Option<Box<Stuck>>,
     /// Stays on its version whatever is committed (`--leave`).
     pub(crate) left_behind: bool,
-    /// Takes no message until it is resumed (`sys:suspend`).
-    pub(crate) halted: bool,
     /// Its first entry has happened.
     pub(crate) has_run: bool,
     /// Used since the pager looked last.
@@ -58,7 +56,6 @@ impl Guest {
             trial: None,
             stuck: None,
             left_behind: false,
-            halted: false,
             has_run: false,
             touched: false,
             swept: false,
@@ -69,7 +66,6 @@ impl Guest {
     /// What the process is doing, in a word, for `ps`.
     pub fn describe(&self) -> &'static str {
         match (&self.residence, self.wait.get()) {
-            _ if self.halted => "suspended",
             _ if self.stuck.is_some() => "stuck",
             (_, Some(wait)) => wait.describe(),
             (Residence::Newborn, _) => "new",
@@ -122,18 +118,6 @@ impl Guest {
             }) if *mode == receive::ANY => Some(*upgrade),
             _ => None,
         }
-    }
-
-    /// Has the process take no message from its next rest on, or take them again;
-    /// answers whether that is news. It still ends, crosses to new code and is asked for its
-    /// state (OTP: `sys:suspend`, `sys:resume`).
-    pub fn halt(&mut self, on: bool) -> bool {
-        std::mem::replace(&mut self.halted, on) != on
-    }
-
-    /// Whether it takes no message now: it is halted and not in the middle of one.
-    pub(crate) fn stands_still(&self) -> bool {
-        self.halted && (!self.is_suspended() || self.loops().is_some())
     }
 
     /// Leaves the process on its version whatever is committed.

@@ -197,7 +197,7 @@ impl Executor {
             }
             let due = shared.crossing_due(own);
             let suspended = own.guest().is_some_and(|guest| guest.is_suspended());
-            let still = own.guest().is_some_and(|guest| guest.stands_still());
+            let still = own.suspended && stands_still(own);
             if suspended {
                 let leaves = due && own.guest().and_then(|g| g.loops()) == Some(true);
                 if still && !leaves {
@@ -393,6 +393,14 @@ impl Executor {
         }
         Turn::Rest
     }
+}
+
+/// Whether a process that is suspended by an operator takes no message now: it is not
+/// in the middle of one.
+#[cold]
+fn stands_still(own: &mut GuestOwn) -> bool {
+    own.guest()
+        .is_some_and(|guest| !guest.is_suspended() || guest.loops().is_some())
 }
 
 /// The end of a turn in which the host has panicked.

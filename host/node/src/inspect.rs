@@ -299,7 +299,10 @@ impl Node {
     }
 
     fn halted(&self, pid: Pid, on: bool) -> Result<bool, TargetError> {
-        let halted = self.look_at(pid, move |own| own.guest().map(|guest| guest.halt(on)))?;
+        let halted = self.look_at(pid, move |own| {
+            own.guest()?;
+            Some(std::mem::replace(&mut own.suspended, on) != on)
+        })?;
         // Its messages wait already: no signal will tell it of them.
         self.0.system.wake(pid);
         halted.ok_or_else(|| TargetError::Native(pid.to_string()))
@@ -559,7 +562,10 @@ pub(crate) fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> Proce
     };
     if let Body::Guest(guest) = &own.body {
         info.module = Some(guest.tenancy.version().to_string());
-        info.state = guest.describe().into();
+        info.state = match own.suspended {
+            true => "suspended".into(),
+            false => guest.describe().into(),
+        };
         info.memory = guest.memory_bytes();
         info.image = guest.image_bytes() as u64;
         info.crossings = guest.crossings();

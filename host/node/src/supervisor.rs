@@ -1,7 +1,7 @@
 //! Supervisors as processes: a native process around the state machine of
 //! `exuvia_supervisor`. It turns messages into the machine's events and carries
-//! out its actions. Guests talk to it with requests in MessagePack, the host with
-//! edits of its entry in the manifest (`supervisor/edit.rs`).
+//! out its actions. Guests talk to it with requests (`supervisor/protocol.rs`), the host
+//! with edits of its entry in the manifest (`supervisor/edit.rs`).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -12,19 +12,21 @@ use exuvia_process::{
     Birth, Body, Context, Due, Envelope, ExitReason, Limits, Native, Payload, Signal,
 };
 use exuvia_supervisor::{
-    Action, ChildKey, ChildKind, ChildSpec, ChildState, Event, ExitClass, RequestId, Restart,
-    Shutdown, Strategy, Supervisor, SupervisorSpec, TerminateReason, TimerToken,
+    Action, ChildKey, ChildKind, ChildSpec, Event, ExitClass, RequestId, Restart, Shutdown,
+    Supervisor, SupervisorSpec, TerminateReason, TimerToken,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::error::unusable;
 use crate::manifest::{Child, ChildInstance, SupervisorEntry, Work};
 use crate::node::{Node, may_begin};
 
 mod edit;
+mod protocol;
 
 pub(crate) use edit::{Edit, EditReport, Edits, hand_over};
 use edit::{Editing, Requested};
+pub(crate) use protocol::from_guest;
+use protocol::{Answer, Ask, ChildAnswer, WirePid, child_spec, reply};
 
 /// What it takes to start a child.
 #[derive(Clone, Debug)]
@@ -146,146 +148,6 @@ fn make(
         limits: limits.clone(),
         childrens,
     }))
-}
-
-// ---- what guests say, in MessagePack with field names ------------------------
-
-/// A supervisor as a guest asks for it: the keys of the manifest.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GuestSpec {
-    #[serde(default)]
-    strategy: GuestStrategy,
-    intensity: Option<u32>,
-    period_s: Option<f64>,
-    #[serde(default)]
-    children: Vec<GuestChild>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum GuestStrategy {
-    #[default]
-    OneForOne,
-    OneForAll,
-    RestForOne,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum GuestRestart {
-    #[default]
-    Permanent,
-    Transient,
-    Temporary,
-}
-
-/// A child as a guest asks for it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GuestChild {
-    id: String,
-    module: String,
-    name: Option<String>,
-    /// Any value; reaches the child in MessagePack.
-    args: Option<rmpv::Value>,
-    #[serde(default)]
-    restart: GuestRestart,
-    shutdown_ms: Option<u64>,
-}
-
-/// A request to a supervisor.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Ask {
-    StartChild(GuestChild),
-    TerminateChild(String),
-    RestartChild(String),
-    DeleteChild(String),
-    WhichChildren,
-    CountChildren,
-}
-
-/// The answer: `Ok` or `Err` with a text.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Answer {
-    /// The pid of a child that was started.
-    Started([u64; 2]),
-    Done,
-    Children(Vec<ChildAnswer>),
-    Count {
-        specs: usize,
-        active: usize,
-        supervisors: usize,
-        workers: usize,
-    },
-    Error(String),
-}
-
-#[derive(Debug, Serialize)]
-struct ChildAnswer {
-    id: String,
-    pid: Option<[u64; 2]>,
-    state: String,
-}
-
-/// A supervisor from a guest's specification.
-pub(crate) fn from_guest(
-    node: &Node,
-    specification: &[u8],
-    limits: &Arc<Limits>,
-) -> Result<Box<dyn Native<Guest>>, String> {
-    let spec: GuestSpec =
-        rmp_serde::from_slice(specification).map_err(|error| error.to_string())?;
-    let defaults = SupervisorSpec::default();
-    let period_ms = match spec.period_s {
-        Some(seconds) if seconds.is_finite() && seconds > 0.0 && seconds < 1e9 => {
-            (seconds * 1000.0) as u64
-        }
-        Some(_) => return Err("`period_s` must be a positive number of seconds".into()),
-        None => defaults.period_ms,
-    };
-    let children = spec
-        .children
-        .into_iter()
-        .map(|child| child_spec(child, limits))
-        .collect();
-    let spec = SupervisorSpec {
-        strategy: match spec.strategy {
-            GuestStrategy::OneForOne => Strategy::OneForOne,
-            GuestStrategy::OneForAll => Strategy::OneForAll,
-            GuestStrategy::RestForOne => Strategy::RestForOne,
-        },
-        intensity: spec.intensity.unwrap_or(defaults.intensity),
-        period_ms,
-        max_children: limits.children as usize,
-    };
-    // No child of a guest's may have more than the guest.
-    make(node, spec, children, limits, Some(limits.clone()))
-}
-
-fn child_spec(child: GuestChild, limits: &Arc<Limits>) -> ChildSpec<Start> {
-    // A value that was decoded can be encoded.
-    let arguments = child
-        .args
-        .and_then(|args| rmp_serde::to_vec(&args).ok())
-        .unwrap_or_default();
-    let start = Start::Process {
-        module: child.module.into(),
-        name: child.name.map(Into::into),
-        arguments: arguments.into(),
-        limits: limits.clone(),
-    };
-    let mut spec = ChildSpec::worker(child.id, start).restart(match child.restart {
-        GuestRestart::Permanent => Restart::Permanent,
-        GuestRestart::Transient => Restart::Transient,
-        GuestRestart::Temporary => Restart::Temporary,
-    });
-    if let Some(milliseconds) = child.shutdown_ms {
-        spec.shutdown = Shutdown::TimeoutMs(milliseconds);
-    }
-    spec
 }
 
 // ---- the process -------------------------------------------------------------
@@ -415,7 +277,7 @@ impl SupervisorProcess {
             Action::Reply { request, result } => match self.requests.remove(&request) {
                 Some(Requested::Asked(asker, reference)) => {
                     let answer = match result {
-                        Ok(Some(pid)) => Answer::Started([pid.node, pid.local]),
+                        Ok(Some(pid)) => Answer::Started(WirePid(pid)),
                         Ok(None) => Answer::Done,
                         Err(error) => Answer::Error(error.to_string()),
                     };
@@ -609,7 +471,8 @@ impl SupervisorProcess {
         let request = self.next_request;
         let event = match ask {
             Ask::WhichChildren => {
-                let answer = Answer::Children(self.children());
+                let answer =
+                    Answer::Children(self.machine.which_children().map(ChildAnswer::of).collect());
                 return reply(context, asker, reference, &answer);
             }
             Ask::CountChildren => {
@@ -655,32 +518,4 @@ impl SupervisorProcess {
             None => Some(Node(self.node.upgrade()?).limits_of(module)),
         }
     }
-
-    fn children(&self) -> Vec<ChildAnswer> {
-        self.machine
-            .which_children()
-            .map(|child| {
-                let (state, pid) = match child.state {
-                    ChildState::Down => ("down", None),
-                    ChildState::Starting => ("starting", None),
-                    ChildState::Running(pid) => ("running", Some(pid)),
-                    ChildState::Stopping(pid) => ("stopping", Some(pid)),
-                    ChildState::Exited(pid) => ("exited", Some(pid)),
-                    ChildState::Restarting => ("restarting", None),
-                };
-                ChildAnswer {
-                    id: child.spec.id.to_string(),
-                    pid: pid.map(|pid| [pid.node, pid.local]),
-                    state: state.into(),
-                }
-            })
-            .collect()
-    }
-}
-
-fn reply(context: &mut Context<'_, Guest>, to: Pid, reference: u64, answer: &Answer) {
-    let bytes = rmp_serde::to_vec_named(answer).unwrap_or_default();
-    context
-        .own
-        .reply(context.system, to, reference, 0, bytes.into());
 }

@@ -114,6 +114,7 @@ impl Rounds {
                 node.0.events.send(Event::LogCut { module, lines });
             }
             node.unload();
+            node.0.system.tables.sweep();
             if let Some(short) = node.0.executor.trim_frames() {
                 tracing::warn!("{short}");
             }

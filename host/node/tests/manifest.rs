@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use exuvia_node::abi::Priority;
 use exuvia_node::manifest::{
     Child, Limits, MAX_MANIFEST_BYTES, Manifest, ManifestError, NodeSettings, Work,
 };
@@ -38,6 +39,8 @@ mailbox_messages = 1000
 mailbox_bytes = 65536
 message_bytes = "4KiB"
 children = 5000
+tables = "1MiB"
+priority = "high"
 
 [supervisor]
 strategy = "rest_for_one"
@@ -129,6 +132,8 @@ fn the_full_form() {
         mailbox_bytes: 65536,
         message_bytes: 4096,
         children: 5000,
+        tables: 1 << 20,
+        priority: Priority::High,
     };
     assert_eq!(manifest.limits, limits);
     let paths: Vec<_> = manifest

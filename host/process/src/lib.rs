@@ -45,5 +45,5 @@ pub use signal::{CAUSED_BY_RELEASE, Control, Envelope, Signal};
 pub use state::{RunState, State, Then};
 pub use system::{Birth, Schedule, SendError, SpawnError, System};
 pub use table::{MAX_PROCESSES, Slot, Stats, Table};
-pub use tables::{Access, TableError, Tables};
+pub use tables::{Access, SharedTable, TableError, Tables};
 pub use timers::{Due, Timers};

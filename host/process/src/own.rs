@@ -82,6 +82,8 @@ pub struct Own<G> {
     crowded: bool,
     /// Somebody looks at what it receives and sends.
     pub traced: bool,
+    /// It takes no message from its next rest on (OTP: `sys:suspend`). Whoever runs it looks.
+    pub suspended: bool,
     /// What does the work.
     pub body: Body<G>,
 }
@@ -201,6 +203,7 @@ impl<G: 'static> Own<G> {
             trap_exit: false,
             crowded: false,
             traced: false,
+            suspended: false,
             body: birth.body,
         };
         if birth.link {

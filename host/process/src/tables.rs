@@ -77,7 +77,7 @@ impl Budget {
 
 /// One table. Rows are in the order of their keys' bytes.
 #[derive(Debug)]
-pub struct Table {
+pub struct SharedTable {
     id: u64,
     name: Option<Arc<str>>,
     access: Access,
@@ -131,7 +131,7 @@ impl Drop for Rows {
     }
 }
 
-impl Table {
+impl SharedTable {
     /// Its number; no other table of the node ever has it.
     pub fn id(&self) -> u64 {
         self.id
@@ -254,13 +254,13 @@ pub struct Tables {
     inner: RwLock<Inner>,
     /// What is left of tables that were large when they ended. Freeing a million rows takes longer
     /// than a slice: see [`Tables::sweep`].
-    ended: Mutex<Vec<Arc<Table>>>,
+    ended: Mutex<Vec<Arc<SharedTable>>>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     last: u64,
-    by_id: HashMap<u64, Arc<Table>, FixedState>,
+    by_id: HashMap<u64, Arc<SharedTable>, FixedState>,
     by_name: HashMap<Arc<str>, u64, FixedState>,
     by_owner: HashMap<Pid, Owned, FixedState>,
 }
@@ -293,7 +293,7 @@ impl Inner {
         }
     }
 
-    fn remove(&mut self, id: u64) -> Option<Arc<Table>> {
+    fn remove(&mut self, id: u64) -> Option<Arc<SharedTable>> {
         let table = self.by_id.remove(&id)?;
         if let Some(name) = &table.name {
             self.by_name.remove(name);
@@ -301,7 +301,7 @@ impl Inner {
         Some(table)
     }
 
-    fn give(&mut self, table: &Table, to: Pid, limits: &Limits) -> Result<(), TableError> {
+    fn give(&mut self, table: &SharedTable, to: Pid, limits: &Limits) -> Result<(), TableError> {
         let owned = self.owned(to, limits)?;
         owned.tables.push(table.id);
         table.moves_to(owned.budget.clone());
@@ -342,7 +342,7 @@ impl Tables {
             bytes: 0,
             budget,
         };
-        let table = Table {
+        let table = SharedTable {
             id,
             name,
             access,
@@ -357,7 +357,7 @@ impl Tables {
     }
 
     /// The table of that number.
-    pub fn get(&self, id: u64) -> Result<Arc<Table>, TableError> {
+    pub fn get(&self, id: u64) -> Result<Arc<SharedTable>, TableError> {
         let inner = self.inner.read();
         inner.by_id.get(&id).cloned().ok_or(TableError::Unknown)
     }
@@ -368,7 +368,7 @@ impl Tables {
     }
 
     /// The tables of a process, oldest first.
-    pub fn of(&self, owner: Pid) -> Vec<Arc<Table>> {
+    pub fn of(&self, owner: Pid) -> Vec<Arc<SharedTable>> {
         let inner = self.inner.read();
         let owned = inner.by_owner.get(&owner);
         let ids = owned.map_or(&[][..], |owned| &owned.tables);
@@ -470,7 +470,7 @@ impl Tables {
         given
     }
 
-    fn free(&self, table: Option<Arc<Table>>) {
+    fn free(&self, table: Option<Arc<SharedTable>>) {
         if let Some(table) = table
             && table.size().0 > FEW
         {

@@ -6,16 +6,15 @@
 //!
 //! # The order of work
 //!
-//! 1. What has high priority, always. Every [`LOW_EVERY`]th pick, and one that finds nothing else here:
-//!    what has low priority.
+//! 1. What has high priority, always; what has low priority, every [`LOW_EVERY`]th pick.
 //! 2. Every [`INJECTOR_EVERY`]th pick looks at the injector first, so that a worker that never runs
 //!    dry still takes what comes from outside; so does the first one on another thread (`relay`).
 //! 3. The slot, at most [`SLOT_LIMIT`] times in a row, so that two processes that wake each other
 //!    cannot keep the queue waiting.
 //! 4. By turns: what is pinned here, and the front of the queue. [`Next::Again`] goes to its back.
 //! 5. The slot again, and what is pinned: the queue had its turn and was empty.
-//! 6. A search: the injector, then the queues of others from a random one on, many rounds with
-//!    short spins between.
+//! 6. A search: the injector, then the queues of others from a random one on, then what has low
+//!    priority; many rounds with short spins between.
 //! 7. Sleep.
 //!
 //! Before each slice, if something else waits in the queue, one sleeper is woken (unless somebody
@@ -310,8 +309,7 @@ impl Worker {
             self.slot_uses.set(0);
             return Some(index);
         }
-        let other = self.pop_slot().or_else(|| self.pop_pinned());
-        other.or_else(|| self.shared.low.pop())
+        self.pop_slot().or_else(|| self.pop_pinned())
     }
 
     /// What has low priority, if it is its turn.

@@ -1,19 +1,21 @@
 //! The attribute: checks the implementation, completes it, exports it.
 
 use proc_macro2::{Span, TokenStream};
-use quote::quote;
+use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
-use syn::{Error, Ident, ImplItem, ImplItemFn, ItemImpl, LitInt, Token, parse_quote};
+use syn::{Error, Ident, ImplItem, ImplItemFn, ItemImpl, LitInt, Path, Token, parse_quote};
 
 struct Arguments {
     schema: LitInt,
     layout: bool,
+    protocol: Option<Path>,
 }
 
 impl Parse for Arguments {
     fn parse(input: ParseStream<'_>) -> syn::Result<Arguments> {
         let mut schema = None;
         let mut layout = false;
+        let mut protocol = None;
         while !input.is_empty() {
             let name: Ident = input.parse()?;
             if name == "schema" {
@@ -23,10 +25,13 @@ impl Parse for Arguments {
                 schema = Some(number);
             } else if name == "layout" {
                 layout = true;
+            } else if name == "protocol" {
+                input.parse::<Token![=]>()?;
+                protocol = Some(input.parse::<Path>()?);
             } else {
                 return Err(Error::new(
                     name.span(),
-                    "expected `schema = <number>` or `layout`",
+                    "expected `schema = <number>`, `layout` or `protocol = <trait>`",
                 ));
             }
             if !input.is_empty() {
@@ -39,14 +44,26 @@ impl Parse for Arguments {
                 "give the state's schema a number: `#[exuvia::actor(schema = 1)]`",
             )
         })?;
-        Ok(Arguments { schema, layout })
+        Ok(Arguments {
+            schema,
+            layout,
+            protocol,
+        })
     }
 }
 
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
-    let Arguments { schema, layout } = syn::parse2(arguments)?;
+    let Arguments {
+        schema,
+        layout,
+        protocol,
+    } = syn::parse2(arguments)?;
     let mut item: ItemImpl = syn::parse2(item)?;
+    if let Some(protocol) = &protocol {
+        speak(&mut item, protocol)?;
+    }
     check(&item)?;
+    rename_async(&mut item)?;
     complete(&mut item);
     let actor = &item.self_ty;
     let layout = layout.then(|| quote!(, layout));
@@ -85,6 +102,120 @@ fn check(item: &ItemImpl) -> syn::Result<()> {
             ));
         }
     }
+    Ok(())
+}
+
+/// Has the actor take the messages of a protocol, and hand them to its trait.
+fn speak(item: &mut ItemImpl, protocol: &Path) -> syn::Result<()> {
+    for (kind, names) in [
+        ("type", &["Message", "Request", "Reply"][..]),
+        ("fn", &["handle", "handle_call"][..]),
+    ] {
+        for name in names {
+            if declared_type(item, name).is_some() || function(item, name).is_some() {
+                return Err(Error::new_spanned(
+                    protocol,
+                    format!("`{kind} {name}` comes from the protocol: leave it out"),
+                ));
+            }
+        }
+    }
+    let named = |suffix: &str| {
+        let mut path = protocol.clone();
+        if let Some(last) = path.segments.last_mut() {
+            last.ident = format_ident!("{}{suffix}", last.ident);
+        }
+        path
+    };
+    let (message, request, reply) = (named("Message"), named("Request"), named("Reply"));
+    let items: [ImplItem; 9] = [
+        parse_quote!(
+            type Message = #message;
+        ),
+        parse_quote!(
+            type Request = #request;
+        ),
+        parse_quote!(
+            type Reply = #reply;
+        ),
+        parse_quote!(
+            const ASYNC_HANDLE: bool = #message::ASYNC;
+        ),
+        parse_quote!(
+            const ASYNC_HANDLE_CALL: bool = #request::ASYNC;
+        ),
+        parse_quote!(
+            fn handle(&mut self, message: #message, _: ::exuvia::Pid, cx: &mut ::exuvia::Context) {
+                message.dispatch(self, cx)
+            }
+        ),
+        parse_quote!(
+            async fn handle_async(
+                &mut self,
+                message: #message,
+                _: ::exuvia::Pid,
+                cx: &mut ::exuvia::Context,
+            ) {
+                message.dispatch_async(self, cx).await
+            }
+        ),
+        parse_quote!(
+            fn handle_call(
+                &mut self,
+                request: #request,
+                from: ::exuvia::Caller<#reply>,
+                cx: &mut ::exuvia::Context,
+            ) -> ::core::option::Option<#reply> {
+                request.dispatch(self, from, cx)
+            }
+        ),
+        parse_quote!(
+            async fn handle_call_async(
+                &mut self,
+                request: #request,
+                from: ::exuvia::Caller<#reply>,
+                cx: &mut ::exuvia::Context,
+            ) -> ::core::option::Option<#reply> {
+                request.dispatch_async(self, from, cx).await
+            }
+        ),
+    ];
+    item.items.extend(items);
+    Ok(())
+}
+
+/// Handlers that may wait have other names, and a constant that says so.
+fn rename_async(item: &mut ItemImpl) -> syn::Result<()> {
+    let mut constants: Vec<ImplItem> = Vec::new();
+    for item in &mut item.items {
+        let ImplItem::Fn(function) = item else {
+            continue;
+        };
+        if function.sig.asyncness.is_none() {
+            continue;
+        }
+        let constant = match function.sig.ident.to_string().as_str() {
+            "handle" => "ASYNC_HANDLE",
+            "handle_call" => "ASYNC_HANDLE_CALL",
+            "handle_info" => "ASYNC_HANDLE_INFO",
+            // Those of a protocol have theirs.
+            "handle_async" | "handle_call_async" => continue,
+            name => {
+                return Err(Error::new_spanned(
+                    &function.sig,
+                    format!(
+                        "`{name}` cannot be async; `handle`, `handle_call` and `handle_info` can: send yourself a message in `init` and wait there"
+                    ),
+                ));
+            }
+        };
+        let constant = format_ident!("{constant}");
+        function.sig.ident = format_ident!("{}_async", function.sig.ident);
+        constants.push(parse_quote!(
+            const #constant: bool = true;
+        ));
+    }
+    item.items.extend(constants);
     Ok(())
 }
 

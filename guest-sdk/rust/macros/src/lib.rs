@@ -1,9 +1,10 @@
-//! The attribute `#[exuvia::actor]` and the derive `Layout`. Use them through
+//! The attributes `#[exuvia::actor]` and `#[exuvia::protocol]`, and the derive `Layout`. Use them through
 //! the crate `exuvia`, which documents them beside what they expand to.
 #![forbid(unsafe_code)]
 
 mod actor;
 mod layout;
+mod protocol;
 
 use proc_macro::TokenStream;
 
@@ -12,6 +13,9 @@ use proc_macro::TokenStream;
 ///
 /// - `schema = number`: the number of the state's schema. Raise it when fields
 ///   are added, removed or change their meaning. Required.
+/// - `protocol = Trait`: the actor implements this trait, made a protocol by
+///   `#[exuvia::protocol]`, and takes its messages. Then it has no `handle` and no
+///   `handle_call` of its own. Optional.
 /// - `layout`: the state derives `Layout`, and processes may be carried to a
 ///   version with the same fingerprint without being saved and loaded. See
 ///   `exuvia::Layout` for what that promises. Optional.
@@ -20,6 +24,15 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn actor(arguments: TokenStream, item: TokenStream) -> TokenStream {
     actor::expand(arguments.into(), item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Makes a protocol of a trait: the messages that its functions stand for, and a client that sends
+/// them. See `exuvia::protocol`.
+#[proc_macro_attribute]
+pub fn protocol(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    protocol::expand(arguments.into(), item.into())
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
 }

@@ -129,6 +129,13 @@ impl Host for Fake {
         Ok(receiver)
     }
 
+    fn suspend(&self, target: &str, on: bool) -> Result<bool, Failure> {
+        match target {
+            "nobody" => Err(Failure::new(code::NO_PROCESS, "no `nobody`")),
+            _ => Ok(on),
+        }
+    }
+
     fn send(&self, to: &str, tag: u32, payload: Vec<u8>) -> Result<(), Failure> {
         if to == "nobody" {
             return Err(Failure::new(code::NO_PROCESS, "no `nobody`").help("see `exuvia ps`"));

@@ -97,7 +97,7 @@ fn leave(view: &mut View<'_>, group: i32, length: i32, pid: i32) -> Answer {
 }
 
 fn members(view: &mut View<'_>, group: i32, length: i32, out: i32, room: i32) -> Answer {
-    let room = u32::try_from(room).map_err(|_| Code::BadArgument)?;
+    let room = room.cast_unsigned();
     let bytes = room.checked_mul(Pid::SIZE as u32);
     view.check(out, bytes.ok_or(Code::BadPointer)?)?;
     let group = registered(view, group, length)?;

@@ -1,14 +1,16 @@
 //! Host calls about tables. What a handler changes in a transaction is done at
 //! once and undone if it traps, unless somebody else has changed the row since.
 
+use std::sync::Arc;
+
 use exuvia_abi::{Code, table};
-use exuvia_process::{Access, Payload, TableError};
+use exuvia_process::{Access, Payload, SharedTable, TableError};
 use wasmtime::{Caller, Linker};
 
 use super::message::registered;
 use super::{Answer, answer_with, served};
 use crate::data::{FrameData, View, bytes, view};
-use crate::probation::undoable;
+use crate::probation::{transaction, undoable};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
@@ -236,10 +238,16 @@ fn give(view: &mut View<'_>, id: u64, pid: i32, tag: i32) -> Answer {
     Ok(Code::Ok as i32)
 }
 
+/// The table of a number, when its key is known to lie in the memory.
+fn table_for(view: &View<'_>, id: i64, key: (i32, i32)) -> Result<Arc<SharedTable>, Code> {
+    view.read(key.0, key.1)?;
+    let found = view.shared.system.tables.get(id.cast_unsigned());
+    found.map_err(code)
+}
+
 fn get(view: &mut View<'_>, id: i64, key: (i32, i32), buffer: i32, capacity: i32) -> Answer {
     view.check(buffer, capacity.cast_unsigned())?;
-    let table = (view.shared.system.tables).get(id.cast_unsigned());
-    let table = table.map_err(code)?;
+    let table = table_for(view, id, key)?;
     let key = view.read(key.0, key.1)?;
     let found = table.get(view.own.pid(), key).map_err(code)?;
     answer_with(
@@ -252,8 +260,7 @@ fn get(view: &mut View<'_>, id: i64, key: (i32, i32), buffer: i32, capacity: i32
 
 fn next(view: &mut View<'_>, id: i64, key: (i32, i32), buffer: i32, capacity: i32) -> Answer {
     view.check(buffer, capacity.cast_unsigned())?;
-    let table = (view.shared.system.tables).get(id.cast_unsigned());
-    let table = table.map_err(code)?;
+    let table = table_for(view, id, key)?;
     let key = view.read(key.0, key.1)?;
     let found = table.next(view.own.pid(), key).map_err(code)?;
     answer_with(view, found.as_deref(), buffer, capacity)
@@ -264,15 +271,14 @@ fn put(view: &mut View<'_>, id: i64, key: (i32, i32), value: (i32, i32), flags: 
         return Err(Code::BadArgument);
     }
     let replace = flags & table::NEW == 0;
-    let table = (view.shared.system.tables).get(id.cast_unsigned());
-    let table = table.map_err(code)?;
     let value = view.payload(value.0, value.1)?;
+    let table = table_for(view, id, key)?;
     let key = bytes(view.memory, key.0, key.1).ok_or(Code::BadPointer)?;
     let before = table
         .put(view.own.pid(), key, &value, replace)
         .map_err(code)?;
     let was = before.is_some();
-    if replace || !was {
+    if (replace || !was) && transaction(view.own).is_some() {
         let key: Box<[u8]> = key.into();
         undoable(view.own, &view.shared.system, move |_, _| {
             table.undo(&key, Some(&value), before.as_ref());
@@ -282,12 +288,11 @@ fn put(view: &mut View<'_>, id: i64, key: (i32, i32), value: (i32, i32), flags: 
 }
 
 fn delete(view: &mut View<'_>, id: i64, key: (i32, i32)) -> Answer {
-    let table = (view.shared.system.tables).get(id.cast_unsigned());
-    let table = table.map_err(code)?;
+    let table = table_for(view, id, key)?;
     let key = bytes(view.memory, key.0, key.1).ok_or(Code::BadPointer)?;
     let before = table.remove(view.own.pid(), key).map_err(code)?;
     let was = before.is_some();
-    if was {
+    if was && transaction(view.own).is_some() {
         let key: Box<[u8]> = key.into();
         undoable(view.own, &view.shared.system, move |_, _| {
             table.undo(&key, None, before.as_ref());
@@ -298,16 +303,17 @@ fn delete(view: &mut View<'_>, id: i64, key: (i32, i32)) -> Answer {
 
 fn add(view: &mut View<'_>, id: i64, key: (i32, i32), amount: i64, out: i32) -> Answer {
     view.check(out, 8)?;
-    let table = (view.shared.system.tables).get(id.cast_unsigned());
-    let table = table.map_err(code)?;
+    let table = table_for(view, id, key)?;
     let key = bytes(view.memory, key.0, key.1).ok_or(Code::BadPointer)?;
     let (before, sum) = table.add(view.own.pid(), key, amount).map_err(code)?;
-    let key: Box<[u8]> = key.into();
-    // Taken back by the same amount: others may have added since.
-    undoable(view.own, &view.shared.system, move |own, _| match before {
-        Some(_) => drop(table.add(own.pid(), &key, amount.wrapping_neg())),
-        None => table.undo(&key, Some(&Payload::new(&sum.to_le_bytes())), None),
-    });
+    if transaction(view.own).is_some() {
+        let key: Box<[u8]> = key.into();
+        // Taken back by the same amount: others may have added since.
+        undoable(view.own, &view.shared.system, move |own, _| match before {
+            Some(_) => drop(table.add(own.pid(), &key, amount.wrapping_neg())),
+            None => table.undo(&key, Some(&Payload::new(&sum.to_le_bytes())), None),
+        });
+    }
     view.write(out, &sum.to_le_bytes())?;
     Ok(Code::Ok as i32)
 }

@@ -357,6 +357,26 @@ fn buffers(call: &str) -> (Vec<i64>, Vec<(usize, Long)>) {
         "log" => (vec![3, text, 8], vec![(1, Said(2))]),
         "random" => (vec![out, 8], vec![(0, Said(1))]),
         "supervisor_start" => (vec![text, 8, out], vec![(0, Said(1)), (2, Bytes(16))]),
+        "monitor_name" => (
+            vec![text, 8, out, out],
+            vec![(0, Said(1)), (2, Bytes(16)), (3, Bytes(8))],
+        ),
+        "config" => (vec![text, 8, out, 8], vec![(0, Said(1)), (2, Said(3))]),
+        "group_join" | "group_leave" => (vec![text, 8, pid], vec![(0, Said(1)), (2, Bytes(16))]),
+        "group_members" => (vec![text, 8, out, 2], vec![(0, Said(1)), (2, Bytes(32))]),
+        "publish" => (vec![text, 8, 0, text, 8], vec![(0, Said(1)), (3, Said(4))]),
+        "table_new" => (vec![text, 8, 0, out], vec![(0, Said(1)), (3, Bytes(8))]),
+        "table_find" => (vec![text, 8, out], vec![(0, Said(1)), (2, Bytes(8))]),
+        // There is no table 1: that comes after.
+        "table_put" => (
+            vec![1, text, 8, text, 8, 0],
+            vec![(1, Said(2)), (3, Said(4))],
+        ),
+        "table_get" | "table_next" => (vec![1, text, 8, out, 8], vec![(1, Said(2)), (3, Said(4))]),
+        "table_delete" => (vec![1, text, 8], vec![(1, Said(2))]),
+        "table_add" => (vec![1, text, 8, 1, out], vec![(1, Said(2)), (4, Bytes(8))]),
+        "table_heir" | "table_give" => (vec![1, pid], vec![(1, Bytes(16))]),
+        "set_priority" | "table_info" | "table_end" => (Vec::new(), Vec::new()),
         // Its bad pointer is an end with the reason CONTRACT.
         "exit" => (vec![300, text, 8], Vec::new()),
         "demonitor" | "trap_exit" | "cancel_timer" | "sleep" | "clock" | "info" | "state_put"

@@ -398,6 +398,71 @@ impl Puppet {
         self.act(call, &[DATA + 16, length(name), pid], &data)
     }
 
+    /// `group_join`, `group_leave`.
+    pub(crate) fn group(&self, call: &str, name: &str, pid: Pid) -> Done {
+        self.name(call, name.as_bytes(), pid)
+    }
+
+    /// How many members there are, and those that are written to a buffer for 60.
+    pub(crate) fn members(&self, name: &str) -> (i64, Vec<Pid>) {
+        let arguments = [DATA, length(name.as_bytes()), BUFFER, 60];
+        let done = self.act("group_members", &arguments, name.as_bytes());
+        let pids = done.buffer().chunks_exact(16);
+        let count = usize::try_from(done.result).unwrap_or(0).min(60);
+        let pids = pids.take(count);
+        let pids = pids.map(|pid| Pid::from_bytes(pid.try_into().unwrap()));
+        (done.result, pids.collect())
+    }
+
+    pub(crate) fn publish(&self, name: &str, tag: u32, payload: &[u8]) -> Done {
+        let data = [name.as_bytes(), payload].concat();
+        let name = length(name.as_bytes());
+        let arguments = [DATA, name, tag.into(), DATA + name, length(payload)];
+        self.act("publish", &arguments, &data)
+    }
+
+    /// A table of that name, or without one.
+    pub(crate) fn table(&self, name: &str, access: i32) -> Done {
+        let arguments = [DATA, length(name.as_bytes()), access.into(), REFERENCE];
+        self.act("table_new", &arguments, name.as_bytes())
+    }
+
+    pub(crate) fn put(&self, table: u64, key: &[u8], value: &[u8], flags: i32) -> Done {
+        let data = [key, value].concat();
+        let key = length(key);
+        let table = table.cast_signed();
+        let arguments = [table, DATA, key, DATA + key, length(value), flags.into()];
+        self.act("table_put", &arguments, &data)
+    }
+
+    /// `table_get`, `table_next`: what is found, or nothing.
+    #[track_caller]
+    pub(crate) fn row(&self, call: &str, table: u64, key: &[u8]) -> Option<Vec<u8>> {
+        let arguments = [table.cast_signed(), DATA, length(key), BUFFER, ROOM];
+        let done = self.act(call, &arguments, key);
+        if done.result == i64::from(Code::Empty as i32) {
+            return None;
+        }
+        let found = usize::try_from(done.result).unwrap_or_else(|_| panic!("{done:?}"));
+        Some(done.buffer()[..found].to_vec())
+    }
+
+    /// `table_delete`, and whatever else wants a table and a key.
+    pub(crate) fn key(&self, call: &str, table: u64, key: &[u8]) -> Done {
+        self.act(call, &[table.cast_signed(), DATA, length(key)], key)
+    }
+
+    pub(crate) fn add(&self, table: u64, key: &[u8], amount: i64) -> Done {
+        let arguments = [table.cast_signed(), DATA, length(key), amount, REFERENCE];
+        self.act("table_add", &arguments, key)
+    }
+
+    /// `table_heir`, `table_give`.
+    pub(crate) fn table_to(&self, call: &str, table: u64, pid: Pid, tag: u32) -> Done {
+        let arguments = [table.cast_signed(), DATA, tag.into()];
+        self.act(call, &arguments, &pid.to_bytes())
+    }
+
     pub(crate) fn spawn(&self, module: &str, arguments: &[u8], options: Options) -> Done {
         let (list, data) = options.of(module, arguments);
         self.act("spawn", &list, &data)

@@ -13,6 +13,7 @@ mod model;
 mod monitors;
 mod names;
 mod requests;
+mod shared;
 mod sizes;
 mod stress;
 mod timers;

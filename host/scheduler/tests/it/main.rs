@@ -11,6 +11,7 @@ mod lifecycle;
 mod order;
 mod parking;
 mod pinning;
+mod priorities;
 mod relay;
 mod stealing;
 mod stress;

@@ -1,0 +1,319 @@
+//! Waiting without a stack: the futures that an `async` handler awaits, and what
+//! drives it. A process has one handler under way at most. While that waits for
+//! answers or timers, its continuation is a value on the heap, `run` answers WAITING, and the
+//! process may be paged out.
+
+use std::cell::RefCell;
+use std::future::IntoFuture;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context as Polled, Poll, Wake, Waker};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::{Buffer, Context, Error, Kind, Match, Message, Pending, Wait, tag};
+
+/// An actor: its state or, while an `async` handler has that, the handler.
+#[derive(Debug)]
+pub struct Slot<A> {
+    pub(crate) state: Option<A>,
+    pub(crate) handler: Option<Handler<A>>,
+}
+
+/// A handler that is under way. It has the state, and gives it back.
+pub(crate) struct Handler<A>(Pin<Box<dyn Future<Output = (A, Context)>>>);
+
+impl<A> std::fmt::Debug for Handler<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handler")
+    }
+}
+
+impl<A> Slot<A> {
+    /// An actor that has not been started.
+    pub const fn new() -> Slot<A> {
+        Slot {
+            state: None,
+            handler: None,
+        }
+    }
+}
+
+impl<A> Default for Slot<A> {
+    fn default() -> Slot<A> {
+        Slot::new()
+    }
+}
+
+impl<A> Handler<A> {
+    pub(crate) fn new(handler: impl Future<Output = (A, Context)> + 'static) -> Handler<A> {
+        Handler(Box::pin(handler))
+    }
+
+    /// Goes on as far as what has arrived allows. Nothing: it waits for more.
+    pub(crate) fn go_on(&mut self) -> Option<(A, Context)> {
+        let again = Arc::new(Again(AtomicBool::new(false)));
+        let waker = Waker::from(again.clone());
+        let mut polled = Polled::from_waker(&waker);
+        loop {
+            if let Poll::Ready(done) = self.0.as_mut().poll(&mut polled) {
+                return Some(done);
+            }
+            if !again.0.swap(false, Ordering::Relaxed) && !collect() {
+                return None;
+            }
+        }
+    }
+}
+
+/// Somebody within the handler has woken it.
+struct Again(AtomicBool);
+
+impl Wake for Again {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+thread_local! {
+    /// What the handler waits for, by reference, and what has come of it. It takes no
+    /// memory while nothing is awaited: that would count for every process at rest.
+    static AWAITED: RefCell<Vec<(u64, Option<Message<'static>>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes from the mailbox what is awaited; answers whether there was anything.
+///
+/// # Panics
+///
+/// If nothing is awaited: the handler would never go on.
+fn collect() -> bool {
+    AWAITED.with_borrow_mut(|awaited| {
+        assert!(
+            !awaited.is_empty(),
+            "an async handler waits for something that no message brings: await requests, timers, and what is made of them"
+        );
+        let mut any = false;
+        for (reference, message) in awaited {
+            if message.is_none()
+                && let Ok(arrived) =
+                    Buffer::new().receive(Match::Reference(*reference), Wait::No)
+            {
+                *message = Some(arrived.into_owned());
+                any = true;
+            }
+        }
+        any
+    })
+}
+
+/// The message that comes under a reference.
+struct Arrival {
+    reference: u64,
+    /// It waits in the list.
+    listed: bool,
+}
+
+impl Arrival {
+    fn new(reference: u64) -> Arrival {
+        Arrival {
+            reference,
+            listed: false,
+        }
+    }
+
+    fn poll(&mut self) -> Poll<Message<'static>> {
+        let arrived = AWAITED.with_borrow_mut(|awaited| {
+            if !self.listed {
+                awaited.push((self.reference, None));
+                self.listed = true;
+                return None;
+            }
+            let place = awaited.iter_mut().find(|(of, _)| *of == self.reference);
+            place.and_then(|(_, message)| message.take())
+        });
+        match arrived {
+            None => Poll::Pending,
+            Some(message) => {
+                self.forget();
+                Poll::Ready(message)
+            }
+        }
+    }
+
+    /// Takes it off the list.
+    fn forget(&mut self) {
+        if std::mem::take(&mut self.listed) {
+            AWAITED.with_borrow_mut(|awaited| {
+                awaited.retain(|(of, _)| *of != self.reference);
+                if awaited.is_empty() {
+                    *awaited = Vec::new();
+                }
+            });
+        }
+    }
+}
+
+/// The answer to a request, awaited; from [`Pending`], by `.await`. If it is dropped before, the
+/// request is given up.
+#[must_use = "nothing waits before it is awaited"]
+#[derive(Debug)]
+pub struct Answer<R> {
+    arrival: Arrival,
+    answered: bool,
+    types: PhantomData<fn() -> R>,
+}
+
+impl std::fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "#{}", self.reference)
+    }
+}
+
+impl<R: DeserializeOwned> Future for Answer<R> {
+    type Output = Result<R, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Polled<'_>) -> Poll<Self::Output> {
+        let message = std::task::ready!(self.arrival.poll());
+        self.answered = true;
+        Poll::Ready(match message.kind {
+            Kind::Down => Err(Error::NoProc(message.reason)),
+            _ => message.decode(),
+        })
+    }
+}
+
+impl<R> Drop for Answer<R> {
+    fn drop(&mut self) {
+        self.arrival.forget();
+        if !self.answered {
+            Pending::<R>::new(self.arrival.reference).cancel();
+        }
+    }
+}
+
+impl<R: DeserializeOwned> IntoFuture for Pending<R> {
+    type Output = Result<R, Error>;
+    type IntoFuture = Answer<R>;
+
+    fn into_future(self) -> Answer<R> {
+        Answer {
+            arrival: Arrival::new(self.reference()),
+            answered: false,
+            types: PhantomData,
+        }
+    }
+}
+
+impl<R: DeserializeOwned> Pending<R> {
+    /// The answer, awaited for so long at most: [`Error::Timeout`] then, and the
+    /// request is given up.
+    ///
+    /// ```
+    /// # use exuvia::prelude::*;
+    /// # use std::time::Duration;
+    /// async fn total(a: Address<(), (), u64>, b: Address<(), (), u64>) -> Result<u64, Error> {
+    ///     let (one, two) = (a.request(&())?, b.request(&())?);
+    ///     let limit = Duration::from_secs(5);
+    ///     Ok(one.within(limit).await? + two.within(limit).await?)
+    /// }
+    /// # let _ = total;
+    /// ```
+    pub async fn within(self, limit: Duration) -> Result<R, Error> {
+        let (mut answer, mut late) = (self.into_future(), after(limit)?);
+        std::future::poll_fn(|polled| {
+            if let Poll::Ready(answer) = Pin::new(&mut answer).poll(polled) {
+                return Poll::Ready(answer);
+            }
+            Pin::new(&mut late)
+                .poll(polled)
+                .map(|()| Err(Error::Timeout))
+        })
+        .await
+    }
+}
+
+/// A timer, awaited; from [`after`]. If it is dropped before, it is cancelled.
+#[must_use = "nothing waits before it is awaited"]
+#[derive(Debug)]
+pub struct After {
+    arrival: Arrival,
+    over: bool,
+}
+
+/// Waits without a stack: for `async` handlers, where [`sleep`](crate::sleep) would keep
+/// one. The time begins now. An error if this process has too many timers.
+///
+/// ```
+/// use std::time::Duration;
+/// async fn twice(work: impl Fn()) -> Result<(), exuvia::Error> {
+///     work();
+///     exuvia::after(Duration::from_secs(1))?.await;
+///     work();
+///     Ok(())
+/// }
+/// # let _ = twice(|| ());
+/// ```
+pub fn after(delay: Duration) -> Result<After, Error> {
+    let timer = crate::me().send_bytes_after(tag::AWAITED, &[], delay)?;
+    Ok(After {
+        arrival: Arrival::new(timer),
+        over: false,
+    })
+}
+
+impl Future for After {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Polled<'_>) -> Poll<()> {
+        let arrived = self.arrival.poll().map(drop);
+        self.over |= arrived.is_ready();
+        arrived
+    }
+}
+
+impl Drop for After {
+    fn drop(&mut self) {
+        self.arrival.forget();
+        if !self.over && crate::cancel_timer(self.arrival.reference).is_none() {
+            // It has gone off already.
+            let _ = Buffer::new().receive(Match::Reference(self.arrival.reference), Wait::No);
+        }
+    }
+}
+
+/// Awaits several futures at once, and answers all their results, in order.
+///
+/// ```
+/// use exuvia::prelude::*;
+/// async fn sum(shards: &[Address<(), (), u64>]) -> Result<u64, Error> {
+///     let asked: Result<Vec<_>, _> = shards.iter().map(|shard| shard.request(&())).collect();
+///     exuvia::join_all(asked?).await.into_iter().sum()
+/// }
+/// # let _ = sum;
+/// ```
+pub async fn join_all<F: IntoFuture>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures
+        .into_iter()
+        .map(|future| (Box::pin(future.into_future()), None))
+        .collect();
+    std::future::poll_fn(|polled| {
+        let mut all = true;
+        for (future, result) in &mut futures {
+            if result.is_none() {
+                match future.as_mut().poll(polled) {
+                    Poll::Ready(value) => *result = Some(value),
+                    Poll::Pending => all = false,
+                }
+            }
+        }
+        if all { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    futures
+        .into_iter()
+        .filter_map(|(_, result)| result)
+        .collect()
+}
