@@ -68,7 +68,8 @@
 //! # Off the host
 //!
 //! Compiled for anything but Wasm, the host calls go to a small host in memory,
-//! one per thread, so that actors have ordinary unit tests. See `testing`.
+//! one per thread, so that actors have ordinary unit tests: see `testing`. Or a test runs in a real
+//! node whose time is its own: see `test`.
 #![deny(unsafe_code)]
 
 extern crate self as exuvia;
@@ -79,7 +80,6 @@ mod bytes;
 mod codec;
 mod context;
 mod error;
-mod exports;
 mod group;
 #[cfg(any(all(target_arch = "wasm32", feature = "heap"), test))]
 #[allow(unsafe_code, reason = "an allocator hands out raw memory")]
@@ -100,6 +100,8 @@ pub mod sys;
 mod table;
 pub mod tag;
 mod task;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod test;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 

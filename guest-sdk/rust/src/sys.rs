@@ -1,4 +1,4 @@
-//! The host calls as they are imported: with what a module exports (`exports.rs`) and the
+//! The host calls as they are imported: with what a module exports and the
 //! allocator, all of the SDK that has `unsafe` in it. Everything here is safe to call.
 //!
 //! Off Wasm the same functions are served by the host in memory of
@@ -10,6 +10,7 @@ use exuvia_abi::HEADER_SIZE;
 
 use crate::{Pid, Reason};
 
+mod exports;
 #[cfg(target_arch = "wasm32")]
 mod host;
 

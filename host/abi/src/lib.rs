@@ -12,6 +12,7 @@ mod calls;
 mod codes;
 mod header;
 mod pid;
+pub mod test_node;
 
 pub use calls::{HOST_CALLS, HostCall, MODULE, Probation, WasmType};
 pub use codes::{Code, Kind, Priority, Reason, RunResult, SUSPEND};

@@ -18,5 +18,6 @@ pub(crate) mod send;
 pub(crate) mod shell;
 pub(crate) mod stop;
 pub(crate) mod suspend;
+pub(crate) mod test_node;
 pub(crate) mod top;
 pub(crate) mod trace;

@@ -76,6 +76,8 @@ enum Command {
     Doctor(command::doctor::Arguments),
     Docs(command::docs::Arguments),
     Completions(command::completions::Arguments),
+    #[command(hide = true)]
+    TestNode(command::test_node::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -118,6 +120,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {
             Command::Check(arguments) => command::check::run(&arguments, output),
             Command::Doctor(_) => command::doctor::run(output),
             Command::Docs(arguments) => command::docs::run(&arguments, output),
+            Command::TestNode(_) => command::test_node::run(),
             Command::Completions(arguments) => command::completions::run(&arguments, output),
         }
     });

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use exuvia_engine::Method;
-use exuvia_process::Limits;
+use exuvia_process::{Clock, Limits};
 
 use crate::logger::LogRules;
 use crate::manifest::Manifest;
@@ -44,6 +44,9 @@ pub struct NodeConfig {
     pub log: LogRules,
     /// The page-map method, forced for tests.
     pub page_map: Option<Method>,
+    /// Makes the node's clock. One that is manual stands still until it is moved
+    /// (`Node::advance`).
+    pub clock: fn() -> Clock,
 }
 
 impl Default for NodeConfig {
@@ -64,6 +67,7 @@ impl Default for NodeConfig {
             functions: 0,
             log: LogRules::default(),
             page_map: None,
+            clock: Clock::system,
         }
     }
 }

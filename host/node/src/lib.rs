@@ -20,12 +20,14 @@ mod logger;
 mod machine;
 pub mod manifest;
 mod node;
+mod probe;
 mod settle;
 mod shown;
 mod supervisor;
 mod swap;
 mod sweeper;
 mod top;
+mod virtual_time;
 mod watch;
 
 pub use app::{App, BootOptions, StopReport};
@@ -42,6 +44,7 @@ pub use inspect::{
 pub use left::LeftOn;
 pub use logger::LogRules;
 pub use node::{Node, Reply, SpawnOptions};
+pub use probe::Probe;
 pub use settle::SettledReport;
 pub use shown::{REFUSED_TAG, Shown, TYPED_TAG};
 pub use swap::{DeployOptions, Loops, Made, ModuleBytes, ModuleSwap, Stages, SwapReport};

@@ -12,7 +12,7 @@ use exuvia_engine::{
     THREAD_STACK, default_frames, mappings_of,
 };
 use exuvia_process::{
-    Birth, Body, Clock, Context, Envelope, ExitReason, Limits, Native, Payload, SendError, Signal,
+    Birth, Body, Context, Envelope, ExitReason, Limits, Native, Payload, SendError, Signal,
     SpawnError, System,
 };
 use exuvia_scheduler::{Config, Handle, Scheduler};
@@ -139,7 +139,7 @@ impl Node {
             node_number(),
             config.processes,
             workers.workers,
-            Clock::system(),
+            (config.clock)(),
         ));
         let code = Arc::new(Code::new(u64::from(config.release_threshold)));
         let (commits, committed) = sweeper::commits();

@@ -10,6 +10,7 @@ pub(crate) use super::tables::{
 };
 use super::{Effect, ME, Waiting, World, world};
 use crate::sys::{RawHeader, RawSpawn};
+use crate::test::{Connection, current};
 use crate::{Error, Kind, Level, Message, Pid, Priority, Reason, Wait};
 
 fn record(effect: Effect) -> i32 {
@@ -32,19 +33,91 @@ pub(crate) fn receive(
     mode: i32,
     key: i64,
 ) -> i32 {
+    if let Some(node) = current() {
+        return received(&node, header, room, millis, mode, key);
+    }
     world(|world| {
-        let found = world.mailbox.iter().position(|waiting| match mode & 0xff {
-            modes::TAG => i64::from(waiting.message.tag) == key,
-            modes::REFERENCE => waiting.message.reference == key.cast_unsigned(),
-            _ => true,
-        });
-        match found {
+        match find(world, mode, key) {
             Some(at) => take(world, at, header, room),
             None if millis == 0 => Code::Empty as i32,
             None if std::mem::take(&mut world.refuses) => Code::Limit as i32,
             // Nobody else runs: whoever waits, waits in vain.
             None => Code::Timeout as i32,
         }
+    })
+}
+
+/// The same for a test in a node. What does not fit waits here, and is found again.
+fn received(
+    node: &Connection,
+    header: &mut RawHeader,
+    room: &mut [MaybeUninit<u8>],
+    millis: i64,
+    mode: i32,
+    key: i64,
+) -> i32 {
+    let waits = world(|world| find(world, mode, key).is_some());
+    if !waits {
+        match node.receive(mode, key, millis) {
+            Err(code) => return code,
+            Ok((header, payload)) => keep(&header, payload),
+        }
+    }
+    world(|world| match find(world, mode, key) {
+        Some(at) => take(world, at, header, room),
+        None => Code::Empty as i32,
+    })
+}
+
+fn called(
+    node: &Connection,
+    to: Pid,
+    tag: u32,
+    data: &[u8],
+    header: &mut RawHeader,
+    room: &mut [MaybeUninit<u8>],
+    millis: i64,
+) -> i32 {
+    let asked = node.call("request", |q| q.pid(to).number(tag.into()).bytes(data));
+    let code = asked.code();
+    let Ok(reference) = asked.reference() else {
+        return code;
+    };
+    match node.receive(modes::REFERENCE, reference.cast_signed(), millis) {
+        Err(_) => {
+            demonitor(reference, exuvia_abi::demonitor::FLUSH);
+            Code::Timeout as i32
+        }
+        Ok((told, _)) if told.kind == Kind::Down => {
+            header.reason = told.reason;
+            Code::NoProc as i32
+        }
+        Ok((told, payload)) => {
+            keep(&told, payload);
+            world(|world| take(world, world.mailbox.len() - 1, header, room))
+        }
+    }
+}
+
+/// Puts what the node has told into the mailbox here.
+fn keep(header: &Header, payload: Vec<u8>) {
+    let message = Message {
+        kind: header.kind,
+        sender: Pid(header.sender),
+        reference: header.reference,
+        tag: header.tag,
+        reason: Reason(header.reason),
+        payload: payload.into(),
+    };
+    let kind = header.kind as u32;
+    world(|world| world.mailbox.push_back(Waiting { kind, message }));
+}
+
+fn find(world: &World, mode: i32, key: i64) -> Option<usize> {
+    world.mailbox.iter().position(|waiting| match mode & 0xff {
+        modes::TAG => i64::from(waiting.message.tag) == key,
+        modes::REFERENCE => waiting.message.reference == key.cast_unsigned(),
+        _ => true,
     })
 }
 
@@ -70,6 +143,11 @@ fn take(world: &mut World, at: usize, header: &mut RawHeader, room: &mut [MaybeU
 }
 
 pub(crate) fn send(to: Pid, tag: u32, data: &[u8]) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("send", |q| q.pid(to).number(tag.into()).bytes(data))
+            .code();
+    }
     record(Effect::Send {
         to,
         tag,
@@ -78,6 +156,11 @@ pub(crate) fn send(to: Pid, tag: u32, data: &[u8]) -> i32 {
 }
 
 pub(crate) fn request(to: Pid, tag: u32, data: &[u8]) -> Result<u64, Error> {
+    if let Some(node) = current() {
+        return node
+            .call("request", |q| q.pid(to).number(tag.into()).bytes(data))
+            .reference();
+    }
     Ok(record_referenced(|reference| Effect::Request {
         to,
         tag,
@@ -94,6 +177,9 @@ pub(crate) fn call(
     room: &mut [MaybeUninit<u8>],
     millis: i64,
 ) -> i32 {
+    if let Some(node) = current() {
+        return called(&node, to, tag, data, header, room, millis);
+    }
     if millis != 0 && world(|world| std::mem::take(&mut world.refuses)) {
         return Code::Limit as i32;
     }
@@ -127,6 +213,14 @@ pub(crate) fn call(
 }
 
 pub(crate) fn reply(to: Pid, reference: u64, tag: u32, data: &[u8]) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("reply", |q| {
+                let q = q.pid(to).reference(reference);
+                q.number(tag.into()).bytes(data)
+            })
+            .code();
+    }
     record(Effect::Reply {
         to,
         reference,
@@ -140,6 +234,14 @@ pub(crate) fn spawn(
     arguments: &[u8],
     options: &RawSpawn,
 ) -> Result<(Pid, u64), Error> {
+    if let Some(node) = current() {
+        return node
+            .call("spawn", |q| {
+                let q = q.bytes(module.as_bytes()).bytes(arguments);
+                q.number(options.flags.into())
+            })
+            .process_and_reference();
+    }
     Ok(world(|world| {
         let number = world.next();
         let pid = Pid::from_parts(ME.0.node, ME.0.local + number);
@@ -168,30 +270,54 @@ pub(crate) fn exit(reason: Reason, data: &[u8]) -> ! {
     panic!("the process ended: {} ({})", reason.name(), reason.0)
 }
 
-pub(crate) fn exit_process(pid: Pid, reason: Reason, _data: &[u8]) -> i32 {
+pub(crate) fn exit_process(pid: Pid, reason: Reason, data: &[u8]) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("exit_process", |q| {
+                q.pid(pid).number(reason.0.into()).bytes(data)
+            })
+            .code();
+    }
     record(Effect::ExitProcess { pid, reason })
 }
 
 pub(crate) fn kill(pid: Pid) -> i32 {
+    if let Some(node) = current() {
+        return node.call("kill", |q| q.pid(pid)).code();
+    }
     record(Effect::Kill { pid })
 }
 
 pub(crate) fn link(pid: Pid) -> i32 {
+    if let Some(node) = current() {
+        return node.call("link", |q| q.pid(pid)).code();
+    }
     record(Effect::Link { pid })
 }
 
 pub(crate) fn unlink(pid: Pid) -> i32 {
+    if let Some(node) = current() {
+        return node.call("unlink", |q| q.pid(pid)).code();
+    }
     record(Effect::Unlink { pid })
 }
 
 pub(crate) fn monitor(pid: Pid) -> Result<u64, Error> {
+    if let Some(node) = current() {
+        return node.call("monitor", |q| q.pid(pid)).reference();
+    }
     Ok(record_referenced(|reference| Effect::Monitor {
         pid,
         reference,
     }))
 }
 
-pub(crate) fn demonitor(reference: u64, _flags: i32) -> i32 {
+pub(crate) fn demonitor(reference: u64, flags: i32) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("demonitor", |q| q.reference(reference).number(flags.into()))
+            .code();
+    }
     record(Effect::Demonitor { reference })
 }
 
@@ -200,6 +326,11 @@ pub(crate) fn trap_exit(on: bool) -> bool {
 }
 
 pub(crate) fn register(name: &str, pid: Pid) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("register", |q| q.bytes(name.as_bytes()).pid(pid))
+            .code();
+    }
     world(|world| {
         if world.names.contains_key(name) {
             return Code::NameTaken as i32;
@@ -210,6 +341,9 @@ pub(crate) fn register(name: &str, pid: Pid) -> i32 {
 }
 
 pub(crate) fn unregister(name: &str) -> i32 {
+    if let Some(node) = current() {
+        return node.call("unregister", |q| q.bytes(name.as_bytes())).code();
+    }
     world(|world| match world.names.remove(name) {
         Some(_) => Code::Ok as i32,
         None => Code::BadArgument as i32,
@@ -217,14 +351,28 @@ pub(crate) fn unregister(name: &str) -> i32 {
 }
 
 pub(crate) fn whereis(name: &str) -> Result<Pid, Error> {
+    if let Some(node) = current() {
+        return node.call("whereis", |q| q.bytes(name.as_bytes())).process();
+    }
     world(|world| world.names.get(name).copied()).ok_or(Error::NoProc(Reason::NOPROC))
 }
 
 pub(crate) fn self_pid() -> Pid {
+    if let Some(node) = current() {
+        return node.me;
+    }
     ME
 }
 
 pub(crate) fn send_after(to: Pid, tag: u32, data: &[u8], millis: i64) -> Result<u64, Error> {
+    if let Some(node) = current() {
+        return node
+            .call("send_after", |q| {
+                let q = q.pid(to).number(tag.into());
+                q.bytes(data).number(millis)
+            })
+            .reference();
+    }
     Ok(record_referenced(|reference| Effect::Timer {
         to,
         tag,
@@ -235,11 +383,17 @@ pub(crate) fn send_after(to: Pid, tag: u32, data: &[u8], millis: i64) -> Result<
 }
 
 pub(crate) fn cancel_timer(reference: u64) -> i64 {
+    if let Some(node) = current() {
+        return node.call("cancel_timer", |q| q.reference(reference)).long();
+    }
     record(Effect::CancelTimer { reference });
     -1
 }
 
 pub(crate) fn sleep(wait: Wait) -> i32 {
+    if let Some(node) = current() {
+        return node.call("sleep", |q| q.number(wait.millis())).code();
+    }
     record(Effect::Sleep {
         millis: wait.millis(),
     })
@@ -268,10 +422,16 @@ pub(crate) fn random(buffer: &mut [u8]) -> i32 {
 }
 
 pub(crate) fn clock(_which: i32) -> i64 {
+    if let Some(node) = current() {
+        return node.call("clock", |q| q).long();
+    }
     0
 }
 
 pub(crate) fn info(what: i32) -> i64 {
+    if let Some(node) = current() {
+        return node.call("info", |q| q).long();
+    }
     if what == exuvia_abi::info::MAILBOX {
         world(|world| i64::try_from(world.mailbox.len()).unwrap_or(i64::MAX))
     } else {
@@ -306,6 +466,11 @@ pub(crate) fn supervisor_start(specification: &[u8]) -> Result<Pid, Error> {
 }
 
 pub(crate) fn monitor_name(name: &str) -> Result<(Pid, u64), Error> {
+    if let Some(node) = current() {
+        return node
+            .call("monitor_name", |q| q.bytes(name.as_bytes()))
+            .process_and_reference();
+    }
     let pid = world(|world| world.names.get(name).copied()).unwrap_or(Pid::NONE);
     monitor(pid).map(|reference| (pid, reference))
 }
@@ -335,6 +500,11 @@ pub(super) fn answer_with(found: Option<&[u8]>, room: &mut [u8]) -> i32 {
 }
 
 pub(crate) fn group_join(group: &str, pid: Pid) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("group_join", |q| q.bytes(group.as_bytes()).pid(pid))
+            .code();
+    }
     if group.is_empty() {
         return Code::BadArgument as i32;
     }
@@ -346,6 +516,11 @@ pub(crate) fn group_join(group: &str, pid: Pid) -> i32 {
 }
 
 pub(crate) fn group_leave(group: &str, pid: Pid) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("group_leave", |q| q.bytes(group.as_bytes()).pid(pid))
+            .code();
+    }
     let was = world(|world| {
         let members = world.groups.get_mut(group)?;
         members.remove(&pid).then_some(())
@@ -354,6 +529,11 @@ pub(crate) fn group_leave(group: &str, pid: Pid) -> i32 {
 }
 
 pub(crate) fn group_members(group: &str, room: &mut [[u8; 16]]) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("group_members", |q| q.bytes(group.as_bytes()))
+            .pids(room);
+    }
     world(|world| {
         let members = world.groups.get(group);
         for (member, place) in members.into_iter().flatten().zip(room) {
@@ -366,6 +546,14 @@ pub(crate) fn group_members(group: &str, room: &mut [[u8; 16]]) -> i32 {
 }
 
 pub(crate) fn publish(group: &str, tag: u32, data: &[u8]) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("publish", |q| {
+                let q = q.bytes(group.as_bytes());
+                q.number(tag.into()).bytes(data)
+            })
+            .code();
+    }
     record(Effect::Publish {
         group: group.to_owned(),
         tag,

@@ -7,6 +7,7 @@ use exuvia_abi::{Code, table as flags};
 
 use super::host::answer_with;
 use super::{Effect, world};
+use crate::test::current;
 use crate::{Error, Pid, Reason};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -33,7 +34,14 @@ fn rows(table: u64, with: impl FnOnce(&mut Rows) -> i32) -> i32 {
     })
 }
 
-pub(crate) fn table_new(name: &str, _access: i32) -> Result<u64, Error> {
+pub(crate) fn table_new(name: &str, access: i32) -> Result<u64, Error> {
+    if let Some(node) = current() {
+        return node
+            .call("table_new", |q| {
+                q.bytes(name.as_bytes()).number(access.into())
+            })
+            .reference();
+    }
     world(|world| {
         if world.tables.names.contains_key(name) {
             return Err(Error::NameTaken);
@@ -48,11 +56,24 @@ pub(crate) fn table_new(name: &str, _access: i32) -> Result<u64, Error> {
 }
 
 pub(crate) fn table_find(name: &str) -> Result<u64, Error> {
+    if let Some(node) = current() {
+        return node
+            .call("table_find", |q| q.bytes(name.as_bytes()))
+            .reference();
+    }
     let table = world(|world| world.tables.names.get(name).copied());
     table.ok_or(Error::NoProc(Reason::NOPROC))
 }
 
 pub(crate) fn table_put(table: u64, key: &[u8], value: &[u8], how: i32) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("table_put", |q| {
+                let q = q.reference(table).bytes(key);
+                q.bytes(value).number(how.into())
+            })
+            .code();
+    }
     rows(table, |rows| {
         let was = rows.contains_key(key);
         if !was || how & flags::NEW == 0 {
@@ -63,16 +84,31 @@ pub(crate) fn table_put(table: u64, key: &[u8], value: &[u8], how: i32) -> i32 {
 }
 
 pub(crate) fn table_get(table: u64, key: &[u8], room: &mut [u8]) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("table_get", |q| q.reference(table).bytes(key))
+            .into_room(room);
+    }
     rows(table, |rows| {
         answer_with(rows.get(key).map(Vec::as_slice), room)
     })
 }
 
 pub(crate) fn table_delete(table: u64, key: &[u8]) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("table_delete", |q| q.reference(table).bytes(key))
+            .code();
+    }
     rows(table, |rows| i32::from(rows.remove(key).is_some()))
 }
 
 pub(crate) fn table_next(table: u64, key: &[u8], room: &mut [u8]) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("table_next", |q| q.reference(table).bytes(key))
+            .into_room(room);
+    }
     rows(table, |rows| {
         let behind = (Bound::Excluded(key), Bound::Unbounded);
         let next = rows.range::<[u8], _>(behind).next();
@@ -81,6 +117,14 @@ pub(crate) fn table_next(table: u64, key: &[u8], room: &mut [u8]) -> i32 {
 }
 
 pub(crate) fn table_add(table: u64, key: &[u8], amount: i64) -> Result<i64, Error> {
+    if let Some(node) = current() {
+        return node
+            .call("table_add", |q| {
+                q.reference(table).bytes(key).number(amount)
+            })
+            .reference()
+            .map(u64::cast_signed);
+    }
     let mut sum = amount;
     let answer = rows(table, |rows| {
         if let Some(value) = rows.get(key) {
@@ -96,6 +140,11 @@ pub(crate) fn table_add(table: u64, key: &[u8], amount: i64) -> Result<i64, Erro
 }
 
 pub(crate) fn table_info(table: u64, what: i32) -> i64 {
+    if let Some(node) = current() {
+        return node
+            .call("table_info", |q| q.reference(table).number(what.into()))
+            .long();
+    }
     let number = rows(table, |rows| {
         let bytes = || {
             rows.iter()
@@ -117,6 +166,13 @@ pub(crate) fn table_heir(table: u64, _heir: Option<Pid>, _tag: u32) -> i32 {
 }
 
 pub(crate) fn table_give(table: u64, to: Pid, tag: u32) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("table_give", |q| {
+                q.reference(table).pid(to).number(tag.into())
+            })
+            .code();
+    }
     let given = table_end(table);
     if given == Code::Ok as i32 {
         world(|world| world.effects.push(Effect::GiveTable { table, to, tag }));
@@ -125,6 +181,9 @@ pub(crate) fn table_give(table: u64, to: Pid, tag: u32) -> i32 {
 }
 
 pub(crate) fn table_end(table: u64) -> i32 {
+    if let Some(node) = current() {
+        return node.call("table_end", |q| q.reference(table)).code();
+    }
     world(|world| {
         world.tables.names.retain(|_, named| *named != table);
         match world.tables.rows.remove(&table) {

@@ -1,0 +1,475 @@
+//! Tests of guests in a real node, whose time is the test's: inside `cargo test`, off Wasm.
+//!
+//! [`Node::start`] builds the app's modules and boots it. From then on the test is a process of that
+//! node: what it calls of this crate, clients of protocols too, is done in that process's
+//! name, and answers are waited for in virtual time. An hour passes at once, and nothing depends on how fast the
+//! machine is. Code is swapped in the middle with [`Node::swap`].
+//!
+//! ```no_run
+//! use exuvia::prelude::*;
+//! use exuvia::test::Node;
+//! use std::time::Duration;
+//! # #[exuvia::protocol]
+//! # pub trait Cart {
+//! #     fn add(&mut self, thing: String);
+//! #     fn items(&self) -> Vec<String>;
+//! # }
+//!
+//! // A `#[test]`.
+//! fn a_cart_is_forgotten_after_an_hour() {
+//!     let node = Node::start(env!("CARGO_MANIFEST_DIR"));
+//!     let cart = CartClient::whereis("cart").unwrap();
+//!     cart.add("apples".to_owned()).unwrap();
+//!     node.swap("cart", "versions/cart-v2.wasm").unwrap();
+//!     assert_eq!(cart.items().unwrap(), ["apples"]);
+//!     node.advance(Duration::from_secs(3600));
+//!     assert!(cart.items().unwrap().is_empty());
+//! }
+//! ```
+//!
+//! It needs the program `exuvia`: on the path, or where the variable `EXUVIA` says. For a single actor
+//! without a node, and without the program, see [`testing`](crate::testing).
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+
+use exuvia_abi::test_node::{self as ask, FAILED, MOST};
+use exuvia_abi::{HOST_CALLS, Header, receive as modes};
+use serde::de::DeserializeOwned;
+
+use crate::{Error, Kind, Pid};
+
+thread_local! {
+    /// The node that this thread's test runs in.
+    static CURRENT: RefCell<Option<Rc<Connection>>> = const { RefCell::new(None) };
+}
+
+/// A node that a test runs in, on this thread; it ends when it is dropped.
+///
+/// ```no_run
+/// let node = exuvia::test::Node::start("../bank");
+/// node.advance(std::time::Duration::from_secs(60));
+/// ```
+#[derive(Debug)]
+pub struct Node {
+    connection: Rc<Connection>,
+}
+
+impl Node {
+    /// Builds the modules of an app, its folder or its manifest, and boots it.
+    ///
+    /// ```no_run
+    /// let node = exuvia::test::Node::start(env!("CARGO_MANIFEST_DIR"));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If that fails, or this thread has a node already.
+    #[track_caller]
+    pub fn start(app: impl AsRef<Path>) -> Node {
+        let path = app.as_ref().to_string_lossy().into_owned();
+        Node::begin(&Question::new(ask::START).bytes(path.as_bytes()))
+    }
+
+    /// A node without an app; see [`Node::swap`] for its modules.
+    ///
+    /// ```no_run
+    /// let node = exuvia::test::Node::empty();
+    /// node.swap("echo", "target/wasm32-unknown-unknown/release/echo.wasm").unwrap();
+    /// let echo = exuvia::spawn("echo").start().unwrap();
+    /// # let _ = echo;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started, or this thread has a node already.
+    #[track_caller]
+    pub fn empty() -> Node {
+        Node::begin(&Question::new(ask::EMPTY))
+    }
+
+    #[track_caller]
+    fn begin(question: &Question) -> Node {
+        let taken = CURRENT.with_borrow(Option::is_some);
+        assert!(!taken, "this thread's test has a node already");
+        let mut connection = Connection::new();
+        let pid = connection.ask(question).and_then(|mut answer| answer.pid());
+        connection.me = pid.unwrap_or_else(|why| panic!("the node cannot be started: {why}"));
+        let connection = Rc::new(connection);
+        CURRENT.set(Some(connection.clone()));
+        Node { connection }
+    }
+
+    /// Lets time pass: timers go off in their order, each with all that comes of it.
+    ///
+    /// ```no_run
+    /// # let node = exuvia::test::Node::empty();
+    /// node.advance(std::time::Duration::from_secs(3600));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If some process never comes to an end.
+    #[track_caller]
+    pub fn advance(&self, time: Duration) {
+        let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        self.must(&Question::new(ask::ADVANCE).number(millis));
+    }
+
+    /// Swaps a module, or loads it if there was none of that name; answers the line that the
+    /// node would print. The error says why it was refused.
+    ///
+    /// ```no_run
+    /// # let node = exuvia::test::Node::empty();
+    /// let line = node.swap("cart", "target/versions/cart-v2.wasm").unwrap();
+    /// assert!(line.contains("carried"), "{line}");
+    /// ```
+    pub fn swap(&self, module: &str, file: impl AsRef<Path>) -> Result<String, String> {
+        let file = file.as_ref().to_string_lossy().into_owned();
+        let question = Question::new(ask::LOAD);
+        let question = question.bytes(module.as_bytes()).bytes(file.as_bytes());
+        self.connection.ask(&question)?.text()
+    }
+
+    /// Goes back to the release before.
+    ///
+    /// ```no_run
+    /// # let node = exuvia::test::Node::empty();
+    /// node.rollback().unwrap();
+    /// ```
+    pub fn rollback(&self) -> Result<String, String> {
+        self.connection.ask(&Question::new(ask::ROLLBACK))?.text()
+    }
+
+    /// The state of an actor, as its `save` hands it over.
+    ///
+    /// ```no_run
+    /// # let node = exuvia::test::Node::empty();
+    /// #[derive(serde::Deserialize)]
+    /// struct Cart {
+    ///     items: Vec<String>,
+    /// }
+    /// let cart: Cart = node.state(exuvia::whereis("cart").unwrap());
+    /// assert!(cart.items.is_empty());
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If it has none, or one of another type.
+    #[track_caller]
+    pub fn state<T: DeserializeOwned>(&self, pid: Pid) -> T {
+        let mut answer = self.must(&Question::new(ask::STATE).pid(pid));
+        let state = answer.bytes().unwrap_or_else(|why| panic!("{why}"));
+        crate::decode(&state).unwrap_or_else(|error| panic!("the state of {pid}: {error}"))
+    }
+
+    /// The code that a process runs, as `module@version`.
+    ///
+    /// ```no_run
+    /// # let node = exuvia::test::Node::empty();
+    /// assert_eq!(node.version(exuvia::whereis("cart").unwrap()), "cart@2");
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no such process.
+    #[track_caller]
+    pub fn version(&self, pid: Pid) -> String {
+        let mut answer = self.must(&Question::new(ask::VERSION).pid(pid));
+        answer.text().unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// What has happened since the last time, as lines that `exuvia run` would print: log
+    /// lines, exits, swaps.
+    ///
+    /// ```no_run
+    /// # let node = exuvia::test::Node::empty();
+    /// assert!(node.events().iter().any(|line| line.contains("restarted cart")));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If some process never comes to an end.
+    #[track_caller]
+    pub fn events(&self) -> Vec<String> {
+        let mut answer = self.must(&Question::new(ask::EVENTS));
+        let lines = answer.text().unwrap_or_else(|why| panic!("{why}"));
+        lines.lines().map(str::to_owned).collect()
+    }
+
+    #[track_caller]
+    fn must(&self, question: &Question) -> Answer {
+        let answer = self.connection.ask(question);
+        answer.unwrap_or_else(|why| panic!("{why}"))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+    }
+}
+
+/// The node of this thread's test, if there is one.
+pub(crate) fn current() -> Option<Rc<Connection>> {
+    CURRENT.with_borrow(Clone::clone)
+}
+
+/// The program, and the way to it.
+pub(crate) struct Connection {
+    child: Child,
+    pipes: RefCell<Option<(ChildStdin, ChildStdout)>>,
+    pub(crate) me: Pid,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({})", self.child.id())
+    }
+}
+
+impl Connection {
+    #[track_caller]
+    fn new() -> Connection {
+        let program = std::env::var_os("EXUVIA").unwrap_or_else(|| "exuvia".into());
+        let mut child = Command::new(&program)
+            .arg("test-node")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{} cannot be run: {error}. Install it, or set EXUVIA to where it is",
+                    program.display()
+                )
+            });
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        Connection {
+            child,
+            pipes: RefCell::new(pipes),
+            me: Pid::NONE,
+        }
+    }
+
+    /// Asks the node. The error is what it says itself, not a host call's.
+    fn ask(&self, question: &Question) -> Result<Answer, String> {
+        let mut pipes = self.pipes.borrow_mut();
+        let (input, output) = pipes.as_mut().ok_or("the node has no pipes")?;
+        let gone = |error: std::io::Error| format!("the node is gone: {error}");
+        let length = u32::try_from(question.0.len()).unwrap_or(u32::MAX);
+        input.write_all(&length.to_le_bytes()).map_err(gone)?;
+        input.write_all(&question.0).map_err(gone)?;
+        input.flush().map_err(gone)?;
+        let mut length = [0; 4];
+        output.read_exact(&mut length).map_err(gone)?;
+        let length = u32::from_le_bytes(length);
+        if length > MOST {
+            return Err(format!("an answer of {length} bytes"));
+        }
+        let mut bytes = vec![0; length as usize];
+        output.read_exact(&mut bytes).map_err(gone)?;
+        let mut answer = Answer {
+            code: 0,
+            bytes,
+            at: 0,
+        };
+        answer.code = answer.number()?;
+        match answer.code {
+            FAILED => Err(answer.text()?),
+            _ => Ok(answer),
+        }
+    }
+
+    /// Makes a host call in the name of the test's process.
+    ///
+    /// # Panics
+    ///
+    /// If a test cannot make it, or the node is gone.
+    #[track_caller]
+    pub(crate) fn call(&self, name: &str, arguments: impl FnOnce(Question) -> Question) -> Answer {
+        let place = HOST_CALLS.iter().position(|call| call.name == name);
+        let place = place.and_then(|place| u8::try_from(place).ok());
+        let number = ask::CALLS + place.unwrap_or_else(|| panic!("no host call `{name}`"));
+        let answer = self.ask(&arguments(Question::new(number)));
+        answer.unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The next message that is wanted, as `receive` has it.
+    pub(crate) fn receive(
+        &self,
+        mode: i32,
+        key: i64,
+        millis: i64,
+    ) -> Result<(Header, Vec<u8>), i32> {
+        let mode = mode & !modes::UPGRADE;
+        let asked = |question: Question| {
+            let question = question.number(mode.into()).number(key);
+            question.number(millis)
+        };
+        let mut answer = self.call("receive", asked);
+        let code = answer.code();
+        if code < 0 {
+            return Err(code);
+        }
+        let mut read = || -> Result<(Header, Vec<u8>), String> {
+            let number = answer.number()?;
+            let kind = u32::try_from(number).ok().and_then(crate::message::kind);
+            let kind: Kind = kind.ok_or_else(|| format!("a message of kind {number}"))?;
+            let sender = answer.pid()?.0;
+            let reference = answer.number()?.cast_unsigned();
+            let tag = u32::try_from(answer.number()?).map_err(|error| error.to_string())?;
+            let reason = i32::try_from(answer.number()?).map_err(|error| error.to_string())?;
+            let payload = answer.bytes()?;
+            let length = u32::try_from(payload.len()).map_err(|error| error.to_string())?;
+            let header = Header {
+                kind,
+                sender,
+                reference,
+                tag,
+                length,
+                reason,
+            };
+            Ok((header, payload))
+        };
+        // If not, the node is of another release than the test.
+        read().map_err(|why| panic!("the node's answer cannot be read: {why}"))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // It stops when its input ends.
+        self.pipes.take();
+        let _ = self.child.wait();
+    }
+}
+
+/// A question: its number and its arguments.
+pub(crate) struct Question(Vec<u8>);
+
+impl Question {
+    fn new(number: u8) -> Question {
+        Question(vec![number])
+    }
+
+    pub(crate) fn number(mut self, number: i64) -> Question {
+        self.0.extend(number.to_le_bytes());
+        self
+    }
+
+    pub(crate) fn reference(self, reference: u64) -> Question {
+        self.number(reference.cast_signed())
+    }
+
+    pub(crate) fn pid(mut self, pid: Pid) -> Question {
+        self.0.extend(pid.to_bytes());
+        self
+    }
+
+    pub(crate) fn bytes(mut self, bytes: &[u8]) -> Question {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.0.extend(length.to_le_bytes());
+        self.0.extend(bytes);
+        self
+    }
+}
+
+/// An answer: a host call's code, and what it says.
+pub(crate) struct Answer {
+    code: i64,
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Answer {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let taken = self.bytes.get(self.at..self.at + N);
+        self.at += N;
+        let taken = taken.and_then(|taken| taken.try_into().ok());
+        taken.ok_or_else(|| "the answer is too short".to_owned())
+    }
+
+    fn number(&mut self) -> Result<i64, String> {
+        self.take().map(i64::from_le_bytes)
+    }
+
+    fn pid(&mut self) -> Result<Pid, String> {
+        self.take().map(Pid::from_bytes)
+    }
+
+    fn bytes(&mut self) -> Result<Vec<u8>, String> {
+        let length = u32::from_le_bytes(self.take()?) as usize;
+        let taken = self.bytes.get(self.at..self.at + length);
+        self.at += length;
+        taken
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| "the answer is too short".to_owned())
+    }
+
+    fn text(&mut self) -> Result<String, String> {
+        String::from_utf8(self.bytes()?).map_err(|error| error.to_string())
+    }
+
+    /// The answer of a host call that answers an `i32`.
+    pub(crate) fn code(&self) -> i32 {
+        i32::try_from(self.code).unwrap_or(i32::MAX)
+    }
+
+    pub(crate) fn long(&self) -> i64 {
+        self.code
+    }
+
+    fn checked(self) -> Result<Answer, Error> {
+        Error::check(self.code()).map(|()| self)
+    }
+
+    /// What a call writes that has succeeded.
+    ///
+    /// # Panics
+    ///
+    /// If the node has not said it.
+    pub(crate) fn reference(self) -> Result<u64, Error> {
+        let mut answer = self.checked()?;
+        Ok(said(answer.number()).cast_unsigned())
+    }
+
+    pub(crate) fn process(self) -> Result<Pid, Error> {
+        let mut answer = self.checked()?;
+        Ok(said(answer.pid()))
+    }
+
+    pub(crate) fn process_and_reference(self) -> Result<(Pid, u64), Error> {
+        let mut answer = self.checked()?;
+        let pid = said(answer.pid());
+        Ok((pid, said(answer.number()).cast_unsigned()))
+    }
+
+    /// Bytes for a room; answers their length, or the call's code.
+    pub(crate) fn into_room(mut self, room: &mut [u8]) -> i32 {
+        if self.code() < 0 {
+            return self.code();
+        }
+        let bytes = said(self.bytes());
+        if let Some(room) = room.get_mut(..bytes.len()) {
+            room.copy_from_slice(&bytes);
+        }
+        i32::try_from(bytes.len()).unwrap_or(i32::MAX)
+    }
+
+    pub(crate) fn pids(mut self, room: &mut [[u8; 16]]) -> i32 {
+        let count = self.code();
+        for place in room.iter_mut().take(usize::try_from(count).unwrap_or(0)) {
+            *place = said(self.take());
+        }
+        count
+    }
+}
+
+fn said<T>(said: Result<T, String>) -> T {
+    said.unwrap_or_else(|why| panic!("the node's answer cannot be read: {why}"))
+}
