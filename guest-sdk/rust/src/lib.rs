@@ -126,7 +126,8 @@ pub use exuvia_abi::{ABI_VERSION, Kind, Priority, Reason, RunResult};
 ///   [`Caller::reply`], now or later.
 /// - Functions may be `async`: see [`Actor`].
 ///
-/// Put the trait into a crate that the actor and its clients share.
+/// Put the trait into a crate that the actor and its clients share, and give its path to the actor, where
+/// the messages are as well: `protocol = shop_protocol::Cart`.
 ///
 /// ```
 /// use exuvia::prelude::*;

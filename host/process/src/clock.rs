@@ -47,6 +47,11 @@ impl Clock {
         }
     }
 
+    /// Whether it stands until it is advanced.
+    pub fn is_manual(&self) -> bool {
+        matches!(self.0, Source::Manual(_))
+    }
+
     /// Moves a manual clock; the system's does not care.
     pub fn advance(&self, nanoseconds: u64) {
         if let Source::Manual(now) = &self.0 {

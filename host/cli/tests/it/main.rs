@@ -10,6 +10,7 @@
 mod app;
 mod dev;
 mod end;
+mod examples;
 mod life;
 mod lines;
 mod live;

@@ -28,4 +28,5 @@ mod settling;
 mod supervision;
 mod swaps;
 mod tables;
+mod virtual_time;
 mod watching;
