@@ -19,10 +19,10 @@ build() { # package, module, variable, versions in the order to build them
 
 build exuvia-example-counter counter EXUVIA_COUNTER_VERSION v5 v4 v3b v3 v2 v1
 build exuvia-example-ponger ponger EXUVIA_PONGER_VERSION v2 v1
-cargo build --quiet --release --target "$target" --package exuvia-example-pinger
 for version in v2 v1; do
-    # Off by one feature.
+    # What the second version has more is behind this feature.
     feature=${version/v1/default}
     cargo build --quiet --release --target "$target" --package exuvia-example-bank-account --features "$feature"
     cp "$built/bank_account.wasm" "target/versions/bank_account-$version.wasm"
 done
+cargo build --quiet --release --target "$target" --workspace

@@ -25,6 +25,31 @@ const PAGES: &[(&str, &str, &str)] = &[
         "the first app, from nothing to code that changes while it runs",
     ),
     (
+        "ideas",
+        include_str!("../../../../docs/ideas.md"),
+        "processes, messages, failure, code that changes: for newcomers",
+    ),
+    (
+        "erlang",
+        include_str!("../../../../docs/erlang.md"),
+        "what is the same as in Erlang/OTP, and what is not",
+    ),
+    (
+        "sharing",
+        include_str!("../../../../docs/sharing.md"),
+        "names, groups, tables, configuration",
+    ),
+    (
+        "testing",
+        include_str!("../../../../docs/testing.md"),
+        "tests of one actor, and of an app in virtual time",
+    ),
+    (
+        "operations",
+        include_str!("../../../../docs/operations.md"),
+        "running a node, and what to do when something is wrong",
+    ),
+    (
         "cli",
         include_str!("../../../../docs/cli.md"),
         "all commands, events, the control socket",

@@ -1,12 +1,19 @@
 //! The examples' own tests, which run them in nodes of this build.
 
-use std::path::Path;
-use std::process::Command;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
 
 /// Tests a package of the examples' workspace, which needs the guests that `cargo xtask guests`
 /// builds.
 fn tested(package: &str) {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let examples = examples();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let done = Command::new(cargo)
         .args(["test", "--package", package, "--target-dir"])
@@ -31,4 +38,98 @@ fn tested(package: &str) {
 #[test]
 fn the_bank() {
     tested("exuvia-example-bank-protocol");
+}
+
+#[test]
+fn the_chat() {
+    tested("exuvia-example-chat-protocol");
+}
+
+/// A terminal with `chat.sh` in it.
+struct Terminal {
+    child: Child,
+    input: Option<ChildStdin>,
+    shown: Receiver<String>,
+}
+
+impl Terminal {
+    fn new(name: &str, socket: &Path) -> Terminal {
+        let script = examples().join("chat/chat.sh");
+        let mut child = Command::new(script)
+            .args([name, "kitchen"])
+            .env("EXUVIA", env!("CARGO_BIN_EXE_exuvia"))
+            .env("EXUVIA_SOCKET", socket)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, shown) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Terminal {
+            child,
+            input,
+            shown,
+        }
+    }
+
+    fn types(&mut self, line: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    fn shows(&self, wanted: &str) {
+        loop {
+            let line = self.shown.recv_timeout(Duration::from_secs(60));
+            let line = line.unwrap_or_else(|_| panic!("`{wanted}` is not shown"));
+            if line == wanted {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn two_terminals_chat() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("node.sock");
+    let mut node = Command::new(env!("CARGO_BIN_EXE_exuvia"))
+        .args(["run", "--no-watch", "--socket"])
+        .arg(&socket)
+        .arg(examples().join("chat"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(node.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    assert!(line.starts_with("started chat"), "{line}");
+    // Nobody else reads it.
+    std::thread::spawn(move || io::copy(&mut output, &mut io::sink()));
+    let mut anna = Terminal::new("anna", &socket);
+    anna.shows("[kitchen] anna: (joins)");
+    let mut ben = Terminal::new("ben", &socket);
+    anna.shows("[kitchen] ben: (joins)");
+    anna.types("is there any \"soup\"? \\o/");
+    ben.shows("[kitchen] anna: is there any \"soup\"? \\o/");
+    ben.types("yes");
+    anna.shows("[kitchen] ben: yes");
+    // The end of the input is an end as well.
+    drop(ben.input.take());
+    anna.shows("[kitchen] ben: (leaves)");
+    assert!(ben.child.wait().unwrap().success());
+    anna.types("/quit");
+    assert!(anna.child.wait().unwrap().success());
+    let stopped = Command::new(env!("CARGO_BIN_EXE_exuvia"))
+        .args(["stop", "--socket"])
+        .arg(&socket)
+        .status();
+    assert!(stopped.unwrap().success());
+    assert!(node.wait().unwrap().success());
 }

@@ -8,6 +8,7 @@
 )]
 
 mod app;
+mod book;
 mod dev;
 mod end;
 mod examples;
