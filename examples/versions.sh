@@ -19,10 +19,17 @@ build() { # package, module, variable, versions in the order to build them
 
 build exuvia-example-counter counter EXUVIA_COUNTER_VERSION v5 v4 v3b v3 v2 v1
 build exuvia-example-ponger ponger EXUVIA_PONGER_VERSION v2 v1
-for version in v2 v1; do
-    # What the second version has more is behind this feature.
-    feature=${version/v1/default}
-    cargo build --quiet --release --target "$target" --package exuvia-example-bank-account --features "$feature"
-    cp "$built/bank_account.wasm" "target/versions/bank_account-$version.wasm"
-done
+
+# Versions that are features of the package; version 1 has none.
+features() { # package, module, versions in the order to build them
+    local package=$1 module=$2 version
+    shift 2
+    for version in "$@"; do
+        cargo build --quiet --release --target "$target" --package "$package" --features "${version/v1/default}"
+        cp "$built/$module.wasm" "target/versions/$module-$version.wasm"
+    done
+}
+
+features exuvia-example-bank-account bank_account v2 v1
+features exuvia-example-cart-cart cart_cart v3 v2 v1
 cargo build --quiet --release --target "$target" --workspace

@@ -92,8 +92,19 @@ pub(crate) fn load_with<T>(
 }
 
 /// Reads a state by its field names. The error names the field, and the way out
-/// if it is always the same.
-pub(crate) fn by_name<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+/// if it is always the same. What [`Actor::migrate`](crate::Actor::migrate) does by itself: for
+/// those that do something else for old schemas only.
+///
+/// ```
+/// # use serde::Deserialize;
+/// #[derive(Debug, Deserialize)]
+/// struct Counter {
+///     count: u64,
+/// }
+/// let refused = exuvia::state::by_name::<Counter>(b"\x80").unwrap_err();
+/// assert!(refused.contains("missing field `count`"), "{refused}");
+/// ```
+pub fn by_name<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     decode_naming(bytes).map_err(|error| {
         let why = match error {
             Error::Decode(why) => why,

@@ -317,6 +317,9 @@ impl Server {
     /// A host call in the name of the test's process.
     fn call(&mut self, name: &str, question: &mut Question<'_>) -> Result<Answer, String> {
         let ok = |()| Answer::code(Code::Ok);
+        // What the test did before has happened, with all that comes of it: else two whom it
+        // has told something would go on in any order.
+        self.settle()?;
         Ok(match name {
             "receive" => {
                 let (mode, key) = (question.word()?.cast_signed(), question.reference()?);
@@ -403,13 +406,10 @@ impl Server {
                 Some(_) => Answer::code(Code::Ok),
                 None => Answer::code(Code::NoProc),
             },
-            "whereis" => {
-                self.settle()?;
-                match self.node.system().names.find(&question.text()?) {
-                    Some(pid) => Answer::new(0).pid(pid),
-                    None => Answer::code(Code::NoProc),
-                }
-            }
+            "whereis" => match self.node.system().names.find(&question.text()?) {
+                Some(pid) => Answer::new(0).pid(pid),
+                None => Answer::code(Code::NoProc),
+            },
             "send_after" => {
                 let (to, tag) = (question.pid()?, question.word()?);
                 let payload = Payload::new(question.bytes()?);
@@ -443,10 +443,7 @@ impl Server {
                 let now = self.node.system().clock.now();
                 Answer::new(i64::try_from(now).unwrap_or(i64::MAX))
             }
-            "info" => {
-                self.settle()?;
-                Answer::new(i64::try_from(self.probe.waiting()).unwrap_or(i64::MAX))
-            }
+            "info" => Answer::new(i64::try_from(self.probe.waiting()).unwrap_or(i64::MAX)),
             "group_join" | "group_leave" | "group_members" | "publish" => {
                 self.group(name, question)?
             }
@@ -524,7 +521,6 @@ impl Server {
                 false => Answer::code(Code::NoProc),
             },
             "group_members" => {
-                self.settle()?;
                 let members = system.groups.members(&group);
                 let count = i64::try_from(members.len()).unwrap_or(i64::MAX);
                 members
@@ -554,7 +550,6 @@ impl Server {
                 TableError::Full => Code::Limit,
             })
         };
-        self.settle()?;
         match name {
             "table_new" => {
                 let name = question.text()?;

@@ -41,6 +41,11 @@ fn the_bank() {
 }
 
 #[test]
+fn the_cart() {
+    tested("exuvia-example-cart-protocol");
+}
+
+#[test]
 fn the_chat() {
     tested("exuvia-example-chat-protocol");
 }

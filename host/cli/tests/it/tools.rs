@@ -189,7 +189,7 @@ fn the_manual_is_inside() {
     let wrong = ask(folder.path(), &["docs", "nothing"]);
     assert_eq!(wrong.code, Some(2));
     assert!(
-        wrong.stderr.contains("the pages are start, cli"),
+        wrong.stderr.contains("the pages are start, ideas"),
         "{wrong:?}"
     );
 }

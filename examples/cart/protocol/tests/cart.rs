@@ -1,0 +1,109 @@
+//! The shop in a node whose time is the test's: sessions, and carts that change their form.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cart_protocol::{CartClient, ShopClient};
+use exuvia::test::Node;
+
+fn shop() -> Node {
+    Node::start(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn cart(session: &str) -> CartClient {
+    let shop = ShopClient::whereis("shop").unwrap();
+    CartClient::new(shop.cart(session.into()).unwrap().unwrap())
+}
+
+fn sessions() -> usize {
+    ShopClient::whereis("shop").unwrap().sessions().unwrap()
+}
+
+fn add(session: &str, things: &[&str]) {
+    for thing in things {
+        assert_eq!(cart(session).add((*thing).into()), Ok(Ok(())));
+    }
+}
+
+fn items(session: &str) -> Vec<(String, u32)> {
+    let items = cart(session).items().unwrap().into_iter();
+    items.map(|item| (item.thing, item.count)).collect()
+}
+
+fn of(items: &[(&str, u32)]) -> Vec<(String, u32)> {
+    let items = items.iter();
+    items
+        .map(|(thing, count)| ((*thing).into(), *count))
+        .collect()
+}
+
+fn version(number: u32) -> PathBuf {
+    let versions = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/versions");
+    PathBuf::from(versions).join(format!("cart_cart-v{number}.wasm"))
+}
+
+#[test]
+fn a_session_has_a_cart_until_it_is_forgotten() {
+    let node = shop();
+    add("anna", &["apple", "pear", "apple"]);
+    add("ben", &["nut"]);
+    cart("anna").remove("pear".into()).unwrap();
+    assert_eq!(items("anna"), of(&[("apple", 2)]));
+    node.advance(Duration::from_secs(59 * 60));
+    assert_eq!(items("anna"), of(&[("apple", 2)]));
+    assert_eq!(sessions(), 2);
+    // Ben has not looked for an hour.
+    node.advance(Duration::from_secs(60));
+    assert_eq!(sessions(), 1);
+    node.advance(Duration::from_secs(60 * 60));
+    assert_eq!(sessions(), 0);
+    assert_eq!(items("anna"), of(&[]));
+}
+
+#[test]
+fn carts_go_forward_and_back_while_they_are_full() {
+    let node = shop();
+    for number in 0..100 {
+        add(&format!("session-{number}"), &["apple", "pear", "apple"]);
+    }
+    let all = |expected: &[(&str, u32)]| {
+        for number in 0..100 {
+            assert_eq!(items(&format!("session-{number}")), of(expected));
+        }
+    };
+    // Expand.
+    let line = node.swap("cart", version(2)).unwrap();
+    assert!(line.contains("100 migrated"), "{line}");
+    all(&[("apple", 2), ("pear", 1)]);
+    add("session-7", &["nut"]);
+    // Back, with what was added meanwhile, and forward again.
+    node.rollback().unwrap();
+    assert_eq!(node.version(cart("session-7").pid()), "cart@1");
+    assert_eq!(
+        items("session-7"),
+        of(&[("apple", 2), ("nut", 1), ("pear", 1)])
+    );
+    cart("session-7").remove("nut".into()).unwrap();
+    node.swap("cart", version(2)).unwrap();
+    all(&[("apple", 2), ("pear", 1)]);
+    // Contract: the list is gone, and the timers go on.
+    node.swap("cart", version(3)).unwrap();
+    all(&[("apple", 2), ("pear", 1)]);
+    assert_eq!(node.version(cart("session-7").pid()), "cart@3");
+    node.advance(Duration::from_secs(3_600));
+    assert_eq!(sessions(), 0);
+}
+
+/// Who would lose what is in the carts is refused, and nothing changes.
+#[test]
+fn the_way_back_ends_where_the_old_form_is_gone() {
+    let node = shop();
+    add("anna", &["apple"]);
+    node.swap("cart", version(2)).unwrap();
+    node.swap("cart", version(3)).unwrap();
+    let refused = node.swap("cart", version(1)).unwrap_err();
+    assert!(refused.contains("things"), "{refused}");
+    assert_eq!(node.version(cart("anna").pid()), "cart@3");
+    assert_eq!(items("anna"), of(&[("apple", 1)]));
+}
