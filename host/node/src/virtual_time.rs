@@ -25,7 +25,7 @@ impl Node {
             if real_now() > until {
                 return false;
             }
-            std::thread::sleep(PAUSE);
+            std::thread::park_timeout(PAUSE);
         }
     }
 

@@ -15,10 +15,12 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A build of all dependencies is among the commands.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How often it is looked what the other terminal shows.
+const LOOK: Duration = Duration::from_millis(20);
 /// Ends what a command has printed.
 const MARK: &str = "@@exit ";
 
@@ -240,13 +242,11 @@ impl Reader {
 
     fn run(&mut self, command: &str, expected: &[String]) {
         writeln!(self.input, "{{ {command}\n}} 2>&1; echo \"{MARK}$?\"").unwrap();
-        let late = Instant::now() + PATIENCE;
         let mut lines = Vec::new();
         let code = loop {
-            let left = late.saturating_duration_since(Instant::now());
             let line = self
                 .output
-                .recv_timeout(left)
+                .recv_timeout(PATIENCE)
                 .unwrap_or_else(|_| panic!("{}: `{command}` does not end: {lines:#?}", self.page));
             // What a command prints need not end its last line.
             match line.split_once(MARK) {
@@ -273,7 +273,7 @@ impl Reader {
         let Some((file, seen)) = &mut self.other else {
             panic!("{}: nothing runs in the background", self.page);
         };
-        let late = Instant::now() + PATIENCE;
+        let mut looks = PATIENCE.as_millis() / LOOK.as_millis();
         for wanted in expected.iter().filter(|line| *line != "...") {
             loop {
                 let text = fs::read_to_string(&*file).unwrap_or_default();
@@ -284,11 +284,9 @@ impl Reader {
                     break;
                 }
                 let page = self.page;
-                assert!(
-                    Instant::now() < late,
-                    "{page}: `{wanted}` is not shown: {lines:#?}"
-                );
-                std::thread::sleep(Duration::from_millis(20));
+                assert!(looks > 0, "{page}: `{wanted}` is not shown: {lines:#?}");
+                looks -= 1;
+                std::thread::park_timeout(LOOK);
             }
         }
     }

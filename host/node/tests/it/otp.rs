@@ -176,7 +176,7 @@ fn a_guest_asks_for_the_apps_configuration() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("exuvia.toml"), APP).unwrap();
     std::fs::write(folder.path().join("puppet.wat"), puppet::text(1)).unwrap();
-    let manifest = Manifest::load(&folder.path().join("exuvia.toml")).unwrap();
+    let manifest = Manifest::load(folder.path().join("exuvia.toml")).unwrap();
     let options: BootOptions = boot_options(&manifest);
     let app = App::boot(manifest, options).unwrap();
     let node = app.node().clone();

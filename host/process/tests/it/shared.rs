@@ -29,7 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn end(world: &mut World, pid: Pid) {
     let signal = exuvia_process::Signal::Kill { from: Pid::NONE };
-    world.system.signal(pid, signal).unwrap();
+    world.system.signal(pid, signal).expect("it lives");
     world.run();
     assert!(!world.system.is_alive(pid));
 }

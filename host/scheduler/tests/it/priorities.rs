@@ -2,12 +2,13 @@
 //! forgotten.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc,
     atomic::{AtomicU64, Ordering},
 };
 use std::time::Duration;
 
 use exuvia_scheduler::{Config, Next, Run, Scheduler};
+use parking_lot::Mutex;
 
 /// Notes who runs. Process `n` wants `left[n]` slices more; those below 100 have
 /// high, those from 200 on low priority.
@@ -19,7 +20,7 @@ struct Notes {
 
 impl Run for Notes {
     fn run(&self, _: usize, index: u32) -> Next {
-        self.order.lock().unwrap().push(index);
+        self.order.lock().push(index);
         match self.left[index as usize].fetch_sub(1, Ordering::Relaxed) {
             1 => Next::Idle,
             _ if index < 100 => Next::AgainHigh,
@@ -42,7 +43,7 @@ fn order(workers: usize, procs: &[(u32, u64)]) -> Vec<u32> {
         workers,
         ..Config::default()
     };
-    let scheduler = Scheduler::start(config, notes.clone()).unwrap();
+    let scheduler = Scheduler::start(config, notes.clone()).expect("threads are there");
     let handle = scheduler.handle();
     // Nobody begins before all are there.
     let held: Vec<_> = (0..workers).map(|n| handle.hold(n)).collect();
@@ -56,11 +57,11 @@ fn order(workers: usize, procs: &[(u32, u64)]) -> Vec<u32> {
     }
     drop(held);
     let all: u64 = procs.iter().map(|(_, slices)| slices).sum();
-    while (notes.order.lock().unwrap().len() as u64) < all {
+    while (notes.order.lock().len() as u64) < all {
         std::thread::yield_now();
     }
     scheduler.shutdown();
-    let order = notes.order.lock().unwrap();
+    let order = notes.order.lock();
     order.clone()
 }
 
