@@ -13,6 +13,7 @@ mod codes;
 mod header;
 mod pid;
 pub mod test_node;
+pub mod wasi;
 
 pub use calls::{HOST_CALLS, HostCall, MODULE, Probation, WasmType};
 pub use codes::{Code, Kind, Priority, Reason, RunResult, SUSPEND};
@@ -88,10 +89,12 @@ pub mod spawn {
     /// | --- | --- | --- |
     /// | 40 | u64 | tables, bytes |
     /// | 48 | u32 | the highest priority that it may have |
-    /// | 52 | u32 | reserved, 0 |
+    /// | 52 | u32 | open files |
+    /// | 56 | u32 | what it may use through WASI: where in memory, in MessagePack |
+    /// | 60 | u32 | the same: bytes (0: all that the parent may) |
     pub const OPTIONS_SIZE: u32 = 40;
     /// Bytes of the options structure that this host knows.
-    pub const OPTIONS_KNOWN: u32 = 56;
+    pub const OPTIONS_KNOWN: u32 = 64;
     /// The largest options structure that is looked at; what a later version
     /// adds is zero, or is refused.
     pub const OPTIONS_MOST: u32 = 1024;
@@ -155,6 +158,8 @@ pub mod limits {
     pub const NAME: u32 = 255;
     /// Longest log line, bytes; what is longer is cut.
     pub const LOG_LINE: u32 = 8 * 1024;
+    /// Longest list of what a child may use through WASI, bytes.
+    pub const GRANTS: u32 = 64 * 1024;
     /// Longest payload of an exit reason, bytes; what is longer is cut.
     pub const REASON: u32 = 64 * 1024;
     /// Most bytes one `random` fills.

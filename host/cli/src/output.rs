@@ -211,10 +211,16 @@ pub(crate) fn styled_lines(text: &str) -> String {
     styled + &clean_lines(rest)
 }
 
+/// Whether a character changes the direction of what stands behind it (Unicode
+/// Annex 9): with it a guest's text could pass for the node's.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
     let mut cleaned = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && !keep(c) {
+        if (c.is_control() || turns_text(c)) && !keep(c) {
             cleaned.extend(c.escape_default());
         } else {
             cleaned.push(c);
@@ -259,6 +265,7 @@ mod tests {
         assert_eq!(clean("a\x1b[2Jb\nc\u{9b}d"), "a\\u{1b}[2Jb\\nc\\u{9b}d");
         assert_eq!(clean_lines("a\nb\x07"), "a\nb\\u{7}");
         assert_eq!(clean("zähler ✓"), "zähler ✓");
+        assert_eq!(clean_lines("a\u{202e}b\u{2066}"), "a\\u{202e}b\\u{2066}");
         assert_eq!(
             styled_lines("\x1b[1;31merror\x1b[0m: \x1b[2J\x1b]0;title\x07\n\x1b[38;5;9"),
             "\x1b[1;31merror\x1b[0m: \\u{1b}[2J\\u{1b}]0;title\\u{7}\n\\u{1b}[38;5;9"

@@ -50,6 +50,15 @@ pub(crate) fn take_ask() -> Option<Ask> {
     ASK.take()
 }
 
+/// The process of an ask to go on that nobody has heard.
+#[inline(never)]
+pub(crate) fn take_resumed() -> Option<Box<GuestOwn>> {
+    match ASK.take()? {
+        Ask::Resume(own) => Some(own),
+        Ask::Copy => None,
+    }
+}
+
 /// The copy that was asked for.
 #[inline(never)]
 pub(crate) fn put_copy(image: Image) {

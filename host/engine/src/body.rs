@@ -8,8 +8,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use exuvia_abi::Reason;
 use exuvia_process::ExitReason;
 use wasmtime::{AsContextMut, Store};
+use wasmtime_wasi::I32Exit;
 
 use crate::artifact::Plan;
 use crate::backtrace;
@@ -270,6 +272,7 @@ impl Body {
             true => i32::try_from(own.inbox_len()).unwrap_or(MAIL_UNKNOWN),
             false => MAIL_UNKNOWN,
         };
+        data.wasi = own.guest().and_then(|guest| guest.take_wasi());
         data.own = Some(own);
         data.mode = Mode::Run;
         data.exit = None;
@@ -317,7 +320,14 @@ impl Body {
             })
             .await
         };
-        let ended = called.and_then(|called| self.ended(called));
+        let ended = match called {
+            Some(called) => self.ended(called),
+            None => {
+                // Who is ended in a function of WASI has left its files here.
+                self.store.data_mut().wasi = None;
+                None
+            }
+        };
         (self, ended)
     }
 
@@ -332,7 +342,19 @@ impl Body {
             }
         };
         let data = self.store.data_mut();
-        let mut own = data.own.take()?;
+        let wasi = data.wasi.take();
+        let mut own = match data.own.take() {
+            Some(own) => own,
+            // A function of WASI has failed.
+            None => {
+                let mut own = baton::take_suspended().or_else(baton::take_resumed)?;
+                own.guest().and_then(|guest| guest.wait.take());
+                own
+            }
+        };
+        if let (Some(guest), Some(wasi)) = (own.guest(), wasi) {
+            guest.put_wasi(wasi);
+        }
         own.reductions += u64::try_from(SLICE.saturating_sub(left)).unwrap_or(0);
         let outcome = match called {
             Called::Returned(result, _) => Outcome::Returned {
@@ -341,6 +363,9 @@ impl Body {
             },
             Called::Failed(error) => match data.exit.take() {
                 Some(reason) => Outcome::Exited(reason),
+                None if let Some(exit) = error.downcast_ref::<I32Exit>() => {
+                    Outcome::Exited(exited(exit.0))
+                }
                 None => {
                     let denied = data.limiter.denied;
                     let said = data.last_error.take();
@@ -411,5 +436,16 @@ impl Body {
             .await
             .map(|_| ())
             .map_err(|failed| failed.reason)
+    }
+}
+
+/// The reason of a process that has called WASI's `proc_exit`.
+fn exited(status: i32) -> ExitReason {
+    match status {
+        0 => ExitReason::new(Reason::NORMAL),
+        _ => {
+            let text = format!("it exited with the status {status}");
+            ExitReason::with(Reason::GUEST + status, text.as_bytes())
+        }
     }
 }

@@ -11,6 +11,7 @@ mod message;
 mod misc;
 mod process;
 mod tables;
+pub(crate) mod wasi;
 
 use exuvia_abi::{Code, Pid, SUSPEND};
 use exuvia_process::{Charge, Due, Payload};
@@ -33,6 +34,7 @@ pub(crate) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     process::define(linker)?;
     groups::define(linker)?;
     tables::define(linker)?;
+    wasi::define(linker)?;
     misc::define(linker)
 }
 
@@ -239,6 +241,11 @@ fn take_out(
         return Err(wasmtime::Error::msg("no process is in the frame"));
     };
     own.reductions += u64::try_from(SLICE - left.max(0)).unwrap_or(0);
+    if let Some(wasi) = caller.data_mut().wasi.take()
+        && let Some(guest) = own.guest()
+    {
+        guest.put_wasi(wasi);
+    }
     if why == Pause::Yield
         && let Some(guest) = own.guest()
     {
@@ -260,6 +267,7 @@ fn put_in(
         guest.wait.take();
     }
     let data = caller.data_mut();
+    data.wasi = own.guest().and_then(|guest| guest.take_wasi());
     // It may be another thread's that goes on.
     data.faults = None;
     data.limiter.bytes = own.limits().memory;

@@ -14,6 +14,7 @@ use crate::instrument::BYTES_PER_REDUCTION;
 use crate::pagemap::{Extent, Faults};
 use crate::room::is_no_room;
 use crate::stack::Stack;
+use crate::wasi::Wasi;
 
 /// What runs in the frame.
 #[derive(Debug)]
@@ -61,6 +62,9 @@ pub(crate) struct FrameData {
     pub(crate) toll: Toll,
     /// What it takes to copy the state of the process that is suspended.
     pub(crate) inside: Option<Arc<Inside>>,
+    /// The part of the system of the process that runs, or what a restricted run
+    /// gets for one.
+    pub(crate) wasi: Option<Box<Wasi>>,
     /// Whether the store's functions may be called without a fiber.
     pub(crate) stack: Stack,
     /// Slices that a guest on a thread's stack has had in a row.
@@ -90,6 +94,7 @@ impl FrameData {
             taken: 0,
             toll: Toll::default(),
             inside: None,
+            wasi: None,
             stack,
             slices: 0,
             faults: None,

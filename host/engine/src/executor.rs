@@ -91,7 +91,7 @@ impl Shared {
             guest.release = release.id;
             if !other {
                 // The code has come back to it.
-                guest.stuck = None;
+                guest.set_stuck(None);
             } else {
                 release.progress.left.fetch_add(1, Ordering::Relaxed);
                 guest.tenancy.stay(release.id);

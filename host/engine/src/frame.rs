@@ -17,13 +17,14 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use exuvia_abi::Reason;
 use exuvia_process::ExitReason;
 use wasmtime::Store;
+use wasmtime_wasi::runtime::with_ambient_tokio_runtime;
 
 use crate::artifact::{Artifact, Initialization, Plan};
 use crate::aside::{self, Aside, Held};
@@ -31,13 +32,14 @@ use crate::baton::{self, Ask};
 use crate::body::{Body, Ended, Outcome};
 use crate::data::FrameData;
 use crate::executor::Shared;
-use crate::guest::GuestOwn;
+use crate::guest::{GuestOwn, GuestSystem};
 use crate::image::{After, Base, Image};
 use crate::pagemap::Extent;
 use crate::places::Seated;
 use crate::room::is_no_room;
 use crate::setup::{Setup, set_up};
 use crate::stack::Stack;
+use crate::wasi::Wake;
 
 /// What the first frame of a version finds out.
 pub(crate) struct Taken {
@@ -62,7 +64,7 @@ trait Call: Send {
     /// Begins a call. What was there before is dropped.
     fn begin(&mut self, body: Box<Body>, own: Box<GuestOwn>);
     /// Goes on with it. `None`: none is under way.
-    fn poll(&mut self) -> Option<Poll<(Box<Body>, Ended)>>;
+    fn poll(&mut self, waker: &Waker) -> Option<Poll<(Box<Body>, Ended)>>;
 }
 
 struct Room<M, F> {
@@ -79,9 +81,9 @@ where
         self.future.set(Some((self.make)(body, own)));
     }
 
-    fn poll(&mut self) -> Option<Poll<(Box<Body>, Ended)>> {
+    fn poll(&mut self, waker: &Waker) -> Option<Poll<(Box<Body>, Ended)>> {
         let future = self.future.as_mut().as_pin_mut()?;
-        let polled = future.poll(&mut Context::from_waker(Waker::noop()));
+        let polled = future.poll(&mut Context::from_waker(waker));
         if polled.is_ready() {
             self.future.set(None);
         }
@@ -124,6 +126,10 @@ pub(crate) struct Frame {
     pub(crate) reusable: bool,
     /// On which stack its guest runs.
     stack: Stack,
+    /// The system of its processes, if its module uses WASI.
+    system: Option<Weak<GuestSystem>>,
+    /// Wakes the process that is in it, if so.
+    waker: Option<Waker>,
 }
 
 impl std::fmt::Debug for Frame {
@@ -170,6 +176,8 @@ impl Frame {
             call: room(Body::run),
             pages: artifact.base.memory_pages,
             reusable: plan.analysis.resident_only.is_empty(),
+            system: (plan.analysis.uses_wasi()).then(|| Arc::downgrade(&shared.system)),
+            waker: None,
         })
     }
 
@@ -246,7 +254,15 @@ impl Frame {
     /// Runs the process until it returns, is suspended, or ends; one that was
     /// suspended in this frame goes on. The process comes back in any case;
     /// `None` is a bug of the host that lost it.
-    pub(crate) fn run(&mut self, own: Box<GuestOwn>) -> Option<(Box<GuestOwn>, Outcome)> {
+    pub(crate) fn run(&mut self, mut own: Box<GuestOwn>) -> Option<(Box<GuestOwn>, Outcome)> {
+        if let Some(system) = &self.system {
+            let pid = own.pid();
+            let made = || Wake::new(system.clone(), pid);
+            let wake = own.guest().map(|guest| guest.wake(made));
+            // What is ready by now will be seen.
+            wake.as_ref().inspect(|wake| wake.reset());
+            self.waker = wake.map(Waker::from);
+        }
         match std::mem::replace(&mut self.stage, LOST) {
             Stage::Rest(mut body) => {
                 body.here();
@@ -264,15 +280,14 @@ impl Frame {
             }
         }
         match self.poll() {
-            Poll::Pending => baton::take_suspended().map(|own| (own, Outcome::Suspended)),
+            // The latter if a function of WASI is still not done.
+            Poll::Pending => baton::take_suspended()
+                .or_else(baton::take_resumed)
+                .map(|own| (own, Outcome::Suspended)),
             Poll::Ready(Some(ended)) => Some(ended),
             // It has failed before it took the process, or after it gave it away.
             Poll::Ready(None) => {
-                let asked = baton::take_ask().and_then(|ask| match ask {
-                    Ask::Resume(own) => Some(own),
-                    Ask::Copy => None,
-                });
-                let own = asked.or_else(baton::take_suspended)?;
+                let own = baton::take_resumed().or_else(baton::take_suspended)?;
                 self.stage = LOST;
                 Some((own, panicked("a call has ended without its process")))
             }
@@ -332,6 +347,12 @@ impl Frame {
             Stage::Called => {
                 baton::put_ask(Ask::Copy);
                 let _ = self.poll();
+                // In a function of WASI nobody hears it.
+                drop(baton::take_ask());
+                if let Some(waker) = &self.waker {
+                    // That function may have ended just now, and will not wake it.
+                    waker.wake_by_ref();
+                }
                 baton::take_copy()
             }
             Stage::Aside(mut held) => {
@@ -349,7 +370,14 @@ impl Frame {
     }
 
     fn poll(&mut self) -> Poll<Ended> {
-        let (body, ended) = match self.call.poll() {
+        let waker = self.waker.as_ref().unwrap_or(Waker::noop());
+        let call = &mut self.call;
+        let polled = match self.system {
+            // What waits there asks for the runtime of the thread that polls it.
+            Some(_) => with_ambient_tokio_runtime(|| call.poll(waker)),
+            None => call.poll(waker),
+        };
+        let (body, ended) = match polled {
             Some(Poll::Ready(ended)) => ended,
             Some(Poll::Pending) => {
                 self.stage = Stage::Called;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use exuvia_abi::receive;
 use exuvia_code::Tenancy;
-use exuvia_process::{Envelope, Own, Pid, System};
+use exuvia_process::{Body, Envelope, Own, Pid, System};
 
 use crate::artifact::Artifact;
 use crate::image::Image;
 use crate::places::Seated;
 use crate::pool::Stamp;
 use crate::probation::Trial;
+use crate::wasi::{Wake, Wasi};
 
 /// A process's own half, as the engine sees it.
 pub type GuestOwn = Own<Guest>;
@@ -31,8 +32,8 @@ pub struct Guest {
     pub(crate) wait: Waiting,
     /// Set while its last messages since a crossing are on probation.
     pub(crate) trial: Option<Box<Trial>>,
-    /// Why it could not cross to the current release.
-    pub(crate) stuck: Option<Box<Stuck>>,
+    /// What few have.
+    rare: Option<Box<Rare>>,
     /// Stays on its version whatever is committed (`--leave`).
     pub(crate) left_behind: bool,
     /// Its first entry has happened.
@@ -54,7 +55,7 @@ impl Guest {
             residence: Residence::Newborn,
             wait: Waiting::default(),
             trial: None,
-            stuck: None,
+            rare: None,
             left_behind: false,
             has_run: false,
             touched: false,
@@ -66,7 +67,7 @@ impl Guest {
     /// What the process is doing, in a word, for `ps`.
     pub fn describe(&self) -> &'static str {
         match (&self.residence, self.wait.get()) {
-            _ if self.stuck.is_some() => "stuck",
+            _ if self.stuck().is_some() => "stuck",
             (_, Some(wait)) => wait.describe(),
             (Residence::Newborn, _) => "new",
             (
@@ -99,7 +100,29 @@ impl Guest {
 
     /// Why it stays on an old version, if it does.
     pub fn stuck(&self) -> Option<&str> {
-        self.stuck.as_ref().map(|stuck| &*stuck.0)
+        self.rare.as_ref()?.stuck.as_deref()
+    }
+
+    /// Notes why it could not cross to the current release, or that it has.
+    pub(crate) fn set_stuck(&mut self, why: Option<&str>) {
+        if why.is_some() || self.rare.is_some() {
+            self.rare.get_or_insert_default().stuck = why.map(Into::into);
+        }
+    }
+
+    /// Its part of the system, which is with the store while its code runs.
+    pub(crate) fn take_wasi(&mut self) -> Option<Box<Wasi>> {
+        self.rare.as_mut()?.wasi.take()
+    }
+
+    pub(crate) fn put_wasi(&mut self, wasi: Box<Wasi>) {
+        self.rare.get_or_insert_default().wasi = Some(wasi);
+    }
+
+    /// What wakes it when the system is done; made by `make` when it is first run.
+    pub(crate) fn wake(&mut self, make: impl FnOnce() -> Arc<Wake>) -> Arc<Wake> {
+        let rare = self.rare.get_or_insert_default();
+        rare.wake.get_or_insert_with(make).clone()
     }
 
     /// Crossings so far.
@@ -149,6 +172,11 @@ impl Guest {
         wait.is_some_and(|wait| matches!(wait.what, Want::Turn | Want::Room { .. }))
     }
 
+    /// Whether it waits in a function of WASI.
+    pub(crate) fn is_in_wasi(&self) -> bool {
+        (self.wait.get()).is_some_and(|wait| wait.what == Want::Host)
+    }
+
     pub(crate) fn is_suspended(&self) -> bool {
         matches!(
             self.residence,
@@ -183,9 +211,16 @@ pub(crate) enum Residence {
     Running,
 }
 
-/// Why a process could not cross.
-#[derive(Debug)]
-pub(crate) struct Stuck(pub(crate) Box<str>);
+/// What few processes have.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Why it could not cross to the current release.
+    stuck: Option<Box<str>>,
+    /// Its part of the system, if it uses WASI.
+    wasi: Option<Box<Wasi>>,
+    /// What wakes it from a function of WASI, if its module uses it.
+    wake: Option<Arc<Wake>>,
+}
 
 /// A place for a wait. It is kept from one wait to the next, so that who blocks
 /// again and again allocates nothing, and given back with the frame.
@@ -253,6 +288,8 @@ pub(crate) enum Want {
     Reply { reference: u64 },
     /// Only time.
     Nothing,
+    /// The system, in a function of WASI.
+    Host,
 }
 
 impl Wait {
@@ -264,6 +301,14 @@ impl Wait {
             timer: None,
             upgrade: false,
             publication: None,
+        }
+    }
+
+    /// The wait for the system.
+    pub(crate) fn host() -> Wait {
+        Wait {
+            what: Want::Host,
+            ..Wait::turn(None)
         }
     }
 
@@ -281,6 +326,12 @@ impl Wait {
             Want::Message { mode, key } => own.position(mode, key).is_some(),
             Want::Reply { reference } => own.position(receive::REFERENCE, reference).is_some(),
             Want::Nothing => false,
+            Want::Host => match &own.body {
+                Body::Guest(guest) => (guest.rare.as_ref())
+                    .and_then(|rare| rare.wake.as_ref())
+                    .is_none_or(|wake| wake.is_ready()),
+                Body::Native(_) => true,
+            },
         };
         arrived
             || self.deadline.is_some_and(|deadline| deadline <= now)
@@ -293,6 +344,7 @@ impl Wait {
             Want::Message { .. } => "receive",
             Want::Reply { .. } => "call",
             Want::Nothing => "sleep",
+            Want::Host => "wasi",
         }
     }
 }

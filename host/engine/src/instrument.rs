@@ -20,7 +20,7 @@
 //! | `exuvia:t<index>` | a table of the module |
 //! | `exuvia:reductions` | the counter; below zero means "yield" |
 //! | `exuvia:mail` | messages that are known to wait and not yet taken in this entry; below zero if that is not known |
-//! | `exuvia:host` | functions of the host: [`SLOT_YIELD`], [`SLOT_WAIT`] |
+//! | `exuvia:host` | functions of the host: [`SLOT_YIELD`], [`SLOT_WAIT`]; for a module that uses WASI also [`SLOT_WASI_BEGIN`], [`SLOT_WASI_END`] |
 //! | `exuvia:enter` | `(i32) -> (i32, i32)`, if there is a `run: () -> i32`: sets `exuvia:mail` to its argument and the counter to [`SLICE`], calls `run`, answers its answer and the counter |
 //! | `exuvia:start` | the start function, which no longer runs by itself |
 //!
@@ -73,8 +73,14 @@ pub const EXPORT_START: &str = "exuvia:start";
 pub const SLOT_YIELD: u32 = 0;
 /// Slot of the wait function in [`EXPORT_HOST`], like the first `() -> ()`.
 pub const SLOT_WAIT: u32 = 1;
-/// Functions in [`EXPORT_HOST`].
+/// Slot of what is called before a function of WASI: `(number, first argument) ->
+/// error`; 0: go on.
+pub const SLOT_WASI_BEGIN: u32 = 2;
+/// Slot of what is called after it: `(answer, number) -> answer`.
+pub const SLOT_WASI_END: u32 = 3;
+/// Functions in [`EXPORT_HOST`], and of a module that uses WASI.
 const SLOTS: u64 = 2;
+const SLOTS_WITH_WASI: u64 = 4;
 /// A bulk memory operation costs one reduction for this many bytes.
 pub const BYTES_PER_REDUCTION: u32 = 1024;
 /// A bulk table operation costs one reduction for this many entries.

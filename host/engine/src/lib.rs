@@ -42,6 +42,7 @@ mod trace;
 mod turn;
 mod upgrade;
 mod verify;
+mod wasi;
 
 pub use artifact::Artifact;
 pub use aside::{StandIn, Threads, WayBack, prepare_thread};

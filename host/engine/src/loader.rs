@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use exuvia_abi::{ABI_VERSION, HostCall, MODULE, WasmType, exports};
+use exuvia_abi::{ABI_VERSION, HostCall, MODULE, WasmType, exports, wasi};
 use wasmtime::{Config, InstanceAllocationStrategy, Linker, Module};
 
 use crate::artifact::{Artifact, Initialization, Plan};
@@ -16,7 +16,7 @@ use crate::error::LoadError;
 use crate::frame::Frame;
 use crate::functions::Functions;
 use crate::instrument::{
-    ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
+    ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
 };
 use crate::pagemap::{self, Method, PageMap};
 use crate::room::advice;
@@ -228,6 +228,11 @@ impl Engine {
             let once = std::mem::take(&mut plan.analysis.only_in_start);
             plan.analysis.resident_only.extend(once);
         }
+        let manner = Manner::default();
+        if plan.analysis.uses_wasi() {
+            // Its host functions are asynchronous.
+            manner.waited();
+        }
         Ok(Artifact {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             plan,
@@ -242,7 +247,7 @@ impl Engine {
             has_load,
             file_bytes: wasm.len(),
             carried_from: parking_lot::Mutex::default(),
-            manner: Manner::default(),
+            manner,
         })
     }
 
@@ -333,9 +338,11 @@ fn check_import(import: &ImportInfo) -> Result<(), LoadError> {
     };
     if import.module != MODULE {
         return refuse(match import.module.as_str() {
-            "wasi_snapshot_preview1" => {
-                "WASI is not served yet: build for the target wasm32-unknown-unknown".into()
+            wasi::MODULE if import.ty.kind() != ExternKind::Function => {
+                "as that kind of thing: it is a function".into()
             }
+            wasi::MODULE if wasi::find(&import.name).is_some() => return Ok(()),
+            wasi::MODULE => "WASI preview 1 has no such function".into(),
             "env" => "it is left undefined by the linker: define the function, or link its library"
                 .into(),
             _ => format!("only host calls of the module `{MODULE}` do"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use exuvia_code::{Path, Release, Version};
-use exuvia_process::{Envelope, ExitReason, Limits, Native, Pid};
+use exuvia_process::{Envelope, ExitReason, Limits, Native, Pid, Wanted};
 
 use crate::artifact::Artifact;
 use crate::guest::Guest;
@@ -63,6 +63,13 @@ pub trait Services: Send + Sync {
         specification: &[u8],
         limits: &Arc<Limits>,
     ) -> Result<Box<dyn Native<Guest>>, String>;
+
+    /// What a child is to be granted, from MessagePack.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    fn grants(&self, text: &[u8]) -> Result<Wanted, String>;
 
     /// What the app is configured with under a key (parts joined by dots; the
     /// empty key: all of it), in MessagePack. `None`: nothing.

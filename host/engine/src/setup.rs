@@ -13,7 +13,7 @@ use crate::frame::{Failed, Taken};
 use crate::image::Base;
 use crate::instrument::{
     EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, SLICE, SLOT_WAIT,
-    SLOT_YIELD,
+    SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
 };
 use crate::room::is_no_room;
 use crate::stack::Stack;
@@ -75,7 +75,11 @@ pub(crate) async fn set_up(
     store.limiter(|data| &mut data.limiter);
     // It runs no code of the guest's: the instrumentation has taken the start
     // function out.
-    let instance = (plan.pre.instantiate(&mut *store)).map_err(failed("instantiation"))?;
+    let instance = match plan.analysis.uses_wasi() {
+        true => plan.pre.instantiate_async(&mut *store).await,
+        false => plan.pre.instantiate(&mut *store),
+    };
+    let instance = instance.map_err(failed("instantiation"))?;
     let handles = handles(store, instance, plan).map_err(failed("instantiation"))?;
     if store.data().stack == Stack::Fiber {
         (take_stack(store).await).map_err(failed("instantiation"))?;
@@ -249,6 +253,12 @@ fn set_pauses(store: &mut Store<FrameData>, host: &Table) -> wasmtime::Result<()
         let pause = calls::pause_function(store, why);
         host.set(&mut *store, u64::from(slot), Ref::Func(Some(pause)))?;
     }
+    if host.size(&*store) > u64::from(SLOT_WASI_END) {
+        let (before, after) = calls::wasi::around(store);
+        for (slot, function) in [(SLOT_WASI_BEGIN, before), (SLOT_WASI_END, after)] {
+            host.set(&mut *store, u64::from(slot), Ref::Func(Some(function)))?;
+        }
+    }
     Ok(())
 }
 
@@ -338,6 +348,7 @@ pub(crate) async fn restricted<T>(
 ) -> (Result<T, String>, Restricted) {
     let data = store.data_mut();
     data.last_error = None;
+    let given = data.wasi.is_some();
     // Not what the process before had: what a run here may do must not depend
     // on who was in the frame.
     data.limiter.bytes = plan.memory;
@@ -356,6 +367,9 @@ pub(crate) async fn restricted<T>(
     }
     let result = call(store).await;
     let data = store.data_mut();
+    if !given {
+        data.wasi = None;
+    }
     let restricted = match std::mem::replace(&mut data.mode, before) {
         Mode::Restricted(restricted) => restricted,
         Mode::Run => Restricted {

@@ -388,7 +388,8 @@ impl Executor {
         if preempted {
             return Turn::Again;
         }
-        if own.is_starting() {
+        let in_wasi = (own.guest()).is_some_and(|guest| guest.is_in_wasi());
+        if own.is_starting() && !in_wasi {
             own.acknowledge(&shared.system, 0, Payload::empty());
         }
         Turn::Rest

@@ -14,7 +14,7 @@ use crate::artifact::Artifact;
 use crate::crossing::{self, Crossed, Landed};
 use crate::error::CrossError;
 use crate::executor::{Executor, Shared};
-use crate::guest::{Guest, GuestOwn, Residence, Stuck};
+use crate::guest::{Guest, GuestOwn, Residence};
 use crate::image::{After, Image};
 use crate::places::Seated;
 use crate::probation::State;
@@ -165,7 +165,7 @@ impl Executor {
                 let text = error.to_string();
                 guest.residence = origin.back();
                 guest.release = release.id;
-                guest.stuck = Some(Box::new(Stuck(text.as_str().into())));
+                guest.set_stuck(Some(&text));
                 guest.swept = false;
                 release.progress.stuck.fetch_add(1, Ordering::Relaxed);
                 // Told first: after it the release may have settled.
@@ -184,7 +184,7 @@ impl Executor {
         // nobody is left there, all are counted.
         let left = std::mem::replace(&mut guest.tenancy, Tenancy::new(crossing.new.clone()));
         guest.release = release.id;
-        guest.stuck = None;
+        guest.set_stuck(None);
         let swept = std::mem::take(&mut guest.swept);
         let now = self.0.system.clock.now();
         let pause = match path {

@@ -5,7 +5,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use exuvia_abi::{Kind, Pid, Reason};
+use exuvia_abi::{Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
 use exuvia_process::{Birth, Body, Context, Envelope, ExitReason, Native, Payload, Signal};
 use parking_lot::Mutex;
@@ -75,7 +75,10 @@ impl App {
         {
             let mut limits = node.0.modules.lock();
             for (name, module) in &manifest.modules {
-                limits.insert(name.clone(), std::sync::Arc::new(module.limits.into()));
+                limits.insert(
+                    name.clone(),
+                    std::sync::Arc::new(module.limits.clone().into()),
+                );
             }
         }
         node.deploy_first(&modules)?;
@@ -257,6 +260,7 @@ impl Native<Guest> for Master {
             Kind::Init => {
                 context.own.set_trap_exit(true);
                 let me = context.pid();
+                context.system.set_priority(me, Priority::High);
                 let limits = context.own.limits().clone();
                 let reference = context.own.new_reference();
                 let Ok(pid) = context.system.reserve(&limits) else {
@@ -295,6 +299,10 @@ impl Native<Guest> for Master {
                     };
                     let _ = context.system.signal(root, exit);
                 }
+            }
+            // It has no use for one, and lives as long as the app.
+            Kind::Table => {
+                let _ = (context.system.tables).end(context.pid(), message.reference);
             }
             _ => {}
         }

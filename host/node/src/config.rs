@@ -84,7 +84,7 @@ impl NodeConfig {
             probation: settings.probation,
             verify: settings.verify,
             release_threshold: settings.release_threshold,
-            limits: manifest.limits.into(),
+            limits: manifest.limits.clone().into(),
             module_memory: manifest.most_memory(),
             log: manifest.log.clone(),
             ..NodeConfig::default()
@@ -129,6 +129,8 @@ impl From<&Limits> for crate::manifest::Limits {
             children: limits.children.into(),
             tables: limits.tables,
             priority: limits.priority,
+            files: limits.files.into(),
+            grants: limits.grants.clone(),
         }
     }
 }
@@ -144,6 +146,8 @@ impl From<crate::manifest::Limits> for Limits {
             children: narrow(limits.children),
             tables: limits.tables,
             priority: limits.priority,
+            files: narrow(limits.files),
+            grants: limits.grants,
         }
     }
 }

@@ -12,6 +12,7 @@ mod check;
 mod config;
 mod error;
 mod event;
+mod grants;
 mod hub;
 mod inspect;
 mod left;

@@ -89,7 +89,7 @@ impl Live {
         {
             let mut modules = inner.modules.lock();
             for (name, module) in &after.modules {
-                modules.insert(name.clone(), Arc::new(module.limits.into()));
+                modules.insert(name.clone(), Arc::new(module.limits.clone().into()));
             }
             let mut children = inner.children.lock();
             children.clear();
@@ -123,7 +123,7 @@ impl Live {
                 let change = changes.iter().find(|change| {
                     *change.module == *guest.tenancy.module && change.before == **limits
                 })?;
-                own.set_limits(&system, Arc::new(change.after));
+                own.set_limits(&system, Arc::new(change.after.clone()));
                 Some(())
             });
         let living = match changed.len() {
@@ -150,8 +150,8 @@ fn changed_limits(before: &Manifest, after: &Manifest) -> Vec<Change> {
             let then = before.modules.get(name)?;
             (then.limits != module.limits).then(|| Change {
                 module: name.clone(),
-                before: then.limits.into(),
-                after: module.limits.into(),
+                before: then.limits.clone().into(),
+                after: module.limits.clone().into(),
             })
         })
         .collect()

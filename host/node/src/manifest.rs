@@ -15,15 +15,18 @@ mod read;
 mod table;
 mod tree;
 mod value;
+mod wasi;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use exuvia_abi::Priority;
 use exuvia_engine::instrument::MAX_MODULE_BYTES;
+use exuvia_process::Grants;
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
 
 use crate::logger::LogRules;
@@ -116,7 +119,7 @@ impl Default for NodeSettings {
 }
 
 /// What one process may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Bytes of linear memory.
     pub memory: u64,
@@ -133,6 +136,15 @@ pub struct Limits {
     /// The highest priority that it may have.
     #[serde(serialize_with = "lower_case")]
     pub priority: Priority,
+    /// Files that it may have open, through WASI.
+    pub files: u64,
+    /// What it may use through WASI: the table `wasi` beside `limits`.
+    #[serde(rename = "wasi", serialize_with = "shown")]
+    pub grants: Arc<Grants>,
+}
+
+fn shown<S: serde::Serializer>(grants: &Arc<Grants>, to: S) -> Result<S::Ok, S::Error> {
+    crate::grants::shown(grants, to)
 }
 
 fn lower_case<S: serde::Serializer>(priority: &Priority, to: S) -> Result<S::Ok, S::Error> {
@@ -149,6 +161,8 @@ impl Default for Limits {
             children: 1_000_000,
             tables: 64 << 20,
             priority: Priority::Normal,
+            files: 64,
+            grants: Arc::default(),
         }
     }
 }

@@ -13,7 +13,7 @@ use exuvia_engine::{
 };
 use exuvia_process::{
     Birth, Body, Context, Envelope, ExitReason, Limits, Native, Payload, SendError, Signal,
-    SpawnError, System,
+    SpawnError, System, Wanted,
 };
 use exuvia_scheduler::{Config, Handle, Scheduler};
 use parking_lot::Mutex;
@@ -22,6 +22,7 @@ use tokio::sync::broadcast;
 use crate::config::NodeConfig;
 use crate::error::{CallFailed, NodeError, SendFailed, SpawnFailed, TargetError};
 use crate::event::{Event, Events, Herald};
+use crate::grants;
 use crate::hub::{Runner, Stacks, Wakes};
 use crate::logger::Logger;
 use crate::machine;
@@ -174,7 +175,7 @@ impl Node {
             .map_err(|error| NodeError::Scheduler(error.to_string()))?;
         wakes.connect(scheduler.handle());
         executor.lend_stacks(Arc::new(Stacks::new(scheduler.handle(), system.clone())));
-        let limits = Arc::new(config.limits);
+        let limits = Arc::new(config.limits.clone());
         let node = Node(Arc::new(Inner {
             config,
             system,
@@ -223,8 +224,8 @@ impl Node {
             .executor
             .newborn(module)
             .ok_or_else(|| SpawnFailed::NoModule(module.to_owned()))?;
-        let limits = match options.limits {
-            Some(limits) => Arc::new(limits.at_most(&self.limits_of(module))),
+        let limits = match &options.limits {
+            Some(limits) => Arc::new(limits.clone().at_most(&self.limits_of(module))),
             None => self.limits_of(module),
         };
         may_begin(&body, &limits)?;
@@ -504,6 +505,10 @@ impl Services for GuestServices {
     ) -> Result<Box<dyn Native<Guest>>, String> {
         let inner = self.0.upgrade().ok_or("the node is stopping")?;
         supervisor::from_guest(&Node(inner), specification, limits)
+    }
+
+    fn grants(&self, text: &[u8]) -> Result<Wanted, String> {
+        grants::wanted(text)
     }
 
     fn config(&self, key: &str) -> Option<Vec<u8>> {

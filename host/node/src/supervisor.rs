@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use exuvia_abi::{Kind, Pid, Reason};
+use exuvia_abi::{Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
 use exuvia_process::{
     Birth, Body, Context, Due, Envelope, ExitReason, Limits, Native, Payload, Signal,
@@ -97,7 +97,7 @@ fn spec_of(child: &Child, instance: ChildInstance, limits: &Arc<Limits>) -> Chil
                 module: process.module.as_str().into(),
                 name: instance.name.as_deref().map(Into::into),
                 arguments: Payload::new(&process.args),
-                limits: shared(process.limits.into(), limits),
+                limits: shared(process.limits.clone().into(), limits),
             },
             ChildKind::Worker,
         ),
@@ -159,6 +159,9 @@ impl Native<Guest> for SupervisorProcess {
                 self.parent = message.sender;
                 self.me = context.pid();
                 context.own.set_trap_exit(true);
+                // Processes that are busy at a high priority must not keep it from
+                // ending them.
+                context.system.set_priority(self.me, Priority::High);
                 self.feed(context, Event::Start);
             }
             Kind::Reply => self.child_answered(context, &message),
@@ -178,7 +181,11 @@ impl Native<Guest> for SupervisorProcess {
             }
             Kind::Request => self.asked(context, &message),
             // All that it is sent from outside. Edits are looked for below.
-            Kind::Message | Kind::Table => {}
+            Kind::Message => {}
+            // It has no use for one, and lives for ever.
+            Kind::Table => {
+                let _ = context.system.tables.end(self.me, message.reference);
+            }
         }
         self.edit_on(context);
     }
@@ -490,8 +497,10 @@ impl SupervisorProcess {
                     let answer = Answer::Error("the node is stopping".into());
                     return reply(context, asker, reference, &answer);
                 };
-                let spec = child_spec(child, &limits);
-                Event::StartChild { request, spec }
+                match child_spec(child, &limits) {
+                    Ok(spec) => Event::StartChild { request, spec },
+                    Err(why) => return reply(context, asker, reference, &Answer::Error(why)),
+                }
             }
             Ask::TerminateChild(id) => Event::TerminateChild {
                 request,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use exuvia_node::abi::Priority;
@@ -41,6 +42,7 @@ message_bytes = "4KiB"
 children = 5000
 tables = "1MiB"
 priority = "high"
+files = 7
 
 [supervisor]
 strategy = "rest_for_one"
@@ -134,6 +136,8 @@ fn the_full_form() {
         children: 5000,
         tables: 1 << 20,
         priority: Priority::High,
+        files: 7,
+        grants: Arc::default(),
     };
     assert_eq!(manifest.limits, limits);
     let paths: Vec<_> = manifest

@@ -1,9 +1,13 @@
 //! What a process may use.
 
+use std::sync::Arc;
+
 use exuvia_abi::Priority;
 
+use crate::grants::Grants;
+
 /// The limits of one process. A child's are never above its parent's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memory, bytes. Growth beyond it fails inside the guest.
     pub memory: u64,
@@ -20,6 +24,10 @@ pub struct Limits {
     /// The highest priority that it may have. It begins with this one, or with
     /// NORMAL if that is lower.
     pub priority: Priority,
+    /// Files that it may have open.
+    pub files: u32,
+    /// What it may use of the system, through WASI.
+    pub grants: Arc<Grants>,
 }
 
 impl Default for Limits {
@@ -32,6 +40,8 @@ impl Default for Limits {
             children: 1_000_000,
             tables: 64 << 20,
             priority: Priority::Normal,
+            files: 64,
+            grants: Arc::default(),
         }
     }
 }
@@ -48,6 +58,12 @@ impl Limits {
             children: self.children.min(parent.children),
             tables: self.tables.min(parent.tables),
             priority: self.priority.min(parent.priority),
+            files: self.files.min(parent.files),
+            grants: if Arc::ptr_eq(&self.grants, &parent.grants) {
+                self.grants
+            } else {
+                Arc::new(self.grants.at_most(&parent.grants))
+            },
         }
     }
 }

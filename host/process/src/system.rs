@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use exuvia_abi::{Kind, Pid, Priority, Reason, limits};
 
-use crate::account::NodeAccount;
+use crate::account::{Charge, NodeAccount};
 use crate::clock::Clock;
 use crate::groups::Groups;
 use crate::limits::Limits;
@@ -384,7 +384,8 @@ impl<G: 'static> System<G> {
         self.groups.leave_all(pid);
         let limits = |heir| self.slot(heir)?.mailbox.limits_of(Pid::generation(heir));
         for (table, heir, tag) in self.tables.owner_ended(pid, limits) {
-            self.table_given(table, pid, heir, tag);
+            // Its sender is gone; whoever has so many tables gets no more of them.
+            self.table_given(table, pid, heir, tag, None);
         }
     }
 
@@ -430,23 +431,35 @@ impl<G: 'static> System<G> {
     }
 
     /// Gives a table of `owner` to a living process, which is told.
-    pub fn give_table(&self, owner: Pid, table: u64, to: Pid, tag: u32) -> Result<(), TableError> {
+    /// The message is `charge`d to somebody, since no mailbox refuses it.
+    pub fn give_table(
+        &self,
+        owner: Pid,
+        table: u64,
+        to: Pid,
+        tag: u32,
+        charge: Option<Charge>,
+    ) -> Result<(), TableError> {
         let slot = self.slot(to).ok_or(TableError::Dead)?;
         let limits = slot.mailbox.limits_of(to.generation());
         let limits = limits.ok_or(TableError::Dead)?;
         self.tables.give(owner, table, to, &limits)?;
-        self.table_given(table, owner, to, tag);
+        self.table_given(table, owner, to, tag, charge);
         Ok(())
     }
 
     /// Tells the new owner of a table. If that one has ended meanwhile, the table goes on to its heir,
     /// of whom it has none yet: it ends.
-    fn table_given(&self, table: u64, from: Pid, to: Pid, tag: u32) {
+    fn table_given(&self, table: u64, from: Pid, to: Pid, tag: u32, charge: Option<Charge>) {
         if self.has_in_its_name(to) {
+            let payload = match charge {
+                Some(charge) => Payload::empty().charged(charge),
+                None => Payload::empty(),
+            };
             let envelope = Envelope {
                 kind: Kind::Table,
                 reference: table,
-                ..Envelope::message(from, tag, Payload::empty())
+                ..Envelope::message(from, tag, payload)
             };
             let _ = self.signal(to, Signal::Message(envelope));
         }

@@ -239,12 +239,15 @@ impl SharedTable {
         }
     }
 
-    fn moves_to(&self, budget: Arc<Budget>) {
+    /// Counts with another owner from now on, if there is room.
+    fn moves_to(&self, budget: &Arc<Budget>) -> Result<(), TableError> {
         let mut rows = self.rows.write();
-        // Past the limit, if need be: it must belong to somebody.
-        budget.bytes.fetch_add(rows.bytes, Ordering::Relaxed);
-        let before = std::mem::replace(&mut rows.budget, budget);
+        if !budget.take(rows.bytes) {
+            return Err(TableError::Full);
+        }
+        let before = std::mem::replace(&mut rows.budget, budget.clone());
         before.give_back(rows.bytes);
+        Ok(())
     }
 }
 
@@ -287,9 +290,18 @@ impl Inner {
     fn disowned(&mut self, pid: Pid, id: u64) {
         if let Some(owned) = self.by_owner.get_mut(&pid) {
             owned.tables.retain(|other| *other != id);
-            if owned.tables.is_empty() {
-                self.by_owner.remove(&pid);
-            }
+        }
+        self.forget_if_idle(pid);
+    }
+
+    /// Forgets an owner that has no tables. One whose last large table is still
+    /// being freed has those bytes until then.
+    fn forget_if_idle(&mut self, pid: Pid) {
+        let idle = self.by_owner.get(&pid).is_some_and(|owned| {
+            owned.tables.is_empty() && owned.budget.bytes.load(Ordering::Relaxed) == 0
+        });
+        if idle {
+            self.by_owner.remove(&pid);
         }
     }
 
@@ -303,8 +315,12 @@ impl Inner {
 
     fn give(&mut self, table: &SharedTable, to: Pid, limits: &Limits) -> Result<(), TableError> {
         let owned = self.owned(to, limits)?;
+        let moved = table.moves_to(&owned.budget);
+        if moved.is_err() {
+            self.forget_if_idle(to);
+            return moved;
+        }
         owned.tables.push(table.id);
-        table.moves_to(owned.budget.clone());
         *table.owner.write() = Owner {
             pid: to,
             heir: None,

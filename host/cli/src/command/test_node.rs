@@ -256,7 +256,12 @@ impl Server {
     }
 
     fn load(&self, name: String, path: &Path) -> Result<Answer, String> {
-        let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let failed = |error| format!("{}: {error}", path.display());
+        // A pipe would be waited for, and a device never ends.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(format!("{} is no ordinary file", path.display()));
+        }
+        let bytes = std::fs::read(path).map_err(failed)?;
         let module = ModuleBytes {
             name,
             bytes,
@@ -609,7 +614,7 @@ impl Server {
             }
             "table_give" => {
                 let (to, tag) = (question.pid()?, question.word()?);
-                let given = system.give_table(me, id, to, tag);
+                let given = system.give_table(me, id, to, tag, None);
                 given.map_or_else(code, |()| Answer::code(Code::Ok))
             }
             "table_end" => {

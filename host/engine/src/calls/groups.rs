@@ -19,6 +19,10 @@ const MODULE: &str = exuvia_abi::MODULE;
 /// time is a slice of other work.
 const IN_ONE_SLICE: usize = 1_000;
 
+/// Members of a group that what is published in a transaction is held for. To a
+/// larger one it ends the transaction.
+const HELD: usize = 100;
+
 pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     linker.func_wrap(
         MODULE,
@@ -133,7 +137,10 @@ fn publish(view: &mut View<'_>, group: (i32, i32), tag: i32, data: i32, length: 
         next: 0,
         reached: 0,
     });
-    if transaction(view.own).is_some() {
+    if publication.members.len() > HELD {
+        // Too many to be sent to at the transaction's end, in one go.
+        view.close();
+    } else if transaction(view.own).is_some() {
         // Held: whom it reaches will be known too late for the guest.
         let members = i32::try_from(publication.members.len()).unwrap_or(i32::MAX);
         perform(view.own, &view.shared.system, move |own, system| {

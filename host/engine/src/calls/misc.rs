@@ -199,7 +199,7 @@ fn memory(caller: &Caller<'_, FrameData>) -> wasmtime::Result<wasmtime::Memory> 
 
 /// Notes that initialization asked for what differs between processes. In
 /// `warm_up` that is refused: it is there for the base, which they share.
-fn impure(data: &mut FrameData, call: &'static str) -> wasmtime::Result<()> {
+pub(super) fn impure(data: &mut FrameData, call: &'static str) -> wasmtime::Result<()> {
     if let Mode::Restricted(restricted) = &mut data.mode {
         if restricted.what == WARM_UP {
             return Err(wasmtime::Error::new(NotInWarmUp { call }));

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use exuvia_abi::{Code, Kind, Pid, Priority, Reason, demonitor, receive, spawn};
+use exuvia_abi::{Code, Kind, Pid, Priority, Reason, demonitor, limits, receive, spawn};
 use exuvia_process::{
-    Birth, Body, Envelope, ExitReason, Limits, NameError, Payload, Signal, SpawnError,
+    Birth, Body, Envelope, ExitReason, Grants, Limits, NameError, Payload, Signal, SpawnError,
 };
 use wasmtime::{Caller, Linker};
 
@@ -274,9 +274,6 @@ fn options(view: &View<'_>, pointer: i32) -> Result<Options, Code> {
     };
     let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
     let flags = word(4);
-    if word(52) != 0 {
-        return Err(Code::BadArgument);
-    }
     if flags & !(spawn::LINK | spawn::MONITOR | spawn::SYNC) != 0 {
         return Err(Code::BadArgument);
     }
@@ -293,6 +290,11 @@ fn options(view: &View<'_>, pointer: i32) -> Result<Options, Code> {
             0 => parent.priority,
             priority => Priority::new(priority).ok_or(Code::BadArgument)?,
         },
+        files: or_parents_32(word(52), parent.files),
+        grants: match word(60) {
+            0 => parent.grants.clone(),
+            length => Arc::new(grants(view, word(56), length)?),
+        },
     }
     .at_most(parent);
     Ok(Options {
@@ -307,6 +309,27 @@ fn options(view: &View<'_>, pointer: i32) -> Result<Options, Code> {
             timeout => timeout,
         },
     })
+}
+
+/// What a child may use that is to have what stands there.
+fn grants(view: &View<'_>, pointer: u32, length: u32) -> Result<Grants, Code> {
+    if length > limits::GRANTS {
+        return Err(Code::Limit);
+    }
+    let text = view.read(pointer.cast_signed(), length.cast_signed())?;
+    let refused = |why: String, code| {
+        tracing::error!(pid = %view.own.pid(), "`spawn` was refused: {why}");
+        code
+    };
+    let services = view.shared.services.get().ok_or(Code::BadArgument)?;
+    let wanted = (services.grants(text)).map_err(|why| {
+        refused(
+            format!("what its child is granted: {why}"),
+            Code::BadArgument,
+        )
+    })?;
+    (view.own.limits().grants.granting(&wanted))
+        .map_err(|why| refused(why.to_string(), Code::Limit))
 }
 
 fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {

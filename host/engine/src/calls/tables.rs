@@ -14,6 +14,9 @@ use crate::probation::{transaction, undoable};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
+/// What a TABLE that is under way counts for whoever has given the table.
+const TABLE_BYTES: u64 = 128;
+
 pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     define_tables(linker)?;
     define_reads(linker)?;
@@ -231,9 +234,10 @@ fn give(view: &mut View<'_>, id: u64, pid: i32, tag: i32) -> Answer {
         return Err(Code::BadArgument);
     }
     view.close();
+    let charge = view.charge(TABLE_BYTES)?;
     let system = &view.shared.system;
     system
-        .give_table(view.own.pid(), id, to, tag.cast_unsigned())
+        .give_table(view.own.pid(), id, to, tag.cast_unsigned(), Some(charge))
         .map_err(code)?;
     Ok(Code::Ok as i32)
 }

@@ -19,7 +19,7 @@ use super::rewrite::{self, NewBody};
 use super::scan::{Added, Plan};
 use super::{
     EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, MAIL_UNKNOWN,
-    MAX_MODULE_BYTES, SLOTS,
+    MAX_MODULE_BYTES, SLOTS, SLOTS_WITH_WASI,
 };
 
 /// Limits of wasmparser, which it does not export.
@@ -44,7 +44,7 @@ pub(super) struct Output {
     pub(super) global_exports: Vec<(u32, String)>,
 }
 
-/// Sends uses of a blocking import to its shim.
+/// Sends uses of an import to its shim.
 struct Redirect<'p>(&'p Plan);
 
 impl Reencode for Redirect<'_> {
@@ -62,6 +62,7 @@ struct Types {
     /// Per added function.
     added: Vec<u32>,
     plain: u32,
+    around: Option<u32>,
 }
 
 /// Writes the output module.
@@ -72,6 +73,7 @@ pub(super) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, Instrumen
         mail: parsed.global_types.len() as u32 + 1,
         host: parsed.table_types.len() as u32,
         plain: types.plain,
+        around: types.around,
         yield_function: plan.yield_function,
     };
     let global_exports = name_globals(parsed);
@@ -139,20 +141,27 @@ fn add_types(parsed: &Parsed<'_>, plan: &Plan) -> Result<Types, InstrumentError>
         }) as u32
     };
     let plain = find(FuncType::new([], []));
+    const INT: wasmparser::ValType = wasmparser::ValType::I32;
+    let around = (plan.uses_wasi()).then(|| find(FuncType::new([INT, INT], [INT])));
     let mut added = Vec::new();
     for function in &plan.added {
         added.push(match (*function, helpers::signature(*function)) {
-            (Added::Blocking(import) | Added::Receive(import), _) => {
+            (Added::Blocking(import) | Added::Receive(import) | Added::Wasi { import, .. }, _) => {
                 parsed.functions[import as usize]
             }
             (_, Some((params, results))) => {
-                let all_i32 = |count: usize| vec![wasmparser::ValType::I32; count];
+                let all_i32 = |count: usize| vec![INT; count];
                 find(FuncType::new(all_i32(params.len()), all_i32(results.len())))
             }
             (_, None) => return Err(internal("an added function without a type")),
         });
     }
-    Ok(Types { new, added, plain })
+    Ok(Types {
+        new,
+        added,
+        plain,
+        around,
+    })
 }
 
 /// The export name of each mutable global: its own, or one that is added.
@@ -256,10 +265,15 @@ fn write_tables(
     for table in &parsed.tables {
         utils::parse_table(&mut Redirect(plan), &mut section, table.clone()).map_err(internal)?;
     }
+    let slots = if plan.uses_wasi() {
+        SLOTS_WITH_WASI
+    } else {
+        SLOTS
+    };
     section.table(TableType {
         element_type: RefType::FUNCREF,
-        minimum: SLOTS,
-        maximum: Some(SLOTS),
+        minimum: slots,
+        maximum: Some(slots),
         table64: false,
         shared: false,
     });
@@ -365,7 +379,7 @@ fn write_code(
     let end = section.byte_len();
     for added in &plan.added {
         let params = match added {
-            Added::Blocking(import) | Added::Receive(import) => {
+            Added::Blocking(import) | Added::Receive(import) | Added::Wasi { import, .. } => {
                 parsed.function_type(*import)?.params().len()
             }
             _ => 0,

@@ -1,13 +1,13 @@
 //! The code that the pass adds: the checks inside guest functions, and whole
 //! functions for what does not fit there.
 
-use exuvia_abi::{Code, SUSPEND, receive};
+use exuvia_abi::{Code, SUSPEND, receive, wasi};
 use wasm_encoder::{BlockType, Function, InstructionSink, ValType};
 
 use super::scan::Added;
 use super::{
     BULK_CHUNK, BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION, MAIL_UNKNOWN, SLICE, SLOT_WAIT,
-    SLOT_YIELD,
+    SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
 };
 
 /// Indices in the output of what the added code uses.
@@ -21,6 +21,9 @@ pub(super) struct Indices {
     pub(super) host: u32,
     /// The type `() -> ()`.
     pub(super) plain: u32,
+    /// The type `(i32, i32) -> i32`, of what is called before and after a function
+    /// of WASI, if the module uses it.
+    pub(super) around: Option<u32>,
     /// [`Added::Yield`].
     pub(super) yield_function: u32,
 }
@@ -31,6 +34,13 @@ pub(super) fn name(added: Added, import: Option<&str>) -> String {
         (Added::Yield, _) => "exuvia yield".to_owned(),
         (Added::Blocking(_) | Added::Receive(_), Some(import)) => format!("exuvia {import}"),
         (Added::Blocking(index) | Added::Receive(index), None) => format!("exuvia import {index}"),
+        (Added::Wasi { number, .. }, _) => {
+            let function = wasi::FUNCTIONS.get(number as usize);
+            format!(
+                "exuvia {}",
+                function.map_or("wasi", |function| function.name)
+            )
+        }
         (Added::Fill, _) => "exuvia memory.fill".to_owned(),
         (Added::Copy, _) => "exuvia memory.copy".to_owned(),
         (Added::Grow, _) => "exuvia memory.grow".to_owned(),
@@ -45,7 +55,7 @@ pub(super) fn signature(added: Added) -> Option<(&'static [ValType], &'static [V
     match added {
         Added::Yield => Some((&[], &[])),
         Added::Enter(_) => Some((&[I32], &[I32, I32])),
-        Added::Blocking(_) | Added::Receive(_) => None,
+        Added::Blocking(_) | Added::Receive(_) | Added::Wasi { .. } => None,
         Added::Fill | Added::Copy => Some((&[I32, I32, I32], &[])),
         Added::Grow | Added::ChargeBytes | Added::ChargeEntries => Some((&[I32], &[I32])),
     }
@@ -137,6 +147,11 @@ pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
         Added::Yield => host_call(at),
         Added::Blocking(import) => blocking(import, at, params),
         Added::Receive(import) => receive(import, at),
+        Added::Wasi {
+            import,
+            number,
+            tells_first,
+        } => around(import, number, tells_first, at, params),
         Added::Fill => fill(at),
         Added::Copy => copy(at),
         Added::Grow => grow(at),
@@ -285,6 +300,40 @@ fn receive(import: u32, at: Indices) -> Function {
     wait(&mut code, at);
     code.br(2).end().end().local_get(answer).return_();
     code.end().unreachable().end();
+    function
+}
+
+/// Calls a function of WASI, with the host told before and after. It may
+/// answer in the function's place before, with an error other than 0.
+fn around(import: u32, number: u32, tells_first: bool, at: Indices, params: u32) -> Function {
+    let answer = params;
+    let mut function = Function::new([(1, ValType::I32)]);
+    let mut code = function.instructions();
+    let Some(around) = at.around else {
+        code.unreachable().end();
+        return function;
+    };
+    code.i32_const(number as i32);
+    if tells_first {
+        code.local_get(0);
+    } else {
+        code.i32_const(-1);
+    }
+    code.i32_const(SLOT_WASI_BEGIN as i32)
+        .call_indirect(at.host, around)
+        .local_tee(answer)
+        .if_(BlockType::Empty)
+        .local_get(answer)
+        .return_()
+        .end();
+    for param in 0..params {
+        code.local_get(param);
+    }
+    code.call(import)
+        .i32_const(number as i32)
+        .i32_const(SLOT_WASI_END as i32)
+        .call_indirect(at.host, around)
+        .end();
     function
 }
 

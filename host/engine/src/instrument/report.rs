@@ -233,3 +233,11 @@ pub struct Instrumented {
     /// Value of the exported global `exuvia_abi`, if it is an immutable constant i32.
     pub abi: Option<i32>,
 }
+
+impl Instrumented {
+    /// Whether it imports anything of WASI.
+    pub fn uses_wasi(&self) -> bool {
+        let mut imports = self.imports.iter();
+        imports.any(|import| import.module == exuvia_abi::wasi::MODULE)
+    }
+}

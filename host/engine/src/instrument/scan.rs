@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use exuvia_abi::{HostCall, MODULE, exports};
+use exuvia_abi::{HostCall, MODULE, exports, wasi};
 use wasmparser::{FunctionBody, Operator, TypeRef, ValType};
 
 use super::analyse::{self, Constant};
@@ -103,6 +103,15 @@ pub(super) enum Added {
     Blocking(u32),
     /// The same for `receive`.
     Receive(u32),
+    /// Calls this import of WASI, with the host told before and after.
+    Wasi {
+        /// The import.
+        import: u32,
+        /// Its number, see `exuvia_abi::wasi::FUNCTIONS`.
+        number: u32,
+        /// Whether its first argument is an `i32`, which the host is told.
+        tells_first: bool,
+    },
     /// `memory.fill` in pieces.
     Fill,
     /// `memory.copy` in pieces.
@@ -137,7 +146,7 @@ pub(super) struct Plan {
     pub(super) added: Vec<Added>,
     /// Index of [`Added::Yield`].
     pub(super) yield_function: u32,
-    /// The shim of each blocking import.
+    /// The shim of each import that has one.
     pub(super) shims: BTreeMap<u32, u32>,
     /// Function, offset of the operator, what it does. Only code that may run after start.
     pub(super) facts: Vec<(u32, u32, Fact)>,
@@ -146,6 +155,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Whether the module imports functions of WASI that return.
+    pub(super) fn uses_wasi(&self) -> bool {
+        (self.added.iter()).any(|added| matches!(added, Added::Wasi { .. }))
+    }
+
     /// Index in the output for a function index of the input.
     pub(super) fn redirect(&self, function: u32) -> u32 {
         self.shims.get(&function).copied().unwrap_or(function)
@@ -163,7 +177,7 @@ pub(super) fn scan(parsed: &Parsed<'_>) -> Result<Plan, InstrumentError> {
         facts: Vec::new(),
         start_facts: Vec::new(),
     };
-    find_blocking(parsed, &mut plan)?;
+    find_shims(parsed, &mut plan)?;
     find_run(parsed, &mut plan)?;
     let mut edges: Vec<Vec<u32>> = Vec::new();
     for (number, body) in parsed.bodies.iter().enumerate() {
@@ -187,18 +201,33 @@ pub(super) fn scan(parsed: &Parsed<'_>) -> Result<Plan, InstrumentError> {
     Ok(plan)
 }
 
-/// Adds a shim for each import that may answer "suspend".
-fn find_blocking(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentError> {
+/// Adds a shim for each import that may answer "suspend", and each of WASI that
+/// returns.
+fn find_shims(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentError> {
     let functions = parsed
         .imports
         .iter()
         .filter(|import| matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
-    for (index, import) in functions.enumerate() {
-        let blocks = HostCall::find(import.name).is_some_and(|call| call.blocks);
-        if import.module != MODULE || !blocks {
-            continue;
-        }
-        let ty = parsed.function_type(index as u32)?;
+    for (import, index) in functions.zip(0u32..) {
+        let ty = parsed.function_type(index)?;
+        let added = match import.module {
+            MODULE if HostCall::find(import.name).is_some_and(|call| call.blocks) => {
+                if import.name == RECEIVE && ty.params() == RECEIVE_PARAMS {
+                    Added::Receive(index)
+                } else {
+                    Added::Blocking(index)
+                }
+            }
+            wasi::MODULE => match wasi::find(import.name) {
+                Some(number) if wasi::FUNCTIONS[number].act != wasi::Act::Ends => Added::Wasi {
+                    import: index,
+                    number: number as u32,
+                    tells_first: ty.params().first() == Some(&ValType::I32),
+                },
+                _ => continue,
+            },
+            _ => continue,
+        };
         if ty.results() != [ValType::I32] {
             return Err(InstrumentError::BlockingSignature {
                 module: import.module.to_owned(),
@@ -207,13 +236,8 @@ fn find_blocking(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentE
             });
         }
         plan.shims
-            .insert(index as u32, plan.yield_function + plan.added.len() as u32);
-        plan.added
-            .push(if import.name == RECEIVE && ty.params() == RECEIVE_PARAMS {
-                Added::Receive(index as u32)
-            } else {
-                Added::Blocking(index as u32)
-            });
+            .insert(index, plan.yield_function + plan.added.len() as u32);
+        plan.added.push(added);
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use super::error::{Found, Problems};
 use super::table::Value;
 use super::table::{At, Table, as_table, parse};
 use super::value;
+use super::wasi::wasi;
 use super::{AppConfig, Build, Limits, Manifest, Module, NodeSettings, Source, tree};
 use crate::event::Level;
 use crate::logger::LogRules;
@@ -37,11 +38,12 @@ pub(super) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
     let mut root = Table::new(parsed.get_ref(), 0..0, "the manifest".to_owned());
     let name = app_name(&mut root, problems);
     let node = node(&mut root, problems);
-    let limits = limits(&mut root, Limits::default(), "", problems);
+    let limits = limits(&mut root, &Limits::default(), "", problems);
     let config = config(&mut root, problems);
     let mut log = log(&mut root, problems);
-    let modules = modules(&mut root, base_dir, limits, &mut log, problems);
-    let (supervisor, memories) = tree::supervisor(&mut root, &modules, limits, text, problems);
+    let modules = modules(&mut root, base_dir, &limits, &mut log, problems);
+    let (supervisor, memories) =
+        tree::supervisor(&mut root, &modules, &limits, (text, base_dir), problems);
     root.finish(problems);
     Some(Manifest {
         name: name.unwrap_or_default(),
@@ -117,7 +119,7 @@ fn node(root: &mut Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
 /// Reads `limits` of a table over the limits that hold around it.
 pub(super) fn limits(
     parent: &mut Table<'_, '_>,
-    around: Limits,
+    around: &Limits,
     path: &str,
     problems: &mut Problems,
 ) -> Limits {
@@ -127,7 +129,7 @@ pub(super) fn limits(
     const COUNT: RangeInclusive<u64> = 0..=u32::MAX as u64;
     let title = || format!("`[{path}limits]`");
     let Some(mut table) = parent.table("limits", title, problems) else {
-        return around;
+        return around.clone();
     };
     let limits = Limits {
         memory: table
@@ -151,6 +153,10 @@ pub(super) fn limits(
         priority: table
             .choice("priority", &PRIORITIES, problems)
             .unwrap_or(around.priority),
+        files: table
+            .integer("files", 0..=u64::from(MILLION), problems)
+            .unwrap_or(around.files),
+        grants: around.grants.clone(),
     };
     table.finish(problems);
     limits
@@ -229,7 +235,7 @@ fn log(root: &mut Table<'_, '_>, problems: &mut Problems) -> LogRules {
 fn modules(
     root: &mut Table<'_, '_>,
     base_dir: &Path,
-    around: Limits,
+    around: &Limits,
     log: &mut LogRules,
     problems: &mut Problems,
 ) -> BTreeMap<String, Module> {
@@ -252,7 +258,7 @@ fn modules(
             name.value.to_owned(),
             module.unwrap_or(Module {
                 path: PathBuf::new(),
-                limits: around,
+                limits: around.clone(),
                 build: None,
                 path_span: value.span(),
             }),
@@ -278,7 +284,7 @@ fn module(
     mut table: Table<'_, '_>,
     name: &str,
     base_dir: &Path,
-    around: Limits,
+    around: &Limits,
     problems: &mut Problems,
 ) -> Module {
     let path = table.string("path", problems);
@@ -291,7 +297,9 @@ fn module(
     if let Some(path) = path.as_ref().filter(|path| path.value.is_empty()) {
         problems.add(Found::at(path.span.clone(), "`path` is empty".to_owned()));
     }
-    let limits = limits(&mut table, around, &format!("modules.{name}."), problems);
+    let place = format!("modules.{name}.");
+    let mut limits = limits(&mut table, around, &place, problems);
+    limits.grants = wasi(&mut table, base_dir, &limits.grants, &place, problems);
     let build = build(&mut table, name, base_dir, problems);
     let path = path.unwrap_or(At {
         value: "",

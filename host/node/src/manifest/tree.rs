@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use exuvia_supervisor::{Restart, Shutdown, Strategy};
@@ -11,6 +12,7 @@ use toml::de::DeValue;
 use super::error::{Found, Problems};
 use super::read::{MILLION, limits};
 use super::table::{At, Table, as_table, unknown_word, wrong_type};
+use super::wasi::wasi;
 use super::{
     Child, Limits, MAX_CHILDREN, MAX_SUPERVISOR_DEPTH, Module, OwnMemory, Process, SupervisorEntry,
     Work, value,
@@ -25,13 +27,14 @@ const MAX_PERIOD_S: u64 = 366 * 24 * 60 * 60;
 pub(super) fn supervisor(
     root: &mut Table<'_, '_>,
     modules: &BTreeMap<String, Module>,
-    limits: Limits,
-    text: &str,
+    limits: &Limits,
+    (text, base_dir): (&str, &Path),
     problems: &mut Problems,
 ) -> (SupervisorEntry, Vec<OwnMemory>) {
     let mut tree = Tree {
         modules,
         limits,
+        base_dir,
         names: Vec::new(),
         memories: Vec::new(),
         children: 0,
@@ -70,7 +73,8 @@ struct Registered {
 /// What the supervision tree shares while it is read.
 struct Tree<'m> {
     modules: &'m BTreeMap<String, Module>,
-    limits: Limits,
+    limits: &'m Limits,
+    base_dir: &'m Path,
     names: Vec<Registered>,
     memories: Vec<OwnMemory>,
     /// All children so far, with their counts.
@@ -95,7 +99,7 @@ const SHUTDOWNS: [(&str, Shutdown); 2] = [
 ];
 
 /// Keys that only a child with `module` has.
-const PROCESS_KEYS: [&str; 4] = ["count", "name", "args", "limits"];
+const PROCESS_KEYS: [&str; 5] = ["count", "name", "args", "limits", "wasi"];
 
 impl Tree<'_> {
     fn supervisor(
@@ -249,9 +253,11 @@ impl Tree<'_> {
         if let Some(name) = name.as_ref() {
             self.name(name, count, table.key_span("count").is_some(), problems);
         }
-        let around = known.map_or(self.limits, |module| module.limits);
-        let limits = limits(table, around, &format!("{path}."), problems);
-        let args = args(table, limits, problems);
+        let around = known.map_or(self.limits, |module| &module.limits);
+        let place = format!("{path}.");
+        let mut limits = limits(table, around, &place, problems);
+        limits.grants = wasi(table, self.base_dir, &limits.grants, &place, problems);
+        let args = args(table, &limits, problems);
         self.children += u64::from(count.unwrap_or(1));
         Some(Process {
             module: module?.value.to_owned(),
@@ -415,7 +421,7 @@ fn refuse_process_keys(table: &mut Table<'_, '_>, problems: &mut Problems) {
     }
 }
 
-fn args(table: &mut Table<'_, '_>, limits: Limits, problems: &mut Problems) -> Vec<u8> {
+fn args(table: &mut Table<'_, '_>, limits: &Limits, problems: &mut Problems) -> Vec<u8> {
     let Some(value) = table.get("args") else {
         return Vec::new();
     };

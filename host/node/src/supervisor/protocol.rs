@@ -12,6 +12,7 @@ use exuvia_supervisor::{
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Start, make};
+use crate::grants::{GuestGrants, granted};
 use crate::node::Node;
 
 /// A supervisor as a guest asks for it: the keys of the manifest.
@@ -56,6 +57,8 @@ pub(super) struct GuestChild {
     #[serde(default)]
     restart: GuestRestart,
     shutdown_ms: Option<u64>,
+    /// What of its parent's part of the system it gets; all, if it is not said.
+    wasi: Option<GuestGrants>,
 }
 
 /// A request to a supervisor.
@@ -114,7 +117,7 @@ pub(crate) fn from_guest(
         .children
         .into_iter()
         .map(|child| child_spec(child, limits))
-        .collect();
+        .collect::<Result<_, _>>()?;
     let spec = SupervisorSpec {
         strategy: match spec.strategy {
             GuestStrategy::OneForOne => Strategy::OneForOne,
@@ -129,7 +132,12 @@ pub(crate) fn from_guest(
     make(node, spec, children, limits, Some(limits.clone()))
 }
 
-pub(super) fn child_spec(child: GuestChild, limits: &Arc<Limits>) -> ChildSpec<Start> {
+pub(super) fn child_spec(
+    child: GuestChild,
+    limits: &Arc<Limits>,
+) -> Result<ChildSpec<Start>, String> {
+    let id = child.id;
+    let limits = granted(limits, child.wasi).map_err(|why| format!("the child `{id}`: {why}"))?;
     // A value that was decoded can be encoded.
     let arguments = child
         .args
@@ -139,9 +147,9 @@ pub(super) fn child_spec(child: GuestChild, limits: &Arc<Limits>) -> ChildSpec<S
         module: child.module.into(),
         name: child.name.map(Into::into),
         arguments: arguments.into(),
-        limits: limits.clone(),
+        limits,
     };
-    let mut spec = ChildSpec::worker(child.id, start).restart(match child.restart {
+    let mut spec = ChildSpec::worker(id, start).restart(match child.restart {
         GuestRestart::Permanent => Restart::Permanent,
         GuestRestart::Transient => Restart::Transient,
         GuestRestart::Temporary => Restart::Temporary,
@@ -149,7 +157,7 @@ pub(super) fn child_spec(child: GuestChild, limits: &Arc<Limits>) -> ChildSpec<S
     if let Some(milliseconds) = child.shutdown_ms {
         spec.shutdown = Shutdown::TimeoutMs(milliseconds);
     }
-    spec
+    Ok(spec)
 }
 
 /// A pid as SDKs read it: 16 bytes.

@@ -403,12 +403,19 @@ fn options_of_a_later_version_are_taken_if_they_say_nothing_new() {
     };
     spawn(48, &[0; 8]).ok();
     spawn(44, &[0, 0, 0, 0, 9]).ok();
-    spawn(56, &[&[0; 16][..], &[9]].concat()).ok();
+    spawn(64, &[&[0; 16][..], &[0; 8], &[9]].concat()).ok();
     spawn(1_024, &[0; 1_000]).ok();
-    // A reserved word, a priority that there is not, and what nobody knows yet.
-    spawn(56, &[&[0; 12][..], &[9, 0, 0, 0]].concat()).is(Code::BadArgument);
+    // A priority that there is not, grants that lie nowhere or are none, and what
+    // nobody knows yet.
     spawn(56, &[&[0; 8][..], &[9, 0, 0, 0, 0, 0, 0, 0]].concat()).is(Code::BadArgument);
-    spawn(60, &[&[0; 16][..], &[9, 0, 0, 0]].concat()).is(Code::BadArgument);
+    let grants = |at: u32, length: u32| {
+        let words = [at.to_le_bytes(), length.to_le_bytes()].concat();
+        spawn(64, &[&[0; 16][..], &words].concat())
+    };
+    grants(0, 70_000).is(Code::Limit);
+    grants(65_500, 100).is(Code::BadPointer);
+    grants(0, 10).is(Code::BadArgument);
+    spawn(68, &[&[0; 24][..], &[9, 0, 0, 0]].concat()).is(Code::BadArgument);
     spawn(39, &[]).is(Code::BadArgument);
     spawn(1_025, &[0; 1_000]).is(Code::BadArgument);
     spawn(u32::MAX, &[0; 1_000]).is(Code::BadArgument);

@@ -1,7 +1,7 @@
 //! Process groups: who is in them, and what is published to them.
 
 use exuvia_node::abi::{Code, Kind, limits};
-use exuvia_node::{Limits, Node, SpawnOptions};
+use exuvia_node::{Limits, Node, Pid, SpawnOptions};
 
 use crate::actors::{ADD, X, cast, counts, handles, post};
 use crate::guests::{ask, counter, deploy, eventually, node, spawn};
@@ -157,5 +157,22 @@ fn groups_in_probation() {
     assert_eq!(friend.members("new-name"), (1, vec![friend.pid]));
     assert_eq!(friend.members("old-name"), (0, vec![]));
     friend.wait().message(Kind::Message, &1u64.to_le_bytes());
+    node.halt();
+}
+
+/// To a large group the transaction ends: what is held for it would be sent in one
+/// go, by one scheduler.
+#[test]
+fn a_large_group_ends_the_transaction() {
+    let (node, friend, actor) = cast(counts());
+    let members: Vec<Pid> = (0..100).map(|_| spawn(&node, "puppet", b"")).collect();
+    for member in members.iter().chain([&friend.pid]) {
+        assert_eq!(node.system().join("new-name", *member), Ok(true));
+    }
+    let message = "(drop (call $publish (i32.const 1040) (i32.const 8) (i32.const 9) (i32.const 16) (i32.const 8))) (unreachable)";
+    deploy(&node, "actor", &handles(message).text());
+    post(&node, actor, b"x");
+    friend.wait().message(Kind::Message, &0u64.to_le_bytes());
+    eventually("it has ended", || !node.system().is_alive(actor));
     node.halt();
 }

@@ -80,7 +80,7 @@ fn many_gluttons_end_and_the_node_lives() {
         ..Limits::default()
     };
     let pids: Vec<_> = (0..50)
-        .map(|_| with_limits(&node, "glutton", limits))
+        .map(|_| with_limits(&node, "glutton", limits.clone()))
         .collect();
     for pid in &pids {
         node.send(*pid, 0, Vec::new()).unwrap();

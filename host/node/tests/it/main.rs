@@ -29,4 +29,5 @@ mod supervision;
 mod swaps;
 mod tables;
 mod virtual_time;
+mod wasi;
 mod watching;

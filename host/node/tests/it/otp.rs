@@ -125,7 +125,7 @@ fn processes_of_all_priorities_get_done() {
     let pids: Vec<Pid> = (0..12u64)
         .map(|number| {
             let options = SpawnOptions {
-                limits: Some(limits),
+                limits: Some(limits.clone()),
                 ..SpawnOptions::default()
             };
             let pid = node.spawn("spins", b"", &options).unwrap();

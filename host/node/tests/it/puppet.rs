@@ -47,6 +47,74 @@ const EXTRA: [(&str, &str); 6] = [
     ("version", "(return (call $version))"),
 ];
 
+/// Functions of WASI as commands: of `path_open` the second argument, flags for the
+/// path, is left out.
+const WASI: [(&str, &[&str]); 15] = [
+    (
+        "path_open",
+        &["32", "=1", "32", "32", "32", "64", "64", "32", "32"],
+    ),
+    ("path_create_directory", &["32", "32", "32"]),
+    ("path_symlink", &["32", "32", "32", "32", "32"]),
+    ("fd_read", &["32", "32", "32", "32"]),
+    ("fd_write", &["32", "32", "32", "32"]),
+    ("fd_seek", &["32", "64", "32", "32"]),
+    ("fd_close", &["32"]),
+    ("fd_prestat_get", &["32", "32"]),
+    ("fd_prestat_dir_name", &["32", "32", "32"]),
+    ("environ_sizes_get", &["32", "32"]),
+    ("environ_get", &["32", "32"]),
+    ("args_sizes_get", &["32", "32"]),
+    ("args_get", &["32", "32"]),
+    ("clock_time_get", &["32", "64", "32"]),
+    ("poll_oneoff", &["32", "32", "32", "32"]),
+];
+
+/// The same guest with functions of WASI.
+pub(crate) fn with_wasi(version: u32) -> String {
+    let mut declared = String::new();
+    let mut commands = String::new();
+    let first = HOST_CALLS.len() + EXTRA.len();
+    for (at, (name, params)) in WASI.iter().enumerate() {
+        let types: Vec<&str> = params
+            .iter()
+            .map(|ty| if *ty == "64" { "i64" } else { "i32" })
+            .collect();
+        writeln!(
+            declared,
+            r#"(import "wasi_snapshot_preview1" "{name}" (func ${name} (param {}) (result i32)))"#,
+            types.join(" ")
+        )
+        .unwrap();
+        let mut arguments = String::new();
+        let mut given = 0;
+        for ty in *params {
+            let value = format!("(i64.load (i32.const {}))", 4104 + 8 * given);
+            match *ty {
+                "32" => write!(arguments, " (i32.wrap_i64 {value})").unwrap(),
+                "64" => write!(arguments, " {value}").unwrap(),
+                constant => write!(arguments, " (i32.const {})", &constant[1..]).unwrap(),
+            }
+            given += usize::from(!ty.starts_with('='));
+        }
+        let number = first + at;
+        write!(
+            commands,
+            "(if (i32.eq (i32.load (i32.const 4096)) (i32.const {number})) (then (return (i64.extend_i32_u (call ${name}{arguments})))))\n    "
+        )
+        .unwrap();
+    }
+    let (head, rest) = text(version)
+        .split_once("(memory (export")
+        .map(|(head, rest)| (head.to_owned(), rest.to_owned()))
+        .expect("it has a memory");
+    let rest = rest.replace(
+        "(func $do (result i64)",
+        &format!("(func $do (result i64)\n    {commands}"),
+    );
+    format!("{head}{declared}(memory (export{rest}")
+}
+
 /// The text of the guest. `version` is what the command of that name answers;
 /// processes are carried from one version to another.
 pub(crate) fn text(version: u32) -> String {
@@ -235,6 +303,7 @@ impl Puppet {
         let calls = HOST_CALLS.iter().map(|call| call.name);
         let number = calls
             .chain(EXTRA.iter().map(|(name, _)| *name))
+            .chain(WASI.iter().map(|(name, _)| *name))
             .position(|known| known == name)
             .unwrap_or_else(|| panic!("no command `{name}`"));
         let mut command = u64::try_from(number).unwrap().to_le_bytes().to_vec();

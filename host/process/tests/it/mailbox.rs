@@ -312,6 +312,8 @@ fn a_childs_limits_are_never_above_its_parents() {
         children: 3,
         tables: 70,
         priority: Priority::Normal,
+        files: 5,
+        ..Limits::default()
     };
     assert_eq!(Limits::default().at_most(&parent), parent);
     let asked = Limits {
@@ -322,6 +324,8 @@ fn a_childs_limits_are_never_above_its_parents() {
         children: 1,
         tables: 80,
         priority: Priority::High,
+        files: 6,
+        ..Limits::default()
     };
     let expected = Limits {
         memory: 60,
@@ -331,9 +335,11 @@ fn a_childs_limits_are_never_above_its_parents() {
         children: 1,
         tables: 70,
         priority: Priority::Normal,
+        files: 5,
+        ..Limits::default()
     };
-    assert_eq!(asked.at_most(&parent), expected);
-    assert_eq!(expected.at_most(&parent), expected);
+    assert_eq!(asked.clone().at_most(&parent), expected);
+    assert_eq!(expected.clone().at_most(&parent), expected);
 }
 
 // ---- generations ----------------------------------------------------------

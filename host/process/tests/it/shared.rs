@@ -166,8 +166,8 @@ fn a_table_goes_from_heir_to_heir() {
     assert_eq!(world.system.tables.find("stock"), None);
 }
 
-/// A large one is freed by whoever sweeps, not by who ends it; its bytes no
-/// longer count at once.
+/// A large one is freed by whoever sweeps, not by who ends it; its bytes count
+/// until then, also if it was the last.
 #[test]
 fn a_large_table_is_swept() {
     let mut world = World::new();
@@ -186,8 +186,69 @@ fn a_large_table_is_swept() {
     drop(table);
     system.tables.end(owner, id).unwrap();
     assert!(weak.upgrade().is_some());
+    let put = || {
+        let limits = Limits {
+            tables: 200_000,
+            ..Limits::default()
+        };
+        let other = system.new_table(owner, &limits, None, Access::Private);
+        let other = other.unwrap();
+        let table = system.tables.get(other).unwrap();
+        let put = table.put(owner, b"key", &Payload::new(&[0; 1_000]), true);
+        system.tables.end(owner, other).unwrap();
+        put
+    };
+    assert_eq!(put(), Err(TableError::Full));
     system.tables.sweep();
     assert!(weak.upgrade().is_none());
+    assert_eq!(put(), Ok(None));
+}
+
+#[test]
+fn nobody_is_given_or_inherits_more_bytes_than_it_may_have() {
+    let mut world = World::new();
+    let [a, b] = world.puppets();
+    let small = Limits {
+        tables: 10_000,
+        ..Limits::default()
+    };
+    world.with(b, |own, system| own.set_limits(system, small.into()));
+    let make = |world: &World, bytes: usize| {
+        let limits = Limits::default();
+        let id = world.system.new_table(a, &limits, None, Access::Protected);
+        let id = id.unwrap();
+        let table = world.system.tables.get(id).unwrap();
+        let value = Payload::new(&vec![0; bytes]);
+        table.put(a, b"key", &value, true).unwrap();
+        id
+    };
+    let (large, first, second) = (
+        make(&world, 20_000),
+        make(&world, 6_000),
+        make(&world, 6_000),
+    );
+    let give = |world: &World, id| world.system.give_table(a, id, b, 0, None);
+    assert_eq!(give(&world, large), Err(TableError::Full));
+    assert_eq!(give(&world, first), Ok(()));
+    assert_eq!(give(&world, second), Err(TableError::Full));
+    assert_eq!(world.system.tables.get(second).unwrap().owner(), a);
+    // As an heir neither: it ends.
+    for id in [large, second] {
+        world.system.tables.set_heir(a, id, Some((b, 1))).unwrap();
+    }
+    end(&mut world, a);
+    for id in [large, second] {
+        assert_eq!(
+            world.system.tables.get(id).unwrap_err(),
+            TableError::Unknown
+        );
+    }
+    // What it gives away makes room.
+    world.system.tables.end(b, first).unwrap();
+    let limits = world
+        .system
+        .new_table(b, &Limits::default(), None, Access::Private);
+    assert!(limits.is_ok());
 }
 
 #[test]
@@ -201,6 +262,9 @@ fn nobody_owns_more_tables_than_it_may() {
     }
     assert_eq!(make(a), Err(TableError::Full));
     let one = make(b).unwrap();
-    assert_eq!(world.system.give_table(b, one, a, 0), Err(TableError::Full));
+    assert_eq!(
+        world.system.give_table(b, one, a, 0, None),
+        Err(TableError::Full)
+    );
     assert_eq!(world.system.tables.get(one).unwrap().owner(), b);
 }

@@ -132,7 +132,8 @@ const RESTRICTED: &[Restricted] = &[
     },
     Restricted {
         name: "tokio",
-        only_in: &["node", "control", "cli", "cluster"],
+        // The engine for the trait of a guest's output in `wasmtime-wasi`.
+        only_in: &["engine", "node", "control", "cli", "cluster"],
         reason: "scheduler threads never wait for an async runtime",
     },
     Restricted {

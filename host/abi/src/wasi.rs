@@ -1,0 +1,99 @@
+//! WASI preview 1, as far as the host has to know it: the functions themselves
+//! are those of `wasmtime-wasi`. Source: the witx files of WASI, `phases/snapshot`.
+
+/// The module name that guests import them from.
+pub const MODULE: &str = "wasi_snapshot_preview1";
+
+/// What a function does, as far as a restricted run and the scheduler care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Tells what may differ between processes and ends at once: arguments,
+    /// environment, clocks, random numbers, the folders that are open.
+    Tells,
+    /// Ends at once, and does nothing to files.
+    Plain,
+    /// Writes, to a file or to what the process says (`stdout`, `stderr`).
+    Writes,
+    /// May wait for the system.
+    Waits,
+    /// Ends the process.
+    Ends,
+}
+use Act::{Ends, Plain, Tells, Waits, Writes};
+
+/// One function of WASI.
+#[derive(Clone, Copy, Debug)]
+pub struct Function {
+    /// The import's name.
+    pub name: &'static str,
+    /// What it does.
+    pub act: Act,
+}
+
+const fn f(name: &'static str, act: Act) -> Function {
+    Function { name, act }
+}
+
+/// Every function, in the order of the specification. Its place here is its
+/// number for the host.
+pub const FUNCTIONS: &[Function] = &[
+    f("args_get", Tells),
+    f("args_sizes_get", Tells),
+    f("environ_get", Tells),
+    f("environ_sizes_get", Tells),
+    f("clock_res_get", Tells),
+    f("clock_time_get", Tells),
+    f("fd_advise", Waits),
+    f("fd_allocate", Waits),
+    f("fd_close", Waits),
+    f("fd_datasync", Waits),
+    f("fd_fdstat_get", Waits),
+    f("fd_fdstat_set_flags", Waits),
+    f("fd_fdstat_set_rights", Plain),
+    f("fd_filestat_get", Waits),
+    f("fd_filestat_set_size", Waits),
+    f("fd_filestat_set_times", Waits),
+    f("fd_pread", Waits),
+    f("fd_prestat_get", Tells),
+    f("fd_prestat_dir_name", Tells),
+    f("fd_pwrite", Writes),
+    f("fd_read", Waits),
+    f("fd_readdir", Waits),
+    f("fd_renumber", Waits),
+    f("fd_seek", Waits),
+    f("fd_sync", Waits),
+    f("fd_tell", Plain),
+    f("fd_write", Writes),
+    f("path_create_directory", Waits),
+    f("path_filestat_get", Waits),
+    f("path_filestat_set_times", Waits),
+    f("path_link", Waits),
+    f("path_open", Waits),
+    f("path_readlink", Waits),
+    f("path_remove_directory", Waits),
+    f("path_rename", Waits),
+    f("path_symlink", Waits),
+    f("path_unlink_file", Waits),
+    f("poll_oneoff", Waits),
+    f("proc_exit", Ends),
+    f("proc_raise", Plain),
+    f("sched_yield", Plain),
+    f("random_get", Tells),
+    f("sock_accept", Plain),
+    f("sock_recv", Plain),
+    f("sock_send", Plain),
+    f("sock_shutdown", Plain),
+];
+
+/// The number of a function, if it is one.
+pub fn find(name: &str) -> Option<usize> {
+    FUNCTIONS.iter().position(|function| function.name == name)
+}
+
+/// Errors that the host itself answers; the rest are `wasmtime-wasi`'s.
+pub mod errno {
+    /// Try again later.
+    pub const AGAIN: i32 = 6;
+    /// The process has as many files open as it may.
+    pub const MFILE: i32 = 33;
+}

@@ -1,0 +1,274 @@
+//! WASI preview 1 for a process: what `wasmtime-wasi` needs of it, made from what
+//! it is granted.
+//!
+//! The functions of WASI that wait are asynchronous, so modules that import any
+//! of it run on fibers. A shim around each (see `instrument`) has the host take
+//! the process out of the store before, as a call that waits does, and put it
+//! back after (`calls::wasi`). If the function is not done at once, whoever runs
+//! the process finds it suspended; [`Wake`] has it looked at again. So no
+//! scheduler waits for a file, and a process can be ended in the middle.
+
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use exuvia_abi::limits;
+use exuvia_process::{Folder, Grants, Pid};
+use parking_lot::Mutex;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+use wasmtime_wasi_io::bytes::Bytes;
+
+use crate::guest::GuestSystem;
+
+/// A process's part of the system. Dropped, it closes its files.
+pub(crate) struct Wasi {
+    pub(crate) context: WasiP1Ctx,
+    /// What it has printed and the log has not.
+    pub(crate) printed: Printed,
+    /// Files that it has opened and not closed.
+    pub(crate) open: u32,
+}
+
+impl std::fmt::Debug for Wasi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Wasi({} open)", self.open)
+    }
+}
+
+impl Wasi {
+    /// That of a process of `module`.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be opened.
+    pub(crate) fn new(module: &str, grants: &Grants) -> Result<Wasi, String> {
+        let mut builder = WasiCtxBuilder::new();
+        builder.arg(module).args(&grants.args);
+        for (name, value) in &grants.env {
+            builder.env(name, value);
+        }
+        for folder in &grants.folders {
+            preopen(&mut builder, folder).map_err(|error| {
+                format!(
+                    "the folder `{}` that it is granted ({}) cannot be opened: {error}",
+                    folder.guest,
+                    folder.path().display()
+                )
+            })?;
+        }
+        let printed = Printed::default();
+        if grants.terminal {
+            builder.stdout(tokio::io::stdout());
+            builder.stderr(tokio::io::stderr());
+        } else {
+            builder.stdout(printed.out.clone());
+            builder.stderr(printed.err.clone());
+        }
+        Ok(Wasi {
+            context: builder.build_p1(),
+            printed,
+            open: 0,
+        })
+    }
+
+    /// One that may do nothing but print.
+    pub(crate) fn closed() -> Box<Wasi> {
+        let printed = Printed::default();
+        let mut builder = WasiCtxBuilder::new();
+        builder.stdout(printed.out.clone());
+        builder.stderr(printed.err.clone());
+        Box::new(Wasi {
+            context: builder.build_p1(),
+            printed,
+            open: 0,
+        })
+    }
+}
+
+fn preopen(builder: &mut WasiCtxBuilder, folder: &Folder) -> wasmtime::Result<()> {
+    let perms = match folder.write {
+        true => FsPerms::ReadWrite,
+        false => FsPerms::ReadOnly,
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut opened = rustix::fs::openat(CWD, &folder.host, flags, Mode::empty())?;
+    for below in &folder.below {
+        // Whoever was granted the outer folder may have put a link there.
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        opened = rustix::fs::openat2(&opened, below, flags, Mode::empty(), resolve)?;
+    }
+    // The very folder that was opened, whatever its path leads to by now.
+    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    builder.preopened_dir(path, &folder.guest, perms)?;
+    Ok(())
+}
+
+/// What a process has printed: its output and its errors.
+#[derive(Clone, Default)]
+pub(crate) struct Printed {
+    out: Said,
+    err: Said,
+}
+
+impl Printed {
+    /// The lines that are whole, and with `rest` what is behind them: first of the
+    /// output, then of the errors.
+    pub(crate) fn take(&self, rest: bool) -> [Vec<String>; 2] {
+        [self.out.lines(rest), self.err.lines(rest)]
+    }
+}
+
+/// Bytes that a process may print before they are told: what one call prints
+/// beyond it is left out.
+const SAID: usize = 64 << 10;
+
+/// One of the two.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Text>>);
+
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    left_out: usize,
+}
+
+impl Said {
+    fn lines(&self, rest: bool) -> Vec<String> {
+        let text = &mut *self.0.lock();
+        let end = match text.bytes.iter().rposition(|byte| *byte == b'\n') {
+            _ if rest => text.bytes.len(),
+            // Nobody waits for the end of a line without one.
+            _ if text.bytes.len() >= limits::LOG_LINE as usize => text.bytes.len(),
+            Some(last) => last + 1,
+            None => 0,
+        };
+        let mut lines = Vec::new();
+        for line in text.bytes[..end].split_inclusive(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            lines.push(
+                String::from_utf8_lossy(&line[..line.len().min(limits::LOG_LINE as usize)])
+                    .into_owned(),
+            );
+        }
+        text.bytes.drain(..end);
+        let left_out = std::mem::take(&mut text.left_out);
+        if left_out > 0 {
+            lines.push(format!("({left_out} bytes more were printed at once)"));
+        }
+        lines
+    }
+
+    fn add(&self, bytes: &[u8]) {
+        let text = &mut *self.0.lock();
+        let fits = bytes.len().min(SAID.saturating_sub(text.bytes.len()));
+        text.bytes.extend(&bytes[..fits]);
+        text.left_out += bytes.len() - fits;
+    }
+}
+
+impl IsTerminal for Said {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Said {
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Said {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Said {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.add(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(SAID)
+    }
+}
+
+impl tokio::io::AsyncWrite for Said {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        self.add(bytes);
+        std::task::Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+/// Has a process looked at again that waits in a function of WASI.
+#[derive(Debug)]
+pub(crate) struct Wake {
+    system: Weak<GuestSystem>,
+    pid: Pid,
+    /// The function may be done since the process was last run.
+    ready: AtomicBool,
+}
+
+impl Wake {
+    pub(crate) fn new(system: Weak<GuestSystem>, pid: Pid) -> Arc<Wake> {
+        Arc::new(Wake {
+            system,
+            pid,
+            ready: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// The process is about to be run: what was ready will be seen.
+    pub(crate) fn reset(&self) {
+        self.ready.store(false, Ordering::Release);
+    }
+}
+
+impl std::task::Wake for Wake {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ready.store(true, Ordering::Release);
+        if let Some(system) = self.system.upgrade() {
+            system.wake(self.pid);
+        }
+    }
+}

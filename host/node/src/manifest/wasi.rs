@@ -1,0 +1,149 @@
+//! `wasi` of a module or a child: what its processes may use of the system.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use exuvia_process::{Folder, Grants};
+use toml::de::DeValue;
+
+use super::error::{Found, Problems};
+use super::table::{Table, Value, as_table, wrong_type};
+
+/// Folders, variables and arguments that a module may have of each: they are
+/// opened or copied for each of its processes.
+const MOST: usize = 256;
+
+const ACCESS: [(&str, bool); 2] = [("read", false), ("write", true)];
+const STDIO: [(&str, bool); 2] = [("log", false), ("terminal", true)];
+
+/// Reads `wasi` of a table; without, what holds around it.
+pub(super) fn wasi(
+    parent: &mut Table<'_, '_>,
+    base_dir: &Path,
+    around: &Arc<Grants>,
+    path: &str,
+    problems: &mut Problems,
+) -> Arc<Grants> {
+    let title = || format!("`[{path}wasi]`");
+    let Some(mut table) = parent.table("wasi", title, problems) else {
+        return around.clone();
+    };
+    let folders = folders(&mut table, base_dir, path, problems);
+    let mut env = env(&mut table, problems);
+    for at in table.strings("inherit_env", problems).unwrap_or_default() {
+        // One that the node does not have is not there, as in a shell.
+        if let Some(value) = std::env::var_os(at.value).and_then(|value| value.into_string().ok()) {
+            env.entry(at.value.to_owned()).or_insert(value);
+        }
+    }
+    let args = table.strings("args", problems).unwrap_or_default();
+    let args: Vec<String> = args.iter().map(|at| at.value.to_owned()).collect();
+    let terminal = table.choice("stdio", &STDIO, problems).unwrap_or_default();
+    for (what, count) in [
+        ("dirs", folders.len()),
+        ("env", env.len()),
+        ("args", args.len()),
+    ] {
+        if count > MOST {
+            problems.add(Found::at(
+                table.span.clone(),
+                format!("`{what}` has {count} entries, more than {MOST}"),
+            ));
+        }
+    }
+    for text in env
+        .iter()
+        .flat_map(|(name, value)| [name, value])
+        .chain(&args)
+    {
+        if text.contains('\0') {
+            problems.add(Found::at(
+                table.span.clone(),
+                format!(
+                    "`{}` has a zero byte, which no program can be given",
+                    text.escape_debug()
+                ),
+            ));
+        }
+    }
+    table.finish(problems);
+    Arc::new(Grants {
+        folders,
+        env,
+        args,
+        terminal,
+    })
+}
+
+fn folders(
+    table: &mut Table<'_, '_>,
+    base_dir: &Path,
+    path: &str,
+    problems: &mut Problems,
+) -> Vec<Folder> {
+    let Some(dirs) = table.table("dirs", || format!("`[{path}wasi.dirs]`"), problems) else {
+        return Vec::new();
+    };
+    let entries = dirs.entries();
+    entries
+        .filter_map(|(guest, value)| {
+            let (host, write) = folder(guest.value, value, problems)?;
+            if guest.value.is_empty() || host.is_empty() {
+                let found = Found::at(guest.span, "a folder without a path".to_owned());
+                problems.add(found.help("write:  \"/data\" = \"data\"".to_owned()));
+                return None;
+            }
+            let host = base_dir.join(host);
+            Some(Folder {
+                guest: guest.value.to_owned(),
+                host: std::path::absolute(&host).unwrap_or(host),
+                below: Vec::new(),
+                write,
+            })
+        })
+        .collect()
+}
+
+/// The host's folder and whether it may be written to: a path alone may be read.
+fn folder<'a>(
+    guest: &str,
+    value: &'a Value<'_>,
+    problems: &mut Problems,
+) -> Option<(&'a str, bool)> {
+    if let DeValue::String(path) = value.get_ref() {
+        return Some((path, false));
+    }
+    let title = || format!("`dirs.\"{guest}\"`");
+    let mut table = as_table(guest, value, title, problems)?;
+    let path = table.string("path", problems);
+    if table.key_span("path").is_none() {
+        problems.add(Found::at(
+            table.span.clone(),
+            format!("the folder `{guest}` has no `path`"),
+        ));
+    }
+    let write = table.choice("access", &ACCESS, problems);
+    table.finish(problems);
+    Some((path?.value, write.unwrap_or_default()))
+}
+
+fn env(table: &mut Table<'_, '_>, problems: &mut Problems) -> BTreeMap<String, String> {
+    let Some(table) = table.table("env", || "`env`".to_owned(), problems) else {
+        return BTreeMap::new();
+    };
+    let mut env = BTreeMap::new();
+    for (name, value) in table.entries() {
+        match value.get_ref() {
+            _ if name.value.is_empty() || name.value.contains('=') => problems.add(Found::at(
+                name.span,
+                "a variable's name is neither empty nor has a `=`".to_owned(),
+            )),
+            DeValue::String(text) => {
+                env.insert(name.value.to_owned(), text.clone().into_owned());
+            }
+            _ => problems.add(wrong_type(name.value, "a string", value)),
+        }
+    }
+    env
+}

@@ -1,0 +1,524 @@
+//! WASI: what a process is granted, and no more; files that wait hold up nobody.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exuvia_node::abi::{self, Code, Reason};
+use exuvia_node::process::{Folder, Grants};
+use exuvia_node::{Limits, Node, SpawnOptions};
+use tempfile::TempDir;
+
+use crate::guests::{counter, deploy, eventually, exit_of, node, node_with, spawn};
+use crate::puppet::{self, BUFFER, DATA, Done, HEADER, PID, Puppet, REFERENCE};
+
+// Errors of WASI.
+const BADF: i64 = 8;
+const MFILE: i64 = 33;
+const NOENT: i64 = 44;
+const PERM: i64 = 63;
+const NOTCAPABLE: i64 = 76;
+
+const CREATE: i64 = 1;
+const READ: i64 = 1 << 1 | 1 << 2;
+const WRITE: i64 = 1 << 6 | READ;
+
+fn folder(guest: &str, host: &Path, write: bool) -> Folder {
+    Folder {
+        guest: guest.into(),
+        host: host.into(),
+        below: Vec::new(),
+        write,
+    }
+}
+
+fn granted(folders: Vec<Folder>) -> Limits {
+    Limits {
+        grants: Arc::new(Grants {
+            folders,
+            ..Grants::default()
+        }),
+        ..Limits::default()
+    }
+}
+
+/// A process of the puppet with WASI that has these limits.
+fn puppet(node: &Node, limits: Limits) -> Puppet {
+    // As the manifest would say of the module.
+    let pid = node
+        .spawn(
+            "puppet",
+            b"",
+            &SpawnOptions {
+                limits: Some(limits),
+                ..SpawnOptions::default()
+            },
+        )
+        .unwrap();
+    Puppet::of(node, pid)
+}
+
+/// A node with the puppet, whose modules may be granted all that lies there.
+fn world(schedulers: usize, folders: &[&Path]) -> Node {
+    let node = node_with(|config| {
+        config.schedulers = schedulers;
+        config.limits = Limits {
+            grants: Arc::new(Grants {
+                folders: folders.iter().map(|at| folder("/", at, true)).collect(),
+                terminal: true,
+                ..Grants::default()
+            }),
+            ..Limits::default()
+        };
+    });
+    deploy(&node, "puppet", &puppet::with_wasi(1));
+    node
+}
+
+fn open_in(p: &Puppet, dir: i64, path: &str, flags: i64, rights: i64) -> Done {
+    let arguments = [
+        dir,
+        DATA,
+        path.len() as i64,
+        flags,
+        rights,
+        rights,
+        0,
+        REFERENCE,
+    ];
+    p.act("path_open", &arguments, path.as_bytes())
+}
+
+/// Opens in the first folder.
+fn open(p: &Puppet, path: &str, flags: i64, rights: i64) -> i64 {
+    open_in(p, 3, path, flags, rights).ok().reference as u32 as i64
+}
+
+fn vector(at: i64, length: usize) -> Vec<u8> {
+    [at as u32, length as u32]
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect()
+}
+
+fn write(p: &Puppet, file: i64, text: &str) -> Done {
+    let mut data = vector(DATA + 8, text.len());
+    data.extend(text.as_bytes());
+    p.act("fd_write", &[file, DATA, 1, REFERENCE], &data)
+}
+
+fn read(p: &Puppet, file: i64, room: usize) -> String {
+    let done = p.act(
+        "fd_read",
+        &[file, DATA, 1, REFERENCE],
+        &vector(BUFFER, room),
+    );
+    let length = done.clone().ok().reference as u32 as usize;
+    String::from_utf8(done.buffer()[..length].to_vec()).unwrap()
+}
+
+/// How many of this process's open files lie there.
+fn open_files(folder: &Path) -> usize {
+    let all = std::fs::read_dir("/proc/self/fd").unwrap();
+    all.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter(|path| path.starts_with(folder))
+        .count()
+}
+
+#[test]
+fn a_process_may_do_nothing_that_it_is_not_granted() {
+    let node = node();
+    deploy(&node, "puppet", &puppet::with_wasi(1));
+    let a = Puppet::new(&node);
+    assert_eq!(a.act("fd_prestat_get", &[3, BUFFER], b"").result, BADF);
+    assert_eq!(open_in(&a, 3, "x", CREATE, WRITE).result, BADF);
+    let sizes = a.act("environ_sizes_get", &[REFERENCE, REFERENCE + 4], b"");
+    assert_eq!(sizes.ok().reference as u32, 0);
+    let sizes = a
+        .act("args_sizes_get", &[REFERENCE, REFERENCE + 4], b"")
+        .ok();
+    assert_eq!(sizes.reference, 1 | 7 << 32);
+    assert_eq!(
+        &a.act("args_get", &[HEADER, BUFFER], b"").ok().buffer()[..7],
+        b"puppet\0"
+    );
+    // The clock is the host call's too.
+    let now = a.act("clock_time_get", &[0, 1, REFERENCE], b"").ok();
+    assert!(now.reference > 1_700_000_000_000_000_000);
+    node.halt();
+}
+
+#[test]
+fn files_are_read_and_written_in_the_folders_that_are_granted() {
+    let dir = TempDir::new().unwrap();
+    std::fs::create_dir(dir.path().join("in")).unwrap();
+    std::fs::create_dir(dir.path().join("out")).unwrap();
+    std::fs::write(dir.path().join("in/a"), "text").unwrap();
+    std::fs::write(dir.path().join("secret"), "secret").unwrap();
+    std::os::unix::fs::symlink("../secret", dir.path().join("in/link")).unwrap();
+    let node = world(2, &[dir.path()]);
+    let (input, output) = (dir.path().join("in"), dir.path().join("out"));
+    // Granted more than the node's limits give, by the narrower folder.
+    let inner = |at: &str, write| Folder {
+        below: vec![at.into()],
+        ..folder(&format!("/{at}"), dir.path(), write)
+    };
+    let a = puppet(&node, granted(vec![inner("in", false), inner("out", true)]));
+    let name = a.act("fd_prestat_dir_name", &[3, BUFFER, 3], b"").ok();
+    assert_eq!(&name.buffer()[..3], b"/in");
+    let file = open(&a, "a", 0, READ);
+    assert_eq!(read(&a, file, 100), "text");
+    assert_eq!(write(&a, file, "x").result, BADF);
+    a.act("fd_close", &[file], b"").ok();
+    assert_eq!(a.act("fd_close", &[file], b"").result, BADF);
+    // Neither out of the folder nor against its access.
+    for path in ["../secret", "link", "/etc/passwd"] {
+        assert_eq!(open_in(&a, 3, path, 0, READ).result, PERM, "{path}");
+    }
+    assert_eq!(open_in(&a, 3, "none", 0, READ).result, NOENT);
+    for refused in [
+        open_in(&a, 3, "new", CREATE, WRITE).result,
+        open_in(&a, 3, "a", 0, WRITE).result,
+        a.act("path_create_directory", &[3, DATA, 1], b"d").result,
+    ] {
+        assert!([PERM, NOTCAPABLE, 69].contains(&refused), "{refused}");
+    }
+    let done = open_in(&a, 4, "new", CREATE, WRITE).ok();
+    write(&a, done.reference as u32 as i64, "written").ok();
+    assert_eq!(
+        std::fs::read_to_string(output.join("new")).unwrap(),
+        "written"
+    );
+    assert_eq!(std::fs::read_dir(&input).unwrap().count(), 2);
+    node.halt();
+}
+
+/// One scheduler: if it waited for the file, nobody else would be served.
+#[test]
+fn a_file_that_lets_wait_holds_up_its_process_alone() {
+    let dir = TempDir::new().unwrap();
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    let node = world(1, &[dir.path()]);
+    let limits = || granted(vec![folder("/", dir.path(), true)]);
+    let (a, b) = (puppet(&node, limits()), puppet(&node, limits()));
+    let other = Puppet::new(&node);
+    // To open it for reading waits for somebody who writes.
+    let begin = |p: &Puppet| {
+        let (p, pipe) = (p.clone(), "pipe");
+        let begun = std::thread::spawn({
+            let p = p.clone();
+            move || {
+                let arguments = [3, DATA, 4, 0, READ, READ, 0, REFERENCE];
+                p.try_do("path_open", &arguments, pipe.as_bytes())
+            }
+        });
+        eventually("it waits", || p.state() == "wasi");
+        begun
+    };
+    let opened = begin(&a);
+    let ended = begin(&b);
+    other.act("clock_time_get", &[0, 1, REFERENCE], b"").ok();
+    assert_eq!(a.state(), "wasi");
+    // It can be looked at and ended meanwhile.
+    node.inspect(a.pid).unwrap();
+    b.kill();
+    assert!(ended.join().unwrap().is_err());
+    // Messages that come meanwhile stay.
+    node.send(a.pid, 7, b"later".to_vec()).unwrap();
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::write(pipe, "through the pipe").unwrap()
+    });
+    opened.join().unwrap().unwrap().ok();
+    assert_eq!(a.wait().tag, 7);
+    writer.join().unwrap();
+    node.halt();
+}
+
+#[test]
+fn open_files_survive_a_swap_and_end_with_their_process() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("a"), "one two").unwrap();
+    let node = world(2, &[dir.path()]);
+    let a = puppet(&node, granted(vec![folder("/", dir.path(), false)]));
+    let files = [open(&a, "a", 0, READ), open(&a, "a", 0, READ)];
+    assert_eq!(read(&a, files[0], 4), "one ");
+    deploy(&node, "puppet", &puppet::with_wasi(2));
+    assert_eq!(a.act("version", &[], b"").result, 2);
+    assert_eq!(read(&a, files[0], 10), "two");
+    assert_eq!(read(&a, files[1], 10), "one two");
+    assert!(open_files(dir.path()) >= 3);
+    a.kill();
+    eventually("they are closed", || open_files(dir.path()) == 0);
+    node.halt();
+}
+
+#[test]
+fn a_process_has_so_many_files_open_as_it_may() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("a"), "text").unwrap();
+    let node = world(2, &[dir.path()]);
+    let limits = Limits {
+        files: 3,
+        ..granted(vec![folder("/", dir.path(), false)])
+    };
+    let a = puppet(&node, limits);
+    let files = [(); 3].map(|()| open(&a, "a", 0, READ));
+    for _ in 0..2 {
+        assert_eq!(open_in(&a, 3, "a", 0, READ).result, MFILE);
+    }
+    // What is not there is not open.
+    a.act("fd_close", &[files[1]], b"").ok();
+    assert_eq!(open_in(&a, 3, "b", 0, READ).result, NOENT);
+    open(&a, "a", 0, READ);
+    assert_eq!(open_in(&a, 3, "a", 0, READ).result, MFILE);
+    assert_eq!(read(&a, files[2], 9), "text");
+    node.halt();
+}
+
+/// Bytes of the options with grants.
+const OPTIONS: u32 = 64;
+
+/// Spawns a child that is granted this.
+fn spawn_with(p: &Puppet, grants: &serde_json::Value) -> Done {
+    let grants = rmp_serde::to_vec(grants).unwrap();
+    let mut data = OPTIONS.to_le_bytes().to_vec();
+    data.resize(56, 0);
+    let at = DATA as u32 + OPTIONS;
+    data.extend(at.to_le_bytes());
+    data.extend((grants.len() as u32).to_le_bytes());
+    data.extend(&grants);
+    p.act("spawn", &[0, 0, 0, 0, DATA, PID, REFERENCE], &data)
+}
+
+#[test]
+fn a_child_gets_what_its_parent_has_or_less() {
+    let dir = TempDir::new().unwrap();
+    std::fs::create_dir_all(dir.path().join("out/deep")).unwrap();
+    std::fs::write(dir.path().join("out/deep/a"), "deep").unwrap();
+    std::fs::write(dir.path().join("outside"), "x").unwrap();
+    let node = world(2, &[dir.path()]);
+    let out = Folder {
+        below: vec!["out".into()],
+        ..folder("/out", dir.path(), true)
+    };
+    let a = puppet(&node, granted(vec![out]));
+    let child = |done: Done| Puppet::of(&node, done.ok().pid);
+
+    let all = child(a.act("spawn", &[0, 0, 0, 0, 0, PID, REFERENCE], b""));
+    assert_eq!(read(&all, open(&all, "deep/a", 0, READ), 9), "deep");
+
+    let less = child(spawn_with(
+        &a,
+        &serde_json::json!({ "dirs": { "/d": "/out/deep" }, "env": { "A": "b" }, "args": ["x"] }),
+    ));
+    assert_eq!(read(&less, open(&less, "a", 0, READ), 9), "deep");
+    assert_ne!(open_in(&less, 3, "new", CREATE, WRITE).result, 0);
+    assert_ne!(open_in(&less, 3, "../../outside", 0, READ).result, 0);
+    let env = less.act("environ_get", &[HEADER, BUFFER], b"").ok();
+    assert_eq!(&env.buffer()[..4], b"A=b\0");
+
+    let none = child(spawn_with(&less, &serde_json::json!({})));
+    assert_eq!(open_in(&none, 3, "a", 0, READ).result, BADF);
+
+    for (parent, wanted, refused) in [
+        (
+            &a,
+            serde_json::json!({ "dirs": { "/x": "/" } }),
+            Code::Limit,
+        ),
+        (
+            &a,
+            serde_json::json!({ "dirs": { "/x": "/out/../x" } }),
+            Code::Limit,
+        ),
+        (&a, serde_json::json!({ "stdio": "terminal" }), Code::Limit),
+        (
+            &less,
+            serde_json::json!({ "dirs": { "/x": { "path": "/d", "access": "write" } } }),
+            Code::Limit,
+        ),
+        (&a, serde_json::json!({ "dir": {} }), Code::BadArgument),
+        (&a, serde_json::json!([1]), Code::BadArgument),
+    ] {
+        spawn_with(parent, &wanted).is(refused);
+    }
+
+    // A link that the parent has made does not lead its child out of its folder.
+    let link = b"../..deep/l";
+    let made = a.act("path_symlink", &[DATA, 5, 3, DATA + 5, 6], link);
+    assert_eq!(made.result, 0, "{made:?}");
+    let lost = child(spawn_with(
+        &a,
+        &serde_json::json!({ "dirs": { "/x": "/out/deep/l" } }),
+    ));
+    let mut events = node.events();
+    let _ = lost.try_do("fd_prestat_get", &[3, BUFFER], b"");
+    let (reason, detail) = exit_of(&mut events, lost.pid);
+    assert!(reason.contains("limit"), "{reason}");
+    assert!(
+        detail.contains("/x") && detail.contains("cannot be opened"),
+        "{detail}"
+    );
+    node.halt();
+}
+
+/// A guest that prints, and exits with the number that it is sent.
+fn printing() -> String {
+    let text = counter(
+        r#"(i32.store (i32.const 1024) (i32.const 512))
+           (i32.store (i32.const 1028) (i32.load (i32.const 108)))
+           (drop (call $fd_write (i32.load (i32.const 104)) (i32.const 1024) (i32.const 1) (i32.const 1032)))
+           (if (i32.eq (i32.load (i32.const 104)) (i32.const 9)) (then
+             (call $proc_exit (i32.load8_u (i32.const 512)))))"#,
+        "(unreachable)",
+        "",
+    );
+    text.replace(
+        "(memory (export",
+        r#"(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (memory (export"#,
+    )
+}
+
+#[test]
+fn what_is_printed_is_logged_by_lines() {
+    let node = node();
+    deploy(&node, "p", &printing());
+    let pid = spawn(&node, "p", b"");
+    let mut events = node.events();
+    // The tag is the file.
+    for (file, text) in [
+        (1, &b"one\ntwo"[..]),
+        (1, b" and a half\n\xff\x1b[31m\r\n"),
+        (2, b"an error\n"),
+        (1, b"the rest"),
+    ] {
+        node.send(pid, file, text.to_vec()).unwrap();
+    }
+    let mut lines = Vec::new();
+    let mut heard = |wanted: usize, lines: &mut Vec<(String, String)>| {
+        eventually("the lines come", || {
+            while let Ok(event) = events.try_recv() {
+                if let exuvia_node::Event::Log { level, text, .. } = event {
+                    lines.push((format!("{level:?}"), text));
+                }
+            }
+            lines.len() >= wanted
+        });
+    };
+    heard(4, &mut lines);
+    node.send(pid, 2, vec![b'x'; 200_000]).unwrap();
+    heard(6, &mut lines);
+    let _ = node.kill(pid);
+    heard(7, &mut lines);
+    let said: Vec<(&str, &str)> = (lines.iter())
+        .map(|(level, text)| (level.as_str(), &text[..text.len().min(30)]))
+        .collect();
+    assert_eq!(
+        said[..4],
+        [
+            ("Info", "one"),
+            ("Info", "two and a half"),
+            ("Info", "\u{fffd}\u{1b}[31m"),
+            ("Warn", "an error"),
+        ]
+    );
+    assert!(said.contains(&("Info", "the rest")), "{said:?}");
+    assert!(
+        lines.iter().all(|(_, text)| text.len() <= 8 * 1024),
+        "{said:?}"
+    );
+    node.halt();
+}
+
+#[test]
+fn the_status_of_an_exit_is_the_reason() {
+    let node = node();
+    deploy(&node, "p", &printing());
+    deploy(&node, "puppet", &puppet::text(1));
+    let watcher = Puppet::new(&node);
+    for (status, reason) in [
+        (0, Reason::NORMAL.0),
+        (1, Reason::GUEST + 1),
+        (125, Reason::GUEST + 125),
+    ] {
+        let pid = spawn(&node, "p", b"");
+        watcher.on("monitor", pid).ok();
+        node.send(pid, 9, vec![status]).unwrap();
+        watcher.wait().obituary(abi::Kind::Down, pid, reason);
+    }
+    // WASI knows no others.
+    let pid = spawn(&node, "p", b"");
+    watcher.on("monitor", pid).ok();
+    node.send(pid, 9, vec![200]).unwrap();
+    watcher
+        .wait()
+        .obituary(abi::Kind::Down, pid, Reason::TRAP.0);
+    node.halt();
+}
+
+#[test]
+fn a_sleep_of_wasi_holds_up_nobody() {
+    let node = world(1, &[]);
+    let (a, b) = (Puppet::new(&node), Puppet::new(&node));
+    // A subscription to the monotonic clock, in 300 ms and in an hour.
+    let sleep = |p: &Puppet, nanoseconds: u64| {
+        let mut subscription = vec![0; 16];
+        subscription.extend(1u32.to_le_bytes());
+        subscription.extend([0; 4]);
+        subscription.extend(nanoseconds.to_le_bytes());
+        subscription.extend([0; 16]);
+        let p = p.clone();
+        std::thread::spawn(move || {
+            p.try_do("poll_oneoff", &[DATA, BUFFER, 1, REFERENCE], &subscription)
+        })
+    };
+    let long = sleep(&b, 3_600_000_000_000);
+    let short = sleep(&a, 300_000_000);
+    eventually("both wait", || a.state() == "wasi" && b.state() == "wasi");
+    Puppet::new(&node).act("version", &[], b"");
+    assert_eq!(short.join().unwrap().unwrap().ok().reference as u32, 1);
+    assert_eq!(b.state(), "wasi");
+    node.kill(b.pid);
+    assert!(long.join().unwrap().is_err());
+    node.halt();
+}
+
+/// Many at once, more than there are frames: all are served.
+#[test]
+fn many_processes_read_at_once() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("a"), "text").unwrap();
+    let node = node_with(|config| {
+        config.frames = 8;
+        config.limits = granted(vec![folder("/", dir.path(), false)]);
+    });
+    deploy(&node, "puppet", &puppet::with_wasi(1));
+    let puppets: Vec<Puppet> = (0..40).map(|_| Puppet::new(&node)).collect();
+    std::thread::scope(|scope| {
+        for p in &puppets {
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    let file = open(p, "a", 0, READ);
+                    assert_eq!(read(p, file, 9), "text");
+                    p.act("fd_close", &[file], b"").ok();
+                }
+            });
+        }
+    });
+    let halted = std::time::Instant::now();
+    node.halt();
+    assert!(halted.elapsed() < Duration::from_secs(20));
+    drop(puppets);
+    eventually("all is closed", || open_files(dir.path()) == 0);
+}

@@ -1,0 +1,276 @@
+//! What a process may use of the system it runs on, through WASI. Nothing that
+//! is not granted, and a child never more than its parent.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+/// A folder that a process may open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// The path under which the process finds it.
+    pub guest: String,
+    /// The folder that the operator has granted.
+    pub host: PathBuf,
+    /// What of it: each path lies in the folder before, also if a link stands
+    /// there, and was granted by another process. Empty: all.
+    pub below: Vec<PathBuf>,
+    /// Whether it may change what is in there.
+    pub write: bool,
+}
+
+impl Folder {
+    /// The path that it should have, for people.
+    pub fn path(&self) -> PathBuf {
+        let below = self.below.iter();
+        below.fold(self.host.clone(), |path, below| path.join(below))
+    }
+}
+
+/// What a process may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Its folders, in the order in which they are opened.
+    pub folders: Vec<Folder>,
+    /// Its environment.
+    pub env: BTreeMap<String, String>,
+    /// Its arguments, without the name in front.
+    pub args: Vec<String>,
+    /// Whether what it prints goes to the node's terminal instead of the log.
+    pub terminal: bool,
+}
+
+/// What a process asks for on behalf of a child, in the names that it knows itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The child's path, what it is for the parent, and whether it may write there.
+    pub folders: Vec<(String, String, bool)>,
+    /// The child's environment: what its parent tells it is no secret of others.
+    pub env: BTreeMap<String, String>,
+    /// The child's arguments.
+    pub args: Vec<String>,
+    /// Whether it may print to the terminal.
+    pub terminal: bool,
+}
+
+/// More than the parent has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotGranted {
+    /// A folder.
+    Folder(String),
+    /// A folder, to write to.
+    Write(String),
+    /// The terminal.
+    Terminal,
+}
+
+impl std::fmt::Display for NotGranted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotGranted::Folder(path) => {
+                write!(f, "the folder `{path}` is in none that the parent may use")
+            }
+            NotGranted::Write(path) => {
+                write!(
+                    f,
+                    "the folder `{path}` may be read by the parent, not written to"
+                )
+            }
+            NotGranted::Terminal => {
+                f.write_str("the parent itself prints to the log, not to the terminal")
+            }
+        }
+    }
+}
+
+impl std::error::Error for NotGranted {}
+
+impl Grants {
+    /// What of this a process may have whose parent has `parent`: the same folders
+    /// or folders in them. Environment and arguments are data, not rights.
+    #[must_use]
+    pub fn at_most(&self, parent: &Grants) -> Grants {
+        let folders = self.folders.iter().filter_map(|folder| {
+            let within = |outer: &&Folder| {
+                folder.host == outer.host && folder.below.starts_with(&outer.below)
+            };
+            let mut covering = parent.folders.iter().filter(within).peekable();
+            covering.peek()?;
+            let write = folder.write && covering.any(|outer| outer.write);
+            Some(Folder {
+                write,
+                ..folder.clone()
+            })
+        });
+        Grants {
+            folders: folders.collect(),
+            terminal: self.terminal && parent.terminal,
+            ..self.clone()
+        }
+    }
+
+    /// What a child gets that is to have `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that the parent does not have itself.
+    pub fn granting(&self, wanted: &Wanted) -> Result<Grants, NotGranted> {
+        let mut folders = Vec::new();
+        for (guest, path, write) in &wanted.folders {
+            let found = self.find(path);
+            let (folder, below) = found.ok_or_else(|| NotGranted::Folder(path.clone()))?;
+            if *write && !folder.write {
+                return Err(NotGranted::Write(path.clone()));
+            }
+            let mut folder = Folder {
+                guest: guest.clone(),
+                write: *write,
+                ..folder.clone()
+            };
+            if !below.as_os_str().is_empty() {
+                folder.below.push(below);
+            }
+            folders.push(folder);
+        }
+        if wanted.terminal && !self.terminal {
+            return Err(NotGranted::Terminal);
+        }
+        Ok(Grants {
+            folders,
+            env: wanted.env.clone(),
+            args: wanted.args.clone(),
+            terminal: wanted.terminal,
+        })
+    }
+
+    /// The folder in which a path of the process lies, the innermost, and where in it.
+    fn find(&self, path: &str) -> Option<(&Folder, PathBuf)> {
+        let path = plain(path)?;
+        let inside = self.folders.iter().filter_map(|folder| {
+            let outer = plain(&folder.guest)?;
+            let below = path.strip_prefix(&outer).ok()?.to_path_buf();
+            Some((outer.components().count(), folder, below))
+        });
+        let (_, folder, below) = inside.max_by_key(|(depth, ..)| *depth)?;
+        Some((folder, below))
+    }
+}
+
+/// A path without `.` and without the root, which is the same for guests.
+/// `None`: it goes up.
+fn plain(path: &str) -> Option<PathBuf> {
+    let mut plain = PathBuf::new();
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(name) => plain.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(plain)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn folder(guest: &str, host: &str, below: &[&str], write: bool) -> Folder {
+        Folder {
+            guest: guest.into(),
+            host: host.into(),
+            below: below.iter().map(Into::into).collect(),
+            write,
+        }
+    }
+
+    fn wanted(guest: &str, path: &str, write: bool) -> Wanted {
+        Wanted {
+            folders: vec![(guest.into(), path.into(), write)],
+            ..Wanted::default()
+        }
+    }
+
+    #[test]
+    fn a_child_gets_what_lies_in_its_parents_folders_and_no_more() {
+        let parent = Grants {
+            folders: vec![
+                folder("/data", "/srv/data", &[], false),
+                folder("/data/out", "/srv/out", &["x"], true),
+            ],
+            ..Grants::default()
+        };
+        let got = parent.granting(&wanted("/in", "/data/./a/b", false));
+        assert_eq!(
+            got.map(|grants| grants.folders),
+            Ok(vec![folder("/in", "/srv/data", &["a/b"], false)])
+        );
+        // The innermost folder counts.
+        let got = parent.granting(&wanted("w", "data/out/y", true));
+        assert_eq!(
+            got.map(|grants| grants.folders),
+            Ok(vec![folder("w", "/srv/out", &["x", "y"], true)])
+        );
+        for (path, write, refused) in [
+            ("/data/a", true, NotGranted::Write("/data/a".into())),
+            ("/dat", false, NotGranted::Folder("/dat".into())),
+            ("/", false, NotGranted::Folder("/".into())),
+            ("/data/../x", false, NotGranted::Folder("/data/../x".into())),
+        ] {
+            assert_eq!(parent.granting(&wanted("/w", path, write)), Err(refused));
+        }
+        let terminal = Wanted {
+            terminal: true,
+            ..Wanted::default()
+        };
+        assert_eq!(parent.granting(&terminal), Err(NotGranted::Terminal));
+    }
+
+    #[test]
+    fn limits_of_a_supervisor_hold_for_what_its_children_are_granted() {
+        let parent = Grants {
+            folders: vec![folder("/a", "/srv", &["a"], false)],
+            ..Grants::default()
+        };
+        let wants = Grants {
+            folders: vec![
+                folder("/x", "/srv", &["a", "b"], true),
+                folder("/y", "/srv", &["b"], false),
+                folder("/z", "/etc", &["a"], false),
+            ],
+            args: vec!["one".into()],
+            terminal: true,
+            ..Grants::default()
+        };
+        let got = wants.at_most(&parent);
+        assert_eq!(got.folders, [folder("/x", "/srv", &["a", "b"], false)]);
+        assert_eq!((got.args.len(), got.terminal), (1, false));
+    }
+
+    proptest! {
+        /// Whatever is asked for, by a child's child too, lies in what the first has.
+        #[test]
+        fn nothing_leaves_the_first_folder(
+            paths in prop::collection::vec("(/?(a|b|\\.|\\.\\.)){0,5}", 1..4),
+            write in any::<bool>(),
+        ) {
+            let first = Grants {
+                folders: vec![folder("/", "/srv", &["base"], write)],
+                ..Grants::default()
+            };
+            let mut at = first.clone();
+            for path in paths {
+                let Ok(next) = at.granting(&wanted("/", &path, true)) else {
+                    break;
+                };
+                let folder = &next.folders[0];
+                prop_assert!(write && folder.host == Path::new("/srv"));
+                prop_assert_eq!(&folder.below[0], Path::new("base"));
+                let mut parts = folder.below.iter().flat_map(|below| below.components());
+                prop_assert!(parts.all(|part| matches!(part, Component::Normal(_))));
+                prop_assert_eq!(next.at_most(&first).folders, next.folders.clone());
+                at = next;
+            }
+        }
+    }
+}
