@@ -12,6 +12,7 @@ use exuvia_process::{Body, ExitReason, Payload, Slot, Turn, turn};
 
 use crate::aside::WayBack;
 use crate::body::Outcome;
+use crate::calls::wasi::tell;
 use crate::error::CrossError;
 use crate::executor::Executor;
 use crate::frame::{OnThread, panic_text, run_here};
@@ -136,6 +137,11 @@ impl Executor {
         };
         guarded("take back the effects", &mut || self.take_back(&mut own));
         guarded("take the frame", &mut || self.take_frame(&mut own));
+        guarded("close the files", &mut || {
+            if let Some(wasi) = own.guest().and_then(|guest| guest.take_wasi()) {
+                tell(shared, &mut own, wasi.printed.take(true));
+            }
+        });
         // Who is done before its start is acknowledged has failed to start.
         let failed = if reason.is_normal() {
             own.is_awaited()

@@ -272,3 +272,37 @@ impl std::task::Wake for Wake {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_comes_out_by_lines() {
+        let said = Said::default();
+        said.add(b"one\r\n\ntw");
+        assert_eq!(said.lines(false), ["one", ""]);
+        assert!(said.lines(false).is_empty());
+        said.add(b"o\nthree");
+        assert_eq!(said.lines(false), ["two"]);
+        assert_eq!(said.lines(true), ["three"]);
+        assert!(said.lines(true).is_empty());
+    }
+
+    #[test]
+    fn who_prints_much_loses_what_is_too_much() {
+        let said = Said::default();
+        said.add(&[b'x'; 10_000]);
+        let [line] = &said.lines(false)[..] else {
+            panic!("a long line is not waited for");
+        };
+        assert_eq!(line.len(), limits::LOG_LINE as usize);
+        for _ in 0..20 {
+            said.add(&[b"y".repeat(9_999), b"\n".to_vec()].concat());
+        }
+        let lines = said.lines(false);
+        assert_eq!(lines.len(), 8, "{}", lines.len());
+        let left_out = format!("({} bytes more were printed at once)", 200_000 - SAID);
+        assert_eq!(lines[7], left_out);
+    }
+}
