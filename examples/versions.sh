@@ -33,3 +33,6 @@ features() { # package, module, versions in the order to build them
 features exuvia-example-bank-account bank_account v2 v1
 features exuvia-example-cart-cart cart_cart v3 v2 v1
 cargo build --quiet --release --target "$target" --workspace
+# Those that use files do so through WASI.
+cargo build --quiet --release --target wasm32-wasip1 \
+    --package exuvia-example-pipeline-source --package exuvia-example-pipeline-sink

@@ -80,6 +80,7 @@ mod bytes;
 mod codec;
 mod context;
 mod error;
+mod grants;
 mod group;
 #[cfg(any(all(target_arch = "wasm32", feature = "heap"), test))]
 #[allow(unsafe_code, reason = "an allocator hands out raw memory")]
@@ -174,6 +175,7 @@ pub use exuvia_abi::{ABI_VERSION, Kind, Priority, Reason, RunResult};
 /// an `Option`, which old clients leave out.
 pub use exuvia_macros::protocol;
 pub use exuvia_macros::{Layout, actor};
+pub use grants::Grants;
 pub use group::Group;
 pub use layout::Layout;
 pub use log::Level;

@@ -6,7 +6,7 @@ use exuvia_abi::spawn as flags;
 use serde::Serialize;
 
 use crate::sys::{self, RawSpawn};
-use crate::{Address, Error, Pid, Priority, Wait};
+use crate::{Address, Error, Grants, Pid, Priority, Wait};
 
 /// A process to be started. The limits are as this process's own unless they
 /// are set, and never above them.
@@ -22,6 +22,7 @@ use crate::{Address, Error, Pid, Priority, Wait};
 pub struct Spawn<'a> {
     module: &'a str,
     arguments: Vec<u8>,
+    grants: Vec<u8>,
     options: RawSpawn,
 }
 
@@ -66,6 +67,7 @@ pub fn spawn(module: &str) -> Spawn<'_> {
     Spawn {
         module,
         arguments: Vec::new(),
+        grants: Vec::new(),
         options: RawSpawn {
             size: flags::OPTIONS_KNOWN,
             ..RawSpawn::default()
@@ -224,13 +226,46 @@ impl Spawn<'_> {
         self
     }
 
+    /// How many files it may have open.
+    ///
+    /// ```no_run
+    /// let child = exuvia::spawn("worker").files(4).start();
+    /// # let _ = child;
+    /// ```
+    pub fn files(mut self, count: u32) -> Self {
+        self.options.files = count;
+        self
+    }
+
+    /// What of this process's part of the system it gets through WASI; all of it, if this is not
+    /// called. What this process does not have is refused with [`Error::Limit`].
+    ///
+    /// ```no_run
+    /// use exuvia::Grants;
+    ///
+    /// let grants = Grants::none().read("/texts", "/in/texts").env("LANG", "C");
+    /// let child = exuvia::spawn("worker").grants(&grants).start();
+    /// # let _ = child;
+    /// ```
+    pub fn grants(mut self, grants: &Grants) -> Self {
+        self.grants = grants.encoded();
+        self
+    }
+
     /// Starts it.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").start();
     /// # let _ = child;
     /// ```
-    pub fn start(self) -> Result<Child, Error> {
+    pub fn start(mut self) -> Result<Child, Error> {
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "where a pointer has more bits there is no host that reads it"
+        )]
+        if !self.grants.is_empty() {
+            self.options.grants = [self.grants.as_ptr() as usize as u32, self.grants.len() as u32];
+        }
         let (pid, reference) = sys::spawn(self.module, &self.arguments, &self.options)?;
         let monitored = self.options.flags & flags::MONITOR != 0;
         Ok(Child {

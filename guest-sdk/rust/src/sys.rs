@@ -187,7 +187,9 @@ pub struct RawSpawn {
     pub(crate) start_timeout: u32,
     pub(crate) tables: u64,
     pub(crate) priority: u32,
-    pub(crate) reserved: u32,
+    pub(crate) files: u32,
+    /// Where the grants are, and how many bytes.
+    pub(crate) grants: [u32; 2],
 }
 
 const _: () = assert!(size_of::<RawSpawn>() == exuvia_abi::spawn::OPTIONS_KNOWN as usize);

@@ -351,6 +351,7 @@ impl View<'_> {
                 timer,
                 upgrade,
                 publication: None,
+                in_host: None,
             });
         }
         SUSPEND

@@ -1,7 +1,7 @@
 //! What all turns of processes share, and what the node does with it. A turn
 //! itself is in `turn`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use exuvia_code::{Code, Tenancy};
@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) probation: u32,
     pub(crate) tracers: Tracers,
+    /// Processes in functions of WASI.
+    pub(crate) in_host: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for dyn Services {
@@ -147,6 +149,11 @@ impl Shared {
 pub struct Executor(pub(crate) Arc<Shared>);
 
 impl Executor {
+    /// How many processes are in functions of WASI: the system has to answer them.
+    pub fn in_host(&self) -> usize {
+        self.0.in_host.load(Ordering::Acquire)
+    }
+
     /// An executor for the processes of `system` and the code of `code`.
     pub fn new(
         system: Arc<GuestSystem>,
@@ -164,6 +171,7 @@ impl Executor {
             metrics: Metrics::default(),
             probation: config.probation,
             tracers: Tracers::default(),
+            in_host: Arc::default(),
         }))
     }
 

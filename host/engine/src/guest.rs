@@ -2,6 +2,7 @@
 //! is, and what it waits for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use exuvia_abi::receive;
 use exuvia_code::Tenancy;
@@ -263,6 +264,26 @@ pub(crate) struct Wait {
     pub(crate) upgrade: bool,
     /// What it does in several turns.
     pub(crate) publication: Option<Box<Publication>>,
+    /// Counts it among those that the system has to answer.
+    #[expect(dead_code, reason = "its drop counts")]
+    pub(crate) in_host: Option<InHost>,
+}
+
+/// Processes in functions of WASI, counted from the call to its end.
+#[derive(Debug)]
+pub(crate) struct InHost(Arc<AtomicUsize>);
+
+impl InHost {
+    pub(crate) fn new(count: &Arc<AtomicUsize>) -> InHost {
+        count.fetch_add(1, Ordering::AcqRel);
+        InHost(count.clone())
+    }
+}
+
+impl Drop for InHost {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What is published to a large group, a part in each turn.
@@ -301,13 +322,15 @@ impl Wait {
             timer: None,
             upgrade: false,
             publication: None,
+            in_host: None,
         }
     }
 
     /// The wait for the system.
-    pub(crate) fn host() -> Wait {
+    pub(crate) fn host(in_host: InHost) -> Wait {
         Wait {
             what: Want::Host,
+            in_host: Some(in_host),
             ..Wait::turn(None)
         }
     }

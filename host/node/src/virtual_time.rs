@@ -76,6 +76,7 @@ impl Node {
         let asleep = self.scheduler().metrics().parked == self.scheduler().workers();
         asleep
             && !due
+            && self.0.executor.in_host() == 0
             && slots.all(|slot| matches!(slot.state.get(), RunState::Free | RunState::Idle))
     }
 }

@@ -130,7 +130,7 @@ pub(crate) fn fmt() -> Result<()> {
 }
 
 pub(crate) fn lint() -> Result<()> {
-    setup::wasm_target()?;
+    setup::wasm_targets()?;
     let root = shell::root();
     shell::run(shell::cargo(&root).args([
         "clippy",

@@ -52,7 +52,7 @@ pub(crate) fn workspaces(root: &Path) -> Result<Vec<Workspace>> {
 
 /// Builds every guest workspace in the release profile.
 pub(crate) fn build() -> Result<()> {
-    crate::setup::wasm_target()?;
+    crate::setup::wasm_targets()?;
     let root = shell::root();
     for Workspace { folder, target_dir } in workspaces(&root)? {
         println!(

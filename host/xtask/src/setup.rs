@@ -15,8 +15,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell;
 
-/// The only target that guests need today.
+/// The target of most guests.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
+/// The target of guests that use files: `std` does that through WASI.
+pub(crate) const WASI: &str = "wasm32-wasip1";
+
+/// What the linker takes for [`WASI`] beside `std`: where Debian's `wasi-libc` has it, and
+/// the compiler looks.
+const WASI_FILES: [&str; 3] = ["crt1-command.o", "crt1-reactor.o", "libc.a"];
 
 /// A guest that touches the standard library and the linker: if it compiles, guests can be built.
 const PROBE: &str = "#[unsafe(no_mangle)]\npub extern \"C\" fn probe(n: u32) -> usize {\n    format!(\"{n}\").len()\n}\n";
@@ -26,30 +32,37 @@ const MARKER: &str = "exuvia-source-version";
 
 /// Everything a developer needs. CI does not call this: it takes the runner that is there.
 pub(crate) fn all() -> Result<()> {
-    wasm_target()?;
+    wasm_targets()?;
     install_nextest();
     Ok(())
 }
 
-/// Makes sure that a guest can be compiled and linked.
-pub(crate) fn wasm_target() -> Result<()> {
+/// Makes sure that guests can be compiled and linked.
+pub(crate) fn wasm_targets() -> Result<()> {
     let scratch = shell::root().join("target/setup");
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
-    if probe(&scratch).is_ok() {
-        step(&format!("target {TARGET}: ready"));
+    for target in [TARGET, WASI] {
+        wasm_target(&scratch, target)?;
+    }
+    Ok(())
+}
+
+fn wasm_target(scratch: &Path, target: &str) -> Result<()> {
+    if probe(scratch, target).is_ok() {
+        step(&format!("target {target}: ready"));
         return Ok(());
     }
 
-    step(&format!("target {TARGET}: missing, asking rustup"));
+    step(&format!("target {target}: missing, asking rustup"));
     let mut rustup = Command::new("rustup");
-    rustup.args(["target", "add", TARGET]);
+    rustup.args(["target", "add", target]);
     if std::env::var_os("RUSTUP_MAX_RETRIES").is_none() {
         // The default of three makes a machine without network wait for nothing.
         rustup.env("RUSTUP_MAX_RETRIES", "1");
     }
     let by_rustup = shell::output(&mut rustup);
-    if by_rustup.is_ok() && probe(&scratch).is_ok() {
-        step(&format!("target {TARGET}: installed by rustup"));
+    if by_rustup.is_ok() && probe(scratch, target).is_ok() {
+        step(&format!("target {target}: installed by rustup"));
         return Ok(());
     }
     if let Err(error) = by_rustup {
@@ -59,16 +72,16 @@ pub(crate) fn wasm_target() -> Result<()> {
         ));
     }
 
-    build_std(&scratch).with_context(|| {
+    build_std(scratch, target).with_context(|| {
         format!(
-            "the target {TARGET} is missing and cannot be built here.\n\
-             fix: run `rustup target add {TARGET}` where rustup has network, \
+            "the target {target} is missing and cannot be built here.\n\
+             fix: run `rustup target add {target}` where rustup has network, \
              or use a toolchain that has the target"
         )
     })?;
-    probe(&scratch)
-        .with_context(|| format!("std for {TARGET} was built, yet a guest does not compile"))?;
-    step(&format!("target {TARGET}: built and installed"));
+    probe(scratch, target)
+        .with_context(|| format!("std for {target} was built, yet a guest does not compile"))?;
+    step(&format!("target {target}: built and installed"));
     Ok(())
 }
 
@@ -95,7 +108,7 @@ fn install_nextest() {
 }
 
 /// Compiles the probe; an error holds what the compiler said.
-fn probe(scratch: &Path) -> Result<()> {
+fn probe(scratch: &Path, target: &str) -> Result<()> {
     let source = scratch.join("probe.rs");
     fs::write(&source, PROBE).with_context(|| format!("cannot write {}", source.display()))?;
     shell::output(
@@ -106,7 +119,7 @@ fn probe(scratch: &Path) -> Result<()> {
                 "--crate-type",
                 "cdylib",
                 "--target",
-                TARGET,
+                target,
                 "-o",
             ])
             .arg(scratch.join("probe.wasm"))
@@ -116,7 +129,7 @@ fn probe(scratch: &Path) -> Result<()> {
 }
 
 /// Builds the standard library for the target and copies it into the toolchain.
-fn build_std(scratch: &Path) -> Result<()> {
+fn build_std(scratch: &Path, target: &str) -> Result<()> {
     let sysroot = PathBuf::from(shell::output(shell::rustc().args(["--print", "sysroot"]))?.trim());
     let version = compiler_version()?;
     let library = ensure_source(&sysroot, &version, scratch)?;
@@ -139,19 +152,28 @@ fn build_std(scratch: &Path) -> Result<()> {
                 "-Zbuild-std=std,panic_abort",
                 "--release",
                 "--target",
-                TARGET,
+                target,
             ])
             .args(["--target-dir", "target"])
             // Building std is an unstable feature; this says that we mean it.
             .env("RUSTC_BOOTSTRAP", "1")
-            // Flags meant for the host (loom, sanitizers) must not end up in std.
-            .env_remove("RUSTFLAGS")
+            // Flags meant for the host (loom, sanitizers) must not end up in std. Guests are linked with
+            // LTO, which reads the bitcode that cargo would leave out.
+            .env("RUSTFLAGS", "-C embed-bitcode=yes")
             .env_remove("CARGO_ENCODED_RUSTFLAGS"),
     )?;
 
-    let built = package.join("target").join(TARGET).join("release/deps");
-    let installed = sysroot.join("lib/rustlib").join(TARGET).join("lib");
-    install_rlibs(&built, &installed).with_context(|| {
+    let built = package.join("target").join(target).join("release/deps");
+    let installed = sysroot.join("lib/rustlib").join(target).join("lib");
+    let libc = match target {
+        WASI => Some(debian::fetch_wasi_libc(scratch)?),
+        _ => None,
+    };
+    let install = || {
+        install_rlibs(&built, &installed)?;
+        libc.map_or(Ok(()), |libc| install_libc(&libc, &installed))
+    };
+    install().with_context(|| {
         format!(
             "cannot install std in {}\nfix: run this as the owner of the toolchain",
             installed.display()
@@ -215,6 +237,18 @@ fn install_rlibs(built: &Path, installed: &Path) -> Result<()> {
     }
     if count == 0 {
         bail!("{} holds no .rlib file", built.display());
+    }
+    Ok(())
+}
+
+/// Copies the C library and what starts a program.
+fn install_libc(libc: &Path, installed: &Path) -> Result<()> {
+    let folder = installed.join("self-contained");
+    fs::create_dir_all(&folder)?;
+    for name in WASI_FILES {
+        let from = libc.join(name);
+        fs::copy(&from, folder.join(name))
+            .with_context(|| format!("cannot copy {}", from.display()))?;
     }
     Ok(())
 }

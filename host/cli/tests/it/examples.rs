@@ -50,6 +50,11 @@ fn the_chat() {
     tested("exuvia-example-chat-protocol");
 }
 
+#[test]
+fn the_pipeline() {
+    tested("exuvia-example-pipeline-protocol");
+}
+
 /// A terminal with `chat.sh` in it.
 struct Terminal {
     child: Child,

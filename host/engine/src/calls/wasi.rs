@@ -12,7 +12,7 @@ use super::{copy, counter, forget_mail, settle};
 use crate::baton::{self, Ask, Asked};
 use crate::data::{Denied, Ends, FrameData, Mode, Refused};
 use crate::executor::Shared;
-use crate::guest::{GuestOwn, Wait};
+use crate::guest::{GuestOwn, InHost, Wait};
 use crate::instrument::SLICE;
 use crate::probation::close_transaction;
 use crate::setup::set_reductions;
@@ -106,7 +106,7 @@ fn begin(mut caller: Caller<'_, FrameData>, number: i32, first: i32) -> wasmtime
         close_transaction(own, &shared.system);
     }
     if let Some(guest) = own.guest() {
-        guest.wait.set(Wait::host());
+        guest.wait.set(Wait::host(InHost::new(&shared.in_host)));
     }
     if let Some(own) = data.own.take() {
         baton::put_suspended(own);

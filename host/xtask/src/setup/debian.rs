@@ -1,4 +1,5 @@
-//! Fetches the sources of the standard library as Debian's package `rust-src`.
+//! Fetches the sources of the standard library as Debian's package `rust-src`, and the C library that
+//! it needs for WASI.
 //!
 //! The system is not changed: sources, lists and downloads live under the scratch folder, no package is
 //! installed, and no right beyond an ordinary user's is needed. Signatures are checked as usual. The
@@ -16,6 +17,7 @@ use crate::shell;
 /// The suite that holds one `rust-src` for each recent compiler.
 const SUITE: &str = "trixie-backports";
 const PACKAGE: &str = "rust-src";
+const LIBC: &str = "wasi-libc";
 const KEYRING_PACKAGE: &str = "debian-archive-keyring";
 const KEYRING: &str = "usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -55,6 +57,17 @@ pub(super) fn fetch_library(version: &str, scratch: &Path) -> Result<PathBuf> {
         .find(|library| library.join("std/Cargo.toml").is_file())
         .with_context(|| format!("no folder `library` below {}", sources.display()))?;
     Ok(library)
+}
+
+/// Downloads and unpacks the C library for WASI; answers the folder with its files.
+pub(super) fn fetch_wasi_libc(scratch: &Path) -> Result<PathBuf> {
+    let folder = scratch.join(FOLDER);
+    let private = Apt::new(folder.join("private"))?;
+    let system = Apt::with_system_sources(folder.join("system"))?;
+    step(&format!("downloading {LIBC}"));
+    private.update_from(&system)?;
+    let unpacked = private.unpack(LIBC)?;
+    Ok(unpacked.join("usr/lib/wasm32-wasi"))
 }
 
 /// apt with folders of its own.

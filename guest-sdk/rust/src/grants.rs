@@ -1,0 +1,116 @@
+//! What a child may use of the system.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// What a child may use of the system through WASI, of what this process may use itself: its
+/// standard library finds files, the environment and arguments there. Paths are those that this
+/// process knows.
+///
+/// ```
+/// use exuvia::Grants;
+///
+/// let grants = Grants::none()
+///     .read("/texts", "/in/texts")
+///     .write("/out", "/out/of-this-child")
+///     .env("LANG", "C")
+///     .arg("--fast");
+/// # let _ = grants;
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[must_use = "a child gets it by `Spawn::grants`"]
+pub struct Grants {
+    dirs: BTreeMap<String, Dir>,
+    env: BTreeMap<String, String>,
+    args: Vec<String>,
+    stdio: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Dir {
+    path: String,
+    access: &'static str,
+}
+
+impl Grants {
+    /// Nothing: it may log, and ask for the time and for random numbers.
+    ///
+    /// ```no_run
+    /// let child = exuvia::spawn("worker").grants(&exuvia::Grants::none()).start();
+    /// # let _ = child;
+    /// ```
+    pub fn none() -> Grants {
+        Grants {
+            stdio: "log",
+            ..Grants::default()
+        }
+    }
+
+    fn dir(mut self, name: &str, path: &str, access: &'static str) -> Grants {
+        let dir = Dir {
+            path: path.to_owned(),
+            access,
+        };
+        self.dirs.insert(name.to_owned(), dir);
+        self
+    }
+
+    /// A folder, for reading: `name` is what the child calls it, `path` what this process does.
+    ///
+    /// ```
+    /// let grants = exuvia::Grants::none().read("/in", "/texts/today");
+    /// # let _ = grants;
+    /// ```
+    pub fn read(self, name: &str, path: &str) -> Grants {
+        self.dir(name, path, "read")
+    }
+
+    /// The same, for reading and writing.
+    ///
+    /// ```
+    /// let grants = exuvia::Grants::none().write("/out", "/out/7");
+    /// # let _ = grants;
+    /// ```
+    pub fn write(self, name: &str, path: &str) -> Grants {
+        self.dir(name, path, "write")
+    }
+
+    /// A variable of its environment.
+    ///
+    /// ```
+    /// let grants = exuvia::Grants::none().env("LANG", "C");
+    /// # let _ = grants;
+    /// ```
+    pub fn env(mut self, name: &str, value: &str) -> Grants {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// One more argument.
+    ///
+    /// ```
+    /// let grants = exuvia::Grants::none().arg("--fast");
+    /// # let _ = grants;
+    /// ```
+    pub fn arg(mut self, text: &str) -> Grants {
+        self.args.push(text.to_owned());
+        self
+    }
+
+    /// What it prints goes to the node's terminal instead of the log.
+    ///
+    /// ```
+    /// let grants = exuvia::Grants::none().terminal();
+    /// # let _ = grants;
+    /// ```
+    pub fn terminal(mut self) -> Grants {
+        self.stdio = "terminal";
+        self
+    }
+
+    pub(crate) fn encoded(&self) -> Vec<u8> {
+        // Text in maps: it can always be encoded.
+        crate::encode(self).unwrap_or_default()
+    }
+}
