@@ -264,7 +264,10 @@ impl Spawn<'_> {
             reason = "where a pointer has more bits there is no host that reads it"
         )]
         if !self.grants.is_empty() {
-            self.options.grants = [self.grants.as_ptr() as usize as u32, self.grants.len() as u32];
+            self.options.grants = [
+                self.grants.as_ptr() as usize as u32,
+                self.grants.len() as u32,
+            ];
         }
         let (pid, reference) = sys::spawn(self.module, &self.arguments, &self.options)?;
         let monitored = self.options.flags & flags::MONITOR != 0;

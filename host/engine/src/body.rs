@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use exuvia_abi::Reason;
-use exuvia_process::ExitReason;
+use exuvia_process::{ExitReason, Grants};
 use wasmtime::{AsContextMut, Store};
 use wasmtime_wasi::I32Exit;
 
@@ -28,6 +28,7 @@ use crate::setup::{
     CROSSING_REDUCTIONS, Handles, INITIALIZATION, call, initialize, restricted, set_bits, to_bits,
     use_fibers,
 };
+use crate::wasi::Wasi;
 
 /// An instance and what it is compared with. The store's data has it too: a
 /// guest that is suspended lends a copy of its state from inside the call.
@@ -429,13 +430,16 @@ impl Body {
     }
 
     /// Runs the initialization of a process whose module has its own for each.
-    pub(crate) async fn initialize(&mut self) -> Result<(), String> {
+    /// It may ask for what the process is granted, and open nothing.
+    pub(crate) async fn initialize(&mut self, module: &str, grants: &Grants) -> Result<(), String> {
         let inside = &*self.inside;
+        if inside.plan.analysis.uses_wasi() {
+            self.store.data_mut().wasi = Some(Box::new(Wasi::new(module, grants)?));
+        }
         let instance = &inside.handles.instance;
-        initialize(&mut self.store, instance, &inside.plan, &INITIALIZATION)
-            .await
-            .map(|_| ())
-            .map_err(|failed| failed.reason)
+        let done = initialize(&mut self.store, instance, &inside.plan, &INITIALIZATION).await;
+        self.store.data_mut().wasi = None;
+        done.map(|_| ()).map_err(|failed| failed.reason)
     }
 }
 

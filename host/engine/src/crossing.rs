@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use exuvia_code::{Path, Version};
+use exuvia_process::Grants;
 
 use crate::artifact::Artifact;
 use crate::error::CrossError;
@@ -52,13 +53,13 @@ impl Landed {
     }
 }
 
-/// Brings an image of `old` to `new`. `saved` is what its `save` has answered,
+/// Brings an image of `old` to `new`, for a process that is granted this. `saved` is what its `save` has answered,
 /// if it was asked already.
 pub(crate) fn cross(
     shared: &Arc<Shared>,
     old: &Code,
     new: &Code,
-    image: &Image,
+    (image, grants): (&Image, &Grants),
     saved: Option<Result<Vec<u8>, String>>,
 ) -> Result<Crossed, CrossError> {
     let not_carried = match old.artifact.carries_to(&new.artifact) {
@@ -70,7 +71,7 @@ pub(crate) fn cross(
         }
         Err(reason) => reason,
     };
-    let not_migrated = match migrate(shared, old, new, image, saved)? {
+    let not_migrated = match migrate(shared, old, new, (image, grants), saved)? {
         Ok(seated) => {
             return Ok(Crossed {
                 path: Path::Migrated,
@@ -94,7 +95,7 @@ fn migrate(
     shared: &Arc<Shared>,
     old: &Code,
     new: &Code,
-    image: &Image,
+    (image, grants): (&Image, &Grants),
     saved: Option<Result<Vec<u8>, String>>,
 ) -> Attempt<Seated> {
     if !old.artifact.has_save {
@@ -105,7 +106,7 @@ fn migrate(
         None => save(shared, old, image)?,
     };
     match saved {
-        Ok(state) => bring(shared, old, new, state),
+        Ok(state) => bring(shared, old, new, state, grants),
         Err(reason) => Ok(Err(reason)),
     }
 }
@@ -117,9 +118,10 @@ pub(crate) fn cross_saved(
     old: &Code,
     new: &Code,
     saved: Result<Vec<u8>, String>,
+    grants: &Grants,
 ) -> Result<Crossed, CrossError> {
     let brought = match saved {
-        Ok(state) => bring(shared, old, new, state)?,
+        Ok(state) => bring(shared, old, new, state, grants)?,
         Err(reason) => Err(reason),
     };
     brought
@@ -135,8 +137,14 @@ pub(crate) fn cross_saved(
         })
 }
 
-fn bring(shared: &Arc<Shared>, old: &Code, new: &Code, state: Vec<u8>) -> Attempt<Seated> {
-    let direct = match load(shared, new, old.artifact.schema, state.clone())? {
+fn bring(
+    shared: &Arc<Shared>,
+    old: &Code,
+    new: &Code,
+    state: Vec<u8>,
+    grants: &Grants,
+) -> Attempt<Seated> {
+    let direct = match load(shared, new, old.artifact.schema, state.clone(), grants)? {
         Ok(seated) => return Ok(Ok(seated)),
         Err(reason) => reason,
     };
@@ -158,7 +166,7 @@ fn bring(shared: &Arc<Shared>, old: &Code, new: &Code, state: Vec<u8>) -> Attemp
     for version in &between {
         // A version that refuses is stepped over: it may have been one that
         // nobody ever ran.
-        let Ok(mut seated) = load(shared, version, schema, state.clone())? else {
+        let Ok(mut seated) = load(shared, version, schema, state.clone(), grants)? else {
             continue;
         };
         let saved = seated.frame.call_save();
@@ -167,7 +175,7 @@ fn bring(shared: &Arc<Shared>, old: &Code, new: &Code, state: Vec<u8>) -> Attemp
             (schema, state) = (version.artifact.schema, saved);
         }
     }
-    Ok(load(shared, new, schema, state)?.map_err(|_| direct))
+    Ok(load(shared, new, schema, state, grants)?.map_err(|_| direct))
 }
 
 /// Runs `save` of a version on an image.
@@ -188,7 +196,13 @@ pub(crate) fn save(shared: &Arc<Shared>, version: &Code, image: &Image) -> Attem
 
 /// Runs `load` of a version on a state, in a fresh process, and leaves it
 /// there.
-fn load(shared: &Arc<Shared>, version: &Code, schema: i32, state: Vec<u8>) -> Attempt<Seated> {
+fn load(
+    shared: &Arc<Shared>,
+    version: &Code,
+    schema: i32,
+    state: Vec<u8>,
+    grants: &Grants,
+) -> Attempt<Seated> {
     let artifact = &version.artifact;
     if !artifact.has_load {
         return Ok(Err(format!("{version} exports no `load`")));
@@ -201,7 +215,7 @@ fn load(shared: &Arc<Shared>, version: &Code, schema: i32, state: Vec<u8>) -> At
         Err(none) => return no_frame(none),
     };
     let loaded = (seated.frame)
-        .initialize(artifact)
+        .initialize(artifact, &version.module, grants)
         .and_then(|()| seated.frame.call_load(schema, state));
     Ok(match loaded {
         Ok(()) => Ok(seated),

@@ -22,7 +22,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use exuvia_abi::Reason;
-use exuvia_process::ExitReason;
+use exuvia_process::{ExitReason, Grants};
 use wasmtime::Store;
 use wasmtime_wasi::runtime::with_ambient_tokio_runtime;
 
@@ -440,10 +440,17 @@ impl Frame {
 
     /// Runs the initialization of a process if its module has one for each. The
     /// frame stands at the base.
-    pub(crate) fn initialize(&mut self, artifact: &Artifact) -> Result<(), String> {
+    pub(crate) fn initialize(
+        &mut self,
+        artifact: &Artifact,
+        module: &str,
+        grants: &Grants,
+    ) -> Result<(), String> {
         match artifact.initialization {
             Initialization::Shared => Ok(()),
-            Initialization::PerProcess => self.serve(Body::initialize),
+            Initialization::PerProcess => {
+                self.serve(async |body| body.initialize(module, grants).await)
+            }
         }
     }
 

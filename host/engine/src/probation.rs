@@ -214,6 +214,7 @@ impl Executor {
     pub(crate) fn trapped(&self, own: &mut GuestOwn, reason: ExitReason) -> Entered {
         let shared = &self.0;
         let pid = own.pid();
+        let grants = own.limits().grants.clone();
         let Some(guest) = own.guest() else {
             return Entered::Stop(Turn::Exit(reason));
         };
@@ -231,11 +232,15 @@ impl Executor {
         let failed = guest.tenancy.version().clone();
         let back = match trial.state.take() {
             Some(State::Old(image)) => Ok(image),
-            Some(State::New(image)) => {
-                crossing::cross(shared, &failed, trial.before.version(), &image, None)
-                    .map_err(|error| error.to_string())
-                    .and_then(|crossed| crossed.state.into_image(shared))
-            }
+            Some(State::New(image)) => crossing::cross(
+                shared,
+                &failed,
+                trial.before.version(),
+                (&image, &grants),
+                None,
+            )
+            .map_err(|error| error.to_string())
+            .and_then(|crossed| crossed.state.into_image(shared)),
             None => Err("its state before the message is not known".into()),
         };
         if let Some(transaction) = trial.transaction.take() {

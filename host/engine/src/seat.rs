@@ -41,8 +41,12 @@ impl Executor {
                 return Ok(frame);
             }
         }
-        let artifact = guest.tenancy.version().clone();
-        let artifact = &artifact.artifact;
+        let grants = own.limits().grants.clone();
+        let Some(guest) = own.guest() else {
+            return Err(NotSeated::Later);
+        };
+        let version = guest.tenancy.version().clone();
+        let (artifact, module) = (&version.artifact, &version.module);
         if !artifact.resident_only().is_empty() && !shared.frames.may_block() {
             return Err(NotSeated::Broken(ExitReason::with(
                 Reason::LIMIT.0,
@@ -67,7 +71,7 @@ impl Executor {
             Residence::Newborn => {
                 let mut seated = acquire(artifact.base_pages(), None)
                     .inspect_err(|_| guest.residence = Residence::Newborn)?;
-                if let Err(reason) = seated.frame.initialize(artifact) {
+                if let Err(reason) = seated.frame.initialize(artifact, module, &grants) {
                     shared.frames.retire(seated);
                     return Err(NotSeated::Broken(ExitReason::with(
                         Reason::TRAP.0,

@@ -87,6 +87,7 @@ impl Executor {
         let began = shared.system.clock.now();
         let pid = own.pid();
         let release = &shared.code.current();
+        let grants = own.limits().grants.clone();
         let Some(guest) = own.guest() else {
             return Ok(());
         };
@@ -124,9 +125,9 @@ impl Executor {
                 path: Path::Carried,
                 state: Landed::Image(image),
             }),
-            (_, Origin::Image(image)) => crossing::cross(shared, old, new, image, saved),
+            (_, Origin::Image(image)) => crossing::cross(shared, old, new, (image, &grants), saved),
             (_, Origin::Frame(frame)) => {
-                crossing::cross_saved(shared, old, new, frame.frame.call_save())
+                crossing::cross_saved(shared, old, new, frame.frame.call_save(), &grants)
             }
         };
         let before = Tenancy::hold(old.clone());

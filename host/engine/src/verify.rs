@@ -81,9 +81,9 @@ impl Executor {
                 }
                 let queued = slot.mailbox.len() as u64
                     + u64::from(slot.stats.inbox_messages.load(Ordering::Relaxed));
-                Some((own.pid(), seen, queued))
+                Some((own.pid(), own.limits().grants.clone(), seen, queued))
             });
-            let Some((pid, seen, queued)) = looked.flatten() else {
+            let Some((pid, grants, seen, queued)) = looked.flatten() else {
                 continue;
             };
             verified.seen += 1;
@@ -98,7 +98,7 @@ impl Executor {
             if clock.now() > until {
                 continue;
             }
-            match crossing::cross(shared, &seen.old, &seen.new, &image, None) {
+            match crossing::cross(shared, &seen.old, &seen.new, (&image, &grants), None) {
                 Ok(crossed) => {
                     crossed.state.drop_in(shared);
                     verified.checked += 1;

@@ -24,6 +24,8 @@ pub struct Checked {
     pub layout: bool,
     /// Why its processes cannot be paged out; empty if they can.
     pub resident_only: Vec<String>,
+    /// The functions of WASI that it imports.
+    pub wasi: Vec<String>,
 }
 
 /// Loads a module as a node with default settings would, and forgets it again.
@@ -48,6 +50,7 @@ pub fn check(wasm: &[u8]) -> Result<Checked, Vec<LoadError>> {
         load,
         layout: artifact.has_layout(),
         resident_only: artifact.resident_only().to_vec(),
+        wasi: artifact.wasi().map(str::to_owned).collect(),
     })
 }
 

@@ -357,11 +357,28 @@ impl Manifest {
         }
     }
 
-    /// Checks that the file of every module can be read. Not part of reading, as a
-    /// build may be what makes them.
+    /// Checks that the file of every module can be read, and that the folders that it is
+    /// granted are there. Not part of reading, as a build may be what makes them.
     pub fn check_files(&self) -> Result<(), ManifestError> {
         let mut problems = Problems::default();
         for (name, module) in &self.modules {
+            let folders = module.limits.grants.folders.iter();
+            for folder in folders.filter(|folder| !folder.host.is_dir()) {
+                problems.add(
+                    Found::at(
+                        module.path_span.clone(),
+                        format!(
+                            "the folder that module `{name}` is granted as `{}` is not there",
+                            folder.guest
+                        ),
+                    )
+                    .label(format!("looked for {}", folder.host.display()))
+                    .help(format!(
+                        "`mkdir -p {}`, or correct the path in `wasi.dirs`",
+                        folder.host.display()
+                    )),
+                );
+            }
             let Err(what) = usable(&module.path) else {
                 continue;
             };

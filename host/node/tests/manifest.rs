@@ -284,7 +284,7 @@ error: unknown key `pth` in `[modules.m]`
 4 | pth = \"m.wasm\"
   | ^^^ did you mean `path`?
   |
-  = help: known here: `build`, `limits`, `log`, `path`, `sources`
+  = help: known here: `build`, `limits`, `log`, `path`, `sources`, `wasi`
 "
     );
 }
@@ -792,6 +792,104 @@ fn levels_of_the_log_are_read() {
     assert!(error.contains("`loud` is not a known `level`"), "{error}");
     assert!(
         error.contains("`lines_per_s` must be from 1 to 1000000"),
+        "{error}"
+    );
+}
+
+/// An app with one module and one child.
+fn with_wasi(module: &str, child: &str) -> Result<Manifest, ManifestError> {
+    parse(&format!(
+        r#"
+[app]
+name = "a"
+[modules.m]
+path = "m.wasm"
+{module}
+[[supervisor.children]]
+id = "c"
+module = "m"
+{child}
+"#
+    ))
+}
+
+#[test]
+fn grants_are_the_modules_or_the_childs_own() {
+    let module = r#"
+[modules.m.wasi]
+args = ["one", "two"]
+env = { A = "b" }
+inherit_env = ["PATH", "SURELY_NOT_THERE"]
+stdio = "terminal"
+[modules.m.wasi.dirs]
+"/in" = "in"
+"/out" = { path = "/srv/out", access = "write" }
+"#;
+    let manifest = with_wasi(module, "").expect("a good manifest");
+    let grants = &manifest.modules["m"].limits.grants;
+    assert_eq!(grants.args, ["one", "two"]);
+    assert_eq!(grants.env["A"], "b");
+    assert_eq!(grants.env["PATH"], std::env::var("PATH").expect("a path"));
+    assert_eq!(grants.env.len(), 2);
+    assert!(grants.terminal);
+    let folders: Vec<_> = (grants.folders.iter())
+        .map(|folder| (folder.guest.as_str(), folder.host.as_path(), folder.write))
+        .collect();
+    let expected = [
+        ("/in", Path::new("/app/in"), false),
+        ("/out", Path::new("/srv/out"), true),
+    ];
+    assert_eq!(folders, expected);
+    assert_eq!(
+        process(&manifest.supervisor.children[0]).limits.grants,
+        *grants
+    );
+    let own = with_wasi(module, "[supervisor.children.wasi]\nargs = [\"x\"]");
+    let own = own.expect("a good manifest");
+    let grants = &process(&own.supervisor.children[0]).limits.grants;
+    assert_eq!((grants.args.len(), grants.folders.len()), (1, 0));
+    // Nothing, if nothing is said.
+    let none = with_wasi("", "").expect("a good manifest");
+    assert_eq!(none.modules["m"].limits.grants, Arc::default());
+}
+
+#[test]
+fn mistakes_in_grants_are_shown() {
+    for (module, said) in [
+        ("[modules.m.wasi]\ndir = {}", "did you mean `dirs`?"),
+        ("[modules.m.wasi]\nstdio = \"logs\"", "did you mean `log`?"),
+        ("[modules.m.wasi]\ndirs = { \"/a\" = 7 }", "must be a table"),
+        (
+            "[modules.m.wasi]\ndirs = { \"/a\" = \"\" }",
+            "without a path",
+        ),
+        (
+            "[modules.m.wasi]\ndirs = { \"\" = \"a\" }",
+            "without a path",
+        ),
+        ("[modules.m.wasi]\ndirs = { \"/a\" = {} }", "has no `path`"),
+        (
+            "[modules.m.wasi]\ndirs = { \"/a\" = { path = \"x\", access = \"rw\" } }",
+            "`rw` is not a known `access`",
+        ),
+        ("[modules.m.wasi]\nenv = { A = 1 }", "must be a string"),
+        ("[modules.m.wasi]\nenv = { \"A=B\" = \"x\" }", "has a `=`"),
+        ("[modules.m.wasi]\nargs = [\"a\\u0000\"]", "zero byte"),
+        ("[modules.m.wasi]\nargs = 3", "`args` must be"),
+        ("[modules.m.limits]\nfiles = -1", "`files` must be from"),
+    ] {
+        let error = with_wasi(module, "").expect_err(module).to_string();
+        assert!(error.contains(said), "{module}\n{error}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_granted_must_be_there() {
+    let manifest = with_wasi("[modules.m.wasi.dirs]\n\"/a\" = \"nowhere\"", "");
+    let error = manifest.expect("a good manifest").check_files();
+    let error = error.expect_err("it is not there").to_string();
+    assert!(
+        error.contains("granted as `/a`") && error.contains("mkdir -p /app/nowhere"),
         "{error}"
     );
 }

@@ -84,7 +84,37 @@ fn show(name: &str, checked: &Checked, output: &Output) -> Result<(), Fault> {
         let word = output.paint(Tone::Warning, "resident only");
         output.line(&format!("  {word}: {}", clean(why)))?;
     }
+    if !checked.wasi.is_empty() {
+        output.line(&format!("  wasi: {}", wasi(&checked.wasi)))?;
+    }
     Ok(())
+}
+
+/// What a module may want of the system, by the functions that it imports. A standard library imports
+/// some that a module never calls.
+fn wasi(functions: &[String]) -> String {
+    let any = |names: &[&str]| {
+        functions
+            .iter()
+            .any(|function| names.contains(&function.as_str()))
+    };
+    let mut wants = Vec::new();
+    if any(&["path_open"]) {
+        wants.push("files");
+    }
+    if any(&["environ_get"]) {
+        wants.push("variables");
+    }
+    if any(&["args_get"]) {
+        wants.push("arguments");
+    }
+    if wants.is_empty() {
+        return "it asks for nothing that must be granted".to_owned();
+    }
+    format!(
+        "it may ask for {}, and gets what `[modules.NAME.wasi]` of the manifest grants",
+        wants.join(", ")
+    )
 }
 
 /// What becomes of a process's state in a swap.

@@ -223,19 +223,30 @@ fn rust() -> Vec<Finding> {
             "only for actors in Rust: https://rustup.rs",
         )];
     };
-    let target = "wasm32-unknown-unknown";
-    let libraries = asked(&["--print", "sysroot"])
-        .map(|root| PathBuf::from(root).join("lib/rustlib").join(target));
-    let has_target = libraries.is_some_and(|libraries| libraries.is_dir());
-    vec![
-        Finding::good("rust", version),
-        match has_target {
-            true => Finding::good("wasm target", target),
+    let libraries =
+        asked(&["--print", "sysroot"]).map(|root| PathBuf::from(root).join("lib/rustlib"));
+    let mut findings = vec![Finding::good("rust", version)];
+    for (name, target, whose) in [
+        (
+            "wasm target",
+            "wasm32-unknown-unknown",
+            "only for actors in Rust",
+        ),
+        (
+            "wasi target",
+            "wasm32-wasip1",
+            "only for actors in Rust that use files",
+        ),
+    ] {
+        let has = (libraries.as_ref()).is_some_and(|libraries| libraries.join(target).is_dir());
+        findings.push(match has {
+            true => Finding::good(name, target),
             false => Finding::warning(
-                "wasm target",
+                name,
                 format!("rustc has no {target}"),
-                format!("only for actors in Rust: `rustup target add {target}`"),
+                format!("{whose}: `rustup target add {target}`"),
             ),
-        },
-    ]
+        });
+    }
+    findings
 }

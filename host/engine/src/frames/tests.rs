@@ -4,7 +4,7 @@
 
 use exuvia_abi::Pid;
 use exuvia_code::{Code, Digest, Version};
-use exuvia_process::{Birth, Clock, Envelope, Limits, Payload, Schedule, Signal, System};
+use exuvia_process::{Birth, Clock, Envelope, Grants, Limits, Payload, Schedule, Signal, System};
 
 use super::*;
 use crate::aside::{StandIn, Threads};
@@ -126,7 +126,13 @@ fn a_crossing_in_which_the_host_fails_loses_no_place() {
     let node = node();
     for _ in 0..20 {
         let image = Image::broken(3);
-        let crossed = crossing::cross(&node.executor.0, &node.old, &node.new, &image, None);
+        let crossed = crossing::cross(
+            &node.executor.0,
+            &node.old,
+            &node.new,
+            (&image, &Grants::default()),
+            None,
+        );
         let error = crossed.unwrap_err().to_string();
         assert!(error.contains("the host failed"), "{error}");
         node.none_is_lost(0);

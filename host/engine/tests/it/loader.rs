@@ -194,8 +194,20 @@ fn imports_that_do_not_exist_are_named() {
             &["env.puts", "linker"][..],
         ),
         (
-            r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#,
-            &["wasi_snapshot_preview1.fd_write", "WASI"],
+            r#"(import "wasi_snapshot_preview1" "fd_teleport" (func (param i32) (result i32)))"#,
+            &["wasi_snapshot_preview1.fd_teleport", "no such function"],
+        ),
+        (
+            r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32)))"#,
+            &["wasi_snapshot_preview1.fd_write", "one i32"],
+        ),
+        (
+            r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i64) (result i32)))"#,
+            &["wasi_snapshot_preview1", "fd_write", "i64"],
+        ),
+        (
+            r#"(import "wasi_snapshot_preview1" "fd_write" (global i32))"#,
+            &["wasi_snapshot_preview1.fd_write", "function"],
         ),
         (
             r#"(import "exuvia" "teleport" (func))"#,
