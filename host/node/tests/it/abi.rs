@@ -405,8 +405,7 @@ fn options_of_a_later_version_are_taken_if_they_say_nothing_new() {
     spawn(44, &[0, 0, 0, 0, 9]).ok();
     spawn(64, &[&[0; 16][..], &[0; 8], &[9]].concat()).ok();
     spawn(1_024, &[0; 1_000]).ok();
-    // A priority that there is not, grants that lie nowhere or are none, and what
-    // nobody knows yet.
+    // A priority, grants and a word that there are not.
     spawn(56, &[&[0; 8][..], &[9, 0, 0, 0, 0, 0, 0, 0]].concat()).is(Code::BadArgument);
     let grants = |at: u32, length: u32| {
         let words = [at.to_le_bytes(), length.to_le_bytes()].concat();

@@ -422,7 +422,7 @@ fn what_is_printed_is_logged_by_lines() {
         node.send(pid, 2, vec![b'x'; 3_000]).unwrap();
     }
     heard(5, &mut lines);
-    let _ = node.kill(pid);
+    node.kill(pid);
     heard(6, &mut lines);
     let said: Vec<(&str, &str)> = (lines.iter())
         .map(|(level, text)| (level.as_str(), &text[..text.len().min(30)]))
