@@ -337,3 +337,35 @@ pub(crate) fn spin() -> String {
 
 /// The idle process: it counts what it is asked, and answers the count.
 pub(crate) const COUNTER: &str = include_str!("../../../../guest-sdk/wat/counter.wat");
+
+/// Reads a file through WASI, or asks for the time (tag 2). Command: collector, rounds, bytes. It opens the file `a` of its
+/// first folder once.
+pub(crate) fn reader() -> String {
+    let text = guest(
+        4,
+        r#"(if (i32.ne (local.get $kind) (i32.const 2)) (then (return)))
+    (if (i32.eqz (i32.load (i32.const 200))) (then
+      (i32.store8 (i32.const 208) (i32.const 97))
+      (call $check (call $open (i32.const 3) (i32.const 0) (i32.const 208) (i32.const 1) (i32.const 0) (i64.const 6) (i64.const 6) (i32.const 0) (i32.const 200)))))
+    (memory.copy (i32.const 128) (i32.const 512) (i32.const 16))
+    (i64.store (i32.const 160) (i64.load (i32.const 528)))
+    (i32.store (i32.const 216) (i32.const 1024))
+    (i32.store (i32.const 220) (i32.load (i32.const 536)))
+    (local.set $now (call $clock (i32.const 0)))
+    (loop $again
+      (if (i32.eq (local.get $tag) (i32.const 1))
+        (then (call $check (call $pread (i32.load (i32.const 200)) (i32.const 216) (i32.const 1) (i64.const 0) (i32.const 224))))
+        (else (call $check (call $time (i32.const 1) (i64.const 1) (i32.const 224)))))
+      (br_if $again (i32.eqz (call $last))))
+    (i64.store (i32.const 160) (i64.sub (call $clock (i32.const 0)) (local.get $now)))
+    (call $check (call $send (i32.const 128) (i32.const 4) (i32.const 160) (i32.const 8)))"#,
+        "",
+    );
+    text.replace(
+        "(memory (export",
+        r#"(import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pread" (func $pread (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $time (param i32 i64 i32) (result i32)))
+  (memory (export"#,
+    )
+}

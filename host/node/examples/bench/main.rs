@@ -17,6 +17,7 @@ mod command;
 mod compute;
 mod driver;
 mod figures;
+mod files;
 mod growth;
 mod guests;
 mod lifecycle;
@@ -109,6 +110,8 @@ const BENCHMARKS: &[Benchmark] = &[
     ("timers", time::timers),
     ("fairness-1", |scale| time::fairness(scale, 1)),
     ("fairness-2", |scale| time::fairness(scale, 2)),
+    ("files", files::reads),
+    ("files-fairness", files::fairness),
     ("cold-start", start::cold),
     ("load", start::load),
 ];
