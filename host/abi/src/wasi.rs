@@ -90,10 +90,19 @@ pub fn find(name: &str) -> Option<usize> {
     FUNCTIONS.iter().position(|function| function.name == name)
 }
 
+/// Most subscriptions of one `poll_oneoff`, and most parts of one read or write.
+pub const PARTS: u32 = 1_024;
+/// Most bytes that one `random_get` fills.
+pub const RANDOM: u32 = 1 << 20;
+
 /// Errors that the host itself answers; the rest are `wasmtime-wasi`'s.
 pub mod errno {
     /// Try again later.
     pub const AGAIN: i32 = 6;
+    /// A number that is too large, for one.
+    pub const INVAL: i32 = 28;
     /// The process has as many files open as it may.
     pub const MFILE: i32 = 33;
+    /// All processes of the node together have.
+    pub const NFILE: i32 = 41;
 }

@@ -434,7 +434,11 @@ impl Body {
     pub(crate) async fn initialize(&mut self, module: &str, grants: &Grants) -> Result<(), String> {
         let inside = &*self.inside;
         if inside.plan.analysis.uses_wasi() {
-            self.store.data_mut().wasi = Some(Box::new(Wasi::new(module, grants)?));
+            let data = self.store.data_mut();
+            data.wasi = match &data.shared {
+                Some(shared) => Some(Box::new(Wasi::new(module, grants, &shared.files)?)),
+                None => None,
+            };
         }
         let instance = &inside.handles.instance;
         let done = initialize(&mut self.store, instance, &inside.plan, &INITIALIZATION).await;

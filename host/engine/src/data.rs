@@ -200,6 +200,16 @@ pub(crate) struct Refused {
     pub(crate) what: &'static str,
 }
 
+/// The same of a function of WASI.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{call}` is not served while {what} runs: files are for handlers; what is served is to print, and to ask for arguments, environment, clocks, random numbers and folders"
+)]
+pub(crate) struct NotHere {
+    pub(crate) call: &'static str,
+    pub(crate) what: &'static str,
+}
+
 /// What `warm_up` may not ask for.
 #[derive(Debug, thiserror::Error)]
 #[error(

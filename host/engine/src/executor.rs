@@ -16,6 +16,7 @@ use crate::places::Seated;
 use crate::stack::Stack;
 use crate::timing::{Tally, Timing};
 use crate::trace::Tracers;
+use crate::wasi::NodeFiles;
 
 /// How processes are run.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) tracers: Tracers,
     /// Processes in functions of WASI.
     pub(crate) in_host: Arc<AtomicUsize>,
+    /// Files that they have open.
+    pub(crate) files: Arc<NodeFiles>,
 }
 
 impl std::fmt::Debug for dyn Services {
@@ -172,6 +175,7 @@ impl Executor {
             probation: config.probation,
             tracers: Tracers::default(),
             in_host: Arc::default(),
+            files: NodeFiles::new(),
         }))
     }
 

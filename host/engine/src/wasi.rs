@@ -8,14 +8,17 @@
 //! the process finds it suspended; [`Wake`] has it looked at again. So no
 //! scheduler waits for a file, and a process can be ended in the middle.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use exuvia_abi::limits;
+use exuvia_abi::wasi::errno;
 use exuvia_process::{Folder, Grants, Pid};
 use parking_lot::Mutex;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::process::{Resource, getrlimit};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
@@ -29,13 +32,68 @@ pub(crate) struct Wasi {
     pub(crate) context: WasiP1Ctx,
     /// What it has printed and the log has not.
     pub(crate) printed: Printed,
-    /// Files that it has opened and not closed.
-    pub(crate) open: u32,
+    /// Files that it has opened and not closed, by their numbers.
+    opened: BTreeSet<u32>,
+    /// What it counts for among the node's files.
+    held: Option<Held>,
+    /// What the function that is under way was called with.
+    pub(crate) called: Called,
+}
+
+/// Arguments of a function.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Called {
+    pub(crate) first: u32,
+    pub(crate) second: u32,
+    /// Where it writes its answer.
+    pub(crate) answer: u32,
+}
+
+/// Files and folders that all processes of a node have open.
+#[derive(Debug)]
+pub(crate) struct NodeFiles {
+    open: AtomicUsize,
+    most: usize,
+}
+
+/// Files that the host keeps for itself, of those that the system lets it have.
+const RESERVED: u64 = 256;
+
+impl NodeFiles {
+    pub(crate) fn new() -> Arc<NodeFiles> {
+        let all = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+        let most = all.saturating_sub(RESERVED).max(all / 4);
+        Arc::new(NodeFiles {
+            open: AtomicUsize::new(0),
+            most: usize::try_from(most).unwrap_or(usize::MAX),
+        })
+    }
+
+    fn take(self: &Arc<NodeFiles>, count: usize) -> Option<Held> {
+        let (order, files) = (Ordering::Relaxed, self.clone());
+        let taken = (self.open).fetch_update(order, order, |open| {
+            open.checked_add(count).filter(|sum| *sum <= self.most)
+        });
+        taken.ok().map(|_| Held { files, count })
+    }
+}
+
+/// So many of them; dropped, they are closed.
+#[derive(Debug)]
+struct Held {
+    files: Arc<NodeFiles>,
+    count: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.files.open.fetch_sub(self.count, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Wasi {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Wasi({} open)", self.open)
+        write!(f, "Wasi({} open)", self.opened.len())
     }
 }
 
@@ -45,7 +103,17 @@ impl Wasi {
     /// # Errors
     ///
     /// A folder that cannot be opened.
-    pub(crate) fn new(module: &str, grants: &Grants) -> Result<Wasi, String> {
+    pub(crate) fn new(
+        module: &str,
+        grants: &Grants,
+        files: &Arc<NodeFiles>,
+    ) -> Result<Wasi, String> {
+        let held = files.take(grants.folders.len()).ok_or_else(|| {
+            format!(
+                "the processes of this node have as many files open as they may, {}: raise what `ulimit -n` shows",
+                files.most
+            )
+        })?;
         let mut builder = WasiCtxBuilder::new();
         builder.arg(module).args(&grants.args);
         for (name, value) in &grants.env {
@@ -71,8 +139,57 @@ impl Wasi {
         Ok(Wasi {
             context: builder.build_p1(),
             printed,
-            open: 0,
+            opened: BTreeSet::new(),
+            held: Some(held),
+            called: Called::default(),
         })
+    }
+
+    /// Whether it may open one more of so many files, and the node too; else the
+    /// error.
+    pub(crate) fn may_open(&self, most: u32) -> Result<(), i32> {
+        if self.opened.len() >= most as usize {
+            return Err(errno::MFILE);
+        }
+        let node = self.held.as_ref().map(|held| &held.files);
+        let full = node.is_some_and(|node| node.open.load(Ordering::Relaxed) >= node.most);
+        if full { Err(errno::NFILE) } else { Ok(()) }
+    }
+
+    /// Whether this is its standard input, output or errors, and no file that has
+    /// the number since.
+    pub(crate) fn is_standard(&self, number: u32) -> bool {
+        number <= STDERR && !self.opened.contains(&number)
+    }
+
+    /// It has opened a file.
+    pub(crate) fn has_opened(&mut self, number: u32) {
+        if self.opened.insert(number)
+            && let Some(held) = &mut self.held
+        {
+            held.count += 1;
+            held.files.open.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// It has closed one, or something else.
+    pub(crate) fn has_closed(&mut self, number: u32) {
+        if self.opened.remove(&number)
+            && let Some(held) = &mut self.held
+        {
+            held.count -= 1;
+            held.files.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// It has given the number of one to another, which is closed.
+    pub(crate) fn has_renumbered(&mut self, from: u32, to: u32) {
+        if from != to && self.opened.contains(&from) {
+            self.has_closed(from);
+            self.has_opened(to);
+        } else if from != to {
+            self.has_closed(to);
+        }
     }
 
     /// One that may do nothing but print.
@@ -84,7 +201,9 @@ impl Wasi {
         Box::new(Wasi {
             context: builder.build_p1(),
             printed,
-            open: 0,
+            opened: BTreeSet::new(),
+            held: None,
+            called: Called::default(),
         })
     }
 }
@@ -121,6 +240,9 @@ impl Printed {
         [self.out.lines(rest), self.err.lines(rest)]
     }
 }
+
+/// The last of the standard files.
+const STDERR: u32 = 2;
 
 /// Bytes that a process may print before they are told: what one call prints
 /// beyond it is left out.

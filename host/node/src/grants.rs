@@ -1,11 +1,14 @@
 //! What a process may use of the system, as guests say it and as operators see it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use exuvia_process::{Grants, Limits, Wanted};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What a guest grants a child: `wasi` of the manifest, with paths as the guest
 /// itself knows them.
@@ -22,15 +25,50 @@ pub(crate) struct GuestGrants {
     stdio: Stdio,
 }
 
+#[derive(Debug)]
+struct GuestDir {
+    path: String,
+    access: Access,
+}
+
+/// A folder that is not only a path.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum GuestDir {
-    Read(String),
-    Told {
-        path: String,
-        #[serde(default)]
-        access: Access,
-    },
+#[serde(deny_unknown_fields)]
+struct ToldDir {
+    path: String,
+    #[serde(default)]
+    access: Access,
+}
+
+/// By hand: an untagged enumeration would first take in whatever is there, as deep as
+/// it is nested, on the stack of a guest.
+impl<'de> Deserialize<'de> for GuestDir {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<GuestDir, D::Error> {
+        struct PathOrMap;
+
+        impl<'de> Visitor<'de> for PathOrMap {
+            type Value = GuestDir;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path, or a map with `path` and `access`")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<GuestDir, E> {
+                Ok(GuestDir {
+                    path: path.to_owned(),
+                    access: Access::Read,
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<GuestDir, A::Error> {
+                let ToldDir { path, access } =
+                    ToldDir::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(GuestDir { path, access })
+            }
+        }
+
+        deserializer.deserialize_any(PathOrMap)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -51,10 +89,8 @@ enum Stdio {
 
 impl From<GuestGrants> for Wanted {
     fn from(grants: GuestGrants) -> Wanted {
-        let folders = grants.dirs.into_iter().map(|(guest, dir)| match dir {
-            GuestDir::Read(path) => (guest, path, false),
-            GuestDir::Told { path, access } => (guest, path, access == Access::Write),
-        });
+        let folders = grants.dirs.into_iter();
+        let folders = folders.map(|(guest, dir)| (guest, dir.path, dir.access == Access::Write));
         Wanted {
             folders: folders.collect(),
             env: grants.env,
@@ -66,8 +102,23 @@ impl From<GuestGrants> for Wanted {
 
 /// Reads what a guest grants a child, in MessagePack.
 pub(crate) fn wanted(text: &[u8]) -> Result<Wanted, String> {
-    let grants: GuestGrants = rmp_serde::from_slice(text).map_err(|error| error.to_string())?;
-    Ok(grants.into())
+    read::<GuestGrants>(text).map(Into::into)
+}
+
+/// How deep what a guest says to the host may be nested: it is read on the guest's
+/// stack, of which little may be left.
+const DEPTH: usize = 32;
+
+/// Reads what a guest says to the host, one value in MessagePack.
+pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    let mut rest = text;
+    let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
+    deserializer.set_max_depth(DEPTH);
+    let value = T::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
+    match rest.len() {
+        0 => Ok(value),
+        more => Err(format!("{more} bytes follow the value")),
+    }
 }
 
 /// The limits of a child that is granted this by a process with these.

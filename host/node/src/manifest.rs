@@ -368,8 +368,13 @@ impl Manifest {
                     Found::at(
                         module.path_span.clone(),
                         format!(
-                            "the folder that module `{name}` is granted as `{}` is not there",
-                            folder.guest
+                            "the folder that module `{name}` is granted as `{}` is {}",
+                            folder.guest,
+                            if folder.host.exists() {
+                                "no folder"
+                            } else {
+                                "not there"
+                            }
                         ),
                     )
                     .label(format!("looked for {}", folder.host.display()))

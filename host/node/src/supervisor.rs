@@ -17,6 +17,7 @@ use exuvia_supervisor::{
 };
 
 use crate::error::unusable;
+use crate::grants::read;
 use crate::manifest::{Child, ChildInstance, SupervisorEntry, Work};
 use crate::node::{Node, may_begin};
 
@@ -467,7 +468,7 @@ impl SupervisorProcess {
 
     fn asked(&mut self, context: &mut Context<'_, Guest>, message: &Envelope) {
         let (asker, reference) = (message.sender, message.reference);
-        let ask: Ask = match rmp_serde::from_slice(message.payload.as_slice()) {
+        let ask: Ask = match read(message.payload.as_slice()) {
             Ok(ask) => ask,
             Err(error) => {
                 let text = format!("a supervisor does not understand this request: {error}");

@@ -858,7 +858,10 @@ fn mistakes_in_grants_are_shown() {
     for (module, said) in [
         ("[modules.m.wasi]\ndir = {}", "did you mean `dirs`?"),
         ("[modules.m.wasi]\nstdio = \"logs\"", "did you mean `log`?"),
-        ("[modules.m.wasi]\ndirs = { \"/a\" = 7 }", "must be a table"),
+        (
+            "[modules.m.wasi]\ndirs = { \"/a\" = 7 }",
+            "must be a path or a table",
+        ),
         (
             "[modules.m.wasi]\ndirs = { \"/a\" = \"\" }",
             "without a path",
@@ -892,4 +895,56 @@ fn a_folder_that_is_granted_must_be_there() {
         error.contains("granted as `/a`") && error.contains("mkdir -p /app/nowhere"),
         "{error}"
     );
+}
+
+/// Whoever writes to the outer folder could put a link in the inner one's place.
+#[test]
+fn a_folder_in_one_that_may_be_written_to_is_refused() {
+    for (module, child, bad) in [
+        (
+            "\"/a\" = { path = \"x\", access = \"write\" }\n\"/b\" = \"x/y\"",
+            "",
+            true,
+        ),
+        (
+            "\"/a\" = { path = \"x\", access = \"write\" }\n\"/b\" = \"z/../x/./y\"",
+            "",
+            true,
+        ),
+        (
+            "\"/a\" = { path = \"x\", access = \"write\" }",
+            "\"/b\" = \"x/y\"",
+            true,
+        ),
+        (
+            "\"/a\" = { path = \"x\", access = \"write\" }",
+            "\"/b\" = \"x\"",
+            false,
+        ),
+        (
+            "\"/a\" = { path = \"x/y\", access = \"write\" }\n\"/b\" = \"x\"",
+            "",
+            false,
+        ),
+        (
+            "\"/a\" = { path = \"x\", access = \"write\" }\n\"/b\" = \"xy\"",
+            "",
+            false,
+        ),
+    ] {
+        let child = match child {
+            "" => String::new(),
+            child => format!("[supervisor.children.wasi.dirs]\n{child}"),
+        };
+        let read = with_wasi(&format!("[modules.m.wasi.dirs]\n{module}"), &child);
+        match read {
+            Ok(_) => assert!(!bad, "{module}\n{child}"),
+            Err(error) => {
+                assert!(
+                    bad && error.to_string().contains("lies in /app/x"),
+                    "{error}"
+                );
+            }
+        }
+    }
 }

@@ -61,7 +61,15 @@ pub enum NotGranted {
     Write(String),
     /// The terminal.
     Terminal,
+    /// So many folders, variables or arguments.
+    Many(&'static str),
+    /// A name or a path that cannot be one.
+    Name(String),
 }
+
+/// Folders, variables and arguments that a process may have of each: they are
+/// opened or copied for each one.
+pub const MOST_GRANTS: usize = 256;
 
 impl std::fmt::Display for NotGranted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -73,6 +81,14 @@ impl std::fmt::Display for NotGranted {
                 write!(
                     f,
                     "the folder `{path}` may be read by the parent, not written to"
+                )
+            }
+            NotGranted::Many(what) => write!(f, "there are more than {MOST_GRANTS} {what}"),
+            NotGranted::Name(name) => {
+                write!(
+                    f,
+                    "`{}` is no path, variable or argument",
+                    name.escape_debug()
                 )
             }
             NotGranted::Terminal => {
@@ -115,6 +131,26 @@ impl Grants {
     /// The first thing that the parent does not have itself.
     pub fn granting(&self, wanted: &Wanted) -> Result<Grants, NotGranted> {
         let mut folders = Vec::new();
+        for (what, count) in [
+            ("folders", wanted.folders.len()),
+            ("variables", wanted.env.len()),
+            ("arguments", wanted.args.len()),
+        ] {
+            if count > MOST_GRANTS {
+                return Err(NotGranted::Many(what));
+            }
+        }
+        let named = |name: &String| name.is_empty() || name.contains(['=', '\0']);
+        let zeroed = |text: &&String| text.contains('\0');
+        let variables = wanted.env.keys().find(|name| named(name));
+        let texts = wanted.env.values().chain(&wanted.args).find(zeroed);
+        let paths = wanted.folders.iter().map(|(guest, ..)| guest);
+        let paths = paths
+            .clone()
+            .find(|path| path.is_empty() || path.contains('\0'));
+        if let Some(name) = variables.or(texts).or(paths) {
+            return Err(NotGranted::Name(name.clone()));
+        }
         for (guest, path, write) in &wanted.folders {
             let found = self.find(path);
             let (folder, below) = found.ok_or_else(|| NotGranted::Folder(path.clone()))?;
@@ -158,6 +194,9 @@ impl Grants {
 /// A path without `.` and without the root, which is the same for guests.
 /// `None`: it goes up.
 fn plain(path: &str) -> Option<PathBuf> {
+    if path.contains('\0') {
+        return None;
+    }
     let mut plain = PathBuf::new();
     for component in Path::new(path).components() {
         match component {

@@ -34,7 +34,7 @@ mod timers;
 pub use account::Charge;
 pub use clock::Clock;
 pub use exuvia_abi::{Kind, Pid, Priority, Reason};
-pub use grants::{Folder, Grants, NotGranted, Wanted};
+pub use grants::{Folder, Grants, MOST_GRANTS, NotGranted, Wanted};
 pub use groups::Groups;
 pub use limits::Limits;
 pub use mailbox::{Arrivals, Mailbox, Refused};

@@ -1,8 +1,11 @@
-//! The benchmarks: builds the example `bench` of the node crate and runs it.
+//! The benchmarks: builds the example `bench` of the node crate and runs it; those of the development
+//! loop (`bench dev`) are in `dev`.
 //!
 //! It is the only command with the release profile, since figures are taken with what a user runs:
 //! the first build compiles wasmtime once more. `docs/benchmarks.md` says what is measured. Rust
 //! guests are measured if `cargo xtask guests` has built them.
+
+mod dev;
 
 use std::process::Command;
 
@@ -13,6 +16,9 @@ use crate::shell;
 /// Builds and runs the benchmarks; the arguments go to them. Nothing is announced, since standard
 /// output belongs to the table or the JSON.
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    if args.first().is_some_and(|first| first == "dev") {
+        return dev::run();
+    }
     let root = shell::root();
     let target = root.join("target");
     let mut build = shell::cargo(&root);

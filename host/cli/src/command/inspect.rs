@@ -57,6 +57,15 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         let (rows, size) = (number("rows"), bytes(number("bytes")));
         line("table", &format!("{name}: {rows} rows, {size}"))?;
     }
+    for (path, dir) in all["limits"]["wasi"]["dirs"]
+        .as_object()
+        .into_iter()
+        .flatten()
+    {
+        let text = |key: &str| dir[key].as_str().unwrap_or_default();
+        let (access, host) = (text("access"), text("path"));
+        line("folder", &format!("{path} ({access}): {host}"))?;
+    }
     match all["priority"].as_str() {
         None | Some("normal") => {}
         Some(priority) => line("priority", priority)?,

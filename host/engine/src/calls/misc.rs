@@ -190,7 +190,7 @@ fn config(view: &mut View<'_>, key: i32, length: i32, buffer: i32, capacity: i32
     super::answer_with(view, Some(&value), buffer, capacity)
 }
 
-fn memory(caller: &Caller<'_, FrameData>) -> wasmtime::Result<wasmtime::Memory> {
+pub(super) fn memory(caller: &Caller<'_, FrameData>) -> wasmtime::Result<wasmtime::Memory> {
     caller
         .data()
         .memory

@@ -2,27 +2,27 @@
 
 use std::sync::Arc;
 
-use exuvia_abi::wasi::{Act, FUNCTIONS, Function, errno};
+use exuvia_abi::wasi::{Act, FUNCTIONS, Function, PARTS, RANDOM, errno};
 use exuvia_abi::{Reason, log};
 use exuvia_process::ExitReason;
 use wasmtime::{Caller, Func, Linker, Store};
 
-use super::misc::impure;
+use super::misc::{impure, memory};
 use super::{copy, counter, forget_mail, settle};
 use crate::baton::{self, Ask, Asked};
-use crate::data::{Denied, Ends, FrameData, Mode, Refused};
+use crate::data::{Denied, Ends, FrameData, Mode, NotHere, bytes};
 use crate::executor::Shared;
 use crate::guest::{GuestOwn, InHost, Wait};
 use crate::instrument::SLICE;
 use crate::probation::close_transaction;
 use crate::setup::set_reductions;
-use crate::wasi::Wasi;
+use crate::wasi::{Called, Wasi};
 
 /// Reductions of each call, beside what the guest pays for the instruction.
 const COST: u32 = 4;
 
-/// Errors: a process's output and its errors.
-const STDERR: i32 = 2;
+/// Reductions of each line that is logged.
+const LINE: u32 = 8;
 
 pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     wasmtime_wasi::p1::add_to_linker_async(linker, |data: &mut FrameData| {
@@ -53,25 +53,49 @@ fn may_wait(function: &Function) -> bool {
     matches!(function.act, Act::Waits | Act::Writes)
 }
 
-/// Before function `number`, whose first argument is `first`. An error other than
-/// 0 is its answer.
-fn begin(mut caller: Caller<'_, FrameData>, number: i32, first: i32) -> wasmtime::Result<i32> {
+/// Before function `number`, with its first three arguments and its last. An error
+/// other than 0 is its answer.
+fn begin(
+    mut caller: Caller<'_, FrameData>,
+    number: i32,
+    first: i32,
+    second: i32,
+    third: i32,
+    last: i32,
+) -> wasmtime::Result<i32> {
     let function = function(number)?;
     let data = caller.data_mut();
     data.limiter.denied = Denied::No;
     if function.act == Act::Tells {
         impure(data, function.name)?;
     }
+    let price = price(
+        &mut caller,
+        function,
+        [second, third].map(i32::cast_unsigned),
+    )?;
+    let Some(price) = price else {
+        return Ok(errno::INVAL);
+    };
+    let data = caller.data_mut();
+    data.toll.reductions = data.toll.reductions.saturating_add(price);
+    let called = Called {
+        first: first.cast_unsigned(),
+        second: second.cast_unsigned(),
+        answer: last.cast_unsigned(),
+    };
     // Of `fd_read` and the like the first is the file.
-    let standard = function.name.starts_with("fd_") && (0..=STDERR).contains(&first);
+    let of_file = function.name.starts_with("fd_") && function.name != "fd_renumber";
     if let Mode::Restricted(restricted) = &data.mode {
-        if may_wait(function) && !standard {
-            return Err(wasmtime::Error::new(Refused {
+        let what = restricted.what;
+        let wasi = data.wasi.get_or_insert_with(Wasi::closed);
+        if may_wait(function) && !(of_file && wasi.is_standard(called.first)) {
+            return Err(wasmtime::Error::new(NotHere {
                 call: function.name,
-                what: restricted.what,
+                what,
             }));
         }
-        data.wasi.get_or_insert_with(Wasi::closed);
+        wasi.called = called;
         return Ok(0);
     }
     let (Some(shared), Some(own)) = (data.shared.clone(), &mut data.own) else {
@@ -80,7 +104,8 @@ fn begin(mut caller: Caller<'_, FrameData>, number: i32, first: i32) -> wasmtime
     if data.wasi.is_none() {
         let grants = own.limits().grants.clone();
         let module = own.guest().map(|guest| guest.tenancy.module.clone());
-        match Wasi::new(module.as_deref().unwrap_or_default(), &grants) {
+        let module = module.as_deref().unwrap_or_default();
+        match Wasi::new(module, &grants, &shared.files) {
             Ok(wasi) => data.wasi = Some(Box::new(wasi)),
             Err(error) => {
                 data.exit = Some(ExitReason::with(Reason::LIMIT.0, error.as_bytes()));
@@ -88,14 +113,19 @@ fn begin(mut caller: Caller<'_, FrameData>, number: i32, first: i32) -> wasmtime
             }
         }
     }
+    let Some(wasi) = &mut data.wasi else {
+        return Err(wasmtime::Error::msg("it has nothing of the system"));
+    };
+    wasi.called = called;
     if !may_wait(function) {
         return Ok(0);
     }
     if function.name == "path_open"
-        && (data.wasi.as_ref()).is_some_and(|wasi| wasi.open >= own.limits().files)
+        && let Err(error) = wasi.may_open(own.limits().files)
     {
-        return Ok(errno::MFILE);
+        return Ok(error);
     }
+    let standard = of_file && wasi.is_standard(called.first);
     // What waits for the system waits for a moment. This may for ever, and keeps
     // a frame.
     if function.name == "poll_oneoff" && !shared.frames.may_block() {
@@ -130,17 +160,10 @@ async fn end(mut caller: Caller<'_, FrameData>, answer: i32, number: i32) -> was
         };
         put_back(&mut caller, own, waited)?;
     }
-    let data = caller.data_mut();
-    if let Some(wasi) = &mut data.wasi
-        && answer == 0
-    {
-        match function.name {
-            "path_open" => wasi.open += 1,
-            "fd_close" | "fd_renumber" => wasi.open = wasi.open.saturating_sub(1),
-            _ => {}
-        }
+    if answer == 0 {
+        has_done(&mut caller, function);
     }
-    data.toll.reductions = data.toll.reductions.saturating_add(COST);
+    let data = caller.data_mut();
     if function.act == Act::Writes {
         let printed = data.wasi.as_ref().map(|wasi| wasi.printed.clone());
         if let Some(printed) = printed {
@@ -150,6 +173,62 @@ async fn end(mut caller: Caller<'_, FrameData>, answer: i32, number: i32) -> was
     }
     settle(&mut caller)?;
     Ok(answer)
+}
+
+/// What a function costs beside itself, reductions, by what it has to copy and do.
+/// `None`: it is asked for more than it does in one call.
+fn price(
+    caller: &mut Caller<'_, FrameData>,
+    function: &Function,
+    [second, third]: [u32; 2],
+) -> wasmtime::Result<Option<u32>> {
+    let price = match function.name {
+        // In a slow machine's time about what a guest does meanwhile.
+        "random_get" if second > RANDOM => return Ok(None),
+        "random_get" => second / 64,
+        "poll_oneoff" if third > PARTS => return Ok(None),
+        "poll_oneoff" => third.saturating_mul(4),
+        "fd_read" | "fd_pread" | "fd_write" | "fd_pwrite" => {
+            if third > PARTS {
+                return Ok(None);
+            }
+            let memory = memory(caller)?;
+            let parts = parts(memory.data(&*caller), second, third);
+            u32::try_from(parts / 256).unwrap_or(u32::MAX)
+        }
+        _ => 0,
+    };
+    Ok(Some(price.saturating_add(COST)))
+}
+
+/// Bytes of the first part of a read or write that has any: with more the functions do
+/// nothing.
+fn parts(memory: &[u8], at: u32, count: u32) -> u64 {
+    let parts = memory.get(at as usize..).unwrap_or_default();
+    let lengths = parts.as_chunks::<8>().0.iter().take(count as usize);
+    lengths
+        .map(|part| u64::from(u32::from_le_bytes([part[4], part[5], part[6], part[7]])))
+        .find(|length| *length > 0)
+        .unwrap_or(0)
+}
+
+/// Notes what a function that has succeeded has done to the process's files.
+fn has_done(caller: &mut Caller<'_, FrameData>, function: &Function) {
+    let Ok(memory) = memory(caller) else { return };
+    let (memory, data) = memory.data_and_store_mut(caller);
+    let Some(wasi) = &mut data.wasi else { return };
+    let called = wasi.called;
+    match function.name {
+        "path_open" => {
+            let answer = bytes(memory, called.answer.cast_signed(), 4);
+            if let Some(number) = answer.and_then(|bytes| bytes.try_into().ok()) {
+                wasi.has_opened(u32::from_le_bytes(number));
+            }
+        }
+        "fd_close" => wasi.has_closed(called.first),
+        "fd_renumber" => wasi.has_renumbered(called.first, called.second),
+        _ => {}
+    }
 }
 
 fn put_back(
@@ -191,8 +270,11 @@ fn told(data: &mut FrameData, out: Vec<String>, err: Vec<String>) {
             said.drain(..cut);
         }
     }
-    let copied: usize = out.iter().chain(&err).map(String::len).sum();
-    data.toll.copied(copied);
+    let lines = u32::try_from(out.len() + err.len()).unwrap_or(u32::MAX);
+    data.toll.reductions = data
+        .toll
+        .reductions
+        .saturating_add(lines.saturating_mul(LINE));
     if let (Mode::Run, Some(shared), Some(own)) = (&data.mode, &data.shared, &mut data.own) {
         tell(shared, own, [out, err]);
     }

@@ -62,7 +62,7 @@ struct Types {
     /// Per added function.
     added: Vec<u32>,
     plain: u32,
-    around: Option<u32>,
+    around: Option<(u32, u32)>,
 }
 
 /// Writes the output module.
@@ -142,7 +142,10 @@ fn add_types(parsed: &Parsed<'_>, plan: &Plan) -> Result<Types, InstrumentError>
     };
     let plain = find(FuncType::new([], []));
     const INT: wasmparser::ValType = wasmparser::ValType::I32;
-    let around = (plan.uses_wasi()).then(|| find(FuncType::new([INT, INT], [INT])));
+    let around = (plan.uses_wasi()).then(|| {
+        let before = find(FuncType::new([INT; 5], [INT]));
+        (before, find(FuncType::new([INT; 2], [INT])))
+    });
     let mut added = Vec::new();
     for function in &plan.added {
         added.push(match (*function, helpers::signature(*function)) {

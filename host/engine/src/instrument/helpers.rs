@@ -21,9 +21,9 @@ pub(super) struct Indices {
     pub(super) host: u32,
     /// The type `() -> ()`.
     pub(super) plain: u32,
-    /// The type `(i32, i32) -> i32`, of what is called before and after a function
-    /// of WASI, if the module uses it.
-    pub(super) around: Option<u32>,
+    /// The types of what is called before and after a function of WASI, if the
+    /// module uses it.
+    pub(super) around: Option<(u32, u32)>,
     /// [`Added::Yield`].
     pub(super) yield_function: u32,
 }
@@ -150,8 +150,8 @@ pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
         Added::Wasi {
             import,
             number,
-            tells_first,
-        } => around(import, number, tells_first, at, params),
+            told,
+        } => around(import, number, told, at, params),
         Added::Fill => fill(at),
         Added::Copy => copy(at),
         Added::Grow => grow(at),
@@ -305,22 +305,23 @@ fn receive(import: u32, at: Indices) -> Function {
 
 /// Calls a function of WASI, with the host told before and after. It may
 /// answer in the function's place before, with an error other than 0.
-fn around(import: u32, number: u32, tells_first: bool, at: Indices, params: u32) -> Function {
+fn around(import: u32, number: u32, told: [Option<u32>; 4], at: Indices, params: u32) -> Function {
     let answer = params;
     let mut function = Function::new([(1, ValType::I32)]);
     let mut code = function.instructions();
-    let Some(around) = at.around else {
+    let Some((before, after)) = at.around else {
         code.unreachable().end();
         return function;
     };
     code.i32_const(number as i32);
-    if tells_first {
-        code.local_get(0);
-    } else {
-        code.i32_const(-1);
+    for argument in told {
+        match argument {
+            Some(at) => code.local_get(at),
+            None => code.i32_const(-1),
+        };
     }
     code.i32_const(SLOT_WASI_BEGIN as i32)
-        .call_indirect(at.host, around)
+        .call_indirect(at.host, before)
         .local_tee(answer)
         .if_(BlockType::Empty)
         .local_get(answer)
@@ -332,7 +333,7 @@ fn around(import: u32, number: u32, tells_first: bool, at: Indices, params: u32)
     code.call(import)
         .i32_const(number as i32)
         .i32_const(SLOT_WASI_END as i32)
-        .call_indirect(at.host, around)
+        .call_indirect(at.host, after)
         .end();
     function
 }

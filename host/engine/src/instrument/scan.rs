@@ -109,8 +109,9 @@ pub(super) enum Added {
         import: u32,
         /// Its number, see `exuvia_abi::wasi::FUNCTIONS`.
         number: u32,
-        /// Whether its first argument is an `i32`, which the host is told.
-        tells_first: bool,
+        /// Which of its arguments the host is told before: the first three and the
+        /// last, if they are `i32`.
+        told: [Option<u32>; 4],
     },
     /// `memory.fill` in pieces.
     Fill,
@@ -222,7 +223,7 @@ fn find_shims(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentErro
                 Some(number) if wasi::FUNCTIONS[number].act != wasi::Act::Ends => Added::Wasi {
                     import: index,
                     number: number as u32,
-                    tells_first: ty.params().first() == Some(&ValType::I32),
+                    told: told(ty.params()),
                 },
                 _ => continue,
             },
@@ -240,6 +241,15 @@ fn find_shims(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentErro
         plan.added.push(added);
     }
     Ok(())
+}
+
+/// See [`Added::Wasi`].
+fn told(params: &[ValType]) -> [Option<u32>; 4] {
+    let last = params.len().checked_sub(1);
+    [Some(0), Some(1), Some(2), last].map(|at| {
+        let at = at.filter(|at| params.get(*at) == Some(&ValType::I32))?;
+        u32::try_from(at).ok()
+    })
 }
 
 /// Adds what enters `run`. What else is wrong with the export is not for

@@ -17,7 +17,7 @@ use super::error::{Found, Problems};
 use super::table::Value;
 use super::table::{At, Table, as_table, parse};
 use super::value;
-use super::wasi::wasi;
+use super::wasi::{check_folders, wasi};
 use super::{AppConfig, Build, Limits, Manifest, Module, NodeSettings, Source, tree};
 use crate::event::Level;
 use crate::logger::LogRules;
@@ -45,7 +45,7 @@ pub(super) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
     let (supervisor, memories) =
         tree::supervisor(&mut root, &modules, &limits, (text, base_dir), problems);
     root.finish(problems);
-    Some(Manifest {
+    let manifest = Manifest {
         name: name.unwrap_or_default(),
         node,
         log,
@@ -59,7 +59,9 @@ pub(super) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
             file: String::new(),
             text: String::new(),
         },
-    })
+    };
+    check_folders(&manifest, problems);
+    Some(manifest)
 }
 
 fn app_name(root: &mut Table<'_, '_>, problems: &mut Problems) -> Option<String> {

@@ -1,18 +1,15 @@
 //! `wasi` of a module or a child: what its processes may use of the system.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use exuvia_process::{Folder, Grants};
+use exuvia_process::{Folder, Grants, MOST_GRANTS};
 use toml::de::DeValue;
 
 use super::error::{Found, Problems};
 use super::table::{Table, Value, as_table, wrong_type};
-
-/// Folders, variables and arguments that a module may have of each: they are
-/// opened or copied for each of its processes.
-const MOST: usize = 256;
+use super::{Manifest, SupervisorEntry, Work};
 
 const ACCESS: [(&str, bool); 2] = [("read", false), ("write", true)];
 const STDIO: [(&str, bool); 2] = [("log", false), ("terminal", true)];
@@ -45,10 +42,10 @@ pub(super) fn wasi(
         ("env", env.len()),
         ("args", args.len()),
     ] {
-        if count > MOST {
+        if count > MOST_GRANTS {
             problems.add(Found::at(
                 table.span.clone(),
-                format!("`{what}` has {count} entries, more than {MOST}"),
+                format!("`{what}` has {count} entries, more than {MOST_GRANTS}"),
             ));
         }
     }
@@ -89,6 +86,10 @@ fn folders(
     entries
         .filter_map(|(guest, value)| {
             let (host, write) = folder(guest.value, value, problems)?;
+            if guest.value.contains('\0') || host.contains('\0') {
+                problems.add(Found::at(guest.span, "a path with a zero byte".to_owned()));
+                return None;
+            }
             if guest.value.is_empty() || host.is_empty() {
                 let found = Found::at(guest.span, "a folder without a path".to_owned());
                 problems.add(found.help("write:  \"/data\" = \"data\"".to_owned()));
@@ -115,6 +116,13 @@ fn folder<'a>(
         return Some((path, false));
     }
     let title = || format!("`dirs.\"{guest}\"`");
+    if !matches!(value.get_ref(), DeValue::Table(_)) {
+        problems.add(
+            wrong_type(guest, "a path or a table", value)
+                .help("write a path, or { path = \"...\", access = \"write\" }".to_owned()),
+        );
+        return None;
+    }
     let mut table = as_table(guest, value, title, problems)?;
     let path = table.string("path", problems);
     if table.key_span("path").is_none() {
@@ -146,4 +154,56 @@ fn env(table: &mut Table<'_, '_>, problems: &mut Problems) -> BTreeMap<String, S
         }
     }
     env
+}
+
+/// Refuses folders that lie in one that somebody may write to: whoever writes there could put a link
+/// in place of what is granted, and lead out of all of it.
+pub(super) fn check_folders(manifest: &Manifest, problems: &mut Problems) {
+    fn of_children<'m>(supervisor: &'m SupervisorEntry, grants: &mut Vec<&'m Grants>) {
+        for child in &supervisor.children {
+            match &child.work {
+                Work::Process(process) => grants.push(&process.limits.grants),
+                Work::Supervisor(supervisor) => of_children(supervisor, grants),
+            }
+        }
+    }
+    let modules = manifest.modules.values();
+    let mut grants: Vec<&Grants> = modules.map(|module| &*module.limits.grants).collect();
+    of_children(&manifest.supervisor, &mut grants);
+    // As many children share what their module has.
+    let mut folders = BTreeMap::new();
+    for folder in grants.iter().flat_map(|grants| &grants.folders) {
+        *folders.entry(real(&folder.host)).or_insert(false) |= folder.write;
+    }
+    for inner in folders.keys() {
+        let outer = (folders.iter())
+            .find(|(outer, write)| **write && *outer != inner && inner.starts_with(outer));
+        if let Some((outer, _)) = outer {
+            problems.add(
+                Found::nowhere(format!(
+                    "the folder {} lies in {}, which is granted to be written to: whoever writes there could put a link in its place",
+                    inner.display(),
+                    outer.display()
+                ))
+                .help("grant the outer one alone, or put them beside each other".to_owned()),
+            );
+        }
+    }
+}
+
+/// A folder's path without links, or as far as it is known.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| {
+        let mut plain = PathBuf::new();
+        for component in path.components() {
+            match component {
+                Component::ParentDir => {
+                    plain.pop();
+                }
+                Component::CurDir => {}
+                other => plain.push(other),
+            }
+        }
+        plain
+    })
 }

@@ -12,7 +12,7 @@ use exuvia_supervisor::{
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Start, make};
-use crate::grants::{GuestGrants, granted};
+use crate::grants::{GuestGrants, granted, read};
 use crate::node::Node;
 
 /// A supervisor as a guest asks for it: the keys of the manifest.
@@ -103,8 +103,7 @@ pub(crate) fn from_guest(
     specification: &[u8],
     limits: &Arc<Limits>,
 ) -> Result<Box<dyn Native<Guest>>, String> {
-    let spec: GuestSpec =
-        rmp_serde::from_slice(specification).map_err(|error| error.to_string())?;
+    let spec: GuestSpec = read(specification)?;
     let defaults = SupervisorSpec::default();
     let period_ms = match spec.period_s {
         Some(seconds) if seconds.is_finite() && seconds > 0.0 && seconds < 1e9 => {

@@ -49,7 +49,7 @@ const EXTRA: [(&str, &str); 6] = [
 
 /// Functions of WASI as commands: of `path_open` the second argument, flags for the
 /// path, is left out.
-const WASI: [(&str, &[&str]); 15] = [
+const WASI: [(&str, &[&str]); 17] = [
     (
         "path_open",
         &["32", "=1", "32", "32", "32", "64", "64", "32", "32"],
@@ -60,6 +60,8 @@ const WASI: [(&str, &[&str]); 15] = [
     ("fd_write", &["32", "32", "32", "32"]),
     ("fd_seek", &["32", "64", "32", "32"]),
     ("fd_close", &["32"]),
+    ("fd_renumber", &["32", "32"]),
+    ("random_get", &["32", "32"]),
     ("fd_prestat_get", &["32", "32"]),
     ("fd_prestat_dir_name", &["32", "32", "32"]),
     ("environ_sizes_get", &["32", "32"]),

@@ -14,6 +14,7 @@ use crate::puppet::{self, BUFFER, DATA, Done, HEADER, PID, Puppet, REFERENCE};
 
 // Errors of WASI.
 const BADF: i64 = 8;
+const INVAL: i64 = 28;
 const MFILE: i64 = 33;
 const NOENT: i64 = 44;
 const PERM: i64 = 63;
@@ -280,7 +281,90 @@ fn a_process_has_so_many_files_open_as_it_may() {
     assert_eq!(open_in(&a, 3, "b", 0, READ).result, NOENT);
     open(&a, "a", 0, READ);
     assert_eq!(open_in(&a, 3, "a", 0, READ).result, MFILE);
-    assert_eq!(read(&a, files[2], 9), "text");
+    // Nor does it help to give files other numbers, or to close what was not opened.
+    a.act("fd_renumber", &[files[2], files[2]], b"").ok();
+    assert_eq!(open_in(&a, 3, "a", 0, READ).result, MFILE);
+    a.act("fd_close", &[2], b"").ok();
+    assert_eq!(open_in(&a, 3, "a", 0, READ).result, MFILE);
+    a.act("fd_renumber", &[files[0], 1], b"").ok();
+    assert_eq!(open_in(&a, 3, "a", 0, READ).result, MFILE);
+    assert_eq!(read(&a, 1, 9), "text");
+    // One over another is one less.
+    a.act("fd_renumber", &[files[2], 1], b"").ok();
+    open(&a, "a", 0, READ);
+    assert_eq!(open_in(&a, 3, "a", 0, READ).result, MFILE);
+    node.halt();
+}
+
+/// Nested as deep as it likes: it is read on the guest's stack.
+#[test]
+fn grants_that_are_nested_are_refused() {
+    let node = world(2, &[]);
+    let a = Puppet::new(&node);
+    for head in [
+        &b"\x81\xa4dirs\x81\xa2/x"[..],
+        b"\x81\xa4args",
+        b"\x81\xa3env\x81\xa1a",
+    ] {
+        for depth in [1, 40, 850] {
+            let mut grants = head.to_vec();
+            grants.extend(std::iter::repeat_n(0x91, depth));
+            grants.push(1);
+            spawn_bytes(&a, &grants).is(Code::BadArgument);
+        }
+    }
+    // A supervisor's specification as well.
+    let mut specification =
+        b"\x81\xa8children\x91\x83\xa2id\xa1a\xa6module\xa6puppet\xa4args".to_vec();
+    specification.extend(std::iter::repeat_n(0x91, 850));
+    specification.push(1);
+    let length = specification.len() as i64;
+    a.act("supervisor_start", &[DATA, length, PID], &specification)
+        .is(Code::BadArgument);
+    let many: serde_json::Map<_, _> = (0..257).map(|n| (n.to_string(), "/".into())).collect();
+    spawn_with(&a, &serde_json::json!({ "dirs": many })).is(Code::Limit);
+    for bad in [
+        serde_json::json!({ "env": { "a=b": "c" } }),
+        serde_json::json!({ "env": { "a": "\u{0}" } }),
+        serde_json::json!({ "dirs": { "": "/" } }),
+    ] {
+        spawn_with(&a, &bad).is(Code::Limit);
+    }
+    spawn_with(&a, &serde_json::json!({ "dirs": { "/x": ["/", "write"] } })).is(Code::BadArgument);
+    spawn_bytes(&a, b"\x80\x7a").is(Code::BadArgument);
+    node.halt();
+}
+
+/// What a call copies or says is paid for: others have their turns.
+#[test]
+fn large_calls_are_paid_for() {
+    let node = world(1, &[]);
+    // Not of the terminal: what it prints is logged.
+    let a = puppet(&node, granted(Vec::new()));
+    let paid = |name: &str, arguments: &[i64], data: &[u8]| {
+        let info = || a.act("info", &[abi::info::REDUCTIONS.into()], b"").result;
+        let before = info();
+        let result = a.act(name, arguments, data).result;
+        (result, info() - before)
+    };
+    let random = |length: i64| paid("random_get", &[BUFFER, length], b"");
+    let small = random(8).1;
+    assert_eq!(random(2 << 20).0, INVAL);
+    let (result, large) = random(56 << 10);
+    assert_eq!(result, 0);
+    assert!(large > small + 800, "{large} and {small}");
+    let (result, lines) = paid(
+        "fd_write",
+        &[1, DATA, 1, REFERENCE],
+        &[vector(DATA + 8, 900), vec![b'\n'; 900]].concat(),
+    );
+    assert_eq!(result, 0);
+    assert!(lines > small + 7_000, "{lines}");
+    assert_eq!(
+        paid("poll_oneoff", &[DATA, BUFFER, 1_025, REFERENCE], b"").0,
+        INVAL
+    );
+    assert_eq!(paid("fd_write", &[1, DATA, 1_025, REFERENCE], b"").0, INVAL);
     node.halt();
 }
 
@@ -289,13 +373,16 @@ const OPTIONS: u32 = 64;
 
 /// Spawns a child that is granted this.
 fn spawn_with(p: &Puppet, grants: &serde_json::Value) -> Done {
-    let grants = rmp_serde::to_vec(grants).unwrap();
+    spawn_bytes(p, &rmp_serde::to_vec(grants).unwrap())
+}
+
+fn spawn_bytes(p: &Puppet, grants: &[u8]) -> Done {
     let mut data = OPTIONS.to_le_bytes().to_vec();
     data.resize(56, 0);
     let at = DATA as u32 + OPTIONS;
     data.extend(at.to_le_bytes());
     data.extend((grants.len() as u32).to_le_bytes());
-    data.extend(&grants);
+    data.extend(grants);
     p.act("spawn", &[0, 0, 0, 0, DATA, PID, REFERENCE], &data)
 }
 

@@ -1,0 +1,266 @@
+//! What a developer waits for, and what watching costs: the program `exuvia` as a user runs it.
+//! `docs/benchmarks.md` has the figures.
+#![allow(clippy::disallowed_methods, reason = "it measures real time")]
+
+use std::io::{BufRead as _, BufReader, Lines};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::shell;
+
+/// Saves that are timed, and starts.
+const SAVES: usize = 21;
+const STARTS: usize = 7;
+/// How long processors' time is measured.
+const WATCHED: Duration = Duration::from_secs(20);
+/// Processes that `top` looks at.
+const PROCESSES: u32 = 100_000;
+
+/// Measures and prints.
+pub(super) fn run() -> Result<()> {
+    let root = shell::root();
+    let mut build = shell::cargo(&root);
+    build.args([
+        "build",
+        "--release",
+        "--package",
+        "exuvia-cli",
+        "--target-dir",
+    ]);
+    super::status(build.arg(root.join("target")), "the build of exuvia")?;
+    let bench = Bench {
+        exuvia: root.join("target/release/exuvia"),
+        folder: Scratch::new()?,
+    };
+    bench.starts()?;
+    bench.saves()?;
+    bench.idle()?;
+    bench.top()
+}
+
+struct Bench {
+    exuvia: PathBuf,
+    folder: Scratch,
+}
+
+/// A folder that is removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Scratch> {
+        let name = format!("exuvia-bench-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Scratch(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Bench {
+    fn exuvia(&self, folder: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.exuvia);
+        command.args(arguments).current_dir(folder);
+        command
+    }
+
+    /// A new app from the template of Wasm text, which needs no compiler.
+    fn app(&self, name: &str) -> Result<PathBuf> {
+        let new = ["new", name, "--template", "wat"];
+        shell::output(&mut self.exuvia(&self.folder.0, &new))?;
+        Ok(self.folder.0.join(name))
+    }
+
+    fn dev(&self, app: &Path) -> Result<Running> {
+        let mut command = self.exuvia(app, &["dev", "--json"]);
+        Running::start(command.stderr(Stdio::null()))
+    }
+
+    /// From the command `new` to a process of it that runs.
+    fn starts(&self) -> Result<()> {
+        let mut times = Vec::new();
+        for number in 0..STARTS {
+            let began = Instant::now();
+            let app = self.app(&format!("start-{number}"))?;
+            let mut dev = self.dev(&app)?;
+            dev.wait_for("started")?;
+            times.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        print("new and dev to the first process, ms", &mut times);
+        Ok(())
+    }
+
+    /// From the save of a module to its code being that of the app. Two versions of the
+    /// example `counter` in turns, each time with a section of its own: what differs was compiled before, and the
+    /// rest is known, as it is when a developer has changed a function.
+    fn saves(&self) -> Result<()> {
+        let app = self.app("saves")?;
+        let manifest = app.join("exuvia.toml");
+        let text = std::fs::read_to_string(&manifest)?;
+        std::fs::write(&manifest, text.replace("saves.wat", "saves.wasm"))?;
+        let versions = shell::root().join("examples/target/versions");
+        let read = |name: &str| {
+            std::fs::read(versions.join(name))
+                .context("build the guests first: `cargo xtask guests`")
+        };
+        let versions = [read("counter-v1.wasm")?, read("counter-v2.wasm")?];
+        let version = |number: usize| {
+            let name = format!("save-{number:02}");
+            let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
+            let section = [&[0, length + 1, length], name.as_bytes()].concat();
+            [&versions[number % 2], &section[..]].concat()
+        };
+        let file = app.join("saves.wasm");
+        std::fs::write(&file, version(0))?;
+        let mut dev = self.dev(&app)?;
+        dev.wait_for("started")?;
+        let mut times = Vec::new();
+        for number in 1..=SAVES {
+            // Not in the middle of what follows the swap before.
+            std::thread::sleep(Duration::from_millis(1_500));
+            let beside = app.join("saved");
+            std::fs::write(&beside, version(number))?;
+            let began = Instant::now();
+            std::fs::rename(&beside, &file)?;
+            dev.wait_for("swap")?;
+            times.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        let size = versions[0].len() >> 10;
+        print(
+            &format!("save to new code, module of {size} KiB, ms"),
+            &mut times,
+        );
+        Ok(())
+    }
+
+    /// What `dev` costs when nothing happens.
+    fn idle(&self) -> Result<()> {
+        let app = self.app("idle")?;
+        let mut dev = self.dev(&app)?;
+        dev.wait_for("started")?;
+        std::thread::sleep(Duration::from_secs(3));
+        let share = share_of(dev.id(), WATCHED)?;
+        println!("dev idle, % of a core: {share:.2}");
+        Ok(())
+    }
+
+    /// What `top` costs the node, and itself.
+    fn top(&self) -> Result<()> {
+        let app = self.app("top")?;
+        let manifest = app.join("exuvia.toml");
+        let text = std::fs::read_to_string(&manifest)?;
+        let name = text
+            .lines()
+            .find(|line| line.starts_with("name = \"counter\""));
+        let many = format!("name = \"counter-{{n}}\"\ncount = {PROCESSES}");
+        std::fs::write(
+            &manifest,
+            text.replace(name.unwrap_or("name = \"counter\""), &many),
+        )?;
+        let mut command = self.exuvia(&app, &["run", "--json", "--no-watch", "."]);
+        let mut node = Running::start(command.stderr(Stdio::null()))?;
+        node.wait_for("started")?;
+        std::thread::sleep(Duration::from_secs(5));
+        let before = share_of(node.id(), WATCHED)?;
+        let mut command = self.exuvia(&app, &["top", "--count", "1000"]);
+        let mut top = Running::start(&mut command)?;
+        top.drain();
+        std::thread::sleep(Duration::from_secs(3));
+        let began = spent(top.id())?;
+        let with = share_of(node.id(), WATCHED)?;
+        let own = (spent(top.id())? - began).as_secs_f64() / WATCHED.as_secs_f64() * 1e2;
+        println!(
+            "top at 1 Hz, {PROCESSES} processes, % of a core: node {with:.2} (without {before:.2}), top {own:.2}"
+        );
+        Ok(())
+    }
+}
+
+/// A program that runs until this is dropped.
+struct Running {
+    child: Child,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Result<Running> {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start exuvia")?;
+        let output = child.stdout.take().context("it has no output")?;
+        Ok(Running {
+            child,
+            lines: Some(BufReader::new(output).lines()),
+        })
+    }
+
+    fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Reads on until an event of that name.
+    fn wait_for(&mut self, name: &str) -> Result<()> {
+        for line in self.lines.as_mut().context("nobody reads it")? {
+            let line = line?;
+            let value: Value = serde_json::from_str(&line).context("no JSON")?;
+            match value["event"]["event"].as_str() {
+                Some(event) if event == name => return Ok(()),
+                Some("refused" | "build_failed") => bail!("it was refused: {line}"),
+                _ => {}
+            }
+        }
+        bail!("exuvia has ended before `{name}`")
+    }
+
+    /// Has somebody read what it prints, and forget it.
+    fn drain(&mut self) {
+        if let Some(lines) = self.lines.take() {
+            std::thread::spawn(move || lines.for_each(drop));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The share of a core that a process takes, in percent.
+fn share_of(process: u32, time: Duration) -> Result<f64> {
+    let before = spent(process)?;
+    std::thread::sleep(time);
+    Ok((spent(process)? - before).as_secs_f64() / time.as_secs_f64() * 1e2)
+}
+
+/// Processor time that a process has had: fields 14 and 15 of `proc_pid_stat(5)`, in ticks of 10 ms.
+fn spent(process: u32) -> Result<Duration> {
+    let path = format!("/proc/{process}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let (_, fields) = stat.rsplit_once(')').context("no process's figures")?;
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().unwrap_or(0))
+        .sum();
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+fn print(what: &str, times: &mut [f64]) {
+    times.sort_by(f64::total_cmp);
+    let (least, most) = (times[0], times[times.len() - 1]);
+    let median = times[times.len() / 2];
+    println!("{what}: {median:.0} ({least:.0} to {most:.0})");
+}
