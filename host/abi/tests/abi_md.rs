@@ -304,6 +304,7 @@ fn limits_and_exports() {
         limits::GROUPS,
         limits::TABLES,
         limits::TABLE_KEY,
+        limits::GRANTS,
         limits::TIMERS,
     ];
     assert_eq!(page, crates.map(i64::from));

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::Ordering;
 
-use exuvia_code::{Release, Tenancy, Verdict};
+use exuvia_code::{Path, Release, Tenancy, Verdict};
 use exuvia_process::{Envelope, ExitReason, Turn};
 
 use crate::artifact::Artifact;
@@ -17,6 +17,7 @@ use crate::guest::{GuestOwn, GuestSystem, Residence};
 use crate::image::Image;
 use crate::turn::Entered;
 use crate::upgrade::{Origin, upgrade_failed};
+use crate::wasi::Wasi;
 
 /// Probation after a crossing: what is needed to go back.
 #[derive(Debug)]
@@ -29,6 +30,9 @@ pub(crate) struct Trial {
     pub(crate) before: Tenancy<Artifact>,
     /// Where it goes back to if the next message fails.
     pub(crate) state: Option<State>,
+    /// What it had of the system before a crossing that has made its memory anew: the
+    /// numbers of its files are in the old one's. It goes with [`State::Old`].
+    pub(crate) wasi: Option<Box<Wasi>>,
     pub(crate) transaction: Option<Transaction>,
 }
 
@@ -230,6 +234,7 @@ impl Executor {
             return Entered::Stop(Turn::Exit(reason));
         };
         let failed = guest.tenancy.version().clone();
+        let mut anew = false;
         let back = match trial.state.take() {
             Some(State::Old(image)) => Ok(image),
             Some(State::New(image)) => crossing::cross(
@@ -240,7 +245,10 @@ impl Executor {
                 None,
             )
             .map_err(|error| error.to_string())
-            .and_then(|crossed| crossed.state.into_image(shared)),
+            .and_then(|crossed| {
+                anew = crossed.path == Path::Migrated;
+                crossed.state.into_image(shared)
+            }),
             None => Err("its state before the message is not known".into()),
         };
         if let Some(transaction) = trial.transaction.take() {
@@ -249,6 +257,11 @@ impl Executor {
         match back {
             Ok(image) => {
                 if let Some(guest) = own.guest() {
+                    if anew {
+                        guest.take_wasi();
+                    } else if let Some(wasi) = trial.wasi.take() {
+                        guest.put_wasi(wasi);
+                    }
                     guest.residence = Residence::Image {
                         image,
                         waiting: false,
@@ -296,6 +309,7 @@ impl Executor {
                 release: release.id,
                 before,
                 state,
+                wasi: None,
                 transaction: None,
             })
         })

@@ -119,12 +119,17 @@ impl Executor {
             .trial
             .as_mut()
             .filter(|trial| trial.before.is(new))
-            .and_then(|trial| trial.state.take());
+            .and_then(|trial| Some((trial.state.take()?, trial.wasi.take())));
         let crossed = match (exact, &mut origin) {
-            (Some(State::Old(image)), _) => Ok(Crossed {
-                path: Path::Carried,
-                state: Landed::Image(image),
-            }),
+            (Some((State::Old(image), wasi)), _) => {
+                if let Some(wasi) = wasi {
+                    guest.put_wasi(wasi);
+                }
+                Ok(Crossed {
+                    path: Path::Carried,
+                    state: Landed::Image(image),
+                })
+            }
             (_, Origin::Image(image)) => crossing::cross(shared, old, new, (image, &grants), saved),
             (_, Origin::Frame(frame)) => {
                 crossing::cross_saved(shared, old, new, frame.frame.call_save(), &grants)
@@ -149,6 +154,9 @@ impl Executor {
                     }
                 };
                 guest.trial = self.trial(release, before, origin);
+                if path == Path::Migrated {
+                    set_aside_files(guest);
+                }
                 self.arrived(guest, &crossing, path);
             }
             Err(CrossError::NoFrame) => {
@@ -159,6 +167,7 @@ impl Executor {
                 guest.residence = Residence::Newborn;
                 guest.has_run = false;
                 guest.trial = self.trial(release, before, origin);
+                set_aside_files(guest);
                 self.arrived(guest, &crossing, Path::Fresh);
                 own.put_back(own.init());
             }
@@ -229,5 +238,14 @@ fn take_state(
         }
         Residence::Frame { frame, .. } => Ok((Origin::Frame(frame), None)),
         Residence::Newborn | Residence::Running => Err("it is in no frame".into()),
+    }
+}
+
+/// The memory of the process is new, and knows nothing of the files that the old one
+/// had open: they are closed when there is no way back to it.
+fn set_aside_files(guest: &mut Guest) {
+    let wasi = guest.take_wasi();
+    if let Some(trial) = &mut guest.trial {
+        trial.wasi = wasi;
     }
 }

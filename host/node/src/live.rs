@@ -131,7 +131,19 @@ impl Live {
             1 => "for 1 living process, and those to come".to_owned(),
             living => format!("for {living} living processes, and those to come"),
         };
-        report.applied(format!("limits of {} hold {living}", listed(&names)));
+        let granted = changes_of_grants(before, after);
+        let what = if granted {
+            "limits and `wasi`"
+        } else {
+            "limits"
+        };
+        let but = match granted && !changed.is_empty() {
+            true => {
+                "; who has used what `wasi` gave it before keeps that until it is started again"
+            }
+            false => "",
+        };
+        report.applied(format!("{what} of {} hold {living}{but}", listed(&names)));
     }
 }
 
@@ -141,6 +153,12 @@ struct Change {
     module: String,
     before: Limits,
     after: Limits,
+}
+
+fn changes_of_grants(before: &Manifest, after: &Manifest) -> bool {
+    after.modules.iter().any(|(name, module)| {
+        (before.modules.get(name)).is_some_and(|then| then.limits.grants != module.limits.grants)
+    })
 }
 
 fn changed_limits(before: &Manifest, after: &Manifest) -> Vec<Change> {

@@ -234,6 +234,18 @@ impl Default for SupervisorEntry {
 }
 
 impl SupervisorEntry {
+    /// Its children that are processes, and those of the supervisors below.
+    pub(crate) fn processes(&self) -> Vec<&Process> {
+        let mut processes = Vec::new();
+        for child in &self.children {
+            match &child.work {
+                Work::Process(process) => processes.push(process),
+                Work::Supervisor(supervisor) => processes.extend(supervisor.processes()),
+            }
+        }
+        processes
+    }
+
     /// The same for the state machine.
     pub fn spec(&self) -> SupervisorSpec {
         SupervisorSpec {
@@ -378,10 +390,13 @@ impl Manifest {
                         ),
                     )
                     .label(format!("looked for {}", folder.host.display()))
-                    .help(format!(
-                        "`mkdir -p {}`, or correct the path in `wasi.dirs`",
-                        folder.host.display()
-                    )),
+                    .help(match folder.host.exists() {
+                        true => "correct the path in `wasi.dirs`".to_owned(),
+                        false => format!(
+                            "`mkdir -p {}`, or correct the path in `wasi.dirs`",
+                            folder.host.display()
+                        ),
+                    }),
                 );
             }
             let Err(what) = usable(&module.path) else {
@@ -446,6 +461,18 @@ impl Manifest {
         }
         let Source { file, text } = &self.source;
         Err(ManifestError::new(file, text, problems))
+    }
+
+    /// Folders that processes may write to.
+    pub(crate) fn written_folders(&self) -> Vec<PathBuf> {
+        let modules = self.modules.values().map(|module| &module.limits);
+        let children = self.supervisor.processes().into_iter();
+        modules
+            .chain(children.map(|process| &process.limits))
+            .flat_map(|limits| &limits.grants.folders)
+            .filter(|folder| folder.write)
+            .map(|folder| folder.host.clone())
+            .collect()
     }
 
     /// The most memory that any process may have, bytes.

@@ -40,6 +40,11 @@ const PAGES: &[(&str, &str, &str)] = &[
         "names, groups, tables, configuration",
     ),
     (
+        "files",
+        include_str!("../../../../docs/files.md"),
+        "folders, variables and arguments that a process is granted",
+    ),
+    (
         "testing",
         include_str!("../../../../docs/testing.md"),
         "tests of one actor, and of an app in virtual time",

@@ -323,6 +323,11 @@ fn names_groups_tables_configuration() {
 }
 
 #[test]
+fn files() {
+    read("files.md");
+}
+
+#[test]
 fn tests_of_guests() {
     read("testing.md");
 }

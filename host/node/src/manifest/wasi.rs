@@ -7,9 +7,9 @@ use std::sync::Arc;
 use exuvia_process::{Folder, Grants, MOST_GRANTS};
 use toml::de::DeValue;
 
+use super::Manifest;
 use super::error::{Found, Problems};
 use super::table::{Table, Value, as_table, wrong_type};
-use super::{Manifest, SupervisorEntry, Work};
 
 const ACCESS: [(&str, bool); 2] = [("read", false), ("write", true)];
 const STDIO: [(&str, bool); 2] = [("log", false), ("terminal", true)];
@@ -159,20 +159,11 @@ fn env(table: &mut Table<'_, '_>, problems: &mut Problems) -> BTreeMap<String, S
 /// Refuses folders that lie in one that somebody may write to: whoever writes there could put a link
 /// in place of what is granted, and lead out of all of it.
 pub(super) fn check_folders(manifest: &Manifest, problems: &mut Problems) {
-    fn of_children<'m>(supervisor: &'m SupervisorEntry, grants: &mut Vec<&'m Grants>) {
-        for child in &supervisor.children {
-            match &child.work {
-                Work::Process(process) => grants.push(&process.limits.grants),
-                Work::Supervisor(supervisor) => of_children(supervisor, grants),
-            }
-        }
-    }
-    let modules = manifest.modules.values();
-    let mut grants: Vec<&Grants> = modules.map(|module| &*module.limits.grants).collect();
-    of_children(&manifest.supervisor, &mut grants);
-    // As many children share what their module has.
+    let modules = manifest.modules.values().map(|module| &module.limits);
+    let children = manifest.supervisor.processes().into_iter();
+    let all = modules.chain(children.map(|process| &process.limits));
     let mut folders = BTreeMap::new();
-    for folder in grants.iter().flat_map(|grants| &grants.folders) {
+    for folder in all.flat_map(|limits| &limits.grants.folders) {
         *folders.entry(real(&folder.host)).or_insert(false) |= folder.write;
     }
     for inner in folders.keys() {

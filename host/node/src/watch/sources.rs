@@ -32,6 +32,8 @@ pub(super) struct Sources {
     roots: Vec<PathBuf>,
     /// Files that are no sources, wherever they are.
     made: HashSet<PathBuf>,
+    /// Folders in which there are none, with their full paths.
+    written: Vec<PathBuf>,
     /// Where this program's own output goes: each build would change it.
     own: Vec<Option<(u64, u64)>>,
     files: HashMap<PathBuf, Seen>,
@@ -49,14 +51,17 @@ struct Seen {
 }
 
 impl Sources {
-    /// Sees all that is there. `made` are the files that builds write.
+    /// Sees all that is there. `made` are the files that builds write, `written` the folders that
+    /// processes write to.
     pub(super) fn new(
         roots: impl IntoIterator<Item = PathBuf>,
         made: impl IntoIterator<Item = PathBuf>,
+        written: Vec<PathBuf>,
     ) -> Sources {
         let mut sources = Sources {
             roots: roots.into_iter().collect(),
             made: made.into_iter().collect(),
+            written,
             own: outputs(),
             files: HashMap::new(),
             folders: BTreeSet::new(),
@@ -118,6 +123,12 @@ impl Sources {
         !self.pending.is_empty()
     }
 
+    fn is_written(&self, path: &Path) -> bool {
+        !self.written.is_empty()
+            && std::path::absolute(path)
+                .is_ok_and(|path| self.written.iter().any(|folder| path.starts_with(folder)))
+    }
+
     fn compare(&mut self) -> Vec<PathBuf> {
         let mut found = HashMap::new();
         let mut folders = BTreeSet::new();
@@ -125,6 +136,9 @@ impl Sources {
         for root in &self.roots {
             for entry in walk(root) {
                 let path = entry.path();
+                if self.is_written(path) {
+                    continue;
+                }
                 if entry.file_type().is_some_and(|kind| kind.is_dir()) {
                     too_many |= folders.len() >= MAX_FOLDERS;
                     if folders.len() < MAX_FOLDERS {
@@ -289,7 +303,13 @@ mod tests {
         write(".gitignore", "*.log\n");
         write("src/lib.rs", "one");
         write("Cargo.toml", "a");
-        let mut sources = Sources::new([folder.path().to_owned()], [at("out/app.wasm")]);
+        let mut sources = Sources::new(
+            [folder.path().to_owned()],
+            [at("out/app.wasm")],
+            vec![at("data")],
+        );
+        std::fs::create_dir(at("data")).unwrap();
+        std::fs::write(at("data/log.txt"), "a process has written this").unwrap();
         assert_eq!(sources.look(), Vec::<std::path::PathBuf>::new());
 
         // Nothing of this is a change.
@@ -338,7 +358,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("lib.rs"), "one").unwrap();
-        let mut sources = Sources::new([folder.path().to_owned()], []);
+        let mut sources = Sources::new([folder.path().to_owned()], [], Vec::new());
         fs::write(at("Cargo.lock"), "x").unwrap();
         fs::write(at("lib.rs"), "two").unwrap();
         sources.built();
@@ -356,7 +376,7 @@ mod tests {
         let src = folder.path().join("src");
         let one = folder.path().join("one.c");
         fs::write(&one, "1").unwrap();
-        let mut sources = Sources::new([src.clone(), one.clone()], []);
+        let mut sources = Sources::new([src.clone(), one.clone()], [], Vec::new());
         fs::write(folder.path().join("two.c"), "2").unwrap();
         assert!(sources.look().is_empty());
         fs::create_dir(&src).unwrap();

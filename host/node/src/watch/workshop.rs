@@ -398,7 +398,8 @@ fn sources(manifest: &Manifest, file: &Path) -> Sources {
     let steps = manifest.builds().into_iter();
     let roots: HashSet<PathBuf> = steps.flat_map(|step| step.sources).collect();
     let made = files(manifest).into_values();
-    Sources::new(roots, made.chain([file.to_owned()]))
+    let made = made.chain([file.to_owned()]);
+    Sources::new(roots, made, manifest.written_folders())
 }
 
 fn reads(step: &BuildStep, file: &Path) -> bool {

@@ -360,6 +360,14 @@ impl Puppet {
             .map_or_else(|| "gone".into(), |process| process.state)
     }
 
+    /// Whether it lives in that version.
+    pub(crate) fn version_is(&self, version: &str) -> bool {
+        let pid = self.pid.to_string();
+        let all = self.node.processes(&exuvia_node::Filter::default());
+        all.into_iter()
+            .any(|process| process.pid == pid && process.module.as_deref() == Some(version))
+    }
+
     /// Ends it, and waits until it has ended.
     pub(crate) fn kill(&self) {
         self.node.kill(self.pid);
