@@ -323,6 +323,11 @@ fn names_groups_tables_configuration() {
 }
 
 #[test]
+fn the_command_line() {
+    read("cli.md");
+}
+
+#[test]
 fn files() {
     read("files.md");
 }
