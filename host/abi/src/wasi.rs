@@ -92,6 +92,8 @@ pub fn find(name: &str) -> Option<usize> {
 
 /// Most subscriptions of one `poll_oneoff`, and most parts of one read or write.
 pub const PARTS: u32 = 1_024;
+/// Longest path, bytes.
+pub const PATH: u32 = 4_096;
 /// Most bytes that one `random_get` fills.
 pub const RANDOM: u32 = 1 << 20;
 
@@ -103,6 +105,8 @@ pub mod errno {
     pub const INVAL: i32 = 28;
     /// The process has as many files open as it may.
     pub const MFILE: i32 = 33;
+    /// A path is too long.
+    pub const NAMETOOLONG: i32 = 37;
     /// All processes of the node together have.
     pub const NFILE: i32 = 41;
 }

@@ -73,7 +73,7 @@ pub const EXPORT_START: &str = "exuvia:start";
 pub const SLOT_YIELD: u32 = 0;
 /// Slot of the wait function in [`EXPORT_HOST`], like the first `() -> ()`.
 pub const SLOT_WAIT: u32 = 1;
-/// Slot of what is called before a function of WASI: `(number, its first three
+/// Slot of what is called before a function of WASI: `(number, its first four
 /// arguments, its last) -> error`; 0: go on.
 pub const SLOT_WASI_BEGIN: u32 = 2;
 /// Slot of what is called after it: `(answer, number) -> answer`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use exuvia_abi::wasi::{Act, FUNCTIONS, Function, PARTS, RANDOM, errno};
+use exuvia_abi::wasi::{Act, FUNCTIONS, Function, PARTS, PATH, RANDOM, errno};
 use exuvia_abi::{Reason, log};
 use exuvia_process::ExitReason;
 use wasmtime::{Caller, Func, Linker, Store};
@@ -53,7 +53,7 @@ fn may_wait(function: &Function) -> bool {
     matches!(function.act, Act::Waits | Act::Writes)
 }
 
-/// Before function `number`, with its first three arguments and its last. An error
+/// Before function `number`, with its first four arguments and its last. An error
 /// other than 0 is its answer.
 fn begin(
     mut caller: Caller<'_, FrameData>,
@@ -61,6 +61,7 @@ fn begin(
     first: i32,
     second: i32,
     third: i32,
+    fourth: i32,
     last: i32,
 ) -> wasmtime::Result<i32> {
     let function = function(number)?;
@@ -69,12 +70,11 @@ fn begin(
     if function.act == Act::Tells {
         impure(data, function.name)?;
     }
-    let price = price(
-        &mut caller,
-        function,
-        [second, third].map(i32::cast_unsigned),
-    )?;
-    let Some(price) = price else {
+    let arguments = [first, second, third, fourth, last].map(i32::cast_unsigned);
+    if paths(function, arguments).any(|length| length > PATH) {
+        return Ok(errno::NAMETOOLONG);
+    }
+    let Some(price) = price(&mut caller, function, arguments)? else {
         return Ok(errno::INVAL);
     };
     let data = caller.data_mut();
@@ -180,7 +180,7 @@ async fn end(mut caller: Caller<'_, FrameData>, answer: i32, number: i32) -> was
 fn price(
     caller: &mut Caller<'_, FrameData>,
     function: &Function,
-    [second, third]: [u32; 2],
+    [_, second, third, ..]: [u32; 5],
 ) -> wasmtime::Result<Option<u32>> {
     let price = match function.name {
         // In a slow machine's time about what a guest does meanwhile.
@@ -199,6 +199,25 @@ fn price(
         _ => 0,
     };
     Ok(Some(price.saturating_add(COST)))
+}
+
+/// How long the paths are that a function is given.
+fn paths(
+    function: &Function,
+    [_, second, third, fourth, last]: [u32; 5],
+) -> impl Iterator<Item = u32> {
+    let lengths = match function.name {
+        "path_open" | "path_filestat_get" | "path_filestat_set_times" => [fourth, 0],
+        "path_create_directory"
+        | "path_readlink"
+        | "path_remove_directory"
+        | "path_unlink_file" => [third, 0],
+        "path_link" => [fourth, last],
+        "path_rename" => [third, last],
+        "path_symlink" => [second, last],
+        _ => [0, 0],
+    };
+    lengths.into_iter()
 }
 
 /// Bytes of the first part of a read or write that has any: with more the functions do

@@ -143,7 +143,7 @@ fn add_types(parsed: &Parsed<'_>, plan: &Plan) -> Result<Types, InstrumentError>
     let plain = find(FuncType::new([], []));
     const INT: wasmparser::ValType = wasmparser::ValType::I32;
     let around = (plan.uses_wasi()).then(|| {
-        let before = find(FuncType::new([INT; 5], [INT]));
+        let before = find(FuncType::new([INT; 6], [INT]));
         (before, find(FuncType::new([INT; 2], [INT])))
     });
     let mut added = Vec::new();

@@ -305,7 +305,7 @@ fn receive(import: u32, at: Indices) -> Function {
 
 /// Calls a function of WASI, with the host told before and after. It may
 /// answer in the function's place before, with an error other than 0.
-fn around(import: u32, number: u32, told: [Option<u32>; 4], at: Indices, params: u32) -> Function {
+fn around(import: u32, number: u32, told: [Option<u32>; 5], at: Indices, params: u32) -> Function {
     let answer = params;
     let mut function = Function::new([(1, ValType::I32)]);
     let mut code = function.instructions();

@@ -109,9 +109,9 @@ pub(super) enum Added {
         import: u32,
         /// Its number, see `exuvia_abi::wasi::FUNCTIONS`.
         number: u32,
-        /// Which of its arguments the host is told before: the first three and the
+        /// Which of its arguments the host is told before: the first four and the
         /// last, if they are `i32`.
-        told: [Option<u32>; 4],
+        told: [Option<u32>; 5],
     },
     /// `memory.fill` in pieces.
     Fill,
@@ -244,9 +244,9 @@ fn find_shims(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentErro
 }
 
 /// See [`Added::Wasi`].
-fn told(params: &[ValType]) -> [Option<u32>; 4] {
+fn told(params: &[ValType]) -> [Option<u32>; 5] {
     let last = params.len().checked_sub(1);
-    [Some(0), Some(1), Some(2), last].map(|at| {
+    [Some(0), Some(1), Some(2), Some(3), last].map(|at| {
         let at = at.filter(|at| params.get(*at) == Some(&ValType::I32))?;
         u32::try_from(at).ok()
     })

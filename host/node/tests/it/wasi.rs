@@ -16,6 +16,7 @@ use crate::puppet::{self, BUFFER, DATA, Done, HEADER, PID, Puppet, REFERENCE};
 const BADF: i64 = 8;
 const INVAL: i64 = 28;
 const MFILE: i64 = 33;
+const NAMETOOLONG: i64 = 37;
 const NOENT: i64 = 44;
 const PERM: i64 = 63;
 const NOTCAPABLE: i64 = 76;
@@ -409,6 +410,10 @@ fn large_calls_are_paid_for() {
         INVAL
     );
     assert_eq!(paid("fd_write", &[1, DATA, 1_025, REFERENCE], b"").0, INVAL);
+    let long = "x".repeat(4_097);
+    assert_eq!(open_in(&a, 3, &long, 0, READ).result, NAMETOOLONG);
+    let link = paid("path_symlink", &[DATA, 8 << 20, 3, DATA, 1], b"x").0;
+    assert_eq!(link, NAMETOOLONG);
     node.halt();
 }
 
