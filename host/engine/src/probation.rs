@@ -13,7 +13,7 @@ use exuvia_process::{Envelope, ExitReason, Turn};
 use crate::artifact::Artifact;
 use crate::crossing;
 use crate::executor::Executor;
-use crate::guest::{GuestOwn, GuestSystem, Residence};
+use crate::guest::{Guest, GuestOwn, GuestSystem, Residence};
 use crate::image::Image;
 use crate::turn::Entered;
 use crate::upgrade::{Origin, upgrade_failed};
@@ -30,10 +30,24 @@ pub(crate) struct Trial {
     pub(crate) before: Tenancy<Artifact>,
     /// Where it goes back to if the next message fails.
     pub(crate) state: Option<State>,
-    /// What it had of the system before a crossing that has made its memory anew: the
-    /// numbers of its files are in the old one's. It goes with [`State::Old`].
-    pub(crate) wasi: Option<Box<Wasi>>,
+    /// Set by a crossing that has made its memory anew: what it had of the system before,
+    /// since the numbers of its files are in the old one's. It goes with [`State::Old`].
+    pub(crate) files: Option<OldFiles>,
     pub(crate) transaction: Option<Transaction>,
+}
+
+/// What a process had of the system in a memory that may come back, if anything.
+#[derive(Debug)]
+pub(crate) struct OldFiles(pub(crate) Option<Box<Wasi>>);
+
+impl OldFiles {
+    /// The old memory is back: these are its files, and none that were opened since.
+    pub(crate) fn come_back(self, guest: &mut Guest) {
+        guest.take_wasi();
+        if let Some(wasi) = self.0 {
+            guest.put_wasi(wasi);
+        }
+    }
 }
 
 /// The state a process in probation goes back to.
@@ -259,8 +273,8 @@ impl Executor {
                 if let Some(guest) = own.guest() {
                     if anew {
                         guest.take_wasi();
-                    } else if let Some(wasi) = trial.wasi.take() {
-                        guest.put_wasi(wasi);
+                    } else if let Some(files) = trial.files.take() {
+                        files.come_back(guest);
                     }
                     guest.residence = Residence::Image {
                         image,
@@ -309,7 +323,7 @@ impl Executor {
                 release: release.id,
                 before,
                 state,
-                wasi: None,
+                files: None,
                 transaction: None,
             })
         })

@@ -354,7 +354,7 @@ impl Executor {
                 && taken > 0
             {
                 trial.state = None;
-                trial.wasi = None;
+                trial.files = None;
                 trial.left = trial.left.saturating_sub(1);
                 if trial.left == 0 {
                     guest.trial = None;

@@ -17,7 +17,7 @@ use crate::executor::{Executor, Shared};
 use crate::guest::{Guest, GuestOwn, Residence};
 use crate::image::{After, Image};
 use crate::places::Seated;
-use crate::probation::State;
+use crate::probation::{OldFiles, State};
 
 /// Where a crossing process's state comes from.
 pub(crate) enum Origin {
@@ -119,11 +119,11 @@ impl Executor {
             .trial
             .as_mut()
             .filter(|trial| trial.before.is(new))
-            .and_then(|trial| Some((trial.state.take()?, trial.wasi.take())));
+            .and_then(|trial| Some((trial.state.take()?, trial.files.take())));
         let crossed = match (exact, &mut origin) {
-            (Some((State::Old(image), wasi)), _) => {
-                if let Some(wasi) = wasi {
-                    guest.put_wasi(wasi);
+            (Some((State::Old(image), files)), _) => {
+                if let Some(files) = files {
+                    files.come_back(guest);
                 }
                 Ok(Crossed {
                     path: Path::Carried,
@@ -246,6 +246,6 @@ fn take_state(
 fn set_aside_files(guest: &mut Guest) {
     let wasi = guest.take_wasi();
     if let Some(trial) = &mut guest.trial {
-        trial.wasi = wasi;
+        trial.files = Some(OldFiles(wasi));
     }
 }

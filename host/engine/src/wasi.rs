@@ -427,4 +427,52 @@ mod tests {
         let left_out = format!("({} bytes more were printed at once)", 200_000 - SAID);
         assert_eq!(lines[7], left_out);
     }
+
+    #[test]
+    fn files_of_all_processes_are_counted() {
+        let node = Arc::new(NodeFiles {
+            open: AtomicUsize::new(0),
+            most: 3,
+        });
+        let folder = Folder {
+            guest: "/".into(),
+            host: "/".into(),
+            below: Vec::new(),
+            write: false,
+        };
+        let grants = Grants {
+            folders: vec![folder.clone(), folder],
+            ..Grants::default()
+        };
+        let mut one = Wasi::new("m", &grants, &node).expect("two of three");
+        let error = Wasi::new("m", &grants, &node).expect_err("four of three");
+        assert!(
+            error.contains("may, 3: raise what `ulimit -n` shows"),
+            "{error}"
+        );
+        assert_eq!(one.may_open(1), Ok(()));
+        one.has_opened(5);
+        assert_eq!(one.may_open(1), Err(errno::MFILE));
+        assert_eq!(one.may_open(9), Err(errno::NFILE));
+        one.has_renumbered(5, 1);
+        assert!(!one.is_standard(1) && one.is_standard(2));
+        one.has_closed(7);
+        one.has_closed(1);
+        assert_eq!(one.may_open(1), Ok(()));
+        one.has_opened(4);
+        drop(one);
+        assert_eq!(node.open.load(Ordering::Relaxed), 0);
+        // What cannot be opened is not counted.
+        let gone = Grants {
+            folders: vec![Folder {
+                guest: "/x".into(),
+                host: "/nowhere/at/all".into(),
+                below: Vec::new(),
+                write: false,
+            }],
+            ..Grants::default()
+        };
+        assert!(Wasi::new("m", &gone, &node).is_err());
+        assert_eq!(node.open.load(Ordering::Relaxed), 0);
+    }
 }

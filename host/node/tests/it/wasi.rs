@@ -307,6 +307,32 @@ fn files_of_a_memory_that_is_gone_are_closed() {
     node.halt();
 }
 
+/// New code opens a file and is taken back: old code goes on without it.
+#[test]
+fn files_of_code_that_was_taken_back_are_closed() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("a"), "text").unwrap();
+    let node = world(2, &[dir.path()]);
+    deploy(&node, "puppet", &migrated(10));
+    let a = puppet(&node, granted(vec![folder("/", dir.path(), false)]));
+    assert_eq!(a.act("version", &[], b"").result, 10);
+    let opens = migrated(11).replace(
+        "(func $do (result i64)",
+        r#"(func $do (result i64)
+    (i32.store8 (i32.const 32) (i32.const 97))
+    (drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 32) (i32.const 1) (i32.const 0) (i64.const 6) (i64.const 6) (i32.const 0) (i32.const 40)))
+    (drop (call $clock_time_get (i32.const 0) (i64.const 0) (i32.const 40)))"#,
+    );
+    deploy(&node, "puppet", &opens);
+    assert_eq!(a.act("version", &[], b"").result, 11);
+    assert_eq!(open_files(dir.path()), 2);
+    node.rollback().unwrap();
+    eventually("it is back", || a.version_is("puppet@2"));
+    assert_eq!(a.act("version", &[], b"").result, 10);
+    assert_eq!(open_files(dir.path()), 0);
+    node.halt();
+}
+
 #[test]
 fn a_process_has_so_many_files_open_as_it_may() {
     let dir = TempDir::new().unwrap();
