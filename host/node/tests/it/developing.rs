@@ -155,7 +155,8 @@ impl Developed {
 #[test]
 fn a_saved_source_is_built_and_swapped_in_alone() {
     let mut it = developed();
-    it.save("src/one.wat", &answers(2));
+    // Whole: one that is seen half written is built twice, rightly.
+    it.save_aside("src/one.wat", &answers(2));
     let building = it.wait("a build", |event| match event {
         Event::Building { modules, changed } => Some((modules.clone(), changed.clone())),
         _ => None,
