@@ -6,13 +6,13 @@ use core::fmt;
 ///
 /// In guest memory it is 16 bytes, little-endian: `node`, then `local`. A
 /// guest treats it as opaque. `local` is a slot of the node's process table in
-/// the low half and the slot's generation in the high half, so that a pid is
-/// never used twice.
+/// the low [`Pid::SLOT_BITS`] bits and the slot's generation above, so that a pid
+/// is never used twice: a slot whose generations are used up is not used again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Pid {
     /// The node's number, drawn at its start; never 0.
     pub node: u64,
-    /// Slot (low 32 bits) and generation (high 32 bits).
+    /// Slot (low 25 bits) and generation (high 39 bits).
     pub local: u64,
 }
 
@@ -23,23 +23,33 @@ impl Pid {
     /// outside the node, or from the host itself.
     pub const NONE: Pid = Pid { node: 0, local: 0 };
 
-    /// A pid from its slot and generation.
-    pub const fn new(node: u64, slot: u32, generation: u32) -> Pid {
+    /// Bits of `local` that say the slot: 33 million processes at a time.
+    pub const SLOT_BITS: u32 = 25;
+    /// Most slots.
+    pub const SLOTS: u32 = 1 << Pid::SLOT_BITS;
+    /// The last generation of a slot. At a million births a second one slot alone
+    /// would last for six days, and all of them for half a million years.
+    pub const LAST_GENERATION: u64 = u64::MAX >> Pid::SLOT_BITS;
+
+    /// A pid from its slot, below [`Pid::SLOTS`], and its generation, up to
+    /// [`Pid::LAST_GENERATION`].
+    pub const fn new(node: u64, slot: u32, generation: u64) -> Pid {
+        debug_assert!(slot < Pid::SLOTS && generation <= Pid::LAST_GENERATION);
         Pid {
             node,
-            local: (generation as u64) << 32 | slot as u64,
+            local: generation << Pid::SLOT_BITS | slot as u64,
         }
     }
 
     /// The slot in the process table.
-    #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits are meant")]
     pub const fn slot(self) -> u32 {
-        self.local as u32
+        self.local as u32 & (Pid::SLOTS - 1)
     }
 
     /// How often the slot had been used before.
-    pub const fn generation(self) -> u32 {
-        (self.local >> 32) as u32
+    pub const fn generation(self) -> u64 {
+        self.local >> Pid::SLOT_BITS
     }
 
     /// The pid as it stands in guest memory.
@@ -89,6 +99,17 @@ mod tests {
         assert_eq!(Pid::from_bytes(pid.to_bytes()), pid);
         assert_eq!((pid.slot(), pid.generation()), (7, 3));
         assert_eq!(format_args!("{pid}").as_str(), None);
+    }
+
+    #[test]
+    fn slot_and_generation_have_all_bits_between_them() {
+        let last = Pid::new(1, Pid::SLOTS - 1, Pid::LAST_GENERATION);
+        assert_eq!(last.local, u64::MAX);
+        let both = (last.slot(), last.generation());
+        assert_eq!(both, (Pid::SLOTS - 1, Pid::LAST_GENERATION));
+        let odd = Pid::new(1, 5, Pid::LAST_GENERATION - 1);
+        let both = (odd.slot(), odd.generation());
+        assert_eq!(both, (5, Pid::LAST_GENERATION - 1));
     }
 
     #[test]

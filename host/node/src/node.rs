@@ -290,12 +290,11 @@ impl Node {
             .split_once('.')
             .and_then(|(slot, generation)| Some((slot.parse().ok()?, generation.parse().ok()?)));
         if let Some((slot, generation)) = numbers {
-            let pid = Pid::new(system.node(), slot, generation);
-            return if system.is_alive(pid) {
-                Ok(pid)
-            } else {
-                Err(TargetError::NoProcess(target.to_owned()))
-            };
+            // Numbers that no pid has would make another's.
+            let pid = (slot < Pid::SLOTS && generation <= Pid::LAST_GENERATION)
+                .then(|| Pid::new(system.node(), slot, generation));
+            let alive = pid.filter(|pid| system.is_alive(*pid));
+            return alive.ok_or_else(|| TargetError::NoProcess(target.to_owned()));
         }
         system
             .names

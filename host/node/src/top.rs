@@ -86,7 +86,7 @@ pub(crate) struct Sampler {
 
 #[derive(Clone, Copy, Debug)]
 struct Row {
-    generation: u32,
+    generation: u64,
     reductions: u64,
     memory: u64,
     mailbox: u64,

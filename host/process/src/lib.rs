@@ -30,6 +30,7 @@ mod system;
 mod table;
 mod tables;
 mod timers;
+mod vacant;
 
 pub use account::Charge;
 pub use clock::Clock;
@@ -46,6 +47,6 @@ pub use reason::ExitReason;
 pub use signal::{CAUSED_BY_RELEASE, Control, Envelope, Signal};
 pub use state::{RunState, State, Then};
 pub use system::{Birth, Schedule, SendError, SpawnError, System};
-pub use table::{MAX_PROCESSES, Slot, Stats, Table};
+pub use table::{For, MAX_PROCESSES, Slot, Stats, Table};
 pub use tables::{Access, SharedTable, TableError, Tables};
 pub use timers::{Due, Timers};

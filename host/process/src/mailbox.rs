@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use exuvia_abi::Pid;
+
 use crate::limits::Limits;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -36,7 +38,9 @@ pub(crate) struct Outer<S> {
     arrivals: Option<Box<Arrivals<S>>>,
     /// Those of the living process.
     limits: Option<Arc<Limits>>,
-    generation: u32,
+    /// Of the living process, or of the next one; past [`Pid::LAST_GENERATION`]:
+    /// there is no next one.
+    generation: u64,
 }
 
 /// What has arrived. A mailbox and its process have one each, and exchange them.
@@ -91,9 +95,10 @@ impl<S> Mailbox<S> {
     }
 
     /// Opens the mailbox for a new process; answers its generation.
-    pub fn open(&self, limits: Arc<Limits>) -> u32 {
+    pub fn open(&self, limits: Arc<Limits>) -> u64 {
         let mut outer = self.0.lock();
         debug_assert!(outer.limits.is_none(), "one slot holds one process");
+        debug_assert!(outer.generation <= Pid::LAST_GENERATION, "it is retired");
         outer.limits = Some(limits);
         outer.generation
     }
@@ -104,20 +109,31 @@ impl<S> Mailbox<S> {
     }
 
     /// Ends the mailbox: what is in it is handed out, and everything for this
-    /// generation is refused from now on.
-    pub fn close(&self) -> Vec<S> {
+    /// generation is refused from now on. False: the slot's generations are used
+    /// up, and it must never be opened again.
+    #[must_use]
+    pub fn close(&self) -> (Vec<S>, bool) {
         let mut outer = self.0.lock();
         outer.limits = None;
-        // A slot whose generations are used up would have seen four thousand
-        // million processes; wrapping there is a stale pid's only danger.
-        outer.generation = outer.generation.wrapping_add(1);
+        // No overflow: it is far below that, and not opened when it is past the last.
+        outer.generation += 1;
+        let usable = outer.generation <= Pid::LAST_GENERATION;
         let arrivals = outer.arrivals.take();
-        arrivals.map(|arrivals| arrivals.items).unwrap_or_default()
+        let rest = arrivals.map(|arrivals| arrivals.items).unwrap_or_default();
+        (rest, usable)
+    }
+
+    /// Lets generations pass, for tests that cannot wait for them.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn skip_to(&self, generation: u64) {
+        let mut outer = self.0.lock();
+        assert!(outer.limits.is_none() && outer.generation <= generation);
+        outer.generation = generation;
     }
 
     /// Puts something that no limit counts into the queue. True: whoever goes
     /// on sending such to it must wait until [`Mailbox::is_crowded`] is false.
-    pub fn push(&self, generation: u32, item: S, weight: u32) -> Result<bool, Refused> {
+    pub fn push(&self, generation: u64, item: S, weight: u32) -> Result<bool, Refused> {
         let mut outer = self.living(generation)?;
         let arrivals = outer.arrivals.get_or_insert_with(Arrivals::new);
         arrivals.items.push(item);
@@ -132,7 +148,7 @@ impl<S> Mailbox<S> {
     }
 
     /// The limits of the living process, if it has this generation.
-    pub fn limits_of(&self, generation: u32) -> Option<Arc<Limits>> {
+    pub fn limits_of(&self, generation: u64) -> Option<Arc<Limits>> {
         self.living(generation).ok()?.limits.clone()
     }
 
@@ -141,7 +157,7 @@ impl<S> Mailbox<S> {
     /// under the lock, so that it does not miss what [`Mailbox::take_into`] moves.
     pub fn push_message(
         &self,
-        generation: u32,
+        generation: u64,
         item: S,
         cost: u64,
         inner: impl FnOnce() -> (u32, u64),
@@ -213,12 +229,12 @@ impl<S> Mailbox<S> {
     }
 
     /// The generation of the living process.
-    pub fn generation(&self) -> Option<u32> {
+    pub fn generation(&self) -> Option<u64> {
         let outer = self.0.lock();
         outer.limits.as_ref().map(|_| outer.generation)
     }
 
-    fn living(&self, generation: u32) -> Result<MutexGuard<'_, Outer<S>>, Refused> {
+    fn living(&self, generation: u64) -> Result<MutexGuard<'_, Outer<S>>, Refused> {
         let outer = self.0.lock();
         if outer.limits.is_some() && outer.generation == generation {
             Ok(outer)

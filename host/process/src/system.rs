@@ -20,7 +20,7 @@ use crate::names::{NameError, Names};
 use crate::own::{Body, Own};
 use crate::signal::{Envelope, Signal};
 use crate::state::Then;
-use crate::table::{Slot, Table};
+use crate::table::{For, Slot, Table};
 use crate::tables::{Access, TableError, Tables};
 use crate::timers::{Due, Timers};
 use crate::{ExitReason, Payload};
@@ -39,7 +39,7 @@ pub trait Schedule: Send + Sync {
         let _ = priority;
         self.schedule(slot);
     }
-    /// The shard of timers that belongs to the calling thread.
+    /// The shard of timers and free slots that belongs to the calling thread.
     fn shard(&self) -> usize {
         0
     }
@@ -144,7 +144,7 @@ impl<G: 'static> System<G> {
     /// processes, `shards` the number of schedulers.
     pub fn new(node: u64, limit: usize, shards: usize, clock: Clock) -> System<G> {
         System {
-            table: Table::new(limit),
+            table: Table::new(limit, shards),
             names: Names::default(),
             groups: Groups::default(),
             tables: Tables::default(),
@@ -300,9 +300,22 @@ impl<G: 'static> System<G> {
         }
     }
 
-    /// A slot and pid for a process to be born later; signals collect there.
+    /// What belongs to the calling thread of what schedulers have one each of.
+    #[inline]
+    fn shard(&self) -> usize {
+        self.schedule.get().map_or(0, |schedule| schedule.shard())
+    }
+
+    /// A slot and pid for a process to be born later, which a host's process or the
+    /// node starts; signals collect there.
     pub fn reserve(&self, limits: &Arc<Limits>) -> Result<Pid, SpawnError> {
-        let index = self.table.allocate().ok_or(SpawnError::TableFull)?;
+        self.reserve_for(For::Host, limits)
+    }
+
+    /// The same for whoever starts it.
+    pub fn reserve_for(&self, whose: For, limits: &Arc<Limits>) -> Result<Pid, SpawnError> {
+        let index = self.table.allocate(self.shard(), whose);
+        let index = index.ok_or(SpawnError::TableFull)?;
         let slot = self.table.slot(index).ok_or(SpawnError::TableFull)?;
         slot.state.reserve();
         let generation = slot.mailbox.open(limits.clone());
@@ -343,7 +356,7 @@ impl<G: 'static> System<G> {
 
     /// Frees what the process had; answers the signals that it never saw.
     fn close(&self, pid: Pid, slot: &Slot<G>) -> Vec<Signal<G>> {
-        let rest = slot.mailbox.close();
+        let (rest, usable) = slot.mailbox.close();
         // After the close, so that a name given meanwhile is seen here or its
         // giver sees that the process has ended.
         if slot.named.swap(false, Ordering::SeqCst) {
@@ -353,7 +366,11 @@ impl<G: 'static> System<G> {
             self.timers.cancel_all(pid);
         }
         slot.state.vacate();
-        self.table.release(pid.slot());
+        if usable {
+            self.table.release(self.shard(), pid.slot());
+        } else {
+            self.table.retire();
+        }
         rest
     }
 
@@ -484,11 +501,10 @@ impl<G: 'static> System<G> {
             // Relaxed: set and read by the owner's runners, which the run state orders.
             slot.timed.store(true, Ordering::Relaxed);
         }
-        let schedule = self.schedule.get();
-        let shard = schedule.map_or(0, |schedule| schedule.shard());
+        let shard = self.shard();
         let at = self.clock.now().saturating_add(delay);
         let (reference, first) = self.timers.set(shard, owner, at, due);
-        if first && let Some(schedule) = schedule {
+        if first && let Some(schedule) = self.schedule.get() {
             schedule.timer_moved(shard);
         }
         reference

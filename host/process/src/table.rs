@@ -1,27 +1,34 @@
 //! The process table: slots that are never given back, only reused, so that a
 //! sender can look at a slot without counting references. The generation in a
-//! pid, checked under the mailbox's lock, tells the processes of a slot apart.
+//! pid, checked under the mailbox's lock, tells the processes of a slot apart. A
+//! slot whose generations are used up is retired, so that no pid comes twice.
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::atomic::AtomicCell;
-use exuvia_abi::Priority;
+use exuvia_abi::{Pid, Priority};
 
 use crate::mailbox::Mailbox;
 use crate::own::Own;
 use crate::signal::Signal;
 use crate::state::State;
-use crate::sync::Mutex;
+use crate::vacant::{FRESH, Vacant};
 
 /// Slots of one chunk: memory is taken in steps of 256 KiB.
 const CHUNK: usize = 4096;
-/// Most chunks: 33 million processes.
-const CHUNKS: usize = 8192;
+/// Most processes that a table can hold: all slots that a pid can name.
+pub const MAX_PROCESSES: usize = Pid::SLOTS as usize;
+/// Most chunks.
+const CHUNKS: usize = MAX_PROCESSES / CHUNK;
+const _: () = assert!(MAX_PROCESSES.is_multiple_of(CHUNK) && CHUNK.is_multiple_of(FRESH));
 
-/// Most processes that a table can hold.
-pub const MAX_PROCESSES: usize = CHUNK * CHUNKS;
+/// Slots that guests do not get, at most: for supervisors, which start again what
+/// has ended, and for operators, whose requests are processes too.
+const MOST_KEPT: usize = 1024;
+/// And no more than one of so many.
+const KEPT_SHARE: usize = 16;
 
 /// One slot: what senders and observers may touch of a process. It is one line
 /// of the cache, and shares it with no other slot.
@@ -121,70 +128,109 @@ impl<G> Slot<G> {
 /// Memory for [`CHUNK`] slots, taken when the first of them is used.
 type Chunk<G> = OnceLock<Box<[Slot<G>]>>;
 
+/// Whether there is memory for more processes.
+type Admission = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// For whom a slot is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// A process that the host starts: it may have the last one.
+    Host,
+    /// A process that a guest starts.
+    Guest,
+}
+
 /// All processes of a node.
-#[derive(Debug)]
 pub struct Table<G> {
     chunks: Box<[Chunk<G>]>,
-    free: Mutex<Vec<u32>>,
-    /// Slots that were used at least once.
-    used: AtomicUsize,
-    alive: AtomicUsize,
-    limit: usize,
+    vacant: Vacant,
+    /// Slots that guests do not get.
+    kept: usize,
+    admission: OnceLock<Admission>,
+}
+
+impl<G> fmt::Debug for Table<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("vacant", &self.vacant)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<G> Table<G> {
-    /// An empty table for at most `limit` processes.
-    pub fn new(limit: usize) -> Table<G> {
+    /// An empty table for at most `limit` processes, which `shards` schedulers use.
+    pub fn new(limit: usize, shards: usize) -> Table<G> {
         Table {
             chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
-            free: Mutex::new(Vec::new()),
-            used: AtomicUsize::new(0),
-            alive: AtomicUsize::new(0),
-            limit: limit.min(MAX_PROCESSES),
+            vacant: Vacant::new(limit, MAX_PROCESSES, shards),
+            kept: MOST_KEPT.min(limit / KEPT_SHARE),
+            admission: OnceLock::new(),
         }
     }
 
-    /// A slot by its number, if it was ever used.
+    /// Has `admission` asked, once, whether there is memory before the table grows for
+    /// a guest's process. It must not take long.
+    pub fn admit_by(&self, admission: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.admission.set(Box::new(admission));
+    }
+
+    /// A slot by its number, if it was ever made.
     #[inline]
     pub fn slot(&self, index: u32) -> Option<&Slot<G>> {
         let index = index as usize;
         self.chunks.get(index / CHUNK)?.get()?.get(index % CHUNK)
     }
 
-    /// Finds a free slot. `None`: the table is full.
-    pub(crate) fn allocate(&self) -> Option<u32> {
-        if self.alive.fetch_add(1, Ordering::Relaxed) >= self.limit {
-            self.alive.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        let mut free = self.free.lock();
-        if let Some(index) = free.pop() {
-            return Some(index);
-        }
-        // Under the lock, so that one thread makes the next chunk.
-        let index = self.used.load(Ordering::Relaxed);
-        if index >= MAX_PROCESSES {
-            self.alive.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        self.chunks[index / CHUNK].get_or_init(|| (0..CHUNK).map(|_| Slot::new()).collect());
-        // Release: pairs with the Acquire in `used`, for iteration.
-        self.used.store(index + 1, Ordering::Release);
-        u32::try_from(index).ok()
+    /// Finds a free slot. `None`: the table is full, or must not grow.
+    #[inline]
+    pub(crate) fn allocate(&self, shard: usize, whose: For) -> Option<u32> {
+        let kept = match whose {
+            For::Host => 0,
+            For::Guest => self.kept,
+        };
+        self.vacant.take(shard, kept, |numbers| {
+            let chunk = numbers.start as usize / CHUNK;
+            let grows = (numbers.start as usize).is_multiple_of(CHUNK);
+            if grows && whose == For::Guest && !self.admission.get().is_none_or(|admit| admit()) {
+                return false;
+            }
+            // Under the pool's lock, so that one thread makes the chunk.
+            self.chunks[chunk].get_or_init(|| (0..CHUNK).map(|_| Slot::new()).collect());
+            true
+        })
     }
 
-    pub(crate) fn release(&self, index: u32) {
-        self.free.lock().push(index);
-        self.alive.fetch_sub(1, Ordering::Relaxed);
+    /// Frees a slot.
+    #[inline]
+    pub(crate) fn release(&self, shard: usize, index: u32) {
+        self.vacant.give(shard, index);
+    }
+
+    /// Frees one whose generations are used up: it is not used again.
+    pub(crate) fn retire(&self) {
+        self.vacant.retire();
     }
 
     /// Processes alive, reserved ones among them.
     pub fn alive(&self) -> usize {
-        self.alive.load(Ordering::Relaxed)
+        self.vacant.taken()
     }
 
-    /// Numbers of all slots that were used at least once.
+    /// Most processes.
+    pub fn limit(&self) -> usize {
+        self.vacant.limit()
+    }
+
+    /// Most processes, less those that guests do not get.
+    pub fn limit_of_guests(&self) -> usize {
+        self.vacant.limit() - self.kept
+    }
+
+    /// Numbers of all slots that were made.
     pub fn indices(&self) -> impl Iterator<Item = u32> + use<G> {
-        0..u32::try_from(self.used.load(Ordering::Acquire)).unwrap_or(u32::MAX)
+        0..u32::try_from(self.vacant.made()).unwrap_or(u32::MAX)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

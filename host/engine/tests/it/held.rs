@@ -265,7 +265,7 @@ fn past_the_limit_of_links_nothing_is_tied() {
     let (holder, other) = (world.spawn("holder"), world.spawn("holder"));
     for n in 0..limits::LINKS {
         let link = exuvia_process::Signal::Link {
-            from: Pid::new(7, 9_000, n),
+            from: Pid::new(7, 9_000, n.into()),
         };
         assert!(world.system.signal(holder, link).is_ok());
     }

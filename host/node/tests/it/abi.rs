@@ -739,7 +739,7 @@ fn pids_that_never_were_are_refused_by_every_call() {
             node: here.node ^ 1,
             ..here
         },
-        Pid::new(here.node, u32::MAX, 0),
+        Pid::new(here.node, Pid::SLOTS - 1, 0),
     ];
     for pid in strangers {
         a.send(pid, 1, b"").is(Code::BadArgument);

@@ -309,7 +309,7 @@ fn so_many_links_may_a_process_take_up() {
     let most = limits::LINKS as usize;
     // Nothing runs behind these: others that have linked themselves.
     for n in 1..limits::LINKS {
-        let from = Pid::new(7, 1_000, n);
+        let from = Pid::new(7, 1_000, n.into());
         assert!(world.system.signal(pid, Signal::Link { from }).is_ok());
     }
     assert_eq!(world.relations(pid), (most - 1, 0, 0));
@@ -343,7 +343,7 @@ fn a_link_that_is_being_undone_counts() {
     let mut world = World::new();
     let [pid, peer] = world.puppets();
     for n in 1..limits::LINKS {
-        let from = Pid::new(7, 1_000, n);
+        let from = Pid::new(7, 1_000, n.into());
         assert!(world.system.signal(pid, Signal::Link { from }).is_ok());
     }
     world.run();

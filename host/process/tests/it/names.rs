@@ -59,8 +59,7 @@ fn the_names_of_the_dead_are_free_and_resolve_to_nothing() {
     assert_eq!(world.system.register("counter", one), Err(NameError::Dead));
     assert_eq!(world.system.names.find("counter"), None);
 
-    let new = world.puppet();
-    assert_eq!(new.slot(), one.slot());
+    let new = world.successor(one);
     assert!(world.system.names.of(new).is_empty());
     assert_eq!(world.system.register("counter", new), Ok(()));
     world.exit(new, Reason::NORMAL);

@@ -96,6 +96,19 @@ impl World {
         pid
     }
 
+    /// A puppet in the slot of a process that has ended. Others are born and end
+    /// until it is that slot's turn.
+    pub(crate) fn successor(&mut self, dead: Pid) -> Pid {
+        for _ in 0..=PROCESSES {
+            let pid = self.puppet();
+            if pid.slot() == dead.slot() {
+                return pid;
+            }
+            self.exit(pid, Reason::NORMAL);
+        }
+        panic!("the slot of {dead} is not used again");
+    }
+
     pub(crate) fn puppets<const N: usize>(&mut self) -> [Pid; N] {
         std::array::from_fn(|_| self.puppet())
     }

@@ -1,0 +1,69 @@
+//! That pids never come twice, also at the end of a slot's generations. Here and
+//! not in `tests/it`, since nobody outside can let half a million million
+//! processes end.
+
+use std::sync::Arc;
+
+use exuvia_abi::Pid;
+
+use crate::{Birth, Body, Clock, Envelope, ExitReason, Limits, Payload, Reason, SendError, System};
+
+fn spawn(system: &System<()>) -> Pid {
+    let limits: Arc<Limits> = Limits::default().into();
+    let birth = Birth::new(Body::Guest(()), limits, Payload::empty());
+    system.spawn(birth).expect("there is room")
+}
+
+fn end(system: &System<()>, pid: Pid) {
+    let slot = system.table.slot(pid.slot()).expect("it lives");
+    assert!(slot.state.begin());
+    let own = slot.take_own().expect("its own half is there");
+    system.bury(own, &ExitReason::new(Reason::NORMAL));
+}
+
+#[test]
+fn a_slot_whose_generations_are_used_up_is_not_used_again() {
+    // One process at a time: all have the same slot while there is one.
+    let system: System<()> = System::new(7, 1, 1, Clock::manual());
+    let first = spawn(&system);
+    assert_eq!((first.slot(), first.generation()), (0, 0));
+    end(&system, first);
+    let slot = system.table.slot(0).expect("it was used");
+    slot.mailbox.skip_to(Pid::LAST_GENERATION - 1);
+    let mut seen = vec![first];
+    for (slot, generation) in [
+        (0, Pid::LAST_GENERATION - 1),
+        (0, Pid::LAST_GENERATION),
+        (1, 0),
+        (1, 1),
+    ] {
+        let pid = spawn(&system);
+        assert_eq!((pid.slot(), pid.generation()), (slot, generation));
+        assert_eq!(system.pid(slot), Some(pid));
+        assert_eq!(system.table.alive(), 1);
+        // None of those before has come to life again.
+        for old in &seen {
+            assert_ne!(*old, pid);
+            assert!(!system.is_alive(*old));
+            let message = Envelope::message(Pid::NONE, 0, Payload::empty());
+            assert_eq!(system.send(*old, message), Err(SendError::Dead));
+        }
+        seen.push(pid);
+        end(&system, pid);
+    }
+    assert_eq!(system.table.alive(), 0);
+}
+
+#[test]
+fn a_reserved_pid_uses_its_generation_up_as_well() {
+    let system: System<()> = System::new(7, 1, 1, Clock::manual());
+    let first = spawn(&system);
+    end(&system, first);
+    let slot = system.table.slot(0).expect("it was used");
+    slot.mailbox.skip_to(Pid::LAST_GENERATION);
+    let limits: Arc<Limits> = Limits::default().into();
+    let reserved = system.reserve(&limits).expect("there is room");
+    assert_eq!(reserved.generation(), Pid::LAST_GENERATION);
+    system.abandon(reserved);
+    assert_eq!(spawn(&system).slot(), 1);
+}
