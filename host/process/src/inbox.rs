@@ -3,12 +3,25 @@
 //!
 //! Most processes that are asked find one message and take it. So the first has
 //! a place of its own, and a queue is allocated for those behind it only.
+//!
+//! Who looks for one message among many remembers how far it has looked (OTP:
+//! receive markers): a [`Mark`] says how many messages had come by then. As all
+//! come to the back and keep their order, those that came since are the last
+//! ones, at most as many; so a mark stays good whatever is taken, and says a place
+//! that is too far in front at worst. What is put back to the front breaks that
+//! order, and takes all marks away.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use exuvia_abi::{Kind, receive};
 
 use crate::signal::Envelope;
+
+/// Messages from which on it is worth it to remember how far somebody has looked.
+const LONG: usize = 32;
+/// Marks that are kept, at most; the one that was made or used longest ago goes first.
+const MARKS: usize = 8;
 
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
@@ -18,11 +31,25 @@ pub(crate) struct Inbox {
     /// Those that count against the mailbox's limits, and their bytes.
     limited: u32,
     bytes: u64,
+    /// Messages that have come so far.
+    came: u64,
+    /// The last used is the last. Behind a cell, as it changes nothing to look.
+    marks: RefCell<Vec<Mark>>,
+}
+
+/// No message that had come before it is one of this mode and key.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    mode: i32,
+    key: u64,
+    /// Messages that had come.
+    came: u64,
 }
 
 impl Inbox {
     pub(crate) fn push_back(&mut self, envelope: Envelope) {
         self.count(&envelope);
+        self.came += 1;
         if self.is_empty() {
             self.first = Some(envelope);
         } else {
@@ -32,6 +59,8 @@ impl Inbox {
 
     pub(crate) fn push_front(&mut self, envelope: Envelope) {
         self.count(&envelope);
+        self.came += 1;
+        self.marks.get_mut().clear();
         if let Some(second) = self.first.replace(envelope) {
             self.rest.push_front(second);
         }
@@ -65,13 +94,20 @@ impl Inbox {
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Envelope> {
-        self.first.iter().chain(&self.rest)
-    }
-
-    /// Where the first is for which something holds.
-    pub(crate) fn find(&self, holds: impl FnMut(&Envelope) -> bool) -> Option<usize> {
-        self.iter().position(holds)
+    /// Where the first is for which something holds, from a place on.
+    fn find_from(&self, start: usize, mut holds: impl FnMut(&Envelope) -> bool) -> Option<usize> {
+        #[cfg(all(test, not(loom)))]
+        let mut holds = |message: &Envelope| {
+            tests::LOOKS.set(tests::LOOKS.get() + 1);
+            holds(message)
+        };
+        let before = usize::from(self.first.is_some());
+        if start == 0 && self.first.as_ref().is_some_and(&mut holds) {
+            return Some(0);
+        }
+        let start = start.saturating_sub(before).min(self.rest.len());
+        let at = self.rest.range(start..).position(holds)?;
+        Some(before + start + at)
     }
 
     /// Where the first wanted message is (modes of [`receive`]).
@@ -79,16 +115,64 @@ impl Inbox {
     pub(crate) fn position(&self, mode: i32, key: u64) -> Option<usize> {
         match mode {
             // What an obituary has for a tag is no sender's choice.
-            receive::TAG => {
-                self.find(|m| u64::from(m.tag) == key && !matches!(m.kind, Kind::Exit | Kind::Down))
-            }
+            receive::TAG => self.search(mode, key, |m| {
+                u64::from(m.tag) == key && !matches!(m.kind, Kind::Exit | Kind::Down)
+            }),
             // References are unique for the process that made them, so those
             // of other processes' requests must not match.
-            receive::REFERENCE => self.find(|m| {
+            receive::REFERENCE => self.search(mode, key, |m| {
                 m.reference == key && matches!(m.kind, Kind::Reply | Kind::Down | Kind::Timer)
             }),
             _ => (!self.is_empty()).then_some(0),
         }
+    }
+
+    /// Where the answer to a request or the obituary of a monitor is.
+    pub(crate) fn answer(&self, reference: u64) -> Option<usize> {
+        let start = self.start(receive::REFERENCE, reference);
+        let is_answer =
+            |m: &Envelope| m.reference == reference && matches!(m.kind, Kind::Down | Kind::Reply);
+        self.find_from(start, is_answer)
+    }
+
+    /// Notes that a reference is new: what is here cannot carry it.
+    #[inline]
+    pub(crate) fn mark_reference(&mut self, reference: u64) {
+        if self.len() >= LONG {
+            self.mark(receive::REFERENCE, reference, self.came);
+        }
+    }
+
+    /// Looks where nobody has looked for the same, and remembers how far.
+    fn search(&self, mode: i32, key: u64, holds: impl FnMut(&Envelope) -> bool) -> Option<usize> {
+        if self.len() < LONG {
+            return self.find_from(0, holds);
+        }
+        let found = self.find_from(self.start(mode, key), holds);
+        // In front of what was found there is none.
+        let behind = self.len() - found.unwrap_or(self.len());
+        self.mark(mode, key, self.came - behind as u64);
+        found
+    }
+
+    /// In front of which place there is no message of this mode and key.
+    fn start(&self, mode: i32, key: u64) -> usize {
+        let marks = self.marks.borrow();
+        let mark = marks.iter().rfind(|m| (m.mode, m.key) == (mode, key));
+        mark.map_or(0, |mark| {
+            let since = usize::try_from(self.came - mark.came).unwrap_or(usize::MAX);
+            self.len().saturating_sub(since)
+        })
+    }
+
+    fn mark(&self, mode: i32, key: u64, came: u64) {
+        let mut marks = self.marks.borrow_mut();
+        if let Some(at) = marks.iter().rposition(|m| (m.mode, m.key) == (mode, key)) {
+            marks.remove(at);
+        } else if marks.len() >= MARKS {
+            marks.remove(0);
+        }
+        marks.push(Mark { mode, key, came });
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -106,62 +190,4 @@ impl Inbox {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use std::collections::VecDeque;
-
-    use exuvia_abi::Pid;
-    use proptest::prelude::*;
-
-    use super::Inbox;
-    use crate::{Envelope, Kind, Payload};
-
-    #[derive(Clone, Debug)]
-    enum Act {
-        Back(Kind),
-        Front(Kind),
-        Take(usize),
-    }
-
-    fn act() -> impl Strategy<Value = Act> {
-        let kind = || prop_oneof![Just(Kind::Message), Just(Kind::Reply)];
-        prop_oneof![
-            2 => kind().prop_map(Act::Back),
-            1 => kind().prop_map(Act::Front),
-            2 => (0..4usize).prop_map(Act::Take),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn it_is_a_queue(acts in proptest::collection::vec(act(), 0..80)) {
-            let mut inbox = Inbox::default();
-            let mut model: VecDeque<Envelope> = VecDeque::new();
-            for (tag, act) in (0..).zip(acts) {
-                let envelope = |kind| Envelope {
-                    kind,
-                    ..Envelope::message(Pid::NONE, tag, Payload::new(&[0; 9][..tag as usize % 9]))
-                };
-                match act {
-                    Act::Back(kind) => {
-                        inbox.push_back(envelope(kind));
-                        model.push_back(envelope(kind));
-                    }
-                    Act::Front(kind) => {
-                        inbox.push_front(envelope(kind));
-                        model.push_front(envelope(kind));
-                    }
-                    Act::Take(at) => prop_assert_eq!(inbox.take(at), model.remove(at)),
-                }
-                prop_assert_eq!(inbox.len(), model.len());
-                prop_assert_eq!(inbox.is_empty(), model.is_empty());
-                for at in 0..=model.len() {
-                    prop_assert_eq!(inbox.get(at), model.get(at));
-                }
-                let limited = model.iter().filter(|m| m.is_limited());
-                let bytes = limited.clone().map(Envelope::cost).sum();
-                let count = u32::try_from(limited.count()).unwrap();
-                prop_assert_eq!(inbox.limited(), (count, bytes));
-            }
-        }
-    }
-}
+mod tests;

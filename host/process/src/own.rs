@@ -11,7 +11,7 @@
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use exuvia_abi::{Kind, Pid, Reason, limits};
 
@@ -36,12 +36,9 @@ pub use ties::Ties;
 const DETAILED: usize = 1_000;
 /// Bytes of a message's payload that a report of a failure has.
 const KEPT: usize = 1024;
-/// References that a process draws in one go, so that processes seldom meet
-/// on the counter.
-const REFERENCES: u64 = 64;
-/// The first reference that nobody has drawn; a multiple of [`REFERENCES`].
-/// One for all, so that a reference is unique on its node.
-static DRAWN: AtomicU64 = AtomicU64::new(0);
+/// Bits of a reference of this kind; those of timers have one more (see `timers`),
+/// so that no request has a timer's.
+const REFERENCE_BITS: u32 = 63;
 
 /// What does the work: a native process of the host, or a guest.
 pub enum Body<G> {
@@ -97,7 +94,6 @@ struct Desk<G> {
     spare: Option<Box<Arrivals<Signal<G>>>>,
     /// Why a signal ended the process.
     end: Option<ExitReason>,
-    next_reference: u64,
     /// The message that is being handled, for the report of a failure.
     current: Option<Envelope>,
 }
@@ -108,7 +104,6 @@ impl<G> Default for Desk<G> {
             inbox: Inbox::default(),
             spare: None,
             end: None,
-            next_reference: 0,
             current: None,
         }
     }
@@ -245,15 +240,27 @@ impl<G: 'static> Own<G> {
         }
     }
 
-    /// A reference that no process of this node used before; never 0.
+    /// A reference of the process's own; never 0.
+    ///
+    /// A reference is a right: whoever knows it and whose it is may answer the
+    /// request. So it is drawn at random, by a generator whose numbers cannot be
+    /// told from those before: one guess is right once in 2^63. For the same reason
+    /// it is as good as unique. One that is open is never drawn again; one whose
+    /// answer may still be on the way is with a chance of one in 2^63 for each such
+    /// answer. With a thousand of them at all times, and a million requests a
+    /// second, that happens once in three hundred years.
     pub fn new_reference(&mut self) -> u64 {
-        let next = &mut self.desk().next_reference;
-        if next.is_multiple_of(REFERENCES) {
-            // Relaxed: nothing but the number is shared.
-            *next = DRAWN.fetch_add(REFERENCES, Ordering::Relaxed);
+        let open = self.relations.as_ref().map(|r| &r.monitors);
+        let reference = loop {
+            let drawn = rand::random::<u64>() >> (u64::BITS - REFERENCE_BITS);
+            if drawn != 0 && open.is_none_or(|open| open.get(drawn).is_none()) {
+                break drawn;
+            }
+        };
+        if let Some(desk) = &mut self.desk {
+            desk.inbox.mark_reference(reference);
         }
-        *next += 1;
-        *next
+        reference
     }
 
     // ---- the mailbox ------------------------------------------------------
@@ -655,11 +662,7 @@ impl<G: 'static> Own<G> {
             .and_then(|r| r.monitors.remove(reference));
         if let Some(to) = known {
             self.forget_me(system, to, reference);
-        } else if flush
-            && let Some(inbox) = self.inbox()
-            && let Some(at) = inbox
-                .find(|m| m.reference == reference && matches!(m.kind, Kind::Down | Kind::Reply))
-        {
+        } else if flush && let Some(at) = self.inbox().and_then(|inbox| inbox.answer(reference)) {
             self.take(at);
         }
     }

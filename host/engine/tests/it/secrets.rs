@@ -43,6 +43,8 @@ fn guest() -> String {
                (local.set $n (i64.add (local.get $n) (i64.extend_i32_u
                  (i32.eq (i32.load8_u (local.get $at)) (i32.const 0xa5)))))
                (local.set $at (i32.add (local.get $at) (i32.const 1)))
+               ;; Where messages are: a reference may have such a byte, and nobody fills it.
+               (if (i32.eq (local.get $at) (i32.const 4096)) (then (local.set $at (i32.const 4608))))
                (br_if $l (i32.lt_u (local.get $at) (i32.shl (memory.size) (i32.const 16)))))
              (if (i64.ne (global.get $a) (i64.const 5)) (then (return (i64.const -1))))
              (if (f64.ne (global.get $b) (f64.const 1.5)) (then (return (i64.const -2))))

@@ -197,6 +197,44 @@ pub(crate) fn requester() -> String {
     )
 }
 
+/// Waits for a message with tag 77 and then makes so many calls (0), requests whose
+/// replies it receives by their references (1), or messages to itself which it
+/// receives by their tag (2). Command: server, collector, count, which.
+pub(crate) fn behind() -> String {
+    let receive = |timeout: i32, mode: i32, key: &str| {
+        format!(
+            r#"(i32.store (i32.const 256) (i32.const 48))
+      (call $check (call $receive (i32.const 256) (i32.const 1024) (i32.const 4096) (i64.const {timeout}) (i32.const {mode}) {key}))"#
+        )
+    };
+    guest(
+        1,
+        &format!(
+            r#"(if (i32.ne (local.get $tag) (i32.const 1)) (then (return)))
+    (memory.copy (i32.const 128) (i32.const 512) (i32.const 48))
+    (call $check (call $self (i32.const 208)))
+    {go}
+    (loop $more
+      (if (i64.eqz (i64.load (i32.const 168))) (then
+        (i32.store (i32.const 256) (i32.const 48))
+        (call $check (call $call (i32.const 128) (i32.const 7) (i32.const 512) (i32.const 16)
+          (i32.const 256) (i32.const 1024) (i32.const 4096) (i64.const -1)))))
+      (if (i64.eq (i64.load (i32.const 168)) (i64.const 1)) (then
+        (call $check (call $request (i32.const 128) (i32.const 7) (i32.const 512) (i32.const 16) (i32.const 192)))
+        {by_reference}))
+      (if (i64.eq (i64.load (i32.const 168)) (i64.const 2)) (then
+        (call $check (call $send (i32.const 208) (i32.const 5) (i32.const 512) (i32.const 16)))
+        {by_tag}))
+      (br_if $more (i32.eqz (call $last))))
+    (call $check (call $send (i32.const 144) (i32.const 4) (i32.const 160) (i32.const 8)))"#,
+            go = receive(-1, 1, "(i64.const 77)"),
+            by_reference = receive(-1, 2, "(i64.load (i32.const 192))"),
+            by_tag = receive(-1, 1, "(i64.const 5)"),
+        ),
+        "",
+    )
+}
+
 /// Ends as soon as it runs.
 pub(crate) const CHILD: &str = r#"(module
   (memory (export "memory") 1)

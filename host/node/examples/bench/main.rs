@@ -88,6 +88,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("fan-in-2", |scale| messages::fan_in(scale, 2)),
     ("call-1", |scale| messages::call(scale, 1)),
     ("call-2", |scale| messages::call(scale, 2)),
+    ("long-mailbox", messages::long_mailbox),
     ("spawn-1", |scale| lifecycle::spawn(scale, 1)),
     ("spawn-2", |scale| lifecycle::spawn(scale, 2)),
     ("memory-100k", |scale| memory::wat(scale, 100_000)),

@@ -1,4 +1,4 @@
-//! Messages: ping-pong, ring, all to all, fan-in, call and reply.
+//! Messages: ping-pong, ring, all to all, fan-in, call and reply, long mailboxes.
 
 use std::time::Instant;
 
@@ -211,4 +211,39 @@ fn calls(node: &Node, server: Pid, kind: &str, clients: usize, total: u64) -> f6
         node.kill(client);
     }
     rate
+}
+
+/// Messages that nobody has taken yet, in a long mailbox.
+const WAITING: u32 = 99_000;
+
+/// What a process does that has one message to wait for, and many others waiting.
+pub(crate) fn long_mailbox(scale: Scale) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    let node = node(1);
+    deploy(&node, "server", &guests::server());
+    deploy(&node, "behind", &guests::behind());
+    let server = spawn(&node, "server");
+    let collector = Collector::start(&node);
+    let deeds = ["call", "request and receive by reference", "receive by tag"];
+    for (which, deed) in (0..).zip(deeds) {
+        for waiting in [0, WAITING] {
+            let client = spawn(&node, "behind");
+            let count = scale.of(20_000);
+            let command = fields(&[server, collector.pid], &[count, which]);
+            node.send(client, 1, command).unwrap();
+            // It has taken its command when it waits for the word.
+            for _ in 0..waiting {
+                node.send(client, 0, vec![0; 16]).unwrap();
+            }
+            let began = Instant::now();
+            node.send(client, 77, Vec::new()).unwrap();
+            collector.next();
+            let each = began.elapsed().as_nanos() as f64 / 1e3 / count as f64;
+            let waiting = thousands(waiting.into());
+            samples.push((format!("{deed}, {waiting} messages waiting, us"), each));
+            node.kill(client);
+        }
+    }
+    node.halt();
+    samples
 }

@@ -1,6 +1,7 @@
 //! Requests: exactly one of a reply or a DOWN, unless given up.
 
-use exuvia_process::{Kind, Payload, Pid, Reason, SendError};
+use exuvia_abi::receive;
+use exuvia_process::{Due, Kind, Payload, Pid, Reason, SendError};
 
 use crate::world::{FAILED, World, facts, tags};
 
@@ -199,6 +200,76 @@ fn a_request_put_back_after_its_sender_gave_up_is_not_remembered() {
     world.with(server, |own, _| own.put_back(request));
     assert_eq!(world.inbox(server).len(), 1);
     assert_eq!(world.relations(server), (0, 0, 0));
+}
+
+/// Whoever has not been told a reference does not find it by what it knows of others.
+#[test]
+fn a_reference_cannot_be_guessed() {
+    let mut world = World::new();
+    let [client, server, thief] = world.puppets();
+    // It was asked itself, before and after, by the same process.
+    world.request(client, thief, 1);
+    let reference = world.request(client, server, 1);
+    world.request(client, thief, 1);
+    let own = world.with(thief, |own, _| own.new_reference());
+    let seen: Vec<u64> = (world.inbox(thief).iter().map(|m| m.reference))
+        .chain([own])
+        .collect();
+    world.with(thief, |own, system| {
+        for seen in seen {
+            for step in 0..2_000 {
+                for guess in [
+                    seen.wrapping_add(step),
+                    seen.wrapping_sub(step),
+                    seen ^ 1 << (step % 64),
+                ] {
+                    own.reply(system, client, guess, 66, Payload::empty());
+                }
+            }
+        }
+    });
+    let forged = world.inbox(client);
+    let answered = forged.iter().filter(|m| m.reference == reference);
+    assert_eq!(answered.count(), 0, "a stranger has answered");
+    let request = world.inbox(server).remove(0);
+    world.reply(server, &request, 2);
+    let answers = world.inbox(client);
+    assert_eq!(facts(&answers), [(Kind::Reply, server, reference, 0)]);
+}
+
+/// A timer's reference can be known: there is nothing to be done with another's.
+#[test]
+fn nobody_takes_a_timer_back_or_answers_in_its_name_but_its_owner() {
+    let mut world = World::new();
+    let [owner, thief] = world.puppets();
+    let set = |world: &World, by, to| {
+        world.system.set_timer(by, 1_000, |reference| Due::Message {
+            to,
+            envelope: exuvia_process::Envelope {
+                reference,
+                kind: Kind::Timer,
+                ..exuvia_process::Envelope::message(by, 1, Payload::empty())
+            },
+        })
+    };
+    let timer = set(&world, owner, owner);
+    let thiefs = set(&world, thief, owner);
+    assert_ne!(timer, thiefs);
+    assert_eq!(world.system.timers.cancel(thief, timer), None);
+    world.with(thief, |own, system| {
+        own.reply(system, owner, timer, 66, Payload::empty());
+        own.demonitor(system, timer, true);
+    });
+    // Of the same kind is only what has a reference of its own.
+    assert_eq!(
+        world.with(owner, |own, _| own.position(receive::REFERENCE, timer)),
+        None
+    );
+    world.system.clock.advance(1_000);
+    while world.system.fire_timers(0).is_some() {}
+    let inbox = world.inbox(owner);
+    let its: Vec<_> = inbox.iter().filter(|m| m.reference == timer).collect();
+    assert_eq!((its.len(), its[0].sender, its[0].tag), (1, owner, 1));
 }
 
 #[test]

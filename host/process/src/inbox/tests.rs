@@ -1,0 +1,239 @@
+//! The inbox against a naive model, and how much of it is looked at. Here and not
+//! in `tests/it`, since nobody outside can see that.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+use exuvia_abi::{Pid, receive};
+use proptest::prelude::*;
+
+use super::{Inbox, LONG, MARKS};
+use crate::{Envelope, Kind, Payload};
+
+thread_local! {
+    /// Messages that this thread has looked at.
+    pub(super) static LOOKS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What something takes in looks.
+fn looks<R>(act: impl FnOnce() -> R) -> (R, usize) {
+    let before = LOOKS.get();
+    let result = act();
+    (result, LOOKS.get() - before)
+}
+
+fn message(kind: Kind, tag: u32, reference: u64) -> Envelope {
+    Envelope {
+        kind,
+        reference,
+        ..Envelope::message(Pid::NONE, tag, Payload::new(&[0; 9][..tag as usize % 9]))
+    }
+}
+
+/// What the modes of `receive` mean.
+fn naive(model: &VecDeque<Envelope>, mode: i32, key: u64) -> Option<usize> {
+    model.iter().position(|m| match mode {
+        receive::TAG => u64::from(m.tag) == key && !matches!(m.kind, Kind::Exit | Kind::Down),
+        receive::REFERENCE => {
+            m.reference == key && matches!(m.kind, Kind::Reply | Kind::Down | Kind::Timer)
+        }
+        _ => true,
+    })
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    /// So many messages of a kind and tag, of a request that was made.
+    Back(Kind, u32, usize, u8),
+    /// What was taken last is put back.
+    Front,
+    Take(usize),
+    /// A request is made.
+    Request,
+    /// A message is looked for, and taken if it is wanted.
+    Search(i32, u64, bool),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let kind = || {
+        prop_oneof![
+            3 => Just(Kind::Message),
+            1 => Just(Kind::Request),
+            1 => Just(Kind::Reply),
+            1 => Just(Kind::Down),
+            1 => Just(Kind::Timer),
+        ]
+    };
+    let mode = prop_oneof![
+        1 => Just(receive::ANY),
+        4 => Just(receive::TAG),
+        4 => Just(receive::REFERENCE),
+    ];
+    prop_oneof![
+        4 => (kind(), 0..4u32, 0..12usize, 1..40u8)
+            .prop_map(|(kind, tag, reference, many)| Act::Back(kind, tag, reference, many)),
+        1 => Just(Act::Front),
+        2 => (0..90usize).prop_map(Act::Take),
+        2 => Just(Act::Request),
+        6 => (mode, 0..12u64, any::<bool>())
+            .prop_map(|(mode, key, take)| Act::Search(mode, key, take)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn it_is_a_queue_in_which_the_first_match_is_found(
+        acts in proptest::collection::vec(act(), 0..80),
+    ) {
+        let mut inbox = Inbox::default();
+        let mut model: VecDeque<Envelope> = VecDeque::new();
+        let mut taken = None;
+        // Requests are numbered from 1; one that was not made is answered by nobody.
+        let mut requests = 0;
+        for act in acts {
+            match act {
+                Act::Back(kind, tag, reference, many) => {
+                    let reference = (reference as u64).min(requests);
+                    for _ in 0..many {
+                        inbox.push_back(message(kind, tag, reference));
+                        model.push_back(message(kind, tag, reference));
+                    }
+                }
+                Act::Front => {
+                    if let Some(envelope) = taken.take() {
+                        let envelope: Envelope = envelope;
+                        inbox.push_front(envelope.clone());
+                        model.push_front(envelope);
+                    }
+                }
+                Act::Take(at) => {
+                    taken = inbox.take(at);
+                    prop_assert_eq!(&taken, &model.remove(at));
+                }
+                Act::Request => {
+                    requests += 1;
+                    inbox.mark_reference(requests);
+                }
+                Act::Search(mode, key, take) => {
+                    let found = inbox.position(mode, key);
+                    prop_assert_eq!(found, naive(&model, mode, key));
+                    let answer = model.iter().position(|m| {
+                        m.reference == key && matches!(m.kind, Kind::Reply | Kind::Down)
+                    });
+                    prop_assert_eq!(inbox.answer(key), answer);
+                    if let Some(at) = found.filter(|_| take) {
+                        taken = inbox.take(at);
+                        prop_assert_eq!(&taken, &model.remove(at));
+                    }
+                }
+            }
+            prop_assert_eq!(inbox.len(), model.len());
+            prop_assert_eq!(inbox.is_empty(), model.is_empty());
+            for at in 0..=model.len() {
+                prop_assert_eq!(inbox.get(at), model.get(at));
+            }
+            let limited = model.iter().filter(|m| m.is_limited());
+            let bytes = limited.clone().map(Envelope::cost).sum();
+            let count = u32::try_from(limited.count()).unwrap();
+            prop_assert_eq!(inbox.limited(), (count, bytes));
+        }
+    }
+}
+
+const MANY: usize = 99_000;
+
+fn long() -> Inbox {
+    let mut inbox = Inbox::default();
+    for _ in 0..MANY {
+        inbox.push_back(message(Kind::Message, 0, 0));
+    }
+    inbox
+}
+
+#[test]
+fn what_was_there_before_a_request_is_not_looked_at_for_its_answer() {
+    let mut inbox = long();
+    let ((), looked) = looks(|| {
+        for reference in 1..100 {
+            inbox.mark_reference(reference);
+            assert_eq!(inbox.position(receive::REFERENCE, reference), None);
+            // Others come first, and the one that waits looks each time.
+            inbox.push_back(message(Kind::Message, 0, 0));
+            assert_eq!(inbox.position(receive::REFERENCE, reference), None);
+            inbox.push_back(message(Kind::Reply, 0, reference));
+            let found = inbox.position(receive::REFERENCE, reference);
+            assert_eq!(found, Some(inbox.len() - 1));
+            assert_eq!(inbox.take(inbox.len() - 1).unwrap().reference, reference);
+        }
+    });
+    assert!(looked <= 3 * 100, "{looked} looks for 100 calls");
+}
+
+#[test]
+fn requests_that_are_open_together_are_found_together() {
+    let mut inbox = long();
+    let ((), looked) = looks(|| {
+        let references = 1..=MARKS as u64;
+        references
+            .clone()
+            .for_each(|reference| inbox.mark_reference(reference));
+        for reference in references.clone() {
+            inbox.push_back(message(Kind::Reply, 0, reference));
+        }
+        for reference in references.rev() {
+            let at = inbox.position(receive::REFERENCE, reference).unwrap();
+            inbox.take(at);
+        }
+    });
+    assert!(looked <= MARKS * MARKS, "{looked} looks");
+}
+
+#[test]
+fn a_wait_by_tag_looks_at_each_message_once() {
+    let mut inbox = long();
+    let wanted = 7;
+    let ((), looked) = looks(|| {
+        assert_eq!(inbox.position(receive::TAG, wanted), None);
+        for _ in 0..1_000 {
+            inbox.push_back(message(Kind::Message, 0, 0));
+            assert_eq!(inbox.position(receive::TAG, wanted), None);
+            // A take elsewhere moves all that are behind it.
+            inbox.take(5);
+        }
+    });
+    assert!(looked <= MANY + 2 * 1_000 + LONG, "{looked} looks");
+    // Nor are those in front looked at again for the next one.
+    let ((), looked) = looks(|| {
+        for _ in 0..1_000 {
+            inbox.push_back(message(Kind::Message, 7, 0));
+            let at = inbox.position(receive::TAG, wanted).unwrap();
+            assert_eq!(at, inbox.len() - 1);
+            inbox.take(at);
+        }
+    });
+    assert!(looked <= 3 * 1_000, "{looked} looks");
+}
+
+#[test]
+fn what_is_put_back_to_the_front_is_found() {
+    let mut inbox = long();
+    inbox.mark_reference(3);
+    inbox.push_back(message(Kind::Reply, 0, 3));
+    let at = inbox.position(receive::REFERENCE, 3).unwrap();
+    let reply = inbox.take(at).unwrap();
+    assert_eq!(inbox.position(receive::REFERENCE, 3), None);
+    inbox.push_front(reply);
+    assert_eq!(inbox.position(receive::REFERENCE, 3), Some(0));
+}
+
+#[test]
+fn a_short_inbox_keeps_no_marks() {
+    let mut inbox = Inbox::default();
+    for reference in 1..10 {
+        inbox.mark_reference(reference);
+        inbox.push_back(message(Kind::Message, 0, 0));
+        assert_eq!(inbox.position(receive::REFERENCE, reference), None);
+        assert_eq!(inbox.position(receive::TAG, 5), None);
+    }
+    assert_eq!(inbox.marks.borrow().capacity(), 0);
+}
