@@ -11,7 +11,7 @@ json() { # A text as JSON.
     printf '"%s"' "${text//\"/\\\"}"
 }
 say() {
-    "$exuvia" send "user:$name" "{\"Line\": {\"text\": $(json "$1")}}"
+    "$exuvia" send "user:$name" "{\"Line\": {\"text\": $(json "$1")}}" >/dev/null
 }
 
 "$exuvia" send --call door "{\"Enter\": {\"name\": $(json "$name")}}" >/dev/null

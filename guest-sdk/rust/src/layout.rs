@@ -81,6 +81,18 @@ pub const fn section<T: Layout>() -> [u8; SECTION_SIZE] {
     section
 }
 
+/// A text as what a section can hold. `N` is its length.
+#[doc(hidden)]
+pub const fn bytes<const N: usize>(text: &str) -> [u8; N] {
+    let mut bytes = [0; N];
+    let mut at = 0;
+    while at < N {
+        bytes[at] = text.as_bytes()[at];
+        at += 1;
+    }
+    bytes
+}
+
 /// FNV-1a with 64 bits: simple enough to run while compiling. Nobody attacks a
 /// fingerprint of their own types, so that it need not be a strong one.
 #[doc(hidden)]

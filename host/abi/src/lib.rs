@@ -43,6 +43,8 @@ pub mod exports {
     pub const WARM_UP: &str = "warm_up";
     /// Name of the custom section with the layout fingerprint. Optional.
     pub const LAYOUT_SECTION: &str = "exuvia.layout";
+    /// Name of the custom section that says what a process understands. Optional.
+    pub const PROTOCOL_SECTION: &str = "exuvia.protocol";
 }
 
 /// Modes of `receive`: which message is wanted. The low byte is the mode, the

@@ -326,6 +326,7 @@ fn limits_and_exports() {
     ];
     assert_eq!(page, crates);
     assert!(PAGE.contains(exports::LAYOUT_SECTION));
+    assert!(PAGE.contains(exports::PROTOCOL_SECTION));
 }
 
 /// Bytes that a table's types take, one or more in a cell.

@@ -67,9 +67,14 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
     complete(&mut item);
     let actor = &item.self_ty;
     let layout = layout.then(|| quote!(, layout));
+    let described = protocol.map(|protocol| {
+        let (message, request) = (named(&protocol, "Message"), named(&protocol, "Request"));
+        quote!(::exuvia::__describe!(#message, #request);)
+    });
     Ok(quote! {
         #item
         ::exuvia::__actor!(#actor, #schema #layout);
+        #described
     })
 }
 
@@ -105,6 +110,15 @@ fn check(item: &ItemImpl) -> syn::Result<()> {
     Ok(())
 }
 
+/// What comes from a protocol, by its name.
+fn named(protocol: &Path, suffix: &str) -> Path {
+    let mut path = protocol.clone();
+    if let Some(last) = path.segments.last_mut() {
+        last.ident = format_ident!("{}{suffix}", last.ident);
+    }
+    path
+}
+
 /// Has the actor take the messages of a protocol, and hand them to its trait.
 fn speak(item: &mut ItemImpl, protocol: &Path) -> syn::Result<()> {
     for (kind, names) in [
@@ -120,13 +134,7 @@ fn speak(item: &mut ItemImpl, protocol: &Path) -> syn::Result<()> {
             }
         }
     }
-    let named = |suffix: &str| {
-        let mut path = protocol.clone();
-        if let Some(last) = path.segments.last_mut() {
-            last.ident = format_ident!("{}{suffix}", last.ident);
-        }
-        path
-    };
+    let named = |suffix| named(protocol, suffix);
     let (message, request, reply) = (named("Message"), named("Request"), named("Reply"));
     let items: [ImplItem; 9] = [
         parse_quote!(

@@ -3,8 +3,8 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Ident, ItemTrait, Pat, PathArguments, ReceiverKind,
-    ReturnType, TraitItem, TraitItemFn, Type, parse_quote,
+    Attribute, Error, Expr, FnArg, GenericArgument, Ident, ItemTrait, Lit, Meta, Pat,
+    PathArguments, ReceiverKind, ReturnType, TraitItem, TraitItemFn, Type, parse_quote,
 };
 
 /// One function of the trait.
@@ -40,6 +40,36 @@ impl Function {
 
     fn names(&self) -> Vec<&Ident> {
         self.fields.iter().map(|(name, _)| name).collect()
+    }
+
+    /// As a line of JSON.
+    fn described(&self) -> String {
+        let name = self.name.to_string();
+        let parameters: Vec<String> = (self.fields.iter())
+            .map(|(name, ty)| {
+                let name = name.to_string();
+                let name = name.trim_start_matches("r#");
+                format!(
+                    "{{\"name\":{},\"type\":{}}}",
+                    json(name),
+                    json(&written(ty))
+                )
+            })
+            .collect();
+        let mut line = format!(
+            "{{\"name\":{},\"message\":{},\"parameters\":[{}]",
+            json(name.trim_start_matches("r#")),
+            json(&self.variant.to_string()),
+            parameters.join(",")
+        );
+        if let Some(reply) = self.reply() {
+            line += &format!(",\"reply\":{}", json(&written(reply)));
+        }
+        let docs: Vec<String> = self.docs.iter().filter_map(text_of).collect();
+        if !docs.is_empty() {
+            line += &format!(",\"docs\":{}", json(docs.join("\n").trim()));
+        }
+        line + "}\n"
     }
 
     fn types(&self) -> Vec<&Type> {
@@ -217,6 +247,20 @@ fn answered(ty: &Type) -> Option<Type> {
     }
 }
 
+/// The words of a line of documentation.
+fn text_of(attribute: &Attribute) -> Option<String> {
+    let Meta::NameValue(meta) = &attribute.meta else {
+        return None;
+    };
+    match &meta.value {
+        Expr::Lit(literal) => match &literal.lit {
+            Lit::Str(text) => Some(text.value().trim().to_owned()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// `set_limit` as `SetLimit`.
 fn variant(name: &Ident) -> Ident {
     let text = name.to_string();
@@ -239,6 +283,38 @@ fn derives(deserialized: bool) -> TokenStream {
     }
 }
 
+/// The functions for those who ask a node what a process understands: a line of JSON
+/// each, see `guest-sdk/abi.md`, section 2.
+fn described(functions: &[Function]) -> String {
+    functions.iter().map(Function::described).collect()
+}
+
+/// A text as JSON.
+fn json(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted += "\\n",
+            c if c.is_control() => quoted += &format!("\\u{:04x}", u32::from(c)),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A type as people write it.
+fn written(ty: &Type) -> String {
+    let text = quote!(#ty).to_string();
+    let spaced = [
+        " :: ", " < ", " <", "< ", " >", " ,", "( ", " )", "[ ", " ]", " ;",
+    ];
+    spaced
+        .iter()
+        .fold(text, |text, with| text.replace(with, with.trim()))
+}
+
 /// What is sent and not answered.
 fn enumeration(item: &ItemTrait, functions: &[Function]) -> TokenStream {
     let (vis, protocol) = (&item.vis, &item.ident);
@@ -255,6 +331,7 @@ fn enumeration(item: &ItemTrait, functions: &[Function]) -> TokenStream {
     };
     let (now, waiting) = (arms(false), arms(true));
     let about = format!("What [`{protocol}`] is sent.");
+    let description = described(functions);
     quote! {
         #[doc = #about]
         #derives
@@ -263,6 +340,9 @@ fn enumeration(item: &ItemTrait, functions: &[Function]) -> TokenStream {
         impl #name {
             #[doc(hidden)]
             pub const ASYNC: bool = #waits;
+
+            #[doc(hidden)]
+            pub const DESCRIPTION: &'static str = #description;
 
             #[doc(hidden)]
             #[allow(unused_variables, reason = "a message may need nothing")]
@@ -325,6 +405,7 @@ fn request_enumerations(item: &ItemTrait, functions: &[Function]) -> TokenStream
     };
     let (now, waiting) = (arms(false), arms(true));
     let about_request = format!("What [`{protocol}`] is asked.");
+    let description = described(functions);
     let about_reply = format!("What [`{protocol}`] answers: in a message only what is inside.");
     quote! {
         #[doc = #about_request]
@@ -339,6 +420,9 @@ fn request_enumerations(item: &ItemTrait, functions: &[Function]) -> TokenStream
         impl #request {
             #[doc(hidden)]
             pub const ASYNC: bool = #waits;
+
+            #[doc(hidden)]
+            pub const DESCRIPTION: &'static str = #description;
 
             #[doc(hidden)]
             #[allow(unused_variables, reason = "a request may need nothing")]
@@ -562,6 +646,41 @@ mod tests {
         ] {
             assert!(mistake(item.clone()).contains(words), "{item}");
         }
+    }
+
+    #[test]
+    fn functions_are_described_for_whoever_asks() {
+        let item = quote! {
+            pub trait Counter {
+                /// Adds "so much".
+                fn add_up(&mut self, by: u64, why: Option<Vec<String>>, cx: &mut Context);
+                fn get(&self) -> Result<u64, String>;
+            }
+        };
+        let made = expand(quote!(), item).unwrap();
+        let file: syn::File = syn::parse2(made).unwrap();
+        let mut described = Vec::new();
+        for item in &file.items {
+            let syn::Item::Impl(item) = item else {
+                continue;
+            };
+            for item in &item.items {
+                if let syn::ImplItem::Const(constant) = item
+                    && constant.ident == "DESCRIPTION"
+                    && let syn::Expr::Lit(literal) = &constant.expr
+                    && let syn::Lit::Str(text) = &literal.lit
+                {
+                    described.push(text.value());
+                }
+            }
+        }
+        assert_eq!(
+            described,
+            [
+                "{\"name\":\"add_up\",\"message\":\"AddUp\",\"parameters\":[{\"name\":\"by\",\"type\":\"u64\"},{\"name\":\"why\",\"type\":\"Option<Vec<String>>\"}],\"docs\":\"Adds \\\"so much\\\".\"}\n",
+                "{\"name\":\"get\",\"message\":\"Get\",\"parameters\":[],\"reply\":\"Result<u64, String>\"}\n",
+            ]
+        );
     }
 
     #[test]

@@ -88,6 +88,24 @@ macro_rules! module {
     };
 }
 
+/// Has the module say what its actor understands, in the section `exuvia.protocol`;
+/// `#[exuvia::actor(protocol = ..)]` writes it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __describe {
+    ($($messages:ty),*) => {
+        $(
+            #[cfg(target_arch = "wasm32")]
+            const _: () = {
+                const TEXT: &str = <$messages>::DESCRIPTION;
+                #[used]
+                #[unsafe(link_section = "exuvia.protocol")]
+                static DESCRIPTION: [u8; TEXT.len()] = $crate::layout::bytes(TEXT);
+            };
+        )*
+    };
+}
+
 /// Exports an actor; `#[exuvia::actor]` writes it.
 #[doc(hidden)]
 #[macro_export]
