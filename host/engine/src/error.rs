@@ -23,6 +23,14 @@ pub enum LoadError {
         /// What to do.
         fix: &'static str,
     },
+    /// An export that says something of the module once and for all may change.
+    #[error(
+        "the export `{name}` is a mutable global: make it immutable (in WAT `i32` for `(mut i32)`), or export a function () -> i32"
+    )]
+    MutableExport {
+        /// The export.
+        name: &'static str,
+    },
     /// It states another ABI version.
     #[error(
         "the module is built for ABI version {found}, this host serves version {served}; build it with a matching SDK"

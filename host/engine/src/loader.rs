@@ -325,6 +325,12 @@ fn export_faults(analysis: &Instrumented) -> Vec<LoadError> {
             fault(name, fix);
         }
     }
+    for name in [exports::ABI, exports::SCHEMA] {
+        // It is read once: a value that changes would be a promise that is broken.
+        if let Some(ExternType::Global { mutable: true, .. }) = find(name) {
+            faults.push(LoadError::MutableExport { name });
+        }
+    }
     faults
 }
 

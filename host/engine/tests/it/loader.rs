@@ -71,6 +71,23 @@ fn wasm_text_is_assembled_or_the_place_of_the_fault_is_told() {
 }
 
 #[test]
+fn what_holds_once_and_for_all_is_no_mutable_global() {
+    let world = world();
+    let mutable = |name: &str| format!(r#"(global (export "{name}") (mut i32) (i32.const 1))"#);
+    for (wat, name) in [
+        (parts(MEMORY, &mutable("exuvia_abi"), RUN, ""), "exuvia_abi"),
+        (
+            parts(MEMORY, ABI, RUN, &mutable("exuvia_schema")),
+            "exuvia_schema",
+        ),
+    ] {
+        let error = refusal(&world, &wat::parse_str(wat).unwrap());
+        let told = format!("the export `{name}` is a mutable global");
+        assert!(error.contains(&told), "{error}");
+    }
+}
+
+#[test]
 fn every_prefix_of_a_module_is_refused() {
     let world = world();
     let wasm = wat::parse_str(answering("", "(i64.const 1)", "")).unwrap();
