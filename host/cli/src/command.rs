@@ -1,15 +1,18 @@
 //! The subcommands.
 
 pub(crate) mod build;
+pub(crate) mod call;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod deploy;
+pub(crate) mod describe;
 pub(crate) mod dev;
 pub(crate) mod docs;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod info;
 pub(crate) mod inspect;
+pub(crate) mod kill;
 pub(crate) mod new;
 pub(crate) mod ps;
 pub(crate) mod rollback;
@@ -21,3 +24,4 @@ pub(crate) mod suspend;
 pub(crate) mod test_node;
 pub(crate) mod top;
 pub(crate) mod trace;
+pub(crate) mod tree;

@@ -6,13 +6,18 @@
 //! while processes stop), then the tree, then the socket (whoever asked for the
 //! stop gets its answer), then the claim.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exuvia_control::{Claim, EventLine, Server, StopRequest, serve};
+use exuvia_control::{Claim, EventLine, Scraped, Server, StopRequest, serve};
 use exuvia_node::manifest::Manifest;
-use exuvia_node::{App, BootError, BootOptions, Event, NodeConfig, NodeInfo, StopReport, Watcher};
+use exuvia_node::{
+    App, BootError, BootOptions, Event, NodeConfig, NodeInfo, StopReport, Told, Watcher,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,11 +25,14 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::spawn_blocking;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::command::stop::not_orderly;
 use crate::environment;
 use crate::fault::Fault;
 use crate::output::{Output, clean, clean_lines, count, styled_lines};
+use crate::spool::Line;
 
 /// How long processes get to stop, unless the one who stops says otherwise. Each
 /// child has its own `shutdown_ms`, 5 s by default; this bounds them all.
@@ -32,6 +40,13 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// Events that are printed before everything else has its turn.
 const TURN: u32 = 64;
+
+/// How long those who read what was printed are waited for by a node that is to end at
+/// once.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether the log has left out lines.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What shells report for a program that an interrupt ended.
 pub(crate) const INTERRUPTED: i32 = 130;
@@ -56,6 +71,8 @@ pub(crate) fn raise_file_limit() {
 pub(crate) struct Foreground<'a> {
     printer: Printer<'a>,
     interrupts: Interrupts,
+    /// Where the numbers are served.
+    metrics: Option<TcpListener>,
 }
 
 impl<'a> Foreground<'a> {
@@ -63,7 +80,20 @@ impl<'a> Foreground<'a> {
         Ok(Self {
             printer: Printer { output, verbose },
             interrupts: Interrupts::new()?,
+            metrics: None,
         })
+    }
+
+    /// Serves the node's numbers over TCP too, once it is up. The address is claimed now.
+    pub(crate) fn serve_metrics(&mut self, address: SocketAddr) -> Result<(), Fault> {
+        let listener = exuvia_control::listen(address).map_err(|error| {
+            Fault::failed(format!(
+                "the metrics cannot be served at {address}: {error}"
+            ))
+            .help("give another address with `--metrics ADDR`; port 0 takes a free one")
+        })?;
+        self.metrics = Some(listener);
+        Ok(())
     }
 
     pub(crate) fn printer(&self) -> &Printer<'a> {
@@ -81,7 +111,7 @@ impl<'a> Foreground<'a> {
             config: Some(config),
             ..BootOptions::default()
         };
-        let mut events = options.events.listen();
+        let mut events = options.events.listen_told();
         let mut boot = spawn_blocking(move || App::boot(manifest, options));
         let mut listening = true;
         let booted = loop {
@@ -133,14 +163,22 @@ impl<'a> Foreground<'a> {
     ) -> Result<Result<(), Fault>, Fault> {
         let Booted { app, mut events } = booted;
         let server = serve(app.node().clone(), claim)?;
+        let metrics = self.metrics.take().map(|listener| {
+            exuvia_control::serve_metrics(app.node().clone(), listener)
+                .map_err(|error| Fault::failed(format!("the metrics cannot be served: {error}")))
+        });
+        let metrics = metrics.transpose()?;
+        let scraped_at = metrics.as_ref().map(Scraped::address);
         // In order: what was said during the boot comes before its end.
         self.printer.rest(&mut events);
-        self.printer.note(started(&app, &server, watching));
+        self.printer
+            .note(started(&app, &server, watching, scraped_at));
         let running = Running {
             app,
             server,
             watcher,
             events,
+            _metrics: metrics,
         };
         running
             .until_the_end(&self.printer, &mut self.interrupts)
@@ -149,11 +187,12 @@ impl<'a> Foreground<'a> {
 
     /// The user does not want to wait for the app.
     fn end_at_once(&self, claim: &mut Option<Claim>) -> ! {
-        self.printer.note(EventLine {
-            line: "interrupted: the app had not started yet, nothing of it is left".to_owned(),
-            event: json!({ "event": "interrupted" }),
-        });
+        self.printer.note(EventLine::now(
+            "interrupted: the app had not started yet, nothing of it is left",
+            json!({ "event": "interrupted" }),
+        ));
         drop(claim.take());
+        self.printer.output.finish(AT_ONCE);
         std::process::exit(INTERRUPTED)
     }
 }
@@ -161,7 +200,7 @@ impl<'a> Foreground<'a> {
 /// An app that is up, and what it has said and nobody has printed.
 pub(crate) struct Booted {
     pub(crate) app: Arc<App>,
-    events: broadcast::Receiver<Event>,
+    events: broadcast::Receiver<Told>,
 }
 
 /// A node that is up.
@@ -169,7 +208,9 @@ struct Running {
     app: Arc<App>,
     server: Server,
     watcher: Option<Watcher>,
-    events: broadcast::Receiver<Event>,
+    events: broadcast::Receiver<Told>,
+    /// Served until the end.
+    _metrics: Option<Scraped>,
 }
 
 impl Running {
@@ -184,6 +225,7 @@ impl Running {
         let mut ended = None;
         let mut request: Option<StopRequest> = None;
         let mut printed = 0_u32;
+        let mut looks = tokio::time::interval(LOOK);
         loop {
             // However much there is to print: signals and requests are heard.
             printed = printed.wrapping_add(1);
@@ -197,29 +239,30 @@ impl Running {
                     request = Some(asked);
                     break;
                 }
+                // Before the events, which may not end; what it ended of is printed below.
+                reason = &mut end => {
+                    ended = Some(reason);
+                    break;
+                }
+                _ = looks.tick() => printer.output.tell_left_out(false),
                 event = self.events.recv() => {
                     if !printer.received(event) {
                         break;
                     }
-                }
-                reason = &mut end => {
-                    ended = Some(reason);
-                    break;
                 }
             }
         }
         // What it ended of comes before that it ended.
         printer.rest(&mut self.events);
         match &ended {
-            Some(reason) => printer.note(EventLine {
-                line: format!("ended: the supervision tree gave up: {reason}"),
-                event: json!({ "event": "ended", "reason": reason }),
-            }),
-            None => printer.note(EventLine {
-                line: "stopping: processes end in reverse order; Ctrl-C again ends at once"
-                    .to_owned(),
-                event: json!({ "event": "stopping" }),
-            }),
+            Some(reason) => printer.note(EventLine::now(
+                format!("ended: the supervision tree gave up: {reason}"),
+                json!({ "event": "ended", "reason": reason }),
+            )),
+            None => printer.note(EventLine::now(
+                "stopping: processes end in reverse order; Ctrl-C again ends at once",
+                json!({ "event": "stopping" }),
+            )),
         }
         let timeout = request
             .as_ref()
@@ -233,10 +276,12 @@ impl Running {
         }
         self.server.close().await;
         match ended {
-            Some(reason) => Ok(Err(Fault::failed(format!(
-                "the supervision tree of the app ended: {reason}"
-            ))
-            .help("the lines above say which processes failed; -v shows their backtraces"))),
+            // Why is in the line before.
+            Some(_) => Ok(Err(
+                Fault::failed("the supervision tree of the app ended").help(
+                    "the lines above say why, and which processes failed; -v shows their backtraces",
+                ),
+            )),
             None if report.orderly => Ok(Ok(())),
             None => Err(not_orderly(report.left as u64)),
         }
@@ -265,6 +310,7 @@ impl Running {
                 () = interrupts.next() => {
                     // Not even the socket is removed in order: the next node
                     // does that.
+                    printer.output.finish(AT_ONCE);
                     std::process::exit(INTERRUPTED);
                 }
                 event = self.events.recv(), if listening => {
@@ -317,10 +363,10 @@ pub(crate) struct Printer<'a> {
 
 impl Printer<'_> {
     /// Prints what has come and was not printed yet.
-    fn rest(&self, events: &mut broadcast::Receiver<Event>) {
+    fn rest(&self, events: &mut broadcast::Receiver<Told>) {
         loop {
             match events.try_recv() {
-                Ok(event) => self.event(&event),
+                Ok(told) => self.told(&told),
                 Err(TryRecvError::Lagged(missed)) => self.missed(missed),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
@@ -328,16 +374,16 @@ impl Printer<'_> {
     }
 
     fn missed(&self, missed: u64) {
-        self.note(EventLine {
-            line: format!("missed {missed} events: they came too fast to be printed"),
-            event: json!({ "event": "missed", "missed": missed }),
-        });
+        self.note(EventLine::now(
+            format!("missed {missed} events: they came too fast to be printed"),
+            json!({ "event": "missed", "missed": missed }),
+        ));
     }
 
     /// Answers whether more may come.
-    fn received(&self, event: Result<Event, RecvError>) -> bool {
+    fn received(&self, event: Result<Told, RecvError>) -> bool {
         match event {
-            Ok(event) => self.event(&event),
+            Ok(told) => self.told(&told),
             Err(RecvError::Lagged(missed)) => self.missed(missed),
             Err(RecvError::Closed) => return false,
         }
@@ -345,10 +391,16 @@ impl Printer<'_> {
     }
 
     pub(crate) fn event(&self, event: &Event) {
-        self.note(EventLine {
-            line: event.to_string(),
-            event: serde_json::to_value(event).unwrap_or(Value::Null),
-        });
+        self.told(&Told::now(event.clone()));
+    }
+
+    fn told(&self, told: &Told) {
+        let event = &*told.event;
+        self.note(EventLine::at(
+            told.at,
+            event.to_string(),
+            serde_json::to_value(event).unwrap_or(Value::Null),
+        ));
         if self.output.is_json() {
             return;
         }
@@ -384,7 +436,7 @@ impl Printer<'_> {
     }
 }
 
-fn started(app: &App, server: &Server, watching: &str) -> EventLine {
+fn started(app: &App, server: &Server, watching: &str, metrics: Option<SocketAddr>) -> EventLine {
     let info: NodeInfo = app.node().info();
     let started = app.manifest().process_count();
     let modules = info.modules.len() as u64;
@@ -399,9 +451,13 @@ fn started(app: &App, server: &Server, watching: &str) -> EventLine {
     if !watching.is_empty() {
         let _ = write!(line, ", watching {watching}");
     }
-    EventLine {
+    let metrics = metrics.map(|address| format!("http://{address}/metrics"));
+    if let Some(metrics) = &metrics {
+        let _ = write!(line, ", numbers at {metrics}");
+    }
+    EventLine::now(
         line,
-        event: json!({
+        json!({
             "event": "started",
             "app": info.app,
             "processes": started,
@@ -409,9 +465,10 @@ fn started(app: &App, server: &Server, watching: &str) -> EventLine {
             "schedulers": info.schedulers,
             "socket": socket.to_string(),
             "watching": !watching.is_empty(),
+            "metrics": metrics,
             "os_process": std::process::id(),
         }),
-    }
+    )
 }
 
 fn stopped(report: &StopReport) -> EventLine {
@@ -421,14 +478,14 @@ fn stopped(report: &StopReport) -> EventLine {
         let left = count(report.left as u64, "process was", "processes were");
         format!("stopped: {left} left when the time was over")
     };
-    EventLine {
+    EventLine::now(
         line,
-        event: json!({
+        json!({
             "event": "stopped",
             "orderly": report.orderly,
             "left": report.left,
         }),
-    }
+    )
 }
 
 pub(crate) fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, Fault> {
@@ -438,21 +495,44 @@ pub(crate) fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, 
     })
 }
 
-/// The host's own log goes to stderr; stdout belongs to the events.
-pub(crate) fn start_tracing() -> Result<(), Fault> {
+/// The host's own log goes to stderr; stdout belongs to the events. From here on
+/// nothing that the node prints waits for its reader.
+pub(crate) fn start_tracing(output: &Output) -> Result<(), Fault> {
     let wanted = environment("EXUVIA_LOG").map_or_else(
         || "warn".to_owned(),
         |value| value.to_string_lossy().into_owned(),
     );
     let filter = EnvFilter::try_new(&wanted)
         .map_err(|error| Fault::usage(format!("EXUVIA_LOG=`{wanted}` is no filter: {error}")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+    let (spool, gate) = output.spool()?;
+    let (panics, panics_gate) = (spool.clone(), gate.clone());
+    std::panic::set_hook(Box::new(move |panic| {
+        if panics_gate.admits_other("panics") {
+            panics.push(clean_lines(&told_of_panic(panic)));
+        }
+    }));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(move || Line::new(spool.clone()))
         .with_ansi(
             std::io::IsTerminal::is_terminal(&std::io::stderr())
                 && environment("NO_COLOR").is_none(),
-        )
+        );
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(gate)
+        .with(lines)
         .init();
     Ok(())
+}
+
+/// As the standard library would tell it, which writes to stderr itself and waits.
+fn told_of_panic(panic: &PanicHookInfo<'_>) -> String {
+    let thread = std::thread::current();
+    let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("unnamed"));
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{trace}");
+    }
+    text
 }

@@ -10,13 +10,17 @@
 mod command;
 mod fault;
 mod foreground;
+mod gate;
 mod output;
+mod page;
 mod place;
+mod spool;
 mod table;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -50,7 +54,7 @@ Examples:
   exuvia new hello && cd hello && exuvia dev
   exuvia run examples/counter
   exuvia ps
-  exuvia send counter-0 '{\"Add\": 5}'
+  exuvia send counter-0 '{\"seq\": 1}' --call
   exuvia deploy target/wasm32-unknown-unknown/release/counter.wasm";
 
 #[derive(Debug, Subcommand)]
@@ -64,6 +68,11 @@ enum Command {
     Ps(command::ps::Arguments),
     Inspect(command::inspect::Arguments),
     Send(command::send::Arguments),
+    Call(command::call::Arguments),
+    Describe(command::describe::Arguments),
+    Tree(command::tree::Arguments),
+    Kill(command::kill::Kill),
+    Restart(command::kill::Restart),
     Trace(command::trace::Arguments),
     Suspend(command::suspend::Suspend),
     Resume(command::suspend::Resume),
@@ -80,14 +89,19 @@ enum Command {
     TestNode(command::test_node::Arguments),
 }
 
+/// How long the end of a node waits for those who read what it has printed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 fn main() -> ExitCode {
     // Wrong usage ends here, with exit code 2.
     let arguments = Arguments::parse();
     let output = Output::new(arguments.json);
-    match run(arguments, &output) {
+    let code = match run(arguments, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => output.fault(&fault),
-    }
+    };
+    output.finish(LAST_WORDS);
+    code
 }
 
 fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {
@@ -114,6 +128,11 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {
             Command::Top(arguments) => command::top::run(arguments, &place, output).await,
             Command::Shell(_) => command::shell::run(&place, output).await,
             Command::Send(arguments) => command::send::run(arguments, &place, output).await,
+            Command::Call(arguments) => command::call::run(arguments, &place, output).await,
+            Command::Describe(arguments) => command::describe::run(arguments, &place, output).await,
+            Command::Tree(arguments) => command::tree::run(arguments, &place, output).await,
+            Command::Kill(asked) => command::kill::kill(asked, &place, output).await,
+            Command::Restart(asked) => command::kill::restart(asked, &place, output).await,
             Command::Info(_) => command::info::run(&place, output).await,
             Command::Events(_) => command::events::run(&place, output).await,
             Command::Stop(arguments) => command::stop::run(arguments, &place, output).await,

@@ -1,19 +1,32 @@
 //! What goes to the terminal. Results go to stdout, faults to stderr; with
 //! `--json` both are JSON on stdout, a line each.
 //!
-//! Guests choose names and log lines, so control characters are never passed on:
-//! they could rewrite what the terminal shows.
+//! Guests choose names and log lines, so control characters, and others that are not
+//! seen or move what stands beside them, are never passed on: they could rewrite what
+//! the terminal shows, or have a name pass for another.
+//!
+//! Commands wait for whoever reads them. A node does not: what it prints goes through
+//! two spools (`spool`), and so does its log.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Duration;
 
-use exuvia_control::EventLine;
+use exuvia_control::{EventLine, is_hidden};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::environment;
 use crate::fault::Fault;
+use crate::gate::Gate;
+use crate::spool::Spool;
+
+/// How long stderr is waited for when stdout had all the patience there is.
+const OTHER: Duration = Duration::from_millis(100);
 
 /// Where results go, and in which form.
 #[derive(Debug)]
@@ -21,6 +34,16 @@ pub(crate) struct Output {
     json: bool,
     paint: bool,
     paint_faults: bool,
+    /// Of a node.
+    spools: OnceLock<Spools>,
+}
+
+#[derive(Debug)]
+struct Spools {
+    results: Spool,
+    /// Stderr: faults and the host's log.
+    faults: Spool,
+    gate: Gate,
 }
 
 /// Colours, by what they mean.
@@ -67,7 +90,7 @@ impl Tone {
                 Self::Bad
             }
             "stuck" | "returned" | "unreadable" | "missed" | "interrupted" | "log-cut"
-            | "restarted" | "restless" => Self::Warning,
+            | "event-cut" | "restarted" | "not-started" | "restless" => Self::Warning,
             _ => Self::Strong,
         }
     }
@@ -81,6 +104,68 @@ impl Output {
             json,
             paint: wanted && io::stdout().is_terminal(),
             paint_faults: wanted && io::stderr().is_terminal(),
+            spools: OnceLock::new(),
+        }
+    }
+
+    /// From now on nothing that is printed waits for its reader. Answers the way to
+    /// stderr, and what bounds the log.
+    pub(crate) fn spool(&self) -> Result<(Spool, Gate), Fault> {
+        let failed = |error: io::Error| {
+            Fault::failed(format!("nothing could be printed beside the node: {error}"))
+        };
+        let (json, paint) = (self.json, self.paint);
+        let missed = move |count| {
+            let plain = Output {
+                json,
+                paint,
+                paint_faults: false,
+                spools: OnceLock::new(),
+            };
+            plain.event_text(&missed_line(count)) + "\n"
+        };
+        let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
+        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned().map_err(failed)?);
+        let results = Spool::start("exuvia-stdout", stdout, Box::new(missed)).map_err(failed)?;
+        let missed = |count| format!("missed {count} lines: nobody has read them in time\n");
+        let faults = Spool::start("exuvia-stderr", stderr, Box::new(missed)).map_err(failed)?;
+        let spools = self.spools.get_or_init(|| Spools {
+            results,
+            faults,
+            gate: Gate::new(),
+        });
+        Ok((spools.faults.clone(), spools.gate.clone()))
+    }
+
+    /// Tells what the log has left out. `all`: it is the end.
+    pub(crate) fn tell_left_out(&self, all: bool) {
+        if let Some(spools) = self.spools.get() {
+            for line in spools.gate.left_out(all) {
+                spools.faults.push(clean(&line) + "\n");
+            }
+        }
+    }
+
+    /// Waits until all that was printed has been read, for this long at most.
+    pub(crate) fn finish(&self, patience: Duration) {
+        self.tell_left_out(true);
+        if let Some(spools) = self.spools.get() {
+            // Both have the same reader, mostly: it is not waited for twice.
+            let read = spools.results.drained(patience);
+            spools.faults.drained(match read {
+                true => patience,
+                false => OTHER,
+            });
+        }
+    }
+
+    fn write_line(&self, text: &str) -> Result<(), Fault> {
+        match self.spools.get() {
+            None => write_line(text),
+            Some(spools) => {
+                spools.results.push(format!("{text}\n"));
+                Ok(())
+            }
         }
     }
 
@@ -95,32 +180,49 @@ impl Output {
 
     /// A line of text. Without a newline of its own.
     pub(crate) fn line(&self, text: &str) -> Result<(), Fault> {
-        write_line(text)
+        self.write_line(text)
     }
 
     /// A value as a line of JSON.
     pub(crate) fn value(&self, value: &impl Serialize) -> Result<(), Fault> {
         let text = serde_json::to_string(value)
             .map_err(|error| Fault::failed(format!("could not write the result: {error}")))?;
-        write_line(&text)
+        self.write_line(&text)
     }
 
     /// An event, its first word in the colour of what it means.
     pub(crate) fn event(&self, event: &EventLine) -> Result<(), Fault> {
+        self.write_line(&self.event_text(event))
+    }
+
+    fn event_text(&self, event: &EventLine) -> String {
         if self.json {
-            return self.value(event);
+            // Text and a value that is one already: this cannot fail.
+            return serde_json::to_string(event).unwrap_or_default();
         }
         let line = clean(&event.line);
         let (word, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
-        self.line(&format!(
-            "{}{rest}",
-            self.paint(Tone::of_event(event), word)
-        ))
+        format!("{}{rest}", self.paint(Tone::of_event(event), word))
     }
 
     /// Text in colour, if there are colours.
     pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
         painted(self.paint, tone, text)
+    }
+
+    /// Says what the user should know of something that was done all the same. On stderr,
+    /// since it is no result.
+    pub(crate) fn warn(&self, text: &str) {
+        let word = painted(self.paint_faults, Tone::Warning, "warning");
+        self.write_fault(format!("{word}: {}\n", clean_lines(text)));
+    }
+
+    fn write_fault(&self, text: String) {
+        match self.spools.get() {
+            Some(spools) => spools.faults.push(text),
+            // There is nobody left to tell if this fails.
+            None => drop(io::stderr().lock().write_all(text.as_bytes())),
+        }
     }
 
     /// Tells a fault, and gives the exit code for it.
@@ -135,8 +237,12 @@ impl Output {
             if let Some(help) = &told.help {
                 error["help"] = json!(help);
             }
+            let mut line = json!({ "error": error });
+            if self.spools.get().is_some() {
+                line["at"] = json!(exuvia_control::now());
+            }
             // There is nobody left to tell if this fails too.
-            let _ = self.value(&json!({ "error": error }));
+            let _ = self.value(&line);
         } else {
             let mut text = String::new();
             if !told.complete {
@@ -147,7 +253,8 @@ impl Output {
                 let word = painted(self.paint_faults, Tone::Strong, "help");
                 let _ = write!(text, "\n  {word}: {}", clean_lines(help));
             }
-            let _ = writeln!(io::stderr().lock(), "{text}");
+            text.push('\n');
+            self.write_fault(text);
         }
         ExitCode::from(told.exit as u8)
     }
@@ -170,6 +277,13 @@ fn write_line(text: &str) -> Result<(), Fault> {
             io::ErrorKind::BrokenPipe => Fault::NobodyReads,
             _ => Fault::failed(format!("could not write the result: {error}")),
         })
+}
+
+fn missed_line(count: u64) -> EventLine {
+    EventLine::now(
+        format!("missed {count} lines: nobody has read them in time"),
+        json!({ "event": "missed", "missed": count }),
+    )
 }
 
 /// Text on one line, control characters escaped.
@@ -211,16 +325,10 @@ pub(crate) fn styled_lines(text: &str) -> String {
     styled + &clean_lines(rest)
 }
 
-/// Whether a character changes the direction of what stands behind it (Unicode
-/// Annex 9): with it a guest's text could pass for the node's.
-fn turns_text(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
     let mut cleaned = String::with_capacity(text.len());
     for c in text.chars() {
-        if (c.is_control() || turns_text(c)) && !keep(c) {
+        if is_hidden(c) && !keep(c) {
             cleaned.extend(c.escape_default());
         } else {
             cleaned.push(c);
@@ -266,6 +374,7 @@ mod tests {
         assert_eq!(clean_lines("a\nb\x07"), "a\nb\\u{7}");
         assert_eq!(clean("zähler ✓"), "zähler ✓");
         assert_eq!(clean_lines("a\u{202e}b\u{2066}"), "a\\u{202e}b\\u{2066}");
+        assert_eq!(clean("pay\u{200b}roll"), "pay\\u{200b}roll");
         assert_eq!(
             styled_lines("\x1b[1;31merror\x1b[0m: \x1b[2J\x1b]0;title\x07\n\x1b[38;5;9"),
             "\x1b[1;31merror\x1b[0m: \\u{1b}[2J\\u{1b}]0;title\\u{7}\n\\u{1b}[38;5;9"
@@ -297,12 +406,7 @@ mod tests {
 
     #[test]
     fn events_have_the_colour_of_what_they_mean() {
-        let tone = |event| {
-            Tone::of_event(&EventLine {
-                line: String::new(),
-                event,
-            })
-        };
+        let tone = |event| Tone::of_event(&EventLine::now("", event));
         assert_eq!(tone(json!({"event": "swap"})), Tone::Good);
         assert_eq!(tone(json!({"event": "settled"})), Tone::Good);
         let superseded = json!({"event": "settled", "superseded_by": 3});

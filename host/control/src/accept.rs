@@ -3,6 +3,7 @@
 //! closes. A client that connects and says nothing, or half a request, costs one
 //! of [`MAX_CONNECTIONS`] for a while and nobody else's request.
 
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +11,8 @@ use axum::extract::Request;
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,9 +21,14 @@ use crate::bodies::forget_request;
 use crate::error::{Failure, code};
 use crate::server::closed;
 
-/// How many connections there may be at a time: twice the requests that are
-/// served, so that as many event streams fit beside them.
-pub const MAX_CONNECTIONS: usize = 2 * crate::routes::MAX_REQUESTS;
+/// Connections for those who neither wait for a reply nor follow events: whoever
+/// stops the node, or looks what is wrong with it, finds room.
+const RESERVED: usize = 64;
+
+/// How many connections there may be at a time: as many as there may be requests and
+/// event streams, and those that are kept for others.
+pub const MAX_CONNECTIONS: usize =
+    crate::routes::MAX_REQUESTS + crate::events::MAX_STREAMS + RESERVED;
 
 /// With those that are only told that there is no room.
 const MOST: usize = MAX_CONNECTIONS + 64;
@@ -36,7 +44,10 @@ pub(crate) async fn connections(
     closing: watch::Receiver<bool>,
 ) {
     let mut http = Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(head);
+    // Whoever has said all may close its half, and still wants the answer.
+    http.timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .half_close(true);
     let full = full();
     let mut open = JoinSet::new();
     let until = closed(closing.clone());
@@ -64,8 +75,9 @@ pub(crate) async fn connections(
             _ => full.clone(),
         };
         let service = TowerToHyperService::new(router);
+        let gone = hung_up(&stream);
         let connection = http.serve_connection(TokioIo::new(stream), service);
-        open.spawn(serve_one(connection, closed(closing.clone())));
+        open.spawn(serve_one(connection, gone, closed(closing.clone())));
     }
     drop(listener);
     while open.join_next().await.is_some() {}
@@ -73,20 +85,57 @@ pub(crate) async fn connections(
 
 type Http = Connection<TokioIo<UnixStream>, TowerToHyperService<Router>>;
 
-async fn serve_one(connection: Http, closed: impl Future<Output = ()>) {
-    tokio::pin!(connection);
+async fn serve_one(
+    connection: Http,
+    gone: impl Future<Output = ()>,
+    closed: impl Future<Output = ()>,
+) {
+    tokio::pin!(connection, gone);
     let ended = tokio::select! {
         // A request that has arrived is read before the end is heard of.
         biased;
         ended = connection.as_mut() => ended,
+        () = gone.as_mut() => return,
         () = closed => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                biased;
+                ended = connection => ended,
+                () = gone => return,
+            }
         }
     };
     if let Err(error) = ended {
         // A client that went or made no sense; hyper has told it what it can.
         tracing::debug!("a connection to the control socket ended: {error}");
+    }
+}
+
+/// Comes back when the client is gone altogether, not if it has closed its sending half
+/// only. The connection itself does not look while an answer is under way.
+fn hung_up(stream: &UnixStream) -> impl Future<Output = ()> + use<> {
+    // Without a file to spare it is noticed when the next write fails.
+    let watched = (stream.as_fd().try_clone_to_owned())
+        .and_then(|it| UnixStream::from_std(it.into()))
+        .ok();
+    async move {
+        let Some(watched) = watched else {
+            return std::future::pending().await;
+        };
+        // A half that was closed stays readable for ever; that there is room to write
+        // is news each time, and so is the end.
+        while watched.writable().await.is_ok() {
+            let mut asked = [PollFd::new(&watched, PollFlags::empty())];
+            let at_once = Timespec::default();
+            if poll(&mut asked, Some(&at_once)).is_ok()
+                && asked[0].revents().contains(PollFlags::HUP)
+            {
+                return;
+            }
+            let seen = || Err::<(), _>(std::io::ErrorKind::WouldBlock.into());
+            let _ = watched.try_io(Interest::WRITABLE, seen);
+        }
+        std::future::pending().await
     }
 }
 
@@ -98,6 +147,6 @@ fn full() -> Router {
             code::BUSY,
             format!("{MAX_CONNECTIONS} connections are open, which is the limit"),
         )
-        .help("try again when some of them have ended; each `exuvia events` has one")
+        .help("try again when some of them have ended")
     })
 }

@@ -20,8 +20,8 @@ use crate::framing;
 use crate::host::Upload;
 use crate::socket;
 use crate::wire::{
-    CallRequest, DeployOptions, EventLine, Info, Process, Reply, SendRequest, Sort, StopTimeout,
-    Suspend, Swap, Top,
+    Branch, CallRequest, DeployOptions, Description, EventLine, Info, KillRequest, Killed, Process,
+    Reply, Restarted, SendRequest, Sent, Sort, StopTimeout, Suspended, Swap, Target, Top,
 };
 
 /// How large an answer may be: a listing of 100,000 processes has about 30 MiB.
@@ -123,9 +123,36 @@ impl Client {
     }
 
     /// Sends a message.
-    pub async fn send(&self, request: &SendRequest) -> Result<(), ClientError> {
-        self.post::<Value>("/v1/send", encode(request)?).await?;
-        Ok(())
+    pub async fn send(&self, request: &SendRequest) -> Result<Answer<Sent>, ClientError> {
+        self.post("/v1/send", encode(request)?).await
+    }
+
+    /// Kills a process.
+    pub async fn kill(
+        &self,
+        target: &str,
+        reason: Option<String>,
+    ) -> Result<Answer<Killed>, ClientError> {
+        let target = target.to_owned();
+        self.post("/v1/kill", encode(&KillRequest { target, reason })?)
+            .await
+    }
+
+    /// Has a process's supervisor start it again.
+    pub async fn restart(&self, target: &str) -> Result<Answer<Restarted>, ClientError> {
+        let target = target.to_owned();
+        self.post("/v1/restart", encode(&Target { target })?).await
+    }
+
+    /// What a process understands.
+    pub async fn describe(&self, target: &str) -> Result<Answer<Description>, ClientError> {
+        let target = percent_encoded(target);
+        self.get(&format!("/v1/describe?target={target}")).await
+    }
+
+    /// The supervision tree, at most so many processes of it.
+    pub async fn tree(&self, limit: usize) -> Result<Answer<Vec<Branch>>, ClientError> {
+        self.get(&format!("/v1/tree?limit={limit}")).await
     }
 
     /// Sends a request and waits for the reply.
@@ -143,15 +170,11 @@ impl Client {
         self.post("/v1/deploy", body).await
     }
 
-    /// Has a process take no messages, or take them again; answers whether
-    /// that is news.
-    pub async fn suspend(&self, target: &str, on: bool) -> Result<bool, ClientError> {
+    /// Has a process take no messages, or take them again.
+    pub async fn suspend(&self, target: &str, on: bool) -> Result<Answer<Suspended>, ClientError> {
         let route = if on { "/v1/suspend" } else { "/v1/resume" };
         let target = target.to_owned();
-        let answer = self
-            .post::<Value>(route, encode(&Suspend { target })?)
-            .await?;
-        Ok(answer.json["changed"] == true)
+        self.post(route, encode(&Target { target })?).await
     }
 
     /// Goes back to the release before.

@@ -27,6 +27,10 @@ pub mod code {
     pub const TIMEOUT: &str = "timeout";
     /// The process ended before it replied.
     pub const NO_REPLY: &str = "no_reply";
+    /// The process said no.
+    pub const REFUSED: &str = "refused";
+    /// The process was not started again.
+    pub const NOT_RESTARTED: &str = "not_restarted";
     /// A swap was refused because a module cannot be loaded.
     pub const LOAD: &str = "load";
     /// A swap was refused because state could not cross.

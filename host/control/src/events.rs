@@ -6,12 +6,13 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use hyper::body::{Body, Bytes, Frame};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::wire::EventLine;
 
@@ -19,14 +20,22 @@ use crate::wire::EventLine;
 /// node's own queue, which knows how to drop.
 const WAITING_LINES: usize = 16;
 
+/// How many event streams there may be at a time: as many as requests.
+pub const MAX_STREAMS: usize = crate::routes::MAX_REQUESTS;
+
 /// The lines as the body of a response.
 pub(crate) struct Lines {
     receiver: mpsc::Receiver<Bytes>,
+    /// Free again when the body is dropped.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Lines {
     pub(crate) fn new(receiver: mpsc::Receiver<Bytes>) -> Lines {
-        Lines { receiver }
+        Lines {
+            receiver,
+            _place: None,
+        }
     }
 }
 
@@ -46,6 +55,8 @@ impl Body for Lines {
 
 pub(crate) fn lines<E>(
     mut events: broadcast::Receiver<E>,
+    place: OwnedSemaphorePermit,
+    at: fn(&E) -> SystemTime,
     closed: impl Future<Output = ()> + Send + 'static,
 ) -> Lines
 where
@@ -61,7 +72,7 @@ where
                 () = &mut closed => return,
             };
             let line = match received {
-                Ok(event) => line(&event),
+                Ok(event) => line(&event, at(&event)),
                 Err(RecvError::Lagged(missed)) => missed_line(missed),
                 Err(RecvError::Closed) => return,
             };
@@ -71,21 +82,22 @@ where
             }
         }
     });
-    Lines { receiver }
+    Lines {
+        receiver,
+        _place: Some(place),
+    }
 }
 
-fn line<E: Serialize + Display>(event: &E) -> EventLine {
-    EventLine {
-        line: event.to_string(),
-        event: serde_json::to_value(event).unwrap_or(Value::Null),
-    }
+fn line<E: Serialize + Display>(event: &E, at: SystemTime) -> EventLine {
+    let value = serde_json::to_value(event).unwrap_or(Value::Null);
+    EventLine::at(at, event.to_string(), value)
 }
 
 fn missed_line(missed: u64) -> EventLine {
-    EventLine {
-        line: format!("missed {missed} events: this reader is too slow"),
-        event: json!({ "event": "missed", "missed": missed }),
-    }
+    EventLine::now(
+        format!("missed {missed} events: this reader is too slow"),
+        json!({ "event": "missed", "missed": missed }),
+    )
 }
 
 pub(crate) fn encode(line: &EventLine) -> Bytes {

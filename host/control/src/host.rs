@@ -3,9 +3,9 @@
 
 use std::fmt::Display;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use exuvia_node::Traced;
+use exuvia_node::{Suspended, Traced};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
@@ -24,6 +24,10 @@ pub trait Host: Clone + Send + Sync + 'static {
     type Inspection: Serialize + Send;
     /// What `GET /v1/top` answers.
     type Top: Serialize + Send;
+    /// What `GET /v1/describe` answers.
+    type Description: Serialize + Send;
+    /// A root in `GET /v1/tree`.
+    type Branch: Serialize + Send;
     /// Something that happened; its text is one line.
     type Event: Serialize + Display + Clone + Send + 'static;
 
@@ -38,10 +42,25 @@ pub trait Host: Clone + Send + Sync + 'static {
     fn top(&self, sort: Sort, limit: usize) -> Self::Top;
     /// What a pid or name receives and sends, `limit` messages at most.
     fn trace(&self, target: &str, limit: u64) -> Result<Receiver<Traced>, Failure>;
-    /// Has a pid or name take no messages, or take them again; answers whether that is news.
-    fn suspend(&self, target: &str, on: bool) -> Result<bool, Failure>;
-    /// Sends a message to a pid or name.
-    fn send(&self, to: &str, tag: u32, payload: Vec<u8>) -> Result<(), Failure>;
+    /// Has a pid or name take no messages, or take them again.
+    fn suspend(&self, target: &str, on: bool) -> Result<Suspended, Failure>;
+    /// Kills a pid or name, for this reason; answers its pid, and whether it has ended.
+    fn kill(&self, target: &str, reason: Option<&str>) -> Result<(String, bool), Failure>;
+    /// Has the supervisor of a pid or name start it again; answers the old and the new pid.
+    fn restart(&self, target: &str) -> Result<(String, String), Failure>;
+    /// What a pid or name understands.
+    fn describe(&self, target: &str) -> Result<Self::Description, Failure>;
+    /// The supervision tree, at most so many processes of it.
+    fn tree(&self, limit: usize) -> Vec<Self::Branch>;
+    /// Sends a message to a pid or name. `hear`: answers what the receiver logs as a
+    /// warning or worse while it handles it.
+    fn send(
+        &self,
+        to: &str,
+        tag: u32,
+        payload: Vec<u8>,
+        hear: bool,
+    ) -> Result<Vec<String>, Failure>;
     /// Calls a pid or name; answers tag and payload of the reply.
     fn call(
         &self,
@@ -56,6 +75,8 @@ pub trait Host: Clone + Send + Sync + 'static {
     fn rollback(&self) -> Result<Self::Swap, Failure>;
     /// What happens from now on.
     fn events(&self) -> broadcast::Receiver<Self::Event>;
+    /// When it happened.
+    fn event_time(event: &Self::Event) -> SystemTime;
 }
 
 /// A module's new bytes.

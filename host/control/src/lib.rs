@@ -9,11 +9,13 @@
 //! Where to look:
 //! - `socket`: who owns the socket's path, and what happens to one left behind.
 //! - `server`, `accept` and `routes`: the server; stopping is its owner's matter.
+//! - `scrape`: the numbers over TCP, and nothing else there.
 //! - `bodies`: what requests carry, and how much of it at a time.
 //! - `client`: the same API from the other side.
 //! - `payload`: what people write, and the bytes that processes read.
+//! - `text`: what they are shown.
 //!
-//! Deliberately absent: TCP, users and rights.
+//! Deliberately absent: control over TCP, users and rights.
 
 #![forbid(unsafe_code)]
 
@@ -29,23 +31,31 @@ mod metrics;
 mod node;
 mod payload;
 mod routes;
+mod scrape;
 mod server;
 mod socket;
+mod text;
 mod wire;
 
 pub use accept::MAX_CONNECTIONS;
 pub use bodies::MAX_BODIES_BYTES;
 pub use client::{Answer, Client, EventStream};
 pub use error::{ClientError, Failure, ServeError, code};
-pub use exuvia_node::{REFUSED_TAG, Shown, TYPED_TAG};
+pub use events::MAX_STREAMS;
+pub use exuvia_node::{Function, Parameter, REFUSED_TAG, Shown, TYPED_TAG};
 pub use framing::{MAX_DEPLOY_BYTES, MAX_DEPLOY_HEADER_BYTES, MAX_DEPLOY_MODULES};
 pub use host::{Host, Upload};
 pub use look::{DEFAULT_TRACED, MAX_TOP, MAX_TRACED, MAX_TRACES};
 pub use payload::Payload;
-pub use routes::{MAX_CALL_TIMEOUT, MAX_LISTED, MAX_REQUEST_BYTES, MAX_REQUESTS};
+pub use routes::{
+    MAX_CALL_TIMEOUT, MAX_CALLS, MAX_LISTED, MAX_REASON_BYTES, MAX_REQUEST_BYTES, MAX_REQUESTS,
+};
+pub use scrape::{MAX_SCRAPERS, Scraped, listen, serve_metrics};
 pub use server::{Bounds, Server, StopRequest, serve, serve_with};
 pub use socket::{Claim, MAX_SOCKET_PATH_BYTES, check_path};
+pub use text::{is_hidden, now};
 pub use wire::{
-    CallRequest, DeployOptions, EventLine, Info, LoadedVersion, Loops, ModuleInfo, Process, Reply,
-    SchedulerLoad, SendRequest, Sort, StopTimeout, Swap, Top, TopProcess,
+    Branch, CallRequest, DeployOptions, Description, EventLine, Info, Killed, LoadedVersion, Loops,
+    ModuleInfo, Process, Reply, Restarted, SchedulerLoad, SendRequest, Sent, Sort, StopTimeout,
+    Suspended, Swap, Top, TopProcess,
 };

@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::error::{Failure, code};
 use crate::events::{Lines, encode};
 use crate::host::Host;
-use crate::routes::{App, blocking};
+use crate::routes::{App, DEFAULT_LISTED, MAX_LISTED, blocking};
 use crate::server::closed;
 use crate::wire::{EventLine, Sort};
 
@@ -89,6 +89,37 @@ pub(crate) async fn top<H: Host>(
     }
     let top = blocking(&shared, move |host| Ok(host.top(asked.sort, limit))).await?;
     Ok(Json(top).into_response())
+}
+
+pub(crate) async fn describe<H: Host>(
+    State(shared): App<H>,
+    query: Result<Query<Target>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(asked) = query.map_err(|error| bad(&error))?;
+    let described = blocking(&shared, move |host| host.describe(&asked.target)).await?;
+    Ok(Json(described).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limit {
+    limit: Option<usize>,
+}
+
+pub(crate) async fn tree<H: Host>(
+    State(shared): App<H>,
+    query: Result<Query<Limit>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(asked) = query.map_err(|error| bad(&error))?;
+    let limit = asked.limit.unwrap_or(DEFAULT_LISTED);
+    if limit > MAX_LISTED {
+        return Err(Failure::new(
+            code::TOO_LARGE,
+            format!("{limit} processes in one tree, the limit is {MAX_LISTED}"),
+        ));
+    }
+    let tree = blocking(&shared, move |host| Ok(host.tree(limit))).await?;
+    Ok(Json(tree).into_response())
 }
 
 pub(crate) async fn trace<H: Host>(
@@ -197,5 +228,5 @@ fn line(traced: &Traced) -> EventLine {
     {
         event.extend(shown);
     }
-    EventLine { line, event }
+    EventLine::now(line, event)
 }

@@ -2,12 +2,13 @@
 //! failures with a code.
 
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use exuvia_node::{
-    CallFailed, DeployOptions as NodeOptions, Event, Filter, Inspection, Loops as NodeLoops,
-    ModuleBytes, Node, NodeInfo, Pid, ProcessInfo, SendFailed, Sort as NodeSort, SwapError,
-    SwapReport, TargetError, Top, Traced,
+    Branch, CallFailed, DeployOptions as NodeOptions, Description, Filter, Inspection,
+    Loops as NodeLoops, ModuleBytes, Node, NodeInfo, Pid, ProcessInfo, RestartFailed, SendFailed,
+    Shown, Sort as NodeSort, Suspended, SwapError, SwapReport, TYPED_TAG, TargetError, Told, Top,
+    Traced,
 };
 use tokio::sync::broadcast;
 
@@ -21,7 +22,9 @@ impl Host for Node {
     type Swap = SwapReport;
     type Inspection = Inspection;
     type Top = Top;
-    type Event = Event;
+    type Description = Description;
+    type Branch = Branch;
+    type Event = Told;
 
     fn info(&self) -> NodeInfo {
         Node::info(self)
@@ -50,7 +53,7 @@ impl Host for Node {
         Node::trace(self, pid, limit).map_err(|error| no_process(&error))
     }
 
-    fn suspend(&self, target: &str, on: bool) -> Result<bool, Failure> {
+    fn suspend(&self, target: &str, on: bool) -> Result<Suspended, Failure> {
         let pid = find(self, target)?;
         let changed = match on {
             true => Node::suspend(self, pid),
@@ -59,9 +62,43 @@ impl Host for Node {
         changed.map_err(|error| no_process(&error))
     }
 
-    fn send(&self, to: &str, tag: u32, payload: Vec<u8>) -> Result<(), Failure> {
+    fn kill(&self, target: &str, reason: Option<&str>) -> Result<(String, bool), Failure> {
+        let pid = find(self, target)?;
+        let ended = Node::end(self, pid, reason).map_err(|error| no_process(&error))?;
+        Ok((pid.to_string(), ended))
+    }
+
+    fn restart(&self, target: &str) -> Result<(String, String), Failure> {
+        let pid = find(self, target)?;
+        match Node::restart(self, pid) {
+            Ok(new) => Ok((pid.to_string(), new.to_string())),
+            Err(RestartFailed::Target(error)) => Err(no_process(&error)),
+            Err(error) => Err(Failure::new(code::NOT_RESTARTED, error.to_string())),
+        }
+    }
+
+    fn describe(&self, target: &str) -> Result<Description, Failure> {
+        let pid = find(self, target)?;
+        Node::description(self, pid).map_err(|error| no_process(&error))
+    }
+
+    fn tree(&self, limit: usize) -> Vec<Branch> {
+        Node::tree(self, limit)
+    }
+
+    fn send(
+        &self,
+        to: &str,
+        tag: u32,
+        payload: Vec<u8>,
+        hear: bool,
+    ) -> Result<Vec<String>, Failure> {
         let pid = find(self, to)?;
-        Node::send(self, pid, tag, payload).map_err(|error| not_sent(&error))
+        match hear {
+            true => Node::send_and_hear(self, pid, tag, payload),
+            false => Node::send(self, pid, tag, payload).map(|()| Vec::new()),
+        }
+        .map_err(|error| not_sent(&error))
     }
 
     fn call(
@@ -73,7 +110,10 @@ impl Host for Node {
     ) -> Result<(u32, Vec<u8>), Failure> {
         let pid = find(self, to)?;
         match Node::call(self, pid, tag, payload, timeout) {
-            Ok(reply) => Ok((reply.tag, reply.payload)),
+            Ok(reply) => match refused_by_supervisor(self, pid, &reply.payload) {
+                Some(why) => Err(Failure::new(code::REFUSED, why)),
+                None => Ok((reply.tag, reply.payload)),
+            },
             Err(CallFailed::Send(error)) => Err(not_sent(&error)),
             Err(error) => {
                 let code = match error {
@@ -112,8 +152,12 @@ impl Host for Node {
         Node::rollback(self).map_err(|error| refused(&error))
     }
 
-    fn events(&self) -> broadcast::Receiver<Event> {
-        Node::events(self)
+    fn events(&self) -> broadcast::Receiver<Told> {
+        Node::events_told(self)
+    }
+
+    fn event_time(event: &Told) -> SystemTime {
+        event.at
     }
 }
 
@@ -128,6 +172,18 @@ fn no_process(error: &TargetError) -> Failure {
         _ => code::NO_PROCESS,
     };
     Failure::new(code, error.to_string())
+}
+
+/// Why a supervisor has not done what it was asked for. Its answer is an ordinary one,
+/// since guests ask too.
+fn refused_by_supervisor(node: &Node, pid: Pid, answer: &[u8]) -> Option<String> {
+    if !node.is_supervisor(pid) {
+        return None;
+    }
+    match Shown::new(TYPED_TAG, answer) {
+        Shown::Msgpack(value) => Some(value.as_object()?.get("error")?.as_str()?.to_owned()),
+        _ => None,
+    }
 }
 
 fn not_sent(error: &SendFailed) -> Failure {

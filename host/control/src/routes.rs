@@ -25,8 +25,9 @@ use crate::framing::{self, MAX_DEPLOY_BYTES};
 use crate::host::Host;
 use crate::look;
 use crate::metrics;
+use crate::scrape;
 use crate::server::{Bounds, StopRequest, closed};
-use crate::wire::{CallRequest, Info, Reply, SendRequest, StopTimeout, Suspend};
+use crate::wire::{CallRequest, KillRequest, Reply, SendRequest, StopTimeout, Target};
 
 /// How large a request may be that is no deployment: a message of the default
 /// largest size, 16 MiB, written as hex.
@@ -36,7 +37,10 @@ pub const MAX_REQUEST_BYTES: usize = 34 * 1024 * 1024;
 pub const MAX_LISTED: usize = 100_000;
 
 /// Processes in a listing that names no limit.
-const DEFAULT_LISTED: usize = 1_000;
+pub(crate) const DEFAULT_LISTED: usize = 1_000;
+
+/// How long the reason of a kill may be.
+pub const MAX_REASON_BYTES: usize = 4 << 10;
 
 /// How long a call may wait.
 pub const MAX_CALL_TIMEOUT: Duration = Duration::from_secs(600);
@@ -45,12 +49,20 @@ pub const MAX_CALL_TIMEOUT: Duration = Duration::from_secs(600);
 /// of them.
 pub const MAX_REQUESTS: usize = 128;
 
+/// How many of them may be calls, which wait as long as their process likes. The others
+/// stay free for commands.
+pub const MAX_CALLS: usize = MAX_REQUESTS - 32;
+
 /// What all handlers see.
 pub(crate) struct Shared<H> {
     pub(crate) host: H,
     pub(crate) stop: mpsc::Sender<StopRequest>,
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) room: Arc<Semaphore>,
+    /// Places for calls, see [`MAX_CALLS`].
+    pub(crate) calls: Arc<Semaphore>,
+    /// Places for event streams, see [`events::MAX_STREAMS`].
+    pub(crate) streams: Arc<Semaphore>,
     /// Places for traces, see [`look::MAX_TRACES`].
     pub(crate) traces: Arc<Semaphore>,
     pub(crate) bounds: Bounds,
@@ -72,6 +84,10 @@ pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
         .route("/v1/call", post(call::<H>))
         .route("/v1/suspend", post(suspend::<H>))
         .route("/v1/resume", post(resume::<H>))
+        .route("/v1/kill", post(kill::<H>))
+        .route("/v1/restart", post(restart::<H>))
+        .route("/v1/describe", get(look::describe::<H>))
+        .route("/v1/tree", get(look::tree::<H>))
         .route("/v1/rollback", post(rollback::<H>))
         .route("/v1/stop", post(stop::<H>))
         .route("/v1/events", get(event_stream::<H>))
@@ -97,17 +113,7 @@ async fn info<H: Host>(State(shared): App<H>) -> Answered {
 }
 
 async fn metrics<H: Host>(State(shared): App<H>) -> Answered {
-    let unreadable = |error: serde_json::Error| {
-        Failure::new(
-            code::INTERNAL,
-            format!("the node's numbers cannot be read: {error}"),
-        )
-    };
-    let info = blocking(&shared, move |host| {
-        let value = serde_json::to_value(host.info()).map_err(unreadable)?;
-        serde_json::from_value::<Info>(value).map_err(unreadable)
-    })
-    .await?;
+    let info = blocking(&shared, |host| scrape::info(&host)).await?;
     let text = metrics::text(&info);
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
@@ -144,12 +150,17 @@ async fn send<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) ->
     let request: SendRequest = json(&bytes)?;
     drop(bytes);
     let payload = request.payload.into_bytes()?;
-    blocking(&shared, move |host| {
+    let hear = request.hear;
+    let warnings = blocking(&shared, move |host| {
         let _held = held;
-        host.send(&request.to, request.tag, payload)
+        host.send(&request.to, request.tag, payload, hear)
     })
     .await?;
-    Ok(Json(json!({})).into_response())
+    Ok(Json(match hear {
+        true => json!({ "warnings": warnings }),
+        false => json!({}),
+    })
+    .into_response())
 }
 
 async fn call<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
@@ -168,8 +179,15 @@ async fn call<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) ->
             ),
         ));
     }
+    let place = Arc::clone(&shared.calls).try_acquire_owned().map_err(|_| {
+        Failure::new(
+            code::BUSY,
+            format!("{MAX_CALLS} calls wait for their replies, which is the limit"),
+        )
+        .help("try again when some of them have ended")
+    })?;
     let (tag, payload) = blocking(&shared, move |host| {
-        let _held = held;
+        let _until_here = (held, place);
         host.call(&request.to, request.tag, payload, timeout)
     })
     .await?;
@@ -202,9 +220,31 @@ async fn resume<H: Host>(shared: App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answ
 }
 
 async fn suspend_or_resume<H: Host>(State(shared): &App<H>, body: &[u8], on: bool) -> Answered {
-    let Suspend { target } = json(body)?;
-    let changed = blocking(shared, move |host| host.suspend(&target, on)).await?;
-    Ok(Json(json!({ "changed": changed })).into_response())
+    let Target { target } = json(body)?;
+    let done = blocking(shared, move |host| host.suspend(&target, on)).await?;
+    Ok(Json(done).into_response())
+}
+
+async fn kill<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
+    let KillRequest { target, reason } = json(&body.bytes)?;
+    if reason
+        .as_ref()
+        .is_some_and(|it| it.len() > MAX_REASON_BYTES)
+    {
+        return Err(Failure::new(
+            code::TOO_LARGE,
+            format!("a reason may have {MAX_REASON_BYTES} bytes"),
+        ));
+    }
+    let killed = blocking(&shared, move |host| host.kill(&target, reason.as_deref())).await?;
+    let (pid, ended) = killed;
+    Ok(Json(json!({ "pid": pid, "ended": ended })).into_response())
+}
+
+async fn restart<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
+    let Target { target } = json(&body.bytes)?;
+    let (before, pid) = blocking(&shared, move |host| host.restart(&target)).await?;
+    Ok(Json(json!({ "before": before, "pid": pid })).into_response())
 }
 
 async fn rollback<H: Host>(State(shared): App<H>) -> Answered {
@@ -234,7 +274,24 @@ async fn stop<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) ->
 }
 
 async fn event_stream<H: Host>(State(shared): App<H>) -> Answered {
-    let lines = events::lines(shared.host.events(), closed(shared.closing.clone()));
+    let place = Arc::clone(&shared.streams)
+        .try_acquire_owned()
+        .map_err(|_| {
+            Failure::new(
+                code::BUSY,
+                format!(
+                    "{} clients follow the events, which is the limit",
+                    events::MAX_STREAMS
+                ),
+            )
+            .help("end one of them; each `exuvia events` and `exuvia top` is one")
+        })?;
+    let lines = events::lines(
+        shared.host.events(),
+        place,
+        H::event_time,
+        closed(shared.closing.clone()),
+    );
     Ok((
         [(header::CONTENT_TYPE, "application/x-ndjson")],
         Body::new(lines),

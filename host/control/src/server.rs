@@ -91,6 +91,8 @@ pub fn serve_with<H: Host>(
         stop,
         closing: until.clone(),
         room: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        calls: Arc::new(Semaphore::new(routes::MAX_CALLS)),
+        streams: Arc::new(Semaphore::new(crate::events::MAX_STREAMS)),
         traces: Arc::new(Semaphore::new(crate::look::MAX_TRACES)),
         bounds,
         bodies: Bodies::new(bounds.bodies),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::payload::Payload;
-use exuvia_node::{Shown, TYPED_TAG};
+use exuvia_node::{Function, Shown, TYPED_TAG};
 
 /// `GET /v1/info`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -201,6 +201,18 @@ pub struct SendRequest {
     /// The payload; by default none.
     #[serde(default)]
     pub payload: Payload,
+    /// Answer what the receiver logs as a warning or worse while it handles it, if it
+    /// does so within a moment.
+    #[serde(default)]
+    pub hear: bool,
+}
+
+/// The answer to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sent {
+    /// What the receiver said.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// `POST /v1/call`.
@@ -284,16 +296,121 @@ pub struct StopTimeout {
 /// One line of `GET /v1/events`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventLine {
+    /// When: RFC 3339, UTC, with milliseconds.
+    #[serde(default)]
+    pub at: String,
     /// One line for people.
     pub line: String,
     /// The same in parts.
     pub event: Value,
 }
 
-/// `POST /v1/suspend` and `/v1/resume`.
+impl EventLine {
+    /// Something that happens now.
+    pub fn now(line: impl Into<String>, event: Value) -> Self {
+        Self {
+            at: crate::text::now(),
+            line: line.into(),
+            event,
+        }
+    }
+
+    /// Something that has happened.
+    pub fn at(at: std::time::SystemTime, line: impl Into<String>, event: Value) -> Self {
+        Self {
+            at: crate::text::time(at),
+            line: line.into(),
+            event,
+        }
+    }
+}
+
+/// `POST /v1/suspend`, `/v1/resume` and `/v1/restart`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Suspend {
+pub(crate) struct Target {
     /// A pid or a registered name.
     pub(crate) target: String,
+}
+
+/// What has come of suspending, or resuming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspended {
+    /// That is news.
+    pub changed: bool,
+    /// It is in no handler.
+    pub still: bool,
+}
+
+/// `POST /v1/kill`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KillRequest {
+    /// A pid or a registered name.
+    pub(crate) target: String,
+    /// What the log and those who are linked to it see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+/// What has come of a kill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Killed {
+    /// Whom it met.
+    pub pid: String,
+    /// It has ended by now.
+    pub ended: bool,
+}
+
+/// A process that was started again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarted {
+    /// The process that was stopped.
+    pub before: String,
+    /// The new one.
+    pub pid: String,
+}
+
+/// `GET /v1/describe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// As `<slot.generation>`.
+    pub pid: String,
+    /// As `counter@2`.
+    #[serde(default)]
+    pub module: Option<String>,
+    /// What it understands; nothing if its module does not say.
+    #[serde(default)]
+    pub functions: Vec<Function>,
+    /// What is wrong with what the module says.
+    #[serde(default)]
+    pub unreadable: Option<String>,
+}
+
+/// A process of `GET /v1/tree`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// What its supervisor knows it as; none at a root.
+    pub id: Option<String>,
+    /// None while it does not run.
+    pub pid: Option<String>,
+    /// Registered names.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// As `counter@2`; none of a supervisor.
+    pub module: Option<String>,
+    /// What its supervisor makes of it.
+    pub state: String,
+    /// What it does.
+    pub process: Option<String>,
+    /// When it is started again.
+    pub restart: Option<String>,
+    /// Of a supervisor: what happens to its other children when one ends.
+    pub strategy: Option<String>,
+    /// In order of their start.
+    #[serde(default)]
+    pub children: Vec<Branch>,
+    /// Children that are not listed.
+    #[serde(default)]
+    pub more: usize,
 }

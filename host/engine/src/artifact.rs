@@ -98,6 +98,11 @@ impl Artifact {
         self.plan.analysis.layout.is_some()
     }
 
+    /// What its processes understand: the contents of `exuvia.protocol`.
+    pub fn protocol(&self) -> &[u8] {
+        &self.plan.analysis.protocol
+    }
+
     /// Bytes of the module file.
     pub fn file_bytes(&self) -> usize {
         self.file_bytes

@@ -17,6 +17,15 @@ use crate::wasi::{Wake, Wasi};
 
 /// A process's own half, as the engine sees it.
 pub type GuestOwn = Own<Guest>;
+
+/// The module of a process, for lines of the host's log that its guest causes: they are
+/// told at a bounded rate for each module.
+pub(crate) fn module_of(own: &GuestOwn) -> &str {
+    match &own.body {
+        Body::Guest(guest) => &guest.tenancy.module,
+        Body::Native(_) => "a process of the host",
+    }
+}
 /// All processes of a node whose guests the engine runs.
 pub type GuestSystem = System<Guest>;
 
@@ -176,6 +185,12 @@ impl Guest {
     /// Whether it waits in a function of WASI.
     pub(crate) fn is_in_wasi(&self) -> bool {
         (self.wait.get()).is_some_and(|wait| wait.what == Want::Host)
+    }
+
+    /// Whether it is not in the middle of a handler: an operator who suspends it finds
+    /// it standing still.
+    pub fn stands_still(&self) -> bool {
+        !self.is_suspended() || self.loops().is_some()
     }
 
     pub(crate) fn is_suspended(&self) -> bool {

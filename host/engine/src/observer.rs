@@ -35,13 +35,19 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
     }
 
     /// A process could not cross and stays on its version.
-    fn stuck(&self, pid: Pid, release: u64, reason: &str) {
-        let _ = (pid, release, reason);
+    fn stuck(&self, pid: Pid, version: &Arc<Version<Artifact>>, release: u64, reason: &str) {
+        let _ = (pid, version, release, reason);
     }
 
-    /// New code failed a process in probation, and it went back.
-    fn returned(&self, pid: Pid, release: u64, reason: &ExitReason) {
-        let _ = (pid, release, reason);
+    /// New code, this version, failed a process in probation, and it went back.
+    fn returned(
+        &self,
+        pid: Pid,
+        version: &Arc<Version<Artifact>>,
+        release: u64,
+        reason: &ExitReason,
+    ) {
+        let _ = (pid, version, release, reason);
     }
 
     /// A release passed its threshold of failures; this one is current now.

@@ -285,7 +285,7 @@ impl Executor {
                     guest.release = trial.release;
                     guest.wait.take();
                 }
-                shared.observer.returned(pid, trial.release, &reason);
+                (shared.observer).returned(pid, &failed, trial.release, &reason);
                 let release = shared.code.current();
                 if release.id == trial.release {
                     release.progress.returned.fetch_add(1, Ordering::Relaxed);

@@ -407,8 +407,7 @@ impl Executor {
 /// in the middle of one.
 #[cold]
 fn stands_still(own: &mut GuestOwn) -> bool {
-    own.guest()
-        .is_some_and(|guest| !guest.is_suspended() || guest.loops().is_some())
+    own.guest().is_some_and(|guest| guest.stands_still())
 }
 
 /// The end of a turn in which the host has panicked.

@@ -179,7 +179,7 @@ impl Executor {
                 guest.swept = false;
                 release.progress.stuck.fetch_add(1, Ordering::Relaxed);
                 // Told first: after it the release may have settled.
-                shared.observer.stuck(pid, release.id, &text);
+                (shared.observer).stuck(pid, guest.tenancy.version(), release.id, &text);
                 guest.tenancy.stay(release.id);
                 self.count_failure(release.id, &upgrade_failed(&text));
             }

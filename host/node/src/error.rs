@@ -165,6 +165,38 @@ pub enum TargetError {
     Busy(String),
 }
 
+/// Why a process was not started again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestartFailed {
+    /// It cannot be looked at.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// It is nobody's child.
+    #[error(
+        "no supervisor of the host watches over {0}; `exuvia tree` shows those that are watched over, `exuvia kill` ends a process"
+    )]
+    NoSupervisor(Pid),
+    /// Its supervisor did not do it.
+    #[error("the supervisor of {pid} refused: {why}")]
+    Refused {
+        /// Which process.
+        pid: Pid,
+        /// What it says.
+        why: String,
+    },
+    /// Its supervisor did not answer.
+    #[error(
+        "{supervisor}, the supervisor of {pid}, did not answer in time; `exuvia tree` shows what it does"
+    )]
+    NoAnswer {
+        /// Which process.
+        pid: Pid,
+        /// Its supervisor.
+        supervisor: Pid,
+    },
+}
+
 /// Why a process was not spawned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

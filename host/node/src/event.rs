@@ -3,14 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::SystemTime;
 
 use exuvia_code::{Path, Release, Version};
 use exuvia_engine::{Artifact, GuestSystem, Observer};
 use exuvia_process::{Envelope, ExitReason, Kind, Pid};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::broadcast;
 
-use crate::logger::Logger;
+use crate::logger::{Logger, Report};
 use crate::settle::SettledReport;
 use crate::shown::Shown;
 use crate::swap::{SwapReport, listed};
@@ -154,6 +155,15 @@ pub enum Event {
         /// How many lines were left out.
         lines: u64,
     },
+    /// A module has caused more events of a kind in a second than are told.
+    EventCut {
+        /// The module.
+        module: String,
+        /// The kind: the name of the event.
+        what: &'static str,
+        /// How many were left out.
+        events: u64,
+    },
     /// A process ended for a reason that is not orderly.
     Exit {
         /// Which process.
@@ -173,6 +183,14 @@ pub enum Event {
         child: String,
         /// Its new process.
         pid: String,
+    },
+    /// A supervisor could not start a child again. It tries until it has done so more
+    /// often than it may.
+    NotStarted {
+        /// The child's id.
+        child: String,
+        /// Why.
+        reason: String,
     },
     /// A process could not cross and stays on its version.
     Stuck {
@@ -315,6 +333,14 @@ impl fmt::Display for Event {
                 f,
                 "log-cut {module}: {lines} lines left out, it logs too fast; `lines_per_s` of `[log]` bounds it"
             ),
+            Event::EventCut {
+                module,
+                what,
+                events,
+            } => write!(
+                f,
+                "event-cut {module}: {events} more events `{what}` left out, they come too fast"
+            ),
             Event::Exit {
                 pid,
                 module,
@@ -323,6 +349,12 @@ impl fmt::Display for Event {
             } => write!(f, "exit {pid} {module}: {reason}"),
             Event::Restarted { child, pid } => {
                 write!(f, "restarted {child} as {pid}, with a fresh state")
+            }
+            Event::NotStarted { child, reason } => {
+                write!(
+                    f,
+                    "not-started {child}, its supervisor tries again: {reason}"
+                )
             }
             Event::Stuck {
                 pid,
@@ -362,27 +394,79 @@ fn one_line(text: &str) -> String {
 /// has listeners before anything happens. A listener may be 4,096 events
 /// behind; one that falls further behind loses the oldest, and is told how many.
 #[derive(Clone, Debug)]
-pub struct Events(broadcast::Sender<Event>);
+pub struct Events {
+    plain: broadcast::Sender<Event>,
+    told: broadcast::Sender<Told>,
+}
 
 impl Default for Events {
     fn default() -> Events {
-        Events(broadcast::Sender::new(BACKLOG))
+        Events {
+            plain: broadcast::Sender::new(BACKLOG),
+            told: broadcast::Sender::new(BACKLOG),
+        }
+    }
+}
+
+/// An event, and when it happened: for those who show it to people. A listener may
+/// come to it late.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// By the system's clock.
+    pub at: SystemTime,
+    /// What happened.
+    pub event: Arc<Event>,
+}
+
+impl Told {
+    /// Something that happens now.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the wall clock is for people, and nothing is decided by it"
+    )]
+    pub fn now(event: Event) -> Told {
+        Told {
+            at: SystemTime::now(),
+            event: Arc::new(event),
+        }
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.event.fmt(f)
+    }
+}
+
+impl Serialize for Told {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.event.serialize(serializer)
     }
 }
 
 impl Events {
     /// What happens from now on.
     pub fn listen(&self) -> broadcast::Receiver<Event> {
-        self.0.subscribe()
+        self.plain.subscribe()
+    }
+
+    /// The same, with the time of each event.
+    pub fn listen_told(&self) -> broadcast::Receiver<Told> {
+        self.told.subscribe()
     }
 
     pub(crate) fn send(&self, event: Event) {
         // Nobody listening is no failure.
-        let _ = self.0.send(event);
+        if self.told.receiver_count() > 0 {
+            let _ = self.told.send(Told::now(event.clone()));
+        }
+        if self.plain.receiver_count() > 0 {
+            let _ = self.plain.send(event);
+        }
     }
 
-    fn heard(&self) -> bool {
-        self.0.receiver_count() > 0
+    pub(crate) fn heard(&self) -> bool {
+        self.told.receiver_count() > 0 || self.plain.receiver_count() > 0
     }
 }
 
@@ -443,6 +527,14 @@ pub(crate) struct Herald {
     pub(crate) commits: SyncSender<()>,
 }
 
+impl Herald {
+    /// Whether an event that a guest can cause without an end is told.
+    fn admits(&self, version: &Version<Artifact>, what: Report, bytes: usize) -> bool {
+        let now = self.system.clock.now();
+        self.events.heard() && self.logger.reports(&version.module, what, bytes, now)
+    }
+}
+
 impl Observer for Herald {
     fn log(&self, pid: Pid, version: &Arc<Version<Artifact>>, level: i32, text: &str) {
         let level = Level::of(level);
@@ -467,7 +559,7 @@ impl Observer for Herald {
         reason: &ExitReason,
         message: Option<&Envelope>,
     ) {
-        if self.events.heard() {
+        if self.admits(version, Report::Exit, reason.bytes().len()) {
             self.events.send(Event::Exit {
                 pid: pid.to_string(),
                 module: version.to_string(),
@@ -482,8 +574,8 @@ impl Observer for Herald {
         // Counted in the release's progress; a line each would be too many.
     }
 
-    fn stuck(&self, pid: Pid, release: u64, reason: &str) {
-        if self.events.heard() {
+    fn stuck(&self, pid: Pid, version: &Arc<Version<Artifact>>, release: u64, reason: &str) {
+        if self.admits(version, Report::Stuck, reason.len()) {
             self.events.send(Event::Stuck {
                 pid: pid.to_string(),
                 release,
@@ -492,8 +584,14 @@ impl Observer for Herald {
         }
     }
 
-    fn returned(&self, pid: Pid, release: u64, reason: &ExitReason) {
-        if self.events.heard() {
+    fn returned(
+        &self,
+        pid: Pid,
+        version: &Arc<Version<Artifact>>,
+        release: u64,
+        reason: &ExitReason,
+    ) {
+        if self.admits(version, Report::Returned, reason.bytes().len()) {
             self.events.send(Event::Returned {
                 pid: pid.to_string(),
                 release,

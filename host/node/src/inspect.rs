@@ -183,6 +183,16 @@ pub struct Inspection {
     pub no_state: Option<String>,
 }
 
+/// What has come of suspending a process, or resuming it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Suspended {
+    /// That is news.
+    pub changed: bool,
+    /// It is in no handler, and stands still if it is suspended; else it ends the handler
+    /// first.
+    pub still: bool,
+}
+
 /// A message that waits in a mailbox.
 #[derive(Clone, Debug, Serialize)]
 pub struct MessageInfo {
@@ -277,15 +287,14 @@ impl Node {
         }
     }
 
-    /// Has a process take no message from its next rest on, until it is resumed;
-    /// answers whether that is news. It still ends, crosses to new code and is inspected (OTP:
+    /// Has a process take no message from its next rest on, until it is resumed. It still ends, crosses to new code and is inspected (OTP:
     /// `sys:suspend`).
     ///
     /// # Errors
     ///
     /// If there is no such process, it is one of the host's, or it does not come
     /// to the end of a turn.
-    pub fn suspend(&self, pid: Pid) -> Result<bool, TargetError> {
+    pub fn suspend(&self, pid: Pid) -> Result<Suspended, TargetError> {
         self.halted(pid, true)
     }
 
@@ -294,14 +303,17 @@ impl Node {
     /// # Errors
     ///
     /// As [`Node::suspend`].
-    pub fn resume(&self, pid: Pid) -> Result<bool, TargetError> {
+    pub fn resume(&self, pid: Pid) -> Result<Suspended, TargetError> {
         self.halted(pid, false)
     }
 
-    fn halted(&self, pid: Pid, on: bool) -> Result<bool, TargetError> {
+    fn halted(&self, pid: Pid, on: bool) -> Result<Suspended, TargetError> {
         let halted = self.look_at(pid, move |own| {
-            own.guest()?;
-            Some(std::mem::replace(&mut own.suspended, on) != on)
+            let still = own.guest()?.stands_still();
+            Some(Suspended {
+                changed: std::mem::replace(&mut own.suspended, on) != on,
+                still,
+            })
         })?;
         // Its messages wait already: no signal will tell it of them.
         self.0.system.wake(pid);
@@ -563,7 +575,9 @@ pub(crate) fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> Proce
     if let Body::Guest(guest) = &own.body {
         info.module = Some(guest.tenancy.version().to_string());
         info.state = match own.suspended {
-            true => "suspended".into(),
+            true if guest.stands_still() => "suspended".into(),
+            // It ends what it has begun first.
+            true => "suspending".into(),
             false => guest.describe().into(),
         };
         info.memory = guest.memory_bytes();

@@ -21,6 +21,7 @@ mod logger;
 mod machine;
 pub mod manifest;
 mod node;
+mod operator;
 mod probe;
 mod settle;
 mod shown;
@@ -36,15 +37,18 @@ pub use build::{BuildError, Built, KEPT_OUTPUT, Show, Stopper, build};
 pub use check::{Checked, Machine, check, look_at_machine};
 pub use config::NodeConfig;
 pub use error::{
-    BootError, CallFailed, NodeError, SendFailed, SpawnFailed, SwapError, TargetError,
+    BootError, CallFailed, NodeError, RestartFailed, SendFailed, SpawnFailed, SwapError,
+    TargetError,
 };
-pub use event::{Event, Events, LastMessage, Level};
+pub use event::{Event, Events, LastMessage, Level, Told};
 pub use inspect::{
-    Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, TableInfo,
+    Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, Suspended,
+    TableInfo,
 };
 pub use left::LeftOn;
 pub use logger::LogRules;
 pub use node::{Node, Reply, SpawnOptions};
+pub use operator::{Branch, Description, Function, Parameter};
 pub use probe::Probe;
 pub use settle::SettledReport;
 pub use shown::{REFUSED_TAG, Shown, TYPED_TAG};

@@ -1,6 +1,7 @@
 //! Which log lines of guests are told: by level, for each module, and at a bounded
 //! rate, as OTP's logger and its overload protection. A guest that logs without an
-//! end slows itself down, and hides nobody else's lines.
+//! end slows itself down, and hides nobody else's lines. Events that a guest can
+//! cause without an end, such as exits and restarts, have a bound of their own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,6 +14,33 @@ const SECOND: u64 = 1_000_000_000;
 /// Bytes of one module's lines that are told in a second: a log that somebody keeps
 /// must not fill a disk in an hour.
 const BYTES: usize = 256 << 10;
+
+/// Events of one kind that are told of one module in a second. More than anybody
+/// reads; those who count them have `exuvia info` and the metrics.
+const EVENTS_PER_S: u32 = 100;
+
+/// Kinds of events that a guest can cause as often as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Report {
+    Exit,
+    Stuck,
+    Returned,
+    Restarted,
+    NotStarted,
+}
+
+impl Report {
+    /// The name of the event.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Report::Exit => "exit",
+            Report::Stuck => "stuck",
+            Report::Returned => "returned",
+            Report::Restarted => "restarted",
+            Report::NotStarted => "not-started",
+        }
+    }
+}
 
 /// What is told of guests' log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +72,8 @@ struct State {
     rules: LogRules,
     /// By module, those that have logged in this second, or have left out lines.
     rates: HashMap<Arc<str>, Rate>,
+    /// The same of events.
+    reports: HashMap<(Arc<str>, Report), Rate>,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +81,42 @@ struct Rate {
     second: u64,
     told: u32,
     bytes: usize,
+    /// In this second.
     left_out: u64,
+    /// Before it, and not told of yet. A flood need not end to be told of.
+    owed: u64,
+}
+
+impl Rate {
+    /// Whether one more is told that has so many bytes; it is counted if not.
+    fn admits(&mut self, most: u32, bytes: usize, now: u64) -> bool {
+        let second = now / SECOND;
+        if self.second != second {
+            self.second = second;
+            self.told = 0;
+            self.bytes = 0;
+            self.owed += std::mem::take(&mut self.left_out);
+        }
+        // The first is told however long it is.
+        let too_long = self.told > 0 && self.bytes.saturating_add(bytes) > BYTES;
+        if self.told >= most || too_long {
+            self.left_out += 1;
+            return false;
+        }
+        self.told += 1;
+        self.bytes += bytes;
+        true
+    }
+
+    /// What was left out before this second and not told of; answered once. With it
+    /// whether there may be more.
+    fn owed(&mut self, now: u64) -> (u64, bool) {
+        let goes_on = self.second == now / SECOND;
+        if !goes_on {
+            self.owed += std::mem::take(&mut self.left_out);
+        }
+        (std::mem::take(&mut self.owed), goes_on)
+    }
 }
 
 impl Logger {
@@ -62,25 +127,20 @@ impl Logger {
     /// Whether a line of so many bytes is told, at a time of the node's clock.
     pub(crate) fn admits(&self, module: &Arc<str>, level: Level, bytes: usize, now: u64) -> bool {
         let mut state = self.0.lock();
-        let State { rules, rates } = &mut *state;
+        let State { rules, rates, .. } = &mut *state;
         let most = rules.modules.get(&**module).unwrap_or(&rules.level);
         if most.is_none_or(|most| level > most) {
             return false;
         }
         let rate = rates.entry(module.clone()).or_default();
-        let second = now / SECOND;
-        if rate.second != second {
-            rate.second = second;
-            rate.told = 0;
-            rate.bytes = 0;
-        }
-        if rate.told >= rules.lines_per_s || rate.bytes.saturating_add(bytes) > BYTES {
-            rate.left_out += 1;
-            return false;
-        }
-        rate.told += 1;
-        rate.bytes += bytes;
-        true
+        rate.admits(rules.lines_per_s, bytes, now)
+    }
+
+    /// Whether an event of this module is told, which has so many bytes.
+    pub(crate) fn reports(&self, module: &Arc<str>, what: Report, bytes: usize, now: u64) -> bool {
+        let mut state = self.0.lock();
+        let rate = state.reports.entry((module.clone(), what)).or_default();
+        rate.admits(EVENTS_PER_S, bytes, now)
     }
 
     /// The modules of which lines were left out before this second, and how many;
@@ -88,13 +148,24 @@ impl Logger {
     pub(crate) fn left_out(&self, now: u64) -> Vec<(Arc<str>, u64)> {
         let mut left_out = Vec::new();
         self.0.lock().rates.retain(|module, rate| {
-            if rate.second == now / SECOND {
-                return true;
+            let (owed, goes_on) = rate.owed(now);
+            if owed > 0 {
+                left_out.push((module.clone(), owed));
             }
-            if rate.left_out > 0 {
-                left_out.push((module.clone(), rate.left_out));
+            goes_on
+        });
+        left_out
+    }
+
+    /// The same of events.
+    pub(crate) fn reports_left_out(&self, now: u64) -> Vec<(Arc<str>, Report, u64)> {
+        let mut left_out = Vec::new();
+        self.0.lock().reports.retain(|(module, what), rate| {
+            let (owed, goes_on) = rate.owed(now);
+            if owed > 0 {
+                left_out.push((module.clone(), *what, owed));
             }
-            false
+            goes_on
         });
         left_out
     }
@@ -105,7 +176,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use super::{LogRules, Logger, SECOND};
+    use super::{EVENTS_PER_S, LogRules, Logger, Report, SECOND};
     use crate::event::Level;
 
     #[test]
@@ -150,5 +221,45 @@ mod tests {
         // Long lines are cut by their bytes.
         let long = |_: &i32| logger.admits(&flood, Level::Info, 100 << 10, 20 * SECOND);
         assert_eq!((0..5).filter(long).count(), 2);
+    }
+
+    #[test]
+    fn a_flood_that_does_not_end_is_told_of() {
+        let logger = Logger::default();
+        logger.set(LogRules {
+            lines_per_s: 5,
+            ..LogRules::default()
+        });
+        let flood = Arc::from("flood");
+        let mut told = 0;
+        for second in 0..10 {
+            for _ in 0..100 {
+                logger.admits(&flood, Level::Info, 10, second * SECOND);
+            }
+            told += (logger.left_out(second * SECOND).iter())
+                .map(|(_, lines)| *lines)
+                .sum::<u64>();
+            assert_eq!(told, second * 95, "those of the seconds before");
+        }
+    }
+
+    #[test]
+    fn events_that_come_too_fast_are_counted_by_module_and_kind() {
+        let logger = Logger::default();
+        let (flood, calm) = (Arc::from("flood"), Arc::from("calm"));
+        let most = EVENTS_PER_S as usize;
+        let told = (0..most + 7).filter(|_| logger.reports(&flood, Report::Exit, 10, 5));
+        assert_eq!(told.count(), most);
+        assert!(logger.reports(&flood, Report::Restarted, 10, 5));
+        assert!(logger.reports(&calm, Report::Exit, 10, 5));
+        assert!(logger.reports_left_out(5).is_empty());
+        assert_eq!(
+            logger.reports_left_out(SECOND),
+            [(flood.clone(), Report::Exit, 7)]
+        );
+        assert!(logger.reports_left_out(SECOND).is_empty(), "once");
+        // Of backtraces that are long fewer are told, but never none.
+        let long = |_: &i32| logger.reports(&flood, Report::Exit, 10 << 20, 2 * SECOND);
+        assert_eq!((0..5).filter(long).count(), 1);
     }
 }

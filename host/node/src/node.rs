@@ -21,14 +21,14 @@ use tokio::sync::broadcast;
 
 use crate::config::NodeConfig;
 use crate::error::{CallFailed, NodeError, SendFailed, SpawnFailed, TargetError};
-use crate::event::{Event, Events, Herald};
+use crate::event::{Event, Events, Herald, Told};
 use crate::grants;
 use crate::hub::{Runner, Stacks, Wakes};
 use crate::logger::Logger;
 use crate::machine;
 use crate::manifest::{AppConfig, OwnMemory};
 use crate::settle::Following;
-use crate::supervisor::{self, Edits};
+use crate::supervisor::{self, Asks, Edits};
 use crate::sweeper::{self, Sweeper};
 use crate::top::Sampler;
 
@@ -58,6 +58,7 @@ pub(crate) struct Inner {
     /// What guests ask for with `config`.
     pub(crate) settings: Mutex<Arc<AppConfig>>,
     pub(crate) edits: Edits,
+    pub(crate) asks: Asks,
     pub(crate) sweeper: Sweeper,
     pub(crate) following: Mutex<Following>,
     pub(crate) swaps: AtomicU64,
@@ -190,6 +191,7 @@ impl Node {
             children: Mutex::default(),
             settings: Mutex::default(),
             edits: Edits::default(),
+            asks: Asks::default(),
             sweeper: Sweeper::new(commits),
             following: Mutex::default(),
             swaps: AtomicU64::new(0),
@@ -371,6 +373,11 @@ impl Node {
     /// What happens from now on.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.0.events.listen()
+    }
+
+    /// The same, with the time of each event.
+    pub fn events_told(&self) -> broadcast::Receiver<Told> {
+        self.0.events.listen_told()
     }
 
     /// The processes themselves, for benchmarks and tests that bring their own.

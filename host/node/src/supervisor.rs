@@ -17,13 +17,17 @@ use exuvia_supervisor::{
 };
 
 use crate::error::unusable;
+use crate::event::Event as Happened;
 use crate::grants::read;
+use crate::logger::Report;
 use crate::manifest::{Child, ChildInstance, SupervisorEntry, Work};
 use crate::node::{Node, may_begin};
 
+mod asked;
 mod edit;
 mod protocol;
 
+pub(crate) use asked::{Asked, Asks, ask};
 pub(crate) use edit::{Edit, EditReport, Edits, hand_over};
 use edit::{Editing, Requested};
 pub(crate) use protocol::from_guest;
@@ -65,6 +69,8 @@ pub(crate) struct SupervisorProcess {
     feeding: bool,
     /// Children that have ended and may be started again, by id.
     ended: HashSet<Arc<str>>,
+    /// The child whose start has failed last, and why.
+    failed: Option<(Arc<str>, ExitReason)>,
     limits: Arc<Limits>,
     /// Those of children that somebody asks it to start; without, what the
     /// manifest says of their module.
@@ -146,6 +152,7 @@ fn make(
         happened: VecDeque::new(),
         feeding: false,
         ended: HashSet::new(),
+        failed: None,
         limits: limits.clone(),
         childrens,
     }))
@@ -159,6 +166,9 @@ impl Native<Guest> for SupervisorProcess {
             Kind::Init => {
                 self.parent = message.sender;
                 self.me = context.pid();
+                if let Some(node) = self.node.upgrade() {
+                    node.asks.lock().entry(self.me).or_default();
+                }
                 context.own.set_trap_exit(true);
                 // Processes that are busy at a high priority must not keep it from
                 // ending them.
@@ -189,6 +199,7 @@ impl Native<Guest> for SupervisorProcess {
             }
         }
         self.edit_on(context);
+        self.answer_host(context);
     }
 }
 
@@ -197,6 +208,7 @@ impl Drop for SupervisorProcess {
     fn drop(&mut self) {
         if let Some(node) = self.node.upgrade() {
             node.edits.lock().remove(&self.me);
+            node.asks.lock().remove(&self.me);
         }
     }
 }
@@ -291,6 +303,10 @@ impl SupervisorProcess {
                     };
                     reply(context, asker, reference, &answer);
                 }
+                Some(Requested::Restart(step)) => {
+                    let result = result.map_err(|error| error.to_string());
+                    self.restart_on(context, step, result);
+                }
                 Some(Requested::Edited(step)) => {
                     let result = result.map_err(|error| error.to_string());
                     self.edited(&step, result.map(drop));
@@ -298,7 +314,12 @@ impl SupervisorProcess {
                 None => {}
             },
             Action::Terminate { reason } => {
-                let text = reason.to_string();
+                let mut text = reason.to_string();
+                if let TerminateReason::ReachedMaxRestartIntensity { child } = &reason
+                    && let Some((_, why)) = self.failed.take_if(|(failed, _)| failed == child)
+                {
+                    text += &format!(", which could not be started again: {why}");
+                }
                 context.exit(match reason {
                     TerminateReason::Shutdown => ExitReason::new(Reason::SHUTDOWN),
                     TerminateReason::ReachedMaxRestartIntensity { .. } => {
@@ -407,13 +428,27 @@ impl SupervisorProcess {
         let Some(child) = self.machine.child_with_pid(pid) else {
             return;
         };
-        if self.ended.remove(&child.spec.id)
-            && let Some(node) = self.node.upgrade()
-        {
-            node.events.send(crate::event::Event::Restarted {
+        self.failed.take_if(|(failed, _)| *failed == child.spec.id);
+        if self.ended.remove(&child.spec.id) {
+            self.tell(&child.spec, Report::Restarted, || Happened::Restarted {
                 child: child.spec.id.to_string(),
                 pid: pid.to_string(),
             });
+        }
+    }
+
+    /// Tells of a child. One that is started again and again is told of at a bounded rate.
+    fn tell(&self, spec: &ChildSpec<Start>, what: Report, event: impl FnOnce() -> Happened) {
+        let Some(node) = self.node.upgrade() else {
+            return;
+        };
+        let module = match &spec.start {
+            Start::Process { module, .. } => module.clone(),
+            Start::Supervisor(_) => "supervisor".into(),
+        };
+        let now = node.system.clock.now();
+        if node.events.heard() && node.logger.reports(&module, what, 0, now) {
+            node.events.send(event());
         }
     }
 
@@ -438,6 +473,15 @@ impl SupervisorProcess {
         key: ChildKey,
         reason: ExitReason,
     ) {
+        if self.machine.is_restarting()
+            && let Some(child) = self.machine.child_with_key(key)
+        {
+            self.tell(&child.spec, Report::NotStarted, || Happened::NotStarted {
+                child: child.spec.id.to_string(),
+                reason: reason.to_string(),
+            });
+            self.failed = Some((child.spec.id.clone(), reason.clone()));
+        }
         let event = Event::ChildStartFailed {
             key,
             caused_by_release: reason.is_caused_by_release(),

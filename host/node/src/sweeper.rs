@@ -113,6 +113,13 @@ impl Rounds {
                 let module = module.to_string();
                 node.0.events.send(Event::LogCut { module, lines });
             }
+            for (module, what, events) in node.0.logger.reports_left_out(now()) {
+                node.0.events.send(Event::EventCut {
+                    module: module.to_string(),
+                    what: what.name(),
+                    events,
+                });
+            }
             node.unload();
             node.0.system.tables.sweep();
             if let Some(short) = node.0.executor.trim_frames() {

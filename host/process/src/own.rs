@@ -504,6 +504,10 @@ impl<G: 'static> Own<G> {
                 return None;
             }
         }
+        // An operator's kill: it has a text, and is no less a kill for that.
+        if from == Pid::NONE && reason.code() == Reason::KILLED.0 {
+            return Some(reason);
+        }
         if self.trap_exit {
             let mut exit = Envelope::obituary(Kind::Exit, from, 0, &reason);
             if let Some(charge) = charge {

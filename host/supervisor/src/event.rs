@@ -245,7 +245,7 @@ impl<R: fmt::Display> fmt::Display for TerminateReason<R> {
             Self::Shutdown => write!(f, "shutdown"),
             Self::ReachedMaxRestartIntensity { child } => write!(
                 f,
-                "reached the maximum restart intensity (the last child to end was `{child}`)"
+                "more restarts than allowed, the last child to end was `{child}`"
             ),
             Self::StartFailed { child, reason } => {
                 write!(f, "child `{child}` could not be started: {reason}")

@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
-    start_tracing()?;
+    start_tracing(output)?;
     raise_file_limit();
     let mut workshop = Workshop::open(&arguments.app, output.has_colours())?;
     let mut claim = Some(Claim::new(place.of_app(&arguments.app))?);
@@ -112,15 +112,15 @@ async fn start(
 
 fn not_built(modules: &[String], error: &BuildError) -> EventLine {
     let modules = modules.join(", ");
-    EventLine {
-        line: format!("build-failed {modules}: {error}"),
-        event: json!({
+    EventLine::now(
+        format!("build-failed {modules}: {error}"),
+        json!({
             "event": "build-failed",
             "modules": modules,
             "reason": error.to_string(),
             "took_ms": error.took.as_secs_f64() * 1e3,
         }),
-    }
+    )
 }
 
 /// Waits for a change that may mend what keeps the app from starting.
@@ -130,10 +130,10 @@ async fn wait(
     claim: &mut Option<Claim>,
     output: &Output,
 ) -> Result<Workshop, Fault> {
-    foreground.printer().note(EventLine {
-        line: "waiting for a change that mends it; the app does not run yet".to_owned(),
-        event: json!({ "event": "waiting" }),
-    });
+    foreground.printer().note(EventLine::now(
+        "waiting for a change that mends it; the app does not run yet",
+        json!({ "event": "waiting" }),
+    ));
     loop {
         let stopper = workshop.stopper();
         let wait = move || {

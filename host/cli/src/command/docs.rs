@@ -1,20 +1,29 @@
 //! `exuvia docs`: the manual of this very version, without a network.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::{Command, Stdio};
 
+use crate::environment;
 use crate::fault::Fault;
 use crate::output::{Output, Tone};
+use crate::page::{self, Style};
 
 /// Print a page of the manual
 ///
-/// Without a page it lists them. They are of this version, and need no network.
+/// Without a page it lists them. They are of this version, and need no network. On a
+/// terminal a page is set for it and shown by $PAGER, else by `less`; elsewhere it is
+/// Markdown.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia docs
-  exuvia docs manifest | less")]
+  exuvia docs manifest
+  exuvia docs operations > operations.md")]
 pub(crate) struct Arguments {
-    /// Which page
+    /// Which page: its name, or that of its file
     page: Option<String>,
+    /// Print it at once, without a pager
+    #[arg(long)]
+    no_pager: bool,
 }
 
 /// Name, text and what it is about.
@@ -86,22 +95,184 @@ const PAGES: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Other names of pages: their files and titles, as the pages themselves call them.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("first-app", "start"),
+    ("introduction", "ideas"),
+    ("names", "sharing"),
+    ("groups", "sharing"),
+    ("tables", "sharing"),
+    ("upgrading", "upgrade"),
+    ("commands", "cli"),
+    ("toml", "manifest"),
+    ("exuvia.toml", "manifest"),
+    ("sdk", "rust"),
+    ("readme", "rust"),
+    ("benchmark", "benchmarks"),
+];
+
+/// A terminal wider than this has its text no wider: long lines are hard to follow.
+const WIDEST: usize = 100;
+/// And a narrower one is written as if it had this.
+const NARROWEST: usize = 30;
+
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
-    let Some(name) = &arguments.page else {
+    let Some(asked) = &arguments.page else {
         for (name, _, about) in PAGES {
             let name = output.paint(Tone::Strong, &format!("{name:<11}"));
             output.line(&format!("{name} {about}"))?;
         }
         return Ok(());
     };
-    let Some((_, text, _)) = PAGES.iter().find(|(known, ..)| known == name) else {
-        let known: Vec<&str> = PAGES.iter().map(|(name, ..)| *name).collect();
-        return Err(Fault::usage(format!("there is no page `{name}`"))
-            .help(format!("the pages are {}", known.join(", "))));
+    let text = find(asked)?;
+    if !std::io::stdout().is_terminal() {
+        return print(&page::without_comments(text));
+    }
+    let (columns, rows) = crossterm::terminal::size().unwrap_or((80, 24));
+    let style = Style {
+        width: usize::from(columns).clamp(NARROWEST, WIDEST),
+        colours: output.has_colours(),
     };
+    let text = page::set(text, &style);
+    let fits = text.lines().count() < usize::from(rows);
+    if fits || arguments.no_pager || !paged(&text) {
+        return print(&text);
+    }
+    Ok(())
+}
+
+/// A page by any of its names.
+fn find(asked: &str) -> Result<&'static str, Fault> {
+    // As links name it: `../docs/upgrade.md#one-part`.
+    let path = asked.split('#').next().unwrap_or(asked).to_lowercase();
+    let file = path
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or(&path);
+    let name = file.strip_suffix(".md").unwrap_or(file);
+    let name = OTHER_NAMES
+        .iter()
+        .find(|(other, _)| *other == name || *other == file)
+        .map_or(name, |(_, page)| page);
+    if let Some((_, text, _)) = PAGES.iter().find(|(known, ..)| *known == name) {
+        return Ok(text);
+    }
+    let known: Vec<&str> = PAGES.iter().map(|(name, ..)| *name).collect();
+    let all = format!("the pages are {}", known.join(", "));
+    let others = OTHER_NAMES.iter().map(|(other, _)| *other);
+    let fault = Fault::usage(format!("there is no page `{asked}`"));
+    Err(match nearest(name, known.iter().copied().chain(others)) {
+        Some(near) => fault.help(format!("did you mean `{near}`? {all}")),
+        None => fault.help(all),
+    })
+}
+
+/// Shows a text by the user's pager; false: there is none.
+fn paged(text: &str) -> bool {
+    let pager = environment("PAGER").map(|pager| pager.to_string_lossy().into_owned());
+    let mut command = Command::new("sh");
+    // It shows colours, and goes by itself if all fits.
+    command
+        .arg("-c")
+        .arg(pager.as_deref().unwrap_or("less"))
+        .env("LESS", environment("LESS").unwrap_or_else(|| "FRX".into()))
+        .stdin(Stdio::piped());
+    if pager.is_none()
+        && !Command::new("less")
+            .arg("-V")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    {
+        return false;
+    }
+    let Ok(mut child) = command.spawn() else {
+        return false;
+    };
+    if let Some(mut stdin) = child.stdin.take() {
+        // Who has read enough ends it before the end.
+        let _ = stdin.write_all(text.as_bytes());
+    }
+    child.wait().is_ok_and(|status| status.code() != Some(127))
+}
+
+fn print(text: &str) -> Result<(), Fault> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Fault::NobodyReads),
         Err(error) => Err(Fault::failed(format!("could not write the page: {error}"))),
         Ok(()) => Ok(()),
+    }
+}
+
+/// The name that is most like this one, if any is like it.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let most = 1 + name.chars().count() / 3;
+    known
+        .map(|other| (distance(name, other), other))
+        .filter(|(distance, other)| *distance <= most || other.starts_with(name))
+        .min()
+        .map(|(_, other)| other)
+}
+
+/// How many letters have to be written, left out or changed to make one of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (number, letter) in one.chars().enumerate() {
+        let mut before = row[0];
+        row[0] = number + 1;
+        for (at, wanted) in other.iter().enumerate() {
+            let change = before + usize::from(letter != *wanted);
+            before = row[at + 1];
+            row[at + 1] = change.min(row[at] + 1).min(before + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OTHER_NAMES, PAGES, find, nearest};
+
+    #[test]
+    fn pages_are_found_by_the_names_that_links_use() {
+        for (name, title) in [
+            ("manifest", "# "),
+            ("manifest.md#node", "# "),
+            ("../docs/upgrade.md#the-three-ways-of-state", "# "),
+            ("first-app.md", "# "),
+            ("Operations", "# "),
+            ("../guest-sdk/rust/README.md", "# "),
+        ] {
+            assert!(find(name).unwrap().starts_with(title), "{name}");
+        }
+        // Every file that a page links to is one.
+        for (page, text, _) in PAGES {
+            for part in text.split("](").skip(1) {
+                let link = part.split(')').next().unwrap_or_default();
+                let file = link.split('#').next().unwrap_or_default();
+                if file.ends_with(".md") && !file.contains("://") && !file.contains("notes/") {
+                    assert!(find(file).is_ok(), "{page} links to {file}");
+                }
+            }
+        }
+        for (other, page) in OTHER_NAMES {
+            assert!(PAGES.iter().any(|(name, ..)| name == page), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_is_suggested() {
+        let known = ["manifest", "upgrade", "cli", "benchmarks"];
+        for (name, near) in [
+            ("manifset", Some("manifest")),
+            ("upgrades", Some("upgrade")),
+            ("bench", Some("benchmarks")),
+            ("nothing", None),
+        ] {
+            assert_eq!(nearest(name, known.into_iter()), near, "{name}");
+        }
     }
 }

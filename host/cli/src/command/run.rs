@@ -20,6 +20,7 @@ use crate::place::Place;
 #[command(after_help = "Examples:
   exuvia run .
   exuvia run examples/counter/exuvia.toml --no-watch
+  exuvia run . --metrics 127.0.0.1:9464
   EXUVIA_LOG=debug exuvia run . 2>node.log")]
 pub(crate) struct Arguments {
     /// The app: a folder or its exuvia.toml
@@ -27,18 +28,24 @@ pub(crate) struct Arguments {
     /// Do not watch the module files
     #[arg(long)]
     no_watch: bool,
+    /// Serve the node's numbers for Prometheus at this address too, as in 127.0.0.1:9464
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<std::net::SocketAddr>,
     /// Print the backtrace of each process that traps
     #[arg(long, short)]
     verbose: bool,
 }
 
 pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
-    start_tracing()?;
+    start_tracing(output)?;
     raise_file_limit();
     let manifest = Manifest::load(&arguments.app)?;
     manifest.check_files()?;
     let mut claim = Some(Claim::new(place.of_app(&arguments.app))?);
     let mut foreground = Foreground::new(output, arguments.verbose)?;
+    if let Some(address) = arguments.metrics {
+        foreground.serve_metrics(address)?;
+    }
     tracing::info!("booting {}", manifest.name);
     let config = NodeConfig::of(&manifest);
     let booted = foreground.boot(manifest, config, &mut claim).await??;

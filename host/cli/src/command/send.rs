@@ -3,23 +3,25 @@
 use std::io::Read as _;
 
 use exuvia_control::{
-    CallRequest, MAX_REQUEST_BYTES, Payload, REFUSED_TAG, SendRequest, Shown, TYPED_TAG,
+    CallRequest, Client, MAX_REQUEST_BYTES, Payload, REFUSED_TAG, SendRequest, Shown, TYPED_TAG,
 };
-use serde_json::json;
 
 use crate::fault::{Exit, Fault};
-use crate::output::{Output, clean_lines};
+use crate::output::{Output, clean, clean_lines};
 use crate::place::Place;
 
 /// Send a message to a process
 ///
 /// The payload is JSON and reaches the process as MessagePack, which is what the
 /// SDKs read. Without a payload the message is empty; with `-` the payload is read
-/// from stdin, where it may be larger than an argument.
+/// from stdin, where it may be larger than an argument. That the message was sent does not
+/// mean that it was understood: what the receiver says against it within a moment is
+/// printed as a warning.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  exuvia send counter-0 '{\"Add\": 5}'
-  exuvia send counter-0 '\"Get\"' --call
+  exuvia send counter '{\"Add\": 5}'
+  exuvia send counter '\"Get\"' --call
+  exuvia send counter-0 '{\"seq\": 1}' --call
   exuvia send '<3.1>' --tag 7 --hex '0a ff'
   exuvia send greeter --text 'hello'
   jq '.order' orders.json | exuvia send shop - --call")]
@@ -50,19 +52,52 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     let payload = payload(&arguments)?;
     let client = place.client()?;
     let (to, tag) = (arguments.target, arguments.tag);
-    if !arguments.call {
-        client.send(&SendRequest { to, tag, payload }).await?;
-        return if output.is_json() {
-            output.value(&json!({}))
-        } else {
-            Ok(())
-        };
+    match arguments.call {
+        true => ask(&client, to, tag, payload, arguments.timeout, output).await,
+        false => tell(&client, to, tag, payload, output).await,
     }
+}
+
+/// Sends a message, and says so; also what the receiver says against it.
+pub(super) async fn tell(
+    client: &Client,
+    to: String,
+    tag: u32,
+    payload: Payload,
+    output: &Output,
+) -> Result<(), Fault> {
+    let request = SendRequest {
+        to: to.clone(),
+        tag,
+        payload,
+        hear: true,
+    };
+    let sent = client.send(&request).await?;
+    if output.is_json() {
+        return output.value(&sent.json);
+    }
+    output.line("sent")?;
+    let to = clean(&to);
+    for warning in &sent.value.warnings {
+        output.warn(&format!("{to}: {}", clean(warning)));
+    }
+    Ok(())
+}
+
+/// Sends a request, and prints the reply.
+pub(super) async fn ask(
+    client: &Client,
+    to: String,
+    tag: u32,
+    payload: Payload,
+    timeout_ms: u64,
+    output: &Output,
+) -> Result<(), Fault> {
     let request = CallRequest {
         to,
         tag,
         payload,
-        timeout_ms: arguments.timeout,
+        timeout_ms,
     };
     let reply = client.call(&request).await?;
     if reply.value.tag == REFUSED_TAG {

@@ -4,22 +4,21 @@
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use exuvia_control::Client;
+use exuvia_control::{Client, is_hidden};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Context, Editor, Helper, Highlighter, Hinter, Validator};
 
 use crate::command::{
-    deploy, events, info, inspect, ps, rollback, send, stop, suspend, top, trace,
+    call, deploy, describe, events, info, inspect, kill, ps, rollback, send, stop, suspend, top,
+    trace, tree,
 };
 use crate::environment;
 use crate::fault::{Exit, Fault};
-use crate::output::{Output, Tone};
+use crate::output::{Output, Tone, clean};
 use crate::place::Place;
 
-/// A command of the shell alone: `send --call`.
-const CALL: &str = "call";
 /// Lines of history that are kept.
 const HISTORY: usize = 1_000;
 /// Names that completion knows at most.
@@ -41,7 +40,7 @@ pub(crate) struct Arguments {}
     name = "",
     no_binary_name = true,
     disable_version_flag = true,
-    help_template = "{subcommands}\n  call      Send a request and print the reply: `send --call`",
+    help_template = "{subcommands}",
     subcommand_required = true
 )]
 struct Line {
@@ -54,6 +53,11 @@ enum Command {
     Ps(ps::Arguments),
     Inspect(inspect::Arguments),
     Send(send::Arguments),
+    Call(call::Arguments),
+    Describe(describe::Arguments),
+    Tree(tree::Arguments),
+    Kill(kill::Kill),
+    Restart(kill::Restart),
     Trace(trace::Arguments),
     Suspend(suspend::Suspend),
     Resume(suspend::Resume),
@@ -127,6 +131,11 @@ async fn act(command: Command, place: &Place, output: &Output) -> Result<(), Fau
         Command::Ps(arguments) => ps::run(arguments, place, output).await,
         Command::Inspect(arguments) => inspect::run(arguments, place, output).await,
         Command::Send(arguments) => send::run(arguments, place, output).await,
+        Command::Call(arguments) => call::run(arguments, place, output).await,
+        Command::Describe(arguments) => describe::run(arguments, place, output).await,
+        Command::Tree(arguments) => tree::run(arguments, place, output).await,
+        Command::Kill(asked) => kill::kill(asked, place, output).await,
+        Command::Restart(asked) => kill::restart(asked, place, output).await,
         Command::Trace(arguments) => trace::run(arguments, place, output).await,
         Command::Suspend(asked) => suspend::suspend(asked, place, output).await,
         Command::Resume(asked) => suspend::resume(asked, place, output).await,
@@ -151,18 +160,12 @@ enum Parsed {
 }
 
 fn parse(line: &str) -> Parsed {
-    let mut words = match words(line) {
+    let words = match words(line) {
         Ok(words) => words,
         Err(text) => return Parsed::Wrong(text),
     };
-    match words.first_mut() {
-        None => return Parsed::Nothing,
-        // Most that is sent by hand is a request.
-        Some(first) if *first == CALL => {
-            *first = "send".into();
-            words.push("--call".into());
-        }
-        Some(_) => {}
+    if words.is_empty() {
+        return Parsed::Nothing;
     }
     match Line::try_parse_from(words) {
         Ok(line) => Parsed::Line(line),
@@ -252,7 +255,7 @@ impl Input {
             // None yet, or one that cannot be read: it begins anew.
             let _ = editor.load_history(history);
         }
-        let prompt = format!("{}> ", output.paint(Tone::Strong, app));
+        let prompt = format!("{}> ", output.paint(Tone::Strong, &clean(app)));
         Input {
             editor: Some(editor),
             prompt,
@@ -267,7 +270,8 @@ impl Input {
         };
         if let Ok(list) = client.processes(None, NAMES).await {
             let names = list.value.into_iter().flat_map(|process| process.names);
-            helper.names = names.collect();
+            // Guests choose them: one that cannot be shown is not offered.
+            helper.names = names.filter(|name| !name.contains(is_hidden)).collect();
         }
     }
 
@@ -334,7 +338,7 @@ impl Words {
             .get_subcommands()
             .map(|it| it.get_name().to_owned());
         Words {
-            commands: names.chain(["help".to_owned(), CALL.to_owned()]).collect(),
+            commands: names.chain(["help".to_owned()]).collect(),
             names: Vec::new(),
         }
     }
@@ -356,7 +360,10 @@ impl Completer for Words {
         let word = &typed[begin..];
         let known = match typed[..begin].split_whitespace().next() {
             None => &self.commands,
-            Some("inspect" | "send" | CALL | "trace") => &self.names,
+            Some(
+                "inspect" | "send" | "call" | "describe" | "trace" | "kill" | "restart" | "suspend"
+                | "resume",
+            ) => &self.names,
             Some("help") => &self.commands,
             Some(_) => return Ok((at, Vec::new())),
         };
@@ -404,7 +411,7 @@ mod tests {
         assert!(matches!(parse("  "), Parsed::Nothing));
         assert!(matches!(parse("ps --limit 3"), Parsed::Line(_)));
         let call = format!("{:?}", parse("call counter \"Get\" --timeout 9"));
-        assert!(call.contains("call: true"), "{call}");
+        assert!(call.contains("timeout: 9"), "{call}");
         let wrong = format!("{:?}", parse("pss"));
         assert!(
             wrong.starts_with("Wrong") && wrong.contains("unrecognized"),

@@ -1,8 +1,6 @@
 //! `exuvia suspend` and `exuvia resume`: a process stands still, between two
 //! messages, and goes on.
 
-use serde_json::json;
-
 use crate::fault::Fault;
 use crate::output::Output;
 use crate::place::Place;
@@ -38,14 +36,17 @@ pub(crate) async fn resume(asked: Resume, place: &Place, output: &Output) -> Res
 }
 
 async fn run(target: &str, on: bool, place: &Place, output: &Output) -> Result<(), Fault> {
-    let changed = place.client()?.suspend(target, on).await?;
+    let done = place.client()?.suspend(target, on).await?;
     if output.is_json() {
-        return output.value(&json!({ "changed": changed }));
+        return output.value(&done.json);
     }
-    output.line(match (on, changed) {
-        (true, true) => "suspended",
-        (true, false) => "it was suspended already",
-        (false, true) => "resumed",
-        (false, false) => "it was not suspended",
+    let done = done.value;
+    output.line(match (on, done.changed, done.still) {
+        (true, true, true) => "suspended",
+        (true, true, false) => "suspending: it ends the message that it handles first",
+        (true, false, true) => "it was suspended already",
+        (true, false, false) => "it was told already, and still handles a message",
+        (false, true, _) => "resumed",
+        (false, false, _) => "it was not suspended",
     })
 }

@@ -115,8 +115,12 @@ shutdown_ms = {shutdown}
 
     /// Starts a node, and comes back at once.
     pub(crate) fn begin(&self, arguments: &[&str]) -> Running {
+        self.begin_as("run", arguments)
+    }
+
+    fn begin_as(&self, command: &str, arguments: &[&str]) -> Running {
         let mut child = self
-            .command(&["run", ".", "--json"])
+            .command(&[command, ".", "--json"])
             .args(arguments)
             .env("EXUVIA_LOG", "exuvia=info")
             .stdout(Stdio::piped())
@@ -134,7 +138,12 @@ shutdown_ms = {shutdown}
 
     /// Starts a node, and comes back when it is up.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        let node = self.begin(arguments);
+        self.start_as("run", arguments)
+    }
+
+    /// The same by `run` or `dev`.
+    pub(crate) fn start_as(&self, command: &str, arguments: &[&str]) -> Running {
+        let node = self.begin_as(command, arguments);
         let event = node.event("started");
         assert_eq!(event["event"]["app"], "counting", "{event}");
         node

@@ -122,6 +122,20 @@ fn two_terminals_chat() {
     assert!(line.starts_with("started chat"), "{line}");
     // Nobody else reads it.
     std::thread::spawn(move || io::copy(&mut output, &mut io::sink()));
+    // The macros of the SDK have the module say what it understands.
+    let ask = |arguments: &[&str]| {
+        let mut asked = Command::new(env!("CARGO_BIN_EXE_exuvia"));
+        let answer = asked.args(arguments).arg("--socket").arg(&socket).output();
+        String::from_utf8(answer.unwrap().stdout).unwrap()
+    };
+    let described = ask(&["describe", "door"]);
+    for line in [
+        "\n  enter(name: String) -> Result<String, String>\n      Lets somebody in;",
+        "\n  who() -> Vec<String>\n",
+    ] {
+        assert!(described.contains(line), "{line}: {described}");
+    }
+    assert_eq!(ask(&["call", "door", "who"]), "[]\n");
     let mut anna = Terminal::new("anna", &socket);
     anna.shows("[kitchen] anna: (joins)");
     let mut ben = Terminal::new("ben", &socket);

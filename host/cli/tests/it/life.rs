@@ -135,6 +135,20 @@ fn code_changes_and_state_stays() {
 }
 
 #[test]
+fn what_was_deployed_is_forgotten_at_a_restart() {
+    let app = App::new();
+    let mut node = app.start(&["--no-watch"]);
+    app.write("v2.wasm", &counter("(i32.const 2)"));
+    app.done(&["deploy", "v2.wasm", "--name", "counter"]);
+    expect(&app, 2, "0000000000000000");
+    app.done(&["stop"]);
+    node.end();
+    // As operations.md says: it runs the files that the manifest names.
+    let _node = app.start(&["--no-watch"]);
+    expect(&app, 0, "0000000000000000");
+}
+
+#[test]
 fn processes_that_were_left_are_shown_and_can_be_ended_later() {
     let app = App::with(&looping_counter("(i32.const 1)"), "5000");
     let node = app.start(&["--no-watch"]);

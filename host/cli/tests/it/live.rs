@@ -130,7 +130,10 @@ fn the_shell_has_history_completion_and_the_same_commands() {
         b"# a comment\nsend counter-0 --hex 0700000000000000\ncall counter-0\n\nhelp\nps --limit 1\n",
     );
     assert_eq!(piped.code, Some(0), "{piped:?}");
-    assert!(piped.stdout.starts_with("0700000000000000\n"), "{piped:?}");
+    assert!(
+        piped.stdout.starts_with("sent\n0700000000000000\n"),
+        "{piped:?}"
+    );
     assert!(
         piped.stdout.contains("inspect") && piped.stdout.contains("<0.0>"),
         "{piped:?}"

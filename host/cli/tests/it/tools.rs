@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::app::{Answer, answer, counter, exuvia};
+use crate::terminal::Terminal;
 
 fn ask(folder: &Path, arguments: &[&str]) -> Answer {
     answer(exuvia(folder).args(arguments))
@@ -186,10 +187,48 @@ fn the_manual_is_inside() {
         let text = ask(folder.path(), &["docs", name]);
         assert!(text.stdout.starts_with("# "), "{name}: {}", text.stderr);
     }
+    // As links in the pages name it.
+    let linked = ask(folder.path(), &["docs", "../docs/manifest.md#node"]);
+    assert_eq!(
+        linked.stdout,
+        ask(folder.path(), &["docs", "manifest"]).stdout
+    );
+    assert!(
+        !linked.stdout.contains("<!--"),
+        "comments are for the tests"
+    );
+    let near = ask(folder.path(), &["docs", "manifset"]);
+    assert_eq!(near.code, Some(2));
+    assert!(near.stderr.contains("did you mean `manifest`?"), "{near:?}");
     let wrong = ask(folder.path(), &["docs", "nothing"]);
     assert_eq!(wrong.code, Some(2));
     assert!(
         wrong.stderr.contains("the pages are start, ideas"),
         "{wrong:?}"
     );
+}
+
+#[test]
+fn a_page_is_set_for_the_terminal_and_shown_by_the_pager() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = exuvia(folder.path());
+    // It marks what goes through it.
+    command
+        .args(["docs", "operations"])
+        .env("PAGER", "sed 's/^/> /'");
+    let (code, shown) = Terminal::start(&command, 60, 20).end();
+    assert_eq!(code, Some(0));
+    assert!(shown.contains("Operations"), "{shown}");
+    for line in shown.lines() {
+        assert!(line.starts_with("> "), "not by the pager: {line}");
+        assert!(
+            !line.contains("<!--") && !line.starts_with("> ```"),
+            "{line}"
+        );
+    }
+    // Without a pager too, and at once.
+    command.arg("--no-pager");
+    let (code, shown) = Terminal::start(&command, 60, 20).end();
+    assert_eq!(code, Some(0));
+    assert!(shown.starts_with("\x1b[1;4m"), "{shown}");
 }

@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use exuvia_control::{
-    CallRequest, Client, ClientError, DeployOptions, Loops, MAX_LISTED, MAX_TOP, MAX_TRACED,
-    MAX_TRACES, Payload, SendRequest, Shown, Sort, Upload, code,
+    CallRequest, Client, ClientError, DeployOptions, Loops, MAX_LISTED, MAX_REASON_BYTES, MAX_TOP,
+    MAX_TRACED, MAX_TRACES, Payload, SendRequest, Shown, Sort, Upload, code, listen, serve_metrics,
 };
 use serde_json::{Value, json};
 
@@ -64,6 +64,28 @@ async fn info_and_processes() {
         .await
         .unwrap_err();
     assert_eq!(code_of(&error), code::TOO_LARGE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_numbers_are_served_over_tcp_and_nothing_else_is() {
+    let running = running();
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let scraped = serve_metrics(running.fake.clone(), listener).unwrap();
+    let address = scraped.address();
+    let ask = move |path: &str| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let (metrics, other) = tokio::task::spawn_blocking(move || (ask("/metrics"), ask("/v1/info")))
+        .await
+        .unwrap();
+    assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
+    assert!(metrics.contains("\nexuvia_processes 2\n"), "{metrics}");
+    assert!(other.starts_with("HTTP/1.1 404"), "{other}");
 }
 
 #[tokio::test]
@@ -124,16 +146,48 @@ async fn a_message_arrives_as_messagepack() {
         to: "counter-0".to_owned(),
         tag: 7,
         payload: Payload::Msgpack(json!({"Add": 5})),
+        hear: false,
     };
-    running.client.send(&request).await.unwrap();
+    let sent = running.client.send(&request).await.unwrap();
+    assert!(sent.value.warnings.is_empty());
     assert_eq!(
         *running.fake.sent.lock().unwrap(),
         [("counter-0".to_owned(), 7, b"\x81\xa3Add\x05".to_vec())]
     );
+    request.hear = true;
+    let sent = running.client.send(&request).await.unwrap();
+    assert_eq!(sent.value.warnings, ["heard"]);
     request.to = "nobody".to_owned();
     let error = running.client.send(&request).await.unwrap_err();
     assert_eq!(code_of(&error), code::NO_PROCESS);
     assert_eq!(error.help(), Some("see `exuvia ps`"));
+}
+
+#[tokio::test]
+async fn what_an_operator_does_with_processes() {
+    let running = running();
+    let client = &running.client;
+    let killed = client.kill("a", Some("too old".into())).await.unwrap();
+    assert_eq!(killed.value.pid, "a for too old");
+    let error = client.kill("nobody", None).await.unwrap_err();
+    assert_eq!(code_of(&error), code::NO_PROCESS);
+    let long = "x".repeat(MAX_REASON_BYTES + 1);
+    let error = client.kill("a", Some(long)).await.unwrap_err();
+    assert_eq!(code_of(&error), code::TOO_LARGE);
+    let restarted = client.restart("a").await.unwrap().value;
+    assert_eq!(
+        (restarted.before.as_str(), restarted.pid.as_str()),
+        ("a", "<9.1>")
+    );
+    let error = client.restart("nobody").await.unwrap_err();
+    assert_eq!(code_of(&error), code::NOT_RESTARTED);
+    let described = client.describe("a b").await.unwrap().value;
+    assert_eq!(described.pid, "a b");
+    assert_eq!(client.tree(1).await.unwrap().value.len(), 1);
+    let error = client.tree(MAX_LISTED + 1).await.unwrap_err();
+    assert_eq!(code_of(&error), code::TOO_LARGE);
+    let suspended = client.suspend("a", true).await.unwrap().value;
+    assert!(suspended.changed && suspended.still);
 }
 
 #[tokio::test]
@@ -221,6 +275,7 @@ async fn events_stream_until_the_server_closes() {
         let event = events.next().await.unwrap().unwrap();
         assert_eq!(event.line, format!("note: {n}"));
         assert_eq!(event.event, json!({"text": n.to_string()}));
+        assert_eq!(event.at, "1970-01-01T00:00:00.000Z");
     }
     running.server.close().await;
     assert_eq!(events.next().await.unwrap(), None);

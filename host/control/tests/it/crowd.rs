@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use exuvia_control::{
-    Bounds, CallRequest, Client, DeployOptions, MAX_CONNECTIONS, Payload, Upload, code,
+    Bounds, CallRequest, Client, DeployOptions, MAX_CALLS, MAX_CONNECTIONS, MAX_STREAMS, Payload,
+    Upload, code,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixSocket, UnixStream};
@@ -180,6 +181,79 @@ async fn a_body_counts_until_its_request_has_been_served() {
     holder.join().unwrap();
     slow.await.unwrap().unwrap();
     deploy().await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_follows_events_or_waits_leaves_room_for_commands() {
+    let mut running = running();
+    let mut streams = Vec::new();
+    while streams.len() < MAX_STREAMS {
+        streams.push(running.client.events().await.unwrap());
+    }
+    let error = running.client.events().await.unwrap_err();
+    assert_eq!(error.code(), code::BUSY, "{error}");
+    let (gate, slow) = (running.fake.gate.clone(), running.fake.slow.clone());
+    let (open, opened) = std::sync::mpsc::channel::<()>();
+    let (locked, is_locked) = tokio::sync::oneshot::channel();
+    let holder = std::thread::spawn(move || {
+        let _gate = gate.lock().unwrap();
+        locked.send(()).unwrap();
+        opened.recv().unwrap();
+    });
+    is_locked.await.unwrap();
+    let mut calls = JoinSet::new();
+    let call = || CallRequest {
+        to: "slow".to_owned(),
+        tag: 0,
+        payload: Payload::Empty,
+        timeout_ms: 5_000,
+    };
+    for number in 1..=MAX_CALLS {
+        let client = running.client.clone();
+        calls.spawn(async move { client.call(&call()).await });
+        while slow.load(Ordering::Relaxed) < number {
+            tokio::task::yield_now().await;
+        }
+    }
+    let error = running.client.call(&call()).await.unwrap_err();
+    assert_eq!(error.code(), code::BUSY, "{error}");
+    // Both are as many as there may be. Everything else is served.
+    running.client.info().await.unwrap();
+    let client = running.client.clone();
+    let stop = tokio::spawn(async move { client.stop(None).await });
+    let request = running.server.stop_requested().await;
+    request.answer(serde_json::json!({"orderly": true}));
+    stop.await.unwrap().unwrap();
+    // Streams whose readers are gone make room again.
+    drop(streams);
+    while running.client.events().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    open.send(()).unwrap();
+    holder.join().unwrap();
+    while let Some(reply) = calls.join_next().await {
+        reply.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_has_said_all_may_close_its_half() {
+    let running = running();
+    let body = r#"{"to":"late","payload":"empty"}"#;
+    let call = format!(
+        "POST /v1/call HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let info = "GET /v1/info HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    // Both halves of the race: the end may be seen before the request is, or after.
+    for _ in 0..100 {
+        for (request, status) in [(info, "HTTP/1.1 200"), (call.as_str(), "HTTP/1.1 504")] {
+            let mut stream = says(&running.client, request.as_bytes()).await;
+            stream.shutdown().await.unwrap();
+            let answer = rest(stream).await;
+            assert!(answer.starts_with(status), "{answer}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use exuvia_control::{
-    Bounds, Claim, Client, DeployOptions, Failure, Host, Info, Process, Server, Sort, Top,
-    TopProcess, Upload, code, serve_with,
+    Bounds, Branch, Claim, Client, DeployOptions, Description, Failure, Host, Info, Process,
+    Server, Sort, Top, TopProcess, Upload, code, serve_with,
 };
 use exuvia_node::abi::Kind;
-use exuvia_node::{Direction, Pid, Traced};
+use exuvia_node::{Direction, Pid, Suspended, Traced};
 use serde::Serialize;
 use serde_json::json;
 use tempfile::TempDir;
@@ -63,6 +63,8 @@ impl Host for Fake {
     type Swap = Note;
     type Inspection = Process;
     type Top = Top;
+    type Description = Description;
+    type Branch = Branch;
     type Event = Note;
 
     fn info(&self) -> Info {
@@ -129,14 +131,56 @@ impl Host for Fake {
         Ok(receiver)
     }
 
-    fn suspend(&self, target: &str, on: bool) -> Result<bool, Failure> {
+    fn suspend(&self, target: &str, on: bool) -> Result<Suspended, Failure> {
         match target {
             "nobody" => Err(Failure::new(code::NO_PROCESS, "no `nobody`")),
-            _ => Ok(on),
+            _ => Ok(Suspended {
+                changed: on,
+                still: true,
+            }),
         }
     }
 
-    fn send(&self, to: &str, tag: u32, payload: Vec<u8>) -> Result<(), Failure> {
+    fn kill(&self, target: &str, reason: Option<&str>) -> Result<(String, bool), Failure> {
+        match target {
+            "nobody" => Err(Failure::new(code::NO_PROCESS, "no `nobody`")),
+            _ => Ok((
+                format!("{target} for {}", reason.unwrap_or("nothing")),
+                true,
+            )),
+        }
+    }
+
+    fn restart(&self, target: &str) -> Result<(String, String), Failure> {
+        match target {
+            "nobody" => Err(Failure::new(code::NOT_RESTARTED, "no supervisor")),
+            _ => Ok((target.to_owned(), "<9.1>".to_owned())),
+        }
+    }
+
+    fn describe(&self, target: &str) -> Result<Description, Failure> {
+        Ok(Description {
+            pid: target.to_owned(),
+            module: Some("counter@1".to_owned()),
+            functions: Vec::new(),
+            unreadable: None,
+        })
+    }
+
+    fn tree(&self, limit: usize) -> Vec<Branch> {
+        let leaf = json!({ "id": "x", "pid": null, "module": null, "state": "down",
+            "process": null, "restart": "permanent", "strategy": null });
+        let leaf: Branch = serde_json::from_value(leaf).unwrap();
+        vec![leaf; limit.min(2)]
+    }
+
+    fn send(
+        &self,
+        to: &str,
+        tag: u32,
+        payload: Vec<u8>,
+        hear: bool,
+    ) -> Result<Vec<String>, Failure> {
         if to == "nobody" {
             return Err(Failure::new(code::NO_PROCESS, "no `nobody`").help("see `exuvia ps`"));
         }
@@ -144,7 +188,10 @@ impl Host for Fake {
             .lock()
             .unwrap()
             .push((to.to_owned(), tag, payload));
-        Ok(())
+        Ok(match hear {
+            true => vec!["heard".to_owned()],
+            false => Vec::new(),
+        })
     }
 
     fn call(
@@ -181,6 +228,10 @@ impl Host for Fake {
 
     fn events(&self) -> broadcast::Receiver<Note> {
         self.events.subscribe()
+    }
+
+    fn event_time(_: &Note) -> SystemTime {
+        SystemTime::UNIX_EPOCH
     }
 }
 

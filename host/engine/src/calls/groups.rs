@@ -9,7 +9,7 @@ use wasmtime::{Caller, Linker};
 use super::message::registered;
 use super::{Answer, served};
 use crate::data::{FrameData, View};
-use crate::guest::{GuestSystem, Publication, Wait};
+use crate::guest::{GuestSystem, Publication, Wait, module_of};
 use crate::probation::{perform, transaction, undoable};
 use crate::trace::Told;
 
@@ -147,7 +147,7 @@ fn publish(view: &mut View<'_>, group: (i32, i32), tag: i32, data: i32, length: 
             publication.go_on(system, usize::MAX);
             let refused = publication.members.len() - publication.reached as usize;
             if refused > 0 {
-                tracing::warn!(from = %own.pid(), "what was published in probation was refused by {refused} members, whose mailboxes are full or who have ended");
+                tracing::warn!(module = %module_of(own), from = %own.pid(), "what was published in probation was refused by {refused} members, whose mailboxes are full or who have ended");
             }
         });
         return Ok(members);

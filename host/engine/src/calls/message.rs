@@ -6,7 +6,7 @@ use wasmtime::{Caller, Linker};
 
 use super::{Answer, served};
 use crate::data::{Ends, FrameData, View, bytes, bytes_mut, view};
-use crate::guest::{GuestOwn, GuestSystem, Want};
+use crate::guest::{GuestOwn, GuestSystem, Want, module_of};
 use crate::probation::{perform, perform_or, transaction};
 use crate::trace::Told;
 
@@ -273,7 +273,7 @@ fn send(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Answe
     // Held: whether it is accepted will be known too late for the guest.
     perform(view.own, &view.shared.system, move |own, system| {
         if let Err(SendError::Full) = system.send(to, envelope) {
-            tracing::warn!(from = %own.pid(), %to, "a message held in probation was refused: the mailbox is full");
+            tracing::warn!(module = %module_of(own), from = %own.pid(), %to, "a message held in probation was refused: the mailbox is full");
         }
     });
     Ok(Code::Ok as i32)

@@ -12,7 +12,7 @@ use wasmtime::{Caller, Linker};
 use super::message::{drain, registered, text};
 use super::{Answer, served};
 use crate::data::{Ends, FrameData, View, view};
-use crate::guest::{GuestOwn, GuestSystem, Want};
+use crate::guest::{GuestOwn, GuestSystem, Want, module_of};
 use crate::probation::{perform, perform_or, undoable};
 
 const MODULE: &str = exuvia_abi::MODULE;
@@ -317,8 +317,10 @@ fn grants(view: &View<'_>, pointer: u32, length: u32) -> Result<Grants, Code> {
         return Err(Code::Limit);
     }
     let text = view.read(pointer.cast_signed(), length.cast_signed())?;
+    let own = &*view.own;
     let refused = |why: String, code| {
-        tracing::error!(pid = %view.own.pid(), "`spawn` was refused: {why}");
+        let (module, pid) = (module_of(own), own.pid());
+        tracing::error!(module = %module, %pid, "`spawn` was refused: {why}");
         code
     };
     let services = view.shared.services.get().ok_or(Code::BadArgument)?;
@@ -353,6 +355,7 @@ fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
     if begins_with > options.limits.memory {
         // The limiter would only see it grow. LIMIT may mean more than this.
         tracing::error!(
+            module = %module_of(view.own),
             pid = %view.own.pid(),
             "`spawn` was refused: its child may have {} bytes of memory, but a process of the module `{}` begins with {begins_with}",
             options.limits.memory,
@@ -472,7 +475,7 @@ fn start_supervisor(view: &mut View<'_>, specification: i32, length: i32, pid_ou
     view.check(pid_out, Pid::SIZE as u32)?;
     let services = view.shared.services.get().ok_or(Code::Denied)?;
     let native = services.supervisor(bytes, view.own.limits()).map_err(|why| {
-        tracing::error!(pid = %view.own.pid(), "a supervisor's specification was refused: {why}");
+        tracing::error!(module = %module_of(view.own), pid = %view.own.pid(), "a supervisor's specification was refused: {why}");
         Code::BadArgument
     })?;
     view.may_link(None)?;

@@ -18,6 +18,8 @@ use super::scan::{Fact, Plan};
 
 /// At most this many reasons are listed one by one; the rest are counted.
 const MAX_REASONS: usize = 8;
+/// As much of `exuvia.protocol` is kept. A function has about a hundred bytes.
+const PROTOCOL_BYTES: usize = 64 << 10;
 
 pub(super) fn report(
     parsed: &Parsed<'_>,
@@ -37,6 +39,13 @@ pub(super) fn report(
         .customs
         .iter()
         .find(|custom| custom.name == exuvia_abi::exports::LAYOUT_SECTION);
+    let protocol = parsed
+        .customs
+        .iter()
+        .filter(|custom| custom.name == exuvia_abi::exports::PROTOCOL_SECTION)
+        .flat_map(|custom| custom.data.iter().copied())
+        .take(PROTOCOL_BYTES)
+        .collect();
     let memory = parsed.memories.first().map(|(ty, imported)| MemoryInfo {
         minimum: ty.initial,
         maximum: ty.maximum,
@@ -57,6 +66,7 @@ pub(super) fn report(
         globals_digest: globals_digest(parsed)?,
         table_slots: table_slots(parsed)?,
         layout: layout.map(|custom| custom.data.to_vec()),
+        protocol,
         abi: abi(parsed)?,
         wasm: output.wasm,
         offsets: output.offsets,

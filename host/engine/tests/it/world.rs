@@ -69,7 +69,7 @@ impl Observer for Seen {
         self.failures.lock().push((pid, reason.clone()));
     }
 
-    fn stuck(&self, _: Pid, _: u64, reason: &str) {
+    fn stuck(&self, _: Pid, _: &Arc<Version<Artifact>>, _: u64, reason: &str) {
         self.stuck.lock().push(reason.to_owned());
     }
 }

@@ -16,6 +16,7 @@ use exuvia_process::{Context, Envelope, Limits, Payload, Signal};
 use exuvia_supervisor::{ChildSpec, Event as MachineEvent, Restart};
 use parking_lot::Mutex;
 
+use super::asked::Restarting;
 use super::{Start, SupervisorProcess, spec_of};
 use crate::event::{Event, Events};
 use crate::manifest::{Child, ChildInstance, SupervisorEntry, Work};
@@ -119,6 +120,8 @@ pub(super) enum Requested {
     Asked(Pid, u64),
     /// A step of an edit.
     Edited(Done),
+    /// A step of a restart that the host has asked for.
+    Restart(Restarting),
 }
 
 /// A step of an edit that is under way.

@@ -215,8 +215,8 @@ fn a_suspended_process_takes_no_messages_and_loses_none() {
     deploy(&node, "count", &counter(SUM, "(call $count)", REST));
     let pid = spawn(&node, "count", b"");
     assert_eq!(ask(&node, pid), 0);
-    assert!(node.suspend(pid).unwrap());
-    assert!(!node.suspend(pid).unwrap());
+    assert!(node.suspend(pid).unwrap().changed);
+    assert!(!node.suspend(pid).unwrap().changed);
     for _ in 0..3 {
         node.send(pid, 0, 5u64.to_le_bytes().to_vec()).unwrap();
     }
@@ -232,8 +232,8 @@ fn a_suspended_process_takes_no_messages_and_loses_none() {
         state().module.as_deref() == Some("count@2")
     });
     assert_eq!((state().state.as_str(), state().mailbox), ("suspended", 3));
-    assert!(node.resume(pid).unwrap());
-    assert!(!node.resume(pid).unwrap());
+    assert!(node.resume(pid).unwrap().changed);
+    assert!(!node.resume(pid).unwrap().changed);
     assert_eq!(ask(&node, pid), 115);
     node.halt();
 }
@@ -244,7 +244,7 @@ fn a_suspended_process_ends_when_it_is_told_to() {
     let (a, b) = (Puppet::new(&node), Puppet::new(&node));
     a.trap_exit(true);
     a.on("link", b.pid).ok();
-    assert!(node.suspend(b.pid).unwrap());
+    assert!(node.suspend(b.pid).unwrap().changed);
     node.kill(b.pid);
     a.wait().obituary(Kind::Exit, b.pid, Reason::KILLED.0);
     assert!(matches!(
@@ -260,7 +260,8 @@ fn a_message_that_is_being_handled_is_finished() {
     let node = with_puppets();
     let a = Puppet::new(&node);
     let sleeps = a.begin("receive", &[puppet::HEADER, BUFFER, ROOM, -1, 1, 3], b"");
-    assert!(node.suspend(a.pid).unwrap());
+    assert!(!node.suspend(a.pid).unwrap().still);
+    assert_eq!(a.state(), "suspending");
     node.send(a.pid, 3, b"wake up".to_vec()).unwrap();
     sleeps.end().message(Kind::Message, b"wake up");
     // And then no other.

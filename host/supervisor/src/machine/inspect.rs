@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::Supervisor;
+use super::{Plan, Supervisor};
 use crate::children::ChildState;
-use crate::spec::{ChildKey, ChildSpec};
+use crate::spec::{ChildKey, ChildSpec, Strategy};
 
 /// One child as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,22 @@ where
     /// The child whose living process this is.
     pub fn child_with_pid(&self, pid: P) -> Option<ChildInfo<P, S>> {
         self.info(self.children.with_pid(pid)?)
+    }
+
+    /// The child with this key.
+    pub fn child_with_key(&self, key: ChildKey) -> Option<ChildInfo<P, S>> {
+        self.info(key)
+    }
+
+    /// What happens to the others when a child ends.
+    pub fn strategy(&self) -> Strategy {
+        self.spec.strategy
+    }
+
+    /// Whether the start that is under way is a restart: one that fails is tried
+    /// again, as often as the intensity allows.
+    pub fn is_restarting(&self) -> bool {
+        matches!(self.plan, Some(Plan::RestartOne | Plan::GroupStart { .. }))
     }
 
     fn info(&self, key: ChildKey) -> Option<ChildInfo<P, S>> {

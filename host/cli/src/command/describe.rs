@@ -1,0 +1,71 @@
+//! `exuvia describe`: what a process understands.
+
+use exuvia_control::{Description, Function};
+
+use crate::fault::Fault;
+use crate::output::{Output, Tone, clean};
+use crate::place::Place;
+
+/// Show what a process understands
+///
+/// Modules whose messages come from a protocol say it themselves, in their section
+/// `exuvia.protocol`; the Rust SDK writes it for `#[exuvia::protocol]`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  exuvia describe counter
+  exuvia describe counter --json | jq -r '.functions[].name'")]
+pub(crate) struct Arguments {
+    /// A registered name or a pid
+    target: String,
+}
+
+pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+    let answer = place.client()?.describe(&arguments.target).await?;
+    if output.is_json() {
+        return output.value(&answer.json);
+    }
+    let described = answer.value;
+    let module = described.module.as_deref().unwrap_or("-");
+    output.line(&format!(
+        "{}  {}",
+        output.paint(Tone::Strong, &clean(&described.pid)),
+        clean(module)
+    ))?;
+    if let Some(why) = silent(&described) {
+        return output.line(&format!("  {}", clean(&why)));
+    }
+    for function in &described.functions {
+        output.line(&format!("  {}", clean(&signature(function))))?;
+        for line in function.docs.lines().filter(|line| !line.trim().is_empty()) {
+            let line = format!("      {}", clean(line.trim()));
+            output.line(&output.paint(Tone::Quiet, &line))?;
+        }
+    }
+    Ok(())
+}
+
+/// Why nothing can be told of its functions.
+pub(super) fn silent(described: &Description) -> Option<String> {
+    if let Some(why) = &described.unreadable {
+        return Some(format!("its section exuvia.protocol cannot be read: {why}"));
+    }
+    described
+        .functions
+        .is_empty()
+        .then(|| "its module does not say what it understands".to_owned())
+}
+
+/// As in `add(by: i64)` and `get() -> i64`.
+pub(super) fn signature(function: &Function) -> String {
+    let parameters: Vec<String> = (function.parameters.iter())
+        .map(|parameter| match parameter.ty.as_str() {
+            "" => parameter.name.clone(),
+            ty => format!("{}: {ty}", parameter.name),
+        })
+        .collect();
+    let parameters = parameters.join(", ");
+    match &function.reply {
+        None => format!("{}({parameters})", function.name),
+        Some(reply) => format!("{}({parameters}) -> {reply}", function.name),
+    }
+}

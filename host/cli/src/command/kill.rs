@@ -1,0 +1,62 @@
+//! `exuvia kill` and `exuvia restart`: a process ends, and is started again.
+
+use crate::fault::{Exit, Fault};
+use crate::output::{Output, clean};
+use crate::place::Place;
+
+/// Kill a process, whatever it does
+///
+/// It can neither trap nor delay that. Its supervisor starts it again if its `restart` says
+/// so, and counts it to its restart intensity; `exuvia restart` does not count.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  exuvia kill counter
+  exuvia kill '<3.1>' --reason 'it holds the lock of yesterday'")]
+pub(crate) struct Kill {
+    /// A registered name or a pid
+    target: String,
+    /// What the log says, and those hear who are linked to it
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// Have a process's supervisor stop it and start it again
+///
+/// It is stopped in order, within its `shutdown_ms`, and begins with a fresh state. That
+/// counts for no restart intensity. Its siblings run on, whatever the strategy is.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  exuvia restart counter")]
+pub(crate) struct Restart {
+    /// A registered name or a pid
+    target: String,
+}
+
+pub(crate) async fn kill(asked: Kill, place: &Place, output: &Output) -> Result<(), Fault> {
+    let killed = place.client()?.kill(&asked.target, asked.reason).await?;
+    if !killed.value.ended {
+        let pid = killed.value.pid;
+        return Err(Fault::new(
+            Exit::Failed,
+            "not_ended",
+            format!("{pid} was told to end, and has not ended within a second"),
+        )
+        .help("it ends when what it does in the host is done; `exuvia ps` shows it until then"));
+    }
+    if output.is_json() {
+        return output.value(&killed.json);
+    }
+    output.line(&format!("killed {}", clean(&killed.value.pid)))
+}
+
+pub(crate) async fn restart(asked: Restart, place: &Place, output: &Output) -> Result<(), Fault> {
+    let restarted = place.client()?.restart(&asked.target).await?;
+    if output.is_json() {
+        return output.value(&restarted.json);
+    }
+    let new = restarted.value;
+    output.line(&format!(
+        "restarted {} as {}, with a fresh state",
+        clean(&new.before),
+        clean(&new.pid)
+    ))
+}

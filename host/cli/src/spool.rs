@@ -1,0 +1,291 @@
+//! What a node prints, on its way to a terminal, a pipe or a file: a bounded queue,
+//! and a thread that writes.
+//!
+//! A terminal that was stopped, or a pipe that nobody reads, holds up that thread and
+//! nobody else: whoever prints leaves a text and goes on. What does not fit is dropped
+//! and counted, and where it would have stood the count is written when writing works
+//! again. The end waits for the writer for a bounded time only.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::output::styled_lines;
+
+/// Texts that may wait: as many as events may wait for a listener.
+pub(crate) const MOST_TEXTS: usize = 4096;
+/// Bytes that may wait.
+pub(crate) const MOST_BYTES: usize = 8 << 20;
+/// How long to wait with a writer that others have set to never block and that is full.
+const FULL: Duration = Duration::from_millis(20);
+
+/// Says that so many texts were dropped. With its newline.
+pub(crate) type Missed = Box<dyn Fn(u64) -> String + Send>;
+
+/// The way to a writer's thread.
+#[derive(Clone)]
+pub(crate) struct Spool(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// There is something to write, or it is the end.
+    filled: Condvar,
+    /// All has been written.
+    empty: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Item>,
+    /// Of them that are texts.
+    texts: usize,
+    bytes: usize,
+    /// The thread writes what it has taken out.
+    writing: bool,
+}
+
+enum Item {
+    Text(String),
+    /// So many were dropped here.
+    Missed(u64),
+}
+
+impl fmt::Debug for Spool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Spool({} waiting)", self.0.lock().waiting.len())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that is done under the lock leaves it half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Spool {
+    /// Starts the thread of a writer.
+    pub(crate) fn start(
+        name: &str,
+        writer: impl Write + Send + 'static,
+        missed: Missed,
+    ) -> io::Result<Spool> {
+        let spool = Spool(Arc::default());
+        let shared = spool.0.clone();
+        let thread = thread::Builder::new().name(name.into());
+        thread.spawn(move || write_on(&shared, writer, &missed))?;
+        Ok(spool)
+    }
+
+    /// Leaves a text. Never waits for its reader.
+    pub(crate) fn push(&self, text: String) {
+        let mut state = self.0.lock();
+        if state.texts >= MOST_TEXTS || state.bytes.saturating_add(text.len()) > MOST_BYTES {
+            match state.waiting.back_mut() {
+                Some(Item::Missed(count)) => *count += 1,
+                _ => state.waiting.push_back(Item::Missed(1)),
+            }
+            return;
+        }
+        state.texts += 1;
+        state.bytes += text.len();
+        state.waiting.push_back(Item::Text(text));
+        drop(state);
+        self.0.filled.notify_one();
+    }
+
+    /// Waits until all has been written, for this long at most; answers whether it has.
+    pub(crate) fn drained(&self, patience: Duration) -> bool {
+        let busy = |state: &mut State| !state.waiting.is_empty() || state.writing;
+        let state = self.0.lock();
+        let (state, _) = (self.0.empty)
+            .wait_timeout_while(state, patience, busy)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.waiting.is_empty() && !state.writing
+    }
+}
+
+/// The thread's work. It ends with the program.
+fn write_on(shared: &Shared, mut writer: impl Write, missed: &Missed) {
+    let mut dropped = 0;
+    loop {
+        let mut state = shared.lock();
+        let item = loop {
+            if let Some(item) = state.waiting.pop_front() {
+                break item;
+            }
+            state.writing = false;
+            shared.empty.notify_all();
+            state = (shared.filled.wait(state)).unwrap_or_else(PoisonError::into_inner);
+        };
+        state.writing = true;
+        if let Item::Text(text) = &item {
+            state.texts -= 1;
+            state.bytes -= text.len();
+        }
+        drop(state);
+        let text = match item {
+            Item::Text(text) => Some(text),
+            Item::Missed(count) => {
+                dropped += count;
+                None
+            }
+        };
+        // What was missed before a text stands before it.
+        if dropped > 0 && write(&mut writer, &missed(dropped)).is_ok() {
+            dropped = 0;
+        }
+        // A disk that is full, or a reader that is gone: there is nobody to tell now.
+        if text.is_some_and(|text| write(&mut writer, &text).is_err()) {
+            dropped += 1;
+        }
+    }
+}
+
+/// Writes all of a text, in one go if the system takes it.
+fn write(writer: &mut impl Write, text: &str) -> io::Result<()> {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match writer.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => rest = &rest[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Whoever shares the terminal may have set it so.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(FULL),
+            Err(error) => return Err(error),
+        }
+    }
+    writer.flush()
+}
+
+/// A text in the making, which is left when it is dropped: for whoever writes a line in
+/// parts.
+pub(crate) struct Line {
+    spool: Spool,
+    text: Vec<u8>,
+}
+
+impl Line {
+    pub(crate) fn new(spool: Spool) -> Line {
+        let text = Vec::new();
+        Line { spool, text }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.text.is_empty() {
+            let text = String::from_utf8_lossy(&std::mem::take(&mut self.text)).into_owned();
+            self.spool.push(styled_lines(&text));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
+
+    use super::{MOST_BYTES, MOST_TEXTS, Spool};
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// A reader that stalls: each write is told of, and waits until it is allowed.
+    struct Stalled {
+        written: Sender<String>,
+        allowed: Receiver<io::Result<()>>,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            let _ = self.written.send(text);
+            // When the test is over all is allowed.
+            self.allowed.recv().unwrap_or(Ok(()))?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn stalled() -> (Spool, Receiver<String>, Sender<io::Result<()>>) {
+        let (written, texts) = channel();
+        let (allow, allowed) = channel();
+        let missed = Box::new(|count| format!("missed {count}\n"));
+        let spool = Spool::start("stalled", Stalled { written, allowed }, missed).unwrap();
+        (spool, texts, allow)
+    }
+
+    #[test]
+    fn a_reader_that_stalls_holds_up_nobody_and_hears_what_it_missed() {
+        let (spool, texts, allow) = stalled();
+        spool.push("first\n".into());
+        assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), "first\n");
+        // The thread has it; as many more fit.
+        for number in 0..MOST_TEXTS + 7 {
+            spool.push(format!("{number}\n"));
+        }
+        assert!(!spool.drained(Duration::ZERO));
+        for _ in 0..=MOST_TEXTS + 2 {
+            allow.send(Ok(())).unwrap();
+        }
+        for number in 0..MOST_TEXTS {
+            assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), format!("{number}\n"));
+        }
+        assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), "missed 7\n");
+        assert!(spool.drained(DEADLINE));
+        spool.push("last\n".into());
+        assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), "last\n");
+        assert!(spool.drained(DEADLINE));
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_its_bytes_too() {
+        let (spool, texts, allow) = stalled();
+        spool.push("first\n".into());
+        texts.recv_timeout(DEADLINE).unwrap();
+        spool.push("x".repeat(MOST_BYTES));
+        spool.push("one too many\n".into());
+        drop(allow);
+        assert_eq!(texts.recv_timeout(DEADLINE).unwrap().len(), MOST_BYTES);
+        assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), "missed 1\n");
+        assert!(spool.drained(DEADLINE));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_when_writing_works_again() {
+        let (spool, texts, allow) = stalled();
+        allow.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        allow.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        spool.push("lost\n".into());
+        assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), "lost\n");
+        assert!(spool.drained(DEADLINE));
+        spool.push("lost too\n".into());
+        assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), "missed 1\n");
+        allow.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), "lost too\n");
+        drop(allow);
+        assert!(spool.drained(DEADLINE));
+        spool.push("kept\n".into());
+        assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), "missed 2\n");
+        assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), "kept\n");
+    }
+}

@@ -1,0 +1,62 @@
+//! What people are shown: the time of a line, and characters that would deceive them.
+
+use std::time::SystemTime;
+
+/// This moment as all lines have it: RFC 3339, UTC, with milliseconds.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the wall clock is for people, and nothing is decided by it"
+)]
+pub fn now() -> String {
+    time(SystemTime::now())
+}
+
+/// A moment in the same form.
+pub(crate) fn time(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+/// Whether a character is not seen where it stands, looks like a space without being
+/// one, or moves what stands beside it (Unicode Annex 9). With it a guest's name could
+/// pass for another, and its text for the node's.
+pub fn is_hidden(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
+    c.is_control()
+        || c.is_whitespace()
+        || matches!(c,
+            // Format characters, and what is ignorable by default or drawn as nothing.
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+            | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{is_hidden, time};
+
+    #[test]
+    fn a_time_has_milliseconds_and_is_utc() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_042);
+        assert_eq!(time(at), "2023-11-14T22:13:20.042Z");
+    }
+
+    #[test]
+    fn what_is_not_seen_is_known() {
+        for c in "\u{200b}\u{200d}\u{2060}\u{feff}\u{ad}\u{202e}\u{2066}\u{e0041}\u{fe0f}\u{a0}\u{3000}\u{7}\u{9b}\n"
+            .chars()
+        {
+            assert!(is_hidden(c), "{}", c.escape_unicode());
+        }
+        for c in "aZ9 ~äß€漢字✓𝄞".chars() {
+            assert!(!is_hidden(c), "{c}");
+        }
+    }
+}

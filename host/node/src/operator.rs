@@ -1,0 +1,357 @@
+//! What an operator does with processes: ends them, has them started again, asks what
+//! they understand, and looks at the tree that watches over them.
+
+use std::thread;
+use std::time::Duration;
+
+use exuvia_abi::{Pid, Reason};
+use exuvia_process::{ExitReason, Signal};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{RestartFailed, TargetError};
+use crate::event::{Event, Level};
+use crate::inspect::describe;
+use crate::node::Node;
+use crate::supervisor::{Asked, ask};
+
+/// How long it is waited for a process to be gone.
+const ENDING: Duration = Duration::from_secs(1);
+/// How long a message is followed to its receiver.
+const HEARING: Duration = Duration::from_millis(200);
+/// How often it is looked meanwhile.
+const LOOK: Duration = Duration::from_millis(1);
+/// How long a supervisor may take over an answer; a restart takes the child's
+/// `shutdown_ms` and its start.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines that are answered of what the receiver has said.
+const MOST_WARNINGS: usize = 5;
+/// How deep the tree is followed.
+const MOST_DEPTH: usize = 64;
+
+/// What a process understands, as far as its module says.
+#[derive(Clone, Debug, Serialize)]
+pub struct Description {
+    /// `<slot.generation>`.
+    pub pid: String,
+    /// `module@version`.
+    pub module: Option<String>,
+    /// The functions of its protocol; empty if the module says nothing.
+    pub functions: Vec<Function>,
+    /// What is wrong with the module's section, if it cannot be read.
+    pub unreadable: Option<String>,
+}
+
+/// A function of a protocol, as a module describes it in its section `exuvia.protocol`
+/// (`guest-sdk/abi.md`, section 2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Function {
+    /// Its name.
+    pub name: String,
+    /// What it takes, in order.
+    #[serde(default)]
+    pub parameters: Vec<Parameter>,
+    /// The type of its answer; none: it is a message, which is not answered.
+    #[serde(default)]
+    pub reply: Option<String>,
+    /// How it is named in the message; by default as the function.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// What it is for.
+    #[serde(default)]
+    pub docs: String,
+}
+
+/// A parameter of a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Its type, in the words of the module's language.
+    #[serde(rename = "type", default)]
+    pub ty: String,
+}
+
+/// A process in the supervision tree.
+#[derive(Clone, Debug, Serialize)]
+pub struct Branch {
+    /// What its supervisor knows it as; none at the root.
+    pub id: Option<String>,
+    /// None while it does not run.
+    pub pid: Option<String>,
+    /// Registered names.
+    pub names: Vec<String>,
+    /// `module@version`; none of a supervisor.
+    pub module: Option<String>,
+    /// What its supervisor makes of it: `running`, `down`, `starting`, `restarting`,
+    /// `stopping` or `exited`.
+    pub state: String,
+    /// What the process does, as `ps` shows it.
+    pub process: Option<String>,
+    /// `permanent`, `transient` or `temporary`; none at the root.
+    pub restart: Option<String>,
+    /// Of a supervisor: `one_for_one`, `one_for_all` or `rest_for_one`.
+    pub strategy: Option<String>,
+    /// Its children, in order of their start.
+    pub children: Vec<Branch>,
+    /// Children that are not listed, since there are too many.
+    pub more: usize,
+}
+
+impl Node {
+    /// Kills a process, which it can neither trap nor delay, and waits a moment for its
+    /// end; answers whether it has ended. Whoever is linked to it, and the log, see the
+    /// reason.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such process, or it is the host's own.
+    pub fn end(&self, pid: Pid, why: Option<&str>) -> Result<bool, TargetError> {
+        let system = &self.0.system;
+        let gone = || TargetError::NoProcess(pid.to_string());
+        let is_host = self.look_at(pid, |own| own.guest().is_none());
+        match is_host {
+            Ok(true) if !self.is_supervisor(pid) => {
+                return Err(TargetError::Native(pid.to_string()));
+            }
+            Err(error @ TargetError::NoProcess(_)) => return Err(error),
+            // One that is busy is what this is for.
+            _ => {}
+        }
+        let reason = match why {
+            None => ExitReason::new(Reason::KILLED),
+            Some(why) => ExitReason::with(Reason::KILLED.0, why.as_bytes()),
+        };
+        let kill = Signal::Exit {
+            from: Pid::NONE,
+            reason,
+            linked: false,
+            charge: None,
+        };
+        system.signal(pid, kill).map_err(|_| gone())?;
+        let looks = ENDING.as_millis() / LOOK.as_millis();
+        for _ in 0..looks {
+            if !system.is_alive(pid) {
+                return Ok(true);
+            }
+            thread::park_timeout(LOOK);
+        }
+        Ok(false)
+    }
+
+    /// Has a child's supervisor stop it, as at the end of the app, and start it again.
+    /// That counts for no restart intensity. Answers the new process.
+    ///
+    /// # Errors
+    ///
+    /// If no supervisor watches over it, or the new one does not start.
+    pub fn restart(&self, pid: Pid) -> Result<Pid, RestartFailed> {
+        let parent = self.look_at(pid, |own| own.ties().parent)?;
+        let supervisor = parent
+            .filter(|parent| self.is_supervisor(*parent))
+            .ok_or(RestartFailed::NoSupervisor(pid))?;
+        let asked = |answer| Asked::Restart { pid, answer };
+        ask(self, supervisor, asked, PATIENCE)
+            .ok_or(RestartFailed::NoAnswer { pid, supervisor })?
+            .map_err(|why| RestartFailed::Refused { pid, why })
+    }
+
+    /// Whether it is a supervisor of the host.
+    pub fn is_supervisor(&self, pid: Pid) -> bool {
+        self.0.asks.lock().contains_key(&pid)
+    }
+
+    /// What a process understands.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such process, or it does not come to the end of a turn.
+    pub fn description(&self, pid: Pid) -> Result<Description, TargetError> {
+        let version = self.look_at(pid, |own| {
+            own.guest().map(|guest| guest.tenancy.version().clone())
+        })?;
+        let version = version.ok_or_else(|| TargetError::Native(pid.to_string()))?;
+        let (functions, unreadable) = match functions(version.artifact.protocol()) {
+            Ok(functions) => (functions, None),
+            Err(why) => (Vec::new(), Some(why)),
+        };
+        Ok(Description {
+            pid: pid.to_string(),
+            module: Some(version.to_string()),
+            functions,
+            unreadable,
+        })
+    }
+
+    /// Sends a message from outside, and answers what the receiver logs as a warning or
+    /// an error while it handles it, if it does so in a moment: that it dropped it, for one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::send`].
+    pub fn send_and_hear(
+        &self,
+        to: Pid,
+        tag: u32,
+        payload: Vec<u8>,
+    ) -> Result<Vec<String>, crate::error::SendFailed> {
+        let mut events = self.0.events.listen();
+        self.send(to, tag, payload)?;
+        let mut warnings = Vec::new();
+        let looks = HEARING.as_millis() / LOOK.as_millis();
+        let slot = self.0.system.table.slot(to.slot());
+        for _ in 0..looks {
+            // Control may overtake the message, so its mailbox must be empty too.
+            let waiting = slot.is_some_and(|slot| !slot.mailbox.is_empty());
+            let seen = self.look_at(to, |own| {
+                let inbox = own.inbox_len();
+                let suspended = own.suspended;
+                own.guest()
+                    .map(|guest| (inbox, suspended, guest.stands_still()))
+            });
+            match seen {
+                Ok(Some((_, true, _))) => {
+                    warnings.push(
+                        "it is suspended, and takes the message when it is resumed".to_owned(),
+                    );
+                    break;
+                }
+                Ok(Some((0, false, true))) if !waiting => break,
+                Ok(Some(_)) => thread::park_timeout(LOOK),
+                _ => break,
+            }
+        }
+        let pid = to.to_string();
+        while let Ok(event) = events.try_recv() {
+            match event {
+                Event::Log {
+                    pid: of,
+                    level: Level::Warn | Level::Error,
+                    text,
+                    ..
+                } if of == pid => warnings.push(text),
+                Event::Exit {
+                    pid: of, reason, ..
+                } if of == pid => warnings.push(format!("it has ended: {reason}")),
+                _ => {}
+            }
+        }
+        warnings.truncate(MOST_WARNINGS);
+        Ok(warnings)
+    }
+
+    /// The supervision tree, at most so many processes of it. Supervisors that guests
+    /// have started come after the app's own.
+    pub fn tree(&self, limit: usize) -> Vec<Branch> {
+        let mut left = limit;
+        let supervisors: Vec<Pid> = self.0.asks.lock().keys().copied().collect();
+        let mut roots: Vec<Pid> = (supervisors.iter())
+            .filter(|pid| {
+                let parent = self.look_at(**pid, |own| own.ties().parent).ok().flatten();
+                parent.is_none_or(|parent| !supervisors.contains(&parent))
+            })
+            .copied()
+            .collect();
+        roots.sort_by_key(|pid| pid.slot());
+        (roots.into_iter())
+            .map(|root| {
+                let mut branch = Branch {
+                    id: None,
+                    pid: Some(root.to_string()),
+                    names: self.names_of(root),
+                    module: None,
+                    state: "running".into(),
+                    process: None,
+                    restart: None,
+                    strategy: None,
+                    children: Vec::new(),
+                    more: 0,
+                };
+                self.grow(&mut branch, root, &mut left, MOST_DEPTH);
+                branch
+            })
+            .collect()
+    }
+
+    fn names_of(&self, pid: Pid) -> Vec<String> {
+        let names = self.0.system.names.of(pid);
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    /// Adds the children of a supervisor.
+    fn grow(&self, branch: &mut Branch, supervisor: Pid, left: &mut usize, depth: usize) {
+        let most = *left;
+        let asked = |answer| Asked::Children { most, answer };
+        let Some(seen) = ask(self, supervisor, asked, HEARING) else {
+            branch.state = "busy".into();
+            return;
+        };
+        *left = left.saturating_sub(seen.children.len());
+        branch.strategy = Some(seen.strategy.into());
+        branch.more = seen.more;
+        let pids = seen.children.iter().filter_map(|child| child.pid);
+        let release = self.0.code.current();
+        let slots: Vec<u32> = pids.map(|pid| pid.slot()).collect();
+        let processes: std::collections::HashMap<String, _> = self
+            .survey_slots(slots.into_iter(), usize::MAX, true, HEARING, move |own| {
+                Some(describe(own, &release))
+            })
+            .into_iter()
+            .map(|info| (info.pid.clone(), info))
+            .collect();
+        for child in seen.children {
+            let pid = child.pid.map(|pid| pid.to_string());
+            let process = pid.as_ref().and_then(|pid| processes.get(pid));
+            let mut below = Branch {
+                id: Some(child.id),
+                names: child.pid.map(|pid| self.names_of(pid)).unwrap_or_default(),
+                module: process.and_then(|process| process.module.clone()),
+                state: child.state.into(),
+                process: process.map(|process| process.state.clone()),
+                restart: Some(child.restart.into()),
+                strategy: None,
+                children: Vec::new(),
+                more: 0,
+                pid,
+            };
+            if let Some(pid) = child.pid.filter(|_| child.supervises && depth > 0) {
+                self.grow(&mut below, pid, left, depth - 1);
+            }
+            branch.children.push(below);
+        }
+    }
+}
+
+/// Reads the section: a line of JSON for each function.
+fn functions(section: &[u8]) -> Result<Vec<Function>, String> {
+    let text = std::str::from_utf8(section).map_err(|error| error.to_string())?;
+    let lines = text.lines().enumerate();
+    lines
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(number, line)| {
+            serde_json::from_str(line).map_err(|error| format!("line {}: {error}", number + 1))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::functions;
+
+    #[test]
+    fn a_protocol_is_a_line_for_each_function() {
+        let text = b"{\"name\":\"add\",\"parameters\":[{\"name\":\"by\",\"type\":\"i64\"}],\"message\":\"Add\"}\n\n{\"name\":\"get\",\"reply\":\"i64\"}";
+        let functions = functions(text).unwrap();
+        assert_eq!(functions.len(), 2);
+        assert_eq!(functions[0].parameters[0].ty, "i64");
+        assert_eq!(functions[0].message.as_deref(), Some("Add"));
+        assert_eq!(functions[1].reply.as_deref(), Some("i64"));
+    }
+
+    #[test]
+    fn a_section_that_cannot_be_read_says_where() {
+        let error = functions(b"{\"name\":\"a\"}\nnothing").unwrap_err();
+        assert!(error.starts_with("line 2: "), "{error}");
+        assert!(functions(b"\xff").is_err());
+        assert!(functions(b"").unwrap().is_empty());
+    }
+}
