@@ -17,17 +17,17 @@ use crate::artifact::Plan;
 use crate::backtrace;
 use crate::baton;
 use crate::calls::forget_mail;
-use crate::data::{Denied, FrameData, Mode, Toll};
+use crate::data::{Denied, Exit, FrameData, Mode, Toll};
 use crate::frame::{panic_text, panicked};
 use crate::guest::GuestOwn;
 use crate::image::{After, Base, Image, Scratch};
 use crate::instrument::{MAIL_UNKNOWN, SLICE};
 use crate::pagemap::{self, total};
-use crate::probation::transaction;
 use crate::setup::{
     CROSSING_REDUCTIONS, Handles, INITIALIZATION, call, initialize, restricted, set_bits, to_bits,
     use_fibers,
 };
+use crate::transaction::transaction;
 use crate::wasi::Wasi;
 
 /// An instance and what it is compared with. The store's data has it too: a
@@ -63,9 +63,11 @@ pub(crate) enum Outcome {
     },
     /// The guest is suspended; `Guest::wait` says why.
     Suspended,
-    /// A host call ended the process.
+    /// It has ended itself.
     Exited(ExitReason),
-    /// The guest trapped.
+    /// A signal has ended it.
+    Ended(ExitReason),
+    /// The guest trapped, or broke the contract.
     Trapped(ExitReason),
     /// The host panicked while serving it; the frame cannot be used again.
     Panicked(ExitReason),
@@ -257,6 +259,11 @@ impl Body {
         }
     }
 
+    /// The next entry goes on with what a continuation in guest memory waits for.
+    pub(crate) fn goes_on(&mut self, continues: bool) {
+        self.store.data_mut().continues = continues;
+    }
+
     /// Has its guest run on fibers from now on.
     pub(crate) async fn use_fibers(&mut self) -> wasmtime::Result<()> {
         use_fibers(&mut self.store, &self.inside.handles.instance).await
@@ -363,7 +370,9 @@ impl Body {
                 taken: data.taken,
             },
             Called::Failed(error) => match data.exit.take() {
-                Some(reason) => Outcome::Exited(reason),
+                Some(Exit::Itself(reason)) => Outcome::Exited(reason),
+                Some(Exit::Signal(reason)) => Outcome::Ended(reason),
+                Some(Exit::Fault(reason)) => Outcome::Trapped(reason),
                 None if let Some(exit) = error.downcast_ref::<I32Exit>() => {
                     Outcome::Exited(exited(exit.0))
                 }

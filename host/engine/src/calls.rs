@@ -24,9 +24,9 @@ use crate::executor::Executor;
 use crate::guest::{Guest, GuestOwn, Wait, Want};
 use crate::image::Image;
 use crate::instrument::{MAIL_UNKNOWN, SLICE};
-use crate::probation::{close_transaction, transaction};
 use crate::setup::set_reductions;
 use crate::stack::Stack;
+use crate::transaction::{close_transaction, transaction};
 
 /// Defines every host call of `exuvia_abi::HOST_CALLS`.
 pub(crate) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
@@ -386,7 +386,8 @@ impl View<'_> {
 
     /// Ends the transaction: what was held happens now.
     fn close(&mut self) {
-        close_transaction(self.own, &self.shared.system);
+        let sends = close_transaction(self.own, &self.shared.system);
+        self.toll.reductions = self.toll.reductions.saturating_add(sends);
     }
 
     fn read(&self, pointer: i32, length: i32) -> Result<&[u8], Code> {

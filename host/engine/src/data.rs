@@ -54,11 +54,13 @@ pub(crate) struct FrameData {
     pub(crate) mail_known: bool,
     pub(crate) limiter: MemoryLimiter,
     /// Why the process ends, set by the host call that ends it.
-    pub(crate) exit: Option<ExitReason>,
+    pub(crate) exit: Option<Exit>,
     /// The last line logged at error level since the entry: a panic's message.
     pub(crate) last_error: Option<String>,
     /// Messages that the current entry has taken.
     pub(crate) taken: u32,
+    /// The process was WAITING when it was entered.
+    pub(crate) continues: bool,
     pub(crate) toll: Toll,
     /// What it takes to copy the state of the process that is suspended.
     pub(crate) inside: Option<Arc<Inside>>,
@@ -92,6 +94,7 @@ impl FrameData {
             exit: None,
             last_error: None,
             taken: 0,
+            continues: false,
             toll: Toll::default(),
             inside: None,
             wasi: None,
@@ -186,6 +189,17 @@ impl ResourceLimiter for MemoryLimiter {
     }
 }
 
+/// Why a host call does not return to its guest.
+#[derive(Debug)]
+pub(crate) enum Exit {
+    /// It has called `exit`: it is done with what it did.
+    Itself(ExitReason),
+    /// A signal has ended it, in the middle of what it did.
+    Signal(ExitReason),
+    /// Its fault, as a trap is.
+    Fault(ExitReason),
+}
+
 /// What a host call that ends the process answers to the engine; the reason
 /// itself is in [`FrameData::exit`].
 #[derive(Debug, thiserror::Error)]
@@ -224,8 +238,9 @@ pub(crate) struct View<'a> {
     pub(crate) memory: &'a mut [u8],
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) own: &'a mut GuestOwn,
-    pub(crate) exit: &'a mut Option<ExitReason>,
+    pub(crate) exit: &'a mut Option<Exit>,
     pub(crate) taken: &'a mut u32,
+    pub(crate) continues: bool,
     pub(crate) toll: &'a mut Toll,
 }
 
@@ -252,6 +267,7 @@ pub(crate) fn view<'a>(
             own,
             exit: &mut data.exit,
             taken: &mut data.taken,
+            continues: data.continues,
             toll: &mut data.toll,
         }),
         _ => Err(wasmtime::Error::msg("no process is in the frame")),

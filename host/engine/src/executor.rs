@@ -1,14 +1,17 @@
 //! What all turns of processes share, and what the node does with it. A turn
 //! itself is in `turn`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use exuvia_abi::Reason;
 use exuvia_code::{Code, Tenancy};
-use exuvia_process::Body;
+use exuvia_process::{Body, ExitReason};
 
 use crate::artifact::Artifact;
 use crate::aside::Threads;
+use crate::frame::panic_text;
 use crate::frames::{FrameCounts, Frames};
 use crate::guest::{Guest, GuestOwn, GuestSystem, Residence};
 use crate::observer::{Observer, Services};
@@ -131,14 +134,25 @@ impl Shared {
             return None;
         }
         let looked = slot.take_own().map(|mut own| {
-            let answer = look(&mut own);
+            // Nothing may keep it from being run again, killed, and told of.
+            let answer = catch_unwind(AssertUnwindSafe(|| look(&mut own)));
+            if let Err(panic) = &answer {
+                let text = format!("the host failed: {}", panic_text(&**panic));
+                tracing::error!(pid = %own.pid(), "while somebody looked at a process, {text}");
+                own.fail(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()));
+            }
             let place = own.guest().and_then(|guest| guest.place_at_rest());
             slot.put_own(own);
-            (answer, place)
+            (answer.ok(), place)
         });
-        let then = slot.state.end();
+        let then = match &looked {
+            // It has its last turn.
+            Some((None, _)) => slot.state.again(),
+            _ => slot.state.end(),
+        };
         self.system.then(index, then);
         let (answer, place) = looked?;
+        let answer = answer?;
         // The pager has taken it off its list, or may have passed it over.
         if let Some(place) = place {
             self.frames.rest(place);
@@ -164,10 +178,11 @@ impl Executor {
         observer: Arc<dyn Observer>,
         config: ExecutorConfig,
     ) -> Executor {
+        let frames = Frames::new(config.frames, config.frame_memory, system.clone());
         Executor(Arc::new(Shared {
             system,
             code,
-            frames: Frames::new(config.frames, config.frame_memory),
+            frames,
             observer,
             services: OnceLock::new(),
             threads: OnceLock::new(),
@@ -198,6 +213,11 @@ impl Executor {
     /// What has become of the places of all frames.
     pub fn frames(&self) -> FrameCounts {
         self.0.frames.counts()
+    }
+
+    /// Processes that wait for a frame.
+    pub fn waiting_for_frames(&self) -> usize {
+        self.0.frames.waiters.len()
     }
 
     /// The body of a new process of a module in the current release. `None`:
@@ -237,6 +257,7 @@ impl Executor {
             let Some(mut own) = system.table.slot(index).and_then(|slot| slot.take_own()) else {
                 continue;
             };
+            self.take_back(&mut own);
             if let Some(guest) = own.guest() {
                 guest.residence = Residence::Running;
             }

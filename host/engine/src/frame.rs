@@ -325,6 +325,13 @@ impl Frame {
         }
     }
 
+    /// Whether the process has answered WAITING when it was last entered.
+    pub(crate) fn goes_on(&mut self, continues: bool) {
+        if let Stage::Rest(body) = &mut self.stage {
+            body.goes_on(continues);
+        }
+    }
+
     /// Ends the call that is suspended; its process is with the caller.
     pub(crate) fn cancel(&mut self) {
         match std::mem::replace(&mut self.stage, LOST) {

@@ -25,6 +25,7 @@
 
 mod evict;
 mod relief;
+mod waiters;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -36,11 +37,14 @@ use parking_lot::{Mutex, RwLock};
 use crate::artifact::Artifact;
 use crate::executor::Shared;
 use crate::frame::Frame;
+use crate::guest::GuestSystem;
 use crate::pagemap::{GUARD, PageMap, RESERVED};
 use crate::places::{Places, Seated};
 use crate::pool::{Pool, Stamp, Wanted};
 use crate::room::{Room, address_space, most_mappings};
 use crate::stack::Stack;
+
+pub(crate) use waiters::{Turnstile, Waiters};
 
 /// Frames if nothing else limits them: of guests that need no fiber so many find
 /// room in the mappings that frames keep of those that Linux allows by default.
@@ -84,6 +88,8 @@ pub(crate) struct Frames {
     /// By artifact.
     pools: RwLock<HashMap<u64, Arc<Pool>, foldhash::fast::FixedState>>,
     places: Arc<Places>,
+    /// Processes that wait for one.
+    pub(crate) waiters: Arc<Waiters>,
 }
 
 /// What has become of the places of all frames. At rest `live` and `vacant`
@@ -147,12 +153,13 @@ fn mappings_kept() -> usize {
 }
 
 impl Frames {
-    pub(crate) fn new(limit: usize, memory: u64) -> Frames {
+    pub(crate) fn new(limit: usize, memory: u64, system: Arc<GuestSystem>) -> Frames {
         let limit = limit.max(4);
         let reserve = (limit / RESERVE_SHARE).max(2);
         // Processes that are preempted in the middle of a handler keep their
         // frame and cannot be asked to give it up: room for as many again.
         let places = limit * 2;
+        let waiters = Arc::new(Waiters::new(system));
         let mappings = mappings_kept();
         // Who blocks does it on a fiber.
         let fibers = (mappings / Stack::Fiber.mappings()).max(4);
@@ -171,7 +178,8 @@ impl Frames {
             room: Room::default(),
             page_map: OnceLock::new(),
             pools: RwLock::default(),
-            places: Arc::new(Places::new(places)),
+            places: Arc::new(Places::new(places, waiters.clone())),
+            waiters,
         }
     }
 
@@ -196,9 +204,14 @@ impl Frames {
         }
     }
 
+    /// Whether the system has no room for frames at the moment.
+    pub(crate) fn is_short(&self, shared: &Shared) -> bool {
+        self.room.is_short(&shared.system.clock)
+    }
+
     /// Whether no more frames are made as long as there are others.
     fn full(&self, shared: &Shared) -> bool {
-        self.is_crowded() || self.is_over() || self.room.is_short(&shared.system.clock)
+        self.is_crowded() || self.is_over() || self.is_short(shared)
     }
 
     /// Whether there are as many frames, or mappings of frames, as are kept.
@@ -483,6 +496,7 @@ impl Frames {
         self.places.place(seated.place()).vacate();
         let pool = seated.pool().clone();
         pool.push(seated);
+        self.waiters.call();
     }
 
     /// Drops the free frames of a version that was unloaded.

@@ -178,8 +178,23 @@ impl Guest {
 
     /// Whether it is suspended, and would go on by itself: no signal wakes it.
     pub(crate) fn is_preempted(&self) -> bool {
-        let wait = self.wait.get();
-        wait.is_some_and(|wait| matches!(wait.what, Want::Turn | Want::Room { .. }))
+        self.wait.get().is_some_and(|wait| wait.what == Want::Turn)
+    }
+
+    /// For whose room it is to wait, if so.
+    pub(crate) fn wants_room(&self) -> Option<Pid> {
+        match self.wait.get()?.what {
+            Want::Room { to } => Some(to),
+            _ => None,
+        }
+    }
+
+    /// Whether it has answered WAITING when it was last entered.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(
+            self.residence,
+            Residence::Image { waiting: true, .. } | Residence::Frame { waiting: true, .. }
+        )
     }
 
     /// Whether it waits in a function of WASI.
@@ -225,6 +240,17 @@ pub(crate) enum Residence {
     },
     /// In the frame that runs now.
     Running,
+}
+
+impl Residence {
+    /// Paged out at REST, by its own doing.
+    pub(crate) fn at_rest(image: Image) -> Residence {
+        Residence::Image {
+            image,
+            waiting: false,
+            stamp: None,
+        }
+    }
 }
 
 /// What few processes have.
@@ -316,7 +342,7 @@ pub(crate) struct Publication {
 pub(crate) enum Want {
     /// Its turn: the slice was over.
     Turn,
-    /// The same, and that a process to which it has sent has caught up.
+    /// That a process to which it has sent, and which was far behind, has caught up.
     Room { to: Pid },
     /// A message of `receive`'s mode and key.
     Message { mode: i32, key: u64 },
@@ -351,16 +377,10 @@ impl Wait {
     }
 
     /// Whether the process should be resumed.
-    pub(crate) fn is_over(
-        &self,
-        own: &GuestOwn,
-        system: &GuestSystem,
-        now: u64,
-        crossing_due: bool,
-    ) -> bool {
+    pub(crate) fn is_over(&self, own: &GuestOwn, now: u64, crossing_due: bool) -> bool {
         let arrived = match self.what {
             Want::Turn => true,
-            Want::Room { to } => !system.is_crowded(to),
+            Want::Room { .. } => own.has_room(),
             Want::Message { mode, key } => own.position(mode, key).is_some(),
             Want::Reply { reference } => own.position(receive::REFERENCE, reference).is_some(),
             Want::Nothing => false,
@@ -378,7 +398,8 @@ impl Wait {
 
     fn describe(&self) -> &'static str {
         match self.what {
-            Want::Turn | Want::Room { .. } => "preempted",
+            Want::Turn => "preempted",
+            Want::Room { .. } => "send",
             Want::Message { .. } => "receive",
             Want::Reply { .. } => "call",
             Want::Nothing => "sleep",

@@ -39,6 +39,7 @@ mod stack;
 mod text;
 mod timing;
 mod trace;
+mod transaction;
 mod turn;
 mod upgrade;
 mod verify;

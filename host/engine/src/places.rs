@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use parking_lot::Mutex;
 
 use crate::frame::Frame;
+use crate::frames::Waiters;
 use crate::pagemap::{Extent, PageMap};
 use crate::pool::Pool;
 use crate::stack::Stack;
@@ -77,10 +78,12 @@ pub(crate) struct Places {
     mappings: AtomicUsize,
     /// The sum of all places.
     bytes: AtomicU64,
+    /// Called when a place is vacant.
+    waiters: Arc<Waiters>,
 }
 
 impl Places {
-    pub(crate) fn new(count: usize) -> Places {
+    pub(crate) fn new(count: usize, waiters: Arc<Waiters>) -> Places {
         Places {
             all: (0..count)
                 .map(|_| Place {
@@ -98,6 +101,7 @@ impl Places {
             held: AtomicUsize::new(0),
             mappings: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
+            waiters,
         }
     }
 
@@ -224,6 +228,7 @@ impl Drop for Ticket {
         let mappings = &self.places.mappings;
         mappings.fetch_sub(self.mappings, Ordering::Relaxed);
         self.places.vacant.lock().push(self.number);
+        self.places.waiters.call();
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 /// How long nobody tries again after a failure, nanoseconds. A try costs some
 /// system calls under the kernel's lock on the mappings.
-const PAUSE: u64 = 100_000_000;
+pub(crate) const PAUSE: u64 = 100_000_000;
 /// How often it is told at most, nanoseconds.
 const TOLD_EVERY: u64 = 30_000_000_000;
 

@@ -16,12 +16,14 @@ use crate::calls::wasi::tell;
 use crate::error::CrossError;
 use crate::executor::Executor;
 use crate::frame::{OnThread, panic_text, run_here};
+use crate::frames::Turnstile;
 use crate::guest::{Guest, GuestOwn, Residence};
 use crate::image::After;
 use crate::instrument::SLICE;
 use crate::places::Seated;
-use crate::probation::{State, Transaction, take_transaction};
+use crate::probation::State;
 use crate::seat::NotSeated;
+use crate::transaction::{Transaction, take_transaction};
 use crate::upgrade::upgrade_failed;
 
 /// Entries of one turn at most, so that a process that returns after each
@@ -118,6 +120,7 @@ impl Executor {
                 Body::Guest(_) => match self.guest_turn(cell) {
                     Entered::Stop(turn) => Went::Turn(turn),
                     Entered::GoOn => Went::Turn(Turn::Again),
+                    Entered::NoFrame => Went::Turn(Turn::Rest),
                     Entered::Away(ran) => Went::Away(ran),
                 },
             },
@@ -136,6 +139,7 @@ impl Executor {
             }
         };
         guarded("take back the effects", &mut || self.take_back(&mut own));
+        self.0.frames.waiters.leave(pid.slot());
         guarded("take the frame", &mut || self.take_frame(&mut own));
         guarded("close the files", &mut || {
             if let Some(wasi) = own.guest().and_then(|guest| guest.take_wasi()) {
@@ -186,9 +190,39 @@ impl Executor {
         let Some(own) = cell else {
             return Entered::Stop(Turn::Rest);
         };
+        let slot = own.pid().slot();
         if let Some(reason) = own.drain(&shared.system) {
             return Entered::Stop(Turn::Exit(reason));
         }
+        let waiters = &shared.frames.waiters;
+        let called = match waiters.may_try(slot, shared) {
+            // What has arrived does not get it a frame sooner.
+            Turnstile::Waits => return Entered::Stop(Turn::Rest),
+            Turnstile::Called => true,
+            Turnstile::Free => false,
+        };
+        let mut frame = false;
+        let mut entered = self.entries(cell, &mut frame);
+        if matches!(entered, Entered::NoFrame) {
+            waiters.join(slot, shared);
+            // One may have become free before it was in the queue.
+            entered = self.entries(cell, &mut frame);
+            if !matches!(entered, Entered::NoFrame) {
+                waiters.leave(slot);
+            }
+        } else if called && !frame {
+            // It did not want it any more.
+            waiters.call_next();
+        }
+        entered
+    }
+
+    /// Enters the guest until its turn is over. `frame`: whether it had one.
+    fn entries(&self, cell: &mut Option<Box<GuestOwn>>, frame: &mut bool) -> Entered {
+        let shared = &self.0;
+        let Some(own) = cell else {
+            return Entered::Stop(Turn::Rest);
+        };
         // Asked again while it rests in a frame: the pager lets it stay. By turns,
         // not entries: one that handles two messages in one was asked once.
         let in_frame = (own.guest()).is_some_and(|guest| guest.place_at_rest().is_some());
@@ -200,6 +234,12 @@ impl Executor {
             };
             if entry > 0 && own.reductions >= until {
                 return Entered::GoOn;
+            }
+            if Executor::is_going_back(own) {
+                match self.go_back(own, true) {
+                    Entered::GoOn => {}
+                    stop => return stop,
+                }
             }
             let due = shared.crossing_due(own);
             let suspended = own.guest().is_some_and(|guest| guest.is_suspended());
@@ -219,7 +259,7 @@ impl Executor {
                 if due && self.may_cross(own) {
                     match self.cross(own) {
                         Ok(()) => {}
-                        Err(CrossError::NoFrame) => return Entered::GoOn,
+                        Err(CrossError::NoFrame) => return Entered::NoFrame,
                         Err(error) => {
                             return Entered::Stop(Turn::Exit(upgrade_failed(&error.to_string())));
                         }
@@ -234,11 +274,14 @@ impl Executor {
                     guest.touched = in_frame;
                 }
             }
-            let seated = match self.seat(own) {
+            let continues = own.guest().is_some_and(|guest| guest.is_waiting());
+            let mut seated = match self.seat(own) {
                 Ok(seated) => seated,
-                Err(NotSeated::Later) => return Entered::GoOn,
+                Err(NotSeated::Later) => return Entered::NoFrame,
                 Err(NotSeated::Broken(reason)) => return Entered::Stop(Turn::Exit(reason)),
             };
+            *frame = true;
+            seated.frame.goes_on(continues);
             match self.enter(cell, seated, suspended) {
                 Entered::GoOn => {}
                 stop => return stop,
@@ -256,7 +299,7 @@ impl Executor {
         } else {
             0
         };
-        let over = wait.is_over(own, &self.0.system, now, due);
+        let over = wait.is_over(own, now, due);
         if let Some(guest) = own.guest() {
             guest.wait.set(wait);
         }
@@ -297,8 +340,14 @@ impl Executor {
         match outcome {
             Outcome::Returned { result, taken } => self.returned(own, seated, result, taken),
             Outcome::Suspended => Entered::Stop(self.suspended(own, seated)),
+            // What a signal ends in the middle is not the release's fault.
+            Outcome::Ended(reason) => {
+                shared.frames.retire(seated);
+                Entered::Stop(Turn::Exit(reason))
+            }
             Outcome::Exited(reason) => {
                 shared.frames.retire(seated);
+                self.release(own);
                 let reason = match reason.code() == Reason::NORMAL.0 && reason.bytes().is_empty() {
                     true => ended_well(own, "it called `exit` with 0 (NORMAL)"),
                     false => reason,
@@ -316,9 +365,16 @@ impl Executor {
         }
     }
 
+    /// The handler has ended well: what it did on probation happens.
+    fn release(&self, own: &mut GuestOwn) {
+        if let Some(transaction) = take_transaction(own) {
+            let sends = transaction.release(own, &self.0.system);
+            own.reductions += u64::from(sends);
+        }
+    }
+
     fn returned(&self, own: &mut GuestOwn, seated: Seated, result: i32, taken: u32) -> Entered {
         let shared = &self.0;
-        let transaction = take_transaction(own);
         own.has_handled();
         if let Some(guest) = own.guest() {
             guest.tenancy.artifact.manner.returned();
@@ -326,22 +382,21 @@ impl Executor {
         let waiting = match result {
             r if r == RunResult::Rest as i32 => false,
             r if r == RunResult::Waiting as i32 => true,
+            r if r == RunResult::Done as i32 => {
+                shared.frames.retire(seated);
+                self.release(own);
+                // A start that it has refused says why it ends.
+                let reason = own
+                    .drain(&shared.system)
+                    .unwrap_or_else(|| ended_well(own, "`run` answered 2 (DONE)"));
+                return Entered::Stop(Turn::Exit(reason));
+            }
             r => {
                 shared.frames.retire(seated);
-                let reason = if r == RunResult::Done as i32 {
-                    if let Some(transaction) = transaction {
-                        transaction.release(own, &shared.system);
-                    }
-                    // A start that it has refused says why it ends.
-                    own.drain(&shared.system)
-                        .unwrap_or_else(|| ended_well(own, "`run` answered 2 (DONE)"))
-                } else {
-                    let text = format!(
-                        "`run` answered {r}: it must answer 0 (REST), 1 (WAITING) or 2 (DONE)"
-                    );
-                    ExitReason::with(Reason::CONTRACT.0, text.as_bytes())
-                };
-                return Entered::Stop(Turn::Exit(reason));
+                let text =
+                    format!("`run` answered {r}: it must answer 0 (REST), 1 (WAITING) or 2 (DONE)");
+                let reason = ExitReason::with(Reason::CONTRACT.0, text.as_bytes());
+                return self.trapped(own, reason);
             }
         };
         if let Some(guest) = own.guest() {
@@ -350,19 +405,23 @@ impl Executor {
                 suspended: false,
                 waiting,
             };
-            if let Some(trial) = &mut guest.trial
-                && taken > 0
-            {
-                trial.state = None;
-                trial.files = None;
-                trial.left = trial.left.saturating_sub(1);
-                if trial.left == 0 {
-                    guest.trial = None;
+            if let Some(trial) = &mut guest.trial {
+                // An entry that nobody has seen may be undone with the next one.
+                let unseen = trial.transaction.as_ref().is_some_and(|t| t.is_unseen());
+                if !unseen {
+                    trial.state = None;
+                    trial.files = None;
+                }
+                if taken > 0 {
+                    trial.left = trial.left.saturating_sub(1);
                 }
             }
         }
-        if let Some(transaction) = transaction {
-            transaction.release(own, &shared.system);
+        self.release(own);
+        if let Some(guest) = own.guest()
+            && guest.trial.as_ref().is_some_and(|trial| trial.left == 0)
+        {
+            guest.trial = None;
         }
         if own.is_starting() {
             own.acknowledge(&shared.system, 0, Payload::empty());
@@ -370,7 +429,7 @@ impl Executor {
         if let Some(reason) = own.drain_news(&shared.system) {
             return Entered::Stop(Turn::Exit(reason));
         }
-        if taken == 0 && !shared.crossing_due(own) {
+        if taken == 0 && (waiting || !shared.crossing_due(own)) {
             // It wants none of what is there: it waits for something else.
             return Entered::Stop(Turn::Rest);
         }
@@ -379,11 +438,13 @@ impl Executor {
 
     fn suspended(&self, own: &mut GuestOwn, mut seated: Seated) -> Turn {
         let shared = &self.0;
-        let mut preempted = false;
+        let (mut preempted, mut to) = (false, None);
         if let Some(guest) = own.guest() {
             guest.tenancy.artifact.manner.waited();
             preempted = guest.is_preempted();
-            if !preempted {
+            to = guest.wants_room();
+            // Who waits for room does so for moments.
+            if !preempted && to.is_none() {
                 seated.hold();
             }
             guest.residence = Residence::Frame {
@@ -392,8 +453,11 @@ impl Executor {
                 waiting: false,
             };
         }
-        if preempted {
+        if preempted || to.is_some_and(|to| !own.wait_for_room(&shared.system, to)) {
             return Turn::Again;
+        }
+        if to.is_some() {
+            return Turn::Rest;
         }
         let in_wasi = (own.guest()).is_some_and(|guest| guest.is_in_wasi());
         if own.is_starting() && !in_wasi {
@@ -432,6 +496,8 @@ fn ended_well(own: &GuestOwn, how: &str) -> ExitReason {
 pub(crate) enum Entered {
     GoOn,
     Stop(Turn),
+    /// It is at rest, and goes on when there is a frame for it.
+    NoFrame,
     /// Somebody else has the process; this is what there is to say.
     Away(Ran),
 }

@@ -30,11 +30,7 @@ impl Origin {
     /// The process stays as it was.
     fn back(self) -> Residence {
         match self {
-            Origin::Image(image) => Residence::Image {
-                image,
-                waiting: false,
-                stamp: None,
-            },
+            Origin::Image(image) => Residence::at_rest(image),
             Origin::Frame(frame) => Residence::Frame {
                 frame,
                 suspended: false,
@@ -73,12 +69,7 @@ impl Executor {
 
     /// Whether a process that is not suspended is at REST, not WAITING.
     pub(crate) fn may_cross(&self, own: &mut GuestOwn) -> bool {
-        own.guest().is_some_and(|guest| {
-            !matches!(
-                guest.residence,
-                Residence::Image { waiting: true, .. } | Residence::Frame { waiting: true, .. }
-            )
-        })
+        own.guest().is_some_and(|guest| !guest.is_waiting())
     }
 
     /// Crosses a process at rest into the current release.
@@ -139,11 +130,7 @@ impl Executor {
         match crossed {
             Ok(Crossed { path, state }) => {
                 guest.residence = match state {
-                    Landed::Image(image) => Residence::Image {
-                        image,
-                        waiting: false,
-                        stamp: None,
-                    },
+                    Landed::Image(image) => Residence::at_rest(image),
                     Landed::Frame(mut frame) => {
                         shared.frames.occupy(&mut frame, pid.slot());
                         Residence::Frame {
@@ -169,7 +156,7 @@ impl Executor {
                 guest.trial = self.trial(release, before, origin);
                 set_aside_files(guest);
                 self.arrived(guest, &crossing, Path::Fresh);
-                own.put_back(own.init());
+                own.put_back(0, own.init());
             }
             Err(error) => {
                 let text = error.to_string();

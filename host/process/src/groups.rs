@@ -19,6 +19,8 @@ pub struct Groups(RwLock<Inner>);
 struct Inner {
     by_name: HashMap<Arc<str>, Group, FixedState>,
     by_pid: HashMap<Pid, Vec<Arc<str>>, FixedState>,
+    /// Memberships so far.
+    last: u64,
 }
 
 #[derive(Debug, Default)]
@@ -26,80 +28,120 @@ struct Group {
     /// Shared with those who publish, who must not copy a million pids under
     /// the lock; copied by the next change while one of them reads.
     members: Arc<Vec<Pid>>,
-    /// Where in there each one is.
-    places: HashMap<Pid, usize, FixedState>,
+    /// Where in there each one is, and the number of its membership.
+    places: HashMap<Pid, (usize, Membership), FixedState>,
 }
 
+/// One membership of a process in a group. If it leaves and joins again, that is
+/// another one: whoever undoes one must not undo the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Membership(u64);
+
 impl Group {
-    fn remove(&mut self, pid: Pid) -> bool {
-        let Some(place) = self.places.remove(&pid) else {
-            return false;
-        };
+    fn remove(&mut self, pid: Pid) -> Option<Membership> {
+        let (place, membership) = self.places.remove(&pid)?;
         let members = Arc::make_mut(&mut self.members);
         members.swap_remove(place);
-        if let Some(moved) = members.get(place) {
-            self.places.insert(*moved, place);
+        if let Some(moved) = members.get(place)
+            && let Some((its, _)) = self.places.get_mut(moved)
+        {
+            *its = place;
         }
-        true
+        Some(membership)
     }
 }
 
 impl Inner {
-    fn leave(&mut self, name: &str, pid: Pid) -> bool {
-        let Some(group) = self.by_name.get_mut(name) else {
-            return false;
+    fn find(&self, name: &str, pid: Pid) -> Option<Membership> {
+        let (_, membership) = self.by_name.get(name)?.places.get(&pid)?;
+        Some(*membership)
+    }
+
+    fn join(&mut self, name: &str, pid: Pid, membership: Membership) -> Result<(), NameError> {
+        if self.by_pid.get(&pid).map_or(0, Vec::len) >= limits::GROUPS as usize {
+            return Err(NameError::TooMany);
+        }
+        let name: Arc<str> = match self.by_name.get_key_value(name) {
+            Some((name, _)) => name.clone(),
+            None => name.into(),
         };
+        let group = self.by_name.entry(name.clone()).or_default();
+        group.places.insert(pid, (group.members.len(), membership));
+        Arc::make_mut(&mut group.members).push(pid);
+        self.by_pid.entry(pid).or_default().push(name);
+        Ok(())
+    }
+
+    /// Takes a process out of a group; the list of its own groups is the caller's.
+    fn remove(&mut self, name: &str, pid: Pid) -> Option<Membership> {
+        let group = self.by_name.get_mut(name)?;
         let was = group.remove(pid);
         if group.members.is_empty() {
             self.by_name.remove(name);
         }
         was
     }
+
+    fn leave(&mut self, name: &str, pid: Pid) -> Option<Membership> {
+        let was = self.remove(name, pid)?;
+        if let Some(groups) = self.by_pid.get_mut(&pid) {
+            groups.retain(|other| &**other != name);
+            if groups.is_empty() {
+                self.by_pid.remove(&pid);
+            }
+        }
+        Some(was)
+    }
 }
 
 impl Groups {
-    /// Answers whether the process was not in the group before.
-    pub(crate) fn join(&self, name: &str, pid: Pid) -> Result<bool, NameError> {
+    /// Answers the new membership; `None`: the process was in the group already.
+    pub(crate) fn join(&self, name: &str, pid: Pid) -> Result<Option<Membership>, NameError> {
         if name.is_empty() || name.len() > limits::NAME as usize {
             return Err(NameError::Invalid);
         }
         let mut inner = self.0.write();
-        if let Some(group) = inner.by_name.get(name)
-            && group.places.contains_key(&pid)
-        {
-            return Ok(false);
+        if inner.find(name, pid).is_some() {
+            return Ok(None);
         }
-        if inner.by_pid.get(&pid).map_or(0, Vec::len) >= limits::GROUPS as usize {
-            return Err(NameError::TooMany);
-        }
-        let name: Arc<str> = match inner.by_name.get_key_value(name) {
-            Some((name, _)) => name.clone(),
-            None => name.into(),
-        };
-        let group = inner.by_name.entry(name.clone()).or_default();
-        group.places.insert(pid, group.members.len());
-        Arc::make_mut(&mut group.members).push(pid);
-        inner.by_pid.entry(pid).or_default().push(name);
-        Ok(true)
+        inner.last += 1;
+        let membership = Membership(inner.last);
+        inner.join(name, pid, membership)?;
+        Ok(Some(membership))
     }
 
     /// Takes a process out of a group; answers whether it was in it.
     pub fn leave(&self, name: &str, pid: Pid) -> bool {
+        self.take(name, pid).is_some()
+    }
+
+    /// The same; answers the membership that ended, for [`Groups::restore`].
+    pub fn take(&self, name: &str, pid: Pid) -> Option<Membership> {
+        self.0.write().leave(name, pid)
+    }
+
+    /// Takes a process out of a group if this membership still stands.
+    pub fn undo(&self, name: &str, pid: Pid, membership: Membership) {
         let mut inner = self.0.write();
-        let was = inner.leave(name, pid);
-        if was && let Some(groups) = inner.by_pid.get_mut(&pid) {
-            groups.retain(|other| &**other != name);
-            if groups.is_empty() {
-                inner.by_pid.remove(&pid);
-            }
+        if inner.find(name, pid) == Some(membership) {
+            inner.leave(name, pid);
         }
-        was
+    }
+
+    /// Puts a membership back that was ended, unless the process is in the group
+    /// again.
+    pub(crate) fn restore(&self, name: &str, pid: Pid, membership: Membership) {
+        let mut inner = self.0.write();
+        if inner.find(name, pid).is_none() {
+            // In as many groups as it may be, meanwhile: it does without.
+            let _ = inner.join(name, pid, membership);
+        }
     }
 
     pub(crate) fn leave_all(&self, pid: Pid) {
         let mut inner = self.0.write();
         for name in inner.by_pid.remove(&pid).unwrap_or_default() {
-            inner.leave(&name, pid);
+            inner.remove(&name, pid);
         }
     }
 

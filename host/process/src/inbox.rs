@@ -57,12 +57,22 @@ impl Inbox {
         }
     }
 
-    pub(crate) fn push_front(&mut self, envelope: Envelope) {
+    /// Puts a message before the one that is at `at`, or behind all.
+    pub(crate) fn insert(&mut self, at: usize, envelope: Envelope) {
+        if at >= self.len() {
+            return self.push_back(envelope);
+        }
         self.count(&envelope);
         self.came += 1;
         self.marks.get_mut().clear();
-        if let Some(second) = self.first.replace(envelope) {
-            self.rest.push_front(second);
+        let before = usize::from(self.first.is_some());
+        match at.checked_sub(before) {
+            Some(at) => self.rest.insert(at, envelope),
+            None => {
+                if let Some(second) = self.first.replace(envelope) {
+                    self.rest.push_front(second);
+                }
+            }
         }
     }
 

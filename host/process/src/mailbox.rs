@@ -52,6 +52,19 @@ pub struct Arrivals<S> {
     /// Of the items: the weight of those that no limit counts.
     crowd: u32,
     bytes: u64,
+    /// Those who wait until these are taken over.
+    waiters: Vec<Pid>,
+}
+
+/// What a mailbox leaves when it is closed.
+#[derive(Debug)]
+pub struct Closed<S> {
+    /// What was in it.
+    pub items: Vec<S>,
+    /// Those who wait for room in it.
+    pub waiters: Vec<Pid>,
+    /// False: the slot's generations are used up, and it must never be opened again.
+    pub usable: bool,
 }
 
 impl<S> Arrivals<S> {
@@ -63,7 +76,13 @@ impl<S> Arrivals<S> {
             messages: 0,
             crowd: 0,
             bytes: 0,
+            waiters: Vec::new(),
         })
+    }
+
+    /// Those who wait until these are taken over, for whoever has done that.
+    pub(crate) fn take_waiters(&mut self) -> Vec<Pid> {
+        std::mem::take(&mut self.waiters)
     }
 
     /// Takes all of them out, in order.
@@ -108,19 +127,21 @@ impl<S> Mailbox<S> {
         self.0.lock().limits = Some(limits);
     }
 
-    /// Ends the mailbox: what is in it is handed out, and everything for this
-    /// generation is refused from now on. False: the slot's generations are used
-    /// up, and it must never be opened again.
+    /// Ends the mailbox: everything for this generation is refused from now on.
     #[must_use]
-    pub fn close(&self) -> (Vec<S>, bool) {
+    pub fn close(&self) -> Closed<S> {
         let mut outer = self.0.lock();
         outer.limits = None;
         // No overflow: it is far below that, and not opened when it is past the last.
         outer.generation += 1;
         let usable = outer.generation <= Pid::LAST_GENERATION;
         let arrivals = outer.arrivals.take();
-        let rest = arrivals.map(|arrivals| arrivals.items).unwrap_or_default();
-        (rest, usable)
+        let (items, waiters) = arrivals.map_or_else(Default::default, |a| (a.items, a.waiters));
+        Closed {
+            items,
+            waiters,
+            usable,
+        }
     }
 
     /// Lets generations pass, for tests that cannot wait for them.
@@ -139,6 +160,21 @@ impl<S> Mailbox<S> {
         arrivals.items.push(item);
         arrivals.crowd = arrivals.crowd.saturating_add(weight);
         Ok(arrivals.crowd > CROWD)
+    }
+
+    /// Has `waiter` told when what is in transit is taken over; false: there is not
+    /// too much, or the process has ended.
+    pub fn wait_for_room(&self, generation: u64, waiter: Pid) -> bool {
+        let Ok(mut outer) = self.living(generation) else {
+            return false;
+        };
+        match &mut outer.arrivals {
+            Some(arrivals) if arrivals.crowd > CROWD => {
+                arrivals.waiters.push(waiter);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether too much is in transit that no limit counts.

@@ -77,6 +77,8 @@ pub struct Own<G> {
     trap_exit: bool,
     /// It has sent to a process that is far behind.
     crowded: bool,
+    /// The one that it waits for is no longer far behind.
+    has_room: bool,
     /// Somebody looks at what it receives and sends.
     pub traced: bool,
     /// It takes no message from its next rest on (OTP: `sys:suspend`). Whoever runs it looks.
@@ -197,6 +199,7 @@ impl<G: 'static> Own<G> {
             starting: true,
             trap_exit: false,
             crowded: false,
+            has_room: false,
             traced: false,
             suspended: false,
             body: birth.body,
@@ -289,6 +292,9 @@ impl<G: 'static> Own<G> {
         if slot.mailbox.take_into(&mut spare, moved)
             && let Some(arrived) = &mut spare
         {
+            for waiter in arrived.take_waiters() {
+                let _ = system.signal(waiter, Signal::Room { from: self.pid });
+            }
             let mut signals = arrived.drain();
             while let Some(signal) = signals.next() {
                 if let Some(end) = self.apply(system, signal) {
@@ -403,10 +409,10 @@ impl<G: 'static> Own<G> {
         self.desk.as_ref()?.current.as_ref()
     }
 
-    /// Puts a message back to the front: its handler's effects never happened.
-    /// Whoever sent a request and gave it up meanwhile stays forgotten.
-    pub fn put_back(&mut self, envelope: Envelope) {
-        self.desk().inbox.push_front(envelope);
+    /// Puts a message back to where it was taken from: its handler's effects never
+    /// happened. Whoever sent a request and gave it up meanwhile stays forgotten.
+    pub fn put_back(&mut self, position: usize, envelope: Envelope) {
+        self.desk().inbox.insert(position, envelope);
     }
 
     /// Messages in the inner mailbox.
@@ -474,6 +480,10 @@ impl<G: 'static> Own<G> {
                 if let Some(relations) = &mut self.relations {
                     relations.watchers.remove((from, reference));
                 }
+                None
+            }
+            Signal::Room { .. } => {
+                self.has_room = true;
                 None
             }
             Signal::Down {
@@ -584,10 +594,27 @@ impl<G: 'static> Own<G> {
     }
 
     /// Whether the process has sent to one that is far behind, since it was
-    /// asked last. Whoever runs it lets it wait then while
-    /// [`System::is_crowded`] says so: what no limit counts must not pile up.
+    /// asked last. Whoever runs it lets it wait then ([`Own::wait_for_room`]): what
+    /// no limit counts must not pile up.
     pub fn take_crowded(&mut self) -> bool {
         std::mem::take(&mut self.crowded)
+    }
+
+    /// Begins to wait until a process is no longer far behind: it is told by a
+    /// signal, and [`Own::has_room`] then says so. False: there is nothing to wait for.
+    pub fn wait_for_room(&mut self, system: &System<G>, to: Pid) -> bool {
+        self.has_room = !system.wait_for_room(to, self.pid);
+        !self.has_room
+    }
+
+    /// Whether that wait is over.
+    pub fn has_room(&self) -> bool {
+        self.has_room
+    }
+
+    /// Ends the process with its next [`Own::drain`], whatever else arrives.
+    pub fn fail(&mut self, reason: ExitReason) {
+        self.desk().end.get_or_insert(reason);
     }
 
     /// Whom the process monitors, or awaits an answer from, by a reference.

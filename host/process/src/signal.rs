@@ -131,6 +131,11 @@ pub enum Signal<G> {
         /// Under which reference.
         reference: u64,
     },
+    /// `from`, which was far behind, has taken over what was in transit to it.
+    Room {
+        /// Who was far behind.
+        from: Pid,
+    },
     /// `from` no longer monitors, or no longer waits for a reply.
     Demonitor {
         /// Who monitored.
@@ -183,6 +188,7 @@ impl<G> fmt::Debug for Signal<G> {
                 reference,
                 reason,
             } => write!(f, "Down {reference} from {from}: {reason}"),
+            Signal::Room { from } => write!(f, "Room at {from}"),
             Signal::Control(_) => f.write_str("Control"),
         }
     }

@@ -113,8 +113,10 @@ impl State {
     /// page it out or to look at it. End with [`State::end`].
     #[must_use]
     pub fn claim(&self) -> bool {
+        // SeqCst, as in `end`: who counts himself among those that wait for a process
+        // to rest, and then finds it running, is seen by its runner after `end`.
         self.0
-            .compare_exchange(IDLE, RUNNING, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(IDLE, RUNNING, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
     }
 
@@ -122,7 +124,7 @@ impl State {
     pub fn end(&self) -> Then {
         match self
             .0
-            .compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(RUNNING, IDLE, Ordering::SeqCst, Ordering::Acquire)
         {
             Ok(_) => Then::Nothing,
             Err(_) => self.again(),

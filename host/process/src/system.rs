@@ -13,10 +13,10 @@ use exuvia_abi::{Kind, Pid, Priority, Reason, limits};
 
 use crate::account::{Charge, NodeAccount};
 use crate::clock::Clock;
-use crate::groups::Groups;
+use crate::groups::{Groups, Membership};
 use crate::limits::Limits;
 use crate::mailbox::Refused;
-use crate::names::{NameError, Names};
+use crate::names::{NameError, Names, Registration};
 use crate::own::{Body, Own};
 use crate::signal::{Envelope, Signal};
 use crate::state::Then;
@@ -248,6 +248,12 @@ impl<G: 'static> System<G> {
         Ok(crowded)
     }
 
+    /// See [`Own::wait_for_room`].
+    pub(crate) fn wait_for_room(&self, to: Pid, waiter: Pid) -> bool {
+        self.slot(to)
+            .is_some_and(|slot| slot.mailbox.wait_for_room(to.generation(), waiter))
+    }
+
     /// Whether so much is in transit to a process that whoever sends it what
     /// no limit counts must wait: see [`Own::take_crowded`].
     pub fn is_crowded(&self, pid: Pid) -> bool {
@@ -356,7 +362,7 @@ impl<G: 'static> System<G> {
 
     /// Frees what the process had; answers the signals that it never saw.
     fn close(&self, pid: Pid, slot: &Slot<G>) -> Vec<Signal<G>> {
-        let (rest, usable) = slot.mailbox.close();
+        let closed = slot.mailbox.close();
         // After the close, so that a name given meanwhile is seen here or its
         // giver sees that the process has ended.
         if slot.named.swap(false, Ordering::SeqCst) {
@@ -366,12 +372,15 @@ impl<G: 'static> System<G> {
             self.timers.cancel_all(pid);
         }
         slot.state.vacate();
-        if usable {
+        if closed.usable {
             self.table.release(self.shard(), pid.slot());
         } else {
             self.table.retire();
         }
-        rest
+        for waiter in closed.waiters {
+            let _ = self.signal(waiter, Signal::Room { from: pid });
+        }
+        closed.items
     }
 
     fn answer_the_rest(&self, dead: Pid, rest: Vec<Signal<G>>) {
@@ -422,13 +431,42 @@ impl<G: 'static> System<G> {
 
     /// Registers a name for a living process.
     pub fn register(&self, name: &str, pid: Pid) -> Result<(), NameError> {
-        self.names.insert(name, pid)?;
+        self.register_undoably(name, pid).map(drop)
+    }
+
+    /// The same; answers what `Names::undo` takes, unless the name was its own
+    /// already.
+    pub fn register_undoably(
+        &self,
+        name: &str,
+        pid: Pid,
+    ) -> Result<Option<Registration>, NameError> {
+        let new = self.names.insert(name, pid)?;
         let alive = self.has_in_its_name(pid);
-        alive.then_some(()).ok_or(NameError::Dead)
+        alive.then_some(new).ok_or(NameError::Dead)
+    }
+
+    /// Takes back that a name was taken from a process: it has it again, if it
+    /// lives and the name is free.
+    pub fn undo_unregister(&self, name: &str, registration: Registration) {
+        self.names.restore(name, registration);
+        self.has_in_its_name(registration.pid);
+    }
+
+    /// Takes back that a process was taken out of a group: it is in it again, if
+    /// it lives.
+    pub fn undo_leave(&self, group: &str, pid: Pid, membership: Membership) {
+        self.groups.restore(group, pid, membership);
+        self.has_in_its_name(pid);
     }
 
     /// Puts a living process into a group; answers whether it was not in it.
     pub fn join(&self, group: &str, pid: Pid) -> Result<bool, NameError> {
+        self.join_undoably(group, pid).map(|new| new.is_some())
+    }
+
+    /// The same; answers what `Groups::undo` takes, unless it was in it already.
+    pub fn join_undoably(&self, group: &str, pid: Pid) -> Result<Option<Membership>, NameError> {
         let new = self.groups.join(group, pid)?;
         let alive = self.has_in_its_name(pid);
         alive.then_some(new).ok_or(NameError::Dead)

@@ -6,10 +6,8 @@
 //! Lock order: the directory, then the rows of one table. Neither is held
 //! while a mailbox is asked for anything.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use exuvia_abi::{Pid, limits};
 use foldhash::fast::FixedState;
@@ -18,9 +16,11 @@ use parking_lot::{Mutex, RwLock};
 use crate::Payload;
 use crate::limits::Limits;
 
-/// What a row counts beside its key and value, bytes: about what the tree and
-/// the allocator take for it.
-const ROW: u64 = 96;
+mod rows;
+
+pub use rows::{Before, Put};
+use rows::{Budget, Rows};
+
 /// A row's longest key, bytes.
 const KEY: usize = limits::TABLE_KEY as usize;
 
@@ -52,29 +52,6 @@ pub enum TableError {
     Dead,
 }
 
-/// What all tables of a process hold, and may hold.
-#[derive(Debug, Default)]
-struct Budget {
-    bytes: AtomicU64,
-    most: AtomicU64,
-}
-
-impl Budget {
-    fn take(&self, bytes: u64) -> bool {
-        let most = self.most.load(Ordering::Relaxed);
-        let taken = self
-            .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |has| {
-                has.checked_add(bytes).filter(|sum| *sum <= most)
-            });
-        taken.is_ok()
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
 /// One table. Rows are in the order of their keys' bytes.
 #[derive(Debug)]
 pub struct SharedTable {
@@ -90,45 +67,6 @@ struct Owner {
     pid: Pid,
     /// Who gets it after that one's end, and with which tag that one is told.
     heir: Option<(Pid, u32)>,
-}
-
-#[derive(Debug)]
-struct Rows {
-    map: BTreeMap<Box<[u8]>, Payload>,
-    bytes: u64,
-    budget: Arc<Budget>,
-}
-
-fn cost(key: &[u8], value: &Payload) -> u64 {
-    (key.len() + value.len()) as u64 + ROW
-}
-
-impl Rows {
-    /// Stores, removes or leaves a row as it is; answers what was there.
-    fn set(&mut self, key: &[u8], value: Option<&Payload>) -> Result<Option<Payload>, TableError> {
-        let had = self.map.get(key).map_or(0, |old| cost(key, old));
-        let wants = value.map_or(0, |value| cost(key, value));
-        if wants > had && !self.budget.take(wants - had) {
-            return Err(TableError::Full);
-        }
-        if had > wants {
-            self.budget.give_back(had - wants);
-        }
-        self.bytes = self.bytes - had + wants;
-        Ok(match value {
-            None => self.map.remove(key),
-            Some(value) => match self.map.get_mut(key) {
-                Some(place) => Some(std::mem::replace(place, value.clone())),
-                None => self.map.insert(key.into(), value.clone()),
-            },
-        })
-    }
-}
-
-impl Drop for Rows {
-    fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
-    }
 }
 
 impl SharedTable {
@@ -149,8 +87,7 @@ impl SharedTable {
 
     /// Rows, and the bytes that they count.
     pub fn size(&self) -> (usize, u64) {
-        let rows = self.rows.read();
-        (rows.map.len(), rows.bytes)
+        self.rows.read().size()
     }
 
     fn reads(&self, reader: Pid) -> Result<(), TableError> {
@@ -166,17 +103,13 @@ impl SharedTable {
     /// The value of a key.
     pub fn get(&self, reader: Pid, key: &[u8]) -> Result<Option<Payload>, TableError> {
         self.reads(reader)?;
-        Ok(self.rows.read().map.get(key).cloned())
+        Ok(self.rows.read().get(key).cloned())
     }
 
     /// The first key behind this one; behind none, the first of all.
     pub fn next(&self, reader: Pid, key: &[u8]) -> Result<Option<Box<[u8]>>, TableError> {
         self.reads(reader)?;
-        let rows = self.rows.read();
-        let behind = (Bound::Excluded(key), Bound::Unbounded);
-        // No key is empty: behind the empty one come all.
-        let mut keys = rows.map.range::<[u8], _>(behind);
-        Ok(keys.next().map(|(key, _)| key.clone()))
+        Ok(self.rows.read().behind(key))
     }
 
     /// Stores a row, if there is none yet or `replace`; answers what was there.
@@ -187,67 +120,106 @@ impl SharedTable {
         value: &Payload,
         replace: bool,
     ) -> Result<Option<Payload>, TableError> {
+        Ok(match self.put_undoably(writer, key, value, replace)? {
+            Put::Stored(before) => before.into_value(),
+            Put::There(value) => Some(value),
+        })
+    }
+
+    /// The same, for [`SharedTable::undo`].
+    pub fn put_undoably(
+        &self,
+        writer: Pid,
+        key: &[u8],
+        value: &Payload,
+        replace: bool,
+    ) -> Result<Put, TableError> {
         self.writes(writer)?;
         if key.is_empty() || key.len() > KEY {
             return Err(TableError::Invalid);
         }
         let mut rows = self.rows.write();
-        if !replace && let Some(there) = rows.map.get(key) {
-            return Ok(Some(there.clone()));
+        match rows.get(key) {
+            Some(there) if !replace => Ok(Put::There(there.clone())),
+            _ => rows.store(key, value.clone()).map(Put::Stored),
         }
-        rows.set(key, Some(value))
     }
 
     /// Removes a row; answers what was there.
     pub fn remove(&self, writer: Pid, key: &[u8]) -> Result<Option<Payload>, TableError> {
         self.writes(writer)?;
-        self.rows.write().set(key, None)
+        Ok(self.rows.write().remove(key)?.into_value())
+    }
+
+    /// The same, until the answer is undone or dropped; `None`: there was no such
+    /// row.
+    pub fn remove_undoably(
+        self: &Arc<SharedTable>,
+        writer: Pid,
+        key: &[u8],
+    ) -> Result<Option<Removed>, TableError> {
+        self.writes(writer)?;
+        let mut rows = self.rows.write();
+        if rows.get(key).is_none() {
+            return Ok(None);
+        }
+        let before = rows.remove_for_now(key)?;
+        Ok(Some(Removed {
+            table: self.clone(),
+            key: key.into(),
+            before: Some(before),
+        }))
     }
 
     /// Adds to a number of 8 bytes, little-endian, wrapping; 0 if there is no such
     /// row. Answers what was there, and what is there now.
-    pub fn add(
-        &self,
-        writer: Pid,
-        key: &[u8],
-        amount: i64,
-    ) -> Result<(Option<Payload>, i64), TableError> {
+    pub fn add(&self, writer: Pid, key: &[u8], amount: i64) -> Result<(Before, i64), TableError> {
         self.writes(writer)?;
         if key.is_empty() || key.len() > KEY {
             return Err(TableError::Invalid);
         }
-        let mut rows = self.rows.write();
-        let before = match rows.map.get(key) {
-            None => 0,
-            Some(value) => {
-                let bytes = value.as_slice().try_into();
-                i64::from_le_bytes(bytes.map_err(|_| TableError::Invalid)?)
-            }
-        };
-        let sum = before.wrapping_add(amount);
-        let old = rows.set(key, Some(&Payload::new(&sum.to_le_bytes())))?;
-        Ok((old, sum))
+        self.rows.write().add(key, amount)
     }
 
     /// Puts back what was there before a change, unless somebody has changed
     /// the row since.
-    pub fn undo(&self, key: &[u8], changed: Option<&Payload>, before: Option<&Payload>) {
-        let mut rows = self.rows.write();
-        if rows.map.get(key) == changed {
-            // Full meanwhile: what was there is lost, as if it had been refused.
-            let _ = rows.set(key, before);
-        }
+    pub fn undo(&self, key: &[u8], before: Before) {
+        self.rows.write().undo(key, before);
+    }
+
+    /// Takes back an addition. If others have added since, theirs stay; if
+    /// somebody has stored another row, there is nothing to take back.
+    pub fn undo_add(&self, key: &[u8], amount: i64, before: Before) {
+        self.rows.write().undo_add(key, amount, before);
     }
 
     /// Counts with another owner from now on, if there is room.
     fn moves_to(&self, budget: &Arc<Budget>) -> Result<(), TableError> {
-        let mut rows = self.rows.write();
-        if !budget.take(rows.bytes) {
-            return Err(TableError::Full);
+        self.rows.write().moves_to(budget)
+    }
+}
+
+/// A row that was removed. Nobody can put it back any more when this is dropped.
+#[derive(Debug)]
+pub struct Removed {
+    table: Arc<SharedTable>,
+    key: Box<[u8]>,
+    before: Option<Before>,
+}
+
+impl Removed {
+    /// Puts the row back, unless somebody has stored it meanwhile.
+    pub fn undo(mut self) {
+        if let Some(before) = self.before.take() {
+            self.table.undo(&self.key, before);
         }
-        let before = std::mem::replace(&mut rows.budget, budget.clone());
-        before.give_back(rows.bytes);
-        Ok(())
+    }
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let Some(before) = &self.before else { return };
+        self.table.rows.write().removed_for_good(&self.key, before);
     }
 }
 
@@ -283,7 +255,7 @@ impl Inner {
         if owned.tables.len() >= limits::TABLES as usize {
             return Err(TableError::Full);
         }
-        owned.budget.most.store(limits.tables, Ordering::Relaxed);
+        owned.budget.set_most(limits.tables);
         Ok(owned)
     }
 
@@ -297,9 +269,10 @@ impl Inner {
     /// Forgets an owner that has no tables. One whose last large table is still
     /// being freed has those bytes until then.
     fn forget_if_idle(&mut self, pid: Pid) {
-        let idle = self.by_owner.get(&pid).is_some_and(|owned| {
-            owned.tables.is_empty() && owned.budget.bytes.load(Ordering::Relaxed) == 0
-        });
+        let idle = self
+            .by_owner
+            .get(&pid)
+            .is_some_and(|owned| owned.tables.is_empty() && owned.budget.is_unused());
         if idle {
             self.by_owner.remove(&pid);
         }
@@ -353,11 +326,7 @@ impl Tables {
         if let Some(name) = &name {
             inner.by_name.insert(name.clone(), id);
         }
-        let rows = Rows {
-            map: BTreeMap::new(),
-            bytes: 0,
-            budget,
-        };
+        let rows = Rows::new(budget);
         let table = SharedTable {
             id,
             name,
@@ -443,7 +412,7 @@ impl Tables {
     /// The owner has new limits.
     pub(crate) fn set_limits(&self, owner: Pid, limits: &Limits) {
         if let Some(owned) = self.inner.read().by_owner.get(&owner) {
-            owned.budget.most.store(limits.tables, Ordering::Relaxed);
+            owned.budget.set_most(limits.tables);
         }
     }
 

@@ -245,7 +245,7 @@ fn a_close_hands_out_or_refuses_each_signal() {
         };
         let senders = [sender(1), sender(11)];
         let mut out = arrived(&mailbox);
-        out.extend(mailbox.close().0);
+        out.extend(mailbox.close().items);
         let mut accepted = Vec::new();
         for sender in senders {
             let pushed = sender.join().expect("the sender does not panic");
@@ -283,7 +283,7 @@ fn a_new_process_in_the_slot_sees_nothing_of_the_old_one() {
         process.enter_queue();
         process.begin();
         let mut old = arrived(&process.mailbox);
-        old.extend(process.mailbox.close().0);
+        old.extend(process.mailbox.close().items);
         process.leave();
         process.state.vacate();
 

@@ -10,8 +10,8 @@ use super::message::registered;
 use super::{Answer, served};
 use crate::data::{FrameData, View};
 use crate::guest::{GuestSystem, Publication, Wait, module_of};
-use crate::probation::{perform, transaction, undoable};
 use crate::trace::Told;
+use crate::transaction::{perform_all, transaction, undoable};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
@@ -75,11 +75,11 @@ fn join(view: &mut View<'_>, group: i32, length: i32, pid: i32) -> Answer {
     let pid = view.pid(pid)?;
     let group = registered(view, group, length)?.to_owned();
     let system = &view.shared.system;
-    match system.join(&group, pid) {
-        Ok(true) => undoable(view.own, system, move |_, system| {
-            system.groups.leave(&group, pid);
+    match system.join_undoably(&group, pid) {
+        Ok(Some(membership)) => undoable(view.own, system, move |_, system| {
+            system.groups.undo(&group, pid, membership);
         }),
-        Ok(false) => {}
+        Ok(None) => {}
         Err(NameError::Dead) => return Err(Code::NoProc),
         Err(NameError::TooMany) => return Err(Code::Limit),
         Err(NameError::Invalid | NameError::Taken) => return Err(Code::BadArgument),
@@ -91,11 +91,9 @@ fn leave(view: &mut View<'_>, group: i32, length: i32, pid: i32) -> Answer {
     let pid = view.pid(pid)?;
     let group = registered(view, group, length)?.to_owned();
     let system = &view.shared.system;
-    if !system.groups.leave(&group, pid) {
-        return Err(Code::NoProc);
-    }
+    let membership = system.groups.take(&group, pid).ok_or(Code::NoProc)?;
     undoable(view.own, system, move |_, system| {
-        let _ = system.join(&group, pid);
+        system.undo_leave(&group, pid, membership);
     });
     Ok(Code::Ok as i32)
 }
@@ -143,7 +141,8 @@ fn publish(view: &mut View<'_>, group: (i32, i32), tag: i32, data: i32, length: 
     } else if transaction(view.own).is_some() {
         // Held: whom it reaches will be known too late for the guest.
         let members = i32::try_from(publication.members.len()).unwrap_or(i32::MAX);
-        perform(view.own, &view.shared.system, move |own, system| {
+        let sends = publication.members.len();
+        perform_all(view.own, &view.shared.system, sends, move |own, system| {
             publication.go_on(system, usize::MAX);
             let refused = publication.members.len() - publication.reached as usize;
             if refused > 0 {

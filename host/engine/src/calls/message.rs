@@ -5,10 +5,10 @@ use exuvia_process::{Due, Envelope, ExitReason, SendError};
 use wasmtime::{Caller, Linker};
 
 use super::{Answer, served};
-use crate::data::{Ends, FrameData, View, bytes, bytes_mut, view};
+use crate::data::{Ends, Exit, FrameData, View, bytes, bytes_mut, view};
 use crate::guest::{GuestOwn, GuestSystem, Want, module_of};
-use crate::probation::{perform, perform_or, transaction};
 use crate::trace::Told;
+use crate::transaction::{perform, perform_or, transaction};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
@@ -166,7 +166,7 @@ fn deliver(view: &mut View<'_>, slot: &Slot, position: usize) -> Answer {
     *view.taken += 1;
     view.shared.trace_received(view.own, &message);
     if let Some(transaction) = transaction(view.own) {
-        transaction.message.get_or_insert(message);
+        transaction.took(position, message);
     } else {
         view.own.handles(message);
     }
@@ -178,7 +178,7 @@ pub(super) fn drain(view: &mut View<'_>) -> wasmtime::Result<()> {
     match view.own.drain_news(&view.shared.system) {
         None => Ok(()),
         Some(reason) => {
-            *view.exit = Some(reason);
+            *view.exit = Some(Exit::Signal(reason));
             Err(wasmtime::Error::new(Ends))
         }
     }
@@ -204,7 +204,7 @@ fn receive(
         // In probation one entry takes one message. Whoever asks for more
         // without waiting returns and is entered again; whoever waits ends
         // the transaction.
-        let full = transaction(view.own).is_some_and(|t| t.message.is_some());
+        let full = transaction(view.own).is_some_and(|t| t.has_message());
         if full && timeout == 0 && any {
             return Ok(Err(Code::Empty));
         }
@@ -213,8 +213,11 @@ fn receive(
         }
     }
     // Before any message, also for one that waits already: what is sent after a
-    // commit is for new code.
-    if any && view.shared.crossing_due(view.own) {
+    // commit is for new code. But the continuation of a WAITING process is old code's,
+    // and what it waits for may be any message: it gets one at a time, and crosses
+    // when it is at REST.
+    let goes_on = view.continues && *view.taken == 0;
+    if any && !goes_on && view.shared.crossing_due(view.own) {
         if timeout == 0 {
             return Ok(Err(Code::Empty));
         }

@@ -11,9 +11,9 @@ use wasmtime::{Caller, Linker};
 
 use super::message::{drain, registered, text};
 use super::{Answer, served};
-use crate::data::{Ends, FrameData, View, view};
+use crate::data::{Ends, Exit, FrameData, View, view};
 use crate::guest::{GuestOwn, GuestSystem, Want, module_of};
-use crate::probation::{perform, perform_or, undoable};
+use crate::transaction::{perform, perform_or, undoable};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
@@ -85,16 +85,14 @@ fn define_ends(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
          data: i32,
          length: i32|
          -> wasmtime::Result<()> {
-            let mut view = view(&mut caller, "exit")?;
-            view.close();
-            let reason = match (view.read(data, length), is_guests(code)) {
-                (Ok(bytes), true) => ExitReason::with(code, bytes),
-                _ => ExitReason::with(
+            let view = view(&mut caller, "exit")?;
+            *view.exit = Some(match (view.read(data, length), is_guests(code)) {
+                (Ok(bytes), true) => Exit::Itself(ExitReason::with(code, bytes)),
+                _ => Exit::Fault(ExitReason::with(
                     Reason::CONTRACT.0,
                     b"`exit` was called with a code that belongs to the host, or a bad pointer",
-                ),
-            };
-            *view.exit = Some(reason);
+                )),
+            });
             Err(wasmtime::Error::new(Ends))
         },
     )?;
@@ -608,7 +606,8 @@ fn set_priority(view: &mut View<'_>, priority: i32) -> Answer {
     let system = &view.shared.system;
     let before = system.set_priority(view.own.pid(), wanted);
     undoable(view.own, system, move |own, system| {
-        system.set_priority(own.pid(), before);
+        // Its limit may be a lower one meanwhile.
+        system.set_priority(own.pid(), before.min(own.limits().priority));
     });
     Ok(before as i32)
 }
@@ -638,28 +637,27 @@ fn register(view: &mut View<'_>, name: i32, length: i32, pid: i32) -> Answer {
     let pid = view.pid(pid)?;
     let name = registered(view, name, length)?.to_owned();
     let system = &view.shared.system;
-    if system.names.find(&name) == Some(pid) {
-        return Ok(Code::Ok as i32);
-    }
-    match system.register(&name, pid) {
-        Ok(()) => {}
+    let registration = match system.register_undoably(&name, pid) {
+        Ok(registration) => registration,
         Err(NameError::Taken) => return Err(Code::NameTaken),
         Err(NameError::Invalid) => return Err(Code::BadArgument),
         Err(NameError::Dead) => return Err(Code::NoProc),
         Err(NameError::TooMany) => return Err(Code::Limit),
+    };
+    if let Some(registration) = registration {
+        undoable(view.own, system, move |_, system| {
+            system.names.undo(&name, registration);
+        });
     }
-    undoable(view.own, system, move |_, system| {
-        system.names.remove(&name);
-    });
     Ok(Code::Ok as i32)
 }
 
 fn unregister(view: &mut View<'_>, name: i32, length: i32) -> Answer {
     let name = registered(view, name, length)?.to_owned();
     let system = &view.shared.system;
-    let owner = system.names.remove(&name).ok_or(Code::NoProc)?;
+    let registration = system.names.take(&name).ok_or(Code::NoProc)?;
     undoable(view.own, system, move |_, system| {
-        let _ = system.register(&name, owner);
+        system.undo_unregister(&name, registration);
     });
     Ok(Code::Ok as i32)
 }

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use exuvia_abi::{Code, table};
-use exuvia_process::{Access, Payload, SharedTable, TableError};
+use exuvia_process::{Access, Payload, Put, SharedTable, TableError};
 use wasmtime::{Caller, Linker};
 
 use super::message::registered;
 use super::{Answer, answer_with, served};
 use crate::data::{FrameData, View, bytes, view};
-use crate::probation::{transaction, undoable};
+use crate::transaction::{transaction, undoable};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
@@ -278,14 +278,18 @@ fn put(view: &mut View<'_>, id: i64, key: (i32, i32), value: (i32, i32), flags: 
     let value = view.payload(value.0, value.1)?;
     let table = table_for(view, id, key)?;
     let key = bytes(view.memory, key.0, key.1).ok_or(Code::BadPointer)?;
-    let before = table
-        .put(view.own.pid(), key, &value, replace)
+    let put = table
+        .put_undoably(view.own.pid(), key, &value, replace)
         .map_err(code)?;
-    let was = before.is_some();
-    if (replace || !was) && transaction(view.own).is_some() {
+    let before = match put {
+        Put::There(_) => return Ok(1),
+        Put::Stored(before) => before,
+    };
+    let was = before.was_there();
+    if transaction(view.own).is_some() {
         let key: Box<[u8]> = key.into();
         undoable(view.own, &view.shared.system, move |_, _| {
-            table.undo(&key, Some(&value), before.as_ref());
+            table.undo(&key, before);
         });
     }
     Ok(i32::from(was))
@@ -294,15 +298,16 @@ fn put(view: &mut View<'_>, id: i64, key: (i32, i32), value: (i32, i32), flags: 
 fn delete(view: &mut View<'_>, id: i64, key: (i32, i32)) -> Answer {
     let table = table_for(view, id, key)?;
     let key = bytes(view.memory, key.0, key.1).ok_or(Code::BadPointer)?;
-    let before = table.remove(view.own.pid(), key).map_err(code)?;
-    let was = before.is_some();
-    if was && transaction(view.own).is_some() {
-        let key: Box<[u8]> = key.into();
-        undoable(view.own, &view.shared.system, move |_, _| {
-            table.undo(&key, None, before.as_ref());
-        });
+    let me = view.own.pid();
+    if transaction(view.own).is_none() {
+        let before = table.remove(me, key).map_err(code)?;
+        return Ok(i32::from(before.is_some()));
     }
-    Ok(i32::from(was))
+    let Some(removed) = table.remove_undoably(me, key).map_err(code)? else {
+        return Ok(0);
+    };
+    undoable(view.own, &view.shared.system, move |_, _| removed.undo());
+    Ok(1)
 }
 
 fn add(view: &mut View<'_>, id: i64, key: (i32, i32), amount: i64, out: i32) -> Answer {
@@ -312,10 +317,8 @@ fn add(view: &mut View<'_>, id: i64, key: (i32, i32), amount: i64, out: i32) -> 
     let (before, sum) = table.add(view.own.pid(), key, amount).map_err(code)?;
     if transaction(view.own).is_some() {
         let key: Box<[u8]> = key.into();
-        // Taken back by the same amount: others may have added since.
-        undoable(view.own, &view.shared.system, move |own, _| match before {
-            Some(_) => drop(table.add(own.pid(), &key, amount.wrapping_neg())),
-            None => table.undo(&key, Some(&Payload::new(&sum.to_le_bytes())), None),
+        undoable(view.own, &view.shared.system, move |_, _| {
+            table.undo_add(&key, amount, before);
         });
     }
     view.write(out, &sum.to_le_bytes())?;

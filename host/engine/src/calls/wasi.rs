@@ -10,12 +10,12 @@ use wasmtime::{Caller, Func, Linker, Store};
 use super::misc::{impure, memory};
 use super::{copy, counter, forget_mail, settle};
 use crate::baton::{self, Ask, Asked};
-use crate::data::{Denied, Ends, FrameData, Mode, NotHere, bytes};
+use crate::data::{Denied, Ends, Exit, FrameData, Mode, NotHere, bytes};
 use crate::executor::Shared;
 use crate::guest::{GuestOwn, InHost, Wait};
 use crate::instrument::SLICE;
-use crate::probation::close_transaction;
 use crate::setup::set_reductions;
+use crate::transaction::close_transaction;
 use crate::wasi::{Called, Wasi};
 
 /// Reductions of each call, beside what the guest pays for the instruction.
@@ -108,7 +108,8 @@ fn begin(
         match Wasi::new(module, &grants, &shared.files) {
             Ok(wasi) => data.wasi = Some(Box::new(wasi)),
             Err(error) => {
-                data.exit = Some(ExitReason::with(Reason::LIMIT.0, error.as_bytes()));
+                let reason = ExitReason::with(Reason::LIMIT.0, error.as_bytes());
+                data.exit = Some(Exit::Fault(reason));
                 return Err(wasmtime::Error::new(Ends));
             }
         }
@@ -133,7 +134,8 @@ fn begin(
     }
     if !standard {
         // Nobody takes it back.
-        close_transaction(own, &shared.system);
+        let sends = close_transaction(own, &shared.system);
+        data.toll.reductions = data.toll.reductions.saturating_add(sends);
     }
     if let Some(guest) = own.guest() {
         guest.wait.set(Wait::host(InHost::new(&shared.in_host)));

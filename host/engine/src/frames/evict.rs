@@ -21,6 +21,7 @@ impl Frames {
         if !self.places.place(number).listed.load(Ordering::Relaxed) {
             self.list(number);
         }
+        self.waiters.call();
     }
 
     #[cold]

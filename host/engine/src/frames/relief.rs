@@ -25,6 +25,8 @@ impl Frames {
             }
         }
         let over = self.relieve(shared);
+        // It may have less now, and nobody else says so.
+        self.waiters.call();
         let short = self.room.news(&shared.system.clock, self.places.live());
         match (over, short) {
             (Some(over), Some(short)) => Some(format!("{over}; {short}")),

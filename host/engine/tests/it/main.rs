@@ -20,4 +20,6 @@ mod reductions;
 mod resident;
 mod secrets;
 mod stress;
+mod transactions;
+mod waits;
 mod world;

@@ -43,10 +43,16 @@ pub(crate) struct Seen {
     pub(crate) logs: Mutex<Vec<String>>,
     pub(crate) failures: Mutex<Vec<(Pid, ExitReason)>>,
     pub(crate) stuck: Mutex<Vec<String>>,
+    pub(crate) returned: Mutex<Vec<Pid>>,
+    /// What is killed when a guest logs [`KILL`].
+    pub(crate) victim: Mutex<Option<(Arc<GuestSystem>, Pid)>>,
 }
 
 /// A guest logs this to make its observer panic.
 pub(crate) const PANIC: &str = "panic, please";
+
+/// A guest logs this to have the process in `Seen::victim` killed.
+pub(crate) const KILL: &str = "kill it, please";
 
 /// A guest that ends with this makes its observer panic then.
 pub(crate) const PANIC_AT_THE_END: &str = "panic at the end, please";
@@ -54,6 +60,11 @@ pub(crate) const PANIC_AT_THE_END: &str = "panic at the end, please";
 impl Observer for Seen {
     fn log(&self, _: Pid, _: &Arc<Version<Artifact>>, _: i32, text: &str) {
         assert_ne!(text, PANIC, "the observer panics");
+        if text == KILL
+            && let Some((system, pid)) = &*self.victim.lock()
+        {
+            let _ = system.signal(*pid, Signal::Kill { from: Pid::NONE });
+        }
         self.logs.lock().push(text.to_owned());
     }
 
@@ -67,6 +78,10 @@ impl Observer for Seen {
         let text = reason.to_string();
         assert!(!text.contains(PANIC_AT_THE_END), "the observer panics");
         self.failures.lock().push((pid, reason.clone()));
+    }
+
+    fn returned(&self, pid: Pid, _: &Arc<Version<Artifact>>, _: u64, _: &ExitReason) {
+        self.returned.lock().push(pid);
     }
 
     fn stuck(&self, _: Pid, _: &Arc<Version<Artifact>>, _: u64, reason: &str) {
@@ -236,6 +251,11 @@ impl World {
         true
     }
 
+    /// How many are in the queue.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.0.lock().len()
+    }
+
     /// Whether anybody is in the queue.
     pub(crate) fn has_work(&self) -> bool {
         !self.queue.0.lock().is_empty()
@@ -303,6 +323,11 @@ impl World {
 
     pub(crate) fn heard(&self, wanted: impl Fn(&Envelope) -> bool) -> Option<Envelope> {
         self.heard.lock().iter().find(|m| wanted(m)).cloned()
+    }
+
+    /// The tags of all that was heard, in order.
+    pub(crate) fn heard_tags(&self) -> Vec<u32> {
+        self.heard.lock().iter().map(|heard| heard.tag).collect()
     }
 
     pub(crate) fn answer(&self, reference: u64) -> Answer {

@@ -45,8 +45,8 @@ fn naive(model: &VecDeque<Envelope>, mode: i32, key: u64) -> Option<usize> {
 enum Act {
     /// So many messages of a kind and tag, of a request that was made.
     Back(Kind, u32, usize, u8),
-    /// What was taken last is put back.
-    Front,
+    /// What was taken last is put back, to some place.
+    Insert(usize),
     Take(usize),
     /// A request is made.
     Request,
@@ -72,7 +72,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         4 => (kind(), 0..4u32, 0..12usize, 1..40u8)
             .prop_map(|(kind, tag, reference, many)| Act::Back(kind, tag, reference, many)),
-        1 => Just(Act::Front),
+        1 => (0..90usize).prop_map(Act::Insert),
         2 => (0..90usize).prop_map(Act::Take),
         2 => Just(Act::Request),
         6 => (mode, 0..12u64, any::<bool>())
@@ -99,11 +99,11 @@ proptest! {
                         model.push_back(message(kind, tag, reference));
                     }
                 }
-                Act::Front => {
+                Act::Insert(at) => {
                     if let Some(envelope) = taken.take() {
                         let envelope: Envelope = envelope;
-                        inbox.push_front(envelope.clone());
-                        model.push_front(envelope);
+                        inbox.insert(at, envelope.clone());
+                        model.insert(at.min(model.len()), envelope);
                     }
                 }
                 Act::Take(at) => {
@@ -222,7 +222,7 @@ fn what_is_put_back_to_the_front_is_found() {
     let at = inbox.position(receive::REFERENCE, 3).unwrap();
     let reply = inbox.take(at).unwrap();
     assert_eq!(inbox.position(receive::REFERENCE, 3), None);
-    inbox.push_front(reply);
+    inbox.insert(0, reply);
     assert_eq!(inbox.position(receive::REFERENCE, 3), Some(0));
 }
 

@@ -1,0 +1,166 @@
+//! Processes that wait for a frame: in a queue, not in a run queue. Whoever makes a
+//! frame available (it is free, its process has come to rest, it is dropped) calls
+//! the first of them, which then tries again. So a wait costs nothing, and those who
+//! have waited for longest come first.
+//!
+//! No call is lost: a process is in the queue before it tries for the last time, and
+//! the frame is available before its giver looks at `count`. A frame becomes available
+//! under a pool's lock, which orders the two, or by the end of its process's turn:
+//! there `count` and the run state (`State::end`, `State::claim`) are SeqCst. Who is
+//! called and does not want a frame any more calls the next.
+//!
+//! When the system has no room for frames, nobody may try for a moment (see `room`),
+//! and nothing happens at the end of it: a process that waits then sets itself a timer.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use exuvia_process::Due;
+use foldhash::fast::FixedState;
+use parking_lot::Mutex;
+
+use crate::executor::Shared;
+use crate::guest::GuestSystem;
+use crate::room;
+
+/// The queue of those who wait for a frame.
+#[derive(Debug)]
+pub(crate) struct Waiters {
+    system: Arc<GuestSystem>,
+    /// Those in the queue, so that nobody takes the lock for nothing.
+    count: AtomicUsize,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Slots, in order. One that is not in `state` as waiting has left.
+    order: VecDeque<u32>,
+    state: HashMap<u32, State, FixedState>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In the queue; whether because the system has no room at the moment.
+    Waits { short: bool },
+    /// A frame has become available for it.
+    Called,
+}
+
+/// Whether a process may try to get a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turnstile {
+    /// It does not wait for one.
+    Free,
+    /// It has waited, and may try now.
+    Called,
+    /// It waits.
+    Waits,
+}
+
+impl Waiters {
+    pub(crate) fn new(system: Arc<GuestSystem>) -> Waiters {
+        Waiters {
+            system,
+            count: AtomicUsize::new(0),
+            queue: Mutex::default(),
+        }
+    }
+
+    /// How many are in it.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Asked by a process at the beginning of its turn.
+    #[inline]
+    pub(crate) fn may_try(&self, slot: u32, shared: &Shared) -> Turnstile {
+        match self.len() {
+            0 => Turnstile::Free,
+            _ => self.ask(slot, shared),
+        }
+    }
+
+    #[cold]
+    fn ask(&self, slot: u32, shared: &Shared) -> Turnstile {
+        let mut queue = self.queue.lock();
+        let waits = match queue.state.get(&slot) {
+            None => return Turnstile::Free,
+            Some(State::Called) => false,
+            // Nobody calls it; its timer wakes it when it may try.
+            Some(State::Waits { short: true }) => shared.frames.is_short(shared),
+            Some(State::Waits { short: false }) => true,
+        };
+        if waits {
+            return Turnstile::Waits;
+        }
+        self.remove(&mut queue, slot);
+        Turnstile::Called
+    }
+
+    fn remove(&self, queue: &mut Queue, slot: u32) -> Option<State> {
+        let state = queue.state.remove(&slot)?;
+        self.count.fetch_sub(1, Ordering::SeqCst);
+        Some(state)
+    }
+
+    /// A process waits from now on. It tries once more after that.
+    pub(crate) fn join(&self, slot: u32, shared: &Shared) {
+        let short = shared.frames.is_short(shared);
+        let mut queue = self.queue.lock();
+        if queue.state.insert(slot, State::Waits { short }).is_none() {
+            self.count.fetch_add(1, Ordering::SeqCst);
+        }
+        queue.order.push_back(slot);
+        if queue.order.len() > 2 * queue.state.len() + 64 {
+            let Queue { order, state } = &mut *queue;
+            order.retain(|slot| matches!(state.get(slot), Some(State::Waits { .. })));
+        }
+        drop(queue);
+        if short && let Some(pid) = self.system.pid(slot) {
+            let wake = |_| Due::Wake(pid);
+            self.system.set_timer(pid, room::PAUSE, wake);
+        }
+    }
+
+    /// A process has got a frame another way, or has ended.
+    pub(crate) fn leave(&self, slot: u32) {
+        if self.len() == 0 {
+            return;
+        }
+        let left = self.remove(&mut self.queue.lock(), slot);
+        if left == Some(State::Called) {
+            // For another.
+            self.call_next();
+        }
+    }
+
+    /// A frame has become available.
+    #[inline]
+    pub(crate) fn call(&self) {
+        if self.len() > 0 {
+            self.call_next();
+        }
+    }
+
+    /// Has the first of those who wait try again.
+    #[cold]
+    pub(crate) fn call_next(&self) {
+        let mut queue = self.queue.lock();
+        let called = loop {
+            let Some(slot) = queue.order.pop_front() else {
+                return;
+            };
+            if let Some(state @ State::Waits { .. }) = queue.state.get_mut(&slot) {
+                *state = State::Called;
+                break slot;
+            }
+        };
+        drop(queue);
+        if let Some(slot) = self.system.table.slot(called) {
+            self.system.then(called, slot.state.notify());
+        }
+    }
+}

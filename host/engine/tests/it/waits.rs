@@ -1,0 +1,226 @@
+//! Waits that are no turns: who waits for room at a receiver, or for a frame, is in no
+//! run queue and is called; what a WAITING process waits for reaches it though new
+//! code is due.
+
+use exuvia_process::Kind;
+
+use crate::world::{Answer, ENOUGH, Setup, World, answering};
+
+/// Loops for ever from tag 1 on; sleeps at tag 2.
+fn looping() -> String {
+    answering(
+        r#"(import "exuvia" "sleep" (func $sleep (param i64) (result i32)))"#,
+        r#"(if (i32.eq (local.get $tag) (i32.const 1)) (then (loop $l (br $l))))
+           (if (i32.eq (local.get $tag) (i32.const 2)) (then (drop (call $sleep (i64.const 1000)))))
+           (i64.const 5)"#,
+        "",
+    )
+}
+
+/// All frames are in the middle of handlers. Those who want one wait in no queue, use
+/// nothing, and get one after the other when a frame is free.
+#[test]
+fn who_waits_for_a_frame_is_in_no_run_queue() {
+    let world = World::new(Setup {
+        frames: 4,
+        ..Setup::default()
+    });
+    world.deploy("m", &looping());
+    // As many as there are places for moments.
+    let busy: Vec<_> = (0..8).map(|_| world.spawn("m")).collect();
+    for pid in &busy {
+        world.request(*pid, 1, &[]);
+    }
+    for _ in 0..40 {
+        assert!(world.turn());
+    }
+    assert_eq!(world.executor.frames().live, 8);
+    let late: Vec<_> = (0..50).map(|_| world.spawn("m")).collect();
+    let asked: Vec<_> = late.iter().map(|pid| world.request(*pid, 0, &[])).collect();
+    for _ in 0..200 {
+        assert!(world.turn());
+    }
+    assert_eq!(world.executor.waiting_for_frames(), late.len());
+    assert_eq!(world.queued(), busy.len(), "only those who run are queued");
+    // Messages do not get it a frame sooner, and cost no look for one.
+    let made = world
+        .executor
+        .metrics()
+        .page_outs
+        .load(std::sync::atomic::Ordering::Relaxed);
+    world.send(late[3], 0, &[]);
+    for _ in 0..20 {
+        world.turn();
+    }
+    assert_eq!(world.queued(), busy.len());
+    let now = world
+        .executor
+        .metrics()
+        .page_outs
+        .load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(made, now);
+    // One that is killed while it waits is gone, and the others are not forgotten.
+    world.kill(late[0]);
+    for _ in 0..20 {
+        world.turn();
+    }
+    assert!(!world.system.is_alive(late[0]));
+    assert_eq!(world.executor.waiting_for_frames(), late.len() - 1);
+    world.kill(busy[0]);
+    for _ in 0..2_000 {
+        world.turn();
+    }
+    assert_eq!(world.executor.waiting_for_frames(), 0);
+    assert!(
+        asked[1..]
+            .iter()
+            .all(|asked| world.answer(*asked).number() == 5)
+    );
+    for pid in &busy[1..] {
+        world.kill(*pid);
+    }
+    assert!(world.settle(ENOUGH));
+}
+
+/// Who was called and is killed before its turn leaves the frame to the next.
+#[test]
+fn a_call_is_not_lost_with_the_one_that_was_called() {
+    let world = World::new(Setup {
+        frames: 4,
+        ..Setup::default()
+    });
+    world.deploy("m", &looping());
+    let busy: Vec<_> = (0..8).map(|_| world.spawn("m")).collect();
+    for pid in &busy {
+        world.request(*pid, 1, &[]);
+    }
+    for _ in 0..40 {
+        world.turn();
+    }
+    let late: Vec<_> = (0..3).map(|_| world.spawn("m")).collect();
+    let asked: Vec<_> = late.iter().map(|pid| world.request(*pid, 0, &[])).collect();
+    for _ in 0..100 {
+        world.turn();
+    }
+    assert_eq!(world.executor.waiting_for_frames(), 3);
+    for pid in &busy {
+        world.kill(*pid);
+    }
+    // Those who gave theirs back have called all three, who have not had their turns.
+    while world.system.is_alive(busy[7]) {
+        world.turn();
+    }
+    world.kill(late[0]);
+    world.kill(late[1]);
+    assert!(world.settle(ENOUGH));
+    assert_eq!(world.answer(asked[2]).number(), 5);
+    assert_eq!(world.executor.waiting_for_frames(), 0);
+}
+
+/// Sets a timer, answers WAITING until it has come, then answers who had asked.
+fn waiting(new: bool) -> String {
+    format!(
+        r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (import "exuvia" "reply" (func $reply (param i32 i64 i32 i32 i32) (result i32)))
+  (import "exuvia" "send_after" (func $after (param i32 i32 i32 i32 i64 i32) (result i32)))
+  (import "exuvia" "self" (func $self (param i32) (result i32)))
+  (import "exuvia" "state_put" (func $put (param i32 i32) (result i32)))
+  (import "exuvia" "state_get" (func $get (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  ;; At 8192 whether it waits, at 8200 and 8216 for whom.
+  (data (i32.const 9000) "{version}\00\00\00\00\00\00\00")
+  (func (export "run") (result i32)
+    (loop $next
+      (i32.store (i32.const 4096) (i32.const 48))
+      (if (i32.eqz (call $receive (i32.const 4096) (i32.const 4224) (i32.const 256) (i64.const 0) (i32.const 0) (i64.const 0))) (then
+        (if (i32.eq (i32.load (i32.const 4100)) (i32.const 3)) (then
+          (if (i32.eqz (i32.load (i32.const 4128)))
+            (then (drop (call $reply (i32.const 4104) (i64.load (i32.const 4120)) (i32.const 0) (i32.const 9000) (i32.const 8))))
+            (else
+              (memory.copy (i32.const 8200) (i32.const 4104) (i32.const 24))
+              (i32.store (i32.const 8192) (i32.const 1))
+              (drop (call $self (i32.const 8300)))
+              (drop (call $after (i32.const 8300) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 50) (i32.const 0)))))))
+        (if (i32.eq (i32.load (i32.const 4100)) (i32.const {timer})) (then
+          (i32.store (i32.const 8192) (i32.const 0))
+          (drop (call $reply (i32.const 8200) (i64.load (i32.const 8216)) (i32.const 0) (i32.const 9000) (i32.const 8)))))
+        (br $next))))
+    (i32.load (i32.const 8192)))
+  (func (export "save") (result i32) (call $put (i32.const 8192) (i32.const 8)))
+  (func (export "load") (param i32 i32) (result i32)
+    (drop (call $get (i32.const 8192) (i32.const 8))) (i32.const 0)))"#,
+        version = if new { "\\02" } else { "\\01" },
+        timer = Kind::Timer as i32,
+    )
+}
+
+/// What a continuation waits for comes by `receive` for any message, and a process
+/// that waits uses nothing, though new code is due.
+#[test]
+fn what_a_continuation_waits_for_reaches_it_while_new_code_is_due() {
+    let world = World::new(Setup::default());
+    world.deploy("m", &waiting(false));
+    let pid = world.spawn("m");
+    let asked = world.request(pid, 1, &[]);
+    assert!(world.settle(100));
+    world.deploy("m", &waiting(true));
+    // A message while it waits: it takes it, since it may be what it waits for.
+    let between = world.request(pid, 0, &[]);
+    assert!(world.settle(100), "it spins");
+    assert_eq!(world.answer(between).number(), 1);
+    let used = world.reductions(pid);
+    assert!(world.settle(100));
+    assert_eq!(world.reductions(pid), used);
+    assert_eq!(world.answer(asked), Answer::Nothing);
+    world.advance(50);
+    assert!(world.settle(100));
+    // Old code has ended what it had begun, and then it crosses.
+    assert_eq!(world.answer(asked).number(), 1);
+    assert_eq!(world.ask(pid, 0, &[]).number(), 2);
+}
+
+/// After the one message that its continuation may wait for, a process that is done
+/// takes no further one: they are for new code.
+#[test]
+fn who_is_done_takes_no_further_message() {
+    let world = World::new(Setup::default());
+    world.deploy("m", &waiting(false));
+    let pid = world.spawn("m");
+    let asked = world.request(pid, 1, &[]);
+    assert!(world.settle(100));
+    world.deploy("m", &waiting(true));
+    world.advance(50);
+    let behind = world.request(pid, 0, &[]);
+    assert!(world.settle(100));
+    assert_eq!(world.answer(asked).number(), 1);
+    assert_eq!(world.answer(behind).number(), 2, "old code took it");
+}
+
+/// A fault of the host while it looks at a process ends that process for everybody.
+#[test]
+fn a_panic_while_somebody_looks_ends_the_process() {
+    let world = World::new(Setup::default());
+    world.deploy("m", &looping());
+    let pid = world.spawn("m");
+    assert_eq!(world.ask(pid, 0, &[]).number(), 5);
+    world.link(pid);
+    assert!(world.settle(100));
+    let seen: Option<()> = world
+        .executor
+        .look(pid.slot(), |_| panic!("somebody looks badly"));
+    assert_eq!(seen, None);
+    assert!(world.settle(100));
+    assert!(!world.system.is_alive(pid));
+    let told = world
+        .heard(|m| m.kind == Kind::Exit && m.sender == pid)
+        .unwrap();
+    assert_eq!(told.reason, exuvia_abi::Reason::INTERNAL.0);
+    let text = String::from_utf8_lossy(told.payload.as_slice()).into_owned();
+    assert!(text.contains("somebody looks badly"), "{text}");
+    assert_eq!(
+        world.executor.frames().live - world.executor.frames().free,
+        0
+    );
+}
