@@ -190,7 +190,7 @@ impl Guest {
     }
 
     /// Whether it has answered WAITING when it was last entered.
-    pub(crate) fn is_waiting(&self) -> bool {
+    pub fn is_waiting(&self) -> bool {
         matches!(
             self.residence,
             Residence::Image { waiting: true, .. } | Residence::Frame { waiting: true, .. }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use exuvia_code::Release;
-use exuvia_engine::{Artifact, Engine, GuestOwn, GuestSystem, Traced};
+use exuvia_engine::{Artifact, Engine, Guest, GuestOwn, GuestSystem, Traced};
 use exuvia_process::{Body, Pid, RunState, Signal};
 use serde::Serialize;
 
@@ -555,6 +555,16 @@ fn wanted(info: &ProcessInfo, module: Option<&str>) -> bool {
     }
 }
 
+/// The state of a process whose continuation has to end before it can cross: the
+/// release is not complete until then.
+const HOLDS_UP: &str = "waiting, holds up the release";
+
+/// Whether a release has another version of the process's module.
+fn is_behind(guest: &Guest, release: &Release<Artifact>) -> bool {
+    let version = release.version(&guest.tenancy.module);
+    version.is_some_and(|version| !guest.tenancy.is(version))
+}
+
 pub(crate) fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> ProcessInfo {
     let pid: Pid = own.pid();
     let mailbox = own.inbox_len() as u64;
@@ -578,6 +588,7 @@ pub(crate) fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> Proce
             true if guest.stands_still() => "suspended".into(),
             // It ends what it has begun first.
             true => "suspending".into(),
+            false if guest.is_waiting() && is_behind(guest, release) => HOLDS_UP.into(),
             false => guest.describe().into(),
         };
         info.memory = guest.memory_bytes();

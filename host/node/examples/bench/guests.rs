@@ -84,6 +84,19 @@ pub(crate) fn stopwatch() -> String {
     )
 }
 
+/// Sends replies that nobody has asked for. Command: to whom, and how many.
+pub(crate) fn flood() -> String {
+    guest(
+        1,
+        r#"(if (i32.ne (local.get $tag) (i32.const 1)) (then (return)))
+    (loop $l
+      (call $check (call $reply (i32.const 512) (i64.const 77) (i32.const 0) (i32.const 0) (i32.const 8)))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $l (i32.lt_u (local.get $i) (i32.load (i32.const 528)))))"#,
+        "",
+    )
+}
+
 /// One of a ring. Command: next, collector. Tag 2: hops that are left.
 pub(crate) fn relay() -> String {
     guest(

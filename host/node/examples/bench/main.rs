@@ -32,6 +32,7 @@ mod soak;
 mod start;
 mod swaps;
 mod time;
+mod waiting;
 #[path = "../../../bench/guest/src/work.rs"]
 mod work;
 
@@ -111,6 +112,8 @@ const BENCHMARKS: &[Benchmark] = &[
     ("timers", time::timers),
     ("fairness-1", |scale| time::fairness(scale, 1)),
     ("fairness-2", |scale| time::fairness(scale, 2)),
+    ("wait-for-room", waiting::for_room),
+    ("wait-for-a-frame", waiting::for_a_frame),
     ("files", files::reads),
     ("files-fairness", files::fairness),
     ("cold-start", start::cold),

@@ -211,3 +211,35 @@ fn look_is_cheap(node: &Node) {
     }
     assert_eq!(node.scheduler().metrics().total().slices, before);
 }
+
+/// A continuation that does not end keeps its process on old code, and with it the
+/// release from completing: it is said where somebody looks.
+#[test]
+fn who_holds_up_a_release_is_seen() {
+    let waits = |more: &str| {
+        format!(
+            r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (memory (export "memory") 1)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (func (export "run") (result i32)
+    (i32.store (i32.const 64) (i32.const 48))
+    (drop (call $receive (i32.const 64) (i32.const 512) (i32.const 512) (i64.const 0) (i32.const 0) (i64.const 0)))
+    (i32.const 1))
+  {more})"#
+        )
+    };
+    let node = node();
+    deploy(&node, "w", &waits(""));
+    let pid = spawn(&node, "w", &[]);
+    let state = || node.inspect(pid).unwrap().0.process.state;
+    eventually("it waits", || state() == "waiting");
+    deploy(&node, "w", &waits("(func $next)"));
+    assert_eq!(state(), "waiting, holds up the release");
+    node.send(pid, 0, Vec::new()).unwrap();
+    eventually("it has taken its message", || {
+        node.inspect(pid).unwrap().0.process.mailbox == 0
+    });
+    assert_eq!(state(), "waiting, holds up the release");
+    node.halt();
+}

@@ -225,7 +225,9 @@ fn a_transaction_holds_so_much_and_no_more() {
             rest: &many,
             ..counts()
         };
-        let next = next.text().replace("(export \"memory\") 1)", "(export \"memory\") 2)");
+        let next = next
+            .text()
+            .replace("(export \"memory\") 1)", "(export \"memory\") 2)");
         deploy(&node, "actor", &next);
         let mut events = node.events();
         post(&node, actor, b"");
