@@ -29,5 +29,6 @@ mod supervision;
 mod swaps;
 mod tables;
 mod virtual_time;
+mod waiting;
 mod wasi;
 mod watching;

@@ -1,0 +1,89 @@
+//! Who waits for somebody else does not take that one's turns, however urgent it is.
+
+use std::time::Duration;
+
+use exuvia_node::abi::Priority;
+use exuvia_node::{Limits, Node, Pid, SpawnOptions};
+
+use crate::guests::{ask, counter, deploy, eventually, node_with, spawn};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One scheduler, few frames, and processes that may be urgent.
+fn node() -> Node {
+    node_with(|config| {
+        config.schedulers = 1;
+        config.frames = 4;
+        config.limits.priority = Priority::High;
+    })
+}
+
+fn urgent(on_request: &str) -> String {
+    let guest = counter(
+        "",
+        &format!("(drop (call $priority (i32.const 3))) {on_request}"),
+        "",
+    );
+    let import = r#"(import "exuvia" "set_priority" (func $priority (param i32) (result i32)))
+  (memory"#;
+    guest.replacen("(memory", import, 1)
+}
+
+fn spawn_urgent(node: &Node, module: &str) -> Pid {
+    let limits = Limits {
+        priority: Priority::High,
+        ..Limits::default()
+    };
+    let options = SpawnOptions {
+        limits: Some(limits),
+        ..SpawnOptions::default()
+    };
+    node.spawn(module, b"", &options).unwrap()
+}
+
+/// It sends so much that it has to wait for its receiver, which is less urgent.
+#[test]
+fn an_urgent_sender_that_waits_for_room_lets_its_receiver_run() {
+    let node = node();
+    let flood = r#"(loop $l
+      (drop (call $reply (i32.const 512) (i64.const 77) (i32.const 0) (i32.const 0) (i32.const 8)))
+      (i32.store (i32.const 40) (i32.add (i32.load (i32.const 40)) (i32.const 1)))
+      (br_if $l (i32.lt_u (i32.load (i32.const 40)) (i32.const 50000))))
+    (i64.const 5)"#;
+    deploy(&node, "flood", &urgent(flood));
+    deploy(&node, "receiver", &counter("", "(i64.const 6)", ""));
+    let (sender, receiver) = (spawn_urgent(&node, "flood"), spawn(&node, "receiver", b""));
+    assert_eq!(ask(&node, receiver), 6);
+    let payload = receiver.to_bytes().to_vec();
+    let reply = node.call(sender, 0, payload, PATIENCE).unwrap();
+    assert_eq!(reply.payload, 5u64.to_le_bytes());
+    assert_eq!(ask(&node, receiver), 6);
+    node.halt();
+}
+
+/// Those who have all frames are in the middle of handlers, and less urgent than the
+/// one that wants one.
+#[test]
+fn an_urgent_process_that_waits_for_a_frame_lets_those_run_that_have_them() {
+    let node = node();
+    let work = r#"(i32.store (i32.const 40) (i32.const 0))
+    (loop $l
+      (i32.store (i32.const 40) (i32.add (i32.load (i32.const 40)) (i32.const 1)))
+      (br_if $l (i32.lt_u (i32.load (i32.const 40)) (i32.const 20000000))))"#;
+    deploy(&node, "busy", &counter(work, "(i64.const 7)", ""));
+    deploy(&node, "urgent", &urgent("(i64.const 5)"));
+    let late = spawn_urgent(&node, "urgent");
+    assert_eq!(ask(&node, late), 5);
+    let busy: Vec<Pid> = (0..12).map(|_| spawn(&node, "busy", b"")).collect();
+    for pid in &busy {
+        node.send(*pid, 0, Vec::new()).unwrap();
+    }
+    eventually("frames are in use", || node.info().frames >= 6);
+    let reply = node.call(late, 0, Vec::new(), PATIENCE).unwrap();
+    assert_eq!(reply.payload, 5u64.to_le_bytes());
+    for pid in busy {
+        let reply = node.call(pid, 0, Vec::new(), PATIENCE).unwrap();
+        assert_eq!(reply.payload, 7u64.to_le_bytes());
+    }
+    node.halt();
+}
