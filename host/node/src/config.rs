@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use exuvia_engine::Method;
 use exuvia_process::{Clock, Limits};
+use exuvia_scheduler::OTHERS_SHARE;
 
 use crate::logger::LogRules;
 use crate::manifest::Manifest;
@@ -18,6 +19,9 @@ pub struct NodeConfig {
     pub schedulers: usize,
     /// Frames; 0: what the machine's mapping limit leaves room for.
     pub frames: usize,
+    /// Of a hundred turns, those that NORMAL and LOW get while something of HIGH
+    /// priority has something to do.
+    pub normal_share: u32,
     /// Bytes of memory that frames keep; 0: a quarter of what the machine has.
     pub frame_memory: u64,
     /// Most processes.
@@ -55,6 +59,7 @@ impl Default for NodeConfig {
             app: "app".into(),
             schedulers: 0,
             frames: 0,
+            normal_share: OTHERS_SHARE,
             frame_memory: 0,
             processes: exuvia_process::MAX_PROCESSES,
             probation: 3,
@@ -80,6 +85,7 @@ impl NodeConfig {
             app: manifest.name.clone(),
             schedulers: settings.schedulers.unwrap_or(0) as usize,
             frames: settings.frames.unwrap_or(0) as usize,
+            normal_share: settings.normal_share,
             frame_memory: settings.frame_memory.unwrap_or(0),
             probation: settings.probation,
             verify: settings.verify,

@@ -186,6 +186,7 @@ fn fixed(before: &Manifest, after: &Manifest) -> Vec<String> {
         ("schedulers", one.schedulers != two.schedulers),
         ("frames", one.frames != two.frames),
         ("frame_memory", one.frame_memory != two.frame_memory),
+        ("normal_share", one.normal_share != two.normal_share),
         ("probation", one.probation != two.probation),
         ("verify_ms", one.verify != two.verify),
         (

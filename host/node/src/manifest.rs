@@ -27,6 +27,7 @@ use std::time::Duration;
 use exuvia_abi::Priority;
 use exuvia_engine::instrument::MAX_MODULE_BYTES;
 use exuvia_process::Grants;
+use exuvia_scheduler::OTHERS_SHARE;
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
 
 use crate::logger::LogRules;
@@ -97,6 +98,9 @@ pub struct NodeSettings {
     /// Bytes of memory that resident processes may keep; without it, the node
     /// decides.
     pub frame_memory: Option<u64>,
+    /// Of a hundred turns, those that NORMAL and LOW get while something of HIGH
+    /// priority has something to do.
+    pub normal_share: u32,
     /// How many messages of each process are transactions after a swap.
     pub probation: u32,
     /// How long a swap may be tried on copies of processes before its commit.
@@ -111,6 +115,7 @@ impl Default for NodeSettings {
             schedulers: None,
             frames: None,
             frame_memory: None,
+            normal_share: OTHERS_SHARE,
             probation: 3,
             verify: Duration::from_millis(100),
             release_threshold: 3,

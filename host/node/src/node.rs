@@ -113,6 +113,7 @@ impl Node {
     pub fn start_with(config: NodeConfig, events: Events) -> Result<Node, NodeError> {
         let mut workers = Config {
             stack_size: Some(THREAD_STACK),
+            others_share: config.normal_share,
             ..Config::default()
         };
         if config.schedulers > 0 {

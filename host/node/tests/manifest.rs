@@ -22,6 +22,7 @@ name = "counter"
 schedulers = 2
 frames = 1024
 frame_memory = "512MiB"
+normal_share = 25
 probation = 4
 verify_ms = 250
 release_threshold = 5
@@ -123,6 +124,7 @@ fn the_full_form() {
             schedulers: Some(2),
             frames: Some(1024),
             frame_memory: Some(512 << 20),
+            normal_share: 25,
             probation: 4,
             verify: Duration::from_millis(250),
             release_threshold: 5,

@@ -58,7 +58,7 @@ mod worker;
 
 #[cfg(not(loom))]
 pub use self::{
-    config::{Config, MAX_WORKERS},
+    config::{Config, MAX_WORKERS, MOST_OTHERS_SHARE, OTHERS_SHARE},
     error::Error,
     gate::Held,
     handle::Handle,

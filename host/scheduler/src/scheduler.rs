@@ -87,7 +87,11 @@ impl Scheduler {
             .iter()
             .map(|queue| Arc::new(Remote::new(queue.stealer())))
             .collect();
-        let shared = Arc::new(Shared::new(remotes, Idle::new(&parkers)));
+        let shared = Arc::new(Shared::new(
+            remotes,
+            Idle::new(&parkers),
+            config.others_share,
+        ));
         let scheduler = Scheduler {
             handle: Handle {
                 shared: Arc::clone(&shared),

@@ -15,6 +15,7 @@ use crossbeam_deque::{Injector, Steal, Stealer};
 use crossbeam_utils::CachePadded;
 
 use crate::{
+    config::MOST_OTHERS_SHARE,
     gate::Gate,
     idle::Idle,
     metrics::{Counters, Metrics},
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     /// What goes before all else, and what goes behind it.
     pub(crate) high: Aside,
     pub(crate) low: Aside,
+    /// See `Config`.
+    pub(crate) others_share: u32,
     pub(crate) remotes: Box<[Arc<Remote>]>,
     pub(crate) idle: Idle,
     /// Counts system calls, so a contended add does not matter.
@@ -133,11 +136,12 @@ impl Remote {
 }
 
 impl Shared {
-    pub(crate) fn new(remotes: Box<[Arc<Remote>]>, idle: Idle) -> Self {
+    pub(crate) fn new(remotes: Box<[Arc<Remote>]>, idle: Idle, others_share: u32) -> Self {
         Shared {
             injector: Injector::new(),
             high: Aside::default(),
             low: Aside::default(),
+            others_share: others_share.min(MOST_OTHERS_SHARE),
             remotes,
             idle,
             outside_unparks: AtomicU64::new(0),

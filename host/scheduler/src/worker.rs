@@ -6,7 +6,9 @@
 //!
 //! # The order of work
 //!
-//! 1. What has high priority, always; what has low priority, every [`LOW_EVERY`]th pick.
+//! 1. What has high priority, but for the share of the others: each such slice is owed to them in part,
+//!    and when they are owed a whole one they get it, from wherever one is found. Then what has low
+//!    priority, every [`LOW_EVERY`]th pick.
 //! 2. Every [`INJECTOR_EVERY`]th pick looks at the injector first, so that a worker that never runs
 //!    dry still takes what comes from outside; so does the first one on another thread (`relay`).
 //! 3. The slot, at most [`SLOT_LIMIT`] times in a row, so that two processes that wake each other
@@ -125,6 +127,10 @@ pub(crate) struct Worker {
     picks_to_injector: Cell<u32>,
     /// Picks that what has low priority still waits for.
     picks_to_low: Cell<u32>,
+    /// What others are owed for slices of high priority: see `pick_high`.
+    owed: Cell<u32>,
+    /// The next of these slices is for what comes from outside.
+    owed_to_outside: Cell<bool>,
     /// Slices since the last tick, and how many make the next one due.
     tick_units: Cell<u32>,
     tick_due: Cell<u32>,
@@ -152,6 +158,8 @@ impl Worker {
             searching: Cell::new(false),
             picks_to_injector: Cell::new(INJECTOR_EVERY),
             picks_to_low: Cell::new(LOW_EVERY),
+            owed: Cell::new(0),
+            owed_to_outside: Cell::new(false),
             tick_units: Cell::new(0),
             tick_due: Cell::new(1),
             tick_since: Cell::new(now()),
@@ -279,9 +287,45 @@ impl Worker {
     /// Steps 1 to 5 of the order of work.
     #[inline]
     fn pick(&self) -> Option<u32> {
-        if let Some(index) = self.shared.high.pop() {
+        if !self.shared.high.is_empty()
+            && let Some(index) = self.pick_high()
+        {
             return Some(index);
         }
+        self.pick_other()
+    }
+
+    /// What has high priority; or another, if they are owed a slice. For `share` slices of a hundred
+    /// to be theirs, each one that they do not get adds `share`, and one that they get is worth the rest.
+    #[cold]
+    fn pick_high(&self) -> Option<u32> {
+        let share = self.shared.others_share;
+        let slice = 100 - share;
+        let owed = self.owed.get();
+        if owed >= slice {
+            // What comes from outside in turns with what is here: the injector's own turn would come
+            // so much later than it should.
+            let outside = self.owed_to_outside.replace(!self.owed_to_outside.get());
+            let found = outside.then(|| self.pop_injector()).flatten();
+            let found = found
+                .or_else(|| self.pick_other())
+                .or_else(|| self.pop_injector())
+                .or_else(|| self.steal())
+                .or_else(|| self.shared.low.pop());
+            if let Some(index) = found {
+                self.owed.set(owed - slice);
+                return Some(index);
+            }
+        }
+        let index = self.shared.high.pop()?;
+        // Who was not there is not owed more than one.
+        self.owed.set((owed + share).min(slice.max(share)));
+        Some(index)
+    }
+
+    /// Steps 1 to 5 for all that has no high priority.
+    #[inline]
+    fn pick_other(&self) -> Option<u32> {
         if !self.shared.low.is_empty()
             && let Some(index) = self.pop_low()
         {

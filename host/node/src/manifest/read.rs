@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use exuvia_abi::Priority;
+use exuvia_scheduler::MOST_OTHERS_SHARE;
 use toml::de::DeValue;
 
 use super::error::{Found, Problems};
@@ -104,6 +105,9 @@ fn node(root: &mut Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
             .integer32("frames", 0..=MILLION, problems)
             .filter(|frames| *frames > 0),
         frame_memory: table.size("frame_memory", 1 << 20..=1 << 50, problems),
+        normal_share: table
+            .integer32("normal_share", 0..=MOST_OTHERS_SHARE, problems)
+            .unwrap_or(defaults.normal_share),
         probation: table
             .integer32("probation", 0..=MILLION, problems)
             .unwrap_or(defaults.probation),

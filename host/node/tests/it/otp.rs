@@ -140,6 +140,54 @@ fn processes_of_all_priorities_get_done() {
     node.halt();
 }
 
+/// With strangers' code on the node, one that may have high priority and never rests
+/// must not keep the others from running, nor an operator from ending it.
+#[test]
+fn who_spins_with_high_priority_keeps_nobody_from_running() {
+    let node = node_with(|config| {
+        config.limits.priority = Priority::High;
+        config.schedulers = 1;
+    });
+    let spins = counter(
+        "(drop (call $set_priority (i32.const 3))) (loop $l (br $l))",
+        "(call $count)",
+        "",
+    )
+    .replacen(
+        "(module",
+        "(module (import \"exuvia\" \"set_priority\" (func $set_priority (param i32) (result i32)))",
+        1,
+    );
+    deploy(&node, "spins", &spins);
+    let high = || {
+        let options = SpawnOptions {
+            limits: Some(Limits {
+                priority: Priority::High,
+                ..Limits::default()
+            }),
+            ..SpawnOptions::default()
+        };
+        let pid = node.spawn("spins", b"", &options).unwrap();
+        node.send(pid, 0, Vec::new()).unwrap();
+        pid
+    };
+    let spinning = [high(), high(), high()];
+    deploy(&node, "puppet", &puppet::text(1));
+    let other = Puppet::new(&node);
+    for _ in 0..50 {
+        assert_eq!(other.act("version", &[], b"").result, 1);
+    }
+    // Low too.
+    let low = with_priority(&node, Priority::Low);
+    assert_eq!(low.act("set_priority", &[1], b"").result, 1);
+    assert_eq!(low.act("version", &[], b"").result, 1);
+    for pid in spinning {
+        node.kill(pid);
+    }
+    assert_eq!(other.act("version", &[], b"").result, 1);
+    node.halt();
+}
+
 // ---- configuration --------------------------------------------------------------
 
 const APP: &str = r#"

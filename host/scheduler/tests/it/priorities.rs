@@ -18,9 +18,25 @@ struct Notes {
     order: Mutex<Vec<u32>>,
 }
 
+impl Default for Notes {
+    fn default() -> Notes {
+        Notes {
+            left: (0..300).map(|_| AtomicU64::new(0)).collect(),
+            order: Mutex::default(),
+        }
+    }
+}
+
+/// More than any test looks at.
+const MOST_NOTED: usize = 100_000;
+
 impl Run for Notes {
     fn run(&self, _: usize, index: u32) -> Next {
-        self.order.lock().push(index);
+        let mut order = self.order.lock();
+        if order.len() < MOST_NOTED {
+            order.push(index);
+        }
+        drop(order);
         match self.left[index as usize].fetch_sub(1, Ordering::Relaxed) {
             1 => Next::Idle,
             _ if index < 100 => Next::AgainHigh,
@@ -35,12 +51,14 @@ impl Run for Notes {
 }
 
 fn order(workers: usize, procs: &[(u32, u64)]) -> Vec<u32> {
-    let notes = Arc::new(Notes {
-        left: (0..300).map(|_| AtomicU64::new(0)).collect(),
-        order: Mutex::default(),
-    });
+    order_with(workers, 0, procs)
+}
+
+fn order_with(workers: usize, others_share: u32, procs: &[(u32, u64)]) -> Vec<u32> {
+    let notes = Arc::new(Notes::default());
     let config = Config {
         workers,
+        others_share,
         ..Config::default()
     };
     let scheduler = Scheduler::start(config, notes.clone()).expect("threads are there");
@@ -75,6 +93,86 @@ fn high_goes_first_and_low_gets_one_slice_of_eight() {
     assert!((14..=16).contains(&low), "{low} of {}", both.len());
     let first = both.iter().position(|index| *index == 200).unwrap();
     assert!(first < 8, "{order:?}");
+}
+
+/// For ever is 1,000 slices here: those of others that run among them.
+fn among_high(share: u32, procs: &[(u32, u64)]) -> Vec<u32> {
+    let mut procs = procs.to_vec();
+    procs.extend([(1, 500), (2, 500)]);
+    let mut order = order_with(1, share, &procs);
+    let end = order.iter().rposition(|index| *index < 100);
+    let end = end.expect("those of high priority have run");
+    order.truncate(end);
+    order.retain(|index| *index >= 100);
+    order
+}
+
+#[test]
+fn others_get_their_share_beside_those_of_high_priority_that_never_rest() {
+    for (share, least, most) in [
+        (10, 108, 112),
+        (50, 990, 1000),
+        (90, 8_900, 9_000),
+        (1, 9, 11),
+    ] {
+        let got = among_high(share, &[(100, 5_000), (101, 5_000)]).len();
+        assert!(
+            (least..=most).contains(&got),
+            "{got} with a share of {share}"
+        );
+    }
+    // By turns.
+    let first = &among_high(10, &[(100, 50), (101, 50)])[..6];
+    assert_eq!(first, [100, 101, 100, 101, 100, 101]);
+}
+
+#[test]
+fn low_gets_one_of_eight_of_that_share() {
+    let others = among_high(10, &[(100, 5_000), (200, 5_000)]);
+    let low = others.iter().filter(|index| **index == 200).count();
+    assert!((12..=15).contains(&low), "{low} of {}", others.len());
+    // Or all of it, if nobody else wants any.
+    assert!(among_high(10, &[(200, 5_000)]).len() >= 108);
+}
+
+#[test]
+fn without_a_share_others_wait_as_in_erlang() {
+    assert!(among_high(0, &[(100, 50), (200, 50)]).is_empty());
+}
+
+/// What nobody wants is not kept for later: a newcomer gets one slice at once.
+#[test]
+fn what_others_did_not_want_is_not_owed_to_them() {
+    let order = order_with(1, 50, &[(1, 400)]);
+    assert_eq!(order.len(), 400);
+    let others = among_high(50, &[(100, 3)]);
+    assert_eq!(others, [100, 100, 100]);
+}
+
+/// Those who spin on all workers keep nobody out, wherever he waits. They end when he is done.
+#[test]
+fn what_waits_outside_or_elsewhere_gets_its_turn() {
+    let notes = Arc::new(Notes::default());
+    let config = Config {
+        workers: 4,
+        ..Config::default()
+    };
+    let scheduler = Scheduler::start(config, notes.clone()).expect("threads are there");
+    let handle = scheduler.handle();
+    for index in 0..8 {
+        notes.left[index as usize].store(u64::MAX, Ordering::Relaxed);
+        handle.wake_high(index);
+    }
+    let others = 100..140;
+    for index in others.clone() {
+        notes.left[index as usize].store(20, Ordering::Relaxed);
+        handle.wake(index);
+    }
+    let left = |index| notes.left[index as usize].load(Ordering::Relaxed);
+    while others.clone().any(|index| left(index) > 0) {
+        std::thread::yield_now();
+    }
+    scheduler.shutdown();
 }
 
 #[test]
