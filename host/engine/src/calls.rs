@@ -305,8 +305,12 @@ impl View<'_> {
         }
     }
 
-    /// Whether the deadline of the wait has passed.
+    /// Whether the deadline of the wait has passed, and what it waits for was not
+    /// among what had arrived by then.
     fn timed_out(&mut self) -> bool {
+        if self.own.is_flooded() {
+            return false;
+        }
         let deadline = self.waiting().and_then(|wait| wait.deadline);
         deadline.is_some_and(|deadline| deadline <= self.shared.system.clock.now())
     }
@@ -319,6 +323,16 @@ impl View<'_> {
         }
         self.may_wait()?;
         Ok(self.wait(what, timeout, upgrade))
+    }
+
+    /// Suspends the guest for a turn, after which it makes the same call.
+    fn look_again(&mut self) -> i32 {
+        if let Some(guest) = self.own.guest()
+            && guest.wait.get().is_none()
+        {
+            guest.wait.set(Wait::turn(None));
+        }
+        SUSPEND
     }
 
     /// Whether the process may wait, and keep its frame.

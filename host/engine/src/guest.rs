@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use exuvia_abi::receive;
 use exuvia_code::Tenancy;
-use exuvia_process::{Body, Envelope, Own, Pid, System};
+use exuvia_process::{Body, Envelope, Members, Own, Pid, System};
 
 use crate::artifact::Artifact;
 use crate::image::Image;
@@ -330,7 +330,7 @@ impl Drop for InHost {
 /// What is published to a large group, a part in each turn.
 #[derive(Debug)]
 pub(crate) struct Publication {
-    pub(crate) members: Arc<Vec<Pid>>,
+    pub(crate) members: Members,
     pub(crate) envelope: Envelope,
     /// The member that comes next.
     pub(crate) next: usize,
@@ -391,9 +391,9 @@ impl Wait {
                 Body::Native(_) => true,
             },
         };
-        arrived
-            || self.deadline.is_some_and(|deadline| deadline <= now)
-            || (self.upgrade && crossing_due)
+        // What it waits for may be among what has arrived and is not sorted yet.
+        let timed_out = !own.is_flooded() && self.deadline.is_some_and(|at| at <= now);
+        arrived || timed_out || (self.upgrade && crossing_due)
     }
 
     fn describe(&self) -> &'static str {

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use exuvia_abi::{Reason, RunResult, receive};
-use exuvia_process::{Body, ExitReason, Payload, Slot, Turn, turn};
+use exuvia_process::{Body, ExitReason, Payload, Slot, Then, Turn, turn};
 
 use crate::aside::WayBack;
 use crate::body::Outcome;
@@ -56,6 +56,9 @@ impl Executor {
             return Ran::Idle;
         }
         let mut cell = slot.take_own();
+        if let Some(own) = cell.take_if(|own| own.is_ending()) {
+            return more(system.bury_on(own));
+        }
         let pid = cell.as_ref().map(|own| own.pid());
         let turn = catch_unwind(AssertUnwindSafe(|| self.turn(&mut cell)));
         let turn = match turn {
@@ -88,28 +91,32 @@ impl Executor {
     /// The end of a turn.
     fn leave(&self, slot: &Slot<Guest>, mut own: Box<GuestOwn>, turn: Turn) -> Ran {
         let system = &self.0.system;
-        let more = match turn {
+        let turn = match turn {
+            // It has not looked at all that has arrived.
+            Turn::Rest if own.has_more() => Turn::Again,
+            turn => turn,
+        };
+        let then = match turn {
             Turn::Rest => {
                 let place = own.guest().and_then(|guest| guest.place_at_rest());
                 own.publish_stats(system);
                 slot.put_own(own);
-                let schedule = slot.state.end() == exuvia_process::Then::Schedule;
-                if !schedule && let Some(place) = place {
+                let then = slot.state.end();
+                if then == Then::Nothing
+                    && let Some(place) = place
+                {
                     self.0.frames.rest(place);
                 }
-                schedule
+                then
             }
             Turn::Again => {
                 own.publish_stats(system);
                 slot.put_own(own);
-                slot.state.again() == exuvia_process::Then::Schedule
+                slot.state.again()
             }
-            Turn::Exit(reason) => {
-                self.end(own, &reason);
-                false
-            }
+            Turn::Exit(reason) => self.end(own, &reason),
         };
-        if more { Ran::Again } else { Ran::Idle }
+        more(then)
     }
 
     fn turn(&self, cell: &mut Option<Box<GuestOwn>>) -> Went {
@@ -129,7 +136,7 @@ impl Executor {
 
     /// The end of a process: its frame goes back, everybody is told. What
     /// panics in it does not keep the rest from being done.
-    fn end(&self, mut own: Box<GuestOwn>, reason: &ExitReason) {
+    fn end(&self, mut own: Box<GuestOwn>, reason: &ExitReason) -> Then {
         let shared = &self.0;
         let pid = own.pid();
         let guarded = |what: &str, act: &mut dyn FnMut()| {
@@ -161,7 +168,7 @@ impl Executor {
         if own.traced {
             shared.tracers.ended(pid);
         }
-        shared.system.bury(own, reason);
+        shared.system.bury(own, reason)
     }
 
     fn take_frame(&self, own: &mut GuestOwn) {
@@ -472,6 +479,14 @@ impl Executor {
 #[cold]
 fn stands_still(own: &mut GuestOwn) -> bool {
     own.guest().is_some_and(|guest| guest.stands_still())
+}
+
+/// What a transition of the run state asks the scheduler for.
+fn more(then: Then) -> Ran {
+    match then {
+        Then::Schedule => Ran::Again,
+        Then::Nothing => Ran::Idle,
+    }
 }
 
 /// The end of a turn in which the host has panicked.

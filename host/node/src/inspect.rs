@@ -567,7 +567,7 @@ fn is_behind(guest: &Guest, release: &Release<Artifact>) -> bool {
 
 pub(crate) fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> ProcessInfo {
     let pid: Pid = own.pid();
-    let mailbox = own.inbox_len() as u64;
+    let mailbox = own.messages() as u64;
     let reductions = own.reductions;
     let mut info = ProcessInfo {
         pid: pid.to_string(),

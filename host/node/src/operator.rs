@@ -203,7 +203,7 @@ impl Node {
             // Control may overtake the message, so its mailbox must be empty too.
             let waiting = slot.is_some_and(|slot| !slot.mailbox.is_empty());
             let seen = self.look_at(to, |own| {
-                let inbox = own.inbox_len();
+                let inbox = own.messages();
                 let suspended = own.suspended;
                 own.guest()
                     .map(|guest| (inbox, suspended, guest.stands_still()))

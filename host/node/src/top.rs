@@ -243,7 +243,7 @@ fn row_of(own: &mut GuestOwn, number: u64) -> Row {
         generation: own.pid().generation(),
         reductions: own.reductions,
         memory: own.guest().map_or(0, |guest| guest.memory_bytes()),
-        mailbox: own.inbox_len() as u64,
+        mailbox: own.messages() as u64,
         delta: 0,
         sample: number,
     }

@@ -2,34 +2,35 @@
 //! has ended is in none. Unlike in `pg` a process is in a group once, however
 //! often it has joined.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exuvia_abi::{Pid, limits};
-use foldhash::fast::FixedState;
 use parking_lot::RwLock;
 
+use crate::members::Members;
 use crate::names::NameError;
 
 /// The groups of one node.
 #[derive(Debug, Default)]
 pub struct Groups(RwLock<Inner>);
 
+/// Trees, and not hashed: these move all that they have when they grow, and who
+/// joins a group of a million would do that in his turn.
 #[derive(Debug, Default)]
 struct Inner {
-    by_name: HashMap<Arc<str>, Group, FixedState>,
-    by_pid: HashMap<Pid, Vec<Arc<str>>, FixedState>,
+    by_name: BTreeMap<Arc<str>, Group>,
+    by_pid: BTreeMap<Pid, Vec<Arc<str>>>,
     /// Memberships so far.
     last: u64,
 }
 
 #[derive(Debug, Default)]
 struct Group {
-    /// Shared with those who publish, who must not copy a million pids under
-    /// the lock; copied by the next change while one of them reads.
-    members: Arc<Vec<Pid>>,
+    /// Shared with those who publish: nobody copies a million pids.
+    members: Members,
     /// Where in there each one is, and the number of its membership.
-    places: HashMap<Pid, (usize, Membership), FixedState>,
+    places: BTreeMap<Pid, (usize, Membership)>,
 }
 
 /// One membership of a process in a group. If it leaves and joins again, that is
@@ -40,10 +41,8 @@ pub struct Membership(u64);
 impl Group {
     fn remove(&mut self, pid: Pid) -> Option<Membership> {
         let (place, membership) = self.places.remove(&pid)?;
-        let members = Arc::make_mut(&mut self.members);
-        members.swap_remove(place);
-        if let Some(moved) = members.get(place)
-            && let Some((its, _)) = self.places.get_mut(moved)
+        if let Some(moved) = self.members.swap_remove(place)
+            && let Some((its, _)) = self.places.get_mut(&moved)
         {
             *its = place;
         }
@@ -67,7 +66,7 @@ impl Inner {
         };
         let group = self.by_name.entry(name.clone()).or_default();
         group.places.insert(pid, (group.members.len(), membership));
-        Arc::make_mut(&mut group.members).push(pid);
+        group.members.push(pid);
         self.by_pid.entry(pid).or_default().push(name);
         Ok(())
     }
@@ -146,7 +145,7 @@ impl Groups {
     }
 
     /// The members of a group, as it is now, in no order.
-    pub fn members(&self, name: &str) -> Arc<Vec<Pid>> {
+    pub fn members(&self, name: &str) -> Members {
         let inner = self.0.read();
         let group = inner.by_name.get(name);
         group.map(|group| group.members.clone()).unwrap_or_default()

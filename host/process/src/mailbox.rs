@@ -80,6 +80,11 @@ impl<S> Arrivals<S> {
         })
     }
 
+    /// How many wait until these are taken over.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
     /// Those who wait until these are taken over, for whoever has done that.
     pub(crate) fn take_waiters(&mut self) -> Vec<Pid> {
         std::mem::take(&mut self.waiters)

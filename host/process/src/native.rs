@@ -56,7 +56,10 @@ pub enum Turn {
 pub fn turn<G: 'static>(own: &mut Own<G>, system: &System<G>) -> Turn {
     let end = slice(own, system);
     own.publish_stats(system);
-    end
+    match end {
+        Turn::Rest if own.has_more() => Turn::Again,
+        end => end,
+    }
 }
 
 fn slice<G: 'static>(own: &mut Own<G>, system: &System<G>) -> Turn {

@@ -26,8 +26,11 @@ use crate::small::SmallMap;
 use crate::system::{Birth, System};
 use crate::{ExitReason, Payload};
 
+mod parts;
 mod ties;
 
+use parts::{Flood, Late};
+pub(crate) use parts::{Obituary, PART};
 pub use ties::Ties;
 
 /// Obituaries and the like in a mailbox, from which on an `EXIT` comes without
@@ -96,6 +99,8 @@ struct Desk<G> {
     spare: Option<Box<Arrivals<Signal<G>>>>,
     /// Why a signal ended the process.
     end: Option<ExitReason>,
+    /// What it is in the middle of, if that is more than a turn is for.
+    late: Option<Box<Late<G>>>,
     /// The message that is being handled, for the report of a failure.
     current: Option<Envelope>,
 }
@@ -106,6 +111,7 @@ impl<G> Default for Desk<G> {
             inbox: Inbox::default(),
             spare: None,
             end: None,
+            late: None,
             current: None,
         }
     }
@@ -268,23 +274,33 @@ impl<G: 'static> Own<G> {
 
     // ---- the mailbox ------------------------------------------------------
 
-    /// Takes over what has arrived. Answers the reason if a signal ends the
-    /// process, and from then on always; what arrived behind that signal is
-    /// left for [`System::bury`] to answer.
+    /// Takes over what has arrived, or a part of it if it is very much: then
+    /// [`Own::has_more`]. Answers the reason if a signal ends the process, and from
+    /// then on always; what arrived behind that signal is left for
+    /// [`System::bury`] to answer.
     pub fn drain(&mut self, system: &System<G>) -> Option<ExitReason> {
         if let Some(end) = self.end() {
             return Some(end.clone());
         }
+        let late = self.desk.as_mut().and_then(|desk| desk.late.take());
+        if let Some(late) = late
+            && let Late::Flood(flood) = *late
+            && !flood.is_over()
+        {
+            return self.sort_a_part(system, flood);
+        }
         let slot = system.table.slot(self.pid.slot())?;
         let mut spare = self.desk.as_mut().and_then(|desk| desk.spare.take());
         let stats = &slot.stats;
+        let mut limited = (0, 0);
         let moved = |messages, bytes| {
+            limited = (messages, bytes);
             // Written by this runner only; exact again when it publishes.
-            let limited = stats.inbox_limited.load(Ordering::Relaxed);
+            let inbox_limited = stats.inbox_limited.load(Ordering::Relaxed);
             let inbox_bytes = stats.inbox_bytes.load(Ordering::Relaxed);
             stats
                 .inbox_limited
-                .store(limited.saturating_add(messages), Ordering::Relaxed);
+                .store(inbox_limited.saturating_add(messages), Ordering::Relaxed);
             stats
                 .inbox_bytes
                 .store(inbox_bytes.saturating_add(bytes), Ordering::Relaxed);
@@ -292,6 +308,10 @@ impl<G: 'static> Own<G> {
         if slot.mailbox.take_into(&mut spare, moved)
             && let Some(arrived) = &mut spare
         {
+            if arrived.items.len() + arrived.waiting() > system.part {
+                let flood = Flood::new(arrived, limited);
+                return self.sort_a_part(system, flood);
+            }
             for waiter in arrived.take_waiters() {
                 let _ = system.signal(waiter, Signal::Room { from: self.pid });
             }
@@ -316,11 +336,12 @@ impl<G: 'static> Own<G> {
     }
 
     /// The same for a process that has called [`Own::drain`] in this turn
-    /// already: costs nothing if nothing has arrived since the turn began. What
-    /// is under way at this moment may be missed; it makes another turn.
+    /// already: costs nothing if nothing has arrived since the turn began, and
+    /// nothing is left from before. What is under way at this moment may be missed;
+    /// it makes another turn.
     #[inline]
     pub fn drain_news(&mut self, system: &System<G>) -> Option<ExitReason> {
-        if self.end().is_none() && !self.has_news(system) {
+        if self.end().is_none() && !self.has_news(system) && !self.has_more() {
             return None;
         }
         self.drain(system)
@@ -336,8 +357,11 @@ impl<G: 'static> Own<G> {
 
     fn publish(&self, slot: &crate::table::Slot<G>) {
         let stats = &slot.stats;
-        let messages = u32::try_from(self.inbox_len()).unwrap_or(u32::MAX);
+        let messages = u32::try_from(self.messages()).unwrap_or(u32::MAX);
         let (limited, bytes) = self.inbox().map_or((0, 0), Inbox::limited);
+        let unsorted = self.unsorted();
+        let limited = limited.saturating_add(unsorted.0);
+        let bytes = bytes.saturating_add(unsorted.1);
         stats.inbox_messages.store(messages, Ordering::Relaxed);
         stats.inbox_limited.store(limited, Ordering::Relaxed);
         stats.inbox_bytes.store(bytes, Ordering::Relaxed);
@@ -355,6 +379,7 @@ impl<G: 'static> Own<G> {
     pub fn trim(&mut self, system: &System<G>) {
         if let Some(desk) = &mut self.desk
             && desk.end.is_none()
+            && desk.late.is_none()
         {
             if desk.inbox.is_empty() {
                 self.desk = None;
@@ -808,37 +833,12 @@ impl<G: 'static> Own<G> {
         }
     }
 
-    /// Tells everybody that this process is gone. Answers what arrived behind
-    /// the signal that ended it.
-    pub(crate) fn obituaries(mut self, system: &System<G>, reason: &ExitReason) -> Vec<Signal<G>> {
-        let spare = self.desk.take().and_then(|desk| desk.spare);
-        let unseen = spare.map(|spare| spare.items).unwrap_or_default();
-        // First, so that a parent that is told of the end can spawn again.
+    /// The parent's count of children is without it from now on.
+    pub(crate) fn is_no_child(&mut self) {
         let lineage = self.lineage.take();
         if let Some(count) = lineage.and_then(|lineage| lineage.counted) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
-        let Some(mut relations) = self.relations.take() else {
-            return unseen;
-        };
-        for (to, link) in relations.links.take() {
-            if link == Link::Active {
-                let exit = Signal::Exit {
-                    from: self.pid,
-                    reason: reason.clone(),
-                    linked: true,
-                    charge: None,
-                };
-                let _ = system.signal(to, exit);
-            }
-        }
-        for ((watcher, reference), ()) in relations.watchers.take() {
-            system.down(watcher, self.pid, reference, reason);
-        }
-        for (reference, to) in relations.monitors.take() {
-            self.forget_me(system, to, reference);
-        }
-        unseen
     }
 }
 

@@ -30,6 +30,36 @@ pub(crate) enum SmallMap<K, V> {
 
 type Hashed<K, V> = HashMap<K, V, FixedState>;
 
+/// The entries of a map that is no more.
+#[derive(Debug)]
+pub(crate) enum Entries<K, V> {
+    One(Option<(K, V)>),
+    Linear(std::vec::IntoIter<(K, V)>),
+    Hashed(std::collections::hash_map::IntoIter<K, V>),
+}
+
+impl<K, V> Entries<K, V> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Entries::One(entry) => usize::from(entry.is_some()),
+            Entries::Linear(entries) => entries.len(),
+            Entries::Hashed(entries) => entries.len(),
+        }
+    }
+}
+
+impl<K, V> Iterator for Entries<K, V> {
+    type Item = (K, V);
+
+    fn next(&mut self) -> Option<(K, V)> {
+        match self {
+            Entries::One(entry) => entry.take(),
+            Entries::Linear(entries) => entries.next(),
+            Entries::Hashed(entries) => entries.next(),
+        }
+    }
+}
+
 impl<K, V> Default for SmallMap<K, V> {
     fn default() -> Self {
         SmallMap::Linear(Vec::new())
@@ -132,6 +162,15 @@ impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
             SmallMap::One(key, value) => vec![(key, value)],
             SmallMap::Linear(entries) => entries,
             SmallMap::Hashed(map) => map.into_iter().collect(),
+        }
+    }
+
+    /// Hands out what is in the map, one by one: it may be very much.
+    pub(crate) fn into_entries(self) -> Entries<K, V> {
+        match self {
+            SmallMap::One(key, value) => Entries::One(Some((key, value))),
+            SmallMap::Linear(entries) => Entries::Linear(entries.into_iter()),
+            SmallMap::Hashed(map) => Entries::Hashed(map.into_iter()),
         }
     }
 

@@ -15,9 +15,9 @@ use crate::account::{Charge, NodeAccount};
 use crate::clock::Clock;
 use crate::groups::{Groups, Membership};
 use crate::limits::Limits;
-use crate::mailbox::Refused;
+use crate::mailbox::{Closed, Refused};
 use crate::names::{NameError, Names, Registration};
-use crate::own::{Body, Own};
+use crate::own::{Body, Obituary, Own, PART};
 use crate::signal::{Envelope, Signal};
 use crate::state::Then;
 use crate::table::{For, Slot, Table};
@@ -126,6 +126,8 @@ pub struct System<G> {
     pub clock: Clock,
     /// What processes have under way past the limits of mailboxes.
     pub(crate) account: Arc<NodeAccount>,
+    /// Signals that are taken over, or told, in one turn.
+    pub(crate) part: usize,
     node: u64,
     schedule: OnceLock<Arc<dyn Schedule>>,
 }
@@ -151,8 +153,18 @@ impl<G: 'static> System<G> {
             timers: Timers::new(shards),
             clock,
             account: Arc::new(NodeAccount::new(limit)),
+            part: PART,
             node,
             schedule: OnceLock::new(),
+        }
+    }
+
+    /// The same, where a turn is for no more than so many signals.
+    #[must_use]
+    pub fn in_parts_of(self, part: usize) -> System<G> {
+        System {
+            part: part.max(1),
+            ..self
         }
     }
 
@@ -355,13 +367,20 @@ impl<G: 'static> System<G> {
         if let Some(slot) = self.slot(pid)
             && slot.mailbox.generation() == Some(pid.generation())
         {
-            let rest = self.close(pid, slot);
-            self.answer_the_rest(pid, rest);
+            let closed = self.close(pid, slot);
+            self.vacate(pid, slot, closed.usable);
+            for waiter in closed.waiters {
+                let _ = self.signal(waiter, Signal::Room { from: pid });
+            }
+            for signal in closed.items {
+                self.answer_for_the_dead(pid, signal);
+            }
         }
     }
 
-    /// Frees what the process had; answers the signals that it never saw.
-    fn close(&self, pid: Pid, slot: &Slot<G>) -> Vec<Signal<G>> {
+    /// Frees what the process had, but for its slot. From now on it is dead to
+    /// everybody.
+    fn close(&self, pid: Pid, slot: &Slot<G>) -> Closed<Signal<G>> {
         let closed = slot.mailbox.close();
         // After the close, so that a name given meanwhile is seen here or its
         // giver sees that the process has ended.
@@ -371,37 +390,64 @@ impl<G: 'static> System<G> {
         if slot.timed.swap(false, Ordering::Relaxed) {
             self.timers.cancel_all(pid);
         }
+        closed
+    }
+
+    /// The slot is free for another, if it may be used again.
+    fn vacate(&self, pid: Pid, slot: &Slot<G>, usable: bool) {
         slot.state.vacate();
-        if closed.usable {
+        if usable {
             self.table.release(self.shard(), pid.slot());
         } else {
             self.table.retire();
-        }
-        for waiter in closed.waiters {
-            let _ = self.signal(waiter, Signal::Room { from: pid });
-        }
-        closed.items
-    }
-
-    fn answer_the_rest(&self, dead: Pid, rest: Vec<Signal<G>>) {
-        for signal in rest {
-            self.answer_for_the_dead(dead, signal);
         }
     }
 
     /// The end of a process: its names are free, everybody who wants to know
     /// is told, its slot is free. Only its runner may call this.
-    #[expect(clippy::boxed_local, reason = "runners hold it in a box")]
-    pub fn bury(&self, own: Box<Own<G>>, reason: &ExitReason) {
+    ///
+    /// If more are to be told than a turn is for, the process keeps its slot for
+    /// that, dead as it is to all others: its runner queues it again, as the answer
+    /// says, and calls [`System::bury_on`] in its next turn.
+    pub fn bury(&self, mut own: Box<Own<G>>, reason: &ExitReason) -> Then {
         let pid = own.pid();
-        let Some(slot) = self.slot(pid) else { return };
-        let rest = self.close(pid, slot);
-        // The relations that stand come first, with the true reason: a second
-        // `Link` of a linked process among the rest must not turn a normal end
-        // into `noproc`.
-        let unseen = own.obituaries(self, reason);
-        self.answer_the_rest(pid, unseen);
-        self.answer_the_rest(pid, rest);
+        let Some(slot) = self.slot(pid) else {
+            return Then::Nothing;
+        };
+        let closed = self.close(pid, slot);
+        // First, so that a parent that is told of the end can spawn again.
+        own.is_no_child();
+        let mut obituary = own.ends(reason, closed);
+        if obituary.len() > self.part {
+            return self.tell_a_part(own, slot, Box::new(obituary));
+        }
+        // For the same reason.
+        self.vacate(pid, slot, obituary.usable);
+        obituary.tell(self);
+        Then::Nothing
+    }
+
+    /// Goes on to bury a process for which [`Own::is_ending`] holds.
+    pub fn bury_on(&self, mut own: Box<Own<G>>) -> Then {
+        match (self.slot(own.pid()), own.take_obituary()) {
+            (Some(slot), Some(obituary)) => self.tell_a_part(own, slot, obituary),
+            _ => Then::Nothing,
+        }
+    }
+
+    fn tell_a_part(
+        &self,
+        mut own: Box<Own<G>>,
+        slot: &Slot<G>,
+        mut obituary: Box<Obituary<G>>,
+    ) -> Then {
+        if obituary.tell(self) {
+            self.vacate(own.pid(), slot, obituary.usable);
+            return Then::Nothing;
+        }
+        own.put_obituary(obituary);
+        slot.put_own(own);
+        slot.state.again()
     }
 
     /// Frees what a process that has ended had in its own name.

@@ -48,7 +48,10 @@ struct Shard {
 struct Queue {
     by_time: BTreeMap<(u64, u64), (Pid, Due)>,
     /// When each timer is due, by owner and reference.
-    by_owner: BTreeMap<(Pid, u64), u64>,
+    messages: BTreeMap<(Pid, u64), u64>,
+    /// Those that wake their owner, and end with it. Apart, since it may have a hundred
+    /// thousand of the others, and nobody is to go through them when it ends.
+    wakes: BTreeMap<(Pid, u64), u64>,
     sequence: u64,
 }
 
@@ -85,10 +88,9 @@ impl Timers {
         let mut queue = queue.lock();
         queue.sequence += 1;
         let reference = TIMER_BIT | queue.sequence << SHARD_BITS | shard as u64;
-        queue
-            .by_time
-            .insert((at, reference), (owner, due(reference)));
-        queue.by_owner.insert((owner, reference), at);
+        let due = due(reference);
+        queue.of(&due).insert((owner, reference), at);
+        queue.by_time.insert((at, reference), (owner, due));
         let first = at < next.load(Ordering::Relaxed);
         if first {
             next.store(at, Ordering::Release);
@@ -99,8 +101,8 @@ impl Timers {
     /// When a timer is due.
     pub fn due(&self, owner: Pid, reference: u64) -> Option<u64> {
         let shard = (reference & ((1 << SHARD_BITS) - 1)) as usize;
-        let queue = self.shards.get(shard)?.queue.lock();
-        queue.by_owner.get(&(owner, reference)).copied()
+        let mut queue = self.shards.get(shard)?.queue.lock();
+        queue.at(owner, reference).copied()
     }
 
     /// Moves a timer to another time. Answers its shard, if it is now the
@@ -109,7 +111,7 @@ impl Timers {
         let shard = (reference & ((1 << SHARD_BITS) - 1)) as usize;
         let Shard { queue, next } = self.shards.get(shard)?;
         let mut queue = queue.lock();
-        let before = std::mem::replace(queue.by_owner.get_mut(&(owner, reference))?, at);
+        let before = std::mem::replace(queue.at(owner, reference)?, at);
         if let Some(timer) = queue.by_time.remove(&(before, reference)) {
             queue.by_time.insert((at, reference), timer);
         }
@@ -126,7 +128,8 @@ impl Timers {
         let shard = (reference & ((1 << SHARD_BITS) - 1)) as usize;
         let Shard { queue, next } = self.shards.get(shard)?;
         let mut queue = queue.lock();
-        let at = queue.by_owner.remove(&(owner, reference))?;
+        let key = (owner, reference);
+        let at = (queue.messages.remove(&key)).or_else(|| queue.wakes.remove(&key))?;
         queue.by_time.remove(&(at, reference));
         next.store(queue.first(), Ordering::Release);
         Some(at)
@@ -143,17 +146,11 @@ impl Timers {
             }
             let mut queue = queue.lock();
             let all = (owner, 0)..=(owner, u64::MAX);
-            let gone: Vec<(u64, u64)> = queue
-                .by_owner
-                .range(all)
-                .filter(|((_, reference), at)| {
-                    let timer = queue.by_time.get(&(**at, *reference));
-                    matches!(timer, Some((_, Due::Wake(_))))
-                })
-                .map(|((_, reference), at)| (*at, *reference))
-                .collect();
+            let gone = queue.wakes.range(all);
+            let gone: Vec<(u64, u64)> =
+                gone.map(|((_, reference), at)| (*at, *reference)).collect();
             for (at, reference) in gone {
-                queue.by_owner.remove(&(owner, reference));
+                queue.wakes.remove(&(owner, reference));
                 queue.by_time.remove(&(at, reference));
             }
             next.store(queue.first(), Ordering::Release);
@@ -181,7 +178,7 @@ impl Timers {
                 Some(entry) if entry.key().0 <= now => {
                     let reference = entry.key().1;
                     let (owner, what) = entry.remove();
-                    queue.by_owner.remove(&(owner, reference));
+                    queue.of(&what).remove(&(owner, reference));
                     due.push(what);
                 }
                 _ => break,
@@ -206,6 +203,20 @@ impl Timers {
 }
 
 impl Queue {
+    /// Where timers of this kind are found by their owner.
+    fn of(&mut self, due: &Due) -> &mut BTreeMap<(Pid, u64), u64> {
+        match due {
+            Due::Message { .. } => &mut self.messages,
+            Due::Wake(_) => &mut self.wakes,
+        }
+    }
+
+    /// When a timer is due.
+    fn at(&mut self, owner: Pid, reference: u64) -> Option<&mut u64> {
+        let key = (owner, reference);
+        (self.messages.get_mut(&key)).or_else(|| self.wakes.get_mut(&key))
+    }
+
     fn first(&self) -> u64 {
         self.by_time
             .first_key_value()

@@ -1,7 +1,5 @@
 //! Host calls about process groups, and what is published to them.
 
-use std::sync::Arc;
-
 use exuvia_abi::{Code, Kind, Pid};
 use exuvia_process::{Envelope, NameError};
 use wasmtime::{Caller, Linker};
@@ -181,12 +179,11 @@ impl Publication {
     /// Sends to so many members more. Those who have ended, or whose mailbox
     /// is full, are not counted.
     fn go_on(&mut self, system: &GuestSystem, most: usize) {
-        let members = Arc::clone(&self.members);
-        for member in members.iter().skip(self.next).take(most) {
+        for member in self.members.from(self.next).take(most) {
             if system.send(*member, self.envelope.clone()).is_ok() {
                 self.reached += 1;
             }
         }
-        self.next = self.next.saturating_add(most).min(members.len());
+        self.next = self.next.saturating_add(most).min(self.members.len());
     }
 }

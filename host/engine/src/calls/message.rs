@@ -173,9 +173,17 @@ fn deliver(view: &mut View<'_>, slot: &Slot, position: usize) -> Answer {
     Ok(Code::Ok as i32)
 }
 
-/// Takes over what has arrived; ends the guest if a signal says so.
+/// Takes over what has arrived; ends the guest if a signal says so. What a flood
+/// costs is taken from its slice.
 pub(super) fn drain(view: &mut View<'_>) -> wasmtime::Result<()> {
-    match view.own.drain_news(&view.shared.system) {
+    let before = view.own.reductions;
+    let end = view.own.drain_news(&view.shared.system);
+    let cost = std::mem::replace(&mut view.own.reductions, before) - before;
+    if cost > 0 {
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        view.toll.reductions = view.toll.reductions.saturating_add(cost);
+    }
+    match end {
         None => Ok(()),
         Some(reason) => {
             *view.exit = Some(Exit::Signal(reason));
@@ -228,6 +236,8 @@ fn receive(
         }
     }
     let mut position = view.own.position(mode, key);
+    // Before it looks for more: only what has arrived until now can be late.
+    let (timed_out, flooded) = (view.timed_out(), view.own.is_flooded());
     if position.is_none() {
         drain(view)?;
         position = view.own.position(mode, key);
@@ -237,9 +247,16 @@ fn receive(
         return Ok(deliver(view, slot, position));
     }
     if timeout == 0 {
+        // It may be among what had arrived when it asked, and is not sorted yet. Who
+        // takes any message has one, or is entered again when it returns.
+        let before = flooded || view.waiting().is_none();
+        if !any && before && view.own.is_flooded() {
+            return Ok(Ok(view.look_again()));
+        }
+        view.end_wait();
         return Ok(Err(Code::Empty));
     }
-    if view.timed_out() {
+    if timed_out {
         view.end_wait();
         return Ok(Err(Code::Timeout));
     }
@@ -342,6 +359,7 @@ fn call(
             Err(code) => return Ok(Err(code)),
         },
     };
+    let timed_out = view.timed_out();
     drain(view)?;
     if let Some(position) = view.own.position(receive::REFERENCE, reference) {
         view.end_wait();
@@ -363,7 +381,7 @@ fn call(
         }
         return Ok(Err(Code::NoProc));
     }
-    if timeout == 0 || view.timed_out() {
+    if timeout == 0 || timed_out {
         view.end_wait();
         view.give_up(reference);
         return Ok(Err(Code::Timeout));

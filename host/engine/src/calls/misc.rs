@@ -107,7 +107,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
             }
             let value = match what {
                 info::REDUCTIONS => view.own.reductions,
-                info::MAILBOX => view.own.inbox_len() as u64,
+                info::MAILBOX => view.own.messages() as u64,
                 info::CROSSINGS => view.own.guest().map_or(0, |guest| guest.crossings().into()),
                 _ => return Ok(i64::from(Code::BadArgument as i32)),
             };

@@ -439,6 +439,7 @@ fn birth(view: &mut View<'_>, mut birth: Birth<crate::Guest>) -> Result<Pid, Cod
 
 /// A synchronous start is under way: has the child answered?
 fn go_on_starting(view: &mut View<'_>, pid_out: i32) -> wasmtime::Result<Answer> {
+    let timed_out = view.timed_out();
     drain(view)?;
     let Some(Want::Reply { reference }) = view.waiting().map(|wait| wait.what) else {
         return Ok(Err(Code::BadArgument));
@@ -455,7 +456,7 @@ fn go_on_starting(view: &mut View<'_>, pid_out: i32) -> wasmtime::Result<Answer>
             Err(Code::StartFailed)
         });
     }
-    if view.timed_out() {
+    if timed_out {
         view.end_wait();
         view.give_up(reference);
         // Late is failed: the child does not live on unseen.

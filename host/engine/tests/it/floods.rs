@@ -294,3 +294,112 @@ fn who_returns_after_each_message_has_no_more_of_the_turn() {
     // 2,560 reductions each, of 4,000 in a turn, and turns of the client.
     assert!((16..50).contains(&turns), "{turns}");
 }
+
+/// Tags 1 to 3 receive what has tag 77, or 78 which nothing has: 1 without waiting,
+/// 2 and 3 for 10 ms; 4 waits for ever. The answer is what `receive` answered.
+fn selective() -> String {
+    answering(
+        "",
+        r#"(i32.store (i32.const 6000) (i32.const 48))
+           (if (i32.eqz (local.get $tag)) (then (return (i64.const 0))))
+           (i64.extend_i32_s (call $receive (i32.const 6000) (i32.const 6100) (i32.const 64)
+             (select (i64.const 0) (select (i64.const -1) (i64.const 10) (i32.eq (local.get $tag) (i32.const 4)))
+               (i32.eq (local.get $tag) (i32.const 1)))
+             (i32.const 1)
+             (select (i64.const 77) (i64.const 78) (i32.lt_u (local.get $tag) (i32.const 3)))))"#,
+        "",
+    )
+}
+
+/// More than is sorted in one turn.
+const FLOOD: u32 = 3_000;
+
+/// Asks, and then sends a flood with what is asked for behind it.
+fn asked_in_a_flood(world: &World, tag: u32) -> (Pid, u64) {
+    let pid = world.spawn("m");
+    assert_eq!(world.ask(pid, 0, &[]).number(), 0);
+    let reference = world.request(pid, tag, &[]);
+    for _ in 0..FLOOD {
+        world.send(pid, 5, &[]);
+    }
+    world.send(pid, 77, &[]);
+    (pid, reference)
+}
+
+#[test]
+fn what_has_arrived_behind_a_flood_is_found_by_who_does_not_wait() {
+    let world = World::new(Setup::default());
+    world.deploy("m", &selective());
+    let (pid, reference) = asked_in_a_flood(&world, 1);
+    // Not in one turn.
+    assert!(world.turn());
+    assert_eq!(world.answer(reference), Answer::Nothing);
+    assert!(world.settle(1_000));
+    assert_eq!(world.answer(reference).number(), 0);
+    // What is not there is not waited for.
+    let empty = i64::from(Code::Empty as i32).cast_unsigned();
+    assert_eq!(world.ask(pid, 1, &[]).number(), empty);
+}
+
+#[test]
+fn what_has_arrived_behind_a_flood_is_found_though_the_time_is_over() {
+    let world = World::new(Setup::default());
+    world.deploy("m", &selective());
+    let (_, found) = asked_in_a_flood(&world, 2);
+    let (_, missed) = asked_in_a_flood(&world, 3);
+    assert!(world.turn() && world.turn());
+    world.advance(20);
+    assert!(world.settle(1_000));
+    assert_eq!(world.answer(found).number(), 0);
+    let timeout = i64::from(Code::Timeout as i32).cast_unsigned();
+    assert_eq!(world.answer(missed).number(), timeout);
+}
+
+/// Whoever sends all the time does not keep a wait from its end.
+#[test]
+fn a_wait_ends_in_a_flood_that_never_does() {
+    let world = World::new(Setup::default());
+    world.deploy("m", &selective());
+    let pid = world.spawn("m");
+    assert_eq!(world.ask(pid, 0, &[]).number(), 0);
+    let asked = [(1, Code::Empty), (3, Code::Timeout)];
+    for (tag, code) in asked {
+        let other = world.spawn("m");
+        assert_eq!(world.ask(other, 0, &[]).number(), 0);
+        // What has tag 77 is not among it.
+        let reference = world.request(other, tag, &[]);
+        for _ in 0..50 {
+            for _ in 0..700 {
+                world.send(other, 5, &[]);
+            }
+            world.advance(1);
+            assert!(world.turn());
+        }
+        assert!(world.settle(10_000));
+        let code = i64::from(code as i32).cast_unsigned();
+        assert_eq!(world.answer(reference).number(), code);
+    }
+}
+
+/// An end that many wait for takes several turns, and everybody hears of it once.
+#[test]
+fn an_end_that_very_many_wait_for_is_told_to_all() {
+    const MANY: usize = 1_800;
+    let world = World::new(Setup::default());
+    world.deploy("m", &selective());
+    let pid = world.spawn("m");
+    let waiting: Vec<u64> = (0..MANY).map(|_| world.request(pid, 4, &[])).collect();
+    assert!(world.settle(1_000));
+    world.kill(pid);
+    let mut turns = 0;
+    while world.turn() {
+        turns += 1;
+        assert!(turns == 0 || !world.system.is_alive(pid));
+    }
+    // Those of the dead alone, beside those of who is told.
+    assert!(turns > MANY / 500, "{turns} turns");
+    for reference in waiting {
+        assert!(matches!(world.answer(reference), Answer::Down(..)));
+    }
+    assert_eq!(world.ask(world.spawn("m"), 0, &[]).number(), 0);
+}

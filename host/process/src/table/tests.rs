@@ -18,7 +18,7 @@ fn end(system: &System<()>, pid: Pid) {
     let slot = system.table.slot(pid.slot()).expect("it lives");
     assert!(slot.state.begin());
     let own = slot.take_own().expect("its own half is there");
-    system.bury(own, &ExitReason::new(Reason::NORMAL));
+    let _ = system.bury(own, &ExitReason::new(Reason::NORMAL));
 }
 
 #[test]

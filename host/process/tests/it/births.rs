@@ -321,7 +321,7 @@ fn a_process_that_has_ended_stays_ended_for_its_runner() {
     world.send(watcher, victim, 1).expect("it is not buried");
     own.trim(&world.system);
     assert_eq!(own.drain(&world.system), killed, "also when it looks again");
-    world.system.bury(own, &ExitReason::new(Reason::KILLED));
+    let _ = world.system.bury(own, &ExitReason::new(Reason::KILLED));
     let down = (Kind::Down, victim, reference, Reason::NOPROC.0);
     assert_eq!(facts(&world.inbox(watcher)), [down]);
 }

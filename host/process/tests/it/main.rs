@@ -12,6 +12,7 @@ mod mailbox;
 mod model;
 mod monitors;
 mod names;
+mod parts;
 mod requests;
 mod shared;
 mod sizes;

@@ -96,8 +96,7 @@ struct Model {
 }
 
 impl Model {
-    fn new() -> Model {
-        let mut world = World::new();
+    fn new(mut world: World) -> Model {
         let actors = world.puppets();
         Model {
             world,
@@ -365,8 +364,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn relations_hold_whatever_the_order(acts in prop::collection::vec(act(), 1..150)) {
-        let mut model = Model::new();
+    fn relations_hold_whatever_the_order(
+        acts in prop::collection::vec(act(), 1..150),
+        parts in 0..4usize,
+    ) {
+        // Also where all that takes more than one signal takes several turns.
+        let world = if parts == 0 { World::new() } else { World::in_parts_of(parts) };
+        let mut model = Model::new(world);
         for act in &acts {
             model.act(act);
         }

@@ -36,7 +36,7 @@ fn a_down_comes_for_a_normal_end_too_and_carries_the_reasons_bytes() {
     world.exit(watched, Reason::NORMAL);
     let own = world.take_own(talkative);
     let reason = ExitReason::with(FAILED.0, b"because of the test");
-    world.system.bury(own, &reason);
+    let _ = world.system.bury(own, &reason);
     let downs = world.inbox(watcher);
     assert_eq!(downs[0].reason, Reason::NORMAL.0);
     assert_eq!(downs[1].payload.as_slice(), b"because of the test");

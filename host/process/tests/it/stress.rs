@@ -110,8 +110,12 @@ fn run(system: &System<()>, queue: &Queue, finish: &Finish) {
         let slot = system.table.slot(index).expect("it was scheduled");
         assert!(slot.state.begin(), "it was scheduled twice");
         let mut own = slot.take_own().expect("it was run twice");
+        if own.is_ending() {
+            system.then(index, system.bury_on(own));
+            continue;
+        }
         match turn(&mut own, system) {
-            Turn::Exit(reason) => system.bury(own, &reason),
+            Turn::Exit(reason) => system.then(index, system.bury(own, &reason)),
             Turn::Rest => {
                 slot.put_own(own);
                 system.then(index, slot.state.end());

@@ -67,7 +67,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> World {
-        let system = System::new(7, PROCESSES, 1, Clock::manual());
+        World::of(System::new(7, PROCESSES, 1, Clock::manual()))
+    }
+
+    /// Where a turn is for no more than so many signals.
+    pub(crate) fn in_parts_of(part: usize) -> World {
+        World::of(System::new(7, PROCESSES, 1, Clock::manual()).in_parts_of(part))
+    }
+
+    pub(crate) fn of(system: System<()>) -> World {
         let queue = Arc::new(Queue::default());
         system.connect(queue.clone());
         World {
@@ -148,18 +156,23 @@ impl World {
         let slot = self.system.table.slot(index).expect("it was scheduled");
         assert!(slot.state.begin(), "a scheduled process can begin");
         let mut own = slot.take_own().expect("its own half is there");
+        if own.is_ending() {
+            let then = self.system.bury_on(own);
+            self.system.then(index, then);
+            return true;
+        }
         let end = match &own.body {
             Body::Native(_) => turn(&mut own, &self.system),
             Body::Guest(()) => match own.drain(&self.system) {
                 Some(reason) => Turn::Exit(reason),
+                None if own.has_more() => Turn::Again,
                 None => Turn::Rest,
             },
         };
         let then = match end {
             Turn::Exit(reason) => {
                 self.ended.push((own.pid(), reason.clone()));
-                self.system.bury(own, &reason);
-                return true;
+                self.system.bury(own, &reason)
             }
             Turn::Rest => {
                 slot.put_own(own);
@@ -191,6 +204,7 @@ impl World {
         let index = own.pid().slot();
         let slot = self.system.table.slot(index).expect("it lives");
         let waits = matches!(own.body, Body::Native(_)) && own.inbox_len() > 0;
+        let waits = waits || own.has_more();
         slot.put_own(own);
         // What has arrived was not taken over: then it has more to do.
         if slot.mailbox.is_empty() && !waits {
@@ -289,7 +303,8 @@ impl World {
     pub(crate) fn exit(&mut self, pid: Pid, reason: Reason) {
         let own = self.take_own(pid);
         self.ended.push((pid, ExitReason::new(reason)));
-        self.system.bury(own, &ExitReason::new(reason));
+        let then = self.system.bury(own, &ExitReason::new(reason));
+        self.system.then(pid.slot(), then);
     }
 
     // ---- looks ------------------------------------------------------------
