@@ -10,7 +10,7 @@ use wasmtime::InstancePre;
 use crate::data::FrameData;
 use crate::image::Base;
 use crate::instrument::Instrumented;
-use crate::pagemap::PageMap;
+use crate::pagemap::{Memories, PageMap};
 use crate::stack::Manner;
 
 /// What every frame of a version is made from.
@@ -18,6 +18,7 @@ pub(crate) struct Plan {
     pub(crate) pre: InstancePre<FrameData>,
     pub(crate) analysis: Instrumented,
     pub(crate) page_map: Arc<PageMap>,
+    pub(crate) memories: Arc<Memories>,
     /// Bytes of memory that initialization, `save` and `load` may have.
     pub(crate) memory: u64,
 }

@@ -13,6 +13,7 @@ use exuvia_process::{ExitReason, Grants};
 use wasmtime::{AsContextMut, Store};
 use wasmtime_wasi::I32Exit;
 
+use crate::WASM_PAGE;
 use crate::artifact::Plan;
 use crate::backtrace;
 use crate::baton;
@@ -196,12 +197,15 @@ impl Body {
         self.reset_globals();
     }
 
-    /// Grows the memory for an image of so many pages. `Ok(false)`: the system
-    /// has no room for it.
-    pub(crate) fn grow(&mut self, pages: u32) -> Result<bool, String> {
+    /// Brings the memory to the size of an image of so many pages; the frame
+    /// stands at the base. `Ok(false)`: the system has no room for it.
+    pub(crate) fn resize(&mut self, pages: u32) -> Result<bool, String> {
         let memory = self.inside.handles.memory;
         let (has, wants) = (memory.size(&self.store), u64::from(pages));
-        if wants <= has {
+        if wants < has {
+            return self.shrink(pages);
+        }
+        if wants == has {
             return Ok(true);
         }
         self.store.data_mut().limiter.bytes = u64::MAX;
@@ -212,6 +216,25 @@ impl Body {
                 "its memory could not be grown for an image: {error}"
             )),
         }
+    }
+
+    fn shrink(&mut self, pages: u32) -> Result<bool, String> {
+        let inside = &*self.inside;
+        // No process has had less: below lies what frames share.
+        let bytes = pages.max(inside.base.memory_pages) as usize * WASM_PAGE as usize;
+        let memories = &inside.plan.memories;
+        let done = memories
+            .shrink(&mut self.store, &inside.handles.memory, bytes)
+            .map_err(|error| error.to_string())?;
+        if done {
+            // What was written below is as it was.
+            let ranges = &mut self.scratch.ranges;
+            ranges.retain_mut(|range| {
+                range.end = range.end.min(bytes);
+                range.start < range.end
+            });
+        }
+        Ok(done)
     }
 
     /// Bytes of written pages, as the last image or reset has found them.

@@ -2,7 +2,6 @@
 //! the mode it runs in, and the handles that host calls need.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use exuvia_process::{ExitReason, Pid};
 use wasmtime::{Caller, Global, Memory, ResourceLimiter};
@@ -11,7 +10,7 @@ use crate::body::Inside;
 use crate::executor::Shared;
 use crate::guest::GuestOwn;
 use crate::instrument::BYTES_PER_REDUCTION;
-use crate::pagemap::{Extent, Faults};
+use crate::pagemap::Faults;
 use crate::room::is_no_room;
 use crate::stack::Stack;
 use crate::wasi::Wasi;
@@ -89,7 +88,6 @@ impl FrameData {
             limiter: MemoryLimiter {
                 bytes: u64::MAX,
                 denied: Denied::No,
-                extent: Arc::default(),
             },
             exit: None,
             last_error: None,
@@ -139,7 +137,6 @@ pub(crate) struct MemoryLimiter {
     /// nor asked the host for anything but to log: a trap now is for want of
     /// memory, as far as anybody can tell.
     pub(crate) denied: Denied,
-    pub(crate) extent: Arc<Extent>,
 }
 
 /// Who has denied growth.
@@ -165,9 +162,6 @@ impl ResourceLimiter for MemoryLimiter {
     ) -> wasmtime::Result<bool> {
         let allowed = desired as u64 <= self.bytes;
         self.denied = if allowed { Denied::No } else { Denied::Limit };
-        if allowed {
-            self.extent.bytes.store(desired, Ordering::Relaxed);
-        }
         Ok(allowed)
     }
 

@@ -232,14 +232,15 @@ impl Executor {
         self.0.frames.prepare(&self.0, artifact, count);
     }
 
-    /// Drops free frames while there are more frames than are kept, and gives
-    /// memory back while frames have too much. Answers a line for the log, if
+    /// Drops free frames while there are more frames than are kept, and those that
+    /// nobody has wanted for a while, and gives memory back while frames have too much. Answers a line for the log, if
     /// anything is short. It takes its time: not for a scheduler's thread.
     pub fn trim_frames(&self) -> Option<String> {
         self.0.frames.trim(&self.0)
     }
 
-    /// Drops the free frames of a version that was unloaded.
+    /// Drops the free frames of a version that was unloaded. If they are many, it
+    /// takes its time: not for a scheduler's thread.
     pub fn forget(&self, artifact: &Artifact) {
         self.0.frames.forget(artifact.id);
     }

@@ -17,7 +17,6 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -162,9 +161,9 @@ impl Frame {
             no_room: false,
         };
         let (handles, _) = at_once(set_up(&mut store, &setup)).map_err(failed)??;
-        let extent = store.data().limiter.extent.clone();
-        let address = handles.memory.data_ptr(&store) as usize;
-        extent.address.store(address, Ordering::Relaxed);
+        let address = handles.memory.data_ptr(&store);
+        let extent = (plan.memories.extent(address))
+            .ok_or_else(|| failed("its memory is not of this host".into()))?;
         let mut body = Box::new(Body::new(store, handles, artifact.base.clone(), setup.plan));
         body.reset();
         Ok(Frame {
@@ -410,9 +409,10 @@ impl Frame {
         self.stage = Stage::Rest(body);
     }
 
-    /// Grows its memory for an image of so many pages, if the system has room.
-    pub(crate) fn grow(&mut self, pages: u32) -> Result<bool, String> {
-        self.serve(async |body| body.grow(pages))
+    /// Brings its memory to the size of an image of so many pages, if the system
+    /// has room. It stands at the base.
+    pub(crate) fn resize(&mut self, pages: u32) -> Result<bool, String> {
+        self.serve(async |body| body.resize(pages))
     }
 
     /// Puts an image into the frame, which stands at the base and has a memory

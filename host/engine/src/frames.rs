@@ -22,6 +22,9 @@
 //! middle of a handler have written cannot be taken from them: their own limit bounds it.
 //!
 //! If the system has no room for a frame, that is as if the bound were met.
+//!
+//! A frame that is free has the size of the process that it served last, and
+//! is brought to that of the next. What was not wanted for a while is given back.
 
 mod evict;
 mod relief;
@@ -31,6 +34,8 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -57,6 +62,11 @@ const RESERVE_SHARE: usize = 8;
 /// Frames that a version gets as soon as it wants them, if that is not more
 /// than one in [`RESERVE_SHARE`].
 const FEW: usize = 64;
+
+/// Frames that are dropped one after another, and the pause before the next so many:
+/// each takes the kernel's lock on the mappings, which guests want when they grow.
+const DROPPED: usize = 64;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// When too much is held, so much of the bound is given back at once, so that
 /// it is not met again at once.
@@ -248,11 +258,11 @@ impl Frames {
         let pool = self.pool(artifact.id);
         let stays = stamp.is_some_and(|stamp| pool.soon(stamp, self.limit));
         let mut seated = self.find(shared, artifact, &pool, pages, stays)?;
-        if seated.frame.pages() < pages {
-            match seated.frame.grow(pages) {
-                Ok(true) => {}
+        if seated.frame.pages() != pages {
+            match seated.frame.resize(pages) {
+                Ok(true) => self.places.note(seated.place(), seated.frame.written()),
                 Ok(false) => {
-                    let what = format!("its memory could not grow to {pages} pages");
+                    let what = format!("its memory could not be brought to {pages} pages");
                     self.room.failed(&shared.system.clock, what);
                     return Err(NoFrame::AllBusy);
                 }
@@ -329,7 +339,7 @@ impl Frames {
             self.age(shared, pool);
         }
         if let Some(seated) = self.evict(shared, pool, wanted) {
-            return self.fit(shared, artifact, pool, pages, seated);
+            return self.fit(shared, artifact, pool, seated);
         }
         let gave_up = self.full(shared) && self.give_up(shared, pool, 0);
         let made = if !gave_up && self.room.is_short(&shared.system.clock) {
@@ -340,7 +350,7 @@ impl Frames {
         match made {
             Err(NoFrame::AllBusy) => {
                 if let Some(seated) = self.evict_any(shared, pool) {
-                    return self.fit(shared, artifact, pool, pages, seated);
+                    return self.fit(shared, artifact, pool, seated);
                 }
                 let others = self.all();
                 let seated = others
@@ -354,19 +364,18 @@ impl Frames {
         }
     }
 
-    /// The frame if it is not too large, has not too much of what is too much,
-    /// and its guest runs on the right stack, else another in its place.
+    /// The frame if it has not too much of what is too much, and its guest runs on
+    /// the right stack, else another in its place.
     fn fit(
         &self,
         shared: &Arc<Shared>,
         artifact: &Artifact,
         pool: &Arc<Pool>,
-        pages: u32,
         seated: Seated,
     ) -> Result<Seated, NoFrame> {
         if self.is_wasteful(&seated) {
             self.released.fetch_add(1, Ordering::Relaxed);
-        } else if seated.frame.pages() <= pages && !shared.is_outdated(artifact, &seated) {
+        } else if !shared.is_outdated(artifact, &seated) {
             return Ok(seated);
         }
         drop(seated);
@@ -398,9 +407,9 @@ impl Frames {
         gave_up || !self.full(shared)
     }
 
-    /// Makes room: drops a free frame of any version (one of the same version
-    /// has the wrong size), else that of a process of another version with `of`
-    /// frames or more: those with most first, but all frames of one may be held.
+    /// Makes room: drops a free frame of any version, else that of a process of
+    /// another version with `of` frames or more: those with most first, but all
+    /// frames of one may be held.
     fn give_up(&self, shared: &Arc<Shared>, wants: &Arc<Pool>, of: usize) -> bool {
         let pools = self.all();
         let free = pools.iter().find_map(|pool| pool.pop_any());
@@ -499,11 +508,12 @@ impl Frames {
         self.waiters.call();
     }
 
-    /// Drops the free frames of a version that was unloaded.
+    /// Drops the free frames of a version that was unloaded. If they are many, it
+    /// takes its time: not for a scheduler's thread.
     pub(crate) fn forget(&self, artifact: u64) {
         let pool = self.pools.write().remove(&artifact);
         if let Some(pool) = pool {
-            pool.empty();
+            drop_in_parts(pool.forget());
         }
     }
 
@@ -511,8 +521,19 @@ impl Frames {
     pub(crate) fn clear(&self) {
         let pools: Vec<Arc<Pool>> = self.pools.write().drain().map(|(_, pool)| pool).collect();
         for pool in pools {
-            pool.empty();
+            drop(pool.forget());
         }
+    }
+}
+
+fn drop_in_parts(frames: Vec<Seated>) {
+    let mut frames = frames.into_iter();
+    loop {
+        frames.by_ref().take(DROPPED).for_each(drop);
+        if frames.len() == 0 {
+            return;
+        }
+        thread::park_timeout(PAUSE);
     }
 }
 

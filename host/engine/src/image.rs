@@ -80,11 +80,17 @@ impl Base {
     ///
     /// If the system has no room for a mapping.
     pub(crate) fn furnish(&self, memory: &mut [u8]) -> io::Result<()> {
-        if let Some((at, file)) = &self.file {
-            file.map(&mut memory[*at..at + file.len()])?;
+        let Some((at, file)) = &self.file else {
+            self.restore(memory, &self.written);
+            return Ok(());
+        };
+        let shared = *at..at + file.len();
+        file.map(&mut memory[shared.clone()])?;
+        for range in &self.written {
+            let before = range.start..range.end.min(shared.start);
+            let behind = range.start.max(shared.end)..range.end;
+            self.restore(memory, &[before, behind]);
         }
-        // What has come from the file is compared, and not written.
-        self.restore(memory, &self.written);
         Ok(())
     }
 

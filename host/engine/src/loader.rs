@@ -18,7 +18,7 @@ use crate::functions::Functions;
 use crate::instrument::{
     ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
 };
-use crate::pagemap::{self, Method, PageMap};
+use crate::pagemap::{self, Memories, Method, PageMap};
 use crate::room::advice;
 use crate::stack::Manner;
 use crate::text::assembled;
@@ -60,6 +60,7 @@ pub struct Engine {
     linker: Linker<FrameData>,
     cache: Option<Cache>,
     page_map: Arc<PageMap>,
+    memories: Arc<Memories>,
     memory: u64,
     next_id: AtomicU64,
 }
@@ -93,6 +94,7 @@ impl Engine {
             config.stack
         );
         let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
+        let memories = Memories::new();
         let mut settings = Config::new();
         settings
             .allocation_strategy(InstanceAllocationStrategy::OnDemand)
@@ -102,7 +104,9 @@ impl Engine {
             .memory_may_move(false)
             .memory_reservation(pagemap::RESERVED as u64)
             .memory_guard_size(pagemap::GUARD as u64)
-            .memory_init_cow(true)
+            // Frames share their base (see `image`), and nothing else.
+            .memory_init_cow(false)
+            .with_host_memory(memories.clone())
             // The instrumentation marks its yields as unlikely.
             .wasm_branch_hinting(true);
         if config.functions > 0 {
@@ -117,6 +121,7 @@ impl Engine {
         Ok(Engine {
             cache: config.cache.as_deref().and_then(Cache::open),
             page_map: Arc::new(PageMap::new(config.page_map)),
+            memories,
             memory: config.memory,
             engine,
             linker,
@@ -193,6 +198,7 @@ impl Engine {
                 .map_err(|error| LoadError::Compile(format!("{error:#}")))?,
             analysis,
             page_map: self.page_map.clone(),
+            memories: self.memories.clone(),
             memory: self.memory,
         });
         let taken = Frame::first(&plan, self.memory).map_err(|failed| match failed.no_room {

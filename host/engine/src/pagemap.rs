@@ -4,8 +4,8 @@
 //! A page counts as written if it is neither a page of the module's file image
 //! nor the shared zero page, and is present or swapped (a page in migration
 //! shows as swapped). That holds only without huge pages and merging, so
-//! [`prepare`] switches both off for a frame's memory, and for the addresses
-//! into which it can grow: a guest that grows tells nobody here.
+//! both are switched off for a frame's memory (see `memory`), and for the
+//! addresses into which it can grow.
 //!
 //! Three sources, the best that works: the ioctl `PAGEMAP_SCAN` (Linux 6.7),
 //! the bits of `/proc/self/pagemap`, or none, in which case every page is
@@ -21,9 +21,13 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, memfd_create};
+
+mod memory;
+
+pub(crate) use memory::{Extent, Memories, NO_ADDRESSES};
 
 /// Bytes of a page, on all machines that the engine runs on.
 pub(crate) const PAGE: usize = 4096;
@@ -79,13 +83,6 @@ pub enum Method {
     Bits,
     /// Every page counts as written.
     Compare,
-}
-
-/// Where a memory is, for whoever counts its pages while others use it.
-#[derive(Debug, Default)]
-pub(crate) struct Extent {
-    pub(crate) address: AtomicUsize,
-    pub(crate) bytes: AtomicUsize,
 }
 
 /// How many page faults a thread has had. A memory that only this thread has
@@ -196,10 +193,8 @@ impl PageMap {
     /// Bytes of written pages of a memory that anybody may use meanwhile, or
     /// may have dropped. `None`: the kernel does not tell.
     pub(crate) fn count(&self, extent: &Extent) -> Option<u64> {
-        let address = extent.address.load(Ordering::Relaxed);
-        let bytes = extent.bytes.load(Ordering::Relaxed);
         let mut ranges = Vec::new();
-        self.written_at(address, bytes, &mut ranges)?;
+        self.written_at(extent.address(), extent.bytes(), &mut ranges)?;
         Some(total(&ranges))
     }
 
@@ -467,15 +462,8 @@ fn still_there(memory: &[u8]) {
     }
 }
 
-/// Makes `memory` fit for page maps: no huge pages, no merging, now and when
-/// it has grown. Only for memory that has [`RESERVED`] for itself, and [`GUARD`]
-/// before and behind it: they are advised too, so that the kernel keeps those of
-/// two frames side by side in one mapping.
-pub(crate) fn prepare(memory: &[u8]) {
-    let start = memory.as_ptr().wrapping_sub(GUARD);
-    advise(start, GUARD + RESERVED + GUARD);
-}
-
+/// Makes addresses fit for page maps: no huge pages, no merging, now and when a
+/// memory has grown into them.
 fn advise(start: *const u8, length: usize) {
     for advice in [libc::MADV_NOHUGEPAGE, libc::MADV_UNMERGEABLE] {
         // SAFETY: both advices change neither what memory holds nor whether it
@@ -559,7 +547,7 @@ mod tests {
             let mut ranges = Vec::new();
             map.dirty(&[0; 3 * PAGE], &mut ranges);
             assert_eq!((ranges.len(), ranges[0].clone()), (1, 0..3 * PAGE));
-            assert_eq!(map.count(&Extent::default()), None);
+            assert_eq!(map.count(&Extent::new(0, 0)), None);
         }
     }
 
@@ -568,10 +556,7 @@ mod tests {
         let map = PageMap::new(None);
         let mut mapping = Mapping::new(8).unwrap();
         mapping.bytes()[5 * PAGE] = 7;
-        let extent = Extent {
-            address: AtomicUsize::new(mapping.0 as usize),
-            bytes: AtomicUsize::new(mapping.1),
-        };
+        let extent = Extent::new(mapping.0 as usize, mapping.1);
         if map.method() == Method::Scan {
             assert_eq!(map.count(&extent), Some(PAGE as u64));
         }

@@ -31,6 +31,10 @@ pub(crate) struct Place {
     pub(crate) artifact: AtomicU64,
     /// In its pool's list of those at rest.
     pub(crate) listed: AtomicBool,
+    /// Times that it was listed so far, by whatever version; it wraps.
+    pub(crate) listings: AtomicU32,
+    /// Where it is among all places of its pool.
+    pub(crate) at: AtomicUsize,
     /// It is asked again and again (see [`Pool`]).
     pub(crate) stays: AtomicBool,
     /// Nobody can take the frame away.
@@ -90,6 +94,8 @@ impl Places {
                     occupant: AtomicU32::new(NOBODY),
                     artifact: AtomicU64::new(0),
                     listed: AtomicBool::new(false),
+                    listings: AtomicU32::new(0),
+                    at: AtomicUsize::new(0),
                     stays: AtomicBool::new(false),
                     held: AtomicBool::new(false),
                     bytes: AtomicU64::new(0),
@@ -223,7 +229,7 @@ impl Drop for Ticket {
         *place.extent.lock() = None;
         self.places.note(self.number, 0);
         place.vacate();
-        self.pool.left(self.number, place);
+        self.pool.left(self.number, self.places.all());
         self.places.live.fetch_sub(1, Ordering::Relaxed);
         let mappings = &self.places.mappings;
         mappings.fetch_sub(self.mappings, Ordering::Relaxed);

@@ -11,6 +11,8 @@ use exuvia_process::Clock;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
+use crate::pagemap::NO_ADDRESSES;
+
 /// How long nobody tries again after a failure, nanoseconds. A try costs some
 /// system calls under the kernel's lock on the mappings.
 pub(crate) const PAUSE: u64 = 100_000_000;
@@ -24,6 +26,7 @@ pub(crate) fn is_no_room(error: &wasmtime::Error) -> bool {
         let io = cause.downcast_ref::<std::io::Error>();
         let errno = errno.or_else(|| io.and_then(Errno::from_io_error));
         matches!(errno, Some(Errno::NOMEM | Errno::AGAIN))
+            || cause.to_string().starts_with(NO_ADDRESSES)
     })
 }
 

@@ -7,6 +7,7 @@ use exuvia_abi::exports;
 use wasmtime::{Func, Global, Instance, Memory, Ref, Store, Table, TypedFunc, Val};
 
 use crate::artifact::Plan;
+use crate::backtrace;
 use crate::calls::{self, Pause};
 use crate::data::{FrameData, Mode, Restricted};
 use crate::frame::{Failed, Taken};
@@ -17,7 +18,6 @@ use crate::instrument::{
 };
 use crate::room::is_no_room;
 use crate::stack::Stack;
-use crate::{backtrace, pagemap};
 
 /// What a frame is made from.
 pub(crate) struct Setup {
@@ -84,7 +84,6 @@ pub(crate) async fn set_up(
     if store.data().stack == Stack::Fiber {
         (take_stack(store).await).map_err(failed("instantiation"))?;
     }
-    pagemap::prepare(handles.memory.data(&*store));
     if let Some(base) = &setup.base {
         // Only what initialization did outside of memory and globals must be
         // done again, and only the start function can do that in a module

@@ -192,10 +192,13 @@ impl Node {
     pub(crate) fn unload(&self) {
         let inner = &self.0;
         // Not while a version is made that no release has yet; later then.
-        let Some(_one) = inner.swapping.try_lock() else {
+        let Some(one) = inner.swapping.try_lock() else {
             return;
         };
-        for version in inner.code.unload(KEEP) {
+        let unloaded = inner.code.unload(KEEP);
+        // Who swaps does not wait until their frames are gone.
+        drop(one);
+        for version in unloaded {
             inner.executor.forget(&version.artifact);
             tracing::debug!(version = %version, "unloaded");
         }

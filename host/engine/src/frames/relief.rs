@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
 
 use super::evict::Chance;
-use super::{Frames, RELIEF};
+use super::{Frames, RELIEF, drop_in_parts};
 use crate::executor::Shared;
 use crate::places::Seated;
 
@@ -13,10 +13,13 @@ use crate::places::Seated;
 const TOLD_EVERY: u64 = 30_000_000_000;
 
 impl Frames {
-    /// Drops free frames while there are more frames than are kept, and gives
-    /// pages back while they have more bytes than they may. Answers a line for
-    /// the log, if anything is short.
+    /// Drops free frames while there are more frames than are kept, and some that
+    /// nobody has wanted since it was called last; gives pages back while they have
+    /// more bytes than they may. Answers a line for the log, if anything is short.
     pub(crate) fn trim(&self, shared: &Shared) -> Option<String> {
+        for pool in self.all() {
+            drop_in_parts(pool.take_unwanted());
+        }
         while self.places.live() > self.limit || self.places.mappings() > self.mappings {
             let pools = self.all().into_iter();
             let most = pools.max_by_key(|pool| pool.free());

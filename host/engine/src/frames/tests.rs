@@ -209,7 +209,13 @@ fn a_frame_takes_no_more_mappings_than_it_counts_for() {
         };
         let first = make().unwrap();
         let before = (mappings(), node.executor.frames().mappings);
-        let frames: Vec<_> = (0..FRAMES).map(|_| make().unwrap()).collect();
+        let mut frames: Vec<_> = (0..FRAMES).map(|_| make().unwrap()).collect();
+        // Also when somebody has grown in them and the next is small again.
+        for seated in &mut frames {
+            for pages in [5, 3, 4, 3] {
+                assert_eq!(seated.frame.resize(pages), Ok(true));
+            }
+        }
         let after = (mappings(), node.executor.frames().mappings);
         drop((first, frames));
         assert_eq!(node.executor.frames().mappings, 0);

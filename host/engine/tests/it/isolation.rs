@@ -36,6 +36,8 @@ enum Step {
     Indirect(u8),
     /// Runs long enough to be preempted.
     Spin(u16),
+    /// Reads behind the end of memory, which traps.
+    BeyondIf(u8, u32),
     /// Leaves the stack pointer where it must not be, then traps.
     TrapIf(u8),
 }
@@ -46,12 +48,13 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (at(), 0u8..4).prop_map(|(at, width)| Step::Load { at, width }),
         6 => (at(), 0u8..4).prop_map(|(at, width)| Step::Store { at, width }),
         3 => (0u8..6).prop_map(Step::Global),
-        1 => (0u8..3).prop_map(Step::Grow),
+        3 => (0u8..3).prop_map(Step::Grow),
         1 => (at(), 0u32..120_000).prop_map(|(at, length)| Step::Fill { at, length }),
         1 => (at(), at(), 0u32..100_000).prop_map(|(from, to, length)| Step::Copy { from, to, length }),
         2 => (0u8..8).prop_map(Step::Stack),
         1 => any::<u8>().prop_map(Step::Indirect),
         1 => (0u16..20_000).prop_map(Step::Spin),
+        1 => (0u8..4, 0u32..0x4_0000).prop_map(|(chance, at)| Step::BeyondIf(chance, at)),
         1 => any::<u8>().prop_map(Step::TrapIf),
     ]
 }
@@ -107,6 +110,11 @@ fn emit(step: &Step) -> String {
             "(local.set $n (i32.const {turns})) (loop $l (if (local.get $n) (then
                (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br $l))))\n"
         ),
+        // One time in four it traps, and else the end is where it was.
+        Step::BeyondIf(chance, at) => format!(
+            "(if (i64.eq (i64.and (local.get $acc) (i64.const 3)) (i64.const {chance}))
+               (then (drop (i32.load8_u (i32.add (i32.shl (memory.size) (i32.const 16)) (i32.const {at})))) unreachable))\n"
+        ),
         Step::TrapIf(chance) => format!(
             "(if (i64.eq (i64.and (local.get $acc) (i64.const 255)) (i64.const {chance}))
                (then (global.set $__stack_pointer (i32.const 99)) unreachable))\n"
@@ -134,7 +142,7 @@ fn program() -> impl Strategy<Value = Program> {
             one_by_one,
             init: init
                 .into_iter()
-                .filter(|step| !matches!(step, Step::TrapIf(_)))
+                .filter(|step| !matches!(step, Step::TrapIf(_) | Step::BeyondIf(..)))
                 .collect(),
         },
     )

@@ -8,6 +8,7 @@ mod blocking;
 mod cache;
 mod crossing;
 mod floods;
+mod growing;
 mod held;
 mod isolation;
 mod loader;

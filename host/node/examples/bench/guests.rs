@@ -254,6 +254,26 @@ pub(crate) const CHILD: &str = r#"(module
   (global (export "exuvia_abi") i32 (i32.const 1))
   (func (export "run") (result i32) (i32.const 2)))"#;
 
+/// The same, and grows its memory before, as whoever allocates does.
+pub(crate) const GROWING_CHILD: &str = r#"(module
+  (memory (export "memory") 1)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (func (export "run") (result i32)
+    (drop (memory.grow (i32.const 1)))
+    (i32.store (i32.const 65536) (i32.const 1))
+    (i32.const 2)))"#;
+
+/// Rests whatever comes.
+pub(crate) const RESTING: &str = r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (memory (export "memory") 1)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (func (export "run") (result i32)
+    (loop $next
+      (i32.store (i32.const 64) (i32.const 48))
+      (br_if $next (i32.eqz (call $receive (i32.const 64) (i32.const 512) (i32.const 4096) (i64.const 0) (i32.const 0) (i64.const 0)))))
+    (i32.const 0)))"#;
+
 /// Spawns children. Command: unused pid, collector, count. Tag 1: one after
 /// another, each awaited by a monitor; tag 2: all at once, and none awaited.
 pub(crate) fn spawner() -> String {

@@ -10,11 +10,18 @@ use crate::messages::plural;
 use crate::setup::{deploy, fields, node, spawn as start, wait_until};
 use crate::{Scale, guests};
 
-/// Children that end as soon as they run.
+/// Children that end as soon as they run, and others that grow their memory first.
 pub(crate) fn spawn(scale: Scale, schedulers: usize) -> Vec<Sample> {
+    let mut samples = births(scale, schedulers, ("spawn+run+exit", guests::CHILD));
+    let growing = ("spawn+grow+exit", guests::GROWING_CHILD);
+    samples.extend(births(scale, schedulers, growing));
+    samples
+}
+
+fn births(scale: Scale, schedulers: usize, (what, child): (&str, &str)) -> Vec<Sample> {
     let mut samples = Vec::new();
     let node = node(schedulers);
-    deploy(&node, "child", guests::CHILD);
+    deploy(&node, "child", child);
     deploy(&node, "spawner", &guests::spawner());
     let collector = Collector::start(&node);
     let spawner = start(&node, "spawner");
@@ -30,7 +37,7 @@ pub(crate) fn spawn(scale: Scale, schedulers: usize) -> Vec<Sample> {
     };
     let label = |how: &str| {
         format!(
-            "spawn+run+exit, {how}, {schedulers} scheduler{}, thousand/s",
+            "{what}, {how}, {schedulers} scheduler{}, thousand/s",
             plural(schedulers)
         )
     };

@@ -20,6 +20,7 @@ mod figures;
 mod files;
 mod growth;
 mod guests;
+mod lateness;
 mod lifecycle;
 mod machine;
 mod memory;
@@ -114,6 +115,12 @@ const BENCHMARKS: &[Benchmark] = &[
     ("fairness-2", |scale| time::fairness(scale, 2)),
     ("wait-for-room", waiting::for_room),
     ("wait-for-a-frame", waiting::for_a_frame),
+    ("late-alone", lateness::alone),
+    ("late-flood", lateness::flood),
+    ("late-links", lateness::links),
+    ("late-group", lateness::group),
+    ("late-unload", lateness::unload),
+    ("late-high", lateness::high),
     ("files", files::reads),
     ("files-fairness", files::fairness),
     ("cold-start", start::cold),
