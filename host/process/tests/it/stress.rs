@@ -93,7 +93,7 @@ struct CloseAtEnd<'a>(&'a Queue);
 
 impl Drop for CloseAtEnd<'_> {
     fn drop(&mut self) {
-        let _ = self.0.close();
+        self.0.close();
     }
 }
 
