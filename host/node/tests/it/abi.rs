@@ -717,7 +717,7 @@ fn a_process_that_waits_does_not_cross_before_it_rests() {
     eventually("it waits", || a.state() == "waiting");
     deploy(&node, "puppet", &puppet::text(2));
     a.tell("leave", &[1], b"");
-    eventually("it waits again", || a.state() == "waiting");
+    eventually("it waits again", || a.state().starts_with("waiting"));
     let all = node.processes(&exuvia_node::Filter::default());
     assert_eq!(all[0].module.as_deref(), Some("puppet@1"));
     assert_eq!(all[0].crossings, 0);
