@@ -208,6 +208,12 @@ impl Guest {
         !self.is_suspended() || self.loops().is_some()
     }
 
+    /// Whether its state is in a frame.
+    #[inline]
+    pub(crate) fn has_frame(&self) -> bool {
+        matches!(self.residence, Residence::Frame { .. })
+    }
+
     pub(crate) fn is_suspended(&self) -> bool {
         matches!(
             self.residence,

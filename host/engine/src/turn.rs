@@ -202,7 +202,12 @@ impl Executor {
             return Entered::Stop(Turn::Exit(reason));
         }
         let waiters = &shared.frames.waiters;
-        let called = match waiters.may_try(slot, shared) {
+        let has_frame = own.guest().is_some_and(|guest| guest.has_frame());
+        let called = match has_frame {
+            true => Turnstile::Free,
+            false => waiters.may_try(slot, shared),
+        };
+        let called = match called {
             // What has arrived does not get it a frame sooner.
             Turnstile::Waits => return Entered::Stop(Turn::Rest),
             Turnstile::Called => true,
