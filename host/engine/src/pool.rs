@@ -395,6 +395,13 @@ impl Pool {
         Stamp(NonZeroU32::new(number).unwrap_or(NonZeroU32::MAX))
     }
 
+    /// Entries of both lists, those that mean nothing too.
+    #[cfg(test)]
+    pub(crate) fn listed(&self) -> usize {
+        let lists = self.lists.lock();
+        lists.passing.len() + lists.staying.len()
+    }
+
     /// Whether a process that was paged out at `stamp` would still be here if
     /// there were `frames` for the version.
     pub(crate) fn soon(&self, stamp: Stamp, frames: usize) -> bool {

@@ -259,3 +259,25 @@ fn the_bound_on_mappings_is_kept_also_when_guests_come_to_need_fibers() {
     let counts = node.executor.frames();
     assert!(counts.live <= 4 && counts.mappings <= 24, "{counts:?}");
 }
+
+/// Processes rest and end, and their frames go, time and again, while nobody is paged out.
+#[test]
+fn what_is_listed_for_frames_that_are_gone_is_forgotten() {
+    let node = node();
+    let shared = &node.executor.0;
+    let pool = shared.frames.pool(node.old.artifact.id);
+    for _ in 0..1_000 {
+        let pid = node.spawn();
+        node.ask(pid);
+        let kill = Signal::Kill { from: Pid::NONE };
+        let _ = shared.system.signal(pid, kill);
+        assert!(matches!(node.executor.run(pid.slot()), Ran::Idle));
+        drop(pool.pop_any());
+        node.none_is_lost(0);
+    }
+    assert!(pool.listed() < 100, "{} entries", pool.listed());
+    // Who is listed now is found all the same.
+    let pids: Vec<_> = (0..20).map(|_| node.spawn()).collect();
+    node.ask_all(&pids, 3);
+    assert!(node.executor.metrics().page_outs.load(Ordering::Relaxed) > 20);
+}
