@@ -96,12 +96,20 @@ fn main() -> ExitCode {
     // Wrong usage ends here, with exit code 2.
     let arguments = Arguments::parse();
     let output = Output::new(arguments.json);
-    let code = match run(arguments, &output) {
+    let _finish = Finish(&output);
+    match run(arguments, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => output.fault(&fault),
-    };
-    output.finish(LAST_WORDS);
-    code
+    }
+}
+
+/// Waits at the end for those who read, also if it comes by a panic.
+struct Finish<'a>(&'a Output);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.finish(LAST_WORDS);
+    }
 }
 
 fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {

@@ -191,7 +191,9 @@ impl Drop for Line {
     fn drop(&mut self) {
         if !self.text.is_empty() {
             let text = String::from_utf8_lossy(&std::mem::take(&mut self.text)).into_owned();
-            self.spool.push(styled_lines(&text));
+            // What goes on below is set off, so that no text can pass for another line.
+            let text = styled_lines(text.trim_end()).replace('\n', "\n    ");
+            self.spool.push(text + "\n");
         }
     }
 }
@@ -202,7 +204,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::time::Duration;
 
-    use super::{MOST_BYTES, MOST_TEXTS, Spool};
+    use super::{Line, MOST_BYTES, MOST_TEXTS, Spool};
 
     const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -255,6 +257,17 @@ mod tests {
         spool.push("last\n".into());
         assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), "last\n");
         assert!(spool.drained(DEADLINE));
+    }
+
+    #[test]
+    fn a_line_of_the_log_cannot_pass_for_two() {
+        let (spool, texts, allow) = stalled();
+        drop(allow);
+        let mut line = Line::new(spool);
+        write!(line, "WARN refused: a\nERROR b\u{200b}\x07\n").unwrap();
+        drop(line);
+        let text = texts.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(text, "WARN refused: a\n    ERROR b\\u{200b}\\u{7}\n");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use hyper::server::conn::http1::{Builder, Connection};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::ioctl_fionread;
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -35,6 +36,9 @@ const MOST: usize = MAX_CONNECTIONS + 64;
 
 /// How long to wait when the system has no file descriptor left.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
+
+/// How long to wait for a request to be read whose client is gone.
+const UNREAD: Duration = Duration::from_millis(20);
 
 /// Serves connections until `closing`, and then until they have ended.
 pub(crate) async fn connections(
@@ -130,7 +134,12 @@ fn hung_up(stream: &UnixStream) -> impl Future<Output = ()> + use<> {
             if poll(&mut asked, Some(&at_once)).is_ok()
                 && asked[0].revents().contains(PollFlags::HUP)
             {
-                return;
+                // Who has said all and waits for no answer is heard to the end.
+                match ioctl_fionread(&watched) {
+                    Ok(unread) if unread > 0 => tokio::time::sleep(UNREAD).await,
+                    _ => return,
+                }
+                continue;
             }
             let seen = || Err::<(), _>(std::io::ErrorKind::WouldBlock.into());
             let _ = watched.try_io(Interest::WRITABLE, seen);

@@ -442,6 +442,9 @@ impl BaseFile {
     }
 }
 
+/// How long the log has before the end.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// Some kernels take away what was there before they find that they have no room
 /// for what is to come. Others would map their own into the hole, and lose it when
 /// the memory is given back: no way to go on from there.
@@ -458,6 +461,8 @@ fn still_there(memory: &[u8]) {
     };
     if answer != 0 {
         tracing::error!("the system has taken a frame's memory away and has no room for another");
+        // Whoever writes the log may be another thread, and may wait for its reader.
+        std::thread::park_timeout(LAST_WORDS);
         std::process::abort();
     }
 }

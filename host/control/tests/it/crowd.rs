@@ -257,6 +257,26 @@ async fn who_has_said_all_may_close_its_half() {
 }
 
 #[tokio::test]
+async fn who_has_said_all_may_go_and_is_served() {
+    let running = running();
+    // Longer than what is read at a time.
+    let text = "x".repeat(5 << 20);
+    let body = format!(r#"{{"to":"a","payload":{{"text":"{text}"}}}}"#);
+    let request = format!(
+        "POST /v1/send HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    drop(says(&running.client, request.as_bytes()).await);
+    let mut looks = 0;
+    while running.fake.sent.lock().unwrap().is_empty() {
+        looks += 1;
+        assert!(looks < 1_000, "it was not served");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(running.fake.sent.lock().unwrap()[0].2.len(), text.len());
+}
+
+#[tokio::test]
 async fn garbage_costs_its_own_connection_only() {
     let running = running();
     for garbage in [
