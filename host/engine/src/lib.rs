@@ -26,6 +26,7 @@ mod guest;
 mod image;
 pub mod instrument;
 mod loader;
+mod missing;
 mod observer;
 mod pagemap;
 mod places;

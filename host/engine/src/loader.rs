@@ -18,6 +18,7 @@ use crate::functions::Functions;
 use crate::instrument::{
     ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
 };
+use crate::missing;
 use crate::pagemap::{self, Memories, Method, PageMap};
 use crate::room::advice;
 use crate::stack::Manner;
@@ -355,9 +356,7 @@ fn check_import(import: &ImportInfo) -> Result<(), LoadError> {
             }
             wasi::MODULE if wasi::find(&import.name).is_some() => return Ok(()),
             wasi::MODULE => "WASI preview 1 has no such function".into(),
-            "env" => "it is left undefined by the linker: define the function, or link its library"
-                .into(),
-            _ => format!("only host calls of the module `{MODULE}` do"),
+            other => missing::why(other, &import.name),
         });
     }
     let Some(call) = HostCall::find(&import.name) else {

@@ -1,0 +1,90 @@
+//! Why a module imports what no host of processes has, and what to do about it: most
+//! such imports are there since a crate of the registry was built for a browser.
+
+/// What to write after "which does not exist here" of an import of another module than
+/// the host's own.
+pub(crate) fn why(module: &str, name: &str) -> String {
+    if module.starts_with("__wbindgen") || module == "wbg" || name.starts_with("__wb") {
+        return format!(
+            "it is wasm-bindgen's: {} expects a browser; build for `wasm32-wasip1`, where such crates ask WASI \
+             instead, and `cargo tree -i wasm-bindgen --target wasm32-unknown-unknown` shows who wants it",
+            who(name)
+        );
+    }
+    if name.contains("getrandom") {
+        return "the crate getrandom (of rand or uuid) knows no random numbers for this target: build for \
+                `wasm32-wasip1`, where it asks WASI"
+            .into();
+    }
+    if module.starts_with("wasi:") || module.starts_with("wasi_") {
+        return "it is of another WASI than preview 1: build for `wasm32-wasip1`, without the component step".into();
+    }
+    if name.starts_with("emscripten_") || name.starts_with("invoke_") {
+        return "it is Emscripten's, which expects a browser: build with a WASI SDK".into();
+    }
+    if module == "env" {
+        return "it is left undefined by the linker: define the function, or link its library"
+            .into();
+    }
+    format!("only host calls of the module `{}` do", exuvia_abi::MODULE)
+}
+
+/// Which crate wants a function of a browser.
+fn who(name: &str) -> &'static str {
+    let any = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    if any(&["getRandomValues", "randomFillSync", "rypto_"]) {
+        "the crate getrandom (of rand or uuid)"
+    } else if any(&["_now_", "getTime", "Date", "_new0_", "performance"]) {
+        "a crate that asks for the time (chrono, instant, web-time)"
+    } else {
+        "a crate of yours (with a feature like `js` or `wasmbind`)"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::why;
+
+    #[test]
+    fn who_expects_a_browser_and_what_to_build_for() {
+        for (module, name, crates) in [
+            (
+                "__wbindgen_placeholder__",
+                "__wbg_now_807e54c39636c349",
+                "chrono",
+            ),
+            (
+                "__wbindgen_placeholder__",
+                "__wbg_getRandomValues_b8f5dbd5f3995a9e",
+                "getrandom",
+            ),
+            (
+                "__wbindgen_placeholder__",
+                "__wbindgen_describe",
+                "wasmbind",
+            ),
+            (
+                "__wbindgen_externref_xform__",
+                "__wbindgen_externref_table_grow",
+                "wasmbind",
+            ),
+            ("wbg", "__wbg_new0_f788a2397c7ca929", "chrono"),
+            ("env", "__getrandom_v03_custom", "getrandom"),
+            (
+                "wasi:io/streams@0.2.0",
+                "[method]output-stream.write",
+                "preview 1",
+            ),
+            ("wasi_unstable", "fd_write", "preview 1"),
+        ] {
+            let why = why(module, name);
+            assert!(
+                why.contains(crates) && why.contains("wasm32-wasip1"),
+                "{why}"
+            );
+        }
+        assert!(why("env", "sqrt").contains("undefined by the linker"));
+        assert!(why("env", "invoke_vi").contains("Emscripten"));
+        assert!(why("other", "x").contains("only host calls"));
+    }
+}
