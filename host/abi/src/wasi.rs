@@ -109,4 +109,6 @@ pub mod errno {
     pub const NAMETOOLONG: i32 = 37;
     /// All processes of the node together have.
     pub const NFILE: i32 = 41;
+    /// It cannot be done with what is there.
+    pub const NOTSUP: i32 = 58;
 }

@@ -9,6 +9,7 @@
 mod groups;
 mod message;
 mod misc;
+mod open;
 mod process;
 mod tables;
 pub(crate) mod wasi;

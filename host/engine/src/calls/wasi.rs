@@ -8,7 +8,7 @@ use exuvia_process::ExitReason;
 use wasmtime::{Caller, Func, Linker, Store};
 
 use super::misc::{impure, memory};
-use super::{copy, counter, forget_mail, settle};
+use super::{copy, counter, forget_mail, open, settle};
 use crate::baton::{self, Ask, Asked};
 use crate::data::{Denied, Ends, Exit, FrameData, Mode, NotHere, bytes};
 use crate::executor::Shared;
@@ -28,7 +28,8 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     wasmtime_wasi::p1::add_to_linker_async(linker, |data: &mut FrameData| {
         // `begin` has made it, but for the one that ends the process.
         &mut data.wasi.get_or_insert_with(Wasi::closed).context
-    })
+    })?;
+    open::define(linker)
 }
 
 /// What is called before and after, for a store whose guest runs on fibers.

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exuvia_node::abi::{self, Code, Reason};
+use exuvia_node::manifest::Manifest;
 use exuvia_node::process::{Folder, Grants};
-use exuvia_node::{Limits, Node, SpawnOptions};
+use exuvia_node::{App, Limits, Node, SpawnOptions};
 use tempfile::TempDir;
 
-use crate::guests::{counter, deploy, eventually, exit_of, node, node_with, spawn};
+use crate::guests::{
+    ask, boot_options, counter, deploy, eventually, exit_of, node, node_with, spawn,
+};
 use crate::puppet::{self, BUFFER, DATA, Done, HEADER, PID, Puppet, REFERENCE};
 
 // Errors of WASI.
@@ -18,6 +21,7 @@ const INVAL: i64 = 28;
 const MFILE: i64 = 33;
 const NAMETOOLONG: i64 = 37;
 const NOENT: i64 = 44;
+const NOTSUP: i64 = 58;
 const PERM: i64 = 63;
 const NOTCAPABLE: i64 = 76;
 
@@ -197,52 +201,49 @@ fn files_are_read_and_written_in_the_folders_that_are_granted() {
 
 /// One scheduler: if it waited for the file, nobody else would be served.
 #[test]
-fn a_file_that_lets_wait_holds_up_its_process_alone() {
+fn a_pipe_is_not_opened_and_keeps_no_thread() {
     let dir = TempDir::new().unwrap();
-    let pipe = dir.path().join("pipe");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &pipe,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RWXU,
-        0,
-    )
-    .unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(dir.path().join("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    std::os::unix::fs::symlink("pipe", dir.path().join("link")).unwrap();
     let node = world(1, &[dir.path()]);
-    let limits = || granted(vec![folder("/", dir.path(), true)]);
-    let (a, b) = (puppet(&node, limits()), puppet(&node, limits()));
-    let other = Puppet::new(&node);
-    // To open it for reading waits for somebody who writes.
-    let begin = |p: &Puppet| {
-        let (p, pipe) = (p.clone(), "pipe");
-        let begun = std::thread::spawn({
-            let p = p.clone();
-            move || {
-                let arguments = [3, DATA, 4, 0, READ, READ, 0, REFERENCE];
-                p.try_do("path_open", &arguments, pipe.as_bytes())
-            }
-        });
-        eventually("it waits", || p.state() == "wasi");
-        begun
-    };
-    let opened = begin(&a);
-    let ended = begin(&b);
-    other.act("clock_time_get", &[0, 1, REFERENCE], b"").ok();
-    assert_eq!(a.state(), "wasi");
-    // It can be looked at and ended meanwhile.
-    node.inspect(a.pid).unwrap();
-    b.kill();
-    assert!(ended.join().unwrap().is_err());
-    // Messages that come meanwhile stay.
-    node.send(a.pid, 7, b"later".to_vec()).unwrap();
-    let writer = std::thread::spawn({
-        let pipe = pipe.clone();
-        move || std::fs::write(pipe, "through the pipe").unwrap()
-    });
-    opened.join().unwrap().unwrap().ok();
-    assert_eq!(a.wait().tag, 7);
-    writer.join().unwrap();
+    let p = puppet(&node, granted(vec![folder("/", dir.path(), true)]));
+    for rights in [READ, WRITE] {
+        for name in ["pipe", "link"] {
+            assert_eq!(open_in(&p, 3, name, 0, rights).result, NOTSUP, "{name}");
+        }
+    }
+    open(&p, "new", CREATE, WRITE);
+    open(&p, "new", 0, READ);
     node.halt();
+}
+
+#[test]
+fn a_child_that_opens_a_pipe_at_first_lets_its_node_start() {
+    let folder = TempDir::new().unwrap();
+    let pipe = folder.path().join("data/pipe");
+    std::fs::create_dir(pipe.parent().unwrap()).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(pipe).status();
+    assert!(made.unwrap().success());
+    let import = "(module (import \"wasi_snapshot_preview1\" \"path_open\" (func $open \
+        (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))";
+    let opens = "(i64.store (i32.const 16) (i64.extend_i32_u (call $open (i32.const 3) (i32.const 1) \
+        (i32.const 2048) (i32.const 4) (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 2056)))) \
+        (loop $next";
+    let code = counter("", "(call $count)", "(data (i32.const 2048) \"pipe\")")
+        .replacen("(module", import, 1)
+        .replacen("(loop $next", opens, 1);
+    std::fs::write(folder.path().join("it.wat"), code).unwrap();
+    let text = "[app]\nname = \"opens\"\n[modules.it]\npath = \"it.wat\"\n[modules.it.wasi.dirs]\n\"/\" = \"data\"\n\
+        [[supervisor.children]]\nid = \"it\"\nname = \"it\"\nmodule = \"it\"\n";
+    let manifest = Manifest::parse(text, "exuvia.toml", folder.path()).unwrap();
+    let options = boot_options(&manifest);
+    let app = App::boot(manifest, options).unwrap();
+    let it = app.node().find("it").unwrap();
+    assert_eq!(ask(app.node(), it), NOTSUP as u64);
+    assert!(app.stop(Duration::from_secs(10)).orderly);
 }
 
 #[test]
@@ -653,7 +654,11 @@ fn a_sleep_of_wasi_holds_up_nobody() {
     let short = sleep(&a, 300_000_000);
     eventually("both wait", || a.state() == "wasi" && b.state() == "wasi");
     Puppet::new(&node).act("version", &[], b"");
+    // It can be looked at meanwhile, and messages that come stay.
+    node.send(a.pid, 7, b"later".to_vec()).unwrap();
+    node.inspect(b.pid).unwrap();
     assert_eq!(short.join().unwrap().unwrap().ok().reference as u32, 1);
+    assert_eq!(a.wait().tag, 7);
     assert_eq!(b.state(), "wasi");
     node.kill(b.pid);
     assert!(long.join().unwrap().is_err());

@@ -1,0 +1,97 @@
+//! `path_open` of WASI, but for pipes: whoever opens one waits for its other end, maybe
+//! for ever, and keeps one of the threads that all processes share for their files.
+//!
+//! So what stands at a path is looked at first, which takes two more ways to such a
+//! thread. A guest cannot make a pipe, and so cannot put one there in between.
+
+use exuvia_abi::wasi::{MODULE, errno};
+use wasmtime::{AsContextMut as _, Caller, Linker};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as functions, WasiSnapshotPreview1 as _};
+use wiggle::GuestMemory;
+
+use super::misc::memory;
+use crate::data::FrameData;
+use crate::wasi::Wasi;
+
+/// The function's parameters.
+type Arguments = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
+
+/// Flags of an opening that waits for nobody: for a folder, and for a new file.
+const FOLDER: i32 = 1 << 1;
+const EXCLUSIVE: i32 = 1 << 2;
+
+/// Bytes of a `filestat`, and where in it the type is.
+const STAT: usize = 64;
+const STAT_TYPE: usize = 16;
+/// The types that have no number of their own; of those that can be in a folder, pipes
+/// alone.
+const UNKNOWN: u8 = 0;
+
+/// Takes the place of the function of that name.
+pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    linker.func_wrap_async(MODULE, "path_open", |caller, arguments: Arguments| {
+        Box::new(open(caller, arguments))
+    })?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+async fn open(mut caller: Caller<'_, FrameData>, arguments: Arguments) -> wasmtime::Result<i32> {
+    let (folder, follow, path, length, how, base, inheriting, flags, answer) = arguments;
+    let memory = memory(&caller)?;
+    // How much it may have copied, which each call begins anew.
+    let fuel = caller.as_context_mut().hostcall_fuel();
+    let (memory, data) = memory.data_and_store_mut(&mut caller);
+    let context = &mut data.wasi.get_or_insert_with(Wasi::closed).context;
+    context.set_hostcall_fuel(fuel);
+    if how & (FOLDER | EXCLUSIVE) == 0
+        && let Some(path) = part(memory, path, length)
+        && is_pipe(context, folder, follow, path).await
+    {
+        return Ok(errno::NOTSUP);
+    }
+    context.set_hostcall_fuel(fuel);
+    let mut memory = GuestMemory::Unshared(memory);
+    let opened = functions::path_open(
+        context,
+        &mut memory,
+        folder,
+        follow,
+        path,
+        length,
+        how,
+        base,
+        inheriting,
+        flags,
+        answer,
+    );
+    opened.await
+}
+
+fn part(memory: &[u8], at: i32, length: i32) -> Option<Vec<u8>> {
+    let (at, length) = (at.cast_unsigned() as usize, length.cast_unsigned() as usize);
+    Some(memory.get(at..at.checked_add(length)?)?.to_vec())
+}
+
+/// Asks what stands at a path, with a memory of its own for question and answer.
+async fn is_pipe(context: &mut WasiP1Ctx, folder: i32, follow: i32, path: Vec<u8>) -> bool {
+    let Ok(length) = i32::try_from(path.len()) else {
+        return false;
+    };
+    let mut memory = vec![0; STAT];
+    memory.extend(path);
+    let mut scratch = GuestMemory::Unshared(&mut memory);
+    let asked = functions::path_filestat_get(
+        context,
+        &mut scratch,
+        folder,
+        follow,
+        STAT as i32,
+        length,
+        0,
+    );
+    // It fails of a socket, which cannot be opened.
+    asked.await.is_ok_and(|error| error == 0) && memory[STAT_TYPE] == UNKNOWN
+}
