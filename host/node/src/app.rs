@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
+use exuvia_engine::instrument::MAX_MODULE_BYTES;
 use exuvia_process::{Birth, Body, Context, Envelope, ExitReason, Native, Payload, Signal};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -15,12 +16,13 @@ use tokio::sync::watch;
 use crate::config::NodeConfig;
 use crate::error::BootError;
 use crate::event::Events;
+use crate::files;
 use crate::live::Live;
 use crate::manifest::Manifest;
 use crate::node::Node;
 use crate::supervisor;
 use crate::swap::ModuleBytes;
-use crate::watch::{Watcher, Workshop};
+use crate::watch::{WatchLimits, Watcher, Workshop};
 
 /// How long the supervision tree may take to start.
 const START: Duration = Duration::from_secs(60);
@@ -147,15 +149,24 @@ impl App {
     ///
     /// # Errors
     ///
-    /// If the system has no watches left.
-    pub fn watch(&self) -> Result<Watcher, notify::Error> {
+    /// If the system has no thread left.
+    pub fn watch(&self) -> std::io::Result<Watcher> {
+        self.watch_within(&WatchLimits::default())
+    }
+
+    /// As [`App::watch`], with less of the system.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread left.
+    pub fn watch_within(&self, limits: &WatchLimits) -> std::io::Result<Watcher> {
         let files = self
             .manifest
             .modules
             .iter()
             .map(|(name, module)| (name.clone(), module.path.clone()))
             .collect();
-        Watcher::start(self.node.clone(), files)
+        Watcher::start(self.node.clone(), files, limits)
     }
 
     /// Watches the sources as well, builds what has changed of them, and applies
@@ -163,9 +174,22 @@ impl App {
     ///
     /// # Errors
     ///
-    /// If the system has no watches left.
-    pub fn develop(&self, workshop: Workshop) -> Result<Watcher, notify::Error> {
-        Watcher::develop(self, workshop)
+    /// If the system has no thread left.
+    pub fn develop(&self, workshop: Workshop) -> std::io::Result<Watcher> {
+        self.develop_within(workshop, &WatchLimits::default())
+    }
+
+    /// As [`App::develop`], with less of the system.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread left.
+    pub fn develop_within(
+        &self,
+        workshop: Workshop,
+        limits: &WatchLimits,
+    ) -> std::io::Result<Watcher> {
+        Watcher::develop(self, workshop, limits)
     }
 
     pub(crate) fn live(&self) -> Live {
@@ -223,10 +247,12 @@ pub(crate) fn read_modules(manifest: &Manifest) -> Result<Vec<ModuleBytes>, Boot
         .modules
         .iter()
         .map(|(name, module)| {
-            let bytes = std::fs::read(&module.path).map_err(|source| BootError::Read {
-                module: name.clone(),
-                path: module.path.clone(),
-                source,
+            let bytes = files::read(&module.path, MAX_MODULE_BYTES as u64).map_err(|source| {
+                BootError::Read {
+                    module: name.clone(),
+                    path: module.path.clone(),
+                    source,
+                }
             })?;
             Ok(ModuleBytes {
                 name: name.clone(),

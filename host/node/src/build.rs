@@ -9,6 +9,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -65,40 +66,48 @@ pub struct BuildError {
 
 /// Stops the build that is under way, and all that would come after it.
 #[derive(Clone, Debug, Default)]
-pub struct Stopper(Arc<Mutex<Stopping>>);
+pub struct Stopper(Arc<Stopping>);
 
 #[derive(Debug, Default)]
 struct Stopping {
-    stopped: bool,
+    /// Set before the lock is asked for, read when a command has started: one of the two
+    /// ends it.
+    stopped: AtomicBool,
     /// The group of the command that runs. It is not reaped while it stands
-    /// here, so that the number is nobody else's.
-    group: Option<Pid>,
+    /// here, so that the number is nobody else's. Held while a command starts, which
+    /// takes as long as the file system of its folder.
+    group: Mutex<Option<Pid>>,
 }
+
+/// How long a stop waits for a command that is starting. After that, whoever starts it
+/// ends it.
+const STARTS: Duration = Duration::from_millis(500);
 
 impl Stopper {
     /// Ends the build that is under way at once; those that follow fail.
     pub fn stop(&self) {
-        let mut stopping = self.0.lock();
-        stopping.stopped = true;
-        if let Some(group) = stopping.group {
-            // It may have ended just now.
-            let _ = kill_process_group(group, Signal::KILL);
+        self.0.stopped.store(true, Ordering::SeqCst);
+        if let Some(group) = self.0.group.try_lock_for(STARTS) {
+            end(*group);
         }
     }
 
     /// Whether [`Stopper::stop`] was called.
     pub fn is_stopped(&self) -> bool {
-        self.0.lock().stopped
+        self.0.stopped.load(Ordering::SeqCst)
     }
 
     /// Starts a command, unless it is too late.
     fn start(&self, command: &mut Command) -> io::Result<Option<Child>> {
-        let mut stopping = self.0.lock();
-        if stopping.stopped {
+        let mut group = self.0.group.lock();
+        if self.is_stopped() {
             return Ok(None);
         }
         let child = command.spawn()?;
-        stopping.group = Some(Pid::from_child(&child));
+        *group = Some(Pid::from_child(&child));
+        if self.is_stopped() {
+            end(*group);
+        }
         Ok(Some(child))
     }
 
@@ -111,8 +120,15 @@ impl Stopper {
                 break;
             }
         }
-        self.0.lock().group = None;
+        *self.0.group.lock() = None;
         child.wait()
+    }
+}
+
+fn end(group: Option<Pid>) {
+    if let Some(group) = group {
+        // It may have ended just now.
+        let _ = kill_process_group(group, Signal::KILL);
     }
 }
 

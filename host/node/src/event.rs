@@ -107,6 +107,14 @@ pub enum Event {
         /// The files.
         files: Vec<String>,
     },
+    /// The system does not tell of all changes of files, so they are looked for again
+    /// and again. Told once.
+    Looking {
+        /// Why it does not.
+        reason: String,
+        /// What to do about it.
+        help: String,
+    },
     /// What was refused, or could not be read, is again the code that runs.
     Mended {
         /// The modules.
@@ -285,6 +293,10 @@ impl fmt::Display for Event {
                 "restless: each build changes {}, and is run again for it, but less and less often; name what it \
                  reads in `sources`, without what it writes",
                 listed(files)
+            ),
+            Event::Looking { reason, help } => write!(
+                f,
+                "looking for changes of files every second, as {reason}; help: {help}"
             ),
             Event::Mended { modules } => {
                 write!(f, "mended {}: it is the code that runs", listed(modules))

@@ -12,6 +12,7 @@ mod check;
 mod config;
 mod error;
 mod event;
+mod files;
 mod grants;
 mod hub;
 mod inspect;
@@ -54,7 +55,7 @@ pub use settle::SettledReport;
 pub use shown::{REFUSED_TAG, Shown, TYPED_TAG};
 pub use swap::{DeployOptions, Loops, Made, ModuleBytes, ModuleSwap, Stages, SwapReport};
 pub use top::{SchedulerLoad, Sort, Top, TopProcess};
-pub use watch::{Watcher, Workshop};
+pub use watch::{WatchLimits, Watcher, Workshop};
 
 pub use exuvia_abi::{self as abi, Pid};
 pub use exuvia_engine::{

@@ -10,6 +10,7 @@
 //! `read` walks that tree by hand: with serde's derive only the first mistake
 //! would be seen, and without the path to it.
 
+mod cargo;
 mod error;
 mod read;
 mod table;
@@ -18,7 +19,6 @@ mod value;
 mod wasi;
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +30,7 @@ use exuvia_process::Grants;
 use exuvia_scheduler::OTHERS_SHARE;
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
 
+use crate::files;
 use crate::logger::LogRules;
 use serde::Serialize;
 
@@ -185,8 +186,21 @@ pub struct Module {
     pub limits: Limits,
     /// How the file is made; `None`: by somebody else.
     pub build: Option<Build>,
+    /// What [`Manifest::for_development`] takes instead.
+    dev: Option<Dev>,
+    /// Who says that the file is not where the manifest has it.
+    moved_by: Option<String>,
     /// Where the path stands in the manifest.
     path_span: Range<usize>,
+}
+
+/// Another file of the same module, and how it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Dev {
+    path: PathBuf,
+    path_span: Range<usize>,
+    build: Build,
+    moved_by: Option<String>,
 }
 
 /// How a module's file is made.
@@ -350,7 +364,37 @@ impl Manifest {
         let file = path.display().to_string();
         let text = read_file(&path).map_err(|found| ManifestError::without_place(&file, found))?;
         let base_dir = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&text, &file, base_dir)
+        let mut manifest = Self::parse(&text, &file, base_dir)?;
+        manifest.follow_cargo();
+        Ok(manifest)
+    }
+
+    /// The manifest of an app that has one process of one module, both named after the
+    /// module's file.
+    pub fn of_module(file: impl AsRef<Path>) -> Result<Self, ManifestError> {
+        let file = file.as_ref();
+        let shown = file.display().to_string();
+        let lossy = |name: &std::ffi::OsStr| name.to_string_lossy().into_owned();
+        let stem = file.file_stem().map(lossy).unwrap_or_default();
+        let allowed =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        let mut name: String = (stem.to_lowercase().chars())
+            .map(|c| if allowed(c) { c } else { '_' })
+            .collect();
+        if name.is_empty() {
+            name.push_str("app");
+        }
+        name.truncate(MAX_NAME_BYTES);
+        let text = format!(
+            "[app]\nname = \"{name}\"\n[modules.{name}]\npath = \"module\"\n\
+             [[supervisor.children]]\nid = \"{name}\"\nname = \"{name}\"\nmodule = \"{name}\"\n"
+        );
+        let base_dir = file.parent().unwrap_or(Path::new(""));
+        let mut manifest = Self::parse(&text, &shown, base_dir)?;
+        for module in manifest.modules.values_mut() {
+            module.path = file.to_owned();
+        }
+        Ok(manifest)
     }
 
     /// Reads a manifest from a text. `file_name` is only shown; paths in the
@@ -413,7 +457,12 @@ impl Manifest {
                     module.path_span.clone(),
                     format!("the file of module `{name}` {what}"),
                 )
-                .label(format!("looked for {}", full.display()))
+                .label(match &module.moved_by {
+                    None => format!("looked for {}", full.display()),
+                    Some(by) => {
+                        format!("looked for {}, where {by} has cargo put it", full.display())
+                    }
+                })
                 .help(match &module.build {
                     Some(build) => format!(
                         "`exuvia build` makes it, with `{}`; or correct the path: it is relative \
@@ -576,16 +625,15 @@ pub(crate) fn usable(path: &Path) -> Result<(), String> {
     if kind.is_dir() {
         return Err("is a folder".to_owned());
     }
-    // A pipe would be waited for, and a device never ends.
     if !kind.is_file() {
-        return Err("is no ordinary file".to_owned());
+        return Err(files::NO_FILE.to_owned());
     }
     if kind.len() > MAX_MODULE_BYTES as u64 {
         return Err(format!(
             "has more than {MAX_MODULE_BYTES} bytes, which is the limit"
         ));
     }
-    std::fs::File::open(path).map(drop).map_err(told)
+    files::open(path).map(drop).map_err(told)
 }
 
 fn shown_dir(dir: &Path) -> String {
@@ -606,17 +654,11 @@ fn read_file(path: &Path) -> Result<String, Found> {
             _ => found,
         }
     };
-    // A pipe would be waited for, and a device never ends.
     if std::fs::metadata(path).is_ok_and(|kind| !kind.is_file()) {
-        return Err(Found::nowhere(
-            "the manifest is no ordinary file".to_owned(),
-        ));
+        return Err(Found::nowhere(format!("the manifest {}", files::NO_FILE)));
     }
-    let mut bytes = Vec::new();
     let limit = u64::try_from(MAX_MANIFEST_BYTES).unwrap_or(u64::MAX);
-    std::fs::File::open(path)
-        .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
-        .map_err(refused)?;
+    let bytes = files::read_up_to(path, limit.saturating_add(1)).map_err(refused)?;
     if bytes.starts_with(b"\0asm") {
         return Err(
             Found::nowhere("this is a Wasm module, not a manifest".to_owned()).help(format!(

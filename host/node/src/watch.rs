@@ -2,58 +2,69 @@
 //! development the sources that they are built from and the manifest.
 //!
 //! Folders are watched, not files, so that a file that is replaced by a rename
-//! stays in view. An event says only that it is time to look; what is found
-//! decides. A folder that does not exist is waited for at its nearest ancestor
-//! that does.
+//! stays in view; of a symbolic link also the folders on the way to what it leads to
+//! (`places`). An event says only that it is time to look; what is found decides.
+//! When that is depends on whose event it is (`settling`): one file is not waited
+//! for because of another. Where the system tells of nothing, since it has no
+//! watches left, the files are looked at again and again (`eyes`).
 //!
 //! Everything happens on one thread: builds and swaps come one after another, in
 //! the order of the changes. What changes during a build is looked at after it.
+//! Nobody waits long for that thread: a file system may not answer it for ever.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::os::unix::fs::MetadataExt as _;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
-
-use notify::event::ModifyKind;
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::app::App;
 use crate::build::Stopper;
+use crate::event::Event;
 use crate::node::Node;
 
 mod artifacts;
+mod eyes;
+mod places;
+mod post;
+mod settling;
 mod sources;
 mod stamp;
+mod walk;
+mod whole;
 mod workshop;
 
 use artifacts::{Artifacts, Cause, Looked};
+use eyes::Eyes;
+pub use eyes::WatchLimits;
+use post::{Noticed, Post};
 pub use workshop::Workshop;
 
-/// Events of module files within this time are one change: they are written by
-/// tools that may take their time.
-const DEBOUNCE: Duration = Duration::from_millis(100);
-/// The same of sources, which are saved at once.
+/// Changes of sources within this time are one: they are saved at once.
 const SAVED: Duration = Duration::from_millis(20);
 /// Sources that change without a pause are looked at after this time.
 const LONGEST: Duration = Duration::from_millis(500);
-/// How often folders are looked for again that were not there, or were replaced.
+/// Events that come in a flood are heard this often.
+const FLOOD: Duration = Duration::from_millis(5);
+/// How often it is looked what no event has told: of the module files, and whether
+/// folders are there that were not, or are others.
 const RECHECK: Duration = Duration::from_secs(1);
+/// How often sources are looked at of which the system does not tell, at most.
+const BLIND: Duration = Duration::from_millis(500);
+/// And so many times longer than a look takes, so that it costs a tenth of a core at
+/// most.
+const BLIND_SHARE: u32 = 10;
+/// How long the end of a watcher waits for what it is at. A swap has its own bounds
+/// and is mostly done by then; a file system that does not answer is left alone.
+const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// A running watcher; dropping it stops it, and the build that it may be at.
 #[derive(Debug)]
 pub struct Watcher {
-    stop: Sender<Message>,
+    post: Arc<Post>,
     stopper: Stopper,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-enum Message {
-    Changed,
-    /// What stood at these paths is gone. A folder that is made anew there may
-    /// even have the same inode, but the watch on it is gone too.
-    Gone(Vec<PathBuf>),
-    Stop,
+    ended: Receiver<()>,
+    told: Option<String>,
 }
 
 impl Watcher {
@@ -61,70 +72,75 @@ impl Watcher {
     pub(crate) fn start(
         node: Node,
         files: BTreeMap<String, PathBuf>,
-    ) -> Result<Watcher, notify::Error> {
-        let artifacts = Artifacts::new(node.clone(), files);
-        Watcher::begin(node, artifacts, None)
+        limits: &WatchLimits,
+    ) -> std::io::Result<Watcher> {
+        let stopper = Stopper::default();
+        let artifacts = Artifacts::new(node.clone(), files, stopper.clone());
+        Watcher::begin(node, artifacts, None, stopper, limits)
     }
 
     /// Watches the sources as well, and the manifest.
-    pub(crate) fn develop(app: &App, mut workshop: Workshop) -> Result<Watcher, notify::Error> {
+    pub(crate) fn develop(
+        app: &App,
+        mut workshop: Workshop,
+        limits: &WatchLimits,
+    ) -> std::io::Result<Watcher> {
         let node = app.node().clone();
-        let artifacts = Artifacts::new(node.clone(), workshop.files());
+        let stopper = workshop.stopper();
+        let artifacts = Artifacts::new(node.clone(), workshop.files(), stopper.clone());
         workshop.attend(app);
-        Watcher::begin(node, artifacts, Some(workshop))
+        Watcher::begin(node, artifacts, Some(workshop), stopper, limits)
     }
 
     fn begin(
         node: Node,
         artifacts: Artifacts,
         workshop: Option<Workshop>,
-    ) -> Result<Watcher, notify::Error> {
-        let (sender, receiver) = channel();
-        let events = sender.clone();
-        let notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is no change of it.
-            let access = event.as_ref().is_ok_and(|event| {
-                matches!(event.kind, EventKind::Access(kind)
-                    if kind != notify::event::AccessKind::Close(notify::event::AccessMode::Write))
-            });
-            if access {
-                return;
-            }
-            let _ = events.send(match event {
-                Ok(event) if is_gone(event.kind) => Message::Gone(event.paths),
-                _ => Message::Changed,
-            });
-        })?;
-        let stopper = workshop
-            .as_ref()
-            .map_or_else(Stopper::default, Workshop::stopper);
+        stopper: Stopper,
+        limits: &WatchLimits,
+    ) -> std::io::Result<Watcher> {
+        let post = Arc::new(Post::default());
         let mut watch = Watch {
+            eyes: Eyes::new(&post, limits),
             node,
             artifacts,
             workshop,
-            notifier,
-            watched: HashMap::new(),
-            unwatched: HashSet::new(),
+            entries: HashSet::new(),
+            folders: HashSet::new(),
+            before_look: limits.before_look.clone(),
+            told_blind: None,
         };
         watch.look_for_folders();
-        let thread = std::thread::Builder::new()
+        let told = watch.told_blind.clone();
+        let (sender, ended) = channel();
+        let letters = post.clone();
+        std::thread::Builder::new()
             .name("exuvia-watch".into())
-            .spawn(move || watch.run(&receiver))
-            .map_err(notify::Error::io)?;
+            .spawn(move || watch.run(&letters, &sender))?;
         Ok(Watcher {
-            stop: sender,
+            post,
             stopper,
-            thread: Some(thread),
+            ended,
+            told,
         })
+    }
+
+    /// Why the files are looked at again and again, as an event has told; `None`: the
+    /// system tells of their changes.
+    pub fn is_blind(&self) -> Option<&str> {
+        self.told.as_deref()
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
         self.stopper.stop();
-        let _ = self.stop.send(Message::Stop);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        self.post.stop();
+        // The sender goes with the thread.
+        if self.ended.recv_timeout(LAST_LOOK) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!(
+                "the watcher is not waited for: a file system does not answer, or a swap takes long"
+            );
         }
     }
 }
@@ -134,78 +150,130 @@ struct Watch {
     artifacts: Artifacts,
     /// In development, who builds.
     workshop: Option<Workshop>,
-    notifier: RecommendedWatcher,
-    /// Folders that are watched, and which folder (by inode) that was.
-    watched: HashMap<PathBuf, u64>,
-    /// Folders of which it was told that they cannot be watched.
-    unwatched: HashSet<PathBuf>,
+    eyes: Eyes,
+    /// Entries and folders of sources, and of the manifest.
+    entries: HashSet<PathBuf>,
+    folders: HashSet<PathBuf>,
+    before_look: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// That the system does not tell of changes was said, in these words.
+    told_blind: Option<String>,
+}
+
+/// When what is to be done.
+struct Times {
+    /// Since when sources have changed, also by the node's clock, and last did.
+    saved: Option<(u64, Instant, Instant)>,
+    /// Since when something waits that has changed during a build.
+    behind: Option<Instant>,
+    /// The next look at what no event tells of.
+    look: Instant,
+    /// The next look at sources without an event.
+    blind: Instant,
+}
+
+impl Times {
+    fn saved_at(&self) -> Option<Instant> {
+        let (_, first, last) = self.saved?;
+        Some((last + SAVED).min(first + LONGEST))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "files change by the system's clock"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 impl Watch {
-    fn run(mut self, messages: &Receiver<Message>) {
+    /// Until it is told to stop. The sender is dropped at the end.
+    fn run(mut self, post: &Post, _ended: &Sender<()>) {
         // What was saved during the boot.
-        self.work(self.now());
-        // Since when events have come, and the module files were not looked at.
-        let mut due: Option<u64> = None;
-        // Since when something waits that has changed during a build.
-        let mut behind: Option<u64> = None;
+        self.work(self.clock());
+        let mut times = Times {
+            saved: None,
+            behind: None,
+            look: now() + RECHECK,
+            blind: now() + BLIND,
+        };
+        let mut early = now();
         loop {
             let pause = self.workshop.as_ref().and_then(Workshop::is_behind);
-            let mut patience = if due.is_some() { DEBOUNCE } else { RECHECK };
-            match pause {
-                Some(pause) => {
-                    let since = *behind.get_or_insert(self.now());
-                    let waited = Duration::from_nanos(self.now().saturating_sub(since));
-                    patience = patience.min(pause.saturating_sub(waited));
-                }
-                None => behind = None,
+            times.behind = pause.map(|_| times.behind.unwrap_or_else(now));
+            let behind_at = times.behind.zip(pause).map(|(since, pause)| since + pause);
+            let is_blind = self.workshop.is_some() && self.eyes.blind().is_some();
+            let due = [
+                times.saved_at(),
+                behind_at,
+                self.artifacts.ready_at(),
+                is_blind.then_some(times.blind),
+            ];
+            let due = due.into_iter().flatten().min();
+            let late = due.map_or(times.look, |due| due.min(times.look));
+            let noticed = post.wait(early, late);
+            if noticed.stop {
+                return;
             }
-            match messages.recv_timeout(patience) {
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(first) => {
-                    let noticed = self.now();
-                    let (pause, longest) = match self.workshop {
-                        Some(_) => (SAVED, LONGEST),
-                        None => (DEBOUNCE, Duration::MAX),
-                    };
-                    let Some(gone) = settle(first, messages, pause, longest) else {
-                        return;
-                    };
-                    for path in gone {
-                        if self.watched.remove(&path).is_some() {
-                            // Mostly it went with the folder.
-                            let _ = self.notifier.unwatch(&path);
-                        }
-                    }
-                    self.look_for_folders();
-                    self.work_on_events(noticed, behind.is_some());
-                    // Module files get the rest of their time, but not for ever.
-                    let since = *due.get_or_insert(noticed);
-                    let waited = Duration::from_nanos(noticed.saturating_sub(since));
-                    if self.workshop.is_none() || waited >= LONGEST {
-                        due = None;
-                        self.look_at_modules(noticed, &Cause::Event);
-                    }
+            if let Some(before_look) = &self.before_look {
+                before_look();
+            }
+            let (time, clock) = (now(), self.clock());
+            early = time + FLOOD;
+            if !noticed.is_empty() && self.hear(&noticed, clock, time) {
+                let (since, first, _) = times.saved.unwrap_or((clock, time, time));
+                times.saved = Some((since, first, time));
+            }
+            if times.saved_at().is_some_and(|due| due <= time)
+                && let Some((since, ..)) = times.saved.take()
+            {
+                self.work_on_events(since, times.behind.is_some());
+            }
+            let looked = self.artifacts.look_at_ready(time);
+            self.has_looked(looked);
+            if behind_at.is_some_and(|due| due <= time) {
+                times.behind = None;
+                self.work(clock);
+            }
+            if is_blind && times.blind <= time {
+                self.work_on_events(clock, times.behind.is_some());
+                times.blind = now() + BLIND.max((now() - time) * BLIND_SHARE);
+            }
+            if times.look <= time {
+                let new = self.look_for_folders();
+                if new {
+                    self.work(clock);
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    let noticed = self.now();
-                    let new = self.look_for_folders();
-                    let ripe = pause.zip(behind).is_some_and(|(pause, since)| {
-                        Duration::from_nanos(noticed.saturating_sub(since)) >= pause
-                    });
-                    if new || ripe {
-                        behind = None;
-                        self.work(noticed);
-                    }
-                    let cause = match (new, due) {
-                        (false, None) => Cause::Look,
-                        _ => Cause::Event,
-                    };
-                    due = None;
-                    self.look_at_modules(noticed, &cause);
-                }
+                let cause = if new { Cause::Event } else { Cause::Look };
+                let looked = self.artifacts.look(clock, &cause);
+                self.has_looked(looked);
+                times.look = now() + RECHECK;
             }
         }
+    }
+
+    /// Takes note of what the system has said. Answers whether sources or the
+    /// manifest may have changed.
+    fn hear(&mut self, noticed: &Noticed, clock: u64, time: Instant) -> bool {
+        let mut of_sources = noticed.lost;
+        if noticed.lost {
+            self.artifacts.touch_all(clock, time);
+        }
+        let mut of_folders = noticed.lost;
+        for (path, sign) in &noticed.paths {
+            of_folders |= self.artifacts.touch(path, *sign, clock, time)
+                | self.entries.contains(path)
+                | self.eyes.is_watched(path);
+            of_sources |= path.parent().is_some_and(|it| self.folders.contains(it));
+            if sign.gone {
+                self.eyes.forget(path);
+            }
+        }
+        if of_folders && self.look_for_folders() {
+            // Files in a folder that has come may be older than its watch.
+            self.artifacts.touch_all(clock, time);
+        }
+        (of_sources || of_folders) && self.workshop.is_some()
     }
 
     /// What waits since a build waits on, unless something else has changed: the
@@ -217,15 +285,15 @@ impl Watch {
         }
     }
 
-    fn look_at_modules(&mut self, noticed: u64, cause: &Cause) {
-        if self.artifacts.look(noticed, cause) == Looked::Swapped
+    fn has_looked(&mut self, looked: Looked) {
+        if looked == Looked::Swapped
             && let Some(workshop) = &mut self.workshop
         {
             workshop.swapped();
         }
     }
 
-    fn now(&self) -> u64 {
+    fn clock(&self) -> u64 {
         self.node.0.system.clock.now()
     }
 
@@ -234,9 +302,7 @@ impl Watch {
         let Some(workshop) = &mut self.workshop else {
             return;
         };
-        if !workshop.work(noticed, &mut self.artifacts) {
-            return;
-        }
+        workshop.work(noticed, &mut self.artifacts);
         // Files in a folder that has come may be newer than the look.
         if self.look_for_folders()
             && let Some(workshop) = &mut self.workshop
@@ -248,94 +314,30 @@ impl Watch {
     /// Watches each folder that matters, or the nearest folder above it that
     /// exists. Answers whether anything is watched that was not before.
     fn look_for_folders(&mut self) -> bool {
-        let mut wanted = HashSet::new();
-        let files = self.artifacts.files().filter_map(Path::parent);
-        let sources = self.workshop.iter().flat_map(Workshop::folders);
-        for folder in files.chain(sources) {
-            let mut folder = Some(folder);
-            while let Some(path) = folder {
-                if path.is_dir() {
-                    wanted.insert(path.to_owned());
-                    break;
-                }
-                folder = path.parent();
-            }
+        self.entries.clear();
+        self.folders.clear();
+        if let Some(workshop) = &self.workshop {
+            self.entries.extend(workshop.entries());
+            self.folders.extend(workshop.folders().map(Path::to_owned));
         }
-        let gone: Vec<PathBuf> = self
-            .watched
-            .iter()
-            .filter(|(path, inode)| !wanted.contains(*path) || inode_of(path) != Some(**inode))
-            .map(|(path, _)| path.clone())
-            .collect();
-        for path in gone {
-            // It may be gone already, and its watch with it.
-            let _ = self.notifier.unwatch(&path);
-            self.watched.remove(&path);
-        }
-        let mut new = false;
-        for path in wanted {
-            if self.watched.contains_key(&path) {
-                continue;
-            }
-            let Some(inode) = inode_of(&path) else {
-                continue;
-            };
-            match self.notifier.watch(&path, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.watched.insert(path, inode);
-                    new = true;
-                }
-                Err(error) if !self.unwatched.insert(path.clone()) => {
-                    tracing::debug!(folder = %path.display(), "cannot watch the folder: {error}");
-                }
-                Err(error) => {
-                    tracing::warn!(folder = %path.display(), "cannot watch the folder: {error}");
-                }
-            }
-        }
+        let entries = self.artifacts.entries().chain(&self.entries);
+        let parents = entries.filter_map(|entry| entry.parent());
+        let mut wanted: HashSet<PathBuf> = parents.map(Path::to_owned).collect();
+        wanted.extend(self.folders.iter().cloned());
+        let new = self.eyes.turn_to(&wanted);
+        self.tell_blind();
         new
     }
-}
 
-fn is_gone(kind: EventKind) -> bool {
-    matches!(
-        kind,
-        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
-    )
-}
-
-fn inode_of(path: &Path) -> Option<u64> {
-    std::fs::metadata(path).ok().map(|metadata| metadata.ino())
-}
-
-/// Waits until nothing has happened for a time. Answers what was said to be gone;
-/// `None`: stop.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "files change by the system's clock"
-)]
-fn settle(
-    first: Message,
-    messages: &Receiver<Message>,
-    pause: Duration,
-    longest: Duration,
-) -> Option<Vec<PathBuf>> {
-    let began = Instant::now();
-    let mut gone = Vec::new();
-    let mut message = first;
-    loop {
-        match message {
-            Message::Changed => {}
-            Message::Gone(paths) => gone.extend(paths),
-            Message::Stop => return None,
-        }
-        if began.elapsed() >= longest {
-            return Some(gone);
-        }
-        message = match messages.recv_timeout(pause) {
-            Ok(message) => message,
-            Err(RecvTimeoutError::Timeout) => return Some(gone),
-            Err(RecvTimeoutError::Disconnected) => return None,
+    /// Says, once, that changes are looked for.
+    fn tell_blind(&mut self) {
+        let (Some(blind), None) = (self.eyes.blind(), &self.told_blind) else {
+            return;
         };
+        self.told_blind = Some(blind.why.clone());
+        self.node.0.events.send(Event::Looking {
+            reason: blind.why.clone(),
+            help: blind.fix.clone(),
+        });
     }
 }

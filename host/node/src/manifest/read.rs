@@ -19,7 +19,7 @@ use super::table::Value;
 use super::table::{At, Table, as_table, parse};
 use super::value;
 use super::wasi::{check_folders, wasi};
-use super::{AppConfig, Build, Limits, Manifest, Module, NodeSettings, Source, tree};
+use super::{AppConfig, Build, Dev, Limits, Manifest, Module, NodeSettings, Source, tree};
 use crate::event::Level;
 use crate::logger::LogRules;
 
@@ -266,6 +266,8 @@ fn modules(
                 path: PathBuf::new(),
                 limits: around.clone(),
                 build: None,
+                dev: None,
+                moved_by: None,
                 path_span: value.span(),
             }),
         );
@@ -311,13 +313,66 @@ fn module(
         value: "",
         span: table.span.clone(),
     });
+    let sources = build.as_ref().map(|build| &build.sources[..]);
+    let dev = dev(&mut table, (name, &path), base_dir, sources, problems);
     table.finish(problems);
     Module {
         path: base_dir.join(path.value),
         limits,
         build,
+        dev,
+        moved_by: None,
         path_span: path.span,
     }
+}
+
+/// `dev` of a module, whose file is `path` else.
+fn dev(
+    table: &mut Table<'_, '_>,
+    (name, path): (&str, &At<&str>),
+    base_dir: &Path,
+    sources: Option<&[PathBuf]>,
+    problems: &mut Problems,
+) -> Option<Dev> {
+    let title = || format!("`[modules.{name}.dev]`");
+    let mut table = table.table("dev", title, problems)?;
+    let own = table.string("path", problems);
+    let command = table.string("build", problems);
+    if table.key_span("build").is_none() {
+        problems.add(
+            Found::at(
+                table.span.clone(),
+                format!("`dev` of module `{name}` has no `build`"),
+            )
+            .help("add the command that makes the file:  build = \"...\"".to_owned()),
+        );
+    }
+    table.finish(problems);
+    let path = own.unwrap_or_else(|| path.clone());
+    let command = command?;
+    if path.value.is_empty() || command.value.trim().is_empty() {
+        let what = if path.value.is_empty() {
+            "path"
+        } else {
+            "build"
+        };
+        let span = if path.value.is_empty() {
+            path.span
+        } else {
+            command.span
+        };
+        problems.add(Found::at(span, format!("`{what}` is empty")));
+        return None;
+    }
+    Some(Dev {
+        path: base_dir.join(path.value),
+        path_span: path.span,
+        build: Build {
+            command: command.value.trim().to_owned(),
+            sources: sources.map_or_else(|| vec![base_dir.to_owned()], <[PathBuf]>::to_vec),
+        },
+        moved_by: None,
+    })
 }
 
 /// `build` and `sources` of a module.

@@ -1,10 +1,11 @@
 //! The module files: what has changed is swapped in.
 //!
 //! What counts is the content: files whose hash is new go into one swap. A file
-//! that changed while it was read is read again after the next pause.
+//! that changed while it was read is read again after the next pause, and so is one
+//! that is cut off, or has lost kinds of sections that its predecessor had.
 //!
-//! Nor does an event tell everything: the target of a link may change, a file may
-//! become unreadable, a writer may stop in the middle. So once a second of silence
+//! Nor does an event tell everything: the system may have none for a file, a file may
+//! become unreadable, a writer may stop in the middle. So once a second
 //! the files are looked at as well, and what has been odd for so long is told.
 //!
 //! What was refused together with a broken file is not forgotten: it goes into
@@ -12,16 +13,25 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
+use exuvia_engine::instrument::MAX_MODULE_BYTES;
+
+use super::places::places;
+use super::post::Sign;
+use super::settling::{Ready, Settling};
 use super::stamp::{Stamp, stamp};
+use super::whole::{Sections, is_cut_off, is_text, is_wasm};
+use crate::build::Stopper;
 use crate::error::SwapError;
 use crate::event::Event;
+use crate::files;
 use crate::manifest;
 use crate::node::Node;
 use crate::swap::{DeployOptions, Made, ModuleBytes};
 
-/// How many looks a cut-off file gets to be written to its end. A slow writer
-/// pauses for less.
+/// How many looks a file that seems to be cut off gets to be written to its end. A
+/// slow writer pauses for less.
 const UNFINISHED: u32 = 2;
 
 /// Why the files are looked at.
@@ -31,8 +41,8 @@ pub(super) enum Cause {
     Event,
     /// It was time.
     Look,
-    /// A build has ended, so that they are complete.
-    Built(Made),
+    /// A build has ended, so that the files of these modules are complete.
+    Built(Made, Vec<String>),
 }
 
 /// What a look at the files has led to.
@@ -53,9 +63,17 @@ pub(super) enum Looked {
 #[derive(Debug)]
 pub(super) struct Artifacts {
     node: Node,
+    /// Nothing is swapped once it has stopped.
+    stopper: Stopper,
     files: BTreeMap<String, PathBuf>,
+    /// The entries of folders that decide what a file is, and whose file.
+    entries: HashMap<PathBuf, Vec<String>>,
+    /// What has changed, and may be changing still.
+    settling: Settling,
     /// What was last read of each module.
     seen: HashMap<String, Seen>,
+    /// What the code that runs has, of each module that was read from its file.
+    sections: HashMap<String, Sections>,
     /// What is waited for: since how many looks a file has been like this.
     odd: HashMap<String, (Odd, u32)>,
     /// What was refused through no fault that is known of its own.
@@ -82,22 +100,28 @@ struct Seen {
 
 impl Artifacts {
     /// What runs now is what was read at the boot.
-    pub(super) fn new(node: Node, files: BTreeMap<String, PathBuf>) -> Artifacts {
+    pub(super) fn new(node: Node, files: BTreeMap<String, PathBuf>, stopper: Stopper) -> Artifacts {
         let release = node.0.code.current();
-        let mut seen = HashMap::new();
+        let (mut seen, mut sections) = (HashMap::new(), HashMap::new());
         for (name, path) in &files {
             if let (Some(stamp), Some(version)) = (stamp(path), release.version(name)) {
                 let hash = blake3::Hash::from_bytes(version.digest.0);
                 // The stamp is only trusted if the content is what runs.
-                if std::fs::read(path).is_ok_and(|bytes| blake3::hash(&bytes) == hash) {
+                let bytes = files::read(path, MAX_MODULE_BYTES as u64).unwrap_or_default();
+                if blake3::hash(&bytes) == hash {
                     seen.insert(name.clone(), Seen { stamp, hash });
+                    sections.insert(name.clone(), Sections::of(&bytes));
                 }
             }
         }
         Artifacts {
             node,
+            stopper,
             files,
+            entries: HashMap::new(),
+            settling: Settling::default(),
             seen,
+            sections,
             odd: HashMap::new(),
             pending: BTreeMap::new(),
             refused: false,
@@ -108,6 +132,7 @@ impl Artifacts {
     /// does not count.
     pub(super) fn follow(&mut self, files: BTreeMap<String, PathBuf>) {
         let moved = |name: &String| self.files.get(name) != files.get(name);
+        (self.settling).retain(|name| self.files.get(name) == files.get(name));
         self.seen.retain(|name, _| !moved(name));
         self.odd.retain(|name, _| !moved(name));
         self.pending.retain(|name, _| !moved(name));
@@ -131,15 +156,62 @@ impl Artifacts {
             .all(|name| release.version(name).is_some())
     }
 
-    /// The files.
-    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.values().map(PathBuf::as_path)
+    /// The entries of folders that decide what the files are.
+    pub(super) fn entries(&mut self) -> impl Iterator<Item = &PathBuf> {
+        self.entries.clear();
+        for (name, path) in &self.files {
+            for entry in places(path) {
+                self.entries.entry(entry).or_default().push(name.clone());
+            }
+        }
+        self.entries.keys()
     }
 
-    /// Looks at all files, and swaps what is new. `noticed` is when the change
-    /// was, by the node's clock.
+    /// Something has happened to an entry of a folder. Answers whether it matters.
+    pub(super) fn touch(&mut self, entry: &Path, sign: Sign, noticed: u64, now: Instant) -> bool {
+        let Some(modules) = self.entries.get(entry) else {
+            return false;
+        };
+        for module in modules {
+            self.settling.touch(module, sign, noticed, now);
+        }
+        true
+    }
+
+    /// Something may have happened to any file.
+    pub(super) fn touch_all(&mut self, noticed: u64, now: Instant) {
+        for module in self.files.keys() {
+            self.settling.touch(module, Sign::default(), noticed, now);
+        }
+    }
+
+    /// When a file is to be looked at that has changed.
+    pub(super) fn ready_at(&self) -> Option<Instant> {
+        self.settling.ready_at()
+    }
+
+    /// Looks at the files that have changed, and are to be looked at by now.
+    pub(super) fn look_at_ready(&mut self, now: Instant) -> Looked {
+        let ready = self.settling.take_ready(now);
+        match ready.values().map(|ready| ready.noticed).min() {
+            Some(noticed) => self.look_with(noticed, &Cause::Event, &ready),
+            None => Looked::Nothing,
+        }
+    }
+
+    /// Looks at all files that nobody seems to be changing, and swaps what is new.
+    /// `noticed` is when the change was, by the node's clock.
     pub(super) fn look(&mut self, noticed: u64, cause: &Cause) -> Looked {
-        let looked = self.swap(noticed, cause);
+        self.look_with(noticed, cause, &BTreeMap::new())
+    }
+
+    fn look_with(
+        &mut self,
+        noticed: u64,
+        cause: &Cause,
+        ready: &BTreeMap<String, Ready>,
+    ) -> Looked {
+        let looked = self.swap(noticed, cause, ready);
         match looked {
             Looked::Nothing => {}
             Looked::Refused => self.refused = true,
@@ -153,11 +225,20 @@ impl Artifacts {
         looked
     }
 
-    fn swap(&mut self, noticed: u64, cause: &Cause) -> Looked {
-        let built = matches!(cause, Cause::Built(_));
+    fn swap(&mut self, noticed: u64, cause: &Cause, ready: &BTreeMap<String, Ready>) -> Looked {
         let mut refused = false;
         let mut changed = Vec::new();
         for (name, path) in &self.files {
+            let built = match cause {
+                Cause::Built(_, modules) if modules.contains(name) => true,
+                // Somebody else's may be half written.
+                Cause::Built(..) => continue,
+                Cause::Event | Cause::Look => false,
+            };
+            if !built && self.settling.holds(name) {
+                continue;
+            }
+            let done = ready.get(name).is_some_and(|ready| ready.done);
             if let Err(why) = manifest::usable(path) {
                 let waited = waited(&mut self.odd, name, Odd::Unusable(why.clone()), cause);
                 if built || waited == Some(1) {
@@ -176,7 +257,7 @@ impl Artifacts {
                 // No event told of it, so it may be written to just now.
                 continue;
             }
-            let Ok(bytes) = std::fs::read(path) else {
+            let Ok(bytes) = files::read(path, MAX_MODULE_BYTES as u64) else {
                 continue;
             };
             if stamp(path).as_ref() != Some(&before) {
@@ -191,7 +272,12 @@ impl Artifacts {
                 }
                 continue;
             }
-            if !built && is_cut_off(&bytes) && looks.is_none_or(|looks| looks < UNFINISHED) {
+            let sections = Sections::of(&bytes);
+            // An error in a text that its writer has closed is told at once.
+            let is_cut_off = is_cut_off(&bytes) && !(done && is_text(&bytes));
+            let has_less = (self.sections.get(name))
+                .is_some_and(|before| is_wasm(&bytes) && !before.are_in(&sections));
+            if !built && (is_cut_off || has_less) && looks.is_none_or(|looks| looks < UNFINISHED) {
                 continue;
             }
             self.odd.remove(name);
@@ -224,16 +310,25 @@ impl Artifacts {
             };
         }
         changed.extend(std::mem::take(&mut self.pending).into_values());
+        if self.stopper.is_stopped() {
+            return Looked::Nothing;
+        }
+        let built = matches!(cause, Cause::Built(..));
         let options = DeployOptions {
             made: match cause {
-                Cause::Built(made) => Some(made.clone()),
+                Cause::Built(made, _) => Some(made.clone()),
                 Cause::Event | Cause::Look => None,
             },
             ..DeployOptions::default()
         };
         // A refusal is an event; the old code runs on.
         let names = || changed.iter().map(|module| module.name.clone()).collect();
-        match self.node.deploy(changed.clone(), options) {
+        let deployed = self.node.deploy(changed.clone(), options);
+        if deployed.is_ok() {
+            let sections = |module: &ModuleBytes| Sections::of(&module.bytes);
+            (self.sections).extend(changed.iter().map(|it| (it.name.clone(), sections(it))));
+        }
+        match deployed {
             Ok(_) if refused => Looked::Refused,
             Ok(report) if report.modules.is_empty() => {
                 if self.refused && !built {
@@ -286,55 +381,5 @@ fn unreadable(module: &str, file: &Path, reason: String) -> Event {
         module: module.to_owned(),
         file: file.display().to_string(),
         reason,
-    }
-}
-
-/// Whether a module ends before its last section does. Most such files are still
-/// being written.
-fn is_cut_off(bytes: &[u8]) -> bool {
-    const MAGIC: &[u8] = b"\0asm";
-    let Some(mut rest) = bytes.get(8..) else {
-        return bytes.starts_with(MAGIC) || MAGIC.starts_with(bytes);
-    };
-    if !bytes.starts_with(MAGIC) {
-        return false;
-    }
-    while let Some((_, after)) = rest.split_first() {
-        let Some(end) = after.iter().take(5).position(|byte| byte & 0x80 == 0) else {
-            // Cut in the middle of the size; five bytes of it are one too many.
-            return after.len() < 5;
-        };
-        let size = after[..=end]
-            .iter()
-            .rev()
-            .fold(0_u64, |size, byte| size << 7 | u64::from(byte & 0x7f));
-        let body = &after[end + 1..];
-        match usize::try_from(size).ok().and_then(|size| body.get(size..)) {
-            Some(next) => rest = next,
-            None => return true,
-        }
-    }
-    false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_cut_off;
-
-    #[test]
-    fn a_module_is_whole_at_its_end_only() {
-        let long = "x".repeat(300);
-        let module = wat::parse_str(format!(
-            "(module (memory 1) (data (i32.const 0) \"{long}\") (func (export \"run\")))"
-        ))
-        .unwrap();
-        assert!(!is_cut_off(&module));
-        // Where a section ends, nothing tells that another is to come.
-        let whole: Vec<usize> = (0..=module.len())
-            .filter(|&end| !is_cut_off(&module[..end]))
-            .collect();
-        assert!(whole.len() < 8 && whole.first() == Some(&8), "{whole:?}");
-        assert!(!is_cut_off(b"no module at all"));
-        assert!(!is_cut_off(b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\xff\xff"));
     }
 }

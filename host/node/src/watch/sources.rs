@@ -3,28 +3,24 @@
 //! What counts is the content. A file that is saved unchanged, written beside and
 //! renamed, or touched by a clock that jumps has not changed; nor have files that
 //! an editor makes and removes again. What git ignores is no source, nor are
-//! hidden files, the files that builds make, and folders of caches.
+//! hidden files, the files that builds make, and folders of caches (`walk`).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use ignore::{DirEntry, WalkBuilder};
-
+use super::places::places;
 use super::stamp::{Stamp, stamp};
+use super::walk::{Met, walk};
+use crate::files;
 
 /// How many source files of an app are watched, all builds together.
 const MAX_FILES: usize = 100_000;
-/// How many of their folders are watched. Each takes one of the system's watches
-/// (`fs.inotify.max_user_watches`).
+/// How many of their folders are watched, and how many links are followed. Each
+/// folder takes one of the system's watches (`fs.inotify.max_user_watches`).
 const MAX_FOLDERS: usize = 10_000;
 /// Larger files are compared by their stamps alone, bytes.
 const MAX_HASHED: u64 = 16 << 20;
-
-/// Folders that hold what was made, whoever made them.
-const MADE: [&str; 3] = ["target", "node_modules", "zig-out"];
-/// Tools mark a folder of theirs with this file, so that nobody keeps it.
-const CACHE_TAG: &str = "CACHEDIR.TAG";
 
 /// All source files as they were last seen.
 #[derive(Debug)]
@@ -35,9 +31,12 @@ pub(super) struct Sources {
     /// Folders in which there are none, with their full paths.
     written: Vec<PathBuf>,
     /// Where this program's own output goes: each build would change it.
-    own: Vec<Option<(u64, u64)>>,
+    own: Vec<(u64, u64)>,
     files: HashMap<PathBuf, Seen>,
+    /// Their folders, without links.
     folders: BTreeSet<PathBuf>,
+    /// Entries of any folders that decide where links among them lead.
+    ways: BTreeSet<PathBuf>,
     /// What changed during a build, which did not see it.
     pending: BTreeSet<PathBuf>,
     /// It was said that there are too many.
@@ -65,6 +64,7 @@ impl Sources {
             own: outputs(),
             files: HashMap::new(),
             folders: BTreeSet::new(),
+            ways: BTreeSet::new(),
             pending: BTreeSet::new(),
             told: false,
         };
@@ -79,10 +79,16 @@ impl Sources {
         sources
     }
 
-    /// The folders whose entries are to be watched, and what is looked for itself.
+    /// The folders all of whose entries matter, without links.
     pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
-        let roots = self.roots.iter().filter_map(|root| root.parent());
-        self.folders.iter().map(PathBuf::as_path).chain(roots)
+        self.folders.iter().map(PathBuf::as_path)
+    }
+
+    /// Entries of other folders that matter: what links lead to, and what is looked
+    /// for itself.
+    pub(super) fn entries(&self) -> impl Iterator<Item = PathBuf> {
+        let roots = self.roots.iter().flat_map(|root| places(root));
+        self.ways.iter().cloned().chain(roots)
     }
 
     /// Looks again; answers which files have come, changed or gone, in order.
@@ -132,35 +138,33 @@ impl Sources {
     fn compare(&mut self) -> Vec<PathBuf> {
         let mut found = HashMap::new();
         let mut folders = BTreeSet::new();
+        let mut ways = BTreeSet::new();
         let mut too_many = false;
         for root in &self.roots {
-            for entry in walk(root) {
-                let path = entry.path();
-                if self.is_written(path) {
-                    continue;
-                }
-                if entry.file_type().is_some_and(|kind| kind.is_dir()) {
-                    too_many |= folders.len() >= MAX_FOLDERS;
-                    if folders.len() < MAX_FOLDERS {
-                        folders.insert(path.to_owned());
-                    }
-                    continue;
-                }
-                if self.made.contains(path) || found.contains_key(path) {
-                    continue;
-                }
-                if found.len() >= MAX_FILES {
-                    too_many = true;
-                    continue;
-                }
-                if self.own.contains(&inode_of(&entry)) {
-                    continue;
-                }
-                // It may be gone by now.
-                if let Some(seen) = see(path, self.files.get(path)) {
-                    found.insert(path.to_owned(), seen);
-                }
+            let wanted = |path: &Path| !self.is_written(path);
+            if !wanted(root) {
+                continue;
             }
+            walk(root, &wanted, &mut |met| match met {
+                Met::Folder(real) if folders.len() < MAX_FOLDERS => {
+                    folders.insert(real.to_owned());
+                }
+                Met::Way(place) if ways.len() < MAX_FOLDERS => {
+                    ways.insert(place);
+                }
+                Met::Folder(_) | Met::Way(_) => too_many = true,
+                Met::File(path, _) if self.made.contains(path) || found.contains_key(path) => {}
+                Met::File(path, metadata) => {
+                    if found.len() >= MAX_FILES {
+                        too_many = true;
+                    } else if !self.own.contains(&(metadata.dev(), metadata.ino()))
+                        // It may be gone by now.
+                        && let Some(seen) = see(path, self.files.get(path))
+                    {
+                        found.insert(path.to_owned(), seen);
+                    }
+                }
+            });
         }
         if too_many && !std::mem::replace(&mut self.told, true) {
             tracing::warn!(
@@ -178,6 +182,7 @@ impl Sources {
         changed.sort();
         self.files = found;
         self.folders = folders;
+        self.ways = ways;
         changed
     }
 }
@@ -199,19 +204,13 @@ fn see(path: &Path, before: Option<&Seen>) -> Option<Seen> {
     let hash = if stamp.length > MAX_HASHED {
         None
     } else {
-        Some(blake3::hash(&std::fs::read(path).ok()?))
+        Some(blake3::hash(&files::read(path, MAX_HASHED).ok()?))
     };
     Some(Seen { stamp, hash })
 }
 
-/// The device and inode of a file that is there.
-fn inode_of(entry: &DirEntry) -> Option<(u64, u64)> {
-    let metadata = entry.metadata().ok()?;
-    Some((metadata.dev(), metadata.ino()))
-}
-
 /// The files that standard output and error are, if they are files.
-fn outputs() -> Vec<Option<(u64, u64)>> {
+fn outputs() -> Vec<(u64, u64)> {
     let of = |status: rustix::fs::Stat| {
         rustix::fs::FileType::from_raw_mode(status.st_mode)
             .is_file()
@@ -223,39 +222,7 @@ fn outputs() -> Vec<Option<(u64, u64)>> {
     ]
     .into_iter()
     .filter_map(|status| status.ok().and_then(of))
-    .map(Some)
     .collect()
-}
-
-/// All files and folders from a root on, which may be a file itself.
-fn walk(root: &Path) -> impl Iterator<Item = DirEntry> {
-    WalkBuilder::new(root)
-        .standard_filters(false)
-        // Those above it count in its own repository only: somebody's home may have
-        // one that ignores everything.
-        .parents(is_in_repository(root))
-        .ignore(true)
-        .git_ignore(true)
-        .git_exclude(true)
-        // An app that is not in a repository may have such a file all the same.
-        .require_git(false)
-        .filter_entry(|entry| entry.depth() == 0 || is_source(entry))
-        .build()
-        .filter_map(Result::ok)
-}
-
-fn is_in_repository(path: &Path) -> bool {
-    path.ancestors().any(|folder| folder.join(".git").exists())
-}
-
-fn is_source(entry: &DirEntry) -> bool {
-    let name = entry.file_name().to_string_lossy();
-    if entry.file_type().is_some_and(|kind| kind.is_dir()) {
-        return (!name.starts_with('.') || name == ".cargo")
-            && !MADE.contains(&name.as_ref())
-            && !entry.path().join(CACHE_TAG).exists();
-    }
-    !is_scratch(&name)
 }
 
 /// Files in which package managers note which versions they took.
@@ -264,17 +231,6 @@ fn is_lock(path: &Path) -> bool {
     name.is_some_and(|name| {
         name.ends_with(".lock") || name == "package-lock.json" || name == "go.sum"
     })
-}
-
-/// Files that editors keep beside those that are edited.
-fn is_scratch(name: &str) -> bool {
-    name.starts_with(['.', '#'])
-        || name.ends_with(['~', '#'])
-        || [".swp", ".swx", ".tmp", ".bak", ".orig"]
-            .iter()
-            .any(|end| name.ends_with(end))
-        // What vim tries whether it may write a folder with.
-        || name == "4913"
 }
 
 #[cfg(test)]
@@ -382,7 +338,8 @@ mod tests {
         fs::create_dir(&src).unwrap();
         fs::write(src.join("a.c"), "a").unwrap();
         assert_eq!(sources.look(), [src.join("a.c")]);
-        assert!(sources.folders().any(|folder| folder == src));
+        let real = fs::canonicalize(&src).unwrap();
+        assert!(sources.folders().any(|folder| folder == real));
         fs::remove_dir_all(&src).unwrap();
         assert_eq!(sources.look(), [src.join("a.c")]);
         fs::create_dir(&src).unwrap();

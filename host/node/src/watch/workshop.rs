@@ -1,17 +1,18 @@
 //! Where an app is made while it runs: its manifest, its sources, its builds.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::SAVED;
 use super::artifacts::{Artifacts, Cause, Looked};
+use super::places::places;
 use super::sources::Sources;
 use super::stamp::{Stamp, stamp};
 use crate::app::App;
 use crate::build::{BuildError, Built, Show, Stopper, build};
 use crate::event::{Event, Events};
+use crate::files as reading;
 use crate::live::{Begun, Live};
 use crate::manifest::{BuildStep, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestError};
 use crate::swap::Made;
@@ -74,7 +75,7 @@ impl Workshop {
         };
         // Before it is parsed: what is edited meanwhile is seen as a change.
         let seen = read(&file);
-        let manifest = Manifest::load(&file)?;
+        let manifest = Manifest::load(&file)?.for_development();
         Ok(Workshop {
             seen,
             others: others(&manifest),
@@ -124,7 +125,7 @@ impl Workshop {
             let now = read(&self.file);
             if now != self.seen {
                 self.seen = now;
-                self.manifest = Manifest::load(&self.file)?;
+                self.manifest = Manifest::load(&self.file)?.for_development();
                 self.sources = sources(&self.manifest, &self.file);
                 self.others = others(&self.manifest);
                 return Ok(self.shown(&[&changed[..], std::slice::from_ref(&self.file)].concat()));
@@ -157,9 +158,14 @@ impl Workshop {
         files(&self.manifest)
     }
 
-    /// Folders that are to be watched.
+    /// Folders all of whose entries matter.
     pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
-        self.sources.folders().chain(self.file.parent())
+        self.sources.folders()
+    }
+
+    /// Entries of other folders that matter.
+    pub(super) fn entries(&self) -> impl Iterator<Item = PathBuf> {
+        self.sources.entries().chain(places(&self.file))
     }
 
     /// After which time there is work without an event: something has changed during
@@ -180,8 +186,8 @@ impl Workshop {
     }
 
     /// Looks at the manifest and the sources, builds what has changed, and has
-    /// what was built swapped in. Answers whether anything had changed.
-    pub(super) fn work(&mut self, noticed: u64, artifacts: &mut Artifacts) -> bool {
+    /// what was built swapped in.
+    pub(super) fn work(&mut self, noticed: u64, artifacts: &mut Artifacts) {
         self.notice_unrest();
         let mut changed = self.sources.look();
         let mut steps = self.manifest.builds();
@@ -203,7 +209,6 @@ impl Workshop {
             self.missing =
                 looked == Looked::Refused || !self.failing.is_empty() || !artifacts.are_loaded();
         }
-        !changed.is_empty()
     }
 
     /// Counts builds that are caused by builds, and says so once.
@@ -226,7 +231,7 @@ impl Workshop {
     fn edited(&mut self, artifacts: &mut Artifacts, due: &mut Vec<BuildStep>) -> Option<Begun> {
         let running = self.running.as_ref()?;
         let manifest = match Manifest::load(&self.file) {
-            Ok(manifest) => manifest,
+            Ok(manifest) => manifest.for_development(),
             Err(error) => {
                 running.events.send(Event::ManifestRefused {
                     reason: error.to_string(),
@@ -293,7 +298,7 @@ impl Workshop {
             changed: shown,
             build_ms,
         };
-        let looked = artifacts.look(noticed, &Cause::Built(made));
+        let looked = artifacts.look(noticed, &Cause::Built(made, modules.clone()));
         if matches!(looked, Looked::Nothing | Looked::Same(_)) {
             let runs = artifacts.run(&modules);
             let mended = runs && (mended || looked == Looked::Same(true));
@@ -408,13 +413,8 @@ fn reads(step: &BuildStep, file: &Path) -> bool {
 
 /// The hash of a manifest's text, as far as a manifest may go.
 fn read(file: &Path) -> Option<blake3::Hash> {
-    if !std::fs::metadata(file).ok()?.is_file() {
-        return None;
-    }
-    let mut text = Vec::new();
     let most = MAX_MANIFEST_BYTES as u64 + 1;
-    let file = std::fs::File::open(file).ok()?;
-    file.take(most).read_to_end(&mut text).ok()?;
+    let text = reading::read_up_to(file, most).ok()?;
     Some(blake3::hash(&text))
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use exuvia_node::manifest::Manifest;
-use exuvia_node::{App, Event, Filter, Stopper, SwapReport, Watcher, Workshop};
+use exuvia_node::{App, Event, Filter, Stopper, SwapReport, WatchLimits, Watcher, Workshop};
 use tokio::sync::broadcast;
 
 use crate::guests::{STATE, ask, boot_options, counter, event, eventually};
@@ -59,6 +59,11 @@ fn developed() -> Developed {
 }
 
 fn developed_with(manifest: &str) -> Developed {
+    developed_in(manifest, &WatchLimits::default(), |_| {})
+}
+
+/// With files that are put in another place first.
+fn developed_in(manifest: &str, limits: &WatchLimits, arrange: impl FnOnce(&Path)) -> Developed {
     let folder = tempfile::tempdir().unwrap();
     for name in ["src", "out"] {
         fs::create_dir(folder.path().join(name)).unwrap();
@@ -67,6 +72,7 @@ fn developed_with(manifest: &str) -> Developed {
         fs::write(folder.path().join(format!("src/{name}.wat")), answers(1)).unwrap();
     }
     fs::write(folder.path().join("exuvia.toml"), manifest).unwrap();
+    arrange(folder.path());
     let mut workshop = Workshop::open(folder.path(), false).unwrap();
     for step in workshop.manifest().builds() {
         workshop.build(&step).unwrap();
@@ -76,7 +82,7 @@ fn developed_with(manifest: &str) -> Developed {
     let app = App::boot(manifest, options).unwrap();
     let events = app.node().events();
     let stopper = workshop.stopper();
-    let watcher = app.develop(workshop).unwrap();
+    let watcher = app.develop_within(workshop, limits).unwrap();
     let it = Developed {
         folder,
         app,
@@ -388,6 +394,108 @@ fn the_end_of_the_watcher_ends_the_build() {
     receiver.recv_timeout(Duration::from_secs(30)).unwrap();
     assert!(it.stopper.is_stopped());
     assert_eq!(it.answer("two"), 1);
+}
+
+/// Moves a file or folder to `elsewhere`, and leaves a link in its place.
+fn link(folder: &Path, name: &str) {
+    let elsewhere = folder.join("elsewhere");
+    fs::create_dir_all(&elsewhere).unwrap();
+    let to = elsewhere.join(Path::new(name).file_name().unwrap());
+    fs::rename(folder.join(name), &to).unwrap();
+    std::os::unix::fs::symlink(to, folder.join(name)).unwrap();
+}
+
+#[test]
+fn an_edit_behind_a_link_is_seen() {
+    for linked in [&["src/one.wat"][..], &["src"], &["exuvia.toml"]] {
+        for sources in ["src/one.wat", "src"] {
+            let named = format!("sources = [\"{sources}\"]");
+            let text = manifest().replace("sources = [\"src/one.wat\"]", &named);
+            let mut it = developed_in(&text, &WatchLimits::default(), |folder| {
+                for name in linked {
+                    link(folder, name);
+                }
+            });
+            for number in 2..5 {
+                // In place, so that the link stays.
+                it.save("src/one.wat", &answers(number));
+                eventually("the source is built", || it.answer("one") == number);
+            }
+            for number in 2..5 {
+                let id = format!("more-{number}");
+                let text = fs::read_to_string(it.path("exuvia.toml")).unwrap();
+                it.save("exuvia.toml", &(text + &child(&id, "two")));
+                let started = format!("children started: {id}");
+                assert_eq!(it.edited().0, started, "{linked:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_folder_of_links_is_gone_through_and_a_link_may_be_put_elsewhere() {
+    let text = manifest()
+        .replace("src/one.wat", "src/lib/one.wat")
+        .replace("sources = [\"src/lib/one.wat\"]", "sources = [\"src\"]");
+    let it = developed_in(&text, &WatchLimits::default(), |folder| {
+        for place in ["here", "there"] {
+            fs::create_dir(folder.join(place)).unwrap();
+            fs::write(folder.join(place).join("one.wat"), answers(1)).unwrap();
+        }
+        std::os::unix::fs::symlink("../here", folder.join("src/lib")).unwrap();
+    });
+    it.save_aside("here/one.wat", &answers(2));
+    eventually("the file is built", || it.answer("one") == 2);
+    it.save("there/one.wat", &answers(3));
+    std::os::unix::fs::symlink("../there", it.path("next")).unwrap();
+    fs::rename(it.path("next"), it.path("src/lib")).unwrap();
+    eventually("what the link leads to is built", || it.answer("one") == 3);
+    it.save_aside("there/one.wat", &answers(4));
+    eventually("and is watched", || it.answer("one") == 4);
+}
+
+#[test]
+fn without_watches_sources_are_looked_at() {
+    for (notifications, watches) in [(false, usize::MAX), (true, 1)] {
+        let limits = WatchLimits {
+            notifications,
+            watches,
+            ..WatchLimits::default()
+        };
+        let mut it = developed_in(&manifest(), &limits, |_| {});
+        let line = it.wait("that it looks", |event| match event {
+            Event::Looking { .. } => Some(event.to_string()),
+            _ => None,
+        });
+        assert!(line.contains("sysctl -w fs.inotify.max_user_"), "{line}");
+        for answer in 2..4 {
+            it.save_aside("src/one.wat", &answers(answer));
+            eventually("it is built", || it.answer("one") == answer);
+        }
+        it.edit(|text| text + &child("more", "two"));
+        assert_eq!(it.edited().0, "children started: more");
+    }
+}
+
+#[test]
+fn a_pipe_among_the_sources_holds_nothing_up() {
+    let everything = manifest().replace("sources = [\"src/one.wat\"]", "sources = [\"src\"]");
+    let mut it = developed_with(&everything);
+    for name in [".gitignore", ".ignore", "pipe.wat"] {
+        let made = std::process::Command::new("mkfifo")
+            .arg(it.path("src").join(name))
+            .status();
+        assert!(made.unwrap().success());
+    }
+    it.save_aside("src/one.wat", &answers(2));
+    eventually("it is built", || it.answer("one") == 2);
+    let watcher = it.watcher.take();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(watcher);
+        let _ = sender.send(());
+    });
+    receiver.recv_timeout(Duration::from_secs(30)).unwrap();
 }
 
 #[test]

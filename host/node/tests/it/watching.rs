@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use exuvia_node::manifest::Manifest;
-use exuvia_node::{App, Event, SwapReport, Watcher};
+use exuvia_node::{App, Event, SwapReport, WatchLimits, Watcher};
 use tokio::sync::broadcast;
 
 use crate::guests::{STATE, ask, boot_options, counter, event, eventually};
@@ -21,10 +21,14 @@ struct Watched {
     app: App,
     events: broadcast::Receiver<Event>,
     // Before the folder goes.
-    _watcher: Watcher,
+    watcher: Option<Watcher>,
 }
 
 fn watched() -> Watched {
+    watched_within(&WatchLimits::default())
+}
+
+fn watched_within(limits: &WatchLimits) -> Watched {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("build")).unwrap();
     for name in ["one", "two"] {
@@ -37,12 +41,12 @@ fn watched() -> Watched {
     let options = boot_options(&manifest);
     let app = App::boot(manifest, options).unwrap();
     let events = app.node().events();
-    let watcher = app.watch().unwrap();
+    let watcher = app.watch_within(limits).unwrap();
     Watched {
         folder,
         app,
         events,
-        _watcher: watcher,
+        watcher: Some(watcher),
     }
 }
 
@@ -296,9 +300,9 @@ fn a_watcher_that_is_dropped_watches_no_more() {
         folder,
         app,
         mut events,
-        _watcher,
+        watcher,
     } = it;
-    drop(_watcher);
+    drop(watcher);
     replace(&folder.path().join("build/one.wasm"), &wasm(2));
     // Another one begins where the files are, and sees what changes now only
     // if it differs from what runs.
@@ -316,4 +320,205 @@ fn a_watcher_that_is_dropped_watches_no_more() {
     });
     drop(again);
     assert!(app.stop(Duration::from_secs(10)).orderly);
+}
+
+/// A counter that answers what is at 4096, where its data has a number; and the same
+/// as far as its file goes before that data.
+fn with_data(number: u64) -> (Vec<u8>, usize) {
+    let bytes: String = (number.to_le_bytes().iter())
+        .map(|byte| format!("\\{byte:02x}"))
+        .collect();
+    let data = format!("{STATE} (data (i32.const 4096) \"{bytes}\")");
+    let text = counter("", "(i64.load (i32.const 4096))", &data);
+    let module = wat::parse_str(text).unwrap();
+    // Before it: the section's id and size, one segment, its place, its size.
+    let at = (module.windows(8))
+        .position(|bytes| bytes == number.to_le_bytes())
+        .unwrap();
+    (module, at - 9)
+}
+
+#[test]
+fn where_the_data_of_the_test_begins() {
+    let (module, cut) = with_data(5);
+    assert_eq!(module[cut], 11, "the id of the data section");
+}
+
+#[test]
+fn a_busy_file_beside_holds_nothing_up() {
+    let mut it = watched();
+    let noise = it.folder.path().join("build/noise");
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let busy = std::thread::spawn(move || {
+        while stopped
+            .recv_timeout(Duration::from_millis(10))
+            .is_err_and(|it| it == std::sync::mpsc::RecvTimeoutError::Timeout)
+        {
+            fs::write(&noise, "x").unwrap();
+        }
+    });
+    it.rename_over("one", &wasm(2));
+    it.swap();
+    it.answers("one", 2);
+    // Neither is what no event tells of, as a file that is cut off.
+    fs::write(it.path("one"), &wasm(3)[..100]).unwrap();
+    it.refusal();
+    drop(stop);
+    busy.join().unwrap();
+}
+
+#[test]
+fn a_file_that_somebody_has_open_is_not_taken_where_a_section_ends() {
+    use std::io::Write as _;
+    let mut it = watched();
+    let (module, cut) = with_data(5);
+    let mut file = fs::File::create(it.path("one")).unwrap();
+    file.write_all(&module[..cut]).unwrap();
+    it.next_is("two", 7);
+    file.write_all(&module[cut..]).unwrap();
+    drop(file);
+    let report = it.swap();
+    assert_eq!(report.modules[0].name, "one");
+    it.answers("one", 5);
+}
+
+#[test]
+fn a_file_without_the_data_that_its_predecessor_had_is_looked_at_again() {
+    use std::io::Write as _;
+    let mut it = watched();
+    it.rename_over("one", &with_data(5).0);
+    it.swap();
+    // Its writer closes it in between.
+    let (module, cut) = with_data(6);
+    fs::write(it.path("one"), &module[..cut]).unwrap();
+    it.next_is("two", 7);
+    let mut file = fs::File::options()
+        .append(true)
+        .open(it.path("one"))
+        .unwrap();
+    file.write_all(&module[cut..]).unwrap();
+    drop(file);
+    it.swap();
+    it.answers("one", 6);
+    // Who wants it without gets it, a little later.
+    it.rename_over("one", &wasm(9));
+    it.swap();
+    it.answers("one", 9);
+}
+
+#[test]
+fn a_text_that_is_written_slowly_is_never_seen_half() {
+    use std::io::Write as _;
+    let mut it = watched();
+    // Text is text, whatever its file is called.
+    let text = counter("", "(i64.const 4)", STATE);
+    let (one, two) = text.split_at(text.len() / 2);
+    let mut file = fs::File::create(it.path("one")).unwrap();
+    file.write_all(one.as_bytes()).unwrap();
+    it.next_is("two", 7);
+    file.write_all(two.as_bytes()).unwrap();
+    drop(file);
+    let report = it.swap();
+    assert_eq!(report.modules[0].name, "one");
+    it.answers("one", 4);
+}
+
+#[test]
+fn a_file_behind_a_link_and_a_folder_behind_one() {
+    let mut it = watched();
+    let at = |name: &str| it.folder.path().join(name);
+    for name in ["store", "store/a", "store/b"] {
+        fs::create_dir(at(name)).unwrap();
+        fs::write(at(name).join("one.wasm"), wasm(1)).unwrap();
+    }
+    let (a, b, link) = (at("store/a"), at("store/b"), at("build/one.wasm"));
+    std::os::unix::fs::symlink(&a, at("current")).unwrap();
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("../current/one.wasm", &link).unwrap();
+    replace(&a.join("one.wasm"), &wasm(2));
+    it.swap();
+    it.answers("one", 2);
+    fs::write(b.join("one.wasm"), wasm(3)).unwrap();
+    let beside = it.folder.path().join("next");
+    std::os::unix::fs::symlink(&b, &beside).unwrap();
+    fs::rename(beside, it.folder.path().join("current")).unwrap();
+    it.swap();
+    it.answers("one", 3);
+    replace(&b.join("one.wasm"), &wasm(4));
+    it.swap();
+    it.answers("one", 4);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_told_and_holds_nothing_up() {
+    let mut it = watched();
+    fs::remove_file(it.path("one")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(it.path("one"))
+        .status();
+    assert!(made.unwrap().success());
+    let reason = event(&mut it.events, "the pipe", |event| match event {
+        Event::Unreadable { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert_eq!(reason, "is no ordinary file");
+    it.next_is("two", 2);
+    it.rename_over("one", &wasm(3));
+    it.swap();
+    it.answers("one", 3);
+}
+
+#[test]
+fn without_watches_the_files_are_looked_at() {
+    for (notifications, watches, setting) in [
+        (false, usize::MAX, "fs.inotify.max_user_instances"),
+        (true, 0, "fs.inotify.max_user_watches"),
+    ] {
+        let mut it = watched_within(&WatchLimits {
+            notifications,
+            watches,
+            ..WatchLimits::default()
+        });
+        let help = event(&mut it.events, "that it looks", |event| match event {
+            Event::Looking { help, .. } => Some(help.clone()),
+            _ => None,
+        });
+        assert!(help.contains(setting), "{help}");
+        assert!(it.watcher.as_ref().unwrap().is_blind().is_some());
+        for answer in 2..4 {
+            it.next_is("one", answer);
+        }
+    }
+}
+
+#[test]
+fn a_file_system_that_does_not_answer_holds_up_no_end() {
+    use std::sync::{Arc, Mutex};
+    let answers = Arc::new(Mutex::new(()));
+    let (asks, asked) = std::sync::mpsc::channel();
+    let waits = answers.clone();
+    let mut it = watched_within(&WatchLimits {
+        before_look: Some(Arc::new(move || {
+            let _ = asks.send(());
+            drop(waits.lock());
+        })),
+        ..WatchLimits::default()
+    });
+    let silence = answers.lock().unwrap();
+    while asked.try_recv().is_ok() {}
+    it.rename_over("one", &wasm(2));
+    asked.recv().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let watcher = it.watcher.take();
+    std::thread::spawn(move || {
+        drop(watcher);
+        let _ = sender.send(());
+    });
+    receiver.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert!(it.app.stop(Duration::from_secs(10)).orderly);
+    // What answers at last swaps nothing any more.
+    drop(silence);
+    while asked.recv().is_ok() {}
+    let swapped = |event: Event| matches!(event, Event::Swap(_));
+    assert!(!std::iter::from_fn(|| it.events.try_recv().ok()).any(swapped));
 }

@@ -1,0 +1,206 @@
+//! Where cargo leaves what it builds. A manifest says `target/...`, as everybody does;
+//! but whoever uses cargo may have it put its target folder elsewhere, by a variable
+//! or in a configuration, and cargo does so in a build command too. And those who
+//! develop build another file of a module than those who deploy.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::{Build, Manifest, Module};
+use crate::files;
+
+/// Bytes of a configuration that are read.
+const MAX_CONFIG: u64 = 1 << 20;
+/// The folder in a manifest's paths.
+const TARGET: &str = "target";
+
+impl Manifest {
+    /// The manifest for those who develop: modules are those that their tables `dev`
+    /// name.
+    #[must_use]
+    pub fn for_development(mut self) -> Self {
+        for module in self.modules.values_mut() {
+            if let Some(dev) = module.dev.take() {
+                module.path = dev.path;
+                module.path_span = dev.path_span;
+                module.build = Some(dev.build);
+                module.moved_by = dev.moved_by;
+            }
+        }
+        self
+    }
+
+    /// A file that may be the one of a module that its build has not made: cargo has
+    /// left it in another of its folders.
+    pub fn made_elsewhere(&self, module: &Module) -> Option<PathBuf> {
+        made_elsewhere(&self.base_dir, &module.path)
+    }
+
+    /// What cargo builds is in its target folder, wherever that is.
+    pub(super) fn follow_cargo(&mut self) {
+        let Some(target) = Target::of(&self.base_dir) else {
+            return;
+        };
+        let base_dir = &self.base_dir;
+        let follow = |path: &mut PathBuf, build: &Build| {
+            let place = target.place(base_dir, path, &build.command)?;
+            *path = place;
+            Some(target.by.clone())
+        };
+        for module in self.modules.values_mut() {
+            if let Some(build) = &module.build {
+                module.moved_by = follow(&mut module.path, build);
+            }
+            if let Some(dev) = &mut module.dev {
+                dev.moved_by = follow(&mut dev.path, &dev.build);
+            }
+        }
+    }
+}
+
+/// Cargo's target folder, where it is not the usual one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) folder: PathBuf,
+    /// Who says so.
+    pub(super) by: String,
+}
+
+impl Target {
+    /// That of commands that run in a folder, if anybody has set it.
+    pub(super) fn of(folder: &Path) -> Option<Target> {
+        Target::with(folder, &|name| std::env::var_os(name))
+    }
+
+    fn with(folder: &Path, variable: &dyn Fn(&str) -> Option<OsString>) -> Option<Target> {
+        let folder = std::path::absolute(folder).ok()?;
+        for name in ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"] {
+            if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
+                return Some(Target {
+                    folder: folder.join(value),
+                    by: name.to_owned(),
+                });
+            }
+        }
+        let home = variable("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cargo")));
+        let above = folder.ancestors().map(|folder| folder.join(".cargo"));
+        above.chain(home).find_map(|folder| configured(&folder))
+    }
+
+    /// Where a module's file is that a command makes, if it is in cargo's target folder.
+    pub(super) fn place(&self, base_dir: &Path, path: &Path, command: &str) -> Option<PathBuf> {
+        let mut words = command.split_whitespace();
+        if words.next() != Some("cargo") || words.any(|word| word.starts_with("--target-dir")) {
+            return None;
+        }
+        let below = path
+            .strip_prefix(base_dir)
+            .ok()?
+            .strip_prefix(TARGET)
+            .ok()?;
+        Some(self.folder.join(below))
+    }
+}
+
+/// What the configuration in a folder `.cargo` says. Its paths begin at the folder that
+/// holds that one.
+fn configured(folder: &Path) -> Option<Target> {
+    let file = ["config", "config.toml"]
+        .map(|name| folder.join(name))
+        .into_iter()
+        .find(|file| file.is_file())?;
+    let bytes = files::read(&file, MAX_CONFIG).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    let config: toml::Table = text.parse().ok()?;
+    let target = config.get("build")?.get("target-dir")?.as_str()?;
+    Some(Target {
+        folder: folder.parent()?.join(target),
+        by: format!("`build.target-dir` in {}", file.display()),
+    })
+}
+
+/// A file of that name that cargo has made elsewhere: for another target, or with
+/// another profile. The newest, if there are several.
+pub(super) fn made_elsewhere(base_dir: &Path, path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?;
+    let below = |folder: PathBuf| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        entries.filter_map(|entry| Some(entry.ok()?.path()))
+    };
+    let configured = Target::of(base_dir).map(|target| target.folder);
+    let targets = [Some(base_dir.join(TARGET)), configured];
+    let found = (targets.into_iter().flatten())
+        .flat_map(below)
+        .flat_map(|folder| {
+            [folder.join(name)]
+                .into_iter()
+                .chain(below(folder).map(|it| it.join(name)))
+        })
+        .filter(|file| file != path && file.is_file());
+    found.max_by_key(|file| file.metadata().and_then(|it| it.modified()).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::{Target, made_elsewhere};
+
+    #[test]
+    fn variables_come_before_configurations_and_near_ones_before_far_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("home/.cargo")).unwrap();
+        fs::create_dir_all(at("a/b/.cargo")).unwrap();
+        let set = |of: &'static str, to: PathBuf| {
+            move |name: &str| (name == of).then(|| to.clone().into_os_string())
+        };
+        let home = set("HOME", at("home"));
+        let target = |variable: &dyn Fn(&str) -> Option<std::ffi::OsString>| {
+            Target::with(&at("a/b"), variable).map(|target| target.folder)
+        };
+        assert_eq!(target(&home), None);
+        let config = "[build]\ntarget-dir = \"made\"\n";
+        fs::write(at("home/.cargo/config.toml"), config).unwrap();
+        assert_eq!(target(&home), Some(at("home/made")));
+        fs::create_dir(at("a/.cargo")).unwrap();
+        fs::write(at("a/.cargo/config.toml"), config).unwrap();
+        assert_eq!(target(&home), Some(at("a/made")));
+        // Of the app itself, with other settings only.
+        fs::write(at("a/b/.cargo/config.toml"), "[build]\njobs = 1\n").unwrap();
+        assert_eq!(target(&home), Some(at("a/made")));
+        let variable = set("CARGO_TARGET_DIR", "else".into());
+        assert_eq!(target(&variable), Some(at("a/b/else")));
+    }
+
+    #[test]
+    fn only_what_cargo_makes_is_there() {
+        let target = Target {
+            folder: "/made".into(),
+            by: String::new(),
+        };
+        let place = |path: &str, command: &str| {
+            let path = Path::new("app").join(path);
+            target.place(Path::new("app"), &path, command)
+        };
+        let file = "target/wasm32-wasip1/release/a.wasm";
+        let there = Some(PathBuf::from("/made/wasm32-wasip1/release/a.wasm"));
+        assert_eq!(place(file, "cargo build --release"), there);
+        assert_eq!(place(file, "cargo build --target-dir target"), None);
+        assert_eq!(place(file, "make"), None);
+        assert_eq!(place("out/a.wasm", "cargo build"), None);
+    }
+
+    #[test]
+    fn what_was_made_with_another_profile_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = folder.path().join("target/wasm32-wasip1/debug/a.wasm");
+        fs::create_dir_all(made.parent().unwrap()).unwrap();
+        let wanted = folder.path().join("target/wasm32-wasip1/release/a.wasm");
+        assert_eq!(made_elsewhere(folder.path(), &wanted), None);
+        fs::write(&made, "").unwrap();
+        assert_eq!(made_elsewhere(folder.path(), &wanted), Some(made));
+    }
+}

@@ -1,0 +1,215 @@
+//! How the watcher sees: the system tells of changes in folders, as long as it has
+//! watches left. What it cannot tell of has to be looked at again and again.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use notify::{ErrorKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use rustix::io::Errno;
+
+use super::post::Post;
+
+/// What a watcher may use, and how it is tested.
+#[derive(Clone)]
+pub struct WatchLimits {
+    /// Folders of which the system is asked to tell.
+    pub watches: usize,
+    /// Whether the system may be asked at all; else files are only looked at.
+    pub notifications: bool,
+    /// Called before each look, to stand for a file system that does not answer.
+    #[doc(hidden)]
+    pub before_look: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl Default for WatchLimits {
+    fn default() -> WatchLimits {
+        WatchLimits {
+            watches: usize::MAX,
+            notifications: true,
+            before_look: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for WatchLimits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (f.debug_struct("WatchLimits"))
+            .field("watches", &self.watches)
+            .field("notifications", &self.notifications)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which folders the system tells of.
+#[derive(Debug)]
+pub(super) struct Eyes {
+    /// Without it nothing is told.
+    notifier: Option<RecommendedWatcher>,
+    most: usize,
+    /// Folders that are watched, and which folder that was.
+    watched: HashMap<PathBuf, (u64, u64)>,
+    /// Why the system tells of some folders or of none; `None`: it tells of all.
+    blind: Option<Blind>,
+}
+
+/// Why a change may not be told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Blind {
+    pub(super) why: String,
+    pub(super) fix: String,
+}
+
+impl Eyes {
+    pub(super) fn new(post: &Arc<Post>, limits: &WatchLimits) -> Eyes {
+        let say = post.clone();
+        let made = match limits.notifications {
+            true => notify::recommended_watcher(move |event| say.say(event)),
+            false => Err(notify::Error::io(Errno::MFILE.into())),
+        };
+        let (notifier, blind) = match made {
+            Ok(notifier) => (Some(notifier), None),
+            Err(error) => (None, Some(no_notifier(&error))),
+        };
+        Eyes {
+            notifier,
+            most: limits.watches,
+            watched: HashMap::new(),
+            blind,
+        }
+    }
+
+    /// Why what changes may not be told of.
+    pub(super) fn blind(&self) -> Option<&Blind> {
+        self.blind.as_ref()
+    }
+
+    /// Whether a path is a folder that is watched.
+    pub(super) fn is_watched(&self, path: &Path) -> bool {
+        self.watched.contains_key(path)
+    }
+
+    /// What stood there is gone, and mostly its watch with it.
+    pub(super) fn forget(&mut self, path: &Path) {
+        if self.watched.remove(path).is_some()
+            && let Some(notifier) = &mut self.notifier
+        {
+            let _ = notifier.unwatch(path);
+        }
+    }
+
+    /// Watches these folders and no others. Answers whether any is watched that was
+    /// not before.
+    pub(super) fn turn_to(&mut self, wanted: &HashSet<PathBuf>) -> bool {
+        let Some(notifier) = &mut self.notifier else {
+            return false;
+        };
+        self.watched.retain(|path, folder| {
+            let stays = wanted.contains(path) && identity(path) == Some(*folder);
+            if !stays {
+                let _ = notifier.unwatch(path);
+            }
+            stays
+        });
+        let (mut new, mut blind) = (false, None);
+        for path in wanted {
+            if self.watched.contains_key(path) {
+                continue;
+            }
+            let Some(folder) = identity(path) else {
+                continue;
+            };
+            let watched = match self.watched.len() < self.most {
+                true => notifier.watch(path, RecursiveMode::NonRecursive),
+                false => Err(notify::Error::new(ErrorKind::MaxFilesWatch)),
+            };
+            match watched {
+                Ok(()) => {
+                    self.watched.insert(path.clone(), folder);
+                    new = true;
+                }
+                // It has gone since.
+                Err(error) if is_gone(&error) => {}
+                Err(error) => {
+                    let used_up = matches!(error.kind, ErrorKind::MaxFilesWatch);
+                    blind = Some(not_watched(path, &error));
+                    if used_up {
+                        break;
+                    }
+                }
+            }
+        }
+        self.blind = blind;
+        new
+    }
+}
+
+fn is_gone(error: &notify::Error) -> bool {
+    match &error.kind {
+        ErrorKind::PathNotFound => true,
+        ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+fn identity(folder: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(folder).ok()?;
+    metadata.is_dir().then(|| (metadata.dev(), metadata.ino()))
+}
+
+fn not_watched(folder: &Path, error: &notify::Error) -> Blind {
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => Blind {
+            why: "the system has no more watches for this user".into(),
+            fix: raise("fs.inotify.max_user_watches"),
+        },
+        ErrorKind::Io(cause) => Blind {
+            why: format!("{} cannot be watched: {cause}", folder.display()),
+            fix: "let its user read the folder".into(),
+        },
+        _ => Blind {
+            why: format!("{} cannot be watched: {error}", folder.display()),
+            fix: "nothing has to be done".into(),
+        },
+    }
+}
+
+fn no_notifier(error: &notify::Error) -> Blind {
+    let ErrorKind::Io(cause) = &error.kind else {
+        return Blind {
+            why: format!("the system does not tell of changes: {error}"),
+            fix: "nothing has to be done".into(),
+        };
+    };
+    // The same error says that the program itself has too many files open.
+    let none_left = || std::fs::File::open("/dev/null").is_err();
+    let fix = match cause.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE) if !none_left() => raise("fs.inotify.max_user_instances"),
+        Some(Errno::MFILE) => "raise what `ulimit -n` shows".to_owned(),
+        Some(Errno::NFILE) => raise("fs.file-max"),
+        Some(Errno::NOSPC) => raise("fs.epoll.max_user_watches"),
+        _ => "nothing has to be done".to_owned(),
+    };
+    let why = match cause.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE) if fix.contains("instances") => {
+            "too many programs of this user have the system tell them of changes".to_owned()
+        }
+        _ => format!("the system does not tell of changes: {cause}"),
+    };
+    Blind { why, fix }
+}
+
+/// How a setting of the kernel is raised.
+fn raise(setting: &str) -> String {
+    let file = format!("/proc/sys/{}", setting.replace('.', "/"));
+    let now = std::fs::read_to_string(file).unwrap_or_default();
+    let now = now.trim();
+    match now.parse::<u64>() {
+        Ok(number) => format!(
+            "`sysctl -w {setting}={}` (it is {now})",
+            number.saturating_mul(4).max(1024)
+        ),
+        Err(_) => format!("raise `{setting}` with `sysctl -w`"),
+    }
+}

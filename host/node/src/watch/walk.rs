@@ -1,0 +1,381 @@
+//! Goes through a folder of sources: all files and folders in it but those that git
+//! ignores, that are hidden, and that hold what was made.
+//!
+//! Symbolic links are followed, to files and to folders, but each folder is gone
+//! through once only, so circles end; and none that holds the root itself, or all
+//! of a machine would be a source. Ignore files are read as [`files`](crate::files)
+//! reads: one that is a pipe ignores nothing, and holds nobody up.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use super::places::places;
+use crate::files;
+
+/// Folders that hold what was made, whoever made them.
+const MADE: [&str; 3] = ["target", "node_modules", "zig-out"];
+/// Tools mark a folder of theirs with this file, so that nobody keeps it.
+const CACHE_TAG: &str = "CACHEDIR.TAG";
+/// Bytes of an ignore file that count.
+const MAX_IGNORE: u64 = 1 << 20;
+
+/// What is met on the way.
+#[derive(Debug)]
+pub(super) enum Met<'a> {
+    /// A folder, without links.
+    Folder(&'a Path),
+    /// What is no folder, with what it is behind links.
+    File(&'a Path, &'a Metadata),
+    /// An entry that decides where a link leads.
+    Way(PathBuf),
+}
+
+/// Shows all that there is from a root on, which may be a file itself, in an order
+/// that depends on names alone. `wanted` says which folders to enter.
+pub(super) fn walk(root: &Path, wanted: &dyn Fn(&Path) -> bool, meet: &mut dyn FnMut(Met<'_>)) {
+    let Ok(metadata) = std::fs::metadata(root) else {
+        return;
+    };
+    if !metadata.is_dir() {
+        meet(Met::File(root, &metadata));
+        return;
+    }
+    let Ok(real) = std::fs::canonicalize(root) else {
+        return;
+    };
+    let mut walk = Walk {
+        wanted,
+        meet,
+        top: real.clone(),
+        entered: HashSet::from([identity(&metadata)]),
+        links: VecDeque::new(),
+    };
+    let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    let rules = Rules::above(&absolute);
+    walk.folder(Folder {
+        path: root.to_owned(),
+        absolute,
+        real,
+        rules,
+    });
+    // What is reached without links has its own name, whoever links to it.
+    while let Some((folder, identity)) = walk.links.pop_front() {
+        if walk.entered.insert(identity) {
+            walk.folder(folder);
+        }
+    }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// A folder on the way.
+struct Folder {
+    path: PathBuf,
+    /// The same from the root of the file system, for the rules.
+    absolute: PathBuf,
+    /// Without links.
+    real: PathBuf,
+    /// Those of the folders above.
+    rules: Option<Arc<Rules>>,
+}
+
+struct Walk<'a> {
+    wanted: &'a dyn Fn(&Path) -> bool,
+    meet: &'a mut dyn FnMut(Met<'_>),
+    /// Where it began, without links.
+    top: PathBuf,
+    entered: HashSet<(u64, u64)>,
+    /// Folders behind links, which are entered last.
+    links: VecDeque<(Folder, (u64, u64))>,
+}
+
+impl Walk<'_> {
+    /// Goes through a folder and all below it. The depth is that of real folders, so
+    /// paths bound it.
+    fn folder(&mut self, folder: Folder) {
+        (self.meet)(Met::Folder(&folder.real));
+        let Ok(entries) = std::fs::read_dir(&folder.real) else {
+            return;
+        };
+        let rules = Rules::of(&folder.absolute, folder.rules.clone());
+        let mut entries: Vec<_> = entries.filter_map(Result::ok).collect();
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
+            let name = entry.file_name();
+            let path = folder.path.join(&name);
+            let real = folder.real.join(&name);
+            // It may be gone by now, or lead nowhere.
+            let metadata = std::fs::metadata(&real);
+            let is_folder = metadata.as_ref().is_ok_and(Metadata::is_dir);
+            if !is_source(&name.to_string_lossy(), &real, is_folder) {
+                continue;
+            }
+            let absolute = folder.absolute.join(&name);
+            if Rules::ignore(rules.as_deref(), &absolute, is_folder) {
+                continue;
+            }
+            if kind.is_symlink() {
+                for place in places(&real) {
+                    (self.meet)(Met::Way(place));
+                }
+            }
+            let Ok(metadata) = metadata else { continue };
+            if !is_folder {
+                (self.meet)(Met::File(&path, &metadata));
+                continue;
+            }
+            if !(self.wanted)(&path) {
+                continue;
+            }
+            let mut below = Folder {
+                path,
+                absolute,
+                real,
+                rules: rules.clone(),
+            };
+            if !kind.is_symlink() {
+                if self.entered.insert(identity(&metadata)) {
+                    self.folder(below);
+                }
+                continue;
+            }
+            let Ok(real) = std::fs::canonicalize(&below.real) else {
+                continue;
+            };
+            if !self.top.starts_with(&real) {
+                below.real = real;
+                self.links.push_back((below, identity(&metadata)));
+            }
+        }
+    }
+}
+
+fn is_source(name: &str, real: &Path, is_folder: bool) -> bool {
+    if is_folder {
+        return (!name.starts_with('.') || name == ".cargo")
+            && !MADE.contains(&name)
+            && !real.join(CACHE_TAG).exists();
+    }
+    !is_scratch(name)
+}
+
+/// Files that editors keep beside those that are edited.
+fn is_scratch(name: &str) -> bool {
+    name.starts_with(['.', '#'])
+        || name.ends_with(['~', '#'])
+        || [".swp", ".swx", ".tmp", ".bak", ".orig"]
+            .iter()
+            .any(|end| name.ends_with(end))
+        // What vim tries whether it may write a folder with.
+        || name == "4913"
+}
+
+/// What the ignore files of a folder say, and of those above it.
+struct Rules {
+    above: Option<Arc<Rules>>,
+    /// `.ignore`, which counts before git's.
+    ignore: Gitignore,
+    /// `.gitignore`.
+    git: Gitignore,
+    /// A repository's own list, which nobody else has.
+    exclude: Gitignore,
+    /// What git ignores above this folder does not count in it.
+    is_repository: bool,
+}
+
+impl Rules {
+    /// Those above a folder, as far as its repository goes: somebody's home may have one
+    /// that ignores everything.
+    fn above(folder: &Path) -> Option<Arc<Rules>> {
+        let is_top = |folder: &&Path| folder.join(".git").exists();
+        if is_top(&folder) {
+            return None;
+        }
+        let top = folder.ancestors().find(is_top)?;
+        let mut between: Vec<&Path> = folder
+            .ancestors()
+            .skip(1)
+            .take_while(|folder| folder.starts_with(top))
+            .collect();
+        between.reverse();
+        between
+            .into_iter()
+            .fold(None, |rules, folder| Rules::of(folder, rules))
+    }
+
+    /// Those of a folder; of the one above, if it has none.
+    fn of(folder: &Path, above: Option<Arc<Rules>>) -> Option<Arc<Rules>> {
+        let git = folder.join(".git");
+        let is_repository = git.exists();
+        let exclude = match is_repository {
+            true => listed_in(folder, &common(&git).join("info/exclude")),
+            false => Gitignore::empty(),
+        };
+        let rules = Rules {
+            ignore: listed_in(folder, &folder.join(".ignore")),
+            git: listed_in(folder, &folder.join(".gitignore")),
+            exclude,
+            is_repository,
+            above,
+        };
+        let says_nothing = !is_repository && rules.ignore.is_empty() && rules.git.is_empty();
+        match says_nothing {
+            true => rules.above,
+            false => Some(Arc::new(rules)),
+        }
+    }
+
+    /// Whether a path is ignored. The rule that is nearest to it decides.
+    fn ignore(rules: Option<&Rules>, path: &Path, is_folder: bool) -> bool {
+        let (mut by_ignore, mut by_git, mut by_exclude) = (Match::None, Match::None, Match::None);
+        let (mut rules, mut in_repository) = (rules, true);
+        while let Some(level) = rules {
+            by_ignore = by_ignore.or(level.ignore.matched(path, is_folder));
+            if in_repository {
+                by_git = by_git.or(level.git.matched(path, is_folder));
+                by_exclude = by_exclude.or(level.exclude.matched(path, is_folder));
+                in_repository = !level.is_repository;
+            }
+            rules = level.above.as_deref();
+        }
+        by_ignore.or(by_git).or(by_exclude).is_ignore()
+    }
+}
+
+/// The rules in an ignore file; none if it cannot be read.
+fn listed_in(folder: &Path, file: &Path) -> Gitignore {
+    let Ok(bytes) = files::read_up_to(file, MAX_IGNORE) else {
+        return Gitignore::empty();
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut builder = GitignoreBuilder::new(folder);
+    for line in text.trim_start_matches('\u{feff}').lines() {
+        // One that is no pattern counts for nothing, as for git.
+        let _ = builder.add_line(Some(file.to_owned()), line);
+    }
+    builder.build().unwrap_or_else(|_| Gitignore::empty())
+}
+
+/// Where the `.git` of a folder keeps what all its worktrees have in common.
+fn common(git: &Path) -> PathBuf {
+    let line = |file: &Path| {
+        let bytes = files::read_up_to(file, MAX_IGNORE).ok()?;
+        let text = String::from_utf8_lossy(&bytes);
+        Some(text.lines().next()?.trim().to_owned())
+    };
+    let of_worktree = || {
+        let git_dir = line(git)?;
+        let git_dir = git.parent()?.join(git_dir.strip_prefix("gitdir:")?.trim());
+        let common = line(&git_dir.join("commondir"))?;
+        Some(git_dir.join(common))
+    };
+    of_worktree().unwrap_or_else(|| git.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::{Met, walk};
+
+    fn names(root: &Path) -> Vec<String> {
+        let mut names = Vec::new();
+        walk(root, &|_| true, &mut |met| {
+            if let Met::File(path, _) = met {
+                names.push(path.strip_prefix(root).unwrap().display().to_string());
+            }
+        });
+        names
+    }
+
+    fn write(root: &Path, name: &str, text: &str) {
+        let file = root.join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+
+    #[test]
+    fn what_is_ignored_is_not_met() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path();
+        write(top, ".git/info/exclude", "mine\n");
+        write(top, ".gitignore", "*.log\nbuilt/\n/only-here\n");
+        write(top, "app/.gitignore", "!keep.log\r\nb[ad\r\n");
+        write(top, "app/.ignore", "*.txt\n");
+        for name in [
+            "a.log",
+            "keep.log",
+            "mine",
+            "a.txt",
+            "only-here",
+            "built/x",
+            "deep/mine",
+            "src/a.rs",
+        ] {
+            write(top, &format!("app/{name}"), "");
+        }
+        write(top, "app/other/.git/HEAD", "");
+        write(top, "app/other/a.log", "");
+        let expected = ["keep.log", "only-here", "other/a.log", "src/a.rs"];
+        assert_eq!(names(&top.join("app")), expected);
+        // Outside a repository the files of folders above do not count.
+        fs::remove_dir_all(top.join(".git")).unwrap();
+        assert!(names(&top.join("app")).contains(&"a.log".to_owned()));
+    }
+
+    #[test]
+    fn links_are_followed_and_circles_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["app/src/a.rs", "shared/b.rs", "shared/.hidden", "one.rs"] {
+            write(folder.path(), name, "");
+        }
+        symlink("../shared", at("app/0-shared")).unwrap();
+        symlink("../../one.rs", at("app/src/one.rs")).unwrap();
+        symlink("src", at("app/1-again")).unwrap();
+        symlink("..", at("app/2-up")).unwrap();
+        symlink("../app", at("shared/back")).unwrap();
+        symlink("nowhere", at("app/3-nothing")).unwrap();
+        assert_eq!(
+            names(&at("app")),
+            ["src/a.rs", "src/one.rs", "0-shared/b.rs"]
+        );
+        let mut ways = Vec::new();
+        walk(&at("app"), &|_| true, &mut |met| {
+            if let Met::Way(place) = met {
+                ways.push(place);
+            }
+        });
+        let real = fs::canonicalize(folder.path()).unwrap();
+        for way in ["app/0-shared", "shared", "one.rs", "app/nowhere"] {
+            assert!(ways.contains(&real.join(way)), "{way}: {ways:?}");
+        }
+    }
+
+    #[test]
+    fn an_ignore_file_that_is_a_pipe_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "a.rs", "");
+        write(folder.path(), ".git/HEAD", "");
+        fs::create_dir(folder.path().join(".git/info")).unwrap();
+        for name in [".gitignore", ".ignore", ".git/info/exclude"] {
+            let file = folder.path().join(name);
+            let made = std::process::Command::new("mkfifo").arg(file).status();
+            assert!(made.unwrap().success());
+        }
+        assert_eq!(names(folder.path()), ["a.rs"]);
+    }
+}
