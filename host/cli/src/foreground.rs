@@ -436,6 +436,20 @@ impl Printer<'_> {
     }
 }
 
+/// What is watched, and how.
+pub(crate) fn watching(what: &str, watcher: &Watcher) -> String {
+    match watcher.is_blind() {
+        None => what.to_owned(),
+        Some(_) => format!("{what} by looking at them"),
+    }
+}
+
+/// No watcher could be started.
+pub(crate) fn not_watched(error: std::io::Error) -> Fault {
+    Fault::failed(format!("the files cannot be watched: {error}"))
+        .help("start it with `exuvia run --no-watch`, or let its user have more threads")
+}
+
 fn started(app: &App, server: &Server, watching: &str, metrics: Option<SocketAddr>) -> EventLine {
     let info: NodeInfo = app.node().info();
     let started = app.manifest().process_count();

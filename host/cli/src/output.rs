@@ -90,7 +90,7 @@ impl Tone {
                 Self::Bad
             }
             "stuck" | "returned" | "unreadable" | "missed" | "interrupted" | "log-cut"
-            | "event-cut" | "restarted" | "not-started" | "restless" => Self::Warning,
+            | "event-cut" | "restarted" | "not-started" | "restless" | "looking" => Self::Warning,
             _ => Self::Strong,
         }
     }

@@ -33,14 +33,17 @@ impl Place {
         }
     }
 
-    /// The socket of the app that this folder is part of.
+    /// The socket of the app that this folder is part of. A node that runs a module
+    /// without a manifest has its socket beside that.
     pub(crate) fn of_folder(&self, folder: &Path) -> Result<PathBuf, Fault> {
         if let Some(given) = &self.given {
             return Ok(given.clone());
         }
         folder
             .ancestors()
-            .find(|folder| folder.join(manifest::FILE_NAME).is_file())
+            .find(|folder| {
+                folder.join(manifest::FILE_NAME).is_file() || folder.join(BESIDE).exists()
+            })
             .map(|folder| folder.join(BESIDE))
             .ok_or_else(|| {
                 Fault::no_node(format!(
@@ -65,6 +68,27 @@ impl Place {
     }
 }
 
+/// The app that is meant: the one that is named, else that of the nearest manifest, in
+/// the current folder or above it. If there is none it is the current folder, of which
+/// the reader of manifests says what is missing.
+pub(crate) fn app(named: Option<PathBuf>) -> PathBuf {
+    let here = PathBuf::from(".");
+    match named {
+        Some(named) if named != here => named,
+        _ => nearest(&std::env::current_dir().unwrap_or_default()).unwrap_or(here),
+    }
+}
+
+/// The way from a folder to the nearest that has a manifest.
+fn nearest(folder: &Path) -> Option<PathBuf> {
+    let has_manifest = |folder: &Path| folder.join(manifest::FILE_NAME).exists();
+    let up = folder.ancestors().position(has_manifest)?;
+    Some(match up {
+        0 => PathBuf::from("."),
+        up => std::iter::repeat_n("..", up).collect(),
+    })
+}
+
 /// The folder of an app that is named by it or by its manifest.
 fn folder_of(app: &Path) -> &Path {
     if app.is_dir() {
@@ -79,7 +103,7 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
-    use super::Place;
+    use super::{Place, nearest};
     use crate::fault::{Exit, Fault};
 
     #[test]
@@ -107,5 +131,19 @@ mod tests {
         assert_eq!(place.of_folder(&inner).unwrap(), socket);
         assert_eq!(place.of_app(folder.path()), socket);
         assert_eq!(place.of_app(&manifest), socket);
+        assert_eq!(nearest(&inner), Some("../..".into()));
+        assert_eq!(nearest(folder.path()), Some(".".into()));
+    }
+
+    #[test]
+    fn the_socket_of_a_node_without_a_manifest_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join(".exuvia/node.sock");
+        fs::create_dir(folder.path().join(".exuvia")).unwrap();
+        fs::write(&socket, "").unwrap();
+        let place = Place::new(None, None);
+        assert_eq!(place.of_app(&folder.path().join("a.wasm")), socket);
+        assert_eq!(place.of_folder(folder.path()).unwrap(), socket);
+        assert_eq!(nearest(folder.path()), None);
     }
 }

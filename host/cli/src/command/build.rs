@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::fault::Fault;
 use crate::foreground::{INTERRUPTED, Interrupts, joined};
 use crate::output::{Output, Tone, bytes, clean};
+use crate::place;
 
 /// Run the build commands of an app
 ///
@@ -21,16 +22,15 @@ use crate::output::{Output, Tone, bytes, clean};
   exuvia build examples/counter
   exuvia build --module counter")]
 pub(crate) struct Arguments {
-    /// The app: a folder or its exuvia.toml
-    #[arg(default_value = ".")]
-    app: PathBuf,
+    /// The app: a folder or its exuvia.toml [default: the nearest exuvia.toml, here or above]
+    app: Option<PathBuf>,
     /// Only what makes this module
     #[arg(long, value_name = "MODULE")]
     module: Vec<String>,
 }
 
 pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {
-    let manifest = Manifest::load(&arguments.app)?;
+    let manifest = Manifest::load(place::app(arguments.app))?;
     let steps = wanted(&manifest, &arguments.module)?;
     let mut interrupts = Interrupts::new()?;
     let stopper = Stopper::default();
@@ -65,7 +65,15 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fau
                 Fault::failed(format!(
                     "the build of {name} has ended well, but has not made {path}: {why}"
                 ))
-                .help(format!("correct `path` or `build` of `[modules.{name}]`"))
+                .help(match manifest.made_elsewhere(module) {
+                    Some(other) => format!(
+                        "there is {}, of another target or profile: let `path` and `build` of `[modules.{name}]` name the same",
+                        other.display()
+                    ),
+                    None => format!(
+                        "see above where the command leaves its file, and write that as `path` of `[modules.{name}]`"
+                    ),
+                })
             };
             let made = std::fs::metadata(&module.path).map_err(|it| not_made(it.to_string()))?;
             if !made.is_file() {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::command::deploy::read;
 use crate::fault::Fault;
 use crate::output::{Output, Tone, bytes, clean, count};
+use crate::place;
 
 /// Say what a module is, or what keeps a node from loading it
 ///
@@ -16,17 +17,21 @@ use crate::output::{Output, Tone, bytes, clean, count};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia check counter.wasm
-  exuvia check .
+  exuvia check
   exuvia check --json build/*.wasm | jq .file")]
 pub(crate) struct Arguments {
-    /// Module files, or apps: folders with an exuvia.toml
-    #[arg(value_name = "FILE.wasm|APP", required = true)]
+    /// Module files, or apps: folders with an exuvia.toml [default: the nearest exuvia.toml, here or above]
+    #[arg(value_name = "FILE.wasm|APP")]
     files: Vec<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
     let mut bad = 0;
-    let files = files(&arguments.files)?;
+    let nearest = [place::app(None)];
+    let files = files(match arguments.files.is_empty() {
+        true => &nearest,
+        false => &arguments.files,
+    })?;
     for file in &files {
         let wasm = read(file)?;
         let name = file.display().to_string();

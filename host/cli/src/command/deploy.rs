@@ -9,7 +9,7 @@ use exuvia_node::manifest::Manifest;
 
 use crate::fault::{Exit, Fault};
 use crate::output::{Output, Tone, clean};
-use crate::place::Place;
+use crate::place::{self, Place};
 
 /// Replace the code of a running app
 ///
@@ -19,12 +19,12 @@ use crate::place::Place;
 #[command(after_help = "Examples:
   exuvia deploy counter.wasm
   exuvia deploy build/counter-v2.wasm --name counter
-  exuvia deploy .                 every module of the app in this folder
+  exuvia deploy                   every module of the app that this folder is part of
   exuvia deploy counter.wasm --fresh")]
 pub(crate) struct Arguments {
-    /// A module's file, or an app: a folder or its exuvia.toml
+    /// A module's file, or an app: a folder or its exuvia.toml [default: the nearest exuvia.toml, here or above]
     #[arg(value_name = "FILE.wasm|APP")]
-    what: PathBuf,
+    what: Option<PathBuf>,
     /// The module that the file replaces [default: the file's name]
     #[arg(long, value_name = "MODULE")]
     name: Option<String>,
@@ -51,7 +51,7 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
             _ => Loops::Refuse,
         },
     };
-    let what = &arguments.what;
+    let what = &place::app(arguments.what);
     let is_app = what.is_dir()
         || what
             .extension()

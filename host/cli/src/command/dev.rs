@@ -2,15 +2,18 @@
 //! told to stop. What keeps the app from starting is told, and waited for.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use exuvia_control::{Claim, EventLine};
 use exuvia_node::{BuildError, Event, NodeConfig, Workshop};
 use serde_json::json;
 
 use crate::fault::Fault;
-use crate::foreground::{Booted, Foreground, raise_file_limit, start_tracing};
+use crate::foreground::{
+    Booted, Foreground, not_watched, raise_file_limit, start_tracing, watching,
+};
 use crate::output::Output;
-use crate::place::Place;
+use crate::place::{self, Place};
 
 /// Build and run an app, and swap in what changes
 ///
@@ -25,9 +28,8 @@ use crate::place::Place;
   exuvia dev examples/counter
   exuvia dev --json | jq -r .line")]
 pub(crate) struct Arguments {
-    /// The app: a folder or its exuvia.toml
-    #[arg(default_value = ".")]
-    app: PathBuf,
+    /// The app: a folder or its exuvia.toml [default: the nearest exuvia.toml, here or above]
+    app: Option<PathBuf>,
     /// Print the backtrace of each process that traps
     #[arg(long, short)]
     verbose: bool,
@@ -36,8 +38,9 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
     start_tracing(output)?;
     raise_file_limit();
-    let mut workshop = Workshop::open(&arguments.app, output.has_colours())?;
-    let mut claim = Some(Claim::new(place.of_app(&arguments.app))?);
+    let app = place::app(arguments.app);
+    let mut workshop = Workshop::open(&app, output.has_colours())?;
+    let mut claim = Some(Claim::new(place.of_app(&app))?);
     let mut foreground = Foreground::new(output, arguments.verbose)?;
     loop {
         let (returned, booted) = start(&mut foreground, workshop, &mut claim).await?;
@@ -53,24 +56,29 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
                 continue;
             }
         };
-        let watcher = booted.app.develop(workshop).map_err(|error| {
-            Fault::failed(format!("the files cannot be watched: {error}"))
-                .help("raise fs.inotify.max_user_watches, or start it with `exuvia run --no-watch`")
-        })?;
+        let running = Arc::clone(&booted.app);
+        let (stopper, develop) = (workshop.stopper(), move || running.develop(workshop));
+        // A file system may not answer.
+        let watcher = foreground
+            .beside(&mut claim, || stopper.stop(), develop)
+            .await?
+            .map_err(not_watched)?;
         let Some(held) = claim.take() else {
             return Ok(());
         };
-        let watching = "sources, modules and the manifest";
+        let watching = watching("sources, modules and the manifest", &watcher);
         let ended = foreground
-            .serve(booted, Some(watcher), watching, held)
+            .serve(booted, Some(watcher), &watching, held)
             .await?;
         let Err(fault) = ended else {
             return Ok(());
         };
         // The tree has given up: what is changed next may mend it.
         output.fault(&fault);
-        workshop = Workshop::open(&arguments.app, output.has_colours())?;
-        claim = Some(Claim::new(place.of_app(&arguments.app))?);
+        claim = Some(Claim::new(place.of_app(&app))?);
+        let (app, colours) = (app.clone(), output.has_colours());
+        let open = move || Workshop::open(&app, colours);
+        workshop = foreground.beside(&mut claim, || {}, open).await??;
         workshop = wait(&mut foreground, workshop, &mut claim, output).await?;
     }
 }
@@ -101,7 +109,9 @@ async fn start(
         }
     }
     let manifest = workshop.manifest().clone();
-    if let Err(error) = manifest.check_files() {
+    let check = move || (manifest.check_files(), manifest);
+    let (checked, manifest) = foreground.beside(claim, || {}, check).await?;
+    if let Err(error) = checked {
         return Ok((workshop, Err(Some(error.into()))));
     }
     tracing::info!("booting {}", manifest.name);

@@ -230,12 +230,12 @@ fn rust() -> Vec<Finding> {
         (
             "wasm target",
             "wasm32-unknown-unknown",
-            "only for actors in Rust",
+            "only for actors in Rust that need nothing of a system",
         ),
         (
             "wasi target",
             "wasm32-wasip1",
-            "only for actors in Rust that use files",
+            "only for actors in Rust, which `exuvia new` builds for it",
         ),
     ] {
         let has = (libraries.as_ref()).is_some_and(|libraries| libraries.join(target).is_dir());

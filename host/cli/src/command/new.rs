@@ -3,6 +3,8 @@
 //! All files are written beside the folder's place, and the whole is renamed: one
 //! that fails in the middle leaves nothing.
 
+mod around;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +14,7 @@ use serde_json::json;
 use crate::environment;
 use crate::fault::Fault;
 use crate::output::{Output, Tone, clean};
+use around::{Workspace, begin_repository};
 
 /// Where the SDK is in a checkout of the project.
 const SDK: &str = "guest-sdk/rust";
@@ -107,6 +110,15 @@ pub(crate) struct Arguments {
     /// The folder of the Rust SDK [default: $EXUVIA_SDK, else found by itself]
     #[arg(long, value_name = "PATH")]
     sdk: Option<PathBuf>,
+    /// Whether to begin a repository, if the folder is not inside of one
+    #[arg(long, value_enum, default_value_t = Vcs::Git)]
+    vcs: Vcs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Vcs {
+    Git,
+    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -178,12 +190,23 @@ impl Template {
     fn is_app(self) -> bool {
         self != Self::Lib
     }
+
+    fn is_rust(self) -> bool {
+        self != Self::Wat
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
     let folder = &arguments.folder;
     let name = name_of(folder)?;
     free(folder)?;
+    let template = arguments.template;
+    let around = (template.is_rust())
+        .then(|| Workspace::around(folder))
+        .flatten();
+    if let Some(around) = around.as_ref().filter(|_| template.is_app()) {
+        apart(around)?;
+    }
     let sdk = match arguments.template {
         Template::Wat => String::new(),
         _ => sdk(arguments.sdk.as_deref())?,
@@ -204,17 +227,40 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
             folder.display()
         )));
     }
+    let repository = arguments.vcs == Vcs::Git && begin_repository(folder);
     let shown = folder.display().to_string();
     if output.is_json() {
         let files: Vec<String> = files.iter().map(|(place, _)| fill(place)).collect();
-        return output.value(&json!({ "folder": shown, "files": files }));
+        let made = json!({ "folder": shown, "files": files, "repository": repository });
+        return output.value(&made);
     }
     let word = output.paint(Tone::Good, "created");
     output.line(&format!("{word} {}", clean(&shown)))?;
     if arguments.template.is_app() {
         output.line(&format!("  next: cd {} && exuvia dev", clean(&shown)))?;
+    } else if let Some(around) = around.filter(|around| around.takes.is_none()) {
+        output.line(&format!(
+            "  next: add \"{}\" to `members` in {}, or depend on it by its path there",
+            clean(&around.below),
+            clean(&around.manifest.display().to_string())
+        ))?;
     }
     Ok(())
+}
+
+/// An app is a workspace of its own, and there cannot be one inside another.
+fn apart(around: &Workspace) -> Result<(), Fault> {
+    let Some(takes) = &around.takes else {
+        return Ok(());
+    };
+    Err(Fault::failed(format!(
+        "an app is a Cargo workspace of its own, and the one of {} takes in `{takes}`",
+        around.manifest.display()
+    ))
+    .help(format!(
+        "choose a place outside, or add `exclude = [\"{}\"]` to its `[workspace]` first",
+        around.below
+    )))
 }
 
 fn write(folder: &Path, files: &[File], fill: impl Fn(&str) -> String) -> std::io::Result<()> {

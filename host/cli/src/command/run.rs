@@ -1,15 +1,16 @@
 //! `exuvia run`: a node in the foreground, until it is told to stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use exuvia_control::Claim;
 use exuvia_node::NodeConfig;
 use exuvia_node::manifest::Manifest;
 
 use crate::fault::Fault;
-use crate::foreground::{Foreground, raise_file_limit, start_tracing};
+use crate::foreground::{Foreground, not_watched, raise_file_limit, start_tracing, watching};
 use crate::output::Output;
-use crate::place::Place;
+use crate::place::{self, Place};
 
 /// Run an app in the foreground
 ///
@@ -18,13 +19,15 @@ use crate::place::Place;
 /// processes in reverse order of their start; a second one ends at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  exuvia run .
+  exuvia run
   exuvia run examples/counter/exuvia.toml --no-watch
-  exuvia run . --metrics 127.0.0.1:9464
-  EXUVIA_LOG=debug exuvia run . 2>node.log")]
+  exuvia run --metrics 127.0.0.1:9464
+  exuvia run counter.wasm           one process of that module, without a manifest
+  EXUVIA_LOG=debug exuvia run 2>node.log")]
 pub(crate) struct Arguments {
-    /// The app: a folder or its exuvia.toml
-    app: PathBuf,
+    /// The app: a folder or its exuvia.toml, or a module's file [default: the nearest exuvia.toml, here or above]
+    #[arg(value_name = "APP|FILE.wasm")]
+    app: Option<PathBuf>,
     /// Do not watch the module files
     #[arg(long)]
     no_watch: bool,
@@ -39,9 +42,13 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
     start_tracing(output)?;
     raise_file_limit();
-    let manifest = Manifest::load(&arguments.app)?;
+    let app = place::app(arguments.app);
+    let manifest = match is_module(&app) {
+        true => Manifest::of_module(&app)?,
+        false => Manifest::load(&app)?,
+    };
     manifest.check_files()?;
-    let mut claim = Some(Claim::new(place.of_app(&arguments.app))?);
+    let mut claim = Some(Claim::new(place.of_app(&app))?);
     let mut foreground = Foreground::new(output, arguments.verbose)?;
     if let Some(address) = arguments.metrics {
         foreground.serve_metrics(address)?;
@@ -51,16 +58,22 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     let booted = foreground.boot(manifest, config, &mut claim).await??;
     let watcher = match arguments.no_watch {
         true => None,
-        false => Some(booted.app.watch().map_err(|error| {
-            Fault::failed(format!("the module files cannot be watched: {error}"))
-                .help("run it with --no-watch, or raise fs.inotify.max_user_watches")
-        })?),
+        false => {
+            let app = Arc::clone(&booted.app);
+            let watch = move || app.watch();
+            // A file system may not answer.
+            let watcher = foreground.beside(&mut claim, || {}, watch).await?;
+            Some(watcher.map_err(not_watched)?)
+        }
     };
     let Some(claim) = claim else { return Ok(()) };
-    let watching = if watcher.is_some() {
-        "the module files"
-    } else {
-        ""
-    };
-    foreground.serve(booted, watcher, watching, claim).await?
+    let watching = watcher.as_ref().map(|it| watching("the module files", it));
+    let watching = watching.unwrap_or_default();
+    foreground.serve(booted, watcher, &watching, claim).await?
+}
+
+/// Whether this is named as a module's file is.
+fn is_module(path: &Path) -> bool {
+    let named = |extension: &std::ffi::OsStr| extension == "wasm" || extension == "wat";
+    !path.is_dir() && path.extension().is_some_and(named)
 }

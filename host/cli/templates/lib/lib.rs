@@ -4,22 +4,15 @@
 //! A process may get messages that were sent before it was replaced: keep what an
 //! older version sends readable.
 
-use exuvia::Address;
 use exuvia::prelude::*;
 
-/// What a counter is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
+/// What a counter is sent and asked. Whoever is one implements it
+/// (`#[exuvia::actor(schema = 1, protocol = ...)]`), and its clients have it:
+/// `CounterClient::whereis("counter")?.add(1)`.
+#[exuvia::protocol]
+pub trait Counter {
     /// Counts on by so much.
-    Add(u64),
-}
-
-/// What a counter is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Query {
+    fn add(&mut self, by: u64);
     /// The count.
-    Get,
+    fn get(&self) -> u64;
 }
-
-/// A counter, for its clients: `Counter::whereis("counter")?.send(&Change::Add(1))`.
-pub type Counter = Address<Change, Query, u64>;

@@ -3,42 +3,38 @@
 
 use exuvia::prelude::*;
 
+/// What the process can be sent and asked. It also makes `CounterClient`, for
+/// processes that do so.
+#[exuvia::protocol]
+pub trait Counter {
+    /// Counts on: `exuvia send counter '{"Add": {"by": 3}}'`.
+    fn add(&mut self, by: u64);
+    /// The count: `exuvia send counter '"Get"' --call`.
+    fn get(&self) -> u64;
+}
+
 /// What the process remembers. It crosses to new code by the fields' names: give
 /// a new field `#[serde(default)]`, and raise `schema` below.
 #[derive(Serialize, Deserialize, Layout)]
-struct Counter {
+struct State {
     count: u64,
 }
 
-/// What it can be sent: `exuvia send counter '{"Add": 3}'`.
-#[derive(Serialize, Deserialize)]
-enum Change {
-    Add(u64),
-}
-
-/// What it can be asked: `exuvia send counter '"Get"' --call`.
-#[derive(Serialize, Deserialize)]
-enum Query {
-    Get,
-}
-
-#[exuvia::actor(schema = 1, layout)]
-impl Actor for Counter {
-    type Message = Change;
-    type Request = Query;
-    type Reply = u64;
-
+#[exuvia::actor(schema = 1, layout, protocol = Counter)]
+impl Actor for State {
     fn init(_: (), _: &mut Context) -> Result<Self, String> {
-        Ok(Counter { count: 0 })
+        Ok(State { count: 0 })
     }
+}
 
-    fn handle(&mut self, Change::Add(by): Change, _from: Pid, _: &mut Context) {
+impl Counter for State {
+    fn add(&mut self, by: u64) {
         self.count += by;
         exuvia::info!("the count is {}", self.count);
     }
 
-    fn handle_call(&mut self, _: Query, _: Caller<u64>, _: &mut Context) -> Option<u64> {
-        Some(self.count)
+    fn get(&self) -> u64 {
+        self.count
     }
 }
 
@@ -47,13 +43,13 @@ mod tests {
     use exuvia::prelude::*;
     use exuvia::testing::{Process, deliver_message, deliver_request, reply_to};
 
-    use super::{Change, Counter, Query};
+    use super::{CounterMessage, CounterRequest, State};
 
     #[test]
     fn it_counts() {
-        let mut process = Process::<Counter>::start(&());
-        deliver_message(Pid::NONE, &Change::Add(3));
-        let asked = deliver_request(Pid::NONE, &Query::Get);
+        let mut process = Process::<State>::start(&());
+        deliver_message(Pid::NONE, &CounterMessage::Add { by: 3 });
+        let asked = deliver_request(Pid::NONE, &CounterRequest::Get);
         process.run();
         assert_eq!(reply_to::<u64>(asked), Ok(3));
     }

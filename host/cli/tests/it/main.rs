@@ -8,6 +8,7 @@
 )]
 
 mod app;
+mod apps;
 mod book;
 mod dev;
 mod end;

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::app::{answer, exuvia};
+use crate::terminal::Terminal;
 
-const WASM: &str = "wasm32-unknown-unknown";
+const WASM: &str = "wasm32-wasip1";
 
 #[test]
 fn every_template_is_built_checked_and_tested() {
@@ -30,6 +31,18 @@ fn every_template_is_built_checked_and_tested() {
         }
         for module in modules {
             let file = format!("target/{WASM}/release/{module}");
+            // So is what `dev` builds.
+            let status = Command::new(env!("CARGO"))
+                .args(["build", "--quiet", "--target", WASM])
+                .current_dir(&folder)
+                .status()
+                .unwrap();
+            assert!(status.success());
+            let debug = format!("target/{WASM}/debug/{module}");
+            assert_eq!(
+                answer(exuvia(&folder).args(["check", &debug])).code,
+                Some(0)
+            );
             let checked = answer(exuvia(&folder).args(["check", &file, "--json"]));
             let checked: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
             assert_eq!(checked["module"]["save"], true, "{checked}");
@@ -45,4 +58,53 @@ fn every_template_is_built_checked_and_tested() {
             .unwrap();
         assert!(status.success(), "cargo {task} of the template {template}");
     }
+}
+
+/// A process that uses what crates of the registry want of a system.
+const CRATES: &str = r#"
+    fn add(&mut self, by: u64) {
+        let began = std::time::Instant::now();
+        let id = uuid::Uuid::new_v4();
+        let luck: u8 = rand::random_range(1..=6);
+        let today = chrono::Utc::now().format("%Y");
+        self.count += by;
+        println!("{id} in {today}: {luck}, after {:?}", began.elapsed());
+    }
+"#;
+
+#[test]
+fn crates_that_ask_for_time_and_random_numbers_work() {
+    let around = tempfile::tempdir().unwrap();
+    let made = answer(exuvia(around.path()).args(["new", "crates"]));
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let folder = around.path().join("crates");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates");
+    fs::create_dir_all(&target).unwrap();
+    std::os::unix::fs::symlink(&target, folder.join("target")).unwrap();
+    let change = |file: &str, from: &str, to: &str| {
+        let file = folder.join(file);
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(file, text.replacen(from, to, 1)).unwrap();
+    };
+    let crates = "[dependencies]\nchrono = \"0.4\"\nrand = \"0.9\"\nuuid = { version = \"1\", features = [\"v4\"] }\n";
+    change("Cargo.toml", "[dependencies]\n", crates);
+    let before = "    fn add(&mut self, by: u64) {\n        self.count += by;\n        exuvia::info!(\"the count is {}\", self.count);\n    }\n";
+    change("src/lib.rs", before, CRATES);
+    // Their build may take longer than anything is waited for.
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--target", WASM])
+        .current_dir(&folder)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let mut terminal = Terminal::start(exuvia(&folder).arg("dev"), 160, 40);
+    terminal.shows("started");
+    let sent = answer(exuvia(&folder).args(["send", "counter", "{\"Add\": {\"by\": 3}}"]));
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    terminal.shows(", after ");
+    let asked = answer(exuvia(&folder).args(["send", "counter", "\"Get\"", "--call"]));
+    assert_eq!(asked.stdout, "3\n", "{asked:?}");
+    terminal.types("\x03");
+    assert_eq!(terminal.end().0, Some(0));
 }

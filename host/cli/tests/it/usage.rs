@@ -19,9 +19,7 @@ fn wrong_usage_is_exit_code_2() {
     for (arguments, part) in [
         (&[][..], "Usage: exuvia"),
         (&["bad"], "unrecognized subcommand 'bad'"),
-        (&["run"], "<APP>"),
         (&["run", ".", "more"], "unexpected argument 'more'"),
-        (&["deploy"], "<FILE.wasm|APP>"),
         (
             &["deploy", "a.wasm", "--leave", "--kill"],
             "cannot be used with",
@@ -45,7 +43,6 @@ fn wrong_usage_is_exit_code_2() {
         (&["send", "a", "--hex", "0a1"], "one digit only"),
         (&["stop", "--timeout", "soon"], "invalid value 'soon'"),
         (&["info", "--socket"], "--socket <PATH>"),
-        (&["check"], "<FILE.wasm|APP>..."),
         (&["completions", "cmd"], "invalid value 'cmd'"),
     ] {
         let answer = ask(folder.path(), arguments);
@@ -168,6 +165,11 @@ fn an_app_that_cannot_run_says_why() {
     fs::write(folder.path().join("b.wasm"), b"\0asm\x01\0\0\0").unwrap();
     let answer = ask(folder.path(), &["run", "b.wasm"]);
     assert_eq!(answer.code, Some(1));
+    assert!(
+        answer.stderr.contains("has no export `memory`"),
+        "{answer:?}"
+    );
+    let answer = ask(folder.path(), &["build", "b.wasm"]);
     assert!(
         answer.stderr.contains("this is a Wasm module"),
         "{answer:?}"

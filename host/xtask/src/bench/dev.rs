@@ -14,6 +14,7 @@ use crate::shell;
 
 /// Saves that are timed, and starts.
 const SAVES: usize = 21;
+const RUST_SAVES: usize = 7;
 const STARTS: usize = 7;
 /// How long processors' time is measured.
 const WATCHED: Duration = Duration::from_secs(20);
@@ -38,6 +39,7 @@ pub(super) fn run() -> Result<()> {
     };
     bench.starts()?;
     bench.saves()?;
+    bench.rust_saves()?;
     bench.idle()?;
     bench.top()
 }
@@ -75,7 +77,11 @@ impl Bench {
 
     /// A new app from the template of Wasm text, which needs no compiler.
     fn app(&self, name: &str) -> Result<PathBuf> {
-        let new = ["new", name, "--template", "wat"];
+        self.app_of(name, "wat")
+    }
+
+    fn app_of(&self, name: &str, template: &str) -> Result<PathBuf> {
+        let new = ["new", name, "--template", template];
         shell::output(&mut self.exuvia(&self.folder.0, &new))?;
         Ok(self.folder.0.join(name))
     }
@@ -141,6 +147,41 @@ impl Bench {
             &format!("save to new code, module of {size} KiB, ms"),
             &mut times,
         );
+        Ok(())
+    }
+
+    /// The same of a line in Rust, with its compiler: as `dev` builds the template, and as it would
+    /// if that had no other profile for it.
+    fn rust_saves(&self) -> Result<()> {
+        let app = self.app_of("rust-saves", "rust")?;
+        let source = app.join("src/lib.rs");
+        let text = std::fs::read_to_string(&source)?;
+        for profile in ["dev", "release"] {
+            if profile == "release" {
+                let manifest = app.join("exuvia.toml");
+                let text = std::fs::read_to_string(&manifest)?;
+                let blocks = text.split("\n\n").filter(|block| !block.contains(".dev]"));
+                std::fs::write(&manifest, blocks.collect::<Vec<_>>().join("\n\n"))?;
+            }
+            let mut dev = self.dev(&app)?;
+            dev.wait_for("started")?;
+            let mut times = Vec::new();
+            for number in 1..=RUST_SAVES {
+                // Not in the middle of what follows the swap before.
+                std::thread::sleep(Duration::from_millis(1_500));
+                let beside = app.join("saved");
+                let said = format!("the {profile} count {number} is");
+                std::fs::write(&beside, text.replace("the count is", &said))?;
+                let began = Instant::now();
+                std::fs::rename(&beside, &source)?;
+                dev.wait_for("swap")?;
+                times.push(began.elapsed().as_secs_f64() * 1e3);
+            }
+            print(
+                &format!("save of a line in Rust to new code, profile {profile}, ms"),
+                &mut times,
+            );
+        }
         Ok(())
     }
 

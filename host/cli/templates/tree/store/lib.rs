@@ -3,31 +3,28 @@
 use std::collections::BTreeMap;
 
 use exuvia::prelude::*;
-use protocol::{Change, Query};
+use protocol::Store;
 
 #[derive(Serialize, Deserialize)]
-struct Store {
+struct State {
     done: BTreeMap<String, u64>,
 }
 
-#[exuvia::actor(schema = 1)]
-impl Actor for Store {
-    type Message = Change;
-    type Request = Query;
-    type Reply = u64;
-
+#[exuvia::actor(schema = 1, protocol = protocol::Store)]
+impl Actor for State {
     fn init(_: (), _: &mut Context) -> Result<Self, String> {
-        Ok(Store {
+        Ok(State {
             done: BTreeMap::new(),
         })
     }
+}
 
-    fn handle(&mut self, message: Change, _from: Pid, _: &mut Context) {
-        let Change::Done { worker, pieces } = message;
+impl Store for State {
+    fn done(&mut self, worker: String, pieces: u64) {
         *self.done.entry(worker).or_default() += pieces;
     }
 
-    fn handle_call(&mut self, _: Query, _: Caller<u64>, _: &mut Context) -> Option<u64> {
-        Some(self.done.values().sum())
+    fn total(&self) -> u64 {
+        self.done.values().sum()
     }
 }

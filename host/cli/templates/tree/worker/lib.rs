@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use exuvia::prelude::*;
-use protocol::{Change, Store};
+use protocol::StoreClient;
 
 #[derive(Serialize, Deserialize)]
 struct Worker {
@@ -35,9 +35,9 @@ impl Actor for Worker {
 
     fn handle(&mut self, Event::Work: Event, _from: Pid, cx: &mut Context) {
         let worker = cx.me().to_string();
-        let done = Change::Done { worker, pieces: 1 };
         // The store may be down for a moment: its supervisor starts it again.
-        if let Err(error) = Store::whereis("store").and_then(|store| store.send(&done)) {
+        let told = StoreClient::whereis("store").and_then(|store| store.done(worker, 1));
+        if let Err(error) = told {
             exuvia::warn!("the store cannot be told: {error}");
         }
         if let Err(error) = cx.send_after(&Event::Work, self.every) {
