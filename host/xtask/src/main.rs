@@ -121,8 +121,10 @@ fn print_help() {
         let left = format!("{name} {args}");
         println!("  {left:<18}{line}");
     }
-    println!("\nOf the Wasm targets `setup` installs wasm32-unknown-unknown only;");
-    println!("wasm32-wasip1 is not needed yet.");
+    println!(
+        "\n`setup` installs the Wasm targets wasm32-unknown-unknown, of most guests here, and"
+    );
+    println!("wasm32-wasip1, of those that use files and of what `exuvia new` makes.");
 }
 
 #[cfg(test)]

@@ -165,6 +165,8 @@ struct Reader {
     output: Receiver<String>,
     /// What the app in the background has printed, and how much of it was looked at.
     other: Option<(PathBuf, usize)>,
+    /// Held as long as an app of that name is built where all are.
+    alone: Option<fs::File>,
 }
 
 impl Reader {
@@ -205,6 +207,7 @@ impl Reader {
             input,
             output,
             other: None,
+            alone: None,
         }
     }
 
@@ -232,10 +235,14 @@ impl Reader {
         }
     }
 
-    /// The apps of all pages build the same dependencies.
-    fn share_target(&self, name: &str) {
+    /// The apps of all pages build the same dependencies. Those of one name would take
+    /// each other's modules, so their pages are read one after another.
+    fn share_target(&mut self, name: &str) {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates");
         fs::create_dir_all(&target).unwrap();
+        let alone = fs::File::create(target.join(format!("{name}.alone"))).unwrap();
+        alone.lock().unwrap();
+        self.alone = Some(alone);
         let link = self.folder.path().join(name).join("target");
         std::os::unix::fs::symlink(target, link).unwrap();
     }
