@@ -213,7 +213,7 @@ mod tests {
         let end = text.rfind(')').unwrap();
         for cut in 1..=text.len() {
             assert_eq!(
-                is_cut_off(text[..cut].as_bytes()),
+                is_cut_off(&text.as_bytes()[..cut]),
                 cut <= end && cut > 1,
                 "{cut}"
             );
