@@ -203,6 +203,17 @@ impl Spawn<'_> {
         self
     }
 
+    /// How many processes it may have below it: its children, theirs, and so on.
+    ///
+    /// ```no_run
+    /// let child = exuvia::spawn("worker").descendants(100).start();
+    /// # let _ = child;
+    /// ```
+    pub fn descendants(mut self, count: u32) -> Self {
+        self.options.descendants = count;
+        self
+    }
+
     /// The most bytes that its tables may have.
     ///
     /// ```no_run

@@ -190,6 +190,8 @@ pub struct RawSpawn {
     pub(crate) files: u32,
     /// Where the grants are, and how many bytes.
     pub(crate) grants: [u32; 2],
+    pub(crate) descendants: u32,
+    pub(crate) reserved: u32,
 }
 
 const _: () = assert!(size_of::<RawSpawn>() == exuvia_abi::spawn::OPTIONS_KNOWN as usize);

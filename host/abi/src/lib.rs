@@ -94,9 +94,11 @@ pub mod spawn {
     /// | 52 | u32 | open files |
     /// | 56 | u32 | what it may use through WASI: where in memory, in MessagePack |
     /// | 60 | u32 | the same: bytes (0: all that the parent may) |
+    /// | 64 | u32 | descendants |
+    /// | 68 | u32 | 0 |
     pub const OPTIONS_SIZE: u32 = 40;
     /// Bytes of the options structure that this host knows.
-    pub const OPTIONS_KNOWN: u32 = 64;
+    pub const OPTIONS_KNOWN: u32 = 72;
     /// The largest options structure that is looked at; what a later version
     /// adds is zero, or is refused.
     pub const OPTIONS_MOST: u32 = 1024;

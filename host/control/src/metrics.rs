@@ -65,6 +65,11 @@ fn metrics(info: &Info) -> Vec<Metric<'_>> {
     let modules = info.modules.iter();
     vec![
         gauge("exuvia_processes", "Processes alive.", info.processes),
+        gauge(
+            "exuvia_processes_limit",
+            "Processes that may be alive.",
+            info.most_processes,
+        ),
         gauge("exuvia_timers", "Timers that are set.", info.timers),
         gauge("exuvia_release", "The current release.", info.release),
         one(

@@ -27,6 +27,9 @@ pub struct Info {
     /// Frames that wait for a process.
     #[serde(default)]
     pub frames_free: u64,
+    /// Most processes.
+    #[serde(default)]
+    pub most_processes: u64,
     /// Threads that wait with a guest on their stack.
     #[serde(default)]
     pub threads_aside: u64,

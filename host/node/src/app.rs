@@ -2,6 +2,7 @@
 //! supervision tree. The tree's root is the child of a native process, as an
 //! OTP application's is of its application master.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -99,8 +100,9 @@ impl App {
             .lock()
             .extend_from_slice(manifest.own_memories());
         let (sender, receiver) = channel();
-        let root = supervisor::from_entry(&node, &manifest.supervisor, &node.0.limits)
-            .map_err(BootError::Tree)?;
+        let root =
+            supervisor::from_entry(&node, &manifest.supervisor, &node.0.limits, &Arc::default())
+                .map_err(BootError::Tree)?;
         let (ended, end) = watch::channel(None);
         let master = Master {
             root: Some(root),

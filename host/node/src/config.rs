@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use exuvia_engine::Method;
-use exuvia_process::{Clock, Limits};
+use exuvia_process::{Clock, Limits, UNBOUNDED};
 use exuvia_scheduler::OTHERS_SHARE;
 
 use crate::logger::LogRules;
@@ -24,7 +24,7 @@ pub struct NodeConfig {
     pub normal_share: u32,
     /// Bytes of memory that frames keep; 0: a quarter of what the machine has.
     pub frame_memory: u64,
-    /// Most processes.
+    /// Most processes; 0: by what memory the machine has.
     pub processes: usize,
     /// Messages of each process that are transactions after a swap.
     pub probation: u32,
@@ -61,7 +61,7 @@ impl Default for NodeConfig {
             frames: 0,
             normal_share: OTHERS_SHARE,
             frame_memory: 0,
-            processes: exuvia_process::MAX_PROCESSES,
+            processes: 0,
             probation: 3,
             verify: Duration::from_millis(100),
             release_threshold: 3,
@@ -87,6 +87,7 @@ impl NodeConfig {
             frames: settings.frames.unwrap_or(0) as usize,
             normal_share: settings.normal_share,
             frame_memory: settings.frame_memory.unwrap_or(0),
+            processes: settings.processes.unwrap_or(0) as usize,
             probation: settings.probation,
             verify: settings.verify,
             release_threshold: settings.release_threshold,
@@ -133,6 +134,7 @@ impl From<&Limits> for crate::manifest::Limits {
             mailbox_bytes: limits.mailbox_bytes,
             message_bytes: limits.message_bytes.into(),
             children: limits.children.into(),
+            descendants: (limits.descendants != UNBOUNDED).then(|| limits.descendants.into()),
             tables: limits.tables,
             priority: limits.priority,
             files: limits.files.into(),
@@ -150,6 +152,7 @@ impl From<crate::manifest::Limits> for Limits {
             mailbox_bytes: limits.mailbox_bytes,
             message_bytes: narrow(limits.message_bytes),
             children: narrow(limits.children),
+            descendants: limits.descendants.map_or(UNBOUNDED, narrow),
             tables: limits.tables,
             priority: limits.priority,
             files: narrow(limits.files),

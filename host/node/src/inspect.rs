@@ -108,6 +108,8 @@ pub struct NodeInfo {
     pub release: u64,
     /// Processes alive.
     pub processes: usize,
+    /// Most processes.
+    pub most_processes: usize,
     /// Scheduler threads.
     pub schedulers: usize,
     /// Threads that wait with a guest on their stack, while others go on as schedulers.
@@ -407,6 +409,7 @@ impl Node {
             node: format!("{:016x}", inner.system.node()),
             release: release.id,
             processes: inner.system.table.alive(),
+            most_processes: inner.system.table.limit(),
             schedulers: self.scheduler().workers(),
             threads_aside: self.scheduler().aside(),
             frames: frames.live,

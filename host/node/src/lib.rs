@@ -6,6 +6,7 @@
 //! files into swaps, and with a [`Workshop`] changed sources into files. HTTP and the command line are other crates' business.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod app;
 mod build;
 mod check;

@@ -187,6 +187,7 @@ fn fixed(before: &Manifest, after: &Manifest) -> Vec<String> {
         ("frames", one.frames != two.frames),
         ("frame_memory", one.frame_memory != two.frame_memory),
         ("normal_share", one.normal_share != two.normal_share),
+        ("processes", one.processes != two.processes),
         ("probation", one.probation != two.probation),
         ("verify_ms", one.verify != two.verify),
         (

@@ -1,11 +1,13 @@
 //! How much memory this machine has for the node: what it was built with, or
-//! what the node's control groups allow, if that is less.
+//! what the node's control groups allow, if that is less; and whether it is used up.
 //!
 //! Only files are read, under a root that a test can choose. What cannot be read
 //! limits nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use exuvia_process::MAX_PROCESSES;
 
 /// If nothing can be read.
 const UNKNOWN: u64 = 1 << 30;
@@ -20,12 +22,55 @@ fn memory_under(root: &Path) -> u64 {
     limits.min().unwrap_or(UNKNOWN)
 }
 
+/// Bytes of memory for which the node may have one process, if nothing else is said:
+/// four times what one takes that rests with a small state.
+const PROCESS_SHARE: u64 = 2048;
+/// Fewest processes that the node may have then.
+const FEWEST: u64 = 10_000;
+
+/// How many processes a node may have that can have so much memory.
+pub(crate) fn processes(memory: u64) -> usize {
+    let processes = (memory / PROCESS_SHARE).max(FEWEST);
+    usize::try_from(processes).map_or(MAX_PROCESSES, |many| many.min(MAX_PROCESSES))
+}
+
+/// What must be left of the machine's memory, and of the node's: one part of so many.
+const LEFT: u64 = 32;
+
+/// Why there is no memory for more processes, if that is so, on a node that can have
+/// so much.
+pub(crate) fn shortage(memory: u64) -> Option<String> {
+    shortage_under(Path::new("/"), memory)
+}
+
+fn shortage_under(root: &Path, memory: u64) -> Option<String> {
+    const MIB: u64 = 1 << 20;
+    let available = meminfo(root, "MemAvailable:");
+    let installed = installed(root).unwrap_or(memory);
+    if let Some(available) = available.filter(|available| *available < installed / LEFT) {
+        let available = available / MIB;
+        return Some(format!("the machine has {available} MiB of memory left"));
+    }
+    let resident = field(root, "proc/self/status", "VmRSS:")?;
+    (resident > memory - memory / LEFT).then(|| {
+        let (resident, memory) = (resident / MIB, memory / MIB);
+        format!("the node takes {resident} MiB of memory, and can have {memory}")
+    })
+}
+
 /// What the machine has.
 fn installed(root: &Path) -> Option<u64> {
-    let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    meminfo(root, "MemTotal:")
+}
+
+fn meminfo(root: &Path, name: &str) -> Option<u64> {
+    field(root, "proc/meminfo", name)
+}
+
+/// A field of a file of `/proc` in kB, in bytes.
+fn field(root: &Path, file: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(root.join(file)).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -63,14 +108,40 @@ fn groups(root: &Path) -> Vec<u64> {
 mod tests {
     use super::*;
 
-    fn machine(files: &[(&str, &str)]) -> u64 {
+    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        memory_under(root.path())
+        root
+    }
+
+    fn machine(files: &[(&str, &str)]) -> u64 {
+        memory_under(root(files).path())
+    }
+
+    #[test]
+    fn there_is_a_shortage_before_the_last_of_it_is_gone() {
+        let short = |available: u64, resident: u64| {
+            let meminfo = format!("MemTotal: 3200 kB\nMemAvailable: {available} kB\n");
+            let status = format!("VmRSS:\t {resident} kB\n");
+            let files = [("proc/meminfo", &*meminfo), ("proc/self/status", &*status)];
+            shortage_under(root(&files).path(), 1600 << 10)
+        };
+        assert_eq!(short(100, 1550), None);
+        assert!(short(99, 10).unwrap().contains("the machine has 0 MiB"));
+        assert!(short(3000, 1551).unwrap().contains("the node takes 1 MiB"));
+        // What cannot be read limits nothing.
+        assert_eq!(shortage_under(root(&[]).path(), 1 << 20), None);
+    }
+
+    #[test]
+    fn more_memory_is_for_more_processes_within_bounds() {
+        assert_eq!(processes(1 << 20), 10_000);
+        assert_eq!(processes(1 << 30), 524_288);
+        assert_eq!(processes(1 << 40), MAX_PROCESSES);
     }
 
     const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:        4096 kB\nMemFree: 5 kB\n");

@@ -102,6 +102,8 @@ pub struct NodeSettings {
     /// Of a hundred turns, those that NORMAL and LOW get while something of HIGH
     /// priority has something to do.
     pub normal_share: u32,
+    /// Most processes; without it, the node decides.
+    pub processes: Option<u32>,
     /// How many messages of each process are transactions after a swap.
     pub probation: u32,
     /// How long a swap may be tried on copies of processes before its commit.
@@ -117,6 +119,7 @@ impl Default for NodeSettings {
             frames: None,
             frame_memory: None,
             normal_share: OTHERS_SHARE,
+            processes: None,
             probation: 3,
             verify: Duration::from_millis(100),
             release_threshold: 3,
@@ -137,6 +140,9 @@ pub struct Limits {
     pub message_bytes: u64,
     /// Living processes that it has started; for a supervisor, its children.
     pub children: u64,
+    /// Living processes below it: its children, theirs, and so on; without it, as
+    /// many as the node may have.
+    pub descendants: Option<u64>,
     /// Bytes in its tables.
     pub tables: u64,
     /// The highest priority that it may have.
@@ -165,6 +171,7 @@ impl Default for Limits {
             mailbox_bytes: 64 << 20,
             message_bytes: 16 << 20,
             children: 1_000_000,
+            descendants: None,
             tables: 64 << 20,
             priority: Priority::Normal,
             files: 64,
@@ -312,6 +319,8 @@ pub struct Process {
     pub args: Vec<u8>,
     /// Its limits.
     pub limits: Limits,
+    /// It may ask its supervisor, and those below that one, to start and stop children.
+    pub manages: bool,
 }
 
 /// One child of an entry: its id and its registered name.

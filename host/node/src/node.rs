@@ -1,5 +1,6 @@
 //! The node: starts everything, spawns processes, talks to them from outside.
 
+use std::collections::HashSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
@@ -19,6 +20,7 @@ use exuvia_scheduler::{Config, Handle, Scheduler};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
+use crate::admission::Admission;
 use crate::config::NodeConfig;
 use crate::error::{CallFailed, NodeError, SendFailed, SpawnFailed, TargetError};
 use crate::event::{Event, Events, Herald, Told};
@@ -63,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) following: Mutex<Following>,
     pub(crate) swaps: AtomicU64,
     pub(crate) sampler: Mutex<Sampler>,
+    /// The processes that ask for somebody outside: they may ask supervisors too.
+    pub(crate) operators: Operators,
     handle: Handle,
     scheduler: Mutex<Option<Scheduler>>,
 }
@@ -138,12 +142,19 @@ impl Node {
             functions: config.functions,
             ..EngineConfig::default()
         })?;
+        let memory = machine::memory();
+        let processes = match config.processes {
+            0 => machine::processes(memory),
+            processes => processes,
+        };
         let system = Arc::new(System::new(
             node_number(),
-            config.processes,
+            processes,
             workers.workers,
             (config.clock)(),
         ));
+        let admission = Admission::new(memory);
+        system.table.admit_by(move || admission.admits());
         let code = Arc::new(Code::new(u64::from(config.release_threshold)));
         let (commits, committed) = sweeper::commits();
         let logger = Arc::new(Logger::default());
@@ -161,7 +172,7 @@ impl Node {
             ExecutorConfig {
                 frames,
                 frame_memory: match config.frame_memory {
-                    0 => machine::memory() / FRAMES_SHARE,
+                    0 => memory / FRAMES_SHARE,
                     bytes => bytes,
                 },
                 probation: config.probation,
@@ -197,6 +208,7 @@ impl Node {
             following: Mutex::default(),
             swaps: AtomicU64::new(0),
             sampler: Mutex::default(),
+            operators: Operators::default(),
             handle: scheduler.handle(),
             scheduler: Mutex::new(Some(scheduler)),
         }));
@@ -234,9 +246,8 @@ impl Node {
         may_begin(&body, &limits)?;
         let pinned_to = self.pinned_to(options.scheduler)?;
         let system = &self.0.system;
-        let pid = system.reserve(&limits).map_err(|error| match error {
-            SpawnError::TableFull | SpawnError::TooManyChildren => SpawnFailed::TableFull,
-        })?;
+        let reserved = system.reserve(&limits);
+        let pid = reserved.map_err(|SpawnError::TableFull| SpawnFailed::TableFull)?;
         if let Some(name) = &options.name
             && let Err(error) = system.register(name, pid)
         {
@@ -338,6 +349,7 @@ impl Node {
             tag,
             payload: Some(payload.into()),
             sender,
+            operator: Operator::of(&self.0.operators),
         };
         let pid = self
             .spawn_native(Box::new(asker))
@@ -468,12 +480,43 @@ struct Asker {
     tag: u32,
     payload: Option<Payload>,
     sender: SyncSender<Result<Reply, CallFailed>>,
+    operator: Operator,
+}
+
+/// Pids that stand for somebody outside.
+pub(crate) type Operators = Arc<Mutex<HashSet<Pid>>>;
+
+/// One of them, from when its process runs until it ends.
+struct Operator {
+    all: Operators,
+    pid: Pid,
+}
+
+impl Operator {
+    fn of(all: &Operators) -> Operator {
+        Operator {
+            all: all.clone(),
+            pid: Pid::NONE,
+        }
+    }
+
+    fn is(&mut self, pid: Pid) {
+        self.pid = pid;
+        self.all.lock().insert(pid);
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.pid);
+    }
 }
 
 impl Native<Guest> for Asker {
     fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
         let answer = match message.kind {
             Kind::Init => {
+                self.operator.is(context.pid());
                 let reference = context.own.new_reference();
                 let payload = self.payload.take().unwrap_or_else(Payload::empty);
                 let sent =

@@ -6,10 +6,11 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use exuvia_abi::{Kind, Pid, Priority, Reason};
+use exuvia_abi::{Code, Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
 use exuvia_process::{
-    Birth, Body, Context, Due, Envelope, ExitReason, Limits, Native, Payload, Signal,
+    Birth, Body, Children, Context, Descent, Due, Envelope, ExitReason, For, Limits, Native,
+    Payload, Signal,
 };
 use exuvia_supervisor::{
     Action, ChildKey, ChildKind, ChildSpec, Event, ExitClass, RequestId, Restart, Shutdown,
@@ -26,12 +27,14 @@ use crate::node::{Node, may_begin};
 mod asked;
 mod edit;
 mod protocol;
+mod rights;
 
 pub(crate) use asked::{Asked, Asks, ask};
 pub(crate) use edit::{Edit, EditReport, Edits, hand_over};
 use edit::{Editing, Requested};
 pub(crate) use protocol::from_guest;
-use protocol::{Answer, Ask, ChildAnswer, WirePid, child_spec, reply};
+use protocol::{Answer, Ask, ChildAnswer, WirePid, child_spec, code_of, reply};
+pub(crate) use rights::Managers;
 
 /// What it takes to start a child.
 #[derive(Clone, Debug)]
@@ -42,6 +45,10 @@ pub(crate) enum Start {
         name: Option<Arc<str>>,
         arguments: Payload,
         limits: Arc<Limits>,
+        /// It may ask this supervisor.
+        manages: bool,
+        /// Its place, if its limits bound its descendants: for all its lives.
+        place: Option<Arc<Children>>,
     },
     /// A supervisor below this one.
     Supervisor(Arc<SupervisorEntry>),
@@ -75,16 +82,20 @@ pub(crate) struct SupervisorProcess {
     /// Those of children that somebody asks it to start; without, what the
     /// manifest says of their module.
     childrens: Option<Arc<Limits>>,
+    /// Those of its children that may ask it.
+    managers: Arc<Managers>,
 }
 
-/// The process of a supervisor in a manifest.
+/// The process of a supervisor in a manifest, and who may ask the one above it.
 pub(crate) fn from_entry(
     node: &Node,
     entry: &SupervisorEntry,
     limits: &Arc<Limits>,
+    above: &Arc<Managers>,
 ) -> Result<Box<dyn Native<Guest>>, String> {
     let children = specs(entry, limits).collect();
-    make(node, entry.spec(), children, limits, None)
+    let managers = Managers::below(above);
+    make(node, entry.spec(), children, limits, None, managers)
 }
 
 /// The children of an entry. Whoever writes the manifest may give a child more than
@@ -99,15 +110,20 @@ fn specs(entry: &SupervisorEntry, limits: &Arc<Limits>) -> impl Iterator<Item = 
 
 fn spec_of(child: &Child, instance: ChildInstance, limits: &Arc<Limits>) -> ChildSpec<Start> {
     let (start, kind) = match &child.work {
-        Work::Process(process) => (
-            Start::Process {
-                module: process.module.as_str().into(),
-                name: instance.name.as_deref().map(Into::into),
-                arguments: Payload::new(&process.args),
-                limits: shared(process.limits.clone().into(), limits),
-            },
-            ChildKind::Worker,
-        ),
+        Work::Process(process) => {
+            let limits = shared(process.limits.clone().into(), limits);
+            (
+                Start::Process {
+                    module: process.module.as_str().into(),
+                    name: instance.name.as_deref().map(Into::into),
+                    arguments: Payload::new(&process.args),
+                    manages: process.manages,
+                    place: lasting_place(&limits),
+                    limits,
+                },
+                ChildKind::Worker,
+            )
+        }
         Work::Supervisor(entry) => (
             Start::Supervisor(Arc::new(entry.clone())),
             ChildKind::Supervisor,
@@ -120,6 +136,12 @@ fn spec_of(child: &Child, instance: ChildInstance, limits: &Arc<Limits>) -> Chil
         shutdown: child.shutdown,
         kind,
     }
+}
+
+/// A place that a child of the node's own has in all its lives, so that what it has
+/// started counts on when it is started again.
+fn lasting_place(limits: &Limits) -> Option<Arc<Children>> {
+    Descent::lasting(limits.descendants).map(Children::lasting)
 }
 
 fn shared(limits: Limits, parents: &Arc<Limits>) -> Arc<Limits> {
@@ -136,6 +158,7 @@ fn make(
     children: Vec<ChildSpec<Start>>,
     limits: &Arc<Limits>,
     childrens: Option<Arc<Limits>>,
+    managers: Arc<Managers>,
 ) -> Result<Box<dyn Native<Guest>>, String> {
     let machine = Machine::new(spec, children).map_err(|error| error.to_string())?;
     Ok(Box::new(SupervisorProcess {
@@ -155,6 +178,7 @@ fn make(
         failed: None,
         limits: limits.clone(),
         childrens,
+        managers,
     }))
 }
 
@@ -183,7 +207,10 @@ impl Native<Guest> for SupervisorProcess {
                 }
             }
             Kind::Exit if message.sender == self.parent => self.feed(context, Event::Stop),
-            Kind::Exit => self.child_exited(context, &message),
+            Kind::Exit => {
+                self.managers.remove(message.sender);
+                self.child_exited(context, &message);
+            }
             Kind::Timer => {
                 if let Some(token) = self.tokens.remove(&message.reference) {
                     self.timers.remove(&token);
@@ -299,7 +326,7 @@ impl SupervisorProcess {
                     let answer = match result {
                         Ok(Some(pid)) => Answer::Started(WirePid(pid)),
                         Ok(None) => Answer::Done,
-                        Err(error) => Answer::Error(error.to_string()),
+                        Err(error) => Answer::error(code_of(&error), error.to_string()),
                     };
                     reply(context, asker, reference, &answer);
                 }
@@ -353,13 +380,19 @@ impl SupervisorProcess {
                 .upgrade()
                 .ok_or_else(|| failed(Reason::SHUTDOWN, "the node is stopping".into()))?,
         );
+        let mut managing = false;
+        let mut place = None;
         let (body, limits, name, arguments) = match start {
             Start::Process {
                 module,
                 name,
                 arguments,
                 limits,
+                manages,
+                place: its,
             } => {
+                managing = *manages;
+                place = its.clone();
                 let body = node.0.executor.newborn(module);
                 let body = body.ok_or_else(|| {
                     failed(
@@ -372,7 +405,7 @@ impl SupervisorProcess {
                 (body, limits.clone(), name.clone(), arguments.clone())
             }
             Start::Supervisor(entry) => {
-                let native = from_entry(&node, entry, &self.limits)
+                let native = from_entry(&node, entry, &self.limits, &self.managers)
                     .map_err(|text| failed(Reason::CONTRACT, text))?;
                 (
                     Body::Native(Some(native)),
@@ -382,9 +415,23 @@ impl SupervisorProcess {
                 )
             }
         };
-        let pid = context.system.reserve(&limits).map_err(|_| {
+        // What a guest's supervisor starts is the guest's.
+        let (whose, place) = match self.childrens {
+            Some(_) => (For::Guest, Some(context.own.children())),
+            None => (For::Host, place),
+        };
+        let counted = place.map(|place| {
+            place.admit(u32::MAX).ok_or_else(|| {
+                failed(
+                    Reason::LIMIT,
+                    "the process that has started this supervisor has as many descendants as it may have".into(),
+                )
+            })
+        });
+        let counted = counted.transpose()?;
+        let pid = context.system.reserve_for(whose, &limits).map_err(|_| {
             failed(
-                Reason::INTERNAL,
+                Reason::LIMIT,
                 "the node has as many processes as it may have".into(),
             )
         })?;
@@ -398,12 +445,16 @@ impl SupervisorProcess {
         let reference = context.own.new_reference();
         context.own.has_born(pid, true, &[reference]);
         self.starting.insert(reference, (key, pid));
+        if managing {
+            self.managers.add(pid);
+        }
         context.system.give_birth(
             pid,
             Birth {
                 parent: me,
                 link: true,
                 starter: Some(reference),
+                counted,
                 ..Birth::new(body, limits, arguments)
             },
         );
@@ -516,9 +567,18 @@ impl SupervisorProcess {
             Ok(ask) => ask,
             Err(error) => {
                 let text = format!("a supervisor does not understand this request: {error}");
-                return reply(context, asker, reference, &Answer::Error(text));
+                return reply(
+                    context,
+                    asker,
+                    reference,
+                    &Answer::error(Code::BadArgument, text),
+                );
             }
         };
+        if ask.changes() && !self.may_be_asked_by(asker) {
+            let answer = Answer::error(Code::Denied, rights::REFUSED);
+            return reply(context, asker, reference, &answer);
+        }
         self.next_request += 1;
         let request = self.next_request;
         let event = match ask {
@@ -539,12 +599,15 @@ impl SupervisorProcess {
             }
             Ask::StartChild(child) => {
                 let Some(limits) = self.limits_of_child(&child.module) else {
-                    let answer = Answer::Error("the node is stopping".into());
+                    let answer = Answer::error(Code::NoProc, "the node is stopping");
                     return reply(context, asker, reference, &answer);
                 };
-                match child_spec(child, &limits) {
+                match child_spec(child, &limits, self.childrens.is_none()) {
                     Ok(spec) => Event::StartChild { request, spec },
-                    Err(why) => return reply(context, asker, reference, &Answer::Error(why)),
+                    Err(why) => {
+                        let answer = Answer::error(Code::BadArgument, why);
+                        return reply(context, asker, reference, &answer);
+                    }
                 }
             }
             Ask::TerminateChild(id) => Event::TerminateChild {

@@ -23,6 +23,7 @@ schedulers = 2
 frames = 1024
 frame_memory = "512MiB"
 normal_share = 25
+processes = 20000
 probation = 4
 verify_ms = 250
 release_threshold = 5
@@ -41,6 +42,7 @@ mailbox_messages = 1000
 mailbox_bytes = 65536
 message_bytes = "4KiB"
 children = 5000
+descendants = 9000
 tables = "1MiB"
 priority = "high"
 files = 7
@@ -75,6 +77,7 @@ limits = { children = 0 }
 id = "last"
 module = "small"
 shutdown_ms = "infinity"
+manages = true
 "#;
 
 fn parse(text: &str) -> Result<Manifest, ManifestError> {
@@ -125,6 +128,7 @@ fn the_full_form() {
             frames: Some(1024),
             frame_memory: Some(512 << 20),
             normal_share: 25,
+            processes: Some(20_000),
             probation: 4,
             verify: Duration::from_millis(250),
             release_threshold: 5,
@@ -136,6 +140,7 @@ fn the_full_form() {
         mailbox_bytes: 65536,
         message_bytes: 4096,
         children: 5000,
+        descendants: Some(9000),
         tables: 1 << 20,
         priority: Priority::High,
         files: 7,
@@ -201,6 +206,7 @@ fn the_full_form() {
 
     assert_eq!(last.shutdown, Shutdown::Infinity);
     assert_eq!(last.instances().count(), 1);
+    assert!(process(last).manages && !process(one).manages);
 }
 
 #[test]

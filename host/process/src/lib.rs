@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 mod account;
+mod children;
 mod clock;
 mod grants;
 mod groups;
@@ -34,6 +35,7 @@ mod timers;
 mod vacant;
 
 pub use account::Charge;
+pub use children::{Children, Descent, Member, UNBOUNDED};
 pub use clock::Clock;
 pub use exuvia_abi::{Kind, Pid, Priority, Reason};
 pub use grants::{Folder, Grants, MOST_GRANTS, NotGranted, Wanted};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use exuvia_abi::Priority;
 
+use crate::children::UNBOUNDED;
 use crate::grants::Grants;
 
 /// The limits of one process. A child's are never above its parent's.
@@ -19,6 +20,9 @@ pub struct Limits {
     pub message_bytes: u32,
     /// Living children.
     pub children: u32,
+    /// Living processes below it: children, what those have started, and so on;
+    /// [`UNBOUNDED`]: what the node may have.
+    pub descendants: u32,
     /// Bytes in its tables: keys, values and what each row takes.
     pub tables: u64,
     /// The highest priority that it may have. It begins with this one, or with
@@ -38,6 +42,7 @@ impl Default for Limits {
             mailbox_bytes: 64 << 20,
             message_bytes: 16 << 20,
             children: 1_000_000,
+            descendants: UNBOUNDED,
             tables: 64 << 20,
             priority: Priority::Normal,
             files: 64,
@@ -56,6 +61,7 @@ impl Limits {
             mailbox_bytes: self.mailbox_bytes.min(parent.mailbox_bytes),
             message_bytes: self.message_bytes.min(parent.message_bytes),
             children: self.children.min(parent.children),
+            descendants: self.descendants.min(parent.descendants),
             tables: self.tables.min(parent.tables),
             priority: self.priority.min(parent.priority),
             files: self.files.min(parent.files),

@@ -11,11 +11,12 @@
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use exuvia_abi::{Kind, Pid, Reason, limits};
 
 use crate::account::{Account, Charge};
+use crate::children::{Children, Member};
 use crate::inbox::Inbox;
 use crate::limits::Limits;
 use crate::mailbox::{Arrivals, Refused};
@@ -125,8 +126,8 @@ struct Lineage {
     arguments: Payload,
     /// Under which reference the parent waits for the start to be acknowledged.
     starter: Option<NonZeroU64>,
-    /// The parent's count of children, which this process is part of.
-    counted: Option<Arc<AtomicU32>>,
+    /// Its place among the parent's children.
+    counted: Option<Member>,
 }
 
 impl<G> Own<G> {
@@ -238,6 +239,10 @@ impl<G: 'static> Own<G> {
             slot.set_priority(slot.priority().min(limits.priority));
         }
         system.tables.set_limits(self.pid, &limits);
+        let counts = self.relations.as_ref().and_then(|r| r.counts.as_ref());
+        if let Some(children) = counts.and_then(|counts| counts.children.as_ref()) {
+            children.set_most(limits.descendants);
+        }
         self.limits = limits;
     }
 
@@ -815,10 +820,14 @@ impl<G: 'static> Own<G> {
         self.starting && self.starter().is_some()
     }
 
-    /// The count of living children, made at the first child.
-    pub fn children(&mut self) -> Arc<AtomicU32> {
+    /// The place of its children, made at the first one.
+    pub fn children(&mut self) -> Arc<Children> {
+        let most = self.limits.descendants;
+        let lineage = self.lineage.as_ref();
+        let above = lineage.and_then(|lineage| lineage.counted.as_ref()?.descent().cloned());
         let counts = self.relations().counts.get_or_insert_default();
-        counts.children.clone()
+        let new = || Arc::new(Children::of(most, above.as_ref()));
+        counts.children.get_or_insert_with(new).clone()
     }
 
     // ---- birth and death, for `System` ------------------------------------
@@ -833,12 +842,9 @@ impl<G: 'static> Own<G> {
         }
     }
 
-    /// The parent's count of children is without it from now on.
+    /// It is none of its parent's children from now on.
     pub(crate) fn is_no_child(&mut self) {
-        let lineage = self.lineage.take();
-        if let Some(count) = lineage.and_then(|lineage| lineage.counted) {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.lineage = None;
     }
 }
 

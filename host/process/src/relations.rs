@@ -2,11 +2,11 @@
 //! what it is charged for. Most processes that rest have none.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use exuvia_abi::Pid;
 
 use crate::account::Account;
+use crate::children::Children;
 use crate::small::SmallMap;
 
 #[derive(Debug, Default)]
@@ -22,8 +22,8 @@ pub(crate) struct Relations {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// How many children live.
-    pub(crate) children: Arc<AtomicU32>,
+    /// Those that live.
+    pub(crate) children: Option<Arc<Children>>,
     /// Timers and exit signals under way.
     pub(crate) account: Option<Arc<Account>>,
 }
@@ -56,8 +56,7 @@ impl Counts {
     /// born holds the one, each charge the other.
     fn is_idle(&self) -> bool {
         let unshared = |account: &Arc<Account>| Arc::strong_count(account) == 1;
-        Arc::strong_count(&self.children) == 1
-            && self.children.load(Ordering::Relaxed) == 0
+        self.children.as_ref().is_none_or(Children::is_idle)
             && self.account.as_ref().is_none_or(unshared)
     }
 }

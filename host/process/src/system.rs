@@ -6,12 +6,13 @@
 //! whether its process lives.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use exuvia_abi::{Kind, Pid, Priority, Reason, limits};
 
 use crate::account::{Charge, NodeAccount};
+use crate::children::Member;
 use crate::clock::Clock;
 use crate::groups::{Groups, Membership};
 use crate::limits::Limits;
@@ -64,10 +65,8 @@ pub enum SendError {
 /// Why a process could not be spawned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpawnError {
-    /// The node has as many processes as it may have.
+    /// The node has as many processes as it may have, or as there is memory for.
     TableFull,
-    /// The parent has as many children as it may have.
-    TooManyChildren,
 }
 
 /// How a process is born.
@@ -87,8 +86,8 @@ pub struct Birth<G> {
     pub monitor: Option<u64>,
     /// The parent waits for its acknowledgement under this reference.
     pub starter: Option<u64>,
-    /// The parent's count of children, already raised.
-    pub counted: Option<Arc<AtomicU32>>,
+    /// Its place among the parent's children.
+    pub counted: Option<Member>,
     /// The only scheduler that may run it; below 255.
     pub pinned_to: Option<u8>,
 }
@@ -361,8 +360,7 @@ impl<G: 'static> System<G> {
         Ok(pid)
     }
 
-    /// Ends a reserved pid whose process will not be born. Whoever had raised
-    /// its parent's count of children takes that back.
+    /// Ends a reserved pid whose process will not be born.
     pub fn abandon(&self, pid: Pid) {
         if let Some(slot) = self.slot(pid)
             && slot.mailbox.generation() == Some(pid.generation())

@@ -189,11 +189,11 @@ impl<G> Table<G> {
             For::Guest => self.kept,
         };
         self.vacant.take(shard, kept, |numbers| {
-            let chunk = numbers.start as usize / CHUNK;
-            let grows = (numbers.start as usize).is_multiple_of(CHUNK);
-            if grows && whose == For::Guest && !self.admission.get().is_none_or(|admit| admit()) {
+            let refuses = || self.admission.get().is_some_and(|admits| !admits());
+            if whose == For::Guest && refuses() {
                 return false;
             }
+            let chunk = numbers.start as usize / CHUNK;
             // Under the pool's lock, so that one thread makes the chunk.
             self.chunks[chunk].get_or_init(|| (0..CHUNK).map(|_| Slot::new()).collect());
             true

@@ -29,7 +29,13 @@ fn show(info: &Info, socket: &str, output: &Output) -> Result<(), Fault> {
         ("socket", socket.to_owned()),
         ("uptime", uptime(info.uptime_ms)),
         ("release", info.release.to_string()),
-        ("processes", info.processes.to_string()),
+        (
+            "processes",
+            match info.most_processes {
+                0 => info.processes.to_string(),
+                most => format!("{} of {most}", info.processes),
+            },
+        ),
         ("schedulers", info.schedulers.to_string()),
         (
             "frames",

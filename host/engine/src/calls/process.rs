@@ -1,11 +1,10 @@
 //! Host calls about processes: birth and death, links and monitors, names.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use exuvia_abi::{Code, Kind, Pid, Priority, Reason, demonitor, limits, receive, spawn};
 use exuvia_process::{
-    Birth, Body, Envelope, ExitReason, Grants, Limits, NameError, Payload, Signal, SpawnError,
+    Birth, Body, Envelope, ExitReason, For, Grants, Limits, NameError, Payload, Signal, SpawnError,
 };
 use wasmtime::{Caller, Linker};
 
@@ -270,6 +269,10 @@ fn options(view: &View<'_>, pointer: i32) -> Result<Options, Code> {
         let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
         word.map_or(0, u32::from_le_bytes)
     };
+    // So is what is kept for one.
+    if word(68) != 0 {
+        return Err(Code::BadArgument);
+    }
     let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
     let flags = word(4);
     if flags & !(spawn::LINK | spawn::MONITOR | spawn::SYNC) != 0 {
@@ -283,6 +286,7 @@ fn options(view: &View<'_>, pointer: i32) -> Result<Options, Code> {
         mailbox_messages: or_parents_32(word(24), parent.mailbox_messages),
         message_bytes: or_parents_32(word(28), parent.message_bytes),
         children: or_parents_32(word(32), parent.children),
+        descendants: or_parents_32(word(64), parent.descendants),
         tables: or_parents(long(40), parent.tables),
         priority: match word(48) {
             0 => parent.priority,
@@ -404,20 +408,12 @@ fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
 
 /// Reserves a pid and has the child born, at once or when the transaction ends.
 fn birth(view: &mut View<'_>, mut birth: Birth<crate::Guest>) -> Result<Pid, Code> {
-    let children = view.own.children();
     let most = view.own.limits().children;
-    if children.fetch_add(1, Ordering::Relaxed) >= most {
-        children.fetch_sub(1, Ordering::Relaxed);
-        return Err(Code::Limit);
-    }
+    let counted = view.own.children().admit(most).ok_or(Code::Limit)?;
+    birth.counted = Some(counted);
     let system = &view.shared.system;
-    let reserved = system.reserve(&birth.limits).map_err(|error| {
-        children.fetch_sub(1, Ordering::Relaxed);
-        match error {
-            SpawnError::TableFull | SpawnError::TooManyChildren => Code::Limit,
-        }
-    })?;
-    birth.counted = Some(children.clone());
+    let reserved = system.reserve_for(For::Guest, &birth.limits);
+    let reserved = reserved.map_err(|SpawnError::TableFull| Code::Limit)?;
     let references: Vec<u64> = birth.monitor.into_iter().chain(birth.starter).collect();
     let linked = birth.link;
     view.promise(usize::from(linked), references.len());
@@ -429,10 +425,7 @@ fn birth(view: &mut View<'_>, mut birth: Birth<crate::Guest>) -> Result<Pid, Cod
             own.has_born(reserved, linked, &references);
             system.give_birth(reserved, birth);
         },
-        move |_, system| {
-            children.fetch_sub(1, Ordering::Relaxed);
-            system.abandon(reserved);
-        },
+        move |_, system| system.abandon(reserved),
     );
     Ok(reserved)
 }

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use exuvia_abi::Priority;
+use exuvia_abi::{Pid, Priority};
 use exuvia_scheduler::MOST_OTHERS_SHARE;
 use toml::de::DeValue;
 
@@ -25,6 +25,8 @@ use crate::logger::LogRules;
 
 /// Ten minutes, far beyond what anybody waits for a swap.
 const MAX_VERIFY_MS: u64 = 10 * 60 * 1_000;
+/// Fewest processes of a node: the app, its supervisors and those who ask from outside.
+const FEWEST_PROCESSES: u32 = 64;
 /// For counters whose real limit lies elsewhere.
 pub(super) const MILLION: u32 = 1_000_000;
 
@@ -108,6 +110,7 @@ fn node(root: &mut Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
         normal_share: table
             .integer32("normal_share", 0..=MOST_OTHERS_SHARE, problems)
             .unwrap_or(defaults.normal_share),
+        processes: table.integer32("processes", FEWEST_PROCESSES..=Pid::SLOTS, problems),
         probation: table
             .integer32("probation", 0..=MILLION, problems)
             .unwrap_or(defaults.probation),
@@ -131,7 +134,7 @@ pub(super) fn limits(
 ) -> Limits {
     const PAGE: u64 = 64 << 10;
     const GIB: u64 = 1 << 30;
-    // A pid has 32 bits for the process.
+    // Far beyond what a node may have.
     const COUNT: RangeInclusive<u64> = 0..=u32::MAX as u64;
     let title = || format!("`[{path}limits]`");
     let Some(mut table) = parent.table("limits", title, problems) else {
@@ -153,6 +156,9 @@ pub(super) fn limits(
         children: table
             .integer("children", COUNT, problems)
             .unwrap_or(around.children),
+        descendants: table
+            .integer("descendants", COUNT, problems)
+            .or(around.descendants),
         tables: table
             .size("tables", 0..=1_024 * GIB, problems)
             .unwrap_or(around.tables),

@@ -206,6 +206,18 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, key: &'static str, problems: &mut Problems) -> Option<bool> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(is) => Some(*is),
+            _ => {
+                problems.add(wrong_type(key, "`true` or `false`", value));
+                None
+            }
+        }
+    }
+
     /// One of a few words.
     pub(super) fn choice<T: Copy>(
         &mut self,

@@ -99,7 +99,7 @@ const SHUTDOWNS: [(&str, Shutdown); 2] = [
 ];
 
 /// Keys that only a child with `module` has.
-const PROCESS_KEYS: [&str; 5] = ["count", "name", "args", "limits", "wasi"];
+const PROCESS_KEYS: [&str; 6] = ["count", "name", "args", "limits", "wasi", "manages"];
 
 impl Tree<'_> {
     fn supervisor(
@@ -258,8 +258,10 @@ impl Tree<'_> {
         let mut limits = limits(table, around, &place, problems);
         limits.grants = wasi(table, self.base_dir, &limits.grants, &place, problems);
         let args = args(table, &limits, problems);
+        let manages = table.boolean("manages", problems);
         self.children += u64::from(count.unwrap_or(1));
         Some(Process {
+            manages: manages.unwrap_or(false),
             module: module?.value.to_owned(),
             count,
             name: name.map(|name| name.value.to_owned()),

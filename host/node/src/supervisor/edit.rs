@@ -17,7 +17,7 @@ use exuvia_supervisor::{ChildSpec, Event as MachineEvent, Restart};
 use parking_lot::Mutex;
 
 use super::asked::Restarting;
-use super::{Start, SupervisorProcess, spec_of};
+use super::{Machine, Start, SupervisorProcess, spec_of};
 use crate::event::{Event, Events};
 use crate::manifest::{Child, ChildInstance, SupervisorEntry, Work};
 use crate::node::Node;
@@ -187,6 +187,22 @@ fn limit(node: &Node, pid: Pid, id: &Arc<str>, limits: Arc<Limits>, report: Arc<
     let _ = node.0.system.signal(pid, Signal::Control(set));
 }
 
+/// Replaces the specification of a child. What has a place keeps it, with the bound
+/// that holds now.
+fn respecify(machine: &mut Machine, mut spec: ChildSpec<Start>) -> bool {
+    let before = machine.child(&spec.id);
+    if let Some(before) = before
+        && let Start::Process {
+            place: Some(its), ..
+        } = &before.spec.start
+        && let Start::Process { place, limits, .. } = &mut spec.start
+    {
+        its.set_bound(limits.descendants);
+        *place = Some(its.clone());
+    }
+    machine.respecify(spec)
+}
+
 type Listed<'a> = HashMap<String, (&'a Child, ChildInstance)>;
 
 fn by_id(entry: &SupervisorEntry) -> Listed<'_> {
@@ -221,8 +237,11 @@ fn difference(
         (Work::Supervisor(one), Work::Supervisor(two)) if one != two => Difference::Below,
         (Work::Supervisor(_), Work::Supervisor(_)) if ends => Difference::None,
         (Work::Process(one), Work::Process(two)) => {
-            let same =
-                ends && was.name == is.name && one.module == two.module && one.args == two.args;
+            let same = ends
+                && was.name == is.name
+                && one.module == two.module
+                && one.args == two.args
+                && one.manages == two.manages;
             match (same, one.limits == two.limits) {
                 (true, true) => Difference::None,
                 (true, false) => Difference::Limits,
@@ -303,7 +322,7 @@ impl SupervisorProcess {
                         if let (Some(pid), Start::Process { limits, .. }) = (pid, &spec.start) {
                             limit(node, pid, &spec.id, limits.clone(), report.clone());
                         }
-                        self.machine.respecify(spec);
+                        respecify(&mut self.machine, spec);
                     }
                     Some(Difference::Specification) => {
                         later.push(spec_of(child, instance, &self.limits));
@@ -329,7 +348,7 @@ impl SupervisorProcess {
             let id = spec.id.to_string();
             let inside = below.iter().any(|(other, ..)| *other == id);
             // One that was forgotten, since it was temporary, is not there.
-            if self.machine.respecify(spec) && !inside {
+            if respecify(&mut self.machine, spec) && !inside {
                 report.told.lock().later.push(id);
             }
         }

@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-use exuvia_abi::Pid;
+use exuvia_abi::{Code, Pid};
 use exuvia_engine::Guest;
-use exuvia_process::{Context, Limits, Native};
+use exuvia_process::{Context, ExitReason, Limits, Native};
 use exuvia_supervisor::{
-    ChildInfo, ChildSpec, ChildState, Restart, Shutdown, Strategy, SupervisorSpec,
+    ChildInfo, ChildSpec, ChildState, RequestError, Restart, Shutdown, Strategy, SupervisorSpec,
 };
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Start, make};
+use super::{Start, lasting_place, make};
 use crate::grants::{GuestGrants, granted, read};
 use crate::node::Node;
 
@@ -59,6 +59,9 @@ pub(super) struct GuestChild {
     shutdown_ms: Option<u64>,
     /// What of its parent's part of the system it gets; all, if it is not said.
     wasi: Option<GuestGrants>,
+    /// It may ask the supervisor as well.
+    #[serde(default)]
+    manages: bool,
 }
 
 /// A request to a supervisor.
@@ -71,6 +74,13 @@ pub(super) enum Ask {
     DeleteChild(String),
     WhichChildren,
     CountChildren,
+}
+
+impl Ask {
+    /// Whether it is more than a question.
+    pub(super) fn changes(&self) -> bool {
+        !matches!(self, Ask::WhichChildren | Ask::CountChildren)
+    }
 }
 
 /// The answer to one.
@@ -87,7 +97,40 @@ pub(super) enum Answer {
         supervisors: usize,
         workers: usize,
     },
-    Error(String),
+    Error(Failure),
+}
+
+impl Answer {
+    pub(super) fn error(code: Code, text: impl Into<String>) -> Answer {
+        let text = text.into();
+        Answer::Error(Failure { code, text })
+    }
+}
+
+/// Why something cannot be done: in a code, which is the reply's tag, and in words.
+#[derive(Debug)]
+pub(super) struct Failure {
+    code: Code,
+    text: String,
+}
+
+impl Serialize for Failure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+/// What an error of the machine is to a guest.
+pub(super) fn code_of(error: &RequestError<Pid, ExitReason>) -> Code {
+    match error {
+        RequestError::StartFailed(_) => Code::StartFailed,
+        RequestError::TooManyChildren { .. } | RequestError::TooManyRequests { .. } => Code::Limit,
+        RequestError::NotFound | RequestError::NotRunning => Code::NoProc,
+        RequestError::AlreadyStarted(_)
+        | RequestError::AlreadyPresent
+        | RequestError::Running
+        | RequestError::Restarting => Code::BadArgument,
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -115,7 +158,7 @@ pub(crate) fn from_guest(
     let children = spec
         .children
         .into_iter()
-        .map(|child| child_spec(child, limits))
+        .map(|child| child_spec(child, limits, false))
         .collect::<Result<_, _>>()?;
     let spec = SupervisorSpec {
         strategy: match spec.strategy {
@@ -128,12 +171,16 @@ pub(crate) fn from_guest(
         max_children: limits.children as usize,
     };
     // No child of a guest's may have more than the guest.
-    make(node, spec, children, limits, Some(limits.clone()))
+    let managers = Arc::default();
+    make(node, spec, children, limits, Some(limits.clone()), managers)
 }
 
+/// The specification of a child that was asked for; `of_node`: of a supervisor that no
+/// guest has started.
 pub(super) fn child_spec(
     child: GuestChild,
     limits: &Arc<Limits>,
+    of_node: bool,
 ) -> Result<ChildSpec<Start>, String> {
     let id = child.id;
     let limits = granted(limits, child.wasi).map_err(|why| format!("the child `{id}`: {why}"))?;
@@ -146,6 +193,8 @@ pub(super) fn child_spec(
         module: child.module.into(),
         name: child.name.map(Into::into),
         arguments: arguments.into(),
+        manages: child.manages,
+        place: of_node.then(|| lasting_place(&limits)).flatten(),
         limits,
     };
     let mut spec = ChildSpec::worker(id, start).restart(match child.restart {
@@ -189,7 +238,11 @@ impl ChildAnswer {
 
 pub(super) fn reply(context: &mut Context<'_, Guest>, to: Pid, reference: u64, answer: &Answer) {
     let bytes = rmp_serde::to_vec_named(answer).unwrap_or_default();
+    let tag = match answer {
+        Answer::Error(failure) => (failure.code as i32).cast_unsigned(),
+        _ => 0,
+    };
     context
         .own
-        .reply(context.system, to, reference, 0, bytes.into());
+        .reply(context.system, to, reference, tag, bytes.into());
 }

@@ -424,8 +424,13 @@ fn a_fork_bomb_meets_the_tables_limit_and_the_node_lives() {
     deploy(&node, "bomb", &bomb);
     let children: Vec<_> = (0..2).map(|_| Puppet::new(&node)).collect();
     spawn(&node, "bomb", b"");
-    eventually("the table is full", || node.info().processes >= 499);
-    assert!(node.info().processes <= 500);
+    // A few places are kept from guests.
+    let theirs = node.system().table.limit_of_guests();
+    assert!((450..500).contains(&theirs));
+    eventually("the table is full", || node.info().processes >= theirs - 1);
+    assert!(node.info().processes <= theirs + 5);
+    // Whoever operates the node asks by a process, and has a place.
+    assert_eq!(children[1].act("grow", &[0], b"").result, 1);
     // Those that were there go on; sending needs no process.
     children[0].tell("send", &[DATA, 1, 0, 0], &a.pid.to_bytes());
     eventually("the message arrives", || {
@@ -476,7 +481,8 @@ fn a_full_table_answers_limit_and_says_so() {
         children.push(Puppet::of(&node, got.pid));
     };
     refused.is(Code::Limit);
-    assert!((60..64).contains(&children.len()), "{}", children.len());
+    // Some places are kept from guests.
+    assert!((50..60).contains(&children.len()), "{}", children.len());
     children[0].kill();
     // It ends a moment later, and the first to get its place may be whoever asks.
     eventually("there is room again", || spawn().result == 0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use exuvia_node::{CallFailed, Filter, SpawnOptions};
+use exuvia_node::{CallFailed, Filter, Pid, SpawnOptions, TargetError};
 
 use crate::guests::{COUNTER, ask, counter, deploy, node, node_with, spawn};
 
@@ -16,6 +16,24 @@ fn the_counter_of_the_abi_counts() {
         node.send(pid, 0, 3u64.to_le_bytes().to_vec()).unwrap();
     }
     assert_eq!(ask(&node, pid), 307);
+    node.halt();
+}
+
+#[test]
+fn numbers_that_no_pid_has_find_nobody() {
+    let node = node();
+    deploy(&node, "counter", COUNTER);
+    let pid = spawn(&node, "counter", b"");
+    let (slot, generation) = (pid.slot(), pid.generation());
+    assert_eq!(node.find(&format!("{slot}.{generation}")).unwrap(), pid);
+    for other in [
+        format!("<{}.{generation}>", slot + Pid::SLOTS),
+        format!("<{slot}.{}>", generation + Pid::LAST_GENERATION + 1),
+        format!("<{slot}.{}>", u64::MAX),
+    ] {
+        let found = node.find(&other);
+        assert!(matches!(found, Err(TargetError::NoProcess(_))), "{other}");
+    }
     node.halt();
 }
 

@@ -59,7 +59,7 @@ fn what_is_still_wanted_outlives_a_rest() {
     let other = process(&system);
     ask(&mut own, &system, 1);
     let count = own.children();
-    count.fetch_add(1, Ordering::Relaxed);
+    let child = count.admit(1).expect("it has none");
     let charge = own.charge(&system, 100).unwrap();
     own.link(&system, other.pid());
     own.trim(&system);
@@ -70,8 +70,7 @@ fn what_is_still_wanted_outlives_a_rest() {
         (relations.links.len(), relations.counts.is_some())
     };
     // Each goes when it is over, and not before.
-    count.fetch_sub(1, Ordering::Relaxed);
-    drop(count);
+    drop((child, count));
     own.trim(&system);
     assert_eq!(counts(&own), (1, true), "a charge is under way");
     drop(charge);

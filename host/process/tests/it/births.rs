@@ -1,10 +1,9 @@
 //! Births: relations from the first moment, starts, reserved pids, limits.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use exuvia_process::{
-    Birth, Body, ExitReason, Kind, Limits, Payload, Pid, Reason, RunState, SpawnError,
+    Birth, Body, ExitReason, For, Kind, Limits, Payload, Pid, Reason, RunState, SpawnError,
 };
 
 use crate::world::{FAILED, PROCESSES, World, code, facts, tags};
@@ -20,14 +19,12 @@ fn child(
     world.with(parent, |own, system| {
         let monitored = own.new_reference();
         let started = own.new_reference();
-        let counted = own.children();
-        counted.fetch_add(1, Ordering::Relaxed);
         let birth = Birth {
             parent,
             link,
             monitor: monitor.then_some(monitored),
             starter: start.then_some(started),
-            counted: Some(counted),
+            counted: own.children().admit(u32::MAX),
             ..Birth::new(Body::Guest(()), own.limits().clone(), Payload::empty())
         };
         let pid = system.spawn(birth).expect("there is room");
@@ -85,18 +82,18 @@ fn children_are_counted_until_they_end() {
     let count = world.with(parent, |own, _| own.children());
     let (first, ..) = child(&mut world, parent, true, true, true);
     let (second, ..) = child(&mut world, parent, false, false, false);
-    assert_eq!(count.load(Ordering::Relaxed), 2);
+    assert_eq!(count.alive(), 2);
     world.exit(first, Reason::NORMAL);
-    assert_eq!(count.load(Ordering::Relaxed), 1);
+    assert_eq!(count.alive(), 1);
     world.kill(parent, second);
     world.run();
-    assert_eq!(count.load(Ordering::Relaxed), 0);
+    assert_eq!(count.alive(), 0);
     // The count may outlive the parent.
     let (third, ..) = child(&mut world, parent, false, false, false);
     world.exit(parent, Reason::NORMAL);
-    assert_eq!(count.load(Ordering::Relaxed), 1);
+    assert_eq!(count.alive(), 1);
     world.exit(third, Reason::NORMAL);
-    assert_eq!(count.load(Ordering::Relaxed), 0);
+    assert_eq!(count.alive(), 0);
 }
 
 // ---- starts ---------------------------------------------------------------
@@ -266,6 +263,35 @@ fn a_kill_waits_for_a_reserved_process() {
     world.system.give_birth(pid, birth);
     world.run();
     assert_eq!(world.end_of(pid), Some(Reason::KILLED.0));
+}
+
+#[test]
+fn guests_leave_some_places_to_the_host() {
+    let world = World::new();
+    let limits = Arc::new(Limits::default());
+    let guests = std::iter::from_fn(|| world.system.reserve_for(For::Guest, &limits).ok());
+    let most = world.system.table.limit_of_guests();
+    assert!(most < PROCESSES);
+    assert_eq!(guests.count(), most);
+    let hosts = std::iter::from_fn(|| world.system.reserve(&limits).ok());
+    assert_eq!(hosts.count(), PROCESSES - most);
+}
+
+#[test]
+fn guests_are_not_more_than_there_is_memory_for() {
+    let mut world = World::new();
+    let old = world.puppet();
+    world.system.table.admit_by(|| false);
+    let limits = Arc::new(Limits::default());
+    let full = Err(SpawnError::TableFull);
+    assert_eq!(world.system.reserve_for(For::Guest, &limits), full);
+    let hosts = world.system.reserve(&limits).expect("the host may");
+    world.system.abandon(hosts);
+    world.exit(old, Reason::NORMAL);
+    // As many as there were may be again.
+    assert!(world.system.reserve_for(For::Guest, &limits).is_ok());
+    assert!(world.system.reserve_for(For::Guest, &limits).is_ok());
+    assert_eq!(world.system.reserve_for(For::Guest, &limits), full);
 }
 
 // ---- ends -----------------------------------------------------------------

@@ -1,0 +1,59 @@
+//! Who may have a supervisor start and stop children: its own starter, whoever
+//! operates the node, and children of a manifest that `manages` says it of. A child
+//! may be given more than the one that asks for it, so to ask is a right.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use exuvia_abi::Pid;
+use parking_lot::Mutex;
+
+use super::SupervisorProcess;
+
+/// Children that may ask their supervisor, and those below it.
+#[derive(Debug, Default)]
+pub(crate) struct Managers {
+    pids: Mutex<HashSet<Pid>>,
+    /// Those of the supervisor above.
+    above: Option<Arc<Managers>>,
+}
+
+impl Managers {
+    /// Those of a supervisor below another one.
+    pub(super) fn below(above: &Arc<Managers>) -> Arc<Managers> {
+        Arc::new(Managers {
+            pids: Mutex::default(),
+            above: Some(above.clone()),
+        })
+    }
+
+    /// As deep as supervisors are nested in a manifest.
+    pub(super) fn have(&self, pid: Pid) -> bool {
+        self.pids.lock().contains(&pid) || self.above.as_ref().is_some_and(|above| above.have(pid))
+    }
+
+    pub(super) fn add(&self, pid: Pid) {
+        self.pids.lock().insert(pid);
+    }
+
+    /// Its process has ended.
+    pub(super) fn remove(&self, pid: Pid) {
+        self.pids.lock().remove(&pid);
+    }
+}
+
+impl SupervisorProcess {
+    /// Whether a process may have it start and stop children.
+    pub(super) fn may_be_asked_by(&self, asker: Pid) -> bool {
+        let starter = self.childrens.is_some() && asker == self.parent;
+        let operator = || {
+            let node = self.node.upgrade();
+            node.is_some_and(|node| node.operators.lock().contains(&asker))
+        };
+        starter || self.managers.have(asker) || operator()
+    }
+}
+
+/// Why somebody else is refused.
+pub(super) const REFUSED: &str = "denied: whoever asks a supervisor to start or stop children must be the process that has \
+     started it, or a child with `manages = true` in the manifest, of it or of one above it";

@@ -1,0 +1,220 @@
+//! Who may have a supervisor start and stop children.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use exuvia_node::abi::Code;
+use exuvia_node::manifest::Manifest;
+use exuvia_node::{App, BootOptions, Filter, Node, NodeConfig, Pid};
+use serde::Serialize;
+
+use crate::guests::{deploy, eventually, node};
+use crate::puppet::{self, DATA, Done, PID, Puppet, ROOM};
+
+const STOP: Duration = Duration::from_secs(20);
+
+/// An app of puppets. Those of `roomy` may have more than the others.
+fn boot(tree: &str) -> App {
+    let folder = tempfile::tempdir().unwrap();
+    let puppet = wat::parse_str(puppet::text(1)).unwrap();
+    std::fs::write(folder.path().join("puppet.wasm"), puppet).unwrap();
+    let text = format!(
+        "[app]\nname = \"test\"\n[limits]\nmemory = \"128KiB\"\n[modules.small]\npath = \"puppet.wasm\"\n\
+         [modules.roomy]\npath = \"puppet.wasm\"\nlimits = {{ memory = \"4MiB\", priority = \"high\" }}\n{tree}"
+    );
+    std::fs::write(folder.path().join("exuvia.toml"), text).unwrap();
+    let manifest = Manifest::load(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    let config = NodeConfig {
+        schedulers: 2,
+        frames: 64,
+        cache: None,
+        ..NodeConfig::of(&manifest)
+    };
+    let options = BootOptions {
+        config: Some(config),
+        ..BootOptions::default()
+    };
+    App::boot(manifest, options).unwrap()
+}
+
+/// The app's supervisors, the root first.
+fn supervisors(node: &Node) -> Vec<Pid> {
+    let all = node.processes(&Filter::default());
+    // The first is the app itself.
+    let natives = all.iter().filter(|it| it.module.is_none()).skip(1);
+    natives.map(|it| node.find(&it.pid).unwrap()).collect()
+}
+
+fn named(node: &Node, name: &str) -> Puppet {
+    Puppet::of(node, node.find(name).unwrap())
+}
+
+#[derive(Serialize)]
+struct Child<'a> {
+    id: &'a str,
+    module: &'a str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manages: Option<bool>,
+}
+
+fn child<'a>(module: &'a str, name: &'a str) -> Child<'a> {
+    Child {
+        id: name,
+        module,
+        name,
+        manages: None,
+    }
+}
+
+/// `{"start_child": CHILD}` or what else is asked of an id or a child.
+fn ask<T: Serialize>(what: &str, of: T) -> Vec<u8> {
+    let map: BTreeMap<&str, T> = [(what, of)].into();
+    rmp_serde::to_vec_named(&map).unwrap()
+}
+
+fn asks(puppet: &Puppet, supervisor: Pid, request: &[u8]) -> Done {
+    puppet.call(supervisor, 0, request, ROOM, -1).ok()
+}
+
+#[track_caller]
+fn is_denied(answer: &Done) {
+    let text = String::from_utf8_lossy(answer.payload());
+    assert_eq!(answer.tag.cast_signed(), Code::Denied as i32, "{text}");
+    assert!(text.contains("error") && text.contains("denied"), "{text}");
+}
+
+#[track_caller]
+fn is_done(answer: &Done) {
+    assert_eq!(answer.tag, 0, "{answer:?}");
+}
+
+#[test]
+fn a_child_has_no_sibling_started_that_may_do_more_than_itself() {
+    let app = boot("[[supervisor.children]]\nid = \"one\"\nmodule = \"small\"\nname = \"one\"\n");
+    let node = app.node();
+    let root = supervisors(node)[0];
+    let one = named(node, "one");
+    for request in [
+        ask("start_child", child("roomy", "big")),
+        ask("terminate_child", "one"),
+        ask("restart_child", "one"),
+        ask("delete_child", "one"),
+    ] {
+        is_denied(&asks(&one, root, &request));
+    }
+    assert!(node.find("big").is_err());
+    assert_eq!(node.find("one").unwrap(), one.pid);
+    // To look is no right.
+    let which = rmp_serde::to_vec_named("which_children").unwrap();
+    let answer = asks(&one, root, &which);
+    is_done(&answer);
+    assert!(String::from_utf8_lossy(answer.payload()).contains("one"));
+    // Whoever operates the node may have it started.
+    let request = ask("start_child", child("roomy", "big"));
+    let reply = node.call(root, 0, request, STOP).unwrap();
+    assert_eq!(reply.tag, 0, "{reply:?}");
+    let big = named(node, "big");
+    assert_eq!(big.act("grow", &[10], b"").result, 1);
+    // One that was started so may ask no more than the others.
+    is_denied(&asks(&big, root, &ask("delete_child", "one")));
+    assert!(app.stop(STOP).orderly);
+}
+
+#[test]
+fn a_child_that_manages_asks_its_supervisor_and_those_below_it() {
+    let app = boot(
+        r#"
+[[supervisor.children]]
+id = "boss"
+module = "small"
+name = "boss"
+manages = true
+[[supervisor.children]]
+id = "below"
+[[supervisor.children.supervisor.children]]
+id = "foreman"
+module = "small"
+name = "foreman"
+manages = true
+"#,
+    );
+    let node = app.node();
+    let [root, below] = supervisors(node)[..] else {
+        panic!("there are two supervisors");
+    };
+    let (boss, foreman) = (named(node, "boss"), named(node, "foreman"));
+    is_done(&asks(&boss, root, &ask("start_child", child("roomy", "a"))));
+    is_done(&asks(
+        &boss,
+        below,
+        &ask("start_child", child("roomy", "b")),
+    ));
+    is_done(&asks(&foreman, below, &ask("terminate_child", "b")));
+    is_denied(&asks(&foreman, root, &ask("terminate_child", "a")));
+    // The right is the child's, not the process's: it is there again with it.
+    let before = boss.pid;
+    boss.kill();
+    eventually("it is started again", || {
+        node.find("boss").is_ok_and(|pid| pid != before)
+    });
+    let boss = named(node, "boss");
+    is_done(&asks(&boss, root, &ask("terminate_child", "a")));
+    // And it may pass it on.
+    let deputy = Child {
+        manages: Some(true),
+        ..child("small", "deputy")
+    };
+    is_done(&asks(&boss, root, &ask("start_child", deputy)));
+    let deputy = named(node, "deputy");
+    is_done(&asks(&deputy, root, &ask("restart_child", "a")));
+    assert!(app.stop(STOP).orderly);
+}
+
+#[test]
+fn a_guests_supervisor_is_asked_by_who_has_started_it() {
+    let node = node();
+    deploy(&node, "puppet", &puppet::text(1));
+    let (starter, stranger) = (Puppet::new(&node), Puppet::new(&node));
+    let none: Vec<Child<'_>> = Vec::new();
+    let spec = ask("children", none);
+    let length = i64::try_from(spec.len()).unwrap();
+    let supervisor = starter.act("supervisor_start", &[DATA, length, PID], &spec);
+    let supervisor = supervisor.ok().pid;
+    let request = ask("start_child", child("puppet", "kid"));
+    is_denied(&asks(&stranger, supervisor, &request));
+    is_done(&asks(&starter, supervisor, &request));
+    // Its children are strangers too.
+    is_denied(&asks(
+        &named(&node, "kid"),
+        supervisor,
+        &ask("terminate_child", "kid"),
+    ));
+    is_done(&asks(&starter, supervisor, &ask("terminate_child", "kid")));
+    node.halt();
+}
+
+#[test]
+fn what_a_supervisor_cannot_do_has_a_code() {
+    let app = boot(
+        "[[supervisor.children]]\nid = \"one\"\nmodule = \"small\"\nname = \"one\"\nmanages = true\n",
+    );
+    let node = app.node();
+    let root = supervisors(node)[0];
+    let one = named(node, "one");
+    for (request, code) in [
+        (b"\xc1".to_vec(), Code::BadArgument),
+        (ask("terminate_child", "nobody"), Code::NoProc),
+        (ask("delete_child", "one"), Code::BadArgument),
+        (
+            ask("start_child", child("missing", "two")),
+            Code::StartFailed,
+        ),
+    ] {
+        let answer = asks(&one, root, &request);
+        let text = String::from_utf8_lossy(answer.payload());
+        assert_eq!(answer.tag.cast_signed(), code as i32, "{text}");
+        assert!(text.contains("error"), "{text}");
+    }
+    assert!(app.stop(STOP).orderly);
+}

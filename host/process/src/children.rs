@@ -1,0 +1,280 @@
+//! How many children and descendants live, against the bounds on both.
+//!
+//! A bound on descendants counts all that a process has started, what those have
+//! started, and so on, as a control group's `pids.max` does: a process counts
+//! until it ends, whoever of those between has ended before it. So a counter
+//! outlives its process, with what counts in it. Most processes have no bound of
+//! their own, and count in none.
+//!
+//! Counted by relaxed atomics: nothing but the numbers is shared.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Bounds on descendants within one another, at most: each birth counts in all.
+const DEEPEST: u32 = 16;
+
+/// No bound on descendants but the node's.
+pub const UNBOUNDED: u32 = u32::MAX;
+
+/// The processes below one, its bound included.
+#[derive(Debug)]
+pub struct Descent {
+    alive: AtomicU32,
+    most: AtomicU32,
+    /// The next bound above, in which all count that count here.
+    above: Option<Arc<Descent>>,
+    depth: u32,
+}
+
+impl Descent {
+    /// A bound within another one.
+    fn within(most: u32, above: Option<Arc<Descent>>) -> Arc<Descent> {
+        let depth = above.as_ref().map_or(0, |above| above.depth) + 1;
+        // One that is too deep has none at all.
+        let most = if depth > DEEPEST { 0 } else { most };
+        Arc::new(Descent {
+            alive: AtomicU32::new(0),
+            most: AtomicU32::new(most),
+            above,
+            depth,
+        })
+    }
+
+    /// A bound for a process that is started again and again, which holds for all
+    /// that were started below it in its lives.
+    pub fn lasting(most: u32) -> Option<Arc<Descent>> {
+        (most != UNBOUNDED).then(|| Descent::within(most, None))
+    }
+
+    /// Changes the bound.
+    pub fn set_most(&self, most: u32) {
+        if self.depth <= DEEPEST {
+            self.most.store(most, Ordering::Relaxed);
+        }
+    }
+
+    fn most(&self) -> u32 {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more in this and in all above, unless one is at its bound.
+    fn admit(self: &Arc<Descent>) -> bool {
+        let mut at = Some(self);
+        while let Some(descent) = at {
+            if descent.alive.fetch_add(1, Ordering::Relaxed) >= descent.most() {
+                self.leave(Some(descent));
+                return false;
+            }
+            at = descent.above.as_ref();
+        }
+        true
+    }
+
+    /// Counts one less, up to and with the `last`.
+    fn leave(self: &Arc<Descent>, last: Option<&Arc<Descent>>) {
+        let mut at = Some(self);
+        while let Some(descent) = at {
+            descent.alive.fetch_sub(1, Ordering::Relaxed);
+            if last.is_some_and(|last| Arc::ptr_eq(last, descent)) {
+                return;
+            }
+            at = descent.above.as_ref();
+        }
+    }
+}
+
+/// The living children of a process, and in what they and theirs count.
+#[derive(Debug, Default)]
+pub struct Children {
+    alive: AtomicU32,
+    descent: Option<Arc<Descent>>,
+    /// The descent's bound is that of the process itself.
+    bounded: bool,
+    /// Children do not count in the descent, only what they start.
+    exempt: bool,
+}
+
+impl Children {
+    /// Those of a process that may have `most` descendants and counts itself in
+    /// `above`.
+    pub(crate) fn of(most: u32, above: Option<&Arc<Descent>>) -> Children {
+        // Within a bound that is as low another one would add nothing.
+        let bounded = most != UNBOUNDED && above.is_none_or(|above| most < above.most());
+        Children {
+            descent: match bounded {
+                true => Some(Descent::within(most, above.cloned())),
+                false => above.cloned(),
+            },
+            bounded,
+            ..Children::default()
+        }
+    }
+
+    /// The place of one process whose descendants have a lasting bound.
+    pub fn lasting(descent: Arc<Descent>) -> Arc<Children> {
+        Arc::new(Children {
+            descent: Some(descent),
+            exempt: true,
+            ..Children::default()
+        })
+    }
+
+    /// Children that live.
+    pub fn alive(&self) -> u32 {
+        self.alive.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more child, unless `most` live or a bound on descendants is met.
+    pub fn admit(self: &Arc<Children>, most: u32) -> Option<Member> {
+        let before = self.alive.fetch_add(1, Ordering::Relaxed);
+        let counts = self.descent.as_ref().filter(|_| !self.exempt);
+        if before >= most || counts.is_some_and(|descent| !descent.admit()) {
+            self.alive.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Member(self.clone()))
+    }
+
+    /// Changes the bound of a lasting place.
+    pub fn set_bound(&self, most: u32) {
+        if let Some(descent) = self.descent.as_ref().filter(|_| self.exempt) {
+            descent.set_most(most);
+        }
+    }
+
+    /// Changes the bound on descendants, if the process has one of its own.
+    pub(crate) fn set_most(&self, most: u32) {
+        if let Some(descent) = self.descent.as_ref().filter(|_| self.bounded) {
+            descent.set_most(most);
+        }
+    }
+
+    /// Whether nobody counts here, or in a bound of the process's own.
+    pub(crate) fn is_idle(self: &Arc<Children>) -> bool {
+        let own = self.descent.as_ref().filter(|_| self.bounded);
+        Arc::strong_count(self) == 1 && own.is_none_or(|own| Arc::strong_count(own) == 1)
+    }
+}
+
+/// A child that is counted, until this is dropped: at its end.
+#[derive(Debug)]
+pub struct Member(Arc<Children>);
+
+impl Member {
+    /// In what it and its children count.
+    pub(crate) fn descent(&self) -> Option<&Arc<Descent>> {
+        self.0.descent.as_ref()
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.0.alive.fetch_sub(1, Ordering::Relaxed);
+        if let Some(descent) = self.0.descent.as_ref().filter(|_| !self.0.exempt) {
+            descent.leave(None);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// The place for the children of a process, which is a member itself.
+    fn below(member: &Member, most: u32) -> Arc<Children> {
+        Arc::new(Children::of(most, member.descent()))
+    }
+
+    fn root(most: u32) -> Arc<Children> {
+        Arc::new(Children::of(most, None))
+    }
+
+    #[test]
+    fn who_has_no_bound_counts_its_children_only() {
+        let place = root(UNBOUNDED);
+        let members: Vec<Member> = (0..3).filter_map(|_| place.admit(3)).collect();
+        assert_eq!(members.len(), 3);
+        assert!(place.admit(3).is_none());
+        assert!(members[0].descent().is_none());
+        drop(members);
+        assert!(place.is_idle() && place.admit(1).is_some());
+    }
+
+    #[test]
+    fn all_below_count_until_they_end_whoever_ends_before() {
+        let place = root(3);
+        let child = place.admit(100).unwrap();
+        let theirs = below(&child, 3);
+        let grandchildren: Vec<Member> = (0..5).filter_map(|_| theirs.admit(100)).collect();
+        assert_eq!(grandchildren.len(), 2, "and the child");
+        assert!(place.admit(100).is_none());
+        // The one between ends; those below it count on, though it has no children.
+        drop((child, theirs));
+        let other = place.admit(100).unwrap();
+        assert!(place.admit(100).is_none());
+        drop(other);
+        assert!(!place.is_idle(), "or a new count would begin at nothing");
+        drop(grandchildren);
+        assert!(place.is_idle());
+        assert_eq!(
+            (0..5).filter_map(|_| place.admit(100)).count(),
+            5,
+            "one by one"
+        );
+    }
+
+    #[test]
+    fn a_refusal_counts_nowhere() {
+        let outer = root(10);
+        let child = outer.admit(100).unwrap();
+        let inner = below(&child, 2);
+        let grandchildren: Vec<Member> = (0..9).filter_map(|_| inner.admit(100)).collect();
+        assert_eq!(grandchildren.len(), 2);
+        // By the bound above, too: nothing is left in the one below.
+        let others: Vec<Member> = (0..20).filter_map(|_| outer.admit(100)).collect();
+        assert_eq!(others.len(), 7);
+        drop(grandchildren);
+        let more: Vec<Member> = (0..2).filter_map(|_| outer.admit(100)).collect();
+        assert!(inner.admit(100).is_none(), "the outer one is full");
+        drop(more);
+        assert!(inner.admit(100).is_some());
+    }
+
+    #[test]
+    fn a_lasting_bound_holds_through_lives() {
+        let descent = Descent::lasting(2).unwrap();
+        assert!(Descent::lasting(UNBOUNDED).is_none());
+        let place = Children::lasting(descent.clone());
+        let life = place.admit(UNBOUNDED).unwrap();
+        let its = below(&life, 2);
+        let orphans = [its.admit(9).unwrap(), its.admit(9).unwrap()];
+        assert!(its.admit(9).is_none());
+        drop((life, its));
+        // Started again, it has what those before have left.
+        let life = place.admit(UNBOUNDED).unwrap();
+        let its = below(&life, 2);
+        assert!(its.admit(9).is_none());
+        descent.set_most(3);
+        assert!(its.admit(9).is_some());
+        drop(orphans);
+        assert_eq!(
+            (0..9).map_while(|_| its.admit(9)).collect::<Vec<_>>().len(),
+            3
+        );
+    }
+
+    #[test]
+    fn bounds_are_not_nested_without_end() {
+        let mut places = vec![root(1_000)];
+        let mut members = Vec::new();
+        for most in (0..1_000).rev() {
+            let Some(member) = places.last().unwrap().admit(9) else {
+                break;
+            };
+            places.push(below(&member, most));
+            members.push(member);
+        }
+        assert_eq!(members.len(), DEEPEST as usize);
+    }
+}
