@@ -127,7 +127,16 @@ impl Toll {
             self.reductions = self.reductions.saturating_add(reductions);
         }
     }
+
+    /// For messages that the host has looked at to find one.
+    #[inline]
+    pub(crate) fn looked_at(&mut self, messages: u32) {
+        self.reductions = (self.reductions).saturating_add(messages / LOOKS_PER_REDUCTION);
+    }
 }
+
+/// Messages that are looked at for the price of one call of the guest's own.
+const LOOKS_PER_REDUCTION: u32 = 8;
 
 /// Holds a process to its memory limit.
 #[derive(Debug)]

@@ -11,7 +11,7 @@
 //! that is too far in front at worst. What is put back to the front breaks that
 //! order, and takes all marks away.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use exuvia_abi::{Kind, receive};
@@ -35,6 +35,8 @@ pub(crate) struct Inbox {
     came: u64,
     /// The last used is the last. Behind a cell, as it changes nothing to look.
     marks: RefCell<Vec<Mark>>,
+    /// Messages that were looked at in long searches, and that nobody has paid for.
+    looked: Cell<u32>,
 }
 
 /// No message that had come before it is one of this mode and key.
@@ -106,11 +108,6 @@ impl Inbox {
 
     /// Where the first is for which something holds, from a place on.
     fn find_from(&self, start: usize, mut holds: impl FnMut(&Envelope) -> bool) -> Option<usize> {
-        #[cfg(all(test, not(loom)))]
-        let mut holds = |message: &Envelope| {
-            tests::LOOKS.set(tests::LOOKS.get() + 1);
-            holds(message)
-        };
         let before = usize::from(self.first.is_some());
         if start == 0 && self.first.as_ref().is_some_and(&mut holds) {
             return Some(0);
@@ -142,7 +139,11 @@ impl Inbox {
         let start = self.start(receive::REFERENCE, reference);
         let is_answer =
             |m: &Envelope| m.reference == reference && matches!(m.kind, Kind::Down | Kind::Reply);
-        self.find_from(start, is_answer)
+        let found = self.find_from(start, is_answer);
+        if self.len() >= LONG {
+            self.has_looked(start, found);
+        }
+        found
     }
 
     /// Notes that a reference is new: what is here cannot carry it.
@@ -158,11 +159,26 @@ impl Inbox {
         if self.len() < LONG {
             return self.find_from(0, holds);
         }
-        let found = self.find_from(self.start(mode, key), holds);
+        let start = self.start(mode, key);
+        let found = self.find_from(start, holds);
+        let end = found.unwrap_or(self.len());
+        self.has_looked(start, found);
         // In front of what was found there is none.
-        let behind = self.len() - found.unwrap_or(self.len());
-        self.mark(mode, key, self.came - behind as u64);
+        self.mark(mode, key, self.came - (self.len() - end) as u64);
         found
+    }
+
+    fn has_looked(&self, start: usize, found: Option<usize>) {
+        let end = found.map_or(self.len(), |at| at + 1);
+        let looked = u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX);
+        self.looked.set(self.looked.get().saturating_add(looked));
+    }
+
+    /// How many messages searches have looked at since somebody asked; those of a
+    /// short inbox do not count.
+    #[inline]
+    pub(crate) fn take_looked(&self) -> u32 {
+        self.looked.take()
     }
 
     /// In front of which place there is no message of this mode and key.

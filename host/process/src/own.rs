@@ -406,6 +406,13 @@ impl<G: 'static> Own<G> {
         self.inbox()?.position(mode, key)
     }
 
+    /// How many messages [`Own::position`] has looked at since somebody asked, beyond
+    /// a few.
+    #[inline]
+    pub fn take_looked(&self) -> u32 {
+        self.inbox().map_or(0, Inbox::take_looked)
+    }
+
     /// A message in the inner mailbox.
     pub fn peek(&self, position: usize) -> Option<&Envelope> {
         self.inbox()?.get(position)

@@ -242,6 +242,9 @@ fn receive(
         drain(view)?;
         position = view.own.position(mode, key);
     }
+    if !any {
+        view.toll.looked_at(view.own.take_looked());
+    }
     if let Some(position) = position {
         view.end_wait();
         return Ok(deliver(view, slot, position));
@@ -361,7 +364,9 @@ fn call(
     };
     let timed_out = view.timed_out();
     drain(view)?;
-    if let Some(position) = view.own.position(receive::REFERENCE, reference) {
+    let position = view.own.position(receive::REFERENCE, reference);
+    view.toll.looked_at(view.own.take_looked());
+    if let Some(position) = position {
         view.end_wait();
         let died = view
             .own

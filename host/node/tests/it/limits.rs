@@ -1,6 +1,6 @@
 //! Limits: of memory, of messages and mailboxes, of children and processes.
 
-use exuvia_node::abi::{Code, Kind};
+use exuvia_node::abi::{Code, Kind, info, receive};
 use exuvia_node::{CallFailed, DeployOptions, Limits, Node, SendFailed, SpawnOptions};
 
 use crate::guests::{
@@ -281,6 +281,29 @@ fn a_flood_loses_nothing_that_was_accepted() {
             });
         counted == accepted
     });
+    node.halt();
+}
+
+/// Whoever looks through a long mailbox pays for it, and does so once.
+#[test]
+fn a_selective_receive_costs_what_it_looks_at() {
+    let (node, a) = limited(Limits::default());
+    let used = || a.act("info", &[info::REDUCTIONS.into()], b"").result;
+    let looking = |tag: u64| {
+        let before = used();
+        a.receive(0, receive::TAG, tag).is(Code::Empty);
+        used() - before
+    };
+    let short = looking(7);
+    for _ in 0..80_000 {
+        node.send(a.pid, 1, Vec::new()).unwrap();
+    }
+    // They are taken over with this.
+    a.receive(0, receive::TAG, 6).is(Code::Empty);
+    let long = looking(7);
+    assert!(long > short + 9_000, "{long} for 80,000, {short} for none");
+    let again = looking(7);
+    assert!(again < short + 100, "{again} for what was looked at");
     node.halt();
 }
 

@@ -1,7 +1,6 @@
 //! The inbox against a naive model, and how much of it is looked at. Here and not
 //! in `tests/it`, since nobody outside can see that.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 
 use exuvia_abi::{Pid, receive};
@@ -9,18 +8,6 @@ use proptest::prelude::*;
 
 use super::{Inbox, LONG, MARKS};
 use crate::{Envelope, Kind, Payload};
-
-thread_local! {
-    /// Messages that this thread has looked at.
-    pub(super) static LOOKS: Cell<usize> = const { Cell::new(0) };
-}
-
-/// What something takes in looks.
-fn looks<R>(act: impl FnOnce() -> R) -> (R, usize) {
-    let before = LOOKS.get();
-    let result = act();
-    (result, LOOKS.get() - before)
-}
 
 fn message(kind: Kind, tag: u32, reference: u64) -> Envelope {
     Envelope {
@@ -153,38 +140,36 @@ fn long() -> Inbox {
 #[test]
 fn what_was_there_before_a_request_is_not_looked_at_for_its_answer() {
     let mut inbox = long();
-    let ((), looked) = looks(|| {
-        for reference in 1..100 {
-            inbox.mark_reference(reference);
-            assert_eq!(inbox.position(receive::REFERENCE, reference), None);
-            // Others come first, and the one that waits looks each time.
-            inbox.push_back(message(Kind::Message, 0, 0));
-            assert_eq!(inbox.position(receive::REFERENCE, reference), None);
-            inbox.push_back(message(Kind::Reply, 0, reference));
-            let found = inbox.position(receive::REFERENCE, reference);
-            assert_eq!(found, Some(inbox.len() - 1));
-            assert_eq!(inbox.take(inbox.len() - 1).unwrap().reference, reference);
-        }
-    });
+    for reference in 1..100 {
+        inbox.mark_reference(reference);
+        assert_eq!(inbox.position(receive::REFERENCE, reference), None);
+        // Others come first, and the one that waits looks each time.
+        inbox.push_back(message(Kind::Message, 0, 0));
+        assert_eq!(inbox.position(receive::REFERENCE, reference), None);
+        inbox.push_back(message(Kind::Reply, 0, reference));
+        let found = inbox.position(receive::REFERENCE, reference);
+        assert_eq!(found, Some(inbox.len() - 1));
+        assert_eq!(inbox.take(inbox.len() - 1).unwrap().reference, reference);
+    }
+    let looked = inbox.take_looked() as usize;
     assert!(looked <= 3 * 100, "{looked} looks for 100 calls");
 }
 
 #[test]
 fn requests_that_are_open_together_are_found_together() {
     let mut inbox = long();
-    let ((), looked) = looks(|| {
-        let references = 1..=MARKS as u64;
-        references
-            .clone()
-            .for_each(|reference| inbox.mark_reference(reference));
-        for reference in references.clone() {
-            inbox.push_back(message(Kind::Reply, 0, reference));
-        }
-        for reference in references.rev() {
-            let at = inbox.position(receive::REFERENCE, reference).unwrap();
-            inbox.take(at);
-        }
-    });
+    let references = 1..=MARKS as u64;
+    references
+        .clone()
+        .for_each(|reference| inbox.mark_reference(reference));
+    for reference in references.clone() {
+        inbox.push_back(message(Kind::Reply, 0, reference));
+    }
+    for reference in references.rev() {
+        let at = inbox.position(receive::REFERENCE, reference).unwrap();
+        inbox.take(at);
+    }
+    let looked = inbox.take_looked() as usize;
     assert!(looked <= MARKS * MARKS, "{looked} looks");
 }
 
@@ -192,25 +177,23 @@ fn requests_that_are_open_together_are_found_together() {
 fn a_wait_by_tag_looks_at_each_message_once() {
     let mut inbox = long();
     let wanted = 7;
-    let ((), looked) = looks(|| {
+    assert_eq!(inbox.position(receive::TAG, wanted), None);
+    for _ in 0..1_000 {
+        inbox.push_back(message(Kind::Message, 0, 0));
         assert_eq!(inbox.position(receive::TAG, wanted), None);
-        for _ in 0..1_000 {
-            inbox.push_back(message(Kind::Message, 0, 0));
-            assert_eq!(inbox.position(receive::TAG, wanted), None);
-            // A take elsewhere moves all that are behind it.
-            inbox.take(5);
-        }
-    });
+        // A take elsewhere moves all that are behind it.
+        inbox.take(5);
+    }
+    let looked = inbox.take_looked() as usize;
     assert!(looked <= MANY + 2 * 1_000 + LONG, "{looked} looks");
     // Nor are those in front looked at again for the next one.
-    let ((), looked) = looks(|| {
-        for _ in 0..1_000 {
-            inbox.push_back(message(Kind::Message, 7, 0));
-            let at = inbox.position(receive::TAG, wanted).unwrap();
-            assert_eq!(at, inbox.len() - 1);
-            inbox.take(at);
-        }
-    });
+    for _ in 0..1_000 {
+        inbox.push_back(message(Kind::Message, 7, 0));
+        let at = inbox.position(receive::TAG, wanted).unwrap();
+        assert_eq!(at, inbox.len() - 1);
+        inbox.take(at);
+    }
+    let looked = inbox.take_looked() as usize;
     assert!(looked <= 3 * 1_000, "{looked} looks");
 }
 
