@@ -207,6 +207,8 @@ impl Native<Guest> for SupervisorProcess {
                 }
             }
             Kind::Exit if message.sender == self.parent => self.feed(context, Event::Stop),
+            // Of one that lives: it has sent an exit signal, which ends nobody here.
+            Kind::Exit if context.own.is_linked(message.sender) => {}
             Kind::Exit => {
                 self.managers.remove(message.sender);
                 self.child_exited(context, &message);

@@ -194,6 +194,30 @@ fn a_guests_supervisor_is_asked_by_who_has_started_it() {
     node.halt();
 }
 
+/// Else it would run twice, and the first one without a supervisor.
+#[test]
+fn a_child_does_not_pass_for_one_that_has_ended() {
+    let app = boot("[[supervisor.children]]\nid = \"one\"\nmodule = \"small\"\nname = \"one\"\n");
+    let node = app.node();
+    let root = supervisors(node)[0];
+    let one = named(node, "one");
+    let count = rmp_serde::to_vec_named("count_children").unwrap();
+    let before = asks(&one, root, &count);
+    one.name("unregister", b"one", one.pid).ok();
+    for code in [0, 256] {
+        let sent = one.act("exit_process", &[DATA, code, 0, 0], &root.to_bytes());
+        sent.ok();
+    }
+    // It has seen them when it answers this.
+    let after = asks(&one, root, &count);
+    assert_eq!(after.payload(), before.payload());
+    assert!(node.find("one").is_err(), "another was started");
+    // A true end is one still.
+    one.kill();
+    eventually("it is started again", || node.find("one").is_ok());
+    assert!(app.stop(STOP).orderly);
+}
+
 #[test]
 fn what_a_supervisor_cannot_do_has_a_code() {
     let app = boot(

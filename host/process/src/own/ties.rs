@@ -51,6 +51,13 @@ impl<G> Own<G> {
         })
     }
 
+    /// Whether it is linked to another: not to one whose end it has been told along
+    /// the link.
+    pub fn is_linked(&self, to: Pid) -> bool {
+        let links = self.relations.as_ref().map(|r| &r.links);
+        links.is_some_and(|links| links.get(to) == Some(&Link::Active))
+    }
+
     /// How many relations it has: links, with those whose unlinking was not
     /// answered yet; its monitors and requests under way; those of others that
     /// point here.
