@@ -14,6 +14,8 @@
 mod histogram;
 mod progress;
 mod release;
+mod sync;
+mod unload;
 mod version;
 
 pub use histogram::Histogram;

@@ -3,18 +3,18 @@
 //! Invariants: release ids only grow, also when code goes back: going back is
 //! a new release with the former versions. `id` of [`Code`] is stored after
 //! the pointer, so a process that sees a new id finds a release at least as
-//! new. Commits are serialised by the history's lock.
+//! new. Commits are serialised by the history's lock, and versions are unloaded
+//! under it: those of the current release never are.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use foldhash::fast::FixedState;
-use parking_lot::Mutex;
 
 use crate::progress::Progress;
-use crate::version::{Digest, Version};
+use crate::sync::{AtomicU64, Mutex, Ordering, Pointer};
+use crate::unload::Steps;
+use crate::version::{Digest, Tenancy, Version};
 
 /// An immutable choice of one version for each module.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl<A> Release<A> {
 /// Why a commit did not happen.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CommitError {
-    /// Another commit came first.
+    /// Meanwhile the current release has other versions of these modules.
     #[error("release {current} was committed meanwhile (this one was prepared on {base})")]
     Conflict {
         /// The release it was prepared on.
@@ -71,7 +71,7 @@ pub enum Verdict<A> {
 /// All code of a node.
 #[derive(Debug)]
 pub struct Code<A> {
-    current: ArcSwap<Release<A>>,
+    current: Pointer<Release<A>>,
     id: AtomicU64,
     /// Failures of one release that make it go back.
     threshold: u64,
@@ -101,7 +101,7 @@ impl<A> Code<A> {
             progress: Progress::default(),
         });
         Code {
-            current: ArcSwap::new(empty),
+            current: Pointer::new(empty),
             id: AtomicU64::new(0),
             threshold: threshold.max(1),
             history: Mutex::new(History {
@@ -121,59 +121,123 @@ impl<A> Code<A> {
 
     /// The current release.
     pub fn current(&self) -> Arc<Release<A>> {
-        self.current.load_full()
+        self.current.load()
     }
 
-    /// The loaded version with these bytes, if there is one.
-    pub fn find(&self, module: &str, digest: Digest) -> Option<Arc<Version<A>>> {
+    /// Moves into a module's current version. Answers the release's id with it;
+    /// `None`: the release has no such module.
+    pub fn enter(&self, module: &str) -> Option<(u64, Tenancy<A>)> {
+        self.come(module, Version::enter)
+            .map(|(release, tenancy)| (release.id, tenancy))
+    }
+
+    /// Holds a module's current version. Answers the release with it; `None`:
+    /// the release has no such module.
+    pub fn hold(&self, module: &str) -> Option<(Arc<Release<A>>, Tenancy<A>)> {
+        self.come(module, Version::hold)
+    }
+
+    fn come(
+        &self,
+        module: &str,
+        come: impl Fn(&Arc<Version<A>>) -> Option<Tenancy<A>>,
+    ) -> Option<(Arc<Release<A>>, Tenancy<A>)> {
+        loop {
+            let release = self.current();
+            // What was unloaded since is not current any more: another release is.
+            if let Some(tenancy) = come(release.version(module)?) {
+                return Some((release, tenancy));
+            }
+        }
+    }
+
+    /// The loaded version with these bytes, if there is one, held.
+    pub fn find(&self, module: &str, digest: Digest) -> Option<Tenancy<A>> {
         let history = self.history.lock();
-        history
+        let mut loaded = history.loaded.iter();
+        loaded
+            .find(|version| &*version.module == module && version.digest == digest)?
+            .hold()
+    }
+
+    /// The loaded versions between two of the same module, held, in the
+    /// direction from the one to the other: state may pass through them.
+    pub fn between(&self, from: &Version<A>, to: &Version<A>) -> Vec<Tenancy<A>> {
+        let (low, high) = (from.number.min(to.number), from.number.max(to.number));
+        let history = self.history.lock();
+        let mut between: Vec<Tenancy<A>> = history
             .loaded
             .iter()
-            .find(|version| &*version.module == module && version.digest == digest)
-            .cloned()
+            .filter(|it| it.module == from.module && low < it.number && it.number < high)
+            .filter_map(Version::hold)
+            .collect();
+        between.sort_by_key(|version| version.number);
+        if from.number > to.number {
+            between.reverse();
+        }
+        between
     }
 
-    /// Makes a version of compiled code. It is loaded, but in no release.
-    pub fn load(&self, module: &str, digest: Digest, artifact: A) -> Arc<Version<A>> {
+    /// Makes a version of compiled code. It is loaded, but in no release: it is
+    /// there as long as it is held.
+    pub fn load(&self, module: &str, digest: Digest, artifact: A) -> Tenancy<A> {
         let mut history = self.history.lock();
         let name: Arc<str> = module.into();
         let number = history.numbers.entry(name.clone()).or_insert(0);
         *number += 1;
         let version = Arc::new(Version::new(name, *number, digest, artifact));
-        history.loaded.push(version.clone());
-        version
+        let held = version.hold().expect("it is open: nobody has seen it");
+        history.loaded.push(version);
+        held
     }
 
-    /// Drops a version that did not make it into a release.
-    pub fn discard(&self, version: &Arc<Version<A>>) {
+    /// Drops a version that did not make it into a release. Answers whether it
+    /// is gone: not if it is used, or in a release after all.
+    pub fn discard(&self, held: Tenancy<A>) -> bool {
         let mut history = self.history.lock();
+        let version = held.version().clone();
+        drop(held);
         let History {
-            loaded, numbers, ..
+            releases,
+            loaded,
+            numbers,
         } = &mut *history;
-        loaded.retain(|other| !Arc::ptr_eq(other, version));
+        if is_in(releases.iter(), &version) || !version.close() {
+            return false;
+        }
+        loaded.retain(|other| !Arc::ptr_eq(other, &version));
         // Its number was never seen by a process, so it is free again.
         if let Some(number) = numbers.get_mut(&version.module)
             && *number == version.number
         {
             *number -= 1;
         }
+        true
     }
 
     /// Makes `versions` current, those of all other modules staying. One
     /// store: every handler that begins after it runs the new code. `fresh`:
     /// state that cannot cross may be lost.
+    ///
+    /// # Errors
+    ///
+    /// If the current release has not the same versions of these modules as the
+    /// one on which they were prepared.
     pub fn commit(
         &self,
-        base: u64,
+        base: &Release<A>,
         versions: &[Arc<Version<A>>],
         fresh: bool,
     ) -> Result<Arc<Release<A>>, CommitError> {
         let mut history = self.history.lock();
-        let current = self.current.load_full();
-        if current.id != base {
+        let current = self.current.load();
+        let moved = |version: &&Arc<Version<A>>| {
+            let of = |release: &Release<A>| release.version(&version.module).map(Arc::as_ptr);
+            of(base) != of(&current)
+        };
+        if versions.iter().find(moved).is_some() {
             return Err(CommitError::Conflict {
-                base,
+                base: base.id,
                 current: current.id,
             });
         }
@@ -184,7 +248,7 @@ impl<A> Code<A> {
             same &= before.is_some_and(|before| Arc::ptr_eq(&before, version));
         }
         let id = current.id + 1;
-        let release = self.publish(id, id, modules, fresh);
+        let release = self.publish(&current, id, modules, fresh);
         if same {
             // The same choice again, with other consent: whoever goes back
             // wants the choice before it.
@@ -204,7 +268,7 @@ impl<A> Code<A> {
     }
 
     fn go_back_locked(&self, history: &mut History<A>) -> Result<Arc<Release<A>>, CommitError> {
-        let current = self.current.load_full();
+        let current = self.current.load();
         if history.releases.len() < 2 {
             return Err(CommitError::NoEarlier);
         }
@@ -217,16 +281,26 @@ impl<A> Code<A> {
         for (name, version) in &former.modules {
             modules.insert(name.clone(), version.clone());
         }
-        Ok(self.publish(current.id + 1, former.origin, modules, false))
+        Ok(self.publish(&current, former.origin, modules, false))
     }
 
+    /// `origin`: the release whose choice it is.
     fn publish(
         &self,
-        id: u64,
+        before: &Release<A>,
         origin: u64,
         modules: HashMap<Arc<str>, Arc<Version<A>>, FixedState>,
         fresh: bool,
     ) -> Arc<Release<A>> {
+        let id = before.id + 1;
+        for (name, version) in &modules {
+            if !before
+                .version(name)
+                .is_some_and(|it| Arc::ptr_eq(it, version))
+            {
+                version.begins(id);
+            }
+        }
         let release = Arc::new(Release {
             id,
             origin,
@@ -243,7 +317,7 @@ impl<A> Code<A> {
     /// New code has failed a process. Counted only while `release` is current
     /// and is no way back itself.
     pub fn failed(&self, release: u64) -> Verdict<A> {
-        let current = self.current.load_full();
+        let current = self.current.load();
         if current.id != release || current.origin != current.id {
             return Verdict::Stays;
         }
@@ -295,42 +369,36 @@ impl<A> Code<A> {
         self.history.lock().loaded.clone()
     }
 
-    /// Unloads versions that nobody lives in, that no release to go back to
-    /// (at most `keep` of them) has, and through which no state must pass;
-    /// answers them. Not while a version is being prepared: it is in no
-    /// release yet.
-    pub fn unload(&self, keep: usize) -> Vec<Arc<Version<A>>> {
+    /// Unloads versions that nobody uses and nobody can need: answers them. Kept
+    /// are those of the current release, of the `keep` before it to go back to,
+    /// and those between a process's version and the current one through which
+    /// its state may have to pass (see `unload`): `schema` is that of a version's
+    /// state.
+    pub fn unload(&self, keep: usize, schema: impl Fn(&A) -> i32) -> Vec<Arc<Version<A>>> {
         let mut history = self.history.lock();
-        let current = self.current.load_full();
+        let current = self.current.load();
         let excess = history.releases.len().saturating_sub(keep + 1);
         history.releases.drain(..excess);
         let History {
             releases, loaded, ..
         } = &mut *history;
-        let released = |version: &Arc<Version<A>>| {
-            releases
-                .iter()
-                .chain([&current])
-                .filter_map(|release| release.version(&version.module))
-                .any(|other| Arc::ptr_eq(other, version))
-        };
-        let mut oldest: HashMap<Arc<str>, u32, FixedState> = HashMap::default();
-        for version in loaded.iter().filter(|version| version.is_wanted()) {
-            let entry = oldest
-                .entry(version.module.clone())
-                .or_insert(version.number);
-            *entry = (*entry).min(version.number);
-        }
-        let between = |version: &Arc<Version<A>>| {
-            let newest = current.version(&version.module).map_or(0, |v| v.number);
-            oldest
-                .get(&version.module)
-                .is_some_and(|oldest| (*oldest..newest).contains(&version.number))
-        };
-        let (stay, go): (Vec<_>, Vec<_>) = loaded
-            .drain(..)
-            .partition(|version| version.is_wanted() || released(version) || between(version));
+        let steps = Steps::new(loaded, &current, schema);
+        let kept = releases.iter().chain([&current]);
+        let (stay, go): (Vec<_>, Vec<_>) = loaded.drain(..).partition(|version| {
+            is_in(kept.clone(), version) || steps.include(version) || !version.close()
+        });
         *loaded = stay;
         go
     }
+}
+
+fn is_in<'a, A: 'a>(
+    mut releases: impl Iterator<Item = &'a Arc<Release<A>>>,
+    version: &Arc<Version<A>>,
+) -> bool {
+    releases.any(|release| {
+        release
+            .version(&version.module)
+            .is_some_and(|other| Arc::ptr_eq(other, version))
+    })
 }

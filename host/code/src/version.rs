@@ -1,9 +1,14 @@
 //! One version of one module, and who lives in it.
+//!
+//! Invariant: a version that was unloaded has nobody, and gets nobody. Who uses
+//! it is counted in the same word that closes it, so whoever comes is either
+//! counted before it is closed, and keeps it, or sees that it is.
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// The hash of a module file's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,13 +39,22 @@ pub struct Version<A> {
     pub digest: Digest,
     /// The compiled code and all that belongs to it.
     pub artifact: A,
-    population: AtomicUsize,
-    /// Processes that may yet go back to it.
-    held: AtomicUsize,
+    /// Those that live in it ([`LIVES`]), those that hold it ([`HOLDS`]), and
+    /// whether it is [`CLOSED`].
+    users: AtomicU64,
+    /// The release with which it became current last; 0: it never was.
+    since: AtomicU64,
     /// Of its population, those that stay although a release has another
     /// version: how many, and below that the release's id. See [`Version::pending`].
     staying: AtomicU64,
 }
+
+/// One that lives in a version: the lower half of `users`.
+const LIVES: u64 = 1;
+/// One that keeps it loaded without living in it.
+const HOLDS: u64 = 1 << 32;
+/// The version was unloaded.
+const CLOSED: u64 = 1 << 63;
 
 /// Bits of `staying` that hold the release's id.
 const ID_BITS: u32 = 32;
@@ -57,15 +71,57 @@ impl<A> Version<A> {
             number,
             digest,
             artifact,
-            population: AtomicUsize::new(0),
-            held: AtomicUsize::new(0),
+            users: AtomicU64::new(0),
+            since: AtomicU64::new(0),
             staying: AtomicU64::new(0),
         }
     }
 
     /// Processes that run this version, or sleep in it.
     pub fn population(&self) -> usize {
-        self.population.load(Ordering::Relaxed)
+        living(self.users.load(Ordering::Relaxed))
+    }
+
+    /// The release with which it became current last; 0 if it never was.
+    pub fn since(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
+    }
+
+    /// It becomes current. Before the release is: who sees that sees this.
+    pub(crate) fn begins(&self, release: u64) {
+        self.since.store(release, Ordering::Relaxed);
+    }
+
+    /// Counts one more, unless the version was unloaded.
+    fn come(self: &Arc<Self>, lives: bool) -> Option<Tenancy<A>> {
+        let one = if lives { LIVES } else { HOLDS };
+        // Relaxed: all that matters is the order of changes of this one word.
+        if self.users.fetch_add(one, Ordering::Relaxed) & CLOSED != 0 {
+            self.users.fetch_sub(one, Ordering::Relaxed);
+            return None;
+        }
+        Some(Tenancy {
+            version: self.clone(),
+            lives,
+            stays: 0,
+        })
+    }
+
+    /// Lives in it; `None`: it was unloaded.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Tenancy<A>> {
+        self.come(true)
+    }
+
+    /// Keeps it loaded; `None`: it was unloaded.
+    pub(crate) fn hold(self: &Arc<Self>) -> Option<Tenancy<A>> {
+        self.come(false)
+    }
+
+    /// Unloads it, if nobody uses it: nobody will from now on.
+    pub(crate) fn close(&self) -> bool {
+        self.users
+            .compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Of its population, how many have still to cross for `release`, which
@@ -75,7 +131,7 @@ impl<A> Version<A> {
         loop {
             let staying = self.staying.load(Ordering::Acquire);
             // Pairs with the Release in `Tenancy::drop`.
-            let population = self.population.load(Ordering::Acquire);
+            let population = living(self.users.load(Ordering::Acquire));
             if self.staying.load(Ordering::Acquire) == staying {
                 let count = match staying as u32 == id_of(release) {
                     true => usize::try_from(staying >> ID_BITS).unwrap_or(usize::MAX),
@@ -111,14 +167,11 @@ impl<A> Version<A> {
             });
     }
 
-    /// Whether any process runs it, or may go back to it.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.population() > 0 || self.held.load(Ordering::Relaxed) > 0
-    }
+}
 
-    fn counter(&self, lives: bool) -> &AtomicUsize {
-        if lives { &self.population } else { &self.held }
-    }
+/// Of `users`, those that live there.
+fn living(users: u64) -> usize {
+    usize::try_from(users & (HOLDS - 1)).unwrap_or(usize::MAX)
 }
 
 /// `module@number`, as `ps` shows it.
@@ -139,23 +192,22 @@ pub struct Tenancy<A> {
 }
 
 impl<A> Tenancy<A> {
-    /// Moves into a version.
-    pub fn new(version: Arc<Version<A>>) -> Tenancy<A> {
-        Tenancy::of(version, true)
+    /// Moves into the version, which this keeps loaded.
+    #[must_use]
+    pub fn enter(&self) -> Tenancy<A> {
+        self.again(true)
     }
 
-    /// Keeps a version loaded without living in it: the way back to it.
-    pub fn hold(version: Arc<Version<A>>) -> Tenancy<A> {
-        Tenancy::of(version, false)
+    /// Keeps the version loaded without living in it: the way back to it, or
+    /// its use for a moment.
+    #[must_use]
+    pub fn hold(&self) -> Tenancy<A> {
+        self.again(false)
     }
 
-    fn of(version: Arc<Version<A>>, lives: bool) -> Tenancy<A> {
-        version.counter(lives).fetch_add(1, Ordering::Relaxed);
-        Tenancy {
-            version,
-            lives,
-            stays: 0,
-        }
+    fn again(&self, lives: bool) -> Tenancy<A> {
+        let tenancy = self.version.come(lives);
+        tenancy.expect("a version in use is not unloaded")
     }
 
     /// The process stays in this version, although `release` has another one:
@@ -186,9 +238,8 @@ impl<A> Drop for Tenancy<A> {
             self.version.one_stays_no_more(self.stays);
         }
         // Release: whoever finds nobody left sees what the last has counted.
-        self.version
-            .counter(self.lives)
-            .fetch_sub(1, Ordering::Release);
+        let one = if self.lives { LIVES } else { HOLDS };
+        self.version.users.fetch_sub(one, Ordering::Release);
     }
 }
 
@@ -200,7 +251,7 @@ impl<A> Deref for Tenancy<A> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -211,7 +262,7 @@ mod tests {
     #[test]
     fn who_stays_is_not_waited_for() {
         let version = version();
-        let mut processes: Vec<_> = (0..3).map(|_| Tenancy::new(version.clone())).collect();
+        let mut processes: Vec<_> = (0..3).map(|_| version.enter().unwrap()).collect();
         assert_eq!(version.pending(2), 3);
         processes[0].stay(2);
         processes[0].stay(2);
@@ -226,7 +277,7 @@ mod tests {
     #[test]
     fn the_next_release_waits_for_those_who_stayed_before() {
         let version = version();
-        let mut processes: Vec<_> = (0..3).map(|_| Tenancy::new(version.clone())).collect();
+        let mut processes: Vec<_> = (0..3).map(|_| version.enter().unwrap()).collect();
         processes[0].stay(2);
         processes[1].stay(2);
         assert_eq!((version.pending(2), version.pending(3)), (1, 3));
@@ -244,10 +295,25 @@ mod tests {
     #[test]
     fn a_way_back_is_nobody_who_stays() {
         let version = version();
-        let mut held = Tenancy::hold(version.clone());
+        let mut held = version.hold().unwrap();
         held.stay(2);
         assert_eq!(version.pending(2), 0);
-        let _lives = Tenancy::new(version.clone());
+        let _lives = held.enter();
         assert_eq!(version.pending(2), 1);
+    }
+
+    #[test]
+    fn who_uses_a_version_keeps_it_and_nobody_comes_to_one_that_is_gone() {
+        let version = version();
+        let held = version.hold().unwrap();
+        assert!(!version.close());
+        let lives = held.enter();
+        drop(held);
+        assert!(!version.close());
+        assert_eq!(version.population(), 1);
+        drop(lives);
+        assert!(version.close());
+        assert!(version.enter().is_none() && version.hold().is_none());
+        assert_eq!(version.population(), 0);
     }
 }
