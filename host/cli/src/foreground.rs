@@ -422,6 +422,12 @@ impl Printer<'_> {
                     let _ = self.output.line(line);
                 }
             }
+            Event::Refused {
+                not_carried: Some(why),
+                ..
+            } if self.verbose => {
+                let _ = self.output.detail("not carried", why);
+            }
             Event::ManifestRefused { reason } => {
                 for line in clean_lines(reason).trim_end().lines() {
                     let _ = self.output.line(line);

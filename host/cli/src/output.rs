@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use exuvia_control::{EventLine, is_hidden};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::environment;
 use crate::fault::Fault;
@@ -200,9 +200,25 @@ impl Output {
             // Text and a value that is one already: this cannot fail.
             return serde_json::to_string(event).unwrap_or_default();
         }
-        let line = clean(&event.line);
+        let refused = refusal(&event.event);
+        let line = clean(refused.as_ref().map_or(&event.line, |(first, _)| first));
         let (word, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
-        format!("{}{rest}", self.paint(Tone::of_event(event), word))
+        let first = format!("{}{rest}", self.paint(Tone::of_event(event), word));
+        match refused {
+            Some((_, Some(help))) => format!("{first}\n{}", self.detail_text("help", &help)),
+            _ => first,
+        }
+    }
+
+    /// A line that belongs to the one before.
+    pub(crate) fn detail(&self, what: &str, text: &str) -> Result<(), Fault> {
+        self.line(&self.detail_text(what, text))
+    }
+
+    fn detail_text(&self, what: &str, text: &str) -> String {
+        let word = self.paint(Tone::Strong, what);
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        format!("    {word}: {}", clean(&lines.join(" ")))
     }
 
     /// Text in colour, if there are colours.
@@ -258,6 +274,23 @@ impl Output {
         }
         ExitCode::from(told.exit as u8)
     }
+}
+
+/// Of a refused swap the line with its cause, and what to do about it: two things
+/// that are not read in one breath.
+fn refusal(event: &Value) -> Option<(String, Option<String>)> {
+    let text = |key: &str| event[key].as_str();
+    if text("event") != Some("refused") {
+        return None;
+    }
+    let (what, cause) = (text("what")?, text("cause")?);
+    let process = text("process").map_or_else(String::new, |it| format!("process {it}: "));
+    let lines: Vec<&str> = cause.lines().map(str::trim).collect();
+    let first = format!(
+        "swap of {what} refused, the old code runs on: {process}{}",
+        lines.join(" ")
+    );
+    Some((first, text("help").map(str::to_owned)))
 }
 
 fn painted(on: bool, tone: Tone, text: &str) -> String {

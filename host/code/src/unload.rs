@@ -63,7 +63,11 @@ impl Steps {
             kept.dedup();
             let newest = kept.len().saturating_sub(MOST);
             let module = &current.module;
-            (steps.0).extend(kept[newest..].iter().map(|number| (module.clone(), *number)));
+            (steps.0).extend(
+                kept[newest..]
+                    .iter()
+                    .map(|number| (module.clone(), *number)),
+            );
         }
         steps
     }

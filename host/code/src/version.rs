@@ -166,7 +166,6 @@ impl<A> Version<A> {
                 (staying as u32 == release).then(|| staying - (1 << ID_BITS))
             });
     }
-
 }
 
 /// Of `users`, those that live there.

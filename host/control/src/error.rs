@@ -37,6 +37,8 @@ pub mod code {
     pub const VERIFY: &str = "verify";
     /// A swap was refused because of processes that would never cross.
     pub const LOOPS: &str = "loops";
+    /// Somebody went back while the swap was prepared.
+    pub const ROLLED_BACK: &str = "rolled_back";
     /// Another swap came first.
     pub const CONFLICT: &str = "conflict";
     /// There is no release to go back to.
@@ -57,6 +59,10 @@ pub struct Failure {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// Of a swap that was refused: why state was not carried over, which mostly is
+    /// as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_carried: Option<String>,
 }
 
 impl Failure {
@@ -66,6 +72,7 @@ impl Failure {
             code: code.to_owned(),
             message: message.into(),
             help: None,
+            not_carried: None,
         }
     }
 
@@ -219,6 +226,14 @@ impl ClientError {
             Self::Node(failure) => failure.help.as_deref(),
             Self::Broken(_) => Some("see what the node printed; `exuvia info` tells if it lives"),
             Self::Nonsense(_) => Some("node and client may be of different versions"),
+        }
+    }
+
+    /// Of a swap that was refused: why state was not carried over.
+    pub fn not_carried(&self) -> Option<&str> {
+        match self {
+            Self::Node(failure) => failure.not_carried.as_deref(),
+            _ => None,
         }
     }
 

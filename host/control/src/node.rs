@@ -200,10 +200,18 @@ fn refused(error: &SwapError) -> Failure {
     let nothing = "nothing has changed: the code that ran before runs on";
     let message = match error {
         // About processes; the others are about a file, or the node.
-        SwapError::Verify(_) | SwapError::Loops { .. } => format!("the swap was refused: {error}"),
+        SwapError::Verify(verify) => {
+            let (process, cause) = (verify.process(), verify.error.cause());
+            format!("the swap was refused: process {process}: {cause}")
+        }
+        SwapError::Loops { .. } => format!("the swap was refused: {error}"),
         _ => error.to_string(),
     };
-    Failure::new(&error.code().replace('-', "_"), message).help(match error.help() {
+    let mut failure = Failure::new(&error.code().replace('-', "_"), message);
+    if let SwapError::Verify(verify) = error {
+        failure.not_carried = verify.error.not_carried().map(str::to_owned);
+    }
+    failure.help(match error.help() {
         Some(help) => format!("{help}; {nothing}"),
         None => nothing.to_owned(),
     })

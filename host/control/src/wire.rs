@@ -138,6 +138,9 @@ pub struct Process {
     /// Why it could not cross.
     #[serde(default)]
     pub stuck: Option<String>,
+    /// How new code has failed it, if it went back to its old version for that.
+    #[serde(default)]
+    pub reverted: Option<String>,
     /// It stays on an old version until it ends.
     #[serde(default)]
     pub left: bool,

@@ -53,6 +53,35 @@ impl Landed {
     }
 }
 
+/// Why no process with a state can ever cross from one version to another, as far
+/// as the two modules tell, and what to do about it; `None`: it may.
+pub fn no_way(
+    old: &Version<Artifact>,
+    new: &Version<Artifact>,
+) -> Option<(CrossError, &'static str)> {
+    let not_carried = old.artifact.carries_to(&new.artifact).err()?;
+    let (not_migrated, fix) = match (old.artifact.has_save, new.artifact.has_load) {
+        (true, true) => return None,
+        (false, _) => (
+            format!("{old} exports no `save`"),
+            "the code that runs cannot hand its state over: give it up with `exuvia deploy --fresh`, and the file \
+             or the app, or deploy when its processes have ended",
+        ),
+        (true, false) => (
+            format!("{new} exports no `load`"),
+            "export `load` from the new module, or give such state up with `exuvia deploy --fresh`, and the file \
+             or the app",
+        ),
+    };
+    let error = CrossError::NoPath {
+        from: old.to_string(),
+        to: new.to_string(),
+        not_carried,
+        not_migrated,
+    };
+    Some((error, fix))
+}
+
 /// Brings an image of `old` to `new`, for a process that is granted this. `saved` is what its `save` has answered,
 /// if it was asked already.
 pub(crate) fn cross(
@@ -149,16 +178,7 @@ fn bring(
         Err(reason) => reason,
     };
     // Step by step through the versions between, in the direction of travel.
-    let (low, high) = (old.number.min(new.number), old.number.max(new.number));
-    let mut between: Vec<Code> = shared
-        .code
-        .versions(&old.module)
-        .into_iter()
-        .filter(|version| low < version.number && version.number < high)
-        .collect();
-    if old.number > new.number {
-        between.reverse();
-    }
+    let between = shared.code.between(old, new);
     if between.is_empty() {
         return Ok(Err(direct));
     }
@@ -166,7 +186,7 @@ fn bring(
     for version in &between {
         // A version that refuses is stepped over: it may have been one that
         // nobody ever ran.
-        let Ok(mut seated) = load(shared, version, schema, state.clone(), grants)? else {
+        let Ok(mut seated) = load(shared, version.version(), schema, state.clone(), grants)? else {
             continue;
         };
         let saved = seated.frame.call_save();

@@ -88,7 +88,7 @@ pub enum LoadError {
 pub enum CrossError {
     /// No way is open.
     #[error(
-        "state cannot cross from {from} to {to}: it is not carried because {not_carried}; it is not migrated because {not_migrated}"
+        "state cannot cross from {from} to {to}: {not_migrated}; and it is not carried because {not_carried}"
     )]
     NoPath {
         /// The old version.
@@ -105,9 +105,27 @@ pub enum CrossError {
     NoFrame,
 }
 
+impl CrossError {
+    /// The cause alone, without what else was tried.
+    pub fn cause(&self) -> String {
+        match self {
+            CrossError::NoPath { not_migrated, .. } => not_migrated.clone(),
+            CrossError::NoFrame => self.to_string(),
+        }
+    }
+
+    /// Why the image was not taken over, which mostly is as it should be.
+    pub fn not_carried(&self) -> Option<&str> {
+        match self {
+            CrossError::NoPath { not_carried, .. } => Some(not_carried),
+            CrossError::NoFrame => None,
+        }
+    }
+}
+
 /// Why a swap was refused before the commit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("process {pid}{}: {error}", .name.as_ref().map(|n| format!(" ({n})")).unwrap_or_default())]
+#[error("process {}: {error}", named(.pid, .name))]
 pub struct VerifyError {
     /// The process whose copy failed.
     pub pid: Pid,
@@ -117,4 +135,20 @@ pub struct VerifyError {
     pub module: String,
     /// Why.
     pub error: Box<CrossError>,
+    /// What to do about it, if that is known better than for any other.
+    pub fix: Option<&'static str>,
+}
+
+impl VerifyError {
+    /// The process, with its name if it has one.
+    pub fn process(&self) -> String {
+        named(&self.pid, &self.name)
+    }
+}
+
+fn named(pid: &Pid, name: &Option<String>) -> String {
+    match name {
+        Some(name) => format!("{pid} ({name})"),
+        None => pid.to_string(),
+    }
 }

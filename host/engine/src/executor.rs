@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use exuvia_abi::Reason;
-use exuvia_code::{Code, Tenancy};
+use exuvia_code::Code;
 use exuvia_process::{Body, ExitReason};
 
 use crate::artifact::Artifact;
@@ -76,9 +76,8 @@ impl std::fmt::Debug for dyn Services {
 impl Shared {
     /// The engine's half of a new process of a module in the current release.
     pub(crate) fn newborn(&self, module: &str) -> Option<Guest> {
-        let release = self.code.current();
-        let version = release.version(module)?.clone();
-        Some(Guest::new(Tenancy::new(version), release.id))
+        let (release, tenancy) = self.code.enter(module)?;
+        Some(Guest::new(tenancy, release))
     }
 
     /// Whether the process must cross at its next rest.
@@ -94,19 +93,19 @@ impl Shared {
         let release = self.code.current();
         let other = release
             .version(&guest.tenancy.module)
-            .is_some_and(|version| !guest.tenancy.is(version));
-        if !other || guest.left_behind {
-            guest.release = release.id;
-            if !other {
-                // The code has come back to it.
-                guest.set_stuck(None);
-            } else {
+            .filter(|version| !guest.tenancy.is(version));
+        match other {
+            // The code has come back to it.
+            None => guest.is_current(),
+            Some(current) if guest.is_left(current) => {
+                guest.leave_behind(release.id);
                 release.progress.left.fetch_add(1, Ordering::Relaxed);
                 guest.tenancy.stay(release.id);
             }
-            return false;
+            Some(_) => return true,
         }
-        true
+        guest.release = release.id;
+        false
     }
 
     /// On which stack the guests of a version are to run now.

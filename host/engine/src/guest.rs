@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use exuvia_abi::receive;
-use exuvia_code::Tenancy;
+use exuvia_code::{Tenancy, Version};
 use exuvia_process::{Body, Envelope, Members, Own, Pid, System};
 
 use crate::artifact::Artifact;
@@ -44,8 +44,6 @@ pub struct Guest {
     pub(crate) trial: Option<Box<Trial>>,
     /// What few have.
     rare: Option<Box<Rare>>,
-    /// Stays on its version whatever is committed (`--leave`).
-    pub(crate) left_behind: bool,
     /// Its first entry has happened.
     pub(crate) has_run: bool,
     /// Used since the pager looked last.
@@ -66,7 +64,6 @@ impl Guest {
             wait: Waiting::default(),
             trial: None,
             rare: None,
-            left_behind: false,
             has_run: false,
             touched: false,
             swept: false,
@@ -120,6 +117,25 @@ impl Guest {
         }
     }
 
+    /// Notes how new code of a release has failed it, so that it went back.
+    pub(crate) fn set_reverted(&mut self, release: u64, how: &str) {
+        self.rare.get_or_insert_default().reverted = Some((release, how.into()));
+    }
+
+    /// How the code that is current has failed it, if it went back to its old
+    /// version for that, and is there still.
+    pub fn reverted(&self, current: &Version<Artifact>) -> Option<&str> {
+        let (release, how) = self.rare.as_ref()?.reverted.as_ref()?;
+        (current.since() <= *release).then_some(how)
+    }
+
+    /// It is in the current version: what was noted of others is past.
+    pub(crate) fn is_current(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            (rare.stuck, rare.reverted, rare.left) = (None, None, 0);
+        }
+    }
+
     /// Its part of the system, which is with the store while its code runs.
     pub(crate) fn take_wasi(&mut self) -> Option<Box<Wasi>> {
         self.rare.as_mut()?.wasi.take()
@@ -153,14 +169,44 @@ impl Guest {
         }
     }
 
-    /// Leaves the process on its version whatever is committed.
-    pub fn leave_behind(&mut self) {
-        self.left_behind = true;
+    /// Whether it has not run yet, so that it has no state.
+    pub fn is_unborn(&self) -> bool {
+        matches!(self.residence, Residence::Newborn) && !self.has_run
     }
 
-    /// Whether it was left on its version.
-    pub fn is_left_behind(&self) -> bool {
-        self.left_behind
+    /// With a release it was left on its version, with consent.
+    pub fn leave_behind(&mut self, release: u64) {
+        self.rare.get_or_insert_default().left = release;
+    }
+
+    /// Whether it was left on its version when `current` became so, or was left
+    /// before and is still in the loop that it was left for: such a one asks no
+    /// leave again. Consent ends where its own version has been current since.
+    pub fn is_left(&self, current: &Version<Artifact>) -> bool {
+        let left = self.rare.as_ref().map_or(0, |rare| rare.left);
+        left > self.tenancy.since() && (current.since() <= left || self.loops() == Some(false))
+    }
+
+    /// What keeps it from crossing now: it is in the middle of something.
+    pub fn busy(&self) -> Option<Busy> {
+        let Residence::Frame {
+            suspended: true, ..
+        } = &self.residence
+        else {
+            return match &self.residence {
+                Residence::Frame { waiting: true, .. } | Residence::Image { waiting: true, .. } => {
+                    Some(Busy::Waits("waiting"))
+                }
+                _ => None,
+            };
+        };
+        match (self.loops(), self.wait.get()) {
+            // Woken by new code, it crosses.
+            (Some(true), _) => None,
+            (Some(false), _) => Some(Busy::Loops),
+            (None, Some(wait)) if wait.what != Want::Turn => Some(Busy::Waits(wait.describe())),
+            (None, _) => Some(Busy::Computes),
+        }
     }
 
     /// Which frame it could be paged out of, while it rests; none of a
@@ -225,6 +271,17 @@ impl Guest {
     }
 }
 
+/// What a process is in the middle of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// It computes, and nothing but its own code or its end stops it.
+    Computes,
+    /// It loops over its own `receive`, and does not take UPGRADE.
+    Loops,
+    /// It waits for something, in a word as [`Guest::describe`] has it.
+    Waits(&'static str),
+}
+
 /// Where a process's guest state is.
 #[derive(Debug)]
 pub(crate) enum Residence {
@@ -264,6 +321,10 @@ impl Residence {
 struct Rare {
     /// Why it could not cross to the current release.
     stuck: Option<Box<str>>,
+    /// The release whose code has failed it, so that it went back, and how.
+    reverted: Option<(u64, Box<str>)>,
+    /// The release with which it was left on its version; 0: none.
+    left: u64,
     /// Its part of the system, if it uses WASI.
     wasi: Option<Box<Wasi>>,
     /// What wakes it from a function of WASI, if its module uses it.

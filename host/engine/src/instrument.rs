@@ -90,6 +90,15 @@ pub const BULK_CHUNK: u32 = 64 * 1024;
 /// The largest module that is taken. Offsets in [`OffsetMap`] are 32 bits, and no
 /// operator grows to more than fifteen times its size.
 pub const MAX_MODULE_BYTES: usize = 256 << 20;
+/// The most that one function may be to compile: bytes of code once it is metered,
+/// and [`LOCAL_BYTES`] for each local. What a compiler needs for one function grows
+/// faster than its size; so much is some seconds and a gigabyte.
+pub const MAX_FUNCTION_BYTES: u64 = 2 << 20;
+/// The most that all functions of a module may be together.
+pub const MAX_CODE_BYTES: u64 = 64 << 20;
+/// What a local costs a compiler, though 50,000 of them are declared in five bytes:
+/// so many bytes of code.
+pub const LOCAL_BYTES: u64 = 8;
 
 /// Validates and rewrites one core Wasm module.
 ///

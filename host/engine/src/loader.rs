@@ -11,6 +11,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, Linker, Module};
 use crate::artifact::{Artifact, Initialization, Plan};
 use crate::cache::Cache;
 use crate::calls;
+use crate::compile::Compilers;
 use crate::data::FrameData;
 use crate::error::LoadError;
 use crate::frame::Frame;
@@ -59,6 +60,7 @@ const HOST_STACK: usize = 128 << 10;
 pub struct Engine {
     engine: wasmtime::Engine,
     linker: Linker<FrameData>,
+    compilers: Compilers,
     cache: Option<Cache>,
     page_map: Arc<PageMap>,
     memories: Arc<Memories>,
@@ -121,6 +123,7 @@ impl Engine {
         calls::define(&mut linker).map_err(compile)?;
         Ok(Engine {
             cache: config.cache.as_deref().and_then(Cache::open),
+            compilers: Compilers::new(),
             page_map: Arc::new(PageMap::new(config.page_map)),
             memories,
             memory: config.memory,
@@ -141,7 +144,7 @@ impl Engine {
     }
 
     /// Loads a module from its bytes, in the binary (`.wasm`) or the text format
-    /// (`.wat`). Slow: milliseconds to seconds.
+    /// (`.wat`). Slow: milliseconds to seconds, and longer if others compile too.
     ///
     /// # Errors
     ///
@@ -187,7 +190,7 @@ impl Engine {
 
     /// A module in which no fault was found.
     fn make(&self, wasm: &[u8], mut analysis: Instrumented) -> Result<Artifact, LoadError> {
-        let module = self.compile(&analysis.wasm)?;
+        let module = self.compile(&analysis.wasm, analysis.code_bytes)?;
         // The rewritten bytes have served.
         analysis.wasm = Vec::new();
         let has = |name: &str| analysis.exports.iter().any(|export| export.name == name);
@@ -258,14 +261,14 @@ impl Engine {
         })
     }
 
-    fn compile(&self, wasm: &[u8]) -> Result<Module, LoadError> {
+    fn compile(&self, wasm: &[u8], bytes: u64) -> Result<Module, LoadError> {
         if let Some(cache) = &self.cache
             && let Some(module) = cache.find(&self.engine, wasm)
         {
             return Ok(module);
         }
-        let module = Module::from_binary(&self.engine, wasm)
-            .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        let compiled = (self.compilers).run(bytes, || Module::from_binary(&self.engine, wasm));
+        let module = compiled.map_err(|error| LoadError::Compile(format!("{error:#}")))?;
         if let Some(cache) = &self.cache {
             cache.keep(&self.engine, wasm, &module);
         }

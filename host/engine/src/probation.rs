@@ -204,8 +204,9 @@ impl Executor {
                 files.come_back(guest);
             }
             guest.residence = Residence::at_rest(image);
-            guest.tenancy = Tenancy::new(trial.before.version().clone());
+            guest.tenancy = trial.before.enter();
             guest.release = trial.release;
+            guest.set_reverted(trial.release, &reason.to_string());
             guest.wait.take();
         }
         (shared.observer).returned(pid, &failed, trial.release, reason);

@@ -1,9 +1,7 @@
 //! The state of a living process as its own `save` hands it over, as OTP's
 //! `sys:get_state` shows it. `save` runs on a copy: the process knows nothing of it.
 
-use std::sync::Arc;
-
-use exuvia_code::Version;
+use exuvia_code::Tenancy;
 
 use crate::artifact::Artifact;
 use crate::crossing::save;
@@ -25,7 +23,8 @@ pub struct Saved {
 /// The memory of a guest at rest, copied, and the code that it belongs to.
 #[derive(Debug)]
 pub struct Copied {
-    version: Arc<Version<Artifact>>,
+    /// Held: the process may end meanwhile.
+    version: Tenancy<Artifact>,
     pub(crate) image: Image,
 }
 
@@ -52,7 +51,7 @@ impl Guest {
             } if loops == Some(true) && frame.frame.reusable => frame.frame.copy(),
             _ => None,
         }?;
-        let version = self.tenancy.version().clone();
+        let version = self.tenancy.hold();
         Some(Copied { version, image })
     }
 }
@@ -66,11 +65,12 @@ impl Executor {
     pub fn saved(&self, copied: &Copied) -> Result<Saved, String> {
         let Copied { version, image } = copied;
         if !version.artifact.has_save {
-            return Err(format!("{version} exports no `save`"));
+            return Err(format!("{} exports no `save`", version.version()));
         }
-        let bytes = save(&self.0, version, image).map_err(|error| error.to_string())??;
+        let bytes =
+            save(&self.0, version.version(), image).map_err(|error| error.to_string())??;
         Ok(Saved {
-            version: version.to_string(),
+            version: version.version().to_string(),
             schema: version.artifact.schema,
             bytes,
         })

@@ -45,7 +45,7 @@ struct Crossing<'a> {
     pid: Pid,
     release: &'a Release<Artifact>,
     old: &'a Arc<Version<Artifact>>,
-    new: &'a Arc<Version<Artifact>>,
+    new: &'a Tenancy<Artifact>,
     began: u64,
 }
 
@@ -77,14 +77,19 @@ impl Executor {
         let shared = &self.0;
         let began = shared.system.clock.now();
         let pid = own.pid();
-        let release = &shared.code.current();
         let grants = own.limits().grants.clone();
         let Some(guest) = own.guest() else {
             return Ok(());
         };
-        let Some(new) = release.version(&guest.tenancy.module) else {
+        // Held until it has arrived: the release may be superseded meanwhile.
+        let Some((release, new)) = shared.code.hold(&guest.tenancy.module) else {
             return Ok(());
         };
+        let (release, new) = (&release, &new);
+        if guest.tenancy.is(new.version()) {
+            // Another commit has just brought it back.
+            return Ok(());
+        }
         let old = &guest.tenancy.version().clone();
         let crossing = Crossing {
             pid,
@@ -100,7 +105,7 @@ impl Executor {
         let (mut origin, saved) =
             take_state(shared, guest, &crossing).map_err(|reason| CrossError::NoPath {
                 from: old.to_string(),
-                to: new.to_string(),
+                to: new.version().to_string(),
                 not_carried: format!("its state could not be read: {reason}"),
                 not_migrated: "it could not be read".into(),
             })?;
@@ -109,7 +114,7 @@ impl Executor {
         let exact = guest
             .trial
             .as_mut()
-            .filter(|trial| trial.before.is(new))
+            .filter(|trial| trial.before.is(new.version()))
             .and_then(|trial| Some((trial.state.take()?, trial.files.take())));
         let crossed = match (exact, &mut origin) {
             (Some((State::Old(image), files)), _) => {
@@ -121,12 +126,14 @@ impl Executor {
                     state: Landed::Image(image),
                 })
             }
-            (_, Origin::Image(image)) => crossing::cross(shared, old, new, (image, &grants), saved),
+            (_, Origin::Image(image)) => {
+                crossing::cross(shared, old, new.version(), (image, &grants), saved)
+            }
             (_, Origin::Frame(frame)) => {
-                crossing::cross_saved(shared, old, new, frame.frame.call_save(), &grants)
+                crossing::cross_saved(shared, old, new.version(), frame.frame.call_save(), &grants)
             }
         };
-        let before = Tenancy::hold(old.clone());
+        let before = guest.tenancy.hold();
         match crossed {
             Ok(Crossed { path, state }) => {
                 guest.residence = match state {
@@ -179,9 +186,9 @@ impl Executor {
         let release = crossing.release;
         // It leaves the old version when it is counted, not before: when
         // nobody is left there, all are counted.
-        let left = std::mem::replace(&mut guest.tenancy, Tenancy::new(crossing.new.clone()));
+        let left = std::mem::replace(&mut guest.tenancy, crossing.new.enter());
         guest.release = release.id;
-        guest.set_stuck(None);
+        guest.is_current();
         let swept = std::mem::take(&mut guest.swept);
         let now = self.0.system.clock.now();
         let pause = match path {

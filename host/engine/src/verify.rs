@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use exuvia_code::{Path, Version};
+use exuvia_code::{Path, Tenancy, Version};
 use exuvia_process::Pid;
 
 use crate::artifact::Artifact;
@@ -98,7 +98,8 @@ impl Executor {
             if clock.now() > until {
                 continue;
             }
-            match crossing::cross(shared, &seen.old, &seen.new, (&image, &grants), None) {
+            let old = seen.old.version();
+            match crossing::cross(shared, old, &seen.new, (&image, &grants), None) {
                 Ok(crossed) => {
                     crossed.state.drop_in(shared);
                     verified.checked += 1;
@@ -119,6 +120,7 @@ impl Executor {
                         name: names.first().map(ToString::to_string),
                         module: seen.old.module.to_string(),
                         error: error.into(),
+                        fix: None,
                     });
                 }
             }
@@ -136,7 +138,8 @@ impl Executor {
 
 /// What verification sees of one process.
 struct Seen {
-    old: Arc<Version<Artifact>>,
+    /// Held: the process may end meanwhile.
+    old: Tenancy<Artifact>,
     new: Arc<Version<Artifact>>,
     image: Option<Image>,
     loops: Option<bool>,
@@ -164,15 +167,16 @@ fn look(
     changes: &[Arc<Version<Artifact>>],
     in_time: bool,
 ) -> Option<Seen> {
-    let old = guest.tenancy.version().clone();
     let new = changes
         .iter()
-        .find(|change| change.module == old.module && !Arc::ptr_eq(change, &old))?
+        .find(|change| change.module == guest.tenancy.module && !guest.tenancy.is(change))?
         .clone();
-    if guest.left_behind {
+    let loops = guest.loops();
+    // `new` is not current yet: this is whether it was left before, and loops.
+    if loops == Some(false) && guest.is_left(&new) {
         return None;
     }
-    let loops = guest.loops();
+    let old = guest.tenancy.hold();
     let resident = matches!(guest.residence, Residence::Frame { .. });
     let image = guest.copy().map(|copied| copied.image);
     if let (

@@ -84,7 +84,7 @@ impl App {
                 );
             }
         }
-        node.deploy_first(&modules)?;
+        node.deploy_first(modules)?;
         let release = node.0.code.current();
         let begins_with = |module: &str| {
             let version = release.version(module)?;

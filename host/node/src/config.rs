@@ -9,6 +9,7 @@ use exuvia_scheduler::OTHERS_SHARE;
 
 use crate::logger::LogRules;
 use crate::manifest::Manifest;
+use crate::swap::AtStage;
 
 /// The settings of a node. All have defaults.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub struct NodeConfig {
     /// Makes the node's clock. One that is manual stands still until it is moved
     /// (`Node::advance`).
     pub clock: fn() -> Clock,
+    /// Called at the stages of each deployment, for tests.
+    pub at_stage: Option<AtStage>,
 }
 
 impl Default for NodeConfig {
@@ -73,6 +76,7 @@ impl Default for NodeConfig {
             log: LogRules::default(),
             page_map: None,
             clock: Clock::system,
+            at_stage: None,
         }
     }
 }

@@ -112,6 +112,14 @@ pub enum SwapError {
         /// One of them.
         first: Pid,
     },
+    /// Somebody went back to an earlier release while it was prepared.
+    #[error(
+        "the node was rolled back while this was prepared (release {release}), and what it went back to stays"
+    )]
+    RolledBack {
+        /// The release that is current.
+        release: u64,
+    },
     /// Another release came first, or there is none to go back to.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -124,12 +132,14 @@ impl SwapError {
             SwapError::Load { .. }
             | SwapError::ChildMemory { .. }
             | SwapError::Commit(CommitError::NoEarlier) => return None,
+            SwapError::Verify(VerifyError { fix: Some(fix), .. }) => fix,
             SwapError::Verify(_) => {
                 "mend `save` or `load`, or give such state up with `exuvia deploy --fresh`, and the file or the app"
             }
             SwapError::Loops { .. } => {
                 "deploy with --leave to leave them on their version, or with --kill to end them"
             }
+            SwapError::RolledBack { .. } => "deploy it again if it is to run after all",
             SwapError::Commit(CommitError::Conflict { .. }) => "deploy again",
         };
         Some(help.into())
@@ -141,6 +151,7 @@ impl SwapError {
             SwapError::Load { .. } | SwapError::ChildMemory { .. } => "load",
             SwapError::Verify(_) => "verify",
             SwapError::Loops { .. } => "loops",
+            SwapError::RolledBack { .. } => "rolled-back",
             SwapError::Commit(CommitError::Conflict { .. }) => "conflict",
             SwapError::Commit(CommitError::NoEarlier) => "no-earlier-release",
         }

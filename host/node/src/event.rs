@@ -6,11 +6,13 @@ use std::sync::mpsc::SyncSender;
 use std::time::SystemTime;
 
 use exuvia_code::{Path, Release, Version};
-use exuvia_engine::{Artifact, GuestSystem, Observer};
+use exuvia_engine::{Artifact, GuestSystem, Observer, VerifyError};
 use exuvia_process::{Envelope, ExitReason, Kind, Pid};
 use serde::{Serialize, Serializer};
 use tokio::sync::broadcast;
 
+use crate::behind::{Behind, yet};
+use crate::error::SwapError;
 use crate::logger::{Logger, Report};
 use crate::settle::SettledReport;
 use crate::shown::Shown;
@@ -60,6 +62,14 @@ pub enum Event {
         what: String,
         /// Why.
         reason: String,
+        /// The process whose copy could not cross, with its name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        process: Option<String>,
+        /// The cause alone: `reason` without the process, and what else was tried.
+        cause: String,
+        /// Why state was not carried over, if that was tried.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        not_carried: Option<String>,
         /// What to do about it.
         #[serde(skip_serializing_if = "Option::is_none")]
         help: Option<String>,
@@ -94,6 +104,9 @@ pub enum Event {
         new: bool,
         /// They hold the code that runs; else what was refused, or gone back from.
         runs: bool,
+        /// Processes that do not run it all the same.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        behind: Vec<Behind>,
         /// The build before had failed, or its swap was refused.
         mended: bool,
         /// A changed source whose date is older than what is made of it. Tools
@@ -119,6 +132,9 @@ pub enum Event {
     Mended {
         /// The modules.
         modules: Vec<String>,
+        /// Processes that do not run it all the same.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        behind: Vec<Behind>,
     },
     /// A build has failed; the old code runs on.
     BuildFailed {
@@ -230,14 +246,42 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// A swap that was refused.
+    pub(crate) fn refused(what: String, error: &SwapError) -> Event {
+        let verify = match error {
+            SwapError::Verify(verify) => Some(verify),
+            _ => None,
+        };
+        let not_carried = verify.and_then(|verify| verify.error.not_carried());
+        Event::Refused {
+            what,
+            reason: error.to_string(),
+            process: verify.map(VerifyError::process),
+            cause: verify.map_or_else(|| error.to_string(), |verify| verify.error.cause()),
+            not_carried: not_carried.map(str::to_owned),
+            help: error.help(),
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::Swap(report) => report.fmt(f),
             Event::Settled(report) => report.fmt(f),
-            Event::Refused { what, reason, help } => {
-                let reason = one_line(reason);
-                write!(f, "swap of {what} refused, the old code runs on: {reason}")?;
+            Event::Refused {
+                what,
+                process,
+                cause,
+                help,
+                ..
+            } => {
+                write!(f, "swap of {what} refused, the old code runs on: ")?;
+                if let Some(process) = process {
+                    write!(f, "process {process}: ")?;
+                }
+                f.write_str(&one_line(cause))?;
                 match help {
                     Some(help) => write!(f, "; help: {help}"),
                     None => Ok(()),
@@ -264,6 +308,7 @@ impl fmt::Display for Event {
                 took_ms,
                 new,
                 runs,
+                behind,
                 mended,
                 dated,
                 ..
@@ -273,12 +318,12 @@ impl fmt::Display for Event {
                 if *new {
                     return f.write_str(", and says");
                 }
-                f.write_str(match runs {
-                    true => ": it is the code that runs, nothing to swap",
-                    false => {
-                        ": it is what was refused, or gone back from; the old code runs on until it changes"
-                    }
-                })?;
+                match runs {
+                    true => the_code_that_runs(f, behind, ", nothing to swap")?,
+                    false => f.write_str(
+                        ": it is what was refused, or gone back from; the old code runs on until it changes",
+                    )?,
+                }
                 match dated {
                     Some(source) => write!(
                         f,
@@ -298,8 +343,9 @@ impl fmt::Display for Event {
                 f,
                 "looking for changes of files every second, as {reason}; help: {help}"
             ),
-            Event::Mended { modules } => {
-                write!(f, "mended {}: it is the code that runs", listed(modules))
+            Event::Mended { modules, behind } => {
+                write!(f, "mended {}", listed(modules))?;
+                the_code_that_runs(f, behind, "")
             }
             Event::BuildFailed {
                 modules, reason, ..
@@ -393,6 +439,15 @@ impl fmt::Display for Event {
                 "release {from} failed too often and went back (now release {release}): {reason}"
             ),
         }
+    }
+}
+
+/// That something is the code that runs, and of whom it is not true.
+fn the_code_that_runs(f: &mut fmt::Formatter<'_>, behind: &[Behind], more: &str) -> fmt::Result {
+    f.write_str(": it is the code that runs")?;
+    match behind.is_empty() {
+        true => f.write_str(more),
+        false => write!(f, ", {}", yet(behind)),
     }
 }
 

@@ -46,7 +46,8 @@ pub struct ProcessInfo {
     pub names: Vec<String>,
     /// `module@version`; `None` for a native process.
     pub module: Option<String>,
-    /// What it does: resident, paged out, receive, call, preempted, native, ...
+    /// What it does: resident, paged out, receive, call, preempted, native, ...; or
+    /// that it is stuck, reverted or suspended.
     pub state: String,
     /// Messages in its mailbox.
     pub mailbox: u64,
@@ -60,6 +61,8 @@ pub struct ProcessInfo {
     pub crossings: u32,
     /// Why it could not cross, if it could not.
     pub stuck: Option<String>,
+    /// How new code has failed it, if it went back to its old version for that.
+    pub reverted: Option<String>,
     /// It stays on an old version until it ends: it was left there, or never
     /// returns to cross.
     pub left: bool,
@@ -583,14 +586,21 @@ pub(crate) fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> Proce
         image: 0,
         crossings: 0,
         stuck: None,
+        reverted: None,
         left: false,
     };
     if let Body::Guest(guest) = &own.body {
         info.module = Some(guest.tenancy.version().to_string());
+        let current = release.version(&guest.tenancy.module);
+        let other = current.filter(|version| !guest.tenancy.is(version));
+        info.reverted = other
+            .and_then(|current| guest.reverted(current))
+            .map(str::to_owned);
         info.state = match own.suspended {
             true if guest.stands_still() => "suspended".into(),
             // It ends what it has begun first.
             true => "suspending".into(),
+            false if info.reverted.is_some() => "reverted".into(),
             false if guest.is_waiting() && is_behind(guest, release) => HOLDS_UP.into(),
             false => guest.describe().into(),
         };

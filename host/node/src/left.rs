@@ -10,8 +10,9 @@ use exuvia_engine::{Artifact, Guest};
 use exuvia_process::{Body, Pid, Signal};
 use serde::Serialize;
 
+use crate::busy::Ended;
 use crate::node::Node;
-use crate::swap::{Loops, ModuleBytes, SwapReport, nothing};
+use crate::swap::{Loops, SwapReport, nothing};
 
 /// An old version on which processes stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,11 +24,11 @@ pub struct LeftOn {
 }
 
 /// Whether a guest stays on its version although `release` has another one.
-/// A mark from before does not count in a version that has become current again.
 pub(crate) fn stays(guest: &Guest, release: &Release<Artifact>) -> bool {
     let version = release.version(&guest.tenancy.module);
-    version.is_some_and(|current| !guest.tenancy.is(current))
-        && (guest.is_left_behind() || guest.loops() == Some(false))
+    version.is_some_and(|current| {
+        !guest.tenancy.is(current) && (guest.is_left(current) || guest.loops() == Some(false))
+    })
 }
 
 /// "2 processes are left on counter@1, 1 on counter@2", as the end of a line.
@@ -46,16 +47,15 @@ pub(crate) fn told(left_on: &[LeftOn], one: &str, many: &str) -> String {
 
 impl Node {
     /// The processes of some modules that stay on old versions, by version.
-    pub(crate) fn left(
+    pub(crate) fn left<'a>(
         &self,
-        modules: &[ModuleBytes],
+        modules: impl Iterator<Item = &'a str>,
         release: &Arc<Release<Artifact>>,
     ) -> Vec<(Arc<Version<Artifact>>, Vec<Pid>)> {
         let old: Vec<_> = modules
-            .iter()
             .flat_map(|module| {
-                let current = release.version(&module.name);
-                let mut versions = self.0.code.versions(&module.name);
+                let current = release.version(module);
+                let mut versions = self.0.code.versions(module);
                 versions.retain(|version| {
                     version.population() > 0
                         && current.is_some_and(|current| !Arc::ptr_eq(current, version))
@@ -111,18 +111,19 @@ impl Node {
 
     /// The answer to a deployment of code that is current already. It still
     /// does what it says of processes that stay on old versions.
-    pub(crate) fn nothing_new(
+    pub(crate) fn nothing_new<'a>(
         &self,
         base: &Arc<Release<Artifact>>,
-        modules: &[ModuleBytes],
+        modules: impl Iterator<Item = &'a str> + Clone,
         loops: Loops,
     ) -> SwapReport {
-        let left = self.left(modules, base);
+        let left = self.left(modules.clone(), base);
+        let mut ended = Ended::default();
         let pids: Vec<Pid> = left.iter().flat_map(|(_, pids)| pids).copied().collect();
         match loops {
             Loops::Refuse => {}
             Loops::Leave => {
-                self.leave_behind(&pids);
+                self.leave_behind(&pids, base.id);
                 // Those that stay say so then.
                 for pid in &pids {
                     self.0.system.wake(*pid);
@@ -132,11 +133,18 @@ impl Node {
                 for pid in &pids {
                     self.kill(*pid);
                 }
+                let current = modules.clone().filter_map(|name| base.version(name));
+                let current: Vec<_> = current.cloned().collect();
+                ended = self.end_the_busy(base, &current, &pids);
             }
         }
+        // Who is left, or was until now, has a clause of its own, and who has yet
+        // to cross does so.
+        let mut behind = self.behind(modules);
+        behind.retain(|it| it.reverted + it.stuck > 0);
         let count = pids.len() as u64;
         let (left_count, killed) = match loops {
-            Loops::Kill => (0, count),
+            Loops::Kill => (0, count + ended.killed),
             _ => (count, 0),
         };
         SwapReport {
@@ -150,16 +158,20 @@ impl Node {
                     processes: pids.len() as u64,
                 })
                 .collect(),
+            behind,
+            unended: ended.unended,
+            busy: ended.busy,
             ..nothing(base)
         }
     }
 
-    /// Marks processes: they stay on their version whatever is committed.
-    pub(crate) fn leave_behind(&self, loops: &[Pid]) {
+    /// Marks processes: with this release, which is committed, they stay on their
+    /// version until they end, or are at rest when a later one is deployed.
+    pub(crate) fn leave_behind(&self, loops: &[Pid], release: u64) {
         for pid in loops {
-            let mark = Box::new(|own: &mut exuvia_engine::GuestOwn, _: &_| {
+            let mark = Box::new(move |own: &mut exuvia_engine::GuestOwn, _: &_| {
                 if let Some(guest) = own.guest() {
-                    guest.leave_behind();
+                    guest.leave_behind(release);
                 }
             });
             let _ = self.0.system.signal(*pid, Signal::Control(mark));

@@ -8,7 +8,9 @@
 
 mod admission;
 mod app;
+mod behind;
 mod build;
+mod busy;
 mod check;
 mod config;
 mod error;
@@ -35,6 +37,7 @@ mod virtual_time;
 mod watch;
 
 pub use app::{App, BootOptions, StopReport};
+pub use behind::Behind;
 pub use build::{BuildError, Built, KEPT_OUTPUT, Show, Stopper, build};
 pub use check::{Checked, Machine, check, look_at_machine};
 pub use config::NodeConfig;
@@ -54,7 +57,9 @@ pub use operator::{Branch, Description, Function, Parameter};
 pub use probe::Probe;
 pub use settle::SettledReport;
 pub use shown::{REFUSED_TAG, Shown, TYPED_TAG};
-pub use swap::{DeployOptions, Loops, Made, ModuleBytes, ModuleSwap, Stages, SwapReport};
+pub use swap::{
+    AtStage, DeployOptions, Loops, Made, ModuleBytes, ModuleSwap, Stages, SwapReport, SwapStage,
+};
 pub use top::{SchedulerLoad, Sort, Top, TopProcess};
 pub use watch::{WatchLimits, Watcher, Workshop};
 

@@ -31,6 +31,7 @@ use crate::machine;
 use crate::manifest::{AppConfig, OwnMemory};
 use crate::settle::Following;
 use crate::supervisor::{self, Asks, Edits};
+use crate::swap::turns::Turns;
 use crate::sweeper::{self, Sweeper};
 use crate::top::Sampler;
 
@@ -51,8 +52,11 @@ pub(crate) struct Inner {
     pub(crate) executor: Executor,
     pub(crate) events: Events,
     pub(crate) logger: Arc<Logger>,
-    /// One swap at a time; also held while versions are unloaded.
+    /// Held from a commit to its announcement; never while anything slow is done.
     pub(crate) swapping: Mutex<()>,
+    /// How often somebody has gone back. Changed under `swapping`.
+    pub(crate) rollbacks: AtomicU64,
+    pub(crate) turns: Turns,
     pub(crate) limits: Arc<Limits>,
     pub(crate) modules: ModuleLimits,
     /// Children of the manifest that may have less memory than their module.
@@ -198,6 +202,8 @@ impl Node {
             events,
             logger,
             swapping: Mutex::new(()),
+            rollbacks: AtomicU64::new(0),
+            turns: Turns::default(),
             limits,
             modules: Mutex::default(),
             children: Mutex::default(),

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use exuvia_engine::GuestOwn;
+use exuvia_engine::{Artifact, GuestOwn};
 
 use crate::event::Event;
 use crate::node::{Inner, Node};
@@ -191,14 +191,7 @@ impl Node {
     /// Unloads versions that nobody needs.
     pub(crate) fn unload(&self) {
         let inner = &self.0;
-        // Not while a version is made that no release has yet; later then.
-        let Some(one) = inner.swapping.try_lock() else {
-            return;
-        };
-        let unloaded = inner.code.unload(KEEP);
-        // Who swaps does not wait until their frames are gone.
-        drop(one);
-        for version in unloaded {
+        for version in inner.code.unload(KEEP, Artifact::schema) {
             inner.executor.forget(&version.artifact);
             tracing::debug!(version = %version, "unloaded");
         }

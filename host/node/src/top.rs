@@ -262,6 +262,7 @@ fn running(slot: u32, row: &Row) -> ProcessInfo {
         image: 0,
         crossings: 0,
         stuck: None,
+        reverted: None,
         left: false,
     }
 }

@@ -8,7 +8,7 @@ use exuvia_control::{Answer, DeployOptions, Info, Loops, MAX_DEPLOY_BYTES, Swap,
 use exuvia_node::manifest::Manifest;
 
 use crate::fault::{Exit, Fault};
-use crate::output::{Output, Tone, clean};
+use crate::output::{Output, Tone, clean, count};
 use crate::place::{self, Place};
 
 /// Replace the code of a running app
@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Kill processes that never return
     #[arg(long)]
     kill: bool,
+    /// Of a refused swap say also why state was not carried over
+    #[arg(long, short)]
+    verbose: bool,
 }
 
 pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
@@ -84,15 +87,51 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         };
         (client, vec![upload])
     };
-    let swap = client.deploy(&modules, options).await?;
-    show(&swap, output)
+    match client.deploy(&modules, options).await {
+        Ok(swap) => show(&swap, output),
+        Err(error) => {
+            let also = error.not_carried().filter(|_| arguments.verbose);
+            let also = also.map(|why| {
+                let help = error.help().unwrap_or_default();
+                format!("{help}\n  not carried: {why}")
+            });
+            let fault = Fault::from(error);
+            Err(match also {
+                Some(help) => fault.help(help),
+                None => fault,
+            })
+        }
+    }
 }
 
-/// A swap that was made.
+/// A swap that was made. It fails if processes that were to be killed have not ended.
 pub(crate) fn show(swap: &Answer<Swap>, output: &Output) -> Result<(), Fault> {
+    let unended = swap.value.report["unended"].as_array();
+    let unended: Vec<&str> = unended
+        .into_iter()
+        .flatten()
+        .filter_map(|pid| pid.as_str())
+        .collect();
     if output.is_json() {
-        return output.value(&swap.json);
+        output.value(&swap.json)?;
+        return match unended.is_empty() {
+            true => Ok(()),
+            false => Err(Fault::Shown(Exit::Failed)),
+        };
     }
+    show_line(swap, output)?;
+    if unended.is_empty() {
+        return Ok(());
+    }
+    let number = count(unended.len() as u64, "process was", "processes were");
+    Err(Fault::failed(format!(
+        "{number} to be killed and did not end in time, so that old code still runs: {}",
+        unended.join(", ")
+    ))
+    .help("`exuvia inspect PID` shows what such a process does; the swap itself was made"))
+}
+
+fn show_line(swap: &Answer<Swap>, output: &Output) -> Result<(), Fault> {
     let line = clean(&swap.value.line);
     let (word, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
     output.line(&format!("{}{rest}", output.paint(Tone::Good, word)))

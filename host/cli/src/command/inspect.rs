@@ -112,6 +112,9 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     if let Some(why) = &process.stuck {
         line("stuck", why)?;
     }
+    if let Some(how) = &process.reverted {
+        line("reverted", how)?;
+    }
     match all["data"]["encoding"].as_str() {
         Some("msgpack") => {
             let shown = serde_json::to_string_pretty(&all["data"]["payload"]).unwrap_or_default();

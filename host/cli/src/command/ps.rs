@@ -74,6 +74,14 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
             let lines: Vec<&str> = why.lines().map(str::trim).collect();
             output.line(&format!("  {word}: {}", clean(&lines.join(" "))))?;
         }
+        if let Some(how) = &process.reverted {
+            let word = output.paint(Tone::Warning, "reverted");
+            let lines: Vec<&str> = how.lines().map(str::trim).collect();
+            output.line(&format!(
+                "  {word}: new code failed it, it runs the old until the next swap: {}",
+                clean(&lines.join(" "))
+            ))?;
+        }
         if process.left {
             let word = output.paint(Tone::Warning, "left");
             let version = clean(process.module.as_deref().unwrap_or("its version"));

@@ -247,6 +247,23 @@ pub(crate) fn looping_counter(tag: &str) -> Vec<u8> {
     wat::parse_str(text.replace(at_once, waits)).unwrap()
 }
 
+/// The counter, but it loads no state of the one before.
+pub(crate) fn forgetful_counter() -> Vec<u8> {
+    let takes = "(local.get $from_schema) (i32.const 1))";
+    assert_eq!(COUNTER.matches(takes).count(), 1);
+    let text = COUNTER.replace(takes, "(local.get $from_schema) (i32.const 2))");
+    wat::parse_str(text).unwrap()
+}
+
+/// The counter, but a message of one byte keeps it busy for ever.
+pub(crate) fn spinning_counter(tag: &str) -> Vec<u8> {
+    let message = "        ;; MESSAGE: a payload of another length is not ours.";
+    let text = tagged(tag);
+    assert_eq!(text.matches(message).count(), 1);
+    let spins = "(if (i32.eq (i32.load (i32.const 100)) (i32.const 1)) (then (loop $on (br $on))))";
+    wat::parse_str(text.replace(message, spins)).unwrap()
+}
+
 /// The counter, but it takes no notice of the end that it is asked for.
 pub(crate) fn stubborn_counter() -> Vec<u8> {
     let import =

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::app::{App, counter, looping_counter};
+use crate::app::{App, counter, forgetful_counter, looping_counter, spinning_counter};
 
 /// A call whose reply has this tag and this count.
 fn expect(app: &App, tag: u32, count: &str) {
@@ -192,6 +192,65 @@ fn processes_that_were_left_are_shown_and_can_be_ended_later() {
     }
     for process in list.as_array().unwrap() {
         assert_eq!(process["left"], false, "{process}");
+        assert_eq!(process["module"], "counter@2", "{process}");
+    }
+}
+
+#[test]
+fn a_refusal_tells_the_cause_first_and_what_else_was_tried_if_asked() {
+    let app = App::new();
+    let node = app.start(&["--no-watch"]);
+    expect(&app, 0, "0000000000000000");
+    app.write("counter.wasm", &forgetful_counter());
+    let answer = app.ask(&["deploy", "counter.wasm"]);
+    assert_eq!(answer.code, Some(1));
+    let lines: Vec<&str> = answer.stderr.lines().collect();
+    let [cause, help] = lines[..] else {
+        panic!("{answer:?}");
+    };
+    for part in [
+        "process <",
+        "(counter-0): ",
+        "can load only 8 bytes of schema 1",
+    ] {
+        assert!(cause.contains(part), "`{part}` is not in: {cause}");
+    }
+    assert!(help.contains("help: mend `save` or `load`"), "{help}");
+    assert!(!answer.stderr.contains("carried"), "{answer:?}");
+    let answer = app.ask(&["deploy", "counter.wasm", "-v"]);
+    let last = answer.stderr.lines().last().unwrap();
+    assert!(last.starts_with("  not carried: "), "{answer:?}");
+    for _ in 0..2 {
+        let refused = node.event("refused");
+        let event = &refused["event"];
+        assert!(event["process"].as_str().unwrap().contains("counter-0"));
+        assert!(event["cause"].as_str().unwrap().contains("schema 1"));
+        assert!(!event["not_carried"].as_str().unwrap().is_empty());
+        assert!(!refused["line"].as_str().unwrap().contains("carried"));
+    }
+}
+
+#[test]
+fn a_handler_that_never_returns_is_ended_by_kill() {
+    let app = App::with(&spinning_counter("(i32.const 1)"), "5000");
+    let node = app.start(&["--no-watch"]);
+    expect(&app, 1, "0000000000000000");
+    app.done(&["send", "counter-0", "--hex", "00"]);
+    let spins = |app: &App| {
+        let list = app.json(&["ps", "--module", "counter"]);
+        let first = list.as_array().unwrap().iter();
+        let mut first = first.filter(|it| it["names"][0] == "counter-0");
+        first.next().is_some_and(|it| it["state"] == "preempted")
+    };
+    while !spins(&app) {}
+    app.write("counter.wasm", &spinning_counter("(i32.const 2)"));
+    let line = app.done(&["deploy", "counter.wasm", "--kill"]);
+    assert!(line.contains("  1 killed  "), "{line}");
+    let exit = node.event("exit");
+    assert_eq!(exit["event"]["reason"], "killed", "{exit}");
+    // Its supervisor starts another, on the version that is current.
+    let list = app.json(&["ps", "--module", "counter"]);
+    for process in list.as_array().unwrap() {
         assert_eq!(process["module"], "counter@2", "{process}");
     }
 }

@@ -70,9 +70,10 @@ fn node_with(frames: usize) -> Node {
     let code = Arc::new(Code::new(10));
     let [old, new] = [1, 2].map(|number| {
         let artifact = engine.load(&wasm).unwrap();
-        code.load("m", Digest([number; 32]), artifact)
+        let held = code.load("m", Digest([number; 32]), artifact);
+        held.version().clone()
     });
-    code.commit(code.current_id(), std::slice::from_ref(&old), false)
+    code.commit(&code.current(), std::slice::from_ref(&old), false)
         .unwrap();
     let config = ExecutorConfig {
         frames,

@@ -69,6 +69,7 @@ pub(super) fn report(
         protocol,
         abi: abi(parsed)?,
         wasm: output.wasm,
+        code_bytes: output.code_bytes,
         offsets: output.offsets,
     })
 }

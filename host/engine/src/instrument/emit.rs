@@ -9,7 +9,7 @@ use wasm_encoder::{
     Module, NameMap, NameSection, RawSection, RefType, SectionId, TableSection, TableType,
     TypeSection, ValType,
 };
-use wasmparser::{BinaryReader, FuncType};
+use wasmparser::{BinaryReader, FuncType, FunctionBody};
 
 use super::error::InstrumentError;
 use super::helpers::{self, Indices};
@@ -18,8 +18,8 @@ use super::parse::{Parsed, internal};
 use super::rewrite::{self, NewBody};
 use super::scan::{Added, Plan};
 use super::{
-    EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, MAIL_UNKNOWN,
-    MAX_MODULE_BYTES, SLOTS, SLOTS_WITH_WASI,
+    EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, LOCAL_BYTES,
+    MAIL_UNKNOWN, MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_MODULE_BYTES, SLOTS, SLOTS_WITH_WASI,
 };
 
 /// Limits of wasmparser, which it does not export.
@@ -29,7 +29,6 @@ mod limits {
     pub(super) const EXPORTS: u64 = 1_000_000;
     pub(super) const GLOBALS: u64 = 1_000_000;
     pub(super) const TABLES: u64 = 100;
-    pub(super) const FUNCTION_BYTES: usize = 7_654_321;
 }
 
 /// Ids of subsections in the name section.
@@ -40,6 +39,8 @@ const FUNCTION_NAMES: u8 = 1;
 pub(super) struct Output {
     pub(super) wasm: Vec<u8>,
     pub(super) offsets: OffsetMap,
+    /// What there is to compile, as the limits count it.
+    pub(super) code_bytes: u64,
     /// Export name of each mutable global that the module defines, by index.
     pub(super) global_exports: Vec<(u32, String)>,
 }
@@ -116,7 +117,7 @@ pub(super) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, Instrumen
     if let Some(count) = parsed.data_count {
         module.section(&DataCountSection { count });
     }
-    let offsets = write_code(&mut module, parsed, plan, at)?;
+    let (offsets, code_bytes) = write_code(&mut module, parsed, plan, at)?;
     copy_section(&mut module, parsed, SectionId::Data, &parsed.data_section);
     module.section(&names(parsed, plan));
     for custom in parsed.customs.iter().filter(|custom| !custom.leads) {
@@ -125,6 +126,7 @@ pub(super) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, Instrumen
     Ok(Output {
         wasm: module.finish(),
         offsets,
+        code_bytes,
         global_exports,
     })
 }
@@ -346,24 +348,49 @@ fn leb_length(value: usize) -> usize {
     bytes.len()
 }
 
+/// What a function is to compile, if that is no more than it may be.
+fn to_compile(
+    parsed: &Parsed<'_>,
+    function: u32,
+    body: &FunctionBody<'_>,
+    bytes: u64,
+) -> Result<u64, InstrumentError> {
+    let mut locals = 0;
+    for group in body.get_locals_reader().map_err(internal)? {
+        let (count, _) = group.map_err(internal)?;
+        locals += u64::from(count);
+    }
+    let all = bytes + locals * LOCAL_BYTES;
+    if all > MAX_FUNCTION_BYTES {
+        return Err(InstrumentError::FunctionTooLarge {
+            function: parsed.function_name(function),
+            bytes,
+            locals,
+            limit: MAX_FUNCTION_BYTES,
+        });
+    }
+    Ok(all)
+}
+
 fn write_code(
     module: &mut Module,
     parsed: &Parsed<'_>,
     plan: &Plan,
     at: Indices,
-) -> Result<OffsetMap, InstrumentError> {
+) -> Result<(OffsetMap, u64), InstrumentError> {
     let mut section = CodeSection::new();
+    let mut code_bytes = 0;
     let mut runs: Vec<Run> = Vec::new();
     let mut hints = BranchHints::new();
     for (number, body) in parsed.bodies.iter().enumerate() {
         let function = parsed.imported_functions + number as u32;
         let new =
             rewrite::rewrite(parsed.wasm, body, &plan.bodies[number], at).map_err(internal)?;
-        if new.bytes.len() > limits::FUNCTION_BYTES {
-            return Err(InstrumentError::FunctionTooLarge {
+        code_bytes += to_compile(parsed, function, body, new.bytes.len() as u64)?;
+        if code_bytes > MAX_CODE_BYTES {
+            return Err(InstrumentError::CodeTooLarge {
                 function: parsed.function_name(function),
-                bytes: new.bytes.len(),
-                limit: limits::FUNCTION_BYTES,
+                limit: MAX_CODE_BYTES,
             });
         }
         let start = section.byte_len() + leb_length(new.bytes.len());
@@ -399,7 +426,8 @@ fn write_code(
         run.output = small(base + run.output as usize, parsed)?;
     }
     module.section(&section);
-    Ok(OffsetMap::new(runs, small(base + end, parsed)?))
+    let offsets = OffsetMap::new(runs, small(base + end, parsed)?);
+    Ok((offsets, code_bytes))
 }
 
 /// An offset as it is kept in the map.

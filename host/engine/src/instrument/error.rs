@@ -126,17 +126,33 @@ pub enum InstrumentError {
         /// How many there may be.
         limit: u64,
     },
-    /// A function is so long that it passes the limit once it is metered.
+    /// A function is more to compile than [`super::MAX_FUNCTION_BYTES`].
     #[error(
-        "{function} has {bytes} bytes of code once it is metered, the limit is {limit}; split it"
+        "{function} has {bytes} bytes of code once it is metered, and {locals} locals, which \
+         count as {each} each; the limit is {limit}: split it, or build with optimisation",
+        each = super::LOCAL_BYTES
     )]
     FunctionTooLarge {
         /// The function.
         function: FunctionName,
         /// Its size afterwards.
-        bytes: usize,
+        bytes: u64,
+        /// Its locals, without parameters.
+        locals: u64,
         /// The limit it passes.
-        limit: usize,
+        limit: u64,
+    },
+    /// All functions are more to compile than [`super::MAX_CODE_BYTES`].
+    #[error(
+        "with {function} the module passes the limit of {limit} bytes of code that it may have \
+         once it is metered, where a local counts as {each}: split it into several modules",
+        each = super::LOCAL_BYTES
+    )]
+    CodeTooLarge {
+        /// The first function that is too much.
+        function: FunctionName,
+        /// The limit it passes.
+        limit: u64,
     },
     /// The pass contradicts the validator. This is a fault of the host.
     #[error("fault in the host: {0}; please report it together with the module")]

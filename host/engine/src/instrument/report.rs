@@ -201,6 +201,9 @@ pub struct Instrumented {
     pub wasm: Vec<u8>,
     /// From code offsets in the output to those in the input.
     pub offsets: OffsetMap,
+    /// What there is to compile: bytes of the functions' code in the output, and
+    /// [`super::LOCAL_BYTES`] for each of their locals.
+    pub code_bytes: u64,
     /// Functions from this index on were added; no frame of theirs belongs in a guest's backtrace.
     pub first_added_function: u32,
     /// Every mutable global that the module defines.

@@ -1,6 +1,6 @@
 //! What is refused, and that the message names it.
 
-use exuvia_engine::instrument::{InstrumentError, instrument};
+use exuvia_engine::instrument::{InstrumentError, MAX_FUNCTION_BYTES, instrument};
 
 fn refusal(text: &str) -> InstrumentError {
     let wasm = wat::parse_str(text).unwrap();
@@ -110,11 +110,52 @@ fn limits_are_met_with_an_error() {
             limit: 100
         }
     ));
-    let code = "loop end ".repeat(600_000);
-    match refusal(&format!("(module (func $big {code}))")) {
-        InstrumentError::FunctionTooLarge { function, .. } => {
-            assert_eq!(function.to_string(), "function 0 (`big`)");
+    // It fits as it is, and passes the limit once it is metered.
+    let code = "loop end ".repeat(400_000);
+    match refusal(&format!("(module (func) (func $big {code}))")) {
+        InstrumentError::FunctionTooLarge {
+            function, bytes, ..
+        } => {
+            assert_eq!(function.to_string(), "function 1 (`big`)");
+            assert!(bytes > MAX_FUNCTION_BYTES);
         }
         other => panic!("{other}"),
     }
+}
+
+/// A function's size tells little of what its locals cost: so many are declared
+/// in five bytes.
+#[test]
+fn locals_count_for_the_function_and_for_the_module() {
+    let local = "(local i32)".repeat(50_000);
+    let one = format!("(func {local})");
+    let code = "i32.const 77777 drop ".repeat(350_000);
+    match refusal(&format!("(module (func) (func $both {local} {code}))")) {
+        InstrumentError::FunctionTooLarge {
+            function,
+            locals,
+            bytes,
+            limit,
+        } => {
+            assert_eq!(function.to_string(), "function 1 (`both`)");
+            assert!(locals == 50_000 && bytes < limit, "{locals} {bytes}");
+        }
+        other => panic!("{other}"),
+    }
+    let many = one.repeat(170);
+    match refusal(&format!("(module {many} (func $last))")) {
+        error @ InstrumentError::CodeTooLarge { .. } => {
+            assert!(error.to_string().contains("with function 167"), "{error}");
+        }
+        other => panic!("{other}"),
+    }
+    let few = one.repeat(100);
+    let fits = instrument(&wat::parse_str(format!("(module {few})")).unwrap()).unwrap();
+    assert!(fits.code_bytes > 100 * 50_000 * 8);
+}
+
+#[test]
+fn the_largest_function_that_is_taken_is_taken() {
+    let code = "nop ".repeat(2_000_000);
+    instrument(&wat::parse_str(format!("(module (func {code}))")).unwrap()).unwrap();
 }

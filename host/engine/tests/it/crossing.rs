@@ -45,7 +45,8 @@ fn deploy(world: &World, wat: &str) -> Result<(), String> {
             Ok(())
         }
         Err(error) => {
-            world.code.discard(&version);
+            let held = world.code.find("m", version.digest).unwrap();
+            assert!(world.code.discard(held));
             Err(error.to_string())
         }
     }

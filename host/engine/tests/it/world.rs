@@ -200,13 +200,15 @@ impl World {
         let mut digest = [0; 32];
         let number = self.digests.fetch_add(1, Ordering::Relaxed);
         digest[..8].copy_from_slice(&number.to_le_bytes());
-        Ok(self.code.load(module, Digest(digest), artifact))
+        // Nothing is unloaded here, so it need not be held.
+        let held = self.code.load(module, Digest(digest), artifact);
+        Ok(held.version().clone())
     }
 
     pub(crate) fn commit(&self, version: &Arc<Version<Artifact>>) {
-        let base = self.code.current_id();
+        let base = self.code.current();
         self.code
-            .commit(base, std::slice::from_ref(version), false)
+            .commit(&base, std::slice::from_ref(version), false)
             .unwrap();
     }
 

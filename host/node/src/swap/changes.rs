@@ -1,36 +1,80 @@
-//! The modules of a swap that are new: loaded and checked, not yet current.
+//! The modules of a swap: loaded and checked, not yet current.
 
 use std::sync::Arc;
 
-use exuvia_code::{Digest, Version};
+use exuvia_code::{Digest, Release, Tenancy, Version};
 use exuvia_engine::{Artifact, LoadError};
 
 use super::ModuleBytes;
 use crate::error::SwapError;
 use crate::node::Node;
 
-/// Versions on their way into a release. Dropped before the commit, those that
-/// were made for it are unloaded again: a failed swap leaves no remains.
+/// Versions on their way into a release, held so that they stay loaded. Dropped
+/// before the commit, those that were made for it are unloaded again: a failed
+/// swap leaves no remains.
 pub(super) struct Changes<'a> {
     node: &'a Node,
-    pub(super) versions: Vec<Arc<Version<Artifact>>>,
-    made: Vec<Arc<Version<Artifact>>>,
+    /// The versions, and whether they were made for this.
+    held: Vec<(Tenancy<Artifact>, bool)>,
+    committed: bool,
+}
+
+/// What a swap makes of a release.
+#[derive(Default)]
+pub(super) struct Chosen {
+    /// The versions that are to become current.
+    pub(super) new: Vec<Arc<Version<Artifact>>>,
+    /// Those that are current, and are to stay so.
+    pub(super) same: Vec<Arc<Version<Artifact>>>,
+}
+
+impl Chosen {
+    /// All that a commit takes for granted.
+    pub(super) fn all(&self) -> Vec<Arc<Version<Artifact>>> {
+        [&self.new[..], &self.same[..]].concat()
+    }
 }
 
 impl Changes<'_> {
     pub(super) fn new(node: &Node) -> Changes<'_> {
         Changes {
             node,
-            versions: Vec::new(),
-            made: Vec::new(),
+            held: Vec::new(),
+            committed: false,
         }
     }
 
-    pub(super) fn load(&mut self, module: &ModuleBytes, digest: Digest) -> Result<(), SwapError> {
+    /// Looks which modules a release lacks, and loads them. With `fresh` also those
+    /// that are current already, if processes could not cross to them without.
+    pub(super) fn choose(
+        &mut self,
+        base: &Release<Artifact>,
+        modules: &[(Digest, ModuleBytes)],
+        fresh: bool,
+    ) -> Result<Chosen, SwapError> {
+        let mut chosen = Chosen::default();
+        for (digest, module) in modules {
+            let current = base.version(&module.name);
+            match current.filter(|version| version.digest == *digest) {
+                // The consent is news to those that could not cross without.
+                Some(current) if fresh && self.node.has_stuck(current) => {
+                    chosen.new.push(current.clone());
+                }
+                Some(current) => chosen.same.push(current.clone()),
+                None => chosen.new.push(self.load(module, *digest)?),
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn load(
+        &mut self,
+        module: &ModuleBytes,
+        digest: Digest,
+    ) -> Result<Arc<Version<Artifact>>, SwapError> {
         let inner = &self.node.0;
         if let Some(version) = inner.code.find(&module.name, digest) {
-            self.versions.push(version);
-            return Ok(());
+            return Ok(self.hold(version, false));
         }
         let artifact = inner
             .engine
@@ -44,9 +88,13 @@ impl Changes<'_> {
             return Err(error);
         }
         let version = inner.code.load(&module.name, digest, artifact);
-        self.versions.push(version.clone());
-        self.made.push(version);
-        Ok(())
+        Ok(self.hold(version, true))
+    }
+
+    fn hold(&mut self, version: Tenancy<Artifact>, made: bool) -> Arc<Version<Artifact>> {
+        let found = version.version().clone();
+        self.held.push((version, made));
+        found
     }
 
     /// Whether its processes may have the memory that they begin with: the
@@ -72,17 +120,21 @@ impl Changes<'_> {
         }
     }
 
-    pub(super) fn keep(mut self) -> Vec<Arc<Version<Artifact>>> {
-        self.made.clear();
-        std::mem::take(&mut self.versions)
+    /// They are in a release.
+    pub(super) fn committed(&mut self) {
+        self.committed = true;
     }
 }
 
 impl Drop for Changes<'_> {
     fn drop(&mut self) {
-        for version in self.made.drain(..) {
-            self.node.0.code.discard(&version);
-            self.node.0.executor.forget(&version.artifact);
+        let inner = &self.node.0;
+        // The last made first, so that its number is the one that is free again.
+        while let Some((version, made)) = self.held.pop() {
+            let gone = version.version().clone();
+            if made && !self.committed && inner.code.discard(version) {
+                inner.executor.forget(&gone.artifact);
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ use super::settling::{Ready, Settling};
 use super::stamp::{Stamp, stamp};
 use super::whole::{Sections, is_cut_off, is_text, is_wasm};
 use crate::build::Stopper;
+use crate::behind::Behind;
 use crate::error::SwapError;
 use crate::event::Event;
 use crate::files;
@@ -146,6 +147,11 @@ impl Artifacts {
             let seen = self.seen.get(name).map(|seen| *seen.hash.as_bytes());
             seen.is_some() && seen == release.version(name).map(|version| version.digest.0)
         })
+    }
+
+    /// The processes of these modules that do not run what is current.
+    pub(super) fn behind(&self, modules: &[String]) -> Vec<Behind> {
+        self.node.behind(modules.iter().map(String::as_str))
     }
 
     /// Whether the release has all the modules.
@@ -332,8 +338,10 @@ impl Artifacts {
             Ok(_) if refused => Looked::Refused,
             Ok(report) if report.modules.is_empty() => {
                 if self.refused && !built {
-                    let modules = names();
-                    self.node.0.events.send(Event::Mended { modules });
+                    let modules: Vec<String> = names();
+                    let behind = self.behind(&modules);
+                    let mended = Event::Mended { modules, behind };
+                    self.node.0.events.send(mended);
                 }
                 Looked::Same(false)
             }

@@ -10,6 +10,7 @@ use super::places::places;
 use super::sources::Sources;
 use super::stamp::{Stamp, stamp};
 use crate::app::App;
+use crate::behind::Behind;
 use crate::build::{BuildError, Built, Show, Stopper, build};
 use crate::event::{Event, Events};
 use crate::files as reading;
@@ -277,22 +278,25 @@ impl Workshop {
             return;
         }
         let build_ms = all.took.as_secs_f64() * 1e3;
-        let tell = |fresh: bool, runs: bool, mended: bool, dated: Option<String>| Event::Built {
-            modules: modules.clone(),
-            took_ms: build_ms,
-            output: if fresh {
-                all.output.clone()
-            } else {
-                String::new()
-            },
-            new: fresh,
-            runs,
-            mended,
-            dated,
+        let tell = |fresh: bool, runs: Option<Vec<Behind>>, mended: bool, dated: Option<String>| {
+            Event::Built {
+                modules: modules.clone(),
+                took_ms: build_ms,
+                output: if fresh {
+                    all.output.clone()
+                } else {
+                    String::new()
+                },
+                new: fresh,
+                runs: runs.is_some(),
+                behind: runs.unwrap_or_default(),
+                mended,
+                dated,
+            }
         };
         let said = !all.output.trim().is_empty();
         if said {
-            self.tell(tell(true, false, false, None));
+            self.tell(tell(true, None, false, None));
         }
         let made = Made {
             changed: shown,
@@ -303,6 +307,7 @@ impl Workshop {
             let runs = artifacts.run(&modules);
             let mended = runs && (mended || looked == Looked::Same(true));
             let dated = self.dated(changed, made_before).filter(|_| !mended);
+            let runs = runs.then(|| artifacts.behind(&modules));
             self.tell(tell(false, runs, mended, dated));
         }
         if looked == Looked::Swapped {

@@ -11,6 +11,7 @@ mod aside;
 mod booting;
 mod crossings;
 mod descent;
+mod deploying;
 mod developing;
 mod endurance;
 mod groups;
