@@ -2,6 +2,7 @@
 //! what `--kill` makes of them. A loop is seen before the commit; that a handler never
 //! returns is seen only by its not returning, so it has a while to do so.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +12,14 @@ use exuvia_process::{Body, Pid};
 
 use crate::node::Node;
 
-/// How long a handler that computes may go on after the commit of a deployment
-/// that kills what never returns.
-const GRACE: Duration = Duration::from_secs(1);
-/// How often is looked whether it goes on.
+/// How often is looked whether a process goes on.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long a process that was killed may take to end: it is told at the end of its
-/// slice.
-const END: Duration = Duration::from_secs(2);
+/// For so many looks a handler that computes may go on after the commit of a
+/// deployment that kills what never returns: a second.
+const GRACE: usize = 100;
+/// For so many looks a process that was killed may take to end: it is told at the
+/// end of its slice.
+const END: usize = 200;
 
 /// What became of those who were in the middle of something.
 #[derive(Debug, Default)]
@@ -40,12 +41,9 @@ impl Node {
         versions: &[Arc<Version<Artifact>>],
         told: &[Pid],
     ) -> Ended {
-        let clock = &self.0.system.clock;
-        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let until = clock.now() + nanoseconds(GRACE);
         let mut busy = self.busy(release, versions, None);
-        while busy.iter().any(|(_, what)| *what == Busy::Computes) && clock.now() < until {
-            if clock.is_manual() {
+        for _ in 0..GRACE {
+            if !busy.iter().any(|(_, what)| *what == Busy::Computes) {
                 break;
             }
             std::thread::park_timeout(LOOK);
@@ -53,6 +51,7 @@ impl Node {
         }
         let mut ended = Ended::default();
         let mut killed: Vec<Pid> = told.to_vec();
+        let told: HashSet<&Pid> = told.iter().collect();
         for (pid, what) in busy {
             match what {
                 Busy::Computes | Busy::Loops => {
@@ -63,11 +62,12 @@ impl Node {
                 Busy::Waits(what) => ended.busy.push(format!("{pid} ({what})")),
             }
         }
-        let until = clock.now() + nanoseconds(END);
-        killed.retain(|pid| self.0.system.is_alive(*pid));
-        while !killed.is_empty() && clock.now() < until && !clock.is_manual() {
-            std::thread::park_timeout(LOOK);
+        for _ in 0..END {
             killed.retain(|pid| self.0.system.is_alive(*pid));
+            if killed.is_empty() {
+                break;
+            }
+            std::thread::park_timeout(LOOK);
         }
         ended.unended = killed.iter().map(Pid::to_string).collect();
         ended
@@ -98,19 +98,24 @@ impl Node {
             let here = behind.iter().any(|version| guest.tenancy.is(version));
             // Who could not cross, or went back, is no concern of this.
             let current = of.version(&guest.tenancy.module)?;
-            if !here || guest.stuck().is_some() || guest.reverted(current).is_some() {
-                return None;
-            }
-            Some((own.pid(), guest.busy()?))
+            let concerned = here && guest.stuck().is_none() && guest.reverted(current).is_none();
+            Some((own.pid(), guest.busy().filter(|_| concerned)))
         };
-        match among {
-            None => self.survey(usize::MAX, false, look),
-            Some(before) => {
-                let slots = before.iter().map(|(pid, _)| pid.slot());
-                let mut found = self.survey_slots(slots, usize::MAX, false, LOOK * 20, look);
-                found.retain(|(pid, _)| before.iter().any(|(other, _)| other == pid));
-                found
-            }
-        }
+        let Some(before) = among else {
+            let look = move |own: &mut _| look(own).filter(|(_, busy)| busy.is_some());
+            let found = self.survey(usize::MAX, false, look);
+            return (found.into_iter())
+                .filter_map(|(pid, busy)| Some((pid, busy?)))
+                .collect();
+        };
+        let slots = before.iter().map(|(pid, _)| pid.slot());
+        let found = self.survey_slots(slots, usize::MAX, false, LOOK * 20, look);
+        let found: HashMap<Pid, Option<Busy>> = found.into_iter().collect();
+        let now = |pid: Pid, was: Busy| found.get(&pid).copied().unwrap_or(Some(was));
+        before
+            .iter()
+            .filter(|(pid, _)| self.0.system.is_alive(*pid))
+            .filter_map(|(pid, was)| Some((*pid, now(*pid, *was)?)))
+            .collect()
     }
 }
