@@ -102,7 +102,9 @@ impl Node {
             Some((own.pid(), guest.busy().filter(|_| concerned)))
         };
         let Some(before) = among else {
-            let look = move |own: &mut _| look(own).filter(|(_, busy)| busy.is_some());
+            let look = move |own: &mut exuvia_engine::GuestOwn| {
+                look(own).filter(|(_, busy)| busy.is_some())
+            };
             let found = self.survey(usize::MAX, false, look);
             return (found.into_iter())
                 .filter_map(|(pid, busy)| Some((pid, busy?)))
