@@ -211,7 +211,7 @@ fn a_refusal_tells_the_cause_first_and_what_else_was_tried_if_asked() {
     for part in [
         "process <",
         "(counter-0): ",
-        "can load only 8 bytes of schema 1",
+        "may load only 8 bytes of schema 1",
     ] {
         assert!(cause.contains(part), "`{part}` is not in: {cause}");
     }
