@@ -54,6 +54,7 @@ Examples:
   exuvia new hello && cd hello && exuvia dev
   exuvia run examples/counter
   exuvia ps
+  exuvia call counter add by=3
   exuvia send counter-0 '{\"seq\": 1}' --call
   exuvia deploy target/wasm32-unknown-unknown/release/counter.wasm";
 

@@ -19,7 +19,7 @@ use crate::place::Place;
 /// printed as a warning.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  exuvia send counter '{\"Add\": 5}'
+  exuvia send counter '{\"Add\": {\"by\": 5}}'
   exuvia send counter '\"Get\"' --call
   exuvia send counter-0 '{\"seq\": 1}' --call
   exuvia send '<3.1>' --tag 7 --hex '0a ff'

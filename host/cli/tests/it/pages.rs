@@ -126,6 +126,14 @@ fn examples_of_the_help_are_understood_by_the_app_that_they_name() {
                 "`{line}` is not in the example's README"
             );
         }
+        // Those of the template's app are run with the page.
+        let cli = page("docs/cli.md");
+        let begins = ["exuvia send counter ", "exuvia call counter "];
+        let lines = help.lines().map(str::trim);
+        for line in lines.filter(|line| begins.iter().any(|begin| line.starts_with(begin))) {
+            let run = format!("$ {line}");
+            assert!(cli.contains(&run), "`{line}` is not in cli.md");
+        }
     }
 }
 
