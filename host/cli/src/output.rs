@@ -46,6 +46,14 @@ struct Spools {
     gate: Gate,
 }
 
+/// Whether two open files are one: a terminal, a pipe, or a file of a disk.
+fn is_same(one: &File, other: &File) -> bool {
+    match (rustix::fs::fstat(one), rustix::fs::fstat(other)) {
+        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
+        _ => false,
+    }
+}
+
 /// Colours, by what they mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -126,9 +134,14 @@ impl Output {
         };
         let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned().map_err(failed)?);
+        // Where both are one, such as a terminal, what was said first stands first.
+        let are_one = is_same(&stdout, &stderr);
         let results = Spool::start("exuvia-stdout", stdout, Box::new(missed)).map_err(failed)?;
         let missed = |count| format!("missed {count} lines: nobody has read them in time\n");
-        let faults = Spool::start("exuvia-stderr", stderr, Box::new(missed)).map_err(failed)?;
+        let faults = match are_one {
+            true => results.clone(),
+            false => Spool::start("exuvia-stderr", stderr, Box::new(missed)).map_err(failed)?,
+        };
         let spools = self.spools.get_or_init(|| Spools {
             results,
             faults,

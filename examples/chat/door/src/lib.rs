@@ -51,6 +51,8 @@ impl Door for Guests {
     }
 
     fn who(&self) -> Vec<String> {
-        self.here.values().cloned().collect()
+        let mut names: Vec<String> = self.here.values().cloned().collect();
+        names.sort();
+        names
     }
 }

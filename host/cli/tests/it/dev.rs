@@ -116,7 +116,11 @@ fn a_session_with_good_and_bad_edits() {
         ),
     );
     let shown = terminal.shows("mend `save` or `load`");
-    assert!(shown.contains("the layout fingerprints differ"), "{shown}");
+    // The cause comes first; why memory was not carried is for who asks with `-v`.
+    assert!(
+        shown.contains("`load` did not take it") && !shown.contains("layout fingerprints"),
+        "{shown}"
+    );
     app.count("1500000000000000");
 
     // 6: another layout, and a `load` that takes it.
