@@ -102,6 +102,7 @@ fn between(chain: &[Link], from: Link, to: Link) -> Vec<u32> {
 }
 
 #[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used, reason = "these are tests")]
 mod tests {
     use super::*;
     use crate::{Code, Digest, Tenancy};

@@ -13,9 +13,12 @@ pub enum SwapStage {
     Prepared,
 }
 
+/// What is done there, with the modules that are deployed.
+type Halt = dyn Fn(&[&str], SwapStage) + Send + Sync;
+
 /// What is called at each stage, by the thread that deploys and with no lock held.
 #[derive(Clone)]
-pub struct AtStage(Arc<dyn Fn(&[&str], SwapStage) + Send + Sync>);
+pub struct AtStage(Arc<Halt>);
 
 impl AtStage {
     /// Calls this, with the names of the modules that are deployed.
