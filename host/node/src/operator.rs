@@ -321,16 +321,20 @@ impl Node {
     }
 }
 
-/// Reads the section: a line of JSON for each function.
+/// Reads the section: a line of JSON for each function. By name: in which order they
+/// stand there is their compiler's and linker's choice.
 fn functions(section: &[u8]) -> Result<Vec<Function>, String> {
     let text = std::str::from_utf8(section).map_err(|error| error.to_string())?;
     let lines = text.lines().enumerate();
-    lines
+    let functions: Result<Vec<Function>, String> = lines
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(number, line)| {
             serde_json::from_str(line).map_err(|error| format!("line {}: {error}", number + 1))
         })
-        .collect()
+        .collect();
+    let mut functions = functions?;
+    functions.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(functions)
 }
 
 #[cfg(test)]
@@ -339,7 +343,8 @@ mod tests {
 
     #[test]
     fn a_protocol_is_a_line_for_each_function() {
-        let text = b"{\"name\":\"add\",\"parameters\":[{\"name\":\"by\",\"type\":\"i64\"}],\"message\":\"Add\"}\n\n{\"name\":\"get\",\"reply\":\"i64\"}";
+        // In whatever order they stand there.
+        let text = b"{\"name\":\"get\",\"reply\":\"i64\"}\n\n{\"name\":\"add\",\"parameters\":[{\"name\":\"by\",\"type\":\"i64\"}],\"message\":\"Add\"}";
         let functions = functions(text).unwrap();
         assert_eq!(functions.len(), 2);
         assert_eq!(functions[0].parameters[0].ty, "i64");
