@@ -114,7 +114,7 @@ impl Groups {
         self.take(name, pid).is_some()
     }
 
-    /// The same; answers the membership that ended, for [`Groups::restore`].
+    /// The same; answers the membership that ended, for `System::undo_leave`.
     pub fn take(&self, name: &str, pid: Pid) -> Option<Membership> {
         self.0.write().leave(name, pid)
     }

@@ -90,7 +90,7 @@ impl Names {
         self.take(name).map(|its| its.pid)
     }
 
-    /// The same; answers the registration, for [`Names::restore`].
+    /// The same; answers the registration, for `System::undo_unregister`.
     pub fn take(&self, name: &str) -> Option<Registration> {
         self.0.write().remove(name)
     }
