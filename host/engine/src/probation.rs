@@ -195,28 +195,26 @@ impl Executor {
     ) {
         let shared = &self.0;
         let pid = own.pid();
-        let mut failed = trial.before.version().clone();
-        if let Some(guest) = own.guest() {
-            failed = guest.tenancy.version().clone();
-            if anew {
-                guest.take_wasi();
-            } else if let Some(files) = trial.files {
-                files.come_back(guest);
-            }
-            guest.residence = Residence::at_rest(image);
-            guest.tenancy = trial.before.enter();
-            guest.release = trial.release;
-            guest.set_reverted(trial.release, &reason.to_string());
-            guest.wait.take();
+        let Some(guest) = own.guest() else { return };
+        // It leaves new code when that is told, not before: when nobody is left there,
+        // all are told of.
+        let left = std::mem::replace(&mut guest.tenancy, trial.before.enter());
+        if anew {
+            guest.take_wasi();
+        } else if let Some(files) = trial.files {
+            files.come_back(guest);
         }
-        (shared.observer).returned(pid, &failed, trial.release, reason);
+        guest.residence = Residence::at_rest(image);
+        guest.release = trial.release;
+        guest.set_reverted(trial.release, &reason.to_string());
+        guest.wait.take();
+        (shared.observer).returned(pid, left.version(), trial.release, reason);
         let release = shared.code.current();
         if release.id == trial.release {
             release.progress.returned.fetch_add(1, Ordering::Relaxed);
-            if let Some(guest) = own.guest() {
-                guest.tenancy.stay(release.id);
-            }
+            guest.tenancy.stay(release.id);
         }
+        drop(left);
     }
 
     /// Probation for a crossing, unless it is a way back itself. A frame that
