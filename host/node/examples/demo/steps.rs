@@ -189,8 +189,10 @@ struct Heard {
     /// What became of that swap's release.
     settled: Option<SettledReport>,
     refused: Option<String>,
-    back: bool,
-    returned: u64,
+    /// Releases that went back, and those that processes went back from. A process that was
+    /// in the middle of a message may be told of when the next file is there already.
+    back: Vec<u64>,
+    returned: Vec<u64>,
 }
 
 impl Heard {
@@ -205,17 +207,34 @@ impl Heard {
                 }
             }
             Event::Refused { reason, .. } => self.refused = Some(reason),
-            Event::WentBack { .. } => self.back = true,
-            Event::Returned { .. } => self.returned += 1,
+            Event::WentBack { from, .. } => self.back.push(from),
+            Event::Returned { release, .. } => self.returned.push(release),
             _ => {}
         }
+    }
+
+    /// How many of these are the release of this swap.
+    fn own(&self, releases: &[u64]) -> usize {
+        let own = self.swap.as_ref().map(|swap| swap.release);
+        releases
+            .iter()
+            .filter(|release| Some(**release) == own)
+            .count()
+    }
+
+    fn has_gone_back(&self) -> bool {
+        self.own(&self.back) > 0
+    }
+
+    fn returned(&self) -> usize {
+        self.own(&self.returned)
     }
 
     fn is_over(&self, fate: Fate) -> bool {
         match fate {
             Fate::Crosses(_) => self.settled.is_some() || self.refused.is_some(),
             Fate::Refused => self.refused.is_some() || self.settled.is_some(),
-            Fate::GoesBack => self.back && self.settled.is_some(),
+            Fate::GoesBack => self.has_gone_back() && self.settled.is_some(),
         }
     }
 
@@ -235,13 +254,13 @@ impl Heard {
                 if let Some(by) = report.superseded_by {
                     wrong.push(format!("release {by} superseded it"));
                 }
-                if self.back || self.returned > 0 {
+                if self.has_gone_back() || self.returned() > 0 {
                     wrong.push("processes went back".into());
                 }
             }
             (Fate::Crosses(_), None) => wrong.push("it was refused".into()),
             (Fate::Refused, Some(_)) => wrong.push("it was not refused".into()),
-            (Fate::GoesBack, _) if self.returned == 0 => {
+            (Fate::GoesBack, _) if self.returned() == 0 => {
                 wrong.push("no process went back".into());
             }
             _ => {}
@@ -260,8 +279,8 @@ impl Heard {
                 let _ = write!(text, "{count} {path} ");
             }
         }
-        if self.back {
-            let _ = write!(text, "then back ({} in probation)", self.returned);
+        if self.has_gone_back() {
+            let _ = write!(text, "then back ({} in probation)", self.returned());
         }
         text.trim().to_owned()
     }
