@@ -231,11 +231,11 @@ impl<A> Code<A> {
     ) -> Result<Arc<Release<A>>, CommitError> {
         let mut history = self.history.lock();
         let current = self.current.load();
-        let moved = |version: &&Arc<Version<A>>| {
+        let moved = |version: &Arc<Version<A>>| {
             let of = |release: &Release<A>| release.version(&version.module).map(Arc::as_ptr);
             of(base) != of(&current)
         };
-        if versions.iter().find(moved).is_some() {
+        if versions.iter().any(moved) {
             return Err(CommitError::Conflict {
                 base: base.id,
                 current: current.id,

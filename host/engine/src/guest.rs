@@ -17,6 +17,8 @@ use crate::wasi::{Wake, Wasi};
 
 /// A process's own half, as the engine sees it.
 pub type GuestOwn = Own<Guest>;
+/// All processes of a node whose guests the engine runs.
+pub type GuestSystem = System<Guest>;
 
 /// The module of a process, for lines of the host's log that its guest causes: they are
 /// told at a bounded rate for each module.
@@ -26,8 +28,6 @@ pub(crate) fn module_of(own: &GuestOwn) -> &str {
         Body::Native(_) => "a process of the host",
     }
 }
-/// All processes of a node whose guests the engine runs.
-pub type GuestSystem = System<Guest>;
 
 /// The engine's half of a guest. Millions of them may sleep: a test below says
 /// how large a process's record is.
@@ -189,17 +189,9 @@ impl Guest {
 
     /// What keeps it from crossing now: it is in the middle of something.
     pub fn busy(&self) -> Option<Busy> {
-        let Residence::Frame {
-            suspended: true, ..
-        } = &self.residence
-        else {
-            return match &self.residence {
-                Residence::Frame { waiting: true, .. } | Residence::Image { waiting: true, .. } => {
-                    Some(Busy::Waits("waiting"))
-                }
-                _ => None,
-            };
-        };
+        if !self.is_suspended() {
+            return self.is_waiting().then_some(Busy::Waits("waiting"));
+        }
         match (self.loops(), self.wait.get()) {
             // Woken by new code, it crosses.
             (Some(true), _) => None,

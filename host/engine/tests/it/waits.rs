@@ -2,7 +2,7 @@
 //! run queue and is called; what a WAITING process waits for reaches it though new
 //! code is due.
 
-use exuvia_process::Kind;
+use exuvia_process::{Kind, Pid};
 
 use crate::world::{Answer, ENOUGH, Setup, World, answering};
 
@@ -17,10 +17,8 @@ fn looping() -> String {
     )
 }
 
-/// All frames are in the middle of handlers. Those who want one wait in no queue, use
-/// nothing, and get one after the other when a frame is free.
-#[test]
-fn who_waits_for_a_frame_is_in_no_run_queue() {
+/// A world in which all frames are in the middle of handlers, and whose.
+fn busy_world() -> (World, Vec<Pid>) {
     let world = World::new(Setup {
         frames: 4,
         ..Setup::default()
@@ -34,6 +32,14 @@ fn who_waits_for_a_frame_is_in_no_run_queue() {
     for _ in 0..40 {
         assert!(world.turn());
     }
+    (world, busy)
+}
+
+/// All frames are in the middle of handlers. Those who want one wait in no queue, use
+/// nothing, and get one after the other when a frame is free.
+#[test]
+fn who_waits_for_a_frame_is_in_no_run_queue() {
+    let (world, busy) = busy_world();
     assert_eq!(world.executor.frames().live, 8);
     let late: Vec<_> = (0..50).map(|_| world.spawn("m")).collect();
     let asked: Vec<_> = late.iter().map(|pid| world.request(*pid, 0, &[])).collect();
@@ -85,18 +91,7 @@ fn who_waits_for_a_frame_is_in_no_run_queue() {
 /// Who was called and is killed before its turn leaves the frame to the next.
 #[test]
 fn a_call_is_not_lost_with_the_one_that_was_called() {
-    let world = World::new(Setup {
-        frames: 4,
-        ..Setup::default()
-    });
-    world.deploy("m", &looping());
-    let busy: Vec<_> = (0..8).map(|_| world.spawn("m")).collect();
-    for pid in &busy {
-        world.request(*pid, 1, &[]);
-    }
-    for _ in 0..40 {
-        world.turn();
-    }
+    let (world, busy) = busy_world();
     let late: Vec<_> = (0..3).map(|_| world.spawn("m")).collect();
     let asked: Vec<_> = late.iter().map(|pid| world.request(*pid, 0, &[])).collect();
     for _ in 0..100 {
