@@ -46,8 +46,12 @@ impl Relations {
         if self.counts.as_ref().is_some_and(|counts| counts.is_idle()) {
             self.counts = None;
         }
-        let entries = self.links.len() + self.monitors.len() + self.watchers.len();
-        entries == 0 && self.counts.is_none()
+        self.is_empty() && self.counts.is_none()
+    }
+
+    /// Whether it has none to any other process.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.links.len() + self.monitors.len() + self.watchers.len() == 0
     }
 }
 

@@ -415,6 +415,10 @@ impl<G: 'static> System<G> {
         let closed = self.close(pid, slot);
         // First, so that a parent that is told of the end can spawn again.
         own.is_no_child();
+        if own.ends_unnoticed(&closed, self.part) {
+            self.vacate(pid, slot, closed.usable);
+            return Then::Nothing;
+        }
         let mut obituary = own.ends(reason, closed);
         if obituary.len() > self.part {
             return self.tell_a_part(own, slot, Box::new(obituary));

@@ -53,7 +53,7 @@ pub(crate) fn for_room(scale: Scale) -> Vec<Sample> {
         let beside = format!("{} waiting for room, 1 scheduler", thousands(waiting));
         let before = ran();
         std::thread::sleep(WHILE);
-        let share = (ran() - before) as f64 / WHILE.as_nanos() as f64;
+        let share = ran().saturating_sub(before) as f64 / WHILE.as_nanos() as f64;
         samples.push((format!("at rest, {beside}, % of a core"), share * 100.0));
         samples.push((
             format!("ping-pong 16 B, {beside}, ns"),

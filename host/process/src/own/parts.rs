@@ -143,6 +143,20 @@ impl<G: 'static> Own<G> {
         matches!(late, Some(Late::End(_)))
     }
 
+    /// Whether there is nobody to tell of the end of this process, and no more of its
+    /// mailbox to drop than a turn is for. So it is with most, and [`Obituary`] is large.
+    pub(crate) fn ends_unnoticed(&self, closed: &Closed<Signal<G>>, most: usize) -> bool {
+        let relations = self.relations.as_ref();
+        let desk = self.desk.as_ref();
+        closed.items.is_empty()
+            && closed.waiters.is_empty()
+            && relations.is_none_or(|relations| relations.is_empty())
+            && desk.is_none_or(|desk| {
+                let unseen = desk.spare.as_ref().map_or(0, |spare| spare.items.len());
+                desk.late.is_none() && unseen == 0 && desk.inbox.len() <= most
+            })
+    }
+
     /// What there is to tell of the end of this process, which has nothing else any
     /// more. `closed` is what its mailbox has left.
     pub(crate) fn ends(&mut self, reason: &ExitReason, closed: Closed<Signal<G>>) -> Obituary<G> {
