@@ -1,5 +1,5 @@
-//! Puts the version that `EXUVIA_COUNTER_VERSION` names where `src/lib.rs` includes it:
-//! all versions are one package, so that a function has one name in all of them.
+//! Copies the version that `EXUVIA_COUNTER_VERSION` names to where `src/lib.rs` includes it:
+//! all versions are one package, so that a function has the same name in all of them.
 
 use std::path::Path;
 use std::{env, fs};
@@ -11,9 +11,9 @@ fn main() {
     println!("cargo:rerun-if-changed={source}");
     let text = fs::read_to_string(&source)
         .unwrap_or_else(|error| panic!("EXUVIA_COUNTER_VERSION={version}: {source}: {error}"));
-    // What is included cannot document its includer. The lines must stay where
-    // they are: a panic's line number is data, and equal data is a condition
-    // for carrying a process.
+    // An included file cannot have inner doc comments. The lines must stay where they are: a
+    // panic's line number is data, and equal data is a condition for reusing a process's
+    // memory.
     let text = text.replace("\n//!", "\n//");
     let text = text
         .strip_prefix("//!")

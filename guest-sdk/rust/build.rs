@@ -1,5 +1,5 @@
-//! Hands the compiler's version to the layout fingerprint: the same types may
-//! be laid out otherwise by another compiler.
+//! Passes the compiler's version to the layout fingerprint: another compiler may lay out the
+//! same types differently.
 
 use std::env;
 use std::process::Command;
@@ -13,7 +13,7 @@ fn main() {
         .output()
         .unwrap_or_else(|error| panic!("cannot run `{rustc} -vV`: {error}"));
     assert!(output.status.success(), "`{rustc} -vV` failed");
-    // One line, because a build script's variables cannot hold line ends.
+    // One line, because a build script's variables cannot contain line ends.
     let compiler = String::from_utf8_lossy(&output.stdout).replace(['\n', '\r'], ";");
     println!("cargo:rustc-env=EXUVIA_COMPILER={compiler}");
     let target = env::var("TARGET").unwrap_or_default();

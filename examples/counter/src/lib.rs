@@ -1,4 +1,4 @@
-//! A counter that is replaced while it counts. Its versions are in `versions/`;
-//! `build.rs` takes the one that the environment names.
+//! A counter that is replaced while it counts. Its versions are in `versions/`; `build.rs`
+//! selects the one that the environment names.
 
 include!(concat!(env!("OUT_DIR"), "/version.rs"));

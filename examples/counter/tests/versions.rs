@@ -1,11 +1,11 @@
-//! What the demonstration of each kind of crossing rests on, checked on the
-//! modules themselves: which sections differ between two versions.
+//! Checks on the modules themselves what the demonstration of each kind of upgrade relies on:
+//! which sections differ between two versions.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-/// Ids of the sections that a carried process needs unchanged.
+/// The IDs of the sections that must be unchanged for a process's memory to be reused.
 const SECTIONS: [(u8, &str); 9] = [
     (1, "types"),
     (2, "imports"),
@@ -20,7 +20,7 @@ const SECTIONS: [(u8, &str); 9] = [
 const CODE: u8 = 10;
 const CUSTOM: u8 = 0;
 
-/// A module taken apart: standard sections by id, custom sections by name.
+/// A parsed module: standard sections by ID, custom sections by name.
 struct Module {
     sections: BTreeMap<u8, Vec<u8>>,
     custom: BTreeMap<String, Vec<u8>>,
@@ -55,7 +55,7 @@ impl Module {
     }
 }
 
-/// A LEB128 number, and what follows it.
+/// Decodes a LEB128 number; returns it and the rest of the bytes.
 fn number(bytes: &[u8]) -> (usize, &[u8]) {
     let mut value = 0;
     for (index, byte) in bytes.iter().enumerate() {

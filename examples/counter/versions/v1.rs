@@ -1,17 +1,17 @@
 //! Version 1: counts its requests. Version 2 must keep every line where it is:
-//! line numbers of panics are data, and only equal data lets a process be
-//! carried.
+//! line numbers of panics are data, and only with equal data can a process's
+//! memory be reused.
 
 use exuvia::prelude::*;
 
-/// Told in every reply.
+/// Sent in every reply.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize, Layout)]
 struct Counter {
-    /// How many requests were handled, and what it began with.
+    /// The number of requests handled, plus the initial value.
     count: u64,
-    /// The number of the request before.
+    /// The number of the previous request.
     last_seq: u64,
 }
 
@@ -21,7 +21,7 @@ struct Args {
     start: u64,
 }
 
-/// Every request has a number, so that a client sees what is lost or repeated.
+/// Every request has a number, so that a client detects lost or repeated ones.
 #[derive(Serialize, Deserialize)]
 struct Request {
     seq: u64,
@@ -33,7 +33,7 @@ struct Reply {
     count: u64,
     /// The request's number.
     seq: u64,
-    /// The number of the request before it.
+    /// The number of the previous request.
     previous: u64,
 }
 

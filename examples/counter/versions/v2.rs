@@ -1,17 +1,17 @@
-//! Version 2: version 1 with another number. Nothing but a constant in the code
-//! changes, on the same lines, so that a process is carried: its memory is
-//! taken as it is, and nothing is saved or loaded.
+//! Version 2: version 1 with another version number. Only a constant in the code
+//! changes, on the same lines, so that the memory of a process is reused as it
+//! is, and nothing is saved or loaded.
 
 use exuvia::prelude::*;
 
-/// Told in every reply.
+/// Sent in every reply.
 const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize, Layout)]
 struct Counter {
-    /// How many requests were handled, and what it began with.
+    /// The number of requests handled, plus the initial value.
     count: u64,
-    /// The number of the request before.
+    /// The number of the previous request.
     last_seq: u64,
 }
 
@@ -21,7 +21,7 @@ struct Args {
     start: u64,
 }
 
-/// Every request has a number, so that a client sees what is lost or repeated.
+/// Every request has a number, so that a client detects lost or repeated ones.
 #[derive(Serialize, Deserialize)]
 struct Request {
     seq: u64,
@@ -33,7 +33,7 @@ struct Reply {
     count: u64,
     /// The request's number.
     seq: u64,
-    /// The number of the request before it.
+    /// The number of the previous request.
     previous: u64,
 }
 

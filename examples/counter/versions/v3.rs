@@ -1,19 +1,19 @@
-//! Version 3: a new field, `since`: requests that were handled since version 3.
-//! The schema is 2, and an older state is loaded by its field names; what it
-//! lacks begins at its default.
+//! Version 3: a new field, `since`: the number of requests handled since version
+//! 3. The schema is 2, and an older state is migrated by its field names; a
+//! missing field starts at its default.
 
 use exuvia::prelude::*;
 
-/// Told in every reply.
+/// Sent in every reply.
 const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize, Layout)]
 struct Counter {
-    /// How many requests were handled, and what it began with.
+    /// The number of requests handled, plus the initial value.
     count: u64,
-    /// The number of the request before.
+    /// The number of the previous request.
     last_seq: u64,
-    /// How many of them since version 3.
+    /// The number of requests handled since version 3.
     #[serde(default)]
     since: u64,
 }
@@ -24,7 +24,7 @@ struct Args {
     start: u64,
 }
 
-/// Every request has a number, so that a client sees what is lost or repeated.
+/// Every request has a number, so that a client detects lost or repeated ones.
 #[derive(Serialize, Deserialize)]
 struct Request {
     seq: u64,
@@ -36,9 +36,9 @@ struct Reply {
     count: u64,
     /// The request's number.
     seq: u64,
-    /// The number of the request before it.
+    /// The number of the previous request.
     previous: u64,
-    /// Requests since version 3.
+    /// The number of requests since version 3.
     since: u64,
 }
 

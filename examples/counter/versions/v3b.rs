@@ -1,19 +1,19 @@
-//! Version 3b: version 3 with two fields of one type exchanged. Carried, `count`
-//! and `last_seq` would change places without a word; the layout's fingerprint
-//! differs, and so it is loaded by names. Replies show both.
+//! Version 3b: version 3 with two fields of the same type exchanged. If the memory
+//! was reused, `count` and `last_seq` would silently change places; the layout's
+//! fingerprint differs, so the state is loaded by names. Replies show both.
 
 use exuvia::prelude::*;
 
-/// Told in every reply: a number of its own, so that v3 is never taken for it.
+/// Sent in every reply; distinct, so that v3 is never mistaken for it.
 const VERSION: u32 = 31;
 
 #[derive(Serialize, Deserialize, Layout)]
 struct Counter {
-    /// The number of the request before.
+    /// The number of the previous request.
     last_seq: u64,
-    /// How many requests were handled, and what it began with.
+    /// The number of requests handled, plus the initial value.
     count: u64,
-    /// How many of them since version 3.
+    /// The number of requests handled since version 3.
     #[serde(default)]
     since: u64,
 }
@@ -24,7 +24,7 @@ struct Args {
     start: u64,
 }
 
-/// Every request has a number, so that a client sees what is lost or repeated.
+/// Every request has a number, so that a client detects lost or repeated ones.
 #[derive(Serialize, Deserialize)]
 struct Request {
     seq: u64,
@@ -36,9 +36,9 @@ struct Reply {
     count: u64,
     /// The request's number.
     seq: u64,
-    /// The number of the request before it.
+    /// The number of the previous request.
     previous: u64,
-    /// Requests since version 3.
+    /// The number of requests since version 3.
     since: u64,
 }
 

@@ -1,24 +1,24 @@
-//! Version 4, broken: `last_seq` has become a structure, and nothing says how it
-//! comes from a number. No state of the versions before loads, so that this one
-//! is refused before anything has changed.
+//! Version 4, broken: `last_seq` has become a structure, and nothing defines how
+//! to create it from a number. No state of the previous versions can be loaded,
+//! so the swap is refused before anything has changed.
 
 use exuvia::prelude::*;
 
-/// Told in every reply.
+/// Sent in every reply.
 const VERSION: u32 = 4;
 
 #[derive(Serialize, Deserialize, Layout)]
 struct Counter {
-    /// How many requests were handled, and what it began with.
+    /// The number of requests handled, plus the initial value.
     count: u64,
-    /// The number of the request before.
+    /// The number of the previous request.
     last_seq: Position,
-    /// How many of them since version 3.
+    /// The number of requests handled since version 3.
     #[serde(default)]
     since: u64,
 }
 
-/// What the number has become.
+/// The structure that replaces the number.
 #[derive(Serialize, Deserialize, Layout)]
 struct Position {
     seq: u64,
@@ -30,7 +30,7 @@ struct Args {
     start: u64,
 }
 
-/// Every request has a number, so that a client sees what is lost or repeated.
+/// Every request has a number, so that a client detects lost or repeated ones.
 #[derive(Serialize, Deserialize)]
 struct Request {
     seq: u64,
@@ -42,9 +42,9 @@ struct Reply {
     count: u64,
     /// The request's number.
     seq: u64,
-    /// The number of the request before it.
+    /// The number of the previous request.
     previous: u64,
-    /// Requests since version 3.
+    /// The number of requests since version 3.
     since: u64,
 }
 

@@ -1,22 +1,22 @@
-//! Version 5, broken in another way: it compiles, and loads every state, but it
-//! panics when it handles the third request after it took a process over. A
-//! check of states cannot see that; only probation does.
+//! Version 5, broken in another way: it compiles and loads every state, but
+//! panics when it handles the third request after it took over a process. A
+//! check of states cannot detect that; only probation does.
 
 use exuvia::prelude::*;
 
-/// Told in every reply.
+/// Sent in every reply.
 const VERSION: u32 = 5;
 
 #[derive(Serialize, Deserialize, Layout)]
 struct Counter {
-    /// How many requests were handled, and what it began with.
+    /// The number of requests handled, plus the initial value.
     count: u64,
-    /// The number of the request before.
+    /// The number of the previous request.
     last_seq: u64,
-    /// How many of them since version 3.
+    /// The number of requests handled since version 3.
     #[serde(default)]
     since: u64,
-    /// How many of them by this version: not part of the state that crosses.
+    /// Requests handled by this version: not part of the saved state.
     #[serde(default, skip_serializing)]
     by_this: u32,
 }
@@ -27,7 +27,7 @@ struct Args {
     start: u64,
 }
 
-/// Every request has a number, so that a client sees what is lost or repeated.
+/// Every request has a number, so that a client detects lost or repeated ones.
 #[derive(Serialize, Deserialize)]
 struct Request {
     seq: u64,
@@ -39,9 +39,9 @@ struct Reply {
     count: u64,
     /// The request's number.
     seq: u64,
-    /// The number of the request before it.
+    /// The number of the previous request.
     previous: u64,
-    /// Requests since version 3.
+    /// The number of requests since version 3.
     since: u64,
 }
 

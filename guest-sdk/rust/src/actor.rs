@@ -1,4 +1,4 @@
-//! The actor style: a state, and a handler per kind of message.
+//! The actor style: a state, and a handler for each kind of message.
 
 use std::fmt;
 
@@ -7,16 +7,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Address, AddressOf, Caller, Context, Message, Pid, Reason};
 
-/// A process as a state with handlers. Write `#[exuvia::actor(schema = 1)]`
-/// over the implementation: it exports the module, and fills in the types that
-/// you leave out (`Args = ()`, `Message = Never`, `Request = Never`,
-/// `Reply = ()`).
+/// A process as a state with handlers. Write `#[exuvia::actor(schema = 1)]` over the
+/// implementation: it exports the module, and fills in the types that you leave out (`Args =
+/// ()`, `Message = Never`, `Request = Never`, `Reply = ()`).
 ///
-/// Between messages everything a process is must be in `self`: its image is
-/// what differs from the module's start, and its state crosses to new code by
-/// the names of these fields. A new field wants `#[serde(default)]`; one that
-/// went away is ignored. Statics and thread locals of your own survive while
-/// the process stays on its version, but no crossing by `save` and `load`.
+/// Between messages, everything that makes up the process must be in `self`: its image is what
+/// differs from the module's initial memory, and `save` and `load` transfer its state to new
+/// code by the names of these fields. A new field needs `#[serde(default)]`; a removed one is
+/// ignored. Your own statics and thread locals survive while the process stays on its version,
+/// but not an upgrade by `save` and `load`.
 ///
 /// ```
 /// use exuvia::prelude::*;
@@ -49,10 +48,11 @@ use crate::{Address, AddressOf, Caller, Context, Message, Pid, Reason};
 ///
 /// # Handlers that wait
 ///
-/// `handle`, `handle_call` and `handle_info` may be `async fn`. What they `.await` costs the
-/// process no stack: it may be paged out meanwhile, and a million may wait. It handles no other message
-/// until the handler has ended, as with a call that waits, and it does not cross to new code.
-/// Await [`Pending`](crate::Pending) answers, timers ([`after`](crate::after)) and what is made of them.
+/// `handle`, `handle_call` and `handle_info` may be `async fn`. While such a handler awaits,
+/// the process uses no stack: it may be paged out, and a million processes may wait. It handles
+/// no other message until the handler has ended, as with a call that waits, and it is not
+/// upgraded to new code. Await replies ([`Pending`](crate::Pending)), timers
+/// ([`after`](crate::after)) and combinations of them.
 ///
 /// ```
 /// use exuvia::prelude::*;
@@ -88,19 +88,19 @@ use crate::{Address, AddressOf, Caller, Context, Message, Pid, Reason};
 /// }
 /// ```
 pub trait Actor: Serialize + DeserializeOwned + 'static {
-    /// What it is started with. A process spawned without arguments can be `()`,
-    /// an `Option`, or a structure whose fields all have a default.
+    /// The arguments it is started with. For a process spawned without arguments this can be
+    /// `()`, an `Option`, or a structure whose fields all have a default.
     type Args: DeserializeOwned;
-    /// What it is sent with [`Pid::send`], and what its timers bring.
+    /// The messages sent with [`Pid::send`], and those of its timers.
     type Message: DeserializeOwned;
-    /// What it is asked with [`Pid::call`].
+    /// The requests made with [`Pid::call`].
     type Request: DeserializeOwned;
-    /// What it answers to a request.
+    /// The reply to a request.
     type Reply: Serialize;
 
-    /// Makes the state, before any other message. An error ends the process,
-    /// and whoever waits for the start is told why; `?` makes the words of an
-    /// [`Error`](crate::Error).
+    /// Creates the state, before any other message. An error terminates the process and is
+    /// reported to the process that waits for the start; `?` converts an
+    /// [`Error`](crate::Error) to text.
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -118,14 +118,14 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
     /// ```
     fn init(args: Self::Args, cx: &mut Context) -> Result<Self, String>;
 
-    /// Handles a message. `from` is the process itself for a timer.
+    /// Handles a message. For a timer, `from` is the process itself.
     fn handle(&mut self, message: Self::Message, from: Pid, cx: &mut Context) {
         let _ = (message, cx);
         crate::warn!("dropped a message from {from}: this actor has no `handle`");
     }
 
-    /// Handles a request: answer it now with `Some`, or keep `from` in the
-    /// state, answer `None`, and [`Caller::reply`] later.
+    /// Handles a request: reply now by returning `Some`, or keep `from` in the state, return
+    /// `None`, and call [`Caller::reply`] later.
     fn handle_call(
         &mut self,
         request: Self::Request,
@@ -137,9 +137,9 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
         None
     }
 
-    /// Handles everything else: exits, monitors, replies, raw messages. If you
-    /// write it, answer the raw requests that you do not know, with
-    /// [`Message::refuse`]: else their callers wait for their timeouts.
+    /// Handles everything else: exits, monitors, replies, raw messages. If you implement it,
+    /// reply to raw requests that you do not know with [`Message::refuse`]; otherwise their
+    /// callers wait until their timeouts.
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -147,7 +147,7 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
     /// #[exuvia::actor(schema = 1)]
     /// impl Actor for Pool {
     ///     fn init(_: (), cx: &mut Context) -> Result<Self, String> {
-    ///         // Else the end of a worker would be the pool's.
+    ///         // Otherwise the exit of a worker would terminate the pool.
     ///         cx.trap_exit(true);
     ///         let worker = cx.spawn("worker").link().sync().start()?;
     ///         Ok(Pool { workers: vec![worker.pid] })
@@ -173,7 +173,7 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
         }
     }
 
-    // What `#[exuvia::actor]` makes of handlers that are `async`.
+    // `#[exuvia::actor]` turns `async` handlers into the items below.
 
     #[doc(hidden)]
     const ASYNC_HANDLE: bool = false;
@@ -210,8 +210,8 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
         std::future::ready(())
     }
 
-    /// Makes a state of what another version saved. The default reads it by
-    /// field names, and is what you want unless a field's meaning has changed.
+    /// Creates a state from what another version saved. The default reads it by field names,
+    /// which is what you want unless a field's meaning has changed.
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -244,7 +244,7 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
         crate::state::by_name(state)
     }
 
-    /// This process's own address: a timer's message is checked by the compiler.
+    /// Returns this process's own address, with which the compiler checks a timer's message.
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -264,12 +264,12 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
         Address::new(crate::me())
     }
 
-    /// Called once a version, before any process: what it does to memory is
-    /// shared by all processes. It may log and nothing else.
+    /// Called once per version, before any process: its changes to memory are shared by all
+    /// processes. It may log and do nothing else.
     fn warm_up() {}
 }
 
-/// What an actor gets beside messages and requests of its types.
+/// What an actor receives besides messages and requests of its types.
 ///
 /// ```
 /// use exuvia::{Info, Reason};
@@ -284,46 +284,46 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Info {
-    /// A linked process ended, and this one traps exits.
+    /// A linked process terminated, and this process traps exits.
     Exit {
-        /// Which.
+        /// The linked process.
         pid: Pid,
-        /// Why.
+        /// The exit reason.
         reason: Reason,
-        /// Why, in its own words.
+        /// The exit reason as text.
         text: String,
     },
-    /// A monitored process ended, or the one that a request went to.
+    /// A monitored process terminated, or the receiver of a request.
     Down {
-        /// Which.
+        /// The process that terminated.
         pid: Pid,
         /// The monitor's or the request's reference.
         reference: u64,
-        /// Why.
+        /// The exit reason.
         reason: Reason,
-        /// Why, in its own words.
+        /// The exit reason as text.
         text: String,
     },
-    /// The reply to a [`Pid::request`], under its reference.
+    /// The reply to a [`Pid::request`], with its reference.
     Reply(Message<'static>),
     /// A timer with a tag of your own.
     Timer(Message<'static>),
-    /// A table belongs to this process now: it was given, or its owner has ended and
-    /// this one is its heir.
+    /// This process has become the owner of a table: the table was given to it, or the previous
+    /// owner has terminated and this process is its heir.
     Table {
-        /// Which.
+        /// The table.
         table: crate::Table,
-        /// Whose it was.
+        /// The previous owner.
         from: Pid,
-        /// What that one said with it.
+        /// The tag set by the previous owner.
         tag: u32,
     },
     /// A message or request with a tag of your own.
     Raw(Message<'static>),
 }
 
-/// The type that has no value: for an actor that takes no messages, or no
-/// requests. What arrives nevertheless cannot be decoded, and is refused.
+/// The type that has no value: for an actor that accepts no messages, or no requests. What
+/// arrives nevertheless cannot be decoded, and is rejected.
 ///
 /// ```
 /// assert!(exuvia::decode::<exuvia::Never>(b"\xc0").is_err());
@@ -343,7 +343,7 @@ impl<'de> Deserialize<'de> for Never {
     }
 }
 
-/// Why no value of [`Never`] can be read.
+/// The error message for reading a [`Never`].
 struct Nothing;
 
 impl fmt::Display for Nothing {

@@ -1,7 +1,7 @@
-//! Typed addresses: a pid together with what its process is sent and asked.
+//! Typed addresses: a pid together with the types that its process accepts.
 //!
-//! The host knows bytes only, so a type here is a promise of whoever makes the
-//! address. What it buys is that a wrong message does not compile.
+//! The host transfers only bytes, so the types are a promise of the code that creates the
+//! address. In return, a wrong message does not compile.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -13,10 +13,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Actor, Error, Info, Match, Never, Nothing, Pid, Wait};
 
-/// The pid of a process that is sent `M`, and asked `Q` to be answered with `R`.
+/// The pid of a process that accepts messages `M`, and requests `Q` with replies `R`.
 ///
-/// Put these types into a crate that the process and its clients share, with a
-/// name for the address:
+/// Put these types into a crate that the process and its clients share, with a type alias for
+/// the address:
 ///
 /// ```
 /// use exuvia::prelude::*;
@@ -43,7 +43,7 @@ use crate::{Actor, Error, Info, Match, Never, Nothing, Pid, Wait};
 /// }
 /// ```
 ///
-/// A message of another type is an error of the compiler:
+/// A message of another type does not compile:
 ///
 /// ```compile_fail
 /// # use exuvia::prelude::*;
@@ -53,15 +53,15 @@ use crate::{Actor, Error, Info, Match, Never, Nothing, Pid, Wait};
 /// }
 /// ```
 ///
-/// In messages and in a saved state it is the pid, so a field may become typed
+/// In messages and in a saved state it is encoded as the pid, so a field may become typed
 /// without a migration.
 pub struct Address<M, Q = Never, R = ()> {
     pid: Pid,
     types: PhantomData<fn(M, Q) -> R>,
 }
 
-/// The address of an actor, by the types of its implementation. Of use inside
-/// the actor's own module; its clients have no access to the type.
+/// The address of an actor, by the types of its implementation. Useful inside the actor's own
+/// module; its clients have no access to the type.
 ///
 /// ```
 /// # use exuvia::prelude::*;
@@ -72,8 +72,8 @@ pub struct Address<M, Q = Never, R = ()> {
 pub type AddressOf<A> = Address<<A as Actor>::Message, <A as Actor>::Request, <A as Actor>::Reply>;
 
 impl<M, Q, R> Address<M, Q, R> {
-    /// The address of a process that takes these types, as you know and nobody
-    /// checks: what it cannot read it drops or refuses, and says so in the log.
+    /// Returns the address of a process that accepts these types. This is not checked: the
+    /// process drops or rejects what it cannot decode, and logs it.
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -89,7 +89,8 @@ impl<M, Q, R> Address<M, Q, R> {
         }
     }
 
-    /// The process of that name; [`Error::NoProc`] if there is none.
+    /// Returns the address of the process with this name, or [`Error::NoProc`] if there is
+    /// none.
     ///
     /// ```
     /// # use exuvia::Address;
@@ -99,7 +100,7 @@ impl<M, Q, R> Address<M, Q, R> {
         crate::whereis(name).map(Address::new)
     }
 
-    /// The pid, to link, monitor or name the process by.
+    /// Returns the pid, to link, monitor or register the process.
     ///
     /// ```
     /// # use exuvia::Address;
@@ -126,7 +127,7 @@ impl<M, Q, R> Address<M, Q, R> {
         self.pid.send(message)
     }
 
-    /// Sends a message after a delay, and answers the timer's reference; see
+    /// Sends a message after a delay and returns the timer's reference; see
     /// [`Pid::send_after`].
     ///
     /// ```
@@ -143,7 +144,7 @@ impl<M, Q, R> Address<M, Q, R> {
         self.pid.send_after(message, delay)
     }
 
-    /// Asks and waits for the answer; see [`Pid::call`].
+    /// Sends a request and waits for the reply; see [`Pid::call`].
     ///
     /// ```
     /// # use exuvia::Address;
@@ -159,8 +160,8 @@ impl<M, Q, R> Address<M, Q, R> {
         self.pid.call(request, timeout)
     }
 
-    /// Asks and goes on; the answer comes as an [`Info`], which
-    /// [`Pending::answer`] reads. See [`Pid::request`].
+    /// Sends a request without waiting; the reply arrives as an [`Info`], which
+    /// [`Pending::answer`] decodes. See [`Pid::request`].
     ///
     /// ```
     /// # use exuvia::Address;
@@ -176,8 +177,8 @@ impl<M, Q, R> Address<M, Q, R> {
     }
 }
 
-/// The answer to a request that has not come yet. It may be kept in the state,
-/// over other messages and over new code.
+/// The reply to a request, not received yet. It may be kept in the state, across other messages
+/// and across upgrades.
 ///
 /// ```
 /// use exuvia::prelude::*;
@@ -212,7 +213,7 @@ pub struct Pending<R> {
 }
 
 impl<R> Pending<R> {
-    /// The answer under that reference, from [`Pid::request`].
+    /// Creates the pending reply for a reference returned by [`Pid::request`].
     ///
     /// ```
     /// # fn example(peer: exuvia::Pid) -> Result<(), exuvia::Error> {
@@ -226,7 +227,7 @@ impl<R> Pending<R> {
         }
     }
 
-    /// The reference.
+    /// Returns the reference.
     ///
     /// ```
     /// assert_eq!(exuvia::Pending::<()>::new(7).reference(), 7);
@@ -235,8 +236,8 @@ impl<R> Pending<R> {
         self.reference
     }
 
-    /// The answer, if this is it: the reply, or [`Error::NoProc`] if the process
-    /// ended before. Nothing for everything else.
+    /// Returns the reply if `info` is it, [`Error::NoProc`] if `info` says that the process
+    /// terminated before it replied, and `None` for everything else.
     ///
     /// ```
     /// # use exuvia::{Info, Pending};
@@ -259,8 +260,8 @@ impl<R> Pending<R> {
         }
     }
 
-    /// Waits for the answer. The process keeps its frame meanwhile. After a
-    /// timeout the answer may still come; [`cancel`](Pending::cancel) gives it up.
+    /// Waits for the reply. The process keeps its frame meanwhile. After a timeout the reply
+    /// may still arrive; [`cancel`](Pending::cancel) prevents that.
     ///
     /// ```
     /// # use exuvia::Address;
@@ -282,7 +283,7 @@ impl<R> Pending<R> {
         }
     }
 
-    /// Gives the request up: nothing comes under its reference any more.
+    /// Cancels the request: nothing with its reference arrives any more.
     ///
     /// ```
     /// # fn example(count: exuvia::Pending<u64>) {
@@ -290,12 +291,12 @@ impl<R> Pending<R> {
     /// # }
     /// ```
     pub fn cancel(self) {
-        // An unknown reference is no error, and there is no other one.
+        // An unknown reference is no error, and no other error is possible.
         let _ = crate::demonitor(self.reference, true);
     }
 }
 
-// By hand, all of them: derives would ask the same of the type parameters.
+// Implemented by hand: derives would put bounds on the type parameters.
 
 impl<M, Q, R> Clone for Address<M, Q, R> {
     fn clone(&self) -> Self {

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Owned bytes. A `Vec<u8>` is written as a list of numbers, which costs up to
-/// two bytes for each and a call per element; this is written as one binary.
+/// Owned bytes. A `Vec<u8>` is encoded as a list of numbers, which takes up to two bytes per
+/// element and a call for each; this is encoded as one binary.
 ///
 /// ```
 /// let bytes = exuvia::Bytes(vec![0xff; 100]);
@@ -30,8 +30,8 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// Takes bytes from a binary, from text, and from a list of numbers, since JSON
-/// has no binaries.
+/// Reads bytes from a binary, from text, and from a list of numbers, since JSON has no
+/// binaries.
 pub(crate) struct BytesVisitor;
 
 impl<'de> Visitor<'de> for BytesVisitor {
@@ -54,7 +54,7 @@ impl<'de> Visitor<'de> for BytesVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u8>, A::Error> {
-        // A claimed length is not believed: it may come from a hostile sender.
+        // The claimed length is not trusted: it may come from a hostile sender.
         let mut bytes = Vec::new();
         while let Some(byte) = list.next_element()? {
             bytes.push(byte);

@@ -1,4 +1,4 @@
-//! MessagePack with field names, and the scratch space values are written to.
+//! MessagePack with field names, and the scratch buffer that values are encoded into.
 
 use exuvia_abi::Code;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{Buffer, Error};
 
-/// A value as MessagePack with field names, as every SDK writes it.
+/// Encodes a value as MessagePack with field names, like every SDK.
 ///
 /// ```
 /// let bytes = exuvia::encode(&("answer", 42)).unwrap();
@@ -22,16 +22,16 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
     Ok(scratch.as_slice().to_vec())
 }
 
-/// A value from MessagePack. No bytes at all, and an encoded `()`, stand for
-/// `()`, `None` or a structure whose fields all have a default: that is what a
-/// process gets that was spawned without arguments.
+/// Decodes a value from MessagePack. An empty payload and an encoded `()` stand for `()`,
+/// `None` or a structure whose fields all have a default: a process that was spawned without
+/// arguments receives them.
 ///
 /// ```
 /// assert_eq!(exuvia::decode::<Option<u8>>(&[]).unwrap(), None);
 /// assert!(exuvia::decode::<u8>(b"\xc3").is_err());
 /// ```
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    /// MessagePack for nothing, and for a map without entries.
+    /// MessagePack for nil, and for an empty map.
     const NIL: &[u8] = &[0xc0];
     const EMPTY_MAP: &[u8] = &[0x80];
     let result = if bytes.is_empty() || bytes == NIL {
@@ -42,8 +42,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     result.map_err(|error| Error::Decode(error.to_string()))
 }
 
-/// Like [`decode`], but the error names the field: slower, and used where a
-/// human reads the answer.
+/// Like [`decode`], but the error names the field: slower, and used where people read the
+/// error.
 pub(crate) fn decode_naming<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -57,8 +57,8 @@ pub(crate) fn decode_naming<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Erro
     })
 }
 
-/// Bytes that a host call writes, and whose length it answers: it writes them only
-/// if they fit. Nothing for EMPTY.
+/// Returns the bytes that a host call writes. The call returns their length and writes them
+/// only if they fit. Returns `None` for EMPTY.
 pub(crate) fn fetch(mut call: impl FnMut(&mut [u8]) -> i32) -> Result<Option<Vec<u8>>, Error> {
     let mut bytes = vec![0; 256];
     loop {
@@ -73,15 +73,15 @@ pub(crate) fn fetch(mut call: impl FnMut(&mut [u8]) -> i32) -> Result<Option<Vec
         if fits {
             return Ok(Some(bytes));
         }
-        // It may have become longer meanwhile: look again.
+        // Retry with the new size: the value may also have grown since.
     }
 }
 
-/// Bytes being written: on the stack as long as they fit a [`Buffer`], so that
-/// a small message touches no heap.
+/// A buffer for encoding: on the stack while the bytes fit into a [`Buffer`], so that a small
+/// message does not touch the heap.
 pub(crate) struct Scratch {
     stack: Buffer,
-    /// Holds everything as soon as it holds anything.
+    /// Contains all bytes as soon as it contains any.
     heap: Vec<u8>,
 }
 

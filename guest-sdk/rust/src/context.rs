@@ -1,4 +1,4 @@
-//! What a handler can do, and whom it answers.
+//! What a handler can do, and the caller that it replies to.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Pid, Reason, Spawn, sys, tag};
 
-/// Passed to every handler. It holds nothing but whether the process is to end;
-/// the rest are short ways to the functions of this crate.
+/// Passed to every handler. It only holds the sender, and whether the process is to stop; the
+/// rest are shortcuts to the functions of this crate.
 ///
 /// ```
 /// use exuvia::Context;
@@ -26,8 +26,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Who has sent the message that is handled; of a timer this process itself, of an exit
-    /// the process that has ended.
+    /// Returns the sender of the message that is handled: for a timer this process itself, for
+    /// an exit the process that has terminated.
     ///
     /// ```
     /// fn handle(cx: &mut exuvia::Context) {
@@ -38,7 +38,7 @@ impl Context {
         self.sender
     }
 
-    /// This process's pid.
+    /// Returns this process's pid.
     ///
     /// ```
     /// # fn example(cx: &mut exuvia::Context) {
@@ -49,8 +49,8 @@ impl Context {
         sys::self_pid()
     }
 
-    /// Ends the process when this handler returns. [`Reason::NORMAL`] is the
-    /// cheap way to end.
+    /// Terminates the process when this handler returns. [`Reason::NORMAL`] is the cheap way to
+    /// terminate.
     ///
     /// ```
     /// # fn example(cx: &mut exuvia::Context) {
@@ -61,7 +61,7 @@ impl Context {
         self.stop_saying(reason, "");
     }
 
-    /// Like [`stop`](Context::stop), with words for those who are linked.
+    /// Like [`stop`](Context::stop), with a text for linked processes.
     ///
     /// ```
     /// # fn example(cx: &mut exuvia::Context) {
@@ -72,7 +72,7 @@ impl Context {
         self.stop = Some((reason, text.to_owned()));
     }
 
-    /// Answers a request that was kept.
+    /// Replies to a request that was kept.
     ///
     /// ```
     /// # fn example(cx: &mut exuvia::Context, waiting: exuvia::Caller<u64>) {
@@ -83,9 +83,8 @@ impl Context {
         to.reply(&value)
     }
 
-    /// Sends this process a message after a delay; see [`Pid::send_after`]. Any
-    /// value compiles; [`Actor::address`](crate::Actor::address) has the same
-    /// with the compiler's check.
+    /// Sends this process a message after a delay; see [`Pid::send_after`]. Any value compiles;
+    /// with [`Actor::address`](crate::Actor::address) the compiler checks its type.
     ///
     /// ```
     /// # fn example(cx: &mut exuvia::Context) -> Result<(), exuvia::Error> {
@@ -100,7 +99,7 @@ impl Context {
         self.me().send_after(message, delay)
     }
 
-    /// A process to be started; see [`Spawn`].
+    /// Prepares to spawn a process; see [`Spawn`].
     ///
     /// ```
     /// # fn example(cx: &mut exuvia::Context) -> Result<(), exuvia::Error> {
@@ -144,7 +143,7 @@ impl Context {
         crate::trap_exit(on)
     }
 
-    /// Gives this process a name.
+    /// Registers a name for this process.
     ///
     /// ```
     /// # fn example(cx: &mut exuvia::Context) {
@@ -167,8 +166,8 @@ impl Context {
     }
 }
 
-/// Who made a request. It may be kept in the state, and answered after other
-/// messages or even by newer code.
+/// The sender of a request. It may be kept in the state, and replied to after other messages or
+/// even by newer code.
 ///
 /// ```
 /// use exuvia::prelude::*;
@@ -203,16 +202,16 @@ impl Context {
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct Caller<R> {
-    /// The process that waits.
+    /// The process that waits for the reply.
     pub pid: Pid,
-    /// The reference that it waits under.
+    /// The reference of its request.
     pub reference: u64,
     #[serde(skip)]
     reply: PhantomData<fn(R)>,
 }
 
 impl<R> Caller<R> {
-    /// The caller with that pid and reference, as they stand in a request.
+    /// Creates a caller from the pid and reference of a request.
     ///
     /// ```
     /// # fn example(request: &exuvia::Message) {
@@ -228,7 +227,7 @@ impl<R> Caller<R> {
         }
     }
 
-    /// Answers.
+    /// Sends the reply.
     ///
     /// ```
     /// # fn example(caller: exuvia::Caller<u64>) {
@@ -245,8 +244,7 @@ impl<R> Caller<R> {
             .reply_bytes(self.reference, tag::TYPED, scratch.as_slice())
     }
 
-    /// Answers that the request is refused: the caller gets
-    /// [`Error::Refused`] with these words.
+    /// Rejects the request: the caller gets [`Error::Refused`] with this text.
     ///
     /// ```
     /// # fn example(caller: exuvia::Caller<u64>) {
@@ -254,14 +252,14 @@ impl<R> Caller<R> {
     /// # }
     /// ```
     pub fn refuse(&self, why: &str) {
-        // A caller that is gone needs no answer.
+        // A caller that has terminated needs no reply.
         let _ = self
             .pid
             .reply_bytes(self.reference, tag::REFUSED, why.as_bytes());
     }
 }
 
-// By hand: derives would ask the same of `R`.
+// Implemented by hand: derives would put bounds on `R`.
 impl<R> Clone for Caller<R> {
     fn clone(&self) -> Caller<R> {
         *self

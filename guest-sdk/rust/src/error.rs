@@ -1,10 +1,10 @@
-//! What can go wrong in a host call, as one type.
+//! The errors of host calls, as one type.
 
 use std::fmt;
 
 use exuvia_abi::{Code, Reason};
 
-/// Why a host call did not do what was asked.
+/// Why a host call failed.
 ///
 /// ```
 /// use exuvia::{Error, Pid};
@@ -17,13 +17,13 @@ use exuvia_abi::{Code, Reason};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The timeout passed. A reply that comes later is dropped.
+    /// The timeout passed. A late reply is dropped.
     Timeout,
-    /// There is no such process, or it ended before it answered: why.
+    /// There is no such process, or it terminated before it replied, with its exit reason.
     NoProc(Reason),
-    /// A limit of this process or of the node is met.
+    /// A limit of this process or of the node has been reached.
     Limit,
-    /// An argument has no meaning to the host.
+    /// An argument is invalid.
     BadArgument,
     /// The payload is larger than this process may send.
     MessageTooLarge,
@@ -33,22 +33,22 @@ pub enum Error {
     NameTaken,
     /// The current release has no module of that name.
     NoModule,
-    /// The child ended before it acknowledged its start.
+    /// The child terminated before it acknowledged its start.
     StartFailed,
     /// This process lacks the capability.
     Denied,
-    /// The receiver did not understand the request: its words.
+    /// The receiver rejected the request, with its text.
     Refused(String),
-    /// The value cannot be written as MessagePack: why.
+    /// The value cannot be encoded as MessagePack, with the reason.
     Encode(String),
-    /// The bytes are not of the wanted type: why.
+    /// The bytes cannot be decoded as the requested type, with the reason.
     Decode(String),
-    /// The host answered a number that this SDK does not know.
+    /// The host returned a code that this SDK does not know.
     Unknown(i32),
 }
 
 impl Error {
-    /// The error for a negative answer of a host call.
+    /// Returns the error for a negative code of a host call.
     pub(crate) fn from_code(code: i32) -> Error {
         const TABLE: [(Code, Error); 10] = [
             (Code::Timeout, Error::Timeout),
@@ -68,7 +68,7 @@ impl Error {
             .map_or(Error::Unknown(code), |(_, error)| error)
     }
 
-    /// The answer of a host call as a result.
+    /// Converts the code of a host call to a result.
     pub(crate) fn check(code: i32) -> Result<(), Error> {
         if code >= 0 {
             Ok(())
@@ -107,8 +107,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// So that `?` works in [`Actor::init`](crate::Actor::init), whose reason is
-/// text for people.
+/// Lets `?` convert errors in [`Actor::init`](crate::Actor::init), whose error is text for
+/// people.
 ///
 /// ```
 /// fn init() -> Result<exuvia::Pid, String> {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// What a child may use of the system through WASI, of what this process may use itself: its
-/// standard library finds files, the environment and arguments there. Paths are those that this
-/// process knows.
+/// What a child may use of the system through WASI (files, environment variables and arguments,
+/// as its standard library finds them), out of what this process may use itself. Paths are as
+/// this process sees them.
 ///
 /// ```
 /// use exuvia::Grants;
@@ -34,7 +34,7 @@ struct Dir {
 }
 
 impl Grants {
-    /// Nothing: it may log, and ask for the time and for random numbers.
+    /// Grants nothing: the child may log, and request the time and random numbers.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").grants(&exuvia::Grants::none()).start();
@@ -56,7 +56,7 @@ impl Grants {
         self
     }
 
-    /// A folder, for reading: `name` is what the child calls it, `path` what this process does.
+    /// Grants reading a folder: `name` is the child's name for it, `path` this process's.
     ///
     /// ```
     /// let grants = exuvia::Grants::none().read("/in", "/texts/today");
@@ -66,7 +66,7 @@ impl Grants {
         self.dir(name, path, "read")
     }
 
-    /// The same, for reading and writing.
+    /// Grants reading and writing a folder.
     ///
     /// ```
     /// let grants = exuvia::Grants::none().write("/out", "/out/7");
@@ -76,7 +76,7 @@ impl Grants {
         self.dir(name, path, "write")
     }
 
-    /// A variable of its environment.
+    /// Sets an environment variable.
     ///
     /// ```
     /// let grants = exuvia::Grants::none().env("LANG", "C");
@@ -87,7 +87,7 @@ impl Grants {
         self
     }
 
-    /// One more argument.
+    /// Adds an argument.
     ///
     /// ```
     /// let grants = exuvia::Grants::none().arg("--fast");
@@ -98,7 +98,7 @@ impl Grants {
         self
     }
 
-    /// What it prints goes to the node's terminal instead of the log.
+    /// Sends what it prints to the node's terminal instead of the log.
     ///
     /// ```
     /// let grants = exuvia::Grants::none().terminal();
@@ -110,7 +110,7 @@ impl Grants {
     }
 
     pub(crate) fn encoded(&self) -> Vec<u8> {
-        // Text in maps: it can always be encoded.
+        // Text in maps can always be encoded.
         crate::encode(self).unwrap_or_default()
     }
 }

@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::codec::Scratch;
 use crate::{Error, Pid, sys, tag};
 
-/// Processes under one name, as Erlang's `pg`: a topic, a room, all workers of a
-/// kind. It is there while it has members; who ends, leaves.
+/// Processes under one name, like Erlang's `pg`: a topic, a room, all workers of a kind. A
+/// group exists while it has members; a process that terminates leaves it.
 ///
 /// ```
 /// use exuvia::Group;
@@ -21,7 +21,7 @@ use crate::{Error, Pid, sys, tag};
 pub struct Group<'a>(Cow<'a, str>);
 
 impl<'a> Group<'a> {
-    /// The group of that name, of 1 to 255 bytes.
+    /// Returns the group with this name, of 1 to 255 bytes.
     ///
     /// ```
     /// let room = exuvia::Group::new(format!("room:{}", 7));
@@ -31,7 +31,7 @@ impl<'a> Group<'a> {
         Group(name.into())
     }
 
-    /// Its name.
+    /// Returns the name.
     ///
     /// ```
     /// assert_eq!(exuvia::Group::new("all").name(), "all");
@@ -40,7 +40,7 @@ impl<'a> Group<'a> {
         &self.0
     }
 
-    /// Puts a process into the group; nothing happens if it is there already.
+    /// Adds a process to the group; does nothing if it is a member already.
     ///
     /// ```
     /// exuvia::Group::new("all").join(exuvia::me()).unwrap();
@@ -49,7 +49,7 @@ impl<'a> Group<'a> {
         Error::check(sys::group_join(&self.0, pid))
     }
 
-    /// Takes a process out; [`Error::NoProc`] if it was not in it.
+    /// Removes a process; [`Error::NoProc`] if it was not a member.
     ///
     /// ```
     /// assert!(exuvia::Group::new("nobody's").leave(exuvia::me()).is_err());
@@ -58,7 +58,7 @@ impl<'a> Group<'a> {
         Error::check(sys::group_leave(&self.0, pid))
     }
 
-    /// Who is in it, in no order.
+    /// Returns the members, in no particular order.
     ///
     /// ```
     /// assert!(exuvia::Group::new("nobody's").members().unwrap().is_empty());
@@ -77,7 +77,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// How many are in it.
+    /// Returns the number of members.
     ///
     /// ```
     /// assert_eq!(exuvia::Group::new("nobody's").size(), Ok(0));
@@ -87,9 +87,9 @@ impl<'a> Group<'a> {
         Error::check(count).map(|()| count.unsigned_abs() as usize)
     }
 
-    /// Sends a message to all members, this process among them if it is one; answers
-    /// how many have it. Those whose mailbox is full have it not. The host keeps the
-    /// payload once, however many they are.
+    /// Sends a message to all members, including this process if it is one. Returns the number
+    /// of members that received it, without those whose mailbox is full. The host stores the
+    /// payload once, however many members there are.
     ///
     /// ```
     /// # #[derive(serde::Serialize)] enum Said { Hello }

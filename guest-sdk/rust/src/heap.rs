@@ -1,20 +1,20 @@
-//! The allocator of a guest: what is free is zero.
+//! The allocator of a guest: free memory is zero.
 //!
-//! A process that is idle is stored as the words of its memory that differ from
-//! its version's base. An ordinary allocator leaves the bytes of whatever it
-//! has freed, and its own links among them: a process that has once handled a
-//! message of 3 KB carries 3 KB for as long as it sleeps. So this one
+//! An idle process is stored as the words of its memory that differ from its version's base. An
+//! ordinary allocator leaves behind the bytes of what it has freed, and its own links among
+//! them: a process that has once handled a message of 3 KB stores 3 KB for as long as it
+//! sleeps. So this allocator
 //!
-//! - clears what is freed, to what it was in the base;
-//! - keeps small blocks in an arena without a word of its own between them. Rust
-//!   tells the size of a block when it is freed, so a map with one bit for each
-//!   16 bytes is all there is to know, and it is zero again when all is free;
-//! - leaves large blocks, and what does not fit the arena any more, to the
-//!   standard library's allocator, clearing them as well. That one's own words
-//!   stay, a few for each block.
+//! - clears what is freed, back to what it was in the base;
+//! - keeps small blocks in an arena, without metadata between them. Rust passes the size of a
+//!   block when it is freed, so a bitmap with one bit for each 16 bytes suffices, and it is all
+//!   zeros again when everything is free;
+//! - leaves large blocks, and those that no longer fit into the arena, to the standard
+//!   library's allocator, and clears them as well. The metadata of that allocator remains, a
+//!   few words for each block.
 //!
-//! Figures are in `host/notes/rust-images.md`. With `unsafe`, since an allocator
-//! hands out raw memory; beside `sys` the only file that has any.
+//! Figures are in `host/notes/rust-images.md`. Uses `unsafe`, since an allocator hands out raw
+//! memory; apart from `sys` this is the only module of the SDK that does.
 
 mod map;
 
@@ -24,24 +24,23 @@ use std::ptr;
 
 use map::{GRANULES, Map};
 
-/// Bytes that are taken and given as one. Two words of an image: smaller ones
-/// would save no image bytes, since free bytes are zero anyway.
+/// The unit of allocation in bytes: two words of an image. A smaller one would save no image
+/// bytes, since free bytes are zero anyway.
 const GRANULE: usize = 16;
-/// Bytes of the arena. An actor with more on its heap than this is no small one,
-/// and its search for a free place must not grow with it.
+/// The size of the arena in bytes. An actor with a larger heap is not small, and the search for
+/// free space must not grow with it.
 const ARENA: usize = GRANULES * GRANULE;
-/// Blocks above this size go to the standard library, so that one of them does
-/// not fill the arena.
+/// Larger blocks go to the standard library, so that a single one does not fill the arena.
 const LARGEST: usize = ARENA / 4;
 /// Up to this size plain stores clear: a `memory.fill` is a call out of the
-/// compiled code, however little it fills. A guess, not measured by itself.
+/// compiled code, however small. An estimate, not measured separately.
 const SMALL: usize = 256;
 
 /// A heap whose free bytes are zero.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Heap {
-    /// Before the arena, so that the first blocks share its page.
+    /// Before the arena, so that it shares a page with the first blocks.
     map: UnsafeCell<Map>,
     arena: UnsafeCell<Arena>,
 }
@@ -53,8 +52,8 @@ struct Arena([u8; ARENA]);
 
 const _: () = assert!(align_of::<Arena>() == GRANULE);
 
-// SAFETY: a module of this target without atomics has one thread, and the ABI
-// refuses shared memories.
+// SAFETY: a module of this target without atomics has one thread, and the ABI rejects shared
+// memories.
 #[cfg(all(target_arch = "wasm32", not(target_feature = "atomics")))]
 unsafe impl Sync for Heap {}
 
@@ -62,15 +61,15 @@ unsafe impl Sync for Heap {}
 #[global_allocator]
 static HEAP: Heap = Heap::new();
 
-// Its address stands in the data segments, as that of an actor's state does: two
-// versions that keep their heaps in different places have different data, and no
-// process is carried from one to the other.
+// Its address is part of the data segments, as is that of an actor's state: two versions that
+// keep their heaps at different addresses have different data, so neither reuses the memory of
+// the other's processes.
 #[cfg(target_arch = "wasm32")]
 #[used]
 static HEAP_IS_AT: &Heap = &HEAP;
 
 impl Heap {
-    /// A heap with nothing on it.
+    /// Creates an empty heap.
     pub(crate) const fn new() -> Heap {
         Heap {
             map: UnsafeCell::new(Map::new()),
@@ -78,19 +77,19 @@ impl Heap {
         }
     }
 
-    /// The first granule's address.
+    /// Returns the address of the first granule.
     fn start(&self) -> *mut u8 {
         // SAFETY: the pointer is the cell's own, and nothing is read.
         unsafe { (&raw mut (*self.arena.get()).0).cast() }
     }
 
-    /// The granule that a block of the arena begins with.
+    /// Returns the first granule of a block, or `None` if the block is not in the arena.
     fn first_granule(&self, block: *mut u8) -> Option<usize> {
         let offset = (block as usize).wrapping_sub(self.start() as usize);
         (offset < ARENA).then_some(offset / GRANULE)
     }
 
-    /// The map.
+    /// Returns the map.
     ///
     /// # Safety
     ///
@@ -102,11 +101,11 @@ impl Heap {
     }
 }
 
-/// Clears a block that nobody uses any more.
+/// Clears a block that is no longer used.
 ///
 /// # Safety
 ///
-/// The `size` bytes from `block` on may be written.
+/// The `size` bytes starting at `block` must be writable.
 unsafe fn clear(block: *mut u8, size: usize) {
     if size > SMALL || !(block as usize).is_multiple_of(size_of::<u64>()) {
         // SAFETY: the caller's promise.
@@ -115,7 +114,7 @@ unsafe fn clear(block: *mut u8, size: usize) {
     }
     let words = size / size_of::<u64>();
     for word in 0..words {
-        // Volatile, or the compiler makes a `memory.fill` of the loop.
+        // Volatile, or the compiler turns the loop into a `memory.fill`.
         // SAFETY: within the block, and aligned, since the block is.
         unsafe { block.cast::<u64>().add(word).write_volatile(0) };
     }
@@ -125,29 +124,28 @@ unsafe fn clear(block: *mut u8, size: usize) {
     }
 }
 
-// SAFETY: a block is either granules of the arena that the map gave to nobody
-// else, or one of the standard library's; which one it is its address tells.
-// Nothing here allocates or panics: the numbers of granules of a block are
-// inside the arena.
+// SAFETY: a block is either granules of the arena that the map gave to no other block, or a
+// block of the standard library's allocator; its address tells which. Nothing here allocates or
+// panics: the granule indices of a block are inside the arena.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() <= LARGEST && layout.align() <= GRANULE {
             let count = layout.size().div_ceil(GRANULE);
             // SAFETY: one thread, and the reference ends with the statement.
             if let Some(first) = unsafe { self.map() }.take(count) {
-                // SAFETY: the map has no granules outside of the arena.
+                // SAFETY: all granules of the map are inside the arena.
                 return unsafe { self.start().add(first * GRANULE) };
             }
         }
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: forwards the caller's guarantee.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: forwards the caller's guarantee.
         let block = unsafe { self.alloc(layout) };
         if !block.is_null() && self.first_granule(block).is_none() {
-            // The standard library's blocks have had its links in them.
+            // The standard library's allocator may have left its links in the block.
             // SAFETY: the block has this size.
             unsafe { block.write_bytes(0, layout.size()) };
         }
@@ -155,12 +153,12 @@ unsafe impl GlobalAlloc for Heap {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the block has this size, and its owner is done with it.
+        // SAFETY: the block has this size, and its owner no longer uses it.
         unsafe { clear(block, layout.size()) };
         match self.first_granule(block) {
             // SAFETY: one thread, and the reference ends with the statement.
             Some(first) => unsafe { self.map() }.give(first, layout.size().div_ceil(GRANULE)),
-            // SAFETY: what is not in the arena came from there, with this layout.
+            // SAFETY: a block outside the arena was allocated there, with this layout.
             None => unsafe { System.dealloc(block, layout) },
         }
     }
@@ -181,16 +179,16 @@ unsafe impl GlobalAlloc for Heap {
                 return block;
             }
         }
-        // Never the standard library's own way, which leaves the old bytes where
-        // they were when it moves a block.
-        // SAFETY: the caller promises that the size fits the alignment.
+        // Never use the standard library's own `realloc`, which leaves the old bytes in place
+        // when it moves a block.
+        // SAFETY: the caller guarantees that the size fits the alignment.
         let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-        // SAFETY: the caller promises that the size is not 0.
+        // SAFETY: the caller guarantees that the size is not 0.
         let moved = unsafe { self.alloc(new) };
         if !moved.is_null() {
-            // SAFETY: two blocks, and each has as many bytes.
+            // SAFETY: two distinct blocks, each with at least this many bytes.
             unsafe { ptr::copy_nonoverlapping(block, moved, old.min(size)) };
-            // SAFETY: the block and its layout are the caller's.
+            // SAFETY: the block and its layout come from the caller.
             unsafe { self.dealloc(block, layout) };
         }
         moved

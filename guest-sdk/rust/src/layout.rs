@@ -1,16 +1,15 @@
-//! Fingerprints of types, so that a process's memory may be handed to new code
-//! as it is.
+//! Fingerprints of types, so that new code may reuse a process's memory as it is.
 //!
-//! A swap can *carry* a process: its memory is applied to the new version, and
-//! nothing is decoded. That is only sound if both versions mean the same by it.
-//! The host compares data, globals, memory limits and tables by itself; what the
-//! bytes of the heap mean is for the SDK to say, and this is how: one number
-//! from the names, order, offsets and types of all fields that can be reached
-//! from the state, the compiler that laid them out, and the SDK that keeps them.
+//! A swap can *reuse* the state of a process: its memory is applied to the new version, and
+//! nothing is decoded. That is only sound if both versions interpret it in the same way. The
+//! host itself compares data, globals, memory limits and tables; the meaning of the bytes on
+//! the heap is known only to the SDK, which provides it as one number: a hash of the names,
+//! order, offsets and types of all fields reachable from the state, of the compiler that laid
+//! them out, and of the SDK version that stores them.
 //!
-//! Left out on purpose: types behind `dyn`, function pointers, and types that
-//! contain themselves (their fingerprint would, too). They have no [`Layout`],
-//! so that the swap goes by `save` and `load`.
+//! Left out deliberately: types behind `dyn`, function pointers, and types that contain
+//! themselves (their fingerprint would, too). They have no [`Layout`], so an upgrade uses
+//! `save` and `load`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
@@ -21,11 +20,11 @@ use std::time::Duration;
 
 use crate::{Address, Bytes, Caller, Pending, Pid};
 
-/// A type with a fingerprint of how it lies in memory. Derive it.
+/// A type with a fingerprint of its memory layout. Derive it.
 ///
-/// The fingerprint of an actor's state promises that whatever else is in the
-/// module's memory means the same as well: with `#[exuvia::actor(layout)]`, keep
-/// no changing statics or thread locals of your own.
+/// The fingerprint of an actor's state promises that everything else in the module's memory has
+/// the same meaning, too: with `#[exuvia::actor(layout)]`, keep no mutable statics or thread
+/// locals of your own.
 ///
 /// ```
 /// use exuvia::Layout;
@@ -49,20 +48,19 @@ pub trait Layout {
     const HASH: u64;
 }
 
-/// Bytes of the custom section `exuvia.layout`.
+/// The size of the custom section `exuvia.layout`, in bytes.
 pub const SECTION_SIZE: usize = 16;
 
-/// The contents of the custom section for a state: who made it, then the
-/// fingerprint.
+/// Returns the contents of the custom section for a state: the SDK, then the fingerprint.
 pub const fn section<T: Layout>() -> [u8; SECTION_SIZE] {
-    /// Which SDK, and which format of its section.
+    /// The SDK and the format of its section.
     const MAKER: [u8; 8] = *b"rust\0\0\0\x01";
     let hash = Hash::new("state")
         .text(env!("CARGO_PKG_VERSION"))
         .text(env!("EXUVIA_COMPILER"))
         .text(env!("EXUVIA_TARGET"))
-        // The allocator is the SDK's, or the standard library's, whose version
-        // is the compiler's; a module with its own must not use `layout`.
+        // The allocator is the SDK's, or the standard library's, whose version is the
+        // compiler's; a module with its own must not use `layout`.
         .text(if cfg!(feature = "heap") {
             "heap"
         } else {
@@ -81,7 +79,7 @@ pub const fn section<T: Layout>() -> [u8; SECTION_SIZE] {
     section
 }
 
-/// A text as what a section can hold. `N` is its length.
+/// Returns a text as an array for a section. `N` is its length.
 #[doc(hidden)]
 pub const fn bytes<const N: usize>(text: &str) -> [u8; N] {
     let mut bytes = [0; N];
@@ -93,14 +91,14 @@ pub const fn bytes<const N: usize>(text: &str) -> [u8; N] {
     bytes
 }
 
-/// FNV-1a with 64 bits: simple enough to run while compiling. Nobody attacks a
-/// fingerprint of their own types, so that it need not be a strong one.
+/// FNV-1a with 64 bits: simple enough to run at compile time. A fingerprint of one's own types
+/// is not attacked, so it need not be cryptographic.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Hash(u64);
 
 impl Hash {
-    /// Begins with what kind of thing is hashed.
+    /// Starts a hash with the kind of what is hashed.
     pub const fn new(kind: &str) -> Hash {
         // FNV's offset basis.
         Hash(0xcbf2_9ce4_8422_2325).text(kind)
@@ -111,7 +109,7 @@ impl Hash {
         Hash((self.0 ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3))
     }
 
-    /// Text with its length, so that `"ab", "c"` is not `"a", "bc"`.
+    /// Adds text with its length, so that `"ab", "c"` differs from `"a", "bc"`.
     pub const fn text(self, text: &str) -> Hash {
         let bytes = text.as_bytes();
         let mut hash = self.number(bytes.len() as u64);
@@ -123,7 +121,7 @@ impl Hash {
         hash
     }
 
-    /// A number: an offset, a size, another fingerprint.
+    /// Adds a number: an offset, a size, another fingerprint.
     pub const fn number(self, number: u64) -> Hash {
         let bytes = number.to_le_bytes();
         let mut hash = self;
@@ -135,13 +133,13 @@ impl Hash {
         hash
     }
 
-    /// Size and alignment of a type.
+    /// Adds the size and alignment of a type.
     pub const fn size_of<T>(self) -> Hash {
         self.number(size_of::<T>() as u64)
             .number(align_of::<T>() as u64)
     }
 
-    /// The fingerprint.
+    /// Returns the fingerprint.
     pub const fn finish(self) -> u64 {
         self.0
     }
@@ -205,8 +203,8 @@ generic!(
     RefCell<T>,
 );
 
-// The hasher's keys are part of the value, and its type part of the layout; the
-// standard one is covered by the compiler's version.
+// The hasher's keys are part of the value, and its type is part of the layout; the standard one
+// is covered by the compiler's version.
 impl<K: Layout, V: Layout> Layout for HashMap<K, V> {
     const HASH: u64 = Hash::new("HashMap")
         .size_of::<Self>()
@@ -226,8 +224,7 @@ impl<T> Layout for PhantomData<T> {
     const HASH: u64 = Hash::new("PhantomData").finish();
 }
 
-/// What it is answered with is of no weight: only the pid and the reference lie
-/// in memory.
+/// The type of the reply does not matter: only the pid and the reference are stored.
 impl<R> Layout for Caller<R> {
     const HASH: u64 = Hash::new("Caller").size_of::<Self>().finish();
 }

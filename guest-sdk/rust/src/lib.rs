@@ -1,14 +1,13 @@
 //! Write Exuvia processes in Rust.
 //!
-//! A process is a Wasm module's code with its own memory and a mailbox. There
-//! are two ways to write one:
+//! A process is a Wasm module's code with its own memory and a mailbox. There are two ways to
+//! write one:
 //!
-//! - **As an actor**: a type that holds the state, and a handler per kind of
-//!   message. See [`Actor`] and [`actor`]. This is what you want most of the
-//!   time: the process costs no stack while it is idle, and its state crosses
-//!   to new code by field names.
-//! - **As a loop**: a function that takes messages with [`receive`] or
-//!   [`Buffer::receive`] and does what it likes. See [`module!`].
+//! - **As an actor**: a type that holds the state, and a handler for each kind of message. See
+//!   [`Actor`] and [`actor`]. This is usually what you want: the process uses no stack while it
+//!   is idle, and its state is migrated to new code by field names.
+//! - **As a loop**: a function that takes messages with [`receive`] or [`Buffer::receive`] and
+//!   is otherwise unrestricted. See [`module!`].
 //!
 //! ```
 //! use exuvia::prelude::*;
@@ -50,26 +49,26 @@
 //!
 //! # Talking to a process
 //!
-//! [`Pid`] sends anything to anybody. [`Address`] is a pid that knows its
-//! process's types, so that a wrong message does not compile. Both have `send`,
-//! `call` (which waits), `request` (which does not) and `send_after`.
+//! [`Pid`] sends anything to any process. [`Address`] is a pid with the types that its process
+//! accepts, so that a wrong message does not compile. Both have `send`, `call` (which waits),
+//! `request` (which does not) and `send_after`.
 //!
 //! # Tags
 //!
-//! A message carries a number beside its payload, the tag. The SDK uses three
-//! conventions and leaves all other numbers to you:
+//! A message has a number beside its payload, the tag. The SDK uses three conventions and
+//! leaves all other numbers to you:
 //!
 //! | tag | meaning |
 //! | --- | --- |
 //! | [`tag::TYPED`] (0) | the payload is MessagePack, with field names, of the receiver's declared type |
-//! | [`tag::REFUSED`] (`u32::MAX`) | in a reply: the request was not understood; the payload says why, as text |
-//! | anything else | yours: an actor gets it in [`Actor::handle_info`] |
+//! | [`tag::REFUSED`] (`u32::MAX`) | in a reply: the request was rejected; the payload says why, as text |
+//! | anything else | yours: an actor receives it in [`Actor::handle_info`] |
 //!
 //! # Off the host
 //!
-//! Compiled for anything but Wasm, the host calls go to a small host in memory,
-//! one per thread, so that actors have ordinary unit tests: see `testing`. Or a test runs in a real
-//! node whose time is its own: see `test`.
+//! Compiled for a target other than Wasm, the host calls go to a small in-memory host, one per
+//! thread, so that actors have ordinary unit tests: see `testing`. A test can also run in a
+//! real node with virtual time: see `test`.
 #![deny(unsafe_code)]
 
 extern crate self as exuvia;
@@ -113,22 +112,22 @@ pub use codec::{decode, encode};
 pub use context::{Caller, Context};
 pub use error::Error;
 pub use exuvia_abi::{ABI_VERSION, Kind, Priority, Reason, RunResult};
-/// Makes a protocol of a trait: its functions are what a process is sent and asked, and a client
-/// has them as methods.
+/// Declares a trait as a protocol: its functions are the messages and requests that a process
+/// accepts, and a client has them as methods.
 ///
-/// For a trait `Counter` it makes `CounterMessage` and `CounterRequest`, whose variants are the
-/// functions' names in camel case with their parameters as fields, `CounterReply`, and
-/// `CounterClient`. A function that returns nothing is a message; the client sends it, also after a
-/// delay (`reset_after`). One that returns something is a request; the client calls it, or asks and goes on
-/// (`request_get`).
+/// For a trait `Counter` it generates `CounterMessage` and `CounterRequest`, whose variants are
+/// the functions' names in camel case with their parameters as fields, `CounterReply`, and
+/// `CounterClient`. A function that returns nothing is a message; the client sends it, also
+/// after a delay (`reset_after`). A function that returns something is a request; the client
+/// calls it, or sends the request without waiting (`request_get`).
 ///
-/// - A parameter `cx: &mut Context` is not sent; the actor gets its own.
-/// - A parameter `from: Caller<R>` is not sent either: such a function is a request that is answered by
-///   [`Caller::reply`], now or later.
+/// - A parameter `cx: &mut Context` is not sent; the actor passes its own.
+/// - A parameter `from: Caller<R>` is not sent either: such a function is a request whose reply
+///   is sent with [`Caller::reply`], now or later.
 /// - Functions may be `async`: see [`Actor`].
 ///
-/// Put the trait into a crate that the actor and its clients share, and give its path to the actor, where
-/// the messages are as well: `protocol = shop_protocol::Cart`.
+/// Put the trait into a crate that the actor and its clients share, and give the actor its
+/// path, where the generated types are as well: `protocol = shop_protocol::Cart`.
 ///
 /// ```
 /// use exuvia::prelude::*;
@@ -170,9 +169,9 @@ pub use exuvia_abi::{ABI_VERSION, Kind, Priority, Reason, RunResult};
 /// # let _ = client;
 /// ```
 ///
-/// On the wire `add(3)` is the message `{"Add": {"by": 3}}`, `get()` the request `"Get"`, and the
-/// answer the number. A new function is one that old processes refuse; a new parameter wants
-/// an `Option`, which old clients leave out.
+/// On the wire `add(3)` is the message `{"Add": {"by": 3}}`, `get()` the request `"Get"`, and
+/// the reply the number. Old processes reject a new function; a new parameter should be an
+/// `Option`, which old clients leave out.
 pub use exuvia_macros::protocol;
 pub use exuvia_macros::{Layout, actor};
 pub use grants::Grants;
@@ -198,10 +197,10 @@ pub use table::{Access, Keys, Table};
 pub use task::Slot as __Slot;
 pub use task::{After, Answer, after, join_all};
 
-/// What an actor's file begins with: `use exuvia::prelude::*;`.
+/// The usual imports of an actor's file: `use exuvia::prelude::*;`.
 ///
-/// `Serialize` and `Deserialize` are serde's; their derives want `serde` among
-/// your crate's dependencies.
+/// `Serialize` and `Deserialize` are serde's; their derives require `serde` among your crate's
+/// dependencies.
 pub mod prelude {
     pub use crate::{
         Actor, Address, Bytes, Caller, Context, Error, Group, Info, Layout, Pending, Pid, Reason,

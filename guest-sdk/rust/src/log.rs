@@ -1,11 +1,11 @@
-//! Log lines. The host stamps them with the time, the pid and the module.
+//! Log lines. The host adds the time, the pid and the module.
 
 use std::fmt::{self, Write};
 
 use crate::codec::Scratch;
 use crate::sys;
 
-/// How much a line matters.
+/// The severity of a line.
 ///
 /// ```
 /// assert!(exuvia::Level::Error < exuvia::Level::Debug);
@@ -15,15 +15,15 @@ use crate::sys;
 pub enum Level {
     /// Something failed.
     Error = exuvia_abi::log::ERROR,
-    /// Something is odd.
+    /// Something is unusual.
     Warn = exuvia_abi::log::WARN,
-    /// Worth knowing.
+    /// Useful information.
     Info = exuvia_abi::log::INFO,
     /// For the author of the module.
     Debug = exuvia_abi::log::DEBUG,
 }
 
-/// Writes one line: what the macros call.
+/// Writes one line; called by the macros.
 #[doc(hidden)]
 #[cold]
 pub fn write(level: Level, line: fmt::Arguments<'_>) {
@@ -32,7 +32,7 @@ pub fn write(level: Level, line: fmt::Arguments<'_>) {
         return;
     }
     let mut scratch = Scratch::new();
-    // A `Display` that fails leaves a shorter line, which is better than none.
+    // If a `Display` fails, a shorter line is logged.
     let _ = scratch.write_fmt(line);
     sys::log(level as i32, scratch.as_slice());
 }
@@ -47,7 +47,7 @@ macro_rules! error {
     ($($line:tt)+) => { $crate::__log($crate::Level::Error, ::std::format_args!($($line)+)) };
 }
 
-/// Logs something odd.
+/// Logs something unusual.
 ///
 /// ```
 /// exuvia::warn!("{} messages wait", 10_000);
@@ -57,7 +57,7 @@ macro_rules! warn {
     ($($line:tt)+) => { $crate::__log($crate::Level::Warn, ::std::format_args!($($line)+)) };
 }
 
-/// Logs something worth knowing.
+/// Logs useful information.
 ///
 /// ```
 /// exuvia::info!("started with {} keys", 12);

@@ -10,9 +10,8 @@ use crate::codec::Scratch;
 use crate::sys::RawHeader;
 use crate::{Error, Kind, Pid, Reason, tag};
 
-/// A message that was taken from the mailbox. Its payload lies in the
-/// [`Buffer`](crate::Buffer) it was received into, or on the heap if it did not
-/// fit.
+/// A message taken from the mailbox. Its payload is in the [`Buffer`](crate::Buffer) that it
+/// was received into, or on the heap if it did not fit.
 ///
 /// ```
 /// use exuvia::{Kind, Message, Pid};
@@ -24,16 +23,16 @@ use crate::{Error, Kind, Pid, Reason, tag};
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// What kind of message it is.
+    /// The kind of the message.
     pub kind: Kind,
-    /// Who sent it; [`Pid::NONE`] for the host. For [`Kind::Exit`] and
-    /// [`Kind::Down`] the process that ended.
+    /// The sender; [`Pid::NONE`] for the host. For [`Kind::Exit`] and [`Kind::Down`], the
+    /// process that terminated.
     pub sender: Pid,
-    /// Reference of the request, monitor or timer; 0 for none.
+    /// The reference of the request, monitor or timer; 0 if there is none.
     pub reference: u64,
     /// The sender's tag.
     pub tag: u32,
-    /// Why a process ended, for [`Kind::Exit`] and [`Kind::Down`].
+    /// The exit reason of a process, for [`Kind::Exit`] and [`Kind::Down`].
     pub reason: Reason,
     /// The payload.
     pub payload: Cow<'a, [u8]>,
@@ -51,8 +50,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The payload as a value. A reply that says that the request was not
-    /// understood is [`Error::Refused`].
+    /// Decodes the payload. Returns [`Error::Refused`] for a reply that rejects the request.
     ///
     /// ```
     /// fn count(reply: &exuvia::Message) -> Result<u64, exuvia::Error> {
@@ -66,7 +64,7 @@ impl<'a> Message<'a> {
         crate::decode(&self.payload)
     }
 
-    /// The payload as text; what is not UTF-8 is replaced.
+    /// Returns the payload as text; invalid UTF-8 is replaced.
     ///
     /// ```
     /// fn why(down: &exuvia::Message) {
@@ -77,7 +75,7 @@ impl<'a> Message<'a> {
         String::from_utf8_lossy(&self.payload)
     }
 
-    /// Answers this request with a value.
+    /// Replies to this request with a value.
     ///
     /// ```
     /// fn answer(request: &exuvia::Message) -> Result<(), exuvia::Error> {
@@ -90,7 +88,7 @@ impl<'a> Message<'a> {
         self.reply_bytes(tag::TYPED, scratch.as_slice())
     }
 
-    /// Answers this request with bytes.
+    /// Replies to this request with bytes.
     ///
     /// ```
     /// fn echo(request: &exuvia::Message) -> Result<(), exuvia::Error> {
@@ -102,8 +100,8 @@ impl<'a> Message<'a> {
         self.sender.reply_bytes(self.reference, tag, payload)
     }
 
-    /// Answers this request that it is refused: the caller gets
-    /// [`Error::Refused`] with these words. Does nothing for other kinds.
+    /// Rejects this request: the caller gets [`Error::Refused`] with this text. Does nothing
+    /// for other kinds.
     ///
     /// ```
     /// fn unknown(request: &exuvia::Message) {
@@ -112,12 +110,12 @@ impl<'a> Message<'a> {
     /// ```
     pub fn refuse(&self, why: &str) {
         if self.kind == Kind::Request {
-            // A caller that is gone needs no answer.
+            // A caller that has terminated needs no reply.
             let _ = self.reply_bytes(tag::REFUSED, why.as_bytes());
         }
     }
 
-    /// The message with a payload of its own, to keep.
+    /// Returns the message with a payload of its own, to keep.
     ///
     /// ```
     /// let mut kept = Vec::new();
@@ -138,7 +136,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Without the payload, which may be megabytes: this ends up in log lines.
+/// Without the payload, which may be megabytes: this is used in log lines.
 impl fmt::Debug for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
@@ -152,7 +150,7 @@ impl fmt::Debug for Message<'_> {
     }
 }
 
-/// The kind for the header's number; nothing for one of a later host, which a
+/// Returns the kind for the header's number, or `None` for a kind of a later host, which a
 /// guest skips.
 #[inline]
 pub(crate) fn kind(number: u32) -> Option<Kind> {

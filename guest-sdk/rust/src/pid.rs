@@ -1,4 +1,4 @@
-//! Process identifiers, and everything that is done to a process by its pid.
+//! Process identifiers, and the operations on a process by its pid.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::codec::Scratch;
 use crate::receive::Wait;
 use crate::{Buffer, Error, Message, Reason, sys, tag};
 
-/// A process identifier. It may be stored, sent and compared; what is in it is
-/// the host's business. MessagePack has it as a binary of 16 bytes.
+/// A process identifier. It may be stored, sent and compared; its contents are opaque.
+/// MessagePack encodes it as a binary of 16 bytes.
 ///
 /// ```
 /// use exuvia::Pid;
@@ -24,8 +24,8 @@ use crate::{Buffer, Error, Message, Reason, sys, tag};
 pub struct Pid(pub(crate) exuvia_abi::Pid);
 
 impl Pid {
-    /// No process: the sender of what comes from outside the node, and of
-    /// what the host itself sends.
+    /// No process: the sender of messages from outside the node, and of messages from the host
+    /// itself.
     ///
     /// ```
     /// assert_eq!(exuvia::Pid::NONE, exuvia::Pid::default());
@@ -33,7 +33,7 @@ impl Pid {
     /// ```
     pub const NONE: Pid = Pid(exuvia_abi::Pid::NONE);
 
-    /// A pid from its two halves, for tests and for formats of your own.
+    /// Creates a pid from its two halves, for tests and for formats of your own.
     ///
     /// ```
     /// assert_eq!(exuvia::Pid::from_parts(0, 0), exuvia::Pid::NONE);
@@ -42,7 +42,7 @@ impl Pid {
         Pid(exuvia_abi::Pid { node, local })
     }
 
-    /// The pid's 16 bytes as they stand in a header.
+    /// Returns the pid's 16 bytes as they appear in a header.
     ///
     /// ```
     /// let me = exuvia::me();
@@ -53,7 +53,7 @@ impl Pid {
         self.0.to_bytes()
     }
 
-    /// A pid from its 16 bytes.
+    /// Creates a pid from its 16 bytes.
     ///
     /// ```
     /// assert_eq!(exuvia::Pid::from_bytes([0; 16]), exuvia::Pid::NONE);
@@ -63,9 +63,8 @@ impl Pid {
         Pid(exuvia_abi::Pid::from_bytes(bytes))
     }
 
-    /// Sends a value to the process: an actor gets it in [`Actor::handle`].
-    /// Sending to a dead process succeeds, as in Erlang: link or monitor if you
-    /// want to know.
+    /// Sends a value to the process: an actor receives it in [`Actor::handle`]. Sending to a
+    /// process that has terminated succeeds, as in Erlang: use a link or a monitor to find out.
     ///
     /// ```
     /// # #[derive(serde::Serialize)] enum Change { Add(u64) }
@@ -94,11 +93,11 @@ impl Pid {
         Error::check(sys::send(self, tag, payload))
     }
 
-    /// Sends a request and waits for its reply: an actor gets it in
-    /// [`Actor::handle_call`]. The caller keeps its frame while it waits.
+    /// Sends a request and waits for its reply: an actor receives it in [`Actor::handle_call`].
+    /// The caller keeps its frame while it waits.
     ///
-    /// A process that is dead or dies meanwhile answers [`Error::NoProc`] with
-    /// its reason; a reply after the timeout is dropped.
+    /// If the process has terminated or terminates meanwhile, returns [`Error::NoProc`] with
+    /// its exit reason; a reply after the timeout is dropped.
     ///
     /// ```
     /// # #[derive(serde::Serialize)] enum Query { Get }
@@ -144,9 +143,9 @@ impl Pid {
             .map(Message::into_owned)
     }
 
-    /// Sends a request and goes on. Exactly one of a reply or the receiver's
-    /// end arrives later under the reference that is answered: an actor gets it
-    /// as [`Info::Reply`] or [`Info::Down`].
+    /// Sends a request without waiting and returns its reference. Later, exactly one of the
+    /// reply or the receiver's exit arrives with this reference: an actor receives it as
+    /// [`Info::Reply`] or [`Info::Down`].
     ///
     /// ```
     /// # #[derive(serde::Serialize)] enum Query { Get }
@@ -174,7 +173,7 @@ impl Pid {
         sys::request(self, tag, payload)
     }
 
-    /// Answers a request: its sender's pid, its reference, bytes.
+    /// Replies to a request with bytes; called on its sender, with its reference.
     ///
     /// ```
     /// # fn example(request: &exuvia::Message) -> Result<(), exuvia::Error> {
@@ -186,8 +185,8 @@ impl Pid {
         Error::check(sys::reply(self, reference, tag, payload))
     }
 
-    /// Sends a value after a delay: an actor gets it in [`Actor::handle`], as if
-    /// it had been sent then. Answers the timer's reference.
+    /// Sends a value after a delay: an actor receives it in [`Actor::handle`], as if it had
+    /// been sent then. Returns the timer's reference.
     ///
     /// ```
     /// # #[derive(serde::Serialize)] enum Change { Add(u64) }
@@ -220,7 +219,7 @@ impl Pid {
         sys::send_after(self, tag, payload, Wait::For(delay).millis())
     }
 
-    /// Links this process and that one: each gets the other's exit signal.
+    /// Links this process with the other: each receives the other's exit signal.
     ///
     /// ```
     /// # fn example(worker: exuvia::Pid) -> Result<(), exuvia::Error> {
@@ -232,7 +231,7 @@ impl Pid {
         Error::check(sys::link(self))
     }
 
-    /// Takes a link back.
+    /// Removes a link.
     ///
     /// ```
     /// # fn example(worker: exuvia::Pid) { worker.unlink().ok(); }
@@ -241,8 +240,8 @@ impl Pid {
         Error::check(sys::unlink(self))
     }
 
-    /// Asks for a message when the process ends, at once if it is dead.
-    /// Answers the monitor's reference.
+    /// Monitors the process: a message arrives when it terminates, or at once if it has
+    /// terminated already. Returns the monitor's reference.
     ///
     /// ```
     /// # fn example(worker: exuvia::Pid) -> Result<(), exuvia::Error> {
@@ -254,8 +253,8 @@ impl Pid {
         sys::monitor(self)
     }
 
-    /// Sends an exit signal, as Erlang's `exit/2`: [`Reason::NORMAL`] is
-    /// ignored by a process that does not trap exits.
+    /// Sends an exit signal, like Erlang's `exit/2`: [`Reason::NORMAL`] is ignored by a process
+    /// that does not trap exits.
     ///
     /// ```
     /// # fn example(worker: exuvia::Pid) -> Result<(), exuvia::Error> {
@@ -266,7 +265,7 @@ impl Pid {
         Error::check(sys::exit_process(self, reason, text.as_bytes()))
     }
 
-    /// Ends the process; it cannot trap this.
+    /// Kills the process; it cannot trap this.
     ///
     /// ```
     /// # fn example(worker: exuvia::Pid) { worker.kill().ok(); }

@@ -1,4 +1,4 @@
-//! What a process asks of the host about itself and the node.
+//! What a process can request of the host about itself and the node.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::codec::Scratch;
 use crate::{Error, Pid, Priority, Reason, Wait, sys};
 
-/// This process's pid.
+/// Returns this process's pid.
 ///
 /// ```
 /// assert_eq!(exuvia::me(), exuvia::me());
@@ -18,7 +18,7 @@ pub fn me() -> Pid {
     sys::self_pid()
 }
 
-/// Gives a process a name; it is free again when the process ends.
+/// Registers a name for a process; the name is released when the process terminates.
 ///
 /// ```
 /// exuvia::register("logger", exuvia::me()).unwrap();
@@ -28,7 +28,7 @@ pub fn register(name: &str, pid: Pid) -> Result<(), Error> {
     Error::check(sys::register(name, pid))
 }
 
-/// Takes a name back.
+/// Unregisters a name.
 ///
 /// ```
 /// exuvia::unregister("logger").ok();
@@ -37,7 +37,7 @@ pub fn unregister(name: &str) -> Result<(), Error> {
     Error::check(sys::unregister(name))
 }
 
-/// The process of that name; [`Error::NoProc`] if there is none.
+/// Returns the process with this name, or [`Error::NoProc`] if there is none.
 ///
 /// ```
 /// assert!(exuvia::whereis("nobody").is_err());
@@ -46,9 +46,9 @@ pub fn whereis(name: &str) -> Result<Pid, Error> {
     sys::whereis(name)
 }
 
-/// Monitors whoever has a name now, as [`Pid::monitor`] does. Answers that pid
-/// and the monitor's reference; if nobody has the name, the pid is [`Pid::NONE`] and the
-/// message comes at once.
+/// Monitors the process that currently has a name, as [`Pid::monitor`] does. Returns its pid
+/// and the monitor's reference; if no process has the name, the pid is [`Pid::NONE`] and the
+/// message arrives at once.
 ///
 /// ```
 /// # fn example() -> Result<(), exuvia::Error> {
@@ -59,8 +59,8 @@ pub fn monitor_name(name: &str) -> Result<(Pid, u64), Error> {
     sys::monitor_name(name)
 }
 
-/// How soon this process gets its turns from now on; answers how it was.
-/// [`Error::Denied`]: its limits do not allow so much (`limits.priority` of the manifest).
+/// Sets the scheduling priority of this process and returns the previous one.
+/// [`Error::Denied`]: its limits do not allow it (`limits.priority` of the manifest).
 ///
 /// ```
 /// use exuvia::Priority;
@@ -72,8 +72,8 @@ pub fn set_priority(priority: Priority) -> Result<Priority, Error> {
     Ok(Priority::new(before.unsigned_abs()).unwrap_or_default())
 }
 
-/// What the app is configured with under a key: `[config]` of the manifest. A key in a table
-/// is reached with dots, and `""` is all of it. Nothing if the manifest says nothing.
+/// Returns the app's configuration value for a key: `[config]` of the manifest. Dots reach a
+/// key in a table, and `""` is the whole table. Returns `None` if the manifest has no such key.
 ///
 /// ```
 /// # fn example() -> Result<(), exuvia::Error> {
@@ -87,8 +87,8 @@ pub fn config<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
     found.map(|bytes| crate::decode(&bytes)).transpose()
 }
 
-/// Whether the exits of linked processes arrive as messages instead of ending
-/// this one. Answers what it was before.
+/// Sets whether the exits of linked processes arrive as messages instead of terminating this
+/// process. Returns the previous setting.
 ///
 /// ```
 /// assert!(!exuvia::trap_exit(true));
@@ -97,8 +97,8 @@ pub fn trap_exit(on: bool) -> bool {
     sys::trap_exit(on)
 }
 
-/// Takes a monitor or a pending request back: nothing more arrives under its
-/// reference. With `flush`, what has arrived already is dropped as well.
+/// Cancels a monitor or a pending request: nothing more arrives with its reference. With
+/// `flush`, messages that have arrived already are dropped as well.
 ///
 /// ```
 /// # fn example(reference: u64) { exuvia::demonitor(reference, true).ok(); }
@@ -110,8 +110,7 @@ pub fn demonitor(reference: u64, flush: bool) -> Result<(), Error> {
     ))
 }
 
-/// Takes a timer back. Answers the time that was left, or nothing if it had
-/// gone off.
+/// Cancels a timer. Returns the remaining time, or `None` if it had fired already.
 ///
 /// ```
 /// assert_eq!(exuvia::cancel_timer(12_345), None);
@@ -121,9 +120,8 @@ pub fn cancel_timer(reference: u64) -> Option<Duration> {
     u64::try_from(left).ok().map(Duration::from_millis)
 }
 
-/// Waits. The process keeps its frame meanwhile; a timer costs less.
-/// [`Error::Limit`] says that as many processes wait as may, and that this one
-/// has not waited at all.
+/// Waits. The process keeps its frame meanwhile; a timer costs less. [`Error::Limit`]: the
+/// maximum number of processes are waiting already, and this one did not wait at all.
 ///
 /// ```
 /// exuvia::sleep(std::time::Duration::from_millis(5)).unwrap();
@@ -132,7 +130,7 @@ pub fn sleep(duration: Duration) -> Result<(), Error> {
     Error::check(sys::sleep(Wait::For(duration)))
 }
 
-/// Ends this process.
+/// Terminates this process.
 ///
 /// ```no_run
 /// exuvia::exit(exuvia::Reason::SHUTDOWN, "told to");
@@ -141,9 +139,9 @@ pub fn exit(reason: Reason, text: &str) -> ! {
     sys::exit(reason, text.as_bytes())
 }
 
-/// Says that the start has succeeded, so that a parent that waits goes on. An
-/// actor's [`init`](crate::Actor::init) does it by itself, and so does a process
-/// that rests or waits for the first time after it has taken its first message.
+/// Acknowledges that the start has succeeded, so that a waiting parent continues. It is sent
+/// automatically after an actor's [`init`](crate::Actor::init), and for a process that rests or
+/// waits for the first time after it has taken its first message.
 ///
 /// ```
 /// exuvia::init_ack();
@@ -152,7 +150,7 @@ pub fn init_ack() {
     sys::init_ack(0, &[]);
 }
 
-/// Says that the start has failed and why. Return
+/// Reports that the start has failed, and why. Return
 /// [`RunResult::Done`](crate::RunResult::Done) afterwards.
 ///
 /// ```
@@ -169,14 +167,14 @@ pub fn init_failed(reason: Reason, text: &str) {
 /// exuvia::random(&mut key);
 /// ```
 pub fn random(buffer: &mut [u8]) {
-    // One call fills at most so much.
+    // One call fills at most this many bytes.
     for part in buffer.chunks_mut(exuvia_abi::limits::RANDOM as usize) {
         let answer = sys::random(part);
         assert!(answer >= 0, "the host answered {answer} to random");
     }
 }
 
-/// A random number.
+/// Returns a random number.
 ///
 /// ```
 /// let die = exuvia::random_u64() % 6 + 1;
@@ -188,7 +186,7 @@ pub fn random_u64() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// The time since some fixed point; it never goes back.
+/// Returns the time since some fixed point; it never goes back.
 ///
 /// ```
 /// let before = exuvia::monotonic();
@@ -198,7 +196,7 @@ pub fn monotonic() -> Duration {
     Duration::from_nanos(sys::clock(clock::MONOTONIC).cast_unsigned())
 }
 
-/// The time since 1970-01-01 UTC.
+/// Returns the time since 1970-01-01 UTC.
 ///
 /// ```
 /// let now = exuvia::realtime();
@@ -208,7 +206,7 @@ pub fn realtime() -> Duration {
     Duration::from_nanos(sys::clock(clock::REALTIME).cast_unsigned())
 }
 
-/// Reductions that this process has spent.
+/// Returns the number of reductions that this process has used.
 ///
 /// ```
 /// let spent = exuvia::reductions();
@@ -218,7 +216,7 @@ pub fn reductions() -> u64 {
     sys::info(info::REDUCTIONS).cast_unsigned()
 }
 
-/// Messages that wait in this process's mailbox.
+/// Returns the number of messages in this process's mailbox.
 ///
 /// ```
 /// assert_eq!(exuvia::mailbox_length(), 0);
@@ -227,7 +225,7 @@ pub fn mailbox_length() -> u64 {
     sys::info(info::MAILBOX).cast_unsigned()
 }
 
-/// How often this process has crossed to new code.
+/// Returns how often this process has been upgraded to new code.
 ///
 /// ```
 /// assert_eq!(exuvia::crossings(), 0);
@@ -236,10 +234,9 @@ pub fn crossings() -> u64 {
     sys::info(info::CROSSINGS).cast_unsigned()
 }
 
-/// Starts a supervisor of the host as a child of this process, linked to it, and
-/// waits until its children have started. The specification has the keys of
-/// `[supervisor]` in the app's manifest; what you leave out has the same default
-/// as there.
+/// Starts a supervisor of the host as a child of this process, linked to it, and waits until
+/// its children have started. The specification has the keys of `[supervisor]` in the app's
+/// manifest; omitted keys have the same defaults as there.
 ///
 /// ```no_run
 /// use serde::Serialize;

@@ -9,7 +9,7 @@ use crate::message::kind;
 use crate::sys::RawHeader;
 use crate::{Buffer, Error, Kind, Message, Pid, Reason, sys};
 
-/// Which message is wanted.
+/// Selects a message.
 ///
 /// ```
 /// use exuvia::{Match, Wait};
@@ -19,11 +19,11 @@ use crate::{Buffer, Error, Kind, Message, Pid, Reason, sys};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// The first one.
+    /// The first message.
     Any,
-    /// The first with this tag. Others stay, in order.
+    /// The first message with this tag. Others stay, in order.
     Tag(u32),
-    /// The first with this reference. Others stay, in order.
+    /// The first message with this reference. Others stay, in order.
     Reference(u64),
 }
 
@@ -50,15 +50,15 @@ impl Match {
 pub enum Wait {
     /// Not at all.
     No,
-    /// At most so long.
+    /// At most this long.
     For(Duration),
-    /// As long as it takes.
+    /// Without a limit.
     Forever,
 }
 
 impl Wait {
-    /// The host's number. A wait is rounded up, so that a short one does not
-    /// become none.
+    /// Returns the number that the host expects, in milliseconds. Rounds up, so that a short
+    /// wait does not become none.
     #[inline]
     pub(crate) fn millis(self) -> i64 {
         match self {
@@ -86,21 +86,21 @@ impl From<Duration> for Wait {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nothing {
-    /// The mailbox has no such message, and there was no wait. Return
+    /// The mailbox has no such message, and no wait was requested. Return
     /// [`RunResult::Rest`](crate::RunResult::Rest) if all state is in memory.
     Empty,
-    /// The wait was too short.
+    /// No such message arrived in time.
     Timeout,
-    /// New code is ready: return [`RunResult::Rest`](crate::RunResult::Rest).
-    /// Only from `receive_or_upgrade`.
+    /// New code is ready: return [`RunResult::Rest`](crate::RunResult::Rest). Returned by
+    /// `receive_or_upgrade` only.
     Upgrade,
-    /// As many processes wait as may: this one was not allowed to. Return
-    /// [`RunResult::Rest`](crate::RunResult::Rest), which needs no leave.
+    /// The maximum number of processes are waiting already, so this one may not wait. Return
+    /// [`RunResult::Rest`](crate::RunResult::Rest), which is always allowed.
     Limit,
 }
 
-/// Takes a message. The payload is allocated; a loop that handles many should
-/// use [`Buffer::receive`].
+/// Takes a message. The payload is allocated; a loop that handles many messages should use
+/// [`Buffer::receive`].
 ///
 /// ```
 /// use exuvia::{Match, Wait};
@@ -112,11 +112,10 @@ pub fn receive(wanted: Match, wait: impl Into<Wait>) -> Result<Message<'static>,
     Buffer::new().receive(wanted, wait).map(Message::into_owned)
 }
 
-/// Takes any message and also wakes for new code: for the outermost receive of
-/// a process that waits in a loop, when all its state is in memory. After
-/// [`Nothing::Upgrade`], return [`RunResult::Rest`](crate::RunResult::Rest) and
-/// the new code's `run` is called. How the state gets there is in
-/// [`state`](crate::state).
+/// Takes any message, and also returns when there is new code: for the outermost receive of a
+/// process that waits in a loop, when all its state is in memory. After [`Nothing::Upgrade`],
+/// return [`RunResult::Rest`](crate::RunResult::Rest), and the new code's `run` is called.
+/// [`state`](crate::state) describes how the state gets there.
 ///
 /// ```
 /// use exuvia::{Nothing, RunResult, Wait};
@@ -136,7 +135,7 @@ pub fn receive_or_upgrade(wait: impl Into<Wait>) -> Result<Message<'static>, Not
 }
 
 impl Buffer {
-    /// Takes a message into this buffer; one that does not fit is allocated.
+    /// Takes a message into this buffer; a message that does not fit is allocated.
     ///
     /// ```
     /// use exuvia::{Buffer, Match, RunResult, Wait};
@@ -158,8 +157,7 @@ impl Buffer {
         self.take(wait.into().millis(), mode, key)
     }
 
-    /// Like the function [`receive_or_upgrade`],
-    /// into this buffer.
+    /// Like the function [`receive_or_upgrade`], into this buffer.
     ///
     /// ```
     /// use exuvia::{Buffer, Wait};
@@ -179,13 +177,13 @@ impl Buffer {
             let large = if answer == Code::Ok as i32 {
                 None
             } else if answer == Code::TooBig as i32 {
-                // Nothing can come before it: for `ANY` it stays first, and the
-                // selective modes find the same one again.
+                // No message can come before it: for `ANY` it stays first, and the selective
+                // modes find the same one again.
                 Some(receive_large(&mut header, mode & !modes::UPGRADE, key))
             } else {
                 return Err(nothing(answer));
             };
-            // One of a kind that only later hosts know: the next, please.
+            // A kind that only later hosts know is skipped.
             if let Some(kind) = kind(header.kind) {
                 let payload = large.map_or_else(|| Cow::Borrowed(self.as_slice()), Cow::Owned);
                 return Ok(Message::new(kind, &header, payload));
@@ -193,7 +191,7 @@ impl Buffer {
         }
     }
 
-    /// Sends a request and waits for its reply, in this buffer.
+    /// Sends a request and waits for its reply, which is stored in this buffer.
     ///
     /// ```
     /// # fn example(peer: exuvia::Pid) -> Result<(), exuvia::Error> {
@@ -215,7 +213,7 @@ impl Buffer {
             return Ok(Message::new(Kind::Reply, &header, payload));
         }
         if answer == Code::TooBig as i32 {
-            // The reply waits in the mailbox under the call's reference.
+            // The reply waits in the mailbox with the call's reference.
             let key = header.reference.cast_signed();
             let payload = receive_large(&mut header, modes::REFERENCE, key);
             return Ok(Message::new(Kind::Reply, &header, Cow::Owned(payload)));
@@ -227,7 +225,7 @@ impl Buffer {
     }
 }
 
-/// Takes the message whose header says that it did not fit.
+/// Takes the message that did not fit, whose header has been received.
 #[cold]
 fn receive_large(header: &mut RawHeader, mode: i32, key: i64) -> Vec<u8> {
     let mut payload = vec![0; header.length as usize];

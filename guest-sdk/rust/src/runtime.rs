@@ -1,7 +1,7 @@
-//! The actor's loop: what stands between `run`, `save`, `load` and the handlers.
+//! The actor's loop: connects `run`, `save` and `load` with the handlers.
 //!
-//! Nothing here keeps a static beside the state itself: whatever an idle
-//! process has in memory is its image, and there may be a million of them.
+//! Nothing here keeps a static besides the state itself: whatever an idle process has in memory
+//! is part of its image, and there may be a million of them.
 
 use std::cell::RefCell;
 
@@ -12,8 +12,8 @@ use crate::{
     state, sys, tag,
 };
 
-/// Handles what waits in the mailbox, then rests; or waits, in the middle of an
-/// `async` handler.
+/// Handles the messages in the mailbox, then rests; or waits, in the middle of an `async`
+/// handler.
 pub fn run<A: Actor>(slot: &RefCell<Slot<A>>) -> RunResult {
     let slot = &mut *slot.borrow_mut();
     let mut context = Context::default();
@@ -91,7 +91,7 @@ fn dispatch<A: Actor>(slot: &mut Slot<A>, message: Message<'_>, cx: &mut Context
     }
 }
 
-/// Gives the state to a handler that may wait.
+/// Hands the state to a handler that may wait.
 fn wait<A: Actor>(
     slot: &mut Slot<A>,
     cx: &mut Context,
@@ -126,7 +126,7 @@ fn start<A: Actor>(slot: &mut Option<A>, message: &Message<'_>, cx: &mut Context
 fn answer<R: serde::Serialize>(to: Caller<R>, reply: &R) {
     match to.reply(reply) {
         Ok(()) => {}
-        // The caller must hear something, else it waits for its timeout.
+        // The caller must receive some reply, otherwise it waits until its timeout.
         Err(error @ (Error::Encode(_) | Error::MessageTooLarge)) => {
             crate::error!("the reply to {}: {error}", to.pid);
             to.refuse(&format!("the reply: {error}"));
@@ -159,8 +159,8 @@ fn info(message: Message<'_>) -> Info {
     }
 }
 
-/// Hands the state over by its field names. A process that has not been started
-/// hands over nothing at all.
+/// Saves the state by its field names; returns whether it succeeded. A process that has not
+/// been started saves an empty state; one with an `async` handler in progress cannot be saved.
 pub fn save<A: Actor>(slot: &RefCell<Slot<A>>) -> bool {
     let slot = slot.borrow();
     if slot.handler.is_some() {
@@ -173,7 +173,7 @@ pub fn save<A: Actor>(slot: &RefCell<Slot<A>>) -> bool {
     }
 }
 
-/// Takes over what another version saved.
+/// Loads what another version saved; returns whether it succeeded.
 pub fn load<A: Actor>(slot: &RefCell<Slot<A>>, from_schema: i32, length: usize) -> bool {
     if length == 0 {
         *slot.borrow_mut() = Slot::new();
@@ -188,15 +188,14 @@ pub fn load<A: Actor>(slot: &RefCell<Slot<A>>, from_schema: i32, length: usize) 
     }
 }
 
-/// Makes the base what a process looks like after its first messages: the heap
-/// has grown and what is made on first use has been made, so that none of it
-/// counts as a process's own.
+/// Brings the base into the state of a process after its first messages: the heap has grown and
+/// lazily created data exists, so that none of it counts as a process's own.
 pub fn warm_up<A: Actor>() {
-    /// More than a block of the heap's arena may have, so that the allocator
-    /// behind it has a page as well: the first large message grows no memory.
+    /// Larger than the largest block in the heap's arena, so that the allocator behind it has a
+    /// page as well: the first large message grows no memory.
     const LARGE: usize = 32 * 1024;
-    // Zeros, so that the base's heap is nothing but zeros beyond the allocator's
-    // own words. The optimiser must not take the unused allocation out.
+    // Zeros, so that the base's heap contains only zeros besides the allocator's own words.
+    // `black_box` keeps the optimiser from removing the unused allocation.
     std::hint::black_box(vec![0_u8; LARGE]);
     let bytes = crate::encode(&("warm", u64::MAX)).unwrap_or_default();
     let value: Result<(String, u64), Error> = crate::decode(&bytes);
@@ -204,8 +203,8 @@ pub fn warm_up<A: Actor>() {
     A::warm_up();
 }
 
-/// Logs a panic with its place, on one line, since the trap that follows tells
-/// only where.
+/// Logs panics with their location, on one line, since the trap that follows gives only the
+/// location.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let what = panic.payload_as_str().unwrap_or("a value that is no text");

@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::sys::{self, RawSpawn};
 use crate::{Address, Error, Grants, Pid, Priority, Wait};
 
-/// A process to be started. The limits are as this process's own unless they
-/// are set, and never above them.
+/// A process to be started. Its limits are this process's own unless they are set, and never
+/// exceed them.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), exuvia::Error> {
@@ -36,14 +36,14 @@ pub struct Spawn<'a> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Child {
-    /// Its pid.
+    /// The pid.
     pub pid: Pid,
-    /// The monitor's reference, if there was to be one.
+    /// The monitor's reference, if one was requested.
     pub monitor: Option<u64>,
 }
 
 impl Child {
-    /// Its pid as a typed address.
+    /// Returns the pid as a typed address.
     ///
     /// ```no_run
     /// # use exuvia::Address;
@@ -57,7 +57,7 @@ impl Child {
     }
 }
 
-/// A process of that module of the current release.
+/// Prepares to spawn a process of a module of the current release.
 ///
 /// ```no_run
 /// let child = exuvia::spawn("worker").start();
@@ -75,19 +75,19 @@ pub fn spawn(module: &str) -> Spawn<'_> {
     }
 }
 
-/// A process of this process's own module.
+/// Prepares to spawn a process of this process's own module.
 ///
 /// ```no_run
 /// let twin = exuvia::spawn_self().start();
 /// # let _ = twin;
 /// ```
 pub fn spawn_self() -> Spawn<'static> {
-    // The host takes an empty name as the caller's module.
+    // To the host, an empty name means the caller's module.
     spawn("")
 }
 
 impl Spawn<'_> {
-    /// Its arguments, a value: an actor gets it in [`init`](crate::Actor::init).
+    /// Sets the arguments to a value: an actor receives it in [`init`](crate::Actor::init).
     ///
     /// ```no_run
     /// # fn main() -> Result<(), exuvia::Error> {
@@ -99,7 +99,7 @@ impl Spawn<'_> {
         Ok(self)
     }
 
-    /// Its arguments, bytes.
+    /// Sets the arguments to bytes.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").args_bytes(b"raw").start();
@@ -110,7 +110,7 @@ impl Spawn<'_> {
         self
     }
 
-    /// Links it to this process before it runs.
+    /// Links the process to this one before it runs.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").link().start();
@@ -121,7 +121,7 @@ impl Spawn<'_> {
         self
     }
 
-    /// Monitors it before it runs.
+    /// Monitors the process before it runs.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").monitor().start();
@@ -132,8 +132,8 @@ impl Spawn<'_> {
         self
     }
 
-    /// Waits until it says that its start has succeeded, else
-    /// [`Error::StartFailed`].
+    /// Makes `start` wait until the process acknowledges its start; if it fails, `start`
+    /// returns [`Error::StartFailed`].
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").sync().start();
@@ -144,7 +144,7 @@ impl Spawn<'_> {
         self
     }
 
-    /// How long [`sync`](Spawn::sync) waits.
+    /// Sets how long [`sync`](Spawn::sync) waits.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -153,12 +153,12 @@ impl Spawn<'_> {
     /// ```
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         let millis = Wait::For(timeout).millis();
-        // 0 would mean the default.
+        // 0 means the default.
         self.options.start_timeout = u32::try_from(millis).unwrap_or(u32::MAX).max(1);
         self
     }
 
-    /// The most memory it may have, in bytes.
+    /// Sets the maximum size of its memory, in bytes.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").memory(4 << 20).start();
@@ -169,7 +169,7 @@ impl Spawn<'_> {
         self
     }
 
-    /// The most its mailbox may hold.
+    /// Sets the maximum number of messages and bytes in its mailbox.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").mailbox(1_000, 1 << 20).start();
@@ -181,7 +181,7 @@ impl Spawn<'_> {
         self
     }
 
-    /// The largest message it may send, in bytes.
+    /// Sets the maximum size of a message it sends, in bytes.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").message_size(64 << 10).start();
@@ -192,7 +192,7 @@ impl Spawn<'_> {
         self
     }
 
-    /// How many children it may have.
+    /// Sets the maximum number of its children.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").children(10).start();
@@ -203,7 +203,7 @@ impl Spawn<'_> {
         self
     }
 
-    /// How many processes it may have below it: its children, theirs, and so on.
+    /// Sets the maximum number of its descendants: its children, their children, and so on.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").descendants(100).start();
@@ -214,7 +214,7 @@ impl Spawn<'_> {
         self
     }
 
-    /// The most bytes that its tables may have.
+    /// Sets the maximum size of its tables, in bytes.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").tables(1 << 20).start();
@@ -225,7 +225,7 @@ impl Spawn<'_> {
         self
     }
 
-    /// The highest priority that it may have. It begins with this one, or with
+    /// Sets the highest priority that it may have. It starts with this priority, or with
     /// [`Priority::Normal`] if that is lower.
     ///
     /// ```no_run
@@ -237,7 +237,7 @@ impl Spawn<'_> {
         self
     }
 
-    /// How many files it may have open.
+    /// Sets the maximum number of files that it may have open.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").files(4).start();
@@ -248,8 +248,8 @@ impl Spawn<'_> {
         self
     }
 
-    /// What of this process's part of the system it gets through WASI; all of it, if this is not
-    /// called. What this process does not have is refused with [`Error::Limit`].
+    /// Sets what it gets through WASI out of what this process has; everything, if this is not
+    /// called. Granting what this process does not have fails with [`Error::Limit`].
     ///
     /// ```no_run
     /// use exuvia::Grants;
@@ -263,7 +263,7 @@ impl Spawn<'_> {
         self
     }
 
-    /// Starts it.
+    /// Starts the process.
     ///
     /// ```no_run
     /// let child = exuvia::spawn("worker").start();

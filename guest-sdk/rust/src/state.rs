@@ -1,5 +1,5 @@
-//! Handing the state over and taking it back, for modules without an actor.
-//! All of it is served only inside `save` and `load`.
+//! Saving and loading the state, for modules without an actor. All functions work only inside
+//! `save` and `load`.
 //!
 //! ```
 //! use exuvia::{Kind, RunResult, Wait};
@@ -15,7 +15,7 @@
 //!     static TOTALS: RefCell<Totals> = RefCell::default();
 //! }
 //!
-//! /// Waits for messages for ever, and returns when there is new code.
+//! /// Waits for messages forever, and returns when there is new code.
 //! fn run() -> RunResult {
 //!     while let Ok(message) = exuvia::receive_or_upgrade(Wait::Forever) {
 //!         TOTALS.with_borrow_mut(|totals| match message.kind {
@@ -44,8 +44,8 @@ use serde::de::DeserializeOwned;
 use crate::codec::{Scratch, decode_naming};
 use crate::{Error, sys};
 
-/// Hands a value over by its field names, inside `save`; `false` after an error,
-/// which is logged.
+/// Saves a value by its field names, inside `save`. Returns `false` after an error, which is
+/// logged.
 ///
 /// ```
 /// fn save() -> bool {
@@ -62,8 +62,8 @@ pub fn save<T: Serialize + ?Sized>(value: &T) -> bool {
     saved.is_ok()
 }
 
-/// Takes a value back by its field names, inside `load`; nothing after an error,
-/// which is logged with the field, and which the host then shows as the reason.
+/// Loads a value by its field names, inside `load`. Returns `None` after an error, which is
+/// logged with the field; the host then shows it as the reason.
 ///
 /// ```
 /// fn load(from_schema: i32, length: usize) -> bool {
@@ -84,16 +84,16 @@ pub(crate) fn load_with<T>(
     get(length)
         .map_err(String::from)
         .and_then(|bytes| read(&bytes))
-        // The host quotes this line as the reason of the refusal.
+        // The host quotes this line as the reason why the state was rejected.
         .inspect_err(|why| {
             crate::error!("the state of schema {from_schema} cannot be loaded: {why}");
         })
         .ok()
 }
 
-/// Reads a state by its field names. The error names the field, and the way out
-/// if it is always the same. What [`Actor::migrate`](crate::Actor::migrate) does by itself: for
-/// those that do something else for old schemas only.
+/// Decodes a state by its field names. The error names the field, and the fix if there is a
+/// standard one. This is the default of [`Actor::migrate`](crate::Actor::migrate), for
+/// implementations that only treat old schemas differently.
 ///
 /// ```
 /// # use serde::Deserialize;
@@ -110,7 +110,7 @@ pub fn by_name<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
             Error::Decode(why) => why,
             other => other.to_string(),
         };
-        // serde's words: there is no other way to ask what went wrong.
+        // serde's wording: there is no other way to find out what went wrong.
         let fix = if why.contains("missing field `") {
             "; give it `#[serde(default)]`, or its former name with `#[serde(alias = \"...\")]`"
         } else if why.contains("unknown variant `") {
@@ -122,7 +122,7 @@ pub fn by_name<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     })
 }
 
-/// Hands the state over: once, inside `save`.
+/// Saves the state as bytes: once, inside `save`.
 ///
 /// ```
 /// fn save() -> bool {
@@ -134,7 +134,7 @@ pub fn put(bytes: &[u8]) -> Result<(), Error> {
     Error::check(sys::state_put(bytes))
 }
 
-/// Takes the state back, inside `load`, which is told its length.
+/// Returns the saved state, inside `load`, which receives its length.
 ///
 /// ```
 /// fn load(_from_schema: i32, length: usize) -> bool {

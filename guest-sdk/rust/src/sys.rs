@@ -1,7 +1,7 @@
-//! The host calls as they are imported: with what a module exports and the
-//! allocator, all of the SDK that has `unsafe` in it. Everything here is safe to call.
+//! The host calls as they are imported. Together with a module's exports and the allocator,
+//! this is all of the SDK's code with `unsafe` in it. Everything here is safe to call.
 //!
-//! Off Wasm the same functions are served by the host in memory of
+//! Off Wasm the same functions are provided by the in-memory host of
 //! [`testing`](crate::testing).
 
 use std::mem::MaybeUninit;
@@ -14,7 +14,7 @@ mod exports;
 #[cfg(target_arch = "wasm32")]
 mod host;
 
-/// The header as it lies in memory; see `exuvia_abi::Header` for the table.
+/// The header as it is laid out in memory; `exuvia_abi::Header` documents the fields.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct RawHeader {
@@ -32,7 +32,7 @@ pub struct RawHeader {
 const _: () = assert!(size_of::<RawHeader>() == HEADER_SIZE as usize);
 
 impl RawHeader {
-    /// A header that tells the host how much room it has.
+    /// Creates a header that tells the host its own size.
     #[inline]
     pub(crate) fn new() -> RawHeader {
         RawHeader {
@@ -43,19 +43,19 @@ impl RawHeader {
             reference: 0,
             tag: 0,
             length: 0,
-            // What a failed call means if the host does not say more.
+            // The reason of a failed call if the host does not set one.
             reason: Reason::NOPROC.0,
             reserved: 0,
         }
     }
 }
 
-/// Room for one message on the stack. It is not cleared, neither when it is
-/// made nor between messages, since that would cost more than the message; only
-/// what was written is readable.
+/// Space for one message on the stack. It is not cleared, neither when it is created nor
+/// between messages, since that would cost more than the message; only what was written is
+/// readable.
 ///
-/// A larger message goes to the heap by itself. Keep a buffer on the stack: what
-/// lies below the stack pointer at rest is not part of a process's image.
+/// A larger message is stored on the heap automatically. Keep a buffer on the stack: memory
+/// below the stack pointer at rest is not part of a process's image.
 ///
 /// ```
 /// use exuvia::{Buffer, Match, Wait};
@@ -64,15 +64,15 @@ impl RawHeader {
 /// ```
 pub struct Buffer {
     bytes: [MaybeUninit<u8>; Buffer::SIZE],
-    /// So many bytes from the start have been written.
+    /// The number of bytes from the start that have been written.
     filled: usize,
 }
 
 impl Buffer {
-    /// Bytes of payload that fit.
+    /// The maximum payload that fits, in bytes.
     pub const SIZE: usize = 1024;
 
-    /// An empty buffer.
+    /// Creates an empty buffer.
     ///
     /// ```
     /// let buffer = exuvia::Buffer::new();
@@ -87,12 +87,12 @@ impl Buffer {
 
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
-        // SAFETY: the first `filled` bytes were written, by `push` or by the
-        // host (see `written`).
+        // SAFETY: the first `filled` bytes were written, by `push` or by the host (see
+        // `written`).
         unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.filled) }
     }
 
-    /// Appends, or does nothing and answers `false` if there is no room.
+    /// Appends the data and returns true, or returns false if it does not fit.
     #[inline]
     pub(crate) fn push(&mut self, data: &[u8]) -> bool {
         let Some(room) = self.bytes.get_mut(self.filled..self.filled + data.len()) else {
@@ -132,8 +132,8 @@ impl Buffer {
         answer
     }
 
-    /// Notes how much the host has written: it answers 0 only when the whole
-    /// payload was, and `length` says how much that is.
+    /// Records how much the host has written: it returns 0 only when the whole
+    /// payload was written, and `length` is its size.
     #[inline]
     fn written(&mut self, answer: i32, header: &RawHeader) {
         self.filled = 0;
@@ -157,7 +157,7 @@ impl std::fmt::Debug for Buffer {
     }
 }
 
-/// Receives into bytes that are there already.
+/// Receives into bytes that are already initialized.
 pub(crate) fn receive_slice(
     header: &mut RawHeader,
     room: &mut [u8],
@@ -165,15 +165,15 @@ pub(crate) fn receive_slice(
     mode: i32,
     key: i64,
 ) -> i32 {
-    // SAFETY: `u8` and `MaybeUninit<u8>` have one layout, and the host only
-    // ever writes bytes, so that none becomes uninitialised.
+    // SAFETY: `u8` and `MaybeUninit<u8>` have the same layout, and the host only writes bytes,
+    // so none becomes uninitialized.
     let room = unsafe {
         std::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<MaybeUninit<u8>>(), room.len())
     };
     host::receive(header, room, millis, mode, key)
 }
 
-/// Options of `spawn` as they lie in memory; see `exuvia_abi::spawn`.
+/// The options of `spawn` as they are laid out in memory; see `exuvia_abi::spawn`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawSpawn {
@@ -188,7 +188,7 @@ pub struct RawSpawn {
     pub(crate) tables: u64,
     pub(crate) priority: u32,
     pub(crate) files: u32,
-    /// Where the grants are, and how many bytes.
+    /// The address of the grants, and their size in bytes.
     pub(crate) grants: [u32; 2],
     pub(crate) descendants: u32,
     pub(crate) reserved: u32,
@@ -196,16 +196,16 @@ pub struct RawSpawn {
 
 const _: () = assert!(size_of::<RawSpawn>() == exuvia_abi::spawn::OPTIONS_KNOWN as usize);
 
-/// Where an actor's state lives between two entries.
+/// Holds an actor's state between two entries.
 ///
-/// A static of its own, rather than a `thread_local!`, so that its address can
-/// stand in the data segments (see `module!`).
+/// A static rather than a `thread_local!`, so that its address can be part of the data segments
+/// (see `module!`).
 #[cfg(target_arch = "wasm32")]
 #[derive(Debug)]
 pub struct StateCell<A>(pub std::cell::RefCell<crate::__Slot<A>>);
 
-// SAFETY: a module of this target without atomics has one thread, and the ABI
-// refuses shared memories.
+// SAFETY: a module of this target without atomics has one thread, and the ABI rejects shared
+// memories.
 #[cfg(all(target_arch = "wasm32", not(target_feature = "atomics")))]
 unsafe impl<A> Sync for StateCell<A> {}
 
@@ -224,7 +224,7 @@ pub(crate) use crate::testing::host::{self, *};
 
 #[cfg(not(target_arch = "wasm32"))]
 impl RawHeader {
-    /// Writes what the host in memory says, as the real host would.
+    /// Fills in the header of a message from the in-memory host, as the real host would.
     pub(crate) fn fill(&mut self, header: exuvia_abi::Header) {
         self.kind = header.kind as u32;
         self.node = header.sender.node;

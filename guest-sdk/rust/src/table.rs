@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Scratch, fetch};
 use crate::{Error, Pid, sys};
 
-/// Who may use a table beside its owner.
+/// The access of other processes to a table.
 ///
 /// ```
 /// let table = exuvia::Table::<u64>::named("hits", exuvia::Access::Public);
@@ -18,22 +18,22 @@ use crate::{Error, Pid, sys};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Access {
-    /// Everybody reads.
+    /// Other processes may read.
     #[default]
     Protected = flags::PROTECTED,
-    /// Nobody.
+    /// No access.
     Private = flags::PRIVATE,
-    /// Everybody reads and writes.
+    /// Other processes may read and write.
     Public = flags::PUBLIC,
 }
 
-/// Rows outside of anybody's memory, as Erlang's ETS: a key of bytes, 1 to 1,024 of
-/// them, and a value of type `V`, in MessagePack. Rows are in the order of their keys.
+/// Rows outside the memory of any process, like Erlang's ETS: a key of 1 to 1,024 bytes and a
+/// value of type `V`, in MessagePack. Rows are ordered by their keys.
 ///
-/// A table belongs to the process that made it, and ends with it unless it has an heir. It
-/// stays while code is swapped. The value here is its number: it can be sent and
-/// kept in a state, and what is read later may be of a later version, so give new fields
-/// of `V` a default.
+/// A table belongs to the process that created it, and is deleted when that process terminates,
+/// unless it has an heir. It is unaffected by code swaps. This type holds its number: it can be
+/// sent and kept in a state. A value that is read later may have been written by a later
+/// version, so give new fields of `V` a default.
 ///
 /// ```
 /// use exuvia::{Access, Table};
@@ -59,7 +59,7 @@ impl<V> Table<V> {
         }
     }
 
-    /// A table without a name, of this process.
+    /// Creates a table without a name, owned by this process.
     ///
     /// ```
     /// let table = exuvia::Table::<String>::new(exuvia::Access::Private).unwrap();
@@ -69,7 +69,8 @@ impl<V> Table<V> {
         sys::table_new("", access as i32).map(Table::from_number)
     }
 
-    /// A table that others find by its name; [`Error::NameTaken`] if there is one.
+    /// Creates a table that others find by its name; [`Error::NameTaken`] if the name is in
+    /// use.
     ///
     /// ```
     /// let table = exuvia::Table::<String>::named("names", exuvia::Access::Public).unwrap();
@@ -82,7 +83,7 @@ impl<V> Table<V> {
         sys::table_new(name, access as i32).map(Table::from_number)
     }
 
-    /// The table of that name; [`Error::NoProc`] if there is none.
+    /// Returns the table with this name, or [`Error::NoProc`] if there is none.
     ///
     /// ```
     /// assert!(exuvia::Table::<String>::find("nothing").is_err());
@@ -91,8 +92,8 @@ impl<V> Table<V> {
         sys::table_find(name).map(Table::from_number)
     }
 
-    /// The same table, whose values are of another type: of the table in
-    /// [`Info::Table`](crate::Info::Table), for one.
+    /// Returns the same table with values of another type, for example for the table in
+    /// [`Info::Table`](crate::Info::Table).
     ///
     /// ```
     /// # fn example(given: exuvia::Table) {
@@ -103,7 +104,7 @@ impl<V> Table<V> {
         Table::from_number(self.number)
     }
 
-    /// The value of a key.
+    /// Returns the value of a key, or `None` if there is no such row.
     ///
     /// ```
     /// # let table = exuvia::Table::<u32>::new(exuvia::Access::Private).unwrap();
@@ -119,8 +120,8 @@ impl<V> Table<V> {
         found.map(|bytes| crate::decode(&bytes)).transpose()
     }
 
-    /// Stores a row; answers whether it replaces one. [`Error::Limit`]: the owner
-    /// may have no more bytes in its tables (`limits.tables` of the manifest).
+    /// Stores a row; returns whether it replaced one. [`Error::Limit`]: the tables of the owner
+    /// have reached their maximum size (`limits.tables` of the manifest).
     ///
     /// ```
     /// # let table = exuvia::Table::<u32>::new(exuvia::Access::Private).unwrap();
@@ -134,7 +135,7 @@ impl<V> Table<V> {
         self.write(key.as_ref(), value, 0)
     }
 
-    /// Stores a row if there is none of that key; answers whether it did.
+    /// Stores a row if there is none with that key; returns whether it did.
     ///
     /// ```
     /// # let table = exuvia::Table::<u32>::new(exuvia::Access::Private).unwrap();
@@ -159,7 +160,7 @@ impl<V> Table<V> {
         Error::check(was).map(|()| was != 0)
     }
 
-    /// Removes a row; answers whether there was one.
+    /// Removes a row; returns whether there was one.
     ///
     /// ```
     /// # let table = exuvia::Table::<u32>::new(exuvia::Access::Private).unwrap();
@@ -171,8 +172,8 @@ impl<V> Table<V> {
         Error::check(was).map(|()| was != 0)
     }
 
-    /// Adds to a counter, which begins with 0, and answers the sum: in one step,
-    /// whoever else counts. A counter's row is no value of type `V`.
+    /// Adds to a counter, which starts at 0, and returns the sum. The operation is atomic. A
+    /// counter's row is not a value of type `V`.
     ///
     /// ```
     /// # let table = exuvia::Table::<()>::new(exuvia::Access::Private).unwrap();
@@ -184,8 +185,8 @@ impl<V> Table<V> {
         sys::table_add(self.number, key.as_ref(), amount)
     }
 
-    /// The keys in order, each looked up when it is its turn: rows may come and go
-    /// meanwhile.
+    /// Returns the keys in order. Each is looked up when it is requested: rows may be added and
+    /// removed meanwhile.
     ///
     /// ```
     /// # let table = exuvia::Table::<u32>::new(exuvia::Access::Private).unwrap();
@@ -199,7 +200,7 @@ impl<V> Table<V> {
         self.keys_after([])
     }
 
-    /// The keys behind one, which need not be there.
+    /// Returns the keys after `key`, which need not exist.
     ///
     /// ```
     /// # let table = exuvia::Table::<u32>::new(exuvia::Access::Private).unwrap();
@@ -213,7 +214,7 @@ impl<V> Table<V> {
         }
     }
 
-    /// How many rows it has.
+    /// Returns the number of rows.
     ///
     /// ```
     /// # let table = exuvia::Table::<u32>::new(exuvia::Access::Private).unwrap();
@@ -224,7 +225,7 @@ impl<V> Table<V> {
         self.info(flags::ROWS)
     }
 
-    /// The bytes that they count: keys, values and 96 for each row.
+    /// Returns the size of the rows in bytes: keys, values and 96 for each row.
     ///
     /// ```
     /// # let table = exuvia::Table::<u32>::new(exuvia::Access::Private).unwrap();
@@ -237,12 +238,12 @@ impl<V> Table<V> {
 
     fn info(self, what: i32) -> Result<u64, Error> {
         let number = sys::table_info(self.number, what);
-        // A code fits 32 bits.
+        // A code fits into 32 bits.
         u64::try_from(number).map_err(|_| Error::from_code(i32::try_from(number).unwrap_or(-1)))
     }
 
-    /// Names who gets the table when its owner, this process, has ended, with
-    /// [`Info::Table`](crate::Info::Table) and this tag; or nobody.
+    /// Sets the process that inherits the table when its owner, this process, terminates,
+    /// notified by [`Info::Table`](crate::Info::Table) with this tag; `None` for no heir.
     ///
     /// ```
     /// # fn example(table: exuvia::Table<u32>, supervisor: exuvia::Pid) {
@@ -253,7 +254,7 @@ impl<V> Table<V> {
         Error::check(sys::table_heir(self.number, heir, tag))
     }
 
-    /// Gives the table, which belongs to this process, to another one, which is told by
+    /// Gives the table, which belongs to this process, to another one, which is notified by
     /// [`Info::Table`](crate::Info::Table) with this tag.
     ///
     /// ```
@@ -265,7 +266,7 @@ impl<V> Table<V> {
         Error::check(sys::table_give(self.number, to, tag))
     }
 
-    /// Ends the table, which belongs to this process, with all that is in it.
+    /// Deletes the table, which belongs to this process, with all its rows.
     ///
     /// ```
     /// let table = exuvia::Table::<u32>::new(exuvia::Access::Private).unwrap();
@@ -288,7 +289,7 @@ impl<V> Table<V> {
 #[derive(Clone, Debug)]
 pub struct Keys {
     table: u64,
-    /// Nothing when there are no more.
+    /// The last key returned; `None` at the end.
     last: Option<Vec<u8>>,
 }
 
@@ -307,7 +308,7 @@ impl Iterator for Keys {
     }
 }
 
-// By hand: derives would ask the same of the type parameter.
+// Implemented by hand: derives would put bounds on the type parameter.
 
 impl<V> Clone for Table<V> {
     fn clone(&self) -> Self {

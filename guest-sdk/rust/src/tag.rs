@@ -1,4 +1,4 @@
-//! The tags that the SDK gives a meaning to. All others are free.
+//! The tags that have a meaning to the SDK. All others are free.
 
 /// The payload is MessagePack of the type that the receiver declares.
 ///
@@ -7,10 +7,10 @@
 /// ```
 pub const TYPED: u32 = 0;
 
-/// Of a timer that an `async` handler awaits; nothing else sees it.
+/// The tag of a timer that an `async` handler awaits; not visible elsewhere.
 pub(crate) const AWAITED: u32 = u32::MAX - 1;
 
-/// In a reply: the request was refused, and the payload says why as UTF-8.
+/// In a reply: the request was rejected, and the payload gives the reason as UTF-8.
 ///
 /// ```
 /// assert_eq!(exuvia::tag::REFUSED, u32::MAX);

@@ -1,7 +1,7 @@
-//! Waiting without a stack: the futures that an `async` handler awaits, and what
-//! drives it. A process has one handler under way at most. While that waits for
-//! answers or timers, its continuation is a value on the heap, `run` answers WAITING, and the
-//! process may be paged out.
+//! Waiting without a stack: the futures that an `async` handler awaits, and their executor. A
+//! process has at most one handler in progress. While it waits for replies or timers, its
+//! continuation is a value on the heap, `run` returns WAITING, and the process may be paged
+//! out.
 
 use std::cell::RefCell;
 use std::future::IntoFuture;
@@ -16,14 +16,14 @@ use serde::de::DeserializeOwned;
 
 use crate::{Buffer, Context, Error, Kind, Match, Message, Pending, Wait, tag};
 
-/// An actor: its state or, while an `async` handler has that, the handler.
+/// An actor: its state or, while an `async` handler owns the state, the handler.
 #[derive(Debug)]
 pub struct Slot<A> {
     pub(crate) state: Option<A>,
     pub(crate) handler: Option<Handler<A>>,
 }
 
-/// A handler that is under way. It has the state, and gives it back.
+/// A handler in progress. It owns the state and returns it.
 pub(crate) struct Handler<A>(Pin<Box<dyn Future<Output = (A, Context)>>>);
 
 impl<A> std::fmt::Debug for Handler<A> {
@@ -33,7 +33,7 @@ impl<A> std::fmt::Debug for Handler<A> {
 }
 
 impl<A> Slot<A> {
-    /// An actor that has not been started.
+    /// Creates an actor that has not been started.
     pub const fn new() -> Slot<A> {
         Slot {
             state: None,
@@ -53,7 +53,8 @@ impl<A> Handler<A> {
         Handler(Box::pin(handler))
     }
 
-    /// Goes on as far as what has arrived allows. Nothing: it waits for more.
+    /// Continues as far as the messages that have arrived allow. Returns `None` if it waits for
+    /// more.
     pub(crate) fn go_on(&mut self) -> Option<(A, Context)> {
         let again = Arc::new(Again(AtomicBool::new(false)));
         let waker = Waker::from(again.clone());
@@ -69,7 +70,7 @@ impl<A> Handler<A> {
     }
 }
 
-/// Somebody within the handler has woken it.
+/// Set when the handler's waker was called during a poll.
 struct Again(AtomicBool);
 
 impl Wake for Again {
@@ -79,16 +80,16 @@ impl Wake for Again {
 }
 
 thread_local! {
-    /// What the handler waits for, by reference, and what has come of it. It takes no
-    /// memory while nothing is awaited: that would count for every process at rest.
+    /// The references that the handler awaits, with the messages that have arrived. Takes no
+    /// memory while nothing is awaited: that would add to the image of every idle process.
     static AWAITED: RefCell<Vec<(u64, Option<Message<'static>>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes from the mailbox what is awaited; answers whether there was anything.
+/// Takes awaited messages from the mailbox; returns whether there were any.
 ///
 /// # Panics
 ///
-/// If nothing is awaited: the handler would never go on.
+/// If nothing is awaited: the handler would never continue.
 fn collect() -> bool {
     AWAITED.with_borrow_mut(|awaited| {
         assert!(
@@ -109,10 +110,10 @@ fn collect() -> bool {
     })
 }
 
-/// The message that comes under a reference.
+/// The message that arrives with a reference.
 struct Arrival {
     reference: u64,
-    /// It waits in the list.
+    /// Whether it is in the list of awaited references.
     listed: bool,
 }
 
@@ -143,7 +144,7 @@ impl Arrival {
         }
     }
 
-    /// Takes it off the list.
+    /// Removes it from the list.
     fn forget(&mut self) {
         if std::mem::take(&mut self.listed) {
             AWAITED.with_borrow_mut(|awaited| {
@@ -156,8 +157,8 @@ impl Arrival {
     }
 }
 
-/// The answer to a request, awaited; from [`Pending`], by `.await`. If it is dropped before, the
-/// request is given up.
+/// The reply to a request, awaited; created from [`Pending`] by `.await`. If it is dropped
+/// before the reply arrives, the request is cancelled.
 #[must_use = "nothing waits before it is awaited"]
 #[derive(Debug)]
 pub struct Answer<R> {
@@ -208,8 +209,8 @@ impl<R: DeserializeOwned> IntoFuture for Pending<R> {
 }
 
 impl<R: DeserializeOwned> Pending<R> {
-    /// The answer, awaited for so long at most: [`Error::Timeout`] then, and the
-    /// request is given up.
+    /// Awaits the reply for at most `limit`; after that, returns [`Error::Timeout`] and cancels
+    /// the request.
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -235,7 +236,7 @@ impl<R: DeserializeOwned> Pending<R> {
     }
 }
 
-/// A timer, awaited; from [`after`]. If it is dropped before, it is cancelled.
+/// A timer, awaited; from [`after`]. If it is dropped before it fires, it is cancelled.
 #[must_use = "nothing waits before it is awaited"]
 #[derive(Debug)]
 pub struct After {
@@ -243,8 +244,8 @@ pub struct After {
     over: bool,
 }
 
-/// Waits without a stack: for `async` handlers, where [`sleep`](crate::sleep) would keep
-/// one. The time begins now. An error if this process has too many timers.
+/// Waits without a stack: for `async` handlers, where [`sleep`](crate::sleep) would occupy one.
+/// The delay starts now. Fails if this process has too many timers.
 ///
 /// ```
 /// use std::time::Duration;
@@ -278,13 +279,13 @@ impl Drop for After {
     fn drop(&mut self) {
         self.arrival.forget();
         if !self.over && crate::cancel_timer(self.arrival.reference).is_none() {
-            // It has gone off already.
+            // It has fired already.
             let _ = Buffer::new().receive(Match::Reference(self.arrival.reference), Wait::No);
         }
     }
 }
 
-/// Awaits several futures at once, and answers all their results, in order.
+/// Awaits several futures concurrently, and returns all their results, in order.
 ///
 /// ```
 /// use exuvia::prelude::*;

@@ -1,9 +1,9 @@
-//! Tests of guests in a real node, whose time is the test's: inside `cargo test`, off Wasm.
+//! Tests of guests in a real node with virtual time: inside `cargo test`, off Wasm.
 //!
-//! [`Node::start`] builds the app's modules and boots it. From then on the test is a process of that
-//! node: what it calls of this crate, clients of protocols too, is done in that process's
-//! name, and answers are waited for in virtual time. An hour passes at once, and nothing depends on how fast the
-//! machine is. Code is swapped in the middle with [`Node::swap`].
+//! [`Node::start`] builds the app's modules and boots it. From then on the test is a process of
+//! that node: functions of this crate, and clients of protocols, act on behalf of that process,
+//! and replies are waited for in virtual time. An hour passes at once, and nothing depends on
+//! the speed of the machine. [`Node::swap`] swaps code in the middle of a test.
 //!
 //! ```no_run
 //! use exuvia::prelude::*;
@@ -27,8 +27,9 @@
 //! }
 //! ```
 //!
-//! It needs the program `exuvia`: on the path, or where the variable `EXUVIA` says. For a single actor
-//! without a node, and without the program, see [`testing`](crate::testing).
+//! This requires the program `exuvia`: on the path, or at the path in the variable `EXUVIA`. To
+//! test a single actor without a node, and without the program, see
+//! [`testing`](crate::testing).
 
 use std::cell::RefCell;
 use std::fmt;
@@ -49,7 +50,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Connection>>> = const { RefCell::new(None) };
 }
 
-/// A node that a test runs in, on this thread; it ends when it is dropped.
+/// A node that a test runs in, on this thread; it stops when it is dropped.
 ///
 /// ```no_run
 /// let node = exuvia::test::Node::start("../bank");
@@ -61,7 +62,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Builds the modules of an app, its folder or its manifest, and boots it.
+    /// Builds the modules of an app, given by its folder or its manifest, and boots it.
     ///
     /// ```no_run
     /// let node = exuvia::test::Node::start(env!("CARGO_MANIFEST_DIR"));
@@ -69,14 +70,14 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// If that fails, or this thread has a node already.
+    /// If that fails, or if this thread has a node already.
     #[track_caller]
     pub fn start(app: impl AsRef<Path>) -> Node {
         let path = app.as_ref().to_string_lossy().into_owned();
         Node::begin(&Question::new(ask::START).bytes(path.as_bytes()))
     }
 
-    /// A node without an app; see [`Node::swap`] for its modules.
+    /// Starts a node without an app; see [`Node::swap`] for its modules.
     ///
     /// ```no_run
     /// let node = exuvia::test::Node::empty();
@@ -87,7 +88,7 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// If it cannot be started, or this thread has a node already.
+    /// If it cannot be started, or if this thread has a node already.
     #[track_caller]
     pub fn empty() -> Node {
         Node::begin(&Question::new(ask::EMPTY))
@@ -105,7 +106,7 @@ impl Node {
         Node { connection }
     }
 
-    /// Lets time pass: timers go off in their order, each with all that comes of it.
+    /// Advances the clock: timers fire in order, each with all its consequences.
     ///
     /// ```no_run
     /// # let node = exuvia::test::Node::empty();
@@ -114,20 +115,20 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// If some process never comes to an end.
+    /// If a process stays busy.
     #[track_caller]
     pub fn advance(&self, time: Duration) {
         let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         self.must(&Question::new(ask::ADVANCE).number(millis));
     }
 
-    /// Swaps a module, or loads it if there was none of that name; answers the line that the
-    /// node would print. The error says why it was refused.
+    /// Swaps a module, or loads it if there was none with this name; returns the line that the
+    /// node would print. The error is the reason why the swap was refused.
     ///
     /// ```no_run
     /// # let node = exuvia::test::Node::empty();
     /// let line = node.swap("cart", "target/versions/cart-v2.wasm").unwrap();
-    /// assert!(line.contains("carried"), "{line}");
+    /// assert!(line.contains("reused"), "{line}");
     /// ```
     pub fn swap(&self, module: &str, file: impl AsRef<Path>) -> Result<String, String> {
         let file = file.as_ref().to_string_lossy().into_owned();
@@ -136,7 +137,7 @@ impl Node {
         self.connection.ask(&question)?.text()
     }
 
-    /// Goes back to the release before.
+    /// Rolls back to the previous release and returns the line that the node would print.
     ///
     /// ```no_run
     /// # let node = exuvia::test::Node::empty();
@@ -146,7 +147,7 @@ impl Node {
         self.connection.ask(&Question::new(ask::ROLLBACK))?.text()
     }
 
-    /// The state of an actor, as its `save` hands it over.
+    /// Returns the state of an actor, as its `save` returns it.
     ///
     /// ```no_run
     /// # let node = exuvia::test::Node::empty();
@@ -160,7 +161,7 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// If it has none, or one of another type.
+    /// If it has no state, or a state of another type.
     #[track_caller]
     pub fn state<T: DeserializeOwned>(&self, pid: Pid) -> T {
         let mut answer = self.must(&Question::new(ask::STATE).pid(pid));
@@ -168,7 +169,7 @@ impl Node {
         crate::decode(&state).unwrap_or_else(|error| panic!("the state of {pid}: {error}"))
     }
 
-    /// The code that a process runs, as `module@version`.
+    /// Returns the code that a process runs, as `module@version`.
     ///
     /// ```no_run
     /// # let node = exuvia::test::Node::empty();
@@ -184,7 +185,7 @@ impl Node {
         answer.text().unwrap_or_else(|why| panic!("{why}"))
     }
 
-    /// What has happened since the last time, as lines that `exuvia run` would print: log
+    /// Returns the events since the last call, as lines that `exuvia run` would print: log
     /// lines, exits, swaps.
     ///
     /// ```no_run
@@ -194,7 +195,7 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// If some process never comes to an end.
+    /// If a process stays busy.
     #[track_caller]
     pub fn events(&self) -> Vec<String> {
         let mut answer = self.must(&Question::new(ask::EVENTS));
@@ -215,12 +216,12 @@ impl Drop for Node {
     }
 }
 
-/// The node of this thread's test, if there is one.
+/// Returns the node of this thread's test, if there is one.
 pub(crate) fn current() -> Option<Rc<Connection>> {
     CURRENT.with_borrow(Clone::clone)
 }
 
-/// The program, and the way to it.
+/// The program `exuvia` and the pipes to it.
 pub(crate) struct Connection {
     child: Child,
     pipes: RefCell<Option<(ChildStdin, ChildStdout)>>,
@@ -256,7 +257,7 @@ impl Connection {
         }
     }
 
-    /// Asks the node. The error is what it says itself, not a host call's.
+    /// Sends a request to the node. The error is the node's own, not that of a host call.
     fn ask(&self, question: &Question) -> Result<Answer, String> {
         let mut pipes = self.pipes.borrow_mut();
         let (input, output) = pipes.as_mut().ok_or("the node has no pipes")?;
@@ -285,11 +286,11 @@ impl Connection {
         }
     }
 
-    /// Makes a host call in the name of the test's process.
+    /// Makes a host call on behalf of the test's process.
     ///
     /// # Panics
     ///
-    /// If a test cannot make it, or the node is gone.
+    /// If a test cannot make this call, or if the node is gone.
     #[track_caller]
     pub(crate) fn call(&self, name: &str, arguments: impl FnOnce(Question) -> Question) -> Answer {
         let place = HOST_CALLS.iter().position(|call| call.name == name);
@@ -299,7 +300,7 @@ impl Connection {
         answer.unwrap_or_else(|why| panic!("{why}"))
     }
 
-    /// The next message that is wanted, as `receive` has it.
+    /// Returns the next matching message, with the arguments of `receive`.
     pub(crate) fn receive(
         &self,
         mode: i32,
@@ -336,20 +337,20 @@ impl Connection {
             };
             Ok((header, payload))
         };
-        // If not, the node is of another release than the test.
+        // A failure means that the node and the test are of different releases.
         read().map_err(|why| panic!("the node's answer cannot be read: {why}"))
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // It stops when its input ends.
+        // The node stops when its input ends.
         self.pipes.take();
         let _ = self.child.wait();
     }
 }
 
-/// A question: its number and its arguments.
+/// A request to the node: its number and its arguments.
 pub(crate) struct Question(Vec<u8>);
 
 impl Question {
@@ -379,7 +380,7 @@ impl Question {
     }
 }
 
-/// An answer: a host call's code, and what it says.
+/// A response: a host call's code, and its data.
 pub(crate) struct Answer {
     code: i64,
     bytes: Vec<u8>,
@@ -415,7 +416,7 @@ impl Answer {
         String::from_utf8(self.bytes()?).map_err(|error| error.to_string())
     }
 
-    /// The answer of a host call that answers an `i32`.
+    /// Returns the code of a host call that returns an `i32`.
     pub(crate) fn code(&self) -> i32 {
         i32::try_from(self.code).unwrap_or(i32::MAX)
     }
@@ -428,11 +429,11 @@ impl Answer {
         Error::check(self.code()).map(|()| self)
     }
 
-    /// What a call writes that has succeeded.
+    /// Returns the reference written by a call that has succeeded.
     ///
     /// # Panics
     ///
-    /// If the node has not said it.
+    /// If the response does not contain it.
     pub(crate) fn reference(self) -> Result<u64, Error> {
         let mut answer = self.checked()?;
         Ok(said(answer.number()).cast_unsigned())
@@ -449,7 +450,7 @@ impl Answer {
         Ok((pid, said(answer.number()).cast_unsigned()))
     }
 
-    /// Bytes for a room; answers their length, or the call's code.
+    /// Copies the bytes into a buffer if they fit; returns their length, or the call's code.
     pub(crate) fn into_room(mut self, room: &mut [u8]) -> i32 {
         if self.code() < 0 {
             return self.code();

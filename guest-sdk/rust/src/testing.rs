@@ -1,8 +1,8 @@
-//! A host in memory, for unit tests of guests: a mailbox that the test fills,
-//! and a record of what the guest did. One per thread, and only off Wasm.
+//! An in-memory host for unit tests of guests: a mailbox that the test fills, and a record of
+//! what the guest did. One per thread, and only off Wasm.
 //!
-//! It is a stand-in, not a second host: nothing that is sent arrives anywhere,
-//! time stands still, and no process but the one under test exists.
+//! It is a stub, not a second host: messages that are sent arrive nowhere, time stands still,
+//! and no process exists but the one under test.
 //!
 //! ```
 //! use exuvia::prelude::*;
@@ -49,7 +49,7 @@ use crate::{Actor, Error, Kind, Level, Message, Pid, Priority, Reason, RunResult
 /// The pid of the process under test.
 pub const ME: Pid = Pid::from_parts(1, 1);
 
-/// Something the guest did.
+/// An action of the guest.
 ///
 /// ```
 /// use exuvia::testing::{self, Effect};
@@ -128,10 +128,10 @@ pub enum Effect {
     SupervisorStart { specification: Vec<u8> },
 }
 
-/// Everything the host in memory knows.
+/// The state of the in-memory host.
 struct World {
     mailbox: VecDeque<Waiting>,
-    /// The next wait is not allowed.
+    /// Whether the next call that would wait fails with LIMIT.
     refuses: bool,
     effects: Vec<Effect>,
     answers: VecDeque<Result<Vec<u8>, Reason>>,
@@ -141,7 +141,7 @@ struct World {
     config: BTreeMap<String, Vec<u8>>,
     priority: Priority,
     trapping: bool,
-    /// References and pids that were given out so far.
+    /// References and pids issued so far.
     given: u64,
     state: Option<Vec<u8>>,
 }
@@ -185,7 +185,7 @@ fn world<R>(with: impl FnOnce(&mut World) -> R) -> R {
     WORLD.with_borrow_mut(with)
 }
 
-/// Forgets everything: for threads that run several tests.
+/// Resets the in-memory host: for threads that run several tests.
 ///
 /// ```
 /// exuvia::testing::reset();
@@ -213,8 +213,7 @@ pub fn deliver(message: Message<'static>) {
     world(|world| world.mailbox.push_back(Waiting { kind, message }));
 }
 
-/// Puts a message into the mailbox whose kind only a later host knows: a guest
-/// skips it, and never sees it.
+/// Puts a message into the mailbox whose kind only a later host knows: a guest skips it.
 ///
 /// ```
 /// use exuvia::{Match, Nothing, Wait, testing};
@@ -234,7 +233,8 @@ pub fn deliver_unknown(payload: &[u8]) {
     world(|world| world.mailbox.push_back(Waiting { kind, message }));
 }
 
-/// Has the next call that would wait answer that as many processes wait as may.
+/// Makes the next call that would wait fail because the maximum number of processes are
+/// waiting.
 ///
 /// ```
 /// use exuvia::{Match, Nothing, Wait, testing};
@@ -254,8 +254,7 @@ pub fn deliver_message<T: Serialize + ?Sized>(from: Pid, value: &T) {
     deliver(typed(Kind::Message, from, 0, value));
 }
 
-/// Puts a typed request into the mailbox, as [`Pid::call`] does. Answers its
-/// reference.
+/// Puts a typed request into the mailbox, as [`Pid::call`] does. Returns its reference.
 ///
 /// ```
 /// let reference = exuvia::testing::deliver_request(exuvia::Pid::NONE, &"how many?");
@@ -267,8 +266,8 @@ pub fn deliver_request<T: Serialize + ?Sized>(from: Pid, value: &T) -> u64 {
     reference
 }
 
-/// Puts the answer to a request of the guest into the mailbox: a value, or why the
-/// process that was asked has ended. The reference is in [`Effect::Request`].
+/// Puts the reply to a request of the guest into the mailbox: a value, or the exit reason of
+/// the receiver. The reference is in [`Effect::Request`].
 ///
 /// ```
 /// use exuvia::{Address, Pid, Wait, testing};
@@ -287,7 +286,7 @@ pub fn deliver_reply<T: Serialize + ?Sized>(reference: u64, answer: Result<&T, R
     });
 }
 
-/// Lets a timer that the guest has set go off. The reference is in [`Effect::Timer`].
+/// Lets a timer that the guest has set fire. The reference is in [`Effect::Timer`].
 ///
 /// ```
 /// use exuvia::testing::{self, Effect};
@@ -298,7 +297,7 @@ pub fn deliver_reply<T: Serialize + ?Sized>(reference: u64, answer: Result<&T, R
 ///
 /// # Panics
 ///
-/// If it is no timer.
+/// If `timer` is not a timer.
 pub fn deliver_timer(timer: &Effect) {
     let Effect::Timer {
         tag,
@@ -319,8 +318,8 @@ pub fn deliver_timer(timer: &Effect) {
     });
 }
 
-/// What the next `call` is answered with: a value, or why its receiver ended. A
-/// call without an answer times out.
+/// Sets the reply to the next `call`: a value, or the exit reason of its receiver. A call
+/// without a reply times out.
 ///
 /// ```
 /// use exuvia::{Pid, Wait, testing};
@@ -332,7 +331,7 @@ pub fn answer_call<T: Serialize + ?Sized>(answer: Result<&T, Reason>) {
     world(|world| world.answers.push_back(answer));
 }
 
-/// What the app is configured with under a key, for [`config`](crate::config).
+/// Sets the app's configuration value for a key, for [`config`](crate::config).
 ///
 /// ```
 /// exuvia::testing::set_config("chat.max_users", &100);
@@ -343,7 +342,7 @@ pub fn set_config<T: Serialize + ?Sized>(key: &str, value: &T) {
     world(|world| world.config.insert(key.to_owned(), value));
 }
 
-/// What the guest did since the last look.
+/// Returns what the guest did since the last call.
 ///
 /// ```
 /// exuvia::Pid::from_parts(1, 2).send(&1).unwrap();
@@ -354,7 +353,7 @@ pub fn effects() -> Vec<Effect> {
     world(|world| std::mem::take(&mut world.effects))
 }
 
-/// The reply that was given under that reference, taken out of the effects.
+/// Returns the reply to the request with this reference and removes it from the effects.
 /// [`Error::Timeout`] if there is none.
 ///
 /// ```
@@ -382,7 +381,7 @@ pub fn reply_to<T: DeserializeOwned>(reference: u64) -> Result<T, Error> {
     .decode()
 }
 
-/// An actor's process under test: its state, between two entries.
+/// The process of an actor under test: its state between two entries.
 ///
 /// ```no_run
 /// # use exuvia::prelude::*;
@@ -398,7 +397,7 @@ pub struct Process<A> {
 }
 
 impl<A: Actor> Process<A> {
-    /// A process that has not run yet.
+    /// Creates a process that has not run yet.
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -413,7 +412,7 @@ impl<A: Actor> Process<A> {
         }
     }
 
-    /// A process that was given its arguments and has run.
+    /// Creates a process that has received its arguments and has run.
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -428,8 +427,8 @@ impl<A: Actor> Process<A> {
         process
     }
 
-    /// Enters it, as the host does when there is something to do. `Waiting`: an
-    /// `async` handler waits for what [`deliver_reply`] or [`deliver_timer`] brings.
+    /// Enters the process, as the host does when there is something to do. `Waiting` means that
+    /// an `async` handler waits for a message from [`deliver_reply`] or [`deliver_timer`].
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -440,13 +439,13 @@ impl<A: Actor> Process<A> {
     ///
     /// # Panics
     ///
-    /// When the actor ends with a reason that is not `normal`: the host in
-    /// memory has no other way to stop it. The effects have the reason.
+    /// When the actor terminates with a reason that is not `normal`: the in-memory host has no
+    /// other way to stop it. The effects contain the reason.
     pub fn run(&mut self) -> RunResult {
         runtime::run(&self.slot)
     }
 
-    /// Its state as bytes, or nothing if it refuses.
+    /// Returns the state as `save` encodes it, or `None` if it refuses.
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -459,7 +458,7 @@ impl<A: Actor> Process<A> {
         runtime::save(&self.slot).then(|| world(|world| world.state.take().unwrap_or_default()))
     }
 
-    /// Gives it a state that another version saved; `false` if it refuses.
+    /// Loads a state that another version saved; returns `false` if it is rejected.
     ///
     /// ```
     /// # use exuvia::prelude::*;
@@ -472,7 +471,7 @@ impl<A: Actor> Process<A> {
         runtime::load(&self.slot, from_schema, bytes.len())
     }
 
-    /// Its state; nothing before the start, and while an `async` handler has it.
+    /// Returns the state; `None` before the start, and while an `async` handler owns it.
     ///
     /// ```
     /// # use exuvia::prelude::*;

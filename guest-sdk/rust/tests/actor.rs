@@ -1,4 +1,4 @@
-//! The actor's loop against the host in memory.
+//! The actor's loop, tested against the in-memory host.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::time::Duration;
@@ -293,7 +293,7 @@ fn the_state_crosses_by_field_names() {
     assert!(next.load(1, &saved));
     assert_eq!(*next.state(), *process.state());
 
-    // Another order, a field that went away, and two that are missing.
+    // Another order, a removed field, and two that are missing.
     #[derive(Serialize)]
     struct Older {
         gone: bool,

@@ -1,4 +1,4 @@
-//! Sending, calling and receiving against the host in memory.
+//! Sending, calling and receiving, tested against the in-memory host.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::time::Duration;
@@ -178,7 +178,7 @@ fn only_a_request_can_be_refused() {
     );
 }
 
-/// A node lets so many processes wait and no more: told apart from a wait that
+/// A node limits the number of waiting processes. The error differs from that of a wait that
 /// was too short, and nothing is lost.
 #[test]
 fn a_wait_that_is_not_allowed_says_so() {
@@ -196,7 +196,7 @@ fn a_wait_that_is_not_allowed_says_so() {
     let pending = Address::<Never, u8, u8>::new(PEER).request(&1).unwrap();
     testing::refuse_wait();
     assert_eq!(pending.wait(Wait::Forever), Err(Error::Limit));
-    // Whoever does not wait needs no leave, nor whoever finds something.
+    // The limit does not apply without a wait, nor if there is a message.
     testing::refuse_wait();
     assert_eq!(exuvia::receive(Match::Any, Wait::No), Err(Nothing::Empty));
     testing::deliver(tagged(1, b""));
@@ -215,7 +215,7 @@ fn kinds_of_a_later_host_are_skipped() {
         b"known"
     );
     assert_eq!(exuvia::receive(Match::Any, Wait::No), Err(Nothing::Empty));
-    // In a selective receive too: they may have a tag.
+    // In a selective receive too: these messages may have a tag.
     testing::deliver_unknown(b"");
     assert_eq!(
         exuvia::receive(Match::Tag(0), Wait::No),

@@ -1,4 +1,4 @@
-//! What becomes of a state when its type has changed: each line of "Migrated" in
+//! How a state is loaded when its type has changed: each line of "Migrated" in
 //! `docs/upgrade.md` has its test here.
 #![allow(clippy::unwrap_used, reason = "a test")]
 #![allow(dead_code, reason = "some fields are only there to be read")]
@@ -55,7 +55,7 @@ macro_rules! version {
     };
 }
 
-/// Loads a saved state into another version; else the line that says why not.
+/// Loads a saved state into another version; on failure returns the logged reason.
 fn load<A: Actor>(saved: &impl Serialize) -> Result<Process<A>, String> {
     let mut process = Process::<A>::new();
     if process.load(1, &exuvia::encode(saved).unwrap()) {
@@ -145,7 +145,7 @@ fn a_renamed_field_wants_its_old_name() {
         &old(Mode::Idle),
         &["missing field `owned_by`", "#[serde(alias"],
     );
-    // The way back: old code looks for the old name, in vain.
+    // Rollback: old code expects the old name and does not find it.
     let mut back = Process::<former::State>::new();
     assert!(!back.load(2, &process.save().unwrap()));
 }
@@ -207,7 +207,7 @@ version!(modes {
     }
     #[derive(Serialize, Deserialize, Debug, PartialEq)]
     pub(super) enum Mode {
-        // New, in front of the others.
+        // New, before the others.
         Off,
         #[serde(alias = "Paused")]
         Held(String),
@@ -259,7 +259,7 @@ fn a_removed_variant_is_refused_only_where_a_state_holds_it() {
     );
 }
 
-/// One whose field changed its meaning: minutes became seconds.
+/// A field changed its meaning: minutes became seconds.
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 struct Seconds {
     seconds: u64,

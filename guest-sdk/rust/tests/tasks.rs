@@ -1,4 +1,4 @@
-//! Handlers that wait, and protocols, against the host in memory.
+//! Handlers that wait, and protocols, tested against the in-memory host.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
 use std::time::Duration;
@@ -19,13 +19,13 @@ struct Shop {
 
 #[derive(Serialize, Deserialize)]
 enum Order {
-    /// One after the other.
+    /// One after another.
     Sum(Vec<String>),
     /// All at once.
     All(Vec<String>),
     /// For a second at most.
     Hurry(String),
-    /// Waits for what nobody brings.
+    /// Waits for something that never arrives.
     Never,
 }
 
@@ -86,7 +86,7 @@ impl Shop {
     }
 }
 
-/// The references of requests to the price list, and the timers.
+/// Returns the references of requests to the price list, and the timers.
 fn asked() -> (Vec<u64>, Vec<Effect>) {
     let (mut requests, mut timers) = (Vec::new(), Vec::new());
     for effect in testing::effects() {
@@ -118,7 +118,7 @@ fn a_handler_waits_for_one_answer_after_the_other() {
     assert_eq!(shop.save(), None);
     let (first, _) = asked();
     assert_eq!(first.len(), 1);
-    // Other messages wait their turn, and nothing happens without the answer.
+    // Other messages wait their turn, and nothing happens without the reply.
     testing::deliver_message(CLIENT, &100_u64);
     assert_eq!(shop.run(), RunResult::Waiting);
     testing::deliver_reply(first[0], Ok(&3_u64));
@@ -235,7 +235,7 @@ pub trait Door {
     fn close(&mut self);
     fn is_open(&self) -> bool;
     fn history(&self, from: usize, count: usize) -> Vec<String>;
-    /// Answered when it is opened.
+    /// Replies when it is opened.
     fn wait(&mut self, from: Caller<String>);
     async fn price(&mut self, of: String) -> Option<u64>;
 }
@@ -344,12 +344,12 @@ fn a_client_sends_and_calls() {
         Effect::Request { payload, .. } => payload.clone(),
         other => panic!("{other:?}"),
     };
-    // As any language writes them.
+    // The encoding is the same in any language.
     assert_eq!(payload(0), b"\x81\xa4Open\x81\xa2by\xa4anna");
     assert_eq!(payload(1), b"\xa5Close");
     assert_eq!(payload(2), b"\x81\xa4Open\x81\xa2by\xa3ben");
     assert_eq!(payload(4), b"\xa6IsOpen");
-    // And in a state it is a pid.
+    // In a state it is encoded as a pid.
     let bytes = exuvia::encode(&door).unwrap();
     assert_eq!(bytes, exuvia::encode(&PRICES).unwrap());
     assert_eq!(exuvia::decode::<DoorClient>(&bytes), Ok(door));

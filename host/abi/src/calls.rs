@@ -6,9 +6,9 @@ pub const MODULE: &str = "exuvia";
 /// The Wasm value types that host calls use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WasmType {
-    /// A number, a pointer or a length.
+    /// For numbers, pointers and lengths.
     I32,
-    /// A reference, a time or a key.
+    /// For references, times and keys.
     I64,
 }
 use WasmType::{I32, I64};
@@ -16,13 +16,14 @@ use WasmType::{I32, I64};
 /// How a host call behaves while a message is handled as a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probation {
-    /// Has no effect outside the process, or one that nobody takes back (a log line).
+    /// Has no effect outside the process, or one that is never undone (a log line).
     Free,
-    /// Held back until the handler has ended; dropped if it traps.
+    /// Deferred until the handler has ended; discarded if the handler traps.
     Held,
-    /// Done at once and undone if the handler traps.
+    /// Takes effect at once, and is undone if the handler traps.
     Undoable,
-    /// Ends the transaction: what was held is released first.
+    /// Commits the transaction first: the deferred effects take effect, and the transaction
+    /// ends.
     Closing,
 }
 use Probation::{Closing, Free, Held, Undoable};
@@ -38,10 +39,10 @@ pub struct HostCall {
     pub result: Option<WasmType>,
     /// Its behaviour in probation.
     pub probation: Probation,
-    /// Whether it may wait, holding the process's frame meanwhile.
+    /// Whether it may wait, and keep the process's frame meanwhile.
     pub blocks: bool,
-    /// Whether it is served while `save`, `load`, initialization or a verification
-    /// runs. Of these `warm_up` is refused `clock` and `random`.
+    /// Whether it is served in restricted runs: `save`, `load`, initialization and
+    /// verification. `clock` and `random` are not served in `warm_up`.
     pub in_crossing: bool,
 }
 
@@ -77,8 +78,8 @@ const fn in_crossing(call: HostCall) -> HostCall {
 
 const OK: Option<WasmType> = Some(I32);
 
-/// Every host call of version 1. A module that imports anything else from
-/// [`MODULE`], or with another type, is refused by name.
+/// All host calls of version 1. A module that imports another name from [`MODULE`], or
+/// a call with another type, is rejected with the name of the import.
 pub const HOST_CALLS: &[HostCall] = &[
     // header, buffer, capacity, timeout in ms, mode, key
     blocking(call("receive", &[I32, I32, I32, I64, I32, I64], OK, Free)),
@@ -118,7 +119,7 @@ pub const HOST_CALLS: &[HostCall] = &[
     call("monitor", &[I32, I32], OK, Held),
     // reference, flags
     call("demonitor", &[I64, I32], OK, Held),
-    // on; answers the former value
+    // on; returns the former value
     call("trap_exit", &[I32], OK, Undoable),
     // name, length, pid
     call("register", &[I32, I32, I32], OK, Undoable),
@@ -130,7 +131,7 @@ pub const HOST_CALLS: &[HostCall] = &[
     call("self", &[I32], OK, Free),
     // to, tag, data, length, delay in ms, reference out
     call("send_after", &[I32, I32, I32, I32, I64, I32], OK, Held),
-    // reference; answers the milliseconds that were left, or -1
+    // reference; returns the milliseconds that were left, or -1
     call("cancel_timer", &[I64], Some(I64), Held),
     // milliseconds
     blocking(call("sleep", &[I64], OK, Closing)),
@@ -144,35 +145,35 @@ pub const HOST_CALLS: &[HostCall] = &[
     call("info", &[I32], Some(I64), Free),
     // data, length; only inside `save`
     in_crossing(call("state_put", &[I32, I32], OK, Free)),
-    // buffer, capacity; answers the length; only inside `load`
+    // buffer, capacity; returns the length; only inside `load`
     in_crossing(call("state_get", &[I32, I32], OK, Free)),
     // specification in MessagePack, length, pid out
     blocking(call("supervisor_start", &[I32, I32, I32], OK, Closing)),
     // name, length, pid out, reference out
     call("monitor_name", &[I32, I32, I32, I32], OK, Held),
-    // priority; answers the former one
+    // priority; returns the former one
     call("set_priority", &[I32], OK, Undoable),
-    // key, length, buffer, capacity; answers the length
+    // key, length, buffer, capacity; returns the length
     call("config", &[I32, I32, I32, I32], OK, Free),
     // group, length, pid
     call("group_join", &[I32, I32, I32], OK, Undoable),
     // group, length, pid
     call("group_leave", &[I32, I32, I32], OK, Undoable),
-    // group, length, pids out, how many fit; answers how many there are
+    // group, length, pids out, how many fit; returns the number of members
     call("group_members", &[I32, I32, I32, I32], OK, Free),
-    // group, length, tag, data, length; answers how many it has reached
+    // group, length, tag, data, length; returns the number of members reached
     blocking(call("publish", &[I32, I32, I32, I32, I32], OK, Held)),
     // name, length, access, table out
     call("table_new", &[I32, I32, I32, I32], OK, Undoable),
     // name, length, table out
     call("table_find", &[I32, I32, I32], OK, Free),
-    // table, key, length, value, length, flags; answers whether there was a row
+    // table, key, length, value, length, flags; returns whether there was a row
     call("table_put", &[I64, I32, I32, I32, I32, I32], OK, Undoable),
-    // table, key, length, buffer, capacity; answers the length
+    // table, key, length, buffer, capacity; returns the length
     call("table_get", &[I64, I32, I32, I32, I32], OK, Free),
-    // table, key, length; answers whether there was a row
+    // table, key, length; returns whether there was a row
     call("table_delete", &[I64, I32, I32], OK, Undoable),
-    // table, key, length, buffer, capacity; answers the next key's length
+    // table, key, length, buffer, capacity; returns the next key's length
     call("table_next", &[I64, I32, I32, I32, I32], OK, Free),
     // table, key, length, amount, sum out
     call("table_add", &[I64, I32, I32, I64, I32], OK, Undoable),
@@ -187,7 +188,7 @@ pub const HOST_CALLS: &[HostCall] = &[
 ];
 
 impl HostCall {
-    /// The host call of that name.
+    /// Returns the host call of that name.
     pub fn find(name: &str) -> Option<&'static HostCall> {
         HOST_CALLS.iter().find(|call| call.name == name)
     }

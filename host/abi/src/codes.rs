@@ -1,31 +1,31 @@
-//! Answers of host calls, kinds of messages, results of `run`, exit reasons.
+//! Return codes of host calls, kinds of messages, results of `run`, exit reasons.
 
-/// What a host call of type `i32` answers to the instrumented module when the
+/// The value that a host call of type `i32` returns to the instrumented module when the
 /// process must wait. The module's own code never sees it.
 pub const SUSPEND: i32 = i32::MIN;
 
-/// Answers of host calls. 0 or above is success.
+/// Return codes of host calls. 0 or above is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Code {
-    /// Done.
+    /// Success.
     Ok = 0,
-    /// The mailbox has no such message and the timeout is 0.
+    /// No such message, and the timeout is 0; or return `REST` now.
     Empty = -1,
-    /// The timeout passed.
+    /// The timeout expired.
     Timeout = -2,
-    /// The message does not fit the buffer and stays first in the queue; the
-    /// header was written and gives the length.
+    /// The message or state does not fit the buffer and stays where it is. Its length is
+    /// reported; for a message in the header.
     TooBig = -3,
     /// New code is ready: return `REST` from `run`.
     Upgrade = -4,
-    /// No such process, or it ended before it answered.
+    /// No such process or name, or the process ended before it replied.
     NoProc = -5,
-    /// A limit of this process or of the node is met.
+    /// A limit of this process or of the node is reached.
     Limit = -6,
     /// A pointer or length reaches beyond the memory.
     BadPointer = -7,
-    /// An argument has no meaning.
+    /// An argument is invalid.
     BadArgument = -8,
     /// The payload is larger than this process may send.
     MessageTooLarge = -9,
@@ -37,7 +37,7 @@ pub enum Code {
     NoModule = -12,
     /// The child ended before it acknowledged its start.
     StartFailed = -13,
-    /// The process has no such capability.
+    /// The process does not have the required right.
     Denied = -14,
 }
 
@@ -49,35 +49,36 @@ pub enum Kind {
     Init = 1,
     /// Sent with `send`.
     Message = 2,
-    /// Sent with `call` or `request`; `reference` goes into the `reply`.
+    /// Sent with `call` or `request`; `reference` is to be passed to `reply`.
     Request = 3,
-    /// The answer to a `request`.
+    /// The reply to a `request`.
     Reply = 4,
-    /// A linked process ended, and this one traps exits.
+    /// A linked process ended, or another process called `exit_process`, and this process
+    /// traps exits.
     Exit = 5,
-    /// A monitored process ended, or the one a `request` went to.
+    /// A monitored process ended, or the receiver of a `request`.
     Down = 6,
-    /// A timer set with `send_after`.
+    /// A timer set with `send_after` expired.
     Timer = 7,
     /// A table now belongs to this process; `reference` is its number.
     Table = 8,
 }
 
-/// How soon a process gets its turn (Erlang: `process_flag(priority)`).
+/// The scheduling priority of a process (Erlang: `process_flag(priority)`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum Priority {
-    /// Seldom, while others have something to do.
+    /// Runs rarely while other processes are runnable.
     Low = 1,
-    /// By turns.
+    /// Takes turns with the others of this priority.
     #[default]
     Normal = 2,
-    /// Before all others.
+    /// Runs before all others.
     High = 3,
 }
 
 impl Priority {
-    /// The priority of that number.
+    /// Returns the priority of that number. `None`: there is no such priority.
     pub const fn new(number: u32) -> Option<Priority> {
         Some(match number {
             1 => Priority::Low,
@@ -88,51 +89,52 @@ impl Priority {
     }
 }
 
-/// What `run` returns.
+/// Results of `run`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum RunResult {
-    /// All state is in memory; the process may be paged out and may cross.
+    /// All state is in memory and globals. The process may be paged out and upgraded.
     Rest = 0,
-    /// The same, but a continuation lives in memory: it may be paged out, not cross.
+    /// The same, but memory holds a continuation of this code. The process may be paged out,
+    /// but is not upgraded.
     Waiting = 1,
     /// The process ends with reason `normal`.
     Done = 2,
 }
 
-/// Codes of exit reasons. Those from [`Reason::GUEST`] on belong to guests.
+/// Codes of exit reasons. Codes from [`Reason::GUEST`] on belong to guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason(pub i32);
 
 impl Reason {
-    /// Ended because its work is done.
+    /// The process has completed its work.
     pub const NORMAL: Reason = Reason(0);
-    /// Told to end by its supervisor, or the node stops.
+    /// The supervisor told the process to end, or the node stops.
     pub const SHUTDOWN: Reason = Reason(1);
-    /// Killed; cannot be trapped.
+    /// The process was killed. Cannot be trapped.
     pub const KILLED: Reason = Reason(2);
     /// There was no such process.
     pub const NOPROC: Reason = Reason(3);
-    /// The guest's code trapped; the payload is the backtrace.
+    /// The code of the process trapped; the payload is the backtrace.
     pub const TRAP: Reason = Reason(4);
-    /// Its memory limit was met.
+    /// The process reached its memory limit.
     pub const MEMORY: Reason = Reason(5);
-    /// The host failed while serving it.
+    /// The host failed while serving the process.
     pub const INTERNAL: Reason = Reason(6);
-    /// Its module is not in the release.
+    /// The module of the process is not in the release.
     pub const NO_MODULE: Reason = Reason(7);
-    /// New code failed it and no way back existed.
+    /// New code failed, and the process could not be reverted.
     pub const UPGRADE: Reason = Reason(8);
-    /// It broke the contract: `run` answered a number that means nothing.
+    /// The process violated the contract; for example, `run` returned an undefined value.
     pub const CONTRACT: Reason = Reason(9);
     /// A supervisor's restart intensity was reached.
     pub const INTENSITY: Reason = Reason(10);
-    /// A limit of the node was met.
+    /// A limit of the node was reached, or a deferred request found a full mailbox.
     pub const LIMIT: Reason = Reason(11);
-    /// The first reason that belongs to guests.
+    /// The first code that belongs to guests.
     pub const GUEST: i32 = 256;
 
-    /// A name for the host's own reasons.
+    /// Returns the name of a reason of the host; `exit` for all others.
     pub const fn name(self) -> &'static str {
         match self.0 {
             0 => "normal",

@@ -2,16 +2,16 @@
 
 use crate::{Kind, Pid};
 
-/// Bytes of the header in version 1.
+/// Size of the header in version 1, bytes.
 pub const HEADER_SIZE: u32 = 48;
 
-/// What is known of a message beside its payload.
+/// The metadata of a message.
 ///
 /// In guest memory, little-endian:
 ///
 /// | offset | type | field |
 /// | --- | --- | --- |
-/// | 0 | u32 | size: before the call how many bytes the guest has room for, after it how many were written |
+/// | 0 | u32 | size: before the call the bytes available for the header, after it the bytes written |
 /// | 4 | u32 | kind |
 /// | 8 | u64, u64 | sender: node, local |
 /// | 24 | u64 | reference of the request, monitor or timer; 0 for none |
@@ -20,13 +20,13 @@ pub const HEADER_SIZE: u32 = 48;
 /// | 40 | i32 | reason of an `EXIT`, a `DOWN` or a failed call |
 /// | 44 | u32 | reserved, 0 |
 ///
-/// A later version appends fields. The host writes the smaller of the two
+/// A later version appends fields. The host writes as many bytes as the smaller of the two
 /// sizes, so that old guests run on new hosts and new guests on old ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What kind of message it is.
+    /// The kind of message.
     pub kind: Kind,
-    /// Who sent it; [`Pid::NONE`] for the host.
+    /// The process that sent it; [`Pid::NONE`] for the host or a source outside the node.
     pub sender: Pid,
     /// Reference of the request, monitor or timer; 0 for none.
     pub reference: u64,
@@ -34,12 +34,12 @@ pub struct Header {
     pub tag: u32,
     /// Length of the payload in bytes.
     pub length: u32,
-    /// Exit reason's code, for `EXIT` and `DOWN`.
+    /// The code of the exit reason, for `EXIT`, `DOWN` and a failed call.
     pub reason: i32,
 }
 
 impl Header {
-    /// The header as it stands in guest memory.
+    /// Returns the header as it is stored in guest memory.
     pub fn to_bytes(self) -> [u8; HEADER_SIZE as usize] {
         let mut bytes = [0; HEADER_SIZE as usize];
         bytes[0..4].copy_from_slice(&HEADER_SIZE.to_le_bytes());

@@ -1,9 +1,8 @@
 //! The contract between the host and its guests, version 1, as plain numbers.
 //!
-//! Everything here is normative together with `guest-sdk/abi.md`, which says
-//! what the numbers mean. The host's crates and tests read them from here, so
-//! that no number is written twice. Nothing in this crate allocates, and it
-//! depends on nothing.
+//! Everything here is normative together with `guest-sdk/abi.md`, which explains
+//! the numbers. The host's crates and tests take them from here, so that no number
+//! is written twice. This crate does not allocate and has no dependencies.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -20,46 +19,46 @@ pub use codes::{Code, Kind, Priority, Reason, RunResult, SUSPEND};
 pub use header::{HEADER_SIZE, Header};
 pub use pid::Pid;
 
-/// The version a module states in its exported global `exuvia_abi`.
+/// The version that a module states in its exported global `exuvia_abi`.
 pub const ABI_VERSION: i32 = 1;
 
-/// Names of what a module exports.
+/// Names of a module's exports and custom sections.
 pub mod exports {
     /// The linear memory. Required.
     pub const MEMORY: &str = "memory";
     /// Immutable `i32` global: the ABI version. Required.
     pub const ABI: &str = "exuvia_abi";
-    /// `run: () -> i32`, the one entry. Required.
+    /// `run: () -> i32`, the entry point. Required.
     pub const RUN: &str = "run";
-    /// `save: () -> i32`, hands the state over with `state_put`. Optional.
+    /// `save: () -> i32`, saves the state with `state_put`. Optional.
     pub const SAVE: &str = "save";
-    /// `load: (from_schema: i32, length: i32) -> i32`, takes it back with `state_get`. Optional.
+    /// `load: (from_schema: i32, length: i32) -> i32`, loads it with `state_get`. Optional.
     pub const LOAD: &str = "load";
-    /// Immutable `i32` global: the number of the state's schema. Optional, 0 if absent.
+    /// Immutable `i32` global: the schema number of the state. Optional, 0 if absent.
     pub const SCHEMA: &str = "exuvia_schema";
-    /// `_initialize: () -> ()`, run once before anything else. Optional.
+    /// `_initialize: () -> ()`, called after `start`, before anything else. Optional.
     pub const INITIALIZE: &str = "_initialize";
-    /// `warm_up: () -> ()`, run for a version before its base is taken. Optional.
+    /// `warm_up: () -> ()`, called for a version before its base is taken. Optional.
     pub const WARM_UP: &str = "warm_up";
     /// Name of the custom section with the layout fingerprint. Optional.
     pub const LAYOUT_SECTION: &str = "exuvia.layout";
-    /// Name of the custom section that says what a process understands. Optional.
+    /// Name of the custom section that lists the messages a process understands. Optional.
     pub const PROTOCOL_SECTION: &str = "exuvia.protocol";
 }
 
-/// Modes of `receive`: which message is wanted. The low byte is the mode, the
-/// rest are flags.
+/// Modes of `receive`, which select a message. The low byte is the mode, the rest
+/// are flags.
 pub mod receive {
-    /// The first message, whichever it is.
+    /// The first message of any kind.
     pub const ANY: i32 = 0;
     /// The first message whose tag is the key.
     pub const TAG: i32 = 1;
     /// The first message whose reference is the key.
     pub const REFERENCE: i32 = 2;
     /// Flag: this is the outermost receive and all state is in memory; it may
-    /// answer `UPGRADE`, after which the guest returns `REST`.
+    /// return `UPGRADE`, after which the guest returns `REST`.
     pub const UPGRADE: i32 = 1 << 8;
-    /// The timeout that never passes.
+    /// The timeout that never expires.
     pub const FOREVER: i64 = -1;
 }
 
@@ -69,10 +68,10 @@ pub mod spawn {
     pub const LINK: u32 = 1;
     /// Monitor the child before it runs; the reference is written to `ref_out`.
     pub const MONITOR: u32 = 2;
-    /// Wait for the child's `init_ack`; a failed start answers `START_FAILED`.
+    /// Wait for the child's `init_ack`; a failed start returns `START_FAILED`.
     pub const SYNC: u32 = 4;
 
-    /// Fewest bytes of the options structure.
+    /// Minimum size of the options structure, bytes.
     ///
     /// | offset | type | field (0 = as the parent) |
     /// | --- | --- | --- |
@@ -85,38 +84,39 @@ pub mod spawn {
     /// | 32 | u32 | children |
     /// | 36 | u32 | start timeout of `SYNC`, milliseconds (0 = 5,000) |
     ///
-    /// Those who know more say so by the size:
+    /// A larger size announces further fields:
     ///
     /// | offset | type | field (0 = as the parent) |
     /// | --- | --- | --- |
     /// | 40 | u64 | tables, bytes |
     /// | 48 | u32 | the highest priority that it may have |
     /// | 52 | u32 | open files |
-    /// | 56 | u32 | what it may use through WASI: where in memory, in MessagePack |
-    /// | 60 | u32 | the same: bytes (0: all that the parent may) |
+    /// | 56 | u32 | WASI grants: address of their MessagePack |
+    /// | 60 | u32 | WASI grants: length, bytes (0: all that the parent has) |
     /// | 64 | u32 | descendants |
     /// | 68 | u32 | 0 |
     pub const OPTIONS_SIZE: u32 = 40;
-    /// Bytes of the options structure that this host knows.
+    /// Size of the options structure that this host knows, bytes.
     pub const OPTIONS_KNOWN: u32 = 72;
-    /// The largest options structure that is looked at; what a later version
-    /// adds is zero, or is refused.
+    /// The largest options structure that is accepted, bytes. Fields that this host does not
+    /// know must be zero.
     pub const OPTIONS_MOST: u32 = 1024;
 }
 
-/// Flags of `table_new`: who may use the table beside its owner.
+/// Numbers of the table calls. The first three are the access of `table_new`: which other
+/// processes may use the table.
 pub mod table {
-    /// Everybody reads it, its owner writes.
+    /// All processes may read it; only its owner may write it.
     pub const PROTECTED: i32 = 0;
-    /// Nobody else.
+    /// Only its owner may use it.
     pub const PRIVATE: i32 = 1;
-    /// Everybody reads and writes it.
+    /// All processes may read and write it.
     pub const PUBLIC: i32 = 2;
     /// Flag of `table_put`: only if there is no such row yet.
     pub const NEW: i32 = 1;
-    /// What `table_info` answers: rows.
+    /// Argument of `table_info`: the number of rows.
     pub const ROWS: i32 = 0;
-    /// What `table_info` answers: the bytes that they count.
+    /// Argument of `table_info`: the bytes that the rows count.
     pub const BYTES: i32 = 1;
 }
 
@@ -126,33 +126,33 @@ pub mod demonitor {
     pub const FLUSH: i32 = 1;
 }
 
-/// What `clock` reads.
+/// Clocks that `clock` reads.
 pub mod clock {
-    /// Nanoseconds since some fixed point, never going back.
+    /// Nanoseconds since an arbitrary point; never goes back.
     pub const MONOTONIC: i32 = 0;
     /// Nanoseconds since 1970-01-01 UTC.
     pub const REALTIME: i32 = 1;
 }
 
-/// What `info` answers about the calling process.
+/// Facts about the calling process that `info` returns.
 pub mod info {
-    /// Reductions so far.
+    /// Number of reductions so far.
     pub const REDUCTIONS: i32 = 0;
-    /// Messages waiting in the mailbox.
+    /// Number of messages that wait in the mailbox.
     pub const MAILBOX: i32 = 1;
-    /// Crossings to new code so far.
+    /// Number of upgrades to new code so far.
     pub const CROSSINGS: i32 = 2;
 }
 
 /// Levels of `log`.
 pub mod log {
-    /// Something failed.
+    /// An error.
     pub const ERROR: i32 = 1;
-    /// Something is odd.
+    /// An unusual condition.
     pub const WARN: i32 = 2;
-    /// Worth knowing.
+    /// A fact that is of interest in operation.
     pub const INFO: i32 = 3;
-    /// For the author of the module.
+    /// A detail for the author of the module.
     pub const DEBUG: i32 = 4;
 }
 
@@ -160,29 +160,31 @@ pub mod log {
 pub mod limits {
     /// Longest registered name, bytes.
     pub const NAME: u32 = 255;
-    /// Longest log line, bytes; what is longer is cut.
+    /// Longest log line, bytes; a longer line is truncated.
     pub const LOG_LINE: u32 = 8 * 1024;
-    /// Longest list of what a child may use through WASI, bytes.
+    /// Longest list of WASI grants of a `spawn`, bytes.
     pub const GRANTS: u32 = 64 * 1024;
-    /// Longest payload of an exit reason, bytes; what is longer is cut.
+    /// Longest payload of an exit reason, bytes; a longer payload is truncated.
     pub const REASON: u32 = 64 * 1024;
     /// Most bytes one `random` fills.
     pub const RANDOM: u32 = 64 * 1024;
-    /// Largest state that `save` hands over, bytes.
+    /// Largest state from `save`, bytes.
     pub const STATE: u32 = 256 * 1024 * 1024;
-    /// Most links with which a process may take up another. A supervisor that
-    /// needs more children has supervisors as children.
+    /// Most links of a process: beyond them it can create no link. Links that other processes
+    /// create are not refused, but count. A supervisor that needs more children must have
+    /// supervisors as children.
     pub const LINKS: u32 = 100_000;
     /// Most monitors and open requests of a process, together.
     pub const MONITORS: u32 = 100_000;
     /// Most registered names of a process.
     pub const NAMES: u32 = 1_000;
-    /// Most groups that a process is in.
+    /// Most groups of which a process is a member.
     pub const GROUPS: u32 = 1_000;
     /// Most tables of a process.
     pub const TABLES: u32 = 1_000;
     /// Longest key of a table's row, bytes.
     pub const TABLE_KEY: u32 = 1_024;
-    /// Most timers of a process that have still to fire.
+    /// Most timers and sent exit signals of a process, together. Each counts until the
+    /// receiver has taken the message or has ended, or the timer is cancelled.
     pub const TIMERS: u32 = 100_000;
 }

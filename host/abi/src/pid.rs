@@ -2,36 +2,36 @@
 
 use core::fmt;
 
-/// A process identifier: which node, and which process on it.
+/// A process identifier: a node, and a process on that node.
 ///
 /// In guest memory it is 16 bytes, little-endian: `node`, then `local`. A
 /// guest treats it as opaque. `local` is a slot of the node's process table in
-/// the low [`Pid::SLOT_BITS`] bits and the slot's generation above, so that a pid
-/// is never used twice: a slot whose generations are used up is not used again.
+/// the low [`Pid::SLOT_BITS`] bits and the slot's generation above, so that no pid
+/// is used twice: a slot whose generations are used up is not used again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Pid {
-    /// The node's number, drawn at its start; never 0.
+    /// The node's number, drawn when the node starts; 0 only in [`Pid::NONE`].
     pub node: u64,
     /// Slot (low 25 bits) and generation (high 39 bits).
     pub local: u64,
 }
 
 impl Pid {
-    /// Bytes of a pid in guest memory.
+    /// Size of a pid in guest memory, bytes.
     pub const SIZE: usize = 16;
-    /// No process: what a message carries as its sender that comes from
-    /// outside the node, or from the host itself.
+    /// No process: the sender of a message that comes from outside the node, or from
+    /// the host itself.
     pub const NONE: Pid = Pid { node: 0, local: 0 };
 
-    /// Bits of `local` that say the slot: 33 million processes at a time.
+    /// Bits of `local` that hold the slot: 33 million processes at a time.
     pub const SLOT_BITS: u32 = 25;
-    /// Most slots.
+    /// The number of slots.
     pub const SLOTS: u32 = 1 << Pid::SLOT_BITS;
-    /// The last generation of a slot. At a million births a second one slot alone
-    /// would last for six days, and all of them for half a million years.
+    /// The last generation of a slot. At a million spawns a second one slot alone would
+    /// last for six days, and all slots for half a million years.
     pub const LAST_GENERATION: u64 = u64::MAX >> Pid::SLOT_BITS;
 
-    /// A pid from its slot, below [`Pid::SLOTS`], and its generation, up to
+    /// Creates a pid from its slot, below [`Pid::SLOTS`], and its generation, up to
     /// [`Pid::LAST_GENERATION`].
     pub const fn new(node: u64, slot: u32, generation: u64) -> Pid {
         debug_assert!(slot < Pid::SLOTS && generation <= Pid::LAST_GENERATION);
@@ -41,18 +41,18 @@ impl Pid {
         }
     }
 
-    /// The slot in the process table.
+    /// Returns the slot in the process table.
     #[expect(clippy::cast_possible_truncation, reason = "the low bits are meant")]
     pub const fn slot(self) -> u32 {
         self.local as u32 & (Pid::SLOTS - 1)
     }
 
-    /// How often the slot had been used before.
+    /// Returns the generation: how often the slot had been used before.
     pub const fn generation(self) -> u64 {
         self.local >> Pid::SLOT_BITS
     }
 
-    /// The pid as it stands in guest memory.
+    /// Returns the pid as it is stored in guest memory.
     pub fn to_bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.node.to_le_bytes());
@@ -60,7 +60,7 @@ impl Pid {
         bytes
     }
 
-    /// Reads a pid as it stands in guest memory.
+    /// Reads a pid as it is stored in guest memory.
     pub fn from_bytes(bytes: [u8; 16]) -> Pid {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
         Pid {
@@ -70,10 +70,10 @@ impl Pid {
     }
 }
 
-/// Written as Erlang writes it, `<slot.generation>`; [`Pid::NONE`] in words.
+/// Formats a pid as `<slot.generation>`, similar to Erlang, and [`Pid::NONE`] in words.
 impl fmt::Display for Pid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Its numbers are those of a node's first process as well.
+        // Its slot and generation are also those of a node's first process.
         if *self == Pid::NONE {
             return f.write_str("outside the node");
         }

@@ -1,35 +1,38 @@
-//! How a test talks to `exuvia test-node`, over its standard input and output.
+//! The protocol between a test and `exuvia test-node`, over the standard input and output
+//! of the latter.
 //!
-//! A question is its length (`u32`, without itself), a number below, and its
-//! arguments; the answer is its length, a code (`i64`: a host call's answer), and what it
-//! has to say. Numbers are `i64`, pids 16 bytes, and bytes have their length (`u32`) before them;
-//! all of it is little-endian. A code below 0 is that of a host call, or [`FAILED`] with a text.
+//! A request is its length (`u32`, without itself), one of the numbers below, and its
+//! arguments. A response is its length, a code (`i64`; for a host call its return value), and
+//! its content. Numbers are `i64`, pids are 16 bytes, and bytes are preceded by their length
+//! (`u32`); everything is little-endian. A code below 0 is that of a host call, or [`FAILED`]
+//! with a text.
 //!
-//! The node and its tests are of one release of Exuvia: these numbers may change with
-//! the next.
+//! A node and its tests belong to the same release of Exuvia: these numbers may change in
+//! the next release.
 
-/// The code of what failed; the answer says why.
+/// The code of a failed request; the content of the response says why.
 pub const FAILED: i64 = i64::MIN;
-/// The largest question or answer, bytes.
+/// The largest request or response, bytes.
 pub const MOST: u32 = 64 << 20;
 
-/// Boots the app of a folder or manifest, after its build commands: path. Answers the
-/// test's own pid.
+/// Boots the app of a folder or manifest, after its build commands. Argument: the path.
+/// Returns the test's own pid.
 pub const START: u8 = 1;
-/// The same without an app.
+/// Starts a node without an app. Returns the test's own pid.
 pub const EMPTY: u8 = 2;
-/// Loads a module, or swaps it: name, path. Answers the swap's line.
+/// Loads or swaps a module. Arguments: name, path. Returns the line about the swap.
 pub const LOAD: u8 = 3;
-/// Goes back to the release before. Answers the line.
+/// Rolls back to the previous release. Returns the line about it.
 pub const ROLLBACK: u8 = 4;
-/// Moves the clock: milliseconds.
+/// Advances the clock. Argument: milliseconds.
 pub const ADVANCE: u8 = 5;
-/// The state of a process as its `save` hands it over: pid.
+/// Returns the state of a process as its `save` writes it. Argument: pid.
 pub const STATE: u8 = 6;
-/// `module@version` of a process: pid.
+/// Returns `module@version` of a process. Argument: pid.
 pub const VERSION: u8 = 7;
-/// What has happened since the last time, a line each.
+/// Returns the events since the previous request, one per line.
 pub const EVENTS: u8 = 8;
 
-/// The first of the host calls: this and their place in the table.
+/// The number of the first host call. The number of a host call is this plus its index in
+/// [`HOST_CALLS`](crate::HOST_CALLS).
 pub const CALLS: u8 = 64;

@@ -1,20 +1,20 @@
-//! WASI preview 1, as far as the host has to know it: the functions themselves
-//! are those of `wasmtime-wasi`. Source: the witx files of WASI, `phases/snapshot`.
+//! The facts about WASI preview 1 that the host needs; the functions themselves are
+//! those of `wasmtime-wasi`. Source: the witx files of WASI, `phases/snapshot`.
 
-/// The module name that guests import them from.
+/// The module name that guests import the functions from.
 pub const MODULE: &str = "wasi_snapshot_preview1";
 
-/// What a function does, as far as a restricted run and the scheduler care.
+/// The behavior of a function, as far as restricted runs and the scheduler depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// Tells what may differ between processes and ends at once: arguments,
-    /// environment, clocks, random numbers, the folders that are open.
+    /// Returns at once with data that may differ between processes: arguments,
+    /// environment, clocks, random numbers, open folders.
     Tells,
-    /// Ends at once, and does nothing to files.
+    /// Returns at once, and does not affect files.
     Plain,
-    /// Writes, to a file or to what the process says (`stdout`, `stderr`).
+    /// Writes to a file or to an output of the process (`stdout`, `stderr`).
     Writes,
-    /// May wait for the system.
+    /// May wait for the operating system.
     Waits,
     /// Ends the process.
     Ends,
@@ -26,7 +26,7 @@ use Act::{Ends, Plain, Tells, Waits, Writes};
 pub struct Function {
     /// The import's name.
     pub name: &'static str,
-    /// What it does.
+    /// Its behavior.
     pub act: Act,
 }
 
@@ -34,8 +34,8 @@ const fn f(name: &'static str, act: Act) -> Function {
     Function { name, act }
 }
 
-/// Every function, in the order of the specification. Its place here is its
-/// number for the host.
+/// All functions, in the order of the specification. The index of a function is its number
+/// for the host.
 pub const FUNCTIONS: &[Function] = &[
     f("args_get", Tells),
     f("args_sizes_get", Tells),
@@ -85,7 +85,7 @@ pub const FUNCTIONS: &[Function] = &[
     f("sock_shutdown", Plain),
 ];
 
-/// The number of a function, if it is one.
+/// Returns the number of a function. `None`: WASI has no function of that name.
 pub fn find(name: &str) -> Option<usize> {
     FUNCTIONS.iter().position(|function| function.name == name)
 }
@@ -97,18 +97,18 @@ pub const PATH: u32 = 4_096;
 /// Most bytes that one `random_get` fills.
 pub const RANDOM: u32 = 1 << 20;
 
-/// Errors that the host itself answers; the rest are `wasmtime-wasi`'s.
+/// Errors that the host itself returns; all others come from `wasmtime-wasi`.
 pub mod errno {
     /// Try again later.
     pub const AGAIN: i32 = 6;
-    /// A number that is too large, for one.
+    /// An argument is invalid, for example a number that is too large.
     pub const INVAL: i32 = 28;
-    /// The process has as many files open as it may.
+    /// The process has as many open files as it may have.
     pub const MFILE: i32 = 33;
     /// A path is too long.
     pub const NAMETOOLONG: i32 = 37;
-    /// All processes of the node together have.
+    /// All processes of the node together have as many open files as they may have.
     pub const NFILE: i32 = 41;
-    /// It cannot be done with what is there.
+    /// The operation is not supported.
     pub const NOTSUP: i32 = 58;
 }

@@ -1,9 +1,9 @@
-//! Holds `guest-sdk/abi.md` and the numbers of this crate together.
+//! Compares `guest-sdk/abi.md` with the numbers of this crate.
 //!
-//! The page marks each table that a machine can check by a comment,
+//! The page marks each table that a test can check with a comment,
 //! `<!-- table: name -->`. A row that is missing, added or moved on either side
-//! fails here. The page's worked example must be the file `counter.wat`, and
-//! the hand-written modules must import host calls with their right types.
+//! fails a test. The page's worked example must equal the file `counter.wat`, and
+//! the hand-written modules must import host calls with the right types.
 
 use exuvia_abi::{
     Code, HEADER_SIZE, HOST_CALLS, Header, HostCall, Kind, Pid, Priority, Probation, Reason,
@@ -16,7 +16,7 @@ const COUNTER: &str = include_str!("../../../guest-sdk/wat/counter.wat");
 const ECHO: &str = include_str!("../../../guest-sdk/wat/echo.wat");
 const IDLE: &str = include_str!("../../../guest-sdk/wat/idle.wat");
 
-/// The rows below the marker of that name, without the head, cells trimmed.
+/// Returns the rows below the marker of that name, without the header, cells trimmed.
 fn table(name: &str) -> Vec<Vec<String>> {
     let marker = format!("<!-- table: {name} -->");
     let (_, after) = PAGE
@@ -36,7 +36,7 @@ fn table(name: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// A number as people write it: the first word, commas dropped.
+/// Reads a number in a cell: the first word, without commas.
 fn number(cell: &str) -> i64 {
     let digits = cell
         .split_whitespace()
@@ -48,12 +48,12 @@ fn number(cell: &str) -> i64 {
         .unwrap_or_else(|_| panic!("abi.md: {cell:?} is not a number"))
 }
 
-/// The same the other way round, up to a million.
+/// Formats a number with commas, up to a million.
 fn thousands(number: u32) -> String {
     format!("{},{:03}", number / 1_000, number % 1_000)
 }
 
-/// The first two columns of a table: a number and a name.
+/// Returns the first two columns of a table: a number and a name.
 fn values(name: &str) -> Vec<(i64, String)> {
     table(name)
         .into_iter()
@@ -61,7 +61,7 @@ fn values(name: &str) -> Vec<(i64, String)> {
         .collect()
 }
 
-/// `NoProc` and `NOPROC` are one name.
+/// Normalizes a name: `NoProc` and `NOPROC` are equal.
 fn plain(name: &str) -> String {
     name.replace('_', "").to_uppercase()
 }
@@ -111,7 +111,7 @@ fn host_calls_are_those_of_the_crate_in_its_order() {
     let mut rows = table("calls");
     for row in &mut rows {
         assert_eq!(row.len(), 6, "{row:?}");
-        // "header i32, buffer i32" names what the crate only types.
+        // "header i32, buffer i32" has names; the crate has only types.
         let types: Vec<_> = row[1]
             .split(", ")
             .filter_map(|parameter| parameter.split_whitespace().last())
@@ -138,7 +138,7 @@ fn every_host_call_is_explained() {
     }
 }
 
-/// The next code, so that the compiler asks for a row when one is added.
+/// Returns the next code, so that the compiler requires a row when one is added.
 fn code_after(code: Code) -> Option<Code> {
     Some(match code {
         Code::Ok => Code::Empty,
@@ -329,7 +329,7 @@ fn limits_and_exports() {
     assert!(PAGE.contains(exports::PROTOCOL_SECTION));
 }
 
-/// Bytes that a table's types take, one or more in a cell.
+/// Returns the size of the types in a cell, bytes.
 fn width(cell: &str) -> i64 {
     cell.split(", ")
         .map(|wasm| match wasm {
@@ -340,7 +340,7 @@ fn width(cell: &str) -> i64 {
         .sum()
 }
 
-/// Offsets follow one another without gaps up to the size.
+/// Checks that the offsets follow one another without gaps up to the size.
 fn assert_structure(name: &str, size: u32) {
     let end = table(name).iter().fold(0, |offset, row| {
         assert_eq!(number(&row[0]), offset, "table {name}, {row:?}");

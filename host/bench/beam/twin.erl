@@ -23,7 +23,7 @@ work("call-" ++ _, _) -> twin_messages:call();
 work("spawn-" ++ _, _) -> twin_life:spawns();
 work("memory-100k", [Way]) -> twin_life:idle(100000, Way);
 work("memory-1m", [Way]) -> twin_life:idle(1000000, Way);
-work("swap-10k-carried", _) -> twin_swap:many(twin_loop);
+work("swap-10k-reused", _) -> twin_swap:many(twin_loop);
 work("swap-10k-migrated", _) -> twin_swap:many(twin_server);
 work("swap-pause-ready", _) -> twin_swap:pause();
 work("timers", _) -> twin_time:timers();

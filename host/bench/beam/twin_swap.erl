@@ -25,7 +25,7 @@ many(Module) ->
     Took = swap(Module, Pids, Prepared),
     twin:sample([Label, " on new code, ", How, ", ms"], Took / 1.0e6).
 
-how(twin_loop) -> "carried";
+how(twin_loop) -> "reused";
 how(twin_server) -> "migrated".
 
 swap(twin_loop, Pids, Prepared) ->

@@ -1,10 +1,10 @@
-//! A node in the foreground: what `run` and `dev` have in common.
+//! A node in the foreground: the parts that `run` and `dev` share.
 //!
-//! The order matters. The socket is claimed before the boot, so that a second
-//! node is refused before it has started anything; it is opened after the boot,
-//! so that no client sees half a node. At the end the watcher goes first (no swap
-//! while processes stop), then the tree, then the socket (whoever asked for the
-//! stop gets its answer), then the claim.
+//! The order matters. The socket is claimed before the boot, so that a second node is refused
+//! before it has started anything; it is opened after the boot, so that no client sees a
+//! half-started node. On exit the watcher stops first (no swap while processes stop), then the
+//! supervision tree, then the socket (the client that requested the stop gets its response),
+//! then the claim is released.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use exuvia_control::{Claim, EventLine, Scraped, Server, StopRequest, serve};
 use exuvia_node::manifest::Manifest;
 use exuvia_node::{
-    App, BootError, BootOptions, Event, NodeConfig, NodeInfo, StopReport, Told, Watcher,
+    App, BootError, BootOptions, Event, NodeConfig, NodeInfo, StopReport, TimedEvent, Watcher,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
@@ -30,29 +30,28 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::command::stop::not_orderly;
 use crate::environment;
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::{Output, clean, clean_lines, count, styled_lines};
 use crate::spool::Line;
 
-/// How long processes get to stop, unless the one who stops says otherwise. Each
-/// child has its own `shutdown_ms`, 5 s by default; this bounds them all.
+/// How long processes may take to stop, unless the request says otherwise. Each child has its
+/// own `shutdown_ms`, 5 s by default; this limits them all together.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// Events that are printed before everything else has its turn.
+/// Events that are printed before other tasks get a turn.
 const TURN: u32 = 64;
 
-/// How long those who read what was printed are waited for by a node that is to end at
-/// once.
+/// How long a node that exits at once waits until its output has been read.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether the log has left out lines.
+/// How often to check whether log lines have been suppressed.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// What shells report for a program that an interrupt ended.
+/// The exit code that shells report for an interrupted program.
 pub(crate) const INTERRUPTED: i32 = 130;
 
-/// Allows as many open files as may be allowed: each version of a module has
-/// two, and shells give 1,024, for the sake of programs that use `select`.
+/// Raises the limit on open files to the hard limit: each version of a module has two open, and
+/// shells allow 1,024, for the sake of programs that use `select`.
 pub(crate) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -67,16 +66,16 @@ pub(crate) fn raise_file_limit() {
     }
 }
 
-/// A terminal with a node, or one that is about to have one.
+/// A terminal with a node, or with one that is about to start.
 pub(crate) struct Foreground<'a> {
     printer: Printer<'a>,
     interrupts: Interrupts,
-    /// Where the numbers are served.
+    /// The listener for the metrics.
     metrics: Option<TcpListener>,
 }
 
 impl<'a> Foreground<'a> {
-    pub(crate) fn new(output: &'a Output, verbose: bool) -> Result<Self, Fault> {
+    pub(crate) fn new(output: &'a Output, verbose: bool) -> Result<Self, CliError> {
         Ok(Self {
             printer: Printer { output, verbose },
             interrupts: Interrupts::new()?,
@@ -84,10 +83,10 @@ impl<'a> Foreground<'a> {
         })
     }
 
-    /// Serves the node's numbers over TCP too, once it is up. The address is claimed now.
-    pub(crate) fn serve_metrics(&mut self, address: SocketAddr) -> Result<(), Fault> {
+    /// Also serves the node's metrics over TCP once it is up. The address is bound now.
+    pub(crate) fn serve_metrics(&mut self, address: SocketAddr) -> Result<(), CliError> {
         let listener = exuvia_control::listen(address).map_err(|error| {
-            Fault::failed(format!(
+            CliError::failed(format!(
                 "the metrics cannot be served at {address}: {error}"
             ))
             .help("give another address with `--metrics ADDR`; port 0 takes a free one")
@@ -100,24 +99,24 @@ impl<'a> Foreground<'a> {
         &self.printer
     }
 
-    /// Boots an app; what is said meanwhile is printed. An interrupt ends all.
+    /// Boots an app and prints events meanwhile. An interrupt exits the program.
     pub(crate) async fn boot(
         &mut self,
         manifest: Manifest,
         config: NodeConfig,
         claim: &mut Option<Claim>,
-    ) -> Result<Result<Booted, BootError>, Fault> {
+    ) -> Result<Result<Booted, BootError>, CliError> {
         let options = BootOptions {
             config: Some(config),
             ..BootOptions::default()
         };
-        let mut events = options.events.listen_told();
+        let mut events = options.events.listen_timed();
         let mut boot = spawn_blocking(move || App::boot(manifest, options));
         let mut listening = true;
         let booted = loop {
             tokio::select! {
                 booted = &mut boot => break joined(booted)?,
-                // What guests say while the tree starts.
+                // Guests may log while the tree starts.
                 event = events.recv(), if listening => listening = self.printer.received(event),
                 () = self.interrupts.next() => self.end_at_once(claim),
             }
@@ -128,20 +127,20 @@ impl<'a> Foreground<'a> {
                 events,
             }),
             Err(error) => {
-                // The last lines may say why.
+                // The last lines may explain the failure.
                 self.printer.rest(&mut events);
                 Err(error)
             }
         })
     }
 
-    /// Does something that blocks; an interrupt stops it with `stop`, and ends all.
+    /// Runs blocking work; on an interrupt, calls `stop` and exits the program.
     pub(crate) async fn beside<T: Send + 'static>(
         &mut self,
         claim: &mut Option<Claim>,
         stop: impl FnOnce(),
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, CliError> {
         let mut work = spawn_blocking(work);
         tokio::select! {
             done = &mut work => joined(done),
@@ -152,24 +151,24 @@ impl<'a> Foreground<'a> {
         }
     }
 
-    /// Serves the control socket until the node is told to stop, or its tree gives
-    /// up: then the inner error says why.
+    /// Serves the control socket until the node is told to stop, or until its supervision tree
+    /// gives up; the inner error then gives the reason.
     pub(crate) async fn serve(
         &mut self,
         booted: Booted,
         watcher: Option<Watcher>,
         watching: &str,
         claim: Claim,
-    ) -> Result<Result<(), Fault>, Fault> {
+    ) -> Result<Result<(), CliError>, CliError> {
         let Booted { app, mut events } = booted;
         let server = serve(app.node().clone(), claim)?;
         let metrics = self.metrics.take().map(|listener| {
             exuvia_control::serve_metrics(app.node().clone(), listener)
-                .map_err(|error| Fault::failed(format!("the metrics cannot be served: {error}")))
+                .map_err(|error| CliError::failed(format!("the metrics cannot be served: {error}")))
         });
         let metrics = metrics.transpose()?;
         let scraped_at = metrics.as_ref().map(Scraped::address);
-        // In order: what was said during the boot comes before its end.
+        // Events of the boot are printed before the line `started`.
         self.printer.rest(&mut events);
         self.printer
             .note(started(&app, &server, watching, scraped_at));
@@ -185,7 +184,7 @@ impl<'a> Foreground<'a> {
             .await
     }
 
-    /// The user does not want to wait for the app.
+    /// Exits the program before the app has started.
     fn end_at_once(&self, claim: &mut Option<Claim>) -> ! {
         self.printer.note(EventLine::now(
             "interrupted: the app had not started yet, nothing of it is left",
@@ -197,19 +196,19 @@ impl<'a> Foreground<'a> {
     }
 }
 
-/// An app that is up, and what it has said and nobody has printed.
+/// An app that is up, and its events that have not been printed yet.
 pub(crate) struct Booted {
     pub(crate) app: Arc<App>,
-    events: broadcast::Receiver<Told>,
+    events: broadcast::Receiver<TimedEvent>,
 }
 
-/// A node that is up.
+/// A running node.
 struct Running {
     app: Arc<App>,
     server: Server,
     watcher: Option<Watcher>,
-    events: broadcast::Receiver<Told>,
-    /// Served until the end.
+    events: broadcast::Receiver<TimedEvent>,
+    /// Serves the metrics until it is dropped.
     _metrics: Option<Scraped>,
 }
 
@@ -218,7 +217,7 @@ impl Running {
         mut self,
         printer: &Printer<'_>,
         interrupts: &mut Interrupts,
-    ) -> Result<Result<(), Fault>, Fault> {
+    ) -> Result<Result<(), CliError>, CliError> {
         let app = Arc::clone(&self.app);
         let end = app.end();
         tokio::pin!(end);
@@ -227,7 +226,7 @@ impl Running {
         let mut printed = 0_u32;
         let mut looks = tokio::time::interval(LOOK);
         loop {
-            // However much there is to print: signals and requests are heard.
+            // However many events there are to print, signals and requests are handled too.
             printed = printed.wrapping_add(1);
             if printed.is_multiple_of(TURN) {
                 tokio::task::yield_now().await;
@@ -239,7 +238,8 @@ impl Running {
                     request = Some(asked);
                     break;
                 }
-                // Before the events, which may not end; what it ended of is printed below.
+                // Before the events, of which there may be no end; those that explain the end
+                // are printed below.
                 reason = &mut end => {
                     ended = Some(reason);
                     break;
@@ -252,7 +252,7 @@ impl Running {
                 }
             }
         }
-        // What it ended of comes before that it ended.
+        // Events that explain the end are printed before it is reported.
         printer.rest(&mut self.events);
         match &ended {
             Some(reason) => printer.note(EventLine::now(
@@ -276,29 +276,29 @@ impl Running {
         }
         self.server.close().await;
         match ended {
-            // Why is in the line before.
-            Some(_) => Ok(Err(
-                Fault::failed("the supervision tree of the app ended").help(
-                    "the lines above say why, and which processes failed; -v shows their backtraces",
-                ),
-            )),
+            // The line printed above has the reason.
+            Some(_) => Ok(Err(CliError::failed(
+                "the supervision tree of the app ended",
+            )
+            .help(
+                "the lines above say why, and which processes failed; -v shows their backtraces",
+            ))),
             None if report.orderly => Ok(Ok(())),
             None => Err(not_orderly(report.left as u64)),
         }
     }
 
-    /// Stops the tree, while events are still printed and a second interrupt is
-    /// heard.
+    /// Stops the tree, while events are still printed and a second interrupt is handled.
     async fn stop(
         &mut self,
         timeout: Duration,
         printer: &Printer<'_>,
         interrupts: &mut Interrupts,
-    ) -> Result<StopReport, Fault> {
+    ) -> Result<StopReport, CliError> {
         let app = Arc::clone(&self.app);
         let watcher = self.watcher.take();
         let mut stop = spawn_blocking(move || {
-            // It waits for a swap that is under way.
+            // Waits for a swap in progress.
             drop(watcher);
             app.stop(timeout)
         });
@@ -308,8 +308,7 @@ impl Running {
                 biased;
                 report = &mut stop => break joined(report)?,
                 () = interrupts.next() => {
-                    // Not even the socket is removed in order: the next node
-                    // does that.
+                    // Not even the socket is cleaned up: the next node does that.
                     printer.output.finish(AT_ONCE);
                     std::process::exit(INTERRUPTED);
                 }
@@ -319,25 +318,26 @@ impl Running {
                 }
             }
         };
-        // What was said before the end is still to be printed.
+        // Print the remaining events.
         printer.rest(&mut self.events);
         Ok(report)
     }
 }
 
-/// Interrupt, termination and the end of the terminal, which mean the same here.
+/// SIGINT, SIGTERM and SIGHUP, which are treated alike.
 pub(crate) struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
-    /// The terminal was closed.
+    /// Sent when the terminal is closed.
     hang_up: Signal,
 }
 
 impl Interrupts {
-    pub(crate) fn new() -> Result<Self, Fault> {
+    pub(crate) fn new() -> Result<Self, CliError> {
         let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Fault::failed(format!("signals cannot be listened to: {error}")))
+            signal(kind).map_err(|error| {
+                CliError::failed(format!("signals cannot be listened to: {error}"))
+            })
         };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
@@ -355,46 +355,46 @@ impl Interrupts {
     }
 }
 
-/// Prints events. A node does not end because nobody reads them.
+/// Prints events. Errors are ignored: a node does not exit because its output is not read.
 pub(crate) struct Printer<'a> {
     output: &'a Output,
     verbose: bool,
 }
 
 impl Printer<'_> {
-    /// Prints what has come and was not printed yet.
-    fn rest(&self, events: &mut broadcast::Receiver<Told>) {
+    /// Prints the events that have arrived and were not printed yet.
+    fn rest(&self, events: &mut broadcast::Receiver<TimedEvent>) {
         loop {
             match events.try_recv() {
-                Ok(told) => self.told(&told),
-                Err(TryRecvError::Lagged(missed)) => self.missed(missed),
+                Ok(told) => self.timed(&told),
+                Err(TryRecvError::Lagged(missed)) => self.lagged(missed),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
     }
 
-    fn missed(&self, missed: u64) {
+    fn lagged(&self, missed: u64) {
         self.note(EventLine::now(
-            format!("missed {missed} events: they came too fast to be printed"),
-            json!({ "event": "missed", "missed": missed }),
+            format!("lagged: {missed} events were dropped, they came too fast to be printed"),
+            json!({ "event": "lagged", "missed": missed }),
         ));
     }
 
-    /// Answers whether more may come.
-    fn received(&self, event: Result<Told, RecvError>) -> bool {
+    /// Prints an event; returns whether more may arrive.
+    fn received(&self, event: Result<TimedEvent, RecvError>) -> bool {
         match event {
-            Ok(told) => self.told(&told),
-            Err(RecvError::Lagged(missed)) => self.missed(missed),
+            Ok(told) => self.timed(&told),
+            Err(RecvError::Lagged(missed)) => self.lagged(missed),
             Err(RecvError::Closed) => return false,
         }
         true
     }
 
     pub(crate) fn event(&self, event: &Event) {
-        self.told(&Told::now(event.clone()));
+        self.timed(&TimedEvent::now(event.clone()));
     }
 
-    fn told(&self, told: &Told) {
+    fn timed(&self, told: &TimedEvent) {
         let event = &*told.event;
         self.note(EventLine::at(
             told.at,
@@ -406,7 +406,7 @@ impl Printer<'_> {
         }
         match event {
             Event::Exit { detail, last, .. } => {
-                // Its first line is in the event's own.
+                // The first line is part of the event's own.
                 let rest = if self.verbose { detail } else { "" };
                 for line in clean_lines(rest).lines().skip(1) {
                     let _ = self.output.line(&format!("    {line}"));
@@ -416,17 +416,17 @@ impl Printer<'_> {
                     let _ = self.output.line(&format!("    it was handling: {last}"));
                 }
             }
-            // The words of a compiler, or of the manifest's reader, as they are.
+            // The output of a compiler, or of the manifest's reader, unchanged.
             Event::Built { output, .. } | Event::BuildFailed { output, .. } => {
                 for line in styled_lines(output).trim_end().lines() {
                     let _ = self.output.line(line);
                 }
             }
             Event::Refused {
-                not_carried: Some(why),
+                not_reused: Some(why),
                 ..
             } if self.verbose => {
-                let _ = self.output.detail("not carried", why);
+                let _ = self.output.detail("not reused", why);
             }
             Event::ManifestRefused { reason } => {
                 for line in clean_lines(reason).trim_end().lines() {
@@ -442,17 +442,17 @@ impl Printer<'_> {
     }
 }
 
-/// What is watched, and how.
+/// Describes what is watched, and how.
 pub(crate) fn watching(what: &str, watcher: &Watcher) -> String {
-    match watcher.is_blind() {
+    match watcher.is_polling() {
         None => what.to_owned(),
         Some(_) => format!("{what} by looking at them"),
     }
 }
 
-/// No watcher could be started.
-pub(crate) fn not_watched(error: std::io::Error) -> Fault {
-    Fault::failed(format!("the files cannot be watched: {error}"))
+/// Creates the error for a watcher that could not be started.
+pub(crate) fn not_watched(error: std::io::Error) -> CliError {
+    CliError::failed(format!("the files cannot be watched: {error}"))
         .help("start it with `exuvia run --no-watch`, or let its user have more threads")
 }
 
@@ -508,22 +508,22 @@ fn stopped(report: &StopReport) -> EventLine {
     )
 }
 
-pub(crate) fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, Fault> {
+pub(crate) fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, CliError> {
     result.map_err(|error| {
-        Fault::failed(format!("the host failed: {error}"))
+        CliError::failed(format!("the host failed: {error}"))
             .help("this is a fault of the host: please report it")
     })
 }
 
-/// The host's own log goes to stderr; stdout belongs to the events. From here on
+/// Starts the host's own log, which goes to stderr; stdout is for the events. From here on,
 /// nothing that the node prints waits for its reader.
-pub(crate) fn start_tracing(output: &Output) -> Result<(), Fault> {
+pub(crate) fn start_tracing(output: &Output) -> Result<(), CliError> {
     let wanted = environment("EXUVIA_LOG").map_or_else(
         || "warn".to_owned(),
         |value| value.to_string_lossy().into_owned(),
     );
     let filter = EnvFilter::try_new(&wanted)
-        .map_err(|error| Fault::usage(format!("EXUVIA_LOG=`{wanted}` is no filter: {error}")))?;
+        .map_err(|error| CliError::usage(format!("EXUVIA_LOG=`{wanted}` is no filter: {error}")))?;
     let (spool, gate) = output.spool()?;
     let (panics, panics_gate) = (spool.clone(), gate.clone());
     std::panic::set_hook(Box::new(move |panic| {
@@ -545,7 +545,7 @@ pub(crate) fn start_tracing(output: &Output) -> Result<(), Fault> {
     Ok(())
 }
 
-/// As the standard library would tell it, which writes to stderr itself and waits.
+/// Formats a panic like the standard library, whose own hook writes to stderr and blocks.
 fn told_of_panic(panic: &PanicHookInfo<'_>) -> String {
     let thread = std::thread::current();
     let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("unnamed"));

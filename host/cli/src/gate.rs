@@ -1,6 +1,6 @@
-//! Bounds the lines of the host's own log. Some of them a guest causes, as often as it
-//! likes: of each place in the code, and of each module that such a line names, so many
-//! are told in a second; the others are counted.
+//! Rate-limits the host's own log. A guest can cause some of its lines as often as it likes:
+//! for each place in the code, and each module that such a line names, a fixed number of lines
+//! is written per second; the others are counted.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -12,12 +12,13 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// Lines of one place and module that are told in a second.
+/// Lines per second for each place and module.
 const LINES_PER_S: u32 = 20;
-/// Places and modules that are told apart. Beyond, the modules of a place count together.
+/// The maximum number of places and modules that are distinguished. Beyond it, the modules of a
+/// place are counted together.
 const MOST_KEYS: usize = 1_024;
 
-/// Decides which lines are told.
+/// Decides which lines are written.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate(Arc<Inner>);
 
@@ -27,7 +28,7 @@ struct Inner {
     rates: Mutex<HashMap<Key, Rate>>,
 }
 
-/// Where a line is written, and of which module.
+/// The place that a line is written at, and the module it names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     place: &'static str,
@@ -39,9 +40,9 @@ struct Key {
 struct Rate {
     second: u64,
     told: u32,
-    /// In this second.
+    /// Suppressed in this second.
     left_out: u64,
-    /// Before it, and not told of yet.
+    /// Suppressed before, and not reported yet.
     owed: u64,
 }
 
@@ -77,7 +78,8 @@ impl Gate {
         true
     }
 
-    /// Whether the next line of this kind is told, which does not come from `tracing`.
+    /// Returns whether the next line of this kind, which does not come from `tracing`, is
+    /// written.
     pub(crate) fn admits_other(&self, place: &'static str) -> bool {
         let key = Key {
             place,
@@ -87,8 +89,8 @@ impl Gate {
         self.admits(key, self.second())
     }
 
-    /// What was left out and not told of yet, a line each. `all`: also of the second
-    /// that is not over.
+    /// Returns a line for each count of suppressed lines that has not been reported yet. With
+    /// `all`, includes the current second.
     pub(crate) fn left_out(&self, all: bool) -> Vec<String> {
         self.left_out_before(match all {
             true => u64::MAX,
@@ -125,7 +127,7 @@ impl Gate {
 impl<S: Subscriber> Layer<S> for Gate {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        // Whoever asks for these wants all of them.
+        // Lines below the level `info` were asked for explicitly, so all of them are written.
         if *metadata.level() > Level::INFO {
             return true;
         }
@@ -140,7 +142,7 @@ impl<S: Subscriber> Layer<S> for Gate {
     }
 }
 
-/// The field `module` of a line.
+/// Extracts the field `module` of a line.
 #[derive(Default)]
 struct Module(String);
 
@@ -177,7 +179,7 @@ mod tests {
         );
         assert!(gate.left_out_before(5).is_empty(), "once");
         assert!(gate.admits(key("flood"), 4));
-        // One that does not end is told of all the same.
+        // A flood that does not end is reported nevertheless.
         for second in 5..=6 {
             for _ in 0..LINES_PER_S + 5 {
                 gate.admits(key("flood"), second);

@@ -1,14 +1,15 @@
-//! `exuvia`: runs an app, and talks to one that runs.
+//! `exuvia`: runs an app, and talks to a running one.
 //!
-//! Each subcommand has a file under `command`. `run` and `dev` start a node; `new`,
-//! `build`, `check`, `doctor` and `completions` need none; all others are clients of its control socket. What a subcommand prints goes
-//! through `output`, and how it fails through `fault`, which also holds the exit
-//! codes. `docs/cli.md` is the reference.
+//! Each subcommand has a file under `command`. `run` and `dev` start a node, and so does
+//! `test-node` for tests; `new`, `build`, `check`, `doctor`, `docs` and `completions` need
+//! none; all others are clients of a node's control socket. Subcommands print through `output`
+//! and fail with the errors of `error`, which also defines the exit codes. `docs/cli.md` is the
+//! reference.
 
 #![forbid(unsafe_code)]
 
 mod command;
-mod fault;
+mod error;
 mod foreground;
 mod gate;
 mod output;
@@ -24,22 +25,23 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::place::Place;
 
-/// Processes are born and end all the time, on all threads: births from outside
-/// are a quarter faster with it than with the system's (`host/notes/performance.md`).
+/// Processes start and terminate all the time, on all threads: spawning from outside is a
+/// quarter faster with this allocator than with the system's (`host/notes/performance.md`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Runs Erlang-style processes of Wasm modules, and changes their code while they live.
+/// Run Erlang-style processes of Wasm modules, and upgrade their code while they run
 #[derive(Debug, Parser)]
 #[command(name = "exuvia", version, arg_required_else_help = true, after_help = HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// The node's control socket [default: $EXUVIA_SOCKET, else .exuvia/node.sock beside exuvia.toml]
+    /// The node's control socket [default: $EXUVIA_SOCKET, else .exuvia/node.sock beside
+    /// exuvia.toml]
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Print JSON instead of text
@@ -90,11 +92,11 @@ enum Command {
     TestNode(command::test_node::Arguments),
 }
 
-/// How long the end of a node waits for those who read what it has printed.
+/// How long a node that exits waits until its output has been read.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    // Wrong usage ends here, with exit code 2.
+    // Wrong usage exits here, with exit code 2.
     let arguments = Arguments::parse();
     let output = Output::new(arguments.json);
     let _finish = Finish(&output);
@@ -104,7 +106,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Waits at the end for those who read, also if it comes by a panic.
+/// Waits until the output has been read, also on a panic.
 struct Finish<'a>(&'a Output);
 
 impl Drop for Finish<'_> {
@@ -113,14 +115,14 @@ impl Drop for Finish<'_> {
     }
 }
 
-fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {
+fn run(arguments: Arguments, output: &Output) -> Result<(), CliError> {
     let place = Place::new(arguments.socket, environment("EXUVIA_SOCKET"));
-    // One thread is enough: the node has its own, and whatever blocks goes to
-    // tokio's threads for that.
+    // One thread suffices: the node has its own, and blocking work runs on tokio's blocking
+    // pool.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Fault::failed(format!("could not start the async runtime: {error}")))?;
+        .map_err(|error| CliError::failed(format!("could not start the async runtime: {error}")))?;
     let done = runtime.block_on(async {
         match arguments.command {
             Command::New(arguments) => command::new::run(&arguments, output),
@@ -152,12 +154,12 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {
             Command::Completions(arguments) => command::completions::run(&arguments, output),
         }
     });
-    // Not waited for: a call that blocks must not hold up the end.
+    // Does not wait: a blocking call must not delay the exit.
     runtime.shutdown_background();
     done
 }
 
-/// A variable that is set and not empty.
+/// Returns a variable that is set and not empty.
 fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

@@ -1,12 +1,12 @@
-//! What goes to the terminal. Results go to stdout, faults to stderr; with
-//! `--json` both are JSON on stdout, a line each.
+//! Terminal output. Results go to stdout, errors to stderr; with `--json` both are JSON on
+//! stdout, one value per line.
 //!
-//! Guests choose names and log lines, so control characters, and others that are not
-//! seen or move what stands beside them, are never passed on: they could rewrite what
-//! the terminal shows, or have a name pass for another.
+//! Guests choose names and log lines, so control characters, and others that are invisible or
+//! move the characters beside them, are never passed on: they could rewrite what the terminal
+//! shows, or make one name pass for another.
 //!
-//! Commands wait for whoever reads them. A node does not: what it prints goes through
-//! two spools (`spool`), and so does its log.
+//! Commands wait for the reader of their output. A node does not: its output and its log go
+//! through two spools (`spool`).
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -21,32 +21,32 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::environment;
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::gate::Gate;
 use crate::spool::Spool;
 
-/// How long stderr is waited for when stdout had all the patience there is.
+/// How long to wait for stderr if waiting for stdout has timed out.
 const OTHER: Duration = Duration::from_millis(100);
 
-/// Where results go, and in which form.
+/// Where results are written, and in which format.
 #[derive(Debug)]
 pub(crate) struct Output {
     json: bool,
     paint: bool,
     paint_faults: bool,
-    /// Of a node.
+    /// Set for a node.
     spools: OnceLock<Spools>,
 }
 
 #[derive(Debug)]
 struct Spools {
     results: Spool,
-    /// Stderr: faults and the host's log.
+    /// Stderr: errors and the host's log.
     faults: Spool,
     gate: Gate,
 }
 
-/// Whether two open files are one: a terminal, a pipe, or a file of a disk.
+/// Returns whether two open files are the same terminal, pipe or file on disk.
 fn is_same(one: &File, other: &File) -> bool {
     match (rustix::fs::fstat(one), rustix::fs::fstat(other)) {
         (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
@@ -54,7 +54,7 @@ fn is_same(one: &File, other: &File) -> bool {
     }
 }
 
-/// Colours, by what they mean.
+/// Colours, by meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Good,
@@ -75,7 +75,7 @@ impl Tone {
         }
     }
 
-    /// By the name of an event.
+    /// Returns the tone for an event, by its name.
     fn of_event(line: &EventLine) -> Self {
         match line.event["event"].as_str().unwrap_or_default() {
             "manifest"
@@ -85,20 +85,22 @@ impl Tone {
             {
                 Self::Bad
             }
-            "swap" | "started" | "manifest" | "built" | "mended" => Self::Good,
+            "swap" | "started" | "manifest" | "built" | "recovered" => Self::Good,
             "building" | "message" => Self::Quiet,
-            "settled" if line.event["superseded_by"].is_null() => Self::Good,
-            "settled" => Self::Warning,
+            "upgrade-completed" if line.event["superseded_by"].is_null() => Self::Good,
+            "upgrade-completed" => Self::Warning,
             "log" => match line.event["level"].as_str().unwrap_or_default() {
                 "error" => Self::Bad,
                 "warn" => Self::Warning,
                 _ => Self::Quiet,
             },
-            "refused" | "exit" | "went-back" | "ended" | "build-failed" | "manifest-refused" => {
+            "refused" | "exit" | "rolled-back" | "ended" | "build-failed" | "manifest-refused" => {
                 Self::Bad
             }
-            "stuck" | "returned" | "unreadable" | "missed" | "interrupted" | "log-cut"
-            | "event-cut" | "restarted" | "not-started" | "restless" | "looking" => Self::Warning,
+            "upgrade-failed" | "reverted" | "file-unreadable" | "lagged" | "interrupted"
+            | "log-cut" | "event-cut" | "restarted" | "not-started" | "build-loop" | "polling" => {
+                Self::Warning
+            }
             _ => Self::Strong,
         }
     }
@@ -116,11 +118,11 @@ impl Output {
         }
     }
 
-    /// From now on nothing that is printed waits for its reader. Answers the way to
-    /// stderr, and what bounds the log.
-    pub(crate) fn spool(&self) -> Result<(Spool, Gate), Fault> {
+    /// Switches to spools: from now on nothing that is printed waits for its reader. Returns
+    /// the spool of stderr and the rate limit of the log.
+    pub(crate) fn spool(&self) -> Result<(Spool, Gate), CliError> {
         let failed = |error: io::Error| {
-            Fault::failed(format!("nothing could be printed beside the node: {error}"))
+            CliError::failed(format!("nothing could be printed beside the node: {error}"))
         };
         let (json, paint) = (self.json, self.paint);
         let missed = move |count| {
@@ -134,10 +136,11 @@ impl Output {
         };
         let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned().map_err(failed)?);
-        // Where both are one, such as a terminal, what was said first stands first.
+        // If both are the same, such as a terminal, one spool keeps the lines in order.
         let are_one = is_same(&stdout, &stderr);
         let results = Spool::start("exuvia-stdout", stdout, Box::new(missed)).map_err(failed)?;
-        let missed = |count| format!("missed {count} lines: nobody has read them in time\n");
+        let missed =
+            |count| format!("lagged: {count} lines were dropped, nothing read them in time\n");
         let faults = match are_one {
             true => results.clone(),
             false => Spool::start("exuvia-stderr", stderr, Box::new(missed)).map_err(failed)?,
@@ -150,7 +153,7 @@ impl Output {
         Ok((spools.faults.clone(), spools.gate.clone()))
     }
 
-    /// Tells what the log has left out. `all`: it is the end.
+    /// Reports suppressed log lines; with `all`, those of the current second too.
     pub(crate) fn tell_left_out(&self, all: bool) {
         if let Some(spools) = self.spools.get() {
             for line in spools.gate.left_out(all) {
@@ -159,11 +162,11 @@ impl Output {
         }
     }
 
-    /// Waits until all that was printed has been read, for this long at most.
+    /// Waits until all output has been read, for `patience` at most.
     pub(crate) fn finish(&self, patience: Duration) {
         self.tell_left_out(true);
         if let Some(spools) = self.spools.get() {
-            // Both have the same reader, mostly: it is not waited for twice.
+            // Both usually have the same reader, so it is not waited for twice.
             let read = spools.results.drained(patience);
             spools.faults.drained(match read {
                 true => patience,
@@ -172,7 +175,7 @@ impl Output {
         }
     }
 
-    fn write_line(&self, text: &str) -> Result<(), Fault> {
+    fn write_line(&self, text: &str) -> Result<(), CliError> {
         match self.spools.get() {
             None => write_line(text),
             Some(spools) => {
@@ -186,31 +189,31 @@ impl Output {
         self.json
     }
 
-    /// Whether there are colours.
+    /// Returns whether output is coloured.
     pub(crate) fn has_colours(&self) -> bool {
         self.paint
     }
 
-    /// A line of text. Without a newline of its own.
-    pub(crate) fn line(&self, text: &str) -> Result<(), Fault> {
+    /// Prints a line of text; the newline is added.
+    pub(crate) fn line(&self, text: &str) -> Result<(), CliError> {
         self.write_line(text)
     }
 
-    /// A value as a line of JSON.
-    pub(crate) fn value(&self, value: &impl Serialize) -> Result<(), Fault> {
+    /// Prints a value as a line of JSON.
+    pub(crate) fn value(&self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string(value)
-            .map_err(|error| Fault::failed(format!("could not write the result: {error}")))?;
+            .map_err(|error| CliError::failed(format!("could not write the result: {error}")))?;
         self.write_line(&text)
     }
 
-    /// An event, its first word in the colour of what it means.
-    pub(crate) fn event(&self, event: &EventLine) -> Result<(), Fault> {
+    /// Prints an event, with its first word in the colour of its meaning.
+    pub(crate) fn event(&self, event: &EventLine) -> Result<(), CliError> {
         self.write_line(&self.event_text(event))
     }
 
     fn event_text(&self, event: &EventLine) -> String {
         if self.json {
-            // Text and a value that is one already: this cannot fail.
+            // A string and a value that is already JSON: serialization cannot fail.
             return serde_json::to_string(event).unwrap_or_default();
         }
         let refused = refusal(&event.event);
@@ -223,8 +226,8 @@ impl Output {
         }
     }
 
-    /// A line that belongs to the one before.
-    pub(crate) fn detail(&self, what: &str, text: &str) -> Result<(), Fault> {
+    /// Prints a detail that belongs to the previous line.
+    pub(crate) fn detail(&self, what: &str, text: &str) -> Result<(), CliError> {
         self.line(&self.detail_text(what, text))
     }
 
@@ -234,13 +237,13 @@ impl Output {
         format!("    {word}: {}", clean(&lines.join(" ")))
     }
 
-    /// Text in colour, if there are colours.
+    /// Returns the text in a colour, if output is coloured.
     pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
         painted(self.paint, tone, text)
     }
 
-    /// Says what the user should know of something that was done all the same. On stderr,
-    /// since it is no result.
+    /// Warns the user about an operation that was carried out nevertheless. Goes to stderr,
+    /// since it is not a result.
     pub(crate) fn warn(&self, text: &str) {
         let word = painted(self.paint_faults, Tone::Warning, "warning");
         self.write_fault(format!("{word}: {}\n", clean_lines(text)));
@@ -249,17 +252,17 @@ impl Output {
     fn write_fault(&self, text: String) {
         match self.spools.get() {
             Some(spools) => spools.faults.push(text),
-            // There is nobody left to tell if this fails.
+            // If this fails, there is no other way to report it.
             None => drop(io::stderr().lock().write_all(text.as_bytes())),
         }
     }
 
-    /// Tells a fault, and gives the exit code for it.
-    pub(crate) fn fault(&self, fault: &Fault) -> ExitCode {
+    /// Reports an error and returns the exit code for it.
+    pub(crate) fn fault(&self, fault: &CliError) -> ExitCode {
         let told = match fault {
-            Fault::Told(told) => told,
-            Fault::NobodyReads => return ExitCode::SUCCESS,
-            Fault::Shown(exit) => return ExitCode::from(*exit as u8),
+            CliError::Told(told) => told,
+            CliError::NobodyReads => return ExitCode::SUCCESS,
+            CliError::Shown(exit) => return ExitCode::from(*exit as u8),
         };
         if self.json {
             let mut error = json!({ "code": told.code, "message": told.message });
@@ -270,7 +273,7 @@ impl Output {
             if self.spools.get().is_some() {
                 line["at"] = json!(exuvia_control::now());
             }
-            // There is nobody left to tell if this fails too.
+            // If this fails too, there is no other way to report it.
             let _ = self.value(&line);
         } else {
             let mut text = String::new();
@@ -289,8 +292,8 @@ impl Output {
     }
 }
 
-/// Of a refused swap the line with its cause, and what to do about it: two things
-/// that are not read in one breath.
+/// For a refused swap, returns the line with its cause, and the help: two pieces of information
+/// that are easier to read apart.
 fn refusal(event: &Value) -> Option<(String, Option<String>)> {
     let text = |key: &str| event[key].as_str();
     if text("event") != Some("refused") {
@@ -314,37 +317,36 @@ fn painted(on: bool, tone: Tone, text: &str) -> String {
     }
 }
 
-fn write_line(text: &str) -> Result<(), Fault> {
+fn write_line(text: &str) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
-    // Each line is complete when it is written: others may follow it live.
+    // Flush each line as it is written: a reader may follow live.
     writeln!(stdout, "{text}")
         .and_then(|()| stdout.flush())
         .map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => Fault::NobodyReads,
-            _ => Fault::failed(format!("could not write the result: {error}")),
+            io::ErrorKind::BrokenPipe => CliError::NobodyReads,
+            _ => CliError::failed(format!("could not write the result: {error}")),
         })
 }
 
 fn missed_line(count: u64) -> EventLine {
     EventLine::now(
-        format!("missed {count} lines: nobody has read them in time"),
-        json!({ "event": "missed", "missed": count }),
+        format!("lagged: {count} lines were dropped, nothing read them in time"),
+        json!({ "event": "lagged", "missed": count }),
     )
 }
 
-/// Text on one line, control characters escaped.
+/// Returns the text on one line, with control characters escaped.
 pub(crate) fn clean(text: &str) -> String {
     escape(text, |_| false)
 }
 
-/// The same, but lines stay lines.
+/// Like [`clean`], but keeps line breaks and tabs.
 pub(crate) fn clean_lines(text: &str) -> String {
     escape(text, |c| c == '\n' || c == '\t')
 }
 
-/// The same, but colours stay colours too: sequences that only change how the text
-/// after them looks. What a compiler has printed is not a guest's, and yet it may
-/// quote anything.
+/// Like [`clean_lines`], but also keeps colours: sequences that only change how the text after
+/// them looks. The output of a compiler is not a guest's, and yet it may quote anything.
 pub(crate) fn styled_lines(text: &str) -> String {
     let mut styled = String::with_capacity(text.len());
     let mut rest = text;
@@ -383,7 +385,7 @@ fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
     cleaned
 }
 
-/// Bytes as people read them.
+/// Formats a number of bytes for people.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if count < 1024 {
@@ -402,7 +404,7 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
-/// `1 process`, `2 processes`.
+/// Formats a count: `1 process`, `2 processes`.
 pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
@@ -454,8 +456,8 @@ mod tests {
     fn events_have_the_colour_of_what_they_mean() {
         let tone = |event| Tone::of_event(&EventLine::now("", event));
         assert_eq!(tone(json!({"event": "swap"})), Tone::Good);
-        assert_eq!(tone(json!({"event": "settled"})), Tone::Good);
-        let superseded = json!({"event": "settled", "superseded_by": 3});
+        assert_eq!(tone(json!({"event": "upgrade-completed"})), Tone::Good);
+        let superseded = json!({"event": "upgrade-completed", "superseded_by": 3});
         assert_eq!(tone(superseded), Tone::Warning);
         assert_eq!(tone(json!({"event": "log", "level": "error"})), Tone::Bad);
         assert_eq!(tone(json!({"event": "log", "level": "info"})), Tone::Quiet);

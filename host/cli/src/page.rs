@@ -1,21 +1,21 @@
-//! A page of Markdown, set for a terminal: lines are wrapped, tables fit, and what is not
-//! for the reader is left out. It knows what this manual uses, and no more.
+//! Formats a page of Markdown for a terminal: wraps lines, fits tables, and leaves out what is
+//! not for the reader. Supports what this manual uses, and no more.
 
 use std::fmt::Write as _;
 
-/// How a page is set.
+/// How a page is formatted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
     pub(crate) width: usize,
     pub(crate) colours: bool,
 }
 
-/// Columns of a table are not made narrower than this.
+/// The minimum width of a table's column.
 const NARROWEST: usize = 8;
-/// Between two columns.
+/// The gap between two columns.
 const GAP: &str = "  ";
 
-/// The page without its comments, which are for its tests.
+/// Returns the page without its comments, which are for its tests.
 pub(crate) fn without_comments(page: &str) -> String {
     let mut text = String::with_capacity(page.len());
     let (mut code, mut comment) = (false, false);
@@ -33,7 +33,7 @@ pub(crate) fn without_comments(page: &str) -> String {
     text
 }
 
-/// The page for a terminal.
+/// Returns the page formatted for a terminal.
 pub(crate) fn set(page: &str, style: &Style) -> String {
     let page = without_comments(page);
     let mut out = String::new();
@@ -41,7 +41,7 @@ pub(crate) fn set(page: &str, style: &Style) -> String {
     let mut blank = true;
     while let Some(line) = lines.next() {
         if line.trim().is_empty() {
-            // Comments leave two empty lines behind.
+            // A removed comment leaves two empty lines.
             if !blank {
                 out.push('\n');
             }
@@ -106,7 +106,7 @@ fn heading(line: &str) -> Option<&str> {
         .flatten()
 }
 
-/// The mark of an item of a list with its indent, and the rest.
+/// Returns the mark of a list item with its indent, and the rest.
 fn item(line: &str) -> Option<(String, &str)> {
     let text = line.trim_start();
     let indent = &line[..line.len() - text.len()];
@@ -118,8 +118,8 @@ fn item(line: &str) -> Option<(String, &str)> {
     (digits > 0).then(|| (format!("{indent}{}. ", &text[..digits]), rest))
 }
 
-/// Marks within a line: code, strong words and links. A space within code is not one at
-/// which a line may end.
+/// Formats the marks within a line: code, emphasis and links. Spaces within code become
+/// [`HARD`], so that no line breaks there.
 fn inline(text: &str, style: &Style) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -157,7 +157,7 @@ fn inline(text: &str, style: &Style) -> String {
     out + rest
 }
 
-/// A space at which no line ends, until the line is done.
+/// A space at which no line breaks; replaced by a plain one when the line is written.
 const HARD: &str = "\u{a0}";
 
 fn link(text: &str) -> Option<(&str, &str)> {
@@ -166,7 +166,7 @@ fn link(text: &str) -> Option<(&str, &str)> {
     (!words.contains('[')).then_some((words, after))
 }
 
-/// Characters that are seen: colours take no room.
+/// Returns the number of visible characters: colour sequences take no space.
 fn width(text: &str) -> usize {
     let mut count = 0;
     let mut chars = text.chars();
@@ -184,7 +184,7 @@ fn width(text: &str) -> usize {
     count
 }
 
-/// Words in lines of this width. A word that is wider has a line for itself.
+/// Breaks words into lines of this width. A word that is wider gets a line of its own.
 fn lines(text: &str, most: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut used = 0;
@@ -230,7 +230,7 @@ fn cells(line: &str) -> Vec<String> {
     cells.iter().map(|cell| cell.trim().to_owned()).collect()
 }
 
-/// A table as wide as the terminal at most: the widest columns are wrapped.
+/// Formats a table, at most as wide as the terminal: the widest columns are wrapped.
 fn table(rows: &[Vec<String>], style: &Style, out: &mut String) {
     let is_rule = |row: &Vec<String>| {
         row.iter()

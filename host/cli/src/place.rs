@@ -1,5 +1,5 @@
-//! Where the control socket is: as the user says, else as the environment says,
-//! else beside the manifest of the app.
+//! Locates the control socket: at the path given by the user, else by the environment, else
+//! beside the app's manifest.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use exuvia_control::Client;
 use exuvia_node::manifest;
 
-use crate::fault::Fault;
+use crate::error::CliError;
 
-/// The socket's place beside a manifest.
+/// The path of the socket, relative to the manifest's folder.
 const BESIDE: &str = ".exuvia/node.sock";
 
-/// What is known about the socket's place before an app is named.
+/// What is known about the socket's location before an app is named.
 #[derive(Debug)]
 pub(crate) struct Place {
     given: Option<PathBuf>,
@@ -25,7 +25,7 @@ impl Place {
         }
     }
 
-    /// The socket of the node that runs `app`: a folder or a manifest.
+    /// Returns the socket of the node that runs `app`: a folder or a manifest.
     pub(crate) fn of_app(&self, app: &Path) -> PathBuf {
         match &self.given {
             Some(given) => given.clone(),
@@ -33,9 +33,9 @@ impl Place {
         }
     }
 
-    /// The socket of the app that this folder is part of. A node that runs a module
-    /// without a manifest has its socket beside that.
-    pub(crate) fn of_folder(&self, folder: &Path) -> Result<PathBuf, Fault> {
+    /// Returns the socket of the app that this folder is part of. A node that runs a module
+    /// without a manifest has its socket beside the module.
+    pub(crate) fn of_folder(&self, folder: &Path) -> Result<PathBuf, CliError> {
         if let Some(given) = &self.given {
             return Ok(given.clone());
         }
@@ -46,7 +46,7 @@ impl Place {
             })
             .map(|folder| folder.join(BESIDE))
             .ok_or_else(|| {
-                Fault::no_node(format!(
+                CliError::no_node(format!(
                     "no `{}` in {} or above it, so it is not known which node is meant",
                     manifest::FILE_NAME,
                     folder.display()
@@ -55,22 +55,22 @@ impl Place {
             })
     }
 
-    /// A client of the app that the current folder is part of.
-    pub(crate) fn client(&self) -> Result<Client, Fault> {
+    /// Returns a client of the app that the current folder is part of.
+    pub(crate) fn client(&self) -> Result<Client, CliError> {
         let folder = std::env::current_dir()
-            .map_err(|error| Fault::failed(format!("the current folder is gone: {error}")))?;
+            .map_err(|error| CliError::failed(format!("the current folder is gone: {error}")))?;
         Ok(Client::new(self.of_folder(&folder)?)?)
     }
 
-    /// A client of the node that runs `app`.
-    pub(crate) fn client_of_app(&self, app: &Path) -> Result<Client, Fault> {
+    /// Returns a client of the node that runs `app`.
+    pub(crate) fn client_of_app(&self, app: &Path) -> Result<Client, CliError> {
         Ok(Client::new(self.of_app(app))?)
     }
 }
 
-/// The app that is meant: the one that is named, else that of the nearest manifest, in
-/// the current folder or above it. If there is none it is the current folder, of which
-/// the reader of manifests says what is missing.
+/// Returns the app that is meant: the named one, else the one of the nearest manifest, in the
+/// current folder or above it. If there is none, returns the current folder, and loading its
+/// manifest reports what is missing.
 pub(crate) fn app(named: Option<PathBuf>) -> PathBuf {
     let here = PathBuf::from(".");
     match named {
@@ -79,7 +79,7 @@ pub(crate) fn app(named: Option<PathBuf>) -> PathBuf {
     }
 }
 
-/// The way from a folder to the nearest that has a manifest.
+/// Returns the relative path from a folder to the nearest one with a manifest.
 fn nearest(folder: &Path) -> Option<PathBuf> {
     let has_manifest = |folder: &Path| folder.join(manifest::FILE_NAME).exists();
     let up = folder.ancestors().position(has_manifest)?;
@@ -89,7 +89,7 @@ fn nearest(folder: &Path) -> Option<PathBuf> {
     })
 }
 
-/// The folder of an app that is named by it or by its manifest.
+/// Returns the folder of an app that is named by its folder or its manifest.
 fn folder_of(app: &Path) -> &Path {
     if app.is_dir() {
         app
@@ -104,7 +104,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::{Place, nearest};
-    use crate::fault::{Exit, Fault};
+    use crate::error::{CliError, Exit};
 
     #[test]
     fn the_option_comes_before_the_environment() {
@@ -120,7 +120,7 @@ mod tests {
         let inner = folder.path().join("a/b");
         fs::create_dir_all(&inner).unwrap();
         let place = Place::new(None, None);
-        let Err(Fault::Told(told)) = place.of_folder(&inner) else {
+        let Err(CliError::Told(told)) = place.of_folder(&inner) else {
             panic!("there is no manifest");
         };
         assert_eq!(told.exit, Exit::NoNode);

@@ -1,10 +1,12 @@
-//! What a node prints, on its way to a terminal, a pipe or a file: a bounded queue,
-//! and a thread that writes.
+//! A node's output on its way to a terminal, a pipe or a file: a bounded queue and a writer
+//! thread.
 //!
-//! A terminal that was stopped, or a pipe that nobody reads, holds up that thread and
-//! nobody else: whoever prints leaves a text and goes on. What does not fit is dropped
-//! and counted, and where it would have stood the count is written when writing works
-//! again. The end waits for the writer for a bounded time only.
+//! A stopped terminal, or a pipe that is not read, blocks that thread and nothing else:
+//! printing queues a text and returns. Texts that do not fit are dropped and counted, and the
+//! count is written in their place when writing works again. On exit, the writer is waited for
+//! only a bounded time.
+//!
+//! The lock covers only the queue and is never held while writing.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,42 +17,42 @@ use std::time::Duration;
 
 use crate::output::styled_lines;
 
-/// Texts that may wait: as many as events may wait for a listener.
+/// The maximum number of queued texts: as many as events may be queued for a listener.
 pub(crate) const MOST_TEXTS: usize = 4096;
-/// Bytes that may wait.
+/// The maximum number of queued bytes.
 pub(crate) const MOST_BYTES: usize = 8 << 20;
-/// How long to wait with a writer that others have set to never block and that is full.
+/// The pause when the output is full and another program has made it nonblocking.
 const FULL: Duration = Duration::from_millis(20);
 
-/// Says that so many texts were dropped. With its newline.
-pub(crate) type Missed = Box<dyn Fn(u64) -> String + Send>;
+/// Formats the message that a number of texts were dropped, with its newline.
+pub(crate) type LaggedMessage = Box<dyn Fn(u64) -> String + Send>;
 
-/// The way to a writer's thread.
+/// The handle to a writer thread.
 #[derive(Clone)]
 pub(crate) struct Spool(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// There is something to write, or it is the end.
+    /// Signaled when there is something to write.
     filled: Condvar,
-    /// All has been written.
+    /// Signaled when everything has been written.
     empty: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Item>,
-    /// Of them that are texts.
+    /// The number of texts in `waiting`.
     texts: usize,
     bytes: usize,
-    /// The thread writes what it has taken out.
+    /// Whether the thread is writing an item that it has taken from the queue.
     writing: bool,
 }
 
 enum Item {
     Text(String),
-    /// So many were dropped here.
+    /// This many texts were dropped here.
     Missed(u64),
 }
 
@@ -62,17 +64,17 @@ impl fmt::Debug for Spool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that is done under the lock leaves it half done.
+        // No operation under the lock can leave the state inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Spool {
-    /// Starts the thread of a writer.
+    /// Starts the thread for a writer.
     pub(crate) fn start(
         name: &str,
         writer: impl Write + Send + 'static,
-        missed: Missed,
+        missed: LaggedMessage,
     ) -> io::Result<Spool> {
         let spool = Spool(Arc::default());
         let shared = spool.0.clone();
@@ -81,7 +83,7 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Leaves a text. Never waits for its reader.
+    /// Queues a text. Never waits for its reader.
     pub(crate) fn push(&self, text: String) {
         let mut state = self.0.lock();
         if state.texts >= MOST_TEXTS || state.bytes.saturating_add(text.len()) > MOST_BYTES {
@@ -98,7 +100,7 @@ impl Spool {
         self.0.filled.notify_one();
     }
 
-    /// Waits until all has been written, for this long at most; answers whether it has.
+    /// Waits until everything has been written, for `patience` at most; returns whether it has.
     pub(crate) fn drained(&self, patience: Duration) -> bool {
         let busy = |state: &mut State| !state.waiting.is_empty() || state.writing;
         let state = self.0.lock();
@@ -109,8 +111,8 @@ impl Spool {
     }
 }
 
-/// The thread's work. It ends with the program.
-fn write_on(shared: &Shared, mut writer: impl Write, missed: &Missed) {
+/// The writer thread's loop. It never returns; the thread ends with the program.
+fn write_on(shared: &Shared, mut writer: impl Write, missed: &LaggedMessage) {
     let mut dropped = 0;
     loop {
         let mut state = shared.lock();
@@ -135,18 +137,18 @@ fn write_on(shared: &Shared, mut writer: impl Write, missed: &Missed) {
                 None
             }
         };
-        // What was missed before a text stands before it.
+        // The count of texts dropped before a text is written ahead of it.
         if dropped > 0 && write(&mut writer, &missed(dropped)).is_ok() {
             dropped = 0;
         }
-        // A disk that is full, or a reader that is gone: there is nobody to tell now.
+        // The disk is full or the reader is gone: this can only be reported later.
         if text.is_some_and(|text| write(&mut writer, &text).is_err()) {
             dropped += 1;
         }
     }
 }
 
-/// Writes all of a text, in one go if the system takes it.
+/// Writes a whole text, in one call if the system takes it.
 fn write(writer: &mut impl Write, text: &str) -> io::Result<()> {
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
@@ -154,7 +156,7 @@ fn write(writer: &mut impl Write, text: &str) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => rest = &rest[count..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Whoever shares the terminal may have set it so.
+            // Another program that shares the terminal may have made it nonblocking.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(FULL),
             Err(error) => return Err(error),
         }
@@ -162,8 +164,7 @@ fn write(writer: &mut impl Write, text: &str) -> io::Result<()> {
     writer.flush()
 }
 
-/// A text in the making, which is left when it is dropped: for whoever writes a line in
-/// parts.
+/// Collects a text that is written in parts, and queues it when dropped.
 pub(crate) struct Line {
     spool: Spool,
     text: Vec<u8>,
@@ -191,7 +192,7 @@ impl Drop for Line {
     fn drop(&mut self) {
         if !self.text.is_empty() {
             let text = String::from_utf8_lossy(&std::mem::take(&mut self.text)).into_owned();
-            // What goes on below is set off, so that no text can pass for another line.
+            // Continuation lines are indented, so that no text can pass for another line.
             let text = styled_lines(text.trim_end()).replace('\n', "\n    ");
             self.spool.push(text + "\n");
         }
@@ -208,7 +209,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(30);
 
-    /// A reader that stalls: each write is told of, and waits until it is allowed.
+    /// A stalled reader: each write is reported, and blocks until it is allowed.
     struct Stalled {
         written: Sender<String>,
         allowed: Receiver<io::Result<()>>,
@@ -218,7 +219,7 @@ mod tests {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let text = String::from_utf8(bytes.to_vec()).unwrap();
             let _ = self.written.send(text);
-            // When the test is over all is allowed.
+            // When the test is over, everything is allowed.
             self.allowed.recv().unwrap_or(Ok(()))?;
             Ok(bytes.len())
         }
@@ -241,7 +242,7 @@ mod tests {
         let (spool, texts, allow) = stalled();
         spool.push("first\n".into());
         assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), "first\n");
-        // The thread has it; as many more fit.
+        // The thread holds the first text; as many more fit.
         for number in 0..MOST_TEXTS + 7 {
             spool.push(format!("{number}\n"));
         }

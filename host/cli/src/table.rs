@@ -1,15 +1,15 @@
-//! Tables of text: columns as wide as their widest cell, numbers to the right.
+//! Text tables: columns are as wide as their widest cell, numbers are right-aligned.
 
 use crate::output::clean;
 
-/// How a column's cells stand.
+/// The alignment of a column's cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
     Left,
     Right,
 }
 
-/// Rows under a heading.
+/// Rows below a heading.
 #[derive(Debug)]
 pub(crate) struct Table {
     columns: Vec<(&'static str, Align)>,
@@ -31,7 +31,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// The heading and the rows, without newlines.
+    /// Returns the heading and the rows, without newlines.
     pub(crate) fn lines(&self) -> (String, Vec<String>) {
         let widths: Vec<usize> = self
             .columns
@@ -68,7 +68,7 @@ impl Table {
     }
 }
 
-/// Characters stand for cells of the terminal, which is right for most scripts.
+/// Returns the width in terminal cells: one per character, which is right for most scripts.
 fn width(text: &str) -> usize {
     text.chars().count()
 }

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Eight buckets a power of two: a quantile is exact to 12 %.
+/// Eight buckets for each power of two: the error of a quantile is at most 12 %.
 const SUB_BITS: u32 = 3;
 const SUB: usize = 1 << SUB_BITS;
 const BUCKETS: usize = 64 * SUB;
 
-/// Durations in nanoseconds.
+/// A histogram of durations in nanoseconds.
 pub struct Histogram {
     buckets: Box<[AtomicU64]>,
     max: AtomicU64,
@@ -35,18 +35,18 @@ impl Histogram {
         self.max.fetch_max(nanoseconds, Ordering::Relaxed);
     }
 
-    /// How many durations were added.
+    /// Returns the number of durations added.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).sum()
     }
 
-    /// The longest, exactly.
+    /// Returns the longest duration, exactly. 0 without samples.
     pub fn max(&self) -> u64 {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// The quantile `q` (0.0 to 1.0): the upper edge of the bucket it lies in.
-    /// 0 without samples.
+    /// Returns the quantile `q` (0.0 to 1.0) as the upper edge of its bucket, but no more
+    /// than the maximum. 0 without samples.
     pub fn quantile(&self, q: f64) -> u64 {
         let total = self.count();
         if total == 0 {

@@ -1,13 +1,13 @@
-//! Versions of modules and releases of versions: which code is current, how
-//! it becomes current, and how it stops being so. What compiled code is, is
-//! not known here: `A` is the engine's artifact.
+//! Versions of modules and releases of versions: which code is current, how it
+//! becomes current, and how it is rolled back and unloaded. This crate does not know
+//! compiled code: `A` is the engine's artifact.
 //!
-//! A *release* is an immutable map from module name to version. The node
-//! points at one; a commit is one store of that pointer. A process compares
-//! one number on its way into a handler, and crosses over when the release
-//! has another version of its module. Everything slow (reading, validating,
-//! compiling, verifying) happens before the commit, beside the running code
-//! (OTP's `CodeLoading.md` has the same order for the same reason).
+//! A *release* is an immutable map from module name to version. The node has one
+//! current release; a commit is one store of that pointer. Before each handler a
+//! process compares one number, and upgrades if the release has another version of
+//! its module. All slow work (reading, validating, compiling, verifying) happens
+//! before the commit, while the old code runs (OTP's `CodeLoading.md` has the same
+//! order for the same reason).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -19,6 +19,6 @@ mod unload;
 mod version;
 
 pub use histogram::Histogram;
-pub use progress::{Path, Progress};
-pub use release::{Code, CommitError, Release, Verdict};
-pub use version::{Digest, Tenancy, Version};
+pub use progress::{Progress, UpgradePath};
+pub use release::{CodeServer, CommitError, Release, Verdict};
+pub use version::{Digest, Version, VersionRef};

@@ -1,71 +1,75 @@
-//! How far a release has come among the processes.
+//! The progress of a release: counters of upgraded, failed and reverted processes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Histogram;
 
-/// How a process's state came into new code.
+/// How a process's state got to the new code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Path {
-    /// The image was taken over as it was.
-    Carried,
-    /// `save` in the old version, `load` in the new one.
+pub enum UpgradePath {
+    /// The image was taken over unchanged.
+    Reused,
+    /// The state was saved by `save` of the old version and loaded by `load` of the new one.
     Migrated,
-    /// The state was given up, with consent.
-    Fresh,
-    /// The process had not run yet: there was no state.
-    Unborn,
+    /// The state was discarded, with the operator's consent.
+    Reset,
+    /// The process had not run yet, so it had no state.
+    NotStarted,
 }
 
-impl Path {
-    /// In a word, for people.
+impl UpgradePath {
+    /// Returns the name of the path for display.
     pub fn name(self) -> &'static str {
         match self {
-            Path::Carried => "carried",
-            Path::Migrated => "migrated",
-            Path::Fresh => "fresh",
-            Path::Unborn => "not yet run",
+            UpgradePath::Reused => "reused",
+            UpgradePath::Migrated => "migrated",
+            UpgradePath::Reset => "reset",
+            UpgradePath::NotStarted => "not started",
         }
     }
 }
 
-/// Counters of one release; many schedulers add to them.
+/// Counters of one release, which all schedulers add to.
 #[derive(Debug, Default)]
 pub struct Progress {
     carried: AtomicU64,
     migrated: AtomicU64,
     fresh: AtomicU64,
     unborn: AtomicU64,
-    /// Of the crossings, those of sleepers that the sweeper has woken.
+    /// Upgrades of sleeping processes that the background upgrader has woken.
     pub swept: AtomicU64,
-    /// Crossings that failed after the commit.
-    pub stuck: AtomicU64,
-    /// Processes that were left on their version, with consent.
-    pub left: AtomicU64,
-    /// Processes that went back because new code failed in probation.
-    pub returned: AtomicU64,
-    /// Failures that the release is held responsible for.
+    /// Upgrades that failed after the commit.
+    pub failed: AtomicU64,
+    /// Processes that keep their version, with the operator's consent.
+    pub exempt: AtomicU64,
+    /// Processes that were reverted because new code failed in probation.
+    pub reverted: AtomicU64,
+    /// Failures that are attributed to the release.
     pub failures: AtomicU64,
-    /// When the first process had crossed, nanoseconds of the node's clock; 0 if none has.
+    /// Time at which the first upgrade was complete, nanoseconds of the node's clock; 0 if
+    /// none is.
     pub first_crossing: AtomicU64,
-    /// How long each process stood still for its crossing, nanoseconds.
+    /// Pause of each process for its upgrade, nanoseconds. Processes that had not started
+    /// are not included.
     pub pauses: Histogram,
 }
 
 impl Progress {
-    /// A process has crossed by this path. `swept`: the sweeper woke it for that.
-    pub fn crossed(&self, path: Path, pause: u64, now: u64, swept: bool) {
+    /// Records that a process was upgraded by this path. `pause` is in nanoseconds, `now`
+    /// in nanoseconds of the node's clock. `swept`: the background upgrader woke the
+    /// process for it.
+    pub fn record_upgrade(&self, path: UpgradePath, pause: u64, now: u64, swept: bool) {
         let counter = match path {
-            Path::Carried => &self.carried,
-            Path::Migrated => &self.migrated,
-            Path::Fresh => &self.fresh,
-            Path::Unborn => &self.unborn,
+            UpgradePath::Reused => &self.carried,
+            UpgradePath::Migrated => &self.migrated,
+            UpgradePath::Reset => &self.fresh,
+            UpgradePath::NotStarted => &self.unborn,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         if swept {
             self.swept.fetch_add(1, Ordering::Relaxed);
         }
-        if path != Path::Unborn {
+        if path != UpgradePath::NotStarted {
             self.pauses.add(pause);
         }
         let _ = self.first_crossing.compare_exchange(
@@ -76,13 +80,13 @@ impl Progress {
         );
     }
 
-    /// How many crossed by each path: those with any.
-    pub fn paths(&self) -> Vec<(Path, u64)> {
+    /// Returns the number of upgrades by each path, without paths that have none.
+    pub fn paths(&self) -> Vec<(UpgradePath, u64)> {
         [
-            (Path::Carried, &self.carried),
-            (Path::Migrated, &self.migrated),
-            (Path::Fresh, &self.fresh),
-            (Path::Unborn, &self.unborn),
+            (UpgradePath::Reused, &self.carried),
+            (UpgradePath::Migrated, &self.migrated),
+            (UpgradePath::Reset, &self.fresh),
+            (UpgradePath::NotStarted, &self.unborn),
         ]
         .into_iter()
         .map(|(path, counter)| (path, counter.load(Ordering::Relaxed)))
@@ -90,7 +94,7 @@ impl Progress {
         .collect()
     }
 
-    /// Processes that have crossed, by whatever path.
+    /// Returns the number of upgrades by all paths.
     pub fn total(&self) -> u64 {
         self.paths().iter().map(|(_, count)| count).sum()
     }

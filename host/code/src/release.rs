@@ -1,10 +1,12 @@
-//! Releases, the pointer at the current one, and the way back.
+//! Releases, the pointer to the current one, and rollback.
 //!
-//! Invariants: release ids only grow, also when code goes back: going back is
-//! a new release with the former versions. `id` of [`Code`] is stored after
-//! the pointer, so a process that sees a new id finds a release at least as
-//! new. Commits are serialised by the history's lock, and versions are unloaded
-//! under it: those of the current release never are.
+//! Invariants: release ids only grow, also on rollback: a rollback is a new release
+//! with the former versions. `id` of [`CodeServer`] is stored after the pointer, so a
+//! process that sees a new id finds a release at least as new. Commits are serialized
+//! by the lock of `history`, and versions are unloaded under it. Versions of the
+//! current release are never unloaded.
+//!
+//! Lock order: `history` is the only lock of this crate.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,44 +15,46 @@ use foldhash::fast::FixedState;
 
 use crate::progress::Progress;
 use crate::sync::{AtomicU64, Mutex, Ordering, Pointer};
-use crate::unload::Steps;
-use crate::version::{Digest, Tenancy, Version};
+use crate::unload::RequiredVersions;
+use crate::version::{Digest, Version, VersionRef};
 
 /// An immutable choice of one version for each module.
 #[derive(Debug)]
 pub struct Release<A> {
-    /// Grows with every commit; the empty release has 0.
+    /// Id of the release, one more than that of the release before; the empty release has 0.
     pub id: u64,
-    /// The release whose choice this is: itself, or the one it went back to.
+    /// Id of the release that chose these versions: this one, or the target of the
+    /// rollback that made it.
     pub origin: u64,
     modules: HashMap<Arc<str>, Arc<Version<A>>, FixedState>,
-    /// Whoever deployed it consents to lost state where none can cross.
+    /// Whether the operator consents to discarding state that can be neither reused nor
+    /// migrated (`--fresh`).
     pub fresh: bool,
-    /// How far it has come.
+    /// The progress of its upgrades.
     pub progress: Progress,
 }
 
 impl<A> Release<A> {
-    /// The version of a module.
+    /// Returns the version of a module. `None`: the release has no such module.
     pub fn version(&self, module: &str) -> Option<&Arc<Version<A>>> {
         self.modules.get(module)
     }
 
-    /// All versions, in no order.
+    /// Returns all versions, in no particular order.
     pub fn versions(&self) -> impl Iterator<Item = &Arc<Version<A>>> {
         self.modules.values()
     }
 }
 
-/// Why a commit did not happen.
+/// Why a commit or a rollback failed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CommitError {
-    /// Meanwhile the current release has other versions of these modules.
+    /// The current release has other versions of these modules than the base.
     #[error("release {current} was committed meanwhile (this one was prepared on {base})")]
     Conflict {
-        /// The release it was prepared on.
+        /// The release on which it was prepared.
         base: u64,
-        /// The current one.
+        /// The current release.
         current: u64,
     },
     /// There is no earlier release.
@@ -58,41 +62,42 @@ pub enum CommitError {
     NoEarlier,
 }
 
-/// What a failure of new code leads to.
+/// The effect of a failure of new code on the release.
 #[derive(Debug)]
 #[must_use]
 pub enum Verdict<A> {
-    /// The release stays.
+    /// The release is not rolled back.
     Stays,
-    /// The threshold was passed: this release, with the former versions, is current now.
-    WentBack(Arc<Release<A>>),
+    /// The threshold was reached: this release, with the former versions, is current now.
+    RolledBack(Arc<Release<A>>),
 }
 
-/// All code of a node.
+/// All code of a node: the current release, earlier releases and loaded versions.
 #[derive(Debug)]
-pub struct Code<A> {
+pub struct CodeServer<A> {
     current: Pointer<Release<A>>,
     id: AtomicU64,
-    /// Failures of one release that make it go back.
+    /// Number of failures of one release at which it is rolled back.
     threshold: u64,
     history: Mutex<History<A>>,
 }
 
 #[derive(Debug)]
 struct History<A> {
-    /// Releases that can be gone back to, oldest first; the current one's origin is the last.
+    /// Rollback targets, oldest first. The last entry is the origin of the current release.
     releases: Vec<Arc<Release<A>>>,
-    /// Versions that are loaded, oldest first for each module.
+    /// Loaded versions, oldest first for each module.
     loaded: Vec<Arc<Version<A>>>,
     numbers: HashMap<Arc<str>, u32, FixedState>,
 }
 
-/// Releases that can be gone back to.
+/// The most entries of [`History::releases`].
 const HISTORY: usize = 16;
 
-impl<A> Code<A> {
-    /// No code yet. `threshold`: failures of one release that make it go back.
-    pub fn new(threshold: u64) -> Code<A> {
+impl<A> CodeServer<A> {
+    /// Creates a server without code. `threshold` is the number of failures of one
+    /// release at which it is rolled back, at least 1.
+    pub fn new(threshold: u64) -> CodeServer<A> {
         let empty = Arc::new(Release {
             id: 0,
             origin: 0,
@@ -100,7 +105,7 @@ impl<A> Code<A> {
             fresh: false,
             progress: Progress::default(),
         });
-        Code {
+        CodeServer {
             current: Pointer::new(empty),
             id: AtomicU64::new(0),
             threshold: threshold.max(1),
@@ -112,47 +117,48 @@ impl<A> Code<A> {
         }
     }
 
-    /// The id of the current release: what a process compares on its way in.
+    /// Returns the id of the current release, which a process compares before each handler.
     #[inline]
     pub fn current_id(&self) -> u64 {
         // Pairs with the Release in `publish`.
         self.id.load(Ordering::Acquire)
     }
 
-    /// The current release.
+    /// Returns the current release.
     pub fn current(&self) -> Arc<Release<A>> {
         self.current.load()
     }
 
-    /// Moves into a module's current version. Answers the release's id with it;
-    /// `None`: the release has no such module.
-    pub fn enter(&self, module: &str) -> Option<(u64, Tenancy<A>)> {
-        self.come(module, Version::enter)
+    /// Returns a reference for a process of a module's current version, with the
+    /// release's id. `None`: the release has no such module.
+    pub fn enter(&self, module: &str) -> Option<(u64, VersionRef<A>)> {
+        self.acquire(module, Version::enter)
             .map(|(release, tenancy)| (release.id, tenancy))
     }
 
-    /// Holds a module's current version. Answers the release with it; `None`:
-    /// the release has no such module.
-    pub fn hold(&self, module: &str) -> Option<(Arc<Release<A>>, Tenancy<A>)> {
-        self.come(module, Version::hold)
+    /// Returns a reference that keeps a module's current version loaded, with the
+    /// release. `None`: the release has no such module.
+    pub fn hold(&self, module: &str) -> Option<(Arc<Release<A>>, VersionRef<A>)> {
+        self.acquire(module, Version::hold)
     }
 
-    fn come(
+    fn acquire(
         &self,
         module: &str,
-        come: impl Fn(&Arc<Version<A>>) -> Option<Tenancy<A>>,
-    ) -> Option<(Arc<Release<A>>, Tenancy<A>)> {
+        come: impl Fn(&Arc<Version<A>>) -> Option<VersionRef<A>>,
+    ) -> Option<(Arc<Release<A>>, VersionRef<A>)> {
         loop {
             let release = self.current();
-            // What was unloaded since is not current any more: another release is.
+            // A version that was unloaded since is not in the current release any more:
+            // read the pointer again.
             if let Some(tenancy) = come(release.version(module)?) {
                 return Some((release, tenancy));
             }
         }
     }
 
-    /// The loaded version with these bytes, if there is one, held.
-    pub fn find(&self, module: &str, digest: Digest) -> Option<Tenancy<A>> {
+    /// Returns a reference to the loaded version with this digest, if there is one.
+    pub fn find(&self, module: &str, digest: Digest) -> Option<VersionRef<A>> {
         let history = self.history.lock();
         let mut loaded = history.loaded.iter();
         loaded
@@ -160,12 +166,12 @@ impl<A> Code<A> {
             .hold()
     }
 
-    /// The loaded versions between two of the same module, held, in the
-    /// direction from the one to the other: state may pass through them.
-    pub fn between(&self, from: &Version<A>, to: &Version<A>) -> Vec<Tenancy<A>> {
+    /// Returns references to the loaded versions between two of the same module, ordered
+    /// from `from` to `to`. State may be migrated through them.
+    pub fn between(&self, from: &Version<A>, to: &Version<A>) -> Vec<VersionRef<A>> {
         let (low, high) = (from.number.min(to.number), from.number.max(to.number));
         let history = self.history.lock();
-        let mut between: Vec<Tenancy<A>> = history
+        let mut between: Vec<VersionRef<A>> = history
             .loaded
             .iter()
             .filter(|it| it.module == from.module && low < it.number && it.number < high)
@@ -178,9 +184,9 @@ impl<A> Code<A> {
         between
     }
 
-    /// Makes a version of compiled code. It is loaded, but in no release: it is
-    /// there as long as it is held.
-    pub fn load(&self, module: &str, digest: Digest, artifact: A) -> Tenancy<A> {
+    /// Loads compiled code as a new version and returns a reference to it. The version
+    /// is in no release yet, so it stays loaded only as long as it is referenced.
+    pub fn load(&self, module: &str, digest: Digest, artifact: A) -> VersionRef<A> {
         let mut history = self.history.lock();
         let name: Arc<str> = module.into();
         let number = history.numbers.entry(name.clone()).or_insert(0);
@@ -191,9 +197,9 @@ impl<A> Code<A> {
         held
     }
 
-    /// Drops a version that did not make it into a release. Answers whether it
-    /// is gone: not if it is used, or in a release after all.
-    pub fn discard(&self, held: Tenancy<A>) -> bool {
+    /// Unloads a version that was not committed. Returns whether it was unloaded: it is
+    /// not if it has other users, or is in a release after all.
+    pub fn discard(&self, held: VersionRef<A>) -> bool {
         let mut history = self.history.lock();
         let version = held.version().clone();
         drop(held);
@@ -206,7 +212,7 @@ impl<A> Code<A> {
             return false;
         }
         loaded.retain(|other| !Arc::ptr_eq(other, &version));
-        // Its number was never seen by a process, so it is free again.
+        // No process has seen its number, so the number can be used again.
         if let Some(number) = numbers.get_mut(&version.module)
             && *number == version.number
         {
@@ -215,14 +221,14 @@ impl<A> Code<A> {
         true
     }
 
-    /// Makes `versions` current, those of all other modules staying. One
-    /// store: every handler that begins after it runs the new code. `fresh`:
-    /// state that cannot cross may be lost.
+    /// Makes `versions` current and keeps those of all other modules. Returns the new
+    /// release. The commit is one store: every handler that begins after it runs the new
+    /// code. `fresh`: state that can be neither reused nor migrated may be discarded.
     ///
     /// # Errors
     ///
-    /// If the current release has not the same versions of these modules as the
-    /// one on which they were prepared.
+    /// Returns [`CommitError::Conflict`] if the current release does not have the same
+    /// versions of these modules as `base`, on which they were prepared.
     pub fn commit(
         &self,
         base: &Release<A>,
@@ -250,8 +256,8 @@ impl<A> Code<A> {
         let id = current.id + 1;
         let release = self.publish(&current, id, modules, fresh);
         if same {
-            // The same choice again, with other consent: whoever goes back
-            // wants the choice before it.
+            // The same versions again, with other consent: a rollback must restore the
+            // versions before them.
             history.releases.pop();
         }
         history.releases.push(release.clone());
@@ -261,13 +267,18 @@ impl<A> Code<A> {
         Ok(release)
     }
 
-    /// Goes back to the release before the current one's origin.
-    pub fn go_back(&self) -> Result<Arc<Release<A>>, CommitError> {
+    /// Rolls back to the release before the origin of the current one. Returns the new
+    /// release, which has the former versions.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CommitError::NoEarlier`] if there is no earlier release.
+    pub fn roll_back(&self) -> Result<Arc<Release<A>>, CommitError> {
         let mut history = self.history.lock();
-        self.go_back_locked(&mut history)
+        self.roll_back_locked(&mut history)
     }
 
-    fn go_back_locked(&self, history: &mut History<A>) -> Result<Arc<Release<A>>, CommitError> {
+    fn roll_back_locked(&self, history: &mut History<A>) -> Result<Arc<Release<A>>, CommitError> {
         let current = self.current.load();
         if history.releases.len() < 2 {
             return Err(CommitError::NoEarlier);
@@ -276,7 +287,7 @@ impl<A> Code<A> {
         let Some(former) = history.releases.last() else {
             return Err(CommitError::NoEarlier);
         };
-        // Modules that only the newer release has stay: processes run them.
+        // Modules that only the newer release has are kept: processes run them.
         let mut modules = current.modules.clone();
         for (name, version) in &former.modules {
             modules.insert(name.clone(), version.clone());
@@ -284,7 +295,7 @@ impl<A> Code<A> {
         Ok(self.publish(&current, former.origin, modules, false))
     }
 
-    /// `origin`: the release whose choice it is.
+    /// Publishes a new release as the current one. `origin`: see [`Release::origin`].
     fn publish(
         &self,
         before: &Release<A>,
@@ -298,7 +309,7 @@ impl<A> Code<A> {
                 .version(name)
                 .is_some_and(|it| Arc::ptr_eq(it, version))
             {
-                version.begins(id);
+                version.set_current_since(id);
             }
         }
         let release = Arc::new(Release {
@@ -314,8 +325,9 @@ impl<A> Code<A> {
         release
     }
 
-    /// New code has failed a process. Counted only while `release` is current
-    /// and is no way back itself.
+    /// Records that new code has failed in a process, and rolls the release back at the
+    /// threshold. The failure counts only while `release` is current, and only if it is
+    /// not a rollback itself. Without an earlier release the release stays.
     pub fn failed(&self, release: u64) -> Verdict<A> {
         let current = self.current.load();
         if current.id != release || current.origin != current.id {
@@ -329,14 +341,14 @@ impl<A> Code<A> {
         if self.current.load().id != release {
             return Verdict::Stays;
         }
-        match self.go_back_locked(&mut history) {
-            Ok(release) => Verdict::WentBack(release),
+        match self.roll_back_locked(&mut history) {
+            Ok(release) => Verdict::RolledBack(release),
             Err(_) => Verdict::Stays,
         }
     }
 
-    /// How many processes have still to cross for a release: those in other
-    /// versions of its modules that do not stay there.
+    /// Returns the number of processes that are pending for a release: those on other
+    /// versions of its modules that are not exempt.
     pub fn pending(&self, release: &Release<A>) -> usize {
         let history = self.history.lock();
         history
@@ -351,7 +363,7 @@ impl<A> Code<A> {
             .sum()
     }
 
-    /// Versions of a module that are loaded, oldest first.
+    /// Returns the loaded versions of a module, oldest first.
     pub fn versions(&self, module: &str) -> Vec<Arc<Version<A>>> {
         let history = self.history.lock();
         let mut versions: Vec<_> = history
@@ -364,16 +376,16 @@ impl<A> Code<A> {
         versions
     }
 
-    /// Everything that is loaded.
+    /// Returns all loaded versions.
     pub fn loaded(&self) -> Vec<Arc<Version<A>>> {
         self.history.lock().loaded.clone()
     }
 
-    /// Unloads versions that nobody uses and nobody can need: answers them. Kept
-    /// are those of the current release, of the `keep` before it to go back to,
-    /// and those between a process's version and the current one through which
-    /// its state may have to pass (see `unload`): `schema` is that of a version's
-    /// state.
+    /// Unloads the versions that have no users and cannot be needed, and returns them.
+    /// Kept are the versions of the current release, those of the `keep` rollback targets
+    /// before it, and those between a process's version and the current one through which
+    /// its state may have to be migrated (see `unload`). `schema` returns the schema
+    /// number of an artifact's state.
     pub fn unload(&self, keep: usize, schema: impl Fn(&A) -> i32) -> Vec<Arc<Version<A>>> {
         let mut history = self.history.lock();
         let current = self.current.load();
@@ -382,7 +394,7 @@ impl<A> Code<A> {
         let History {
             releases, loaded, ..
         } = &mut *history;
-        let steps = Steps::new(loaded, &current, schema);
+        let steps = RequiredVersions::new(loaded, &current, schema);
         let kept = releases.iter().chain([&current]);
         let (stay, go): (Vec<_>, Vec<_>) = loaded.drain(..).partition(|version| {
             is_in(kept.clone(), version) || steps.include(version) || !version.close()

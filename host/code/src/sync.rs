@@ -15,7 +15,7 @@ mod real {
     pub(crate) use parking_lot::Mutex;
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// A pointer that is read all the time and seldom changed.
+    /// A pointer that is read often and changed rarely.
     #[derive(Debug)]
     pub(crate) struct Pointer<T>(ArcSwap<T>);
 
@@ -57,7 +57,8 @@ mod model {
         }
     }
 
-    /// What a read or a store of the pointer orders, a lock orders too.
+    /// The pointer behind a lock, which orders all that loads and stores of the real
+    /// pointer order.
     #[derive(Debug)]
     pub(crate) struct Pointer<T>(Mutex<Arc<T>>);
 

@@ -1,14 +1,13 @@
-//! Which versions between a process's own and the current one have to stay,
-//! though nobody uses them: `load` of the current version may refuse a state
-//! that one between them takes, and hands over in a newer schema.
+//! Decides which unused versions between a process's version and the current one must
+//! stay loaded: `load` of the current version may refuse a state that a version between
+//! them accepts, and saves in a newer schema.
 //!
-//! A state is brought along by schemas. So of those versions that follow one
-//! another with the same schema the first is kept, which was written when the
-//! schema before was the common one, and the last, which has all that was mended
-//! since. Where the current version has the process's own schema, nothing is
-//! between: a state of that schema is its own. So however many swaps there
-//! have been, there are no more than two for each change of the schema, and
-//! [`MOST`] of a module.
+//! State is migrated schema by schema. So of each run of versions with the same schema,
+//! two are kept: the first, which was written to read the schema before it, and the
+//! last, which has everything that was fixed since. If the current version has the
+//! schema of the process's version, none in between is kept: the current version reads
+//! that schema itself. So however many swaps there have been, at most two versions are
+//! kept for each change of the schema, and at most [`MOST`] of a module.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,25 +17,25 @@ use foldhash::fast::FixedState;
 use crate::release::Release;
 use crate::version::Version;
 
-/// Versions of a module that are kept only because state may have to pass through
-/// them; the newest. A process that is further behind is stuck if the current
-/// version does not take its state.
+/// The most versions of a module that are kept only because state may have to be
+/// migrated through them; the newest are kept. The upgrade of a process on an older
+/// version fails if the current version does not accept its state.
 const MOST: usize = 16;
 
 /// The versions to keep, by module and number.
-pub(crate) struct Steps(HashSet<(Arc<str>, u32), FixedState>);
+pub(crate) struct RequiredVersions(HashSet<(Arc<str>, u32), FixedState>);
 
-impl Steps {
+impl RequiredVersions {
     pub(crate) fn new<A>(
         loaded: &[Arc<Version<A>>],
         current: &Release<A>,
         schema: impl Fn(&A) -> i32,
-    ) -> Steps {
+    ) -> RequiredVersions {
         let mut modules: HashMap<&str, Vec<&Arc<Version<A>>>, FixedState> = HashMap::default();
         for version in loaded {
             modules.entry(&version.module).or_default().push(version);
         }
-        let mut steps = Steps(HashSet::default());
+        let mut steps = RequiredVersions(HashSet::default());
         for (module, mut versions) in modules {
             let Some(current) = current.version(module) else {
                 continue;
@@ -56,7 +55,7 @@ impl Steps {
             let mut kept: Vec<u32> = versions
                 .iter()
                 .zip(&chain)
-                .filter(|(version, _)| version.population() > 0)
+                .filter(|(version, _)| version.process_count() > 0)
                 .flat_map(|(_, from)| between(&chain, *from, to))
                 .collect();
             kept.sort_unstable();
@@ -77,14 +76,15 @@ impl Steps {
     }
 }
 
-/// A version, as far as it matters here.
+/// The relevant data of a version.
 #[derive(Clone, Copy)]
 struct Link {
     number: u32,
     schema: i32,
 }
 
-/// The numbers of those in a chain, by number, through which state may have to pass.
+/// Returns the numbers of the versions between two through which state may have to be
+/// migrated. `chain` is ordered by number.
 fn between(chain: &[Link], from: Link, to: Link) -> Vec<u32> {
     if from.schema == to.schema {
         return Vec::new();
@@ -105,12 +105,12 @@ fn between(chain: &[Link], from: Link, to: Link) -> Vec<u32> {
 #[allow(clippy::unwrap_used, reason = "these are tests")]
 mod tests {
     use super::*;
-    use crate::{Code, Digest, Tenancy};
+    use crate::{CodeServer, Digest, VersionRef};
 
-    /// Code whose artifact is its schema, with a version of each, one after the
-    /// other. What lives in the first is in the answer.
-    fn history(schemas: &[i32]) -> (Code<i32>, Tenancy<i32>) {
-        let code = Code::new(3);
+    /// Returns a code server whose artifacts are schemas, with one version for each, and
+    /// a process of the first version.
+    fn history(schemas: &[i32]) -> (CodeServer<i32>, VersionRef<i32>) {
+        let code = CodeServer::new(3);
         commit(&code, schemas[0], 0);
         let first = code.enter("m").unwrap().1;
         for (number, schema) in schemas.iter().enumerate().skip(1) {
@@ -120,7 +120,7 @@ mod tests {
         (code, first)
     }
 
-    fn commit(code: &Code<i32>, schema: i32, number: usize) {
+    fn commit(code: &CodeServer<i32>, schema: i32, number: usize) {
         let mut digest = [0; 32];
         digest[..8].copy_from_slice(&number.to_le_bytes());
         let version = code.load("m", Digest(digest), schema);
@@ -129,7 +129,7 @@ mod tests {
             .unwrap();
     }
 
-    fn numbers(code: &Code<i32>) -> Vec<u32> {
+    fn numbers(code: &CodeServer<i32>) -> Vec<u32> {
         let versions = code.versions("m");
         versions.iter().map(|version| version.number).collect()
     }
@@ -147,7 +147,7 @@ mod tests {
     fn of_each_schema_between_the_first_and_the_last_stay() {
         let schemas: Vec<i32> = [1, 2, 3].into_iter().flat_map(|it| [it; 10]).collect();
         let (code, first) = history(&schemas);
-        // 2 to 10 have the process's own schema.
+        // 2 to 10 have the schema of the process's version.
         assert_eq!(numbers(&code), [1, 11, 20, 21, 29, 30]);
         let newest = code.enter("m").unwrap().1;
         let there: Vec<u32> = (code.between(&first, &newest).iter())
@@ -168,7 +168,7 @@ mod tests {
         let schemas: Vec<i32> = (0..1_000).collect();
         let (code, first) = history(&schemas);
         let kept = numbers(&code);
-        // Its own, and the current one.
+        // Besides these, the process's version and the current one.
         assert_eq!(kept.len(), MOST + 2, "{kept:?}");
         assert_eq!((kept[0], kept[1]), (1, 1_000 - 16));
         drop(first);
@@ -182,8 +182,8 @@ mod tests {
             commit(&code, schema, number + 2);
         }
         let newest = code.enter("m").unwrap().1;
-        code.go_back().unwrap();
-        code.go_back().unwrap();
+        code.roll_back().unwrap();
+        code.roll_back().unwrap();
         code.unload(0, |schema| *schema);
         assert_eq!(numbers(&code), [2, 3, 4]);
         drop(newest);
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_commit_minds_only_the_modules_that_it_changes() {
-        let code = Code::new(3);
+        let code = CodeServer::new(3);
         let load = |module: &str, n: u8| code.load(module, Digest([n; 32]), 0);
         let (a, b) = (load("a", 1), load("b", 1));
         let both = [a.version().clone(), b.version().clone()];
@@ -241,7 +241,7 @@ mod tests {
             code.commit(&base, std::slice::from_ref(late.version()), false)
                 .is_err()
         );
-        // What has not changed is looked at too, if it is part of the commit.
+        // Modules that did not change are checked too, if they are part of the commit.
         let parts = [a.version().clone(), late.version().clone()];
         assert!(code.commit(&release, &parts[1..], false).is_ok());
         assert_eq!(code.current().version("a").unwrap().number, 2);

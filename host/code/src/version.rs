@@ -1,8 +1,8 @@
-//! One version of one module, and who lives in it.
+//! One version of one module, and the counts of its users.
 //!
-//! Invariant: a version that was unloaded has nobody, and gets nobody. Who uses
-//! it is counted in the same word that closes it, so whoever comes is either
-//! counted before it is closed, and keeps it, or sees that it is.
+//! Invariant: an unloaded version has no users, and never gets any. The users are
+//! counted in the same word that closes the version. So a new user is either counted
+//! before the version is closed, and keeps it loaded, or sees that it is closed.
 
 use std::fmt;
 use std::ops::Deref;
@@ -15,7 +15,7 @@ use crate::sync::{AtomicU64, Ordering};
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// The first eight hexadecimal digits, for people.
+    /// Returns the first eight hexadecimal digits, for display.
     pub fn short(&self) -> String {
         self.0[..4].iter().map(|b| format!("{b:02x}")).collect()
     }
@@ -27,39 +27,40 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// One version of one module. Equal bytes are one version: code that comes
-/// back after a detour gets its old number.
+/// One version of one module. Modules with equal bytes are one version: code that is
+/// deployed again while it is still loaded keeps its number.
 #[derive(Debug)]
 pub struct Version<A> {
     /// The module's name in the release.
     pub module: Arc<str>,
-    /// Counts the module's versions on this node, from 1.
+    /// Number of the version among the module's versions on this node, from 1.
     pub number: u32,
-    /// Of the module file.
+    /// Digest of the module file.
     pub digest: Digest,
-    /// The compiled code and all that belongs to it.
+    /// The compiled code and everything that belongs to it.
     pub artifact: A,
-    /// Those that live in it ([`LIVES`]), those that hold it ([`HOLDS`]), and
-    /// whether it is [`CLOSED`].
+    /// The count of processes ([`PROCESS`]), the count of other references
+    /// ([`REFERENCE`]), and whether it is [`CLOSED`].
     users: AtomicU64,
-    /// The release with which it became current last; 0: it never was.
+    /// The release with which it last became current; 0: it never was.
     since: AtomicU64,
-    /// Of its population, those that stay although a release has another
-    /// version: how many, and below that the release's id. See [`Version::pending`].
-    staying: AtomicU64,
+    /// The processes that are exempt from a release with another version: their number
+    /// in the high half, the release's id in the low half. See [`Version::pending`].
+    exempt: AtomicU64,
 }
 
-/// One that lives in a version: the lower half of `users`.
-const LIVES: u64 = 1;
-/// One that keeps it loaded without living in it.
-const HOLDS: u64 = 1 << 32;
-/// The version was unloaded.
+/// In `users`, one process of the version: the count is the low half.
+const PROCESS: u64 = 1;
+/// In `users`, one reference that keeps the version loaded without being a process.
+const REFERENCE: u64 = 1 << 32;
+/// In `users`, the bit that says that the version was unloaded.
 const CLOSED: u64 = 1 << 63;
 
-/// Bits of `staying` that hold the release's id.
+/// Bits of `exempt` that hold the release's id.
 const ID_BITS: u32 = 32;
 
-/// What `staying` holds of a release's id: 0 is no release.
+/// Returns the release's id as `exempt` stores it: 0 is no release, and ids from
+/// [`u32::MAX`] on are equal.
 fn id_of(release: u64) -> u32 {
     u32::try_from(release).unwrap_or(u32::MAX)
 }
@@ -73,66 +74,68 @@ impl<A> Version<A> {
             artifact,
             users: AtomicU64::new(0),
             since: AtomicU64::new(0),
-            staying: AtomicU64::new(0),
+            exempt: AtomicU64::new(0),
         }
     }
 
-    /// Processes that run this version, or sleep in it.
-    pub fn population(&self) -> usize {
+    /// Returns the number of processes of this version, running or paged out.
+    pub fn process_count(&self) -> usize {
         living(self.users.load(Ordering::Relaxed))
     }
 
-    /// The release with which it became current last; 0 if it never was.
+    /// Returns the id of the release with which it last became current; 0 if it never was.
     pub fn since(&self) -> u64 {
         self.since.load(Ordering::Relaxed)
     }
 
-    /// It becomes current. Before the release is: who sees that sees this.
-    pub(crate) fn begins(&self, release: u64) {
+    /// Records that the version becomes current with `release`. Called before the
+    /// release is published, so a reader that sees the release sees this.
+    pub(crate) fn set_current_since(&self, release: u64) {
         self.since.store(release, Ordering::Relaxed);
     }
 
-    /// Counts one more, unless the version was unloaded.
-    fn come(self: &Arc<Self>, lives: bool) -> Option<Tenancy<A>> {
-        let one = if lives { LIVES } else { HOLDS };
-        // Relaxed: all that matters is the order of changes of this one word.
+    /// Counts one more user. `None`: the version was unloaded.
+    fn acquire(self: &Arc<Self>, lives: bool) -> Option<VersionRef<A>> {
+        let one = if lives { PROCESS } else { REFERENCE };
+        // Relaxed: only the modification order of this one word matters.
         if self.users.fetch_add(one, Ordering::Relaxed) & CLOSED != 0 {
             self.users.fetch_sub(one, Ordering::Relaxed);
             return None;
         }
-        Some(Tenancy {
+        Some(VersionRef {
             version: self.clone(),
             lives,
-            stays: 0,
+            exempt_for: 0,
         })
     }
 
-    /// Lives in it; `None`: it was unloaded.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<Tenancy<A>> {
-        self.come(true)
+    /// Counts a process of the version. `None`: it was unloaded.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<VersionRef<A>> {
+        self.acquire(true)
     }
 
-    /// Keeps it loaded; `None`: it was unloaded.
-    pub(crate) fn hold(self: &Arc<Self>) -> Option<Tenancy<A>> {
-        self.come(false)
+    /// Counts a reference that keeps it loaded. `None`: it was unloaded.
+    pub(crate) fn hold(self: &Arc<Self>) -> Option<VersionRef<A>> {
+        self.acquire(false)
     }
 
-    /// Unloads it, if nobody uses it: nobody will from now on.
+    /// Closes the version if it has no users, and returns whether it did. A closed
+    /// version gets no new users.
     pub(crate) fn close(&self) -> bool {
         self.users
             .compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
 
-    /// Of its population, how many have still to cross for `release`, which
-    /// has another version: all but those that stay (see [`Tenancy::stay`]).
-    /// 0 means that what those who left have counted is visible.
+    /// Returns how many of its processes are pending for `release`, which has another
+    /// version of the module: all that are not exempt (see [`VersionRef::exempt`]).
+    /// If it returns 0, the counters that former processes have updated are visible.
     pub fn pending(&self, release: u64) -> usize {
         loop {
-            let staying = self.staying.load(Ordering::Acquire);
-            // Pairs with the Release in `Tenancy::drop`.
+            let staying = self.exempt.load(Ordering::Acquire);
+            // Pairs with the Release in `VersionRef::drop`.
             let population = living(self.users.load(Ordering::Acquire));
-            if self.staying.load(Ordering::Acquire) == staying {
+            if self.exempt.load(Ordering::Acquire) == staying {
                 let count = match staying as u32 == id_of(release) {
                     true => usize::try_from(staying >> ID_BITS).unwrap_or(usize::MAX),
                     false => 0,
@@ -142,10 +145,10 @@ impl<A> Version<A> {
         }
     }
 
-    /// Counts one more that stays for `release`. Answers whether it was
-    /// counted: not if a newer release is counted already.
-    fn one_stays(&self, release: u32) -> bool {
-        self.staying
+    /// Counts one more process that is exempt from `release`. Returns whether it was
+    /// counted: it is not if the count already refers to a newer release.
+    fn add_exempt(&self, release: u32) -> bool {
+        self.exempt
             .fetch_update(
                 Ordering::AcqRel,
                 Ordering::Acquire,
@@ -158,19 +161,19 @@ impl<A> Version<A> {
             .is_ok()
     }
 
-    fn one_stays_no_more(&self, release: u32) {
-        // Counted for a release that is past: there is nothing to take back.
+    fn remove_exempt(&self, release: u32) {
+        // The count may refer to a newer release: then there is nothing to subtract.
         let _ = self
-            .staying
+            .exempt
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |staying| {
                 (staying as u32 == release).then(|| staying - (1 << ID_BITS))
             });
     }
 }
 
-/// Of `users`, those that live there.
+/// Returns the number of processes in `users`.
 fn living(users: u64) -> usize {
-    usize::try_from(users & (HOLDS - 1)).unwrap_or(usize::MAX)
+    usize::try_from(users & (REFERENCE - 1)).unwrap_or(usize::MAX)
 }
 
 /// `module@number`, as `ps` shows it.
@@ -180,69 +183,71 @@ impl<A> fmt::Display for Version<A> {
     }
 }
 
-/// A process's hold on a version: counted, so that a version is unloaded when
-/// nobody needs it any more.
+/// A counted reference to a version, which keeps it loaded: of a process that runs it,
+/// or of another user.
 #[derive(Debug)]
-pub struct Tenancy<A> {
+pub struct VersionRef<A> {
     version: Arc<Version<A>>,
     lives: bool,
-    /// The release for which it is counted as staying; 0: none.
-    stays: u32,
+    /// The release from which it is counted as exempt; 0: none.
+    exempt_for: u32,
 }
 
-impl<A> Tenancy<A> {
-    /// Moves into the version, which this keeps loaded.
+impl<A> VersionRef<A> {
+    /// Returns a reference for a process of the version.
     #[must_use]
-    pub fn enter(&self) -> Tenancy<A> {
+    pub fn enter(&self) -> VersionRef<A> {
         self.again(true)
     }
 
-    /// Keeps the version loaded without living in it: the way back to it, or
-    /// its use for a moment.
+    /// Returns a reference that keeps the version loaded without being a process: for
+    /// a rollback target, or for temporary use.
     #[must_use]
-    pub fn hold(&self) -> Tenancy<A> {
+    pub fn hold(&self) -> VersionRef<A> {
         self.again(false)
     }
 
-    fn again(&self, lives: bool) -> Tenancy<A> {
-        let tenancy = self.version.come(lives);
+    fn again(&self, lives: bool) -> VersionRef<A> {
+        let tenancy = self.version.acquire(lives);
         tenancy.expect("a version in use is not unloaded")
     }
 
-    /// The process stays in this version, although `release` has another one:
-    /// it is stuck, was left behind, or came back. So nobody waits for it.
-    pub fn stay(&mut self, release: u64) {
+    /// Exempts the process from `release`, which has another version of the module: its
+    /// upgrade failed, the operator left it (`--leave`), or it was reverted. The release
+    /// no longer waits for it.
+    pub fn exempt(&mut self, release: u64) {
         let release = id_of(release);
-        if self.lives && self.stays != release && self.version.one_stays(release) {
-            self.stays = release;
+        if self.lives && self.exempt_for != release && self.version.add_exempt(release) {
+            self.exempt_for = release;
         }
     }
 
-    /// The version itself, without a hold on it.
+    /// Returns the version itself, as an uncounted reference.
     pub fn version(&self) -> &Arc<Version<A>> {
         &self.version
     }
 
-    /// Whether it is this version.
+    /// Returns whether it refers to this version.
     pub fn is(&self, version: &Arc<Version<A>>) -> bool {
         Arc::ptr_eq(&self.version, version)
     }
 }
 
-impl<A> Drop for Tenancy<A> {
+impl<A> Drop for VersionRef<A> {
     fn drop(&mut self) {
-        // First: until the population follows, one too many seems to have
-        // still to cross, never one too few.
-        if self.stays > 0 {
-            self.version.one_stays_no_more(self.stays);
+        // First: until the process count follows, `pending` returns one too many, never
+        // one too few.
+        if self.exempt_for > 0 {
+            self.version.remove_exempt(self.exempt_for);
         }
-        // Release: whoever finds nobody left sees what the last has counted.
-        let one = if self.lives { LIVES } else { HOLDS };
+        // Release: a reader that finds no process left sees the counters that the last
+        // one has updated.
+        let one = if self.lives { PROCESS } else { REFERENCE };
         self.version.users.fetch_sub(one, Ordering::Release);
     }
 }
 
-impl<A> Deref for Tenancy<A> {
+impl<A> Deref for VersionRef<A> {
     type Target = Version<A>;
 
     fn deref(&self) -> &Version<A> {
@@ -263,10 +268,10 @@ mod tests {
         let version = version();
         let mut processes: Vec<_> = (0..3).map(|_| version.enter().unwrap()).collect();
         assert_eq!(version.pending(2), 3);
-        processes[0].stay(2);
-        processes[0].stay(2);
-        assert_eq!((version.pending(2), version.population()), (2, 3));
-        // One ends that stays, and one that does not.
+        processes[0].exempt(2);
+        processes[0].exempt(2);
+        assert_eq!((version.pending(2), version.process_count()), (2, 3));
+        // An exempt process ends, then one that is not.
         drop(processes.remove(0));
         assert_eq!(version.pending(2), 2);
         drop(processes.remove(0));
@@ -277,13 +282,13 @@ mod tests {
     fn the_next_release_waits_for_those_who_stayed_before() {
         let version = version();
         let mut processes: Vec<_> = (0..3).map(|_| version.enter().unwrap()).collect();
-        processes[0].stay(2);
-        processes[1].stay(2);
+        processes[0].exempt(2);
+        processes[1].exempt(2);
         assert_eq!((version.pending(2), version.pending(3)), (1, 3));
-        processes[1].stay(3);
+        processes[1].exempt(3);
         assert_eq!(version.pending(3), 2);
-        // Late news of a release that is past counts for nothing.
-        processes[2].stay(2);
+        // A late exemption from an older release does not count.
+        processes[2].exempt(2);
         assert_eq!(version.pending(3), 2);
         drop(processes.remove(0));
         assert_eq!(version.pending(3), 1);
@@ -295,7 +300,7 @@ mod tests {
     fn a_way_back_is_nobody_who_stays() {
         let version = version();
         let mut held = version.hold().unwrap();
-        held.stay(2);
+        held.exempt(2);
         assert_eq!(version.pending(2), 0);
         let _lives = held.enter();
         assert_eq!(version.pending(2), 1);
@@ -309,10 +314,10 @@ mod tests {
         let lives = held.enter();
         drop(held);
         assert!(!version.close());
-        assert_eq!(version.population(), 1);
+        assert_eq!(version.process_count(), 1);
         drop(lives);
         assert!(version.close());
         assert!(version.enter().is_none() && version.hold().is_none());
-        assert_eq!(version.population(), 0);
+        assert_eq!(version.process_count(), 0);
     }
 }

@@ -1,30 +1,30 @@
-//! A model of those who come to a version while it is replaced and unloaded,
-//! under every interleaving that loom finds.
+//! A model of processes that enter a version while it is replaced and unloaded, under
+//! every interleaving that loom finds.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p exuvia-code --target-dir target/loom
 //! --test loom --release`
 
 #![cfg(loom)]
 
-use exuvia_code::{Code, Digest};
+use exuvia_code::{CodeServer, Digest};
 use loom::sync::Arc;
 use loom::thread;
 
-/// Code with a version of a module that is current.
-fn code() -> Arc<Code<i32>> {
-    let code = Arc::new(Code::new(3));
+/// Returns code with a current version of one module.
+fn code() -> Arc<CodeServer<i32>> {
+    let code = Arc::new(CodeServer::new(3));
     commit(&code, 1);
     code
 }
 
-fn commit(code: &Code<i32>, number: u8) {
+fn commit(code: &CodeServer<i32>, number: u8) {
     let version = code.load("m", Digest([number; 32]), 0);
     code.commit(&code.current(), &[version.version().clone()], false)
         .unwrap();
 }
 
-/// Whoever is born while code is swapped lives in a version that is loaded: the
-/// one that it saw, or a newer one.
+/// A process that is spawned during a swap runs a loaded version: the one that it saw,
+/// or a newer one.
 #[test]
 fn who_is_born_lives_in_a_version_that_is_loaded() {
     loom::model(|| {
@@ -38,7 +38,7 @@ fn who_is_born_lives_in_a_version_that_is_loaded() {
         let born = born.join().unwrap();
         let loaded = code.loaded();
         assert!(loaded.iter().any(|version| born.is(version)));
-        // The release waits for it, if it is not in the current version.
+        // The process is pending if it does not run the current version.
         let current = code.current();
         let behind = !born.is(current.version("m").unwrap());
         assert_eq!(code.pending(&current), usize::from(behind));
@@ -48,7 +48,8 @@ fn who_is_born_lives_in_a_version_that_is_loaded() {
     });
 }
 
-/// The same of whoever crosses, or goes back: it holds what it goes to.
+/// The same holds for a process that is upgraded or reverted: it keeps the version that
+/// it changes to loaded.
 #[test]
 fn what_is_held_is_not_unloaded() {
     loom::model(|| {

@@ -1,7 +1,7 @@
-//! From the listening socket to requests: takes connections, bounds their
-//! number and how long a client may be silent, and lets them end when the server
-//! closes. A client that connects and says nothing, or half a request, costs one
-//! of [`MAX_CONNECTIONS`] for a while and nobody else's request.
+//! Accepts connections on the control socket and turns them into requests. Limits the number of
+//! connections and the time a client may stay silent, and drains open connections when the
+//! server closes. A client that connects and sends nothing, or half a request, occupies one of
+//! [`MAX_CONNECTIONS`] for a while and delays no other request.
 
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -22,25 +22,25 @@ use crate::bodies::forget_request;
 use crate::error::{Failure, code};
 use crate::server::closed;
 
-/// Connections for those who neither wait for a reply nor follow events: whoever
-/// stops the node, or looks what is wrong with it, finds room.
+/// Connections reserved for clients that neither wait for a reply nor follow events, so that a
+/// client that stops or diagnoses the node can always connect.
 const RESERVED: usize = 64;
 
-/// How many connections there may be at a time: as many as there may be requests and
-/// event streams, and those that are kept for others.
+/// The maximum number of open connections: the maximum number of requests and event streams,
+/// plus the reserved connections.
 pub const MAX_CONNECTIONS: usize =
     crate::routes::MAX_REQUESTS + crate::events::MAX_STREAMS + RESERVED;
 
-/// With those that are only told that there is no room.
+/// The limit including connections that only receive a `busy` error.
 const MOST: usize = MAX_CONNECTIONS + 64;
 
-/// How long to wait when the system has no file descriptor left.
+/// Pause after a failed `accept`, which usually means that file descriptors have run out.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
 
-/// How long to wait for a request to be read whose client is gone.
+/// Pause before checking again whether the request of a disconnected client has been read.
 const UNREAD: Duration = Duration::from_millis(20);
 
-/// Serves connections until `closing`, and then until they have ended.
+/// Serves connections until `closing` is set, and then waits for the open ones to end.
 pub(crate) async fn connections(
     listener: UnixListener,
     router: Router,
@@ -48,7 +48,7 @@ pub(crate) async fn connections(
     closing: watch::Receiver<bool>,
 ) {
     let mut http = Builder::new();
-    // Whoever has said all may close its half, and still wants the answer.
+    // A client may close its sending half after the request and still read the response.
     http.timer(TokioTimer::new())
         .header_read_timeout(head)
         .half_close(true);
@@ -58,10 +58,10 @@ pub(crate) async fn connections(
     tokio::pin!(until);
     loop {
         let accepted = tokio::select! {
-            // In this order: who has connected before the end is still served.
+            // The order matters: a client that connected before the close is still served.
             biased;
             Some(_) = open.join_next() => continue,
-            // Beyond that they wait, as in any queue.
+            // Further connections wait in the listen backlog.
             accepted = listener.accept(), if open.len() < MOST => accepted,
             () = &mut until => break,
         };
@@ -96,7 +96,7 @@ async fn serve_one(
 ) {
     tokio::pin!(connection, gone);
     let ended = tokio::select! {
-        // A request that has arrived is read before the end is heard of.
+        // A request that has arrived is read before the close is noticed.
         biased;
         ended = connection.as_mut() => ended,
         () = gone.as_mut() => return,
@@ -110,15 +110,17 @@ async fn serve_one(
         }
     };
     if let Err(error) = ended {
-        // A client that went or made no sense; hyper has told it what it can.
+        // The client disconnected or sent an invalid request; hyper has sent the error if it
+        // could.
         tracing::debug!("a connection to the control socket ended: {error}");
     }
 }
 
-/// Comes back when the client is gone altogether, not if it has closed its sending half
-/// only. The connection itself does not look while an answer is under way.
+/// Completes when the client has closed the connection entirely, not just its sending half. The
+/// connection itself does not check for this while a response is being produced.
 fn hung_up(stream: &UnixStream) -> impl Future<Output = ()> + use<> {
-    // Without a file to spare it is noticed when the next write fails.
+    // If no file descriptor is available, the next failing write reports the disconnect
+    // instead.
     let watched = (stream.as_fd().try_clone_to_owned())
         .and_then(|it| UnixStream::from_std(it.into()))
         .ok();
@@ -126,15 +128,16 @@ fn hung_up(stream: &UnixStream) -> impl Future<Output = ()> + use<> {
         let Some(watched) = watched else {
             return std::future::pending().await;
         };
-        // A half that was closed stays readable for ever; that there is room to write
-        // is news each time, and so is the end.
+        // A closed sending half stays readable forever. Writability, in contrast, is signaled
+        // anew on each change, and a hang-up is such a change.
         while watched.writable().await.is_ok() {
             let mut asked = [PollFd::new(&watched, PollFlags::empty())];
             let at_once = Timespec::default();
             if poll(&mut asked, Some(&at_once)).is_ok()
                 && asked[0].revents().contains(PollFlags::HUP)
             {
-                // Who has said all and waits for no answer is heard to the end.
+                // A request whose client does not wait for the response is still read to its
+                // end.
                 match ioctl_fionread(&watched) {
                     Ok(unread) if unread > 0 => tokio::time::sleep(UNREAD).await,
                     _ => return,
@@ -148,7 +151,7 @@ fn hung_up(stream: &UnixStream) -> impl Future<Output = ()> + use<> {
     }
 }
 
-/// Answers everything with: there is no room.
+/// Returns a router that responds to every request with a `busy` error.
 fn full() -> Router {
     Router::new().fallback(async |request: Request| {
         forget_request(request).await;

@@ -1,6 +1,6 @@
-//! Bodies of requests: how they are received, and how many bytes all of them
-//! may have together. A body counts from its arrival until its request has been
-//! served, so that many clients cannot fill the node's memory, slow or not.
+//! Request bodies: how they are received, and how many bytes all of them may hold together. A
+//! body counts from its arrival until its request has been served, so that clients cannot
+//! exhaust the node's memory by their number, whether they are slow or not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,36 +16,36 @@ use crate::framing::MAX_DEPLOY_BYTES;
 use crate::host::Host;
 use crate::routes::Shared;
 
-/// How many bytes the bodies of all requests under way may have: two
-/// deployments of the largest size.
+/// The maximum number of bytes in the bodies of all requests in progress: two deployments of
+/// the largest size.
 pub const MAX_BODIES_BYTES: usize = 2 * MAX_DEPLOY_BYTES;
 
-/// How many bytes of each body do not count. So a small request, `stop` above
-/// all, is served while uploads take all the room; connections are limited, and
-/// with them these bytes.
+/// Bytes of each body that are not counted, so that a small request, above all `stop`, is
+/// served while uploads use up the limit. The number of connections is limited, and with it the
+/// number of uncounted bytes.
 const UNCOUNTED_BYTES: usize = 64 * 1024;
 
-/// How long the rest of a body that is refused is read, and forgotten. Who has
-/// not finished writing when the connection is closed gets an error of its own
-/// system, and never sees the answer that says why.
+/// How long the rest of a rejected body is read and discarded. A client that is still writing
+/// when the connection is closed gets an error from its operating system and never sees the
+/// response that gives the reason.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Reads the body of a request that nobody wants, unless its sender waits to be
-/// asked for it.
+/// Reads and discards the body of a rejected request, unless its sender waits for `100
+/// Continue`.
 pub(crate) async fn forget_request(request: Request) {
     if !request.headers().contains_key(header::EXPECT) {
         forget(request.into_body()).await;
     }
 }
 
-/// Reads what is left of a body that nobody wants.
+/// Reads and discards what is left of a body.
 async fn forget(mut body: Body) {
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    // Who takes longer will see an error of his system.
+    // A slower client sees a connection error from its operating system.
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
-/// The bytes of all bodies.
+/// Counts the bytes of all bodies.
 #[derive(Debug)]
 pub(crate) struct Bodies {
     limit: usize,
@@ -59,7 +59,7 @@ impl Bodies {
     }
 }
 
-/// What one request has of them; dropped when it has been served.
+/// The share of one request in [`Bodies`]; dropped when the request has been served.
 #[derive(Debug)]
 pub(crate) struct Held {
     bodies: Arc<Bodies>,
@@ -72,12 +72,13 @@ impl Held {
         Self { bodies, counted: 0 }
     }
 
-    /// The body has `length` bytes by now.
+    /// Records that the body has grown to `length` bytes. Fails with `busy` if all bodies
+    /// together would exceed the limit.
     fn grow_to(&mut self, length: usize) -> Result<(), Failure> {
         let limit = self.bodies.limit;
         let more = length.saturating_sub(UNCOUNTED_BYTES + self.counted);
         let grown = |bytes: usize| bytes.checked_add(more).filter(|bytes| *bytes <= limit);
-        // Relaxed: it is a number, and nothing is read by it.
+        // Relaxed: a plain counter that orders no other memory access.
         self.bodies
             .bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown)
@@ -102,11 +103,11 @@ impl Drop for Held {
     }
 }
 
-/// The whole body of a request. Of one that is refused nothing is kept.
+/// The whole body of a request. Nothing of a rejected body is kept.
 #[derive(Debug)]
 pub(crate) struct Whole<const LIMIT: usize> {
     pub(crate) bytes: Vec<u8>,
-    /// To be kept for as long as the request, or what was made of it.
+    /// Must be kept for as long as the request or anything made from its body.
     pub(crate) held: Held,
 }
 

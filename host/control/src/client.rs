@@ -1,5 +1,5 @@
-//! The client: one connection for each request, so that it holds nothing while
-//! idle and needs no pool.
+//! The client. It opens one connection per request, so it holds nothing while idle and needs no
+//! pool.
 
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
@@ -24,55 +24,55 @@ use crate::wire::{
     Reply, Restarted, SendRequest, Sent, Sort, StopTimeout, Suspended, Swap, Target, Top,
 };
 
-/// How large an answer may be: a listing of 100,000 processes has about 30 MiB.
+/// The maximum size of a response: a listing of 100,000 processes has about 30 MiB.
 const MAX_RESPONSE_BYTES: usize = 128 * 1024 * 1024;
 
-/// How long one line of the event stream may be.
+/// The maximum length of one line of the event stream.
 const MAX_EVENT_BYTES: usize = 1024 * 1024;
 
-/// How long to try while others wait for the node to take their connections.
+/// How long to retry while the node's listen backlog is full.
 const CONNECTING: Duration = Duration::from_secs(5);
 
-/// How long to wait between two tries.
+/// The pause between two attempts.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// HTTP wants a host; over a unix socket it means nothing.
+/// HTTP requires a host; over a unix socket it has no meaning.
 const HOST: &str = "exuvia";
 
-/// A node's control socket, from outside.
+/// The control socket of a node, seen from a client.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
 }
 
-/// An answer, in the fields that this client knows, and as it came.
+/// A response: the fields that this client knows, and the JSON as it was received.
 #[derive(Clone, Debug)]
 pub struct Answer<T> {
-    /// What the client knows of it.
+    /// The fields that the client knows.
     pub value: T,
-    /// All of it.
+    /// The complete JSON.
     pub json: Value,
 }
 
 impl Client {
-    /// A client for this socket. Nothing is opened yet.
+    /// Returns a client for this socket without connecting. Fails if the path is too long.
     pub fn new(socket: impl Into<PathBuf>) -> Result<Self, ClientError> {
         let socket = socket.into();
         socket::check_path(&socket)?;
         Ok(Self { socket })
     }
 
-    /// The socket.
+    /// Returns the path of the socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// The node as a whole.
+    /// Returns information about the node as a whole.
     pub async fn info(&self) -> Result<Answer<Info>, ClientError> {
         self.get("/v1/info").await
     }
 
-    /// The node's numbers, as Prometheus reads them.
+    /// Returns the node's metrics in Prometheus' text format.
     pub async fn metrics(&self) -> Result<String, ClientError> {
         let response = self.request(Method::GET, "/metrics", Vec::new()).await?;
         let fine = response.status().is_success();
@@ -84,7 +84,7 @@ impl Client {
         }
     }
 
-    /// At most `limit` processes, of one module if one is named.
+    /// Lists at most `limit` processes, only those of `module` if one is given.
     pub async fn processes(
         &self,
         module: Option<&str>,
@@ -98,13 +98,13 @@ impl Client {
         self.get(&path).await
     }
 
-    /// All that is known of a process.
+    /// Returns all that is known of a process.
     pub async fn inspect(&self, target: &str) -> Result<Answer<Process>, ClientError> {
         let target = percent_encoded(target);
         self.get(&format!("/v1/process?target={target}")).await
     }
 
-    /// The `limit` processes that come first.
+    /// Returns the first `limit` processes in the order of `sort`.
     pub async fn top(&self, sort: Sort, limit: usize) -> Result<Answer<Top>, ClientError> {
         let sort = match sort {
             Sort::Reductions => "reductions",
@@ -115,7 +115,7 @@ impl Client {
             .await
     }
 
-    /// What a process receives and sends, `limit` messages at most.
+    /// Streams the messages that a process receives and sends, at most `limit` of them.
     pub async fn trace(&self, target: &str, limit: u64) -> Result<EventStream, ClientError> {
         let target = percent_encoded(target);
         self.stream(&format!("/v1/trace?target={target}&limit={limit}"))
@@ -138,19 +138,19 @@ impl Client {
             .await
     }
 
-    /// Has a process's supervisor start it again.
+    /// Makes a process's supervisor restart it.
     pub async fn restart(&self, target: &str) -> Result<Answer<Restarted>, ClientError> {
         let target = target.to_owned();
         self.post("/v1/restart", encode(&Target { target })?).await
     }
 
-    /// What a process understands.
+    /// Returns the functions that a process accepts.
     pub async fn describe(&self, target: &str) -> Result<Answer<Description>, ClientError> {
         let target = percent_encoded(target);
         self.get(&format!("/v1/describe?target={target}")).await
     }
 
-    /// The supervision tree, at most so many processes of it.
+    /// Returns the supervision tree with at most `limit` processes.
     pub async fn tree(&self, limit: usize) -> Result<Answer<Vec<Branch>>, ClientError> {
         self.get(&format!("/v1/tree?limit={limit}")).await
     }
@@ -170,19 +170,19 @@ impl Client {
         self.post("/v1/deploy", body).await
     }
 
-    /// Has a process take no messages, or take them again.
+    /// Suspends a process, which then takes no messages, or resumes it.
     pub async fn suspend(&self, target: &str, on: bool) -> Result<Answer<Suspended>, ClientError> {
         let route = if on { "/v1/suspend" } else { "/v1/resume" };
         let target = target.to_owned();
         self.post(route, encode(&Target { target })?).await
     }
 
-    /// Goes back to the release before.
+    /// Rolls back to the previous release.
     pub async fn rollback(&self) -> Result<Answer<Swap>, ClientError> {
         self.post("/v1/rollback", Vec::new()).await
     }
 
-    /// Stops the node; the answer is its report.
+    /// Stops the node and returns its final report.
     pub async fn stop(&self, timeout: Option<Duration>) -> Result<Value, ClientError> {
         let request = StopTimeout {
             timeout_ms: timeout
@@ -192,7 +192,7 @@ impl Client {
         Ok(answer.json)
     }
 
-    /// What happens from now on.
+    /// Streams the events of the node from now on.
     pub async fn events(&self) -> Result<EventStream, ClientError> {
         self.stream("/v1/events").await
     }
@@ -257,8 +257,8 @@ impl Client {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(broken)?;
-        // It ends with the last of `sender` and the response's body; what goes
-        // wrong with it shows in those.
+        // The task ends when `sender` and the response's body have been dropped. Errors of the
+        // connection are reported through those two.
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -271,8 +271,8 @@ impl Client {
 }
 
 impl Client {
-    /// A unix socket refuses at once while as many wait as may wait; the node
-    /// takes them soon.
+    /// Connects to the socket. A unix socket refuses at once while its backlog is full; the
+    /// node accepts soon, so this retries for [`CONNECTING`].
     async fn connect(&self) -> std::io::Result<UnixStream> {
         let mut left = CONNECTING;
         loop {
@@ -287,16 +287,16 @@ impl Client {
     }
 }
 
-/// The events of a node, one after another.
+/// The event stream of a node.
 #[derive(Debug)]
 pub struct EventStream {
     body: Incoming,
-    /// Bytes that are no whole line yet.
+    /// Bytes of an incomplete line.
     waiting: Vec<u8>,
 }
 
 impl EventStream {
-    /// The next event; none when the node has ended.
+    /// Returns the next event, or `None` when the node has closed the stream.
     pub async fn next(&mut self) -> Result<Option<EventLine>, ClientError> {
         loop {
             if let Some(end) = self.waiting.iter().position(|&byte| byte == b'\n') {
@@ -348,7 +348,7 @@ fn encode<T: Serialize>(request: &T) -> Result<Vec<u8>, ClientError> {
     serde_json::to_vec(request).map_err(|error| ClientError::Nonsense(error.to_string()))
 }
 
-/// The refusals that people meet, in words, and what to do.
+/// Describes the common connection errors in plain words, with a hint for each.
 fn why(error: &std::io::Error, socket: &Path) -> (String, &'static str) {
     const START: &str = "start one with `exuvia dev` or `exuvia run APP`";
     let no_socket = || {
@@ -377,7 +377,8 @@ fn why(error: &std::io::Error, socket: &Path) -> (String, &'static str) {
     (why.to_owned(), help)
 }
 
-/// hyper's own text is short; what happened is in its sources.
+/// Appends the sources to the text of an error: hyper's own text is short, and the cause is in
+/// its sources.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -388,7 +389,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A value for a query: everything but letters, digits and a few marks escaped.
+/// Encodes a value for a query string: escapes all bytes but letters, digits and `-._~`.
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

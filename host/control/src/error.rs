@@ -1,6 +1,5 @@
-//! What can go wrong, for the three who are told: a client over the wire
-//! ([`Failure`]), the owner of a server ([`ServeError`]), the user of a client
-//! ([`ClientError`]).
+//! Errors, by recipient: a client over the wire ([`Failure`]), the owner of a server
+//! ([`ServeError`]), the user of a client ([`ClientError`]).
 
 use std::fmt;
 use std::io;
@@ -8,75 +7,75 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// The codes of a [`Failure`]. They are stable: scripts may rely on them, while
-/// messages may change.
+/// The codes of a [`Failure`]. They are stable, so scripts may rely on them; messages may
+/// change.
 pub mod code {
-    /// The request itself is wrong.
+    /// The request is invalid.
     pub const BAD_REQUEST: &str = "bad_request";
     /// There is no such route.
     pub const NO_ROUTE: &str = "no_route";
     /// The body is larger than a limit.
     pub const TOO_LARGE: &str = "too_large";
-    /// More requests at a time than the server takes.
+    /// The server has reached a limit on concurrent requests.
     pub const BUSY: &str = "busy";
     /// No process has this pid or name.
     pub const NO_PROCESS: &str = "no_process";
-    /// The process did not take the message.
+    /// The process did not accept the message.
     pub const NOT_SENT: &str = "not_sent";
-    /// No reply came in time.
+    /// No reply arrived in time.
     pub const TIMEOUT: &str = "timeout";
-    /// The process ended before it replied.
+    /// The process terminated before it replied.
     pub const NO_REPLY: &str = "no_reply";
-    /// The process said no.
+    /// The process rejected the request.
     pub const REFUSED: &str = "refused";
-    /// The process was not started again.
+    /// The process was not restarted.
     pub const NOT_RESTARTED: &str = "not_restarted";
     /// A swap was refused because a module cannot be loaded.
     pub const LOAD: &str = "load";
-    /// A swap was refused because state could not cross.
+    /// A swap was refused because a process's state cannot be taken over by the new code.
     pub const VERIFY: &str = "verify";
-    /// A swap was refused because of processes that would never cross.
+    /// A swap was refused because of processes that would never be upgraded.
     pub const LOOPS: &str = "loops";
-    /// Somebody went back while the swap was prepared.
+    /// A rollback took place while the swap was being prepared.
     pub const ROLLED_BACK: &str = "rolled_back";
-    /// Another swap came first.
+    /// Another swap was committed first.
     pub const CONFLICT: &str = "conflict";
-    /// There is no release to go back to.
+    /// There is no release to roll back to.
     pub const NO_EARLIER_RELEASE: &str = "no_earlier_release";
     /// The node is stopping.
     pub const STOPPING: &str = "stopping";
-    /// A fault of the host.
+    /// An internal error of the host.
     pub const INTERNAL: &str = "internal";
 }
 
-/// A request that failed, as it goes over the wire.
+/// A failed request, as it is sent over the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// One of [`code`].
+    /// One of the codes in [`code`].
     pub code: String,
     /// What happened.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// Of a swap that was refused: why state was not carried over, which mostly is
-    /// as it should be.
+    /// For a refused swap: why state could not be reused as it is, which in most cases is
+    /// intended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_carried: Option<String>,
+    pub not_reused: Option<String>,
 }
 
 impl Failure {
-    /// A failure without advice.
+    /// Creates a failure without help.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Self {
             code: code.to_owned(),
             message: message.into(),
             help: None,
-            not_carried: None,
+            not_reused: None,
         }
     }
 
-    /// The same with advice.
+    /// Adds help.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
@@ -92,41 +91,41 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Why a server could not begin.
+/// The reason a server could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// A live node has the socket.
+    /// A running node owns the socket.
     #[error("a node is already running{} at {}", by_process(.process), .socket.display())]
     AlreadyRunning {
         /// Its socket.
         socket: PathBuf,
-        /// Its process number, if it could be read.
+        /// Its process ID, if it could be read.
         process: Option<u32>,
     },
-    /// Another program listens there.
+    /// Another program listens at the path.
     #[error("another program listens at {}", .socket.display())]
     Foreign {
         /// The path in question.
         socket: PathBuf,
     },
-    /// What stands at the path is no socket.
+    /// The path exists and is not a socket.
     #[error("{} exists and is not a socket", .path.display())]
     NotASocket {
         /// The path in question.
         path: PathBuf,
     },
-    /// The path does not fit a socket's address.
+    /// The path does not fit into a socket address.
     #[error(transparent)]
     PathTooLong(#[from] PathTooLong),
-    /// The operating system refused something.
+    /// The operating system reported an error.
     #[error("could not {doing} {}: {error}", .path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// With which file.
+        /// The file it was applied to.
         path: PathBuf,
-        /// The refusal.
+        /// The error of the operating system.
         error: io::Error,
     },
 }
@@ -140,7 +139,7 @@ impl ServeError {
         }
     }
 
-    /// What to do about it.
+    /// Returns a hint for the user.
     pub fn help(&self) -> Option<&'static str> {
         match self {
             Self::AlreadyRunning { .. } => Some(
@@ -164,7 +163,7 @@ fn by_process(process: &Option<u32>) -> String {
     process.map_or_else(String::new, |process| format!(" (process {process})"))
 }
 
-/// A path that does not fit a unix socket's address.
+/// A path that does not fit into the address of a unix socket.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the path of the socket is too long: {} bytes, and the system takes {}: {}",
@@ -179,36 +178,36 @@ impl PathTooLong {
         "give a shorter one with `--socket PATH` or `EXUVIA_SOCKET`, to the node and its clients";
 }
 
-/// Why a request got no answer.
+/// The reason a request got no response.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Nobody listens.
+    /// Nothing listens at the socket.
     #[error("no node can be reached at {}: {why}", .socket.display())]
     NoNode {
         /// The socket that was tried.
         socket: PathBuf,
-        /// What the system said.
+        /// The reason, in plain words or as the operating system gives it.
         why: String,
-        /// What to do.
+        /// A hint for the user.
         help: &'static str,
     },
-    /// The path does not fit a socket's address.
+    /// The path does not fit into a socket address.
     #[error(transparent)]
     PathTooLong(#[from] PathTooLong),
-    /// The node answered with a failure.
+    /// The node responded with a failure.
     #[error(transparent)]
     Node(#[from] Failure),
-    /// The connection ended before the answer.
+    /// The connection ended before the response.
     #[error("the connection to the node broke: {0}")]
     Broken(String),
-    /// What came is no answer of this API.
+    /// The response does not conform to this API.
     #[error("the answer makes no sense: {0}")]
     Nonsense(String),
 }
 
 impl ClientError {
-    /// Stable, as for [`Failure`].
+    /// Returns the error's code; the codes are stable, as for [`Failure`].
     pub fn code(&self) -> &str {
         match self {
             Self::NoNode { .. } | Self::PathTooLong(_) => "no_node",
@@ -218,7 +217,7 @@ impl ClientError {
         }
     }
 
-    /// What to do about it.
+    /// Returns a hint for the user.
     pub fn help(&self) -> Option<&str> {
         match self {
             Self::NoNode { help, .. } => Some(help),
@@ -229,15 +228,15 @@ impl ClientError {
         }
     }
 
-    /// Of a swap that was refused: why state was not carried over.
-    pub fn not_carried(&self) -> Option<&str> {
+    /// For a refused swap: returns why state could not be reused as it is.
+    pub fn not_reused(&self) -> Option<&str> {
         match self {
-            Self::Node(failure) => failure.not_carried.as_deref(),
+            Self::Node(failure) => failure.not_reused.as_deref(),
             _ => None,
         }
     }
 
-    /// Whether no node could be reached at all.
+    /// Returns whether no node could be reached at all.
     pub fn unreachable(&self) -> bool {
         matches!(self, Self::NoNode { .. } | Self::PathTooLong(_))
     }

@@ -1,6 +1,6 @@
-//! `GET /v1/events`: a line of JSON for each event, until the client goes, the
-//! node ends or the server closes. A client that reads too slowly is told how
-//! many events it missed; it holds up nobody.
+//! `GET /v1/events`: one line of JSON per event, until the client disconnects, the node stops
+//! or the server closes. A client that reads too slowly is told how many events it missed; it
+//! never delays the node or other clients.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -16,17 +16,17 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::wire::EventLine;
 
-/// Lines that wait for the client. Few: what waits longer belongs into the
-/// node's own queue, which knows how to drop.
+/// Lines that are buffered for the client. Few: what waits longer belongs in the node's own
+/// queue, which can drop events.
 const WAITING_LINES: usize = 16;
 
-/// How many event streams there may be at a time: as many as requests.
+/// The maximum number of concurrent event streams: the same as of requests.
 pub const MAX_STREAMS: usize = crate::routes::MAX_REQUESTS;
 
 /// The lines as the body of a response.
 pub(crate) struct Lines {
     receiver: mpsc::Receiver<Bytes>,
-    /// Free again when the body is dropped.
+    /// Released when the body is dropped.
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -95,13 +95,13 @@ fn line<E: Serialize + Display>(event: &E, at: SystemTime) -> EventLine {
 
 fn missed_line(missed: u64) -> EventLine {
     EventLine::now(
-        format!("missed {missed} events: this reader is too slow"),
-        json!({ "event": "missed", "missed": missed }),
+        format!("lagged: {missed} events were dropped, this reader is too slow"),
+        json!({ "event": "lagged", "missed": missed }),
     )
 }
 
 pub(crate) fn encode(line: &EventLine) -> Bytes {
-    // Text and a value that is one already: this cannot fail.
+    // A string and a value that is already JSON: serialization cannot fail.
     let mut text = serde_json::to_vec(line).unwrap_or_default();
     text.push(b'\n');
     Bytes::from(text)

@@ -1,7 +1,6 @@
-//! The body of `POST /v1/deploy`: one line of JSON that names the modules and
-//! their sizes, and after the newline the bytes of the modules, one after
-//! another. A shell can write it with `printf` and `cat`, and nothing is
-//! encoded twice.
+//! The body of `POST /v1/deploy`: one line of JSON that names the modules and their sizes,
+//! then, after the newline, the bytes of the modules, one after another. A shell can write it
+//! with `printf` and `cat`, and nothing is encoded twice.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,14 +8,14 @@ use crate::error::{Failure, code};
 use crate::host::Upload;
 use crate::wire::{DeployOptions, Loops};
 
-/// How large the body may be, all modules together. A module of a language with
-/// a large runtime has some ten megabytes.
+/// The maximum size of the body, all modules together. A module of a language with a large
+/// runtime has some ten megabytes.
 pub const MAX_DEPLOY_BYTES: usize = 256 * 1024 * 1024;
 
-/// How many modules one swap may have.
+/// The maximum number of modules in one swap.
 pub const MAX_DEPLOY_MODULES: usize = 1_024;
 
-/// How long the first line may be: room for that many names and paths.
+/// The maximum length of the first line: enough for that many names and paths.
 pub const MAX_DEPLOY_HEADER_BYTES: usize = 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
@@ -38,7 +37,7 @@ struct Part {
     size: u64,
 }
 
-/// Writes a body.
+/// Encodes a body. Fails if it would exceed [`MAX_DEPLOY_BYTES`].
 pub(crate) fn write(modules: &[Upload], options: DeployOptions) -> Result<Vec<u8>, Failure> {
     let header = Header {
         modules: modules
@@ -66,7 +65,7 @@ pub(crate) fn write(modules: &[Upload], options: DeployOptions) -> Result<Vec<u8
     Ok(body)
 }
 
-/// Reads a body.
+/// Decodes a body. Fails if it is malformed or exceeds a limit.
 pub(crate) fn read(body: &[u8]) -> Result<(Vec<Upload>, DeployOptions), Failure> {
     let wrong = |message: String| {
         Failure::new(code::BAD_REQUEST, message).help(

@@ -1,5 +1,5 @@
-//! What the server needs of a node. Every method may block: the server calls
-//! them on threads that may.
+//! The interface that the server needs of a node. Every method may block: the server calls them
+//! on threads that may block.
 
 use std::fmt::Display;
 use std::sync::mpsc::Receiver;
@@ -14,46 +14,45 @@ use crate::wire::{DeployOptions, Sort};
 
 /// A node as the server sees it.
 pub trait Host: Clone + Send + Sync + 'static {
-    /// What `GET /v1/info` answers.
+    /// The response of `GET /v1/info`.
     type Info: Serialize + Send;
     /// One process in `GET /v1/processes`.
     type Process: Serialize + Send;
-    /// What a swap did; its text is one line.
+    /// The report of a swap; its `Display` text is one line.
     type Swap: Serialize + Display + Send;
-    /// What `GET /v1/process` answers, without the process's state.
+    /// The response of `GET /v1/process`, without the process's state.
     type Inspection: Serialize + Send;
-    /// What `GET /v1/top` answers.
+    /// The response of `GET /v1/top`.
     type Top: Serialize + Send;
-    /// What `GET /v1/describe` answers.
+    /// The response of `GET /v1/describe`.
     type Description: Serialize + Send;
     /// A root in `GET /v1/tree`.
     type Branch: Serialize + Send;
-    /// Something that happened; its text is one line.
+    /// An event; its `Display` text is one line.
     type Event: Serialize + Display + Clone + Send + 'static;
 
-    /// The node as a whole.
+    /// Returns information about the node as a whole.
     fn info(&self) -> Self::Info;
-    /// At most `limit` processes, of one module if one is named.
+    /// Lists at most `limit` processes, only those of `module` if one is given.
     fn processes(&self, module: Option<String>, limit: usize) -> Vec<Self::Process>;
-    /// All that is known of a pid or name, and its state as its `save` hands it
-    /// over.
+    /// Returns all that is known of a pid or name, and its state as its `save` returns it.
     fn inspect(&self, target: &str) -> Result<(Self::Inspection, Option<Vec<u8>>), Failure>;
-    /// The `limit` processes that come first, sorted.
+    /// Returns the first `limit` processes in the order of `sort`.
     fn top(&self, sort: Sort, limit: usize) -> Self::Top;
-    /// What a pid or name receives and sends, `limit` messages at most.
+    /// Traces the messages that a pid or name receives and sends, at most `limit` of them.
     fn trace(&self, target: &str, limit: u64) -> Result<Receiver<Traced>, Failure>;
-    /// Has a pid or name take no messages, or take them again.
+    /// Suspends a pid or name, which then takes no messages, or resumes it.
     fn suspend(&self, target: &str, on: bool) -> Result<Suspended, Failure>;
-    /// Kills a pid or name, for this reason; answers its pid, and whether it has ended.
+    /// Kills a pid or name with this reason; returns its pid and whether it has terminated.
     fn kill(&self, target: &str, reason: Option<&str>) -> Result<(String, bool), Failure>;
-    /// Has the supervisor of a pid or name start it again; answers the old and the new pid.
+    /// Makes the supervisor of a pid or name restart it; returns the old and the new pid.
     fn restart(&self, target: &str) -> Result<(String, String), Failure>;
-    /// What a pid or name understands.
+    /// Returns the functions that a pid or name accepts.
     fn describe(&self, target: &str) -> Result<Self::Description, Failure>;
-    /// The supervision tree, at most so many processes of it.
+    /// Returns the supervision tree with at most `limit` processes.
     fn tree(&self, limit: usize) -> Vec<Self::Branch>;
-    /// Sends a message to a pid or name. `hear`: answers what the receiver logs as a
-    /// warning or worse while it handles it.
+    /// Sends a message to a pid or name. With `hear`, returns what the receiver logs as a
+    /// warning or worse while it handles the message.
     fn send(
         &self,
         to: &str,
@@ -61,7 +60,7 @@ pub trait Host: Clone + Send + Sync + 'static {
         payload: Vec<u8>,
         hear: bool,
     ) -> Result<Vec<String>, Failure>;
-    /// Calls a pid or name; answers tag and payload of the reply.
+    /// Calls a pid or name; returns the tag and payload of the reply.
     fn call(
         &self,
         to: &str,
@@ -71,21 +70,21 @@ pub trait Host: Clone + Send + Sync + 'static {
     ) -> Result<(u32, Vec<u8>), Failure>;
     /// Swaps modules, all or none.
     fn deploy(&self, modules: Vec<Upload>, options: DeployOptions) -> Result<Self::Swap, Failure>;
-    /// Goes back to the release before.
+    /// Rolls back to the previous release.
     fn rollback(&self) -> Result<Self::Swap, Failure>;
-    /// What happens from now on.
+    /// Subscribes to the events from now on.
     fn events(&self) -> broadcast::Receiver<Self::Event>;
-    /// When it happened.
+    /// Returns the time of an event.
     fn event_time(event: &Self::Event) -> SystemTime;
 }
 
-/// A module's new bytes.
+/// The new bytes of a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upload {
     /// The module's name in the manifest.
     pub name: String,
-    /// Where the bytes are from, for messages.
+    /// The origin of the bytes, for messages.
     pub source: String,
-    /// The module.
+    /// The Wasm module.
     pub bytes: Vec<u8>,
 }

@@ -1,21 +1,20 @@
-//! Control of a running node: HTTP and JSON over a unix socket, and the client
-//! for it.
+//! Control of a running node: HTTP and JSON over a unix socket, and the client for it.
 //!
-//! Whoever can open the socket may do everything, so its mode is 0600 and there
-//! is no other check. `docs/cli.md` lists the routes; what they carry is in
-//! `wire`. The server knows a node only as a [`Host`], so that it can be tested
-//! without one.
+//! Anyone who can open the socket can do everything, so its mode is 0600 and there is no other
+//! check. `docs/cli.md` lists the routes; `wire` defines what is sent over them. The server
+//! knows a node only as a [`Host`], so that it can be tested without one.
 //!
-//! Where to look:
-//! - `socket`: who owns the socket's path, and what happens to one left behind.
-//! - `server`, `accept` and `routes`: the server; stopping is its owner's matter.
-//! - `scrape`: the numbers over TCP, and nothing else there.
-//! - `bodies`: what requests carry, and how much of it at a time.
-//! - `client`: the same API from the other side.
-//! - `payload`: what people write, and the bytes that processes read.
-//! - `text`: what they are shown.
+//! Modules:
 //!
-//! Deliberately absent: control over TCP, users and rights.
+//! - `socket`: ownership of the socket's path, and the handling of a stale socket.
+//! - `server`, `accept` and `routes`: the server; its owner decides when the node stops.
+//! - `scrape`: the metrics over TCP, and nothing else there.
+//! - `bodies`: request bodies and the limits on their size.
+//! - `client`: the client side of the same API.
+//! - `payload`: converts what people write into the bytes that processes read.
+//! - `text`: what is shown to people.
+//!
+//! Deliberately absent: control over TCP, users and permissions.
 
 #![forbid(unsafe_code)]
 
@@ -26,7 +25,7 @@ mod error;
 mod events;
 mod framing;
 mod host;
-mod look;
+mod inspect_routes;
 mod metrics;
 mod node;
 mod payload;
@@ -42,10 +41,10 @@ pub use bodies::MAX_BODIES_BYTES;
 pub use client::{Answer, Client, EventStream};
 pub use error::{ClientError, Failure, ServeError, code};
 pub use events::MAX_STREAMS;
-pub use exuvia_node::{Function, Parameter, REFUSED_TAG, Shown, TYPED_TAG};
+pub use exuvia_node::{Function, Parameter, REFUSED_TAG, Rendered, TYPED_TAG};
 pub use framing::{MAX_DEPLOY_BYTES, MAX_DEPLOY_HEADER_BYTES, MAX_DEPLOY_MODULES};
 pub use host::{Host, Upload};
-pub use look::{DEFAULT_TRACED, MAX_TOP, MAX_TRACED, MAX_TRACES};
+pub use inspect_routes::{DEFAULT_TRACED, MAX_TOP, MAX_TRACED, MAX_TRACES};
 pub use payload::Payload;
 pub use routes::{
     MAX_CALL_TIMEOUT, MAX_CALLS, MAX_LISTED, MAX_REASON_BYTES, MAX_REQUEST_BYTES, MAX_REQUESTS,

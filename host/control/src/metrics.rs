@@ -1,5 +1,5 @@
-//! The node's numbers as text for Prometheus and what reads its format. Each
-//! name, its kind and its meaning stand in one table; `docs/cli.md` has it too.
+//! The node's metrics as text in Prometheus' format. Each name, type and description is defined
+//! in one table; `docs/cli.md` lists them too.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use crate::wire::Info;
 
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// A number: its name, kind, meaning, and the lines of it: labels and value.
+/// A metric: its name, type and description, and its samples, each a label and a value.
 struct Metric<'a> {
     name: &'static str,
     kind: Kind,
@@ -17,13 +17,13 @@ struct Metric<'a> {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    /// It goes up and down.
+    /// Goes up and down.
     Gauge,
-    /// It only grows.
+    /// Only grows.
     Counter,
 }
 
-/// All numbers, in Prometheus' text format.
+/// Returns all metrics in Prometheus' text format.
 pub(crate) fn text(info: &Info) -> String {
     let mut text = String::new();
     for metric in metrics(info) {
@@ -95,9 +95,9 @@ fn metrics(info: &Info) -> Vec<Metric<'_>> {
                 .into(),
         },
         gauge(
-            "exuvia_threads_aside",
+            "exuvia_threads_blocked",
             "Threads that wait with a guest on their stack, while others go on as schedulers.",
-            info.threads_aside,
+            info.threads_blocked,
         ),
         gauge(
             "exuvia_frame_bytes",

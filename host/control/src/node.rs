@@ -1,4 +1,4 @@
-//! The node as a [`Host`]: names become pids, and the node's errors become
+//! Implements [`Host`] for the node: resolves names to pids, and maps the node's errors to
 //! failures with a code.
 
 use std::sync::mpsc::Receiver;
@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use exuvia_node::{
     Branch, CallFailed, DeployOptions as NodeOptions, Description, Filter, Inspection,
-    Loops as NodeLoops, ModuleBytes, Node, NodeInfo, Pid, ProcessInfo, RestartFailed, SendFailed,
-    Shown, Sort as NodeSort, Suspended, SwapError, SwapReport, TYPED_TAG, TargetError, Told, Top,
-    Traced,
+    Loops as NodeLoops, ModuleBytes, Node, NodeInfo, Pid, ProcessInfo, Rendered, RestartFailed,
+    SendFailed, Sort as NodeSort, Suspended, SwapError, SwapReport, TYPED_TAG, TargetError,
+    TimedEvent, Top, Traced,
 };
 use tokio::sync::broadcast;
 
@@ -24,7 +24,7 @@ impl Host for Node {
     type Top = Top;
     type Description = Description;
     type Branch = Branch;
-    type Event = Told;
+    type Event = TimedEvent;
 
     fn info(&self) -> NodeInfo {
         Node::info(self)
@@ -95,7 +95,7 @@ impl Host for Node {
     ) -> Result<Vec<String>, Failure> {
         let pid = find(self, to)?;
         match hear {
-            true => Node::send_and_hear(self, pid, tag, payload),
+            true => Node::send_and_observe(self, pid, tag, payload),
             false => Node::send(self, pid, tag, payload).map(|()| Vec::new()),
         }
         .map_err(|error| not_sent(&error))
@@ -152,11 +152,11 @@ impl Host for Node {
         Node::rollback(self).map_err(|error| refused(&error))
     }
 
-    fn events(&self) -> broadcast::Receiver<Told> {
-        Node::events_told(self)
+    fn events(&self) -> broadcast::Receiver<TimedEvent> {
+        Node::events_timed(self)
     }
 
-    fn event_time(event: &Told) -> SystemTime {
+    fn event_time(event: &TimedEvent) -> SystemTime {
         event.at
     }
 }
@@ -174,14 +174,14 @@ fn no_process(error: &TargetError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
-/// Why a supervisor has not done what it was asked for. Its answer is an ordinary one,
-/// since guests ask too.
+/// Returns why a supervisor rejected a request. Its reply is an ordinary one, since guests call
+/// supervisors as well.
 fn refused_by_supervisor(node: &Node, pid: Pid, answer: &[u8]) -> Option<String> {
     if !node.is_supervisor(pid) {
         return None;
     }
-    match Shown::new(TYPED_TAG, answer) {
-        Shown::Msgpack(value) => Some(value.as_object()?.get("error")?.as_str()?.to_owned()),
+    match Rendered::new(TYPED_TAG, answer) {
+        Rendered::Msgpack(value) => Some(value.as_object()?.get("error")?.as_str()?.to_owned()),
         _ => None,
     }
 }
@@ -195,11 +195,12 @@ fn not_sent(error: &SendFailed) -> Failure {
     Failure::new(code, error.to_string())
 }
 
-/// The node's own words for the stage that refused, written as all codes are.
+/// Maps the error of a swap to a failure. The code is the node's name for the stage that
+/// refused, written with underscores as all codes are.
 fn refused(error: &SwapError) -> Failure {
     let nothing = "nothing has changed: the code that ran before runs on";
     let message = match error {
-        // About processes; the others are about a file, or the node.
+        // These errors are about processes; the others are about a file or the node.
         SwapError::Verify(verify) => {
             let (process, cause) = (verify.process(), verify.error.cause());
             format!("the swap was refused: process {process}: {cause}")
@@ -209,7 +210,7 @@ fn refused(error: &SwapError) -> Failure {
     };
     let mut failure = Failure::new(&error.code().replace('-', "_"), message);
     if let SwapError::Verify(verify) = error {
-        failure.not_carried = verify.error.not_carried().map(str::to_owned);
+        failure.not_reused = verify.error.not_reused().map(str::to_owned);
     }
     failure.help(match error.help() {
         Some(help) => format!("{help}; {nothing}"),

@@ -1,5 +1,5 @@
-//! Payloads as people write them: JSON, text or hex. Processes read bytes, which
-//! the SDKs take for MessagePack.
+//! Payloads as people write them: JSON, text or hex. Processes read bytes, which the SDKs
+//! decode as MessagePack.
 
 use std::fmt;
 
@@ -15,18 +15,18 @@ pub enum Payload {
     /// No bytes at all.
     #[default]
     Empty,
-    /// A value, which becomes MessagePack with field names.
+    /// A value that is encoded as MessagePack with field names.
     Msgpack(Value),
-    /// A value, which stays JSON: for processes that read JSON themselves.
+    /// A value that stays JSON: for processes that read JSON themselves.
     Json(Value),
-    /// UTF-8.
+    /// UTF-8 text.
     Text(String),
-    /// Two digits for each byte; white space is skipped.
+    /// Two digits per byte; white space is skipped.
     Hex(String),
 }
 
 impl Payload {
-    /// The bytes that the process gets.
+    /// Returns the bytes that are sent to the process.
     pub fn into_bytes(self) -> Result<Vec<u8>, Failure> {
         let unencodable = |what: &str, error: &dyn fmt::Display| {
             Failure::new(

@@ -1,6 +1,6 @@
-//! The routes under `/v1`. A handler checks its request, calls the host on a
-//! thread that may block, and answers JSON; a failure is `{"error": {..}}` with
-//! a status that fits its code.
+//! The routes under `/v1`. A handler checks its request, calls the host on a thread that may
+//! block, and responds with JSON; a failure is `{"error": {..}}` with a status that fits its
+//! code.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use exuvia_node::Shown;
+use exuvia_node::Rendered;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -23,47 +23,47 @@ use crate::error::{Failure, code};
 use crate::events;
 use crate::framing::{self, MAX_DEPLOY_BYTES};
 use crate::host::Host;
-use crate::look;
+use crate::inspect_routes;
 use crate::metrics;
 use crate::scrape;
 use crate::server::{Bounds, StopRequest, closed};
 use crate::wire::{CallRequest, KillRequest, Reply, SendRequest, StopTimeout, Target};
 
-/// How large a request may be that is no deployment: a message of the default
-/// largest size, 16 MiB, written as hex.
+/// The maximum size of a request that is not a deployment: a message of the largest default
+/// size, 16 MiB, written as hex.
 pub const MAX_REQUEST_BYTES: usize = 34 * 1024 * 1024;
 
-/// How many processes one listing has at most.
+/// The maximum number of processes in one listing.
 pub const MAX_LISTED: usize = 100_000;
 
-/// Processes in a listing that names no limit.
+/// The number of processes in a listing that names no limit.
 pub(crate) const DEFAULT_LISTED: usize = 1_000;
 
-/// How long the reason of a kill may be.
+/// The maximum length of the reason of a kill.
 pub const MAX_REASON_BYTES: usize = 4 << 10;
 
-/// How long a call may wait.
+/// The maximum timeout of a call.
 pub const MAX_CALL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How many requests are served at a time. Each may hold a thread; tokio has 512
-/// of them.
+/// The maximum number of concurrent requests. Each may occupy a thread of tokio's blocking
+/// pool, which has 512.
 pub const MAX_REQUESTS: usize = 128;
 
-/// How many of them may be calls, which wait as long as their process likes. The others
-/// stay free for commands.
+/// The maximum number of calls among them, which wait for as long as their process takes. The
+/// other requests stay available for commands.
 pub const MAX_CALLS: usize = MAX_REQUESTS - 32;
 
-/// What all handlers see.
+/// The state shared by all handlers.
 pub(crate) struct Shared<H> {
     pub(crate) host: H,
     pub(crate) stop: mpsc::Sender<StopRequest>,
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) room: Arc<Semaphore>,
-    /// Places for calls, see [`MAX_CALLS`].
+    /// Permits for calls, see [`MAX_CALLS`].
     pub(crate) calls: Arc<Semaphore>,
-    /// Places for event streams, see [`events::MAX_STREAMS`].
+    /// Permits for event streams, see [`events::MAX_STREAMS`].
     pub(crate) streams: Arc<Semaphore>,
-    /// Places for traces, see [`look::MAX_TRACES`].
+    /// Permits for traces, see [`inspect_routes::MAX_TRACES`].
     pub(crate) traces: Arc<Semaphore>,
     pub(crate) bounds: Bounds,
     pub(crate) bodies: Arc<Bodies>,
@@ -77,22 +77,22 @@ pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
         .route("/v1/info", get(info::<H>))
         .route("/metrics", get(metrics::<H>))
         .route("/v1/processes", get(processes::<H>))
-        .route("/v1/process", get(look::process::<H>))
-        .route("/v1/top", get(look::top::<H>))
-        .route("/v1/trace", get(look::trace::<H>))
+        .route("/v1/process", get(inspect_routes::process::<H>))
+        .route("/v1/top", get(inspect_routes::top::<H>))
+        .route("/v1/trace", get(inspect_routes::trace::<H>))
         .route("/v1/send", post(send::<H>))
         .route("/v1/call", post(call::<H>))
         .route("/v1/suspend", post(suspend::<H>))
         .route("/v1/resume", post(resume::<H>))
         .route("/v1/kill", post(kill::<H>))
         .route("/v1/restart", post(restart::<H>))
-        .route("/v1/describe", get(look::describe::<H>))
-        .route("/v1/tree", get(look::tree::<H>))
+        .route("/v1/describe", get(inspect_routes::describe::<H>))
+        .route("/v1/tree", get(inspect_routes::tree::<H>))
         .route("/v1/rollback", post(rollback::<H>))
         .route("/v1/stop", post(stop::<H>))
         .route("/v1/events", get(event_stream::<H>))
         .route("/v1/deploy", post(deploy::<H>))
-        // `Whole` has a limit of its own for each route.
+        // `Whole` applies a limit of its own for each route.
         .layer(DefaultBodyLimit::disable())
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
@@ -194,7 +194,7 @@ async fn call<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) ->
     let reply = Reply {
         tag,
         bytes: payload.len() as u64,
-        payload: Shown::new(tag, &payload),
+        payload: Rendered::new(tag, &payload),
     };
     Ok(Json(reply).into_response())
 }
@@ -299,7 +299,7 @@ async fn event_stream<H: Host>(State(shared): App<H>) -> Answered {
         .into_response())
 }
 
-/// Runs something on a thread that may block.
+/// Runs `work` on a thread that may block. Fails with `busy` at [`MAX_REQUESTS`].
 pub(crate) async fn blocking<H: Host, T: Send + 'static>(
     shared: &Shared<H>,
     work: impl FnOnce(H) -> Result<T, Failure> + Send + 'static,
@@ -313,7 +313,7 @@ pub(crate) async fn blocking<H: Host, T: Send + 'static>(
     })?;
     let host = shared.host.clone();
     let done = tokio::task::spawn_blocking(move || {
-        // Kept until the work ends, even if the client goes before.
+        // Kept until the work ends, even if the client disconnects before.
         let _room = room;
         work(host)
     });
@@ -341,7 +341,7 @@ impl IntoResponse for Failure {
             code::BUSY | code::STOPPING => StatusCode::SERVICE_UNAVAILABLE,
             code::TIMEOUT => StatusCode::GATEWAY_TIMEOUT,
             code::INTERNAL => StatusCode::INTERNAL_SERVER_ERROR,
-            // The node is well and said no.
+            // The node works and refused the request.
             _ => StatusCode::CONFLICT,
         };
         (status, Json(json!({ "error": self }))).into_response()

@@ -1,5 +1,6 @@
-//! The node's numbers over TCP, for Prometheus, which scrapes no unix sockets. Nothing
-//! else is served there: whoever can reach the address sees numbers, and does nothing.
+//! The node's metrics over TCP, for Prometheus, which does not scrape unix sockets. Nothing
+//! else is served there: a client that reaches the address can read the metrics and do nothing
+//! else.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,15 +24,15 @@ use crate::host::Host;
 use crate::metrics;
 use crate::wire::Info;
 
-/// Connections at a time. Those who scrape are few.
+/// The maximum number of connections. Scrapers are few.
 pub const MAX_SCRAPERS: usize = 16;
 
-/// How long a connection may say nothing, and how long it may take over a request.
+/// How long a connection may be idle, and how long the head of a request may take.
 const HEAD: Duration = Duration::from_secs(10);
-/// How long one may last at all: whoever scrapes opens another.
+/// The maximum lifetime of a connection; a scraper then opens another.
 const LIFE: Duration = Duration::from_secs(600);
 
-/// A server that runs until it is dropped.
+/// A metrics server that runs until it is dropped.
 #[derive(Debug)]
 pub struct Scraped {
     address: SocketAddr,
@@ -39,7 +40,7 @@ pub struct Scraped {
 }
 
 impl Scraped {
-    /// Where it listens: with the port that it got.
+    /// Returns the address it listens on, with the actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -51,22 +52,22 @@ impl Drop for Scraped {
     }
 }
 
-/// Claims the address, and serves nothing yet.
+/// Binds the address without serving yet.
 ///
 /// # Errors
 ///
-/// If the system refuses it.
+/// If the operating system rejects the address.
 pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// Serves `GET /metrics` there. Called within a tokio runtime.
+/// Serves `GET /metrics` on the listener. Must be called within a tokio runtime.
 ///
 /// # Errors
 ///
-/// If the system refuses the listener.
+/// If the operating system rejects the listener.
 pub fn serve_metrics<H: Host>(host: H, listener: std::net::TcpListener) -> io::Result<Scraped> {
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
@@ -77,10 +78,10 @@ pub fn serve_metrics<H: Host>(host: H, listener: std::net::TcpListener) -> io::R
         let mut http = Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD);
         let room = Arc::new(Semaphore::new(MAX_SCRAPERS));
-        // Beyond that they wait, as in any queue.
+        // Further connections wait in the listen backlog.
         while let Ok(place) = Arc::clone(&room).acquire_owned().await {
             let Ok((stream, _)) = listener.accept().await else {
-                // Without files to spare: not at once again.
+                // File descriptors have run out: pause before the next attempt.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
@@ -88,7 +89,8 @@ pub fn serve_metrics<H: Host>(host: H, listener: std::net::TcpListener) -> io::R
             let connection = http.serve_connection(TokioIo::new(stream), service);
             tokio::spawn(async move {
                 let _place = place;
-                // Who goes, or makes no sense, is told what hyper can tell.
+                // hyper reports invalid requests to the client; there is nothing else to do
+                // here.
                 let _ = tokio::time::timeout(LIFE, connection).await;
             });
         }
@@ -103,7 +105,7 @@ async fn numbers<H: Host>(State(host): State<H>) -> Result<Response, Failure> {
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
-/// The node's numbers, as a client would see them.
+/// Returns the node's information as a client would see it.
 pub(crate) fn info<H: Host>(host: &H) -> Result<Info, Failure> {
     let unreadable = |error: serde_json::Error| {
         Failure::new(

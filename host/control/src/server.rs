@@ -1,8 +1,8 @@
-//! The server's life: it begins, hands over requests to stop, and ends.
+//! Lifecycle of the server: start, requests to stop the node, close.
 //!
-//! It does not own the node. `POST /v1/stop` becomes a [`StopRequest`] for
-//! whoever owns both: that one stops the node, answers, and then closes the
-//! server, so that the answer still goes out.
+//! The server does not own the node. `POST /v1/stop` becomes a [`StopRequest`] for the owner of
+//! both, which stops the node, answers the request and then closes the server, so that the
+//! response is still sent.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::host::Host;
 use crate::routes::{self, MAX_REQUESTS, Shared};
 use crate::socket::Claim;
 
-/// How long requests that are under way may take once the server closes. Those
-/// that wait for the node's processes have failed by then.
+/// How long requests in progress may take once the server closes. Those that wait for the
+/// node's processes have failed by then.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// A server that runs. Dropped, it ends at once.
+/// A running server. Dropping it aborts it at once.
 #[derive(Debug)]
 pub struct Server {
     claim: Claim,
@@ -32,32 +32,32 @@ pub struct Server {
     task: JoinHandle<()>,
 }
 
-/// A client asks to stop the node.
+/// A client's request to stop the node.
 #[derive(Debug)]
 pub struct StopRequest {
-    /// How long the processes get, if the client said so.
+    /// How long the processes may take to stop, if the client named a limit.
     pub timeout: Option<Duration>,
     pub(crate) answer: oneshot::Sender<Value>,
 }
 
 impl StopRequest {
-    /// Tells the client what came of it. Without an answer it is told that the
-    /// node was already stopping.
+    /// Sends the report to the client. A client whose request is dropped without an answer is
+    /// told that the node is already stopping.
     pub fn answer(self, report: Value) {
-        // The client may have gone; the node stops all the same.
+        // The client may have disconnected; the node stops all the same.
         let _ = self.answer.send(report);
     }
 }
 
-/// How long a client may take over a request, and how much room all of them have.
-/// One that hangs must not keep its connection for ever.
+/// Limits on the time a client may take for a request, and on the bytes of all requests. A
+/// client that hangs must not keep its connection forever.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// For the head of a request; also how long an idle connection is kept.
     pub head: Duration,
-    /// For its body: a deployment of the largest size takes a second.
+    /// For the body of a request: a deployment of the largest size takes a second.
     pub body: Duration,
-    /// Bytes that the bodies of all requests under way may have.
+    /// The maximum number of bytes in the bodies of all requests in progress.
     pub bodies: usize,
 }
 
@@ -71,12 +71,12 @@ impl Default for Bounds {
     }
 }
 
-/// Serves a node at the path that was claimed. Called within a tokio runtime.
+/// Serves a node at the claimed path. Must be called within a tokio runtime.
 pub fn serve<H: Host>(host: H, claim: Claim) -> Result<Server, ServeError> {
     serve_with(host, claim, Bounds::default())
 }
 
-/// The same with other bounds, for tests.
+/// Like [`serve`] with other limits, for tests.
 pub fn serve_with<H: Host>(
     host: H,
     mut claim: Claim,
@@ -84,7 +84,7 @@ pub fn serve_with<H: Host>(
 ) -> Result<Server, ServeError> {
     let listener = claim.listen()?;
     let (closing, until) = watch::channel(false);
-    // One is enough: a second request to stop is one too many.
+    // Capacity 1 suffices: a second request to stop is rejected.
     let (stop, stops) = mpsc::channel(1);
     let router = routes::router(Arc::new(Shared {
         host,
@@ -93,7 +93,7 @@ pub fn serve_with<H: Host>(
         room: Arc::new(Semaphore::new(MAX_REQUESTS)),
         calls: Arc::new(Semaphore::new(routes::MAX_CALLS)),
         streams: Arc::new(Semaphore::new(crate::events::MAX_STREAMS)),
-        traces: Arc::new(Semaphore::new(crate::look::MAX_TRACES)),
+        traces: Arc::new(Semaphore::new(crate::inspect_routes::MAX_TRACES)),
         bounds,
         bodies: Bodies::new(bounds.bodies),
     }));
@@ -106,14 +106,14 @@ pub fn serve_with<H: Host>(
     })
 }
 
-/// Comes back when the server closes.
+/// Completes when the server closes.
 pub(crate) async fn closed(mut until: watch::Receiver<bool>) {
-    // An error means that the server is gone, which is the same.
+    // An error means that the server has been dropped, which is equivalent.
     let _ = until.wait_for(|closing| *closing).await;
 }
 
 impl Server {
-    /// Where it listens.
+    /// Returns the path of the socket.
     pub fn path(&self) -> &Path {
         self.claim.path()
     }
@@ -122,16 +122,16 @@ impl Server {
     pub async fn stop_requested(&mut self) -> StopRequest {
         match self.stops.recv().await {
             Some(request) => request,
-            // The server failed and said so; nobody will ask any more.
+            // The server failed and reported it; no further request can arrive.
             None => std::future::pending().await,
         }
     }
 
-    /// Takes no more connections, lets requests end, and removes the socket.
+    /// Stops accepting connections, waits for open requests, and removes the socket.
     pub async fn close(mut self) {
         self.closing.send_replace(true);
         self.stops.close();
-        // Requests to stop that nobody took are told so by being dropped.
+        // Dropping a pending request tells its client that the node is already stopping.
         while self.stops.try_recv().is_ok() {}
         if tokio::time::timeout(CLOSING, &mut self.task).await.is_err() {
             tracing::warn!("the control socket was closed on requests that did not end");

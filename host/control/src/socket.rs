@@ -1,10 +1,10 @@
-//! Who owns the path of a socket.
+//! Ownership of a socket's path.
 //!
-//! A socket's file outlives a process that was killed, so its presence says
-//! nothing. What says that a node lives is the lock on the file beside it, which
-//! the kernel takes back with the process. So: first the lock, then whatever lies
-//! at the path is left over and may go. The file of the lock stays behind on
-//! purpose; to remove it would let two nodes lock two files of one name.
+//! A socket's file outlives a process that was killed, so its presence proves nothing. What
+//! proves that a node is alive is the lock on the file beside it, which the kernel releases
+//! when the process exits. The lock is therefore taken first; with the lock held, whatever is
+//! at the path is stale and may be removed. The lock file is deliberately never removed:
+//! otherwise two nodes could lock two different files of the same name.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -18,14 +18,14 @@ use tokio::net::{UnixListener, UnixSocket};
 
 use crate::error::{PathTooLong, ServeError};
 
-/// How long a socket's path may be: Linux has 108 bytes for it, and one of them
-/// ends it.
+/// The maximum length of a socket's path: Linux has 108 bytes for it, including the terminating
+/// NUL.
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
-/// Connections that may wait to be accepted. More would be a client gone wild.
+/// The maximum number of connections that wait to be accepted. Only a faulty client opens more.
 const BACKLOG: u32 = 128;
 
-/// Checks that a path fits a socket's address.
+/// Checks that a path fits into a socket address.
 pub fn check_path(path: &Path) -> Result<(), PathTooLong> {
     if path.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
         return Err(PathTooLong {
@@ -39,14 +39,15 @@ pub fn check_path(path: &Path) -> Result<(), PathTooLong> {
 #[derive(Debug)]
 pub struct Claim {
     path: PathBuf,
-    /// Whether the file at the path is this claim's own.
+    /// Whether this claim created the file at the path.
     bound: bool,
-    /// Locked as long as it is open.
+    /// Locked for as long as it is open.
     _lock: File,
 }
 
 impl Claim {
-    /// Claims a path. The folder is made if it is missing, for this user only.
+    /// Claims a path. Creates a missing folder, accessible to this user only. Fails if another
+    /// node holds the path or the file there is not a stale socket.
     pub fn new(path: impl Into<PathBuf>) -> Result<Self, ServeError> {
         let path = path.into();
         check_path(&path)?;
@@ -69,13 +70,13 @@ impl Claim {
         })
     }
 
-    /// The path that was claimed.
+    /// Returns the claimed path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Listens at the path. Nobody can connect before the mode is set, since a
-    /// socket that is bound but does not listen refuses.
+    /// Listens at the path. No client can connect before the mode is set, since a socket that
+    /// is bound but not listening refuses connections.
     pub(crate) fn listen(&mut self) -> Result<UnixListener, ServeError> {
         let failed = |error: io::Error| ServeError::io("listen at", &self.path, error);
         let socket = UnixSocket::new_stream().map_err(failed)?;
@@ -98,8 +99,8 @@ impl Drop for Claim {
     }
 }
 
-/// Takes the lock beside the path, and writes this process's number into it for
-/// whoever comes second.
+/// Takes the lock beside the path and writes this process's ID into it, to be named in the
+/// error of a second node.
 fn lock(path: &Path) -> Result<File, ServeError> {
     let mut name = OsString::from(path);
     name.push(".lock");
@@ -130,15 +131,15 @@ fn lock(path: &Path) -> Result<File, ServeError> {
 }
 
 fn holder(file: &File) -> Option<u32> {
-    /// Digits of a process number, and the newline.
+    /// The digits of a process ID and the newline.
     const LONGEST: u64 = 16;
     let mut text = String::new();
     file.take(LONGEST).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
 
-/// Removes a socket whose owner is gone. The caller has the lock, so no node
-/// lives there; something that is no node might.
+/// Removes a stale socket. The caller holds the lock, so no node listens there; another program
+/// might.
 fn remove_left_over(path: &Path) -> Result<(), ServeError> {
     let kind = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata.file_type(),

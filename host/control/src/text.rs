@@ -1,8 +1,8 @@
-//! What people are shown: the time of a line, and characters that would deceive them.
+//! Text for people: the time of a line, and the detection of deceptive characters.
 
 use std::time::SystemTime;
 
-/// This moment as all lines have it: RFC 3339, UTC, with milliseconds.
+/// Returns the current time in the format of all lines: RFC 3339, UTC, with milliseconds.
 #[expect(
     clippy::disallowed_methods,
     reason = "the wall clock is for people, and nothing is decided by it"
@@ -11,14 +11,14 @@ pub fn now() -> String {
     time(SystemTime::now())
 }
 
-/// A moment in the same form.
+/// Returns a time in the same format.
 pub(crate) fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
 
-/// Whether a character is not seen where it stands, looks like a space without being
-/// one, or moves what stands beside it (Unicode Annex 9). With it a guest's name could
-/// pass for another, and its text for the node's.
+/// Returns whether a character is invisible, looks like a space without being one, or moves the
+/// characters beside it (Unicode Annex 9). With such characters the name of a guest could pass
+/// for another, and its text for the node's.
 pub fn is_hidden(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
@@ -26,7 +26,7 @@ pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || c.is_whitespace()
         || matches!(c,
-            // Format characters, and what is ignorable by default or drawn as nothing.
+            // Format characters, and those that are ignorable by default or drawn as nothing.
             '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
             | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
             | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -1,74 +1,74 @@
-//! What goes over the wire, as the client sees it. The server writes what the
-//! node gives it; fields that a client does not know are skipped.
+//! The types sent over the wire, as the client sees them. The server serializes what the node
+//! gives it; the client skips fields that it does not know.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::payload::Payload;
-use exuvia_node::{Function, Shown, TYPED_TAG};
+use exuvia_node::{Function, Rendered, TYPED_TAG};
 
-/// `GET /v1/info`.
+/// The response of `GET /v1/info`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Info {
     /// The app's name.
     pub app: String,
-    /// The node's number.
+    /// The node's ID.
     pub node: String,
-    /// Which release runs.
+    /// The current release.
     pub release: u64,
-    /// Processes that live.
+    /// Live processes.
     pub processes: u64,
     /// Scheduler threads.
     pub schedulers: u64,
-    /// Frames, of all versions.
+    /// Frames of all versions.
     pub frames: u64,
     /// Frames whose process is blocked.
     pub frames_blocked: u64,
-    /// Frames that wait for a process.
+    /// Frames without a process.
     #[serde(default)]
     pub frames_free: u64,
-    /// Most processes.
+    /// The maximum number of processes.
     #[serde(default)]
     pub most_processes: u64,
-    /// Threads that wait with a guest on their stack.
+    /// Threads that are blocked with a guest on their stack.
     #[serde(default)]
-    pub threads_aside: u64,
+    pub threads_blocked: u64,
     /// Bytes of memory that frames hold.
     #[serde(default)]
     pub frame_bytes: u64,
-    /// Bytes that they may hold.
+    /// The maximum number of bytes they may hold.
     #[serde(default)]
     pub frame_memory: u64,
     /// Frames made so far.
     #[serde(default)]
     pub frames_made: u64,
-    /// Frames that could not be made.
+    /// Frames that could not be allocated.
     #[serde(default)]
     pub frame_failures: u64,
-    /// Times that a frame's memory was given back.
+    /// Times that a frame's memory was released.
     #[serde(default)]
     pub frames_released: u64,
-    /// Since the node's start.
+    /// Milliseconds since the node's start.
     pub uptime_ms: u64,
     /// The modules.
     pub modules: Vec<ModuleInfo>,
-    /// Images put into frames.
+    /// Images loaded into frames.
     pub page_ins: u64,
     /// Images taken out of frames.
     pub page_outs: u64,
-    /// Mean nanoseconds of a page-in.
+    /// The mean time of a page-in, in nanoseconds.
     #[serde(default)]
     pub page_in_ns: u64,
-    /// Mean nanoseconds of a page-out.
+    /// The mean time of a page-out, in nanoseconds.
     #[serde(default)]
     pub page_out_ns: u64,
     /// Entries into guests that found the process in a frame.
     #[serde(default)]
     pub frame_hits: u64,
-    /// Their share of these and the page-ins.
+    /// The share of hits in hits and page-ins.
     #[serde(default)]
     pub hit_rate: f64,
-    /// How dirty pages are found.
+    /// How dirty pages are detected.
     pub page_map: String,
     /// Timers that are set.
     #[serde(default)]
@@ -80,77 +80,75 @@ pub struct Info {
 pub struct ModuleInfo {
     /// Its name in the manifest.
     pub name: String,
-    /// The version that new processes get.
+    /// The version that new processes run.
     pub version: u64,
-    /// Of its bytes.
+    /// The digest of its bytes.
     pub digest: String,
     /// Processes in all its versions.
     pub processes: u64,
-    /// The number of its state's schema.
+    /// The version number of its state's schema.
     #[serde(default)]
     pub schema: i64,
-    /// The size of its file.
+    /// The size of its file in bytes.
     pub bytes: u64,
     /// Why its processes cannot be paged out; empty if they can.
     #[serde(default)]
     pub resident_only: Vec<String>,
-    /// Every version that is still present.
+    /// Every version that is still loaded.
     #[serde(default)]
     pub loaded: Vec<LoadedVersion>,
 }
 
-/// A version that is present.
+/// A version that is still loaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadedVersion {
     /// Its number.
     pub version: u64,
     /// Processes that run it.
     pub processes: u64,
-    /// Of its bytes.
+    /// The digest of its bytes.
     pub digest: String,
 }
 
-/// One line of `GET /v1/processes`.
+/// One process of `GET /v1/processes`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Process {
-    /// As `<slot.generation>`.
+    /// The pid, as `<slot.generation>`.
     pub pid: String,
     /// Registered names.
     #[serde(default)]
     pub names: Vec<String>,
-    /// As `counter@2`; none for processes of the host.
+    /// The module and version, as `counter@2`; none for processes of the host.
     #[serde(default)]
     pub module: Option<String>,
-    /// What it does.
+    /// The state it is in.
     pub state: String,
-    /// Messages that wait.
+    /// Messages that wait in the mailbox.
     pub mailbox: u64,
-    /// So far.
+    /// Reductions since its start.
     pub reductions: u64,
     /// Bytes of linear memory.
     pub memory: u64,
     /// Bytes of its image, if it is paged out.
     #[serde(default)]
     pub image: u64,
-    /// Crossings to new code.
+    /// The state of its upgrade to the current release: `current`, `pending`, `failed`,
+    /// `exempt` or `reverted`; none for processes of the host.
     #[serde(default)]
-    pub crossings: u64,
-    /// Why it could not cross.
+    pub upgrade: Option<String>,
+    /// Why its upgrade failed, or why it was reverted.
     #[serde(default)]
-    pub stuck: Option<String>,
-    /// How new code has failed it, if it went back to its old version for that.
+    pub upgrade_reason: Option<String>,
+    /// Upgrades so far.
     #[serde(default)]
-    pub reverted: Option<String>,
-    /// It stays on an old version until it ends.
-    #[serde(default)]
-    pub left: bool,
+    pub upgrades: u64,
 }
 
-/// By what a sample of processes is sorted.
+/// The sort order of a sample of processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
-    /// Reductions a second, then reductions in all.
+    /// Reductions per second, then total reductions.
     #[default]
     Reductions,
     /// Messages that wait.
@@ -159,39 +157,39 @@ pub enum Sort {
     Memory,
 }
 
-/// `GET /v1/top`: what has happened since the sample before, whoever took it.
+/// `GET /v1/top`: activity since the previous sample, whichever client took it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Top {
-    /// Milliseconds since then; 0: there was none, and all rates are 0.
+    /// Milliseconds since the previous sample; 0 if there was none, and then all rates are 0.
     pub interval_ms: f64,
     /// Processes alive.
     pub processes: u64,
-    /// Of them, those that have run.
+    /// The number of them that have run since the previous sample.
     pub ran: u64,
-    /// Reductions a second, of all of them.
+    /// Reductions per second of all of them.
     pub reductions: f64,
     /// The schedulers.
     pub schedulers: Vec<SchedulerLoad>,
-    /// The processes that come first.
+    /// The first processes in sort order.
     pub top: Vec<TopProcess>,
 }
 
 /// One scheduler of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SchedulerLoad {
-    /// The share of the time that it was not asleep, 0 to 1.
+    /// The share of the time that it was not asleep, from 0 to 1.
     pub busy: f64,
-    /// Slices a second.
+    /// Slices per second.
     pub slices: f64,
 }
 
 /// One process of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TopProcess {
-    /// What a listing has.
+    /// The fields of a listing.
     #[serde(flatten)]
     pub process: Process,
-    /// Reductions a second.
+    /// Reductions per second.
     pub rate: f64,
 }
 
@@ -201,22 +199,22 @@ pub struct TopProcess {
 pub struct SendRequest {
     /// A pid or a registered name.
     pub to: String,
-    /// The message's tag; by default that of typed messages.
+    /// The message's tag; by default the tag of typed messages.
     #[serde(default = "typed")]
     pub tag: u32,
-    /// The payload; by default none.
+    /// The payload; empty by default.
     #[serde(default)]
     pub payload: Payload,
-    /// Answer what the receiver logs as a warning or worse while it handles it, if it
-    /// does so within a moment.
+    /// Whether to return what the receiver logs as a warning or worse while it handles the
+    /// message, if it does so within a moment.
     #[serde(default)]
     pub hear: bool,
 }
 
-/// The answer to it.
+/// The response to [`SendRequest`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sent {
-    /// What the receiver said.
+    /// What the receiver logged.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -227,13 +225,13 @@ pub struct Sent {
 pub struct CallRequest {
     /// A pid or a registered name.
     pub to: String,
-    /// The message's tag; by default that of typed messages.
+    /// The message's tag; by default the tag of typed messages.
     #[serde(default = "typed")]
     pub tag: u32,
-    /// The payload; by default none.
+    /// The payload; empty by default.
     #[serde(default)]
     pub payload: Payload,
-    /// How long to wait for the reply.
+    /// How long to wait for the reply, in milliseconds.
     #[serde(default = "five_seconds")]
     pub timeout_ms: u64,
 }
@@ -242,46 +240,46 @@ fn typed() -> u32 {
     TYPED_TAG
 }
 
-/// What Erlang's `gen_server:call` waits by default.
+/// The default timeout of Erlang's `gen_server:call`.
 fn five_seconds() -> u64 {
     5_000
 }
 
-/// The answer to a call.
+/// The response to a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
-    /// Its tag.
+    /// The tag of the reply.
     pub tag: u32,
-    /// Bytes of its payload.
+    /// The size of the payload in bytes.
     pub bytes: u64,
-    /// Its payload, as well as it can be shown.
+    /// The payload, in the most readable form.
     #[serde(flatten)]
-    pub payload: Shown,
+    pub payload: Rendered,
 }
 
-/// What to do with processes that cannot cross because they never return.
+/// How a swap treats processes that cannot be upgraded because they never return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loops {
     /// Refuse the swap.
     #[default]
     Refuse,
-    /// Leave them on their version.
+    /// Exempt them: they stay on their version.
     Leave,
     /// Kill them.
     Kill,
 }
 
-/// What the user agrees to in a swap.
+/// The options of a swap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeployOptions {
-    /// State that cannot cross is lost.
+    /// Whether state that cannot be taken over is discarded.
     pub fresh: bool,
-    /// What happens to processes that never return.
+    /// How processes that never return are treated.
     pub loops: Loops,
 }
 
-/// A swap that was made: `POST /v1/deploy` and `POST /v1/rollback`.
+/// A completed swap: the response of `POST /v1/deploy` and `POST /v1/rollback`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Swap {
     /// One line for people.
@@ -294,7 +292,7 @@ pub struct Swap {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StopTimeout {
-    /// How long the processes get; by default the node decides.
+    /// How long the processes may take to stop, in milliseconds; by default the node decides.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
 }
@@ -302,7 +300,7 @@ pub struct StopTimeout {
 /// One line of `GET /v1/events`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventLine {
-    /// When: RFC 3339, UTC, with milliseconds.
+    /// The time: RFC 3339, UTC, with milliseconds.
     #[serde(default)]
     pub at: String,
     /// One line for people.
@@ -312,7 +310,7 @@ pub struct EventLine {
 }
 
 impl EventLine {
-    /// Something that happens now.
+    /// Creates a line with the current time.
     pub fn now(line: impl Into<String>, event: Value) -> Self {
         Self {
             at: crate::text::now(),
@@ -321,7 +319,7 @@ impl EventLine {
         }
     }
 
-    /// Something that has happened.
+    /// Creates a line with the time `at`.
     pub fn at(at: std::time::SystemTime, line: impl Into<String>, event: Value) -> Self {
         Self {
             at: crate::text::time(at),
@@ -339,12 +337,12 @@ pub(crate) struct Target {
     pub(crate) target: String,
 }
 
-/// What has come of suspending, or resuming.
+/// The result of suspending or resuming a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspended {
-    /// That is news.
+    /// Whether this request changed anything.
     pub changed: bool,
-    /// It is in no handler.
+    /// Whether the process is in no handler.
     pub still: bool,
 }
 
@@ -354,21 +352,21 @@ pub struct Suspended {
 pub(crate) struct KillRequest {
     /// A pid or a registered name.
     pub(crate) target: String,
-    /// What the log and those who are linked to it see.
+    /// The exit reason, seen in the log and by linked processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
 }
 
-/// What has come of a kill.
+/// The result of a kill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Killed {
-    /// Whom it met.
+    /// The pid of the killed process.
     pub pid: String,
-    /// It has ended by now.
+    /// Whether it has already terminated.
     pub ended: bool,
 }
 
-/// A process that was started again.
+/// A process that was restarted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restarted {
     /// The process that was stopped.
@@ -380,15 +378,15 @@ pub struct Restarted {
 /// `GET /v1/describe`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
-    /// As `<slot.generation>`.
+    /// The pid, as `<slot.generation>`.
     pub pid: String,
-    /// As `counter@2`.
+    /// The module and version, as `counter@2`.
     #[serde(default)]
     pub module: Option<String>,
-    /// What it understands; nothing if its module does not say.
+    /// The functions it accepts; empty if its module does not describe any.
     #[serde(default)]
     pub functions: Vec<Function>,
-    /// What is wrong with what the module says.
+    /// Why the module's description cannot be read.
     #[serde(default)]
     pub unreadable: Option<String>,
 }
@@ -396,27 +394,27 @@ pub struct Description {
 /// A process of `GET /v1/tree`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Branch {
-    /// What its supervisor knows it as; none at a root.
+    /// Its ID at its supervisor; none for a root.
     pub id: Option<String>,
-    /// None while it does not run.
+    /// The pid; none while it does not run.
     pub pid: Option<String>,
     /// Registered names.
     #[serde(default)]
     pub names: Vec<String>,
-    /// As `counter@2`; none of a supervisor.
+    /// The module and version, as `counter@2`; none for a supervisor.
     pub module: Option<String>,
-    /// What its supervisor makes of it.
+    /// Its state as its supervisor sees it.
     pub state: String,
-    /// What it does.
+    /// The state the process is in.
     pub process: Option<String>,
-    /// When it is started again.
+    /// When it is restarted.
     pub restart: Option<String>,
-    /// Of a supervisor: what happens to its other children when one ends.
+    /// For a supervisor: what happens to its other children when one terminates.
     pub strategy: Option<String>,
-    /// In order of their start.
+    /// The children, in start order.
     #[serde(default)]
     pub children: Vec<Branch>,
-    /// Children that are not listed.
+    /// The number of children that are not listed.
     #[serde(default)]
     pub more: usize,
 }

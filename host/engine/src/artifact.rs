@@ -1,5 +1,5 @@
-//! A loaded module: compiled code, the base of its processes, and what the
-//! analysis found.
+//! A loaded module: compiled code, the base state of its processes, and the results of the
+//! analysis.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::data::FrameData;
 use crate::image::Base;
 use crate::instrument::Instrumented;
 use crate::pagemap::{Memories, PageMap};
-use crate::stack::Manner;
+use crate::stack_policy::StackPolicy;
 
 /// What every frame of a version is made from.
 pub(crate) struct Plan {
@@ -19,22 +19,22 @@ pub(crate) struct Plan {
     pub(crate) analysis: Instrumented,
     pub(crate) page_map: Arc<PageMap>,
     pub(crate) memories: Arc<Memories>,
-    /// Bytes of memory that initialization, `save` and `load` may have.
+    /// The memory limit of initialization, `save` and `load`, in bytes.
     pub(crate) memory: u64,
 }
 
 /// When a module's initialization runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Initialization {
-    /// Once a version: its result is the base.
+    /// Once per version: its result is the base.
     Shared,
-    /// For each process, since it asks for what differs between them.
+    /// For each process, because it asks for values that differ between processes.
     PerProcess,
 }
 
 /// A loaded module.
 pub struct Artifact {
-    /// Tells artifacts apart: frames are pooled by it.
+    /// The artifact's number: frames are pooled by it.
     pub(crate) id: u64,
     pub(crate) plan: Arc<Plan>,
     pub(crate) base: Arc<Base>,
@@ -42,13 +42,14 @@ pub struct Artifact {
     pub(crate) schema: i32,
     pub(crate) has_save: bool,
     pub(crate) has_load: bool,
-    /// Bytes of the module file.
+    /// The size of the module file in bytes.
     pub(crate) file_bytes: usize,
-    /// What [`Artifact::carries_to`] found out about this one, by the id of the
-    /// older: each process that crosses asks.
-    pub(crate) carried_from: Mutex<HashMap<u64, Result<(), String>>>,
-    /// How its processes have run so far.
-    pub(crate) manner: Manner,
+    /// The results of [`Artifact::reuses_image_in`] with this artifact as the newer one, by
+    /// the id of the older one. They are cached because every process that is upgraded
+    /// asks.
+    pub(crate) reused_from: Mutex<HashMap<u64, Result<(), String>>>,
+    /// Which stack its processes run on, by how they have run so far.
+    pub(crate) stack_policy: StackPolicy,
 }
 
 impl std::fmt::Debug for Artifact {
@@ -61,22 +62,22 @@ impl std::fmt::Debug for Artifact {
 }
 
 impl Artifact {
-    /// Wasm pages of memory in the base.
+    /// Returns the size of the base's memory in Wasm pages.
     pub(crate) fn base_pages(&self) -> u32 {
         self.base.memory_pages
     }
 
-    /// Bytes of memory that each of its processes begins with.
+    /// Returns the bytes of memory that each of its processes starts with.
     pub fn memory_bytes(&self) -> u64 {
         u64::from(self.base_pages()) * crate::WASM_PAGE
     }
 
-    /// Why its processes cannot be paged out; empty if they can.
+    /// Returns why its processes cannot be paged out; empty if they can.
     pub fn resident_only(&self) -> &[String] {
         &self.plan.analysis.resident_only
     }
 
-    /// The functions of WASI that it imports.
+    /// Returns the names of the WASI functions that it imports.
     pub fn wasi(&self) -> impl Iterator<Item = &str> {
         let imports = self.plan.analysis.imports.iter();
         imports
@@ -84,46 +85,47 @@ impl Artifact {
             .map(|import| import.name.as_str())
     }
 
-    /// The number of its state's schema.
+    /// Returns the number of its state's schema.
     pub fn schema(&self) -> i32 {
         self.schema
     }
 
-    /// Whether it exports `save`, and `load`.
+    /// Returns whether it exports `save`, and whether it exports `load`.
     pub fn hands_over_state(&self) -> (bool, bool) {
         (self.has_save, self.has_load)
     }
 
-    /// Whether it has a layout fingerprint, without which no image is carried over.
+    /// Returns whether it has a layout fingerprint. Without one no image is reused.
     pub fn has_layout(&self) -> bool {
         self.plan.analysis.layout.is_some()
     }
 
-    /// What its processes understand: the contents of `exuvia.protocol`.
+    /// Returns what its processes understand: the contents of `exuvia.protocol`.
     pub fn protocol(&self) -> &[u8] {
         &self.plan.analysis.protocol
     }
 
-    /// Bytes of the module file.
+    /// Returns the size of the module file in bytes.
     pub fn file_bytes(&self) -> usize {
         self.file_bytes
     }
 
-    /// Its processes are taken to run as those of the version before, until they
-    /// are seen to do otherwise.
+    /// Assumes that its processes run on the same stack as those of the version `before`,
+    /// until one of them waits.
     pub fn follows(&self, before: &Artifact) {
-        self.manner.expect(&before.manner);
+        self.stack_policy.expect(&before.stack_policy);
     }
 
-    /// Why images of `self` do not mean the same in `newer`, or nothing if
-    /// they do (DESIGN: equal layout, and data, globals, limits and functions
-    /// in tables all the same).
-    pub fn carries_to(&self, newer: &Artifact) -> Result<(), String> {
-        if let Some(known) = newer.carried_from.lock().get(&self.id) {
+    /// Returns `Ok` if images of `self` mean the same in `newer`, else the reason why not.
+    /// They do (see DESIGN) if the layout fingerprints, the data segments, the globals, the
+    /// memory limits, the functions in tables and the initialized memories are all the
+    /// same.
+    pub fn reuses_image_in(&self, newer: &Artifact) -> Result<(), String> {
+        if let Some(known) = newer.reused_from.lock().get(&self.id) {
             return known.clone();
         }
         let found = self.compare(newer);
-        newer.carried_from.lock().insert(self.id, found.clone());
+        newer.reused_from.lock().insert(self.id, found.clone());
         found
     }
 

@@ -1,5 +1,5 @@
-//! Why guest code failed, as text: what the guest said last, the trap, and the
-//! Wasm backtrace with names and offsets of the original module.
+//! Formats why guest code failed: the guest's last error line, the trap, and the Wasm
+//! backtrace with the names and offsets of the original module.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ use wasmtime::{Trap, WasmBacktrace};
 use crate::artifact::Plan;
 use crate::data::Denied;
 
-/// Frames of a backtrace that are kept.
+/// The number of backtrace frames that are kept.
 const FRAMES: usize = 32;
 
-/// The exit reason of a trap.
+/// Returns the exit reason for a trap.
 pub(crate) fn reason(
     error: &wasmtime::Error,
     plan: &Plan,
@@ -32,7 +32,7 @@ pub(crate) fn reason(
     ExitReason::with(Reason::MEMORY.0, text(error, plan, Some(said)).as_bytes())
 }
 
-/// One line that says what happened, then the frames, innermost first.
+/// Returns one line that says what happened, then the frames, innermost first.
 pub(crate) fn text(error: &wasmtime::Error, plan: &Plan, said: Option<String>) -> String {
     let cause = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),

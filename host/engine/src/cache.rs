@@ -1,8 +1,9 @@
-//! The compile cache: native code on disk, by content and engine settings.
+//! The compile cache: native code on disk, by module content and engine settings.
 //!
-//! Native code is trusted, so the folder must be this user's own and writable
-//! by nobody else; what does not look right is not used but compiled anew. A
-//! full disk costs a warning and the time to compile next time.
+//! Native code is trusted, so the folder must belong to this user and be writable by no
+//! other user. A folder or an entry that fails a check is not used, and the module is
+//! compiled again. If an entry cannot be written, for example because the disk is full, the
+//! node logs a warning and compiles the module again next time.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,12 +18,12 @@ pub(crate) struct Cache {
     folder: PathBuf,
 }
 
-/// Modules kept; the least recently used go first.
+/// The maximum number of cached modules; the least recently used are removed first.
 const ENTRIES: usize = 256;
 
 impl Cache {
-    /// Opens the folder, making it if need be. `None`, with a warning, if it
-    /// cannot be used safely.
+    /// Opens the folder, and creates it if necessary. Returns `None`, after a warning, if
+    /// it cannot be used safely.
     pub(crate) fn open(folder: &Path) -> Option<Cache> {
         match Cache::try_open(folder) {
             Ok(cache) => Some(cache),
@@ -37,7 +38,7 @@ impl Cache {
     }
 
     fn try_open(folder: &Path) -> Result<Cache, String> {
-        // Not as the umask says: many systems let a user's group write.
+        // Independent of the umask: on many systems it lets the user's group write.
         let made = fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -128,8 +129,8 @@ fn create(path: &Path) -> std::io::Result<fs::File> {
         .open(path)
 }
 
-/// A file is the BLAKE3 of the code, then the code: a disk that lost or turned
-/// some of it must not make this process run it.
+/// Reads a cached module. A file is the BLAKE3 digest of the code, then the code: code that
+/// a disk has damaged must never run.
 fn read(file: &mut fs::File, engine: &Engine) -> Result<Module, String> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
@@ -139,10 +140,9 @@ fn read(file: &mut fs::File, engine: &Engine) -> Result<Module, String> {
     if blake3::hash(code) != *digest {
         return Err("it is damaged".into());
     }
-    // SAFETY: the file lies in a folder that `open` found to belong to this
-    // user and to be writable by nobody else, and its digest is right, so it
-    // is what `write` got from `Module::serialize`. The engine itself checks
-    // version and settings.
+    // SAFETY: the file is in a folder that `open` found to belong to this user and to be
+    // writable by no other user, and its digest is right, so it is what `write` got from
+    // `Module::serialize`. The engine itself checks version and settings.
     unsafe { Module::deserialize(engine, code) }.map_err(|e| e.to_string())
 }
 
@@ -161,7 +161,7 @@ fn write(path: &Path, module: &Module) -> Result<(), String> {
     written.map_err(|e| e.to_string())
 }
 
-/// Feeds what is hashed to BLAKE3 instead of a 64-bit hash.
+/// Feeds the engine's settings to BLAKE3 instead of a 64-bit hash.
 struct Settings<'a>(&'a mut blake3::Hasher);
 
 impl std::hash::Hasher for Settings<'_> {

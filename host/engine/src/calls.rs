@@ -1,10 +1,10 @@
-//! Host calls: what guests import. A file per family; here is what they share:
-//! how a call suspends its guest, and how the instrumented code yields.
+//! Host calls: the functions that guests import. Each family has its own file; this one has what
+//! they share: how a call suspends its guest, and how the instrumented code yields.
 //!
-//! A call that must wait is an ordinary, cheap host function. It notes in
-//! `Guest::wait` what it waits for and answers SUSPEND; the shim around it (see
-//! `instrument`) then calls `wait`, which suspends the guest, and afterwards
-//! the same call again with the same arguments, which finds its note.
+//! A call that must wait is an ordinary, inexpensive host function. It stores in `Guest::wait` what
+//! it waits for and returns SUSPEND. The shim around it (see `instrument`) then calls `wait`, which
+//! suspends the guest. When the guest is resumed, the shim repeats the call with the same
+//! arguments, and the call finds the stored wait.
 
 mod groups;
 mod message;
@@ -18,16 +18,16 @@ use exuvia_abi::{Code, Pid, SUSPEND};
 use exuvia_process::{Charge, Due, Payload};
 use wasmtime::{AsContextMut, Caller, Func, Global, Linker, Store, Val};
 
-use crate::aside::{self, Aside, Ending, Here};
-use crate::baton::{self, Ask, Asked};
+use crate::blocked::{self, BlockedGuest, Ending, OnThisStack};
 use crate::data::{FrameData, Mode, Restricted, View, bytes, bytes_mut, view};
 use crate::executor::Executor;
-use crate::guest::{Guest, GuestOwn, Wait, Want};
+use crate::fiber_transfer::{self, FiberRequest, NextRequest};
+use crate::guest::{Guest, GuestProcess, Wait, WaitReason};
 use crate::image::Image;
 use crate::instrument::{MAIL_UNKNOWN, SLICE};
 use crate::setup::set_reductions;
-use crate::stack::Stack;
-use crate::transaction::{close_transaction, transaction};
+use crate::stack_policy::Stack;
+use crate::transaction::{commit_transaction, transaction};
 
 /// Defines every host call of `exuvia_abi::HOST_CALLS`.
 pub(crate) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
@@ -39,14 +39,15 @@ pub(crate) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     misc::define(linker)
 }
 
-/// What a call answers: a code, or a number that is 0 or above.
+/// The result of a host call: an error code, or a number that is 0 or greater.
 type Answer = Result<i32, Code>;
 
 fn answer(answer: Answer) -> i32 {
     answer.unwrap_or_else(|code| code as i32)
 }
 
-/// Writes what was found, if it fits; answers its length in any case.
+/// Copies what was found into the guest's buffer if it fits, and returns its length in bytes in any
+/// case. Returns [`Code::Empty`] if nothing was found.
 fn answer_with(view: &mut View<'_>, found: Option<&[u8]>, buffer: i32, capacity: i32) -> Answer {
     let found = found.ok_or(Code::Empty)?;
     let length = i32::try_from(found.len()).map_err(|_| Code::Limit)?;
@@ -54,12 +55,12 @@ fn answer_with(view: &mut View<'_>, found: Option<&[u8]>, buffer: i32, capacity:
         bytes_mut(view.memory, buffer, length)
             .ok_or(Code::BadPointer)?
             .copy_from_slice(found);
-        view.toll.copied(found.len());
+        view.debt.copied(found.len());
     }
     Ok(length)
 }
 
-/// Makes a call that only a running process may make, and has it pay for it.
+/// Runs a call that only a running process may make, and charges the process for it.
 #[inline]
 fn served(
     caller: &mut Caller<'_, FrameData>,
@@ -67,51 +68,51 @@ fn served(
     act: impl FnOnce(&mut View<'_>) -> wasmtime::Result<Answer>,
 ) -> wasmtime::Result<i32> {
     let answered = act(&mut view(caller, call)?)?;
-    settle(caller)?;
+    charge_call(caller)?;
     Ok(answer(answered))
 }
 
-/// Takes what a call has cost beyond itself from the slice. Whoever has sent to
-/// a process that is far behind has no more of it.
+/// Deducts what a call has cost beyond itself from the slice. A process that has sent to a
+/// congested receiver loses the rest of its slice.
 #[inline]
-fn settle(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
+fn charge_call(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
     let data = caller.data();
-    // What a process sends itself, and what others send meanwhile, is found by
-    // the next `receive`.
+    // The next `receive` must find what the process sends to itself, and what others send
+    // in the meantime.
     if data.mail_known
-        && let (Some(shared), Some(own)) = (&data.shared, &data.own)
-        && own.has_news(&shared.system)
+        && let (Some(shared), Some(process)) = (&data.shared, &data.process)
+        && process.has_new_signals(&shared.system)
     {
         forget_mail(&mut *caller);
     }
-    let toll = &caller.data().toll;
-    if toll.reductions == 0 && toll.crowd.is_none() {
+    let debt = &caller.data().debt;
+    if debt.reductions == 0 && debt.congested.is_none() {
         return Ok(());
     }
-    pay(caller)
+    charge_reductions(caller)
 }
 
-/// From now on the guest asks for its mail.
+/// Makes the guest ask the host for its mail from now on.
 #[cold]
 pub(crate) fn forget_mail(mut store: impl AsContextMut<Data = FrameData>) {
     let mut store = store.as_context_mut();
     store.data_mut().mail_known = false;
     if let Some(mail) = store.data().mail {
-        // It is a mutable `i32` of this store.
+        // Cannot fail: the global is a mutable `i32` of this store.
         let _ = mail.set(store, Val::I32(MAIL_UNKNOWN));
     }
 }
 
 #[cold]
-fn pay(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
+fn charge_reductions(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
     let data = caller.data_mut();
-    let reductions = std::mem::take(&mut data.toll.reductions);
-    let crowded = data.toll.crowd.is_some();
+    let reductions = std::mem::take(&mut data.debt.reductions);
+    let congested = data.debt.congested.is_some();
     let Some(counter) = data.reductions else {
         return Ok(());
     };
     let left = counter.get(&mut *caller).i32().unwrap_or(0);
-    let left = if crowded { left.min(0) } else { left };
+    let left = if congested { left.min(0) } else { left };
     let reductions = i32::try_from(reductions).unwrap_or(i32::MAX);
     set_reductions(&counter, caller, left.saturating_sub(reductions))
 }
@@ -121,11 +122,11 @@ fn pay(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
 pub(crate) enum Pause {
     /// The instrumented code ran out of reductions.
     Yield,
-    /// A call answered SUSPEND.
+    /// A call returned SUSPEND.
     Wait,
 }
 
-/// What suspends the guest, on the stack that the store is for.
+/// Returns the function that suspends the guest on the kind of stack that the store is for.
 pub(crate) fn pause_function(store: &mut Store<FrameData>, why: Pause) -> Func {
     match store.data().stack {
         Stack::Fiber => Func::wrap_async(store, move |caller: Caller<'_, FrameData>, (): ()| {
@@ -137,93 +138,97 @@ pub(crate) fn pause_function(store: &mut Store<FrameData>, why: Pause) -> Func {
     }
 }
 
-/// Hands the process back to whoever runs it, until it is resumed.
+/// Hands the process back to the scheduler, and returns when the guest is resumed.
 async fn pause(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result<()> {
-    let Some((own, slice)) = take_out(&mut caller, why)? else {
+    let Some((process, slice)) = take_out(&mut caller, why)? else {
         return Ok(());
     };
-    baton::put_suspended(own);
-    let own = loop {
-        match Asked.await {
-            Ask::Resume(own) => break own,
-            Ask::Copy => baton::put_copy(copy(&mut caller)?),
+    fiber_transfer::put_suspended(process);
+    let process = loop {
+        match NextRequest.await {
+            FiberRequest::Resume(process) => break process,
+            FiberRequest::Copy => fiber_transfer::put_copy(copy(&mut caller)?),
         }
     };
-    put_in(caller, why, own, slice)
+    put_in(caller, why, process, slice)
 }
 
-/// The same for a guest on the stack of a scheduler's thread. That steps aside,
-/// unless the guest has only not quite finished.
+/// Does the same for a guest on the stack of a scheduler's thread, by blocking the thread in place.
+/// Does not block if the guest has merely used up a slice and may have another one.
 fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result<()> {
     let data = caller.data_mut();
-    let stays = why == Pause::Yield && data.toll.crowd.is_none() && data.slices < SLICES;
+    let stays = why == Pause::Yield && data.debt.congested.is_none() && data.slices < SLICES;
     data.slices += 1;
     let first = data.slices == 1;
-    let Some((own, slice)) = take_out(&mut caller, why)? else {
+    let Some((process, slice)) = take_out(&mut caller, why)? else {
         return Ok(());
     };
     if stays {
         let shared = caller.data().shared.as_ref();
         if first && let Some(threads) = shared.and_then(|shared| shared.threads.get()) {
-            // Nobody who could run elsewhere waits for the end of it.
+            // A long turn: let other schedulers run the processes that wait behind this one.
             threads.turn_gets_long();
         }
-        return put_in(caller, why, own, slice);
+        return put_in(caller, why, process, slice);
     }
     let shared = caller.data().shared.clone();
     let stand_in = shared
         .as_ref()
-        .and_then(|shared| shared.threads.get()?.stand_in());
+        .and_then(|shared| shared.threads.get()?.spare_thread());
     let (Some(shared), Some(stand_in)) = (shared, stand_in) else {
-        // A bug: whoever has entered it has asked before.
-        caller.data_mut().own = Some(own);
+        // A bug of the host: `Threads::may_block_in_place` was checked before the entry.
+        caller.data_mut().process = Some(process);
         return Err(wasmtime::Error::msg(
             "too many processes wait on threads' stacks, and this one has to",
         ));
     };
-    let Some(Here::Seated(mut seated)) = aside::take() else {
-        caller.data_mut().own = Some(own);
+    let Some(OnThisStack::Seated(mut lease)) = blocked::take() else {
+        caller.data_mut().process = Some(process);
         return Err(wasmtime::Error::msg("the process has no seat"));
     };
-    let aside = Aside::new(stand_in.way_back());
-    // Whatever happens here, nobody waits for this guest in vain.
+    let aside = BlockedGuest::new(stand_in.resume_handle());
+    // Whatever happens here, no other thread waits for this guest in vain.
     let ending = Ending::new(aside.clone());
-    seated.frame.step_aside(aside.clone());
-    let index = own.pid().slot();
+    lease.frame.block_in_place(aside.clone());
+    let index = process.pid().slot();
     let executor = Executor(shared);
-    stand_in.take_over(index, Box::new(move || executor.stepped_aside(own, seated)));
-    let own = loop {
-        match aside.asked() {
-            aside::Ask::Resume(own, seated) => {
+    stand_in.take_over(
+        index,
+        Box::new(move || executor.continue_after_block(process, lease)),
+    );
+    let process = loop {
+        match aside.next_request() {
+            blocked::BlockedRequest::Resume(process, lease) => {
                 ending.not();
-                aside::put(Here::Seated(seated));
-                break own;
+                blocked::put(OnThisStack::Seated(lease));
+                break process;
             }
-            aside::Ask::Copy => aside.copied(copy(&mut caller)?),
-            aside::Ask::End => {
-                aside::put(Here::Ending(ending));
+            blocked::BlockedRequest::Copy => aside.copied(copy(&mut caller)?),
+            blocked::BlockedRequest::End => {
+                blocked::put(OnThisStack::Ending(ending));
                 return Err(wasmtime::Error::msg("the call was ended"));
             }
         }
     };
     aside.come_back();
     caller.data_mut().slices = 0;
-    put_in(caller, why, own, slice)
+    put_in(caller, why, process, slice)
 }
 
-/// Slices in a row that a guest on a thread's stack may have: to step aside is
-/// dearer than a few of them, and who is done after some need not.
+/// Maximum number of slices in a row for a guest on a thread's stack. Blocking in place is more
+/// expensive than a few of them, and a guest that finishes within them need not block.
 const SLICES: u32 = 8;
 
-/// Takes the process out of the store of a guest that is to be suspended; with
-/// it the slice that it gets next. `None`: no process runs here, and it goes on.
+/// Takes the process out of the store of a guest that is about to be suspended. Returns it with its
+/// next slice, in reductions. Returns `None` if no process runs here (a restricted run): the guest
+/// continues at once.
 fn take_out(
     caller: &mut Caller<'_, FrameData>,
     why: Pause,
-) -> wasmtime::Result<Option<(Box<GuestOwn>, i32)>> {
+) -> wasmtime::Result<Option<(Box<GuestProcess>, i32)>> {
     let counter = counter(caller)?;
     let left = counter.get(&mut *caller).i32().unwrap_or(0);
-    // What is below zero is owed: a large copy takes several slices.
+    // A negative remainder is a debt: a large copy takes several slices.
     let slice = SLICE.saturating_add(left.min(0));
     if let Mode::Restricted(restricted) = &mut caller.data_mut().mode {
         let used = u64::from(SLICE.cast_unsigned());
@@ -237,44 +242,44 @@ fn take_out(
         set_reductions(&counter, caller, slice)?;
         return Ok(None);
     }
-    let crowd = caller.data_mut().toll.crowd.take();
-    let Some(mut own) = caller.data_mut().own.take() else {
+    let crowd = caller.data_mut().debt.congested.take();
+    let Some(mut process) = caller.data_mut().process.take() else {
         return Err(wasmtime::Error::msg("no process is in the frame"));
     };
-    own.reductions += u64::try_from(SLICE - left.max(0)).unwrap_or(0);
+    process.reductions += u64::try_from(SLICE - left.max(0)).unwrap_or(0);
     if let Some(wasi) = caller.data_mut().wasi.take()
-        && let Some(guest) = own.guest()
+        && let Some(guest) = process.guest()
     {
         guest.put_wasi(wasi);
     }
     if why == Pause::Yield
-        && let Some(guest) = own.guest()
+        && let Some(guest) = process.guest()
     {
         guest.wait.set(Wait::turn(crowd));
     }
-    Ok(Some((own, slice)))
+    Ok(Some((process, slice)))
 }
 
-/// Puts the process back into the store of its guest, which goes on.
+/// Puts the process back into the store of its guest, which then continues.
 fn put_in(
     mut caller: Caller<'_, FrameData>,
     why: Pause,
-    mut own: Box<GuestOwn>,
+    mut process: Box<GuestProcess>,
     slice: i32,
 ) -> wasmtime::Result<()> {
     if why == Pause::Yield
-        && let Some(guest) = own.guest()
+        && let Some(guest) = process.guest()
     {
         guest.wait.take();
     }
     let data = caller.data_mut();
-    data.wasi = own.guest().and_then(|guest| guest.take_wasi());
-    // It may be another thread's that goes on.
+    data.wasi = process.guest().and_then(|guest| guest.take_wasi());
+    // The guest may continue on another thread.
     data.faults = None;
-    data.limiter.bytes = own.limits().memory;
-    // The shim has forgotten it.
+    data.limiter.bytes = process.limits().memory;
+    // The shim has lost the count.
     data.mail_known = false;
-    data.own = Some(own);
+    data.process = Some(process);
     let counter = counter(&caller)?;
     set_reductions(&counter, caller.as_context_mut(), slice)
 }
@@ -284,7 +289,7 @@ fn counter(caller: &Caller<'_, FrameData>) -> wasmtime::Result<Global> {
     counter.ok_or_else(|| wasmtime::Error::msg("the frame has no reduction counter"))
 }
 
-/// A copy of the state of the guest that calls.
+/// Copies the state of the calling guest.
 fn copy(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<Image> {
     let inside = caller.data().inside.clone();
     let inside = inside.ok_or_else(|| wasmtime::Error::msg("the frame is empty"))?;
@@ -292,33 +297,34 @@ fn copy(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<Image> {
 }
 
 impl View<'_> {
-    /// The wait of the call that is being made again, if this is a second try.
+    /// Returns the wait of the call that is being repeated, or `None` if this is the first attempt.
     fn waiting(&mut self) -> Option<&mut Wait> {
-        self.own.guest()?.wait.get_mut()
+        self.process.guest()?.wait.get_mut()
     }
 
-    /// The wait is over, whatever came of it.
+    /// Ends the wait, whatever its outcome, and cancels its timer.
     fn end_wait(&mut self) {
-        let pid = self.own.pid();
-        let wait = self.own.guest().and_then(|guest| guest.wait.take());
+        let pid = self.process.pid();
+        let wait = self.process.guest().and_then(|guest| guest.wait.take());
         if let Some(timer) = wait.and_then(|wait| wait.timer) {
             self.shared.system.timers.cancel(pid, timer);
         }
     }
 
-    /// Whether the deadline of the wait has passed, and what it waits for was not
-    /// among what had arrived by then.
+    /// Returns whether the deadline of the wait has passed. Returns false while signals that have
+    /// arrived are not sorted yet: what it waits for may be among them.
     fn timed_out(&mut self) -> bool {
-        if self.own.is_flooded() {
+        if self.process.has_backlog() {
             return false;
         }
         let deadline = self.waiting().and_then(|wait| wait.deadline);
         deadline.is_some_and(|deadline| deadline <= self.shared.system.clock.now())
     }
 
-    /// Suspends the guest until `what`, `timeout` milliseconds at most
-    /// (negative: for ever). The transaction, if one is open, ends here.
-    fn suspend(&mut self, what: Want, timeout: i64, upgrade: bool) -> Answer {
+    /// Suspends the guest until `what` happens, for at most `timeout` milliseconds (negative: no
+    /// limit). Commits the open transaction, if any. Returns [`Code::Limit`] if the process may not
+    /// wait.
+    fn suspend(&mut self, what: WaitReason, timeout: i64, upgrade: bool) -> Answer {
         if self.waiting().is_some() {
             return Ok(SUSPEND);
         }
@@ -326,9 +332,9 @@ impl View<'_> {
         Ok(self.wait(what, timeout, upgrade))
     }
 
-    /// Suspends the guest for a turn, after which it makes the same call.
+    /// Suspends the guest until its next turn, in which it repeats the call.
     fn look_again(&mut self) -> i32 {
-        if let Some(guest) = self.own.guest()
+        if let Some(guest) = self.process.guest()
             && guest.wait.get().is_none()
         {
             guest.wait.set(Wait::turn(None));
@@ -336,22 +342,23 @@ impl View<'_> {
         SUSPEND
     }
 
-    /// Whether the process may wait, and keep its frame.
+    /// Checks whether the process may wait, and so keep its frame. Returns [`Code::Limit`] if
+    /// blocked processes keep too many frames already.
     fn may_wait(&mut self) -> Result<(), Code> {
-        // One of a resident-only module keeps its frame in any case.
-        let keeps = |guest: &mut Guest| !guest.tenancy.artifact.resident_only().is_empty();
-        if self.shared.frames.may_block() || self.own.guest().is_some_and(keeps) {
+        // A process of a resident-only module keeps its frame in any case.
+        let keeps = |guest: &mut Guest| !guest.version.artifact.resident_only().is_empty();
+        if self.shared.frames.may_block() || self.process.guest().is_some_and(keeps) {
             Ok(())
         } else {
             Err(Code::Limit)
         }
     }
 
-    /// Suspends the guest in a call that has asked [`View::may_wait`] before it
-    /// did anything: what it did is not taken back for want of a frame.
-    fn wait(&mut self, what: Want, timeout: i64, upgrade: bool) -> i32 {
+    /// Suspends the guest in a call that checked [`View::may_wait`] before it had any effect: its
+    /// effects could not be undone if the wait were refused.
+    fn wait(&mut self, what: WaitReason, timeout: i64, upgrade: bool) -> i32 {
         self.close();
-        let pid = self.own.pid();
+        let pid = self.process.pid();
         let system = &self.shared.system;
         let (mut deadline, mut timer) = (None, None);
         if let Ok(timeout) = u64::try_from(timeout) {
@@ -359,9 +366,9 @@ impl View<'_> {
             deadline = Some(system.clock.now().saturating_add(delay));
             timer = Some(system.set_timer(pid, delay, |_| Due::Wake(pid)));
         }
-        if let Some(guest) = self.own.guest() {
+        if let Some(guest) = self.process.guest() {
             guest.wait.set(Wait {
-                what,
+                reason: what,
                 deadline,
                 timer,
                 upgrade,
@@ -372,37 +379,37 @@ impl View<'_> {
         SUSPEND
     }
 
-    /// Whether the process may take up one more link; see `Own::may_link`.
+    /// Checks whether the process may create one more link; see `Process::may_link`.
     fn may_link(&mut self, to: Option<Pid>) -> Result<(), Code> {
-        let promised = transaction(self.own).map_or(0, |t| t.links);
-        if !self.own.may_link(to, promised) {
+        let promised = transaction(self.process).map_or(0, |t| t.links);
+        if !self.process.may_link(to, promised) {
             return Err(Code::Limit);
         }
         Ok(())
     }
 
-    /// Whether the process may have so many more monitors and open requests.
+    /// Checks whether the process may have `more` additional monitors and open requests.
     fn may_monitor(&mut self, more: usize) -> Result<(), Code> {
-        let promised = transaction(self.own).map_or(0, |t| t.monitors);
-        if !self.own.may_monitor(promised + more) {
+        let promised = transaction(self.process).map_or(0, |t| t.monitors);
+        if !self.process.may_monitor(promised + more) {
             return Err(Code::Limit);
         }
         Ok(())
     }
 
-    /// Links and monitors that are made when the transaction ends, if one is
-    /// open: counted from now on.
+    /// Counts links and monitors that are created when the open transaction commits, if one is
+    /// open, against the limits from now on.
     fn promise(&mut self, links: usize, monitors: usize) {
-        if let Some(transaction) = transaction(self.own) {
+        if let Some(transaction) = transaction(self.process) {
             transaction.links += links;
             transaction.monitors += monitors;
         }
     }
 
-    /// Ends the transaction: what was held happens now.
+    /// Commits the open transaction, if any: its deferred effects happen now.
     fn close(&mut self) {
-        let sends = close_transaction(self.own, &self.shared.system);
-        self.toll.reductions = self.toll.reductions.saturating_add(sends);
+        let sends = commit_transaction(self.process, &self.shared.system);
+        self.debt.reductions = self.debt.reductions.saturating_add(sends);
     }
 
     fn read(&self, pointer: i32, length: i32) -> Result<&[u8], Code> {
@@ -417,7 +424,7 @@ impl View<'_> {
         Ok(())
     }
 
-    /// Whether `length` bytes at `pointer` can be written.
+    /// Checks that `length` bytes at `pointer` can be written.
     fn check(&self, pointer: i32, length: u32) -> Result<(), Code> {
         self.read(pointer, length.cast_signed()).map(|_| ())
     }
@@ -426,7 +433,7 @@ impl View<'_> {
         let bytes = self.read(pointer, Pid::SIZE as i32)?;
         let bytes = bytes.try_into().map_err(|_| Code::BadPointer)?;
         let pid = Pid::from_bytes(bytes);
-        // A pid that no process of this node can have had.
+        // Reject a pid that no process of this node can have had.
         let system = &self.shared.system;
         if pid.node != system.node() || system.table.slot(pid.slot()).is_none() {
             return Err(Code::BadArgument);
@@ -434,39 +441,39 @@ impl View<'_> {
         Ok(pid)
     }
 
-    /// A payload that this process sends.
+    /// Reads a payload that this process sends. Returns [`Code::MessageTooLarge`] above its limit.
     fn payload(&mut self, pointer: i32, length: i32) -> Result<Payload, Code> {
         let bytes = self.read(pointer, length)?;
         let length = bytes.len() as u64;
-        if length > u64::from(self.own.limits().message_bytes) {
+        if length > u64::from(self.process.limits().message_bytes) {
             return Err(Code::MessageTooLarge);
         }
         let payload = Payload::new(bytes);
-        self.toll.copied(payload.len());
-        if let Some(transaction) = transaction(self.own) {
+        self.debt.copied(payload.len());
+        if let Some(transaction) = transaction(self.process) {
             transaction.bytes += length;
         }
         Ok(payload)
     }
 
-    /// Charges the process for a timer or an exit signal; see `Own::charge`.
+    /// Charges the process for a timer or an exit signal; see `Process::charge`.
     fn charge(&mut self, bytes: u64) -> Result<Charge, Code> {
-        let charge = self.own.charge(&self.shared.system, bytes);
+        let charge = self.process.charge(&self.shared.system, bytes);
         charge.ok_or(Code::Limit)
     }
 
-    /// Gives up a request that the process itself has waited for.
+    /// Gives up a request that the process itself has been waiting for.
     fn give_up(&mut self, reference: u64) {
-        let to = self.own.monitored(reference);
-        self.own.demonitor(&self.shared.system, reference, true);
+        let to = self.process.monitored(reference);
+        self.process.demonitor(&self.shared.system, reference, true);
         self.told(to.unwrap_or(Pid::NONE));
     }
 
-    /// To be called when the process may have sent `to` what no limit counts.
-    /// If that one is far behind, the guest goes on when it has caught up.
+    /// Notes the receiver of a signal that no limit counts; call it after sending one. If `to` is
+    /// congested, the guest continues only after `to` has caught up.
     fn told(&mut self, to: Pid) {
-        if self.own.take_crowded() {
-            self.toll.crowd = Some(to);
+        if self.process.take_backpressure() {
+            self.debt.congested = Some(to);
         }
     }
 }

@@ -1,33 +1,33 @@
-//! Who compiles, and how much at once. Compiling is the one thing a module makes
-//! a node do that takes seconds and gigabytes, so each function and each module has
-//! a limit (`instrument`), and here is the node's.
+//! How many modules are compiled at once, and on which threads. Compiling is the only thing
+//! a module makes a node do that takes seconds and gigabytes. So each function and each
+//! module has a limit (`instrument`), and the node has the one here.
 //!
-//! Several modules are compiled beside one another, each by threads of its own:
-//! in a pool that they shared, a small one would wait for all functions of a large
-//! one. Together they have no more threads than there are cores, or one each, and
-//! less of a core than the schedulers where both want it. Who comes when
-//! [`Compilers`] has no room waits, in order.
+//! Several modules are compiled at once, each by threads of its own: in a shared pool, a
+//! small module would wait for all functions of a large one. Together they have no more
+//! threads than there are cores, but each has at least one, and they get a smaller share of
+//! a core than the schedulers when both want it. When the limits of [`Compilers`] are met,
+//! modules wait in order.
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::instrument::MAX_CODE_BYTES;
 
-/// Modules that are compiled at once, on a machine of whatever size: so many that
-/// one which takes long keeps no other from being deployed.
+/// The minimum number of modules that are compiled at once, whatever the machine's size: a
+/// module that takes long to compile must not keep others from being deployed.
 const LEAST_AT_ONCE: usize = 2;
-/// Bytes of code, as [`crate::instrument::Instrumented::code_bytes`] counts them,
-/// that are compiled at once: two of the largest modules.
+/// The maximum bytes of code, as [`crate::instrument::Instrumented::code_bytes`] counts
+/// them, that are compiled at once: two of the largest modules.
 const MOST_BYTES: u64 = 2 * MAX_CODE_BYTES;
-/// How much a compiling thread is nicer than a scheduler: beside one it gets a
-/// quarter of a core, and all of a core that is idle.
+/// The nice value of a compiling thread relative to a scheduler. Beside a scheduler on one
+/// core it gets about a quarter of the scheduler's share, and all of a core that is idle.
 const NICE: i32 = 6;
 
-/// The node's room for compiling.
+/// The node's capacity for compiling.
 #[derive(Debug)]
 pub(crate) struct Compilers {
     /// Modules at once.
     most: usize,
-    /// Threads for each.
+    /// Threads for each module.
     threads: usize,
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -37,7 +37,7 @@ pub(crate) struct Compilers {
 struct Queue {
     running: usize,
     bytes: u64,
-    /// The number of whoever comes next, and of whoever is served next.
+    /// The number for the next module to arrive, and the number to be served next.
     last: u64,
     next: u64,
 }
@@ -57,20 +57,20 @@ impl Compilers {
         }
     }
 
-    /// Compiles so many bytes of code, when there is room for it.
+    /// Runs `work`, which compiles so many bytes of code, once there is capacity for it.
     pub(crate) fn run<T: Send>(&self, bytes: u64, work: impl FnOnce() -> T + Send) -> T {
         let _room = self.room(bytes.min(MOST_BYTES));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(self.threads)
             .thread_name(|_| "exuvia-compile".into())
             .start_handler(|_| {
-                // Without it, it takes more from the schedulers.
+                // If this fails, the thread only takes more time from the schedulers.
                 let _ = rustix::process::setpriority_process(None, NICE);
             })
             .build();
         match pool {
             Ok(pool) => pool.install(work),
-            // No thread can be had: it takes longer on this one.
+            // No thread could be spawned: compile on this one, which takes longer.
             Err(_) => work(),
         }
     }
@@ -87,7 +87,7 @@ impl Compilers {
         queue.running += 1;
         queue.bytes += bytes;
         drop(queue);
-        // The next one may find room too.
+        // There may be capacity for the next one too.
         self.changed.notify_all();
         Room {
             compilers: self,
@@ -95,7 +95,7 @@ impl Compilers {
         }
     }
 
-    /// How many wait.
+    /// Returns how many wait.
     #[cfg(test)]
     fn waiting(&self) -> u64 {
         let queue = self.queue.lock();

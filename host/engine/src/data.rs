@@ -1,18 +1,18 @@
-//! What a frame's store holds beside the instance: the process that is in it,
-//! the mode it runs in, and the handles that host calls need.
+//! What a frame's store holds beside the instance: the process in the frame, the mode it
+//! runs in, and the handles that host calls need.
 
 use std::sync::Arc;
 
 use exuvia_process::{ExitReason, Pid};
 use wasmtime::{Caller, Global, Memory, ResourceLimiter};
 
-use crate::body::Inside;
+use crate::capacity::is_out_of_resources;
 use crate::executor::Shared;
-use crate::guest::GuestOwn;
+use crate::guest::GuestProcess;
+use crate::instance::InstanceHandles;
 use crate::instrument::BYTES_PER_REDUCTION;
 use crate::pagemap::Faults;
-use crate::room::is_no_room;
-use crate::stack::Stack;
+use crate::stack_policy::Stack;
 use crate::wasi::Wasi;
 
 /// What runs in the frame.
@@ -29,13 +29,14 @@ pub(crate) enum Mode {
 pub(crate) struct Restricted {
     /// What runs, for messages.
     pub(crate) what: &'static str,
-    /// Reductions it may use in all.
+    /// Reductions it may use in total.
     pub(crate) limit: u64,
-    /// Of these, those it may still use.
+    /// Reductions it may still use.
     pub(crate) reductions: u64,
-    /// What `state_put` handed over, or what `state_get` hands out.
+    /// The state that `state_put` handed over, or that `state_get` hands out.
     pub(crate) state: Option<Vec<u8>>,
-    /// Whether clocks and random numbers were asked for.
+    /// Whether the run has asked for values that differ between processes, such as clocks
+    /// or random numbers.
     pub(crate) impure: bool,
 }
 
@@ -43,35 +44,35 @@ pub(crate) struct Restricted {
 #[derive(Debug)]
 pub(crate) struct FrameData {
     pub(crate) shared: Option<Arc<Shared>>,
-    pub(crate) own: Option<Box<GuestOwn>>,
+    pub(crate) process: Option<Box<GuestProcess>>,
     pub(crate) mode: Mode,
     pub(crate) memory: Option<Memory>,
     pub(crate) reductions: Option<Global>,
-    /// What the guest knows of its mail, and whether it does: see
+    /// The guest's count of waiting messages, and whether the guest knows it: see
     /// `instrument::MAIL_UNKNOWN`.
     pub(crate) mail: Option<Global>,
     pub(crate) mail_known: bool,
     pub(crate) limiter: MemoryLimiter,
-    /// Why the process ends, set by the host call that ends it.
+    /// Why the process exits, set by the host call that ends it.
     pub(crate) exit: Option<Exit>,
     /// The last line logged at error level since the entry: a panic's message.
     pub(crate) last_error: Option<String>,
-    /// Messages that the current entry has taken.
+    /// The number of messages that the current entry has taken.
     pub(crate) taken: u32,
-    /// The process was WAITING when it was entered.
+    /// Whether the process was WAITING when it was entered.
     pub(crate) continues: bool,
-    pub(crate) toll: Toll,
-    /// What it takes to copy the state of the process that is suspended.
-    pub(crate) inside: Option<Arc<Inside>>,
-    /// The part of the system of the process that runs, or what a restricted run
-    /// gets for one.
+    pub(crate) debt: ReductionDebt,
+    /// The handles to copy the state of the process while it is suspended.
+    pub(crate) inside: Option<Arc<InstanceHandles>>,
+    /// The WASI state of the process that runs, or what a restricted run gets instead.
     pub(crate) wasi: Option<Box<Wasi>>,
-    /// Whether the store's functions may be called without a fiber.
+    /// The stack that the guest runs on: on [`Stack::Thread`] the store's functions may be
+    /// called without a fiber.
     pub(crate) stack: Stack,
-    /// Slices that a guest on a thread's stack has had in a row.
+    /// Slices in a row that a guest on a thread's stack has had.
     pub(crate) slices: u32,
-    /// The faults of the thread that has found out which pages are written. `None`
-    /// if another has used the memory since.
+    /// The page fault count of the thread that last found out which pages are written, or
+    /// `None` if another thread has used the memory since.
     pub(crate) faults: Option<Faults>,
 }
 
@@ -79,7 +80,7 @@ impl FrameData {
     pub(crate) fn new(shared: Option<Arc<Shared>>, stack: Stack) -> FrameData {
         FrameData {
             shared,
-            own: None,
+            process: None,
             mode: Mode::Run,
             memory: None,
             reductions: None,
@@ -93,7 +94,7 @@ impl FrameData {
             last_error: None,
             taken: 0,
             continues: false,
-            toll: Toll::default(),
+            debt: ReductionDebt::default(),
             inside: None,
             wasi: None,
             stack,
@@ -103,22 +104,23 @@ impl FrameData {
     }
 }
 
-/// What the guest has still to pay for its host calls; see `calls::settle`.
+/// What the guest still owes for its host calls; see `calls::charge_call`.
 #[derive(Debug, Default)]
-pub(crate) struct Toll {
-    /// Reductions.
+pub(crate) struct ReductionDebt {
+    /// Reductions owed.
     pub(crate) reductions: u32,
-    /// It has sent to this process, which is far behind: it goes on when that
-    /// one has caught up.
-    pub(crate) crowd: Option<Pid>,
+    /// A congested process that the guest has sent to: the guest resumes when that process
+    /// has caught up.
+    pub(crate) congested: Option<Pid>,
 }
 
-/// Fewest bytes that a host call charges for: what is less costs about as much
-/// as the call itself.
+/// The minimum bytes that a host call charges for: copying less costs about as much as the
+/// call itself.
 const LARGE: usize = 4 * 1024;
 
-impl Toll {
-    /// For bytes that the host copies, as for those that the guest does.
+impl ReductionDebt {
+    /// Charges for bytes that the host copies, at the rate of those that the guest copies
+    /// itself.
     #[inline]
     pub(crate) fn copied(&mut self, bytes: usize) {
         if bytes >= LARGE {
@@ -128,27 +130,27 @@ impl Toll {
         }
     }
 
-    /// For messages that the host has looked at to find one.
+    /// Charges for messages that the host has scanned to find one.
     #[inline]
     pub(crate) fn looked_at(&mut self, messages: u32) {
         self.reductions = (self.reductions).saturating_add(messages / LOOKS_PER_REDUCTION);
     }
 }
 
-/// Messages that are looked at for the price of one call of the guest's own.
+/// Messages that are scanned for the price of one call of the guest's own.
 const LOOKS_PER_REDUCTION: u32 = 8;
 
 /// Holds a process to its memory limit.
 #[derive(Debug)]
 pub(crate) struct MemoryLimiter {
     pub(crate) bytes: u64,
-    /// Growth was denied, and since then the guest has neither grown by less
-    /// nor asked the host for anything but to log: a trap now is for want of
-    /// memory, as far as anybody can tell.
+    /// Why growth was denied, if since then the guest has neither grown by less nor called
+    /// the host for anything but logging. In that case a trap is taken to be caused by the
+    /// lack of memory.
     pub(crate) denied: Denied,
 }
 
-/// Who has denied growth.
+/// What has denied growth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
     No,
@@ -158,8 +160,8 @@ pub(crate) enum Denied {
     System,
 }
 
-/// Entries of all tables of a process: a table is not part of its memory
-/// limit, so it has one of its own.
+/// The maximum number of entries of each table of a process. Tables do not count towards
+/// its memory limit, so they have a limit of their own.
 const TABLE_ENTRIES: usize = 1 << 20;
 
 impl ResourceLimiter for MemoryLimiter {
@@ -175,8 +177,8 @@ impl ResourceLimiter for MemoryLimiter {
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        // Also called when the module's own maximum is met.
-        if is_no_room(&error) {
+        // Also called when the module's own maximum is reached.
+        if is_out_of_resources(&error) {
             self.denied = Denied::System;
         }
         Ok(())
@@ -195,59 +197,59 @@ impl ResourceLimiter for MemoryLimiter {
 /// Why a host call does not return to its guest.
 #[derive(Debug)]
 pub(crate) enum Exit {
-    /// It has called `exit`: it is done with what it did.
+    /// The guest called `exit`: what it did so far counts.
     Itself(ExitReason),
-    /// A signal has ended it, in the middle of what it did.
+    /// A signal ended the process in the middle of what it did.
     Signal(ExitReason),
-    /// Its fault, as a trap is.
+    /// The guest's own fault, treated as a trap.
     Fault(ExitReason),
 }
 
-/// What a host call that ends the process answers to the engine; the reason
-/// itself is in [`FrameData::exit`].
+/// The error that a host call which ends the process returns to wasmtime; the reason itself
+/// is in [`FrameData::exit`].
 #[derive(Debug, thiserror::Error)]
 #[error("the process ends")]
-pub(crate) struct Ends;
+pub(crate) struct ProcessEnds;
 
-/// What a host call answers that a restricted run may not use.
+/// The error of a host call that a restricted run may not make.
 #[derive(Debug, thiserror::Error)]
 #[error("`{call}` is not served while {what} runs; only log, clock and random are")]
-pub(crate) struct Refused {
+pub(crate) struct RefusedCall {
     pub(crate) call: &'static str,
     pub(crate) what: &'static str,
 }
 
-/// The same of a function of WASI.
+/// The error of a WASI function that a restricted run may not call.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "`{call}` is not served while {what} runs: files are for handlers; what is served is to print, and to ask for arguments, environment, clocks, random numbers and folders"
 )]
-pub(crate) struct NotHere {
+pub(crate) struct RefusedWasiCall {
     pub(crate) call: &'static str,
     pub(crate) what: &'static str,
 }
 
-/// What `warm_up` may not ask for.
+/// The error of a call that `warm_up` may not make.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "`{call}` is not served while `warm_up` runs: all processes begin with what it leaves in memory; ask in `_initialize`, which then runs for each process, or when the process has started"
 )]
-pub(crate) struct NotInWarmUp {
+pub(crate) struct RefusedInWarmUp {
     pub(crate) call: &'static str,
 }
 
-/// A host call's view: guest memory, the shared half, the process.
+/// A host call's view: guest memory, the executor's shared state, the process.
 pub(crate) struct View<'a> {
     pub(crate) memory: &'a mut [u8],
     pub(crate) shared: &'a Arc<Shared>,
-    pub(crate) own: &'a mut GuestOwn,
+    pub(crate) process: &'a mut GuestProcess,
     pub(crate) exit: &'a mut Option<Exit>,
     pub(crate) taken: &'a mut u32,
     pub(crate) continues: bool,
-    pub(crate) toll: &'a mut Toll,
+    pub(crate) debt: &'a mut ReductionDebt,
 }
 
-/// The view of a host call that only a running process may make.
+/// Returns the view of a host call, or an error in a restricted run.
 #[inline]
 pub(crate) fn view<'a>(
     caller: &'a mut Caller<'_, FrameData>,
@@ -257,28 +259,28 @@ pub(crate) fn view<'a>(
     let memory = memory.ok_or_else(|| wasmtime::Error::msg("the frame has no memory"))?;
     let (memory, data) = memory.data_and_store_mut(caller);
     if let Mode::Restricted(restricted) = &data.mode {
-        return Err(wasmtime::Error::new(Refused {
+        return Err(wasmtime::Error::new(RefusedCall {
             call,
             what: restricted.what,
         }));
     }
     data.limiter.denied = Denied::No;
-    match (&data.shared, &mut data.own) {
-        (Some(shared), Some(own)) => Ok(View {
+    match (&data.shared, &mut data.process) {
+        (Some(shared), Some(process)) => Ok(View {
             memory,
             shared,
-            own,
+            process,
             exit: &mut data.exit,
             taken: &mut data.taken,
             continues: data.continues,
-            toll: &mut data.toll,
+            debt: &mut data.debt,
         }),
         _ => Err(wasmtime::Error::msg("no process is in the frame")),
     }
 }
 
-/// The bytes at a guest's pointer, if they lie in its memory. No bytes lie
-/// anywhere.
+/// Returns the bytes at a guest's pointer, or `None` if they are not all in its memory. If
+/// `length` is 0, any pointer is valid.
 #[inline]
 pub(crate) fn bytes(memory: &[u8], pointer: i32, length: i32) -> Option<&[u8]> {
     if length == 0 {
@@ -288,7 +290,7 @@ pub(crate) fn bytes(memory: &[u8], pointer: i32, length: i32) -> Option<&[u8]> {
     memory.get(start..start.checked_add(length.cast_unsigned() as usize)?)
 }
 
-/// The same, to write to.
+/// The same, for writing.
 #[inline]
 pub(crate) fn bytes_mut(memory: &mut [u8], pointer: i32, length: i32) -> Option<&mut [u8]> {
     if length == 0 {

@@ -1,5 +1,5 @@
-//! Why a module cannot be loaded, or a swap is refused. Every message says
-//! what is wrong and what to do about it; the caller adds the file's name.
+//! Why a module cannot be loaded, or a swap is refused. Every message says what is wrong
+//! and how to fix it; the caller adds the file's name.
 
 use exuvia_process::Pid;
 
@@ -9,13 +9,13 @@ use crate::instrument::InstrumentError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// It is no module that processes can be made of.
+    /// Processes cannot be made from the module.
     #[error(transparent)]
     Instrument(#[from] InstrumentError),
-    /// It is Wasm text, and cannot be assembled.
+    /// The module is Wasm text that cannot be assembled.
     #[error("the text does not assemble: {0}")]
     Text(String),
-    /// A required export is missing or of the wrong type.
+    /// A required export is missing or has the wrong type.
     #[error("the module has no export `{name}`: {fix}")]
     Export {
         /// The export.
@@ -23,7 +23,7 @@ pub enum LoadError {
         /// What to do.
         fix: &'static str,
     },
-    /// An export that says something of the module once and for all may change.
+    /// An export that must be constant is a mutable global.
     #[error(
         "the export `{name}` is a mutable global: make it immutable (in WAT `i32` for `(mut i32)`), or export a function () -> i32"
     )]
@@ -31,17 +31,17 @@ pub enum LoadError {
         /// The export.
         name: &'static str,
     },
-    /// It states another ABI version.
+    /// The module declares another ABI version.
     #[error(
         "the module is built for ABI version {found}, this host serves version {served}; build it with a matching SDK"
     )]
     Abi {
-        /// What the module says.
+        /// The module's version.
         found: i32,
-        /// What the host serves.
+        /// The version that the host serves.
         served: i32,
     },
-    /// It imports what the host does not serve.
+    /// The module imports what the host does not provide.
     #[error("the module imports `{module}.{name}`, which does not exist here; {fix}")]
     Import {
         /// The import's module.
@@ -51,74 +51,74 @@ pub enum LoadError {
         /// What to do.
         fix: String,
     },
-    /// The compiler refused it.
+    /// The compiler rejected the module.
     #[error("the module does not compile: {0}")]
     Compile(String),
     /// Start, `_initialize` or `warm_up` failed.
     #[error("the module's initialization ({stage}) failed: {reason}")]
     Initialization {
-        /// Which function.
+        /// The function that failed.
         stage: &'static str,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The system has no room for an instance of it.
+    /// The system has no memory, mappings or addresses for an instance of the module.
     #[error("the system has no room to initialize the module ({reason}): {fix}")]
     NoRoom {
-        /// What the system said.
+        /// The system's error.
         reason: String,
         /// What to do.
         fix: String,
     },
-    /// Its memory is larger than any process may have.
+    /// The module's initial memory is larger than any process may have.
     #[error(
         "the module wants {wanted} bytes of memory, processes may have {allowed}; raise `limits.memory` or build it with a smaller initial memory"
     )]
     Memory {
-        /// Bytes it begins with.
+        /// The initial memory in bytes.
         wanted: u64,
-        /// Bytes allowed.
+        /// The limit in bytes.
         allowed: u64,
     },
 }
 
-/// Why a process's state cannot cross from one version to another.
+/// Why a process's state cannot be upgraded from one version to another.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum CrossError {
-    /// No way is open.
+pub enum UpgradeError {
+    /// There is no path from the old version to the new one.
     #[error(
-        "state cannot cross from {from} to {to}: {not_migrated}; and it is not carried because {not_carried}"
+        "state cannot be upgraded from {from} to {to}: {not_migrated}; and it is not reused because {not_reused}"
     )]
     NoPath {
         /// The old version.
         from: String,
-        /// The new one.
+        /// The new version.
         to: String,
-        /// Why the image cannot be taken over.
-        not_carried: String,
-        /// Why `save` and `load` do not do.
+        /// Why the image cannot be reused.
+        not_reused: String,
+        /// Why `save` and `load` cannot migrate the state.
         not_migrated: String,
     },
     /// No frame was free.
-    #[error("no frame was free to cross in; try again when fewer processes are busy")]
+    #[error("no frame was free for the upgrade; try again when fewer processes are busy")]
     NoFrame,
 }
 
-impl CrossError {
-    /// The cause alone, without what else was tried.
+impl UpgradeError {
+    /// Returns the main cause, without the other paths that were tried.
     pub fn cause(&self) -> String {
         match self {
-            CrossError::NoPath { not_migrated, .. } => not_migrated.clone(),
-            CrossError::NoFrame => self.to_string(),
+            UpgradeError::NoPath { not_migrated, .. } => not_migrated.clone(),
+            UpgradeError::NoFrame => self.to_string(),
         }
     }
 
-    /// Why the image was not taken over, which mostly is as it should be.
-    pub fn not_carried(&self) -> Option<&str> {
+    /// Returns why the image was not reused, which in most cases is expected.
+    pub fn not_reused(&self) -> Option<&str> {
         match self {
-            CrossError::NoPath { not_carried, .. } => Some(not_carried),
-            CrossError::NoFrame => None,
+            UpgradeError::NoPath { not_reused, .. } => Some(not_reused),
+            UpgradeError::NoFrame => None,
         }
     }
 }
@@ -133,14 +133,14 @@ pub struct VerifyError {
     pub name: Option<String>,
     /// Its module.
     pub module: String,
-    /// Why.
-    pub error: Box<CrossError>,
-    /// What to do about it, if that is known better than for any other.
+    /// The reason.
+    pub error: Box<UpgradeError>,
+    /// What to do about it, if more is known than the general advice.
     pub fix: Option<&'static str>,
 }
 
 impl VerifyError {
-    /// The process, with its name if it has one.
+    /// Returns the process, with its name if it has one.
     pub fn process(&self) -> String {
         named(&self.pid, &self.name)
     }

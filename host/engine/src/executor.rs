@@ -1,4 +1,4 @@
-//! What all turns of processes share, and what the node does with it. A turn
+//! The state that all turns of processes share, and the node's interface to it. A turn
 //! itself is in `turn`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use exuvia_abi::Reason;
-use exuvia_code::Code;
+use exuvia_code::CodeServer;
 use exuvia_process::{Body, ExitReason};
 
 use crate::artifact::Artifact;
-use crate::aside::Threads;
+use crate::blocked::Threads;
 use crate::frame::panic_text;
-use crate::frames::{FrameCounts, Frames};
-use crate::guest::{Guest, GuestOwn, GuestSystem, Residence};
+use crate::frame_slots::FrameLease;
+use crate::frames::{FrameCounts, FrameTable};
+use crate::guest::{Guest, GuestProcess, GuestSystem, Location};
 use crate::observer::{Observer, Services};
-use crate::places::Seated;
-use crate::stack::Stack;
+use crate::stack_policy::Stack;
 use crate::timing::{Tally, Timing};
 use crate::trace::Tracers;
 use crate::wasi::NodeFiles;
@@ -28,22 +28,22 @@ pub struct ExecutorConfig {
     pub frames: usize,
     /// Bytes of memory that frames keep.
     pub frame_memory: u64,
-    /// Messages of each process that are transactions after a crossing.
-    pub probation: u32,
+    /// The number of messages of each process that are transactions after an upgrade.
+    pub probation_messages: u32,
 }
 
-/// Counters for display; relaxed.
+/// Counters for display, with relaxed ordering.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Images put into frames.
+    /// Images loaded into frames.
     pub page_ins: AtomicU64,
-    /// Images taken out of frames to make room.
+    /// Images saved from frames to free them.
     pub page_outs: AtomicU64,
     /// Frames made.
     pub frames_made: AtomicU64,
     /// Entries that found their process in a frame.
     pub hits: Tally,
-    /// The time of a page-in, with the page-out that makes room for it.
+    /// The time of a page-in, with the page-out that frees a frame for it.
     pub page_in_time: Timing,
     /// The time of a page-out.
     pub page_out_time: Timing,
@@ -53,17 +53,17 @@ pub struct Metrics {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) system: Arc<GuestSystem>,
-    pub(crate) code: Arc<Code<Artifact>>,
-    pub(crate) frames: Frames,
+    pub(crate) code: Arc<CodeServer<Artifact>>,
+    pub(crate) frames: FrameTable,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) services: OnceLock<Arc<dyn Services>>,
     pub(crate) threads: OnceLock<Arc<dyn Threads>>,
     pub(crate) metrics: Metrics,
-    pub(crate) probation: u32,
+    pub(crate) probation_messages: u32,
     pub(crate) tracers: Tracers,
-    /// Processes in functions of WASI.
+    /// The number of processes in WASI functions.
     pub(crate) in_host: Arc<AtomicUsize>,
-    /// Files that they have open.
+    /// The files that processes have open.
     pub(crate) files: Arc<NodeFiles>,
 }
 
@@ -74,17 +74,19 @@ impl std::fmt::Debug for dyn Services {
 }
 
 impl Shared {
-    /// The engine's half of a new process of a module in the current release.
-    pub(crate) fn newborn(&self, module: &str) -> Option<Guest> {
-        let (release, tenancy) = self.code.enter(module)?;
-        Some(Guest::new(tenancy, release))
+    /// Returns the engine's part of a new process of a module in the current release, or
+    /// `None` if the release has no such module.
+    pub(crate) fn new_process(&self, module: &str) -> Option<Guest> {
+        let (release, version_ref) = self.code.enter(module)?;
+        Some(Guest::new(version_ref, release))
     }
 
-    /// Whether the process must cross at its next rest.
+    /// Returns whether the process must be upgraded when it is next at rest.
     #[inline]
-    pub(crate) fn crossing_due(&self, own: &mut GuestOwn) -> bool {
+    pub(crate) fn upgrade_due(&self, process: &mut GuestProcess) -> bool {
         let id = self.code.current_id();
-        own.guest()
+        process
+            .guest()
             .is_some_and(|guest| guest.release != id && self.has_other_version(guest))
     }
 
@@ -92,15 +94,15 @@ impl Shared {
     fn has_other_version(&self, guest: &mut Guest) -> bool {
         let release = self.code.current();
         let other = release
-            .version(&guest.tenancy.module)
-            .filter(|version| !guest.tenancy.is(version));
+            .version(&guest.version.module)
+            .filter(|version| !guest.version.is(version));
         match other {
-            // The code has come back to it.
-            None => guest.is_current(),
-            Some(current) if guest.is_left(current) => {
-                guest.leave_behind(release.id);
-                release.progress.left.fetch_add(1, Ordering::Relaxed);
-                guest.tenancy.stay(release.id);
+            // The release contains the process's version again.
+            None => guest.clear_upgrade_notes(),
+            Some(current) if guest.is_pinned_to_version(current) => {
+                guest.pin_to_version(release.id);
+                release.progress.exempt.fetch_add(1, Ordering::Relaxed);
+                guest.version.exempt(release.id);
             }
             Some(_) => return true,
         }
@@ -108,53 +110,59 @@ impl Shared {
         false
     }
 
-    /// On which stack the guests of a version are to run now.
+    /// Returns the stack on which the guests of a version should run now.
     #[inline]
     pub(crate) fn stack_of(&self, artifact: &Artifact) -> Stack {
-        let stack = artifact.manner.stack();
-        if stack == Stack::Thread && self.threads.get().is_none_or(|t| !t.may_step_aside()) {
+        let stack = artifact.stack_policy.stack();
+        if stack == Stack::Thread && self.threads.get().is_none_or(|t| !t.may_block_in_place()) {
             return Stack::Fiber;
         }
         stack
     }
 
-    /// Whether a frame's guest runs on a fiber, and need not any more: its store
-    /// has asynchronous functions, for good.
-    pub(crate) fn is_outdated(&self, artifact: &Artifact, seated: &Seated) -> bool {
-        seated.frame.stack() == Stack::Fiber
-            && seated.frame.reusable
+    /// Returns whether a frame's guest runs on a fiber although its version runs on
+    /// threads' stacks now. Such a frame is replaced: its store keeps its asynchronous
+    /// functions.
+    pub(crate) fn is_outdated(&self, artifact: &Artifact, lease: &FrameLease) -> bool {
+        lease.frame.stack() == Stack::Fiber
+            && lease.frame.reusable
             && self.stack_of(artifact) == Stack::Thread
     }
 
     /// See [`Executor::look`].
-    pub(crate) fn look<R>(&self, index: u32, look: impl FnOnce(&mut GuestOwn) -> R) -> Option<R> {
+    pub(crate) fn look<R>(
+        &self,
+        index: u32,
+        look: impl FnOnce(&mut GuestProcess) -> R,
+    ) -> Option<R> {
         let slot = self.system.table.slot(index)?;
         if !slot.state.claim() {
             return None;
         }
-        let looked = slot.take_own().map(|mut own| {
-            // Nothing may keep it from being run again, killed, and told of.
-            let answer = catch_unwind(AssertUnwindSafe(|| look(&mut own)));
+        let looked = slot.take_process().map(|mut process| {
+            // A panic must not keep the process from being run again, killed and reported.
+            let answer = catch_unwind(AssertUnwindSafe(|| look(&mut process)));
             if let Err(panic) = &answer {
                 let text = format!("the host failed: {}", panic_text(&**panic));
-                tracing::error!(pid = %own.pid(), "while somebody looked at a process, {text}");
-                own.fail(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()));
+                tracing::error!(pid = %process.pid(), "while somebody looked at a process, {text}");
+                process.fail(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()));
             }
-            let place = own.guest().and_then(|guest| guest.place_at_rest());
-            slot.put_own(own);
+            let place = process.guest().and_then(|guest| guest.evictable_slot());
+            slot.put_process(process);
             (answer.ok(), place)
         });
         let then = match &looked {
-            // It has its last turn.
-            Some((None, _)) => slot.state.again(),
-            _ => slot.state.end(),
+            // The process has failed and gets its last turn.
+            Some((None, _)) => slot.state.yield_now(),
+            _ => slot.state.transition_to_idle(),
         };
-        self.system.then(index, then);
+        self.system.apply(index, then);
         let (answer, place) = looked?;
         let answer = answer?;
-        // The pager has taken it off its list, or may have passed it over.
+        // The pager may have delisted the frame slot, or skipped it while the process was
+        // claimed.
         if let Some(place) = place {
-            self.frames.rest(place);
+            self.frames.note_at_rest(place);
         }
         Some(answer)
     }
@@ -165,19 +173,19 @@ impl Shared {
 pub struct Executor(pub(crate) Arc<Shared>);
 
 impl Executor {
-    /// How many processes are in functions of WASI: the system has to answer them.
+    /// Returns the number of processes in WASI functions, which wait for the system.
     pub fn in_host(&self) -> usize {
         self.0.in_host.load(Ordering::Acquire)
     }
 
-    /// An executor for the processes of `system` and the code of `code`.
+    /// Makes an executor for the processes of `system` and the code of `code`.
     pub fn new(
         system: Arc<GuestSystem>,
-        code: Arc<Code<Artifact>>,
+        code: Arc<CodeServer<Artifact>>,
         observer: Arc<dyn Observer>,
         config: ExecutorConfig,
     ) -> Executor {
-        let frames = Frames::new(config.frames, config.frame_memory, system.clone());
+        let frames = FrameTable::new(config.frames, config.frame_memory, system.clone());
         Executor(Arc::new(Shared {
             system,
             code,
@@ -186,80 +194,86 @@ impl Executor {
             services: OnceLock::new(),
             threads: OnceLock::new(),
             metrics: Metrics::default(),
-            probation: config.probation,
+            probation_messages: config.probation_messages,
             tracers: Tracers::default(),
             in_host: Arc::default(),
             files: NodeFiles::new(),
         }))
     }
 
-    /// Connects what needs more than the engine, once.
+    /// Connects the services that need more than the engine. Only the first call has an
+    /// effect.
     pub fn connect(&self, services: Arc<dyn Services>) {
         let _ = self.0.services.set(services);
     }
 
-    /// Lets guests run on the stacks of the threads that call [`Executor::run`],
-    /// once. Without it they run on fibers only.
-    pub fn lend_stacks(&self, threads: Arc<dyn Threads>) {
+    /// Lets guests run on the stacks of the threads that call [`Executor::run`]. Without it
+    /// they run on fibers only. Only the first call has an effect.
+    pub fn set_threads(&self, threads: Arc<dyn Threads>) {
         let _ = self.0.threads.set(threads);
     }
 
-    /// Counters.
+    /// Returns the counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
 
-    /// What has become of the places of all frames.
+    /// Returns the counts of frames and frame slots.
     pub fn frames(&self) -> FrameCounts {
         self.0.frames.counts()
     }
 
-    /// Processes that wait for a frame.
+    /// Returns the number of processes that wait for a frame.
     pub fn waiting_for_frames(&self) -> usize {
         self.0.frames.waiters.len()
     }
 
-    /// The body of a new process of a module in the current release. `None`:
+    /// Returns the body of a new process of a module in the current release, or `None` if
     /// the release has no such module.
-    pub fn newborn(&self, module: &str) -> Option<Body<Guest>> {
-        self.0.newborn(module).map(Body::Guest)
+    pub fn new_process(&self, module: &str) -> Option<Body<Guest>> {
+        self.0.new_process(module).map(Body::Guest)
     }
 
-    /// Makes frames of a version before it is current, so that busy processes
-    /// do not wait for them: up to `count`, as far as there is room.
+    /// Makes frames of a version before it becomes current, so that busy processes do not
+    /// wait for them: up to `count`, within the limits of the frame table.
     pub fn prepare(&self, artifact: &Artifact, count: usize) {
         self.0.frames.prepare(&self.0, artifact, count);
     }
 
-    /// Drops free frames while there are more frames than are kept, and those that
-    /// nobody has wanted for a while, and gives memory back while frames have too much. Answers a line for the log, if
-    /// anything is short. It takes its time: not for a scheduler's thread.
+    /// Drops free frames while there are more than are kept, drops some that were unused
+    /// for a while, and reclaims memory while frames have too much. Returns a line for the
+    /// log if anything is short. It may take long, so it must not run on a scheduler's
+    /// thread.
     pub fn trim_frames(&self) -> Option<String> {
         self.0.frames.trim(&self.0)
     }
 
-    /// Drops the free frames of a version that was unloaded. If they are many, it
-    /// takes its time: not for a scheduler's thread.
+    /// Drops the free frames of a version that was unloaded. This takes long if there are
+    /// many, so it must not run on a scheduler's thread.
     pub fn forget(&self, artifact: &Artifact) {
         self.0.frames.forget(artifact.id);
     }
 
-    /// Looks at a process at rest, which no scheduler runs meanwhile. `None`: it
-    /// is not at rest.
-    pub fn look<R>(&self, index: u32, look: impl FnOnce(&mut GuestOwn) -> R) -> Option<R> {
+    /// Calls `look` with a process at rest, which no scheduler runs meanwhile. Returns
+    /// `None` if the process is not at rest, or if `look` panicked.
+    pub fn look<R>(&self, index: u32, look: impl FnOnce(&mut GuestProcess) -> R) -> Option<R> {
         self.0.look(index, look)
     }
 
-    /// Drops all processes and frames. Only when no scheduler runs any more.
+    /// Drops all processes and frames. Call it only when no scheduler runs any more.
     pub fn clear(&self) {
         let system = &self.0.system;
         for index in system.table.indices() {
-            let Some(mut own) = system.table.slot(index).and_then(|slot| slot.take_own()) else {
+            let Some(mut process) = system
+                .table
+                .slot(index)
+                .and_then(|slot| slot.take_process())
+            else {
                 continue;
             };
-            self.take_back(&mut own);
-            if let Some(guest) = own.guest() {
-                guest.residence = Residence::Running;
+            self.abort_transaction(&mut process);
+            if let Some(guest) = process.guest() {
+                guest.location = Location::Running;
             }
         }
         self.0.frames.clear();

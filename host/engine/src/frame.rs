@@ -1,17 +1,17 @@
-//! Frames: where images run. A frame is one store and instance of one version,
-//! used for one process after another.
+//! Frames: where images run. A frame is one store and instance of one version, used for one
+//! process after another.
 //!
-//! At rest a frame is plain data (`body`), and images are put in and taken out
-//! by plain calls. A guest that runs on a thread's stack (see `stack`) is a
-//! plain call too; if it waits, the body stays there (`aside`). While one runs
-//! on a fiber, the frame is a future that owns the body: a suspended guest is a
-//! future that is not finished, and killing it is dropping the call inside,
-//! after which the body comes back. Nothing here needs an executor: whoever
-//! runs the process polls.
+//! At rest a frame is plain data (`instance`), and images are loaded and saved by plain
+//! calls. A guest that runs on a thread's stack (see `stack_policy`) is a plain call too;
+//! if it waits, the instance stays on that stack (`blocked`). While a guest runs on a
+//! fiber, the frame is a future that owns the instance: a suspended guest is a future that
+//! has not finished, and killing it means dropping the call inside, after which the
+//! instance comes back. No async executor is needed: the thread that runs the process
+//! polls.
 //!
-//! Between two processes the memory and the mutable globals are brought back
-//! to the base. Whatever else could survive in an instance makes a module
-//! resident-only, and then its frames are not reused.
+//! Between two processes the memory and the mutable globals are reset to the base. Anything
+//! else that could survive in an instance makes its module resident-only, and the frames of
+//! such a module are not reused.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -26,22 +26,22 @@ use wasmtime::Store;
 use wasmtime_wasi::runtime::with_ambient_tokio_runtime;
 
 use crate::artifact::{Artifact, Initialization, Plan};
-use crate::aside::{self, Aside, Held};
-use crate::baton::{self, Ask};
-use crate::body::{Body, Ended, Outcome};
+use crate::blocked::{self, BlockedGuest, BlockedHandle};
+use crate::capacity::is_out_of_resources;
 use crate::data::FrameData;
 use crate::executor::Shared;
-use crate::guest::{GuestOwn, GuestSystem};
+use crate::fiber_transfer::{self, FiberRequest};
+use crate::frame_slots::FrameLease;
+use crate::guest::{GuestProcess, GuestSystem};
 use crate::image::{After, Base, Image};
+use crate::instance::{Ended, Instance, Outcome};
 use crate::pagemap::Extent;
-use crate::places::Seated;
-use crate::room::is_no_room;
 use crate::setup::{Setup, set_up};
-use crate::stack::Stack;
+use crate::stack_policy::Stack;
 use crate::wasi::Wake;
 
 /// What the first frame of a version finds out.
-pub(crate) struct Taken {
+pub(crate) struct InitialState {
     pub(crate) base: Base,
     pub(crate) impure: bool,
     pub(crate) abi: Option<i32>,
@@ -53,34 +53,34 @@ pub(crate) struct Taken {
 pub(crate) struct Failed {
     pub(crate) stage: &'static str,
     pub(crate) reason: String,
-    /// The system has no room for it now.
+    /// The system is out of memory, mappings or addresses for it now.
     pub(crate) no_room: bool,
 }
 
-/// Room for the call that is under way, which has the frame's body until it
-/// ends. It is kept from call to call: one is made for each message.
+/// The call in progress, which owns the frame's instance until it ends. Its allocation is
+/// kept from call to call, because each message makes one.
 trait Call: Send {
-    /// Begins a call. What was there before is dropped.
-    fn begin(&mut self, body: Box<Body>, own: Box<GuestOwn>);
-    /// Goes on with it. `None`: none is under way.
-    fn poll(&mut self, waker: &Waker) -> Option<Poll<(Box<Body>, Ended)>>;
+    /// Begins a call. The previous one is dropped.
+    fn begin(&mut self, body: Box<Instance>, process: Box<GuestProcess>);
+    /// Polls the call. Returns `None` if none is in progress.
+    fn poll(&mut self, waker: &Waker) -> Option<Poll<(Box<Instance>, Ended)>>;
 }
 
-struct Room<M, F> {
+struct CallFuture<M, F> {
     make: M,
     future: Pin<Box<Option<F>>>,
 }
 
-impl<M, F> Call for Room<M, F>
+impl<M, F> Call for CallFuture<M, F>
 where
-    M: Fn(Box<Body>, Box<GuestOwn>) -> F + Send,
-    F: Future<Output = (Box<Body>, Ended)> + Send,
+    M: Fn(Box<Instance>, Box<GuestProcess>) -> F + Send,
+    F: Future<Output = (Box<Instance>, Ended)> + Send,
 {
-    fn begin(&mut self, body: Box<Body>, own: Box<GuestOwn>) {
-        self.future.set(Some((self.make)(body, own)));
+    fn begin(&mut self, body: Box<Instance>, process: Box<GuestProcess>) {
+        self.future.set(Some((self.make)(body, process)));
     }
 
-    fn poll(&mut self, waker: &Waker) -> Option<Poll<(Box<Body>, Ended)>> {
+    fn poll(&mut self, waker: &Waker) -> Option<Poll<(Box<Instance>, Ended)>> {
         let future = self.future.as_mut().as_pin_mut()?;
         let polled = future.poll(&mut Context::from_waker(waker));
         if polled.is_ready() {
@@ -90,44 +90,45 @@ where
     }
 }
 
-fn room<M, F>(make: M) -> Box<dyn Call>
+fn call_future<M, F>(make: M) -> Box<dyn Call>
 where
-    M: Fn(Box<Body>, Box<GuestOwn>) -> F + Send + 'static,
-    F: Future<Output = (Box<Body>, Ended)> + Send + 'static,
+    M: Fn(Box<Instance>, Box<GuestProcess>) -> F + Send + 'static,
+    F: Future<Output = (Box<Instance>, Ended)> + Send + 'static,
 {
     let future = Box::pin(None);
-    Box::new(Room { make, future })
+    Box::new(CallFuture { make, future })
 }
 
-enum Stage {
-    /// No guest code is under way.
-    Rest(Box<Body>),
-    /// A guest runs, or is suspended on its fiber.
+enum FrameState {
+    /// No guest code is in progress.
+    Rest(Box<Instance>),
+    /// A guest is suspended on its fiber.
     Called,
-    /// A guest is suspended on the stack of a thread.
-    Aside(Held),
-    /// The host has failed in it, and how: nobody can use it any more.
+    /// A guest is blocked in place, on the stack of a thread.
+    Blocked(BlockedHandle),
+    /// The frame cannot be used. Either a guest runs in it now, or the host has failed in
+    /// it, with this error.
     Broken(Cow<'static, str>),
 }
 
 /// A frame.
 pub(crate) struct Frame {
-    stage: Stage,
+    state: FrameState,
     call: Box<dyn Call>,
     pages: u32,
-    /// Bytes of written pages as last seen.
+    /// Bytes of written pages, as last measured.
     written: u64,
-    /// Those of them that it had when it was new.
+    /// Bytes of written pages when the frame was new.
     first_written: u64,
     /// Where its memory is.
     pub(crate) extent: Arc<Extent>,
     /// Whether its module lets it serve another process.
     pub(crate) reusable: bool,
-    /// On which stack its guest runs.
+    /// The stack on which its guest runs.
     stack: Stack,
     /// The system of its processes, if its module uses WASI.
     system: Option<Weak<GuestSystem>>,
-    /// Wakes the process that is in it, if so.
+    /// Wakes the process in the frame, if its module uses WASI.
     waker: Option<Waker>,
 }
 
@@ -138,7 +139,7 @@ impl std::fmt::Debug for Frame {
 }
 
 impl Frame {
-    /// Makes a frame that stands at the base, for processes of `shared`.
+    /// Makes a frame in base state for processes of `shared`.
     pub(crate) fn new(artifact: &Artifact, shared: &Arc<Shared>) -> Result<Frame, Failed> {
         let plan = &artifact.plan;
         let setup = Setup {
@@ -148,7 +149,7 @@ impl Frame {
             memory_limit: u64::MAX,
         };
         let stack = match shared.threads.get() {
-            Some(_) => artifact.manner.stack(),
+            Some(_) => artifact.stack_policy.stack(),
             None => Stack::Fiber,
         };
         let mut store = Store::new(
@@ -164,15 +165,20 @@ impl Frame {
         let address = handles.memory.data_ptr(&store);
         let extent = (plan.memories.extent(address))
             .ok_or_else(|| failed("its memory is not of this host".into()))?;
-        let mut body = Box::new(Body::new(store, handles, artifact.base.clone(), setup.plan));
+        let mut body = Box::new(Instance::new(
+            store,
+            handles,
+            artifact.base.clone(),
+            setup.plan,
+        ));
         body.reset();
         Ok(Frame {
             written: body.written(),
             first_written: body.written(),
             extent,
             stack,
-            stage: Stage::Rest(body),
-            call: room(Body::run),
+            state: FrameState::Rest(body),
+            call: call_future(Instance::run),
             pages: artifact.base.memory_pages,
             reusable: plan.analysis.resident_only.is_empty(),
             system: (plan.analysis.uses_wasi()).then(|| Arc::downgrade(&shared.system)),
@@ -180,8 +186,8 @@ impl Frame {
         })
     }
 
-    /// Makes the first frame of a version, which takes its base.
-    pub(crate) fn first(plan: &Arc<Plan>, memory_limit: u64) -> Result<Taken, Failed> {
+    /// Makes the first frame of a version and takes the version's base from it.
+    pub(crate) fn first(plan: &Arc<Plan>, memory_limit: u64) -> Result<InitialState, Failed> {
         let setup = Setup {
             plan: plan.clone(),
             base: None,
@@ -201,17 +207,17 @@ impl Frame {
         taken.ok_or_else(|| failed("no base was taken".into()))
     }
 
-    /// On which stack its guest runs.
+    /// Returns the stack on which its guest runs.
     pub(crate) fn stack(&self) -> Stack {
         self.stack
     }
 
-    /// Has its guest run on fibers from now on. `Ok(false)`: the system has no
-    /// room for a stack.
+    /// Moves its guest to fibers for good. Returns `Ok(false)` if the system has no memory
+    /// or mappings for a stack.
     pub(crate) fn use_fibers(&mut self) -> Result<bool, String> {
-        let done = self.serve(async |body| match body.use_fibers().await {
+        let done = self.at_rest(async |body| match body.use_fibers().await {
             Ok(()) => Ok(true),
-            Err(error) if is_no_room(&error) => Ok(false),
+            Err(error) if is_out_of_resources(&error) => Ok(false),
             Err(error) => Err(format!("its guest could not be put on a fiber: {error}")),
         })?;
         if done {
@@ -220,103 +226,112 @@ impl Frame {
         Ok(done)
     }
 
-    /// Whether it may serve another process.
+    /// Returns whether it may serve another process.
     pub(crate) fn may_serve_another(&self) -> bool {
-        self.reusable && matches!(self.stage, Stage::Rest(_))
+        self.reusable && matches!(self.state, FrameState::Rest(_))
     }
 
-    /// Memory in Wasm pages of the image that is in the frame, as last seen.
+    /// Returns the memory of the image in the frame in Wasm pages, as last measured.
     pub(crate) fn pages(&self) -> u32 {
         self.pages
     }
 
-    /// Bytes of written pages of its memory, as last seen: they stay when it
-    /// is brought to the base.
+    /// Returns the bytes of written pages of its memory, as last measured. A reset to the
+    /// base does not give them back.
     pub(crate) fn written(&self) -> u64 {
         self.written
     }
 
-    /// Those of them that a new frame would not have.
+    /// Returns the written bytes that a new frame would not have.
     pub(crate) fn spare(&self) -> u64 {
         self.written.saturating_sub(self.first_written)
     }
 
-    /// Gives the pages of a frame at the base back to the system.
+    /// Gives the pages of a frame in base state back to the system.
     pub(crate) fn release(&mut self) {
-        // One that is broken is dropped by whoever gives it back.
-        drop(self.serve(async |body| {
+        // A broken frame is dropped when it is returned to its pool.
+        drop(self.at_rest(async |body| {
             body.release();
             Ok(())
         }));
     }
 
-    /// Runs the process until it returns, is suspended, or ends; one that was
-    /// suspended in this frame goes on. The process comes back in any case;
-    /// `None` is a bug of the host that lost it.
-    pub(crate) fn run(&mut self, mut own: Box<GuestOwn>) -> Option<(Box<GuestOwn>, Outcome)> {
+    /// Runs the process until it returns, is suspended, or ends; a process that was
+    /// suspended in this frame is resumed. The process is returned in any case; `None`
+    /// means that a bug of the host has lost it.
+    pub(crate) fn run(
+        &mut self,
+        mut process: Box<GuestProcess>,
+    ) -> Option<(Box<GuestProcess>, Outcome)> {
         if let Some(system) = &self.system {
-            let pid = own.pid();
+            let pid = process.pid();
             let made = || Wake::new(system.clone(), pid);
-            let wake = own.guest().map(|guest| guest.wake(made));
-            // What is ready by now will be seen.
+            let wake = process.guest().map(|guest| guest.wake(made));
+            // The run sees everything that is ready by now.
             wake.as_ref().inspect(|wake| wake.reset());
             self.waker = wake.map(Waker::from);
         }
-        match std::mem::replace(&mut self.stage, LOST) {
-            Stage::Rest(mut body) => {
+        match std::mem::replace(&mut self.state, LOST) {
+            FrameState::Rest(mut body) => {
                 body.here();
-                self.call.begin(body, own);
+                self.call.begin(body, process);
             }
-            Stage::Called => baton::put_ask(Ask::Resume(own)),
-            Stage::Broken(text) => {
+            FrameState::Called => fiber_transfer::put_request(FiberRequest::Resume(process)),
+            FrameState::Broken(text) => {
                 let outcome = panicked(&text);
-                self.stage = Stage::Broken(text);
-                return Some((own, outcome));
+                self.state = FrameState::Broken(text);
+                return Some((process, outcome));
             }
-            Stage::Aside(held) => {
-                self.stage = Stage::Aside(held);
-                return Some((own, panicked("it waits on a thread")));
+            FrameState::Blocked(held) => {
+                self.state = FrameState::Blocked(held);
+                return Some((process, panicked("it waits on a thread")));
             }
         }
         match self.poll() {
-            // The latter if a function of WASI is still not done.
-            Poll::Pending => baton::take_suspended()
-                .or_else(baton::take_resumed)
-                .map(|own| (own, Outcome::Suspended)),
+            // The process of a resume request is still here if a WASI function has not
+            // finished.
+            Poll::Pending => fiber_transfer::take_suspended()
+                .or_else(fiber_transfer::take_resumed)
+                .map(|process| (process, Outcome::Suspended)),
             Poll::Ready(Some(ended)) => Some(ended),
-            // It has failed before it took the process, or after it gave it away.
+            // The call failed before it took the process, or after it gave the process
+            // away.
             Poll::Ready(None) => {
-                let own = baton::take_resumed().or_else(baton::take_suspended)?;
-                self.stage = LOST;
-                Some((own, panicked("a call has ended without its process")))
+                let process =
+                    fiber_transfer::take_resumed().or_else(fiber_transfer::take_suspended)?;
+                self.state = LOST;
+                Some((process, panicked("a call has ended without its process")))
             }
         }
     }
 
-    /// A guest that runs on this thread's stack waits.
-    pub(crate) fn step_aside(&mut self, aside: Arc<Aside>) {
-        self.stage = Stage::Aside(Held::new(aside));
+    /// Records that the guest on this thread's stack is blocked in place.
+    pub(crate) fn block_in_place(&mut self, aside: Arc<BlockedGuest>) {
+        self.state = FrameState::Blocked(BlockedHandle::new(aside));
     }
 
-    /// The right to a guest that waits on the stack of a thread, if one does. It
-    /// is Called from now on.
-    pub(crate) fn take_aside(&mut self) -> Option<Held> {
-        if !matches!(self.stage, Stage::Aside(_)) {
+    /// Takes the right to a guest that is blocked in place, if there is one. The frame
+    /// cannot be used until the guest waits again or its call ends.
+    pub(crate) fn take_blocked(&mut self) -> Option<BlockedHandle> {
+        if !matches!(self.state, FrameState::Blocked(_)) {
             return None;
         }
-        match std::mem::replace(&mut self.stage, LOST) {
-            Stage::Aside(held) => Some(held),
+        match std::mem::replace(&mut self.state, LOST) {
+            FrameState::Blocked(held) => Some(held),
             _ => None,
         }
     }
 
-    /// The body, for an entry on this thread's stack; see [`run_here`].
-    fn take_body(&mut self) -> Option<Box<Body>> {
-        if !matches!((&self.stage, self.stack), (Stage::Rest(_), Stack::Thread)) {
+    /// Takes the instance for an entry on this thread's stack; see [`run_here`].
+    fn take_body(&mut self) -> Option<Box<Instance>> {
+        if !matches!(
+            (&self.state, self.stack),
+            (FrameState::Rest(_), Stack::Thread)
+        ) {
             return None;
         }
-        match std::mem::replace(&mut self.stage, LOST) {
-            Stage::Rest(mut body) => {
+        match std::mem::replace(&mut self.state, LOST) {
+            FrameState::Rest(mut body) => {
                 body.here();
                 Some(body)
             }
@@ -324,52 +339,53 @@ impl Frame {
         }
     }
 
-    /// Whether the process has answered WAITING when it was last entered.
-    pub(crate) fn goes_on(&mut self, continues: bool) {
-        if let Stage::Rest(body) = &mut self.stage {
-            body.goes_on(continues);
+    /// Records whether `run` returned WAITING at the last entry.
+    pub(crate) fn set_continues(&mut self, continues: bool) {
+        if let FrameState::Rest(body) = &mut self.state {
+            body.set_continues(continues);
         }
     }
 
-    /// Ends the call that is suspended; its process is with the caller.
+    /// Ends the suspended call. The caller has its process.
     pub(crate) fn cancel(&mut self) {
-        match std::mem::replace(&mut self.stage, LOST) {
-            Stage::Aside(mut held) => {
+        match std::mem::replace(&mut self.state, LOST) {
+            FrameState::Blocked(mut held) => {
                 if let Some(body) = held.end() {
                     self.rest(body);
                 }
             }
-            Stage::Called => {
-                baton::put_cancel();
+            FrameState::Called => {
+                fiber_transfer::put_cancel();
                 let _ = self.poll();
             }
-            stage => self.stage = stage,
+            stage => self.state = stage,
         }
     }
 
-    /// A copy of the state of the process that is suspended in it.
+    /// Returns a copy of the state of the process that is suspended in the frame.
     pub(crate) fn copy(&mut self) -> Option<Image> {
-        match std::mem::replace(&mut self.stage, LOST) {
-            Stage::Called => {
-                baton::put_ask(Ask::Copy);
+        match std::mem::replace(&mut self.state, LOST) {
+            FrameState::Called => {
+                fiber_transfer::put_request(FiberRequest::Copy);
                 let _ = self.poll();
-                // In a function of WASI nobody hears it.
-                drop(baton::take_ask());
+                // A guest in a WASI function does not take the request.
+                drop(fiber_transfer::take_request());
                 if let Some(waker) = &self.waker {
-                    // That function may have ended just now, and will not wake it.
+                    // That function may have finished just now; nothing else would wake the
+                    // process then.
                     waker.wake_by_ref();
                 }
-                baton::take_copy()
+                fiber_transfer::take_copy()
             }
-            Stage::Aside(mut held) => {
+            FrameState::Blocked(mut held) => {
                 let image = held.copy();
                 if image.is_some() {
-                    self.stage = Stage::Aside(held);
+                    self.state = FrameState::Blocked(held);
                 }
                 image
             }
             stage => {
-                self.stage = stage;
+                self.state = stage;
                 None
             }
         }
@@ -379,14 +395,14 @@ impl Frame {
         let waker = self.waker.as_ref().unwrap_or(Waker::noop());
         let call = &mut self.call;
         let polled = match self.system {
-            // What waits there asks for the runtime of the thread that polls it.
+            // WASI functions that wait need the runtime of the thread that polls them.
             Some(_) => with_ambient_tokio_runtime(|| call.poll(waker)),
             None => call.poll(waker),
         };
         let (body, ended) = match polled {
             Some(Poll::Ready(ended)) => ended,
             Some(Poll::Pending) => {
-                self.stage = Stage::Called;
+                self.state = FrameState::Called;
                 return Poll::Pending;
             }
             None => return Poll::Ready(None),
@@ -395,8 +411,8 @@ impl Frame {
         Poll::Ready(ended)
     }
 
-    /// A call has ended.
-    fn end(&mut self, body: Box<Body>, ended: &Ended) {
+    /// Handles the end of a call.
+    fn end(&mut self, body: Box<Instance>, ended: &Ended) {
         if matches!(ended, Some((_, Outcome::Panicked(_)))) {
             self.pages = body.pages();
         } else {
@@ -404,49 +420,50 @@ impl Frame {
         }
     }
 
-    fn rest(&mut self, body: Box<Body>) {
+    fn rest(&mut self, body: Box<Instance>) {
         self.pages = body.pages();
-        self.stage = Stage::Rest(body);
+        self.state = FrameState::Rest(body);
     }
 
-    /// Brings its memory to the size of an image of so many pages, if the system
-    /// has room. It stands at the base.
+    /// Changes its memory to the size of an image of so many pages. The frame must be in
+    /// base state. Returns `Ok(false)` if the system is out of memory or mappings.
     pub(crate) fn resize(&mut self, pages: u32) -> Result<bool, String> {
-        self.serve(async |body| body.resize(pages))
+        self.at_rest(async |body| body.resize(pages))
     }
 
-    /// Puts an image into the frame, which stands at the base and has a memory
-    /// of the image's size.
+    /// Loads an image into the frame, which must be in base state and have a memory of the
+    /// image's size.
     pub(crate) fn load(&mut self, image: &Image) -> Result<(), String> {
-        self.serve(async |body| body.load(image))
+        self.at_rest(async |body| body.load(image))
     }
 
-    /// Takes the image, and keeps it in the frame or brings the frame to the base.
+    /// Returns the image of the frame's state, and leaves the frame as it is or resets it
+    /// to the base.
     pub(crate) fn save(&mut self, after: After) -> Result<Image, String> {
-        self.serve(async |body| Ok(body.save(after)))
+        self.at_rest(async |body| Ok(body.save(after)))
     }
 
-    /// Brings the frame to the base.
+    /// Resets the frame to the base.
     pub(crate) fn reset(&mut self) {
-        // A frame that is broken is not given to anybody again.
-        drop(self.serve(async |body| {
+        // A broken frame is never used again.
+        drop(self.at_rest(async |body| {
             body.reset();
             Ok(())
         }));
     }
 
-    /// Calls `save`.
+    /// Calls `save` and returns the state.
     pub(crate) fn call_save(&mut self) -> Result<Vec<u8>, String> {
-        self.serve(Body::call_save)
+        self.at_rest(Instance::call_save)
     }
 
     /// Calls `load` with a state of this schema.
     pub(crate) fn call_load(&mut self, schema: i32, state: Vec<u8>) -> Result<(), String> {
-        self.serve(async |body| body.call_load(schema, state).await)
+        self.at_rest(async |body| body.call_load(schema, state).await)
     }
 
-    /// Runs the initialization of a process if its module has one for each. The
-    /// frame stands at the base.
+    /// Runs the initialization of a process, if its module runs it for each process. The
+    /// frame must be in base state.
     pub(crate) fn initialize(
         &mut self,
         artifact: &Artifact,
@@ -456,23 +473,23 @@ impl Frame {
         match artifact.initialization {
             Initialization::Shared => Ok(()),
             Initialization::PerProcess => {
-                self.serve(async |body| body.initialize(module, grants).await)
+                self.at_rest(async |body| body.initialize(module, grants).await)
             }
         }
     }
 
-    /// Does something at rest. It may run guest code, which is never suspended
-    /// there.
-    fn serve<T>(
+    /// Calls `act` with the instance of a frame at rest. `act` may run guest code, which is
+    /// never suspended there.
+    fn at_rest<T>(
         &mut self,
-        act: impl AsyncFnOnce(&mut Body) -> Result<T, String>,
+        act: impl AsyncFnOnce(&mut Instance) -> Result<T, String>,
     ) -> Result<T, String> {
-        let body = match &mut self.stage {
-            Stage::Rest(body) => body,
-            Stage::Called | Stage::Aside(_) => {
+        let body = match &mut self.state {
+            FrameState::Rest(body) => body,
+            FrameState::Called | FrameState::Blocked(_) => {
                 return Err("a process is suspended in the frame".into());
             }
-            Stage::Broken(text) => return Err(text.to_string()),
+            FrameState::Broken(text) => return Err(text.to_string()),
         };
         body.here();
         match at_once(act(body)) {
@@ -483,7 +500,7 @@ impl Frame {
             }
             Err(text) => {
                 tracing::error!("a frame is dropped: {text}");
-                self.stage = Stage::Broken(text.clone().into());
+                self.state = FrameState::Broken(text.clone().into());
                 Err(text)
             }
         }
@@ -492,47 +509,50 @@ impl Frame {
 
 /// How an entry on this thread's stack has ended.
 pub(crate) enum OnThread {
-    /// The process is back, in a seat that need not be the one it began in.
-    Ended(Seated, Box<GuestOwn>, Outcome),
-    /// It has waited, and was ended while it did; whoever did that has it.
+    /// The process is back, in a frame that need not be the one it began in.
+    Ended(FrameLease, Box<GuestProcess>, Outcome),
+    /// The process was ended while it was blocked in place; the thread that ended it owns
+    /// it.
     Elsewhere,
-    /// A bug of the host has lost it.
+    /// A bug of the host has lost the process.
     Lost,
 }
 
-/// Runs the process of a frame at rest on this thread's stack. `Err`: it cannot,
-/// and nothing has happened.
+/// Runs the process of a frame at rest on this thread's stack. Returns an error, with no
+/// effect, if the frame does not run its guest there.
 pub(crate) fn run_here(
-    mut seated: Seated,
-    own: Box<GuestOwn>,
-) -> Result<OnThread, (Seated, Box<GuestOwn>)> {
-    let Some(mut body) = seated.frame.take_body() else {
-        return Err((seated, own));
+    mut lease: FrameLease,
+    process: Box<GuestProcess>,
+) -> Result<OnThread, (FrameLease, Box<GuestProcess>)> {
+    let Some(mut body) = lease.frame.take_body() else {
+        return Err((lease, process));
     };
-    aside::put(aside::Here::Seated(seated));
-    let ended = body.run_here(own);
-    Ok(match aside::take() {
-        Some(aside::Here::Seated(mut seated)) => {
-            seated.frame.end(body, &ended);
+    blocked::put(blocked::OnThisStack::Seated(lease));
+    let ended = body.run_here(process);
+    Ok(match blocked::take() {
+        Some(blocked::OnThisStack::Seated(mut lease)) => {
+            lease.frame.end(body, &ended);
             match ended {
-                Some((own, outcome)) => OnThread::Ended(seated, own, outcome),
+                Some((process, outcome)) => OnThread::Ended(lease, process, outcome),
                 None => OnThread::Lost,
             }
         }
-        Some(aside::Here::Ending(ending)) => {
+        Some(blocked::OnThisStack::Ending(ending)) => {
             ending.with(body);
             OnThread::Elsewhere
         }
-        // It could not be copied while it waited: whoever has the seat has the process.
+        // It could not be copied while it was blocked in place: the owner of the frame has
+        // the process.
         None if ended.is_none() => OnThread::Elsewhere,
         None => OnThread::Lost,
     })
 }
 
-/// What a frame is while a guest runs in it, and stays if the host fails.
-const LOST: Stage = Stage::Broken(Cow::Borrowed("the host failed while a process ran in it"));
+/// The state of a frame while a guest runs in it, and after the host has failed in it.
+const LOST: FrameState =
+    FrameState::Broken(Cow::Borrowed("the host failed while a process ran in it"));
 
-/// The result of a future that has nothing to wait for.
+/// Returns the result of a future that never has to wait.
 fn at_once<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());

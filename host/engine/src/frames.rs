@@ -1,33 +1,34 @@
-//! Which processes are in frames: pools of free frames by version and memory
-//! size, a bound on how many there are and on the kernel's mappings that they
-//! take, and the pager (`evict`) that takes a frame from a process at rest when
-//! one is wanted and none is free.
+//! Which processes are in frames: pools of free frames by version and memory size, limits
+//! on the number of frames and on the kernel mappings that they take, and the pager
+//! (`evict`), which takes a frame from a process at rest when one is needed and none is
+//! free.
 //!
-//! The pager takes processes at rest in the order that `pool` keeps; one that
-//! has run again since it was listed gets another round. To take a frame it
-//! claims the process (`State::claim`), so it never meets a runner. A frame
-//! moves from one version to another only for who stays: a process that crosses
-//! does not wait until one frame is dropped and another made.
+//! The pager takes processes at rest in the order that `pool` keeps; one that has run again
+//! since it was listed gets a second chance. To take a frame it claims the process
+//! (`StateWord::claim`), so it never takes one from a running process. At the limit, a
+//! frame of another version is given up only for a main-queue process, for a version with
+//! few frames, or if no other frame can be found: otherwise each upgraded process would
+//! wait until one frame is dropped and another made.
 //!
-//! Processes that block keep their frame, so they are limited, and some frames
-//! are kept from them: a server that is paged out can always run and unblock
-//! its callers.
+//! Processes that block keep their frame, so their number is limited and some frames are
+//! reserved for others: a server that is paged out can always run and unblock its callers.
 //!
-//! What a process has written stays in its frame's memory when the next one
-//! gets it: pages are cleared, not given back, since that is dear. So there is a
-//! bound on their bytes too. It is met like the other: no frame is made where
-//! one can be taken; and a frame that comes back with more than its share is
-//! dropped. [`Frames::trim`] counts what is in use, and pages out and
-//! gives back what is too much, away from the schedulers. What processes in the
-//! middle of a handler have written cannot be taken from them: their own limit bounds it.
+//! The pages that a process has written stay in its frame's memory for the next process:
+//! they are cleared, not given back, because giving them back is expensive. So their bytes
+//! have a limit too. At the limit no frame is made if one can be taken, and a returned
+//! frame that holds more than its share is dropped. [`FrameTable::trim`] measures what is
+//! in use, pages out processes and gives pages back, away from the schedulers. Pages that
+//! processes have written in the middle of a handler cannot be taken from them: their own
+//! memory limit bounds those.
 //!
-//! If the system has no room for a frame, that is as if the bound were met.
+//! If the system is out of memory or mappings for a frame, that is handled as if the limit
+//! were reached.
 //!
-//! A frame that is free has the size of the process that it served last, and
-//! is brought to that of the next. What was not wanted for a while is given back.
+//! A free frame has the memory size of the process that it served last, and is resized for
+//! the next. Frames that were unused for a while are dropped.
 
 mod evict;
-mod relief;
+mod reclaim;
 mod waiters;
 
 use std::cmp::Reverse;
@@ -40,141 +41,144 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use crate::artifact::Artifact;
+use crate::capacity::{SystemCapacity, address_space, most_mappings};
 use crate::executor::Shared;
 use crate::frame::Frame;
+use crate::frame_slots::{FrameLease, FrameSlots};
 use crate::guest::GuestSystem;
 use crate::pagemap::{GUARD, PageMap, RESERVED};
-use crate::places::{Places, Seated};
-use crate::pool::{Pool, Stamp, Wanted};
-use crate::room::{Room, address_space, most_mappings};
-use crate::stack::Stack;
+use crate::pool::{EvictFrom, Pool, Stamp};
+use crate::stack_policy::Stack;
 
 pub(crate) use waiters::{Turnstile, Waiters};
 
-/// Frames if nothing else limits them: of guests that need no fiber so many find
-/// room in the mappings that frames keep of those that Linux allows by default.
+/// The default number of frames if nothing else limits it: with Linux's default limit on
+/// mappings, so many frames without fibers fit into the part of the mappings that frames
+/// may keep.
 const FRAMES: usize = 10_240;
-/// Frames that are made before a commit for those who will cross.
+/// The maximum number of frames that are made before a commit for the processes to be
+/// upgraded.
 const PREPARED: usize = 512;
-/// One frame in so many is kept from processes that block.
+/// One in so many frames is reserved for processes that do not block.
 const RESERVE_SHARE: usize = 8;
 
-/// Frames that a version gets as soon as it wants them, if that is not more
-/// than one in [`RESERVE_SHARE`].
+/// The number of frames that a version gets as soon as it needs them, if that is not more
+/// than one in [`RESERVE_SHARE`] of all.
 const FEW: usize = 64;
 
-/// Frames that are dropped one after another, and the pause before the next so many:
-/// each takes the kernel's lock on the mappings, which guests want when they grow.
+/// How many frames are dropped in a row, and the pause after them: each takes the kernel's
+/// lock on the mappings, which guests need when they grow.
 const DROPPED: usize = 64;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// When too much is held, so much of the bound is given back at once, so that
-/// it is not met again at once.
+/// When the limit on bytes is exceeded, frames are shrunk to one eighth below it, so that
+/// it is not reached again at once.
 const RELIEF: u64 = 8;
 
 /// All frames of a node.
 #[derive(Debug)]
-pub(crate) struct Frames {
-    /// Frames that are kept resident.
+pub(crate) struct FrameTable {
+    /// The number of frames that are kept resident.
     limit: usize,
-    /// Mappings that they may keep, and those that they may have for moments.
+    /// Mappings that frames may keep, and those that they may have temporarily.
     mappings: usize,
     most_mappings: usize,
-    /// Frames that blocked processes may hold.
+    /// The number of frames that blocked processes may hold.
     may_block: usize,
-    /// Frames that a version gets as soon as it wants them.
+    /// The number of frames that a version gets as soon as it needs them.
     few: usize,
-    /// Bytes of written pages that they may have.
+    /// The maximum bytes of written pages of all frames.
     memory: u64,
-    /// Of that what falls to each.
+    /// Each frame's share of these bytes.
     share: u64,
-    /// Bytes of frames that nobody can take away, as last counted.
-    held_bytes: AtomicU64,
-    /// Times that pages were given back.
+    /// Bytes of the frames that cannot be taken away from their processes, as last
+    /// measured.
+    pinned_bytes: AtomicU64,
+    /// How often a frame's pages were given back.
     released: AtomicU64,
     told_at: Mutex<Option<u64>>,
-    room: Room,
+    capacity: SystemCapacity,
     page_map: OnceLock<Arc<PageMap>>,
-    /// By artifact.
+    /// By the artifact's id.
     pools: RwLock<HashMap<u64, Arc<Pool>, foldhash::fast::FixedState>>,
-    places: Arc<Places>,
-    /// Processes that wait for one.
+    slots: Arc<FrameSlots>,
+    /// Processes that wait for a frame.
     pub(crate) waiters: Arc<Waiters>,
 }
 
-/// What has become of the places of all frames. At rest `live` and `vacant`
-/// together are `places`.
+/// The counts of frames and frame slots. When no frame is being made or dropped,
+/// `live + vacant == places`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameCounts {
-    /// Frames that there may be at most, for moments.
+    /// The maximum number of frames, for short times.
     pub places: usize,
-    /// Those without a frame.
+    /// Frame slots without a frame.
     pub vacant: usize,
-    /// Frames alive.
+    /// Frames that exist now.
     pub live: usize,
-    /// Frames that stand at the base and wait for a process.
+    /// Frames in base state that wait for a process.
     pub free: usize,
-    /// Frames of processes that block, or that keep theirs.
+    /// Frames of processes that block, or that are resident-only.
     pub blocked: usize,
-    /// Kernel mappings that they take at most.
+    /// The maximum number of kernel mappings of all frames.
     pub mappings: usize,
-    /// Bytes of written pages of their memories, as last seen.
+    /// Bytes of written pages of all frames' memories, as last measured.
     pub bytes: u64,
-    /// Bytes that these may be.
+    /// The limit on these bytes.
     pub most_bytes: u64,
-    /// Times that a frame's pages were given back because they were too many.
+    /// How often a frame's pages were given back because the limit was exceeded.
     pub released: u64,
-    /// Frames that could not be made because the system had no room.
+    /// Frames that could not be made because the system was out of memory or mappings.
     pub failures: u64,
 }
 
 /// Why there is no frame.
 #[derive(Debug)]
-pub(crate) enum NoFrame {
+pub(crate) enum FrameError {
     /// All are in use by processes that run or block.
-    AllBusy,
-    /// One could not be made.
+    NoneFree,
+    /// A frame could not be made or prepared.
     Broken(String),
 }
 
-/// The default bound: what `vm.max_map_count` leaves room for.
+/// Returns the default number of frames, which `vm.max_map_count` limits.
 pub fn default_frames() -> usize {
     let frames = FRAMES
         .min(mappings_kept() / Stack::Thread.mappings())
         .max(16);
-    // And half of the addresses, if they are limited.
+    // Frames take at most half of the addresses, if those are limited.
     let each = (RESERVED + 2 * GUARD) as u64;
     address_space().map_or(frames, |limit| {
         frames.min(usize::try_from(limit / 2 / each).unwrap_or(frames))
     })
 }
 
-/// How many mappings so many frames take at least, and how many the system
-/// allows: `vm.max_map_count`.
+/// Returns the minimum number of mappings that so many frames take, and the number that the
+/// system allows: `vm.max_map_count`.
 pub fn mappings_of(frames: usize) -> (usize, usize) {
     let mappings = frames.saturating_mul(Stack::Thread.mappings());
     (mappings, most_mappings())
 }
 
-/// Mappings that frames keep.
+/// Returns the number of mappings that frames may keep.
 fn mappings_kept() -> usize {
-    // Some more than 10,240 frames have without fibers.
+    // With Linux's default, slightly more than 10,240 frames take without fibers.
     most_mappings() / 8 * 5 + 64
 }
 
-impl Frames {
-    pub(crate) fn new(limit: usize, memory: u64, system: Arc<GuestSystem>) -> Frames {
+impl FrameTable {
+    pub(crate) fn new(limit: usize, memory: u64, system: Arc<GuestSystem>) -> FrameTable {
         let limit = limit.max(4);
         let reserve = (limit / RESERVE_SHARE).max(2);
-        // Processes that are preempted in the middle of a handler keep their
-        // frame and cannot be asked to give it up: room for as many again.
+        // Processes that are preempted in the middle of a handler keep their frame and
+        // cannot be asked to give it up: so there are twice as many slots.
         let places = limit * 2;
         let waiters = Arc::new(Waiters::new(system));
         let mappings = mappings_kept();
-        // Who blocks does it on a fiber.
+        // Processes block on fibers.
         let fibers = (mappings / Stack::Fiber.mappings()).max(4);
         let may_block = fibers - (fibers / RESERVE_SHARE).max(2);
-        Frames {
+        FrameTable {
             limit,
             mappings,
             most_mappings: mappings + mappings / 5 * 2,
@@ -182,71 +186,71 @@ impl Frames {
             few: reserve.min(FEW),
             memory,
             share: memory / limit as u64,
-            held_bytes: AtomicU64::new(0),
+            pinned_bytes: AtomicU64::new(0),
             released: AtomicU64::new(0),
             told_at: Mutex::default(),
-            room: Room::default(),
+            capacity: SystemCapacity::default(),
             page_map: OnceLock::new(),
             pools: RwLock::default(),
-            places: Arc::new(Places::new(places, waiters.clone())),
+            slots: Arc::new(FrameSlots::new(places, waiters.clone())),
             waiters,
         }
     }
 
-    /// Whether one more process may block.
+    /// Returns whether one more process may block.
     pub(crate) fn may_block(&self) -> bool {
-        self.places.held() < self.may_block
-            && self.held_bytes.load(Ordering::Relaxed) <= self.memory - self.memory / RELIEF
+        self.slots.pinned() < self.may_block
+            && self.pinned_bytes.load(Ordering::Relaxed) <= self.memory - self.memory / RELIEF
     }
 
     pub(crate) fn counts(&self) -> FrameCounts {
         FrameCounts {
-            places: self.places.all().len(),
-            vacant: self.places.vacant(),
-            live: self.places.live(),
+            places: self.slots.all().len(),
+            vacant: self.slots.vacant(),
+            live: self.slots.live(),
             free: self.all().iter().map(|pool| pool.free()).sum(),
-            blocked: self.places.held(),
-            mappings: self.places.mappings(),
-            bytes: self.places.bytes(),
+            blocked: self.slots.pinned(),
+            mappings: self.slots.mappings(),
+            bytes: self.slots.bytes(),
             most_bytes: self.memory,
             released: self.released.load(Ordering::Relaxed),
-            failures: self.room.failures(),
+            failures: self.capacity.failures(),
         }
     }
 
-    /// Whether the system has no room for frames at the moment.
+    /// Returns whether the system is out of memory or mappings for frames at the moment.
     pub(crate) fn is_short(&self, shared: &Shared) -> bool {
-        self.room.is_short(&shared.system.clock)
+        self.capacity.is_short(&shared.system.clock)
     }
 
-    /// Whether no more frames are made as long as there are others.
+    /// Returns whether no more frames are made as long as others can be taken.
     fn full(&self, shared: &Shared) -> bool {
-        self.is_crowded() || self.is_over() || self.is_short(shared)
+        self.is_full_of_frames() || self.is_over() || self.is_short(shared)
     }
 
-    /// Whether there are as many frames, or mappings of frames, as are kept.
-    fn is_crowded(&self) -> bool {
-        self.places.live() >= self.limit || !self.has_mappings(Stack::Fiber, self.mappings)
+    /// Returns whether there are as many frames, or mappings of frames, as are kept.
+    fn is_full_of_frames(&self) -> bool {
+        self.slots.live() >= self.limit || !self.has_mappings(Stack::Fiber, self.mappings)
     }
 
-    /// Whether one more frame with this stack stays below so many mappings.
+    /// Returns whether one more frame with this stack stays within so many mappings.
     fn has_mappings(&self, stack: Stack, most: usize) -> bool {
-        self.places.mappings() + stack.mappings() <= most
+        self.slots.mappings() + stack.mappings() <= most
     }
 
-    /// Whether they have more bytes than they may.
+    /// Returns whether frames have more bytes than their limit.
     #[inline]
     fn is_over(&self) -> bool {
-        self.places.bytes() > self.memory
+        self.slots.bytes() > self.memory
     }
 
-    /// Whether a frame at the base has so much of what is too much that it is
-    /// worth its price to drop it.
-    fn is_wasteful(&self, seated: &Seated) -> bool {
-        self.is_over() && seated.frame.spare() > self.share
+    /// Returns whether a frame in base state holds so much of the excess that dropping it
+    /// is worth the price of another frame.
+    fn is_wasteful(&self, lease: &FrameLease) -> bool {
+        self.is_over() && lease.frame.spare() > self.share
     }
 
-    /// A frame at the base of the version, with the memory's size, for a
+    /// Returns a frame of the version in base state, with a memory of `pages`, for a
     /// process that was paged out at `stamp`, if it was.
     pub(crate) fn acquire(
         &self,
@@ -254,56 +258,56 @@ impl Frames {
         artifact: &Artifact,
         pages: u32,
         stamp: Option<Stamp>,
-    ) -> Result<Seated, NoFrame> {
+    ) -> Result<FrameLease, FrameError> {
         let pool = self.pool(artifact.id);
-        let stays = stamp.is_some_and(|stamp| pool.soon(stamp, self.limit));
-        let mut seated = self.find(shared, artifact, &pool, pages, stays)?;
-        if seated.frame.pages() != pages {
-            match seated.frame.resize(pages) {
-                Ok(true) => self.places.note(seated.place(), seated.frame.written()),
+        let stays = stamp.is_some_and(|stamp| pool.ghost_hit(stamp, self.limit));
+        let mut lease = self.find(shared, artifact, &pool, pages, stays)?;
+        if lease.frame.pages() != pages {
+            match lease.frame.resize(pages) {
+                Ok(true) => self.slots.note(lease.slot_number(), lease.frame.written()),
                 Ok(false) => {
                     let what = format!("its memory could not be brought to {pages} pages");
-                    self.room.failed(&shared.system.clock, what);
-                    return Err(NoFrame::AllBusy);
+                    self.capacity.failed(&shared.system.clock, what);
+                    return Err(FrameError::NoneFree);
                 }
-                Err(reason) => return Err(NoFrame::Broken(reason)),
+                Err(reason) => return Err(FrameError::Broken(reason)),
             }
         }
-        if shared.stack_of(artifact) == Stack::Fiber && seated.frame.stack() == Stack::Thread {
-            let done = self.use_fibers(shared, &mut seated);
-            if !done.map_err(NoFrame::Broken)? {
-                return Err(NoFrame::AllBusy);
+        if shared.stack_of(artifact) == Stack::Fiber && lease.frame.stack() == Stack::Thread {
+            let done = self.use_fibers(shared, &mut lease);
+            if !done.map_err(FrameError::Broken)? {
+                return Err(FrameError::NoneFree);
             }
         }
-        let place = self.places.place(seated.place());
-        place.stays.store(stays, Ordering::Relaxed);
-        Ok(seated)
+        let place = self.slots.slot(lease.slot_number());
+        place.in_main_queue.store(stays, Ordering::Relaxed);
+        Ok(lease)
     }
 
-    /// Has the guest of a frame at rest run on fibers. `Ok(false)`: there is no
-    /// room for its stack now.
+    /// Moves the guest of a frame at rest to fibers. Returns `Ok(false)` if the system is
+    /// out of memory or mappings for its stack, or the limit on mappings is reached.
     pub(crate) fn use_fibers(
         &self,
         shared: &Arc<Shared>,
-        seated: &mut Seated,
+        lease: &mut FrameLease,
     ) -> Result<bool, String> {
-        if self.room.is_short(&shared.system.clock) {
+        if self.capacity.is_short(&shared.system.clock) {
             return Ok(false);
         }
-        // It takes more mappings then: another goes for it.
+        // With a fiber it takes more mappings, so another frame is dropped.
         if !self.has_mappings(Stack::Fiber, self.mappings) {
-            let pool = seated.pool().clone();
+            let pool = lease.pool().clone();
             if !self.give_up(shared, &pool, 0) {
-                drop(self.evict(shared, &pool, Wanted::Cold));
+                drop(self.evict(shared, &pool, EvictFrom::Coldest));
             }
         }
         if !self.has_mappings(Stack::Fiber, self.most_mappings) {
             return Ok(false);
         }
-        let done = seated.use_fibers()?;
+        let done = lease.use_fibers()?;
         if !done {
             let what = "there was no room for a guest's stack".to_owned();
-            self.room.failed(&shared.system.clock, what);
+            self.capacity.failed(&shared.system.clock, what);
         }
         Ok(done)
     }
@@ -315,70 +319,70 @@ impl Frames {
         pool: &Arc<Pool>,
         pages: u32,
         stays: bool,
-    ) -> Result<Seated, NoFrame> {
+    ) -> Result<FrameLease, FrameError> {
         let frames = match pool.pop(pages) {
-            Ok(seated) if !shared.is_outdated(artifact, &seated) => return Ok(seated),
-            // A better one is made in its place.
-            Ok(seated) => {
-                drop(seated);
+            Ok(lease) if !shared.is_outdated(artifact, &lease) => return Ok(lease),
+            // A frame without a fiber is made in its place.
+            Ok(lease) => {
+                drop(lease);
                 pool.len()
             }
             Err(frames) => frames,
         };
-        if (stays || frames < self.few) && self.has_room(shared, pool, frames) {
+        if (stays || frames < self.few) && self.make_room_for_frame(shared, pool, frames) {
             match self.make(shared, artifact, pool) {
-                Err(NoFrame::AllBusy) => {}
+                Err(FrameError::NoneFree) => {}
                 made => return made,
             }
         }
         let wanted = match stays {
-            true => Wanted::Cold,
-            false => Wanted::Warm,
+            true => EvictFrom::Coldest,
+            false => EvictFrom::SmallQueue,
         };
-        if wanted == Wanted::Warm {
-            self.age(shared, pool);
+        if wanted == EvictFrom::SmallQueue {
+            self.age_main_queue(shared, pool);
         }
-        if let Some(seated) = self.evict(shared, pool, wanted) {
-            return self.fit(shared, artifact, pool, seated);
+        if let Some(lease) = self.evict(shared, pool, wanted) {
+            return self.refresh_evicted(shared, artifact, pool, lease);
         }
         let gave_up = self.full(shared) && self.give_up(shared, pool, 0);
-        let made = if !gave_up && self.room.is_short(&shared.system.clock) {
-            Err(NoFrame::AllBusy)
+        let made = if !gave_up && self.capacity.is_short(&shared.system.clock) {
+            Err(FrameError::NoneFree)
         } else {
             self.make(shared, artifact, pool)
         };
         match made {
-            Err(NoFrame::AllBusy) => {
-                if let Some(seated) = self.evict_any(shared, pool) {
-                    return self.fit(shared, artifact, pool, seated);
+            Err(FrameError::NoneFree) => {
+                if let Some(lease) = self.evict_any(shared, pool) {
+                    return self.refresh_evicted(shared, artifact, pool, lease);
                 }
                 let others = self.all();
-                let seated = others
+                let lease = others
                     .iter()
                     .find_map(|other| self.evict_any(shared, other))
-                    .ok_or(NoFrame::AllBusy)?;
-                drop(seated);
+                    .ok_or(FrameError::NoneFree)?;
+                drop(lease);
                 self.make(shared, artifact, pool)
             }
             made => made,
         }
     }
 
-    /// The frame if it has not too much of what is too much, and its guest runs on
-    /// the right stack, else another in its place.
-    fn fit(
+    /// Returns the frame, or a new one in its place if it holds too much of the excess or
+    /// its guest runs on the wrong stack.
+    fn refresh_evicted(
         &self,
         shared: &Arc<Shared>,
         artifact: &Artifact,
         pool: &Arc<Pool>,
-        seated: Seated,
-    ) -> Result<Seated, NoFrame> {
-        if self.is_wasteful(&seated) {
+        lease: FrameLease,
+    ) -> Result<FrameLease, FrameError> {
+        if self.is_wasteful(&lease) {
             self.released.fetch_add(1, Ordering::Relaxed);
-        } else if !shared.is_outdated(artifact, &seated) {
-            return Ok(seated);
+        } else if !shared.is_outdated(artifact, &lease) {
+            return Ok(lease);
         }
-        drop(seated);
+        drop(lease);
         self.make(shared, artifact, pool)
     }
 
@@ -397,9 +401,9 @@ impl Frames {
         self.pools.read().values().cloned().collect()
     }
 
-    /// Whether a frame may be made, if necessary in the place of others: one
+    /// Returns whether a frame may be made. Drops up to two other frames if necessary: one
     /// with a fiber takes more mappings than one without.
-    fn has_room(&self, shared: &Arc<Shared>, wants: &Arc<Pool>, of: usize) -> bool {
+    fn make_room_for_frame(&self, shared: &Arc<Shared>, wants: &Arc<Pool>, of: usize) -> bool {
         let gave_up = self.full(shared) && self.give_up(shared, wants, of);
         if gave_up && !self.has_mappings(Stack::Fiber, self.mappings) {
             self.give_up(shared, wants, of);
@@ -407,13 +411,13 @@ impl Frames {
         gave_up || !self.full(shared)
     }
 
-    /// Makes room: drops a free frame of any version, else that of a process of
-    /// another version with `of` frames or more: those with most first, but all
-    /// frames of one may be held.
+    /// Drops a free frame of any version, or else the frame of a process of another version
+    /// with `of` frames or more. Versions with the most frames come first, but all frames
+    /// of one may be in use. Returns whether it has dropped one.
     fn give_up(&self, shared: &Arc<Shared>, wants: &Arc<Pool>, of: usize) -> bool {
         let pools = self.all();
         let free = pools.iter().find_map(|pool| pool.pop_any());
-        let seated = free.or_else(|| {
+        let lease = free.or_else(|| {
             let mut others: Vec<(usize, &Arc<Pool>)> = pools
                 .iter()
                 .filter(|pool| !Arc::ptr_eq(pool, wants))
@@ -422,27 +426,27 @@ impl Frames {
                 .collect();
             others.sort_unstable_by_key(|(frames, _)| Reverse(*frames));
             let mut others = others.into_iter();
-            others.find_map(|(_, pool)| self.evict(shared, pool, Wanted::Cold))
+            others.find_map(|(_, pool)| self.evict(shared, pool, EvictFrom::Coldest))
         });
-        seated.is_some()
+        lease.is_some()
     }
 
-    /// Makes up to `count` free frames of a version that will be wanted soon.
-    /// They may be more than are kept, by a quarter: those of the version
-    /// before are dropped by [`Frames::trim`] when its processes have left.
+    /// Makes up to `count` free frames of a version that will be needed soon. They may
+    /// exceed the limit by a quarter: when the processes of the version before have been
+    /// upgraded, [`FrameTable::trim`] drops that version's frames.
     pub(crate) fn prepare(&self, shared: &Arc<Shared>, artifact: &Artifact, count: usize) {
         let pool = self.pool(artifact.id);
         let most = self.limit + self.limit / 4;
         for _ in pool.len()..count.min(self.limit / 4).min(PREPARED) {
-            if self.places.live() >= most
+            if self.slots.live() >= most
                 || !self.has_mappings(Stack::Fiber, self.mappings + self.mappings / 4)
                 || self.is_over()
-                || self.room.is_short(&shared.system.clock)
+                || self.capacity.is_short(&shared.system.clock)
             {
                 return;
             }
             match self.make(shared, artifact, &pool) {
-                Ok(seated) => self.give_back(seated),
+                Ok(lease) => self.give_back(lease),
                 Err(_) => return,
             }
         }
@@ -453,63 +457,63 @@ impl Frames {
         shared: &Arc<Shared>,
         artifact: &Artifact,
         pool: &Arc<Pool>,
-    ) -> Result<Seated, NoFrame> {
-        // No over-commitment when there is too much already.
-        if (self.is_over() && self.places.live() >= self.limit)
+    ) -> Result<FrameLease, FrameError> {
+        // Does not exceed the limits any further.
+        if (self.is_over() && self.slots.live() >= self.limit)
             || !self.has_mappings(Stack::Fiber, self.most_mappings)
         {
-            return Err(NoFrame::AllBusy);
+            return Err(FrameError::NoneFree);
         }
         self.page_map.get_or_init(|| artifact.plan.page_map.clone());
-        // The ticket gives the place back if no frame comes of it.
-        let ticket = self.places.take(pool).ok_or(NoFrame::AllBusy)?;
+        // The reservation frees the slot if no frame can be made.
+        let reservation = self.slots.take(pool).ok_or(FrameError::NoneFree)?;
         let frame = Frame::new(artifact, shared).map_err(|failed| {
             if failed.no_room {
-                self.room.failed(&shared.system.clock, failed.reason);
-                return NoFrame::AllBusy;
+                self.capacity.failed(&shared.system.clock, failed.reason);
+                return FrameError::NoneFree;
             }
-            NoFrame::Broken(format!("{} failed: {}", failed.stage, failed.reason))
+            FrameError::Broken(format!("{} failed: {}", failed.stage, failed.reason))
         })?;
         shared.metrics.frames_made.fetch_add(1, Ordering::Relaxed);
-        Ok(Seated::new(frame, ticket))
+        Ok(FrameLease::new(frame, reservation))
     }
 
-    /// A process takes its seat. One of a resident-only module keeps it, like
-    /// a process that blocks.
-    pub(crate) fn occupy(&self, seated: &mut Seated, slot: u32) {
-        if !seated.frame.reusable {
-            seated.hold();
+    /// Binds a process to its frame. The frame of a resident-only module is pinned, like
+    /// that of a process that blocks.
+    pub(crate) fn bind(&self, lease: &mut FrameLease, slot: u32) {
+        if !lease.frame.reusable {
+            lease.pin();
         }
-        self.places.place(seated.place()).occupy(slot);
+        self.slots.slot(lease.slot_number()).bind(slot);
     }
 
-    /// Gives back a frame whose state is not wanted any more.
-    pub(crate) fn retire(&self, mut seated: Seated) {
-        if seated.frame.may_serve_another() {
-            seated.frame.reset();
+    /// Returns a frame to its pool, and discards its state.
+    pub(crate) fn retire(&self, mut lease: FrameLease) {
+        if lease.frame.may_serve_another() {
+            lease.frame.reset();
         }
-        self.give_back(seated);
+        self.give_back(lease);
     }
 
-    /// Gives back a frame that stands at the base.
-    pub(crate) fn give_back(&self, mut seated: Seated) {
-        if !seated.frame.may_serve_another() {
+    /// Returns a frame in base state to its pool.
+    pub(crate) fn give_back(&self, mut lease: FrameLease) {
+        if !lease.frame.may_serve_another() {
             return;
         }
-        self.places.note(seated.place(), seated.frame.written());
-        if self.is_wasteful(&seated) {
+        self.slots.note(lease.slot_number(), lease.frame.written());
+        if self.is_wasteful(&lease) {
             self.released.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        seated.let_go();
-        self.places.place(seated.place()).vacate();
-        let pool = seated.pool().clone();
-        pool.push(seated);
+        lease.unpin();
+        self.slots.slot(lease.slot_number()).unbind();
+        let pool = lease.pool().clone();
+        pool.push(lease);
         self.waiters.call();
     }
 
-    /// Drops the free frames of a version that was unloaded. If they are many, it
-    /// takes its time: not for a scheduler's thread.
+    /// Drops the free frames of a version that was unloaded. This takes long if there are
+    /// many, so it must not run on a scheduler's thread.
     pub(crate) fn forget(&self, artifact: u64) {
         let pool = self.pools.write().remove(&artifact);
         if let Some(pool) = pool {
@@ -526,7 +530,7 @@ impl Frames {
     }
 }
 
-fn drop_in_parts(frames: Vec<Seated>) {
+fn drop_in_parts(frames: Vec<FrameLease>) {
     let mut frames = frames.into_iter();
     loop {
         frames.by_ref().take(DROPPED).for_each(drop);

@@ -1,8 +1,8 @@
-//! Compiled functions of modules that were loaded before, by Cranelift's own key
-//! of their content. While somebody develops, most functions of a new version are
-//! those of the version before, and are not compiled again.
+//! Compiled functions of modules that were loaded before, by Cranelift's own key of their
+//! content. During development most functions of a new version are the same as in the
+//! version before, and are not compiled again.
 //!
-//! Bounded by bytes; what came first goes first.
+//! Bounded by bytes; the oldest entries are removed first.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -19,7 +19,7 @@ pub(crate) struct Functions {
 #[derive(Debug, Default)]
 struct Kept {
     functions: HashMap<Box<[u8]>, Vec<u8>>,
-    /// Their keys, as they came.
+    /// Their keys, the oldest first.
     order: VecDeque<Box<[u8]>>,
     bytes: usize,
 }

@@ -1,167 +1,167 @@
-//! The engine's half of a process: which version it lives in, where its state
-//! is, and what it waits for.
+//! The engine's part of a process: which version it runs, where its state is, and what it
+//! waits for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use exuvia_abi::receive;
-use exuvia_code::{Tenancy, Version};
-use exuvia_process::{Body, Envelope, Members, Own, Pid, System};
+use exuvia_code::{Version, VersionRef};
+use exuvia_process::{Body, Envelope, Members, Pid, Process, System};
 
 use crate::artifact::Artifact;
+use crate::frame_slots::FrameLease;
 use crate::image::Image;
-use crate::places::Seated;
 use crate::pool::Stamp;
-use crate::probation::Trial;
+use crate::probation::Probation;
 use crate::wasi::{Wake, Wasi};
 
-/// A process's own half, as the engine sees it.
-pub type GuestOwn = Own<Guest>;
+/// The private half of a process, as the engine sees it.
+pub type GuestProcess = Process<Guest>;
 /// All processes of a node whose guests the engine runs.
 pub type GuestSystem = System<Guest>;
 
-/// The module of a process, for lines of the host's log that its guest causes: they are
-/// told at a bounded rate for each module.
-pub(crate) fn module_of(own: &GuestOwn) -> &str {
-    match &own.body {
-        Body::Guest(guest) => &guest.tenancy.module,
+/// Returns the module of a process, for lines of the host's log that its guest causes:
+/// their rate is limited for each module.
+pub(crate) fn module_of(process: &GuestProcess) -> &str {
+    match &process.body {
+        Body::Guest(guest) => &guest.version.module,
         Body::Native(_) => "a process of the host",
     }
 }
 
-/// The engine's half of a guest. Millions of them may sleep: a test below says
-/// how large a process's record is.
+/// The engine's part of a guest. Millions of guests may sleep; a test below limits the size
+/// of a process record.
 #[derive(Debug)]
 pub struct Guest {
-    /// The version it lives in.
-    pub tenancy: Tenancy<Artifact>,
-    /// The release up to which it has crossed, or need not.
+    /// The version that it runs.
+    pub version: VersionRef<Artifact>,
+    /// The release up to which it has been upgraded, or need not be.
     pub(crate) release: u64,
-    pub(crate) residence: Residence,
-    /// What it waits for while its fiber is suspended.
-    pub(crate) wait: Waiting,
-    /// Set while its last messages since a crossing are on probation.
-    pub(crate) trial: Option<Box<Trial>>,
-    /// What few have.
-    rare: Option<Box<Rare>>,
-    /// Its first entry has happened.
+    pub(crate) location: Location,
+    /// What it waits for while it is suspended.
+    pub(crate) wait: WaitCell,
+    /// Set while the process is on probation after an upgrade.
+    pub(crate) probation: Option<Box<Probation>>,
+    /// Fields that few guests use.
+    cold: Option<Box<ColdFields>>,
+    /// Whether its first entry has happened.
     pub(crate) has_run: bool,
-    /// Used since the pager looked last.
-    pub(crate) touched: bool,
-    /// Woken by the sweeper, to cross.
-    pub(crate) swept: bool,
-    /// Crossings so far.
-    pub(crate) crossings: u32,
+    /// Referenced since the pager's last check.
+    pub(crate) referenced: bool,
+    /// Whether its upgrade counts as one of the background upgrader's.
+    pub(crate) upgraded_in_background: bool,
+    /// Upgrades so far.
+    pub(crate) upgrades: u32,
 }
 
 impl Guest {
-    /// A process that has not run yet.
-    pub fn new(tenancy: Tenancy<Artifact>, release: u64) -> Guest {
+    /// Makes the engine's part of a process that has not run yet.
+    pub fn new(version_ref: VersionRef<Artifact>, release: u64) -> Guest {
         Guest {
-            tenancy,
+            version: version_ref,
             release,
-            residence: Residence::Newborn,
-            wait: Waiting::default(),
-            trial: None,
-            rare: None,
+            location: Location::NotStarted,
+            wait: WaitCell::default(),
+            probation: None,
+            cold: None,
             has_run: false,
-            touched: false,
-            swept: false,
-            crossings: 0,
+            referenced: false,
+            upgraded_in_background: false,
+            upgrades: 0,
         }
     }
 
-    /// What the process is doing, in a word, for `ps`.
+    /// Returns what the process is doing, in one word, for `ps`.
     pub fn describe(&self) -> &'static str {
-        match (&self.residence, self.wait.get()) {
-            _ if self.stuck().is_some() => "stuck",
+        match (&self.location, self.wait.get()) {
             (_, Some(wait)) => wait.describe(),
-            (Residence::Newborn, _) => "new",
-            (
-                Residence::Image { waiting: true, .. } | Residence::Frame { waiting: true, .. },
-                _,
-            ) => "waiting",
-            (Residence::Image { .. }, _) => "paged out",
-            (Residence::Frame { .. }, _) => "resident",
-            (Residence::Running, _) => "running",
+            (Location::NotStarted, _) => "new",
+            (Location::Image { waiting: true, .. } | Location::Frame { waiting: true, .. }, _) => {
+                "waiting"
+            }
+            (Location::Image { .. }, _) => "paged out",
+            (Location::Frame { .. }, _) => "resident",
+            (Location::Running, _) => "running",
         }
     }
 
-    /// Bytes of its image, if it is paged out.
+    /// Returns the bytes of its image, or 0 if it is not paged out.
     pub fn image_bytes(&self) -> usize {
-        match &self.residence {
-            Residence::Image { image, .. } => image.len(),
+        match &self.location {
+            Location::Image { image, .. } => image.len(),
             _ => 0,
         }
     }
 
-    /// Bytes of its linear memory.
+    /// Returns the bytes of its linear memory.
     pub fn memory_bytes(&self) -> u64 {
-        let pages = match &self.residence {
-            Residence::Newborn | Residence::Running => self.tenancy.artifact.base_pages(),
-            Residence::Image { image, .. } => image.memory_pages(),
-            Residence::Frame { frame, .. } => frame.frame.pages(),
+        let pages = match &self.location {
+            Location::NotStarted | Location::Running => self.version.artifact.base_pages(),
+            Location::Image { image, .. } => image.memory_pages(),
+            Location::Frame { frame, .. } => frame.frame.pages(),
         };
         u64::from(pages) * crate::WASM_PAGE
     }
 
-    /// Why it stays on an old version, if it does.
-    pub fn stuck(&self) -> Option<&str> {
-        self.rare.as_ref()?.stuck.as_deref()
+    /// Returns why its upgrade failed, if it stays on an old version for that.
+    pub fn upgrade_failure(&self) -> Option<&str> {
+        self.cold.as_ref()?.upgrade_failure.as_deref()
     }
 
-    /// Notes why it could not cross to the current release, or that it has.
-    pub(crate) fn set_stuck(&mut self, why: Option<&str>) {
-        if why.is_some() || self.rare.is_some() {
-            self.rare.get_or_insert_default().stuck = why.map(Into::into);
+    /// Records why it could not be upgraded to the current release, or with `None` that it
+    /// was.
+    pub(crate) fn set_upgrade_failure(&mut self, why: Option<&str>) {
+        if why.is_some() || self.cold.is_some() {
+            self.cold.get_or_insert_default().upgrade_failure = why.map(Into::into);
         }
     }
 
-    /// Notes how new code of a release has failed it, so that it went back.
+    /// Records how new code of a release failed it, so that it was reverted.
     pub(crate) fn set_reverted(&mut self, release: u64, how: &str) {
-        self.rare.get_or_insert_default().reverted = Some((release, how.into()));
+        self.cold.get_or_insert_default().reverted = Some((release, how.into()));
     }
 
-    /// How the code that is current has failed it, if it went back to its old
-    /// version for that, and is there still.
+    /// Returns how the current code failed it, if it was reverted for that and still runs
+    /// its old version.
     pub fn reverted(&self, current: &Version<Artifact>) -> Option<&str> {
-        let (release, how) = self.rare.as_ref()?.reverted.as_ref()?;
+        let (release, how) = self.cold.as_ref()?.reverted.as_ref()?;
         (current.since() <= *release).then_some(how)
     }
 
-    /// It is in the current version: what was noted of others is past.
-    pub(crate) fn is_current(&mut self) {
-        if let Some(rare) = &mut self.rare {
-            (rare.stuck, rare.reverted, rare.left) = (None, None, 0);
+    /// Clears what was recorded about other versions: it runs the current one.
+    pub(crate) fn clear_upgrade_notes(&mut self) {
+        if let Some(rare) = &mut self.cold {
+            (rare.upgrade_failure, rare.reverted, rare.pinned_at_release) = (None, None, 0);
         }
     }
 
-    /// Its part of the system, which is with the store while its code runs.
+    /// Takes its WASI state, which is in the store while its code runs.
     pub(crate) fn take_wasi(&mut self) -> Option<Box<Wasi>> {
-        self.rare.as_mut()?.wasi.take()
+        self.cold.as_mut()?.wasi.take()
     }
 
     pub(crate) fn put_wasi(&mut self, wasi: Box<Wasi>) {
-        self.rare.get_or_insert_default().wasi = Some(wasi);
+        self.cold.get_or_insert_default().wasi = Some(wasi);
     }
 
-    /// What wakes it when the system is done; made by `make` when it is first run.
+    /// Returns what wakes it from a WASI function; `make` makes it when the process is
+    /// first run.
     pub(crate) fn wake(&mut self, make: impl FnOnce() -> Arc<Wake>) -> Arc<Wake> {
-        let rare = self.rare.get_or_insert_default();
+        let rare = self.cold.get_or_insert_default();
         rare.wake.get_or_insert_with(make).clone()
     }
 
-    /// Crossings so far.
-    pub fn crossings(&self) -> u32 {
-        self.crossings
+    /// Returns the number of its upgrades so far.
+    pub fn upgrades(&self) -> u32 {
+        self.upgrades
     }
 
-    /// Whether it blocks in a `receive` for any message that nothing but its
-    /// own code ends: the loop style. `Some(true)`: it takes `UPGRADE`.
+    /// Returns `Some` if it blocks in a `receive` for any message, which only its own code
+    /// ends: the loop style. `Some(true)`: the `receive` takes `UPGRADE`.
     pub fn loops(&self) -> Option<bool> {
         match self.wait.get() {
             Some(Wait {
-                what: Want::Message { mode, .. },
+                reason: WaitReason::Message { mode, .. },
                 upgrade,
                 ..
             }) if *mode == receive::ANY => Some(*upgrade),
@@ -169,93 +169,98 @@ impl Guest {
         }
     }
 
-    /// Whether it has not run yet, so that it has no state.
-    pub fn is_unborn(&self) -> bool {
-        matches!(self.residence, Residence::Newborn) && !self.has_run
+    /// Returns whether it has not run yet, so that it has no state.
+    pub fn is_not_started(&self) -> bool {
+        matches!(self.location, Location::NotStarted) && !self.has_run
     }
 
-    /// With a release it was left on its version, with consent.
-    pub fn leave_behind(&mut self, release: u64) {
-        self.rare.get_or_insert_default().left = release;
+    /// Pins it to its version, with consent given at this release.
+    pub fn pin_to_version(&mut self, release: u64) {
+        self.cold.get_or_insert_default().pinned_at_release = release;
     }
 
-    /// Whether it was left on its version when `current` became so, or was left
-    /// before and is still in the loop that it was left for: such a one asks no
-    /// leave again. Consent ends where its own version has been current since.
-    pub fn is_left(&self, current: &Version<Artifact>) -> bool {
-        let left = self.rare.as_ref().map_or(0, |rare| rare.left);
-        left > self.tenancy.since() && (current.since() <= left || self.loops() == Some(false))
+    /// Returns whether it is exempt from the upgrade to `current`: it was pinned when
+    /// `current` became current or later, or it was pinned before and is still in the loop
+    /// that it was pinned for, which needs no new consent. Consent expires when its own
+    /// version becomes current again.
+    pub fn is_pinned_to_version(&self, current: &Version<Artifact>) -> bool {
+        let left = self.cold.as_ref().map_or(0, |rare| rare.pinned_at_release);
+        left > self.version.since() && (current.since() <= left || self.loops() == Some(false))
     }
 
-    /// What keeps it from crossing now: it is in the middle of something.
+    /// Returns what it is in the middle of, if that keeps it from being upgraded now.
     pub fn busy(&self) -> Option<Busy> {
         if !self.is_suspended() {
             return self.is_waiting().then_some(Busy::Waits("waiting"));
         }
         match (self.loops(), self.wait.get()) {
-            // Woken by new code, it crosses.
+            // New code wakes it, and then it is upgraded.
             (Some(true), _) => None,
             (Some(false), _) => Some(Busy::Loops),
-            (None, Some(wait)) if wait.what != Want::Turn => Some(Busy::Waits(wait.describe())),
+            (None, Some(wait)) if wait.reason != WaitReason::Preempted => {
+                Some(Busy::Waits(wait.describe()))
+            }
             (None, _) => Some(Busy::Computes),
         }
     }
 
-    /// Which frame it could be paged out of, while it rests; none of a
-    /// resident-only module.
-    pub(crate) fn place_at_rest(&self) -> Option<u32> {
-        match &self.residence {
-            Residence::Frame {
+    /// Returns the frame slot that it can be paged out of, or `None` if it is not at rest
+    /// in a frame or its module is resident-only.
+    pub(crate) fn evictable_slot(&self) -> Option<u32> {
+        match &self.location {
+            Location::Frame {
                 frame,
                 suspended: false,
                 ..
-            } if frame.frame.reusable => Some(frame.place()),
+            } if frame.frame.reusable => Some(frame.slot_number()),
             _ => None,
         }
     }
 
-    /// Whether it is suspended, and would go on by itself: no signal wakes it.
+    /// Returns whether it is suspended and resumes without a signal.
     pub(crate) fn is_preempted(&self) -> bool {
-        self.wait.get().is_some_and(|wait| wait.what == Want::Turn)
+        self.wait
+            .get()
+            .is_some_and(|wait| wait.reason == WaitReason::Preempted)
     }
 
-    /// For whose room it is to wait, if so.
-    pub(crate) fn wants_room(&self) -> Option<Pid> {
-        match self.wait.get()?.what {
-            Want::Room { to } => Some(to),
+    /// Returns the congested process whose capacity it waits for, if it does.
+    pub(crate) fn waits_for_capacity_of(&self) -> Option<Pid> {
+        match self.wait.get()?.reason {
+            WaitReason::Capacity { to } => Some(to),
             _ => None,
         }
     }
 
-    /// Whether it has answered WAITING when it was last entered.
+    /// Returns whether `run` returned WAITING at the last entry.
     pub fn is_waiting(&self) -> bool {
         matches!(
-            self.residence,
-            Residence::Image { waiting: true, .. } | Residence::Frame { waiting: true, .. }
+            self.location,
+            Location::Image { waiting: true, .. } | Location::Frame { waiting: true, .. }
         )
     }
 
-    /// Whether it waits in a function of WASI.
+    /// Returns whether it waits in a WASI function.
     pub(crate) fn is_in_wasi(&self) -> bool {
-        (self.wait.get()).is_some_and(|wait| wait.what == Want::Host)
+        (self.wait.get()).is_some_and(|wait| wait.reason == WaitReason::Host)
     }
 
-    /// Whether it is not in the middle of a handler: an operator who suspends it finds
-    /// it standing still.
+    /// Returns whether it is not in the middle of a handler, so that an operator who pauses
+    /// it pauses it at once.
     pub fn stands_still(&self) -> bool {
         !self.is_suspended() || self.loops().is_some()
     }
 
-    /// Whether its state is in a frame.
+    /// Returns whether its state is in a frame.
     #[inline]
     pub(crate) fn has_frame(&self) -> bool {
-        matches!(self.residence, Residence::Frame { .. })
+        matches!(self.location, Location::Frame { .. })
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
         matches!(
-            self.residence,
-            Residence::Frame {
+            self.location,
+            Location::Frame {
                 suspended: true,
                 ..
             }
@@ -266,41 +271,41 @@ impl Guest {
 /// What a process is in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
-    /// It computes, and nothing but its own code or its end stops it.
+    /// It computes, and only its own code or its exit stops it.
     Computes,
     /// It loops over its own `receive`, and does not take UPGRADE.
     Loops,
-    /// It waits for something, in a word as [`Guest::describe`] has it.
+    /// It waits; the word is that of [`Guest::describe`].
     Waits(&'static str),
 }
 
 /// Where a process's guest state is.
 #[derive(Debug)]
-pub(crate) enum Residence {
-    /// Nowhere yet: it is the base.
-    Newborn,
-    /// Paged out; if by the pager, `stamp` says when (see `pool`).
+pub(crate) enum Location {
+    /// It has not started: its state is the base.
+    NotStarted,
+    /// Paged out; `stamp` says when, if the pager did it (see `pool`).
     Image {
         image: Image,
         waiting: bool,
         stamp: Option<Stamp>,
     },
-    /// In a frame, which it keeps while it is busy.
+    /// In a frame, which the process keeps while it is busy.
     Frame {
-        frame: Seated,
-        /// Its fiber is suspended in the middle of `run`.
+        frame: FrameLease,
+        /// It is suspended in the middle of `run`.
         suspended: bool,
-        /// `run` answered WAITING.
+        /// `run` returned WAITING.
         waiting: bool,
     },
     /// In the frame that runs now.
     Running,
 }
 
-impl Residence {
-    /// Paged out at REST, by its own doing.
-    pub(crate) fn at_rest(image: Image) -> Residence {
-        Residence::Image {
+impl Location {
+    /// Returns the location of a process at REST whose image was not taken by the pager.
+    pub(crate) fn image_at_rest(image: Image) -> Location {
+        Location::Image {
             image,
             waiting: false,
             stamp: None,
@@ -308,27 +313,27 @@ impl Residence {
     }
 }
 
-/// What few processes have.
+/// Fields that few guests use.
 #[derive(Debug, Default)]
-struct Rare {
-    /// Why it could not cross to the current release.
-    stuck: Option<Box<str>>,
-    /// The release whose code has failed it, so that it went back, and how.
+struct ColdFields {
+    /// Why it could not be upgraded to the current release.
+    upgrade_failure: Option<Box<str>>,
+    /// The release whose code failed it so that it was reverted, and how.
     reverted: Option<(u64, Box<str>)>,
-    /// The release with which it was left on its version; 0: none.
-    left: u64,
-    /// Its part of the system, if it uses WASI.
+    /// The release at which it was pinned to its version; 0: none.
+    pinned_at_release: u64,
+    /// Its WASI state, if it uses WASI.
     wasi: Option<Box<Wasi>>,
-    /// What wakes it from a function of WASI, if its module uses it.
+    /// What wakes it from a WASI function, if its module uses WASI.
     wake: Option<Arc<Wake>>,
 }
 
-/// A place for a wait. It is kept from one wait to the next, so that who blocks
-/// again and again allocates nothing, and given back with the frame.
+/// The allocation for a wait. It is kept from one wait to the next, so that a process that
+/// blocks repeatedly does not allocate, and freed when the process is paged out.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting(Option<Box<Option<Wait>>>);
+pub(crate) struct WaitCell(Option<Box<Option<Wait>>>);
 
-impl Waiting {
+impl WaitCell {
     pub(crate) fn get(&self) -> Option<&Wait> {
         self.0.as_deref()?.as_ref()
     }
@@ -355,21 +360,21 @@ impl Waiting {
 /// What a suspended process waits for.
 #[derive(Debug)]
 pub(crate) struct Wait {
-    pub(crate) what: Want,
-    /// The node's clock, nanoseconds; `None` for ever.
+    pub(crate) reason: WaitReason,
+    /// The time by the node's clock, in nanoseconds; `None`: no limit.
     pub(crate) deadline: Option<u64>,
     /// The timer that wakes it at the deadline.
     pub(crate) timer: Option<u64>,
-    /// `UPGRADE` may end the wait.
+    /// Whether an upgrade may end the wait.
     pub(crate) upgrade: bool,
-    /// What it does in several turns.
+    /// A publication that it makes in several turns.
     pub(crate) publication: Option<Box<Publication>>,
-    /// Counts it among those that the system has to answer.
+    /// Counts it among the processes that wait for the system.
     #[expect(dead_code, reason = "its drop counts")]
     pub(crate) in_host: Option<InHost>,
 }
 
-/// Processes in functions of WASI, counted from the call to its end.
+/// A process in a WASI function, counted from the call to its end.
 #[derive(Debug)]
 pub(crate) struct InHost(Arc<AtomicUsize>);
 
@@ -386,38 +391,39 @@ impl Drop for InHost {
     }
 }
 
-/// What is published to a large group, a part in each turn.
+/// A message that is published to a large group, to some members in each turn.
 #[derive(Debug)]
 pub(crate) struct Publication {
     pub(crate) members: Members,
     pub(crate) envelope: Envelope,
-    /// The member that comes next.
+    /// The next member.
     pub(crate) next: usize,
-    /// Members that have it.
+    /// The number of members that have got it.
     pub(crate) reached: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Want {
-    /// Its turn: the slice was over.
-    Turn,
-    /// That a process to which it has sent, and which was far behind, has caught up.
-    Room { to: Pid },
+pub(crate) enum WaitReason {
+    /// Its next turn: its slice was used up.
+    Preempted,
+    /// That a congested process to which it has sent has caught up.
+    Capacity { to: Pid },
     /// A message of `receive`'s mode and key.
     Message { mode: i32, key: u64 },
     /// The reply to a call, or a child's acknowledgement.
     Reply { reference: u64 },
-    /// Only time.
+    /// Only its deadline.
     Nothing,
-    /// The system, in a function of WASI.
+    /// The system, in a WASI function.
     Host,
 }
 
 impl Wait {
-    /// The wait of a process that was preempted.
+    /// Returns the wait of a process that was preempted, or that waits for the congested
+    /// process `crowd`.
     pub(crate) fn turn(crowd: Option<Pid>) -> Wait {
         Wait {
-            what: crowd.map_or(Want::Turn, |to| Want::Room { to }),
+            reason: crowd.map_or(WaitReason::Preempted, |to| WaitReason::Capacity { to }),
             deadline: None,
             timer: None,
             upgrade: false,
@@ -426,43 +432,45 @@ impl Wait {
         }
     }
 
-    /// The wait for the system.
+    /// Returns the wait for the system.
     pub(crate) fn host(in_host: InHost) -> Wait {
         Wait {
-            what: Want::Host,
+            reason: WaitReason::Host,
             in_host: Some(in_host),
             ..Wait::turn(None)
         }
     }
 
-    /// Whether the process should be resumed.
-    pub(crate) fn is_over(&self, own: &GuestOwn, now: u64, crossing_due: bool) -> bool {
-        let arrived = match self.what {
-            Want::Turn => true,
-            Want::Room { .. } => own.has_room(),
-            Want::Message { mode, key } => own.position(mode, key).is_some(),
-            Want::Reply { reference } => own.position(receive::REFERENCE, reference).is_some(),
-            Want::Nothing => false,
-            Want::Host => match &own.body {
-                Body::Guest(guest) => (guest.rare.as_ref())
+    /// Returns whether the process should be resumed.
+    pub(crate) fn is_over(&self, process: &GuestProcess, now: u64, crossing_due: bool) -> bool {
+        let arrived = match self.reason {
+            WaitReason::Preempted => true,
+            WaitReason::Capacity { .. } => process.has_capacity(),
+            WaitReason::Message { mode, key } => process.position(mode, key).is_some(),
+            WaitReason::Reply { reference } => {
+                process.position(receive::REFERENCE, reference).is_some()
+            }
+            WaitReason::Nothing => false,
+            WaitReason::Host => match &process.body {
+                Body::Guest(guest) => (guest.cold.as_ref())
                     .and_then(|rare| rare.wake.as_ref())
                     .is_none_or(|wake| wake.is_ready()),
                 Body::Native(_) => true,
             },
         };
-        // What it waits for may be among what has arrived and is not sorted yet.
-        let timed_out = !own.is_flooded() && self.deadline.is_some_and(|at| at <= now);
+        // The message may be among those that have arrived and are not sorted yet.
+        let timed_out = !process.has_backlog() && self.deadline.is_some_and(|at| at <= now);
         arrived || timed_out || (self.upgrade && crossing_due)
     }
 
     fn describe(&self) -> &'static str {
-        match self.what {
-            Want::Turn => "preempted",
-            Want::Room { .. } => "send",
-            Want::Message { .. } => "receive",
-            Want::Reply { .. } => "call",
-            Want::Nothing => "sleep",
-            Want::Host => "wasi",
+        match self.reason {
+            WaitReason::Preempted => "preempted",
+            WaitReason::Capacity { .. } => "send",
+            WaitReason::Message { .. } => "receive",
+            WaitReason::Reply { .. } => "call",
+            WaitReason::Nothing => "sleep",
+            WaitReason::Host => "wasi",
         }
     }
 }
@@ -473,16 +481,16 @@ mod tests {
 
     use super::*;
 
-    /// What a process takes that sleeps in a small image. The allocator rounds
-    /// 160 up by nothing; one byte more would cost 32.
+    /// The size of a process that sleeps in a small image. The allocator has a size class
+    /// of 160 bytes; one byte more would cost 32.
     #[test]
     fn the_record_of_a_process_is_small() {
-        let sizes = (size_of::<GuestOwn>(), size_of::<Slot<Guest>>());
+        let sizes = (size_of::<GuestProcess>(), size_of::<Slot<Guest>>());
         // `cargo nextest run --no-capture` shows what it is made of.
         eprintln!(
             "own half and slot {sizes:?}; guest {}, residence {}, image {}, wait {}",
             size_of::<Guest>(),
-            size_of::<Residence>(),
+            size_of::<Location>(),
             size_of::<Image>(),
             size_of::<Wait>(),
         );

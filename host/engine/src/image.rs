@@ -1,22 +1,22 @@
-//! Images: what differs between a process that is not running and the base of
-//! its version. Pure functions over bytes; frames use them.
+//! Images: the difference between a process that is not running and the base of its
+//! version. Pure functions over bytes; frames use them.
 //!
-//! Form: pages of memory (varint), then runs of 8-byte words that differ (gap
-//! since the last run's end, in words; length in words, not 0; the words), a
-//! run of length 0 that ends them, then globals (index + 1, low 8 bytes, high
-//! 8 bytes) up to an index of 0. Numbers are LEB128.
+//! Format: the memory size in Wasm pages (varint), then runs of 8-byte words that differ
+//! (gap since the end of the last run, in words; length in words, not 0; the words), a run
+//! of length 0 that ends them, then globals (index + 1, low 8 bytes, high 8 bytes) up to an
+//! index of 0. Numbers are LEB128.
 
 use std::io;
 use std::ops::Range;
 
 use crate::pagemap::{BaseFile, PAGE};
 
-/// Bytes that are compared at once before words are looked at.
+/// Bytes that are compared at once before single words are.
 const LINE: usize = 64;
-/// Bytes of a word: what is stored or not.
+/// Bytes of a word, the unit that is stored or not.
 const WORD: usize = 8;
 
-/// The state every process of a version begins with.
+/// The state that every process of a version starts with.
 #[derive(Debug)]
 pub(crate) struct Base {
     /// Pages of 4 KiB; `None` is all zero.
@@ -25,18 +25,19 @@ pub(crate) struct Base {
     pub(crate) globals: Vec<u128>,
     /// Memory size in Wasm pages.
     pub(crate) memory_pages: u32,
-    /// Where initialization wrote: a new instance differs from the base there only.
+    /// Where initialization wrote: only there does a new instance differ from the base.
     pub(crate) written: Vec<Range<usize>>,
-    /// The pages that are not all zero, with what lies between: new frames share
-    /// them until they write. `None`: there are none, or no file could be made.
+    /// The offset and the file of the pages from the first to the last that is not all
+    /// zero: new frames share them until they write. `None`: there are no such pages, or no
+    /// file could be made.
     file: Option<(usize, BaseFile)>,
 }
 
 static ZERO: [u8; PAGE] = [0; PAGE];
 
 impl Base {
-    /// Takes the base from an initialised memory. `dead` is stack that nobody
-    /// will read: it counts as zero.
+    /// Takes the base from an initialized memory. `dead` is stack that is never read again:
+    /// it counts as zero.
     pub(crate) fn take(
         memory: &[u8],
         dead: Range<usize>,
@@ -61,7 +62,7 @@ impl Base {
         let file = pages.iter().position(Option::is_some).and_then(|first| {
             let last = pages.iter().rposition(Option::is_some)?;
             let pages = pages[first..=last].iter();
-            // Without it each frame gets a copy.
+            // Without the file each frame gets a copy.
             let file = BaseFile::new(pages.map(Option::as_deref)).ok()?;
             Some((first * PAGE, file))
         });
@@ -78,7 +79,7 @@ impl Base {
     ///
     /// # Errors
     ///
-    /// If the system has no room for a mapping.
+    /// If the system is out of memory or mappings.
     pub(crate) fn furnish(&self, memory: &mut [u8]) -> io::Result<()> {
         let Some((at, file)) = &self.file else {
             self.restore(memory, &self.written);
@@ -94,7 +95,7 @@ impl Base {
         Ok(())
     }
 
-    /// Whether every process of both begins the same.
+    /// Returns whether the processes of both start with the same state.
     pub(crate) fn is_same(&self, other: &Base) -> bool {
         (&self.pages, &self.globals, self.memory_pages)
             == (&other.pages, &other.globals, other.memory_pages)
@@ -107,7 +108,7 @@ impl Base {
         }
     }
 
-    /// Brings `memory` to the base, where it was written.
+    /// Resets `memory` to the base, where it was written.
     pub(crate) fn restore(&self, memory: &mut [u8], written: &[Range<usize>]) {
         for range in written {
             for start in range.clone().step_by(PAGE) {
@@ -121,9 +122,9 @@ impl Base {
     }
 }
 
-/// Most bytes of an image that lies in its process's record. A small actor's
-/// state fits, and one of a few words more; so it wakes and rests without the
-/// allocator. The record has no room for more below its size class.
+/// The maximum bytes of an image that is stored in the process record itself. The state of
+/// a small actor fits, with a few words to spare, so such an actor wakes and rests without
+/// the allocator. More would put the record into the next size class.
 const INLINE: usize = 30;
 
 /// The guest state of one process that is not running.
@@ -132,7 +133,7 @@ pub(crate) struct Image(Bytes);
 
 #[derive(Clone, PartialEq, Eq)]
 enum Bytes {
-    /// What lies behind `length` is 0.
+    /// Bytes from `length` on are 0.
     Inline {
         length: u8,
         bytes: [u8; INLINE],
@@ -151,13 +152,13 @@ impl std::fmt::Debug for Image {
 pub(crate) struct Scratch {
     /// Where memory was written.
     pub(crate) ranges: Vec<Range<usize>>,
-    /// The mutable globals as they are.
+    /// The current values of the mutable globals.
     pub(crate) globals: Vec<u128>,
     runs: Vec<(usize, usize)>,
     bytes: Vec<u8>,
 }
 
-/// Whether a diff leaves the memory as it is or brings it to the base.
+/// Whether a diff leaves the memory as it is or resets it to the base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
     Keep,
@@ -183,12 +184,12 @@ impl Image {
         }
     }
 
-    /// Bytes that it takes.
+    /// Returns the size of the image in bytes.
     pub(crate) fn len(&self) -> usize {
         self.bytes().len()
     }
 
-    /// The image of `memory` and `globals` against `base`. `scratch.ranges`
+    /// Returns the image of `memory` and `scratch.globals` against `base`. `scratch.ranges`
     /// says where the memory may have been written; `dead` is not stored.
     pub(crate) fn take(
         memory: &mut [u8],
@@ -232,14 +233,14 @@ impl Image {
         Image::new(bytes)
     }
 
-    /// Memory size in Wasm pages.
+    /// Returns the memory size in Wasm pages.
     pub(crate) fn memory_pages(&self) -> u32 {
         let mut reader = self.bytes();
         u32::try_from(read_number(&mut reader)).unwrap_or(u32::MAX)
     }
 
-    /// Applies the image to a memory that stands at the base; answers the
-    /// globals that differ from it. The memory has the image's size.
+    /// Applies the image to a memory that has the base's content and the image's size.
+    /// Returns the globals that differ from the base, by index.
     pub(crate) fn apply(&self, memory: &mut [u8]) -> Vec<(usize, u128)> {
         let mut reader = self.bytes();
         let _pages = read_number(&mut reader);
@@ -275,7 +276,7 @@ impl Image {
 
 #[cfg(test)]
 impl Image {
-    /// An image that no frame can take: it lies outside of all memories.
+    /// Returns an image that no frame can load: it is outside of all memories.
     pub(crate) fn broken(pages: u32) -> Image {
         let mut bytes = Vec::new();
         for number in [pages.into(), 1 << 40, 1, 0, 0, 0, 0] {
@@ -381,7 +382,7 @@ mod tests {
             .collect()
     }
 
-    /// Those that lie in a record, and those that do not.
+    /// Images that are stored in a record, and larger ones.
     #[test]
     fn an_image_of_any_size_brings_the_memory_back() {
         assert_eq!(size_of::<Image>(), 32, "a record counts on it");
@@ -408,8 +409,8 @@ mod tests {
     }
 
     proptest! {
-        /// An image applied to the base gives the memory it was taken from,
-        /// but for dead stack; and a reset leaves exactly the base.
+        /// An image applied to the base gives the memory it was taken from, except for dead
+        /// stack; and a reset leaves exactly the base.
         #[test]
         fn an_image_is_the_difference(start in memory(), edits in memory(), dead in 0..PAGES * PAGE) {
             let dead = 0..dead;
@@ -429,7 +430,7 @@ mod tests {
             prop_assert_eq!(&memory, &expected);
             let image = Image::take(&mut memory, &base, dead.clone(), After::Reset, &mut scratch);
             prop_assert_eq!(&kept, &image);
-            // Words across the edge of the dead stack are kept whole.
+            // A word across the edge of the dead stack is stored as a whole.
             let edge = dead.end / WORD * WORD;
             prop_assert!(memory == clean);
             let globals = image.apply(&mut memory);

@@ -1,43 +1,43 @@
-//! The engine: everything that knows wasmtime. It makes versions of module
-//! bytes (`loader`, `instrument`), runs processes in frames (`executor`,
-//! `frame`), pages them out and in (`frames`, `image`, `pagemap`), brings
-//! them and their state into new code (`upgrade`, `crossing`, `verify`) and
-//! back (`probation`), and serves what guests ask for (`calls`).
+//! The engine: everything that depends on wasmtime. It makes versions from module bytes
+//! (`loader`, `instrument`), runs processes in frames (`executor`, `turn`, `frame`), pages
+//! them out and in (`frames`, `image`, `pagemap`), upgrades them and their state to new
+//! code (`upgrade`, `migrate`, `verify`) and back (`probation`), and serves the host calls
+//! of guests (`calls`).
 //!
-//! `unsafe` stands in `pagemap` and `cache` only.
+//! `unsafe` is used only in `pagemap` and `cache`.
 #![deny(clippy::undocumented_unsafe_blocks)]
 #![warn(missing_docs)]
 
+mod acquire;
 mod artifact;
-mod aside;
 mod backtrace;
-mod baton;
-mod body;
+mod blocked;
 mod cache;
 mod calls;
+mod capacity;
 mod compile;
-mod crossing;
 mod data;
 mod error;
 mod executor;
+mod fiber_transfer;
 mod frame;
+mod frame_slots;
 mod frames;
 mod functions;
 mod guest;
 mod image;
+mod instance;
 pub mod instrument;
 mod loader;
+mod migrate;
 mod missing;
 mod observer;
 mod pagemap;
-mod places;
 mod pool;
 mod probation;
-mod room;
 mod saved;
-mod seat;
 mod setup;
-mod stack;
+mod stack_policy;
 mod text;
 mod timing;
 mod trace;
@@ -48,20 +48,20 @@ mod verify;
 mod wasi;
 
 pub use artifact::Artifact;
-pub use aside::{StandIn, Threads, WayBack, prepare_thread};
-pub use crossing::no_way;
-pub use error::{CrossError, LoadError, VerifyError};
+pub use blocked::{ResumeHandle, SpareThread, Threads, prepare_thread};
+pub use error::{LoadError, UpgradeError, VerifyError};
 pub use executor::{Executor, ExecutorConfig, Metrics};
 pub use frames::{FrameCounts, default_frames, mappings_of};
-pub use guest::{Busy, Guest, GuestOwn, GuestSystem};
+pub use guest::{Busy, Guest, GuestProcess, GuestSystem};
 pub use instrument::SLICE;
 pub use loader::{Engine, EngineConfig, THREAD_STACK};
+pub use migrate::no_upgrade_path;
 pub use observer::{Observer, Services};
 pub use pagemap::Method;
 pub use saved::{Copied, Saved};
 pub use timing::{Tally, Timing};
 pub use trace::{Direction, Traced};
-pub use turn::Ran;
+pub use turn::TurnResult;
 pub use verify::Verified;
 
 /// Bytes of a page of Wasm memory.

@@ -1,5 +1,5 @@
-//! From a module's bytes to an artifact: instrument, check against the ABI,
-//! compile (or take from the cache), initialise, take the base.
+//! Makes an artifact of a module's bytes: instrument, check against the ABI, compile (or take the
+//! compiled code from the cache), initialize, take the base.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, Linker, Module};
 use crate::artifact::{Artifact, Initialization, Plan};
 use crate::cache::Cache;
 use crate::calls;
+use crate::capacity::advice;
 use crate::compile::Compilers;
 use crate::data::FrameData;
 use crate::error::LoadError;
@@ -21,23 +22,22 @@ use crate::instrument::{
 };
 use crate::missing;
 use crate::pagemap::{self, Memories, Method, PageMap};
-use crate::room::advice;
-use crate::stack::Manner;
+use crate::stack_policy::StackPolicy;
 use crate::text::assembled;
 
-/// How the engine is set up.
+/// Configuration of the engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// Folder for compiled modules; `None`: compile each time.
+    /// Folder for compiled modules; `None`: modules are compiled each time.
     pub cache: Option<PathBuf>,
-    /// The page-map method, forced for tests.
+    /// The page-map method, forced for tests; `None`: the best one that this machine has.
     pub page_map: Option<Method>,
-    /// The most memory any process may have, bytes.
+    /// The maximum memory of any process, in bytes.
     pub memory: u64,
-    /// Bytes of a guest's own call stack.
+    /// Size of a guest's own call stack, in bytes.
     pub stack: usize,
-    /// Bytes of compiled functions that are kept, so that a version which shares
-    /// most of them is loaded faster; 0: none.
+    /// Bytes of compiled functions that are cached, so that a version which shares most of them is
+    /// loaded faster; 0: none.
     pub functions: usize,
 }
 
@@ -53,7 +53,7 @@ impl Default for EngineConfig {
     }
 }
 
-/// Stack that host calls need above the guest's own.
+/// Stack that host calls need in addition to the guest's own, in bytes.
 const HOST_STACK: usize = 128 << 10;
 
 /// Loads modules.
@@ -76,20 +76,20 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// Bytes of stack that a thread needs which calls [`crate::Executor::run`] and
-/// lends guests its stack: their own, and what the host needs above and below.
+/// Stack size in bytes of a thread that calls [`crate::Executor::run`] and lends guests its stack:
+/// the guest's own stack, and what the host needs above and below it.
 pub const THREAD_STACK: usize = 2 << 20;
 
 impl Engine {
-    /// Sets the engine up.
+    /// Creates an engine.
     ///
     /// # Errors
     ///
-    /// If this machine cannot run compiled Wasm.
+    /// Returns an error if this machine cannot run compiled Wasm.
     ///
     /// # Panics
     ///
-    /// If guests are to have more stack than fits into [`THREAD_STACK`].
+    /// Panics if the configured guest stack does not fit into [`THREAD_STACK`].
     pub fn new(config: &EngineConfig) -> Result<Engine, LoadError> {
         assert!(
             config.stack + 2 * HOST_STACK <= THREAD_STACK,
@@ -133,22 +133,22 @@ impl Engine {
         })
     }
 
-    /// How written pages are found on this machine.
+    /// Returns the method by which written pages are found on this machine.
     pub fn page_map(&self) -> Method {
         self.page_map.method()
     }
 
-    /// Whether the kernel is asked for them only after a page fault.
+    /// Returns whether the kernel is asked for the written pages only after a page fault.
     pub fn counts_faults(&self) -> bool {
         self.page_map.faults().is_some()
     }
 
-    /// Loads a module from its bytes, in the binary (`.wasm`) or the text format
-    /// (`.wat`). Slow: milliseconds to seconds, and longer if others compile too.
+    /// Loads a module from its bytes, in the binary (`.wasm`) or the text format (`.wat`). Slow:
+    /// milliseconds to seconds, and longer if other threads compile too.
     ///
     /// # Errors
     ///
-    /// What is wrong with the module, and what to do about it.
+    /// Returns the first fault of the module, and what to do about it.
     pub fn load(&self, module: &[u8]) -> Result<Artifact, LoadError> {
         let wasm = assembled(module)?;
         let analysis = instrument(&wasm)?;
@@ -159,12 +159,12 @@ impl Engine {
         }
     }
 
-    /// The same, and if it cannot be loaded all that is wrong with it, as far as
-    /// it can be seen without running it.
+    /// Does the same, but if the module cannot be loaded, returns all faults that can be found
+    /// without running it.
     ///
     /// # Errors
     ///
-    /// At least one.
+    /// Returns at least one error.
     pub fn check(&self, module: &[u8]) -> Result<Artifact, Vec<LoadError>> {
         let wasm = assembled(module).map_err(|error| vec![error])?;
         let analysis = instrument(&wasm).map_err(|error| vec![error.into()])?;
@@ -175,7 +175,7 @@ impl Engine {
         self.make(&wasm, analysis).map_err(|error| vec![error])
     }
 
-    /// What keeps a module from being loaded.
+    /// Returns the faults that keep a module from being loaded.
     fn faults(&self, analysis: &Instrumented) -> impl Iterator<Item = LoadError> {
         let imports = analysis.imports.iter();
         let wanted = (analysis.memory.as_ref())
@@ -188,10 +188,10 @@ impl Engine {
             .chain(memory)
     }
 
-    /// A module in which no fault was found.
+    /// Makes the artifact of a module in which no fault was found.
     fn make(&self, wasm: &[u8], mut analysis: Instrumented) -> Result<Artifact, LoadError> {
         let module = self.compile(&analysis.wasm, analysis.code_bytes)?;
-        // The rewritten bytes have served.
+        // The rewritten bytes are not needed any more.
         analysis.wasm = Vec::new();
         let has = |name: &str| analysis.exports.iter().any(|export| export.name == name);
         let (has_save, has_load) = (has(exports::SAVE), has(exports::LOAD));
@@ -233,15 +233,15 @@ impl Engine {
         if taken.impure
             && let Some(plan) = Arc::get_mut(&mut plan)
         {
-            // Start runs for each process, so what it can do only once in an
-            // instance keeps a frame from serving two.
+            // Start runs for each process. If it does something that is possible only once in
+            // an instance, a frame cannot serve two processes.
             let once = std::mem::take(&mut plan.analysis.only_in_start);
             plan.analysis.resident_only.extend(once);
         }
-        let manner = Manner::default();
+        let policy = StackPolicy::default();
         if plan.analysis.uses_wasi() {
             // Its host functions are asynchronous.
-            manner.waited();
+            policy.waited();
         }
         Ok(Artifact {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
@@ -256,8 +256,8 @@ impl Engine {
             has_save,
             has_load,
             file_bytes: wasm.len(),
-            carried_from: parking_lot::Mutex::default(),
-            manner,
+            reused_from: parking_lot::Mutex::default(),
+            stack_policy: policy,
         })
     }
 
@@ -336,7 +336,7 @@ fn export_faults(analysis: &Instrumented) -> Vec<LoadError> {
         }
     }
     for name in [exports::ABI, exports::SCHEMA] {
-        // It is read once: a value that changes would be a promise that is broken.
+        // It is read once, so it must not change later.
         if let Some(ExternType::Global { mutable: true, .. }) = find(name) {
             faults.push(LoadError::MutableExport { name });
         }

@@ -1,7 +1,7 @@
-//! Why a module imports what no host of processes has, and what to do about it: most
-//! such imports are there since a crate of the registry was built for a browser.
+//! Explains an import that the host does not have, and what to do about it. Most such imports exist
+//! because a crate from the registry was built for a browser.
 
-/// What to write after "which does not exist here" of an import of another module than
+/// Returns the text that follows "which does not exist here" for an import from another module than
 /// the host's own.
 pub(crate) fn why(module: &str, name: &str) -> String {
     if module.starts_with("__wbindgen") || module == "wbg" || name.starts_with("__wb") {
@@ -29,7 +29,7 @@ pub(crate) fn why(module: &str, name: &str) -> String {
     format!("only host calls of the module `{}` do", exuvia_abi::MODULE)
 }
 
-/// Which crate wants a function of a browser.
+/// Returns which crate probably wants a function of a browser.
 fn who(name: &str) -> &'static str {
     let any = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
     if any(&["getRandomValues", "randomFillSync", "rypto_"]) {

@@ -1,24 +1,24 @@
-//! What the engine tells and asks whoever composes the node.
+//! The engine's interface to the node that uses it: events that the engine reports, and services
+//! that it asks for.
 
 use std::sync::Arc;
 
-use exuvia_code::{Path, Release, Version};
-use exuvia_process::{Envelope, ExitReason, Limits, Native, Pid, Wanted};
+use exuvia_code::{Release, UpgradePath, Version};
+use exuvia_process::{Envelope, ExitReason, GrantRequest, Limits, Native, Pid};
 
 use crate::artifact::Artifact;
 use crate::guest::Guest;
 
-/// Hears of what happens to processes. Called on scheduler threads: it must
-/// be quick and must not block.
+/// Receives events about processes. Called on scheduler threads: implementations must be quick and
+/// must not block.
 pub trait Observer: Send + Sync + std::fmt::Debug {
     /// A guest logged a line (levels of `exuvia_abi::log`).
     fn log(&self, pid: Pid, version: &Arc<Version<Artifact>>, level: i32, text: &str) {
         let _ = (pid, version, level, text);
     }
 
-    /// A process ended, for a reason that is not orderly, or before somebody who
-    /// waits for its start had heard that it has started. `message` is what it was
-    /// handling, cut if it is long.
+    /// A process exited abnormally, or before the process that waits for its start had received an
+    /// acknowledgement. `message` is the message that it was handling, truncated if it is long.
     fn failed(
         &self,
         pid: Pid,
@@ -29,18 +29,24 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
         let _ = (pid, version, reason, message);
     }
 
-    /// A process crossed into the release's code.
-    fn crossed(&self, pid: Pid, release: u64, path: Path) {
+    /// A process was upgraded to the release's code.
+    fn upgraded(&self, pid: Pid, release: u64, path: UpgradePath) {
         let _ = (pid, release, path);
     }
 
-    /// A process could not cross and stays on its version.
-    fn stuck(&self, pid: Pid, version: &Arc<Version<Artifact>>, release: u64, reason: &str) {
+    /// The upgrade of a process failed; it stays on its version.
+    fn upgrade_failed(
+        &self,
+        pid: Pid,
+        version: &Arc<Version<Artifact>>,
+        release: u64,
+        reason: &str,
+    ) {
         let _ = (pid, version, release, reason);
     }
 
-    /// New code, this version, failed a process in probation, and it went back.
-    fn returned(
+    /// New code (`version`) failed a process in probation, and the process was reverted.
+    fn reverted(
         &self,
         pid: Pid,
         version: &Arc<Version<Artifact>>,
@@ -50,34 +56,35 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
         let _ = (pid, version, release, reason);
     }
 
-    /// A release passed its threshold of failures; this one is current now.
-    fn went_back(&self, from: u64, release: &Arc<Release<Artifact>>, reason: &str) {
+    /// The release `from` reached its threshold of failures and was rolled back; `release` is now
+    /// current.
+    fn rolled_back(&self, from: u64, release: &Arc<Release<Artifact>>, reason: &str) {
         let _ = (from, release, reason);
     }
 }
 
-/// Does for guests what needs more than the engine.
+/// Services for guests that need more than the engine.
 pub trait Services: Send + Sync {
-    /// The native process of a supervisor, from its specification in
-    /// MessagePack. Its children never get more than `limits`.
+    /// Returns the native process of a supervisor, given its specification in MessagePack. Its
+    /// children never get more than `limits`.
     ///
     /// # Errors
     ///
-    /// What is wrong with the specification.
+    /// Returns what is wrong with the specification.
     fn supervisor(
         &self,
         specification: &[u8],
         limits: &Arc<Limits>,
     ) -> Result<Box<dyn Native<Guest>>, String>;
 
-    /// What a child is to be granted, from MessagePack.
+    /// Returns the grants that are requested for a child, given in MessagePack.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
-    fn grants(&self, text: &[u8]) -> Result<Wanted, String>;
+    /// Returns what is wrong with the request.
+    fn grants(&self, text: &[u8]) -> Result<GrantRequest, String>;
 
-    /// What the app is configured with under a key (parts joined by dots; the
-    /// empty key: all of it), in MessagePack. `None`: nothing.
+    /// Returns the value of the app's configuration under a key (parts joined by dots; the empty
+    /// key: all of it), in MessagePack, or `None` if there is no such key.
     fn config(&self, key: &str) -> Option<Vec<u8>>;
 }

@@ -1,20 +1,20 @@
-//! Which pages of a frame's memory were written: asked of the kernel, so that
-//! guests pay nothing for it.
+//! Finds the written pages of a frame's memory. The kernel tracks them, so guests
+//! pay nothing for it.
 //!
 //! A page counts as written if it is neither a page of the module's file image
 //! nor the shared zero page, and is present or swapped (a page in migration
-//! shows as swapped). That holds only without huge pages and merging, so
-//! both are switched off for a frame's memory (see `memory`), and for the
-//! addresses into which it can grow.
+//! shows as swapped). This holds only without huge pages and page merging, so
+//! both are disabled for a frame's memory (see `memory`), and for the addresses
+//! into which it can grow.
 //!
-//! Three sources, the best that works: the ioctl `PAGEMAP_SCAN` (Linux 6.7),
-//! the bits of `/proc/self/pagemap`, or none, in which case every page is
-//! compared with the base. The first two read the same file.
+//! There are three methods, and the best one that works is used: the ioctl
+//! `PAGEMAP_SCAN` (Linux 6.7); the bits of `/proc/self/pagemap`; or none, in which
+//! case every page is compared with the base. The first two read the same file.
 //!
-//! A page that was not written before becomes one that was by a page fault of
-//! the thread that writes it, and the kernel counts the faults of each thread.
-//! So whoever has asked, and has had no fault since, need not ask again: see
-//! [`Faults`]. That is ten times as fast, and warm frames have no faults.
+//! The first write to a page is a page fault of the writing thread, and the kernel
+//! counts the faults of each thread. So a thread that has scanned a memory, and has
+//! had no fault since, need not scan again: see [`Faults`]. That is ten times as
+//! fast, and warm frames have no faults.
 
 use std::fs::File;
 use std::io;
@@ -29,19 +29,20 @@ mod memory;
 
 pub(crate) use memory::{Extent, Memories, NO_ADDRESSES};
 
-/// Bytes of a page, on all machines that the engine runs on.
+/// Page size in bytes, on all machines that the engine supports.
 pub(crate) const PAGE: usize = 4096;
 
-/// Addresses that each memory has for itself. It never moves, and all that 32
-/// bits can reach lies in it.
+/// Bytes of address space reserved for each memory. A memory never moves, and every
+/// 32-bit address lies in its reservation.
 pub(crate) const RESERVED: usize = 4 << 30;
-/// Addresses behind them that belong to the memory and can never be reached.
+/// Bytes of inaccessible address space after the reservation, which belong to the
+/// memory.
 pub(crate) const GUARD: usize = 32 << 20;
 
-/// Regions that one ioctl reports at most; the scan goes on where it ended.
+/// The most regions that one ioctl reports. A longer scan continues where it ended.
 const REGIONS: usize = 64;
 
-/// From `include/uapi/linux/fs.h`: `_IOWR('f', 16, struct pm_scan_arg)`.
+/// `_IOWR('f', 16, struct pm_scan_arg)`, from `include/uapi/linux/fs.h`.
 const PAGEMAP_SCAN: libc::c_ulong = 0xC060_6610;
 const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
@@ -74,7 +75,7 @@ struct Region {
     categories: u64,
 }
 
-/// How written pages are found.
+/// A method to find written pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// The ioctl `PAGEMAP_SCAN`.
@@ -85,8 +86,8 @@ pub enum Method {
     Compare,
 }
 
-/// How many page faults a thread has had. A memory that only this thread has
-/// used since has no more written pages than when it was the same.
+/// The number of page faults of a thread. While it is unchanged, a memory that only
+/// this thread has used since has no further written pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Faults {
     thread: u64,
@@ -94,7 +95,8 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// Those of this thread. Not inlined, for the thread-local's sake: see `baton`.
+    /// Returns the count of the current thread. Not inlined because of the
+    /// thread-local: see `fiber_transfer`.
     #[inline(never)]
     fn now() -> Option<Faults> {
         // SAFETY: all-zero bytes are a value of this struct of integers.
@@ -109,14 +111,14 @@ impl Faults {
         })
     }
 
-    /// Whether they are of this thread.
+    /// Returns whether the count is of the current thread.
     #[inline]
     pub(crate) fn are_ours(&self) -> bool {
         self.thread == thread()
     }
 }
 
-/// A number that no other thread has, or has had.
+/// Returns a number for the current thread that no other thread has or had.
 #[inline]
 fn thread() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -131,12 +133,13 @@ fn thread() -> u64 {
 pub(crate) struct PageMap {
     file: Option<File>,
     method: Method,
-    /// Whether this kernel counts faults.
+    /// Whether this kernel counts faults, see [`counts_faults`].
     counts_faults: bool,
 }
 
 impl PageMap {
-    /// The best method that works here, or the one that is `forced`, for tests.
+    /// Uses the best method that works on this machine, or tries the `forced` one (for
+    /// tests). If none works, the method is [`Method::Compare`].
     pub(crate) fn new(forced: Option<Method>) -> PageMap {
         PageMap::open("/proc/self/pagemap", forced)
     }
@@ -166,8 +169,8 @@ impl PageMap {
         map
     }
 
-    /// The faults of this thread. `None`: they tell nothing, and the kernel has to
-    /// be asked for written pages each time.
+    /// Returns the page faults of the current thread. `None`: they cannot be used, and
+    /// every query must scan.
     pub(crate) fn faults(&self) -> Option<Faults> {
         match self.method {
             Method::Scan | Method::Bits if self.counts_faults => Faults::now(),
@@ -175,13 +178,13 @@ impl PageMap {
         }
     }
 
-    /// The method in use.
+    /// Returns the method in use.
     pub(crate) fn method(&self) -> Method {
         self.method
     }
 
-    /// Appends the byte ranges of `memory` that may have been written, in
-    /// order, whole pages. If the kernel does not answer, that is all of it.
+    /// Appends the byte ranges of `memory` that may have been written: whole pages, in
+    /// order. If the scan fails or the method is [`Method::Compare`], that is all of it.
     pub(crate) fn dirty(&self, memory: &[u8], ranges: &mut Vec<Range<usize>>) {
         let before = ranges.len();
         if self.written(memory, ranges).is_none() {
@@ -190,8 +193,9 @@ impl PageMap {
         }
     }
 
-    /// Bytes of written pages of a memory that anybody may use meanwhile, or
-    /// may have dropped. `None`: the kernel does not tell.
+    /// Returns the bytes of written pages of a memory that other threads may use
+    /// meanwhile, or may have dropped. `None`: the scan failed, or the method is
+    /// [`Method::Compare`].
     pub(crate) fn count(&self, extent: &Extent) -> Option<u64> {
         let mut ranges = Vec::new();
         self.written_at(extent.address(), extent.bytes(), &mut ranges)?;
@@ -202,8 +206,8 @@ impl PageMap {
         self.written_at(memory.as_ptr() as usize, memory.len(), ranges)
     }
 
-    /// The same for a memory that somebody else has, or has had: only the
-    /// kernel's tables are read, so nothing of it need be there any more.
+    /// Does the same for a memory that another thread owns or owned: only the kernel's
+    /// tables are read, so the memory need not exist any more.
     fn written_at(
         &self,
         address: usize,
@@ -218,10 +222,10 @@ impl PageMap {
     }
 }
 
-/// Whether a page that is written for the first time counts as a fault, and one
-/// that is written again does not. There are kernels that do not count.
+/// Returns whether the first write to a page counts as a fault, and the next one does
+/// not. Some kernels do not count.
 fn counts_faults() -> bool {
-    // Not from the allocator: it may have had what it gives before.
+    // Not from the allocator, which may reuse pages that were written before.
     let Some(mut mapping) = Mapping::new(64) else {
         return false;
     };
@@ -230,7 +234,7 @@ fn counts_faults() -> bool {
         let pages = mapping.bytes().chunks_exact_mut(PAGE);
         let count = pages.len() as i64;
         for page in pages {
-            // Else the compiler may leave out what nobody reads.
+            // Otherwise the compiler may remove a store that is never read.
             *std::hint::black_box(&mut page[0]) = value;
         }
         Some((count, Faults::now()?.count - before))
@@ -239,11 +243,12 @@ fn counts_faults() -> bool {
         && write(2).is_some_and(|(_, faults)| faults == 0)
 }
 
-/// A mapping of its own, as a frame's memory is.
+/// A separate mapping, like the memory of a frame.
 struct Mapping(*mut u8, usize);
 
 impl Mapping {
-    /// So many pages that nobody has touched. `None`: there is no room.
+    /// Maps so many pages, none of them accessed yet. `None`: the system is out of
+    /// memory or mappings.
     fn new(pages: usize) -> Option<Mapping> {
         // SAFETY: a fresh anonymous mapping; nothing else refers to it.
         let at = unsafe {
@@ -272,7 +277,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: unmaps what `new` mapped; nobody has a reference to it any more.
+        // SAFETY: unmaps what `new` mapped; no reference to it is left.
         unsafe { libc::munmap(self.0.cast(), self.1) };
     }
 }
@@ -310,7 +315,7 @@ fn scan(file: &File, address: usize, length: usize, ranges: &mut Vec<Range<usize
                 clip(region.start, address, end)..clip(region.end, address, end),
             );
         }
-        // The vector is cut silently when it is full: go on where the walk ended.
+        // A full vector ends the walk without an error: continue where it ended.
         if arg.walk_end <= start {
             return None;
         }
@@ -355,16 +360,16 @@ fn bits(file: &File, address: usize, length: usize, ranges: &mut Vec<Range<usize
     Some(())
 }
 
-/// Bytes in these ranges.
+/// Returns the number of bytes in the ranges.
 pub(crate) fn total(ranges: &[Range<usize>]) -> u64 {
     ranges.iter().map(|range| range.len() as u64).sum()
 }
 
-/// Gives the pages of a memory back to the system. What it holds then is what
-/// it was mapped with: the module's file image, and zero elsewhere.
+/// Returns the pages of a memory to the system. The memory then has its initial
+/// contents: the module's file image, and zero elsewhere.
 pub(crate) fn release(memory: &mut [u8]) {
     // SAFETY: the range is this slice's own private mapping, which stays
-    // mapped; all values of bytes are valid, and nobody else refers to them.
+    // mapped; all values of bytes are valid, and nothing else refers to them.
     unsafe {
         libc::madvise(
             memory.as_mut_ptr().cast(),
@@ -374,7 +379,7 @@ pub(crate) fn release(memory: &mut [u8]) {
     };
 }
 
-/// Pages in a file that memories share until they write.
+/// A file of pages that memories share until they write.
 #[derive(Debug)]
 pub(crate) struct BaseFile {
     file: File,
@@ -382,12 +387,12 @@ pub(crate) struct BaseFile {
 }
 
 impl BaseFile {
-    /// One with these pages, of which `None` is all zero and takes no room; nobody
-    /// else has it, and it has no name.
+    /// Creates a file with these pages, where `None` is a page of zeros that takes no
+    /// space. The file has no name and no other user.
     ///
     /// # Errors
     ///
-    /// If the system has no memory or no descriptor for it.
+    /// Returns the error of the system if it is out of memory or file descriptors.
     pub(crate) fn new<'a>(
         pages: impl ExactSizeIterator<Item = Option<&'a [u8; PAGE]>>,
     ) -> io::Result<BaseFile> {
@@ -402,17 +407,18 @@ impl BaseFile {
         Ok(BaseFile { file, length })
     }
 
-    /// Bytes of it.
+    /// Returns its length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.length
     }
 
-    /// Puts it in the place of `memory`, which is whole pages of a mapping of
-    /// the caller's own.
+    /// Maps the file over `memory`, which must be whole pages of the caller's own
+    /// mapping, as long as the file.
     ///
     /// # Errors
     ///
-    /// If the system has no room. Then the memory is as it was.
+    /// Returns the error of the system if it is out of memory or mappings. The memory is
+    /// then unchanged.
     pub(crate) fn map(&self, memory: &mut [u8]) -> io::Result<()> {
         assert!(
             memory.len() == self.length && (memory.as_ptr() as usize).is_multiple_of(PAGE),
@@ -420,8 +426,8 @@ impl BaseFile {
         );
         // SAFETY: the range is this slice's own private mapping, and becomes another
         // private mapping of the same size and access; all values of bytes are
-        // valid, and nobody else refers to them. The file has this length, is
-        // never cut, and nobody writes to it.
+        // valid, and nothing else refers to them. The file has this length, is
+        // never truncated, and is not written any more.
         let at = unsafe {
             libc::mmap(
                 memory.as_mut_ptr().cast(),
@@ -442,16 +448,17 @@ impl BaseFile {
     }
 }
 
-/// How long the log has before the end.
+/// Time for the log to be written before the abort.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// Some kernels take away what was there before they find that they have no room
-/// for what is to come. Others would map their own into the hole, and lose it when
-/// the memory is given back: no way to go on from there.
+/// Aborts the program if `memory` is not mapped any more. Some kernels remove the old
+/// mapping before they find that they are out of memory or mappings for the new one.
+/// Other threads could then map something into the hole, and would lose it when the
+/// memory is released. There is no way to continue.
 fn still_there(memory: &[u8]) {
     let mut resident = vec![0u8; memory.len().div_ceil(PAGE)];
-    // SAFETY: the kernel writes a byte for each page into `resident`, which has so
-    // many, and only reads what is mapped at the addresses.
+    // SAFETY: the kernel writes one byte for each page into `resident`, which is long
+    // enough, and only examines the mappings at the addresses.
     let answer = unsafe {
         libc::mincore(
             memory.as_ptr().cast_mut().cast(),
@@ -461,19 +468,19 @@ fn still_there(memory: &[u8]) {
     };
     if answer != 0 {
         tracing::error!("the system has taken a frame's memory away and has no room for another");
-        // Whoever writes the log may be another thread, and may wait for its reader.
+        // Another thread may write the log, and may wait for its reader.
         std::thread::park_timeout(LAST_WORDS);
         std::process::abort();
     }
 }
 
-/// Makes addresses fit for page maps: no huge pages, no merging, now and when a
-/// memory has grown into them.
+/// Prepares addresses for page maps: disables huge pages and merging, now and for
+/// memory that grows into them later.
 fn advise(start: *const u8, length: usize) {
     for advice in [libc::MADV_NOHUGEPAGE, libc::MADV_UNMERGEABLE] {
-        // SAFETY: both advices change neither what memory holds nor whether it
-        // can be reached, wherever the range lies. A kernel built without the
-        // feature answers EINVAL, and then it is off anyway.
+        // SAFETY: both change neither the contents of memory nor its access, wherever
+        // the range lies. A kernel built without the feature returns EINVAL, and then
+        // the feature is off anyway.
         unsafe { libc::madvise(start.cast_mut().cast(), length, advice) };
     }
 }
@@ -495,7 +502,7 @@ mod tests {
             for page in &written {
                 mapping.bytes()[page * PAGE + 17] = 1;
             }
-            // Reading brings in the zero page, which is not a written one.
+            // A read maps the zero page, which does not count as written.
             assert_eq!(mapping.bytes()[PAGE], 0);
             let mut ranges = Vec::new();
             map.dirty(mapping.bytes(), &mut ranges);
@@ -505,7 +512,7 @@ mod tests {
                 .collect();
             match method {
                 Method::Scan => assert_eq!(found, written),
-                // The bits cannot tell the zero page.
+                // The bits do not identify the zero page.
                 _ => assert!(written.iter().all(|page| found.contains(page))),
             }
         }
@@ -519,7 +526,7 @@ mod tests {
             return;
         }
         let mut mapping = Mapping::new(8).unwrap();
-        // Read before it is written, and not.
+        // One page is read before it is written, the other is not.
         assert_eq!(mapping.bytes()[2 * PAGE], 0);
         for page in [2, 3] {
             let before = map.faults().unwrap();
@@ -544,7 +551,7 @@ mod tests {
     #[test]
     fn without_a_page_map_everything_counts() {
         let forced = PageMap::new(Some(Method::Compare));
-        // `/proc` is not mounted; it may not be read; it is something else.
+        // `/proc` is not mounted or not readable; the file is another one.
         let missing = PageMap::open("/proc/self/no-such-file", None);
         let other = PageMap::open("/dev/null", None);
         for map in [forced, missing, other] {

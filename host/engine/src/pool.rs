@@ -1,30 +1,33 @@
-//! The frames of one version: those that are free, and the order in which the
-//! processes in the others are paged out.
+//! The frames of one version: those that are free, and the order in which the processes in the
+//! others are paged out.
 //!
-//! Frames are dear to make and cold when they were not used for long, and many
-//! processes handle one message and then sleep for hours. So a process that is
-//! paged in takes the frame of another that was paged in lately and has not
-//! been asked again (the *passing*): its memory and stack are still warm, and
-//! those that are asked often stay where they are. A process that is asked
-//! again soon is *staying*: soon means while it passes, or so few page-outs
-//! later that it would be resident still if each had had a frame. It gets one
-//! of its own as long as there is room, else the one that has been cold for
-//! longest. Now and then one who stays is looked at though others pass, so that
-//! nobody stays for having been busy once. This is the idea of S3-FIFO (Yang et
-//! al., SOSP 2023): small queue, main queue, ghosts; the ghosts cost nothing
-//! here, since an image can say when it was taken.
+//! A frame is expensive to make, and its memory is cold when it has not been used for a while. Many
+//! processes handle one message and then sleep for hours. So a process that is paged in takes the
+//! frame of another one that was paged in recently and has not been used again (the *small queue*):
+//! the frame's memory and stack are still warm, and processes that are used often stay where they
+//! are. A process that is used again soon belongs to the *main queue*. Soon means while it is in
+//! the small queue, or so few page-outs later that it would still be resident if each of these
+//! processes had a frame of its own (a *ghost hit*). It gets a frame of its own while there is
+//! capacity, else the frame that has been cold for the longest time. Periodically, while others
+//! pass through the small queue, the oldest entry of the main queue is examined too, so that no
+//! process stays only because it was busy once. This is S3-FIFO (Yang et al., SOSP 2023): small
+//! queue, main queue, ghosts. The ghosts cost nothing here, since an image records when it was
+//! paged out.
 //!
-//! Those who pass take turns in the frames of the last few who did. Who has
-//! stayed and is not asked any more *waits* behind these, in a cold frame, until
-//! one who stays wants it: to those who pass a warm frame is worth more.
+//! The last few entries of the small queue are warm: the processes that pass through it take turns
+//! in these frames. A process that leaves the main queue because it was not used again is inserted
+//! in front of them, in a cold frame. That frame goes to the next process that needs one of its
+//! own, since a process that passes through is better off with a warm one.
 //!
-//! A place is in a list of its frame's version, once, or in none; so it is
-//! listed and taken off under that version's lock. An entry of a place whose
-//! frame is gone stays where it is until somebody meets it: what is done for one
-//! frame must not depend on how many there are.
+//! A slot is listed in at most one queue, once, of the pool of its frame's version. So it is listed
+//! and delisted under that pool's lock. The entry of a slot whose frame is gone stays in the queue
+//! until it is reached: the cost of dropping one frame must not depend on how many there are.
 //!
-//! A free frame has the size of the process that it served last, and is brought
-//! to another's when that one gets it.
+//! A free frame has the memory size of the process that it served last, and is resized when another
+//! process gets it.
+//!
+//! Lock order: under a pool's lock no other lock is taken. In particular no lease is dropped there,
+//! since its reservation takes that lock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
@@ -32,41 +35,41 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::places::{Place, Seated};
+use crate::frame_slots::{FrameLease, FrameSlot};
 
-/// At one of so many page-outs of those who pass, one who stays is looked at.
+/// One in this many evictions from the small queue also examines an entry of the main queue.
 const AGING: u32 = 16;
-/// Sizes whose list is kept though it is empty: they come and go.
+/// Number of memory sizes whose list is kept even when it is empty: such sizes come and go.
 const SIZES: usize = 8;
-/// Of the free frames that nobody has wanted for a while, one in so many goes at
-/// a time; the sweeper asks every two seconds, so that half of them are gone after ten.
-const UNWANTED: usize = 8;
-/// At most so many: each gives its addresses back to the system, which
-/// keeps others of the node from theirs meanwhile.
-const MOST_UNWANTED: usize = 512;
+/// One in this many of the surplus free frames is dropped at a time. The background upgrader asks
+/// every two seconds, so half of them are gone after ten.
+const TRIM_SHARE: usize = 8;
+/// Maximum number of frames dropped at a time. Each one returns its addresses to the system, whose
+/// lock on the mappings meanwhile blocks other threads of the node that need it.
+const TRIM_LIMIT: usize = 512;
 
-/// The number of a page-out: never 0, so that a record has room for
-/// one or none in four bytes.
+/// The number of a page-out. It is never 0, so that an optional stamp fits into four bytes of a
+/// process's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp(NonZeroU32);
 
-/// Which frame is wanted.
+/// Which frame to evict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// One of those that others have just used.
-    Warm,
-    /// One that is missed least.
-    Cold,
+pub(crate) enum EvictFrom {
+    /// A warm one, which another process has just used.
+    SmallQueue,
+    /// The one that is needed least.
+    Coldest,
 }
 
 /// The frames of one version.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    /// The version.
+    /// The id of the version's artifact.
     pub(crate) artifact: u64,
-    /// Frames that those who pass take turns in.
+    /// Number of warm frames at the end of the small queue.
     warm: usize,
-    /// Page-outs so far; it wraps.
+    /// Number of page-outs so far; it wraps.
     clock: AtomicU32,
     lists: Mutex<Lists>,
 }
@@ -74,48 +77,48 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 struct Lists {
     free: Free,
-    /// Places of all frames of the version; each knows where it is here.
+    /// Slots of all frames of the version; each slot knows its index here.
     all: Vec<u32>,
-    /// Places of processes at rest that were asked once, in that order; before
-    /// them those that have stayed.
-    passing: VecDeque<Entry>,
-    /// Places of processes at rest that are asked again and again.
-    staying: VecDeque<Entry>,
-    /// Entries of both that mean nothing any more, at most.
+    /// Slots of processes at rest that were used once, in the order of use; before them (at the
+    /// front) those demoted from the main queue.
+    small_queue: VecDeque<Entry>,
+    /// Slots of processes at rest that are used again and again.
+    main_queue: VecDeque<Entry>,
+    /// Upper bound on the stale entries of both queues.
     stale: usize,
-    /// Looks so far; it wraps.
+    /// Number of aging checks so far; it wraps.
     looks: u32,
-    /// The version was unloaded: frames that come back are dropped.
+    /// The version was unloaded: frames that are given back are dropped.
     forgotten: bool,
 }
 
-/// A place in a list, and the how manieth listing of the place it is.
+/// A listed slot, with the number that this listing of the slot has.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     number: u32,
     listing: u32,
 }
 
-/// Frames that stand at the base.
+/// Frames that are at the base.
 #[derive(Debug, Default)]
 struct Free {
-    /// By their pages; those that came back first are first.
-    by_pages: BTreeMap<u32, Vec<Seated>>,
+    /// By their memory size in pages; those that were given back first come first.
+    by_pages: BTreeMap<u32, Vec<FrameLease>>,
     count: usize,
-    /// The fewest that there were since somebody looked.
+    /// The lowest count since the last [`Pool::take_surplus`].
     least: usize,
 }
 
 impl Free {
-    fn push(&mut self, seated: Seated) {
-        let pages = seated.frame.pages();
-        self.by_pages.entry(pages).or_default().push(seated);
+    fn push(&mut self, lease: FrameLease) {
+        let pages = lease.frame.pages();
+        self.by_pages.entry(pages).or_default().push(lease);
         self.count += 1;
     }
 
-    /// One with so many pages, else one that grows to them, else one that is
-    /// made smaller. That is dear, but another frame is dearer.
-    fn pop(&mut self, pages: u32) -> Option<Seated> {
+    /// Takes a frame with this many pages; else one that must grow; else one that must shrink. To
+    /// shrink a frame is expensive, but to make another one is more so.
+    fn pop(&mut self, pages: u32) -> Option<FrameLease> {
         let has = |pages| {
             self.by_pages
                 .get(pages)
@@ -130,12 +133,12 @@ impl Free {
             smaller.find_map(some).or_else(|| larger.find_map(some))?
         };
         let frames = self.by_pages.get_mut(&pages)?;
-        let seated = frames.pop()?;
+        let lease = frames.pop()?;
         if frames.is_empty() && self.by_pages.len() > SIZES {
             self.by_pages.remove(&pages);
         }
         self.taken(1);
-        Some(seated)
+        Some(lease)
     }
 
     fn taken(&mut self, count: usize) {
@@ -143,14 +146,14 @@ impl Free {
         self.least = self.least.min(self.count);
     }
 
-    fn take(&mut self) -> Vec<Seated> {
+    fn take(&mut self) -> Vec<FrameLease> {
         let taken = std::mem::take(&mut self.by_pages);
         self.taken(self.count);
         taken.into_values().flatten().collect()
     }
 
-    /// So many of those that have been here for longest, the largest first.
-    fn coldest(&mut self, count: usize) -> Vec<Seated> {
+    /// Takes up to `count` of the frames that have been free the longest, largest size first.
+    fn coldest(&mut self, count: usize) -> Vec<FrameLease> {
         let mut coldest = Vec::new();
         while coldest.len() < count
             && let Some(mut frames) = self.by_pages.last_entry()
@@ -168,17 +171,17 @@ impl Free {
 }
 
 impl Lists {
-    /// Whether an entry still means its place, which is then in no list any more.
-    fn delist(&mut self, artifact: u64, entry: Entry, places: &[Place]) -> bool {
+    /// Returns whether an entry is still valid. If it is, the slot is in no queue any more.
+    fn delist(&mut self, artifact: u64, entry: Entry, places: &[FrameSlot]) -> bool {
         let place = &places[entry.number as usize];
-        // Both are changed under this lock as long as the place is the version's;
-        // of another's place the number of listings has gone on.
+        // Both are changed under this lock as long as the slot is the version's. If the slot has
+        // been listed for another version since, its listing number has advanced.
         let valid = place.artifact.load(Ordering::Relaxed) == artifact
             && place.listings.load(Ordering::Relaxed) == entry.listing
             && place.listed.load(Ordering::Relaxed);
         if valid {
             // SeqCst: before the claim that follows, so that either the claim finds the
-            // process at rest or its runner finds it off the list.
+            // process at rest, or the thread that runs it finds the slot delisted.
             place.listed.store(false, Ordering::SeqCst);
         } else {
             self.stale = self.stale.saturating_sub(1);
@@ -186,8 +189,8 @@ impl Lists {
         valid
     }
 
-    /// Forgets entries that mean nothing, when they are as many as the others.
-    fn tidy(&mut self, artifact: u64, places: &[Place]) {
+    /// Removes the stale entries when there are about as many as frames.
+    fn tidy(&mut self, artifact: u64, places: &[FrameSlot]) {
         if self.stale <= self.all.len() + 64 {
             return;
         }
@@ -197,8 +200,8 @@ impl Lists {
                 && place.listings.load(Ordering::Relaxed) == entry.listing
                 && place.listed.load(Ordering::Relaxed)
         };
-        self.passing.retain(valid);
-        self.staying.retain(valid);
+        self.small_queue.retain(valid);
+        self.main_queue.retain(valid);
         self.stale = 0;
     }
 }
@@ -213,28 +216,27 @@ impl Pool {
         }
     }
 
-    /// A free frame, if possible with so many pages. If there is none: how many
-    /// frames the version has.
-    pub(crate) fn pop(&self, pages: u32) -> Result<Seated, usize> {
+    /// Takes a free frame, if possible one with this many pages. If there is none, returns the
+    /// number of frames that the version has.
+    pub(crate) fn pop(&self, pages: u32) -> Result<FrameLease, usize> {
         let mut lists = self.lists.lock();
         let free = lists.free.pop(pages);
         free.ok_or(lists.all.len())
     }
 
-    /// Any free frame.
-    pub(crate) fn pop_any(&self) -> Option<Seated> {
+    /// Takes any free frame, one of the largest first.
+    pub(crate) fn pop_any(&self) -> Option<FrameLease> {
         self.lists.lock().free.coldest(1).pop()
     }
 
-    /// All free frames.
-    pub(crate) fn take_free(&self) -> Vec<Seated> {
+    /// Takes all free frames.
+    pub(crate) fn take_free(&self) -> Vec<FrameLease> {
         self.lists.lock().free.take()
     }
 
-    /// A part of the free frames that nobody has wanted since it was asked last,
-    /// but for some while processes are in others; not all at once, since they may
-    /// yet be wanted.
-    pub(crate) fn take_unwanted(&self) -> Vec<Seated> {
+    /// Takes a share of the free frames that were not needed since the last call. Keeps some while
+    /// processes are in other frames, and does not take all at once: they may still be needed.
+    pub(crate) fn take_surplus(&self) -> Vec<FrameLease> {
         let mut lists = self.lists.lock();
         let Lists { free, all, .. } = &mut *lists;
         let kept = match all.len() > free.count {
@@ -242,60 +244,60 @@ impl Pool {
             false => 0,
         };
         let unwanted = free.least.saturating_sub(kept);
-        let taken = free.coldest(unwanted.div_ceil(UNWANTED).min(MOST_UNWANTED));
+        let taken = free.coldest(unwanted.div_ceil(TRIM_SHARE).min(TRIM_LIMIT));
         free.least = free.count;
         taken
     }
 
-    /// Takes a free frame; drops it if the version is gone.
-    pub(crate) fn push(&self, seated: Seated) {
+    /// Gives back a free frame; drops it if the version was unloaded.
+    pub(crate) fn push(&self, lease: FrameLease) {
         let mut lists = self.lists.lock();
         if lists.forgotten {
-            // Its ticket takes the lock.
+            // Dropping its reservation takes the lock.
             drop(lists);
-            drop(seated);
+            drop(lease);
         } else {
-            lists.free.push(seated);
+            lists.free.push(lease);
         }
     }
 
-    /// The version is unloaded: no frame comes back from now on, and nobody is
-    /// paged out of one. Answers the free ones.
-    pub(crate) fn forget(&self) -> Vec<Seated> {
+    /// Returns the free frames of a version that is unloaded. From now on no frame is given back,
+    /// and no process is paged out of one.
+    pub(crate) fn forget(&self) -> Vec<FrameLease> {
         let mut lists = self.lists.lock();
         lists.forgotten = true;
-        lists.passing = VecDeque::new();
-        lists.staying = VecDeque::new();
+        lists.small_queue = VecDeque::new();
+        lists.main_queue = VecDeque::new();
         lists.stale = 0;
         lists.free.take()
     }
 
-    /// Frames of the version.
+    /// Returns the number of frames of the version.
     pub(crate) fn len(&self) -> usize {
         self.lists.lock().all.len()
     }
 
-    /// Free ones among them.
+    /// Returns how many of them are free.
     pub(crate) fn free(&self) -> usize {
         self.lists.lock().free.count
     }
 
-    /// The places of all its frames.
-    pub(crate) fn places(&self) -> Vec<u32> {
+    /// Returns the slots of all its frames.
+    pub(crate) fn slots(&self) -> Vec<u32> {
         self.lists.lock().all.clone()
     }
 
-    /// A frame of the version gets this place.
-    pub(crate) fn joined(&self, number: u32, place: &Place) {
+    /// Adds a slot that gets a frame of the version.
+    pub(crate) fn joined(&self, number: u32, place: &FrameSlot) {
         let mut lists = self.lists.lock();
         place.artifact.store(self.artifact, Ordering::Relaxed);
         place.at.store(lists.all.len(), Ordering::Relaxed);
         lists.all.push(number);
     }
 
-    /// Its frame is dropped. Whoever gets the place next may be of another
-    /// version, and must not be found here.
-    pub(crate) fn left(&self, number: u32, places: &[Place]) {
+    /// Removes a slot whose frame is dropped. The slot's next frame may be of another version, and
+    /// must not be found here.
+    pub(crate) fn left(&self, number: u32, places: &[FrameSlot]) {
         let place = &places[number as usize];
         let mut lists = self.lists.lock();
         place.artifact.store(0, Ordering::Relaxed);
@@ -315,33 +317,34 @@ impl Pool {
         }
     }
 
-    /// A process at rest may be paged out of this place, if the place is still
-    /// the version's.
-    pub(crate) fn list(&self, number: u32, place: &Place) {
+    /// Lists the slot of a process at rest, which may then be paged out, if the slot is still the
+    /// version's.
+    pub(crate) fn list(&self, number: u32, place: &FrameSlot) {
         let mut lists = self.lists.lock();
         let Some(entry) = self.entry(&lists, number, place) else {
             return;
         };
-        if place.stays.load(Ordering::Relaxed) {
-            lists.staying.push_back(entry);
+        if place.in_main_queue.load(Ordering::Relaxed) {
+            lists.main_queue.push_back(entry);
         } else {
-            lists.passing.push_back(entry);
+            lists.small_queue.push_back(entry);
         }
     }
 
-    /// One who has stayed waits, claimed by the caller, if the place is still
-    /// the version's.
-    pub(crate) fn park(&self, number: u32, place: &Place) {
+    /// Moves a slot from the main queue to the small queue, in front of the warm entries, if it is
+    /// still the version's. The caller has claimed the process.
+    pub(crate) fn demote(&self, number: u32, place: &FrameSlot) {
         let mut lists = self.lists.lock();
         if let Some(entry) = self.entry(&lists, number, place) {
-            place.stays.store(false, Ordering::Relaxed);
-            let waiting = lists.passing.len().saturating_sub(self.warm);
-            lists.passing.insert(waiting, entry);
+            place.in_main_queue.store(false, Ordering::Relaxed);
+            let waiting = lists.small_queue.len().saturating_sub(self.warm);
+            lists.small_queue.insert(waiting, entry);
         }
     }
 
-    /// An entry for a place of the version that is in no list yet.
-    fn entry(&self, lists: &Lists, number: u32, place: &Place) -> Option<Entry> {
+    /// Makes an entry for a slot. Returns `None` if the slot is listed already or is not the
+    /// version's.
+    fn entry(&self, lists: &Lists, number: u32, place: &FrameSlot) -> Option<Entry> {
         if lists.forgotten
             || place.artifact.load(Ordering::Relaxed) != self.artifact
             || place.listed.swap(true, Ordering::AcqRel)
@@ -353,19 +356,23 @@ impl Pool {
         Some(Entry { number, listing })
     }
 
-    /// Whose frame goes next, and how many are listed with it.
-    pub(crate) fn next(&self, wanted: Wanted, places: &[Place]) -> Option<(u32, usize)> {
+    /// Returns the slot to evict next, and how many slots are listed with it.
+    pub(crate) fn next(&self, wanted: EvictFrom, places: &[FrameSlot]) -> Option<(u32, usize)> {
         let mut lists = self.lists.lock();
-        let listed = lists.passing.len() + lists.staying.len();
+        let listed = lists.small_queue.len() + lists.main_queue.len();
         loop {
             let Lists {
-                passing, staying, ..
+                small_queue,
+                main_queue,
+                ..
             } = &mut *lists;
-            let waiting = passing.len().saturating_sub(self.warm);
+            let waiting = small_queue.len().saturating_sub(self.warm);
             let entry = match wanted {
-                Wanted::Warm => passing.remove(waiting).or_else(|| staying.pop_front()),
-                Wanted::Cold if waiting > 0 => passing.pop_front(),
-                Wanted::Cold => staying.pop_front().or_else(|| passing.pop_front()),
+                EvictFrom::SmallQueue => small_queue
+                    .remove(waiting)
+                    .or_else(|| main_queue.pop_front()),
+                EvictFrom::Coldest if waiting > 0 => small_queue.pop_front(),
+                EvictFrom::Coldest => main_queue.pop_front().or_else(|| small_queue.pop_front()),
             }?;
             if lists.delist(self.artifact, entry, places) {
                 return Some((entry.number, listed));
@@ -373,38 +380,38 @@ impl Pool {
         }
     }
 
-    /// Who is to be looked at, now and then: the one that has stayed for longest.
-    pub(crate) fn oldest(&self, places: &[Place]) -> Option<u32> {
+    /// Periodically returns the slot that has been in the main queue for longest, to be examined.
+    pub(crate) fn next_aging_candidate(&self, places: &[FrameSlot]) -> Option<u32> {
         let mut lists = self.lists.lock();
         lists.looks = lists.looks.wrapping_add(1);
         if !lists.looks.is_multiple_of(AGING) {
             return None;
         }
         loop {
-            let entry = lists.staying.pop_front()?;
+            let entry = lists.main_queue.pop_front()?;
             if lists.delist(self.artifact, entry, places) {
                 return Some(entry.number);
             }
         }
     }
 
-    /// The number of a page-out that happens now.
+    /// Returns the number of a page-out that happens now.
     pub(crate) fn stamp(&self) -> Stamp {
         let number = self.clock.fetch_add(1, Ordering::Relaxed);
-        // The one of all numbers that is not told from its neighbour.
+        // 0 shares its number with its neighbour.
         Stamp(NonZeroU32::new(number).unwrap_or(NonZeroU32::MAX))
     }
 
-    /// Entries of both lists, those that mean nothing too.
+    /// Returns the number of entries in both queues, including stale ones.
     #[cfg(test)]
     pub(crate) fn listed(&self) -> usize {
         let lists = self.lists.lock();
-        lists.passing.len() + lists.staying.len()
+        lists.small_queue.len() + lists.main_queue.len()
     }
 
-    /// Whether a process that was paged out at `stamp` would still be here if
-    /// there were `frames` for the version.
-    pub(crate) fn soon(&self, stamp: Stamp, frames: usize) -> bool {
+    /// Returns whether a process that was paged out at `stamp` would still be resident if the
+    /// version had `frames` frames.
+    pub(crate) fn ghost_hit(&self, stamp: Stamp, frames: usize) -> bool {
         let clock = self.clock.load(Ordering::Relaxed);
         let since = clock.wrapping_sub(stamp.0.get());
         (since as usize) < frames

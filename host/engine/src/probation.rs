@@ -1,52 +1,51 @@
-//! Probation: the first messages of a process after a crossing, each handled
-//! as a transaction that old code takes over if new code fails.
+//! Probation: the first messages of a process after an upgrade. Each is handled as a transaction;
+//! if new code fails in it, the process is reverted and old code handles the message.
 //!
-//! What a handler does to the system meanwhile is deferred, or undone (see
-//! `transaction`). A call that waits, or that cannot be taken back, ends the
-//! transaction early.
+//! What a handler does to the system in a transaction is deferred, or undone on an abort (see
+//! `transaction`). A call that waits, or that cannot be undone, commits the transaction early.
 
 use std::sync::atomic::Ordering;
 
 use exuvia_abi::Reason;
-use exuvia_code::{Path, Release, Tenancy, Verdict};
+use exuvia_code::{Release, UpgradePath, Verdict, VersionRef};
 use exuvia_process::{ExitReason, Turn};
 
 use crate::artifact::Artifact;
-use crate::crossing;
-use crate::error::CrossError;
+use crate::error::UpgradeError;
 use crate::executor::Executor;
-use crate::guest::{Guest, GuestOwn, Residence};
+use crate::guest::{Guest, GuestProcess, Location};
 use crate::image::Image;
+use crate::migrate;
 use crate::transaction::{Transaction, take_transaction};
-use crate::turn::Entered;
-use crate::upgrade::{Origin, upgrade_failed};
+use crate::turn::AfterEntry;
+use crate::upgrade::{Source, upgrade_failed};
 use crate::wasi::Wasi;
 
-/// Probation after a crossing: what is needed to go back.
+/// Probation after an upgrade: what is needed to revert the process.
 #[derive(Debug)]
-pub(crate) struct Trial {
-    /// Messages that are still transactions.
+pub(crate) struct Probation {
+    /// Number of messages that are still to be handled as transactions.
     pub(crate) left: u32,
-    /// The release that the crossing was for.
+    /// The release that the process was upgraded for.
     pub(crate) release: u64,
-    /// The version before.
-    pub(crate) before: Tenancy<Artifact>,
-    /// Where it goes back to if the next message fails.
-    pub(crate) state: Option<State>,
-    /// Set by a crossing that has made its memory anew: what it had of the system before,
-    /// since the numbers of its files are in the old one's. It goes with [`State::Old`].
+    /// The version before the upgrade.
+    pub(crate) before: VersionRef<Artifact>,
+    /// The state to revert to if the next message fails.
+    pub(crate) state: Option<RollbackTarget>,
+    /// Set by an upgrade that created a new memory: the WASI state from before, since the numbers
+    /// of its files are known to the old memory only. It belongs to [`RollbackTarget::Old`].
     pub(crate) files: Option<OldFiles>,
     pub(crate) transaction: Option<Transaction>,
-    /// Why new code has failed it, once it has: it is to go back.
+    /// Why new code failed the process. If set, the process is to be reverted.
     pub(crate) failed: Option<ExitReason>,
 }
 
-/// What a process had of the system in a memory that may come back, if anything.
+/// The WASI state that belongs to a memory which may be restored; `None` if there was none.
 #[derive(Debug)]
 pub(crate) struct OldFiles(pub(crate) Option<Box<Wasi>>);
 
 impl OldFiles {
-    /// The old memory is back: these are its files, and none that were opened since.
+    /// Restores these files with the old memory, and closes those that were opened since.
     pub(crate) fn come_back(self, guest: &mut Guest) {
         guest.take_wasi();
         if let Some(wasi) = self.0 {
@@ -55,107 +54,108 @@ impl OldFiles {
     }
 }
 
-/// The state a process in probation goes back to.
+/// The state that a process in probation is reverted to.
 #[derive(Debug)]
-pub(crate) enum State {
-    /// Of the old version, before the crossing: exact.
+pub(crate) enum RollbackTarget {
+    /// State of the old version, from before the upgrade: exact.
     Old(Image),
-    /// Of the new version, before the message: crosses back.
+    /// State of the new version, from before the message: it must be converted back.
     New(Image),
 }
 
 impl Executor {
-    pub(crate) fn take_back(&self, own: &mut GuestOwn) {
-        if let Some(transaction) = take_transaction(own) {
-            transaction.abandon(own, &self.0.system);
+    pub(crate) fn abort_transaction(&self, process: &mut GuestProcess) {
+        if let Some(transaction) = take_transaction(process) {
+            transaction.abort(process, &self.0.system);
         }
     }
 
-    /// A failure during a release's trial is the release's.
-    pub(crate) fn blame(&self, own: &mut GuestOwn, reason: ExitReason) -> ExitReason {
-        let Some(trial) = own.guest().and_then(|guest| guest.trial.as_ref()) else {
+    /// Counts an abnormal exit during probation against the release. Returns the exit reason,
+    /// marked as caused by the release if it is.
+    pub(crate) fn blame(&self, process: &mut GuestProcess, reason: ExitReason) -> ExitReason {
+        let Some(probation) = process.guest().and_then(|guest| guest.probation.as_ref()) else {
             return reason;
         };
         if reason.is_orderly() {
             return reason;
         }
-        let release = trial.release;
+        let release = probation.release;
         self.count_failure(release, &reason);
         reason.caused_by_release()
     }
 
     pub(crate) fn count_failure(&self, release: u64, reason: &ExitReason) {
-        if let Verdict::WentBack(now) = self.0.code.failed(release) {
+        if let Verdict::RolledBack(now) = self.0.code.failed(release) {
             self.0
                 .observer
-                .went_back(release, &now, &reason.to_string());
+                .rolled_back(release, &now, &reason.to_string());
         }
     }
 
-    /// The guest trapped, or did what counts as that: in a transaction the process
-    /// goes back to old code and old code gets the message; else it ends.
-    pub(crate) fn trapped(&self, own: &mut GuestOwn, reason: ExitReason) -> Entered {
-        let Some(transaction) = take_transaction(own) else {
-            return Entered::Stop(Turn::Exit(self.blame(own, reason)));
+    /// Handles a trap of the guest, or what counts as one. In a transaction the process is reverted
+    /// and old code gets the message; otherwise the process exits.
+    pub(crate) fn trapped(&self, process: &mut GuestProcess, reason: ExitReason) -> AfterEntry {
+        let Some(transaction) = take_transaction(process) else {
+            return AfterEntry::Stop(Turn::Exit(self.blame(process, reason)));
         };
-        transaction.abandon(own, &self.0.system);
-        if let Some(guest) = own.guest()
-            && let Some(trial) = &mut guest.trial
+        transaction.abort(process, &self.0.system);
+        if let Some(guest) = process.guest()
+            && let Some(probation) = &mut guest.probation
         {
-            match trial.state.take() {
-                Some(State::New(image)) => guest.residence = Residence::at_rest(image),
-                old => trial.state = old,
+            match probation.state.take() {
+                Some(RollbackTarget::New(image)) => guest.location = Location::image_at_rest(image),
+                old => probation.state = old,
             }
-            trial.failed = Some(reason);
+            probation.failed = Some(reason);
         }
-        let entered = self.go_back(own, false);
-        if matches!(entered, Entered::NoFrame)
-            && let Some(trial) = own.guest().and_then(|guest| guest.trial.as_ref())
-            && let Some(reason) = &trial.failed
+        let entered = self.roll_back(process, false);
+        if matches!(entered, AfterEntry::NoFrame)
+            && let Some(probation) = process.guest().and_then(|guest| guest.probation.as_ref())
+            && let Some(reason) = &probation.failed
         {
-            // The release is judged now, however long the process waits.
-            let (release, reason) = (trial.release, reason.clone());
+            // The failure counts now, however long the process waits.
+            let (release, reason) = (probation.release, reason.clone());
             self.count_failure(release, &reason);
         }
         entered
     }
 
-    /// Whether new code has failed the process, which is to go back before it does
+    /// Returns whether new code has failed the process, which must be reverted before it does
     /// anything else.
-    pub(crate) fn is_going_back(own: &mut GuestOwn) -> bool {
-        let trial = own.guest().and_then(|guest| guest.trial.as_ref());
-        trial.is_some_and(|trial| trial.failed.is_some())
+    pub(crate) fn is_rolling_back(process: &mut GuestProcess) -> bool {
+        let probation = process.guest().and_then(|guest| guest.probation.as_ref());
+        probation.is_some_and(|probation| probation.failed.is_some())
     }
 
-    /// Brings the process back to old code. If there is no frame for it now, it is at
-    /// rest with new code's state, and this is done again. `counted`: the release was
-    /// told of the failure.
-    pub(crate) fn go_back(&self, own: &mut GuestOwn, counted: bool) -> Entered {
+    /// Reverts the process to old code. If no frame is free, the process rests with new code's
+    /// state, and this is repeated later. `counted`: the failure was already counted for the
+    /// release.
+    pub(crate) fn roll_back(&self, process: &mut GuestProcess, counted: bool) -> AfterEntry {
         let shared = &self.0;
-        let grants = own.limits().grants.clone();
-        let Some(guest) = own.guest() else {
-            return Entered::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
+        let grants = process.limits().grants.clone();
+        let Some(guest) = process.guest() else {
+            return AfterEntry::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
         };
-        let Some(mut trial) = guest.trial.take() else {
-            return Entered::GoOn;
+        let Some(mut probation) = guest.probation.take() else {
+            return AfterEntry::Continue;
         };
-        let reason = trial.failed.take();
+        let reason = probation.failed.take();
         let reason = reason.unwrap_or_else(|| ExitReason::new(Reason::INTERNAL));
-        let state = match trial.state.take() {
-            Some(State::Old(image)) => Ok((image, false)),
-            _ => match std::mem::replace(&mut guest.residence, Residence::Running) {
-                Residence::Image { image, .. } => {
-                    let (new, old) = (guest.tenancy.version().clone(), trial.before.version());
-                    match crossing::cross(shared, &new, old, (&image, &grants), None) {
-                        Err(CrossError::NoFrame) => {
-                            guest.residence = Residence::at_rest(image);
-                            trial.failed = Some(reason);
-                            guest.trial = Some(trial);
-                            return Entered::NoFrame;
+        let state = match probation.state.take() {
+            Some(RollbackTarget::Old(image)) => Ok((image, false)),
+            _ => match std::mem::replace(&mut guest.location, Location::Running) {
+                Location::Image { image, .. } => {
+                    let (new, old) = (guest.version.version().clone(), probation.before.version());
+                    match migrate::upgrade_image(shared, &new, old, (&image, &grants), None) {
+                        Err(UpgradeError::NoFrame) => {
+                            guest.location = Location::image_at_rest(image);
+                            probation.failed = Some(reason);
+                            guest.probation = Some(probation);
+                            return AfterEntry::NoFrame;
                         }
                         Err(error) => Err(error.to_string()),
                         Ok(crossed) => {
-                            let anew = crossed.path == Path::Migrated;
+                            let anew = crossed.path == UpgradePath::Migrated;
                             let image = crossed.state.into_image(shared);
                             image.map(|image| (image, anew))
                         }
@@ -166,72 +166,73 @@ impl Executor {
         };
         match state {
             Ok((image, anew)) => {
-                let release = trial.release;
-                self.is_back(own, *trial, &reason, (image, anew));
+                let release = probation.release;
+                self.rolled_back(process, *probation, &reason, (image, anew));
                 if !counted {
                     self.count_failure(release, &reason);
                 }
-                Entered::GoOn
+                AfterEntry::Continue
             }
             Err(why) => {
                 if !counted {
-                    self.count_failure(trial.release, &reason);
+                    self.count_failure(probation.release, &reason);
                 }
                 let text = format!("new code failed ({reason}), and the way back is closed: {why}");
                 let reason = upgrade_failed(&text).caused_by_release();
-                Entered::Stop(Turn::Exit(reason))
+                AfterEntry::Stop(Turn::Exit(reason))
             }
         }
     }
 
-    /// The process lives in old code again, with this state; whether its memory was
-    /// made anew.
-    fn is_back(
+    /// Moves the process back to old code with this state. `anew`: the memory was created anew by
+    /// `load`.
+    fn rolled_back(
         &self,
-        own: &mut GuestOwn,
-        trial: Trial,
+        process: &mut GuestProcess,
+        probation: Probation,
         reason: &ExitReason,
         (image, anew): (Image, bool),
     ) {
         let shared = &self.0;
-        let pid = own.pid();
-        let Some(guest) = own.guest() else { return };
-        // It leaves new code when that is told, not before: when nobody is left there,
-        // all are told of.
-        let left = std::mem::replace(&mut guest.tenancy, trial.before.enter());
+        let pid = process.pid();
+        let Some(guest) = process.guest() else { return };
+        // It leaves new code only after that is reported: once no process is left there, all
+        // are reported.
+        let left = std::mem::replace(&mut guest.version, probation.before.enter());
         if anew {
             guest.take_wasi();
-        } else if let Some(files) = trial.files {
+        } else if let Some(files) = probation.files {
             files.come_back(guest);
         }
-        guest.residence = Residence::at_rest(image);
-        guest.release = trial.release;
-        guest.set_reverted(trial.release, &reason.to_string());
+        guest.location = Location::image_at_rest(image);
+        guest.release = probation.release;
+        guest.set_reverted(probation.release, &reason.to_string());
         guest.wait.take();
-        (shared.observer).returned(pid, left.version(), trial.release, reason);
+        (shared.observer).reverted(pid, left.version(), probation.release, reason);
         let release = shared.code.current();
-        if release.id == trial.release {
-            release.progress.returned.fetch_add(1, Ordering::Relaxed);
-            guest.tenancy.stay(release.id);
+        if release.id == probation.release {
+            release.progress.reverted.fetch_add(1, Ordering::Relaxed);
+            guest.version.exempt(release.id);
         }
         drop(left);
     }
 
-    /// Probation for a crossing, unless it is a way back itself. A frame that
-    /// cannot be read as an image is no way back.
-    pub(crate) fn trial(
+    /// Returns the probation for an upgrade, or `None` if there is none: it is configured as 0
+    /// messages, or the release is a rollback itself. A frame that cannot be read as an image is no
+    /// rollback target.
+    pub(crate) fn begin_probation(
         &self,
         release: &Release<Artifact>,
-        before: Tenancy<Artifact>,
-        origin: Origin,
-    ) -> Option<Box<Trial>> {
+        before: VersionRef<Artifact>,
+        origin: Source,
+    ) -> Option<Box<Probation>> {
         let state = match origin {
-            Origin::Image(image) => Some(State::Old(image)),
-            Origin::Frame(_) => None,
+            Source::Image(image) => Some(RollbackTarget::Old(image)),
+            Source::Frame(_) => None,
         };
-        (self.0.probation > 0 && release.origin == release.id).then(|| {
-            Box::new(Trial {
-                left: self.0.probation,
+        (self.0.probation_messages > 0 && release.origin == release.id).then(|| {
+            Box::new(Probation {
+                left: self.0.probation_messages,
                 release: release.id,
                 before,
                 state,

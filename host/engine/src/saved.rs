@@ -1,57 +1,58 @@
-//! The state of a living process as its own `save` hands it over, as OTP's
-//! `sys:get_state` shows it. `save` runs on a copy: the process knows nothing of it.
+//! The state of a living process as its own `save` returns it, similar to OTP's `sys:get_state`.
+//! `save` runs on a copy, so the process does not notice.
 
-use exuvia_code::Tenancy;
+use exuvia_code::VersionRef;
 
 use crate::artifact::Artifact;
-use crate::crossing::save;
 use crate::executor::Executor;
-use crate::guest::{Guest, Residence};
+use crate::guest::{Guest, Location};
 use crate::image::{After, Image};
+use crate::migrate::save;
 
-/// A state, and what it belongs to.
+/// A saved state, and the code that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// `module@version`.
     pub version: String,
-    /// The number of its schema.
+    /// The number of the state's schema.
     pub schema: i32,
-    /// What `save` has put: of SDKs a value in MessagePack, empty before INIT.
+    /// What `save` passed to `state_put`: with the SDKs a value in MessagePack, empty before INIT.
     pub bytes: Vec<u8>,
 }
 
-/// The memory of a guest at rest, copied, and the code that it belongs to.
+/// A copy of the memory of a guest at rest, and the code that it belongs to.
 #[derive(Debug)]
 pub struct Copied {
-    /// Held: the process may end meanwhile.
-    version: Tenancy<Artifact>,
+    /// Held, since the process may exit meanwhile.
+    version: VersionRef<Artifact>,
     pub(crate) image: Image,
 }
 
 impl Guest {
-    /// Copies the state of a process at rest, or of a loop that waits with
-    /// UPGRADE. `None`: it is in the middle of something, or is resident-only.
+    /// Copies the state of a process at REST, or of a loop that waits with UPGRADE. Returns `None`
+    /// if the process has not started, is in the middle of a handler, has returned WAITING, or is
+    /// resident-only.
     pub fn copy(&mut self) -> Option<Copied> {
         let loops = self.loops();
-        let image = match &mut self.residence {
-            Residence::Image {
+        let image = match &mut self.location {
+            Location::Image {
                 image,
                 waiting: false,
                 ..
             } => Some(image.clone()),
-            Residence::Frame {
+            Location::Frame {
                 frame,
                 suspended: false,
                 waiting: false,
             } if frame.frame.reusable => frame.frame.save(After::Keep).ok(),
-            Residence::Frame {
+            Location::Frame {
                 frame,
                 suspended: true,
                 ..
             } if loops == Some(true) && frame.frame.reusable => frame.frame.copy(),
             _ => None,
         }?;
-        let version = self.tenancy.hold();
+        let version = self.version.hold();
         Some(Copied { version, image })
     }
 }
@@ -61,7 +62,7 @@ impl Executor {
     ///
     /// # Errors
     ///
-    /// Why there is no state to see, as a sentence.
+    /// Returns why there is no state to show, as a sentence.
     pub fn saved(&self, copied: &Copied) -> Result<Saved, String> {
         let Copied { version, image } = copied;
         if !version.artifact.has_save {

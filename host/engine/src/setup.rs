@@ -1,5 +1,5 @@
-//! How an instance comes to the base of its version, and the runs of guest
-//! code that are not a process's: initialization, `save` and `load`.
+//! How an instance is brought to the base of its version, and the runs of guest code that belong to
+//! no process: initialization, `save` and `load`.
 
 use std::sync::Arc;
 
@@ -9,49 +9,48 @@ use wasmtime::{Func, Global, Instance, Memory, Ref, Store, Table, TypedFunc, Val
 use crate::artifact::Plan;
 use crate::backtrace;
 use crate::calls::{self, Pause};
+use crate::capacity::is_out_of_resources;
 use crate::data::{FrameData, Mode, Restricted};
-use crate::frame::{Failed, Taken};
+use crate::frame::{Failed, InitialState};
 use crate::image::Base;
 use crate::instrument::{
     EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, SLICE, SLOT_WAIT,
     SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
 };
-use crate::room::is_no_room;
-use crate::stack::Stack;
+use crate::stack_policy::Stack;
 
 /// What a frame is made from.
 pub(crate) struct Setup {
     pub(crate) plan: Arc<Plan>,
-    /// The base to stand at; `None`: take one.
+    /// The base to start from; `None`: take one.
     pub(crate) base: Option<Arc<Base>>,
-    /// Whether initialization is part of the base.
+    /// Whether the base includes the effects of initialization.
     pub(crate) initialize: bool,
     pub(crate) memory_limit: u64,
 }
 
-/// Reductions that initialization may use.
+/// Maximum reductions of each function of the initialization.
 pub(crate) const INITIALIZATION_REDUCTIONS: u64 = 200_000_000;
-/// Reductions that `save` or `load` may use.
+/// Maximum reductions of `save` or `load`, or of a function that returns a constant.
 pub(crate) const CROSSING_REDUCTIONS: u64 = 20_000_000;
 
-/// Initialization in order: exports, and what they are called in messages.
+/// Initialization in order: the exports, and how messages call them.
 pub(crate) const INITIALIZATION: [(&str, &str); 3] = [
     (EXPORT_START, "the start function"),
     (exports::INITIALIZE, "`_initialize`"),
     (exports::WARM_UP, WARM_UP),
 ];
-/// What [`exports::WARM_UP`] is called in messages.
+/// How messages call [`exports::WARM_UP`].
 pub(crate) const WARM_UP: &str = "`warm_up`";
 
 /// The handles of an instance.
 pub(crate) struct Handles {
     pub(crate) memory: Memory,
     pub(crate) reductions: Global,
-    /// Enters `run` with a whole slice and the mail that is known; answers what
-    /// `run` did, and what is left of the last slice.
+    /// Enters `run` with a whole slice and the number of known messages. Returns what `run`
+    /// returned, and the rest of the last slice.
     pub(crate) enter: TypedFunc<i32, (i32, i32)>,
-    /// `save` and `load`, if they are exported: looked up once, not at each
-    /// crossing.
+    /// `save` and `load`, if they are exported: looked up once, not at each upgrade.
     pub(crate) save: Option<TypedFunc<(), i32>>,
     pub(crate) load: Option<TypedFunc<(i32, i32), i32>>,
     pub(crate) globals: Vec<Global>,
@@ -62,19 +61,18 @@ pub(crate) struct Handles {
 pub(crate) async fn set_up(
     store: &mut Store<FrameData>,
     setup: &Setup,
-) -> Result<(Handles, Option<Taken>), Failed> {
+) -> Result<(Handles, Option<InitialState>), Failed> {
     let plan = &setup.plan;
     let failed = |stage| {
         move |error: wasmtime::Error| Failed {
             stage,
             reason: format!("{error:#}"),
-            no_room: is_no_room(&error),
+            no_room: is_out_of_resources(&error),
         }
     };
     store.data_mut().limiter.bytes = setup.memory_limit;
     store.limiter(|data| &mut data.limiter);
-    // It runs no code of the guest's: the instrumentation has taken the start
-    // function out.
+    // This runs no guest code: the instrumentation has removed the start function.
     let instance = match plan.analysis.uses_wasi() {
         true => plan.pre.instantiate_async(&mut *store).await,
         false => plan.pre.instantiate(&mut *store),
@@ -85,9 +83,9 @@ pub(crate) async fn set_up(
         (take_stack(store).await).map_err(failed("instantiation"))?;
     }
     if let Some(base) = &setup.base {
-        // Only what initialization did outside of memory and globals must be
-        // done again, and only the start function can do that in a module
-        // that is not resident-only. The rest is copied.
+        // Only what initialization did outside of memory and globals must be repeated, and in a
+        // module that is not resident-only, only the start function can have done such a thing.
+        // The rest is copied.
         let exports = if plan.analysis.resident_only.is_empty() {
             &INITIALIZATION[..1]
         } else {
@@ -101,8 +99,8 @@ pub(crate) async fn set_up(
     }
     let impure = initialize(store, &instance, plan, &INITIALIZATION).await?;
     if impure {
-        // Initialization belongs to each process, so the base is what there
-        // was before it: that of an instance nobody has touched.
+        // Initialization runs for each process, so the base is the state before it: that of an
+        // untouched instance.
         let untouched = plan.pre.instantiate_async(&mut *store).await;
         let untouched = untouched.map_err(failed("instantiation"))?;
         let handles = self::handles(store, untouched, plan).map_err(failed("instantiation"))?;
@@ -117,8 +115,8 @@ pub(crate) async fn set_up(
     Ok((handles, Some(taken)))
 }
 
-/// Has the store take the stack that it keeps for all calls. Else the first
-/// process would wait for it, and end if the system had no room for one.
+/// Makes the store allocate the stack that it keeps for all calls. Otherwise the first process
+/// would wait for it, and exit if the system had no memory for one.
 pub(crate) async fn take_stack(store: &mut Store<FrameData>) -> wasmtime::Result<()> {
     let nothing = Func::wrap(&mut *store, || {});
     let nothing = nothing.typed::<(), ()>(&*store)?;
@@ -145,7 +143,7 @@ async fn take_base(
     dead: usize,
     impure: bool,
     plan: &Plan,
-) -> Result<Taken, Failed> {
+) -> Result<InitialState, Failed> {
     let abi = constant(store, &handles.instance, exports::ABI, plan).await?;
     let schema = constant(store, &handles.instance, exports::SCHEMA, plan).await?;
     let globals = handles
@@ -158,7 +156,7 @@ async fn take_base(
     let memory = handles.memory.data(&*store);
     plan.page_map.dirty(memory, &mut written);
     let base = Base::take(memory, 0..dead, globals, pages, written);
-    Ok(Taken {
+    Ok(InitialState {
         base,
         impure,
         abi,
@@ -166,8 +164,8 @@ async fn take_base(
     })
 }
 
-/// The value of an exported constant: an immutable global, or a function
-/// without parameters for languages that cannot export such a global.
+/// Returns the value of an exported constant: an immutable global, or a function without parameters
+/// for languages that cannot export such a global.
 async fn constant(
     store: &mut Store<FrameData>,
     instance: &Instance,
@@ -246,7 +244,7 @@ fn handles(
     })
 }
 
-/// Has the guest call what suspends it on the stack that it runs on.
+/// Sets the functions by which the guest is suspended on the kind of stack that it runs on.
 fn set_pauses(store: &mut Store<FrameData>, host: &Table) -> wasmtime::Result<()> {
     for (slot, why) in [(SLOT_YIELD, Pause::Yield), (SLOT_WAIT, Pause::Wait)] {
         let pause = calls::pause_function(store, why);
@@ -261,7 +259,7 @@ fn set_pauses(store: &mut Store<FrameData>, host: &Table) -> wasmtime::Result<()
     Ok(())
 }
 
-/// Has a guest that has run on threads' stacks run on fibers, for good.
+/// Moves a guest that has run on threads' stacks to fibers, permanently.
 pub(crate) async fn use_fibers(
     store: &mut Store<FrameData>,
     instance: &Instance,
@@ -290,8 +288,8 @@ where
     }
 }
 
-/// An exported function, if there is one. Asking for its type at once would
-/// make an error, with a backtrace, for each that is missing.
+/// Returns an exported function, if there is one. Asking for its type directly would create an
+/// error, with a backtrace, for each missing export.
 fn function<P: wasmtime::WasmParams, R: wasmtime::WasmResults>(
     store: &mut Store<FrameData>,
     instance: &Instance,
@@ -300,8 +298,8 @@ fn function<P: wasmtime::WasmParams, R: wasmtime::WasmResults>(
     instance.get_func(&mut *store, name)?.typed(&*store).ok()
 }
 
-/// Runs start, `_initialize` and `warm_up`; answers whether they asked for
-/// what differs between processes.
+/// Runs start, `_initialize` and `warm_up`. Returns whether they asked for what differs between
+/// processes.
 pub(crate) async fn initialize(
     store: &mut Store<FrameData>,
     instance: &Instance,
@@ -335,8 +333,8 @@ pub(crate) async fn initialize(
     Ok(impure)
 }
 
-/// Runs guest code with nearly all host calls refused and a bound on its
-/// reductions. It is never suspended.
+/// Runs guest code with nearly all host calls refused and a limit on its reductions. It is never
+/// suspended.
 pub(crate) async fn restricted<T>(
     store: &mut Store<FrameData>,
     what: &'static str,
@@ -348,8 +346,8 @@ pub(crate) async fn restricted<T>(
     let data = store.data_mut();
     data.last_error = None;
     let given = data.wasi.is_some();
-    // Not what the process before had: what a run here may do must not depend
-    // on who was in the frame.
+    // Not the limit of the process before: what a run may do here must not depend on which
+    // process the frame served last.
     data.limiter.bytes = plan.memory;
     let before = std::mem::replace(
         &mut data.mode,
@@ -401,7 +399,7 @@ pub(crate) fn to_bits(value: &Val) -> u128 {
         Val::F32(v) => u128::from(*v),
         Val::F64(v) => u128::from(*v),
         Val::V128(v) => v.as_u128(),
-        // Reference globals make a module resident-only: never stored.
+        // Reference globals make a module resident-only, so their values are never stored.
         _ => 0,
     }
 }

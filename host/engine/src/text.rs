@@ -1,22 +1,22 @@
-//! Modules in the text format (`.wat`), which are assembled when they are loaded:
-//! somebody who writes Wasm by hand needs no other tool.
+//! Modules in the text format (`.wat`), which are assembled when they are loaded: Wasm can be
+//! written by hand without any other tool.
 
 use std::borrow::Cow;
 
 use crate::error::LoadError;
 
-/// Whether these bytes are meant as Wasm text: they begin with a parenthesis, or
-/// with a comment.
+/// Returns whether these bytes are meant as Wasm text: they begin with a parenthesis, or with a
+/// comment.
 fn is_text(module: &[u8]) -> bool {
     let text = module.trim_ascii_start();
     text.starts_with(b"(") || text.starts_with(b";;")
 }
 
-/// The binary of a module, whichever format it is in.
+/// Returns the binary of a module in either format.
 ///
 /// # Errors
 ///
-/// What is wrong with the text, with its line.
+/// Returns what is wrong with the text, and in which line.
 pub(crate) fn assembled(module: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     if !is_text(module) {
         return Ok(Cow::Borrowed(module));
@@ -24,8 +24,7 @@ pub(crate) fn assembled(module: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     wat::parse_bytes(module).map_err(|error| LoadError::Text(compact(&error.to_string())))
 }
 
-/// The assembler's message with its place first, and without the picture of the
-/// line: the message goes on one line.
+/// Shortens the assembler's message to one line: the position first, and no excerpt of the source.
 fn compact(message: &str) -> String {
     let mut lines = message.lines();
     let what = lines.next().unwrap_or_default().trim();

@@ -1,16 +1,15 @@
-//! How long something takes that happens too often for its time to be taken
-//! each time, and how often something happens that must not cost a shared
-//! counter. For display: neither is exact at a given moment.
+//! Sampled durations of what happens too often to be timed each time, and counters for what must
+//! not pay for a shared counter. For display: neither is exact at a given moment.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use exuvia_process::Clock;
 
-/// One time of so many is taken.
+/// One in this many operations is timed.
 const EVERY: u64 = 64;
 
-/// The mean time of what is seldom timed.
+/// The mean duration of an operation that is timed in samples.
 #[derive(Debug, Default)]
 pub struct Timing {
     samples: AtomicU64,
@@ -18,13 +17,13 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Begins number `number`, the clock's time if it is one that is timed.
+    /// Begins operation `number`. Returns the clock's time in nanoseconds if it is to be timed.
     #[inline]
     pub(crate) fn begin(number: u64, clock: &Clock) -> Option<u64> {
         number.is_multiple_of(EVERY).then(|| clock.now())
     }
 
-    /// Ends it.
+    /// Ends the operation, given what [`Timing::begin`] returned.
     #[inline]
     pub(crate) fn end(&self, began: Option<u64>, clock: &Clock) {
         if let Some(began) = began {
@@ -34,27 +33,28 @@ impl Timing {
         }
     }
 
-    /// Nanoseconds that one takes on the average; 0 if none was timed.
+    /// Returns the mean duration in nanoseconds; 0 if none was timed.
     pub fn mean(&self) -> u64 {
         let samples = self.samples.load(Ordering::Relaxed).max(1);
         self.nanoseconds.load(Ordering::Relaxed) / samples
     }
 }
 
-/// A counter that each thread adds to when it has counted some.
+/// A counter to which each thread adds in batches.
 #[derive(Debug, Default)]
 pub struct Tally(AtomicU64);
 
-/// What a thread counts before it tells.
+/// Number of events that a thread counts before it adds them.
 const BATCH: u32 = 64;
 
 thread_local! {
-    /// Of all nodes of this process of the operating system; there is mostly one.
+    /// The events that this thread has not added yet. All counters of this operating-system process
+    /// share it; there is usually one node in it.
     static COUNTED: Cell<u32> = const { Cell::new(0) };
 }
 
 impl Tally {
-    /// Counts one.
+    /// Counts one event.
     #[inline]
     pub(crate) fn add(&self) {
         COUNTED.with(|counted| {
@@ -68,7 +68,7 @@ impl Tally {
         });
     }
 
-    /// How many, less what threads have not told yet.
+    /// Returns the count, without the events that threads have not added yet.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,8 +1,8 @@
-//! Traces: what single processes receive and send, for whoever looks on.
+//! Traces: the messages that a process receives and sends, for an operator.
 //!
-//! A process that is traced has a mark in its own half, so that all others pay
-//! for one test of a byte. A trace is bounded: it ends by itself after so many
-//! messages, and what a slow reader has not taken is counted, not kept.
+//! A process that is traced is marked in its private half, so all other processes pay only for the
+//! test of a byte. A trace is bounded: it ends by itself after a number of messages, and messages
+//! for which the reader is too slow are counted, not kept.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -12,11 +12,11 @@ use exuvia_process::{Envelope, Payload};
 use parking_lot::Mutex;
 
 use crate::executor::{Executor, Shared};
-use crate::guest::GuestOwn;
+use crate::guest::GuestProcess;
 
-/// How many messages a reader may be behind.
+/// Number of messages that a reader may lag behind.
 const BACKLOG: usize = 1024;
-/// Bytes of a payload that a trace shows.
+/// Number of bytes of a payload that a trace shows.
 const SHOWN: usize = 256;
 
 /// Which way a message went.
@@ -31,30 +31,30 @@ pub enum Direction {
 /// A message that a traced process took or sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traced {
-    /// Nanoseconds of the node's clock.
+    /// When, in nanoseconds of the node's clock.
     pub at: u64,
     /// Which way it went.
     pub direction: Direction,
-    /// The other end.
+    /// The other process.
     pub peer: Pid,
-    /// What it is.
+    /// The kind of message.
     pub kind: Kind,
     /// Its tag.
     pub tag: u32,
-    /// Of a request and its reply.
+    /// The reference of a request and its reply.
     pub reference: u64,
-    /// Bytes of the payload.
+    /// Size of the payload in bytes.
     pub bytes: usize,
-    /// At most the first 256 of them.
+    /// The first bytes of it, at most 256.
     pub payload: Vec<u8>,
-    /// Messages before it that the reader was too slow for.
+    /// Number of messages before this one that were dropped because the reader was too slow.
     pub missed: u64,
 }
 
 #[derive(Debug)]
 struct Tracer {
     sender: SyncSender<Traced>,
-    /// Messages until it ends.
+    /// Number of messages until the trace ends.
     left: u64,
     missed: u64,
 }
@@ -64,12 +64,12 @@ struct Tracer {
 pub(crate) struct Tracers(Mutex<HashMap<Pid, Tracer>>);
 
 impl Tracers {
-    /// Notes a message; takes the mark away when nobody looks on any more.
+    /// Records a message. Removes the mark when the trace has ended or its reader is gone.
     #[cold]
-    fn note(&self, own: &mut GuestOwn, mut traced: Traced) {
+    fn note(&self, process: &mut GuestProcess, mut traced: Traced) {
         let mut tracers = self.0.lock();
-        let Some(tracer) = tracers.get_mut(&own.pid()) else {
-            own.traced = false;
+        let Some(tracer) = tracers.get_mut(&process.pid()) else {
+            process.traced = false;
             return;
         };
         traced.missed = tracer.missed;
@@ -86,19 +86,19 @@ impl Tracers {
         };
         tracer.left = tracer.left.saturating_sub(1);
         if gone || tracer.left == 0 {
-            tracers.remove(&own.pid());
-            own.traced = false;
+            tracers.remove(&process.pid());
+            process.traced = false;
         }
     }
 
-    /// A process has ended.
+    /// Removes the trace of a process that has exited.
     #[cold]
     pub(crate) fn ended(&self, pid: Pid) {
         self.0.lock().remove(&pid);
     }
 }
 
-/// What is said of a message.
+/// What a trace shows of a message.
 pub(crate) struct Told<'a> {
     pub(crate) kind: Kind,
     pub(crate) tag: u32,
@@ -107,30 +107,30 @@ pub(crate) struct Told<'a> {
 }
 
 impl Shared {
-    /// A guest has taken a message from its mailbox.
+    /// Traces a message that a guest has taken from its mailbox.
     #[inline]
-    pub(crate) fn trace_received(&self, own: &mut GuestOwn, message: &Envelope) {
-        if own.traced {
+    pub(crate) fn trace_received(&self, process: &mut GuestProcess, message: &Envelope) {
+        if process.traced {
             let told = Told {
                 kind: message.kind,
                 tag: message.tag,
                 reference: message.reference,
                 payload: &message.payload,
             };
-            self.trace(own, Direction::Received, message.sender, &told);
+            self.trace(process, Direction::Received, message.sender, &told);
         }
     }
 
-    /// A guest sends a message.
+    /// Traces a message that a guest sends.
     #[inline]
-    pub(crate) fn trace_sent(&self, own: &mut GuestOwn, to: Pid, told: &Told<'_>) {
-        if own.traced {
-            self.trace(own, Direction::Sent, to, told);
+    pub(crate) fn trace_sent(&self, process: &mut GuestProcess, to: Pid, told: &Told<'_>) {
+        if process.traced {
+            self.trace(process, Direction::Sent, to, told);
         }
     }
 
     #[cold]
-    fn trace(&self, own: &mut GuestOwn, direction: Direction, peer: Pid, told: &Told<'_>) {
+    fn trace(&self, process: &mut GuestProcess, direction: Direction, peer: Pid, told: &Told<'_>) {
         let payload = told.payload.as_slice();
         let traced = Traced {
             at: self.system.clock.now(),
@@ -143,15 +143,14 @@ impl Shared {
             payload: payload[..payload.len().min(SHOWN)].to_vec(),
             missed: 0,
         };
-        self.tracers.note(own, traced);
+        self.tracers.note(process, traced);
     }
 }
 
 impl Executor {
-    /// Begins to trace a process, `limit` messages at most; a trace of it that is
-    /// under way ends. The process still has to be marked, by
-    /// [`exuvia_process::Own::traced`]. When the receiver is dropped the trace
-    /// ends at the next message.
+    /// Starts to trace a process, for at most `limit` messages. Replaces a trace of it that is
+    /// under way. The caller must also mark the process, by [`exuvia_process::Process::traced`].
+    /// When the receiver is dropped, the trace ends at the next message.
     pub fn trace(&self, pid: Pid, limit: u64) -> Receiver<Traced> {
         let (sender, receiver) = sync_channel(BACKLOG);
         let tracer = Tracer {

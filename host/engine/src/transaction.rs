@@ -1,53 +1,53 @@
-//! A message that is handled on probation, as a transaction: what its handler does
-//! to the system is deferred (`perform`), or done and undone (`undoable`).
+//! A message that is handled in probation, as a transaction: what its handler does to the system is
+//! deferred ([`defer`]), or done at once and undone on an abort ([`on_rollback`]).
 //!
-//! A transaction ends in one of two ways, and somebody has to say which: released,
-//! all that was deferred happens; abandoned, it is as if the handler had never begun,
-//! and the message is where it was. One that is only dropped would lose the
-//! message, and keep pids, timers and charges: that is a bug of the host, and fails
-//! every test that sees it.
+//! A transaction ends in one of two ways, and its owner must say which. A commit executes all that
+//! was deferred. An abort makes it as if the handler had never begun, and puts the message back. A
+//! transaction that is only dropped would lose the message, and leak pids, timers and charges: that
+//! is a bug of the host, and fails every test that runs into it.
 //!
-//! Below the host calls, which fill it; `probation` decides how it ends.
+//! This module is below the host calls, which fill the transaction; `probation` decides how it
+//! ends.
 
 use exuvia_process::Envelope;
 
-use crate::guest::{GuestOwn, GuestSystem};
+use crate::guest::{GuestProcess, GuestSystem};
 
-/// What a transaction defers at most, and can undo at most; one more ends it. A
-/// handler that asks for as much is not one to take back. Whoever ends it does all
-/// of it in one go: about as long as a slice.
+/// Maximum weight (in sends) of what a transaction defers, and maximum number of effects that it
+/// can undo; one more commits it. A handler that does so much is not worth undoing. A commit does
+/// all of it at once, which takes about as long as a slice.
 const MOST: usize = 1_000;
 
-/// Something done to the system on behalf of a process.
-type Deed = Box<dyn FnOnce(&mut GuestOwn, &GuestSystem) + Send>;
+/// An action on the system on behalf of a process.
+type Effect = Box<dyn FnOnce(&mut GuestProcess, &GuestSystem) + Send>;
 
-/// An effect that is deferred.
-struct Effect {
-    release: Deed,
-    /// What dropping it takes, such as giving a reserved pid back.
-    abandon: Option<Deed>,
+/// A deferred effect.
+struct DeferredEffect {
+    commit: Effect,
+    /// What to do on an abort, such as to release a reserved pid.
+    abort: Option<Effect>,
 }
 
-/// One message handled as a transaction.
+/// One message that is handled as a transaction.
 #[must_use = "a transaction is released or abandoned"]
 #[derive(Default)]
 pub(crate) struct Transaction {
-    /// The message, once the guest has taken it, and where in the mailbox it was.
+    /// The message, once the guest has taken it, and its position in the mailbox.
     message: Option<(usize, Envelope)>,
-    /// Done when the handler has ended.
-    deferred: Vec<Effect>,
-    /// What they weigh, in sends.
+    /// Effects to execute on commit.
+    deferred: Vec<DeferredEffect>,
+    /// Their weight, in sends.
     weight: usize,
     /// Bytes of the payloads that are deferred.
     pub(crate) bytes: u64,
-    /// Links, and monitors with requests, that will be made then: they count
-    /// against the process's limits already.
+    /// Links, and monitors together with requests, that the commit will create: they count against
+    /// the process's limits already.
     pub(crate) links: usize,
     pub(crate) monitors: usize,
-    /// Done if it is abandoned, last first.
-    undo: Vec<Deed>,
-    /// Timers that the handler has set, and when they are due; `None`: those
-    /// that it has taken back.
+    /// Executed on abort, last first.
+    rollback: Vec<Effect>,
+    /// References of the timers that the handler has set, and when they are due (nanoseconds of the
+    /// node's clock); `None` for those that it has cancelled.
     pub(crate) timers: Vec<(u64, Option<u64>)>,
     has_ended: bool,
 }
@@ -70,138 +70,135 @@ impl Drop for Transaction {
 }
 
 impl Transaction {
-    /// Whether the handler has taken a message.
+    /// Returns whether the handler has taken a message.
     pub(crate) fn has_message(&self) -> bool {
         self.message.is_some()
     }
 
-    /// Notes the first message that the handler takes, and where it was.
+    /// Stores the message that the handler takes, and its position.
     pub(crate) fn took(&mut self, at: usize, message: Envelope) {
         debug_assert!(self.message.is_none(), "an entry takes one message");
         self.message.get_or_insert((at, message));
     }
 
-    /// Whether nobody but the process itself could tell that it ever began.
+    /// Returns whether no other process could notice that the transaction ever began.
     pub(crate) fn is_unseen(&self) -> bool {
-        self.message.is_none() && self.deferred.is_empty() && self.undo.is_empty()
+        self.message.is_none() && self.deferred.is_empty() && self.rollback.is_empty()
     }
 
-    /// Lets everything that was deferred happen; answers what the process has to
-    /// pay for it, reductions: one for each send, as if it had sent now.
-    pub(crate) fn release(mut self, own: &mut GuestOwn, system: &GuestSystem) -> u32 {
+    /// Executes everything that was deferred. Returns the reductions that the process is charged
+    /// for it: one for each send, as if it had sent now.
+    pub(crate) fn commit(mut self, process: &mut GuestProcess, system: &GuestSystem) -> u32 {
         self.has_ended = true;
         for effect in std::mem::take(&mut self.deferred) {
-            (effect.release)(own, system);
+            (effect.commit)(process, system);
         }
         u32::try_from(self.weight).unwrap_or(u32::MAX)
     }
 
-    /// Makes it as if the handler had never begun; the message goes back to where
-    /// it was.
-    pub(crate) fn abandon(mut self, own: &mut GuestOwn, system: &GuestSystem) {
+    /// Makes it as if the handler had never begun, and puts the message back where it was.
+    pub(crate) fn abort(mut self, process: &mut GuestProcess, system: &GuestSystem) {
         self.has_ended = true;
         for effect in std::mem::take(&mut self.deferred) {
-            if let Some(abandon) = effect.abandon {
-                abandon(own, system);
+            if let Some(abandon) = effect.abort {
+                abandon(process, system);
             }
         }
-        for deed in std::mem::take(&mut self.undo).into_iter().rev() {
-            deed(own, system);
+        for effect in std::mem::take(&mut self.rollback).into_iter().rev() {
+            effect(process, system);
         }
-        // One entry takes one message, and others come behind: before it stands
-        // what stood there.
+        // An entry takes only one message, and new messages arrive behind it: the messages in front
+        // of it are the same as before.
         if let Some((at, message)) = self.message.take() {
-            own.put_back(at, message);
+            process.put_back(at, message);
         }
     }
 }
 
-/// Does something for a guest: at once, or when its transaction is released.
-pub(crate) fn perform(
-    own: &mut GuestOwn,
+/// Executes an effect for a guest: at once, or when its transaction commits.
+pub(crate) fn defer(
+    process: &mut GuestProcess,
     system: &GuestSystem,
-    deed: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
+    effect: impl FnOnce(&mut GuestProcess, &GuestSystem) + Send + 'static,
 ) {
-    do_or_defer(own, system, 1, deed, || None);
+    do_or_defer(process, system, 1, effect, || None);
 }
 
-/// The same for what is as much as several sends.
-pub(crate) fn perform_all(
-    own: &mut GuestOwn,
+/// Does the same for an effect that is worth several sends.
+pub(crate) fn defer_weighted(
+    process: &mut GuestProcess,
     system: &GuestSystem,
     sends: usize,
-    deed: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
+    effect: impl FnOnce(&mut GuestProcess, &GuestSystem) + Send + 'static,
 ) {
-    do_or_defer(own, system, sends, deed, || None);
+    do_or_defer(process, system, sends, effect, || None);
 }
 
-/// The same for what takes something back, such as a reserved pid, if the
-/// transaction is abandoned.
-pub(crate) fn perform_or(
-    own: &mut GuestOwn,
+/// Does the same for an effect with an action to take if the transaction aborts, such as to release
+/// a reserved pid.
+pub(crate) fn defer_or(
+    process: &mut GuestProcess,
     system: &GuestSystem,
-    deed: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
-    abandon: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
+    effect: impl FnOnce(&mut GuestProcess, &GuestSystem) + Send + 'static,
+    abandon: impl FnOnce(&mut GuestProcess, &GuestSystem) + Send + 'static,
 ) {
-    do_or_defer(own, system, 1, deed, || Some(Box::new(abandon)));
+    do_or_defer(process, system, 1, effect, || Some(Box::new(abandon)));
 }
 
-/// Nothing is allocated for what is done at once.
+/// Executes or defers an effect. Allocates nothing for an effect that is executed at once.
 #[inline]
 fn do_or_defer(
-    own: &mut GuestOwn,
+    process: &mut GuestProcess,
     system: &GuestSystem,
     weight: usize,
-    deed: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
-    abandon: impl FnOnce() -> Option<Deed>,
+    effect: impl FnOnce(&mut GuestProcess, &GuestSystem) + Send + 'static,
+    abandon: impl FnOnce() -> Option<Effect>,
 ) {
-    let most_bytes = own.limits().mailbox_bytes;
-    let Some(open) = transaction(own) else {
-        return deed(own, system);
+    let most_bytes = process.limits().mailbox_bytes;
+    let Some(open) = transaction(process) else {
+        return effect(process, system);
     };
     if open.weight + weight > MOST || open.bytes > most_bytes {
-        own.reductions += u64::from(close_transaction(own, system));
-        return deed(own, system);
+        process.reductions += u64::from(commit_transaction(process, system));
+        return effect(process, system);
     }
     open.weight += weight;
-    open.deferred.push(Effect {
-        release: Box::new(deed),
-        abandon: abandon(),
+    open.deferred.push(DeferredEffect {
+        commit: Box::new(effect),
+        abort: abandon(),
     });
 }
 
-/// To be called when something was done at once: it is undone if the
-/// transaction is abandoned.
-pub(crate) fn undoable(
-    own: &mut GuestOwn,
+/// Registers how to undo what was just done, if a transaction is open and aborts.
+pub(crate) fn on_rollback(
+    process: &mut GuestProcess,
     system: &GuestSystem,
-    undo: impl FnOnce(&mut GuestOwn, &GuestSystem) + Send + 'static,
+    undo: impl FnOnce(&mut GuestProcess, &GuestSystem) + Send + 'static,
 ) {
-    match transaction(own) {
-        Some(transaction) if transaction.undo.len() < MOST => {
-            transaction.undo.push(Box::new(undo));
+    match transaction(process) {
+        Some(transaction) if transaction.rollback.len() < MOST => {
+            transaction.rollback.push(Box::new(undo));
         }
-        Some(_) => own.reductions += u64::from(close_transaction(own, system)),
+        Some(_) => process.reductions += u64::from(commit_transaction(process, system)),
         None => {}
     }
 }
 
-/// The open transaction, if the process is in one.
-pub(crate) fn transaction(own: &mut GuestOwn) -> Option<&mut Transaction> {
-    own.guest()?.trial.as_mut()?.transaction.as_mut()
+/// Returns the open transaction, if the process is in one.
+pub(crate) fn transaction(process: &mut GuestProcess) -> Option<&mut Transaction> {
+    process.guest()?.probation.as_mut()?.transaction.as_mut()
 }
 
-/// Ends the transaction early: what was deferred happens. Answers what the process
-/// has to pay for it, reductions.
+/// Commits the open transaction, if any. Returns the reductions that the process is charged for it.
 #[must_use]
-pub(crate) fn close_transaction(own: &mut GuestOwn, system: &GuestSystem) -> u32 {
-    match take_transaction(own) {
-        Some(transaction) => transaction.release(own, system),
+pub(crate) fn commit_transaction(process: &mut GuestProcess, system: &GuestSystem) -> u32 {
+    match take_transaction(process) {
+        Some(transaction) => transaction.commit(process, system),
         None => 0,
     }
 }
 
 /// Takes the open transaction, if the process is in one.
-pub(crate) fn take_transaction(own: &mut GuestOwn) -> Option<Transaction> {
-    own.guest()?.trial.as_mut()?.transaction.take()
+pub(crate) fn take_transaction(process: &mut GuestProcess) -> Option<Transaction> {
+    process.guest()?.probation.as_mut()?.transaction.take()
 }

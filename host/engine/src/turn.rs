@@ -1,188 +1,196 @@
-//! A turn of one process, from the signals that have arrived to the next rest.
-//! The scheduler calls it and knows no more than a number.
+//! A turn of one process: from the signals that have arrived to its next rest. The scheduler calls
+//! it and knows a process only by a number.
 //!
-//! A turn goes: take over signals; cross if new code is due and the process is at
-//! rest; get into a frame; enter `run` or resume it; act on how that ended.
+//! The steps of a turn: sort the signals; upgrade if new code is due and the process is at rest;
+//! get a frame; enter `run`, or resume it; act on how that ended.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use exuvia_abi::{Reason, RunResult, receive};
-use exuvia_process::{Body, ExitReason, Payload, Slot, Then, Turn, turn};
+use exuvia_process::{Body, ExitReason, Payload, Slot, Transition, Turn, turn};
 
-use crate::aside::WayBack;
-use crate::body::Outcome;
+use crate::acquire::AcquireError;
+use crate::blocked::ResumeHandle;
 use crate::calls::wasi::tell;
-use crate::error::CrossError;
+use crate::error::UpgradeError;
 use crate::executor::Executor;
 use crate::frame::{OnThread, panic_text, run_here};
+use crate::frame_slots::FrameLease;
 use crate::frames::Turnstile;
-use crate::guest::{Guest, GuestOwn, Residence};
+use crate::guest::{Guest, GuestProcess, Location};
 use crate::image::After;
+use crate::instance::Outcome;
 use crate::instrument::SLICE;
-use crate::places::Seated;
-use crate::probation::State;
-use crate::seat::NotSeated;
+use crate::probation::RollbackTarget;
 use crate::transaction::{Transaction, take_transaction};
 use crate::upgrade::upgrade_failed;
 
-/// Entries of one turn at most, so that a process that returns after each
-/// message gets as much done as one that loops, and no more.
+/// Maximum number of entries in one turn, so that a process that returns after each message gets as
+/// much done as one that loops, and no more.
 const ENTRIES: u32 = 16;
 
-/// What became of a process in its turn.
+/// How a turn left its process.
 #[derive(Debug)]
-pub enum Ran {
-    /// It waits, or it is no more.
+pub enum TurnResult {
+    /// It waits, or has exited.
     Idle,
-    /// It has more to do: its state is QUEUED, and the caller puts it into a queue.
-    Again,
-    /// Its turn goes on on another thread, which needs a scheduler: the way back
-    /// leads there.
-    Elsewhere(Arc<dyn WayBack>),
-    /// Its turn has ended elsewhere: this thread has stepped aside in it, and is
-    /// no scheduler's any more.
+    /// It has more to do: its state is QUEUED, and the caller puts it into a run queue.
+    Ready,
+    /// Its turn continues on another thread, which needs to be a scheduler: the caller hands its
+    /// own role over to that thread, through this handle.
+    Elsewhere(Arc<dyn ResumeHandle>),
+    /// Its turn has ended on another thread: this thread has blocked in place in the middle of it,
+    /// and is no scheduler's thread any more.
     Ended,
 }
 
 impl Executor {
-    /// Gives the process of a slot one turn.
-    pub fn run(&self, index: u32) -> Ran {
+    /// Runs the process of a slot for one turn.
+    pub fn run(&self, index: u32) -> TurnResult {
         let system = &self.0.system;
         let Some(slot) = system.table.slot(index) else {
-            return Ran::Idle;
+            return TurnResult::Idle;
         };
-        if !slot.state.begin() {
-            return Ran::Idle;
+        if !slot.state.transition_to_running() {
+            return TurnResult::Idle;
         }
-        let mut cell = slot.take_own();
-        if let Some(own) = cell.take_if(|own| own.is_ending()) {
-            return more(system.bury_on(own));
+        let mut cell = slot.take_process();
+        if let Some(process) = cell.take_if(|process| process.is_exiting()) {
+            return more(system.continue_termination(process));
         }
-        let pid = cell.as_ref().map(|own| own.pid());
+        let pid = cell.as_ref().map(|process| process.pid());
         let turn = catch_unwind(AssertUnwindSafe(|| self.turn(&mut cell)));
         let turn = match turn {
-            Ok(Went::Turn(turn)) => turn,
-            Ok(Went::Away(ran)) => return ran,
+            Ok(AfterTurn::Turn(turn)) => turn,
+            Ok(AfterTurn::Away(ran)) => return ran,
             Err(panic) => failed(panic),
         };
-        let Some(own) = cell else {
-            // The process was lost in a panic: its slot must not stay taken.
+        let Some(process) = cell else {
+            // The process was lost in a panic; its slot must not remain taken.
             tracing::error!(?pid, "a process was lost; this is a bug of the host");
             if let Some(pid) = pid {
                 system.abandon(pid);
             }
-            return Ran::Idle;
+            return TurnResult::Idle;
         };
-        self.leave(slot, own, turn)
+        self.leave(slot, process, turn)
     }
 
-    /// A guest waits on the stack of the thread that ran it. This is what is
-    /// left to do of its turn, on the thread that goes on as the scheduler.
-    pub(crate) fn stepped_aside(&self, mut own: Box<GuestOwn>, seated: Seated) -> Ran {
-        let Some(slot) = self.0.system.table.slot(own.pid().slot()) else {
-            return Ran::Idle;
+    /// Finishes the turn of a guest that waits on the stack of the thread that ran it. Runs on the
+    /// thread that continues as the scheduler.
+    pub(crate) fn continue_after_block(
+        &self,
+        mut process: Box<GuestProcess>,
+        lease: FrameLease,
+    ) -> TurnResult {
+        let Some(slot) = self.0.system.table.slot(process.pid().slot()) else {
+            return TurnResult::Idle;
         };
-        let turn = catch_unwind(AssertUnwindSafe(|| self.suspended(&mut own, seated)));
+        let turn = catch_unwind(AssertUnwindSafe(|| self.suspended(&mut process, lease)));
         let turn = turn.unwrap_or_else(failed);
-        self.leave(slot, own, turn)
+        self.leave(slot, process, turn)
     }
 
-    /// The end of a turn.
-    fn leave(&self, slot: &Slot<Guest>, mut own: Box<GuestOwn>, turn: Turn) -> Ran {
+    /// Ends a turn.
+    fn leave(&self, slot: &Slot<Guest>, mut process: Box<GuestProcess>, turn: Turn) -> TurnResult {
         let system = &self.0.system;
         let turn = match turn {
-            // It has not looked at all that has arrived.
-            Turn::Rest if own.has_more() => Turn::Again,
+            // It has not sorted all signals that have arrived.
+            Turn::Rest if process.has_pending_signals() => Turn::Again,
             turn => turn,
         };
         let then = match turn {
             Turn::Rest => {
-                let place = own.guest().and_then(|guest| guest.place_at_rest());
-                own.publish_stats(system);
-                slot.put_own(own);
-                let then = slot.state.end();
-                if then == Then::Nothing
+                let place = process.guest().and_then(|guest| guest.evictable_slot());
+                process.publish_stats(system);
+                slot.put_process(process);
+                let then = slot.state.transition_to_idle();
+                if then == Transition::Nothing
                     && let Some(place) = place
                 {
-                    self.0.frames.rest(place);
+                    self.0.frames.note_at_rest(place);
                 }
                 then
             }
             Turn::Again => {
-                own.publish_stats(system);
-                slot.put_own(own);
-                slot.state.again()
+                process.publish_stats(system);
+                slot.put_process(process);
+                slot.state.yield_now()
             }
-            Turn::Exit(reason) => self.end(own, &reason),
+            Turn::Exit(reason) => self.end(process, &reason),
         };
         more(then)
     }
 
-    fn turn(&self, cell: &mut Option<Box<GuestOwn>>) -> Went {
+    fn turn(&self, cell: &mut Option<Box<GuestProcess>>) -> AfterTurn {
         match cell {
-            None => Went::Turn(Turn::Rest),
-            Some(own) => match own.body {
-                Body::Native(_) => Went::Turn(turn(own, &self.0.system)),
+            None => AfterTurn::Turn(Turn::Rest),
+            Some(process) => match process.body {
+                Body::Native(_) => AfterTurn::Turn(turn(process, &self.0.system)),
                 Body::Guest(_) => match self.guest_turn(cell) {
-                    Entered::Stop(turn) => Went::Turn(turn),
-                    Entered::GoOn => Went::Turn(Turn::Again),
-                    Entered::NoFrame => Went::Turn(Turn::Rest),
-                    Entered::Away(ran) => Went::Away(ran),
+                    AfterEntry::Stop(turn) => AfterTurn::Turn(turn),
+                    AfterEntry::Continue => AfterTurn::Turn(Turn::Again),
+                    AfterEntry::NoFrame => AfterTurn::Turn(Turn::Rest),
+                    AfterEntry::Away(ran) => AfterTurn::Away(ran),
                 },
             },
         }
     }
 
-    /// The end of a process: its frame goes back, everybody is told. What
-    /// panics in it does not keep the rest from being done.
-    fn end(&self, mut own: Box<GuestOwn>, reason: &ExitReason) -> Then {
+    /// Ends a process: gives back its frame and notifies all that must know. A panic in one step
+    /// does not keep the others from being done.
+    fn end(&self, mut process: Box<GuestProcess>, reason: &ExitReason) -> Transition {
         let shared = &self.0;
-        let pid = own.pid();
+        let pid = process.pid();
         let guarded = |what: &str, act: &mut dyn FnMut()| {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(act)) {
                 let text = panic_text(&*panic);
                 tracing::error!(%pid, "the host failed to {what} of a process that ends: {text}");
             }
         };
-        guarded("take back the effects", &mut || self.take_back(&mut own));
+        guarded("take back the effects", &mut || {
+            self.abort_transaction(&mut process)
+        });
         self.0.frames.waiters.leave(pid.slot());
-        guarded("take the frame", &mut || self.take_frame(&mut own));
+        guarded("take the frame", &mut || self.take_frame(&mut process));
         guarded("close the files", &mut || {
-            if let Some(wasi) = own.guest().and_then(|guest| guest.take_wasi()) {
-                tell(shared, &mut own, wasi.printed.take(true));
+            if let Some(wasi) = process.guest().and_then(|guest| guest.take_wasi()) {
+                tell(shared, &mut process, wasi.printed.take(true));
             }
         });
-        // Who is done before its start is acknowledged has failed to start.
+        // A process that is done before its start was acknowledged has failed to start.
         let failed = if reason.is_normal() {
-            own.is_awaited()
+            process.is_awaited()
         } else {
             !reason.is_orderly()
         };
-        if failed && let Body::Guest(guest) = &own.body {
-            let version = guest.tenancy.version();
+        if failed && let Body::Guest(guest) = &process.body {
+            let version = guest.version.version();
             guarded("tell of the failure", &mut || {
-                shared.observer.failed(pid, version, reason, own.handled());
+                shared
+                    .observer
+                    .failed(pid, version, reason, process.handled());
             });
         }
-        if own.traced {
+        if process.traced {
             shared.tracers.ended(pid);
         }
-        shared.system.bury(own, reason)
+        shared.system.terminate(process, reason)
     }
 
-    fn take_frame(&self, own: &mut GuestOwn) {
+    fn take_frame(&self, process: &mut GuestProcess) {
         let shared = &self.0;
-        let pid = own.pid();
-        let Some(guest) = own.guest() else { return };
+        let pid = process.pid();
+        let Some(guest) = process.guest() else { return };
         if let Some(timer) = guest.wait.take().and_then(|wait| wait.timer) {
             shared.system.timers.cancel(pid, timer);
         }
-        if let Residence::Frame {
+        if let Location::Frame {
             mut frame,
             suspended,
             ..
-        } = std::mem::replace(&mut guest.residence, Residence::Running)
+        } = std::mem::replace(&mut guest.location, Location::Running)
         {
             if suspended {
                 frame.frame.cancel();
@@ -191,119 +199,121 @@ impl Executor {
         }
     }
 
-    /// `GoOn`: it has more to do.
-    fn guest_turn(&self, cell: &mut Option<Box<GuestOwn>>) -> Entered {
+    /// Runs the turn of a guest. Returns [`AfterEntry::Continue`] if it has more to do.
+    fn guest_turn(&self, cell: &mut Option<Box<GuestProcess>>) -> AfterEntry {
         let shared = &self.0;
-        let Some(own) = cell else {
-            return Entered::Stop(Turn::Rest);
+        let Some(process) = cell else {
+            return AfterEntry::Stop(Turn::Rest);
         };
-        let slot = own.pid().slot();
-        if let Some(reason) = own.drain(&shared.system) {
-            return Entered::Stop(Turn::Exit(reason));
+        let slot = process.pid().slot();
+        if let Some(reason) = process.drain(&shared.system) {
+            return AfterEntry::Stop(Turn::Exit(reason));
         }
         let waiters = &shared.frames.waiters;
-        let has_frame = own.guest().is_some_and(|guest| guest.has_frame());
+        let has_frame = process.guest().is_some_and(|guest| guest.has_frame());
         let called = match has_frame {
             true => Turnstile::Free,
             false => waiters.may_try(slot, shared),
         };
         let called = match called {
-            // What has arrived does not get it a frame sooner.
-            Turnstile::Waits => return Entered::Stop(Turn::Rest),
+            // New signals do not get it a frame sooner.
+            Turnstile::Waits => return AfterEntry::Stop(Turn::Rest),
             Turnstile::Called => true,
             Turnstile::Free => false,
         };
         let mut frame = false;
         let mut entered = self.entries(cell, &mut frame);
-        if matches!(entered, Entered::NoFrame) {
+        if matches!(entered, AfterEntry::NoFrame) {
             waiters.join(slot, shared);
-            // One may have become free before it was in the queue.
+            // A frame may have become free before it was in the queue.
             entered = self.entries(cell, &mut frame);
-            if !matches!(entered, Entered::NoFrame) {
+            if !matches!(entered, AfterEntry::NoFrame) {
                 waiters.leave(slot);
             }
         } else if called && !frame {
-            // It did not want it any more.
+            // It did not need the frame any more.
             waiters.call_next();
         }
         entered
     }
 
-    /// Enters the guest until its turn is over. `frame`: whether it had one.
-    fn entries(&self, cell: &mut Option<Box<GuestOwn>>, frame: &mut bool) -> Entered {
+    /// Enters the guest until its turn is over. Sets `frame` if it got a frame.
+    fn entries(&self, cell: &mut Option<Box<GuestProcess>>, frame: &mut bool) -> AfterEntry {
         let shared = &self.0;
-        let Some(own) = cell else {
-            return Entered::Stop(Turn::Rest);
+        let Some(process) = cell else {
+            return AfterEntry::Stop(Turn::Rest);
         };
-        // Asked again while it rests in a frame: the pager lets it stay. By turns,
-        // not entries: one that handles two messages in one was asked once.
-        let in_frame = (own.guest()).is_some_and(|guest| guest.place_at_rest().is_some());
+        // Used again while it rests in a frame: the pager keeps it there. This counts turns, not
+        // entries: a process that handles two messages in one turn was used once.
+        let in_frame = (process.guest()).is_some_and(|guest| guest.evictable_slot().is_some());
         // All entries of a turn share a slice.
-        let until = own.reductions + u64::from(SLICE.cast_unsigned());
+        let until = process.reductions + u64::from(SLICE.cast_unsigned());
         for entry in 0..ENTRIES {
-            let Some(own) = cell else {
-                return Entered::Stop(Turn::Rest);
+            let Some(process) = cell else {
+                return AfterEntry::Stop(Turn::Rest);
             };
-            if entry > 0 && own.reductions >= until {
-                return Entered::GoOn;
+            if entry > 0 && process.reductions >= until {
+                return AfterEntry::Continue;
             }
-            if Executor::is_going_back(own) {
-                match self.go_back(own, true) {
-                    Entered::GoOn => {}
+            if Executor::is_rolling_back(process) {
+                match self.roll_back(process, true) {
+                    AfterEntry::Continue => {}
                     stop => return stop,
                 }
             }
-            let due = shared.crossing_due(own);
-            let suspended = own.guest().is_some_and(|guest| guest.is_suspended());
-            let still = own.suspended && stands_still(own);
+            let due = shared.upgrade_due(process);
+            let suspended = process.guest().is_some_and(|guest| guest.is_suspended());
+            let still = process.suspended && stands_still(process);
             if suspended {
-                let leaves = due && own.guest().and_then(|g| g.loops()) == Some(true);
+                let leaves = due && process.guest().and_then(|g| g.loops()) == Some(true);
                 if still && !leaves {
-                    return Entered::Stop(Turn::Rest);
+                    return AfterEntry::Stop(Turn::Rest);
                 }
-                if !self.wait_is_over(own, due) {
-                    return match own.guest() {
-                        Some(guest) if guest.is_preempted() => Entered::GoOn,
-                        _ => Entered::Stop(Turn::Rest),
+                if !self.wait_is_over(process, due) {
+                    return match process.guest() {
+                        Some(guest) if guest.is_preempted() => AfterEntry::Continue,
+                        _ => AfterEntry::Stop(Turn::Rest),
                     };
                 }
             } else {
-                if due && self.may_cross(own) {
-                    match self.cross(own) {
+                if due && self.may_upgrade(process) {
+                    match self.upgrade(process) {
                         Ok(()) => {}
-                        Err(CrossError::NoFrame) => return Entered::NoFrame,
+                        Err(UpgradeError::NoFrame) => return AfterEntry::NoFrame,
                         Err(error) => {
-                            return Entered::Stop(Turn::Exit(upgrade_failed(&error.to_string())));
+                            return AfterEntry::Stop(Turn::Exit(upgrade_failed(
+                                &error.to_string(),
+                            )));
                         }
                     }
                 }
-                if still || own.position(receive::ANY, 0).is_none() {
-                    return Entered::Stop(Turn::Rest);
+                if still || process.position(receive::ANY, 0).is_none() {
+                    return AfterEntry::Stop(Turn::Rest);
                 }
                 if entry == 0
-                    && let Some(guest) = own.guest()
+                    && let Some(guest) = process.guest()
                 {
-                    guest.touched = in_frame;
+                    guest.referenced = in_frame;
                 }
             }
-            let continues = own.guest().is_some_and(|guest| guest.is_waiting());
-            let mut seated = match self.seat(own) {
-                Ok(seated) => seated,
-                Err(NotSeated::Later) => return Entered::NoFrame,
-                Err(NotSeated::Broken(reason)) => return Entered::Stop(Turn::Exit(reason)),
+            let continues = process.guest().is_some_and(|guest| guest.is_waiting());
+            let mut lease = match self.acquire_frame(process) {
+                Ok(lease) => lease,
+                Err(AcquireError::NoFrame) => return AfterEntry::NoFrame,
+                Err(AcquireError::Broken(reason)) => return AfterEntry::Stop(Turn::Exit(reason)),
             };
             *frame = true;
-            seated.frame.goes_on(continues);
-            match self.enter(cell, seated, suspended) {
-                Entered::GoOn => {}
+            lease.frame.set_continues(continues);
+            match self.enter(cell, lease, suspended) {
+                AfterEntry::Continue => {}
                 stop => return stop,
             }
         }
-        Entered::GoOn
+        AfterEntry::Continue
     }
 
-    fn wait_is_over(&self, own: &mut GuestOwn, due: bool) -> bool {
-        let Some(wait) = own.guest().and_then(|guest| guest.wait.take()) else {
+    fn wait_is_over(&self, process: &mut GuestProcess, due: bool) -> bool {
+        let Some(wait) = process.guest().and_then(|guest| guest.wait.take()) else {
             return true;
         };
         let now = if wait.deadline.is_some() {
@@ -311,8 +321,8 @@ impl Executor {
         } else {
             0
         };
-        let over = wait.is_over(own, now, due);
-        if let Some(guest) = own.guest() {
+        let over = wait.is_over(process, now, due);
+        if let Some(guest) = process.guest() {
             guest.wait.set(wait);
         }
         over
@@ -320,190 +330,201 @@ impl Executor {
 
     fn enter(
         &self,
-        cell: &mut Option<Box<GuestOwn>>,
-        mut seated: Seated,
+        cell: &mut Option<Box<GuestProcess>>,
+        mut lease: FrameLease,
         suspended: bool,
-    ) -> Entered {
+    ) -> AfterEntry {
         let shared = &self.0;
-        let Some(mut own) = cell.take() else {
-            return Entered::Stop(Turn::Rest);
+        let Some(mut process) = cell.take() else {
+            return AfterEntry::Stop(Turn::Rest);
         };
-        if let Some(guest) = own.guest() {
+        if let Some(guest) = process.guest() {
             guest.has_run = true;
             if suspended {
-                seated.let_go();
-            } else if let Some(trial) = &mut guest.trial {
-                // The state before the message: where the process goes back
-                // to if new code fails it.
-                if trial.state.is_none() && seated.frame.reusable {
-                    trial.state = seated.frame.save(After::Keep).ok().map(State::New);
+                lease.unpin();
+            } else if let Some(probation) = &mut guest.probation {
+                // The state before the message: it is restored if new code fails.
+                if probation.state.is_none() && lease.frame.reusable {
+                    probation.state = lease.frame.save(After::Keep).ok().map(RollbackTarget::New);
                 }
-                trial.transaction = Some(Transaction::default());
+                probation.transaction = Some(Transaction::default());
             }
         }
-        let (seated, own, outcome) = match run(seated, own) {
-            Entry::Ended(seated, own, outcome) => (seated, own, outcome),
-            Entry::Away(ran) => return Entered::Away(ran),
+        let (lease, process, outcome) = match run(lease, process) {
+            Entry::Ended(lease, process, outcome) => (lease, process, outcome),
+            Entry::Away(ran) => return AfterEntry::Away(ran),
             Entry::Lost => {
-                return Entered::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
+                return AfterEntry::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
             }
         };
-        let own = cell.insert(own);
+        let process = cell.insert(process);
         match outcome {
-            Outcome::Returned { result, taken } => self.returned(own, seated, result, taken),
-            Outcome::Suspended => Entered::Stop(self.suspended(own, seated)),
-            // What a signal ends in the middle is not the release's fault.
+            Outcome::Returned { result, taken } => self.returned(process, lease, result, taken),
+            Outcome::Suspended => AfterEntry::Stop(self.suspended(process, lease)),
+            // An exit that a signal causes in the middle is not the release's fault.
             Outcome::Ended(reason) => {
-                shared.frames.retire(seated);
-                Entered::Stop(Turn::Exit(reason))
+                shared.frames.retire(lease);
+                AfterEntry::Stop(Turn::Exit(reason))
             }
             Outcome::Exited(reason) => {
-                shared.frames.retire(seated);
-                self.release(own);
+                shared.frames.retire(lease);
+                self.commit(process);
                 let reason = match reason.code() == Reason::NORMAL.0 && reason.bytes().is_empty() {
-                    true => ended_well(own, "it called `exit` with 0 (NORMAL)"),
+                    true => ended_well(process, "it called `exit` with 0 (NORMAL)"),
                     false => reason,
                 };
-                Entered::Stop(Turn::Exit(self.blame(own, reason)))
+                AfterEntry::Stop(Turn::Exit(self.blame(process, reason)))
             }
             Outcome::Panicked(reason) => {
-                drop(seated);
-                Entered::Stop(Turn::Exit(reason))
+                drop(lease);
+                AfterEntry::Stop(Turn::Exit(reason))
             }
             Outcome::Trapped(reason) => {
-                shared.frames.retire(seated);
-                self.trapped(own, reason)
+                shared.frames.retire(lease);
+                self.trapped(process, reason)
             }
         }
     }
 
-    /// The handler has ended well: what it did on probation happens.
-    fn release(&self, own: &mut GuestOwn) {
-        if let Some(transaction) = take_transaction(own) {
-            let sends = transaction.release(own, &self.0.system);
-            own.reductions += u64::from(sends);
+    /// Commits the transaction of a handler that has ended without failure.
+    fn commit(&self, process: &mut GuestProcess) {
+        if let Some(transaction) = take_transaction(process) {
+            let sends = transaction.commit(process, &self.0.system);
+            process.reductions += u64::from(sends);
         }
     }
 
-    fn returned(&self, own: &mut GuestOwn, seated: Seated, result: i32, taken: u32) -> Entered {
+    fn returned(
+        &self,
+        process: &mut GuestProcess,
+        lease: FrameLease,
+        result: i32,
+        taken: u32,
+    ) -> AfterEntry {
         let shared = &self.0;
-        own.has_handled();
-        if let Some(guest) = own.guest() {
-            guest.tenancy.artifact.manner.returned();
+        process.has_handled();
+        if let Some(guest) = process.guest() {
+            guest.version.artifact.stack_policy.returned();
         }
         let waiting = match result {
             r if r == RunResult::Rest as i32 => false,
             r if r == RunResult::Waiting as i32 => true,
             r if r == RunResult::Done as i32 => {
-                shared.frames.retire(seated);
-                self.release(own);
-                // A start that it has refused says why it ends.
-                let reason = own
+                shared.frames.retire(lease);
+                self.commit(process);
+                // If it has refused its start, that is the reason.
+                let reason = process
                     .drain(&shared.system)
-                    .unwrap_or_else(|| ended_well(own, "`run` answered 2 (DONE)"));
-                return Entered::Stop(Turn::Exit(reason));
+                    .unwrap_or_else(|| ended_well(process, "`run` answered 2 (DONE)"));
+                return AfterEntry::Stop(Turn::Exit(reason));
             }
             r => {
-                shared.frames.retire(seated);
+                shared.frames.retire(lease);
                 let text =
                     format!("`run` answered {r}: it must answer 0 (REST), 1 (WAITING) or 2 (DONE)");
                 let reason = ExitReason::with(Reason::CONTRACT.0, text.as_bytes());
-                return self.trapped(own, reason);
+                return self.trapped(process, reason);
             }
         };
-        if let Some(guest) = own.guest() {
-            guest.residence = Residence::Frame {
-                frame: seated,
+        if let Some(guest) = process.guest() {
+            guest.location = Location::Frame {
+                frame: lease,
                 suspended: false,
                 waiting,
             };
-            if let Some(trial) = &mut guest.trial {
-                // An entry that nobody has seen may be undone with the next one.
-                let unseen = trial.transaction.as_ref().is_some_and(|t| t.is_unseen());
+            if let Some(probation) = &mut guest.probation {
+                // An entry without visible effects may be undone together with the next one.
+                let unseen = probation
+                    .transaction
+                    .as_ref()
+                    .is_some_and(|t| t.is_unseen());
                 if !unseen {
-                    trial.state = None;
-                    trial.files = None;
+                    probation.state = None;
+                    probation.files = None;
                 }
                 if taken > 0 {
-                    trial.left = trial.left.saturating_sub(1);
+                    probation.left = probation.left.saturating_sub(1);
                 }
             }
         }
-        self.release(own);
-        if let Some(guest) = own.guest()
-            && guest.trial.as_ref().is_some_and(|trial| trial.left == 0)
+        self.commit(process);
+        if let Some(guest) = process.guest()
+            && guest
+                .probation
+                .as_ref()
+                .is_some_and(|probation| probation.left == 0)
         {
-            guest.trial = None;
+            guest.probation = None;
         }
-        if own.is_starting() {
-            own.acknowledge(&shared.system, 0, Payload::empty());
+        if process.is_starting() {
+            process.acknowledge(&shared.system, 0, Payload::empty());
         }
-        if let Some(reason) = own.drain_news(&shared.system) {
-            return Entered::Stop(Turn::Exit(reason));
+        if let Some(reason) = process.drain_new_signals(&shared.system) {
+            return AfterEntry::Stop(Turn::Exit(reason));
         }
-        if taken == 0 && (waiting || !shared.crossing_due(own)) {
-            // It wants none of what is there: it waits for something else.
-            return Entered::Stop(Turn::Rest);
+        if taken == 0 && (waiting || !shared.upgrade_due(process)) {
+            // It wants none of the messages that are there: it waits for another one.
+            return AfterEntry::Stop(Turn::Rest);
         }
-        Entered::GoOn
+        AfterEntry::Continue
     }
 
-    fn suspended(&self, own: &mut GuestOwn, mut seated: Seated) -> Turn {
+    fn suspended(&self, process: &mut GuestProcess, mut lease: FrameLease) -> Turn {
         let shared = &self.0;
         let (mut preempted, mut to) = (false, None);
-        if let Some(guest) = own.guest() {
-            guest.tenancy.artifact.manner.waited();
+        if let Some(guest) = process.guest() {
+            guest.version.artifact.stack_policy.waited();
             preempted = guest.is_preempted();
-            to = guest.wants_room();
-            // Who waits for room does so for moments.
+            to = guest.waits_for_capacity_of();
+            // A wait for a congested receiver is brief: the frame is not pinned for it.
             if !preempted && to.is_none() {
-                seated.hold();
+                lease.pin();
             }
-            guest.residence = Residence::Frame {
-                frame: seated,
+            guest.location = Location::Frame {
+                frame: lease,
                 suspended: true,
                 waiting: false,
             };
         }
-        if preempted || to.is_some_and(|to| !own.wait_for_room(&shared.system, to)) {
+        if preempted || to.is_some_and(|to| !process.wait_for_capacity(&shared.system, to)) {
             return Turn::Again;
         }
         if to.is_some() {
             return Turn::Rest;
         }
-        let in_wasi = (own.guest()).is_some_and(|guest| guest.is_in_wasi());
-        if own.is_starting() && !in_wasi {
-            own.acknowledge(&shared.system, 0, Payload::empty());
+        let in_wasi = (process.guest()).is_some_and(|guest| guest.is_in_wasi());
+        if process.is_starting() && !in_wasi {
+            process.acknowledge(&shared.system, 0, Payload::empty());
         }
         Turn::Rest
     }
 }
 
-/// Whether a process that is suspended by an operator takes no message now: it is not
-/// in the middle of one.
+/// Returns whether a process that is suspended by an operator takes no message now: it is not in
+/// the middle of one.
 #[cold]
-fn stands_still(own: &mut GuestOwn) -> bool {
-    own.guest().is_some_and(|guest| guest.stands_still())
+fn stands_still(process: &mut GuestProcess) -> bool {
+    process.guest().is_some_and(|guest| guest.stands_still())
 }
 
-/// What a transition of the run state asks the scheduler for.
-fn more(then: Then) -> Ran {
+/// Returns what a transition of the run state asks of the scheduler.
+fn more(then: Transition) -> TurnResult {
     match then {
-        Then::Schedule => Ran::Again,
-        Then::Nothing => Ran::Idle,
+        Transition::Schedule => TurnResult::Ready,
+        Transition::Nothing => TurnResult::Idle,
     }
 }
 
-/// The end of a turn in which the host has panicked.
+/// Ends a turn in which the host has panicked.
 fn failed(panic: Box<dyn std::any::Any + Send>) -> Turn {
     let text = format!("the host failed: {}", panic_text(&*panic));
     Turn::Exit(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()))
 }
 
-/// The reason of a process that ends because its work is done. If somebody
-/// waits for its start, that fails, and without a word nobody would see why.
-fn ended_well(own: &GuestOwn, how: &str) -> ExitReason {
-    if !own.is_awaited() {
+/// Returns the exit reason of a process that ends because its work is done. If another process
+/// waits for its start, the start fails, and the reason says why.
+fn ended_well(process: &GuestProcess, how: &str) -> ExitReason {
+    if !process.is_awaited() {
         return ExitReason::new(Reason::NORMAL);
     }
     let text = format!(
@@ -512,46 +533,48 @@ fn ended_well(own: &GuestOwn, how: &str) -> ExitReason {
     ExitReason::with(Reason::NORMAL.0, text.as_bytes())
 }
 
-/// What becomes of a turn after an entry.
-pub(crate) enum Entered {
-    GoOn,
+/// What happens with a turn after an entry.
+pub(crate) enum AfterEntry {
+    Continue,
     Stop(Turn),
-    /// It is at rest, and goes on when there is a frame for it.
+    /// The process is at rest, and continues when there is a frame for it.
     NoFrame,
-    /// Somebody else has the process; this is what there is to say.
-    Away(Ran),
+    /// Another thread has the process; this is the result of the turn here.
+    Away(TurnResult),
 }
 
 /// How an entry has ended.
 enum Entry {
-    /// The process is back, in a seat that need not be the one it began in.
-    Ended(Seated, Box<GuestOwn>, Outcome),
-    /// Somebody else has the process; this is what there is to say.
-    Away(Ran),
-    /// A bug of the host has lost it.
+    /// The process is back, in a frame that need not be the one it began in.
+    Ended(FrameLease, Box<GuestProcess>, Outcome),
+    /// Another thread has the process; this is the result of the turn here.
+    Away(TurnResult),
+    /// It was lost by a bug of the host.
     Lost,
 }
 
-/// Enters or resumes the guest that sits there.
-fn run(mut seated: Seated, own: Box<GuestOwn>) -> Entry {
-    if let Some(held) = seated.frame.take_aside() {
-        return Entry::Away(Ran::Elsewhere(held.resume(own, seated)));
+/// Enters or resumes the guest in this frame.
+fn run(mut lease: FrameLease, process: Box<GuestProcess>) -> Entry {
+    if let Some(held) = lease.frame.take_blocked() {
+        return Entry::Away(TurnResult::Elsewhere(held.resume(process, lease)));
     }
-    let (mut seated, own) = match run_here(seated, own) {
-        Ok(OnThread::Ended(seated, own, outcome)) => return Entry::Ended(seated, own, outcome),
-        Ok(OnThread::Elsewhere) => return Entry::Away(Ran::Ended),
+    let (mut lease, process) = match run_here(lease, process) {
+        Ok(OnThread::Ended(lease, process, outcome)) => {
+            return Entry::Ended(lease, process, outcome);
+        }
+        Ok(OnThread::Elsewhere) => return Entry::Away(TurnResult::Ended),
         Ok(OnThread::Lost) => return Entry::Lost,
         Err(fiber) => fiber,
     };
-    match seated.frame.run(own) {
-        Some((own, outcome)) => Entry::Ended(seated, own, outcome),
+    match lease.frame.run(process) {
+        Some((process, outcome)) => Entry::Ended(lease, process, outcome),
         None => Entry::Lost,
     }
 }
 
 /// How a turn has ended.
-enum Went {
+enum AfterTurn {
     Turn(Turn),
-    /// Somebody else has the process; this is what there is to say.
-    Away(Ran),
+    /// Another thread has the process; this is the result of the turn here.
+    Away(TurnResult),
 }

@@ -1,37 +1,36 @@
-//! A process crosses into new code: the step of its turn that comes first when
-//! a commit has happened and it is at rest. Here is what state it takes along
-//! and what becomes of it; how state is brought over is in `crossing`, what
-//! follows in `probation`.
+//! Upgrades a process to new code: the first step of its turn after a commit, when it is at rest.
+//! This file decides which state the process takes along and what happens to it. How state is
+//! brought over is in `migrate`, what follows in `probation`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use exuvia_abi::{Pid, Reason};
-use exuvia_code::{Path, Release, Tenancy, Version};
+use exuvia_code::{Release, UpgradePath, Version, VersionRef};
 use exuvia_process::ExitReason;
 
 use crate::artifact::Artifact;
-use crate::crossing::{self, Crossed, Landed};
-use crate::error::CrossError;
+use crate::error::UpgradeError;
 use crate::executor::{Executor, Shared};
-use crate::guest::{Guest, GuestOwn, Residence};
+use crate::frame_slots::FrameLease;
+use crate::guest::{Guest, GuestProcess, Location};
 use crate::image::{After, Image};
-use crate::places::Seated;
-use crate::probation::{OldFiles, State};
+use crate::migrate::{self, Destination, Upgraded};
+use crate::probation::{OldFiles, RollbackTarget};
 
-/// Where a crossing process's state comes from.
-pub(crate) enum Origin {
+/// Where the state of a process under upgrade comes from.
+pub(crate) enum Source {
     Image(Image),
-    /// Of a resident-only module: the frame itself.
-    Frame(Seated),
+    /// The frame itself, of a resident-only module.
+    Frame(FrameLease),
 }
 
-impl Origin {
-    /// The process stays as it was.
-    fn back(self) -> Residence {
+impl Source {
+    /// Returns the location of a process that stays as it was.
+    fn back(self) -> Location {
         match self {
-            Origin::Image(image) => Residence::at_rest(image),
-            Origin::Frame(frame) => Residence::Frame {
+            Source::Image(image) => Location::image_at_rest(image),
+            Source::Frame(frame) => Location::Frame {
                 frame,
                 suspended: false,
                 waiting: false,
@@ -40,12 +39,12 @@ impl Origin {
     }
 }
 
-/// One crossing: of whom, from where to where, since when.
-struct Crossing<'a> {
+/// One upgrade: of which process, from where to where, since when.
+struct Upgrade<'a> {
     pid: Pid,
     release: &'a Release<Artifact>,
     old: &'a Arc<Version<Artifact>>,
-    new: &'a Tenancy<Artifact>,
+    new: &'a VersionRef<Artifact>,
     began: u64,
 }
 
@@ -54,192 +53,191 @@ pub(crate) fn upgrade_failed(text: &str) -> ExitReason {
 }
 
 impl Executor {
-    /// Whether a process at rest has still to cross into the current release.
-    /// If it can as it rests now, its crossing counts as the sweeper's.
-    pub fn is_behind(&self, own: &mut GuestOwn) -> bool {
-        if !self.0.crossing_due(own) {
+    /// Returns whether a process at rest has still to be upgraded to the current release. If it can
+    /// be upgraded as it rests now, its upgrade will count as one in the background.
+    pub fn is_upgrade_pending(&self, process: &mut GuestProcess) -> bool {
+        if !self.0.upgrade_due(process) {
             return false;
         }
-        let can = self.may_cross(own);
-        if let Some(guest) = own.guest() {
-            guest.swept = can && !guest.is_suspended();
+        let can = self.may_upgrade(process);
+        if let Some(guest) = process.guest() {
+            guest.upgraded_in_background = can && !guest.is_suspended();
         }
         true
     }
 
-    /// Whether a process that is not suspended is at REST, not WAITING.
-    pub(crate) fn may_cross(&self, own: &mut GuestOwn) -> bool {
-        own.guest().is_some_and(|guest| !guest.is_waiting())
+    /// Returns whether a process that is not suspended is at REST, not WAITING.
+    pub(crate) fn may_upgrade(&self, process: &mut GuestProcess) -> bool {
+        process.guest().is_some_and(|guest| !guest.is_waiting())
     }
 
-    /// Crosses a process at rest into the current release.
-    pub(crate) fn cross(&self, own: &mut GuestOwn) -> Result<(), CrossError> {
+    /// Upgrades a process at rest to the current release.
+    pub(crate) fn upgrade(&self, process: &mut GuestProcess) -> Result<(), UpgradeError> {
         let shared = &self.0;
         let began = shared.system.clock.now();
-        let pid = own.pid();
-        let grants = own.limits().grants.clone();
-        let Some(guest) = own.guest() else {
+        let pid = process.pid();
+        let grants = process.limits().grants.clone();
+        let Some(guest) = process.guest() else {
             return Ok(());
         };
-        // Held until it has arrived: the release may be superseded meanwhile.
-        let Some((release, new)) = shared.code.hold(&guest.tenancy.module) else {
+        // Held until the process is in it: the release may be superseded meanwhile.
+        let Some((release, new)) = shared.code.hold(&guest.version.module) else {
             return Ok(());
         };
         let (release, new) = (&release, &new);
-        if guest.tenancy.is(new.version()) {
-            // Another commit has just brought it back.
+        if guest.version.is(new.version()) {
+            // Another commit has just made its version current again.
             return Ok(());
         }
-        let old = &guest.tenancy.version().clone();
-        let crossing = Crossing {
+        let old = &guest.version.version().clone();
+        let crossing = Upgrade {
             pid,
             release,
             old,
             new,
             began,
         };
-        if matches!(guest.residence, Residence::Newborn) && !guest.has_run {
-            self.arrived(guest, &crossing, Path::Unborn);
+        if matches!(guest.location, Location::NotStarted) && !guest.has_run {
+            self.upgraded(guest, &crossing, UpgradePath::NotStarted);
             return Ok(());
         }
         let (mut origin, saved) =
-            take_state(shared, guest, &crossing).map_err(|reason| CrossError::NoPath {
+            take_state(shared, guest, &crossing).map_err(|reason| UpgradeError::NoPath {
                 from: old.to_string(),
                 to: new.version().to_string(),
-                not_carried: format!("its state could not be read: {reason}"),
+                not_reused: format!("its state could not be read: {reason}"),
                 not_migrated: "it could not be read".into(),
             })?;
-        // Nothing has happened since it crossed the other way: what it had
-        // then is exact.
+        // Nothing has happened since the upgrade in the other direction: the state from before
+        // that is exact.
         let exact = guest
-            .trial
+            .probation
             .as_mut()
-            .filter(|trial| trial.before.is(new.version()))
-            .and_then(|trial| Some((trial.state.take()?, trial.files.take())));
+            .filter(|probation| probation.before.is(new.version()))
+            .and_then(|probation| Some((probation.state.take()?, probation.files.take())));
         let crossed = match (exact, &mut origin) {
-            (Some((State::Old(image), files)), _) => {
+            (Some((RollbackTarget::Old(image), files)), _) => {
                 if let Some(files) = files {
                     files.come_back(guest);
                 }
-                Ok(Crossed {
-                    path: Path::Carried,
-                    state: Landed::Image(image),
+                Ok(Upgraded {
+                    path: UpgradePath::Reused,
+                    state: Destination::Image(image),
                 })
             }
-            (_, Origin::Image(image)) => {
-                crossing::cross(shared, old, new.version(), (image, &grants), saved)
+            (_, Source::Image(image)) => {
+                migrate::upgrade_image(shared, old, new.version(), (image, &grants), saved)
             }
-            (_, Origin::Frame(frame)) => {
-                crossing::cross_saved(shared, old, new.version(), frame.frame.call_save(), &grants)
+            (_, Source::Frame(frame)) => {
+                migrate::upgrade_saved(shared, old, new.version(), frame.frame.call_save(), &grants)
             }
         };
-        let before = guest.tenancy.hold();
+        let before = guest.version.hold();
         match crossed {
-            Ok(Crossed { path, state }) => {
-                guest.residence = match state {
-                    Landed::Image(image) => Residence::at_rest(image),
-                    Landed::Frame(mut frame) => {
-                        shared.frames.occupy(&mut frame, pid.slot());
-                        Residence::Frame {
+            Ok(Upgraded { path, state }) => {
+                guest.location = match state {
+                    Destination::Image(image) => Location::image_at_rest(image),
+                    Destination::Frame(mut frame) => {
+                        shared.frames.bind(&mut frame, pid.slot());
+                        Location::Frame {
                             frame,
                             suspended: false,
                             waiting: false,
                         }
                     }
                 };
-                guest.trial = self.trial(release, before, origin);
-                if path == Path::Migrated {
+                guest.probation = self.begin_probation(release, before, origin);
+                if path == UpgradePath::Migrated {
                     set_aside_files(guest);
                 }
-                self.arrived(guest, &crossing, path);
+                self.upgraded(guest, &crossing, path);
             }
-            Err(CrossError::NoFrame) => {
-                guest.residence = origin.back();
-                return Err(CrossError::NoFrame);
+            Err(UpgradeError::NoFrame) => {
+                guest.location = origin.back();
+                return Err(UpgradeError::NoFrame);
             }
             Err(_) if release.fresh => {
-                guest.residence = Residence::Newborn;
+                guest.location = Location::NotStarted;
                 guest.has_run = false;
-                guest.trial = self.trial(release, before, origin);
+                guest.probation = self.begin_probation(release, before, origin);
                 set_aside_files(guest);
-                self.arrived(guest, &crossing, Path::Fresh);
-                own.put_back(0, own.init());
+                self.upgraded(guest, &crossing, UpgradePath::Reset);
+                process.put_back(0, process.init());
             }
             Err(error) => {
                 let text = error.to_string();
-                guest.residence = origin.back();
+                guest.location = origin.back();
                 guest.release = release.id;
-                guest.set_stuck(Some(&text));
-                guest.swept = false;
-                release.progress.stuck.fetch_add(1, Ordering::Relaxed);
-                // Told first: after it the release may have settled.
-                (shared.observer).stuck(pid, guest.tenancy.version(), release.id, &text);
-                guest.tenancy.stay(release.id);
+                guest.set_upgrade_failure(Some(&text));
+                guest.upgraded_in_background = false;
+                release.progress.failed.fetch_add(1, Ordering::Relaxed);
+                // Report it first: after `exempt` the upgrade of the release may be complete.
+                (shared.observer).upgrade_failed(pid, guest.version.version(), release.id, &text);
+                guest.version.exempt(release.id);
                 self.count_failure(release.id, &upgrade_failed(&text));
             }
         }
         Ok(())
     }
 
-    /// The process lives in new code from now on.
-    fn arrived(&self, guest: &mut Guest, crossing: &Crossing<'_>, path: Path) {
+    /// Moves the process to new code.
+    fn upgraded(&self, guest: &mut Guest, crossing: &Upgrade<'_>, path: UpgradePath) {
         let release = crossing.release;
-        // It leaves the old version when it is counted, not before: when
-        // nobody is left there, all are counted.
-        let left = std::mem::replace(&mut guest.tenancy, crossing.new.enter());
+        // It leaves the old version only after it is counted: once no process is left there, all
+        // are counted.
+        let left = std::mem::replace(&mut guest.version, crossing.new.enter());
         guest.release = release.id;
-        guest.is_current();
-        let swept = std::mem::take(&mut guest.swept);
+        guest.clear_upgrade_notes();
+        let swept = std::mem::take(&mut guest.upgraded_in_background);
         let now = self.0.system.clock.now();
         let pause = match path {
-            Path::Unborn => 0,
+            UpgradePath::NotStarted => 0,
             _ => now - crossing.began,
         };
-        release.progress.crossed(path, pause, now, swept);
-        if path != Path::Unborn {
-            guest.crossings += 1;
-            self.0.observer.crossed(crossing.pid, release.id, path);
+        release.progress.record_upgrade(path, pause, now, swept);
+        if path != UpgradePath::NotStarted {
+            guest.upgrades += 1;
+            self.0.observer.upgraded(crossing.pid, release.id, path);
         }
         drop(left);
     }
 }
 
-/// What `save` answered.
+/// The result of `save`.
 type Saved = Result<Vec<u8>, String>;
 
-/// Takes the state of a process at rest out of where it is; with it what `save`
-/// said, if `save` has to say it and the state was in a frame. The error: why it
-/// cannot be read.
+/// Takes the state of a process at rest out of its location, together with the result of `save` if
+/// the state must be migrated and was in a frame. Returns an error if the state cannot be read.
 fn take_state(
     shared: &Arc<Shared>,
     guest: &mut Guest,
-    crossing: &Crossing<'_>,
-) -> Result<(Origin, Option<Saved>), String> {
+    crossing: &Upgrade<'_>,
+) -> Result<(Source, Option<Saved>), String> {
     let (old, new) = (&crossing.old.artifact, &crossing.new.artifact);
-    match std::mem::replace(&mut guest.residence, Residence::Running) {
-        Residence::Image { image, .. } => Ok((Origin::Image(image), None)),
-        Residence::Frame { mut frame, .. } if frame.frame.reusable => {
-            if old.carries_to(new).is_ok() || !old.has_save {
+    match std::mem::replace(&mut guest.location, Location::Running) {
+        Location::Image { image, .. } => Ok((Source::Image(image), None)),
+        Location::Frame { mut frame, .. } if frame.frame.reusable => {
+            if old.reuses_image_in(new).is_ok() || !old.has_save {
                 let image = frame.frame.save(After::Reset);
                 shared.frames.give_back(frame);
-                return image.map(|image| (Origin::Image(image), None));
+                return image.map(|image| (Source::Image(image), None));
             }
-            // The state is where `save` wants it.
+            // The state is in a frame already, where `save` can run.
             let image = frame.frame.save(After::Keep);
             let saved = frame.frame.call_save();
             shared.frames.retire(frame);
-            image.map(|image| (Origin::Image(image), Some(saved)))
+            image.map(|image| (Source::Image(image), Some(saved)))
         }
-        Residence::Frame { frame, .. } => Ok((Origin::Frame(frame), None)),
-        Residence::Newborn | Residence::Running => Err("it is in no frame".into()),
+        Location::Frame { frame, .. } => Ok((Source::Frame(frame), None)),
+        Location::NotStarted | Location::Running => Err("it is in no frame".into()),
     }
 }
 
-/// The memory of the process is new, and knows nothing of the files that the old one
-/// had open: they are closed when there is no way back to it.
+/// Detaches the files that the old memory had open, of which the new memory knows nothing. They are
+/// closed when the old memory cannot be restored any more.
 fn set_aside_files(guest: &mut Guest) {
     let wasi = guest.take_wasi();
-    if let Some(trial) = &mut guest.trial {
-        trial.files = Some(OldFiles(wasi));
+    if let Some(probation) = &mut guest.probation {
+        probation.files = Some(OldFiles(wasi));
     }
 }

@@ -1,45 +1,44 @@
-//! Verification before a commit: the crossing is run on copies of the states
-//! of processes at rest, and of loop processes that wait with the flag UPGRADE:
-//! their state is all in memory then, though their stack is not empty. Nothing
-//! of it reaches a process, but that one which rests in a frame leaves it.
+//! Verification before a commit: the upgrade is run on copies of the states of processes at rest,
+//! and of loop processes that wait with the flag UPGRADE, whose state is all in memory although
+//! their stack is not empty. It has no effect on a process, except that a process with a small
+//! state that rests in a frame is paged out.
 //!
-//! Not looked at are processes that run just now, that answered WAITING, that
-//! wait in the middle of a handler or without the flag, and those of
-//! resident-only modules. They count among those that there are, not among
-//! those that were checked.
+//! No copy is checked of processes that are running, have not started, returned WAITING, wait in
+//! the middle of a handler or without the flag, or are of resident-only modules. They are among the
+//! processes that are counted, not among those checked.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use exuvia_code::{Path, Tenancy, Version};
+use exuvia_code::{UpgradePath, Version, VersionRef};
 use exuvia_process::Pid;
 
 use crate::artifact::Artifact;
-use crate::crossing;
-use crate::error::{CrossError, VerifyError};
+use crate::error::{UpgradeError, VerifyError};
 use crate::executor::{Executor, Shared};
-use crate::guest::{Guest, Residence};
+use crate::guest::{Guest, Location};
 use crate::image::Image;
+use crate::migrate;
 
 /// What verification found.
 #[derive(Clone, Debug, Default)]
 pub struct Verified {
-    /// Processes of the changed modules.
+    /// Number of processes of the changed modules.
     pub processes: u64,
-    /// Of these, copies that crossed.
+    /// Of these, copies that were upgraded, or would be reset.
     pub checked: u64,
-    /// How they crossed.
-    pub carried: u64,
-    /// How they crossed.
+    /// Of these, copies whose state was reused.
+    pub reused: u64,
+    /// Of these, copies whose state was migrated.
     pub migrated: u64,
-    /// Would lose their state, with consent.
-    pub fresh: u64,
-    /// Of these, processes that were at rest and looked at.
+    /// Of these, copies whose state would be lost, which was permitted.
+    pub reset: u64,
+    /// Of these, processes that could be examined: they were not running, and are not exempt loops.
     pub seen: u64,
-    /// Processes in frames: the busy ones.
+    /// Of the examined processes, those in frames: the busy ones.
     pub resident: u64,
-    /// Messages that wait in their mailboxes.
+    /// Number of messages that wait in the mailboxes of the examined processes.
     pub queued: u64,
     /// Loop processes that do not take `UPGRADE`: new code never reaches them.
     pub loops: Vec<Pid>,
@@ -48,12 +47,12 @@ pub struct Verified {
 }
 
 impl Executor {
-    /// Runs the crossing to `changes` on copies, within `budget`. With
-    /// `fresh`, state may be lost where it cannot cross.
+    /// Runs the upgrade to `changes` on copies, within `budget`. With `fresh`, state that cannot be
+    /// upgraded may be reset.
     ///
     /// # Errors
     ///
-    /// The first process whose copy could not cross, and why.
+    /// Returns the first process whose copy could not be upgraded, and why.
     pub fn verify(
         &self,
         changes: &[Arc<Version<Artifact>>],
@@ -69,19 +68,19 @@ impl Executor {
             let Some(slot) = shared.system.table.slot(index) else {
                 continue;
             };
-            // One that runs, or is about to, is not at rest: it is counted
-            // below, and its copy is not checked.
-            let looked = self.look(index, |own| {
+            // A process that runs, or is about to, is not at rest: it is counted below, and its
+            // copy is not checked.
+            let looked = self.look(index, |process| {
                 let in_time = clock.now() <= until;
-                let seen = own
+                let seen = process
                     .guest()
                     .and_then(|guest| look(shared, guest, changes, in_time))?;
                 if seen.paged_out {
-                    own.trim(&shared.system);
+                    process.trim(&shared.system);
                 }
                 let queued = slot.mailbox.len() as u64
                     + u64::from(slot.stats.inbox_messages.load(Ordering::Relaxed));
-                Some((own.pid(), own.limits().grants.clone(), seen, queued))
+                Some((process.pid(), process.limits().grants.clone(), seen, queued))
             });
             let Some((pid, grants, seen, queued)) = looked.flatten() else {
                 continue;
@@ -99,19 +98,19 @@ impl Executor {
                 continue;
             }
             let old = seen.old.version();
-            match crossing::cross(shared, old, &seen.new, (&image, &grants), None) {
+            match migrate::upgrade_image(shared, old, &seen.new, (&image, &grants), None) {
                 Ok(crossed) => {
                     crossed.state.drop_in(shared);
                     verified.checked += 1;
                     match crossed.path {
-                        Path::Carried => verified.carried += 1,
+                        UpgradePath::Reused => verified.reused += 1,
                         _ => verified.migrated += 1,
                     }
                 }
-                Err(CrossError::NoFrame) => {}
+                Err(UpgradeError::NoFrame) => {}
                 Err(_) if fresh => {
                     verified.checked += 1;
-                    verified.fresh += 1;
+                    verified.reset += 1;
                 }
                 Err(error) => {
                     let names = shared.system.names.of(pid);
@@ -128,7 +127,7 @@ impl Executor {
         for change in changes {
             for version in shared.code.versions(&change.module) {
                 if !Arc::ptr_eq(&version, change) {
-                    verified.processes += version.population() as u64;
+                    verified.processes += version.process_count() as u64;
                 }
             }
         }
@@ -136,10 +135,10 @@ impl Executor {
     }
 }
 
-/// What verification sees of one process.
-struct Seen {
-    /// Held: the process may end meanwhile.
-    old: Tenancy<Artifact>,
+/// What verification learns about one process.
+struct Candidate {
+    /// Held, since the process may exit meanwhile.
+    old: VersionRef<Artifact>,
     new: Arc<Version<Artifact>>,
     image: Option<Image>,
     loops: Option<bool>,
@@ -148,13 +147,13 @@ struct Seen {
     paged_out: bool,
 }
 
-/// Bytes of an image that are no burden beside the frame's.
+/// Maximum size in bytes of an image that is negligible beside its frame.
 const SMALL: usize = 64 << 10;
 
-/// A process that will cross leaves its frame: better now than while it stands
-/// still for it, since other frames are then cold.
-fn page_out(shared: &Shared, guest: &mut Guest, residence: Residence) {
-    if let Residence::Frame { frame, .. } = std::mem::replace(&mut guest.residence, residence) {
+/// Moves a process that will be upgraded out of its frame. This is better done now than while the
+/// process is paused for the upgrade, when other frames are cold.
+fn page_out(shared: &Shared, guest: &mut Guest, location: Location) {
+    if let Location::Frame { frame, .. } = std::mem::replace(&mut guest.location, location) {
         shared.frames.retire(frame);
         guest.wait.trim();
         shared.metrics.page_outs.fetch_add(1, Ordering::Relaxed);
@@ -166,40 +165,40 @@ fn look(
     guest: &mut Guest,
     changes: &[Arc<Version<Artifact>>],
     in_time: bool,
-) -> Option<Seen> {
+) -> Option<Candidate> {
     let new = changes
         .iter()
-        .find(|change| change.module == guest.tenancy.module && !guest.tenancy.is(change))?
+        .find(|change| change.module == guest.version.module && !guest.version.is(change))?
         .clone();
     let loops = guest.loops();
-    // `new` is not current yet: this is whether it was left before, and loops.
-    if loops == Some(false) && guest.is_left(&new) {
+    // `new` is not current yet; this returns whether it was exempt before and still loops.
+    if loops == Some(false) && guest.is_pinned_to_version(&new) {
         return None;
     }
-    let old = guest.tenancy.hold();
-    let resident = matches!(guest.residence, Residence::Frame { .. });
+    let old = guest.version.hold();
+    let resident = matches!(guest.location, Location::Frame { .. });
     let image = guest.copy().map(|copied| copied.image);
     if let (
         Some(image),
-        Residence::Frame {
+        Location::Frame {
             frame,
             suspended: false,
             ..
         },
-    ) = (&image, &guest.residence)
+    ) = (&image, &guest.location)
         && in_time
         && image.len() <= SMALL
     {
         let stamp = Some(frame.pool().stamp());
-        let residence = Residence::Image {
+        let location = Location::Image {
             image: image.clone(),
             waiting: false,
             stamp,
         };
-        page_out(shared, guest, residence);
+        page_out(shared, guest, location);
     }
-    let paged_out = resident && !matches!(guest.residence, Residence::Frame { .. });
-    Some(Seen {
+    let paged_out = resident && !matches!(guest.location, Location::Frame { .. });
+    Some(Candidate {
         old,
         new,
         image,

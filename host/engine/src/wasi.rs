@@ -1,12 +1,11 @@
-//! WASI preview 1 for a process: what `wasmtime-wasi` needs of it, made from what
-//! it is granted.
+//! WASI preview 1 for a process: the context that `wasmtime-wasi` needs, made from the process's
+//! grants.
 //!
-//! The functions of WASI that wait are asynchronous, so modules that import any
-//! of it run on fibers. A shim around each (see `instrument`) has the host take
-//! the process out of the store before, as a call that waits does, and put it
-//! back after (`calls::wasi`). If the function is not done at once, whoever runs
-//! the process finds it suspended; [`Wake`] has it looked at again. So no
-//! scheduler waits for a file, and a process can be ended in the middle.
+//! The functions of WASI that wait are asynchronous, so modules that import any WASI function run
+//! on fibers. A shim around each function (see `instrument`) makes the host take the process out of
+//! the store before it, as a call that waits does, and put it back afterwards (`calls::wasi`). If
+//! the function is not done at once, its process is suspended, and [`Wake`] schedules it again. So
+//! no scheduler waits for a file, and a process can be ended in the middle of a function.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
@@ -27,16 +26,16 @@ use wasmtime_wasi_io::bytes::Bytes;
 
 use crate::guest::GuestSystem;
 
-/// A process's part of the system. Dropped, it closes its files.
+/// The WASI state of a process. Dropping it closes its files.
 pub(crate) struct Wasi {
     pub(crate) context: WasiP1Ctx,
-    /// What it has printed and the log has not.
+    /// What it has printed and the log has not received.
     pub(crate) printed: Printed,
-    /// Files that it has opened and not closed, by their numbers.
+    /// The numbers of the files that it has opened and not closed.
     opened: BTreeSet<u32>,
-    /// What it counts for among the node's files.
+    /// Its share of the node's files.
     held: Option<Held>,
-    /// What the function that is under way was called with.
+    /// The arguments of the function that is under way.
     pub(crate) called: Called,
 }
 
@@ -45,18 +44,18 @@ pub(crate) struct Wasi {
 pub(crate) struct Called {
     pub(crate) first: u32,
     pub(crate) second: u32,
-    /// Where it writes its answer.
+    /// Where the function writes its result.
     pub(crate) answer: u32,
 }
 
-/// Files and folders that all processes of a node have open.
+/// The number of files and folders that all processes of a node have open.
 #[derive(Debug)]
 pub(crate) struct NodeFiles {
     open: AtomicUsize,
     most: usize,
 }
 
-/// Files that the host keeps for itself, of those that the system lets it have.
+/// File descriptors that the host keeps for itself, of those that the system allows.
 const RESERVED: u64 = 256;
 
 impl NodeFiles {
@@ -78,7 +77,7 @@ impl NodeFiles {
     }
 }
 
-/// So many of them; dropped, they are closed.
+/// A share of the node's files; given back when it is dropped.
 #[derive(Debug)]
 struct Held {
     files: Arc<NodeFiles>,
@@ -98,11 +97,11 @@ impl std::fmt::Debug for Wasi {
 }
 
 impl Wasi {
-    /// That of a process of `module`.
+    /// Creates the WASI state of a process of `module`.
     ///
     /// # Errors
     ///
-    /// A folder that cannot be opened.
+    /// Returns an error if the node has too many files open, or a folder cannot be opened.
     pub(crate) fn new(
         module: &str,
         grants: &Grants,
@@ -145,8 +144,8 @@ impl Wasi {
         })
     }
 
-    /// Whether it may open one more of so many files, and the node too; else the
-    /// error.
+    /// Checks whether the process, which may have `most` files open, may open one more, and the
+    /// node too. Returns the error number if not.
     pub(crate) fn may_open(&self, most: u32) -> Result<(), i32> {
         if self.opened.len() >= most as usize {
             return Err(errno::MFILE);
@@ -156,13 +155,13 @@ impl Wasi {
         if full { Err(errno::NFILE) } else { Ok(()) }
     }
 
-    /// Whether this is its standard input, output or errors, and no file that has
-    /// the number since.
+    /// Returns whether this is its standard input, output or error, and not a file that has taken
+    /// over the number.
     pub(crate) fn is_standard(&self, number: u32) -> bool {
         number <= STDERR && !self.opened.contains(&number)
     }
 
-    /// It has opened a file.
+    /// Records that it has opened a file.
     pub(crate) fn has_opened(&mut self, number: u32) {
         if self.opened.insert(number)
             && let Some(held) = &mut self.held
@@ -172,7 +171,7 @@ impl Wasi {
         }
     }
 
-    /// It has closed one, or something else.
+    /// Records that it has closed a file, or something else.
     pub(crate) fn has_closed(&mut self, number: u32) {
         if self.opened.remove(&number)
             && let Some(held) = &mut self.held
@@ -182,7 +181,7 @@ impl Wasi {
         }
     }
 
-    /// It has given the number of one to another, which is closed.
+    /// Records that it has moved a file to the number of another one, which is closed.
     pub(crate) fn has_renumbered(&mut self, from: u32, to: u32) {
         if from != to && self.opened.contains(&from) {
             self.has_closed(from);
@@ -192,7 +191,7 @@ impl Wasi {
         }
     }
 
-    /// One that may do nothing but print.
+    /// Creates a WASI state that can do nothing but print.
     pub(crate) fn closed() -> Box<Wasi> {
         let printed = Printed::default();
         let mut builder = WasiCtxBuilder::new();
@@ -216,17 +215,17 @@ fn preopen(builder: &mut WasiCtxBuilder, folder: &Folder) -> wasmtime::Result<()
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut opened = rustix::fs::openat(CWD, &folder.host, flags, Mode::empty())?;
     for below in &folder.below {
-        // Whoever was granted the outer folder may have put a link there.
+        // A process that was granted the outer folder may have put a link there.
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         opened = rustix::fs::openat2(&opened, below, flags, Mode::empty(), resolve)?;
     }
-    // The very folder that was opened, whatever its path leads to by now.
+    // Exactly the folder that was opened, whatever is at its path by now.
     let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
     builder.preopened_dir(path, &folder.guest, perms)?;
     Ok(())
 }
 
-/// What a process has printed: its output and its errors.
+/// What a process has printed: its standard output and its errors.
 #[derive(Clone, Default)]
 pub(crate) struct Printed {
     out: Said,
@@ -234,8 +233,8 @@ pub(crate) struct Printed {
 }
 
 impl Printed {
-    /// The lines that are whole, and with `rest` what is behind them: first of the
-    /// output, then of the errors.
+    /// Takes the complete lines, and with `rest` also what follows the last of them: first those of
+    /// the output, then those of the errors.
     pub(crate) fn take(&self, rest: bool) -> [Vec<String>; 2] {
         [self.out.lines(rest), self.err.lines(rest)]
     }
@@ -244,11 +243,11 @@ impl Printed {
 /// The last of the standard files.
 const STDERR: u32 = 2;
 
-/// Bytes that a process may print before they are told: what one call prints
-/// beyond it is left out.
+/// Bytes that a process may print before they are taken to the log. What one call prints beyond
+/// this is left out.
 const SAID: usize = 64 << 10;
 
-/// One of the two.
+/// One of the two streams.
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<Text>>);
 
@@ -263,7 +262,7 @@ impl Said {
         let text = &mut *self.0.lock();
         let end = match text.bytes.iter().rposition(|byte| *byte == b'\n') {
             _ if rest => text.bytes.len(),
-            // Nobody waits for the end of a line without one.
+            // A long line is not held back until its end.
             _ if text.bytes.len() >= limits::LOG_LINE as usize => text.bytes.len(),
             Some(last) => last + 1,
             None => 0,
@@ -354,12 +353,12 @@ impl tokio::io::AsyncWrite for Said {
     }
 }
 
-/// Has a process looked at again that waits in a function of WASI.
+/// Schedules a process that waits in a function of WASI.
 #[derive(Debug)]
 pub(crate) struct Wake {
     system: Weak<GuestSystem>,
     pid: Pid,
-    /// The function may be done since the process was last run.
+    /// The function may have completed since the process was last run.
     ready: AtomicBool,
 }
 
@@ -376,7 +375,7 @@ impl Wake {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// The process is about to be run: what was ready will be seen.
+    /// To be called before the process is run: what is ready by then will be seen.
     pub(crate) fn reset(&self) {
         self.ready.store(false, Ordering::Release);
     }

@@ -1,25 +1,25 @@
-//! Whether the machine has memory for one more process. Asked when a guest's birth
-//! would make the processes more than they ever were, so that a guest that spawns
-//! without end meets `LIMIT` and not the system's last resort.
+//! Decides whether the machine has memory for one more process. Asked when a guest's spawn would
+//! make the process table larger than it ever was, so that a guest that spawns without end gets
+//! `LIMIT`, before the system's OOM killer acts.
 //!
-//! Deliberately absent: a bound on what living processes take (`limits`, `frames`).
+//! Deliberately absent: a bound on what running processes take (`limits`, `frames` have that).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use exuvia_process::Clock;
 
-use crate::machine;
+use crate::host_memory;
 
-/// How long an answer holds, nanoseconds: a look costs some microseconds, and at a
-/// million births a second a node grows by 20 MB meanwhile.
+/// How long a decision holds, in nanoseconds: a check costs some microseconds, and at a million
+/// spawns per second a node grows by 20 MB meanwhile.
 const LOOKED_EVERY: u64 = 50_000_000;
-/// How often it is told at most, nanoseconds.
+/// The minimum time between two warnings, in nanoseconds.
 const TOLD_EVERY: u64 = 30_000_000_000;
 
 pub(crate) struct Admission {
-    /// Not the node's, which may stand still.
+    /// The system's clock, not the node's, which may stand still.
     clock: Clock,
-    /// Bytes that the node can have.
+    /// Bytes of memory that the node may take.
     memory: u64,
     next_look: AtomicU64,
     next_word: AtomicU64,
@@ -37,7 +37,7 @@ impl Admission {
         }
     }
 
-    /// Whether one more may be born. Called under the lock of the process table's
+    /// Returns whether one more process may start. Called under the lock of the process table's
     /// pool, so by one thread at a time.
     pub(crate) fn admits(&self) -> bool {
         let now = self.clock.now();
@@ -45,7 +45,7 @@ impl Admission {
             return self.admits.load(Ordering::Relaxed);
         }
         self.next_look.store(now + LOOKED_EVERY, Ordering::Relaxed);
-        let short = machine::shortage(self.memory);
+        let short = host_memory::shortage(self.memory);
         self.admits.store(short.is_none(), Ordering::Relaxed);
         if let Some(why) = &short
             && now >= self.next_word.load(Ordering::Relaxed)

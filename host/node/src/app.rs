@@ -1,6 +1,6 @@
-//! An app: a node, the modules of its manifest as the first release, and the
-//! supervision tree. The tree's root is the child of a native process, as an
-//! OTP application's is of its application master.
+//! An app: a node, the modules of its manifest as the first release, and the supervision tree. The
+//! root of the tree is the child of a native process, as that of an OTP application is the child of
+//! its application master.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use exuvia_abi::{Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
 use exuvia_engine::instrument::MAX_MODULE_BYTES;
-use exuvia_process::{Birth, Body, Context, Envelope, ExitReason, Native, Payload, Signal};
+use exuvia_process::{Body, Context, Envelope, ExitReason, Native, Payload, Signal, SpawnSpec};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -23,31 +23,31 @@ use crate::manifest::Manifest;
 use crate::node::Node;
 use crate::supervisor;
 use crate::swap::ModuleBytes;
-use crate::watch::{WatchLimits, Watcher, Workshop};
+use crate::watch::{BuildWatcher, WatchLimits, Watcher};
 
 /// How long the supervision tree may take to start.
 const START: Duration = Duration::from_secs(60);
 
-/// Milliseconds that the last processes of an orderly stop get to be gone.
+/// How long an orderly stop waits for the last processes to leave the process table, in
+/// milliseconds.
 const LAST_ENDS: u32 = 100;
 
 /// How an app is booted.
 #[derive(Clone, Debug, Default)]
 pub struct BootOptions {
-    /// Settings other than the manifest's own, for tests.
+    /// Settings that replace the manifest's, for tests.
     pub config: Option<NodeConfig>,
-    /// Where events go: whoever listens to it before the boot hears what is
-    /// said while the tree starts, also when it does not. By default nobody
-    /// hears anything before the boot is over.
+    /// Where events go. A subscriber from before the boot also receives the events of the start of
+    /// the tree, even if the boot fails. By default there is no subscriber until the boot is over.
     pub events: Events,
 }
 
-/// What the end of an app was like.
+/// How an app stopped.
 #[derive(Clone, Debug, Serialize)]
 pub struct StopReport {
-    /// The tree ended in order within the time.
+    /// Whether the tree stopped in order within the time.
     pub orderly: bool,
-    /// Processes that were left and dropped.
+    /// The number of processes that were still alive, and were dropped.
     pub left: usize,
 }
 
@@ -65,11 +65,11 @@ pub struct App {
 }
 
 impl App {
-    /// Starts the node, loads the modules, starts the tree.
+    /// Starts the node, loads the modules, and starts the tree.
     ///
     /// # Errors
     ///
-    /// What could not be read, loaded or started.
+    /// If something could not be read, loaded or started.
     pub fn boot(manifest: Manifest, options: BootOptions) -> Result<App, BootError> {
         let config = options.config.unwrap_or_else(|| NodeConfig::of(&manifest));
         let node = Node::start_with(config, options.events)?;
@@ -94,7 +94,8 @@ impl App {
             node.halt();
             return Err(error.into());
         }
-        // From now on a swap is refused that would not go with them.
+        // From now on a swap is rejected if its modules need more memory than these children may
+        // have.
         node.0
             .children
             .lock()
@@ -137,30 +138,30 @@ impl App {
         })
     }
 
-    /// The node.
+    /// Returns the node.
     pub fn node(&self) -> &Node {
         &self.node
     }
 
-    /// The manifest it was booted from.
+    /// Returns the manifest that the app was booted from.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Watches the module files, and swaps what changes.
+    /// Watches the module files, and swaps those that change.
     ///
     /// # Errors
     ///
-    /// If the system has no thread left.
+    /// If no thread can be started.
     pub fn watch(&self) -> std::io::Result<Watcher> {
         self.watch_within(&WatchLimits::default())
     }
 
-    /// As [`App::watch`], with less of the system.
+    /// As [`App::watch`], with lower limits on what it takes of the system.
     ///
     /// # Errors
     ///
-    /// If the system has no thread left.
+    /// If no thread can be started.
     pub fn watch_within(&self, limits: &WatchLimits) -> std::io::Result<Watcher> {
         let files = self
             .manifest
@@ -171,24 +172,24 @@ impl App {
         Watcher::start(self.node.clone(), files, limits)
     }
 
-    /// Watches the sources as well, builds what has changed of them, and applies
-    /// edits of the manifest. The app was booted from the workshop's manifest.
+    /// Watches the sources as well, builds what has changed, and applies edits of the manifest. The
+    /// app must have been booted from the manifest of `workshop`.
     ///
     /// # Errors
     ///
-    /// If the system has no thread left.
-    pub fn develop(&self, workshop: Workshop) -> std::io::Result<Watcher> {
+    /// If no thread can be started.
+    pub fn develop(&self, workshop: BuildWatcher) -> std::io::Result<Watcher> {
         self.develop_within(workshop, &WatchLimits::default())
     }
 
-    /// As [`App::develop`], with less of the system.
+    /// As [`App::develop`], with lower limits on what it takes of the system.
     ///
     /// # Errors
     ///
-    /// If the system has no thread left.
+    /// If no thread can be started.
     pub fn develop_within(
         &self,
-        workshop: Workshop,
+        workshop: BuildWatcher,
         limits: &WatchLimits,
     ) -> std::io::Result<Watcher> {
         Watcher::develop(self, workshop, limits)
@@ -198,12 +199,12 @@ impl App {
         Live::new(self.node.clone(), self.root)
     }
 
-    /// Whether the tree has ended, and why.
+    /// Returns why the tree has ended; `None` while it runs.
     pub fn ended(&self) -> Option<String> {
         self.end.borrow().as_ref().map(ToString::to_string)
     }
 
-    /// Waits until the tree has ended, by itself or by [`App::stop`]; says why.
+    /// Waits until the tree has ended, by itself or by [`App::stop`], and returns why.
     pub async fn end(&self) -> String {
         let mut end = self.end.clone();
         match end.wait_for(Option::is_some).await {
@@ -214,8 +215,8 @@ impl App {
         .unwrap_or_else(|| ExitReason::new(Reason::KILLED).to_string())
     }
 
-    /// Stops the tree, children in reverse order, each with its shutdown time;
-    /// then the schedulers.
+    /// Stops the tree, children in reverse order and each within its shutdown time, then the
+    /// schedulers.
     pub fn stop(&self, timeout: Duration) -> StopReport {
         let exit = Signal::Exit {
             from: Pid::NONE,
@@ -225,7 +226,7 @@ impl App {
         };
         let told = self.node.0.system.signal(self.master, exit).is_ok();
         let orderly = !told || self.news.lock().recv_timeout(timeout).is_ok();
-        // The last to end give back their places a moment after they have told.
+        // The last processes leave the table a moment after they have reported their end.
         let alive = || self.node.0.system.table.alive();
         for _ in 0..LAST_ENDS {
             if !orderly || alive() == 0 {
@@ -243,7 +244,7 @@ impl App {
 ///
 /// # Errors
 ///
-/// The first that cannot be read.
+/// If one cannot be read; the first of them is returned.
 pub(crate) fn read_modules(manifest: &Manifest) -> Result<Vec<ModuleBytes>, BootError> {
     manifest
         .modules
@@ -266,15 +267,15 @@ pub(crate) fn read_modules(manifest: &Manifest) -> Result<Vec<ModuleBytes>, Boot
         .collect()
 }
 
-/// What the master tells whoever booted the app.
+/// What the master reports to the thread that boots or stops the app.
 #[derive(Debug)]
 enum News {
-    /// The root of the tree.
+    /// The tree is up; its root.
     Up(Pid),
     Ended(ExitReason),
 }
 
-/// Starts the root supervisor and outlives it.
+/// Starts the root supervisor, and outlives it.
 struct Master {
     root: Option<Box<dyn Native<Guest>>>,
     root_pid: Option<Pid>,
@@ -286,30 +287,30 @@ impl Native<Guest> for Master {
     fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
         match message.kind {
             Kind::Init => {
-                context.own.set_trap_exit(true);
+                context.process.set_trap_exit(true);
                 let me = context.pid();
                 context.system.set_priority(me, Priority::High);
-                let limits = context.own.limits().clone();
-                let reference = context.own.new_reference();
+                let limits = context.process.limits().clone();
+                let reference = context.process.new_reference();
                 let Ok(pid) = context.system.reserve(&limits) else {
                     let reason = ExitReason::new(Reason::INTERNAL);
                     return self.ended(context, reason);
                 };
-                context.own.has_born(pid, true, &[reference]);
+                context.process.add_child(pid, true, &[reference]);
                 self.root_pid = Some(pid);
                 let body = Body::Native(self.root.take());
-                context.system.give_birth(
+                context.system.start(
                     pid,
-                    Birth {
+                    SpawnSpec {
                         parent: me,
                         link: true,
                         starter: Some(reference),
-                        ..Birth::new(body, limits, Payload::empty())
+                        ..SpawnSpec::new(body, limits, Payload::empty())
                     },
                 );
             }
             Kind::Reply => {
-                // Whoever booted may have lost patience.
+                // The booting thread may have timed out.
                 let root = self.root_pid.unwrap_or(Pid::NONE);
                 let _ = self.sender.send(News::Up(root));
             }
@@ -328,7 +329,7 @@ impl Native<Guest> for Master {
                     let _ = context.system.signal(root, exit);
                 }
             }
-            // It has no use for one, and lives as long as the app.
+            // It has no use for a table, and lives as long as the app.
             Kind::Table => {
                 let _ = (context.system.tables).end(context.pid(), message.reference);
             }

@@ -1,7 +1,7 @@
 //! Runs the build commands of a manifest.
 //!
-//! A command runs in a process group of its own, so that whoever stops the build
-//! ends all that it has started, and nothing else.
+//! A command runs in a process group of its own, so that stopping the build ends everything that it
+//! has started, and nothing else.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd as _;
@@ -18,23 +18,21 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 use crate::manifest::BuildStep;
 
-/// How much of what a build prints is kept, bytes: of its beginning and of its
-/// end, each.
+/// How much of the output of a build is kept, in bytes: of its start and of its end, each.
 pub const KEPT_OUTPUT: usize = 32 << 10;
 
-/// How long the output of a build is waited for when its command has ended. What
-/// it has left running in the background may keep it open for ever.
+/// How long the output of a build is waited for after its command has ended. A process that it has
+/// left running in the background may keep the pipe open for ever.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Where a build's output goes.
+/// Where the output of a build goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Show {
-    /// To stderr, as it comes: somebody watches, and wants to see progress.
+    /// To stderr, as it is printed, for users who want to see progress.
     AsItComes,
-    /// Into [`Built::output`], without the progress that cargo shows. With
-    /// colours if so asked.
+    /// Into [`Built::output`], without the progress that cargo shows, and with colours on request.
     AtTheEnd {
-        /// Whether tools are asked for colours, by the variables that they know.
+        /// Whether tools are asked for colours, with the variables that they understand.
         colours: bool,
     },
 }
@@ -42,7 +40,7 @@ pub enum Show {
 /// A build that has succeeded.
 #[derive(Clone, Debug, Default)]
 pub struct Built {
-    /// What it printed, see [`Show::AtTheEnd`]. Anybody's bytes.
+    /// What it printed, see [`Show::AtTheEnd`]. The bytes are untrusted.
     pub output: String,
     /// How long it took.
     pub took: Duration,
@@ -60,31 +58,31 @@ pub struct BuildError {
     pub output: String,
     /// See [`Built::took`].
     pub took: Duration,
-    /// It was stopped with [`Stopper::stop`].
+    /// Whether it was stopped with [`Stopper::stop`].
     pub stopped: bool,
 }
 
-/// Stops the build that is under way, and all that would come after it.
+/// Stops the running build, and all that would follow it.
 #[derive(Clone, Debug, Default)]
 pub struct Stopper(Arc<Stopping>);
 
 #[derive(Debug, Default)]
 struct Stopping {
-    /// Set before the lock is asked for, read when a command has started: one of the two
+    /// Set before the lock is taken, and read when a command has started, so that one of the two
     /// ends it.
     stopped: AtomicBool,
-    /// The group of the command that runs. It is not reaped while it stands
-    /// here, so that the number is nobody else's. Held while a command starts, which
-    /// takes as long as the file system of its folder.
+    /// The process group of the running command. The command is not reaped while its group is
+    /// stored here, so the number cannot be reused by another one. Locked while a command starts,
+    /// which takes as long as the file system of its folder.
     group: Mutex<Option<Pid>>,
 }
 
-/// How long a stop waits for a command that is starting. After that, whoever starts it
-/// ends it.
+/// How long a stop waits for a command that is starting. After that, the thread that starts it ends
+/// it.
 const STARTS: Duration = Duration::from_millis(500);
 
 impl Stopper {
-    /// Ends the build that is under way at once; those that follow fail.
+    /// Ends the running build at once; builds that follow fail.
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::SeqCst);
         if let Some(group) = self.0.group.try_lock_for(STARTS) {
@@ -92,12 +90,12 @@ impl Stopper {
         }
     }
 
-    /// Whether [`Stopper::stop`] was called.
+    /// Returns whether [`Stopper::stop`] was called.
     pub fn is_stopped(&self) -> bool {
         self.0.stopped.load(Ordering::SeqCst)
     }
 
-    /// Starts a command, unless it is too late.
+    /// Starts a command; `None`: the build was stopped before.
     fn start(&self, command: &mut Command) -> io::Result<Option<Child>> {
         let mut group = self.0.group.lock();
         if self.is_stopped() {
@@ -111,7 +109,7 @@ impl Stopper {
         Ok(Some(child))
     }
 
-    /// Waits for the end of a command.
+    /// Waits until a command exits.
     fn wait(&self, mut child: Child) -> io::Result<ExitStatus> {
         let id = WaitId::Pid(Pid::from_child(&child));
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -127,16 +125,16 @@ impl Stopper {
 
 fn end(group: Option<Pid>) {
     if let Some(group) = group {
-        // It may have ended just now.
+        // It may have exited in the meantime.
         let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
-/// Runs one build command in `folder`, and waits for its end.
+/// Runs one build command in `folder`, and waits until it exits.
 ///
 /// # Errors
 ///
-/// It could not be started, it failed, or it was stopped.
+/// If it could not be started, failed, or was stopped.
 pub fn build(
     step: &BuildStep,
     folder: &Path,
@@ -187,7 +185,7 @@ pub fn build(
     let Some(child) = stopper.start(&mut command).map_err(broken)? else {
         return Err(failed("was stopped".into(), String::new(), true));
     };
-    // Its copies of the pipe's end go, or the output would never end.
+    // The command holds the write end of the pipe; unless it is closed here, the output never ends.
     drop(command);
     let output = output.map(keep);
     let status = stopper.wait(child).map_err(broken)?;
@@ -217,7 +215,7 @@ pub fn build(
     }
 }
 
-/// What a build prints, of which the beginning and the end are kept.
+/// The output of a build, of which the start and the end are kept.
 #[derive(Debug, Default)]
 struct Kept {
     head: Vec<u8>,
@@ -250,7 +248,7 @@ impl Kept {
     }
 }
 
-/// The output of a build, read by a thread while the build runs.
+/// The output of a build, which a thread reads while the build runs.
 struct Reading {
     kept: Arc<Mutex<Kept>>,
     end: Receiver<()>,
@@ -342,7 +340,7 @@ mod tests {
             (result.unwrap_err(), stop)
         });
         receiver.recv().unwrap();
-        // Before or after it has begun: both end it.
+        // Before or after it has started: both end it.
         stopper.stop();
         let (error, stop) = thread.join().unwrap();
         assert!(error.stopped, "{error}");

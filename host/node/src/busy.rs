@@ -1,6 +1,6 @@
-//! Processes that are in the middle of something that began before a commit, and
-//! what `--kill` makes of them. A loop is seen before the commit; that a handler never
-//! returns is seen only by its not returning, so it has a while to do so.
+//! Processes that are in the middle of something that began before a commit, and what `--kill` does
+//! with them. Loops are detected before the commit. That a handler never returns shows only by its
+//! not returning, so it gets a grace period.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,35 +12,36 @@ use exuvia_process::{Body, Pid};
 
 use crate::node::Node;
 
-/// How often is looked whether a process goes on.
+/// How often it is checked whether a process makes progress.
 const LOOK: Duration = Duration::from_millis(10);
-/// For so many looks a handler that computes may go on after the commit of a
-/// deployment that kills what never returns: a second.
+/// The number of checks for which a handler may go on computing after the commit of a deployment
+/// with `--kill`: one second.
 const GRACE: usize = 100;
-/// For so many looks a process that was killed may take to end: it is told at the
+/// The number of checks within which a killed process must have exited: it gets the signal at the
 /// end of its slice.
 const END: usize = 200;
 
-/// What became of those who were in the middle of something.
+/// What became of the processes that were in the middle of something.
 #[derive(Debug, Default)]
-pub(crate) struct Ended {
-    /// They were killed, and have ended.
+pub(crate) struct KilledBusy {
+    /// The number of processes that were killed, also if they have not exited in time; without
+    /// those that `told` names.
     pub(crate) killed: u64,
-    /// They were killed, and have not ended in time.
+    /// The processes that were killed and have not exited in time.
     pub(crate) unended: Vec<String>,
-    /// They wait for something, with what that is: they cross when it ends.
+    /// The processes that wait, with what for: they are upgraded when that ends.
     pub(crate) busy: Vec<String>,
 }
 
 impl Node {
-    /// Kills the processes in other versions than these that compute for longer than
-    /// a while, or loop. `told`: those that were killed already.
-    pub(crate) fn end_the_busy(
+    /// Kills the processes in other versions of these modules that loop, or still compute after the
+    /// grace period. `told` are those that were killed already.
+    pub(crate) fn kill_busy(
         &self,
         release: &Arc<Release<Artifact>>,
         versions: &[Arc<Version<Artifact>>],
         told: &[Pid],
-    ) -> Ended {
+    ) -> KilledBusy {
         let mut busy = self.busy(release, versions, None);
         for _ in 0..GRACE {
             if !busy.iter().any(|(_, what)| *what == Busy::Computes) {
@@ -49,7 +50,7 @@ impl Node {
             std::thread::park_timeout(LOOK);
             busy = self.busy(release, versions, Some(&busy));
         }
-        let mut ended = Ended::default();
+        let mut ended = KilledBusy::default();
         let mut killed: Vec<Pid> = told.to_vec();
         let told: HashSet<&Pid> = told.iter().collect();
         for (pid, what) in busy {
@@ -73,37 +74,39 @@ impl Node {
         ended
     }
 
-    /// Who is in the middle of something in another version than these; `among`:
-    /// of those only. One that does not come to the end of a turn is as it was.
+    /// Returns the processes that are in the middle of something in another version of these
+    /// modules; `among` restricts that to earlier findings. A process that cannot be inspected in
+    /// time counts as it was.
     fn busy(
         &self,
         release: &Arc<Release<Artifact>>,
         versions: &[Arc<Version<Artifact>>],
         among: Option<&[(Pid, Busy)]>,
     ) -> Vec<(Pid, Busy)> {
-        let behind: Vec<_> = versions
+        let outdated: Vec<_> = versions
             .iter()
             .flat_map(|version| self.0.code.versions(&version.module))
             .filter(|version| !versions.iter().any(|new| Arc::ptr_eq(new, version)))
-            .filter(|version| version.population() > 0)
+            .filter(|version| version.process_count() > 0)
             .collect();
-        if behind.is_empty() {
+        if outdated.is_empty() {
             return Vec::new();
         }
         let of = release.clone();
-        let look = move |own: &mut exuvia_engine::GuestOwn| {
-            let Body::Guest(guest) = &own.body else {
+        let look = move |process: &mut exuvia_engine::GuestProcess| {
+            let Body::Guest(guest) = &process.body else {
                 return None;
             };
-            let here = behind.iter().any(|version| guest.tenancy.is(version));
-            // Who could not cross, or went back, is no concern of this.
-            let current = of.version(&guest.tenancy.module)?;
-            let concerned = here && guest.stuck().is_none() && guest.reverted(current).is_none();
-            Some((own.pid(), guest.busy().filter(|_| concerned)))
+            let here = outdated.iter().any(|version| guest.version.is(version));
+            // Processes whose upgrade failed, and reverted ones, are not concerned.
+            let current = of.version(&guest.version.module)?;
+            let concerned =
+                here && guest.upgrade_failure().is_none() && guest.reverted(current).is_none();
+            Some((process.pid(), guest.busy().filter(|_| concerned)))
         };
         let Some(before) = among else {
-            let look = move |own: &mut exuvia_engine::GuestOwn| {
-                look(own).filter(|(_, busy)| busy.is_some())
+            let look = move |process: &mut exuvia_engine::GuestProcess| {
+                look(process).filter(|(_, busy)| busy.is_some())
             };
             let found = self.survey(usize::MAX, false, look);
             return (found.into_iter())

@@ -1,39 +1,39 @@
-//! What can be known before a node runs: of a module, and of the machine.
+//! What is known before a node runs, about a module and about the machine.
 
 use exuvia_engine::{Engine, EngineConfig, LoadError, default_frames, mappings_of};
 use serde::Serialize;
 
 use crate::config::NodeConfig;
+use crate::host_memory;
 use crate::inspect::page_map;
-use crate::machine;
 
 /// A module that a node can load.
 #[derive(Clone, Debug, Serialize)]
 pub struct Checked {
-    /// Bytes of the file.
+    /// The size of the file in bytes.
     pub file_bytes: u64,
-    /// Bytes of memory that each of its processes begins with.
+    /// Bytes of memory that each of its processes starts with.
     pub memory_bytes: u64,
-    /// The number of its state's schema.
+    /// The version of its state's schema.
     pub schema: i32,
-    /// Whether it exports `save`, and `load`.
+    /// Whether it exports `save`.
     pub save: bool,
-    /// See `save`.
+    /// Whether it exports `load`.
     pub load: bool,
-    /// Whether it says how its state is laid out.
+    /// Whether it describes the layout of its state.
     pub layout: bool,
     /// Why its processes cannot be paged out; empty if they can.
     pub resident_only: Vec<String>,
-    /// The functions of WASI that it imports.
+    /// The WASI functions that it imports.
     pub wasi: Vec<String>,
 }
 
-/// Loads a module as a node with default settings would, and forgets it again.
+/// Loads a module as a node with default settings would, and drops it.
 ///
 /// # Errors
 ///
-/// All that is wrong with it, at least one thing; or that this machine cannot
-/// run Wasm.
+/// Everything that is wrong with the module, at least one error; or that this machine cannot run
+/// Wasm.
 pub fn check(wasm: &[u8]) -> Result<Checked, Vec<LoadError>> {
     let config = EngineConfig {
         memory: NodeConfig::default().module_memory,
@@ -54,7 +54,7 @@ pub fn check(wasm: &[u8]) -> Result<Checked, Vec<LoadError>> {
     })
 }
 
-/// What this machine has for a node.
+/// What this machine offers a node.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// Bytes of memory, or what the control group allows.
@@ -63,11 +63,11 @@ pub struct Machine {
     pub page_map: String,
     /// `vm.max_map_count`.
     pub mappings: usize,
-    /// Frames that a node has by default.
+    /// The number of frames that a node has by default.
     pub frames: usize,
 }
 
-/// Looks at this machine.
+/// Inspects this machine.
 ///
 /// # Errors
 ///
@@ -76,7 +76,7 @@ pub fn look_at_machine() -> Result<Machine, LoadError> {
     let engine = Engine::new(&EngineConfig::default())?;
     let frames = default_frames();
     Ok(Machine {
-        memory: machine::memory(),
+        memory: host_memory::memory(),
         page_map: page_map(&engine),
         mappings: mappings_of(frames).1,
         frames,

@@ -1,4 +1,4 @@
-//! How a node is set up.
+//! The settings of a node.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,43 +14,41 @@ use crate::swap::AtStage;
 /// The settings of a node. All have defaults.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// The app's name, for display.
+    /// The name of the app, for display.
     pub app: String,
-    /// Scheduler threads; 0: one for each core.
+    /// The number of scheduler threads; 0: one per core.
     pub schedulers: usize,
-    /// Frames; 0: what the machine's mapping limit leaves room for.
+    /// The number of frames; 0: as many as the machine's mapping limit allows.
     pub frames: usize,
-    /// Of a hundred turns, those that NORMAL and LOW get while something of HIGH
-    /// priority has something to do.
+    /// Of a hundred slices, those that processes of NORMAL and LOW priority get while ones of HIGH
+    /// priority are ready.
     pub normal_share: u32,
-    /// Bytes of memory that frames keep; 0: a quarter of what the machine has.
+    /// Bytes of memory that frames keep; 0: a quarter of the machine's memory.
     pub frame_memory: u64,
-    /// Most processes; 0: by what memory the machine has.
+    /// The maximum number of processes; 0: derived from the machine's memory.
     pub processes: usize,
-    /// Messages of each process that are transactions after a swap.
+    /// The number of messages of each process that are transactions after a swap.
     pub probation: u32,
-    /// Time budget of a verification.
+    /// The time budget of a verification.
     pub verify: Duration,
-    /// Failures caused by a release that make it go back.
+    /// The number of failures caused by a release at which it is rolled back.
     pub release_threshold: u32,
-    /// How long a release is on its own before sleepers are crossed too.
+    /// How long after a commit idle processes are upgraded in the background.
     pub sweep_after: Duration,
-    /// What a process may use if nothing else is said.
+    /// What a process may use unless the manifest says otherwise.
     pub limits: Limits,
-    /// Most memory that a module's initialization, `save` and `load` may take,
-    /// bytes: no less than any process may have.
+    /// The most memory that a module's initialization, `save` and `load` may take, in bytes: no
+    /// less than any process may have.
     pub module_memory: u64,
-    /// Folder of the compile cache; `None`: no cache.
+    /// The folder of the compile cache; `None`: no cache.
     pub cache: Option<PathBuf>,
-    /// Bytes of compiled functions that are kept for the next version; 0: none.
-    /// For those who develop.
+    /// Bytes of compiled functions that are kept for the next version; 0: none. For development.
     pub functions: usize,
-    /// Which log lines of guests are told.
+    /// Which log lines of guests are reported.
     pub log: LogRules,
-    /// The page-map method, forced for tests.
+    /// Forces a page-map method, for tests.
     pub page_map: Option<Method>,
-    /// Makes the node's clock. One that is manual stands still until it is moved
-    /// (`Node::advance`).
+    /// Makes the clock of the node. A manual one stands still until it is moved (`Node::advance`).
     pub clock: fn() -> Clock,
     /// Called at the stages of each deployment, for tests.
     pub at_stage: Option<AtStage>,
@@ -82,7 +80,7 @@ impl Default for NodeConfig {
 }
 
 impl NodeConfig {
-    /// The settings that a manifest asks for.
+    /// Returns the settings that a manifest asks for.
     pub fn of(manifest: &Manifest) -> NodeConfig {
         let settings = &manifest.node;
         NodeConfig {
@@ -103,12 +101,12 @@ impl NodeConfig {
     }
 }
 
-/// Compiled functions that are kept while somebody develops, bytes: those of some
-/// twenty modules of a megabyte.
+/// Bytes of compiled functions that are kept during development: those of some twenty modules of a
+/// megabyte.
 const DEVELOPED_FUNCTIONS: usize = 64 << 20;
 
 impl NodeConfig {
-    /// The same for somebody who develops the app: new versions are loaded faster.
+    /// Returns these settings for development: new versions load faster.
     #[must_use]
     pub fn developed(self) -> NodeConfig {
         NodeConfig {
@@ -118,7 +116,7 @@ impl NodeConfig {
     }
 }
 
-/// `$XDG_CACHE_HOME/exuvia` or `~/.cache/exuvia`.
+/// Returns `$XDG_CACHE_HOME/exuvia` or `~/.cache/exuvia`.
 fn default_cache() -> Option<PathBuf> {
     let absolute = |name| {
         std::env::var_os(name)

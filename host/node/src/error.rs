@@ -1,5 +1,4 @@
-//! What can go wrong with a node, in words for its user: what failed, why, and
-//! what to do.
+//! The errors of a node, in words for its user: what failed, why, and what to do.
 
 use std::path::PathBuf;
 
@@ -16,7 +15,7 @@ pub enum NodeError {
     /// This machine cannot run compiled Wasm.
     #[error("the engine cannot be set up: {0}")]
     Engine(#[from] LoadError),
-    /// The system has no room for so many frames.
+    /// The mapping limit of the system is too low for this number of frames.
     #[error(
         "{frames} frames may take {mappings} memory mappings, and this system allows {allowed} for a process; lower `frames` in `[node]`, or raise the limit: `sysctl -w vm.max_map_count={}`", .mappings.saturating_mul(2)
     )]
@@ -28,7 +27,7 @@ pub enum NodeError {
         /// `vm.max_map_count`.
         allowed: usize,
     },
-    /// No scheduler threads.
+    /// The scheduler threads could not be started.
     #[error("the schedulers cannot be started: {0}")]
     Scheduler(String),
 }
@@ -43,17 +42,17 @@ pub enum BootError {
     /// A module file could not be read.
     #[error("cannot read the module `{module}` at {}: {source}", .path.display())]
     Read {
-        /// The module's name in the manifest.
+        /// The name of the module in the manifest.
         module: String,
-        /// Where it was looked for.
+        /// The path that was tried.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// What the manifest says does not go with the modules.
+    /// The manifest contradicts the modules.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The modules were refused.
+    /// The modules were rejected.
     #[error(transparent)]
     Swap(#[from] SwapError),
     /// The supervision tree did not start.
@@ -62,12 +61,12 @@ pub enum BootError {
 }
 
 impl BootError {
-    /// What to do about it.
+    /// Returns what to do about it; `None`: the message says it, or there is nothing.
     pub fn help(&self) -> Option<String> {
         match self {
             BootError::Read { .. } => Some("build it, or mend `path` in the manifest".into()),
             BootError::Swap(error) => error.help(),
-            // The manifest's errors have their help inside.
+            // The manifest's errors contain their help.
             BootError::Node(_) | BootError::Manifest(_) | BootError::Tree(_) => None,
         }
     }
@@ -77,29 +76,29 @@ impl BootError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SwapError {
-    /// A module was refused.
+    /// A module was rejected.
     #[error("{file}: {error}")]
     Load {
-        /// The file, or the module's name.
+        /// The file, or the name of the module.
         file: String,
-        /// Why.
+        /// The cause.
         error: LoadError,
     },
-    /// A module begins with more memory than a child of it may have.
+    /// A module starts with more memory than one of its children may have.
     #[error(
         "{file}: the module begins with {wanted} bytes of memory, but the child `{child}` may have {allowed}; raise `limits.memory` of that child in the manifest and start the app again, or build the module with a smaller initial memory"
     )]
     ChildMemory {
-        /// The file, or the module's name.
+        /// The file, or the name of the module.
         file: String,
-        /// The child's id in the manifest.
+        /// The id of the child in the manifest.
         child: String,
-        /// Bytes it begins with.
+        /// Bytes that the module starts with.
         wanted: u64,
-        /// Bytes allowed.
+        /// Bytes that the child may have.
         allowed: u64,
     },
-    /// The crossing failed on a copy of a process.
+    /// The upgrade failed on a copy of a process.
     #[error(transparent)]
     Verify(#[from] VerifyError),
     /// Loop processes would never reach the new code.
@@ -107,26 +106,26 @@ pub enum SwapError {
         "{count} loop processes of the changed modules block in `receive` without the flag UPGRADE (first: {first})"
     )]
     Loops {
-        /// How many.
+        /// The number of these processes.
         count: usize,
         /// One of them.
         first: Pid,
     },
-    /// Somebody went back to an earlier release while it was prepared.
+    /// The node was rolled back to an earlier release while this one was prepared.
     #[error(
-        "the node was rolled back while this was prepared (release {release}), and what it went back to stays"
+        "the node was rolled back while this was prepared (release {release}), and the code it was rolled back to stays"
     )]
     RolledBack {
-        /// The release that is current.
+        /// The current release.
         release: u64,
     },
-    /// Another release came first, or there is none to go back to.
+    /// Another release was committed first, or there is none to roll back to.
     #[error(transparent)]
     Commit(#[from] CommitError),
 }
 
 impl SwapError {
-    /// What to do about it; `None`: the message says it.
+    /// Returns what to do about it; `None`: the message says it.
     pub fn help(&self) -> Option<String> {
         let help = match self {
             SwapError::Load { .. }
@@ -134,7 +133,7 @@ impl SwapError {
             | SwapError::Commit(CommitError::NoEarlier) => return None,
             SwapError::Verify(VerifyError { fix: Some(fix), .. }) => fix,
             SwapError::Verify(_) => {
-                "mend `save` or `load`, or give such state up with `exuvia deploy --fresh`, and the file or the app"
+                "fix `save` or `load`, or discard this state with `exuvia deploy --fresh`, followed by the file or the app"
             }
             SwapError::Loops { .. } => {
                 "deploy with --leave to leave them on their version, or with --kill to end them"
@@ -145,7 +144,7 @@ impl SwapError {
         Some(help.into())
     }
 
-    /// A stable word for programs.
+    /// Returns a stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
             SwapError::Load { .. } | SwapError::ChildMemory { .. } => "load",
@@ -165,43 +164,43 @@ pub enum TargetError {
     /// No process has the name.
     #[error("no process is registered as `{0}`; `exuvia ps` shows all")]
     NoName(String),
-    /// The process has ended, or never was.
+    /// The process has exited, or never existed.
     #[error("there is no process {0}; `exuvia ps` shows all")]
     NoProcess(String),
-    /// It is one of the host's own, and has no guest.
+    /// It is one of the host's own processes, which has no guest.
     #[error("{0} is a process of the host, which has no module; `exuvia ps` shows those that have")]
     Native(String),
-    /// It did not come to the end of a turn in time.
+    /// It did not reach the end of a turn in time.
     #[error("{0} is busy, and did not come to the end of a turn in time; try again")]
     Busy(String),
 }
 
-/// Why a process was not started again.
+/// Why a process was not restarted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestartFailed {
-    /// It cannot be looked at.
+    /// It cannot be inspected.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// It is nobody's child.
+    /// It is not the child of a supervisor.
     #[error(
         "no supervisor of the host watches over {0}; `exuvia tree` shows those that are watched over, `exuvia kill` ends a process"
     )]
     NoSupervisor(Pid),
-    /// Its supervisor did not do it.
+    /// Its supervisor did not restart it.
     #[error("the supervisor of {pid} refused: {why}")]
     Refused {
-        /// Which process.
+        /// The process.
         pid: Pid,
-        /// What it says.
+        /// The supervisor's reason.
         why: String,
     },
-    /// Its supervisor did not answer.
+    /// Its supervisor did not reply.
     #[error(
         "{supervisor}, the supervisor of {pid}, did not answer in time; `exuvia tree` shows what it does"
     )]
     NoAnswer {
-        /// Which process.
+        /// The process.
         pid: Pid,
         /// Its supervisor.
         supervisor: Pid,
@@ -215,40 +214,40 @@ pub enum SpawnFailed {
     /// The current release does not have the module.
     #[error("the release has no module `{0}`; `exuvia info` shows those that it has")]
     NoModule(String),
-    /// It may not have the memory that its module begins with.
+    /// It may not have the memory that its module starts with.
     #[error(
         "a process of the module `{module}` begins with {wanted} bytes of memory, but this one may have {allowed}; raise its `memory` limit, or build the module with a smaller initial memory"
     )]
     Memory {
         /// The module.
         module: String,
-        /// Bytes it begins with.
+        /// Bytes that the module starts with.
         wanted: u64,
-        /// Bytes allowed.
+        /// Bytes that the process may have.
         allowed: u64,
     },
     /// The node has as many processes as it may have.
     #[error("the node has no room for one more process")]
     TableFull,
-    /// There is no such scheduler, or none that a process can be pinned to.
+    /// There is no such scheduler, or no process can be pinned to it.
     #[error("there is no scheduler {wanted} for a process alone; take one below {schedulers}")]
     Scheduler {
-        /// Which was asked for.
+        /// The scheduler that was asked for.
         wanted: usize,
-        /// Those from 0 to below this can be had.
+        /// The number of schedulers that can be asked for, counted from 0.
         schedulers: usize,
     },
     /// The name cannot be registered.
     #[error("the name `{name}` {}; take another one", unusable(*.error))]
     Name {
-        /// Which name.
+        /// The name.
         name: String,
-        /// Why.
+        /// The cause.
         error: NameError,
     },
 }
 
-/// Why a name cannot be registered, as the end of a sentence.
+/// Returns why a name cannot be registered, as the end of a sentence.
 pub(crate) fn unusable(error: NameError) -> &'static str {
     match error {
         NameError::Taken => "belongs to another process",
@@ -262,7 +261,7 @@ pub(crate) fn unusable(error: NameError) -> &'static str {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendFailed {
-    /// The process has ended.
+    /// The process has exited.
     #[error("the process {0} has ended")]
     Dead(Pid),
     /// Its mailbox is full.
@@ -275,12 +274,12 @@ pub enum SendFailed {
         "the message has {bytes} bytes, and one may have {limit}; send less, or raise `message_bytes` in `[limits]`"
     )]
     TooLarge {
-        /// What it has.
+        /// The size of the message in bytes.
         bytes: usize,
-        /// What it may have.
+        /// The limit in bytes.
         limit: u32,
     },
-    /// No process ever had the pid.
+    /// The pid was never assigned to a process.
     #[error("no process of this node has the pid {0}")]
     Unknown(Pid),
 }
@@ -292,22 +291,22 @@ pub enum CallFailed {
     /// The request was not accepted.
     #[error(transparent)]
     Send(#[from] SendFailed),
-    /// The process ended before it replied.
+    /// The process exited before it replied.
     #[error("the process {pid} ended before it replied: {reason}")]
     Down {
-        /// Which process.
+        /// The process.
         pid: Pid,
-        /// Why it ended.
+        /// Its exit reason.
         reason: String,
     },
-    /// No reply within the time.
+    /// There was no reply within the time.
     #[error(
         "the process {pid} did not reply within {timeout_ms} ms; raise the timeout, or look at it with `exuvia ps`"
     )]
     Timeout {
-        /// Which process.
+        /// The process.
         pid: Pid,
-        /// How long was waited.
+        /// The timeout in milliseconds.
         timeout_ms: u64,
     },
     /// The node has as many processes as it may have.

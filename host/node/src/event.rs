@@ -1,24 +1,24 @@
-//! What happens on a node, for whoever listens: one value, one line.
+//! What happens on a node, for subscribers: one value, one line.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::SystemTime;
 
-use exuvia_code::{Path, Release, Version};
+use exuvia_code::{Release, UpgradePath, Version};
 use exuvia_engine::{Artifact, GuestSystem, Observer, VerifyError};
 use exuvia_process::{Envelope, ExitReason, Kind, Pid};
 use serde::{Serialize, Serializer};
 use tokio::sync::broadcast;
 
-use crate::behind::{Behind, yet};
 use crate::error::SwapError;
 use crate::logger::{Logger, Report};
-use crate::settle::SettledReport;
-use crate::shown::Shown;
+use crate::outdated::{Outdated, outdated_clause};
+use crate::render::Rendered;
 use crate::swap::{SwapReport, listed};
+use crate::upgrade_tracker::UpgradeReport;
 
-/// Events that a slow listener may be behind before it loses the oldest.
+/// The number of events that a slow subscriber may lag before it loses the oldest.
 const BACKLOG: usize = 4096;
 
 /// The level of a guest's log line.
@@ -31,7 +31,7 @@ pub enum Level {
     Warn,
     /// Worth knowing.
     Info,
-    /// For the author.
+    /// For the author of the module.
     Debug,
 }
 
@@ -51,31 +51,31 @@ impl Level {
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
-    /// New code is current, and processes begin to cross. Told at the commit.
+    /// New code is current, and processes start to upgrade. Sent at the commit.
     Swap(SwapReport),
-    /// Nobody has to cross to a release any more, or it was superseded before.
-    /// Told once for each release that any process had to cross to.
-    Settled(SettledReport),
-    /// A swap was refused; nothing has changed.
+    /// No process has to be upgraded to the release any more, or another release superseded it.
+    /// Sent once for each release that at least one process had to be upgraded to.
+    UpgradeCompleted(UpgradeReport),
+    /// A swap was rejected; nothing has changed.
     Refused {
         /// The module or file.
         what: String,
-        /// Why.
+        /// The reason.
         reason: String,
-        /// The process whose copy could not cross, with its name.
+        /// The process whose copy could not be upgraded, with its name.
         #[serde(skip_serializing_if = "Option::is_none")]
         process: Option<String>,
-        /// The cause alone: `reason` without the process, and what else was tried.
+        /// The cause alone: `reason` without the process, and without what else was tried.
         cause: String,
-        /// Why state was not carried over, if that was tried.
+        /// Why the state could not be reused, if that was tried.
         #[serde(skip_serializing_if = "Option::is_none")]
-        not_carried: Option<String>,
+        not_reused: Option<String>,
         /// What to do about it.
         #[serde(skip_serializing_if = "Option::is_none")]
         help: Option<String>,
     },
-    /// A watched file cannot be used as it is; its module runs on.
-    Unreadable {
+    /// A watched file cannot be used as it is; the old code of its module keeps running.
+    FileUnreadable {
         /// The module.
         module: String,
         /// Its file.
@@ -83,160 +83,159 @@ pub enum Event {
         /// What is wrong with it, as the end of a sentence.
         reason: String,
     },
-    /// A build begins.
+    /// A build starts.
     Building {
-        /// The modules that it makes.
+        /// The modules that it builds.
         modules: Vec<String>,
-        /// The files whose change it is for.
+        /// The files whose change triggered it.
         changed: Vec<String>,
     },
-    /// A build has ended well, and there is more to say than the swap that
-    /// follows says: that it has printed something (`new`), or that no swap follows.
+    /// A build has succeeded, and there is more to say than the swap that follows says: it has
+    /// printed something (`new`), or no swap follows.
     Built {
-        /// The modules that it made.
+        /// The modules that it built.
         modules: Vec<String>,
-        /// How long it took, milliseconds.
+        /// How long it took, in milliseconds.
         took_ms: f64,
         /// What it printed, mostly warnings. May have colours.
         #[serde(skip_serializing_if = "String::is_empty")]
         output: String,
-        /// The files may be new; else they are as they were before.
+        /// Whether the files may be new; else they are unchanged.
         new: bool,
-        /// They hold the code that runs; else what was refused, or gone back from.
-        runs: bool,
-        /// Processes that do not run it all the same.
+        /// Whether the files hold the running code; else they hold code that was rejected or rolled
+        /// back.
+        is_current: bool,
+        /// Processes that do not run this code nevertheless.
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        behind: Vec<Behind>,
-        /// The build before had failed, or its swap was refused.
-        mended: bool,
-        /// A changed source whose date is older than what is made of it. Tools
-        /// that go by dates take it for old.
+        outdated: Vec<Outdated>,
+        /// Whether the previous build failed, or its swap was rejected.
+        recovered: bool,
+        /// A changed source whose timestamp is older than what was built from it. Tools that
+        /// compare timestamps take it for unchanged.
         #[serde(skip_serializing_if = "Option::is_none")]
-        dated: Option<String>,
+        stale_timestamp: Option<String>,
     },
-    /// Each build changes its own sources, so that one follows the other; they are
-    /// made less and less often.
-    Restless {
-        /// The files.
+    /// Each build changes its own sources, and so triggers the next one; the interval between
+    /// builds grows.
+    BuildLoop {
+        /// The files that the build changes.
         files: Vec<String>,
     },
-    /// The system does not tell of all changes of files, so they are looked for again
-    /// and again. Told once.
-    Looking {
-        /// Why it does not.
+    /// The system does not report all changes of files, so they are polled. Sent once.
+    Polling {
+        /// Why the system does not report them.
         reason: String,
         /// What to do about it.
         help: String,
     },
-    /// What was refused, or could not be read, is again the code that runs.
-    Mended {
+    /// The code of modules that was rejected or could not be read is the running code again.
+    Recovered {
         /// The modules.
         modules: Vec<String>,
-        /// Processes that do not run it all the same.
+        /// Processes that do not run this code nevertheless.
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        behind: Vec<Behind>,
+        outdated: Vec<Outdated>,
     },
-    /// A build has failed; the old code runs on.
+    /// A build has failed; the old code keeps running.
     BuildFailed {
-        /// The modules that it makes.
+        /// The modules that it builds.
         modules: Vec<String>,
         /// The command, and how it failed.
         reason: String,
         /// What it printed. May have colours.
         output: String,
-        /// How long it took, milliseconds.
+        /// How long it took, in milliseconds.
         took_ms: f64,
     },
-    /// The manifest was edited, and what could be applied was.
+    /// The manifest was edited, and what could be applied is applied.
     Manifest {
-        /// What holds now, a clause each.
+        /// What is in effect now, a clause each.
         applied: Vec<String>,
-        /// What was to hold, and could not be applied, with the reason.
+        /// What could not be applied, with the reason.
         failed: Vec<String>,
-        /// What holds when the app is started again, a clause each.
+        /// What takes effect when the app is started again, a clause each.
         restart: Vec<String>,
     },
-    /// The manifest was edited, and cannot be used: the app runs on as it was.
+    /// The manifest was edited, and is invalid: the app keeps running as it was.
     ManifestRefused {
         /// What is wrong with it, in several lines.
         reason: String,
     },
     /// A guest logged a line.
     Log {
-        /// Which process.
+        /// The process.
         pid: String,
         /// Its version.
         module: String,
-        /// How bad it is.
+        /// The level of the line.
         level: Level,
-        /// What it said.
+        /// The line.
         text: String,
     },
-    /// A module has logged more lines in a second than are told.
+    /// A module has logged more lines in a second than are reported.
     LogCut {
         /// The module.
         module: String,
-        /// How many lines were left out.
+        /// The number of lines that were left out.
         lines: u64,
     },
-    /// A module has caused more events of a kind in a second than are told.
+    /// A module has caused more events of a kind in a second than are reported.
     EventCut {
         /// The module.
         module: String,
         /// The kind: the name of the event.
         what: &'static str,
-        /// How many were left out.
+        /// The number of events that were left out.
         events: u64,
     },
-    /// A process ended for a reason that is not orderly.
+    /// A process exited abnormally.
     Exit {
-        /// Which process.
+        /// The process.
         pid: String,
         /// Its version.
         module: String,
-        /// The reason, in a line.
+        /// The reason, in one line.
         reason: String,
-        /// All that is known: for a trap the backtrace.
+        /// Everything that is known: for a trap the backtrace.
         detail: String,
-        /// What it was handling.
+        /// The message that it was handling.
         last: Option<LastMessage>,
     },
-    /// A supervisor has started a child again.
+    /// A supervisor has restarted a child.
     Restarted {
         /// The child's id.
         child: String,
-        /// Its new process.
+        /// The pid of the new process.
         pid: String,
     },
-    /// A supervisor could not start a child again. It tries until it has done so more
-    /// often than it may.
+    /// A supervisor could not restart a child. It retries until its restart intensity is exceeded.
     NotStarted {
         /// The child's id.
         child: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A process could not cross and stays on its version.
-    Stuck {
-        /// Which process.
+    /// The upgrade of a process failed, and it stays on its version.
+    UpgradeFailed {
+        /// The process.
         pid: String,
-        /// The release it should have crossed to.
+        /// The release that it should have been upgraded to.
         release: u64,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// New code failed a process in probation, and it went back with its state
-    /// and its message.
-    Returned {
-        /// Which process.
+    /// New code failed in a process in probation, and the process was reverted with its state and
+    /// its message.
+    Reverted {
+        /// The process.
         pid: String,
-        /// The release that failed it.
+        /// The release whose code failed.
         release: u64,
         /// How it failed.
         reason: String,
     },
     /// A release failed too often: the former versions are current again.
-    WentBack {
+    RolledBack {
         /// The release that failed.
         from: u64,
         /// The release that is current now.
@@ -247,19 +246,19 @@ pub enum Event {
 }
 
 impl Event {
-    /// A swap that was refused.
+    /// Makes the event of a rejected swap.
     pub(crate) fn refused(what: String, error: &SwapError) -> Event {
         let verify = match error {
             SwapError::Verify(verify) => Some(verify),
             _ => None,
         };
-        let not_carried = verify.and_then(|verify| verify.error.not_carried());
+        let not_reused = verify.and_then(|verify| verify.error.not_reused());
         Event::Refused {
             what,
             reason: error.to_string(),
             process: verify.map(VerifyError::process),
             cause: verify.map_or_else(|| error.to_string(), |verify| verify.error.cause()),
-            not_carried: not_carried.map(str::to_owned),
+            not_reused: not_reused.map(str::to_owned),
             help: error.help(),
         }
     }
@@ -269,7 +268,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::Swap(report) => report.fmt(f),
-            Event::Settled(report) => report.fmt(f),
+            Event::UpgradeCompleted(report) => report.fmt(f),
             Event::Refused {
                 what,
                 process,
@@ -277,7 +276,7 @@ impl fmt::Display for Event {
                 help,
                 ..
             } => {
-                write!(f, "swap of {what} refused, the old code runs on: ")?;
+                write!(f, "swap of {what} refused, the old code keeps running: ")?;
                 if let Some(process) = process {
                     write!(f, "process {process}: ")?;
                 }
@@ -287,13 +286,13 @@ impl fmt::Display for Event {
                     None => Ok(()),
                 }
             }
-            Event::Unreadable {
+            Event::FileUnreadable {
                 module,
                 file,
                 reason,
             } => write!(
                 f,
-                "unreadable {file} {reason}; {module} runs on, and is swapped when its file is back"
+                "file-unreadable {file} {reason}; the old code of {module} keeps running, and is replaced when the file is back"
             ),
             Event::Building { modules, changed } => {
                 let modules = listed(modules);
@@ -307,51 +306,51 @@ impl fmt::Display for Event {
                 modules,
                 took_ms,
                 new,
-                runs,
-                behind,
-                mended,
-                dated,
+                is_current,
+                outdated,
+                recovered,
+                stale_timestamp,
                 ..
             } => {
-                let word = if *mended { "mended" } else { "built" };
+                let word = if *recovered { "recovered" } else { "built" };
                 write!(f, "{word} {} in {took_ms:.0} ms", listed(modules))?;
                 if *new {
                     return f.write_str(", and says");
                 }
-                match runs {
-                    true => the_code_that_runs(f, behind, ", nothing to swap")?,
+                match is_current {
+                    true => fmt_current(f, outdated, ", nothing to swap")?,
                     false => f.write_str(
-                        ": it is what was refused, or gone back from; the old code runs on until it changes",
+                        ": it is what was refused or rolled back; the old code keeps running until it changes",
                     )?,
                 }
-                match dated {
+                match stale_timestamp {
                     Some(source) => write!(
                         f,
-                        "; {source} has changed, but is dated before the last build, so that the build may have \
-                         taken it for old: `touch {source}` mends that"
+                        "; {source} has changed, but its timestamp is older than the last build, so that the build may \
+                         have skipped it: run `touch {source}`"
                     ),
                     None => Ok(()),
                 }
             }
-            Event::Restless { files } => write!(
+            Event::BuildLoop { files } => write!(
                 f,
-                "restless: each build changes {}, and is run again for it, but less and less often; name what it \
+                "build-loop: each build changes {}, which starts it again, at longer and longer intervals; name what it \
                  reads in `sources`, without what it writes",
                 listed(files)
             ),
-            Event::Looking { reason, help } => write!(
+            Event::Polling { reason, help } => write!(
                 f,
-                "looking for changes of files every second, as {reason}; help: {help}"
+                "polling files for changes every second, because {reason}; help: {help}"
             ),
-            Event::Mended { modules, behind } => {
-                write!(f, "mended {}", listed(modules))?;
-                the_code_that_runs(f, behind, "")
+            Event::Recovered { modules, outdated } => {
+                write!(f, "recovered {}", listed(modules))?;
+                fmt_current(f, outdated, "")
             }
             Event::BuildFailed {
                 modules, reason, ..
             } => write!(
                 f,
-                "build-failed {}, the old code runs on: {reason}",
+                "build-failed {}, the old code keeps running: {reason}",
                 listed(modules)
             ),
             Event::Manifest {
@@ -371,7 +370,7 @@ impl fmt::Display for Event {
                 write!(f, "manifest {}", clauses.join("; "))
             }
             Event::ManifestRefused { .. } => {
-                f.write_str("manifest-refused, the app runs on as it was")
+                f.write_str("manifest-refused, the app keeps running as it was")
             }
             Event::Log {
                 pid,
@@ -414,118 +413,117 @@ impl fmt::Display for Event {
                     "not-started {child}, its supervisor tries again: {reason}"
                 )
             }
-            Event::Stuck {
+            Event::UpgradeFailed {
                 pid,
                 release,
                 reason,
             } => {
                 let reason = one_line(reason);
-                write!(f, "stuck {pid} before release {release}: {reason}")
+                write!(f, "upgrade-failed {pid} to release {release}: {reason}")
             }
-            Event::Returned {
+            Event::Reverted {
                 pid,
                 release,
                 reason,
             } => write!(
                 f,
-                "returned {pid} from release {release}, state and message kept: {reason}"
+                "reverted {pid} from release {release}, state and message kept: {reason}"
             ),
-            Event::WentBack {
+            Event::RolledBack {
                 from,
                 release,
                 reason,
             } => write!(
                 f,
-                "release {from} failed too often and went back (now release {release}): {reason}"
+                "rolled-back release {from}, which failed too often (now release {release}): {reason}"
             ),
         }
     }
 }
 
-/// That something is the code that runs, and of whom it is not true.
-fn the_code_that_runs(f: &mut fmt::Formatter<'_>, behind: &[Behind], more: &str) -> fmt::Result {
+/// Writes that something is the running code, and which processes do not run it.
+fn fmt_current(f: &mut fmt::Formatter<'_>, outdated: &[Outdated], more: &str) -> fmt::Result {
     f.write_str(": it is the code that runs")?;
-    match behind.is_empty() {
+    match outdated.is_empty() {
         true => f.write_str(more),
-        false => write!(f, ", {}", yet(behind)),
+        false => write!(f, ", {}", outdated_clause(outdated)),
     }
 }
 
-/// A text of several lines, as one with a backtrace is, on one line.
+/// Joins a text of several lines, for example one with a backtrace, to one line.
 fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     lines.join(" ")
 }
 
-/// Where a node's events come from. Made before the node and given to it, it
-/// has listeners before anything happens. A listener may be 4,096 events
-/// behind; one that falls further behind loses the oldest, and is told how many.
+/// The source of a node's events. It is made before the node and given to it, so that it can have
+/// subscribers before anything happens. A subscriber may lag 4,096 events; one that lags further
+/// loses the oldest, and learns how many.
 #[derive(Clone, Debug)]
 pub struct Events {
     plain: broadcast::Sender<Event>,
-    told: broadcast::Sender<Told>,
+    timed: broadcast::Sender<TimedEvent>,
 }
 
 impl Default for Events {
     fn default() -> Events {
         Events {
             plain: broadcast::Sender::new(BACKLOG),
-            told: broadcast::Sender::new(BACKLOG),
+            timed: broadcast::Sender::new(BACKLOG),
         }
     }
 }
 
-/// An event, and when it happened: for those who show it to people. A listener may
-/// come to it late.
+/// An event with the time at which it happened, for display: a subscriber may receive it late.
 #[derive(Clone, Debug)]
-pub struct Told {
-    /// By the system's clock.
+pub struct TimedEvent {
+    /// The time by the system's clock.
     pub at: SystemTime,
-    /// What happened.
+    /// The event.
     pub event: Arc<Event>,
 }
 
-impl Told {
-    /// Something that happens now.
+impl TimedEvent {
+    /// Returns an event that happens now.
     #[expect(
         clippy::disallowed_methods,
         reason = "the wall clock is for people, and nothing is decided by it"
     )]
-    pub fn now(event: Event) -> Told {
-        Told {
+    pub fn now(event: Event) -> TimedEvent {
+        TimedEvent {
             at: SystemTime::now(),
             event: Arc::new(event),
         }
     }
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for TimedEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.event.fmt(f)
     }
 }
 
-impl Serialize for Told {
+impl Serialize for TimedEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.event.serialize(serializer)
     }
 }
 
 impl Events {
-    /// What happens from now on.
+    /// Subscribes to the events from now on.
     pub fn listen(&self) -> broadcast::Receiver<Event> {
         self.plain.subscribe()
     }
 
-    /// The same, with the time of each event.
-    pub fn listen_told(&self) -> broadcast::Receiver<Told> {
-        self.told.subscribe()
+    /// Subscribes to the events from now on, each with its time.
+    pub fn listen_timed(&self) -> broadcast::Receiver<TimedEvent> {
+        self.timed.subscribe()
     }
 
     pub(crate) fn send(&self, event: Event) {
-        // Nobody listening is no failure.
-        if self.told.receiver_count() > 0 {
-            let _ = self.told.send(Told::now(event.clone()));
+        // Having no subscriber is not an error.
+        if self.timed.receiver_count() > 0 {
+            let _ = self.timed.send(TimedEvent::now(event.clone()));
         }
         if self.plain.receiver_count() > 0 {
             let _ = self.plain.send(event);
@@ -533,23 +531,22 @@ impl Events {
     }
 
     pub(crate) fn heard(&self) -> bool {
-        self.told.receiver_count() > 0 || self.plain.receiver_count() > 0
+        self.timed.receiver_count() > 0 || self.plain.receiver_count() > 0
     }
 }
 
-/// The message that a process was handling when it failed. Of a long one the
-/// beginning is there.
+/// The message that a process was handling when it failed. Of a long one only the start is kept.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LastMessage {
     /// `message`, `request`, `timer` and so on.
     pub kind: String,
-    /// Who has sent it.
+    /// The sender.
     pub from: String,
     /// Its tag.
     pub tag: u32,
     /// Its payload.
     #[serde(flatten)]
-    pub payload: Shown,
+    pub payload: Rendered,
 }
 
 impl LastMessage {
@@ -558,12 +555,12 @@ impl LastMessage {
             kind: kind(message.kind),
             from: message.sender.to_string(),
             tag: message.tag,
-            payload: Shown::new(message.tag, message.payload.as_slice()),
+            payload: Rendered::new(message.tag, message.payload.as_slice()),
         }
     }
 }
 
-/// A kind of message, in a word.
+/// Returns the name of a message kind.
 pub(crate) fn kind(kind: Kind) -> String {
     format!("{kind:?}").to_lowercase()
 }
@@ -584,25 +581,25 @@ impl fmt::Display for LastMessage {
     }
 }
 
-/// Makes events of what the engine tells.
+/// Turns what the engine reports into events.
 #[derive(Debug)]
-pub(crate) struct Herald {
+pub(crate) struct EventObserver {
     pub(crate) events: Events,
     pub(crate) logger: Arc<Logger>,
     pub(crate) system: Arc<GuestSystem>,
-    /// Wakes the sweeper after a commit that nobody asked for.
+    /// Wakes the background upgrader after a rollback by the runtime.
     pub(crate) commits: SyncSender<()>,
 }
 
-impl Herald {
-    /// Whether an event that a guest can cause without an end is told.
+impl EventObserver {
+    /// Returns whether an event is reported that a guest can cause without bound.
     fn admits(&self, version: &Version<Artifact>, what: Report, bytes: usize) -> bool {
         let now = self.system.clock.now();
         self.events.heard() && self.logger.reports(&version.module, what, bytes, now)
     }
 }
 
-impl Observer for Herald {
+impl Observer for EventObserver {
     fn log(&self, pid: Pid, version: &Arc<Version<Artifact>>, level: i32, text: &str) {
         let level = Level::of(level);
         if self.events.heard()
@@ -637,13 +634,19 @@ impl Observer for Herald {
         }
     }
 
-    fn crossed(&self, _pid: Pid, _release: u64, _path: Path) {
-        // Counted in the release's progress; a line each would be too many.
+    fn upgraded(&self, _pid: Pid, _release: u64, _path: UpgradePath) {
+        // Counted in the progress of the release; a line for each process would be too many.
     }
 
-    fn stuck(&self, pid: Pid, version: &Arc<Version<Artifact>>, release: u64, reason: &str) {
-        if self.admits(version, Report::Stuck, reason.len()) {
-            self.events.send(Event::Stuck {
+    fn upgrade_failed(
+        &self,
+        pid: Pid,
+        version: &Arc<Version<Artifact>>,
+        release: u64,
+        reason: &str,
+    ) {
+        if self.admits(version, Report::UpgradeFailed, reason.len()) {
+            self.events.send(Event::UpgradeFailed {
                 pid: pid.to_string(),
                 release,
                 reason: reason.to_owned(),
@@ -651,15 +654,15 @@ impl Observer for Herald {
         }
     }
 
-    fn returned(
+    fn reverted(
         &self,
         pid: Pid,
         version: &Arc<Version<Artifact>>,
         release: u64,
         reason: &ExitReason,
     ) {
-        if self.admits(version, Report::Returned, reason.bytes().len()) {
-            self.events.send(Event::Returned {
+        if self.admits(version, Report::Reverted, reason.bytes().len()) {
+            self.events.send(Event::Reverted {
                 pid: pid.to_string(),
                 release,
                 reason: reason.to_string(),
@@ -667,13 +670,13 @@ impl Observer for Herald {
         }
     }
 
-    fn went_back(&self, from: u64, release: &Arc<Release<Artifact>>, reason: &str) {
-        self.events.send(Event::WentBack {
+    fn rolled_back(&self, from: u64, release: &Arc<Release<Artifact>>, reason: &str) {
+        self.events.send(Event::RolledBack {
             from,
             release: release.id,
             reason: reason.to_owned(),
         });
-        // A full channel: it knows already.
+        // If the channel is full, the background upgrader will wake anyway.
         let _ = self.commits.try_send(());
     }
 }

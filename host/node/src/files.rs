@@ -1,12 +1,11 @@
-//! Reads files that somebody else keeps where a node looks: modules, manifests,
-//! sources, ignore files.
+//! Reads files that other programs put where a node looks: modules, manifests, sources, ignore
+//! files.
 //!
-//! A name may lead to anything. A pipe would be waited for, a device may act when
-//! it is opened or never end, and either may take a file's place between a look
-//! and the opening. So nothing is opened that is no ordinary file, an opening does
-//! not wait, what was opened is looked at once more, and no more is read than asked
-//! for. What can still take time is a file system that does not answer; nobody who
-//! must answer may wait for whoever reads here.
+//! A name may refer to anything. Opening a pipe may block, a device may act when it is opened or
+//! never end, and either may replace a file between a check and the opening. So only regular files
+//! are opened, opening does not block, the opened file is checked once more, and no more is read
+//! than asked for. A file system that does not respond can still block; threads that must stay
+//! responsive must not wait for the thread that reads here.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
@@ -15,14 +14,14 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// What is said of a pipe, a device or a socket, as the end of a sentence.
+/// The description of a pipe, a device or a socket, as the end of a sentence.
 pub(crate) const NO_FILE: &str = "is no ordinary file";
 
-/// Opens an ordinary file for reading.
+/// Opens a regular file for reading.
 ///
 /// # Errors
 ///
-/// It cannot be opened, or is something else.
+/// If it cannot be opened, or is not a regular file.
 pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     ordinary(&std::fs::metadata(path)?)?;
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -42,11 +41,11 @@ fn ordinary(metadata: &Metadata) -> io::Result<()> {
     }
 }
 
-/// The first bytes of an ordinary file: all, if there are no more than `most`.
+/// Returns the first `most` bytes of a regular file, or the whole file if it is shorter.
 ///
 /// # Errors
 ///
-/// It cannot be read, or is something else.
+/// If it cannot be read, or is not a regular file.
 pub(crate) fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let (file, metadata) = open(path)?;
     let expected = usize::try_from(metadata.len().min(most)).unwrap_or(0);
@@ -55,11 +54,11 @@ pub(crate) fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// An ordinary file of at most so many bytes.
+/// Returns the contents of a regular file of at most `most` bytes.
 ///
 /// # Errors
 ///
-/// It cannot be read, is something else, or has more.
+/// If it cannot be read, is not a regular file, or is longer.
 pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let bytes = read_up_to(path, most.saturating_add(1))?;
     if bytes.len() as u64 > most {

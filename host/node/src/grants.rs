@@ -1,17 +1,16 @@
-//! What a process may use of the system, as guests say it and as operators see it.
+//! What a process may use of the system: as guests request it, and as operators see it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use exuvia_process::{Grants, Limits, Wanted};
+use exuvia_process::{GrantRequest, Grants, Limits};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What a guest grants a child: `wasi` of the manifest, with paths as the guest
-/// itself knows them.
+/// What a guest grants a child: `wasi` of the manifest, with paths in the guest's own view.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GuestGrants {
@@ -31,7 +30,7 @@ struct GuestDir {
     access: Access,
 }
 
-/// A folder that is not only a path.
+/// A folder that is given as more than a path.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ToldDir {
@@ -40,8 +39,8 @@ struct ToldDir {
     access: Access,
 }
 
-/// By hand: an untagged enumeration would first take in whatever is there, as deep as
-/// it is nested, on the stack of a guest.
+/// Written by hand: an untagged enumeration would first buffer the whole value, however deep it is
+/// nested, on the stack of a guest.
 impl<'de> Deserialize<'de> for GuestDir {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<GuestDir, D::Error> {
         struct PathOrMap;
@@ -87,11 +86,11 @@ enum Stdio {
     Terminal,
 }
 
-impl From<GuestGrants> for Wanted {
-    fn from(grants: GuestGrants) -> Wanted {
+impl From<GuestGrants> for GrantRequest {
+    fn from(grants: GuestGrants) -> GrantRequest {
         let folders = grants.dirs.into_iter();
         let folders = folders.map(|(guest, dir)| (guest, dir.path, dir.access == Access::Write));
-        Wanted {
+        GrantRequest {
             folders: folders.collect(),
             env: grants.env,
             args: grants.args,
@@ -101,15 +100,15 @@ impl From<GuestGrants> for Wanted {
 }
 
 /// Reads what a guest grants a child, in MessagePack.
-pub(crate) fn wanted(text: &[u8]) -> Result<Wanted, String> {
+pub(crate) fn wanted(text: &[u8]) -> Result<GrantRequest, String> {
     read::<GuestGrants>(text).map(Into::into)
 }
 
-/// How deep what a guest says to the host may be nested: it is read on the guest's
+/// The maximum nesting of values that a guest passes to the host: they are read on the guest's
 /// stack, of which little may be left.
 const DEPTH: usize = 32;
 
-/// Reads what a guest says to the host, one value in MessagePack.
+/// Reads a value that a guest passes to the host, in MessagePack.
 pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     let mut rest = text;
     let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
@@ -121,7 +120,7 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     }
 }
 
-/// The limits of a child that is granted this by a process with these.
+/// Returns the limits of a child to which a process with `limits` grants `grants`.
 pub(crate) fn granted(
     limits: &Arc<Limits>,
     grants: Option<GuestGrants>,
@@ -136,8 +135,8 @@ pub(crate) fn granted(
     }))
 }
 
-/// Shows grants with the keys of the manifest. Of the environment only the names:
-/// a value may be a secret.
+/// Serializes grants with the keys of the manifest. Of the environment only the names: a value may
+/// be a secret.
 pub(crate) fn shown<S: Serializer>(grants: &Grants, to: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Dir<'a> {

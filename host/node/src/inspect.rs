@@ -1,30 +1,30 @@
-//! Looking at a node: what `ps` and `info` show. A process is looked at while
-//! it rests or between two of its turns, never while it runs.
+//! Inspecting a node: what `ps` and `info` show. A process is inspected while it is parked or
+//! between two of its turns, never while it runs.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use exuvia_code::Release;
-use exuvia_engine::{Artifact, Engine, Guest, GuestOwn, GuestSystem, Traced};
+use exuvia_engine::{Artifact, Engine, GuestProcess, GuestSystem, Traced};
 use exuvia_process::{Body, Pid, RunState, Signal};
 use serde::Serialize;
 
 use crate::error::TargetError;
 use crate::event::kind;
-use crate::left;
 use crate::manifest;
 use crate::node::Node;
+use crate::upgrade_state::UpgradeState;
 
-/// How long a running process is waited for until its turn ends.
+/// How long an inspection waits until the turn of a running process ends.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Which processes are wanted.
+/// Selects processes.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    /// Only those of this module.
+    /// Only processes of this module.
     pub module: Option<String>,
-    /// At most so many.
+    /// The maximum number of processes.
     pub limit: usize,
 }
 
@@ -46,36 +46,33 @@ pub struct ProcessInfo {
     pub names: Vec<String>,
     /// `module@version`; `None` for a native process.
     pub module: Option<String>,
-    /// What it does: resident, paged out, receive, call, preempted, native, ...; or
-    /// that it is stuck, reverted or suspended.
+    /// What it does: resident, paged out, receive, call, preempted, native, ...; or that it is
+    /// suspended.
     pub state: String,
     /// Messages in its mailbox.
     pub mailbox: u64,
-    /// Reductions since its birth.
+    /// Reductions since it was spawned.
     pub reductions: u64,
     /// Bytes of linear memory.
     pub memory: u64,
     /// Bytes of its image, if it is paged out.
     pub image: u64,
-    /// Crossings to other code.
-    pub crossings: u32,
-    /// Why it could not cross, if it could not.
-    pub stuck: Option<String>,
-    /// How new code has failed it, if it went back to its old version for that.
-    pub reverted: Option<String>,
-    /// It stays on an old version until it ends: it was left there, or never
-    /// returns to cross.
-    pub left: bool,
+    /// Its state in the upgrade to the current release; `None` for a native process.
+    pub upgrade: Option<UpgradeState>,
+    /// Why its upgrade failed, or why it was reverted.
+    pub upgrade_reason: Option<String>,
+    /// The number of its upgrades so far.
+    pub upgrades: u32,
 }
 
 /// One loaded version.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadedInfo {
-    /// Its number.
+    /// The version number.
     pub version: u32,
-    /// Processes in it.
+    /// The number of processes that run it.
     pub processes: usize,
-    /// First digits of its digest.
+    /// The first digits of its digest.
     pub digest: String,
 }
 
@@ -86,128 +83,129 @@ pub struct ModuleInfo {
     pub name: String,
     /// The current version.
     pub version: u32,
-    /// First digits of its digest.
+    /// The first digits of its digest.
     pub digest: String,
-    /// Processes in the current version.
+    /// The number of processes that run the current version.
     pub processes: usize,
-    /// The schema of its state.
+    /// The version of its state's schema.
     pub schema: i32,
-    /// Bytes of the file.
+    /// The size of the file in bytes.
     pub bytes: usize,
     /// Why its processes cannot be paged out; empty if they can.
     pub resident_only: Vec<String>,
-    /// All its versions that are loaded.
+    /// All its loaded versions.
     pub loaded: Vec<LoadedInfo>,
 }
 
-/// The whole node.
+/// The state of the whole node.
 #[derive(Clone, Debug, Serialize)]
 pub struct NodeInfo {
-    /// The app's name.
+    /// The name of the app.
     pub app: String,
-    /// The node's number, in hexadecimal.
+    /// The number of the node, in hexadecimal.
     pub node: String,
     /// The current release.
     pub release: u64,
-    /// Processes alive.
+    /// The number of processes alive.
     pub processes: usize,
-    /// Most processes.
+    /// The maximum number of processes.
     pub most_processes: usize,
-    /// Scheduler threads.
+    /// The number of scheduler threads.
     pub schedulers: usize,
-    /// Threads that wait with a guest on their stack, while others go on as schedulers.
-    pub threads_aside: usize,
-    /// Frames alive.
+    /// Threads that are blocked in place with a guest on their stack, while spare threads act as
+    /// schedulers.
+    pub threads_blocked: usize,
+    /// The number of frames that exist.
     pub frames: usize,
     /// Frames that blocked processes hold.
     pub frames_blocked: usize,
-    /// Frames that wait for a process.
+    /// Frames that are free.
     pub frames_free: usize,
-    /// Bytes of memory that frames hold, as last seen.
+    /// Bytes of memory that frames hold, as last measured.
     pub frame_bytes: u64,
-    /// Bytes that they may hold.
+    /// Bytes of memory that frames may hold.
     pub frame_memory: u64,
     /// Frames made so far.
     pub frames_made: u64,
-    /// Frames that could not be made because the system had no room.
+    /// Frames that could not be made because the system was out of memory or mappings.
     pub frame_failures: u64,
-    /// Times that a frame's memory was given back because it was too much.
+    /// How often the memory of a frame was released because frames held too much.
     pub frames_released: u64,
-    /// Milliseconds since the start.
+    /// Milliseconds since the node started.
     pub uptime_ms: u64,
-    /// Images put into frames.
+    /// The number of page-ins: images that were restored into frames.
     pub page_ins: u64,
-    /// Images taken out of frames.
+    /// The number of page-outs: images that were saved from frames.
     pub page_outs: u64,
-    /// Mean nanoseconds of a page-in, the page-out that makes room included.
+    /// The mean nanoseconds of a page-in, including the page-out that frees a frame for it.
     pub page_in_ns: u64,
-    /// Mean nanoseconds of a page-out.
+    /// The mean nanoseconds of a page-out.
     pub page_out_ns: u64,
     /// Entries into guests that found the process in a frame.
     pub frame_hits: u64,
-    /// Their share of these and the page-ins, 0 to 1; 1 if there was none.
+    /// The share of the frame hits in all entries, hits and page-ins, 0 to 1; 1 if there was none.
     pub hit_rate: f64,
-    /// How written pages are found: `scan`, `bits` or `compare`; with
-    /// ` after faults` if the kernel is asked only when a thread has had a fault.
+    /// How written pages are found: `scan`, `bits` or `compare`; with ` after faults` if the kernel
+    /// is asked only when a thread has had a page fault.
     pub page_map: String,
     /// Timers that are set.
     pub timers: usize,
-    /// The current release's modules.
+    /// The modules of the current release.
     pub modules: Vec<ModuleInfo>,
 }
 
-/// All that is known of one process.
+/// Everything that is known of one process.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
     /// What `ps` shows.
     #[serde(flatten)]
     pub process: ProcessInfo,
-    /// Who has started it.
+    /// The process that started it.
     pub parent: Option<String>,
-    /// Those it is linked to.
+    /// The processes that it is linked to.
     pub links: Vec<String>,
-    /// Those whose end, or whose reply, it waits for.
+    /// The processes for whose exit or reply it waits.
     pub monitors: Vec<String>,
-    /// How many wait for its end, or its reply.
+    /// The number of processes that wait for its exit or reply.
     pub watchers: usize,
-    /// Exits of those it is linked to reach it as messages.
+    /// Whether exits of linked processes reach it as messages.
     pub trap_exit: bool,
-    /// What it may use.
+    /// Its limits.
     pub limits: manifest::Limits,
-    /// The groups that it is in.
+    /// The groups that it has joined.
     pub groups: Vec<String>,
-    /// The tables that belong to it.
+    /// The tables that it owns.
     pub tables: Vec<TableInfo>,
-    /// How soon it gets its turn: `low`, `normal`, `high`.
+    /// Its scheduling priority: `low`, `normal`, `high`.
     pub priority: String,
-    /// The first messages of those that wait, at most 20.
+    /// The first messages in its mailbox, at most 20.
     pub messages: Vec<MessageInfo>,
-    /// The number of its state's schema.
+    /// The version of its state's schema.
     pub schema: Option<i32>,
-    /// Why its state cannot be shown, if it cannot.
+    /// Why its state cannot be shown, if so.
     pub no_state: Option<String>,
 }
 
-/// What has come of suspending a process, or resuming it.
+/// The result of suspending or resuming a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Suspended {
-    /// That is news.
+    /// Whether that changed anything.
     pub changed: bool,
-    /// It is in no handler, and stands still if it is suspended; else it ends the handler
-    /// first.
+    /// Whether it is outside a handler, so that it stops at once when it is suspended; else it
+    /// finishes the handler first.
     pub still: bool,
 }
 
-/// A message that waits in a mailbox.
+/// A message in a mailbox.
 #[derive(Clone, Debug, Serialize)]
 pub struct MessageInfo {
     /// `message`, `request`, `exit` and so on.
     pub kind: String,
-    /// Who has sent it.
+    /// The sender.
     pub from: String,
     /// Its tag.
     pub tag: u32,
-    /// Bytes of its payload.
+    /// The size of its payload in bytes.
     pub bytes: usize,
 }
 
@@ -218,27 +216,27 @@ pub struct TableInfo {
     pub table: u64,
     /// Its name, if it has one.
     pub name: Option<String>,
-    /// Rows.
+    /// The number of rows.
     pub rows: usize,
-    /// The bytes that they count.
+    /// The bytes that its rows are charged.
     pub bytes: u64,
 }
 
-/// How many waiting messages an inspection shows.
+/// The maximum number of messages that an inspection shows.
 const SHOWN_MESSAGES: usize = 20;
 
 impl Node {
-    /// All that is known of a process, and its state as its `save` hands it over;
+    /// Returns everything that is known of a process, and its state as its `save` returns it;
     /// `save` runs on a copy.
     ///
     /// # Errors
     ///
-    /// If there is no such process, or it does not come to the end of a turn.
+    /// If there is no such process, or it does not reach the end of a turn.
     pub fn inspect(&self, pid: Pid) -> Result<(Inspection, Option<Vec<u8>>), TargetError> {
         let release = self.0.code.current();
-        let seen = self.look_at(pid, move |own| {
-            let mut inspection = inspection(describe(own, &release), own);
-            let copied = match own.guest() {
+        let seen = self.look_at(pid, move |process| {
+            let mut inspection = inspection(describe(process, &release), process);
+            let copied = match process.guest() {
                 Some(guest) => guest.copy(),
                 None => {
                     inspection.no_state = Some("it is a process of the host".into());
@@ -292,35 +290,35 @@ impl Node {
         }
     }
 
-    /// Has a process take no message from its next rest on, until it is resumed. It still ends, crosses to new code and is inspected (OTP:
-    /// `sys:suspend`).
+    /// Suspends a process: from the end of its current handler it takes no message until it is
+    /// resumed. It can still exit, be upgraded and be inspected (OTP: `sys:suspend`).
     ///
     /// # Errors
     ///
-    /// If there is no such process, it is one of the host's, or it does not come
-    /// to the end of a turn.
+    /// If there is no such process, it is one of the host's, or it does not reach the end of a
+    /// turn.
     pub fn suspend(&self, pid: Pid) -> Result<Suspended, TargetError> {
-        self.halted(pid, true)
+        self.set_suspended(pid, true)
     }
 
-    /// Has a process that was suspended go on (OTP: `sys:resume`).
+    /// Resumes a suspended process (OTP: `sys:resume`).
     ///
     /// # Errors
     ///
     /// As [`Node::suspend`].
     pub fn resume(&self, pid: Pid) -> Result<Suspended, TargetError> {
-        self.halted(pid, false)
+        self.set_suspended(pid, false)
     }
 
-    fn halted(&self, pid: Pid, on: bool) -> Result<Suspended, TargetError> {
-        let halted = self.look_at(pid, move |own| {
-            let still = own.guest()?.stands_still();
+    fn set_suspended(&self, pid: Pid, on: bool) -> Result<Suspended, TargetError> {
+        let halted = self.look_at(pid, move |process| {
+            let still = process.guest()?.stands_still();
             Some(Suspended {
-                changed: std::mem::replace(&mut own.suspended, on) != on,
+                changed: std::mem::replace(&mut process.suspended, on) != on,
                 still,
             })
         })?;
-        // Its messages wait already: no signal will tell it of them.
+        // Its messages have arrived already: no signal will report them.
         self.0.system.wake(pid);
         halted.ok_or_else(|| TargetError::Native(pid.to_string()))
     }
@@ -329,13 +327,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If there is no such process, it is one of the host's, or it does not come
-    /// to the end of a turn.
+    /// If there is no such process, it is one of the host's, or it does not reach the end of a
+    /// turn.
     pub fn trace(&self, pid: Pid, limit: u64) -> Result<Receiver<Traced>, TargetError> {
         let receiver = self.0.executor.trace(pid, limit);
-        let marked = self.look_at(pid, |own| {
-            let is_guest = own.guest().is_some();
-            own.traced = is_guest;
+        let marked = self.look_at(pid, |process| {
+            let is_guest = process.guest().is_some();
+            process.traced = is_guest;
             is_guest
         });
         match marked {
@@ -349,21 +347,26 @@ impl Node {
         }
     }
 
-    /// Looks at one process, at rest or between two of its turns.
+    /// Calls `look` with a process that is parked or between two of its turns, and returns its
+    /// result.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such process, or it does not reach the end of a turn.
     pub(crate) fn look_at<T: Send + 'static>(
         &self,
         pid: Pid,
-        look: impl FnOnce(&mut GuestOwn) -> T + Send + 'static,
+        look: impl FnOnce(&mut GuestProcess) -> T + Send + 'static,
     ) -> Result<T, TargetError> {
         let system = &self.0.system;
         let gone = || TargetError::NoProcess(pid.to_string());
         if !system.is_alive(pid) {
             return Err(gone());
         }
-        // It may be another process's slot by the time that somebody looks.
+        // If the slot belongs to another process by then, `look` is dropped.
         let (sender, receiver) = channel();
-        let look = Box::new(move |own: &mut GuestOwn, _: &GuestSystem| {
-            let _ = sender.send(look(own));
+        let look = Box::new(move |process: &mut GuestProcess, _: &GuestSystem| {
+            let _ = sender.send(look(process));
         });
         system
             .signal(pid, Signal::Control(look))
@@ -376,7 +379,7 @@ impl Node {
             })
     }
 
-    /// The node as it is now.
+    /// Returns the current state of the node.
     pub fn info(&self) -> NodeInfo {
         let inner = &self.0;
         let release = inner.code.current();
@@ -390,7 +393,7 @@ impl Node {
                 name: version.module.to_string(),
                 version: version.number,
                 digest: version.digest.short(),
-                processes: version.population(),
+                processes: version.process_count(),
                 schema: version.artifact.schema(),
                 bytes: version.artifact.file_bytes(),
                 resident_only: version.artifact.resident_only().to_vec(),
@@ -400,7 +403,7 @@ impl Node {
                     .iter()
                     .map(|version| LoadedInfo {
                         version: version.number,
-                        processes: version.population(),
+                        processes: version.process_count(),
                         digest: version.digest.short(),
                     })
                     .collect(),
@@ -414,7 +417,7 @@ impl Node {
             processes: inner.system.table.alive(),
             most_processes: inner.system.table.limit(),
             schedulers: self.scheduler().workers(),
-            threads_aside: self.scheduler().aside(),
+            threads_blocked: self.scheduler().blocked_threads(),
             frames: frames.live,
             frames_blocked: frames.blocked,
             frames_free: frames.free,
@@ -436,13 +439,13 @@ impl Node {
         }
     }
 
-    /// The processes, in order of their slots. Those that run are waited for,
-    /// a moment at most; one that does not come to a turn's end is left out.
+    /// Returns the processes, in order of their slots. Running ones are waited for briefly; one
+    /// that does not reach the end of a turn is left out.
     pub fn processes(&self, filter: &Filter) -> Vec<ProcessInfo> {
         let release = self.0.code.current();
         let module = filter.module.clone();
-        let mut found = self.survey(filter.limit, filter.module.is_none(), move |own| {
-            Some(describe(own, &release)).filter(|info| wanted(info, module.as_deref()))
+        let mut found = self.survey(filter.limit, filter.module.is_none(), move |process| {
+            Some(describe(process, &release)).filter(|info| wanted(info, module.as_deref()))
         });
         for info in &mut found {
             self.complete(info);
@@ -452,27 +455,27 @@ impl Node {
         found
     }
 
-    /// What `look` makes of the processes, until it has made something of
-    /// `limit` of them. `all`: it makes something of every one, so that those
-    /// that run and answer later count too.
+    /// Returns the results of `look` for the processes, until there are `limit` of them. `all` says
+    /// that `look` returns `Some` for every process, so that running processes, whose results come
+    /// later, count towards the limit.
     pub(crate) fn survey<T: Send + 'static>(
         &self,
         limit: usize,
         all: bool,
-        look: impl Fn(&mut GuestOwn) -> Option<T> + Clone + Send + 'static,
+        look: impl Fn(&mut GuestProcess) -> Option<T> + Clone + Send + 'static,
     ) -> Vec<T> {
         let slots = self.0.system.table.indices();
         self.survey_slots(slots, limit, all, PATIENCE, look)
     }
 
-    /// The same of some slots; those that run are waited for a time at most.
+    /// Does the same for some slots; waits for running processes for `patience` at most.
     pub(crate) fn survey_slots<T: Send + 'static>(
         &self,
         slots: impl Iterator<Item = u32>,
         limit: usize,
         all: bool,
         patience: Duration,
-        look: impl Fn(&mut GuestOwn) -> Option<T> + Clone + Send + 'static,
+        look: impl Fn(&mut GuestProcess) -> Option<T> + Clone + Send + 'static,
     ) -> Vec<T> {
         let system = &self.0.system;
         let mut found = Vec::new();
@@ -494,9 +497,9 @@ impl Node {
             } else if let Some(pid) = system.pid(index) {
                 let sender = sender.clone();
                 let look = look.clone();
-                let look = Signal::Control(Box::new(move |own: &mut GuestOwn, _: &_| {
-                    // Whoever asked may have lost patience.
-                    let _ = sender.send(look(own));
+                let look = Signal::Control(Box::new(move |process: &mut GuestProcess, _: &_| {
+                    // The caller may have timed out.
+                    let _ = sender.send(look(process));
                 }));
                 if system.signal(pid, look).is_ok() {
                     asked += 1;
@@ -518,7 +521,7 @@ impl Node {
         found
     }
 
-    /// Adds what is not the process's own to say.
+    /// Adds what is not stored in the process itself: its names, and the messages in its slot.
     pub(crate) fn complete(&self, info: &mut ProcessInfo) {
         let system = &self.0.system;
         let slot = slot_of(&info.pid);
@@ -561,20 +564,14 @@ fn wanted(info: &ProcessInfo, module: Option<&str>) -> bool {
     }
 }
 
-/// The state of a process whose continuation has to end before it can cross: the
-/// release is not complete until then.
+/// The state of a process whose continuation must end before it can be upgraded: the release is not
+/// complete until then.
 const HOLDS_UP: &str = "waiting, holds up the release";
 
-/// Whether a release has another version of the process's module.
-fn is_behind(guest: &Guest, release: &Release<Artifact>) -> bool {
-    let version = release.version(&guest.tenancy.module);
-    version.is_some_and(|version| !guest.tenancy.is(version))
-}
-
-pub(crate) fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> ProcessInfo {
-    let pid: Pid = own.pid();
-    let mailbox = own.messages() as u64;
-    let reductions = own.reductions;
+pub(crate) fn describe(process: &mut GuestProcess, release: &Release<Artifact>) -> ProcessInfo {
+    let pid: Pid = process.pid();
+    let mailbox = process.messages() as u64;
+    let reductions = process.reductions;
     let mut info = ProcessInfo {
         pid: pid.to_string(),
         names: Vec::new(),
@@ -584,41 +581,35 @@ pub(crate) fn describe(own: &mut GuestOwn, release: &Release<Artifact>) -> Proce
         reductions,
         memory: 0,
         image: 0,
-        crossings: 0,
-        stuck: None,
-        reverted: None,
-        left: false,
+        upgrade: None,
+        upgrade_reason: None,
+        upgrades: 0,
     };
-    if let Body::Guest(guest) = &own.body {
-        info.module = Some(guest.tenancy.version().to_string());
-        let current = release.version(&guest.tenancy.module);
-        let other = current.filter(|version| !guest.tenancy.is(version));
-        info.reverted = other
-            .and_then(|current| guest.reverted(current))
-            .map(str::to_owned);
-        info.state = match own.suspended {
+    if let Body::Guest(guest) = &process.body {
+        info.module = Some(guest.version.version().to_string());
+        let (upgrade, reason) = UpgradeState::of(guest, release);
+        info.upgrade = Some(upgrade);
+        info.upgrade_reason = reason.map(str::to_owned);
+        info.state = match process.suspended {
             true if guest.stands_still() => "suspended".into(),
-            // It ends what it has begun first.
+            // It finishes its handler first.
             true => "suspending".into(),
-            false if info.reverted.is_some() => "reverted".into(),
-            false if guest.is_waiting() && is_behind(guest, release) => HOLDS_UP.into(),
+            false if guest.is_waiting() && upgrade != UpgradeState::Current => HOLDS_UP.into(),
             false => guest.describe().into(),
         };
         info.memory = guest.memory_bytes();
         info.image = guest.image_bytes() as u64;
-        info.crossings = guest.crossings();
-        info.stuck = guest.stuck().map(str::to_owned);
-        info.left = left::stays(guest, release);
+        info.upgrades = guest.upgrades();
     }
     info
 }
 
-fn inspection(process: ProcessInfo, own: &mut GuestOwn) -> Inspection {
-    let ties = own.ties();
+fn inspection(info: ProcessInfo, process: &mut GuestProcess) -> Inspection {
+    let ties = process.relations_info();
     let shown = |pids: &[Pid]| pids.iter().map(ToString::to_string).collect();
-    let limits = own.limits();
-    let messages = (0..own.inbox_len().min(SHOWN_MESSAGES))
-        .filter_map(|position| own.peek(position))
+    let limits = process.limits();
+    let messages = (0..process.inbox_len().min(SHOWN_MESSAGES))
+        .filter_map(|position| process.peek(position))
         .map(|message| MessageInfo {
             kind: kind(message.kind),
             from: message.sender.to_string(),
@@ -627,7 +618,7 @@ fn inspection(process: ProcessInfo, own: &mut GuestOwn) -> Inspection {
         })
         .collect();
     Inspection {
-        process,
+        process: info,
         parent: ties.parent.map(|parent| parent.to_string()),
         links: shown(&ties.links),
         monitors: shown(&ties.monitors),

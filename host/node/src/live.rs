@@ -1,10 +1,10 @@
-//! Edits of the manifest, in the app that runs: limits and children change,
-//! modules come. What cannot change is named, and holds from the next start on.
+//! Applies edits of the manifest to the running app: limits and children change, modules are added.
+//! What cannot change is reported, and takes effect at the next start.
 
 use std::sync::Arc;
 
 use exuvia_abi::Pid;
-use exuvia_engine::GuestOwn;
+use exuvia_engine::GuestProcess;
 use exuvia_process::{Body, Limits};
 
 use crate::manifest::Manifest;
@@ -12,7 +12,7 @@ use crate::node::Node;
 use crate::supervisor::{Edit, EditReport, hand_over};
 use crate::swap::listed;
 
-/// The app that runs, for edits of its manifest.
+/// The running app, for edits of its manifest.
 #[derive(Debug)]
 pub(crate) struct Live {
     node: Node,
@@ -20,8 +20,7 @@ pub(crate) struct Live {
     root: Pid,
 }
 
-/// An edit that is half made: modules that came with it are not loaded yet, and
-/// children may want them.
+/// A half-applied edit: modules that came with it are not loaded yet, and children may need them.
 #[derive(Debug)]
 pub(crate) struct Begun {
     before: Manifest,
@@ -33,11 +32,11 @@ impl Live {
         Live { node, root }
     }
 
-    /// Applies limits, which hold when a module is loaded, and notes what cannot
-    /// be applied.
+    /// Applies the limits, which must hold when a module is loaded, and notes what cannot be
+    /// applied.
     pub(crate) fn begin(&self, before: Manifest, after: &mut Manifest) -> Begun {
         let report = Arc::new(EditReport::new(self.node.0.events.clone()));
-        // The engine was set up for so much.
+        // The engine was set up for this maximum.
         let most = self.node.0.config.module_memory;
         if after.at_most_memory(most) {
             report.restart(format!(
@@ -59,8 +58,8 @@ impl Live {
         Begun { before, report }
     }
 
-    /// Applies the rest, when modules have been loaded. An event tells of it when
-    /// the children have started.
+    /// Applies the rest, after modules were loaded. An event reports it when the children have
+    /// started.
     pub(crate) fn finish(&self, begun: Begun, after: &Manifest) {
         let Begun { before, report } = begun;
         if before.supervisor == after.supervisor {
@@ -74,7 +73,7 @@ impl Live {
         hand_over(&self.node, self.root, edit);
     }
 
-    /// Starts what the manifest has, and could not be started before.
+    /// Starts children of the manifest that could not be started before.
     pub(crate) fn start_missing(&self, manifest: &Manifest) {
         let edit = Edit {
             before: manifest.supervisor.clone(),
@@ -110,20 +109,20 @@ impl Live {
             return;
         }
         let names: Vec<String> = changes.iter().map(|it| it.module.clone()).collect();
-        // Whoever had exactly what the manifest gave has it from the manifest.
+        // A process whose limits were exactly those of the manifest gets the new ones.
         let system = inner.system.clone();
         let changes: Arc<[Change]> = changes.into();
         let changed = self
             .node
-            .survey(usize::MAX, false, move |own: &mut GuestOwn| {
-                let Body::Guest(guest) = &own.body else {
+            .survey(usize::MAX, false, move |process: &mut GuestProcess| {
+                let Body::Guest(guest) = &process.body else {
                     return None;
                 };
-                let limits = own.limits();
+                let limits = process.limits();
                 let change = changes.iter().find(|change| {
-                    *change.module == *guest.tenancy.module && change.before == **limits
+                    *change.module == *guest.version.module && change.before == **limits
                 })?;
-                own.set_limits(&system, Arc::new(change.after.clone()));
+                process.set_limits(&system, Arc::new(change.after.clone()));
                 Some(())
             });
         let living = match changed.len() {
@@ -147,7 +146,7 @@ impl Live {
     }
 }
 
-/// Limits that a manifest gave to processes of a module, and gives now.
+/// The limits of a module's processes before and after an edit.
 #[derive(Debug)]
 struct Change {
     module: String,
@@ -175,7 +174,7 @@ fn changed_limits(before: &Manifest, after: &Manifest) -> Vec<Change> {
         .collect()
 }
 
-/// What an app that runs keeps until it is started again.
+/// Returns what a running app keeps until it is started again.
 fn fixed(before: &Manifest, after: &Manifest) -> Vec<String> {
     let mut clauses = Vec::new();
     if before.name != after.name {

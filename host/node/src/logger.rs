@@ -1,7 +1,7 @@
-//! Which log lines of guests are told: by level, for each module, and at a bounded
-//! rate, as OTP's logger and its overload protection. A guest that logs without an
-//! end slows itself down, and hides nobody else's lines. Events that a guest can
-//! cause without an end, such as exits and restarts, have a bound of their own.
+//! Decides which log lines of guests are reported: by level, for each module, and at a bounded
+//! rate, like OTP's logger and its overload protection. A guest that logs without end slows itself
+//! down, and does not displace the lines of other modules. Events that a guest can cause without
+//! end, such as exits and restarts, have a bound of their own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,45 +11,45 @@ use parking_lot::Mutex;
 use crate::event::Level;
 
 const SECOND: u64 = 1_000_000_000;
-/// Bytes of one module's lines that are told in a second: a log that somebody keeps
-/// must not fill a disk in an hour.
+/// The maximum bytes of one module's lines that are reported per second: a log file must not fill a
+/// disk within an hour.
 const BYTES: usize = 256 << 10;
 
-/// Events of one kind that are told of one module in a second. More than anybody
-/// reads; those who count them have `exuvia info` and the metrics.
+/// The maximum number of events of one kind that are reported of one module per second. More cannot
+/// be read; counts are in `exuvia info` and the metrics.
 const EVENTS_PER_S: u32 = 100;
 
-/// Kinds of events that a guest can cause as often as it likes.
+/// Kinds of events that a guest can cause without bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Report {
     Exit,
-    Stuck,
-    Returned,
+    UpgradeFailed,
+    Reverted,
     Restarted,
     NotStarted,
 }
 
 impl Report {
-    /// The name of the event.
+    /// Returns the name of the event.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Report::Exit => "exit",
-            Report::Stuck => "stuck",
-            Report::Returned => "returned",
+            Report::UpgradeFailed => "upgrade-failed",
+            Report::Reverted => "reverted",
             Report::Restarted => "restarted",
             Report::NotStarted => "not-started",
         }
     }
 }
 
-/// What is told of guests' log lines.
+/// Which log lines of guests are reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRules {
-    /// Lines up to this level are told; `None`: none.
+    /// Lines up to this level are reported; `None`: none.
     pub level: Option<Level>,
-    /// The same of single modules.
+    /// The levels of single modules, which replace `level`.
     pub modules: BTreeMap<String, Option<Level>>,
-    /// Lines of one module that are told in a second.
+    /// The maximum number of lines of one module per second.
     pub lines_per_s: u32,
 }
 
@@ -70,9 +70,10 @@ pub(crate) struct Logger(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     rules: LogRules,
-    /// By module, those that have logged in this second, or have left out lines.
+    /// By module: those that have logged in this second, or have lines left out that are not
+    /// reported.
     rates: HashMap<Arc<str>, Rate>,
-    /// The same of events.
+    /// The rates of events.
     reports: HashMap<(Arc<str>, Report), Rate>,
 }
 
@@ -81,14 +82,15 @@ struct Rate {
     second: u64,
     told: u32,
     bytes: usize,
-    /// In this second.
+    /// The number left out in this second.
     left_out: u64,
-    /// Before it, and not told of yet. A flood need not end to be told of.
+    /// The number left out before this second that is not reported yet. A flood is reported before
+    /// it ends.
     owed: u64,
 }
 
 impl Rate {
-    /// Whether one more is told that has so many bytes; it is counted if not.
+    /// Returns whether one more entry of `bytes` bytes is reported; counts it if it is not.
     fn admits(&mut self, most: u32, bytes: usize, now: u64) -> bool {
         let second = now / SECOND;
         if self.second != second {
@@ -97,7 +99,7 @@ impl Rate {
             self.bytes = 0;
             self.owed += std::mem::take(&mut self.left_out);
         }
-        // The first is told however long it is.
+        // The first one is reported however long it is.
         let too_long = self.told > 0 && self.bytes.saturating_add(bytes) > BYTES;
         if self.told >= most || too_long {
             self.left_out += 1;
@@ -108,8 +110,8 @@ impl Rate {
         true
     }
 
-    /// What was left out before this second and not told of; answered once. With it
-    /// whether there may be more.
+    /// Returns the number left out before this second that was not returned before, and whether
+    /// there may be more.
     fn owed(&mut self, now: u64) -> (u64, bool) {
         let goes_on = self.second == now / SECOND;
         if !goes_on {
@@ -124,7 +126,7 @@ impl Logger {
         self.0.lock().rules = rules;
     }
 
-    /// Whether a line of so many bytes is told, at a time of the node's clock.
+    /// Returns whether a line of `bytes` bytes is reported; `now` is by the node's clock.
     pub(crate) fn admits(&self, module: &Arc<str>, level: Level, bytes: usize, now: u64) -> bool {
         let mut state = self.0.lock();
         let State { rules, rates, .. } = &mut *state;
@@ -136,15 +138,15 @@ impl Logger {
         rate.admits(rules.lines_per_s, bytes, now)
     }
 
-    /// Whether an event of this module is told, which has so many bytes.
+    /// Returns whether an event of this module, of `bytes` bytes, is reported.
     pub(crate) fn reports(&self, module: &Arc<str>, what: Report, bytes: usize, now: u64) -> bool {
         let mut state = self.0.lock();
         let rate = state.reports.entry((module.clone(), what)).or_default();
         rate.admits(EVENTS_PER_S, bytes, now)
     }
 
-    /// The modules of which lines were left out before this second, and how many;
-    /// they are not answered again.
+    /// Returns the modules of which lines were left out before this second, and how many. Each
+    /// count is returned once.
     pub(crate) fn left_out(&self, now: u64) -> Vec<(Arc<str>, u64)> {
         let mut left_out = Vec::new();
         self.0.lock().rates.retain(|module, rate| {
@@ -157,7 +159,7 @@ impl Logger {
         left_out
     }
 
-    /// The same of events.
+    /// Does the same for events.
     pub(crate) fn reports_left_out(&self, now: u64) -> Vec<(Arc<str>, Report, u64)> {
         let mut left_out = Vec::new();
         self.0.lock().reports.retain(|(module, what), rate| {
@@ -212,13 +214,13 @@ mod tests {
         assert_eq!(logger.left_out(SECOND), [(flood.clone(), 95)]);
         assert!(logger.left_out(SECOND).is_empty(), "once");
         assert!(logger.admits(&flood, Level::Info, 10, SECOND));
-        // A second without a look between loses no count.
+        // A second without a query in between loses no count.
         for _ in 0..10 {
             logger.admits(&flood, Level::Info, 10, SECOND);
         }
         logger.admits(&flood, Level::Info, 10, 3 * SECOND);
         assert_eq!(logger.left_out(9 * SECOND), [(flood.clone(), 6)]);
-        // Long lines are cut by their bytes.
+        // The byte limit cuts long lines.
         let long = |_: &i32| logger.admits(&flood, Level::Info, 100 << 10, 20 * SECOND);
         assert_eq!((0..5).filter(long).count(), 2);
     }
@@ -258,7 +260,7 @@ mod tests {
             [(flood.clone(), Report::Exit, 7)]
         );
         assert!(logger.reports_left_out(SECOND).is_empty(), "once");
-        // Of backtraces that are long fewer are told, but never none.
+        // Of long backtraces fewer are reported, but never none.
         let long = |_: &i32| logger.reports(&flood, Report::Exit, 10 << 20, 2 * SECOND);
         assert_eq!((0..5).filter(long).count(), 1);
     }

@@ -1,14 +1,12 @@
-//! The manifest of an app, `exuvia.toml`: its modules, its supervision tree,
-//! names and limits. `docs/manifest.md` describes every key.
+//! The manifest of an app, `exuvia.toml`: its modules, its supervision tree, names and limits.
+//! `docs/manifest.md` describes every key.
 //!
-//! Reading a manifest needs no node and starts nothing, so `check`, editors and
-//! tests can use it alone. Every mistake in a file is reported at once, each with
-//! its line, its cause and its fix (see [`ManifestError`]). No text makes it
-//! panic.
+//! Reading a manifest needs no node and starts nothing, so `check`, editors and tests can use it
+//! alone. Every mistake in a file is reported at once, each with its line, its cause and its fix
+//! (see [`ManifestError`]). No text makes it panic.
 //!
-//! The text is parsed by `toml` into a tree with the place of every key, and
-//! `read` walks that tree by hand: with serde's derive only the first mistake
-//! would be seen, and without the path to it.
+//! The text is parsed by `toml` into a tree with the position of every key, and `read` walks that
+//! tree by hand: serde's derive would report only the first mistake, without the path to it.
 
 mod cargo;
 mod error;
@@ -37,21 +35,20 @@ use serde::Serialize;
 use error::{Found, Problems};
 pub use error::{ManifestError, Place, Problem};
 
-/// The file name that is looked for in a folder.
+/// The name of the manifest file in an app's folder.
 pub const FILE_NAME: &str = "exuvia.toml";
 
-/// How large a manifest may be. One that is written by hand has a few kilobytes.
+/// The maximum size of a manifest in bytes. One that is written by hand has a few kilobytes.
 pub const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
 
-/// How many children a manifest may name, `count` included. They all start
-/// with the node; what comes later is started by processes and has its own
-/// limits.
+/// The maximum number of children in a manifest, `count` included. They all start with the node;
+/// later ones are started by processes and have limits of their own.
 pub const MAX_CHILDREN: u64 = 1_000_000;
 
-/// How deep supervisors may be nested.
+/// The maximum nesting of supervisors.
 pub const MAX_SUPERVISOR_DEPTH: usize = 16;
 
-/// How long an id or a registered name may be, as for Erlang's atoms.
+/// The maximum length of an id or a registered name in bytes, as for Erlang's atoms.
 pub const MAX_NAME_BYTES: usize = 255;
 
 /// A manifest that has been read and checked.
@@ -67,7 +64,7 @@ pub struct Manifest {
     pub modules: BTreeMap<String, Module>,
     /// `[config]`.
     pub config: AppConfig,
-    /// `[limits]`: what holds for processes of modules that say nothing else.
+    /// `[limits]`: the limits of modules that do not set their own.
     pub limits: Limits,
     /// `[supervisor]`, the root of the tree.
     pub supervisor: SupervisorEntry,
@@ -77,14 +74,14 @@ pub struct Manifest {
     source: Source,
 }
 
-/// A child's own `limits.memory`, which must hold what its module begins with.
+/// A child's own `limits.memory`, which must not be less than what its module starts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnMemory {
-    /// The child's id as written.
+    /// The id of the child as written.
     pub(crate) child: String,
     /// A key of [`Manifest::modules`].
     pub(crate) module: String,
-    /// Bytes.
+    /// The limit in bytes.
     pub(crate) memory: u64,
     span: Range<usize>,
 }
@@ -92,23 +89,22 @@ pub(crate) struct OwnMemory {
 /// Settings of the whole node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSettings {
-    /// Scheduler threads; without it, one per core.
+    /// The number of scheduler threads; by default one per core.
     pub schedulers: Option<u32>,
-    /// How many processes may be resident; without it, the node decides.
+    /// The maximum number of resident processes; by default the node decides.
     pub frames: Option<u32>,
-    /// Bytes of memory that resident processes may keep; without it, the node
-    /// decides.
+    /// Bytes of memory that resident processes may keep; by default the node decides.
     pub frame_memory: Option<u64>,
-    /// Of a hundred turns, those that NORMAL and LOW get while something of HIGH
-    /// priority has something to do.
+    /// Of a hundred slices, those that processes of NORMAL and LOW priority get while ones of HIGH
+    /// priority are ready.
     pub normal_share: u32,
-    /// Most processes; without it, the node decides.
+    /// The maximum number of processes; by default the node decides.
     pub processes: Option<u32>,
-    /// How many messages of each process are transactions after a swap.
+    /// The number of messages of each process that are transactions after a swap.
     pub probation: u32,
-    /// How long a swap may be tried on copies of processes before its commit.
+    /// How long a swap may be verified on copies of processes before its commit.
     pub verify: Duration,
-    /// How many failures a release may cause before it goes back.
+    /// The number of failures caused by a release at which it is rolled back.
     pub release_threshold: u32,
 }
 
@@ -132,25 +128,25 @@ impl Default for NodeSettings {
 pub struct Limits {
     /// Bytes of linear memory.
     pub memory: u64,
-    /// Messages that wait.
+    /// Messages in the mailbox.
     pub mailbox_messages: u64,
-    /// Bytes of the messages that wait.
+    /// Bytes of the messages in the mailbox.
     pub mailbox_bytes: u64,
     /// Bytes of one message.
     pub message_bytes: u64,
     /// Living processes that it has started; for a supervisor, its children.
     pub children: u64,
-    /// Living processes below it: its children, theirs, and so on; without it, as
-    /// many as the node may have.
+    /// Living processes below it: its children, their children, and so on; by default as many as
+    /// the node may have.
     pub descendants: Option<u64>,
     /// Bytes in its tables.
     pub tables: u64,
     /// The highest priority that it may have.
     #[serde(serialize_with = "lower_case")]
     pub priority: Priority,
-    /// Files that it may have open, through WASI.
+    /// Files that it may have open through WASI.
     pub files: u64,
-    /// What it may use through WASI: the table `wasi` beside `limits`.
+    /// What it may use through WASI: the table `wasi` next to `limits`.
     #[serde(rename = "wasi", serialize_with = "shown")]
     pub grants: Arc<Grants>,
 }
@@ -180,28 +176,28 @@ impl Default for Limits {
     }
 }
 
-/// What the app is configured with: values in MessagePack by key, tables as
-/// well as what is in them. A key is the names on the way, joined by dots.
+/// The configuration of the app: values in MessagePack by key, both tables and what is in them. A
+/// key is the path of names, joined by dots.
 pub type AppConfig = BTreeMap<String, Vec<u8>>;
 
 /// One module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
-    /// Where its file is: the manifest's folder and the path given.
+    /// The path of its file: the manifest's folder and the given path.
     pub path: PathBuf,
     /// The limits of its processes.
     pub limits: Limits,
-    /// How the file is made; `None`: by somebody else.
+    /// How the file is built; `None`: not by a command of the manifest.
     pub build: Option<Build>,
-    /// What [`Manifest::for_development`] takes instead.
+    /// What [`Manifest::for_development`] uses instead.
     dev: Option<Dev>,
-    /// Who says that the file is not where the manifest has it.
+    /// The setting of cargo that moves the file from where the manifest has it.
     moved_by: Option<String>,
-    /// Where the path stands in the manifest.
+    /// The position of the path in the manifest.
     path_span: Range<usize>,
 }
 
-/// Another file of the same module, and how it is made.
+/// Another file of the same module, and how it is built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Dev {
     path: PathBuf,
@@ -210,22 +206,22 @@ struct Dev {
     moved_by: Option<String>,
 }
 
-/// How a module's file is made.
+/// How the file of a module is built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
     /// A command for `sh`, run in the manifest's folder.
     pub command: String,
-    /// What it reads: files and folders. Whoever changes one of them wants it
-    /// run again.
+    /// The files and folders that it reads. A change of one of them triggers the command in
+    /// development.
     pub sources: Vec<PathBuf>,
 }
 
-/// A build command, and all that is made by it.
+/// A build command, and everything that it builds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildStep {
     /// A command for `sh`.
     pub command: String,
-    /// The modules that name it, in order.
+    /// The modules that have this command, in order.
     pub modules: Vec<String>,
     /// The sources of all of them.
     pub sources: Vec<PathBuf>,
@@ -234,15 +230,15 @@ pub struct BuildStep {
 /// A supervisor in the tree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SupervisorEntry {
-    /// Which children restart together.
+    /// Which children are restarted together.
     pub strategy: Strategy,
-    /// How many restarts are allowed in the period.
+    /// The maximum number of restarts within the period.
     pub intensity: u32,
     /// The period.
     pub period: Duration,
-    /// How many children it accepts (`[limits] children`).
+    /// The maximum number of children (`[limits] children`).
     pub max_children: u64,
-    /// Its children, in the order in which they start.
+    /// Its children, in start order.
     pub children: Vec<Child>,
 }
 
@@ -260,7 +256,7 @@ impl Default for SupervisorEntry {
 }
 
 impl SupervisorEntry {
-    /// Its children that are processes, and those of the supervisors below.
+    /// Returns its children that are processes, and those of the supervisors below.
     pub(crate) fn processes(&self) -> Vec<&Process> {
         let mut processes = Vec::new();
         for child in &self.children {
@@ -272,7 +268,7 @@ impl SupervisorEntry {
         processes
     }
 
-    /// The same for the state machine.
+    /// Returns the specification for the state machine.
     pub fn spec(&self) -> SupervisorSpec {
         SupervisorSpec {
             strategy: self.strategy,
@@ -283,13 +279,13 @@ impl SupervisorEntry {
     }
 }
 
-/// One entry under `children`; with `count`, so many children.
+/// One entry under `children`; with `count`, that many children.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Child {
-    /// The id as written. With `count` the ids of the children are made from
-    /// it: see [`Child::instances`].
+    /// The id as written. With `count` the ids of the children are derived from it: see
+    /// [`Child::instances`].
     pub id: String,
-    /// When it restarts.
+    /// When it is restarted.
     pub restart: Restart,
     /// How it is stopped.
     pub shutdown: Shutdown,
@@ -302,7 +298,7 @@ pub struct Child {
 pub enum Work {
     /// A process of a module.
     Process(Process),
-    /// A supervisor of its own.
+    /// A nested supervisor.
     Supervisor(SupervisorEntry),
 }
 
@@ -311,7 +307,7 @@ pub enum Work {
 pub struct Process {
     /// A key of [`Manifest::modules`].
     pub module: String,
-    /// How many are to run; without it, one.
+    /// How many of it run; by default one.
     pub count: Option<u32>,
     /// The registered name; with `count`, a pattern with `{n}`.
     pub name: Option<String>,
@@ -319,7 +315,7 @@ pub struct Process {
     pub args: Vec<u8>,
     /// Its limits.
     pub limits: Limits,
-    /// It may ask its supervisor, and those below that one, to start and stop children.
+    /// Whether it may ask its supervisor, and those below that one, to start and stop children.
     pub manages: bool,
 }
 
@@ -333,8 +329,8 @@ pub struct ChildInstance {
 }
 
 impl Child {
-    /// The children that this entry stands for: itself, or with `count = 3`
-    /// `id-0`, `id-1` and `id-2`, whose names have the number in place of `{n}`.
+    /// Returns the children of this entry: itself, or with `count = 3` `id-0`, `id-1` and `id-2`,
+    /// whose names have the number in place of `{n}`.
     pub fn instances(&self) -> impl Iterator<Item = ChildInstance> {
         let (count, name) = match &self.work {
             Work::Process(process) => (process.count, process.name.as_deref()),
@@ -353,8 +349,8 @@ impl Child {
     }
 }
 
-/// Kept so that a problem that is found after reading can still be shown with
-/// its line.
+/// The text of the manifest, kept so that problems that are found after reading can be shown with
+/// their line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Source {
     file: String,
@@ -363,6 +359,10 @@ struct Source {
 
 impl Manifest {
     /// Reads a manifest file, or `exuvia.toml` in a folder.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read; otherwise everything that is wrong with it.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ManifestError> {
         let given = path.as_ref();
         let path = if given.is_dir() {
@@ -378,8 +378,12 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The manifest of an app that has one process of one module, both named after the
+    /// Returns the manifest of an app that has one process of one module, both named after the
     /// module's file.
+    ///
+    /// # Errors
+    ///
+    /// If no valid manifest can be made for the file.
     pub fn of_module(file: impl AsRef<Path>) -> Result<Self, ManifestError> {
         let file = file.as_ref();
         let shown = file.display().to_string();
@@ -406,8 +410,12 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Reads a manifest from a text. `file_name` is only shown; paths in the
-    /// manifest are relative to `base_dir`.
+    /// Reads a manifest from a text. `file_name` is only shown; paths in the manifest are relative
+    /// to `base_dir`.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the text.
     pub fn parse(
         text: &str,
         file_name: &str,
@@ -427,8 +435,12 @@ impl Manifest {
         }
     }
 
-    /// Checks that the file of every module can be read, and that the folders that it is
-    /// granted are there. Not part of reading, as a build may be what makes them.
+    /// Checks that the file of every module can be read, and that the folders that modules are
+    /// granted exist. Not part of reading, since a build may create them.
+    ///
+    /// # Errors
+    ///
+    /// All files and folders that are missing or unusable.
     pub fn check_files(&self) -> Result<(), ManifestError> {
         let mut problems = Problems::default();
         for (name, module) in &self.modules {
@@ -490,8 +502,8 @@ impl Manifest {
         self.told(problems)
     }
 
-    /// The build commands, each once, whoever names it. Their order is that of
-    /// the modules' names.
+    /// Returns the build commands, each once, however many modules have it. They are ordered by the
+    /// names of the modules.
     pub fn builds(&self) -> Vec<BuildStep> {
         let mut steps: Vec<BuildStep> = Vec::new();
         for (name, module) in &self.modules {
@@ -526,7 +538,7 @@ impl Manifest {
         Err(ManifestError::new(file, text, problems))
     }
 
-    /// Folders that processes may write to.
+    /// Returns the folders that processes may write to.
     pub(crate) fn written_folders(&self) -> Vec<PathBuf> {
         let modules = self.modules.values().map(|module| &module.limits);
         let children = self.supervisor.processes().into_iter();
@@ -538,14 +550,14 @@ impl Manifest {
             .collect()
     }
 
-    /// The most memory that any process may have, bytes.
+    /// Returns the most memory that any process may have, in bytes.
     pub(crate) fn most_memory(&self) -> u64 {
         let modules = self.modules.values().map(|module| module.limits.memory);
         let children = self.memories.iter().map(|own| own.memory);
         modules.chain(children).fold(self.limits.memory, u64::max)
     }
 
-    /// Lowers every `limits.memory` to `most` bytes; answers whether one was higher.
+    /// Lowers every `limits.memory` to `most` bytes; returns whether one was higher.
     pub(crate) fn at_most_memory(&mut self, most: u64) -> bool {
         fn of_children(supervisor: &mut SupervisorEntry, lower: &mut impl FnMut(&mut u64)) {
             for child in &mut supervisor.children {
@@ -571,13 +583,17 @@ impl Manifest {
         lowered
     }
 
-    /// The children with a `limits.memory` of their own.
+    /// Returns the children with a `limits.memory` of their own.
     pub(crate) fn own_memories(&self) -> &[OwnMemory] {
         &self.memories
     }
 
-    /// Checks that every child may have as much memory as its module begins
-    /// with, which is known when the module has been loaded.
+    /// Checks that every child may have as much memory as its module starts with, which is known
+    /// when the module has been loaded.
+    ///
+    /// # Errors
+    ///
+    /// All children that may have less.
     pub(crate) fn check_memories(
         &self,
         begins_with: impl Fn(&str) -> Option<u64>,
@@ -607,7 +623,7 @@ impl Manifest {
         self.told(problems)
     }
 
-    /// How many processes start with the node, supervisors not counted.
+    /// Returns how many processes start with the node, without supervisors.
     pub fn process_count(&self) -> u64 {
         fn count(supervisor: &SupervisorEntry) -> u64 {
             supervisor
@@ -623,8 +639,8 @@ impl Manifest {
     }
 }
 
-/// Whether a module can be read from there; else what is wrong with the file, as
-/// the end of a sentence.
+/// Checks that a module can be read from a path. The error says what is wrong with the file, as the
+/// end of a sentence.
 pub(crate) fn usable(path: &Path) -> Result<(), String> {
     let told = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "does not exist".to_owned(),

@@ -1,4 +1,5 @@
-//! The node: starts everything, spawns processes, talks to them from outside.
+//! The node: starts the engine, the scheduler and everything around them, spawns processes, and
+//! sends messages to them from outside.
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicU64;
@@ -7,39 +8,39 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid};
-use exuvia_code::Code;
+use exuvia_code::CodeServer;
 use exuvia_engine::{
     Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, Services,
     THREAD_STACK, default_frames, mappings_of,
 };
 use exuvia_process::{
-    Birth, Body, Context, Envelope, ExitReason, Limits, Native, Payload, SendError, Signal,
-    SpawnError, System, Wanted,
+    Body, Context, Envelope, ExitReason, GrantRequest, Limits, Native, Payload, SendError, Signal,
+    SpawnError, SpawnSpec, System,
 };
 use exuvia_scheduler::{Config, Handle, Scheduler};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::admission::Admission;
+use crate::background_upgrader::{self, BackgroundUpgrader};
 use crate::config::NodeConfig;
 use crate::error::{CallFailed, NodeError, SendFailed, SpawnFailed, TargetError};
-use crate::event::{Event, Events, Herald, Told};
+use crate::event::{Event, EventObserver, Events, TimedEvent};
 use crate::grants;
-use crate::hub::{Runner, Stacks, Wakes};
+use crate::host_memory;
 use crate::logger::Logger;
-use crate::machine;
 use crate::manifest::{AppConfig, OwnMemory};
-use crate::settle::Following;
+use crate::scheduler_glue::{RunQueues, Runner, SchedulerThreads};
 use crate::supervisor::{self, Asks, Edits};
 use crate::swap::turns::Turns;
-use crate::sweeper::{self, Sweeper};
 use crate::top::Sampler;
+use crate::upgrade_tracker::ReleaseTracker;
 
-/// Frames may have one byte of so many of the machine's memory if nothing else
-/// is said: images, mailboxes and everything else want the most of it.
+/// The share of the machine's memory that frames may keep by default: one byte in this many.
+/// Images, mailboxes and everything else need most of it.
 const FRAMES_SHARE: u64 = 4;
 
-/// A running node. Clones are the same node.
+/// A running node. Clones refer to the same node.
 #[derive(Clone, Debug)]
 pub struct Node(pub(crate) Arc<Inner>);
 
@@ -47,59 +48,60 @@ pub struct Node(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) config: NodeConfig,
     pub(crate) system: Arc<GuestSystem>,
-    pub(crate) code: Arc<Code<Artifact>>,
+    pub(crate) code: Arc<CodeServer<Artifact>>,
     pub(crate) engine: Engine,
     pub(crate) executor: Executor,
     pub(crate) events: Events,
     pub(crate) logger: Arc<Logger>,
-    /// Held from a commit to its announcement; never while anything slow is done.
+    /// Held from a commit until it is announced; never during anything slow.
     pub(crate) swapping: Mutex<()>,
-    /// How often somebody has gone back. Changed under `swapping`.
+    /// The number of rollbacks so far. Changed under `swapping`.
     pub(crate) rollbacks: AtomicU64,
     pub(crate) turns: Turns,
     pub(crate) limits: Arc<Limits>,
     pub(crate) modules: ModuleLimits,
-    /// Children of the manifest that may have less memory than their module.
+    /// Children in the manifest that may have less memory than their module.
     pub(crate) children: Mutex<Vec<OwnMemory>>,
-    /// What guests ask for with `config`.
+    /// What guests read with `config`.
     pub(crate) settings: Mutex<Arc<AppConfig>>,
     pub(crate) edits: Edits,
     pub(crate) asks: Asks,
-    pub(crate) sweeper: Sweeper,
-    pub(crate) following: Mutex<Following>,
+    pub(crate) sweeper: BackgroundUpgrader,
+    pub(crate) following: Mutex<ReleaseTracker>,
     pub(crate) swaps: AtomicU64,
     pub(crate) sampler: Mutex<Sampler>,
-    /// The processes that ask for somebody outside: they may ask supervisors too.
+    /// The processes that make requests for callers outside the node: they may ask supervisors too.
     pub(crate) operators: Operators,
     handle: Handle,
     scheduler: Mutex<Option<Scheduler>>,
 }
 
-/// A pid's slot notes the scheduler that it is pinned to in a byte.
+/// The number of schedulers that a process can be pinned to: its slot stores the scheduler in one
+/// byte.
 const MOST_PINNED: usize = 255;
 
-/// Limits of processes by module, from the manifest.
+/// The limits of processes, by module, from the manifest.
 pub(crate) type ModuleLimits = Mutex<std::collections::BTreeMap<String, Arc<Limits>>>;
 
 /// A reply to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The replier's tag.
+    /// The tag that the replier chose.
     pub tag: u32,
-    /// The bytes.
+    /// The payload.
     pub payload: Vec<u8>,
 }
 
-/// How a process is spawned from outside.
+/// How a process is spawned from outside the node.
 #[derive(Clone, Debug, Default)]
 pub struct SpawnOptions {
-    /// Registered before it runs.
+    /// A name, which is registered before the process runs.
     pub name: Option<String>,
-    /// Its limits; `None`: the module's or the node's.
+    /// The limits of the process; `None`: those of the module or else of the node.
     pub limits: Option<Limits>,
-    /// The only scheduler that runs it, counted from 0, as in Erlang's
-    /// undocumented spawn option; `None`: any. Meant for measuring: whatever
-    /// else that scheduler has to do, nobody helps.
+    /// The only scheduler that runs it, counted from 0, as in Erlang's undocumented spawn option;
+    /// `None`: any. Meant for measurements: no other scheduler takes the process over, however much
+    /// that scheduler has to do.
     pub scheduler: Option<usize>,
 }
 
@@ -108,12 +110,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If this machine cannot run compiled Wasm, or has no threads left.
+    /// If this machine cannot run compiled Wasm, if its mapping limit is too low for the frames, or
+    /// if no thread can be started.
     pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
         Node::start_with(config, Events::default())
     }
 
-    /// The same, for whoever listens to `events` already.
+    /// Starts a node that sends its events to `events`, which may have subscribers already.
     ///
     /// # Errors
     ///
@@ -146,9 +149,9 @@ impl Node {
             functions: config.functions,
             ..EngineConfig::default()
         })?;
-        let memory = machine::memory();
+        let memory = host_memory::memory();
         let processes = match config.processes {
-            0 => machine::processes(memory),
+            0 => host_memory::processes(memory),
             processes => processes,
         };
         let system = Arc::new(System::new(
@@ -159,11 +162,11 @@ impl Node {
         ));
         let admission = Admission::new(memory);
         system.table.admit_by(move || admission.admits());
-        let code = Arc::new(Code::new(u64::from(config.release_threshold)));
-        let (commits, committed) = sweeper::commits();
+        let code = Arc::new(CodeServer::new(u64::from(config.release_threshold)));
+        let (commits, committed) = background_upgrader::commits();
         let logger = Arc::new(Logger::default());
         logger.set(config.log.clone());
-        let herald = Herald {
+        let herald = EventObserver {
             events: events.clone(),
             logger: logger.clone(),
             system: system.clone(),
@@ -179,10 +182,10 @@ impl Node {
                     0 => memory / FRAMES_SHARE,
                     bytes => bytes,
                 },
-                probation: config.probation,
+                probation_messages: config.probation,
             },
         );
-        let wakes = Arc::new(Wakes::default());
+        let wakes = Arc::new(RunQueues::default());
         system.connect(wakes.clone());
         let runner = Runner {
             executor: executor.clone(),
@@ -191,7 +194,10 @@ impl Node {
         let scheduler = Scheduler::start(workers, Arc::new(runner))
             .map_err(|error| NodeError::Scheduler(error.to_string()))?;
         wakes.connect(scheduler.handle());
-        executor.lend_stacks(Arc::new(Stacks::new(scheduler.handle(), system.clone())));
+        executor.set_threads(Arc::new(SchedulerThreads::new(
+            scheduler.handle(),
+            system.clone(),
+        )));
         let limits = Arc::new(config.limits.clone());
         let node = Node(Arc::new(Inner {
             config,
@@ -210,7 +216,7 @@ impl Node {
             settings: Mutex::default(),
             edits: Edits::default(),
             asks: Asks::default(),
-            sweeper: Sweeper::new(commits),
+            sweeper: BackgroundUpgrader::new(commits),
             following: Mutex::default(),
             swaps: AtomicU64::new(0),
             sampler: Mutex::default(),
@@ -222,17 +228,18 @@ impl Node {
         node.0
             .executor
             .connect(Arc::new(GuestServices(weak.clone())));
-        Sweeper::start(weak, committed);
+        BackgroundUpgrader::start(weak, committed);
         Ok(node)
     }
 
-    /// Spawns a process of a module in the current release; its first message
+    /// Spawns a process of a module in the current release, and returns its pid. Its first message
     /// is INIT with `arguments`.
     ///
     /// # Errors
     ///
-    /// If the release has no such module, or the process may not have what it
-    /// asks for.
+    /// If the release has no such module, if the process may not have the memory that its module
+    /// starts with, if the name cannot be registered, if there is no such scheduler, or if the
+    /// process table is full.
     pub fn spawn(
         &self,
         module: &str,
@@ -243,7 +250,7 @@ impl Node {
         let body = self
             .0
             .executor
-            .newborn(module)
+            .new_process(module)
             .ok_or_else(|| SpawnFailed::NoModule(module.to_owned()))?;
         let limits = match &options.limits {
             Some(limits) => Arc::new(limits.clone().at_most(&self.limits_of(module))),
@@ -261,11 +268,11 @@ impl Node {
             let name = name.clone();
             return Err(SpawnFailed::Name { name, error });
         }
-        let birth = Birth {
+        let spec = SpawnSpec {
             pinned_to,
-            ..Birth::new(body, limits, payload)
+            ..SpawnSpec::new(body, limits, payload)
         };
-        system.give_birth(pid, birth);
+        system.start(pid, spec);
         Ok(pid)
     }
 
@@ -281,14 +288,14 @@ impl Node {
             .ok_or(SpawnFailed::Scheduler { wanted, schedulers })
     }
 
-    /// Spawns a native process.
+    /// Spawns a native process. Returns `None` if the process table is full.
     pub fn spawn_native(&self, native: Box<dyn Native<Guest>>) -> Option<Pid> {
         let body = Body::Native(Some(native));
-        let birth = Birth::new(body, self.0.limits.clone(), Payload::empty());
-        self.0.system.spawn(birth).ok()
+        let spec = SpawnSpec::new(body, self.0.limits.clone(), Payload::empty());
+        self.0.system.spawn(spec).ok()
     }
 
-    /// The limits of a module's processes.
+    /// Returns the limits of a module's processes.
     pub(crate) fn limits_of(&self, module: &str) -> Arc<Limits> {
         self.0
             .modules
@@ -302,7 +309,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If there is no such process.
     pub fn find(&self, target: &str) -> Result<Pid, TargetError> {
         let system = &self.0.system;
         let trimmed = target.trim_start_matches('<').trim_end_matches('>');
@@ -310,7 +317,7 @@ impl Node {
             .split_once('.')
             .and_then(|(slot, generation)| Some((slot.parse().ok()?, generation.parse().ok()?)));
         if let Some((slot, generation)) = numbers {
-            // Numbers that no pid has would make another's.
+            // Numbers out of range would be cut off, and yield the pid of another process.
             let pid = (slot < Pid::SLOTS && generation <= Pid::LAST_GENERATION)
                 .then(|| Pid::new(system.node(), slot, generation));
             let alive = pid.filter(|pid| system.is_alive(*pid));
@@ -322,7 +329,7 @@ impl Node {
             .ok_or_else(|| TargetError::NoName(target.to_owned()))
     }
 
-    /// Sends a message from outside.
+    /// Sends a message from outside the node.
     ///
     /// # Errors
     ///
@@ -340,7 +347,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If the process is dead, dies, or does not reply in time.
+    /// If the process has exited, exits, or does not reply in time, if the request was not
+    /// accepted, or if the process table is full.
     pub fn call(
         &self,
         to: Pid,
@@ -350,7 +358,7 @@ impl Node {
     ) -> Result<Reply, CallFailed> {
         self.fits(&payload)?;
         let (sender, receiver) = sync_channel(1);
-        let asker = Asker {
+        let asker = CallClient {
             to,
             tag,
             payload: Some(payload.into()),
@@ -372,7 +380,7 @@ impl Node {
         }
     }
 
-    /// Whoever sends from outside has the node's limit, as a process has its own.
+    /// Applies the node's message limit to callers outside it, as a process has its own.
     fn fits(&self, payload: &[u8]) -> Result<(), SendFailed> {
         let limit = self.0.limits.message_bytes;
         if payload.len() as u64 > u64::from(limit) {
@@ -384,33 +392,33 @@ impl Node {
         Ok(())
     }
 
-    /// Kills a process: it cannot be trapped.
+    /// Kills a process, which cannot trap it.
     pub fn kill(&self, pid: Pid) {
         let _ = self.0.system.signal(pid, Signal::Kill { from: Pid::NONE });
     }
 
-    /// What happens from now on.
+    /// Subscribes to the events from now on.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.0.events.listen()
     }
 
-    /// The same, with the time of each event.
-    pub fn events_told(&self) -> broadcast::Receiver<Told> {
-        self.0.events.listen_told()
+    /// Subscribes to the events from now on, each with its time.
+    pub fn events_timed(&self) -> broadcast::Receiver<TimedEvent> {
+        self.0.events.listen_timed()
     }
 
-    /// The processes themselves, for benchmarks and tests that bring their own.
+    /// Returns the processes themselves, for benchmarks and tests that bring their own.
     pub fn system(&self) -> &Arc<GuestSystem> {
         &self.0.system
     }
 
-    /// The scheduler's handle, for its metrics.
+    /// Returns the scheduler's handle, for its metrics.
     pub fn scheduler(&self) -> &Handle {
         &self.0.handle
     }
 
-    /// Stops the schedulers at once; processes are not told. So does dropping the
-    /// last of a node. See `App::stop` for an orderly end.
+    /// Stops the schedulers at once, without telling the processes. Dropping the last clone of a
+    /// node does the same. See `App::stop` for an orderly stop.
     pub fn halt(&self) {
         self.0.halt();
     }
@@ -426,13 +434,14 @@ impl Inner {
     }
 }
 
-/// A thread that waits aside in a guest ends when its process is dropped.
+/// Halts the node. A thread that is blocked in place in a guest ends when its process is dropped.
 impl Drop for Inner {
     fn drop(&mut self) {
         if self.handle.current_worker().is_none() {
             return self.halt();
         }
-        // The slice that has dropped it must end first.
+        // The slice that dropped the node must end first, so another thread waits for the
+        // schedulers.
         let (scheduler, executor) = (self.scheduler.lock().take(), self.executor.clone());
         let halt = move || {
             drop(scheduler);
@@ -445,19 +454,19 @@ impl Drop for Inner {
     }
 }
 
-/// Whether a process may have the memory that its module begins with: the
-/// limiter sees memory grow, but not that.
+/// Checks that a process may have the memory that its module starts with: the limiter sees memory
+/// grow, but not its initial size.
 pub(crate) fn may_begin(body: &Body<Guest>, limits: &Limits) -> Result<(), SpawnFailed> {
     let Body::Guest(guest) = body else {
         return Ok(());
     };
     let (wanted, allowed) = (
-        guest.tenancy.version().artifact.memory_bytes(),
+        guest.version.version().artifact.memory_bytes(),
         limits.memory,
     );
     if wanted > allowed {
         return Err(SpawnFailed::Memory {
-            module: guest.tenancy.module.to_string(),
+            module: guest.version.module.to_string(),
             wanted,
             allowed,
         });
@@ -473,15 +482,15 @@ fn send_failed(to: Pid, error: SendError) -> SendFailed {
     }
 }
 
-/// A number that other nodes hardly have, and never 0.
+/// Returns a random number that is hardly another node's, and never 0.
 fn node_number() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     let state = std::collections::hash_map::RandomState::new();
     state.build_hasher().finish().max(1)
 }
 
-/// A process that makes one request for somebody outside.
-struct Asker {
+/// A process that makes one request for a caller outside the node.
+struct CallClient {
     to: Pid,
     tag: u32,
     payload: Option<Payload>,
@@ -489,10 +498,10 @@ struct Asker {
     operator: Operator,
 }
 
-/// Pids that stand for somebody outside.
+/// The pids that stand for callers outside the node.
 pub(crate) type Operators = Arc<Mutex<HashSet<Pid>>>;
 
-/// One of them, from when its process runs until it ends.
+/// The entry of one process in [`Operators`], from when it first runs until it ends.
 struct Operator {
     all: Operators,
     pid: Pid,
@@ -518,16 +527,16 @@ impl Drop for Operator {
     }
 }
 
-impl Native<Guest> for Asker {
+impl Native<Guest> for CallClient {
     fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
         let answer = match message.kind {
             Kind::Init => {
                 self.operator.is(context.pid());
-                let reference = context.own.new_reference();
+                let reference = context.process.new_reference();
                 let payload = self.payload.take().unwrap_or_else(Payload::empty);
                 let sent =
                     context
-                        .own
+                        .process
                         .request(context.system, self.to, reference, self.tag, payload);
                 match sent {
                     Ok(()) => return,
@@ -544,13 +553,13 @@ impl Native<Guest> for Asker {
             }),
             _ => return,
         };
-        // Whoever asked may have given up.
+        // The caller may have given up.
         let _ = self.sender.try_send(answer);
         context.exit(ExitReason::new(exuvia_abi::Reason::NORMAL));
     }
 }
 
-/// What guests ask of the node.
+/// What guests ask the node for.
 struct GuestServices(Weak<Inner>);
 
 impl Services for GuestServices {
@@ -563,7 +572,7 @@ impl Services for GuestServices {
         supervisor::from_guest(&Node(inner), specification, limits)
     }
 
-    fn grants(&self, text: &[u8]) -> Result<Wanted, String> {
+    fn grants(&self, text: &[u8]) -> Result<GrantRequest, String> {
         grants::wanted(text)
     }
 

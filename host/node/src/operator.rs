@@ -1,5 +1,5 @@
-//! What an operator does with processes: ends them, has them started again, asks what
-//! they understand, and looks at the tree that watches over them.
+//! What an operator does with processes: kills and restarts them, asks what messages they
+//! understand, and shows the supervision tree.
 
 use std::thread;
 use std::time::Duration;
@@ -14,28 +14,28 @@ use crate::inspect::describe;
 use crate::node::Node;
 use crate::supervisor::{Asked, ask};
 
-/// How long it is waited for a process to be gone.
+/// How long a kill waits until the process has exited.
 const ENDING: Duration = Duration::from_secs(1);
 /// How long a message is followed to its receiver.
 const HEARING: Duration = Duration::from_millis(200);
-/// How often it is looked meanwhile.
+/// The interval between two checks meanwhile.
 const LOOK: Duration = Duration::from_millis(1);
-/// How long a supervisor may take over an answer; a restart takes the child's
-/// `shutdown_ms` and its start.
+/// How long a supervisor may take to reply; a restart takes the `shutdown_ms` of the child and its
+/// start.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Lines that are answered of what the receiver has said.
+/// The maximum number of the receiver's log lines that are returned.
 const MOST_WARNINGS: usize = 5;
 /// How deep the tree is followed.
 const MOST_DEPTH: usize = 64;
 
-/// What a process understands, as far as its module says.
+/// What messages a process understands, as far as its module describes them.
 #[derive(Clone, Debug, Serialize)]
 pub struct Description {
     /// `<slot.generation>`.
     pub pid: String,
     /// `module@version`.
     pub module: Option<String>,
-    /// The functions of its protocol; empty if the module says nothing.
+    /// The functions of its protocol; empty if the module does not describe any.
     pub functions: Vec<Function>,
     /// What is wrong with the module's section, if it cannot be read.
     pub unreadable: Option<String>,
@@ -47,13 +47,13 @@ pub struct Description {
 pub struct Function {
     /// Its name.
     pub name: String,
-    /// What it takes, in order.
+    /// Its parameters, in order.
     #[serde(default)]
     pub parameters: Vec<Parameter>,
-    /// The type of its answer; none: it is a message, which is not answered.
+    /// The type of its reply; `None`: it is a message, which has no reply.
     #[serde(default)]
     pub reply: Option<String>,
-    /// How it is named in the message; by default as the function.
+    /// Its name in the message; by default that of the function.
     #[serde(default)]
     pub message: Option<String>,
     /// What it is for.
@@ -66,7 +66,7 @@ pub struct Function {
 pub struct Parameter {
     /// Its name.
     pub name: String,
-    /// Its type, in the words of the module's language.
+    /// Its type, as the module's language writes it.
     #[serde(rename = "type", default)]
     pub ty: String,
 }
@@ -74,47 +74,46 @@ pub struct Parameter {
 /// A process in the supervision tree.
 #[derive(Clone, Debug, Serialize)]
 pub struct Branch {
-    /// What its supervisor knows it as; none at the root.
+    /// The id of the child; `None` at the root.
     pub id: Option<String>,
-    /// None while it does not run.
+    /// The pid; `None` while it does not run.
     pub pid: Option<String>,
     /// Registered names.
     pub names: Vec<String>,
-    /// `module@version`; none of a supervisor.
+    /// `module@version`; `None` for a supervisor.
     pub module: Option<String>,
-    /// What its supervisor makes of it: `running`, `down`, `starting`, `restarting`,
+    /// The state of the child in its supervisor: `running`, `down`, `starting`, `restarting`,
     /// `stopping` or `exited`.
     pub state: String,
-    /// What the process does, as `ps` shows it.
+    /// The state of the process, as `ps` shows it.
     pub process: Option<String>,
-    /// `permanent`, `transient` or `temporary`; none at the root.
+    /// `permanent`, `transient` or `temporary`; `None` at the root.
     pub restart: Option<String>,
-    /// Of a supervisor: `one_for_one`, `one_for_all` or `rest_for_one`.
+    /// The strategy of a supervisor: `one_for_one`, `one_for_all` or `rest_for_one`.
     pub strategy: Option<String>,
-    /// Its children, in order of their start.
+    /// Its children, in start order.
     pub children: Vec<Branch>,
-    /// Children that are not listed, since there are too many.
+    /// The number of children that are not listed, because of the limit.
     pub more: usize,
 }
 
 impl Node {
-    /// Kills a process, which it can neither trap nor delay, and waits a moment for its
-    /// end; answers whether it has ended. Whoever is linked to it, and the log, see the
-    /// reason.
+    /// Kills a process, which can neither trap nor delay that, and waits up to a second for its
+    /// exit. Returns whether it has exited. Linked processes and the log get the reason.
     ///
     /// # Errors
     ///
-    /// If there is no such process, or it is the host's own.
+    /// If there is no such process, or it is one of the host's that is not a supervisor.
     pub fn end(&self, pid: Pid, why: Option<&str>) -> Result<bool, TargetError> {
         let system = &self.0.system;
         let gone = || TargetError::NoProcess(pid.to_string());
-        let is_host = self.look_at(pid, |own| own.guest().is_none());
+        let is_host = self.look_at(pid, |process| process.guest().is_none());
         match is_host {
             Ok(true) if !self.is_supervisor(pid) => {
                 return Err(TargetError::Native(pid.to_string()));
             }
             Err(error @ TargetError::NoProcess(_)) => return Err(error),
-            // One that is busy is what this is for.
+            // Killing a busy process is what this is for.
             _ => {}
         }
         let reason = match why {
@@ -138,14 +137,15 @@ impl Node {
         Ok(false)
     }
 
-    /// Has a child's supervisor stop it, as at the end of the app, and start it again.
-    /// That counts for no restart intensity. Answers the new process.
+    /// Has a child's supervisor stop it, as at the end of the app, and start it again. This does
+    /// not count towards the restart intensity. Returns the pid of the new process.
     ///
     /// # Errors
     ///
-    /// If no supervisor watches over it, or the new one does not start.
+    /// If the process cannot be inspected, it has no supervisor, its supervisor does not reply, or
+    /// the new process does not start.
     pub fn restart(&self, pid: Pid) -> Result<Pid, RestartFailed> {
-        let parent = self.look_at(pid, |own| own.ties().parent)?;
+        let parent = self.look_at(pid, |process| process.relations_info().parent)?;
         let supervisor = parent
             .filter(|parent| self.is_supervisor(*parent))
             .ok_or(RestartFailed::NoSupervisor(pid))?;
@@ -155,19 +155,20 @@ impl Node {
             .map_err(|why| RestartFailed::Refused { pid, why })
     }
 
-    /// Whether it is a supervisor of the host.
+    /// Returns whether a process is a supervisor of the host.
     pub fn is_supervisor(&self, pid: Pid) -> bool {
         self.0.asks.lock().contains_key(&pid)
     }
 
-    /// What a process understands.
+    /// Returns what messages a process understands.
     ///
     /// # Errors
     ///
-    /// If there is no such process, or it does not come to the end of a turn.
+    /// If there is no such process, it is one of the host's, or it does not reach the end of a
+    /// turn.
     pub fn description(&self, pid: Pid) -> Result<Description, TargetError> {
-        let version = self.look_at(pid, |own| {
-            own.guest().map(|guest| guest.tenancy.version().clone())
+        let version = self.look_at(pid, |process| {
+            process.guest().map(|guest| guest.version.version().clone())
         })?;
         let version = version.ok_or_else(|| TargetError::Native(pid.to_string()))?;
         let (functions, unreadable) = match functions(version.artifact.protocol()) {
@@ -182,13 +183,14 @@ impl Node {
         })
     }
 
-    /// Sends a message from outside, and answers what the receiver logs as a warning or
-    /// an error while it handles it, if it does so in a moment: that it dropped it, for one.
+    /// Sends a message from outside the node, and follows it for up to 200 ms. Returns what the
+    /// receiver logs as a warning or an error meanwhile, for example that it dropped the message,
+    /// and whether it is suspended or has exited.
     ///
     /// # Errors
     ///
     /// As [`Node::send`].
-    pub fn send_and_hear(
+    pub fn send_and_observe(
         &self,
         to: Pid,
         tag: u32,
@@ -200,12 +202,13 @@ impl Node {
         let looks = HEARING.as_millis() / LOOK.as_millis();
         let slot = self.0.system.table.slot(to.slot());
         for _ in 0..looks {
-            // Control may overtake the message, so its mailbox must be empty too.
+            // Control signals may overtake the message, so the mailbox must be empty too.
             let waiting = slot.is_some_and(|slot| !slot.mailbox.is_empty());
-            let seen = self.look_at(to, |own| {
-                let inbox = own.messages();
-                let suspended = own.suspended;
-                own.guest()
+            let seen = self.look_at(to, |process| {
+                let inbox = process.messages();
+                let suspended = process.suspended;
+                process
+                    .guest()
                     .map(|guest| (inbox, suspended, guest.stands_still()))
             });
             match seen {
@@ -239,14 +242,17 @@ impl Node {
         Ok(warnings)
     }
 
-    /// The supervision tree, at most so many processes of it. Supervisors that guests
-    /// have started come after the app's own.
+    /// Returns the supervision tree, with at most `limit` children in total. Supervisors that
+    /// guests have started come after the app's own.
     pub fn tree(&self, limit: usize) -> Vec<Branch> {
         let mut left = limit;
         let supervisors: Vec<Pid> = self.0.asks.lock().keys().copied().collect();
         let mut roots: Vec<Pid> = (supervisors.iter())
             .filter(|pid| {
-                let parent = self.look_at(**pid, |own| own.ties().parent).ok().flatten();
+                let parent = self
+                    .look_at(**pid, |process| process.relations_info().parent)
+                    .ok()
+                    .flatten();
                 parent.is_none_or(|parent| !supervisors.contains(&parent))
             })
             .copied()
@@ -292,9 +298,13 @@ impl Node {
         let release = self.0.code.current();
         let slots: Vec<u32> = pids.map(|pid| pid.slot()).collect();
         let processes: std::collections::HashMap<String, _> = self
-            .survey_slots(slots.into_iter(), usize::MAX, true, HEARING, move |own| {
-                Some(describe(own, &release))
-            })
+            .survey_slots(
+                slots.into_iter(),
+                usize::MAX,
+                true,
+                HEARING,
+                move |process| Some(describe(process, &release)),
+            )
             .into_iter()
             .map(|info| (info.pid.clone(), info))
             .collect();
@@ -321,8 +331,8 @@ impl Node {
     }
 }
 
-/// Reads the section: a line of JSON for each function. By name: in which order they
-/// stand there is their compiler's and linker's choice.
+/// Reads the section: one line of JSON for each function. Sorted by name, since the order in the
+/// section depends on the compiler and the linker.
 fn functions(section: &[u8]) -> Result<Vec<Function>, String> {
     let text = std::str::from_utf8(section).map_err(|error| error.to_string())?;
     let lines = text.lines().enumerate();
@@ -343,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_protocol_is_a_line_for_each_function() {
-        // In whatever order they stand there.
+        // The order in the section does not matter.
         let text = b"{\"name\":\"get\",\"reply\":\"i64\"}\n\n{\"name\":\"add\",\"parameters\":[{\"name\":\"by\",\"type\":\"i64\"}],\"message\":\"Add\"}";
         let functions = functions(text).unwrap();
         assert_eq!(functions.len(), 2);

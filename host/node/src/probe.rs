@@ -1,5 +1,5 @@
-//! A process in whose name a test acts: it has a pid and a mailbox as any other, and what
-//! arrives there waits until the test takes it.
+//! A process through which a test acts: it has a pid and a mailbox like any other process, and its
+//! messages wait until the test takes them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid, receive};
-use exuvia_engine::{Guest, GuestOwn, GuestSystem};
+use exuvia_engine::{Guest, GuestProcess, GuestSystem};
 use exuvia_process::{Context, Envelope, Native, Signal};
 use parking_lot::Mutex;
 
 use crate::error::TargetError;
 use crate::node::Node;
 
-/// How long it may take until the process has acted.
+/// How long the process may take to run an action.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Inbox = Arc<Mutex<VecDeque<Envelope>>>;
@@ -33,7 +33,7 @@ impl Native<Guest> for Keeper {
     fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
         match message.kind {
             Kind::Init => {
-                context.own.set_trap_exit(true);
+                context.process.set_trap_exit(true);
             }
             _ => self.0.lock().push_back(message),
         }
@@ -41,7 +41,7 @@ impl Native<Guest> for Keeper {
 }
 
 impl Probe {
-    /// A new process. `None`: the node has no room for one.
+    /// Spawns the process; `None`: the process table is full.
     pub fn new(node: &Node) -> Option<Probe> {
         let inbox = Inbox::default();
         let pid = node.spawn_native(Box::new(Keeper(inbox.clone())))?;
@@ -52,23 +52,23 @@ impl Probe {
         })
     }
 
-    /// Its pid.
+    /// Returns its pid.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Does something as this process, between two of its turns.
+    /// Runs `act` as this process, between two of its turns, and returns the result.
     ///
     /// # Errors
     ///
-    /// If it has been killed, or the node's schedulers do not come to it.
+    /// If the process was killed, or the schedulers do not run it in time.
     pub fn act<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&mut GuestOwn, &GuestSystem) -> T + Send + 'static,
+        act: impl FnOnce(&mut GuestProcess, &GuestSystem) -> T + Send + 'static,
     ) -> Result<T, TargetError> {
         let (sender, receiver) = channel();
-        let act = Box::new(move |own: &mut GuestOwn, system: &GuestSystem| {
-            let _ = sender.send(act(own, system));
+        let act = Box::new(move |process: &mut GuestProcess, system: &GuestSystem| {
+            let _ = sender.send(act(process, system));
         });
         let gone = || TargetError::NoProcess(self.pid.to_string());
         let sent = (self.node.system()).signal(self.pid, Signal::Control(act));
@@ -78,8 +78,8 @@ impl Probe {
             .map_err(|_| TargetError::Busy(self.pid.to_string()))
     }
 
-    /// Takes the first message that a mode and a key of [`exuvia_abi::receive`]
-    /// want, of those that have arrived.
+    /// Takes the first message that has arrived and matches a mode and a key of
+    /// [`exuvia_abi::receive`].
     pub fn take(&self, mode: i32, key: u64) -> Option<Envelope> {
         let mut inbox = self.inbox.lock();
         let place = inbox.iter().position(|message| match mode {
@@ -95,7 +95,7 @@ impl Probe {
         inbox.remove(place)
     }
 
-    /// Messages that have arrived.
+    /// Returns the number of messages that have arrived.
     pub fn waiting(&self) -> usize {
         self.inbox.lock().len()
     }

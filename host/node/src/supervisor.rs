@@ -1,7 +1,7 @@
-//! Supervisors as processes: a native process around the state machine of
-//! `exuvia_supervisor`. It turns messages into the machine's events and carries
-//! out its actions. Guests talk to it with requests (`supervisor/protocol.rs`), the host
-//! with edits of its entry in the manifest (`supervisor/edit.rs`).
+//! Supervisors as processes: a native process around the state machine of `exuvia_supervisor`. It
+//! turns messages into the machine's events and executes its actions. Guests control it with
+//! requests (`supervisor/protocol.rs`), the host with edits of its entry in the manifest
+//! (`supervisor/edit.rs`) and questions (`supervisor/asked.rs`).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use exuvia_abi::{Code, Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
 use exuvia_process::{
-    Birth, Body, Children, Context, Descent, Due, Envelope, ExitReason, For, Limits, Native,
-    Payload, Signal,
+    Body, Children, Context, Descent, Due, Envelope, ExitReason, Limits, Native, Payload,
+    Requester, Signal, SpawnSpec,
 };
 use exuvia_supervisor::{
     Action, ChildKey, ChildKind, ChildSpec, Event, ExitClass, RequestId, Restart, Shutdown,
@@ -33,10 +33,10 @@ pub(crate) use asked::{Asked, Asks, ask};
 pub(crate) use edit::{Edit, EditReport, Edits, hand_over};
 use edit::{Editing, Requested};
 pub(crate) use protocol::from_guest;
-use protocol::{Answer, Ask, ChildAnswer, WirePid, child_spec, code_of, reply};
+use protocol::{ChildAnswer, SupervisorCall, SupervisorReply, WirePid, child_spec, code_of, reply};
 pub(crate) use rights::Managers;
 
-/// What it takes to start a child.
+/// What is needed to start a child.
 #[derive(Clone, Debug)]
 pub(crate) enum Start {
     /// A process of a module.
@@ -45,9 +45,9 @@ pub(crate) enum Start {
         name: Option<Arc<str>>,
         arguments: Payload,
         limits: Arc<Limits>,
-        /// It may ask this supervisor.
+        /// Whether it may ask this supervisor to start and stop children.
         manages: bool,
-        /// Its place, if its limits bound its descendants: for all its lives.
+        /// The counters of its descendants, if these are limited: kept over restarts.
         place: Option<Arc<Children>>,
     },
     /// A supervisor below this one.
@@ -56,37 +56,38 @@ pub(crate) enum Start {
 
 type Machine = Supervisor<Pid, Start, ExitReason>;
 
-/// The process.
+/// The process of a supervisor.
 pub(crate) struct SupervisorProcess {
     node: std::sync::Weak<crate::node::Inner>,
     machine: Machine,
     parent: Pid,
     /// Its own pid, from `INIT` on.
     me: Pid,
-    /// Starts under way: by the reference under which the child acknowledges.
+    /// Starts in progress, by the reference with which the child acknowledges.
     starting: HashMap<u64, (ChildKey, Pid)>,
     timers: HashMap<TimerToken, u64>,
     tokens: HashMap<u64, TimerToken>,
-    /// Who asked for what.
+    /// What each request to the machine was for.
     requests: HashMap<RequestId, Requested>,
     next_request: RequestId,
     editing: Editing,
-    /// What the machine was not told yet; and whether it is being told.
+    /// Events that the machine has not processed yet, and whether it is processing one.
     happened: VecDeque<Event<Pid, Start, ExitReason>>,
     feeding: bool,
-    /// Children that have ended and may be started again, by id.
+    /// Children that have exited and may be restarted, by id.
     ended: HashSet<Arc<str>>,
-    /// The child whose start has failed last, and why.
+    /// The child whose start failed last, and the reason.
     failed: Option<(Arc<str>, ExitReason)>,
     limits: Arc<Limits>,
-    /// Those of children that somebody asks it to start; without, what the
-    /// manifest says of their module.
+    /// The limits of children that are started on request; `None`: those of their module in the
+    /// manifest.
     childrens: Option<Arc<Limits>>,
-    /// Those of its children that may ask it.
+    /// The children that may ask it to start and stop children.
     managers: Arc<Managers>,
 }
 
-/// The process of a supervisor in a manifest, and who may ask the one above it.
+/// Makes the process of a supervisor in the manifest. `above` are the processes that may ask the
+/// supervisor above it.
 pub(crate) fn from_entry(
     node: &Node,
     entry: &SupervisorEntry,
@@ -98,8 +99,7 @@ pub(crate) fn from_entry(
     make(node, entry.spec(), children, limits, None, managers)
 }
 
-/// The children of an entry. Whoever writes the manifest may give a child more than
-/// the others have.
+/// Returns the children of an entry. The manifest may give a child more than its siblings have.
 fn specs(entry: &SupervisorEntry, limits: &Arc<Limits>) -> impl Iterator<Item = ChildSpec<Start>> {
     entry.children.iter().flat_map(move |child| {
         child
@@ -138,8 +138,8 @@ fn spec_of(child: &Child, instance: ChildInstance, limits: &Arc<Limits>) -> Chil
     }
 }
 
-/// A place that a child of the node's own has in all its lives, so that what it has
-/// started counts on when it is started again.
+/// Returns the counters that a child of the node keeps over restarts, so that processes it has
+/// started still count after a restart. `None`: its descendants are not limited.
 fn lasting_place(limits: &Limits) -> Option<Arc<Children>> {
     Descent::lasting(limits.descendants).map(Children::lasting)
 }
@@ -193,9 +193,8 @@ impl Native<Guest> for SupervisorProcess {
                 if let Some(node) = self.node.upgrade() {
                     node.asks.lock().entry(self.me).or_default();
                 }
-                context.own.set_trap_exit(true);
-                // Processes that are busy at a high priority must not keep it from
-                // ending them.
+                context.process.set_trap_exit(true);
+                // Busy processes of high priority must not keep it from stopping them.
                 context.system.set_priority(self.me, Priority::High);
                 self.feed(context, Event::Start);
             }
@@ -207,8 +206,8 @@ impl Native<Guest> for SupervisorProcess {
                 }
             }
             Kind::Exit if message.sender == self.parent => self.feed(context, Event::Stop),
-            // Of one that lives: it has sent an exit signal, which ends nobody here.
-            Kind::Exit if context.own.is_linked(message.sender) => {}
+            // The sender is alive: it has sent an exit signal, which supervisors ignore.
+            Kind::Exit if context.process.is_linked(message.sender) => {}
             Kind::Exit => {
                 self.managers.remove(message.sender);
                 self.child_exited(context, &message);
@@ -220,9 +219,9 @@ impl Native<Guest> for SupervisorProcess {
                 }
             }
             Kind::Request => self.asked(context, &message),
-            // All that it is sent from outside. Edits are looked for below.
+            // Messages from outside only wake it. Edits are processed below.
             Kind::Message => {}
-            // It has no use for one, and lives for ever.
+            // It has no use for a table, and does not exit by itself.
             Kind::Table => {
                 let _ = context.system.tables.end(self.me, message.reference);
             }
@@ -232,7 +231,7 @@ impl Native<Guest> for SupervisorProcess {
     }
 }
 
-/// Edits that it has not come to are told of by the drop of their reports.
+/// Edits that it has not processed are reported when their reports are dropped.
 impl Drop for SupervisorProcess {
     fn drop(&mut self) {
         if let Some(node) = self.node.upgrade() {
@@ -247,9 +246,8 @@ fn reason_of(message: &Envelope) -> ExitReason {
 }
 
 impl SupervisorProcess {
-    /// Tells the machine what has happened, and does what it says. What happens
-    /// meanwhile waits its turn: many starts in a row may fail at once, and each
-    /// within the one before would be too much for the stack.
+    /// Passes an event to the machine, and executes the machine's actions. Events that occur
+    /// meanwhile are queued: many starts may fail in a row, and recursion would overflow the stack.
     fn feed(&mut self, context: &mut Context<'_, Guest>, event: Event<Pid, Start, ExitReason>) {
         self.happened.push_back(event);
         if std::mem::replace(&mut self.feeding, true) {
@@ -321,14 +319,16 @@ impl SupervisorProcess {
                 }
             }
             Action::Ready => {
-                context.own.acknowledge(context.system, 0, Payload::empty());
+                context
+                    .process
+                    .acknowledge(context.system, 0, Payload::empty());
             }
             Action::Reply { request, result } => match self.requests.remove(&request) {
                 Some(Requested::Asked(asker, reference)) => {
                     let answer = match result {
-                        Ok(Some(pid)) => Answer::Started(WirePid(pid)),
-                        Ok(None) => Answer::Done,
-                        Err(error) => Answer::error(code_of(&error), error.to_string()),
+                        Ok(Some(pid)) => SupervisorReply::Started(WirePid(pid)),
+                        Ok(None) => SupervisorReply::Done,
+                        Err(error) => SupervisorReply::error(code_of(&error), error.to_string()),
                     };
                     reply(context, asker, reference, &answer);
                 }
@@ -354,8 +354,8 @@ impl SupervisorProcess {
                     TerminateReason::ReachedMaxRestartIntensity { .. } => {
                         ExitReason::with(Reason::INTENSITY.0, text.as_bytes())
                     }
-                    // Without its children it has not ended well, whatever the
-                    // child's own reason is.
+                    // Without its children it has not terminated normally, whatever the child's own
+                    // reason is.
                     TerminateReason::StartFailed { ref reason, .. } => {
                         let code = match Reason(reason.code()) {
                             Reason::NORMAL => Reason::SHUTDOWN.0,
@@ -368,7 +368,8 @@ impl SupervisorProcess {
         }
     }
 
-    /// Begins to start a child; it is up when it acknowledges.
+    /// Begins to start a child; it is up when it acknowledges. Returns the exit reason if it cannot
+    /// be started.
     fn start(
         &mut self,
         context: &mut Context<'_, Guest>,
@@ -395,7 +396,7 @@ impl SupervisorProcess {
             } => {
                 managing = *manages;
                 place = its.clone();
-                let body = node.0.executor.newborn(module);
+                let body = node.0.executor.new_process(module);
                 let body = body.ok_or_else(|| {
                     failed(
                         Reason::NO_MODULE,
@@ -417,10 +418,10 @@ impl SupervisorProcess {
                 )
             }
         };
-        // What a guest's supervisor starts is the guest's.
+        // The children of a guest's supervisor count as the guest's.
         let (whose, place) = match self.childrens {
-            Some(_) => (For::Guest, Some(context.own.children())),
-            None => (For::Host, place),
+            Some(_) => (Requester::Guest, Some(context.process.children())),
+            None => (Requester::Host, place),
         };
         let counted = place.map(|place| {
             place.admit(u32::MAX).ok_or_else(|| {
@@ -444,20 +445,20 @@ impl SupervisorProcess {
             let why = unusable(error);
             return Err(failed(Reason::CONTRACT, format!("the name `{name}` {why}")));
         }
-        let reference = context.own.new_reference();
-        context.own.has_born(pid, true, &[reference]);
+        let reference = context.process.new_reference();
+        context.process.add_child(pid, true, &[reference]);
         self.starting.insert(reference, (key, pid));
         if managing {
             self.managers.add(pid);
         }
-        context.system.give_birth(
+        context.system.start(
             pid,
-            Birth {
+            SpawnSpec {
                 parent: me,
                 link: true,
                 starter: Some(reference),
                 counted,
-                ..Birth::new(body, limits, arguments)
+                ..SpawnSpec::new(body, limits, arguments)
             },
         );
         Ok(())
@@ -490,7 +491,7 @@ impl SupervisorProcess {
         }
     }
 
-    /// Tells of a child. One that is started again and again is told of at a bounded rate.
+    /// Reports an event of a child, at a bounded rate in case it is restarted again and again.
     fn tell(&self, spec: &ChildSpec<Start>, what: Report, event: impl FnOnce() -> Happened) {
         let Some(node) = self.node.upgrade() else {
             return;
@@ -505,7 +506,7 @@ impl SupervisorProcess {
         }
     }
 
-    /// Notes that a child has ended which may be started again.
+    /// Notes that a child has exited which may be restarted.
     fn note_end(&mut self, pid: Pid) {
         let Some(child) = self.machine.child_with_pid(pid) else {
             return;
@@ -513,7 +514,7 @@ impl SupervisorProcess {
         if child.spec.restart != Restart::Temporary {
             self.ended.insert(child.spec.id.clone());
         }
-        // Those that were deleted meanwhile are forgotten here.
+        // Children that were deleted meanwhile are dropped here.
         if self.ended.len() > self.machine.count_children().specs {
             let machine = &self.machine;
             self.ended.retain(|id| machine.child(id).is_some());
@@ -545,7 +546,7 @@ impl SupervisorProcess {
 
     fn child_exited(&mut self, context: &mut Context<'_, Guest>, message: &Envelope) {
         let pid = message.sender;
-        // One that was being started is reported by its acknowledgement's DOWN.
+        // A child that was being started is reported by the DOWN of its acknowledgement.
         if self.machine.child_with_pid(pid).is_none() {
             return;
         }
@@ -565,7 +566,7 @@ impl SupervisorProcess {
 
     fn asked(&mut self, context: &mut Context<'_, Guest>, message: &Envelope) {
         let (asker, reference) = (message.sender, message.reference);
-        let ask: Ask = match read(message.payload.as_slice()) {
+        let ask: SupervisorCall = match read(message.payload.as_slice()) {
             Ok(ask) => ask,
             Err(error) => {
                 let text = format!("a supervisor does not understand this request: {error}");
@@ -573,25 +574,26 @@ impl SupervisorProcess {
                     context,
                     asker,
                     reference,
-                    &Answer::error(Code::BadArgument, text),
+                    &SupervisorReply::error(Code::BadArgument, text),
                 );
             }
         };
         if ask.changes() && !self.may_be_asked_by(asker) {
-            let answer = Answer::error(Code::Denied, rights::REFUSED);
+            let answer = SupervisorReply::error(Code::Denied, rights::REFUSED);
             return reply(context, asker, reference, &answer);
         }
         self.next_request += 1;
         let request = self.next_request;
         let event = match ask {
-            Ask::WhichChildren => {
-                let answer =
-                    Answer::Children(self.machine.which_children().map(ChildAnswer::of).collect());
+            SupervisorCall::WhichChildren => {
+                let answer = SupervisorReply::Children(
+                    self.machine.which_children().map(ChildAnswer::of).collect(),
+                );
                 return reply(context, asker, reference, &answer);
             }
-            Ask::CountChildren => {
+            SupervisorCall::CountChildren => {
                 let count = self.machine.count_children();
-                let answer = Answer::Count {
+                let answer = SupervisorReply::Count {
                     specs: count.specs,
                     active: count.active,
                     supervisors: count.supervisors,
@@ -599,28 +601,28 @@ impl SupervisorProcess {
                 };
                 return reply(context, asker, reference, &answer);
             }
-            Ask::StartChild(child) => {
+            SupervisorCall::StartChild(child) => {
                 let Some(limits) = self.limits_of_child(&child.module) else {
-                    let answer = Answer::error(Code::NoProc, "the node is stopping");
+                    let answer = SupervisorReply::error(Code::NoProc, "the node is stopping");
                     return reply(context, asker, reference, &answer);
                 };
                 match child_spec(child, &limits, self.childrens.is_none()) {
                     Ok(spec) => Event::StartChild { request, spec },
                     Err(why) => {
-                        let answer = Answer::error(Code::BadArgument, why);
+                        let answer = SupervisorReply::error(Code::BadArgument, why);
                         return reply(context, asker, reference, &answer);
                     }
                 }
             }
-            Ask::TerminateChild(id) => Event::TerminateChild {
+            SupervisorCall::TerminateChild(id) => Event::TerminateChild {
                 request,
                 id: id.into(),
             },
-            Ask::RestartChild(id) => Event::RestartChild {
+            SupervisorCall::RestartChild(id) => Event::RestartChild {
                 request,
                 id: id.into(),
             },
-            Ask::DeleteChild(id) => Event::DeleteChild {
+            SupervisorCall::DeleteChild(id) => Event::DeleteChild {
                 request,
                 id: id.into(),
             },
@@ -630,7 +632,7 @@ impl SupervisorProcess {
         self.feed(context, event);
     }
 
-    /// The limits of a child that somebody asks for. `None`: the node stops.
+    /// Returns the limits of a child that is started on request. `None`: the node is stopping.
     fn limits_of_child(&self, module: &str) -> Option<Arc<Limits>> {
         match &self.childrens {
             Some(limits) => Some(limits.clone()),

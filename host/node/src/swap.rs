@@ -1,13 +1,12 @@
-//! Swaps: load, verify, commit, report. Everything slow happens before the commit,
-//! beside the running code and beside other swaps, and can be refused without a trace.
+//! Swaps: load, verify, commit, report. Everything slow happens before the commit, concurrently
+//! with the running code and with other swaps, and can be rejected without a trace.
 //!
-//! A deployment is an optimistic transaction. It is prepared on the release that is
-//! current when it begins, under no lock; `Inner::swapping` is held for the commit
-//! and its announcement alone. If the code has moved meanwhile in a module that it
-//! is about, it is prepared again on what is current then, a few times at most. If
-//! somebody has gone back meanwhile (`rollback`), it is refused: what the brake was
-//! pulled for must not be undone by what was under way. The way back never waits
-//! for more than another commit.
+//! A deployment is an optimistic transaction. It is prepared on the release that is current when it
+//! begins, under no lock; `Inner::swapping` is held for the commit and its announcement only. If
+//! another commit has changed one of its modules meanwhile, it is prepared again on the release
+//! that is current then, a few times at most. If the node was rolled back meanwhile (`rollback`),
+//! the deployment is rejected: a pending deployment must not undo a rollback. A rollback never
+//! waits for more than another commit.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,13 +14,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use exuvia_code::{CommitError, Digest, Release, Version};
-use exuvia_engine::{Artifact, VerifyError, no_way};
+use exuvia_engine::{Artifact, VerifyError, no_upgrade_path};
 use exuvia_process::{Body, Pid};
 
 use crate::error::SwapError;
 use crate::event::Event;
 use crate::node::Node;
-use crate::settle::Committed;
+use crate::upgrade_tracker::Committed;
 
 mod changes;
 mod report;
@@ -29,18 +28,18 @@ mod stage;
 pub(crate) mod turns;
 
 use changes::Changes;
-use report::tried;
+use report::verified_by_path;
 pub use report::{ModuleSwap, Stages, SwapReport};
-pub(crate) use report::{changes, listed, nothing};
+pub(crate) use report::{changes, empty_report, listed};
 pub use stage::{AtStage, SwapStage};
 
-/// How long a swap's answer waits for busy processes to cross. What crosses
-/// later is only in the report that the release has settled.
+/// How long a deployment waits for busy processes to be upgraded. Later upgrades are only in the
+/// [`crate::UpgradeReport`].
 const SETTLE: Duration = Duration::from_secs(1);
-/// It waits no longer when nobody has crossed for so long, in nanoseconds.
+/// The wait ends when no process was upgraded for this long, in nanoseconds.
 const STILL: u64 = 20_000_000;
 
-/// How often a deployment is prepared, if the code moves meanwhile.
+/// How often a deployment is prepared if other commits intervene.
 const ATTEMPTS: usize = 4;
 
 /// A module to deploy.
@@ -48,55 +47,55 @@ const ATTEMPTS: usize = 4;
 pub struct ModuleBytes {
     /// Its name in the release.
     pub name: String,
-    /// The file's bytes.
+    /// The bytes of the file.
     pub bytes: Vec<u8>,
-    /// Where they come from, for messages.
+    /// Where the bytes come from, for messages.
     pub source: String,
-    /// When the change was noticed, by the node's clock; `None`: with the call.
+    /// When the change was noticed, by the node's clock; `None`: at the call.
     pub noticed: Option<u64>,
 }
 
-/// What is done with loop processes that do not take `UPGRADE`.
+/// What happens to loop processes that do not take `UPGRADE`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Loops {
-    /// The swap is refused.
+    /// The swap is rejected.
     #[default]
     Refuse,
-    /// They stay on their version until they end.
+    /// They are exempt: they stay on their version until they exit.
     Leave,
     /// They are killed after the commit.
     Kill,
 }
 
-/// What a deployment consents to.
+/// What a deployment may do with state and processes that cannot be upgraded.
 #[derive(Clone, Debug, Default)]
 pub struct DeployOptions {
-    /// State that cannot cross is given up.
+    /// Discards state that cannot be upgraded.
     pub fresh: bool,
-    /// Loop processes that new code would never reach.
+    /// What to do with loop processes that new code would never reach.
     pub loops: Loops,
-    /// If the modules were built for it: how.
-    pub made: Option<Made>,
+    /// How the modules were built, if they were built for this deployment.
+    pub made: Option<BuildInfo>,
 }
 
-/// How modules were made that are swapped in.
+/// How modules that are swapped in were built.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Made {
-    /// The files whose change it was.
+pub struct BuildInfo {
+    /// The files whose change triggered the build.
     pub changed: Vec<String>,
     /// Milliseconds that the builds took.
     pub build_ms: f64,
 }
 
 impl Node {
-    /// Makes new code current: all modules in one release, or nothing. Slow:
-    /// it compiles, verifies, and waits a moment for busy processes; and for
-    /// deployments of the same modules that came before it. The
-    /// events tell of it at the commit, and again when the release has settled.
+    /// Makes new code current: all modules in one release, or nothing. Slow: it waits for earlier
+    /// deployments of the same modules, compiles, verifies, and waits up to a second for busy
+    /// processes. It is reported by an event at the commit, and by another one when the upgrade is
+    /// complete.
     ///
     /// # Errors
     ///
-    /// Why it was refused; nothing has changed then.
+    /// The reason why it was rejected; nothing has changed then.
     pub fn deploy(
         &self,
         modules: Vec<ModuleBytes>,
@@ -114,8 +113,7 @@ impl Node {
         result
     }
 
-    /// The first release: nothing runs that it could change, so that there is
-    /// no swap to tell of.
+    /// Deploys the first release: there is no code that it could replace, and so no swap to report.
     pub(crate) fn deploy_first(&self, modules: Vec<ModuleBytes>) -> Result<(), SwapError> {
         self.try_deploy(modules, &DeployOptions::default(), false)
             .map(drop)
@@ -128,7 +126,7 @@ impl Node {
         tell: bool,
     ) -> Result<SwapReport, SwapError> {
         let names = modules.iter().map(|module| module.name.clone()).collect();
-        // Before it waits: the brake is meant for those that wait too.
+        // Read before waiting for its turn: a rollback meanwhile rejects waiting deployments too.
         let rollbacks = self.0.rollbacks.load(Ordering::Acquire);
         let _turn = self.0.turns.wait(names);
         let began = self.0.system.clock.now();
@@ -159,26 +157,25 @@ impl Node {
         }
     }
 
-    /// Refuses new code to which no process can ever cross, as far as the two modules
-    /// tell: verification has no copies of those that are busy, or that never leave
-    /// their frame.
-    fn has_a_way(&self, changes: &[Arc<Version<Artifact>>]) -> Result<(), VerifyError> {
+    /// Rejects new code to which no process can ever be upgraded, as far as the two modules show
+    /// that: verification has no copies of processes that are busy or that never leave their frame.
+    fn check_upgrade_paths(&self, changes: &[Arc<Version<Artifact>>]) -> Result<(), VerifyError> {
         for new in changes {
             for old in self.0.code.versions(&new.module) {
-                if Arc::ptr_eq(&old, new) || old.population() == 0 {
+                if Arc::ptr_eq(&old, new) || old.process_count() == 0 {
                     continue;
                 }
-                let Some((error, fix)) = no_way(&old, new) else {
+                let Some((error, fix)) = no_upgrade_path(&old, new) else {
                     continue;
                 };
                 let of = old.clone();
-                // Who has not run has no state, and loops are asked about by themselves.
-                let found = self.survey(1, false, move |own| {
-                    let Body::Guest(guest) = &own.body else {
+                // A process that has not run has no state, and loops are checked separately.
+                let found = self.survey(1, false, move |process| {
+                    let Body::Guest(guest) = &process.body else {
                         return None;
                     };
-                    let has_state = !guest.is_unborn() && guest.loops() != Some(false);
-                    (guest.tenancy.is(&of) && has_state).then(|| own.pid())
+                    let has_state = !guest.is_not_started() && guest.loops() != Some(false);
+                    (guest.version.is(&of) && has_state).then(|| process.pid())
                 });
                 if let Some(pid) = found.first() {
                     let names = self.0.system.names.of(*pid);
@@ -195,21 +192,20 @@ impl Node {
         Ok(())
     }
 
-    /// Goes back to the release before the current one; state crosses back by
-    /// the same paths. It waits for no deployment: one that is under way is
-    /// refused.
+    /// Rolls back to the release before the current one; state is upgraded by the same paths. It
+    /// does not wait for deployments: one that is under way is rejected.
     ///
     /// # Errors
     ///
-    /// If there is none, or a process's state cannot go back.
+    /// If there is no earlier release.
     pub fn rollback(&self) -> Result<SwapReport, SwapError> {
         let inner = &self.0;
         let committing = inner.swapping.lock();
         self.catch_up();
-        self.is_crossing();
+        self.is_upgrading();
         let base = inner.code.current();
         let began = inner.system.clock.now();
-        let release = inner.code.go_back()?;
+        let release = inner.code.roll_back()?;
         inner.rollbacks.fetch_add(1, Ordering::Release);
         let commit = self.since(began);
         let versions: Vec<_> = release
@@ -220,16 +216,16 @@ impl Node {
             })
             .cloned()
             .collect();
-        // Not verified: the way back must be open even where some state
-        // cannot take it; such processes stay, and are shown as stuck.
+        // Not verified: a rollback must be possible even if some state cannot be upgraded to the
+        // old code; such processes stay on their version, and are shown as failed.
         let mut report = SwapReport {
             modules: ModuleSwap::of(&base, &versions),
-            processes: self.concerned(&release, &versions),
+            processes: self.affected(&release, &versions),
             stages: Stages {
                 commit,
                 ..Stages::default()
             },
-            ..nothing(&release)
+            ..empty_report(&release)
         };
         self.announce(&release, &report, began, true);
         drop(committing);
@@ -237,7 +233,7 @@ impl Node {
         Ok(report)
     }
 
-    /// Says that a release is current, and follows it.
+    /// Reports that a release is current, and tracks it.
     fn announce(
         &self,
         release: &Arc<Release<Artifact>>,
@@ -251,18 +247,17 @@ impl Node {
             processes: report.processes,
             noticed,
         };
-        self.follow(committed, tell.then(|| Event::Swap(report.clone())));
+        self.track(committed, tell.then(|| Event::Swap(report.clone())));
     }
 
-    /// Milliseconds since a time of the node's clock.
+    /// Returns the milliseconds since a time of the node's clock.
     fn since(&self, began: u64) -> f64 {
         self.0.system.clock.now().saturating_sub(began) as f64 / 1e6
     }
 
-    /// Processes that a release has come for whose commit nobody has counted
-    /// them before: those in other versions of its changed modules, and those
-    /// that have crossed already.
-    pub(crate) fn concerned(
+    /// Returns the number of processes that a release concerns, if they were not counted before its
+    /// commit: those in other versions of its changed modules, and those that are upgraded already.
+    pub(crate) fn affected(
         &self,
         release: &Release<Artifact>,
         changed: &[Arc<Version<Artifact>>],
@@ -271,13 +266,13 @@ impl Node {
             .iter()
             .flat_map(|version| self.0.code.versions(&version.module))
             .filter(|version| !changed.iter().any(|new| Arc::ptr_eq(new, version)))
-            .map(|version| version.population())
+            .map(|version| version.process_count())
             .sum();
         others as u64 + release.progress.total()
     }
 
-    /// After the commit: wakes loop processes, lets busy ones cross, and adds
-    /// to the report what they have done.
+    /// After the commit: wakes loop processes, waits for busy ones to be upgraded, and adds the
+    /// result to the report.
     fn settle(
         &self,
         release: &Release<Artifact>,
@@ -296,18 +291,19 @@ impl Node {
         let until = committed + u64::try_from(SETTLE.as_nanos()).unwrap_or(0);
         let mut seen = (0, committed);
         if inner.system.clock.is_manual() {
-            // Nobody waits by a clock that stands still: all cross now who can.
-            self.sweep();
+            // A manual clock does not measure the wait: all processes that can be upgraded are
+            // upgraded now.
+            self.wake_pending();
             self.come_to_rest(SETTLE);
         }
-        while self.is_crossing() && !inner.system.clock.is_manual() {
-            let moved = progress.total() + progress.stuck.load(Ordering::Relaxed);
+        while self.is_upgrading() && !inner.system.clock.is_manual() {
+            let moved = progress.total() + progress.failed.load(Ordering::Relaxed);
             let now = inner.system.clock.now();
             if moved != seen.0 {
                 seen = (moved, now);
             }
-            // Out of time, or nobody has moved for a while: sleepers cross
-            // when they wake.
+            // The time is over, or no process has been upgraded for a while: idle processes are
+            // upgraded when they wake.
             if now >= until || now - seen.1 > STILL {
                 break;
             }
@@ -320,33 +316,33 @@ impl Node {
         }
         let microseconds = |q| progress.pauses.quantile(q) as f64 / 1e3;
         report.pause_us = [microseconds(0.5), microseconds(0.99), microseconds(1.0)];
-        report.crossed = progress
+        report.upgraded = progress
             .paths()
             .into_iter()
             .map(|(path, count)| (path.name(), count))
             .collect();
-        report.stuck = progress.stuck.load(Ordering::Relaxed);
+        report.failed = progress.failed.load(Ordering::Relaxed);
     }
 
-    /// How far the current release has come by now: crossings by path, and
-    /// processes that could not cross.
+    /// Returns the progress of the current release: the upgrades by path, and the number of failed
+    /// ones.
     pub fn progress(&self) -> (Vec<(&'static str, u64)>, u64) {
         let release = self.0.code.current();
         let paths = release.progress.paths();
         (
             paths.into_iter().map(|(p, n)| (p.name(), n)).collect(),
-            release.progress.stuck.load(Ordering::Relaxed),
+            release.progress.failed.load(Ordering::Relaxed),
         )
     }
 }
 
-/// A deployment that is under way.
+/// A deployment in progress.
 struct Deployment<'a> {
     node: &'a Node,
     modules: Vec<(Digest, ModuleBytes)>,
     options: &'a DeployOptions,
     tell: bool,
-    /// How often somebody had gone back when it began.
+    /// The number of rollbacks when it began.
     rollbacks: u64,
     noticed: u64,
 }
@@ -361,7 +357,7 @@ impl Deployment<'_> {
         }
     }
 
-    /// Prepares it on the current release and commits it.
+    /// Prepares it on the current release, and commits it.
     fn attempt(&self, changes: &mut Changes<'_>) -> Result<SwapReport, SwapError> {
         let (node, options) = (self.node, self.options);
         let inner = &node.0;
@@ -374,17 +370,17 @@ impl Deployment<'_> {
             let names = self.modules.iter().map(|(_, module)| module.name.as_str());
             return Ok(node.nothing_new(&base, names, options.loops));
         }
-        let mut not_carried = None;
+        let mut not_reused = None;
         for version in &chosen.new {
             if let Some(before) = base.version(&version.module) {
                 version.artifact.follows(&before.artifact);
-                let carried = before.artifact.carries_to(&version.artifact);
-                not_carried = not_carried.or(carried.err());
+                let carried = before.artifact.reuses_image_in(&version.artifact);
+                not_reused = not_reused.or(carried.err());
             }
         }
         let began = inner.system.clock.now();
         if !options.fresh {
-            node.has_a_way(&chosen.new)?;
+            node.check_upgrade_paths(&chosen.new)?;
         }
         let verified = (inner.executor).verify(&chosen.new, inner.config.verify, options.fresh)?;
         if options.loops == Loops::Refuse
@@ -397,14 +393,14 @@ impl Deployment<'_> {
         }
         let mut loops: HashSet<Pid> = verified.loops.iter().copied().collect();
         if options.loops == Loops::Kill {
-            // Who was left before asks no leave of this one.
+            // Processes that were exempt before are not among the verified loops.
             let names = self.modules.iter().map(|(_, module)| module.name.as_str());
-            let left = node.left(names, &base);
+            let left = node.lingering(names, &base);
             loops.extend(left.into_iter().flat_map(|(_, pids)| pids));
         }
         let verify = node.since(began);
         let began = inner.system.clock.now();
-        // The busy ones were not all at rest when they were looked at.
+        // Processes that could not be inspected count as busy.
         let busy = verified.resident + verified.processes.saturating_sub(verified.seen);
         let busy = usize::try_from(busy).unwrap_or(usize::MAX);
         for version in &chosen.new {
@@ -423,9 +419,9 @@ impl Deployment<'_> {
             processes: verified.processes,
             verified: verified.checked,
             changed: (options.made.as_ref()).map_or_else(Vec::new, |made| made.changed.clone()),
-            tried: tried(&verified),
-            not_carried,
-            left,
+            verified_by_path: verified_by_path(&verified),
+            not_reused: not_reused,
+            exempt: left,
             killed,
             queued: verified.queued,
             stages: Stages {
@@ -435,7 +431,7 @@ impl Deployment<'_> {
                 prepare,
                 ..Stages::default()
             },
-            ..nothing(&base)
+            ..empty_report(&base)
         };
         let release = {
             let _committing = inner.swapping.lock();
@@ -444,33 +440,33 @@ impl Deployment<'_> {
                     release: inner.code.current_id(),
                 });
             }
-            // What went back by itself, and what has settled by now, is said
-            // before this.
+            // A rollback by the runtime, and an upgrade that is complete by now, are reported
+            // before this release.
             node.catch_up();
-            node.is_crossing();
+            node.is_upgrading();
             let began = inner.system.clock.now();
             let release = (inner.code).commit(&base, &chosen.all(), options.fresh)?;
             report.stages.commit = node.since(began);
             changes.committed();
-            (report.release, report.back) = (release.id, false);
+            (report.release, report.rollback) = (release.id, false);
             match options.loops {
                 Loops::Refuse => {}
-                // From this release on: one that is refused leaves nobody.
-                Loops::Leave => node.leave_behind(&verified.loops, release.id),
+                // Only from this release on: a rejected one exempts no process.
+                Loops::Leave => node.pin_to_version(&verified.loops, release.id),
                 Loops::Kill => loops.iter().for_each(|pid| node.kill(*pid)),
             }
             node.announce(&release, &report, self.noticed, self.tell);
             release
         };
         let woken = match options.loops {
-            // Those that stay say so then.
+            // Woken, those that stay are counted as exempt from the release.
             Loops::Leave => [verified.upgradable, verified.loops].concat(),
             _ => verified.upgradable,
         };
         node.settle(&release, &woken, self.noticed, &mut report);
         if options.loops == Loops::Kill {
             let loops: Vec<Pid> = loops.into_iter().collect();
-            let ended = node.end_the_busy(&release, &chosen.new, &loops);
+            let ended = node.kill_busy(&release, &chosen.new, &loops);
             report.killed += ended.killed;
             (report.unended, report.busy) = (ended.unended, ended.busy);
         }

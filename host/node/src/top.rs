@@ -1,14 +1,15 @@
-//! What `exuvia top` shows: who does the most, and how busy the schedulers are.
+//! The samples that `exuvia top` shows: which processes do the most, and how busy the schedulers
+//! are.
 //!
-//! Most processes of a node rest. A process that has run leaves a mark in its
-//! slot, and only those with a mark are looked at: a sample costs a glance at
-//! each slot, and a look at each process that has run since the sample before.
+//! Most processes of a node are idle. A process that has run leaves a mark in its slot, and only
+//! the marked ones are inspected: a sample costs a cheap check of each slot, and one inspection for
+//! each process that has run since the previous sample.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use exuvia_engine::GuestOwn;
+use exuvia_engine::GuestProcess;
 use exuvia_process::RunState;
 use exuvia_scheduler::WorkerMetrics;
 use serde::Serialize;
@@ -16,21 +17,21 @@ use serde::Serialize;
 use crate::inspect::{ProcessInfo, describe};
 use crate::node::Node;
 
-/// Processes that a sample looks at, at most; the others wait for the next one.
-/// Looking takes a fraction of a microsecond each.
+/// The maximum number of processes that a sample inspects; the others wait for the next one. An
+/// inspection takes a fraction of a microsecond.
 const LOOKS: usize = 200_000;
-/// Processes of which a sample remembers what they had done.
+/// The maximum number of processes of which a sample remembers the reductions.
 const REMEMBERED: usize = 4_000_000;
-/// How long processes that run just now are waited for.
+/// How long a sample waits for processes that are running.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// By what the processes are sorted, the most first.
+/// What the processes are sorted by, in descending order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// Reductions a second, then reductions in all.
+    /// Reductions per second, then reductions in total.
     #[default]
     Reductions,
-    /// Messages that wait.
+    /// Messages in the mailbox.
     Mailbox,
     /// Bytes of linear memory.
     Memory,
@@ -42,7 +43,7 @@ pub struct TopProcess {
     /// What `ps` shows.
     #[serde(flatten)]
     pub process: ProcessInfo,
-    /// Reductions a second since the sample before.
+    /// Reductions per second since the previous sample.
     pub rate: f64,
 }
 
@@ -51,36 +52,35 @@ pub struct TopProcess {
 pub struct SchedulerLoad {
     /// The share of the time that it was not asleep, 0 to 1.
     pub busy: f64,
-    /// Slices a second.
+    /// Slices per second.
     pub slices: f64,
 }
 
-/// A sample: what has happened since the one before, whoever took it.
+/// A sample: what has happened since the previous one, whichever client took that.
 #[derive(Clone, Debug, Serialize)]
 pub struct Top {
-    /// Milliseconds since the sample before; 0: it is the first, and all rates
-    /// are 0.
+    /// Milliseconds since the previous sample; 0: this is the first, and all rates are 0.
     pub interval_ms: f64,
-    /// Processes alive.
+    /// The number of processes alive.
     pub processes: usize,
-    /// Of them, those that have run since the sample before.
+    /// The number of those that have run since the previous sample.
     pub ran: usize,
-    /// Reductions a second, of all that were looked at.
+    /// Reductions per second of all inspected processes.
     pub reductions: f64,
     /// The schedulers.
     pub schedulers: Vec<SchedulerLoad>,
-    /// The processes with the most, sorted.
+    /// The processes with the highest values, sorted.
     pub top: Vec<TopProcess>,
 }
 
-/// What the sample before has seen.
+/// What the previous sample has seen.
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
     at: u64,
     number: u64,
     rows: HashMap<u32, Row>,
     workers: Vec<WorkerMetrics>,
-    /// The slot at which the next sample begins.
+    /// The slot at which the next sample starts.
     next: u32,
 }
 
@@ -90,14 +90,14 @@ struct Row {
     reductions: u64,
     memory: u64,
     mailbox: u64,
-    /// Reductions since the sample before, if it has run in this one.
+    /// Reductions since the previous sample, if it has run since.
     delta: u64,
-    /// The sample in which it was looked at.
+    /// The sample in which it was last inspected.
     sample: u64,
 }
 
 impl Node {
-    /// Takes a sample, and answers the `limit` processes with the most.
+    /// Takes a sample, and returns the `limit` processes with the highest values.
     pub fn top(&self, sort: Sort, limit: usize) -> Top {
         let inner = &self.0;
         let mut sampler = inner.sampler.lock();
@@ -176,17 +176,17 @@ impl Node {
         }
     }
 
-    /// Describes the processes of some rows, as far as they can be looked at.
+    /// Describes the processes of some rows, as far as they can be inspected.
     fn describe_all(&self, rows: &[(u32, Row)]) -> HashMap<u32, ProcessInfo> {
         let release = self.0.code.current();
         let slots = rows.iter().map(|(slot, _)| *slot);
-        let described = self.survey_slots(slots, usize::MAX, false, PATIENCE, move |own| {
-            Some((own.pid().slot(), describe(own, &release)))
+        let described = self.survey_slots(slots, usize::MAX, false, PATIENCE, move |process| {
+            Some((process.pid().slot(), describe(process, &release)))
         });
         described.into_iter().collect()
     }
 
-    /// Brings the rows up to date. Answers how many processes have run.
+    /// Brings the rows up to date. Returns the number of processes that have run.
     fn look_at_all(&self, sampler: &mut Sampler) -> usize {
         let table = &self.0.system.table;
         let slots = u32::try_from(table.indices().count()).unwrap_or(u32::MAX);
@@ -202,7 +202,7 @@ impl Node {
                 sampler.rows.remove(&index);
                 continue;
             }
-            // Only written if it is set: the line stays where it is.
+            // Written only if it is set, so that the cache line is not taken from the schedulers.
             if !slot.ran.load(Ordering::Relaxed) {
                 continue;
             }
@@ -214,8 +214,8 @@ impl Node {
             ran.push(index);
         }
         let slots = ran.iter().copied();
-        let rows = self.survey_slots(slots, usize::MAX, false, PATIENCE, move |own| {
-            Some((own.pid().slot(), row_of(own, number)))
+        let rows = self.survey_slots(slots, usize::MAX, false, PATIENCE, move |process| {
+            Some((process.pid().slot(), row_of(process, number)))
         });
         for (index, mut row) in rows {
             let waiting = table.slot(index).map_or(0, |slot| slot.mailbox.len());
@@ -238,18 +238,18 @@ impl Sampler {
     }
 }
 
-fn row_of(own: &mut GuestOwn, number: u64) -> Row {
+fn row_of(process: &mut GuestProcess, number: u64) -> Row {
     Row {
-        generation: own.pid().generation(),
-        reductions: own.reductions,
-        memory: own.guest().map_or(0, |guest| guest.memory_bytes()),
-        mailbox: own.messages() as u64,
+        generation: process.pid().generation(),
+        reductions: process.reductions,
+        memory: process.guest().map_or(0, |guest| guest.memory_bytes()),
+        mailbox: process.messages() as u64,
         delta: 0,
         sample: number,
     }
 }
 
-/// A process that runs just now, as it was.
+/// Describes a process that is running, from its last row.
 fn running(slot: u32, row: &Row) -> ProcessInfo {
     ProcessInfo {
         pid: format!("<{slot}.{}>", row.generation),
@@ -260,9 +260,8 @@ fn running(slot: u32, row: &Row) -> ProcessInfo {
         reductions: row.reductions,
         memory: row.memory,
         image: 0,
-        crossings: 0,
-        stuck: None,
-        reverted: None,
-        left: false,
+        upgrade: None,
+        upgrade_reason: None,
+        upgrades: 0,
     }
 }

@@ -1,6 +1,6 @@
-//! Time that a test is the master of: a node whose clock stands still until
-//! somebody moves it, and a way to wait until nobody has anything to do. What takes an hour by
-//! the clock then takes no time, and happens in the same order each time.
+//! Time under a test's control: a node whose clock stands still until the test moves it, and a way
+//! to wait until no process has anything to do. What takes an hour by the clock then takes no time,
+//! and happens in the same order each time.
 
 use std::time::{Duration, Instant};
 
@@ -8,17 +8,17 @@ use exuvia_process::RunState;
 
 use crate::node::Node;
 
-/// How often it is looked whether somebody still has something to do.
+/// How often it is checked whether a process still has something to do.
 const PAUSE: Duration = Duration::from_micros(50);
 
 impl Node {
-    /// Waits until no process has anything to do, and no timer is due: for a
-    /// time at most, by the system's clock. False: somebody still runs.
+    /// Waits until no process has anything to do and no timer is due, for `patience` at most by the
+    /// system's clock. Returns whether that state was reached.
     pub fn come_to_rest(&self, patience: Duration) -> bool {
         let until = real_now() + patience;
         loop {
             let before = self.slices();
-            // Whoever was woken behind the one that looks has begun a slice since.
+            // A process that was woken behind the scan has begun a slice since.
             if self.stands_still() && self.slices() == before {
                 return true;
             }
@@ -29,9 +29,9 @@ impl Node {
         }
     }
 
-    /// Moves a clock that stands still, from timer to timer, so that each finds
-    /// what came of those before; waits before each step as [`Node::come_to_rest`] does. False: somebody
-    /// did not come to an end, and the clock stands where that was.
+    /// Moves a manual clock, from timer to timer, so that each one finds the effects of those
+    /// before; waits before each step as [`Node::come_to_rest`] does. Returns `false` if a process
+    /// does not become idle in time; the clock then stays at that step.
     pub fn advance(&self, by: Duration, patience: Duration) -> bool {
         let clock = &self.0.system.clock;
         let target = clock.now().saturating_add(nanoseconds(by));
@@ -51,7 +51,7 @@ impl Node {
         }
     }
 
-    /// When the first timer is due, by the node's clock.
+    /// Returns when the first timer is due, by the node's clock.
     pub fn next_timer(&self) -> Option<u64> {
         let timers = &self.0.system.timers;
         let next = (0..timers.shards()).map(|shard| timers.next(shard)).min();
@@ -72,7 +72,7 @@ impl Node {
             .table
             .indices()
             .filter_map(|slot| system.table.slot(slot));
-        // One that is awake may have taken timers that nobody has been told of yet.
+        // A worker that is awake may have taken timers that it has not delivered yet.
         let asleep = self.scheduler().metrics().parked == self.scheduler().workers();
         asleep
             && !due

@@ -1,16 +1,15 @@
-//! Watches files: module files, which are swapped in when they change, and in
-//! development the sources that they are built from and the manifest.
+//! Watches files: module files, which are swapped in when they change, and in development the
+//! sources that they are built from and the manifest.
 //!
-//! Folders are watched, not files, so that a file that is replaced by a rename
-//! stays in view; of a symbolic link also the folders on the way to what it leads to
-//! (`places`). An event says only that it is time to look; what is found decides.
-//! When that is depends on whose event it is (`settling`): one file is not waited
-//! for because of another. Where the system tells of nothing, since it has no
-//! watches left, the files are looked at again and again (`eyes`).
+//! Folders are watched, not files, so that a file that is replaced by a rename stays in view; for a
+//! symbolic link also the folders on the way to its target (`link_targets`). An event only triggers
+//! a scan; the result of the scan decides. When the scan happens depends on the file that the event
+//! is for (`debounce`): no file waits because of another one. If the system has no watches left and
+//! so reports nothing, the files are polled (`folder_watches`).
 //!
-//! Everything happens on one thread: builds and swaps come one after another, in
-//! the order of the changes. What changes during a build is looked at after it.
-//! Nobody waits long for that thread: a file system may not answer it for ever.
+//! Everything happens on one thread: builds and swaps run one after another, in the order of the
+//! changes. What changes during a build is scanned after it. No other thread waits long for this
+//! one, since a file system may never respond to it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -24,51 +23,51 @@ use crate::event::Event;
 use crate::node::Node;
 
 mod artifacts;
-mod eyes;
-mod places;
-mod post;
-mod settling;
+mod build_watcher;
+mod debounce;
+mod event_queue;
+mod folder_watches;
+mod link_targets;
 mod sources;
 mod stamp;
 mod walk;
 mod whole;
-mod workshop;
 
-use artifacts::{Artifacts, Cause, Looked};
-use eyes::Eyes;
-pub use eyes::WatchLimits;
-use post::{Noticed, Post};
-pub use workshop::Workshop;
+use artifacts::{Artifacts, Cause, ScanResult};
+pub use build_watcher::BuildWatcher;
+use event_queue::{ChangedPaths, EventQueue};
+use folder_watches::FolderWatches;
+pub use folder_watches::WatchLimits;
 
-/// Changes of sources within this time are one: they are saved at once.
+/// Changes of sources within this time are treated as one save.
 const SAVED: Duration = Duration::from_millis(20);
-/// Sources that change without a pause are looked at after this time.
+/// Sources that change without a pause are scanned after this time.
 const LONGEST: Duration = Duration::from_millis(500);
-/// Events that come in a flood are heard this often.
+/// The minimum time between two batches of events in a flood.
 const FLOOD: Duration = Duration::from_millis(5);
-/// How often it is looked what no event has told: of the module files, and whether
-/// folders are there that were not, or are others.
+/// How often the watcher checks what no event reports: the module files, and whether watched
+/// folders have appeared or were replaced.
 const RECHECK: Duration = Duration::from_secs(1);
-/// How often sources are looked at of which the system does not tell, at most.
+/// The minimum interval at which sources are polled that the system does not report.
 const BLIND: Duration = Duration::from_millis(500);
-/// And so many times longer than a look takes, so that it costs a tenth of a core at
-/// most.
+/// The polling interval is at least this many times the duration of a scan, so that polling takes a
+/// tenth of a core at most.
 const BLIND_SHARE: u32 = 10;
-/// How long the end of a watcher waits for what it is at. A swap has its own bounds
-/// and is mostly done by then; a file system that does not answer is left alone.
+/// How long dropping a watcher waits for its thread. A swap has its own bounds and is mostly done
+/// by then; a thread that hangs in a file system is abandoned.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
-/// A running watcher; dropping it stops it, and the build that it may be at.
+/// A running watcher; dropping it stops it, and the build that may be running.
 #[derive(Debug)]
 pub struct Watcher {
-    post: Arc<Post>,
+    post: Arc<EventQueue>,
     stopper: Stopper,
     ended: Receiver<()>,
     told: Option<String>,
 }
 
 impl Watcher {
-    /// Watches the module files of an app.
+    /// Starts to watch the module files of an app.
     pub(crate) fn start(
         node: Node,
         files: BTreeMap<String, PathBuf>,
@@ -79,10 +78,10 @@ impl Watcher {
         Watcher::begin(node, artifacts, None, stopper, limits)
     }
 
-    /// Watches the sources as well, and the manifest.
+    /// Starts to watch the module files, the sources and the manifest.
     pub(crate) fn develop(
         app: &App,
-        mut workshop: Workshop,
+        mut workshop: BuildWatcher,
         limits: &WatchLimits,
     ) -> std::io::Result<Watcher> {
         let node = app.node().clone();
@@ -95,13 +94,13 @@ impl Watcher {
     fn begin(
         node: Node,
         artifacts: Artifacts,
-        workshop: Option<Workshop>,
+        workshop: Option<BuildWatcher>,
         stopper: Stopper,
         limits: &WatchLimits,
     ) -> std::io::Result<Watcher> {
-        let post = Arc::new(Post::default());
+        let post = Arc::new(EventQueue::default());
         let mut watch = Watch {
-            eyes: Eyes::new(&post, limits),
+            eyes: FolderWatches::new(&post, limits),
             node,
             artifacts,
             workshop,
@@ -125,9 +124,9 @@ impl Watcher {
         })
     }
 
-    /// Why the files are looked at again and again, as an event has told; `None`: the
-    /// system tells of their changes.
-    pub fn is_blind(&self) -> Option<&str> {
+    /// Returns why the files are polled, as an event has reported; `None`: the system reports their
+    /// changes.
+    pub fn is_polling(&self) -> Option<&str> {
         self.told.as_deref()
     }
 }
@@ -136,7 +135,7 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         self.stopper.stop();
         self.post.stop();
-        // The sender goes with the thread.
+        // The thread drops the sender when it ends.
         if self.ended.recv_timeout(LAST_LOOK) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             tracing::warn!(
                 "the watcher is not waited for: a file system does not answer, or a swap takes long"
@@ -148,26 +147,27 @@ impl Drop for Watcher {
 struct Watch {
     node: Node,
     artifacts: Artifacts,
-    /// In development, who builds.
-    workshop: Option<Workshop>,
-    eyes: Eyes,
+    /// The builds, in development.
+    workshop: Option<BuildWatcher>,
+    eyes: FolderWatches,
     /// Entries and folders of sources, and of the manifest.
     entries: HashSet<PathBuf>,
     folders: HashSet<PathBuf>,
     before_look: Option<Arc<dyn Fn() + Send + Sync>>,
-    /// That the system does not tell of changes was said, in these words.
+    /// The reason for polling, once it was reported.
     told_blind: Option<String>,
 }
 
-/// When what is to be done.
+/// When the next actions are due.
 struct Times {
-    /// Since when sources have changed, also by the node's clock, and last did.
+    /// When sources first changed since the last scan, by the node's clock and by the system's, and
+    /// when they last did.
     saved: Option<(u64, Instant, Instant)>,
-    /// Since when something waits that has changed during a build.
-    behind: Option<Instant>,
-    /// The next look at what no event tells of.
+    /// When a change during a build was first found pending.
+    outdated: Option<Instant>,
+    /// When to check next what no event reports.
     look: Instant,
-    /// The next look at sources without an event.
+    /// When to poll the sources next.
     blind: Instant,
 }
 
@@ -187,22 +187,25 @@ fn now() -> Instant {
 }
 
 impl Watch {
-    /// Until it is told to stop. The sender is dropped at the end.
-    fn run(mut self, post: &Post, _ended: &Sender<()>) {
-        // What was saved during the boot.
+    /// Runs until it is told to stop. The sender is dropped at the end.
+    fn run(mut self, post: &EventQueue, _ended: &Sender<()>) {
+        // Picks up what was saved during the boot.
         self.work(self.clock());
         let mut times = Times {
             saved: None,
-            behind: None,
+            outdated: None,
             look: now() + RECHECK,
             blind: now() + BLIND,
         };
         let mut early = now();
         loop {
-            let pause = self.workshop.as_ref().and_then(Workshop::is_behind);
-            times.behind = pause.map(|_| times.behind.unwrap_or_else(now));
-            let behind_at = times.behind.zip(pause).map(|(since, pause)| since + pause);
-            let is_blind = self.workshop.is_some() && self.eyes.blind().is_some();
+            let pause = self.workshop.as_ref().and_then(BuildWatcher::backoff);
+            times.outdated = pause.map(|_| times.outdated.unwrap_or_else(now));
+            let behind_at = times
+                .outdated
+                .zip(pause)
+                .map(|(since, pause)| since + pause);
+            let is_blind = self.workshop.is_some() && self.eyes.unavailable().is_some();
             let due = [
                 times.saved_at(),
                 behind_at,
@@ -227,16 +230,16 @@ impl Watch {
             if times.saved_at().is_some_and(|due| due <= time)
                 && let Some((since, ..)) = times.saved.take()
             {
-                self.work_on_events(since, times.behind.is_some());
+                self.work_on_events(since, times.outdated.is_some());
             }
             let looked = self.artifacts.look_at_ready(time);
             self.has_looked(looked);
             if behind_at.is_some_and(|due| due <= time) {
-                times.behind = None;
+                times.outdated = None;
                 self.work(clock);
             }
             if is_blind && times.blind <= time {
-                self.work_on_events(clock, times.behind.is_some());
+                self.work_on_events(clock, times.outdated.is_some());
                 times.blind = now() + BLIND.max((now() - time) * BLIND_SHARE);
             }
             if times.look <= time {
@@ -252,9 +255,9 @@ impl Watch {
         }
     }
 
-    /// Takes note of what the system has said. Answers whether sources or the
-    /// manifest may have changed.
-    fn hear(&mut self, noticed: &Noticed, clock: u64, time: Instant) -> bool {
+    /// Processes the events of the system. Returns whether sources or the manifest may have
+    /// changed.
+    fn hear(&mut self, noticed: &ChangedPaths, clock: u64, time: Instant) -> bool {
         let mut of_sources = noticed.lost;
         if noticed.lost {
             self.artifacts.touch_all(clock, time);
@@ -270,23 +273,23 @@ impl Watch {
             }
         }
         if of_folders && self.look_for_folders() {
-            // Files in a folder that has come may be older than its watch.
+            // Files in a new folder may be older than its watch.
             self.artifacts.touch_all(clock, time);
         }
         (of_sources || of_folders) && self.workshop.is_some()
     }
 
-    /// What waits since a build waits on, unless something else has changed: the
-    /// events may be of that build.
-    fn work_on_events(&mut self, noticed: u64, behind: bool) {
-        let news = (self.workshop.as_mut()).is_some_and(|it| !behind || it.has_news());
+    /// Builds what has changed. After a change during the last build only if something else has
+    /// changed too: the events may be of that build.
+    fn work_on_events(&mut self, noticed: u64, outdated: bool) {
+        let news = (self.workshop.as_mut()).is_some_and(|it| !outdated || it.has_news());
         if news {
             self.work(noticed);
         }
     }
 
-    fn has_looked(&mut self, looked: Looked) {
-        if looked == Looked::Swapped
+    fn has_looked(&mut self, looked: ScanResult) {
+        if looked == ScanResult::Swapped
             && let Some(workshop) = &mut self.workshop
         {
             workshop.swapped();
@@ -297,13 +300,13 @@ impl Watch {
         self.node.0.system.clock.now()
     }
 
-    /// Builds what sources have changed of. Folders may have come with them.
+    /// Builds from the sources that have changed. New folders may have come with them.
     fn work(&mut self, noticed: u64) {
         let Some(workshop) = &mut self.workshop else {
             return;
         };
         workshop.work(noticed, &mut self.artifacts);
-        // Files in a folder that has come may be newer than the look.
+        // Files in a new folder may be newer than the scan.
         if self.look_for_folders()
             && let Some(workshop) = &mut self.workshop
         {
@@ -311,8 +314,8 @@ impl Watch {
         }
     }
 
-    /// Watches each folder that matters, or the nearest folder above it that
-    /// exists. Answers whether anything is watched that was not before.
+    /// Watches each folder that matters, or the nearest existing folder above it. Returns whether a
+    /// folder is watched that was not before.
     fn look_for_folders(&mut self) -> bool {
         self.entries.clear();
         self.folders.clear();
@@ -329,13 +332,13 @@ impl Watch {
         new
     }
 
-    /// Says, once, that changes are looked for.
+    /// Reports, once, that files are polled.
     fn tell_blind(&mut self) {
-        let (Some(blind), None) = (self.eyes.blind(), &self.told_blind) else {
+        let (Some(blind), None) = (self.eyes.unavailable(), &self.told_blind) else {
             return;
         };
         self.told_blind = Some(blind.why.clone());
-        self.node.0.events.send(Event::Looking {
+        self.node.0.events.send(Event::Polling {
             reason: blind.why.clone(),
             help: blind.fix.clone(),
         });

@@ -1,26 +1,25 @@
-//! What a process has under way past the limits of mailboxes: timers, and exit
-//! signals that it sends of its own will. Nobody has asked for them and no
-//! mailbox refuses them, so their sender answers for them, until they are
-//! taken or vanish; and the node for all senders together, since what is under
-//! way outlives its sender.
+//! Charges for messages that bypass mailbox limits: timers, and exit signals that a process sends
+//! explicitly. No receiver asked for them and no mailbox refuses them, so they are charged to their
+//! sender until they are received or dropped, and to the node for all senders together, since a
+//! message in transit outlives its sender.
 //!
-//! Counted by relaxed atomics: nothing but the numbers is shared.
+//! The counters are relaxed atomics: they publish no other data.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::signal::Envelope;
 
-/// Fewest messages that all processes of a node may have under way together:
-/// two processes can use up what each may have.
+/// Minimum of the node's limit on charged messages: enough for two processes to use their full
+/// limits.
 const NODE_LEAST: usize = 200_000;
-/// Most of them, however many processes the node may have: with the timers'
-/// own records some 5 GB.
+/// Maximum of that limit, however many processes the node may have: some 5 GB, including the
+/// timers' own records.
 const NODE_MOST: usize = 20_000_000;
-/// What their payloads may come to, bytes.
+/// Limit on the bytes of their payloads.
 const NODE_PAYLOADS: u64 = 1 << 30;
 
-/// Messages and bytes that count against a bound.
+/// Messages and bytes that count against a limit.
 #[derive(Debug, Default)]
 struct Used {
     messages: AtomicU32,
@@ -28,7 +27,7 @@ struct Used {
 }
 
 impl Used {
-    /// Counts one more message, unless that is past a bound.
+    /// Counts one more message. Returns false, and counts nothing, if it exceeds a limit.
     fn add(&self, bytes: u64, most: u32, most_bytes: u64) -> bool {
         let messages = self.messages.fetch_add(1, Ordering::Relaxed);
         let held = self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -45,7 +44,7 @@ impl Used {
     }
 }
 
-/// What all processes of a node have under way.
+/// What all processes of a node are charged for.
 #[derive(Debug)]
 pub(crate) struct NodeAccount {
     used: Used,
@@ -54,7 +53,7 @@ pub(crate) struct NodeAccount {
 }
 
 impl NodeAccount {
-    /// The account of a node for so many processes.
+    /// Returns the account of a node with a limit of so many processes.
     pub(crate) fn new(processes: usize) -> NodeAccount {
         let most = processes.saturating_mul(2).clamp(NODE_LEAST, NODE_MOST);
         NodeAccount {
@@ -65,7 +64,7 @@ impl NodeAccount {
     }
 }
 
-/// What one process has under way. It outlives the process, with that.
+/// What one process is charged for. It outlives the process while charges exist.
 #[derive(Debug)]
 pub(crate) struct Account {
     used: Used,
@@ -80,8 +79,8 @@ impl Account {
         }
     }
 
-    /// Charges a message of so many bytes. `None`: the process would have more
-    /// than `most` of them under way, or `most_bytes`, or the node than it may.
+    /// Charges a message of so many bytes. `None`: it would exceed `most` messages or `most_bytes`
+    /// of the process, or the node's limits.
     pub(crate) fn charge(
         self: &Arc<Account>,
         bytes: u64,
@@ -103,8 +102,8 @@ impl Account {
     }
 }
 
-/// One message that is charged to its sender, until this is dropped: with the
-/// message, wherever that ends (see [`Payload::charged`](crate::Payload::charged)).
+/// A message that is charged to its sender. The charge ends when this is dropped, together with the
+/// message (see [`Payload::charged`](crate::Payload::charged)).
 #[derive(Debug)]
 pub struct Charge {
     account: Arc<Account>,
@@ -147,7 +146,7 @@ mod tests {
         assert!(other.charge(0, 2, 90).is_none(), "it is under way still");
         drop(second);
         assert!(other.charge(0, 2, 90).is_some());
-        // What was refused has left nothing behind.
+        // Refused charges are not counted.
         drop((first, third));
         let again: Vec<_> = (0..4).map(|_| other.charge(30, 9, 900)).collect();
         assert_eq!(again.iter().flatten().count(), 3);

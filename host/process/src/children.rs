@@ -1,37 +1,36 @@
-//! How many children and descendants live, against the bounds on both.
+//! Counts of living children and descendants, and the limits on both.
 //!
-//! A bound on descendants counts all that a process has started, what those have
-//! started, and so on, as a control group's `pids.max` does: a process counts
-//! until it ends, whoever of those between has ended before it. So a counter
-//! outlives its process, with what counts in it. Most processes have no bound of
-//! their own, and count in none.
+//! A limit on descendants counts all that a process has started, what those have started, and so
+//! on, like `pids.max` of a control group: a process counts until it terminates, even if processes
+//! between it and the limited one have terminated before. So a counter outlives its process for as
+//! long as anything counts in it. Most processes have no limit of their own and count in none.
 //!
-//! Counted by relaxed atomics: nothing but the numbers is shared.
+//! The counters are relaxed atomics: they publish no other data.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Bounds on descendants within one another, at most: each birth counts in all.
+/// Maximum nesting depth of limits on descendants: each spawn counts in all of them.
 const DEEPEST: u32 = 16;
 
-/// No bound on descendants but the node's.
+/// No limit on descendants except the node's limit on processes.
 pub const UNBOUNDED: u32 = u32::MAX;
 
-/// The processes below one, its bound included.
+/// The number of living processes below one process, and its limit.
 #[derive(Debug)]
 pub struct Descent {
     alive: AtomicU32,
     most: AtomicU32,
-    /// The next bound above, in which all count that count here.
+    /// The next limit above: everything that counts here counts there too.
     above: Option<Arc<Descent>>,
     depth: u32,
 }
 
 impl Descent {
-    /// A bound within another one.
+    /// Returns a counter with a limit, inside another one.
     fn within(most: u32, above: Option<Arc<Descent>>) -> Arc<Descent> {
         let depth = above.as_ref().map_or(0, |above| above.depth) + 1;
-        // One that is too deep has none at all.
+        // A limit that is nested too deeply allows no descendants.
         let most = if depth > DEEPEST { 0 } else { most };
         Arc::new(Descent {
             alive: AtomicU32::new(0),
@@ -41,13 +40,13 @@ impl Descent {
         })
     }
 
-    /// A bound for a process that is started again and again, which holds for all
-    /// that were started below it in its lives.
+    /// Returns a counter for a process that is restarted, which counts the descendants of all its
+    /// incarnations. `None`: there is no limit.
     pub fn lasting(most: u32) -> Option<Arc<Descent>> {
         (most != UNBOUNDED).then(|| Descent::within(most, None))
     }
 
-    /// Changes the bound.
+    /// Changes the limit.
     pub fn set_most(&self, most: u32) {
         if self.depth <= DEEPEST {
             self.most.store(most, Ordering::Relaxed);
@@ -58,7 +57,8 @@ impl Descent {
         self.most.load(Ordering::Relaxed)
     }
 
-    /// Counts one more in this and in all above, unless one is at its bound.
+    /// Counts one more in this counter and in all above. Returns false, and counts nothing, if one
+    /// of them is at its limit.
     fn admit(self: &Arc<Descent>) -> bool {
         let mut at = Some(self);
         while let Some(descent) = at {
@@ -71,7 +71,7 @@ impl Descent {
         true
     }
 
-    /// Counts one less, up to and with the `last`.
+    /// Counts one less in this counter and those above, up to and including `last`.
     fn leave(self: &Arc<Descent>, last: Option<&Arc<Descent>>) {
         let mut at = Some(self);
         while let Some(descent) = at {
@@ -84,22 +84,22 @@ impl Descent {
     }
 }
 
-/// The living children of a process, and in what they and theirs count.
+/// The number of living children of a process, and the counter of descendants in which they count.
 #[derive(Debug, Default)]
 pub struct Children {
     alive: AtomicU32,
     descent: Option<Arc<Descent>>,
-    /// The descent's bound is that of the process itself.
+    /// Whether `descent` has this process's own limit, rather than an ancestor's.
     bounded: bool,
-    /// Children do not count in the descent, only what they start.
+    /// Whether the children themselves do not count in `descent`, only what they start.
     exempt: bool,
 }
 
 impl Children {
-    /// Those of a process that may have `most` descendants and counts itself in
+    /// Returns the counters of a process that may have `most` descendants and itself counts in
     /// `above`.
     pub(crate) fn of(most: u32, above: Option<&Arc<Descent>>) -> Children {
-        // Within a bound that is as low another one would add nothing.
+        // A limit inside another one that is as low would have no effect.
         let bounded = most != UNBOUNDED && above.is_none_or(|above| most < above.most());
         Children {
             descent: match bounded {
@@ -111,7 +111,7 @@ impl Children {
         }
     }
 
-    /// The place of one process whose descendants have a lasting bound.
+    /// Returns the counters of a supervisor entry whose descendants have a limit across restarts.
     pub fn lasting(descent: Arc<Descent>) -> Arc<Children> {
         Arc::new(Children {
             descent: Some(descent),
@@ -120,12 +120,12 @@ impl Children {
         })
     }
 
-    /// Children that live.
+    /// Returns the number of living children.
     pub fn alive(&self) -> u32 {
         self.alive.load(Ordering::Relaxed)
     }
 
-    /// Counts one more child, unless `most` live or a bound on descendants is met.
+    /// Counts one more child. `None`: `most` live already, or a limit on descendants is reached.
     pub fn admit(self: &Arc<Children>, most: u32) -> Option<Member> {
         let before = self.alive.fetch_add(1, Ordering::Relaxed);
         let counts = self.descent.as_ref().filter(|_| !self.exempt);
@@ -136,33 +136,34 @@ impl Children {
         Some(Member(self.clone()))
     }
 
-    /// Changes the bound of a lasting place.
+    /// Changes the limit of counters made by [`Children::lasting`].
     pub fn set_bound(&self, most: u32) {
         if let Some(descent) = self.descent.as_ref().filter(|_| self.exempt) {
             descent.set_most(most);
         }
     }
 
-    /// Changes the bound on descendants, if the process has one of its own.
+    /// Changes the limit on descendants, if the process has one of its own.
     pub(crate) fn set_most(&self, most: u32) {
         if let Some(descent) = self.descent.as_ref().filter(|_| self.bounded) {
             descent.set_most(most);
         }
     }
 
-    /// Whether nobody counts here, or in a bound of the process's own.
+    /// Returns whether no process counts here, or in the process's own limit.
     pub(crate) fn is_idle(self: &Arc<Children>) -> bool {
-        let own = self.descent.as_ref().filter(|_| self.bounded);
-        Arc::strong_count(self) == 1 && own.is_none_or(|own| Arc::strong_count(own) == 1)
+        let process = self.descent.as_ref().filter(|_| self.bounded);
+        Arc::strong_count(self) == 1
+            && process.is_none_or(|process| Arc::strong_count(process) == 1)
     }
 }
 
-/// A child that is counted, until this is dropped: at its end.
+/// One counted child. Dropping this, when the child terminates, ends the count.
 #[derive(Debug)]
 pub struct Member(Arc<Children>);
 
 impl Member {
-    /// In what it and its children count.
+    /// Returns the counter in which the child's own descendants count.
     pub(crate) fn descent(&self) -> Option<&Arc<Descent>> {
         self.0.descent.as_ref()
     }
@@ -181,7 +182,7 @@ impl Drop for Member {
 mod tests {
     use super::*;
 
-    /// The place for the children of a process, which is a member itself.
+    /// Returns the counters for the children of a process, which is itself a member.
     fn below(member: &Member, most: u32) -> Arc<Children> {
         Arc::new(Children::of(most, member.descent()))
     }
@@ -209,7 +210,8 @@ mod tests {
         let grandchildren: Vec<Member> = (0..5).filter_map(|_| theirs.admit(100)).collect();
         assert_eq!(grandchildren.len(), 2, "and the child");
         assert!(place.admit(100).is_none());
-        // The one between ends; those below it count on, though it has no children.
+        // The process between terminates; those below it still count, though it has no children any
+        // more.
         drop((child, theirs));
         let other = place.admit(100).unwrap();
         assert!(place.admit(100).is_none());
@@ -231,7 +233,7 @@ mod tests {
         let inner = below(&child, 2);
         let grandchildren: Vec<Member> = (0..9).filter_map(|_| inner.admit(100)).collect();
         assert_eq!(grandchildren.len(), 2);
-        // By the bound above, too: nothing is left in the one below.
+        // Also if the limit above refuses: nothing is left counted in the one below.
         let others: Vec<Member> = (0..20).filter_map(|_| outer.admit(100)).collect();
         assert_eq!(others.len(), 7);
         drop(grandchildren);
@@ -251,7 +253,7 @@ mod tests {
         let orphans = [its.admit(9).unwrap(), its.admit(9).unwrap()];
         assert!(its.admit(9).is_none());
         drop((life, its));
-        // Started again, it has what those before have left.
+        // After a restart it has what its earlier incarnations have left.
         let life = place.admit(UNBOUNDED).unwrap();
         let its = below(&life, 2);
         assert!(its.admit(9).is_none());

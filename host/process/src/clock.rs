@@ -1,9 +1,9 @@
-//! The node's clock, so that a test can be its master.
+//! The node's clock, which a test can control.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Nanoseconds since the clock was made: the system's, or a test's own.
+/// A clock that counts nanoseconds since it was created: the system's, or a test's own.
 #[derive(Debug)]
 pub struct Clock(Source);
 
@@ -14,18 +14,18 @@ enum Source {
 }
 
 impl Clock {
-    /// The system's monotonic clock.
+    /// Returns a clock that follows the system's monotonic clock.
     #[expect(clippy::disallowed_methods, reason = "this is what others are given")]
     pub fn system() -> Clock {
         Clock(Source::System(Instant::now()))
     }
 
-    /// A clock that stands until it is advanced.
+    /// Returns a clock that stands still until it is advanced.
     pub fn manual() -> Clock {
         Clock(Source::Manual(AtomicU64::new(0)))
     }
 
-    /// Nanoseconds since the clock was made.
+    /// Returns the nanoseconds since the clock was created.
     #[inline]
     pub fn now(&self) -> u64 {
         match &self.0 {
@@ -34,7 +34,7 @@ impl Clock {
         }
     }
 
-    /// Nanoseconds since 1970-01-01 UTC; a manual clock begins there.
+    /// Returns the nanoseconds since 1970-01-01 UTC; a manual clock starts there.
     #[expect(clippy::disallowed_methods, reason = "this is what others are given")]
     pub fn realtime(&self) -> u64 {
         match &self.0 {
@@ -47,12 +47,12 @@ impl Clock {
         }
     }
 
-    /// Whether it stands until it is advanced.
+    /// Returns whether this is a manual clock.
     pub fn is_manual(&self) -> bool {
         matches!(self.0, Source::Manual(_))
     }
 
-    /// Moves a manual clock; the system's does not care.
+    /// Advances a manual clock by so many nanoseconds; has no effect on the system's.
     pub fn advance(&self, nanoseconds: u64) {
         if let Source::Manual(now) = &self.0 {
             now.fetch_add(nanoseconds, Ordering::AcqRel);

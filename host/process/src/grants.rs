@@ -1,5 +1,5 @@
-//! What a process may use of the system it runs on, through WASI. Nothing that
-//! is not granted, and a child never more than its parent.
+//! Grants: what a process may use of the host system, through WASI. Everything that is not granted
+//! is denied, and a child never gets more than its parent has.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -7,19 +7,19 @@ use std::path::{Component, Path, PathBuf};
 /// A folder that a process may open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
-    /// The path under which the process finds it.
+    /// The path under which the process sees it.
     pub guest: String,
     /// The folder that the operator has granted.
     pub host: PathBuf,
-    /// What of it: each path lies in the folder before, also if a link stands
-    /// there, and was granted by another process. Empty: all.
+    /// The part of `host` that is granted; empty: all of it. Each path was granted by another
+    /// process and is confined to the folder before it, even if it is a symbolic link.
     pub below: Vec<PathBuf>,
-    /// Whether it may change what is in there.
+    /// Whether the process may change its contents.
     pub write: bool,
 }
 
 impl Folder {
-    /// The path that it should have, for people.
+    /// Returns the host path, for display.
     pub fn path(&self) -> PathBuf {
         let below = self.below.iter();
         below.fold(self.host.clone(), |path, below| path.join(below))
@@ -33,18 +33,18 @@ pub struct Grants {
     pub folders: Vec<Folder>,
     /// Its environment.
     pub env: BTreeMap<String, String>,
-    /// Its arguments, without the name in front.
+    /// Its arguments, without the program name.
     pub args: Vec<String>,
-    /// Whether what it prints goes to the node's terminal instead of the log.
+    /// Whether its output goes to the node's terminal instead of the log.
     pub terminal: bool,
 }
 
-/// What a process asks for on behalf of a child, in the names that it knows itself.
+/// What a process requests for a child, in paths as the process itself sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// The child's path, what it is for the parent, and whether it may write there.
+pub struct GrantRequest {
+    /// The child's path, the parent's path, and whether the child may write there.
     pub folders: Vec<(String, String, bool)>,
-    /// The child's environment: what its parent tells it is no secret of others.
+    /// The child's environment. It is not checked: a parent may pass on any data that it has.
     pub env: BTreeMap<String, String>,
     /// The child's arguments.
     pub args: Vec<String>,
@@ -52,23 +52,23 @@ pub struct Wanted {
     pub terminal: bool,
 }
 
-/// More than the parent has.
+/// Why a request was denied: the parent does not have this itself, or it is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotGranted {
-    /// A folder.
+    /// The parent has no such folder.
     Folder(String),
-    /// A folder, to write to.
+    /// The parent may read this folder, not write to it.
     Write(String),
-    /// The terminal.
+    /// The parent's output does not go to the terminal.
     Terminal,
-    /// So many folders, variables or arguments.
+    /// More than [`MOST_GRANTS`] folders, variables or arguments (which of them).
     Many(&'static str),
-    /// A name or a path that cannot be one.
+    /// An invalid path, variable name, value or argument.
     Name(String),
 }
 
-/// Folders, variables and arguments that a process may have of each: they are
-/// opened or copied for each one.
+/// Maximum number of folders, of variables and of arguments of a process: each is opened or copied
+/// for each process.
 pub const MOST_GRANTS: usize = 256;
 
 impl std::fmt::Display for NotGranted {
@@ -101,8 +101,9 @@ impl std::fmt::Display for NotGranted {
 impl std::error::Error for NotGranted {}
 
 impl Grants {
-    /// What of this a process may have whose parent has `parent`: the same folders
-    /// or folders in them. Environment and arguments are data, not rights.
+    /// Returns the part of these grants that a child of a process with `parent` may have: the same
+    /// folders or folders inside them. Environment and arguments are data, not rights, and are
+    /// kept.
     #[must_use]
     pub fn at_most(&self, parent: &Grants) -> Grants {
         let folders = self.folders.iter().filter_map(|folder| {
@@ -124,12 +125,12 @@ impl Grants {
         }
     }
 
-    /// What a child gets that is to have `wanted`.
+    /// Returns the grants of a child that is to have `wanted`.
     ///
     /// # Errors
     ///
-    /// The first thing that the parent does not have itself.
-    pub fn granting(&self, wanted: &Wanted) -> Result<Grants, NotGranted> {
+    /// The first item that the parent does not have itself, or that is invalid.
+    pub fn granting(&self, wanted: &GrantRequest) -> Result<Grants, NotGranted> {
         let mut folders = Vec::new();
         for (what, count) in [
             ("folders", wanted.folders.len()),
@@ -178,7 +179,8 @@ impl Grants {
         })
     }
 
-    /// The folder in which a path of the process lies, the innermost, and where in it.
+    /// Returns the innermost folder that contains the path of the process, and the rest of the
+    /// path.
     fn find(&self, path: &str) -> Option<(&Folder, PathBuf)> {
         let path = plain(path)?;
         let inside = self.folders.iter().filter_map(|folder| {
@@ -191,8 +193,8 @@ impl Grants {
     }
 }
 
-/// A path without `.` and without the root, which is the same for guests.
-/// `None`: it goes up.
+/// Returns a path without `.` and without the root, since guest paths are absolute either way.
+/// `None`: it contains `..` or a NUL.
 fn plain(path: &str) -> Option<PathBuf> {
     if path.contains('\0') {
         return None;
@@ -223,10 +225,10 @@ mod tests {
         }
     }
 
-    fn wanted(guest: &str, path: &str, write: bool) -> Wanted {
-        Wanted {
+    fn wanted(guest: &str, path: &str, write: bool) -> GrantRequest {
+        GrantRequest {
             folders: vec![(guest.into(), path.into(), write)],
-            ..Wanted::default()
+            ..GrantRequest::default()
         }
     }
 
@@ -244,7 +246,7 @@ mod tests {
             got.map(|grants| grants.folders),
             Ok(vec![folder("/in", "/srv/data", &["a/b"], false)])
         );
-        // The innermost folder counts.
+        // The innermost folder applies.
         let got = parent.granting(&wanted("w", "data/out/y", true));
         assert_eq!(
             got.map(|grants| grants.folders),
@@ -258,9 +260,9 @@ mod tests {
         ] {
             assert_eq!(parent.granting(&wanted("/w", path, write)), Err(refused));
         }
-        let terminal = Wanted {
+        let terminal = GrantRequest {
             terminal: true,
-            ..Wanted::default()
+            ..GrantRequest::default()
         };
         assert_eq!(parent.granting(&terminal), Err(NotGranted::Terminal));
     }
@@ -287,7 +289,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is asked for, by a child's child too, lies in what the first has.
+        /// Whatever is requested, by a child's child too, lies inside the folder of the first
+        /// process.
         #[test]
         fn nothing_leaves_the_first_folder(
             paths in prop::collection::vec("(/?(a|b|\\.|\\.\\.)){0,5}", 1..4),

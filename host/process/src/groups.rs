@@ -1,6 +1,5 @@
-//! Process groups (OTP: `pg`). A group is there while it has members; whoever
-//! has ended is in none. Unlike in `pg` a process is in a group once, however
-//! often it has joined.
+//! Process groups (OTP: `pg`). A group exists while it has members; a process that has terminated
+//! is in none. Unlike in `pg`, a process is in a group at most once, however often it has joined.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,26 +14,26 @@ use crate::names::NameError;
 #[derive(Debug, Default)]
 pub struct Groups(RwLock<Inner>);
 
-/// Trees, and not hashed: these move all that they have when they grow, and who
-/// joins a group of a million would do that in his turn.
+/// Trees rather than hash maps: a hash map moves all entries when it grows, and the process that
+/// joins a group of a million would have to do that in its turn.
 #[derive(Debug, Default)]
 struct Inner {
     by_name: BTreeMap<Arc<str>, Group>,
     by_pid: BTreeMap<Pid, Vec<Arc<str>>>,
-    /// Memberships so far.
+    /// Number of memberships so far.
     last: u64,
 }
 
 #[derive(Debug, Default)]
 struct Group {
-    /// Shared with those who publish: nobody copies a million pids.
+    /// Shared with publishers, so that a million pids are not copied.
     members: Members,
-    /// Where in there each one is, and the number of its membership.
+    /// Each member's index in `members`, and its membership.
     places: BTreeMap<Pid, (usize, Membership)>,
 }
 
-/// One membership of a process in a group. If it leaves and joins again, that is
-/// another one: whoever undoes one must not undo the next.
+/// One membership of a process in a group. Leaving and joining again creates another one, so that
+/// undoing the first does not undo the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Membership(u64);
 
@@ -71,7 +70,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Takes a process out of a group; the list of its own groups is the caller's.
+    /// Removes a process from a group. The caller updates the list of the process's groups.
     fn remove(&mut self, name: &str, pid: Pid) -> Option<Membership> {
         let group = self.by_name.get_mut(name)?;
         let was = group.remove(pid);
@@ -94,7 +93,8 @@ impl Inner {
 }
 
 impl Groups {
-    /// Answers the new membership; `None`: the process was in the group already.
+    /// Returns the new membership; `None` if the process was in the group already. Fails with
+    /// [`NameError::Invalid`] or [`NameError::TooMany`].
     pub(crate) fn join(&self, name: &str, pid: Pid) -> Result<Option<Membership>, NameError> {
         if name.is_empty() || name.len() > limits::NAME as usize {
             return Err(NameError::Invalid);
@@ -109,17 +109,17 @@ impl Groups {
         Ok(Some(membership))
     }
 
-    /// Takes a process out of a group; answers whether it was in it.
+    /// Removes a process from a group. Returns whether it was in it.
     pub fn leave(&self, name: &str, pid: Pid) -> bool {
         self.take(name, pid).is_some()
     }
 
-    /// The same; answers the membership that ended, for `System::undo_leave`.
+    /// Removes a process from a group. Returns the membership that ended, for `System::undo_leave`.
     pub fn take(&self, name: &str, pid: Pid) -> Option<Membership> {
         self.0.write().leave(name, pid)
     }
 
-    /// Takes a process out of a group if this membership still stands.
+    /// Removes a process from a group if this membership is still the current one.
     pub fn undo(&self, name: &str, pid: Pid, membership: Membership) {
         let mut inner = self.0.write();
         if inner.find(name, pid) == Some(membership) {
@@ -127,12 +127,11 @@ impl Groups {
         }
     }
 
-    /// Puts a membership back that was ended, unless the process is in the group
-    /// again.
+    /// Restores a membership that was ended, unless the process has joined again.
     pub(crate) fn restore(&self, name: &str, pid: Pid, membership: Membership) {
         let mut inner = self.0.write();
         if inner.find(name, pid).is_none() {
-            // In as many groups as it may be, meanwhile: it does without.
+            // If the process has reached its limit meanwhile, the membership is lost.
             let _ = inner.join(name, pid, membership);
         }
     }
@@ -144,19 +143,19 @@ impl Groups {
         }
     }
 
-    /// The members of a group, as it is now, in no order.
+    /// Returns the current members of a group, in no particular order.
     pub fn members(&self, name: &str) -> Members {
         let inner = self.0.read();
         let group = inner.by_name.get(name);
         group.map(|group| group.members.clone()).unwrap_or_default()
     }
 
-    /// The groups of a process, in the order in which it joined.
+    /// Returns the groups of a process, in the order in which it joined.
     pub fn of(&self, pid: Pid) -> Vec<Arc<str>> {
         self.0.read().by_pid.get(&pid).cloned().unwrap_or_default()
     }
 
-    /// All groups and how many members each has, in no order.
+    /// Returns all groups and the number of members of each, in no particular order.
     pub fn all(&self) -> Vec<(Arc<str>, usize)> {
         let inner = self.0.read();
         let groups = inner.by_name.iter();

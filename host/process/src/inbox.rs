@@ -1,15 +1,14 @@
-//! The inner half of a mailbox: messages that were taken over and wait for
-//! their process to receive them, in order. Only its runner touches it.
+//! The inner half of a mailbox: messages that were taken over and wait, in order, until their
+//! process receives them. Only its runner touches it.
 //!
-//! Most processes that are asked find one message and take it. So the first has
-//! a place of its own, and a queue is allocated for those behind it only.
+//! Most processes that get a request find one message and receive it. So the first message is
+//! stored inline, and a queue is allocated only for further ones.
 //!
-//! Who looks for one message among many remembers how far it has looked (OTP:
-//! receive markers): a [`Mark`] says how many messages had come by then. As all
-//! come to the back and keep their order, those that came since are the last
-//! ones, at most as many; so a mark stays good whatever is taken, and says a place
-//! that is too far in front at worst. What is put back to the front breaks that
-//! order, and takes all marks away.
+//! A search for one message among many remembers how far it got (OTP: receive markers): a [`Mark`]
+//! records how many messages had arrived by then. Since all are appended and keep their order,
+//! those that arrived later are the last ones, at most that many; so a mark stays valid whatever is
+//! removed, and at worst refers to a position too far to the front. Inserting a message in front
+//! breaks that order and clears all marks.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -18,33 +17,33 @@ use exuvia_abi::{Kind, receive};
 
 use crate::signal::Envelope;
 
-/// Messages from which on it is worth it to remember how far somebody has looked.
+/// Number of messages from which on searches are remembered.
 const LONG: usize = 32;
-/// Marks that are kept, at most; the one that was made or used longest ago goes first.
+/// Maximum number of marks; the least recently used one is dropped first.
 const MARKS: usize = 8;
 
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    /// If there is one here, it comes before the others.
+    /// If present, it comes before the others.
     first: Option<Envelope>,
     rest: VecDeque<Envelope>,
-    /// Those that count against the mailbox's limits, and their bytes.
+    /// The messages that count against the mailbox's limits, and their bytes.
     limited: u32,
     bytes: u64,
-    /// Messages that have come so far.
+    /// Number of messages that have arrived so far.
     came: u64,
-    /// The last used is the last. Behind a cell, as it changes nothing to look.
+    /// Least recently used first. In a cell, since a search does not change the inbox.
     marks: RefCell<Vec<Mark>>,
-    /// Messages that were looked at in long searches, and that nobody has paid for.
+    /// Number of messages examined in long searches that are not charged yet.
     looked: Cell<u32>,
 }
 
-/// No message that had come before it is one of this mode and key.
+/// States that no message that arrived before it matches this mode and key.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     mode: i32,
     key: u64,
-    /// Messages that had come.
+    /// Number of messages that had arrived.
     came: u64,
 }
 
@@ -59,7 +58,7 @@ impl Inbox {
         }
     }
 
-    /// Puts a message before the one that is at `at`, or behind all.
+    /// Inserts a message before the one at `at`, or at the end.
     pub(crate) fn insert(&mut self, at: usize, envelope: Envelope) {
         if at >= self.len() {
             return self.push_back(envelope);
@@ -106,7 +105,7 @@ impl Inbox {
         }
     }
 
-    /// Where the first is for which something holds, from a place on.
+    /// Returns the position of the first message, from `start` on, for which the predicate holds.
     fn find_from(&self, start: usize, mut holds: impl FnMut(&Envelope) -> bool) -> Option<usize> {
         let before = usize::from(self.first.is_some());
         if start == 0 && self.first.as_ref().is_some_and(&mut holds) {
@@ -117,16 +116,16 @@ impl Inbox {
         Some(before + start + at)
     }
 
-    /// Where the first wanted message is (modes of [`receive`]).
+    /// Returns the position of the first wanted message (modes of [`receive`]).
     #[inline]
     pub(crate) fn position(&self, mode: i32, key: u64) -> Option<usize> {
         match mode {
-            // What an obituary has for a tag is no sender's choice.
+            // The tag of an exit notification was not chosen by a sender.
             receive::TAG => self.search(mode, key, |m| {
                 u64::from(m.tag) == key && !matches!(m.kind, Kind::Exit | Kind::Down)
             }),
-            // References are unique for the process that made them, so those
-            // of other processes' requests must not match.
+            // References are unique within the process that created them, so those of other
+            // processes' requests must not match.
             receive::REFERENCE => self.search(mode, key, |m| {
                 m.reference == key && matches!(m.kind, Kind::Reply | Kind::Down | Kind::Timer)
             }),
@@ -134,7 +133,7 @@ impl Inbox {
         }
     }
 
-    /// Where the answer to a request or the obituary of a monitor is.
+    /// Returns the position of the reply to a request, or of the `DOWN` of a request or monitor.
     pub(crate) fn answer(&self, reference: u64) -> Option<usize> {
         let start = self.start(receive::REFERENCE, reference);
         let is_answer =
@@ -146,7 +145,7 @@ impl Inbox {
         found
     }
 
-    /// Notes that a reference is new: what is here cannot carry it.
+    /// Notes that a reference is new: no message that is here can have it.
     #[inline]
     pub(crate) fn mark_reference(&mut self, reference: u64) {
         if self.len() >= LONG {
@@ -154,7 +153,7 @@ impl Inbox {
         }
     }
 
-    /// Looks where nobody has looked for the same, and remembers how far.
+    /// Searches where no earlier search for the same has looked, and remembers how far it got.
     fn search(&self, mode: i32, key: u64, holds: impl FnMut(&Envelope) -> bool) -> Option<usize> {
         if self.len() < LONG {
             return self.find_from(0, holds);
@@ -163,7 +162,7 @@ impl Inbox {
         let found = self.find_from(start, holds);
         let end = found.unwrap_or(self.len());
         self.has_looked(start, found);
-        // In front of what was found there is none.
+        // None of the messages in front of the one found matches.
         self.mark(mode, key, self.came - (self.len() - end) as u64);
         found
     }
@@ -174,14 +173,14 @@ impl Inbox {
         self.looked.set(self.looked.get().saturating_add(looked));
     }
 
-    /// How many messages searches have looked at since somebody asked; those of a
-    /// short inbox do not count.
+    /// Returns how many messages searches have examined since the last call. Searches of a short
+    /// inbox do not count.
     #[inline]
     pub(crate) fn take_looked(&self) -> u32 {
         self.looked.take()
     }
 
-    /// In front of which place there is no message of this mode and key.
+    /// Returns a position before which there is no message of this mode and key.
     fn start(&self, mode: i32, key: u64) -> usize {
         let marks = self.marks.borrow();
         let mark = marks.iter().rfind(|m| (m.mode, m.key) == (mode, key));
@@ -209,7 +208,7 @@ impl Inbox {
         self.first.is_none() && self.rest.is_empty()
     }
 
-    /// How many count against the mailbox's limits, and their bytes.
+    /// Returns how many messages count against the mailbox's limits, and their bytes.
     pub(crate) fn limited(&self) -> (u32, u64) {
         (self.limited, self.bytes)
     }

@@ -1,4 +1,4 @@
-//! What a process may use.
+//! The limits of a process: how much it may use.
 
 use std::sync::Arc;
 
@@ -7,30 +7,30 @@ use exuvia_abi::Priority;
 use crate::children::UNBOUNDED;
 use crate::grants::Grants;
 
-/// The limits of one process. A child's are never above its parent's.
+/// The limits of one process. A child's limits never exceed its parent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memory, bytes. Growth beyond it fails inside the guest.
     pub memory: u64,
-    /// Messages in the mailbox. A sender beyond it gets `MAILBOX_FULL`.
+    /// Messages in the mailbox. A sender that exceeds this gets `MAILBOX_FULL`.
     pub mailbox_messages: u32,
-    /// Bytes in the mailbox, payloads and records.
+    /// Bytes in the mailbox: payloads and records.
     pub mailbox_bytes: u64,
     /// Bytes of one message that the process sends.
     pub message_bytes: u32,
     /// Living children.
     pub children: u32,
-    /// Living processes below it: children, what those have started, and so on;
-    /// [`UNBOUNDED`]: what the node may have.
+    /// Living descendants: children, their children, and so on. [`UNBOUNDED`]: only the node's
+    /// limit on processes applies.
     pub descendants: u32,
-    /// Bytes in its tables: keys, values and what each row takes.
+    /// Bytes in its tables: keys, values and the overhead of each row.
     pub tables: u64,
-    /// The highest priority that it may have. It begins with this one, or with
-    /// NORMAL if that is lower.
+    /// The highest priority that it may have. It starts with this one, or with NORMAL if that is
+    /// lower.
     pub priority: Priority,
-    /// Files that it may have open.
+    /// Maximum number of open files.
     pub files: u32,
-    /// What it may use of the system, through WASI.
+    /// The resources of the system that it may use through WASI.
     pub grants: Arc<Grants>,
 }
 
@@ -52,7 +52,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The smaller of both in everything.
+    /// Returns the smaller of both in everything.
     #[must_use]
     pub fn at_most(self, parent: &Limits) -> Limits {
         Limits {

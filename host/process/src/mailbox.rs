@@ -1,9 +1,9 @@
-//! The outer half of a mailbox: signals in transit, in the order in which they
-//! arrived. Senders append under its lock; the process takes all of them at
-//! once and sorts them into its own, inner half (`own`), which needs no lock.
+//! The outer half of a mailbox: signals in transit, in order of arrival. Senders append under its
+//! lock; the process takes all of them at once and sorts them into its own, inner half (`inbox`),
+//! which needs no lock.
 //!
-//! The generation is kept under the same lock, so that a signal for a process
-//! that has ended can never reach the one that got its slot.
+//! The generation is guarded by the same lock, so that a signal for a process that has terminated
+//! can never reach the process that reuses its slot.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use exuvia_abi::Pid;
 use crate::limits::Limits;
 use crate::sync::{Mutex, MutexGuard};
 
-/// Weight of the signals in transit that no limit counts, from which on whoever
-/// sends another waits until they are taken over. About a megabyte of records,
-/// ten of payloads; a process that takes its turns is never so far behind.
-const CROWD: u32 = 10_000;
+/// Limit on the weight of signals in transit that no mailbox limit counts. Above it, senders of
+/// more such signals wait until these are taken over. About one megabyte of records or ten of
+/// payloads; a process that is scheduled regularly never has so many.
+const BACKPRESSURE_LIMIT: u32 = 10_000;
 
 /// Why a signal was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The process has ended.
+    /// The process has terminated.
     Dead,
     /// The mailbox has as many messages or bytes as its limits allow.
     Full,
@@ -30,38 +30,38 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Mailbox<S>(Mutex<Outer<S>>);
 
-/// What the lock of a [`Mailbox`] guards. Small, so that a [`Slot`](crate::Slot)
-/// is one line of the cache.
+/// What the lock of a [`Mailbox`] guards. Small, so that a [`Slot`](crate::Slot) fits in one cache
+/// line.
 #[derive(Debug)]
 pub(crate) struct Outer<S> {
-    /// Made by the first that arrives, given back by [`Mailbox::trim`].
+    /// Created by the first arrival, freed by [`Mailbox::trim`].
     arrivals: Option<Box<Arrivals<S>>>,
-    /// Those of the living process.
+    /// The limits of the living process; `None`: there is no process.
     limits: Option<Arc<Limits>>,
-    /// Of the living process, or of the next one; past [`Pid::LAST_GENERATION`]:
+    /// The generation of the living process, or of the next one. Beyond [`Pid::LAST_GENERATION`]
     /// there is no next one.
     generation: u64,
 }
 
-/// What has arrived. A mailbox and its process have one each, and exchange them.
+/// The signals that have arrived. A mailbox and its process have one buffer each, and swap them.
 #[derive(Debug)]
 pub struct Arrivals<S> {
     pub(crate) items: Vec<S>,
-    /// Of the items: messages that count against the limits, and their bytes.
+    /// Of the items, the messages that count against the limits, and their bytes.
     messages: u32,
-    /// Of the items: the weight of those that no limit counts.
+    /// The total weight of the items that no limit counts.
     crowd: u32,
     bytes: u64,
-    /// Those who wait until these are taken over.
+    /// Processes that wait until these items are taken over.
     waiters: Vec<Pid>,
 }
 
-/// What a mailbox leaves when it is closed.
+/// The contents of a mailbox when it is closed.
 #[derive(Debug)]
 pub struct Closed<S> {
-    /// What was in it.
+    /// The signals that were in it.
     pub items: Vec<S>,
-    /// Those who wait for room in it.
+    /// Processes that wait until its signals are taken over.
     pub waiters: Vec<Pid>,
     /// False: the slot's generations are used up, and it must never be opened again.
     pub usable: bool,
@@ -70,8 +70,8 @@ pub struct Closed<S> {
 impl<S> Arrivals<S> {
     fn new() -> Box<Arrivals<S>> {
         Box::new(Arrivals {
-            // One is all that most processes find when they wake; growing by
-            // itself it would begin with room for four.
+            // Most processes find one signal when they wake; a `Vec` that grows by itself would
+            // start with a capacity of four.
             items: Vec::with_capacity(1),
             messages: 0,
             crowd: 0,
@@ -80,17 +80,17 @@ impl<S> Arrivals<S> {
         })
     }
 
-    /// How many wait until these are taken over.
+    /// Returns how many processes wait until these are taken over.
     pub(crate) fn waiting(&self) -> usize {
         self.waiters.len()
     }
 
-    /// Those who wait until these are taken over, for whoever has done that.
+    /// Returns the processes that wait until these are taken over, for the caller to notify.
     pub(crate) fn take_waiters(&mut self) -> Vec<Pid> {
         std::mem::take(&mut self.waiters)
     }
 
-    /// Takes all of them out, in order.
+    /// Removes and returns all items, in order.
     pub fn drain(&mut self) -> std::vec::Drain<'_, S> {
         self.items.drain(..)
     }
@@ -109,7 +109,7 @@ impl<S> Default for Mailbox<S> {
 }
 
 impl<S> Mailbox<S> {
-    /// The mailbox of a slot without a process.
+    /// Returns the mailbox of a slot without a process.
     pub fn new() -> Mailbox<S> {
         Mailbox(Mutex::new(Outer {
             arrivals: None,
@@ -118,7 +118,7 @@ impl<S> Mailbox<S> {
         }))
     }
 
-    /// Opens the mailbox for a new process; answers its generation.
+    /// Opens the mailbox for a new process. Returns its generation.
     pub fn open(&self, limits: Arc<Limits>) -> u64 {
         let mut outer = self.0.lock();
         debug_assert!(outer.limits.is_none(), "one slot holds one process");
@@ -132,12 +132,14 @@ impl<S> Mailbox<S> {
         self.0.lock().limits = Some(limits);
     }
 
-    /// Ends the mailbox: everything for this generation is refused from now on.
+    /// Closes the mailbox: everything for this generation is refused from now on. Returns what was
+    /// in it.
     #[must_use]
     pub fn close(&self) -> Closed<S> {
         let mut outer = self.0.lock();
         outer.limits = None;
-        // No overflow: it is far below that, and not opened when it is past the last.
+        // No overflow: the value is far below the maximum, and a mailbox past the last generation
+        // is not opened.
         outer.generation += 1;
         let usable = outer.generation <= Pid::LAST_GENERATION;
         let arrivals = outer.arrivals.take();
@@ -149,7 +151,7 @@ impl<S> Mailbox<S> {
         }
     }
 
-    /// Lets generations pass, for tests that cannot wait for them.
+    /// Skips generations, for tests that cannot wait for them.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn skip_to(&self, generation: u64) {
         let mut outer = self.0.lock();
@@ -157,24 +159,25 @@ impl<S> Mailbox<S> {
         outer.generation = generation;
     }
 
-    /// Puts something that no limit counts into the queue. True: whoever goes
-    /// on sending such to it must wait until [`Mailbox::is_crowded`] is false.
+    /// Appends an item that no limit counts. Returns whether the mailbox is congested now: the
+    /// sender must not send more such items until [`Mailbox::is_congested`] is false. Returns
+    /// [`Refused::Dead`] if the generation has ended.
     pub fn push(&self, generation: u64, item: S, weight: u32) -> Result<bool, Refused> {
         let mut outer = self.living(generation)?;
         let arrivals = outer.arrivals.get_or_insert_with(Arrivals::new);
         arrivals.items.push(item);
         arrivals.crowd = arrivals.crowd.saturating_add(weight);
-        Ok(arrivals.crowd > CROWD)
+        Ok(arrivals.crowd > BACKPRESSURE_LIMIT)
     }
 
-    /// Has `waiter` told when what is in transit is taken over; false: there is not
-    /// too much, or the process has ended.
-    pub fn wait_for_room(&self, generation: u64, waiter: Pid) -> bool {
+    /// Registers `waiter` to be notified when the signals in transit are taken over. Returns false
+    /// if the mailbox is not congested, or the process has terminated.
+    pub fn wait_for_capacity(&self, generation: u64, waiter: Pid) -> bool {
         let Ok(mut outer) = self.living(generation) else {
             return false;
         };
         match &mut outer.arrivals {
-            Some(arrivals) if arrivals.crowd > CROWD => {
+            Some(arrivals) if arrivals.crowd > BACKPRESSURE_LIMIT => {
                 arrivals.waiters.push(waiter);
                 true
             }
@@ -182,20 +185,25 @@ impl<S> Mailbox<S> {
         }
     }
 
-    /// Whether too much is in transit that no limit counts.
-    pub fn is_crowded(&self) -> bool {
+    /// Returns whether the weight of signals that no limit counts exceeds the backpressure
+    /// limit.
+    pub fn is_congested(&self) -> bool {
         let outer = self.0.lock();
-        outer.arrivals.as_ref().is_some_and(|a| a.crowd > CROWD)
+        outer
+            .arrivals
+            .as_ref()
+            .is_some_and(|a| a.crowd > BACKPRESSURE_LIMIT)
     }
 
-    /// The limits of the living process, if it has this generation.
+    /// Returns the limits of the living process, if it has this generation.
     pub fn limits_of(&self, generation: u64) -> Option<Arc<Limits>> {
         self.living(generation).ok()?.limits.clone()
     }
 
-    /// Puts a message into the queue if the limits allow. `inner` reads what the
-    /// process's own half holds of the same: messages and bytes. It is asked
-    /// under the lock, so that it does not miss what [`Mailbox::take_into`] moves.
+    /// Appends a message if the limits allow. `inner` returns the messages and bytes of the
+    /// process's own half that count against the same limits. It is called under the lock, so that
+    /// it does not miss what [`Mailbox::take_into`] moves. Returns [`Refused::Full`] or
+    /// [`Refused::Dead`].
     pub fn push_message(
         &self,
         generation: u64,
@@ -224,9 +232,9 @@ impl<S> Mailbox<S> {
         Ok(())
     }
 
-    /// Exchanges everything that has arrived for the empty `spare`, which lends
-    /// its capacity. `moved` is told, under the lock, how many of them count
-    /// against the limits, and their bytes. False: nothing has arrived.
+    /// Swaps everything that has arrived for the empty `spare`, whose capacity is reused. Calls
+    /// `moved`, under the lock, with the number of messages that count against the limits and their
+    /// bytes. Returns false if nothing has arrived.
     pub fn take_into(
         &self,
         spare: &mut Option<Box<Arrivals<S>>>,
@@ -251,7 +259,7 @@ impl<S> Mailbox<S> {
         true
     }
 
-    /// Gives back memory that an idle process does not need.
+    /// Frees memory that an idle process does not need.
     pub fn trim(&self) {
         let mut outer = self.0.lock();
         if outer.len() == 0 {
@@ -259,17 +267,17 @@ impl<S> Mailbox<S> {
         }
     }
 
-    /// Signals in transit.
+    /// Returns the number of signals in transit.
     pub fn len(&self) -> usize {
         self.0.lock().len()
     }
 
-    /// Whether nothing is in transit.
+    /// Returns whether nothing is in transit.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The generation of the living process.
+    /// Returns the generation of the living process; `None` if there is none.
     pub fn generation(&self) -> Option<u64> {
         let outer = self.0.lock();
         outer.limits.as_ref().map(|_| outer.generation)

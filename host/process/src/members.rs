@@ -1,13 +1,12 @@
-//! The members of a group: a list that somebody may keep as it is at a moment,
-//! while it changes. It is a tree of small nodes, and who changes a shared one
-//! copies those on the way to the place, not all members.
+//! The members of a group: a list with cheap snapshots. It is a tree of small nodes; a change to a
+//! shared tree copies the nodes on the path to the changed place, not all members.
 
 use std::slice;
 use std::sync::Arc;
 
 use exuvia_abi::Pid;
 
-/// Entries of a node, and the bits of a place that choose among them.
+/// Entries of a node, and the number of index bits that select among them.
 const WIDTH: usize = 1 << BITS;
 const BITS: u32 = 6;
 
@@ -25,7 +24,7 @@ impl Node {
         }
     }
 
-    /// The leaf that has, or is to have, what is in a place.
+    /// Returns the leaf that contains the index.
     fn leaf(&self, height: u32, at: usize) -> &[Pid] {
         match self {
             Node::Leaf(pids) => pids,
@@ -36,7 +35,7 @@ impl Node {
         }
     }
 
-    /// The same to change it; made if it is not there yet.
+    /// Returns the same leaf for modification; creates it if it does not exist yet.
     fn leaf_mut(&mut self, height: u32, at: usize) -> &mut Vec<Pid> {
         match self {
             Node::Leaf(pids) => pids,
@@ -50,7 +49,7 @@ impl Node {
         }
     }
 
-    /// Takes the last one out. Answers whether nothing is left.
+    /// Removes the last member. Returns whether nothing is left.
     fn pop(&mut self) -> bool {
         match self {
             Node::Leaf(pids) => {
@@ -69,16 +68,16 @@ impl Node {
     }
 }
 
-/// Which entry of a node leads to a place.
+/// Returns the entry of a node under which an index lies.
 fn child(height: u32, at: usize) -> usize {
     (at >> (BITS * height)) % WIDTH
 }
 
-/// The members of a group at a moment, in no order. A copy costs nothing.
+/// The members of a group at one moment, in no particular order. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Members {
     root: Arc<Node>,
-    /// Of the tree: 0 is a leaf alone.
+    /// The tree's height; 0: the root is a leaf.
     height: u32,
     len: usize,
 }
@@ -94,22 +93,22 @@ impl Default for Members {
 }
 
 impl Members {
-    /// How many there are.
+    /// Returns the number of members.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// All of them.
+    /// Returns an iterator over all members.
     pub fn iter(&self) -> Iter<'_> {
         self.from(0)
     }
 
-    /// Those from a place on: who goes through them in parts.
+    /// Returns an iterator that starts at an index, to process members in parts.
     pub fn from(&self, at: usize) -> Iter<'_> {
         Iter {
             members: self,
@@ -129,8 +128,8 @@ impl Members {
         self.len += 1;
     }
 
-    /// Takes the one in a place out. The last one gets the place: answers who that
-    /// was, if there was another.
+    /// Removes the member at an index. The last member takes its place and is returned, unless it
+    /// was the one removed.
     pub(crate) fn swap_remove(&mut self, at: usize) -> Option<Pid> {
         let last = self.len.checked_sub(1)?;
         let moved = self.from(last).next().copied();
@@ -163,11 +162,11 @@ impl<'a> IntoIterator for &'a Members {
     }
 }
 
-/// Goes through members.
+/// An iterator over members.
 #[derive(Clone, Debug)]
 pub struct Iter<'a> {
     members: &'a Members,
-    /// The place of the one that comes after `leaf`.
+    /// The index of the member after `leaf`.
     next: usize,
     leaf: slice::Iter<'a, Pid>,
 }
@@ -226,7 +225,7 @@ mod tests {
         nodes(&kept.root, &mut before);
         nodes(&members.root, &mut after);
         let new = |node: &&&Arc<Node>| !before.iter().any(|old| Arc::ptr_eq(old, node));
-        // The root, and two ways down from it.
+        // The root, and two paths down from it.
         assert!(after.iter().filter(new).count() <= 7, "of {}", after.len());
     }
 

@@ -1,5 +1,5 @@
-//! Registered names. A name belongs to one living process and is free again
-//! when that process has ended.
+//! Registered names. A name belongs to one living process and is free again when that process
+//! terminates.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ pub enum NameError {
     Taken,
     /// It is empty or too long.
     Invalid,
-    /// The process has ended.
+    /// The process has terminated.
     Dead,
-    /// The process has as many names as it may have.
+    /// The process has as many names, or is in as many groups, as it may.
     TooMany,
 }
 
@@ -25,11 +25,11 @@ pub enum NameError {
 #[derive(Debug, Default)]
 pub struct Names(RwLock<Inner>);
 
-/// One registration of a name. The same name registered again is another one,
-/// also for the same process: whoever undoes one must not undo the next.
+/// One registration of a name. Registering the same name again creates another one, even for the
+/// same process, so that undoing the first does not undo the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration {
-    /// Whose name it is.
+    /// The process that has the name.
     pub pid: Pid,
     number: u64,
 }
@@ -38,7 +38,7 @@ pub struct Registration {
 struct Inner {
     by_name: HashMap<Arc<str>, Registration, FixedState>,
     by_pid: HashMap<Pid, Vec<Arc<str>>, FixedState>,
-    /// Registrations so far.
+    /// Number of registrations so far.
     last: u64,
 }
 
@@ -67,7 +67,8 @@ impl Inner {
 }
 
 impl Names {
-    /// Answers the new registration; `None`: the name was the process's already.
+    /// Returns the new registration; `None` if the process had the name already. Fails with
+    /// [`NameError::Invalid`], [`NameError::Taken`] or [`NameError::TooMany`].
     pub(crate) fn insert(&self, name: &str, pid: Pid) -> Result<Option<Registration>, NameError> {
         if name.is_empty() || name.len() > limits::NAME as usize {
             return Err(NameError::Invalid);
@@ -85,17 +86,17 @@ impl Names {
         Ok(Some(registration))
     }
 
-    /// Takes the name away; answers whose it was.
+    /// Unregisters a name. Returns the process that had it.
     pub fn remove(&self, name: &str) -> Option<Pid> {
         self.take(name).map(|its| its.pid)
     }
 
-    /// The same; answers the registration, for `System::undo_unregister`.
+    /// Unregisters a name. Returns the registration, for `System::undo_unregister`.
     pub fn take(&self, name: &str) -> Option<Registration> {
         self.0.write().remove(name)
     }
 
-    /// Takes the name away if this registration still stands.
+    /// Unregisters a name if this registration is still the current one.
     pub fn undo(&self, name: &str, registration: Registration) {
         let mut inner = self.0.write();
         if inner.by_name.get(name) == Some(&registration) {
@@ -103,11 +104,11 @@ impl Names {
         }
     }
 
-    /// Puts a registration back that was taken away, if the name is free.
+    /// Restores a registration that was removed, if the name is free.
     pub(crate) fn restore(&self, name: &str, registration: Registration) {
         let mut inner = self.0.write();
         if !inner.by_name.contains_key(name) {
-            // As many names as it may have, meanwhile: it does without.
+            // If the process has reached its limit meanwhile, the name is lost.
             let _ = inner.insert(name, registration);
         }
     }
@@ -119,12 +120,12 @@ impl Names {
         }
     }
 
-    /// Whose name it is.
+    /// Returns the process that has a name.
     pub fn find(&self, name: &str) -> Option<Pid> {
         self.0.read().by_name.get(name).map(|its| its.pid)
     }
 
-    /// The names of a process, in the order in which it got them.
+    /// Returns the names of a process, in the order in which they were registered.
     pub fn of(&self, pid: Pid) -> Vec<Arc<str>> {
         self.0.read().by_pid.get(&pid).cloned().unwrap_or_default()
     }

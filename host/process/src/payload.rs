@@ -1,16 +1,16 @@
-//! The bytes of a message.
+//! Message payloads.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::account::Charge;
 
-/// Longest payload that is kept inside the message itself, bytes.
+/// Longest payload, in bytes, that is stored inside the message itself.
 const INLINE: usize = 22;
 
-/// An immutable run of bytes: short ones inline, so that a small message needs
-/// no allocation; long ones shared, so that a message forwarded or published
-/// inside the host is not copied.
+/// Immutable bytes. A short payload is stored inline, so that a small message needs no allocation;
+/// a long one is shared, so that a message that is forwarded or published inside the host is not
+/// copied.
 #[derive(Clone)]
 pub struct Payload(Repr);
 
@@ -23,12 +23,12 @@ enum Repr {
 
 struct Charged {
     payload: Payload,
-    /// Given back when the message is gone.
+    /// Released when the message is dropped.
     _charge: Charge,
 }
 
 impl Payload {
-    /// Copies the bytes.
+    /// Returns a payload with a copy of the bytes.
     pub fn new(bytes: &[u8]) -> Payload {
         if let (Ok(length), true) = (u8::try_from(bytes.len()), bytes.len() <= INLINE) {
             let mut inline = [0; INLINE];
@@ -42,7 +42,7 @@ impl Payload {
         }
     }
 
-    /// No bytes.
+    /// Returns an empty payload.
     pub const fn empty() -> Payload {
         Payload(Repr::Inline {
             length: 0,
@@ -50,8 +50,7 @@ impl Payload {
         })
     }
 
-    /// The same bytes, which their sender answers for until nobody has them
-    /// any more.
+    /// Returns the same bytes, charged to their sender until the last copy is dropped.
     #[must_use]
     pub fn charged(self, charge: Charge) -> Payload {
         Payload(Repr::Charged(Arc::new(Charged {
@@ -60,7 +59,7 @@ impl Payload {
         })))
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
             Repr::Inline { length, bytes } => &bytes[..usize::from(*length)],
@@ -69,12 +68,12 @@ impl Payload {
         }
     }
 
-    /// How many bytes.
+    /// Returns the number of bytes.
     pub fn len(&self) -> usize {
         self.as_slice().len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

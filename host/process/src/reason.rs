@@ -1,13 +1,12 @@
-//! Why a process ended.
+//! Exit reasons: why a process terminated.
 
 use std::fmt;
 use std::sync::Arc;
 
 use exuvia_abi::{Reason, limits};
 
-/// An exit reason: a code, and bytes that say more. For the host's own
-/// reasons the bytes are text (a trap's message and backtrace); for a guest's
-/// they are what it gave.
+/// An exit reason: a code, and bytes with details. For the host's own reasons the bytes are text (a
+/// trap's message and backtrace); for a guest's reason they are the bytes that the guest passed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ExitReason {
     code: i32,
@@ -17,12 +16,13 @@ pub struct ExitReason {
 #[derive(PartialEq, Eq)]
 struct Detail {
     bytes: Box<[u8]>,
-    /// New code caused it: see `code`'s threshold and a supervisor's intensity.
+    /// Whether new code caused it: such an exit counts toward the release's failure threshold, not
+    /// toward a supervisor's restart intensity.
     by_release: bool,
 }
 
 impl ExitReason {
-    /// A reason with nothing more to say.
+    /// Returns a reason without details.
     pub const fn new(reason: Reason) -> ExitReason {
         ExitReason {
             code: reason.0,
@@ -30,7 +30,7 @@ impl ExitReason {
         }
     }
 
-    /// A reason with bytes; what is longer than the limit is cut.
+    /// Returns a reason with details, truncated to the limit [`limits::REASON`].
     pub fn with(code: i32, bytes: &[u8]) -> ExitReason {
         if bytes.is_empty() {
             return ExitReason { code, detail: None };
@@ -45,7 +45,7 @@ impl ExitReason {
         }
     }
 
-    /// The same reason, marked as caused by a release.
+    /// Returns the same reason, marked as caused by a release.
     #[must_use]
     pub fn caused_by_release(self) -> ExitReason {
         ExitReason {
@@ -57,35 +57,35 @@ impl ExitReason {
         }
     }
 
-    /// Whether a release caused it, so that it counts to the release's
-    /// threshold and not to a supervisor's restart intensity.
+    /// Returns whether a release caused it, so that it counts toward the release's failure
+    /// threshold and not toward a supervisor's restart intensity.
     pub fn is_caused_by_release(&self) -> bool {
         self.detail.as_ref().is_some_and(|detail| detail.by_release)
     }
 
-    /// The code: one of [`Reason`]'s, or a guest's own.
+    /// Returns the code: one of [`Reason`]'s, or a guest's own.
     pub fn code(&self) -> i32 {
         self.code
     }
 
-    /// What it says beside the code.
+    /// Returns the details that accompany the code.
     pub fn bytes(&self) -> &[u8] {
         self.detail.as_ref().map_or(&[], |detail| &detail.bytes)
     }
 
-    /// `normal`: what a linked process does not die of.
+    /// Returns whether it is `normal`, which does not terminate a linked process.
     pub fn is_normal(&self) -> bool {
         self.code == Reason::NORMAL.0
     }
 
-    /// `normal` or `shutdown`: no failure.
+    /// Returns whether it is `normal` or `shutdown`: not a failure.
     pub fn is_orderly(&self) -> bool {
         self.is_normal() || self.code == Reason::SHUTDOWN.0
     }
 }
 
-/// The name, and the first line of the text if the bytes are text; the second
-/// too if the first ends in a colon.
+/// Writes the name, and the first line of the details if they are text; also the second line if the
+/// first ends in a colon.
 impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.code >= Reason::GUEST {
@@ -99,8 +99,7 @@ impl fmt::Display for ExitReason {
                 let mut lines = text.lines();
                 let first = lines.next().unwrap_or_default();
                 write!(f, ": {first}")?;
-                // A panic of Rust says where on the first line, and what on
-                // the second.
+                // A Rust panic has its location on the first line and its message on the second.
                 match lines.next() {
                     Some(what) if first.ends_with(':') => write!(f, " {what}"),
                     _ => Ok(()),

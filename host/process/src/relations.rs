@@ -1,5 +1,5 @@
-//! A process's relations to others: links, monitors, requests under way, and
-//! what it is charged for. Most processes that rest have none.
+//! A process's relations to others: links, monitors, pending requests, and the resources it is
+//! charged for. Most idle processes have none.
 
 use std::sync::Arc;
 
@@ -12,33 +12,33 @@ use crate::small::SmallMap;
 #[derive(Debug, Default)]
 pub(crate) struct Relations {
     pub(crate) links: SmallMap<Pid, Link>,
-    /// Whom the process monitors or awaits a reply from, by reference.
+    /// The processes that this one monitors or awaits a reply from, by reference.
     pub(crate) monitors: SmallMap<u64, Pid>,
-    /// Who monitors the process or awaits its reply.
+    /// The processes that monitor this one or await its reply.
     pub(crate) watchers: SmallMap<(Pid, u64), ()>,
-    /// What is counted elsewhere; few processes have children or timers.
+    /// Counters that other objects share; few processes have children or timers.
     pub(crate) counts: Option<Box<Counts>>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Those that live.
+    /// The living children.
     pub(crate) children: Option<Arc<Children>>,
-    /// Timers and exit signals under way.
+    /// Timers and exit signals in transit.
     pub(crate) account: Option<Arc<Account>>,
 }
 
-/// A link as OTP's link protocol has it (ERTS, "Link protocol").
+/// A link, as in the link protocol of Erlang/OTP (ERTS, "Link protocol").
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Link {
     Active,
-    /// Unlinked here; a `Link` that arrives before the answer was sent before
-    /// the other side saw the unlink, and is void.
+    /// Unlinked on this side. A `Link` that arrives before the acknowledgement was sent before the
+    /// other side saw the unlink, and is void.
     Unlinking(u64),
 }
 
 impl Relations {
-    /// Gives back what is not used. Answers whether nothing is left.
+    /// Frees unused memory. Returns whether nothing is left.
     pub(crate) fn trim(&mut self) -> bool {
         self.links.trim();
         self.monitors.trim();
@@ -49,15 +49,15 @@ impl Relations {
         self.is_empty() && self.counts.is_none()
     }
 
-    /// Whether it has none to any other process.
+    /// Returns whether there is no relation to another process.
     pub(crate) fn is_empty(&self) -> bool {
         self.links.len() + self.monitors.len() + self.watchers.len() == 0
     }
 }
 
 impl Counts {
-    /// Whether nobody else counts here: each child that lives or may yet be
-    /// born holds the one, each charge the other.
+    /// Returns whether no other object shares the counters: each child that lives, or that may
+    /// still be started, holds `children`, and each charge holds `account`.
     fn is_idle(&self) -> bool {
         let unshared = |account: &Arc<Account>| Arc::strong_count(account) == 1;
         self.children.as_ref().is_none_or(Children::is_idle)

@@ -1,38 +1,38 @@
-//! What travels between processes. Messages are one kind of signal among
-//! several (ERTS: `erl_proc_sig_queue.h`); between two processes signals never
-//! overtake one another, because a receiver has one queue for all of them.
+//! Signals: everything that one process sends to another. Messages are one kind of signal among
+//! several (ERTS: `erl_proc_sig_queue.h`). Signals between two processes never overtake one
+//! another, because a receiver has one queue for all of them.
 
 use std::fmt;
 
 use exuvia_abi::{Header, Kind, Pid};
 
 use crate::account::Charge;
-use crate::own::Own;
+use crate::process::Process;
 use crate::system::System;
 use crate::{ExitReason, Payload};
 
-/// The tag of an `EXIT` or `DOWN` whose reason a release has caused.
+/// The tag of an `EXIT` or `DOWN` whose reason was caused by a release.
 pub const CAUSED_BY_RELEASE: u32 = 1;
 
 /// A message in a mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// Who sent it.
+    /// The sender.
     pub sender: Pid,
-    /// Of the request, monitor or timer; 0 for none.
+    /// Reference of the request, monitor or timer; 0 for none.
     pub reference: u64,
     /// The bytes.
     pub payload: Payload,
     /// The sender's tag.
     pub tag: u32,
-    /// Exit reason's code, for `EXIT` and `DOWN`.
+    /// The exit reason's code, for `EXIT` and `DOWN`.
     pub reason: i32,
-    /// What kind of message.
+    /// The kind of message.
     pub kind: Kind,
 }
 
 impl Envelope {
-    /// A message as `send` makes it.
+    /// Returns a message as `send` creates it.
     pub fn message(sender: Pid, tag: u32, payload: Payload) -> Envelope {
         Envelope {
             sender,
@@ -44,8 +44,14 @@ impl Envelope {
         }
     }
 
-    /// An `EXIT` or `DOWN`. Its tag is [`CAUSED_BY_RELEASE`] if that is so.
-    pub fn obituary(kind: Kind, sender: Pid, reference: u64, reason: &ExitReason) -> Envelope {
+    /// Returns an `EXIT` or `DOWN`. Its tag is [`CAUSED_BY_RELEASE`] if a release caused the
+    /// reason.
+    pub fn exit_notification(
+        kind: Kind,
+        sender: Pid,
+        reference: u64,
+        reason: &ExitReason,
+    ) -> Envelope {
         Envelope {
             sender,
             reference,
@@ -60,7 +66,7 @@ impl Envelope {
         }
     }
 
-    /// The header that a guest sees.
+    /// Returns the header that a guest sees.
     pub fn header(&self) -> Header {
         Header {
             kind: self.kind,
@@ -73,95 +79,95 @@ impl Envelope {
         }
     }
 
-    /// Whether it counts against the mailbox's limits. What a process asked
-    /// for itself (replies, obituaries, timers) is always accepted.
+    /// Returns whether it counts against the mailbox's limits. Messages that a process asked for
+    /// itself (replies, exit notifications, timers) are always accepted.
     pub fn is_limited(&self) -> bool {
         matches!(self.kind, Kind::Message | Kind::Request)
     }
 
-    /// What it counts against the mailbox's byte limit: payload and record.
+    /// Returns the bytes that it counts against the mailbox's byte limit: payload and record.
     pub fn cost(&self) -> u64 {
         (self.payload.len() + size_of::<Envelope>()) as u64
     }
 }
 
-/// What one process, or the host, tells another.
+/// What one process, or the host, sends to another.
 pub enum Signal<G> {
     /// A message for the mailbox.
     Message(Envelope),
     /// `from` linked itself to the receiver.
     Link {
-        /// Who linked.
+        /// The process that linked.
         from: Pid,
     },
-    /// `from` unlinked; answered with [`Signal::UnlinkAck`].
+    /// `from` unlinked; acknowledged with [`Signal::UnlinkAck`].
     Unlink {
-        /// Who unlinked.
+        /// The process that unlinked.
         from: Pid,
-        /// Which unlink, for the answer.
+        /// Identifies the unlink, for the acknowledgement.
         id: u64,
     },
-    /// The answer to an unlink.
+    /// Acknowledges an unlink.
     UnlinkAck {
-        /// Who answers.
+        /// The process that acknowledges.
         from: Pid,
-        /// Which unlink.
+        /// Identifies the unlink.
         id: u64,
     },
     /// An exit signal.
     Exit {
-        /// Who ended, or who sent it.
+        /// The process that terminated, or that sent the signal.
         from: Pid,
-        /// Why.
+        /// The exit reason.
         reason: ExitReason,
-        /// It came along a link: ignored if the link is gone.
+        /// Whether it came along a link: it is ignored if the link no longer exists.
         linked: bool,
-        /// What its sender answers for, if it is a guest.
+        /// The charge on its sender, if that is a guest.
         charge: Option<Charge>,
     },
-    /// Ends the receiver, trapping or not.
+    /// Terminates the receiver, whether or not it traps exits.
     Kill {
-        /// Who sent it.
+        /// The sender.
         from: Pid,
     },
     /// `from` monitors the receiver.
     Monitor {
-        /// Who monitors.
+        /// The process that monitors.
         from: Pid,
-        /// Under which reference.
+        /// The monitor's reference.
         reference: u64,
     },
-    /// `from`, which was far behind, has taken over what was in transit to it.
-    Room {
-        /// Who was far behind.
+    /// `from`, whose mailbox was congested, has taken over the signals in transit.
+    Capacity {
+        /// The process that was congested.
         from: Pid,
     },
-    /// `from` no longer monitors, or no longer waits for a reply.
+    /// `from` no longer monitors the receiver, or no longer waits for its reply.
     Demonitor {
-        /// Who monitored.
+        /// The process that monitored.
         from: Pid,
-        /// Under which reference.
+        /// The monitor's reference.
         reference: u64,
     },
-    /// A monitored process ended.
+    /// A monitored process terminated.
     Down {
-        /// Who ended.
+        /// The process that terminated.
         from: Pid,
-        /// Under which reference it was monitored.
+        /// The monitor's reference.
         reference: u64,
-        /// Why.
+        /// The exit reason.
         reason: ExitReason,
     },
-    /// The host looks at the process, or changes it, between two of its turns.
+    /// The host inspects or changes the process between two of its turns.
     Control(Control<G>),
 }
 
-/// What the host does with a process between two of its turns.
-pub type Control<G> = Box<dyn FnOnce(&mut Own<G>, &System<G>) + Send>;
+/// A function that the host runs on a process between two of its turns.
+pub type Control<G> = Box<dyn FnOnce(&mut Process<G>, &System<G>) + Send>;
 
 impl<G> Signal<G> {
-    /// How much of a mailbox's room in transit it takes: one, and one more for
-    /// each KiB.
+    /// Returns the weight of the signal in transit, which counts against the backpressure limit:
+    /// one, and one more for each full KiB of payload.
     pub(crate) fn weight(&self) -> u32 {
         let bytes = match self {
             Signal::Message(envelope) => envelope.payload.len(),
@@ -188,7 +194,7 @@ impl<G> fmt::Debug for Signal<G> {
                 reference,
                 reason,
             } => write!(f, "Down {reference} from {from}: {reason}"),
-            Signal::Room { from } => write!(f, "Room at {from}"),
+            Signal::Capacity { from } => write!(f, "Room at {from}"),
             Signal::Control(_) => f.write_str("Control"),
         }
     }

@@ -1,36 +1,35 @@
-//! A map for sets that are nearly always tiny: a process has one link and a
-//! request or two under way; a supervisor has 100,000 links.
+//! A map for sets that are nearly always tiny: a process has one link and one or two pending
+//! requests, while a supervisor has 100,000 links.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use foldhash::fast::FixedState;
 
-/// Up to this many entries a linear search is as fast as hashing, and the
-/// vector takes a third of the memory.
+/// Up to this many entries a linear search is as fast as hashing, and the vector takes a third of
+/// the memory.
 const LINEAR: usize = 16;
-/// A hashed map with no more entries than this is linear again. Well below
-/// [`LINEAR`], so that a map at the border does not change with every entry.
+/// A hashed map with at most this many entries becomes linear again. Well below [`LINEAR`], so that
+/// a map near the threshold does not convert with every change.
 const FEW: usize = 4;
-/// A hashed map gives memory back when it has room for so many times its
-/// entries, and keeps room for twice as many: at least half of them have gone
-/// since it shrank or grew, so that a removal still costs the same on average.
+/// A hashed map shrinks when its capacity reaches this many times its length, and keeps capacity
+/// for twice its length. At least half of its entries have been removed since it last shrank or
+/// grew, so the amortised cost of a removal stays constant.
 const SPARSE: usize = 8;
 
-/// What is most often there, none or one, takes no memory of its own. A map
-/// that has grown keeps its memory while it is used; [`SmallMap::trim`] gives it
-/// back.
+/// The most frequent sizes, zero and one, take no heap memory. A map that has grown keeps its
+/// memory while it is used; [`SmallMap::trim`] frees it.
 #[derive(Debug)]
 pub(crate) enum SmallMap<K, V> {
     One(K, V),
     Linear(Vec<(K, V)>),
-    // In a box, since it would be the largest by far.
+    // Boxed, since it would be the largest variant by far.
     Hashed(Box<Hashed<K, V>>),
 }
 
 type Hashed<K, V> = HashMap<K, V, FixedState>;
 
-/// The entries of a map that is no more.
+/// The entries of a map that was consumed.
 #[derive(Debug)]
 pub(crate) enum Entries<K, V> {
     One(Option<(K, V)>),
@@ -124,7 +123,7 @@ impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
         }
     }
 
-    /// Gives back what a map that was once large no longer needs.
+    /// Frees memory that a formerly large map no longer needs.
     fn shrink(&mut self) {
         let SmallMap::Hashed(map) = self else { return };
         if map.len() <= FEW {
@@ -134,7 +133,7 @@ impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
         }
     }
 
-    /// Gives back all room that is not used.
+    /// Frees all unused capacity.
     pub(crate) fn trim(&mut self) {
         match self {
             SmallMap::One(..) => {}
@@ -156,7 +155,7 @@ impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
         }
     }
 
-    /// Empties the map and hands out what was in it.
+    /// Empties the map and returns its entries.
     pub(crate) fn take(&mut self) -> Vec<(K, V)> {
         match std::mem::take(self) {
             SmallMap::One(key, value) => vec![(key, value)],
@@ -165,7 +164,7 @@ impl<K: Copy + Eq + Hash, V> SmallMap<K, V> {
         }
     }
 
-    /// Hands out what is in the map, one by one: it may be very much.
+    /// Returns an iterator over the entries, so that many of them can be processed in parts.
     pub(crate) fn into_entries(self) -> Entries<K, V> {
         match self {
             SmallMap::One(key, value) => Entries::One(Some((key, value))),
@@ -205,7 +204,7 @@ mod tests {
     enum Act {
         Insert(u8, u32),
         Remove(u8),
-        /// Many at once, so that it grows and shrinks.
+        /// Many insertions at once, so that the map grows and shrinks.
         Fill(u8),
         Clear(u8),
         Take,
@@ -284,7 +283,7 @@ mod tests {
         assert!(matches!(&map, SmallMap::Linear(entries) if entries.capacity() <= LINEAR));
     }
 
-    /// Shrinking by one and growing by one again must not move everything.
+    /// Shrinking by one and growing by one again must not move all entries.
     #[test]
     fn it_does_not_shrink_and_grow_by_turns() {
         let mut map = SmallMap::default();
@@ -307,7 +306,7 @@ mod tests {
                 assert_eq!(after.0, before, "at {size}");
             }
         }
-        // Nor at the border between the two forms, from either side.
+        // The same at the threshold between the two forms, from either side.
         let (few, linear) = (FEW as u64, LINEAR as u64);
         for (from, border, is_linear) in [(linear + 1, few, false), (few, linear, true)] {
             at(0, &mut map);

@@ -1,5 +1,5 @@
-//! The synchronisation primitives of the lock-free and locking protocols, so
-//! that the same code runs under loom (`--cfg loom`) and in production.
+//! The synchronisation primitives of the locking and lock-free protocols, so that the same code
+//! runs under loom (`--cfg loom`) and in production.
 
 #[cfg(loom)]
 pub(crate) use self::model::*;
@@ -11,7 +11,7 @@ mod real {
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::atomic::{AtomicU8, Ordering};
 
-    /// A Release store, whatever the value was.
+    /// Stores a value with Release ordering, whatever the value was.
     #[inline]
     pub(crate) fn replace(state: &AtomicU8, value: u8) {
         state.store(value, Ordering::Release);
@@ -23,15 +23,15 @@ mod model {
     pub(crate) use loom::sync::MutexGuard;
     pub(crate) use loom::sync::atomic::{AtomicU8, Ordering};
 
-    /// A swap: loom lets an exchange read a value from before a racing store
-    /// and yet be the later of the two, which the memory model forbids. What a
-    /// swap orders beyond a store (it goes on with a release sequence) nobody
-    /// relies on: what a notifier did is seen through the mailbox's lock.
+    /// Swaps instead of storing: loom lets an exchange read a value from before a racing store and
+    /// yet be the later of the two, which the memory model forbids. No code relies on what a swap
+    /// orders beyond a store (it continues a release sequence): a notifier's writes are seen
+    /// through the mailbox's lock.
     pub(crate) fn replace(state: &AtomicU8, value: u8) {
         state.swap(value, Ordering::Release);
     }
 
-    /// loom's mutex with parking_lot's signature.
+    /// Loom's mutex with the signature of parking_lot's.
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 

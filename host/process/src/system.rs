@@ -1,9 +1,8 @@
-//! What all processes of a node share: the table, the names, the timers, the
-//! clock; and the operations that involve more than one process.
+//! The state that all processes of a node share (the table, names, groups, shared tables, timers
+//! and the clock), and the operations that involve more than one process.
 //!
-//! Lock order: a mailbox's lock is the innermost; no other lock is taken
-//! while one is held. The names' lock may be held while a mailbox is asked
-//! whether its process lives.
+//! Lock order: a mailbox's lock is the innermost; no other lock is taken while it is held. The
+//! names' lock may be held while a mailbox is asked whether its process lives.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -18,34 +17,34 @@ use crate::groups::{Groups, Membership};
 use crate::limits::Limits;
 use crate::mailbox::{Closed, Refused};
 use crate::names::{NameError, Names, Registration};
-use crate::own::{Body, Obituary, Own, PART};
+use crate::process::{Body, ExitNotifications, Process, SIGNALS_PER_TURN};
 use crate::signal::{Envelope, Signal};
-use crate::state::Then;
-use crate::table::{For, Slot, Table};
+use crate::state::Transition;
+use crate::table::{Requester, Slot, Table};
 use crate::tables::{Access, TableError, Tables};
 use crate::timers::{Due, Timers};
 use crate::{ExitReason, Payload};
 
-/// Puts processes into run queues; the node connects it with the scheduler.
+/// Puts processes into run queues. The node implements it with the scheduler.
 pub trait Schedule: Send + Sync {
-    /// The process of this slot has something to do.
+    /// Schedules the process of this slot, which has something to do.
     fn schedule(&self, slot: u32);
-    /// The same, and only this scheduler may run it.
+    /// Schedules a process that only this scheduler may run.
     fn schedule_on(&self, scheduler: u8, slot: u32) {
         let _ = scheduler;
         self.schedule(slot);
     }
-    /// The process of this slot has something to do, sooner or later than others.
+    /// Schedules a process with a priority other than normal.
     fn schedule_as(&self, priority: Priority, slot: u32) {
         let _ = priority;
         self.schedule(slot);
     }
-    /// The shard of timers and free slots that belongs to the calling thread.
+    /// Returns the shard of timers and free slots that belongs to the calling thread.
     fn shard(&self) -> usize {
         0
     }
-    /// The shard's first timer is now an earlier one: whoever sleeps until it
-    /// must look again.
+    /// Notes that the shard's first timer is now an earlier one: a thread that sleeps until it must
+    /// check again.
     fn timer_moved(&self, shard: usize) {
         let _ = shard;
     }
@@ -54,7 +53,7 @@ pub trait Schedule: Send + Sync {
 /// Why a message was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendError {
-    /// The process has ended.
+    /// The process has terminated.
     Dead,
     /// The receiver's mailbox is full.
     Full,
@@ -69,33 +68,33 @@ pub enum SpawnError {
     TableFull,
 }
 
-/// How a process is born.
+/// How a process is spawned.
 #[derive(Debug)]
-pub struct Birth<G> {
+pub struct SpawnSpec<G> {
     /// What does the work.
     pub body: Body<G>,
     /// Its limits.
     pub limits: Arc<Limits>,
-    /// Its first message.
+    /// The arguments: the payload of its first message.
     pub arguments: Payload,
-    /// The parent, [`Pid::NONE`] for the host.
+    /// The parent; [`Pid::NONE`] for the host.
     pub parent: Pid,
-    /// Link it to the parent.
+    /// Whether to link it to the parent.
     pub link: bool,
-    /// The parent monitors it under this reference.
+    /// If set, the parent monitors it under this reference.
     pub monitor: Option<u64>,
-    /// The parent waits for its acknowledgement under this reference.
+    /// If set, the parent waits for its acknowledgement under this reference.
     pub starter: Option<u64>,
-    /// Its place among the parent's children.
+    /// Its entry in the parent's count of children.
     pub counted: Option<Member>,
     /// The only scheduler that may run it; below 255.
     pub pinned_to: Option<u8>,
 }
 
-impl<G> Birth<G> {
-    /// A birth without a parent.
-    pub fn new(body: Body<G>, limits: Arc<Limits>, arguments: Payload) -> Birth<G> {
-        Birth {
+impl<G> SpawnSpec<G> {
+    /// Returns the spec of a process without a parent.
+    pub fn new(body: Body<G>, limits: Arc<Limits>, arguments: Payload) -> SpawnSpec<G> {
+        SpawnSpec {
             body,
             limits,
             arguments,
@@ -123,10 +122,10 @@ pub struct System<G> {
     pub timers: Timers,
     /// The clock.
     pub clock: Clock,
-    /// What processes have under way past the limits of mailboxes.
+    /// Charges for messages that bypass mailbox limits.
     pub(crate) account: Arc<NodeAccount>,
-    /// Signals that are taken over, or told, in one turn.
-    pub(crate) part: usize,
+    /// Maximum number of signals that are sorted, or exit notifications that are sent, in one turn.
+    pub(crate) signals_per_turn: usize,
     node: u64,
     schedule: OnceLock<Arc<dyn Schedule>>,
 }
@@ -141,8 +140,8 @@ impl<G> fmt::Debug for System<G> {
 }
 
 impl<G: 'static> System<G> {
-    /// A node's processes: `node` is its number (not 0), `limit` the most
-    /// processes, `shards` the number of schedulers.
+    /// Creates the processes' shared state. `node` is the node's number (not 0), `limit` the
+    /// maximum number of processes, `shards` the number of schedulers.
     pub fn new(node: u64, limit: usize, shards: usize, clock: Clock) -> System<G> {
         System {
             table: Table::new(limit, shards),
@@ -152,27 +151,27 @@ impl<G: 'static> System<G> {
             timers: Timers::new(shards),
             clock,
             account: Arc::new(NodeAccount::new(limit)),
-            part: PART,
+            signals_per_turn: SIGNALS_PER_TURN,
             node,
             schedule: OnceLock::new(),
         }
     }
 
-    /// The same, where a turn is for no more than so many signals.
+    /// Changes the maximum number of signals that one turn processes.
     #[must_use]
-    pub fn in_parts_of(self, part: usize) -> System<G> {
+    pub fn with_signals_per_turn(self, part: usize) -> System<G> {
         System {
-            part: part.max(1),
+            signals_per_turn: part.max(1),
             ..self
         }
     }
 
-    /// Connects the run queues, once.
+    /// Connects the run queues. Only the first call has an effect.
     pub fn connect(&self, schedule: Arc<dyn Schedule>) {
         let _ = self.schedule.set(schedule);
     }
 
-    /// The node's number.
+    /// Returns the node's number.
     pub fn node(&self) -> u64 {
         self.node
     }
@@ -192,21 +191,21 @@ impl<G: 'static> System<G> {
         }
     }
 
-    /// Carries out what a transition of a process's state asks for.
+    /// Does what a transition of a process's run state requires.
     #[inline]
-    pub fn then(&self, slot: u32, then: Then) {
-        if then == Then::Schedule {
+    pub fn apply(&self, slot: u32, then: Transition) {
+        if then == Transition::Schedule {
             self.schedule(slot);
         }
     }
 
-    /// The pid of the living process in a slot.
+    /// Returns the pid of the living process in a slot.
     pub fn pid(&self, slot: u32) -> Option<Pid> {
         let generation = self.table.slot(slot)?.mailbox.generation()?;
         Some(Pid::new(self.node, slot, generation))
     }
 
-    /// Whether the process lives.
+    /// Returns whether the process lives.
     pub fn is_alive(&self, pid: Pid) -> bool {
         pid.node == self.node && self.pid(pid.slot()) == Some(pid)
     }
@@ -218,8 +217,8 @@ impl<G: 'static> System<G> {
             .flatten()
     }
 
-    /// Sends a message, if the receiver's limits allow. Those that the limits
-    /// do not count are always accepted.
+    /// Sends a message, if the receiver's limits allow. Messages that the limits do not count are
+    /// always accepted. Returns an error if the receiver is dead, unknown, or its mailbox is full.
     #[inline]
     pub fn send(&self, to: Pid, envelope: Envelope) -> Result<(), SendError> {
         let slot = self.slot(to).ok_or(SendError::Unknown)?;
@@ -240,42 +239,42 @@ impl<G: 'static> System<G> {
                 Refused::Dead => SendError::Dead,
                 Refused::Full => SendError::Full,
             })?;
-        self.then(to.slot(), slot.state.notify());
+        self.apply(to.slot(), slot.state.notify());
         Ok(())
     }
 
-    /// Sends a signal that no limit counts; only death refuses it. Guests use
-    /// [`Own::tell`].
+    /// Sends a signal that no limit counts. Fails with [`Refused::Dead`] only. Guests use
+    /// [`Process::send_signal`].
     pub fn signal(&self, to: Pid, signal: Signal<G>) -> Result<(), Refused> {
         self.put(to, signal).map(drop)
     }
 
-    /// The same; answers whether the receiver is crowded now.
+    /// Does the same, and returns whether the receiver is congested now.
     pub(crate) fn put(&self, to: Pid, signal: Signal<G>) -> Result<bool, Refused> {
         let slot = self.slot(to).ok_or(Refused::Dead)?;
         let weight = signal.weight();
-        let crowded = slot.mailbox.push(to.generation(), signal, weight)?;
-        self.then(to.slot(), slot.state.notify());
-        Ok(crowded)
+        let congested = slot.mailbox.push(to.generation(), signal, weight)?;
+        self.apply(to.slot(), slot.state.notify());
+        Ok(congested)
     }
 
-    /// See [`Own::wait_for_room`].
-    pub(crate) fn wait_for_room(&self, to: Pid, waiter: Pid) -> bool {
+    /// Implements [`Process::wait_for_capacity`].
+    pub(crate) fn wait_for_capacity(&self, to: Pid, waiter: Pid) -> bool {
         self.slot(to)
-            .is_some_and(|slot| slot.mailbox.wait_for_room(to.generation(), waiter))
+            .is_some_and(|slot| slot.mailbox.wait_for_capacity(to.generation(), waiter))
     }
 
-    /// Whether so much is in transit to a process that whoever sends it what
-    /// no limit counts must wait: see [`Own::take_crowded`].
-    pub fn is_crowded(&self, pid: Pid) -> bool {
+    /// Returns whether a process's mailbox is congested, so that senders of signals that no limit
+    /// counts must wait: see [`Process::take_backpressure`].
+    pub fn is_congested(&self, pid: Pid) -> bool {
         self.slot(pid).is_some_and(|slot| {
-            slot.mailbox.generation() == Some(pid.generation()) && slot.mailbox.is_crowded()
+            slot.mailbox.generation() == Some(pid.generation()) && slot.mailbox.is_congested()
         })
     }
 
-    /// Whether others may link themselves to a process: not while it has left
-    /// so many obituaries and timers untaken, or those that link and end would
-    /// fill its mailbox.
+    /// Returns whether other processes may link themselves to a process. They may not while it has
+    /// too many exit notifications and timer messages that it has not received, or processes that
+    /// link and exit would fill its mailbox.
     pub fn may_be_linked(&self, pid: Pid) -> bool {
         self.slot(pid).is_none_or(|slot| {
             let messages = slot.stats.inbox_messages.load(Ordering::Relaxed);
@@ -293,7 +292,7 @@ impl<G: 'static> System<G> {
         let _ = self.signal(to, down);
     }
 
-    /// Answers a signal that reached a process after its end.
+    /// Responds to a signal that reached a process after its termination.
     pub(crate) fn answer_for_the_dead(&self, dead: Pid, signal: Signal<G>) {
         let noproc = ExitReason::new(Reason::NOPROC);
         match signal {
@@ -317,20 +316,20 @@ impl<G: 'static> System<G> {
         }
     }
 
-    /// What belongs to the calling thread of what schedulers have one each of.
+    /// Returns the calling thread's shard of the resources that are split by scheduler.
     #[inline]
     fn shard(&self) -> usize {
         self.schedule.get().map_or(0, |schedule| schedule.shard())
     }
 
-    /// A slot and pid for a process to be born later, which a host's process or the
-    /// node starts; signals collect there.
+    /// Reserves a slot and pid for a process that the host starts later; signals collect there
+    /// meanwhile. Returns [`SpawnError::TableFull`] if there is no slot.
     pub fn reserve(&self, limits: &Arc<Limits>) -> Result<Pid, SpawnError> {
-        self.reserve_for(For::Host, limits)
+        self.reserve_for(Requester::Host, limits)
     }
 
-    /// The same for whoever starts it.
-    pub fn reserve_for(&self, whose: For, limits: &Arc<Limits>) -> Result<Pid, SpawnError> {
+    /// Does the same on behalf of the host or of a guest.
+    pub fn reserve_for(&self, whose: Requester, limits: &Arc<Limits>) -> Result<Pid, SpawnError> {
         let index = self.table.allocate(self.shard(), whose);
         let index = index.ok_or(SpawnError::TableFull)?;
         let slot = self.table.slot(index).ok_or(SpawnError::TableFull)?;
@@ -344,23 +343,23 @@ impl<G: 'static> System<G> {
         Ok(Pid::new(self.node, index, generation))
     }
 
-    /// Gives a reserved pid its process and schedules it.
-    pub fn give_birth(&self, pid: Pid, birth: Birth<G>) {
+    /// Starts the process of a reserved pid and schedules it.
+    pub fn start(&self, pid: Pid, spec: SpawnSpec<G>) {
         let Some(slot) = self.slot(pid) else { return };
-        slot.pin(birth.pinned_to);
-        let own = Box::new(Own::new(pid, birth));
-        slot.put_own(own);
-        self.then(pid.slot(), slot.state.occupy());
+        slot.pin(spec.pinned_to);
+        let process = Box::new(Process::new(pid, spec));
+        slot.put_process(process);
+        self.apply(pid.slot(), slot.state.occupy());
     }
 
-    /// Spawns a process.
-    pub fn spawn(&self, birth: Birth<G>) -> Result<Pid, SpawnError> {
-        let pid = self.reserve(&birth.limits)?;
-        self.give_birth(pid, birth);
+    /// Spawns a process. Returns [`SpawnError::TableFull`] if there is no slot.
+    pub fn spawn(&self, spec: SpawnSpec<G>) -> Result<Pid, SpawnError> {
+        let pid = self.reserve(&spec.limits)?;
+        self.start(pid, spec);
         Ok(pid)
     }
 
-    /// Ends a reserved pid whose process will not be born.
+    /// Releases a reserved pid whose process will not be started.
     pub fn abandon(&self, pid: Pid) {
         if let Some(slot) = self.slot(pid)
             && slot.mailbox.generation() == Some(pid.generation())
@@ -368,7 +367,7 @@ impl<G: 'static> System<G> {
             let closed = self.close(pid, slot);
             self.vacate(pid, slot, closed.usable);
             for waiter in closed.waiters {
-                let _ = self.signal(waiter, Signal::Room { from: pid });
+                let _ = self.signal(waiter, Signal::Capacity { from: pid });
             }
             for signal in closed.items {
                 self.answer_for_the_dead(pid, signal);
@@ -376,14 +375,14 @@ impl<G: 'static> System<G> {
         }
     }
 
-    /// Frees what the process had, but for its slot. From now on it is dead to
-    /// everybody.
+    /// Releases everything that the process had except its slot. From now on it is dead to all
+    /// other processes.
     fn close(&self, pid: Pid, slot: &Slot<G>) -> Closed<Signal<G>> {
         let closed = slot.mailbox.close();
-        // After the close, so that a name given meanwhile is seen here or its
-        // giver sees that the process has ended.
+        // After the close: either a name that is given concurrently is seen here, or the thread
+        // that gives it sees that the process has terminated.
         if slot.named.swap(false, Ordering::SeqCst) {
-            self.disinherit(pid);
+            self.release_names(pid);
         }
         if slot.timed.swap(false, Ordering::Relaxed) {
             self.timers.cancel_all(pid);
@@ -391,7 +390,7 @@ impl<G: 'static> System<G> {
         closed
     }
 
-    /// The slot is free for another, if it may be used again.
+    /// Frees the slot for another process, or retires it.
     fn vacate(&self, pid: Pid, slot: &Slot<G>, usable: bool) {
         slot.state.vacate();
         if usable {
@@ -401,126 +400,130 @@ impl<G: 'static> System<G> {
         }
     }
 
-    /// The end of a process: its names are free, everybody who wants to know
-    /// is told, its slot is free. Only its runner may call this.
+    /// Terminates a process: releases its names, notifies linked and monitoring processes and frees
+    /// its slot. Only its runner may call this.
     ///
-    /// If more are to be told than a turn is for, the process keeps its slot for
-    /// that, dead as it is to all others: its runner queues it again, as the answer
-    /// says, and calls [`System::bury_on`] in its next turn.
-    pub fn bury(&self, mut own: Box<Own<G>>, reason: &ExitReason) -> Then {
-        let pid = own.pid();
+    /// If more notifications are due than one turn may send, the process keeps its slot meanwhile,
+    /// although it is dead to all others. Its runner then queues it again, as the returned
+    /// transition says, and calls [`System::continue_termination`] in its next turn.
+    pub fn terminate(&self, mut process: Box<Process<G>>, reason: &ExitReason) -> Transition {
+        let pid = process.pid();
         let Some(slot) = self.slot(pid) else {
-            return Then::Nothing;
+            return Transition::Nothing;
         };
         let closed = self.close(pid, slot);
-        // First, so that a parent that is told of the end can spawn again.
-        own.is_no_child();
-        if own.ends_unnoticed(&closed, self.part) {
+        // First, so that a parent that is notified of the exit can spawn again.
+        process.clear_spawn_info();
+        if process.ends_unnoticed(&closed, self.signals_per_turn) {
             self.vacate(pid, slot, closed.usable);
-            return Then::Nothing;
+            return Transition::Nothing;
         }
-        let mut obituary = own.ends(reason, closed);
-        if obituary.len() > self.part {
-            return self.tell_a_part(own, slot, Box::new(obituary));
+        let mut notifications = process.exit_notifications(reason, closed);
+        if notifications.len() > self.signals_per_turn {
+            return self.notify_links_and_monitors(process, slot, Box::new(notifications));
         }
         // For the same reason.
-        self.vacate(pid, slot, obituary.usable);
-        obituary.tell(self);
-        Then::Nothing
+        self.vacate(pid, slot, notifications.usable);
+        notifications.tell(self);
+        Transition::Nothing
     }
 
-    /// Goes on to bury a process for which [`Own::is_ending`] holds.
-    pub fn bury_on(&self, mut own: Box<Own<G>>) -> Then {
-        match (self.slot(own.pid()), own.take_obituary()) {
-            (Some(slot), Some(obituary)) => self.tell_a_part(own, slot, obituary),
-            _ => Then::Nothing,
+    /// Continues the termination of a process for which [`Process::is_exiting`] is true.
+    pub fn continue_termination(&self, mut process: Box<Process<G>>) -> Transition {
+        match (self.slot(process.pid()), process.take_exit_notifications()) {
+            (Some(slot), Some(notifications)) => {
+                self.notify_links_and_monitors(process, slot, notifications)
+            }
+            _ => Transition::Nothing,
         }
     }
 
-    fn tell_a_part(
+    fn notify_links_and_monitors(
         &self,
-        mut own: Box<Own<G>>,
+        mut process: Box<Process<G>>,
         slot: &Slot<G>,
-        mut obituary: Box<Obituary<G>>,
-    ) -> Then {
-        if obituary.tell(self) {
-            self.vacate(own.pid(), slot, obituary.usable);
-            return Then::Nothing;
+        mut notifications: Box<ExitNotifications<G>>,
+    ) -> Transition {
+        if notifications.tell(self) {
+            self.vacate(process.pid(), slot, notifications.usable);
+            return Transition::Nothing;
         }
-        own.put_obituary(obituary);
-        slot.put_own(own);
-        slot.state.again()
+        process.put_exit_notifications(notifications);
+        slot.put_process(process);
+        slot.state.yield_now()
     }
 
-    /// Frees what a process that has ended had in its own name.
-    fn disinherit(&self, pid: Pid) {
+    /// Releases the names, group memberships and tables of a terminated process.
+    fn release_names(&self, pid: Pid) {
         self.names.remove_all(pid);
         self.groups.leave_all(pid);
         let limits = |heir| self.slot(heir)?.mailbox.limits_of(Pid::generation(heir));
         for (table, heir, tag) in self.tables.owner_ended(pid, limits) {
-            // Its sender is gone; whoever has so many tables gets no more of them.
+            // Not charged: the sender no longer exists, and the number of tables limits these
+            // messages.
             self.table_given(table, pid, heir, tag, None);
         }
     }
 
-    /// Notes that a process has something in its own name now. Answers whether it lives; if not, it
-    /// has nothing.
-    fn has_in_its_name(&self, pid: Pid) -> bool {
+    /// Notes that a process has a name, a group membership or a table now. Returns whether the
+    /// process lives; if not, these are released again.
+    fn mark_named(&self, pid: Pid) -> bool {
         if let Some(slot) = self.slot(pid) {
             slot.named.store(true, Ordering::SeqCst);
         }
-        // After the mark: whoever ends now sees it, or its end is seen here.
+        // After the mark: a process that terminates concurrently sees the mark, or its end is seen
+        // here.
         let alive = self.is_alive(pid);
         if !alive {
-            self.disinherit(pid);
+            self.release_names(pid);
         }
         alive
     }
 
-    /// Registers a name for a living process.
+    /// Registers a name for a living process. Fails with a [`NameError`].
     pub fn register(&self, name: &str, pid: Pid) -> Result<(), NameError> {
         self.register_undoably(name, pid).map(drop)
     }
 
-    /// The same; answers what `Names::undo` takes, unless the name was its own
-    /// already.
+    /// Registers a name and returns the argument for `Names::undo`; `None` if the process had the
+    /// name already.
     pub fn register_undoably(
         &self,
         name: &str,
         pid: Pid,
     ) -> Result<Option<Registration>, NameError> {
         let new = self.names.insert(name, pid)?;
-        let alive = self.has_in_its_name(pid);
+        let alive = self.mark_named(pid);
         alive.then_some(new).ok_or(NameError::Dead)
     }
 
-    /// Takes back that a name was taken from a process: it has it again, if it
-    /// lives and the name is free.
+    /// Undoes [`Names::take`]: the process has the name again, if it lives and the name is free.
     pub fn undo_unregister(&self, name: &str, registration: Registration) {
         self.names.restore(name, registration);
-        self.has_in_its_name(registration.pid);
+        self.mark_named(registration.pid);
     }
 
-    /// Takes back that a process was taken out of a group: it is in it again, if
-    /// it lives.
+    /// Undoes [`Groups::take`]: the process is in the group again, if it lives.
     pub fn undo_leave(&self, group: &str, pid: Pid, membership: Membership) {
         self.groups.restore(group, pid, membership);
-        self.has_in_its_name(pid);
+        self.mark_named(pid);
     }
 
-    /// Puts a living process into a group; answers whether it was not in it.
+    /// Adds a living process to a group. Returns whether it was not in it. Fails with a
+    /// [`NameError`].
     pub fn join(&self, group: &str, pid: Pid) -> Result<bool, NameError> {
         self.join_undoably(group, pid).map(|new| new.is_some())
     }
 
-    /// The same; answers what `Groups::undo` takes, unless it was in it already.
+    /// Adds a living process to a group and returns the argument for `Groups::undo`; `None` if it
+    /// was in the group already.
     pub fn join_undoably(&self, group: &str, pid: Pid) -> Result<Option<Membership>, NameError> {
         let new = self.groups.join(group, pid)?;
-        let alive = self.has_in_its_name(pid);
+        let alive = self.mark_named(pid);
         alive.then_some(new).ok_or(NameError::Dead)
     }
 
-    /// Makes a table; answers its number.
+    /// Creates a table. Returns its number, or a [`TableError`].
     pub fn new_table(
         &self,
         owner: Pid,
@@ -529,12 +532,13 @@ impl<G: 'static> System<G> {
         access: Access,
     ) -> Result<u64, TableError> {
         let table = self.tables.create(owner, limits, name, access)?;
-        let alive = self.has_in_its_name(owner);
+        let alive = self.mark_named(owner);
         alive.then_some(table).ok_or(TableError::Dead)
     }
 
-    /// Gives a table of `owner` to a living process, which is told.
-    /// The message is `charge`d to somebody, since no mailbox refuses it.
+    /// Gives a table of `owner` to a living process, which gets a message. The message is charged
+    /// to `charge`, since no mailbox refuses it. Returns a [`TableError`] if the owner does not own
+    /// it, or the new owner is dead or has no capacity for it.
     pub fn give_table(
         &self,
         owner: Pid,
@@ -551,10 +555,10 @@ impl<G: 'static> System<G> {
         Ok(())
     }
 
-    /// Tells the new owner of a table. If that one has ended meanwhile, the table goes on to its heir,
-    /// of whom it has none yet: it ends.
+    /// Notifies the new owner of a table. If that has terminated meanwhile, the table would go to
+    /// its heir; a table just given has none, so it is deleted.
     fn table_given(&self, table: u64, from: Pid, to: Pid, tag: u32, charge: Option<Charge>) {
-        if self.has_in_its_name(to) {
+        if self.mark_named(to) {
             let payload = match charge {
                 Some(charge) => Payload::empty().charged(charge),
                 None => Payload::empty(),
@@ -568,8 +572,8 @@ impl<G: 'static> System<G> {
         }
     }
 
-    /// Has a process get its turns sooner or later than others, from its next one on; answers how it
-    /// was. Only its runner may call this.
+    /// Changes a process's scheduling priority from its next turn on. Returns the previous one.
+    /// Only its runner may call this.
     pub fn set_priority(&self, pid: Pid, priority: Priority) -> Priority {
         let Some(slot) = self.slot(pid) else {
             return priority;
@@ -579,12 +583,12 @@ impl<G: 'static> System<G> {
         before
     }
 
-    /// Sets a timer of `owner`, `delay` nanoseconds from now; answers its
-    /// reference. A wake ends with its owner, a message does not. Only the
-    /// owner's runner may call this in its name.
+    /// Sets a timer of `owner`, due `delay` nanoseconds from now. Returns its reference. A wake is
+    /// cancelled when its owner terminates, a message is not. Only the owner's runner may call this
+    /// on its behalf.
     pub fn set_timer(&self, owner: Pid, delay: u64, due: impl FnOnce(u64) -> Due) -> u64 {
         if let Some(slot) = self.slot(owner) {
-            // Relaxed: set and read by the owner's runners, which the run state orders.
+            // Relaxed: set and read by the owner's runners, which are ordered by the run state.
             slot.timed.store(true, Ordering::Relaxed);
         }
         let shard = self.shard();
@@ -596,13 +600,12 @@ impl<G: 'static> System<G> {
         reference
     }
 
-    /// The same for a timer that is held: it does not run before
-    /// [`System::release_timer`].
+    /// Sets a timer that does not run until [`System::release_timer`]. Returns its reference.
     pub fn hold_timer(&self, owner: Pid, due: impl FnOnce(u64) -> Due) -> u64 {
         self.set_timer(owner, u64::MAX, due)
     }
 
-    /// Lets a held timer run: it is due at `at`, unless it was cancelled.
+    /// Starts a held timer: it is due at `at`, unless it was cancelled.
     pub fn release_timer(&self, owner: Pid, reference: u64, at: u64) {
         if let Some(shard) = self.timers.move_to(owner, reference, at)
             && let Some(schedule) = self.schedule.get()
@@ -611,8 +614,8 @@ impl<G: 'static> System<G> {
         }
     }
 
-    /// Fires what is due in a shard. Answers the nanoseconds until its next
-    /// timer, 0 if there is more to fire now; `None` if none is set.
+    /// Fires the timers of a shard that are due. Returns the nanoseconds until its next timer, 0 if
+    /// more are due now; `None` if none is set.
     pub fn fire_timers(&self, shard: usize) -> Option<u64> {
         let next = self.timers.next(shard);
         if next == u64::MAX {
@@ -625,7 +628,7 @@ impl<G: 'static> System<G> {
         for due in self.timers.take_due(shard, now) {
             match due {
                 Due::Message { to, envelope } => {
-                    // A timer's message is not refused: its sender is not there to be told.
+                    // A timer's message is never refused: there is no sender to return an error to.
                     let _ = self.signal(to, Signal::Message(envelope));
                 }
                 Due::Wake(pid) => self.wake(pid),
@@ -637,12 +640,12 @@ impl<G: 'static> System<G> {
         }
     }
 
-    /// Has a process look again, without a signal.
+    /// Wakes a process without a signal, so that it checks its state again.
     pub fn wake(&self, pid: Pid) {
         if let Some(slot) = self.slot(pid)
             && slot.mailbox.generation() == Some(pid.generation())
         {
-            self.then(pid.slot(), slot.state.notify());
+            self.apply(pid.slot(), slot.state.notify());
         }
     }
 }

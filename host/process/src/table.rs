@@ -1,7 +1,7 @@
-//! The process table: slots that are never given back, only reused, so that a
-//! sender can look at a slot without counting references. The generation in a
-//! pid, checked under the mailbox's lock, tells the processes of a slot apart. A
-//! slot whose generations are used up is retired, so that no pid comes twice.
+//! The process table. Slots are never freed, only reused, so that a sender can access a slot
+//! without counting references. The generation in a pid, checked under the mailbox's lock,
+//! distinguishes the processes of a slot. A slot whose generations are used up is retired, so that
+//! no pid is ever reused.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -11,57 +11,57 @@ use crossbeam_utils::atomic::AtomicCell;
 use exuvia_abi::{Pid, Priority};
 
 use crate::mailbox::Mailbox;
-use crate::own::Own;
+use crate::process::Process;
 use crate::signal::Signal;
-use crate::state::State;
+use crate::state::StateWord;
 use crate::vacant::{FRESH, Vacant};
 
-/// Slots of one chunk: memory is taken in steps of 256 KiB.
+/// Slots of one chunk: memory is allocated in steps of 256 KiB.
 const CHUNK: usize = 4096;
-/// Most processes that a table can hold: all slots that a pid can name.
+/// Maximum number of processes of a table: all slots that a pid can name.
 pub const MAX_PROCESSES: usize = Pid::SLOTS as usize;
-/// Most chunks.
+/// Maximum number of chunks.
 const CHUNKS: usize = MAX_PROCESSES / CHUNK;
 const _: () = assert!(MAX_PROCESSES.is_multiple_of(CHUNK) && CHUNK.is_multiple_of(FRESH));
 
-/// Slots that guests do not get, at most: for supervisors, which start again what
-/// has ended, and for operators, whose requests are processes too.
+/// Maximum number of slots reserved for the host: for supervisors, which restart processes, and for
+/// operators, whose requests are processes too.
 const MOST_KEPT: usize = 1024;
-/// And no more than one of so many.
+/// At most one slot of so many is reserved.
 const KEPT_SHARE: usize = 16;
 
-/// One slot: what senders and observers may touch of a process. It is one line
-/// of the cache, and shares it with no other slot.
+/// One slot: the shared half of a process, for senders and observers. It takes exactly one cache
+/// line.
 #[repr(align(64))]
 pub struct Slot<G> {
-    /// Whether it is idle, queued or running.
-    pub state: State,
+    /// Whether the process is idle, queued or running.
+    pub state: StateWord,
     /// Signals in transit.
     pub mailbox: Mailbox<Signal<G>>,
-    /// The process's own half; empty while a scheduler runs it.
-    own: AtomicCell<Option<Box<Own<G>>>>,
-    /// Whether it has a registered name, is in a group or owns a table.
+    /// The private half; empty while it runs.
+    process: AtomicCell<Option<Box<Process<G>>>>,
+    /// Whether the process has a registered name, is in a group or owns a table.
     pub(crate) named: AtomicBool,
-    /// Whether it may have timers set (see `timers`).
+    /// Whether the process may have timers set (see `timers`).
     pub(crate) timed: AtomicBool,
-    /// It has run since somebody who looks at all has looked at it last.
+    /// Set when the process runs; cleared by the observer that scans all processes.
     pub ran: AtomicBool,
     /// The only scheduler that may run it, counted from 1; 0: any.
     pin: AtomicU8,
-    /// How soon it gets its turn: a number of [`Priority`].
+    /// The scheduling priority: a number of [`Priority`].
     priority: AtomicU8,
     /// What the process publishes about itself.
     pub stats: Stats,
 }
 
-/// Figures that a process publishes after each turn; relaxed, for display and limits.
+/// Figures that a process publishes after each turn; relaxed, for display and for limits.
 #[derive(Debug, Default)]
 pub struct Stats {
     /// Messages in the inner half of the mailbox.
     pub inbox_messages: AtomicU32,
-    /// Those of them that count against the mailbox's limits.
+    /// Those of these messages that count against the mailbox's limits.
     pub inbox_limited: AtomicU32,
-    /// The bytes of those that count.
+    /// The bytes of the messages that count.
     pub inbox_bytes: AtomicU64,
 }
 
@@ -76,9 +76,9 @@ impl<G> fmt::Debug for Slot<G> {
 impl<G> Slot<G> {
     fn new() -> Slot<G> {
         Slot {
-            state: State::default(),
+            state: StateWord::default(),
             mailbox: Mailbox::new(),
-            own: AtomicCell::new(None),
+            process: AtomicCell::new(None),
             named: AtomicBool::new(false),
             timed: AtomicBool::new(false),
             ran: AtomicBool::new(false),
@@ -88,7 +88,7 @@ impl<G> Slot<G> {
         }
     }
 
-    /// The only scheduler that may run the process, if it is pinned.
+    /// Returns the only scheduler that may run the process, if it is pinned.
     #[inline]
     pub fn pinned_to(&self) -> Option<u8> {
         // Relaxed: set before the process is scheduled for the first time.
@@ -100,10 +100,10 @@ impl<G> Slot<G> {
         self.pin.store(pin, Ordering::Relaxed);
     }
 
-    /// How soon the process gets its turn.
+    /// Returns the scheduling priority.
     #[inline]
     pub fn priority(&self) -> Priority {
-        // Relaxed: whoever misses a change queues it where it would have been.
+        // Relaxed: a thread that misses a change queues the process with its previous priority.
         Priority::new(self.priority.load(Ordering::Relaxed).into()).unwrap_or_default()
     }
 
@@ -111,30 +111,30 @@ impl<G> Slot<G> {
         self.priority.store(priority as u8, Ordering::Relaxed);
     }
 
-    /// Takes the process's own half. Only for who has the state RUNNING, by
-    /// `begin` or `claim`.
-    pub fn take_own(&self) -> Option<Box<Own<G>>> {
-        let mut own = self.own.swap(None)?;
-        own.begin_life();
-        Some(own)
+    /// Takes the private half. Only for a thread that has set the state to RUNNING, with
+    /// `transition_to_running` or `claim`.
+    pub fn take_process(&self) -> Option<Box<Process<G>>> {
+        let mut process = self.process.swap(None)?;
+        process.deliver_init();
+        Some(process)
     }
 
-    /// Puts it back, before the state is left.
-    pub fn put_own(&self, own: Box<Own<G>>) {
-        self.own.store(Some(own));
+    /// Puts the private half back. To be called before the state changes from RUNNING.
+    pub fn put_process(&self, process: Box<Process<G>>) {
+        self.process.store(Some(process));
     }
 }
 
-/// Memory for [`CHUNK`] slots, taken when the first of them is used.
+/// Memory for [`CHUNK`] slots, allocated when the first of them is used.
 type Chunk<G> = OnceLock<Box<[Slot<G>]>>;
 
-/// Whether there is memory for more processes.
+/// Returns whether there is memory for more processes.
 type Admission = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// For whom a slot is taken.
+/// On whose behalf a slot is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum For {
-    /// A process that the host starts: it may have the last one.
+pub enum Requester {
+    /// A process that the host starts: it may have a reserved slot.
     Host,
     /// A process that a guest starts.
     Guest,
@@ -144,7 +144,7 @@ pub enum For {
 pub struct Table<G> {
     chunks: Box<[Chunk<G>]>,
     vacant: Vacant,
-    /// Slots that guests do not get.
+    /// Slots reserved for the host.
     kept: usize,
     admission: OnceLock<Admission>,
 }
@@ -158,7 +158,7 @@ impl<G> fmt::Debug for Table<G> {
 }
 
 impl<G> Table<G> {
-    /// An empty table for at most `limit` processes, which `shards` schedulers use.
+    /// Creates an empty table for at most `limit` processes, used by `shards` schedulers.
     pub fn new(limit: usize, shards: usize) -> Table<G> {
         Table {
             chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
@@ -168,33 +168,33 @@ impl<G> Table<G> {
         }
     }
 
-    /// Has `admission` asked, once, whether there is memory before the table grows for
-    /// a guest's process. It must not take long.
+    /// Sets the function that decides, before the table grows for a guest's process, whether there
+    /// is memory. Only the first call has an effect. The function must be fast.
     pub fn admit_by(&self, admission: impl Fn() -> bool + Send + Sync + 'static) {
         let _ = self.admission.set(Box::new(admission));
     }
 
-    /// A slot by its number, if it was ever made.
+    /// Returns a slot by its number, if it was created.
     #[inline]
     pub fn slot(&self, index: u32) -> Option<&Slot<G>> {
         let index = index as usize;
         self.chunks.get(index / CHUNK)?.get()?.get(index % CHUNK)
     }
 
-    /// Finds a free slot. `None`: the table is full, or must not grow.
+    /// Allocates a free slot. `None`: the table is full, or must not grow.
     #[inline]
-    pub(crate) fn allocate(&self, shard: usize, whose: For) -> Option<u32> {
+    pub(crate) fn allocate(&self, shard: usize, whose: Requester) -> Option<u32> {
         let kept = match whose {
-            For::Host => 0,
-            For::Guest => self.kept,
+            Requester::Host => 0,
+            Requester::Guest => self.kept,
         };
         self.vacant.take(shard, kept, |numbers| {
             let refuses = || self.admission.get().is_some_and(|admits| !admits());
-            if whose == For::Guest && refuses() {
+            if whose == Requester::Guest && refuses() {
                 return false;
             }
             let chunk = numbers.start as usize / CHUNK;
-            // Under the pool's lock, so that one thread makes the chunk.
+            // Under the pool's lock, so that only one thread creates the chunk.
             self.chunks[chunk].get_or_init(|| (0..CHUNK).map(|_| Slot::new()).collect());
             true
         })
@@ -206,27 +206,27 @@ impl<G> Table<G> {
         self.vacant.give(shard, index);
     }
 
-    /// Frees one whose generations are used up: it is not used again.
+    /// Notes that a slot's generations are used up: it is not used again.
     pub(crate) fn retire(&self) {
         self.vacant.retire();
     }
 
-    /// Processes alive, reserved ones among them.
+    /// Returns the number of living processes, including reserved pids.
     pub fn alive(&self) -> usize {
         self.vacant.taken()
     }
 
-    /// Most processes.
+    /// Returns the maximum number of processes.
     pub fn limit(&self) -> usize {
         self.vacant.limit()
     }
 
-    /// Most processes, less those that guests do not get.
+    /// Returns the maximum number of processes, less the slots reserved for the host.
     pub fn limit_of_guests(&self) -> usize {
         self.vacant.limit() - self.kept
     }
 
-    /// Numbers of all slots that were made.
+    /// Returns the numbers of all slots that were created.
     pub fn indices(&self) -> impl Iterator<Item = u32> + use<G> {
         0..u32::try_from(self.vacant.made()).unwrap_or(u32::MAX)
     }

@@ -1,10 +1,9 @@
-//! Tables of bytes by bytes that many processes read (Erlang: ETS, ordered
-//! sets). A table belongs to a process and ends with it, or goes to its heir;
-//! what is in it is no part of anybody's memory, so code that is swapped leaves
-//! it alone.
+//! Shared tables of bytes by bytes that many processes read (Erlang: ETS, ordered sets). A table
+//! belongs to a process; when the process terminates, the table is deleted or goes to its heir. A
+//! table is not part of any process's memory, so an upgrade does not affect it.
 //!
-//! Lock order: the directory, then the rows of one table. Neither is held
-//! while a mailbox is asked for anything.
+//! Lock order: the directory, then the rows of one table. Neither is held while a mailbox's lock is
+//! taken.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,38 +20,38 @@ mod rows;
 pub use rows::{Before, Put};
 use rows::{Budget, Rows};
 
-/// A row's longest key, bytes.
+/// Maximum length of a row's key, in bytes.
 const KEY: usize = limits::TABLE_KEY as usize;
 
-/// Who may do what with a table; its owner may do all.
+/// Access rights to a table for processes other than its owner, which may do everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody reads.
+    /// All processes may read.
     Protected,
-    /// Nobody else.
+    /// No other process has access.
     Private,
-    /// Everybody reads and writes.
+    /// All processes may read and write.
     Public,
 }
 
-/// Why a table did not do what it was asked for.
+/// Why an operation on a table failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableError {
-    /// There is no such table (any more).
+    /// There is no such table, or it no longer exists.
     Unknown,
-    /// It belongs to somebody else.
+    /// The process lacks access rights, or is not the owner.
     Denied,
-    /// The name belongs to another table.
+    /// Another table has this name.
     Taken,
-    /// A name or a key is empty or too long, or a value is no number.
+    /// A name or a key is empty or too long, or a value is not a number.
     Invalid,
-    /// The owner has as many tables, or as many bytes in them, as it may have.
+    /// The owner has as many tables, or as many bytes in them, as its limits allow.
     Full,
-    /// The process has ended.
+    /// The process has terminated.
     Dead,
 }
 
-/// One table. Rows are in the order of their keys' bytes.
+/// One table. Rows are ordered by the bytes of their keys.
 #[derive(Debug)]
 pub struct SharedTable {
     id: u64,
@@ -65,27 +64,28 @@ pub struct SharedTable {
 #[derive(Clone, Copy, Debug)]
 struct Owner {
     pid: Pid,
-    /// Who gets it after that one's end, and with which tag that one is told.
+    /// The process that gets the table when the owner terminates, and the tag of the message it
+    /// gets.
     heir: Option<(Pid, u32)>,
 }
 
 impl SharedTable {
-    /// Its number; no other table of the node ever has it.
+    /// Returns its number, which no other table of the node ever has.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Its name, if it has one.
+    /// Returns its name, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Whom it belongs to.
+    /// Returns its owner.
     pub fn owner(&self) -> Pid {
         self.owner.read().pid
     }
 
-    /// Rows, and the bytes that they count.
+    /// Returns the number of rows and the bytes that they count.
     pub fn size(&self) -> (usize, u64) {
         self.rows.read().size()
     }
@@ -100,19 +100,21 @@ impl SharedTable {
         may.then_some(()).ok_or(TableError::Denied)
     }
 
-    /// The value of a key.
+    /// Returns the value of a key, or [`TableError::Denied`].
     pub fn get(&self, reader: Pid, key: &[u8]) -> Result<Option<Payload>, TableError> {
         self.reads(reader)?;
         Ok(self.rows.read().get(key).cloned())
     }
 
-    /// The first key behind this one; behind none, the first of all.
+    /// Returns the first key after this one; after an empty key, the first of all. Fails with
+    /// [`TableError::Denied`].
     pub fn next(&self, reader: Pid, key: &[u8]) -> Result<Option<Box<[u8]>>, TableError> {
         self.reads(reader)?;
         Ok(self.rows.read().behind(key))
     }
 
-    /// Stores a row, if there is none yet or `replace`; answers what was there.
+    /// Stores a row unless one exists and `replace` is false. Returns the value that was there.
+    /// Fails as [`SharedTable::put_undoably`] does.
     pub fn put(
         &self,
         writer: Pid,
@@ -126,7 +128,9 @@ impl SharedTable {
         })
     }
 
-    /// The same, for [`SharedTable::undo`].
+    /// Does the same as [`SharedTable::put`], and returns the previous state for
+    /// [`SharedTable::undo`]. Fails with [`TableError::Denied`], [`TableError::Invalid`] (the key)
+    /// or [`TableError::Full`].
     pub fn put_undoably(
         &self,
         writer: Pid,
@@ -145,14 +149,14 @@ impl SharedTable {
         }
     }
 
-    /// Removes a row; answers what was there.
+    /// Removes a row. Returns the value that was there, or [`TableError::Denied`].
     pub fn remove(&self, writer: Pid, key: &[u8]) -> Result<Option<Payload>, TableError> {
         self.writes(writer)?;
         Ok(self.rows.write().remove(key)?.into_value())
     }
 
-    /// The same, until the answer is undone or dropped; `None`: there was no such
-    /// row.
+    /// Removes a row in such a way that the removal can be undone until the returned value is
+    /// dropped. `None`: there was no such row. Fails with [`TableError::Denied`].
     pub fn remove_undoably(
         self: &Arc<SharedTable>,
         writer: Pid,
@@ -171,8 +175,9 @@ impl SharedTable {
         }))
     }
 
-    /// Adds to a number of 8 bytes, little-endian, wrapping; 0 if there is no such
-    /// row. Answers what was there, and what is there now.
+    /// Adds to a number of 8 bytes, little-endian, wrapping; a missing row counts as 0. Returns the
+    /// previous state and the sum. Fails with [`TableError::Denied`], [`TableError::Invalid`] (the
+    /// key, or the value is not a number) or [`TableError::Full`].
     pub fn add(&self, writer: Pid, key: &[u8], amount: i64) -> Result<(Before, i64), TableError> {
         self.writes(writer)?;
         if key.is_empty() || key.len() > KEY {
@@ -181,25 +186,24 @@ impl SharedTable {
         self.rows.write().add(key, amount)
     }
 
-    /// Puts back what was there before a change, unless somebody has changed
-    /// the row since.
+    /// Restores the previous state of a row, unless it has been changed since.
     pub fn undo(&self, key: &[u8], before: Before) {
         self.rows.write().undo(key, before);
     }
 
-    /// Takes back an addition. If others have added since, theirs stay; if
-    /// somebody has stored another row, there is nothing to take back.
+    /// Undoes an addition. Later additions by other processes are kept; if another row was stored
+    /// since, there is nothing to undo.
     pub fn undo_add(&self, key: &[u8], amount: i64, before: Before) {
         self.rows.write().undo_add(key, amount, before);
     }
 
-    /// Counts with another owner from now on, if there is room.
+    /// Charges another owner's budget from now on. Returns [`TableError::Full`] if it does not fit.
     fn moves_to(&self, budget: &Arc<Budget>) -> Result<(), TableError> {
         self.rows.write().moves_to(budget)
     }
 }
 
-/// A row that was removed. Nobody can put it back any more when this is dropped.
+/// A row that was removed. Once this is dropped, the removal cannot be undone.
 #[derive(Debug)]
 pub struct Removed {
     table: Arc<SharedTable>,
@@ -208,7 +212,7 @@ pub struct Removed {
 }
 
 impl Removed {
-    /// Puts the row back, unless somebody has stored it meanwhile.
+    /// Restores the row, unless another was stored meanwhile.
     pub fn undo(mut self) {
         if let Some(before) = self.before.take() {
             self.table.undo(&self.key, before);
@@ -227,8 +231,8 @@ impl Drop for Removed {
 #[derive(Debug, Default)]
 pub struct Tables {
     inner: RwLock<Inner>,
-    /// What is left of tables that were large when they ended. Freeing a million rows takes longer
-    /// than a slice: see [`Tables::sweep`].
+    /// Large tables that were deleted but not freed yet. Freeing a million rows takes longer than a
+    /// slice: see [`Tables::sweep`].
     ended: Mutex<Vec<Arc<SharedTable>>>,
 }
 
@@ -246,7 +250,7 @@ struct Owned {
     budget: Arc<Budget>,
 }
 
-/// Rows that whoever ends a table frees at once.
+/// Maximum number of rows of a table that is freed at once, by the thread that deletes it.
 const FEW: usize = 1_000;
 
 impl Inner {
@@ -266,8 +270,8 @@ impl Inner {
         self.forget_if_idle(pid);
     }
 
-    /// Forgets an owner that has no tables. One whose last large table is still
-    /// being freed has those bytes until then.
+    /// Removes the record of an owner without tables. If its last large table is not freed yet,
+    /// those bytes stay charged until then.
     fn forget_if_idle(&mut self, pid: Pid) {
         let idle = self
             .by_owner
@@ -341,18 +345,18 @@ impl Tables {
         Ok(id)
     }
 
-    /// The table of that number.
+    /// Returns the table with this number, or [`TableError::Unknown`].
     pub fn get(&self, id: u64) -> Result<Arc<SharedTable>, TableError> {
         let inner = self.inner.read();
         inner.by_id.get(&id).cloned().ok_or(TableError::Unknown)
     }
 
-    /// The number of the table of that name.
+    /// Returns the number of the table with this name.
     pub fn find(&self, name: &str) -> Option<u64> {
         self.inner.read().by_name.get(name).copied()
     }
 
-    /// The tables of a process, oldest first.
+    /// Returns the tables of a process, oldest first.
     pub fn of(&self, owner: Pid) -> Vec<Arc<SharedTable>> {
         let inner = self.inner.read();
         let owned = inner.by_owner.get(&owner);
@@ -362,7 +366,7 @@ impl Tables {
             .collect()
     }
 
-    /// Ends a table of this owner.
+    /// Deletes a table of this owner. Fails with [`TableError::Unknown`] or [`TableError::Denied`].
     pub fn end(&self, owner: Pid, id: u64) -> Result<(), TableError> {
         let mut inner = self.inner.write();
         let table = inner.by_id.get(&id).ok_or(TableError::Unknown)?;
@@ -376,8 +380,8 @@ impl Tables {
         Ok(())
     }
 
-    /// Names who gets a table of this owner after its end, or nobody; answers who
-    /// it was to be.
+    /// Sets the process that gets a table when its owner terminates, or `None`. Returns the
+    /// previous heir. Fails with [`TableError::Unknown`] or [`TableError::Denied`].
     pub fn set_heir(
         &self,
         owner: Pid,
@@ -409,15 +413,16 @@ impl Tables {
         Ok(())
     }
 
-    /// The owner has new limits.
+    /// Applies an owner's new limits.
     pub(crate) fn set_limits(&self, owner: Pid, limits: &Limits) {
         if let Some(owned) = self.inner.read().by_owner.get(&owner) {
             owned.budget.set_most(limits.tables);
         }
     }
 
-    /// The owner has ended: its tables go to their heirs, if `limits` knows those, or end.
-    /// Answers which table went to whom, and with which tag that one is told.
+    /// Handles the termination of an owner: its tables go to their heirs, if `limits` returns
+    /// limits for those, or are deleted. Returns the tables given away, each with its new owner and
+    /// the tag of the message to send.
     pub(crate) fn owner_ended(
         &self,
         owner: Pid,
@@ -427,7 +432,7 @@ impl Tables {
             .of(owner)
             .into_iter()
             .filter_map(|table| table.owner.read().heir)
-            // Before the lock: mailboxes are asked.
+            // Before the lock, since `limits` locks mailboxes.
             .map(|(heir, _)| (heir, limits(heir)))
             .collect();
         let mut inner = self.inner.write();
@@ -463,8 +468,8 @@ impl Tables {
         }
     }
 
-    /// Frees what is left of large tables that have ended. Not for a
-    /// scheduler's thread: it takes as long as it takes.
+    /// Frees large tables that were deleted. Not to be called on a scheduler's thread, since it may
+    /// take arbitrarily long.
     pub fn sweep(&self) {
         let ended = std::mem::take(&mut *self.ended.lock());
         drop(ended);

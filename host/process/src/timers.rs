@@ -1,6 +1,6 @@
-//! Timers: ordered by time, in one shard a scheduler, so that schedulers do
-//! not meet on one lock. A scheduler fires its own shard between slices and
-//! sleeps no longer than until the shard's next timer.
+//! Timers, ordered by time, in one shard for each scheduler, so that schedulers do not contend for
+//! one lock. A scheduler fires its own shard between slices and sleeps no longer than until the
+//! shard's next timer.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 
 use crate::signal::Envelope;
 
-/// Timers fired in one go, so that a burst does not hold up processes.
+/// Maximum number of timers fired at once, so that a burst does not delay processes.
 const BURST: usize = 256;
-/// Bit that tells a timer's reference from a monitor's.
+/// The bit that distinguishes a timer's reference from a monitor's.
 const TIMER_BIT: u64 = 1 << 63;
-/// Bits of a reference that say the shard.
+/// Bits of a reference that hold the shard.
 const SHARD_BITS: u32 = 8;
 
 /// What happens when a timer is due.
@@ -22,12 +22,12 @@ const SHARD_BITS: u32 = 8;
 pub enum Due {
     /// A message is delivered.
     Message {
-        /// To whom.
+        /// The receiver.
         to: Pid,
-        /// Which message; its reference is the timer's.
+        /// The message; its reference is the timer's.
         envelope: Envelope,
     },
-    /// The process is woken, to find that its wait is over.
+    /// The process is woken, and finds that its wait is over.
     Wake(Pid),
 }
 
@@ -40,23 +40,24 @@ pub struct Timers {
 #[derive(Debug)]
 struct Shard {
     queue: Mutex<Queue>,
-    /// When the first timer is due, nanoseconds of the node's clock; `u64::MAX` for none.
+    /// When the first timer is due, in nanoseconds of the node's clock; `u64::MAX` for none.
     next: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     by_time: BTreeMap<(u64, u64), (Pid, Due)>,
-    /// When each timer is due, by owner and reference.
+    /// When each message timer is due, by owner and reference.
     messages: BTreeMap<(Pid, u64), u64>,
-    /// Those that wake their owner, and end with it. Apart, since it may have a hundred
-    /// thousand of the others, and nobody is to go through them when it ends.
+    /// When each wake timer is due; these are cancelled when their owner terminates. Kept
+    /// separately, since a process may have a hundred thousand message timers, which its
+    /// termination must not iterate over.
     wakes: BTreeMap<(Pid, u64), u64>,
     sequence: u64,
 }
 
 impl Timers {
-    /// Timers in `shards` shards (at most 256).
+    /// Returns timers in `shards` shards (at most 256).
     pub fn new(shards: usize) -> Timers {
         Timers {
             shards: (0..shards.clamp(1, 1 << SHARD_BITS))
@@ -68,14 +69,13 @@ impl Timers {
         }
     }
 
-    /// How many shards.
+    /// Returns the number of shards.
     pub fn shards(&self) -> usize {
         self.shards.len()
     }
 
-    /// Sets a timer of `owner` for the time `at`. `due` is made from the
-    /// timer's reference. Answers the reference, and whether the timer is now
-    /// the first of its shard.
+    /// Sets a timer of `owner` for the time `at`. `due` is created from the timer's reference.
+    /// Returns the reference, and whether the timer is now the first of its shard.
     pub fn set(
         &self,
         shard: usize,
@@ -98,15 +98,14 @@ impl Timers {
         (reference, first)
     }
 
-    /// When a timer is due.
+    /// Returns when a timer is due; `None` if it is not set.
     pub fn due(&self, owner: Pid, reference: u64) -> Option<u64> {
         let shard = (reference & ((1 << SHARD_BITS) - 1)) as usize;
         let mut queue = self.shards.get(shard)?.queue.lock();
         queue.at(owner, reference).copied()
     }
 
-    /// Moves a timer to another time. Answers its shard, if it is now the
-    /// first of it.
+    /// Moves a timer to another time. Returns its shard if the timer is now the first of it.
     pub fn move_to(&self, owner: Pid, reference: u64, at: u64) -> Option<usize> {
         let shard = (reference & ((1 << SHARD_BITS) - 1)) as usize;
         let Shard { queue, next } = self.shards.get(shard)?;
@@ -120,7 +119,7 @@ impl Timers {
         first.then_some(shard)
     }
 
-    /// Takes a timer back. Answers when it would have been due.
+    /// Cancels a timer. Returns when it would have been due; `None` if it was not set.
     pub fn cancel(&self, owner: Pid, reference: u64) -> Option<u64> {
         if reference & TIMER_BIT == 0 {
             return None;
@@ -135,12 +134,12 @@ impl Timers {
         Some(at)
     }
 
-    /// Takes what would wake a process back: it has ended. Its messages to
-    /// others are delivered all the same, as Erlang's are.
+    /// Cancels the wakes of a process that has terminated. Its messages to others are still
+    /// delivered, as in Erlang.
     pub(crate) fn cancel_all(&self, owner: Pid) {
         for Shard { queue, next } in &self.shards {
-            // Only the owner sets its timers, and this is done in its name: an
-            // empty shard that is seen here has none of them.
+            // Only the owner's runner sets its timers, and it is the one that calls this: a shard
+            // that is seen empty here has none of them.
             if next.load(Ordering::Acquire) == u64::MAX {
                 continue;
             }
@@ -157,7 +156,7 @@ impl Timers {
         }
     }
 
-    /// When the shard's first timer is due; `u64::MAX` for none.
+    /// Returns when the shard's first timer is due; `u64::MAX` for none.
     #[inline]
     pub fn next(&self, shard: usize) -> u64 {
         self.shards[shard % self.shards.len()]
@@ -165,7 +164,7 @@ impl Timers {
             .load(Ordering::Acquire)
     }
 
-    /// Takes out what is due at `now`, in order, a burst at most.
+    /// Removes and returns what is due at `now`, in order, at most one burst of timers.
     pub fn take_due(&self, shard: usize, now: u64) -> Vec<Due> {
         let Shard { queue, next } = &self.shards[shard % self.shards.len()];
         if next.load(Ordering::Acquire) > now {
@@ -188,7 +187,7 @@ impl Timers {
         due
     }
 
-    /// Timers that are set.
+    /// Returns the number of timers that are set.
     pub fn len(&self) -> usize {
         self.shards
             .iter()
@@ -196,14 +195,14 @@ impl Timers {
             .sum()
     }
 
-    /// Whether none is set.
+    /// Returns whether none is set.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl Queue {
-    /// Where timers of this kind are found by their owner.
+    /// Returns the index, by owner, of timers of this kind.
     fn of(&mut self, due: &Due) -> &mut BTreeMap<(Pid, u64), u64> {
         match due {
             Due::Message { .. } => &mut self.messages,
@@ -211,7 +210,7 @@ impl Queue {
         }
     }
 
-    /// When a timer is due.
+    /// Returns when a timer is due, for modification.
     fn at(&mut self, owner: Pid, reference: u64) -> Option<&mut u64> {
         let key = (owner, reference);
         (self.messages.get_mut(&key)).or_else(|| self.wakes.get_mut(&key))

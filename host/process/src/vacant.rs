@@ -1,16 +1,15 @@
-//! Which slots of the process table are free.
+//! The free slots of the process table.
 //!
-//! Slots are made a few at a time and never given back. Each scheduler has a
-//! queue of free ones, so that those who spawn do not meet on one lock; what a
-//! queue has too much of goes to the others by way of a pool. A slot that has
-//! become free goes to the end of a queue, and is not taken again as long as new
-//! ones may be made and fewer than [`REST`] wait with it: the generations of a
-//! slot are many but not endless, so all slots are to share in them.
+//! Slots are created in small batches and never freed. Each scheduler has a queue of free slots, so
+//! that concurrent spawns do not contend for one lock; surplus slots move between queues through a
+//! pool. A slot that becomes free goes to the end of a queue and is not reused as long as new slots
+//! may be created and at most [`REST`] are in the queue: a slot's generations are many but limited,
+//! so their use is spread over all slots.
 //!
-//! The bound on processes is the number of slots: there is no count of the
-//! living for all schedulers to meet on.
+//! The limit on processes is the number of slots: there is no counter of living processes that all
+//! schedulers would contend for.
 //!
-//! Lock order: a scheduler's queue, then the pool. Nobody holds two queues.
+//! Lock order: a scheduler's queue, then the pool. No thread holds two queues' locks.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -20,45 +19,45 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::Mutex;
 
-/// Free slots that a scheduler's queue lets rest: 16 KiB of the table, which
-/// stay in the cache when one birth follows the other.
+/// Free slots that stay in a scheduler's queue before they are reused: 16 KiB of the table, which
+/// stay in the cache when processes are spawned in quick succession.
 const REST: usize = 256;
-/// Free slots that a queue keeps; one more, and the oldest [`BATCH`] go to the pool.
+/// Free slots that a queue keeps; beyond that, the oldest [`BATCH`] go to the pool.
 const KEPT: usize = 1024;
-/// Slots that go to the pool, or come from it, in one go.
+/// Slots that move to or from the pool at once.
 const BATCH: usize = 512;
-/// Slots that are made in one go; a divisor of what `table` makes memory for.
+/// Slots that are created at once; a divisor of `table`'s chunk size.
 pub(crate) const FRESH: usize = 64;
-/// The first are made one by one, so that the pids of a small node are small
-/// numbers, in the order of births.
+/// The first slots are created one by one, so that the pids of a small node are small numbers in
+/// the order of spawning.
 const SINGLE: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Vacant {
     shards: Box<[CachePadded<Shard>]>,
     pool: Mutex<VecDeque<Vec<u32>>>,
-    /// Slots that were made. Changed under the pool's lock only, as `held` and `retired`.
+    /// Slots created so far. Changed only under the pool's lock, like `held` and `retired`.
     made: AtomicUsize,
     /// Slots in the pool.
     held: AtomicUsize,
-    /// Slots that are used up.
+    /// Slots whose generations are used up.
     retired: AtomicUsize,
-    /// Most slots that are not used up.
+    /// Maximum number of slots whose generations are not used up.
     limit: usize,
-    /// Most slots.
+    /// Maximum number of slots.
     most: usize,
 }
 
 #[derive(Debug)]
 struct Shard {
     free: Mutex<VecDeque<u32>>,
-    /// How many they are, for those without the lock. What comes from the pool or
-    /// goes there is counted while the pool is locked.
+    /// The length of `free`, readable without the lock. A transfer from or to the pool is counted
+    /// while the pool is locked.
     count: AtomicUsize,
 }
 
 impl Vacant {
-    /// For at most `limit` processes at a time, and `most` slots in all.
+    /// Creates the record for at most `limit` processes at a time and `most` slots in all.
     pub(crate) fn new(limit: usize, most: usize, shards: usize) -> Vacant {
         let shard = || Shard {
             free: Mutex::new(VecDeque::new()),
@@ -75,8 +74,9 @@ impl Vacant {
         }
     }
 
-    /// Takes a free slot, unless no more than `kept` would be left for those that
-    /// ask without. `make` makes new slots with these numbers, unless it refuses.
+    /// Takes a free slot. `None` if there is none, or if no more than `kept` slots, which are
+    /// reserved for callers that pass 0, would remain. `make` creates slots with these numbers, or
+    /// returns false to refuse.
     #[inline]
     pub(crate) fn take(
         &self,
@@ -93,13 +93,13 @@ impl Vacant {
             self.refill(mine, &mut free, make);
         }
         let slot = free.pop_front();
-        // Relaxed here and below: a number, of which nothing depends.
+        // Relaxed here and below: only a number; no other data depends on it.
         mine.count.store(free.len(), Ordering::Relaxed);
         drop(free);
         slot.or_else(|| self.take_from_any())
     }
 
-    /// Whether no more than `kept` slots are free or may be made.
+    /// Returns whether no more than `kept` slots are free or may be created.
     fn is_short(&self, kept: usize) -> bool {
         let used_up = self.retired.load(Ordering::Relaxed);
         let made = self.made.load(Ordering::Relaxed);
@@ -119,7 +119,7 @@ impl Vacant {
         if let Some(batch) = pool.pop_front() {
             let held = self.held.load(Ordering::Relaxed) - batch.len();
             self.held.store(held, Ordering::Relaxed);
-            // In front of those that have not rested yet.
+            // In front of the slots that were freed recently.
             batch
                 .into_iter()
                 .rev()
@@ -128,7 +128,7 @@ impl Vacant {
             let made = self.made.load(Ordering::Relaxed);
             let used_up = self.retired.load(Ordering::Relaxed);
             let most = (self.limit + used_up).min(self.most);
-            // No batch goes past what memory is made for in one go.
+            // No batch extends beyond one chunk of the table.
             let end = match made < SINGLE {
                 true => made + 1,
                 false => made / FRESH * FRESH + FRESH,
@@ -147,7 +147,7 @@ impl Vacant {
         mine.count.store(free.len(), Ordering::Relaxed);
     }
 
-    /// Takes a slot of whoever has one: no more may be made.
+    /// Takes a slot from any queue, when no more can be created.
     #[cold]
     fn take_from_any(&self) -> Option<u32> {
         for shard in &self.shards {
@@ -164,7 +164,7 @@ impl Vacant {
         None
     }
 
-    /// Gives a slot back.
+    /// Returns a slot to the free slots.
     #[inline]
     pub(crate) fn give(&self, shard: usize, slot: u32) {
         let mine = &self.shards[shard % self.shards.len()];
@@ -182,7 +182,7 @@ impl Vacant {
         }
     }
 
-    /// Notes that a slot is used up: another may be made in its place.
+    /// Notes that a slot's generations are used up: another slot may be created instead.
     #[cold]
     pub(crate) fn retire(&self) {
         let _pool = self.pool.lock();
@@ -190,20 +190,20 @@ impl Vacant {
         self.retired.store(retired, Ordering::Relaxed);
     }
 
-    /// Slots that were made.
+    /// Returns the number of slots created so far.
     pub(crate) fn made(&self) -> usize {
         self.made.load(Ordering::Acquire)
     }
 
-    /// Slots that are taken.
+    /// Returns the number of slots in use.
     pub(crate) fn taken(&self) -> usize {
-        // So that nothing is counted twice on its way, or not at all.
+        // Locked, so that slots in transfer are counted exactly once.
         let _pool = self.pool.lock();
         let made = self.made.load(Ordering::Relaxed) - self.retired.load(Ordering::Relaxed);
         made.saturating_sub(self.free())
     }
 
-    /// Most slots that are taken at a time.
+    /// Returns the maximum number of slots in use at a time.
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
@@ -228,15 +228,15 @@ mod tests {
         let vacant = Vacant::new(100_000, 100_000, 2);
         let mut last = HashMap::new();
         let mut soonest = usize::MAX;
-        for birth in 0..10_000 {
+        for spec in 0..10_000 {
             let slot = vacant.take(0, 0, always).unwrap();
-            if let Some(before) = last.insert(slot, birth) {
-                soonest = soonest.min(birth - before);
+            if let Some(before) = last.insert(slot, spec) {
+                soonest = soonest.min(spec - before);
             }
             vacant.give(0, slot);
         }
         assert!(soonest >= REST, "one came back after {soonest} births");
-        // And not many are made for it.
+        // Nor are many slots created for this.
         assert!(vacant.made() <= REST + 2 * FRESH, "{}", vacant.made());
     }
 
@@ -353,7 +353,7 @@ mod tests {
         }
     }
 
-    /// Threads that take and give at the same time, at the bound.
+    /// Threads that take and give at the same time, at the limit.
     #[test]
     fn no_slot_is_lost_or_taken_twice_by_threads() {
         const THREADS: usize = 4;

@@ -1,24 +1,24 @@
-//! Models of the protocol between senders, runners and the pager: run state
-//! and outer mailbox, under every interleaving that loom finds.
+//! Models of the protocol between senders, runners and the pager: run state and outer mailbox,
+//! under every interleaving that loom finds.
 //!
-//! There is no run queue here. Whoever is told to schedule the process runs it
-//! at once: that is what a scheduler with infinitely many idle threads does,
-//! and it allows every order that a real one allows.
+//! There is no run queue here. A thread that must schedule the process runs it at once: that is
+//! what a scheduler with infinitely many idle threads does, and it allows every order that a real
+//! one allows.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p exuvia-process --target-dir
-//! target/loom --test loom --release`
+//! `RUSTFLAGS="--cfg loom" cargo test -p exuvia-process --target-dir target/loom --test loom
+//! --release`
 
 #![cfg(loom)]
 
 use std::sync::Mutex as Record;
 
-use exuvia_process::{Limits, Mailbox, Refused, RunState, State, Then};
+use exuvia_process::{Limits, Mailbox, Refused, RunState, StateWord, Transition};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 
-/// Switches between threads that are not forced, per execution. Four find
-/// what these protocols can get wrong, and keep the models under a minute.
+/// Maximum number of unforced thread switches per execution. Four find the errors that these
+/// protocols can have, and keep the models under a minute.
 const PREEMPTIONS: usize = 4;
 
 fn model(check: impl Fn() + Sync + Send + 'static) {
@@ -36,24 +36,23 @@ fn arrived(mailbox: &Mailbox<u32>) -> Vec<u32> {
 
 /// One slot, with checks in place of a process.
 struct Process {
-    state: State,
+    state: StateWord,
     mailbox: Mailbox<u32>,
-    /// Stands in a run queue.
+    /// It is in a run queue.
     queued: AtomicBool,
-    /// Somebody has the own half.
+    /// A runner has the private half.
     running: AtomicBool,
-    /// The own half: a relaxed read, then a relaxed write. It loses counts if
-    /// one runner does not see what the one before it did.
+    /// The private half: a relaxed load, then a relaxed store. It loses counts if one runner does
+    /// not see what the previous one did.
     own: AtomicUsize,
-    /// What was handled, for the test's eyes: unknown to loom, so that it
-    /// orders nothing.
+    /// What was handled, for the test's checks: unknown to loom, so that it orders nothing.
     handled: Record<Vec<u32>>,
 }
 
 impl Process {
     fn new() -> Arc<Process> {
         Arc::new(Process {
-            state: State::default(),
+            state: StateWord::default(),
             mailbox: Mailbox::new(),
             queued: AtomicBool::new(false),
             running: AtomicBool::new(false),
@@ -62,28 +61,28 @@ impl Process {
         })
     }
 
-    /// A process that is idle.
+    /// Returns an idle process.
     fn idle() -> Arc<Process> {
         let process = Process::new();
         process.mailbox.open(Limits::default().into());
-        process.then(process.state.occupy());
+        process.apply(process.state.occupy());
         assert_eq!(process.state.get(), RunState::Idle);
         process
     }
 
     fn send(&self, generation: u64, message: u32) -> Result<(), Refused> {
         self.mailbox.push(generation, message, 1)?;
-        self.then(self.state.notify());
+        self.apply(self.state.notify());
         Ok(())
     }
 
     /// Runs the process as long as it is scheduled.
-    fn then(&self, mut then: Then) {
-        while then == Then::Schedule {
+    fn apply(&self, mut then: Transition) {
+        while then == Transition::Schedule {
             self.enter_queue();
-            self.begin();
+            self.transition_to_running();
             self.handle();
-            then = self.end();
+            then = self.transition_to_idle();
         }
     }
 
@@ -92,9 +91,12 @@ impl Process {
         assert!(!before, "scheduled twice at once");
     }
 
-    fn begin(&self) {
+    fn transition_to_running(&self) {
         self.queued.store(false, Relaxed);
-        assert!(self.state.begin(), "who is told to schedule can begin");
+        assert!(
+            self.state.transition_to_running(),
+            "who is told to schedule can begin"
+        );
         self.enter();
     }
 
@@ -107,9 +109,9 @@ impl Process {
         self.running.store(false, Relaxed);
     }
 
-    fn end(&self) -> Then {
+    fn transition_to_idle(&self) -> Transition {
         self.leave();
-        self.state.end()
+        self.state.transition_to_idle()
     }
 
     fn handle(&self) {
@@ -125,7 +127,7 @@ impl Process {
         self.handled.lock().expect("no model panics with it")
     }
 
-    /// When all threads are done.
+    /// Checks the final state, when all threads are done.
     fn check_idle_with(&self, mut expected: Vec<u32>) {
         assert_eq!(self.state.get(), RunState::Idle);
         assert!(self.mailbox.is_empty(), "a signal was forgotten");
@@ -146,7 +148,7 @@ fn two_senders_and_a_runner_lose_nothing() {
             let process = process.clone();
             thread::spawn(move || process.send(generation, message))
         });
-        process.then(process.state.occupy());
+        process.apply(process.state.occupy());
         for sender in senders {
             let sent = sender.join().expect("the sender does not panic");
             assert_eq!(sent, Ok(()));
@@ -186,10 +188,10 @@ fn a_pager_claims_only_the_idle_and_hides_no_signal() {
             thread::spawn(move || {
                 if process.state.claim() {
                     process.enter();
-                    // It looks at the own half and leaves the mailbox alone.
+                    // It inspects the private half and does not touch the mailbox.
                     let before = process.own.load(Relaxed);
                     process.own.store(before, Relaxed);
-                    process.then(process.end());
+                    process.apply(process.transition_to_idle());
                 }
             })
         };
@@ -212,7 +214,7 @@ fn two_pagers_never_have_the_same_process() {
         let page = |process: &Process| {
             if process.state.claim() {
                 process.enter();
-                process.then(process.end());
+                process.apply(process.transition_to_idle());
             }
         };
         let pager = {
@@ -272,16 +274,16 @@ fn a_new_process_in_the_slot_sees_nothing_of_the_old_one() {
     model(|| {
         let process = Process::new();
         assert_eq!(process.mailbox.open(Limits::default().into()), 0);
-        // One sends to the old process, one to the new, whose pid it cannot
-        // know yet: it is refused until the slot is reserved.
+        // One sends to the old process, one to the new, whose pid it cannot know yet: it is refused
+        // until the slot is reserved.
         let senders = [(0, 1), (1, 100)].map(|(generation, message)| {
             let process = process.clone();
             thread::spawn(move || process.send(generation, message))
         });
 
-        assert_eq!(process.state.occupy(), Then::Schedule);
+        assert_eq!(process.state.occupy(), Transition::Schedule);
         process.enter_queue();
-        process.begin();
+        process.transition_to_running();
         let mut old = arrived(&process.mailbox);
         old.extend(process.mailbox.close().items);
         process.leave();
@@ -289,7 +291,7 @@ fn a_new_process_in_the_slot_sees_nothing_of_the_old_one() {
 
         process.state.reserve();
         assert_eq!(process.mailbox.open(Limits::default().into()), 1);
-        process.then(process.state.occupy());
+        process.apply(process.state.occupy());
 
         let [to_old, to_new] = senders.map(|sender| sender.join().expect("no sender panics"));
         assert_eq!(old.len(), usize::from(to_old.is_ok()));

@@ -1,6 +1,6 @@
-//! What a hop costs: within a worker, across workers, and in a long queue.
+//! Measures the cost of a hop: within a worker, across workers, and in a long queue.
 //!
-//! The processes do nothing but wake each other, so all of it is the scheduler's own cost.
+//! The processes only wake each other, so all of the time is the scheduler's own cost.
 
 use std::{
     sync::{
@@ -14,9 +14,9 @@ use std::{
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use exuvia_scheduler::{Config, Handle, Next, Run, Scheduler};
 
-/// `procs` processes; each slice takes one off `left`.
+/// `procs` processes; each slice decrements `left`.
 struct Bench {
-    /// Where process `n` lives: with `n % handles.len()`.
+    /// The schedulers: process `n` is in `n % handles.len()`.
     handles: OnceLock<Vec<Handle>>,
     procs: u32,
     again: bool,
@@ -43,7 +43,7 @@ impl Run for Bench {
             self.done.send(()).expect("the bench waits");
             return Next::Idle;
         }
-        // Only one process runs at a time, so a load and a store will do.
+        // Only one process runs at a time, so a load and a store are enough.
         self.left.store(left - 1, Ordering::Relaxed);
         let next = index + 1;
         self.wake(if next == self.procs { 0 } else { next });
@@ -58,12 +58,13 @@ impl Run for Bench {
 impl Bench {
     fn wake(&self, index: u32) {
         let handles = self.handles.get().expect("set before the first wake");
-        // Two schedulers at most, and no division: it would show in the figures.
+        // At most two schedulers, so a mask does it: a division would show in the figures.
         handles[index as usize & (handles.len() - 1)].wake(index);
     }
 }
 
-/// `schedulers` of `workers` each; process `n` lives in scheduler `n % schedulers`.
+/// Returns a function that measures hops with `schedulers` of `workers` each; process `n` is in
+/// scheduler `n % schedulers`.
 fn hops(schedulers: usize, workers: usize, procs: u32, again: bool) -> impl FnMut(u64) -> Duration {
     let (done, wait) = mpsc::sync_channel(1);
     let bench = Arc::new(Bench {

@@ -1,29 +1,29 @@
-//! How many workers, and what their threads are like.
+//! Configuration: the number of workers and the properties of their threads.
 
 use std::{fmt, sync::Arc, thread};
 
-/// The most workers that one scheduler may have. The counts in `idle` would allow 65,535; past
-/// this many, one list of sleepers under one lock is no longer a good idea.
+/// Maximum number of workers of one scheduler. The counts in `idle` would allow 65,535; beyond this
+/// number, one list of sleepers under one lock would no longer scale.
 pub const MAX_WORKERS: usize = 1024;
 
-/// Of a hundred slices, those that go to others than what has high priority, if
-/// nothing else is said. Few enough that who has high priority hardly sees it, and
-/// enough for an operator to end those who never rest.
+/// Default of `others_share`: of a hundred slices, how many go to processes that do not have high
+/// priority while one with high priority waits. Few enough that high-priority processes hardly
+/// notice it, and enough for an operator to terminate processes that never wait.
 pub const OTHERS_SHARE: u32 = 10;
-/// The greatest such share.
+/// Maximum of that share.
 pub const MOST_OTHERS_SHARE: u32 = 90;
 
-/// What to start a scheduler with.
+/// The configuration of a scheduler.
 #[derive(Clone)]
 pub struct Config {
-    /// Worker threads. The default is one for each core that this program may use.
+    /// Number of worker threads. The default is one for each core that this program may use.
     pub workers: usize,
-    /// Threads are called `<name>-<worker>`. The system may cut it to 15 bytes.
+    /// Threads are named `<name>-<worker>`. The system may truncate that to 15 bytes.
     pub name: String,
-    /// Stack of each worker thread in bytes; `None` takes the standard library's default.
+    /// Stack size of each worker thread in bytes; `None` uses the standard library's default.
     pub stack_size: Option<usize>,
-    /// Of a hundred slices, how many go to others while something of high priority
-    /// waits; 0: none, as in Erlang. At most [`MOST_OTHERS_SHARE`].
+    /// Of a hundred slices, how many go to other processes while a high-priority one waits; 0:
+    /// none, as in Erlang. At most [`MOST_OTHERS_SHARE`].
     pub others_share: u32,
     /// Called on each worker thread before its first slice, with the worker's number.
     pub on_start: Option<OnStart>,

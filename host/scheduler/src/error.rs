@@ -1,4 +1,4 @@
-//! What can go wrong when a scheduler starts. Nothing can while it runs.
+//! Errors of starting a scheduler. A running scheduler has none.
 
 use std::io;
 
@@ -10,12 +10,12 @@ pub enum Error {
     /// The number of workers is 0 or above [`MAX_WORKERS`].
     #[error("{0} workers asked for; the number must be between 1 and {MAX_WORKERS}")]
     Workers(usize),
-    /// The system refused a thread. Those that had started are stopped again.
+    /// The system refused to create a thread. The threads that had started are stopped again.
     #[error("worker thread {worker} did not start: {source}")]
     Thread {
-        /// The worker that has no thread.
+        /// The worker without a thread.
         worker: usize,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

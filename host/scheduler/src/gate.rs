@@ -1,13 +1,13 @@
-//! Holding a worker still between two slices.
+//! Holds a worker between two slices.
 //!
-//! Tests use it to build a state of the queues that nothing disturbs. It may serve an inspection
-//! too, yet it is no way to stop a process: other workers take over what waits here.
+//! Tests use it to set up a state of the queues that does not change. It may also serve an
+//! inspection, but it cannot stop a process: other workers take over what waits here.
 
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::shared::{HOLD, STOP, Shared};
+use crate::shared::{HOLD, STOP, SchedulerState};
 
 /// One worker's gate. Its lock is a leaf.
 #[derive(Debug, Default)]
@@ -18,25 +18,25 @@ pub(crate) struct Gate {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Guards alive or about to be.
+    /// Number of guards that exist or are about to.
     holders: usize,
-    /// The worker stands at the gate.
+    /// The worker waits at the gate.
     standing: bool,
-    /// The worker's thread is past its last slice.
+    /// The worker has stopped for good.
     gone: bool,
 }
 
-/// Keeps one worker still until it is dropped. See [`Handle::hold`](crate::Handle::hold).
+/// Holds one worker until it is dropped. See [`Handle::hold`](crate::Handle::hold).
 #[derive(Debug)]
 #[must_use = "the worker goes on when this is dropped"]
 pub struct Held {
-    shared: Arc<Shared>,
+    shared: Arc<SchedulerState>,
     worker: usize,
 }
 
 impl Held {
-    /// Waits until the worker stands still; `None` when it has stopped for good.
-    pub(crate) fn new(shared: &Arc<Shared>, worker: usize) -> Option<Held> {
+    /// Waits until the worker is held; `None` if it has stopped for good.
+    pub(crate) fn new(shared: &Arc<SchedulerState>, worker: usize) -> Option<Held> {
         let remote = &shared.remotes[worker];
         let mut state = remote.gate.state.lock();
         state.holders += 1;
@@ -55,7 +55,7 @@ impl Held {
         (!gone).then_some(held)
     }
 
-    /// The worker that stands still.
+    /// Returns the number of the worker that is held.
     pub fn worker(&self) -> usize {
         self.worker
     }
@@ -74,7 +74,7 @@ impl Drop for Held {
 }
 
 impl Gate {
-    /// The worker stands here while anybody holds it and it need not stop.
+    /// Blocks the worker while any guard holds it, unless it must stop.
     pub(crate) fn stand(&self, stopping: impl Fn() -> bool) {
         let mut state = self.state.lock();
         state.standing = true;
@@ -85,19 +85,19 @@ impl Gate {
         state.standing = false;
     }
 
-    /// The worker ends: nobody may wait for it any more.
+    /// Notes that the worker stops: no thread may wait for it any more.
     pub(crate) fn leave(&self) {
         self.state.lock().gone = true;
         self.changed.notify_all();
     }
 }
 
-/// Tells every worker to end after its current slice.
-pub(crate) fn stop_all(shared: &Shared) {
+/// Orders every worker to stop after its current slice.
+pub(crate) fn stop_all(shared: &SchedulerState) {
     for (worker, remote) in shared.remotes.iter().enumerate() {
         {
-            // Under the lock, so that a worker at the gate cannot miss it between its look at the
-            // order and its wait.
+            // Under the lock, so that a worker at the gate cannot miss it between checking the
+            // order and waiting.
             let _state = remote.gate.state.lock();
             remote.order(STOP);
             remote.gate.changed.notify_all();

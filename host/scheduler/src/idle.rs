@@ -1,39 +1,40 @@
-//! Who searches, who sleeps, and how a sleeper is woken without losing a wake.
+//! Which workers search, which sleep, and how a sleeper is woken without losing a wake.
 //!
-//! A worker is *awake*, *searching* (awake, out of work, looking at the queues of others) or
-//! *parked*. One atomic word counts the searching and the parked; a list under a lock names the
-//! parked. Workers and wakers call; the queues are not known here, a closure answers "is there
-//! anything to take?".
+//! A worker is *awake*, *searching* (awake, out of work, checking the queues of others) or
+//! *parked*. One atomic word counts the searching and the parked workers; a list under a lock names
+//! the parked ones. Workers and wakers call this module; it does not know the queues, so a closure
+//! returns whether there is anything to take.
 //!
-//! Why searching is a state: a waker need not wake anybody while a searcher is about, since that
-//! searcher will look at every queue again before it rests. This keeps wakes cheap, and it is
-//! what makes the rules below necessary.
+//! Why searching is a state: a waker need not wake a worker while another one searches, since the
+//! searcher will check every queue again before it parks. This keeps wakes cheap, and it is what
+//! makes the rules below necessary.
 //!
 //! # The races, and the step that prevents each
 //!
 //! 1. *A push from outside against a worker that parks.* The waker pushes, then reads the word; the
-//!    worker changes the word, then reads the queues. A `SeqCst` fence sits between the two steps on
-//!    both sides, so at least one of them sees the other: either the waker finds a parked worker, or
-//!    the worker finds the work in its last look ([`Idle::park`]). Every worker takes that last look,
-//!    also one that was not searching: the waker may have seen nobody parked and nobody searching.
-//! 2. *A push that trusts a searcher, which then finds other work.* The last searcher to stop looks
-//!    at the queues once more, with the same pair of fences, and wakes another worker if anything is
-//!    left ([`Idle::end_search`]).
+//!    worker changes the word, then reads the queues. A `SeqCst` fence sits between the two steps
+//!    on both sides, so at least one of them sees the other: either the waker finds a parked
+//!    worker, or the worker finds the work in its last check ([`Idle::park`]). Every worker does
+//!    that last check, also one that was not searching: the waker may have seen no parked and no
+//!    searching worker.
+//! 2. *A push that relies on a searcher, which then finds other work.* The last searcher to stop
+//!    checks the queues once more, with the same pair of fences, and wakes another worker if
+//!    anything is left ([`Idle::end_search`]).
 //! 3. *Two wakers for one sleeper.* A waker takes the name off the list under the lock and counts
 //!    the sleeper as searching in the same step, so the second waker sees a searcher and stops.
-//! 4. *A sleeper that wakes by itself (its deadline, or [`Idle::unpark`]) as a waker claims it.* On
-//!    its way out it looks for its name under the lock. The name is there: it removes it. The name is
-//!    gone: it has been claimed, and it goes on as a searcher. The claimer's token may arrive later
-//!    and makes one later park return at once, which is harmless.
-//! 5. *A timer set earlier than what a worker is about to wait for.* The setter stores the timer and
-//!    then leaves a token. A token left before the park makes that park return, and the worker asks
-//!    for its timers again after every park.
+//! 4. *A sleeper that wakes by itself (its deadline, or [`Idle::unpark`]) while a waker claims it.*
+//!    On waking it looks for its name under the lock. If the name is there, it removes it. If the
+//!    name is gone, it has been claimed, and it continues as a searcher. The claimer's token may
+//!    arrive later and makes one later park return at once, which is harmless.
+//! 5. *A timer set earlier than what a worker is about to wait for.* The setter stores the timer
+//!    and then leaves a token. A token left before the park makes that park return, and the worker
+//!    checks its timers again after every park.
 //! 6. *Stop and hold orders* are stored before the token, and read after every park, like timers.
 //!
-//! A push by a worker to its own queue takes no fence ([`Idle::notify_local`]): the worker is awake,
-//! runs the work itself if nobody else does, and asks again at every slice boundary. What a missed
-//! notice costs there is parallelism for one slice, not a wake. A worker that will not come to its
-//! next boundary soon takes the fence as well.
+//! A push by a worker to its own queue takes no fence ([`Idle::notify_local`]): the worker is
+//! awake, runs the work itself if no other worker does, and checks again at every slice boundary.
+//! What a missed notification costs there is parallelism for one slice, not a wake. A worker that
+//! will not reach its next slice boundary soon uses the fence as well.
 //!
 //! Lock order: the list's lock is a leaf; no token is sent while it is held.
 
@@ -52,28 +53,29 @@ pub struct Idle {
     /// Counts of searching and parked workers. Each change is `SeqCst`, so that it is ordered with
     /// the fences of the pushes (race 1).
     state: AtomicU32,
-    /// Names of the parked. The one that parked last is woken first: its caches are warm.
+    /// Numbers of the parked workers. The one that parked last is woken first: its caches are warm.
     sleepers: Mutex<Vec<usize>>,
     unparkers: Box<[Unparker]>,
 }
 
-/// The low half of the word.
+/// Returns the low half of the word.
 fn searchers(state: u32) -> u32 {
     state % PARKED
 }
 
-/// How a park ended.
+/// The outcome of a park.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Parked {
     /// The worker is counted as searching now, because a waker claimed it.
     pub searching: bool,
-    /// False when the last look found work, so that the thread never slept.
+    /// False if the last check found work, so that the thread never slept.
     pub slept: bool,
 }
 
 impl Idle {
-    /// All workers start awake. Worker `n` waits on the parker of `unparkers[n]`.
+    /// Creates the record, with all workers awake. Worker `n` waits on the parker of
+    /// `unparkers[n]`.
     pub fn new(parkers: &[Parker]) -> Self {
         assert!(parkers.len() < PARKED as usize, "counts are 16 bits wide");
         Idle {
@@ -83,23 +85,24 @@ impl Idle {
         }
     }
 
-    /// Somebody sleeps and nobody searches: another worker could be put to use. A hint.
+    /// Returns whether a worker sleeps and none searches, so that another one could be used. A
+    /// hint.
     #[inline]
     pub fn wanted(&self) -> bool {
         let state = self.state.load(Ordering::Relaxed);
         state >= PARKED && searchers(state) == 0
     }
 
-    /// Call after a push to a queue that no awake worker is sure to look at. Answers whether a
-    /// worker was woken.
+    /// Call after a push to a queue that no awake worker is sure to check. Returns whether a worker
+    /// was woken.
     pub fn notify_outside(&self) -> bool {
-        // Pairs with the fences in `park` and `end_search`: orders the push before the reading.
+        // Pairs with the fences in `park` and `end_search`: orders the push before the load.
         fence(Ordering::SeqCst);
         self.notify_local()
     }
 
-    /// Call after a push by a worker to its own queue, and again between its slices while
-    /// something waits there. Answers whether a worker was woken.
+    /// Call after a push by a worker to its own queue, and again between its slices while something
+    /// waits there. Returns whether a worker was woken.
     #[inline]
     pub fn notify_local(&self) -> bool {
         self.wanted() && self.claim()
@@ -109,7 +112,7 @@ impl Idle {
     fn claim(&self) -> bool {
         let claimed = {
             let mut sleepers = self.sleepers.lock();
-            // Another waker may have been quicker; its searcher serves us too (race 3).
+            // Another waker may have been faster; its searcher serves this push too (race 3).
             if searchers(self.state.load(Ordering::Relaxed)) != 0 {
                 return false;
             }
@@ -129,8 +132,8 @@ impl Idle {
         }
     }
 
-    /// Asks to become a searcher. Half of the workers may search at once: more of them would
-    /// mostly take each other's cache lines.
+    /// Tries to become a searcher. Returns false if half of the workers search already: more of
+    /// them would mostly contend for cache lines.
     pub fn start_search(&self) -> bool {
         let searching = searchers(self.state.load(Ordering::Relaxed)) as usize;
         if 2 * searching >= self.unparkers.len() {
@@ -140,8 +143,8 @@ impl Idle {
         true
     }
 
-    /// A searcher has found work and stops searching. `has_work` looks at every queue, the
-    /// caller's own too. Answers whether another worker was woken for the rest.
+    /// Ends the search of a worker that has found work. `has_work` checks every queue, including
+    /// the caller's own. Returns whether another worker was woken for the rest.
     pub fn end_search(&self, has_work: impl FnOnce() -> bool) -> bool {
         let before = self.state.fetch_sub(SEARCHING, Ordering::SeqCst);
         if searchers(before) != 1 {
@@ -152,9 +155,9 @@ impl Idle {
         has_work() && self.notify_local()
     }
 
-    /// Rests until a waker claims this worker, [`Idle::unpark`] is called, or `wait` is over.
-    /// `has_work` looks at every queue. `searching` tells whether the caller is a searcher, which
-    /// it no longer is afterwards, unless the answer says so.
+    /// Parks until a waker claims this worker, [`Idle::unpark`] is called, or `wait` has passed.
+    /// `has_work` checks every queue. `searching` says whether the caller is a searcher; afterwards
+    /// it is one only if the returned value says so.
     pub fn park(
         &self,
         worker: usize,
@@ -185,7 +188,7 @@ impl Idle {
         }
     }
 
-    /// Takes the worker's own name off the list; false if a waker has done so (race 4).
+    /// Removes the worker's own name from the list. Returns false if a waker has done so (race 4).
     fn withdraw(&self, worker: usize) -> bool {
         let mut sleepers = self.sleepers.lock();
         match sleepers.iter().position(|&name| name == worker) {
@@ -203,7 +206,7 @@ impl Idle {
         self.unparkers[worker].unpark();
     }
 
-    /// How many workers are parked. For metrics and tests.
+    /// Returns the number of parked workers, for metrics and tests.
     pub fn parked(&self) -> usize {
         (self.state.load(Ordering::Relaxed) / PARKED) as usize
     }

@@ -1,25 +1,26 @@
 //! Run queues, worker threads, stealing and parking.
 //!
-//! The scheduler moves process *indices* (`u32`) to worker threads and knows nothing else about a
-//! process: no Wasm, no mailbox, no tokio. Whoever implements [`Run`] owns the processes and their
-//! state words; whoever holds a [`Handle`] may make a process runnable, from any thread.
+//! The scheduler assigns process *indices* (`u32`) to worker threads and knows nothing else about a
+//! process: no Wasm, no mailbox, no tokio. The implementor of [`Run`] owns the processes and their
+//! state words; any thread with a [`Handle`] may make a process runnable.
 //!
 //! The contract of `wake`: an index is woken only when it is neither queued nor running. The caller
-//! keeps that promise with one state word for each process. In return each wake leads to exactly one
-//! call of [`Run::run`] (plus one for each [`Next::Again`]), two calls for one index never overlap,
-//! and all that happened before the wake is visible to that call.
+//! keeps that promise with one state word for each process. In return each wake causes exactly one
+//! call of [`Run::run`] (plus one for each [`Next::Again`] and the like), two calls for one index
+//! never overlap, and everything that happened before the wake is visible to that call.
 //!
 //! A waiting process is in no queue, so queues are bounded by the number of processes.
 //!
 //! Where to look:
-//! - `idle`: who searches, who sleeps, and why no wake is lost. Start here; loom checks it.
+//! - `idle`: which workers search, which sleep, and why no wake is lost. Start here; loom checks
+//!   it.
 //! - `worker`: the loop of one thread, and the order in which it picks work.
-//! - `shared`: what threads see of each other, and a wake that comes from outside.
-//! - `gate`: holding a worker still between two slices.
-//! - `relay`: another thread goes on as a worker while a slice waits.
+//! - `shared`: the state that threads share, and wakes from outside.
+//! - `gate`: holds a worker between two slices.
+//! - `handoff`: another thread continues as a worker while a slice blocks in place.
 //!
-//! Deliberately absent: priorities, timers (see [`Run::tick`]),
-//! and any reading of a clock that decides what runs.
+//! Deliberately absent: timers (see [`Run::tick`]), and any reading of a clock that decides what
+//! runs.
 
 #![forbid(unsafe_code)]
 
@@ -46,9 +47,9 @@ mod gate;
 #[cfg(not(loom))]
 mod handle;
 #[cfg(not(loom))]
-mod metrics;
+mod handoff;
 #[cfg(not(loom))]
-mod relay;
+mod metrics;
 #[cfg(not(loom))]
 mod scheduler;
 #[cfg(not(loom))]
@@ -62,7 +63,7 @@ pub use self::{
     error::Error,
     gate::Held,
     handle::Handle,
+    handoff::{ResumeHandle, SPARE, SpareThread},
     metrics::{Metrics, WorkerMetrics},
-    relay::{SPARE, StandIn, WayBack},
     scheduler::{Next, Run, Scheduler},
 };

@@ -13,7 +13,7 @@ use std::time::Instant;
 pub(crate) struct Count(AtomicU64);
 
 impl Count {
-    /// Owner only: two writers would lose counts.
+    /// Adds to the counter. Only the owner may call this: two writers would lose counts.
     #[inline]
     pub(crate) fn add(&self, n: u64) {
         self.0.store(
@@ -32,7 +32,7 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: Count,)*
-            /// Since when the thread sleeps, by [`clock`]; 0: it does not.
+            /// Since when the thread sleeps, by [`clock`]; 0: it is awake.
             asleep_since: AtomicU64,
         }
 
@@ -58,15 +58,15 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Slices run, those that panicked included.
+    /// Slices run, including those that panicked.
     slices,
-    /// Panics of `run` and `tick` that were caught.
+    /// Panics in `run` and `tick` that were caught.
     panics,
     /// Slices of the process that this worker had woken last.
     slot_hits,
-    /// Times the injector gave work (a batch counts once).
+    /// Times work was taken from the injector (a batch counts once).
     injector_pops,
-    /// Times another worker's queue gave work (a batch counts once).
+    /// Times work was stolen from another worker's queue (a batch counts once).
     steals,
     /// Times the thread slept.
     parks,
@@ -78,7 +78,7 @@ counters! {
     parked_ns,
 }
 
-/// Nanoseconds since the first call, plus one.
+/// Returns the nanoseconds since the first call, plus one.
 fn clock() -> u64 {
     static FIRST: OnceLock<Instant> = OnceLock::new();
     #[expect(
@@ -91,13 +91,13 @@ fn clock() -> u64 {
 }
 
 impl Counters {
-    /// The thread is about to sleep, or has woken up.
+    /// Records that the thread is about to sleep, or has woken up.
     pub(crate) fn falls_asleep(&self, asleep: bool) {
         let since = if asleep { clock() } else { 0 };
         self.asleep_since.store(since, Ordering::Relaxed);
     }
 
-    /// How long the sleep has lasted that is not counted yet.
+    /// Returns the duration, in nanoseconds, of a sleep that is not over and so not counted yet.
     fn sleeping(&self) -> u64 {
         match self.asleep_since.load(Ordering::Relaxed) {
             0 => 0,
@@ -118,7 +118,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The sum over all workers.
+    /// Returns the sum over all workers.
     pub fn total(&self) -> WorkerMetrics {
         let mut total = WorkerMetrics::default();
         for worker in &self.workers {

@@ -1,14 +1,14 @@
-//! Start and stop of the worker threads.
+//! Starts and stops the worker threads.
 //!
 //! # Stopping
 //!
-//! 1. Each worker gets the STOP order and then a token; so a worker that is about to park returns
+//! 1. Each worker gets the STOP order and then a token, so a worker that is about to park returns
 //!    from it and reads the order.
-//! 2. A worker finishes its slice, reads the order, and ends. It drains nothing: what is queued is
-//!    dropped, since the processes belong to whoever implements [`Run`].
-//! 3. The stop waits until all threads have ended. A scheduler that is dropped on one of its own
-//!    workers cannot wait for that one; it ends by itself after its slice. Nor are threads waited for
-//!    that have stepped aside (see `relay`): they belong to who runs the processes.
+//! 2. A worker finishes its slice, reads the order, and stops. It drains nothing: what is queued is
+//!    dropped, since the processes belong to the implementor of [`Run`].
+//! 3. The stop waits until all threads have exited. A scheduler that is dropped on one of its own
+//!    workers cannot wait for that one, which exits by itself after its slice. Nor does it wait for
+//!    threads that are blocked in place (see `handoff`): they belong to the implementor of [`Run`].
 
 use std::{
     any::Any,
@@ -24,9 +24,9 @@ use crate::{
     error::Error,
     gate,
     handle::Handle,
+    handoff::{Alive, ResumeHandle, SPARE, stand_by},
     idle::Idle,
-    relay::{Alive, SPARE, WayBack, stand_by},
-    shared::{Remote, Shared},
+    shared::{Remote, SchedulerState},
     sync::Parker,
     worker::Worker,
 };
@@ -34,49 +34,51 @@ use crate::{
 /// What becomes of a process after its slice.
 #[derive(Debug)]
 pub enum Next {
-    /// It waits, or it is dead. It runs again after the next wake.
+    /// It waits, or it has terminated. It runs again after the next wake.
     Idle,
     /// It is still runnable: it goes to the back of the queue.
     Again,
-    /// The same, before what has no priority: see [`Handle::wake_high`].
+    /// It is still runnable, with high priority: see [`Handle::wake_high`].
     AgainHigh,
-    /// The same, behind it: see [`Handle::wake_low`].
+    /// It is still runnable, with low priority: see [`Handle::wake_low`].
     AgainLow,
-    /// The same, and no other worker may run it: see [`Handle::wake_on`].
+    /// It is still runnable, and only this worker may run it: see [`Handle::wake_on`].
     AgainHere,
-    /// Its slice goes on where it waits: on the thread that has stepped aside in it. That thread
-    /// gets this worker.
-    Elsewhere(Arc<WayBack>),
+    /// Its slice continues on the thread that has blocked in place in it. That thread gets this
+    /// worker.
+    Elsewhere(Arc<ResumeHandle>),
 }
 
-/// What the scheduler drives. `worker` is the number of the worker whose thread calls.
+/// The processes that the scheduler runs. `worker` is the number of the worker whose thread calls.
 pub trait Run: Send + Sync + 'static {
-    /// Runs one slice of a process. Never called twice at once for one index, as long as the
-    /// contract of `wake` is kept. It must not block: the worker's other processes would wait.
+    /// Runs one slice of a process. Never called concurrently for one index, as long as the
+    /// contract of `wake` is kept. It must not block the thread, since the worker's other processes
+    /// would wait; see [`Handle::spare_thread`].
     fn run(&self, worker: usize, index: u32) -> Next;
 
-    /// Fires what is due on this worker's timers and answers how long it is until the next one;
-    /// `None` if there is none. Called between slices and before and after each sleep.
+    /// Fires this worker's timers that are due and returns the time until the next one; `None` if
+    /// there is none. Called between slices and before and after each sleep.
     fn tick(&self, worker: usize) -> Option<Duration>;
 
     /// Called once on each thread that will call `run`, before it does. The default does nothing.
     fn thread_starts(&self) {}
 
-    /// `run` has panicked for this index. The process counts as [`Next::Idle`]; its own state word
-    /// is the implementor's to repair. The default does nothing.
+    /// Called after `run` has panicked for this index. The process counts as [`Next::Idle`]; the
+    /// implementor must repair the process's state word. The default does nothing.
     fn panicked(&self, worker: usize, index: u32, payload: Box<dyn Any + Send>) {
         let _ = (worker, index, payload);
     }
 }
 
-/// The worker threads. Dropping it stops them.
+/// The running worker threads. Dropping it stops them.
 #[derive(Debug)]
 pub struct Scheduler {
     handle: Handle,
 }
 
 impl Scheduler {
-    /// Starts the workers. They share `run` and drop it when they stop.
+    /// Starts the workers. They share `run` and drop it when they stop. Returns an [`Error`] if the
+    /// number of workers is invalid or the system refuses one of their threads.
     pub fn start<R: Run + ?Sized>(config: Config, run: Arc<R>) -> Result<Scheduler, Error> {
         if config.workers == 0 || config.workers > MAX_WORKERS {
             return Err(Error::Workers(config.workers));
@@ -87,7 +89,7 @@ impl Scheduler {
             .iter()
             .map(|queue| Arc::new(Remote::new(queue.stealer())))
             .collect();
-        let shared = Arc::new(Shared::new(
+        let shared = Arc::new(SchedulerState::new(
             remotes,
             Idle::new(&parkers),
             config.others_share,
@@ -115,14 +117,16 @@ impl Scheduler {
             let (shared, run) = (Arc::clone(&shared), Arc::clone(&run));
             let on_start = config.on_start.clone();
             Box::new(move || {
-                // Also after a panic of the loop itself, which the panic hook has reported.
+                // Also counts down after a panic of the loop itself, which the panic hook has
+                // reported.
                 let _alive = Alive(Arc::clone(&shared));
                 run.thread_starts();
                 if let Some(worker) = first {
                     worker.enter(&run, on_start);
                 }
                 stand_by(&shared, &run, listed);
-                // Who waits for the end finds nothing of the run in use.
+                // Dropped before the count, so that nothing uses `run` once the stop has finished
+                // waiting.
                 drop(run);
             })
         };
@@ -135,7 +139,7 @@ impl Scheduler {
         for _ in 0..config.workers + SPARE {
             let (give, duties) = mpsc::channel();
             if spawn(format!("{name}-by"), live(None, Some(duties))).is_err() {
-                // Nobody may step aside, then.
+                // Without these, slices cannot block in place.
                 break;
             }
             shared.ready.list(give);
@@ -143,7 +147,7 @@ impl Scheduler {
         Ok(scheduler)
     }
 
-    /// A handle to wake processes with.
+    /// Returns a handle to wake processes with.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -162,6 +166,6 @@ impl Drop for Scheduler {
         let own = usize::from(self.handle.current_worker().is_some());
         shared
             .threads
-            .wait(|| shared.aside.load(Ordering::Relaxed) + own);
+            .wait(|| shared.blocked_threads.load(Ordering::Relaxed) + own);
     }
 }

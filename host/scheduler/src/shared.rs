@@ -1,7 +1,7 @@
-//! What threads see of each other: the injector, the queues' other ends, orders and counters.
+//! The state that threads share: the injector, the stealers of the queues, orders and counters.
 //!
-//! `Shared` lives as long as a handle or a worker does. It holds no process and no `Run`, so a
-//! handle that outlives its scheduler keeps only empty queues.
+//! [`SchedulerState`] lives as long as a handle or a worker does. It holds no process and no `Run`,
+//! so a handle that outlives its scheduler keeps only empty queues alive.
 
 use std::{
     hint,
@@ -17,52 +17,53 @@ use crossbeam_utils::CachePadded;
 use crate::{
     config::MOST_OTHERS_SHARE,
     gate::Gate,
+    handoff::{SpareThreads, Threads},
     idle::Idle,
     metrics::{Counters, Metrics},
-    relay::{StandIns, Threads},
 };
 
-/// Order to a worker: end after the current slice.
+/// Order to a worker: stop after the current slice.
 pub(crate) const STOP: u32 = 1;
-/// Order to a worker: stand at the gate after the current slice.
+/// Order to a worker: wait at the gate after the current slice.
 pub(crate) const HOLD: u32 = 2;
-/// Order to a worker: take what was pinned to it.
+/// Order to a worker: take what is pinned to it from [`Remote::pinned`].
 pub(crate) const PINNED: u32 = 4;
 
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SchedulerState {
     pub(crate) injector: Injector<u32>,
-    /// What goes before all else, and what goes behind it.
+    /// The queues of high and of low priority.
     pub(crate) high: Aside,
     pub(crate) low: Aside,
-    /// See `Config`.
+    /// See [`Config`](crate::Config).
     pub(crate) others_share: u32,
     pub(crate) remotes: Box<[Arc<Remote>]>,
     pub(crate) idle: Idle,
-    /// Counts system calls, so a contended add does not matter.
+    /// Counts wakes of sleeping threads, each a system call, so the cost of a contended add does
+    /// not matter.
     outside_unparks: AtomicU64,
-    /// Threads that could go on as workers.
-    pub(crate) ready: StandIns,
+    /// Spare threads that can continue as workers.
+    pub(crate) ready: SpareThreads,
     pub(crate) threads: Threads,
-    /// Threads that have stepped aside, or are about to.
-    pub(crate) aside: AtomicUsize,
-    /// Times that one has.
-    pub(crate) stepped_aside: AtomicU64,
+    /// Threads that are blocked in place, or are about to be.
+    pub(crate) blocked_threads: AtomicUsize,
+    /// Number of times a thread has blocked in place.
+    pub(crate) blocked_in_place: AtomicU64,
 }
 
-/// A queue of all workers for processes of another than the usual priority. There are few of them, so
-/// it costs whoever has none to look but one load.
+/// A queue, shared by all workers, for processes with a priority other than normal. Usually it is
+/// empty, so checking it costs only one load.
 #[derive(Debug, Default)]
 pub(crate) struct Aside {
     queue: Injector<u32>,
-    /// Never below what is in the queue, once a push has returned.
+    /// At least the length of the queue, except during a push or pop.
     waiting: CachePadded<AtomicUsize>,
 }
 
 impl Aside {
     fn push(&self, index: u32) {
-        // Relaxed: a worker that parks is kept from missing it by the fence of whoever notifies, and
-        // one that is awake looks again.
+        // Relaxed: a worker that parks does not miss it, because of the fence of the thread that
+        // notifies, and one that is awake checks again.
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.queue.push(index);
     }
@@ -83,7 +84,7 @@ impl Aside {
     }
 }
 
-/// Repeats an attempt that lost a race until it answers.
+/// Repeats an attempt that lost a race until it succeeds or finds the queue empty.
 pub(crate) fn until_settled(mut attempt: impl FnMut() -> Steal<u32>) -> Option<u32> {
     loop {
         match attempt() {
@@ -94,13 +95,13 @@ pub(crate) fn until_settled(mut attempt: impl FnMut() -> Steal<u32>) -> Option<u
     }
 }
 
-/// The part of a worker that other threads reach. The counters are written in every slice, the rest
-/// by almost nobody, hence the padding.
+/// The part of a worker that other threads access. The counters are written in every slice, the
+/// rest is rarely written, hence the padding.
 #[derive(Debug)]
 pub(crate) struct Remote {
     pub(crate) counters: CachePadded<Counters>,
     pub(crate) stealer: Stealer<u32>,
-    /// Processes of this worker alone that others have woken.
+    /// Processes pinned to this worker that other threads have woken.
     pub(crate) pinned: Injector<u32>,
     orders: AtomicU32,
     pub(crate) gate: Gate,
@@ -117,27 +118,28 @@ impl Remote {
         }
     }
 
-    /// Pairs with the Acquire in `orders`. The token that follows makes a sleeper look.
+    /// Gives an order. Release: pairs with the Acquire in `orders`. The token that follows makes a
+    /// sleeper check.
     pub(crate) fn order(&self, order: u32) {
         self.orders.fetch_or(order, Ordering::Release);
     }
 
     pub(crate) fn take_back(&self, order: u32) {
-        // AcqRel: who takes an order back and then looks for what it was about must
-        // see what was there before the order, and must not look earlier.
+        // AcqRel: a worker that clears an order and then checks what it was about must see what was
+        // there before the order, and must not check earlier.
         self.orders.fetch_and(!order, Ordering::AcqRel);
     }
 
-    /// Read by the worker between slices; almost always 0.
+    /// Returns the orders. Read by the worker between slices; almost always 0.
     #[inline]
     pub(crate) fn orders(&self) -> u32 {
         self.orders.load(Ordering::Acquire)
     }
 }
 
-impl Shared {
+impl SchedulerState {
     pub(crate) fn new(remotes: Box<[Arc<Remote>]>, idle: Idle, others_share: u32) -> Self {
-        Shared {
+        SchedulerState {
             injector: Injector::new(),
             high: Aside::default(),
             low: Aside::default(),
@@ -145,14 +147,14 @@ impl Shared {
             remotes,
             idle,
             outside_unparks: AtomicU64::new(0),
-            ready: StandIns::new(),
+            ready: SpareThreads::new(),
             threads: Threads::default(),
-            aside: AtomicUsize::new(0),
-            stepped_aside: AtomicU64::new(0),
+            blocked_threads: AtomicUsize::new(0),
+            blocked_in_place: AtomicU64::new(0),
         }
     }
 
-    /// A wake from a thread that is not one of our workers.
+    /// Wakes a process from a thread that is not a worker of this scheduler.
     pub(crate) fn inject(&self, index: u32) {
         self.injector.push(index);
         if self.idle.notify_outside() {
@@ -160,16 +162,16 @@ impl Shared {
         }
     }
 
-    /// A wake of a process that goes before all others, or behind them, from any thread.
-    pub(crate) fn set_aside(&self, aside: &Aside, index: u32) {
+    /// Wakes a process of high or low priority, from any thread.
+    pub(crate) fn keep_for_later(&self, aside: &Aside, index: u32) {
         aside.push(index);
         if self.idle.notify_outside() {
             self.outside_unparks.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// A wake of a process that only this worker runs. The order is given after the push and before
-    /// the token, so that a worker that parks, or searches, sees it.
+    /// Wakes a process that only this worker runs. The order is given after the push and before the
+    /// token, so that a worker that parks, or searches, sees it.
     pub(crate) fn inject_pinned(&self, worker: usize, index: u32) {
         let remote = &self.remotes[worker];
         remote.pinned.push(index);
@@ -177,7 +179,7 @@ impl Shared {
         self.idle.unpark(worker);
     }
 
-    /// There is something that a searcher could take.
+    /// Returns whether there is something that a searcher could take.
     pub(crate) fn has_work(&self) -> bool {
         !self.injector.is_empty()
             || !self.high.is_empty()

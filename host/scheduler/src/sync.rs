@@ -1,4 +1,4 @@
-//! The synchronisation types of the parking protocol: real ones, or loom's.
+//! The synchronisation primitives of the parking protocol: real ones, or loom's.
 //!
 //! Only `idle` imports from here. Everything else in the crate uses the real types directly,
 //! because crossbeam-deque cannot run under loom.
@@ -18,7 +18,7 @@ mod model {
     pub(crate) use loom::sync::atomic::{AtomicU32, Ordering, fence};
     use loom::sync::{Arc, MutexGuard, Notify};
 
-    /// Loom's mutex with the shape of parking_lot's.
+    /// Loom's mutex with the interface of parking_lot's.
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -32,8 +32,8 @@ mod model {
         }
     }
 
-    /// A token and a place to wait for it, as in crossbeam-utils. Loom also lets it return without
-    /// a token once in a while, which stands for deadlines.
+    /// A token and a place to wait for it, as in crossbeam-utils. Loom sometimes lets it return
+    /// without a token, which stands for deadlines.
     #[derive(Debug)]
     pub struct Parker(Arc<Notify>);
 
@@ -54,7 +54,7 @@ mod model {
             self.0.wait();
         }
 
-        /// Never times out: the model must find a wake that only a timeout would repair.
+        /// Never times out: the model must find a lost wake that only a timeout would recover.
         pub fn park_timeout(&self, _: Duration) {
             self.park();
         }

@@ -1,38 +1,40 @@
 //! The loop of one worker thread.
 //!
-//! Only the thread that has a `Worker` uses it: through the loop, and during a slice or a tick through
-//! a thread-local that lets a wake find the queue of the thread it is on. A slice that must wait gives
-//! it to another thread (see `relay`).
+//! Only the thread that has a `Worker` uses it: in the loop, and during a slice or a tick through a
+//! thread-local, with which a wake finds the queue of the thread it is on. A slice that blocks in
+//! place hands the worker over to another thread (see `handoff`).
 //!
 //! # The order of work
 //!
-//! 1. What has high priority, but for the share of the others: each such slice is owed to them in part,
-//!    and when they are owed a whole one they get it, from wherever one is found. Then what has low
-//!    priority, every [`LOW_EVERY`]th pick.
-//! 2. Every [`INJECTOR_EVERY`]th pick looks at the injector first, so that a worker that never runs
-//!    dry still takes what comes from outside; so does the first one on another thread (`relay`).
+//! 1. High priority, except for the share of the others: each high-priority slice adds to what the
+//!    others are owed, and when that amounts to a whole slice they get it, from wherever one is
+//!    found. Then low priority, every [`LOW_EVERY`]th pick.
+//! 2. Every [`INJECTOR_EVERY`]th pick checks the injector first, so that a worker that never runs
+//!    out of work still takes what comes from outside; so does the first pick after a handoff to
+//!    another thread (`handoff`).
 //! 3. The slot, at most [`SLOT_LIMIT`] times in a row, so that two processes that wake each other
-//!    cannot keep the queue waiting.
-//! 4. By turns: what is pinned here, and the front of the queue. [`Next::Again`] goes to its back.
+//!    cannot starve the queue.
+//! 4. In alternation: what is pinned here, and the front of the queue. [`Next::Again`] goes to its
+//!    back.
 //! 5. The slot again, and what is pinned: the queue had its turn and was empty.
-//! 6. A search: the injector, then the queues of others from a random one on, then what has low
-//!    priority; many rounds with short spins between.
+//! 6. A search: high priority, the injector, the queues of other workers from a random one on, then
+//!    low priority; many rounds with short spins between them.
 //! 7. Sleep.
 //!
-//! Before each slice, if something else waits in the queue, one sleeper is woken (unless somebody
+//! Before each slice, if something else waits in the queue, one sleeper is woken (unless a worker
 //! is searching already).
 //!
 //! # The slot
 //!
 //! A process that sends and then waits is best followed at once, on the same worker, by the one it
-//! woke: the message is still in the cache. So a local wake goes to the slot, and what was there
-//! moves to the back of the queue.
+//! woke: the message is still in the cache. So a local wake goes to the slot, and the previous
+//! occupant moves to the back of the queue.
 //!
-//! Nobody else can take what is in the slot. Thieves would make every hop pay for a locked
-//! instruction: 25 ns instead of 14 ns for a pair of processes that wake each other. The price is
+//! No other worker can take what is in the slot. Allowing that would cost a locked instruction for
+//! every hop: 25 ns instead of 14 ns for a pair of processes that wake each other. The price is
 //! that the occupant may wait for two slices (the current one, and one turn of the queue) although
-//! another worker rests. Slices are short and bounded, so this is less than the trouble of waking
-//! that worker. Who knows that a slice will be long says so ([`Worker::slice_gets_long`]).
+//! another worker is idle. Slices are short and bounded, so this costs less than waking that
+//! worker. If a slice is known to be long, its code announces that ([`Worker::slice_gets_long`]).
 
 use std::{
     any::Any,
@@ -50,30 +52,31 @@ use crossbeam_deque::Worker as Queue;
 use crate::{
     config::OnStart,
     scheduler::{Next, Run},
-    shared::{HOLD, PINNED, Remote, STOP, Shared, until_settled},
+    shared::{HOLD, PINNED, Remote, STOP, SchedulerState, until_settled},
     sync::Parker,
 };
 
-/// A prime, as in the schedulers of Go and tokio, so that it falls into step with nothing.
+/// A prime, as in the schedulers of Go and tokio, so that it does not fall into step with other
+/// periods.
 const INJECTOR_EVERY: u32 = 61;
-/// As in Erlang, where a process of low priority is skipped seven times of eight.
+/// As in Erlang, where a low-priority process is skipped seven times out of eight.
 const LOW_EVERY: u32 = 8;
-/// A request and its answer are two uses; one more lets the asker go on.
+/// A request and its reply are two uses; one more lets the requester continue.
 const SLOT_LIMIT: u32 = 3;
-/// Rounds of a search, and pauses between two of them. Together they last a few microseconds,
-/// about what it costs to sleep and to be woken again. Longer pauses make a hop between workers
-/// slower (measured: 490 ns with 4, 600 ns when they double up to 64).
+/// Rounds of a search, and pauses between two of them. Together they last a few microseconds, about
+/// what it costs to sleep and be woken again. Longer pauses make a hop between workers slower
+/// (measured: 490 ns with 4, 600 ns when they double up to 64).
 const SEARCH_ROUNDS: u32 = 80;
 const ROUND_PAUSES: u32 = 4;
-/// `tick` is due when the slices since the last one took this long, as far as their average so far
-/// can tell: half of the lateness that timers are meant to keep to (0.1 ms).
+/// `tick` is due when the slices since the last one took this long, as estimated from their average
+/// so far: half of the lateness that timers may have (0.1 ms).
 const TICK_TARGET_NS: u64 = 50_000;
-/// The most slices between two ticks. Slices may grow long without notice, and each ends within
-/// about a millisecond, so this bounds the delay; and a tick shared by 32 slices costs each of them
-/// some 3 ns.
+/// Maximum number of slices between two ticks. Slices may become long without notice, and each ends
+/// within about a millisecond, so this bounds the delay; and a tick shared by 32 slices costs each
+/// of them some 3 ns.
 const TICK_UNITS_MAX: u32 = 32;
-/// A slice that ended with [`Next::Again`] counts for eight: it probably spent all it had, but it
-/// may also be a short one of a process that was woken meanwhile.
+/// A slice that ended with [`Next::Again`] counts as eight: it probably used its whole budget, but
+/// it may also be a short slice of a process that was woken meanwhile.
 const AGAIN_UNITS: u32 = 8;
 
 thread_local! {
@@ -83,8 +86,11 @@ thread_local! {
 
 /// Calls `f` with this thread's worker if it belongs to that scheduler.
 #[inline]
-pub(crate) fn with_current<T>(shared: &Arc<Shared>, f: impl FnOnce(&Worker) -> T) -> Option<T> {
-    // `try_with` fails while the thread's locals are destroyed; then we are outside as well.
+pub(crate) fn with_current<T>(
+    shared: &Arc<SchedulerState>,
+    f: impl FnOnce(&Worker) -> T,
+) -> Option<T> {
+    // `try_with` fails while the thread's locals are destroyed; then the thread counts as outside.
     CURRENT
         .try_with(|current| {
             let current = current.try_borrow().ok()?;
@@ -95,43 +101,44 @@ pub(crate) fn with_current<T>(shared: &Arc<Shared>, f: impl FnOnce(&Worker) -> T
         .flatten()
 }
 
-/// Makes it this thread's worker for as long as a slice or a tick takes.
+/// Makes it this thread's worker for the duration of a slice or a tick.
 pub(crate) fn publish(worker: Box<Worker>) {
     CURRENT.with(|current| current.replace(Some(worker)));
 }
 
-/// The worker that was published here, unless another thread has taken it over.
+/// Returns the worker that was published here, unless another thread has taken it over.
 pub(crate) fn take_back() -> Option<Box<Worker>> {
     CURRENT.with(RefCell::take)
 }
 
 #[derive(Debug)]
 pub(crate) struct Worker {
-    shared: Arc<Shared>,
-    /// Our own entry of `shared.remotes`.
+    shared: Arc<SchedulerState>,
+    /// This worker's entry of `shared.remotes`.
     own: Arc<Remote>,
     number: usize,
     queue: Queue<u32>,
-    /// The process that was woken last here.
+    /// The process that was woken last on this worker.
     slot: Cell<Option<u32>>,
     slot_uses: Cell<u32>,
-    /// Processes that only this worker runs; nobody steals from here.
+    /// Processes that only this worker runs; they are never stolen.
     pinned: RefCell<VecDeque<u32>>,
-    /// It is the turn of those.
+    /// Whether these are next, before the queue.
     pinned_turn: Cell<bool>,
-    /// No slot for the rest of the slice.
+    /// Whether wakes bypass the slot for the rest of the slice.
     long_slice: Cell<bool>,
     parker: Parker,
-    /// This worker is counted as searching in `idle`.
+    /// Whether this worker is counted as searching in `idle`.
     searching: Cell<bool>,
     picks_to_injector: Cell<u32>,
-    /// Picks that what has low priority still waits for.
+    /// Picks until the next one from the low-priority queue.
     picks_to_low: Cell<u32>,
-    /// What others are owed for slices of high priority: see `pick_high`.
+    /// What other processes are owed because of high-priority slices: see `pick_high`.
     owed: Cell<u32>,
-    /// The next of these slices is for what comes from outside.
+    /// Whether the next of these slices goes to the injector.
     owed_to_outside: Cell<bool>,
-    /// Slices since the last tick, and how many make the next one due.
+    /// Units (slices, some of which count more) since the last tick, and how many make the next one
+    /// due.
     tick_units: Cell<u32>,
     tick_due: Cell<u32>,
     tick_since: Cell<Instant>,
@@ -140,7 +147,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<SchedulerState>,
         number: usize,
         queue: Queue<u32>,
         parker: Parker,
@@ -163,7 +170,7 @@ impl Worker {
             tick_units: Cell::new(0),
             tick_due: Cell::new(1),
             tick_since: Cell::new(now()),
-            // Any odd number does; each worker gets another.
+            // Any odd number is valid; each worker gets a different one.
             random: Cell::new(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(number as u64 * 2 + 1)),
             shared,
         }
@@ -173,11 +180,12 @@ impl Worker {
         self.number
     }
 
-    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+    pub(crate) fn is_of(&self, shared: &Arc<SchedulerState>) -> bool {
         Arc::ptr_eq(&self.shared, shared)
     }
 
-    /// The loop of a worker's first thread: until the STOP order, or until another thread goes on.
+    /// Runs the loop on a worker's first thread: until the STOP order, or until another thread
+    /// continues.
     pub(crate) fn enter<R: Run + ?Sized>(self: Box<Self>, run: &Arc<R>, on_start: Option<OnStart>) {
         let number = self.number;
         let (worker, started) = self.lend(|| {
@@ -186,13 +194,13 @@ impl Worker {
         });
         let Some(worker) = worker else { return };
         if !started {
-            // The panic hook has reported it. A scheduler that lacks a worker would be worse.
+            // The panic hook has reported it. A scheduler without this worker would be worse.
             worker.own.counters.panics.add(1);
         }
         worker.work(run);
     }
 
-    /// Does something in which wakes find this worker. `None`: another thread has taken it over.
+    /// Runs `act` while wakes find this worker. `None`: another thread has taken the worker over.
     #[inline]
     fn lend<T>(self: Box<Self>, act: impl FnOnce() -> T) -> (Option<Box<Self>>, T) {
         publish(self);
@@ -200,7 +208,7 @@ impl Worker {
         (take_back(), done)
     }
 
-    /// A wake from inside a slice or a tick.
+    /// Handles a wake from inside a slice or a tick.
     #[inline]
     pub(crate) fn wake(&self, index: u32) {
         if self.long_slice.get() {
@@ -212,12 +220,13 @@ impl Worker {
         }
     }
 
-    /// The same for a process that only this worker runs.
+    /// Handles a wake of a process that only this worker runs.
     pub(crate) fn wake_pinned(&self, index: u32) {
         self.pinned.borrow_mut().push_back(index);
     }
 
-    /// Hands the slot's occupant to whoever is free, and so for all wakes of this slice.
+    /// Moves the slot's occupant, and all further wakes of this slice, to the queue for other
+    /// workers to take.
     pub(crate) fn slice_gets_long(&self) {
         self.long_slice.set(true);
         if let Some(index) = self.slot.take() {
@@ -228,7 +237,7 @@ impl Worker {
         }
     }
 
-    /// The loop, until the STOP order, or until another thread goes on.
+    /// Runs the loop until the STOP order, or until another thread continues.
     pub(crate) fn work<R: Run + ?Sized>(mut self: Box<Self>, run: &Arc<R>) {
         while self.obey() {
             let went_on = match self.pick().or_else(|| self.search()) {
@@ -243,7 +252,7 @@ impl Worker {
         self.own.gate.leave();
     }
 
-    /// Follows orders; false means stop.
+    /// Follows orders. Returns false if the worker must stop.
     #[inline]
     fn obey(&self) -> bool {
         self.own.orders() == 0 || self.obey_slow()
@@ -255,7 +264,7 @@ impl Worker {
         if self.own.orders() & (STOP | HOLD) == 0 {
             return true;
         }
-        // A searcher that stood still would keep others from waking anybody.
+        // A held searcher would keep wakers from waking other workers.
         self.end_search();
         let stopping = || self.own.orders() & STOP != 0;
         if !stopping() {
@@ -264,12 +273,12 @@ impl Worker {
         !stopping()
     }
 
-    /// Takes over what others have pinned here.
+    /// Takes over the processes pinned here that other threads have woken.
     fn fetch_pinned(&self) {
         if self.own.orders() & PINNED == 0 {
             return;
         }
-        // Before the taking: what is pushed after that gives the order again.
+        // Before taking: a later push gives the order again.
         self.own.take_back(PINNED);
         let mut pinned = self.pinned.borrow_mut();
         while let Some(index) = until_settled(|| self.own.pinned.steal()) {
@@ -284,7 +293,7 @@ impl Worker {
         Some(index)
     }
 
-    /// Steps 1 to 5 of the order of work.
+    /// Returns work by steps 1 to 5 of the order of work.
     #[inline]
     fn pick(&self) -> Option<u32> {
         if !self.shared.high.is_empty()
@@ -295,16 +304,17 @@ impl Worker {
         self.pick_other()
     }
 
-    /// What has high priority; or another, if they are owed a slice. For `share` slices of a hundred
-    /// to be theirs, each one that they do not get adds `share`, and one that they get is worth the rest.
+    /// Returns a high-priority process, or another one if the others are owed a slice. So that
+    /// `share` slices of a hundred are theirs, each slice that they do not get adds `share`, and
+    /// each that they get subtracts the rest.
     #[cold]
     fn pick_high(&self) -> Option<u32> {
         let share = self.shared.others_share;
         let slice = 100 - share;
         let owed = self.owed.get();
         if owed >= slice {
-            // What comes from outside in turns with what is here: the injector's own turn would come
-            // so much later than it should.
+            // Alternates between the injector and the local work: otherwise the injector's regular
+            // turn would come far too late.
             let outside = self.owed_to_outside.replace(!self.owed_to_outside.get());
             let found = outside.then(|| self.pop_injector()).flatten();
             let found = found
@@ -318,12 +328,12 @@ impl Worker {
             }
         }
         let index = self.shared.high.pop()?;
-        // Who was not there is not owed more than one.
+        // The debt is capped: processes that were absent are not owed more than one slice.
         self.owed.set((owed + share).min(slice.max(share)));
         Some(index)
     }
 
-    /// Steps 1 to 5 for all that has no high priority.
+    /// Returns work by steps 1 to 5 without high priority.
     #[inline]
     fn pick_other(&self) -> Option<u32> {
         if !self.shared.low.is_empty()
@@ -356,7 +366,7 @@ impl Worker {
         self.pop_slot().or_else(|| self.pop_pinned())
     }
 
-    /// What has low priority, if it is its turn.
+    /// Returns a low-priority process if it is their turn.
     #[cold]
     fn pop_low(&self) -> Option<u32> {
         let left = self.picks_to_low.get() - 1;
@@ -376,14 +386,14 @@ impl Worker {
         Some(index)
     }
 
-    /// The next pick is from the injector, if there is something.
+    /// Makes the next pick take from the injector, if it is not empty.
     pub(crate) fn look_outside(&self) {
         self.picks_to_injector.set(1);
     }
 
     fn pop_injector(&self) -> Option<u32> {
         let injector = &self.shared.injector;
-        // Cheaper than an attempt, and mostly the answer.
+        // Cheaper than an attempt, and usually the case.
         if injector.is_empty() {
             return None;
         }
@@ -393,8 +403,8 @@ impl Worker {
         Some(index)
     }
 
-    /// Step 6. Leaves `searching` set when it finds nothing, so that `park` can change the counts
-    /// in one step.
+    /// Step 6. Leaves `searching` set if it finds nothing, so that `park` can change the counts in
+    /// one step.
     #[cold]
     fn search(&self) -> Option<u32> {
         if !self.searching.get() {
@@ -421,7 +431,8 @@ impl Worker {
         None
     }
 
-    /// One look at every other worker's queue. A batch goes to our queue, its first is returned.
+    /// Checks every other worker's queue once. A batch goes to this worker's queue; its first
+    /// process is returned.
     fn steal(&self) -> Option<u32> {
         let remotes = &self.shared.remotes;
         let start = self.random_below(remotes.len());
@@ -444,15 +455,15 @@ impl Worker {
         self.share();
         self.own.counters.slices.add(1);
         let number = self.number;
-        // `Run` is told about the panic and mends its own state, so no broken invariant is ours.
+        // `Run` is notified of the panic and repairs its own state, so no invariant here is broken.
         let (worker, outcome) =
             self.lend(|| catch_unwind(AssertUnwindSafe(|| run.run(number, index))));
-        // Not the same one, if this thread was aside meanwhile. None, and nothing to do with the
-        // process any more, if it ended there.
+        // May be another worker, if this thread was blocked in place meanwhile. `None` if the slice
+        // ended elsewhere: then this thread has nothing more to do with the process.
         worker?.after_slice(run, index, outcome)
     }
 
-    /// What a slice leaves to do.
+    /// Handles the outcome of a slice.
     #[inline]
     pub(crate) fn after_slice<R: Run + ?Sized>(
         self: Box<Self>,
@@ -471,11 +482,11 @@ impl Worker {
                 units += AGAIN_UNITS - 1;
             }
             Ok(Next::AgainHigh) => {
-                self.shared.set_aside(&self.shared.high, index);
+                self.shared.keep_for_later(&self.shared.high, index);
                 units += AGAIN_UNITS - 1;
             }
             Ok(Next::AgainLow) => {
-                self.shared.set_aside(&self.shared.low, index);
+                self.shared.keep_for_later(&self.shared.low, index);
                 units += AGAIN_UNITS - 1;
             }
             Ok(Next::AgainHere) => {
@@ -513,7 +524,7 @@ impl Worker {
         Some(worker)
     }
 
-    /// Wakes a sleeper if there is more here than the slice about to run and what follows it.
+    /// Wakes a sleeper if the queue has more than the slice about to run.
     #[inline]
     fn share(&self) {
         let idle = &self.shared.idle;
@@ -533,7 +544,8 @@ impl Worker {
         }
     }
 
-    /// This worker will not look at its queue soon, so the notice must not be missed.
+    /// Wakes a sleeper with the fence, since this worker will not check its queue soon and the
+    /// notification must not be missed.
     #[cold]
     fn notify_for_long(&self) {
         if self.shared.idle.notify_outside() {
@@ -560,8 +572,9 @@ impl Worker {
         let worker = worker?;
         let now = now();
         let took = now.duration_since(worker.tick_since.get()).as_nanos() as u64;
-        // What fits into the target at the average since the last tick. It may fall at once but
-        // only double: a first short slice after a sleep says little about the next.
+        // As many units as fit into the target at the average since the last tick. The number may
+        // drop at once but at most double: a first short slice after a sleep says little about the
+        // next.
         let fit = TICK_TARGET_NS * u64::from(worker.tick_units.get()) / took.max(1);
         let most = TICK_UNITS_MAX.min(2 * worker.tick_due.get());
         worker.plan_tick(fit.clamp(1, u64::from(most)) as u32, now);
@@ -582,7 +595,7 @@ impl Worker {
             if let Some(worker) = &worker {
                 worker.own.counters.panics.add(1);
             }
-            // Its answer is lost, so ask again soon, but not in a tight loop.
+            // The returned time is lost, so `tick` is called again soon, but not in a tight loop.
             Some(Duration::from_millis(1))
         });
         (worker, wait)
@@ -612,14 +625,15 @@ impl Worker {
             let slept = ended.duration_since(began).as_nanos();
             worker.own.counters.parked_ns.add(slept as u64);
         }
-        // Only now: in between a snapshot has the sleep twice for a moment, not never.
+        // Only now, so that a concurrent snapshot counts the sleep twice for a moment rather than
+        // not at all.
         worker.own.counters.falls_asleep(false);
         let worker = worker.tick(run).0?;
         worker.plan_tick(1, ended);
         Some(worker)
     }
 
-    /// Marsaglia's xorshift; good enough to spread thieves.
+    /// Marsaglia's xorshift; good enough to spread thieves over the queues.
     fn random_below(&self, end: usize) -> usize {
         let mut x = self.random.get();
         x ^= x << 13;
@@ -631,7 +645,8 @@ impl Worker {
     }
 }
 
-/// The scheduler's only clock. It plans ticks and measures sleep; it never decides what runs.
+/// Returns the time of the scheduler's only clock. It plans ticks and measures sleep; it never
+/// decides what runs.
 #[allow(
     clippy::disallowed_methods,
     reason = "timers and their clock belong to `Run::tick`; this one is for the worker's own pace"

@@ -1,7 +1,8 @@
 //! Loom's model of the parking protocol in `idle`.
 //!
 //! The queue is a row of relaxed cells, so that it orders nothing by itself: only the protocol's
-//! own fences can make a push visible in time. A lost wake shows as a deadlock, which loom reports.
+//! own fences can make a push visible in time. A lost wake appears as a deadlock, which loom
+//! reports.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p exuvia-scheduler --target-dir target/loom --test loom --release`
 
@@ -17,7 +18,7 @@ use loom::{
     thread,
 };
 
-/// Room for `N` pushes over the whole model.
+/// Capacity for `N` pushes over the whole model.
 struct Cells<const N: usize>([AtomicBool; N]);
 
 impl<const N: usize> Cells<N> {
@@ -67,7 +68,8 @@ impl<const N: usize> Model<N> {
         self.idle.notify_outside();
     }
 
-    /// The worker's loop without queue of its own: as in `worker`, but one round of search.
+    /// The loop of a worker without a queue of its own: as in `worker`, but with one round of
+    /// search.
     fn work(&self, worker: usize, parker: &Parker, mut slice: impl FnMut(usize)) {
         let mut searching = false;
         while !self.stop.load(Relaxed) {
@@ -83,7 +85,7 @@ impl<const N: usize> Model<N> {
                 .idle
                 .park(worker, parker, searching, None, || self.cells.has_work());
             searching = parked.searching;
-            // Loom needs to hear that a worker that found no rest waits for others.
+            // Tells loom that a worker that did not sleep waits for others.
             if !parked.slept {
                 thread::yield_now();
             }
@@ -102,7 +104,7 @@ fn check(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     builder.check(f);
 }
 
-/// Race 1: pushes from outside against one worker that comes to rest.
+/// Race 1: pushes from outside against one worker that parks.
 #[test]
 fn a_push_from_outside_is_never_lost() {
     check(4, || {
@@ -162,7 +164,7 @@ fn two_pushes_reach_two_workers() {
 }
 
 /// Races 4 and 5: a token for a timer arrives while a push claims the sleeper. Both must be seen,
-/// and the counts must come out even.
+/// and the counts must be balanced.
 #[test]
 fn a_timer_and_a_push_both_reach_the_worker() {
     check(3, || {

@@ -1,9 +1,9 @@
 //! The children of one supervisor, in the order in which they were added.
 //!
-//! A hash map of nodes that are linked into a list, with two indexes, by id and
-//! by pid. Everything is O(1), so a supervisor with a hundred thousand children
+//! A hash map of nodes that form a linked list, with two indexes, by id and by
+//! pid. All operations are O(1), so a supervisor with a hundred thousand children
 //! handles an exit as fast as one with ten. A process is in the pid index
-//! exactly while its exit is still to be reported.
+//! exactly while its exit has not been reported.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::spec::{ChildKey, ChildKind, ChildSpec};
 
-/// Where a child stands.
+/// The state of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChildState<P> {
     /// Not running, and nothing is planned.
@@ -22,14 +22,14 @@ pub enum ChildState<P> {
     Running(P),
     /// Asked to stop.
     Stopping(P),
-    /// Ended; the supervisor has not come to it yet.
+    /// Ended; the supervisor has not handled the exit yet.
     Exited(P),
-    /// Its last restart failed; the next try is due.
+    /// Its last restart failed; the next attempt is due.
     Restarting,
 }
 
 impl<P: Copy> ChildState<P> {
-    /// The process, while it lives.
+    /// Returns the process while it is alive.
     pub fn pid(&self) -> Option<P> {
         match *self {
             Self::Running(pid) | Self::Stopping(pid) => Some(pid),
@@ -70,7 +70,7 @@ impl<P: Copy + Eq + Hash, S> Children<P, S> {
         }
     }
 
-    /// Adds a child at the end, not running. The id must be free.
+    /// Adds a child at the end, not running, and returns its key. The id must be free.
     pub(crate) fn add(&mut self, spec: ChildSpec<S>) -> ChildKey {
         let key = ChildKey(self.next_key);
         self.next_key += 1;
@@ -93,7 +93,7 @@ impl<P: Copy + Eq + Hash, S> Children<P, S> {
         key
     }
 
-    /// Replaces the spec of the child with the same id, if there is one.
+    /// Replaces the spec of the child with the same id. Returns whether there is one.
     pub(crate) fn respecify(&mut self, spec: ChildSpec<S>) -> bool {
         let Some(node) = self
             .by_id
@@ -127,7 +127,7 @@ impl<P: Copy + Eq + Hash, S> Children<P, S> {
         }
     }
 
-    /// Moves a child to another state and keeps the pid index true.
+    /// Sets the state of a child and updates the pid index.
     pub(crate) fn set(&mut self, key: ChildKey, state: ChildState<P>) {
         let Some(node) = self.nodes.get_mut(&key) else {
             return;

@@ -1,42 +1,42 @@
-//! The two languages of the machine: what happens, and what is to be done.
+//! The input and output of the machine: events, and actions to carry out.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::spec::{ChildKey, ChildSpec, Shutdown};
 
-/// Chosen by the caller; comes back in [`Action::Reply`].
+/// Identifies a request. Chosen by the caller, and returned in [`Action::Reply`].
 pub type RequestId = u64;
 
-/// Names one timer. Never used twice in one supervisor.
+/// Identifies one timer. Never used twice in one supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerToken(pub(crate) u64);
 
-/// What an exit means to a supervisor.
+/// The class of an exit, as a supervisor distinguishes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitClass {
-    /// The child had nothing more to do.
+    /// The child has completed its work.
     Normal,
-    /// The child was asked to stop, or says that it stopped in order.
+    /// The child was asked to stop, or reports an orderly stop.
     Shutdown,
-    /// Anything else.
+    /// Any other exit.
     Abnormal,
 }
 
-/// Something that happened.
+/// An event that the machine handles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<P, S, R> {
     /// Start the supervisor. Only the first one counts.
     Start,
-    /// The child that was being started is up.
+    /// The child that was being started is running.
     ChildStarted {
         /// From [`Action::StartChild`].
         key: ChildKey,
         /// Its process.
         pid: P,
     },
-    /// The child decided that it is not needed now. No process exists; the spec
-    /// stays (a temporary child's does not).
+    /// The child decided that it is not needed now. No process exists. The spec is
+    /// kept, except that of a temporary child.
     ChildIgnored {
         /// From [`Action::StartChild`].
         key: ChildKey,
@@ -45,79 +45,79 @@ pub enum Event<P, S, R> {
     ChildStartFailed {
         /// From [`Action::StartChild`].
         key: ChildKey,
-        /// Why.
+        /// The reason of the failure.
         reason: R,
         /// See [`Event::ChildExited`].
         caused_by_release: bool,
     },
-    /// A child's process has ended, for whatever reason.
+    /// A child's process has ended, for any reason.
     ChildExited {
         /// The process.
         pid: P,
-        /// What kind of end it was.
+        /// The class of the exit.
         class: ExitClass,
-        /// A new release is to blame: the restart does not count against the
-        /// intensity. The caller must stop setting this when the release's own
-        /// threshold is passed, or restarts could go on for ever.
+        /// Whether a new release caused the exit: the restart then does not count
+        /// against the intensity. The caller must stop setting this once the
+        /// release's own threshold is reached, or restarts could continue for ever.
         caused_by_release: bool,
     },
-    /// A timer ran out. One that was cancelled or is unknown is ignored.
+    /// A timer expired. A cancelled or unknown timer is ignored.
     Timer {
         /// From [`Action::SetTimer`].
         token: TimerToken,
     },
     /// Add a child at the end and start it.
     StartChild {
-        /// Comes back in the reply.
+        /// Returned in the reply.
         request: RequestId,
         /// The new child.
         spec: ChildSpec<S>,
     },
-    /// Stop a child but keep its spec (a temporary child's is forgotten).
+    /// Stop a child but keep its spec (that of a temporary child is removed).
     TerminateChild {
-        /// Comes back in the reply.
+        /// Returned in the reply.
         request: RequestId,
         /// The child.
         id: Arc<str>,
     },
     /// Start a child that has been stopped or has ended.
     RestartChild {
-        /// Comes back in the reply.
+        /// Returned in the reply.
         request: RequestId,
         /// The child.
         id: Arc<str>,
     },
-    /// Forget a child that is not running.
+    /// Remove a child that is not running.
     DeleteChild {
-        /// Comes back in the reply.
+        /// Returned in the reply.
         request: RequestId,
         /// The child.
         id: Arc<str>,
     },
-    /// Stop all children, last first, and end.
+    /// Stop all children, last first, and terminate.
     Stop,
 }
 
-/// Something the caller has to do, in the order given.
+/// An action for the caller. Actions must be carried out in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action<P, S, R> {
-    /// Start a child and report how that went. At most one start is under way
-    /// at any time.
+    /// Start a child and report the result. At most one start is in progress at any
+    /// time.
     StartChild {
-        /// To be named in the report.
+        /// To be passed in the report.
         key: ChildKey,
-        /// What to start.
+        /// The spec of the child.
         spec: Arc<ChildSpec<S>>,
     },
     /// The supervisor has to stop while this child is being started: end the
-    /// half-started process in the way given (with `TimeoutMs` and `Infinity`,
-    /// ask it; the machine keeps the time and asks again with `BrutalKill`).
-    /// The start is still to be reported: as failed, or as started when it was
-    /// ready first.
+    /// half-started process in the given way (for `TimeoutMs` and `Infinity`, ask it
+    /// to exit; the machine measures the time and repeats this action with
+    /// `BrutalKill`). The start must still be reported: as failed, or as started if
+    /// the child was ready first.
     CancelStart {
         /// The child.
         key: ChildKey,
-        /// How to end it.
+        /// How to end its process.
         shutdown: Shutdown,
     },
     /// Send this process the exit signal `shutdown`.
@@ -132,34 +132,34 @@ pub enum Action<P, S, R> {
     },
     /// Report [`Event::Timer`] after this time.
     SetTimer {
-        /// To be named in the report.
+        /// To be passed in the report.
         token: TimerToken,
-        /// How long to wait.
+        /// The time to wait, milliseconds.
         after_ms: u64,
     },
-    /// This timer is no longer wanted.
+    /// This timer is no longer needed.
     CancelTimer {
         /// From [`Action::SetTimer`].
         token: TimerToken,
     },
     /// The first start of all children is complete. Sent once.
     Ready,
-    /// The answer to a request: the pid, when a process was started by it.
+    /// The reply to a request.
     Reply {
         /// From the request.
         request: RequestId,
-        /// How it ended.
+        /// The pid if the request started a process, or why the request failed.
         result: Result<Option<P>, RequestError<P, R>>,
     },
-    /// All children are gone and the supervisor has ended. Sent once. After it
-    /// only requests are answered, with `NotRunning`.
+    /// All children have ended and the supervisor has terminated. Sent once.
+    /// Afterwards the machine only replies to requests, with `NotRunning`.
     Terminate {
-        /// Why.
+        /// The reason of the termination.
         reason: TerminateReason<R>,
     },
 }
 
-/// Why a request was refused.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestError<P, R> {
     /// A child with this id is running.
@@ -170,20 +170,20 @@ pub enum RequestError<P, R> {
     NotFound,
     /// The child is running.
     Running,
-    /// The child is waiting for its next try to restart.
+    /// The child waits for the next attempt to restart it.
     Restarting,
     /// The child could not be started.
     StartFailed(R),
-    /// The supervisor has not started yet, is stopping, or has ended.
+    /// The supervisor has not started yet, is stopping, or has terminated.
     NotRunning,
     /// The supervisor has as many children as it accepts.
     TooManyChildren {
-        /// The limit that was met.
+        /// The limit that was reached.
         limit: usize,
     },
     /// Too many requests wait already.
     TooManyRequests {
-        /// The limit that was met.
+        /// The limit that was reached.
         limit: usize,
     },
 }
@@ -219,7 +219,7 @@ impl<P: fmt::Debug, R: fmt::Display> fmt::Display for RequestError<P, R> {
 
 impl<P: fmt::Debug, R: fmt::Debug + fmt::Display> std::error::Error for RequestError<P, R> {}
 
-/// Why a supervisor ended.
+/// Why a supervisor terminated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TerminateReason<R> {
     /// It was stopped.
@@ -227,14 +227,14 @@ pub enum TerminateReason<R> {
     /// There were more restarts in the period than allowed. To its own
     /// supervisor this is an exit of class `Shutdown`, as in OTP.
     ReachedMaxRestartIntensity {
-        /// The child whose restart was one too many.
+        /// The child whose restart exceeded the intensity.
         child: Arc<str>,
     },
     /// A child could not be started when the supervisor itself started.
     StartFailed {
         /// The child.
         child: Arc<str>,
-        /// Why.
+        /// The reason of the failure.
         reason: R,
     },
 }

@@ -1,5 +1,5 @@
-//! The restart window: the times of the last restarts, never more than the
-//! intensity plus one.
+//! The restart window: the times of the last restarts, at most one more than the
+//! intensity.
 
 use std::collections::VecDeque;
 
@@ -19,8 +19,8 @@ impl Intensity {
         }
     }
 
-    /// Counts a restart at this time. False when it is one too many. Both ends
-    /// of the period count, as in OTP.
+    /// Counts a restart at this time. Returns `false` if it exceeds the intensity.
+    /// Both ends of the period count, as in OTP.
     pub(crate) fn admit(&mut self, now_ms: u64) -> bool {
         while self
             .times
@@ -30,7 +30,8 @@ impl Intensity {
             self.times.pop_front();
         }
         if self.times.len() > self.allowed {
-            // Already over: the oldest makes room, so the window stays bounded.
+            // The intensity is already exceeded: drop the oldest time, so that the
+            // window stays bounded.
             self.times.pop_front();
         }
         self.times.push_back(now_ms);

@@ -2,26 +2,25 @@
 //!
 //! A [`Supervisor`] decides which children to start, stop and restart, by the
 //! rules of OTP's `supervisor`. It owns no process, no clock and no thread: its
-//! caller hands in [`Event`]s with the time, and carries out the [`Action`]s
-//! that come back. So one implementation serves the host's own supervision tree
-//! and supervisors written as guests, and every order of events can be tested.
+//! caller passes [`Event`]s with the time, and carries out the returned
+//! [`Action`]s. So one implementation serves the host's own supervision tree and
+//! supervisors written as guests, and every order of events can be tested.
 //!
-//! Three types belong to the caller: `P` is a pid, `S` is what is needed to
-//! start a child (the machine never looks inside), and `R` is the reason of a
-//! failed start.
+//! Three types belong to the caller: `P` is a pid, `S` is the data needed to start
+//! a child (the machine never inspects it), and `R` is the reason of a failed
+//! start.
 //!
-//! What the caller promises:
-//! - each [`Action::StartChild`] is answered once, by `ChildStarted`,
+//! The caller guarantees that:
+//! - each [`Action::StartChild`] is reported once, by `ChildStarted`,
 //!   `ChildIgnored` or `ChildStartFailed`;
-//! - each child that was started is reported once by `ChildExited` when it ends,
-//!   whoever ended it, and never before its `ChildStarted`;
+//! - the exit of each started child is reported once by `ChildExited`, whatever
+//!   ended it, and never before its `ChildStarted`;
 //! - a pid is not used again while the machine still knows it.
 //!
-//! What differs from OTP: there is no separate `simple_one_for_one` (dynamic
-//! children with ids serve for it), no significant children and no
-//! `auto_shutdown`; a stop overtakes a start that is under way (see
-//! [`Action::CancelStart`]); exits that a release has caused do not count
-//! against the restart intensity.
+//! Differences from OTP: there is no separate `simple_one_for_one` (use dynamic
+//! children with ids), no significant children and no `auto_shutdown`; a stop
+//! overtakes a start in progress (see [`Action::CancelStart`]); exits that a
+//! release has caused do not count against the restart intensity.
 
 #![forbid(unsafe_code)]
 

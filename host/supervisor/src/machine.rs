@@ -1,18 +1,19 @@
 //! The supervisor itself.
 //!
-//! At any time at most one *step* is under way: one child is being started, or
+//! At any time at most one *step* is in progress: one child is being started, or
 //! one is being stopped. A *plan* says what follows the step (the rest of a
-//! group, a reply). What arrives meanwhile and would need a plan of its own
-//! waits in one queue, in order of arrival, as it would in the mailbox of an
-//! Erlang supervisor that is busy. Two things do not wait: the end of a child is
-//! noted at once, so that nobody tries to stop it, and a stop takes over from
-//! whatever plan there is.
+//! group, a reply). An event that arrives meanwhile and needs a plan of its own
+//! waits in one queue, in order of arrival, as it would in the mailbox of a busy
+//! Erlang supervisor. Two kinds of events do not wait: the exit of a child is
+//! recorded at once, so that no plan tries to stop it, and a stop replaces the
+//! current plan.
 //!
-//! [`Supervisor::drive`] is a loop, never a recursion, so the number of children
-//! does not matter to the stack.
+//! [`Supervisor::drive`] is a loop, not a recursion, so the stack does not depend
+//! on the number of children.
 //!
-//! A plan may hold a key as its place in the list. That is sound because only
-//! the plan under way removes children, and it moves on before it does.
+//! A plan may hold a key as its position in the list. That is sound because only
+//! the current plan removes children, and it advances past a child before it
+//! removes the child.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -32,11 +33,12 @@ mod requests;
 pub use inspect::{ChildCount, ChildInfo};
 use requests::Request;
 
-/// How many requests may wait for a busy supervisor. Each one is a small
-/// allocation; a caller that meets this limit is far ahead of the children.
+/// The most requests that may wait for a busy supervisor. Each one is a small
+/// allocation; a caller that reaches this limit is far ahead of the children.
 pub const MAX_WAITING_REQUESTS: usize = 65_536;
 
-/// A supervisor. See the crate's own page for what its caller promises.
+/// A supervisor. The guarantees that its caller must give are in the documentation of
+/// the crate.
 #[derive(Debug)]
 pub struct Supervisor<P, S, R> {
     spec: SupervisorSpec,
@@ -57,14 +59,15 @@ enum Phase {
     Terminated,
 }
 
-/// What the caller owes an answer to.
+/// An action that the caller still has to report on.
 #[derive(Clone, Copy, Debug)]
 enum Step<P> {
-    /// The timer is set only when the start is being cancelled.
+    /// A child is being started. The timer is set only while the start is being cancelled.
     Start {
         key: ChildKey,
         timer: Option<TimerToken>,
     },
+    /// A child is being stopped.
     Stop {
         key: ChildKey,
         pid: P,
@@ -72,7 +75,7 @@ enum Step<P> {
     },
 }
 
-/// What follows the step.
+/// The work that follows the step.
 #[derive(Debug)]
 enum Plan<R> {
     /// The first start of all children.
@@ -87,16 +90,16 @@ enum Plan<R> {
     },
     /// A group is started, from `next` to the tail.
     GroupStart { next: Option<ChildKey> },
-    /// One child is started for somebody. A new one that fails is forgotten.
+    /// One child is started for a request. A `new` child that fails is removed.
     StartFor { request: RequestId, new: bool },
-    /// One child is stopped for somebody.
+    /// One child is stopped for a request.
     StopFor { request: RequestId },
-    /// All children are stopped from the tail and forgotten. No place in the
-    /// list is kept, as this plan can begin in the middle of any other.
+    /// All children are stopped from the tail and removed. The plan keeps no position
+    /// in the list, since it can begin in the middle of any other plan.
     Shutdown { reason: TerminateReason<R> },
 }
 
-/// What waits until there is no plan.
+/// An event that waits until there is no plan.
 #[derive(Debug)]
 enum Waiting<P, S> {
     Exit {
@@ -105,8 +108,8 @@ enum Waiting<P, S> {
         class: ExitClass,
         caused_by_release: bool,
     },
-    /// A restart failed. It is tried again behind what already waits, so that a
-    /// child that never starts does not keep the supervisor from its work.
+    /// A restart failed. It is tried again after the events that already wait, so that
+    /// a child that never starts does not block the supervisor.
     TryAgain {
         key: ChildKey,
         caused_by_release: bool,
@@ -118,8 +121,13 @@ impl<P, S, R> Supervisor<P, S, R>
 where
     P: Copy + Eq + Hash + Debug,
 {
-    /// A supervisor that has not started. Nothing happens before
+    /// Creates a supervisor that has not started. It does nothing before
     /// [`Event::Start`].
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the period is 0, two children have the same id, or there are
+    /// more children than allowed.
     pub fn new(
         spec: SupervisorSpec,
         children: impl IntoIterator<Item = ChildSpec<S>>,
@@ -152,18 +160,18 @@ where
         })
     }
 
-    /// Whether nothing is under way, and nothing waits. What follows may be called
-    /// only then: a plan rests on the specs with which it was begun.
+    /// Returns whether nothing is in progress and nothing waits. The next two functions
+    /// may be called only then, since a plan relies on the specs with which it began.
     pub fn is_idle(&self) -> bool {
         self.step.is_none() && self.plan.is_none() && self.waiting.is_empty()
     }
 
-    /// Other settings hold from now on. Restarts so far are forgotten; children
-    /// beyond a lower limit stay.
+    /// Replaces the settings. Past restarts no longer count; children beyond a lower
+    /// limit are kept.
     ///
     /// # Errors
     ///
-    /// If the period is 0; nothing has changed then.
+    /// Returns an error if the period is 0. Nothing has changed then.
     pub fn reconfigure(&mut self, spec: SupervisorSpec) -> Result<(), SpecError> {
         debug_assert!(self.is_idle());
         if spec.period_ms == 0 {
@@ -174,16 +182,16 @@ where
         Ok(())
     }
 
-    /// Replaces the spec of the child with the same id; false: there is none. A
-    /// child that runs goes on, and is started from the new spec the next time,
-    /// as after OTP's `supervisor:code_change/3`.
+    /// Replaces the spec of the child with the same id. Returns `false` if there is none.
+    /// A running child continues, and is started from the new spec the next time, as
+    /// after OTP's `supervisor:code_change/3`.
     pub fn respecify(&mut self, spec: ChildSpec<S>) -> bool {
         debug_assert!(self.is_idle());
         self.children.respecify(spec)
     }
 
-    /// Takes one event and returns what is to be done. `now_ms` comes from a
-    /// clock that does not run backwards.
+    /// Handles one event and returns the actions to carry out. `now_ms` must come from
+    /// a clock that does not go back.
     #[must_use]
     pub fn handle(&mut self, now_ms: u64, event: Event<P, S, R>) -> Vec<Action<P, S, R>> {
         let mut actions = Vec::new();
@@ -191,7 +199,7 @@ where
         actions
     }
 
-    /// [`Supervisor::handle`] into a buffer of the caller, which is appended to.
+    /// Does the same as [`Supervisor::handle`], but appends the actions to `out`.
     pub fn handle_into(
         &mut self,
         now_ms: u64,
@@ -241,12 +249,12 @@ where
         self.drive(now_ms, out);
     }
 
-    /// Whether [`Action::Terminate`] has been sent.
+    /// Returns whether [`Action::Terminate`] has been sent.
     pub fn is_terminated(&self) -> bool {
         self.phase == Phase::Terminated
     }
 
-    /// Goes on until an answer is owed or nothing is left to do.
+    /// Continues until a report is due from the caller or nothing is left to do.
     fn drive(&mut self, now_ms: u64, out: &mut Vec<Action<P, S, R>>) {
         while self.step.is_none() && self.phase == Phase::Running {
             match self.plan.take() {
@@ -259,7 +267,7 @@ where
         }
     }
 
-    /// Makes the next step of a plan, or ends it.
+    /// Takes the next step of a plan, or ends the plan.
     fn advance(&mut self, plan: Plan<R>, out: &mut Vec<Action<P, S, R>>) {
         match plan {
             Plan::Boot { next: None } => out.push(Action::Ready),
@@ -290,7 +298,7 @@ where
                 self.plan = Some(Plan::GroupStart { next });
                 self.start(key, out);
             }
-            // Their one step has been made.
+            // Their only step is complete.
             Plan::RestartOne | Plan::StartFor { .. } => {}
             Plan::StopFor { request } => reply(request, Ok(None), out),
             Plan::Shutdown { reason } => match self.children.tail() {
@@ -306,7 +314,7 @@ where
         }
     }
 
-    /// Takes the next thing that waits. There is neither a step nor a plan.
+    /// Handles the next waiting event. There is neither a step nor a plan.
     fn begin(&mut self, now_ms: u64, waiting: Waiting<P, S>, out: &mut Vec<Action<P, S, R>>) {
         match waiting {
             Waiting::Exit {
@@ -315,7 +323,7 @@ where
                 class,
                 caused_by_release,
             } => {
-                // A plan since then may have put the child down or replaced it.
+                // A plan since then may have stopped or restarted the child.
                 if self.children.state(key) != Some(ChildState::Exited(pid)) {
                     return;
                 }
@@ -345,8 +353,8 @@ where
         }
     }
 
-    /// Restarts a child that has ended, by the strategy, if the intensity
-    /// allows it.
+    /// Restarts a child that has ended, according to the strategy. If that exceeds the
+    /// intensity, begins the shutdown instead.
     fn restart(
         &mut self,
         now_ms: u64,
@@ -382,7 +390,7 @@ where
         }
     }
 
-    /// Begins to start a child that is down.
+    /// Begins the start of a child that is down.
     fn start(&mut self, key: ChildKey, out: &mut Vec<Action<P, S, R>>) {
         let Some(spec) = self.children.spec(key).map(Arc::clone) else {
             return;
@@ -392,7 +400,7 @@ where
         out.push(Action::StartChild { key, spec });
     }
 
-    /// Begins to stop a child, or puts it down at once when it does not run.
+    /// Begins to stop a child. A child that does not run is put down at once.
     fn stop(&mut self, key: ChildKey, out: &mut Vec<Action<P, S, R>>) {
         let Some(ChildState::Running(pid)) = self.children.state(key) else {
             self.put_down(key);
@@ -408,7 +416,8 @@ where
         self.step = Some(Step::Stop { key, pid, timer });
     }
 
-    /// A child is gone and is not to be restarted.
+    /// Marks a child that has ended and will not be restarted as down. Removes it if it
+    /// is temporary or the supervisor shuts down.
     fn put_down(&mut self, key: ChildKey) {
         let temporary = self
             .children
@@ -421,8 +430,8 @@ where
         }
     }
 
-    /// Replaces the plan, if it is not a shutdown already, and refuses every
-    /// request that is open. A step under way is hurried, not abandoned.
+    /// Replaces the plan with a shutdown, unless it is one already, and refuses every
+    /// open request. A step in progress is not abandoned; a start is cancelled.
     fn begin_shutdown(&mut self, reason: TerminateReason<R>, out: &mut Vec<Action<P, S, R>>) {
         if let Some(Plan::Shutdown { .. }) = self.plan {
             return;
@@ -448,8 +457,8 @@ where
 
     fn on_started(&mut self, key: ChildKey, pid: P, out: &mut Vec<Action<P, S, R>>) {
         if !self.end_start(key, out) {
-            // Nobody waits for this process, so nobody would ever stop it. A
-            // report that came twice names a child that is known, and is let be.
+            // No plan waits for this process, so it would never be stopped. A
+            // duplicate report names the process of a known child, and is ignored.
             if self.children.with_pid(pid).is_none() {
                 out.push(Action::Kill { pid });
             }
@@ -505,7 +514,7 @@ where
         }
     }
 
-    /// Ends the step if it is the start of this child.
+    /// Ends the step if it is the start of this child. Returns whether it is.
     fn end_start(&mut self, key: ChildKey, out: &mut Vec<Action<P, S, R>>) -> bool {
         match self.step {
             Some(Step::Start {
@@ -542,7 +551,7 @@ where
                     return;
                 };
                 self.children.set(key, ChildState::Exited(pid));
-                // A shutdown comes to every child anyway.
+                // A shutdown removes every child anyway.
                 if !matches!(self.plan, Some(Plan::Shutdown { .. })) {
                     self.waiting.push_back(Waiting::Exit {
                         key,

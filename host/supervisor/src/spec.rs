@@ -1,4 +1,4 @@
-//! What a supervisor is told: its own settings and those of its children.
+//! The configuration of a supervisor: its own settings and those of its children.
 //!
 //! The defaults are OTP's, except the restart intensity (see
 //! [`SupervisorSpec::default`]).
@@ -6,11 +6,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// How many children one supervisor accepts unless it is told otherwise. A
-/// child costs a few hundred bytes here, so this is well below a gigabyte.
+/// The default limit on the children of one supervisor. A child costs a few hundred
+/// bytes here, so this is well below a gigabyte.
 pub const DEFAULT_MAX_CHILDREN: usize = 1_000_000;
 
-/// Which children restart when one of them does.
+/// Which children are restarted together with one that has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Strategy {
     /// Only the child that ended.
@@ -22,7 +22,7 @@ pub enum Strategy {
     RestForOne,
 }
 
-/// Whether a child restarts after it has ended.
+/// Whether a child is restarted after it has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Restart {
     /// Always.
@@ -30,24 +30,24 @@ pub enum Restart {
     Permanent,
     /// Only after an abnormal exit.
     Transient,
-    /// Never; its spec is forgotten when it ends.
+    /// Never; its spec is removed when it ends.
     Temporary,
 }
 
-/// How a child is made to stop.
+/// How a child is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shutdown {
     /// Killed at once.
     BrutalKill,
-    /// Asked to stop, and killed when it has not ended after so many
+    /// Asked to stop, and killed if it has not ended after so many
     /// milliseconds.
     TimeoutMs(u64),
-    /// Asked to stop and waited for without end. Meant for supervisors, whose
-    /// own children have limits.
+    /// Asked to stop, without a time limit. Meant for supervisors, whose own children
+    /// have limits.
     Infinity,
 }
 
-/// What kind of process a child is. It is only counted and shown.
+/// The kind of process that a child is. It is only counted and displayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ChildKind {
     /// A process that does work.
@@ -65,20 +65,20 @@ pub struct ChildKey(pub(crate) u64);
 /// One child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildSpec<S> {
-    /// Unique within the supervisor.
+    /// Its id, unique within the supervisor.
     pub id: Arc<str>,
-    /// What the caller needs to start it.
+    /// The data that the caller needs to start it.
     pub start: S,
-    /// When it restarts.
+    /// When it is restarted.
     pub restart: Restart,
     /// How it is stopped.
     pub shutdown: Shutdown,
-    /// What it is.
+    /// The kind of process that it is.
     pub kind: ChildKind,
 }
 
 impl<S> ChildSpec<S> {
-    /// A permanent worker with five seconds to stop.
+    /// Returns the spec of a permanent worker with five seconds to stop.
     pub fn worker(id: impl Into<Arc<str>>, start: S) -> Self {
         Self {
             id: id.into(),
@@ -89,7 +89,7 @@ impl<S> ChildSpec<S> {
         }
     }
 
-    /// A permanent supervisor that may take as long as it needs to stop.
+    /// Returns the spec of a permanent supervisor that may take as long as it needs to stop.
     pub fn supervisor(id: impl Into<Arc<str>>, start: S) -> Self {
         Self {
             shutdown: Shutdown::Infinity,
@@ -98,13 +98,13 @@ impl<S> ChildSpec<S> {
         }
     }
 
-    /// The same with another restart type.
+    /// Returns the same spec with another restart type.
     #[must_use]
     pub fn restart(self, restart: Restart) -> Self {
         Self { restart, ..self }
     }
 
-    /// The same with another way to stop.
+    /// Returns the same spec with another way to stop.
     #[must_use]
     pub fn shutdown(self, shutdown: Shutdown) -> Self {
         Self { shutdown, ..self }
@@ -114,19 +114,19 @@ impl<S> ChildSpec<S> {
 /// The supervisor's own settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SupervisorSpec {
-    /// Which children restart together.
+    /// Which children are restarted together.
     pub strategy: Strategy,
-    /// How many restarts are allowed within the period; one more ends the
-    /// supervisor. 0 means that the first one does.
+    /// The number of restarts allowed within the period; one more terminates the
+    /// supervisor. 0 means that the first restart does.
     pub intensity: u32,
     /// The length of the period in milliseconds, both ends included. At least 1.
     pub period_ms: u64,
-    /// How many children it accepts.
+    /// The most children that it accepts.
     pub max_children: usize,
 }
 
 impl Default for SupervisorSpec {
-    /// One for one, three restarts in five seconds. (OTP's default of one
+    /// Returns one-for-one with three restarts in five seconds. (OTP's default of one
     /// restart is too few for most trees.)
     fn default() -> Self {
         Self {
@@ -138,7 +138,7 @@ impl Default for SupervisorSpec {
     }
 }
 
-/// A spec that no supervisor can be made from.
+/// Why no supervisor can be created from a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpecError {
     /// Two children have this id.
@@ -147,7 +147,7 @@ pub enum SpecError {
     EmptyPeriod,
     /// There are more children than `max_children`.
     TooManyChildren {
-        /// The limit that was met.
+        /// The limit that was exceeded.
         limit: usize,
     },
 }

@@ -1,9 +1,9 @@
-//! The benchmarks: builds the example `bench` of the node crate and runs it; those of the development
-//! loop (`bench dev`) are in `dev`.
+//! The benchmarks: builds the example `bench` of the node crate and runs it. Those of the
+//! development loop (`bench dev`) are in `dev`.
 //!
-//! It is the only command with the release profile, since figures are taken with what a user runs:
-//! the first build compiles wasmtime once more. `docs/benchmarks.md` says what is measured. Rust
-//! guests are measured if `cargo xtask guests` has built them.
+//! This is the only command that uses the release profile, since figures are taken with what a
+//! user runs; the first build therefore compiles wasmtime once more. `docs/benchmarks.md` says
+//! what is measured. Rust guests are measured if `cargo xtask guests` has built them.
 
 mod dev;
 
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell;
 
-/// Builds and runs the benchmarks; the arguments go to them. Nothing is announced, since standard
+/// Builds the benchmarks and runs them with `args`. Prints nothing itself, since standard
 /// output belongs to the table or the JSON.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     if args.first().is_some_and(|first| first == "dev") {

@@ -1,7 +1,8 @@
-//! The commands that judge the project: tests, formatting, lints, documentation, and the demo.
+//! The commands that check the project (tests, formatting, lints, documentation), and the demo.
 //!
-//! wasmtime takes minutes to compile, so all of them share one profile and always name the whole
-//! workspace: with `-p`, cargo may choose other features of shared dependencies and compile them again.
+//! wasmtime takes minutes to compile, so all of them share one profile and always name the
+//! whole workspace: with `-p`, cargo may choose other features of shared dependencies and
+//! recompile them.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,10 +13,11 @@ use crate::guests::{self, Workspace};
 use crate::setup::{self, TARGET};
 use crate::{shell, tidy};
 
-/// The named switch for the long forms of tests.
+/// The environment variable that enables the long forms of tests.
 const LONG: &str = "EXUVIA_TEST_LONG";
 
-/// How often loom may preempt a thread. Two finds nearly all real bugs in seconds; three takes minutes.
+/// The number of times loom may preempt a thread. Two finds nearly all real bugs in seconds;
+/// three takes minutes.
 const LOOM_SHORT: &str = "2";
 const LOOM_LONG: &str = "3";
 
@@ -33,7 +35,7 @@ pub(crate) fn test(long: bool) -> Result<()> {
         }
         shell::run(command)
     };
-    // Before the host's tests, so that a run ends with the summary that matters most.
+    // Before the host's tests, so that the output ends with the most important summary.
     let sdk = root.join(SDK);
     if sdk.join("Cargo.toml").is_file() {
         let target_dir = sdk.join("target");
@@ -75,7 +77,7 @@ pub(crate) fn loom(long: bool) -> Result<()> {
     for package in &packages {
         command.args(["-p", package]);
     }
-    // A target folder of its own: the flag would make cargo compile everything else again.
+    // A target folder of its own: the flag would make cargo recompile everything else.
     command
         .env("RUSTFLAGS", "--cfg loom")
         .env("CARGO_PROFILE_RELEASE_LTO", "off");
@@ -109,7 +111,7 @@ fn loom_packages(root: &Path) -> Result<Vec<String>> {
 pub(crate) fn demo(args: &[String]) -> Result<()> {
     guests::build()?;
     let root = shell::root();
-    // Not `cargo run -p`, for the reason at the top of this file.
+    // Not `cargo run -p`, for the reason in the file header.
     shell::run(
         shell::cargo(&root)
             .args(["build", "--workspace", "--example", "demo", "--target-dir"])
@@ -152,7 +154,8 @@ pub(crate) fn lint() -> Result<()> {
         };
         clippy(&["--release", "--target", TARGET])?;
         if folder == root.join(SDK) {
-            // Its tests, and the host that they use instead of the real one, are not Wasm.
+            // The SDK's tests, and the in-memory host that they use instead of the real one,
+            // are not Wasm.
             clippy(&["--all-targets"])?;
         }
     }
@@ -174,7 +177,7 @@ pub(crate) fn ci() -> Result<()> {
     docs()
 }
 
-/// The host workspace and those of the guests.
+/// Returns the folders of the host workspace and of the guest workspaces.
 fn all_folders() -> Result<Vec<std::path::PathBuf>> {
     let root = shell::root();
     let mut folders = vec![root.clone()];

@@ -1,8 +1,9 @@
 //! Builds the guest packages to Wasm.
 //!
-//! Guests have workspaces of their own: a host build must not need a Wasm target. Their artifacts lie
-//! in `<folder>/target/wasm32-unknown-unknown/release/`, where tests and examples look for them, so
-//! the target folder is always given, whatever the user's environment says.
+//! Guests have workspaces of their own: a host build must not require a Wasm target. Their
+//! artifacts are in `<folder>/target/wasm32-unknown-unknown/release/`, where tests and examples
+//! look for them, so the target folder is always passed explicitly, regardless of the user's
+//! environment.
 
 use std::path::{Path, PathBuf};
 
@@ -11,16 +12,16 @@ use anyhow::{Context, Result};
 use crate::setup::TARGET;
 use crate::shell;
 
-/// Folders that hold guests: one package or workspace each, or a package in each subfolder.
+/// Folders with guests: one package or workspace each, or a package in each subfolder.
 const FOLDERS: &[&str] = &["guest-sdk/rust", "modules", "examples", "host/bench/guest"];
 
-/// One cargo workspace of guests and the folder that holds its `target`.
+/// A cargo workspace of guests, and its target folder.
 pub(crate) struct Workspace {
     pub(crate) folder: PathBuf,
     pub(crate) target_dir: PathBuf,
 }
 
-/// All guest workspaces that exist.
+/// Returns all guest workspaces that exist.
 pub(crate) fn workspaces(root: &Path) -> Result<Vec<Workspace>> {
     let mut found = Vec::new();
     for name in FOLDERS {
@@ -82,7 +83,7 @@ fn versions(root: &Path) -> Result<()> {
         return Ok(());
     }
     println!("guests: versions of the examples");
-    // The script reads its artifacts from the folder's own target.
+    // The script expects its artifacts in the folder's own target.
     shell::run(
         std::process::Command::new("bash")
             .arg(&script)

@@ -1,7 +1,8 @@
-//! `cargo xtask`: the commands that people and CI use to set up, build, test and check the project.
+//! `cargo xtask`: the commands that people and CI use to set up, build, test and check the
+//! project.
 //!
-//! This file only reads the command line. It depends on two small crates, since it is compiled
-//! before anything else on a fresh machine. Nothing here runs in production.
+//! This file only parses the command line. The crate depends on two small crates, since it is
+//! compiled before anything else on a new machine. Nothing here runs in production.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-/// Name, arguments and one line of help, in the order of `cargo xtask help`.
+/// Name, arguments and one line of help for each command, in the order of `cargo xtask help`.
 const COMMANDS: &[(&str, &str, &str)] = &[
     (
         "setup",
@@ -52,7 +53,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("help", "", "this list"),
 ];
 
-/// The exit code for a wrong command line, as in most Unix tools.
+/// The exit code for an invalid command line, as in most Unix tools.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {

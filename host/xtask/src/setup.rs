@@ -1,9 +1,9 @@
-//! Makes the toolchain able to build guests, and finds a test runner.
+//! Prepares the toolchain to build guests, and installs a test runner.
 //!
-//! The Wasm target comes from rustup. Where rustup is missing or cannot reach its server, the standard
-//! library is built once from Debian's source package (see `debian`) and put into the toolchain, so
-//! that a plain `cargo build --target` works from then on. Every step can be run again: what is
-//! there already is left alone.
+//! The Wasm targets come from rustup. Where rustup is missing or cannot reach its server, the
+//! standard library is built once from Debian's source package (see `debian`) and installed in
+//! the toolchain, so that a plain `cargo build --target` works from then on. Every step is
+//! idempotent: what is already installed is left alone.
 
 mod debian;
 
@@ -17,27 +17,29 @@ use crate::shell;
 
 /// The target of most guests.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
-/// The target of guests that use files: `std` does that through WASI.
+/// The target of guests that use files, which `std` accesses through WASI.
 pub(crate) const WASI: &str = "wasm32-wasip1";
 
-/// What the linker takes for [`WASI`] beside `std`: where Debian's `wasi-libc` has it, and
-/// the compiler looks.
+/// The files that the linker needs for [`WASI`] besides `std`: named as in Debian's
+/// `wasi-libc`, and where the compiler looks for them.
 const WASI_FILES: [&str; 3] = ["crt1-command.o", "crt1-reactor.o", "libc.a"];
 
-/// A guest that touches the standard library and the linker: if it compiles, guests can be built.
+/// A guest that uses the standard library and the linker: if it compiles, guests can be built.
 const PROBE: &str = "#[unsafe(no_mangle)]\npub extern \"C\" fn probe(n: u32) -> usize {\n    format!(\"{n}\").len()\n}\n";
 
-/// In a source folder that this program put there: the compiler version that it belongs to.
+/// The file in a source folder created by this program that holds the compiler version it
+/// belongs to.
 const MARKER: &str = "exuvia-source-version";
 
-/// Everything a developer needs. CI does not call this: it takes the runner that is there.
+/// Installs everything a developer needs. CI does not call this: it uses the test runner that
+/// is present.
 pub(crate) fn all() -> Result<()> {
     wasm_targets()?;
     install_nextest();
     Ok(())
 }
 
-/// Makes sure that guests can be compiled and linked.
+/// Ensures that guests can be compiled and linked.
 pub(crate) fn wasm_targets() -> Result<()> {
     let scratch = shell::root().join("target/setup");
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
@@ -57,7 +59,7 @@ fn wasm_target(scratch: &Path, target: &str) -> Result<()> {
     let mut rustup = Command::new("rustup");
     rustup.args(["target", "add", target]);
     if std::env::var_os("RUSTUP_MAX_RETRIES").is_none() {
-        // The default of three makes a machine without network wait for nothing.
+        // With the default of three retries, a machine without network would wait in vain.
         rustup.env("RUSTUP_MAX_RETRIES", "1");
     }
     let by_rustup = shell::output(&mut rustup);
@@ -85,19 +87,20 @@ fn wasm_target(scratch: &Path, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether `cargo nextest` can be used.
+/// Returns whether `cargo nextest` can be used.
 pub(crate) fn has_nextest() -> bool {
     shell::succeeds(shell::cargo(&shell::root()).args(["nextest", "--version"]))
 }
 
-/// A missing test runner is no reason to fail: `cargo test` runs the same tests, only slower.
+/// Installs `cargo-nextest` if it is missing. A failure is not an error: `cargo test` runs the
+/// same tests, only slower.
 fn install_nextest() {
     if has_nextest() {
         step("cargo-nextest: ready");
         return;
     }
     step("cargo-nextest: missing, installing it with cargo (some minutes)");
-    // Not in the project's folder, whose settings are not meant for it.
+    // Not in the project's folder, whose cargo settings are not meant for it.
     let folder = std::env::temp_dir();
     let installed =
         shell::run(shell::cargo(&folder).args(["install", "cargo-nextest", "--locked"]));
@@ -107,7 +110,7 @@ fn install_nextest() {
     }
 }
 
-/// Compiles the probe; an error holds what the compiler said.
+/// Compiles the probe; the error contains the compiler's output.
 fn probe(scratch: &Path, target: &str) -> Result<()> {
     let source = scratch.join("probe.rs");
     fs::write(&source, PROBE).with_context(|| format!("cannot write {}", source.display()))?;
@@ -155,10 +158,11 @@ fn build_std(scratch: &Path, target: &str) -> Result<()> {
                 target,
             ])
             .args(["--target-dir", "target"])
-            // Building std is an unstable feature; this says that we mean it.
+            // Building std is an unstable feature; this variable allows it on a stable
+            // compiler.
             .env("RUSTC_BOOTSTRAP", "1")
-            // Flags meant for the host (loom, sanitizers) must not end up in std. Guests are linked with
-            // LTO, which reads the bitcode that cargo would leave out.
+            // Flags meant for the host (loom, sanitizers) must not end up in std. Guests are
+            // linked with LTO, which reads the bitcode that cargo would otherwise omit.
             .env("RUSTFLAGS", "-C embed-bitcode=yes")
             .env_remove("CARGO_ENCODED_RUSTFLAGS"),
     )?;
@@ -179,18 +183,19 @@ fn build_std(scratch: &Path, target: &str) -> Result<()> {
             installed.display()
         )
     })?;
-    // Some hundred megabytes that nobody needs again.
+    // Frees some hundred megabytes that are not needed again.
     remove(&package)?;
     remove(&scratch.join(debian::FOLDER))
 }
 
-/// The folder `library` of the toolchain's own sources; fetched if it is missing or of another version.
+/// Returns the folder `library` of the toolchain's own sources; fetches them if they are
+/// missing or of another version.
 fn ensure_source(sysroot: &Path, version: &str, scratch: &Path) -> Result<PathBuf> {
     let source = sysroot.join("lib/rustlib/src/rust");
     let library = source.join("library");
     let marker = source.join(MARKER);
     let ours = fs::read_to_string(&marker).ok();
-    // Without a marker the sources came with the toolchain, and belong to it.
+    // Sources without a marker came with the toolchain and belong to it.
     let usable = ours.as_deref().is_none_or(|of| of == version);
     if library.join("std/Cargo.toml").is_file() && usable {
         return Ok(library);
@@ -212,7 +217,8 @@ fn ensure_source(sysroot: &Path, version: &str, scratch: &Path) -> Result<PathBu
     Ok(library)
 }
 
-/// Replaces the `.rlib` files of the target: two copies of one crate would be an error later.
+/// Replaces the `.rlib` files of the target: two copies of one crate would cause an error
+/// later.
 fn install_rlibs(built: &Path, installed: &Path) -> Result<()> {
     fs::create_dir_all(installed)?;
     for path in entries(installed)? {
@@ -241,7 +247,7 @@ fn install_rlibs(built: &Path, installed: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies the C library and what starts a program.
+/// Copies the C library and the startup objects.
 fn install_libc(libc: &Path, installed: &Path) -> Result<()> {
     let folder = installed.join("self-contained");
     fs::create_dir_all(&folder)?;
@@ -253,7 +259,7 @@ fn install_libc(libc: &Path, installed: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The compiler's version without its channel and commit, such as `1.95.0`.
+/// Returns the compiler's version without its channel and commit, such as `1.95.0`.
 fn compiler_version() -> Result<String> {
     let text = shell::output(shell::rustc().arg("--version"))?;
     parse_version(&text).with_context(|| format!("cannot read a version from `{}`", text.trim()))

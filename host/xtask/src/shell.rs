@@ -1,17 +1,17 @@
-//! Running other programs and finding the project's folders.
+//! Runs other programs and finds the project's folders.
 //!
-//! Every command that a user may want to repeat is printed before it runs. Nothing here goes through
-//! a shell, so no argument needs quoting.
+//! Every command that a user may want to repeat is printed before it runs. Nothing here goes
+//! through a shell, so no argument needs quoting.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// The project's top folder.
+/// Returns the project's top folder.
 ///
-/// cargo sets `CARGO_MANIFEST_DIR` at run time too; the compiled-in value serves a binary that is
-/// started by hand.
+/// cargo sets `CARGO_MANIFEST_DIR` at run time too; the compiled-in value is for a binary that
+/// is started directly.
 pub(crate) fn root() -> PathBuf {
     let here = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
@@ -21,19 +21,19 @@ pub(crate) fn root() -> PathBuf {
     }
 }
 
-/// A command for the cargo that runs this program, in `folder`.
+/// Returns a command for the cargo that runs this program, with `folder` as working directory.
 pub(crate) fn cargo(folder: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(folder);
     command
 }
 
-/// A command for the compiler that cargo would use.
+/// Returns a command for the compiler that cargo would use.
 pub(crate) fn rustc() -> Command {
     Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
 }
 
-/// Prints the command, runs it with this terminal, and fails if it fails.
+/// Prints the command and runs it in this terminal. Fails if it cannot be started or fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = describe(command);
     println!("==> {line}");
@@ -44,7 +44,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Whether the command can be started and succeeds; its output is dropped.
+/// Returns whether the command can be started and succeeds; its output is discarded.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
@@ -54,7 +54,8 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Standard output of a command; its standard error becomes part of the error if it fails.
+/// Returns the standard output of a command. If it fails, the error includes its standard
+/// error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -84,7 +85,7 @@ fn cannot_start(command: &Command) -> String {
     )
 }
 
-/// The command as a user would type it, without the path of its program.
+/// Returns the command as a user would type it, without the path of its program.
 fn describe(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let mut line = program

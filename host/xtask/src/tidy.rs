@@ -1,7 +1,7 @@
-//! House rules, enforced by a program so that reviews can discuss design.
+//! House rules, enforced by a program so that reviews can focus on design.
 //!
-//! `crates` checks who may depend on whom, `rules` checks the text of each file. Both are pure: this
-//! file reads the disk and prints. Nothing is fixed automatically.
+//! `crates` checks the dependencies between crates, `rules` checks the text of each file. Both
+//! are pure: this file reads the disk and prints. Nothing is fixed automatically.
 
 mod code_view;
 mod crates;
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell;
 
-/// A broken rule: where, and what to do about it.
+/// A violation of a rule: its location, and how to fix it.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     /// `path` or `path:line`.
@@ -30,7 +30,7 @@ impl Finding {
         }
     }
 
-    /// `index` counts from 0, the printed line from 1.
+    /// Creates a finding for a line; `index` counts from 0, the printed line number from 1.
     fn line(path: &str, index: usize, message: impl Into<String>) -> Self {
         Self {
             place: format!("{path}:{}", index + 1),
@@ -39,7 +39,7 @@ impl Finding {
     }
 }
 
-/// Folders that hold nothing that a person wrote.
+/// Folders that contain nothing written by hand.
 const SKIPPED_FOLDERS: &[&str] = &["target", "node_modules", ".git"];
 
 pub(crate) fn run() -> Result<()> {
@@ -58,7 +58,7 @@ pub(crate) fn run() -> Result<()> {
     for path in &paths {
         let full = root.join(path);
         let bytes = fs::read(&full).with_context(|| format!("cannot read {}", full.display()))?;
-        // What is not text is no matter of style.
+        // Binary files are not checked.
         if let Ok(text) = String::from_utf8(bytes)
             && !text.contains('\0')
         {
@@ -79,7 +79,7 @@ pub(crate) fn run() -> Result<()> {
     }
 }
 
-/// Collects files as paths relative to the root, with `/` between the parts.
+/// Collects the files below `folder` as paths relative to the root, separated by `/`.
 fn list_files(folder: &Path, prefix: &str, paths: &mut Vec<String>) -> Result<()> {
     let entries =
         fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;

@@ -1,11 +1,11 @@
-//! A counter: the smallest actor that is of use.
+//! A counter: the smallest useful actor.
 //!
-//! Send it `Add(n)`; ask it `Get` for `{version, count}`. It is started without
-//! arguments, or with `{start}`.
+//! Send it `Add(n)`; the request `Get` returns `{version, count}`. The arguments are `{start}`,
+//! or none.
 
 use exuvia::prelude::*;
 
-/// Told in every reply, so that a swap can be seen from outside.
+/// Sent in every reply, so that a swap is visible from outside.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize, Layout)]

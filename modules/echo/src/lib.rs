@@ -1,13 +1,12 @@
-//! Sends back what it is sent: a message to its sender with the same tag, a
-//! request as its reply. Written as a function, without a state: all processes
-//! of it have the same memory.
+//! Echoes what it receives: a message to its sender with the same tag, a request as its reply.
+//! Written as a function, without a state: all its processes have the same memory.
 
 use exuvia::{Buffer, Kind, Match, RunResult, Wait};
 
 fn run() -> RunResult {
     let mut buffer = Buffer::new();
     while let Ok(message) = buffer.receive(Match::Any, Wait::No) {
-        // Whoever is gone, or takes no more, needs no echo.
+        // A receiver that has terminated or is full needs no echo.
         let _ = match message.kind {
             Kind::Message => message.sender.send_bytes(message.tag, &message.payload),
             Kind::Request => message.reply_bytes(message.tag, &message.payload),
@@ -17,7 +16,7 @@ fn run() -> RunResult {
     RunResult::Rest
 }
 
-/// There is nothing to hand over, which is as good as any state.
+/// There is no state, so an empty one is saved.
 fn save() -> bool {
     exuvia::state::put(&[]).is_ok()
 }

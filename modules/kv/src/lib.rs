@@ -1,8 +1,8 @@
-//! Keeps values under keys, in order.
+//! Stores values under keys, in order.
 //!
-//! Ask it `Get {key}`, `Put {key, value}`, `Delete {key}` or `List {prefix}`;
-//! or send it `Put` and `Delete`, if no answer is wanted. Keys are text, values
-//! are bytes.
+//! The requests are `Get {key}`, `Put {key, value}`, `Delete {key}` and `List {prefix}`; `Put`
+//! and `Delete` can also be sent as messages if no reply is wanted. Keys are text, values are
+//! bytes.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ struct Store {
 impl Store {
     fn delete(&mut self, key: &str) -> Option<Bytes> {
         let value = self.entries.remove(key);
-        // An empty map would keep its last node, and what was in it.
+        // An empty map would keep its last node, with its old contents.
         if self.entries.is_empty() {
             self.entries = BTreeMap::new();
         }
@@ -40,9 +40,9 @@ enum Query {
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 enum Answer {
-    /// To `Get`: what is there now. To `Put` and `Delete`: what was there.
+    /// For `Get`: the current value. For `Put` and `Delete`: the previous value.
     Value(Option<Bytes>),
-    /// To `List`, in order.
+    /// For `List`: the keys, in order.
     Keys(Vec<String>),
 }
 

@@ -1,15 +1,14 @@
-//! Plays ping-pong: for benchmarks, so written as a function that touches no
-//! heap for payloads of up to a kibibyte.
+//! Plays ping-pong: for benchmarks, so written as a function that touches no heap for payloads
+//! of up to a kibibyte.
 //!
-//! Every process bounces what it is sent with the tag `BALL` back to the sender.
-//! One that is sent `PLAY` plays that many round trips with a peer, and then
-//! sends `DONE` with the number of rounds (8 bytes) to whom it was told. `PLAY`
-//! holds, little-endian:
+//! Every process returns messages with the tag `BALL` to their sender. A process that receives
+//! `PLAY` plays that many round trips with a peer, and then sends `DONE` with the number of
+//! rounds (8 bytes) to the process named in `PLAY`. `PLAY` contains, little-endian:
 //!
 //! | offset | bytes | field |
 //! | --- | --- | --- |
 //! | 0 | 16 | the peer's pid |
-//! | 16 | 16 | the pid to report to; all zeros for whoever sent `PLAY` |
+//! | 16 | 16 | the pid to report to; all zeros for the sender of `PLAY` |
 //! | 32 | 8 | round trips |
 //! | 40 | 4 | bytes of payload |
 
@@ -17,14 +16,14 @@ use std::cell::RefCell;
 
 use exuvia::{Buffer, Error, Kind, Match, Message, Pid, RunResult, Wait};
 
-/// Bounce me.
+/// The ball, returned to its sender.
 const BALL: u32 = 1;
-/// Play with somebody.
+/// Start a game with a peer.
 const PLAY: u32 = 2;
 /// The game is over.
 const DONE: u32 = 3;
 
-/// What this process plays at the moment.
+/// The current game of this process.
 struct Game {
     peer: Pid,
     report: Pid,

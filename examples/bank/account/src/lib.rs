@@ -1,24 +1,25 @@
-//! An account. Its row is written before it answers, so that a crash loses nothing
-//! that anybody has been told.
+//! An account. It writes its row before it replies, so that a crash loses nothing that a client
+//! has been told.
 
 use bank_protocol::{ACCOUNTS, Account, Row};
 use exuvia::prelude::*;
 
-/// Transfers that are remembered as applied. They are over long before so many others.
+/// The number of transfers that are remembered as applied. A transfer is over long before this
+/// many others.
 const REMEMBERED: usize = 1_000;
 
 #[derive(Serialize, Deserialize)]
 struct Book {
     name: String,
     row: Row,
-    /// All that was ever taken: new in the second version.
+    /// The total of all withdrawals: new in the second version.
     #[cfg(feature = "v2")]
     #[serde(default)]
     taken: u64,
 }
 
 impl Book {
-    /// Changes the row, and writes it down first.
+    /// Changes the row, and stores it first.
     fn change(&mut self, change: impl FnOnce(&mut Row)) {
         let mut row = self.row.clone();
         change(&mut row);
@@ -28,7 +29,7 @@ impl Book {
         let written = Table::find(ACCOUNTS).and_then(|accounts| accounts.put(&self.name, &row));
         match written {
             Ok(_) => self.row = row,
-            // Whoever asked hears nothing, and asks again.
+            // The client gets no reply and retries.
             Err(error) => panic!("the row of {} cannot be written: {error}", self.name),
         }
     }

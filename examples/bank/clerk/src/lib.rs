@@ -1,6 +1,6 @@
-//! Begins transfers, each a process of its own that is linked to this one, and begins those again
-//! that end before they are over. What it knows is written down: a clerk that starts goes on where
-//! the one before was.
+//! Starts transfers, each a process of its own that is linked to this one, and restarts those
+//! that terminate before they are over. Its knowledge is stored in a table: a new clerk
+//! continues where the previous one stopped.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ impl Desk {
         }
     }
 
-    /// Tells those who wait for a transfer that is over.
+    /// Replies to the clients that wait for a transfer that is over.
     fn tell(&mut self, transfer: &Transfer) {
         self.waiting.retain(|(id, caller)| {
             let is_it = *id == transfer.id;
@@ -71,7 +71,7 @@ impl Actor for Desk {
             return;
         };
         match self.running.remove(&pid) {
-            // The supervisor's.
+            // The exit of the supervisor.
             None => cx.stop_saying(reason, &text),
             Some(id) => match self.journal.get(key(id)) {
                 Ok(Some(transfer)) if transfer.is_over() => self.tell(&transfer),

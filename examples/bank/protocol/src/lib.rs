@@ -1,25 +1,24 @@
-//! What the bank's processes say to each other, and what they write down. Money is in
-//! cents.
+//! The messages between the bank's processes, and the rows that they store. Money is in cents.
 
 use std::collections::BTreeSet;
 
 use exuvia::prelude::*;
 
-/// The name of the table of [`Row`]s, by the account's name.
+/// The name of the table of [`Row`]s, keyed by the account's name.
 pub const ACCOUNTS: &str = "accounts";
-/// The name of the table of [`Transfer`]s, by [`key`].
+/// The name of the table of [`Transfer`]s, keyed by [`key`].
 pub const TRANSFERS: &str = "transfers";
 
-/// An account, as it is written down.
+/// An account, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     pub balance: u64,
-    /// Transfers that it has had its part in: each counts once, however often
-    /// it is asked for.
+    /// The transfers that have been applied to it: each counts once, however often it is
+    /// requested.
     pub applied: BTreeSet<u64>,
 }
 
-/// A transfer, as it is written down before each step.
+/// A transfer, as it is stored before each step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
     pub id: u64,
@@ -29,16 +28,16 @@ pub struct Transfer {
     pub step: Step,
 }
 
-/// How far a transfer has come.
+/// The progress of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// Nothing has moved.
+    /// No money has moved.
     Begun,
     /// The money has left the first account.
     Taken,
     /// It has arrived.
     Done,
-    /// Nothing has moved, and nothing will.
+    /// No money has moved, and none will.
     Refused(String),
 }
 
@@ -48,7 +47,7 @@ impl Transfer {
     }
 }
 
-/// A number as a key: in the order of numbers.
+/// Encodes a number as a key that sorts like the number.
 pub fn key(id: u64) -> [u8; 8] {
     id.to_be_bytes()
 }
@@ -56,20 +55,20 @@ pub fn key(id: u64) -> [u8; 8] {
 #[exuvia::protocol]
 pub trait Account {
     fn balance(&self) -> u64;
-    /// Puts money in; answers the balance.
+    /// Deposits money; returns the balance.
     fn deposit(&mut self, amount: u64) -> u64;
-    /// Takes money out for a transfer, once; refuses what is not there.
+    /// Withdraws money for a transfer, once; fails if the balance is too low.
     fn take(&mut self, transfer: u64, amount: u64) -> Result<(), String>;
-    /// Puts money in for a transfer, once; answers the balance.
+    /// Deposits money for a transfer, once; returns the balance.
     fn give(&mut self, transfer: u64, amount: u64) -> u64;
 }
 
 #[exuvia::protocol]
 pub trait Clerk {
-    /// Begins a transfer; answers its number.
+    /// Starts a transfer; returns its number.
     fn begin(&mut self, from: String, to: String, amount: u64) -> Result<u64, String>;
-    /// A transfer, as far as it has come.
+    /// Returns a transfer as far as it has come.
     fn look(&self, id: u64) -> Option<Transfer>;
-    /// The same, when it is over.
+    /// Returns a transfer once it is over.
     fn wait(&mut self, id: u64, from: Caller<Transfer>);
 }

@@ -1,5 +1,5 @@
-//! The bank in a node whose time is the test's: what is under way survives crashes, a swap, and
-//! both at once, and no cent is lost or made.
+//! The bank in a node with virtual time: transfers in progress survive crashes, a swap, and
+//! both at once, and no cent is lost or created.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use exuvia::test::Node;
 use exuvia::{Kind, Match, Pid, Wait};
 
 const NAMES: [&str; 3] = ["anna", "ben", "carla"];
-/// What all have together.
+/// The sum of all balances.
 const ALL: u64 = 30_000;
 
 fn bank() -> Node {
@@ -42,7 +42,7 @@ fn version(number: u32) -> PathBuf {
     PathBuf::from(versions).join(format!("bank_account-v{number}.wasm"))
 }
 
-/// Ends a process, and waits for that.
+/// Kills a process, and waits until it has terminated.
 fn crash(pid: Pid) {
     let monitor = pid.monitor().unwrap();
     pid.kill().unwrap();
@@ -64,7 +64,7 @@ fn money_moves_once_it_is_cleared() {
     let before = exuvia::monotonic();
     let done: Transfer = clerk().wait(id).unwrap();
     assert_eq!(done.step, Step::Done);
-    // It waited for the rest of the two seconds, and not for anybody's machine.
+    // It waited for the rest of the two seconds of virtual time, however fast the machine is.
     assert_eq!(exuvia::monotonic() - before, Duration::from_millis(1_000));
     assert_eq!(balances(), [7_500, 12_500, 10_000]);
 }
@@ -87,7 +87,7 @@ fn what_cannot_be_is_refused() {
     assert_eq!(balances(), [10_000; 3]);
 }
 
-/// Whoever crashes in the middle: the transfer ends, once.
+/// Whichever process crashes in the middle, the transfer completes exactly once.
 #[test]
 fn a_transfer_survives_a_crash_in_its_middle() {
     for who in ["clerk", "anna", "ben"] {
@@ -112,7 +112,7 @@ fn a_transfer_survives_a_swap_in_its_middle() {
     assert_eq!(clerk().wait(id).unwrap().step, Step::Done);
     assert_eq!(balances(), [7_500, 12_500, 10_000]);
     assert_eq!(node.version(account("ben").pid()), "account@2");
-    // And one that begins in new code ends in old.
+    // A transfer that starts in new code completes in old code.
     let id = begin("ben", "carla", 100).unwrap();
     node.advance(Duration::from_millis(500));
     node.rollback().unwrap();
@@ -121,13 +121,13 @@ fn a_transfer_survives_a_swap_in_its_middle() {
     assert_eq!(node.version(account("ben").pid()), "account@1");
 }
 
-/// Many transfers, and every so often somebody crashes or code is swapped.
+/// Many transfers, with occasional crashes and code swaps.
 #[test]
 fn no_cent_is_lost_or_made() {
     let node = bank();
     let mut dice = 12_345_u64;
     let mut roll = |sides: u64| {
-        // Knuth's; the high bits are the better ones.
+        // Knuth's generator; the high bits are the more random ones.
         dice = dice
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
@@ -152,7 +152,7 @@ fn no_cent_is_lost_or_made() {
             }
             _ => {}
         }
-        // Whoever has crashed is back, and no restart intensity is reached.
+        // Crashed processes have been restarted, and the restart intensity is not reached.
         node.advance(Duration::from_secs(1));
     }
     for id in &begun {

@@ -1,12 +1,12 @@
-//! Moves money. Each step is written down when it is done, and each can be done twice: whoever
-//! crashes in between begins again with the last one.
+//! Moves money. Each step is stored when it is done, and each can be repeated safely: a process
+//! that is restarted after a crash repeats the last one.
 
 use std::time::Duration;
 
 use bank_protocol::{AccountClient, Step, TRANSFERS, Transfer, key};
 use exuvia::prelude::*;
 
-/// How long an account may take, and how long until it is asked again.
+/// How long an account may take to reply, and the pause before it is asked again.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -54,7 +54,7 @@ impl Work {
             journal.put(key(id), &transfer)?;
         }
         if transfer.step == Step::Taken {
-            // As between real banks: time for something to go wrong.
+            // As between real banks: leaves time for something to go wrong.
             let clearing = exuvia::config("bank.clearing_ms")?.unwrap_or(0);
             exuvia::after(Duration::from_millis(clearing))?.await;
             ask(&transfer.to, |account| account.request_give(id, amount)).await?;
@@ -65,7 +65,7 @@ impl Work {
     }
 }
 
-/// Asks an account until it answers: it may just be starting again.
+/// Sends a request to an account until it replies: it may be restarting.
 async fn ask<R: serde::de::DeserializeOwned>(
     name: &str,
     request: impl Fn(AccountClient) -> Result<exuvia::Pending<R>, Error>,

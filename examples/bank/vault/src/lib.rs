@@ -1,5 +1,5 @@
-//! Keeps the tables. It does nothing else, so that nothing can go wrong: whoever works with
-//! money may crash, and what is written down stays.
+//! Owns the tables. It does nothing else, so that nothing can go wrong: the processes that work
+//! with money may crash, and what they have stored remains.
 
 use bank_protocol::{ACCOUNTS, Row, TRANSFERS, Transfer};
 use exuvia::Access;

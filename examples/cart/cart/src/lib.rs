@@ -1,17 +1,17 @@
-//! A cart, in three versions: how state changes its form while thousands of carts are full, and
-//! the way back stays open as long as one wants.
+//! A cart, in three versions: how the state changes its form while thousands of carts are full,
+//! and a rollback stays possible for as long as you want.
 //!
 //! 1. A list of things.
-//! 2. *Expand*: counts of things, and the list beside them, for the version before. A cart comes from the list by
-//!    `migrate`, and may go back to it.
-//! 3. *Contract*: the counts only. The way back ends at version 2.
+//! 2. *Expand*: counts of things, and beside them the list for version 1. `migrate` creates the
+//!    counts from the list, and a rollback to version 1 reads the list.
+//! 3. *Contract*: the counts only. A rollback to version 2 is no longer possible.
 
 use std::time::Duration;
 
 use cart_protocol::{Cart, Item};
 use exuvia::prelude::*;
 
-/// Different things in a cart.
+/// The maximum number of different things in a cart.
 const MOST: usize = 1_000;
 
 #[cfg(not(any(feature = "v2", feature = "v3")))]
@@ -46,7 +46,7 @@ impl Things {
 #[derive(Serialize, Deserialize, Default)]
 struct Things {
     counts: std::collections::BTreeMap<String, u32>,
-    /// What version 1 reads.
+    /// Read by version 1.
     #[cfg(feature = "v2")]
     things: Vec<String>,
 }
@@ -87,19 +87,19 @@ impl Things {
 struct Basket {
     #[serde(flatten)]
     things: Things,
-    /// Goes off when nobody has used it for so long.
+    /// Fires when the cart has not been used for a while.
     timer: u64,
 }
 
 impl Basket {
-    /// Somebody uses it: the time begins again.
+    /// Restarts the timer when the cart is used.
     fn touch(&mut self) {
         exuvia::cancel_timer(self.timer);
         self.timer = forgotten().unwrap_or(0);
     }
 }
 
-/// A timer of its own tag, which is no part of the protocol.
+/// The tag of the timer, which is not part of the protocol.
 const FORGOTTEN: u32 = 1;
 
 fn forgotten() -> Result<u64, Error> {
@@ -129,7 +129,7 @@ impl Actor for Basket {
         }
     }
 
-    /// From the list to counts.
+    /// Converts the list of version 1 to counts.
     #[cfg(any(feature = "v2", feature = "v3"))]
     fn migrate(from_schema: i32, state: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]

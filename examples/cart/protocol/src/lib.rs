@@ -1,8 +1,8 @@
-//! What the processes of the shop say to each other.
+//! The messages between the shop's processes.
 
 use exuvia::prelude::*;
 
-/// Something in a cart, and how many of it.
+/// A thing in a cart, and its count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     pub thing: String,
@@ -11,9 +11,9 @@ pub struct Item {
 
 #[exuvia::protocol]
 pub trait Shop {
-    /// The cart of a session; a new one if there is none.
+    /// Returns the cart of a session; creates one if there is none.
     fn cart(&mut self, session: String) -> Result<Pid, String>;
-    /// How many sessions there are.
+    /// Returns the number of sessions.
     fn sessions(&self) -> usize;
 }
 
@@ -21,6 +21,6 @@ pub trait Shop {
 pub trait Cart {
     fn add(&mut self, thing: String) -> Result<(), String>;
     fn remove(&mut self, thing: String);
-    /// What is in it, by name.
+    /// Returns the contents, ordered by name.
     fn items(&mut self) -> Vec<Item>;
 }

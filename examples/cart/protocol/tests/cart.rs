@@ -1,4 +1,4 @@
-//! The shop in a node whose time is the test's: sessions, and carts that change their form.
+//! The shop in a node with virtual time: sessions, and carts that change their form.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use cart_protocol::{CartClient, ShopClient};
 use exuvia::test::Node;
 
-/// Carts that are full when code is swapped.
+/// The number of full carts when code is swapped.
 const SESSIONS: usize = 30;
 
 fn shop() -> Node {
@@ -56,7 +56,7 @@ fn a_session_has_a_cart_until_it_is_forgotten() {
     node.advance(Duration::from_secs(59 * 60));
     assert_eq!(items("anna"), of(&[("apple", 2)]));
     assert_eq!(sessions(), 2);
-    // Ben has not looked for an hour.
+    // Ben has not used his cart for an hour.
     node.advance(Duration::from_secs(60));
     assert_eq!(sessions(), 1);
     node.advance(Duration::from_secs(60 * 60));
@@ -80,7 +80,7 @@ fn carts_go_forward_and_back_while_they_are_full() {
     assert!(line.contains(&format!("{SESSIONS} migrated")), "{line}");
     all(&[("apple", 2), ("pear", 1)]);
     add("session-7", &["nut"]);
-    // Back, with what was added meanwhile, and forward again.
+    // Roll back, with what was added meanwhile, and forward again.
     node.rollback().unwrap();
     assert_eq!(node.version(cart("session-7").pid()), "cart@1");
     assert_eq!(
@@ -90,14 +90,14 @@ fn carts_go_forward_and_back_while_they_are_full() {
     cart("session-7").remove("nut".into()).unwrap();
     node.swap("cart", version(2)).unwrap();
     all(&[("apple", 2), ("pear", 1)]);
-    // Contract: the list is gone, and the timers go on.
+    // Contract: the list is gone, and the timers keep running.
     node.swap("cart", version(3)).unwrap();
     all(&[("apple", 2), ("pear", 1)]);
     node.advance(Duration::from_secs(3_600));
     assert_eq!(sessions(), 0);
 }
 
-/// Who would lose what is in the carts is refused, and nothing changes.
+/// A swap that would lose the contents of carts is refused, and nothing changes.
 #[test]
 fn the_way_back_ends_where_the_old_form_is_gone() {
     let node = shop();

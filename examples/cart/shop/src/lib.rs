@@ -1,17 +1,17 @@
-//! Knows the sessions: a cart for each, as a process of its own.
+//! Manages the sessions: a cart for each, as a process of its own.
 
 use std::collections::BTreeMap;
 
 use cart_protocol::Shop;
 use exuvia::prelude::*;
 
-/// Sessions at a time.
+/// The maximum number of sessions.
 const MOST: usize = 100_000;
 
 #[derive(Serialize, Deserialize)]
 struct Sessions {
     carts: BTreeMap<String, Pid>,
-    /// By the monitor's reference.
+    /// Keyed by the monitor's reference.
     monitors: BTreeMap<u64, String>,
 }
 

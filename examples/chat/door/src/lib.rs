@@ -1,4 +1,4 @@
-//! Lets people in: a process for each, which it monitors.
+//! Lets people in: starts and monitors a process for each.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use exuvia::prelude::*;
 
 #[derive(Serialize, Deserialize)]
 struct Guests {
-    /// By the monitor's reference.
+    /// Keyed by the monitor's reference.
     here: BTreeMap<u64, String>,
 }
 
@@ -42,7 +42,7 @@ impl Door for Guests {
             .args(&name)
             .and_then(|user| user.monitor().start());
         let child = spawned.map_err(|error| error.to_string())?;
-        // Before anybody looks for it.
+        // Registered before anyone looks it up.
         exuvia::register(&registered, child.pid)?;
         if let Some(monitor) = child.monitor {
             self.here.insert(monitor, name);

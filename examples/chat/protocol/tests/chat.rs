@@ -1,4 +1,4 @@
-//! The chat in a node whose time is the test's.
+//! The chat in a node with virtual time.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use chat_protocol::{DoorClient, Said, UserClient, room, user};
@@ -52,7 +52,7 @@ fn those_in_a_room_hear_each_other_and_nobody_else() {
         ]
     );
     assert_eq!(words(carla), ["carla: (joins)"]);
-    // It is on the terminals, too.
+    // It is also shown on the terminals.
     let lines = node.events();
     let shown = |text: &str| lines.iter().filter(|line| line.ends_with(text)).count();
     assert_eq!(shown("[kitchen] anna: hello?"), 1);
@@ -75,7 +75,7 @@ fn who_goes_is_gone_from_rooms_and_door() {
     let monitor = anna.pid().monitor().unwrap();
     anna.line("/quit".into()).unwrap();
     exuvia::receive(Match::Reference(monitor), Wait::Forever).unwrap();
-    // And one who crashes, as well.
+    // The same after a crash.
     ben.pid().kill().unwrap();
     assert_eq!(door.who(), Ok(vec![]));
     assert_eq!(room("kitchen").size(), Ok(0));

@@ -1,11 +1,11 @@
-//! One who chats. What is heard goes to the log, where a terminal shows it.
+//! A chat user. Messages that it hears are logged, which shows them on a terminal.
 
 use std::collections::VecDeque;
 
 use chat_protocol::{SAID, Said, User, room};
 use exuvia::prelude::*;
 
-/// What is remembered of what was heard, for those who ask.
+/// The number of messages kept for `heard`.
 const REMEMBERED: usize = 50;
 
 #[derive(Serialize, Deserialize)]

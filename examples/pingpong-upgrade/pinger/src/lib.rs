@@ -1,15 +1,15 @@
-//! Sends ten pings to the process named `ponger`, one after another, and logs
-//! each pong with the version that answered it.
+//! Sends ten pings to the process named `ponger`, one after another, and logs each pong with
+//! the version that sent it.
 //!
-//! It sends each ping when the pong before has come and a pause has passed, so
-//! that there is time to replace the ponger in the middle. Ask it `Report` for
-//! all pongs so far; it is started with `{pause_ms}`, or without arguments.
+//! It sends each ping after the previous pong has arrived and a pause has passed, so that there
+//! is time to replace the ponger in the middle. The request `Report` returns all pongs so far.
+//! The arguments are `{pause_ms}`, or none.
 
 use std::time::Duration;
 
 use exuvia::prelude::*;
 
-/// How many pings.
+/// The number of pings.
 const PINGS: u64 = 10;
 
 #[derive(Serialize, Deserialize)]
@@ -40,7 +40,7 @@ struct Pong {
     answered: u64,
 }
 
-/// What it sends itself after a pause.
+/// The message that it sends itself after a pause.
 #[derive(Serialize, Deserialize)]
 enum Event {
     Next,
@@ -69,8 +69,7 @@ impl Actor for Pinger {
 
     fn handle(&mut self, Event::Next: Event, _from: Pid, cx: &mut Context) {
         let number = self.pongs.len() as u64 + 1;
-        // Not a `call`: while it waits for the pong it is at rest, and could
-        // itself be replaced.
+        // Not a `call`: while it waits for the pong it is at rest, and can itself be upgraded.
         let sent = cx
             .whereis("ponger")
             .and_then(|ponger| ponger.request(&Ping { number }));

@@ -1,10 +1,10 @@
-//! Version 1: answers every ping, and says so.
+//! Version 1: replies to every ping with its version.
 //!
-//! The two versions differ in one constant and in this text.
+//! The two versions differ in one constant and in this comment.
 
 use exuvia::prelude::*;
 
-/// Told in every pong.
+/// Sent in every pong.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize, Layout)]

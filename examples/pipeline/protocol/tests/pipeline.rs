@@ -1,5 +1,5 @@
-//! The pipeline over real files: nothing is counted twice or left out, whoever crashes, and nobody is
-//! given more than it asked for.
+//! The pipeline over real files: nothing is counted twice or omitted, whichever process
+//! crashes, and no process gets more than it has requested.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
@@ -12,15 +12,15 @@ use exuvia::{Kind, Match, Pid, Wait};
 use pipeline_protocol::{Progress, SinkClient, SourceClient};
 use tempfile::TempDir;
 
-/// The app's folder with texts of the test's own.
+/// The app's folder with the test's own texts.
 struct App {
     folder: TempDir,
-    /// What the files hold.
+    /// The words in the files.
     words: BTreeMap<String, u64>,
 }
 
 impl App {
-    /// So many files of so many lines.
+    /// Creates an app with this many files of this many lines.
     fn new(files: u64, lines: u64) -> App {
         let folder = tempfile::tempdir().unwrap();
         let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
@@ -28,7 +28,7 @@ impl App {
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../exuvia.toml"))
                 .unwrap();
         let manifest = manifest.replace("../target", built.to_str().unwrap());
-        // What is built already is not built again, in a folder without sources.
+        // The modules are built already, and this folder has no sources.
         let kept = |line: &&str| !line.starts_with("build") && !line.starts_with("sources");
         let manifest: Vec<&str> = manifest.lines().filter(kept).collect();
         std::fs::write(folder.path().join("exuvia.toml"), manifest.join("\n")).unwrap();
@@ -65,7 +65,7 @@ impl App {
         Node::start(self.folder.path())
     }
 
-    /// Waits until all is counted, and compares the result.
+    /// Waits until everything is counted, and compares the result.
     fn is_right(&self) -> Progress {
         let done = SourceClient::whereis("source").unwrap().wait().unwrap();
         let words = SinkClient::whereis("sink").unwrap().finish().unwrap();
@@ -83,7 +83,7 @@ impl App {
     }
 }
 
-/// Ends a process, and waits for that.
+/// Kills a process, and waits until it has terminated.
 fn crash(name: &str) -> Pid {
     let pid = exuvia::whereis(name).unwrap();
     let monitor = pid.monitor().unwrap();
@@ -98,9 +98,9 @@ fn the_words_of_all_files_are_counted() {
     let app = App::new(5, 4_000);
     let _node = app.start();
     let done = app.is_right();
-    // Files of some 200 KB, in pieces of 64.
+    // Files of some 200 KB, in pieces of 64 KiB.
     assert!(done.read >= 15, "{done:?}");
-    // Four workers, and each has one piece at most.
+    // Four workers, each with at most one piece.
     assert!(done.most_open <= 4, "{done:?}");
 }
 
@@ -111,13 +111,13 @@ fn no_files_are_no_words() {
     assert_eq!(app.is_right().read, 0);
 }
 
-/// Each part once, wherever it is just then.
+/// Kills the parts in turn, wherever each is at that moment; each piece still counts once.
 #[test]
 fn whoever_crashes_each_piece_counts_once() {
     let app = App::new(6, 3_000);
     let node = app.start();
     for who in ["sink", "worker-1", "source", "worker-2", "sink"] {
-        // A worker is found by the pieces that it asks for; these have names.
+        // Skips a process that is not registered at the moment.
         if exuvia::whereis(who).is_ok() {
             crash(who);
         }
@@ -126,8 +126,8 @@ fn whoever_crashes_each_piece_counts_once() {
     app.is_right();
 }
 
-/// A worker traps on a piece: it is given to others until the supervisor has had enough, and
-/// what the others have counted stays.
+/// What was stored remains after the node has stopped: a second run continues from the journal
+/// of the first, and drops an incomplete line at its end.
 #[test]
 fn what_was_written_down_is_there_after_the_end() {
     let app = App::new(3, 3_000);
@@ -135,7 +135,7 @@ fn what_was_written_down_is_there_after_the_end() {
         let _node = app.start();
         app.is_right();
     }
-    // Again from the start, with the journal of the run before and half a line behind it.
+    // Start again, with the journal of the previous run and half a line at its end.
     let journal = app.path("out/journal");
     let mut text = std::fs::read_to_string(&journal).unwrap();
     let lines = text.lines().count();

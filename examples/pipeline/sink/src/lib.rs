@@ -1,5 +1,5 @@
-//! Writes down what was counted: each piece's counts as a line of a journal, so that a sink that starts
-//! again knows what the one before knew, and at the end the sums.
+//! Stores the counts: those of each piece as a line of a journal, so that a restarted sink
+//! knows what the previous one knew, and finally the sums.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -34,7 +34,8 @@ impl Actor for Writer {
         if !writer.seen.is_empty() {
             exuvia::warn!("{} pieces were written down before", writer.seen.len());
         }
-        // Whoever wrote it may have ended in the middle of a line: that piece comes again.
+        // The previous process may have terminated in the middle of a line: that piece comes
+        // again.
         let journal = writer.journal().and_then(|file| file.set_len(whole));
         journal.map_err(|error| format!("{JOURNAL}: {error}"))?;
         Ok(writer)
@@ -51,7 +52,8 @@ impl Sink for Writer {
             write!(line, " {word}={count}").ok();
         }
         line.push('\n');
-        // A sink that cannot write is of no use: its supervisor may know better.
+        // A sink that cannot write is useless: it panics and leaves the decision to its
+        // supervisor.
         let journal = self.journal().expect("the journal is opened");
         journal
             .write_all(line.as_bytes())
@@ -64,7 +66,7 @@ impl Sink for Writer {
         for (word, count) in &self.sums {
             writeln!(text, "{count} {word}").ok();
         }
-        // Written beside it and renamed: nobody reads half of it.
+        // Written to a temporary file and renamed, so that no reader sees half of it.
         let new = format!("{RESULT}.new");
         std::fs::write(&new, text).expect("the result is written");
         std::fs::rename(&new, RESULT).expect("the result is put in its place");
@@ -90,7 +92,7 @@ impl Writer {
             .ok_or_else(|| std::io::ErrorKind::NotFound.into())
     }
 
-    /// Reads the journal; answers how many bytes of it are whole lines.
+    /// Reads the journal; returns how many of its bytes are whole lines.
     fn replay(&mut self) -> std::io::Result<u64> {
         let file = match File::open(JOURNAL) {
             Ok(file) => file,

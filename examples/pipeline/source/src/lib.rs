@@ -1,5 +1,5 @@
-//! Reads files, a piece at a time, when somebody asks for one. Nothing is read ahead: a
-//! slow pipeline holds up its source, and no mailbox fills.
+//! Reads files, one piece at a time, on request. Nothing is read ahead: a slow pipeline slows
+//! down its source, and no mailbox fills.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -10,22 +10,22 @@ use pipeline_protocol::{Piece, Progress, Source};
 
 /// The folder that the manifest grants.
 const FOLDER: &str = "/texts";
-/// Bytes of a piece, and what its last line has beyond it.
+/// The size of a piece in bytes, to which the rest of its last line is added.
 const PIECE: u64 = 64 << 10;
 
 #[derive(Serialize, Deserialize)]
 struct Reader {
-    /// Names of files that are not read to their ends, the first one first.
+    /// The files that have not been read completely, the current one first.
     files: VecDeque<String>,
-    /// It stays open from piece to piece. New code opens it again, if it does not take
-    /// over this process's memory, and goes on at `position`.
+    /// The current file, kept open from piece to piece. After an upgrade that does not reuse
+    /// the process's memory it is opened again, and reading continues at `position`.
     #[serde(skip)]
     open: Option<BufReader<File>>,
     position: u64,
     progress: Progress,
-    /// Pieces that somebody works on, by the monitor of whoever it is.
+    /// Pieces that are being worked on, by the monitor of the worker.
     given: BTreeMap<u64, Piece>,
-    /// Those of processes that have ended.
+    /// Pieces of workers that have terminated.
     again: VecDeque<Piece>,
     asking: VecDeque<Caller<Option<Piece>>>,
     waiting: Vec<Caller<Progress>>,
@@ -57,7 +57,7 @@ impl Actor for Reader {
     }
 
     fn handle_info(&mut self, info: Info, _: &mut Context) {
-        // Somebody has ended with a piece: another one gets it.
+        // A worker has terminated with a piece: another one gets it.
         if let Info::Down { reference, .. } = info
             && let Some(piece) = self.given.remove(&reference)
         {
@@ -94,7 +94,7 @@ impl Source for Reader {
 }
 
 impl Reader {
-    /// Gives pieces to those who ask, and tells all when there is nothing left.
+    /// Gives pieces to the callers, and replies to all when there is nothing left.
     fn serve(&mut self) {
         while let Some(caller) = self.asking.pop_front() {
             let Some(piece) = self.again.pop_front().or_else(|| self.read()) else {
@@ -123,7 +123,7 @@ impl Reader {
         }
     }
 
-    /// The next piece. What cannot be read is left out, and said.
+    /// Returns the next piece. Files that cannot be read are skipped and logged.
     fn read(&mut self) -> Option<Piece> {
         loop {
             let name = self.files.front()?.clone();
@@ -156,7 +156,7 @@ impl Reader {
         file.read_until(b'\n', &mut bytes)?;
         self.position += bytes.len() as u64;
         self.open = Some(file);
-        // Texts may be in any encoding: words of ASCII are found in most.
+        // Texts may be in any encoding: ASCII words are found in most.
         let text = String::from_utf8_lossy(&bytes).into_owned();
         Ok((!bytes.is_empty()).then_some(text))
     }

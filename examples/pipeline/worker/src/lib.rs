@@ -1,17 +1,17 @@
-//! Counts the words of one piece after the other. It asks for the next when the counts of
-//! the one before are written down: that is all there is to back-pressure.
+//! Counts the words of one piece after another. It requests the next piece when the counts of
+//! the previous one are stored: that is all the backpressure there is.
 
 use std::time::Duration;
 
 use exuvia::prelude::*;
 use pipeline_protocol::{Counts, SinkClient, SourceClient};
 
-/// How long until it asks again when somebody does not answer.
+/// The pause before it retries when a process does not reply.
 const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Serialize, Deserialize)]
 struct Worker {
-    /// Pieces that it has counted.
+    /// The number of pieces it has counted.
     counted: u64,
 }
 
@@ -31,7 +31,7 @@ impl Actor for Worker {
 
     async fn handle(&mut self, _: Go, _: Pid, cx: &mut Context) {
         match self.count().await {
-            // One piece a message: between two of them it crosses to new code.
+            // One piece per message: between two messages it can be upgraded to new code.
             Ok(true) => {
                 cx.me().send(&Go::On).ok();
             }
@@ -45,7 +45,7 @@ impl Actor for Worker {
 }
 
 impl Worker {
-    /// Counts a piece, if there is one.
+    /// Counts a piece; returns whether there was one.
     async fn count(&mut self) -> Result<bool, Error> {
         let source = SourceClient::whereis("source")?;
         let Some(piece) = source.request_next()?.await? else {
@@ -56,7 +56,7 @@ impl Worker {
         for word in words.filter(|word| !word.is_empty()) {
             *counts.entry(word.to_lowercase()).or_default() += 1;
         }
-        // The sink may just be starting again. It counts each piece once.
+        // The sink may be restarting. It counts each piece once.
         loop {
             if let Ok(sink) = SinkClient::whereis("sink")
                 && let Ok(()) = sink.request_add(piece.id, counts.clone())?.await

@@ -1,4 +1,4 @@
-//! The attribute: checks the implementation, completes it, exports it.
+//! The attribute `actor`: checks the implementation, completes it and exports it.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
@@ -96,7 +96,7 @@ fn check(item: &ItemImpl) -> syn::Result<()> {
             "a module has one actor, so that its type cannot be generic",
         ));
     }
-    // A handler that is missing would drop what its type promises to take.
+    // A missing handler would drop messages of a type that the actor declares.
     for (wanted, type_name) in [("handle", "Message"), ("handle_call", "Request")] {
         if let Some(declared) = declared_type(item, type_name)
             && function(item, wanted).is_none()
@@ -110,7 +110,7 @@ fn check(item: &ItemImpl) -> syn::Result<()> {
     Ok(())
 }
 
-/// What comes from a protocol, by its name.
+/// Returns the path of an item generated from a protocol: its name with a suffix.
 fn named(protocol: &Path, suffix: &str) -> Path {
     let mut path = protocol.clone();
     if let Some(last) = path.segments.last_mut() {
@@ -119,7 +119,7 @@ fn named(protocol: &Path, suffix: &str) -> Path {
     path
 }
 
-/// Has the actor take the messages of a protocol, and hand them to its trait.
+/// Makes the actor accept the messages of a protocol and dispatch them to its trait.
 fn speak(item: &mut ItemImpl, protocol: &Path) -> syn::Result<()> {
     for (kind, names) in [
         ("type", &["Message", "Request", "Reply"][..]),
@@ -192,7 +192,7 @@ fn speak(item: &mut ItemImpl, protocol: &Path) -> syn::Result<()> {
     Ok(())
 }
 
-/// Handlers that may wait have other names, and a constant that says so.
+/// Renames `async` handlers and adds the constants that mark them as `async`.
 fn rename_async(item: &mut ItemImpl) -> syn::Result<()> {
     let mut constants: Vec<ImplItem> = Vec::new();
     for item in &mut item.items {
@@ -206,7 +206,7 @@ fn rename_async(item: &mut ItemImpl) -> syn::Result<()> {
             "handle" => "ASYNC_HANDLE",
             "handle_call" => "ASYNC_HANDLE_CALL",
             "handle_info" => "ASYNC_HANDLE_INFO",
-            // Those of a protocol have theirs.
+            // Generated for a protocol, which sets the constants itself.
             "handle_async" | "handle_call_async" => continue,
             name => {
                 return Err(Error::new_spanned(

@@ -1,4 +1,4 @@
-//! The derive: one number from a type's names, offsets and field types.
+//! The derive `Layout`: one number from a type's names, offsets and field types.
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
@@ -58,14 +58,14 @@ fn structure(item: &DeriveInput, data: &DataStruct) -> TokenStream {
     }
 }
 
-/// The offsets inside a variant cannot be asked for. They follow from the field
-/// types, their order, the size and the compiler's version, which all count.
+/// Hashes an enum. The offsets inside a variant cannot be queried. They follow from the field
+/// types, their order, the size and the compiler's version, which are all part of the hash.
 fn enumeration(item: &DeriveInput, data: &DataEnum) -> TokenStream {
     let name = item.ident.to_string();
     let variants =
         data.variants.iter().map(|variant| {
             let variant_name = variant.ident.to_string();
-            // Its value, not its text, which may name a constant.
+            // The value, not its source text, which may name a constant.
             let discriminant = variant.discriminant.as_ref().map(|(_, value)| {
                 quote! { .text("=").number((#value) as i128 as u64) }
             });
@@ -91,7 +91,7 @@ fn members(fields: &Fields) -> impl Iterator<Item = Member> + '_ {
         .map(|(index, field)| match &field.ident {
             Some(name) => Member::Named(name.clone()),
             None => Member::Unnamed(Index {
-                // A structure has no four billion fields.
+                // No structure has four billion fields.
                 index: u32::try_from(index).unwrap_or(u32::MAX),
                 span: Span::call_site(),
             }),

@@ -1,4 +1,4 @@
-//! The attribute: messages and a client from the functions of a trait.
+//! The attribute `protocol`: generates messages and a client from the functions of a trait.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -7,26 +7,26 @@ use syn::{
     PathArguments, ReceiverKind, ReturnType, TraitItem, TraitItemFn, Type, parse_quote,
 };
 
-/// One function of the trait.
+/// A function of the trait.
 struct Function {
     name: Ident,
     variant: Ident,
     docs: Vec<Attribute>,
     waits: bool,
-    /// What goes into the message.
+    /// The parameters that are sent in the message.
     fields: Vec<(Ident, Type)>,
-    /// What the function gets, in its order.
+    /// The arguments of the call, in order.
     arguments: Vec<TokenStream>,
     answer: Answer,
 }
 
-/// What comes of a function.
+/// How a function is answered.
 enum Answer {
-    /// It is sent and not answered.
+    /// It is sent, and no reply is expected.
     None,
-    /// It returns the answer.
+    /// It returns the reply.
     Now(Type),
-    /// It gets its caller, and answers when it likes.
+    /// It receives its caller and replies later.
     Later(Type),
 }
 
@@ -42,7 +42,7 @@ impl Function {
         self.fields.iter().map(|(name, _)| name).collect()
     }
 
-    /// As a line of JSON.
+    /// Returns the description of the function as a line of JSON.
     fn described(&self) -> String {
         let name = self.name.to_string();
         let parameters: Vec<String> = (self.fields.iter())
@@ -76,7 +76,7 @@ impl Function {
         self.fields.iter().map(|(_, ty)| ty).collect()
     }
 
-    /// The variant as a pattern or a value.
+    /// Returns the variant as a pattern or a value.
     fn named(&self) -> TokenStream {
         let (variant, names) = (&self.variant, self.names());
         if names.is_empty() {
@@ -128,7 +128,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
             ));
         };
         functions.push(read(function)?);
-        // As the compiler would have it in a public trait.
+        // As the compiler requires it in a public trait.
         if function.sig.asyncness.take().is_some() {
             let output: Type = match &function.sig.output {
                 ReturnType::Default => parse_quote!(()),
@@ -224,14 +224,14 @@ fn read(function: &TraitItemFn) -> syn::Result<Function> {
     Ok(function)
 }
 
-/// Whether it is a type of that name.
+/// Returns whether the type has this name.
 fn is(ty: &Type, name: &str) -> bool {
     let Type::Path(path) = ty else { return false };
     let last = path.path.segments.last();
     last.is_some_and(|last| last.ident == name)
 }
 
-/// `R` of `Caller<R>`.
+/// Returns `R` of `Caller<R>`.
 fn answered(ty: &Type) -> Option<Type> {
     let Type::Path(path) = ty else { return None };
     let last = path.path.segments.last()?;
@@ -247,7 +247,7 @@ fn answered(ty: &Type) -> Option<Type> {
     }
 }
 
-/// The words of a line of documentation.
+/// Returns the text of a documentation line.
 fn text_of(attribute: &Attribute) -> Option<String> {
     let Meta::NameValue(meta) = &attribute.meta else {
         return None;
@@ -261,7 +261,7 @@ fn text_of(attribute: &Attribute) -> Option<String> {
     }
 }
 
-/// `set_limit` as `SetLimit`.
+/// Converts a function's name to a variant's, `set_limit` to `SetLimit`.
 fn variant(name: &Ident) -> Ident {
     let text = name.to_string();
     let words = text.trim_start_matches("r#").split('_');
@@ -283,13 +283,13 @@ fn derives(deserialized: bool) -> TokenStream {
     }
 }
 
-/// The functions for those who ask a node what a process understands: a line of JSON
-/// each, see `guest-sdk/abi.md`, section 2.
+/// Describes the functions for clients that query a node: a line of JSON for each, see
+/// `guest-sdk/abi.md`, section 2.
 fn described(functions: &[Function]) -> String {
     functions.iter().map(Function::described).collect()
 }
 
-/// A text as JSON.
+/// Encodes a text as JSON.
 fn json(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -304,7 +304,7 @@ fn json(text: &str) -> String {
     quoted
 }
 
-/// A type as people write it.
+/// Formats a type as it is usually written.
 fn written(ty: &Type) -> String {
     let text = quote!(#ty).to_string();
     let spaced = [
@@ -315,7 +315,7 @@ fn written(ty: &Type) -> String {
         .fold(text, |text, with| text.replace(with, with.trim()))
 }
 
-/// What is sent and not answered.
+/// Generates the enum of the functions without a reply.
 fn enumeration(item: &ItemTrait, functions: &[Function]) -> TokenStream {
     let (vis, protocol) = (&item.vis, &item.ident);
     let name = format_ident!("{protocol}Message");
@@ -363,7 +363,8 @@ fn enumeration(item: &ItemTrait, functions: &[Function]) -> TokenStream {
     }
 }
 
-/// The call of the actor's function. One that waits is never made where nobody can.
+/// Generates the call of the actor's function. A function that waits is unreachable in a
+/// dispatch that cannot wait.
 fn call(protocol: &Ident, function: &Function, waiting: bool) -> TokenStream {
     let (name, arguments) = (&function.name, &function.arguments);
     let call = quote!(#protocol::#name(actor, #(#arguments),*));
@@ -374,7 +375,7 @@ fn call(protocol: &Ident, function: &Function, waiting: bool) -> TokenStream {
     }
 }
 
-/// What is asked, and what is answered.
+/// Generates the enums of requests and replies.
 fn request_enumerations(item: &ItemTrait, functions: &[Function]) -> TokenStream {
     let (vis, protocol) = (&item.vis, &item.ident);
     let (request, reply) = (
@@ -449,7 +450,7 @@ fn request_enumerations(item: &ItemTrait, functions: &[Function]) -> TokenStream
     }
 }
 
-/// What others have of the process.
+/// Generates the client.
 fn client(item: &ItemTrait, messages: &[Function], requests: &[Function]) -> TokenStream {
     let (vis, protocol) = (&item.vis, &item.ident);
     let client = format_ident!("{protocol}Client");
@@ -519,25 +520,25 @@ fn client(item: &ItemTrait, messages: &[Function], requests: &[Function]) -> Tok
         }
 
         impl #client {
-            /// The process of that pid, which nobody checks. Calls wait 5 seconds.
+            /// Returns the client of a process, without checking the pid. Calls wait 5 seconds.
             pub fn new(pid: ::exuvia::Pid) -> Self {
                 let timeout = ::exuvia::Wait::For(::core::time::Duration::from_secs(5));
                 Self { pid, timeout }
             }
 
-            /// The process of that name.
+            /// Returns the client of the process with this name.
             pub fn whereis(name: &str) -> ::core::result::Result<Self, ::exuvia::Error> {
                 ::exuvia::whereis(name).map(Self::new)
             }
 
-            /// The same, whose calls wait so long.
+            /// Returns the same client with another timeout for its calls.
             #[must_use]
             pub fn with_timeout(self, timeout: impl ::core::convert::Into<::exuvia::Wait>) -> Self {
                 let timeout = timeout.into();
                 Self { timeout, ..self }
             }
 
-            /// Its pid.
+            /// Returns the pid.
             pub fn pid(self) -> ::exuvia::Pid {
                 self.pid
             }

@@ -1,22 +1,22 @@
-//! Which parts of the arena are taken: one bit for each granule. Pure; the heap
-//! turns numbers of granules into addresses.
+//! The allocation bitmap of the arena: one bit for each granule. Pure: the heap converts
+//! granule indices to addresses.
 //!
-//! The map is part of a process's image, so it says nothing twice: an arena in
-//! which nothing is taken has a map of zeros, whatever has been there before.
+//! The map is part of a process's image, so it holds no history: an arena without allocations
+//! has a map of zeros, whatever was allocated before.
 
-/// Bits of one word.
+/// The bits in a word.
 const BITS: usize = u64::BITS as usize;
-/// Words of bits: as many as the bits of `full`.
+/// The number of words: as many as `full` has bits.
 const WORDS: usize = BITS;
-/// Granules that a map knows.
+/// The number of granules in a map.
 pub(super) const GRANULES: usize = WORDS * BITS;
 
-/// The taken granules.
+/// The allocated granules.
 #[derive(Debug)]
 pub(super) struct Map {
     taken: [u64; WORDS],
-    /// The words of `taken` in which no bit is left: in a process with little
-    /// on its heap, none, and so it costs nothing in an image.
+    /// The words of `taken` with no free bit left. A process with little on its heap has none,
+    /// so this takes no space in its image.
     full: u64,
 }
 
@@ -28,10 +28,10 @@ impl Map {
         }
     }
 
-    /// Takes the lowest `count` granules that lie together: what lives stays
-    /// close together, and an image has few runs.
+    /// Takes the lowest `count` contiguous granules: live blocks stay close together, and an
+    /// image has few runs.
     pub(super) fn take(&mut self, count: usize) -> Option<usize> {
-        // Words that are full hold no beginning.
+        // No block can start in a full word.
         let mut at = self.full.trailing_ones() as usize * BITS;
         while at + count <= GRANULES {
             let first = self.next(at, false);
@@ -48,7 +48,7 @@ impl Map {
         None
     }
 
-    /// Takes `more` granules from `first` on, if all of them are free.
+    /// Takes `more` granules starting at `first` if all of them are free.
     pub(super) fn take_at(&mut self, first: usize, more: usize) -> bool {
         let fits = first + more <= GRANULES && self.next(first, true) - first >= more;
         if fits {
@@ -57,13 +57,13 @@ impl Map {
         fits
     }
 
-    /// Gives granules back.
+    /// Frees granules.
     pub(super) fn give(&mut self, first: usize, count: usize) {
         self.set(first, count, false);
     }
 
-    /// The first granule from `at` on that is taken, or that is free; the end
-    /// if there is none.
+    /// Returns the first taken granule at or after `at`, or the first free one; `GRANULES` if
+    /// there is none.
     fn next(&self, at: usize, taken: bool) -> usize {
         let flip = if taken { 0 } else { u64::MAX };
         let mut index = at / BITS;
@@ -105,7 +105,7 @@ impl Map {
 mod tests {
     use super::{GRANULES, Map};
 
-    /// Numbers that look random and are the same in each run (xorshift).
+    /// Pseudorandom numbers, the same in each run (xorshift).
     struct Numbers(u64);
 
     impl Numbers {
@@ -117,7 +117,7 @@ mod tests {
         }
     }
 
-    /// The same map, as simple as can be.
+    /// The simplest possible implementation of the same map.
     struct Naive(Vec<bool>);
 
     impl Naive {
@@ -150,7 +150,7 @@ mod tests {
         let mut held: Vec<(usize, usize)> = Vec::new();
         let mut refused = 0;
         for round in 0..20_000 {
-            // Fills up, empties, and so on, so that both ends are met.
+            // Alternates between filling and emptying, so that both limits are reached.
             let filling = round / 2_000 % 2 == 0;
             if numbers.below(10) < if filling { 7 } else { 3 } {
                 let largest = if numbers.below(8) == 0 { 1_024 } else { 12 };

@@ -1,4 +1,4 @@
-//! The heap against what a heap must do, off Wasm: one test owns one heap.
+//! Checks the heap against the requirements of an allocator, off Wasm: one heap per test.
 
 use std::alloc::{GlobalAlloc, Layout};
 

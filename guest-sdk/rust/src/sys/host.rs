@@ -1,5 +1,5 @@
-//! The imports. Lengths of slices are below 4 GiB on this target, so that the
-//! casts to `u32` lose nothing.
+//! The imports. Slices are shorter than 4 GiB on this target, so the casts to `u32` lose
+//! nothing.
 #![allow(
     clippy::cast_possible_truncation,
     reason = "a pointer of this target has 32 bits"
@@ -146,10 +146,10 @@ mod import {
     }
 }
 
-// SAFETY of all calls below: every pointer comes from a reference or a slice
-// that lives across the call, its length goes with it or is fixed by the
-// ABI (16 bytes for a pid, 8 for a reference, 48 for a header, 40 for the
-// options of spawn), and the host neither keeps it nor writes beyond it.
+// SAFETY of all calls below: every pointer comes from a reference or a slice that outlives the
+// call, its length is passed along or fixed by the ABI (16 bytes for a pid, 8 for a reference,
+// 48 for a header, 72 for the options of spawn), and the host neither keeps it nor writes
+// beyond it.
 
 #[inline]
 pub(crate) fn receive(
@@ -444,7 +444,8 @@ pub(crate) fn group_leave(group: &str, pid: Pid) -> i32 {
 }
 
 pub(crate) fn group_members(group: &str, room: &mut [[u8; 16]]) -> i32 {
-    // SAFETY: see above; a pid has 16 bytes, and as many fit as the slice has.
+    // SAFETY: see above; a pid has 16 bytes, and the host writes at most as many as the slice
+    // holds.
     unsafe {
         import::group_members(
             group.as_ptr(),
@@ -542,7 +543,7 @@ pub(crate) fn table_info(table: u64, what: i32) -> i64 {
 pub(crate) fn table_heir(table: u64, heir: Option<Pid>, tag: u32) -> i32 {
     let pid = heir.map(Pid::to_bytes);
     let pid = pid.as_ref().map_or(std::ptr::null(), |pid| pid.as_ptr());
-    // SAFETY: see above; no pid at all means nobody.
+    // SAFETY: see above; a null pointer means no heir.
     unsafe { import::table_heir(table, pid, tag) }
 }
 

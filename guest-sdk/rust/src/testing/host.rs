@@ -1,4 +1,4 @@
-//! The host calls, served in memory: the same functions as on Wasm.
+//! The host calls, implemented in memory: the same functions as on Wasm.
 
 use std::mem::MaybeUninit;
 
@@ -41,13 +41,13 @@ pub(crate) fn receive(
             Some(at) => take(world, at, header, room),
             None if millis == 0 => Code::Empty as i32,
             None if std::mem::take(&mut world.refuses) => Code::Limit as i32,
-            // Nobody else runs: whoever waits, waits in vain.
+            // No other process runs, so waiting would be in vain.
             None => Code::Timeout as i32,
         }
     })
 }
 
-/// The same for a test in a node. What does not fit waits here, and is found again.
+/// The same for a test in a node. A message that does not fit stays here, and is found again.
 fn received(
     node: &Connection,
     header: &mut RawHeader,
@@ -99,7 +99,7 @@ fn called(
     }
 }
 
-/// Puts what the node has told into the mailbox here.
+/// Puts a message from the node into the local mailbox.
 fn keep(header: &Header, payload: Vec<u8>) {
     let message = Message {
         kind: header.kind,
@@ -411,11 +411,11 @@ pub(crate) fn log(level: i32, text: &[u8]) {
     });
 }
 
-/// The same bytes in each run, so that a test that failed fails again.
+/// Returns the same bytes in each run, so that a failed test fails again.
 pub(crate) fn random(buffer: &mut [u8]) -> i32 {
     for byte in buffer {
         let number = world(World::next);
-        // Knuth's multiplier; the high bits are the better ones.
+        // Knuth's multiplier; the high bits are the more random ones.
         *byte = number.wrapping_mul(0x5851_f42d_4c95_7f2d).to_be_bytes()[0];
     }
     Code::Ok as i32
@@ -488,7 +488,7 @@ pub(crate) fn config(key: &str, room: &mut [u8]) -> i32 {
     answer_with(value.as_deref(), room)
 }
 
-/// Writes what was found, if it fits; answers its length in any case.
+/// Copies what was found into the buffer if it fits; returns its length in any case.
 pub(super) fn answer_with(found: Option<&[u8]>, room: &mut [u8]) -> i32 {
     let Some(found) = found else {
         return Code::Empty as i32;

@@ -1,4 +1,4 @@
-//! Tables of the host in memory. All of them belong to the process under test.
+//! Tables of the in-memory host. All of them belong to the process under test.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -6,16 +6,16 @@ use exuvia_node::manifest::{BuildStep, Manifest};
 use exuvia_node::{Show, Stopper};
 use serde_json::json;
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::foreground::{INTERRUPTED, Interrupts, joined};
 use crate::output::{Output, Tone, bytes, clean};
 use crate::place;
 
 /// Run the build commands of an app
 ///
-/// Each command of the manifest runs once, however many modules name it, in the
-/// manifest's folder. What it prints goes to stderr. A node that runs the app sees
-/// the new files by itself.
+/// Runs each command of the manifest once, however many modules name it, in the manifest's
+/// folder. The output of the commands goes to stderr. A node that runs the app picks up the new
+/// files by itself.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia build
@@ -24,12 +24,12 @@ use crate::place;
 pub(crate) struct Arguments {
     /// The app: a folder or its exuvia.toml [default: the nearest exuvia.toml, here or above]
     app: Option<PathBuf>,
-    /// Only what makes this module
+    /// Run only the command that builds this module
     #[arg(long, value_name = "MODULE")]
     module: Vec<String>,
 }
 
-pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), CliError> {
     let manifest = Manifest::load(place::app(arguments.app))?;
     let steps = wanted(&manifest, &arguments.module)?;
     let mut interrupts = Interrupts::new()?;
@@ -53,7 +53,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fau
         };
         let built = built.map_err(|error| {
             let modules = step.modules.join(", ");
-            Fault::failed(format!("the build of {modules} failed: {error}"))
+            CliError::failed(format!("the build of {modules} failed: {error}"))
                 .help("what it printed says why; `exuvia doctor` looks for missing tools")
         })?;
         for name in &step.modules {
@@ -62,7 +62,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fau
             };
             let path = module.path.display().to_string();
             let not_made = |why: String| {
-                Fault::failed(format!(
+                CliError::failed(format!(
                     "the build of {name} has ended well, but has not made {path}: {why}"
                 ))
                 .help(match manifest.made_elsewhere(module) {
@@ -100,12 +100,12 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Fau
     Ok(())
 }
 
-/// The commands that make these modules, or all.
-fn wanted(manifest: &Manifest, modules: &[String]) -> Result<Vec<BuildStep>, Fault> {
+/// Returns the commands that build these modules, or all commands if none is named.
+fn wanted(manifest: &Manifest, modules: &[String]) -> Result<Vec<BuildStep>, CliError> {
     for name in modules {
         let Some(module) = manifest.modules.get(name) else {
             let names: Vec<&str> = manifest.modules.keys().map(String::as_str).collect();
-            return Err(Fault::usage(format!(
+            return Err(CliError::usage(format!(
                 "the app `{}` has no module `{name}`; it has `{}`",
                 manifest.name,
                 names.join("`, `")
@@ -113,7 +113,7 @@ fn wanted(manifest: &Manifest, modules: &[String]) -> Result<Vec<BuildStep>, Fau
         };
         if module.build.is_none() {
             return Err(
-                Fault::usage(format!("module `{name}` has no `build`")).help(format!(
+                CliError::usage(format!("module `{name}` has no `build`")).help(format!(
                     "add the command to `[modules.{name}]` in the manifest, or build it by hand"
                 )),
             );
@@ -124,7 +124,7 @@ fn wanted(manifest: &Manifest, modules: &[String]) -> Result<Vec<BuildStep>, Fau
         modules.is_empty() || modules.iter().any(|name| step.modules.contains(name))
     });
     if steps.is_empty() {
-        return Err(Fault::failed(format!(
+        return Err(CliError::failed(format!(
             "no module of the app `{}` has a `build`",
             manifest.name
         ))

@@ -1,4 +1,4 @@
-//! `exuvia call`: a function of a process's protocol, by its name.
+//! `exuvia call`: calls a function of a process's protocol by its name.
 
 use exuvia_control::{Description, Function, Payload, TYPED_TAG};
 use serde_json::{Map, Value, json};
@@ -6,15 +6,16 @@ use serde_json::{Map, Value, json};
 use super::describe::{signature, silent};
 use super::docs::nearest;
 use super::send::{ask, tell};
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::place::Place;
 
-/// Call a function of a process, by the names of its protocol
+/// Call a function of a process by the names of its protocol
 ///
-/// `exuvia describe TARGET` lists them. Arguments are NAME=VALUE, or values in order. A value
-/// is JSON; one that is not is taken as text. What answers is waited for; what does not is
-/// sent. In place of a function a whole request in JSON may stand.
+/// `exuvia describe TARGET` lists the functions. Arguments are NAME=VALUE, or values in order.
+/// A value is JSON; a value that is not JSON is taken as text. If the function has a reply, the
+/// command waits for it; otherwise it only sends the message. Instead of a function you can
+/// give a whole request in JSON.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia call counter add by=3
@@ -24,7 +25,7 @@ use crate::place::Place;
 pub(crate) struct Arguments {
     /// A registered name or a pid
     target: String,
-    /// The function, or a request in JSON; without it the request is empty
+    /// The function, or a request in JSON; if omitted, the request is empty
     function: Option<String>,
     /// Its arguments: NAME=VALUE, or values in order
     #[arg(allow_negative_numbers = true)]
@@ -34,7 +35,11 @@ pub(crate) struct Arguments {
     timeout: u64,
 }
 
-pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     let client = place.client()?;
     let target = arguments.target;
     let Some(name) = arguments.function else {
@@ -52,7 +57,7 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     let whole = name.trim_start().starts_with(['{', '[', '"']);
     if whole && arguments.arguments.is_empty() {
         let value: Value = serde_json::from_str(&name)
-            .map_err(|error| Fault::usage(format!("the request is not JSON: {error}")))?;
+            .map_err(|error| CliError::usage(format!("the request is not JSON: {error}")))?;
         let payload = Payload::Msgpack(value);
         return ask(
             &client,
@@ -83,9 +88,13 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     }
 }
 
-fn find<'a>(described: &'a Description, target: &str, name: &str) -> Result<&'a Function, Fault> {
+fn find<'a>(
+    described: &'a Description,
+    target: &str,
+    name: &str,
+) -> Result<&'a Function, CliError> {
     if let Some(why) = silent(described) {
-        return Err(Fault::usage(format!("{target} cannot be called by name: {why}")).help(
+        return Err(CliError::usage(format!("{target} cannot be called by name: {why}")).help(
             "write the request in JSON, as in `exuvia call TARGET '\"Get\"'`, or `exuvia send` a message",
         ));
     }
@@ -94,7 +103,7 @@ fn find<'a>(described: &'a Description, target: &str, name: &str) -> Result<&'a 
     found.ok_or_else(|| {
         let names = functions.iter().map(|function| function.name.as_str());
         let all: Vec<String> = functions.iter().map(signature).collect();
-        let fault = Fault::usage(format!("{target} has no function `{name}`"));
+        let fault = CliError::usage(format!("{target} has no function `{name}`"));
         match nearest(name, names) {
             Some(near) => fault.help(format!("did you mean `{near}`? It has {}", all.join(", "))),
             None => fault.help(format!("it has {}", all.join(", "))),
@@ -102,10 +111,10 @@ fn find<'a>(described: &'a Description, target: &str, name: &str) -> Result<&'a 
     })
 }
 
-/// The message that calls a function: its name alone, or a map with its arguments.
-fn message(function: &Function, given: &[String]) -> Result<Value, Fault> {
+/// Builds the message that calls a function: its name alone, or a map with its arguments.
+fn message(function: &Function, given: &[String]) -> Result<Value, CliError> {
     let wrong = |why: String| {
-        Fault::usage(format!("`{}`: {why}", function.name))
+        CliError::usage(format!("`{}`: {why}", function.name))
             .help(format!("it is {}", signature(function)))
     };
     let mut values = Map::new();
@@ -126,7 +135,7 @@ fn message(function: &Function, given: &[String]) -> Result<Value, Fault> {
                 return Err(wrong(format!("{count} arguments, it takes {most}")));
             }
         };
-        // What is text anyway needs no quotes inside the shell's.
+        // Text need not be quoted again within the shell's quotes.
         let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
         let value = match (&value, parameter.ty.as_str()) {
             (Value::String(_), _) => value,
@@ -137,7 +146,7 @@ fn message(function: &Function, given: &[String]) -> Result<Value, Fault> {
             return Err(wrong(format!("`{}` is given twice", parameter.name)));
         }
     }
-    // What may be absent is for the process to say.
+    // The process decides what an absent optional argument means.
     let optional = |ty: &str| ty.replace(' ', "").starts_with("Option<");
     for parameter in &function.parameters {
         if !values.contains_key(&parameter.name) {
@@ -154,7 +163,7 @@ fn message(function: &Function, given: &[String]) -> Result<Value, Fault> {
     })
 }
 
-/// Whether an argument begins like `name=`.
+/// Returns whether an argument starts like `name=`.
 fn looks_named(argument: &str) -> bool {
     argument.split_once('=').is_some_and(|(name, _)| {
         name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -188,7 +197,7 @@ mod tests {
         assert_eq!(made(&["by=-3", "why=it is 5"]).unwrap(), expected);
         assert_eq!(made(&["-3", "it is 5"]).unwrap(), expected);
         assert_eq!(made(&["why=it is 5", "by=-3"]).unwrap(), expected);
-        // A text that looks like a number is a text.
+        // Text that looks like a number stays text.
         assert_eq!(
             made(&["by=1", "why=7"]).unwrap(),
             json!({"Add": {"by": 1, "why": "7"}})

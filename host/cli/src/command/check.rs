@@ -1,4 +1,4 @@
-//! `exuvia check`: whether files are modules that a node can load.
+//! `exuvia check`: checks whether files are modules that a node can load.
 
 use std::path::{Path, PathBuf};
 
@@ -7,25 +7,26 @@ use exuvia_node::manifest::{self, Manifest};
 use serde_json::{Value, json};
 
 use crate::command::deploy::read;
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::{Output, Tone, bytes, clean, count};
 use crate::place;
 
-/// Say what a module is, or what keeps a node from loading it
+/// Describe a module, or list what keeps a node from loading it
 ///
-/// No node is needed. All that is wrong is told, not only what is found first.
+/// Needs no node. All errors are listed, not only the first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia check counter.wasm
   exuvia check
   exuvia check --json build/*.wasm | jq .file")]
 pub(crate) struct Arguments {
-    /// Module files, or apps: folders with an exuvia.toml [default: the nearest exuvia.toml, here or above]
+    /// Module files, or apps: folders with an exuvia.toml [default: the nearest exuvia.toml,
+    /// here or above]
     #[arg(value_name = "FILE.wasm|APP")]
     files: Vec<PathBuf>,
 }
 
-pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
+pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
     let mut bad = 0;
     let nearest = [place::app(None)];
     let files = files(match arguments.files.is_empty() {
@@ -49,12 +50,14 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
     }
     let all = files.len();
     let files = count(bad, "file", "files");
-    Err(Fault::failed(format!("{files} of {all} cannot be loaded"))
-        .help("guest-sdk/abi.md says what a module needs; an SDK does most of it"))
+    Err(
+        CliError::failed(format!("{files} of {all} cannot be loaded"))
+            .help("guest-sdk/abi.md says what a module needs; an SDK does most of it"),
+    )
 }
 
-/// The files, and of apps those of their modules.
-fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Fault> {
+/// Returns the named files, and for an app the files of its modules.
+fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
     for path in named {
         if path.is_dir()
@@ -72,7 +75,7 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Fault> {
     Ok(files)
 }
 
-fn show(name: &str, checked: &Checked, output: &Output) -> Result<(), Fault> {
+fn show(name: &str, checked: &Checked, output: &Output) -> Result<(), CliError> {
     if output.is_json() {
         return output.value(&json!({ "file": name, "module": checked }));
     }
@@ -95,8 +98,8 @@ fn show(name: &str, checked: &Checked, output: &Output) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What a module may want of the system, by the functions that it imports. A standard library imports
-/// some that a module never calls.
+/// Describes what a module may request of WASI, judging by the functions that it imports. A
+/// standard library imports some that a module never calls.
 fn wasi(functions: &[String]) -> String {
     let any = |names: &[&str]| {
         functions
@@ -122,22 +125,22 @@ fn wasi(functions: &[String]) -> String {
     )
 }
 
-/// What becomes of a process's state in a swap.
+/// Describes how a process's state is treated in a swap.
 fn state(checked: &Checked) -> &'static str {
     let images = checked.layout && checked.resident_only.is_empty();
     match (images, checked.save && checked.load) {
-        (true, true) => "carried where the layout is the same, else migrated by `save` and `load`",
+        (true, true) => "reused where the layout is the same, else migrated by `save` and `load`",
         (true, false) => {
-            "carried where the layout is the same; a version with another one is refused, since it does not export `save` and `load`"
+            "reused where the layout is the same; a version with another one is refused, since it does not export `save` and `load`"
         }
         (false, true) => "migrated by `save` and `load`",
         (false, false) => {
-            "cannot cross to another version: the module has neither a layout fingerprint that can be used nor both `save` and `load`"
+            "cannot be upgraded to another version: the module has neither a layout fingerprint that can be used nor both `save` and `load`"
         }
     }
 }
 
-fn show_faults(file: &Path, faults: &[String], output: &Output) -> Result<(), Fault> {
+fn show_faults(file: &Path, faults: &[String], output: &Output) -> Result<(), CliError> {
     let name = file.display().to_string();
     if output.is_json() {
         let faults: Vec<Value> = faults.iter().map(|fault| json!(fault)).collect();

@@ -1,12 +1,12 @@
-//! `exuvia completions`: what shells need to complete the command line.
+//! `exuvia completions`: prints completion scripts for shells.
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::Output;
 
-/// Print the completions for a shell
+/// Print completions for a shell
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia completions bash > ~/.local/share/bash-completion/completions/exuvia
@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     shell: Shell,
 }
 
-pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
+pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
     let mut script = Vec::new();
     let mut command = crate::Arguments::command();
     clap_complete::generate(arguments.shell, &mut command, "exuvia", &mut script);

@@ -1,4 +1,4 @@
-//! `exuvia deploy`: new code for a running node.
+//! `exuvia deploy`: deploys new code to a running node.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use exuvia_control::{Answer, DeployOptions, Info, Loops, MAX_DEPLOY_BYTES, Swap, Upload};
 use exuvia_node::manifest::Manifest;
 
-use crate::fault::{Exit, Fault};
+use crate::error::{CliError, Exit};
 use crate::output::{Output, Tone, clean, count};
 use crate::place::{self, Place};
 
 /// Replace the code of a running app
 ///
-/// A file replaces one module; an app replaces all its modules that have changed,
-/// in one swap. A swap that is refused changes nothing.
+/// A file replaces one module; an app replaces all of its modules that have changed, in one
+/// swap. A refused swap changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia deploy counter.wasm
@@ -22,30 +22,35 @@ use crate::place::{self, Place};
   exuvia deploy                   every module of the app that this folder is part of
   exuvia deploy counter.wasm --fresh")]
 pub(crate) struct Arguments {
-    /// A module's file, or an app: a folder or its exuvia.toml [default: the nearest exuvia.toml, here or above]
+    /// A module's file, or an app: a folder or its exuvia.toml [default: the nearest exuvia.toml,
+    /// here or above]
     #[arg(value_name = "FILE.wasm|APP")]
     what: Option<PathBuf>,
     /// The module that the file replaces [default: the file's name]
     #[arg(long, value_name = "MODULE")]
     name: Option<String>,
-    /// The module is new to the node
+    /// Add a module that is new to the node
     #[arg(long, requires = "name")]
     new: bool,
-    /// Accept that state which cannot cross is lost
+    /// Accept the loss of state that the new code cannot take over
     #[arg(long)]
     fresh: bool,
-    /// Leave processes that never return on their version
+    /// Leave processes that never return on their version, exempt from the upgrade
     #[arg(long, conflicts_with = "kill")]
     leave: bool,
     /// Kill processes that never return
     #[arg(long)]
     kill: bool,
-    /// Of a refused swap say also why state was not carried over
+    /// For a refused swap, also print why state was not reused
     #[arg(long, short)]
     verbose: bool,
 }
 
-pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     let options = DeployOptions {
         fresh: arguments.fresh,
         loops: match (arguments.leave, arguments.kill) {
@@ -62,7 +67,7 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     let (client, modules) = if is_app {
         if arguments.name.is_some() {
             return Err(
-                Fault::usage("`--name` is for a file; an app names its modules")
+                CliError::usage("`--name` is for a file; an app names its modules")
                     .help("name the file instead of the app"),
             );
         }
@@ -90,12 +95,12 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     match client.deploy(&modules, options).await {
         Ok(swap) => show(&swap, output),
         Err(error) => {
-            let also = error.not_carried().filter(|_| arguments.verbose);
+            let also = error.not_reused().filter(|_| arguments.verbose);
             let also = also.map(|why| {
                 let help = error.help().unwrap_or_default();
-                format!("{help}\n  not carried: {why}")
+                format!("{help}\n  not reused: {why}")
             });
-            let fault = Fault::from(error);
+            let fault = CliError::from(error);
             Err(match also {
                 Some(help) => fault.help(help),
                 None => fault,
@@ -104,8 +109,8 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     }
 }
 
-/// A swap that was made. It fails if processes that were to be killed have not ended.
-pub(crate) fn show(swap: &Answer<Swap>, output: &Output) -> Result<(), Fault> {
+/// Prints the report of a swap. Fails if processes that were to be killed have not terminated.
+pub(crate) fn show(swap: &Answer<Swap>, output: &Output) -> Result<(), CliError> {
     let unended = swap.value.report["unended"].as_array();
     let unended: Vec<&str> = unended
         .into_iter()
@@ -116,7 +121,7 @@ pub(crate) fn show(swap: &Answer<Swap>, output: &Output) -> Result<(), Fault> {
         output.value(&swap.json)?;
         return match unended.is_empty() {
             true => Ok(()),
-            false => Err(Fault::Shown(Exit::Failed)),
+            false => Err(CliError::Shown(Exit::Failed)),
         };
     }
     show_line(swap, output)?;
@@ -124,34 +129,35 @@ pub(crate) fn show(swap: &Answer<Swap>, output: &Output) -> Result<(), Fault> {
         return Ok(());
     }
     let number = count(unended.len() as u64, "process was", "processes were");
-    Err(Fault::failed(format!(
+    Err(CliError::failed(format!(
         "{number} to be killed and did not end in time, so that old code still runs: {}",
         unended.join(", ")
     ))
     .help("`exuvia inspect PID` shows what such a process does; the swap itself was made"))
 }
 
-fn show_line(swap: &Answer<Swap>, output: &Output) -> Result<(), Fault> {
+fn show_line(swap: &Answer<Swap>, output: &Output) -> Result<(), CliError> {
     let line = clean(&swap.value.line);
     let (word, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
     output.line(&format!("{}{rest}", output.paint(Tone::Good, word)))
 }
 
-/// The socket is found by place, and may be another app's by mistake.
-fn same_app(mine: &str, running: &str) -> Result<(), Fault> {
+/// Fails if the node runs another app: the socket is found by its location and may be another
+/// app's by mistake.
+fn same_app(mine: &str, running: &str) -> Result<(), CliError> {
     if mine == running {
         return Ok(());
     }
-    Err(Fault::failed(format!(
+    Err(CliError::failed(format!(
         "the node runs the app `{running}`, and this manifest is of the app `{mine}`"
     ))
     .help("name the right socket with `--socket PATH`, or start this app with `exuvia run`"))
 }
 
-fn modules_of(manifest: &Manifest) -> Result<Vec<Upload>, Fault> {
+fn modules_of(manifest: &Manifest) -> Result<Vec<Upload>, CliError> {
     manifest.check_files()?;
     if manifest.modules.is_empty() {
-        return Err(Fault::failed(format!(
+        return Err(CliError::failed(format!(
             "the app `{}` has no modules",
             manifest.name
         )));
@@ -169,10 +175,10 @@ fn modules_of(manifest: &Manifest) -> Result<Vec<Upload>, Fault> {
         .collect()
 }
 
-/// The bytes of a module file.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+/// Reads the bytes of a module file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
     let refused = |error: std::io::Error| {
-        Fault::failed(format!("could not read {}: {error}", path.display()))
+        CliError::failed(format!("could not read {}: {error}", path.display()))
     };
     let file = File::open(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
@@ -180,14 +186,14 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
         }
         _ => refused(error),
     })?;
-    // Not by its size: a device has none, and ends never.
+    // The size in the metadata is not used: a device reports none and never ends.
     let limit = MAX_DEPLOY_BYTES as u64;
     let mut bytes = Vec::new();
     file.take(limit + 1)
         .read_to_end(&mut bytes)
         .map_err(refused)?;
     if bytes.len() > MAX_DEPLOY_BYTES {
-        return Err(Fault::failed(format!(
+        return Err(CliError::failed(format!(
             "{} has more than {limit} bytes, which is the limit",
             path.display()
         ))
@@ -196,10 +202,9 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
     Ok(bytes)
 }
 
-/// The module of the node that a file is named after. Compilers write `_` where a
-/// name has `-`. Nothing is guessed beyond that: a wrong guess would replace the
-/// wrong code.
-fn name_of(path: &Path, info: &Info) -> Result<String, Fault> {
+/// Returns the module of the node that a file is named after. Compilers write `_` where a name
+/// has `-`. Nothing is guessed beyond that: a wrong guess would replace the wrong code.
+fn name_of(path: &Path, info: &Info) -> Result<String, CliError> {
     let stem = path
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())
@@ -212,7 +217,7 @@ fn name_of(path: &Path, info: &Info) -> Result<String, Fault> {
     if let Some(name) = names.clone().find(|name| plain(name) == plain(&stem)) {
         return Ok(name.to_owned());
     }
-    Err(Fault::usage(format!(
+    Err(CliError::usage(format!(
         "{} is named after no module of the node; {}",
         path.display(),
         it_has(info)
@@ -224,10 +229,10 @@ fn has(info: &Info, name: &str) -> bool {
     info.modules.iter().any(|module| module.name == name)
 }
 
-/// A misspelt name would add a module that no process runs, and look like a
-/// success.
-fn no_such_module(name: &str, info: &Info) -> Fault {
-    Fault::new(
+/// Creates the error for an unknown module. A misspelt name would otherwise add a module that
+/// no process runs, and look like a success.
+fn no_such_module(name: &str, info: &Info) -> CliError {
+    CliError::new(
         Exit::Usage,
         "no_module",
         format!("the node has no module `{name}`; {}", it_has(info)),
@@ -235,7 +240,7 @@ fn no_such_module(name: &str, info: &Info) -> Fault {
     .help("correct the name, or add a module that is new with `--new`")
 }
 
-/// The modules that a name can be of.
+/// Lists the modules of the node, for an error message.
 pub(crate) fn it_has(info: &Info) -> String {
     let names: Vec<&str> = info
         .modules

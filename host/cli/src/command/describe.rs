@@ -1,14 +1,14 @@
-//! `exuvia describe`: what a process understands.
+//! `exuvia describe`: lists the functions that a process accepts.
 
 use exuvia_control::{Description, Function};
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::{Output, Tone, clean};
 use crate::place::Place;
 
-/// Show what a process understands
+/// List the functions that a process accepts
 ///
-/// Modules whose messages come from a protocol say it themselves, in their section
+/// Modules whose messages are defined by a protocol describe them in their section
 /// `exuvia.protocol`; the Rust SDK writes it for `#[exuvia::protocol]`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -19,7 +19,11 @@ pub(crate) struct Arguments {
     target: String,
 }
 
-pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     let answer = place.client()?.describe(&arguments.target).await?;
     if output.is_json() {
         return output.value(&answer.json);
@@ -44,7 +48,7 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     Ok(())
 }
 
-/// Why nothing can be told of its functions.
+/// Returns why no functions can be listed, or `None` if they can.
 pub(super) fn silent(described: &Description) -> Option<String> {
     if let Some(why) = &described.unreadable {
         return Some(format!("its section exuvia.protocol cannot be read: {why}"));
@@ -55,7 +59,7 @@ pub(super) fn silent(described: &Description) -> Option<String> {
         .then(|| "its module does not say what it understands".to_owned())
 }
 
-/// As in `add(by: i64)` and `get() -> i64`.
+/// Formats a function, as in `add(by: i64)` and `get() -> i64`.
 pub(super) fn signature(function: &Function) -> String {
     let parameters: Vec<String> = (function.parameters.iter())
         .map(|parameter| match parameter.ty.as_str() {

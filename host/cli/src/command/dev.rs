@@ -1,27 +1,26 @@
-//! `exuvia dev`: builds an app, runs it, and swaps in what changes, until it is
-//! told to stop. What keeps the app from starting is told, and waited for.
+//! `exuvia dev`: builds an app, runs it, and swaps in changes, until it is told to stop. If
+//! something keeps the app from starting, it reports that and waits for a change.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use exuvia_control::{Claim, EventLine};
-use exuvia_node::{BuildError, Event, NodeConfig, Workshop};
+use exuvia_node::{BuildError, BuildWatcher, Event, NodeConfig};
 use serde_json::json;
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::foreground::{
     Booted, Foreground, not_watched, raise_file_limit, start_tracing, watching,
 };
 use crate::output::Output;
 use crate::place::{self, Place};
 
-/// Build and run an app, and swap in what changes
+/// Build and run an app, and swap in changes
 ///
-/// Sources, module files and the manifest are watched. A change of a source runs
-/// the build commands that read it; what they make is swapped in, and processes
-/// keep their state. When a build fails or a swap is refused the old code runs on,
-/// until it is mended. Ctrl-C stops the processes in order; a second one ends at
-/// once.
+/// Watches sources, module files and the manifest. When a source changes, the build commands
+/// that read it run; their output is swapped in, and processes keep their state. When a build
+/// fails or a swap is refused, the old code keeps running until the problem is fixed. Ctrl-C
+/// stops the processes in order; a second one exits at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia dev
@@ -35,11 +34,15 @@ pub(crate) struct Arguments {
     verbose: bool,
 }
 
-pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     start_tracing(output)?;
     raise_file_limit();
     let app = place::app(arguments.app);
-    let mut workshop = Workshop::open(&app, output.has_colours())?;
+    let mut workshop = BuildWatcher::open(&app, output.has_colours())?;
     let mut claim = Some(Claim::new(place.of_app(&app))?);
     let mut foreground = Foreground::new(output, arguments.verbose)?;
     loop {
@@ -48,7 +51,7 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         let booted = match booted {
             Ok(booted) => booted,
             Err(fault) => {
-                // Without a fault it has been told.
+                // `None` means that it has been reported.
                 if let Some(fault) = fault {
                     output.fault(&fault);
                 }
@@ -58,7 +61,7 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         };
         let running = Arc::clone(&booted.app);
         let (stopper, develop) = (workshop.stopper(), move || running.develop(workshop));
-        // A file system may not answer.
+        // Runs beside the interrupt handler: a file system may not respond.
         let watcher = foreground
             .beside(&mut claim, || stopper.stop(), develop)
             .await?
@@ -73,24 +76,25 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         let Err(fault) = ended else {
             return Ok(());
         };
-        // The tree has given up: what is changed next may mend it.
+        // The supervision tree gave up: the next change may fix it.
         output.fault(&fault);
         claim = Some(Claim::new(place.of_app(&app))?);
         let (app, colours) = (app.clone(), output.has_colours());
-        let open = move || Workshop::open(&app, colours);
+        let open = move || BuildWatcher::open(&app, colours);
         workshop = foreground.beside(&mut claim, || {}, open).await??;
         workshop = wait(&mut foreground, workshop, &mut claim, output).await?;
     }
 }
 
-type Started = Result<Booted, Option<Fault>>;
+type Started = Result<Booted, Option<CliError>>;
 
-/// Builds and boots; the error is why the app is not up.
+/// Builds and boots the app. The inner error says why it is not up; `None` if that has been
+/// reported.
 async fn start(
     foreground: &mut Foreground<'_>,
-    mut workshop: Workshop,
+    mut workshop: BuildWatcher,
     claim: &mut Option<Claim>,
-) -> Result<(Workshop, Started), Fault> {
+) -> Result<(BuildWatcher, Started), CliError> {
     for step in workshop.manifest().builds() {
         foreground.printer().event(&Event::Building {
             modules: step.modules.clone(),
@@ -133,13 +137,13 @@ fn not_built(modules: &[String], error: &BuildError) -> EventLine {
     )
 }
 
-/// Waits for a change that may mend what keeps the app from starting.
+/// Waits for a change that may fix what keeps the app from starting.
 async fn wait(
     foreground: &mut Foreground<'_>,
-    mut workshop: Workshop,
+    mut workshop: BuildWatcher,
     claim: &mut Option<Claim>,
     output: &Output,
-) -> Result<Workshop, Fault> {
+) -> Result<BuildWatcher, CliError> {
     foreground.printer().note(EventLine::now(
         "waiting for a change that mends it; the app does not run yet",
         json!({ "event": "waiting" }),

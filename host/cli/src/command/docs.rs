@@ -1,17 +1,17 @@
-//! `exuvia docs`: the manual of this very version, without a network.
+//! `exuvia docs`: prints the manual of exactly this version, without a network.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::{Command, Stdio};
 
 use crate::environment;
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::{Output, Tone};
 use crate::page::{self, Style};
 
 /// Print a page of the manual
 ///
-/// Without a page it lists them. They are of this version, and need no network. On a
-/// terminal a page is set for it and shown by $PAGER, else by `less`; elsewhere it is
+/// Without a page, lists all pages. They describe this version and need no network. On a
+/// terminal a page is formatted and shown in $PAGER, or else `less`; otherwise it is printed as
 /// Markdown.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -19,14 +19,14 @@ use crate::page::{self, Style};
   exuvia docs manifest
   exuvia docs operations > operations.md")]
 pub(crate) struct Arguments {
-    /// Which page: its name, or that of its file
+    /// The page: its name, or the name of its file
     page: Option<String>,
-    /// Print it at once, without a pager
+    /// Print directly, without a pager
     #[arg(long)]
     no_pager: bool,
 }
 
-/// Name, text and what it is about.
+/// The pages: name, text and subject.
 const PAGES: &[(&str, &str, &str)] = &[
     (
         "start",
@@ -95,7 +95,7 @@ const PAGES: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Other names of pages: their files and titles, as the pages themselves call them.
+/// Other names of pages: file names and titles, as the pages themselves use them.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("first-app", "start"),
     ("introduction", "ideas"),
@@ -111,12 +111,12 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("benchmark", "benchmarks"),
 ];
 
-/// A terminal wider than this has its text no wider: long lines are hard to follow.
+/// The maximum width of text, however wide the terminal is: long lines are hard to follow.
 const WIDEST: usize = 100;
-/// And a narrower one is written as if it had this.
+/// The minimum width, even on a narrower terminal.
 const NARROWEST: usize = 30;
 
-pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
+pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
     let Some(asked) = &arguments.page else {
         for (name, _, about) in PAGES {
             let name = output.paint(Tone::Strong, &format!("{name:<11}"));
@@ -141,9 +141,9 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A page by any of its names.
-fn find(asked: &str) -> Result<&'static str, Fault> {
-    // As links name it: `../docs/upgrade.md#one-part`.
+/// Returns a page by any of its names.
+fn find(asked: &str) -> Result<&'static str, CliError> {
+    // Accept names as links write them: `../docs/upgrade.md#one-part`.
     let path = asked.split('#').next().unwrap_or(asked).to_lowercase();
     let file = path
         .trim_end_matches('/')
@@ -161,18 +161,18 @@ fn find(asked: &str) -> Result<&'static str, Fault> {
     let known: Vec<&str> = PAGES.iter().map(|(name, ..)| *name).collect();
     let all = format!("the pages are {}", known.join(", "));
     let others = OTHER_NAMES.iter().map(|(other, _)| *other);
-    let fault = Fault::usage(format!("there is no page `{asked}`"));
+    let fault = CliError::usage(format!("there is no page `{asked}`"));
     Err(match nearest(name, known.iter().copied().chain(others)) {
         Some(near) => fault.help(format!("did you mean `{near}`? {all}")),
         None => fault.help(all),
     })
 }
 
-/// Shows a text by the user's pager; false: there is none.
+/// Shows text in the user's pager; returns false if there is none.
 fn paged(text: &str) -> bool {
     let pager = environment("PAGER").map(|pager| pager.to_string_lossy().into_owned());
     let mut command = Command::new("sh");
-    // It shows colours, and goes by itself if all fits.
+    // F, R and X: exit by itself if all fits, show colours, and keep the screen.
     command
         .arg("-c")
         .arg(pager.as_deref().unwrap_or("less"))
@@ -192,21 +192,23 @@ fn paged(text: &str) -> bool {
         return false;
     };
     if let Some(mut stdin) = child.stdin.take() {
-        // Who has read enough ends it before the end.
+        // A user who has read enough quits the pager early.
         let _ = stdin.write_all(text.as_bytes());
     }
     child.wait().is_ok_and(|status| status.code() != Some(127))
 }
 
-fn print(text: &str) -> Result<(), Fault> {
+fn print(text: &str) -> Result<(), CliError> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Fault::NobodyReads),
-        Err(error) => Err(Fault::failed(format!("could not write the page: {error}"))),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(CliError::NobodyReads),
+        Err(error) => Err(CliError::failed(format!(
+            "could not write the page: {error}"
+        ))),
         Ok(()) => Ok(()),
     }
 }
 
-/// The name that is most like this one, if any is like it.
+/// Returns the known name that is most similar to this one, if any is similar enough.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let most = 1 + name.chars().count() / 3;
     known
@@ -216,7 +218,8 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
         .map(|(_, other)| other)
 }
 
-/// How many letters have to be written, left out or changed to make one of the other.
+/// Returns the edit distance: letters to insert, delete or change to turn one name into the
+/// other.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -248,7 +251,7 @@ mod tests {
         ] {
             assert!(find(name).unwrap().starts_with(title), "{name}");
         }
-        // Every file that a page links to is one.
+        // Every file that a page links to is a page too.
         for (page, text, _) in PAGES {
             for part in text.split("](").skip(1) {
                 let link = part.split(')').next().unwrap_or_default();

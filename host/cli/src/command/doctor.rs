@@ -1,4 +1,4 @@
-//! `exuvia doctor`: what this machine has for a node, and what is missing.
+//! `exuvia doctor`: checks what this machine provides for a node, and what is missing.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,13 +8,13 @@ use exuvia_node::{Machine, look_at_machine};
 use rustix::process::{Resource, getrlimit};
 use serde_json::json;
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::{Output, Tone, bytes, clean, count};
 
-/// Look whether this machine has what a node, and building actors, need
+/// Check that this machine is ready to run a node and build actors
 ///
-/// Ends with 1 if a node cannot run here. What is only slower, or smaller, or
-/// needed for one language alone, is a warning.
+/// Exits with 1 if a node cannot run here. Problems that only cost speed or capacity, or that
+/// concern a single language, are warnings.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  exuvia doctor\n  exuvia doctor --json | jq 'select(.verdict != \"good\")'"
@@ -28,13 +28,13 @@ enum Verdict {
     Bad,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug)]
 struct Finding {
     what: &'static str,
     found: String,
     verdict: Verdict,
-    /// What to do about it.
+    /// How to fix it.
     fix: Option<String>,
 }
 
@@ -60,11 +60,11 @@ impl Finding {
 
 /// The default of `vm.max_map_count`.
 const MAPPINGS: usize = 65_530;
-/// Files that a node of many modules and clients may have open: a version has
-/// two, a client of the control socket one.
+/// Files that a node with many modules and clients may have open: a version has two, a client
+/// of the control socket one.
 const FILES: u64 = 4_096;
 
-pub(crate) fn run(output: &Output) -> Result<(), Fault> {
+pub(crate) fn run(output: &Output) -> Result<(), CliError> {
     let mut findings = vec![system()];
     match look_at_machine() {
         Ok(machine) => findings.extend(node(&machine)),
@@ -85,13 +85,13 @@ pub(crate) fn run(output: &Output) -> Result<(), Fault> {
     if bad == 0 {
         return Ok(());
     }
-    Err(Fault::failed(format!(
+    Err(CliError::failed(format!(
         "a node cannot run here: {}",
         count(bad as u64, "thing is missing", "things are missing")
     )))
 }
 
-fn show(finding: &Finding, output: &Output) -> Result<(), Fault> {
+fn show(finding: &Finding, output: &Output) -> Result<(), CliError> {
     let (word, tone) = match finding.verdict {
         Verdict::Good => ("good", Tone::Good),
         Verdict::Warning => ("warning", Tone::Warning),
@@ -209,7 +209,7 @@ fn addresses() -> Finding {
     }
 }
 
-/// What builds actors in Rust.
+/// Checks the toolchain that builds actors in Rust.
 fn rust() -> Vec<Finding> {
     let asked = |arguments: &[&str]| {
         let answer = Command::new("rustc").args(arguments).output().ok()?;

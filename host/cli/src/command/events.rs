@@ -1,15 +1,15 @@
-//! `exuvia events`: what happens on a node, as it happens.
+//! `exuvia events`: prints the events of a node as they happen.
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::place::Place;
 
-/// Print what happens on the node, until it ends
+/// Print the node's events until it exits
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  exuvia events\n  exuvia events --json | jq .event")]
 pub(crate) struct Arguments {}
 
-pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), CliError> {
     let mut events = place.client()?.events().await?;
     while let Some(event) = events.next().await? {
         output.event(&event)?;

@@ -1,8 +1,8 @@
-//! `exuvia info`: the node as a whole.
+//! `exuvia info`: shows the node as a whole.
 
 use exuvia_control::Info;
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::{Output, Tone, bytes, clean};
 use crate::place::Place;
 use crate::table::{Align, Table};
@@ -12,7 +12,7 @@ use crate::table::{Align, Table};
 #[command(after_help = "Examples:\n  exuvia info\n  exuvia info --json | jq .release")]
 pub(crate) struct Arguments {}
 
-pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), CliError> {
     let client = place.client()?;
     let info = client.info().await?;
     if output.is_json() {
@@ -22,7 +22,7 @@ pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), Fault> {
     show(&info.value, &socket, output)
 }
 
-fn show(info: &Info, socket: &str, output: &Output) -> Result<(), Fault> {
+fn show(info: &Info, socket: &str, output: &Output) -> Result<(), CliError> {
     let facts = [
         ("app", info.app.clone()),
         ("node", info.node.clone()),

@@ -1,15 +1,16 @@
-//! `exuvia inspect`: all that is known of one process, its state among it.
+//! `exuvia inspect`: shows all that is known of one process, including its state.
 
 use serde_json::Value;
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::{Output, Tone, bytes, clean};
 use crate::place::Place;
 
 /// Show one process: relations, mailbox, limits, and its state
 ///
-/// The state is what the module's own `save` hands over, run on a copy; of the SDKs
-/// it is shown as JSON. A process that is in the middle of something shows the rest.
+/// The state is what the module's own `save` returns, run on a copy; for the SDKs it is shown
+/// as JSON. For a process that is in the middle of a handler, everything but the state is
+/// shown.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia inspect counter
@@ -19,7 +20,11 @@ pub(crate) struct Arguments {
     target: String,
 }
 
-pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     let answer = place.client()?.inspect(&arguments.target).await?;
     if output.is_json() {
         return output.value(&answer.json);
@@ -108,12 +113,16 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         )?;
     }
     line("reductions", &process.reductions.to_string())?;
-    line("crossings", &process.crossings.to_string())?;
-    if let Some(why) = &process.stuck {
-        line("stuck", why)?;
-    }
-    if let Some(how) = &process.reverted {
-        line("reverted", how)?;
+    line("upgrades", &process.upgrades.to_string())?;
+    if let Some(upgrade) = process
+        .upgrade
+        .as_deref()
+        .filter(|upgrade| *upgrade != "current")
+    {
+        match &process.upgrade_reason {
+            Some(reason) => line("upgrade", &format!("{upgrade}: {reason}"))?,
+            None => line("upgrade", upgrade)?,
+        }
     }
     match all["data"]["encoding"].as_str() {
         Some("msgpack") => {

@@ -1,13 +1,13 @@
-//! `exuvia kill` and `exuvia restart`: a process ends, and is started again.
+//! `exuvia kill` and `exuvia restart`: terminate a process, and have it restarted.
 
-use crate::fault::{Exit, Fault};
+use crate::error::{CliError, Exit};
 use crate::output::{Output, clean};
 use crate::place::Place;
 
-/// Kill a process, whatever it does
+/// Kill a process, whatever it is doing
 ///
-/// It can neither trap nor delay that. Its supervisor starts it again if its `restart` says
-/// so, and counts it to its restart intensity; `exuvia restart` does not count.
+/// The process can neither trap nor delay this. Its supervisor restarts it if its `restart`
+/// says so, and counts that towards its restart intensity; `exuvia restart` does not count.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia kill counter
@@ -15,15 +15,16 @@ use crate::place::Place;
 pub(crate) struct Kill {
     /// A registered name or a pid
     target: String,
-    /// What the log says, and those hear who are linked to it
+    /// The reason shown in the log and to linked processes
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
 
-/// Have a process's supervisor stop it and start it again
+/// Make a process's supervisor stop and restart it
 ///
-/// It is stopped in order, within its `shutdown_ms`, and begins with a fresh state. That
-/// counts for no restart intensity. Its siblings run on, whatever the strategy is.
+/// The process is stopped in order, within its `shutdown_ms`, and starts with a fresh state.
+/// This does not count towards the restart intensity. Its siblings keep running, whatever the
+/// strategy is.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  exuvia restart counter")]
 pub(crate) struct Restart {
@@ -31,11 +32,11 @@ pub(crate) struct Restart {
     target: String,
 }
 
-pub(crate) async fn kill(asked: Kill, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn kill(asked: Kill, place: &Place, output: &Output) -> Result<(), CliError> {
     let killed = place.client()?.kill(&asked.target, asked.reason).await?;
     if !killed.value.ended {
         let pid = killed.value.pid;
-        return Err(Fault::new(
+        return Err(CliError::new(
             Exit::Failed,
             "not_ended",
             format!("{pid} was told to end, and has not ended within a second"),
@@ -48,7 +49,11 @@ pub(crate) async fn kill(asked: Kill, place: &Place, output: &Output) -> Result<
     output.line(&format!("killed {}", clean(&killed.value.pid)))
 }
 
-pub(crate) async fn restart(asked: Restart, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn restart(
+    asked: Restart,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     let restarted = place.client()?.restart(&asked.target).await?;
     if output.is_json() {
         return output.value(&restarted.json);

@@ -1,7 +1,7 @@
-//! `exuvia new`: an app or a library in a folder of its own.
+//! `exuvia new`: creates an app or a library in a folder of its own.
 //!
-//! All files are written beside the folder's place, and the whole is renamed: one
-//! that fails in the middle leaves nothing.
+//! All files are written to a temporary folder beside the destination, which is then renamed: a
+//! failure leaves nothing behind.
 
 mod around;
 
@@ -12,20 +12,20 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use crate::environment;
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::{Output, Tone, clean};
 use around::{Workspace, begin_repository};
 
-/// Where the SDK is in a checkout of the project.
+/// The folder of the SDK in a checkout of the project.
 const SDK: &str = "guest-sdk/rust";
 
-/// The project, for those who have no checkout of it.
+/// The project's repository, used if there is no checkout.
 const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 
-/// How long a name may be: it is also a crate's and a file's.
+/// The maximum length of a name: it is also the name of a crate and of a file.
 const MAX_NAME: usize = 64;
 
-/// Words that cargo does not take for a package, or that no crate can be named.
+/// Words that cargo rejects as a package name, or that cannot name a crate.
 const RESERVED: &[&str] = &[
     "abstract",
     "alloc",
@@ -91,7 +91,7 @@ const RESERVED: &[&str] = &[
     "yield",
 ];
 
-/// Begin an app, or a library of messages
+/// Create an app, or a library of messages
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia new hello && cd hello && exuvia dev
@@ -101,16 +101,16 @@ const RESERVED: &[&str] = &[
 The Rust SDK is taken from the checkout that this program was built in, from --sdk, or else from
 the project's repository.")]
 pub(crate) struct Arguments {
-    /// The folder to make; its last part is the name
+    /// The folder to create; its last part is the name
     #[arg(value_name = "NAME")]
     folder: PathBuf,
-    /// What to begin with
+    /// The template to use
     #[arg(long, short, value_enum, default_value_t = Template::Rust)]
     template: Template,
-    /// The folder of the Rust SDK [default: $EXUVIA_SDK, else found by itself]
+    /// The folder of the Rust SDK [default: $EXUVIA_SDK, else found automatically]
     #[arg(long, value_name = "PATH")]
     sdk: Option<PathBuf>,
-    /// Whether to begin a repository, if the folder is not inside of one
+    /// Initialize a repository, unless the folder is inside one
     #[arg(long, value_enum, default_value_t = Vcs::Git)]
     vcs: Vcs,
 }
@@ -133,7 +133,7 @@ enum Template {
     Lib,
 }
 
-/// A file of a template: its place, and its text.
+/// A file of a template: its path and its text.
 type File = (&'static str, &'static str);
 
 macro_rules! template {
@@ -196,7 +196,7 @@ impl Template {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
+pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
     let folder = &arguments.folder;
     let name = name_of(folder)?;
     free(folder)?;
@@ -220,9 +220,9 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
     let beside = folder.with_file_name(format!(".{name}.new-{}", std::process::id()));
     let written = write(&beside, files, fill).and_then(|()| fs::rename(&beside, folder));
     if let Err(error) = written {
-        // What is left of it is nobody's.
+        // Remove what was written so far.
         let _ = fs::remove_dir_all(&beside);
-        return Err(Fault::failed(format!(
+        return Err(CliError::failed(format!(
             "{} could not be made: {error}",
             folder.display()
         )));
@@ -248,12 +248,13 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), Fault> {
     Ok(())
 }
 
-/// An app is a workspace of its own, and there cannot be one inside another.
-fn apart(around: &Workspace) -> Result<(), Fault> {
+/// Fails if the workspace around the app would include it: an app is a workspace of its own,
+/// and workspaces cannot be nested.
+fn apart(around: &Workspace) -> Result<(), CliError> {
     let Some(takes) = &around.takes else {
         return Ok(());
     };
-    Err(Fault::failed(format!(
+    Err(CliError::failed(format!(
         "an app is a Cargo workspace of its own, and the one of {} takes in `{takes}`",
         around.manifest.display()
     ))
@@ -274,10 +275,10 @@ fn write(folder: &Path, files: &[File], fill: impl Fn(&str) -> String) -> std::i
     Ok(())
 }
 
-/// The name that a folder gives, if it can be an app's, a module's and a crate's.
-fn name_of(folder: &Path) -> Result<String, Fault> {
+/// Returns the name that a folder gives, if it is valid for an app, a module and a crate.
+fn name_of(folder: &Path) -> Result<String, CliError> {
     let wrong = |why: String| {
-        Fault::usage(why).help(
+        CliError::usage(why).help(
             "choose a name of a-z, 0-9, `_` and `-` that begins with a letter; it is the folder's, the app's and the crate's",
         )
     };
@@ -304,17 +305,17 @@ fn name_of(folder: &Path) -> Result<String, Fault> {
     Ok(name.to_owned())
 }
 
-/// Whether a folder can be made there: nothing is overwritten.
-fn free(folder: &Path) -> Result<(), Fault> {
+/// Checks that a folder can be created at the path: nothing is overwritten.
+fn free(folder: &Path) -> Result<(), CliError> {
     let taken = |what: &str| {
-        Fault::failed(format!("{} {what}", folder.display()))
+        CliError::failed(format!("{} {what}", folder.display()))
             .help("choose another name, or remove it first")
     };
     if let Some(parent) = folder.parent()
         && !parent.as_os_str().is_empty()
     {
         fs::create_dir_all(parent).map_err(|error| {
-            Fault::failed(format!("{} cannot be made: {error}", parent.display()))
+            CliError::failed(format!("{} cannot be made: {error}", parent.display()))
         })?;
     }
     match fs::read_dir(folder) {
@@ -328,8 +329,8 @@ fn free(folder: &Path) -> Result<(), Fault> {
     }
 }
 
-/// What `Cargo.toml` says of the SDK.
-fn sdk(given: Option<&Path>) -> Result<String, Fault> {
+/// Returns the SDK's dependency specification for `Cargo.toml`.
+fn sdk(given: Option<&Path>) -> Result<String, CliError> {
     let given = given
         .map(Path::to_path_buf)
         .or_else(|| environment("EXUVIA_SDK").map(PathBuf::from));
@@ -341,7 +342,7 @@ fn sdk(given: Option<&Path>) -> Result<String, Fault> {
     };
     match is_sdk(&path) {
         true => Ok(dependency(&path)),
-        false => Err(Fault::usage(format!(
+        false => Err(CliError::usage(format!(
             "{} is not the Rust SDK: it has no Cargo.toml of the package `exuvia`",
             path.display()
         ))
@@ -353,11 +354,11 @@ fn sdk(given: Option<&Path>) -> Result<String, Fault> {
 
 fn dependency(path: &Path) -> String {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    // A basic string of TOML takes JSON's escapes.
+    // A basic string of TOML accepts JSON's escapes.
     format!("{{ path = {} }}", json!(path.display().to_string()))
 }
 
-/// The SDK of the checkout in whose target folder this program is.
+/// Returns the SDK of the checkout whose target folder contains this program.
 fn checkout() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     program

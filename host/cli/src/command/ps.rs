@@ -1,9 +1,9 @@
-//! `exuvia ps`: the processes of a node.
+//! `exuvia ps`: lists the processes of a node.
 
 use clap::builder::RangedU64ValueParser;
-use exuvia_control::{Client, Info, MAX_LISTED, ModuleInfo};
+use exuvia_control::{Client, Info, MAX_LISTED, ModuleInfo, Process};
 
-use crate::fault::{Exit, Fault};
+use crate::error::{CliError, Exit};
 use crate::output::{Output, Tone, bytes, clean};
 use crate::place::Place;
 use crate::table::{Align, Table};
@@ -15,15 +15,19 @@ use crate::table::{Align, Table};
   exuvia ps --module counter --limit 10
   exuvia ps --json | jq '.[] | select(.mailbox > 0) | .pid'")]
 pub(crate) struct Arguments {
-    /// Only those of this module
+    /// Show only processes of this module
     #[arg(long)]
     module: Option<String>,
-    /// At most so many
+    /// Show at most N processes
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit())]
     limit: usize,
 }
 
-pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     let client = place.client()?;
     let list = client
         .processes(arguments.module.as_deref(), arguments.limit)
@@ -41,6 +45,7 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         ("NAME", Align::Left),
         ("MODULE", Align::Left),
         ("STATE", Align::Left),
+        ("UPGRADE", Align::Left),
         ("MAILBOX", Align::Right),
         ("REDUCTIONS", Align::Right),
         ("MEMORY", Align::Right),
@@ -56,6 +61,7 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
             },
             process.module.clone().unwrap_or_else(none),
             process.state.clone(),
+            process.upgrade.clone().unwrap_or_else(none),
             process.mailbox.to_string(),
             process.reductions.to_string(),
             bytes(process.memory),
@@ -69,26 +75,12 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     output.line(&output.paint(Tone::Strong, &heading))?;
     for (row, process) in rows.iter().zip(&list.value) {
         output.line(row)?;
-        if let Some(why) = &process.stuck {
-            let word = output.paint(Tone::Warning, "stuck");
-            let lines: Vec<&str> = why.lines().map(str::trim).collect();
-            output.line(&format!("  {word}: {}", clean(&lines.join(" "))))?;
-        }
-        if let Some(how) = &process.reverted {
-            let word = output.paint(Tone::Warning, "reverted");
-            let lines: Vec<&str> = how.lines().map(str::trim).collect();
-            output.line(&format!(
-                "  {word}: new code failed it, it runs the old until the next swap: {}",
-                clean(&lines.join(" "))
-            ))?;
-        }
-        if process.left {
-            let word = output.paint(Tone::Warning, "left");
-            let version = clean(process.module.as_deref().unwrap_or("its version"));
-            output.line(&format!(
-                "  {word}: stays on {version} until it ends; `exuvia deploy --kill` of the \
-                 current file ends it"
-            ))?;
+        if let Some(note) = note(process) {
+            let word = output.paint(
+                Tone::Warning,
+                process.upgrade.as_deref().unwrap_or_default(),
+            );
+            output.line(&format!("  {word}: {note}"))?;
         }
     }
     if list.value.len() == arguments.limit {
@@ -105,17 +97,37 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     Ok(())
 }
 
+/// Returns a note for a process that does not run the current code.
+fn note(process: &Process) -> Option<String> {
+    let reason = process.upgrade_reason.as_deref().unwrap_or_default();
+    let lines: Vec<&str> = reason.lines().map(str::trim).collect();
+    let reason = clean(&lines.join(" "));
+    match process.upgrade.as_deref()? {
+        "failed" => Some(reason),
+        "reverted" => Some(format!(
+            "new code failed it, so old code runs until the next swap: {reason}"
+        )),
+        "exempt" => {
+            let version = clean(process.module.as_deref().unwrap_or("its version"));
+            Some(format!(
+                "stays on {version} until it exits; `exuvia deploy --kill` of the current file ends it"
+            ))
+        }
+        _ => None,
+    }
+}
+
 fn limit() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=MAX_LISTED as u64)
 }
 
-/// An empty list would hide that the name is misspelt.
-async fn known(client: &Client, module: &str) -> Result<(), Fault> {
+/// Fails if the node has no such module: an empty list would hide that the name is misspelt.
+async fn known(client: &Client, module: &str) -> Result<(), CliError> {
     let info = client.info().await?.value;
     if find(&info, module).is_some() {
         return Ok(());
     }
-    Err(Fault::new(
+    Err(CliError::new(
         Exit::Failed,
         "no_module",
         format!(
@@ -129,7 +141,7 @@ fn find<'a>(info: &'a Info, module: &str) -> Option<&'a ModuleInfo> {
     info.modules.iter().find(|known| known.name == module)
 }
 
-/// In all its versions.
+/// Returns the number of processes in all versions of a module.
 fn population(module: &ModuleInfo) -> u64 {
     module.loaded.iter().map(|version| version.processes).sum()
 }

@@ -1,19 +1,19 @@
-//! `exuvia rollback`: back to the release before.
+//! `exuvia rollback`: rolls back to the previous release.
 
 use crate::command::deploy;
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::place::Place;
 
-/// Go back to the release before the current one
+/// Roll back to the previous release
 ///
-/// It is a swap like any other: processes and messages stay, and state crosses
+/// A rollback is a swap like any other: processes and messages stay, and state is transferred
 /// back by the same paths.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  exuvia rollback")]
 pub(crate) struct Arguments {}
 
-pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), CliError> {
     let swap = place.client()?.rollback().await?;
     deploy::show(&swap, output)
 }

@@ -1,4 +1,4 @@
-//! `exuvia run`: a node in the foreground, until it is told to stop.
+//! `exuvia run`: runs a node in the foreground until it is told to stop.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use exuvia_control::Claim;
 use exuvia_node::NodeConfig;
 use exuvia_node::manifest::Manifest;
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::foreground::{Foreground, not_watched, raise_file_limit, start_tracing, watching};
 use crate::output::Output;
 use crate::place::{self, Place};
 
 /// Run an app in the foreground
 ///
-/// The module files are watched: what changes is swapped in at once, and a
-/// module that is refused leaves the old code running. Ctrl-C stops the
-/// processes in reverse order of their start; a second one ends at once.
+/// Watches the module files: a changed file is swapped in at once, and if a module is refused,
+/// the old code keeps running. Ctrl-C stops the processes in reverse order of their start; a
+/// second one exits at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia run
@@ -25,13 +25,14 @@ use crate::place::{self, Place};
   exuvia run counter.wasm           one process of that module, without a manifest
   EXUVIA_LOG=debug exuvia run 2>node.log")]
 pub(crate) struct Arguments {
-    /// The app: a folder or its exuvia.toml, or a module's file [default: the nearest exuvia.toml, here or above]
+    /// The app: a folder or its exuvia.toml, or a module's file [default: the nearest
+    /// exuvia.toml, here or above]
     #[arg(value_name = "APP|FILE.wasm")]
     app: Option<PathBuf>,
     /// Do not watch the module files
     #[arg(long)]
     no_watch: bool,
-    /// Serve the node's numbers for Prometheus at this address too, as in 127.0.0.1:9464
+    /// Also serve the node's metrics for Prometheus at this address, as in 127.0.0.1:9464
     #[arg(long, value_name = "ADDR")]
     metrics: Option<std::net::SocketAddr>,
     /// Print the backtrace of each process that traps
@@ -39,7 +40,11 @@ pub(crate) struct Arguments {
     verbose: bool,
 }
 
-pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     start_tracing(output)?;
     raise_file_limit();
     let app = place::app(arguments.app);
@@ -61,7 +66,7 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
         false => {
             let app = Arc::clone(&booted.app);
             let watch = move || app.watch();
-            // A file system may not answer.
+            // Runs beside the interrupt handler: a file system may not respond.
             let watcher = foreground.beside(&mut claim, || {}, watch).await?;
             Some(watcher.map_err(not_watched)?)
         }
@@ -72,7 +77,7 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     foreground.serve(booted, watcher, &watching, claim).await?
 }
 
-/// Whether this is named as a module's file is.
+/// Returns whether the path is named like a module's file.
 fn is_module(path: &Path) -> bool {
     let named = |extension: &std::ffi::OsStr| extension == "wasm" || extension == "wat";
     !path.is_dir() && path.extension().is_some_and(named)

@@ -1,22 +1,21 @@
-//! `exuvia send`: a message for a process, or a request and its reply.
+//! `exuvia send`: sends a message to a process, or a request whose reply it prints.
 
 use std::io::Read as _;
 
 use exuvia_control::{
-    CallRequest, Client, MAX_REQUEST_BYTES, Payload, REFUSED_TAG, SendRequest, Shown, TYPED_TAG,
+    CallRequest, Client, MAX_REQUEST_BYTES, Payload, REFUSED_TAG, Rendered, SendRequest, TYPED_TAG,
 };
 
-use crate::fault::{Exit, Fault};
+use crate::error::{CliError, Exit};
 use crate::output::{Output, clean, clean_lines};
 use crate::place::Place;
 
 /// Send a message to a process
 ///
-/// The payload is JSON and reaches the process as MessagePack, which is what the
-/// SDKs read. Without a payload the message is empty; with `-` the payload is read
-/// from stdin, where it may be larger than an argument. That the message was sent does not
-/// mean that it was understood: what the receiver says against it within a moment is
-/// printed as a warning.
+/// The payload is JSON and is converted to MessagePack, which is what the SDKs read. Without a
+/// payload the message is empty; with `-` the payload is read from stdin, where it may be
+/// larger than an argument. A message that was sent has not necessarily been understood:
+/// warnings that the receiver logs within a moment are printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia send counter '{\"Add\": {\"by\": 5}}'
@@ -28,10 +27,10 @@ use crate::place::Place;
 pub(crate) struct Arguments {
     /// A registered name or a pid
     target: String,
-    /// What to send, as JSON; `-` reads it from stdin
+    /// The payload, as JSON; `-` reads it from stdin
     #[arg(allow_negative_numbers = true)]
     payload: Option<String>,
-    /// The message's tag; typed messages of the SDKs have 0
+    /// The message's tag; typed messages of the SDKs have tag 0
     #[arg(long, value_name = "N", default_value_t = TYPED_TAG)]
     tag: u32,
     /// Wait for the reply and print it
@@ -40,15 +39,19 @@ pub(crate) struct Arguments {
     /// How long to wait for the reply, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 5_000, requires = "call")]
     timeout: u64,
-    /// The payload is text, sent as it is
+    /// Send the payload as plain text
     #[arg(long, conflicts_with = "hex", requires = "payload")]
     text: bool,
-    /// The payload is hex, two digits for each byte
+    /// Read the payload as hex, two digits for each byte
     #[arg(long, requires = "payload")]
     hex: bool,
 }
 
-pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     let payload = payload(&arguments)?;
     let client = place.client()?;
     let (to, tag) = (arguments.target, arguments.tag);
@@ -58,14 +61,14 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     }
 }
 
-/// Sends a message, and says so; also what the receiver says against it.
+/// Sends a message and reports it, together with warnings that the receiver logs.
 pub(super) async fn tell(
     client: &Client,
     to: String,
     tag: u32,
     payload: Payload,
     output: &Output,
-) -> Result<(), Fault> {
+) -> Result<(), CliError> {
     let request = SendRequest {
         to: to.clone(),
         tag,
@@ -84,7 +87,7 @@ pub(super) async fn tell(
     Ok(())
 }
 
-/// Sends a request, and prints the reply.
+/// Sends a request and prints the reply.
 pub(super) async fn ask(
     client: &Client,
     to: String,
@@ -92,7 +95,7 @@ pub(super) async fn ask(
     payload: Payload,
     timeout_ms: u64,
     output: &Output,
-) -> Result<(), Fault> {
+) -> Result<(), CliError> {
     let request = CallRequest {
         to,
         tag,
@@ -102,18 +105,18 @@ pub(super) async fn ask(
     let reply = client.call(&request).await?;
     if reply.value.tag == REFUSED_TAG {
         let why = format!("the process refused the request: {}", reply.value.payload);
-        return Err(Fault::new(Exit::Failed, "refused", why));
+        return Err(CliError::new(Exit::Failed, "refused", why));
     }
     if output.is_json() {
         return output.value(&reply.json);
     }
     match &reply.value.payload {
-        Shown::Empty => Ok(()),
+        Rendered::Empty => Ok(()),
         shown => output.line(&clean_lines(&shown.to_string())),
     }
 }
 
-fn payload(arguments: &Arguments) -> Result<Payload, Fault> {
+fn payload(arguments: &Arguments) -> Result<Payload, CliError> {
     let Some(given) = &arguments.payload else {
         return Ok(Payload::Empty);
     };
@@ -129,15 +132,15 @@ fn payload(arguments: &Arguments) -> Result<Payload, Fault> {
         return match payload.clone().into_bytes() {
             Ok(_) => Ok(payload),
             Err(failure) => {
-                let fault = Fault::usage(failure.message);
-                Err(failure.help.into_iter().fold(fault, Fault::help))
+                let fault = CliError::usage(failure.message);
+                Err(failure.help.into_iter().fold(fault, CliError::help))
             }
         };
     }
     serde_json::from_str(given)
         .map(Payload::Msgpack)
         .map_err(|error| {
-            let fault = Fault::usage(format!("the payload is not JSON: {error}"));
+            let fault = CliError::usage(format!("the payload is not JSON: {error}"));
             if given.len() > SHORT || given.contains(['{', '[', '"']) {
                 return fault.help("JSON wants quotes around keys and texts, inside the shell's");
             }
@@ -148,10 +151,10 @@ fn payload(arguments: &Arguments) -> Result<Payload, Fault> {
         })
 }
 
-/// How long a payload may be that is repeated in a message.
+/// The maximum length of a payload that is repeated in an error message.
 const SHORT: usize = 60;
 
-fn from_stdin() -> Result<String, Fault> {
+fn from_stdin() -> Result<String, CliError> {
     let mut text = String::new();
     let limit = MAX_REQUEST_BYTES as u64;
     std::io::stdin()
@@ -159,10 +162,10 @@ fn from_stdin() -> Result<String, Fault> {
         .take(limit + 1)
         .read_to_string(&mut text)
         .map_err(|error| {
-            Fault::failed(format!("could not read the payload from stdin: {error}"))
+            CliError::failed(format!("could not read the payload from stdin: {error}"))
         })?;
     if text.len() > MAX_REQUEST_BYTES {
-        return Err(Fault::failed(format!(
+        return Err(CliError::failed(format!(
             "the payload on stdin has more than {limit} bytes, which is the limit"
         )));
     }

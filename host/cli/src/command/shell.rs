@@ -1,5 +1,5 @@
-//! `exuvia shell`: the commands that talk to a node, one after another, with
-//! history and completion. A line is a command line without its first word.
+//! `exuvia shell`: runs the commands that talk to a node interactively, with history and
+//! completion. A line is a command line without its first word.
 
 use std::path::PathBuf;
 
@@ -15,20 +15,20 @@ use crate::command::{
     trace, tree,
 };
 use crate::environment;
-use crate::fault::{Exit, Fault};
+use crate::error::{CliError, Exit};
 use crate::output::{Output, Tone, clean};
 use crate::place::Place;
 
-/// Lines of history that are kept.
+/// The maximum number of lines kept in the history.
 const HISTORY: usize = 1_000;
-/// Names that completion knows at most.
+/// The maximum number of process names that completion offers.
 const NAMES: usize = 2_000;
 
-/// Talk to a node, command by command
+/// Talk to a node interactively
 ///
-/// The commands are those of this program: `ps`, `inspect`, `send`, `call`, `trace`
-/// and so on; `help` lists them. Tab completes commands and names of processes,
-/// Ctrl-C ends what runs, Ctrl-D the shell. Lines may also come from a pipe.
+/// The commands are those of this program: `ps`, `inspect`, `send`, `call`, `trace` and so on;
+/// `help` lists them. Tab completes commands and names of processes, Ctrl-C interrupts the
+/// running command, Ctrl-D exits the shell. Lines may also be piped in.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia shell
@@ -67,15 +67,15 @@ enum Command {
     Deploy(deploy::Arguments),
     Rollback(rollback::Arguments),
     Stop(stop::Arguments),
-    /// Leave the shell; the node runs on
+    /// Exit the shell; the node keeps running
     #[command(alias = "exit")]
     Quit,
 }
 
-pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), CliError> {
     let client = place.client()?;
     let app = client.info().await?.value.app;
-    // Whatever folder the shell goes to later, it is this node.
+    // Pin the socket, so that later commands reach this node from any folder.
     let place = Place::new(Some(client.socket().to_path_buf()), None);
     let mut input = Input::new(&app, output);
     let mut last = Ok(());
@@ -86,7 +86,7 @@ pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), Fault> {
             (input, read)
         })
         .await
-        .map_err(|error| Fault::failed(format!("the shell failed: {error}")))?;
+        .map_err(|error| CliError::failed(format!("the shell failed: {error}")))?;
         input = returned;
         let line = match read? {
             Read::Line(line) => line,
@@ -100,8 +100,8 @@ pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), Fault> {
                 continue;
             }
             Parsed::Wrong(text) => {
-                output.fault(&Fault::usage(text));
-                last = Err(Fault::Shown(Exit::Usage));
+                output.fault(&CliError::usage(text));
+                last = Err(CliError::Shown(Exit::Usage));
                 continue;
             }
             Parsed::Line(arguments) => arguments,
@@ -117,16 +117,16 @@ pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), Fault> {
         match &last {
             Ok(()) if stops => return Ok(()),
             Ok(()) => {}
-            Err(Fault::NobodyReads) => return last,
+            Err(CliError::NobodyReads) => return last,
             Err(fault) => {
                 output.fault(fault);
-                last = Err(Fault::Shown(fault.exit()));
+                last = Err(CliError::Shown(fault.exit()));
             }
         }
     }
 }
 
-async fn act(command: Command, place: &Place, output: &Output) -> Result<(), Fault> {
+async fn act(command: Command, place: &Place, output: &Output) -> Result<(), CliError> {
     match command {
         Command::Ps(arguments) => ps::run(arguments, place, output).await,
         Command::Inspect(arguments) => inspect::run(arguments, place, output).await,
@@ -149,10 +149,10 @@ async fn act(command: Command, place: &Place, output: &Output) -> Result<(), Fau
     }
 }
 
-/// What a line asks for.
+/// The result of parsing a line.
 #[derive(Debug)]
 enum Parsed {
-    /// It is empty, or a comment.
+    /// An empty line or a comment.
     Nothing,
     Line(Line),
     Help(String),
@@ -181,8 +181,8 @@ fn parse(line: &str) -> Parsed {
     }
 }
 
-/// A line cut into words. What begins with `{`, `[` or `"` is JSON and one word to
-/// its end, as it is; other words may stand in single quotes.
+/// Splits a line into words. A word that starts with `{`, `[` or `"` is one JSON value, taken
+/// as it is up to its end; other words may be in single quotes.
 fn words(line: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut rest = line.trim_start();
@@ -220,7 +220,7 @@ enum Read {
     End,
 }
 
-/// Where lines come from.
+/// The source of lines: an editor on a terminal, else stdin.
 struct Input {
     editor: Option<Editor<Words, FileHistory>>,
     prompt: String,
@@ -246,13 +246,13 @@ impl Input {
             editor.set_helper(Some(Words::new()));
             Ok(editor)
         });
-        // A terminal that the editor cannot use is read as a pipe is.
+        // If the editor cannot use the terminal, it is read like a pipe.
         let Ok(mut editor) = editor else {
             return plain;
         };
         let history = history();
         if let Some(history) = &history {
-            // None yet, or one that cannot be read: it begins anew.
+            // If there is no readable history, a new one is started.
             let _ = editor.load_history(history);
         }
         let prompt = format!("{}> ", output.paint(Tone::Strong, &clean(app)));
@@ -263,21 +263,21 @@ impl Input {
         }
     }
 
-    /// Learns the names that there are now.
+    /// Updates the process names for completion.
     async fn know(&mut self, client: &Client) {
         let Some(helper) = self.editor.as_mut().and_then(Editor::helper_mut) else {
             return;
         };
         if let Ok(list) = client.processes(None, NAMES).await {
             let names = list.value.into_iter().flat_map(|process| process.names);
-            // Guests choose them: one that cannot be shown is not offered.
+            // Guests choose the names: those with hidden characters are not offered.
             helper.names = names.filter(|name| !name.contains(is_hidden)).collect();
         }
     }
 
-    fn read(&mut self) -> Result<Read, Fault> {
+    fn read(&mut self) -> Result<Read, CliError> {
         let unreadable = |error: &dyn std::fmt::Display| {
-            Fault::failed(format!("no line could be read: {error}"))
+            CliError::failed(format!("no line could be read: {error}"))
         };
         let Some(editor) = &mut self.editor else {
             let mut line = String::new();
@@ -300,7 +300,7 @@ impl Input {
         }
     }
 
-    /// A history that cannot be written is lost, and nothing else.
+    /// Appends to the history file. Errors are ignored: only the history is lost.
     fn keep(&mut self) {
         let (Some(editor), Some(history)) = (&mut self.editor, &self.history) else {
             return;
@@ -312,7 +312,7 @@ impl Input {
     }
 }
 
-/// `$XDG_STATE_HOME/exuvia/history`, or under `~/.local/state`.
+/// Returns `$XDG_STATE_HOME/exuvia/history`, or the same under `~/.local/state`.
 fn history() -> Option<PathBuf> {
     let absolute = |name| {
         environment(name)
@@ -324,7 +324,7 @@ fn history() -> Option<PathBuf> {
         .map(|state| state.join("exuvia/history"))
 }
 
-/// Completes commands, and after them names of processes.
+/// Completes commands, and names of processes as their arguments.
 #[derive(Helper, Highlighter, Hinter, Validator)]
 struct Words {
     commands: Vec<String>,

@@ -1,23 +1,27 @@
-//! `exuvia stop`: the orderly end of a node.
+//! `exuvia stop`: stops a node in an orderly way.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::fault::{Exit, Fault};
+use crate::error::{CliError, Exit};
 use crate::output::{Output, count};
 use crate::place::Place;
 
-/// Stop the node, children in reverse order of their start
+/// Stop the node, its processes in reverse order of their start
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  exuvia stop\n  exuvia stop --timeout 60000")]
 pub(crate) struct Arguments {
-    /// How long the processes get, in milliseconds [default: 30000]
+    /// How long the processes may take, in milliseconds [default: 30000]
     #[arg(long, value_name = "MS")]
     timeout: Option<u64>,
 }
 
-pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     let timeout = arguments.timeout.map(Duration::from_millis);
     let report = place.client()?.stop(timeout).await?;
     if report["orderly"] == Value::Bool(false) {
@@ -30,9 +34,9 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     }
 }
 
-/// The node has ended, but not as it should.
-pub(crate) fn not_orderly(left: u64) -> Fault {
-    Fault::new(
+/// Creates the error for a node that stopped, but not in an orderly way.
+pub(crate) fn not_orderly(left: u64) -> CliError {
+    CliError::new(
         Exit::Failed,
         "not_orderly",
         format!(

@@ -1,14 +1,15 @@
-//! `exuvia suspend` and `exuvia resume`: a process stands still, between two
-//! messages, and goes on.
+//! `exuvia suspend` and `exuvia resume`: pause a process between two messages, and let it
+//! continue.
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::place::Place;
 
-/// Have a process take no messages until it is resumed
+/// Pause a process
 ///
-/// It finishes the message that it is handling. Meanwhile messages wait in its mailbox,
-/// up to its limits; it can be inspected, it crosses to new code, and it ends if it is told to.
+/// The process finishes the message that it is handling and takes no other until it is resumed.
+/// Meanwhile messages wait in its mailbox, up to its limits; the process can be inspected, is
+/// upgraded to new code, and terminates if it is told to.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia suspend counter
@@ -19,7 +20,7 @@ pub(crate) struct Suspend {
     target: String,
 }
 
-/// Have a process that was suspended take messages again
+/// Resume a process that was suspended
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  exuvia resume counter")]
 pub(crate) struct Resume {
@@ -27,15 +28,19 @@ pub(crate) struct Resume {
     target: String,
 }
 
-pub(crate) async fn suspend(asked: Suspend, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn suspend(
+    asked: Suspend,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     run(&asked.target, true, place, output).await
 }
 
-pub(crate) async fn resume(asked: Resume, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn resume(asked: Resume, place: &Place, output: &Output) -> Result<(), CliError> {
     run(&asked.target, false, place, output).await
 }
 
-async fn run(target: &str, on: bool, place: &Place, output: &Output) -> Result<(), Fault> {
+async fn run(target: &str, on: bool, place: &Place, output: &Output) -> Result<(), CliError> {
     let done = place.client()?.suspend(target, on).await?;
     if output.is_json() {
         return output.value(&done.json);

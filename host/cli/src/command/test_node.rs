@@ -1,8 +1,9 @@
-//! `exuvia test-node`: a node whose time stands still, for the tests of guests. Not for people:
-//! the SDK's `exuvia::test` starts it, and asks by the numbers of `exuvia_abi::test_node`.
+//! `exuvia test-node`: a node with a manual clock, for tests of guests. Not meant for direct
+//! use: the SDK's `exuvia::test` starts it and sends requests with the numbers of
+//! `exuvia_abi::test_node`.
 //!
-//! One process of it is the test's own. Host calls are made in its name; a call that waits moves
-//! the clock until what it waits for has come, or its timeout has passed.
+//! One process of the node belongs to the test, and host calls are made on its behalf. A call
+//! that waits advances the clock until the event that it waits for, or until its timeout.
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -19,19 +20,19 @@ use exuvia_node::{
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 
-use crate::fault::Fault;
+use crate::error::CliError;
 
-/// How long processes may be busy before the test is told.
+/// How long processes may stay busy before the test fails, in real time.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the tree may take to stop.
+/// How long the supervision tree may take to stop.
 const STOP: Duration = Duration::from_secs(5);
 
 /// Run a node for a test
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
-pub(crate) fn run() -> Result<(), Fault> {
-    let broken = |error: io::Error| Fault::failed(format!("the test is gone: {error}"));
+pub(crate) fn run() -> Result<(), CliError> {
+    let broken = |error: io::Error| CliError::failed(format!("the test is gone: {error}"));
     let mut input = BufReader::new(io::stdin().lock());
     let mut output = BufWriter::new(io::stdout().lock());
     let mut server = None;
@@ -47,14 +48,14 @@ pub(crate) fn run() -> Result<(), Fault> {
             .and_then(|()| output.flush());
         written.map_err(broken)?;
     }
-    // Else whoever traps exits would not see the end.
+    // Stop in order, so that processes that trap exits receive the exit.
     if let Some(Server { app: Some(app), .. }) = server {
         app.stop(STOP);
     }
     Ok(())
 }
 
-/// One question; nothing at the end of the input.
+/// Reads one request; returns `None` at the end of the input.
 fn read(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     match input.read_exact(&mut length) {
@@ -70,7 +71,7 @@ fn read(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(question))
 }
 
-/// What is left of a question.
+/// The part of a request that has not been read yet.
 struct Question<'a>(&'a [u8]);
 
 impl<'a> Question<'a> {
@@ -94,7 +95,7 @@ impl<'a> Question<'a> {
     }
 
     fn word(&mut self) -> Result<u32, String> {
-        // Tags and codes: those of guests are 32 bits.
+        // Tags and codes: guests' are 32 bits.
         #[expect(clippy::cast_possible_truncation, reason = "it was a u32")]
         self.number().map(|number| number as u32)
     }
@@ -257,7 +258,7 @@ impl Server {
 
     fn load(&self, name: String, path: &Path) -> Result<Answer, String> {
         let failed = |error| format!("{}: {error}", path.display());
-        // A pipe would be waited for, and a device never ends.
+        // Reading a pipe would block, and a device never ends.
         if !std::fs::metadata(path).map_err(failed)?.is_file() {
             return Err(format!("{} is no ordinary file", path.display()));
         }
@@ -298,8 +299,8 @@ impl Server {
         }
     }
 
-    /// Waits until the test's process has such a message, or for so long by the node's
-    /// clock; negative: for an hour.
+    /// Takes a matching message of the test's process, advancing the node's clock by at most
+    /// `milliseconds` (negative: an hour) until there is one.
     fn take(&self, mode: i32, key: u64, milliseconds: i64) -> Result<Option<Envelope>, String> {
         const FOREVER: u64 = 3_600_000;
         let clock = &self.node.system().clock;
@@ -319,11 +320,11 @@ impl Server {
         }
     }
 
-    /// A host call in the name of the test's process.
+    /// Makes a host call on behalf of the test's process.
     fn call(&mut self, name: &str, question: &mut Question<'_>) -> Result<Answer, String> {
         let ok = |()| Answer::code(Code::Ok);
-        // What the test did before has happened, with all that comes of it: else two whom it
-        // has told something would go on in any order.
+        // First let everything that the test caused before finish; otherwise two processes that
+        // the test has messaged would run in an arbitrary order.
         self.settle()?;
         Ok(match name {
             "receive" => {
@@ -463,7 +464,9 @@ impl Server {
 
     fn act<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&mut exuvia_node::GuestOwn, &exuvia_node::GuestSystem) -> T + Send + 'static,
+        act: impl FnOnce(&mut exuvia_node::GuestProcess, &exuvia_node::GuestSystem) -> T
+        + Send
+        + 'static,
     ) -> Result<T, String> {
         self.probe.act(act).map_err(|error| error.to_string())
     }
@@ -474,7 +477,7 @@ impl Server {
         signal: impl FnOnce(Pid) -> Signal<exuvia_node::Guest>,
     ) -> Result<Answer, String> {
         let signal = signal(self.probe.pid());
-        // The dead do not mind.
+        // Signals to a process that has terminated are ignored.
         let _ = self.node.system().signal(to, signal);
         self.settle()?;
         Ok(Answer::code(Code::Ok))
@@ -642,7 +645,7 @@ fn sent_or(sent: Result<(), exuvia_node::process::SendError>) -> Answer {
     }
 }
 
-/// A message: kind, sender, reference, tag, reason, payload.
+/// Encodes a message: kind, sender, reference, tag, reason, payload.
 fn told(message: &Envelope) -> Answer {
     let reason = Reason(message.reason);
     Answer::new(0)

@@ -1,4 +1,4 @@
-//! `exuvia top`: who does the most, live. Without a terminal, samples as text.
+//! `exuvia top`: shows the busiest processes live. Without a terminal, prints samples as text.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table};
 use tokio::sync::mpsc;
 
 use crate::environment;
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::foreground::Interrupts;
 use crate::output::{Output, Tone, bytes, clean, count};
 use crate::place::Place;
 use crate::table::{self, Align};
 
-/// Show who does the most, live
+/// Show the busiest processes live
 ///
-/// A sample a second: the schedulers, and the processes that have done the most
-/// reductions since the sample before, wait with the most messages, or have the
-/// most memory. The last swaps stand below. Where output is no terminal it prints
-/// samples.
+/// Takes a sample every second: the schedulers, and the processes that have used the most
+/// reductions since the previous sample, have the most messages waiting, or use the most
+/// memory. The last swaps are shown below. If the output is not a terminal, samples are
+/// printed.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Keys: r, m, b sort by reductions, mailbox, memory; space pauses; q ends
@@ -37,25 +37,25 @@ Examples:
   exuvia top --count 2 --json | tail -1 | jq '.top[0]'"
 )]
 pub(crate) struct Arguments {
-    /// What to sort by
+    /// Sort by this
     #[arg(long, value_enum, default_value_t = By::Reductions)]
     sort: By,
     /// Milliseconds between two samples
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = interval())]
     interval: u64,
-    /// At most so many processes
+    /// Show at most N processes
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit())]
     limit: usize,
-    /// Print so many samples as text, without the live view; the first has no rates
+    /// Print N samples as text instead of the live view; the first has no rates
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     count: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum By {
-    /// Reductions since the sample before
+    /// Reductions since the previous sample
     Reductions,
-    /// Messages that wait
+    /// Waiting messages
     Mailbox,
     /// Bytes of linear memory
     Memory,
@@ -79,12 +79,16 @@ fn limit() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=MAX_TOP as u64)
 }
 
-/// The smallest terminal that shows anything of use.
+/// The smallest usable terminal, in columns and rows.
 const SMALLEST: (u16, u16) = (40, 8);
-/// Swaps that are shown.
+/// The number of swaps shown.
 const SWAPS: usize = 3;
 
-pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     let client = place.client()?;
     let live = std::io::stdout().is_terminal() && !output.is_json() && arguments.count.is_none();
     if live {
@@ -106,7 +110,7 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     }
 }
 
-fn print(top: &Top, output: &Output) -> Result<(), Fault> {
+fn print(top: &Top, output: &Output) -> Result<(), CliError> {
     output.line(&summary(top))?;
     let mut table = table::Table::new(&[
         ("PID", Align::Left),
@@ -141,7 +145,7 @@ fn summary(top: &Top) -> String {
     )
 }
 
-/// A process as texts: pid, name, module, state, rate, reductions, mailbox, memory.
+/// Formats a process as cells: pid, name, module, state, rate, reductions, mailbox, memory.
 fn cells(process: &TopProcess) -> [String; 8] {
     let TopProcess { process, rate } = process;
     let name = match process.names.as_slice() {
@@ -160,7 +164,7 @@ fn cells(process: &TopProcess) -> [String; 8] {
     ]
 }
 
-/// A number in five characters or so.
+/// Formats a number in about five characters.
 fn short(number: f64) -> String {
     const UNITS: [(f64, &str); 3] = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
     for (size, unit) in UNITS {
@@ -171,21 +175,21 @@ fn short(number: f64) -> String {
     format!("{number:.0}")
 }
 
-/// What the view shows.
+/// The state of the live view.
 struct View {
     by: By,
     paused: bool,
     colours: bool,
     info: Option<Info>,
     top: Top,
-    /// The last lines about swaps.
+    /// The last event lines about swaps.
     swaps: Vec<String>,
-    /// Why there is no newer sample.
+    /// Why the last sample failed.
     trouble: Option<String>,
 }
 
-async fn watch(arguments: &Arguments, client: Client) -> Result<(), Fault> {
-    // Before the screen changes: a node that is not there is told as ever.
+async fn watch(arguments: &Arguments, client: Client) -> Result<(), CliError> {
+    // Connect before the screen changes, so that an unreachable node is reported as usual.
     let info = client.info().await?.value;
     let mut events = client.events().await?;
     let mut view = View {
@@ -201,21 +205,21 @@ async fn watch(arguments: &Arguments, client: Client) -> Result<(), Fault> {
         trouble: None,
     };
     let mut keys = keys();
-    // It takes the terminal back also if something panics.
+    // It also restores the terminal on a panic.
     let mut terminal = ratatui::try_init()
-        .map_err(|error| Fault::failed(format!("the terminal cannot be used: {error}")))?;
+        .map_err(|error| CliError::failed(format!("the terminal cannot be used: {error}")))?;
     let mut ticks = tokio::time::interval(Duration::from_millis(arguments.interval));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut interrupts = Interrupts::new()?;
     let mut listening = true;
     let ended = loop {
         if let Err(error) = terminal.draw(|frame| draw(frame, &view)) {
-            break Err(Fault::failed(format!(
+            break Err(CliError::failed(format!(
                 "the terminal cannot be written: {error}"
             )));
         }
         tokio::select! {
-            // The terminal is given back then, too.
+            // The terminal is restored in this case, too.
             () = interrupts.next() => break Ok(()),
             _ = ticks.tick(), if !view.paused => {
                 match sample(&client, &mut view, arguments.limit).await {
@@ -244,7 +248,7 @@ async fn sample(client: &Client, view: &mut View, limit: usize) -> Result<(), St
     Ok(())
 }
 
-/// Keys and changes of size, from a thread: reading them blocks.
+/// Returns key presses and size changes, read on a thread because reading blocks.
 fn keys() -> mpsc::Receiver<Key> {
     let (sender, receiver) = mpsc::channel(16);
     std::thread::spawn(move || {
@@ -258,7 +262,7 @@ fn keys() -> mpsc::Receiver<Key> {
 }
 
 impl View {
-    /// Answers whether it is the end.
+    /// Handles a key; returns whether to quit.
     fn press(&mut self, key: &Key) -> bool {
         let Key::Key(key) = key else {
             return false;
@@ -280,7 +284,7 @@ impl View {
 
     fn hear(&mut self, event: &EventLine) {
         let kind = event.event["event"].as_str().unwrap_or_default();
-        if ["swap", "settled", "refused", "went-back"].contains(&kind) {
+        if ["swap", "upgrade-completed", "refused", "rolled-back"].contains(&kind) {
             self.swaps.push(clean(&event.line));
             let over = self.swaps.len().saturating_sub(SWAPS);
             self.swaps.drain(..over);
@@ -361,7 +365,8 @@ fn head_lines(view: &View) -> Vec<Line<'_>> {
     ]
 }
 
-/// A bar for each scheduler, several on a line; 64 of them still leave room.
+/// Draws a bar for each scheduler, several per line. At most eight lines, which leaves space
+/// for the processes even with 64 schedulers.
 fn scheduler_lines(view: &View, width: u16) -> Vec<Line<'static>> {
     const WIDTH: usize = 26;
     const BAR: usize = 12;
@@ -484,7 +489,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }
-        // A guest chose the name.
+        // The name is chosen by a guest.
         assert!(text.contains("a\\u{1b}[2Jb"), "{text}");
     }
 

@@ -1,18 +1,18 @@
-//! `exuvia trace`: the messages of one process, as they pass.
+//! `exuvia trace`: prints the messages of one process as they are received and sent.
 
 use clap::builder::RangedU64ValueParser;
 use exuvia_control::{DEFAULT_TRACED, MAX_TRACED};
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::place::Place;
 
-/// Print what a process receives and sends
+/// Print the messages that a process receives and sends
 ///
-/// Received is what it takes from its mailbox, sent what leaves it: messages,
-/// requests and replies. It ends after --limit messages, with the process, or with
-/// Ctrl-C. The process is slowed down by the copying, and by nothing else: a reader
-/// that is too slow misses messages, and is told how many.
+/// Received are messages that it takes from its mailbox, sent those that leave it: messages,
+/// requests and replies. The trace ends after --limit messages, when the process terminates, or
+/// with Ctrl-C. Only the copying slows the process down: a reader that is too slow misses
+/// messages, and is told how many.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia trace counter
@@ -20,7 +20,7 @@ use crate::place::Place;
 pub(crate) struct Arguments {
     /// A registered name or a pid
     target: String,
-    /// At most so many messages
+    /// Stop after N messages
     #[arg(long, value_name = "N", default_value_t = DEFAULT_TRACED, value_parser = limit())]
     limit: u64,
 }
@@ -29,7 +29,11 @@ fn limit() -> RangedU64ValueParser {
     RangedU64ValueParser::new().range(1..=MAX_TRACED)
 }
 
-pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     let mut messages = place
         .client()?
         .trace(&arguments.target, arguments.limit)

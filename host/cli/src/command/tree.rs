@@ -1,18 +1,18 @@
-//! `exuvia tree`: who watches over whom.
+//! `exuvia tree`: shows the supervision tree.
 
 use exuvia_control::{Branch, MAX_LISTED};
 
-use crate::fault::Fault;
+use crate::error::CliError;
 use crate::output::{Output, Tone, clean};
 use crate::place::Place;
 
-/// Show the supervision tree, with what each process does
+/// Show the supervision tree and the state of each process
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia tree
   exuvia tree --limit 20")]
 pub(crate) struct Arguments {
-    /// At most so many processes
+    /// Show at most N processes
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = limit())]
     limit: usize,
 }
@@ -21,7 +21,11 @@ fn limit() -> clap::builder::RangedU64ValueParser<usize> {
     clap::builder::RangedU64ValueParser::new().range(1..=MAX_LISTED as u64)
 }
 
-pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) -> Result<(), Fault> {
+pub(crate) async fn run(
+    arguments: Arguments,
+    place: &Place,
+    output: &Output,
+) -> Result<(), CliError> {
     let answer = place.client()?.tree(arguments.limit).await?;
     if output.is_json() {
         return output.value(&answer.json);
@@ -33,8 +37,8 @@ pub(crate) async fn run(arguments: Arguments, place: &Place, output: &Output) ->
     Ok(())
 }
 
-/// The children of a branch, each line behind `indent`.
-fn below(branch: &Branch, indent: &str, output: &Output) -> Result<(), Fault> {
+/// Prints the children of a branch, each line prefixed with `indent`.
+fn below(branch: &Branch, indent: &str, output: &Output) -> Result<(), CliError> {
     for (number, child) in branch.children.iter().enumerate() {
         let last = number + 1 == branch.children.len() && branch.more == 0;
         let (mark, further) = match last {
@@ -51,7 +55,7 @@ fn below(branch: &Branch, indent: &str, output: &Output) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A process in a line: its id, pid, names, module, state, and when it is restarted.
+/// Describes a process in one line: its ID, pid, names, module, state and restart type.
 fn words(branch: &Branch, output: &Output) -> String {
     let mut words = Vec::new();
     let name = branch.id.as_deref().unwrap_or("supervisor");
@@ -61,7 +65,7 @@ fn words(branch: &Branch, output: &Output) -> String {
     words.extend(others.map(|other| clean(other)));
     words.extend(branch.module.as_deref().map(clean));
     words.extend(branch.strategy.as_deref().map(clean));
-    // What it does says more than that it runs.
+    // The process's own state says more than `running`.
     let state = match (branch.state.as_str(), &branch.process) {
         ("running", Some(process)) if branch.strategy.is_none() => clean(process),
         ("running", _) if branch.strategy.is_some() => String::new(),

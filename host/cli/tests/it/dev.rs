@@ -81,7 +81,7 @@ fn a_session_with_good_and_bad_edits() {
     let shown = terminal.shows("commit");
     assert!(
         shown.contains(
-            "swap\x1b[0m hello 1 -> 2  1 process (verified 1: 1 carried, as the layout is the same)"
+            "swap\x1b[0m hello 1 -> 2  1 process (verified 1: 1 reused, the layout is the same)"
         ),
         "{shown}"
     );
@@ -93,14 +93,15 @@ fn a_session_with_good_and_bad_edits() {
     app.replace("hello.wat", "i64.mul", "i64.mull");
     let shown = terminal.shows("unknown operator");
     assert!(
-        shown.contains("refused, the old code runs on") && shown.contains("line 76, column 51"),
+        shown.contains("refused, the old code keeps running")
+            && shown.contains("line 76, column 51"),
         "{shown}"
     );
     app.add_one();
 
     // 3: mended.
     app.save("hello.wat", &better);
-    terminal.shows("mended\x1b[0m hello: it is the code that runs\n");
+    terminal.shows("recovered\x1b[0m hello: it is the code that runs\n");
     app.count("1500000000000000");
 
     // 4: no entry.
@@ -115,7 +116,7 @@ fn a_session_with_good_and_bad_edits() {
             "(local.get $from_schema) (i32.const 2)",
         ),
     );
-    let shown = terminal.shows("mend `save` or `load`");
+    let shown = terminal.shows("fix `save` or `load`");
     // The cause comes first; why memory was not carried is for who asks with `-v`.
     assert!(
         shown.contains("`load` did not take it") && !shown.contains("layout fingerprints"),
@@ -127,7 +128,7 @@ fn a_session_with_good_and_bad_edits() {
     app.save("hello.wat", &better.replace("at 16\")", "at 16, new\")"));
     let shown = terminal.shows("commit");
     assert!(
-        shown.contains("1 migrated, as the layout fingerprints differ"),
+        shown.contains("1 migrated, because the layout fingerprints differ"),
         "{shown}"
     );
     app.count("1500000000000000");
@@ -168,11 +169,11 @@ fn a_session_with_good_and_bad_edits() {
     app.replace("exuvia.toml", path, build);
     let shown = terminal.shows("way\n");
     assert!(
-        shown.contains("build-failed\x1b[0m hello, the old code runs on: `sh ./make.sh` failed with exit code 1\n\x1b[1;31mno\x1b[0m \\u{1b}[2J"),
+        shown.contains("build-failed\x1b[0m hello, the old code keeps running: `sh ./make.sh` failed with exit code 1\n\x1b[1;31mno\x1b[0m \\u{1b}[2J"),
         "{shown}"
     );
     app.save("make.sh", "cp hello.wat out.wat");
-    terminal.shows("mended");
+    terminal.shows("recovered");
     app.replace("hello.wat", "at 16, new", "at 16, newer");
     let shown = terminal.shows("commit");
     assert!(

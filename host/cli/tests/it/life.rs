@@ -121,7 +121,7 @@ fn code_changes_and_state_stays() {
     assert!(answer.stderr.contains("missing.wasm"), "{answer:?}");
 
     let line = app.done(&["rollback"]);
-    assert!(line.starts_with("back counter 2 -> 1"), "{line}");
+    assert!(line.starts_with("rollback counter 2 -> 1"), "{line}");
     expect(&app, 0, "0500000000000000");
     app.done(&["send", "counter-0", "--hex", "0100000000000000"]);
 
@@ -160,26 +160,26 @@ fn processes_that_were_left_are_shown_and_can_be_ended_later() {
     assert!(answer.stderr.contains(told), "{answer:?}");
     assert_eq!(answer.stderr.matches("refused").count(), 1, "{answer:?}");
     let line = app.done(&["deploy", "counter.wasm", "--leave"]);
-    assert!(line.contains("3 left on their version"), "{line}");
+    assert!(line.contains("3 exempt"), "{line}");
 
     let list = app.json(&["ps", "--module", "counter"]);
     for process in list.as_array().unwrap() {
-        assert_eq!(process["left"], true, "{process}");
+        assert_eq!(process["upgrade"], "exempt", "{process}");
         assert_eq!(process["module"], "counter@1", "{process}");
     }
     let text = app.done(&["ps", "--module", "counter"]);
-    let told = "\n  left: stays on counter@1 until it ends";
+    let told = "\n  exempt: stays on counter@1 until it exits";
     assert_eq!(text.matches(told).count(), 3, "{text}");
     let line = app.done(&["deploy", "counter.wasm"]);
     assert_eq!(
         line,
-        "nothing changed (release 2); 3 processes are still left on counter@1; \
+        "nothing changed (release 2); 3 processes are still exempt on counter@1; \
          deploy it again with --kill to end them\n"
     );
     let line = app.done(&["deploy", "counter.wasm", "--kill"]);
     assert_eq!(
         line,
-        "nothing changed (release 2); killed: 3 processes were left on counter@1\n"
+        "nothing changed (release 2); killed: 3 processes were exempt on counter@1\n"
     );
     // Their supervisor starts others, on the version that is current.
     for _ in 0..3 {
@@ -191,7 +191,7 @@ fn processes_that_were_left_are_shown_and_can_be_ended_later() {
         list = app.json(&["ps", "--module", "counter"]);
     }
     for process in list.as_array().unwrap() {
-        assert_eq!(process["left"], false, "{process}");
+        assert_eq!(process["exempt"], false, "{process}");
         assert_eq!(process["module"], "counter@2", "{process}");
     }
 }
@@ -215,18 +215,18 @@ fn a_refusal_tells_the_cause_first_and_what_else_was_tried_if_asked() {
     ] {
         assert!(cause.contains(part), "`{part}` is not in: {cause}");
     }
-    assert!(help.contains("help: mend `save` or `load`"), "{help}");
-    assert!(!answer.stderr.contains("carried"), "{answer:?}");
+    assert!(help.contains("help: fix `save` or `load`"), "{help}");
+    assert!(!answer.stderr.contains("reused"), "{answer:?}");
     let answer = app.ask(&["deploy", "counter.wasm", "-v"]);
     let last = answer.stderr.lines().last().unwrap();
-    assert!(last.starts_with("  not carried: "), "{answer:?}");
+    assert!(last.starts_with("  not reused: "), "{answer:?}");
     for _ in 0..2 {
         let refused = node.event("refused");
         let event = &refused["event"];
         assert!(event["process"].as_str().unwrap().contains("counter-0"));
         assert!(event["cause"].as_str().unwrap().contains("schema 1"));
-        assert!(!event["not_carried"].as_str().unwrap().is_empty());
-        assert!(!refused["line"].as_str().unwrap().contains("carried"));
+        assert!(!event["not_reused"].as_str().unwrap().is_empty());
+        assert!(!refused["line"].as_str().unwrap().contains("reused"));
     }
 }
 

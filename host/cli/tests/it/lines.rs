@@ -72,11 +72,11 @@ fn a_swap_has_a_line_at_the_commit_and_one_when_all_have_crossed() {
     let swap = node.event("swap");
     assert_eq!(swap["line"], printed.trim_end());
     assert_eq!(swap["event"]["processes"], 3, "{swap}");
-    assert!(swap["event"]["crossed"].is_null(), "{swap}");
+    assert!(swap["event"]["upgraded"].is_null(), "{swap}");
     // They are idle: it is the sweeper who takes them across.
-    let settled = node.event("settled");
+    let settled = node.event("upgrade-completed");
     assert_eq!(settled["event"]["release"], swap["event"]["release"]);
-    assert_eq!(settled["event"]["swept"], 3, "{settled}");
-    assert_eq!(settled["event"]["crossed"][0][1], 3, "{settled}");
+    assert_eq!(settled["event"]["background"], 3, "{settled}");
+    assert_eq!(settled["event"]["upgraded"][0][1], 3, "{settled}");
     assert!(settled["event"]["superseded_by"].is_null(), "{settled}");
 }

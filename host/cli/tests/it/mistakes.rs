@@ -194,19 +194,19 @@ fn a_watched_file_that_is_gone_is_told_of_once() {
     five(&app);
     let file = app.folder().join("counter.wasm");
     fs::remove_file(&file).unwrap();
-    let event = node.event("unreadable");
+    let event = node.event("file-unreadable");
     let line = event["line"].as_str().unwrap();
     assert!(
-        line.contains("counter.wasm does not exist; counter runs on"),
+        line.contains("counter.wasm does not exist; the old code of counter keeps running"),
         "{line}"
     );
     lives(&app, 0);
     fs::create_dir(&file).unwrap();
-    let event = node.event("unreadable");
+    let event = node.event("file-unreadable");
     assert_eq!(event["event"]["reason"], "is a folder", "{event}");
     fs::remove_dir(&file).unwrap();
     symlink("counter.wasm", &file).unwrap();
-    let event = node.event("unreadable");
+    let event = node.event("file-unreadable");
     let reason = event["event"]["reason"].as_str().unwrap();
     assert!(reason.starts_with("cannot be read"), "{event}");
     lives(&app, 0);
@@ -260,5 +260,5 @@ fn what_a_swap_agrees_to_is_said() {
     assert!(answer.stderr.contains("--fresh"), "{answer:?}");
     lives(&app, 0);
     let line = app.done(&["deploy", "counter.wasm", "--fresh"]);
-    assert!(line.contains("(verified 3: 3 fresh)"), "{line}");
+    assert!(line.contains("(verified 3: 3 reset)"), "{line}");
 }

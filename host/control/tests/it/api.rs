@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use exuvia_control::{
     CallRequest, Client, ClientError, DeployOptions, Loops, MAX_LISTED, MAX_REASON_BYTES, MAX_TOP,
-    MAX_TRACED, MAX_TRACES, Payload, SendRequest, Shown, Sort, Upload, code, listen, serve_metrics,
+    MAX_TRACED, MAX_TRACES, Payload, Rendered, SendRequest, Sort, Upload, code, listen,
+    serve_metrics,
 };
 use serde_json::{Value, json};
 
@@ -198,7 +199,10 @@ async fn a_call_shows_its_reply() {
         .call(&call("echo", Payload::Msgpack(json!({"a": [1, null]}))))
         .await
         .unwrap();
-    assert_eq!(reply.value.payload, Shown::Msgpack(json!({"a": [1, null]})));
+    assert_eq!(
+        reply.value.payload,
+        Rendered::Msgpack(json!({"a": [1, null]}))
+    );
     assert_eq!(reply.json["payload"], json!({"a": [1, null]}));
 
     let reply = running
@@ -206,7 +210,7 @@ async fn a_call_shows_its_reply() {
         .call(&call("echo", Payload::Hex("ff 00".to_owned())))
         .await
         .unwrap();
-    assert_eq!(reply.value.payload, Shown::Hex("ff00".to_owned()));
+    assert_eq!(reply.value.payload, Rendered::Hex("ff00".to_owned()));
     assert_eq!(reply.value.bytes, 2);
 
     let error = running
@@ -337,7 +341,7 @@ async fn what_is_under_way_ends_before_the_server_does() {
     closing.await.unwrap();
     holder.join().unwrap();
     match asked.await.unwrap() {
-        Ok(reply) => assert_eq!(reply.value.payload, Shown::Empty),
+        Ok(reply) => assert_eq!(reply.value.payload, Rendered::Empty),
         // It had not said what it wants when the server closed.
         Err(error) => assert!(["broken", "no_node"].contains(&code_of(&error)), "{error}"),
     }

@@ -1,4 +1,4 @@
-//! Host calls about process groups, and what is published to them.
+//! Host calls about process groups and publishing to them.
 
 use exuvia_abi::{Code, Kind, Pid};
 use exuvia_process::{Envelope, NameError};
@@ -9,16 +9,16 @@ use super::{Answer, served};
 use crate::data::{FrameData, View};
 use crate::guest::{GuestSystem, Publication, Wait, module_of};
 use crate::trace::Told;
-use crate::transaction::{perform_all, transaction, undoable};
+use crate::transaction::{defer_weighted, on_rollback, transaction};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
-/// Members that a publication reaches in one slice: about what they cost in
-/// time is a slice of other work.
+/// Members that a publication reaches in one slice. Sending to them takes about as long as a slice
+/// of other work.
 const IN_ONE_SLICE: usize = 1_000;
 
-/// Members of a group that what is published in a transaction is held for. To a
-/// larger one it ends the transaction.
+/// Largest group for which a publication in a transaction is deferred. Publishing to a larger group
+/// commits the transaction.
 const HELD: usize = 100;
 
 pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
@@ -74,7 +74,7 @@ fn join(view: &mut View<'_>, group: i32, length: i32, pid: i32) -> Answer {
     let group = registered(view, group, length)?.to_owned();
     let system = &view.shared.system;
     match system.join_undoably(&group, pid) {
-        Ok(Some(membership)) => undoable(view.own, system, move |_, system| {
+        Ok(Some(membership)) => on_rollback(view.process, system, move |_, system| {
             system.groups.undo(&group, pid, membership);
         }),
         Ok(None) => {}
@@ -90,7 +90,7 @@ fn leave(view: &mut View<'_>, group: i32, length: i32, pid: i32) -> Answer {
     let group = registered(view, group, length)?.to_owned();
     let system = &view.shared.system;
     let membership = system.groups.take(&group, pid).ok_or(Code::NoProc)?;
-    undoable(view.own, system, move |_, system| {
+    on_rollback(view.process, system, move |_, system| {
         system.undo_leave(&group, pid, membership);
     });
     Ok(Code::Ok as i32)
@@ -107,7 +107,7 @@ fn members(view: &mut View<'_>, group: i32, length: i32, out: i32, room: i32) ->
         bytes.extend_from_slice(&member.to_bytes());
     }
     view.write(out, &bytes)?;
-    view.toll.copied(bytes.len());
+    view.debt.copied(bytes.len());
     i32::try_from(members.len()).map_err(|_| Code::Limit)
 }
 
@@ -116,7 +116,7 @@ fn publish(view: &mut View<'_>, group: (i32, i32), tag: i32, data: i32, length: 
     let members = view.shared.system.groups.members(group);
     let payload = view.payload(data, length)?;
     let tag = tag.cast_unsigned();
-    if view.own.traced {
+    if view.process.traced {
         let told = Told {
             kind: Kind::Message,
             tag,
@@ -124,47 +124,51 @@ fn publish(view: &mut View<'_>, group: (i32, i32), tag: i32, data: i32, length: 
             payload: &payload,
         };
         for member in members.iter() {
-            view.shared.trace_sent(view.own, *member, &told);
+            view.shared.trace_sent(view.process, *member, &told);
         }
     }
     let mut publication = Box::new(Publication {
         members,
-        envelope: Envelope::message(view.own.pid(), tag, payload),
+        envelope: Envelope::message(view.process.pid(), tag, payload),
         next: 0,
         reached: 0,
     });
     if publication.members.len() > HELD {
-        // Too many to be sent to at the transaction's end, in one go.
+        // Too many sends for the commit, which does all of them at once.
         view.close();
-    } else if transaction(view.own).is_some() {
-        // Held: whom it reaches will be known too late for the guest.
+    } else if transaction(view.process).is_some() {
+        // Deferred: how many members it reaches is known too late for the guest.
         let members = i32::try_from(publication.members.len()).unwrap_or(i32::MAX);
         let sends = publication.members.len();
-        perform_all(view.own, &view.shared.system, sends, move |own, system| {
-            publication.go_on(system, usize::MAX);
-            let refused = publication.members.len() - publication.reached as usize;
-            if refused > 0 {
-                tracing::warn!(module = %module_of(own), from = %own.pid(), "what was published in probation was refused by {refused} members, whose mailboxes are full or who have ended");
-            }
-        });
+        defer_weighted(
+            view.process,
+            &view.shared.system,
+            sends,
+            move |process, system| {
+                publication.go_on(system, usize::MAX);
+                let refused = publication.members.len() - publication.reached as usize;
+                if refused > 0 {
+                    tracing::warn!(module = %module_of(process), from = %process.pid(), "what was published in probation was refused by {refused} members, whose mailboxes are full or who have ended");
+                }
+            },
+        );
         return Ok(members);
     }
     Ok(go_on_publishing(view, publication))
 }
 
-/// Sends to the next members; the guest is suspended, for a turn, if there are
-/// more.
+/// Sends to the next members. If there are more, suspends the guest until its next turn.
 fn go_on_publishing(view: &mut View<'_>, mut publication: Box<Publication>) -> i32 {
     let before = publication.next;
     publication.go_on(&view.shared.system, IN_ONE_SLICE);
     let sent = publication.next - before;
-    // As much as the calls that it stands for.
-    view.toll.reductions = view
-        .toll
+    // As much as the individual sends would cost.
+    view.debt.reductions = view
+        .debt
         .reductions
         .saturating_add(u32::try_from(sent).unwrap_or(u32::MAX));
     if publication.next < publication.members.len() {
-        if let Some(guest) = view.own.guest() {
+        if let Some(guest) = view.process.guest() {
             let mut wait = Wait::turn(None);
             wait.publication = Some(publication);
             guest.wait.set(wait);
@@ -176,8 +180,8 @@ fn go_on_publishing(view: &mut View<'_>, mut publication: Box<Publication>) -> i
 }
 
 impl Publication {
-    /// Sends to so many members more. Those who have ended, or whose mailbox
-    /// is full, are not counted.
+    /// Sends to at most `most` further members. Members that have exited or whose mailbox is full
+    /// are not counted as reached.
     fn go_on(&mut self, system: &GuestSystem, most: usize) {
         for member in self.members.from(self.next).take(most) {
             if system.send(*member, self.envelope.clone()).is_ok() {

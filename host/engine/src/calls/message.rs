@@ -5,10 +5,10 @@ use exuvia_process::{Due, Envelope, ExitReason, SendError};
 use wasmtime::{Caller, Linker};
 
 use super::{Answer, served};
-use crate::data::{Ends, Exit, FrameData, View, bytes, bytes_mut, view};
-use crate::guest::{GuestOwn, GuestSystem, Want, module_of};
+use crate::data::{Exit, FrameData, ProcessEnds, View, bytes, bytes_mut, view};
+use crate::guest::{GuestProcess, GuestSystem, WaitReason, module_of};
 use crate::trace::Told;
-use crate::transaction::{perform, perform_or, transaction};
+use crate::transaction::{defer, defer_or, transaction};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
@@ -23,7 +23,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
          timeout: i64,
          mode: i32,
          key: i64| {
-            let slot = Slot {
+            let slot = ReceiveBuffer {
                 header,
                 buffer,
                 capacity,
@@ -63,7 +63,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
          buffer: i32,
          capacity: i32,
          timeout: i64| {
-            let slot = Slot {
+            let slot = ReceiveBuffer {
                 header,
                 buffer,
                 capacity,
@@ -108,7 +108,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, FrameData>, reference: i64| {
             let view = view(&mut caller, "cancel_timer")?;
             let system = &view.shared.system;
-            let at = cancel_timer(view.own, system, reference.cast_unsigned());
+            let at = cancel_timer(view.process, system, reference.cast_unsigned());
             let left = at.map(|at| at.saturating_sub(system.clock.now()) / 1_000_000);
             Ok(left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX)))
         },
@@ -123,14 +123,14 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Where a guest wants a message.
-struct Slot {
+/// Where a guest wants a message to be written.
+struct ReceiveBuffer {
     header: i32,
     buffer: i32,
     capacity: i32,
 }
 
-impl Slot {
+impl ReceiveBuffer {
     fn check(&self, view: &View<'_>) -> Result<(), Code> {
         let size = view.read(self.header, 4)?;
         let size = u32::from_le_bytes(size.try_into().map_err(|_| Code::BadPointer)?);
@@ -142,10 +142,10 @@ impl Slot {
     }
 }
 
-/// Writes the message at `position` to where the guest wants it, and takes it
-/// out of the mailbox; or says that it does not fit.
-fn deliver(view: &mut View<'_>, slot: &Slot, position: usize) -> Answer {
-    let Some(message) = view.own.peek(position) else {
+/// Writes the message at `position` to the guest's buffer and removes it from the mailbox. If it
+/// does not fit, writes only the header and returns [`Code::TooBig`].
+fn deliver(view: &mut View<'_>, slot: &ReceiveBuffer, position: usize) -> Answer {
+    let Some(message) = view.process.peek(position) else {
         return Err(Code::Empty);
     };
     let header = message.header();
@@ -159,42 +159,42 @@ fn deliver(view: &mut View<'_>, slot: &Slot, position: usize) -> Answer {
     bytes_mut(view.memory, slot.buffer, header.length.cast_signed())
         .ok_or(Code::BadPointer)?
         .copy_from_slice(message.payload.as_slice());
-    view.toll.copied(message.payload.len());
-    let Some(message) = view.own.take(position) else {
+    view.debt.copied(message.payload.len());
+    let Some(message) = view.process.take(position) else {
         return Err(Code::Empty);
     };
     *view.taken += 1;
-    view.shared.trace_received(view.own, &message);
-    if let Some(transaction) = transaction(view.own) {
+    view.shared.trace_received(view.process, &message);
+    if let Some(transaction) = transaction(view.process) {
         transaction.took(position, message);
     } else {
-        view.own.handles(message);
+        view.process.handles(message);
     }
     Ok(Code::Ok as i32)
 }
 
-/// Takes over what has arrived; ends the guest if a signal says so. What a flood
-/// costs is taken from its slice.
+/// Sorts the signals that have arrived, and ends the guest if one of them says so. Charges the cost
+/// of a flood to the slice.
 pub(super) fn drain(view: &mut View<'_>) -> wasmtime::Result<()> {
-    let before = view.own.reductions;
-    let end = view.own.drain_news(&view.shared.system);
-    let cost = std::mem::replace(&mut view.own.reductions, before) - before;
+    let before = view.process.reductions;
+    let end = view.process.drain_new_signals(&view.shared.system);
+    let cost = std::mem::replace(&mut view.process.reductions, before) - before;
     if cost > 0 {
         let cost = u32::try_from(cost).unwrap_or(u32::MAX);
-        view.toll.reductions = view.toll.reductions.saturating_add(cost);
+        view.debt.reductions = view.debt.reductions.saturating_add(cost);
     }
     match end {
         None => Ok(()),
         Some(reason) => {
             *view.exit = Some(Exit::Signal(reason));
-            Err(wasmtime::Error::new(Ends))
+            Err(wasmtime::Error::new(ProcessEnds))
         }
     }
 }
 
 fn receive(
     view: &mut View<'_>,
-    slot: &Slot,
+    slot: &ReceiveBuffer,
     timeout: i64,
     mode: i32,
     key: u64,
@@ -209,10 +209,10 @@ fn receive(
         return Ok(Err(code));
     }
     if view.waiting().is_none() {
-        // In probation one entry takes one message. Whoever asks for more
-        // without waiting returns and is entered again; whoever waits ends
-        // the transaction.
-        let full = transaction(view.own).is_some_and(|t| t.has_message());
+        // In probation an entry takes one message. If the guest asks for another without
+        // waiting, it gets EMPTY, returns, and is entered again. If it is willing to wait, the
+        // transaction is committed.
+        let full = transaction(view.process).is_some_and(|t| t.has_message());
         if full && timeout == 0 && any {
             return Ok(Err(Code::Empty));
         }
@@ -220,12 +220,12 @@ fn receive(
             view.close();
         }
     }
-    // Before any message, also for one that waits already: what is sent after a
-    // commit is for new code. But the continuation of a WAITING process is old code's,
-    // and what it waits for may be any message: it gets one at a time, and crosses
-    // when it is at REST.
+    // Check before taking any message, also when the process is already waiting: what is
+    // sent after a commit is for new code. But the continuation of a WAITING process belongs
+    // to old code, and it may wait for any message: it gets one at a time, and the process is
+    // upgraded when it is at REST.
     let goes_on = view.continues && *view.taken == 0;
-    if any && !goes_on && view.shared.crossing_due(view.own) {
+    if any && !goes_on && view.shared.upgrade_due(view.process) {
         if timeout == 0 {
             return Ok(Err(Code::Empty));
         }
@@ -235,25 +235,26 @@ fn receive(
             return Ok(Err(Code::Upgrade));
         }
     }
-    let mut position = view.own.position(mode, key);
-    // Before it looks for more: only what has arrived until now can be late.
-    let (timed_out, flooded) = (view.timed_out(), view.own.is_flooded());
+    let mut position = view.process.position(mode, key);
+    // Check before draining: only what has arrived by now may defer the timeout.
+    let (timed_out, flooded) = (view.timed_out(), view.process.has_backlog());
     if position.is_none() {
         drain(view)?;
-        position = view.own.position(mode, key);
+        position = view.process.position(mode, key);
     }
     if !any {
-        view.toll.looked_at(view.own.take_looked());
+        view.debt.looked_at(view.process.take_looked());
     }
     if let Some(position) = position {
         view.end_wait();
         return Ok(deliver(view, slot, position));
     }
     if timeout == 0 {
-        // It may be among what had arrived when it asked, and is not sorted yet. Who
-        // takes any message has one, or is entered again when it returns.
+        // It may be among what had arrived when the guest asked and is not sorted yet. A
+        // `receive` for any message has found one, or the process is entered again when it
+        // returns.
         let before = flooded || view.waiting().is_none();
-        if !any && before && view.own.is_flooded() {
+        if !any && before && view.process.has_backlog() {
             return Ok(Ok(view.look_again()));
         }
         view.end_wait();
@@ -263,12 +264,12 @@ fn receive(
         view.end_wait();
         return Ok(Err(Code::Timeout));
     }
-    Ok(view.suspend(Want::Message { mode, key }, timeout, upgrade))
+    Ok(view.suspend(WaitReason::Message { mode, key }, timeout, upgrade))
 }
 
 fn refused(error: SendError) -> Answer {
     match error {
-        // As in Erlang: what is sent to the dead vanishes.
+        // As in Erlang: a message to a process that has exited is discarded.
         SendError::Dead => Ok(Code::Ok as i32),
         SendError::Full => Err(Code::MailboxFull),
         SendError::Unknown => Err(Code::BadArgument),
@@ -285,18 +286,18 @@ fn send(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Answe
         reference: 0,
         payload: &payload,
     };
-    view.shared.trace_sent(view.own, to, &told);
-    let envelope = Envelope::message(view.own.pid(), tag, payload);
-    if transaction(view.own).is_none() {
+    view.shared.trace_sent(view.process, to, &told);
+    let envelope = Envelope::message(view.process.pid(), tag, payload);
+    if transaction(view.process).is_none() {
         return match view.shared.system.send(to, envelope) {
             Ok(()) => Ok(Code::Ok as i32),
             Err(error) => refused(error),
         };
     }
-    // Held: whether it is accepted will be known too late for the guest.
-    perform(view.own, &view.shared.system, move |own, system| {
+    // Deferred: whether it is accepted is known too late for the guest.
+    defer(view.process, &view.shared.system, move |process, system| {
         if let Err(SendError::Full) = system.send(to, envelope) {
-            tracing::warn!(module = %module_of(own), from = %own.pid(), %to, "a message held in probation was refused: the mailbox is full");
+            tracing::warn!(module = %module_of(process), from = %process.pid(), %to, "a message held in probation was refused: the mailbox is full");
         }
     });
     Ok(Code::Ok as i32)
@@ -308,28 +309,31 @@ fn request(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32, out: 
     view.check(out, 8)?;
     view.may_monitor(1)?;
     let tag = tag.cast_unsigned();
-    let reference = view.own.new_reference();
+    let reference = view.process.new_reference();
     let told = Told {
         kind: Kind::Request,
         tag,
         reference,
         payload: &payload,
     };
-    view.shared.trace_sent(view.own, to, &told);
-    if transaction(view.own).is_none() {
+    view.shared.trace_sent(view.process, to, &told);
+    if transaction(view.process).is_none() {
         let sent = view
-            .own
+            .process
             .request(&view.shared.system, to, reference, tag, payload);
         if let Err(error) = sent {
             return refused(error);
         }
     } else {
         view.promise(0, 1);
-        perform(view.own, &view.shared.system, move |own, system| {
-            if own.request(system, to, reference, tag, payload).is_err() {
-                // Too late for a code; but who asked is always answered.
+        defer(view.process, &view.shared.system, move |process, system| {
+            if process
+                .request(system, to, reference, tag, payload)
+                .is_err()
+            {
+                // Too late to return a code, but every request gets a reply or a DOWN.
                 let reason = ExitReason::with(Reason::LIMIT.0, b"the mailbox is full");
-                own.fail_request(system, to, reference, &reason);
+                process.fail_request(system, to, reference, &reason);
             }
         });
     }
@@ -343,7 +347,7 @@ fn call(
     tag: i32,
     data: i32,
     length: i32,
-    slot: &Slot,
+    slot: &ReceiveBuffer,
     timeout: i64,
 ) -> wasmtime::Result<Answer> {
     if let Err(code) = slot.check(view) {
@@ -353,8 +357,8 @@ fn call(
         return Ok(Err(Code::BadArgument));
     }
     let reference = match view.waiting() {
-        Some(wait) => match wait.what {
-            Want::Reply { reference } => reference,
+        Some(wait) => match wait.reason {
+            WaitReason::Reply { reference } => reference,
             _ => return Ok(Err(Code::BadArgument)),
         },
         None => match begin_call(view, to, tag, data, length, timeout) {
@@ -364,19 +368,19 @@ fn call(
     };
     let timed_out = view.timed_out();
     drain(view)?;
-    let position = view.own.position(receive::REFERENCE, reference);
-    view.toll.looked_at(view.own.take_looked());
+    let position = view.process.position(receive::REFERENCE, reference);
+    view.debt.looked_at(view.process.take_looked());
     if let Some(position) = position {
         view.end_wait();
         let died = view
-            .own
+            .process
             .peek(position)
             .is_some_and(|message| message.kind == Kind::Down);
         if !died {
             return Ok(deliver(view, slot, position));
         }
-        // The header says why it died; the reason's bytes are not passed on.
-        if let Some(message) = view.own.take(position) {
+        // The header has the exit code; the reason's bytes are not passed on.
+        if let Some(message) = view.process.take(position) {
             *view.taken += 1;
             let mut header = message.header();
             header.length = 0;
@@ -394,7 +398,11 @@ fn call(
     if view.waiting().is_some() {
         return Ok(Ok(SUSPEND));
     }
-    Ok(Ok(view.wait(Want::Reply { reference }, timeout, false)))
+    Ok(Ok(view.wait(
+        WaitReason::Reply { reference },
+        timeout,
+        false,
+    )))
 }
 
 fn begin_call(
@@ -406,7 +414,7 @@ fn begin_call(
     timeout: i64,
 ) -> Result<u64, Code> {
     let to = view.pid(to)?;
-    if to == view.own.pid() {
+    if to == view.process.pid() {
         return Err(Code::BadArgument);
     }
     let payload = view.payload(data, length)?;
@@ -415,7 +423,7 @@ fn begin_call(
         view.may_wait()?;
     }
     view.close();
-    let reference = view.own.new_reference();
+    let reference = view.process.new_reference();
     let tag = tag.cast_unsigned();
     let told = Told {
         kind: Kind::Request,
@@ -423,9 +431,9 @@ fn begin_call(
         reference,
         payload: &payload,
     };
-    view.shared.trace_sent(view.own, to, &told);
+    view.shared.trace_sent(view.process, to, &told);
     let system = &view.shared.system;
-    match view.own.request(system, to, reference, tag, payload) {
+    match view.process.request(system, to, reference, tag, payload) {
         Ok(()) => Ok(reference),
         Err(SendError::Full) => Err(Code::MailboxFull),
         Err(_) => Err(Code::BadArgument),
@@ -442,9 +450,9 @@ fn reply(view: &mut View<'_>, to: i32, reference: i64, tag: i32, data: i32, leng
         reference,
         payload: &payload,
     };
-    view.shared.trace_sent(view.own, to, &told);
-    perform(view.own, &view.shared.system, move |own, system| {
-        own.reply(system, to, reference, tag, payload);
+    view.shared.trace_sent(view.process, to, &told);
+    defer(view.process, &view.shared.system, move |process, system| {
+        process.reply(system, to, reference, tag, payload);
     });
     view.told(to);
     Ok(Code::Ok as i32)
@@ -465,7 +473,7 @@ fn send_after(
     if out != 0 {
         view.check(out, 8)?;
     }
-    let pid = view.own.pid();
+    let pid = view.process.pid();
     let mut envelope = Envelope {
         kind: Kind::Timer,
         ..Envelope::message(pid, tag.cast_unsigned(), payload)
@@ -481,22 +489,22 @@ fn send_after(
             ..envelope
         },
     };
-    let reference = if transaction(view.own).is_none() {
+    let reference = if transaction(view.process).is_none() {
         system.set_timer(pid, delay, due)
     } else {
-        // Its reference is wanted at once; it must not fire before the handler
-        // has ended.
+        // Its reference is needed at once, but it must not fire before the handler has
+        // returned.
         let at = system.clock.now().saturating_add(delay);
         let reference = system.hold_timer(pid, due);
-        if let Some(transaction) = transaction(view.own) {
+        if let Some(transaction) = transaction(view.process) {
             transaction.timers.push((reference, Some(at)));
         }
-        perform_or(
-            view.own,
+        defer_or(
+            view.process,
             system,
-            move |own, system| system.release_timer(own.pid(), reference, at),
-            move |own, system| {
-                system.timers.cancel(own.pid(), reference);
+            move |process, system| system.release_timer(process.pid(), reference, at),
+            move |process, system| {
+                system.timers.cancel(process.pid(), reference);
             },
         );
         reference
@@ -507,11 +515,11 @@ fn send_after(
     Ok(Code::Ok as i32)
 }
 
-/// Takes a timer back; answers when it would have been due. In a transaction
-/// one from before is taken back when that ends.
-fn cancel_timer(own: &mut GuestOwn, system: &GuestSystem, reference: u64) -> Option<u64> {
-    let pid = own.pid();
-    let Some(transaction) = transaction(own) else {
+/// Cancels a timer. Returns when it would have fired, in nanoseconds of the node's clock, or `None`
+/// if it is unknown. A timer from before the open transaction is cancelled when that commits.
+fn cancel_timer(process: &mut GuestProcess, system: &GuestSystem, reference: u64) -> Option<u64> {
+    let pid = process.pid();
+    let Some(transaction) = transaction(process) else {
         return system.timers.cancel(pid, reference);
     };
     let known = transaction
@@ -525,8 +533,8 @@ fn cancel_timer(own: &mut GuestOwn, system: &GuestSystem, reference: u64) -> Opt
     }
     let at = system.timers.due(pid, reference)?;
     transaction.timers.push((reference, None));
-    perform(own, system, move |own, system| {
-        system.timers.cancel(own.pid(), reference);
+    defer(process, system, move |process, system| {
+        system.timers.cancel(process.pid(), reference);
     });
     Some(at)
 }
@@ -543,10 +551,10 @@ fn sleep(view: &mut View<'_>, milliseconds: i64) -> Answer {
         view.close();
         return Ok(Code::Ok as i32);
     }
-    view.suspend(Want::Nothing, milliseconds, false)
+    view.suspend(WaitReason::Nothing, milliseconds, false)
 }
 
-/// A registered name, if it can be one.
+/// Reads a registered name. Returns [`Code::BadArgument`] if it is empty, too long or not UTF-8.
 pub(super) fn registered<'a>(
     view: &'a View<'_>,
     pointer: i32,
@@ -559,7 +567,7 @@ pub(super) fn registered<'a>(
     text(view, pointer, length)
 }
 
-/// The bytes of a guest's text, if they are in its memory and UTF-8.
+/// Reads a text of the guest. Returns an error if it is outside of its memory or not UTF-8.
 pub(super) fn text<'a>(view: &'a View<'_>, pointer: i32, length: i32) -> Result<&'a str, Code> {
     let bytes = bytes(view.memory, pointer, length).ok_or(Code::BadPointer)?;
     std::str::from_utf8(bytes).map_err(|_| Code::BadArgument)

@@ -1,4 +1,4 @@
-//! Host calls about everything else: log, random, clock, info, state.
+//! All other host calls: log, random numbers, clock, info, configuration, state.
 
 use std::sync::LazyLock;
 
@@ -7,13 +7,13 @@ use exuvia_process::Clock;
 use wasmtime::{Caller, Linker};
 
 use super::message::{drain, text};
-use super::{Answer, served, settle};
-use crate::data::{Denied, FrameData, Mode, NotInWarmUp, View, bytes, bytes_mut, view};
+use super::{Answer, charge_call, served};
+use crate::data::{Denied, FrameData, Mode, RefusedInWarmUp, View, bytes, bytes_mut, view};
 use crate::setup::WARM_UP;
 
 const MODULE: &str = exuvia_abi::MODULE;
 
-/// The clock of initialization that runs for no node.
+/// The clock for initialization that runs outside of any node.
 static NO_NODE: LazyLock<Clock> = LazyLock::new(Clock::system);
 
 pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
@@ -31,20 +31,21 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
             }
             let cut = &text[..text.len().min(limits::LOG_LINE as usize)];
             let text = String::from_utf8_lossy(cut);
-            data.toll.copied(cut.len());
+            data.debt.copied(cut.len());
             if level == log::ERROR {
                 data.last_error = Some(text.to_string());
             }
-            if let (Mode::Run, Some(shared), Some(own)) = (&data.mode, &data.shared, &mut data.own)
+            if let (Mode::Run, Some(shared), Some(process)) =
+                (&data.mode, &data.shared, &mut data.process)
             {
-                let pid = own.pid();
-                if let Some(guest) = own.guest() {
+                let pid = process.pid();
+                if let Some(guest) = process.guest() {
                     shared
                         .observer
-                        .log(pid, guest.tenancy.version(), level, &text);
+                        .log(pid, guest.version.version(), level, &text);
                 }
             }
-            settle(&mut caller)?;
+            charge_call(&mut caller)?;
             Ok::<i32, wasmtime::Error>(Code::Ok as i32)
         },
     )?;
@@ -70,8 +71,8 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
                     Err(error) => return Err(wasmtime::Error::new(error)),
                 }
             }
-            data.toll.copied(filled);
-            settle(&mut caller)?;
+            data.debt.copied(filled);
+            charge_call(&mut caller)?;
             Ok(Code::Ok as i32)
         },
     )?;
@@ -102,16 +103,19 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, FrameData>, what: i32| {
             let mut view = view(&mut caller, "info")?;
             if what == info::MAILBOX {
-                // Those count too that have arrived since it looked last.
+                // Also count what has arrived since the process last looked.
                 drain(&mut view)?;
             }
             let value = match what {
-                info::REDUCTIONS => view.own.reductions,
-                info::MAILBOX => view.own.messages() as u64,
-                info::CROSSINGS => view.own.guest().map_or(0, |guest| guest.crossings().into()),
+                info::REDUCTIONS => view.process.reductions,
+                info::MAILBOX => view.process.messages() as u64,
+                info::CROSSINGS => view
+                    .process
+                    .guest()
+                    .map_or(0, |guest| guest.upgrades().into()),
                 _ => return Ok(i64::from(Code::BadArgument as i32)),
             };
-            settle(&mut caller)?;
+            charge_call(&mut caller)?;
             Ok::<i64, wasmtime::Error>(i64::try_from(value).unwrap_or(i64::MAX))
         },
     )?;
@@ -143,8 +147,8 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
                 return Ok(Code::Limit as i32);
             }
             restricted.state = Some(bytes.to_vec());
-            data.toll.copied(bytes.len());
-            settle(&mut caller)?;
+            data.debt.copied(bytes.len());
+            charge_call(&mut caller)?;
             Ok::<i32, wasmtime::Error>(Code::Ok as i32)
         },
     )?;
@@ -173,15 +177,15 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
             room.copy_from_slice(state);
             // No state is longer than `limits::STATE`.
             let length = i32::try_from(state.len()).unwrap_or(i32::MAX);
-            data.toll.copied(room.len());
-            settle(&mut caller)?;
+            data.debt.copied(room.len());
+            charge_call(&mut caller)?;
             Ok::<i32, wasmtime::Error>(length)
         },
     )?;
     Ok(())
 }
 
-/// What the app's manifest says under a key.
+/// Returns the value of a key in the app's manifest.
 fn config(view: &mut View<'_>, key: i32, length: i32, buffer: i32, capacity: i32) -> Answer {
     view.check(buffer, capacity.cast_unsigned())?;
     let key = text(view, key, length)?;
@@ -197,12 +201,12 @@ pub(super) fn memory(caller: &Caller<'_, FrameData>) -> wasmtime::Result<wasmtim
         .ok_or_else(|| wasmtime::Error::msg("the frame has no memory"))
 }
 
-/// Notes that initialization asked for what differs between processes. In
-/// `warm_up` that is refused: it is there for the base, which they share.
+/// Marks initialization as impure: it asked for something that differs between processes. In
+/// `warm_up` this is an error, since `warm_up` prepares the base that all processes share.
 pub(super) fn impure(data: &mut FrameData, call: &'static str) -> wasmtime::Result<()> {
     if let Mode::Restricted(restricted) = &mut data.mode {
         if restricted.what == WARM_UP {
-            return Err(wasmtime::Error::new(NotInWarmUp { call }));
+            return Err(wasmtime::Error::new(RefusedInWarmUp { call }));
         }
         restricted.impure = true;
     }

@@ -1,8 +1,8 @@
-//! `path_open` of WASI, but for pipes: whoever opens one waits for its other end, maybe
-//! for ever, and keeps one of the threads that all processes share for their files.
+//! `path_open` of WASI, which refuses pipes. Opening a pipe waits for its other end, possibly for
+//! ever, and would occupy one of the threads that all processes share for their files.
 //!
-//! So what stands at a path is looked at first, which takes two more ways to such a
-//! thread. A guest cannot make a pipe, and so cannot put one there in between.
+//! So the file at the path is examined first, which costs two more round trips to such a thread. A
+//! guest cannot create a pipe, so it cannot put one there in between.
 
 use exuvia_abi::wasi::{MODULE, errno};
 use wasmtime::{AsContextMut as _, Caller, Linker};
@@ -17,18 +17,18 @@ use crate::wasi::Wasi;
 /// The function's parameters.
 type Arguments = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
 
-/// Flags of an opening that waits for nobody: for a folder, and for a new file.
+/// Flags of an `open` that cannot wait for the other end of a pipe: a folder, and a new file.
 const FOLDER: i32 = 1 << 1;
 const EXCLUSIVE: i32 = 1 << 2;
 
-/// Bytes of a `filestat`, and where in it the type is.
+/// Size in bytes of a `filestat`, and the offset of the type in it.
 const STAT: usize = 64;
 const STAT_TYPE: usize = 16;
-/// The types that have no number of their own; of those that can be in a folder, pipes
-/// alone.
+/// The type of files that have no number of their own. Of those that can be in a folder, only pipes
+/// have this type.
 const UNKNOWN: u8 = 0;
 
-/// Takes the place of the function of that name.
+/// Replaces the linked function of that name.
 pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker.func_wrap_async(MODULE, "path_open", |caller, arguments: Arguments| {
@@ -41,7 +41,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
 async fn open(mut caller: Caller<'_, FrameData>, arguments: Arguments) -> wasmtime::Result<i32> {
     let (folder, follow, path, length, how, base, inheriting, flags, answer) = arguments;
     let memory = memory(&caller)?;
-    // How much it may have copied, which each call begins anew.
+    // The limit on copied bytes; each call starts with the full amount.
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (memory, data) = memory.data_and_store_mut(&mut caller);
     let context = &mut data.wasi.get_or_insert_with(Wasi::closed).context;
@@ -75,7 +75,8 @@ fn part(memory: &[u8], at: i32, length: i32) -> Option<Vec<u8>> {
     Some(memory.get(at..at.checked_add(length)?)?.to_vec())
 }
 
-/// Asks what stands at a path, with a memory of its own for question and answer.
+/// Returns whether the file at a path is a pipe. Uses a scratch memory for the arguments and the
+/// result.
 async fn is_pipe(context: &mut WasiP1Ctx, folder: i32, follow: i32, path: Vec<u8>) -> bool {
     let Ok(length) = i32::try_from(path.len()) else {
         return false;
@@ -92,6 +93,6 @@ async fn is_pipe(context: &mut WasiP1Ctx, folder: i32, follow: i32, path: Vec<u8
         length,
         0,
     );
-    // It fails of a socket, which cannot be opened.
+    // The call fails for a socket, which cannot be opened anyway.
     asked.await.is_ok_and(|error| error == 0) && memory[STAT_TYPE] == UNKNOWN
 }

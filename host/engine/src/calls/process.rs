@@ -1,22 +1,23 @@
-//! Host calls about processes: birth and death, links and monitors, names.
+//! Host calls about processes: starting and ending them, links and monitors, names.
 
 use std::sync::Arc;
 
 use exuvia_abi::{Code, Kind, Pid, Priority, Reason, demonitor, limits, receive, spawn};
 use exuvia_process::{
-    Birth, Body, Envelope, ExitReason, For, Grants, Limits, NameError, Payload, Signal, SpawnError,
+    Body, Envelope, ExitReason, Grants, Limits, NameError, Payload, Requester, Signal, SpawnError,
+    SpawnSpec,
 };
 use wasmtime::{Caller, Linker};
 
 use super::message::{drain, registered, text};
 use super::{Answer, served};
-use crate::data::{Ends, Exit, FrameData, View, view};
-use crate::guest::{GuestOwn, GuestSystem, Want, module_of};
-use crate::transaction::{perform, perform_or, undoable};
+use crate::data::{Exit, FrameData, ProcessEnds, View, view};
+use crate::guest::{GuestProcess, GuestSystem, WaitReason, module_of};
+use crate::transaction::{defer, defer_or, on_rollback};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
-/// How long a synchronous start may take if the spawner does not say.
+/// Time limit of a synchronous start if the spawner gives none, in milliseconds.
 const START_TIMEOUT_MS: u32 = 5_000;
 
 pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
@@ -38,7 +39,7 @@ fn define_births(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
          options: i32,
          pid_out: i32,
          reference_out: i32| {
-            let wanted = Wanted {
+            let wanted = RequestedLimits {
                 module: (module, module_length),
                 arguments: (arguments, arguments_length),
                 options,
@@ -92,7 +93,7 @@ fn define_ends(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
                     b"`exit` was called with a code that belongs to the host, or a bad pointer",
                 )),
             });
-            Err(wasmtime::Error::new(Ends))
+            Err(wasmtime::Error::new(ProcessEnds))
         },
     )?;
     linker.func_wrap(
@@ -109,9 +110,11 @@ fn define_ends(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         "kill",
         |mut caller: Caller<'_, FrameData>, pid: i32| {
             served(&mut caller, "kill", |view| {
-                Ok(on_pid(view, pid, |own, system, to| {
-                    let kill = Signal::Kill { from: own.pid() };
-                    let _ = own.tell(system, to, kill);
+                Ok(on_pid(view, pid, |process, system, to| {
+                    let kill = Signal::Kill {
+                        from: process.pid(),
+                    };
+                    let _ = process.send_signal(system, to, kill);
                 }))
             })
         },
@@ -132,8 +135,8 @@ fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         "unlink",
         |mut caller: Caller<'_, FrameData>, pid: i32| {
             served(&mut caller, "unlink", |view| {
-                Ok(on_pid(view, pid, |own, system, to| {
-                    own.unlink(system, to);
+                Ok(on_pid(view, pid, |process, system, to| {
+                    process.unlink(system, to);
                 }))
             })
         },
@@ -168,9 +171,9 @@ fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         "trap_exit",
         |mut caller: Caller<'_, FrameData>, on: i32| {
             let view = view(&mut caller, "trap_exit")?;
-            let before = view.own.set_trap_exit(on != 0);
-            undoable(view.own, &view.shared.system, move |own, _| {
-                own.set_trap_exit(before);
+            let before = view.process.set_trap_exit(on != 0);
+            on_rollback(view.process, &view.shared.system, move |process, _| {
+                process.set_trap_exit(before);
             });
             Ok(i32::from(before))
         },
@@ -189,7 +192,7 @@ fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         "self",
         |mut caller: Caller<'_, FrameData>, out: i32| {
             served(&mut caller, "self", |view| {
-                let pid = view.own.pid();
+                let pid = view.process.pid();
                 Ok(view.write(out, &pid.to_bytes()).map(|()| 0))
             })
         },
@@ -228,8 +231,8 @@ fn define_names(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// What `spawn` was asked for, as pointers.
-struct Wanted {
+/// The arguments of `spawn`, as pointers.
+struct RequestedLimits {
     module: (i32, i32),
     arguments: (i32, i32),
     options: i32,
@@ -245,7 +248,7 @@ struct Options {
 }
 
 fn options(view: &View<'_>, pointer: i32) -> Result<Options, Code> {
-    let parent = view.own.limits();
+    let parent = view.process.limits();
     if pointer == 0 {
         return Ok(Options {
             flags: 0,
@@ -260,16 +263,16 @@ fn options(view: &View<'_>, pointer: i32) -> Result<Options, Code> {
     }
     let bytes = view.read(pointer, size.cast_signed())?;
     let (bytes, later) = bytes.split_at(bytes.len().min(spawn::OPTIONS_KNOWN as usize));
-    // What a later host would do about it is not known here.
+    // Fields of a later version: their effect is not known here.
     if later.iter().any(|byte| *byte != 0) {
         return Err(Code::BadArgument);
     }
-    // What a guest does not say is as its parent has it.
+    // A field that the guest leaves out (0) has its parent's value.
     let word = |at: usize| {
         let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
         word.map_or(0, u32::from_le_bytes)
     };
-    // So is what is kept for one.
+    // Likewise the reserved field.
     if word(68) != 0 {
         return Err(Code::BadArgument);
     }
@@ -313,15 +316,16 @@ fn options(view: &View<'_>, pointer: i32) -> Result<Options, Code> {
     })
 }
 
-/// What a child may use that is to have what stands there.
+/// Reads the grants of a child from MessagePack at `pointer`. Returns [`Code::Limit`] if the parent
+/// does not have them itself.
 fn grants(view: &View<'_>, pointer: u32, length: u32) -> Result<Grants, Code> {
     if length > limits::GRANTS {
         return Err(Code::Limit);
     }
     let text = view.read(pointer.cast_signed(), length.cast_signed())?;
-    let own = &*view.own;
+    let process = &*view.process;
     let refused = |why: String, code| {
-        let (module, pid) = (module_of(own), own.pid());
+        let (module, pid) = (module_of(process), process.pid());
         tracing::error!(module = %module, %pid, "`spawn` was refused: {why}");
         code
     };
@@ -332,11 +336,11 @@ fn grants(view: &View<'_>, pointer: u32, length: u32) -> Result<Grants, Code> {
             Code::BadArgument,
         )
     })?;
-    (view.own.limits().grants.granting(&wanted))
+    (view.process.limits().grants.granting(&wanted))
         .map_err(|why| refused(why.to_string(), Code::Limit))
 }
 
-fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
+fn begin_spawn(view: &mut View<'_>, wanted: &RequestedLimits) -> Answer {
     let options = options(view, wanted.options)?;
     let arguments = view.payload(wanted.arguments.0, wanted.arguments.1)?;
     view.check(wanted.pid_out, Pid::SIZE as u32)?;
@@ -345,23 +349,23 @@ fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
         view.check(wanted.reference_out, 8)?;
     }
     let guest = if wanted.module.1 == 0 {
-        let own = view.own.guest().ok_or(Code::NoModule)?;
-        let name = own.tenancy.module.clone();
-        view.shared.newborn(&name)
+        let process = view.process.guest().ok_or(Code::NoModule)?;
+        let name = process.version.module.clone();
+        view.shared.new_process(&name)
     } else {
         let name = text(view, wanted.module.0, wanted.module.1)?;
-        view.shared.newborn(name)
+        view.shared.new_process(name)
     };
     let guest = guest.ok_or(Code::NoModule)?;
-    let begins_with = guest.tenancy.version().artifact.memory_bytes();
+    let begins_with = guest.version.version().artifact.memory_bytes();
     if begins_with > options.limits.memory {
-        // The limiter would only see it grow. LIMIT may mean more than this.
+        // The limiter would notice only when it grows. LIMIT alone would not say why.
         tracing::error!(
-            module = %module_of(view.own),
-            pid = %view.own.pid(),
+            module = %module_of(view.process),
+            pid = %view.process.pid(),
             "`spawn` was refused: its child may have {} bytes of memory, but a process of the module `{}` begins with {begins_with}",
             options.limits.memory,
-            guest.tenancy.module,
+            guest.version.module,
         );
         return Err(Code::Limit);
     }
@@ -377,15 +381,15 @@ fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
         view.may_wait()?;
         view.close();
     }
-    let monitor = monitors.then(|| view.own.new_reference());
-    let starter = sync.then(|| view.own.new_reference());
-    let child = birth(
+    let monitor = monitors.then(|| view.process.new_reference());
+    let starter = sync.then(|| view.process.new_reference());
+    let child = start_child(
         view,
-        Birth {
+        SpawnSpec {
             body: Body::Guest(guest),
             limits: options.limits,
             arguments,
-            parent: view.own.pid(),
+            parent: view.process.pid(),
             link: linked,
             monitor,
             starter,
@@ -401,46 +405,46 @@ fn begin_spawn(view: &mut View<'_>, wanted: &Wanted) -> Answer {
         None => Ok(Code::Ok as i32),
         Some(reference) => {
             let timeout = i64::from(options.timeout_ms);
-            Ok(view.wait(Want::Reply { reference }, timeout, false))
+            Ok(view.wait(WaitReason::Reply { reference }, timeout, false))
         }
     }
 }
 
-/// Reserves a pid and has the child born, at once or when the transaction ends.
-fn birth(view: &mut View<'_>, mut birth: Birth<crate::Guest>) -> Result<Pid, Code> {
-    let most = view.own.limits().children;
-    let counted = view.own.children().admit(most).ok_or(Code::Limit)?;
-    birth.counted = Some(counted);
+/// Reserves a pid and starts the child, at once or when the open transaction commits.
+fn start_child(view: &mut View<'_>, mut spec: SpawnSpec<crate::Guest>) -> Result<Pid, Code> {
+    let most = view.process.limits().children;
+    let counted = view.process.children().admit(most).ok_or(Code::Limit)?;
+    spec.counted = Some(counted);
     let system = &view.shared.system;
-    let reserved = system.reserve_for(For::Guest, &birth.limits);
+    let reserved = system.reserve_for(Requester::Guest, &spec.limits);
     let reserved = reserved.map_err(|SpawnError::TableFull| Code::Limit)?;
-    let references: Vec<u64> = birth.monitor.into_iter().chain(birth.starter).collect();
-    let linked = birth.link;
+    let references: Vec<u64> = spec.monitor.into_iter().chain(spec.starter).collect();
+    let linked = spec.link;
     view.promise(usize::from(linked), references.len());
     let system = &view.shared.system;
-    perform_or(
-        view.own,
+    defer_or(
+        view.process,
         system,
-        move |own, system| {
-            own.has_born(reserved, linked, &references);
-            system.give_birth(reserved, birth);
+        move |process, system| {
+            process.add_child(reserved, linked, &references);
+            system.start(reserved, spec);
         },
         move |_, system| system.abandon(reserved),
     );
     Ok(reserved)
 }
 
-/// A synchronous start is under way: has the child answered?
+/// Continues a synchronous start: checks whether the child has acknowledged it.
 fn go_on_starting(view: &mut View<'_>, pid_out: i32) -> wasmtime::Result<Answer> {
     let timed_out = view.timed_out();
     drain(view)?;
-    let Some(Want::Reply { reference }) = view.waiting().map(|wait| wait.what) else {
+    let Some(WaitReason::Reply { reference }) = view.waiting().map(|wait| wait.reason) else {
         return Ok(Err(Code::BadArgument));
     };
-    if let Some(position) = view.own.position(receive::REFERENCE, reference) {
+    if let Some(position) = view.process.position(receive::REFERENCE, reference) {
         view.end_wait();
         let started = view
-            .own
+            .process
             .take(position)
             .is_some_and(|message| message.kind == Kind::Reply && message.tag == 0);
         return Ok(if started {
@@ -452,36 +456,36 @@ fn go_on_starting(view: &mut View<'_>, pid_out: i32) -> wasmtime::Result<Answer>
     if timed_out {
         view.end_wait();
         view.give_up(reference);
-        // Late is failed: the child does not live on unseen.
+        // A late start counts as failed: the child must not live on unnoticed.
         if let Ok(child) = view.pid(pid_out) {
-            let from = view.own.pid();
+            let from = view.process.pid();
             let _ = view.shared.system.signal(child, Signal::Kill { from });
         }
         return Ok(Err(Code::StartFailed));
     }
-    Ok(view.suspend(Want::Reply { reference }, -1, false))
+    Ok(view.suspend(WaitReason::Reply { reference }, -1, false))
 }
 
 fn start_supervisor(view: &mut View<'_>, specification: i32, length: i32, pid_out: i32) -> Answer {
     let bytes = view.read(specification, length)?;
     view.check(pid_out, Pid::SIZE as u32)?;
     let services = view.shared.services.get().ok_or(Code::Denied)?;
-    let native = services.supervisor(bytes, view.own.limits()).map_err(|why| {
-        tracing::error!(module = %module_of(view.own), pid = %view.own.pid(), "a supervisor's specification was refused: {why}");
+    let native = services.supervisor(bytes, view.process.limits()).map_err(|why| {
+        tracing::error!(module = %module_of(view.process), pid = %view.process.pid(), "a supervisor's specification was refused: {why}");
         Code::BadArgument
     })?;
     view.may_link(None)?;
     view.may_monitor(1)?;
     view.may_wait()?;
     view.close();
-    let reference = view.own.new_reference();
-    let pid = birth(
+    let reference = view.process.new_reference();
+    let pid = start_child(
         view,
-        Birth {
+        SpawnSpec {
             body: Body::Native(Some(native)),
-            limits: view.own.limits().clone(),
+            limits: view.process.limits().clone(),
             arguments: Payload::empty(),
-            parent: view.own.pid(),
+            parent: view.process.pid(),
             link: true,
             monitor: None,
             starter: Some(reference),
@@ -490,7 +494,7 @@ fn start_supervisor(view: &mut View<'_>, specification: i32, length: i32, pid_ou
         },
     )?;
     view.write(pid_out, &pid.to_bytes())?;
-    Ok(view.wait(Want::Reply { reference }, -1, false))
+    Ok(view.wait(WaitReason::Reply { reference }, -1, false))
 }
 
 fn init_ack(view: &mut View<'_>, status: i32, data: i32, length: i32) -> Answer {
@@ -498,23 +502,23 @@ fn init_ack(view: &mut View<'_>, status: i32, data: i32, length: i32) -> Answer 
         return Err(Code::BadArgument);
     }
     let detail = view.payload(data, length)?;
-    perform(view.own, &view.shared.system, move |own, system| {
-        if own.acknowledge(system, status.cast_unsigned(), detail.clone()) && status != 0 {
+    defer(view.process, &view.shared.system, move |process, system| {
+        if process.acknowledge(system, status.cast_unsigned(), detail.clone()) && status != 0 {
             // A failed start ends the process, whatever it does next.
             let exit = Signal::Exit {
-                from: own.pid(),
+                from: process.pid(),
                 reason: ExitReason::with(status, detail.as_slice()),
                 linked: false,
                 charge: None,
             };
-            own.set_trap_exit(false);
-            let _ = system.signal(own.pid(), exit);
+            process.set_trap_exit(false);
+            let _ = system.signal(process.pid(), exit);
         }
     });
     Ok(Code::Ok as i32)
 }
 
-/// Whether a guest may end a process with this code.
+/// Returns whether a guest may end a process with this code.
 fn is_guests(code: i32) -> bool {
     code == Reason::NORMAL.0 || code == Reason::SHUTDOWN.0 || code >= Reason::GUEST
 }
@@ -527,27 +531,27 @@ fn exit_process(view: &mut View<'_>, pid: i32, code: i32, data: i32, length: i32
     view.pid(pid)?;
     let bytes = reason.bytes().len();
     let charge = view.charge((bytes + size_of::<Envelope>()) as u64)?;
-    view.toll.copied(bytes);
-    on_pid(view, pid, move |own, system, to| {
+    view.debt.copied(bytes);
+    on_pid(view, pid, move |process, system, to| {
         let exit = Signal::Exit {
-            from: own.pid(),
+            from: process.pid(),
             reason,
             linked: false,
             charge: Some(charge),
         };
-        let _ = own.tell(system, to, exit);
+        let _ = process.send_signal(system, to, exit);
     })
 }
 
-/// Does something held with the process that a pointer names.
+/// Defers an effect on the process that a pointer names.
 fn on_pid(
     view: &mut View<'_>,
     pid: i32,
-    deed: impl FnOnce(&mut GuestOwn, &GuestSystem, Pid) + Send + 'static,
+    effect: impl FnOnce(&mut GuestProcess, &GuestSystem, Pid) + Send + 'static,
 ) -> Answer {
     let to = view.pid(pid)?;
-    perform(view.own, &view.shared.system, move |own, system| {
-        deed(own, system, to)
+    defer(view.process, &view.shared.system, move |process, system| {
+        effect(process, system, to)
     });
     view.told(to);
     Ok(Code::Ok as i32)
@@ -556,11 +560,11 @@ fn on_pid(
 fn link(view: &mut View<'_>, pid: i32) -> Answer {
     let to = view.pid(pid)?;
     view.may_link(Some(to))?;
-    if to != view.own.pid() && !view.shared.system.may_be_linked(to) {
+    if to != view.process.pid() && !view.shared.system.may_be_linked(to) {
         return Err(Code::Limit);
     }
     view.promise(1, 0);
-    on_pid(view, pid, |own, system, to| own.link(system, to))
+    on_pid(view, pid, |process, system, to| process.link(system, to))
 }
 
 fn monitor(view: &mut View<'_>, pid: i32, out: i32) -> Answer {
@@ -573,7 +577,7 @@ fn monitor_name(view: &mut View<'_>, name: i32, length: i32, pid_out: i32, out: 
     view.check(pid_out, Pid::SIZE as u32)?;
     view.check(out, 8)?;
     let name = registered(view, name, length)?;
-    // Of nobody the DOWN comes at once.
+    // If no process has the name, the DOWN arrives at once.
     let to = view.shared.system.names.find(name).unwrap_or(Pid::NONE);
     let answer = monitor_it(view, to, out)?;
     view.write(pid_out, &to.to_bytes())?;
@@ -583,9 +587,9 @@ fn monitor_name(view: &mut View<'_>, name: i32, length: i32, pid_out: i32, out: 
 fn monitor_it(view: &mut View<'_>, to: Pid, out: i32) -> Answer {
     view.may_monitor(1)?;
     view.promise(0, 1);
-    let reference = view.own.new_reference();
-    perform(view.own, &view.shared.system, move |own, system| {
-        own.monitor(system, to, reference)
+    let reference = view.process.new_reference();
+    defer(view.process, &view.shared.system, move |process, system| {
+        process.monitor(system, to, reference)
     });
     view.told(to);
     view.write(out, &reference.to_le_bytes())?;
@@ -594,14 +598,14 @@ fn monitor_it(view: &mut View<'_>, to: Pid, out: i32) -> Answer {
 
 fn set_priority(view: &mut View<'_>, priority: i32) -> Answer {
     let wanted = Priority::new(priority.cast_unsigned()).ok_or(Code::BadArgument)?;
-    if wanted > view.own.limits().priority {
+    if wanted > view.process.limits().priority {
         return Err(Code::Denied);
     }
     let system = &view.shared.system;
-    let before = system.set_priority(view.own.pid(), wanted);
-    undoable(view.own, system, move |own, system| {
-        // Its limit may be a lower one meanwhile.
-        system.set_priority(own.pid(), before.min(own.limits().priority));
+    let before = system.set_priority(view.process.pid(), wanted);
+    on_rollback(view.process, system, move |process, system| {
+        // Its limit may be lower by then.
+        system.set_priority(process.pid(), before.min(process.limits().priority));
     });
     Ok(before as i32)
 }
@@ -611,9 +615,9 @@ fn demonitor(view: &mut View<'_>, reference: u64, flags: i32) -> Answer {
         return Err(Code::BadArgument);
     }
     let flush = flags & demonitor::FLUSH != 0;
-    let to = view.own.monitored(reference);
-    perform(view.own, &view.shared.system, move |own, system| {
-        own.demonitor(system, reference, flush)
+    let to = view.process.monitored(reference);
+    defer(view.process, &view.shared.system, move |process, system| {
+        process.demonitor(system, reference, flush)
     });
     view.told(to.unwrap_or(Pid::NONE));
     Ok(Code::Ok as i32)
@@ -639,7 +643,7 @@ fn register(view: &mut View<'_>, name: i32, length: i32, pid: i32) -> Answer {
         Err(NameError::TooMany) => return Err(Code::Limit),
     };
     if let Some(registration) = registration {
-        undoable(view.own, system, move |_, system| {
+        on_rollback(view.process, system, move |_, system| {
             system.names.undo(&name, registration);
         });
     }
@@ -650,7 +654,7 @@ fn unregister(view: &mut View<'_>, name: i32, length: i32) -> Answer {
     let name = registered(view, name, length)?.to_owned();
     let system = &view.shared.system;
     let registration = system.names.take(&name).ok_or(Code::NoProc)?;
-    undoable(view.own, system, move |_, system| {
+    on_rollback(view.process, system, move |_, system| {
         system.undo_unregister(&name, registration);
     });
     Ok(Code::Ok as i32)

@@ -1,5 +1,5 @@
-//! Host calls about tables. What a handler changes in a transaction is done at
-//! once and undone if it traps, unless somebody else has changed the row since.
+//! Host calls about tables. A handler's changes in a transaction are applied at once, and undone if
+//! it traps, unless another process has changed the row since.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use wasmtime::{Caller, Linker};
 use super::message::registered;
 use super::{Answer, answer_with, served};
 use crate::data::{FrameData, View, bytes, view};
-use crate::transaction::{transaction, undoable};
+use crate::transaction::{on_rollback, transaction};
 
 const MODULE: &str = exuvia_abi::MODULE;
 
-/// What a TABLE that is under way counts for whoever has given the table.
+/// Bytes that a TABLE message on its way is charged to the process that gave the table.
 const TABLE_BYTES: u64 = 128;
 
 pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
@@ -87,7 +87,7 @@ fn define_tables(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
             served(&mut caller, "table_end", |view| {
                 view.close();
                 let system = &view.shared.system;
-                let ended = system.tables.end(view.own.pid(), id.cast_unsigned());
+                let ended = system.tables.end(view.process.pid(), id.cast_unsigned());
                 Ok(ended.map(|()| 0).map_err(code))
             })
         },
@@ -193,12 +193,12 @@ fn create(view: &mut View<'_>, name: i32, length: i32, access: i32, out: i32) ->
         _ => Some(registered(view, name, length)?),
     };
     let system = &view.shared.system;
-    let owner = view.own.pid();
+    let owner = view.process.pid();
     let id = system
-        .new_table(owner, view.own.limits(), name, access)
+        .new_table(owner, view.process.limits(), name, access)
         .map_err(code)?;
-    undoable(view.own, system, move |own, system| {
-        let _ = system.tables.end(own.pid(), id);
+    on_rollback(view.process, system, move |process, system| {
+        let _ = system.tables.end(process.pid(), id);
     });
     view.write(out, &id.to_le_bytes())?;
     Ok(Code::Ok as i32)
@@ -213,36 +213,42 @@ fn find(view: &mut View<'_>, name: i32, length: i32, out: i32) -> Answer {
 }
 
 fn set_heir(view: &mut View<'_>, id: u64, pid: i32, tag: i32) -> Answer {
-    // A null pointer: nobody.
+    // A null pointer: no heir.
     let heir = match pid {
         0 => None,
         _ => Some((view.pid(pid)?, tag.cast_unsigned())),
     };
     let system = &view.shared.system;
     let before = (system.tables)
-        .set_heir(view.own.pid(), id, heir)
+        .set_heir(view.process.pid(), id, heir)
         .map_err(code)?;
-    undoable(view.own, system, move |own, system| {
-        let _ = system.tables.set_heir(own.pid(), id, before);
+    on_rollback(view.process, system, move |process, system| {
+        let _ = system.tables.set_heir(process.pid(), id, before);
     });
     Ok(Code::Ok as i32)
 }
 
 fn give(view: &mut View<'_>, id: u64, pid: i32, tag: i32) -> Answer {
     let to = view.pid(pid)?;
-    if to == view.own.pid() {
+    if to == view.process.pid() {
         return Err(Code::BadArgument);
     }
     view.close();
     let charge = view.charge(TABLE_BYTES)?;
     let system = &view.shared.system;
     system
-        .give_table(view.own.pid(), id, to, tag.cast_unsigned(), Some(charge))
+        .give_table(
+            view.process.pid(),
+            id,
+            to,
+            tag.cast_unsigned(),
+            Some(charge),
+        )
         .map_err(code)?;
     Ok(Code::Ok as i32)
 }
 
-/// The table of a number, when its key is known to lie in the memory.
+/// Returns the table with this number, after checking that the key is in the guest's memory.
 fn table_for(view: &View<'_>, id: i64, key: (i32, i32)) -> Result<Arc<SharedTable>, Code> {
     view.read(key.0, key.1)?;
     let found = view.shared.system.tables.get(id.cast_unsigned());
@@ -253,7 +259,7 @@ fn get(view: &mut View<'_>, id: i64, key: (i32, i32), buffer: i32, capacity: i32
     view.check(buffer, capacity.cast_unsigned())?;
     let table = table_for(view, id, key)?;
     let key = view.read(key.0, key.1)?;
-    let found = table.get(view.own.pid(), key).map_err(code)?;
+    let found = table.get(view.process.pid(), key).map_err(code)?;
     answer_with(
         view,
         found.as_ref().map(Payload::as_slice),
@@ -266,7 +272,7 @@ fn next(view: &mut View<'_>, id: i64, key: (i32, i32), buffer: i32, capacity: i3
     view.check(buffer, capacity.cast_unsigned())?;
     let table = table_for(view, id, key)?;
     let key = view.read(key.0, key.1)?;
-    let found = table.next(view.own.pid(), key).map_err(code)?;
+    let found = table.next(view.process.pid(), key).map_err(code)?;
     answer_with(view, found.as_deref(), buffer, capacity)
 }
 
@@ -279,16 +285,16 @@ fn put(view: &mut View<'_>, id: i64, key: (i32, i32), value: (i32, i32), flags: 
     let table = table_for(view, id, key)?;
     let key = bytes(view.memory, key.0, key.1).ok_or(Code::BadPointer)?;
     let put = table
-        .put_undoably(view.own.pid(), key, &value, replace)
+        .put_undoably(view.process.pid(), key, &value, replace)
         .map_err(code)?;
     let before = match put {
         Put::There(_) => return Ok(1),
         Put::Stored(before) => before,
     };
     let was = before.was_there();
-    if transaction(view.own).is_some() {
+    if transaction(view.process).is_some() {
         let key: Box<[u8]> = key.into();
-        undoable(view.own, &view.shared.system, move |_, _| {
+        on_rollback(view.process, &view.shared.system, move |_, _| {
             table.undo(&key, before);
         });
     }
@@ -298,15 +304,17 @@ fn put(view: &mut View<'_>, id: i64, key: (i32, i32), value: (i32, i32), flags: 
 fn delete(view: &mut View<'_>, id: i64, key: (i32, i32)) -> Answer {
     let table = table_for(view, id, key)?;
     let key = bytes(view.memory, key.0, key.1).ok_or(Code::BadPointer)?;
-    let me = view.own.pid();
-    if transaction(view.own).is_none() {
+    let me = view.process.pid();
+    if transaction(view.process).is_none() {
         let before = table.remove(me, key).map_err(code)?;
         return Ok(i32::from(before.is_some()));
     }
     let Some(removed) = table.remove_undoably(me, key).map_err(code)? else {
         return Ok(0);
     };
-    undoable(view.own, &view.shared.system, move |_, _| removed.undo());
+    on_rollback(view.process, &view.shared.system, move |_, _| {
+        removed.undo()
+    });
     Ok(1)
 }
 
@@ -314,10 +322,10 @@ fn add(view: &mut View<'_>, id: i64, key: (i32, i32), amount: i64, out: i32) -> 
     view.check(out, 8)?;
     let table = table_for(view, id, key)?;
     let key = bytes(view.memory, key.0, key.1).ok_or(Code::BadPointer)?;
-    let (before, sum) = table.add(view.own.pid(), key, amount).map_err(code)?;
-    if transaction(view.own).is_some() {
+    let (before, sum) = table.add(view.process.pid(), key, amount).map_err(code)?;
+    if transaction(view.process).is_some() {
         let key: Box<[u8]> = key.into();
-        undoable(view.own, &view.shared.system, move |_, _| {
+        on_rollback(view.process, &view.shared.system, move |_, _| {
             table.undo_add(&key, amount, before);
         });
     }

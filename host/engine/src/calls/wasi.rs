@@ -8,31 +8,32 @@ use exuvia_process::ExitReason;
 use wasmtime::{Caller, Func, Linker, Store};
 
 use super::misc::{impure, memory};
-use super::{copy, counter, forget_mail, open, settle};
-use crate::baton::{self, Ask, Asked};
-use crate::data::{Denied, Ends, Exit, FrameData, Mode, NotHere, bytes};
+use super::{charge_call, copy, counter, forget_mail, open};
+use crate::data::{Denied, Exit, FrameData, Mode, ProcessEnds, RefusedWasiCall, bytes};
 use crate::executor::Shared;
-use crate::guest::{GuestOwn, InHost, Wait};
+use crate::fiber_transfer::{self, FiberRequest, NextRequest};
+use crate::guest::{GuestProcess, InHost, Wait};
 use crate::instrument::SLICE;
 use crate::setup::set_reductions;
-use crate::transaction::close_transaction;
+use crate::transaction::commit_transaction;
 use crate::wasi::{Called, Wasi};
 
-/// Reductions of each call, beside what the guest pays for the instruction.
+/// Reductions for each call, beside what the guest pays for the instruction.
 const COST: u32 = 4;
 
-/// Reductions of each line that is logged.
+/// Reductions for each line that is logged.
 const LINE: u32 = 8;
 
 pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
     wasmtime_wasi::p1::add_to_linker_async(linker, |data: &mut FrameData| {
-        // `begin` has made it, but for the one that ends the process.
+        // `begin` has created it, except before the function that ends the process.
         &mut data.wasi.get_or_insert_with(Wasi::closed).context
     })?;
     open::define(linker)
 }
 
-/// What is called before and after, for a store whose guest runs on fibers.
+/// Returns the functions that the shim calls before and after, for a store whose guest runs on
+/// fibers.
 pub(crate) fn around(store: &mut Store<FrameData>) -> (Func, Func) {
     let before = Func::wrap(&mut *store, begin);
     let after = Func::wrap_async(
@@ -49,13 +50,13 @@ fn function(number: i32) -> wasmtime::Result<&'static Function> {
     function.ok_or_else(|| wasmtime::Error::msg("the shim names no function of WASI"))
 }
 
-/// Whether a function may wait, for the system or a slow terminal.
+/// Returns whether a function may wait, for the system or a slow terminal.
 fn may_wait(function: &Function) -> bool {
     matches!(function.act, Act::Waits | Act::Writes)
 }
 
-/// Before function `number`, with its first four arguments and its last. An error
-/// other than 0 is its answer.
+/// Prepares the call of function `number`, given its first four arguments and its last one. Returns
+/// 0 to proceed; any other error number is the result of the call.
 fn begin(
     mut caller: Caller<'_, FrameData>,
     number: i32,
@@ -79,19 +80,19 @@ fn begin(
         return Ok(errno::INVAL);
     };
     let data = caller.data_mut();
-    data.toll.reductions = data.toll.reductions.saturating_add(price);
+    data.debt.reductions = data.debt.reductions.saturating_add(price);
     let called = Called {
         first: first.cast_unsigned(),
         second: second.cast_unsigned(),
         answer: last.cast_unsigned(),
     };
-    // Of `fd_read` and the like the first is the file.
+    // The first argument of `fd_read` and the like is the file.
     let of_file = function.name.starts_with("fd_") && function.name != "fd_renumber";
     if let Mode::Restricted(restricted) = &data.mode {
         let what = restricted.what;
         let wasi = data.wasi.get_or_insert_with(Wasi::closed);
         if may_wait(function) && !(of_file && wasi.is_standard(called.first)) {
-            return Err(wasmtime::Error::new(NotHere {
+            return Err(wasmtime::Error::new(RefusedWasiCall {
                 call: function.name,
                 what,
             }));
@@ -99,19 +100,19 @@ fn begin(
         wasi.called = called;
         return Ok(0);
     }
-    let (Some(shared), Some(own)) = (data.shared.clone(), &mut data.own) else {
+    let (Some(shared), Some(process)) = (data.shared.clone(), &mut data.process) else {
         return Err(wasmtime::Error::msg("no process is in the frame"));
     };
     if data.wasi.is_none() {
-        let grants = own.limits().grants.clone();
-        let module = own.guest().map(|guest| guest.tenancy.module.clone());
+        let grants = process.limits().grants.clone();
+        let module = process.guest().map(|guest| guest.version.module.clone());
         let module = module.as_deref().unwrap_or_default();
         match Wasi::new(module, &grants, &shared.files) {
             Ok(wasi) => data.wasi = Some(Box::new(wasi)),
             Err(error) => {
                 let reason = ExitReason::with(Reason::LIMIT.0, error.as_bytes());
                 data.exit = Some(Exit::Fault(reason));
-                return Err(wasmtime::Error::new(Ends));
+                return Err(wasmtime::Error::new(ProcessEnds));
             }
         }
     }
@@ -123,45 +124,45 @@ fn begin(
         return Ok(0);
     }
     if function.name == "path_open"
-        && let Err(error) = wasi.may_open(own.limits().files)
+        && let Err(error) = wasi.may_open(process.limits().files)
     {
         return Ok(error);
     }
     let standard = of_file && wasi.is_standard(called.first);
-    // What waits for the system waits for a moment. This may for ever, and keeps
-    // a frame.
+    // Other functions wait for the system briefly. This one may wait for ever, and its process
+    // keeps a frame.
     if function.name == "poll_oneoff" && !shared.frames.may_block() {
         return Ok(errno::AGAIN);
     }
     if !standard {
-        // Nobody takes it back.
-        let sends = close_transaction(own, &shared.system);
-        data.toll.reductions = data.toll.reductions.saturating_add(sends);
+        // It cannot be undone.
+        let sends = commit_transaction(process, &shared.system);
+        data.debt.reductions = data.debt.reductions.saturating_add(sends);
     }
-    if let Some(guest) = own.guest() {
+    if let Some(guest) = process.guest() {
         guest.wait.set(Wait::host(InHost::new(&shared.in_host)));
     }
-    if let Some(own) = data.own.take() {
-        baton::put_suspended(own);
+    if let Some(process) = data.process.take() {
+        fiber_transfer::put_suspended(process);
     }
     Ok(0)
 }
 
-/// After it.
+/// Finishes the call of function `number`, which returned `answer`.
 async fn end(mut caller: Caller<'_, FrameData>, answer: i32, number: i32) -> wasmtime::Result<i32> {
     let function = function(number)?;
     if may_wait(function) && matches!(caller.data().mode, Mode::Run) {
-        let (own, waited) = match baton::take_suspended() {
-            Some(own) => (own, false),
-            // It was suspended, and is asked for something.
+        let (process, waited) = match fiber_transfer::take_suspended() {
+            Some(process) => (process, false),
+            // It was suspended; wait for a request.
             None => loop {
-                match Asked.await {
-                    Ask::Resume(own) => break (own, true),
-                    Ask::Copy => baton::put_copy(copy(&mut caller)?),
+                match NextRequest.await {
+                    FiberRequest::Resume(process) => break (process, true),
+                    FiberRequest::Copy => fiber_transfer::put_copy(copy(&mut caller)?),
                 }
             },
         };
-        put_back(&mut caller, own, waited)?;
+        put_back(&mut caller, process, waited)?;
     }
     if answer == 0 {
         has_done(&mut caller, function);
@@ -174,19 +175,19 @@ async fn end(mut caller: Caller<'_, FrameData>, answer: i32, number: i32) -> was
             told(data, out, err);
         }
     }
-    settle(&mut caller)?;
+    charge_call(&mut caller)?;
     Ok(answer)
 }
 
-/// What a function costs beside itself, reductions, by what it has to copy and do.
-/// `None`: it is asked for more than it does in one call.
+/// Returns what a function costs beside the call itself, in reductions, given what it has to copy
+/// and do. Returns `None` if the guest asks for more than one call does.
 fn price(
     caller: &mut Caller<'_, FrameData>,
     function: &Function,
     [_, second, third, ..]: [u32; 5],
 ) -> wasmtime::Result<Option<u32>> {
     let price = match function.name {
-        // In a slow machine's time about what a guest does meanwhile.
+        // On a slow machine, about as many as the guest would use in that time.
         "random_get" if second > RANDOM => return Ok(None),
         "random_get" => second / 64,
         "poll_oneoff" if third > PARTS => return Ok(None),
@@ -204,7 +205,7 @@ fn price(
     Ok(Some(price.saturating_add(COST)))
 }
 
-/// How long the paths are that a function is given.
+/// Returns the lengths of the paths that a function is given, in bytes.
 fn paths(
     function: &Function,
     [_, second, third, fourth, last]: [u32; 5],
@@ -223,8 +224,8 @@ fn paths(
     lengths.into_iter()
 }
 
-/// Bytes of the first part of a read or write that has any: with more the functions do
-/// nothing.
+/// Returns the size in bytes of the first non-empty part of a read or write: the functions use no
+/// other.
 fn parts(memory: &[u8], at: u32, count: u32) -> u64 {
     let parts = memory.get(at as usize..).unwrap_or_default();
     let lengths = parts.as_chunks::<8>().0.iter().take(count as usize);
@@ -234,7 +235,7 @@ fn parts(memory: &[u8], at: u32, count: u32) -> u64 {
         .unwrap_or(0)
 }
 
-/// Notes what a function that has succeeded has done to the process's files.
+/// Records the effect of a successful call on the process's files.
 fn has_done(caller: &mut Caller<'_, FrameData>, function: &Function) {
     let Ok(memory) = memory(caller) else { return };
     let (memory, data) = memory.data_and_store_mut(caller);
@@ -255,33 +256,33 @@ fn has_done(caller: &mut Caller<'_, FrameData>, function: &Function) {
 
 fn put_back(
     caller: &mut Caller<'_, FrameData>,
-    mut own: Box<GuestOwn>,
+    mut process: Box<GuestProcess>,
     waited: bool,
 ) -> wasmtime::Result<()> {
-    if let Some(guest) = own.guest() {
+    if let Some(guest) = process.guest() {
         guest.wait.take();
     }
     if waited {
         let counter = counter(caller)?;
         let left = counter.get(&mut *caller).i32().unwrap_or(0);
-        own.reductions += u64::try_from(SLICE - left.max(0)).unwrap_or(0);
+        process.reductions += u64::try_from(SLICE - left.max(0)).unwrap_or(0);
         set_reductions(&counter, &mut *caller, SLICE.saturating_add(left.min(0)))?;
         forget_mail(&mut *caller);
     }
     let data = caller.data_mut();
     if waited {
-        // It may be another thread's that goes on.
+        // The guest may continue on another thread.
         data.faults = None;
-        data.limiter.bytes = own.limits().memory;
+        data.limiter.bytes = process.limits().memory;
     }
-    data.own = Some(own);
+    data.process = Some(process);
     Ok(())
 }
 
-/// Tells the log what the guest has printed.
+/// Sends to the log what the guest has printed, and keeps the end of its error output.
 fn told(data: &mut FrameData, out: Vec<String>, err: Vec<String>) {
     for line in &err {
-        // A panic says more than one line.
+        // A panic prints more than one line.
         let said = data.last_error.get_or_insert_default();
         if !said.is_empty() {
             said.push('\n');
@@ -293,28 +294,28 @@ fn told(data: &mut FrameData, out: Vec<String>, err: Vec<String>) {
         }
     }
     let lines = u32::try_from(out.len() + err.len()).unwrap_or(u32::MAX);
-    data.toll.reductions = data
-        .toll
+    data.debt.reductions = data
+        .debt
         .reductions
         .saturating_add(lines.saturating_mul(LINE));
-    if let (Mode::Run, Some(shared), Some(own)) = (&data.mode, &data.shared, &mut data.own) {
-        tell(shared, own, [out, err]);
+    if let (Mode::Run, Some(shared), Some(process)) = (&data.mode, &data.shared, &mut data.process)
+    {
+        tell(shared, process, [out, err]);
     }
 }
 
-/// Bytes of the last lines that a guest has printed as errors that are kept for the
-/// reason if it traps.
+/// Bytes of the guest's latest error output that are kept, for the exit reason if it traps.
 const SAID: usize = 4 << 10;
 
-/// Tells the log what a process has printed.
-pub(crate) fn tell(shared: &Arc<Shared>, own: &mut GuestOwn, printed: [Vec<String>; 2]) {
-    let pid = own.pid();
-    let Some(guest) = own.guest() else { return };
+/// Sends to the log what a process has printed.
+pub(crate) fn tell(shared: &Arc<Shared>, process: &mut GuestProcess, printed: [Vec<String>; 2]) {
+    let pid = process.pid();
+    let Some(guest) = process.guest() else { return };
     for (lines, level) in printed.iter().zip([log::INFO, log::WARN]) {
         for line in lines {
             shared
                 .observer
-                .log(pid, guest.tenancy.version(), level, line);
+                .log(pid, guest.version.version(), level, line);
         }
     }
 }

@@ -1,24 +1,24 @@
-//! Taking frames from processes at rest: which one (see [`Pool`]), and how its
-//! process becomes an image.
+//! Taking frames from processes at rest: which one (see [`Pool`]), and how its process
+//! becomes an image.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Frames;
+use super::FrameTable;
 use crate::executor::Shared;
-use crate::guest::Residence;
+use crate::frame_slots::FrameLease;
+use crate::guest::Location;
 use crate::image::After;
-use crate::places::Seated;
-use crate::pool::{Pool, Wanted};
+use crate::pool::{EvictFrom, Pool};
 use crate::timing::Timing;
 
-impl Frames {
-    /// A process has come to rest in the frame of this place: it may be paged
-    /// out. Called after the run state says so, so that whoever has taken the
-    /// place off the list and found the process running does not lose it.
+impl FrameTable {
+    /// Records that a process has come to rest in the frame of this slot, so that it may be
+    /// paged out. Called after the run state says so: otherwise a pager that has delisted
+    /// the slot and finds the process running would lose it.
     #[inline]
-    pub(crate) fn rest(&self, number: u32) {
-        if !self.places.place(number).listed.load(Ordering::Relaxed) {
+    pub(crate) fn note_at_rest(&self, number: u32) {
+        if !self.slots.slot(number).listed.load(Ordering::Relaxed) {
             self.list(number);
         }
         self.waiters.call();
@@ -26,26 +26,27 @@ impl Frames {
 
     #[cold]
     fn list(&self, number: u32) {
-        let place = self.places.place(number);
+        let place = self.slots.slot(number);
         let artifact = place.artifact.load(Ordering::Relaxed);
         if let Some(pool) = self.pools.read().get(&artifact) {
             pool.list(number, place);
         }
     }
 
-    /// Pages out a process of a version (see [`Pool`] for which).
+    /// Pages out a process of a version and returns its frame. See [`Pool`] for which one.
     pub(super) fn evict(
         &self,
         shared: &Arc<Shared>,
         pool: &Pool,
-        wanted: Wanted,
-    ) -> Option<Seated> {
+        wanted: EvictFrom,
+    ) -> Option<FrameLease> {
         let mut looks = 0;
-        while let Some((number, listed)) = pool.next(wanted, self.places.all()) {
-            if let Some(seated) = self.try_place(shared, pool, number) {
-                return Some(seated);
+        while let Some((number, listed)) = pool.next(wanted, self.slots.all()) {
+            if let Some(lease) = self.evict_slot(shared, pool, number) {
+                return Some(lease);
             }
-            // Twice round: the first round may only take away second chances.
+            // Twice as many as are listed: the first round may only take away second
+            // chances.
             looks += 1;
             if looks >= listed * 2 {
                 break;
@@ -54,65 +55,65 @@ impl Frames {
         None
     }
 
-    /// Now and then, one who stays and has not been asked since somebody looked
-    /// waits from now on.
-    pub(super) fn age(&self, shared: &Shared, pool: &Pool) {
-        let Some(number) = pool.oldest(self.places.all()) else {
+    /// Periodically demotes the oldest main-queue entry, if it was not referenced since the
+    /// last check, to the cold part at the small queue's head.
+    pub(super) fn age_main_queue(&self, shared: &Shared, pool: &Pool) {
+        let Some(number) = pool.next_aging_candidate(self.slots.all()) else {
             return;
         };
-        let place = self.places.place(number);
+        let place = self.slots.slot(number);
         let Some(slot) = place.occupant() else { return };
-        shared.look(slot, |own| {
-            if let Some(guest) = own.guest()
-                && guest.place_at_rest() == Some(number)
-                && !std::mem::take(&mut guest.touched)
+        shared.look(slot, |process| {
+            if let Some(guest) = process.guest()
+                && guest.evictable_slot() == Some(number)
+                && !std::mem::take(&mut guest.referenced)
             {
-                pool.park(number, place);
+                pool.demote(number, place);
             }
         });
     }
 
-    /// The same for whoever the list has lost: the last resort.
-    pub(super) fn evict_any(&self, shared: &Arc<Shared>, pool: &Pool) -> Option<Seated> {
-        let mut places = pool.places().into_iter();
-        places.find_map(|number| self.try_place(shared, pool, number))
+    /// The last resort: tries all frames of the pool, also those that are not listed.
+    pub(super) fn evict_any(&self, shared: &Arc<Shared>, pool: &Pool) -> Option<FrameLease> {
+        let mut places = pool.slots().into_iter();
+        places.find_map(|number| self.evict_slot(shared, pool, number))
     }
 
-    fn try_place(&self, shared: &Arc<Shared>, pool: &Pool, number: u32) -> Option<Seated> {
-        let slot = self.places.place(number).occupant()?;
-        self.page_out(shared, pool, slot, number, Chance::Second)
+    fn evict_slot(&self, shared: &Arc<Shared>, pool: &Pool, number: u32) -> Option<FrameLease> {
+        let slot = self.slots.slot(number).occupant()?;
+        self.page_out(shared, pool, slot, number, EvictPolicy::SecondChance)
     }
 
-    /// Pages out the process of a slot, if it is at rest in this place and the
-    /// frame is one of the pool's version.
+    /// Pages out the process of a process slot and returns its frame, if the process is at
+    /// rest in this frame slot and the frame belongs to the pool's version.
     pub(super) fn page_out(
         &self,
         shared: &Shared,
         pool: &Pool,
         index: u32,
         number: u32,
-        chance: Chance,
-    ) -> Option<Seated> {
+        chance: EvictPolicy,
+    ) -> Option<FrameLease> {
         let metrics = &shared.metrics;
         let clock = &shared.system.clock;
         let began = Timing::begin(metrics.page_outs.load(Ordering::Relaxed), clock);
-        // Who is not paged out, for a second chance or because the place was
-        // listed for somebody who has left it, is listed again by `look`.
-        let seated = shared
-            .look(index, |own| {
-                let guest = own.guest()?;
-                if std::mem::take(&mut guest.touched) && chance == Chance::Second {
-                    let place = self.places.place(number);
-                    place.stays.store(true, Ordering::Relaxed);
+        // A process that is not paged out, because it has a second chance or because the
+        // frame slot was listed for an earlier process, is listed again by `look`.
+        let lease = shared
+            .look(index, |process| {
+                let guest = process.guest()?;
+                if std::mem::take(&mut guest.referenced) && chance == EvictPolicy::SecondChance {
+                    let place = self.slots.slot(number);
+                    place.in_main_queue.store(true, Ordering::Relaxed);
                     return None;
                 }
-                let (seated, residence) =
-                    match std::mem::replace(&mut guest.residence, Residence::Running) {
-                        Residence::Frame {
+                let (lease, location) =
+                    match std::mem::replace(&mut guest.location, Location::Running) {
+                        Location::Frame {
                             frame,
                             suspended: false,
                             waiting,
-                        } if frame.place() == number
+                        } if frame.slot_number() == number
                             && frame.pool().artifact == pool.artifact
                             && frame.frame.may_serve_another() =>
                         {
@@ -120,45 +121,45 @@ impl Frames {
                         }
                         other => (None, other),
                     };
-                guest.residence = residence;
+                guest.location = location;
                 guest.wait.trim();
-                if seated.is_some() {
+                if lease.is_some() {
                     metrics.page_outs.fetch_add(1, Ordering::Relaxed);
-                    own.trim(&shared.system);
+                    process.trim(&shared.system);
                 }
-                seated
+                lease
             })
             .flatten()?;
-        self.places.note(number, seated.frame.written());
-        self.places.place(number).vacate();
+        self.slots.note(number, lease.frame.written());
+        self.slots.slot(number).unbind();
         metrics.page_out_time.end(began, clock);
-        Some(seated)
+        Some(lease)
     }
 }
 
-/// Whether a process that has run since the pager looked last is left alone.
+/// Whether a process that has run since the pager's last check keeps its frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Chance {
-    First,
-    Second,
+pub(super) enum EvictPolicy {
+    Always,
+    SecondChance,
 }
 
-/// The frame without its process, and where the process is then. If its state
-/// cannot be read, it stays.
-fn take_image(mut frame: Seated, waiting: bool) -> (Option<Seated>, Residence) {
+/// Saves the process of a frame. Returns the frame without its process, and the process's
+/// new location. If its state cannot be read, the process stays in the frame.
+fn take_image(mut frame: FrameLease, waiting: bool) -> (Option<FrameLease>, Location) {
     match frame.frame.save(After::Reset) {
         Ok(image) => {
             let stamp = Some(frame.pool().stamp());
-            let residence = Residence::Image {
+            let location = Location::Image {
                 image,
                 waiting,
                 stamp,
             };
-            (Some(frame), residence)
+            (Some(frame), location)
         }
         Err(_) => (
             None,
-            Residence::Frame {
+            Location::Frame {
                 frame,
                 suspended: false,
                 waiting,

@@ -1,20 +1,21 @@
-//! What becomes of places when the host fails in the middle, and the bound on
-//! mappings.
+//! Frame slots when the host fails in the middle, and the limit on mappings.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use exuvia_abi::Pid;
-use exuvia_code::{Code, Digest, Version};
-use exuvia_process::{Birth, Clock, Envelope, Grants, Limits, Payload, Schedule, Signal, System};
+use exuvia_code::{CodeServer, Digest, Version};
+use exuvia_process::{
+    Clock, Envelope, Grants, Limits, Payload, Schedule, Signal, SpawnSpec, System,
+};
 
 use super::*;
-use crate::aside::{StandIn, Threads};
-use crate::crossing;
+use crate::blocked::{SpareThread, Threads};
 use crate::executor::{Executor, ExecutorConfig};
-use crate::guest::Residence;
+use crate::guest::Location;
 use crate::image::Image;
 use crate::loader::{Engine, EngineConfig};
+use crate::migrate;
 use crate::observer::Observer;
-use crate::turn::Ran;
+use crate::turn::TurnResult;
 
 const GUEST: &str = r#"(module
   (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
@@ -31,7 +32,7 @@ const GUEST: &str = r#"(module
   (func (export "save") (result i32) (i32.const 0))
   (func (export "load") (param i32 i32) (result i32) (i32.const 0)))"#;
 
-/// Tells nobody, and schedules nobody: a test makes each turn itself.
+/// Observes and schedules nothing: a test makes each turn itself.
 #[derive(Debug)]
 struct Nobody;
 impl Observer for Nobody {}
@@ -39,14 +40,14 @@ impl Schedule for Nobody {
     fn schedule(&self, _: u32) {}
 }
 
-/// A scheduler's thread; nobody has to step aside here.
+/// A scheduler's thread on which no guest has to block in place.
 #[derive(Debug)]
 struct Alone;
 impl Threads for Alone {
-    fn may_step_aside(&self) -> bool {
+    fn may_block_in_place(&self) -> bool {
         true
     }
-    fn stand_in(&self) -> Option<Box<dyn StandIn>> {
+    fn spare_thread(&self) -> Option<Box<dyn SpareThread>> {
         None
     }
     fn turn_gets_long(&self) {}
@@ -67,7 +68,7 @@ fn node_with(frames: usize) -> Node {
     system.connect(Arc::new(Nobody));
     let engine = Engine::new(&EngineConfig::default()).unwrap();
     let wasm = wat::parse_str(GUEST).unwrap();
-    let code = Arc::new(Code::new(10));
+    let code = Arc::new(CodeServer::new(10));
     let [old, new] = [1, 2].map(|number| {
         let artifact = engine.load(&wasm).unwrap();
         let held = code.load("m", Digest([number; 32]), artifact);
@@ -78,7 +79,7 @@ fn node_with(frames: usize) -> Node {
     let config = ExecutorConfig {
         frames,
         frame_memory: u64::MAX,
-        probation: 0,
+        probation_messages: 0,
     };
     Node {
         executor: Executor::new(system, code, Arc::new(Nobody), config),
@@ -89,21 +90,21 @@ fn node_with(frames: usize) -> Node {
 
 impl Node {
     fn spawn(&self) -> Pid {
-        let body = self.executor.newborn("m");
+        let body = self.executor.new_process("m");
         let limits = Arc::new(Limits::default());
-        let birth = Birth::new(body.unwrap(), limits, Payload::empty());
-        self.executor.0.system.spawn(birth).unwrap()
+        let spec = SpawnSpec::new(body.unwrap(), limits, Payload::empty());
+        self.executor.0.system.spawn(spec).unwrap()
     }
 
-    /// Sends it a message, and runs it until it rests.
+    /// Sends the process a message, and runs it until it is at rest.
     fn ask(&self, pid: Pid) {
         let message = Envelope::message(Pid::NONE, 0, Payload::empty());
         self.executor.0.system.send(pid, message).unwrap();
-        while matches!(self.executor.run(pid.slot()), Ran::Again) {}
+        while matches!(self.executor.run(pid.slot()), TurnResult::Ready) {}
         assert!(self.lives(pid));
     }
 
-    /// The same for many, so often.
+    /// The same for many processes, in so many rounds.
     fn ask_all(&self, pids: &[Pid], rounds: usize) {
         (0..rounds).for_each(|_| pids.iter().for_each(|pid| self.ask(*pid)));
     }
@@ -121,13 +122,13 @@ impl Node {
     }
 }
 
-/// The places would be used up after the first few.
+/// Otherwise the slots would be used up after the first few.
 #[test]
 fn a_crossing_in_which_the_host_fails_loses_no_place() {
     let node = node();
     for _ in 0..20 {
         let image = Image::broken(3);
-        let crossed = crossing::cross(
+        let crossed = migrate::upgrade_image(
             &node.executor.0,
             &node.old,
             &node.new,
@@ -140,69 +141,69 @@ fn a_crossing_in_which_the_host_fails_loses_no_place() {
     }
 }
 
-/// In a new frame, and in one that has served another.
+/// In a new frame, and in one that has served another process.
 #[test]
 fn a_process_that_the_host_cannot_seat_ends_and_its_frame_with_it() {
     let node = node();
     for used in [false, true].repeat(10) {
         if used {
             let pid = node.spawn();
-            assert!(matches!(node.executor.run(pid.slot()), Ran::Idle));
+            assert!(matches!(node.executor.run(pid.slot()), TurnResult::Idle));
             let kill = Signal::Kill { from: Pid::NONE };
             let _ = node.executor.0.system.signal(pid, kill);
-            assert!(matches!(node.executor.run(pid.slot()), Ran::Idle));
+            assert!(matches!(node.executor.run(pid.slot()), TurnResult::Idle));
             node.none_is_lost(1);
         }
         let pid = node.spawn();
         let slot = node.executor.0.system.table.slot(pid.slot()).unwrap();
-        let mut own = slot.take_own().unwrap();
-        own.guest().unwrap().residence = Residence::Image {
+        let mut process = slot.take_process().unwrap();
+        process.guest().unwrap().location = Location::Image {
             image: Image::broken(3),
             waiting: false,
             stamp: None,
         };
-        slot.put_own(own);
-        assert!(matches!(node.executor.run(pid.slot()), Ran::Idle));
+        slot.put_process(process);
+        assert!(matches!(node.executor.run(pid.slot()), TurnResult::Idle));
         assert!(!node.lives(pid));
         node.none_is_lost(0);
     }
 }
 
-/// A panic anywhere unwinds over the frame of the process, not past its place.
+/// A panic anywhere unwinds over the frame of the process, and its slot is freed.
 #[test]
 fn a_frame_that_is_dropped_gives_its_place_back() {
     let node = node();
     let shared = &node.executor.0;
     for _ in 0..20 {
-        let seated = shared.frames.acquire(shared, &node.old.artifact, 3, None);
-        let mut seated = seated.unwrap();
-        seated.hold();
+        let lease = shared.frames.acquire(shared, &node.old.artifact, 3, None);
+        let mut lease = lease.unwrap();
+        lease.pin();
         let counts = node.executor.frames();
         assert_eq!((counts.live, counts.blocked), (1, 1));
-        drop(seated);
+        drop(lease);
         node.none_is_lost(0);
     }
 }
 
-/// Mappings of this process of the operating system, which is the test's own.
+/// The mappings of this operating system process, which runs only this test.
 fn mappings() -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps");
     maps.unwrap().lines().count()
 }
 
-/// The bound on frames counts on it.
+/// The limit on mappings relies on it.
 #[test]
 fn a_frame_takes_no_more_mappings_than_it_counts_for() {
     const FRAMES: usize = 64;
-    // Of the allocator, and where the kernel has found no place beside another.
+    // For the allocator, and where the kernel did not place a mapping beside another.
     const SLACK: usize = 24;
     let node = node_with(FRAMES);
-    node.executor.lend_stacks(Arc::new(Alone));
+    node.executor.set_threads(Arc::new(Alone));
     let shared = &node.executor.0;
     let artifact = &node.old.artifact;
     let of = |stack: Stack| {
-        assert_eq!(artifact.manner.stack(), stack);
-        // What else there is has been mapped by the first.
+        assert_eq!(artifact.stack_policy.stack(), stack);
+        // The first frame maps everything that is shared.
         let make = || {
             shared
                 .frames
@@ -211,10 +212,10 @@ fn a_frame_takes_no_more_mappings_than_it_counts_for() {
         let first = make().unwrap();
         let before = (mappings(), node.executor.frames().mappings);
         let mut frames: Vec<_> = (0..FRAMES).map(|_| make().unwrap()).collect();
-        // Also when somebody has grown in them and the next is small again.
-        for seated in &mut frames {
+        // Also when a process has grown in them and the next is small again.
+        for lease in &mut frames {
             for pages in [5, 3, 4, 3] {
-                assert_eq!(seated.frame.resize(pages), Ok(true));
+                assert_eq!(lease.frame.resize(pages), Ok(true));
             }
         }
         let after = (mappings(), node.executor.frames().mappings);
@@ -225,32 +226,32 @@ fn a_frame_takes_no_more_mappings_than_it_counts_for() {
     let (taken, counted) = of(Stack::Fiber);
     eprintln!("on fibers {taken}, counted {counted}");
     assert!(taken <= counted + SLACK && counted <= taken + taken / 4);
-    (0..64).for_each(|_| artifact.manner.returned());
+    (0..64).for_each(|_| artifact.stack_policy.returned());
     let (taken, counted) = of(Stack::Thread);
     eprintln!("on a thread's stack {taken}, counted {counted}");
     assert!(taken <= counted + SLACK && counted <= taken + taken / 4);
 }
 
-/// There is room for six frames without fibers, or for four with.
+/// The limit allows six frames without fibers, or four with.
 #[test]
 fn the_bound_on_mappings_is_kept_also_when_guests_come_to_need_fibers() {
     let mut node = node_with(100);
     let frames = &mut Arc::get_mut(&mut node.executor.0).unwrap().frames;
     (frames.mappings, frames.most_mappings) = (24, 36);
-    node.executor.lend_stacks(Arc::new(Alone));
+    node.executor.set_threads(Arc::new(Alone));
     let pids: Vec<_> = (0..20).map(|_| node.spawn()).collect();
     let live = || node.executor.frames().live;
     node.ask_all(&pids, 1);
     assert_eq!((live(), node.executor.frames().mappings), (4, 24));
     // They have returned often enough.
     node.ask_all(&pids, 20);
-    assert_eq!(node.old.artifact.manner.stack(), Stack::Thread);
+    assert_eq!(node.old.artifact.stack_policy.stack(), Stack::Thread);
     let counts = node.executor.frames();
     assert!(
         (5..=6).contains(&counts.live) && counts.mappings <= 24,
         "{counts:?}"
     );
-    node.old.artifact.manner.waited();
+    node.old.artifact.stack_policy.waited();
     for pid in &pids {
         node.ask(*pid);
         let counts = node.executor.frames();
@@ -261,7 +262,8 @@ fn the_bound_on_mappings_is_kept_also_when_guests_come_to_need_fibers() {
     assert!(counts.live <= 4 && counts.mappings <= 24, "{counts:?}");
 }
 
-/// Processes rest and end, and their frames go, time and again, while nobody is paged out.
+/// Processes rest and exit, and their frames are dropped, repeatedly, while none is paged
+/// out.
 #[test]
 fn what_is_listed_for_frames_that_are_gone_is_forgotten() {
     let node = node();
@@ -272,12 +274,12 @@ fn what_is_listed_for_frames_that_are_gone_is_forgotten() {
         node.ask(pid);
         let kill = Signal::Kill { from: Pid::NONE };
         let _ = shared.system.signal(pid, kill);
-        assert!(matches!(node.executor.run(pid.slot()), Ran::Idle));
+        assert!(matches!(node.executor.run(pid.slot()), TurnResult::Idle));
         drop(pool.pop_any());
         node.none_is_lost(0);
     }
     assert!(pool.listed() < 100, "{} entries", pool.listed());
-    // Who is listed now is found all the same.
+    // Processes that are listed now are still found.
     let pids: Vec<_> = (0..20).map(|_| node.spawn()).collect();
     node.ask_all(&pids, 3);
     assert!(node.executor.metrics().page_outs.load(Ordering::Relaxed) > 20);

@@ -1,16 +1,17 @@
-//! Processes that wait for a frame: in a queue, not in a run queue. Whoever makes a
-//! frame available (it is free, its process has come to rest, it is dropped) calls
-//! the first of them, which then tries again. So a wait costs nothing, and those who
-//! have waited for longest come first.
+//! Processes that wait for a frame: in a queue of their own, not in a run queue. Whatever
+//! makes a frame available (it is free, its process has come to rest, it is dropped) calls
+//! the first of them, which then tries again. So waiting costs nothing, and those that have
+//! waited longest come first.
 //!
-//! No call is lost: a process is in the queue before it tries for the last time, and
-//! the frame is available before its giver looks at `count`. A frame becomes available
-//! under a pool's lock, which orders the two, or by the end of its process's turn:
-//! there `count` and the run state (`State::end`, `State::claim`) are SeqCst. Who is
-//! called and does not want a frame any more calls the next.
+//! No call is lost: a process is in the queue before its last try, and a frame is available
+//! before `count` is read. A frame becomes available under a pool's lock, which orders the
+//! two, or by the end of its process's turn: there `count` and the run state
+//! (`StateWord::transition_to_idle`, `StateWord::claim`) are SeqCst. A process that is
+//! called but does not need a frame any more calls the next.
 //!
-//! When the system has no room for frames, nobody may try for a moment (see `room`),
-//! and nothing happens at the end of it: a process that waits then sets itself a timer.
+//! When the system is out of memory or mappings for frames, no process may try for a while
+//! (see `capacity`), and nothing happens at the end of that time: so a process that starts
+//! to wait then sets itself a timer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,29 +21,30 @@ use exuvia_process::Due;
 use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 
+use crate::capacity;
 use crate::executor::Shared;
 use crate::guest::GuestSystem;
-use crate::room;
 
-/// The queue of those who wait for a frame.
+/// The queue of the processes that wait for a frame.
 #[derive(Debug)]
 pub(crate) struct Waiters {
     system: Arc<GuestSystem>,
-    /// Those in the queue, so that nobody takes the lock for nothing.
+    /// The number of waiting processes, so that the lock is not taken if there are none.
     count: AtomicUsize,
     queue: Mutex<Queue>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Slots, in order. One that is not in `state` as waiting has left.
+    /// Process slots, in order. One that is not in `state` as waiting has left.
     order: VecDeque<u32>,
     state: HashMap<u32, State, FixedState>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the queue; whether because the system has no room at the moment.
+    /// In the queue; `short`: because the system is out of memory or mappings at the
+    /// moment.
     Waits { short: bool },
     /// A frame has become available for it.
     Called,
@@ -68,13 +70,13 @@ impl Waiters {
         }
     }
 
-    /// How many are in it.
+    /// Returns how many processes wait.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Asked by a process at the beginning of its turn.
+    /// Returns whether a process may try now. Called at the beginning of its turn.
     #[inline]
     pub(crate) fn may_try(&self, slot: u32, shared: &Shared) -> Turnstile {
         match self.len() {
@@ -89,7 +91,7 @@ impl Waiters {
         let waits = match queue.state.get(&slot) {
             None => return Turnstile::Free,
             Some(State::Called) => false,
-            // Nobody calls it; its timer wakes it when it may try.
+            // It is not called; its timer wakes it when it may try.
             Some(State::Waits { short: true }) => shared.frames.is_short(shared),
             Some(State::Waits { short: false }) => true,
         };
@@ -106,7 +108,7 @@ impl Waiters {
         Some(state)
     }
 
-    /// A process waits from now on. It tries once more after that.
+    /// Puts a process into the queue. The process tries once more after that.
     pub(crate) fn join(&self, slot: u32, shared: &Shared) {
         let short = shared.frames.is_short(shared);
         let mut queue = self.queue.lock();
@@ -121,23 +123,23 @@ impl Waiters {
         drop(queue);
         if short && let Some(pid) = self.system.pid(slot) {
             let wake = |_| Due::Wake(pid);
-            self.system.set_timer(pid, room::PAUSE, wake);
+            self.system.set_timer(pid, capacity::PAUSE, wake);
         }
     }
 
-    /// A process has got a frame another way, or has ended.
+    /// Removes a process that has got a frame in another way, or has ended.
     pub(crate) fn leave(&self, slot: u32) {
         if self.len() == 0 {
             return;
         }
         let left = self.remove(&mut self.queue.lock(), slot);
         if left == Some(State::Called) {
-            // For another.
+            // The call is passed on.
             self.call_next();
         }
     }
 
-    /// A frame has become available.
+    /// Reports that a frame has become available.
     #[inline]
     pub(crate) fn call(&self) {
         if self.len() > 0 {
@@ -145,7 +147,7 @@ impl Waiters {
         }
     }
 
-    /// Has the first of those who wait try again.
+    /// Lets the first waiting process try again.
     #[cold]
     pub(crate) fn call_next(&self) {
         let mut queue = self.queue.lock();
@@ -160,7 +162,7 @@ impl Waiters {
         };
         drop(queue);
         if let Some(slot) = self.system.table.slot(called) {
-            self.system.then(called, slot.state.notify());
+            self.system.apply(called, slot.state.notify());
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Gathers what the report says about a module, besides its new form.
+//! Collects the report on a module: everything in [`Instrumented`] besides the
+//! output itself.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +17,9 @@ use super::report::{
 };
 use super::scan::{Fact, Plan};
 
-/// At most this many reasons are listed one by one; the rest are counted.
+/// The most reasons that are listed one by one; the rest are counted.
 const MAX_REASONS: usize = 8;
-/// As much of `exuvia.protocol` is kept. A function has about a hundred bytes.
+/// The most bytes of `exuvia.protocol` that are kept. A function takes about a hundred.
 const PROTOCOL_BYTES: usize = 64 << 10;
 
 pub(super) fn report(
@@ -96,12 +97,12 @@ pub(super) fn function_type(ty: &FuncType) -> Result<FunctionType, InstrumentErr
     })
 }
 
-/// Reads a constant expression of one operator, which is nearly all of them.
+/// The value of a constant expression of one operator, as nearly all of them are.
 pub(super) enum Constant {
     I32(i32),
     Function(u32),
     Null,
-    /// Anything longer, or something that depends on an import.
+    /// A longer expression, or one that depends on an import.
     Other,
 }
 
@@ -117,7 +118,7 @@ fn constant(expression: &ConstExpr<'_>) -> Result<Constant, InstrumentError> {
     Ok(if ends { value } else { Constant::Other })
 }
 
-/// The functions that a constant expression refers to.
+/// Returns the functions that a constant expression refers to.
 pub(super) fn constant_functions(expression: &ConstExpr<'_>) -> Result<Vec<u32>, InstrumentError> {
     let mut found = Vec::new();
     for operator in expression.get_operators_reader() {
@@ -128,7 +129,7 @@ pub(super) fn constant_functions(expression: &ConstExpr<'_>) -> Result<Vec<u32>,
     Ok(found)
 }
 
-/// Calls `each` with position and value for every item of an element segment.
+/// Calls `each` with the position and value of every item of an element segment.
 pub(super) fn element_functions(
     element: &Element<'_>,
     mut each: impl FnMut(u32, Constant),
@@ -227,7 +228,7 @@ fn tables(parsed: &Parsed<'_>, plan: &Plan) -> Result<Vec<TableInfo>, Instrument
     Ok(tables)
 }
 
-/// Who does what, and where.
+/// Describes each fact: the function, what it does, and the offset.
 fn describe(parsed: &Parsed<'_>, facts: &[(u32, u32, Fact)]) -> impl Iterator<Item = String> {
     facts.iter().map(|(function, offset, fact)| {
         let what = match fact {
@@ -240,7 +241,8 @@ fn describe(parsed: &Parsed<'_>, facts: &[(u32, u32, Fact)]) -> impl Iterator<It
     })
 }
 
-/// Reasons, each with the place, why a frame of this module cannot serve another process.
+/// Returns the reasons, each with its location, why a frame of this module cannot be
+/// reused for another process. Empty if it can.
 fn resident_only(
     parsed: &Parsed<'_>,
     plan: &Plan,
@@ -294,7 +296,8 @@ fn stack_pointer(
     }))
 }
 
-/// The lowest address of active data. `None` without any, or if it is not constant.
+/// Returns the lowest address of active data. `None`: there is none, or its address is
+/// not constant.
 fn lowest_data(parsed: &Parsed<'_>) -> Result<Option<u32>, InstrumentError> {
     let mut lowest: Option<u32> = None;
     for data in &parsed.data {
@@ -308,7 +311,8 @@ fn lowest_data(parsed: &Parsed<'_>) -> Result<Option<u32>, InstrumentError> {
     Ok(lowest)
 }
 
-/// Hashes a variable-length part so that two parts cannot run into one another.
+/// Hashes a variable-length part with its length, so that the boundary between two
+/// parts is unambiguous.
 fn hash_part(hasher: &mut blake3::Hasher, part: &[u8]) {
     hasher.update(&(part.len() as u64).to_le_bytes());
     hasher.update(part);
@@ -360,7 +364,7 @@ fn table_slots(parsed: &Parsed<'_>) -> Result<Option<Vec<TableSlot>>, Instrument
         let table = table_index.unwrap_or(0);
         let mut known = true;
         element_functions(element, |position, item| {
-            // A slot past the end makes instantiation trap, whatever is told here.
+            // A slot past the end makes instantiation trap, whatever is reported here.
             let slot = (table, (first as u32).saturating_add(position));
             match item {
                 Constant::Function(function) => slots.insert(slot, function),

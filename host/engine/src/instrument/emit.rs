@@ -1,4 +1,4 @@
-//! Puts the output module together, section by section.
+//! Assembles the output module, section by section.
 
 use std::convert::Infallible;
 
@@ -35,17 +35,17 @@ mod limits {
 const MODULE_NAME: u8 = 0;
 const FUNCTION_NAMES: u8 = 1;
 
-/// The output and what later stages need of it.
+/// The output module and the data that later stages need.
 pub(super) struct Output {
     pub(super) wasm: Vec<u8>,
     pub(super) offsets: OffsetMap,
-    /// What there is to compile, as the limits count it.
+    /// Compile size of all functions, as [`MAX_CODE_BYTES`] counts it.
     pub(super) code_bytes: u64,
     /// Export name of each mutable global that the module defines, by index.
     pub(super) global_exports: Vec<(u32, String)>,
 }
 
-/// Sends uses of an import to its shim.
+/// Redirects uses of an import to its shim.
 struct Redirect<'p>(&'p Plan);
 
 impl Reencode for Redirect<'_> {
@@ -56,11 +56,11 @@ impl Reencode for Redirect<'_> {
     }
 }
 
-/// Types of the added functions, and where they are in the output.
+/// Types of the added functions, as indices in the output.
 struct Types {
-    /// Types that the input has not.
+    /// Types that the input does not have.
     new: Vec<FuncType>,
-    /// Per added function.
+    /// Type index of each added function.
     added: Vec<u32>,
     plain: u32,
     around: Option<(u32, u32)>,
@@ -131,7 +131,7 @@ pub(super) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, Instrumen
     })
 }
 
-/// Finds or adds the types of the added functions.
+/// Finds the types of the added functions, and adds those that the input does not have.
 fn add_types(parsed: &Parsed<'_>, plan: &Plan) -> Result<Types, InstrumentError> {
     let mut new: Vec<FuncType> = Vec::new();
     let mut find = |ty: FuncType| {
@@ -169,7 +169,8 @@ fn add_types(parsed: &Parsed<'_>, plan: &Plan) -> Result<Types, InstrumentError>
     })
 }
 
-/// The export name of each mutable global: its own, or one that is added.
+/// Returns the index and export name of each mutable global: the name it has in the
+/// input, or one that is added.
 fn name_globals(parsed: &Parsed<'_>) -> Vec<(u32, String)> {
     let mut own = std::collections::BTreeMap::new();
     for export in &parsed.exports {
@@ -341,14 +342,15 @@ fn write_exports(
     Ok(())
 }
 
-/// Number of bytes of `value` as an unsigned LEB128 number.
+/// Returns the number of bytes of `value` as an unsigned LEB128 number.
 fn leb_length(value: usize) -> usize {
     let mut bytes = Vec::new();
     value.encode(&mut bytes);
     bytes.len()
 }
 
-/// What a function is to compile, if that is no more than it may be.
+/// Returns the compile size of a function: its bytes, plus [`LOCAL_BYTES`] for each
+/// local. Returns an error if that exceeds [`MAX_FUNCTION_BYTES`].
 fn to_compile(
     parsed: &Parsed<'_>,
     function: u32,
@@ -430,7 +432,7 @@ fn write_code(
     Ok((offsets, code_bytes))
 }
 
-/// An offset as it is kept in the map.
+/// Converts an offset to the 32 bits that the map stores.
 fn small(offset: usize, parsed: &Parsed<'_>) -> Result<u32, InstrumentError> {
     u32::try_from(offset).map_err(|_| InstrumentError::TooLarge {
         bytes: parsed.wasm.len(),
@@ -438,7 +440,8 @@ fn small(offset: usize, parsed: &Parsed<'_>) -> Result<u32, InstrumentError> {
     })
 }
 
-/// The hints of a body: its own at their new places, and that yields are rare.
+/// Returns the branch hints of a body: its own at their new offsets, and one for each
+/// yield, which is rarely taken.
 fn merge_hints(parsed: &Parsed<'_>, function: u32, start: usize, new: &NewBody) -> Vec<BranchHint> {
     let mut hints: Vec<(u32, bool)> = new.rare.iter().map(|at| (*at, false)).collect();
     let own = parsed.hints.get(&function).into_iter().flatten();
@@ -460,7 +463,8 @@ fn merge_hints(parsed: &Parsed<'_>, function: u32, start: usize, new: &NewBody) 
         .collect()
 }
 
-/// The name section with the names of the added functions. What cannot be read is left out.
+/// Returns the name section with the names of the added functions. Unreadable parts are
+/// omitted.
 fn names(parsed: &Parsed<'_>, plan: &Plan) -> NameSection {
     let mut functions = NameMap::new();
     let first = parsed.functions.len() as u32;
@@ -488,7 +492,8 @@ fn names(parsed: &Parsed<'_>, plan: &Plan) -> NameSection {
     section
 }
 
-/// The subsections of a name section: its other names speak of indices that stay.
+/// Returns the subsections of a name section. Their other names refer to indices that
+/// do not change.
 fn name_subsections(data: &[u8]) -> Vec<(u8, &[u8])> {
     let mut reader = BinaryReader::new(data, 0);
     let mut subsections = Vec::new();

@@ -1,14 +1,14 @@
-//! Why a module was refused. Every message says what is wrong, where, and what
-//! to do about it.
+//! Errors of the instrumentation. Every message says what is wrong, where, and how
+//! to fix it.
 
 use std::fmt;
 
-/// A function for a message: its index and, where the module tells, its name.
+/// A function in a message: its index and, if the module contains it, its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionName {
     /// Index in the module's function index space (imports first).
     pub index: u32,
-    /// From the name section, else from an export or import.
+    /// The name from the name section, otherwise from an export or import.
     pub name: Option<String>,
 }
 
@@ -22,7 +22,7 @@ impl fmt::Display for FunctionName {
     }
 }
 
-/// " in function 3 (`f`)", or nothing where the fault is outside of code.
+/// Returns " in function 3 (`f`)", or an empty string if the error is outside the code.
 fn within(function: &Option<FunctionName>) -> String {
     match function {
         Some(function) => format!(" in {function}"),
@@ -34,19 +34,19 @@ fn within(function: &Option<FunctionName>) -> String {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstrumentError {
-    /// The bytes do not begin as Wasm does.
+    /// The bytes do not begin with the Wasm magic number.
     #[error("not a Wasm module: the file does not begin with `\\0asm`; {hint}")]
     NotWasm {
-        /// What the bytes look like instead, and what to do.
+        /// What the bytes look like instead, and how to fix it.
         hint: &'static str,
     },
-    /// A component where a core module is wanted.
+    /// A component instead of a core module.
     #[error(
         "this is a Wasm component, not a core module; build a core module (for Rust the target \
          `wasm32-unknown-unknown` or `wasm32-wasip1`, without the component step)"
     )]
     Component,
-    /// More bytes than [`super::MAX_MODULE_BYTES`].
+    /// The module has more bytes than [`super::MAX_MODULE_BYTES`].
     #[error(
         "the module has {bytes} bytes, the limit is {limit}; strip debug information, or load \
          large data at run time"
@@ -54,7 +54,7 @@ pub enum InstrumentError {
     TooLarge {
         /// Size of the input.
         bytes: usize,
-        /// The limit it passes.
+        /// The limit that it exceeds.
         limit: usize,
     },
     /// The module is malformed or does not type-check.
@@ -64,14 +64,14 @@ pub enum InstrumentError {
         within(function)
     )]
     Invalid {
-        /// Where in the file.
+        /// Offset in the file.
         offset: usize,
-        /// The function whose body it is in.
+        /// The function whose body contains the offset, if any.
         function: Option<FunctionName>,
-        /// What the validator says.
+        /// The message of the validator.
         message: String,
     },
-    /// The module is valid Wasm, but uses a feature that processes cannot have.
+    /// The module is valid Wasm, but uses a feature that is not supported in processes.
     #[error(
         "the module uses {feature}, which Exuvia does not support (offset {offset:#x}{}: \
          {message}); {fix}",
@@ -80,13 +80,13 @@ pub enum InstrumentError {
     Unsupported {
         /// The feature's name.
         feature: &'static str,
-        /// Where in the file it is used first.
+        /// Offset in the file of its first use.
         offset: usize,
-        /// The function whose body it is in.
+        /// The function whose body contains the offset, if any.
         function: Option<FunctionName>,
-        /// What the validator says.
+        /// The message of the validator.
         message: String,
-        /// What to change.
+        /// How to fix it.
         fix: &'static str,
     },
     /// An export or an import's module name begins with the reserved prefix.
@@ -97,7 +97,7 @@ pub enum InstrumentError {
     Reserved {
         /// "export" or "import module".
         what: &'static str,
-        /// The name in question.
+        /// The reserved name.
         name: String,
     },
     /// A blocking host call is imported with a type that does not return `i32`.
@@ -106,27 +106,27 @@ pub enum InstrumentError {
          it as `guest-sdk/abi.md` does"
     )]
     BlockingSignature {
-        /// The import's module.
+        /// The module name of the import.
         module: String,
-        /// The import's name.
+        /// The name of the import.
         name: String,
-        /// Its type in this module.
+        /// The type of the import in this module.
         found: String,
     },
-    /// No room is left for what the host has to add.
+    /// What the host has to add would exceed a limit on the number of items.
     #[error(
         "the module has so many {what} ({count}) that those which the host adds pass the limit \
          of {limit}; split the module"
     )]
     TooMany {
-        /// What there is too much of.
+        /// The kind of item.
         what: &'static str,
-        /// How many there would be.
+        /// The number of items, with those that the host adds.
         count: u64,
-        /// How many there may be.
+        /// The limit on their number.
         limit: u64,
     },
-    /// A function is more to compile than [`super::MAX_FUNCTION_BYTES`].
+    /// The compile size of a function exceeds [`super::MAX_FUNCTION_BYTES`].
     #[error(
         "{function} has {bytes} bytes of code once it is metered, and {locals} locals, which \
          count as {each} each; the limit is {limit}: split it, or build with optimisation",
@@ -135,26 +135,26 @@ pub enum InstrumentError {
     FunctionTooLarge {
         /// The function.
         function: FunctionName,
-        /// Its size afterwards.
+        /// Bytes of its code once it is metered.
         bytes: u64,
-        /// Its locals, without parameters.
+        /// Number of its locals, without parameters.
         locals: u64,
-        /// The limit it passes.
+        /// The limit that it exceeds.
         limit: u64,
     },
-    /// All functions are more to compile than [`super::MAX_CODE_BYTES`].
+    /// The compile size of all functions exceeds [`super::MAX_CODE_BYTES`].
     #[error(
         "with {function} the module passes the limit of {limit} bytes of code that it may have \
          once it is metered, where a local counts as {each}: split it into several modules",
         each = super::LOCAL_BYTES
     )]
     CodeTooLarge {
-        /// The first function that is too much.
+        /// The first function that exceeds the limit.
         function: FunctionName,
-        /// The limit it passes.
+        /// The limit that the module exceeds.
         limit: u64,
     },
-    /// The pass contradicts the validator. This is a fault of the host.
+    /// The pass contradicts the validator. This is a bug in the host.
     #[error("fault in the host: {0}; please report it together with the module")]
     Internal(String),
 }

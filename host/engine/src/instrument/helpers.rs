@@ -1,5 +1,5 @@
 //! The code that the pass adds: the checks inside guest functions, and whole
-//! functions for what does not fit there.
+//! helper functions for everything longer.
 
 use exuvia_abi::{Code, SUSPEND, receive, wasi};
 use wasm_encoder::{BlockType, Function, InstructionSink, ValType};
@@ -10,25 +10,25 @@ use super::{
     SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
 };
 
-/// Indices in the output of what the added code uses.
+/// Indices in the output of the items that the added code uses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Indices {
-    /// The counter's global.
+    /// The global of the reduction counter.
     pub(super) reductions: u32,
-    /// The global of the mail that is known.
+    /// The global of the known message count, [`super::EXPORT_MAIL`].
     pub(super) mail: u32,
-    /// The table of the host's functions.
+    /// The table of host functions.
     pub(super) host: u32,
     /// The type `() -> ()`.
     pub(super) plain: u32,
-    /// The types of what is called before and after a function of WASI, if the
-    /// module uses it.
+    /// The types of the functions that are called before and after a WASI
+    /// function, if the module uses WASI.
     pub(super) around: Option<(u32, u32)>,
     /// [`Added::Yield`].
     pub(super) yield_function: u32,
 }
 
-/// Name of an added function for backtraces.
+/// Returns the name of an added function for backtraces.
 pub(super) fn name(added: Added, import: Option<&str>) -> String {
     match (added, import) {
         (Added::Yield, _) => "exuvia yield".to_owned(),
@@ -49,7 +49,8 @@ pub(super) fn name(added: Added, import: Option<&str>) -> String {
     }
 }
 
-/// Parameters and results of an added function; a shim has its import's type.
+/// Returns the parameters and results of an added function. `None`: it is a shim,
+/// which has the type of its import.
 pub(super) fn signature(added: Added) -> Option<(&'static [ValType], &'static [ValType])> {
     const I32: ValType = ValType::I32;
     match added {
@@ -61,11 +62,11 @@ pub(super) fn signature(added: Added) -> Option<(&'static [ValType], &'static [V
     }
 }
 
-/// The check that works everywhere: takes one reduction and yields below zero.
-/// Answers where its `if` is in `sink`.
+/// Writes the general check, which works everywhere: it charges one reduction and
+/// yields below zero. Returns the position of its `if` in `sink`.
 ///
-/// The counter is read again after it was written: Cranelift forwards the
-/// stored value, and no local is needed.
+/// The counter is read again after the write: Cranelift forwards the stored
+/// value, and no local is needed.
 pub(super) fn check(sink: &mut Vec<u8>, at: Indices) -> usize {
     let mut code = InstructionSink::new(sink);
     code.global_get(at.reductions).i32_const(1);
@@ -73,16 +74,18 @@ pub(super) fn check(sink: &mut Vec<u8>, at: Indices) -> usize {
     yield_if_negative(sink, at, None)
 }
 
-/// Loads the local that the check of a loop without calls works on.
+/// Writes the load of the local on which the check of a loop without calls works.
 pub(super) fn preload(sink: &mut Vec<u8>, at: Indices, counter: u32) {
     InstructionSink::new(sink)
         .global_get(at.reductions)
         .local_set(counter);
 }
 
-/// The check at the head of a loop in which nothing else changes the counter.
-/// It is written every time but never read, so that an iteration does not wait
-/// for the store of the one before.
+/// Writes the check at the head of a loop in which nothing else changes the
+/// counter. Returns the position of its `if` in `sink`.
+///
+/// Each iteration stores the global but never reads it, so that it does not wait
+/// for the store of the previous iteration.
 pub(super) fn cached_check(sink: &mut Vec<u8>, at: Indices, counter: u32) -> usize {
     InstructionSink::new(sink)
         .local_get(counter)
@@ -94,15 +97,16 @@ pub(super) fn cached_check(sink: &mut Vec<u8>, at: Indices, counter: u32) -> usi
     yield_if_negative(sink, at, Some(counter))
 }
 
-/// Takes the amount on the stack from the counter's value below it, stores the
-/// rest and leaves it on the stack.
+/// Subtracts the amount on the stack from the counter's value below it, stores the
+/// difference and leaves it on the stack.
 fn spend(code: &mut InstructionSink<'_>, at: Indices) {
     code.i32_sub()
         .global_set(at.reductions)
         .global_get(at.reductions);
 }
 
-/// Yields if the value on the stack is negative.
+/// Yields if the value on the stack is negative, and then reloads the local
+/// `counter` if there is one. Returns the position of the `if` in `sink`.
 fn yield_if_negative(sink: &mut Vec<u8>, at: Indices, counter: Option<u32>) -> usize {
     InstructionSink::new(sink).i32_const(0).i32_lt_s();
     let position = sink.len();
@@ -115,7 +119,7 @@ fn yield_if_negative(sink: &mut Vec<u8>, at: Indices, counter: Option<u32>) -> u
     position
 }
 
-/// Takes `local / unit` reductions and yields below zero. `unit` is a power of two.
+/// Charges `local / unit` reductions and yields below zero. `unit` is a power of two.
 fn charge(code: &mut InstructionSink<'_>, at: Indices, local: u32, unit: u32) {
     code.global_get(at.reductions)
         .local_get(local)
@@ -125,7 +129,7 @@ fn charge(code: &mut InstructionSink<'_>, at: Indices, local: u32, unit: u32) {
     finish_charge(code, at);
 }
 
-/// Takes what one chunk costs and yields below zero.
+/// Charges the cost of one chunk and yields below zero.
 fn charge_chunk(code: &mut InstructionSink<'_>, at: Indices) {
     code.global_get(at.reductions)
         .i32_const((BULK_CHUNK / BYTES_PER_REDUCTION) as i32);
@@ -141,7 +145,7 @@ fn finish_charge(code: &mut InstructionSink<'_>, at: Indices) {
         .end();
 }
 
-/// The body of an added function. `params` is the number of parameters.
+/// Returns the body of an added function. `params` is the number of parameters.
 pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
     match added {
         Added::Yield => host_call(at),
@@ -161,8 +165,9 @@ pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
     }
 }
 
-/// Enters `run` with a whole slice, and with what is known of the mail. If it returns with nothing left, it yields
-/// first: it may have sent to a process that is far behind, and come to no check
+/// Returns the function that enters `run` with a whole slice and the known message
+/// count. If `run` returns with no reductions left, the function yields before it
+/// returns: the process may have sent to a congested process and reached no check
 /// since.
 fn enter(run: u32, at: Indices) -> Function {
     let mut function = Function::new([]);
@@ -206,8 +211,8 @@ fn pass_on(at: Indices, unit: u32) -> Function {
     function
 }
 
-/// Grows the memory, and charges for what it has grown by: nothing if it could
-/// not.
+/// Grows the memory, and charges for the added pages. A growth that fails costs
+/// nothing.
 fn grow(at: Indices) -> Function {
     const PAGE: u32 = 64 * 1024;
     let (pages, answer) = (0, 1);
@@ -229,8 +234,8 @@ fn grow(at: Indices) -> Function {
     function
 }
 
-/// Calls the import with the same arguments until it answers something else
-/// than "suspend"; between two tries the host's wait function runs.
+/// Calls the import with the same arguments until it returns something other
+/// than [`SUSPEND`]. Between two calls the host's wait function runs.
 fn blocking(import: u32, at: Indices, params: u32) -> Function {
     let answer = params;
     let mut function = Function::new([(1, ValType::I32)]);
@@ -252,7 +257,8 @@ fn blocking(import: u32, at: Indices, params: u32) -> Function {
     function
 }
 
-/// Waits in the host. What comes meanwhile is not known here.
+/// Waits in the host. Afterwards the message count is unknown, since messages may
+/// have arrived.
 fn wait(code: &mut InstructionSink<'_>, at: Indices) {
     code.i32_const(MAIL_UNKNOWN)
         .global_set(at.mail)
@@ -260,8 +266,9 @@ fn wait(code: &mut InstructionSink<'_>, at: Indices) {
         .call_indirect(at.host, at.plain);
 }
 
-/// The same for `receive`, which counts what is taken, and need not ask when
-/// nothing is left.
+/// Does the same as [`blocking`] for `receive`: it also counts the messages taken,
+/// and returns EMPTY without a host call if no message is left and the call takes
+/// any message and does not wait.
 fn receive(import: u32, at: Indices) -> Function {
     let params = 6;
     let (timeout, mode, answer) = (3, 4, params);
@@ -303,8 +310,8 @@ fn receive(import: u32, at: Indices) -> Function {
     function
 }
 
-/// Calls a function of WASI, with the host told before and after. It may
-/// answer in the function's place before, with an error other than 0.
+/// Calls a WASI function, and notifies the host before and after. An error other
+/// than 0 from the first notification is returned in place of the call.
 fn around(import: u32, number: u32, told: [Option<u32>; 5], at: Indices, params: u32) -> Function {
     let answer = params;
     let mut function = Function::new([(1, ValType::I32)]);
@@ -347,7 +354,7 @@ fn if_more(code: &mut InstructionSink<'_>, size: u32, limit: u32) {
 }
 
 /// Opens an `if` that runs when `size` bytes from the address on the stack lie in
-/// memory. Else the whole operation is left to one instruction, which traps
+/// memory. Otherwise one instruction performs the whole operation, and traps
 /// before it has written anything.
 fn if_in_bounds(code: &mut InstructionSink<'_>, size: u32) {
     code.i64_extend_i32_u()
@@ -373,7 +380,7 @@ fn step(code: &mut InstructionSink<'_>, local: u32, up: bool) {
     code.local_set(local);
 }
 
-/// Ends a loop over chunks: charges, and goes on while more than one chunk is left.
+/// Ends a loop over chunks: charges, and repeats while more than one chunk is left.
 fn next_chunk(code: &mut InstructionSink<'_>, at: Indices, size: u32) {
     charge_chunk(code, at);
     code.local_get(size)
@@ -387,7 +394,7 @@ fn fill(at: Indices) -> Function {
     let (to, value, size) = (0, 1, 2);
     let mut function = Function::new([]);
     let mut code = function.instructions();
-    // Most operations are small: they cost one comparison.
+    // Most operations are small and cost only this comparison.
     if_more(&mut code, size, BYTES_PER_REDUCTION - 1);
     if_more(&mut code, size, BULK_CHUNK);
     code.local_get(to);
@@ -411,8 +418,8 @@ fn fill(at: Indices) -> Function {
     function
 }
 
-/// Upwards if the target lies at or below the source, else downwards, so that no
-/// piece overwrites what a later piece still reads.
+/// Copies upwards if the target lies at or below the source, otherwise downwards,
+/// so that no chunk overwrites bytes that a later chunk still reads.
 fn copy(at: Indices) -> Function {
     let (to, from, size) = (0, 1, 2);
     let mut function = Function::new([]);

@@ -1,15 +1,15 @@
-//! From offsets in the output module to offsets in the input.
+//! Maps offsets in the output module to offsets in the input module.
 //!
 //! Operators are copied unchanged, so between two changes the distance between
 //! an output offset and its input offset is constant: one [`Run`] per change.
 
-/// A stretch of output code: first `inserted` bytes that the pass wrote, then
-/// bytes that were copied from `input` on.
+/// A range of output code: first `inserted` bytes that the pass wrote, then bytes
+/// that were copied from `input` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
-    /// Where the stretch begins in the output.
+    /// Offset in the output at which the range begins.
     pub(super) output: u32,
-    /// The input offset that the inserted bytes stand for, and where the copied bytes begin.
+    /// The input offset that the inserted bytes represent, and at which the copied bytes begin.
     pub(super) input: u32,
     /// Length of the inserted bytes.
     pub(super) inserted: u32,
@@ -19,9 +19,9 @@ pub(super) struct Run {
 /// count from the first byte of the file, as wasmtime's `module_offset` does.
 #[derive(Clone, Debug, Default)]
 pub struct OffsetMap {
-    /// In ascending order of `output`, and of `input` as well.
+    /// Runs in ascending order of `output`, which is also the order of `input`.
     runs: Vec<Run>,
-    /// Where the code that comes from the input ends.
+    /// Output offset at which the code that comes from the input ends.
     end: u32,
 }
 
@@ -30,9 +30,9 @@ impl OffsetMap {
         Self { runs, end }
     }
 
-    /// The input offset for an output offset. An inserted operator answers with
-    /// the operator of the input before which it stands or which it replaces.
-    /// Outside of the input's code, and in functions that the pass added, there is none.
+    /// Returns the input offset for an output offset. An inserted operator maps to
+    /// the operator of the input that follows it or that it replaces. Returns `None`
+    /// outside the input's code, and in functions that the pass added.
     pub fn original(&self, output: u32) -> Option<u32> {
         if output >= self.end {
             return None;
@@ -43,18 +43,18 @@ impl OffsetMap {
         Some(run.input + into.saturating_sub(run.inserted))
     }
 
-    /// How many entries the map holds.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.runs.len()
     }
 
-    /// Whether the module had no code.
+    /// Returns whether the module has no code.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 }
 
-/// The output offset of the operator that stood at `input`, within runs of one function.
+/// Returns the output offset of the operator at `input`, within the runs of one function.
 pub(super) fn forward(runs: &[Run], input: u32) -> Option<u32> {
     let after = runs.partition_point(|run| run.input <= input);
     let run = runs.get(after.checked_sub(1)?)?;

@@ -1,8 +1,8 @@
-//! Reads and validates the input once, and keeps every section at hand.
+//! Reads and validates the input once, and keeps every section.
 //!
-//! All later stages rely on the module being valid; what they meet against
-//! that is reported as a fault of the host. Custom sections are not validated by
-//! anybody, so a malformed one is treated as absent.
+//! All later stages rely on the module being valid, and report any contradiction
+//! as a bug in the host ([`internal`]). Custom sections are not validated, so a
+//! malformed one is treated as absent.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,8 +16,8 @@ use wasmparser::{
 use super::error::{FunctionName, InstrumentError};
 use super::{MAX_MODULE_BYTES, RESERVED_PREFIX};
 
-/// What a module may use. `GC_TYPES` is left out, so that `funcref` is the only
-/// reference type: nothing else can be put back into a reused frame.
+/// Returns the features that a module may use. `GC_TYPES` is left out, so that
+/// `funcref` is the only reference type: no other can be restored in a reused frame.
 fn supported() -> WasmFeatures {
     WasmFeatures::FLOATS
         | WasmFeatures::MUTABLE_GLOBAL
@@ -32,7 +32,7 @@ fn supported() -> WasmFeatures {
         | WasmFeatures::EXTENDED_CONST
 }
 
-/// Features that are refused by name: the flag, its name, what to do. Those that
+/// Features that are rejected by name: the flag, its name, the fix. Features that
 /// include others come first.
 const REFUSED: &[(WasmFeatures, &str, &str)] = &[
     (
@@ -92,11 +92,12 @@ const REFUSED: &[(WasmFeatures, &str, &str)] = &[
     ),
 ];
 
-/// A custom section that goes into the output as it is.
+/// A custom section that is copied to the output unchanged.
 pub(super) struct Custom<'a> {
     pub(super) name: &'a str,
     pub(super) data: &'a [u8],
-    /// Whether it stood before every other section; such a one stays there.
+    /// Whether it precedes all sections that are not custom. It then does so in the
+    /// output too.
     pub(super) leads: bool,
 }
 
@@ -113,7 +114,7 @@ pub(super) struct Parsed<'a> {
     pub(super) table_types: Vec<TableType>,
     pub(super) imported_tables: u32,
     pub(super) tables: Vec<Table<'a>>,
-    /// All memories with whether they are imported.
+    /// All memories, each with whether it is imported.
     pub(super) memories: Vec<(MemoryType, bool)>,
     /// Types of all globals, imports first.
     pub(super) global_types: Vec<wasmparser::GlobalType>,
@@ -125,25 +126,25 @@ pub(super) struct Parsed<'a> {
     pub(super) data: Vec<Data<'a>>,
     pub(super) bodies: Vec<FunctionBody<'a>>,
     pub(super) customs: Vec<Custom<'a>>,
-    /// Sections that are copied: contents without id and size.
+    /// Ranges of the sections to copy (import, memory, data): contents without id and size.
     pub(super) import_section: Option<Range<usize>>,
     pub(super) memory_section: Option<Range<usize>>,
     pub(super) data_section: Option<Range<usize>>,
     pub(super) data_count: Option<u32>,
     /// Contents of the first name section.
     pub(super) name_section: Option<&'a [u8]>,
-    /// From the name section.
+    /// Function names in the name section.
     pub(super) function_names: BTreeMap<u32, &'a str>,
     /// Index of the global that the name section calls `__stack_pointer`.
     pub(super) named_stack_pointer: Option<u32>,
-    /// Branch hints of the input: function, then offset in its body.
+    /// Branch hints of the input, by function and by offset in its body.
     pub(super) hints: BTreeMap<u32, BTreeMap<u32, bool>>,
-    /// The first export name of each function; imports by `module.name`.
+    /// The first export name of each function; for imports `module.name`.
     extern_names: BTreeMap<u32, String>,
 }
 
 impl Parsed<'_> {
-    /// The name of a function for people, if the module tells one.
+    /// Returns the name of a function for messages, if the module contains one.
     pub(super) fn name_of(&self, index: u32) -> Option<String> {
         match self.function_names.get(&index) {
             Some(name) => Some((*name).to_owned()),
@@ -151,7 +152,7 @@ impl Parsed<'_> {
         }
     }
 
-    /// The function for a message.
+    /// Returns the function for a message.
     pub(super) fn function_name(&self, index: u32) -> FunctionName {
         FunctionName {
             index,
@@ -159,13 +160,13 @@ impl Parsed<'_> {
         }
     }
 
-    /// The name under which a function is imported.
+    /// Returns the name under which a function is imported.
     pub(super) fn import_name(&self, index: u32) -> Option<&str> {
         let mut functions = self.imports.iter().filter(|import| is_function(import));
         functions.nth(index as usize).map(|import| import.name)
     }
 
-    /// The type of a function.
+    /// Returns the type of a function.
     pub(super) fn function_type(&self, index: u32) -> Result<&FuncType, InstrumentError> {
         self.functions
             .get(index as usize)
@@ -174,12 +175,12 @@ impl Parsed<'_> {
     }
 }
 
-/// A fault of the host, with what was met.
+/// Returns the error for a bug in the host: a contradiction to the validator.
 pub(super) fn internal(what: impl ToString) -> InstrumentError {
     InstrumentError::Internal(what.to_string())
 }
 
-/// Validates `wasm` and takes it apart.
+/// Validates `wasm` and splits it into its sections.
 pub(super) fn parse(wasm: &[u8]) -> Result<Parsed<'_>, InstrumentError> {
     check_header(wasm)?;
     let mut parsed = Parsed {
@@ -216,7 +217,8 @@ impl KindExt for wasmparser::ExternalKind {
     }
 }
 
-/// Refuses what is not a core module before the validator speaks of details.
+/// Rejects bytes that are not a core module, with a clearer message than the
+/// validator's.
 fn check_header(wasm: &[u8]) -> Result<(), InstrumentError> {
     if wasm.len() > MAX_MODULE_BYTES {
         return Err(InstrumentError::TooLarge {
@@ -234,14 +236,14 @@ fn check_header(wasm: &[u8]) -> Result<(), InstrumentError> {
         };
         return Err(InstrumentError::NotWasm { hint });
     }
-    // Version 0xd in layer 1; any other version is left to the validator.
+    // Layer 1 is a component. Other versions are left to the validator.
     if wasm.get(6..8) == Some(&[1, 0]) {
         return Err(InstrumentError::Component);
     }
     Ok(())
 }
 
-/// A validator's complaint, and the number of the function body it is about.
+/// An error of the validator, and the number of the function body that it is about.
 struct Fault {
     error: wasmparser::Error,
     body: Option<u32>,
@@ -253,7 +255,7 @@ impl From<wasmparser::Error> for Fault {
     }
 }
 
-/// Goes through the file once, validating each section before it is read.
+/// Reads the file once, and validates each section before it is kept.
 fn read<'a>(wasm: &'a [u8], features: WasmFeatures, parsed: &mut Parsed<'a>) -> Result<(), Fault> {
     let mut validator = Validator::new_with_features(features);
     let mut parser = Parser::new(0);
@@ -362,13 +364,14 @@ fn read_import<'a>(import: Import<'a>, parsed: &mut Parsed<'a>) {
             parsed.global_types.push(ty);
             parsed.imported_globals += 1;
         }
-        // Tags belong to exceptions, which the validator has refused.
+        // Tags belong to exceptions, which the validator has rejected.
         TypeRef::Tag(_) => {}
     }
     parsed.imports.push(import);
 }
 
-/// Sections whose contents are offsets into the code, which are wrong after the rewriting.
+/// Returns whether the contents of a section are offsets into the code, which are wrong
+/// after instrumentation.
 fn is_stale(name: &str) -> bool {
     name.starts_with(".debug_")
         || name.starts_with("reloc.")
@@ -383,7 +386,7 @@ fn custom<'a>(section: &wasmparser::CustomSectionReader<'a>, leads: bool, parsed
             parsed.name_section = Some(section.data());
             read_names(section, parsed);
         }
-        // The one that counts was the first.
+        // Only the first name section counts.
         KnownCustom::Name(_) => {}
         KnownCustom::BranchHints(hints) => {
             // Hints are advice: a malformed section is dropped as a whole.
@@ -414,7 +417,7 @@ fn read_hints(
     Ok(all)
 }
 
-/// Takes the names that are of use; stops at the first malformed one.
+/// Keeps the names that are needed; stops at the first malformed subsection.
 fn read_names<'a>(section: &wasmparser::CustomSectionReader<'a>, parsed: &mut Parsed<'a>) {
     let KnownCustom::Name(names) = section.as_known() else {
         return;
@@ -457,8 +460,9 @@ fn check_reserved(parsed: &Parsed<'_>) -> Result<(), InstrumentError> {
     Ok(())
 }
 
-/// Turns the validator's complaint into one that names the refused feature, if
-/// that is what it is about. Only the error path pays for the second validation.
+/// Converts an error of the validator. If the module is valid with all features
+/// enabled, the error names the unsupported feature. Only the error path pays for
+/// the repeated validation.
 fn explain(wasm: &[u8], fault: Fault) -> InstrumentError {
     let mut seen = Parsed::default();
     let all = WasmFeatures::all();
@@ -495,7 +499,7 @@ fn explain(wasm: &[u8], fault: Fault) -> InstrumentError {
     }
 }
 
-/// Validates with other features; counts the imported functions on the way.
+/// Validates with other features, and counts the imported functions in `seen`.
 fn read_all(wasm: &[u8], features: WasmFeatures, seen: &mut Parsed<'_>) -> Result<(), Fault> {
     let mut validator = Validator::new_with_features(features);
     let mut parser = Parser::new(0);
@@ -515,7 +519,7 @@ fn read_all(wasm: &[u8], features: WasmFeatures, seen: &mut Parsed<'_>) -> Resul
     Ok(())
 }
 
-/// The function names of a module that may be invalid.
+/// Returns the function names of a module that may be invalid.
 fn names_only(wasm: &[u8]) -> BTreeMap<u32, String> {
     let mut parsed = Parsed::default();
     for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {

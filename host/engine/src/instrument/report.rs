@@ -1,4 +1,4 @@
-//! What the pass tells about a module: plain data, comparable between versions.
+//! The report of the pass on a module: plain data that can be compared between versions.
 
 use std::fmt;
 
@@ -53,7 +53,7 @@ impl fmt::Display for FunctionType {
     }
 }
 
-/// What kind of thing an import or export is.
+/// The kind of an import or export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExternKind {
     /// A function.
@@ -73,29 +73,29 @@ pub enum ExternType {
     Function(FunctionType),
     /// A table of function references.
     Table {
-        /// Entries at the start.
+        /// Initial number of entries.
         minimum: u64,
-        /// The most entries, if limited.
+        /// Maximum number of entries, if limited.
         maximum: Option<u64>,
     },
     /// A linear memory, in pages of 64 KiB.
     Memory {
-        /// Pages at the start.
+        /// Initial number of pages.
         minimum: u64,
-        /// The most pages, if limited.
+        /// Maximum number of pages, if limited.
         maximum: Option<u64>,
     },
     /// A global.
     Global {
         /// Its value type.
         value: ValueType,
-        /// Whether it may change.
+        /// Whether it is mutable.
         mutable: bool,
     },
 }
 
 impl ExternType {
-    /// The kind alone.
+    /// Returns the kind alone.
     pub fn kind(&self) -> ExternKind {
         match self {
             Self::Function(_) => ExternKind::Function,
@@ -109,15 +109,15 @@ impl ExternType {
 /// One import of the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportInfo {
-    /// The module it comes from.
+    /// The module name of the import.
     pub module: String,
-    /// Its name there.
+    /// Its name in that module.
     pub name: String,
     /// Its type.
     pub ty: ExternType,
 }
 
-/// One export of the input; what the pass adds is not listed.
+/// One export of the input. Exports that the pass adds are not listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportInfo {
     /// Its name.
@@ -144,15 +144,15 @@ pub struct MutableGlobal {
 pub struct TableInfo {
     /// Its index.
     pub index: u32,
-    /// The export through which the host reaches it (none if it is imported).
+    /// The export through which the host reaches it (`None` if it is imported).
     pub export: Option<String>,
     /// Its element type.
     pub element: ValueType,
-    /// Entries at the start.
+    /// Initial number of entries.
     pub minimum: u64,
-    /// The most entries, if limited.
+    /// Maximum number of entries, if limited.
     pub maximum: Option<u64>,
-    /// Whether code that may run after start can change it. An imported table counts as changed.
+    /// Whether code that may run after start can change it. An imported table counts as mutable.
     pub mutable: bool,
 }
 
@@ -163,9 +163,9 @@ pub struct StackPointer {
     pub index: u32,
     /// The export through which the host reaches it.
     pub export: String,
-    /// Its first value, if that is a constant.
+    /// Its initial value, if that is a constant.
     pub initial: Option<u32>,
-    /// Whether all active data lies at or above the first value, so that what is below
+    /// Whether all active data lies at or above the initial value, so that memory below
     /// the stack pointer can only be stack. Without active data this is unknown, hence false.
     pub stack_first: bool,
 }
@@ -173,9 +173,9 @@ pub struct StackPointer {
 /// The module's memory, in pages of 64 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryInfo {
-    /// Pages at the start.
+    /// Initial number of pages.
     pub minimum: u64,
-    /// The most pages, if limited.
+    /// Maximum number of pages, if limited.
     pub maximum: Option<u64>,
     /// Whether it is imported.
     pub imported: bool,
@@ -194,23 +194,25 @@ pub struct TableSlot {
     pub name: Option<String>,
 }
 
-/// A rewritten module and what there is to know about it.
+/// An instrumented module and the report on it.
 #[derive(Clone, Debug)]
 pub struct Instrumented {
     /// The output module.
     pub wasm: Vec<u8>,
-    /// From code offsets in the output to those in the input.
+    /// Mapping from code offsets in the output to those in the input.
     pub offsets: OffsetMap,
-    /// What there is to compile: bytes of the functions' code in the output, and
-    /// [`super::LOCAL_BYTES`] for each of their locals.
+    /// Compile size: bytes of the functions' code in the output, plus
+    /// [`super::LOCAL_BYTES`] for each of their locals. Functions that the pass added do
+    /// not count.
     pub code_bytes: u64,
-    /// Functions from this index on were added; no frame of theirs belongs in a guest's backtrace.
+    /// Index of the first function that the pass added. A guest's backtrace leaves out
+    /// this function and all after it.
     pub first_added_function: u32,
     /// Every mutable global that the module defines.
     pub mutable_globals: Vec<MutableGlobal>,
     /// Every table.
     pub tables: Vec<TableInfo>,
-    /// The shadow stack's pointer, if the module names it.
+    /// The pointer of the shadow stack, if the module names it.
     pub stack_pointer: Option<StackPointer>,
     /// The memory, if there is one.
     pub memory: Option<MemoryInfo>,
@@ -220,16 +222,17 @@ pub struct Instrumented {
     pub exports: Vec<ExportInfo>,
     /// Index of the start function, which the output exports as `exuvia:start`.
     pub start: Option<u32>,
-    /// Why the processes of this module cannot be paged out; empty if they can.
+    /// Reasons why the processes of this module cannot be paged out; empty if they can.
     pub resident_only: Vec<String>,
-    /// What only start does and what cannot be done twice in one instance, told like `resident_only`.
+    /// Operations that only start performs and that cannot be repeated in one instance, in
+    /// the form of `resident_only`.
     pub only_in_start: Vec<String>,
-    /// BLAKE3 of all data segments with their places.
+    /// BLAKE3 of all data segments with their offsets.
     pub data_digest: [u8; 32],
-    /// BLAKE3 of all globals with their types and first values.
+    /// BLAKE3 of all globals with their types and initial values.
     pub globals_digest: [u8; 32],
-    /// What active element segments put into tables, in order of table and slot. `None` if
-    /// that depends on an imported value.
+    /// The table slots that active element segments fill, in order of table and slot. `None`
+    /// if an offset or item is not a plain constant.
     pub table_slots: Option<Vec<TableSlot>>,
     /// Contents of the custom section `exuvia.layout`.
     pub layout: Option<Vec<u8>>,
@@ -240,7 +243,7 @@ pub struct Instrumented {
 }
 
 impl Instrumented {
-    /// Whether it imports anything of WASI.
+    /// Returns whether the module imports anything from WASI.
     pub fn uses_wasi(&self) -> bool {
         let mut imports = self.imports.iter();
         imports.any(|import| import.module == exuvia_abi::wasi::MODULE)

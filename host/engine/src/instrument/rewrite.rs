@@ -1,5 +1,5 @@
-//! Writes one function body anew: copies the operators, applies the edits, and
-//! notes what went where.
+//! Rewrites one function body: copies the operators, applies the edits, and
+//! records where each part of the output comes from.
 
 use wasm_encoder::{Encode, InstructionSink, ValType};
 use wasmparser::{BinaryReader, FunctionBody};
@@ -8,18 +8,18 @@ use super::helpers::{self, Indices};
 use super::offsets::Run;
 use super::scan::{BodyPlan, Edit, What};
 
-/// A body in its new form.
+/// A rewritten body.
 #[derive(Debug, Default)]
 pub(super) struct NewBody {
     /// Locals and code, without the length.
     pub(super) bytes: Vec<u8>,
-    /// Offsets of `output` count from the start of `bytes`.
+    /// Mapping to the input. [`Run::output`] counts from the start of `bytes`.
     pub(super) runs: Vec<Run>,
     /// Offsets in `bytes` of the branches that are rarely taken.
     pub(super) rare: Vec<u32>,
 }
 
-/// Rewrites `body`, which is a part of the module `wasm`.
+/// Rewrites `body`, which is part of the module `wasm`.
 pub(super) fn rewrite(
     wasm: &[u8],
     body: &FunctionBody<'_>,
@@ -51,7 +51,7 @@ pub(super) fn rewrite(
     Ok(new)
 }
 
-/// Copies the declarations, and adds the local for the counter behind them.
+/// Copies the declarations of locals, and appends the local for the counter.
 fn write_locals(
     wasm: &[u8],
     body: &FunctionBody<'_>,
@@ -72,7 +72,8 @@ fn write_locals(
     Ok(())
 }
 
-/// Writes the new code of one edit; nothing if the loop does not need it.
+/// Writes the new code of one edit. Writes nothing for a preload that the loop does
+/// not need.
 fn apply(edit: &Edit, plan: &BodyPlan, at: Indices, new: &mut NewBody) {
     let sink = &mut new.bytes;
     let branch = match (edit.what, plan.counter) {
@@ -105,12 +106,12 @@ fn apply(edit: &Edit, plan: &BodyPlan, at: Indices, new: &mut NewBody) {
     new.rare.extend(branch.map(|branch| branch as u32));
 }
 
-/// Notes what the bytes from `start` on stand for.
+/// Records what the bytes from `start` on represent.
 fn note(edit: &Edit, start: u32, new: &mut NewBody) {
     let inserted = new.bytes.len() as u32 - start;
     let replaced = edit.end - edit.at;
     if inserted == replaced {
-        // The bytes before and after keep their distance.
+        // The offsets of the following bytes do not shift.
         return;
     }
     new.runs.push(Run {

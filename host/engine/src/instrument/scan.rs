@@ -1,4 +1,4 @@
-//! Reads every function body once and decides what changes where.
+//! Reads every function body once and plans the changes.
 //!
 //! The result is a list of edits per body, in file order, and the list of
 //! functions to add. Nothing is written here.
@@ -13,18 +13,18 @@ use super::error::InstrumentError;
 use super::parse::{Parsed, internal};
 use super::{BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION};
 
-/// A function without a loop and a call costs nothing at its entry if it has at
-/// most this many operators. Whoever calls it is counted, and has only so many
-/// calls between two checks of its own, so work without a check stays bounded by
+/// The most operators of a function that has no check at its entry, provided that it
+/// contains neither a loop nor a call. Its caller has checks, and makes a limited
+/// number of calls between two of them, so the work without a check is bounded by
 /// the size of one function times this number.
 const FREE_LEAF_OPERATORS: u32 = 64;
 
-/// Most locals (with parameters) a function may have for another to be added.
-/// wasmparser's limit is 50,000.
+/// The most locals, parameters included, that a function may have for one more to be
+/// added. wasmparser's limit is 50,000.
 const MAX_LOCALS: u64 = 49_999;
 
-/// The host call that has a shim of its own, and what it must take for that: the
-/// loader refuses a module where it takes something else.
+/// The host call with a specific shim, and the parameters that the shim expects. The
+/// loader rejects a module that imports the call with other parameters.
 const RECEIVE: &str = "receive";
 const RECEIVE_PARAMS: [ValType; 6] = [
     ValType::I32,
@@ -38,9 +38,9 @@ const RECEIVE_PARAMS: [ValType; 6] = [
 /// One change to a body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Edit {
-    /// Input offset where the new code goes.
+    /// Input offset at which the new code is inserted.
     pub(super) at: u32,
-    /// End of what it replaces; `at` if it is only inserted.
+    /// End of the operators that it replaces; `at` for a mere insertion.
     pub(super) end: u32,
     pub(super) what: What,
 }
@@ -49,7 +49,7 @@ pub(super) struct Edit {
 pub(super) enum What {
     /// The check at the function's entry.
     Entry,
-    /// Loads the counter into the function's local, before the loop with this number.
+    /// The load of the counter into the function's local, before the loop with this number.
     Preload(u32),
     /// The check at the head of the loop with this number.
     LoopHead(u32),
@@ -61,15 +61,15 @@ pub(super) enum What {
     RefFunc(u32),
 }
 
-/// What matters about a loop.
+/// The relevant facts about a loop.
 #[derive(Clone, Copy, Debug)]
 struct Loop {
     parent: Option<u32>,
-    /// Whether code in it may run a function that returns, and so change the counter.
+    /// Whether code in the loop may call a function that returns, and so change the counter.
     calls: bool,
 }
 
-/// What happens to one body.
+/// The planned changes to one body.
 #[derive(Debug)]
 pub(super) struct BodyPlan {
     pub(super) edits: Vec<Edit>,
@@ -81,53 +81,54 @@ pub(super) struct BodyPlan {
 }
 
 impl BodyPlan {
-    /// Whether the counter is kept in the local while this loop runs.
+    /// Returns whether the counter is kept in the local while this loop runs.
     pub(super) fn is_cached(&self, number: u32) -> bool {
         self.counter.is_some() && !self.loops[number as usize].calls
     }
 
-    /// Whether the local must be loaded before this loop: it is cached, and the
-    /// loop around it is not.
+    /// Returns whether the local must be loaded before this loop: the loop is cached,
+    /// and the loop around it is not.
     pub(super) fn is_preloaded(&self, number: u32) -> bool {
         let parent = self.loops[number as usize].parent;
         self.is_cached(number) && !parent.is_some_and(|parent| self.is_cached(parent))
     }
 }
 
-/// A function that the output has and the input has not.
+/// A function that the pass adds to the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Added {
     /// Calls the host's yield function.
     Yield,
-    /// Calls this blocking import until it answers something else than "suspend".
+    /// Calls this blocking import until it returns something other than
+    /// [`exuvia_abi::SUSPEND`].
     Blocking(u32),
-    /// The same for `receive`.
+    /// The same for `receive`, with a count of the known messages.
     Receive(u32),
-    /// Calls this import of WASI, with the host told before and after.
+    /// Calls this WASI import, and notifies the host before and after.
     Wasi {
         /// The import.
         import: u32,
         /// Its number, see `exuvia_abi::wasi::FUNCTIONS`.
         number: u32,
-        /// Which of its arguments the host is told before: the first four and the
+        /// The arguments that the host gets before the call: the first four and the
         /// last, if they are `i32`.
         told: [Option<u32>; 5],
     },
-    /// `memory.fill` in pieces.
+    /// `memory.fill` in chunks.
     Fill,
-    /// `memory.copy` in pieces.
+    /// `memory.copy` in chunks.
     Copy,
-    /// `memory.grow`, charged for if it grows.
+    /// `memory.grow`, charged if it succeeds.
     Grow,
-    /// Charges for a number of bytes and hands the number on.
+    /// Charges for a number of bytes and returns the number.
     ChargeBytes,
-    /// Charges for a number of table entries and hands the number on.
+    /// Charges for a number of table entries and returns the number.
     ChargeEntries,
     /// Enters this function, which is `run`.
     Enter(u32),
 }
 
-/// Something an operator does that decides whether a frame can be reused.
+/// An effect of an operator that decides whether a frame can be reused.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fact {
     /// Changes this table.
@@ -138,36 +139,37 @@ pub(super) enum Fact {
     DropsElements(u32),
 }
 
-/// Everything that is decided before the output is written.
+/// All decisions that precede the writing of the output.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Per defined function.
+    /// One plan for each defined function.
     pub(super) bodies: Vec<BodyPlan>,
-    /// In index order, from the input's number of functions on.
+    /// Added functions in index order; the first index is the input's number of functions.
     pub(super) added: Vec<Added>,
     /// Index of [`Added::Yield`].
     pub(super) yield_function: u32,
     /// The shim of each import that has one.
     pub(super) shims: BTreeMap<u32, u32>,
-    /// Function, offset of the operator, what it does. Only code that may run after start.
+    /// Function, offset of the operator, and its effect, for code that may run after start.
     pub(super) facts: Vec<(u32, u32, Fact)>,
-    /// The same of code that only start runs.
+    /// The same for code that only start runs.
     pub(super) start_facts: Vec<(u32, u32, Fact)>,
 }
 
 impl Plan {
-    /// Whether the module imports functions of WASI that return.
+    /// Returns whether the module imports WASI functions that return.
     pub(super) fn uses_wasi(&self) -> bool {
         (self.added.iter()).any(|added| matches!(added, Added::Wasi { .. }))
     }
 
-    /// Index in the output for a function index of the input.
+    /// Returns the index in the output for a function index of the input: its shim, or
+    /// the function itself.
     pub(super) fn redirect(&self, function: u32) -> u32 {
         self.shims.get(&function).copied().unwrap_or(function)
     }
 }
 
-/// Reads all bodies.
+/// Reads all bodies and returns the plan.
 pub(super) fn scan(parsed: &Parsed<'_>) -> Result<Plan, InstrumentError> {
     let first = parsed.functions.len() as u32;
     let mut plan = Plan {
@@ -202,8 +204,8 @@ pub(super) fn scan(parsed: &Parsed<'_>) -> Result<Plan, InstrumentError> {
     Ok(plan)
 }
 
-/// Adds a shim for each import that may answer "suspend", and each of WASI that
-/// returns.
+/// Adds a shim for each import that may return [`exuvia_abi::SUSPEND`], and for each
+/// WASI import that returns.
 fn find_shims(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentError> {
     let functions = parsed
         .imports
@@ -243,7 +245,7 @@ fn find_shims(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentErro
     Ok(())
 }
 
-/// See [`Added::Wasi`].
+/// Returns the arguments that the host gets, see [`Added::Wasi`].
 fn told(params: &[ValType]) -> [Option<u32>; 5] {
     let last = params.len().checked_sub(1);
     [Some(0), Some(1), Some(2), Some(3), last].map(|at| {
@@ -252,8 +254,8 @@ fn told(params: &[ValType]) -> [Option<u32>; 5] {
     })
 }
 
-/// Adds what enters `run`. What else is wrong with the export is not for
-/// this pass to say.
+/// Adds the function that enters `run`. A wrong type of the export is reported by the
+/// loader, not by this pass.
 fn find_run(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentError> {
     let run = parsed.exports.iter().find(|export| {
         export.name == exports::RUN && export.kind == wasmparser::ExternalKind::Func
@@ -267,9 +269,10 @@ fn find_run(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), InstrumentError>
     Ok(())
 }
 
-/// Which functions may run once start has ended: all that can be reached from
-/// an export, an element segment or a global. Whoever takes a reference counts as a
-/// caller. The start section itself is no root: it runs once.
+/// Returns, for each function, whether it may run after start has ended: all that can
+/// be reached from an export, an element segment or a global. A function that takes a
+/// reference to another counts as its caller. The start section itself is no root,
+/// since it runs once.
 fn reachable(parsed: &Parsed<'_>, edges: &[Vec<u32>]) -> Result<Vec<bool>, InstrumentError> {
     let mut later = vec![false; parsed.functions.len()];
     let mut work: Vec<u32> = Vec::new();
@@ -303,9 +306,11 @@ fn reachable(parsed: &Parsed<'_>, edges: &[Vec<u32>]) -> Result<Vec<bool>, Instr
     Ok(later)
 }
 
-/// The kinds of block that the control stack tells apart.
+/// An entry of the control stack.
 struct Block {
+    /// The number of the loop; `None` for other blocks.
     number: Option<u32>,
+    /// Whether code in the block calls a function that returns.
     calls: bool,
 }
 
@@ -316,14 +321,14 @@ struct Scanner<'p> {
     edits: Vec<Edit>,
     loops: Vec<Loop>,
     blocks: Vec<Block>,
-    /// Functions that the body calls or refers to.
+    /// Functions that the body calls or takes a reference to.
     mentions: Vec<u32>,
     operators: u32,
-    /// Whether anything is called, tail calls included.
+    /// Whether the body calls anything, tail calls included.
     calls: bool,
-    /// A call was read, and whether it returns depends on the operator after it.
+    /// Whether the previous operator is a call. The next operator says whether it returns.
     open_call: bool,
-    /// The value of the `i32.const` just before.
+    /// The value of the previous operator, if that is an `i32.const`.
     constant: Option<u32>,
 }
 
@@ -382,7 +387,7 @@ impl<'p> Scanner<'p> {
         self.edits.push(Edit { at, end, what });
     }
 
-    /// The index of an added function, which is added at its first use.
+    /// Returns the index of an added function. Adds it at its first use.
     fn added(&mut self, wanted: Added) -> u32 {
         let known = self.plan.added.iter().position(|added| *added == wanted);
         let position = known.unwrap_or_else(|| {
@@ -396,7 +401,7 @@ impl<'p> Scanner<'p> {
         self.plan.facts.push((self.function, at, fact));
     }
 
-    /// A call that returns: the counter may be another one afterwards.
+    /// Records a call that returns, after which the counter may have changed.
     fn note_call(&mut self) {
         self.calls = true;
         if let Some(block) = self.blocks.last_mut() {
@@ -406,8 +411,8 @@ impl<'p> Scanner<'p> {
 
     fn operator(&mut self, operator: &Operator<'_>, at: u32, end: u32) {
         self.operators += 1;
-        // Compilers end a path that panics with a call and `unreachable`; such a
-        // call never comes back into the loop around it.
+        // Compilers end a path that panics with a call and `unreachable`. Such a
+        // call never returns to the loop around it.
         if std::mem::take(&mut self.open_call) && !matches!(operator, Operator::Unreachable) {
             self.note_call();
         }
@@ -442,7 +447,7 @@ impl<'p> Scanner<'p> {
                 number = Some(this);
             }
             Operator::End => {
-                // The last `end` closes the body, which is not on the stack.
+                // The last `end` closes the body, which is not on the control stack.
                 let Some(block) = self.blocks.pop() else {
                     return;
                 };
@@ -489,8 +494,9 @@ impl<'p> Scanner<'p> {
         }
     }
 
-    /// Bulk operations, and what else matters about tables and segments. One whose
-    /// size is a small constant costs nothing and stays as it is.
+    /// Handles bulk operations, and other operators that affect tables and segments.
+    /// A bulk operation whose size is a small constant costs nothing and is copied
+    /// unchanged.
     fn bulk(&mut self, operator: &Operator<'_>, at: u32, end: u32, size: Option<u32>) {
         let few_bytes = size.is_some_and(|size| size < BYTES_PER_REDUCTION);
         let few_entries = size.is_some_and(|size| size < ENTRIES_PER_REDUCTION);

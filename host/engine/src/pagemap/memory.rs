@@ -1,13 +1,13 @@
-//! The memories of frames: addresses that each has for itself, of which the
-//! first part can be reached. wasmtime asks for them here ([`Memories`] is its
-//! creator) and makes them larger.
+//! The memories of frames. Each has its own reserved addresses, of which the first
+//! part is accessible. wasmtime creates them here ([`Memories`] is its memory
+//! creator) and grows them.
 //!
-//! It has no way to make one smaller: a frame would stay as large as the largest
-//! process that it has served, and a process that is born has the size of the
-//! base. So [`Memories::shrink`] does it, between two processes. What is beyond
-//! the end then is given back, and is zero when the memory grows again.
+//! wasmtime cannot shrink a memory: a frame would stay as large as the largest
+//! process that it has served, while a new process has the size of the base. So
+//! [`Memories::shrink`] does it, between two processes. Pages beyond the new end are
+//! returned to the system, and are zero when the memory grows again.
 //!
-//! Lock order: `made` is taken alone.
+//! Lock order: no other lock is taken while `made` is held.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,16 +19,15 @@ use wasmtime::{LinearMemory, Memory, MemoryCreator, MemoryType, Store};
 
 use super::{PAGE, advise};
 
-/// How an error begins that says that there are no addresses for a memory:
-/// wasmtime takes no more than a text from a creator.
+/// Prefix of the error for a memory that cannot be mapped: wasmtime accepts only a
+/// text from a memory creator.
 pub(crate) const NO_ADDRESSES: &str = "there are no addresses for a memory";
 
-/// Where a memory is and how large, for whoever counts its pages while others
-/// use it.
+/// The address and length of a memory, for counting its pages while it is in use.
 #[derive(Debug)]
 pub(crate) struct Extent {
     address: usize,
-    /// Changed by whoever has the memory for himself.
+    /// Current length. Changed only with exclusive access to the memory.
     bytes: AtomicUsize,
 }
 
@@ -52,7 +51,7 @@ impl Extent {
 /// All memories of an engine's instances.
 #[derive(Debug, Default)]
 pub(crate) struct Memories {
-    /// Those that there are, by address.
+    /// All existing memories, by address.
     made: Mutex<HashMap<usize, Arc<Extent>, foldhash::fast::FixedState>>,
     me: Weak<Memories>,
 }
@@ -65,17 +64,18 @@ impl Memories {
         })
     }
 
-    /// Where the memory at an address is that wasmtime has asked for here.
+    /// Returns the extent of the memory at this address. `None`: it was not created here.
     pub(crate) fn extent(&self, address: *const u8) -> Option<Arc<Extent>> {
         self.made.lock().get(&(address as usize)).cloned()
     }
 
-    /// Makes a memory smaller, in which no guest is under way. `Ok(false)`: the
-    /// system has no room for what that takes, and nothing has happened.
+    /// Shrinks a memory in which no guest is running. Returns `false` if the system is
+    /// out of memory or mappings; the memory is then unchanged.
     ///
     /// # Errors
     ///
-    /// The memory cannot be used any more.
+    /// Returns an error if the memory was not created here, or wasmtime does not see its
+    /// new length. The memory must not be used any more.
     pub(crate) fn shrink<T: 'static>(
         &self,
         store: &mut Store<T>,
@@ -94,21 +94,20 @@ impl Memories {
         if bytes == before {
             return Ok(true);
         }
-        // SAFETY: the range is the end of a mapping of ours that is still there,
-        // since the store has the memory, and it is in `made`. Nobody refers to what it
-        // holds: whoever did would borrow the store, which is borrowed here for
-        // writing. Guests and the host find the new length below, before anything
-        // else can run in the store.
+        // SAFETY: the range is the end of a mapping of ours that still exists, since the
+        // store owns the memory, and it is in `made`. No reference to its contents
+        // exists: it would borrow the store, which is borrowed mutably here. Guests and
+        // the host see the new length below, before anything else can run in the store.
         unsafe {
             let start = address.add(bytes).cast();
             if libc::mprotect(start, before - bytes, libc::PROT_NONE) != 0 {
                 return Ok(false);
             }
-            // It cannot fail for a range that is mapped so.
+            // This cannot fail for a private anonymous mapping.
             libc::madvise(start, before - bytes, libc::MADV_DONTNEED);
         }
         extent.bytes.store(bytes, Ordering::Relaxed);
-        // Growing by nothing has the instance look how large its memory is.
+        // Growing by 0 pages makes the instance read the length of its memory again.
         memory.grow(&mut *store, 0)?;
         match memory.data_size(&*store) == bytes {
             true => Ok(true),
@@ -117,9 +116,9 @@ impl Memories {
     }
 }
 
-// SAFETY: each memory is a mapping of its own, zero and without access but for
-// its first `minimum` bytes, with the reservation and the guards that were asked
-// for; nobody writes to it but through the store that has it.
+// SAFETY: each memory is a separate mapping, zero and inaccessible except for its
+// first `minimum` bytes, with the requested reservation and guards; it is written
+// only through the store that owns it.
 unsafe impl MemoryCreator for Memories {
     fn new_memory(
         &self,
@@ -148,8 +147,8 @@ unsafe impl MemoryCreator for Memories {
             return Err(refused(io::Error::last_os_error()));
         }
         let start = start.cast::<u8>();
-        // Page maps want it so. The guards too, so that the kernel keeps those of
-        // two frames side by side in one mapping.
+        // Page maps require it. The guards are included so that the kernel can merge
+        // the adjacent guards of two frames into one mapping.
         advise(start, length);
         let base = start.wrapping_add(guard);
         let mut reserve = Reserve {
@@ -166,23 +165,24 @@ unsafe impl MemoryCreator for Memories {
     }
 }
 
-/// Addresses of one memory.
+/// The reserved addresses of one memory.
 #[derive(Debug)]
 struct Reserve {
-    /// Of the whole mapping.
+    /// Start of the whole mapping, with guards.
     start: *mut u8,
+    /// Length of the whole mapping, bytes.
     length: usize,
-    /// Bytes that the memory can have.
+    /// Most bytes to which the memory can grow.
     capacity: usize,
-    /// Of the memory, behind the first guard.
+    /// Start of the memory, after the first guard.
     base: *mut u8,
     extent: Arc<Extent>,
     memories: Weak<Memories>,
 }
 
-// SAFETY: it has its mapping for itself, and refers to it by address only.
+// SAFETY: it owns its mapping, and refers to it by address only.
 unsafe impl Send for Reserve {}
-// SAFETY: shared, it only tells addresses and sizes.
+// SAFETY: a shared reference only returns addresses and sizes.
 unsafe impl Sync for Reserve {}
 
 impl Reserve {
@@ -194,7 +194,7 @@ impl Reserve {
         }
         if after > before {
             // SAFETY: the range lies in this mapping, before its second guard, and
-            // was not accessible before, so nobody refers to it.
+            // was not accessible before, so nothing refers to it.
             let answer = unsafe {
                 let start = self.base.add(before).cast();
                 let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -209,8 +209,8 @@ impl Reserve {
     }
 }
 
-// SAFETY: the first `byte_size` bytes at `as_ptr` can be read and written, and
-// the rest up to the second guard's end cannot; the memory never moves.
+// SAFETY: the first `byte_size` bytes at `as_ptr` are readable and writable, the
+// rest up to the end of the second guard is not; the memory never moves.
 unsafe impl LinearMemory for Reserve {
     fn byte_size(&self) -> usize {
         self.extent.bytes()
@@ -231,11 +231,11 @@ unsafe impl LinearMemory for Reserve {
 
 impl Drop for Reserve {
     fn drop(&mut self) {
-        // First: another may get the addresses at once.
+        // Before the unmap: another memory may get the same addresses at once.
         if let Some(memories) = self.memories.upgrade() {
             memories.made.lock().remove(&(self.base as usize));
         }
-        // SAFETY: unmaps what `new_memory` has mapped; the instance that had it is gone.
+        // SAFETY: unmaps what `new_memory` mapped; the instance that used it is gone.
         unsafe { libc::munmap(self.start.cast(), self.length) };
     }
 }

@@ -295,7 +295,7 @@ fn a_loop_that_waits_with_the_flag_is_verified_as_it_waits() {
     // It was not disturbed, and crosses when it is woken.
     world.system.wake(pid);
     assert!(world.settle(100));
-    assert_eq!(world.code.versions("m")[0].population(), 0);
+    assert_eq!(world.code.versions("m")[0].process_count(), 0);
     assert_eq!(world.ask(pid, 0, &[]).number(), 3);
     assert_eq!(world.seen.stuck.lock().len(), 0);
 }

@@ -105,7 +105,9 @@ fn signals_to_one_that_does_not_run_do_not_pile_up() {
         // Others have their turns meanwhile.
         let other = world.spawn("attacker");
         assert_eq!(world.ask(other, 3, &other.to_bytes()).number(), 3, "{name}");
-        world.system.then(deaf.slot(), slot.state.end());
+        world
+            .system
+            .apply(deaf.slot(), slot.state.transition_to_idle());
         assert!(world.settle(ENOUGH), "{name}");
         assert_eq!(world.answer(asked).number(), u64::from(times), "{name}");
         assert_eq!(world.ask(deaf, 5, &[]).number(), 7, "{name}");
@@ -131,7 +133,9 @@ fn who_returns_after_each_signal_waits_as_well() {
             .any(|asked| world.answer(*asked) == Answer::Nothing)
     );
     assert!(slot.mailbox.len() <= 10_002, "{}", slot.mailbox.len());
-    world.system.then(deaf.slot(), slot.state.end());
+    world
+        .system
+        .apply(deaf.slot(), slot.state.transition_to_idle());
     assert!(world.settle(ENOUGH));
     assert!(asked.iter().all(|asked| world.answer(*asked).number() == 1));
 }
@@ -147,7 +151,9 @@ fn who_waits_for_room_can_be_killed() {
     world.kill(linker);
     assert!(world.settle(ENOUGH));
     assert!(!world.system.is_alive(linker));
-    world.system.then(deaf.slot(), slot.state.end());
+    world
+        .system
+        .apply(deaf.slot(), slot.state.transition_to_idle());
     assert!(world.settle(ENOUGH));
     assert!(world.system.is_alive(deaf));
 }

@@ -424,7 +424,8 @@ fn all_frames_may_be_held_by_callers_of_a_server_that_is_paged_out() {
     for _ in 0..20 {
         assert_eq!(world.ask(world.spawn("server"), 0, &[]).number(), 1);
     }
-    let look = |own: &mut exuvia_engine::GuestOwn| own.guest().map(|guest| guest.describe());
+    let look =
+        |process: &mut exuvia_engine::GuestProcess| process.guest().map(|guest| guest.describe());
     let at = world.executor.look(server.slot(), look);
     assert_eq!(at.flatten(), Some("paged out"));
     let may_block = 6;
@@ -471,7 +472,9 @@ fn a_huge_mailbox_of_a_paged_out_process_has_its_limit() {
         assert_eq!(world.ask(world.spawn("m"), 0, &[]).number(), 0);
     }
     let state = |pid: Pid| {
-        let look = |own: &mut exuvia_engine::GuestOwn| own.guest().map(|guest| guest.describe());
+        let look = |process: &mut exuvia_engine::GuestProcess| {
+            process.guest().map(|guest| guest.describe())
+        };
         world.executor.look(pid.slot(), look).flatten()
     };
     assert_eq!(state(pid), Some("paged out"));

@@ -148,7 +148,7 @@ struct Known {
 
 impl Known {
     fn born(world: &World, random: &mut Random) -> Known {
-        let module = ["carried", "carried", "migrated", "other"][random.below(4)];
+        let module = ["reused", "reused", "migrated", "other"][random.below(4)];
         Known {
             pid: world.spawn(module),
             sum: 0,
@@ -235,7 +235,7 @@ fn stress(seed: u64, probation: u32) {
     });
     let mut versions = Vec::new();
     for version in 0..3 {
-        versions.push(world.deploy("carried", &carried(version)));
+        versions.push(world.deploy("reused", &carried(version)));
         versions.push(world.deploy("migrated", &migrated(version)));
     }
     world.deploy("other", &carried(9));

@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use exuvia_code::{Code, Digest, Version};
+use exuvia_code::{CodeServer, Digest, Version};
 use exuvia_engine::{
     Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, LoadError,
-    Observer, Ran,
+    Observer, TurnResult,
 };
 use exuvia_process::{
-    Birth, Body, Clock, Context, Envelope, ExitReason, Kind, Limits, Native, Payload, Pid,
-    Schedule, Signal, System,
+    Body, Clock, Context, Envelope, ExitReason, Kind, Limits, Native, Payload, Pid, Schedule,
+    Signal, SpawnSpec, System,
 };
 use parking_lot::Mutex;
 
@@ -80,11 +80,11 @@ impl Observer for Seen {
         self.failures.lock().push((pid, reason.clone()));
     }
 
-    fn returned(&self, pid: Pid, _: &Arc<Version<Artifact>>, _: u64, _: &ExitReason) {
+    fn reverted(&self, pid: Pid, _: &Arc<Version<Artifact>>, _: u64, _: &ExitReason) {
         self.returned.lock().push(pid);
     }
 
-    fn stuck(&self, _: Pid, _: &Arc<Version<Artifact>>, _: u64, reason: &str) {
+    fn upgrade_failed(&self, _: Pid, _: &Arc<Version<Artifact>>, _: u64, reason: &str) {
         self.stuck.lock().push(reason.to_owned());
     }
 }
@@ -139,7 +139,7 @@ impl Default for Setup {
 
 pub(crate) struct World {
     pub(crate) engine: Engine,
-    pub(crate) code: Arc<Code<Artifact>>,
+    pub(crate) code: Arc<CodeServer<Artifact>>,
     pub(crate) system: Arc<GuestSystem>,
     pub(crate) executor: Executor,
     pub(crate) seen: Arc<Seen>,
@@ -156,7 +156,7 @@ pub(crate) const ENOUGH: u32 = 100_000;
 impl World {
     pub(crate) fn new(setup: Setup) -> World {
         let system = Arc::new(System::new(7, setup.processes, 1, Clock::manual()));
-        let code = Arc::new(Code::new(1_000));
+        let code = Arc::new(CodeServer::new(1_000));
         let seen = Arc::new(Seen::default());
         let executor = Executor::new(
             system.clone(),
@@ -165,7 +165,7 @@ impl World {
             ExecutorConfig {
                 frames: setup.frames,
                 frame_memory: setup.frame_memory,
-                probation: setup.probation,
+                probation_messages: setup.probation,
             },
         );
         let queue = Arc::new(Queue::default());
@@ -175,8 +175,8 @@ impl World {
         let body = Body::Native(Some(
             Box::new(Client(heard.clone())) as Box<dyn Native<Guest>>
         ));
-        let birth = Birth::new(body, limits.clone(), Payload::empty());
-        let client = system.spawn(birth).unwrap();
+        let spec = SpawnSpec::new(body, limits.clone(), Payload::empty());
+        let client = system.spawn(spec).unwrap();
         World {
             engine: Engine::new(&setup.engine).unwrap(),
             code,
@@ -224,9 +224,9 @@ impl World {
     }
 
     pub(crate) fn spawn_with(&self, module: &str, limits: &Arc<Limits>) -> Pid {
-        let body = self.executor.newborn(module);
-        let birth = Birth::new(body.unwrap(), limits.clone(), Payload::empty());
-        self.system.spawn(birth).unwrap()
+        let body = self.executor.new_process(module);
+        let spec = SpawnSpec::new(body.unwrap(), limits.clone(), Payload::empty());
+        self.system.spawn(spec).unwrap()
     }
 
     pub(crate) fn client(&self) -> Pid {
@@ -247,7 +247,7 @@ impl World {
         let Some(slot) = self.queue.0.lock().pop_front() else {
             return false;
         };
-        if matches!(self.executor.run(slot), Ran::Again) {
+        if matches!(self.executor.run(slot), TurnResult::Ready) {
             self.queue.schedule(slot);
         }
         true
@@ -272,9 +272,9 @@ impl World {
     /// are made here.
     pub(crate) fn reductions(&self, pid: Pid) -> u64 {
         let slot = self.system.table.slot(pid.slot()).unwrap();
-        let own = slot.take_own().unwrap();
-        let used = own.reductions;
-        slot.put_own(own);
+        let process = slot.take_process().unwrap();
+        let used = process.reductions;
+        slot.put_process(process);
         used
     }
 
@@ -291,32 +291,32 @@ impl World {
         let payload = Payload::new(payload);
         let drawn = Arc::new(AtomicU64::new(0));
         let told = drawn.clone();
-        self.as_client(move |own, system| {
-            let reference = own.new_reference();
+        self.as_client(move |process, system| {
+            let reference = process.new_reference();
             told.store(reference, Ordering::Relaxed);
-            let _ = own.request(system, to, reference, tag, payload);
+            let _ = process.request(system, to, reference, tag, payload);
         });
         drawn.load(Ordering::Relaxed)
     }
 
     /// Has the client trap exits and link itself to a process.
     pub(crate) fn link(&self, to: Pid) {
-        self.as_client(move |own, system| {
-            own.set_trap_exit(true);
-            own.link(system, to);
+        self.as_client(move |process, system| {
+            process.set_trap_exit(true);
+            process.link(system, to);
         });
     }
 
     fn as_client(
         &self,
-        act: impl FnOnce(&mut exuvia_engine::GuestOwn, &GuestSystem) + Send + 'static,
+        act: impl FnOnce(&mut exuvia_engine::GuestProcess, &GuestSystem) + Send + 'static,
     ) {
         let control = Signal::Control(Box::new(act));
         self.system.signal(self.client, control).unwrap();
         // The client only; the others keep their turns.
         let mut others = std::mem::take(&mut *self.queue.0.lock());
         others.retain(|slot| *slot != self.client.slot());
-        while matches!(self.executor.run(self.client.slot()), Ran::Again) {}
+        while matches!(self.executor.run(self.client.slot()), TurnResult::Ready) {}
         let mut queue = self.queue.0.lock();
         others.append(&mut queue);
         others.retain(|slot| *slot != self.client.slot());

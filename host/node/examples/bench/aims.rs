@@ -1,7 +1,7 @@
-//! What the figures are meant to be: the column "aim here" of the design's
-//! table of figures to beat.
+//! The target values of the figures: the column "aim here" of the design's table of figures to
+//! beat.
 
-/// The most, or the least, that a figure may be.
+/// The maximum or the minimum of a figure.
 pub(crate) enum Aim {
     AtMost(f64),
     AtLeast(f64),
@@ -34,7 +34,7 @@ const AIMS: &[(&str, Aim)] = &[
     ("idle memory, 1,000,000 WAT, B/process", AtMost(512.0)),
     ("idle memory, 1,000,000 Rust, B/process", AtMost(512.0)),
     ("10,000 on new code, migrated, ms", AtMost(5.0)),
-    ("10,000 on new code, carried, ms", AtMost(5.0)),
+    ("10,000 on new code, reused, ms", AtMost(5.0)),
     (
         "pause of a busy process, ready code, max, us",
         AtMost(500.0),
@@ -68,7 +68,7 @@ const AIMS: &[(&str, Aim)] = &[
 ];
 
 impl Aim {
-    /// The aim of a figure, if it has one.
+    /// Returns the aim of a figure, if it has one.
     pub(crate) fn of(figure: &str) -> Option<&'static Aim> {
         AIMS.iter()
             .find(|(name, _)| *name == figure)
@@ -108,7 +108,7 @@ mod tests {
         assert!(Aim::of("fib(32)").is_none());
     }
 
-    /// Two aims for one figure would hide the second.
+    /// With two aims for one figure the second would be ignored.
     #[test]
     fn no_figure_has_two_aims() {
         for (index, (name, _)) in AIMS.iter().enumerate() {

@@ -1,10 +1,9 @@
-//! The same work on the BEAM: the programs in `host/bench/beam`, compiled and
-//! run by the Erlang that is installed.
+//! The same work on the BEAM: the programs in `host/bench/beam`, compiled and run by the installed
+//! Erlang.
 //!
-//! Each run is a virtual machine of its own, with as many schedulers as the
-//! node that it is compared with. The programs print samples under the names of
-//! our figures; where there are several ways to do a thing in Erlang, the name
-//! is followed by the way, in brackets.
+//! Each run is a virtual machine of its own, with as many schedulers as the node that it is
+//! compared with. The programs print samples under the names of our figures; where Erlang has
+//! several ways to do a thing, the name is followed by the way, in brackets.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,11 +11,11 @@ use std::process::Command;
 use crate::figures::Sample;
 use crate::runs::measured;
 
-/// Sources, seen from the crate.
+/// The sources, relative to the crate.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/beam");
 const COMPILED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bench/beam");
 
-/// The benchmarks that have a twin: what `twin:run/1` knows by name.
+/// The benchmarks that have an Erlang twin: the names that `twin:run/1` knows.
 pub(crate) const TWINS: &[&str] = &[
     "ping-pong-1",
     "ping-pong-2",
@@ -34,7 +33,7 @@ pub(crate) const TWINS: &[&str] = &[
     "memory-100k",
     "memory-1m",
     "swap-10k-migrated",
-    "swap-10k-carried",
+    "swap-10k-reused",
     "swap-pause-ready",
     "timers",
     "fairness-1",
@@ -42,11 +41,11 @@ pub(crate) const TWINS: &[&str] = &[
     "compute",
 ];
 
-/// A million processes and some more.
+/// The maximum number of processes: a million and some more.
 const PROCESSES: &str = "4194304";
 
 pub(crate) struct Beam {
-    /// As Erlang tells it.
+    /// The release, as Erlang reports it.
     pub(crate) release: String,
 }
 
@@ -55,7 +54,7 @@ impl Beam {
     ///
     /// # Errors
     ///
-    /// If Erlang is not there, or does not take the programs.
+    /// If Erlang is not installed, or rejects the programs.
     pub(crate) fn prepare() -> Result<Beam, String> {
         let sources = sources()?;
         std::fs::create_dir_all(COMPILED)
@@ -85,7 +84,7 @@ impl Beam {
         TWINS.contains(&name)
     }
 
-    /// One run of a benchmark's twin.
+    /// Runs the twin of a benchmark once.
     pub(crate) fn run(&self, name: &str, quick: bool) -> Result<Vec<Sample>, String> {
         let mut samples = Vec::new();
         for way in ways(name) {
@@ -95,8 +94,8 @@ impl Beam {
     }
 }
 
-/// Ways that need a virtual machine each: memory that one has freed would serve
-/// the next.
+/// Returns the ways that need a virtual machine each: memory that one has freed would serve the
+/// next.
 fn ways(name: &str) -> &'static [&'static str] {
     if name.starts_with("memory") {
         &["plain", "hibernated"]

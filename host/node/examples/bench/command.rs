@@ -2,20 +2,20 @@
 
 use std::path::PathBuf;
 
-/// What is to be done.
+/// What to do.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
     /// Run the benchmarks and print the table.
     Table,
-    /// How the cost of a thing grows with their number.
+    /// Measure how the cost of one grows with the number of all.
     Growth,
-    /// A long life under load, with flat memory.
+    /// Run a long load, and check that memory does not grow.
     Soak,
     /// Print the names.
     List,
-    /// One run of one benchmark, or of one size of a growth, in this process.
+    /// Run one benchmark, or one size of a growth, once in this process.
     Run { name: String, size: Option<u64> },
-    /// Start a node, print the first answer of a module's process, and end.
+    /// Start a node, print the first answer of a module's process, and exit.
     FirstAnswer {
         module: String,
         cache: Option<PathBuf>,
@@ -26,14 +26,14 @@ pub(crate) enum Action {
 pub(crate) struct Options {
     pub(crate) action: Action,
     pub(crate) json: bool,
-    /// A tenth of the work and fewer runs.
+    /// A tenth of the work, and fewer runs.
     pub(crate) quick: bool,
-    /// What takes minutes and gigabytes, too.
+    /// Also what takes minutes and gigabytes.
     pub(crate) large: bool,
     pub(crate) against_beam: bool,
     pub(crate) save: Option<PathBuf>,
     pub(crate) compare: Option<PathBuf>,
-    /// Parts of names.
+    /// Parts of names; empty: all benchmarks.
     pub(crate) filters: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) const USAGE: &str = "usage: cargo xtask bench [OPTIONS] [scale] [PART
 ///
 /// # Errors
 ///
-/// What is wrong with it, for people.
+/// What is wrong with it, for display.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Options, String> {
     let mut options = Options {
         action: Action::Table,
@@ -107,7 +107,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Optio
                 };
             }
             "--cache" => cache = Some(value()?.into()),
-            // What `cargo bench` and its kin pass.
+            // Flags that `cargo bench` and similar commands pass.
             "--bench" => {}
             flag if flag.starts_with('-') => {
                 return Err(format!("there is no option `{flag}`; --help shows all"));
@@ -125,7 +125,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Optio
     Ok(options)
 }
 
-/// Refuses what would be passed over without a word.
+/// Rejects options that would be ignored silently.
 fn check(options: &Options) -> Result<(), String> {
     if options.json && options.compare.is_some() {
         return Err("`--compare` prints a table, so it does not go with `--json`".to_owned());

@@ -1,4 +1,4 @@
-//! Computing: what metering and preemption cost.
+//! Computation: the cost of metering and preemption.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use crate::setup::{guest_of, module, node, spawn};
 use crate::work::Work;
 use crate::{Scale, guests};
 
-/// Times that each side computes it in a run.
+/// How often each side computes a job in a run.
 const TURNS: u64 = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is computed: its name, the guest, the request, and the answer's bytes.
+/// A computation: its name, the guest, the request, and the bytes of the expected answer.
 struct Job {
     name: &'static str,
     guest: ModuleBytes,
@@ -23,7 +23,7 @@ struct Job {
     answer: Vec<u8>,
 }
 
-/// Each job on a node, metered and preempted, and in plain wasmtime.
+/// Runs each job on a node, metered and preempted, and in plain wasmtime.
 pub(crate) fn run(scale: Scale) -> Vec<Sample> {
     let mut samples = Vec::new();
     for job in jobs() {
@@ -33,8 +33,8 @@ pub(crate) fn run(scale: Scale) -> Vec<Sample> {
         let pid = spawn(&node, &job.guest.name);
         let mut plain = Plain::start(&job.guest.bytes);
         let (mut metered, mut unmetered) = (f64::MAX, f64::MAX);
-        // In turn, and the best of each: a machine's speed changes with the
-        // second. The first turn warms both up.
+        // In turns, and the best of each: the speed of a machine changes within seconds. The first
+        // turn warms both up.
         for _ in 0..1 + scale.of(TURNS) {
             let began = Instant::now();
             let reply = node.call(pid, job.tag, job.request.clone(), PATIENCE);

@@ -1,7 +1,7 @@
-;; What the guest of the compute benchmarks computes; `work.rs` holds the same in
-;; Rust, to check the results.
+;; What the guest of the compute benchmarks computes; `work.rs` has the same in Rust, to
+;; check the results.
 
-;; Calls: fib(n) by the recursion of its definition.
+;; Calls: fib(n), recursive as in its definition.
 (func $fib (param i32) (result i32)
   (if (result i32) (i32.lt_s (local.get 0) (i32.const 2))
     (then (local.get 0))
@@ -10,7 +10,7 @@
         (call $fib (i32.sub (local.get 0) (i32.const 1)))
         (call $fib (i32.sub (local.get 0) (i32.const 2)))))))
 
-;; A loop with little in it: so many steps of a linear congruential generator.
+;; A short loop: `steps` steps of a linear congruential generator.
 (func $lcg (param $steps i32) (result i64)
   (local $x i64)
   (local.set $x (i64.const 42))

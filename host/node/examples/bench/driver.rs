@@ -1,5 +1,4 @@
-//! Native processes that drive and watch guests: they cost a turn like any
-//! process, but no frame.
+//! Native processes that drive and watch guests: they take a turn like any process, but no frame.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use exuvia_node::abi::{Kind, Reason};
 /// Longer than any benchmark: a lost message must not hang the whole table.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// Hands the payloads of messages to a thread.
+/// Passes the payloads of messages to a thread.
 pub(crate) struct Collector {
     pub(crate) pid: Pid,
     receiver: Receiver<Vec<u8>>,
@@ -26,7 +25,7 @@ struct Collect(SyncSender<Vec<u8>>);
 impl Native<Guest> for Collect {
     fn handle(&mut self, _: &mut Context<'_, Guest>, message: Envelope) {
         if message.kind == Kind::Message {
-            // The thread may have taken what it wanted.
+            // The thread may have stopped taking messages.
             let _ = self.0.try_send(message.payload.as_slice().to_vec());
         }
     }
@@ -39,7 +38,7 @@ impl Collector {
         Collector { pid, receiver }
     }
 
-    /// The next message's payload.
+    /// Returns the payload of the next message.
     pub(crate) fn next(&self) -> Vec<u8> {
         self.receiver.recv_timeout(PATIENCE).unwrap()
     }
@@ -51,22 +50,22 @@ impl Collector {
     }
 }
 
-/// What a driver asks for.
+/// The requests that a driver sends.
 pub(crate) struct Round {
     pub(crate) targets: Arc<[Pid]>,
     pub(crate) request: Vec<u8>,
-    /// Requests that wait for their reply at one time.
+    /// The maximum number of outstanding requests.
     pub(crate) window: usize,
     pub(crate) expected: Expected,
 }
 
-/// What replies must be. Every reply is compared, not a sample.
+/// The expected replies. Every reply is compared, not a sample.
 pub(crate) enum Expected {
-    /// Not known.
+    /// Any reply.
     Any,
-    /// The same from all.
+    /// The same reply from all targets.
     Same(Vec<u8>),
-    /// By the target's place in the round.
+    /// The reply by the target's index in the round.
     Each(fn(usize) -> Vec<u8>),
 }
 
@@ -85,7 +84,7 @@ struct Driver {
     request: Payload,
     next: usize,
     replies: usize,
-    /// The targets' places, by the references of the requests that wait.
+    /// The indices of the targets, by the references of the outstanding requests.
     asked: HashMap<u64, usize>,
     done: SyncSender<Result<(), String>>,
 }
@@ -107,8 +106,8 @@ impl Native<Guest> for Driver {
         }
         let targets = &self.round.targets;
         while self.next < targets.len() && self.next - self.replies < self.round.window {
-            let reference = context.own.new_reference();
-            let sent = context.own.request(
+            let reference = context.process.new_reference();
+            let sent = context.process.request(
                 context.system,
                 targets[self.next],
                 reference,
@@ -134,12 +133,12 @@ impl Driver {
     }
 }
 
-/// Asks every target once and waits until all have answered.
+/// Sends one request to every target, and waits until all have replied.
 pub(crate) fn ask_all(node: &Node, round: Round) {
     ask_together(node, vec![round]);
 }
 
-/// Several rounds at the same time, each by a driver of its own.
+/// Runs several rounds at the same time, each with a driver of its own.
 pub(crate) fn ask_together(node: &Node, rounds: Vec<Round>) {
     let (done, ended) = sync_channel(rounds.len());
     let drivers = rounds.len();
@@ -159,8 +158,7 @@ pub(crate) fn ask_together(node: &Node, rounds: Vec<Round>) {
     }
 }
 
-/// The longest time between two answers of a busy process, while it is asked
-/// all the time.
+/// The longest time between two replies of a busy process that always has requests.
 #[derive(Default)]
 pub(crate) struct Gap {
     longest: AtomicU64,
@@ -169,7 +167,7 @@ pub(crate) struct Gap {
 }
 
 impl Gap {
-    /// The longest since the last call, microseconds, and starts anew.
+    /// Returns the longest gap since the last call in microseconds, and resets it.
     pub(crate) fn take(&self) -> f64 {
         self.longest.swap(0, Ordering::Relaxed) as f64 / 1e3
     }
@@ -209,8 +207,8 @@ impl Native<Guest> for Pester {
             return;
         }
         for _ in 0..asked {
-            let reference = context.own.new_reference();
-            let _ = context.own.request(
+            let reference = context.process.new_reference();
+            let _ = context.process.request(
                 context.system,
                 self.target,
                 reference,
@@ -221,7 +219,7 @@ impl Native<Guest> for Pester {
     }
 }
 
-/// Keeps a process busy with a few requests at a time.
+/// Keeps a process busy with `window` requests at a time.
 pub(crate) fn pester(node: &Node, target: Pid, window: usize) -> Arc<Gap> {
     let gap = Arc::new(Gap::default());
     let pester = Pester {

@@ -1,5 +1,5 @@
-//! Figures: what several runs of a benchmark measured, and how two such sets
-//! compare. Pure; nothing here reads a clock or a file.
+//! Figures: what several runs of a benchmark measured, and how two such sets compare. Pure: nothing
+//! here reads a clock or a file.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 /// A measured value: the figure's name and the number.
 pub(crate) type Sample = (String, f64);
 
-/// Marks a line of a run that holds a sample: then the name, a tab, the value.
+/// The prefix of a line that holds a sample; the name, a tab and the value follow.
 pub(crate) const MARK: &str = "sample\t";
 
-/// The samples among the lines that a run has printed.
+/// Returns the samples among the lines that a run has printed.
 pub(crate) fn samples(text: &str) -> Vec<Sample> {
     text.lines()
         .filter_map(|line| {
@@ -21,7 +21,7 @@ pub(crate) fn samples(text: &str) -> Vec<Sample> {
         .collect()
 }
 
-/// A figure and the values of all runs, least first. There is always one.
+/// A figure and the values of all runs, sorted. There is at least one value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Figure {
     pub(crate) name: String,
@@ -38,7 +38,7 @@ impl Figure {
         Some(Figure { name, runs })
     }
 
-    /// Of an even number of runs, the greater of the two in the middle.
+    /// Returns the median; for an even number of runs, the greater of the two in the middle.
     pub(crate) fn median(&self) -> f64 {
         self.runs[self.runs.len() / 2]
     }
@@ -51,9 +51,8 @@ impl Figure {
         self.runs[self.runs.len() - 1]
     }
 
-    /// Whether one run of one might have been one of the other. Only where this
-    /// does not hold is a difference worth a word: the same binary's medians
-    /// may differ by half on a shared machine.
+    /// Returns whether the ranges of two figures overlap. Only if they do not is a difference
+    /// reported: medians of the same binary may differ by half on a shared machine.
     pub(crate) fn overlaps(&self, other: &Figure) -> bool {
         self.min() <= other.max() && other.min() <= self.max()
     }
@@ -71,7 +70,7 @@ impl Figure {
     }
 }
 
-/// Figures in the order in which their first samples came.
+/// Collects samples to figures, in the order of their first samples.
 pub(crate) fn gather(samples: impl IntoIterator<Item = Sample>) -> Vec<Figure> {
     let mut order: Vec<(String, Vec<f64>)> = Vec::new();
     let mut places = HashMap::new();
@@ -88,13 +87,13 @@ pub(crate) fn gather(samples: impl IntoIterator<Item = Sample>) -> Vec<Figure> {
         .collect()
 }
 
-/// Rates are better when they are greater; times and bytes when they are less.
+/// Returns whether greater is better: it is for rates, and not for times and bytes.
 pub(crate) fn more_is_better(name: &str) -> bool {
     base(name).ends_with("/s")
 }
 
-/// A figure's name without the variant that may follow it in brackets:
-/// `spawn, thousand/s [off heap]` is a variant of `spawn, thousand/s`.
+/// Returns a figure's name without the variant that may follow it in brackets: `spawn, thousand/s
+/// [off heap]` is a variant of `spawn, thousand/s`.
 pub(crate) fn base(name: &str) -> &str {
     match name.split_once(" [") {
         Some((base, rest)) if rest.ends_with(']') => base,
@@ -102,13 +101,13 @@ pub(crate) fn base(name: &str) -> &str {
     }
 }
 
-/// How a figure stands against another one of the same work.
+/// The result of comparing two figures of the same work.
 pub(crate) enum Against {
-    /// The ranges of both overlap: nothing can be said.
+    /// The ranges overlap: there is no significant difference.
     Noise,
-    /// So many times better, by the medians.
+    /// Better by this factor, by the medians.
     Better(f64),
-    /// So many times worse.
+    /// Worse by this factor.
     Worse(f64),
 }
 

@@ -1,4 +1,4 @@
-//! Files: what a function of WASI costs, and whether whoever reads holds up others.
+//! Files: the cost of a WASI function, and whether processes that read delay others.
 
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::figures::Sample;
 use crate::setup::{config, deploy, fields, microseconds, spawn, spread};
 use crate::{Scale, guests};
 
-/// A node whose processes may read a folder.
+/// Starts a node whose processes may read a folder.
 fn node(schedulers: usize, folder: &Path) -> Node {
     let mut config = config(schedulers);
     let folder = Folder {
@@ -32,8 +32,8 @@ fn node(schedulers: usize, folder: &Path) -> Node {
     Node::start(config).unwrap()
 }
 
-/// Reads of one file, which the system has in memory; beside them the same reads
-/// by a thread, and a function that touches no file.
+/// Measures reads of one cached file; for comparison the same reads by a thread, and a function
+/// that touches no file.
 pub(crate) fn reads(scale: Scale) -> Vec<Sample> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a");
@@ -67,7 +67,7 @@ pub(crate) fn reads(scale: Scale) -> Vec<Sample> {
     samples
 }
 
-/// A tick of 10 ms on one scheduler, beside 8 processes that do nothing but read.
+/// Measures a tick of 10 ms on one scheduler, next to 8 processes that only read.
 pub(crate) fn fairness(scale: Scale) -> Vec<Sample> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a"), vec![7; 64 << 10]).unwrap();

@@ -1,10 +1,9 @@
 //! How the cost of one grows with the number of all: `cargo xtask bench scale`.
 //!
-//! A dimension is measured at sizes ten times apart. Where nothing depends on
-//! the number of all, the cost of one is the same at every size; doubling the
-//! number then doubles the whole cost. The last columns say by how much the
-//! whole cost grew each time that the number doubled, and whether that was worse
-//! than double.
+//! A dimension is measured at sizes ten times apart. If nothing depends on the number of all, the
+//! cost of one is the same at every size, and doubling the number doubles the whole cost. The last
+//! columns show by how much the whole cost grew with each doubling of the number, and whether that
+//! was worse than double.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,22 +20,22 @@ use crate::runs::Ours;
 use crate::setup::{config, deploy, fields, module, resident, spawn, wait_until};
 use crate::{Scale, guests, thousands};
 
-/// Frames of the node, so that even the smallest number of processes does not
-/// fit into them: resident and paged-out processes differ in kind.
+/// The frames of the node: so few that even the smallest number of processes does not fit into
+/// them, since resident and paged-out processes differ in kind.
 const FRAMES: usize = 256;
 const RUNS: usize = 3;
-/// What doubling may cost above double: caches and page tables hold a smaller
-/// part of more, small numbers find memory that is there already, and a busy
-/// machine's medians differ. Judged from the least number to the greatest, and
-/// only where the ranges of their runs do not overlap.
+/// What doubling may cost above double: with larger numbers caches and page tables hold a smaller
+/// part, small numbers find memory that is allocated already, and the medians of a busy machine
+/// vary. Judged from the least number to the greatest, and only if the ranges of their runs do not
+/// overlap.
 const TOLERANCE: f64 = 1.2;
-/// Things that are done at each size besides the number itself.
+/// The number of operations that are measured at each size.
 const SAMPLES: u64 = 50_000;
 
 struct Dimension {
     name: &'static str,
     sizes: &'static [u64],
-    /// With `--large` only.
+    /// Sizes for `--large` only.
     large: &'static [u64],
     run: fn(u64, Scale) -> Vec<Sample>,
 }
@@ -54,14 +53,14 @@ const DIMENSIONS: &[Dimension] = &[
         large: &[10_000_000],
         run: messages,
     },
-    // A module is compiled in milliseconds and keeps its own mappings.
+    // Compiling a module takes milliseconds, and each one has mappings of its own.
     Dimension {
         name: "modules",
         sizes: &[10, 100, 1_000],
         large: &[10_000],
         run: modules,
     },
-    // The deployer waits 20 ms to see whether a sleeper crosses after all.
+    // Each deployment waits 20 ms to see whether another process is upgraded.
     Dimension {
         name: "releases",
         sizes: &[10, 100, 1_000],
@@ -70,12 +69,12 @@ const DIMENSIONS: &[Dimension] = &[
     },
 ];
 
-/// What `--list` shows.
+/// Returns the names that `--list` shows.
 pub(crate) fn names() -> impl Iterator<Item = String> {
     (DIMENSIONS.iter()).map(|dimension| format!("scale {}", dimension.name))
 }
 
-/// One run of a dimension at one size.
+/// Runs a dimension at one size once.
 ///
 /// # Errors
 ///
@@ -87,7 +86,7 @@ pub(crate) fn run(name: &str, size: u64, scale: Scale) -> Result<Vec<Sample>, St
     Ok((dimension.run)(size, scale))
 }
 
-/// Measures and prints all; answers whether no figure grew worse than double.
+/// Measures and prints everything; returns whether no figure grew worse than double.
 ///
 /// # Errors
 ///
@@ -113,7 +112,7 @@ pub(crate) fn table(options: &Options) -> Result<bool, String> {
     for dimension in chosen {
         let mut sizes = dimension.sizes.to_vec();
         if options.quick {
-            // The greatest takes as long as all others together.
+            // The greatest size takes as long as all others together.
             sizes.pop();
         }
         if options.large {
@@ -136,21 +135,21 @@ pub(crate) fn table(options: &Options) -> Result<bool, String> {
     Ok(sound)
 }
 
-/// A figure at each size; `None` where its runs failed.
+/// A figure at each size; sizes whose runs failed are missing.
 struct Row {
     name: String,
     sizes: Vec<(u64, Figure)>,
 }
 
 impl Row {
-    /// By how much each doubling of the number multiplied the whole cost, from
-    /// the least number to the greatest.
+    /// Returns the factor by which each doubling of the number multiplied the whole cost, from the
+    /// least number to the greatest.
     fn doubling(&self) -> Option<f64> {
         let [(few, before), .., (many, after)] = &self.sizes[..] else {
             return None;
         };
         if before.median() <= 0.0 {
-            // Memory that was there already: no cost to compare with.
+            // The memory was allocated already: there is no cost to compare with.
             return None;
         }
         let doublings = (*many as f64 / *few as f64).log2();
@@ -246,15 +245,15 @@ fn print(sizes: &[u64], rows: &[Row]) {
     }
 }
 
-/// Birth, rest, waking and death of so many.
+/// Measures the spawn, memory, waking and termination of `size` processes.
 fn processes(size: u64, scale: Scale) -> Vec<Sample> {
     let counter = wat_counter();
     let node = memory::start(0, FRAMES, size, &counter);
     let per = |began: Instant, number: u64| began.elapsed().as_nanos() as f64 / number as f64;
     let before = resident();
     let began = Instant::now();
-    let pids = memory::births(&node, size, &counter);
-    let birth = per(began, size);
+    let pids = memory::spawns(&node, size, &counter);
+    let spec = per(began, size);
     let began = Instant::now();
     memory::answers(&node, &pids, &counter);
     let first = per(began, size);
@@ -273,7 +272,7 @@ fn processes(size: u64, scale: Scale) -> Vec<Sample> {
     let end = per(began, size);
     node.halt();
     vec![
-        ("processes: birth, ns each".into(), birth),
+        ("processes: spawn, ns each".into(), spec),
         ("processes: first answer, ns each".into(), first),
         ("processes: memory, B each".into(), bytes),
         ("processes: waking one at random, ns".into(), wake),
@@ -281,7 +280,7 @@ fn processes(size: u64, scale: Scale) -> Vec<Sample> {
     ]
 }
 
-/// So many messages that wait in one mailbox. The scheduler is held meanwhile.
+/// Measures `size` messages in one mailbox. The scheduler is held while they are sent.
 fn messages(size: u64, _: Scale) -> Vec<Sample> {
     let mut config = config(1);
     config.limits.mailbox_messages = u32::MAX;
@@ -319,7 +318,7 @@ fn numbered(number: u64) -> ModuleBytes {
     )
 }
 
-/// So many modules in one release, and one more.
+/// Measures `size` modules in one release, and ten more.
 fn modules(size: u64, _: Scale) -> Vec<Sample> {
     const MORE: u64 = 10;
     let mut config = config(0);
@@ -345,8 +344,8 @@ fn modules(size: u64, _: Scale) -> Vec<Sample> {
     ]
 }
 
-/// So many swaps, one after another, between two versions that are loaded, of a
-/// process that answers after each.
+/// Measures `size` swaps, one after another, between two loaded versions of a process that replies
+/// after each.
 fn releases(size: u64, _: Scale) -> Vec<Sample> {
     let mut config = config(1);
     config.frames = FRAMES;
@@ -405,8 +404,8 @@ mod tests {
 
     #[test]
     fn a_cost_that_grows_with_the_number_is_worse() {
-        // Ten times the cost of one for ten times the number: each doubling
-        // costs four times as much.
+        // Ten times the cost of one for ten times the number: each doubling costs four times as
+        // much.
         let row = row(&[&[5.0], &[50.0]]);
         assert!((row.doubling().unwrap() - 4.0).abs() < 1e-9);
         assert!(row.is_worse());

@@ -1,9 +1,9 @@
-//! The guests, in WAT. All are callback processes: they take messages until
-//! there are none and rest. The header lies at 64 (kind 68, sender 72,
-//! reference 88, tag 96, length 100), the payload at 512.
+//! The guests, in WAT. All are callback processes: they take messages until there are none left,
+//! and return. The header is at 64 (kind 68, sender 72, reference 88, tag 96, length 100), the
+//! payload at 512.
 
-/// A guest whose `$handle` is `body`, with so many pages of memory. Commands
-/// come as messages with tag 1; `$send` and its kin take what the ABI says.
+/// Returns a guest with `pages` pages of memory whose `$handle` is `body`. Commands arrive as
+/// messages with tag 1; `$send` and the other imports are those of the ABI.
 fn guest(pages: u32, body: &str, rest: &str) -> String {
     let capacity = pages * 65_536 - 512;
     format!(
@@ -60,8 +60,8 @@ pub(crate) fn ping_pong() -> String {
     )
 }
 
-/// A ping that keeps the time of each round (from 65,536 on, u32 nanoseconds)
-/// and tells them all. Command: peer, collector, rounds.
+/// A ping that records the time of each round (from 65,536 on, u32 nanoseconds) and sends all of
+/// them. Command: peer, collector, rounds.
 pub(crate) fn stopwatch() -> String {
     guest(
         8,
@@ -84,8 +84,8 @@ pub(crate) fn stopwatch() -> String {
     )
 }
 
-/// Sends replies that nobody has asked for. Command: to whom, and how many.
-pub(crate) fn flood() -> String {
+/// Sends replies that were not requested. Command: receiver, and count.
+pub(crate) fn backlog() -> String {
     guest(
         1,
         r#"(if (i32.ne (local.get $tag) (i32.const 1)) (then (return)))
@@ -97,7 +97,7 @@ pub(crate) fn flood() -> String {
     )
 }
 
-/// One of a ring. Command: next, collector. Tag 2: hops that are left.
+/// A member of a ring. Command: next, collector. Tag 2: the remaining hops.
 pub(crate) fn relay() -> String {
     guest(
         1,
@@ -113,8 +113,8 @@ pub(crate) fn relay() -> String {
     )
 }
 
-/// One of many that ping all others and answer their pings. Message with tag 1:
-/// the others' pids; tag 5: the collector, and start a round.
+/// A member of a group that ping each other and answer pings. Message with tag 1: the pids of the
+/// others; tag 5: the collector, and start a round.
 pub(crate) fn all_to_all() -> String {
     guest(
         2,
@@ -154,8 +154,8 @@ pub(crate) fn source() -> String {
     )
 }
 
-/// Takes messages with tag 2 and tells when the last has come. Command:
-/// unused pid, collector, count.
+/// Takes messages with tag 2 and reports when the last has arrived. Command: unused pid, collector,
+/// count.
 pub(crate) fn sink() -> String {
     guest(
         1,
@@ -169,7 +169,7 @@ pub(crate) fn sink() -> String {
     )
 }
 
-/// Answers each request with its own payload.
+/// Replies to each request with its own payload.
 pub(crate) fn server() -> String {
     guest(
         1,
@@ -179,7 +179,7 @@ pub(crate) fn server() -> String {
     )
 }
 
-/// Calls and waits in the call. Command: server, collector, count.
+/// Calls and waits for the reply in the call. Command: server, collector, count.
 pub(crate) fn caller() -> String {
     guest(
         1,
@@ -195,7 +195,7 @@ pub(crate) fn caller() -> String {
     )
 }
 
-/// Requests, and makes the next when the reply comes. Command: as for calls.
+/// Sends a request, and the next one when the reply arrives. Command: as for calls.
 pub(crate) fn requester() -> String {
     guest(
         1,
@@ -210,10 +210,10 @@ pub(crate) fn requester() -> String {
     )
 }
 
-/// Waits for a message with tag 77 and then makes so many calls (0), requests whose
-/// replies it receives by their references (1), or messages to itself which it
-/// receives by their tag (2). Command: server, collector, count, which.
-pub(crate) fn behind() -> String {
+/// Waits for a message with tag 77 and then makes `count` calls (0), requests whose replies it
+/// receives by their references (1), or messages to itself which it receives by their tag (2).
+/// Command: server, collector, count, which.
+pub(crate) fn outdated() -> String {
     let receive = |timeout: i32, mode: i32, key: &str| {
         format!(
             r#"(i32.store (i32.const 256) (i32.const 48))
@@ -248,13 +248,13 @@ pub(crate) fn behind() -> String {
     )
 }
 
-/// Ends as soon as it runs.
+/// Exits as soon as it runs.
 pub(crate) const CHILD: &str = r#"(module
   (memory (export "memory") 1)
   (global (export "exuvia_abi") i32 (i32.const 1))
   (func (export "run") (result i32) (i32.const 2)))"#;
 
-/// The same, and grows its memory before, as whoever allocates does.
+/// Exits as soon as it has grown its memory, as processes that allocate do.
 pub(crate) const GROWING_CHILD: &str = r#"(module
   (memory (export "memory") 1)
   (global (export "exuvia_abi") i32 (i32.const 1))
@@ -263,7 +263,7 @@ pub(crate) const GROWING_CHILD: &str = r#"(module
     (i32.store (i32.const 65536) (i32.const 1))
     (i32.const 2)))"#;
 
-/// Rests whatever comes.
+/// Takes all messages and does nothing with them.
 pub(crate) const RESTING: &str = r#"(module
   (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
   (memory (export "memory") 1)
@@ -274,8 +274,8 @@ pub(crate) const RESTING: &str = r#"(module
       (br_if $next (i32.eqz (call $receive (i32.const 64) (i32.const 512) (i32.const 4096) (i64.const 0) (i32.const 0) (i64.const 0)))))
     (i32.const 0)))"#;
 
-/// Spawns children. Command: unused pid, collector, count. Tag 1: one after
-/// another, each awaited by a monitor; tag 2: all at once, and none awaited.
+/// Spawns children. Command: unused pid, collector, count. Tag 1: one after another, each awaited
+/// with a monitor; tag 2: all at once, without waiting.
 pub(crate) fn spawner() -> String {
     guest(
         1,
@@ -299,8 +299,8 @@ pub(crate) fn spawner() -> String {
     )
 }
 
-/// Computes: a request's tag says what, the answer is 8 bytes. `plain` runs the
-/// same module without a node.
+/// Computes: the tag of a request selects what, the reply is 8 bytes. `plain` runs the same module
+/// without a node.
 pub(crate) fn compute() -> String {
     guest(
         1,
@@ -318,15 +318,15 @@ pub(crate) fn compute() -> String {
 
 const COMPUTE: &str = include_str!("compute.wat");
 
-/// Of the count at 16.
+/// `save` and `load` of the count at 16.
 const SAVE_AND_LOAD: &str = r#"(func (export "save") (result i32) (call $put (i32.const 16) (i32.const 8)))
   (func (export "load") (param i32 i32) (result i32)
     (drop (call $get (i32.const 16) (i32.const 8))) (i32.const 0))"#;
 
-/// Counts requests (at 16), and answers each with its version's number. The
-/// state crosses by `save` and `load`, or by a layout.
-pub(crate) fn versioned(version: u32, carried: bool) -> String {
-    let crossing = if carried {
+/// Counts requests (at 16), and replies to each with its version number. The state is migrated with
+/// `save` and `load`, or reused by its layout.
+pub(crate) fn versioned(version: u32, reused: bool) -> String {
+    let crossing = if reused {
         r#"(@custom "exuvia.layout" "count i64 at 16")"#
     } else {
         SAVE_AND_LOAD
@@ -343,8 +343,8 @@ pub(crate) fn versioned(version: u32, carried: bool) -> String {
     )
 }
 
-/// Counts requests (at 16); answers its version's number and the count, which
-/// crosses by `save` and `load`.
+/// Counts requests (at 16); replies with its version number and the count, which is migrated with
+/// `save` and `load`.
 pub(crate) fn counted(version: u64) -> String {
     guest(
         1,
@@ -359,10 +359,9 @@ pub(crate) fn counted(version: u64) -> String {
     )
 }
 
-/// Timers to itself, whose lateness (u32 nanoseconds) it keeps from 131,072 on
-/// and tells at the end. Command: unused pid, collector, count, delay, and the
-/// milliseconds over which the timers are spread. Tag 1: all at once; tag 2:
-/// each when the one before has fired.
+/// Sets timers for itself, records their lateness (u32 nanoseconds) from 131,072 on, and sends it
+/// at the end. Command: unused pid, collector, count, delay, and the milliseconds over which the
+/// timers are spread. Tag 1: all at once; tag 2: each when the previous one has fired.
 pub(crate) fn timers() -> String {
     guest(
         12,
@@ -397,7 +396,7 @@ pub(crate) fn timers() -> String {
     )
 }
 
-/// Runs for ever when it gets a message.
+/// Loops for ever when it gets a message.
 pub(crate) fn spin() -> String {
     guest(
         1,
@@ -406,11 +405,11 @@ pub(crate) fn spin() -> String {
     )
 }
 
-/// The idle process: it counts what it is asked, and answers the count.
+/// The idle process: it counts requests, and replies with the count.
 pub(crate) const COUNTER: &str = include_str!("../../../../guest-sdk/wat/counter.wat");
 
-/// Reads a file through WASI, or asks for the time (tag 2). Command: collector, rounds, bytes. It opens the file `a` of its
-/// first folder once.
+/// Reads a file through WASI, or asks for the time (tag 2). Command: collector, rounds, bytes.
+/// Opens the file `a` of its first folder once.
 pub(crate) fn reader() -> String {
     let text = guest(
         4,

@@ -1,5 +1,5 @@
-//! How late a tick of 1 ms is while one process has very much to do at once: what
-//! is done for it must come in parts.
+//! How late a tick of 1 ms is while one process causes a very large amount of work at once, which
+//! therefore has to be split.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,17 +14,17 @@ use crate::figures::Sample;
 use crate::setup::{config, deploy, fields, microseconds, spawn, spread, wait_until};
 use crate::{Scale, guests};
 
-/// Ticks before and during what happens.
+/// Ticks before and during the work.
 const TICKS: u64 = 1_000;
 
-/// A tick, on a node with one scheduler, while `act` is done on this thread.
+/// Measures a tick on a node with one scheduler, while `act` runs on this thread.
 fn tick(node: &Node, what: &str, act: impl FnOnce()) -> Vec<Sample> {
     deploy(node, "timers", &guests::timers());
     let collector = Collector::start(node);
     let ticker = spawn(node, "timers");
     let command = fields(&[Pid::NONE, collector.pid], &[TICKS, 1, 1]);
     node.send(ticker, 2, command).unwrap();
-    // It is on its way by then.
+    // The ticks have started by then.
     std::thread::park_timeout(Duration::from_millis(100));
     act();
     spread(
@@ -44,15 +44,15 @@ pub(crate) fn alone(_: Scale) -> Vec<Sample> {
     samples
 }
 
-/// Takes what comes.
+/// Ignores all messages.
 struct Sink;
 
 impl Native<Guest> for Sink {
     fn handle(&mut self, _: &mut Context<'_, Guest>, _: Envelope) {}
 }
 
-/// 100,000 messages that a process finds when it looks.
-pub(crate) fn flood(scale: Scale) -> Vec<Sample> {
+/// Measures a tick while a process drains 100,000 messages at once.
+pub(crate) fn backlog(scale: Scale) -> Vec<Sample> {
     let node = node();
     deploy(&node, "sink", guests::RESTING);
     let sink = spawn(&node, "sink");
@@ -61,7 +61,7 @@ pub(crate) fn flood(scale: Scale) -> Vec<Sample> {
     let samples = tick(&node, &what, || {
         for _ in 0..5 {
             let slot = node.system().table.slot(sink.slot()).unwrap();
-            // Put there without a notice, as if it could not run meanwhile.
+            // Put there without waking it, as if it could not run meanwhile.
             for _ in 0..messages {
                 let message = Envelope::message(Pid::NONE, 1, Payload::new(&[7; 16]));
                 slot.mailbox
@@ -76,14 +76,14 @@ pub(crate) fn flood(scale: Scale) -> Vec<Sample> {
     samples
 }
 
-/// Links itself to all of them when it begins, ends at the first message.
+/// Links itself to all of them when it starts, and exits at the first message.
 struct Hub(Arc<[Pid]>, Arc<AtomicBool>);
 
 impl Native<Guest> for Hub {
     fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
         if message.kind == Kind::Init {
             for pid in self.0.iter() {
-                context.own.link(context.system, *pid);
+                context.process.link(context.system, *pid);
             }
             self.1.store(true, Ordering::Release);
         } else {
@@ -92,16 +92,17 @@ impl Native<Guest> for Hub {
     }
 }
 
-/// Does not end of it, as processes would.
+/// Traps exits, and so does not exit with the linked process.
 struct Trapping;
 
 impl Native<Guest> for Trapping {
     fn handle(&mut self, context: &mut Context<'_, Guest>, _: Envelope) {
-        context.own.set_trap_exit(true);
+        context.process.set_trap_exit(true);
     }
 }
 
-/// A process that 100,000 are linked to ends; they are told, and go on.
+/// Measures a tick while a process exits that 100,000 are linked to; they are notified, and keep
+/// running.
 pub(crate) fn links(scale: Scale) -> Vec<Sample> {
     let node = node();
     let linked: Arc<[Pid]> = (0..scale.of(100_000))
@@ -130,7 +131,7 @@ pub(crate) fn links(scale: Scale) -> Vec<Sample> {
     samples
 }
 
-/// Leaves the group and joins it again while somebody publishes: has its members.
+/// Leaves the group and joins it again while it holds the list of members, as during a publish.
 struct Joining;
 
 impl Native<Guest> for Joining {
@@ -145,7 +146,7 @@ impl Native<Guest> for Joining {
     }
 }
 
-/// Somebody joins a group of a million while somebody publishes.
+/// Measures a tick while a process joins a group of a million during a publish.
 pub(crate) fn group(scale: Scale) -> Vec<Sample> {
     let node = node();
     for _ in 0..scale.of(1_000_000) {
@@ -165,7 +166,8 @@ pub(crate) fn group(scale: Scale) -> Vec<Sample> {
     samples
 }
 
-/// A version with 10,000 frames is unloaded, while others are born and grow.
+/// Measures a tick while a version with 10,000 frames is unloaded, and other processes are spawned
+/// and grow.
 pub(crate) fn unload(scale: Scale) -> Vec<Sample> {
     let count = scale.of(10_000);
     let node = Node::start(NodeConfig {
@@ -204,8 +206,8 @@ pub(crate) fn unload(scale: Scale) -> Vec<Sample> {
     let frames = node.info().frames_free;
     let collector = Collector::start(&node);
     let spawner = spawn(&node, "spawner");
-    let births = fields(&[Pid::NONE, collector.pid], &[50_000]);
-    node.send(spawner, 1, births).unwrap();
+    let spawns = fields(&[Pid::NONE, collector.pid], &[50_000]);
+    node.send(spawner, 1, spawns).unwrap();
     let mut samples = tick(
         &node,
         &format!("{} frames are dropped", scale.label(10_000)),
@@ -224,7 +226,7 @@ pub(crate) fn unload(scale: Scale) -> Vec<Sample> {
     samples
 }
 
-/// For 200 ms two processes of high priority never rest.
+/// Measures a tick while two processes of high priority spin for 200 ms.
 pub(crate) fn high(_: Scale) -> Vec<Sample> {
     let node = node();
     deploy(&node, "spin", &guests::spin());
@@ -244,7 +246,7 @@ pub(crate) fn high(_: Scale) -> Vec<Sample> {
             node.system().set_priority(*pid, Priority::High);
             node.send(*pid, 1, Vec::new()).unwrap();
         }
-        // Where nothing is kept from them, nobody else runs meanwhile.
+        // If nothing is reserved for others, no other process runs meanwhile.
         std::thread::park_timeout(Duration::from_millis(200));
         for pid in spinning {
             let _ = node.system().signal(pid, Signal::Kill { from: Pid::NONE });

@@ -1,4 +1,4 @@
-//! Births and ends.
+//! Spawning and exiting.
 
 use std::time::Instant;
 
@@ -10,15 +10,15 @@ use crate::messages::plural;
 use crate::setup::{deploy, fields, node, spawn as start, wait_until};
 use crate::{Scale, guests};
 
-/// Children that end as soon as they run, and others that grow their memory first.
+/// Measures children that exit as soon as they run, and others that grow their memory first.
 pub(crate) fn spawn(scale: Scale, schedulers: usize) -> Vec<Sample> {
-    let mut samples = births(scale, schedulers, ("spawn+run+exit", guests::CHILD));
+    let mut samples = spawns(scale, schedulers, ("spawn+run+exit", guests::CHILD));
     let growing = ("spawn+grow+exit", guests::GROWING_CHILD);
-    samples.extend(births(scale, schedulers, growing));
+    samples.extend(spawns(scale, schedulers, growing));
     samples
 }
 
-fn births(scale: Scale, schedulers: usize, (what, child): (&str, &str)) -> Vec<Sample> {
+fn spawns(scale: Scale, schedulers: usize, (what, child): (&str, &str)) -> Vec<Sample> {
     let mut samples = Vec::new();
     let node = node(schedulers);
     deploy(&node, "child", child);

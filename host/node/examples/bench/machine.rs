@@ -1,8 +1,8 @@
-//! The machine that figures belong to.
+//! The machine on which figures were measured.
 
 use serde::{Deserialize, Serialize};
 
-/// Figures can be compared only where all of this is equal.
+/// The properties of a machine. Figures are comparable only if all of them are equal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     cores: usize,

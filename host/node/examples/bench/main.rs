@@ -1,8 +1,8 @@
-//! What a node does in a given time and memory: the figures of
-//! `docs/benchmarks.md`. Run it with `cargo xtask bench`.
+//! What a node does in a given time and memory: the figures of `docs/benchmarks.md`. Run it with
+//! `cargo xtask bench`.
 //!
-//! This file owns the list of benchmarks and the order of their runs; the
-//! modules beside it own the benchmarks, and what becomes of the figures.
+//! This file has the list of benchmarks and the order of their runs; the other modules have the
+//! benchmarks, and the evaluation of the figures.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
@@ -50,24 +50,25 @@ use runs::Ours;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Runs per benchmark: the table shows their median, least and greatest.
+/// The number of runs per benchmark: the table shows their median, minimum and maximum.
 const RUNS: usize = 5;
-/// With `--quick`.
+/// The number of runs with `--quick`.
 const QUICK_RUNS: usize = 3;
 
-/// One run's size.
+/// The size of a run.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale {
     quick: bool,
 }
 
 impl Scale {
-    /// `full`, or a tenth of it with `--quick`.
+    /// Returns `full`, or a tenth of it with `--quick`.
     pub(crate) fn of(self, full: u64) -> u64 {
         if self.quick { (full / 10).max(1) } else { full }
     }
 
-    /// What processes and timers are named by: with `--quick` there are fewer.
+    /// Returns the number of processes or timers for a figure's name: with `--quick` there are
+    /// fewer.
     pub(crate) fn label(self, full: u64) -> String {
         thousands(self.of(full))
     }
@@ -104,9 +105,9 @@ const BENCHMARKS: &[Benchmark] = &[
     ("swap-10k-migrated", |scale| {
         swaps::ten_thousand(scale, false)
     }),
-    ("swap-10k-carried", |scale| swaps::ten_thousand(scale, true)),
+    ("swap-10k-reused", |scale| swaps::ten_thousand(scale, true)),
     ("swap-1m-migrated", |scale| swaps::million(scale, false)),
-    ("swap-1m-carried", |scale| swaps::million(scale, true)),
+    ("swap-1m-reused", |scale| swaps::million(scale, true)),
     ("swap-pause-ready", |scale| swaps::pause(scale, false)),
     ("swap-pause-compiled", |scale| swaps::pause(scale, true)),
     ("compute", compute::run),
@@ -116,7 +117,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("wait-for-room", waiting::for_room),
     ("wait-for-a-frame", waiting::for_a_frame),
     ("late-alone", lateness::alone),
-    ("late-flood", lateness::flood),
+    ("late-flood", lateness::backlog),
     ("late-links", lateness::links),
     ("late-group", lateness::group),
     ("late-unload", lateness::unload),
@@ -127,7 +128,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("load", start::load),
 ];
 
-/// With `--large`: minutes and gigabytes, so one run of each.
+/// Benchmarks for `--large`: they take minutes and gigabytes, so each runs once.
 const LARGE: &[Benchmark] = &[
     ("memory-10m", |scale| memory::wat(scale, 10_000_000)),
     ("memory-10m-rust", |scale| memory::rust(scale, 10_000_000)),
@@ -156,7 +157,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Answers whether all went well, or what is wrong with the command.
+/// Executes the command; returns whether everything succeeded.
+///
+/// # Errors
+///
+/// What is wrong with the command.
 fn act(options: &Options) -> Result<bool, String> {
     let scale = Scale {
         quick: options.quick,
@@ -200,8 +205,7 @@ fn no_such() -> String {
     "no benchmark has such a name; --list shows them".to_owned()
 }
 
-/// Runs what was chosen and prints the table; answers whether all runs
-/// succeeded.
+/// Runs the chosen benchmarks and prints the table; returns whether all runs succeeded.
 fn table(options: &Options) -> Result<bool, String> {
     let large: &[Benchmark] = if options.large { LARGE } else { &[] };
     let names: Vec<&str> = (BENCHMARKS.iter().chain(large))
@@ -218,7 +222,7 @@ fn table(options: &Options) -> Result<bool, String> {
             false => no_such(),
         });
     }
-    // Before the runs, which take long.
+    // Read before the runs, which take long.
     let saved = options.compare.as_deref().map(Saved::read).transpose()?;
     let beam = match options.against_beam {
         true => Some(Beam::prepare()?),
@@ -267,9 +271,8 @@ fn table(options: &Options) -> Result<bool, String> {
     Ok(sound)
 }
 
-/// All runs of a benchmark, and of its twin if the BEAM is asked for, in turns:
-/// a machine's speed changes with the minute. Answers the figures of both, and
-/// whether every run succeeded.
+/// Runs a benchmark several times, and its twin if the BEAM is asked for, in turns: the speed of a
+/// machine changes within minutes. Returns the figures of both, and whether every run succeeded.
 fn in_turns(
     name: &str,
     options: &Options,
@@ -308,7 +311,7 @@ fn in_turns(
     (gather(ours), gather(theirs), outcome.is_ok())
 }
 
-/// 1,000,000 for a million.
+/// Returns a number with commas: 1,000,000 for a million.
 pub(crate) fn thousands(number: u64) -> String {
     if number < 1_000 {
         return number.to_string();
@@ -326,7 +329,7 @@ mod tests {
         assert_eq!(thousands(1_000_050), "1,000,050");
     }
 
-    /// `--run` takes the first of a name.
+    /// `--run` takes the first benchmark of a name.
     #[test]
     fn names_are_unique() {
         let all: Vec<_> = BENCHMARKS

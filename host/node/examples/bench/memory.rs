@@ -1,10 +1,12 @@
-//! Idle processes: what they cost in memory, and what it costs to wake one.
+//! Idle processes: their memory, and the cost of waking one.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use exuvia_node::process::Slot;
-use exuvia_node::{DeployOptions, Filter, Guest, GuestOwn, ModuleBytes, Node, Pid, SpawnOptions};
+use exuvia_node::{
+    DeployOptions, Filter, Guest, GuestProcess, ModuleBytes, Node, Pid, SpawnOptions,
+};
 use serde::Serialize;
 
 use crate::driver::{Expected, Round, ask_all, ask_together};
@@ -13,15 +15,15 @@ use crate::messages::plural;
 use crate::setup::{config, module, page_tables, resident, rust_guest};
 use crate::{Scale, guests, thousands};
 
-/// Requests under way at one time while all processes are asked.
+/// Outstanding requests while all processes are asked.
 const WINDOW: usize = 64;
-/// Activations that are measured.
+/// The number of activations that are measured.
 const ACTIVATIONS: u64 = 100_000;
 const MILLION: u64 = 1_000_000;
 
-/// A guest that counts: how to start it with a number, how to ask for it, and
-/// what it must answer. Each process gets a number of its own, so that an
-/// answer from another one's memory is noticed.
+/// A guest that counts: how to start it with a number, how to ask for it, and the expected answer.
+/// Each process gets a number of its own, so that an answer from the memory of another process is
+/// detected.
 pub(crate) struct Counter {
     pub(crate) label: &'static str,
     pub(crate) module: ModuleBytes,
@@ -30,7 +32,7 @@ pub(crate) struct Counter {
     pub(crate) answer: fn(usize) -> Vec<u8>,
 }
 
-/// By hand, and small.
+/// Returns the small counter that is written in WAT.
 pub(crate) fn wat_counter() -> Counter {
     Counter {
         label: "WAT",
@@ -41,7 +43,7 @@ pub(crate) fn wat_counter() -> Counter {
     }
 }
 
-/// The Rust counter's arguments and reply, as its source has them.
+/// The arguments and the reply of the Rust counter, as in its source.
 #[derive(Serialize)]
 struct Args {
     start: u64,
@@ -53,7 +55,7 @@ struct Answer {
     count: u64,
 }
 
-/// With the SDK, serde and MessagePack.
+/// Returns the counter that is written in Rust with the SDK, serde and MessagePack.
 pub(crate) fn rust_counter() -> Option<Counter> {
     Some(Counter {
         label: "Rust",
@@ -62,7 +64,7 @@ pub(crate) fn rust_counter() -> Option<Counter> {
             let start = number as u64;
             rmp_serde::to_vec_named(&Args { start }).unwrap()
         },
-        // `Get` as MessagePack.
+        // `Get` in MessagePack.
         request: b"\xa3Get",
         answer: |number| {
             let count = number as u64;
@@ -95,14 +97,14 @@ fn with_rust(measure: impl FnOnce(&Counter) -> Vec<Sample>) -> Vec<Sample> {
     measure(&counter)
 }
 
-/// Spawns, has each process answer one request, then reads the memory.
+/// Spawns processes, has each reply to one request, then reads the memory.
 fn idle(count: u64, counter: &Counter) -> Vec<Sample> {
     let node = start(0, 0, count, counter);
     let before = (resident(), page_tables());
     let began = Instant::now();
-    let pids = births(&node, count, counter);
+    let pids = spawns(&node, count, counter);
     let born = began.elapsed();
-    // The list of targets is the benchmark's, not the node's.
+    // The list of targets belongs to the benchmark, not to the node.
     let ours = (pids.len() * size_of::<Pid>()) as u64;
     answers(&node, &pids, counter);
     let after = (resident(), page_tables());
@@ -118,7 +120,7 @@ fn idle(count: u64, counter: &Counter) -> Vec<Sample> {
             each(after.1.saturating_sub(before.1)),
         ),
         (
-            format!("births from outside, {label}, thousand/s"),
+            format!("spawns from outside, {label}, thousand/s"),
             count as f64 / born.as_secs_f64() / 1e3,
         ),
         (
@@ -127,7 +129,7 @@ fn idle(count: u64, counter: &Counter) -> Vec<Sample> {
         ),
         (
             "process record without its image, B".into(),
-            (size_of::<GuestOwn>() + size_of::<Slot<Guest>>()) as f64,
+            (size_of::<GuestProcess>() + size_of::<Slot<Guest>>()) as f64,
         ),
     ];
     let image: Vec<u64> = node
@@ -147,12 +149,12 @@ fn idle(count: u64, counter: &Counter) -> Vec<Sample> {
     samples
 }
 
-/// Wakes processes of a million: at random, nearly all of them paged out; then
-/// always the same, which are resident.
+/// Wakes processes of a million: at random, nearly all of them paged out; then always the same
+/// ones, which are resident.
 fn wake(scale: Scale, schedulers: usize, counter: &Counter) -> Vec<Sample> {
     let count = scale.of(MILLION);
     let node = start(schedulers, 0, count, counter);
-    let pids = births(&node, count, counter);
+    let pids = spawns(&node, count, counter);
     answers(&node, &pids, counter);
     let label = format!(
         "{} {}, {schedulers} scheduler{}",
@@ -164,7 +166,7 @@ fn wake(scale: Scale, schedulers: usize, counter: &Counter) -> Vec<Sample> {
     let activations = scale.of(ACTIVATIONS) as usize;
     let mut samples = Vec::new();
     for (what, same) in [("at random", false), ("the same, resident", true)] {
-        // A driver for each scheduler, or drivers would be what is measured.
+        // One driver per scheduler, or the drivers would be the bottleneck.
         for (how, drivers, window) in [
             ("one at a time", 1, 1),
             ("many at a time", schedulers, WINDOW),
@@ -189,8 +191,8 @@ fn wake(scale: Scale, schedulers: usize, counter: &Counter) -> Vec<Sample> {
     samples
 }
 
-/// A node for so many processes, with the module; 0 schedulers or frames: as
-/// many as is usual.
+/// Starts a node for `count` processes and deploys the module; 0 schedulers or frames: the default
+/// number.
 pub(crate) fn start(schedulers: usize, frames: usize, count: u64, counter: &Counter) -> Node {
     let mut config = config(schedulers);
     config.frames = frames;
@@ -201,7 +203,7 @@ pub(crate) fn start(schedulers: usize, frames: usize, count: u64, counter: &Coun
     node
 }
 
-pub(crate) fn births(node: &Node, count: u64, counter: &Counter) -> Arc<[Pid]> {
+pub(crate) fn spawns(node: &Node, count: u64, counter: &Counter) -> Arc<[Pid]> {
     let options = SpawnOptions::default();
     (0..count as usize)
         .map(|number| {
@@ -211,7 +213,7 @@ pub(crate) fn births(node: &Node, count: u64, counter: &Counter) -> Arc<[Pid]> {
         .collect()
 }
 
-/// Has every process answer, and checks every answer.
+/// Has every process reply, and checks every reply.
 pub(crate) fn answers(node: &Node, pids: &Arc<[Pid]>, counter: &Counter) {
     let expected = Expected::Each(counter.answer);
     ask_all(node, round(pids.clone(), counter, WINDOW, expected));
@@ -231,7 +233,7 @@ pub(crate) fn round(
     }
 }
 
-/// A small generator (splitmix64): the same targets in every run.
+/// A small generator (splitmix64) that yields the same targets in every run.
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -9,8 +9,8 @@ use crate::figures::Sample;
 use crate::setup::{deploy, fields, node, spawn};
 use crate::{Scale, guests, thousands};
 
-/// Two processes that send one message to and fro: on one scheduler, on either of
-/// two, or each on its own.
+/// Measures two processes that send one message back and forth: on one scheduler, on either of two,
+/// or each on its own.
 pub(crate) fn ping_pong(scale: Scale, schedulers: usize, apart: bool) -> Vec<Sample> {
     let mut samples = Vec::new();
     let node = node(schedulers);
@@ -46,7 +46,7 @@ pub(crate) fn ping_pong(scale: Scale, schedulers: usize, apart: bool) -> Vec<Sam
         let before = steals();
         let each = play(rounds) / (rounds * 2) as f64;
         if schedulers > 1 && !apart {
-            // The scheduler decides, so this tells how often they were apart.
+            // The scheduler decides, so this shows how often they ran on different ones.
             samples.push((
                 format!("ping-pong {label}, {place}, stolen, per 1,000 messages"),
                 (steals() - before) as f64 * 1e3 / (rounds * 2) as f64,
@@ -62,7 +62,7 @@ pub(crate) fn plural(number: usize) -> &'static str {
     if number == 1 { "" } else { "s" }
 }
 
-/// One message round a ring, which fits into the frames, or does not.
+/// Measures one message in a ring of processes, which fit into the frames, or do not.
 pub(crate) fn ring(scale: Scale, schedulers: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
     for (processes, hops) in [(503, 1_000_000), (10_000, 200_000)] {
@@ -96,7 +96,7 @@ pub(crate) fn ring(scale: Scale, schedulers: usize) -> Vec<Sample> {
     samples
 }
 
-/// Each of many processes pings all others and answers their pings.
+/// Measures many processes, each of which pings all others and answers their pings.
 pub(crate) fn all_to_all(scale: Scale, schedulers: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
     for (processes, rounds) in [(100, 100), (1_000, 1)] {
@@ -133,7 +133,7 @@ pub(crate) fn all_to_all(scale: Scale, schedulers: usize) -> Vec<Sample> {
     samples
 }
 
-/// A thousand processes that each send a thousand messages to one.
+/// Measures a thousand processes that each send a thousand messages to one.
 pub(crate) fn fan_in(scale: Scale, schedulers: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
     let node = node(schedulers);
@@ -166,7 +166,7 @@ pub(crate) fn fan_in(scale: Scale, schedulers: usize) -> Vec<Sample> {
     samples
 }
 
-/// Calls and replies of 16 bytes, to one server.
+/// Measures calls and replies of 16 bytes, to one server.
 pub(crate) fn call(scale: Scale, schedulers: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
     let node = node(schedulers);
@@ -213,25 +213,25 @@ fn calls(node: &Node, server: Pid, kind: &str, clients: usize, total: u64) -> f6
     rate
 }
 
-/// Messages that nobody has taken yet, in a long mailbox.
+/// Messages that have not been taken yet, in a long mailbox.
 const WAITING: u32 = 99_000;
 
-/// What a process does that has one message to wait for, and many others waiting.
+/// Measures operations that wait for one message while many others are in the mailbox.
 pub(crate) fn long_mailbox(scale: Scale) -> Vec<Sample> {
     let mut samples = Vec::new();
     let node = node(1);
     deploy(&node, "server", &guests::server());
-    deploy(&node, "behind", &guests::behind());
+    deploy(&node, "behind", &guests::outdated());
     let server = spawn(&node, "server");
     let collector = Collector::start(&node);
     let deeds = ["call", "request and receive by reference", "receive by tag"];
-    for (which, deed) in (0..).zip(deeds) {
+    for (which, effect) in (0..).zip(deeds) {
         for waiting in [0, WAITING] {
             let client = spawn(&node, "behind");
             let count = scale.of(20_000);
             let command = fields(&[server, collector.pid], &[count, which]);
             node.send(client, 1, command).unwrap();
-            // It has taken its command when it waits for the word.
+            // It waits for tag 77 after it has taken its command.
             for _ in 0..waiting {
                 node.send(client, 0, vec![0; 16]).unwrap();
             }
@@ -240,7 +240,7 @@ pub(crate) fn long_mailbox(scale: Scale) -> Vec<Sample> {
             collector.next();
             let each = began.elapsed().as_nanos() as f64 / 1e3 / count as f64;
             let waiting = thousands(waiting.into());
-            samples.push((format!("{deed}, {waiting} messages waiting, us"), each));
+            samples.push((format!("{effect}, {waiting} messages waiting, us"), each));
             node.kill(client);
         }
     }

@@ -1,16 +1,15 @@
-//! A guest without a node: plain wasmtime, no metering, no scheduler, and just
-//! enough of the ABI to hand it requests and take its answers. So the very same
-//! module runs metered and unmetered.
+//! A guest without a node: plain wasmtime, no metering, no scheduler, and just enough of the ABI to
+//! pass it requests and take its replies. So the same module runs metered and unmetered.
 
 use std::collections::VecDeque;
 
 use exuvia_node::abi::Kind;
 use wasmtime::{Caller, Engine, Extern, Instance, Linker, Module, Store, TypedFunc};
 
-/// What the host calls use.
+/// The state of the host calls.
 #[derive(Default)]
 struct Host {
-    /// Kind, tag and payload.
+    /// Kind, tag and payload of each message.
     messages: VecDeque<(Kind, u32, Vec<u8>)>,
     reply: Option<Vec<u8>>,
 }
@@ -20,7 +19,7 @@ pub(crate) struct Plain {
     run: TypedFunc<(), i32>,
 }
 
-/// As the ABI has it.
+/// The size of a message header, as in the ABI.
 const HEADER: usize = 48;
 const EMPTY: i32 = -1;
 
@@ -33,7 +32,7 @@ impl Plain {
         let mut linker = Linker::new(&engine);
         linker.func_wrap("exuvia", "receive", receive).unwrap();
         linker.func_wrap("exuvia", "reply", reply).unwrap();
-        // Any other call answers 0, OK.
+        // Any other call returns 0, OK.
         linker
             .define_unknown_imports_as_default_values(&mut store, &module)
             .unwrap();
@@ -49,7 +48,7 @@ impl Plain {
         plain
     }
 
-    /// The answer to a request.
+    /// Sends a request, and returns the reply.
     pub(crate) fn call(&mut self, tag: u32, payload: Vec<u8>) -> Vec<u8> {
         self.deliver(Kind::Request, tag, payload);
         self.store.data_mut().reply.take().unwrap()

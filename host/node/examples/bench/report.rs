@@ -12,7 +12,7 @@ use crate::machine::Machine;
 pub(crate) const HEAD: &str = "| figure | median | min | max | aim |
 | --- | ---: | ---: | ---: | --- |";
 
-/// A figure's line in the table of [`HEAD`].
+/// Returns a figure's line in the table of [`HEAD`].
 pub(crate) fn row(figure: &Figure) -> String {
     let aim = match Aim::of(&figure.name) {
         Some(aim) if aim.is_met(figure.median()) => format!("{aim}: met"),
@@ -28,7 +28,7 @@ pub(crate) fn row(figure: &Figure) -> String {
     )
 }
 
-/// All figures as JSON: what `--json` prints and `--save` writes.
+/// Returns all figures as JSON: what `--json` prints and `--save` writes.
 pub(crate) fn to_json(machine: &Machine, ours: &[Figure], beam: Option<&[Figure]>) -> Value {
     let mut figures: Vec<Value> = Vec::new();
     for figure in ours {
@@ -58,7 +58,7 @@ impl Saved {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or is something else.
+    /// If the file cannot be read, or is not a saved run.
     pub(crate) fn read(path: &Path) -> Result<Saved, String> {
         let shown = path.display();
         let text =
@@ -78,7 +78,7 @@ impl Saved {
     }
 }
 
-/// The comparison with a saved run, in lines.
+/// Returns the comparison with a saved run, in lines.
 pub(crate) fn compare(machine: &Machine, now: &[Figure], saved: &Saved) -> Vec<String> {
     let mut lines = Vec::new();
     if saved.machine != *machine {
@@ -114,7 +114,7 @@ pub(crate) fn compare(machine: &Machine, now: &[Figure], saved: &Saved) -> Vec<S
 pub(crate) const BEAM_HEAD: &str = "| figure | Exuvia | BEAM | Exuvia / BEAM | better |
 | --- | ---: | ---: | ---: | --- |";
 
-/// The lines of the BEAM's figures that have one of ours beside them.
+/// Returns the lines of the BEAM's figures that have one of ours to compare with.
 pub(crate) fn against_beam(ours: &[Figure], beam: &[Figure]) -> Vec<String> {
     let mut lines = Vec::new();
     for theirs in beam {
@@ -154,7 +154,7 @@ fn range(figure: &Figure) -> String {
     )
 }
 
-/// Three digits or so.
+/// Formats a value with about three digits.
 pub(crate) fn short(value: f64) -> String {
     let digits = match value.abs() {
         size if size >= 100.0 => 0,

@@ -1,11 +1,11 @@
-//! Runs in processes of their own: of this program, so that memory is measured
-//! from a clean start and no run warms the next one up, and of the BEAM.
+//! Runs in processes of their own: of this program, so that memory is measured from a clean start
+//! and no run warms the next one up, and of the BEAM.
 
 use std::process::{Command, Stdio};
 
 use crate::figures::{Sample, samples};
 
-/// What a run needs to know.
+/// The parameters of a run of this program.
 #[derive(Clone, Copy)]
 pub(crate) struct Ours<'a> {
     pub(crate) name: &'a str,
@@ -28,7 +28,7 @@ impl Ours<'_> {
     }
 }
 
-/// Starts a program and reads its samples. Its errors go to ours.
+/// Starts a program and reads its samples. Its standard error is passed through.
 pub(crate) fn measured(command: &mut Command) -> Result<Vec<Sample>, String> {
     let output = command
         .stdin(Stdio::null())

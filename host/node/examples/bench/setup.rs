@@ -1,11 +1,11 @@
-//! Nodes, deployments and readings that all benchmarks share.
+//! Nodes, deployments and measurements that all benchmarks share.
 
 use std::time::{Duration, Instant};
 
 use exuvia_node::{DeployOptions, Limits, ModuleBytes, Node, NodeConfig, Pid, SpawnOptions};
 
-/// A node with so many schedulers and no compile cache. Mailboxes are wide: a
-/// full one would measure its senders' errors.
+/// Starts a node with this many schedulers and no compile cache. Mailboxes are large: with a full
+/// one the errors of its senders would be measured.
 pub(crate) fn node(schedulers: usize) -> Node {
     Node::start(config(schedulers)).unwrap()
 }
@@ -37,12 +37,12 @@ pub(crate) fn module_of(name: &str, bytes: Vec<u8>) -> ModuleBytes {
     }
 }
 
-/// A Rust guest, where `cargo xtask guests` puts it.
+/// Reads a Rust guest from where `cargo xtask guests` puts it.
 pub(crate) fn rust_guest(name: &str) -> Option<ModuleBytes> {
     guest_of("modules", name)
 }
 
-/// The same, of another workspace of guests.
+/// Reads a guest of another workspace.
 pub(crate) fn guest_of(workspace: &str, name: &str) -> Option<ModuleBytes> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let folder = format!("{root}/{workspace}/target/wasm32-unknown-unknown/release");
@@ -59,14 +59,14 @@ pub(crate) fn spawn(node: &Node, module: &str) -> Pid {
     node.spawn(module, b"", &SpawnOptions::default()).unwrap()
 }
 
-/// Fields of a command to a guest, one after another.
+/// Returns the fields of a command to a guest, one after another.
 pub(crate) fn fields(pids: &[Pid], numbers: &[u64]) -> Vec<u8> {
     let mut bytes: Vec<u8> = pids.iter().flat_map(|pid| pid.to_bytes()).collect();
     bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
     bytes
 }
 
-/// Waits until a condition holds; ends the run if it never does.
+/// Waits until a condition holds; aborts the run if it never does.
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(300);
     while !holds() {
@@ -75,12 +75,12 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Resident memory of this process, bytes.
+/// Returns the resident memory of this process in bytes.
 pub(crate) fn resident() -> u64 {
     status("VmRSS:")
 }
 
-/// Page tables of this process, bytes: not part of VmRSS, but paid all the same.
+/// Returns the page tables of this process in bytes: not part of VmRSS, but memory that is used.
 pub(crate) fn page_tables() -> u64 {
     status("VmPTE:")
 }
@@ -95,14 +95,13 @@ fn status(field: &str) -> u64 {
     kilobytes * 1024
 }
 
-/// The least value that a share of the sorted values does not exceed.
+/// Returns the least value that a share of the sorted values does not exceed.
 pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted[rank.saturating_sub(1)]
 }
 
-/// p50, p99 and the greatest, as samples of one figure. `{q}` in the name is
-/// replaced.
+/// Returns p50, p99 and the maximum, as samples of one figure. `{q}` in the name is replaced.
 pub(crate) fn spread(name: &str, mut values: Vec<f64>) -> Vec<crate::figures::Sample> {
     values.sort_by(f64::total_cmp);
     [("p50", 0.5), ("p99", 0.99), ("max", 1.0)]
@@ -111,7 +110,7 @@ pub(crate) fn spread(name: &str, mut values: Vec<f64>) -> Vec<crate::figures::Sa
         .collect()
 }
 
-/// Little-endian words of 32 bits, nanoseconds, as microseconds.
+/// Converts little-endian words of 32 bits from nanoseconds to microseconds.
 pub(crate) fn microseconds(bytes: &[u8]) -> Vec<f64> {
     let (words, _) = bytes.as_chunks::<4>();
     words

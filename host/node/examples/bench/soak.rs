@@ -1,10 +1,9 @@
-//! A long life under load: swaps, births and messages at the same time, for
-//! some minutes, with flat memory, mappings and files. `host/node/tests/it/
-//! endurance.rs` is the short form of it that runs as a test.
+//! A long run under load: swaps, spawns and messages at the same time, for some minutes, with
+//! constant memory, mappings and files. `host/node/tests/it/endurance.rs` is the short form of it
+//! that runs as a test.
 //!
-//! The work is done in rounds. After each the node is let come to rest, and
-//! what it holds is compared with what it held after the first rounds, which
-//! fill its pools.
+//! The work is done in rounds. After each round the node becomes idle, and what it holds is
+//! compared with what it held after the first rounds, which fill its pools.
 
 use std::fs;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use crate::setup::{config, deploy, fields, module, resident, spawn, wait_until};
 use crate::{Scale, guests, thousands};
 
 const ROUNDS: u64 = 10;
-/// Rounds that may still grow what is kept for use again.
+/// Rounds that may still grow the pools.
 const WARM_UP: u64 = 2;
 const SWAPS: u64 = 10_000;
 const SPAWNS: u64 = 10_000_000;
@@ -28,24 +27,24 @@ const MESSAGES: u64 = 100_000_000;
 
 /// Processes that are swapped, and asked after each swap.
 const SWAPPED: usize = 20;
-/// Children at one time.
+/// Children that are spawned at one time.
 const BATCH: u64 = 10_000;
-/// Half of the messages go to and fro between pairs, half from many to one.
+/// Half of the messages are exchanged between pairs, half are sent from many to one.
 const PAIRS: u64 = 10;
 const SOURCES: u64 = 100;
 
-/// Growth that is no leak: less than 4 bytes for each process, 4 KiB for each
-/// swap, or half a byte for each message.
+/// Growth that is not a leak: less than 4 bytes for each process, 4 KiB for each swap, or half a
+/// byte for each message.
 const MEMORY: u64 = 32 << 20;
 /// A leaked module, frame or stack has mappings of its own.
 const MAPPINGS: u64 = 64;
-/// What a frame that is kept for later takes at most: its mappings, and the
-/// pages of its store, its stack and its memory that were touched.
+/// The maximum that a pooled frame takes: its mappings, and the touched pages of its store, its
+/// stack and its memory.
 const FRAME_MAPPINGS: u64 = 6;
 const FRAME_MEMORY: u64 = 64 << 10;
 const FILES: u64 = 0;
 
-/// What this process of the operating system holds.
+/// What this operating system process holds.
 #[derive(Clone, Copy)]
 struct Held {
     memory: u64,
@@ -67,9 +66,9 @@ impl Held {
         }
     }
 
-    /// The bounds that are broken, for people.
+    /// Returns the exceeded bounds, for display.
     fn beyond(self, before: Held) -> Vec<String> {
-        // Frames come and go below their limit.
+        // The number of frames varies below its limit.
         let frames = self.frames.saturating_sub(before.frames);
         [
             (
@@ -98,7 +97,7 @@ impl Held {
     }
 }
 
-/// Runs it; answers whether all bounds hold.
+/// Runs the soak; returns whether all bounds hold.
 pub(crate) fn run(options: &Options) -> bool {
     let scale = Scale {
         quick: options.quick,
@@ -165,14 +164,14 @@ struct Load {
     sink: Pid,
     sources: Vec<Pid>,
     pairs: Vec<(Pid, Pid)>,
-    /// Swaps so far; each process that is swapped was asked as often.
+    /// The number of swaps so far; each swapped process was asked as often.
     swaps: u64,
 }
 
 impl Load {
     fn start() -> Load {
         let mut config = config(0);
-        // All sleepers cross to each release, so that versions end.
+        // All idle processes are upgraded to each release, so that old versions can be unloaded.
         config.sweep_after = Duration::from_millis(5);
         let node = Node::start(config).unwrap();
         deploy(&node, "swapped", &guests::counted(0));
@@ -194,7 +193,7 @@ impl Load {
         }
     }
 
-    /// All three kinds of work at the same time, until the node is at rest.
+    /// Does all three kinds of work at the same time, until the node is idle.
     fn round(&mut self, swaps: u64, spawns: u64, messages: u64) {
         let alive = self.node.info().processes;
         let from = self.swaps;
@@ -210,13 +209,13 @@ impl Load {
             self.node.info().processes <= alive
         });
         wait_until("old versions are unloaded", || {
-            // Besides the current one, those of two releases to go back to.
+            // In addition to the current version, those of two releases for a rollback.
             (self.node.info().modules.iter()).all(|module| module.loaded.len() <= 3)
         });
     }
 
-    /// New code that has never been seen; then every process must answer from
-    /// it, and must have lost no state.
+    /// Deploys new code that was never loaded; then every process must answer from it, and must
+    /// have lost no state.
     fn swap(&self, version: u64) {
         let new = module("swapped", &guests::counted(version));
         self.node
@@ -247,8 +246,8 @@ impl Load {
         self.node.kill(collector.pid);
     }
 
-    /// The sink tells when it has taken the last message: one that is lost
-    /// would be waited for in vain.
+    /// The sink reports when it has taken the last message: if one were lost, the wait would time
+    /// out.
     fn fan_in(&self, messages: u64) {
         let collector = Collector::start(&self.node);
         let each = (messages / SOURCES).max(1);

@@ -1,4 +1,4 @@
-//! Beginnings: a node and its first answer, and the loading of modules.
+//! Starting: a node up to its first reply, and loading modules.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -12,11 +12,10 @@ use crate::setup::{config, module, rust_guest, spawn};
 use crate::{Scale, guests};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What each module of [`modules`] is asked.
+/// The request to each module of [`modules`].
 const GET: &[u8] = b"\xa3Get";
 
-/// The modules that are loaded: a label and a name, the guest, and what it is
-/// asked.
+/// Returns the modules that are loaded: a label and the guest.
 fn modules() -> Vec<(&'static str, ModuleBytes)> {
     let mut modules = vec![("WAT counter", module("counter", guests::COUNTER))];
     for (label, name) in [("Rust counter", "counter"), ("Rust kv", "kv")] {
@@ -27,8 +26,8 @@ fn modules() -> Vec<(&'static str, ModuleBytes)> {
     modules
 }
 
-/// From the start of an operating system process, with everything that a node
-/// is, to the first answer of a process on it.
+/// Measures the time from the start of an operating system process, with a whole node, to the first
+/// reply of a process on it.
 pub(crate) fn cold(_: Scale) -> Vec<Sample> {
     let folder = tempfile::tempdir().unwrap();
     let mut samples = Vec::new();
@@ -62,7 +61,7 @@ fn time_to_answer(label: &str, cache: Option<&Path>) -> Duration {
     took
 }
 
-/// The other side of [`cold`].
+/// Runs in the process that [`cold`] starts.
 pub(crate) fn first_answer(label: &str, cache: Option<PathBuf>) {
     let (_, module) = (modules().into_iter())
         .find(|(found, _)| *found == label)
@@ -79,7 +78,7 @@ pub(crate) fn first_answer(label: &str, cache: Option<PathBuf>) {
     node.halt();
 }
 
-/// Loading a module without and with the compile cache.
+/// Measures loading a module without and with the compile cache.
 pub(crate) fn load(_: Scale) -> Vec<Sample> {
     let folder = tempfile::tempdir().unwrap();
     let mut samples = Vec::new();

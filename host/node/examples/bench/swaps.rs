@@ -1,4 +1,4 @@
-//! Swaps: how soon all processes are on new code, and how long one stands still.
+//! Swaps: how soon all processes run new code, and how long one is paused.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,29 +11,29 @@ use crate::memory::Random;
 use crate::setup::{config, deploy, module, node, spawn, spread, wait_until};
 use crate::{Scale, guests};
 
-/// Swaps whose pauses are measured.
+/// The number of swaps whose pauses are measured.
 const SWAPS: u64 = 100;
-/// Requests under way to the busy process.
+/// Outstanding requests to the busy process.
 const BUSY: usize = 4;
 
-/// Processes asked after the swap of a million.
+/// The number of processes asked after the swap of a million.
 const ASKED: u64 = 10_000;
-/// Requests under way at one time: all that are sent after the swap.
+/// Outstanding requests: all that are sent after the swap.
 const WINDOW: usize = 10_000;
 
-fn how(carried: bool) -> &'static str {
-    if carried { "carried" } else { "migrated" }
+fn how(reused: bool) -> &'static str {
+    if reused { "reused" } else { "migrated" }
 }
 
-/// So many processes of version 1 that have answered once.
-fn asked_once(node: &Node, count: u64, carried: bool) -> Arc<[Pid]> {
-    deploy(node, "counter", &guests::versioned(1, carried));
+/// Spawns `count` processes of version 1, and has each reply once.
+fn asked_once(node: &Node, count: u64, reused: bool) -> Arc<[Pid]> {
+    deploy(node, "counter", &guests::versioned(1, reused));
     let pids: Arc<[Pid]> = (0..count).map(|_| spawn(node, "counter")).collect();
     ask_all(node, round(&pids, 1));
     pids
 }
 
-/// Each is asked, and must answer from this version.
+/// Returns a round in which each process is asked once, and must reply from this version.
 fn round(pids: &Arc<[Pid]>, version: u64) -> Round {
     Round {
         targets: pids.clone(),
@@ -43,10 +43,10 @@ fn round(pids: &Arc<[Pid]>, version: u64) -> Round {
     }
 }
 
-/// Deploys version 2, and does something as soon as it is current: the
-/// deployer itself goes on for a moment.
-fn swap(node: &Node, carried: bool, at_the_commit: impl FnOnce()) -> SwapReport {
-    let new = module("counter", &guests::versioned(2, carried));
+/// Deploys version 2, and runs `at_the_commit` as soon as it is current: the deployment itself
+/// takes a moment longer.
+fn swap(node: &Node, reused: bool, at_the_commit: impl FnOnce()) -> SwapReport {
+    let new = module("counter", &guests::versioned(2, reused));
     let before = node.info().release;
     std::thread::scope(|scope| {
         let deployer = scope.spawn(|| node.deploy(vec![new], DeployOptions::default()));
@@ -56,14 +56,14 @@ fn swap(node: &Node, carried: bool, at_the_commit: impl FnOnce()) -> SwapReport 
     })
 }
 
-/// 10,000 processes, each asked once right after the commit: until the last
-/// answer, all of them from new code.
-pub(crate) fn ten_thousand(scale: Scale, carried: bool) -> Vec<Sample> {
+/// Measures 10,000 processes, each asked once right after the commit: until the last reply, all of
+/// them from new code.
+pub(crate) fn ten_thousand(scale: Scale, reused: bool) -> Vec<Sample> {
     let mut samples = Vec::new();
     let count = scale.label(10_000);
-    let how = how(carried);
+    let how = how(reused);
     let node = node(0);
-    let pids = asked_once(&node, scale.of(10_000), carried);
+    let pids = asked_once(&node, scale.of(10_000), reused);
     let mut timed = |name: String, version| {
         let round = round(&pids, version);
         let began = Instant::now();
@@ -71,7 +71,7 @@ pub(crate) fn ten_thousand(scale: Scale, carried: bool) -> Vec<Sample> {
         samples.push((name, began.elapsed().as_secs_f64() * 1e3));
     };
     timed(format!("{count} asked once, no swap ({how}), ms"), 1);
-    let report = swap(&node, carried, || {
+    let report = swap(&node, reused, || {
         timed(format!("{count} on new code, {how}, ms"), 2);
     });
     samples.push((
@@ -83,33 +83,33 @@ pub(crate) fn ten_thousand(scale: Scale, carried: bool) -> Vec<Sample> {
         report.stages.verify,
     ));
     samples.push((
-        format!("crossing of one process, {how}, p50, us"),
+        format!("upgrade of one process, {how}, p50, us"),
         report.pause_us[0],
     ));
     samples.push((
-        format!("crossing of one process, {how}, p99, us"),
+        format!("upgrade of one process, {how}, p99, us"),
         report.pause_us[1],
     ));
     node.halt();
     samples
 }
 
-/// A million processes, nearly all paged out: what the commit takes, how soon
-/// some of them answer from new code, and when the sweeper is through.
-pub(crate) fn million(scale: Scale, carried: bool) -> Vec<Sample> {
+/// Measures a million processes, nearly all paged out: how long the commit takes, how soon some of
+/// them reply from new code, and when the background upgrade is complete.
+pub(crate) fn million(scale: Scale, reused: bool) -> Vec<Sample> {
     let mut samples = Vec::new();
-    let how = how(carried);
+    let how = how(reused);
     let count = scale.of(1_000_000);
     let label = scale.label(1_000_000);
     let asked = scale.label(ASKED);
     let node = node(0);
-    let pids = asked_once(&node, count, carried);
+    let pids = asked_once(&node, count, reused);
     let mut random = Random::new();
     let chosen: Arc<[Pid]> = (0..scale.of(ASKED))
         .map(|_| pids[random.below(pids.len())])
         .collect();
     let mut committed = Instant::now();
-    let report = swap(&node, carried, || {
+    let report = swap(&node, reused, || {
         committed = Instant::now();
         ask_all(&node, round(&chosen, 2));
         samples.push((
@@ -129,11 +129,11 @@ pub(crate) fn million(scale: Scale, carried: bool) -> Vec<Sample> {
         format!("copies verified of {label}, {how}"),
         report.verified as f64,
     ));
-    wait_until("the sweeper to be through", || {
+    wait_until("the background upgrade to be complete", || {
         node.info().modules[0].processes as u64 == count
     });
     samples.push((
-        format!("all {label} on new code by the sweeper, {how}, s"),
+        format!("all {label} on new code in the background, {how}, s"),
         committed.elapsed().as_secs_f64(),
     ));
     ask_all(&node, round(&pids, 2));
@@ -141,8 +141,8 @@ pub(crate) fn million(scale: Scale, carried: bool) -> Vec<Sample> {
     samples
 }
 
-/// One process that is asked all the time, over 100 swaps: the longest time
-/// between two answers while each swap is under way.
+/// Measures one process that always has requests, over 100 swaps: the longest time between two
+/// replies during each swap.
 pub(crate) fn pause(scale: Scale, fresh: bool) -> Vec<Sample> {
     let mut samples = Vec::new();
     let how = if fresh { "compiled now" } else { "ready code" };
@@ -170,7 +170,7 @@ pub(crate) fn pause(scale: Scale, fresh: bool) -> Vec<Sample> {
         let took = began.elapsed();
         pauses.push(gap.take());
         crossings.push(report.pause_us[2]);
-        // As long a time without a swap: what this machine's noise is.
+        // The same time without a swap: the noise of this machine.
         wait_until("a while", || began.elapsed() > took * 2);
         quiet.push(gap.take());
     }
@@ -184,7 +184,7 @@ pub(crate) fn pause(scale: Scale, fresh: bool) -> Vec<Sample> {
         quiet,
     ));
     samples.extend(spread(
-        &format!("its crossing alone, {how}, {{q}}, us"),
+        &format!("its upgrade alone, {how}, {{q}}, us"),
         crossings,
     ));
     node.halt();

@@ -1,4 +1,4 @@
-//! Time: how late timers are, alone and beside processes that never rest.
+//! Time: how late timers are, alone and next to processes that never become idle.
 
 use exuvia_node::Pid;
 
@@ -8,7 +8,7 @@ use crate::messages::plural;
 use crate::setup::{deploy, fields, microseconds, node, spawn, spread};
 use crate::{Scale, guests};
 
-/// Many timers of one process, spread over a second.
+/// Measures many timers of one process, spread over a second.
 pub(crate) fn timers(scale: Scale) -> Vec<Sample> {
     let mut samples = Vec::new();
     for count in [10_000, 100_000] {
@@ -31,7 +31,7 @@ pub(crate) fn timers(scale: Scale) -> Vec<Sample> {
     samples
 }
 
-/// A tick of 10 ms and a ping-pong, each beside 8 processes that spin.
+/// Measures a tick of 10 ms and a ping-pong, each next to 8 processes that spin.
 pub(crate) fn fairness(scale: Scale, schedulers: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
     let node = node(schedulers);

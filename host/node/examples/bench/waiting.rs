@@ -1,5 +1,5 @@
-//! What those cost who wait: for room at a receiver that is far behind, and for a
-//! frame. With none waiting and with thousands the figures should be the same.
+//! The cost of waiting processes: for capacity at a receiver that lags far behind, and for a frame.
+//! The figures should be the same with none waiting and with thousands.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,15 @@ use crate::figures::Sample;
 use crate::setup::{config, deploy, fields, node, spawn, wait_until};
 use crate::{Scale, guests, thousands};
 
-/// Processes that wait.
+/// The number of processes that wait.
 const WAITING: u64 = 2_000;
-/// Signals in transit from which on senders wait, and how many each sends at once.
+/// The backlog of a receiver beyond which senders wait, and how many signals each sends at once.
 const CROWD: u64 = 10_000;
 const EACH: u64 = 20;
-/// How long a node is watched.
+/// How long a node is measured.
 const WHILE: Duration = Duration::from_millis(500);
 
-/// Nanoseconds that all threads of this process have run.
+/// Returns the nanoseconds that all threads of this process have run.
 fn ran() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let ran = |text: String| text.split(' ').next()?.parse::<u64>().ok();
@@ -28,12 +28,12 @@ fn ran() -> u64 {
         .sum()
 }
 
-/// One scheduler: senders wait for room while two others talk.
+/// Measures one scheduler: senders wait for capacity while two others exchange messages.
 pub(crate) fn for_room(scale: Scale) -> Vec<Sample> {
     let mut samples = Vec::new();
     for waiting in [0, WAITING] {
         let node = node(1);
-        deploy(&node, "flood", &guests::flood());
+        deploy(&node, "flood", &guests::backlog());
         deploy(&node, "ping", &guests::ping_pong());
         let deaf = spawn(&node, "flood");
         let slot = node.system().table.slot(deaf.slot()).unwrap();
@@ -50,7 +50,7 @@ pub(crate) fn for_room(scale: Scale) -> Vec<Sample> {
         wait_until("they wait", || {
             waiting == 0 || slot.mailbox.len() as u64 > CROWD + waiting
         });
-        let beside = format!("{} waiting for room, 1 scheduler", thousands(waiting));
+        let beside = format!("{} waiting for capacity, 1 scheduler", thousands(waiting));
         let before = ran();
         std::thread::sleep(WHILE);
         let share = ran().saturating_sub(before) as f64 / WHILE.as_nanos() as f64;
@@ -59,14 +59,15 @@ pub(crate) fn for_room(scale: Scale) -> Vec<Sample> {
             format!("ping-pong 16 B, {beside}, ns"),
             talk(&node, scale.of(500_000)),
         ));
-        node.system().then(deaf.slot(), slot.state.end());
+        node.system()
+            .apply(deaf.slot(), slot.state.transition_to_idle());
         node.halt();
     }
     samples
 }
 
-/// One scheduler, all frames in the middle of handlers: what these get done while
-/// others wait for a frame.
+/// Measures one scheduler, with all frames in the middle of handlers: their progress while others
+/// wait for a frame.
 pub(crate) fn for_a_frame(_: Scale) -> Vec<Sample> {
     let mut samples = Vec::new();
     for waiting in [0, WAITING] {
@@ -87,7 +88,7 @@ pub(crate) fn for_a_frame(_: Scale) -> Vec<Sample> {
             let all = node.processes(&exuvia_node::Filter::default());
             all.iter().map(|process| process.reductions).sum::<u64>()
         };
-        // Each has found out that it has to wait.
+        // Each has detected by then that it has to wait.
         std::thread::sleep(WHILE);
         let (before, began) = (used(), Instant::now());
         std::thread::sleep(WHILE);

@@ -1,5 +1,5 @@
-//! The clients: native processes that keep a window of numbered requests under
-//! way for each of their counters and check every answer.
+//! The clients: native processes that keep a window of numbered requests outstanding for each of
+//! their counters, and check every reply.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use exuvia_node::{Guest, Node, Pid};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-/// What a counter begins with, from the manifest.
+/// The initial value of a counter, from the manifest.
 const START: u64 = 1000;
-/// Faults that are told in words.
+/// The maximum number of faults that are described in words.
 const FAULTS: usize = 10;
 
 #[derive(Clone, Copy)]
@@ -36,7 +36,7 @@ struct Reply {
     previous: u64,
 }
 
-/// What all clients add to.
+/// The counts that all clients add to.
 pub(crate) struct Shared {
     stop: AtomicBool,
     running: AtomicU64,
@@ -45,7 +45,7 @@ pub(crate) struct Shared {
     doubled: AtomicU64,
     disorder: AtomicU64,
     dead: AtomicU64,
-    /// The version that each counter answered with last.
+    /// The version from which each counter replied last.
     versions: Vec<AtomicU32>,
     faults: Mutex<Vec<String>>,
 }
@@ -59,7 +59,7 @@ impl Shared {
     }
 }
 
-/// What came of it, so far.
+/// The results so far.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Totals {
     pub(crate) sent: u64,
@@ -68,13 +68,13 @@ pub(crate) struct Totals {
     pub(crate) disorder: u64,
     pub(crate) dead: u64,
     pub(crate) faults: Vec<String>,
-    /// All requests should have been answered by now.
+    /// Whether all requests should have been answered by now.
     pub(crate) last: bool,
 }
 
 impl Totals {
-    /// Requests that were never answered, known only at the end; before, those
-    /// whose counter died.
+    /// Returns the number of requests that were never answered, which is known only at the end;
+    /// before, the number of those whose counter exited.
     pub(crate) fn lost(&self) -> u64 {
         if self.last {
             self.sent - self.answered
@@ -137,7 +137,7 @@ impl Clients {
         self.shared.versions.len()
     }
 
-    /// How many counters answered last from this version.
+    /// Returns how many counters replied last from this version.
     pub(crate) fn on_version(&self, version: u32) -> usize {
         self.shared
             .versions
@@ -148,7 +148,7 @@ impl Clients {
 
     pub(crate) fn totals(&self) -> Totals {
         let shared = &self.shared;
-        // Answers first: what is answered meanwhile was sent before.
+        // Answers first: whatever is answered in between was sent before.
         let answered = shared.answered.load(Ordering::Acquire);
         Totals {
             answered,
@@ -161,7 +161,7 @@ impl Clients {
         }
     }
 
-    /// No new requests; waits for the answers to those under way.
+    /// Stops sending requests, and waits for the replies to the outstanding ones.
     pub(crate) fn stop(self, _node: &Node) -> Totals {
         self.shared.stop.store(true, Ordering::Release);
         let began = Instant::now();
@@ -177,7 +177,7 @@ impl Clients {
     }
 }
 
-/// One counter, as its client knows it.
+/// A counter, as its client knows it.
 struct Stream {
     number: usize,
     pid: Pid,
@@ -187,7 +187,7 @@ struct Stream {
 
 struct Client {
     streams: Vec<Stream>,
-    /// By reference: which stream, which number.
+    /// The stream and the number of each outstanding request, by reference.
     requests: HashMap<u64, (usize, u64)>,
     window: u64,
     shared: Arc<Shared>,
@@ -238,13 +238,14 @@ impl Client {
         let stream = &mut self.streams[index];
         stream.sent += 1;
         let seq = stream.sent;
-        let reference = context.own.new_reference();
+        let reference = context.process.new_reference();
         let payload = rmp_serde::to_vec_named(&Request { seq }).unwrap_or_default();
         self.shared.sent.fetch_add(1, Ordering::AcqRel);
         self.requests.insert(reference, (index, seq));
-        let sent = context
-            .own
-            .request(context.system, stream.pid, reference, 0, payload.into());
+        let sent =
+            context
+                .process
+                .request(context.system, stream.pid, reference, 0, payload.into());
         if let Err(error) = sent {
             self.requests.remove(&reference);
             self.shared.dead.fetch_add(1, Ordering::AcqRel);

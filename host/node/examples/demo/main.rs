@@ -1,10 +1,10 @@
-//! The main job, shown: counters under a supervisor answer sequenced requests
-//! as fast as clients can send them, while their module's file is replaced
-//! again and again and the watcher swaps it. A table says what became of
-//! processes and messages; the exit code is not 0 if any of it is wrong.
+//! Demonstrates the main task: counters under a supervisor answer sequenced requests as fast as
+//! clients can send them, while the file of their module is replaced again and again and the
+//! watcher swaps it. A table shows the effect on processes and messages; the exit code is not 0 if
+//! any of it is wrong.
 //!
-//! `cargo xtask demo` builds the guests and runs it. Options: `--clients N`
-//! (64), `--window N` requests under way for each counter (4), `--json`.
+//! `cargo xtask demo` builds the guests and runs it. Options: `--clients N` (64), `--window N`
+//! outstanding requests for each counter (4), `--json`.
 #![allow(
     clippy::print_stdout,
     reason = "what the demo is for is what it prints"

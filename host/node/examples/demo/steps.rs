@@ -1,45 +1,44 @@
-//! The steps of the demo: which file comes next, what must become of it, and
-//! the table's rows.
+//! The steps of the demo: which file comes next, what must happen to it, and the rows of the table.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use exuvia_node::{App, Event, SettledReport, SwapReport};
+use exuvia_node::{App, Event, SwapReport, UpgradeReport};
 use serde::Serialize;
 use tokio::sync::broadcast::error::TryRecvError;
 
 use crate::clients::{Clients, Totals};
 
-/// How long a step may take.
+/// The maximum duration of a step.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What must happen to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// Committed, all state by this path.
+    /// Committed, and all state is upgraded by this path.
     Crosses(&'static str),
-    /// Refused before the commit.
+    /// Rejected before the commit.
     Refused,
-    /// Committed, fails in probation, goes back.
+    /// Committed, fails in probation, and is rolled back.
     GoesBack,
 }
 
 pub(crate) struct Step {
-    /// The file.
+    /// The version of the file.
     pub(crate) version: &'static str,
     fate: Fate,
-    /// The number that replies carry when it is over: another in each version,
-    /// so that a step that did nothing is seen.
+    /// The version number in replies after the step: a different one in each version, so that a
+    /// step without effect is detected.
     answers: u32,
-    /// What it shows.
+    /// What the step demonstrates.
     what: &'static str,
-    /// The file is truncated and written in two parts instead of renamed over.
+    /// Whether the file is truncated and written in two parts instead of replaced by a rename.
     in_place: bool,
 }
 
 pub(crate) const STEPS: &[Step] = &[
-    step("v2", Fate::Crosses("carried"), 2, "same layout"),
+    step("v2", Fate::Crosses("reused"), 2, "same layout"),
     step("v3", Fate::Crosses("migrated"), 3, "a field added"),
     Step {
         in_place: true,
@@ -71,13 +70,13 @@ pub(crate) struct Row {
     doubled: u64,
     disorder: u64,
     pause_us: [f64; 3],
-    /// Milliseconds from the file's change to the first answer's code running.
+    /// Milliseconds from the change of the file to the first process on new code.
     running_ms: Option<f64>,
     answers_meanwhile: u64,
     pub(crate) wrong: Vec<String>,
 }
 
-/// Puts a version where the manifest looks for the module, by a rename.
+/// Puts a version to the manifest's path of the module, by a rename.
 pub(crate) fn put(versions: &Path, version: &str, module: &Path) -> Result<(), String> {
     let bytes = read(versions, version)?;
     let partial = module.with_extension("partial");
@@ -96,7 +95,7 @@ fn read(versions: &Path, version: &str) -> Result<Vec<u8>, String> {
     })
 }
 
-/// The same by truncating and writing in two parts, as some compilers do.
+/// Puts a version there by truncating and writing the file in two parts, as some compilers do.
 fn put_in_place(versions: &Path, version: &str, module: &Path) -> Result<(), String> {
     use std::io::Write;
     let bytes = read(versions, version)?;
@@ -182,15 +181,15 @@ fn wait(mut condition: impl FnMut() -> bool) -> bool {
     false
 }
 
-/// What the node has said since the file changed.
+/// The events of the node since the file changed.
 #[derive(Debug, Default)]
 struct Heard {
     swap: Option<SwapReport>,
-    /// What became of that swap's release.
-    settled: Option<SettledReport>,
+    /// The report of that swap's release.
+    settled: Option<UpgradeReport>,
     refused: Option<String>,
-    /// Releases that went back, and those that processes went back from. A process that was
-    /// in the middle of a message may be told of when the next file is there already.
+    /// Releases that were rolled back, and those that processes were reverted from. The event of a
+    /// process that was in the middle of a message may arrive when the next file is there already.
     back: Vec<u64>,
     returned: Vec<u64>,
 }
@@ -199,21 +198,21 @@ impl Heard {
     fn take(&mut self, event: Event) {
         match event {
             Event::Swap(report) => self.swap = Some(report),
-            Event::Settled(report) => {
-                // Not what the step before went back to.
+            Event::UpgradeCompleted(report) => {
+                // Not the report of the release that the previous step rolled back to.
                 let swap = self.swap.as_ref();
                 if swap.is_some_and(|swap| swap.release == report.release) {
                     self.settled = Some(report);
                 }
             }
             Event::Refused { reason, .. } => self.refused = Some(reason),
-            Event::WentBack { from, .. } => self.back.push(from),
-            Event::Returned { release, .. } => self.returned.push(release),
+            Event::RolledBack { from, .. } => self.back.push(from),
+            Event::Reverted { release, .. } => self.returned.push(release),
             _ => {}
         }
     }
 
-    /// How many of these are the release of this swap.
+    /// Returns how many of these are the release of this swap.
     fn own(&self, releases: &[u64]) -> usize {
         let own = self.swap.as_ref().map(|swap| swap.release);
         releases
@@ -242,26 +241,26 @@ impl Heard {
         let mut wrong = Vec::new();
         match (fate, &self.settled) {
             (Fate::Crosses(path), Some(report)) => {
-                if report.crossed != [(path, counters)] {
+                if report.upgraded != [(path, counters)] {
                     wrong.push(format!(
                         "expected all {path}, but it was {:?}",
-                        report.crossed
+                        report.upgraded
                     ));
                 }
-                if report.stuck > 0 {
-                    wrong.push(format!("{} processes are stuck", report.stuck));
+                if report.failed > 0 {
+                    wrong.push(format!("the upgrade of {} processes failed", report.failed));
                 }
                 if let Some(by) = report.superseded_by {
                     wrong.push(format!("release {by} superseded it"));
                 }
                 if self.has_gone_back() || self.returned() > 0 {
-                    wrong.push("processes went back".into());
+                    wrong.push("processes were reverted".into());
                 }
             }
             (Fate::Crosses(_), None) => wrong.push("it was refused".into()),
             (Fate::Refused, Some(_)) => wrong.push("it was not refused".into()),
             (Fate::GoesBack, _) if self.returned() == 0 => {
-                wrong.push("no process went back".into());
+                wrong.push("no process was reverted".into());
             }
             _ => {}
         }
@@ -275,7 +274,7 @@ impl Heard {
         }
         let mut text = String::new();
         if let Some(report) = &self.settled {
-            for (path, count) in &report.crossed {
+            for (path, count) in &report.upgraded {
                 let _ = write!(text, "{count} {path} ");
             }
         }
@@ -331,7 +330,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     for (index, line) in lines.iter().enumerate() {
         for (column, cell) in line.iter().enumerate() {
             let width = widths[column];
-            // Words to the left, numbers to the right.
+            // Text to the left, numbers to the right.
             if column < 3 {
                 let _ = write!(text, "{cell:<width$}  ");
             } else {

@@ -1,7 +1,7 @@
-//! Where cargo leaves what it builds. A manifest says `target/...`, as everybody does;
-//! but whoever uses cargo may have it put its target folder elsewhere, by a variable
-//! or in a configuration, and cargo does so in a build command too. And those who
-//! develop build another file of a module than those who deploy.
+//! Finds the files that cargo builds. A manifest has paths like `target/...`, as usual; but a user
+//! of cargo may have moved the target folder with a variable or in a configuration, which cargo
+//! also applies in a build command. And in development another file of a module is built than for a
+//! deployment.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 use super::{Build, Manifest, Module};
 use crate::files;
 
-/// Bytes of a configuration that are read.
+/// The maximum bytes that are read of a configuration.
 const MAX_CONFIG: u64 = 1 << 20;
-/// The folder in a manifest's paths.
+/// The target folder in a manifest's paths.
 const TARGET: &str = "target";
 
 impl Manifest {
-    /// The manifest for those who develop: modules are those that their tables `dev`
-    /// name.
+    /// Returns the manifest for development: modules are those in their tables `dev`.
     #[must_use]
     pub fn for_development(mut self) -> Self {
         for module in self.modules.values_mut() {
@@ -30,13 +29,13 @@ impl Manifest {
         self
     }
 
-    /// A file that may be the one of a module that its build has not made: cargo has
-    /// left it in another of its folders.
+    /// Returns a file that may be the one which the build of a module has not made: cargo has put
+    /// it into another one of its folders.
     pub fn made_elsewhere(&self, module: &Module) -> Option<PathBuf> {
         made_elsewhere(&self.base_dir, &module.path)
     }
 
-    /// What cargo builds is in its target folder, wherever that is.
+    /// Moves paths in cargo's target folder to where that is.
     pub(super) fn follow_cargo(&mut self) {
         let Some(target) = Target::of(&self.base_dir) else {
             return;
@@ -58,16 +57,16 @@ impl Manifest {
     }
 }
 
-/// Cargo's target folder, where it is not the usual one.
+/// Cargo's target folder, if it is not the default one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) folder: PathBuf,
-    /// Who says so.
+    /// The variable or configuration that sets it.
     pub(super) by: String,
 }
 
 impl Target {
-    /// That of commands that run in a folder, if anybody has set it.
+    /// Returns the target folder of commands that run in a folder; `None`: it is not set.
     pub(super) fn of(folder: &Path) -> Option<Target> {
         Target::with(folder, &|name| std::env::var_os(name))
     }
@@ -88,7 +87,8 @@ impl Target {
         above.chain(home).find_map(|folder| configured(&folder))
     }
 
-    /// Where a module's file is that a command makes, if it is in cargo's target folder.
+    /// Returns the path of a module's file that a command builds, if it is in cargo's target
+    /// folder.
     pub(super) fn place(&self, base_dir: &Path, path: &Path, command: &str) -> Option<PathBuf> {
         let mut words = command.split_whitespace();
         if words.next() != Some("cargo") || words.any(|word| word.starts_with("--target-dir")) {
@@ -103,8 +103,8 @@ impl Target {
     }
 }
 
-/// What the configuration in a folder `.cargo` says. Its paths begin at the folder that
-/// holds that one.
+/// Reads the configuration in a folder `.cargo`. Its paths are relative to the folder that contains
+/// it.
 fn configured(folder: &Path) -> Option<Target> {
     let file = ["config", "config.toml"]
         .map(|name| folder.join(name))
@@ -120,8 +120,8 @@ fn configured(folder: &Path) -> Option<Target> {
     })
 }
 
-/// A file of that name that cargo has made elsewhere: for another target, or with
-/// another profile. The newest, if there are several.
+/// Returns a file of the same name that cargo has built elsewhere: for another target, or with
+/// another profile. If there are several, the newest.
 pub(super) fn made_elsewhere(base_dir: &Path, path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?;
     let below = |folder: PathBuf| {
@@ -168,7 +168,7 @@ mod tests {
         fs::create_dir(at("a/.cargo")).unwrap();
         fs::write(at("a/.cargo/config.toml"), config).unwrap();
         assert_eq!(target(&home), Some(at("a/made")));
-        // Of the app itself, with other settings only.
+        // The app's own configuration, which has other settings only.
         fs::write(at("a/b/.cargo/config.toml"), "[build]\njobs = 1\n").unwrap();
         assert_eq!(target(&home), Some(at("a/made")));
         let variable = set("CARGO_TARGET_DIR", "else".into());

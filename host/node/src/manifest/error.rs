@@ -1,22 +1,22 @@
-//! What is wrong with a manifest, and how it is shown.
+//! The errors of a manifest, and how they are shown.
 //!
-//! While a manifest is read, problems are byte ranges ([`Found`]). At the end
-//! they become lines and columns with the text they point at, so that an error
-//! can be kept and printed without the file.
+//! While a manifest is read, problems are byte ranges ([`Found`]). At the end they are converted to
+//! lines and columns with the text that they point at, so that an error can be kept and printed
+//! without the file.
 
 use std::fmt;
 use std::ops::Range;
 
-/// How many problems are kept. More would not be read.
+/// The maximum number of problems that are kept. More would not be read.
 const MAX_PROBLEMS: usize = 20;
 
-/// How much of a long line is shown, in characters.
+/// The maximum length of a line that is shown, in characters.
 const MAX_SHOWN: usize = 120;
 
 /// Everything that is wrong with one manifest.
 ///
-/// `Display` prints all problems in the form that `cargo` uses, each with its own
-/// `error:`, so it is to be printed as it is.
+/// `Display` prints all problems in the form that `cargo` uses, each with its own `error:`, so it
+/// should be printed without a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestError {
     file: String,
@@ -29,24 +29,24 @@ pub struct ManifestError {
 pub struct Problem {
     /// What is wrong.
     pub message: String,
-    /// Where; nothing when the file could not be read at all.
+    /// The position; `None` if the file could not be read at all.
     pub place: Option<Place>,
-    /// What to say at the place.
+    /// The text next to the carets.
     pub label: Option<String>,
-    /// How to mend it.
+    /// How to fix it.
     pub help: Option<String>,
 }
 
-/// A place in the manifest.
+/// A position in the manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The line, from 1.
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
-    /// The line's text, or the part of it around the column.
+    /// The text of the line, or the part of it around the column.
     text: String,
-    /// Where the carets stand below `text`, in characters.
+    /// The positions of the carets below `text`, in characters.
     carets: Range<usize>,
 }
 
@@ -78,12 +78,12 @@ impl ManifestError {
         Self::new(file, "", problems)
     }
 
-    /// The manifest's file name.
+    /// Returns the file name of the manifest.
     pub fn file(&self) -> &str {
         &self.file
     }
 
-    /// The mistakes in the order of the file; at least one, at most 20.
+    /// Returns the mistakes in the order of the file; at least one, at most 20.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -135,8 +135,8 @@ impl Problem {
     }
 }
 
-/// Turns a byte range into a place. A range over several lines is shown to the
-/// end of its first one.
+/// Converts a byte range to a position. A range over several lines is shown to the end of its first
+/// one.
 fn place(text: &str, span: Range<usize>) -> Place {
     let start = boundary(text, span.start);
     let before = &text[..start];
@@ -171,7 +171,7 @@ fn place(text: &str, span: Range<usize>) -> Place {
     }
 }
 
-/// The nearest start of a character, at or before a byte.
+/// Returns the nearest start of a character at or before a byte.
 fn boundary(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {
@@ -180,7 +180,7 @@ fn boundary(text: &str, at: usize) -> usize {
     at
 }
 
-/// A problem while reading.
+/// A problem that was found while reading.
 #[derive(Debug)]
 pub(super) struct Found {
     span: Option<Range<usize>>,
@@ -221,7 +221,7 @@ impl Found {
     }
 }
 
-/// The problems of one reading.
+/// The problems that were found while reading.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     found: Vec<Found>,
@@ -229,7 +229,8 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Bounded, but by more than is shown: they are found out of order.
+    /// Adds a problem. The number is bounded, but higher than what is shown: problems are found out
+    /// of order.
     pub(super) fn add(&mut self, found: Found) {
         if self.found.len() < 50 * MAX_PROBLEMS {
             self.found.push(found);
@@ -243,7 +244,7 @@ impl Problems {
     }
 }
 
-/// The known word that somebody most likely meant.
+/// Returns the known word that was most likely meant.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const MAX_WORD: usize = 64;
     if word.len() > MAX_WORD {
@@ -258,8 +259,8 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// How many characters must be inserted, removed, changed or swapped with their
-/// neighbour to turn one word into the other.
+/// Returns how many characters must be inserted, removed, changed or swapped with their neighbour
+/// to turn one word into the other.
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.chars().flat_map(char::to_lowercase).collect();
     let b: Vec<char> = b.chars().flat_map(char::to_lowercase).collect();

@@ -1,9 +1,8 @@
-//! From the parsed TOML to the manifest: which keys exist and what they may
-//! hold. The supervision tree is read in `tree`.
+//! Converts the parsed TOML to the manifest: defines which keys exist and what they may contain.
+//! The supervision tree is read in `tree`.
 //!
-//! Each function reads on after a mistake, with the default in place of the bad
-//! value, so that all mistakes are found in one pass. What it returns is only
-//! used when there was none.
+//! Each function continues after a mistake, with the default in place of the bad value, so that all
+//! mistakes are found in one pass. The result is used only if there was none.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -23,11 +22,12 @@ use super::{AppConfig, Build, Dev, Limits, Manifest, Module, NodeSettings, Sourc
 use crate::event::Level;
 use crate::logger::LogRules;
 
-/// Ten minutes, far beyond what anybody waits for a swap.
+/// Ten minutes, far beyond any useful time for a swap.
 const MAX_VERIFY_MS: u64 = 10 * 60 * 1_000;
-/// Fewest processes of a node: the app, its supervisors and those who ask from outside.
+/// The minimum for the maximum number of processes: the app, its supervisors and the processes of
+/// callers outside the node.
 const FEWEST_PROCESSES: u32 = 64;
-/// For counters whose real limit lies elsewhere.
+/// The maximum of counters whose real limit lies elsewhere.
 pub(super) const MILLION: u32 = 1_000_000;
 
 pub(super) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> Option<Manifest> {
@@ -125,7 +125,7 @@ fn node(root: &mut Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
     settings
 }
 
-/// Reads `limits` of a table over the limits that hold around it.
+/// Reads `limits` of a table; limits that it does not set are those of `around`.
 pub(super) fn limits(
     parent: &mut Table<'_, '_>,
     around: &Limits,
@@ -180,7 +180,7 @@ const PRIORITIES: [(&str, Priority); 3] = [
     ("high", Priority::High),
 ];
 
-/// Flattens `[config]`: every value by its key, packed.
+/// Flattens `[config]`: every value by its key, in MessagePack.
 fn config(root: &mut Table<'_, '_>, problems: &mut Problems) -> AppConfig {
     let mut config = AppConfig::new();
     let Some(value) = root.get("config") else {
@@ -201,8 +201,8 @@ fn config(root: &mut Table<'_, '_>, problems: &mut Problems) -> AppConfig {
     config
 }
 
-/// Every table of `[config]` is kept beside what is in it, so it counts as often as
-/// it is deep.
+/// The maximum size of the flattened `[config]`. Every table is stored in addition to its contents,
+/// so a value counts as often as it is deep.
 const MAX_CONFIG_BYTES: usize = 16 << 20;
 
 fn flatten(path: String, value: &Value<'_>, config: &mut AppConfig, problems: &mut Problems) {
@@ -264,8 +264,7 @@ fn modules(
             }
             module(table, name.value, base_dir, around, problems)
         });
-        // A module with a mistake is known all the same, or every child of it
-        // would be reported as well.
+        // A module with a mistake is kept, or every child of it would be reported as well.
         modules.insert(
             name.value.to_owned(),
             module.unwrap_or(Module {
@@ -332,7 +331,7 @@ fn module(
     }
 }
 
-/// `dev` of a module, whose file is `path` else.
+/// Reads `dev` of a module, whose file is `path` by default.
 fn dev(
     table: &mut Table<'_, '_>,
     (name, path): (&str, &At<&str>),
@@ -381,7 +380,7 @@ fn dev(
     })
 }
 
-/// `build` and `sources` of a module.
+/// Reads `build` and `sources` of a module.
 fn build(
     table: &mut Table<'_, '_>,
     name: &str,

@@ -1,5 +1,5 @@
-//! Access to one TOML table that remembers which keys were asked for, so that
-//! every other key can be refused with the nearest known one.
+//! Access to one TOML table that records which keys were asked for, so that every other key can be
+//! rejected with the nearest known one.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -11,18 +11,18 @@ use super::value;
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
     pub(super) value: T,
     pub(super) span: Range<usize>,
 }
 
-/// One table while it is being read.
+/// A table while it is being read.
 #[derive(Debug)]
 pub(super) struct Table<'a, 'i> {
     table: &'a DeTable<'i>,
-    /// How messages name it: "`[node]`".
+    /// Its name in messages: "`[node]`".
     pub(super) title: String,
     pub(super) span: Range<usize>,
     known: Vec<&'static str>,
@@ -38,18 +38,18 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
-    /// The value of a key, if it is there.
+    /// Returns the value of a key, if it exists.
     pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Value<'i>> {
         self.known.push(key);
         self.table.get(key)
     }
 
-    /// Where a key stands, if it is there.
+    /// Returns the position of a key, if it exists.
     pub(super) fn key_span(&self, key: &str) -> Option<Range<usize>> {
         self.table.get_key_value(key).map(|(key, _)| key.span())
     }
 
-    /// Where the value of a key stands in a table inside this one.
+    /// Returns the position of the value of a key in a nested table.
     pub(super) fn inner_span(&self, table: &str, key: &str) -> Option<Range<usize>> {
         let DeValue::Table(inner) = self.table.get(table)?.get_ref() else {
             return None;
@@ -75,7 +75,7 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
-    /// An array of strings, of which none is empty.
+    /// Reads an array of strings, none of which may be empty.
     pub(super) fn strings(
         &mut self,
         key: &'static str,
@@ -103,7 +103,7 @@ impl<'a, 'i> Table<'a, 'i> {
         Some(strings)
     }
 
-    /// A string that is neither empty nor longer than a name may be.
+    /// Reads a string that is neither empty nor longer than a name may be.
     pub(super) fn name(
         &mut self,
         key: &'static str,
@@ -129,7 +129,7 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
-    /// A whole number within a range.
+    /// Reads a whole number within a range.
     pub(super) fn integer(
         &mut self,
         key: &'static str,
@@ -155,7 +155,7 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
-    /// The same as a `u32`.
+    /// Reads a whole number within a range as a `u32`.
     pub(super) fn integer32(
         &mut self,
         key: &'static str,
@@ -167,7 +167,7 @@ impl<'a, 'i> Table<'a, 'i> {
             .and_then(|number| u32::try_from(number).ok())
     }
 
-    /// A number of bytes: an integer, or a string with a unit.
+    /// Reads a number of bytes: an integer, or a string with a unit.
     pub(super) fn size(
         &mut self,
         key: &'static str,
@@ -206,7 +206,7 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub(super) fn boolean(&mut self, key: &'static str, problems: &mut Problems) -> Option<bool> {
         let value = self.get(key)?;
         match value.get_ref() {
@@ -218,7 +218,7 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
-    /// One of a few words.
+    /// Reads one of a few words.
     pub(super) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
@@ -238,7 +238,7 @@ impl<'a, 'i> Table<'a, 'i> {
         known.map(|(_, value)| *value)
     }
 
-    /// A table inside this one.
+    /// Reads a nested table.
     pub(super) fn table(
         &mut self,
         key: &'static str,
@@ -249,7 +249,7 @@ impl<'a, 'i> Table<'a, 'i> {
         as_table(key, value, title, problems)
     }
 
-    /// All entries, for a table whose keys the user chooses.
+    /// Returns all entries, for a table whose keys the user chooses.
     pub(super) fn entries(
         &self,
     ) -> impl Iterator<Item = (At<&'a str>, &'a Value<'i>)> + use<'a, 'i> {
@@ -262,7 +262,7 @@ impl<'a, 'i> Table<'a, 'i> {
         })
     }
 
-    /// Refuses every key that was not asked for.
+    /// Rejects every key that was not asked for.
     pub(super) fn finish(self, problems: &mut Problems) {
         for (key, _) in self.table {
             let word = key.get_ref();
@@ -278,7 +278,7 @@ impl<'a, 'i> Table<'a, 'i> {
     }
 }
 
-/// A value that has to be a table.
+/// Reads a value that has to be a table.
 pub(super) fn as_table<'a, 'i>(
     key: &str,
     value: &'a Value<'i>,
@@ -299,7 +299,7 @@ pub(super) fn wrong_type(key: &str, expected: &str, value: &Value<'_>) -> Found 
         .label(format!("this is {}", value::kind(value.get_ref())))
 }
 
-/// A word that is not among the known ones.
+/// Returns the problem of a word that is not among the known ones.
 pub(super) fn unknown_word<'a>(
     span: Range<usize>,
     message: String,
@@ -320,7 +320,7 @@ pub(super) fn unknown_word<'a>(
     found.help(format!("known here: {}", list.join(", ")))
 }
 
-/// Parses a text, with the parser's own message for what is not TOML.
+/// Parses a text; for invalid TOML the error has the parser's own message.
 pub(super) fn parse(text: &str) -> Result<Spanned<DeTable<'_>>, Found> {
     if text.len() > super::MAX_MANIFEST_BYTES {
         return Err(Found::nowhere(format!(

@@ -1,5 +1,5 @@
-//! The supervision tree of a manifest, and what must hold within it: ids,
-//! registered names, modules that exist, and how many children there are.
+//! The supervision tree of a manifest, and what must hold within it: ids, registered names, modules
+//! that exist, and how many children there are.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -18,7 +18,7 @@ use super::{
     Work, value,
 };
 
-/// A day: whoever needs more than this to stop wants "infinity".
+/// A day: a child that needs longer to stop should have "infinity".
 const MAX_SHUTDOWN_MS: u64 = 24 * 60 * 60 * 1_000;
 /// A year.
 const MAX_PERIOD_S: u64 = 366 * 24 * 60 * 60;
@@ -62,7 +62,7 @@ pub(super) fn supervisor(
     (supervisor, tree.memories)
 }
 
-/// A registered name, or the pattern of many.
+/// A registered name, or the pattern of several.
 #[derive(Debug)]
 struct Registered {
     pattern: String,
@@ -70,14 +70,14 @@ struct Registered {
     span: Range<usize>,
 }
 
-/// What the supervision tree shares while it is read.
+/// What is shared while the supervision tree is read.
 struct Tree<'m> {
     modules: &'m BTreeMap<String, Module>,
     limits: &'m Limits,
     base_dir: &'m Path,
     names: Vec<Registered>,
     memories: Vec<OwnMemory>,
-    /// All children so far, with their counts.
+    /// The number of children so far, with their counts.
     children: u64,
 }
 
@@ -145,7 +145,7 @@ impl Tree<'_> {
         }
     }
 
-    /// A child and where its id stands.
+    /// Reads a child; returns it with the position of its id.
     fn child(
         &mut self,
         mut table: Table<'_, '_>,
@@ -169,7 +169,7 @@ impl Tree<'_> {
         let supervisor = table.key_span("supervisor");
         let work = match (module, supervisor) {
             (Some(_), None) => {
-                // Known here, so that a key with a typing error is compared with it.
+                // Registers the key, so that a misspelt one can be matched against it.
                 table.get("supervisor");
                 self.process(&mut table, path, problems).map(Work::Process)
             }
@@ -270,8 +270,7 @@ impl Tree<'_> {
         })
     }
 
-    /// Notes a registered name, after checking that `{n}` is there exactly with
-    /// `count`.
+    /// Records a registered name, after checking that it has `{n}` exactly if there is a `count`.
     fn name(
         &mut self,
         name: &At<&str>,
@@ -317,7 +316,7 @@ impl Tree<'_> {
         }
     }
 
-    /// No id twice, and not more children than are allowed.
+    /// Checks that no id occurs twice, and that there are not more children than allowed.
     fn check_children(
         &self,
         children: &[(Child, Range<usize>)],
@@ -367,7 +366,8 @@ impl Tree<'_> {
     }
 }
 
-/// `3.1` or `<3.1>`, also with `{n}` for a number: see `Node::find`.
+/// Returns whether a name has the form `3.1` or `<3.1>`, also with `{n}` for a number: see
+/// `Node::find`.
 fn reads_as_pid(name: &str) -> bool {
     let number = |part: &str| {
         let part = part.replace("{n}", "0");
@@ -386,7 +386,7 @@ fn count_of(child: &Child) -> Option<u32> {
     }
 }
 
-/// Whether an entry with `count` makes this id.
+/// Returns whether an entry with `count` makes this id.
 fn is_counted(id: &str, counted: &HashMap<&str, u32>) -> bool {
     let Some((base, number)) = id.rsplit_once('-') else {
         return false;
@@ -441,8 +441,8 @@ fn args(table: &mut Table<'_, '_>, limits: &Limits, problems: &mut Problems) -> 
     args
 }
 
-/// Registered names are unique in the node. Patterns are written out, at most
-/// as many as there are children.
+/// Checks that registered names are unique in the node. Patterns are expanded, to at most as many
+/// names as there may be children.
 fn check_names(names: &[Registered], text: &str, problems: &mut Problems) {
     // One pattern never makes a name twice.
     if names.len() < 2 {
@@ -453,7 +453,7 @@ fn check_names(names: &[Registered], text: &str, problems: &mut Problems) {
         .map(|name| u64::from(name.count.unwrap_or(1)))
         .sum();
     if total > MAX_CHILDREN {
-        return; // Too many children, which is reported.
+        return; // Too many children, which is reported elsewhere.
     }
     let mut seen: HashMap<String, usize> = HashMap::new();
     for (at, name) in names.iter().enumerate() {

@@ -7,7 +7,7 @@ use toml::de::{DeFloat, DeInteger, DeValue};
 use super::error::{Found, Problems};
 use super::table::Value;
 
-/// How deep arguments may be nested. What decodes them may well recurse.
+/// The maximum nesting of arguments. Their decoders may be recursive.
 const MAX_ARGS_DEPTH: usize = 32;
 
 pub(super) const SIZE_FORM: &str =
@@ -20,7 +20,7 @@ const UNITS: [(&str, u64); 4] = [
     ("B", 1),
 ];
 
-/// What a value is called in a message.
+/// Returns the name of a value's type in messages.
 pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -41,13 +41,13 @@ fn signed(integer: &DeInteger<'_>) -> Option<i64> {
     i64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
-/// A float, unless it is too large for one. `inf` must be written to be meant.
+/// Returns a float, unless the number is too large for one. `inf` is only accepted as a word.
 fn float(float: &DeFloat<'_>) -> Option<f64> {
     let value: f64 = float.as_str().parse().ok()?;
     (value.is_finite() || float.as_str().contains("inf") || value.is_nan()).then_some(value)
 }
 
-/// Reads `16MiB`. The error is how to mend it.
+/// Reads a size such as `16MiB`. The error says how to fix it.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -71,7 +71,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "the number is too large".to_owned())
 }
 
-/// The shortest exact form of a size.
+/// Returns the shortest exact form of a size.
 pub(super) fn shown_size(bytes: u64) -> String {
     for (unit, factor) in UNITS {
         if bytes >= factor && bytes.is_multiple_of(factor) {
@@ -81,7 +81,7 @@ pub(super) fn shown_size(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
-/// Packs arguments, or says which part of them cannot be packed.
+/// Packs arguments, or reports which part of them cannot be packed.
 pub(super) fn pack(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
     if let Err(found) = check(value, 0) {
         problems.add(found);
@@ -99,7 +99,7 @@ pub(super) fn pack(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<u8>
     }
 }
 
-/// Finds what has no place in MessagePack, with its own span.
+/// Finds what MessagePack cannot represent, with its own span.
 fn check(value: &Value<'_>, depth: usize) -> Result<(), Found> {
     if depth > MAX_ARGS_DEPTH {
         return Err(Found::at(
@@ -123,13 +123,13 @@ fn check(value: &Value<'_>, depth: usize) -> Result<(), Found> {
     }
 }
 
-/// Only whether it fits; the sign does not matter to the caller.
+/// Returns a value if the number fits; the caller ignores its sign.
 fn unsigned_bits(integer: &DeInteger<'_>) -> Option<i64> {
     unsigned(integer).map(u64::cast_signed)
 }
 
-/// A TOML value as serde sees it. Dates become strings, as MessagePack has no
-/// type for dates without a zone; tables become maps, sorted by key.
+/// A TOML value for serde. Dates become strings, as MessagePack has no type for dates without a
+/// zone; tables become maps, sorted by key.
 struct Packed<'a, 'i>(&'a DeValue<'i>);
 
 impl Serialize for Packed<'_, '_> {

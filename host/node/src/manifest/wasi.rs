@@ -14,7 +14,7 @@ use super::table::{Table, Value, as_table, wrong_type};
 const ACCESS: [(&str, bool); 2] = [("read", false), ("write", true)];
 const STDIO: [(&str, bool); 2] = [("log", false), ("terminal", true)];
 
-/// Reads `wasi` of a table; without, what holds around it.
+/// Reads `wasi` of a table; if it is missing, `around` applies.
 pub(super) fn wasi(
     parent: &mut Table<'_, '_>,
     base_dir: &Path,
@@ -29,7 +29,7 @@ pub(super) fn wasi(
     let folders = folders(&mut table, base_dir, path, problems);
     let mut env = env(&mut table, problems);
     for at in table.strings("inherit_env", problems).unwrap_or_default() {
-        // One that the node does not have is not there, as in a shell.
+        // A variable that the node does not have is left out, as in a shell.
         if let Some(value) = std::env::var_os(at.value).and_then(|value| value.into_string().ok()) {
             env.entry(at.value.to_owned()).or_insert(value);
         }
@@ -106,7 +106,8 @@ fn folders(
         .collect()
 }
 
-/// The host's folder and whether it may be written to: a path alone may be read.
+/// Returns the host's folder and whether it may be written to: a folder that is given as a path
+/// only is read-only.
 fn folder<'a>(
     guest: &str,
     value: &'a Value<'_>,
@@ -156,8 +157,8 @@ fn env(table: &mut Table<'_, '_>, problems: &mut Problems) -> BTreeMap<String, S
     env
 }
 
-/// Refuses folders that lie in one that somebody may write to: whoever writes there could put a link
-/// in place of what is granted, and lead out of all of it.
+/// Rejects folders inside one that a process may write to: a process that writes there could
+/// replace the granted folder by a link, and so escape from it.
 pub(super) fn check_folders(manifest: &Manifest, problems: &mut Problems) {
     let modules = manifest.modules.values().map(|module| &module.limits);
     let children = manifest.supervisor.processes().into_iter();
@@ -182,7 +183,7 @@ pub(super) fn check_folders(manifest: &Manifest, problems: &mut Problems) {
     }
 }
 
-/// A folder's path without links, or as far as it is known.
+/// Returns a folder's path without links, or as far as it can be resolved.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| {
         let mut plain = PathBuf::new();

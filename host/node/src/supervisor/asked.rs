@@ -1,5 +1,5 @@
-//! What the host itself asks a supervisor: its children, and to start one again. The
-//! questions wait in a queue of the node, since a message carries bytes only.
+//! What the host itself asks of a supervisor: its children, and to restart one. The questions are
+//! in a queue of the node, since a message carries bytes only.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,19 +16,20 @@ use super::SupervisorProcess;
 use super::edit::Requested;
 use crate::node::Node;
 
-/// Questions that may wait for one supervisor: each has a request of the control socket.
+/// The maximum number of questions in the queue of one supervisor: each has a request of the
+/// control socket.
 const MOST: usize = 1_024;
 
-/// What is asked; the answer goes to whoever waits, or has lost patience.
+/// A question; the reply goes to a caller that may have timed out.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    /// What there is below it.
+    /// The children of the supervisor.
     Children {
-        /// At most so many of them.
+        /// The maximum number of children to return.
         most: usize,
         answer: SyncSender<Seen>,
     },
-    /// To stop a child and start it again.
+    /// Stop a child and start it again.
     Restart {
         pid: Pid,
         answer: SyncSender<Restarted>,
@@ -38,7 +39,7 @@ pub(crate) enum Asked {
 /// The new process, or why there is none.
 pub(crate) type Restarted = Result<Pid, String>;
 
-/// A supervisor's children.
+/// The children of a supervisor.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) strategy: &'static str,
@@ -55,10 +56,10 @@ pub(crate) struct SeenChild {
     pub(crate) supervises: bool,
 }
 
-/// The questions by supervisor. Each that lives has its queue.
+/// The questions by supervisor. Each running supervisor has a queue.
 pub(crate) type Asks = Mutex<HashMap<Pid, VecDeque<Asked>>>;
 
-/// A restart under way: what is to be done when the child has stopped, or is up.
+/// A restart in progress: the next step when the child has stopped, or is up.
 #[derive(Debug)]
 pub(crate) enum Restarting {
     Stopping {
@@ -70,7 +71,8 @@ pub(crate) enum Restarting {
     },
 }
 
-/// Asks a supervisor and waits for the answer; none: it is gone, or takes too long.
+/// Asks a supervisor and waits for the reply; `None`: it is gone, takes too long, or has too many
+/// questions queued.
 pub(crate) fn ask<T>(
     node: &Node,
     supervisor: Pid,
@@ -92,7 +94,7 @@ pub(crate) fn ask<T>(
 }
 
 impl SupervisorProcess {
-    /// Answers what the host has asked meanwhile.
+    /// Replies to the questions that the host has queued.
     pub(super) fn answer_host(&mut self, context: &mut Context<'_, Guest>) {
         loop {
             let Some(node) = self.node.upgrade() else {
@@ -180,7 +182,7 @@ impl SupervisorProcess {
         self.feed(context, event(request));
     }
 
-    /// A step of a restart is done.
+    /// Continues a restart after a step.
     pub(super) fn restart_on(
         &mut self,
         context: &mut Context<'_, Guest>,

@@ -1,17 +1,15 @@
-//! A supervisor's entry in the manifest was edited: what can change in the
-//! running tree does, and nobody is restarted for it.
+//! Applies an edit of a supervisor's entry in the manifest to the running tree, as far as that is
+//! possible without restarting a process.
 //!
-//! Children that are new are started, after those that there are; children that
-//! are gone are stopped and forgotten. Of all others the specification is
-//! replaced: what they are started with holds from their next start on. Children
-//! that somebody has asked the supervisor to start are not the manifest's, and
-//! stay.
+//! New children are started, after the existing ones; removed children are stopped and deleted. The
+//! specification of all others is replaced, and takes effect at their next start. Children that a
+//! process has asked the supervisor to start are not the manifest's, and stay.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use exuvia_abi::Pid;
-use exuvia_engine::{Guest, GuestOwn, GuestSystem};
+use exuvia_engine::{Guest, GuestProcess, GuestSystem};
 use exuvia_process::{Context, Envelope, Limits, Payload, Signal};
 use exuvia_supervisor::{ChildSpec, Event as MachineEvent, Restart};
 use parking_lot::Mutex;
@@ -23,20 +21,20 @@ use crate::manifest::{Child, ChildInstance, SupervisorEntry, Work};
 use crate::node::Node;
 use crate::swap::listed;
 
-/// An edit on its way to a supervisor.
+/// An edit for a supervisor.
 #[derive(Debug)]
 pub(crate) struct Edit {
     pub(crate) before: SupervisorEntry,
     pub(crate) after: SupervisorEntry,
-    /// What has come of it; told when the last of its holders is done.
+    /// The result, which is reported when its last holder drops it.
     pub(crate) report: Arc<EditReport>,
 }
 
-/// Edits that wait until their supervisor looks for them.
+/// Edits that their supervisors have not processed yet.
 pub(crate) type Edits = Mutex<HashMap<Pid, VecDeque<Edit>>>;
 
-/// What has come of an edit of the manifest. Told as an event when it is dropped,
-/// since the last supervisor that has worked on it is the end of it.
+/// The result of an edit of the manifest. It is sent as an event when it is dropped, since the last
+/// supervisor that works on it completes the edit.
 #[derive(Debug)]
 pub(crate) struct EditReport {
     events: Events,
@@ -52,7 +50,7 @@ struct Told {
     stopped: Vec<String>,
     later: Vec<String>,
     limited: Vec<String>,
-    /// Nothing is told if there is nothing to tell.
+    /// Whether no event is sent if nothing has changed.
     quiet: bool,
 }
 
@@ -64,24 +62,24 @@ impl EditReport {
         }
     }
 
-    /// The same, but an edit that changes nothing is not told of.
+    /// Makes a report that sends no event if the edit changes nothing.
     pub(crate) fn quiet(events: Events) -> EditReport {
         let report = EditReport::new(events);
         report.told.lock().quiet = true;
         report
     }
 
-    /// Something holds from now on.
+    /// Notes what is in effect from now on.
     pub(crate) fn applied(&self, clause: String) {
         self.told.lock().applied.push(clause);
     }
 
-    /// Something is wrong with what holds now.
+    /// Notes what could not be applied, or what is wrong with what is in effect now.
     pub(crate) fn failed(&self, clause: String) {
         self.told.lock().failed.push(clause);
     }
 
-    /// Something holds when the app is started again.
+    /// Notes what takes effect when the app is started again.
     pub(crate) fn restart(&self, clause: String) {
         self.told.lock().restart.push(clause);
     }
@@ -116,7 +114,7 @@ impl Drop for EditReport {
 /// What a request to the machine was for.
 #[derive(Debug)]
 pub(super) enum Requested {
-    /// A process has asked: its pid, and the reference.
+    /// A request of a process: its pid, and the reference.
     Asked(Pid, u64),
     /// A step of an edit.
     Edited(Done),
@@ -124,7 +122,7 @@ pub(super) enum Requested {
     Restart(Restarting),
 }
 
-/// A step of an edit that is under way.
+/// A step of an edit in progress.
 #[derive(Debug)]
 pub(super) struct Done {
     id: Arc<str>,
@@ -146,16 +144,16 @@ enum Step {
     Start(ChildSpec<Start>),
 }
 
-/// The steps of edits, made one after another: a child's start may wait for
-/// what was stopped before.
+/// The steps of edits, executed one after another: the start of a child may depend on what was
+/// stopped before.
 #[derive(Debug, Default)]
 pub(super) struct Editing {
     steps: VecDeque<(Step, Arc<EditReport>)>,
-    /// One of them is under way.
+    /// Whether one of them is in progress.
     busy: bool,
 }
 
-/// Hands an edit to a supervisor.
+/// Queues an edit for a supervisor, and wakes it.
 pub(crate) fn hand_over(node: &Node, supervisor: Pid, edit: Edit) {
     node.0
         .edits
@@ -174,21 +172,21 @@ pub(crate) fn hand_over(node: &Node, supervisor: Pid, edit: Edit) {
     }
 }
 
-/// Gives the limits of its entry to a child that lives, if it has others.
+/// Gives a running child the limits of its entry, if they differ.
 fn limit(node: &Node, pid: Pid, id: &Arc<str>, limits: Arc<Limits>, report: Arc<EditReport>) {
     let id = id.to_string();
-    let set = Box::new(move |own: &mut GuestOwn, system: &GuestSystem| {
-        if **own.limits() != *limits {
-            own.set_limits(system, limits);
+    let set = Box::new(move |process: &mut GuestProcess, system: &GuestSystem| {
+        if **process.limits() != *limits {
+            process.set_limits(system, limits);
             report.told.lock().limited.push(id);
         }
     });
-    // One that has ended meanwhile is started with them.
+    // A child that has exited meanwhile is restarted with them.
     let _ = node.0.system.signal(pid, Signal::Control(set));
 }
 
-/// Replaces the specification of a child. What has a place keeps it, with the bound
-/// that holds now.
+/// Replaces the specification of a child. The counters of its descendants are kept, with the new
+/// limit.
 fn respecify(machine: &mut Machine, mut spec: ChildSpec<Start>) -> bool {
     let before = machine.child(&spec.id);
     if let Some(before) = before
@@ -214,15 +212,15 @@ fn by_id(entry: &SupervisorEntry) -> Listed<'_> {
         .collect()
 }
 
-/// How two children with the same id differ.
+/// The difference between two children with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Difference {
     None,
-    /// In limits only, which its process has by now.
+    /// Only the limits, which are given to the running process.
     Limits,
-    /// In what it is started with, or how it ends.
+    /// What it is started with, or how it is restarted or stopped.
     Specification,
-    /// Below: both are supervisors.
+    /// The entries below: both are supervisors.
     Below,
     /// One is a process, the other a supervisor.
     Kind,
@@ -254,15 +252,15 @@ fn difference(
 }
 
 impl SupervisorProcess {
-    /// Goes on with edits, as far as that is possible now. In a loop, since steps
-    /// may be done at once, and there may be many.
+    /// Continues with edits, as far as possible now. In a loop, since steps may be done at once,
+    /// and there may be many.
     pub(super) fn edit_on(&mut self, context: &mut Context<'_, Guest>) {
         while self.machine.is_idle() && !self.editing.busy {
             if let Some((step, report)) = self.editing.steps.pop_front() {
                 self.make_step(context, step, report);
                 continue;
             }
-            // Specifications change only while nobody is started or stopped.
+            // Specifications change only while no child is being started or stopped.
             let Some(inner) = self.node.upgrade() else {
                 return;
             };
@@ -282,7 +280,7 @@ impl SupervisorProcess {
         }
     }
 
-    /// Changes what can be changed at once, and notes the steps that take time.
+    /// Changes what can be changed at once, and queues the steps that take time.
     fn edit(&mut self, node: &Node, edit: &Edit) {
         let report = &edit.report;
         let mut plan = |step| self.editing.steps.push_back((step, report.clone()));
@@ -307,8 +305,8 @@ impl SupervisorProcess {
             for instance in child.instances() {
                 let then = before.get(&instance.id);
                 let kind = then.map(|(then, was)| difference((then, was), (child, &instance)));
-                // One that could not be started is tried again; a temporary one is
-                // forgotten when it ends.
+                // A child that could not be started is tried again; a temporary one is deleted when
+                // it exits.
                 let there =
                     known.contains_key(instance.id.as_str()) || child.restart == Restart::Temporary;
                 match kind.filter(|_| there) {
@@ -347,7 +345,7 @@ impl SupervisorProcess {
         for spec in later {
             let id = spec.id.to_string();
             let inside = below.iter().any(|(other, ..)| *other == id);
-            // One that was forgotten, since it was temporary, is not there.
+            // A temporary child that has exited is not there any more.
             if respecify(&mut self.machine, spec) && !inside {
                 report.told.lock().later.push(id);
             }
@@ -366,7 +364,7 @@ impl SupervisorProcess {
         }
     }
 
-    /// Asks the machine for a step.
+    /// Asks the machine to execute a step.
     fn make_step(&mut self, context: &mut Context<'_, Guest>, step: Step, report: Arc<EditReport>) {
         self.editing.busy = true;
         self.next_request += 1;
@@ -393,7 +391,7 @@ impl SupervisorProcess {
         self.feed(context, event);
     }
 
-    /// A step is done.
+    /// Records the result of a step.
     pub(super) fn edited(&mut self, done: &Done, result: Result<(), String>) {
         self.editing.busy = false;
         let mut told = done.report.told.lock();
@@ -404,8 +402,7 @@ impl SupervisorProcess {
             (StepKind::Start, Err(error)) => {
                 told.failed.push(format!("child `{id}`: {error}"));
             }
-            // A temporary one is forgotten when it ends, and one that has
-            // ended is not there.
+            // A temporary child is deleted when it exits, and one that has exited is not there.
             (StepKind::Forget, _) | (StepKind::Stop, Err(_)) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! What guests say to a supervisor, and hear from it, in MessagePack with field names:
+//! The requests of guests to a supervisor and its replies, in MessagePack with field names:
 //! `guest-sdk/abi.md`, section 11.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::{Start, lasting_place, make};
 use crate::grants::{GuestGrants, granted, read};
 use crate::node::Node;
 
-/// A supervisor as a guest asks for it: the keys of the manifest.
+/// A supervisor as a guest specifies it, with the keys of the manifest.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GuestSpec {
@@ -45,21 +45,21 @@ enum GuestRestart {
     Temporary,
 }
 
-/// A child as a guest asks for it.
+/// A child as a guest specifies it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GuestChild {
     id: String,
     pub(super) module: String,
     name: Option<String>,
-    /// Any value; reaches the child in MessagePack.
+    /// Any value; the child gets it in MessagePack.
     args: Option<rmpv::Value>,
     #[serde(default)]
     restart: GuestRestart,
     shutdown_ms: Option<u64>,
-    /// What of its parent's part of the system it gets; all, if it is not said.
+    /// The part of its parent's WASI grants that it gets; `None`: all of them.
     wasi: Option<GuestGrants>,
-    /// It may ask the supervisor as well.
+    /// Whether it may ask the supervisor to start and stop children.
     #[serde(default)]
     manages: bool,
 }
@@ -67,7 +67,7 @@ pub(super) struct GuestChild {
 /// A request to a supervisor.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Ask {
+pub(super) enum SupervisorCall {
     StartChild(GuestChild),
     TerminateChild(String),
     RestartChild(String),
@@ -76,17 +76,20 @@ pub(super) enum Ask {
     CountChildren,
 }
 
-impl Ask {
-    /// Whether it is more than a question.
+impl SupervisorCall {
+    /// Returns whether the request changes anything.
     pub(super) fn changes(&self) -> bool {
-        !matches!(self, Ask::WhichChildren | Ask::CountChildren)
+        !matches!(
+            self,
+            SupervisorCall::WhichChildren | SupervisorCall::CountChildren
+        )
     }
 }
 
-/// The answer to one.
+/// The reply to a request.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Answer {
+pub(super) enum SupervisorReply {
     /// The pid of a child that was started.
     Started(WirePid),
     Done,
@@ -100,14 +103,14 @@ pub(super) enum Answer {
     Error(Failure),
 }
 
-impl Answer {
-    pub(super) fn error(code: Code, text: impl Into<String>) -> Answer {
+impl SupervisorReply {
+    pub(super) fn error(code: Code, text: impl Into<String>) -> SupervisorReply {
         let text = text.into();
-        Answer::Error(Failure { code, text })
+        SupervisorReply::Error(Failure { code, text })
     }
 }
 
-/// Why something cannot be done: in a code, which is the reply's tag, and in words.
+/// Why a request failed: a code, which is the tag of the reply, and a text.
 #[derive(Debug)]
 pub(super) struct Failure {
     code: Code,
@@ -120,7 +123,7 @@ impl Serialize for Failure {
     }
 }
 
-/// What an error of the machine is to a guest.
+/// Returns the code with which an error of the machine is reported to a guest.
 pub(super) fn code_of(error: &RequestError<Pid, ExitReason>) -> Code {
     match error {
         RequestError::StartFailed(_) => Code::StartFailed,
@@ -140,7 +143,7 @@ pub(super) struct ChildAnswer {
     state: String,
 }
 
-/// A supervisor from a guest's specification.
+/// Makes a supervisor from a guest's specification.
 pub(crate) fn from_guest(
     node: &Node,
     specification: &[u8],
@@ -170,13 +173,13 @@ pub(crate) fn from_guest(
         period_ms,
         max_children: limits.children as usize,
     };
-    // No child of a guest's may have more than the guest.
+    // No child of a guest's supervisor may have more than the guest.
     let managers = Arc::default();
     make(node, spec, children, limits, Some(limits.clone()), managers)
 }
 
-/// The specification of a child that was asked for; `of_node`: of a supervisor that no
-/// guest has started.
+/// Returns the specification of a requested child; `of_node` says that no guest has started the
+/// supervisor.
 pub(super) fn child_spec(
     child: GuestChild,
     limits: &Arc<Limits>,
@@ -236,13 +239,18 @@ impl ChildAnswer {
     }
 }
 
-pub(super) fn reply(context: &mut Context<'_, Guest>, to: Pid, reference: u64, answer: &Answer) {
+pub(super) fn reply(
+    context: &mut Context<'_, Guest>,
+    to: Pid,
+    reference: u64,
+    answer: &SupervisorReply,
+) {
     let bytes = rmp_serde::to_vec_named(answer).unwrap_or_default();
     let tag = match answer {
-        Answer::Error(failure) => (failure.code as i32).cast_unsigned(),
+        SupervisorReply::Error(failure) => (failure.code as i32).cast_unsigned(),
         _ => 0,
     };
     context
-        .own
+        .process
         .reply(context.system, to, reference, tag, bytes.into());
 }

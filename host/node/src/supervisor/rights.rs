@@ -1,6 +1,6 @@
-//! Who may have a supervisor start and stop children: its own starter, whoever
-//! operates the node, and children of a manifest that `manages` says it of. A child
-//! may be given more than the one that asks for it, so to ask is a right.
+//! Which processes may have a supervisor start and stop children: the guest that started it,
+//! operators of the node, and children with `manages` in the manifest. A child may have more rights
+//! than the process that asks for it, so asking is a right of its own.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::SupervisorProcess;
 
-/// Children that may ask their supervisor, and those below it.
+/// The children that may ask their supervisor, and the supervisors below it.
 #[derive(Debug, Default)]
 pub(crate) struct Managers {
     pids: Mutex<HashSet<Pid>>,
@@ -19,7 +19,7 @@ pub(crate) struct Managers {
 }
 
 impl Managers {
-    /// Those of a supervisor below another one.
+    /// Returns an empty set for a supervisor below another one.
     pub(super) fn below(above: &Arc<Managers>) -> Arc<Managers> {
         Arc::new(Managers {
             pids: Mutex::default(),
@@ -27,7 +27,8 @@ impl Managers {
         })
     }
 
-    /// As deep as supervisors are nested in a manifest.
+    /// Returns whether a process may ask. Recurses as deep as supervisors are nested in the
+    /// manifest.
     pub(super) fn have(&self, pid: Pid) -> bool {
         self.pids.lock().contains(&pid) || self.above.as_ref().is_some_and(|above| above.have(pid))
     }
@@ -36,14 +37,14 @@ impl Managers {
         self.pids.lock().insert(pid);
     }
 
-    /// Its process has ended.
+    /// Removes a process that has exited.
     pub(super) fn remove(&self, pid: Pid) {
         self.pids.lock().remove(&pid);
     }
 }
 
 impl SupervisorProcess {
-    /// Whether a process may have it start and stop children.
+    /// Returns whether a process may have it start and stop children.
     pub(super) fn may_be_asked_by(&self, asker: Pid) -> bool {
         let starter = self.childrens.is_some() && asker == self.parent;
         let operator = || {
@@ -54,6 +55,6 @@ impl SupervisorProcess {
     }
 }
 
-/// Why somebody else is refused.
+/// The text of the error for any other process.
 pub(super) const REFUSED: &str = "denied: whoever asks a supervisor to start or stop children must be the process that has \
      started it, or a child with `manages = true` in the manifest, of it or of one above it";

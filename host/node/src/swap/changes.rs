@@ -1,35 +1,35 @@
-//! The modules of a swap: loaded and checked, not yet current.
+//! The modules of a swap: loaded and checked, but not current yet.
 
 use std::sync::Arc;
 
-use exuvia_code::{Digest, Release, Tenancy, Version};
+use exuvia_code::{Digest, Release, Version, VersionRef};
 use exuvia_engine::{Artifact, LoadError};
 
 use super::ModuleBytes;
 use crate::error::SwapError;
 use crate::node::Node;
 
-/// Versions on their way into a release, held so that they stay loaded. Dropped
-/// before the commit, those that were made for it are unloaded again: a failed
-/// swap leaves no remains.
+/// Versions that are to become part of a release, held so that they stay loaded. If this is dropped
+/// before the commit, those that were loaded for it are unloaded again: a failed swap leaves
+/// nothing behind.
 pub(super) struct Changes<'a> {
     node: &'a Node,
-    /// The versions, and whether they were made for this.
-    held: Vec<(Tenancy<Artifact>, bool)>,
+    /// The versions, and whether each was loaded for this swap.
+    held: Vec<(VersionRef<Artifact>, bool)>,
     committed: bool,
 }
 
-/// What a swap makes of a release.
+/// What a swap changes in a release.
 #[derive(Default)]
 pub(super) struct Chosen {
     /// The versions that are to become current.
     pub(super) new: Vec<Arc<Version<Artifact>>>,
-    /// Those that are current, and are to stay so.
+    /// The versions that are current, and are to stay so.
     pub(super) same: Vec<Arc<Version<Artifact>>>,
 }
 
 impl Chosen {
-    /// All that a commit takes for granted.
+    /// Returns all versions that the commit is based on.
     pub(super) fn all(&self) -> Vec<Arc<Version<Artifact>>> {
         [&self.new[..], &self.same[..]].concat()
     }
@@ -44,8 +44,8 @@ impl Changes<'_> {
         }
     }
 
-    /// Looks which modules a release lacks, and loads them. With `fresh` also those
-    /// that are current already, if processes could not cross to them without.
+    /// Finds the modules that a release lacks, and loads them. With `fresh`, current versions to
+    /// which the upgrade of a process failed are chosen again.
     pub(super) fn choose(
         &mut self,
         base: &Release<Artifact>,
@@ -56,8 +56,8 @@ impl Changes<'_> {
         for (digest, module) in modules {
             let current = base.version(&module.name);
             match current.filter(|version| version.digest == *digest) {
-                // The consent is news to those that could not cross without.
-                Some(current) if fresh && self.node.has_stuck(current) => {
+                // With this consent, processes whose upgrade failed can be upgraded.
+                Some(current) if fresh && self.node.has_failed_upgrades(current) => {
                     chosen.new.push(current.clone());
                 }
                 Some(current) => chosen.same.push(current.clone()),
@@ -91,14 +91,14 @@ impl Changes<'_> {
         Ok(self.hold(version, true))
     }
 
-    fn hold(&mut self, version: Tenancy<Artifact>, made: bool) -> Arc<Version<Artifact>> {
+    fn hold(&mut self, version: VersionRef<Artifact>, made: bool) -> Arc<Version<Artifact>> {
         let found = version.version().clone();
         self.held.push((version, made));
         found
     }
 
-    /// Whether its processes may have the memory that they begin with: the
-    /// limiter sees memory grow, but not that.
+    /// Checks that its processes may have the memory that the module starts with: the limiter sees
+    /// memory grow, but not its initial size.
     fn fits(&self, module: &ModuleBytes, wanted: u64) -> Result<(), SwapError> {
         let allowed = self.node.limits_of(&module.name).memory;
         if wanted > allowed {
@@ -108,19 +108,21 @@ impl Changes<'_> {
             });
         }
         let children = self.node.0.children.lock();
-        let mut of_module = children.iter().filter(|own| own.module == module.name);
-        match of_module.find(|own| own.memory < wanted) {
-            Some(own) => Err(SwapError::ChildMemory {
+        let mut of_module = children
+            .iter()
+            .filter(|process| process.module == module.name);
+        match of_module.find(|process| process.memory < wanted) {
+            Some(process) => Err(SwapError::ChildMemory {
                 file: module.source.clone(),
-                child: own.child.clone(),
+                child: process.child.clone(),
                 wanted,
-                allowed: own.memory,
+                allowed: process.memory,
             }),
             None => Ok(()),
         }
     }
 
-    /// They are in a release.
+    /// Notes that the versions are part of a release.
     pub(super) fn committed(&mut self) {
         self.committed = true;
     }
@@ -129,7 +131,7 @@ impl Changes<'_> {
 impl Drop for Changes<'_> {
     fn drop(&mut self) {
         let inner = &self.node.0;
-        // The last made first, so that its number is the one that is free again.
+        // The last one first, so that the version number is free again.
         while let Some((version, made)) = self.held.pop() {
             let gone = version.version().clone();
             if made && !self.committed && inner.code.discard(version) {

@@ -1,30 +1,30 @@
-//! What a swap did, for programs and in a line for people.
+//! What a swap did: a report for programs, and one line for people.
 
 use std::fmt;
 use std::sync::Arc;
 
-use exuvia_code::{Path, Release, Version};
+use exuvia_code::{Release, UpgradePath, Version};
 use exuvia_engine::{Artifact, Verified};
 use serde::Serialize;
 
-use crate::behind::Behind;
-use crate::left::{LeftOn, told};
+use crate::lingering::{Lingering, lingering_clause};
+use crate::outdated::Outdated;
 
-/// One module's change in a release.
+/// The change of one module in a release.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModuleSwap {
     /// The module.
     pub name: String,
-    /// The version before; `None` for a new module.
+    /// The previous version; `None` for a new module.
     pub from: Option<u32>,
-    /// The version now.
+    /// The new version.
     pub to: u32,
-    /// First digits of the new file's digest.
+    /// The first digits of the new file's digest.
     pub digest: String,
 }
 
 impl ModuleSwap {
-    /// What `versions` change in a release.
+    /// Returns what `versions` change in a release.
     pub(crate) fn of(
         before: &Release<Artifact>,
         versions: &[Arc<Version<Artifact>>],
@@ -41,7 +41,7 @@ impl ModuleSwap {
     }
 }
 
-/// Changed modules for people, each after a space.
+/// Returns the changed modules for display, each after a space.
 pub(crate) fn changes(modules: &[ModuleSwap]) -> String {
     modules
         .iter()
@@ -55,79 +55,81 @@ pub(crate) fn changes(modules: &[ModuleSwap]) -> String {
 /// Milliseconds of each stage of a swap.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Stages {
-    /// Run the build commands; `None`: somebody else did.
+    /// Running the build commands; `None`: they were not run for this swap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build: Option<f64>,
-    /// Instrument, compile, initialise.
+    /// Instrumenting, compiling and initialising.
     pub load: f64,
-    /// Run the crossing on copies.
+    /// Upgrading copies of processes.
     pub verify: f64,
-    /// Make frames for the processes that are busy.
+    /// Making frames for busy processes.
     pub prepare: f64,
-    /// Make it current.
+    /// Making the release current.
     pub commit: f64,
     /// From the commit to the first process on new code; `None`: none yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first: Option<f64>,
 }
 
-/// What a swap did. The event tells it at the commit, when nobody has crossed;
-/// whoever deployed waits a moment for the busy processes, and has what they
-/// did in it. All that crosses later is in the [`crate::SettledReport`].
+/// What a swap did. The event is sent at the commit, when no process has been upgraded yet; the
+/// caller of a deployment waits briefly for the busy processes, and its report includes their
+/// upgrades. All later upgrades are in the [`crate::UpgradeReport`].
 #[derive(Clone, Debug, Serialize)]
 pub struct SwapReport {
     /// The release that is current now.
     pub release: u64,
-    /// It is a way back to an earlier one.
-    pub back: bool,
+    /// Whether it is a rollback.
+    pub rollback: bool,
     /// What changed; empty if nothing did.
     pub modules: Vec<ModuleSwap>,
-    /// The source files whose change has led to it, if that is known.
+    /// The source files whose change triggered it, if known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
-    /// Processes of the changed modules at the commit.
+    /// The number of processes of the changed modules at the commit.
     pub processes: u64,
-    /// Of these, copies that were verified.
+    /// The number of copies of these that were verified.
     pub verified: u64,
-    /// How those copies crossed, by path: what the processes will do.
-    pub tried: Vec<(&'static str, u64)>,
-    /// Why state is not carried, of the first module of which it is not.
+    /// The upgrade paths of these copies, which the processes will take.
+    pub verified_by_path: Vec<(&'static str, u64)>,
+    /// Why state is not reused, for the first module whose state is not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub not_carried: Option<String>,
-    /// Loop processes that the user has left on their version; if nothing
-    /// changed, those that are still left.
-    pub left: u64,
-    /// Loop processes that the user has killed, those left before included.
+    pub not_reused: Option<String>,
+    /// The number of loop processes that are exempt on request; if nothing changed, those that are
+    /// still exempt.
+    pub exempt: u64,
+    /// The number of busy and loop processes that were killed on request, including previously
+    /// exempt ones.
     pub killed: u64,
-    /// If nothing changed, the old versions on which processes are left, or
-    /// were until they were killed now.
+    /// If nothing changed, the old versions on which processes are exempt, or were until they were
+    /// killed now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub left_on: Vec<LeftOn>,
-    /// Processes that are on old code for another reason, if nothing changed.
+    pub exempt_on: Vec<Lingering>,
+    /// If nothing changed, processes that are on old code because they were reverted or their
+    /// upgrade failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub behind: Vec<Behind>,
-    /// With [`crate::Loops::Kill`], processes that were to be killed and have not ended
-    /// in time: they run old code.
+    pub outdated: Vec<Outdated>,
+    /// With [`crate::Loops::Kill`], the killed processes that have not exited in time: they run old
+    /// code.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unended: Vec<String>,
-    /// With [`crate::Loops::Kill`], processes that wait in the middle of something which
-    /// began before the commit, each with what it does. They cross when it ends.
+    /// With [`crate::Loops::Kill`], the processes that wait in the middle of something which began
+    /// before the commit, each with what it waits for. They are upgraded when that ends.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub busy: Vec<String>,
-    /// Messages in their mailboxes at the commit.
+    /// The number of messages in their mailboxes at the commit.
     pub queued: u64,
-    /// Crossings so far, by path.
+    /// The upgrades so far, by path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub crossed: Vec<(&'static str, u64)>,
-    /// Processes that could not cross, so far.
+    pub upgraded: Vec<(&'static str, u64)>,
+    /// The number of upgrades that have failed so far.
     #[serde(skip_serializing_if = "is_zero")]
-    pub stuck: u64,
-    /// Milliseconds from the first sign of the change (the file event, or the
-    /// call) to the first process on new code; `None`: none yet.
+    pub failed: u64,
+    /// Milliseconds from the first sign of the change (the file event, or the call) to the first
+    /// process on new code; `None`: none yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub running_ms: Option<f64>,
-    /// Microseconds that a process stood still, so far: median, 99th
-    /// percentile, longest; all 0 if none has crossed.
+    /// Microseconds that an upgrade paused a process, so far: median, 99th percentile, maximum; all
+    /// 0 if none was upgraded.
     #[serde(skip_serializing_if = "is_still")]
     pub pause_us: [f64; 3],
     /// Milliseconds by stage.
@@ -139,27 +141,27 @@ impl fmt::Display for SwapReport {
         if self.modules.is_empty() {
             write!(f, "nothing changed (release {})", self.release)?;
             if self.killed > 0 {
-                let left: u64 = self.left_on.iter().map(|left| left.processes).sum();
+                let left: u64 = self.exempt_on.iter().map(|left| left.processes).sum();
                 if left > 0 {
-                    let killed = told(&self.left_on, "was left", "were left");
+                    let killed = lingering_clause(&self.exempt_on, "was exempt", "were exempt");
                     write!(f, "; killed: {killed}")?;
                 }
                 if self.killed > left {
                     write!(f, "; {} killed that computed", self.killed - left)?;
                 }
-            } else if self.left > 0 {
-                let left = told(&self.left_on, "is still left", "are still left");
-                let them = if self.left == 1 { "it" } else { "them" };
+            } else if self.exempt > 0 {
+                let left = lingering_clause(&self.exempt_on, "is still exempt", "are still exempt");
+                let them = if self.exempt == 1 { "it" } else { "them" };
                 write!(f, "; {left}; deploy it again with --kill to end {them}")?;
             }
-            if !self.behind.is_empty() {
-                for behind in &self.behind {
-                    write!(f, "; {behind}")?;
+            if !self.outdated.is_empty() {
+                for outdated in &self.outdated {
+                    write!(f, "; {outdated}")?;
                 }
             }
             return self.still(f);
         }
-        f.write_str(if self.back { "back" } else { "swap" })?;
+        f.write_str(if self.rollback { "rollback" } else { "swap" })?;
         let processes = self.processes;
         let plural = if processes == 1 { "" } else { "es" };
         write!(f, "{}", changes(&self.modules))?;
@@ -167,26 +169,26 @@ impl fmt::Display for SwapReport {
             write!(f, "  {}", listed(&self.changed))?;
         }
         write!(f, "  {processes} process{plural}")?;
-        // A way back is not verified, and 0 would look like a fault of it.
-        if processes > 0 && !self.back {
+        // A rollback is not verified, and 0 would look like a fault.
+        if processes > 0 && !self.rollback {
             write!(f, " (verified {}", self.verified)?;
-            for (index, (path, count)) in self.tried.iter().enumerate() {
+            for (index, (path, count)) in self.verified_by_path.iter().enumerate() {
                 let before = if index == 0 { ": " } else { ", " };
                 write!(f, "{before}{count} {path}")?;
             }
-            match (&self.not_carried, self.tried.first()) {
-                (None, Some((path, _))) if *path == Path::Carried.name() => {
-                    f.write_str(", as the layout is the same")?;
+            match (&self.not_reused, self.verified_by_path.first()) {
+                (None, Some((path, _))) if *path == UpgradePath::Reused.name() => {
+                    f.write_str(", the layout is the same")?;
                 }
-                (Some(why), Some((path, _))) if *path == Path::Migrated.name() => {
-                    write!(f, ", as {why}")?;
+                (Some(why), Some((path, _))) if *path == UpgradePath::Migrated.name() => {
+                    write!(f, ", because {why}")?;
                 }
                 _ => {}
             }
             f.write_str(")")?;
         }
-        if self.left > 0 {
-            write!(f, "  {} left on their version", self.left)?;
+        if self.exempt > 0 {
+            write!(f, "  {} exempt", self.exempt)?;
         }
         if self.killed > 0 {
             write!(f, "  {} killed", self.killed)?;
@@ -195,8 +197,8 @@ impl fmt::Display for SwapReport {
             write!(f, "  queued {}", self.queued)?;
         }
         self.still(f)?;
-        // What crosses is not here, but in the line of the release that has
-        // settled: this one is the same whenever it is made.
+        // Upgrades are not here, but in the line of the completed upgrade: this line is the same
+        // whenever it is written.
         let stages = &self.stages;
         if let Some(build) = stages.build {
             write!(f, "  build {build:.0} ms,")?;
@@ -212,7 +214,8 @@ impl fmt::Display for SwapReport {
 }
 
 impl SwapReport {
-    /// Who is still on old code though it was to be killed, or waits.
+    /// Writes which processes are still on old code although they were killed, or because they
+    /// wait.
     fn still(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.unended.is_empty() {
             write!(f, "  not ended: {}", listed(&self.unended))?;
@@ -225,7 +228,7 @@ impl SwapReport {
     }
 }
 
-/// A few names, and how many there are beyond them.
+/// Returns the first few names, and how many more there are.
 pub(crate) fn listed(names: &[String]) -> String {
     const SHOWN: usize = 3;
     let more = names.len().saturating_sub(SHOWN);
@@ -244,12 +247,12 @@ fn is_still(pauses: &[f64; 3]) -> bool {
     pauses.iter().all(|pause| *pause == 0.0)
 }
 
-/// How many copies took which path.
-pub(super) fn tried(verified: &Verified) -> Vec<(&'static str, u64)> {
+/// Returns how many copies took which path.
+pub(super) fn verified_by_path(verified: &Verified) -> Vec<(&'static str, u64)> {
     [
-        (Path::Carried, verified.carried),
-        (Path::Migrated, verified.migrated),
-        (Path::Fresh, verified.fresh),
+        (UpgradePath::Reused, verified.reused),
+        (UpgradePath::Migrated, verified.migrated),
+        (UpgradePath::Reset, verified.reset),
     ]
     .into_iter()
     .filter(|(_, count)| *count > 0)
@@ -257,26 +260,26 @@ pub(super) fn tried(verified: &Verified) -> Vec<(&'static str, u64)> {
     .collect()
 }
 
-/// A report in which nothing has changed yet.
-pub(crate) fn nothing(release: &Release<Artifact>) -> SwapReport {
+/// Returns a report in which nothing has changed yet.
+pub(crate) fn empty_report(release: &Release<Artifact>) -> SwapReport {
     SwapReport {
         release: release.id,
-        back: release.origin != release.id,
+        rollback: release.origin != release.id,
         modules: Vec::new(),
         processes: 0,
         verified: 0,
         changed: Vec::new(),
-        tried: Vec::new(),
-        not_carried: None,
-        left: 0,
+        verified_by_path: Vec::new(),
+        not_reused: None,
+        exempt: 0,
         killed: 0,
-        left_on: Vec::new(),
-        behind: Vec::new(),
+        exempt_on: Vec::new(),
+        outdated: Vec::new(),
         unended: Vec::new(),
         busy: Vec::new(),
         queued: 0,
-        crossed: Vec::new(),
-        stuck: 0,
+        upgraded: Vec::new(),
+        failed: 0,
         running_ms: None,
         pause_us: [0.0; 3],
         stages: Stages::default(),

@@ -1,27 +1,26 @@
-//! The places in a deployment at which a test may hold it, and see what happens
-//! beside it meanwhile.
+//! The stages of a deployment at which a test may pause it, to see what happens concurrently.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// How far a deployment has come.
+/// A stage of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwapStage {
-    /// Its modules are compiled, and nothing is verified yet.
+    /// Its modules are compiled; nothing is verified yet.
     Loaded,
-    /// All is ready, and nothing is committed yet.
+    /// Everything is prepared; nothing is committed yet.
     Prepared,
 }
 
-/// What is done there, with the modules that are deployed.
+/// A hook that is called with the names of the deployed modules and the stage.
 type Halt = dyn Fn(&[&str], SwapStage) + Send + Sync;
 
-/// What is called at each stage, by the thread that deploys and with no lock held.
+/// The hook that is called at each stage, by the deploying thread and with no lock held.
 #[derive(Clone)]
 pub struct AtStage(Arc<Halt>);
 
 impl AtStage {
-    /// Calls this, with the names of the modules that are deployed.
+    /// Makes a hook that calls `call` with the names of the deployed modules and the stage.
     pub fn new(call: impl Fn(&[&str], SwapStage) + Send + Sync + 'static) -> AtStage {
         AtStage(Arc::new(call))
     }

@@ -1,12 +1,13 @@
-//! Whose turn it is to deploy: deployments of the same module go one after the
-//! other, in the order in which they came; those of others do not wait.
+//! The order of deployments: those of the same module run one after the other, in the order in
+//! which they arrived; those of other modules do not wait.
 //!
-//! A turn is no lock on the code: the way back and a way back by itself go at any
-//! time, and a commit says whether it was prepared on what is current.
+//! A turn does not lock the code: a rollback, by a user or by the runtime, is possible at any time,
+//! and a commit checks whether it was prepared on the current release.
 
 use parking_lot::{Condvar, Mutex};
 
-/// Who deploys and who waits for that. As many as the control socket serves at once.
+/// The running and waiting deployments. There are at most as many as the control socket serves at
+/// once.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     queue: Mutex<Queue>,
@@ -15,14 +16,14 @@ pub(crate) struct Turns {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// The number of whoever comes next.
+    /// The number of the next deployment.
     next: u64,
-    /// In the order in which they came, with the modules of each.
+    /// The deployments in order of arrival, with the modules of each.
     all: Vec<(u64, Vec<String>)>,
 }
 
 impl Queue {
-    /// Whether nobody before this one has a module of it.
+    /// Returns whether no earlier deployment contains one of its modules.
     fn is_first(&self, number: u64) -> bool {
         let Some(at) = self.all.iter().position(|(other, _)| *other == number) else {
             return true;
@@ -35,7 +36,7 @@ impl Queue {
 }
 
 impl Turns {
-    /// Waits until nobody who came before deploys one of these modules.
+    /// Waits until no earlier deployment of one of these modules is left.
     pub(crate) fn wait(&self, modules: Vec<String>) -> Turn<'_> {
         let mut queue = self.queue.lock();
         let number = queue.next;
@@ -50,14 +51,14 @@ impl Turns {
         }
     }
 
-    /// How many deploy, or wait for it.
+    /// Returns the number of running and waiting deployments.
     #[cfg(test)]
     fn len(&self) -> usize {
         self.queue.lock().all.len()
     }
 }
 
-/// A turn, which ends when this is dropped.
+/// The turn of a deployment, which ends when this is dropped.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {

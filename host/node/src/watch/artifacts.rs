@@ -1,15 +1,15 @@
 //! The module files: what has changed is swapped in.
 //!
-//! What counts is the content: files whose hash is new go into one swap. A file
-//! that changed while it was read is read again after the next pause, and so is one
-//! that is cut off, or has lost kinds of sections that its predecessor had.
+//! The content counts: files with a new hash go into one swap. A file that changed while it was
+//! read is read again after the next pause, and so is one that is cut off, or lacks kinds of
+//! sections that its predecessor had.
 //!
-//! Nor does an event tell everything: the system may have none for a file, a file may
-//! become unreadable, a writer may stop in the middle. So once a second
-//! the files are looked at as well, and what has been odd for so long is told.
+//! Events do not report everything: the system may send none for a file, a file may become
+//! unreadable, a writer may stop in the middle. So the files are also scanned once a second, and
+//! problems that persist that long are reported.
 //!
-//! What was refused together with a broken file is not forgotten: it goes into
-//! the next swap. The broken file itself comes again when it has changed.
+//! Files that were rejected together with a broken one are kept, and go into the next swap. The
+//! broken one is read again when it has changed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -17,100 +17,101 @@ use std::time::Instant;
 
 use exuvia_engine::instrument::MAX_MODULE_BYTES;
 
-use super::places::places;
-use super::post::Sign;
-use super::settling::{Ready, Settling};
+use super::debounce::{Debounce, Ready};
+use super::event_queue::ChangeHint;
+use super::link_targets::places;
 use super::stamp::{Stamp, stamp};
 use super::whole::{Sections, is_cut_off, is_text, is_wasm};
-use crate::behind::Behind;
 use crate::build::Stopper;
 use crate::error::SwapError;
 use crate::event::Event;
 use crate::files;
 use crate::manifest;
 use crate::node::Node;
-use crate::swap::{DeployOptions, Made, ModuleBytes};
+use crate::outdated::Outdated;
+use crate::swap::{BuildInfo, DeployOptions, ModuleBytes};
 
-/// How many looks a file that seems to be cut off gets to be written to its end. A
-/// slow writer pauses for less.
+/// How many periodic scans a file that seems to be cut off may take to be completed. A slow writer
+/// pauses for less.
 const UNFINISHED: u32 = 2;
 
-/// Why the files are looked at.
+/// Why the files are scanned.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Cause {
-    /// Something happened in their folders.
+    /// An event in their folders.
     Event,
-    /// It was time.
+    /// The periodic scan is due.
     Look,
-    /// A build has ended, so that the files of these modules are complete.
-    Built(Made, Vec<String>),
+    /// A build has ended, so the files of these modules are complete.
+    Built(BuildInfo, Vec<String>),
 }
 
-/// What a look at the files has led to.
+/// The result of a scan of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Looked {
+pub(super) enum ScanResult {
     /// No file is new.
     Nothing,
-    /// Files are new, and have the code that runs already. With `true`: those
-    /// before could not be used, or were refused.
+    /// Files are new, but contain the running code already. `true`: the previous ones were unusable
+    /// or rejected.
     Same(bool),
     /// New code is current.
     Swapped,
-    /// A file cannot be used, or the swap was refused. It has been told.
+    /// A file is unusable, or the swap was rejected. This has been reported.
     Refused,
 }
 
-/// The files, and what was last read of them.
+/// The module files, and what was last read of them.
 #[derive(Debug)]
 pub(super) struct Artifacts {
     node: Node,
-    /// Nothing is swapped once it has stopped.
+    /// Nothing is swapped once this has stopped.
     stopper: Stopper,
     files: BTreeMap<String, PathBuf>,
-    /// The entries of folders that decide what a file is, and whose file.
+    /// The directory entries that determine what the files are, each with the modules whose files
+    /// it determines.
     entries: HashMap<PathBuf, Vec<String>>,
-    /// What has changed, and may be changing still.
-    settling: Settling,
+    /// The files that have changed, and may still be changing.
+    settling: Debounce,
     /// What was last read of each module.
-    seen: HashMap<String, Seen>,
-    /// What the code that runs has, of each module that was read from its file.
+    seen: HashMap<String, FileState>,
+    /// The sections of the running code, for each module that was read from its file.
     sections: HashMap<String, Sections>,
-    /// What is waited for: since how many looks a file has been like this.
-    odd: HashMap<String, (Odd, u32)>,
-    /// What was refused through no fault that is known of its own.
+    /// Files with a problem, and the number of periodic scans for which the problem has been the
+    /// same.
+    odd: HashMap<String, (FileProblem, u32)>,
+    /// Modules of rejected swaps that are not known to have caused the rejection.
     pending: BTreeMap<String, ModuleBytes>,
-    /// What was new last could not be used, or was refused.
+    /// Whether the last new files were unusable or rejected.
     refused: bool,
 }
 
 /// Why a file is not read at once.
 #[derive(Debug, PartialEq, Eq)]
-enum Odd {
+enum FileProblem {
     /// It cannot be read.
     Unusable(String),
-    /// It is another one than was read, and no event has told so, or it is not
-    /// complete.
+    /// It differs from what was read and no event has reported that, or it is incomplete.
     Unsettled(Stamp),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
+struct FileState {
     stamp: Stamp,
     hash: blake3::Hash,
 }
 
 impl Artifacts {
-    /// What runs now is what was read at the boot.
+    /// Starts from the state at the boot: the running code is what was read then.
     pub(super) fn new(node: Node, files: BTreeMap<String, PathBuf>, stopper: Stopper) -> Artifacts {
         let release = node.0.code.current();
         let (mut seen, mut sections) = (HashMap::new(), HashMap::new());
         for (name, path) in &files {
             if let (Some(stamp), Some(version)) = (stamp(path), release.version(name)) {
                 let hash = blake3::Hash::from_bytes(version.digest.0);
-                // The stamp is only trusted if the content is what runs.
+                // The stamp is only trusted if the content is that of the running code.
                 let bytes = files::read(path, MAX_MODULE_BYTES as u64).unwrap_or_default();
                 if blake3::hash(&bytes) == hash {
-                    seen.insert(name.clone(), Seen { stamp, hash });
+                    seen.insert(name.clone(), FileState { stamp, hash });
                     sections.insert(name.clone(), Sections::of(&bytes));
                 }
             }
@@ -120,7 +121,7 @@ impl Artifacts {
             stopper,
             files,
             entries: HashMap::new(),
-            settling: Settling::default(),
+            settling: Debounce::default(),
             seen,
             sections,
             odd: HashMap::new(),
@@ -129,8 +130,7 @@ impl Artifacts {
         }
     }
 
-    /// Other files are to be watched. What was seen of a file at another place
-    /// does not count.
+    /// Changes the set of files. What was read of a file at another path does not count any more.
     pub(super) fn follow(&mut self, files: BTreeMap<String, PathBuf>) {
         let moved = |name: &String| self.files.get(name) != files.get(name);
         (self.settling).retain(|name| self.files.get(name) == files.get(name));
@@ -140,7 +140,7 @@ impl Artifacts {
         self.files = files;
     }
 
-    /// Whether what was read last of these modules is the code that runs.
+    /// Returns whether what was last read of these modules is the running code.
     pub(super) fn run(&self, modules: &[String]) -> bool {
         let release = self.node.0.code.current();
         modules.iter().all(|name| {
@@ -149,12 +149,12 @@ impl Artifacts {
         })
     }
 
-    /// The processes of these modules that do not run what is current.
-    pub(super) fn behind(&self, modules: &[String]) -> Vec<Behind> {
-        self.node.behind(modules.iter().map(String::as_str))
+    /// Returns the processes of these modules that do not run the current version.
+    pub(super) fn outdated(&self, modules: &[String]) -> Vec<Outdated> {
+        self.node.outdated(modules.iter().map(String::as_str))
     }
 
-    /// Whether the release has all the modules.
+    /// Returns whether the release has all the modules.
     pub(super) fn are_loaded(&self) -> bool {
         let release = self.node.0.code.current();
         self.files
@@ -162,7 +162,7 @@ impl Artifacts {
             .all(|name| release.version(name).is_some())
     }
 
-    /// The entries of folders that decide what the files are.
+    /// Returns the directory entries that determine what the files are.
     pub(super) fn entries(&mut self) -> impl Iterator<Item = &PathBuf> {
         self.entries.clear();
         for (name, path) in &self.files {
@@ -173,8 +173,14 @@ impl Artifacts {
         self.entries.keys()
     }
 
-    /// Something has happened to an entry of a folder. Answers whether it matters.
-    pub(super) fn touch(&mut self, entry: &Path, sign: Sign, noticed: u64, now: Instant) -> bool {
+    /// Notes that a directory entry has changed. Returns whether it matters.
+    pub(super) fn touch(
+        &mut self,
+        entry: &Path,
+        sign: ChangeHint,
+        noticed: u64,
+        now: Instant,
+    ) -> bool {
         let Some(modules) = self.entries.get(entry) else {
             return false;
         };
@@ -184,30 +190,31 @@ impl Artifacts {
         true
     }
 
-    /// Something may have happened to any file.
+    /// Notes that any file may have changed.
     pub(super) fn touch_all(&mut self, noticed: u64, now: Instant) {
         for module in self.files.keys() {
-            self.settling.touch(module, Sign::default(), noticed, now);
+            self.settling
+                .touch(module, ChangeHint::default(), noticed, now);
         }
     }
 
-    /// When a file is to be looked at that has changed.
+    /// Returns when a changed file is due to be scanned.
     pub(super) fn ready_at(&self) -> Option<Instant> {
         self.settling.ready_at()
     }
 
-    /// Looks at the files that have changed, and are to be looked at by now.
-    pub(super) fn look_at_ready(&mut self, now: Instant) -> Looked {
+    /// Scans the changed files that are due.
+    pub(super) fn look_at_ready(&mut self, now: Instant) -> ScanResult {
         let ready = self.settling.take_ready(now);
         match ready.values().map(|ready| ready.noticed).min() {
             Some(noticed) => self.look_with(noticed, &Cause::Event, &ready),
-            None => Looked::Nothing,
+            None => ScanResult::Nothing,
         }
     }
 
-    /// Looks at all files that nobody seems to be changing, and swaps what is new.
-    /// `noticed` is when the change was, by the node's clock.
-    pub(super) fn look(&mut self, noticed: u64, cause: &Cause) -> Looked {
+    /// Scans all files that are not being written, and swaps in what is new. `noticed` is the time
+    /// of the change by the node's clock.
+    pub(super) fn look(&mut self, noticed: u64, cause: &Cause) -> ScanResult {
         self.look_with(noticed, cause, &BTreeMap::new())
     }
 
@@ -216,28 +223,28 @@ impl Artifacts {
         noticed: u64,
         cause: &Cause,
         ready: &BTreeMap<String, Ready>,
-    ) -> Looked {
+    ) -> ScanResult {
         let looked = self.swap(noticed, cause, ready);
         match looked {
-            Looked::Nothing => {}
-            Looked::Refused => self.refused = true,
-            Looked::Same(_) | Looked::Swapped => {
+            ScanResult::Nothing => {}
+            ScanResult::Refused => self.refused = true,
+            ScanResult::Same(_) | ScanResult::Swapped => {
                 let mended = std::mem::take(&mut self.refused);
-                if looked == Looked::Same(false) {
-                    return Looked::Same(mended);
+                if looked == ScanResult::Same(false) {
+                    return ScanResult::Same(mended);
                 }
             }
         }
         looked
     }
 
-    fn swap(&mut self, noticed: u64, cause: &Cause, ready: &BTreeMap<String, Ready>) -> Looked {
+    fn swap(&mut self, noticed: u64, cause: &Cause, ready: &BTreeMap<String, Ready>) -> ScanResult {
         let mut refused = false;
         let mut changed = Vec::new();
         for (name, path) in &self.files {
             let built = match cause {
                 Cause::Built(_, modules) if modules.contains(name) => true,
-                // Somebody else's may be half written.
+                // A file that this build did not write may be half-written.
                 Cause::Built(..) => continue,
                 Cause::Event | Cause::Look => false,
             };
@@ -246,7 +253,12 @@ impl Artifacts {
             }
             let done = ready.get(name).is_some_and(|ready| ready.done);
             if let Err(why) = manifest::usable(path) {
-                let waited = waited(&mut self.odd, name, Odd::Unusable(why.clone()), cause);
+                let waited = waited(
+                    &mut self.odd,
+                    name,
+                    FileProblem::Unusable(why.clone()),
+                    cause,
+                );
                 if built || waited == Some(1) {
                     self.node.0.events.send(unreadable(name, path, why));
                     refused = true;
@@ -258,16 +270,21 @@ impl Artifacts {
                 self.odd.remove(name);
                 continue;
             }
-            let looks = waited(&mut self.odd, name, Odd::Unsettled(before.clone()), cause);
+            let looks = waited(
+                &mut self.odd,
+                name,
+                FileProblem::Unsettled(before.clone()),
+                cause,
+            );
             if *cause == Cause::Look && looks == Some(0) {
-                // No event told of it, so it may be written to just now.
+                // No event reported it, so it may be being written right now.
                 continue;
             }
             let Ok(bytes) = files::read(path, MAX_MODULE_BYTES as u64) else {
                 continue;
             };
             if stamp(path).as_ref() != Some(&before) {
-                // Half-written: the writer's next event brings us back.
+                // Half-written: the writer's next event triggers another scan.
                 continue;
             }
             if bytes.is_empty() {
@@ -279,7 +296,7 @@ impl Artifacts {
                 continue;
             }
             let sections = Sections::of(&bytes);
-            // An error in a text that its writer has closed is told at once.
+            // An error in a text file that its writer has closed is reported at once.
             let is_cut_off = is_cut_off(&bytes) && !(done && is_text(&bytes));
             let has_less = (self.sections.get(name))
                 .is_some_and(|before| is_wasm(&bytes) && !before.are_in(&sections));
@@ -292,7 +309,7 @@ impl Artifacts {
                 .seen
                 .insert(
                     name.clone(),
-                    Seen {
+                    FileState {
                         stamp: before,
                         hash,
                     },
@@ -310,14 +327,14 @@ impl Artifacts {
         }
         if changed.is_empty() {
             return if refused {
-                Looked::Refused
+                ScanResult::Refused
             } else {
-                Looked::Nothing
+                ScanResult::Nothing
             };
         }
         changed.extend(std::mem::take(&mut self.pending).into_values());
         if self.stopper.is_stopped() {
-            return Looked::Nothing;
+            return ScanResult::Nothing;
         }
         let built = matches!(cause, Cause::Built(..));
         let options = DeployOptions {
@@ -327,7 +344,7 @@ impl Artifacts {
             },
             ..DeployOptions::default()
         };
-        // A refusal is an event; the old code runs on.
+        // A rejection is reported as an event; the old code keeps running.
         let names = || changed.iter().map(|module| module.name.clone()).collect();
         let deployed = self.node.deploy(changed.clone(), options);
         if deployed.is_ok() {
@@ -335,17 +352,17 @@ impl Artifacts {
             (self.sections).extend(changed.iter().map(|it| (it.name.clone(), sections(it))));
         }
         match deployed {
-            Ok(_) if refused => Looked::Refused,
+            Ok(_) if refused => ScanResult::Refused,
             Ok(report) if report.modules.is_empty() => {
                 if self.refused && !built {
                     let modules: Vec<String> = names();
-                    let behind = self.behind(&modules);
-                    let mended = Event::Mended { modules, behind };
+                    let outdated = self.outdated(&modules);
+                    let mended = Event::Recovered { modules, outdated };
                     self.node.0.events.send(mended);
                 }
-                Looked::Same(false)
+                ScanResult::Same(false)
             }
-            Ok(_) => Looked::Swapped,
+            Ok(_) => ScanResult::Swapped,
             Err(error) => {
                 for module in changed {
                     let broken = match &error {
@@ -357,18 +374,18 @@ impl Artifacts {
                         self.pending.insert(module.name.clone(), module);
                     }
                 }
-                Looked::Refused
+                ScanResult::Refused
             }
         }
     }
 }
 
-/// Notes that a file is odd, and answers for how many looks it has been just so;
-/// `None` while only events have told of it.
+/// Notes the problem of a file, and returns for how many periodic scans it has been the same;
+/// `None` if this is not a periodic scan.
 fn waited(
-    odd: &mut HashMap<String, (Odd, u32)>,
+    odd: &mut HashMap<String, (FileProblem, u32)>,
     name: &str,
-    now: Odd,
+    now: FileProblem,
     cause: &Cause,
 ) -> Option<u32> {
     let look = *cause == Cause::Look;
@@ -385,7 +402,7 @@ fn waited(
 }
 
 fn unreadable(module: &str, file: &Path, reason: String) -> Event {
-    Event::Unreadable {
+    Event::FileUnreadable {
         module: module.to_owned(),
         file: file.display().to_string(),
         reason,

@@ -1,25 +1,25 @@
 //! The files that builds read: which there are, and which have changed.
 //!
-//! What counts is the content. A file that is saved unchanged, written beside and
-//! renamed, or touched by a clock that jumps has not changed; nor have files that
-//! an editor makes and removes again. What git ignores is no source, nor are
-//! hidden files, the files that builds make, and folders of caches (`walk`).
+//! The content counts. A file has not changed if it was saved with the same content, replaced by a
+//! renamed copy, or touched by a clock that jumps; nor have files that an editor creates and
+//! removes again. Files that git ignores are no sources, nor are hidden files, the files that
+//! builds make, and cache folders (`walk`).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::places::places;
+use super::link_targets::places;
 use super::stamp::{Stamp, stamp};
 use super::walk::{Met, walk};
 use crate::files;
 
-/// How many source files of an app are watched, all builds together.
+/// The maximum number of source files of an app that are watched, for all builds together.
 const MAX_FILES: usize = 100_000;
-/// How many of their folders are watched, and how many links are followed. Each
+/// The maximum number of their folders that are watched, and of links that are followed. Each
 /// folder takes one of the system's watches (`fs.inotify.max_user_watches`).
 const MAX_FOLDERS: usize = 10_000;
-/// Larger files are compared by their stamps alone, bytes.
+/// Files larger than this, in bytes, are compared by their stamps only.
 const MAX_HASHED: u64 = 16 << 20;
 
 /// All source files as they were last seen.
@@ -28,29 +28,29 @@ pub(super) struct Sources {
     roots: Vec<PathBuf>,
     /// Files that are no sources, wherever they are.
     made: HashSet<PathBuf>,
-    /// Folders in which there are none, with their full paths.
+    /// Folders that contain no sources, as absolute paths.
     written: Vec<PathBuf>,
-    /// Where this program's own output goes: each build would change it.
+    /// The files that this program's own output goes to, which each build would change.
     own: Vec<(u64, u64)>,
-    files: HashMap<PathBuf, Seen>,
+    files: HashMap<PathBuf, SourceState>,
     /// Their folders, without links.
     folders: BTreeSet<PathBuf>,
-    /// Entries of any folders that decide where links among them lead.
+    /// Entries of any folders that determine the targets of links among the sources.
     ways: BTreeSet<PathBuf>,
-    /// What changed during a build, which did not see it.
+    /// Files that changed during a build, so that the build may not have read the change.
     pending: BTreeSet<PathBuf>,
-    /// It was said that there are too many.
+    /// Whether it was reported that there are too many.
     told: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
+struct SourceState {
     stamp: Stamp,
     hash: Option<blake3::Hash>,
 }
 
 impl Sources {
-    /// Sees all that is there. `made` are the files that builds write, `written` the folders that
+    /// Scans all sources. `made` are the files that builds write, `written` the folders that
     /// processes write to.
     pub(super) fn new(
         roots: impl IntoIterator<Item = PathBuf>,
@@ -79,19 +79,19 @@ impl Sources {
         sources
     }
 
-    /// The folders all of whose entries matter, without links.
+    /// Returns the folders in which every entry matters, without links.
     pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
         self.folders.iter().map(PathBuf::as_path)
     }
 
-    /// Entries of other folders that matter: what links lead to, and what is looked
-    /// for itself.
+    /// Returns the entries of other folders that matter: the targets of links, and the roots
+    /// themselves.
     pub(super) fn entries(&self) -> impl Iterator<Item = PathBuf> {
         let roots = self.roots.iter().flat_map(|root| places(root));
         self.ways.iter().cloned().chain(roots)
     }
 
-    /// Looks again; answers which files have come, changed or gone, in order.
+    /// Scans the sources again; returns the files that were added, changed or removed, sorted.
     pub(super) fn look(&mut self) -> Vec<PathBuf> {
         let changed = self.compare();
         let mut pending = std::mem::take(&mut self.pending);
@@ -102,16 +102,15 @@ impl Sources {
         pending.into_iter().collect()
     }
 
-    /// A build has ended. Lock files are its own doing; of all else that changed
-    /// meanwhile the next look will tell.
+    /// Notes that a build has ended. Lock files are its own doing; everything else that changed
+    /// during the build is returned by the next scan.
     pub(super) fn built(&mut self) {
         let changed = self.compare();
         self.pending
             .extend(changed.into_iter().filter(|path| !is_lock(path)));
     }
 
-    /// Looks whether something has changed that does not wait already. It waits, too,
-    /// from now on.
+    /// Returns whether something has changed that was not pending already, and makes it pending.
     pub(super) fn has_news(&mut self) -> bool {
         let changed = self.compare();
         let before = self.pending.len();
@@ -119,12 +118,12 @@ impl Sources {
         self.pending.len() > before
     }
 
-    /// What changed during a build.
+    /// Returns what changed during a build.
     pub(super) fn pending(&self) -> impl Iterator<Item = &PathBuf> {
         self.pending.iter()
     }
 
-    /// Whether something changed during a build.
+    /// Returns whether something changed during a build.
     pub(super) fn is_pending(&self) -> bool {
         !self.pending.is_empty()
     }
@@ -158,7 +157,7 @@ impl Sources {
                     if found.len() >= MAX_FILES {
                         too_many = true;
                     } else if !self.own.contains(&(metadata.dev(), metadata.ino()))
-                        // It may be gone by now.
+                        // It may have been removed in the meantime.
                         && let Some(seen) = see(path, self.files.get(path))
                     {
                         found.insert(path.to_owned(), seen);
@@ -187,8 +186,8 @@ impl Sources {
     }
 }
 
-impl Seen {
-    fn same(&self, other: &Seen) -> bool {
+impl SourceState {
+    fn same(&self, other: &SourceState) -> bool {
         match (&self.hash, &other.hash) {
             (Some(one), Some(two)) => one == two,
             _ => self.stamp == other.stamp,
@@ -196,7 +195,7 @@ impl Seen {
     }
 }
 
-fn see(path: &Path, before: Option<&Seen>) -> Option<Seen> {
+fn see(path: &Path, before: Option<&SourceState>) -> Option<SourceState> {
     let stamp = stamp(path)?;
     if let Some(before) = before.filter(|before| before.stamp == stamp) {
         return Some(before.clone());
@@ -206,10 +205,10 @@ fn see(path: &Path, before: Option<&Seen>) -> Option<Seen> {
     } else {
         Some(blake3::hash(&files::read(path, MAX_HASHED).ok()?))
     };
-    Some(Seen { stamp, hash })
+    Some(SourceState { stamp, hash })
 }
 
-/// The files that standard output and error are, if they are files.
+/// Returns the files that standard output and standard error are redirected to.
 fn outputs() -> Vec<(u64, u64)> {
     let of = |status: rustix::fs::Stat| {
         rustix::fs::FileType::from_raw_mode(status.st_mode)
@@ -225,7 +224,8 @@ fn outputs() -> Vec<(u64, u64)> {
     .collect()
 }
 
-/// Files in which package managers note which versions they took.
+/// Returns whether a path is a file in which package managers record the versions that they
+/// resolved.
 fn is_lock(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy());
     name.is_some_and(|name| {
@@ -268,7 +268,7 @@ mod tests {
         std::fs::write(at("data/log.txt"), "a process has written this").unwrap();
         assert_eq!(sources.look(), Vec::<std::path::PathBuf>::new());
 
-        // Nothing of this is a change.
+        // None of this is a change.
         write("src/lib.rs", "one");
         write("src/.lib.rs.swp", "x");
         write("src/lib.rs~", "x");
@@ -300,7 +300,7 @@ mod tests {
         );
         assert_eq!(names(folder.path(), &sources.look()), [""; 0]);
 
-        // The same length and the same time, as after a jump of the clock.
+        // The same length and the same timestamp, as after a jump of the clock.
         let time = fs::metadata(at("src/lib.rs")).unwrap().modified().unwrap();
         write("src/lib.rs.new", "six");
         let file = fs::File::options().write(true).open(at("src/lib.rs.new"));
@@ -321,7 +321,7 @@ mod tests {
         assert!(sources.is_pending());
         assert_eq!(sources.look(), [at("lib.rs")]);
         assert!(!sources.is_pending() && sources.look().is_empty());
-        // By somebody else, it is.
+        // Changed outside a build, it counts.
         fs::write(at("Cargo.lock"), "y").unwrap();
         assert_eq!(sources.look(), [at("Cargo.lock")]);
     }
@@ -345,7 +345,7 @@ mod tests {
         fs::create_dir(&src).unwrap();
         fs::write(src.join("a.c"), "a").unwrap();
         assert_eq!(sources.look(), [src.join("a.c")]);
-        // Whoever names it wants it.
+        // A root that is named itself is always a source.
         fs::write(&one, "3").unwrap();
         assert_eq!(sources.look(), [one]);
     }

@@ -1,11 +1,10 @@
-//! Tells cheaply whether a file may have changed.
+//! Detects cheaply whether a file may have changed.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// What the system says of a file. The time is that of the last change of the
-/// file or its name, which nobody can set: a saved file has another one even if
-/// its own time was put back.
+/// The metadata of a file. The time is that of the last change of the inode (ctime), which cannot
+/// be set: a saved file has another one even if its modification time was restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) inode: u64,

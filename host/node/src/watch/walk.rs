@@ -1,10 +1,10 @@
-//! Goes through a folder of sources: all files and folders in it but those that git
-//! ignores, that are hidden, and that hold what was made.
+//! Walks a folder of sources: all files and folders in it except those that git ignores, that are
+//! hidden, and that hold build results.
 //!
-//! Symbolic links are followed, to files and to folders, but each folder is gone
-//! through once only, so circles end; and none that holds the root itself, or all
-//! of a machine would be a source. Ignore files are read as [`files`](crate::files)
-//! reads: one that is a pipe ignores nothing, and holds nobody up.
+//! Symbolic links to files and to folders are followed, but each folder is entered only once, so
+//! cycles end. A folder that contains the root itself is not entered, or a whole machine could
+//! become a source. Ignore files are read with [`files`](crate::files): one that is a pipe ignores
+//! nothing, and does not block.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::Metadata;
@@ -15,29 +15,29 @@ use std::sync::Arc;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use super::places::places;
+use super::link_targets::places;
 use crate::files;
 
-/// Folders that hold what was made, whoever made them.
+/// Folders that hold build results.
 const MADE: [&str; 3] = ["target", "node_modules", "zig-out"];
-/// Tools mark a folder of theirs with this file, so that nobody keeps it.
+/// Tools mark a cache folder with this file, so that it is left out of backups.
 const CACHE_TAG: &str = "CACHEDIR.TAG";
-/// Bytes of an ignore file that count.
+/// The maximum number of bytes that are read of an ignore file.
 const MAX_IGNORE: u64 = 1 << 20;
 
-/// What is met on the way.
+/// What a walk reports.
 #[derive(Debug)]
 pub(super) enum Met<'a> {
     /// A folder, without links.
     Folder(&'a Path),
-    /// What is no folder, with what it is behind links.
+    /// A file, or whatever is not a folder, with the metadata of its target.
     File(&'a Path, &'a Metadata),
-    /// An entry that decides where a link leads.
+    /// An entry that determines the target of a link.
     Way(PathBuf),
 }
 
-/// Shows all that there is from a root on, which may be a file itself, in an order
-/// that depends on names alone. `wanted` says which folders to enter.
+/// Reports everything below a root, which may be a file itself, in an order that depends on names
+/// only. `wanted` returns whether to enter a folder.
 pub(super) fn walk(root: &Path, wanted: &dyn Fn(&Path) -> bool, meet: &mut dyn FnMut(Met<'_>)) {
     let Ok(metadata) = std::fs::metadata(root) else {
         return;
@@ -64,7 +64,8 @@ pub(super) fn walk(root: &Path, wanted: &dyn Fn(&Path) -> bool, meet: &mut dyn F
         real,
         rules,
     });
-    // What is reached without links has its own name, whoever links to it.
+    // A folder that can be reached without links is reported under that path, even if links to it
+    // exist.
     while let Some((folder, identity)) = walk.links.pop_front() {
         if walk.entered.insert(identity) {
             walk.folder(folder);
@@ -76,21 +77,21 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// A folder on the way.
+/// A folder on the walk.
 struct Folder {
     path: PathBuf,
-    /// The same from the root of the file system, for the rules.
+    /// The absolute path, for the rules.
     absolute: PathBuf,
-    /// Without links.
+    /// The path without links.
     real: PathBuf,
-    /// Those of the folders above.
+    /// The rules of the folders above.
     rules: Option<Arc<Rules>>,
 }
 
 struct Walk<'a> {
     wanted: &'a dyn Fn(&Path) -> bool,
     meet: &'a mut dyn FnMut(Met<'_>),
-    /// Where it began, without links.
+    /// The root, without links.
     top: PathBuf,
     entered: HashSet<(u64, u64)>,
     /// Folders behind links, which are entered last.
@@ -98,8 +99,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Goes through a folder and all below it. The depth is that of real folders, so
-    /// paths bound it.
+    /// Walks a folder and everything below it. The recursion follows real folders only, so the
+    /// length of paths bounds it.
     fn folder(&mut self, folder: Folder) {
         (self.meet)(Met::Folder(&folder.real));
         let Ok(entries) = std::fs::read_dir(&folder.real) else {
@@ -115,7 +116,7 @@ impl Walk<'_> {
             let name = entry.file_name();
             let path = folder.path.join(&name);
             let real = folder.real.join(&name);
-            // It may be gone by now, or lead nowhere.
+            // It may have been removed in the meantime, or be a broken link.
             let metadata = std::fs::metadata(&real);
             let is_folder = metadata.as_ref().is_ok_and(Metadata::is_dir);
             if !is_source(&name.to_string_lossy(), &real, is_folder) {
@@ -170,33 +171,33 @@ fn is_source(name: &str, real: &Path, is_folder: bool) -> bool {
     !is_scratch(name)
 }
 
-/// Files that editors keep beside those that are edited.
+/// Returns whether a name is that of a file which editors keep beside the edited one.
 fn is_scratch(name: &str) -> bool {
     name.starts_with(['.', '#'])
         || name.ends_with(['~', '#'])
         || [".swp", ".swx", ".tmp", ".bak", ".orig"]
             .iter()
             .any(|end| name.ends_with(end))
-        // What vim tries whether it may write a folder with.
+        // The file with which vim tests whether it may write to a folder.
         || name == "4913"
 }
 
-/// What the ignore files of a folder say, and of those above it.
+/// The rules in the ignore files of a folder, and those of the folders above it.
 struct Rules {
     above: Option<Arc<Rules>>,
-    /// `.ignore`, which counts before git's.
+    /// `.ignore`, which takes precedence over git's files.
     ignore: Gitignore,
     /// `.gitignore`.
     git: Gitignore,
-    /// A repository's own list, which nobody else has.
+    /// The repository's local list (`info/exclude`), which is not shared.
     exclude: Gitignore,
-    /// What git ignores above this folder does not count in it.
+    /// Whether this is the root of a repository, to which git's rules from above do not apply.
     is_repository: bool,
 }
 
 impl Rules {
-    /// Those above a folder, as far as its repository goes: somebody's home may have one
-    /// that ignores everything.
+    /// Returns the rules of the folders above a folder, up to the root of its repository: a home
+    /// folder may have rules that ignore everything.
     fn above(folder: &Path) -> Option<Arc<Rules>> {
         let is_top = |folder: &&Path| folder.join(".git").exists();
         if is_top(&folder) {
@@ -214,7 +215,7 @@ impl Rules {
             .fold(None, |rules, folder| Rules::of(folder, rules))
     }
 
-    /// Those of a folder; of the one above, if it has none.
+    /// Returns the rules of a folder, or those of the folder above if it has none.
     fn of(folder: &Path, above: Option<Arc<Rules>>) -> Option<Arc<Rules>> {
         let git = folder.join(".git");
         let is_repository = git.exists();
@@ -236,7 +237,7 @@ impl Rules {
         }
     }
 
-    /// Whether a path is ignored. The rule that is nearest to it decides.
+    /// Returns whether a path is ignored. The rule nearest to it decides.
     fn ignore(rules: Option<&Rules>, path: &Path, is_folder: bool) -> bool {
         let (mut by_ignore, mut by_git, mut by_exclude) = (Match::None, Match::None, Match::None);
         let (mut rules, mut in_repository) = (rules, true);
@@ -253,7 +254,7 @@ impl Rules {
     }
 }
 
-/// The rules in an ignore file; none if it cannot be read.
+/// Returns the rules in an ignore file; none if it cannot be read.
 fn listed_in(folder: &Path, file: &Path) -> Gitignore {
     let Ok(bytes) = files::read_up_to(file, MAX_IGNORE) else {
         return Gitignore::empty();
@@ -261,13 +262,13 @@ fn listed_in(folder: &Path, file: &Path) -> Gitignore {
     let text = String::from_utf8_lossy(&bytes);
     let mut builder = GitignoreBuilder::new(folder);
     for line in text.trim_start_matches('\u{feff}').lines() {
-        // One that is no pattern counts for nothing, as for git.
+        // A line that is no valid pattern is skipped, as git does.
         let _ = builder.add_line(Some(file.to_owned()), line);
     }
     builder.build().unwrap_or_else(|_| Gitignore::empty())
 }
 
-/// Where the `.git` of a folder keeps what all its worktrees have in common.
+/// Returns the folder in which the `.git` of a folder keeps what all its worktrees share.
 fn common(git: &Path) -> PathBuf {
     let line = |file: &Path| {
         let bytes = files::read_up_to(file, MAX_IGNORE).ok()?;

@@ -1,16 +1,16 @@
-//! Whether a module file is whole, as far as its bytes tell. Most that are not are
-//! still being written.
+//! Detects from its bytes whether a module file is complete. Most incomplete ones are still being
+//! written.
 
 use std::collections::BTreeSet;
 
 const MAGIC: &[u8] = b"\0asm";
-/// The id of sections that the compiler names.
+/// The id of custom sections.
 const CUSTOM: u8 = 0;
-/// Custom sections that a module needs: the others speak to people.
+/// The prefix of the custom sections that a module needs: the others are informational.
 const NEEDED: &[u8] = b"exuvia";
 
-/// The kinds of sections that a module has. One that has fewer than its predecessor
-/// may end too early: where a section ends, nothing tells that another is to come.
+/// The kinds of sections that a module has. A module with fewer than its predecessor may be cut
+/// off: at the end of a section nothing shows that another one follows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sections(BTreeSet<Section>);
 
@@ -21,7 +21,7 @@ enum Section {
 }
 
 impl Sections {
-    /// Those of a module; none of what is no Wasm.
+    /// Returns the sections of a module; none if it is not Wasm.
     pub(super) fn of(bytes: &[u8]) -> Sections {
         let mut sections = BTreeSet::new();
         let mut rest = bytes.get(8..).unwrap_or_default();
@@ -41,13 +41,13 @@ impl Sections {
         Sections(sections)
     }
 
-    /// Whether all that these are is there as well.
+    /// Returns whether the other module has all of these too.
     pub(super) fn are_in(&self, other: &Sections) -> bool {
         self.0.is_subset(&other.0)
     }
 }
 
-/// What the name of a custom section is.
+/// Returns the name of a custom section.
 fn name(body: &[u8]) -> Option<&[u8]> {
     let Number::Is(length, rest) = number(body) else {
         return None;
@@ -62,9 +62,9 @@ enum Next<'a> {
         next: &'a [u8],
     },
     End,
-    /// It goes on behind the last byte.
+    /// The section extends beyond the last byte.
     CutOff,
-    /// It is no module.
+    /// This is not a module.
     Wrong,
 }
 
@@ -92,10 +92,10 @@ enum Number<'a> {
     Wrong,
 }
 
-/// A number of at most five bytes, and what follows.
+/// Parses a number of at most five bytes, and returns it with the rest of the bytes.
 fn number(bytes: &[u8]) -> Number<'_> {
     let Some(end) = bytes.iter().take(5).position(|byte| byte & 0x80 == 0) else {
-        // Five bytes are one too many.
+        // A fifth byte that continues is one too many.
         return match bytes.len() < 5 {
             true => Number::CutOff,
             false => Number::Wrong,
@@ -108,7 +108,7 @@ fn number(bytes: &[u8]) -> Number<'_> {
     Number::Is(size, &bytes[end + 1..])
 }
 
-/// Whether a module ends before its last section does, or a text before its last
+/// Returns whether a module ends before its last section does, or a text before its last
 /// parenthesis.
 pub(super) fn is_cut_off(bytes: &[u8]) -> bool {
     if bytes.starts_with(MAGIC) || MAGIC.starts_with(bytes) {
@@ -126,18 +126,18 @@ pub(super) fn is_cut_off(bytes: &[u8]) -> bool {
     is_text(bytes) && is_open(bytes)
 }
 
-/// Whether this is Wasm, as far as its beginning tells.
+/// Returns whether this starts like binary Wasm.
 pub(super) fn is_wasm(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-/// Whether this is a text of Wasm, as far as its beginning tells.
+/// Returns whether this starts like the text format of Wasm.
 pub(super) fn is_text(bytes: &[u8]) -> bool {
     let begins = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     matches!(begins, Some(b'(' | b';'))
 }
 
-/// Whether a text ends within parentheses, a string or a comment.
+/// Returns whether a text ends within parentheses, a string or a comment.
 fn is_open(text: &[u8]) -> bool {
     let mut depth = 0_usize;
     let mut comments = 0_usize;
@@ -178,7 +178,7 @@ mod tests {
         ))
         .unwrap();
         assert!(!is_cut_off(&module));
-        // Where a section ends, nothing tells that another is to come.
+        // At the end of a section nothing shows that another one follows.
         let whole: Vec<usize> = (0..=module.len())
             .filter(|&end| !is_cut_off(&module[..end]))
             .collect();
@@ -198,7 +198,7 @@ mod tests {
         assert!(!whole.are_in(&parse(&format!("(module {data})"))));
         let less = parse("(module (memory 1) (@custom \"exuvia.layout\" \"y\"))");
         assert!(!whole.are_in(&less) && less.are_in(&whole));
-        // What speaks to people may go.
+        // Informational sections may disappear.
         let named = parse(&format!(
             "(module $named {data} (@custom \"producers\" \"x\"))"
         ));

@@ -188,7 +188,7 @@ fn signals_from_one_process_arrive_in_order_whatever_they_are() {
     }
     a.wait().message(Kind::Request, b"r");
     a.wait().message(Kind::Message, b"last");
-    a.wait().obituary(Kind::Down, b.pid, Reason::KILLED.0);
+    a.wait().notifications(Kind::Down, b.pid, Reason::KILLED.0);
     a.has_nothing();
     node.halt();
 }
@@ -321,10 +321,10 @@ fn a_request_has_one_answer_a_reply_or_a_down() {
     let c = Puppet::new(&node);
     let asked = a.request(c.pid, 6, b"?").ok().reference;
     c.kill();
-    let got = a.wait().obituary(Kind::Down, c.pid, Reason::KILLED.0);
+    let got = a.wait().notifications(Kind::Down, c.pid, Reason::KILLED.0);
     assert_eq!(got.message, asked);
     let asked = a.request(c.pid, 6, b"?").ok().reference;
-    let got = a.wait().obituary(Kind::Down, c.pid, Reason::NOPROC.0);
+    let got = a.wait().notifications(Kind::Down, c.pid, Reason::NOPROC.0);
     assert_eq!(got.message, asked);
     a.has_nothing();
     node.halt();
@@ -344,7 +344,7 @@ fn demonitor_with_flush_drops_what_has_arrived() {
         b"",
     )
     .ok();
-    let got = a.next().obituary(Kind::Down, b.pid, Reason::KILLED.0);
+    let got = a.next().notifications(Kind::Down, b.pid, Reason::KILLED.0);
     assert_eq!(got.message, stays);
     a.has_nothing();
     node.halt();
@@ -439,10 +439,10 @@ fn a_synchronous_start_succeeds_fails_or_is_late() {
     a.has_nothing();
     let got = a.spawn("starter", b"f", options).is(Code::StartFailed);
     let (child, monitor) = (got.pid, got.reference);
-    let got = a.wait().obituary(Kind::Down, child, 300);
+    let got = a.wait().notifications(Kind::Down, child, 300);
     assert_eq!((got.message, got.payload()), (monitor, &b"no licence"[..]));
     let got = a.spawn("starter", b"t", options).is(Code::StartFailed);
-    let down = a.wait().obituary(Kind::Down, got.pid, Reason::TRAP.0);
+    let down = a.wait().notifications(Kind::Down, got.pid, Reason::TRAP.0);
     assert_eq!(down.message, got.reference);
     a.has_nothing();
     node.halt();
@@ -459,7 +459,8 @@ fn a_start_that_is_late_fails_and_the_child_is_killed() {
         ..Options::default()
     };
     let got = a.spawn("starter", b"s", options).is(Code::StartFailed);
-    a.wait().obituary(Kind::Down, got.pid, Reason::KILLED.0);
+    a.wait()
+        .notifications(Kind::Down, got.pid, Reason::KILLED.0);
     Puppet::of(&node, got.pid).wait_for_end();
     a.has_nothing();
     node.halt();
@@ -473,7 +474,7 @@ fn a_failed_start_reaches_a_linked_parent_as_an_exit() {
     a.trap_exit(true);
     let linked = Options::flags(spawn::SYNC | spawn::LINK);
     let got = a.spawn("starter", b"f", linked).is(Code::StartFailed);
-    a.wait().obituary(Kind::Exit, got.pid, 300);
+    a.wait().notifications(Kind::Exit, got.pid, 300);
     // Without a trap it is the parent's end.
     let (list, data) = linked.of("starter", b"f");
     let Err(CallFailed::Down { reason, .. }) = b.try_do("spawn", &list, &data) else {
@@ -525,7 +526,7 @@ fn a_child_that_is_done_before_it_has_started_is_logged() {
         quiet(b"x\x01", options);
         let got = a.spawn("starter", how, options).is(Code::StartFailed);
         a.wait()
-            .obituary(Kind::Down, got.pid, if how == b"f" { 300 } else { 0 });
+            .notifications(Kind::Down, got.pid, if how == b"f" { 300 } else { 0 });
         let (pid, reason) = logged();
         assert_eq!(pid, got.pid.to_string(), "{reason}");
         assert!(reason.starts_with(told), "{reason}");
@@ -541,7 +542,7 @@ fn a_start_that_nobody_waits_for_fails_too() {
     let got = a
         .spawn("starter", b"f", Options::flags(spawn::MONITOR))
         .ok();
-    let down = a.wait().obituary(Kind::Down, got.pid, 300);
+    let down = a.wait().notifications(Kind::Down, got.pid, 300);
     assert_eq!(down.payload(), b"no licence");
     node.halt();
 }
@@ -571,7 +572,9 @@ fn a_link_takes_both_ways_and_normal_ends_do_not_spread() {
     a.on("link", b.pid).ok();
     a.on("link", a.pid).ok();
     node.kill(a.pid);
-    watch.wait().obituary(Kind::Down, b.pid, Reason::KILLED.0);
+    watch
+        .wait()
+        .notifications(Kind::Down, b.pid, Reason::KILLED.0);
     c.on("link", d.pid).ok();
     d.tell("leave", &[2], b"");
     d.wait_for_end();
@@ -588,11 +591,11 @@ fn whoever_traps_exits_is_told_and_lives() {
     a.on("link", b.pid).ok();
     a.on("link", b.pid).ok();
     b.tell("exit", &[300, DATA, 3], b"why");
-    let got = a.wait().obituary(Kind::Exit, b.pid, 300);
+    let got = a.wait().notifications(Kind::Exit, b.pid, 300);
     assert_eq!(got.payload(), b"why");
     // A link to the dead: the same, with NOPROC.
     a.on("link", b.pid).ok();
-    a.wait().obituary(Kind::Exit, b.pid, Reason::NOPROC.0);
+    a.wait().notifications(Kind::Exit, b.pid, Reason::NOPROC.0);
     a.has_nothing();
     assert_eq!(a.trap_exit(false), 1);
     let told = a.try_do("link", &[DATA], &b.pid.to_bytes());
@@ -615,7 +618,7 @@ fn after_an_unlink_no_exit_comes() {
     a.on("unlink", c.pid).ok();
     a.on("link", c.pid).ok();
     c.kill();
-    a.wait().obituary(Kind::Exit, c.pid, Reason::KILLED.0);
+    a.wait().notifications(Kind::Exit, c.pid, Reason::KILLED.0);
     a.has_nothing();
     node.halt();
 }
@@ -631,15 +634,15 @@ fn exit_signals_from_anybody() {
     b.trap_exit(true);
     a.exit_process(b.pid, 0, b"").ok();
     a.exit_process(b.pid, 301, b"please").ok();
-    b.wait().obituary(Kind::Exit, a.pid, 0);
+    b.wait().notifications(Kind::Exit, a.pid, 0);
     assert_eq!(
-        b.wait().obituary(Kind::Exit, a.pid, 301).payload(),
+        b.wait().notifications(Kind::Exit, a.pid, 301).payload(),
         b"please"
     );
     // A kill cannot be trapped, and others see KILLED.
     a.on("monitor", b.pid).ok();
     a.on("kill", b.pid).ok();
-    a.wait().obituary(Kind::Down, b.pid, Reason::KILLED.0);
+    a.wait().notifications(Kind::Down, b.pid, Reason::KILLED.0);
     a.exit_process(b.pid, 301, b"").ok();
     a.on("kill", b.pid).ok();
     // NORMAL ends nobody but the caller itself.
@@ -655,12 +658,12 @@ fn each_monitor_tells_once() {
     let first = a.on("monitor", b.pid).ok().reference;
     let second = a.on("monitor", b.pid).ok().reference;
     b.kill();
-    let mut told = [a.wait(), a.wait()].map(|got| got.obituary(Kind::Down, b.pid, 2).message);
+    let mut told = [a.wait(), a.wait()].map(|got| got.notifications(Kind::Down, b.pid, 2).message);
     told.sort_unstable_by_key(|reference| *reference != first);
     assert_eq!(told, [first, second]);
     a.has_nothing();
     let third = a.on("monitor", b.pid).ok().reference;
-    let got = a.next().obituary(Kind::Down, b.pid, Reason::NOPROC.0);
+    let got = a.next().notifications(Kind::Down, b.pid, Reason::NOPROC.0);
     assert_eq!(got.message, third);
     node.halt();
 }
@@ -672,7 +675,7 @@ fn an_exit_in_the_middle_of_a_handler_has_its_reason() {
     a.on("monitor", b.pid).ok();
     b.tell("exit", &[4_000, DATA, 6], b"enough");
     assert_eq!(
-        a.wait().obituary(Kind::Down, b.pid, 4_000).payload(),
+        a.wait().notifications(Kind::Down, b.pid, 4_000).payload(),
         b"enough"
     );
     assert_eq!(exit_of(&mut events, b.pid).0, "exit 4000: enough");
@@ -680,14 +683,15 @@ fn an_exit_in_the_middle_of_a_handler_has_its_reason() {
         let c = Puppet::new(&node);
         a.on("monitor", c.pid).ok();
         c.tell("exit", &[code, pointer, 6], b"enough");
-        a.wait().obituary(Kind::Down, c.pid, Reason::CONTRACT.0);
+        a.wait()
+            .notifications(Kind::Down, c.pid, Reason::CONTRACT.0);
     }
     for code in [0, 1] {
         let c = Puppet::new(&node);
         a.on("monitor", c.pid).ok();
         c.tell("exit", &[code, DATA, 0], b"");
         a.wait()
-            .obituary(Kind::Down, c.pid, i32::try_from(code).unwrap());
+            .notifications(Kind::Down, c.pid, i32::try_from(code).unwrap());
     }
     node.halt();
 }
@@ -697,12 +701,14 @@ fn done_is_a_normal_end_and_other_answers_break_the_contract() {
     let (node, a, b) = two();
     a.on("monitor", b.pid).ok();
     b.tell("leave", &[2], b"");
-    a.wait().obituary(Kind::Down, b.pid, Reason::NORMAL.0);
+    a.wait().notifications(Kind::Down, b.pid, Reason::NORMAL.0);
     for answer in [3, -7] {
         let c = Puppet::new(&node);
         a.on("monitor", c.pid).ok();
         c.tell("leave", &[answer], b"");
-        let got = a.wait().obituary(Kind::Down, c.pid, Reason::CONTRACT.0);
+        let got = a
+            .wait()
+            .notifications(Kind::Down, c.pid, Reason::CONTRACT.0);
         let text = String::from_utf8_lossy(got.payload()).into_owned();
         assert!(text.contains(&format!("`run` answered {answer}")), "{text}");
     }
@@ -720,7 +726,7 @@ fn a_process_that_waits_does_not_cross_before_it_rests() {
     eventually("it waits again", || a.state().starts_with("waiting"));
     let all = node.processes(&exuvia_node::Filter::default());
     assert_eq!(all[0].module.as_deref(), Some("puppet@1"));
-    assert_eq!(all[0].crossings, 0);
+    assert_eq!(all[0].upgrades, 0);
     assert_eq!(a.act("version", &[], b"").result, 1);
     // That one ended in REST.
     assert_eq!(a.act("version", &[], b"").result, 2);

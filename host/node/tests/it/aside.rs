@@ -34,12 +34,12 @@ fn waits_for(puppet: &Puppet, tag: i64) -> Begun {
 }
 
 fn aside(node: &Node) -> usize {
-    node.scheduler().aside()
+    node.scheduler().blocked_threads()
 }
 
 #[track_caller]
 fn somebody_was_aside(node: &Node) {
-    assert!(node.scheduler().stepped_aside() > 0);
+    assert!(node.scheduler().blocked_in_place() > 0);
     nobody_is_aside(node);
 }
 
@@ -80,7 +80,7 @@ fn its_time_passes_and_its_calls_are_answered() {
     let [sleeper, caller] = [(); 2].map(|()| Puppet::new(&node));
     sleeper.act("sleep", &[30], b"").ok();
     somebody_was_aside(&node);
-    let before = node.scheduler().stepped_aside();
+    let before = node.scheduler().blocked_in_place();
     deploy(&node, "puppet", &puppet::text(2));
     // The next version is taken to run as the one before: as one that waits.
     caller.act("sleep", &[30], b"").ok();
@@ -97,7 +97,7 @@ fn its_time_passes_and_its_calls_are_answered() {
     let (arguments, data) = Puppet::calls(server.pid, puppet::CMD, &command, room, 10_000);
     let answer = caller.act("call", &arguments, &data).ok();
     assert_eq!(answer.kind, Kind::Reply as u32);
-    assert!(node.scheduler().stepped_aside() > before);
+    assert!(node.scheduler().blocked_in_place() > before);
     nobody_is_aside(&node);
     node.halt();
 }
@@ -227,7 +227,7 @@ fn state_is_copied_and_crosses_from_a_stack_that_waits() {
             .unwrap();
         // It was copied, and what was copied has been brought into the new code.
         assert_eq!((report.processes, report.verified), (1, 1));
-        eventually("it crosses", || of(&node, pid).crossings == version);
+        eventually("it crosses", || of(&node, pid).upgrades == version);
         for _ in 0..3 {
             asked += 1;
             // The start counts as well once it loops.

@@ -6,13 +6,20 @@ use std::thread;
 use std::time::Duration;
 
 use exuvia_node::abi::{Kind, Reason};
-use exuvia_node::{CallFailed, DeployOptions, Event, Filter, Loops, Pid, SwapError};
+use exuvia_node::{
+    CallFailed, DeployOptions, Event, Filter, Loops, Node, Pid, SwapError, UpgradeState,
+};
 
 use crate::actors::{ADD, Actor, STATE, TELL, cast, counts, handles, loops, of, post};
 use crate::guests::{ask, deploy, event, eventually, module, node, node_with, spawn};
 use crate::puppet::{self, Puppet};
 
 // ---- loops ---------------------------------------------------------------------
+
+/// Whether it stays on its version until it exits.
+fn exempt(node: &Node, pid: Pid) -> bool {
+    of(node, pid).upgrade == Some(UpgradeState::Exempt)
+}
 
 #[test]
 fn a_loop_that_takes_upgrade_is_woken_and_crosses() {
@@ -31,7 +38,7 @@ fn a_loop_that_takes_upgrade_is_woken_and_crosses() {
         assert_eq!(report.processes, 1);
         // Nobody has written to it.
         eventually("it crosses", || {
-            u64::from(of(&node, pid).crossings) == version - 1
+            u64::from(of(&node, pid).upgrades) == version - 1
         });
         assert_eq!(ask(&node, pid), version * 1_000 + version + 1);
     }
@@ -116,7 +123,7 @@ fn a_loop_that_is_inspected_all_the_time_is_woken_to_go_back() {
         node.rollback().unwrap();
         // To look here would wake it: who is not at rest is asked in its turn.
         event(&mut events, "it is back", |event| match event {
-            Event::Settled(report) if report.back => Some(()),
+            Event::UpgradeCompleted(report) if report.rollback => Some(()),
             _ => None,
         });
     }
@@ -163,7 +170,7 @@ fn a_loop_that_is_left_stays_on_its_version_until_it_ends() {
     assert_eq!(ask(&node, pid), 3);
     let seen = of(&node, pid);
     assert_eq!(
-        (seen.module.as_deref(), seen.stuck),
+        (seen.module.as_deref(), seen.upgrade_reason),
         (Some("loops@1"), None)
     );
     assert_eq!(seen.state, "receive");
@@ -199,7 +206,9 @@ fn a_loop_may_be_killed_for_the_commit() {
     };
     node.deploy(vec![module("loops", &loops(false, "(i64.const 77)"))], kill)
         .unwrap();
-    watch.wait().obituary(Kind::Down, pid, Reason::KILLED.0);
+    watch
+        .wait()
+        .notifications(Kind::Down, pid, Reason::KILLED.0);
     assert_eq!(ask(&node, spawn(&node, "loops", b"")), 77);
     node.halt();
 }
@@ -228,12 +237,12 @@ fn the_same_bytes_again_tell_of_those_that_were_left_and_may_end_them() {
         let report = node.deploy(vec![module("loops", &next)], options).unwrap();
         (report.to_string(), report)
     };
-    assert_eq!(second(Loops::Leave, false).1.left, 2);
+    assert_eq!(second(Loops::Leave, false).1.exempt, 2);
     let new = spawn(&node, "loops", b"");
     let other = spawn(&node, "actor", b"");
     assert_eq!((ask(&node, new), ask(&node, other)), (77, 0));
     assert_eq!(
-        [left[0], left[1], new, other].map(|pid| of(&node, pid).left),
+        [left[0], left[1], new, other].map(|pid| exempt(&node, pid)),
         [true, true, false, false]
     );
     // Without consent it says who is left, and what would end them.
@@ -243,10 +252,10 @@ fn the_same_bytes_again_tell_of_those_that_were_left_and_may_end_them() {
         (Loops::Leave, false),
     ] {
         let (line, report) = second(flag, fresh);
-        assert_eq!((report.left, report.killed), (2, 0));
+        assert_eq!((report.exempt, report.killed), (2, 0));
         assert_eq!(
             line,
-            "nothing changed (release 4); 2 processes are still left on loops@1; \
+            "nothing changed (release 4); 2 processes are still exempt on loops@1; \
              deploy it again with --kill to end them"
         );
     }
@@ -259,15 +268,15 @@ fn the_same_bytes_again_tell_of_those_that_were_left_and_may_end_them() {
     watch.on("monitor", left[0]).ok();
     watch.on("monitor", left[1]).ok();
     let (line, report) = second(Loops::Kill, false);
-    assert_eq!((report.left, report.killed), (0, 2));
+    assert_eq!((report.exempt, report.killed), (0, 2));
     assert_eq!(
         line,
-        "nothing changed (release 4); killed: 2 processes were left on loops@1"
+        "nothing changed (release 4); killed: 2 processes were exempt on loops@1"
     );
     for _ in 0..2 {
         let down = watch.wait();
         let who = left.iter().find(|pid| **pid == down.sender).unwrap();
-        down.obituary(Kind::Down, *who, Reason::KILLED.0);
+        down.notifications(Kind::Down, *who, Reason::KILLED.0);
     }
     assert_eq!((ask(&node, new), ask(&node, other)), (77, 0));
     let (line, _) = second(Loops::Kill, false);
@@ -322,21 +331,21 @@ fn a_loop_that_was_met_too_late_is_left_and_may_stay() {
         let modules = vec![module("actor", &counts().text())];
         node.deploy(modules, options).unwrap()
     };
-    assert_eq!(next(Loops::Refuse).left, 0);
-    assert!(!of(&node, actor).left);
+    assert_eq!(next(Loops::Refuse).exempt, 0);
+    assert!(!exempt(&node, actor));
     node.send(actor, 7, Vec::new()).unwrap();
-    eventually("it loops", || of(&node, actor).left);
+    eventually("it loops", || exempt(&node, actor));
     // It may stay: the release waits for it no more.
-    assert_eq!(next(Loops::Leave).left, 1);
+    assert_eq!(next(Loops::Leave).exempt, 1);
     let report = event(&mut events, "it settles", |event| match event {
-        Event::Settled(report) => Some(report.clone()),
+        Event::UpgradeCompleted(report) => Some(report.clone()),
         _ => None,
     });
-    assert_eq!(report.left, 1, "{report}");
+    assert_eq!(report.exempt, 1, "{report}");
     // It was left, whatever it does now.
     post(&node, actor, b"");
     eventually("it has taken it", || of(&node, actor).mailbox == 0);
-    assert!(of(&node, actor).left);
+    assert!(exempt(&node, actor));
     node.halt();
 }
 
@@ -352,9 +361,9 @@ fn who_was_left_is_not_left_where_its_version_is_current_again() {
     let pid = spawn(&node, "loops", b"");
     assert_eq!(ask(&node, pid), 1);
     node.deploy(answers(2), leave).unwrap();
-    assert!(of(&node, pid).left);
+    assert!(exempt(&node, pid));
     node.rollback().unwrap();
-    assert!(!of(&node, pid).left);
+    assert!(!exempt(&node, pid));
     let kill = DeployOptions {
         loops: Loops::Kill,
         ..DeployOptions::default()
@@ -427,26 +436,26 @@ fn a_crossing_that_fails_after_the_commit_leaves_the_process_as_it_is() {
     node.send(actor, 7, Vec::new()).unwrap();
     let wanted = actor.to_string();
     let reason = event(&mut events, "it is stuck", |event| match event {
-        Event::Stuck { pid, reason, .. } if *pid == wanted => Some(reason.clone()),
+        Event::UpgradeFailed { pid, reason, .. } if *pid == wanted => Some(reason.clone()),
         _ => None,
     });
     assert!(reason.contains("too many to count"), "{reason}");
     assert_eq!(ask(&node, actor), 10);
     let seen = of(&node, actor);
     assert_eq!(
-        (seen.module.as_deref(), seen.crossings),
+        (seen.module.as_deref(), seen.upgrades),
         (Some("actor@1"), 0)
     );
     assert_eq!(
-        (seen.state.as_str(), seen.stuck.as_deref()),
-        ("stuck", Some(reason.as_str()))
+        (seen.upgrade, seen.upgrade_reason.as_deref()),
+        (Some(UpgradeState::Failed), Some(reason.as_str()))
     );
     // A later release that takes its state is not refused for the past.
     let better = [ADD, ADD].concat();
     deploy(&node, "actor", &handles(&better).text());
     post(&node, actor, b"");
     assert_eq!(ask(&node, actor), 12);
-    assert_eq!(of(&node, actor).stuck, None);
+    assert_eq!(of(&node, actor).upgrade_reason, None);
     friend.has_nothing();
     node.halt();
 }
@@ -488,7 +497,7 @@ fn a_sleeper_crosses_two_versions_in_one_step() {
     assert_eq!(ask(&node, actor), 1_001);
     let seen = of(&node, actor);
     assert_eq!(
-        (seen.module.as_deref(), seen.crossings),
+        (seen.module.as_deref(), seen.upgrades),
         (Some("actor@3"), 1)
     );
     node.halt();
@@ -512,7 +521,7 @@ fn a_sleeper_crosses_through_the_schema_between() {
     // It takes nothing but the second's schema.
     deploy(&node, "actor", &with(&takes(3, 2, 1_000)));
     assert_eq!(ask(&node, actor), 1_101);
-    assert_eq!(of(&node, actor).crossings, 1);
+    assert_eq!(of(&node, actor).upgrades, 1);
     node.halt();
 }
 

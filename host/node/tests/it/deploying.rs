@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use exuvia_node::{
     AtStage, DeployOptions, Event, Loops, Node, NodeConfig, Pid, SwapError, SwapReport, SwapStage,
+    UpgradeState,
 };
 
 use crate::actors::{Actor, cast, counts, handles, loops, of, post};
@@ -121,7 +122,7 @@ fn a_refused_deployment_leaves_nobody_on_their_version() {
         matches!(asked, Err(SwapError::Loops { count: 1, first }) if first == pid),
         "{asked:?}"
     );
-    assert!(!of(&node, pid).left);
+    assert_ne!(of(&node, pid).upgrade, Some(UpgradeState::Exempt));
     node.halt();
 }
 
@@ -133,17 +134,17 @@ fn consent_to_leave_ends_where_the_old_code_has_become_current_again() {
     let pid = spawn(&node, "loops", b"");
     assert_eq!(ask(&node, pid), 1);
     node.deploy(second(), with(Loops::Leave)).unwrap();
-    assert!(of(&node, pid).left);
+    assert_eq!(of(&node, pid).upgrade, Some(UpgradeState::Exempt));
     // Nobody has asked the process anything meanwhile.
     node.rollback().unwrap();
     let asked = node.deploy(second(), DeployOptions::default());
     assert!(matches!(asked, Err(SwapError::Loops { .. })), "{asked:?}");
     // And a further consent counts from then on.
     node.deploy(second(), with(Loops::Leave)).unwrap();
-    assert!(of(&node, pid).left);
+    assert_eq!(of(&node, pid).upgrade, Some(UpgradeState::Exempt));
     deploy(&node, "loops", &looping(3));
     assert_eq!(ask(&node, pid), 1);
-    assert!(of(&node, pid).left);
+    assert_eq!(of(&node, pid).upgrade, Some(UpgradeState::Exempt));
     node.halt();
 }
 
@@ -161,19 +162,28 @@ fn who_was_left_and_loops_no_more_goes_along_with_the_next_deployment() {
     post(&node, actor, b"");
     eventually("it loops", || of(&node, actor).state == "receive");
     let next = vec![module("actor", &answers(2))];
-    assert_eq!(node.deploy(next, with(Loops::Leave)).unwrap().left, 1);
-    assert!(of(&node, actor).left);
+    assert_eq!(node.deploy(next, with(Loops::Leave)).unwrap().exempt, 1);
+    assert_eq!(of(&node, actor).upgrade, Some(UpgradeState::Exempt));
     post(&node, actor, b"e");
     eventually("it rests", || of(&node, actor).state != "receive");
     // What another module becomes is no reason to cross.
     deploy(&node, "other", &answers(0));
     let seen = of(&node, actor);
-    assert_eq!((seen.module.as_deref(), seen.left), (Some("actor@1"), true));
+    assert_eq!(
+        (
+            seen.module.as_deref(),
+            seen.upgrade == Some(UpgradeState::Exempt)
+        ),
+        (Some("actor@1"), true)
+    );
     deploy(&node, "actor", &answers(3));
     assert_eq!(ask(&node, actor), 3);
     let seen = of(&node, actor);
     assert_eq!(
-        (seen.module.as_deref(), seen.left),
+        (
+            seen.module.as_deref(),
+            seen.upgrade == Some(UpgradeState::Exempt)
+        ),
         (Some("actor@3"), false)
     );
     node.halt();
@@ -195,7 +205,7 @@ fn the_way_back_waits_for_no_deployment_and_is_not_undone_by_it() {
             let node = node.clone();
             at_once(move || node.rollback().unwrap())
         };
-        assert!(back.back);
+        assert!(back.rollback);
         assert_eq!(ask(&node, pid), 1);
         hold.pass();
         let error = third.join().unwrap().unwrap_err();
@@ -491,35 +501,35 @@ fn a_process_that_went_back_is_shown_as_such_until_it_crosses_or_all_go_back() {
         assert_eq!(ask(&node, pid), 1);
         let seen = of(&node, pid);
         assert_eq!(
-            (seen.state.as_str(), seen.module.as_deref()),
-            ("reverted", Some("actor@1"))
+            (seen.upgrade, seen.module.as_deref()),
+            (Some(UpgradeState::Reverted), Some("actor@1"))
         );
-        let how = seen.reverted.unwrap();
+        let how = seen.upgrade_reason.unwrap();
         assert!(how.contains("unreachable"), "{how}");
         let (inspected, _) = node.inspect(pid).unwrap();
-        assert_eq!(inspected.process.state, "reverted");
+        assert_eq!(inspected.process.upgrade, Some(UpgradeState::Reverted));
         let shown = node.top(exuvia_node::Sort::Reductions, 10);
         let shown = shown
             .top
             .iter()
             .find(|it| it.process.pid == pid.to_string());
-        assert_eq!(shown.unwrap().process.state, "reverted");
+        assert_eq!(shown.unwrap().process.upgrade, Some(UpgradeState::Reverted));
         // The code is current, and yet this process does not run it.
         let again = node.deploy(vec![module("actor", &bad)], DeployOptions::default());
         assert_eq!(
             again.unwrap().to_string(),
             "nothing changed (release 2); 1 process on actor@1: 1 reverted"
         );
-        let mended = Event::Mended {
+        let mended = Event::Recovered {
             modules: vec!["actor".into()],
-            behind: node
+            outdated: node
                 .deploy(vec![module("actor", &bad)], DeployOptions::default())
                 .unwrap()
-                .behind,
+                .outdated,
         };
         assert_eq!(
             mended.to_string(),
-            "mended actor: it is the code that runs, but not of 1 process on actor@1: 1 reverted"
+            "recovered actor: it is the code that runs, but not of 1 process on actor@1: 1 reverted"
         );
         // Nobody has asked it anything when all has gone back.
         match back {
@@ -530,8 +540,8 @@ fn a_process_that_went_back_is_shown_as_such_until_it_crosses_or_all_go_back() {
             }
         }
         let seen = of(&node, pid);
-        assert_eq!(seen.reverted, None);
-        assert_ne!(seen.state, "reverted");
+        assert_eq!(seen.upgrade_reason, None);
+        assert_ne!(seen.upgrade, Some(UpgradeState::Reverted));
         node.halt();
     }
 }

@@ -111,7 +111,7 @@ fn what_a_guests_supervisor_starts_counts_as_the_guests() {
         a.act("supervisor_start", &[DATA, length, PID], &spec)
     };
     let got = start(&["one", "two"]).is(Code::StartFailed);
-    let told = a.wait().obituary(Kind::Exit, got.pid, Reason::LIMIT.0);
+    let told = a.wait().notifications(Kind::Exit, got.pid, Reason::LIMIT.0);
     let text = String::from_utf8_lossy(told.payload());
     assert!(text.contains("descendants"), "{text}");
     eventually("the one that was started is gone", || {

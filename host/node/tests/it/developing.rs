@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use exuvia_node::manifest::Manifest;
-use exuvia_node::{App, Event, Filter, Stopper, SwapReport, WatchLimits, Watcher, Workshop};
+use exuvia_node::{App, BuildWatcher, Event, Filter, Stopper, SwapReport, WatchLimits, Watcher};
 use tokio::sync::broadcast;
 
 use crate::guests::{STATE, ask, boot_options, counter, event, eventually};
@@ -73,7 +73,7 @@ fn developed_in(manifest: &str, limits: &WatchLimits, arrange: impl FnOnce(&Path
     }
     fs::write(folder.path().join("exuvia.toml"), manifest).unwrap();
     arrange(folder.path());
-    let mut workshop = Workshop::open(folder.path(), false).unwrap();
+    let mut workshop = BuildWatcher::open(folder.path(), false).unwrap();
     for step in workshop.manifest().builds() {
         workshop.build(&step).unwrap();
     }
@@ -174,11 +174,12 @@ fn a_saved_source_is_built_and_swapped_in_alone() {
     assert_eq!(report.changed, ["src/one.wat"]);
     assert!(report.stages.build.is_some());
     // There is no fingerprint of a layout, and so it says.
-    assert!(report.not_carried.is_some(), "{report:?}");
+    assert!(report.not_reused.is_some(), "{report:?}");
     let line = report.to_string();
     assert!(
-        line.starts_with("swap one 1 -> 2  src/one.wat  1 process (verified 1: 1 migrated, as ")
-            && line.contains("  build "),
+        line.starts_with(
+            "swap one 1 -> 2  src/one.wat  1 process (verified 1: 1 migrated, because "
+        ) && line.contains("  build "),
         "{line}"
     );
     assert_eq!(it.answer("one"), 2);
@@ -217,12 +218,12 @@ fn a_failed_build_keeps_the_old_code_and_clears_when_it_is_mended() {
     assert_eq!(output, ";; FAIL to say why\n");
     assert_eq!(it.answer("one"), 1);
     it.save("src/one.wat", &answers(1));
-    let mended = it.wait("the end of it", |event| match event {
-        Event::Built { mended, new, .. } => Some(*mended && !*new),
+    let recovered = it.wait("the end of it", |event| match event {
+        Event::Built { recovered, new, .. } => Some(*recovered && !*new),
         Event::Swap(report) => panic!("the code is the same: {report}"),
         _ => None,
     });
-    assert!(mended);
+    assert!(recovered);
 }
 
 #[test]
@@ -246,12 +247,12 @@ fn a_refused_swap_keeps_the_old_code_and_clears_when_it_is_mended() {
         });
         assert_eq!(it.answer("one"), 1);
         it.save("src/one.wat", &answers(1));
-        let mended = it.wait("the end of it", |event| match event {
-            Event::Built { mended, .. } => Some(*mended),
+        let recovered = it.wait("the end of it", |event| match event {
+            Event::Built { recovered, .. } => Some(*recovered),
             Event::Swap(report) => panic!("the code is the same: {report}"),
             _ => None,
         });
-        assert!(mended, "{text}");
+        assert!(recovered, "{text}");
     }
     it.save("src/one.wat", &answers(5));
     it.swap();
@@ -310,7 +311,7 @@ fn a_build_that_changes_its_sources_is_told_of_and_brakes() {
     let notes = notes.replace("sources = [\"src/one.wat\"]", "sources = [\"src\"]");
     let mut it = developed_with(&notes);
     let files = it.wait("the complaint", |event| match event {
-        Event::Restless { files } => Some(files.clone()),
+        Event::BuildLoop { files } => Some(files.clone()),
         _ => None,
     });
     assert_eq!(files, ["src/noted"]);
@@ -351,12 +352,14 @@ fn a_tool_that_goes_by_dates_is_told_of() {
     let file = fs::File::options().write(true).open(it.path("out/one.wat"));
     file.unwrap().set_modified(later).unwrap();
     it.save("src/one.wat", &answers(2));
-    let (line, dated) = it.wait("a build", |event| match event {
-        Event::Built { dated, .. } => Some((event.to_string(), dated.clone())),
+    let (line, stale_timestamp) = it.wait("a build", |event| match event {
+        Event::Built {
+            stale_timestamp, ..
+        } => Some((event.to_string(), stale_timestamp.clone())),
         Event::Swap(report) => panic!("swapped: {report}"),
         _ => None,
     });
-    assert_eq!(dated.as_deref(), Some("src/one.wat"));
+    assert_eq!(stale_timestamp.as_deref(), Some("src/one.wat"));
     assert!(line.contains("touch src/one.wat"), "{line}");
 }
 
@@ -464,7 +467,7 @@ fn without_watches_sources_are_looked_at() {
         };
         let mut it = developed_in(&manifest(), &limits, |_| {});
         let line = it.wait("that it looks", |event| match event {
-            Event::Looking { .. } => Some(event.to_string()),
+            Event::Polling { .. } => Some(event.to_string()),
             _ => None,
         });
         assert!(line.contains("sysctl -w fs.inotify.max_user_"), "{line}");
@@ -510,7 +513,7 @@ fn before_the_app_runs_changes_are_waited_for() {
         format!("[app]\nname = \"a\"\n{}", module("one")),
     )
     .unwrap();
-    let mut workshop = Workshop::open(folder.path(), false).unwrap();
+    let mut workshop = BuildWatcher::open(folder.path(), false).unwrap();
     let step = workshop.manifest().builds().remove(0);
     assert!(workshop.build(&step).is_err());
     fs::write(at("src/one.wat"), answers(1)).unwrap();
@@ -530,8 +533,8 @@ fn before_the_app_runs_changes_are_waited_for() {
 fn memory_of(it: &Developed, name: &str) -> u64 {
     let pid = it.app.node().find(name).unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();
-    let look = Box::new(move |own: &mut exuvia_node::GuestOwn, _: &_| {
-        let _ = sender.send(own.limits().memory);
+    let look = Box::new(move |process: &mut exuvia_node::GuestProcess, _: &_| {
+        let _ = sender.send(process.limits().memory);
     });
     let signal = exuvia_node::process::Signal::Control(look);
     it.app.node().system().signal(pid, signal).unwrap();

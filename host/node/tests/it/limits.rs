@@ -260,12 +260,12 @@ fn a_flood_loses_nothing_that_was_accepted() {
         },
     );
     let accepted: u64 = std::thread::scope(|scope| {
-        let flood = || {
+        let backlog = || {
             (0..20_000)
                 .filter(|_| node.send(pid, 0, Vec::new()).is_ok())
                 .count() as u64
         };
-        let threads: Vec<_> = (0..3).map(|_| scope.spawn(flood)).collect();
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(backlog)).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap())

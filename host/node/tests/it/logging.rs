@@ -33,9 +33,9 @@ fn a_flood_is_cut_and_told_of_and_hides_nobody() {
     let node = node_with(|config: &mut NodeConfig| config.log = rules);
     deploy(&node, "flood", &logs(1_000));
     deploy(&node, "chatty", &logs(1));
-    let (flood, chatty) = (spawn(&node, "flood", &[]), spawn(&node, "chatty", &[]));
+    let (backlog, chatty) = (spawn(&node, "flood", &[]), spawn(&node, "chatty", &[]));
     let mut events = node.events();
-    node.send(flood, 0, b"again".to_vec()).unwrap();
+    node.send(backlog, 0, b"again".to_vec()).unwrap();
     node.send(chatty, 0, b"hello".to_vec()).unwrap();
     let mut told = 0;
     let mut both = 0;

@@ -42,12 +42,14 @@ fn a_monitor_by_name_is_of_who_has_it_now() {
     b.name("unregister", b"bee", b.pid).ok();
     a.has_nothing();
     b.kill();
-    let down = a.wait().obituary(Kind::Down, b.pid, Reason::KILLED.0);
+    let down = a.wait().notifications(Kind::Down, b.pid, Reason::KILLED.0);
     assert_eq!(down.message, made.reference);
     // Nobody has it: it comes at once.
     let made = monitor_name(&a, b"bee").ok();
     assert_eq!(made.pid, Pid::NONE);
-    let down = a.wait().obituary(Kind::Down, Pid::NONE, Reason::NOPROC.0);
+    let down = a
+        .wait()
+        .notifications(Kind::Down, Pid::NONE, Reason::NOPROC.0);
     assert_eq!(down.message, made.reference);
     monitor_name(&a, b"").is(Code::BadArgument);
     // And can be flushed.
@@ -294,7 +296,7 @@ fn a_suspended_process_ends_when_it_is_told_to() {
     a.on("link", b.pid).ok();
     assert!(node.suspend(b.pid).unwrap().changed);
     node.kill(b.pid);
-    a.wait().obituary(Kind::Exit, b.pid, Reason::KILLED.0);
+    a.wait().notifications(Kind::Exit, b.pid, Reason::KILLED.0);
     assert!(matches!(
         node.suspend(b.pid),
         Err(TargetError::NoProcess(_))

@@ -81,7 +81,9 @@ fn nothing_that_a_failed_handler_asked_for_has_happened() {
     assert_eq!(kinds, [Kind::Exit as u32, Kind::Timer as u32]);
     eventually("the child lives", || guests(&node) == processes);
     node.kill(other);
-    friend.wait().obituary(Kind::Exit, other, Reason::KILLED.0);
+    friend
+        .wait()
+        .notifications(Kind::Exit, other, Reason::KILLED.0);
     node.halt();
 }
 
@@ -259,7 +261,7 @@ fn an_exit_in_a_transaction_is_an_exit() {
     friend.on("monitor", actor).ok();
     post(&node, actor, b"");
     friend.wait().message(Kind::Message, &0u64.to_le_bytes());
-    let got = friend.wait().obituary(Kind::Down, actor, 300);
+    let got = friend.wait().notifications(Kind::Down, actor, 300);
     assert_eq!(got.payload(), b"too many");
     node.halt();
 }
@@ -278,7 +280,7 @@ fn after_three_messages_a_trap_is_an_ordinary_end() {
         if returns {
             assert_eq!(ask(&node, actor), good + 1, "after {good}");
             event(&mut events, "it returned", |event| {
-                matches!(event, Event::Returned { .. }).then_some(())
+                matches!(event, Event::Reverted { .. }).then_some(())
             });
             assert_eq!(of(&node, actor).module.as_deref(), Some("actor@1"));
         } else {
@@ -447,7 +449,7 @@ fn processes_born_in_a_bad_release_go_back_with_it() {
         post(&node, *pid, b"x");
     }
     let back = event(&mut events, "the release goes back", |event| match event {
-        Event::WentBack {
+        Event::RolledBack {
             from,
             release,
             reason,

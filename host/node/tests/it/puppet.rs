@@ -273,7 +273,7 @@ impl Done {
     }
 
     #[track_caller]
-    pub(crate) fn obituary(self, kind: Kind, of: Pid, reason: i32) -> Done {
+    pub(crate) fn notifications(self, kind: Kind, of: Pid, reason: i32) -> Done {
         assert_eq!(self.result, 0, "{self:?}");
         let told = (self.kind, self.sender, self.reason);
         assert_eq!(told, (kind as u32, of, reason), "{self:?}");

@@ -387,12 +387,12 @@ fn example() -> Counted {
 #[test]
 fn the_examples_versions_one_after_the_other() {
     let mut it = example();
-    assert_eq!(it.swap("v2", 2), [("carried", 1)]);
+    assert_eq!(it.swap("v2", 2), [("reused", 1)]);
     it.since = Some(0);
     assert_eq!(it.swap("v3", 3), [("migrated", 1)]);
     // Two fields of one type have changed places: nothing is mixed up.
     assert_eq!(it.swap("v3b", 31), [("migrated", 1)]);
-    assert_eq!(of(&it.node, it.pid).crossings, 3);
+    assert_eq!(of(&it.node, it.pid).upgrades, 3);
     // Refused before anything has changed.
     let before = it.node.info();
     let error = it.deploy("v4").unwrap_err();
@@ -411,7 +411,7 @@ fn the_examples_versions_one_after_the_other() {
     it.step(5);
     it.step(31);
     let reason = event(&mut events, "it returns", |event| match event {
-        Event::Returned { reason, .. } => Some(reason.clone()),
+        Event::Reverted { reason, .. } => Some(reason.clone()),
         _ => None,
     });
     assert!(
@@ -442,7 +442,7 @@ fn a_version_that_fails_on_many_goes_back_for_all() {
         }
     }
     event(&mut events, "the release goes back", |event| {
-        matches!(event, Event::WentBack { .. }).then_some(())
+        matches!(event, Event::RolledBack { .. }).then_some(())
     });
     it.step(3);
     eventually("all are back", || {
@@ -463,7 +463,7 @@ fn a_sleeper_goes_from_the_first_to_the_last_at_once() {
     for _ in 0..5 {
         it.step(31);
     }
-    assert!(of(&it.node, it.pid).crossings <= 3);
+    assert!(of(&it.node, it.pid).upgrades <= 3);
     it.node.halt();
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use exuvia_node::{DeployOptions, Event, Loops, Node, NodeConfig, Pid, SettledReport};
+use exuvia_node::{DeployOptions, Event, Loops, Node, NodeConfig, Pid, UpgradeReport};
 use tokio::sync::broadcast;
 
 use crate::actors::{Actor, X, counts, loops, of, post};
@@ -39,9 +39,9 @@ fn crowd(node: &Node, count: usize) -> Vec<Pid> {
 }
 
 #[track_caller]
-fn settled(events: &mut broadcast::Receiver<Event>) -> SettledReport {
+fn settled(events: &mut broadcast::Receiver<Event>) -> UpgradeReport {
     event(events, "the release has settled", |event| match event {
-        Event::Settled(report) => Some(report.clone()),
+        Event::UpgradeCompleted(report) => Some(report.clone()),
         _ => None,
     })
 }
@@ -52,11 +52,11 @@ fn said(events: &mut broadcast::Receiver<Event>) -> Vec<String> {
     while let Ok(event) = events.try_recv() {
         match event {
             Event::Swap(report) => words.push(format!("swap {}", report.release)),
-            Event::Settled(report) => words.push(match report.superseded_by {
-                None => format!("settled {}", report.release),
+            Event::UpgradeCompleted(report) => words.push(match report.superseded_by {
+                None => format!("completed {}", report.release),
                 Some(by) => format!("superseded {} by {by}", report.release),
             }),
-            Event::WentBack { from, release, .. } => words.push(format!("back {from} {release}")),
+            Event::RolledBack { from, release, .. } => words.push(format!("back {from} {release}")),
             _ => {}
         }
     }
@@ -71,29 +71,36 @@ fn sleepers_are_told_of_when_the_sweeper_has_taken_them_across() {
     deploy(&node, "actor", &answers(2));
     let swap = event(&mut events, "the commit", |event| match event {
         Event::Swap(report) => Some(report.clone()),
-        Event::Settled(_) => panic!("settled before the commit"),
+        Event::UpgradeCompleted(_) => panic!("settled before the commit"),
         _ => None,
     });
     // It is of the commit: nobody has crossed.
     assert_eq!((swap.processes, swap.verified), (10, 10));
-    assert!(swap.crossed.is_empty(), "{swap:?}");
+    assert!(swap.upgraded.is_empty(), "{swap:?}");
     let line = swap.to_string();
     assert!(
-        line.starts_with("swap actor 1 -> 2  10 processes (verified 10: 10 migrated, as not both modules have a layout fingerprint)  load "),
+        line.starts_with("swap actor 1 -> 2  10 processes (verified 10: 10 migrated, because not both modules have a layout fingerprint)  load "),
         "{line}"
     );
     assert!(!line.contains("pause"), "{line}");
     let report = settled(&mut events);
     assert_eq!((report.release, report.superseded_by), (2, None));
-    assert_eq!(report.crossed, [("migrated", 10)]);
+    assert_eq!(report.upgraded, [("migrated", 10)]);
     assert_eq!(
-        (report.swept, report.stuck, report.returned, report.left),
+        (
+            report.background,
+            report.failed,
+            report.reverted,
+            report.exempt
+        ),
         (10, 0, 0, 0)
     );
     assert!(report.pause_us[0] > 0.0, "{report:?}");
     let line = report.to_string();
     assert!(
-        line.starts_with("settled actor 1 -> 2  10 migrated (10 by the sweeper)  pause"),
+        line.starts_with(
+            "upgrade-completed actor 1 -> 2  10 migrated (10 in the background)  pause"
+        ),
         "{line}"
     );
     node.halt();
@@ -112,8 +119,8 @@ fn who_has_something_to_do_crosses_by_himself() {
     assert_eq!(said(&mut events), ["swap 2"]);
     assert_eq!(ask(&node, pids[0]), 2);
     let report = settled(&mut events);
-    assert_eq!(report.crossed, [("migrated", 10)]);
-    assert_eq!(report.swept, 0);
+    assert_eq!(report.upgraded, [("migrated", 10)]);
+    assert_eq!(report.background, 0);
     assert!(report.running_ms.is_some());
     node.halt();
 }
@@ -127,7 +134,7 @@ fn each_release_has_two_lines_and_no_more() {
     let mut heard = Vec::new();
     for release in 2..6u64 {
         deploy(&node, "actor", &answers(release));
-        expected.extend([format!("swap {release}"), format!("settled {release}")]);
+        expected.extend([format!("swap {release}"), format!("completed {release}")]);
         eventually("it settles", || {
             heard.extend(said(&mut events));
             heard.len() >= expected.len()
@@ -135,7 +142,7 @@ fn each_release_has_two_lines_and_no_more() {
         assert_eq!(ask(&node, pids[0]), release);
     }
     node.rollback().unwrap();
-    expected.extend(["swap 6".to_owned(), "settled 6".to_owned()]);
+    expected.extend(["swap 6".to_owned(), "completed 6".to_owned()]);
     eventually("the way back settles", || {
         heard.extend(said(&mut events));
         heard.len() >= expected.len()
@@ -157,13 +164,13 @@ fn a_release_that_is_superseded_says_so() {
     let report = settled(&mut events);
     assert_eq!((report.release, report.superseded_by), (2, Some(3)));
     assert_eq!(
-        (report.processes, report.crossed.as_slice()),
+        (report.processes, report.upgraded.as_slice()),
         (10, &[("migrated", 3)][..])
     );
     let line = report.to_string();
     assert!(
         line.starts_with(
-            "superseded actor 1 -> 2 by release 3  3 of 10 processes had crossed: 3 migrated"
+            "superseded actor 1 -> 2 by release 3  3 of 10 processes had been upgraded: 3 migrated"
         ),
         "{line}"
     );
@@ -173,7 +180,7 @@ fn a_release_that_is_superseded_says_so() {
     // From two versions into the third.
     let report = settled(&mut events);
     assert_eq!((report.release, report.superseded_by), (3, None));
-    assert_eq!(report.crossed, [("migrated", 10)]);
+    assert_eq!(report.upgraded, [("migrated", 10)]);
     assert_eq!(said(&mut events), Vec::<String>::new());
     node.halt();
 }
@@ -206,7 +213,7 @@ fn who_comes_back_and_who_is_left_is_not_waited_for() {
         .unwrap();
     let line = report.to_string();
     assert!(
-        line.contains("  3 processes (verified 2: 2 migrated, as not both modules have a layout fingerprint)  1 left on their version  load "),
+        line.contains("  3 processes (verified 2: 2 migrated, because not both modules have a layout fingerprint)  1 exempt  load "),
         "{line}"
     );
     post(&node, pids[0], b"x");
@@ -214,10 +221,10 @@ fn who_comes_back_and_who_is_left_is_not_waited_for() {
     assert_eq!(ask(&node, pids[1]), 2);
     let report = settled(&mut events);
     assert_eq!(
-        (report.processes, report.crossed.as_slice()),
+        (report.processes, report.upgraded.as_slice()),
         (3, &[("migrated", 2)][..])
     );
-    assert_eq!((report.stuck, report.returned, report.left), (0, 1, 1));
+    assert_eq!((report.failed, report.reverted, report.exempt), (0, 1, 1));
     assert_eq!(ask(&node, stays), 1);
     // The next release waits for it again, until it ends.
     deploy(&node, "actor", &answers(3));
@@ -227,7 +234,7 @@ fn who_comes_back_and_who_is_left_is_not_waited_for() {
     node.kill(stays);
     let report = settled(&mut events);
     assert_eq!(
-        (report.release, report.crossed.as_slice()),
+        (report.release, report.upgraded.as_slice()),
         (4, &[("migrated", 2)][..])
     );
     node.halt();
@@ -245,7 +252,7 @@ fn who_ends_before_his_turn_is_not_waited_for() {
     }
     let report = settled(&mut events);
     assert_eq!(
-        (report.processes, report.crossed.as_slice()),
+        (report.processes, report.upgraded.as_slice()),
         (3, &[("migrated", 1)][..])
     );
     node.halt();
@@ -264,7 +271,7 @@ fn a_swap_that_concerns_nobody_has_one_line() {
     deploy(&node, "other", &answers(3));
     deploy(&node, "actor", &answers(3));
     assert_eq!(settled(&mut events).release, 6);
-    assert_eq!(said(&mut again), ["swap 5", "swap 6", "settled 6"]);
+    assert_eq!(said(&mut again), ["swap 5", "swap 6", "completed 6"]);
     node.halt();
 }
 
@@ -296,9 +303,9 @@ fn a_release_that_goes_back_by_itself_is_followed_back() {
         assert_eq!(ask(&node, *pid), 1);
     }
     let report = settled(&mut events);
-    assert_eq!((report.release, report.back), (3, true));
+    assert_eq!((report.release, report.rollback), (3, true));
     assert_eq!(
-        (report.processes, report.crossed.as_slice()),
+        (report.processes, report.upgraded.as_slice()),
         (5, &[("migrated", 5)][..])
     );
     node.halt();
@@ -316,14 +323,19 @@ fn the_sweeper_takes_sleepers_back_too() {
     let mut events = node.events();
     deploy(&node, "actor", &bad.text());
     // The sweeper has done its work for this release.
-    assert_eq!(settled(&mut events).swept, 8);
+    assert_eq!(settled(&mut events).background, 8);
     for pid in &pids[..3] {
         post(&node, *pid, b"x");
     }
     // Nobody writes to the others.
     let report = settled(&mut events);
     assert_eq!(
-        (report.release, report.back, report.processes, report.swept),
+        (
+            report.release,
+            report.rollback,
+            report.processes,
+            report.background
+        ),
         (3, true, 5, 5)
     );
     for pid in &pids {

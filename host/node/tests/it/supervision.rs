@@ -468,7 +468,7 @@ fn what_a_release_breaks_does_not_count_as_restarts() {
         renewed(&app, name, pid);
     }
     event(&mut events, "the release goes back", |event| {
-        matches!(event, Event::WentBack { .. }).then_some(())
+        matches!(event, Event::RolledBack { .. }).then_some(())
     });
     for (name, _) in before {
         answers(&app, name);
@@ -607,7 +607,7 @@ fn a_guest_starts_a_supervisor() {
         });
     }
     a.wait()
-        .obituary(Kind::Exit, supervisor, Reason::INTENSITY.0);
+        .notifications(Kind::Exit, supervisor, Reason::INTENSITY.0);
     eventually("nobody is left", || node.find("other").is_err());
     node.halt();
 }
@@ -645,7 +645,7 @@ fn a_specification_with_mistakes_starts_nothing() {
     start(&a, &unknown).is(Code::BadArgument);
     a.has_nothing();
     let got = start(&a, &spec("one_for_one", &["kid", "fails"])).is(Code::StartFailed);
-    let told = a.wait().obituary(Kind::Exit, got.pid, 300);
+    let told = a.wait().notifications(Kind::Exit, got.pid, 300);
     assert!(String::from_utf8_lossy(told.payload()).contains("no licence"));
     assert!(node.find("kid").is_err());
     node.halt();
@@ -677,7 +677,9 @@ fn a_guests_supervisor_starts_no_child_with_too_little_memory() {
     deploy(&a.node, "member", &large);
     a.trap_exit(true);
     let got = start(&a, &spec("one_for_one", &["kid"])).is(Code::StartFailed);
-    let told = a.wait().obituary(Kind::Exit, got.pid, Reason::MEMORY.0);
+    let told = a
+        .wait()
+        .notifications(Kind::Exit, got.pid, Reason::MEMORY.0);
     let text = String::from_utf8_lossy(told.payload());
     for part in ["`kid`", "`member` begins with 327680", "may have 262144"] {
         assert!(text.contains(part), "`{part}` is not in: {text}");

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use exuvia_node::{DeployOptions, Event, Loops, Node, NodeConfig, Pid, SpawnOptions, SwapError};
+use exuvia_node::{
+    DeployOptions, Event, Loops, Node, NodeConfig, Pid, SpawnOptions, SwapError, UpgradeState,
+};
 
 use crate::actors::{ADD, Actor, cast, counts, handles, loops, of, post};
 use crate::guests::{
@@ -96,7 +98,7 @@ fn new_code_that_traps_gives_state_and_message_back() {
     assert_eq!(ask(&node, pid), 2);
     let mut returned = false;
     while let Ok(event) = events.try_recv() {
-        returned |= matches!(event, exuvia_node::Event::Returned { .. });
+        returned |= matches!(event, exuvia_node::Event::Reverted { .. });
     }
     assert!(returned);
     node.halt();
@@ -243,7 +245,7 @@ fn rollback_while_sleepers_have_not_crossed_leaves_them_where_they_are() {
         assert_eq!(ask(&node, *pid), 101);
     }
     let report = node.rollback().unwrap();
-    assert!(report.back);
+    assert!(report.rollback);
     assert_eq!(report.processes, 4, "the others have never left");
     for (index, pid) in pids.iter().enumerate() {
         node.send(*pid, 0, Vec::new()).unwrap();
@@ -251,7 +253,7 @@ fn rollback_while_sleepers_have_not_crossed_leaves_them_where_they_are() {
         assert_eq!(ask(&node, *pid), count, "counter {index}");
         let seen = of(&node, *pid);
         assert_eq!(
-            (seen.module.as_deref(), seen.crossings),
+            (seen.module.as_deref(), seen.upgrades),
             (Some("counter@1"), crossings)
         );
     }
@@ -381,7 +383,7 @@ fn a_load_that_fails_is_refused_with_process_cause_and_fix() {
         for part in [&actor.to_string(), "the-actor", cause, &fix] {
             assert!(told.0.contains(part), "`{part}` is not in: {}", told.0);
         }
-        assert!(!told.0.contains("carried"), "{}", told.0);
+        assert!(!told.0.contains("reused"), "{}", told.0);
         assert!(!told.0.contains('\n'), "{}", told.0);
         assert_eq!(told.0.matches("refused").count(), 1, "{}", told.0);
         assert_eq!(told.1, Some(fix));
@@ -390,7 +392,7 @@ fn a_load_that_fails_is_refused_with_process_cause_and_fix() {
         post(&node, actor, b"");
     }
     assert_eq!(ask(&node, actor), MISDEEDS.len() as u64);
-    assert_eq!(of(&node, actor).stuck, None);
+    assert_eq!(of(&node, actor).upgrade_reason, None);
     node.halt();
 }
 
@@ -439,7 +441,7 @@ fn the_same_bytes_with_consent_free_a_stuck_process() {
     };
     deploy(&node, "actor", &next.text());
     node.send(actor, 7, Vec::new()).unwrap();
-    eventually("it is stuck", || of(&node, actor).stuck.is_some());
+    eventually("it is stuck", || of(&node, actor).upgrade_reason.is_some());
     let again = |fresh| {
         let options = DeployOptions {
             fresh,
@@ -451,17 +453,17 @@ fn the_same_bytes_with_consent_free_a_stuck_process() {
     let release = node.info().release;
     assert_eq!(
         again(false),
-        format!("nothing changed (release {release}); 1 process on actor@1: 1 stuck")
+        format!("nothing changed (release {release}); 1 process on actor@1: 1 failed")
     );
     let line = again(true);
     assert!(
-        line.starts_with("swap actor 2 -> 2  1 process (verified 1: 1 fresh)"),
+        line.starts_with("swap actor 2 -> 2  1 process (verified 1: 1 reset)"),
         "{line}"
     );
     assert_eq!(ask(&node, actor), 0);
     let seen = of(&node, actor);
     assert_eq!(
-        (seen.module.as_deref(), seen.stuck),
+        (seen.module.as_deref(), seen.upgrade_reason),
         (Some("actor@2"), None)
     );
     assert_eq!(
@@ -497,27 +499,27 @@ fn a_load_that_fails_after_the_commit_makes_the_process_stuck() {
         deploy(&node, "actor", &next.text());
         node.send(actor, 7, Vec::new()).unwrap();
         let line = event(&mut lines, "it is stuck", |event| match event {
-            Event::Stuck { .. } => Some(event.to_string()),
+            Event::UpgradeFailed { .. } => Some(event.to_string()),
             _ => None,
         });
         assert!(line.contains(cause) && !line.contains('\n'), "{line}");
         let report = event(&mut events, "it settles", |event| match event {
-            Event::Settled(report) => Some(report.clone()),
+            Event::UpgradeCompleted(report) => Some(report.clone()),
             _ => None,
         });
-        assert_eq!((report.stuck, report.crossed.len()), (1, 0), "{report}");
+        assert_eq!((report.failed, report.upgraded.len()), (1, 0), "{report}");
         assert_eq!(ask(&node, actor), 10);
         let seen = of(&node, actor);
         assert_eq!(
-            (seen.state.as_str(), seen.module.as_deref()),
-            ("stuck", Some("actor@1"))
+            (seen.upgrade, seen.module.as_deref()),
+            (Some(UpgradeState::Failed), Some("actor@1"))
         );
-        let why = seen.stuck.unwrap();
+        let why = seen.upgrade_reason.unwrap();
         assert!(why.contains(cause), "`{cause}` is not in: {why}");
         // Back where it is, it is stuck no more.
         node.rollback().unwrap();
         assert_eq!(ask(&node, actor), 10);
-        assert_eq!(of(&node, actor).stuck, None);
+        assert_eq!(of(&node, actor).upgrade_reason, None);
         node.halt();
     }
 }

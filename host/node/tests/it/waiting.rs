@@ -45,12 +45,12 @@ fn spawn_urgent(node: &Node, module: &str) -> Pid {
 #[test]
 fn an_urgent_sender_that_waits_for_room_lets_its_receiver_run() {
     let node = node();
-    let flood = r#"(loop $l
+    let backlog = r#"(loop $l
       (drop (call $reply (i32.const 512) (i64.const 77) (i32.const 0) (i32.const 0) (i32.const 8)))
       (i32.store (i32.const 40) (i32.add (i32.load (i32.const 40)) (i32.const 1)))
       (br_if $l (i32.lt_u (i32.load (i32.const 40)) (i32.const 50000))))
     (i64.const 5)"#;
-    deploy(&node, "flood", &urgent(flood));
+    deploy(&node, "flood", &urgent(backlog));
     deploy(&node, "receiver", &counter("", "(i64.const 6)", ""));
     let (sender, receiver) = (spawn_urgent(&node, "flood"), spawn(&node, "receiver", b""));
     assert_eq!(ask(&node, receiver), 6);

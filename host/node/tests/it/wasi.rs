@@ -622,7 +622,7 @@ fn the_status_of_an_exit_is_the_reason() {
         let pid = spawn(&node, "p", b"");
         watcher.on("monitor", pid).ok();
         node.send(pid, 9, vec![status]).unwrap();
-        watcher.wait().obituary(abi::Kind::Down, pid, reason);
+        watcher.wait().notifications(abi::Kind::Down, pid, reason);
     }
     // WASI knows no others.
     let pid = spawn(&node, "p", b"");
@@ -630,7 +630,7 @@ fn the_status_of_an_exit_is_the_reason() {
     node.send(pid, 9, vec![200]).unwrap();
     watcher
         .wait()
-        .obituary(abi::Kind::Down, pid, Reason::TRAP.0);
+        .notifications(abi::Kind::Down, pid, Reason::TRAP.0);
     node.halt();
 }
 

@@ -458,7 +458,7 @@ fn a_pipe_in_the_place_of_a_file_is_told_and_holds_nothing_up() {
         .status();
     assert!(made.unwrap().success());
     let reason = event(&mut it.events, "the pipe", |event| match event {
-        Event::Unreadable { reason, .. } => Some(reason.clone()),
+        Event::FileUnreadable { reason, .. } => Some(reason.clone()),
         _ => None,
     });
     assert_eq!(reason, "is no ordinary file");
@@ -480,11 +480,11 @@ fn without_watches_the_files_are_looked_at() {
             ..WatchLimits::default()
         });
         let help = event(&mut it.events, "that it looks", |event| match event {
-            Event::Looking { help, .. } => Some(help.clone()),
+            Event::Polling { help, .. } => Some(help.clone()),
             _ => None,
         });
         assert!(help.contains(setting), "{help}");
-        assert!(it.watcher.as_ref().unwrap().is_blind().is_some());
+        assert!(it.watcher.as_ref().unwrap().is_polling().is_some());
         for answer in 2..4 {
             it.next_is("one", answer);
         }

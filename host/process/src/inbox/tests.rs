@@ -1,5 +1,5 @@
-//! The inbox against a naive model, and how much of it is looked at. Here and not
-//! in `tests/it`, since nobody outside can see that.
+//! Compares the inbox with a naive model, and bounds the number of messages examined. These are
+//! unit tests because that number is private.
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ fn message(kind: Kind, tag: u32, reference: u64) -> Envelope {
     }
 }
 
-/// What the modes of `receive` mean.
+/// Implements the modes of `receive`.
 fn naive(model: &VecDeque<Envelope>, mode: i32, key: u64) -> Option<usize> {
     model.iter().position(|m| match mode {
         receive::TAG => u64::from(m.tag) == key && !matches!(m.kind, Kind::Exit | Kind::Down),
@@ -30,14 +30,14 @@ fn naive(model: &VecDeque<Envelope>, mode: i32, key: u64) -> Option<usize> {
 
 #[derive(Clone, Debug)]
 enum Act {
-    /// So many messages of a kind and tag, of a request that was made.
+    /// So many messages of a kind and tag, for a request that was made.
     Back(Kind, u32, usize, u8),
-    /// What was taken last is put back, to some place.
+    /// The message taken last is put back at some position.
     Insert(usize),
     Take(usize),
     /// A request is made.
     Request,
-    /// A message is looked for, and taken if it is wanted.
+    /// A message is searched, and taken if that is wanted.
     Search(i32, u64, bool),
 }
 
@@ -75,7 +75,7 @@ proptest! {
         let mut inbox = Inbox::default();
         let mut model: VecDeque<Envelope> = VecDeque::new();
         let mut taken = None;
-        // Requests are numbered from 1; one that was not made is answered by nobody.
+        // Requests are numbered from 1; one that was not made gets no reply.
         let mut requests = 0;
         for act in acts {
             match act {
@@ -143,7 +143,7 @@ fn what_was_there_before_a_request_is_not_looked_at_for_its_answer() {
     for reference in 1..100 {
         inbox.mark_reference(reference);
         assert_eq!(inbox.position(receive::REFERENCE, reference), None);
-        // Others come first, and the one that waits looks each time.
+        // Other messages arrive first, and the waiting process searches each time.
         inbox.push_back(message(Kind::Message, 0, 0));
         assert_eq!(inbox.position(receive::REFERENCE, reference), None);
         inbox.push_back(message(Kind::Reply, 0, reference));
@@ -181,12 +181,12 @@ fn a_wait_by_tag_looks_at_each_message_once() {
     for _ in 0..1_000 {
         inbox.push_back(message(Kind::Message, 0, 0));
         assert_eq!(inbox.position(receive::TAG, wanted), None);
-        // A take elsewhere moves all that are behind it.
+        // Removing a message elsewhere shifts all after it.
         inbox.take(5);
     }
     let looked = inbox.take_looked() as usize;
     assert!(looked <= MANY + 2 * 1_000 + LONG, "{looked} looks");
-    // Nor are those in front looked at again for the next one.
+    // Nor are those in front examined again for the next one.
     for _ in 0..1_000 {
         inbox.push_back(message(Kind::Message, 7, 0));
         let at = inbox.position(receive::TAG, wanted).unwrap();

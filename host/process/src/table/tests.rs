@@ -1,29 +1,30 @@
-//! That pids never come twice, also at the end of a slot's generations. Here and
-//! not in `tests/it`, since nobody outside can let half a million million
-//! processes end.
+//! Pids are never reused, not even when a slot's generations are used up. These are unit tests
+//! because skipping half a million million generations needs private access.
 
 use std::sync::Arc;
 
 use exuvia_abi::Pid;
 
-use crate::{Birth, Body, Clock, Envelope, ExitReason, Limits, Payload, Reason, SendError, System};
+use crate::{
+    Body, Clock, Envelope, ExitReason, Limits, Payload, Reason, SendError, SpawnSpec, System,
+};
 
 fn spawn(system: &System<()>) -> Pid {
     let limits: Arc<Limits> = Limits::default().into();
-    let birth = Birth::new(Body::Guest(()), limits, Payload::empty());
-    system.spawn(birth).expect("there is room")
+    let spec = SpawnSpec::new(Body::Guest(()), limits, Payload::empty());
+    system.spawn(spec).expect("there is room")
 }
 
 fn end(system: &System<()>, pid: Pid) {
     let slot = system.table.slot(pid.slot()).expect("it lives");
-    assert!(slot.state.begin());
-    let own = slot.take_own().expect("its own half is there");
-    let _ = system.bury(own, &ExitReason::new(Reason::NORMAL));
+    assert!(slot.state.transition_to_running());
+    let process = slot.take_process().expect("its own half is there");
+    let _ = system.terminate(process, &ExitReason::new(Reason::NORMAL));
 }
 
 #[test]
 fn a_slot_whose_generations_are_used_up_is_not_used_again() {
-    // One process at a time: all have the same slot while there is one.
+    // One process at a time: all have the same slot while that is usable.
     let system: System<()> = System::new(7, 1, 1, Clock::manual());
     let first = spawn(&system);
     assert_eq!((first.slot(), first.generation()), (0, 0));
@@ -41,7 +42,7 @@ fn a_slot_whose_generations_are_used_up_is_not_used_again() {
         assert_eq!((pid.slot(), pid.generation()), (slot, generation));
         assert_eq!(system.pid(slot), Some(pid));
         assert_eq!(system.table.alive(), 1);
-        // None of those before has come to life again.
+        // None of the earlier pids refers to a living process.
         for old in &seen {
             assert_ne!(*old, pid);
             assert!(!system.is_alive(*old));

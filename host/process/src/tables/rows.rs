@@ -1,9 +1,9 @@
-//! The rows of one table: what they count, and how a change of one is undone.
+//! The rows of one table: their size accounting, and how a change to one is undone.
 //!
-//! Each change has a number. A row knows the change that has stored it and the
-//! last one, so that whoever undoes a change sees whether it still stands: equal
-//! bytes may be somebody else's. Of a row that was removed and may be put back the
-//! change is kept until that is decided.
+//! Each change has a number. A row records the change that stored it and the last change to it, so
+//! that an undo can tell whether its change is still the last one: comparing bytes is not enough,
+//! since another process may have stored the same bytes. If a row was removed and the removal may
+//! still be undone, the change number is kept until that is decided.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -15,15 +15,15 @@ use foldhash::fast::FixedState;
 use super::TableError;
 use crate::Payload;
 
-/// What a row counts beside its key and value, bytes: about what the tree and
-/// the allocator take for it.
+/// Bytes that a row counts in addition to its key and value: about what the tree and the allocator
+/// use for it.
 const ROW: u64 = 96;
 
 fn cost(key: &[u8], value: &Payload) -> u64 {
     (key.len() + value.len()) as u64 + ROW
 }
 
-/// What all tables of a process hold, and may hold.
+/// Bytes that all tables of a process use, and the limit on them.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     bytes: AtomicU64,
@@ -54,56 +54,56 @@ impl Budget {
     }
 }
 
-/// A value, and which changes have made it what it is.
+/// A value, and the changes that produced it.
 #[derive(Clone, Debug)]
 struct Row {
     value: Payload,
-    /// The change that has stored it; adding to it leaves that.
+    /// The change that stored it. An addition does not change this.
     stored: u64,
     /// The last change.
     changed: u64,
 }
 
-/// What was in the place of a row before a change of it.
+/// The state of a row before a change to it.
 #[derive(Debug)]
 pub struct Before {
-    /// The change.
+    /// The change's number.
     change: u64,
     row: Option<Row>,
-    /// The change that had removed it, if that may yet be undone.
+    /// The change that had removed it, if that removal may still be undone.
     removed: Option<u64>,
 }
 
 impl Before {
-    /// Whether there was a row.
+    /// Returns whether there was a row.
     pub fn was_there(&self) -> bool {
         self.row.is_some()
     }
 
-    /// The value that was there.
+    /// Returns the value that was there.
     pub fn into_value(self) -> Option<Payload> {
         self.row.map(|row| row.value)
     }
 }
 
-/// What has become of a row that was to be stored.
+/// The outcome of storing a row.
 #[derive(Debug)]
 pub enum Put {
-    /// It is stored; this was there before.
+    /// The row is stored; this was there before.
     Stored(Before),
-    /// There was one, with this value, which stays.
+    /// A row exists and was kept; this is its value.
     There(Payload),
 }
 
 #[derive(Debug)]
 pub(super) struct Rows {
     map: BTreeMap<Box<[u8]>, Row>,
-    /// Rows that were removed by somebody who may yet undo it, and with which
-    /// change; who stores such a row again strikes it off.
+    /// Rows whose removal may still be undone, and the change that removed each. Storing such a row
+    /// again deletes its entry.
     removed: HashMap<Box<[u8]>, u64, FixedState>,
     bytes: u64,
     budget: Arc<Budget>,
-    /// Changes so far.
+    /// Number of changes so far.
     changes: u64,
 }
 
@@ -118,7 +118,7 @@ impl Rows {
         }
     }
 
-    /// How many there are, and the bytes that they count.
+    /// Returns the number of rows and the bytes that they count.
     pub(super) fn size(&self) -> (usize, u64) {
         (self.map.len(), self.bytes)
     }
@@ -127,10 +127,10 @@ impl Rows {
         self.map.get(key).map(|row| &row.value)
     }
 
-    /// The first key behind this one.
+    /// Returns the first key after this one.
     pub(super) fn behind(&self, key: &[u8]) -> Option<Box<[u8]>> {
         let behind = (Bound::Excluded(key), Bound::Unbounded);
-        // No key is empty: behind the empty one come all.
+        // No key is empty, so all keys come after the empty one.
         let mut keys = self.map.range::<[u8], _>(behind);
         keys.next().map(|(key, _)| key.clone())
     }
@@ -149,14 +149,14 @@ impl Rows {
         self.set(key, |_| None)
     }
 
-    /// Removes a row that may be put back: see [`Rows::removed_for_good`].
+    /// Removes a row whose removal may be undone until [`Rows::removed_for_good`] is called.
     pub(super) fn remove_for_now(&mut self, key: &[u8]) -> Result<Before, TableError> {
         let before = self.remove(key)?;
         self.removed.insert(key.into(), before.change);
         Ok(before)
     }
 
-    /// Nobody puts it back any more.
+    /// Notes that the removal cannot be undone any more.
     pub(super) fn removed_for_good(&mut self, key: &[u8], before: &Before) {
         if self.removed.get(key) == Some(&before.change) {
             self.removed.remove(key);
@@ -201,7 +201,7 @@ impl Rows {
             && let Ok(number) = number(&row.value)
         {
             let value = Payload::new(&number.wrapping_sub(amount).to_le_bytes());
-            // As large as before: it is not refused.
+            // No larger than before, so it is not refused.
             let _ = self.set(key, |changed| {
                 Some(Row {
                     value,
@@ -212,7 +212,7 @@ impl Rows {
         }
     }
 
-    /// Counts with another owner from now on, if there is room.
+    /// Charges another owner's budget from now on. Returns [`TableError::Full`] if it does not fit.
     pub(super) fn moves_to(&mut self, budget: &Arc<Budget>) -> Result<(), TableError> {
         if !budget.take(self.bytes) {
             return Err(TableError::Full);
@@ -222,8 +222,8 @@ impl Rows {
         Ok(())
     }
 
-    /// Puts back what was there. Full meanwhile: what was there is lost, as if it
-    /// had been refused.
+    /// Restores the previous state. If the budget is exhausted meanwhile, the previous row is lost,
+    /// as if storing it had been refused.
     fn restore(&mut self, key: &[u8], before: Before) {
         let Before { row, removed, .. } = before;
         if self.set(key, |_| row).is_ok()
@@ -233,8 +233,8 @@ impl Rows {
         }
     }
 
-    /// Stores or removes a row; answers what was there. `row` makes it, from the
-    /// number of this change.
+    /// Stores or removes a row and returns the previous state. `row` creates the new row from this
+    /// change's number. Returns [`TableError::Full`] if it does not fit into the budget.
     fn set(
         &mut self,
         key: &[u8],
@@ -277,7 +277,7 @@ impl Drop for Rows {
     }
 }
 
-/// The number that a row holds.
+/// Returns the number that a row holds, or [`TableError::Invalid`] if it is not 8 bytes.
 fn number(value: &Payload) -> Result<i64, TableError> {
     let bytes = value.as_slice().try_into();
     Ok(i64::from_le_bytes(bytes.map_err(|_| TableError::Invalid)?))
@@ -304,17 +304,17 @@ mod tests {
     #[test]
     fn an_addition_is_taken_back_from_what_others_have_added_since() {
         let mut rows = rows();
-        // It has made the row.
+        // The addition created the row.
         let (before, _) = rows.add(b"k", 3).unwrap();
         rows.add(b"k", 4).unwrap();
         rows.undo_add(b"k", 3, before);
         assert_eq!(sum(&rows), Some(4));
-        // It has found one.
+        // The row existed.
         let (before, _) = rows.add(b"k", 5).unwrap();
         rows.add(b"k", 1).unwrap();
         rows.undo_add(b"k", 5, before);
         assert_eq!(sum(&rows), Some(5));
-        // Nobody else has touched it.
+        // No other change since.
         let (before, _) = rows.add(b"k", 5).unwrap();
         rows.undo_add(b"k", 5, before);
         assert_eq!(sum(&rows), Some(5));
@@ -356,7 +356,7 @@ mod tests {
         rows.remove(b"k").unwrap();
         rows.undo(b"k", before);
         assert_eq!(rows.get(b"k"), None);
-        // And without the others it is.
+        // Without the later changes it is restored.
         rows.store(b"k", value(1)).unwrap();
         let before = rows.remove_for_now(b"k").unwrap();
         rows.undo(b"k", before);

@@ -1,14 +1,15 @@
-//! Births: relations from the first moment, starts, reserved pids, limits.
+//! Spawning: relations from the first moment, starts, reserved pids, limits; and termination.
 
 use std::sync::Arc;
 
 use exuvia_process::{
-    Birth, Body, ExitReason, For, Kind, Limits, Payload, Pid, Reason, RunState, SpawnError,
+    Body, ExitReason, Kind, Limits, Payload, Pid, Reason, Requester, RunState, SpawnError,
+    SpawnSpec,
 };
 
 use crate::world::{FAILED, PROCESSES, World, code, facts, tags};
 
-/// A child of `parent`, as a host call would make it.
+/// Spawns a child of `parent`, as a host call would.
 fn child(
     world: &mut World,
     parent: Pid,
@@ -16,23 +17,23 @@ fn child(
     monitor: bool,
     start: bool,
 ) -> (Pid, u64, u64) {
-    world.with(parent, |own, system| {
-        let monitored = own.new_reference();
-        let started = own.new_reference();
-        let birth = Birth {
+    world.with(parent, |process, system| {
+        let monitored = process.new_reference();
+        let started = process.new_reference();
+        let spec = SpawnSpec {
             parent,
             link,
             monitor: monitor.then_some(monitored),
             starter: start.then_some(started),
-            counted: own.children().admit(u32::MAX),
-            ..Birth::new(Body::Guest(()), own.limits().clone(), Payload::empty())
+            counted: process.children().admit(u32::MAX),
+            ..SpawnSpec::new(Body::Guest(()), process.limits().clone(), Payload::empty())
         };
-        let pid = system.spawn(birth).expect("there is room");
+        let pid = system.spawn(spec).expect("there is room");
         let references: Vec<u64> = (monitor.then_some(monitored))
             .into_iter()
             .chain(start.then_some(started))
             .collect();
-        own.has_born(pid, link, &references);
+        process.add_child(pid, link, &references);
         (pid, monitored, started)
     })
 }
@@ -43,7 +44,7 @@ fn a_child_is_linked_from_the_first_moment() {
     let parent = world.puppet();
     world.trap(parent);
     let (pid, ..) = child(&mut world, parent, true, false, false);
-    // It ends before it has run.
+    // It terminates before it has run.
     world.exit(pid, FAILED);
     let exit = (Kind::Exit, pid, 0, FAILED.0);
     assert_eq!(facts(&world.inbox(parent)), [exit]);
@@ -79,7 +80,7 @@ fn a_child_is_monitored_from_the_first_moment() {
 fn children_are_counted_until_they_end() {
     let mut world = World::new();
     let parent = world.puppet();
-    let count = world.with(parent, |own, _| own.children());
+    let count = world.with(parent, |process, _| process.children());
     let (first, ..) = child(&mut world, parent, true, true, true);
     let (second, ..) = child(&mut world, parent, false, false, false);
     assert_eq!(count.alive(), 2);
@@ -88,7 +89,7 @@ fn children_are_counted_until_they_end() {
     world.kill(parent, second);
     world.run();
     assert_eq!(count.alive(), 0);
-    // The count may outlive the parent.
+    // The counters may outlive the parent.
     let (third, ..) = child(&mut world, parent, false, false, false);
     world.exit(parent, Reason::NORMAL);
     assert_eq!(count.alive(), 1);
@@ -106,9 +107,9 @@ fn a_start_is_acknowledged_once() {
     let init = world.inbox(pid).remove(0);
     assert_eq!((init.kind, init.sender), (Kind::Init, parent));
     let acknowledge = |world: &mut World, status| {
-        world.with(pid, |own, system| {
-            assert_eq!(own.is_starting(), status == 0);
-            own.acknowledge(system, status, Payload::new(b"ready"))
+        world.with(pid, |process, system| {
+            assert_eq!(process.is_starting(), status == 0);
+            process.acknowledge(system, status, Payload::new(b"ready"))
         })
     };
     assert!(acknowledge(&mut world, 0));
@@ -150,7 +151,7 @@ fn an_acknowledgement_passes_a_full_mailbox() {
     let (pid, _, started) = child(&mut world, parent, false, false, true);
     world.send(pid, parent, 1).expect("accepted");
     assert!(world.send(pid, parent, 2).is_err());
-    assert!(world.with(pid, |own, system| own.acknowledge(
+    assert!(world.with(pid, |process, system| process.acknowledge(
         system,
         0,
         Payload::empty()
@@ -167,7 +168,7 @@ fn a_starter_that_gave_up_hears_nothing() {
     let parent = world.puppet();
     let (pid, _, started) = child(&mut world, parent, false, false, true);
     world.demonitor(parent, started, true);
-    assert!(world.with(pid, |own, system| own.acknowledge(
+    assert!(world.with(pid, |process, system| process.acknowledge(
         system,
         0,
         Payload::empty()
@@ -176,7 +177,7 @@ fn a_starter_that_gave_up_hears_nothing() {
     assert!(world.inbox(parent).is_empty());
 }
 
-/// Nobody waits for it, but it has not started before it says so.
+/// No process waits for it, but the process has not started before it acknowledges.
 #[test]
 fn a_start_that_nobody_waits_for_is_acknowledged_once_too() {
     let mut world = World::new();
@@ -185,16 +186,16 @@ fn a_start_that_nobody_waits_for_is_acknowledged_once_too() {
     let orphan = world.puppet();
     for pid in [plain, orphan] {
         let mut acknowledge = || {
-            world.with(pid, |own, system| {
-                own.acknowledge(system, 0, Payload::empty())
+            world.with(pid, |process, system| {
+                process.acknowledge(system, 0, Payload::empty())
             })
         };
         assert!(acknowledge());
         assert!(!acknowledge());
-        assert!(!world.look(pid, exuvia_process::Own::is_starting));
+        assert!(!world.look(pid, exuvia_process::Process::is_starting));
     }
     assert!(world.inbox(parent).is_empty());
-    // An orphan that has relations to nobody keeps no record of any.
+    // An orphan without relations keeps no record of any.
     assert_eq!(world.relations(orphan), (0, 0, 0));
 }
 
@@ -213,8 +214,8 @@ fn signals_collect_at_a_reserved_pid() {
     let slot = world.system.table.slot(pid.slot()).expect("it is used");
     assert_eq!(slot.state.get(), RunState::Running);
     assert!(!slot.state.claim(), "nobody can take what is not born");
-    let birth = Birth::new(Body::Guest(()), limits, Payload::empty());
-    world.system.give_birth(pid, birth);
+    let spec = SpawnSpec::new(Body::Guest(()), limits, Payload::empty());
+    world.system.start(pid, spec);
     let inbox = world.inbox(pid);
     assert_eq!(inbox[0].kind, Kind::Init);
     assert_eq!(tags(&inbox), [0, 1]);
@@ -247,7 +248,7 @@ fn a_reserved_pid_that_is_abandoned_is_a_dead_one() {
         facts(&world.inbox(trapping)),
         [(Kind::Exit, pid, 0, noproc)]
     );
-    // The slot is used again, and abandoning the old pid again harms nobody.
+    // The slot is reused, and abandoning the old pid again does not affect the new process.
     let new = world.successor(pid);
     world.system.abandon(pid);
     assert!(world.is_alive(new));
@@ -259,8 +260,8 @@ fn a_kill_waits_for_a_reserved_process() {
     let limits = Arc::new(Limits::default());
     let pid = world.system.reserve(&limits).expect("there is room");
     world.kill(Pid::NONE, pid);
-    let birth = world.birth(code(|_, _| panic!("it is dead before its INIT")));
-    world.system.give_birth(pid, birth);
+    let spec = world.spec(code(|_, _| panic!("it is dead before its INIT")));
+    world.system.start(pid, spec);
     world.run();
     assert_eq!(world.end_of(pid), Some(Reason::KILLED.0));
 }
@@ -269,7 +270,7 @@ fn a_kill_waits_for_a_reserved_process() {
 fn guests_leave_some_places_to_the_host() {
     let world = World::new();
     let limits = Arc::new(Limits::default());
-    let guests = std::iter::from_fn(|| world.system.reserve_for(For::Guest, &limits).ok());
+    let guests = std::iter::from_fn(|| world.system.reserve_for(Requester::Guest, &limits).ok());
     let most = world.system.table.limit_of_guests();
     assert!(most < PROCESSES);
     assert_eq!(guests.count(), most);
@@ -284,24 +285,24 @@ fn guests_are_not_more_than_there_is_memory_for() {
     world.system.table.admit_by(|| false);
     let limits = Arc::new(Limits::default());
     let full = Err(SpawnError::TableFull);
-    assert_eq!(world.system.reserve_for(For::Guest, &limits), full);
+    assert_eq!(world.system.reserve_for(Requester::Guest, &limits), full);
     let hosts = world.system.reserve(&limits).expect("the host may");
     world.system.abandon(hosts);
     world.exit(old, Reason::NORMAL);
-    // As many as there were may be again.
-    assert!(world.system.reserve_for(For::Guest, &limits).is_ok());
-    assert!(world.system.reserve_for(For::Guest, &limits).is_ok());
-    assert_eq!(world.system.reserve_for(For::Guest, &limits), full);
+    // As many as there were before are possible again.
+    assert!(world.system.reserve_for(Requester::Guest, &limits).is_ok());
+    assert!(world.system.reserve_for(Requester::Guest, &limits).is_ok());
+    assert_eq!(world.system.reserve_for(Requester::Guest, &limits), full);
 }
 
-// ---- ends -----------------------------------------------------------------
+// ---- termination ----------------------------------------------------------
 
 #[test]
 fn a_full_table_refuses_until_somebody_ends() {
     let mut world = World::new();
     let all: Vec<Pid> = (0..PROCESSES).map(|_| world.puppet()).collect();
-    let birth = world.birth(Body::Guest(()));
-    assert_eq!(world.system.spawn(birth), Err(SpawnError::TableFull));
+    let spec = world.spec(Body::Guest(()));
+    assert_eq!(world.system.spawn(spec), Err(SpawnError::TableFull));
     assert_eq!(world.system.table.alive(), PROCESSES);
     world.exit(all[5], Reason::NORMAL);
     let new = world.puppet();
@@ -315,7 +316,7 @@ fn a_native_process_ends_with_its_reason_after_its_handler() {
     let pid = world.native(move |context, message| {
         if message.kind == Kind::Message {
             context.exit(ExitReason::new(FAILED));
-            // Still in its handler: this is sent, and before the end.
+            // Still in its handler: this is sent, before the exit.
             let note = exuvia_process::Envelope::message(context.pid(), 7, Payload::empty());
             let _ = context.system.send(watcher, note);
             context.exit(ExitReason::new(Reason::NORMAL));
@@ -341,13 +342,19 @@ fn a_process_that_has_ended_stays_ended_for_its_runner() {
     let [watcher, victim] = world.puppets();
     world.kill(watcher, victim);
     let reference = world.monitor(watcher, victim);
-    let mut own = world.take_own(victim);
+    let mut process = world.take_own(victim);
     let killed = Some(ExitReason::new(Reason::KILLED));
-    assert_eq!(own.drain(&world.system), killed);
+    assert_eq!(process.drain(&world.system), killed);
     world.send(watcher, victim, 1).expect("it is not buried");
-    own.trim(&world.system);
-    assert_eq!(own.drain(&world.system), killed, "also when it looks again");
-    let _ = world.system.bury(own, &ExitReason::new(Reason::KILLED));
+    process.trim(&world.system);
+    assert_eq!(
+        process.drain(&world.system),
+        killed,
+        "also when it looks again"
+    );
+    let _ = world
+        .system
+        .terminate(process, &ExitReason::new(Reason::KILLED));
     let down = (Kind::Down, victim, reference, Reason::NOPROC.0);
     assert_eq!(facts(&world.inbox(watcher)), [down]);
 }

@@ -60,8 +60,8 @@ fn who_traps_gets_a_message_whatever_the_reason() {
         assert_eq!(facts(&world.inbox(survivor)), [exit]);
     }
     assert_eq!(world.relations(survivor), (0, 0, 0));
-    // Trapping can be switched off again, and says what it was.
-    assert!(world.with(survivor, |own, _| own.set_trap_exit(false)));
+    // Trapping can be disabled again, and the previous value is returned.
+    assert!(world.with(survivor, |process, _| process.set_trap_exit(false)));
     let linked = world.puppet();
     world.link(survivor, linked);
     world.run();
@@ -103,7 +103,7 @@ fn exit_signals_as_erlangs_exit_2() {
     world.run();
     assert!(world.is_alive(plain), "normal from another is ignored");
 
-    // The reason `killed` is no kill: it can be trapped.
+    // The reason `killed` is not a kill: it can be trapped.
     for reason in [Reason::NORMAL, FAILED, Reason::KILLED] {
         world.exit_signal(sender, trapping, reason);
         let exit = (Kind::Exit, sender, 0, reason.0);
@@ -114,7 +114,7 @@ fn exit_signals_as_erlangs_exit_2() {
     world.run();
     assert_eq!(world.end_of(plain), Some(FAILED.0));
 
-    // Normal to oneself ends, unless trapped.
+    // A normal exit signal to itself terminates a process, unless trapped.
     world.exit_signal(trapping, trapping, Reason::NORMAL);
     assert_eq!(world.inbox(trapping).len(), 1);
     world.exit_signal(sender, sender, Reason::NORMAL);
@@ -178,7 +178,7 @@ fn a_second_link_on_its_way_does_not_hide_a_normal_end() {
     let [one, other] = world.puppets();
     world.link(one, other);
     world.link(other, one);
-    // `one` ends of its own will; the link of `other` waits in its queue.
+    // `one` exits by itself; the link of `other` waits in its queue.
     world.exit(one, Reason::NORMAL);
     world.run();
     assert!(world.is_alive(other));
@@ -203,12 +203,12 @@ fn no_exit_signal_comes_after_an_unlink() {
     let [one, other] = world.puppets();
     world.link(one, other);
     world.run();
-    // The exit signal is on its way when the link is taken back.
-    let mut own = world.take_own(one);
+    // The exit signal is in transit when the link is removed.
+    let mut process = world.take_own(one);
     world.exit(other, FAILED);
-    own.unlink(&world.system, other);
-    assert!(own.links().is_empty());
-    world.put_own(own);
+    process.unlink(&world.system, other);
+    assert!(process.links().is_empty());
+    world.put_own(process);
     world.run();
     assert!(world.is_alive(one));
     assert_eq!(world.relations(one), (0, 0, 0));
@@ -221,7 +221,7 @@ fn a_link_sent_before_the_unlink_was_seen_is_void() {
     world.link(one, other);
     world.link(other, one);
     world.unlink(one, other);
-    // `one` sees the other's link first, then the answer to its unlink.
+    // `one` sees the other's link first, then the acknowledgement of its unlink.
     world.run();
     assert_eq!(world.relations(one), (0, 0, 0));
     assert_eq!(world.relations(other), (0, 0, 0));
@@ -236,11 +236,11 @@ fn a_dead_ones_link_on_its_way_is_void_after_an_unlink() {
     let [one, other] = world.puppets();
     world.link(one, other);
     // Both have linked, neither has seen the other's link.
-    let mut own = world.take_own(one);
+    let mut process = world.take_own(one);
     world.link(other, one);
     world.exit(other, FAILED);
-    own.unlink(&world.system, other);
-    world.put_own(own);
+    process.unlink(&world.system, other);
+    world.put_own(process);
     world.run();
     assert!(world.is_alive(one));
     assert_eq!(world.relations(one), (0, 0, 0));
@@ -307,23 +307,24 @@ fn so_many_links_may_a_process_take_up() {
     let [pid, peer, other] = world.puppets();
     world.trap(pid);
     let most = limits::LINKS as usize;
-    // Nothing runs behind these: others that have linked themselves.
+    // No processes exist for these: they stand for others that have linked themselves.
     for n in 1..limits::LINKS {
         let from = Pid::new(7, 1_000, n.into());
         assert!(world.system.signal(pid, Signal::Link { from }).is_ok());
     }
     assert_eq!(world.relations(pid), (most - 1, 0, 0));
-    let may =
-        |world: &mut World, to, promised| world.with(pid, |own, _| own.may_link(to, promised));
+    let may = |world: &mut World, to, promised| {
+        world.with(pid, |process, _| process.may_link(to, promised))
+    };
     assert!(may(&mut world, None, 0));
     assert!(!may(&mut world, None, 1), "the last place is promised");
     world.link(pid, peer);
     assert!(!may(&mut world, None, 0));
     assert!(!may(&mut world, Some(other), 0));
-    // What takes no place is allowed.
+    // Links that already exist, and to itself, are allowed.
     assert!(may(&mut world, Some(peer), 0));
     assert!(may(&mut world, Some(pid), 0));
-    // Another's link is never refused.
+    // A link that another process creates is never refused.
     world.link(other, pid);
     assert_eq!(world.relations(pid), (most + 1, 0, 0));
     world.unlink(pid, peer);
@@ -337,7 +338,7 @@ fn so_many_links_may_a_process_take_up() {
     assert!(may(&mut world, None, 0));
 }
 
-/// Until the other side has seen it, an unlink takes the link's place.
+/// Until the other side has seen an unlink, it still counts as a link.
 #[test]
 fn a_link_that_is_being_undone_counts() {
     let mut world = World::new();
@@ -347,13 +348,13 @@ fn a_link_that_is_being_undone_counts() {
         assert!(world.system.signal(pid, Signal::Link { from }).is_ok());
     }
     world.run();
-    let (before, after) = world.with(pid, |own, system| {
-        own.link(system, peer);
-        own.unlink(system, peer);
-        (own.may_link(None, 0), own.may_link(Some(peer), 0))
+    let (before, after) = world.with(pid, |process, system| {
+        process.link(system, peer);
+        process.unlink(system, peer);
+        (process.may_link(None, 0), process.may_link(Some(peer), 0))
     });
     assert!(!before);
     assert!(after, "to the same one it can be taken up again");
     world.run();
-    assert!(world.with(pid, |own, _| own.may_link(None, 0)));
+    assert!(world.with(pid, |process, _| process.may_link(None, 0)));
 }

@@ -15,7 +15,7 @@ fn init_comes_first_and_carries_the_arguments() {
     let mut world = World::new();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
-    let mut birth = world.birth(code(move |_, message| {
+    let mut spec = world.spec(code(move |_, message| {
         let entry = (
             message.kind,
             message.tag,
@@ -23,8 +23,8 @@ fn init_comes_first_and_carries_the_arguments() {
         );
         log.lock().expect("no test panics with it").push(entry);
     }));
-    birth.arguments = Payload::new(b"arguments");
-    let pid = world.system.spawn(birth).expect("there is room");
+    spec.arguments = Payload::new(b"arguments");
+    let pid = world.system.spawn(spec).expect("there is room");
     world.send(Pid::NONE, pid, 1).expect("accepted");
     world.run();
     let seen = seen.lock().expect("no test panics with it");
@@ -47,7 +47,7 @@ fn messages_keep_their_order_over_many_turns() {
             .expect("no test panics with it")
             .push(message.tag);
     });
-    // More than one turn handles, with a turn in the middle.
+    // More than one turn handles, with a turn in between.
     for tag in 1..=150 {
         world.send(Pid::NONE, pid, tag).expect("accepted");
         if tag == 100 {
@@ -81,35 +81,35 @@ fn a_selective_take_leaves_the_others_in_their_order() {
         world.send(from, to, tag).expect("accepted");
     }
     world.run();
-    world.with(to, |own, _| {
-        assert_eq!(own.position(receive::TAG, 9), None);
-        let at = own.position(receive::TAG, 2).expect("it is there");
+    world.with(to, |process, _| {
+        assert_eq!(process.position(receive::TAG, 9), None);
+        let at = process.position(receive::TAG, 2).expect("it is there");
         assert_eq!(at, 1);
-        assert_eq!(own.peek(at).map(|message| message.tag), Some(2));
-        assert_eq!(own.take(at).map(|message| message.tag), Some(2));
-        assert_eq!(own.position(receive::TAG, 2), Some(2));
-        assert_eq!(own.position(receive::ANY, 0), Some(0));
-        assert_eq!(own.take(9), None);
+        assert_eq!(process.peek(at).map(|message| message.tag), Some(2));
+        assert_eq!(process.take(at).map(|message| message.tag), Some(2));
+        assert_eq!(process.position(receive::TAG, 2), Some(2));
+        assert_eq!(process.position(receive::ANY, 0), Some(0));
+        assert_eq!(process.take(9), None);
     });
     assert_eq!(tags(&world.inbox(to)), [1, 3, 2, 4]);
 }
 
-/// The tag of an obituary says what caused the end; nobody has chosen it.
+/// The tag of an exit notification says what caused the exit; no sender has chosen it.
 #[test]
 fn a_take_by_tag_passes_obituaries() {
     let mut world = World::new();
     let [from, to] = world.puppets();
     let caused = ExitReason::new(FAILED).caused_by_release();
-    world.with(to, |own, _| {
+    world.with(to, |process, _| {
         for kind in [Kind::Exit, Kind::Down] {
-            own.deliver(Envelope::obituary(kind, from, 0, &caused));
+            process.deliver(Envelope::exit_notification(kind, from, 0, &caused));
         }
-        assert_eq!(own.peek(1).map(|m| m.tag), Some(CAUSED_BY_RELEASE));
+        assert_eq!(process.peek(1).map(|m| m.tag), Some(CAUSED_BY_RELEASE));
         let tag = u64::from(CAUSED_BY_RELEASE);
-        assert_eq!(own.position(receive::TAG, tag), None);
+        assert_eq!(process.position(receive::TAG, tag), None);
         let message = Envelope::message(from, CAUSED_BY_RELEASE, Payload::empty());
-        own.deliver(message);
-        assert_eq!(own.position(receive::TAG, tag), Some(2));
+        process.deliver(message);
+        assert_eq!(process.position(receive::TAG, tag), Some(2));
     });
 }
 
@@ -123,12 +123,12 @@ fn a_take_by_reference_finds_the_reply_behind_messages() {
     world.reply(server, &request, 6);
     world.send(server, client, 2).expect("accepted");
     world.run();
-    world.with(client, |own, _| {
-        let at = own.position(receive::REFERENCE, reference);
+    world.with(client, |process, _| {
+        let at = process.position(receive::REFERENCE, reference);
         assert_eq!(at, Some(1));
-        let reply = own.take(1).expect("it is there");
+        let reply = process.take(1).expect("it is there");
         assert_eq!((reply.kind, reply.tag), (Kind::Reply, 6));
-        assert_eq!(own.position(receive::REFERENCE, reference), None);
+        assert_eq!(process.position(receive::REFERENCE, reference), None);
     });
     assert_eq!(tags(&world.inbox(client)), [1, 2]);
 }
@@ -140,9 +140,9 @@ fn a_message_put_back_is_first_again() {
     world.send(from, to, 1).expect("accepted");
     world.send(from, to, 2).expect("accepted");
     world.run();
-    world.with(to, |own, _| {
-        let first = own.take(0).expect("it is there");
-        own.put_back(0, first);
+    world.with(to, |process, _| {
+        let first = process.take(0).expect("it is there");
+        process.put_back(0, first);
     });
     assert_eq!(tags(&world.inbox(to)), [1, 2]);
 }
@@ -165,11 +165,11 @@ fn a_full_mailbox_refuses_messages_wherever_they_lie() {
     assert_eq!(world.send(from, to, 2), Ok(()));
     assert_eq!(world.send(from, to, 3), Err(SendError::Full));
     world.run();
-    // Now they lie in the inner half.
+    // Now they are in the inner half.
     assert_eq!(world.send(from, to, 4), Err(SendError::Full));
-    world.with(to, |own, system| {
-        own.take(0);
-        own.publish_stats(system);
+    world.with(to, |process, system| {
+        process.take(0);
+        process.publish_stats(system);
     });
     assert_eq!(world.send(from, to, 5), Ok(()));
     assert_eq!(world.send(from, to, 6), Err(SendError::Full));
@@ -180,8 +180,8 @@ fn a_full_mailbox_refuses_messages_wherever_they_lie() {
 #[test]
 fn a_turn_makes_room() {
     let mut world = World::new();
-    let birth = exuvia_process::Birth::new(code(|_, _| {}), few(2).into(), Payload::empty());
-    let to = world.system.spawn(birth).expect("there is room");
+    let spec = exuvia_process::SpawnSpec::new(code(|_, _| {}), few(2).into(), Payload::empty());
+    let to = world.system.spawn(spec).expect("there is room");
     for round in 0..3 {
         world.run();
         assert_eq!(world.send(Pid::NONE, to, 1), Ok(()), "round {round}");
@@ -227,9 +227,9 @@ fn limits_refuse_neither_signals_nor_what_was_asked_for() {
     world.send(server, to, 1).expect("accepted");
     assert_eq!(world.send(server, to, 2), Err(SendError::Full));
     assert_eq!(
-        world.with(server, |own, system| {
-            let reference = own.new_reference();
-            own.request(system, to, reference, 2, Payload::empty())
+        world.with(server, |process, system| {
+            let reference = process.new_reference();
+            process.request(system, to, reference, 2, Payload::empty())
         }),
         Err(SendError::Full)
     );
@@ -239,9 +239,9 @@ fn limits_refuse_neither_signals_nor_what_was_asked_for() {
     world.link(watched, to);
     world.exit(watched, FAILED);
     world.run();
-    let inbox = world.with(to, |own, _| {
-        (0..own.inbox_len())
-            .map(|at| own.peek(at).cloned().expect("it is there"))
+    let inbox = world.with(to, |process, _| {
+        (0..process.inbox_len())
+            .map(|at| process.peek(at).cloned().expect("it is there"))
             .map(|message| (message.kind, message.reference))
             .collect::<Vec<_>>()
     });
@@ -254,7 +254,7 @@ fn limits_refuse_neither_signals_nor_what_was_asked_for() {
             (Kind::Down, monitor)
         ]
     );
-    // A refused request left nothing behind.
+    // No record is left of a refused request.
     assert_eq!(world.relations(server), (0, 0, 0));
     world.kill(server, to);
     world.run();
@@ -295,9 +295,13 @@ fn changed_limits_hold_at_once() {
     let mut world = World::new();
     let [from, to] = world.puppets();
     world.send(from, to, 1).expect("accepted");
-    world.with(to, |own, system| own.set_limits(system, few(1).into()));
+    world.with(to, |process, system| {
+        process.set_limits(system, few(1).into())
+    });
     assert_eq!(world.send(from, to, 2), Err(SendError::Full));
-    world.with(to, |own, system| own.set_limits(system, few(2).into()));
+    world.with(to, |process, system| {
+        process.set_limits(system, few(2).into())
+    });
     assert_eq!(world.send(from, to, 3), Ok(()));
     assert_eq!(tags(&world.inbox(to)), [1, 3]);
 }
@@ -401,8 +405,8 @@ fn control_runs_between_turns_and_in_order() {
     let seen = Arc::new(Mutex::new(None));
     world.send(from, to, 1).expect("accepted");
     let result = seen.clone();
-    let control = Signal::Control(Box::new(move |own, _| {
-        *result.lock().expect("no test panics with it") = Some(own.inbox_len());
+    let control = Signal::Control(Box::new(move |process, _| {
+        *result.lock().expect("no test panics with it") = Some(process.inbox_len());
     }));
     world.system.signal(to, control).expect("it lives");
     world.send(from, to, 2).expect("accepted");
@@ -417,53 +421,55 @@ fn trimming_loses_nothing() {
     world.send(from, to, 1).expect("accepted");
     world.run();
     world.send(from, to, 2).expect("accepted");
-    world.with(to, |own, system| own.trim(system));
+    world.with(to, |process, system| process.trim(system));
     assert_eq!(tags(&world.inbox(to)), [1, 2]);
-    world.with(to, |own, system| own.trim(system));
+    world.with(to, |process, system| process.trim(system));
     world.send(from, to, 3).expect("accepted");
     assert_eq!(tags(&world.inbox(to)), [3]);
 }
 
-/// What no limit counts is held back by having its senders wait, so that a
-/// process that does not run cannot be sent more and more of it.
+/// Senders of signals that no limit counts must wait, so that these do not accumulate at a process
+/// that does not run.
 #[test]
 fn who_sends_to_one_that_is_far_behind_is_told_so() {
     let mut world = World::new();
     let [from, to] = world.puppets();
     let slept = world.take_own(to);
     let mut links = 0;
-    while !world.system.is_crowded(to) {
+    while !world.system.is_congested(to) {
         assert!(links < 100_000, "it is never crowded");
-        assert!(!world.with(from, |own, _| own.take_crowded()));
+        assert!(!world.with(from, |process, _| process.take_backpressure()));
         world.link(from, to);
         world.unlink(from, to);
         links += 1;
     }
-    assert!(world.with(from, |own, _| own.take_crowded()));
-    assert!(!world.with(from, |own, _| own.take_crowded()));
-    // Nothing was lost, and when it has taken that over there is room.
+    assert!(world.with(from, |process, _| process.take_backpressure()));
+    assert!(!world.with(from, |process, _| process.take_backpressure()));
+    // Nothing was lost, and when it has taken these over it is not congested any more.
     world.put_own(slept);
     world.run();
-    assert!(!world.system.is_crowded(to));
+    assert!(!world.system.is_congested(to));
     assert_eq!(world.relations(from), (0, 0, 0));
     assert_eq!(world.relations(to), (0, 0, 0));
     world.link(from, to);
-    assert!(!world.with(from, |own, _| own.take_crowded()));
-    // Payloads weigh more.
+    assert!(!world.with(from, |process, _| process.take_backpressure()));
+    // Payloads have more weight.
     let slept = world.take_own(to);
     let large = Payload::new(&[0; 16 << 20]);
-    world.with(from, |own, system| own.reply(system, to, 1, 0, large));
-    assert!(world.with(from, |own, _| own.take_crowded()));
+    world.with(from, |process, system| {
+        process.reply(system, to, 1, 0, large)
+    });
+    assert!(world.with(from, |process, _| process.take_backpressure()));
     world.put_own(slept);
-    // Messages have limits of their own.
+    // Messages have their own limits.
     world.run();
     for tag in 0..50_000 {
         world.send(from, to, tag).expect("it is accepted");
     }
-    assert!(!world.system.is_crowded(to));
-    // Nobody waits for the dead.
+    assert!(!world.system.is_congested(to));
+    // A dead process is not waited for.
     world.exit(to, Reason::NORMAL);
-    assert!(!world.system.is_crowded(to));
+    assert!(!world.system.is_congested(to));
 }
 
 #[test]
@@ -484,10 +490,10 @@ fn whoever_does_not_take_its_obituaries_is_linked_no_more() {
         world.run();
     };
     exits(&mut world, 1_001);
-    // So many have all that is to say, the others not the bytes.
-    let lengths: Vec<_> = world.look(to, |own| {
+    // The first 1,000 have the details, the others do not.
+    let lengths: Vec<_> = world.look(to, |process| {
         (0..1_001)
-            .filter_map(|at| own.peek(at))
+            .filter_map(|at| process.peek(at))
             .map(|m| (m.reason, m.payload.len()))
             .collect()
     });
@@ -498,9 +504,9 @@ fn whoever_does_not_take_its_obituaries_is_linked_no_more() {
     exits(&mut world, 1);
     assert!(!world.system.may_be_linked(to));
     assert!(world.system.may_be_linked(from));
-    world.with(to, |own, system| {
-        own.take(0);
-        own.publish_stats(system);
+    world.with(to, |process, system| {
+        process.take(0);
+        process.publish_stats(system);
     });
     assert!(world.system.may_be_linked(to));
     // Messages do not count: they have their own limit.

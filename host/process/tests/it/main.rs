@@ -1,8 +1,7 @@
-//! Processes as their users see them: signals, relations, names, timers,
-//! births and ends.
+//! The public behaviour of processes: signals, relations, names, timers, spawning and termination.
 //!
-//! `world` holds a scheduler with one thread, which runs what the test tells
-//! it to, in the order the test wants. Only `stress` has threads.
+//! `world` has a scheduler with one thread, which runs what the test selects, in the order that the
+//! test selects. Only `stress` uses threads.
 
 #![cfg(not(loom))]
 

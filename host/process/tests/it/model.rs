@@ -1,14 +1,14 @@
-//! Relations among a handful of processes, against rules that say what must
-//! be true when all signals have been delivered. The order in which processes
-//! take their turns is as random as what they do.
+//! Relations among a handful of processes, against rules that say what must be true when all
+//! signals have been delivered. The order in which processes take their turns is as random as their
+//! actions.
 //!
-//! The rules do not predict who dies, since that depends on the order; they
-//! keep *duties* (an end that a linked process must not survive unheard) and
-//! *threats* (what a process may die of).
+//! The rules do not predict which processes terminate, since that depends on the order. They keep
+//! *duties* (an exit that a linked process must not survive without a message) and *threats*
+//! (reasons for which a process may terminate).
 
 use std::collections::HashMap;
 
-use exuvia_process::{Envelope, Kind, Own, Pid, Reason};
+use exuvia_process::{Envelope, Kind, Pid, Process, Reason};
 use proptest::prelude::*;
 
 use crate::world::{FAILED, World};
@@ -25,15 +25,15 @@ enum Act {
     Request(Actor, Actor),
     /// The actor gives up one of its monitors or requests.
     GiveUp(Actor, prop::sample::Index, bool),
-    /// The first request at the one is answered by the other.
+    /// The second actor replies to the first request that the first actor has received.
     Answer(Actor, Actor),
     Trap(Actor, bool),
     Exit(Actor, Reason),
     ExitSignal(Actor, Actor, Reason),
     Kill(Actor, Actor),
-    /// A dead actor is replaced; the slot is used again.
+    /// A dead actor is replaced; its slot is reused.
     Replace(Actor),
-    /// One process of those in the run queue has its turn.
+    /// One process in the run queue has its turn.
     Turn(prop::sample::Index),
 }
 
@@ -65,18 +65,18 @@ struct Watch {
     reference: u64,
     request: bool,
     answered: bool,
-    /// Given up, when so many messages about it had arrived and stayed.
+    /// It was given up when this many messages about it had arrived, which stay.
     given_up: Option<usize>,
 }
 
-/// `who` may die with `code`; along a link from `by`, or by a signal if `None`.
+/// `who` may terminate with `code`; along a link from `by`, or by a signal if `None`.
 struct Threat {
     who: Pid,
     by: Option<Pid>,
     code: i32,
 }
 
-/// `who` was linked to `to`, which ended with `code`.
+/// `who` was linked to `to`, which terminated with `code`.
 struct Duty {
     who: Pid,
     to: Pid,
@@ -89,9 +89,9 @@ struct Model {
     watches: Vec<Watch>,
     threats: Vec<Threat>,
     duties: Vec<Duty>,
-    /// Whom each living process was linked to before this act.
+    /// The processes to which each living process was linked before this act.
     links: HashMap<Pid, Vec<Pid>>,
-    /// Ends that were looked at.
+    /// Number of exits that were processed.
     seen: usize,
 }
 
@@ -132,7 +132,7 @@ impl Model {
         }
         let who = who.unwrap_or_default();
         self.links = (self.living().into_iter())
-            .map(|pid| (pid, self.world.look(pid, Own::links)))
+            .map(|pid| (pid, self.world.look(pid, Process::links)))
             .collect();
         match act {
             Act::Link(_, to) => self.link(who, self.actors[*to]),
@@ -149,7 +149,8 @@ impl Model {
             Act::GiveUp(_, index, flush) => self.give_up(who, index, *flush),
             Act::Answer(server, by) => self.answer(self.actors[*server], self.actors[*by]),
             Act::Trap(_, on) => {
-                self.world.with(who, |own, _| own.set_trap_exit(*on));
+                self.world
+                    .with(who, |process, _| process.set_trap_exit(*on));
             }
             Act::Exit(_, reason) => self.world.exit(who, *reason),
             Act::ExitSignal(_, to, reason) => {
@@ -183,7 +184,7 @@ impl Model {
 
     fn link(&mut self, who: Pid, to: Pid) {
         if !self.world.is_alive(to) {
-            // An exit signal of the dead may be under way and be first.
+            // An exit signal of the dead process may be in transit and arrive first.
             self.threaten(who, Some(to), Reason::NOPROC.0);
             if let Some(code) = self.world.end_of(to) {
                 self.threaten(who, Some(to), code);
@@ -209,16 +210,18 @@ impl Model {
     }
 
     fn give_up(&mut self, who: Pid, index: &prop::sample::Index, flush: bool) {
-        let mut own = (self.watches.iter_mut())
+        let mut process = (self.watches.iter_mut())
             .filter(|watch| watch.watcher == who)
             .collect::<Vec<_>>();
-        if own.is_empty() {
+        if process.is_empty() {
             return;
         }
-        let at = index.index(own.len());
-        let watch = &mut own[at];
+        let at = index.index(process.len());
+        let watch = &mut process[at];
         let reference = watch.reference;
-        let here = self.world.look(who, |own| about(&inbox(own), reference).0);
+        let here = self
+            .world
+            .look(who, |process| about(&inbox(process), reference).0);
         self.world.demonitor(who, reference, flush);
         if watch.given_up.is_none() || flush {
             watch.given_up = Some(if flush { 0 } else { here });
@@ -229,10 +232,10 @@ impl Model {
         if !self.world.is_alive(server) || !self.world.is_alive(by) {
             return;
         }
-        let request = self.world.with(server, |own, _| {
-            let at = (0..own.inbox_len())
-                .find(|at| own.peek(*at).is_some_and(|m| m.kind == Kind::Request))?;
-            own.take(at)
+        let request = self.world.with(server, |process, _| {
+            let at = (0..process.inbox_len())
+                .find(|at| process.peek(*at).is_some_and(|m| m.kind == Kind::Request))?;
+            process.take(at)
         });
         let Some(request) = request else { return };
         self.world.reply(by, &request, 0);
@@ -241,7 +244,7 @@ impl Model {
         }
     }
 
-    /// One turn; who dies in it must have had a reason to.
+    /// Runs one turn; a process that terminates in it must have had a reason to.
     fn turn(&mut self, at: usize) {
         let before = self.world.ended.len();
         self.world.step(at);
@@ -259,13 +262,13 @@ impl Model {
         self.seen = self.world.ended.len();
         for (dead, reason) in ended {
             for who in self.living() {
-                let links_here = self.world.look(who, Own::links).contains(&dead);
+                let links_here = self.world.look(who, Process::links).contains(&dead);
                 let linked_there = self.links.get(&dead).is_some_and(|l| l.contains(&who));
                 if links_here || linked_there {
                     self.threaten(who, Some(dead), reason.code());
                     self.threaten(who, Some(dead), Reason::NOPROC.0);
                 }
-                // Who had unlinked from its side owes the other nothing.
+                // If one of them had unlinked on its side, the other need not be notified.
                 if links_here && linked_there {
                     self.duties.push(Duty {
                         who,
@@ -280,7 +283,7 @@ impl Model {
     fn settle(&mut self) {
         while self.world.scheduled() > 0 {
             self.links = (self.living().into_iter())
-                .map(|pid| (pid, self.world.look(pid, Own::links)))
+                .map(|pid| (pid, self.world.look(pid, Process::links)))
                 .collect();
             self.turn(0);
             self.look_at_ends();
@@ -308,16 +311,16 @@ impl Model {
     }
 
     fn check_links(&self, pid: Pid) {
-        for peer in self.world.look(pid, Own::links) {
+        for peer in self.world.look(pid, Process::links) {
             assert!(self.world.is_alive(peer), "{pid} is linked to dead {peer}");
-            let back = self.world.look(peer, Own::links);
+            let back = self.world.look(peer, Process::links);
             assert!(back.contains(&pid), "{pid} is linked to {peer}, not back");
         }
     }
 
-    /// Nothing is left of the dead and of what is over.
+    /// Checks that nothing is left of dead processes and of what is over.
     fn check_counts(&self, pid: Pid) {
-        let links = self.world.look(pid, Own::links).len();
+        let links = self.world.look(pid, Process::links).len();
         let under_way = |watch: &&Watch| {
             watch.given_up.is_none()
                 && !watch.answered
@@ -327,7 +330,7 @@ impl Model {
         let watches = || self.watches.iter().filter(under_way);
         let out = watches().filter(|watch| watch.watcher == pid).count();
         let back = watches().filter(|watch| watch.target == pid).count();
-        let counts = self.world.look(pid, Own::relation_counts);
+        let counts = self.world.look(pid, Process::relation_counts);
         assert_eq!(counts, (links, out, back), "relations of {pid}");
     }
 
@@ -345,13 +348,13 @@ impl Model {
     }
 }
 
-fn inbox(own: &Own<()>) -> Vec<Envelope> {
-    (0..own.inbox_len())
-        .filter_map(|at| own.peek(at).cloned())
+fn inbox(process: &Process<()>) -> Vec<Envelope> {
+    (0..process.inbox_len())
+        .filter_map(|at| process.peek(at).cloned())
         .collect()
 }
 
-/// Replies and DOWNs of a reference, and how many of them are replies.
+/// Returns the number of replies and DOWNs with a reference, and how many of them are replies.
 fn about(messages: &[Envelope], reference: u64) -> (usize, usize) {
     let of = |kind: Kind| {
         let about = |m: &&Envelope| m.kind == kind && m.reference == reference;
@@ -368,7 +371,7 @@ proptest! {
         acts in prop::collection::vec(act(), 1..150),
         parts in 0..4usize,
     ) {
-        // Also where all that takes more than one signal takes several turns.
+        // Also with work of more than a few signals split over several turns.
         let world = if parts == 0 { World::new() } else { World::in_parts_of(parts) };
         let mut model = Model::new(world);
         for act in &acts {

@@ -1,4 +1,4 @@
-//! Monitors: exactly one DOWN, unless taken back.
+//! Monitors: exactly one DOWN, unless the monitor is removed.
 
 use exuvia_abi::limits;
 use exuvia_process::{ExitReason, Kind, Reason};
@@ -34,9 +34,9 @@ fn a_down_comes_for_a_normal_end_too_and_carries_the_reasons_bytes() {
     world.monitor(watcher, talkative);
     world.run();
     world.exit(watched, Reason::NORMAL);
-    let own = world.take_own(talkative);
+    let process = world.take_own(talkative);
     let reason = ExitReason::with(FAILED.0, b"because of the test");
-    let _ = world.system.bury(own, &reason);
+    let _ = world.system.terminate(process, &reason);
     let downs = world.inbox(watcher);
     assert_eq!(downs[0].reason, Reason::NORMAL.0);
     assert_eq!(downs[1].payload.as_slice(), b"because of the test");
@@ -63,12 +63,12 @@ fn the_noproc_of_a_dead_process_does_not_overtake_its_messages() {
     let mut world = World::new();
     let [watcher, watched] = world.puppets();
     // The watcher is in a turn, and has not seen the message, when it monitors.
-    let mut own = world.take_own(watcher);
+    let mut process = world.take_own(watcher);
     world.send(watched, watcher, 1).expect("accepted");
     world.exit(watched, Reason::NORMAL);
-    let reference = own.new_reference();
-    own.monitor(&world.system, watched, reference);
-    world.put_own(own);
+    let reference = process.new_reference();
+    process.monitor(&world.system, watched, reference);
+    world.put_own(process);
     let inbox = world.inbox(watcher);
     assert_eq!(inbox.len(), 2);
     assert_eq!(inbox[0].kind, Kind::Message);
@@ -97,7 +97,7 @@ fn a_demonitor_stops_the_down() {
     world.exit(watched, FAILED);
     assert!(world.inbox(watcher).is_empty());
 
-    // Also one that is on its way.
+    // Also one that is in transit.
     let watched = world.puppet();
     let reference = world.monitor(watcher, watched);
     world.run();
@@ -117,7 +117,7 @@ fn flush_drops_a_down_that_is_here() {
     world.run();
     world.demonitor(watcher, kept, false);
     world.demonitor(watcher, flushed, true);
-    // An unknown one is no mistake.
+    // An unknown reference is not an error.
     world.demonitor(watcher, flushed, true);
     let down = (Kind::Down, watched, kept, FAILED.0);
     assert_eq!(facts(&world.inbox(watcher)), [down]);
@@ -139,19 +139,19 @@ fn so_many_monitors_and_requests_may_a_process_have() {
     let mut world = World::new();
     let [pid, peer, other] = world.puppets();
     let most = limits::MONITORS as usize;
-    let references: Vec<u64> = world.with(pid, |own, system| {
+    let references: Vec<u64> = world.with(pid, |process, system| {
         (1..most)
             .map(|_| {
-                let reference = own.new_reference();
-                own.monitor(system, peer, reference);
+                let reference = process.new_reference();
+                process.monitor(system, peer, reference);
                 reference
             })
             .collect()
     });
-    let may = |world: &mut World, more| world.with(pid, |own, _| own.may_monitor(more));
+    let may = |world: &mut World, more| world.with(pid, |process, _| process.may_monitor(more));
     assert!(may(&mut world, 1));
     assert!(!may(&mut world, 2));
-    // A request takes a place until it is answered.
+    // A request counts until it gets a reply.
     world.request(pid, other, 1);
     assert!(may(&mut world, 0));
     assert!(!may(&mut world, 1));
@@ -161,7 +161,7 @@ fn so_many_monitors_and_requests_may_a_process_have() {
     assert!(!may(&mut world, 1), "the reply waits");
     assert_eq!(world.inbox(pid).len(), 1);
     assert!(may(&mut world, 1));
-    // Nor does it matter who watches this process.
+    // Monitors of this process do not count.
     world.monitor(other, pid);
     assert_eq!(world.relations(pid), (0, most - 1, 1));
     world.demonitor(pid, references[0], false);

@@ -39,7 +39,7 @@ fn a_name_taken_away_is_free() {
     assert_eq!(world.system.names.remove("counter"), None);
     assert_eq!(world.system.names.find("counter"), None);
     assert_eq!(world.system.register("counter", other), Ok(()));
-    // The former owner's end does not take it from the new one.
+    // The former owner's exit does not remove it from the new one.
     world.exit(one, FAILED);
     assert_eq!(world.system.names.find("counter"), Some(other));
 }

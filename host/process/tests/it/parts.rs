@@ -1,5 +1,5 @@
-//! What is very much is done in parts: nobody's turn is longer for it, nothing is lost or
-//! overtaken, and who has ended is dead from the first part on.
+//! Large amounts of work are done in parts: no turn takes longer because of them, nothing is lost
+//! or overtaken, and a terminated process is dead from the first part on.
 
 use exuvia_process::{
     Clock, Envelope, ExitReason, Kind, Limits, Pid, Reason, RunState, SendError, System,
@@ -10,11 +10,11 @@ use crate::world::{FAILED, World, facts, tags};
 const PART: usize = 10;
 
 fn world() -> World {
-    World::of(System::new(7, 1_000, 1, Clock::manual()).in_parts_of(PART))
+    World::of(System::new(7, 1_000, 1, Clock::manual()).with_signals_per_turn(PART))
 }
 
 fn inbox_len(world: &World, pid: Pid) -> usize {
-    world.look(pid, |own| own.inbox_len())
+    world.look(pid, |process| process.inbox_len())
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_flood_is_taken_over_in_parts_and_in_order() {
     }
     world.send(from, other, 1).unwrap();
     for part in 1..=9 {
-        // Behind whoever else has something to do.
+        // Behind other processes that have something to do.
         assert_eq!(world.scheduled(), if part == 1 { 2 } else { 1 });
         world.step(0);
         assert_eq!(inbox_len(&world, to), part * PART);
@@ -34,18 +34,18 @@ fn a_flood_is_taken_over_in_parts_and_in_order() {
             world.step(0);
             assert_eq!(inbox_len(&world, other), 1);
         }
-        // What arrives meanwhile comes behind.
+        // Signals that arrive meanwhile come after.
         world.send(from, to, 100 + part as u32).unwrap();
     }
     world.run();
     assert_eq!(inbox_len(&world, to), 95 + 9);
     let expected: Vec<u32> = (0..95).chain(101..110).collect();
     assert_eq!(tags(&world.inbox(to)), expected);
-    assert!(!world.look(to, |own| own.has_more()));
-    world.look(to, |own| assert!(own.reductions > 90));
+    assert!(!world.look(to, |process| process.has_pending_signals()));
+    world.look(to, |process| assert!(process.reductions > 90));
 }
 
-/// Those that are not sorted yet count as those that are.
+/// Messages that are not sorted yet count like those that are.
 #[test]
 fn a_flood_counts_against_the_limits_until_it_is_received() {
     let mut world = world();
@@ -67,7 +67,7 @@ fn a_flood_counts_against_the_limits_until_it_is_received() {
     assert_eq!(world.send(from, to, 99), Ok(()));
 }
 
-/// Until all is sorted that has arrived, what a process waits for may be among it.
+/// Until all signals that have arrived are sorted, what a process waits for may be among them.
 #[test]
 fn what_is_waited_for_is_found_behind_a_flood() {
     let mut world = world();
@@ -77,28 +77,30 @@ fn what_is_waited_for_is_found_behind_a_flood() {
         world.send(noise, asker, tag).unwrap();
     }
     let request = world.inbox(server).pop().unwrap();
-    // The asker has been run with all others.
+    // The asker has run together with all others.
     for tag in 50..100 {
         world.send(noise, asker, tag).unwrap();
     }
     world.reply(server, &request, 7);
     let found = |world: &World| {
-        world.look(asker, |own| {
-            own.position(exuvia_abi::receive::REFERENCE, reference)
+        world.look(asker, |process| {
+            process
+                .position(exuvia_abi::receive::REFERENCE, reference)
                 .is_some()
         })
     };
     for _ in 0..5 {
         world.step(0);
         assert!(!found(&world));
-        assert!(world.look(asker, |own| own.is_flooded()));
+        assert!(world.look(asker, |process| process.has_backlog()));
     }
     world.step(0);
     assert!(found(&world));
-    // It has not looked since whether something else has arrived.
-    assert!(world.look(asker, |own| own.has_more() && !own.is_flooded()));
+    // It has not checked since whether more has arrived.
+    assert!(world.look(asker, |process| process.has_pending_signals()
+        && !process.has_backlog()));
     world.run();
-    assert!(world.look(asker, |own| !own.has_more()));
+    assert!(world.look(asker, |process| !process.has_pending_signals()));
     assert_eq!(world.inbox(asker).len(), 101);
 }
 
@@ -121,7 +123,7 @@ fn who_is_killed_in_a_flood_answers_what_comes_behind() {
     );
 }
 
-/// One that many are linked to, that many monitor, and that has much in its mailbox.
+/// A process that many are linked to, that many monitor, and that has many messages.
 #[test]
 fn an_end_is_told_in_parts_and_the_dead_are_dead_at_once() {
     const MANY: usize = 100;
@@ -149,7 +151,7 @@ fn an_end_is_told_in_parts_and_the_dead_are_dead_at_once() {
     let alive = world.system.table.alive();
     world.exit(victim, FAILED);
 
-    // It is no more to anybody, though most are still to be told.
+    // It is dead to all other processes, though most are not notified yet.
     let told = |world: &World| linked.iter().filter(|pid| has(world, **pid) > 0).count();
     assert!(!world.is_alive(victim));
     assert_eq!(world.system.names.find("victim"), None);
@@ -159,13 +161,13 @@ fn an_end_is_told_in_parts_and_the_dead_are_dead_at_once() {
     let slot = world.system.table.slot(victim.slot()).unwrap();
     assert_eq!(slot.state.get(), RunState::Queued);
     assert!(told(&world) < MANY);
-    // Its slot is another's when it has told all.
+    // Its slot is reused only when all are notified.
     let other = world.puppet();
     assert_ne!(other.slot(), victim.slot());
     world.run();
     let slot = world.system.table.slot(victim.slot()).unwrap();
     assert_eq!(slot.state.get(), RunState::Free);
-    // With `other`, which was born meanwhile.
+    // Including `other`, which was spawned meanwhile.
     assert_eq!(world.system.table.alive(), alive);
 
     for pid in &linked {
@@ -178,20 +180,20 @@ fn an_end_is_told_in_parts_and_the_dead_are_dead_at_once() {
         assert_eq!(facts(&world.inbox(*pid)), [down]);
     }
     assert_eq!(world.relations(watched), (0, 0, 0));
-    // One was under way when it ended, the other came when it was dead.
+    // One was in transit when it terminated, the other arrived when it was dead.
     let mut downs = facts(&world.inbox(unseen));
     downs.sort_by_key(|(_, _, reference, _)| *reference != late);
     let noproc = |reference| (Kind::Down, victim, reference, Reason::NOPROC.0);
     assert_eq!(downs, [noproc(late), noproc(now)]);
 }
 
-/// Messages that were taken over already.
+/// Returns the number of signals in transit to a process and messages in its inbox.
 fn has(world: &World, pid: Pid) -> usize {
     let slot = world.system.table.slot(pid.slot());
     slot.map_or(0, |slot| slot.mailbox.len()) + inbox_len(world, pid)
 }
 
-/// A turn tells no more than a part, whoever is to be told.
+/// A turn sends no more notifications than one part, whatever their kind.
 #[test]
 fn no_turn_tells_more_than_a_part() {
     const MANY: usize = 75;
@@ -203,23 +205,24 @@ fn no_turn_tells_more_than_a_part() {
     }
     world.run();
     let told = |world: &World| watching.iter().filter(|pid| has(world, **pid) > 0).count();
-    let own = world.take_own(victim);
-    let mut then = world.system.bury(own, &ExitReason::new(FAILED));
+    let process = world.take_own(victim);
+    let mut then = world.system.terminate(process, &ExitReason::new(FAILED));
     for part in 1.. {
         assert_eq!(told(&world), (part * PART).min(MANY));
-        if then == exuvia_process::Then::Nothing {
+        if then == exuvia_process::Transition::Nothing {
             break;
         }
         let slot = world.system.table.slot(victim.slot()).unwrap();
-        assert!(slot.state.begin());
-        let own = slot.take_own().unwrap();
-        assert!(own.is_ending());
-        then = world.system.bury_on(own);
+        assert!(slot.state.transition_to_running());
+        let process = slot.take_process().unwrap();
+        assert!(process.is_exiting());
+        then = world.system.continue_termination(process);
     }
     assert_eq!(told(&world), MANY);
 }
 
-/// The usual end is told in the turn in which it happens, and its slot is free before.
+/// Usually all notifications are sent in the turn in which a process exits, and its slot is freed
+/// before.
 #[test]
 fn who_is_known_to_few_leaves_at_once() {
     let mut world = world();
@@ -233,7 +236,7 @@ fn who_is_known_to_few_leaves_at_once() {
     assert_eq!(facts(&world.inbox(watcher)), [down]);
 }
 
-/// Replies, timers and the like have no limit, and may be many too.
+/// Replies, timers and the like have no limit, so there may be many of them too.
 #[test]
 fn a_native_process_goes_on_until_all_is_taken_over() {
     let mut world = world();

@@ -27,7 +27,7 @@ fn a_reply_comes_once_and_no_down_after_it() {
 #[test]
 fn a_down_comes_if_the_server_ends_first() {
     let mut world = World::new();
-    // Not delivered, delivered, taken: wherever the request is.
+    // Not delivered, delivered, received: wherever the request is.
     for turns in 0..3 {
         let [client, server] = world.puppets();
         let reference = world.request(client, server, 1);
@@ -59,9 +59,9 @@ fn a_request_to_the_dead_is_answered_at_once() {
 fn a_request_to_nobody_is_a_mistake() {
     let mut world = World::new();
     let client = world.puppet();
-    let result = world.with(client, |own, system| {
-        let reference = own.new_reference();
-        own.request(system, Pid::new(99, 0, 0), reference, 1, Payload::empty())
+    let result = world.with(client, |process, system| {
+        let reference = process.new_reference();
+        process.request(system, Pid::new(99, 0, 0), reference, 1, Payload::empty())
     });
     assert_eq!(result, Err(SendError::Unknown));
     assert_eq!(world.relations(client), (0, 0, 0));
@@ -119,7 +119,7 @@ fn giving_up_leaves_nothing_behind_wherever_the_request_is() {
             _ => assert!(!world.inbox(server).is_empty()),
         }
         world.demonitor(client, reference, false);
-        // The server sees the request, as in Erlang, and does not answer it.
+        // The server sees the request, as in Erlang, and does not reply to it.
         world.inbox(server);
         assert_eq!(world.relations(server), (0, 0, 0), "turns: {turns}");
         assert_eq!(world.relations(client), (0, 0, 0), "turns: {turns}");
@@ -151,7 +151,7 @@ fn another_process_may_answer() {
     world.reply(worker, &request, 2);
     let answers = world.inbox(client);
     assert_eq!(facts(&answers), [(Kind::Reply, worker, reference, 0)]);
-    // The server no longer remembers the client, and tells it nothing.
+    // The server no longer has a record of the client, and sends it nothing.
     assert_eq!(world.relations(server), (0, 0, 0));
     world.exit(server, FAILED);
     assert!(world.inbox(client).is_empty());
@@ -164,9 +164,9 @@ fn a_request_put_back_is_answered_once() {
     let answered = world.request(client, server, 1);
     world.run();
     let take_back = |world: &mut World| {
-        world.with(server, |own, _| {
-            let request = own.take(0).expect("it is there");
-            own.put_back(0, request);
+        world.with(server, |process, _| {
+            let request = process.take(0).expect("it is there");
+            process.put_back(0, request);
         });
     };
     take_back(&mut world);
@@ -197,25 +197,25 @@ fn a_request_put_back_after_its_sender_gave_up_is_not_remembered() {
     let request = world.inbox(server).remove(0);
     world.demonitor(client, reference, false);
     world.run();
-    world.with(server, |own, _| own.put_back(0, request));
+    world.with(server, |process, _| process.put_back(0, request));
     assert_eq!(world.inbox(server).len(), 1);
     assert_eq!(world.relations(server), (0, 0, 0));
 }
 
-/// Whoever has not been told a reference does not find it by what it knows of others.
+/// A process that was not told a reference cannot derive it from others that it knows.
 #[test]
 fn a_reference_cannot_be_guessed() {
     let mut world = World::new();
     let [client, server, thief] = world.puppets();
-    // It was asked itself, before and after, by the same process.
+    // The same process had sent it requests itself, before and after.
     world.request(client, thief, 1);
     let reference = world.request(client, server, 1);
     world.request(client, thief, 1);
-    let own = world.with(thief, |own, _| own.new_reference());
+    let process = world.with(thief, |process, _| process.new_reference());
     let seen: Vec<u64> = (world.inbox(thief).iter().map(|m| m.reference))
-        .chain([own])
+        .chain([process])
         .collect();
-    world.with(thief, |own, system| {
+    world.with(thief, |process, system| {
         for seen in seen {
             for step in 0..2_000 {
                 for guess in [
@@ -223,7 +223,7 @@ fn a_reference_cannot_be_guessed() {
                     seen.wrapping_sub(step),
                     seen ^ 1 << (step % 64),
                 ] {
-                    own.reply(system, client, guess, 66, Payload::empty());
+                    process.reply(system, client, guess, 66, Payload::empty());
                 }
             }
         }
@@ -237,7 +237,7 @@ fn a_reference_cannot_be_guessed() {
     assert_eq!(facts(&answers), [(Kind::Reply, server, reference, 0)]);
 }
 
-/// A timer's reference can be known: there is nothing to be done with another's.
+/// A timer's reference may be known: another process cannot do anything with it.
 #[test]
 fn nobody_takes_a_timer_back_or_answers_in_its_name_but_its_owner() {
     let mut world = World::new();
@@ -256,13 +256,14 @@ fn nobody_takes_a_timer_back_or_answers_in_its_name_but_its_owner() {
     let thiefs = set(&world, thief, owner);
     assert_ne!(timer, thiefs);
     assert_eq!(world.system.timers.cancel(thief, timer), None);
-    world.with(thief, |own, system| {
-        own.reply(system, owner, timer, 66, Payload::empty());
-        own.demonitor(system, timer, true);
+    world.with(thief, |process, system| {
+        process.reply(system, owner, timer, 66, Payload::empty());
+        process.demonitor(system, timer, true);
     });
-    // Of the same kind is only what has a reference of its own.
+    // Only messages with a reference of their own are of these kinds.
     assert_eq!(
-        world.with(owner, |own, _| own.position(receive::REFERENCE, timer)),
+        world.with(owner, |process, _| process
+            .position(receive::REFERENCE, timer)),
         None
     );
     world.system.clock.advance(1_000);
@@ -278,8 +279,8 @@ fn references_are_unique_on_the_node() {
     let mut seen = Vec::new();
     for _ in 0..3 {
         let pid = world.puppet();
-        world.with(pid, |own, _| {
-            seen.extend((0..100).map(|_| own.new_reference()))
+        world.with(pid, |process, _| {
+            seen.extend((0..100).map(|_| process.new_reference()))
         });
         world.exit(pid, Reason::NORMAL);
     }

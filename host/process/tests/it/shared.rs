@@ -1,4 +1,4 @@
-//! Groups and tables against naive models, and the ends of their processes.
+//! Groups and tables against naive models, and the termination of their processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -82,7 +82,7 @@ proptest! {
         prop_assert_eq!(there, expected);
     }
 
-    /// Rows and bytes of one table against a map, with a limit that is often met.
+    /// Rows and bytes of one table against a map, with a limit that is often reached.
     #[test]
     fn a_table_is_a_map_within_its_limit(
         steps in prop::collection::vec((0..4_u8, 0..6_u8, 0..200_usize), 1..80),
@@ -166,8 +166,8 @@ fn a_table_goes_from_heir_to_heir() {
     assert_eq!(world.system.tables.find("stock"), None);
 }
 
-/// A large one is freed by whoever sweeps, not by who ends it; its bytes count
-/// until then, also if it was the last.
+/// A large table is freed by `Tables::sweep`, not by the process that deletes it; its bytes count
+/// until then, also if it was the last table.
 #[test]
 fn a_large_table_is_swept() {
     let mut world = World::new();
@@ -212,7 +212,9 @@ fn nobody_is_given_or_inherits_more_bytes_than_it_may_have() {
         tables: 10_000,
         ..Limits::default()
     };
-    world.with(b, |own, system| own.set_limits(system, small.into()));
+    world.with(b, |process, system| {
+        process.set_limits(system, small.into())
+    });
     let make = |world: &World, bytes: usize| {
         let limits = Limits::default();
         let id = world.system.new_table(a, &limits, None, Access::Protected);
@@ -232,7 +234,7 @@ fn nobody_is_given_or_inherits_more_bytes_than_it_may_have() {
     assert_eq!(give(&world, first), Ok(()));
     assert_eq!(give(&world, second), Err(TableError::Full));
     assert_eq!(world.system.tables.get(second).unwrap().owner(), a);
-    // As an heir neither: it ends.
+    // Nor as an heir: the table is deleted.
     for id in [large, second] {
         world.system.tables.set_heir(a, id, Some((b, 1))).unwrap();
     }
@@ -243,7 +245,7 @@ fn nobody_is_given_or_inherits_more_bytes_than_it_may_have() {
             TableError::Unknown
         );
     }
-    // What it gives away makes room.
+    // Deleting a table frees capacity.
     world.system.tables.end(b, first).unwrap();
     let limits = world
         .system

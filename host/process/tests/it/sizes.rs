@@ -1,6 +1,6 @@
-//! Sizes that decide how much memory an idle process takes.
+//! Sizes that determine how much memory an idle process takes.
 
-use exuvia_process::{Envelope, Own, Signal, Slot};
+use exuvia_process::{Envelope, Process, Signal, Slot};
 
 #[test]
 fn records_stay_small() {
@@ -8,14 +8,14 @@ fn records_stay_small() {
     eprintln!(
         "Slot {}, Own {}, Envelope {}, Signal {}",
         size_of::<Slot<()>>(),
-        size_of::<Own<u64>>(),
+        size_of::<Process<u64>>(),
         size_of::<Envelope>(),
         size_of::<Signal<()>>(),
     );
-    // A line of the cache.
+    // One cache line.
     assert!(size_of::<Slot<()>>() <= 64);
-    // With a word of the engine's.
-    assert!(size_of::<Own<u64>>() <= 88);
+    // Including one word of the engine's.
+    assert!(size_of::<Process<u64>>() <= 88);
     assert!(size_of::<Envelope>() <= 64);
     assert!(size_of::<Signal<()>>() <= 64);
 }

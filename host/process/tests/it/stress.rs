@@ -1,4 +1,4 @@
-//! Real threads: senders, runners, a pager, at the same time.
+//! Real threads: senders, runners and a pager, at the same time.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
 use exuvia_process::{
-    Birth, Clock, Envelope, ExitReason, Kind, Limits, NameError, Payload, Pid, Reason, Schedule,
-    SendError, System, Turn, turn,
+    Clock, Envelope, ExitReason, Kind, Limits, NameError, Payload, Pid, Reason, Schedule,
+    SendError, SpawnSpec, System, Turn, turn,
 };
 
 use crate::world::code;
@@ -17,7 +17,7 @@ const RUNNERS: usize = 2;
 const PROCESSES: usize = 6;
 const MESSAGES: u32 = 20_000;
 
-/// A run queue that runners wait at.
+/// A run queue at which runners wait.
 #[derive(Default)]
 struct Queue {
     state: Mutex<(VecDeque<u32>, bool)>,
@@ -29,7 +29,7 @@ impl Queue {
         self.state.lock().expect("no test panics with it")
     }
 
-    /// None: the queue is closed, and empty.
+    /// Returns the next slot; `None`: the queue is closed and empty.
     fn next(&self) -> Option<u32> {
         let mut state = self.lock();
         loop {
@@ -56,8 +56,8 @@ impl Schedule for Queue {
     }
 }
 
-/// What the test waits for. A thread that panics ends the wait too, so that
-/// its failure is shown.
+/// The condition that the test waits for. A thread that panics also ends the wait, so that its
+/// failure is shown.
 #[derive(Default)]
 struct Finish {
     over: Mutex<bool>,
@@ -88,7 +88,7 @@ impl Drop for EndOnPanic<'_> {
     }
 }
 
-/// Lets the runners go home, also when the test fails.
+/// Lets the runners exit, also when the test fails.
 struct CloseAtEnd<'a>(&'a Queue);
 
 impl Drop for CloseAtEnd<'_> {
@@ -108,37 +108,37 @@ fn run(system: &System<()>, queue: &Queue, finish: &Finish) {
     let _end = EndOnPanic(finish);
     while let Some(index) = queue.next() {
         let slot = system.table.slot(index).expect("it was scheduled");
-        assert!(slot.state.begin(), "it was scheduled twice");
-        let mut own = slot.take_own().expect("it was run twice");
-        if own.is_ending() {
-            system.then(index, system.bury_on(own));
+        assert!(slot.state.transition_to_running(), "it was scheduled twice");
+        let mut process = slot.take_process().expect("it was run twice");
+        if process.is_exiting() {
+            system.apply(index, system.continue_termination(process));
             continue;
         }
-        match turn(&mut own, system) {
-            Turn::Exit(reason) => system.then(index, system.bury(own, &reason)),
+        match turn(&mut process, system) {
+            Turn::Exit(reason) => system.apply(index, system.terminate(process, &reason)),
             Turn::Rest => {
-                slot.put_own(own);
-                system.then(index, slot.state.end());
+                slot.put_process(process);
+                system.apply(index, slot.state.transition_to_idle());
             }
             Turn::Again => {
-                slot.put_own(own);
-                system.then(index, slot.state.again());
+                slot.put_process(process);
+                system.apply(index, slot.state.yield_now());
             }
         }
     }
 }
 
-/// Takes idle processes away and gives them back, as a pager does.
+/// Takes idle processes and puts them back, as a pager does.
 fn page(system: &System<()>, pids: &[Pid], done: &AtomicBool, finish: &Finish) {
     let _end = EndOnPanic(finish);
     while !done.load(Ordering::Acquire) {
         for pid in pids {
             let slot = system.table.slot(pid.slot()).expect("it lives");
             if slot.state.claim() {
-                let mut own = slot.take_own().expect("it was claimed while it ran");
-                own.trim(system);
-                slot.put_own(own);
-                system.then(pid.slot(), slot.state.end());
+                let mut process = slot.take_process().expect("it was claimed while it ran");
+                process.trim(system);
+                slot.put_process(process);
+                system.apply(pid.slot(), slot.state.transition_to_idle());
             }
             thread::yield_now();
         }
@@ -169,8 +169,8 @@ fn each_message_is_handled_once_and_in_its_senders_order() {
                     finish.set();
                 }
             });
-            let birth = Birth::new(body, Limits::default().into(), Payload::empty());
-            system.spawn(birth).expect("there is room")
+            let spec = SpawnSpec::new(body, Limits::default().into(), Payload::empty());
+            system.spawn(spec).expect("there is room")
         })
         .collect();
 
@@ -203,8 +203,8 @@ fn each_message_is_handled_once_and_in_its_senders_order() {
     }
 }
 
-/// Processes end while others send to them, monitor them and give them names;
-/// their slots are used again at once.
+/// Processes terminate while others send to them, monitor them and register names for them; their
+/// slots are reused at once.
 #[test]
 fn ends_race_with_everything() {
     const ROUNDS: usize = 3000;
@@ -214,15 +214,17 @@ fn ends_race_with_everything() {
 
     let (counted, over) = (downs.clone(), finish.clone());
     let mut references = Vec::new();
-    // Monitors whoever it is told of, and counts the DOWNs.
+    // Monitors each process it gets a message about, and counts the DOWNs.
     let watcher = code(move |context, message| match message.kind {
         Kind::Message => {
             let mut pid = [0; 16];
             pid.copy_from_slice(message.payload.as_slice());
-            let reference = context.own.new_reference();
+            let reference = context.process.new_reference();
             references.push(reference);
             let system = context.system;
-            context.own.monitor(system, Pid::from_bytes(pid), reference);
+            context
+                .process
+                .monitor(system, Pid::from_bytes(pid), reference);
         }
         Kind::Down => {
             let at = references.iter().position(|r| *r == message.reference);
@@ -235,7 +237,7 @@ fn ends_race_with_everything() {
     });
     let limits = Arc::new(Limits::default());
     let watcher = system
-        .spawn(Birth::new(watcher, limits.clone(), Payload::empty()))
+        .spawn(SpawnSpec::new(watcher, limits.clone(), Payload::empty()))
         .expect("there is room");
 
     thread::scope(|scope| {
@@ -244,14 +246,14 @@ fn ends_race_with_everything() {
             scope.spawn(|| run(&system, &queue, &finish));
         }
         for round in 0..ROUNDS {
-            // Ends with its first message.
+            // Exits at its first message.
             let mortal = code(|context, message| {
                 if message.kind == Kind::Message {
                     context.exit(ExitReason::new(Reason::NORMAL));
                 }
             });
-            let birth = Birth::new(mortal, limits.clone(), Payload::empty());
-            let pid = system.spawn(birth).expect("there is room");
+            let spec = SpawnSpec::new(mortal, limits.clone(), Payload::empty());
+            let pid = system.spawn(spec).expect("there is room");
             let about = Envelope::message(Pid::NONE, 0, Payload::new(&pid.to_bytes()));
             let poison = Envelope::message(Pid::NONE, 0, Payload::empty());
             assert_eq!(system.send(pid, poison.clone()), Ok(()));

@@ -1,4 +1,4 @@
-//! Timers, with the clock in the test's hand.
+//! Timers, with a clock that the test controls.
 
 use exuvia_abi::limits;
 use exuvia_process::{Due, Envelope, Kind, Payload, Pid, Reason};
@@ -81,7 +81,7 @@ fn only_the_owner_cancels() {
     let timer = set(&world, owner, other, MS, 1);
     assert_eq!(world.system.timers.cancel(other, timer), None);
     assert_eq!(world.system.timers.cancel(Pid::NONE, timer), None);
-    // A monitor's reference is no timer's, nor is a shard that does not exist.
+    // A monitor's reference is not a timer's, and a shard that does not exist has no timers.
     let monitor = world.monitor(owner, other);
     assert_eq!(world.system.timers.cancel(owner, monitor), None);
     assert_eq!(world.system.timers.cancel(owner, timer | 0xff), None);
@@ -105,7 +105,7 @@ fn a_burst_is_fired_in_pieces() {
     assert_eq!(tags(&world.inbox(pid)), (0..600).collect::<Vec<_>>());
 }
 
-/// As in Erlang: what a process sent, also for later, is on its way.
+/// As in Erlang: what a process has sent, also for later, is delivered.
 #[test]
 fn a_message_timer_outlives_its_owner() {
     let mut world = World::new();
@@ -158,14 +158,14 @@ fn a_full_mailbox_takes_timers() {
     assert_eq!(tags(&world.inbox(pid)), [1, 2]);
 }
 
-/// A timer that its owner is charged for, if it may have one more.
+/// Sets a timer that is charged to its owner, if the owner may have one more.
 fn set_charged(world: &mut World, owner: Pid, to: Pid, delay: u64, bytes: u64) -> Option<u64> {
-    let charge = world.with(owner, |own, system| own.charge(system, bytes))?;
+    let charge = world.with(owner, |process, system| process.charge(system, bytes))?;
     let payload = Payload::empty().charged(charge);
     Some(set_with(world, owner, to, delay, 0, payload))
 }
 
-/// Lets all that is due by then be fired, and taken over.
+/// Fires everything that is due after `time`, and has it taken over.
 fn pass(world: &mut World, time: u64) {
     world.system.clock.advance(time);
     while world.system.fire_timers(0) == Some(0) {}
@@ -182,19 +182,19 @@ fn so_many_timers_may_a_process_have() {
     }
     assert_eq!(set_charged(&mut world, pid, other, MS, 1), None);
     assert_eq!(world.system.timers.len(), limits::TIMERS as usize);
-    // Each process has its own.
+    // Each process has its own limit.
     assert!(set_charged(&mut world, other, other, 9 * MS, 1).is_some());
     // Cancelled.
     assert!(world.system.timers.cancel(pid, first).is_some());
     assert!(set_charged(&mut world, pid, other, MS, 1).is_some());
     assert_eq!(set_charged(&mut world, pid, other, MS, 1), None);
-    // Fired, they count until they are taken, whoever has them.
+    // After firing they count until they are received, whichever process has them.
     pass(&mut world, 2 * MS);
     assert_eq!(set_charged(&mut world, pid, other, MS, 1), None);
-    assert!(world.with(other, |own, _| own.take(0)).is_some());
+    assert!(world.with(other, |process, _| process.take(0)).is_some());
     assert!(set_charged(&mut world, pid, other, MS, 1).is_some());
     assert_eq!(set_charged(&mut world, pid, other, MS, 1), None);
-    // Or until whoever has them ends, and with it those that reach it dead.
+    // Or until their receiver terminates; those that arrive at the dead process end too.
     world.exit(other, Reason::NORMAL);
     pass(&mut world, MS);
     for _ in 0..limits::TIMERS {
@@ -203,7 +203,7 @@ fn so_many_timers_may_a_process_have() {
     assert_eq!(set_charged(&mut world, pid, pid, MS, 1), None);
 }
 
-/// Else processes that end one after the other could fill the node.
+/// Otherwise processes that terminate one after the other could fill the node.
 #[test]
 fn the_timers_of_those_that_have_ended_count_for_the_node() {
     let mut world = World::new();
@@ -219,7 +219,7 @@ fn the_timers_of_those_that_have_ended_count_for_the_node() {
     assert_eq!(set_charged(&mut world, owner, to, MS, 1), None);
     pass(&mut world, MS);
     assert_eq!(set_charged(&mut world, owner, to, MS, 1), None);
-    assert!(world.with(to, |own, _| own.take(0)).is_some());
+    assert!(world.with(to, |process, _| process.take(0)).is_some());
     assert!(set_charged(&mut world, owner, to, MS, 1).is_some());
     assert_eq!(set_charged(&mut world, owner, to, MS, 1), None);
     world.exit(to, Reason::NORMAL);

@@ -1,18 +1,18 @@
-//! A node with one thread. The test decides who runs when.
+//! A node with one thread. The test decides which process runs when.
 //!
-//! A *puppet* is a process without code: it takes over what arrives and obeys
-//! signals, but its messages stay in its inbox until the test takes them, and
-//! the test acts in its name. Puppets are of the guest kind, with `()` as guest.
+//! A *puppet* is a process without code: it takes over what arrives and obeys signals, but its
+//! messages stay in its inbox until the test takes them, and the test acts on its behalf. Puppets
+//! are guests, with `()` as the engine's half.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use exuvia_process::{
-    Birth, Body, Clock, Context, Envelope, ExitReason, Kind, Limits, Native, Own, Payload, Pid,
-    Reason, RunState, Schedule, SendError, Signal, System, Turn, turn,
+    Body, Clock, Context, Envelope, ExitReason, Kind, Limits, Native, Payload, Pid, Process,
+    Reason, RunState, Schedule, SendError, Signal, SpawnSpec, System, Turn, turn,
 };
 
-/// Processes a test node can hold: few, so that a test can fill it.
+/// Maximum number of processes of a test node: few, so that a test can fill it.
 pub(crate) const PROCESSES: usize = 64;
 
 #[derive(Default)]
@@ -61,7 +61,7 @@ pub(crate) fn code(
 pub(crate) struct World {
     pub(crate) system: System<()>,
     queue: Arc<Queue>,
-    /// Who has ended, why, in order.
+    /// The processes that have terminated, with their reasons, in order.
     pub(crate) ended: Vec<(Pid, ExitReason)>,
 }
 
@@ -70,9 +70,9 @@ impl World {
         World::of(System::new(7, PROCESSES, 1, Clock::manual()))
     }
 
-    /// Where a turn is for no more than so many signals.
+    /// Returns a world in which a turn handles at most `part` signals.
     pub(crate) fn in_parts_of(part: usize) -> World {
-        World::of(System::new(7, PROCESSES, 1, Clock::manual()).in_parts_of(part))
+        World::of(System::new(7, PROCESSES, 1, Clock::manual()).with_signals_per_turn(part))
     }
 
     pub(crate) fn of(system: System<()>) -> World {
@@ -85,27 +85,27 @@ impl World {
         }
     }
 
-    // ---- births -----------------------------------------------------------
+    // ---- spawning ---------------------------------------------------------
 
-    pub(crate) fn birth(&self, body: Body<()>) -> Birth<()> {
-        Birth::new(body, Limits::default().into(), Payload::empty())
+    pub(crate) fn spec(&self, body: Body<()>) -> SpawnSpec<()> {
+        SpawnSpec::new(body, Limits::default().into(), Payload::empty())
     }
 
-    /// A puppet that has had its INIT; nobody runs for it.
+    /// Spawns a puppet and takes its INIT; no code runs for it.
     pub(crate) fn puppet(&mut self) -> Pid {
         self.puppet_with(Limits::default())
     }
 
     pub(crate) fn puppet_with(&mut self, limits: Limits) -> Pid {
-        let birth = Birth::new(Body::Guest(()), limits.into(), Payload::empty());
-        let pid = self.system.spawn(birth).expect("there is room");
-        let first = self.with(pid, |own, _| own.take(0));
+        let spec = SpawnSpec::new(Body::Guest(()), limits.into(), Payload::empty());
+        let pid = self.system.spawn(spec).expect("there is room");
+        let first = self.with(pid, |process, _| process.take(0));
         assert_eq!(first.map(|message| message.kind), Some(Kind::Init));
         pid
     }
 
-    /// A puppet in the slot of a process that has ended. Others are born and end
-    /// until it is that slot's turn.
+    /// Spawns a puppet in the slot of a process that has terminated. Others are spawned and
+    /// terminated until that slot is reused.
     pub(crate) fn successor(&mut self, dead: Pid) -> Pid {
         for _ in 0..=PROCESSES {
             let pid = self.puppet();
@@ -125,8 +125,8 @@ impl World {
         &mut self,
         handle: impl FnMut(&mut Context<'_, ()>, Envelope) + Send + 'static,
     ) -> Pid {
-        let birth = self.birth(code(handle));
-        self.system.spawn(birth).expect("there is room")
+        let spec = self.spec(code(handle));
+        self.system.spawn(spec).expect("there is room")
     }
 
     // ---- running ----------------------------------------------------------
@@ -143,95 +143,98 @@ impl World {
             .expect("no test panics with it")
     }
 
-    /// Runs everything until there is nothing to run.
+    /// Runs all scheduled processes until none is scheduled.
     pub(crate) fn run(&mut self) {
         while self.step(0) {}
     }
 
-    /// One turn of the process that stands `at` in the run queue.
+    /// Runs one turn of the process at position `at` of the run queue.
     pub(crate) fn step(&mut self, at: usize) -> bool {
         let Some(index) = self.queue.lock().remove(at) else {
             return false;
         };
         let slot = self.system.table.slot(index).expect("it was scheduled");
-        assert!(slot.state.begin(), "a scheduled process can begin");
-        let mut own = slot.take_own().expect("its own half is there");
-        if own.is_ending() {
-            let then = self.system.bury_on(own);
-            self.system.then(index, then);
+        assert!(
+            slot.state.transition_to_running(),
+            "a scheduled process can begin"
+        );
+        let mut process = slot.take_process().expect("its own half is there");
+        if process.is_exiting() {
+            let then = self.system.continue_termination(process);
+            self.system.apply(index, then);
             return true;
         }
-        let end = match &own.body {
-            Body::Native(_) => turn(&mut own, &self.system),
-            Body::Guest(()) => match own.drain(&self.system) {
+        let end = match &process.body {
+            Body::Native(_) => turn(&mut process, &self.system),
+            Body::Guest(()) => match process.drain(&self.system) {
                 Some(reason) => Turn::Exit(reason),
-                None if own.has_more() => Turn::Again,
+                None if process.has_pending_signals() => Turn::Again,
                 None => Turn::Rest,
             },
         };
         let then = match end {
             Turn::Exit(reason) => {
-                self.ended.push((own.pid(), reason.clone()));
-                self.system.bury(own, &reason)
+                self.ended.push((process.pid(), reason.clone()));
+                self.system.terminate(process, &reason)
             }
             Turn::Rest => {
-                slot.put_own(own);
-                slot.state.end()
+                slot.put_process(process);
+                slot.state.transition_to_idle()
             }
             Turn::Again => {
-                slot.put_own(own);
-                slot.state.again()
+                slot.put_process(process);
+                slot.state.yield_now()
             }
         };
-        self.system.then(index, then);
+        self.system.apply(index, then);
         true
     }
 
-    /// Takes a living process's own half out of the schedulers' reach.
-    pub(crate) fn take_own(&mut self, pid: Pid) -> Box<Own<()>> {
+    /// Takes a living process's private half out of the schedulers' reach.
+    pub(crate) fn take_own(&mut self, pid: Pid) -> Box<Process<()>> {
         assert!(self.system.is_alive(pid), "{pid} has ended");
         let slot = self.system.table.slot(pid.slot()).expect("it lives");
         if slot.state.get() == RunState::Queued {
             self.queue.lock().retain(|index| *index != pid.slot());
-            assert!(slot.state.begin());
+            assert!(slot.state.transition_to_running());
         } else {
             assert!(slot.state.claim());
         }
-        slot.take_own().expect("its own half is there")
+        slot.take_process().expect("its own half is there")
     }
 
-    pub(crate) fn put_own(&mut self, own: Box<Own<()>>) {
-        let index = own.pid().slot();
+    pub(crate) fn put_own(&mut self, process: Box<Process<()>>) {
+        let index = process.pid().slot();
         let slot = self.system.table.slot(index).expect("it lives");
-        let waits = matches!(own.body, Body::Native(_)) && own.inbox_len() > 0;
-        let waits = waits || own.has_more();
-        slot.put_own(own);
-        // What has arrived was not taken over: then it has more to do.
+        let waits = matches!(process.body, Body::Native(_)) && process.inbox_len() > 0;
+        let waits = waits || process.has_pending_signals();
+        slot.put_process(process);
+        // Signals that have arrived were not taken over: then it has more to do.
         if slot.mailbox.is_empty() && !waits {
-            self.system.then(index, slot.state.end());
+            self.system.apply(index, slot.state.transition_to_idle());
         } else {
-            self.system.then(index, slot.state.again());
+            self.system.apply(index, slot.state.yield_now());
         }
     }
 
-    /// Acts in the name of a process. What has arrived is not taken over.
+    /// Acts on behalf of a process. Signals that have arrived are not taken over.
     pub(crate) fn with<R>(
         &mut self,
         pid: Pid,
-        act: impl FnOnce(&mut Own<()>, &System<()>) -> R,
+        act: impl FnOnce(&mut Process<()>, &System<()>) -> R,
     ) -> R {
-        let mut own = self.take_own(pid);
-        let result = act(&mut own, &self.system);
-        self.put_own(own);
+        let mut process = self.take_own(pid);
+        let result = act(&mut process, &self.system);
+        self.put_own(process);
         result
     }
 
-    /// Takes out all messages of a process, after everybody has run.
+    /// Takes all messages of a process, after all processes have run.
     pub(crate) fn inbox(&mut self, pid: Pid) -> Vec<Envelope> {
         self.run();
-        self.with(pid, |own, system| {
-            let all = std::iter::from_fn(|| own.take(0)).collect();
-            own.publish_stats(system);
+        self.with(pid, |process, system| {
+            let all = std::iter::from_fn(|| process.take(0)).collect();
+            process.publish_stats(system);
             all
         })
     }
@@ -244,33 +247,36 @@ impl World {
     }
 
     pub(crate) fn link(&mut self, from: Pid, to: Pid) {
-        self.with(from, |own, system| own.link(system, to));
+        self.with(from, |process, system| process.link(system, to));
     }
 
     pub(crate) fn unlink(&mut self, from: Pid, to: Pid) {
-        self.with(from, |own, system| own.unlink(system, to));
+        self.with(from, |process, system| process.unlink(system, to));
     }
 
     pub(crate) fn trap(&mut self, pid: Pid) {
-        self.with(pid, |own, _| own.set_trap_exit(true));
+        self.with(pid, |process, _| process.set_trap_exit(true));
     }
 
     pub(crate) fn monitor(&mut self, from: Pid, to: Pid) -> u64 {
-        self.with(from, |own, system| {
-            let reference = own.new_reference();
-            own.monitor(system, to, reference);
+        self.with(from, |process, system| {
+            let reference = process.new_reference();
+            process.monitor(system, to, reference);
             reference
         })
     }
 
     pub(crate) fn demonitor(&mut self, from: Pid, reference: u64, flush: bool) {
-        self.with(from, |own, system| own.demonitor(system, reference, flush));
+        self.with(from, |process, system| {
+            process.demonitor(system, reference, flush)
+        });
     }
 
     pub(crate) fn request(&mut self, from: Pid, to: Pid, tag: u32) -> u64 {
-        self.with(from, |own, system| {
-            let reference = own.new_reference();
-            own.request(system, to, reference, tag, Payload::empty())
+        self.with(from, |process, system| {
+            let reference = process.new_reference();
+            process
+                .request(system, to, reference, tag, Payload::empty())
                 .expect("the request is accepted");
             reference
         })
@@ -278,12 +284,12 @@ impl World {
 
     pub(crate) fn reply(&mut self, from: Pid, request: &Envelope, tag: u32) {
         let (to, reference) = (request.sender, request.reference);
-        self.with(from, |own, system| {
-            own.reply(system, to, reference, tag, Payload::empty());
+        self.with(from, |process, system| {
+            process.reply(system, to, reference, tag, Payload::empty());
         });
     }
 
-    /// Erlang's `exit/2`.
+    /// Sends an exit signal like Erlang's `exit/2`.
     pub(crate) fn exit_signal(&self, from: Pid, to: Pid, reason: Reason) {
         let exit = Signal::Exit {
             from,
@@ -291,7 +297,7 @@ impl World {
             linked: false,
             charge: None,
         };
-        // The dead do not mind.
+        // A dead receiver is not an error.
         let _ = self.system.signal(to, exit);
     }
 
@@ -299,21 +305,21 @@ impl World {
         let _ = self.system.signal(to, Signal::Kill { from });
     }
 
-    /// Ends a process by its own will. It has not seen what arrived meanwhile.
+    /// Terminates a process as if by its own call. It has not seen what arrived meanwhile.
     pub(crate) fn exit(&mut self, pid: Pid, reason: Reason) {
-        let own = self.take_own(pid);
+        let process = self.take_own(pid);
         self.ended.push((pid, ExitReason::new(reason)));
-        let then = self.system.bury(own, &ExitReason::new(reason));
-        self.system.then(pid.slot(), then);
+        let then = self.system.terminate(process, &ExitReason::new(reason));
+        self.system.apply(pid.slot(), then);
     }
 
-    // ---- looks ------------------------------------------------------------
+    // ---- inspection -------------------------------------------------------
 
     pub(crate) fn is_alive(&self, pid: Pid) -> bool {
         self.system.is_alive(pid)
     }
 
-    /// Why a process ended.
+    /// Returns why a process terminated.
     pub(crate) fn end_of(&self, pid: Pid) -> Option<i32> {
         let mut ends = self.ended.iter().filter(|(ended, _)| *ended == pid);
         let end = ends.next().map(|(_, reason)| reason.code());
@@ -321,30 +327,30 @@ impl World {
         end
     }
 
-    /// Looks at a living process and leaves the run queue as it is.
-    pub(crate) fn look<R>(&self, pid: Pid, look: impl FnOnce(&Own<()>) -> R) -> R {
+    /// Inspects a living process and leaves the run queue as it is.
+    pub(crate) fn look<R>(&self, pid: Pid, look: impl FnOnce(&Process<()>) -> R) -> R {
         assert!(self.is_alive(pid), "{pid} has ended");
         let slot = self.system.table.slot(pid.slot()).expect("it lives");
-        let own = slot.take_own().expect("its own half is there");
-        let result = look(&own);
-        slot.put_own(own);
+        let process = slot.take_process().expect("its own half is there");
+        let result = look(&process);
+        slot.put_process(process);
         result
     }
 
     pub(crate) fn relations(&mut self, pid: Pid) -> (usize, usize, usize) {
         self.run();
-        self.look(pid, Own::relation_counts)
+        self.look(pid, Process::relation_counts)
     }
 }
 
-/// A reason of a guest's own.
+/// A guest's own reason.
 pub(crate) const FAILED: Reason = Reason(Reason::GUEST + 4);
 
 pub(crate) fn tags(messages: &[Envelope]) -> Vec<u32> {
     messages.iter().map(|message| message.tag).collect()
 }
 
-/// Kind, sender, reference and reason: what an obituary is about.
+/// Returns kind, sender, reference and reason: the content of an exit notification.
 pub(crate) fn facts(messages: &[Envelope]) -> Vec<(Kind, Pid, u64, i32)> {
     messages
         .iter()

@@ -1,4 +1,4 @@
-//! Nobody starves: not beside spinners, not beside a pair in the slot, not at the injector.
+//! No process starves: not beside spinners, not beside a pair in the slot, not in the injector.
 
 use std::sync::{
     Arc,
@@ -9,7 +9,7 @@ use exuvia_scheduler::Next;
 
 use crate::harness::{Fixture, Watch};
 
-/// Two processes answer each other while eight others never stop.
+/// Two processes wake each other while eight others never stop.
 #[test]
 fn spinners_do_not_starve_a_pair() {
     const SPINNERS: u32 = 8;
@@ -38,14 +38,14 @@ fn spinners_do_not_starve_a_pair() {
         for spinner in 2..2 + SPINNERS {
             fixture.procs.send(spinner);
         }
-        // From outside, while the workers never run dry.
+        // From outside, while the workers never run out of work.
         fixture.procs.send(0);
         done.wait(|done| *done);
         stop.store(true, Ordering::SeqCst);
     }
 }
 
-/// A pair that wakes each other for ever holds the slot; the queue still gets every fourth turn.
+/// A pair that wakes each other forever holds the slot; the queue still gets every fourth turn.
 #[test]
 fn a_pair_in_the_slot_leaves_turns_to_the_queue() {
     const OTHER_TURNS: u64 = 1_000;
@@ -63,7 +63,7 @@ fn a_pair_in_the_slot_leaves_turns_to_the_queue() {
             match slice.index {
                 _ if over => Next::Idle,
                 2 => {
-                    // Its first slice starts the pair, so that all three live on the worker.
+                    // Its first slice starts the pair, so that all three are on the same worker.
                     (0..slice.credits).for_each(|_| all.send(0));
                     Next::Again
                 }
@@ -82,7 +82,7 @@ fn a_pair_in_the_slot_leaves_turns_to_the_queue() {
     });
 }
 
-/// The injector is looked at although the queue never runs dry.
+/// The injector is checked although the queue never runs out.
 #[test]
 fn the_injector_is_served_beside_a_full_queue() {
     let slices = Arc::new(AtomicU64::new(0));
@@ -95,7 +95,7 @@ fn the_injector_is_served_beside_a_full_queue() {
                 seen.update(|seen| *seen = Some(now));
                 return Next::Idle;
             }
-            // Process 0 starts the other spinners, so that all of them live on the worker.
+            // Process 0 starts the other spinners, so that all of them are on the same worker.
             if slice.index == 0 && slice.credits > 0 {
                 (1..10).for_each(|other| all.send(other));
             }

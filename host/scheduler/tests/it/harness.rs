@@ -1,4 +1,4 @@
-//! A small executor: state words, credits as messages, and bodies given by each test.
+//! A small executor: state words, credits as messages, and a body given by each test.
 
 use std::{
     any::Any,
@@ -15,16 +15,16 @@ use parking_lot::{Condvar, Mutex};
 const IDLE: u8 = 0;
 const QUEUED: u8 = 1;
 const RUNNING: u8 = 2;
-/// Woken while it runs: it must run once more.
+/// Woken while it runs: it must run again.
 const RUNNING_WOKEN: u8 = 3;
 
-/// A test that hangs should fail. No test measures with this.
+/// A test that hangs must fail. No test measures with this.
 const HANG: Duration = Duration::from_secs(120);
 
-/// What a process does in a slice. It gets the credits that were sent to it since the last one.
+/// The code of a slice. It gets the credits that were sent to the process since its last slice.
 pub(crate) type Body = dyn Fn(&Procs, Slice) -> Next + Send + Sync;
 
-/// The worker that alone may run a process.
+/// Returns the only worker that may run a process.
 pub(crate) type Pins = fn(u32) -> Option<usize>;
 
 #[derive(Clone, Copy)]
@@ -45,13 +45,13 @@ pub(crate) struct Procs {
     body: Box<Body>,
     tick: Box<dyn Fn(usize) -> Option<Duration> + Send + Sync>,
     pins: Pins,
-    /// Contract breaks that the scheduler is to blame for.
+    /// Whether the scheduler has broken the contract.
     broken: AtomicBool,
     pub(crate) panicked: Mutex<Vec<u32>>,
 }
 
 impl Procs {
-    /// One message to a process, and a wake if it needs one.
+    /// Sends one message to a process, and wakes it if necessary.
     pub(crate) fn send(&self, index: u32) {
         let proc = &self.procs[index as usize];
         proc.credits.fetch_add(1, Ordering::SeqCst);
@@ -222,7 +222,7 @@ impl<T: Default> Watch<T> {
         answer
     }
 
-    /// Returns once `f` is true.
+    /// Returns when `f` is true.
     pub(crate) fn wait(&self, mut f: impl FnMut(&T) -> bool) {
         let mut value = self.value.lock();
         while !f(&value) {
@@ -232,7 +232,7 @@ impl<T: Default> Watch<T> {
     }
 }
 
-/// Waits, by yielding, for something that nobody announces.
+/// Waits, by yielding, for a condition that has no notification.
 pub(crate) fn until(mut f: impl FnMut() -> bool) {
     while !f() {
         std::thread::yield_now();

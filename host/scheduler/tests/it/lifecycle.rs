@@ -1,4 +1,4 @@
-//! Start, stop, panics, and what a handle answers.
+//! Start, stop, panics, and what a handle returns.
 
 use std::{
     panic,
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::harness::{Fixture, Watch, until};
 
-/// Expected panics would fill the test's output.
+/// Suppresses the output of expected panics.
 fn quiet_workers() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -63,7 +63,7 @@ fn shutdown_ends_after_the_current_slices() {
             1,
             "the workers let go of `run`"
         );
-        // A wake that comes too late leads nowhere and hurts nobody.
+        // A wake after the stop has no effect.
         fixture.handle.wake(0);
         assert_eq!(slices.load(Ordering::SeqCst), at_end);
         assert!(fixture.handle.hold(0).is_none(), "a stopped worker");
@@ -103,7 +103,7 @@ fn a_scheduler_may_be_dropped_on_its_own_worker() {
     *cell.lock() = fixture.scheduler.take();
     fixture.procs.send(0);
     ended.wait(|ended| *ended);
-    // The thread that could not be joined lets go of `run` as the last thing it does.
+    // The thread that could not be joined releases `run` as its last action.
     until(|| Arc::strong_count(&fixture.procs) == 1);
 }
 

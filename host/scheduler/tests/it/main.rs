@@ -1,4 +1,4 @@
-//! The scheduler as its users see it: wakes, order, fairness, stealing, stopping.
+//! The scheduler's public behaviour: wakes, order, fairness, stealing, stopping.
 //!
 //! Tests wait for conditions, never for time. `harness` holds an executor that keeps the contract
 //! of `wake` and checks the scheduler's side of it.

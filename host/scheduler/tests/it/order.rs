@@ -1,4 +1,4 @@
-//! The order of one worker against a model that is written as plainly as possible.
+//! Compares the order of one worker with a model that is written as plainly as possible.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -10,14 +10,14 @@ use crate::harness::{Fixture, Watch};
 
 const PROCS: usize = 12;
 
-/// One slice of a process: whom it sends to, and whether it stays runnable.
+/// One slice of a process: which processes it sends to, and whether it stays runnable.
 #[derive(Clone, Debug)]
 struct Step {
     sends: Vec<u32>,
     again: bool,
 }
 
-/// Scripts, one for each process. A process that has spent its script only waits.
+/// Scripts, one for each process. A process whose script is finished only waits.
 type Scripts = Vec<VecDeque<Step>>;
 
 fn scripts() -> impl Strategy<Value = Scripts> {
@@ -30,7 +30,7 @@ fn scripts() -> impl Strategy<Value = Scripts> {
     proptest::collection::vec(script, PROCS)
 }
 
-/// What the documentation promises, for one worker and an injector that holds only process 0.
+/// The documented order, for one worker and an injector that holds only process 0.
 #[derive(Default)]
 struct Model {
     queue: VecDeque<u32>,
@@ -110,7 +110,7 @@ fn order_of_the_scheduler(scripts: Scripts, slices: usize) -> Vec<u32> {
     };
     fixture.procs.send(0);
     order.wait(|order| order.len() >= slices);
-    // A slice too many would come before the worker stands still with nothing left.
+    // An extra slice would run before the worker parks with nothing left.
     crate::harness::until(|| fixture.handle.metrics().parked == 1);
     order.update(std::mem::take)
 }

@@ -45,7 +45,7 @@ fn an_earlier_timer_reaches_a_worker_that_sleeps_for_long() {
 fn a_deadline_ends_the_sleep_and_its_wakes_run() {
     let ran = Watch::<u64>::new();
     let armed = Arc::new(AtomicBool::new(false));
-    // The tick needs the processes, which exist only after it.
+    // The tick needs the processes, which are created after it.
     let procs = Arc::new(std::sync::OnceLock::<std::sync::Weak<crate::harness::Procs>>::new());
     let fixture = {
         let (ran, armed, procs) = (Arc::clone(&ran), Arc::clone(&armed), Arc::clone(&procs));
@@ -60,7 +60,7 @@ fn a_deadline_ends_the_sleep_and_its_wakes_run() {
                     (0..3).for_each(|index| procs.send(index));
                     return None;
                 }
-                // The first answer is a deadline that soon passes; then the timer is due.
+                // The first call returns a deadline that soon passes; then the timer is due.
                 armed.store(true, Ordering::SeqCst);
                 Some(Duration::from_micros(200))
             },
@@ -74,7 +74,7 @@ fn a_deadline_ends_the_sleep_and_its_wakes_run() {
     ran.wait(|ran| *ran >= 300);
 }
 
-/// Ticks go on while a worker is never out of work.
+/// Ticks continue while a worker is never out of work.
 #[test]
 fn a_busy_worker_ticks() {
     let ticks = Arc::new(AtomicU64::new(0));
@@ -104,11 +104,11 @@ fn a_busy_worker_ticks() {
     let total = fixture.handle.metrics().total();
     assert_eq!(total.ticks, ticks.load(Ordering::SeqCst));
     assert!(total.slices > slices);
-    // A slice that ends with `Again` counts for eight of 32.
+    // A slice that ends with `Again` counts as eight of 32.
     assert!(total.ticks >= total.slices / 4, "{total:?}");
 }
 
-/// Idle workers sleep: they do not go round and round.
+/// Idle workers sleep: they do not spin.
 #[test]
 fn idle_workers_sleep_until_something_happens() {
     let fixture = Fixture::new(3, 1, |_, _| Next::Idle);

@@ -1,4 +1,4 @@
-//! Processes that only one worker may run. The harness watches that no other does.
+//! Processes that only one worker may run. The harness checks that no other does.
 
 use std::sync::{
     Arc,
@@ -11,7 +11,7 @@ use crate::harness::{Fixture, Watch, until};
 
 const WORKERS: usize = 4;
 
-/// The even ones are pinned, all over the workers.
+/// The even ones are pinned, distributed over the workers.
 fn every_other(index: u32) -> Option<usize> {
     index
         .is_multiple_of(2)
@@ -32,13 +32,13 @@ fn who_is_pinned_runs_there_whoever_wakes_it() {
                 let order = Ordering::SeqCst;
                 let hop = left.fetch_update(order, order, |left| left.checked_sub(1));
                 if let Ok(hop) = hop {
-                    // Never itself; now near, now far.
+                    // Never itself; sometimes near, sometimes far.
                     let step = 1 + (hop + credit) % u64::from(PROCS - 1);
                     all.send((slice.index + step as u32) % PROCS);
                 }
             }
             taken.update(|taken| *taken += slice.credits);
-            // Some are seen twice for nothing.
+            // Some run a second time without a reason.
             if slice.credits > 0 && slice.index.is_multiple_of(3) {
                 Next::Again
             } else {
@@ -74,7 +74,7 @@ fn a_sleeper_is_woken_for_what_is_pinned_to_it() {
     }
 }
 
-/// To and fro between two workers, which find each other asleep, searching and at work.
+/// Back and forth between two workers, which find each other asleep, searching and running.
 #[test]
 fn two_that_are_pinned_apart_answer_each_other() {
     const ROUNDS: u64 = 20_000;
@@ -102,7 +102,7 @@ fn two_that_are_pinned_apart_answer_each_other() {
     assert_eq!(fixture.handle.metrics().total().steals, 0);
 }
 
-/// One that is pinned and one that is not, neither of which ever rests.
+/// One pinned process and one that is not, neither of which ever waits.
 #[test]
 fn what_is_pinned_and_the_queue_take_turns() {
     const SLICES: u64 = 10_000;

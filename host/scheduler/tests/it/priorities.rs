@@ -1,5 +1,4 @@
-//! What has high priority goes before all else, what has low behind, and nothing is
-//! forgotten.
+//! High priority runs before everything else, low priority after it, and nothing starves.
 
 use std::sync::{
     Arc,
@@ -10,8 +9,8 @@ use std::time::Duration;
 use exuvia_scheduler::{Config, Next, Run, Scheduler};
 use parking_lot::Mutex;
 
-/// Notes who runs. Process `n` wants `left[n]` slices more; those below 100 have
-/// high, those from 200 on low priority.
+/// Records which processes run. Process `n` wants `left[n]` more slices; those below 100 have high
+/// priority, those from 200 on low priority.
 #[derive(Debug)]
 struct Notes {
     left: Vec<AtomicU64>,
@@ -27,7 +26,7 @@ impl Default for Notes {
     }
 }
 
-/// More than any test looks at.
+/// More than any test examines.
 const MOST_NOTED: usize = 100_000;
 
 impl Run for Notes {
@@ -63,7 +62,7 @@ fn order_with(workers: usize, others_share: u32, procs: &[(u32, u64)]) -> Vec<u3
     };
     let scheduler = Scheduler::start(config, notes.clone()).expect("threads are there");
     let handle = scheduler.handle();
-    // Nobody begins before all are there.
+    // None starts before all are queued.
     let held: Vec<_> = (0..workers).map(|n| handle.hold(n)).collect();
     for (index, slices) in procs {
         notes.left[*index as usize].store(*slices, Ordering::Relaxed);
@@ -87,7 +86,7 @@ fn order_with(workers: usize, others_share: u32, procs: &[(u32, u64)]) -> Vec<u3
 fn high_goes_first_and_low_gets_one_slice_of_eight() {
     let order = order(1, &[(200, 20), (100, 80), (101, 80), (1, 10), (2, 10)]);
     assert!(order[..20].iter().all(|index| *index < 100), "{order:?}");
-    // While the others have something to do, the low one has an eighth.
+    // While the others have something to do, the low-priority one gets an eighth.
     let both = &order[20..20 + 120];
     let low = both.iter().filter(|index| **index == 200).count();
     assert!((14..=16).contains(&low), "{low} of {}", both.len());
@@ -95,7 +94,7 @@ fn high_goes_first_and_low_gets_one_slice_of_eight() {
     assert!(first < 8, "{order:?}");
 }
 
-/// For ever is 1,000 slices here: those of others that run among them.
+/// Returns the slices of other processes among 1,000 of high priority, which stand for "forever".
 fn among_high(share: u32, procs: &[(u32, u64)]) -> Vec<u32> {
     let mut procs = procs.to_vec();
     procs.extend([(1, 500), (2, 500)]);
@@ -121,7 +120,7 @@ fn others_get_their_share_beside_those_of_high_priority_that_never_rest() {
             "{got} with a share of {share}"
         );
     }
-    // By turns.
+    // In alternation.
     let first = &among_high(10, &[(100, 50), (101, 50)])[..6];
     assert_eq!(first, [100, 101, 100, 101, 100, 101]);
 }
@@ -131,7 +130,7 @@ fn low_gets_one_of_eight_of_that_share() {
     let others = among_high(10, &[(100, 5_000), (200, 5_000)]);
     let low = others.iter().filter(|index| **index == 200).count();
     assert!((12..=15).contains(&low), "{low} of {}", others.len());
-    // Or all of it, if nobody else wants any.
+    // Or all of it, if no other process wants any.
     assert!(among_high(10, &[(200, 5_000)]).len() >= 108);
 }
 
@@ -140,7 +139,7 @@ fn without_a_share_others_wait_as_in_erlang() {
     assert!(among_high(0, &[(100, 50), (200, 50)]).is_empty());
 }
 
-/// What nobody wants is not kept for later: a newcomer gets one slice at once.
+/// Unused slices are not accumulated: a newcomer gets one slice at once.
 #[test]
 fn what_others_did_not_want_is_not_owed_to_them() {
     let order = order_with(1, 50, &[(1, 400)]);
@@ -149,7 +148,8 @@ fn what_others_did_not_want_is_not_owed_to_them() {
     assert_eq!(others, [100, 100, 100]);
 }
 
-/// Those who spin on all workers keep nobody out, wherever he waits. They end when he is done.
+/// Spinners on all workers starve no process, wherever it waits. They are stopped when the others
+/// are done.
 #[test]
 fn what_waits_outside_or_elsewhere_gets_its_turn() {
     let notes = Arc::new(Notes::default());
@@ -191,7 +191,7 @@ fn all_get_done_on_several_workers() {
     }
 }
 
-/// A worker that sleeps is woken for either.
+/// A sleeping worker is woken for either priority.
 #[test]
 fn sleepers_are_woken() {
     for index in [1, 200] {

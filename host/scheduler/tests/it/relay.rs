@@ -1,4 +1,4 @@
-//! Slices that step aside in their middle, and come back on whichever worker runs them next.
+//! Slices that block in place, and resume on whichever worker runs them next.
 
 use std::{
     collections::HashSet,
@@ -11,12 +11,12 @@ use std::{
     time::Duration,
 };
 
-use exuvia_scheduler::{Config, Handle, Next, Run, SPARE, Scheduler, WayBack};
+use exuvia_scheduler::{Config, Handle, Next, ResumeHandle, Run, SPARE, Scheduler};
 use parking_lot::Mutex;
 
 use crate::harness::{Watch, until};
 
-/// A process whose slice takes one message after another, and steps aside when it has none.
+/// A process whose slice takes one message after another, and blocks in place when it has none.
 #[derive(Default)]
 struct Proc {
     state: Mutex<State>,
@@ -28,15 +28,16 @@ struct State {
     queued: bool,
     running: bool,
     /// Where its slice waits.
-    aside: Option<Arc<WayBack>>,
-    /// Its slice is to end without having come back.
+    aside: Option<Arc<ResumeHandle>>,
+    /// Signals that its slice must end without having been resumed.
     given_up: Option<mpsc::Sender<()>>,
 }
 
 struct Procs {
     handle: OnceLock<Handle>,
     procs: Vec<Proc>,
-    /// Messages that a slice takes before it ends, stepping aside for those that are not there yet.
+    /// Messages that a slice takes before it ends; it blocks in place for those that have not
+    /// arrived yet.
     messages_of_slice: u64,
     taken: Arc<Watch<u64>>,
     refused: AtomicU64,
@@ -59,8 +60,8 @@ impl Procs {
         }
     }
 
-    /// The end of a slice, or of that part of it which came before the waiting.
-    fn rest(&self, index: u32, aside: Option<Arc<WayBack>>) -> Next {
+    /// Ends a slice, or the part of it before it blocks.
+    fn rest(&self, index: u32, aside: Option<Arc<ResumeHandle>>) -> Next {
         let mut state = self.procs[index as usize].state.lock();
         state.running = false;
         state.aside = aside;
@@ -71,14 +72,14 @@ impl Procs {
         Next::Again
     }
 
-    /// Waits for a message in the middle of the slice. False: it must end.
+    /// Waits for a message in the middle of the slice. Returns false if the slice must end.
     fn wait_aside(&self, index: u32) -> bool {
-        if !self.handle().may_step_aside() {
+        if !self.handle().may_block_in_place() {
             self.refused.fetch_add(1, Ordering::SeqCst);
             return false;
         }
-        let stand_in = self.handle().stand_in().expect("it is a worker");
-        let way_back = stand_in.way_back();
+        let stand_in = self.handle().spare_thread().expect("it is a worker");
+        let way_back = stand_in.resume_handle();
         let procs = self.itself.upgrade().expect("it runs");
         let (give_up, given_up) = mpsc::channel();
         self.procs[index as usize].state.lock().given_up = Some(give_up);
@@ -127,7 +128,7 @@ impl Run for Procs {
             }
         }
         if self.handle().current_worker().is_none() {
-            // It was given up while it was aside: somebody else has the process.
+            // It was given up while it was blocked: another slice has the process.
             return Next::Idle;
         }
         self.rest(index, None)
@@ -154,7 +155,7 @@ fn start(workers: usize, procs: usize, messages_of_slice: u64) -> (Scheduler, Ar
     };
     let scheduler = Scheduler::start(config, Arc::clone(&procs)).expect("start");
     procs.handle.set(scheduler.handle()).expect("set once");
-    assert!(procs.handle().may_step_aside());
+    assert!(procs.handle().may_block_in_place());
     (scheduler, procs)
 }
 
@@ -169,17 +170,17 @@ fn the_worker_goes_on_while_a_slice_waits_in_its_middle() {
         procs.taken.wait(move |taken| *taken == 2 * round);
         until(|| procs.handle().metrics().parked == 1);
         let aside = if round < 3 { 2 } else { 0 };
-        until(|| procs.handle().aside() == aside);
+        until(|| procs.handle().blocked_threads() == aside);
     }
-    // A slice comes back to the thread that it is on.
+    // A slice resumes on the thread that it is on.
     assert_eq!(procs.threads.lock().len(), 2);
-    assert_eq!(procs.handle().stepped_aside(), 4);
+    assert_eq!(procs.handle().blocked_in_place(), 4);
     drop(scheduler);
 }
 
 #[test]
 fn slices_come_back_to_whichever_worker_runs_them() {
-    // All may be aside at once.
+    // All may be blocked at once.
     const PROCS: usize = SPARE;
     const ROUNDS: u64 = 400;
     let (scheduler, procs) = start(4, PROCS, 7);
@@ -208,7 +209,7 @@ fn slices_come_back_to_whichever_worker_runs_them() {
 
 #[test]
 fn no_more_than_the_limit_are_aside() {
-    // There is one for each worker that is left, and one slice that may take the last.
+    // One spare thread is left for each worker, and one further slice may take the last.
     const MOST: u32 = SPARE as u32 + 1;
     const PROCS: u32 = MOST + 8;
     let (scheduler, procs) = start(2, PROCS as usize, 2);
@@ -219,23 +220,24 @@ fn no_more_than_the_limit_are_aside() {
             .wait(move |taken| *taken == u64::from(index) + 1);
     }
     until(|| procs.refused.load(Ordering::SeqCst) == 8);
-    assert_eq!(procs.handle().aside(), MOST as usize);
-    // They are as good as before.
+    assert_eq!(procs.handle().blocked_threads(), MOST as usize);
+    // They still work as before.
     (0..PROCS).for_each(|index| procs.send(index));
     procs.taken.wait(|taken| *taken == 2 * u64::from(PROCS));
     drop(scheduler);
 }
 
-/// The stop does not wait for threads aside, and they end when they are given up.
+/// The stop does not wait for blocked threads, and they exit when they are given up.
 #[test]
 fn a_slice_that_is_given_up_ends_with_its_thread() {
     let (scheduler, procs) = start(2, 3, 2);
     (0..3).for_each(|index| procs.send(index));
-    // The count alone would say too early that a slice waits: it includes who is about to.
+    // The count alone is too early to tell that a slice waits: it includes slices that are about
+    // to.
     let waits = |proc: &Proc| proc.state.lock().aside.is_some();
     until(|| procs.procs.iter().all(waits));
-    assert_eq!(procs.handle().aside(), 3);
-    // One while the workers run.
+    assert_eq!(procs.handle().blocked_threads(), 3);
+    // One of them while the workers run.
     let give_up = |index: usize| {
         let mut state = procs.procs[index].state.lock();
         state.aside = None;
@@ -243,22 +245,22 @@ fn a_slice_that_is_given_up_ends_with_its_thread() {
         given_up.send(()).expect("it waits");
     };
     give_up(0);
-    until(|| procs.handle().aside() == 2);
+    until(|| procs.handle().blocked_threads() == 2);
     scheduler.shutdown();
-    assert_eq!(procs.handle().aside(), 2);
+    assert_eq!(procs.handle().blocked_threads(), 2);
     give_up(1);
     give_up(2);
-    // Ours is the last: no thread is left.
+    // The test's reference is the last: no thread is left.
     until(|| Arc::strong_count(&procs) == 1);
-    assert_eq!(procs.handle().aside(), 0);
+    assert_eq!(procs.handle().blocked_threads(), 0);
 }
 
 #[test]
 fn only_a_worker_has_a_stand_in() {
     let (scheduler, procs) = start(1, 1, 1);
     let (other, _) = start(1, 1, 1);
-    assert!(procs.handle().stand_in().is_none());
-    assert!(other.handle().stand_in().is_none());
-    assert_eq!(procs.handle().aside(), 0);
+    assert!(procs.handle().spare_thread().is_none());
+    assert!(other.handle().spare_thread().is_none());
+    assert_eq!(procs.handle().blocked_threads(), 0);
     drop(scheduler);
 }

@@ -1,4 +1,4 @@
-//! Work does not stay with a busy worker while another one rests.
+//! Work does not stay with a busy worker while another one is idle.
 
 use std::sync::{
     Arc,
@@ -9,8 +9,8 @@ use exuvia_scheduler::Next;
 
 use crate::harness::{Fixture, Watch, until};
 
-/// Process 0 wakes many and then keeps its worker until they have run. That can only happen on the
-/// other worker, which was asleep.
+/// Process 0 wakes many others and then occupies its worker until they have run. That is only
+/// possible on the other worker, which was asleep.
 #[test]
 fn a_sleeper_takes_the_queue_of_a_busy_worker() {
     const OTHERS: u32 = 100;
@@ -21,7 +21,7 @@ fn a_sleeper_takes_the_queue_of_a_busy_worker() {
         Fixture::new(2, 1 + OTHERS as usize, move |all, slice| {
             if slice.index == 0 {
                 home.store(slice.worker as u32, Ordering::SeqCst);
-                // The first half only wakes the sleeper as any slice does.
+                // The first half only wakes the sleeper, as any slice does.
                 (1..=OTHERS / 2).for_each(|other| all.send(other));
                 all.handle().slice_gets_long();
                 (OTHERS / 2 + 1..=OTHERS).for_each(|other| all.send(other));
@@ -41,7 +41,7 @@ fn a_sleeper_takes_the_queue_of_a_busy_worker() {
     assert!(metrics.workers[home].unparks >= 1, "{metrics:?}");
 }
 
-/// What a long slice has woken, before and after it said so, runs on the other worker.
+/// What a long slice has woken, before and after it announced its length, runs on the other worker.
 #[test]
 fn a_long_slice_keeps_nobody_waiting() {
     let ran = Watch::<u32>::new();
@@ -93,15 +93,15 @@ fn a_held_worker_keeps_nothing_back() {
     }
 }
 
-/// Two workers are put to use by two wakes from outside, even though the second waker may have
-/// counted on the first one's searcher.
+/// Two wakes from outside put two workers to use, even though the second waker may have relied on
+/// the searcher that the first one woke.
 #[test]
 fn two_wakes_from_outside_run_side_by_side() {
     let met = Watch::<u32>::new();
     let fixture = {
         let met = Arc::clone(&met);
         Fixture::new(2, 2, move |_, _| {
-            // A meeting of two: each waits until the other has come.
+            // A meeting of two: each waits until the other has arrived.
             let mine = met.update(|met| {
                 *met += 1;
                 *met

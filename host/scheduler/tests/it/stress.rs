@@ -1,4 +1,4 @@
-//! No wake is lost and none runs twice, whoever sends and however the workers come and go.
+//! No wake is lost and none runs twice, whatever sends and however workers park and wake.
 
 use std::{
     sync::{
@@ -18,8 +18,8 @@ fn scatter(x: u64) -> u64 {
     x ^ (x >> 29)
 }
 
-/// Several threads send from outside; each message is passed on by the processes until a budget
-/// is spent. Every message is handled exactly once.
+/// Several threads send from outside; the processes pass each message on until a budget is spent.
+/// Every message is handled exactly once.
 fn chains(workers: usize, procs: u64, senders: u64, seeds: u64, total: u64) {
     let done = Watch::<bool>::new();
     let handled = Arc::new(AtomicU64::new(0));
@@ -29,7 +29,7 @@ fn chains(workers: usize, procs: u64, senders: u64, seeds: u64, total: u64) {
         let started = Arc::clone(&started);
         Fixture::new(workers, procs as usize, move |all, slice| {
             for _ in 0..slice.credits {
-                // A message is handled once; while the budget lasts it leads to another one.
+                // A message is handled once; while the budget lasts it causes another one.
                 let count = handled.fetch_add(1, Ordering::SeqCst) + 1;
                 if started.fetch_add(1, Ordering::SeqCst) < total {
                     all.send((scatter(count) % procs) as u32);
@@ -76,7 +76,7 @@ fn chains_on_more_workers_than_cores() {
 
 #[test]
 fn few_messages_among_many_workers() {
-    // Most workers sleep most of the time, so nearly each message meets a park.
+    // Most workers sleep most of the time, so nearly every message coincides with a park.
     chains(4, 8, 2, 1, 50_000);
 }
 

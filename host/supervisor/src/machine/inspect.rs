@@ -1,5 +1,5 @@
-//! Looking at a supervisor: its children and how many there are. Answers come
-//! at once, also while it is busy.
+//! Inspects a supervisor: its children and their number. These functions return at
+//! once, also while the supervisor is busy.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -9,25 +9,25 @@ use super::{Plan, Supervisor};
 use crate::children::ChildState;
 use crate::spec::{ChildKey, ChildSpec, Strategy};
 
-/// One child as others see it.
+/// The public view of one child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildInfo<P, S> {
     /// Its spec.
     pub spec: Arc<ChildSpec<S>>,
-    /// Where it stands.
+    /// Its state.
     pub state: ChildState<P>,
 }
 
-/// How many children there are.
+/// Numbers of children.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChildCount {
-    /// All that are known, running or not.
+    /// All children, running or not.
     pub specs: usize,
-    /// Those with a living process.
+    /// Children with a live process.
     pub active: usize,
-    /// Those that are supervisors, running or not.
+    /// Children that are supervisors, running or not.
     pub supervisors: usize,
-    /// Those that are workers, running or not.
+    /// Children that are workers, running or not.
     pub workers: usize,
 }
 
@@ -35,7 +35,7 @@ impl<P, S, R> Supervisor<P, S, R>
 where
     P: Copy + Eq + Hash + Debug,
 {
-    /// All children in the order in which they were added.
+    /// Returns all children in the order in which they were added.
     pub fn which_children(&self) -> impl Iterator<Item = ChildInfo<P, S>> {
         self.children.iter().map(|(spec, state)| ChildInfo {
             spec: Arc::clone(spec),
@@ -43,7 +43,7 @@ where
         })
     }
 
-    /// How many children there are. O(1).
+    /// Returns the numbers of children. O(1).
     pub fn count_children(&self) -> ChildCount {
         let specs = self.children.len();
         let supervisors = self.children.supervisors();
@@ -55,27 +55,27 @@ where
         }
     }
 
-    /// The child with this id.
+    /// Returns the child with this id.
     pub fn child(&self, id: &str) -> Option<ChildInfo<P, S>> {
         self.info(self.children.with_id(id)?)
     }
 
-    /// The child whose living process this is.
+    /// Returns the child with this live process.
     pub fn child_with_pid(&self, pid: P) -> Option<ChildInfo<P, S>> {
         self.info(self.children.with_pid(pid)?)
     }
 
-    /// The child with this key.
+    /// Returns the child with this key.
     pub fn child_with_key(&self, key: ChildKey) -> Option<ChildInfo<P, S>> {
         self.info(key)
     }
 
-    /// What happens to the others when a child ends.
+    /// Returns the restart strategy.
     pub fn strategy(&self) -> Strategy {
         self.spec.strategy
     }
 
-    /// Whether the start that is under way is a restart: one that fails is tried
+    /// Returns whether the start in progress is a restart. A restart that fails is tried
     /// again, as often as the intensity allows.
     pub fn is_restarting(&self) -> bool {
         matches!(self.plan, Some(Plan::RestartOne | Plan::GroupStart { .. }))

@@ -1,6 +1,6 @@
-//! Requests for changes to the children: what each one answers in each state.
+//! Requests for changes to the children, and the reply to each one in each state.
 //!
-//! A request waits its turn in the machine's queue and has one answer, at once
+//! A request waits for its turn in the machine's queue and gets one reply, at once
 //! or when its step has ended.
 
 use std::fmt::Debug;

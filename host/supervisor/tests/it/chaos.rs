@@ -1,5 +1,5 @@
-//! Random orders of answers, exits, timers and requests. [`World`] checks what
-//! must hold at every moment; at the end a stop must leave nothing behind.
+//! Random orders of reports, exits, timers and requests. [`World`] checks the
+//! invariants at every step; a stop at the end must leave no process running.
 
 use exuvia_supervisor::{ChildSpec, ChildState, Event, ExitClass, Shutdown, SupervisorSpec};
 use proptest::prelude::*;
@@ -81,7 +81,7 @@ fn perform(step: Step, world: &mut World) {
     }
 }
 
-/// The machine and the world agree on who lives.
+/// Checks that the machine and the world agree on the live processes.
 fn check_agreement(world: &World) -> Result<(), TestCaseError> {
     let mut known: Vec<_> = world
         .machine
@@ -100,8 +100,8 @@ fn check_agreement(world: &World) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// After a stop the children that run are stopped last first, whatever was
-/// under way.
+/// Checks that after a stop the running children are stopped last first, whatever was
+/// in progress.
 fn check_stop(world: &mut World) -> Result<(), TestCaseError> {
     world.send(Event::Stop);
     if world.starting.is_some() {
@@ -116,7 +116,7 @@ fn check_stop(world: &mut World) -> Result<(), TestCaseError> {
     expected.sort_unstable();
     expected.reverse();
     if let Some(first) = under_way {
-        // The one that was being stopped already comes first.
+        // The child that was already being stopped comes first.
         expected.retain(|(_, pid)| *pid != first);
         world.exit_pid(first, ExitClass::Shutdown, false);
     }

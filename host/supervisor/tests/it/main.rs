@@ -1,4 +1,4 @@
-//! The supervisor through its public face: tables of OTP's behaviour, a
+//! Tests of the supervisor through its public API: tables of OTP's behaviour, a
 //! comparison with a naive model, and random orders of events.
 
 mod chaos;

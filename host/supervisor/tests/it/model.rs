@@ -22,7 +22,7 @@ struct Child {
 struct Model {
     spec: SupervisorSpec,
     children: Vec<Child>,
-    /// Every restart that was ever counted.
+    /// The times of all restarts ever counted.
     restarts: Vec<u64>,
     log: Vec<String>,
     outcomes: VecDeque<Outcome>,
@@ -62,7 +62,7 @@ impl Model {
         self.children.iter().position(|child| child.id == id)
     }
 
-    /// Err holds whether the release was to blame.
+    /// Starts the child at this position. An error says whether the release caused it.
     fn start(&mut self, at: usize) -> Result<Option<Pid>, bool> {
         let child = &mut self.children[at];
         let outcome = self.outcomes.pop_front().unwrap_or(Outcome::Up);

@@ -1,4 +1,4 @@
-//! What OTP's documentation says a supervisor does, case by case.
+//! The behaviour of a supervisor according to OTP's documentation, case by case.
 
 use exuvia_supervisor::{
     ChildCount, ChildSpec, ChildState, Event, ExitClass, RequestError, Restart, Shutdown,
@@ -535,7 +535,7 @@ fn strangers_and_repetitions_change_nothing() {
     assert_eq!(world.states(), before);
     assert_eq!(world.take_log(), "");
 
-    // A process that nobody waits for is not left running.
+    // A process that no plan waits for is killed.
     let actions = world
         .machine
         .handle(0, Event::ChildStarted { key, pid: 77 });
@@ -571,8 +571,8 @@ fn bad_specs_are_refused() {
     );
 }
 
-/// Each exit would cost a walk over all children if anything were linear, and
-/// this test would not end in any useful time.
+/// If any operation were linear, each exit would walk over all children, and this test
+/// would not end in useful time.
 #[test]
 fn a_hundred_thousand_children() {
     const COUNT: u32 = 100_000;
@@ -619,7 +619,7 @@ fn a_hundred_thousand_children() {
     assert!(machine.is_terminated());
 }
 
-// ---- another spec while it runs ---------------------------------------------
+// ---- new specs for a running supervisor -------------------------------------
 
 #[test]
 fn another_strategy_holds_from_the_next_exit_on() {
@@ -630,7 +630,7 @@ fn another_strategy_holds_from_the_next_exit_on() {
     assert_eq!(world.machine.reconfigure(all), Ok(()));
     world.crash("a");
     assert_eq!(world.take_log(), "-b +a +b");
-    // So does the intensity: the second restart is one too many.
+    // So does the intensity: the second restart exceeds it.
     world.crash("b");
     assert!(matches!(
         world.terminated,

@@ -1,8 +1,8 @@
-//! A world for a supervisor to act in: it carries out the actions, checks what
-//! must hold at every moment, and writes a log.
+//! A simulated environment for a supervisor: it carries out the actions, checks the
+//! invariants after each one, and writes a log.
 //!
-//! Without further orders each action is answered at once. `hold_starts` and
-//! `hold_stops` leave the answers to the test.
+//! By default each action is reported at once. With `hold_starts` and `hold_stops`
+//! the test makes the reports.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,7 +16,7 @@ pub(crate) type Spec = ChildSpec<()>;
 pub(crate) type Answer = Result<Option<Pid>, RequestError<Pid, String>>;
 type Machine = Supervisor<Pid, (), String>;
 
-/// How the next start goes.
+/// The outcome of the next start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Up,
@@ -29,7 +29,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Process {
     pub(crate) id: String,
     pub(crate) key: ChildKey,
-    /// Has been asked to stop.
+    /// Whether it has been asked to stop.
     asked: bool,
 }
 
@@ -39,14 +39,14 @@ pub(crate) struct World {
     pub(crate) now_ms: u64,
     pub(crate) live: BTreeMap<Pid, Process>,
     pub(crate) starting: Option<(ChildKey, String)>,
-    /// `+a` up, `~a` ignored, `!a` failed, `-a` asked to stop, `xa` killed,
-    /// `?a` start cancelled.
+    /// Entries: `+a` started, `~a` ignored, `!a` failed, `-a` asked to stop, `xa`
+    /// killed, `?a` start cancelled.
     pub(crate) log: Vec<String>,
     pub(crate) timers: Vec<(TimerToken, u64)>,
     pub(crate) outcomes: VecDeque<Outcome>,
     pub(crate) hold_starts: bool,
     pub(crate) hold_stops: bool,
-    /// These do not end when they are asked to.
+    /// Children that do not exit when they are asked to.
     pub(crate) stubborn: BTreeSet<String>,
     pub(crate) replies: Vec<(u64, Answer)>,
     pub(crate) ready: bool,
@@ -78,7 +78,7 @@ impl World {
         }
     }
 
-    /// A world whose supervisor has started all its children; the log is empty.
+    /// Returns a world whose supervisor has started all its children, with an empty log.
     pub(crate) fn started(spec: SupervisorSpec, children: Vec<Spec>) -> Self {
         let mut world = Self::new(spec, children);
         world.send(Event::Start);
@@ -140,7 +140,7 @@ impl World {
 
     fn ask(&mut self, pid: Pid, kill: bool) {
         let Some(process) = self.live.get_mut(&pid) else {
-            return; // Its exit is on the way to the supervisor.
+            return; // The report of its exit is pending.
         };
         process.asked = true;
         let id = process.id.clone();
@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    /// Ends the start under way and returns the report of it.
+    /// Ends the start in progress and returns the report.
     pub(crate) fn finish_start(&mut self, outcome: Outcome) -> Event<Pid, (), String> {
         let (key, id) = self.starting.take().expect("a start under way");
         match outcome {
@@ -193,7 +193,7 @@ impl World {
             .map(|(pid, _)| *pid)
     }
 
-    /// The process that is being stopped.
+    /// Returns the process that is being stopped.
     pub(crate) fn asked(&self) -> Option<Pid> {
         self.live
             .iter()
@@ -201,7 +201,7 @@ impl World {
             .map(|(pid, _)| *pid)
     }
 
-    /// The child's process ends and the supervisor is told.
+    /// Ends the child's process and reports its exit.
     pub(crate) fn exit(&mut self, id: &str, class: ExitClass) {
         let pid = self.pid(id).expect("a running child");
         self.exit_pid(pid, class, false);
@@ -220,7 +220,7 @@ impl World {
         self.exit(id, ExitClass::Abnormal);
     }
 
-    /// Moves the clock and fires what is due.
+    /// Advances the clock and fires the timers that are due.
     pub(crate) fn advance(&mut self, ms: u64) {
         self.now_ms += ms;
         while let Some(at) = self.timers.iter().position(|(_, due)| *due <= self.now_ms) {
@@ -234,7 +234,8 @@ impl World {
         self.next_request
     }
 
-    /// The number of the request; its answer may come later.
+    /// Requests the start of a child, and returns the number of the request. The reply
+    /// may come later.
     pub(crate) fn ask_start(&mut self, spec: Spec) -> u64 {
         let request = self.request();
         self.send(Event::StartChild { request, spec });
@@ -273,7 +274,7 @@ impl World {
             .map(|(_, answer)| answer.clone())
     }
 
-    /// Ids and states, first child first.
+    /// Returns ids and states, first child first.
     pub(crate) fn states(&self) -> Vec<(String, ChildState<Pid>)> {
         self.machine
             .which_children()

@@ -1,5 +1,5 @@
-//! What a developer waits for, and what watching costs: the program `exuvia` as a user runs it.
-//! `docs/benchmarks.md` has the figures.
+//! The latencies that a developer notices, and the cost of watching, measured with the program
+//! `exuvia` as a user runs it. `docs/benchmarks.md` has the figures.
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
 use std::io::{BufRead as _, BufReader, Lines};
@@ -12,16 +12,16 @@ use serde_json::Value;
 
 use crate::shell;
 
-/// Saves that are timed, and starts.
+/// The number of timed saves and starts.
 const SAVES: usize = 21;
 const RUST_SAVES: usize = 7;
 const STARTS: usize = 7;
-/// How long processors' time is measured.
+/// How long processor time is measured.
 const WATCHED: Duration = Duration::from_secs(20);
-/// Processes that `top` looks at.
+/// The number of processes in the benchmark of `top`.
 const PROCESSES: u32 = 100_000;
 
-/// Measures and prints.
+/// Runs the benchmarks and prints their results.
 pub(super) fn run() -> Result<()> {
     let root = shell::root();
     let mut build = shell::cargo(&root);
@@ -49,7 +49,7 @@ struct Bench {
     folder: Scratch,
 }
 
-/// A folder that is removed at the end.
+/// A temporary folder, removed when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -75,7 +75,7 @@ impl Bench {
         command
     }
 
-    /// A new app from the template of Wasm text, which needs no compiler.
+    /// Creates an app from the Wasm text template, which needs no compiler.
     fn app(&self, name: &str) -> Result<PathBuf> {
         self.app_of(name, "wat")
     }
@@ -91,7 +91,7 @@ impl Bench {
         Running::start(command.stderr(Stdio::null()))
     }
 
-    /// From the command `new` to a process of it that runs.
+    /// Times from the command `new` until a process of the app runs.
     fn starts(&self) -> Result<()> {
         let mut times = Vec::new();
         for number in 0..STARTS {
@@ -105,14 +105,14 @@ impl Bench {
         Ok(())
     }
 
-    /// From the save of a module to its code being that of the app. Two versions of the
-    /// example `counter` in turns, each time with a section of its own: what differs was compiled before, and the
-    /// rest is known, as it is when a developer has changed a function.
+    /// Times from the save of a module until its code is that of the app. Two versions of the
+    /// example `counter` alternate, each time with a section of its own: what differs has been
+    /// compiled before and the rest is cached, as when a developer has changed a function.
     fn saves(&self) -> Result<()> {
         let app = self.app("saves")?;
         let manifest = app.join("exuvia.toml");
         let text = std::fs::read_to_string(&manifest)?;
-        // As with a compiler, whose time is not what is measured.
+        // Stands in for a compiler, whose time is not measured.
         let built = "saves.wasm\"\nbuild = \"cp code saves.wasm\"\nsources = [\"code\"]";
         std::fs::write(&manifest, text.replace("saves.wat\"", built))?;
         let versions = shell::root().join("examples/target/versions");
@@ -133,7 +133,7 @@ impl Bench {
         dev.wait_for("started")?;
         let mut times = Vec::new();
         for number in 1..=SAVES {
-            // Not in the middle of what follows the swap before.
+            // Not while the work after the previous swap is still going on.
             std::thread::sleep(Duration::from_millis(1_500));
             let beside = app.join("saved");
             std::fs::write(&beside, version(number))?;
@@ -150,8 +150,8 @@ impl Bench {
         Ok(())
     }
 
-    /// The same of a line in Rust, with its compiler: as `dev` builds the template, and as it would
-    /// if that had no other profile for it.
+    /// The same for a line of Rust, including the compiler: as `dev` builds the template, and
+    /// as it would if the template had no separate profile for it.
     fn rust_saves(&self) -> Result<()> {
         let app = self.app_of("rust-saves", "rust")?;
         let source = app.join("src/lib.rs");
@@ -167,7 +167,7 @@ impl Bench {
             dev.wait_for("started")?;
             let mut times = Vec::new();
             for number in 1..=RUST_SAVES {
-                // Not in the middle of what follows the swap before.
+                // Not while the work after the previous swap is still going on.
                 std::thread::sleep(Duration::from_millis(1_500));
                 let beside = app.join("saved");
                 let said = format!("the {profile} count {number} is");
@@ -185,7 +185,7 @@ impl Bench {
         Ok(())
     }
 
-    /// What `dev` costs when nothing happens.
+    /// Measures what `dev` costs when nothing happens.
     fn idle(&self) -> Result<()> {
         let app = self.app("idle")?;
         let mut dev = self.dev(&app)?;
@@ -196,7 +196,7 @@ impl Bench {
         Ok(())
     }
 
-    /// What `top` costs the node, and itself.
+    /// Measures what `top` costs the node, and what it uses itself.
     fn top(&self) -> Result<()> {
         let app = self.app("top")?;
         let manifest = app.join("exuvia.toml");
@@ -228,7 +228,7 @@ impl Bench {
     }
 }
 
-/// A program that runs until this is dropped.
+/// A program that is killed when this is dropped.
 struct Running {
     child: Child,
     lines: Option<Lines<BufReader<ChildStdout>>>,
@@ -251,7 +251,7 @@ impl Running {
         self.child.id()
     }
 
-    /// Reads on until an event of that name.
+    /// Reads lines until an event of that name.
     fn wait_for(&mut self, name: &str) -> Result<()> {
         for line in self.lines.as_mut().context("nobody reads it")? {
             let line = line?;
@@ -265,7 +265,7 @@ impl Running {
         bail!("exuvia has ended before `{name}`")
     }
 
-    /// Has somebody read what it prints, and forget it.
+    /// Reads and discards the program's further output on a thread.
     fn drain(&mut self) {
         if let Some(lines) = self.lines.take() {
             std::thread::spawn(move || lines.for_each(drop));
@@ -280,14 +280,15 @@ impl Drop for Running {
     }
 }
 
-/// The share of a core that a process takes, in percent.
+/// Returns the share of a core that a process uses over `time`, in percent.
 fn share_of(process: u32, time: Duration) -> Result<f64> {
     let before = spent(process)?;
     std::thread::sleep(time);
     Ok((spent(process)? - before).as_secs_f64() / time.as_secs_f64() * 1e2)
 }
 
-/// Processor time that a process has had: fields 14 and 15 of `proc_pid_stat(5)`, in ticks of 10 ms.
+/// Returns the processor time that a process has used: fields 14 and 15 of `proc_pid_stat(5)`,
+/// in ticks of 10 ms.
 fn spent(process: u32) -> Result<Duration> {
     let path = format!("/proc/{process}/stat");
     let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;

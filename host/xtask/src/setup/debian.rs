@@ -1,9 +1,10 @@
-//! Fetches the sources of the standard library as Debian's package `rust-src`, and the C library that
-//! it needs for WASI.
+//! Fetches the sources of the standard library as Debian's package `rust-src`, and the C
+//! library that it needs for WASI.
 //!
-//! The system is not changed: sources, lists and downloads live under the scratch folder, no package is
-//! installed, and no right beyond an ordinary user's is needed. Signatures are checked as usual. The
-//! mirror is the one that apt uses already, so no host name is written here.
+//! The system is not changed: sources, package lists and downloads are kept under the scratch
+//! folder, no package is installed, and no privileges beyond an ordinary user's are needed.
+//! Signatures are checked as usual. The mirror is the one that apt already uses, so no host
+//! name is hard-coded.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,17 +15,17 @@ use anyhow::{Context, Result, bail};
 use super::{entries, remove, step};
 use crate::shell;
 
-/// The suite that holds one `rust-src` for each recent compiler.
+/// The suite that has a `rust-src` for each recent compiler.
 const SUITE: &str = "trixie-backports";
 const PACKAGE: &str = "rust-src";
 const LIBC: &str = "wasi-libc";
 const KEYRING_PACKAGE: &str = "debian-archive-keyring";
 const KEYRING: &str = "usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Below the scratch folder: everything that is written here.
+/// The folder, within the scratch folder, that contains everything written here.
 pub(super) const FOLDER: &str = "debian";
 
-/// Downloads and unpacks the sources for one compiler version; answers their folder `library`.
+/// Downloads and unpacks the sources for a compiler version; returns their folder `library`.
 pub(super) fn fetch_library(version: &str, scratch: &Path) -> Result<PathBuf> {
     if !["apt-get", "apt-cache", "dpkg"]
         .iter()
@@ -59,7 +60,7 @@ pub(super) fn fetch_library(version: &str, scratch: &Path) -> Result<PathBuf> {
     Ok(library)
 }
 
-/// Downloads and unpacks the C library for WASI; answers the folder with its files.
+/// Downloads and unpacks the C library for WASI; returns the folder with its files.
 pub(super) fn fetch_wasi_libc(scratch: &Path) -> Result<PathBuf> {
     let folder = scratch.join(FOLDER);
     let private = Apt::new(folder.join("private"))?;
@@ -70,10 +71,10 @@ pub(super) fn fetch_wasi_libc(scratch: &Path) -> Result<PathBuf> {
     Ok(unpacked.join("usr/lib/wasm32-wasi"))
 }
 
-/// apt with folders of its own.
+/// apt with its own folders.
 struct Apt {
     folder: PathBuf,
-    /// None: the system's sources; else a file with ours.
+    /// A file with our own package sources, or `None` for the system's.
     sources: Option<PathBuf>,
 }
 
@@ -102,7 +103,7 @@ impl Apt {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        // The answers are read by this program.
+        // The output is parsed by this program.
         command.env("LC_ALL", "C.UTF-8");
         let mut option = |name: &str, path: &Path| {
             command.arg("-o").arg(format!("{name}={}", path.display()));
@@ -113,8 +114,8 @@ impl Apt {
             option("Dir::Etc::sourcelist", sources);
             option("Dir::Etc::sourceparts", &self.folder.join("parts"));
         }
-        // As root, apt downloads as another user, who may not be able to read the project's folder.
-        // What is downloaded is verified all the same.
+        // As root, apt downloads as another user, which may not be able to read the project's
+        // folder. Downloads are verified nevertheless.
         command.args(["-o", "APT::Sandbox::User=root"]);
         command
     }
@@ -127,7 +128,7 @@ impl Apt {
         shell::output(self.command("apt-cache").args(args))
     }
 
-    /// Reads the list of the suite from the first mirror that has it.
+    /// Reads the package list of the suite from the first mirror that has it.
     fn update_from(&self, system: &Apt) -> Result<()> {
         let mirrors = mirrors(system)?;
         let mut keyrings = Vec::new();
@@ -146,8 +147,8 @@ impl Apt {
                 }
             }
             if round == 0 {
-                // Perhaps the installed keys are older than the suite. The system's own keys vouch
-                // for the new ones.
+                // The installed keys may be older than the suite. The new ones are
+                // authenticated by the system's own keys.
                 step(&format!(
                     "the installed keys do not cover {SUITE}; downloading {KEYRING_PACKAGE}"
                 ));
@@ -169,19 +170,20 @@ impl Apt {
                 keyring.display()
             ),
         )?;
-        // Without this option apt reports a list that it cannot fetch as a warning only.
+        // Without this option apt only warns about a list that it cannot fetch.
         self.get(&["-o", "APT::Update::Error-Mode=any", "update"])?;
         Ok(())
     }
 
-    /// One source that does not answer is no reason to give up; what is missing shows at its use.
+    /// Updates the package lists. A source that does not respond is not an error here: what is
+    /// missing shows when it is used.
     fn update_what_answers(&self) {
         if let Err(error) = self.get(&["update"]) {
             step(&format!("some package sources do not answer: {error:#}"));
         }
     }
 
-    /// Downloads one package and unpacks it into a fresh folder, without installing it.
+    /// Downloads a package and unpacks it into a new folder, without installing it.
     fn unpack(&self, package: &str) -> Result<PathBuf> {
         let folder = self.folder.join("download");
         remove(&folder)?;
@@ -201,7 +203,7 @@ impl Apt {
     }
 }
 
-/// The mirrors that apt is configured with, each once, in its order.
+/// Returns the mirrors that apt is configured with, without duplicates, in apt's order.
 fn mirrors(system: &Apt) -> Result<Vec<String>> {
     let query = [
         "indextargets",
@@ -211,7 +213,7 @@ fn mirrors(system: &Apt) -> Result<Vec<String>> {
     ];
     let mut found = distinct(&shell::output(Command::new("apt-get").args(query))?);
     if found.is_empty() {
-        // apt tells nothing before its first update, as in a fresh container.
+        // apt lists nothing before its first update, as in a new container.
         system.update_what_answers();
         found = distinct(&system.get(&query)?);
     }
@@ -231,7 +233,7 @@ fn distinct(lines: &str) -> Vec<String> {
     found
 }
 
-/// The package version that belongs to the compiler version, from the table of `apt-cache madison`.
+/// Returns the package version for a compiler version, from the output of `apt-cache madison`.
 fn matching_version(table: &str, compiler: &str) -> Option<String> {
     table.lines().find_map(|line| {
         let version = line.split('|').nth(1)?.trim();

@@ -1,10 +1,11 @@
 //! A Rust file without its comments and literals.
 //!
-//! Rules about code look for words such as `unsafe`, which comments and strings may hold freely. Both
-//! are blanked here, character by character, so that lines and columns stay where they were. This is a
-//! scanner, not a parser: it knows where comments and literals end, and nothing else.
+//! Rules about code look for words such as `unsafe`, which comments and strings may contain
+//! freely. Both are blanked here, character by character, so that lines and columns stay where
+//! they were. This is a scanner, not a parser: it knows where comments and literals end, and
+//! nothing else.
 
-/// The text with comments, strings and characters replaced by spaces.
+/// Returns the text with comments, strings and characters replaced by spaces.
 pub(super) fn code_view(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut view = String::with_capacity(text.len());
@@ -26,7 +27,7 @@ pub(super) fn code_view(text: &str) -> String {
     view
 }
 
-/// Where the comment or literal that starts at `at` ends; None if none starts there.
+/// Returns the end of the comment or literal that starts at `at`; `None` if none starts there.
 fn skipped(chars: &[char], at: usize) -> Option<usize> {
     let next = chars.get(at + 1).copied();
     match chars[at] {
@@ -39,7 +40,8 @@ fn skipped(chars: &[char], at: usize) -> Option<usize> {
     }
 }
 
-/// `br` and `cr` start raw strings too, so only an `r` inside a longer word is no start.
+/// Returns whether the `r` at `at` is part of a longer word. `br` and `cr` start raw strings
+/// too, so they do not count.
 fn within_word(chars: &[char], at: usize) -> bool {
     let word = |at: usize| {
         chars
@@ -60,7 +62,7 @@ fn find(chars: &[char], from: usize, wanted: char) -> usize {
         .map_or(chars.len(), |n| from + n)
 }
 
-/// Block comments nest in Rust.
+/// Returns the end of a block comment. Block comments nest in Rust.
 fn block_comment(chars: &[char], start: usize) -> usize {
     let mut depth = 0;
     let mut at = start;
@@ -83,7 +85,7 @@ fn block_comment(chars: &[char], start: usize) -> usize {
     at
 }
 
-/// The end of a literal with escapes, from behind its opening quote.
+/// Returns the end of a literal with escapes; `at` is the position after its opening quote.
 fn quoted(chars: &[char], mut at: usize, quote: char) -> usize {
     while at < chars.len() {
         match chars[at] {
@@ -121,7 +123,7 @@ fn raw_string(chars: &[char], start: usize) -> Option<usize> {
     }
 }
 
-/// A character literal; None for a lifetime, which has no closing quote.
+/// Returns the end of a character literal; `None` for a lifetime, which has no closing quote.
 fn character(chars: &[char], at: usize) -> Option<usize> {
     match chars.get(at + 1)? {
         '\\' => Some(quoted(chars, at + 1, '\'')),

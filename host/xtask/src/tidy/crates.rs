@@ -1,25 +1,26 @@
-//! Who may depend on whom among the host crates.
+//! The allowed dependencies between the host crates.
 //!
-//! The layers are what keeps Wasm out of the scheduler and HTTP out of the engine, so they are checked
-//! against `cargo metadata`, not against good intentions. Dev-dependencies are free: a test may use what
-//! it likes, and `testkit` exists for them only.
+//! The layers keep Wasm out of the scheduler and HTTP out of the engine, so they are verified
+//! against `cargo metadata`. Dev-dependencies are unrestricted: a test may use what it likes,
+//! and `testkit` exists only for tests.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::Finding;
 
-/// One host crate: `exuvia-<name>` in `host/<name>`.
+/// A host crate: `exuvia-<name>` in `host/<name>`.
 struct Crate {
     name: &'static str,
-    /// Host crates that it may use.
+    /// The host crates that it may use.
     may_use: &'static [&'static str],
     /// Whether it may use crates from outside the project at all.
     third_party: bool,
     reason: &'static str,
 }
 
-/// A crate from outside that only some host crates may use. Its name stands for `name` and `name-*`.
+/// A third-party crate that only some host crates may use. Its name stands for `name` and
+/// `name-*`.
 struct Restricted {
     name: &'static str,
     only_in: &'static [&'static str],
@@ -132,7 +133,7 @@ const RESTRICTED: &[Restricted] = &[
     },
     Restricted {
         name: "tokio",
-        // The engine for the trait of a guest's output in `wasmtime-wasi`.
+        // The engine needs it for the trait of a guest's output in `wasmtime-wasi`.
         only_in: &["engine", "node", "control", "cli", "cluster"],
         reason: "scheduler threads never wait for an async runtime",
     },
@@ -170,7 +171,7 @@ const RESTRICTED: &[Restricted] = &[
 
 const PREFIX: &str = "exuvia-";
 
-/// What `cargo metadata` says about one package.
+/// The part of `cargo metadata` about one package.
 #[derive(Debug)]
 pub(super) struct Package {
     name: String,
@@ -243,7 +244,7 @@ pub(super) fn check(packages: &[Package]) -> Vec<Finding> {
     findings
 }
 
-/// Why a crate must not use a dependency, if so.
+/// Returns why a crate must not use a dependency, or `None` if it may.
 fn judge(row: &Crate, dependency: &str) -> Option<String> {
     if let Some(other) = dependency.strip_prefix(PREFIX) {
         let allowed = if row.may_use.is_empty() {
@@ -346,7 +347,8 @@ mod tests {
         );
     }
 
-    /// Each restricted crate is refused somewhere, by its name and by that of a crate of its family.
+    /// Each restricted crate is rejected somewhere, by its own name and by that of a crate of
+    /// its family.
     #[test]
     fn each_restriction_can_fail() {
         for rule in RESTRICTED {
@@ -365,7 +367,7 @@ mod tests {
         }
     }
 
-    /// No row is so wide that nothing could break it.
+    /// No row is so permissive that nothing could violate it.
     #[test]
     fn each_row_can_fail() {
         for row in CRATES {

@@ -1,21 +1,21 @@
 //! Rules about the text of one file.
 //!
-//! A rule answers with a message that says what to do. Words that a rule forbids are spelled in two
-//! parts here, so that this file obeys them too.
+//! Each violation has a message that says how to fix it. Forbidden words are spelled in two
+//! parts here, so that this file obeys the rules too.
 
 use super::Finding;
 use super::code_view::code_view;
 
-/// Longer files hide their structure. `tidy: size, <reason>` in a comment exempts one.
+/// Longer files hide their structure. `tidy: size, <reason>` in a comment exempts a file.
 const MAX_LINES: usize = 1000;
 
-/// Folders of Rust sources; other Rust files, if any, are not ours.
+/// Folders of the project's Rust sources; other Rust files are not checked.
 const RUST_FOLDERS: &[&str] = &["host/", "guest-sdk/", "modules/", "examples/"];
 
-/// Generated or taken over word for word: nobody edits them to a style.
+/// Files that are generated or copied verbatim, and therefore not edited to any style.
 const FOREIGN: &[&str] = &["Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT"];
 
-/// Where `unsafe` may be written, each with its reason.
+/// Where `unsafe` is allowed, and why.
 const UNSAFE_ALLOWED: &[(&str, &str)] = &[
     ("host/engine/", "it maps guest memory and reads page tables"),
     ("guest-sdk/rust/src/sys", "host calls are foreign functions"),
@@ -25,7 +25,7 @@ const UNSAFE_ALLOWED: &[(&str, &str)] = &[
     ),
 ];
 
-/// Absolute paths of somebody's machine.
+/// Absolute paths of a particular machine.
 const MACHINE_PATHS: &[&str] = &[
     concat!("/", "root/"),
     concat!("/", "home/"),
@@ -124,7 +124,7 @@ fn check_rust(path: &str, text: &str, findings: &mut Vec<Finding>) {
     check_crate_root(path, &view, findings);
 }
 
-/// A test that does not run proves nothing, and a silenced lint needs a reason.
+/// Finds ignored tests, which prove nothing, and silenced lints without a reason.
 fn check_attributes(path: &str, view: &str, findings: &mut Vec<Finding>) {
     for (at, _) in view.match_indices('#') {
         let rest = view[at + 1..].trim_start_matches('!').trim_start();
@@ -156,7 +156,7 @@ fn check_attributes(path: &str, view: &str, findings: &mut Vec<Finding>) {
     }
 }
 
-/// The length of an attribute's text, up to the bracket that closes it.
+/// Returns the length of an attribute's text, up to its closing bracket.
 fn attribute_end(text: &str) -> usize {
     let mut depth = 0_usize;
     for (at, c) in text.char_indices() {
@@ -170,7 +170,7 @@ fn attribute_end(text: &str) -> usize {
     text.len()
 }
 
-/// The root file of a host crate says what it promises about `unsafe`.
+/// Checks that the root file of a host crate has the required lint attribute about `unsafe`.
 fn check_crate_root(path: &str, view: &str, findings: &mut Vec<Finding>) {
     let parts: Vec<&str> = path.split('/').collect();
     let ["host", name, "src", "lib.rs" | "main.rs"] = parts[..] else {
@@ -202,7 +202,7 @@ fn has_issue_number(rest: &str) -> bool {
         .is_some_and(|(number, _)| !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()))
 }
 
-/// Whether the line holds the folder as the start of an absolute path.
+/// Returns whether the line contains the folder as the start of an absolute path.
 fn holds_absolute(line: &str, folder: &str) -> bool {
     line.match_indices(folder).any(|(at, _)| {
         let before = line[..at].chars().next_back();
@@ -210,7 +210,7 @@ fn holds_absolute(line: &str, folder: &str) -> bool {
     })
 }
 
-/// Where the word stands by itself, as byte positions.
+/// Returns the byte positions where the word occurs as a whole word.
 fn word_positions(line: &str, word: &str) -> Vec<usize> {
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word)

@@ -1,21 +1,21 @@
-//! What is around the folder of a new app: a Cargo workspace, a git repository.
+//! What surrounds the folder of a new app: a Cargo workspace, a git repository.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A Cargo workspace that a folder is in.
+/// The Cargo workspace that contains a folder.
 #[derive(Debug)]
 pub(super) struct Workspace {
     /// Its `Cargo.toml`.
     pub(super) manifest: PathBuf,
-    /// The folder, from that of the workspace on.
+    /// The folder, relative to the workspace's.
     pub(super) below: String,
-    /// What its `members` say that takes the folder in.
+    /// The pattern in `members` that includes the folder, if any.
     pub(super) takes: Option<String>,
 }
 
 impl Workspace {
-    /// The one that cargo would find for a folder.
+    /// Returns the workspace that cargo would find for a folder.
     pub(super) fn around(folder: &Path) -> Option<Workspace> {
         let folder = std::path::absolute(folder).ok()?;
         folder.ancestors().skip(1).find_map(|above| {
@@ -44,7 +44,7 @@ impl Workspace {
     }
 }
 
-/// Whether a path is one of those that a pattern of `members` stands for.
+/// Returns whether a path matches a pattern of `members`.
 fn fits(pattern: &str, path: &str) -> bool {
     let (pattern, path): (Vec<&str>, Vec<&str>) = (
         pattern.split('/').filter(|part| *part != ".").collect(),
@@ -72,8 +72,8 @@ fn fits(pattern: &str, path: &str) -> bool {
     parts(&pattern, &path)
 }
 
-/// Makes a folder a git repository, unless it is in one. Where there is no git there is
-/// no repository, which is no fault.
+/// Initializes a git repository in a folder, unless it is inside one. Returns whether it did; a
+/// missing git is not an error.
 pub(super) fn begin_repository(folder: &Path) -> bool {
     let Ok(absolute) = std::path::absolute(folder) else {
         return false;
@@ -87,7 +87,7 @@ pub(super) fn begin_repository(folder: &Path) -> bool {
     let mut git = Command::new("git");
     git.args(["init", "--quiet"])
         .arg(&absolute)
-        // Another repository is not meant.
+        // These would select another repository.
         .env_remove("GIT_DIR")
         .env_remove("GIT_WORK_TREE")
         .stdin(Stdio::null())

@@ -1,4 +1,4 @@
-//! Each rule is shown to hold for a good file and to fail for a bad one, all in memory.
+//! Each rule passes for a good file and fails for a bad one, all in memory.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn holds(path: &str, text: &str) {
     assert_eq!(messages(path, text), Vec::<String>::new());
 }
 
-/// A Rust file with a header and the given line as its second.
+/// Returns a Rust file with a header and the given line as its second.
 fn rust(line: &str) -> String {
     format!("//! A file.\n{line}\n")
 }

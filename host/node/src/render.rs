@@ -1,5 +1,4 @@
-//! Payloads as people can read them. Processes send bytes, which the SDKs take for
-//! MessagePack.
+//! Renders payloads for display. Processes send bytes, which the SDKs interpret as MessagePack.
 
 use std::fmt::{self, Write as _};
 
@@ -10,29 +9,28 @@ use serde_json::{Map, Number, Value};
 /// The tag under which the SDKs send typed values as MessagePack.
 pub const TYPED_TAG: u32 = 0;
 
-/// The tag of a reply that says, as text, why a request was not understood.
+/// The tag of a reply that gives, as text, the reason why a request was not understood.
 pub const REFUSED_TAG: u32 = u32::MAX;
 
-/// How deep a reply is followed before it counts as no MessagePack: what is
-/// deeper could not be shown in a useful way.
+/// The maximum nesting of a MessagePack value; a deeper one could not be shown in a useful way.
 const MAX_DEPTH: usize = 64;
 
-/// A payload as it can be shown: the first of these that fits.
+/// A payload for display, in the first of these forms that fits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "encoding", content = "payload", rename_all = "snake_case")]
-pub enum Shown {
+pub enum Rendered {
     /// No bytes.
     Empty,
-    /// It was one MessagePack value. Bytes inside it are shown as `0x..`.
+    /// One MessagePack value. Bytes inside it are shown as `0x..`.
     Msgpack(Value),
-    /// It was readable text.
+    /// Readable text.
     Text(String),
-    /// It was anything else.
+    /// Anything else, in hexadecimal.
     Hex(String),
 }
 
-impl Shown {
-    /// How to show a payload that came under this tag.
+impl Rendered {
+    /// Renders a payload that was sent with `tag`.
     pub fn new(tag: u32, bytes: &[u8]) -> Self {
         if bytes.is_empty() {
             return Self::Empty;
@@ -54,7 +52,7 @@ impl Shown {
     }
 }
 
-impl fmt::Display for Shown {
+impl fmt::Display for Rendered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => Ok(()),
@@ -64,14 +62,14 @@ impl fmt::Display for Shown {
     }
 }
 
-/// Text without control characters, which would be numbers that happen to be
-/// valid UTF-8.
+/// Returns whether a text has no control characters. One that has is more likely a number that
+/// happens to be valid UTF-8.
 fn readable(text: &str) -> bool {
     text.chars()
         .all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'))
 }
 
-/// One MessagePack value that fills the bytes, as JSON.
+/// Returns the bytes as JSON if they are exactly one MessagePack value.
 fn from_msgpack(bytes: &[u8]) -> Option<Value> {
     let mut reader = bytes;
     let mut deserializer = rmp_serde::Deserializer::new(&mut reader);
@@ -80,8 +78,8 @@ fn from_msgpack(bytes: &[u8]) -> Option<Value> {
     reader.is_empty().then_some(value.0)
 }
 
-/// Any MessagePack value. JSON has no bytes and only text as keys; those are
-/// written as text, since this is for people to read.
+/// Any MessagePack value. JSON has no bytes, and only text as keys; both are converted to text,
+/// since the result is for display.
 struct Loose(Value);
 
 impl<'de> Deserialize<'de> for Loose {
@@ -141,7 +139,7 @@ impl<'de> Visitor<'de> for LooseVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        // The length that is claimed is not to be trusted with memory.
+        // The claimed length is untrusted, so nothing is allocated for it.
         let mut values = Vec::new();
         while let Some(Loose(value)) = list.next_element()? {
             values.push(value);
@@ -176,25 +174,28 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::{REFUSED_TAG, Shown, TYPED_TAG};
+    use super::{REFUSED_TAG, Rendered, TYPED_TAG};
 
     #[test]
     fn a_reply_is_shown_in_the_first_form_that_fits() {
-        let shown = |bytes: &[u8]| Shown::new(TYPED_TAG, bytes);
-        assert_eq!(shown(b""), Shown::Empty);
-        assert_eq!(shown(b"\x2a"), Shown::Msgpack(json!(42)));
-        assert_eq!(shown(b"hello"), Shown::Text("hello".to_owned()));
-        // Eight bytes of a number: valid UTF-8, but nothing to read.
+        let shown = |bytes: &[u8]| Rendered::new(TYPED_TAG, bytes);
+        assert_eq!(shown(b""), Rendered::Empty);
+        assert_eq!(shown(b"\x2a"), Rendered::Msgpack(json!(42)));
+        assert_eq!(shown(b"hello"), Rendered::Text("hello".to_owned()));
+        // The eight bytes of a number: valid UTF-8, but not readable.
         assert_eq!(
             shown(&5u64.to_le_bytes()),
-            Shown::Hex("0500000000000000".to_owned())
+            Rendered::Hex("0500000000000000".to_owned())
         );
-        assert_eq!(shown(b"\xff\xfe"), Shown::Hex("fffe".to_owned()));
+        assert_eq!(shown(b"\xff\xfe"), Rendered::Hex("fffe".to_owned()));
     }
 
     #[test]
     fn a_refusal_is_text_even_if_it_could_be_a_value() {
-        assert_eq!(Shown::new(REFUSED_TAG, b"5"), Shown::Text("5".to_owned()));
+        assert_eq!(
+            Rendered::new(REFUSED_TAG, b"5"),
+            Rendered::Text("5".to_owned())
+        );
     }
 
     #[test]
@@ -202,28 +203,28 @@ mod tests {
         // {1: bytes [1, 2], "x": infinity}
         let bytes = b"\x82\x01\xc4\x02\x01\x02\xa1x\xcb\x7f\xf0\0\0\0\0\0\0";
         assert_eq!(
-            Shown::new(TYPED_TAG, bytes),
-            Shown::Msgpack(json!({"1": "0x0102", "x": "inf"}))
+            Rendered::new(TYPED_TAG, bytes),
+            Rendered::Msgpack(json!({"1": "0x0102", "x": "inf"}))
         );
     }
 
     #[test]
     fn values_that_never_end_do_not_exhaust_anything() {
         let deep = [0x91; 10_000];
-        assert!(matches!(Shown::new(TYPED_TAG, &deep), Shown::Hex(_)));
+        assert!(matches!(Rendered::new(TYPED_TAG, &deep), Rendered::Hex(_)));
         // A list that claims 4 G elements.
         let long = b"\xdd\xff\xff\xff\xff";
-        assert!(matches!(Shown::new(TYPED_TAG, long), Shown::Hex(_)));
+        assert!(matches!(Rendered::new(TYPED_TAG, long), Rendered::Hex(_)));
     }
 
     #[test]
     fn the_wire_form_names_the_encoding() {
         assert_eq!(
-            serde_json::to_value(Shown::Msgpack(json!({"a": 1}))).unwrap(),
+            serde_json::to_value(Rendered::Msgpack(json!({"a": 1}))).unwrap(),
             json!({"encoding": "msgpack", "payload": {"a": 1}})
         );
         assert_eq!(
-            serde_json::to_value(Shown::Empty).unwrap(),
+            serde_json::to_value(Rendered::Empty).unwrap(),
             json!({"encoding": "empty"})
         );
     }
@@ -231,7 +232,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            drop(Shown::new(TYPED_TAG, &bytes));
+            drop(Rendered::new(TYPED_TAG, &bytes));
         }
     }
 }

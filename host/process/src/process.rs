@@ -1,12 +1,11 @@
-//! The half of a process that only its runner touches: the inner mailbox, its
-//! relations to other processes, and the body that does the work.
+//! The private half of a process, which only its runner touches: the inner mailbox, its relations
+//! to other processes, and the body that does the work.
 //!
-//! Signals are sorted here: `drain` takes what has arrived in the outer
-//! mailbox, in order, applies everything that is not a message, and answers
-//! the reason if one of the signals ends the process.
+//! Signals are sorted here: `drain` takes what has arrived in the outer mailbox, in order, applies
+//! everything that is not a message, and returns the reason if a signal terminates the process.
 //!
-//! Longer than most files: what signals do to the fields and what the process
-//! does to them are the two halves of each protocol, and are read together.
+//! This file is longer than most: what signals do to the fields and what the process does to them
+//! are the two halves of each protocol, and are read together.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -24,31 +23,31 @@ use crate::native::Native;
 use crate::relations::{Link, Relations};
 use crate::signal::{Envelope, Signal};
 use crate::small::SmallMap;
-use crate::system::{Birth, System};
+use crate::system::{SpawnSpec, System};
 use crate::{ExitReason, Payload};
 
 mod parts;
 mod ties;
 
-use parts::{Flood, Late};
-pub(crate) use parts::{Obituary, PART};
-pub use ties::Ties;
+use parts::{Backlog, Unfinished};
+pub(crate) use parts::{ExitNotifications, SIGNALS_PER_TURN};
+pub use ties::RelationsInfo;
 
-/// Obituaries and the like in a mailbox, from which on an `EXIT` comes without
-/// its reason's bytes: it may be of a process that linked itself only to end,
-/// and with so many of 64 KiB a mailbox holds 64 MiB.
-const DETAILED: usize = 1_000;
-/// Bytes of a message's payload that a report of a failure has.
-const KEPT: usize = 1024;
-/// Bits of a reference of this kind; those of timers have one more (see `timers`),
-/// so that no request has a timer's.
+/// From this many unlimited messages in a mailbox on (exit notifications and the like), an `EXIT`
+/// is delivered without its reason's bytes: it may come from a process that linked itself only to
+/// exit, and so many of them with 64 KiB each take 64 MiB.
+const EXIT_DETAIL_LIMIT: usize = 1_000;
+/// Bytes of a message's payload that a failure report includes.
+const REPORT_PAYLOAD_BYTES: usize = 1024;
+/// Bits of a reference that a process creates. Timers' references have one more bit (see `timers`),
+/// so that a request and a timer never have the same reference.
 const REFERENCE_BITS: u32 = 63;
 
 /// What does the work: a native process of the host, or a guest.
 pub enum Body<G> {
-    /// Rust code of the host; taken out while it runs.
+    /// Rust code of the host; `None` while it runs.
     Native(Option<Box<dyn Native<G>>>),
-    /// A guest: what the engine knows of it.
+    /// A guest: the engine's data about it.
     Guest(G),
 }
 
@@ -61,31 +60,32 @@ impl<G> fmt::Debug for Body<G> {
     }
 }
 
-/// A process's own half. What most processes that rest do without stands in
-/// boxes: there may be millions of them.
+/// The private half of a process. What most idle processes do without is boxed: there may be
+/// millions of them.
 #[derive(Debug)]
-pub struct Own<G> {
+pub struct Process<G> {
     pid: Pid,
-    /// What it works with; given back by [`Own::trim`].
-    desk: Option<Box<Desk<G>>>,
+    /// What it needs while it runs; freed by [`Process::trim`].
+    active: Option<Box<ActiveState<G>>>,
     relations: Option<Box<Relations>>,
-    /// Whose child it is, and with which arguments.
-    lineage: Option<Box<Lineage>>,
+    /// Its parent and its arguments.
+    spawn_info: Option<Box<SpawnInfo>>,
     limits: Arc<Limits>,
-    /// Reductions since birth.
+    /// Reductions since it was spawned.
     pub reductions: u64,
     /// Its `INIT` is not in the mailbox yet.
-    newborn: bool,
-    /// The start was not acknowledged yet.
+    init_pending: bool,
+    /// Its start is not acknowledged yet.
     starting: bool,
     trap_exit: bool,
-    /// It has sent to a process that is far behind.
-    crowded: bool,
-    /// The one that it waits for is no longer far behind.
-    has_room: bool,
-    /// Somebody looks at what it receives and sends.
+    /// It has sent to a process whose mailbox is congested.
+    congested: bool,
+    /// The congested process that it waits for has capacity again.
+    has_capacity: bool,
+    /// Whether the messages that it receives and sends are traced.
     pub traced: bool,
-    /// It takes no message from its next rest on (OTP: `sys:suspend`). Whoever runs it looks.
+    /// Whether it stops receiving messages when it next becomes idle (OTP: `sys:suspend`). Checked
+    /// by its runner.
     pub suspended: bool,
     /// What does the work.
     pub body: Body<G>,
@@ -93,59 +93,59 @@ pub struct Own<G> {
 
 /// What a process needs while it has something to do.
 #[derive(Debug)]
-struct Desk<G> {
+struct ActiveState<G> {
     inbox: Inbox,
-    /// The outer queue's other buffer. Empty, but after the end: then it holds
-    /// what arrived behind the signal that ended the process.
+    /// The second buffer of the outer queue. Empty, except after a signal has terminated the
+    /// process: then it holds the signals that arrived after that one.
     spare: Option<Box<Arrivals<Signal<G>>>>,
-    /// Why a signal ended the process.
+    /// The reason, once the process is to terminate.
     end: Option<ExitReason>,
-    /// What it is in the middle of, if that is more than a turn is for.
-    late: Option<Box<Late<G>>>,
-    /// The message that is being handled, for the report of a failure.
+    /// Work that takes more than one turn, if there is some.
+    unfinished: Option<Box<Unfinished<G>>>,
+    /// The message that is being handled, for a failure report.
     current: Option<Envelope>,
 }
 
-impl<G> Default for Desk<G> {
-    fn default() -> Desk<G> {
-        Desk {
+impl<G> Default for ActiveState<G> {
+    fn default() -> ActiveState<G> {
+        ActiveState {
             inbox: Inbox::default(),
             spare: None,
             end: None,
-            late: None,
+            unfinished: None,
             current: None,
         }
     }
 }
 
-/// What a process was born with, if it has a parent or arguments.
+/// What a process was spawned with, if it has a parent or arguments.
 #[derive(Debug)]
-struct Lineage {
+struct SpawnInfo {
     parent: Pid,
-    /// A fresh start delivers them again.
+    /// Delivered again after a reset.
     arguments: Payload,
-    /// Under which reference the parent waits for the start to be acknowledged.
+    /// The reference under which the parent waits for the start to be acknowledged.
     starter: Option<NonZeroU64>,
-    /// Its place among the parent's children.
+    /// Its entry in the parent's count of children.
     counted: Option<Member>,
 }
 
-impl<G> Own<G> {
-    /// Puts `INIT` into the mailbox, the first time that somebody looks. Until
-    /// then it takes no memory: millions may be born before they run.
+impl<G> Process<G> {
+    /// Puts `INIT` into the mailbox when the process is first taken. Until then it takes no memory,
+    /// since millions may be spawned before they run.
     #[inline]
-    pub(crate) fn begin_life(&mut self) {
-        if self.newborn {
-            self.newborn = false;
+    pub(crate) fn deliver_init(&mut self) {
+        if self.init_pending {
+            self.init_pending = false;
             let init = self.init();
             self.deliver(init);
         }
     }
 
-    /// The first message of its life, which a fresh start gets again.
+    /// Returns the first message of the process, which it receives again after a reset.
     pub fn init(&self) -> Envelope {
-        let (parent, arguments) = match &self.lineage {
-            Some(lineage) => (lineage.parent, lineage.arguments.clone()),
+        let (parent, arguments) = match &self.spawn_info {
+            Some(spawn_info) => (spawn_info.parent, spawn_info.arguments.clone()),
             None => (Pid::NONE, Payload::empty()),
         };
         Envelope {
@@ -158,81 +158,82 @@ impl<G> Own<G> {
         self.relations.get_or_insert_default()
     }
 
-    fn desk(&mut self) -> &mut Desk<G> {
-        self.desk.get_or_insert_default()
+    fn active(&mut self) -> &mut ActiveState<G> {
+        self.active.get_or_insert_default()
     }
 
     fn inbox(&self) -> Option<&Inbox> {
-        self.desk.as_ref().map(|desk| &desk.inbox)
+        self.active.as_ref().map(|active| &active.inbox)
     }
 
-    /// Why a signal ended the process.
+    /// Returns the reason if the process is to terminate.
     fn end(&self) -> Option<&ExitReason> {
-        self.desk.as_ref()?.end.as_ref()
+        self.active.as_ref()?.end.as_ref()
     }
 
-    /// Puts a message to the back, past all limits. Of a request it is
-    /// remembered from now on who waits, not only from when it is taken: who
-    /// gives up meanwhile must leave nothing behind.
+    /// Appends a message, regardless of all limits. The sender of a request is recorded as waiting
+    /// from now on, not only when the request is received: if it gives up meanwhile, no record must
+    /// remain.
     pub fn deliver(&mut self, envelope: Envelope) {
         if envelope.kind == Kind::Request {
             let waiter = (envelope.sender, envelope.reference);
             self.relations().watchers.insert(waiter, ());
         }
-        self.desk().inbox.push_back(envelope);
+        self.active().inbox.push_back(envelope);
     }
 }
 
-impl<G: 'static> Own<G> {
-    pub(crate) fn new(pid: Pid, birth: Birth<G>) -> Own<G> {
-        let orphan = birth.parent == Pid::NONE;
-        let bare = orphan && birth.arguments.is_empty() && birth.counted.is_none();
-        let mut own = Own {
+impl<G: 'static> Process<G> {
+    pub(crate) fn new(pid: Pid, spec: SpawnSpec<G>) -> Process<G> {
+        let orphan = spec.parent == Pid::NONE;
+        let bare = orphan && spec.arguments.is_empty() && spec.counted.is_none();
+        let mut process = Process {
             pid,
-            desk: None,
+            active: None,
             relations: None,
-            lineage: (!bare).then(|| {
-                let starter = birth.starter.filter(|_| !orphan);
-                Box::new(Lineage {
-                    parent: birth.parent,
-                    arguments: birth.arguments,
+            spawn_info: (!bare).then(|| {
+                let starter = spec.starter.filter(|_| !orphan);
+                Box::new(SpawnInfo {
+                    parent: spec.parent,
+                    arguments: spec.arguments,
                     starter: starter.and_then(NonZeroU64::new),
-                    counted: birth.counted,
+                    counted: spec.counted,
                 })
             }),
-            limits: birth.limits,
+            limits: spec.limits,
             reductions: 0,
-            newborn: true,
+            init_pending: true,
             starting: true,
             trap_exit: false,
-            crowded: false,
-            has_room: false,
+            congested: false,
+            has_capacity: false,
             traced: false,
             suspended: false,
-            body: birth.body,
+            body: spec.body,
         };
-        if birth.link {
-            own.relations().links.insert(birth.parent, Link::Active);
+        if spec.link {
+            process.relations().links.insert(spec.parent, Link::Active);
         }
-        for reference in birth.monitor.into_iter().chain(birth.starter) {
-            own.relations()
+        for reference in spec.monitor.into_iter().chain(spec.starter) {
+            process
+                .relations()
                 .watchers
-                .insert((birth.parent, reference), ());
+                .insert((spec.parent, reference), ());
         }
-        own
+        process
     }
 
-    /// The process's pid.
+    /// Returns the process's pid.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// The process's limits.
+    /// Returns the process's limits.
     pub fn limits(&self) -> &Arc<Limits> {
         &self.limits
     }
 
-    /// Changes the limits.
+    /// Changes the limits, also of its mailbox, tables, descendants and priority.
     pub fn set_limits(&mut self, system: &System<G>, limits: Arc<Limits>) {
         if let Some(slot) = system.table.slot(self.pid.slot()) {
             slot.mailbox.set_limits(limits.clone());
@@ -246,7 +247,7 @@ impl<G: 'static> Own<G> {
         self.limits = limits;
     }
 
-    /// The engine's half of a guest.
+    /// Returns the engine's half of a guest; `None` for a native process.
     pub fn guest(&mut self) -> Option<&mut G> {
         match &mut self.body {
             Body::Guest(guest) => Some(guest),
@@ -254,15 +255,14 @@ impl<G: 'static> Own<G> {
         }
     }
 
-    /// A reference of the process's own; never 0.
+    /// Returns a new reference of this process; never 0.
     ///
-    /// A reference is a right: whoever knows it and whose it is may answer the
-    /// request. So it is drawn at random, by a generator whose numbers cannot be
-    /// told from those before: one guess is right once in 2^63. For the same reason
-    /// it is as good as unique. One that is open is never drawn again; one whose
-    /// answer may still be on the way is with a chance of one in 2^63 for each such
-    /// answer. With a thousand of them at all times, and a million requests a
-    /// second, that happens once in three hundred years.
+    /// A reference is a capability: any process that knows it, and its owner, may reply to the
+    /// request. So it is drawn from a cryptographic random generator: a guess succeeds with a
+    /// probability of one in 2^63. For the same reason it is practically unique. A reference that
+    /// is open is never drawn again; one whose reply may still be in transit is drawn with a
+    /// probability of one in 2^63 for each such reply. With a thousand of them at all times, and a
+    /// million requests per second, that happens once in three hundred years.
     pub fn new_reference(&mut self) -> u64 {
         let open = self.relations.as_ref().map(|r| &r.monitors);
         let reference = loop {
@@ -271,36 +271,39 @@ impl<G: 'static> Own<G> {
                 break drawn;
             }
         };
-        if let Some(desk) = &mut self.desk {
-            desk.inbox.mark_reference(reference);
+        if let Some(active) = &mut self.active {
+            active.inbox.mark_reference(reference);
         }
         reference
     }
 
     // ---- the mailbox ------------------------------------------------------
 
-    /// Takes over what has arrived, or a part of it if it is very much: then
-    /// [`Own::has_more`]. Answers the reason if a signal ends the process, and from
-    /// then on always; what arrived behind that signal is left for
-    /// [`System::bury`] to answer.
+    /// Takes over the signals that have arrived, or a part of them if there are many; then
+    /// [`Process::has_pending_signals`] is true. Returns the reason if a signal terminates the
+    /// process, and the same reason on every later call; signals that arrived after that one are
+    /// left for [`System::terminate`].
     pub fn drain(&mut self, system: &System<G>) -> Option<ExitReason> {
         if let Some(end) = self.end() {
             return Some(end.clone());
         }
-        let late = self.desk.as_mut().and_then(|desk| desk.late.take());
+        let late = self
+            .active
+            .as_mut()
+            .and_then(|active| active.unfinished.take());
         if let Some(late) = late
-            && let Late::Flood(flood) = *late
-            && !flood.is_over()
+            && let Unfinished::Backlog(backlog) = *late
+            && !backlog.is_over()
         {
-            return self.sort_a_part(system, flood);
+            return self.drain_backlog(system, backlog);
         }
         let slot = system.table.slot(self.pid.slot())?;
-        let mut spare = self.desk.as_mut().and_then(|desk| desk.spare.take());
+        let mut spare = self.active.as_mut().and_then(|active| active.spare.take());
         let stats = &slot.stats;
         let mut limited = (0, 0);
         let moved = |messages, bytes| {
             limited = (messages, bytes);
-            // Written by this runner only; exact again when it publishes.
+            // Only this runner writes them; they are exact again after the next `publish`.
             let inbox_limited = stats.inbox_limited.load(Ordering::Relaxed);
             let inbox_bytes = stats.inbox_bytes.load(Ordering::Relaxed);
             stats
@@ -313,21 +316,21 @@ impl<G: 'static> Own<G> {
         if slot.mailbox.take_into(&mut spare, moved)
             && let Some(arrived) = &mut spare
         {
-            if arrived.items.len() + arrived.waiting() > system.part {
-                let flood = Flood::new(arrived, limited);
-                return self.sort_a_part(system, flood);
+            if arrived.items.len() + arrived.waiting() > system.signals_per_turn {
+                let backlog = Backlog::new(arrived, limited);
+                return self.drain_backlog(system, backlog);
             }
             for waiter in arrived.take_waiters() {
-                let _ = system.signal(waiter, Signal::Room { from: self.pid });
+                let _ = system.signal(waiter, Signal::Capacity { from: self.pid });
             }
             let mut signals = arrived.drain();
             while let Some(signal) = signals.next() {
                 if let Some(end) = self.apply(system, signal) {
                     let unseen = signals.collect();
                     arrived.items = unseen;
-                    let desk = self.desk();
-                    desk.spare = spare;
-                    desk.end = Some(end.clone());
+                    let active = self.active();
+                    active.spare = spare;
+                    active.end = Some(end.clone());
                     return Some(end);
                 }
             }
@@ -335,27 +338,26 @@ impl<G: 'static> Own<G> {
             self.publish(slot);
         }
         if spare.is_some() {
-            self.desk().spare = spare;
+            self.active().spare = spare;
         }
         None
     }
 
-    /// The same for a process that has called [`Own::drain`] in this turn
-    /// already: costs nothing if nothing has arrived since the turn began, and
-    /// nothing is left from before. What is under way at this moment may be missed;
-    /// it makes another turn.
+    /// Does the same for a process that has called [`Process::drain`] in this turn already: costs
+    /// nothing if nothing has arrived since the turn began and no backlog is pending. Signals that
+    /// arrive concurrently may be missed; they cause another turn.
     #[inline]
-    pub fn drain_news(&mut self, system: &System<G>) -> Option<ExitReason> {
-        if self.end().is_none() && !self.has_news(system) && !self.has_more() {
+    pub fn drain_new_signals(&mut self, system: &System<G>) -> Option<ExitReason> {
+        if self.end().is_none() && !self.has_new_signals(system) && !self.has_pending_signals() {
             return None;
         }
         self.drain(system)
     }
 
-    /// Whether something has arrived since the turn began, taken over or not. A
-    /// hint, as in [`Own::drain_news`].
+    /// Returns whether signals have arrived since the turn began, taken over or not. A hint, as in
+    /// [`Process::drain_new_signals`].
     #[inline]
-    pub fn has_news(&self, system: &System<G>) -> bool {
+    pub fn has_new_signals(&self, system: &System<G>) -> bool {
         let slot = system.table.slot(self.pid.slot());
         slot.is_some_and(|slot| slot.state.notified())
     }
@@ -373,23 +375,23 @@ impl<G: 'static> Own<G> {
         slot.ran.store(true, Ordering::Relaxed);
     }
 
-    /// Publishes what senders check limits against.
+    /// Publishes the figures against which senders check limits.
     pub fn publish_stats(&self, system: &System<G>) {
         if let Some(slot) = system.table.slot(self.pid.slot()) {
             self.publish(slot);
         }
     }
 
-    /// Gives back memory that an idle process does not need.
+    /// Frees memory that an idle process does not need.
     pub fn trim(&mut self, system: &System<G>) {
-        if let Some(desk) = &mut self.desk
-            && desk.end.is_none()
-            && desk.late.is_none()
+        if let Some(active) = &mut self.active
+            && active.end.is_none()
+            && active.unfinished.is_none()
         {
-            if desk.inbox.is_empty() {
-                self.desk = None;
+            if active.inbox.is_empty() {
+                self.active = None;
             } else {
-                desk.spare = None;
+                active.spare = None;
             }
         }
         if self.relations.as_mut().is_some_and(|r| r.trim()) {
@@ -400,59 +402,60 @@ impl<G: 'static> Own<G> {
         }
     }
 
-    /// Where the first wanted message is (modes of [`exuvia_abi::receive`]).
+    /// Returns the position of the first wanted message (modes of [`exuvia_abi::receive`]).
     #[inline]
     pub fn position(&self, mode: i32, key: u64) -> Option<usize> {
         self.inbox()?.position(mode, key)
     }
 
-    /// How many messages [`Own::position`] has looked at since somebody asked, beyond
-    /// a few.
+    /// Returns how many messages [`Process::position`] has examined since the last call. Searches
+    /// of a short inbox do not count.
     #[inline]
     pub fn take_looked(&self) -> u32 {
         self.inbox().map_or(0, Inbox::take_looked)
     }
 
-    /// A message in the inner mailbox.
+    /// Returns a message in the inner mailbox.
     pub fn peek(&self, position: usize) -> Option<&Envelope> {
         self.inbox()?.get(position)
     }
 
-    /// Takes a message out. A request stays remembered until it is answered.
+    /// Removes a message from the inner mailbox. A request's sender stays recorded until it gets a
+    /// reply.
     pub fn take(&mut self, position: usize) -> Option<Envelope> {
-        self.desk.as_mut()?.inbox.take(position)
+        self.active.as_mut()?.inbox.take(position)
     }
 
-    /// Notes which message is being handled from now on. Of a large one the
-    /// beginning is kept: the process may wait with it, and nobody counts it.
+    /// Records the message that is being handled from now on. Only the beginning of a large payload
+    /// is kept: the process may become idle meanwhile, and these bytes count against no limit.
     #[inline]
     pub fn handles(&mut self, mut message: Envelope) {
-        if message.payload.len() > KEPT {
-            message.payload = Payload::new(&message.payload.as_slice()[..KEPT]);
+        if message.payload.len() > REPORT_PAYLOAD_BYTES {
+            message.payload = Payload::new(&message.payload.as_slice()[..REPORT_PAYLOAD_BYTES]);
         }
-        self.desk().current = Some(message);
+        self.active().current = Some(message);
     }
 
-    /// Notes that none is any more.
+    /// Records that no message is being handled any more.
     #[inline]
     pub fn has_handled(&mut self) {
-        if let Some(desk) = &mut self.desk {
-            desk.current = None;
+        if let Some(active) = &mut self.active {
+            active.current = None;
         }
     }
 
-    /// The message that is being handled, as far as it is kept.
+    /// Returns the message that is being handled, as far as it is kept.
     pub fn handled(&self) -> Option<&Envelope> {
-        self.desk.as_ref()?.current.as_ref()
+        self.active.as_ref()?.current.as_ref()
     }
 
-    /// Puts a message back to where it was taken from: its handler's effects never
-    /// happened. Whoever sent a request and gave it up meanwhile stays forgotten.
+    /// Puts a message back to its former position because its handler's effects were rolled back. A
+    /// sender that has given up its request meanwhile is not recorded again.
     pub fn put_back(&mut self, position: usize, envelope: Envelope) {
-        self.desk().inbox.insert(position, envelope);
+        self.active().inbox.insert(position, envelope);
     }
 
-    /// Messages in the inner mailbox.
+    /// Returns the number of messages in the inner mailbox.
     pub fn inbox_len(&self) -> usize {
         self.inbox().map_or(0, Inbox::len)
     }
@@ -461,16 +464,16 @@ impl<G: 'static> Own<G> {
         match signal {
             Signal::Message(envelope) => {
                 if envelope.kind == Kind::Reply {
-                    // None: a late reply; whoever waited has given up.
+                    // `None`: a late reply; the process has given up the request.
                     let asked = self
                         .relations
                         .as_mut()
                         .and_then(|r| r.monitors.remove(envelope.reference))?;
                     if asked != envelope.sender {
-                        // Answered in another's name: the one that was asked
-                        // still remembers who waits.
+                        // Another process has replied: the one that was asked still records this
+                        // process as waiting.
                         let reference = envelope.reference;
-                        self.forget_me(system, asked, reference);
+                        self.remove_watcher(system, asked, reference);
                     }
                 }
                 self.deliver(envelope);
@@ -490,7 +493,7 @@ impl<G: 'static> Own<G> {
                     relations.links.remove(from);
                 }
                 let ack = Signal::UnlinkAck { from: self.pid, id };
-                // A dead peer needs no answer.
+                // A dead peer needs no acknowledgement.
                 let _ = system.signal(from, ack);
                 None
             }
@@ -519,8 +522,8 @@ impl<G: 'static> Own<G> {
                 }
                 None
             }
-            Signal::Room { .. } => {
-                self.has_room = true;
+            Signal::Capacity { .. } => {
+                self.has_capacity = true;
                 None
             }
             Signal::Down {
@@ -551,15 +554,15 @@ impl<G: 'static> Own<G> {
                 return None;
             }
         }
-        // An operator's kill: it has a text, and is no less a kill for that.
+        // An operator's kill: it has details, and still kills unconditionally.
         if from == Pid::NONE && reason.code() == Reason::KILLED.0 {
             return Some(reason);
         }
         if self.trap_exit {
-            let mut exit = Envelope::obituary(Kind::Exit, from, 0, &reason);
+            let mut exit = Envelope::exit_notification(Kind::Exit, from, 0, &reason);
             if let Some(charge) = charge {
                 exit.payload = exit.payload.charged(charge);
-            } else if self.unlimited() >= DETAILED {
+            } else if self.unlimited() >= EXIT_DETAIL_LIMIT {
                 exit.payload = Payload::empty();
             }
             self.deliver(exit);
@@ -577,28 +580,33 @@ impl<G: 'static> Own<G> {
             .as_mut()
             .and_then(|r| r.monitors.remove(reference));
         if known.is_some() {
-            self.deliver(Envelope::obituary(Kind::Down, from, reference, reason));
+            self.deliver(Envelope::exit_notification(
+                Kind::Down,
+                from,
+                reference,
+                reason,
+            ));
         }
     }
 
     // ---- relations --------------------------------------------------------
 
-    /// Traps exits, or no longer; answers what it was.
+    /// Sets whether the process traps exits. Returns the previous value.
     pub fn set_trap_exit(&mut self, on: bool) -> bool {
         std::mem::replace(&mut self.trap_exit, on)
     }
 
-    /// Messages in the inner mailbox that its limits do not count, since the
-    /// process asked for them. It may not ask for more and more without
-    /// taking them: they count as what it asked for until then.
+    /// Returns the number of messages in the inner mailbox that its limits do not count because the
+    /// process asked for them. Until they are received they count as pending requests, so that a
+    /// process cannot ask for more and more without receiving.
     fn unlimited(&self) -> usize {
         self.inbox()
             .map_or(0, |inbox| inbox.len() - inbox.limited().0 as usize)
     }
 
-    /// Whether the process may take up a link with `to` (`None`: with a child
-    /// that is not born yet), when `promised` others will follow. Links that
-    /// others make are never refused, but count.
+    /// Returns whether the process may create a link with `to` (`None`: with a child that is not
+    /// spawned yet) while it has reserved `promised` further links. Links that other processes
+    /// create are never refused, but count.
     pub fn may_link(&self, to: Option<Pid>, promised: usize) -> bool {
         let links = self.relations.as_ref().map(|r| &r.links);
         let known =
@@ -607,15 +615,15 @@ impl<G: 'static> Own<G> {
         known || has + promised < limits::LINKS as usize
     }
 
-    /// Whether the process may have so many monitors and open requests more.
+    /// Returns whether the process may have `more` further monitors and pending requests.
     pub fn may_monitor(&self, more: usize) -> bool {
         let has = self.relations.as_ref().map_or(0, |r| r.monitors.len());
         has + self.unlimited() + more <= limits::MONITORS as usize
     }
 
-    /// Charges the process for a timer or an exit signal whose message counts
-    /// so many bytes. `None`: it has as many under way as it may have, or more
-    /// bytes than its own mailbox may hold, or the node has.
+    /// Charges the process for a timer or an exit signal whose message counts so many bytes.
+    /// `None`: the process would exceed the limit on such messages, or the bytes that its own
+    /// mailbox may hold, or the node would exceed its limits.
     pub fn charge(&mut self, system: &System<G>, bytes: u64) -> Option<Charge> {
         let most_bytes = self.limits.mailbox_bytes;
         let counts = self.relations().counts.get_or_insert_default();
@@ -624,55 +632,60 @@ impl<G: 'static> Own<G> {
         account.charge(bytes, limits::TIMERS, most_bytes)
     }
 
-    /// Sends a signal in the name of this process; only death refuses it.
-    pub fn tell(&mut self, system: &System<G>, to: Pid, signal: Signal<G>) -> Result<(), Refused> {
-        self.crowded |= system.put(to, signal)?;
+    /// Sends a signal from this process. Fails with [`Refused::Dead`] only.
+    pub fn send_signal(
+        &mut self,
+        system: &System<G>,
+        to: Pid,
+        signal: Signal<G>,
+    ) -> Result<(), Refused> {
+        self.congested |= system.put(to, signal)?;
         Ok(())
     }
 
-    /// Whether the process has sent to one that is far behind, since it was
-    /// asked last. Whoever runs it lets it wait then ([`Own::wait_for_room`]): what
-    /// no limit counts must not pile up.
-    pub fn take_crowded(&mut self) -> bool {
-        std::mem::take(&mut self.crowded)
+    /// Returns whether the process has sent to a congested mailbox since the last call. If so, its
+    /// runner has it wait ([`Process::wait_for_capacity`]), so that signals that no limit counts do
+    /// not accumulate.
+    pub fn take_backpressure(&mut self) -> bool {
+        std::mem::take(&mut self.congested)
     }
 
-    /// Begins to wait until a process is no longer far behind: it is told by a
-    /// signal, and [`Own::has_room`] then says so. False: there is nothing to wait for.
-    pub fn wait_for_room(&mut self, system: &System<G>, to: Pid) -> bool {
-        self.has_room = !system.wait_for_room(to, self.pid);
-        !self.has_room
+    /// Starts to wait until a process is no longer congested: a signal arrives then, and
+    /// [`Process::has_capacity`] returns true. Returns false if there is nothing to wait for.
+    pub fn wait_for_capacity(&mut self, system: &System<G>, to: Pid) -> bool {
+        self.has_capacity = !system.wait_for_capacity(to, self.pid);
+        !self.has_capacity
     }
 
-    /// Whether that wait is over.
-    pub fn has_room(&self) -> bool {
-        self.has_room
+    /// Returns whether that wait is over.
+    pub fn has_capacity(&self) -> bool {
+        self.has_capacity
     }
 
-    /// Ends the process with its next [`Own::drain`], whatever else arrives.
+    /// Terminates the process at its next [`Process::drain`], whatever else arrives.
     pub fn fail(&mut self, reason: ExitReason) {
-        self.desk().end.get_or_insert(reason);
+        self.active().end.get_or_insert(reason);
     }
 
-    /// Whom the process monitors, or awaits an answer from, by a reference.
+    /// Returns the process that this one monitors, or awaits a reply from, under a reference.
     pub fn monitored(&self, reference: u64) -> Option<Pid> {
         self.relations.as_ref()?.monitors.get(reference).copied()
     }
 
-    /// Links this process to another. To a dead one: the exit signal
-    /// `noproc` arrives, as in Erlang.
+    /// Links this process to another. If that one is dead, the exit signal `noproc` arrives, as in
+    /// Erlang.
     pub fn link(&mut self, system: &System<G>, to: Pid) {
         if to == self.pid {
             return;
         }
-        // A link taken up again before the unlink was answered is active here
-        // at once; the answer, when it comes, finds no unlink of its number.
+        // A link that is created again before the unlink was acknowledged is active here at once;
+        // the acknowledgement, when it arrives, finds no unlink with its number.
         let before = self.relations().links.insert(to, Link::Active);
         if before == Some(Link::Active) {
             return;
         }
         let link = Signal::Link { from: self.pid };
-        if self.tell(system, to, link).is_err() {
+        if self.send_signal(system, to, link).is_err() {
             let gone = Signal::Exit {
                 from: to,
                 reason: ExitReason::new(Reason::NOPROC),
@@ -683,7 +696,7 @@ impl<G: 'static> Own<G> {
         }
     }
 
-    /// Takes a link back: no exit signal comes along it any more.
+    /// Removes a link: no exit signal arrives along it any more.
     pub fn unlink(&mut self, system: &System<G>, to: Pid) {
         if self.relations().links.get(to) != Some(&Link::Active) {
             return;
@@ -691,52 +704,53 @@ impl<G: 'static> Own<G> {
         let id = self.new_reference();
         self.relations().links.insert(to, Link::Unlinking(id));
         let unlink = Signal::Unlink { from: self.pid, id };
-        if self.tell(system, to, unlink).is_err() {
-            // Answered here, behind what the dead had sent: a `Link` of its
-            // own may be among that, and must find the link taken back.
+        if self.send_signal(system, to, unlink).is_err() {
+            // Acknowledged here, but after the signals that the dead process had sent: these may
+            // include a `Link` of its own, which must find the link removed.
             let _ = system.signal(self.pid, Signal::UnlinkAck { from: to, id });
         }
     }
 
-    /// Monitors a process under a reference of [`Own::new_reference`]. Of a
-    /// dead one the `DOWN` with `noproc` comes at once, yet behind what the
-    /// dead had sent: with the next [`Own::drain`].
+    /// Monitors a process under a reference from [`Process::new_reference`]. If it is dead, a
+    /// `DOWN` with `noproc` arrives with the next [`Process::drain`], after everything that the
+    /// dead process had sent.
     pub fn monitor(&mut self, system: &System<G>, to: Pid, reference: u64) {
         self.relations().monitors.insert(reference, to);
         let monitor = Signal::Monitor {
             from: self.pid,
             reference,
         };
-        if self.tell(system, to, monitor).is_err() {
+        if self.send_signal(system, to, monitor).is_err() {
             system.down(self.pid, to, reference, &ExitReason::new(Reason::NOPROC));
         }
     }
 
-    fn forget_me(&mut self, system: &System<G>, to: Pid, reference: u64) {
+    fn remove_watcher(&mut self, system: &System<G>, to: Pid, reference: u64) {
         let demonitor = Signal::Demonitor {
             from: self.pid,
             reference,
         };
-        // The dead have forgotten already.
-        let _ = self.tell(system, to, demonitor);
+        // A dead process has no record of it.
+        let _ = self.send_signal(system, to, demonitor);
     }
 
-    /// Ends a monitor or gives up a request. With `flush` its `DOWN` or
-    /// `REPLY` is dropped if it is already here.
+    /// Removes a monitor or gives up a request. With `flush`, a `DOWN` or `REPLY` for it that has
+    /// already arrived is dropped.
     pub fn demonitor(&mut self, system: &System<G>, reference: u64, flush: bool) {
         let known = self
             .relations
             .as_mut()
             .and_then(|r| r.monitors.remove(reference));
         if let Some(to) = known {
-            self.forget_me(system, to, reference);
+            self.remove_watcher(system, to, reference);
         } else if flush && let Some(at) = self.inbox().and_then(|inbox| inbox.answer(reference)) {
             self.take(at);
         }
     }
 
-    /// Sends a request under a reference of [`Own::new_reference`]: a reply or
-    /// a `DOWN` with that reference comes later, never both.
+    /// Sends a request under a reference from [`Process::new_reference`]. Either a reply or a
+    /// `DOWN` with that reference arrives later, never both. Returns an error if the receiver's
+    /// mailbox is full, or if no process ever had this pid.
     pub fn request(
         &mut self,
         system: &System<G>,
@@ -763,8 +777,8 @@ impl<G: 'static> Own<G> {
         }
     }
 
-    /// Has a request that was not sent answered all the same: by a `DOWN` with
-    /// this reason, which comes with the next [`Own::drain`].
+    /// Completes a request that was not sent with a `DOWN` with this reason, which arrives with the
+    /// next [`Process::drain`].
     pub fn fail_request(
         &mut self,
         system: &System<G>,
@@ -776,10 +790,9 @@ impl<G: 'static> Own<G> {
         system.down(self.pid, to, reference, reason);
     }
 
-    /// Answers a request. Whoever has given up waiting does not notice. A
-    /// reply is always accepted: its receiver asked for it. A request to
-    /// another process can be answered too, by who was told its sender and
-    /// reference.
+    /// Replies to a request. If the requester has given up waiting, it does not notice the reply. A
+    /// reply is always accepted, since its receiver asked for it. A process can also reply to a
+    /// request that was sent to another process, if it was told the request's sender and reference.
     pub fn reply(
         &mut self,
         system: &System<G>,
@@ -796,11 +809,11 @@ impl<G: 'static> Own<G> {
             kind: Kind::Reply,
             ..Envelope::message(self.pid, tag, payload)
         };
-        let _ = self.tell(system, to, Signal::Message(envelope));
+        let _ = self.send_signal(system, to, Signal::Message(envelope));
     }
 
-    /// Acknowledges the start: status 0 for success. Answers whether this was
-    /// the first acknowledgement; the others do nothing.
+    /// Acknowledges the start: status 0 means success. Returns whether this was the first
+    /// acknowledgement; later ones have no effect.
     pub fn acknowledge(&mut self, system: &System<G>, status: u32, detail: Payload) -> bool {
         if !std::mem::take(&mut self.starting) {
             return false;
@@ -811,36 +824,37 @@ impl<G: 'static> Own<G> {
         true
     }
 
-    /// Who waits for the start, and under which reference.
+    /// Returns the process that waits for the start, and the reference.
     fn starter(&self) -> Option<(Pid, u64)> {
-        let lineage = self.lineage.as_ref()?;
-        Some((lineage.parent, lineage.starter?.get()))
+        let spawn_info = self.spawn_info.as_ref()?;
+        Some((spawn_info.parent, spawn_info.starter?.get()))
     }
 
-    /// Whether the start was not acknowledged yet.
+    /// Returns whether the start is not acknowledged yet.
     pub fn is_starting(&self) -> bool {
         self.starting
     }
 
-    /// Whether somebody waits for that acknowledgement.
+    /// Returns whether a process waits for that acknowledgement.
     pub fn is_awaited(&self) -> bool {
         self.starting && self.starter().is_some()
     }
 
-    /// The place of its children, made at the first one.
+    /// Returns the counters of its children, creating them on first use.
     pub fn children(&mut self) -> Arc<Children> {
         let most = self.limits.descendants;
-        let lineage = self.lineage.as_ref();
-        let above = lineage.and_then(|lineage| lineage.counted.as_ref()?.descent().cloned());
+        let spawn_info = self.spawn_info.as_ref();
+        let above =
+            spawn_info.and_then(|spawn_info| spawn_info.counted.as_ref()?.descent().cloned());
         let counts = self.relations().counts.get_or_insert_default();
         let new = || Arc::new(Children::of(most, above.as_ref()));
         counts.children.get_or_insert_with(new).clone()
     }
 
-    // ---- birth and death, for `System` ------------------------------------
+    // ---- spawn and exit, for `System` -------------------------------------
 
-    /// The parent's side of a birth: the relations the child was born with.
-    pub fn has_born(&mut self, child: Pid, linked: bool, references: &[u64]) {
+    /// Adds the relations to a child that was just spawned, on the parent's side.
+    pub fn add_child(&mut self, child: Pid, linked: bool, references: &[u64]) {
         if linked {
             self.relations().links.insert(child, Link::Active);
         }
@@ -849,9 +863,9 @@ impl<G: 'static> Own<G> {
         }
     }
 
-    /// It is none of its parent's children from now on.
-    pub(crate) fn is_no_child(&mut self) {
-        self.lineage = None;
+    /// Stops counting it among its parent's children.
+    pub(crate) fn clear_spawn_info(&mut self) {
+        self.spawn_info = None;
     }
 }
 

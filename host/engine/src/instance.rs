@@ -1,5 +1,5 @@
-//! The inside of a frame at rest: the store, and how processes are brought in
-//! and out of its instance.
+//! The inside of a frame at rest: the store, and how processes are put into its instance
+//! and taken out of it.
 
 use std::future::poll_fn;
 use std::ops::Range;
@@ -16,11 +16,11 @@ use wasmtime_wasi::I32Exit;
 use crate::WASM_PAGE;
 use crate::artifact::Plan;
 use crate::backtrace;
-use crate::baton;
 use crate::calls::forget_mail;
-use crate::data::{Denied, Exit, FrameData, Mode, Toll};
+use crate::data::{Denied, Exit, FrameData, Mode, ReductionDebt};
+use crate::fiber_transfer;
 use crate::frame::{panic_text, panicked};
-use crate::guest::GuestOwn;
+use crate::guest::GuestProcess;
 use crate::image::{After, Base, Image, Scratch};
 use crate::instrument::{MAIL_UNKNOWN, SLICE};
 use crate::pagemap::{self, total};
@@ -31,62 +31,62 @@ use crate::setup::{
 use crate::transaction::transaction;
 use crate::wasi::Wasi;
 
-/// An instance and what it is compared with. The store's data has it too: a
-/// guest that is suspended lends a copy of its state from inside the call.
-pub(crate) struct Inside {
+/// An instance and the base that it is compared with. The store's data refers to it too: a
+/// suspended guest copies its own state from inside the call.
+pub(crate) struct InstanceHandles {
     handles: Handles,
     base: Arc<Base>,
     plan: Arc<Plan>,
 }
 
-impl std::fmt::Debug for Inside {
+impl std::fmt::Debug for InstanceHandles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inside").finish_non_exhaustive()
     }
 }
 
-/// What a frame works with.
-pub(crate) struct Body {
+/// A frame's store, and what it takes to use it.
+pub(crate) struct Instance {
     store: Store<FrameData>,
-    inside: Arc<Inside>,
+    inside: Arc<InstanceHandles>,
     scratch: Scratch,
 }
 
 /// How an entry ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// `run` has returned.
+    /// `run` returned.
     Returned {
-        /// What it answered.
+        /// The result of `run`.
         result: i32,
-        /// Messages that it took.
+        /// The number of messages that it took.
         taken: u32,
     },
     /// The guest is suspended; `Guest::wait` says why.
     Suspended,
-    /// It has ended itself.
+    /// The guest ended its process.
     Exited(ExitReason),
-    /// A signal has ended it.
+    /// A signal ended the process.
     Ended(ExitReason),
     /// The guest trapped, or broke the contract.
     Trapped(ExitReason),
-    /// The host panicked while serving it; the frame cannot be used again.
+    /// The host panicked while it served the guest; the frame cannot be used again.
     Panicked(ExitReason),
 }
 
-/// What a call into the guest leaves: the process and how the call ended.
-/// `None`: it was cancelled, and the process is with whoever did that.
-pub(crate) type Ended = Option<(Box<GuestOwn>, Outcome)>;
+/// The result of a call into the guest: the process and how the call ended. `None`: the
+/// call was cancelled, and the process is with the canceller.
+pub(crate) type Ended = Option<(Box<GuestProcess>, Outcome)>;
 
-/// How a call into the guest has ended, unless it was cancelled.
+/// How a call into the guest ended, unless it was cancelled.
 enum Called {
-    /// What `run` answered, and the reductions that are left.
+    /// The result of `run`, and the reductions that are left.
     Returned(i32, i32),
     Failed(wasmtime::Error),
     Panicked(String),
 }
 
-impl Inside {
+impl InstanceHandles {
     fn dead_stack(&self, store: &mut impl AsContextMut<Data = FrameData>) -> Range<usize> {
         let top = self
             .handles
@@ -105,8 +105,8 @@ impl Inside {
         globals.extend(handles.map(|global| to_bits(&global.get(&mut *store))));
     }
 
-    /// Has `scratch.ranges` say which pages are written. It said so before, if
-    /// the store's data has the faults of that time.
+    /// Sets `scratch.ranges` to the pages that are written. They are still right if this
+    /// thread is the last that measured them and has had no page fault since.
     fn find_written(&self, store: &mut impl AsContextMut<Data = FrameData>, scratch: &mut Scratch) {
         let page_map = &self.plan.page_map;
         let faults = page_map.faults();
@@ -118,8 +118,8 @@ impl Inside {
         }
     }
 
-    /// Takes the image, and leaves it in memory or brings memory to the base.
-    /// The globals, as they are, stay in `scratch`.
+    /// Returns the image, and leaves memory as it is or resets it to the base. The globals
+    /// stay in `scratch` as they were.
     fn image(
         &self,
         store: &mut impl AsContextMut<Data = FrameData>,
@@ -134,39 +134,39 @@ impl Inside {
         Image::take(memory, &self.base, dead, after, scratch)
     }
 
-    /// A copy of the state of a process that is suspended.
+    /// Returns a copy of the state of a process that is suspended.
     pub(crate) fn copy(&self, store: &mut impl AsContextMut<Data = FrameData>) -> Image {
         let mut scratch = Scratch::default();
         self.read_globals(store, &mut scratch.globals);
         let dead = self.dead_stack(store);
         let memory = self.handles.memory.data_mut(&mut *store);
-        // What the frame knows of its pages is not here.
+        // The frame's own record of written pages is out of reach here.
         self.plan.page_map.dirty(memory, &mut scratch.ranges);
         Image::take(memory, &self.base, dead, After::Keep, &mut scratch)
     }
 }
 
-impl Body {
+impl Instance {
     pub(crate) fn new(
         mut store: Store<FrameData>,
         handles: Handles,
         base: Arc<Base>,
         plan: Arc<Plan>,
-    ) -> Body {
-        let inside = Arc::new(Inside {
+    ) -> Instance {
+        let inside = Arc::new(InstanceHandles {
             handles,
             base,
             plan,
         });
         store.data_mut().inside = Some(inside.clone());
-        Body {
+        Instance {
             store,
             inside,
             scratch: Scratch::default(),
         }
     }
 
-    /// Takes the image, and leaves it in the frame or brings the frame to the base.
+    /// Returns the image, and leaves the frame as it is or resets it to the base.
     pub(crate) fn save(&mut self, after: After) -> Image {
         let image = self.inside.image(&mut self.store, after, &mut self.scratch);
         if after == After::Reset {
@@ -175,7 +175,7 @@ impl Body {
         image
     }
 
-    /// Brings the globals to the base from what `scratch` says they are.
+    /// Resets the globals to the base from the values in `scratch`.
     fn reset_globals(&mut self) {
         let inside = &*self.inside;
         let globals = inside.handles.globals.iter().zip(&self.scratch.globals);
@@ -186,7 +186,7 @@ impl Body {
         }
     }
 
-    /// Brings the frame to the base.
+    /// Resets the frame to the base.
     pub(crate) fn reset(&mut self) {
         let (inside, scratch) = (&*self.inside, &mut self.scratch);
         inside.find_written(&mut self.store, scratch);
@@ -197,8 +197,8 @@ impl Body {
         self.reset_globals();
     }
 
-    /// Brings the memory to the size of an image of so many pages; the frame
-    /// stands at the base. `Ok(false)`: the system has no room for it.
+    /// Changes the memory to the size of an image of so many pages. The frame must be in
+    /// base state. Returns `Ok(false)` if the system is out of memory or mappings.
     pub(crate) fn resize(&mut self, pages: u32) -> Result<bool, String> {
         let memory = self.inside.handles.memory;
         let (has, wants) = (memory.size(&self.store), u64::from(pages));
@@ -220,14 +220,15 @@ impl Body {
 
     fn shrink(&mut self, pages: u32) -> Result<bool, String> {
         let inside = &*self.inside;
-        // No process has had less: below lies what frames share.
+        // No image is smaller than the base, and below that are the pages that frames
+        // share.
         let bytes = pages.max(inside.base.memory_pages) as usize * WASM_PAGE as usize;
         let memories = &inside.plan.memories;
         let done = memories
             .shrink(&mut self.store, &inside.handles.memory, bytes)
             .map_err(|error| error.to_string())?;
         if done {
-            // What was written below is as it was.
+            // The written pages below the new end are the same as before.
             let ranges = &mut self.scratch.ranges;
             ranges.retain_mut(|range| {
                 range.end = range.end.min(bytes);
@@ -237,13 +238,12 @@ impl Body {
         Ok(done)
     }
 
-    /// Bytes of written pages, as the last image or reset has found them.
+    /// Returns the bytes of written pages, as measured by the last image or reset.
     pub(crate) fn written(&self) -> u64 {
         total(&self.scratch.ranges)
     }
 
-    /// Gives the pages back to the system; the frame stands at the base, before
-    /// and after.
+    /// Gives the pages back to the system. The frame is in base state before and after.
     pub(crate) fn release(&mut self) {
         let (inside, scratch) = (&*self.inside, &mut self.scratch);
         let memory = inside.handles.memory.data_mut(&mut self.store);
@@ -253,8 +253,8 @@ impl Body {
         inside.find_written(&mut self.store, scratch);
     }
 
-    /// Puts an image into the frame, which stands at the base and has a memory
-    /// of the image's size.
+    /// Loads an image into the frame, which must be in base state and have a memory of the
+    /// image's size.
     pub(crate) fn load(&mut self, image: &Image) -> Result<(), String> {
         let handles = &self.inside.handles;
         let memory = handles.memory;
@@ -267,13 +267,13 @@ impl Body {
         Ok(())
     }
 
-    /// Wasm pages of its memory.
+    /// Returns the size of its memory in Wasm pages.
     pub(crate) fn pages(&self) -> u32 {
         u32::try_from(self.inside.handles.memory.size(&self.store)).unwrap_or(u32::MAX)
     }
 
-    /// This thread is about to use the frame. What another knew of its pages
-    /// need not be true afterwards.
+    /// Prepares the frame for use by this thread. What another thread has measured of its
+    /// pages may not be true afterwards.
     #[inline]
     pub(crate) fn here(&mut self) {
         let data = self.store.data_mut();
@@ -282,42 +282,43 @@ impl Body {
         }
     }
 
-    /// The next entry goes on with what a continuation in guest memory waits for.
-    pub(crate) fn goes_on(&mut self, continues: bool) {
+    /// Sets whether the next entry continues what a continuation in guest memory waits for.
+    pub(crate) fn set_continues(&mut self, continues: bool) {
         self.store.data_mut().continues = continues;
     }
 
-    /// Has its guest run on fibers from now on.
+    /// Moves its guest to fibers for good.
     pub(crate) async fn use_fibers(&mut self) -> wasmtime::Result<()> {
         use_fibers(&mut self.store, &self.inside.handles.instance).await
     }
 
-    /// Puts a process in. Answers what the guest is told of its mail.
-    fn admit(&mut self, mut own: Box<GuestOwn>) -> i32 {
+    /// Puts a process into the store. Returns the number of waiting messages that the guest
+    /// is told, or [`MAIL_UNKNOWN`].
+    fn admit(&mut self, mut process: Box<GuestProcess>) -> i32 {
         let data = self.store.data_mut();
-        data.limiter.bytes = own.limits().memory;
+        data.limiter.bytes = process.limits().memory;
         data.limiter.denied = Denied::No;
-        // In probation the host says how many messages an entry takes.
-        data.mail_known = transaction(&mut own).is_none();
+        // In probation the host limits how many messages an entry takes.
+        data.mail_known = transaction(&mut process).is_none();
         let mail = match data.mail_known {
-            true => i32::try_from(own.inbox_len()).unwrap_or(MAIL_UNKNOWN),
+            true => i32::try_from(process.inbox_len()).unwrap_or(MAIL_UNKNOWN),
             false => MAIL_UNKNOWN,
         };
-        data.wasi = own.guest().and_then(|guest| guest.take_wasi());
-        data.own = Some(own);
+        data.wasi = process.guest().and_then(|guest| guest.take_wasi());
+        data.process = Some(process);
         data.mode = Mode::Run;
         data.exit = None;
         data.last_error = None;
         data.taken = 0;
-        data.toll = Toll::default();
+        data.debt = ReductionDebt::default();
         data.slices = 0;
         mail
     }
 
-    /// Enters `run` with a process on this thread's stack, until it returns or
-    /// fails. While it waits, it does so on another thread's time (see `aside`).
-    pub(crate) fn run_here(&mut self, own: Box<GuestOwn>) -> Ended {
-        let mail = self.admit(own);
+    /// Enters `run` with a process on this thread's stack, until it returns or fails. If
+    /// the guest waits, this thread blocks in place (see `blocked`).
+    pub(crate) fn run_here(&mut self, process: Box<GuestProcess>) -> Ended {
+        let mail = self.admit(process);
         let enter = &self.inside.handles.enter;
         // A panic of a host call must not lose the process.
         let called = catch_unwind(AssertUnwindSafe(|| enter.call(&mut self.store, mail)));
@@ -328,16 +329,19 @@ impl Body {
         })
     }
 
-    /// Enters `run` with a process, until it returns or fails. Whoever polls is
-    /// given the process while it is suspended (see `baton`).
-    pub(crate) async fn run(mut self: Box<Body>, own: Box<GuestOwn>) -> (Box<Body>, Ended) {
-        let mail = self.admit(own);
+    /// Enters `run` with a process, until it returns or fails. While the guest is
+    /// suspended, the poller has the process (see `fiber_transfer`).
+    pub(crate) async fn run(
+        mut self: Box<Instance>,
+        process: Box<GuestProcess>,
+    ) -> (Box<Instance>, Ended) {
+        let mail = self.admit(process);
         let called = {
             let body = &mut *self;
             let enter = &body.inside.handles.enter;
             let mut call = pin!(enter.call_async(&mut body.store, mail));
             poll_fn(|context| {
-                if baton::take_cancel() {
+                if fiber_transfer::take_cancel() {
                     return Poll::Ready(None);
                 }
                 // A panic of a host call must not lose the process.
@@ -354,7 +358,7 @@ impl Body {
         let ended = match called {
             Some(called) => self.ended(called),
             None => {
-                // Who is ended in a function of WASI has left its files here.
+                // A process that is ended in a WASI function has left its files here.
                 self.store.data_mut().wasi = None;
                 None
             }
@@ -365,7 +369,7 @@ impl Body {
     fn ended(&mut self, called: Called) -> Ended {
         let left = match &called {
             Called::Returned(_, left) => *left,
-            // Also what was spent before it failed counts.
+            // Reductions that were spent before the failure count too.
             Called::Failed(_) | Called::Panicked(_) => {
                 forget_mail(&mut self.store);
                 let counter = self.inside.handles.reductions;
@@ -374,19 +378,20 @@ impl Body {
         };
         let data = self.store.data_mut();
         let wasi = data.wasi.take();
-        let mut own = match data.own.take() {
-            Some(own) => own,
-            // A function of WASI has failed.
+        let mut process = match data.process.take() {
+            Some(process) => process,
+            // A WASI function has failed.
             None => {
-                let mut own = baton::take_suspended().or_else(baton::take_resumed)?;
-                own.guest().and_then(|guest| guest.wait.take());
-                own
+                let mut process =
+                    fiber_transfer::take_suspended().or_else(fiber_transfer::take_resumed)?;
+                process.guest().and_then(|guest| guest.wait.take());
+                process
             }
         };
-        if let (Some(guest), Some(wasi)) = (own.guest(), wasi) {
+        if let (Some(guest), Some(wasi)) = (process.guest(), wasi) {
             guest.put_wasi(wasi);
         }
-        own.reductions += u64::try_from(SLICE.saturating_sub(left)).unwrap_or(0);
+        process.reductions += u64::try_from(SLICE.saturating_sub(left)).unwrap_or(0);
         let outcome = match called {
             Called::Returned(result, _) => Outcome::Returned {
                 result,
@@ -403,7 +408,7 @@ impl Body {
                     let denied = data.limiter.denied;
                     let said = data.last_error.take();
                     let plan = &self.inside.plan;
-                    // What guests and their tools wrote into names is read here.
+                    // This reads names from the module, which may contain anything.
                     let reason = catch_unwind(AssertUnwindSafe(|| {
                         backtrace::reason(&error, plan, said, denied)
                     }));
@@ -415,10 +420,10 @@ impl Body {
             },
             Called::Panicked(text) => panicked(&text),
         };
-        Some((own, outcome))
+        Some((process, outcome))
     }
 
-    /// Calls `save`.
+    /// Calls `save` and returns the state.
     pub(crate) async fn call_save(&mut self) -> Result<Vec<u8>, String> {
         let save =
             (self.inside.handles.save.as_ref()).ok_or("the old version exports no `save`")?;
@@ -461,8 +466,8 @@ impl Body {
         }
     }
 
-    /// Runs the initialization of a process whose module has its own for each.
-    /// It may ask for what the process is granted, and open nothing.
+    /// Runs the initialization of a process whose module runs it for each. It may ask for
+    /// what the process is granted, but not open files.
     pub(crate) async fn initialize(&mut self, module: &str, grants: &Grants) -> Result<(), String> {
         let inside = &*self.inside;
         if inside.plan.analysis.uses_wasi() {
@@ -479,7 +484,7 @@ impl Body {
     }
 }
 
-/// The reason of a process that has called WASI's `proc_exit`.
+/// Returns the exit reason of a process that has called WASI's `proc_exit`.
 fn exited(status: i32) -> ExitReason {
     match status {
         0 => ExitReason::new(Reason::NORMAL),

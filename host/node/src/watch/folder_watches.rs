@@ -1,5 +1,5 @@
-//! How the watcher sees: the system tells of changes in folders, as long as it has
-//! watches left. What it cannot tell of has to be looked at again and again.
+//! How the watcher detects changes: the system reports changes in folders as long as it has watches
+//! left. The rest has to be polled.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
@@ -9,16 +9,16 @@ use std::sync::Arc;
 use notify::{ErrorKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use rustix::io::Errno;
 
-use super::post::Post;
+use super::event_queue::EventQueue;
 
-/// What a watcher may use, and how it is tested.
+/// What a watcher may use of the system, and how it is tested.
 #[derive(Clone)]
 pub struct WatchLimits {
-    /// Folders of which the system is asked to tell.
+    /// The maximum number of folders that are watched.
     pub watches: usize,
-    /// Whether the system may be asked at all; else files are only looked at.
+    /// Whether the system is asked for notifications at all; else files are only polled.
     pub notifications: bool,
-    /// Called before each look, to stand for a file system that does not answer.
+    /// Called before each scan, to simulate a file system that does not respond.
     #[doc(hidden)]
     pub before_look: Option<Arc<dyn Fn() + Send + Sync>>,
 }
@@ -42,27 +42,27 @@ impl std::fmt::Debug for WatchLimits {
     }
 }
 
-/// Which folders the system tells of.
+/// The folders whose changes the system reports.
 #[derive(Debug)]
-pub(super) struct Eyes {
-    /// Without it nothing is told.
+pub(super) struct FolderWatches {
+    /// The system's notifier; without it there are no events.
     notifier: Option<RecommendedWatcher>,
     most: usize,
-    /// Folders that are watched, and which folder that was.
+    /// The watched folders, each with its device and inode.
     watched: HashMap<PathBuf, (u64, u64)>,
-    /// Why the system tells of some folders or of none; `None`: it tells of all.
-    blind: Option<Blind>,
+    /// Why the system reports only some folders or none; `None`: it reports all.
+    blind: Option<WatchesUnavailable>,
 }
 
-/// Why a change may not be told of.
+/// Why changes may not be reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Blind {
+pub(super) struct WatchesUnavailable {
     pub(super) why: String,
     pub(super) fix: String,
 }
 
-impl Eyes {
-    pub(super) fn new(post: &Arc<Post>, limits: &WatchLimits) -> Eyes {
+impl FolderWatches {
+    pub(super) fn new(post: &Arc<EventQueue>, limits: &WatchLimits) -> FolderWatches {
         let say = post.clone();
         let made = match limits.notifications {
             true => notify::recommended_watcher(move |event| say.say(event)),
@@ -72,7 +72,7 @@ impl Eyes {
             Ok(notifier) => (Some(notifier), None),
             Err(error) => (None, Some(no_notifier(&error))),
         };
-        Eyes {
+        FolderWatches {
             notifier,
             most: limits.watches,
             watched: HashMap::new(),
@@ -80,17 +80,17 @@ impl Eyes {
         }
     }
 
-    /// Why what changes may not be told of.
-    pub(super) fn blind(&self) -> Option<&Blind> {
+    /// Returns why changes may not be reported.
+    pub(super) fn unavailable(&self) -> Option<&WatchesUnavailable> {
         self.blind.as_ref()
     }
 
-    /// Whether a path is a folder that is watched.
+    /// Returns whether a path is a watched folder.
     pub(super) fn is_watched(&self, path: &Path) -> bool {
         self.watched.contains_key(path)
     }
 
-    /// What stood there is gone, and mostly its watch with it.
+    /// Drops the watch of a folder that is gone; mostly the system has dropped it already.
     pub(super) fn forget(&mut self, path: &Path) {
         if self.watched.remove(path).is_some()
             && let Some(notifier) = &mut self.notifier
@@ -99,8 +99,7 @@ impl Eyes {
         }
     }
 
-    /// Watches these folders and no others. Answers whether any is watched that was
-    /// not before.
+    /// Watches exactly these folders. Returns whether one is watched that was not before.
     pub(super) fn turn_to(&mut self, wanted: &HashSet<PathBuf>) -> bool {
         let Some(notifier) = &mut self.notifier else {
             return false;
@@ -129,7 +128,7 @@ impl Eyes {
                     self.watched.insert(path.clone(), folder);
                     new = true;
                 }
-                // It has gone since.
+                // It was removed in the meantime.
                 Err(error) if is_gone(&error) => {}
                 Err(error) => {
                     let used_up = matches!(error.kind, ErrorKind::MaxFilesWatch);
@@ -158,31 +157,31 @@ fn identity(folder: &Path) -> Option<(u64, u64)> {
     metadata.is_dir().then(|| (metadata.dev(), metadata.ino()))
 }
 
-fn not_watched(folder: &Path, error: &notify::Error) -> Blind {
+fn not_watched(folder: &Path, error: &notify::Error) -> WatchesUnavailable {
     match &error.kind {
-        ErrorKind::MaxFilesWatch => Blind {
+        ErrorKind::MaxFilesWatch => WatchesUnavailable {
             why: "the system has no more watches for this user".into(),
             fix: raise("fs.inotify.max_user_watches"),
         },
-        ErrorKind::Io(cause) => Blind {
+        ErrorKind::Io(cause) => WatchesUnavailable {
             why: format!("{} cannot be watched: {cause}", folder.display()),
             fix: "let its user read the folder".into(),
         },
-        _ => Blind {
+        _ => WatchesUnavailable {
             why: format!("{} cannot be watched: {error}", folder.display()),
             fix: "nothing has to be done".into(),
         },
     }
 }
 
-fn no_notifier(error: &notify::Error) -> Blind {
+fn no_notifier(error: &notify::Error) -> WatchesUnavailable {
     let ErrorKind::Io(cause) = &error.kind else {
-        return Blind {
+        return WatchesUnavailable {
             why: format!("the system does not tell of changes: {error}"),
             fix: "nothing has to be done".into(),
         };
     };
-    // The same error says that the program itself has too many files open.
+    // The same error means that this program has too many files open.
     let none_left = || std::fs::File::open("/dev/null").is_err();
     let fix = match cause.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::MFILE) if !none_left() => raise("fs.inotify.max_user_instances"),
@@ -197,10 +196,10 @@ fn no_notifier(error: &notify::Error) -> Blind {
         }
         _ => format!("the system does not tell of changes: {cause}"),
     };
-    Blind { why, fix }
+    WatchesUnavailable { why, fix }
 }
 
-/// How a setting of the kernel is raised.
+/// Returns the command that raises a setting of the kernel.
 fn raise(setting: &str) -> String {
     let file = format!("/proc/sys/{}", setting.replace('.', "/"));
     let now = std::fs::read_to_string(file).unwrap_or_default();

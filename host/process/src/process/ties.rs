@@ -1,28 +1,28 @@
-//! What a process is to others, for whoever looks at it.
+//! The relations of a process, for inspection.
 
 use exuvia_abi::Pid;
 
-use super::Own;
+use super::Process;
 use crate::relations::Link;
 
-/// The relations of a process, and how it takes exits.
+/// The relations of a process, and whether it traps exits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ties {
-    /// Who has started it, if that was a process.
+pub struct RelationsInfo {
+    /// The process that started it, if any.
     pub parent: Option<Pid>,
-    /// Those it is linked to.
+    /// The processes it is linked to.
     pub links: Vec<Pid>,
-    /// Those whose end, or whose reply, it waits for.
+    /// The processes that it monitors or awaits a reply from.
     pub monitors: Vec<Pid>,
-    /// How many wait for its end, or its reply.
+    /// How many monitors and pending requests of other processes refer to it.
     pub watchers: usize,
-    /// Exits of those it is linked to reach it as messages.
+    /// Whether exit signals of linked processes arrive as messages.
     pub trap_exit: bool,
 }
 
-impl<G> Own<G> {
-    /// What it is to others.
-    pub fn ties(&self) -> Ties {
+impl<G> Process<G> {
+    /// Returns the process's relations.
+    pub fn relations_info(&self) -> RelationsInfo {
         let relations = self.relations.as_ref();
         let mut monitors: Vec<Pid> = relations.map_or_else(Vec::new, |relations| {
             let references = relations.monitors.keys();
@@ -31,8 +31,8 @@ impl<G> Own<G> {
         });
         monitors.sort_unstable_by_key(|pid| pid.local);
         monitors.dedup();
-        let parent = self.lineage.as_ref().map(|lineage| lineage.parent);
-        Ties {
+        let parent = self.spawn_info.as_ref().map(|spawn_info| spawn_info.parent);
+        RelationsInfo {
             parent: parent.filter(|parent| *parent != Pid::NONE),
             links: self.links(),
             monitors,
@@ -41,7 +41,7 @@ impl<G> Own<G> {
         }
     }
 
-    /// Those this process is linked to.
+    /// Returns the processes this process is linked to.
     pub fn links(&self) -> Vec<Pid> {
         let links = self.relations.as_ref().map(|r| &r.links);
         links.map_or(Vec::new(), |links| {
@@ -51,16 +51,16 @@ impl<G> Own<G> {
         })
     }
 
-    /// Whether it is linked to another: not to one whose end it has been told along
-    /// the link.
+    /// Returns whether it is linked to another process. A link along which the exit signal has
+    /// already arrived does not count.
     pub fn is_linked(&self, to: Pid) -> bool {
         let links = self.relations.as_ref().map(|r| &r.links);
         links.is_some_and(|links| links.get(to) == Some(&Link::Active))
     }
 
-    /// How many relations it has: links, with those whose unlinking was not
-    /// answered yet; its monitors and requests under way; those of others that
-    /// point here.
+    /// Returns the numbers of links (including those whose unlink is not acknowledged yet), of its
+    /// monitors and pending requests, and of other processes' monitors and requests that refer to
+    /// it.
     pub fn relation_counts(&self) -> (usize, usize, usize) {
         self.relations.as_ref().map_or((0, 0, 0), |r| {
             (r.links.len(), r.monitors.len(), r.watchers.len())

@@ -1,8 +1,7 @@
-//! What the system has said of the watched folders and the watcher has not yet
-//! heard.
+//! The events of the watched folders that the watcher has not processed yet.
 //!
-//! However much is said while a build or a swap takes its time, it is kept as what
-//! is true of each path, and of no more than [`MAX_PATHS`].
+//! However many events arrive during a long build or swap, they are merged to the state of each
+//! path, for at most [`MAX_PATHS`] paths.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -12,32 +11,32 @@ use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Event, EventKind};
 use parking_lot::{Condvar, Mutex};
 
-/// Paths of which it is known that they have changed. With more, any may have.
+/// The maximum number of changed paths that are recorded. Beyond it, any path may have changed.
 const MAX_PATHS: usize = 10_000;
 
-/// What is true of a path after all that was said of it.
+/// The state of a path after all its events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sign {
-    /// Somebody has written to it, and has not closed it since.
+pub(super) struct ChangeHint {
+    /// Whether it was written to, and not closed since.
     pub(super) open: bool,
-    /// Whoever wrote it has closed it, or it was put in place whole.
+    /// Whether its writer has closed it, or it was renamed into place.
     pub(super) done: bool,
-    /// What stood there is gone. A folder that is made anew there may even have the
-    /// same inode, but the watch on it is gone too.
+    /// Whether what was there before is gone. A folder that is created again may even have the same
+    /// inode, but the watch on it is gone too.
     pub(super) gone: bool,
 }
 
-/// All that was said.
+/// All events since the last call of [`EventQueue::wait`].
 #[derive(Debug, Default)]
-pub(super) struct Noticed {
-    /// The watcher is to end.
+pub(super) struct ChangedPaths {
+    /// Whether the watcher is to stop.
     pub(super) stop: bool,
-    /// More was said than is known.
+    /// Whether events were lost.
     pub(super) lost: bool,
-    pub(super) paths: HashMap<PathBuf, Sign>,
+    pub(super) paths: HashMap<PathBuf, ChangeHint>,
 }
 
-impl Noticed {
+impl ChangedPaths {
     pub(super) fn is_empty(&self) -> bool {
         !self.stop && !self.lost && self.paths.is_empty()
     }
@@ -46,13 +45,13 @@ impl Noticed {
         if event.need_rescan() {
             self.lost = true;
         }
-        // Reading a file is no change of it.
+        // Reading a file does not change it.
         if let EventKind::Access(kind) = event.kind
             && kind != AccessKind::Close(AccessMode::Write)
         {
             return;
         }
-        // It is told once more, with one of its two names each.
+        // The event is also reported for each of the two names.
         if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both)) {
             return;
         }
@@ -68,16 +67,16 @@ impl Noticed {
                 }
                 EventKind::Access(_) => (sign.open, sign.done) = (false, true),
                 EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
-                    *sign = Sign {
+                    *sign = ChangeHint {
                         done: true,
                         gone: true,
-                        ..Sign::default()
+                        ..ChangeHint::default()
                     };
                 }
                 EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
-                    *sign = Sign {
+                    *sign = ChangeHint {
                         gone: true,
-                        ..Sign::default()
+                        ..ChangeHint::default()
                     };
                 }
                 _ => {}
@@ -86,15 +85,15 @@ impl Noticed {
     }
 }
 
-/// Where the system leaves word for the watcher.
+/// The queue from the system's notifier to the watcher.
 #[derive(Debug, Default)]
-pub(super) struct Post {
-    noticed: Mutex<Noticed>,
+pub(super) struct EventQueue {
+    noticed: Mutex<ChangedPaths>,
     news: Condvar,
 }
 
-impl Post {
-    /// The system has something to say.
+impl EventQueue {
+    /// Adds an event of the system.
     pub(super) fn say(&self, event: notify::Result<Event>) {
         let mut noticed = self.noticed.lock();
         match event {
@@ -106,15 +105,15 @@ impl Post {
         }
     }
 
-    /// The watcher is to end.
+    /// Tells the watcher to stop.
     pub(super) fn stop(&self) {
         self.noticed.lock().stop = true;
         self.news.notify_one();
     }
 
-    /// Waits until something is said, at most until `late`; takes all of it. Not before
-    /// `early`, as what is said in a flood is heard together.
-    pub(super) fn wait(&self, early: Instant, late: Instant) -> Noticed {
+    /// Waits for events, at most until `late`, and takes all of them. Does not return before
+    /// `early`, so that a flood is processed in batches.
+    pub(super) fn wait(&self, early: Instant, late: Instant) -> ChangedPaths {
         let mut noticed = self.noticed.lock();
         while !noticed.stop && !self.news.wait_until(&mut noticed, early).timed_out() {}
         while noticed.is_empty() {
@@ -147,7 +146,7 @@ mod tests {
 
     #[test]
     fn of_each_path_it_is_known_whether_somebody_writes_to_it() {
-        let mut noticed = Noticed::default();
+        let mut noticed = ChangedPaths::default();
         noticed.add(event(READ, "a"));
         assert!(noticed.is_empty());
         for (kind, open, done) in [
@@ -166,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_kept_short() {
-        let mut noticed = Noticed::default();
+        let mut noticed = ChangedPaths::default();
         for n in 0..3 * MAX_PATHS {
             noticed.add(event(WRITTEN, &n.to_string()));
         }

@@ -1,5 +1,5 @@
-//! The routes that look closer: at one process, at those that do the most, and at
-//! the messages of one process as they pass.
+//! The routes that inspect: one process, the busiest processes, the supervision tree, and the
+//! messages of one process as they are sent and received.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use exuvia_node::{Direction, Shown, TYPED_TAG, Traced};
+use exuvia_node::{Direction, Rendered, TYPED_TAG, Traced};
 use hyper::body::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,18 +27,18 @@ use crate::routes::{App, DEFAULT_LISTED, MAX_LISTED, blocking};
 use crate::server::closed;
 use crate::wire::{EventLine, Sort};
 
-/// How many traces may be under way. Each has a thread.
+/// The maximum number of concurrent traces. Each occupies a thread.
 pub const MAX_TRACES: usize = 16;
-/// How many messages a trace has at most.
+/// The maximum number of messages in a trace.
 pub const MAX_TRACED: u64 = 1_000_000;
-/// How many it has if nothing is said.
+/// The number of messages in a trace that names no limit.
 pub const DEFAULT_TRACED: u64 = 100;
-/// How many processes a sample shows at most.
+/// The maximum number of processes in a sample.
 pub const MAX_TOP: usize = 1_000;
-/// How many it shows if nothing is said.
+/// The number of processes in a sample that names no limit.
 const DEFAULT_TOP: usize = 50;
 
-/// How often a trace that sees nothing looks whether anybody still reads it.
+/// How often an idle trace checks whether its client is still connected.
 const LOOK: Duration = Duration::from_millis(250);
 
 #[derive(Deserialize)]
@@ -70,7 +70,7 @@ pub(crate) async fn process<H: Host>(
     let mut value = serde_json::to_value(inspection)
         .map_err(|error| Failure::new(code::INTERNAL, format!("it cannot be written: {error}")))?;
     if let Some(state) = state {
-        value["data"] = json!(Shown::new(TYPED_TAG, &state));
+        value["data"] = json!(Rendered::new(TYPED_TAG, &state));
     }
     Ok(Json(value).into_response())
 }
@@ -149,8 +149,8 @@ pub(crate) async fn trace<H: Host>(
     Ok((kind, Body::new(lines)).into_response())
 }
 
-/// Passes on what is traced, until the trace ends or nobody reads it. The thread
-/// is one of tokio's for what blocks.
+/// Forwards traced messages until the trace ends or the client disconnects. Runs on a thread of
+/// tokio's blocking pool.
 fn follow(
     traced: std::sync::mpsc::Receiver<Traced>,
     place: OwnedSemaphorePermit,
@@ -183,7 +183,7 @@ fn follow(
     Lines::new(receiver)
 }
 
-/// A message for people, and in parts.
+/// Renders a traced message: one line for people, and its parts.
 fn line(traced: &Traced) -> EventLine {
     let direction = match traced.direction {
         Direction::Received => "received",
@@ -191,7 +191,7 @@ fn line(traced: &Traced) -> EventLine {
     };
     let kind = format!("{:?}", traced.kind).to_lowercase();
     let whole = traced.payload.len() == traced.bytes;
-    let shown = whole.then(|| Shown::new(traced.tag, &traced.payload));
+    let shown = whole.then(|| Rendered::new(traced.tag, &traced.payload));
     let mut line = match traced.direction {
         Direction::Received => format!("received {kind} from {}", traced.peer),
         Direction::Sent => format!("sent {kind} to {}", traced.peer),
@@ -199,10 +199,10 @@ fn line(traced: &Traced) -> EventLine {
     // Writing to a String cannot fail.
     let _ = write!(line, "  tag {}  {} B", traced.tag, traced.bytes);
     let text = match &shown {
-        Some(Shown::Empty) => String::new(),
-        Some(Shown::Msgpack(value)) => value.to_string(),
-        Some(Shown::Text(text)) => json!(text).to_string(),
-        Some(Shown::Hex(hex)) => format!("0x{hex}"),
+        Some(Rendered::Empty) => String::new(),
+        Some(Rendered::Msgpack(value)) => value.to_string(),
+        Some(Rendered::Text(text)) => json!(text).to_string(),
+        Some(Rendered::Hex(hex)) => format!("0x{hex}"),
         None => "(too long to be shown)".to_owned(),
     };
     if !text.is_empty() {
@@ -210,7 +210,7 @@ fn line(traced: &Traced) -> EventLine {
         line += &text;
     }
     if traced.missed > 0 {
-        let _ = write!(line, "  ({} before it were missed)", traced.missed);
+        let _ = write!(line, "  ({} before it were dropped)", traced.missed);
     }
     let mut event = json!({
         "event": "message",

@@ -1,40 +1,39 @@
-//! When a module file that changes is to be looked at.
+//! Decides when a module file that changes is scanned.
 //!
-//! Each file has its own time: what happens to others is no reason to wait for it.
-//! One that somebody has written to and not closed is waited for, within a bound;
-//! and one that is ready waits a moment for others that change with it, so that
-//! they go into one swap. Knows no clock and no file.
+//! Each file has its own timing: events of other files do not delay it. A file that is open for
+//! writing is waited for, within a bound; and one that is ready waits briefly for others that
+//! change with it, so that they go into one swap. Reads no clock and no file.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::post::Sign;
+use super::event_queue::ChangeHint;
 
-/// A file that nobody has touched for so long is looked at.
+/// A file without events for this long is scanned.
 pub(super) const QUIET: Duration = Duration::from_millis(100);
-/// One that is put in place again and again is looked at after this time.
+/// A file that is replaced again and again is scanned after this time.
 const RESTLESS: Duration = Duration::from_secs(2);
-/// One that is ready waits so long for others that have changed and are not.
+/// How long a ready file waits for others that have changed and are not ready.
 const TOGETHER: Duration = Duration::from_millis(500);
-/// How long a writer may pause that has the file open.
+/// How long a writer that has the file open may pause.
 const PAUSE: Duration = Duration::from_secs(10);
-/// One that is written to without an end is looked at after this time.
+/// A file that is written to without end is scanned after this time.
 const ENDLESS: Duration = Duration::from_secs(60);
 
-/// A file that has changed and was not looked at since.
+/// A file that has changed since it was last scanned.
 #[derive(Clone, Copy, Debug)]
-struct Touched {
-    /// By the node's clock, when it was first noticed.
+struct PendingFile {
+    /// When the change was first noticed, by the node's clock.
     noticed: u64,
-    /// When it changed first, or was closed first.
+    /// When it first changed, or was first closed.
     first: Instant,
     last: Instant,
-    /// See [`Sign`].
+    /// See [`ChangeHint`].
     open: bool,
     done: bool,
 }
 
-impl Touched {
+impl PendingFile {
     fn ready_at(&self) -> Instant {
         match self.open {
             true => (self.last + PAUSE).min(self.first + ENDLESS),
@@ -43,24 +42,24 @@ impl Touched {
     }
 }
 
-/// A file that is to be looked at.
+/// A file that is due to be scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ready {
-    /// By the node's clock, when its change was noticed.
+    /// When its change was noticed, by the node's clock.
     pub(super) noticed: u64,
-    /// Whoever wrote it has said that it is done.
+    /// Whether its writer has signalled that it is complete.
     pub(super) done: bool,
 }
 
-/// The files that have changed, by their modules.
+/// The changed files, by module.
 #[derive(Debug, Default)]
-pub(super) struct Settling(BTreeMap<String, Touched>);
+pub(super) struct Debounce(BTreeMap<String, PendingFile>);
 
-impl Settling {
-    /// Something has happened to the file of a module.
-    pub(super) fn touch(&mut self, module: &str, sign: Sign, noticed: u64, now: Instant) {
+impl Debounce {
+    /// Notes an event for the file of a module.
+    pub(super) fn touch(&mut self, module: &str, sign: ChangeHint, noticed: u64, now: Instant) {
         let Some(touched) = self.0.get_mut(module) else {
-            let touched = Touched {
+            let touched = PendingFile {
                 noticed,
                 first: now,
                 last: now,
@@ -70,7 +69,7 @@ impl Settling {
             self.0.insert(module.to_owned(), touched);
             return;
         };
-        // As it was, if nothing was said of that.
+        // Without information the previous state holds.
         let known = sign.open || sign.done || sign.gone;
         let open = if known { sign.open } else { touched.open };
         if touched.open != open {
@@ -83,24 +82,24 @@ impl Settling {
         }
     }
 
-    /// Whether the file of a module is not to be looked at yet.
+    /// Returns whether the file of a module is not due to be scanned yet.
     pub(super) fn holds(&self, module: &str) -> bool {
         self.0.contains_key(module)
     }
 
-    /// Modules that are none any more.
+    /// Drops the modules that `keep` does not name.
     pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.0.retain(|module, _| keep(module));
     }
 
-    /// When there is something to look at.
+    /// Returns when the next file is due.
     pub(super) fn ready_at(&self) -> Option<Instant> {
-        let times = || self.0.values().map(Touched::ready_at);
+        let times = || self.0.values().map(PendingFile::ready_at);
         let (first, last) = (times().min()?, times().max()?);
         Some(last.min(first + TOGETHER))
     }
 
-    /// Takes what is to be looked at now.
+    /// Takes the files that are due now.
     pub(super) fn take_ready(&mut self, now: Instant) -> BTreeMap<String, Ready> {
         if self.ready_at().is_none_or(|time| time > now) {
             return BTreeMap::new();
@@ -110,7 +109,7 @@ impl Settling {
             if touched.ready_at() > now {
                 return true;
             }
-            let Touched { noticed, done, .. } = *touched;
+            let PendingFile { noticed, done, .. } = *touched;
             ready.insert(module.clone(), Ready { noticed, done });
             false
         });
@@ -122,19 +121,19 @@ impl Settling {
 mod tests {
     use super::*;
 
-    const WRITTEN: Sign = Sign {
+    const WRITTEN: ChangeHint = ChangeHint {
         open: true,
         done: false,
         gone: false,
     };
-    const DONE: Sign = Sign {
+    const DONE: ChangeHint = ChangeHint {
         open: false,
         done: true,
         gone: false,
     };
 
     struct Times {
-        settling: Settling,
+        settling: Debounce,
         began: Instant,
     }
 
@@ -145,12 +144,12 @@ mod tests {
         )]
         fn new() -> Times {
             Times {
-                settling: Settling::default(),
+                settling: Debounce::default(),
                 began: Instant::now(),
             }
         }
 
-        fn touch(&mut self, module: &str, sign: Sign, at_ms: u64) {
+        fn touch(&mut self, module: &str, sign: ChangeHint, at_ms: u64) {
             let now = self.began + Duration::from_millis(at_ms);
             self.settling.touch(module, sign, at_ms, now);
         }
@@ -193,8 +192,8 @@ mod tests {
     fn a_writer_is_waited_for_but_not_for_ever() {
         let mut it = Times::new();
         it.touch("one", WRITTEN, 0);
-        // A touch of its name or date does not end the writing.
-        it.touch("one", Sign::default(), 9_000);
+        // A change of its name or timestamp does not end the writing.
+        it.touch("one", ChangeHint::default(), 9_000);
         assert_eq!(it.ready(), Some(19_000));
         it.touch("one", DONE, 9_500);
         assert_eq!(it.ready(), Some(9_600));
@@ -214,7 +213,7 @@ mod tests {
         assert_eq!(it.take(180), ["one", "two"]);
         it.touch("one", DONE, 1_000);
         it.touch("two", WRITTEN, 1_000);
-        // A writer that takes its time holds nobody else up for long.
+        // A slow writer does not delay other files for long.
         assert_eq!(it.ready(), Some(1_600));
         assert_eq!(it.take(1_600), ["one"]);
         assert!(it.settling.holds("two"));

@@ -1,10 +1,10 @@
-//! Follows a release from its commit until no process has to cross to it any
-//! more, and says then what became of it: once for each release, whoever
-//! notices first (the deployer while it waits, or the sweeper).
+//! Tracks a release from its commit until no process has to be upgraded to it any more, and then
+//! reports the result: once for each release, by the thread that detects it first (the deploying
+//! one while it waits, or the background upgrader).
 //!
-//! `Inner::following` is locked for a moment only, and may be held while the
-//! history of `exuvia_code` is locked, never the other way round. What is said
-//! is sent under it, so that the lines of two releases do not mix.
+//! `Inner::following` is locked briefly, and may be held while the history of `exuvia_code` is
+//! locked, never the other way round. Events are sent under it, so that those of two releases do
+//! not mix.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,57 +18,57 @@ use crate::event::Event;
 use crate::node::Node;
 use crate::swap::{ModuleSwap, changes};
 
-/// What became of a release.
+/// The result of the upgrade to a release.
 #[derive(Clone, Debug, Serialize)]
-pub struct SettledReport {
+pub struct UpgradeReport {
     /// The release.
     pub release: u64,
-    /// It is a way back to an earlier one.
-    pub back: bool,
-    /// What it changed.
+    /// Whether it is a rollback.
+    pub rollback: bool,
+    /// The modules that it changed.
     pub modules: Vec<ModuleSwap>,
-    /// The release that came before all had crossed to this one; `None`:
-    /// nobody has to cross any more.
+    /// The release that superseded this one before all processes were upgraded; `None`: no process
+    /// has to be upgraded any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<u64>,
-    /// Processes of the changed modules at the commit.
+    /// The number of processes of the changed modules at the commit.
     pub processes: u64,
-    /// Crossings, by path.
-    pub crossed: Vec<(&'static str, u64)>,
-    /// Of the crossings, those of sleepers that the sweeper woke. The others
-    /// crossed when they had something to do.
-    pub swept: u64,
-    /// Processes that could not cross.
-    pub stuck: u64,
-    /// Processes that new code failed in probation, so far.
-    pub returned: u64,
-    /// Processes that were left on their version, with consent.
-    pub left: u64,
-    /// Microseconds that a process stood still: median, 99th percentile, longest.
+    /// The upgrades, by path.
+    pub upgraded: Vec<(&'static str, u64)>,
+    /// The number of these upgrades for which the background upgrader woke the process. The other
+    /// processes were upgraded when they had something to do.
+    pub background: u64,
+    /// The number of processes whose upgrade failed.
+    pub failed: u64,
+    /// The number of processes that were reverted in probation, so far.
+    pub reverted: u64,
+    /// The number of processes that are exempt on request.
+    pub exempt: u64,
+    /// Microseconds that an upgrade paused a process: median, 99th percentile, maximum.
     pub pause_us: [f64; 3],
-    /// Milliseconds from the first sign of the change (the file event, or the
-    /// call) to the first process on new code; `None`: there is none.
+    /// Milliseconds from the first sign of the change (the file event, or the call) to the first
+    /// process on new code; `None`: there is none.
     pub running_ms: Option<f64>,
-    /// Milliseconds from the commit until this was noticed.
+    /// Milliseconds from the commit until the end was detected.
     pub took_ms: f64,
 }
 
-impl fmt::Display for SettledReport {
+impl fmt::Display for UpgradeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self.superseded_by {
             Some(_) => "superseded",
-            None => "settled",
+            None => "upgrade-completed",
         };
         write!(f, "{word}{}", changes(&self.modules))?;
-        let crossed: u64 = self.crossed.iter().map(|(_, count)| count).sum();
+        let upgraded: u64 = self.upgraded.iter().map(|(_, count)| count).sum();
         if let Some(by) = self.superseded_by {
             write!(
                 f,
-                " by release {by}  {crossed} of {} processes had crossed",
+                " by release {by}  {upgraded} of {} processes had been upgraded",
                 self.processes
             )?;
         }
-        for (index, (path, count)) in self.crossed.iter().enumerate() {
+        for (index, (path, count)) in self.upgraded.iter().enumerate() {
             let before = match (index, self.superseded_by) {
                 (0, None) => "  ",
                 (0, Some(_)) => ": ",
@@ -76,17 +76,17 @@ impl fmt::Display for SettledReport {
             };
             write!(f, "{before}{count} {path}")?;
         }
-        if crossed > 0 {
+        if upgraded > 0 {
             let [p50, p99, max] = self.pause_us;
             write!(
                 f,
-                " ({} by the sweeper)  pause p50/p99/max {p50:.0}/{p99:.0}/{max:.0} us",
-                self.swept
+                " ({} in the background)  pause p50/p99/max {p50:.0}/{p99:.0}/{max:.0} us",
+                self.background
             )?;
         }
-        write!(f, "  {} stuck, {} returned", self.stuck, self.returned)?;
-        if self.left > 0 {
-            write!(f, ", {} left on their version", self.left)?;
+        write!(f, "  {} failed, {} reverted", self.failed, self.reverted)?;
+        if self.exempt > 0 {
+            write!(f, ", {} exempt", self.exempt)?;
         }
         if let Some(running) = self.running_ms {
             write!(f, "  change to new code {running:.0} ms")?;
@@ -95,45 +95,45 @@ impl fmt::Display for SettledReport {
     }
 }
 
-/// Which release is followed.
+/// The release that is tracked.
 #[derive(Debug, Default)]
-pub(crate) struct Following {
-    /// The last one that was announced; `None` before the first.
+pub(crate) struct ReleaseTracker {
+    /// The last release that was announced; `None` before the first.
     last: Option<Arc<Release<Artifact>>>,
-    /// Set while processes have to cross to it.
-    open: Option<Open>,
+    /// Set while processes have to be upgraded to it.
+    open: Option<OpenRelease>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenRelease {
     release: Arc<Release<Artifact>>,
     modules: Vec<ModuleSwap>,
     processes: u64,
-    /// Times of the node's clock.
+    /// When the change was noticed and when the release was committed, by the node's clock.
     noticed: u64,
     committed: u64,
 }
 
-impl Open {
+impl OpenRelease {
     fn report(self, superseded_by: Option<u64>, now: u64) -> Event {
         let progress = &self.release.progress;
         let microseconds = |q| progress.pauses.quantile(q) as f64 / 1e3;
         let milliseconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e6;
         let first = progress.first_crossing.load(Ordering::Relaxed);
-        Event::Settled(SettledReport {
+        Event::UpgradeCompleted(UpgradeReport {
             release: self.release.id,
-            back: self.release.origin != self.release.id,
+            rollback: self.release.origin != self.release.id,
             superseded_by,
             processes: self.processes,
-            crossed: progress
+            upgraded: progress
                 .paths()
                 .into_iter()
                 .map(|(path, count)| (path.name(), count))
                 .collect(),
-            swept: progress.swept.load(Ordering::Relaxed),
-            stuck: progress.stuck.load(Ordering::Relaxed),
-            returned: progress.returned.load(Ordering::Relaxed),
-            left: progress.left.load(Ordering::Relaxed),
+            background: progress.swept.load(Ordering::Relaxed),
+            failed: progress.failed.load(Ordering::Relaxed),
+            reverted: progress.reverted.load(Ordering::Relaxed),
+            exempt: progress.exempt.load(Ordering::Relaxed),
             pause_us: [microseconds(0.5), microseconds(0.99), microseconds(1.0)],
             running_ms: (first > 0).then(|| milliseconds(self.noticed, first)),
             took_ms: milliseconds(self.committed, now),
@@ -142,20 +142,20 @@ impl Open {
     }
 }
 
-/// A release as whoever committed it knows it.
+/// What is known of a release at its commit.
 pub(crate) struct Committed {
     pub(crate) release: Arc<Release<Artifact>>,
     pub(crate) modules: Vec<ModuleSwap>,
-    /// Processes of the changed modules.
+    /// The number of processes of the changed modules.
     pub(crate) processes: u64,
     /// When the change was noticed, by the node's clock.
     pub(crate) noticed: u64,
 }
 
 impl Node {
-    /// Follows a release that was committed just now, after saying `line`. The
-    /// one before is superseded, if it was still followed.
-    pub(crate) fn follow(&self, committed: Committed, line: Option<Event>) {
+    /// Tracks a release that was just committed, after sending `line`. The previous one is
+    /// superseded, if it was still tracked.
+    pub(crate) fn track(&self, committed: Committed, line: Option<Event>) {
         let inner = &self.0;
         let now = inner.system.clock.now();
         let mut following = inner.following.lock();
@@ -167,9 +167,9 @@ impl Node {
         if let Some(line) = line {
             inner.events.send(line);
         }
-        // Where nobody has to cross there is nothing more to say.
+        // If no process has to be upgraded, there is nothing more to report.
         if committed.processes > 0 || inner.code.pending(&committed.release) > 0 {
-            following.open = Some(Open {
+            following.open = Some(OpenRelease {
                 release: committed.release,
                 modules: committed.modules,
                 processes: committed.processes,
@@ -179,9 +179,9 @@ impl Node {
         }
     }
 
-    /// Whether processes have still to cross to the release that is followed.
-    /// Says what became of it when none has.
-    pub(crate) fn is_crossing(&self) -> bool {
+    /// Returns whether processes still have to be upgraded to the tracked release. Reports the
+    /// result when there are none left.
+    pub(crate) fn is_upgrading(&self) -> bool {
         let inner = &self.0;
         let mut following = inner.following.lock();
         let Some(open) = &following.open else {
@@ -197,9 +197,8 @@ impl Node {
         false
     }
 
-    /// Follows the current release if code has gone back by itself meanwhile.
-    /// Only for who holds `Inner::swapping`: between a commit and `follow` it
-    /// would speak too early.
+    /// Tracks the current release if the runtime has rolled back meanwhile. The caller must hold
+    /// `Inner::swapping`: between a commit and [`Node::track`] the report would come too early.
     pub(crate) fn catch_up(&self) {
         let inner = &self.0;
         let current = inner.code.current();
@@ -217,11 +216,11 @@ impl Node {
             .collect();
         let committed = Committed {
             modules: ModuleSwap::of(&last, &versions),
-            processes: self.concerned(&current, &versions),
+            processes: self.affected(&current, &versions),
             noticed: inner.system.clock.now(),
             release: current,
         };
-        // The way back itself was told when it happened.
-        self.follow(committed, None);
+        // The rollback itself was reported when it happened.
+        self.track(committed, None);
     }
 }

@@ -1,8 +1,8 @@
-//! What happens when the system gives no room for one more frame: mappings,
-//! addresses or memory. It is no fault of the process that wanted one: whoever
-//! makes frames goes on with those that there are, and tries again later.
+//! What happens when the system refuses mappings, addresses or memory for one more frame.
+//! That is not the fault of the process that wanted one: the node continues with the frames
+//! that exist and tries again later.
 //!
-//! Deliberately absent: giving room back. `frames` does that.
+//! Not here: how memory is reclaimed. `frames::reclaim` does that.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,14 +13,14 @@ use rustix::io::Errno;
 
 use crate::pagemap::NO_ADDRESSES;
 
-/// How long nobody tries again after a failure, nanoseconds. A try costs some
+/// How long no frame is tried again after a failure, in nanoseconds. A try costs some
 /// system calls under the kernel's lock on the mappings.
 pub(crate) const PAUSE: u64 = 100_000_000;
-/// How often it is told at most, nanoseconds.
+/// The minimum time between two log lines about it, in nanoseconds.
 const TOLD_EVERY: u64 = 30_000_000_000;
 
-/// Whether the system has refused mappings, addresses or memory.
-pub(crate) fn is_no_room(error: &wasmtime::Error) -> bool {
+/// Returns whether the system has refused mappings, addresses or memory.
+pub(crate) fn is_out_of_resources(error: &wasmtime::Error) -> bool {
     error.chain().any(|cause| {
         let errno = cause.downcast_ref::<Errno>().copied();
         let io = cause.downcast_ref::<std::io::Error>();
@@ -30,36 +30,36 @@ pub(crate) fn is_no_room(error: &wasmtime::Error) -> bool {
     })
 }
 
-/// Failures to make frames.
+/// The failures to make frames.
 #[derive(Debug, Default)]
-pub(crate) struct Room {
+pub(crate) struct SystemCapacity {
     failures: AtomicU64,
-    /// The clock's time of the next try; 0: nothing has failed lately.
+    /// When to try again, by the node's clock; 0 if nothing has failed yet.
     retry_at: AtomicU64,
     news: Mutex<News>,
 }
 
 #[derive(Debug, Default)]
 struct News {
-    /// Why the last frame could not be made, if that was not told.
+    /// Why the last frame could not be made, if that was not logged yet.
     reason: Option<String>,
     told_at: Option<u64>,
 }
 
-impl Room {
-    /// Frames that could not be made.
+impl SystemCapacity {
+    /// Returns how many frames could not be made.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Whether one has failed a moment ago.
+    /// Returns whether one has failed within the last [`PAUSE`].
     #[inline]
     pub(crate) fn is_short(&self, clock: &Clock) -> bool {
         let retry_at = self.retry_at.load(Ordering::Relaxed);
         retry_at != 0 && clock.now() < retry_at
     }
 
-    /// The system had no room, in its own words.
+    /// Records that the system refused a frame, with the system's own words.
     pub(crate) fn failed(&self, clock: &Clock, reason: String) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let retry_at = clock.now().saturating_add(PAUSE);
@@ -67,8 +67,8 @@ impl Room {
         self.news.lock().reason = Some(reason);
     }
 
-    /// A line for the log, if there is something to tell. It may read long
-    /// files: not for a scheduler's thread.
+    /// Returns a line for the log, if there is something to report. It may read long files,
+    /// so it must not run on a scheduler's thread.
     pub(crate) fn news(&self, clock: &Clock, frames: usize) -> Option<String> {
         let mut news = self.news.lock();
         let now = clock.now();
@@ -89,11 +89,11 @@ impl Room {
     }
 }
 
-/// What is likely to be short, and what to do about it.
+/// Returns what is likely to be exhausted, and what to do about it.
 pub(crate) fn advice() -> String {
     let allowed = most_mappings();
     let mappings = mappings().unwrap_or(0);
-    // What is asked for at once may be some mappings.
+    // A single operation may need some mappings at once.
     if mappings + 64 >= allowed {
         return format!(
             "it has {mappings} of the {allowed} mappings that `vm.max_map_count` allows; raise that (`sysctl -w vm.max_map_count={}`), or lower `frames` in `[node]`",
@@ -109,7 +109,8 @@ pub(crate) fn advice() -> String {
     "the system has no memory left for it; lower `frame_memory` or `frames` in `[node]`, or give it more memory".into()
 }
 
-/// Mappings of this process. There is no memory to read them at once.
+/// Returns the number of mappings of this process. It reads in small parts, because memory
+/// may be exhausted.
 fn mappings() -> std::io::Result<usize> {
     let mut maps = std::fs::File::open("/proc/self/maps")?;
     let mut buffer = [0; 4096];
@@ -122,7 +123,7 @@ fn mappings() -> std::io::Result<usize> {
     }
 }
 
-/// `vm.max_map_count`.
+/// Returns `vm.max_map_count`.
 pub(crate) fn most_mappings() -> usize {
     std::fs::read_to_string("/proc/sys/vm/max_map_count")
         .ok()
@@ -130,7 +131,7 @@ pub(crate) fn most_mappings() -> usize {
         .unwrap_or(65_530)
 }
 
-/// Bytes of addresses that this process may have, if they are limited.
+/// Returns how many bytes of addresses this process may have, if they are limited.
 pub(crate) fn address_space() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = (limits.lines()).find_map(|line| line.strip_prefix("Max address space"))?;
@@ -143,7 +144,7 @@ mod tests {
 
     #[test]
     fn nobody_tries_again_at_once_and_it_is_told_now_and_then() {
-        let (room, clock) = (Room::default(), Clock::manual());
+        let (room, clock) = (SystemCapacity::default(), Clock::manual());
         assert!(!room.is_short(&clock));
         assert_eq!(room.news(&clock, 3), None);
         room.failed(&clock, "first".into());

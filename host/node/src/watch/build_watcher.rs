@@ -1,83 +1,83 @@
-//! Where an app is made while it runs: its manifest, its sources, its builds.
+//! Builds an app while it runs: its manifest, its sources, its build commands.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::SAVED;
-use super::artifacts::{Artifacts, Cause, Looked};
-use super::places::places;
+use super::artifacts::{Artifacts, Cause, ScanResult};
+use super::link_targets::places;
 use super::sources::Sources;
 use super::stamp::{Stamp, stamp};
 use crate::app::App;
-use crate::behind::Behind;
 use crate::build::{BuildError, Built, Show, Stopper, build};
 use crate::event::{Event, Events};
 use crate::files as reading;
 use crate::live::{Begun, Live};
 use crate::manifest::{BuildStep, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestError};
-use crate::swap::Made;
+use crate::outdated::Outdated;
+use crate::swap::BuildInfo;
 
-/// How often files are looked at while there is no node, and so no watcher.
+/// How often files are polled while there is no node, and so no watcher.
 const POLL: Duration = Duration::from_millis(250);
 
-/// Builds in a row, each caused by the one before, after which it is told.
+/// The number of consecutive builds, each triggered by the previous one, after which a build loop
+/// is reported.
 const TOLD_RESTLESS: u32 = 3;
-/// They are made after [`SAVED`] times two to this power at the least often.
+/// The maximum exponent of the backoff, which is [`SAVED`] times a power of two.
 const MOST_RESTLESS: u32 = 11;
 
-/// The manifest of an app, its sources and its builds. Before the app runs, it
-/// builds all ([`Workshop::build`]) and waits for what mends a failure
-/// ([`Workshop::wait`]); then [`App::develop`] takes it.
+/// The manifest of an app, its sources and its builds. Before the app runs, it builds everything
+/// ([`BuildWatcher::build`]) and waits for a change that may fix a failure
+/// ([`BuildWatcher::wait`]); then [`App::develop`] takes it.
 #[derive(Debug)]
-pub struct Workshop {
+pub struct BuildWatcher {
     file: PathBuf,
-    /// Of the manifest's text; `None`: it could not be read.
+    /// The hash of the manifest's text; `None`: it could not be read.
     seen: Option<blake3::Hash>,
     manifest: Manifest,
     sources: Sources,
-    /// Module files that somebody else makes, as they were before the boot.
+    /// The stamps of module files that no build makes, as they were before the boot.
     others: HashMap<PathBuf, Option<Stamp>>,
     colours: bool,
     stopper: Stopper,
-    /// Commands whose last run has failed.
+    /// Commands whose last run failed.
     failing: HashSet<String>,
     running: Option<Running>,
-    /// The manifest was applied while a build had failed or a swap was refused, so
-    /// that children may be missing.
+    /// Whether the manifest was applied while a build had failed or a swap was rejected, so that
+    /// children may be missing.
     missing: bool,
-    /// Builds in a row whose only reason was what had changed during the build
-    /// before.
+    /// The number of consecutive builds whose only reason was what had changed during the previous
+    /// build.
     restless: u32,
 }
 
-/// The app that runs.
+/// The running app.
 #[derive(Debug)]
 struct Running {
     events: Events,
     live: Live,
 }
 
-impl Workshop {
-    /// Opens the app in a folder, or that of a manifest. With `colours`, builds
-    /// are asked for colours in what [`Event::Built`] and [`Event::BuildFailed`]
-    /// tell.
+impl BuildWatcher {
+    /// Opens the app in a folder, or that of a manifest file. With `colours`, builds are asked for
+    /// colours in the output in [`Event::Built`] and [`Event::BuildFailed`].
     ///
     /// # Errors
     ///
     /// What is wrong with the manifest.
-    pub fn open(app: &Path, colours: bool) -> Result<Workshop, ManifestError> {
-        // The current folder may go, and come again.
+    pub fn open(app: &Path, colours: bool) -> Result<BuildWatcher, ManifestError> {
+        // The current folder may be removed and created again.
         let app = std::path::absolute(app).unwrap_or_else(|_| app.to_owned());
         let file = if app.is_dir() {
             app.join(FILE_NAME)
         } else {
             app
         };
-        // Before it is parsed: what is edited meanwhile is seen as a change.
+        // Read before the manifest is parsed, so that an edit in between is detected.
         let seen = read(&file);
         let manifest = Manifest::load(&file)?.for_development();
-        Ok(Workshop {
+        Ok(BuildWatcher {
             seen,
             others: others(&manifest),
             sources: sources(&manifest, &file),
@@ -92,17 +92,17 @@ impl Workshop {
         })
     }
 
-    /// The manifest as it was last read.
+    /// Returns the manifest as it was last read.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Stops builds, and [`Workshop::wait`].
+    /// Returns a handle that stops builds and [`BuildWatcher::wait`].
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
 
-    /// Runs a build command of the manifest; what it prints goes to stderr.
+    /// Runs a build command of the manifest; its output goes to stderr.
     ///
     /// # Errors
     ///
@@ -114,8 +114,9 @@ impl Workshop {
         built
     }
 
-    /// Waits until a source or the manifest changes, and reads the manifest again
-    /// if it has. Answers the changed files, and nothing if it was stopped.
+    /// Waits until a source, the manifest or a module file that no build makes changes, and reads
+    /// the manifest again if that has changed. Returns the changed files, or nothing if it was
+    /// stopped.
     ///
     /// # Errors
     ///
@@ -146,7 +147,7 @@ impl Workshop {
         Ok(Vec::new())
     }
 
-    /// The app runs, and will be told of changes.
+    /// Connects it to the running app, to which it reports changes.
     pub(super) fn attend(&mut self, app: &App) {
         self.running = Some(Running {
             events: app.node().0.events.clone(),
@@ -154,42 +155,41 @@ impl Workshop {
         });
     }
 
-    /// The module files.
+    /// Returns the module files.
     pub(super) fn files(&self) -> BTreeMap<String, PathBuf> {
         files(&self.manifest)
     }
 
-    /// Folders all of whose entries matter.
+    /// Returns the folders in which every entry matters.
     pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
         self.sources.folders()
     }
 
-    /// Entries of other folders that matter.
+    /// Returns the entries of other folders that matter.
     pub(super) fn entries(&self) -> impl Iterator<Item = PathBuf> {
         self.sources.entries().chain(places(&self.file))
     }
 
-    /// After which time there is work without an event: something has changed during
-    /// a build. Longer each time, if that is the build's own doing.
-    pub(super) fn is_behind(&self) -> Option<Duration> {
+    /// Returns after which time to build without an event, because something has changed during a
+    /// build. It grows as long as the builds themselves cause the changes.
+    pub(super) fn backoff(&self) -> Option<Duration> {
         let pause = SAVED * 2_u32.saturating_pow(self.restless.min(MOST_RESTLESS));
         self.sources.is_pending().then_some(pause)
     }
 
-    /// Whether something has changed beside what has changed during the last build.
+    /// Returns whether something has changed in addition to what changed during the last build.
     pub(super) fn has_news(&mut self) -> bool {
         let news = self.sources.has_news() || read(&self.file) != self.seen;
         if news {
-            // Not the build's own doing.
+            // The change is not caused by the build.
             self.restless = 0;
         }
         news
     }
 
-    /// Looks at the manifest and the sources, builds what has changed, and has
-    /// what was built swapped in.
+    /// Scans the manifest and the sources, builds what has changed, and has the results swapped in.
     pub(super) fn work(&mut self, noticed: u64, artifacts: &mut Artifacts) {
-        self.notice_unrest();
+        self.detect_build_loop();
         let mut changed = self.sources.look();
         let mut steps = self.manifest.builds();
         steps.retain(|step| changed.iter().any(|file| reads(step, file)));
@@ -204,16 +204,17 @@ impl Workshop {
             self.make(&steps, &changed, noticed, artifacts);
         }
         if let (Some(begun), Some(running)) = (edit, &self.running) {
-            // Modules that came with it, if nobody here builds them.
+            // Modules that came with the edit, if no build here makes them.
             let looked = artifacts.look(noticed, &Cause::Event);
             running.live.finish(begun, &self.manifest);
-            self.missing =
-                looked == Looked::Refused || !self.failing.is_empty() || !artifacts.are_loaded();
+            self.missing = looked == ScanResult::Refused
+                || !self.failing.is_empty()
+                || !artifacts.are_loaded();
         }
     }
 
-    /// Counts builds that are caused by builds, and says so once.
-    fn notice_unrest(&mut self) {
+    /// Counts builds that are triggered by builds, and reports a loop once.
+    fn detect_build_loop(&mut self) {
         if !self.sources.is_pending() {
             self.restless = 0;
             return;
@@ -221,14 +222,13 @@ impl Workshop {
         self.restless += 1;
         if self.restless == TOLD_RESTLESS {
             let files: Vec<PathBuf> = self.sources.pending().cloned().collect();
-            self.tell(Event::Restless {
+            self.tell(Event::BuildLoop {
                 files: self.shown(&files),
             });
         }
     }
 
-    /// The manifest is another one: it is read, and begins to be applied. What it
-    /// makes necessary to build is added to `due`.
+    /// Reads an edited manifest, and begins to apply it. Adds the builds that it requires to `due`.
     fn edited(&mut self, artifacts: &mut Artifacts, due: &mut Vec<BuildStep>) -> Option<Begun> {
         let running = self.running.as_ref()?;
         let manifest = match Manifest::load(&self.file) {
@@ -264,12 +264,12 @@ impl Workshop {
         let made_before = self.oldest(steps);
         let mut modules = Vec::new();
         let mut all = Built::default();
-        let mut mended = false;
+        let mut recovered = false;
         for step in steps {
             let Some(built) = self.make_one(step, &shown) else {
                 continue;
             };
-            mended |= self.failing.remove(&step.command);
+            recovered |= self.failing.remove(&step.command);
             modules.extend(step.modules.iter().cloned());
             all.output += &built.output;
             all.took += built.took;
@@ -278,7 +278,10 @@ impl Workshop {
             return;
         }
         let build_ms = all.took.as_secs_f64() * 1e3;
-        let tell = |fresh: bool, runs: Option<Vec<Behind>>, mended: bool, dated: Option<String>| {
+        let tell = |fresh: bool,
+                    current: Option<Vec<Outdated>>,
+                    recovered: bool,
+                    stale_timestamp: Option<String>| {
             Event::Built {
                 modules: modules.clone(),
                 took_ms: build_ms,
@@ -288,34 +291,36 @@ impl Workshop {
                     String::new()
                 },
                 new: fresh,
-                runs: runs.is_some(),
-                behind: runs.unwrap_or_default(),
-                mended,
-                dated,
+                is_current: current.is_some(),
+                outdated: current.unwrap_or_default(),
+                recovered,
+                stale_timestamp,
             }
         };
         let said = !all.output.trim().is_empty();
         if said {
             self.tell(tell(true, None, false, None));
         }
-        let made = Made {
+        let made = BuildInfo {
             changed: shown,
             build_ms,
         };
         let looked = artifacts.look(noticed, &Cause::Built(made, modules.clone()));
-        if matches!(looked, Looked::Nothing | Looked::Same(_)) {
-            let runs = artifacts.run(&modules);
-            let mended = runs && (mended || looked == Looked::Same(true));
-            let dated = self.dated(changed, made_before).filter(|_| !mended);
-            let runs = runs.then(|| artifacts.behind(&modules));
-            self.tell(tell(false, runs, mended, dated));
+        if matches!(looked, ScanResult::Nothing | ScanResult::Same(_)) {
+            let is_current = artifacts.run(&modules);
+            let recovered = is_current && (recovered || looked == ScanResult::Same(true));
+            let stale_timestamp = self
+                .stale_timestamp(changed, made_before)
+                .filter(|_| !recovered);
+            let current = is_current.then(|| artifacts.outdated(&modules));
+            self.tell(tell(false, current, recovered, stale_timestamp));
         }
-        if looked == Looked::Swapped {
+        if looked == ScanResult::Swapped {
             self.swapped();
         }
     }
 
-    /// Modules are new: children that had to do without them may start.
+    /// Called when modules are new: starts children that were missing them.
     pub(super) fn swapped(&mut self) {
         if std::mem::take(&mut self.missing)
             && let Some(running) = &self.running
@@ -357,16 +362,16 @@ impl Workshop {
         }
     }
 
-    /// When the oldest file that these steps make was made.
+    /// Returns the oldest modification time of the files that these steps make.
     fn oldest(&self, steps: &[BuildStep]) -> Option<SystemTime> {
         let modules = steps.iter().flat_map(|step| &step.modules);
         let dates = modules.filter_map(|name| modified(&self.manifest.modules.get(name)?.path));
         dates.min()
     }
 
-    /// The first changed source that is dated before what was made of it last. Tools
-    /// that go by dates have taken it for old.
-    fn dated(&self, changed: &[PathBuf], made: Option<SystemTime>) -> Option<String> {
+    /// Returns the first changed source with a timestamp before `made`, the time of what was last
+    /// built from it. Tools that compare timestamps took it for unchanged.
+    fn stale_timestamp(&self, changed: &[PathBuf], made: Option<SystemTime>) -> Option<String> {
         let made = made?;
         let is_older = |file: &&PathBuf| modified(file).is_some_and(|date| date < made);
         let mut sources = changed.iter().filter(|file| **file != self.file);
@@ -374,7 +379,7 @@ impl Workshop {
         self.shown(std::slice::from_ref(source)).pop()
     }
 
-    /// Paths as the user knows them.
+    /// Returns paths as the user knows them.
     fn shown(&self, paths: &[PathBuf]) -> Vec<String> {
         let folder = &self.manifest.base_dir;
         let shown = |path: &PathBuf| {
@@ -385,7 +390,7 @@ impl Workshop {
     }
 }
 
-/// The stamps of the module files that no build makes.
+/// Returns the stamps of the module files that no build makes.
 fn others(manifest: &Manifest) -> HashMap<PathBuf, Option<Stamp>> {
     manifest
         .modules
@@ -403,7 +408,8 @@ fn files(manifest: &Manifest) -> BTreeMap<String, PathBuf> {
         .collect()
 }
 
-/// The manifest is looked at by itself: an edit of it is no reason to build.
+/// Returns the sources without the manifest, which is checked separately: an edit of it is no
+/// reason to build.
 fn sources(manifest: &Manifest, file: &Path) -> Sources {
     let steps = manifest.builds().into_iter();
     let roots: HashSet<PathBuf> = steps.flat_map(|step| step.sources).collect();
@@ -416,7 +422,7 @@ fn reads(step: &BuildStep, file: &Path) -> bool {
     step.sources.iter().any(|source| file.starts_with(source))
 }
 
-/// The hash of a manifest's text, as far as a manifest may go.
+/// Returns the hash of a manifest's text, up to the maximum length of a manifest.
 fn read(file: &Path) -> Option<blake3::Hash> {
     let most = MAX_MANIFEST_BYTES as u64 + 1;
     let text = reading::read_up_to(file, most).ok()?;

@@ -1,5 +1,5 @@
-//! How a subcommand fails: what is said, and with which exit code. The codes are
-//! part of the interface.
+//! Errors of subcommands: the message and the exit code. The exit codes are part of the
+//! interface.
 
 use exuvia_control::{ClientError, ServeError};
 use exuvia_node::BootError;
@@ -9,38 +9,38 @@ use exuvia_node::manifest::ManifestError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// What was asked for did not happen.
+    /// The operation failed.
     Failed = 1,
-    /// It was asked for in a wrong way. clap uses the same.
+    /// Wrong usage. clap exits with the same code.
     Usage = 2,
     /// No node could be reached.
     NoNode = 3,
 }
 
-/// Why a subcommand ends without having done what it should.
+/// The reason a subcommand failed.
 #[derive(Debug)]
-pub(crate) enum Fault {
-    /// It is to be told to the user.
-    Told(Told),
-    /// Whoever read the output is gone, as `head` is: nothing is wrong.
+pub(crate) enum CliError {
+    /// An error to be reported to the user.
+    Told(Reported),
+    /// The reader of the output is gone, as with `head`: not an error.
     NobodyReads,
-    /// It has been told already.
+    /// The error has been reported already.
     Shown(Exit),
 }
 
-/// A fault for the user.
+/// An error to be reported to the user.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Reported {
     pub(crate) exit: Exit,
-    /// Stable, for programs.
+    /// A stable code for programs.
     pub(crate) code: String,
     pub(crate) message: String,
     pub(crate) help: Option<String>,
-    /// The message is complete, with its own `error:`.
+    /// Whether the message is complete and has its own `error:` prefix.
     pub(crate) complete: bool,
 }
 
-impl Fault {
+impl CliError {
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::new(Exit::Failed, "failed", message)
     }
@@ -54,7 +54,7 @@ impl Fault {
     }
 
     pub(crate) fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self::Told(Told {
+        Self::Told(Reported {
             exit,
             code: code.to_owned(),
             message: message.into(),
@@ -63,7 +63,7 @@ impl Fault {
         })
     }
 
-    /// The exit code.
+    /// Returns the exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Told(told) => told.exit,
@@ -74,7 +74,7 @@ impl Fault {
 
     pub(crate) fn help(self, help: impl Into<String>) -> Self {
         match self {
-            Self::Told(told) => Self::Told(Told {
+            Self::Told(told) => Self::Told(Reported {
                 help: Some(help.into()),
                 ..told
             }),
@@ -83,7 +83,7 @@ impl Fault {
     }
 }
 
-impl From<ClientError> for Fault {
+impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let exit = if error.unreachable() {
             Exit::NoNode
@@ -98,7 +98,7 @@ impl From<ClientError> for Fault {
     }
 }
 
-impl From<ServeError> for Fault {
+impl From<ServeError> for CliError {
     fn from(error: ServeError) -> Self {
         let fault = Self::failed(error.to_string());
         match error.help() {
@@ -108,7 +108,7 @@ impl From<ServeError> for Fault {
     }
 }
 
-impl From<BootError> for Fault {
+impl From<BootError> for CliError {
     fn from(error: BootError) -> Self {
         if let BootError::Manifest(error) = error {
             return error.into();
@@ -121,9 +121,9 @@ impl From<BootError> for Fault {
     }
 }
 
-impl From<ManifestError> for Fault {
+impl From<ManifestError> for CliError {
     fn from(error: ManifestError) -> Self {
-        Self::Told(Told {
+        Self::Told(Reported {
             exit: Exit::Failed,
             code: "manifest".to_owned(),
             message: error.to_string(),

@@ -1,16 +1,18 @@
-//! Where processes and schedulers meet: the scheduler runs numbers, the
-//! executor runs processes, and neither knows the other.
+//! Connects processes and schedulers: the scheduler runs numbers, the executor runs processes, and
+//! neither knows the other.
 
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use exuvia_engine::{Executor, GuestSystem, Ran, StandIn, Threads, WayBack, prepare_thread};
+use exuvia_engine::{
+    Executor, GuestSystem, ResumeHandle, SpareThread, Threads, TurnResult, prepare_thread,
+};
 use exuvia_process::{Priority, Schedule};
 use exuvia_scheduler::{Handle, Next, Run};
 
-/// What the scheduler drives.
+/// What the scheduler runs.
 #[derive(Debug)]
 pub(crate) struct Runner {
     pub(crate) executor: Executor,
@@ -31,10 +33,10 @@ impl Run for Runner {
     }
 }
 
-fn next(system: &GuestSystem, index: u32, ran: Ran) -> Next {
+fn next(system: &GuestSystem, index: u32, ran: TurnResult) -> Next {
     match ran {
-        Ran::Idle => Next::Idle,
-        Ran::Again => {
+        TurnResult::Idle => Next::Idle,
+        TurnResult::Ready => {
             match (system.table.slot(index)).map(|slot| (slot.pinned_to(), slot.priority())) {
                 Some((Some(_), _)) => Next::AgainHere,
                 Some((None, Priority::High)) => Next::AgainHigh,
@@ -42,84 +44,87 @@ fn next(system: &GuestSystem, index: u32, ran: Ran) -> Next {
                 Some((None, Priority::Normal)) | None => Next::Again,
             }
         }
-        Ran::Elsewhere(way_back) => {
-            let way_back: Arc<dyn Any + Send + Sync> = way_back;
-            // Another's way back is none of a worker's: to go on without would lose one.
-            let way = way_back.downcast::<Way>().expect("it came from `Stacks`");
+        TurnResult::Elsewhere(resume_handle) => {
+            let resume_handle: Arc<dyn Any + Send + Sync> = resume_handle;
+            // A resume handle of another implementation refers to no worker: continuing without it
+            // would lose a thread.
+            let way = resume_handle
+                .downcast::<SchedulerResumeHandle>()
+                .expect("it came from `Stacks`");
             Next::Elsewhere(way.0.clone())
         }
-        // This thread is no worker's any more, and nobody asks.
-        Ran::Ended => Next::Idle,
+        // This thread is no longer a worker, so the result is not used.
+        TurnResult::Ended => Next::Idle,
     }
 }
 
-/// The schedulers' threads, as the engine sees them.
+/// The threads of the schedulers, as the engine sees them.
 #[derive(Debug)]
-pub(crate) struct Stacks {
+pub(crate) struct SchedulerThreads {
     handle: Handle,
     system: Arc<GuestSystem>,
 }
 
-impl Stacks {
-    pub(crate) fn new(handle: Handle, system: Arc<GuestSystem>) -> Stacks {
-        Stacks { handle, system }
+impl SchedulerThreads {
+    pub(crate) fn new(handle: Handle, system: Arc<GuestSystem>) -> SchedulerThreads {
+        SchedulerThreads { handle, system }
     }
 }
 
-impl Threads for Stacks {
+impl Threads for SchedulerThreads {
     #[inline]
-    fn may_step_aside(&self) -> bool {
-        self.handle.may_step_aside()
+    fn may_block_in_place(&self) -> bool {
+        self.handle.may_block_in_place()
     }
 
     fn turn_gets_long(&self) {
         self.handle.slice_gets_long();
     }
 
-    fn stand_in(&self) -> Option<Box<dyn StandIn>> {
-        let scheduler = self.handle.stand_in()?;
+    fn spare_thread(&self) -> Option<Box<dyn SpareThread>> {
+        let scheduler = self.handle.spare_thread()?;
         let system = self.system.clone();
-        Some(Box::new(Substitute { scheduler, system }))
+        Some(Box::new(SchedulerSpareThread { scheduler, system }))
     }
 }
 
-struct Substitute {
-    scheduler: exuvia_scheduler::StandIn,
+struct SchedulerSpareThread {
+    scheduler: exuvia_scheduler::SpareThread,
     system: Arc<GuestSystem>,
 }
 
-impl StandIn for Substitute {
-    fn way_back(&self) -> Arc<dyn WayBack> {
-        Arc::new(Way(self.scheduler.way_back()))
+impl SpareThread for SchedulerSpareThread {
+    fn resume_handle(&self) -> Arc<dyn ResumeHandle> {
+        Arc::new(SchedulerResumeHandle(self.scheduler.resume_handle()))
     }
 
-    fn take_over(self: Box<Self>, index: u32, then: Box<dyn FnOnce() -> Ran + Send>) {
+    fn take_over(self: Box<Self>, index: u32, then: Box<dyn FnOnce() -> TurnResult + Send>) {
         let system = self.system;
         (self.scheduler).take_over(index, move || next(&system, index, then()));
     }
 }
 
 #[derive(Debug)]
-struct Way(Arc<exuvia_scheduler::WayBack>);
+struct SchedulerResumeHandle(Arc<exuvia_scheduler::ResumeHandle>);
 
-impl WayBack for Way {
+impl ResumeHandle for SchedulerResumeHandle {
     fn wait(&self) {
         self.0.wait();
     }
 }
 
-/// The way from a process that has something to do to a run queue. It knows
-/// the scheduler's handle only, so that it keeps nothing alive.
+/// Puts processes that are ready into run queues. Holds the scheduler's handle only, so that it
+/// keeps nothing alive.
 #[derive(Debug, Default)]
-pub(crate) struct Wakes(OnceLock<Handle>);
+pub(crate) struct RunQueues(OnceLock<Handle>);
 
-impl Wakes {
+impl RunQueues {
     pub(crate) fn connect(&self, handle: Handle) {
         let _ = self.0.set(handle);
     }
 }
 
-impl Schedule for Wakes {
+impl Schedule for RunQueues {
     #[inline]
     fn schedule(&self, slot: u32) {
         if let Some(handle) = self.0.get() {

@@ -1,16 +1,16 @@
-//! Where a path leads, over symbolic links: the entries of folders that decide what
-//! it is. A change of any of them is a change of what stands at the path.
+//! Resolves a path over symbolic links to the directory entries that determine its target. A change
+//! of any of them is a change of what the path refers to.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-/// Links on a way after which the system, too, takes it for a circle.
+/// The number of links after which resolution gives up, as in the kernel.
 const MAX_LINKS: usize = 40;
 
-/// The entries that a path goes through: each link on the way, and at last what it
-/// leads to, or the first that is not there. Their folders are there, and are named
-/// without links.
+/// Returns the directory entries that a path goes through: each link on the way, and finally the
+/// target, or the first entry that does not exist. The folders of these entries exist, and their
+/// paths contain no links.
 pub(super) fn places(path: &Path) -> Vec<PathBuf> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut rest = VecDeque::from(parts(&path));
@@ -41,7 +41,7 @@ pub(super) fn places(path: &Path) -> Vec<PathBuf> {
                 }
             }
             Ok(kind) if kind.is_dir() && !rest.is_empty() => folder = entry,
-            // Its end, or nothing can be below it.
+            // It is the target, or nothing can be below it.
             _ => {
                 places.push(entry);
                 break;
@@ -93,7 +93,7 @@ mod tests {
                 at("store/deep/file")
             ]
         );
-        // What is not there is waited for where it will be.
+        // A missing entry is returned where it would be created.
         assert_eq!(
             places(&at("link/none/file")),
             [at("link"), at("store/none")]

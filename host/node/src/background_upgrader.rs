@@ -1,46 +1,47 @@
-//! The sweeper: some time after a commit it wakes the processes that sleep in
-//! old versions, at a bounded rate, so that they cross and old versions end;
-//! it sees when the last has crossed, and drops versions and frames that nobody
-//! needs any more. After a way back it wakes the loop processes at once: nobody
-//! has looked for them before, as whoever deploys does.
+//! The background upgrader. Some time after a commit it wakes the processes that are idle in old
+//! versions, at a bounded rate, so that they are upgraded and the old versions can be unloaded. It
+//! detects when the last process is upgraded, and drops versions and frames that are no longer
+//! needed. After a rollback it wakes the loop processes at once: a deployment does that itself, a
+//! rollback by the runtime does not.
 
 use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use exuvia_engine::{Artifact, GuestOwn};
+use exuvia_engine::{Artifact, GuestProcess};
 
 use crate::event::Event;
 use crate::node::{Inner, Node};
 
-/// Processes looked at between two pauses.
+/// The number of processes woken between two pauses.
 const BATCH: u32 = 512;
-/// The pause: 50,000 processes a second at most.
+/// The pause between two batches: at most 50,000 processes per second.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How often versions are unloaded and frames dropped without a commit.
+/// How often versions are unloaded and frames trimmed without a commit.
 const IDLE: Duration = Duration::from_secs(2);
-/// How soon after a commit it looks whether all have crossed; then after twice
-/// the time each, up to [`SELDOM`]. A look costs a few loads for each version.
+/// How soon after a commit it checks whether all processes are upgraded; the interval then doubles
+/// up to [`SELDOM`]. A check costs a few loads for each version.
 const SOON: Duration = Duration::from_millis(1);
-/// How often it looks in the end.
+/// The longest interval between two checks.
 const SELDOM: Duration = Duration::from_millis(100);
-/// Releases that can be gone back to and whose versions stay loaded for that.
+/// The number of earlier releases that stay available for a rollback, so that their versions stay
+/// loaded.
 const KEEP: usize = 2;
 
-/// The way to the sweeper's thread, which ends when the node is dropped.
+/// The sender to the background upgrader's thread, which ends when the node is dropped.
 #[derive(Debug)]
-pub(crate) struct Sweeper(SyncSender<()>);
+pub(crate) struct BackgroundUpgrader(SyncSender<()>);
 
-/// A channel that tells the sweeper of commits.
+/// Makes the channel that tells the background upgrader of commits.
 pub(crate) fn commits() -> (SyncSender<()>, Receiver<()>) {
-    // One is enough: it looks at what is current then.
+    // One is enough: it reads the current release when it wakes.
     sync_channel(1)
 }
 
-impl Sweeper {
-    pub(crate) fn new(commits: SyncSender<()>) -> Sweeper {
-        Sweeper(commits)
+impl BackgroundUpgrader {
+    pub(crate) fn new(commits: SyncSender<()>) -> BackgroundUpgrader {
+        BackgroundUpgrader(commits)
     }
 
     /// Starts the thread.
@@ -57,53 +58,55 @@ impl Sweeper {
             }
         };
         if let Err(error) = thread::Builder::new()
-            .name("exuvia-sweeper".into())
+            .name("exuvia-upgrader".into())
             .spawn(body)
         {
-            tracing::error!("the sweeper has no thread, sleepers cross when they wake: {error}");
+            tracing::error!(
+                "the background upgrader has no thread, so idle processes are upgraded when they wake: {error}"
+            );
         }
     }
 
-    /// A release was committed.
+    /// Reports that a release was committed.
     pub(crate) fn committed(&self) {
-        // A full channel: it knows already.
+        // If the channel is full, a report is pending already.
         let _ = self.0.try_send(());
     }
 }
 
-/// What is to be done when, by the node's clock.
+/// What is due when, by the node's clock.
 #[derive(Default)]
 struct Rounds {
     committed: bool,
     sweep_at: Option<u64>,
     unload_at: u64,
     look_after: Duration,
-    /// Whether processes were crossing when it looked last.
+    /// Whether processes were being upgraded at the last check.
     crossing: bool,
 }
 
 impl Rounds {
-    /// Does what is due. Answers how long nothing else will be.
+    /// Does what is due. Returns how long nothing else is.
     fn next(&mut self, node: &Node) -> Duration {
         let now = || node.0.system.clock.now();
         let in_future = |time: Duration| {
             now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
         };
         if std::mem::take(&mut self.committed) {
-            node.wake_loops_back();
+            node.wake_loops_after_rollback();
             self.sweep_at = Some(in_future(node.0.config.sweep_after));
             self.look_after = SOON;
         }
         if self.sweep_at.is_some_and(|at| at <= now()) {
             self.sweep_at = None;
-            node.sweep();
+            node.wake_pending();
             self.look_after = SOON;
         }
-        // Whoever swaps catches up himself.
+        // A swap that holds the lock catches up by itself.
         if let Some(_one) = node.0.swapping.try_lock() {
             node.catch_up();
         }
-        let crossing = node.is_crossing();
+        let crossing = node.is_upgrading();
         if self.crossing && !crossing {
             self.unload_at = 0;
         }
@@ -140,26 +143,25 @@ impl Rounds {
 }
 
 impl Node {
-    /// If the current release is a way back, wakes the loop processes that
-    /// take `UPGRADE`.
-    fn wake_loops_back(&self) {
+    /// If the current release is a rollback, wakes the loop processes that take `UPGRADE`.
+    fn wake_loops_after_rollback(&self) {
         let inner = &self.0;
         let release = inner.code.current();
         if release.origin == release.id {
             return;
         }
         for index in inner.system.table.indices() {
-            self.wake_if(index, |own| {
-                let loops = own.guest().and_then(|guest| guest.loops());
-                loops == Some(true) && inner.executor.is_behind(own)
+            self.wake_if(index, |process| {
+                let loops = process.guest().and_then(|guest| guest.loops());
+                loops == Some(true) && inner.executor.is_upgrade_pending(process)
             });
         }
     }
 
-    /// Wakes a process at rest for which `what` holds, and one that is not at
-    /// rest: it may be about to rest and have looked for new code before it came,
-    /// or somebody inspects it. Whether it was woken.
-    fn wake_if(&self, index: u32, what: impl FnOnce(&mut GuestOwn) -> bool) -> bool {
+    /// Wakes a process that is parked and for which `what` holds, and any process that cannot be
+    /// inspected: it may be about to park and have checked for new code before the commit, or it is
+    /// being inspected. Returns whether it was woken.
+    fn wake_if(&self, index: u32, what: impl FnOnce(&mut GuestProcess) -> bool) -> bool {
         let inner = &self.0;
         let wanted = inner.executor.look(index, what).unwrap_or(true);
         let pid = wanted.then(|| inner.system.pid(index)).flatten();
@@ -169,8 +171,8 @@ impl Node {
         pid.is_some()
     }
 
-    /// Wakes every process that has not crossed yet.
-    pub(crate) fn sweep(&self) {
+    /// Wakes every process that is not yet upgraded.
+    pub(crate) fn wake_pending(&self) {
         let inner = &self.0;
         let release = inner.code.current_id();
         let mut batch = 0;
@@ -178,7 +180,7 @@ impl Node {
             if inner.code.current_id() != release {
                 return;
             }
-            if self.wake_if(index, |own| inner.executor.is_behind(own)) {
+            if self.wake_if(index, |process| inner.executor.is_upgrade_pending(process)) {
                 batch += 1;
                 if batch == BATCH {
                     batch = 0;
@@ -188,7 +190,7 @@ impl Node {
         }
     }
 
-    /// Unloads versions that nobody needs.
+    /// Unloads versions that are no longer needed.
     pub(crate) fn unload(&self) {
         let inner = &self.0;
         for version in inner.code.unload(KEEP, Artifact::schema) {

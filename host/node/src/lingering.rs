@@ -1,7 +1,6 @@
-//! Processes that stay on an old version until they end: those that a swap has
-//! left behind with consent, and loops that it met too late to ask about. Who
-//! they are, and what a later deployment of the same bytes does with them, and
-//! with those that are stuck.
+//! Processes that stay on an old version until they exit: those that a swap exempted on request,
+//! and loops that it detected too late to ask about. Finds them, and defines what a later
+//! deployment of the same bytes does with them, and with processes whose upgrade failed.
 
 use std::sync::Arc;
 
@@ -10,32 +9,34 @@ use exuvia_engine::{Artifact, Guest};
 use exuvia_process::{Body, Pid, Signal};
 use serde::Serialize;
 
-use crate::busy::Ended;
+use crate::busy::KilledBusy;
 use crate::node::Node;
-use crate::swap::{Loops, SwapReport, nothing};
+use crate::swap::{Loops, SwapReport, empty_report};
 
-/// An old version on which processes stay.
+/// An old version that processes stay on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LeftOn {
+pub struct Lingering {
     /// `module@version`.
     pub module: String,
-    /// How many.
+    /// The number of these processes.
     pub processes: u64,
 }
 
-/// Whether a guest stays on its version although `release` has another one.
-pub(crate) fn stays(guest: &Guest, release: &Release<Artifact>) -> bool {
-    let version = release.version(&guest.tenancy.module);
+/// Returns whether a guest stays on its version although `release` has another one.
+pub(crate) fn lingers(guest: &Guest, release: &Release<Artifact>) -> bool {
+    let version = release.version(&guest.version.module);
     version.is_some_and(|current| {
-        !guest.tenancy.is(current) && (guest.is_left(current) || guest.loops() == Some(false))
+        !guest.version.is(current)
+            && (guest.is_pinned_to_version(current) || guest.loops() == Some(false))
     })
 }
 
-/// "2 processes are left on counter@1, 1 on counter@2", as the end of a line.
-pub(crate) fn told(left_on: &[LeftOn], one: &str, many: &str) -> String {
+/// Returns "2 processes were exempt on counter@1, 1 on counter@2", as the end of a line; `one` and
+/// `many` are the verbs.
+pub(crate) fn lingering_clause(exempt_on: &[Lingering], one: &str, many: &str) -> String {
     let mut text = String::new();
-    for (index, left) in left_on.iter().enumerate() {
-        let LeftOn { module, processes } = left;
+    for (index, left) in exempt_on.iter().enumerate() {
+        let Lingering { module, processes } = left;
         text += &match (index, processes) {
             (0, 1) => format!("1 process {one} on {module}"),
             (0, _) => format!("{processes} processes {many} on {module}"),
@@ -46,8 +47,8 @@ pub(crate) fn told(left_on: &[LeftOn], one: &str, many: &str) -> String {
 }
 
 impl Node {
-    /// The processes of some modules that stay on old versions, by version.
-    pub(crate) fn left<'a>(
+    /// Returns the processes of some modules that stay on old versions, by version.
+    pub(crate) fn lingering<'a>(
         &self,
         modules: impl Iterator<Item = &'a str>,
         release: &Arc<Release<Artifact>>,
@@ -57,22 +58,22 @@ impl Node {
                 let current = release.version(module);
                 let mut versions = self.0.code.versions(module);
                 versions.retain(|version| {
-                    version.population() > 0
+                    version.process_count() > 0
                         && current.is_some_and(|current| !Arc::ptr_eq(current, version))
                 });
                 versions
             })
             .collect();
-        // Mostly there are none, and nobody needs to be looked at.
+        // Mostly there are none, and no process needs to be inspected.
         if old.is_empty() {
             return Vec::new();
         }
         let of = release.clone();
-        let found = self.survey(usize::MAX, false, move |own| {
-            let Body::Guest(guest) = &own.body else {
+        let found = self.survey(usize::MAX, false, move |process| {
+            let Body::Guest(guest) = &process.body else {
                 return None;
             };
-            stays(guest, &of).then(|| (guest.tenancy.version().clone(), own.pid()))
+            lingers(guest, &of).then(|| (guest.version.version().clone(), process.pid()))
         });
         let mut left: Vec<_> = old
             .into_iter()
@@ -86,45 +87,45 @@ impl Node {
         left
     }
 
-    /// Whether processes could not cross to a version.
-    pub(crate) fn has_stuck(&self, current: &Arc<Version<Artifact>>) -> bool {
+    /// Returns whether there are processes whose upgrade to a version failed.
+    pub(crate) fn has_failed_upgrades(&self, current: &Arc<Version<Artifact>>) -> bool {
         let versions = self.0.code.versions(&current.module);
         let others = |version: &&Arc<Version<Artifact>>| !Arc::ptr_eq(version, current);
         if versions
             .iter()
             .filter(others)
-            .all(|it| it.population() == 0)
+            .all(|it| it.process_count() == 0)
         {
             return false;
         }
         let to = current.clone();
-        let stuck = self.survey(1, false, move |own| {
-            let Body::Guest(guest) = &own.body else {
+        let stuck = self.survey(1, false, move |process| {
+            let Body::Guest(guest) = &process.body else {
                 return None;
             };
-            let tenancy = &guest.tenancy;
-            let here = tenancy.module == to.module && !tenancy.is(&to);
-            (here && guest.stuck().is_some()).then_some(())
+            let version_ref = &guest.version;
+            let here = version_ref.module == to.module && !version_ref.is(&to);
+            (here && guest.upgrade_failure().is_some()).then_some(())
         });
         !stuck.is_empty()
     }
 
-    /// The answer to a deployment of code that is current already. It still
-    /// does what it says of processes that stay on old versions.
+    /// Returns the report of a deployment of code that is current already. The deployment still
+    /// applies `loops` to the processes that stay on old versions.
     pub(crate) fn nothing_new<'a>(
         &self,
         base: &Arc<Release<Artifact>>,
         modules: impl Iterator<Item = &'a str> + Clone,
         loops: Loops,
     ) -> SwapReport {
-        let left = self.left(modules.clone(), base);
-        let mut ended = Ended::default();
+        let left = self.lingering(modules.clone(), base);
+        let mut ended = KilledBusy::default();
         let pids: Vec<Pid> = left.iter().flat_map(|(_, pids)| pids).copied().collect();
         match loops {
             Loops::Refuse => {}
             Loops::Leave => {
-                self.leave_behind(&pids, base.id);
-                // Those that stay say so then.
+                self.pin_to_version(&pids, base.id);
+                // Woken, those that stay are counted as exempt from the release.
                 for pid in &pids {
                     self.0.system.wake(*pid);
                 }
@@ -135,43 +136,43 @@ impl Node {
                 }
                 let current = modules.clone().filter_map(|name| base.version(name));
                 let current: Vec<_> = current.cloned().collect();
-                ended = self.end_the_busy(base, &current, &pids);
+                ended = self.kill_busy(base, &current, &pids);
             }
         }
-        // Who is left, or was until now, has a clause of its own, and who has yet
-        // to cross does so.
-        let mut behind = self.behind(modules);
-        behind.retain(|it| it.reverted + it.stuck > 0);
+        // Exempt and killed processes have a clause of their own, and pending ones are about to be
+        // upgraded.
+        let mut outdated = self.outdated(modules);
+        outdated.retain(|it| it.reverted + it.failed > 0);
         let count = pids.len() as u64;
         let (left_count, killed) = match loops {
             Loops::Kill => (0, count + ended.killed),
             _ => (count, 0),
         };
         SwapReport {
-            back: false,
-            left: left_count,
+            rollback: false,
+            exempt: left_count,
             killed,
-            left_on: left
+            exempt_on: left
                 .iter()
-                .map(|(version, pids)| LeftOn {
+                .map(|(version, pids)| Lingering {
                     module: version.to_string(),
                     processes: pids.len() as u64,
                 })
                 .collect(),
-            behind,
+            outdated,
             unended: ended.unended,
             busy: ended.busy,
-            ..nothing(base)
+            ..empty_report(base)
         }
     }
 
-    /// Marks processes: with this release, which is committed, they stay on their
-    /// version until they end, or are at rest when a later one is deployed.
-    pub(crate) fn leave_behind(&self, loops: &[Pid], release: u64) {
+    /// Exempts processes from the upgrade to this release, which is committed: they stay on their
+    /// version until they exit, or are idle when a later release is deployed.
+    pub(crate) fn pin_to_version(&self, loops: &[Pid], release: u64) {
         for pid in loops {
-            let mark = Box::new(move |own: &mut exuvia_engine::GuestOwn, _: &_| {
-                if let Some(guest) = own.guest() {
-                    guest.leave_behind(release);
+            let mark = Box::new(move |process: &mut exuvia_engine::GuestProcess, _: &_| {
+                if let Some(guest) = process.guest() {
+                    guest.pin_to_version(release);
                 }
             });
             let _ = self.0.system.signal(*pid, Signal::Control(mark));

@@ -1,18 +1,18 @@
-//! How much memory this machine has for the node: what it was built with, or
-//! what the node's control groups allow, if that is less; and whether it is used up.
+//! How much memory the machine has for the node: the installed memory, or what the node's control
+//! groups allow if that is less; and whether it is used up.
 //!
-//! Only files are read, under a root that a test can choose. What cannot be read
-//! limits nothing.
+//! Only files are read, under a root that a test can choose. A file that cannot be read imposes no
+//! limit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use exuvia_process::MAX_PROCESSES;
 
-/// If nothing can be read.
+/// The memory that is assumed if nothing can be read, in bytes.
 const UNKNOWN: u64 = 1 << 30;
 
-/// Bytes of memory that the node can have.
+/// Returns the bytes of memory that the node may take.
 pub(crate) fn memory() -> u64 {
     memory_under(Path::new("/"))
 }
@@ -22,23 +22,24 @@ fn memory_under(root: &Path) -> u64 {
     limits.min().unwrap_or(UNKNOWN)
 }
 
-/// Bytes of memory for which the node may have one process, if nothing else is said:
-/// four times what one takes that rests with a small state.
+/// Bytes of memory per process of the default process limit: four times what an idle process with a
+/// small state takes.
 const PROCESS_SHARE: u64 = 2048;
-/// Fewest processes that the node may have then.
+/// The lowest default process limit.
 const FEWEST: u64 = 10_000;
 
-/// How many processes a node may have that can have so much memory.
+/// Returns the default process limit of a node that may take `memory` bytes.
 pub(crate) fn processes(memory: u64) -> usize {
     let processes = (memory / PROCESS_SHARE).max(FEWEST);
     usize::try_from(processes).map_or(MAX_PROCESSES, |many| many.min(MAX_PROCESSES))
 }
 
-/// What must be left of the machine's memory, and of the node's: one part of so many.
+/// The share of the machine's memory, and of the node's, that must stay free: one part in this
+/// many.
 const LEFT: u64 = 32;
 
-/// Why there is no memory for more processes, if that is so, on a node that can have
-/// so much.
+/// Returns why a node that may take `memory` bytes has no memory for more processes; `None`: it
+/// has.
 pub(crate) fn shortage(memory: u64) -> Option<String> {
     shortage_under(Path::new("/"), memory)
 }
@@ -58,7 +59,7 @@ fn shortage_under(root: &Path, memory: u64) -> Option<String> {
     })
 }
 
-/// What the machine has.
+/// Returns the installed memory in bytes.
 fn installed(root: &Path) -> Option<u64> {
     meminfo(root, "MemTotal:")
 }
@@ -67,7 +68,7 @@ fn meminfo(root: &Path, name: &str) -> Option<u64> {
     field(root, "proc/meminfo", name)
 }
 
-/// A field of a file of `/proc` in kB, in bytes.
+/// Returns a field in kB of a file in `/proc`, in bytes.
 fn field(root: &Path, file: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(root.join(file)).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -75,8 +76,8 @@ fn field(root: &Path, file: &str, name: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// The limits of the control groups that the process is in, of both versions.
-/// Each group has those of the groups above it too.
+/// Returns the limits of the control groups of the process, of both versions. The limits of the
+/// groups above apply too.
 fn groups(root: &Path) -> Vec<u64> {
     let text = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let mounts = root.join("sys/fs/cgroup");
@@ -93,11 +94,11 @@ fn groups(root: &Path) -> Vec<u64> {
             }
             _ => continue,
         };
-        // In a container the path may be that of the host, and the mount be
-        // the group itself: then only the mount's own file is found.
+        // In a container the path may be that of the host, and the mount the group itself: then
+        // only the file of the mount is found.
         for group in PathBuf::from(group.trim_start_matches('/')).ancestors() {
             let text = fs::read_to_string(mount.join(group).join(file));
-            // `max`, and no file at all, is no limit.
+            // `max`, or a missing file, is no limit.
             limits.extend(text.ok().and_then(|text| text.trim().parse::<u64>().ok()));
         }
     }
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(short(100, 1550), None);
         assert!(short(99, 10).unwrap().contains("the machine has 0 MiB"));
         assert!(short(3000, 1551).unwrap().contains("the node takes 1 MiB"));
-        // What cannot be read limits nothing.
+        // A file that cannot be read imposes no limit.
         assert_eq!(shortage_under(root(&[]).path(), 1 << 20), None);
     }
 
@@ -172,7 +173,7 @@ mod tests {
         let first = ("proc/self/cgroup", "5:cpu:/x\n4:memory,pids:/c\n0::/\n");
         let limit = "sys/fs/cgroup/memory/c/memory.limit_in_bytes";
         assert_eq!(machine(&[MEMINFO, first, (limit, "8192\n")]), 8192);
-        // No limit is a large number there.
+        // There a large number means no limit.
         assert_eq!(
             machine(&[MEMINFO, first, (limit, "9223372036854771712")]),
             4 << 20

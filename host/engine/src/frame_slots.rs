@@ -1,0 +1,320 @@
+//! Frame slots: how many frames there may be, and which process is in each.
+//!
+//! A frame has a slot until it is dropped. Its [`SlotReservation`] names the slot and frees
+//! it when the frame is dropped, be it because the frame is not needed any more or by a
+//! panic that unwinds over it. So a slot is never lost with its frame.
+//!
+//! Lock order: a pool's lists are the innermost lock; `vacant` and a slot's `extent` are
+//! taken alone.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::frame::Frame;
+use crate::frames::Waiters;
+use crate::pagemap::{Extent, PageMap};
+use crate::pool::Pool;
+use crate::stack_policy::Stack;
+
+/// The value of `occupant` for no process.
+const NO_PROCESS: u32 = u32::MAX;
+
+/// A frame slot: how the pager finds the process in a frame.
+#[derive(Debug)]
+pub(crate) struct FrameSlot {
+    occupant: AtomicU32,
+    /// The version of the frame, 0 while there is none: artifacts are numbered from 1.
+    /// Changed under the lock of that version's pool, like `listed`.
+    pub(crate) artifact: AtomicU64,
+    /// Whether it is in one of its pool's queues of processes at rest.
+    pub(crate) listed: AtomicBool,
+    /// How often it was listed so far, by any version; it wraps.
+    pub(crate) listings: AtomicU32,
+    /// Its index in its pool's list of all frames.
+    pub(crate) at: AtomicUsize,
+    /// Whether its process is in the main queue (see [`Pool`]).
+    pub(crate) in_main_queue: AtomicBool,
+    /// Whether the frame cannot be taken away from its process.
+    pinned: AtomicBool,
+    /// Bytes of written pages of the frame, as last measured.
+    bytes: AtomicU64,
+    /// Where the frame's memory is, while there is a frame.
+    extent: Mutex<Option<Arc<Extent>>>,
+}
+
+impl FrameSlot {
+    /// Returns the process slot of the process in the frame, if there is one.
+    pub(crate) fn occupant(&self) -> Option<u32> {
+        let slot = self.occupant.load(Ordering::Acquire);
+        (slot != NO_PROCESS).then_some(slot)
+    }
+
+    pub(crate) fn bind(&self, slot: u32) {
+        self.occupant.store(slot, Ordering::Release);
+    }
+
+    pub(crate) fn unbind(&self) {
+        self.bind(NO_PROCESS);
+    }
+
+    /// Returns the bytes of written pages of the frame, as last measured.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the frame cannot be taken away from its process.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Relaxed)
+    }
+}
+
+/// All frame slots of a node.
+#[derive(Debug)]
+pub(crate) struct FrameSlots {
+    all: Box<[FrameSlot]>,
+    vacant: Mutex<Vec<u32>>,
+    live: AtomicUsize,
+    pinned: AtomicUsize,
+    /// Kernel mappings of the live frames.
+    mappings: AtomicUsize,
+    /// The sum over all slots.
+    bytes: AtomicU64,
+    /// Called when a slot becomes vacant.
+    waiters: Arc<Waiters>,
+}
+
+impl FrameSlots {
+    pub(crate) fn new(count: usize, waiters: Arc<Waiters>) -> FrameSlots {
+        FrameSlots {
+            all: (0..count)
+                .map(|_| FrameSlot {
+                    occupant: AtomicU32::new(NO_PROCESS),
+                    artifact: AtomicU64::new(0),
+                    listed: AtomicBool::new(false),
+                    listings: AtomicU32::new(0),
+                    at: AtomicUsize::new(0),
+                    in_main_queue: AtomicBool::new(false),
+                    pinned: AtomicBool::new(false),
+                    bytes: AtomicU64::new(0),
+                    extent: Mutex::default(),
+                })
+                .collect(),
+            vacant: Mutex::new((0..count).rev().filter_map(|i| i.try_into().ok()).collect()),
+            live: AtomicUsize::new(0),
+            pinned: AtomicUsize::new(0),
+            mappings: AtomicUsize::new(0),
+            bytes: AtomicU64::new(0),
+            waiters,
+        }
+    }
+
+    pub(crate) fn all(&self) -> &[FrameSlot] {
+        &self.all
+    }
+
+    pub(crate) fn slot(&self, number: u32) -> &FrameSlot {
+        &self.all[number as usize]
+    }
+
+    /// Returns the number of live frames.
+    pub(crate) fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of live frames that cannot be taken away from their processes.
+    pub(crate) fn pinned(&self) -> usize {
+        self.pinned.load(Ordering::Relaxed)
+    }
+
+    /// Returns the maximum number of kernel mappings of the live frames.
+    pub(crate) fn mappings(&self) -> usize {
+        self.mappings.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes of written pages of all frames, as last measured.
+    #[inline]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Records the bytes of written pages of the frame in a slot.
+    #[inline]
+    pub(crate) fn note(&self, number: u32, bytes: u64) {
+        let place = self.slot(number);
+        if place.bytes() != bytes {
+            let before = place.bytes.swap(bytes, Ordering::Relaxed);
+            // The sum may wrap in between, and is right again after the last change.
+            let change = bytes.wrapping_sub(before);
+            self.bytes.fetch_add(change, Ordering::Relaxed);
+        }
+    }
+
+    /// Measures the written pages of all frames, which may be in use meanwhile. Returns the
+    /// bytes of those frames that cannot be taken away from their processes.
+    pub(crate) fn measure(&self, page_map: &PageMap) -> u64 {
+        let mut held = 0;
+        for (number, place) in (0..).zip(&self.all) {
+            // The frame may be dropped meanwhile; its reservation then waits for this lock
+            // and writes last.
+            let extent = place.extent.lock();
+            let Some(extent) = &*extent else { continue };
+            if let Some(bytes) = page_map.count(extent) {
+                self.note(number, bytes);
+            }
+            if place.is_pinned() {
+                held += place.bytes();
+            }
+        }
+        held
+    }
+
+    /// Returns the number of slots without a frame.
+    pub(crate) fn vacant(&self) -> usize {
+        self.vacant.lock().len()
+    }
+
+    /// Reserves a slot for a frame of the pool's version that is still to be made.
+    pub(crate) fn take(self: &Arc<FrameSlots>, pool: &Arc<Pool>) -> Option<SlotReservation> {
+        let number = self.vacant.lock().pop()?;
+        self.live.fetch_add(1, Ordering::Relaxed);
+        pool.joined(number, self.slot(number));
+        let mappings = MOST_MAPPINGS;
+        self.mappings.fetch_add(mappings, Ordering::Relaxed);
+        Some(SlotReservation {
+            number,
+            pool: pool.clone(),
+            places: self.clone(),
+            pinned: false,
+            mappings,
+        })
+    }
+}
+
+/// The right to a frame slot.
+#[derive(Debug)]
+pub(crate) struct SlotReservation {
+    number: u32,
+    pool: Arc<Pool>,
+    places: Arc<FrameSlots>,
+    /// Whether it counts as a frame that cannot be taken away from its process.
+    pinned: bool,
+    /// Its share of the mappings of all frames.
+    mappings: usize,
+}
+
+/// Mappings of a frame before its stack is known.
+const MOST_MAPPINGS: usize = Stack::Fiber.mappings();
+
+impl SlotReservation {
+    /// Records the stack that the frame's guest runs on.
+    fn set_stack(&mut self, stack: Stack) {
+        let mappings = stack.mappings();
+        let all = &self.places.mappings;
+        all.fetch_add(mappings, Ordering::Relaxed);
+        all.fetch_sub(self.mappings, Ordering::Relaxed);
+        self.mappings = mappings;
+    }
+}
+
+impl Drop for SlotReservation {
+    fn drop(&mut self) {
+        let place = self.places.slot(self.number);
+        if self.pinned {
+            place.pinned.store(false, Ordering::Relaxed);
+            self.places.pinned.fetch_sub(1, Ordering::Relaxed);
+        }
+        *place.extent.lock() = None;
+        self.places.note(self.number, 0);
+        place.unbind();
+        self.pool.left(self.number, self.places.all());
+        self.places.live.fetch_sub(1, Ordering::Relaxed);
+        let mappings = &self.places.mappings;
+        mappings.fetch_sub(self.mappings, Ordering::Relaxed);
+        self.places.vacant.lock().push(self.number);
+        self.places.waiters.call();
+    }
+}
+
+/// A frame with its slot, in one box so that it fits into a process record.
+#[derive(Debug)]
+pub(crate) struct FrameLease(Box<LeasedFrame>);
+
+#[derive(Debug)]
+pub(crate) struct LeasedFrame {
+    // Dropped before the reservation: a slot is vacant once its frame is gone.
+    pub(crate) frame: Frame,
+    reservation: SlotReservation,
+}
+
+impl Deref for FrameLease {
+    type Target = LeasedFrame;
+
+    fn deref(&self) -> &LeasedFrame {
+        &self.0
+    }
+}
+
+impl DerefMut for FrameLease {
+    fn deref_mut(&mut self) -> &mut LeasedFrame {
+        &mut self.0
+    }
+}
+
+impl FrameLease {
+    pub(crate) fn new(frame: Frame, mut reservation: SlotReservation) -> FrameLease {
+        reservation.set_stack(frame.stack());
+        let place = reservation.places.slot(reservation.number);
+        *place.extent.lock() = Some(frame.extent.clone());
+        reservation.places.note(reservation.number, frame.written());
+        FrameLease(Box::new(LeasedFrame {
+            frame,
+            reservation: reservation,
+        }))
+    }
+
+    /// Moves its guest to fibers for good. Returns `Ok(false)` if the system has no memory
+    /// or mappings for a stack.
+    pub(crate) fn use_fibers(&mut self) -> Result<bool, String> {
+        let done = self.frame.use_fibers()?;
+        self.0.reservation.set_stack(self.0.frame.stack());
+        Ok(done)
+    }
+
+    /// Returns the number of its frame slot.
+    pub(crate) fn slot_number(&self) -> u32 {
+        self.reservation.number
+    }
+
+    /// Returns the pool of its version.
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.reservation.pool
+    }
+
+    /// Counts it, once, among the frames that cannot be taken away from their processes.
+    pub(crate) fn pin(&mut self) {
+        if !std::mem::replace(&mut self.reservation.pinned, true) {
+            let place = self.reservation.places.slot(self.slot_number());
+            place.pinned.store(true, Ordering::Relaxed);
+            self.reservation
+                .places
+                .pinned
+                .fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets the frame be taken away from its process again, except the frame of a
+    /// resident-only module.
+    pub(crate) fn unpin(&mut self) {
+        if self.frame.reusable && std::mem::replace(&mut self.reservation.pinned, false) {
+            let place = self.reservation.places.slot(self.slot_number());
+            place.pinned.store(false, Ordering::Relaxed);
+            self.reservation
+                .places
+                .pinned
+                .fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

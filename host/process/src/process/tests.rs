@@ -1,0 +1,100 @@
+//! An idle process frees what it does not need, and keeps the rest. These are unit tests because
+//! the fields are private.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::{Clock, Limits, SpawnSpec};
+
+fn system() -> System<()> {
+    System::new(7, 10, 1, Clock::manual())
+}
+
+/// A process that only the test runs.
+fn new_process(system: &System<()>) -> Box<Process<()>> {
+    let limits: Arc<Limits> = Limits::default().into();
+    let spec = SpawnSpec::new(Body::Guest(()), limits, Payload::empty());
+    let pid = system.spawn(spec).expect("there is room");
+    let slot = system.table.slot(pid.slot()).expect("it lives");
+    assert!(slot.state.transition_to_running());
+    slot.take_process().expect("its own half is there")
+}
+
+/// Has the process handle one request.
+fn ask(process: &mut Process<()>, system: &System<()>, reference: u64) {
+    let asker = Pid::new(7, 9, 0);
+    let request = Envelope {
+        reference,
+        kind: Kind::Request,
+        ..Envelope::message(asker, 0, Payload::empty())
+    };
+    system.send(process.pid(), request).expect("it is accepted");
+    assert!(process.drain(system).is_none());
+    while let Some(message) = process.take(0) {
+        if message.kind == Kind::Request {
+            process.reply(system, asker, message.reference, 0, Payload::empty());
+        }
+    }
+}
+
+#[test]
+fn a_process_that_has_handled_a_request_and_rests_keeps_nothing() {
+    let system = system();
+    let mut process = new_process(&system);
+    ask(&mut process, &system, 1);
+    // It had a child and a timer, and has neither any more.
+    drop(process.children());
+    drop(process.charge(&system, 100).unwrap());
+    process.trim(&system);
+    assert!(
+        process.active.is_none() && process.relations.is_none() && process.spawn_info.is_none()
+    );
+    // It continues from there.
+    ask(&mut process, &system, 2);
+    assert_eq!(process.relation_counts(), (0, 0, 0));
+}
+
+#[test]
+fn what_is_still_wanted_outlives_a_rest() {
+    let system = system();
+    let mut process = new_process(&system);
+    let other = new_process(&system);
+    ask(&mut process, &system, 1);
+    let count = process.children();
+    let child = count.admit(1).expect("it has none");
+    let charge = process.charge(&system, 100).unwrap();
+    process.link(&system, other.pid());
+    process.trim(&system);
+    assert_eq!(process.links(), [other.pid()]);
+    assert!(Arc::ptr_eq(&process.children(), &count));
+    let counts = |process: &Process<()>| {
+        let relations = process.relations.as_ref().unwrap();
+        (relations.links.len(), relations.counts.is_some())
+    };
+    // Each is freed when it is over, and not before.
+    drop((child, count));
+    process.trim(&system);
+    assert_eq!(counts(&process), (1, true), "a charge is under way");
+    drop(charge);
+    process.trim(&system);
+    assert_eq!(counts(&process), (1, false));
+}
+
+#[test]
+fn a_newborn_has_no_memory_for_its_first_message() {
+    let system = system();
+    let limits: Arc<Limits> = Limits::default().into();
+    let spec = SpawnSpec::new(Body::Guest(()), limits, Payload::new(b"arguments"));
+    let mut process = Process::new(Pid::new(7, 0, 0), spec);
+    assert!(process.active.is_none());
+    process.deliver_init();
+    process.deliver_init();
+    assert_eq!(process.inbox_len(), 1);
+    let init = process.take(0).unwrap();
+    assert_eq!(
+        (init.kind, init.sender, init.payload.as_slice()),
+        (Kind::Init, Pid::NONE, &b"arguments"[..])
+    );
+    process.trim(&system);
+    assert_eq!(process.init(), init, "a fresh start delivers it again");
+}
