@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use parking_lot::Mutex;
 
 use crate::frame::Frame;
-use crate::frames::Waiters;
+use crate::frames::{Census, Waiters};
 use crate::pagemap::{Extent, PageMap};
 use crate::pool::Pool;
 use crate::stack_policy::Stack;
@@ -76,10 +76,8 @@ impl FrameSlot {
 pub(crate) struct FrameSlots {
     all: Box<[FrameSlot]>,
     vacant: Mutex<Vec<u32>>,
-    live: AtomicUsize,
+    census: Arc<Census>,
     pinned: AtomicUsize,
-    /// Kernel mappings of the live frames.
-    mappings: AtomicUsize,
     /// The sum over all slots.
     bytes: AtomicU64,
     /// Called when a slot becomes vacant.
@@ -87,7 +85,7 @@ pub(crate) struct FrameSlots {
 }
 
 impl FrameSlots {
-    pub(crate) fn new(count: usize, waiters: Arc<Waiters>) -> FrameSlots {
+    pub(crate) fn new(count: usize, census: Arc<Census>, waiters: Arc<Waiters>) -> FrameSlots {
         FrameSlots {
             all: (0..count)
                 .map(|_| FrameSlot {
@@ -103,9 +101,8 @@ impl FrameSlots {
                 })
                 .collect(),
             vacant: Mutex::new((0..count).rev().filter_map(|i| i.try_into().ok()).collect()),
-            live: AtomicUsize::new(0),
+            census,
             pinned: AtomicUsize::new(0),
-            mappings: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
             waiters,
         }
@@ -121,7 +118,7 @@ impl FrameSlots {
 
     /// Returns the number of live frames.
     pub(crate) fn live(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
+        self.census.live.load(Ordering::Relaxed)
     }
 
     /// Returns the number of live frames that cannot be taken away from their processes.
@@ -131,7 +128,7 @@ impl FrameSlots {
 
     /// Returns the maximum number of kernel mappings of the live frames.
     pub(crate) fn mappings(&self) -> usize {
-        self.mappings.load(Ordering::Relaxed)
+        self.census.mappings.load(Ordering::Relaxed)
     }
 
     /// Returns the bytes of written pages of all frames, as last measured.
@@ -179,10 +176,10 @@ impl FrameSlots {
     /// Reserves a slot for a frame of the pool's version that is still to be made.
     pub(crate) fn take(self: &Arc<FrameSlots>, pool: &Arc<Pool>) -> Option<SlotReservation> {
         let number = self.vacant.lock().pop()?;
-        self.live.fetch_add(1, Ordering::Relaxed);
+        self.census.live.fetch_add(1, Ordering::Relaxed);
         pool.joined(number, self.slot(number));
         let mappings = MOST_MAPPINGS;
-        self.mappings.fetch_add(mappings, Ordering::Relaxed);
+        self.census.mappings.fetch_add(mappings, Ordering::Relaxed);
         Some(SlotReservation {
             number,
             pool: pool.clone(),
@@ -212,7 +209,7 @@ impl SlotReservation {
     /// Records the stack that the frame's guest runs on.
     fn set_stack(&mut self, stack: Stack) {
         let mappings = stack.mappings();
-        let all = &self.places.mappings;
+        let all = &self.places.census.mappings;
         all.fetch_add(mappings, Ordering::Relaxed);
         all.fetch_sub(self.mappings, Ordering::Relaxed);
         self.mappings = mappings;
@@ -230,11 +227,11 @@ impl Drop for SlotReservation {
         self.places.note(self.number, 0);
         place.unbind();
         self.pool.left(self.number, self.places.all());
-        self.places.live.fetch_sub(1, Ordering::Relaxed);
-        let mappings = &self.places.mappings;
+        self.places.census.live.fetch_sub(1, Ordering::Relaxed);
+        let mappings = &self.places.census.mappings;
         mappings.fetch_sub(self.mappings, Ordering::Relaxed);
         self.places.vacant.lock().push(self.number);
-        self.places.waiters.call();
+        self.places.waiters.call(self.pool.artifact);
     }
 }
 

@@ -27,6 +27,7 @@
 //! A free frame has the memory size of the process that it served last, and is resized for
 //! the next. Frames that were unused for a while are dropped.
 
+mod census;
 mod evict;
 mod reclaim;
 mod waiters;
@@ -50,6 +51,7 @@ use crate::pagemap::{GUARD, PageMap, RESERVED};
 use crate::pool::{EvictFrom, Pool, Stamp};
 use crate::stack_policy::Stack;
 
+pub(crate) use census::Census;
 pub(crate) use waiters::{Turnstile, Waiters};
 
 /// The default number of frames if nothing else limits it: with Linux's default limit on
@@ -102,6 +104,7 @@ pub(crate) struct FrameTable {
     /// By the artifact's id.
     pools: RwLock<HashMap<u64, Arc<Pool>, foldhash::fast::FixedState>>,
     slots: Arc<FrameSlots>,
+    census: Arc<Census>,
     /// Processes that wait for a frame.
     pub(crate) waiters: Arc<Waiters>,
 }
@@ -173,15 +176,17 @@ impl FrameTable {
         // Processes that are preempted in the middle of a handler keep their frame and
         // cannot be asked to give it up: so there are twice as many slots.
         let places = limit * 2;
-        let waiters = Arc::new(Waiters::new(system));
         let mappings = mappings_kept();
+        let most_mappings = mappings + mappings / 5 * 2;
+        let census = Arc::new(Census::new(places, most_mappings));
+        let waiters = Arc::new(Waiters::new(system, census.clone()));
         // Processes block on fibers.
         let fibers = (mappings / Stack::Fiber.mappings()).max(4);
         let may_block = fibers - (fibers / RESERVE_SHARE).max(2);
         FrameTable {
             limit,
             mappings,
-            most_mappings: mappings + mappings / 5 * 2,
+            most_mappings,
             may_block: may_block.min(limit - reserve),
             few: reserve.min(FEW),
             memory,
@@ -192,7 +197,8 @@ impl FrameTable {
             capacity: SystemCapacity::default(),
             page_map: OnceLock::new(),
             pools: RwLock::default(),
-            slots: Arc::new(FrameSlots::new(places, waiters.clone())),
+            slots: Arc::new(FrameSlots::new(places, census.clone(), waiters.clone())),
+            census,
             waiters,
         }
     }
@@ -329,7 +335,9 @@ impl FrameTable {
             }
             Err(frames) => frames,
         };
-        if (stays || frames < self.few) && self.make_room_for_frame(shared, pool, frames) {
+        let denied = self.census.denies(pool);
+        if !denied && (stays || frames < self.few) && self.make_room_for_frame(shared, pool, frames)
+        {
             match self.make(shared, artifact, pool) {
                 Err(FrameError::NoneFree) => {}
                 made => return made,
@@ -343,6 +351,11 @@ impl FrameTable {
             self.age_main_queue(shared, pool);
         }
         if let Some(lease) = self.evict(shared, pool, wanted) {
+            return self.refresh_evicted(shared, artifact, pool, lease);
+        }
+        if denied {
+            // It gets no frame of another version, only one of its own processes.
+            let lease = self.evict_any(shared, pool).ok_or(FrameError::NoneFree)?;
             return self.refresh_evicted(shared, artifact, pool, lease);
         }
         let gave_up = self.full(shared) && self.give_up(shared, pool, 0);
@@ -386,7 +399,7 @@ impl FrameTable {
         self.make(shared, artifact, pool)
     }
 
-    fn pool(&self, artifact: u64) -> Arc<Pool> {
+    pub(crate) fn pool(&self, artifact: u64) -> Arc<Pool> {
         if let Some(pool) = self.pools.read().get(&artifact) {
             return pool.clone();
         }
@@ -509,7 +522,7 @@ impl FrameTable {
         self.slots.slot(lease.slot_number()).unbind();
         let pool = lease.pool().clone();
         pool.push(lease);
-        self.waiters.call();
+        self.waiters.call(pool.artifact);
     }
 
     /// Drops the free frames of a version that was unloaded. This takes long if there are

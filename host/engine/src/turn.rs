@@ -223,16 +223,23 @@ impl Executor {
         };
         let mut frame = false;
         let mut entered = self.entries(cell, &mut frame);
-        if matches!(entered, AfterEntry::NoFrame) {
-            waiters.join(slot, shared);
-            // A frame may have become free before it was in the queue.
+        if matches!(entered, AfterEntry::NoFrame)
+            && let Some(process) = cell
+        {
+            let version = process.guest().map(|guest| guest.version.artifact.id);
+            waiters.join(
+                slot,
+                &shared.frames.pool(version.unwrap_or_default()),
+                shared,
+            );
+            // One may have become free before it was in the queue.
             entered = self.entries(cell, &mut frame);
             if !matches!(entered, AfterEntry::NoFrame) {
                 waiters.leave(slot);
             }
         } else if called && !frame {
-            // It did not need the frame any more.
-            waiters.call_next();
+            // It did not want it any more.
+            waiters.call_next(0);
         }
         entered
     }

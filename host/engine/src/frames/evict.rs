@@ -21,7 +21,10 @@ impl FrameTable {
         if !self.slots.slot(number).listed.load(Ordering::Relaxed) {
             self.list(number);
         }
-        self.waiters.call();
+        if self.waiters.len() > 0 {
+            let artifact = self.slots.slot(number).artifact.load(Ordering::Relaxed);
+            self.waiters.call(artifact);
+        }
     }
 
     #[cold]

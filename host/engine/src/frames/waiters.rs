@@ -1,7 +1,8 @@
-//! Processes that wait for a frame: in a queue of their own, not in a run queue. Whatever
+//! Processes that wait for a frame: in queues of their own, not in a run queue. Whatever
 //! makes a frame available (it is free, its process has come to rest, it is dropped) calls
-//! the first of them, which then tries again. So waiting costs nothing, and those that have
-//! waited longest come first.
+//! one of them, which then tries again. So waiting costs nothing. Each version has a queue,
+//! in which those that have waited longest come first, and the versions take turns: one
+//! that is denied further frames (see `census`) does not hold up the others.
 //!
 //! No call is lost: a process is in the queue before its last try, and a frame is available
 //! before `count` is read. A frame becomes available under a pool's lock, which orders the
@@ -21,14 +22,17 @@ use exuvia_process::Due;
 use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 
+use super::Census;
 use crate::capacity;
 use crate::executor::Shared;
 use crate::guest::GuestSystem;
+use crate::pool::Pool;
 
-/// The queue of the processes that wait for a frame.
+/// The queues of the processes that wait for a frame.
 #[derive(Debug)]
 pub(crate) struct Waiters {
     system: Arc<GuestSystem>,
+    census: Arc<Census>,
     /// The number of waiting processes, so that the lock is not taken if there are none.
     count: AtomicUsize,
     queue: Mutex<Queue>,
@@ -36,9 +40,43 @@ pub(crate) struct Waiters {
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Versions whose processes wait, in the order of their turns.
+    versions: VecDeque<Version>,
+    state: HashMap<u32, State, FixedState>,
+}
+
+#[derive(Debug)]
+struct Version {
+    pool: Arc<Pool>,
     /// Process slots, in order. One that is not in `state` as waiting has left.
     order: VecDeque<u32>,
-    state: HashMap<u32, State, FixedState>,
+}
+
+impl Queue {
+    /// Removes and returns the next waiting process: of the version `available`, which has
+    /// a frame for it, or of another that may have more frames.
+    fn next(&mut self, available: u64, census: &Census) -> Option<u32> {
+        for _ in 0..self.versions.len() {
+            let mut version = self.versions.pop_front()?;
+            if version.pool.artifact != available && census.denies(&version.pool) {
+                self.versions.push_back(version);
+                continue;
+            }
+            let waits = |slot: &u32| matches!(self.state.get(slot), Some(State::Waits { .. }));
+            let slot = loop {
+                match version.order.pop_front() {
+                    Some(slot) if waits(&slot) => break Some(slot),
+                    Some(_) => {}
+                    None => break None,
+                }
+            };
+            if slot.is_some() {
+                self.versions.push_back(version);
+                return slot;
+            }
+        }
+        None
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +100,10 @@ pub(crate) enum Turnstile {
 }
 
 impl Waiters {
-    pub(crate) fn new(system: Arc<GuestSystem>) -> Waiters {
+    pub(crate) fn new(system: Arc<GuestSystem>, census: Arc<Census>) -> Waiters {
         Waiters {
             system,
+            census,
             count: AtomicUsize::new(0),
             queue: Mutex::default(),
         }
@@ -108,17 +147,27 @@ impl Waiters {
         Some(state)
     }
 
-    /// Puts a process into the queue. The process tries once more after that.
-    pub(crate) fn join(&self, slot: u32, shared: &Shared) {
+    /// Puts a process of a version into its queue. The process tries once more after that.
+    pub(crate) fn join(&self, slot: u32, pool: &Arc<Pool>, shared: &Shared) {
         let short = shared.frames.is_short(shared);
         let mut queue = self.queue.lock();
         if queue.state.insert(slot, State::Waits { short }).is_none() {
             self.count.fetch_add(1, Ordering::SeqCst);
         }
-        queue.order.push_back(slot);
-        if queue.order.len() > 2 * queue.state.len() + 64 {
-            let Queue { order, state } = &mut *queue;
-            order.retain(|slot| matches!(state.get(slot), Some(State::Waits { .. })));
+        let Queue { versions, state } = &mut *queue;
+        let mut known = versions.iter_mut();
+        match known.find(|version| Arc::ptr_eq(&version.pool, pool)) {
+            Some(version) => {
+                version.order.push_back(slot);
+                if version.order.len() > 2 * state.len() + 64 {
+                    (version.order)
+                        .retain(|slot| matches!(state.get(slot), Some(State::Waits { .. })));
+                }
+            }
+            None => versions.push_back(Version {
+                pool: pool.clone(),
+                order: VecDeque::from([slot]),
+            }),
         }
         drop(queue);
         if short && let Some(pid) = self.system.pid(slot) {
@@ -135,31 +184,29 @@ impl Waiters {
         let left = self.remove(&mut self.queue.lock(), slot);
         if left == Some(State::Called) {
             // The call is passed on.
-            self.call_next();
+            self.call_next(0);
         }
     }
 
-    /// Reports that a frame has become available.
+    /// Reports that a frame of a version, or its slot, has become available.
     #[inline]
-    pub(crate) fn call(&self) {
+    pub(crate) fn call(&self, artifact: u64) {
         if self.len() > 0 {
-            self.call_next();
+            self.call_next(artifact);
         }
     }
 
-    /// Lets the first waiting process try again.
+    /// Lets the next waiting process that may get a frame try again. `available` is the
+    /// version that has a frame for it; 0: none in particular.
     #[cold]
-    pub(crate) fn call_next(&self) {
+    pub(crate) fn call_next(&self, available: u64) {
         let mut queue = self.queue.lock();
-        let called = loop {
-            let Some(slot) = queue.order.pop_front() else {
-                return;
-            };
-            if let Some(state @ State::Waits { .. }) = queue.state.get_mut(&slot) {
-                *state = State::Called;
-                break slot;
-            }
+        let Some(called) = queue.next(available, &self.census) else {
+            return;
         };
+        if let Some(state) = queue.state.get_mut(&called) {
+            *state = State::Called;
+        }
         drop(queue);
         if let Some(slot) = self.system.table.slot(called) {
             self.system.apply(called, slot.state.notify());

@@ -87,3 +87,35 @@ fn an_urgent_process_that_waits_for_a_frame_lets_those_run_that_have_them() {
     }
     node.halt();
 }
+
+/// One module has as many processes in endless handlers as it can get frames for.
+#[test]
+fn handlers_that_never_return_leave_frames_to_other_modules() {
+    let node = node_with(|config| {
+        config.schedulers = 1;
+        config.frames = 16;
+    });
+    deploy(
+        &node,
+        "endless",
+        &counter("(loop $l (br $l))", "(i64.const 7)", ""),
+    );
+    deploy(&node, "other", &counter("", "(i64.const 6)", ""));
+    let early = spawn(&node, "other", b"");
+    for _ in 0..64 {
+        let pid = spawn(&node, "endless", b"");
+        node.send(pid, 0, Vec::new()).unwrap();
+    }
+    // 16 are kept, and as many more may be in the middle of handlers: 28 of these 32.
+    eventually("it has as many frames as it gets", || {
+        node.info().frames_made >= 28
+    });
+    // One that has been asked before, and new ones.
+    assert_eq!(ask(&node, early), 6);
+    for _ in 0..8 {
+        let pid = spawn(&node, "other", b"");
+        assert_eq!(ask(&node, pid), 6);
+    }
+    assert_eq!(ask(&node, early), 6);
+    node.halt();
+}

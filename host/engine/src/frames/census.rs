@@ -1,0 +1,47 @@
+//! How many frames there are, and which versions may have more of the last ones.
+//!
+//! A process in the middle of a handler keeps its frame, and a handler that never returns
+//! keeps it for ever. So that the processes of one module cannot take all frames of a node
+//! in this way, the last ones are reserved for versions that have few.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::pool::Pool;
+
+/// One in so many frames is reserved for versions that have few.
+const LAST_SHARE: usize = 8;
+/// A version has many if it has more than one in so many of the live frames.
+const MANY_SHARE: usize = 4;
+
+/// The live frames, and the limits on them. Relaxed: a limit that is missed by one frame
+/// for a moment does no harm.
+#[derive(Debug)]
+pub(crate) struct Census {
+    /// Live frames.
+    pub(crate) live: AtomicUsize,
+    /// Kernel mappings of the live frames.
+    pub(crate) mappings: AtomicUsize,
+    most_live: usize,
+    most_mappings: usize,
+}
+
+impl Census {
+    pub(crate) fn new(most_live: usize, most_mappings: usize) -> Census {
+        Census {
+            live: AtomicUsize::new(0),
+            mappings: AtomicUsize::new(0),
+            most_live,
+            most_mappings,
+        }
+    }
+
+    /// Returns whether only the reserved frames are left and the version has many: then
+    /// it gets no more than it has.
+    pub(crate) fn denies(&self, pool: &Pool) -> bool {
+        let live = self.live.load(Ordering::Relaxed);
+        let mappings = self.mappings.load(Ordering::Relaxed);
+        let is_last = |used: usize, most: usize| used >= most - (most / LAST_SHARE).max(1);
+        (is_last(live, self.most_live) || is_last(mappings, self.most_mappings))
+            && pool.len() * MANY_SHARE > live
+    }
+}
