@@ -187,4 +187,7 @@ pub mod limits {
     /// Most timers and sent exit signals of a process, together. Each counts until the
     /// receiver has taken the message or has ended, or the timer is cancelled.
     pub const TIMERS: u32 = 100_000;
+    /// Bytes of a child's arguments that do not count for its parent; longer ones count as a
+    /// whole.
+    pub const ARGUMENTS_FREE: u32 = 1_024;
 }

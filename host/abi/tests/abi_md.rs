@@ -306,6 +306,7 @@ fn limits_and_exports() {
         limits::TABLE_KEY,
         limits::GRANTS,
         limits::TIMERS,
+        limits::ARGUMENTS_FREE,
     ];
     assert_eq!(page, crates.map(i64::from));
     assert!(PAGE.contains(&format!("up to {}", thousands(spawn::OPTIONS_MOST))));

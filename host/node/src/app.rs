@@ -216,7 +216,7 @@ impl App {
     }
 
     /// Stops the tree, children in reverse order and each within its shutdown time, then the
-    /// schedulers.
+    /// schedulers. Meanwhile guests can start no processes.
     pub fn stop(&self, timeout: Duration) -> StopReport {
         let exit = Signal::Exit {
             from: Pid::NONE,
@@ -224,6 +224,7 @@ impl App {
             linked: false,
             charge: None,
         };
+        self.node.0.system.table.close_to_guests();
         let told = self.node.0.system.signal(self.master, exit).is_ok();
         let orderly = !told || self.news.lock().recv_timeout(timeout).is_ok();
         // The last processes leave the table a moment after they have reported their end.

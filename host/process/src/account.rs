@@ -18,6 +18,11 @@ const NODE_LEAST: usize = 200_000;
 const NODE_MOST: usize = 20_000_000;
 /// Limit on the bytes of their payloads.
 const NODE_PAYLOADS: u64 = 1 << 30;
+/// Bytes of such payloads for each process that a node may have: a quarter of the memory for
+/// which the node allows one process by default.
+const PAYLOADS_SHARE: u64 = 512;
+/// The least that they may come to, bytes: what one process may have, by default.
+const NODE_LEAST_PAYLOADS: u64 = 64 << 20;
 
 /// Messages and bytes that count against a limit.
 #[derive(Debug, Default)]
@@ -59,7 +64,10 @@ impl NodeAccount {
         NodeAccount {
             used: Used::default(),
             most: u32::try_from(most).unwrap_or(u32::MAX),
-            most_bytes: (most * size_of::<Envelope>()) as u64 + NODE_PAYLOADS,
+            most_bytes: (most * size_of::<Envelope>()) as u64
+                + (processes as u64)
+                    .saturating_mul(PAYLOADS_SHARE)
+                    .clamp(NODE_LEAST_PAYLOADS, NODE_PAYLOADS),
         }
     }
 }

@@ -626,10 +626,21 @@ impl<G: 'static> Process<G> {
     /// mailbox may hold, or the node would exceed its limits.
     pub fn charge(&mut self, system: &System<G>, bytes: u64) -> Option<Charge> {
         let most_bytes = self.limits.mailbox_bytes;
+        self.account(system).charge(bytes, limits::TIMERS, most_bytes)
+    }
+
+    /// Charges the process for the arguments of a child, which the child keeps as long as it
+    /// lives. `None`: the living children would hold more bytes than the process's own mailbox
+    /// may hold, or the node would exceed its limits.
+    pub fn charge_arguments(&mut self, system: &System<G>, bytes: u64) -> Option<Charge> {
+        let most_bytes = self.limits.mailbox_bytes;
+        self.account(system).charge(bytes, u32::MAX, most_bytes)
+    }
+
+    fn account(&mut self, system: &System<G>) -> &Arc<Account> {
         let counts = self.relations().counts.get_or_insert_default();
         let new = || Arc::new(Account::new(system.account.clone()));
-        let account = counts.account.get_or_insert_with(new);
-        account.charge(bytes, limits::TIMERS, most_bytes)
+        counts.account.get_or_insert_with(new)
     }
 
     /// Sends a signal from this process. Fails with [`Refused::Dead`] only.

@@ -147,6 +147,8 @@ pub struct Table<G> {
     /// Slots reserved for the host.
     kept: usize,
     admission: OnceLock<Admission>,
+    /// The node is stopping: guests start no more processes.
+    is_closed: AtomicBool,
 }
 
 impl<G> fmt::Debug for Table<G> {
@@ -165,7 +167,15 @@ impl<G> Table<G> {
             vacant: Vacant::new(limit, MAX_PROCESSES, shards),
             kept: MOST_KEPT.min(limit / KEPT_SHARE),
             admission: OnceLock::new(),
+            is_closed: AtomicBool::new(false),
         }
+    }
+
+    /// Refuses every further process that a guest starts, because the node is stopping. A guest
+    /// that spawns without end would else outgrow the processes that are being stopped.
+    pub fn close_to_guests(&self) {
+        // Relaxed: a spawn that is just under way may still succeed.
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// Sets the function that decides, before the table grows for a guest's process, whether there
@@ -186,6 +196,7 @@ impl<G> Table<G> {
     pub(crate) fn allocate(&self, shard: usize, whose: Requester) -> Option<u32> {
         let kept = match whose {
             Requester::Host => 0,
+            Requester::Guest if self.is_closed.load(Ordering::Relaxed) => return None,
             Requester::Guest => self.kept,
         };
         self.vacant.take(shard, kept, |numbers| {

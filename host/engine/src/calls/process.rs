@@ -342,7 +342,13 @@ fn grants(view: &View<'_>, pointer: u32, length: u32) -> Result<Grants, Code> {
 
 fn begin_spawn(view: &mut View<'_>, wanted: &RequestedLimits) -> Answer {
     let options = options(view, wanted.options)?;
-    let arguments = view.payload(wanted.arguments.0, wanted.arguments.1)?;
+    let mut arguments = view.payload(wanted.arguments.0, wanted.arguments.1)?;
+    if arguments.len() > limits::ARGUMENTS_FREE as usize {
+        let bytes = arguments.len() as u64;
+        let system = &view.shared.system;
+        let charge = view.process.charge_arguments(system, bytes);
+        arguments = arguments.charged(charge.ok_or(Code::Limit)?);
+    }
     view.check(wanted.pid_out, Pid::SIZE as u32)?;
     let monitors = options.flags & spawn::MONITOR != 0;
     if monitors {

@@ -419,6 +419,39 @@ fn a_process_that_begins_with_more_memory_than_it_may_have_is_not_spawned() {
     node.halt();
 }
 
+/// Children that rest keep their arguments, which no mailbox counts.
+#[test]
+fn the_arguments_of_children_count_for_their_parent() {
+    let node = node_with(|config| config.limits.mailbox_bytes = 1 << 20);
+    // Spawns children of its own kind with 60,000 bytes each until it cannot, and replies how
+    // many they were. A child does not take its INIT, for which its buffer is too small.
+    let parent = format!(
+        r#"(module
+  {imports}
+  (memory (export "memory") 2)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (func (export "run") (result i32)
+    (local $count i64)
+    (i32.store (i32.const 64) (i32.const 48))
+    (if (call $receive (i32.const 64) (i32.const 512) (i32.const 100) (i64.const 0) (i32.const 0) (i64.const 0))
+      (then (return (i32.const 0))))
+    (if (i32.ne (i32.load (i32.const 68)) (i32.const 3)) (then (return (i32.const 0))))
+    (block $done
+      (loop $more
+        (br_if $done (call $spawn (i32.const 0) (i32.const 0) (i32.const 1024) (i32.const 60000) (i32.const 0) (i32.const 200) (i32.const 0)))
+        (local.set $count (i64.add (local.get $count) (i64.const 1)))
+        (br $more)))
+    (i64.store (i32.const 256) (local.get $count))
+    (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 256) (i32.const 8)))
+    (i32.const 0)))"#,
+        imports = imports()
+    );
+    deploy(&node, "parent", &parent);
+    let pid = spawn(&node, "parent", b"");
+    assert_eq!(ask(&node, pid), (1 << 20) / 60_000);
+    node.halt();
+}
+
 #[test]
 fn a_fork_bomb_meets_the_tables_limit_and_the_node_lives() {
     let node = node_with(|config| {

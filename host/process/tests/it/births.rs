@@ -279,6 +279,17 @@ fn guests_leave_some_places_to_the_host() {
 }
 
 #[test]
+fn guests_start_nothing_while_the_node_stops() {
+    let world = World::new();
+    let limits = Arc::new(Limits::default());
+    let guest = || world.system.reserve_for(Requester::Guest, &limits);
+    assert!(guest().is_ok());
+    world.system.table.close_to_guests();
+    assert_eq!(guest(), Err(SpawnError::TableFull));
+    assert!(world.system.reserve(&limits).is_ok());
+}
+
+#[test]
 fn guests_are_not_more_than_there_is_memory_for() {
     let mut world = World::new();
     let old = world.puppet();
