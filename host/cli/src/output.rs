@@ -303,7 +303,7 @@ fn refusal(event: &Value) -> Option<(String, Option<String>)> {
     let process = text("process").map_or_else(String::new, |it| format!("process {it}: "));
     let lines: Vec<&str> = cause.lines().map(str::trim).collect();
     let first = format!(
-        "swap of {what} refused, the old code runs on: {process}{}",
+        "swap of {what} refused, the old code keeps running: {process}{}",
         lines.join(" ")
     );
     Some((first, text("help").map(str::to_owned)))

@@ -133,7 +133,7 @@ impl<A> CodeServer<A> {
     /// release's id. `None`: the release has no such module.
     pub fn enter(&self, module: &str) -> Option<(u64, VersionRef<A>)> {
         self.acquire(module, Version::enter)
-            .map(|(release, tenancy)| (release.id, tenancy))
+            .map(|(release, version_ref)| (release.id, version_ref))
     }
 
     /// Returns a reference that keeps a module's current version loaded, with the
@@ -151,8 +151,8 @@ impl<A> CodeServer<A> {
             let release = self.current();
             // A version that was unloaded since is not in the current release any more:
             // read the pointer again.
-            if let Some(tenancy) = come(release.version(module)?) {
-                return Some((release, tenancy));
+            if let Some(version_ref) = come(release.version(module)?) {
+                return Some((release, version_ref));
             }
         }
     }

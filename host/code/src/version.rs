@@ -208,8 +208,8 @@ impl<A> VersionRef<A> {
     }
 
     fn again(&self, lives: bool) -> VersionRef<A> {
-        let tenancy = self.version.acquire(lives);
-        tenancy.expect("a version in use is not unloaded")
+        let version_ref = self.version.acquire(lives);
+        version_ref.expect("a version in use is not unloaded")
     }
 
     /// Exempts the process from `release`, which has another version of the module: its

@@ -206,7 +206,7 @@ impl Drop for BlockedHandle {
 /// What runs on this thread's stack.
 pub(crate) enum OnThisStack {
     /// The guest of this frame.
-    Seated(FrameLease),
+    Running(FrameLease),
     /// A guest whose call was asked to end.
     Ending(Ending),
 }

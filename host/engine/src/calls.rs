@@ -182,7 +182,7 @@ fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result
             "too many processes wait on threads' stacks, and this one has to",
         ));
     };
-    let Some(OnThisStack::Seated(mut lease)) = blocked::take() else {
+    let Some(OnThisStack::Running(mut lease)) = blocked::take() else {
         caller.data_mut().process = Some(process);
         return Err(wasmtime::Error::msg("the process has no seat"));
     };
@@ -200,7 +200,7 @@ fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result
         match aside.next_request() {
             blocked::BlockedRequest::Resume(process, lease) => {
                 ending.not();
-                blocked::put(OnThisStack::Seated(lease));
+                blocked::put(OnThisStack::Running(lease));
                 break process;
             }
             blocked::BlockedRequest::Copy => aside.copied(copy(&mut caller)?),

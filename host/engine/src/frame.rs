@@ -527,10 +527,10 @@ pub(crate) fn run_here(
     let Some(mut body) = lease.frame.take_body() else {
         return Err((lease, process));
     };
-    blocked::put(blocked::OnThisStack::Seated(lease));
+    blocked::put(blocked::OnThisStack::Running(lease));
     let ended = body.run_here(process);
     Ok(match blocked::take() {
-        Some(blocked::OnThisStack::Seated(mut lease)) => {
+        Some(blocked::OnThisStack::Running(mut lease)) => {
             lease.frame.end(body, &ended);
             match ended {
                 Some((process, outcome)) => OnThread::Ended(lease, process, outcome),

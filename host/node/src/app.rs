@@ -173,13 +173,13 @@ impl App {
     }
 
     /// Watches the sources as well, builds what has changed, and applies edits of the manifest. The
-    /// app must have been booted from the manifest of `workshop`.
+    /// app must have been booted from the manifest of `build_watcher`.
     ///
     /// # Errors
     ///
     /// If no thread can be started.
-    pub fn develop(&self, workshop: BuildWatcher) -> std::io::Result<Watcher> {
-        self.develop_within(workshop, &WatchLimits::default())
+    pub fn develop(&self, build_watcher: BuildWatcher) -> std::io::Result<Watcher> {
+        self.develop_within(build_watcher, &WatchLimits::default())
     }
 
     /// As [`App::develop`], with lower limits on what it takes of the system.
@@ -189,10 +189,10 @@ impl App {
     /// If no thread can be started.
     pub fn develop_within(
         &self,
-        workshop: BuildWatcher,
+        build_watcher: BuildWatcher,
         limits: &WatchLimits,
     ) -> std::io::Result<Watcher> {
-        Watcher::develop(self, workshop, limits)
+        Watcher::develop(self, build_watcher, limits)
     }
 
     pub(crate) fn live(&self) -> Live {

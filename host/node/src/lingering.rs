@@ -99,7 +99,7 @@ impl Node {
             return false;
         }
         let to = current.clone();
-        let stuck = self.survey(1, false, move |process| {
+        let failed = self.survey(1, false, move |process| {
             let Body::Guest(guest) = &process.body else {
                 return None;
             };
@@ -107,7 +107,7 @@ impl Node {
             let here = version_ref.module == to.module && !version_ref.is(&to);
             (here && guest.upgrade_failure().is_some()).then_some(())
         });
-        !stuck.is_empty()
+        !failed.is_empty()
     }
 
     /// Returns the report of a deployment of code that is current already. The deployment still

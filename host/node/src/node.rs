@@ -66,7 +66,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Mutex<Arc<AppConfig>>,
     pub(crate) edits: Edits,
     pub(crate) asks: Asks,
-    pub(crate) sweeper: BackgroundUpgrader,
+    pub(crate) background_upgrader: BackgroundUpgrader,
     pub(crate) following: Mutex<ReleaseTracker>,
     pub(crate) swaps: AtomicU64,
     pub(crate) sampler: Mutex<Sampler>,
@@ -166,7 +166,7 @@ impl Node {
         let (commits, committed) = background_upgrader::commits();
         let logger = Arc::new(Logger::default());
         logger.set(config.log.clone());
-        let herald = EventObserver {
+        let event_observer = EventObserver {
             events: events.clone(),
             logger: logger.clone(),
             system: system.clone(),
@@ -175,7 +175,7 @@ impl Node {
         let executor = Executor::new(
             system.clone(),
             code.clone(),
-            Arc::new(herald),
+            Arc::new(event_observer),
             ExecutorConfig {
                 frames,
                 frame_memory: match config.frame_memory {
@@ -216,7 +216,7 @@ impl Node {
             settings: Mutex::default(),
             edits: Edits::default(),
             asks: Asks::default(),
-            sweeper: BackgroundUpgrader::new(commits),
+            background_upgrader: BackgroundUpgrader::new(commits),
             following: Mutex::default(),
             swaps: AtomicU64::new(0),
             sampler: Mutex::default(),

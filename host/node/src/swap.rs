@@ -286,7 +286,7 @@ impl Node {
         for pid in woken {
             inner.system.wake(*pid);
         }
-        inner.sweeper.committed();
+        inner.background_upgrader.committed();
         let progress = &release.progress;
         let until = committed + u64::try_from(SETTLE.as_nanos()).unwrap_or(0);
         let mut seen = (0, committed);
@@ -374,8 +374,8 @@ impl Deployment<'_> {
         for version in &chosen.new {
             if let Some(before) = base.version(&version.module) {
                 version.artifact.follows(&before.artifact);
-                let carried = before.artifact.reuses_image_in(&version.artifact);
-                not_reused = not_reused.or(carried.err());
+                let reused = before.artifact.reuses_image_in(&version.artifact);
+                not_reused = not_reused.or(reused.err());
             }
         }
         let began = inner.system.clock.now();

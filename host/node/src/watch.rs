@@ -81,20 +81,20 @@ impl Watcher {
     /// Starts to watch the module files, the sources and the manifest.
     pub(crate) fn develop(
         app: &App,
-        mut workshop: BuildWatcher,
+        mut build_watcher: BuildWatcher,
         limits: &WatchLimits,
     ) -> std::io::Result<Watcher> {
         let node = app.node().clone();
-        let stopper = workshop.stopper();
-        let artifacts = Artifacts::new(node.clone(), workshop.files(), stopper.clone());
-        workshop.attend(app);
-        Watcher::begin(node, artifacts, Some(workshop), stopper, limits)
+        let stopper = build_watcher.stopper();
+        let artifacts = Artifacts::new(node.clone(), build_watcher.files(), stopper.clone());
+        build_watcher.attend(app);
+        Watcher::begin(node, artifacts, Some(build_watcher), stopper, limits)
     }
 
     fn begin(
         node: Node,
         artifacts: Artifacts,
-        workshop: Option<BuildWatcher>,
+        build_watcher: Option<BuildWatcher>,
         stopper: Stopper,
         limits: &WatchLimits,
     ) -> std::io::Result<Watcher> {
@@ -103,7 +103,7 @@ impl Watcher {
             eyes: FolderWatches::new(&post, limits),
             node,
             artifacts,
-            workshop,
+            build_watcher,
             entries: HashSet::new(),
             folders: HashSet::new(),
             before_look: limits.before_look.clone(),
@@ -148,7 +148,7 @@ struct Watch {
     node: Node,
     artifacts: Artifacts,
     /// The builds, in development.
-    workshop: Option<BuildWatcher>,
+    build_watcher: Option<BuildWatcher>,
     eyes: FolderWatches,
     /// Entries and folders of sources, and of the manifest.
     entries: HashSet<PathBuf>,
@@ -199,13 +199,13 @@ impl Watch {
         };
         let mut early = now();
         loop {
-            let pause = self.workshop.as_ref().and_then(BuildWatcher::backoff);
+            let pause = self.build_watcher.as_ref().and_then(BuildWatcher::backoff);
             times.outdated = pause.map(|_| times.outdated.unwrap_or_else(now));
             let behind_at = times
                 .outdated
                 .zip(pause)
                 .map(|(since, pause)| since + pause);
-            let is_blind = self.workshop.is_some() && self.eyes.unavailable().is_some();
+            let is_blind = self.build_watcher.is_some() && self.eyes.unavailable().is_some();
             let due = [
                 times.saved_at(),
                 behind_at,
@@ -276,13 +276,13 @@ impl Watch {
             // Files in a new folder may be older than its watch.
             self.artifacts.touch_all(clock, time);
         }
-        (of_sources || of_folders) && self.workshop.is_some()
+        (of_sources || of_folders) && self.build_watcher.is_some()
     }
 
     /// Builds what has changed. After a change during the last build only if something else has
     /// changed too: the events may be of that build.
     fn work_on_events(&mut self, noticed: u64, outdated: bool) {
-        let news = (self.workshop.as_mut()).is_some_and(|it| !outdated || it.has_news());
+        let news = (self.build_watcher.as_mut()).is_some_and(|it| !outdated || it.has_news());
         if news {
             self.work(noticed);
         }
@@ -290,9 +290,9 @@ impl Watch {
 
     fn has_looked(&mut self, looked: ScanResult) {
         if looked == ScanResult::Swapped
-            && let Some(workshop) = &mut self.workshop
+            && let Some(build_watcher) = &mut self.build_watcher
         {
-            workshop.swapped();
+            build_watcher.swapped();
         }
     }
 
@@ -302,15 +302,15 @@ impl Watch {
 
     /// Builds from the sources that have changed. New folders may have come with them.
     fn work(&mut self, noticed: u64) {
-        let Some(workshop) = &mut self.workshop else {
+        let Some(build_watcher) = &mut self.build_watcher else {
             return;
         };
-        workshop.work(noticed, &mut self.artifacts);
+        build_watcher.work(noticed, &mut self.artifacts);
         // Files in a new folder may be newer than the scan.
         if self.look_for_folders()
-            && let Some(workshop) = &mut self.workshop
+            && let Some(build_watcher) = &mut self.build_watcher
         {
-            workshop.work(noticed, &mut self.artifacts);
+            build_watcher.work(noticed, &mut self.artifacts);
         }
     }
 
@@ -319,9 +319,9 @@ impl Watch {
     fn look_for_folders(&mut self) -> bool {
         self.entries.clear();
         self.folders.clear();
-        if let Some(workshop) = &self.workshop {
-            self.entries.extend(workshop.entries());
-            self.folders.extend(workshop.folders().map(Path::to_owned));
+        if let Some(build_watcher) = &self.build_watcher {
+            self.entries.extend(build_watcher.entries());
+            self.folders.extend(build_watcher.folders().map(Path::to_owned));
         }
         let entries = self.artifacts.entries().chain(&self.entries);
         let parents = entries.filter_map(|entry| entry.parent());

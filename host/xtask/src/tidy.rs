@@ -6,6 +6,7 @@
 mod code_view;
 mod crates;
 mod rules;
+mod words;
 
 use std::fs;
 use std::path::Path;

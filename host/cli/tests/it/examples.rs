@@ -130,7 +130,7 @@ fn two_terminals_chat() {
     };
     let described = ask(&["describe", "door"]);
     for line in [
-        "\n  enter(name: String) -> Result<String, String>\n      Lets somebody in;",
+        "\n  enter(name: String) -> Result<String, String>\n      Lets a person in;",
         "\n  who() -> Vec<String>\n",
     ] {
         assert!(described.contains(line), "{line}: {described}");

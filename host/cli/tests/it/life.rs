@@ -191,7 +191,7 @@ fn processes_that_were_left_are_shown_and_can_be_ended_later() {
         list = app.json(&["ps", "--module", "counter"]);
     }
     for process in list.as_array().unwrap() {
-        assert_eq!(process["exempt"], false, "{process}");
+        assert_eq!(process["upgrade"], "current", "{process}");
         assert_eq!(process["module"], "counter@2", "{process}");
     }
 }

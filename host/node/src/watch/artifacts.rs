@@ -229,9 +229,9 @@ impl Artifacts {
             ScanResult::Nothing => {}
             ScanResult::Refused => self.refused = true,
             ScanResult::Same(_) | ScanResult::Swapped => {
-                let mended = std::mem::take(&mut self.refused);
+                let recovered = std::mem::take(&mut self.refused);
                 if looked == ScanResult::Same(false) {
-                    return ScanResult::Same(mended);
+                    return ScanResult::Same(recovered);
                 }
             }
         }
@@ -357,8 +357,8 @@ impl Artifacts {
                 if self.refused && !built {
                     let modules: Vec<String> = names();
                     let outdated = self.outdated(&modules);
-                    let mended = Event::Recovered { modules, outdated };
-                    self.node.0.events.send(mended);
+                    let recovered = Event::Recovered { modules, outdated };
+                    self.node.0.events.send(recovered);
                 }
                 ScanResult::Same(false)
             }

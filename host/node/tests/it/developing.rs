@@ -73,16 +73,16 @@ fn developed_in(manifest: &str, limits: &WatchLimits, arrange: impl FnOnce(&Path
     }
     fs::write(folder.path().join("exuvia.toml"), manifest).unwrap();
     arrange(folder.path());
-    let mut workshop = BuildWatcher::open(folder.path(), false).unwrap();
-    for step in workshop.manifest().builds() {
-        workshop.build(&step).unwrap();
+    let mut build_watcher = BuildWatcher::open(folder.path(), false).unwrap();
+    for step in build_watcher.manifest().builds() {
+        build_watcher.build(&step).unwrap();
     }
-    let manifest: Manifest = workshop.manifest().clone();
+    let manifest: Manifest = build_watcher.manifest().clone();
     let options = boot_options(&manifest);
     let app = App::boot(manifest, options).unwrap();
     let events = app.node().events();
-    let stopper = workshop.stopper();
-    let watcher = app.develop_within(workshop, limits).unwrap();
+    let stopper = build_watcher.stopper();
+    let watcher = app.develop_within(build_watcher, limits).unwrap();
     let it = Developed {
         folder,
         app,
@@ -513,19 +513,19 @@ fn before_the_app_runs_changes_are_waited_for() {
         format!("[app]\nname = \"a\"\n{}", module("one")),
     )
     .unwrap();
-    let mut workshop = BuildWatcher::open(folder.path(), false).unwrap();
-    let step = workshop.manifest().builds().remove(0);
-    assert!(workshop.build(&step).is_err());
+    let mut build_watcher = BuildWatcher::open(folder.path(), false).unwrap();
+    let step = build_watcher.manifest().builds().remove(0);
+    assert!(build_watcher.build(&step).is_err());
     fs::write(at("src/one.wat"), answers(1)).unwrap();
-    assert_eq!(workshop.wait().unwrap(), ["src/one.wat"]);
-    workshop.build(&step).unwrap();
+    assert_eq!(build_watcher.wait().unwrap(), ["src/one.wat"]);
+    build_watcher.build(&step).unwrap();
     fs::write(at("exuvia.toml"), "[app]\nname = \"B\"").unwrap();
-    assert!(workshop.wait().is_err());
+    assert!(build_watcher.wait().is_err());
     fs::write(at("exuvia.toml"), "[app]\nname = \"b\"").unwrap();
-    assert_eq!(workshop.wait().unwrap(), ["exuvia.toml"]);
-    assert_eq!(workshop.manifest().name, "b");
-    workshop.stopper().stop();
-    assert!(workshop.wait().unwrap().is_empty());
+    assert_eq!(build_watcher.wait().unwrap(), ["exuvia.toml"]);
+    assert_eq!(build_watcher.manifest().name, "b");
+    build_watcher.stopper().stop();
+    assert!(build_watcher.wait().unwrap().is_empty());
 }
 
 // ---- the manifest ------------------------------------------------------------

@@ -1,0 +1,92 @@
+//! Retired words: names of items and files use the terms of `host/GLOSSARY.md`.
+//!
+//! Only names are checked, part by part (`take_seat` and `SeatMap` both have the part `seat`). Text is for
+//! reviews: most of these words have a meaning in plain English.
+
+use super::Finding;
+
+/// A retired word, and the term that replaces it.
+const RETIRED: &[(&str, &str)] = &[
+    ("baton", "fiber_transfer"),
+    ("bury", "terminate"),
+    ("crowded", "congested"),
+    ("deed", "effect"),
+    ("desk", "active state"),
+    ("disinherit", "release_names"),
+    ("herald", "event_observer"),
+    ("lineage", "spawn_info"),
+    ("manner", "stack_policy"),
+    ("newborn", "new process, not started"),
+    ("obituaries", "exit_notifications"),
+    ("obituary", "exit_notification"),
+    ("seat", "frame slot, acquire_frame"),
+    ("seated", "frame_lease"),
+    ("sweeper", "background_upgrader"),
+    ("tenancy", "version_ref"),
+    ("ticket", "reservation"),
+    ("toll", "reduction_debt"),
+    ("workshop", "build_watcher"),
+];
+
+/// Checks the names of a file of the host; `view` is its code without comments and literals.
+pub(super) fn check(path: &str, view: &str, findings: &mut Vec<Finding>) {
+    if !path.starts_with("host/") || !path.contains("/src/") {
+        return;
+    }
+    let file = path.rsplit('/').next().unwrap_or(path);
+    for (word, term) in retired_in(file.trim_end_matches(".rs")) {
+        findings.push(Finding::file(path, message(word, term)));
+    }
+    for (index, line) in view.lines().enumerate() {
+        let names = line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        for (word, term) in names.flat_map(retired_in) {
+            findings.push(Finding::line(path, index, message(word, term)));
+        }
+    }
+}
+
+fn message(word: &str, term: &str) -> String {
+    format!("`{word}` is a retired word: see host/GLOSSARY.md, which has `{term}`")
+}
+
+/// Returns the retired words among the parts of a name.
+fn retired_in(name: &str) -> Vec<(&'static str, &'static str)> {
+    let mut parts = Vec::new();
+    let mut part = String::new();
+    for c in name.chars() {
+        if (c == '_' || c.is_uppercase()) && !part.is_empty() {
+            parts.push(std::mem::take(&mut part));
+        }
+        part.extend(c.to_lowercase().filter(|c| *c != '_'));
+    }
+    parts.push(part);
+    let retired = |part: &String| RETIRED.iter().find(|(word, _)| word == part).copied();
+    parts.iter().filter_map(retired).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(path: &str, view: &str) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        check(path, view, &mut findings);
+        findings
+    }
+
+    #[test]
+    fn a_retired_word_is_found_in_each_kind_of_name() {
+        for view in ["fn take_seat()", "struct SeatMap;", "const SEAT_COUNT: u32", "seat.x"] {
+            assert_eq!(findings("host/engine/src/a.rs", view).len(), 1, "{view}");
+        }
+        assert_eq!(findings("host/node/src/sweeper.rs", "").len(), 1);
+    }
+
+    #[test]
+    fn other_words_and_other_folders_are_left_alone() {
+        let fine = "fn seating(seats: Vec<u8>) -> Bench";
+        assert!(findings("host/engine/src/a.rs", fine).is_empty());
+        assert!(findings("host/engine/tests/it/a.rs", "seat").is_empty());
+        assert!(findings("examples/bank/src/lib.rs", "desk").is_empty());
+    }
+}
