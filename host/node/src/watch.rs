@@ -321,7 +321,8 @@ impl Watch {
         self.folders.clear();
         if let Some(build_watcher) = &self.build_watcher {
             self.entries.extend(build_watcher.entries());
-            self.folders.extend(build_watcher.folders().map(Path::to_owned));
+            self.folders
+                .extend(build_watcher.folders().map(Path::to_owned));
         }
         let entries = self.artifacts.entries().chain(&self.entries);
         let parents = entries.filter_map(|entry| entry.parent());

@@ -626,7 +626,8 @@ impl<G: 'static> Process<G> {
     /// mailbox may hold, or the node would exceed its limits.
     pub fn charge(&mut self, system: &System<G>, bytes: u64) -> Option<Charge> {
         let most_bytes = self.limits.mailbox_bytes;
-        self.account(system).charge(bytes, limits::TIMERS, most_bytes)
+        self.account(system)
+            .charge(bytes, limits::TIMERS, most_bytes)
     }
 
     /// Charges the process for the arguments of a child, which the child keeps as long as it

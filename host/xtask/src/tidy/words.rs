@@ -76,7 +76,12 @@ mod tests {
 
     #[test]
     fn a_retired_word_is_found_in_each_kind_of_name() {
-        for view in ["fn take_seat()", "struct SeatMap;", "const SEAT_COUNT: u32", "seat.x"] {
+        for view in [
+            "fn take_seat()",
+            "struct SeatMap;",
+            "const SEAT_COUNT: u32",
+            "seat.x",
+        ] {
             assert_eq!(findings("host/engine/src/a.rs", view).len(), 1, "{view}");
         }
         assert_eq!(findings("host/node/src/sweeper.rs", "").len(), 1);
