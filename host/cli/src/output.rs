@@ -201,7 +201,7 @@ impl Output {
 
     /// Prints a value as a line of JSON.
     pub(crate) fn value(&self, value: &impl Serialize) -> Result<(), CliError> {
-        let text = serde_json::to_string(value)
+        let text = json_text(value)
             .map_err(|error| CliError::failed(format!("could not write the result: {error}")))?;
         self.write_line(&text)
     }
@@ -214,7 +214,7 @@ impl Output {
     fn event_text(&self, event: &EventLine) -> String {
         if self.json {
             // A string and a value that is already JSON: serialization cannot fail.
-            return serde_json::to_string(event).unwrap_or_default();
+            return json_text(event).unwrap_or_default();
         }
         let refused = refusal(&event.event);
         let line = clean(refused.as_ref().map_or(&event.line, |(first, _)| first));
@@ -335,6 +335,24 @@ fn missed_line(count: u64) -> EventLine {
     )
 }
 
+/// Returns a value as a line of JSON. What [`clean`] escapes in text is escaped here too, as
+/// JSON does it: a program that reads it gets the same characters.
+fn json_text(value: &impl Serialize) -> serde_json::Result<String> {
+    let text = serde_json::to_string(value)?;
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Such characters are only in strings: the text has no spaces of its own.
+        if is_hidden(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    Ok(escaped)
+}
+
 /// Returns the text on one line, with control characters escaped.
 pub(crate) fn clean(text: &str) -> String {
     escape(text, |_| false)
@@ -414,7 +432,7 @@ mod tests {
     use exuvia_control::EventLine;
     use serde_json::json;
 
-    use super::{Tone, bytes, clean, clean_lines, count, painted, styled_lines};
+    use super::{Tone, bytes, clean, clean_lines, count, json_text, painted, styled_lines};
 
     #[test]
     fn a_guest_cannot_write_to_the_terminal() {
@@ -426,6 +444,20 @@ mod tests {
         assert_eq!(
             styled_lines("\x1b[1;31merror\x1b[0m: \x1b[2J\x1b]0;title\x07\n\x1b[38;5;9"),
             "\x1b[1;31merror\x1b[0m: \\u{1b}[2J\\u{1b}]0;title\\u{7}\n\\u{1b}[38;5;9"
+        );
+    }
+
+    #[test]
+    fn in_json_they_are_escaped_as_json_has_it() {
+        let value = json!({"k\u{202e}": ["a\u{7f}\u{9b}\u{2029}b", "zähler ✓ \u{1f980}", 1.5, "\u{e0041}"]});
+        let text = json_text(&value).unwrap();
+        assert_eq!(
+            text,
+            "{\"k\\u202e\":[\"a\\u007f\\u009b\\u2029b\",\"zähler ✓ \u{1f980}\",1.5,\"\\udb40\\udc41\"]}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
         );
     }
 

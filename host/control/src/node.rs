@@ -117,7 +117,7 @@ impl Host for Node {
             Err(CallFailed::Send(error)) => Err(not_sent(&error)),
             Err(error) => {
                 let code = match error {
-                    CallFailed::Timeout { .. } => code::TIMEOUT,
+                    CallFailed::Timeout { .. } | CallFailed::Suspended { .. } => code::TIMEOUT,
                     CallFailed::TableFull => code::BUSY,
                     _ => code::NO_REPLY,
                 };
@@ -169,6 +169,7 @@ fn no_process(error: &TargetError) -> Failure {
     let code = match error {
         TargetError::Busy(_) => code::BUSY,
         TargetError::Native(_) => code::BAD_REQUEST,
+        TargetError::Root(_) => code::REFUSED,
         _ => code::NO_PROCESS,
     };
     Failure::new(code, error.to_string())

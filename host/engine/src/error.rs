@@ -135,8 +135,19 @@ pub struct VerifyError {
     pub module: String,
     /// The reason.
     pub error: Box<UpgradeError>,
-    /// What to do about it, if more is known than the general advice.
-    pub fix: Option<&'static str>,
+    /// What one of the two modules lacks, if that is the reason.
+    pub missing: Option<MissingExport>,
+    /// The file of its new code, if that is known.
+    pub file: Option<String>,
+}
+
+/// What a module must export for its processes to be upgraded, and does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingExport {
+    /// The running code exports no `save`.
+    Save,
+    /// The new code exports no `load`.
+    Load,
 }
 
 impl VerifyError {
@@ -144,11 +155,80 @@ impl VerifyError {
     pub fn process(&self) -> String {
         named(&self.pid, &self.name)
     }
+
+    /// What to do about it.
+    pub fn help(&self) -> String {
+        let deploy = match &self.file {
+            Some(file) => format!(
+                "`exuvia deploy --fresh {} --name {}`",
+                shell_word(file),
+                shell_word(&self.module)
+            ),
+            None => "`exuvia deploy --fresh`, followed by the file or the app".to_owned(),
+        };
+        match self.missing {
+            Some(MissingExport::Save) => format!(
+                "the running code cannot hand over its state: discard it with {deploy}, or deploy when its \
+                 processes have exited"
+            ),
+            Some(MissingExport::Load) => {
+                format!("export `load` from the new module, or discard this state with {deploy}")
+            }
+            None => format!("fix `save` or `load`, or discard this state with {deploy}"),
+        }
+    }
+}
+
+/// A word as a shell takes it.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./+@%=:,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 fn named(pid: &Pid, name: &Option<String>) -> String {
     match name {
         Some(name) => format!("{pid} ({name})"),
         None => pid.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exuvia_process::Pid;
+
+    use super::{MissingExport, UpgradeError, VerifyError};
+
+    #[test]
+    fn the_help_names_the_whole_command_if_the_file_is_known() {
+        let error = |missing, file: Option<&str>| VerifyError {
+            pid: Pid::NONE,
+            name: None,
+            module: "shop".into(),
+            error: Box::new(UpgradeError::NoFrame),
+            missing,
+            file: file.map(str::to_owned),
+        };
+        for missing in [None, Some(MissingExport::Save), Some(MissingExport::Load)] {
+            for (file, command) in [
+                (
+                    None,
+                    "`exuvia deploy --fresh`, followed by the file or the app",
+                ),
+                (
+                    Some("/out/debug/shop.wasm"),
+                    "`exuvia deploy --fresh /out/debug/shop.wasm --name shop`",
+                ),
+                (
+                    Some("it's here/$shop.wasm"),
+                    "`exuvia deploy --fresh 'it'\\''s here/$shop.wasm' --name shop`",
+                ),
+            ] {
+                let help = error(missing, file).help();
+                assert!(help.contains(command), "{help}");
+            }
+        }
     }
 }

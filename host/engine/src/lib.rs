@@ -49,7 +49,7 @@ mod wasi;
 
 pub use artifact::Artifact;
 pub use blocked::{ResumeHandle, SpareThread, Threads, prepare_thread};
-pub use error::{LoadError, UpgradeError, VerifyError};
+pub use error::{LoadError, MissingExport, UpgradeError, VerifyError};
 pub use executor::{Executor, ExecutorConfig, Metrics};
 pub use frames::{FrameCounts, default_frames, mappings_of};
 pub use guest::{Busy, Guest, GuestProcess, GuestSystem};

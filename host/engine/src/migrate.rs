@@ -11,7 +11,7 @@ use exuvia_code::{UpgradePath, Version};
 use exuvia_process::Grants;
 
 use crate::artifact::Artifact;
-use crate::error::UpgradeError;
+use crate::error::{MissingExport, UpgradeError};
 use crate::executor::Shared;
 use crate::frame_slots::FrameLease;
 use crate::frames::FrameError;
@@ -56,24 +56,16 @@ impl Destination {
 }
 
 /// Returns why no process with a state can ever be upgraded from one version to another, as far as
-/// the two modules tell, and what to do about it. Returns `None` if an upgrade may be possible.
+/// the two modules tell, and what is missing. Returns `None` if an upgrade may be possible.
 pub fn no_upgrade_path(
     old: &Version<Artifact>,
     new: &Version<Artifact>,
-) -> Option<(UpgradeError, &'static str)> {
+) -> Option<(UpgradeError, MissingExport)> {
     let not_reused = old.artifact.reuses_image_in(&new.artifact).err()?;
-    let (not_migrated, fix) = match (old.artifact.has_save, new.artifact.has_load) {
+    let (not_migrated, missing) = match (old.artifact.has_save, new.artifact.has_load) {
         (true, true) => return None,
-        (false, _) => (
-            format!("{old} exports no `save`"),
-            "the running code cannot hand over its state: discard it with `exuvia deploy --fresh`, followed by the file \
-             or the app, or deploy when its processes have exited",
-        ),
-        (true, false) => (
-            format!("{new} exports no `load`"),
-            "export `load` from the new module, or discard this state with `exuvia deploy --fresh`, followed by the file \
-             or the app",
-        ),
+        (false, _) => (format!("{old} exports no `save`"), MissingExport::Save),
+        (true, false) => (format!("{new} exports no `load`"), MissingExport::Load),
     };
     let error = UpgradeError::NoPath {
         from: old.to_string(),
@@ -81,7 +73,7 @@ pub fn no_upgrade_path(
         not_reused,
         not_migrated,
     };
-    Some((error, fix))
+    Some((error, missing))
 }
 
 /// Brings an image of `old` to `new`, for a process with these grants. `saved` is the result of its

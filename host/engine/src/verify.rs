@@ -119,7 +119,8 @@ impl Executor {
                         name: names.first().map(ToString::to_string),
                         module: seen.old.module.to_string(),
                         error: error.into(),
-                        fix: None,
+                        missing: None,
+                        file: None,
                     });
                 }
             }

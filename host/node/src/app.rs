@@ -128,6 +128,7 @@ impl App {
                 )));
             }
         };
+        node.0.root.get_or_init(|| root);
         Ok(App {
             node,
             manifest,

@@ -131,10 +131,7 @@ impl SwapError {
             SwapError::Load { .. }
             | SwapError::ChildMemory { .. }
             | SwapError::Commit(CommitError::NoEarlier) => return None,
-            SwapError::Verify(VerifyError { fix: Some(fix), .. }) => fix,
-            SwapError::Verify(_) => {
-                "fix `save` or `load`, or discard this state with `exuvia deploy --fresh`, followed by the file or the app"
-            }
+            SwapError::Verify(error) => return Some(error.help()),
             SwapError::Loops { .. } => {
                 "deploy with --leave to leave them on their version, or with --kill to end them"
             }
@@ -170,6 +167,11 @@ pub enum TargetError {
     /// It is one of the host's own processes, which has no guest.
     #[error("{0} is a process of the host, which has no module; `exuvia ps` shows those that have")]
     Native(String),
+    /// The whole app would end with it, and not in order.
+    #[error(
+        "{0} is the app's root supervisor, and the whole app would end with it; `exuvia stop` stops the app"
+    )]
+    Root(String),
     /// It did not reach the end of a turn in time.
     #[error("{0} is busy, and did not come to the end of a turn in time; try again")]
     Busy(String),
@@ -298,6 +300,19 @@ pub enum CallFailed {
         pid: Pid,
         /// Its exit reason.
         reason: String,
+    },
+    /// There was no reply within the time, because the process is suspended.
+    #[error(
+        "the process {pid} did not reply within {timeout_ms} ms, because it is suspended; {}`exuvia resume '{pid}'` resumes it",
+        if *.queued { "the request is still queued, and " } else { "" }
+    )]
+    Suspended {
+        /// Which process.
+        pid: Pid,
+        /// How long was waited.
+        timeout_ms: u64,
+        /// The request is in its mailbox.
+        queued: bool,
     },
     /// There was no reply within the time.
     #[error(

@@ -46,8 +46,8 @@ pub struct ProcessInfo {
     pub names: Vec<String>,
     /// `module@version`; `None` for a native process.
     pub module: Option<String>,
-    /// What it does: resident, paged out, receive, call, preempted, native, ...; or that it is
-    /// suspended.
+    /// What it does: resident, paged out, receive, call, preempted, ...; or that it is
+    /// suspended. Of the host's own processes: supervisor, native.
     pub state: String,
     /// Messages in its mailbox.
     pub mailbox: u64,
@@ -323,6 +323,19 @@ impl Node {
         halted.ok_or_else(|| TargetError::Native(pid.to_string()))
     }
 
+    /// Whether a process is suspended and in no handler, and if so whether messages wait
+    /// for it.
+    pub(crate) fn suspended_with_messages(&self, pid: Pid) -> Option<bool> {
+        let seen = self.look_at(pid, |process| {
+            let still = process.suspended && process.guest()?.stands_still();
+            still.then(|| process.messages())
+        });
+        let taken = seen.ok().flatten()?;
+        // Control may overtake a message.
+        let slot = self.0.system.table.slot(pid.slot());
+        Some(taken > 0 || slot.is_some_and(|slot| !slot.mailbox.is_empty()))
+    }
+
     /// Traces what a process receives and sends, `limit` messages at most.
     ///
     /// # Errors
@@ -532,6 +545,9 @@ impl Node {
             .iter()
             .map(ToString::to_string)
             .collect();
+        if info.module.is_none() && self.is_supervisor(pid) {
+            info.state = SUPERVISOR.into();
+        }
         if let Some(slot) = system.table.slot(slot) {
             info.mailbox += slot.mailbox.len() as u64;
         }
@@ -567,6 +583,9 @@ fn wanted(info: &ProcessInfo, module: Option<&str>) -> bool {
 /// The state of a process whose continuation must end before it can be upgraded: the release is not
 /// complete until then.
 const HOLDS_UP: &str = "waiting, holds up the release";
+
+/// The state of a supervisor of the host.
+pub(crate) const SUPERVISOR: &str = "supervisor";
 
 pub(crate) fn describe(process: &mut GuestProcess, release: &Release<Artifact>) -> ProcessInfo {
     let pid: Pid = process.pid();

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid};
@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) settings: Mutex<Arc<AppConfig>>,
     pub(crate) edits: Edits,
     pub(crate) asks: Asks,
+    /// The supervisor at the root of the app, once it is up.
+    pub(crate) root: OnceLock<Pid>,
     pub(crate) background_upgrader: BackgroundUpgrader,
     pub(crate) following: Mutex<ReleaseTracker>,
     pub(crate) swaps: AtomicU64,
@@ -216,6 +218,7 @@ impl Node {
             settings: Mutex::default(),
             edits: Edits::default(),
             asks: Asks::default(),
+            root: OnceLock::new(),
             background_upgrader: BackgroundUpgrader::new(commits),
             following: Mutex::default(),
             swaps: AtomicU64::new(0),
@@ -372,9 +375,17 @@ impl Node {
             Ok(answer) => answer,
             Err(_) => {
                 let _ = self.0.system.signal(pid, Signal::Kill { from: Pid::NONE });
-                Err(CallFailed::Timeout {
-                    pid: to,
-                    timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+                let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                Err(match self.suspended_with_messages(to) {
+                    Some(queued) => CallFailed::Suspended {
+                        pid: to,
+                        timeout_ms,
+                        queued,
+                    },
+                    None => CallFailed::Timeout {
+                        pid: to,
+                        timeout_ms,
+                    },
                 })
             }
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{RestartFailed, TargetError};
 use crate::event::{Event, Level};
-use crate::inspect::describe;
+use crate::inspect::{SUPERVISOR, describe};
 use crate::node::Node;
 use crate::supervisor::{Asked, ask};
 
@@ -103,10 +103,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If there is no such process, or it is one of the host's that is not a supervisor.
+    /// If there is no such process, it is the host's own, or the app's root supervisor.
     pub fn end(&self, pid: Pid, why: Option<&str>) -> Result<bool, TargetError> {
         let system = &self.0.system;
         let gone = || TargetError::NoProcess(pid.to_string());
+        if self.0.root.get() == Some(&pid) && system.is_alive(pid) {
+            return Err(TargetError::Root(pid.to_string()));
+        }
         let is_host = self.look_at(pid, |process| process.guest().is_none());
         match is_host {
             Ok(true) if !self.is_supervisor(pid) => {
@@ -316,7 +319,10 @@ impl Node {
                 names: child.pid.map(|pid| self.names_of(pid)).unwrap_or_default(),
                 module: process.and_then(|process| process.module.clone()),
                 state: child.state.into(),
-                process: process.map(|process| process.state.clone()),
+                process: process.map(|process| match child.supervises {
+                    true => SUPERVISOR.into(),
+                    false => process.state.clone(),
+                }),
                 restart: Some(child.restart.into()),
                 strategy: None,
                 children: Vec::new(),

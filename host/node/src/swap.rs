@@ -165,7 +165,7 @@ impl Node {
                 if Arc::ptr_eq(&old, new) || old.process_count() == 0 {
                     continue;
                 }
-                let Some((error, fix)) = no_upgrade_path(&old, new) else {
+                let Some((error, missing)) = no_upgrade_path(&old, new) else {
                     continue;
                 };
                 let of = old.clone();
@@ -184,7 +184,8 @@ impl Node {
                         name: names.first().map(ToString::to_string),
                         module: old.module.to_string(),
                         error: error.into(),
-                        fix: Some(fix),
+                        missing: Some(missing),
+                        file: None,
                     });
                 }
             }
@@ -357,7 +358,18 @@ impl Deployment<'_> {
         }
     }
 
-    /// Prepares it on the current release, and commits it.
+    /// Adds the file that the refused module came from. For bytes that came without a file,
+    /// the module's name stands in its place.
+    fn with_file(&self, error: VerifyError) -> VerifyError {
+        let mut modules = self.modules.iter().map(|(_, module)| module);
+        let refused = modules.find(|module| module.name == error.module);
+        let file = refused
+            .filter(|module| module.source != module.name)
+            .map(|module| module.source.clone());
+        VerifyError { file, ..error }
+    }
+
+    /// Prepares it on the current release and commits it.
     fn attempt(&self, changes: &mut Changes<'_>) -> Result<SwapReport, SwapError> {
         let (node, options) = (self.node, self.options);
         let inner = &node.0;
@@ -380,9 +392,11 @@ impl Deployment<'_> {
         }
         let began = inner.system.clock.now();
         if !options.fresh {
-            node.check_upgrade_paths(&chosen.new)?;
+            (node.check_upgrade_paths(&chosen.new)).map_err(|error| self.with_file(error))?;
         }
-        let verified = (inner.executor).verify(&chosen.new, inner.config.verify, options.fresh)?;
+        let verified = (inner.executor)
+            .verify(&chosen.new, inner.config.verify, options.fresh)
+            .map_err(|error| self.with_file(error))?;
         if options.loops == Loops::Refuse
             && let Some(first) = verified.loops.first()
         {

@@ -135,22 +135,24 @@ fn message(function: &Function, given: &[String]) -> Result<Value, CliError> {
                 return Err(wrong(format!("{count} arguments, it takes {most}")));
             }
         };
-        // Text need not be quoted again within the shell's quotes.
-        let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
-        let value = match (&value, parameter.ty.as_str()) {
-            (Value::String(_), _) => value,
-            (_, "String" | "string" | "str") => Value::from(text),
-            _ => value,
+        let value = match argument_value(text, &parameter.ty) {
+            Ok(value) => value,
+            Err(wanted) => {
+                return Err(wrong(format!(
+                    "`{}` is {wanted}, which `{}` is not",
+                    parameter.name,
+                    excerpt(text)
+                )));
+            }
         };
         if values.insert(parameter.name.clone(), value).is_some() {
             return Err(wrong(format!("`{}` is given twice", parameter.name)));
         }
     }
-    // The process decides what an absent optional argument means.
-    let optional = |ty: &str| ty.replace(' ', "").starts_with("Option<");
     for parameter in &function.parameters {
         if !values.contains_key(&parameter.name) {
-            if !optional(&parameter.ty) {
+            // The process decides what an absent optional argument means.
+            if optional(&without_spaces(&parameter.ty)).is_none() {
                 return Err(wrong(format!("`{}` is missing", parameter.name)));
             }
             values.insert(parameter.name.clone(), Value::Null);
@@ -161,6 +163,78 @@ fn message(function: &Function, given: &[String]) -> Result<Value, CliError> {
         true => json!(name),
         false => json!({ name: values }),
     })
+}
+
+/// Returns an argument as a value of a type: parsed as JSON, or as text if it is not JSON.
+/// Types that are not known here take any value, and the process judges it.
+///
+/// # Errors
+///
+/// The type in words, if it has no such value.
+fn argument_value(text: &str, ty: &str) -> Result<Value, String> {
+    let ty = &without_spaces(ty);
+    let mut plain = ty.as_str();
+    let mut may_be_null = false;
+    while let Some(inner) = optional(plain) {
+        (plain, may_be_null) = (inner, true);
+    }
+    // Text need not be quoted again within the shell's quotes.
+    let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+    if may_be_null && value.is_null() {
+        return Ok(value);
+    }
+    if let "String" | "string" | "str" = plain {
+        return Ok(match value {
+            Value::String(_) => value,
+            _ => Value::from(text),
+        });
+    }
+    let integer = |least: i128, most: i128| {
+        let number = (value.as_i64().map(i128::from)).or_else(|| value.as_u64().map(i128::from));
+        match number.is_some_and(|number| (least..=most).contains(&number)) {
+            true => Ok(()),
+            false => Err(format!(
+                "of the type {ty}, an integer from {least} to {most}"
+            )),
+        }
+    };
+    let other = |fits: bool, what: &str| match fits {
+        true => Ok(()),
+        false => Err(format!("of the type {ty}, {what}")),
+    };
+    match plain {
+        "u8" => integer(0, u8::MAX.into()),
+        "u16" => integer(0, u16::MAX.into()),
+        // Guests have 32 bits.
+        "u32" | "usize" => integer(0, u32::MAX.into()),
+        "u64" => integer(0, u64::MAX.into()),
+        "i8" => integer(i8::MIN.into(), i8::MAX.into()),
+        "i16" => integer(i16::MIN.into(), i16::MAX.into()),
+        "i32" | "isize" => integer(i32::MIN.into(), i32::MAX.into()),
+        "i64" => integer(i64::MIN.into(), i64::MAX.into()),
+        "bool" => other(value.is_boolean(), "`true` or `false`"),
+        "f32" | "f64" => other(value.is_number(), "a number"),
+        _ => Ok(()),
+    }?;
+    Ok(value)
+}
+
+/// Returns the `T` of an `Option<T>`.
+fn optional(ty: &str) -> Option<&str> {
+    ty.strip_prefix("Option<")?.strip_suffix('>')
+}
+
+fn without_spaces(ty: &str) -> String {
+    ty.replace(' ', "")
+}
+
+/// Returns the beginning of an argument, which may be long.
+fn excerpt(text: &str) -> String {
+    const SHOWN: usize = 60;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Returns whether an argument starts like `name=`.
@@ -177,6 +251,7 @@ mod tests {
     use serde_json::json;
 
     use super::message;
+    use crate::error::{CliError, Exit};
 
     fn function(value: serde_json::Value) -> Function {
         serde_json::from_value(value).unwrap()
@@ -208,6 +283,75 @@ mod tests {
             "name": "find", "parameters": [{"name": "by", "type": "Option < u8 >"}],
         }));
         assert_eq!(message(&find, &[]).unwrap(), json!({"find": {"by": null}}));
+    }
+
+    fn one(ty: &str, argument: &str) -> Result<serde_json::Value, String> {
+        let function = function(json!({
+            "name": "f", "parameters": [{"name": "by", "type": ty}],
+        }));
+        match message(&function, &[argument.to_owned()]) {
+            Ok(message) => Ok(message["f"]["by"].clone()),
+            Err(CliError::Told(told)) => {
+                assert_eq!(told.exit, Exit::Usage);
+                Err(told.message)
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_argument_has_the_type_of_its_parameter() {
+        for (ty, argument, value) in [
+            ("u8", "by=255", json!(255)),
+            ("i8", "by=-128", json!(-128)),
+            ("u64", "by=18446744073709551615", json!(u64::MAX)),
+            ("i64", "by=-9223372036854775808", json!(i64::MIN)),
+            ("bool", "by=true", json!(true)),
+            ("f64", "by=3", json!(3)),
+            ("f32", "by=-0.5", json!(-0.5)),
+            ("String", "by=12", json!("12")),
+            ("Option<u8>", "by=7", json!(7)),
+            ("Option < u8 >", "by=null", json!(null)),
+            ("Option<String>", "by=12", json!("12")),
+            ("Option<String>", "by=null", json!(null)),
+            ("Option<Option<bool>>", "by=false", json!(false)),
+            // What is not known here is for the process to judge.
+            ("u128", "by=x", json!("x")),
+            ("Vec<u8>", "by=x", json!("x")),
+            ("Colour", "by=Red", json!("Red")),
+            ("Option<Colour>", "by=3", json!(3)),
+            ("", "by=3", json!(3)),
+        ] {
+            assert_eq!(one(ty, argument), Ok(value), "{ty} {argument}");
+        }
+        for (ty, argument, shown) in [
+            ("u64", "by=hello", "`hello`"),
+            ("u64", "by=-1", "`-1`"),
+            (
+                "u64",
+                "by=18446744073709551616",
+                "0 to 18446744073709551615",
+            ),
+            ("u64", "by=1.5", "`1.5`"),
+            ("u64", "by=\"5\"", "`\"5\"`"),
+            ("u64", "by=null", "`null`"),
+            ("u8", "by=256", "0 to 255"),
+            ("i8", "by=128", "-128 to 127"),
+            ("usize", "by=4294967296", "0 to 4294967295"),
+            ("i64", "by=9223372036854775808", "`9223372036854775808`"),
+            ("bool", "by=yes", "`yes`"),
+            ("f64", "by=much", "`much`"),
+            ("Option<u8>", "by=-1", "`-1`"),
+            ("Option < bool >", "by=[1]", "`[1]`"),
+        ] {
+            let refused = one(ty, argument).unwrap_err();
+            let ty = ty.replace(' ', "");
+            for part in ["`f`: `by`", &ty, shown] {
+                assert!(refused.contains(part), "`{part}` is not in: {refused}");
+            }
+        }
+        let long = one("u8", &format!("by={}", "ä".repeat(1000))).unwrap_err();
+        assert!(long.len() < 300, "{long}");
     }
 
     #[test]

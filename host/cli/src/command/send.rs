@@ -112,6 +112,7 @@ pub(super) async fn ask(
     }
     match &reply.value.payload {
         Rendered::Empty => Ok(()),
+        Rendered::Msgpack(value) => output.value(value),
         shown => output.line(&clean_lines(&shown.to_string())),
     }
 }

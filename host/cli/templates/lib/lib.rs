@@ -4,8 +4,6 @@
 //! A process may get messages that were sent before it was replaced: keep what an
 //! older version sends readable.
 
-use exuvia::prelude::*;
-
 /// What a counter is sent and asked. Whoever is one implements it
 /// (`#[exuvia::actor(schema = 1, protocol = ...)]`), and its clients have it:
 /// `CounterClient::whereis("counter")?.add(1)`.

@@ -257,7 +257,8 @@ fn what_a_swap_agrees_to_is_said() {
     app.write("counter.wasm", &wat::parse_str(text).unwrap());
     let answer = app.ask(&["deploy", "counter.wasm"]);
     assert_eq!(answer.code, Some(1));
-    assert!(answer.stderr.contains("--fresh"), "{answer:?}");
+    let command = "`exuvia deploy --fresh counter.wasm --name counter`";
+    assert!(answer.stderr.contains(command), "{answer:?}");
     lives(&app, 0);
     let line = app.done(&["deploy", "counter.wasm", "--fresh"]);
     assert!(line.contains("(verified 3: 3 reset)"), "{line}");

@@ -44,6 +44,54 @@ fn a_process_is_killed_whatever_it_does_and_the_reason_is_told() {
     node.end();
 }
 
+/// An app with a supervisor below the root.
+fn with_supervisor_below() -> App {
+    let app = App::new();
+    let manifest = app.folder().join("exuvia.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let below = "[[supervisor.children]]\nid = \"below\"\n\
+        [supervisor.children.supervisor]\nstrategy = \"one_for_all\"\n\
+        [[supervisor.children.supervisor.children]]\nid = \"deep\"\nmodule = \"counter\"\nrestart = \"transient\"\n";
+    fs::write(&manifest, format!("{text}{below}")).unwrap();
+    app
+}
+
+#[test]
+fn supervisors_are_shown_as_such_and_the_root_is_not_killed() {
+    let app = with_supervisor_below();
+    let mut node = app.start(&["--no-watch"]);
+    let list = app.json(&["ps"]);
+    let hosts: Vec<(&str, &str)> = (list.as_array().unwrap().iter())
+        .filter(|process| process["module"].is_null())
+        .map(|it| (it["pid"].as_str().unwrap(), it["state"].as_str().unwrap()))
+        .collect();
+    let tree = app.json(&["tree"]);
+    let root = tree[0]["pid"].as_str().unwrap();
+    let below = tree[0]["children"][3]["pid"].as_str().unwrap();
+    let expected = [
+        ("<0.0>", "native"),
+        (root, "supervisor"),
+        (below, "supervisor"),
+    ];
+    assert_eq!(hosts, expected, "{list}");
+    assert_eq!(tree[0]["children"][3]["process"], "supervisor", "{tree}");
+    let shown = app.json(&["inspect", root]);
+    assert_eq!(shown["state"], "supervisor", "{shown}");
+
+    let answer = app.ask(&["kill", root]);
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    for part in ["root supervisor", "`exuvia stop`"] {
+        assert!(answer.stderr.contains(part), "{answer:?}");
+    }
+    let answer = app.ask(&["kill", root, "--json"]);
+    assert!(answer.stdout.contains("\"code\":\"refused\""), "{answer:?}");
+    // One below is killed and started again.
+    assert_eq!(app.done(&["kill", below]), format!("killed {below}\n"));
+    assert_eq!(node.event("restarted")["event"]["child"], "below");
+    app.done(&["stop"]);
+    assert_eq!(node.end(), Some(0));
+}
+
 #[test]
 fn a_restart_goes_through_the_supervisor_and_counts_for_no_intensity() {
     let app = App::new();
@@ -98,13 +146,7 @@ fn a_restart_that_fails_says_why_and_so_does_the_end() {
 
 #[test]
 fn the_tree_shows_who_watches_over_whom() {
-    let app = App::new();
-    let manifest = app.folder().join("exuvia.toml");
-    let text = fs::read_to_string(&manifest).unwrap();
-    let below = "[[supervisor.children]]\nid = \"below\"\n\
-        [supervisor.children.supervisor]\nstrategy = \"one_for_all\"\n\
-        [[supervisor.children.supervisor.children]]\nid = \"deep\"\nmodule = \"counter\"\nrestart = \"transient\"\n";
-    fs::write(&manifest, format!("{text}{below}")).unwrap();
+    let app = with_supervisor_below();
     let _node = app.start(&["--no-watch"]);
     let shown = app.done(&["tree"]);
     let lines: Vec<&str> = shown.lines().collect();
@@ -186,6 +228,10 @@ fn a_process_is_called_by_the_names_of_its_protocol() {
             &["`why` is missing", "add(by: i64, why: String)"],
         ),
         (&["get", "now"], &["1 arguments, it takes 0"]),
+        (
+            &["add", "by=much", "why=so"],
+            &["`by`", "i64", "`much`", "add(by: i64, why: String)"],
+        ),
     ] {
         let answer = app.ask(&[&["call", "counter-0"], words].concat());
         assert_eq!(answer.code, Some(2), "{answer:?}");
@@ -193,6 +239,52 @@ fn a_process_is_called_by_the_names_of_its_protocol() {
             assert!(answer.stderr.contains(part), "{part}: {answer:?}");
         }
     }
+}
+
+#[test]
+fn what_a_reader_of_json_would_not_see_is_escaped_in_it() {
+    let app = App::with(&echo(""), "5000");
+    let _node = app.start(&["--no-watch"]);
+    let text = "a\u{7f}b\u{9b}c\u{2028}d\u{202e}e\u{2066}f\u{e0041}";
+    let escaped = "\"a\\u007fb\\u009bc\\u2028d\\u202ee\\u2066f\\udb40\\udc41\"";
+    let request = Value::from(text).to_string();
+    for words in [&["--json"][..], &[]] {
+        let printed = app.done(&[&["send", "counter-0", &request, "--call"], words].concat());
+        assert!(printed.contains(escaped), "{printed:?}");
+        assert!(!printed.contains(|c: char| !c.is_ascii()), "{printed:?}");
+    }
+    let json = app.json(&["send", "counter-0", &request, "--call"]);
+    assert_eq!(json["payload"], text, "{json}");
+}
+
+#[test]
+fn a_call_of_a_suspended_process_says_so() {
+    let app = App::new();
+    let _node = app.start(&["--no-watch"]);
+    let call = [
+        "send",
+        "counter-1",
+        "--hex",
+        "00",
+        "--call",
+        "--timeout",
+        "50",
+    ];
+    app.done(&["suspend", "counter-1"]);
+    let answer = app.ask(&call);
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    for part in [
+        "within 50 ms",
+        "it is suspended",
+        "still queued",
+        "exuvia resume",
+    ] {
+        assert!(answer.stderr.contains(part), "{part}: {answer:?}");
+    }
+    let answer = app.ask(&[&call[..], &["--json"]].concat());
+    assert!(answer.stdout.contains("\"code\":\"timeout\""), "{answer:?}");
+    app.done(&["resume", "counter-1"]);
+    app.done(&["send", "counter-1", "--hex", "00", "--call"]);
 }
 
 #[test]

@@ -28,16 +28,12 @@ fn every_template_is_built_checked_and_tested() {
         if !modules.is_empty() {
             let built = answer(exuvia(&folder).arg("build"));
             assert_eq!(built.code, Some(0), "{built:?}");
+            assert!(!built.stderr.contains("warning"), "{}", built.stderr);
         }
         for module in modules {
             let file = format!("target/{WASM}/release/{module}");
             // So is what `dev` builds.
-            let status = Command::new(env!("CARGO"))
-                .args(["build", "--quiet", "--target", WASM])
-                .current_dir(&folder)
-                .status()
-                .unwrap();
-            assert!(status.success());
+            builds(&folder, &["build", "--quiet", "--target", WASM]);
             let debug = format!("target/{WASM}/debug/{module}");
             assert_eq!(
                 answer(exuvia(&folder).args(["check", &debug])).code,
@@ -51,13 +47,18 @@ fn every_template_is_built_checked_and_tested() {
             assert!(memory < 600_000, "{checked}");
         }
         let task = if has_tests { "test" } else { "check" };
-        let status = Command::new(env!("CARGO"))
-            .args([task, "--workspace", "--quiet"])
-            .current_dir(&folder)
-            .status()
-            .unwrap();
-        assert!(status.success(), "cargo {task} of the template {template}");
+        builds(&folder, &[task, "--workspace", "--quiet"]);
     }
+}
+
+/// Runs cargo, which succeeds and has nothing to say against what it builds.
+#[track_caller]
+fn builds(folder: &Path, arguments: &[&str]) {
+    let mut cargo = Command::new(env!("CARGO"));
+    let output = cargo.args(arguments).current_dir(folder).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {printed}");
+    assert!(!printed.contains("warning"), "{arguments:?}: {printed}");
 }
 
 /// A process that uses what crates of the registry want of a system.

@@ -10,8 +10,11 @@
 //!
 //! Files that were rejected together with a broken one are kept, and go into the next swap. The
 //! broken one is read again when it has changed.
+//!
+//! The files of a failed build are not read until it succeeds: it may have made some of them and
+//! not the others that go with them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -81,6 +84,8 @@ pub(super) struct Artifacts {
     odd: HashMap<String, (FileProblem, u32)>,
     /// Modules of rejected swaps that are not known to have caused the rejection.
     pending: BTreeMap<String, ModuleBytes>,
+    /// Modules whose files are not read: their build has failed.
+    unbuilt: HashSet<String>,
     /// Whether the last new files were unusable or rejected.
     refused: bool,
 }
@@ -126,6 +131,7 @@ impl Artifacts {
             sections,
             odd: HashMap::new(),
             pending: BTreeMap::new(),
+            unbuilt: HashSet::new(),
             refused: false,
         }
     }
@@ -138,6 +144,12 @@ impl Artifacts {
         self.odd.retain(|name, _| !moved(name));
         self.pending.retain(|name, _| !moved(name));
         self.files = files;
+    }
+
+    /// Sets the modules whose files are not read. A change of such a file is found when its
+    /// module is not among them any more.
+    pub(super) fn leave_alone(&mut self, unbuilt: HashSet<String>) {
+        self.unbuilt = unbuilt;
     }
 
     /// Returns whether what was last read of these modules is the running code.
@@ -248,7 +260,7 @@ impl Artifacts {
                 Cause::Built(..) => continue,
                 Cause::Event | Cause::Look => false,
             };
-            if !built && self.settling.holds(name) {
+            if self.unbuilt.contains(name) || (!built && self.settling.holds(name)) {
                 continue;
             }
             let done = ready.get(name).is_some_and(|ready| ready.done);
@@ -332,7 +344,11 @@ impl Artifacts {
                 ScanResult::Nothing
             };
         }
-        changed.extend(std::mem::take(&mut self.pending).into_values());
+        let unbuilt = &self.unbuilt;
+        let ready = self
+            .pending
+            .extract_if(.., |name, _| !unbuilt.contains(name));
+        changed.extend(ready.map(|(_, module)| module));
         if self.stopper.is_stopped() {
             return ScanResult::Nothing;
         }

@@ -41,7 +41,7 @@ pub struct BuildWatcher {
     others: HashMap<PathBuf, Option<Stamp>>,
     colours: bool,
     stopper: Stopper,
-    /// Commands whose last run failed.
+    /// Commands whose last run failed or was stopped.
     failing: HashSet<String>,
     running: Option<Running>,
     /// Whether the manifest was applied while a build had failed or a swap was rejected, so that
@@ -250,6 +250,7 @@ impl BuildWatcher {
         }
         artifacts.follow(files(&manifest));
         let before = std::mem::replace(&mut self.manifest, manifest);
+        artifacts.leave_alone(self.unbuilt());
         Some(running.live.begin(before, &mut self.manifest))
     }
 
@@ -274,6 +275,8 @@ impl BuildWatcher {
             all.output += &built.output;
             all.took += built.took;
         }
+        // Nothing is read while a command runs: this thread does both.
+        artifacts.leave_alone(self.unbuilt());
         if modules.is_empty() {
             return;
         }
@@ -320,6 +323,16 @@ impl BuildWatcher {
         }
     }
 
+    /// Returns the modules that a command makes whose last run failed. It may have written
+    /// the files of some and not of others, and none completely.
+    fn unbuilt(&self) -> HashSet<String> {
+        let steps = self.manifest.builds().into_iter();
+        steps
+            .filter(|step| self.failing.contains(&step.command))
+            .flat_map(|step| step.modules)
+            .collect()
+    }
+
     /// Called when modules are new: starts children that were missing them.
     pub(super) fn swapped(&mut self) {
         if std::mem::take(&mut self.missing)
@@ -342,8 +355,8 @@ impl BuildWatcher {
         match built {
             Ok(built) => Some(built),
             Err(error) => {
+                self.failing.insert(step.command.clone());
                 if !error.stopped {
-                    self.failing.insert(step.command.clone());
                     self.tell(Event::BuildFailed {
                         modules: step.modules.clone(),
                         reason: error.to_string(),

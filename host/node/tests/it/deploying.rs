@@ -448,7 +448,8 @@ fn new_code_to_which_no_process_can_ever_cross_is_refused() {
     let pid = spawn(&node, "actor", b"");
     assert_eq!(ask(&node, pid), 1);
     for next in [resident(3, ""), resident(3, state), answers(3)] {
-        let parts = ["actor@1 exports no `save`", "layout fingerprint", "--fresh"];
+        let command = "`exuvia deploy --fresh actor.wasm --name actor`";
+        let parts = ["actor@1 exports no `save`", "layout fingerprint", command];
         refused(&node, &next, pid, &parts);
     }
     let options = DeployOptions {
@@ -478,7 +479,11 @@ fn new_code_that_loads_no_state_is_refused_though_all_are_busy() {
         &node,
         &next.text(),
         pid,
-        &["exports no `load`", "export `load`"],
+        &[
+            "exports no `load`",
+            "export `load`",
+            "`exuvia deploy --fresh actor.wasm --name actor`",
+        ],
     );
     deploy(&node, "actor", &answers(2));
     node.send(pid, 7, Vec::new()).unwrap();

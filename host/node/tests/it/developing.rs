@@ -240,11 +240,17 @@ fn a_refused_swap_keeps_the_old_code_and_clears_when_it_is_mended() {
         counter("", "(i64.const 2)", refuses),
     ] {
         it.save("src/one.wat", &text);
-        it.wait("a refusal", |event| match event {
-            Event::Refused { reason, .. } => Some(reason.clone()),
+        let help = it.wait("a refusal", |event| match event {
+            Event::Refused { help, .. } => Some(help.clone()),
             Event::Swap(report) => panic!("swapped: {report}"),
             _ => None,
         });
+        if text.contains("(func (export \"load\")") {
+            // With the file that this build makes.
+            let file = it.path("out/one.wat").display().to_string();
+            let command = format!("`exuvia deploy --fresh {file} --name one`");
+            assert!(help.as_ref().unwrap().contains(&command), "{help:?}");
+        }
         assert_eq!(it.answer("one"), 1);
         it.save("src/one.wat", &answers(1));
         let recovered = it.wait("the end of it", |event| match event {
@@ -257,6 +263,132 @@ fn a_refused_swap_keeps_the_old_code_and_clears_when_it_is_mended() {
     it.save("src/one.wat", &answers(5));
     it.swap();
     assert_eq!(it.answer("one"), 5);
+}
+
+/// One command that makes two modules, the first only if its source differs, and stops
+/// before the second at the word FAIL, as `cargo build` may. `three` is made by hand.
+fn shared() -> String {
+    let command = "cmp -s src/one.wat out/one.wat || cp src/one.wat out/one.wat; \
+        if grep -qs FAIL src/two.wat src/fault; then exit 7; fi; cp src/two.wat out/two.wat; \
+        [ -e out/three.wat ] || cp src/one.wat out/three.wat; touch builds.log";
+    let module = |name: &str| {
+        format!(
+            "[modules.{name}]\npath = \"out/{name}.wat\"\nbuild = \"{command}\"\nsources = [\"src\"]\n"
+        )
+    };
+    format!(
+        "[app]\nname = \"developed\"\n{}{}[modules.three]\npath = \"out/three.wat\"\n{}{}{}",
+        module("one"),
+        module("two"),
+        child("one", "one"),
+        child("two", "two"),
+        child("three", "three"),
+    )
+}
+
+impl Developed {
+    #[track_caller]
+    fn fails_to_build(&mut self) {
+        self.wait("a failed build", |event| match event {
+            Event::BuildFailed { modules, .. } => Some(assert_eq!(*modules, ["one", "two"])),
+            Event::Swap(report) => panic!("swapped: {report}"),
+            _ => None,
+        });
+    }
+
+    /// Saves a file that no build makes, and waits for its swap. What was written before
+    /// it has been looked at by then.
+    #[track_caller]
+    fn swaps_three_alone(&mut self, answer: u64) {
+        self.save_aside("out/three.wat", &answers(answer));
+        let report = self.swap();
+        let modules: Vec<&str> = report.modules.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(modules, ["three"]);
+        assert_eq!(self.answer("three"), answer);
+    }
+}
+
+#[test]
+fn what_a_failed_build_has_written_is_not_swapped_in_until_it_succeeds() {
+    let mut it = developed_with(&shared());
+    it.save_aside("src/two.wat", "FAIL");
+    it.fails_to_build();
+    // `one` compiles, and is written; `two` does not.
+    it.save_aside("src/one.wat", &answers(2));
+    it.fails_to_build();
+    assert_eq!(
+        fs::read_to_string(it.path("out/one.wat")).unwrap(),
+        answers(2)
+    );
+    it.swaps_three_alone(3);
+    assert_eq!((it.answer("one"), it.answer("two")), (1, 1));
+    // Nor is a file of the command that somebody else writes.
+    it.save_aside("out/two.wat", &answers(9));
+    it.swaps_three_alone(4);
+    assert_eq!(it.answer("two"), 1);
+    // An edit of the manifest looks at all files.
+    it.edit(|text| text + &child("more", "three"));
+    assert_eq!(it.edited().0, "children started: more");
+    assert_eq!((it.answer("one"), it.answer("two")), (1, 1));
+
+    // It succeeds, and leaves the file of `one` alone.
+    it.save_aside("src/two.wat", &answers(5));
+    assert_eq!(it.swap().modules.len(), 2);
+    assert_eq!((it.answer("one"), it.answer("two")), (2, 5));
+    // From now on other writers are heard again.
+    it.save_aside("out/two.wat", &answers(6));
+    assert_eq!(it.swap().modules[0].name, "two");
+    assert_eq!(it.answer("two"), 6);
+}
+
+#[test]
+fn what_waits_for_a_refused_module_is_not_swapped_in_while_their_build_fails() {
+    let mut it = developed_with(&shared());
+    it.save_aside("src/fault", "FAIL");
+    it.fails_to_build();
+    it.save_aside("src/one.wat", "(module)");
+    it.fails_to_build();
+    it.save_aside("src/two.wat", &answers(2));
+    it.fails_to_build();
+    fs::remove_file(it.path("src/fault")).unwrap();
+    it.wait("a refusal", |event| match event {
+        Event::Refused { what, .. } => Some(assert_eq!(what, "one, two")),
+        Event::Swap(report) => panic!("swapped: {report}"),
+        _ => None,
+    });
+    // The new code of `two` waits for one that goes with it.
+    it.save_aside("src/fault", "FAIL");
+    it.fails_to_build();
+    it.swaps_three_alone(3);
+    it.save_aside("src/one.wat", &answers(2));
+    it.fails_to_build();
+    fs::remove_file(it.path("src/fault")).unwrap();
+    assert_eq!(it.swap().modules.len(), 2);
+    assert_eq!((it.answer("one"), it.answer("two")), (2, 2));
+}
+
+#[test]
+fn a_module_whose_manifest_has_no_failing_build_any_more_is_watched_again() {
+    let mut it = developed_with(&shared());
+    it.save_aside("src/two.wat", "FAIL");
+    it.fails_to_build();
+    it.save_aside("out/two.wat", &answers(2));
+    it.swaps_three_alone(3);
+    it.edit(|text| {
+        let (first, second) = text.split_once("[modules.two]").unwrap();
+        let lines = second
+            .lines()
+            .filter(|line| !line.starts_with("build ") && !line.starts_with("sources "));
+        let second: Vec<&str> = lines.collect();
+        format!("{first}[modules.two]{}\n", second.join("\n"))
+    });
+    // The command is another one now, which makes `one` alone, and fails as well.
+    let swapped = it.wait("a swap", |event| match event {
+        Event::Swap(report) => Some(report.modules[0].name.clone()),
+        _ => None,
+    });
+    assert_eq!(swapped, "two");
+    assert_eq!(it.answer("two"), 2);
 }
 
 #[test]
@@ -381,10 +513,9 @@ fn what_a_build_prints_is_told_when_it_ends_well() {
 fn the_end_of_the_watcher_ends_the_build() {
     let hangs = manifest().replace(
         "; cp src/two.wat",
-        "; touch began; [ -e out/two.wat ] && sleep 600; cp src/two.wat",
+        "; [ -e out/two.wat ] && cp src/two.wat out/two.wat && touch began && sleep 600; cp src/two.wat",
     );
     let mut it = developed_with(&hangs);
-    fs::remove_file(it.path("began")).unwrap();
     it.save("src/two.wat", &answers(2));
     eventually("it is building", || it.path("began").exists());
     let watcher = it.watcher.take();

@@ -4,8 +4,6 @@
 //! A process may get messages that were sent before it was replaced: keep what an
 //! older version sends readable.
 
-use exuvia::prelude::*;
-
 /// What the store is sent and asked; its clients have it as `StoreClient`.
 #[exuvia::protocol]
 pub trait Store {
