@@ -190,4 +190,21 @@ pub mod limits {
     /// Bytes of a child's arguments that do not count for its parent; longer ones count as a
     /// whole.
     pub const ARGUMENTS_FREE: u32 = 1_024;
+    /// Maximum compile size of one function of a module, bytes of code.
+    pub const FUNCTION_CODE: u32 = 2 * 1024 * 1024;
+    /// Maximum compile size of all functions of a module, bytes of code.
+    pub const MODULE_CODE: u32 = 64 * 1024 * 1024;
+    /// Most functions of a module.
+    pub const FUNCTIONS: u32 = 100_000;
+    /// Most blocks of one function.
+    pub const BLOCKS: u32 = 50_000;
+    /// Most variables of one function times its blocks.
+    pub const VARIABLES_BY_BLOCKS: u32 = 50_000_000;
+    /// Most values on the operand stack of one function.
+    pub const OPERANDS: u32 = 10_000;
+    /// Most loops inside one another.
+    pub const NESTED_LOOPS: u32 = 100;
+    /// Most entries of all tables (of functions) that a module begins with, and of
+    /// each when it grows.
+    pub const TABLE_ENTRIES: u32 = 1_048_576;
 }

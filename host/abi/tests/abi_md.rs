@@ -309,6 +309,20 @@ fn limits_and_exports() {
         limits::ARGUMENTS_FREE,
     ];
     assert_eq!(page, crates.map(i64::from));
+    let page: Vec<_> = (table("module-limits").iter())
+        .map(|row| number(&row[1]))
+        .collect();
+    let crates = [
+        limits::FUNCTION_CODE,
+        limits::MODULE_CODE,
+        limits::FUNCTIONS,
+        limits::BLOCKS,
+        limits::VARIABLES_BY_BLOCKS,
+        limits::OPERANDS,
+        limits::NESTED_LOOPS,
+        limits::TABLE_ENTRIES,
+    ];
+    assert_eq!(page, crates.map(i64::from));
     assert!(PAGE.contains(&format!("up to {}", thousands(spawn::OPTIONS_MOST))));
 
     let page: Vec<_> = table("exports")

@@ -85,11 +85,27 @@ fn charge_call(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
     {
         forget_mail(&mut *caller);
     }
+    if let Mode::Restricted(_) = &caller.data().mode {
+        let debt = &mut caller.data_mut().debt;
+        debt.reductions = (debt.reductions.saturating_add(1)).saturating_mul(RESTRICTED_COST);
+    }
     let debt = &caller.data().debt;
     if debt.reductions == 0 && debt.congested.is_none() {
         return Ok(());
     }
     charge_reductions(caller)
+}
+
+/// The factor by which host calls cost more in a restricted run. Such a run is limited by its
+/// reductions alone, so they must reflect its time; a process is also limited by its turns.
+const RESTRICTED_COST: u32 = 32;
+
+/// Charges a restricted run for bytes that the host makes or reads.
+fn charge_bytes_of_restricted(data: &mut FrameData, bytes: usize) {
+    if let Mode::Restricted(_) = data.mode {
+        let reductions = u32::try_from(bytes / 64).unwrap_or(u32::MAX);
+        data.debt.reductions = data.debt.reductions.saturating_add(reductions);
+    }
 }
 
 /// Makes the guest ask the host for its mail from now on.
@@ -231,7 +247,9 @@ fn take_out(
     // A negative remainder is a debt: a large copy takes several slices.
     let slice = SLICE.saturating_add(left.min(0));
     if let Mode::Restricted(restricted) = &mut caller.data_mut().mode {
-        let used = u64::from(SLICE.cast_unsigned());
+        // All of it at once: between two checks it may call the host once more, for
+        // more than a slice.
+        let used = u64::try_from(i64::from(SLICE) - i64::from(left.min(0))).unwrap_or(0);
         if restricted.reductions < used {
             let Restricted { what, limit, .. } = restricted;
             return Err(wasmtime::Error::msg(format!(
@@ -239,7 +257,7 @@ fn take_out(
             )));
         }
         restricted.reductions -= used;
-        set_reductions(&counter, caller, slice)?;
+        set_reductions(&counter, caller, SLICE)?;
         return Ok(None);
     }
     let crowd = caller.data_mut().debt.congested.take();

@@ -161,8 +161,9 @@ pub(crate) enum Denied {
 }
 
 /// The maximum number of entries of each table of a process. Tables do not count towards
-/// its memory limit, so they have a limit of their own.
-const TABLE_ENTRIES: usize = 1 << 20;
+/// its memory limit, so they have a limit of their own. The entries that all tables of a
+/// module begin with are limited when it is loaded.
+const TABLE_ENTRIES: usize = exuvia_abi::limits::TABLE_ENTRIES as usize;
 
 impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(

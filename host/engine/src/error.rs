@@ -80,6 +80,16 @@ pub enum LoadError {
         /// The limit in bytes.
         allowed: u64,
     },
+    /// Its tables have more entries than any process may have.
+    #[error(
+        "the module's tables begin with {wanted} entries, processes may have {allowed}; build it with smaller tables (a table holds functions: keep data in memory)"
+    )]
+    Tables {
+        /// Entries that they begin with.
+        wanted: u64,
+        /// Entries allowed.
+        allowed: u64,
+    },
 }
 
 /// Why a process's state cannot be upgraded from one version to another.

@@ -41,6 +41,9 @@ mod parse;
 mod report;
 mod rewrite;
 mod scan;
+mod weight;
+
+use exuvia_abi::limits;
 
 pub use error::{FunctionName, InstrumentError};
 pub use offsets::OffsetMap;
@@ -88,21 +91,48 @@ const SLOTS_WITH_WASI: u64 = 4;
 pub const BYTES_PER_REDUCTION: u32 = 1024;
 /// A bulk table operation costs one reduction for this many entries.
 pub const ENTRIES_PER_REDUCTION: u32 = 64;
+/// What `memory.grow` and `table.grow` cost beside that, whether they grow or not: the
+/// host is asked.
+pub const GROW_COST: u32 = 32;
 /// A fill or copy of more bytes than this is split, with a yield check between the pieces.
 pub const BULK_CHUNK: u32 = 64 * 1024;
 /// The largest accepted module. Offsets in [`OffsetMap`] are 32 bits, and no
 /// operator grows to more than fifteen times its size.
 pub const MAX_MODULE_BYTES: usize = 256 << 20;
-/// The compile size limit of one function: bytes of code once it is metered, plus
-/// [`LOCAL_BYTES`] for each local. The time and memory that a compiler needs for one
-/// function grow faster than its size; at this limit they are several seconds and
-/// about a gigabyte.
-pub const MAX_FUNCTION_BYTES: u64 = 2 << 20;
-/// The compile size limit of all functions of a module together.
-pub const MAX_CODE_BYTES: u64 = 64 << 20;
-/// The cost of a local to a compiler, in bytes of code. 50,000 locals can be
-/// declared in five bytes.
+/// The compile size limit of one function: bytes of code once it is metered,
+/// [`LOCAL_BYTES`] for each local, [`CALL_BYTES`] for each call and [`VALUE_BYTES`] for
+/// each value that a call passes or returns. The time and memory that a compiler needs
+/// for one function grow faster than its size.
+pub const MAX_FUNCTION_BYTES: u64 = limits::FUNCTION_CODE as u64;
+/// The compile size limit of all functions of a module together, with [`FUNCTION_BYTES`]
+/// for each.
+pub const MAX_CODE_BYTES: u64 = limits::MODULE_CODE as u64;
+/// The cost of a local to a compiler, in bytes of code. 50,000 locals can be declared in
+/// five bytes.
 pub const LOCAL_BYTES: u64 = 8;
+/// What a call costs, of two bytes or more.
+pub const CALL_BYTES: u64 = 16;
+/// What it costs for each parameter and result: a type may have a thousand of both.
+pub const VALUE_BYTES: u64 = 8;
+/// What a function costs, beside its code: some kilobytes while it is compiled.
+pub const FUNCTION_BYTES: u64 = 256;
+/// The most functions that a module may have, with those that are added.
+pub const MAX_FUNCTIONS: u64 = limits::FUNCTIONS as u64;
+/// The most blocks of one function, as the compiler will have them: a `block`, a
+/// `br_if` and a target of a `br_table` count as one, an `if`, a `loop`, a
+/// `call_indirect` and a `table.get` as three.
+pub const MAX_BLOCKS: u64 = limits::BLOCKS as u64;
+/// The most that the variables of one function may be, times its blocks: the compiler
+/// keeps a table of both, of about ten bytes for each. Variables are parameters,
+/// results and locals, the parameters and results of each block, and the most values
+/// on the operand stack.
+pub const MAX_VARIABLES_BY_BLOCKS: u64 = limits::VARIABLES_BY_BLOCKS as u64;
+/// So many of them count as one byte of code in the sum of all functions.
+pub const VARIABLES_BY_BLOCKS_PER_BYTE: u64 = 64;
+/// The most values on the operand stack.
+pub const MAX_OPERANDS: u64 = limits::OPERANDS as u64;
+/// The most loops inside one another.
+pub const MAX_NESTED_LOOPS: u64 = limits::NESTED_LOOPS as u64;
 
 /// Validates and rewrites one core Wasm module.
 ///

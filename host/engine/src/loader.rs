@@ -182,10 +182,15 @@ impl Engine {
             .map_or(0, |memory| memory.minimum.saturating_mul(crate::WASM_PAGE));
         let allowed = self.memory;
         let memory = (wanted > allowed).then_some(LoadError::Memory { wanted, allowed });
+        let tables = analysis.tables.iter().map(|table| table.minimum);
+        let wanted = tables.fold(0u64, u64::saturating_add);
+        let allowed = u64::from(exuvia_abi::limits::TABLE_ENTRIES);
+        let tables = (wanted > allowed).then_some(LoadError::Tables { wanted, allowed });
         export_faults(analysis)
             .into_iter()
             .chain(imports.filter_map(|import| check_import(import).err()))
             .chain(memory)
+            .chain(tables)
     }
 
     /// Makes the artifact of a module in which no fault was found.

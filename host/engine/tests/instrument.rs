@@ -350,22 +350,25 @@ fn memory_is_charged_for_when_it_has_grown() {
         (func (export "grow") (param i32) (result i32) local.get 0 memory.grow)
         (func (export "none") (result i32) i32.const 0 memory.grow))"#;
     let (_, output) = rewrite(text);
-    // A page costs 64 reductions, and entry one.
+    // To ask costs 32 reductions, a page 64, and entry one.
     let grown = |slice: i32, pages: i32| {
         let mut guest = Guest::metered(&output, slice);
         let answer = guest.call("grow", &values(&[pages]));
         (answer, guest.store.data().yields)
     };
     let answered = |answer: i32| End::Values(vec![format!("{:?}", Val::I32(answer))]);
-    assert_eq!(grown(129, 2), (answered(1), 0));
-    assert_eq!(grown(128, 2), (answered(1), 1));
-    assert_eq!(grown(1, 0), (answered(1), 0));
-    // It could not: nothing was done.
-    assert_eq!(grown(1, 5), (answered(-1), 0));
-    assert_eq!(grown(1, -1), (answered(-1), 0));
+    assert_eq!(grown(161, 2), (answered(1), 0));
+    assert_eq!(grown(160, 2), (answered(1), 1));
+    assert_eq!(grown(33, 0), (answered(1), 0));
+    assert_eq!(grown(32, 0), (answered(1), 1));
+    // It could not, and the host was asked.
+    for pages in [5, -1] {
+        assert_eq!(grown(33, pages), (answered(-1), 0));
+        assert_eq!(grown(32, pages), (answered(-1), 1));
+    }
     let mut guest = Guest::metered(&output, 1);
     assert_eq!(guest.call("none", &[]), answered(1));
-    assert_eq!(guest.store.data().yields, 0);
+    assert_eq!(guest.store.data().yields, 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use exuvia_process::Clock;
 use wasmtime::{Caller, Linker};
 
 use super::message::{drain, text};
-use super::{Answer, charge_call, served};
+use super::{Answer, answer, charge_bytes_of_restricted, charge_call, served};
 use crate::data::{Denied, FrameData, Mode, RefusedInWarmUp, View, bytes, bytes_mut, view};
 use crate::setup::WARM_UP;
 
@@ -21,59 +21,18 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         MODULE,
         "log",
         |mut caller: Caller<'_, FrameData>, level: i32, text: i32, length: i32| {
-            let memory = memory(&caller)?;
-            let (memory, data) = memory.data_and_store_mut(&mut caller);
-            let Some(text) = bytes(memory, text, length) else {
-                return Ok(Code::BadPointer as i32);
-            };
-            if !(log::ERROR..=log::DEBUG).contains(&level) {
-                return Ok(Code::BadArgument as i32);
-            }
-            let cut = &text[..text.len().min(limits::LOG_LINE as usize)];
-            let text = String::from_utf8_lossy(cut);
-            data.debt.copied(cut.len());
-            if level == log::ERROR {
-                data.last_error = Some(text.to_string());
-            }
-            if let (Mode::Run, Some(shared), Some(process)) =
-                (&data.mode, &data.shared, &mut data.process)
-            {
-                let pid = process.pid();
-                if let Some(guest) = process.guest() {
-                    shared
-                        .observer
-                        .log(pid, guest.version.version(), level, &text);
-                }
-            }
+            let code = write_log(&mut caller, level, text, length)?;
             charge_call(&mut caller)?;
-            Ok::<i32, wasmtime::Error>(Code::Ok as i32)
+            Ok::<i32, wasmtime::Error>(code as i32)
         },
     )?;
     linker.func_wrap(
         MODULE,
         "random",
         |mut caller: Caller<'_, FrameData>, buffer: i32, length: i32| {
-            let memory = memory(&caller)?;
-            let (memory, data) = memory.data_and_store_mut(&mut caller);
-            impure(data, "random")?;
-            if length.cast_unsigned() > limits::RANDOM {
-                return Ok(Code::BadArgument as i32);
-            }
-            let Some(buffer) = bytes_mut(memory, buffer, length) else {
-                return Ok(Code::BadPointer as i32);
-            };
-            let mut filled = 0;
-            while filled < buffer.len() {
-                let rest = &mut buffer[filled..];
-                match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
-                    Ok(count) => filled += count,
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(error) => return Err(wasmtime::Error::new(error)),
-                }
-            }
-            data.debt.copied(filled);
+            let code = random(&mut caller, buffer, length)?;
             charge_call(&mut caller)?;
-            Ok(Code::Ok as i32)
+            Ok::<i32, wasmtime::Error>(code as i32)
         },
     )?;
     linker.func_wrap(
@@ -91,6 +50,9 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
                 Some(shared) => read(&shared.system.clock),
                 None => read(&NO_NODE),
             };
+            if let Mode::Restricted(_) = data.mode {
+                charge_call(&mut caller)?;
+            }
             Ok::<i64, wasmtime::Error>(match now {
                 Some(now) => i64::try_from(now).unwrap_or(i64::MAX),
                 None => i64::from(Code::BadArgument as i32),
@@ -132,57 +94,127 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         MODULE,
         "state_put",
         |mut caller: Caller<'_, FrameData>, state: i32, length: i32| {
-            let memory = memory(&caller)?;
-            let (memory, data) = memory.data_and_store_mut(&mut caller);
-            let Mode::Restricted(restricted) = &mut data.mode else {
-                return Ok(Code::BadArgument as i32);
-            };
-            if restricted.what != "`save`" || restricted.state.is_some() {
-                return Ok(Code::BadArgument as i32);
-            }
-            let Some(bytes) = bytes(memory, state, length) else {
-                return Ok(Code::BadPointer as i32);
-            };
-            if bytes.len() > limits::STATE as usize {
-                return Ok(Code::Limit as i32);
-            }
-            restricted.state = Some(bytes.to_vec());
-            data.debt.copied(bytes.len());
+            let answered = state_put(&mut caller, state, length)?;
             charge_call(&mut caller)?;
-            Ok::<i32, wasmtime::Error>(Code::Ok as i32)
+            Ok::<i32, wasmtime::Error>(answer(answered))
         },
     )?;
     linker.func_wrap(
         MODULE,
         "state_get",
         |mut caller: Caller<'_, FrameData>, buffer: i32, capacity: i32| {
-            let memory = memory(&caller)?;
-            let (memory, data) = memory.data_and_store_mut(&mut caller);
-            let Mode::Restricted(restricted) = &data.mode else {
-                return Ok(Code::BadArgument as i32);
-            };
-            let Some(state) = restricted
-                .state
-                .as_ref()
-                .filter(|_| restricted.what == "`load`")
-            else {
-                return Ok(Code::BadArgument as i32);
-            };
-            let Some(buffer) = bytes_mut(memory, buffer, capacity) else {
-                return Ok(Code::BadPointer as i32);
-            };
-            let Some(room) = buffer.get_mut(..state.len()) else {
-                return Ok(Code::TooBig as i32);
-            };
-            room.copy_from_slice(state);
-            // No state is longer than `limits::STATE`.
-            let length = i32::try_from(state.len()).unwrap_or(i32::MAX);
-            data.debt.copied(room.len());
+            let answered = state_get(&mut caller, buffer, capacity)?;
             charge_call(&mut caller)?;
-            Ok::<i32, wasmtime::Error>(length)
+            Ok::<i32, wasmtime::Error>(answer(answered))
         },
     )?;
     Ok(())
+}
+
+fn write_log(
+    caller: &mut Caller<'_, FrameData>,
+    level: i32,
+    text: i32,
+    length: i32,
+) -> wasmtime::Result<Code> {
+    let memory = memory(caller)?;
+    let (memory, data) = memory.data_and_store_mut(caller);
+    let Some(text) = bytes(memory, text, length) else {
+        return Ok(Code::BadPointer);
+    };
+    if !(log::ERROR..=log::DEBUG).contains(&level) {
+        return Ok(Code::BadArgument);
+    }
+    let cut = &text[..text.len().min(limits::LOG_LINE as usize)];
+    let text = String::from_utf8_lossy(cut);
+    data.debt.copied(cut.len());
+    charge_bytes_of_restricted(data, cut.len());
+    if level == log::ERROR {
+        data.last_error = Some(text.to_string());
+    }
+    if let (Mode::Run, Some(shared), Some(process)) = (&data.mode, &data.shared, &mut data.process)
+    {
+        let pid = process.pid();
+        if let Some(guest) = process.guest() {
+            let version = guest.version.version();
+            shared.observer.log(pid, version, level, &text);
+        }
+    }
+    Ok(Code::Ok)
+}
+
+fn random(caller: &mut Caller<'_, FrameData>, buffer: i32, length: i32) -> wasmtime::Result<Code> {
+    let memory = memory(caller)?;
+    let (memory, data) = memory.data_and_store_mut(caller);
+    impure(data, "random")?;
+    if length.cast_unsigned() > limits::RANDOM {
+        return Ok(Code::BadArgument);
+    }
+    let Some(buffer) = bytes_mut(memory, buffer, length) else {
+        return Ok(Code::BadPointer);
+    };
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let rest = &mut buffer[filled..];
+        match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(wasmtime::Error::new(error)),
+        }
+    }
+    data.debt.copied(filled);
+    charge_bytes_of_restricted(data, filled);
+    Ok(Code::Ok)
+}
+
+fn state_put(
+    caller: &mut Caller<'_, FrameData>,
+    state: i32,
+    length: i32,
+) -> wasmtime::Result<Answer> {
+    let memory = memory(caller)?;
+    let (memory, data) = memory.data_and_store_mut(caller);
+    let Mode::Restricted(restricted) = &mut data.mode else {
+        return Ok(Err(Code::BadArgument));
+    };
+    if restricted.what != "`save`" || restricted.state.is_some() {
+        return Ok(Err(Code::BadArgument));
+    }
+    let Some(bytes) = bytes(memory, state, length) else {
+        return Ok(Err(Code::BadPointer));
+    };
+    if bytes.len() > limits::STATE as usize {
+        return Ok(Err(Code::Limit));
+    }
+    restricted.state = Some(bytes.to_vec());
+    data.debt.copied(bytes.len());
+    Ok(Ok(Code::Ok as i32))
+}
+
+fn state_get(
+    caller: &mut Caller<'_, FrameData>,
+    buffer: i32,
+    capacity: i32,
+) -> wasmtime::Result<Answer> {
+    let memory = memory(caller)?;
+    let (memory, data) = memory.data_and_store_mut(caller);
+    let Mode::Restricted(restricted) = &data.mode else {
+        return Ok(Err(Code::BadArgument));
+    };
+    let state = restricted.state.as_ref();
+    let Some(state) = state.filter(|_| restricted.what == "`load`") else {
+        return Ok(Err(Code::BadArgument));
+    };
+    let Some(buffer) = bytes_mut(memory, buffer, capacity) else {
+        return Ok(Err(Code::BadPointer));
+    };
+    let Some(room) = buffer.get_mut(..state.len()) else {
+        return Ok(Err(Code::TooBig));
+    };
+    room.copy_from_slice(state);
+    data.debt.copied(room.len());
+    // No state is longer than `limits::STATE`.
+    Ok(Ok(i32::try_from(state.len()).unwrap_or(i32::MAX)))
 }
 
 /// Returns the value of a key in the app's manifest.

@@ -74,9 +74,11 @@ fn begin(
     }
     let arguments = [first, second, third, fourth, last].map(i32::cast_unsigned);
     if paths(function, arguments).any(|length| length > PATH) {
+        charge_call(&mut caller)?;
         return Ok(errno::NAMETOOLONG);
     }
     let Some(price) = price(&mut caller, function, arguments)? else {
+        charge_call(&mut caller)?;
         return Ok(errno::INVAL);
     };
     let data = caller.data_mut();

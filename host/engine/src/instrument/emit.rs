@@ -9,7 +9,7 @@ use wasm_encoder::{
     Module, NameMap, NameSection, RawSection, RefType, SectionId, TableSection, TableType,
     TypeSection, ValType,
 };
-use wasmparser::{BinaryReader, FuncType, FunctionBody};
+use wasmparser::{BinaryReader, FuncType};
 
 use super::error::InstrumentError;
 use super::helpers::{self, Indices};
@@ -17,15 +17,15 @@ use super::offsets::{self, OffsetMap, Run};
 use super::parse::{Parsed, internal};
 use super::rewrite::{self, NewBody};
 use super::scan::{Added, Plan};
+use super::weight::Weight;
 use super::{
-    EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, LOCAL_BYTES,
-    MAIL_UNKNOWN, MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_MODULE_BYTES, SLOTS, SLOTS_WITH_WASI,
+    EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, MAIL_UNKNOWN,
+    MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULE_BYTES, SLOTS, SLOTS_WITH_WASI,
 };
 
 /// Limits of wasmparser, which it does not export.
 mod limits {
     pub(super) const TYPES: u64 = 1_000_000;
-    pub(super) const FUNCTIONS: u64 = 1_000_000;
     pub(super) const EXPORTS: u64 = 1_000_000;
     pub(super) const GLOBALS: u64 = 1_000_000;
     pub(super) const TABLES: u64 = 100;
@@ -209,7 +209,7 @@ fn check_limits(
         (
             "functions",
             parsed.functions.len() + plan.added.len(),
-            limits::FUNCTIONS,
+            MAX_FUNCTIONS,
         ),
         ("globals", parsed.global_types.len() + 2, limits::GLOBALS),
         ("tables", parsed.table_types.len() + 1, limits::TABLES),
@@ -354,24 +354,21 @@ fn leb_length(value: usize) -> usize {
 fn to_compile(
     parsed: &Parsed<'_>,
     function: u32,
-    body: &FunctionBody<'_>,
+    weight: &Weight,
     bytes: u64,
 ) -> Result<u64, InstrumentError> {
-    let mut locals = 0;
-    for group in body.get_locals_reader().map_err(internal)? {
-        let (count, _) = group.map_err(internal)?;
-        locals += u64::from(count);
-    }
-    let all = bytes + locals * LOCAL_BYTES;
+    let all = bytes + weight.bytes();
     if all > MAX_FUNCTION_BYTES {
         return Err(InstrumentError::FunctionTooLarge {
             function: parsed.function_name(function),
             bytes,
-            locals,
+            locals: weight.locals,
+            calls: weight.calls,
+            values: weight.values,
             limit: MAX_FUNCTION_BYTES,
         });
     }
-    Ok(all)
+    Ok(all + weight.module_bytes())
 }
 
 fn write_code(
@@ -388,7 +385,8 @@ fn write_code(
         let function = parsed.imported_functions + number as u32;
         let new =
             rewrite::rewrite(parsed.wasm, body, &plan.bodies[number], at).map_err(internal)?;
-        code_bytes += to_compile(parsed, function, body, new.bytes.len() as u64)?;
+        let weight = &plan.bodies[number].weight;
+        code_bytes += to_compile(parsed, function, weight, new.bytes.len() as u64)?;
         if code_bytes > MAX_CODE_BYTES {
             return Err(InstrumentError::CodeTooLarge {
                 function: parsed.function_name(function),

@@ -128,9 +128,13 @@ pub enum InstrumentError {
     },
     /// The compile size of a function exceeds [`super::MAX_FUNCTION_BYTES`].
     #[error(
-        "{function} has {bytes} bytes of code once it is metered, and {locals} locals, which \
-         count as {each} each; the limit is {limit}: split it, or build with optimisation",
-        each = super::LOCAL_BYTES
+        "{function} has {bytes} bytes of code once it is metered, {locals} locals, which count as \
+         {local} each, and {calls} calls, which count as {call} each, and {value} for each of the \
+         {values} values that they pass and return; the limit is {limit}: split it, or build with \
+         optimisation",
+        local = super::LOCAL_BYTES,
+        call = super::CALL_BYTES,
+        value = super::VALUE_BYTES
     )]
     FunctionTooLarge {
         /// The function.
@@ -139,14 +143,38 @@ pub enum InstrumentError {
         bytes: u64,
         /// Number of its locals, without parameters.
         locals: u64,
+        /// Its calls.
+        calls: u64,
+        /// Parameters and results of these.
+        values: u64,
         /// The limit that it exceeds.
+        limit: u64,
+    },
+    /// A function has more of something than can be compiled in reasonable time and memory.
+    #[error(
+        "{function} has {count} {what}; the limit is {limit}: split it, or build with optimisation"
+    )]
+    FunctionTooComplex {
+        /// The function.
+        function: FunctionName,
+        /// What it has too much of.
+        what: &'static str,
+        /// How much it has.
+        count: u64,
+        /// How much it may have.
         limit: u64,
     },
     /// The compile size of all functions exceeds [`super::MAX_CODE_BYTES`].
     #[error(
         "with {function} the module passes the limit of {limit} bytes of code that it may have \
-         once it is metered, where a local counts as {each}: split it into several modules",
-        each = super::LOCAL_BYTES
+         once it is metered, where a function counts as {each} more, a local as {local}, a call as \
+         {call}, a value that a call passes or returns as {value}, and {product} of variables times \
+         blocks as one: split it into several modules",
+        product = super::VARIABLES_BY_BLOCKS_PER_BYTE,
+        each = super::FUNCTION_BYTES,
+        local = super::LOCAL_BYTES,
+        call = super::CALL_BYTES,
+        value = super::VALUE_BYTES
     )]
     CodeTooLarge {
         /// The first function that exceeds the limit.

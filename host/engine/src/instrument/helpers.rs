@@ -6,8 +6,8 @@ use wasm_encoder::{BlockType, Function, InstructionSink, ValType};
 
 use super::scan::Added;
 use super::{
-    BULK_CHUNK, BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION, MAIL_UNKNOWN, SLICE, SLOT_WAIT,
-    SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
+    BULK_CHUNK, BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION, GROW_COST, MAIL_UNKNOWN, SLICE,
+    SLOT_WAIT, SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
 };
 
 /// Indices in the output of the items that the added code uses.
@@ -44,7 +44,9 @@ pub(super) fn name(added: Added, import: Option<&str>) -> String {
         (Added::Fill, _) => "exuvia memory.fill".to_owned(),
         (Added::Copy, _) => "exuvia memory.copy".to_owned(),
         (Added::Grow, _) => "exuvia memory.grow".to_owned(),
-        (Added::ChargeBytes | Added::ChargeEntries, _) => "exuvia charge".to_owned(),
+        (Added::ChargeBytes | Added::ChargeEntries | Added::ChargeGrown, _) => {
+            "exuvia charge".to_owned()
+        }
         (Added::Enter(_), _) => "exuvia enter".to_owned(),
     }
 }
@@ -58,7 +60,9 @@ pub(super) fn signature(added: Added) -> Option<(&'static [ValType], &'static [V
         Added::Enter(_) => Some((&[I32], &[I32, I32])),
         Added::Blocking(_) | Added::Receive(_) | Added::Wasi { .. } => None,
         Added::Fill | Added::Copy => Some((&[I32, I32, I32], &[])),
-        Added::Grow | Added::ChargeBytes | Added::ChargeEntries => Some((&[I32], &[I32])),
+        Added::Grow | Added::ChargeGrown | Added::ChargeBytes | Added::ChargeEntries => {
+            Some((&[I32], &[I32]))
+        }
     }
 }
 
@@ -159,6 +163,7 @@ pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
         Added::Fill => fill(at),
         Added::Copy => copy(at),
         Added::Grow => grow(at),
+        Added::ChargeGrown => charge_grown(at),
         Added::ChargeBytes => pass_on(at, BYTES_PER_REDUCTION),
         Added::ChargeEntries => pass_on(at, ENTRIES_PER_REDUCTION),
         Added::Enter(run) => enter(run, at),
@@ -211,26 +216,47 @@ fn pass_on(at: Indices, unit: u32) -> Function {
     function
 }
 
-/// Grows the memory, and charges for the added pages. A growth that fails costs
-/// nothing.
+/// Charges for growing a table, which takes time even if it fails.
+fn charge_grown(at: Indices) -> Function {
+    let mut function = Function::new([]);
+    let mut code = function.instructions();
+    code.global_get(at.reductions)
+        .local_get(0)
+        .i32_const(ENTRIES_PER_REDUCTION.trailing_zeros() as i32)
+        .i32_shr_u()
+        .i32_const(GROW_COST as i32)
+        .i32_add();
+    spend(&mut code, at);
+    finish_charge(&mut code, at);
+    code.local_get(0).end();
+    function
+}
+
+/// Grows the memory, and charges for it: a growth takes time even if it fails, and the host
+/// clears the added pages.
 fn grow(at: Indices) -> Function {
     const PAGE: u32 = 64 * 1024;
     let (pages, answer) = (0, 1);
     let mut function = Function::new([(1, ValType::I32)]);
     let mut code = function.instructions();
-    code.local_get(pages)
+    code.global_get(at.reductions)
+        .local_get(pages)
         .memory_grow(0)
         .local_tee(answer)
         .i32_const(-1)
-        .i32_ne()
-        .if_(BlockType::Empty)
-        .global_get(at.reductions)
+        .i32_eq()
+        .if_(BlockType::Result(ValType::I32))
+        .i32_const(GROW_COST as i32)
+        .else_()
         .local_get(pages)
         .i32_const((PAGE / BYTES_PER_REDUCTION) as i32)
-        .i32_mul();
+        .i32_mul()
+        .i32_const(GROW_COST as i32)
+        .i32_add()
+        .end();
     spend(&mut code, at);
     finish_charge(&mut code, at);
-    code.end().local_get(answer).end();
+    code.local_get(answer).end();
     function
 }
 

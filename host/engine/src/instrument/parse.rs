@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use wasmparser::{
-    Data, Element, Encoding, Export, FuncType, FuncValidatorAllocations, FunctionBody, Global,
-    Import, KnownCustom, MemoryType, Name, Parser, Payload, Table, TableType, TypeRef,
-    ValidPayload, Validator, WasmFeatures,
+    Data, Element, Encoding, Export, FuncType, FuncValidator, FuncValidatorAllocations,
+    FunctionBody, Global, Import, KnownCustom, MemoryType, Name, Parser, Payload, Table, TableType,
+    TypeRef, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
 use super::error::{FunctionName, InstrumentError};
@@ -125,6 +125,8 @@ pub(super) struct Parsed<'a> {
     pub(super) elements: Vec<Element<'a>>,
     pub(super) data: Vec<Data<'a>>,
     pub(super) bodies: Vec<FunctionBody<'a>>,
+    /// The most values on the operand stack of each.
+    pub(super) operands: Vec<u32>,
     pub(super) customs: Vec<Custom<'a>>,
     /// Ranges of the sections to copy (import, memory, data): contents without id and size.
     pub(super) import_section: Option<Range<usize>>,
@@ -266,12 +268,13 @@ fn read<'a>(wasm: &'a [u8], features: WasmFeatures, parsed: &mut Parsed<'a>) -> 
         let payload = payload?;
         if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
             let mut function = function.into_validator(allocations);
-            function.validate(&body).map_err(|error| Fault {
+            let operands = validate(&mut function, &body).map_err(|error| Fault {
                 error,
                 body: Some(parsed.bodies.len() as u32),
             })?;
             allocations = function.into_allocations();
             parsed.bodies.push(body);
+            parsed.operands.push(operands);
             continue;
         }
         match payload {
@@ -284,6 +287,23 @@ fn read<'a>(wasm: &'a [u8], features: WasmFeatures, parsed: &mut Parsed<'a>) -> 
         }
     }
     Ok(())
+}
+
+/// Validates a body; answers the most values that it has on its operand stack.
+fn validate(
+    function: &mut FuncValidator<ValidatorResources>,
+    body: &FunctionBody<'_>,
+) -> wasmparser::Result<u32> {
+    let mut reader = body.get_binary_reader();
+    function.read_locals(&mut reader)?;
+    let mut most = 0;
+    while !reader.eof() {
+        let at = reader.original_position();
+        reader.visit_operator(&mut function.visitor(at))??;
+        most = most.max(function.operand_stack_height());
+    }
+    reader.finish_expression(&function.visitor(reader.original_position()))?;
+    Ok(most)
 }
 
 /// Keeps one validated section.

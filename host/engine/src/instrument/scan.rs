@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use exuvia_abi::{HostCall, MODULE, exports, wasi};
-use wasmparser::{FunctionBody, Operator, TypeRef, ValType};
+use wasmparser::{BlockType, FunctionBody, Operator, TypeRef, ValType};
 
 use super::analyse::{self, Constant};
 use super::error::InstrumentError;
 use super::parse::{Parsed, internal};
+use super::weight::{THREE, Weight};
 use super::{BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION};
 
 /// The most operators of a function that has no check at its entry, provided that it
@@ -78,6 +79,8 @@ pub(super) struct BodyPlan {
     /// Index of the local that is added for the counter.
     pub(super) counter: Option<u32>,
     loops: Vec<Loop>,
+    /// What it is to compile, beside its size.
+    pub(super) weight: Weight,
 }
 
 impl BodyPlan {
@@ -118,8 +121,10 @@ pub(super) enum Added {
     Fill,
     /// `memory.copy` in chunks.
     Copy,
-    /// `memory.grow`, charged if it succeeds.
+    /// `memory.grow`, charged, and for its pages if it succeeds.
     Grow,
+    /// Charges for `table.grow` by a number of entries and returns the number.
+    ChargeGrown,
     /// Charges for a number of bytes and returns the number.
     ChargeBytes,
     /// Charges for a number of table entries and returns the number.
@@ -187,6 +192,7 @@ pub(super) fn scan(parsed: &Parsed<'_>) -> Result<Plan, InstrumentError> {
         let index = parsed.imported_functions + number as u32;
         let mut scanner = Scanner::new(&mut plan, index, first);
         let body_plan = scanner.body(parsed, body).map_err(internal)?;
+        body_plan.weight.check(parsed, index)?;
         let mut calls = scanner.mentions;
         plan.bodies.push(body_plan);
         if parsed.start.is_some() {
@@ -315,6 +321,9 @@ struct Block {
 }
 
 struct Scanner<'p> {
+    weight: Weight,
+    /// Loops that are open.
+    open_loops: u64,
     plan: &'p mut Plan,
     function: u32,
     first_added: u32,
@@ -335,6 +344,8 @@ struct Scanner<'p> {
 impl<'p> Scanner<'p> {
     fn new(plan: &'p mut Plan, function: u32, first_added: u32) -> Self {
         Self {
+            weight: Weight::default(),
+            open_loops: 0,
             plan,
             function,
             first_added,
@@ -355,16 +366,21 @@ impl<'p> Scanner<'p> {
         body: &FunctionBody<'_>,
     ) -> wasmparser::Result<BodyPlan> {
         let type_index = parsed.functions[self.function as usize];
-        let mut locals = parsed.types[type_index as usize].params().len() as u64;
+        let ty = &parsed.types[type_index as usize];
+        self.weight.passed = (ty.params().len() + ty.results().len()) as u64;
+        let number = (self.function - parsed.imported_functions) as usize;
+        self.weight.operands = u64::from(parsed.operands[number]);
         for group in body.get_locals_reader()? {
-            locals += u64::from(group?.0);
+            self.weight.locals += u64::from(group?.0);
         }
+        let locals = ty.params().len() as u64 + self.weight.locals;
         let mut reader = body.get_operators_reader()?;
         let code = reader.original_position() as u32;
         self.push(code, code, What::Entry);
         while !reader.eof() {
             let at = reader.original_position() as u32;
             let operator = reader.read()?;
+            self.weigh(parsed, &operator);
             self.operator(&operator, at, reader.original_position() as u32);
         }
         let is_free = self.loops.is_empty() && !self.calls && self.operators <= FREE_LEAF_OPERATORS;
@@ -376,6 +392,7 @@ impl<'p> Scanner<'p> {
             code,
             counter: None,
             loops: std::mem::take(&mut self.loops),
+            weight: self.weight,
         };
         if locals <= MAX_LOCALS && plan.loops.iter().any(|a_loop| !a_loop.calls) {
             plan.counter = Some(locals as u32);
@@ -432,6 +449,43 @@ impl<'p> Scanner<'p> {
         }
     }
 
+    /// Counts what an operator is to compile.
+    fn weigh(&mut self, parsed: &Parsed<'_>, operator: &Operator<'_>) {
+        let arity = |ty: u32| {
+            let ty = parsed.types.get(ty as usize);
+            ty.map_or(0, |ty| (ty.params().len() + ty.results().len()) as u64)
+        };
+        let weight = &mut self.weight;
+        match operator {
+            Operator::Block { blockty } | Operator::If { blockty } | Operator::Loop { blockty } => {
+                weight.passed += match blockty {
+                    BlockType::Empty => 0,
+                    BlockType::Type(_) => 1,
+                    BlockType::FuncType(ty) => arity(*ty),
+                };
+                weight.blocks += match operator {
+                    Operator::Block { .. } => 1,
+                    _ => THREE,
+                };
+            }
+            Operator::BrIf { .. } => weight.blocks += 1,
+            Operator::BrTable { targets } => weight.blocks += u64::from(targets.len()) + 1,
+            Operator::TableGet { .. } => weight.blocks += THREE,
+            Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
+                let ty = parsed.functions.get(*function_index as usize);
+                weight.calls += 1;
+                weight.values += ty.map_or(0, |ty| arity(*ty));
+            }
+            Operator::CallIndirect { type_index, .. }
+            | Operator::ReturnCallIndirect { type_index, .. } => {
+                weight.blocks += THREE;
+                weight.calls += 1;
+                weight.values += arity(*type_index);
+            }
+            _ => {}
+        }
+    }
+
     fn structure(&mut self, operator: &Operator<'_>, at: u32, end: u32) {
         let mut number = None;
         match operator {
@@ -445,6 +499,8 @@ impl<'p> Scanner<'p> {
                 self.push(at, at, What::Preload(this));
                 self.push(end, end, What::LoopHead(this));
                 number = Some(this);
+                self.open_loops += 1;
+                self.weight.nested_loops = self.weight.nested_loops.max(self.open_loops);
             }
             Operator::End => {
                 // The last `end` closes the body, which is not on the control stack.
@@ -453,6 +509,7 @@ impl<'p> Scanner<'p> {
                 };
                 if let Some(number) = block.number {
                     self.loops[number as usize].calls = block.calls;
+                    self.open_loops -= 1;
                 }
                 if block.calls
                     && let Some(outer) = self.blocks.last_mut()
@@ -503,13 +560,16 @@ impl<'p> Scanner<'p> {
         match operator {
             Operator::MemoryFill { .. } if !few_bytes => self.replace(at, end, Added::Fill),
             Operator::MemoryCopy { .. } if !few_bytes => self.replace(at, end, Added::Copy),
-            Operator::MemoryGrow { .. } if size != Some(0) => self.replace(at, end, Added::Grow),
+            Operator::MemoryGrow { .. } => self.replace(at, end, Added::Grow),
             Operator::MemoryInit { .. } if !few_bytes => self.replace(at, at, Added::ChargeBytes),
             Operator::DataDrop { data_index } => self.fact(at, Fact::DropsData(*data_index)),
             Operator::ElemDrop { elem_index } => self.fact(at, Fact::DropsElements(*elem_index)),
             Operator::TableSet { table } => self.fact(at, Fact::WritesTable(*table)),
+            Operator::TableGrow { table } => {
+                self.fact(at, Fact::WritesTable(*table));
+                self.replace(at, at, Added::ChargeGrown);
+            }
             Operator::TableFill { table }
-            | Operator::TableGrow { table }
             | Operator::TableInit { table, .. }
             | Operator::TableCopy {
                 dst_table: table, ..

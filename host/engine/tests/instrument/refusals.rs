@@ -1,6 +1,9 @@
 //! What is refused, and that the message names it.
 
-use exuvia_engine::instrument::{InstrumentError, MAX_FUNCTION_BYTES, instrument};
+use exuvia_engine::instrument::{
+    InstrumentError, MAX_BLOCKS, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_NESTED_LOOPS, MAX_OPERANDS,
+    MAX_VARIABLES_BY_BLOCKS, instrument,
+};
 
 fn refusal(text: &str) -> InstrumentError {
     let wasm = wat::parse_str(text).unwrap();
@@ -111,7 +114,7 @@ fn limits_are_met_with_an_error() {
         }
     ));
     // It fits as it is, and passes the limit once it is metered.
-    let code = "loop end ".repeat(400_000);
+    let code = format!("{}{}", "loop end ".repeat(16_000), "nop ".repeat(2_000_000));
     match refusal(&format!("(module (func) (func $big {code}))")) {
         InstrumentError::FunctionTooLarge {
             function, bytes, ..
@@ -136,6 +139,7 @@ fn locals_count_for_the_function_and_for_the_module() {
             locals,
             bytes,
             limit,
+            ..
         } => {
             assert_eq!(function.to_string(), "function 1 (`both`)");
             assert!(locals == 50_000 && bytes < limit, "{locals} {bytes}");
@@ -158,4 +162,110 @@ fn locals_count_for_the_function_and_for_the_module() {
 fn the_largest_function_that_is_taken_is_taken() {
     let code = "nop ".repeat(2_000_000);
     instrument(&wat::parse_str(format!("(module (func {code}))")).unwrap()).unwrap();
+}
+
+/// The function's fault, and what the message says it has too much of.
+fn too_complex(text: &str) -> (String, &'static str, u64, u64) {
+    match refusal(text) {
+        InstrumentError::FunctionTooComplex {
+            function,
+            what,
+            count,
+            limit,
+        } => (function.to_string(), what, count, limit),
+        other => panic!("{other}"),
+    }
+}
+
+fn accepted(text: &str) {
+    instrument(&wat::parse_str(text).unwrap()).unwrap();
+}
+
+/// A compiler's memory grows with the product of blocks and of the values that they
+/// pass: 180,000 of these have 2 MB, and took gigabytes.
+#[test]
+fn blocks_and_what_they_pass_are_bounded() {
+    let blocks = |count: usize| {
+        let code =
+            "i32.const 0 if (result i32) i32.const 1 else i32.const 2 end drop ".repeat(count);
+        format!("(module (func) (func $big {code}))")
+    };
+    let (function, what, count, limit) = too_complex(&blocks(MAX_BLOCKS as usize / 3 + 1));
+    assert_eq!(function, "function 1 (`big`)");
+    assert!(what.starts_with("blocks"), "{what}");
+    assert!(count > limit && limit == MAX_BLOCKS, "{count}");
+    let (_, what, count, limit) = too_complex(&blocks(5_000));
+    assert!(what.starts_with("variables times blocks"), "{what}");
+    assert!(count > limit && limit == MAX_VARIABLES_BY_BLOCKS, "{count}");
+    accepted(&blocks(3_500));
+    let locals = format!("(local {})", "i32 ".repeat(5_000));
+    let code = "loop end ".repeat(5_000);
+    let (_, what, ..) = too_complex(&format!("(module (func {locals} {code}))"));
+    assert!(what.starts_with("variables times blocks"), "{what}");
+    let wide = "i32 ".repeat(1_000);
+    for block in ["block", "loop"] {
+        let code = format!("{block} (type 0) end ").repeat(1_000);
+        let (_, what, ..) = too_complex(&format!(
+            "(module (type (func (param {wide}) (result {wide}))) (func unreachable {code} unreachable))"
+        ));
+        assert!(what.starts_with("variables times blocks"), "{what}");
+    }
+    // An interpreter's loop: the largest that are known have less than half of it.
+    let code = "block block global.get 0 br_if 0 end global.get 0 br_if 0 end ".repeat(5_000);
+    accepted(&format!(
+        "(module (global (mut i32) (i32.const 0)) (func (local {}) {code}))",
+        "i32 ".repeat(1_000)
+    ));
+}
+
+#[test]
+fn operands_loops_and_functions_are_bounded() {
+    let deep = |count: u64| {
+        let code = "i32.const 1 ".repeat(count as usize);
+        let drops = "drop ".repeat(count as usize);
+        format!("(module (func $deep {code} {drops}))")
+    };
+    let (function, what, count, limit) = too_complex(&deep(MAX_OPERANDS + 1));
+    assert_eq!(function, "function 0 (`deep`)");
+    assert!(what.contains("operand stack"), "{what}");
+    assert_eq!((count, limit), (MAX_OPERANDS + 1, MAX_OPERANDS));
+    accepted(&deep(MAX_OPERANDS));
+    let nested = |count: u64| {
+        let count = count as usize;
+        format!(
+            "(module (func {} {}))",
+            "loop ".repeat(count),
+            "end ".repeat(count)
+        )
+    };
+    let (_, what, count, _) = too_complex(&nested(MAX_NESTED_LOOPS + 1));
+    assert!(what.starts_with("loops inside"), "{what}");
+    assert_eq!(count, MAX_NESTED_LOOPS + 1);
+    accepted(&nested(MAX_NESTED_LOOPS));
+    let many = "(func)".repeat(MAX_FUNCTIONS as usize);
+    match refusal(&format!("(module {many})")) {
+        InstrumentError::TooMany { what, count, limit } => {
+            assert_eq!(
+                (what, count, limit),
+                ("functions", MAX_FUNCTIONS + 1, MAX_FUNCTIONS)
+            );
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// A call of two bytes may pass two thousand values.
+#[test]
+fn what_calls_pass_counts_for_the_function() {
+    let wide = "i32 ".repeat(1_000);
+    let calls = "call $wide ".repeat(200);
+    match refusal(&format!(
+        "(module (func $wide (param {wide}) (result {wide}) unreachable) (func unreachable {calls} unreachable))"
+    )) {
+        error @ InstrumentError::FunctionTooLarge { calls, values, .. } => {
+            assert_eq!((calls, values), (200, 400_000));
+            assert!(error.to_string().contains("200 calls"), "{error}");
+        }
+        other => panic!("{other}"),
+    }
 }

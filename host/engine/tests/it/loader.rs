@@ -410,3 +410,100 @@ fn a_module_that_failed_leaves_nothing_behind() {
     world.deploy("m", &answering("", "(i64.const 9)", ""));
     assert_eq!(world.ask(world.spawn("m"), 0, &[]).number(), 9);
 }
+
+#[test]
+fn tables_are_bounded_before_they_are_made() {
+    let table = |count: u32, entries: u32| {
+        let tables = format!("(table {entries} funcref)").repeat(count as usize);
+        parts(MEMORY, ABI, RUN, "").replace(MEMORY, &format!("{tables} {MEMORY}"))
+    };
+    for (count, entries) in [(1, 10_000_000), (90, 1_000_000)] {
+        let error = refused(&table(count, entries));
+        let wanted = format!(
+            "begin with {} entries",
+            u64::from(count) * u64::from(entries)
+        );
+        assert!(error.contains(&wanted), "{error}");
+        assert!(
+            error.contains("may have 1048576; build it with smaller"),
+            "{error}"
+        );
+    }
+    let wat = table(1, 1_048_576);
+    world().engine.load(&wat::parse_str(wat).unwrap()).unwrap();
+}
+
+/// Reductions are all that bounds these runs, so what the host does for them costs as
+/// much as the guest's own work does.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it measures real time")]
+fn what_the_host_does_for_initialization_is_bounded_with_it() {
+    const LOG: &str = r#"(import "exuvia" "log" (func $log (param i32 i32 i32) (result i32)))"#;
+    const RANDOM: &str =
+        r#"(import "exuvia" "random" (func $random (param i32 i32) (result i32)))"#;
+    const CLOCK: &str = r#"(import "exuvia" "clock" (func $clock (param i32) (result i64)))"#;
+    const FILL: &str = r#"(import "wasi_snapshot_preview1" "random_get" (func $fill (param i32 i32) (result i32)))"#;
+    const MEMORY: &str = r#"(memory (export "memory") 20) (table 1 funcref)"#;
+    for (name, import, body) in [
+        ("warm_up", "", "(memory.grow (i32.const 65535))"),
+        ("warm_up", "", "(memory.grow (i32.const 0))"),
+        (
+            "warm_up",
+            "",
+            "(table.grow (ref.null func) (i32.const 2000000))",
+        ),
+        ("warm_up", "", "(table.grow (ref.null func) (i32.const 0))"),
+        (
+            "_initialize",
+            LOG,
+            "(call $log (i32.const 1) (i32.const 0) (i32.const 60000))",
+        ),
+        (
+            "_initialize",
+            LOG,
+            "(call $log (i32.const 1) (i32.const 0) (i32.const 4000))",
+        ),
+        (
+            "_initialize",
+            LOG,
+            "(call $log (i32.const 9) (i32.const 0) (i32.const 1))",
+        ),
+        (
+            "_initialize",
+            RANDOM,
+            "(call $random (i32.const 0) (i32.const 65536))",
+        ),
+        (
+            "_initialize",
+            RANDOM,
+            "(call $random (i32.const 0) (i32.const 4000))",
+        ),
+        ("_initialize", CLOCK, "(call $clock (i32.const 0))"),
+        (
+            "_initialize",
+            FILL,
+            "(call $fill (i32.const 0) (i32.const 1048576))",
+        ),
+        (
+            "_initialize",
+            FILL,
+            "(call $fill (i32.const 0) (i32.const 1048577))",
+        ),
+        (
+            "_initialize",
+            FILL,
+            "(call $fill (i32.const 0) (i32.const 1))",
+        ),
+    ] {
+        let run = format!("(func (export \"{name}\") (loop $l (drop {body}) (br $l)))");
+        let begun = std::time::Instant::now();
+        let error = refused(&parts(MEMORY, ABI, RUN, import).replace(RUN, &format!("{RUN} {run}")));
+        let took = begun.elapsed();
+        assert!(
+            error.contains("did not end within 200000000 reductions"),
+            "{error}"
+        );
+        // Some of these took minutes; a loaded machine is slow too.
+        assert!(took.as_secs() < 10, "{took:?} {body}");
+    }
+}
