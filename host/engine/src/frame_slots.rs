@@ -266,10 +266,7 @@ impl FrameLease {
         let place = reservation.places.slot(reservation.number);
         *place.extent.lock() = Some(frame.extent.clone());
         reservation.places.note(reservation.number, frame.written());
-        FrameLease(Box::new(LeasedFrame {
-            frame,
-            reservation: reservation,
-        }))
+        FrameLease(Box::new(LeasedFrame { frame, reservation }))
     }
 
     /// Moves its guest to fibers for good. Returns `Ok(false)` if the system has no memory

@@ -434,7 +434,7 @@ impl Deployment<'_> {
             verified: verified.checked,
             changed: (options.made.as_ref()).map_or_else(Vec::new, |made| made.changed.clone()),
             verified_by_path: verified_by_path(&verified),
-            not_reused: not_reused,
+            not_reused,
             exempt: left,
             killed,
             queued: verified.queued,

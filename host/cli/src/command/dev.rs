@@ -42,12 +42,12 @@ pub(crate) async fn run(
     start_tracing(output)?;
     raise_file_limit();
     let app = place::app(arguments.app);
-    let mut workshop = BuildWatcher::open(&app, output.has_colours())?;
+    let mut build_watcher = BuildWatcher::open(&app, output.has_colours())?;
     let mut claim = Some(Claim::new(place.of_app(&app))?);
     let mut foreground = Foreground::new(output, arguments.verbose)?;
     loop {
-        let (returned, booted) = start(&mut foreground, workshop, &mut claim).await?;
-        workshop = returned;
+        let (returned, booted) = start(&mut foreground, build_watcher, &mut claim).await?;
+        build_watcher = returned;
         let booted = match booted {
             Ok(booted) => booted,
             Err(fault) => {
@@ -55,12 +55,14 @@ pub(crate) async fn run(
                 if let Some(fault) = fault {
                     output.fault(&fault);
                 }
-                workshop = wait(&mut foreground, workshop, &mut claim, output).await?;
+                build_watcher = wait(&mut foreground, build_watcher, &mut claim, output).await?;
                 continue;
             }
         };
         let running = Arc::clone(&booted.app);
-        let (stopper, develop) = (workshop.stopper(), move || running.develop(workshop));
+        let (stopper, develop) = (build_watcher.stopper(), move || {
+            running.develop(build_watcher)
+        });
         // Runs beside the interrupt handler: a file system may not respond.
         let watcher = foreground
             .beside(&mut claim, || stopper.stop(), develop)
@@ -81,8 +83,8 @@ pub(crate) async fn run(
         claim = Some(Claim::new(place.of_app(&app))?);
         let (app, colours) = (app.clone(), output.has_colours());
         let open = move || BuildWatcher::open(&app, colours);
-        workshop = foreground.beside(&mut claim, || {}, open).await??;
-        workshop = wait(&mut foreground, workshop, &mut claim, output).await?;
+        build_watcher = foreground.beside(&mut claim, || {}, open).await??;
+        build_watcher = wait(&mut foreground, build_watcher, &mut claim, output).await?;
     }
 }
 
@@ -92,36 +94,36 @@ type Started = Result<Booted, Option<CliError>>;
 /// reported.
 async fn start(
     foreground: &mut Foreground<'_>,
-    mut workshop: BuildWatcher,
+    mut build_watcher: BuildWatcher,
     claim: &mut Option<Claim>,
 ) -> Result<(BuildWatcher, Started), CliError> {
-    for step in workshop.manifest().builds() {
+    for step in build_watcher.manifest().builds() {
         foreground.printer().event(&Event::Building {
             modules: step.modules.clone(),
             changed: Vec::new(),
         });
-        let stopper = workshop.stopper();
+        let stopper = build_watcher.stopper();
         let build = move || {
-            let built = workshop.build(&step);
-            (workshop, step, built)
+            let built = build_watcher.build(&step);
+            (build_watcher, step, built)
         };
         let (returned, step, built) = foreground.beside(claim, || stopper.stop(), build).await?;
-        workshop = returned;
+        build_watcher = returned;
         if let Err(error) = built {
             foreground.printer().note(not_built(&step.modules, &error));
-            return Ok((workshop, Err(None)));
+            return Ok((build_watcher, Err(None)));
         }
     }
-    let manifest = workshop.manifest().clone();
+    let manifest = build_watcher.manifest().clone();
     let check = move || (manifest.check_files(), manifest);
     let (checked, manifest) = foreground.beside(claim, || {}, check).await?;
     if let Err(error) = checked {
-        return Ok((workshop, Err(Some(error.into()))));
+        return Ok((build_watcher, Err(Some(error.into()))));
     }
     tracing::info!("booting {}", manifest.name);
     let config = NodeConfig::of(&manifest).developed();
     let booted = foreground.boot(manifest, config, claim).await?;
-    Ok((workshop, booted.map_err(|error| Some(error.into()))))
+    Ok((build_watcher, booted.map_err(|error| Some(error.into()))))
 }
 
 fn not_built(modules: &[String], error: &BuildError) -> EventLine {
@@ -140,7 +142,7 @@ fn not_built(modules: &[String], error: &BuildError) -> EventLine {
 /// Waits for a change that may fix what keeps the app from starting.
 async fn wait(
     foreground: &mut Foreground<'_>,
-    mut workshop: BuildWatcher,
+    mut build_watcher: BuildWatcher,
     claim: &mut Option<Claim>,
     output: &Output,
 ) -> Result<BuildWatcher, CliError> {
@@ -149,15 +151,15 @@ async fn wait(
         json!({ "event": "waiting" }),
     ));
     loop {
-        let stopper = workshop.stopper();
+        let stopper = build_watcher.stopper();
         let wait = move || {
-            let changed = workshop.wait();
-            (workshop, changed)
+            let changed = build_watcher.wait();
+            (build_watcher, changed)
         };
         let (returned, changed) = foreground.beside(claim, || stopper.stop(), wait).await?;
-        workshop = returned;
+        build_watcher = returned;
         match changed {
-            Ok(_) => return Ok(workshop),
+            Ok(_) => return Ok(build_watcher),
             Err(error) => drop(output.fault(&error.into())),
         }
     }

@@ -143,7 +143,7 @@ fn a_crossing_in_which_the_host_fails_loses_no_place() {
 
 /// In a new frame, and in one that has served another process.
 #[test]
-fn a_process_that_the_host_cannot_seat_ends_and_its_frame_with_it() {
+fn a_process_that_cannot_be_put_into_a_frame_ends_and_its_frame_with_it() {
     let node = node();
     for used in [false, true].repeat(10) {
         if used {

@@ -279,7 +279,7 @@ impl Heard {
             }
         }
         if self.has_gone_back() {
-            let _ = write!(text, "then back ({} in probation)", self.returned());
+            let _ = write!(text, "then rolled back ({} in probation)", self.returned());
         }
         text.trim().to_owned()
     }

@@ -962,35 +962,6 @@ fn run_that_takes_nothing_is_not_entered_for_ever() {
 }
 
 #[test]
-fn past_the_limit_of_frames_a_wait_answers_limit() {
-    let node = node_with(|config| config.frames = 4);
-    deploy(&node, "puppet", &puppet::text(1));
-    let blocked: Vec<_> = (0..2)
-        .map(|_| Puppet::new(&node))
-        .map(|puppet| (puppet.begin("sleep", &[1_000_000], b""), puppet))
-        .collect();
-    let a = Puppet::new(&node);
-    a.act("sleep", &[1_000_000], b"").is(Code::Limit);
-    a.receive(-1, receive::ANY, 0).is(Code::Limit);
-    a.call(blocked[0].1.pid, 1, b"", ROOM, -1).is(Code::Limit);
-    // What does not wait needs no frame of its own.
-    a.act("sleep", &[0], b"").ok();
-    a.call(a.pid, 1, b"", ROOM, 0).is(Code::BadArgument);
-    a.call(blocked[0].1.pid, 1, b"", ROOM, 0).is(Code::Timeout);
-    // Whoever does not wait is not hindered.
-    let many: Vec<_> = (0..20).map(|_| Puppet::new(&node)).collect();
-    for puppet in &many {
-        assert_eq!(puppet.act("version", &[], b"").result, 1);
-    }
-    for (begun, puppet) in blocked {
-        node.kill(puppet.pid);
-        let _ = begun.try_end();
-    }
-    a.receive(1, receive::ANY, 0).is(Code::Timeout);
-    node.halt();
-}
-
-#[test]
 fn a_host_call_that_blocks_can_be_killed_in_every_place() {
     let (node, a, b) = two();
     let waits = a.begin("receive", &[HEADER, BUFFER, ROOM, -1, 0, 0], b"");

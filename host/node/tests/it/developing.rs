@@ -290,7 +290,10 @@ impl Developed {
     #[track_caller]
     fn fails_to_build(&mut self) {
         self.wait("a failed build", |event| match event {
-            Event::BuildFailed { modules, .. } => Some(assert_eq!(*modules, ["one", "two"])),
+            Event::BuildFailed { modules, .. } => {
+                assert_eq!(*modules, ["one", "two"]);
+                Some(())
+            }
             Event::Swap(report) => panic!("swapped: {report}"),
             _ => None,
         });
@@ -352,7 +355,10 @@ fn what_waits_for_a_refused_module_is_not_swapped_in_while_their_build_fails() {
     it.fails_to_build();
     fs::remove_file(it.path("src/fault")).unwrap();
     it.wait("a refusal", |event| match event {
-        Event::Refused { what, .. } => Some(assert_eq!(what, "one, two")),
+        Event::Refused { what, .. } => {
+            assert_eq!(what, "one, two");
+            Some(())
+        }
         Event::Swap(report) => panic!("swapped: {report}"),
         _ => None,
     });

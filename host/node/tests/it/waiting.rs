@@ -1,11 +1,12 @@
-//! Who waits for somebody else does not take that one's turns, however urgent it is.
+//! Waiting: a process that waits for another, or for a frame, takes nothing from the others.
 
 use std::time::Duration;
 
-use exuvia_node::abi::Priority;
+use exuvia_node::abi::{Code, Priority, receive};
 use exuvia_node::{Limits, Node, Pid, SpawnOptions};
 
 use crate::guests::{ask, counter, deploy, eventually, node_with, spawn};
+use crate::puppet::{self, Puppet, ROOM};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -117,5 +118,34 @@ fn handlers_that_never_return_leave_frames_to_other_modules() {
         assert_eq!(ask(&node, pid), 6);
     }
     assert_eq!(ask(&node, early), 6);
+    node.halt();
+}
+
+#[test]
+fn past_the_limit_of_frames_a_wait_answers_limit() {
+    let node = node_with(|config| config.frames = 4);
+    deploy(&node, "puppet", &puppet::text(1));
+    let blocked: Vec<_> = (0..2)
+        .map(|_| Puppet::new(&node))
+        .map(|puppet| (puppet.begin("sleep", &[1_000_000], b""), puppet))
+        .collect();
+    let a = Puppet::new(&node);
+    a.act("sleep", &[1_000_000], b"").is(Code::Limit);
+    a.receive(-1, receive::ANY, 0).is(Code::Limit);
+    a.call(blocked[0].1.pid, 1, b"", ROOM, -1).is(Code::Limit);
+    // What does not wait needs no frame of its own.
+    a.act("sleep", &[0], b"").ok();
+    a.call(a.pid, 1, b"", ROOM, 0).is(Code::BadArgument);
+    a.call(blocked[0].1.pid, 1, b"", ROOM, 0).is(Code::Timeout);
+    // Whoever does not wait is not hindered.
+    let many: Vec<_> = (0..20).map(|_| Puppet::new(&node)).collect();
+    for puppet in &many {
+        assert_eq!(puppet.act("version", &[], b"").result, 1);
+    }
+    for (begun, puppet) in blocked {
+        node.kill(puppet.pid);
+        let _ = begun.try_end();
+    }
+    a.receive(1, receive::ANY, 0).is(Code::Timeout);
     node.halt();
 }

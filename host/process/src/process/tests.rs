@@ -81,7 +81,7 @@ fn what_is_still_wanted_outlives_a_rest() {
 }
 
 #[test]
-fn a_newborn_has_no_memory_for_its_first_message() {
+fn a_new_process_has_no_memory_for_its_first_message() {
     let system = system();
     let limits: Arc<Limits> = Limits::default().into();
     let spec = SpawnSpec::new(Body::Guest(()), limits, Payload::new(b"arguments"));

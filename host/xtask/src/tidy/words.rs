@@ -53,11 +53,13 @@ fn message(word: &str, term: &str) -> String {
 fn retired_in(name: &str) -> Vec<(&'static str, &'static str)> {
     let mut parts = Vec::new();
     let mut part = String::new();
+    let mut before = '_';
     for c in name.chars() {
-        if (c == '_' || c.is_uppercase()) && !part.is_empty() {
+        if c == '_' || (c.is_uppercase() && before.is_lowercase()) {
             parts.push(std::mem::take(&mut part));
         }
         part.extend(c.to_lowercase().filter(|c| *c != '_'));
+        before = c;
     }
     parts.push(part);
     let retired = |part: &String| RETIRED.iter().find(|(word, _)| word == part).copied();
