@@ -130,7 +130,9 @@ fn charge_reductions(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()>
     let left = counter.get(&mut *caller).i32().unwrap_or(0);
     let left = if congested { left.min(0) } else { left };
     let reductions = i32::try_from(reductions).unwrap_or(i32::MAX);
-    set_reductions(&counter, caller, left.saturating_sub(reductions))
+    // Far from where the guest's own count would wrap before it looks.
+    let left = left.saturating_sub(reductions).max(i32::MIN / 2);
+    set_reductions(&counter, caller, left)
 }
 
 /// Why the guest calls to be suspended.

@@ -231,7 +231,7 @@ impl Drop for SlotReservation {
         let mappings = &self.places.census.mappings;
         mappings.fetch_sub(self.mappings, Ordering::Relaxed);
         self.places.vacant.lock().push(self.number);
-        self.places.waiters.call(self.pool.artifact);
+        self.places.waiters.call();
     }
 }
 

@@ -179,7 +179,7 @@ impl FrameTable {
         let mappings = mappings_kept();
         let most_mappings = mappings + mappings / 5 * 2;
         let census = Arc::new(Census::new(places, most_mappings));
-        let waiters = Arc::new(Waiters::new(system, census.clone()));
+        let waiters = Arc::new(Waiters::new(system));
         // Processes block on fibers.
         let fibers = (mappings / Stack::Fiber.mappings()).max(4);
         let may_block = fibers - (fibers / RESERVE_SHARE).max(2);
@@ -354,9 +354,15 @@ impl FrameTable {
             return self.refresh_evicted(shared, artifact, pool, lease);
         }
         if denied {
-            // It gets no frame of another version, only one of its own processes.
-            let lease = self.evict_any(shared, pool).ok_or(FrameError::NoneFree)?;
-            return self.refresh_evicted(shared, artifact, pool, lease);
+            if let Some(lease) = self.evict_any(shared, pool) {
+                return self.refresh_evicted(shared, artifact, pool, lease);
+            }
+            // In the place of an idle frame of another version, if not in a reserved one.
+            let replaces = self.census.may_replace(pool) && self.give_up(shared, pool, 0);
+            if !replaces || self.census.denies(pool) {
+                return Err(FrameError::NoneFree);
+            }
+            return self.make(shared, artifact, pool);
         }
         let gave_up = self.full(shared) && self.give_up(shared, pool, 0);
         let made = if !gave_up && self.capacity.is_short(&shared.system.clock) {
@@ -522,7 +528,7 @@ impl FrameTable {
         self.slots.slot(lease.slot_number()).unbind();
         let pool = lease.pool().clone();
         pool.push(lease);
-        self.waiters.call(pool.artifact);
+        self.waiters.call();
     }
 
     /// Drops the free frames of a version that was unloaded. This takes long if there are

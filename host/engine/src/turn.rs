@@ -216,10 +216,15 @@ impl Executor {
             false => waiters.may_try(slot, shared),
         };
         let called = match called {
+            // New code may need no frame of the version that it waits for.
+            Turnstile::Waits if shared.upgrade_due(process) && self.may_upgrade(process) => {
+                waiters.leave(slot);
+                None
+            }
             // New signals do not get it a frame sooner.
             Turnstile::Waits => return AfterEntry::Stop(Turn::Rest),
-            Turnstile::Called => true,
-            Turnstile::Free => false,
+            Turnstile::Called { others } => Some(others),
+            Turnstile::Free => None,
         };
         let mut frame = false;
         let mut entered = self.entries(cell, &mut frame);
@@ -236,10 +241,13 @@ impl Executor {
             entered = self.entries(cell, &mut frame);
             if !matches!(entered, AfterEntry::NoFrame) {
                 waiters.leave(slot);
+            } else if let Some(others) = called {
+                // What it was called for may be of use to another version.
+                waiters.pass_on(others);
             }
-        } else if called && !frame {
+        } else if called.is_some() && !frame {
             // It did not want it any more.
-            waiters.call_next(0);
+            waiters.call();
         }
         entered
     }

@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::pool::Pool;
+use crate::stack_policy::Stack;
 
 /// One in so many frames is reserved for versions that have few.
 const LAST_SHARE: usize = 8;
@@ -38,10 +39,25 @@ impl Census {
     /// Returns whether only the reserved frames are left and the version has many: then
     /// it gets no more than it has.
     pub(crate) fn denies(&self, pool: &Pool) -> bool {
-        let live = self.live.load(Ordering::Relaxed);
+        self.are_last(0) && self.has_many(pool)
+    }
+
+    /// Returns whether the version would not be denied a frame if one of another version
+    /// were dropped.
+    pub(crate) fn may_replace(&self, pool: &Pool) -> bool {
+        !self.are_last(1) || !self.has_many(pool)
+    }
+
+    /// Returns whether only the reserved frames are left once so many frames are dropped.
+    fn are_last(&self, dropped: usize) -> bool {
+        let live = self.live.load(Ordering::Relaxed).saturating_sub(dropped);
         let mappings = self.mappings.load(Ordering::Relaxed);
-        let is_last = |used: usize, most: usize| used >= most - (most / LAST_SHARE).max(1);
-        (is_last(live, self.most_live) || is_last(mappings, self.most_mappings))
-            && pool.len() * MANY_SHARE > live
+        let mappings = mappings.saturating_sub(dropped * Stack::Thread.mappings());
+        let are_last = |used: usize, most: usize| used >= most - (most / LAST_SHARE).max(1);
+        are_last(live, self.most_live) || are_last(mappings, self.most_mappings)
+    }
+
+    fn has_many(&self, pool: &Pool) -> bool {
+        pool.len() * MANY_SHARE > self.live.load(Ordering::Relaxed)
     }
 }

@@ -21,10 +21,7 @@ impl FrameTable {
         if !self.slots.slot(number).listed.load(Ordering::Relaxed) {
             self.list(number);
         }
-        if self.waiters.len() > 0 {
-            let artifact = self.slots.slot(number).artifact.load(Ordering::Relaxed);
-            self.waiters.call(artifact);
-        }
+        self.waiters.call();
     }
 
     #[cold]

@@ -29,7 +29,7 @@ impl FrameTable {
         }
         let over = self.reclaim(shared);
         // Frames may have less now, and nothing else wakes the waiters for that.
-        self.waiters.call(0);
+        self.waiters.call();
         let short = self.capacity.news(&shared.system.clock, self.slots.live());
         match (over, short) {
             (Some(over), Some(short)) => Some(format!("{over}; {short}")),

@@ -1,8 +1,9 @@
 //! Processes that wait for a frame: in queues of their own, not in a run queue. Whatever
 //! makes a frame available (it is free, its process has come to rest, it is dropped) calls
 //! one of them, which then tries again. So waiting costs nothing. Each version has a queue,
-//! in which those that have waited longest come first, and the versions take turns: one
-//! that is denied further frames (see `census`) does not hold up the others.
+//! in which those that have waited longest come first, and the versions take turns. A
+//! process that is called in vain, because its version is denied further frames (see
+//! `census`), passes the call on to the next version, and so on, each version once.
 //!
 //! No call is lost: a process is in the queue before its last try, and a frame is available
 //! before `count` is read. A frame becomes available under a pool's lock, which orders the
@@ -22,7 +23,6 @@ use exuvia_process::Due;
 use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 
-use super::Census;
 use crate::capacity;
 use crate::executor::Shared;
 use crate::guest::GuestSystem;
@@ -32,7 +32,6 @@ use crate::pool::Pool;
 #[derive(Debug)]
 pub(crate) struct Waiters {
     system: Arc<GuestSystem>,
-    census: Arc<Census>,
     /// The number of waiting processes, so that the lock is not taken if there are none.
     count: AtomicUsize,
     queue: Mutex<Queue>,
@@ -53,15 +52,9 @@ struct Version {
 }
 
 impl Queue {
-    /// Removes and returns the next waiting process: of the version `available`, which has
-    /// a frame for it, or of another that may have more frames.
-    fn next(&mut self, available: u64, census: &Census) -> Option<u32> {
-        for _ in 0..self.versions.len() {
-            let mut version = self.versions.pop_front()?;
-            if version.pool.artifact != available && census.denies(&version.pool) {
-                self.versions.push_back(version);
-                continue;
-            }
+    /// Removes and returns the next waiting process, of the version whose turn it is.
+    fn next(&mut self) -> Option<u32> {
+        while let Some(mut version) = self.versions.pop_front() {
             let waits = |slot: &u32| matches!(self.state.get(slot), Some(State::Waits { .. }));
             let slot = loop {
                 match version.order.pop_front() {
@@ -84,8 +77,9 @@ enum State {
     /// In the queue; `short`: because the system is out of memory or mappings at the
     /// moment.
     Waits { short: bool },
-    /// A frame has become available for it.
-    Called,
+    /// A frame has become available for it, or for a process of one of so many other
+    /// versions.
+    Called { others: usize },
 }
 
 /// Whether a process may try to get a frame.
@@ -93,17 +87,17 @@ enum State {
 pub(crate) enum Turnstile {
     /// It does not wait for one.
     Free,
-    /// It has waited, and may try now.
-    Called,
+    /// It has waited, and may try now. If it tries in vain, so many other versions are
+    /// called.
+    Called { others: usize },
     /// It waits.
     Waits,
 }
 
 impl Waiters {
-    pub(crate) fn new(system: Arc<GuestSystem>, census: Arc<Census>) -> Waiters {
+    pub(crate) fn new(system: Arc<GuestSystem>) -> Waiters {
         Waiters {
             system,
-            census,
             count: AtomicUsize::new(0),
             queue: Mutex::default(),
         }
@@ -127,18 +121,18 @@ impl Waiters {
     #[cold]
     fn ask(&self, slot: u32, shared: &Shared) -> Turnstile {
         let mut queue = self.queue.lock();
-        let waits = match queue.state.get(&slot) {
+        let others = match queue.state.get(&slot) {
             None => return Turnstile::Free,
-            Some(State::Called) => false,
+            Some(State::Called { others }) => *others,
+            Some(State::Waits { short: false }) => return Turnstile::Waits,
             // It is not called; its timer wakes it when it may try.
-            Some(State::Waits { short: true }) => shared.frames.is_short(shared),
-            Some(State::Waits { short: false }) => true,
+            Some(State::Waits { short: true }) if shared.frames.is_short(shared) => {
+                return Turnstile::Waits;
+            }
+            Some(State::Waits { short: true }) => 0,
         };
-        if waits {
-            return Turnstile::Waits;
-        }
         self.remove(&mut queue, slot);
-        Turnstile::Called
+        Turnstile::Called { others }
     }
 
     fn remove(&self, queue: &mut Queue, slot: u32) -> Option<State> {
@@ -182,30 +176,39 @@ impl Waiters {
             return;
         }
         let left = self.remove(&mut self.queue.lock(), slot);
-        if left == Some(State::Called) {
-            // The call is passed on.
-            self.call_next(0);
+        if let Some(State::Called { .. }) = left {
+            self.call();
         }
     }
 
-    /// Reports that a frame of a version, or its slot, has become available.
+    /// Reports that a frame, or the slot of one, has become available: lets the next waiting
+    /// process try again.
     #[inline]
-    pub(crate) fn call(&self, artifact: u64) {
+    pub(crate) fn call(&self) {
         if self.len() > 0 {
-            self.call_next(artifact);
+            self.call_next(None);
         }
     }
 
-    /// Lets the next waiting process that may get a frame try again. `available` is the
-    /// version that has a frame for it; 0: none in particular.
+    /// Reports that a process that was called has found no frame for its version: lets one of
+    /// another version try, of so many.
+    pub(crate) fn pass_on(&self, others: usize) {
+        if let Some(others) = others.checked_sub(1) {
+            self.call_next(Some(others));
+        }
+    }
+
+    /// `others`: how many versions are called after this one if it is called in vain; `None`:
+    /// all.
     #[cold]
-    pub(crate) fn call_next(&self, available: u64) {
+    fn call_next(&self, others: Option<usize>) {
         let mut queue = self.queue.lock();
-        let Some(called) = queue.next(available, &self.census) else {
+        let Some(called) = queue.next() else {
             return;
         };
+        let others = others.unwrap_or(queue.versions.len() - 1);
         if let Some(state) = queue.state.get_mut(&called) {
-            *state = State::Called;
+            *state = State::Called { others };
         }
         drop(queue);
         if let Some(slot) = self.system.table.slot(called) {
