@@ -196,6 +196,8 @@ pub mod limits {
     pub const MODULE_CODE: u32 = 64 * 1024 * 1024;
     /// Most functions of a module.
     pub const FUNCTIONS: u32 = 100_000;
+    /// Most globals of a module, and most entries of its passive element segments.
+    pub const STARTUP: u32 = 100_000;
     /// Most blocks of one function.
     pub const BLOCKS: u32 = 50_000;
     /// Most variables of one function times its blocks.

@@ -316,6 +316,7 @@ fn limits_and_exports() {
         limits::FUNCTION_CODE,
         limits::MODULE_CODE,
         limits::FUNCTIONS,
+        limits::STARTUP,
         limits::BLOCKS,
         limits::VARIABLES_BY_BLOCKS,
         limits::OPERANDS,

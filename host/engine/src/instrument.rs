@@ -118,9 +118,13 @@ pub const VALUE_BYTES: u64 = 8;
 pub const FUNCTION_BYTES: u64 = 256;
 /// The most functions that a module may have, with those that are added.
 pub const MAX_FUNCTIONS: u64 = limits::FUNCTIONS as u64;
+/// The most globals of a module, and entries of passive element segments: the compiler makes
+/// one function of all that sets them.
+pub const MAX_STARTUP: u64 = limits::STARTUP as u64;
 /// The most blocks of one function, as the compiler will have them: a `block`, a
 /// `br_if` and a target of a `br_table` count as one, an `if`, a `loop`, a
-/// `call_indirect` and a `table.get` as three.
+/// `call_indirect` and a `table.get` as three, a `table.copy` as eight, a `table.grow` as
+/// five, a `table.init` as four, a `table.fill` as two.
 pub const MAX_BLOCKS: u64 = limits::BLOCKS as u64;
 /// The most that the variables of one function may be, times its blocks: the compiler
 /// keeps a table of both, of about ten bytes for each. Variables are parameters,

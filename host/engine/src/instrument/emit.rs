@@ -20,14 +20,14 @@ use super::scan::{Added, Plan};
 use super::weight::Weight;
 use super::{
     EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, MAIL_UNKNOWN,
-    MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULE_BYTES, SLOTS, SLOTS_WITH_WASI,
+    MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULE_BYTES, MAX_STARTUP, SLOTS,
+    SLOTS_WITH_WASI,
 };
 
 /// Limits of wasmparser, which it does not export.
 mod limits {
     pub(super) const TYPES: u64 = 1_000_000;
     pub(super) const EXPORTS: u64 = 1_000_000;
-    pub(super) const GLOBALS: u64 = 1_000_000;
     pub(super) const TABLES: u64 = 100;
 }
 
@@ -211,7 +211,12 @@ fn check_limits(
             parsed.functions.len() + plan.added.len(),
             MAX_FUNCTIONS,
         ),
-        ("globals", parsed.global_types.len() + 2, limits::GLOBALS),
+        ("globals", parsed.global_types.len() + 2, MAX_STARTUP),
+        (
+            "entries of passive element segments",
+            passive_entries(parsed),
+            MAX_STARTUP,
+        ),
         ("tables", parsed.table_types.len() + 1, limits::TABLES),
         ("exports", exports, limits::EXPORTS),
     ];
@@ -222,6 +227,18 @@ fn check_limits(
         }
     }
     Ok(())
+}
+
+/// Returns the number of entries of element segments that the module's start has to make, each
+/// by a call into the runtime. Active segments with a constant offset are no code.
+fn passive_entries(parsed: &Parsed<'_>) -> usize {
+    let entries = |element: &wasmparser::Element<'_>| match &element.items {
+        wasmparser::ElementItems::Functions(items) => items.count() as usize,
+        wasmparser::ElementItems::Expressions(_, items) => items.count() as usize,
+    };
+    let passive = (parsed.elements.iter())
+        .filter(|element| matches!(element.kind, wasmparser::ElementKind::Passive));
+    passive.map(entries).sum()
 }
 
 fn write_custom(module: &mut Module, name: &str, data: &[u8]) {

@@ -11,7 +11,9 @@ use wasmparser::{BlockType, FunctionBody, Operator, TypeRef, ValType};
 use super::analyse::{self, Constant};
 use super::error::InstrumentError;
 use super::parse::{Parsed, internal};
-use super::weight::{THREE, Weight};
+use super::weight::{
+    LIBCALL_VALUES, TABLE_COPY, TABLE_FILL, TABLE_GROW, TABLE_INIT, THREE, Weight,
+};
 use super::{BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION};
 
 /// The most operators of a function that has no check at its entry, provided that it
@@ -367,7 +369,8 @@ impl<'p> Scanner<'p> {
     ) -> wasmparser::Result<BodyPlan> {
         let type_index = parsed.functions[self.function as usize];
         let ty = &parsed.types[type_index as usize];
-        self.weight.passed = (ty.params().len() + ty.results().len()) as u64;
+        self.weight.signature = (ty.params().len() + ty.results().len()) as u64;
+        self.weight.passed = self.weight.signature;
         let number = (self.function - parsed.imported_functions) as usize;
         self.weight.operands = u64::from(parsed.operands[number]);
         for group in body.get_locals_reader()? {
@@ -471,6 +474,30 @@ impl<'p> Scanner<'p> {
             Operator::BrIf { .. } => weight.blocks += 1,
             Operator::BrTable { targets } => weight.blocks += u64::from(targets.len()) + 1,
             Operator::TableGet { .. } => weight.blocks += THREE,
+            Operator::TableCopy { .. }
+            | Operator::TableGrow { .. }
+            | Operator::TableInit { .. }
+            | Operator::TableFill { .. } => {
+                weight.blocks += match operator {
+                    Operator::TableCopy { .. } => TABLE_COPY,
+                    Operator::TableGrow { .. } => TABLE_GROW,
+                    Operator::TableInit { .. } => TABLE_INIT,
+                    _ => TABLE_FILL,
+                };
+                weight.calls += 1;
+                weight.values += LIBCALL_VALUES;
+            }
+            // Calls into the runtime.
+            Operator::RefFunc { .. }
+            | Operator::MemoryGrow { .. }
+            | Operator::MemoryCopy { .. }
+            | Operator::MemoryFill { .. }
+            | Operator::MemoryInit { .. }
+            | Operator::DataDrop { .. }
+            | Operator::ElemDrop { .. } => {
+                weight.calls += 1;
+                weight.values += LIBCALL_VALUES;
+            }
             Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
                 let ty = parsed.functions.get(*function_index as usize);
                 weight.calls += 1;

@@ -14,11 +14,22 @@ use super::{
 /// looks a function up in a table.
 pub(super) const THREE: u64 = 3;
 
+/// Parameters of the runtime's functions that bulk instructions call.
+pub(super) const LIBCALL_VALUES: u64 = 3;
+/// Blocks that the compiler makes of the instructions that walk over table entries.
+pub(super) const TABLE_COPY: u64 = 8;
+pub(super) const TABLE_GROW: u64 = 5;
+pub(super) const TABLE_INIT: u64 = 4;
+pub(super) const TABLE_FILL: u64 = 2;
+
 /// The counts of one body.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Weight {
     /// Declared locals, without parameters.
     pub(super) locals: u64,
+    /// Parameters and results of the function: also of the trampoline through which the host
+    /// calls it.
+    pub(super) signature: u64,
     /// Parameters and results of the function and of its blocks.
     pub(super) passed: u64,
     pub(super) blocks: u64,
@@ -39,7 +50,9 @@ impl Weight {
 
     /// Bytes of code that it counts for in the module, beside these.
     pub(super) fn module_bytes(&self) -> u64 {
-        FUNCTION_BYTES + self.variables() * self.blocks / VARIABLES_BY_BLOCKS_PER_BYTE
+        FUNCTION_BYTES
+            + self.signature * VALUE_BYTES
+            + self.variables() * self.blocks / VARIABLES_BY_BLOCKS_PER_BYTE
     }
 
     fn variables(&self) -> u64 {
@@ -52,7 +65,8 @@ impl Weight {
         let bounds = [
             (
                 "blocks (`block`, `br_if` and a target of `br_table` count as one, `loop`, `if`, \
-                 `call_indirect` and `table.get` as three)",
+                 `call_indirect` and `table.get` as three, `table.copy` as eight, `table.grow` as \
+                 five, `table.init` as four, `table.fill` as two)",
                 self.blocks,
                 MAX_BLOCKS,
             ),

@@ -2,7 +2,7 @@
 
 use exuvia_engine::instrument::{
     InstrumentError, MAX_BLOCKS, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_NESTED_LOOPS, MAX_OPERANDS,
-    MAX_VARIABLES_BY_BLOCKS, instrument,
+    MAX_STARTUP, MAX_VARIABLES_BY_BLOCKS, instrument,
 };
 
 fn refusal(text: &str) -> InstrumentError {
@@ -179,6 +179,36 @@ fn too_complex(text: &str) -> (String, &'static str, u64, u64) {
 
 fn accepted(text: &str) {
     instrument(&wat::parse_str(text).unwrap()).unwrap();
+}
+
+/// Instructions that become several blocks, or calls, count as these.
+#[test]
+fn bulk_instructions_and_what_starts_a_module_are_bounded() {
+    let copies = |count: usize| {
+        let code = "i32.const 0 i32.const 0 i32.const 0 table.copy 0 0 ".repeat(count);
+        format!("(module (table 1 funcref) (func) (func $big {code}))")
+    };
+    let (function, what, ..) = too_complex(&copies(MAX_BLOCKS as usize / 8 + 1));
+    assert_eq!(function, "function 1 (`big`)");
+    assert!(what.starts_with("blocks"), "{what}");
+    accepted(&copies(5_000));
+    let entries = |count: usize| {
+        let entries = "0 ".repeat(count);
+        format!("(module (table 1 funcref) (func) (elem func {entries}))")
+    };
+    match refusal(&entries(MAX_STARTUP as usize + 1)) {
+        InstrumentError::TooMany { what, .. } => assert!(what.contains("passive"), "{what}"),
+        other => panic!("{other}"),
+    }
+    accepted(&entries(50_000));
+    // The trampolines of functions that pass a thousand values.
+    let values = "i32 ".repeat(900);
+    let passing = format!("(func (param {values}) (result {values}) unreachable) ").repeat(5_000);
+    let all = format!("(module {passing} (elem declare func 0))");
+    assert!(matches!(
+        refusal(&all),
+        InstrumentError::CodeTooLarge { .. }
+    ));
 }
 
 /// A compiler's memory grows with the product of blocks and of the values that they
