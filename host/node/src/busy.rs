@@ -11,6 +11,7 @@ use exuvia_engine::{Artifact, Busy};
 use exuvia_process::{Body, Pid};
 
 use crate::node::Node;
+use crate::upgrade_state::UpgradeState;
 
 /// How often it is checked whether a process makes progress.
 const LOOK: Duration = Duration::from_millis(10);
@@ -99,9 +100,8 @@ impl Node {
             };
             let here = outdated.iter().any(|version| guest.version.is(version));
             // Processes whose upgrade failed, and reverted ones, are not concerned.
-            let current = of.version(&guest.version.module)?;
-            let concerned =
-                here && guest.upgrade_failure().is_none() && guest.reverted(current).is_none();
+            let (state, _) = UpgradeState::of(guest, &of);
+            let concerned = here && matches!(state, UpgradeState::Pending | UpgradeState::Exempt);
             Some((process.pid(), guest.busy().filter(|_| concerned)))
         };
         let Some(before) = among else {

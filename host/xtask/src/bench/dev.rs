@@ -258,7 +258,7 @@ impl Running {
             let value: Value = serde_json::from_str(&line).context("no JSON")?;
             match value["event"]["event"].as_str() {
                 Some(event) if event == name => return Ok(()),
-                Some("refused" | "build_failed") => bail!("it was refused: {line}"),
+                Some("refused" | "build-failed") => bail!("it was refused: {line}"),
                 _ => {}
             }
         }
