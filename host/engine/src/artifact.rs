@@ -9,9 +9,9 @@ use wasmtime::InstancePre;
 
 use crate::data::FrameData;
 use crate::image::Base;
-use crate::instrument::Instrumented;
 use crate::pagemap::{Memories, PageMap};
 use crate::stack_policy::StackPolicy;
+use exuvia_instrument::Instrumented;
 
 /// What every frame of a version is made from.
 pub(crate) struct Plan {

@@ -24,10 +24,10 @@ use crate::executor::Executor;
 use crate::fiber_transfer::{self, FiberRequest, NextRequest};
 use crate::guest::{Guest, GuestProcess, Wait, WaitReason};
 use crate::image::Image;
-use crate::instrument::{MAIL_UNKNOWN, SLICE};
 use crate::setup::set_reductions;
 use crate::stack_policy::Stack;
 use crate::transaction::{commit_transaction, transaction};
+use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
 
 /// Defines every host call of `exuvia_abi::HOST_CALLS`.
 pub(crate) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {

@@ -10,12 +10,12 @@
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::instrument::MAX_CODE_BYTES;
+use exuvia_instrument::MAX_CODE_BYTES;
 
 /// The minimum number of modules that are compiled at once, whatever the machine's size: a
 /// module that takes long to compile must not keep others from being deployed.
 const LEAST_AT_ONCE: usize = 2;
-/// The maximum bytes of code, as [`crate::instrument::Instrumented::code_bytes`] counts
+/// The maximum bytes of code, as [`exuvia_instrument::Instrumented::code_bytes`] counts
 /// them, that are compiled at once: two of the largest modules.
 const MOST_BYTES: u64 = 2 * MAX_CODE_BYTES;
 /// The nice value of a compiling thread relative to a scheduler. Beside a scheduler on one

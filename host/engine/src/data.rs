@@ -10,10 +10,10 @@ use crate::capacity::is_out_of_resources;
 use crate::executor::Shared;
 use crate::guest::GuestProcess;
 use crate::instance::InstanceHandles;
-use crate::instrument::BYTES_PER_REDUCTION;
 use crate::pagemap::Faults;
 use crate::stack_policy::Stack;
 use crate::wasi::Wasi;
+use exuvia_instrument::BYTES_PER_REDUCTION;
 
 /// What runs in the frame.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 
 use exuvia_process::Pid;
 
-use crate::instrument::InstrumentError;
+use exuvia_instrument::InstrumentError;
 
 /// Why a module was not loaded.
 #[derive(Debug, thiserror::Error)]

@@ -22,7 +22,6 @@ use crate::fiber_transfer;
 use crate::frame::{panic_text, panicked};
 use crate::guest::GuestProcess;
 use crate::image::{After, Base, Image, Scratch};
-use crate::instrument::{MAIL_UNKNOWN, SLICE};
 use crate::pagemap::{self, total};
 use crate::setup::{
     CROSSING_REDUCTIONS, Handles, INITIALIZATION, call, initialize, restricted, set_bits, to_bits,
@@ -30,6 +29,7 @@ use crate::setup::{
 };
 use crate::transaction::transaction;
 use crate::wasi::Wasi;
+use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
 
 /// An instance and the base that it is compared with. The store's data refers to it too: a
 /// suspended guest copies its own state from inside the call.

@@ -17,13 +17,13 @@ use crate::data::FrameData;
 use crate::error::LoadError;
 use crate::frame::Frame;
 use crate::functions::Functions;
-use crate::instrument::{
-    ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
-};
 use crate::missing;
 use crate::pagemap::{self, Memories, Method, PageMap};
 use crate::stack_policy::StackPolicy;
 use crate::text::assembled;
+use exuvia_instrument::{
+    ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
+};
 
 /// Configuration of the engine.
 #[derive(Clone, Debug)]

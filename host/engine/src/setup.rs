@@ -13,11 +13,11 @@ use crate::capacity::is_out_of_resources;
 use crate::data::{FrameData, Mode, Restricted};
 use crate::frame::{Failed, InitialState};
 use crate::image::Base;
-use crate::instrument::{
+use crate::stack_policy::Stack;
+use exuvia_instrument::{
     EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, SLICE, SLOT_WAIT,
     SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
 };
-use crate::stack_policy::Stack;
 
 /// What a frame is made from.
 pub(crate) struct Setup {

@@ -21,10 +21,10 @@ use crate::frames::Turnstile;
 use crate::guest::{Guest, GuestProcess, Location};
 use crate::image::After;
 use crate::instance::Outcome;
-use crate::instrument::SLICE;
 use crate::probation::RollbackTarget;
 use crate::transaction::{Transaction, take_transaction};
 use crate::upgrade::upgrade_failed;
+use exuvia_instrument::SLICE;
 
 /// Maximum number of entries in one turn, so that a process that returns after each message gets as
 /// much done as one that loops, and no more.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
-use exuvia_engine::instrument::MAX_MODULE_BYTES;
+use exuvia_engine::MAX_MODULE_BYTES;
 use exuvia_process::{Body, Context, Envelope, ExitReason, Native, Payload, Signal, SpawnSpec};
 use parking_lot::Mutex;
 use serde::Serialize;

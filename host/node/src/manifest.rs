@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exuvia_abi::Priority;
-use exuvia_engine::instrument::MAX_MODULE_BYTES;
+use exuvia_engine::MAX_MODULE_BYTES;
 use exuvia_process::Grants;
 use exuvia_scheduler::OTHERS_SHARE;
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};

@@ -13,10 +13,10 @@ use crate::data::{Denied, Exit, FrameData, Mode, ProcessEnds, RefusedWasiCall, b
 use crate::executor::Shared;
 use crate::fiber_transfer::{self, FiberRequest, NextRequest};
 use crate::guest::{GuestProcess, InHost, Wait};
-use crate::instrument::SLICE;
 use crate::setup::set_reductions;
 use crate::transaction::commit_transaction;
 use crate::wasi::{Called, Wasi};
+use exuvia_instrument::SLICE;
 
 /// Reductions for each call, beside what the guest pays for the instruction.
 const COST: u32 = 4;

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use exuvia_engine::instrument::MAX_MODULE_BYTES;
+use exuvia_engine::MAX_MODULE_BYTES;
 
 use super::debounce::{Debounce, Ready};
 use super::event_queue::ChangeHint;

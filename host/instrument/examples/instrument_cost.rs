@@ -1,5 +1,5 @@
 //! What metering costs: the same guest code with and without instrumentation,
-//! medians of several runs. Run with `cargo run -p exuvia-engine --example instrument_cost`.
+//! medians of several runs. Run with `cargo run -p exuvia-instrument --example instrument_cost`.
 //!
 //! The metered side really yields: its fiber suspends every 4,000 reductions.
 
@@ -11,7 +11,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use exuvia_engine::instrument;
 use wasmtime::{Caller, Config, Engine, Func, Global, Instance, Module, Ref, Result, Store, Val};
 
 /// Reductions in a slice, as in Erlang.
@@ -111,7 +110,7 @@ fn instantiate(engine: &Engine, wasm: &[u8]) -> Result<(Store<Option<Global>>, I
     let module = Module::new(engine, wasm)?;
     let mut store = Store::new(engine, None);
     let instance = Instance::new(&mut store, &module, &[])?;
-    let counter = instance.get_global(&mut store, instrument::EXPORT_REDUCTIONS);
+    let counter = instance.get_global(&mut store, exuvia_instrument::EXPORT_REDUCTIONS);
     if let Some(counter) = counter {
         counter.set(&mut store, Val::I32(SLICE))?;
         *store.data_mut() = Some(counter);
@@ -127,8 +126,8 @@ fn instantiate(engine: &Engine, wasm: &[u8]) -> Result<(Store<Option<Global>>, I
                 })
             },
         );
-        if let Some(table) = instance.get_table(&mut store, instrument::EXPORT_HOST) {
-            let slot = u64::from(instrument::SLOT_YIELD);
+        if let Some(table) = instance.get_table(&mut store, exuvia_instrument::EXPORT_HOST) {
+            let slot = u64::from(exuvia_instrument::SLOT_YIELD);
             table.set(&mut store, slot, Ref::Func(Some(resume)))?;
         }
     }
@@ -155,7 +154,7 @@ fn main() -> Result<()> {
     let hinted = Engine::new(Config::new().wasm_branch_hinting(true))?;
     for (name, argument, text) in PROGRAMS {
         let wasm = wat::parse_str(text).map_err(wasmtime::Error::from)?;
-        let metered = instrument::instrument(&wasm).map_err(wasmtime::Error::from)?;
+        let metered = exuvia_instrument::instrument(&wasm).map_err(wasmtime::Error::from)?;
         let mut guests = [
             instantiate(&plain, &wasm)?,
             instantiate(&plain, &metered.wasm)?,

@@ -2,8 +2,8 @@
 //!
 //! It validates a module, adds the reduction counter and the entry points that
 //! the engine needs, and reports what the engine must know about the module.
-//! The engine's loader is the only caller. Nothing here runs Wasm or depends on
-//! wasmtime.
+//! The engine's loader is the only caller. Nothing here runs Wasm, and nothing may
+//! depend on wasmtime: the pass can be read, tested and fuzzed alone.
 //!
 //! Guarantees:
 //! - No function, global, table or type of the input changes its index. New
@@ -31,6 +31,8 @@
 //!
 //! Deliberately absent: checks of the ABI (the required exports, the existing
 //! host calls). The loader performs them on the lists in [`Instrumented`].
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod analyse;
 mod emit;

@@ -3,53 +3,53 @@
 //! So these are bounded before anything is compiled: a compilation cannot be ended, and
 //! one that takes all memory takes the node with it.
 
-use super::error::InstrumentError;
-use super::parse::Parsed;
-use super::{
+use crate::error::InstrumentError;
+use crate::parse::Parsed;
+use crate::{
     CALL_BYTES, FUNCTION_BYTES, LOCAL_BYTES, MAX_BLOCKS, MAX_NESTED_LOOPS, MAX_OPERANDS,
     MAX_VARIABLES_BY_BLOCKS, VALUE_BYTES, VARIABLES_BY_BLOCKS_PER_BYTE,
 };
 
 /// Blocks that the compiler makes of a `loop` (with its check), an `if`, and of what
 /// looks a function up in a table.
-pub(super) const THREE: u64 = 3;
+pub(crate) const THREE: u64 = 3;
 
 /// Parameters of the runtime's functions that bulk instructions call.
-pub(super) const LIBCALL_VALUES: u64 = 3;
+pub(crate) const LIBCALL_VALUES: u64 = 3;
 /// Blocks that the compiler makes of the instructions that walk over table entries.
-pub(super) const TABLE_COPY: u64 = 8;
-pub(super) const TABLE_GROW: u64 = 5;
-pub(super) const TABLE_INIT: u64 = 4;
-pub(super) const TABLE_FILL: u64 = 2;
+pub(crate) const TABLE_COPY: u64 = 8;
+pub(crate) const TABLE_GROW: u64 = 5;
+pub(crate) const TABLE_INIT: u64 = 4;
+pub(crate) const TABLE_FILL: u64 = 2;
 
 /// The counts of one body.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Weight {
+pub(crate) struct Weight {
     /// Declared locals, without parameters.
-    pub(super) locals: u64,
+    pub(crate) locals: u64,
     /// Parameters and results of the function: also of the trampoline through which the host
     /// calls it.
-    pub(super) signature: u64,
+    pub(crate) signature: u64,
     /// Parameters and results of the function and of its blocks.
-    pub(super) passed: u64,
-    pub(super) blocks: u64,
-    pub(super) calls: u64,
+    pub(crate) passed: u64,
+    pub(crate) blocks: u64,
+    pub(crate) calls: u64,
     /// Parameters and results of all calls.
-    pub(super) values: u64,
+    pub(crate) values: u64,
     /// The most values on the operand stack.
-    pub(super) operands: u64,
+    pub(crate) operands: u64,
     /// The most loops inside one another.
-    pub(super) nested_loops: u64,
+    pub(crate) nested_loops: u64,
 }
 
 impl Weight {
     /// Bytes of code that it counts for, beside its own.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.locals * LOCAL_BYTES + self.calls * CALL_BYTES + self.values * VALUE_BYTES
     }
 
     /// Bytes of code that it counts for in the module, beside these.
-    pub(super) fn module_bytes(&self) -> u64 {
+    pub(crate) fn module_bytes(&self) -> u64 {
         FUNCTION_BYTES
             + self.signature * VALUE_BYTES
             + self.variables() * self.blocks / VARIABLES_BY_BLOCKS_PER_BYTE
@@ -60,7 +60,7 @@ impl Weight {
     }
 
     /// Refuses what is more than a function may have.
-    pub(super) fn check(&self, parsed: &Parsed<'_>, function: u32) -> Result<(), InstrumentError> {
+    pub(crate) fn check(&self, parsed: &Parsed<'_>, function: u32) -> Result<(), InstrumentError> {
         let variables = self.variables();
         let bounds = [
             (

@@ -13,8 +13,8 @@ use wasmparser::{
     TypeRef, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
-use super::error::{FunctionName, InstrumentError};
-use super::{MAX_MODULE_BYTES, RESERVED_PREFIX};
+use crate::error::{FunctionName, InstrumentError};
+use crate::{MAX_MODULE_BYTES, RESERVED_PREFIX};
 
 /// Returns the features that a module may use. `GC_TYPES` is left out, so that
 /// `funcref` is the only reference type: no other can be restored in a reused frame.
@@ -93,61 +93,61 @@ const REFUSED: &[(WasmFeatures, &str, &str)] = &[
 ];
 
 /// A custom section that is copied to the output unchanged.
-pub(super) struct Custom<'a> {
-    pub(super) name: &'a str,
-    pub(super) data: &'a [u8],
+pub(crate) struct Custom<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) data: &'a [u8],
     /// Whether it precedes all sections that are not custom. It then does so in the
     /// output too.
-    pub(super) leads: bool,
+    pub(crate) leads: bool,
 }
 
 /// The sections of a valid module.
 #[derive(Default)]
-pub(super) struct Parsed<'a> {
-    pub(super) wasm: &'a [u8],
-    pub(super) types: Vec<FuncType>,
-    pub(super) imports: Vec<Import<'a>>,
+pub(crate) struct Parsed<'a> {
+    pub(crate) wasm: &'a [u8],
+    pub(crate) types: Vec<FuncType>,
+    pub(crate) imports: Vec<Import<'a>>,
     /// Type index of each function, imports first.
-    pub(super) functions: Vec<u32>,
-    pub(super) imported_functions: u32,
+    pub(crate) functions: Vec<u32>,
+    pub(crate) imported_functions: u32,
     /// Types of all tables, imports first.
-    pub(super) table_types: Vec<TableType>,
-    pub(super) imported_tables: u32,
-    pub(super) tables: Vec<Table<'a>>,
+    pub(crate) table_types: Vec<TableType>,
+    pub(crate) imported_tables: u32,
+    pub(crate) tables: Vec<Table<'a>>,
     /// All memories, each with whether it is imported.
-    pub(super) memories: Vec<(MemoryType, bool)>,
+    pub(crate) memories: Vec<(MemoryType, bool)>,
     /// Types of all globals, imports first.
-    pub(super) global_types: Vec<wasmparser::GlobalType>,
-    pub(super) imported_globals: u32,
-    pub(super) globals: Vec<Global<'a>>,
-    pub(super) exports: Vec<Export<'a>>,
-    pub(super) start: Option<u32>,
-    pub(super) elements: Vec<Element<'a>>,
-    pub(super) data: Vec<Data<'a>>,
-    pub(super) bodies: Vec<FunctionBody<'a>>,
+    pub(crate) global_types: Vec<wasmparser::GlobalType>,
+    pub(crate) imported_globals: u32,
+    pub(crate) globals: Vec<Global<'a>>,
+    pub(crate) exports: Vec<Export<'a>>,
+    pub(crate) start: Option<u32>,
+    pub(crate) elements: Vec<Element<'a>>,
+    pub(crate) data: Vec<Data<'a>>,
+    pub(crate) bodies: Vec<FunctionBody<'a>>,
     /// The most values on the operand stack of each.
-    pub(super) operands: Vec<u32>,
-    pub(super) customs: Vec<Custom<'a>>,
+    pub(crate) operands: Vec<u32>,
+    pub(crate) customs: Vec<Custom<'a>>,
     /// Ranges of the sections to copy (import, memory, data): contents without id and size.
-    pub(super) import_section: Option<Range<usize>>,
-    pub(super) memory_section: Option<Range<usize>>,
-    pub(super) data_section: Option<Range<usize>>,
-    pub(super) data_count: Option<u32>,
+    pub(crate) import_section: Option<Range<usize>>,
+    pub(crate) memory_section: Option<Range<usize>>,
+    pub(crate) data_section: Option<Range<usize>>,
+    pub(crate) data_count: Option<u32>,
     /// Contents of the first name section.
-    pub(super) name_section: Option<&'a [u8]>,
+    pub(crate) name_section: Option<&'a [u8]>,
     /// Function names in the name section.
-    pub(super) function_names: BTreeMap<u32, &'a str>,
+    pub(crate) function_names: BTreeMap<u32, &'a str>,
     /// Index of the global that the name section calls `__stack_pointer`.
-    pub(super) named_stack_pointer: Option<u32>,
+    pub(crate) named_stack_pointer: Option<u32>,
     /// Branch hints of the input, by function and by offset in its body.
-    pub(super) hints: BTreeMap<u32, BTreeMap<u32, bool>>,
+    pub(crate) hints: BTreeMap<u32, BTreeMap<u32, bool>>,
     /// The first export name of each function; for imports `module.name`.
     extern_names: BTreeMap<u32, String>,
 }
 
 impl Parsed<'_> {
     /// Returns the name of a function for messages, if the module contains one.
-    pub(super) fn name_of(&self, index: u32) -> Option<String> {
+    pub(crate) fn name_of(&self, index: u32) -> Option<String> {
         match self.function_names.get(&index) {
             Some(name) => Some((*name).to_owned()),
             None => self.extern_names.get(&index).cloned(),
@@ -155,7 +155,7 @@ impl Parsed<'_> {
     }
 
     /// Returns the function for a message.
-    pub(super) fn function_name(&self, index: u32) -> FunctionName {
+    pub(crate) fn function_name(&self, index: u32) -> FunctionName {
         FunctionName {
             index,
             name: self.name_of(index),
@@ -163,13 +163,13 @@ impl Parsed<'_> {
     }
 
     /// Returns the name under which a function is imported.
-    pub(super) fn import_name(&self, index: u32) -> Option<&str> {
+    pub(crate) fn import_name(&self, index: u32) -> Option<&str> {
         let mut functions = self.imports.iter().filter(|import| is_function(import));
         functions.nth(index as usize).map(|import| import.name)
     }
 
     /// Returns the type of a function.
-    pub(super) fn function_type(&self, index: u32) -> Result<&FuncType, InstrumentError> {
+    pub(crate) fn function_type(&self, index: u32) -> Result<&FuncType, InstrumentError> {
         self.functions
             .get(index as usize)
             .and_then(|ty| self.types.get(*ty as usize))
@@ -178,12 +178,12 @@ impl Parsed<'_> {
 }
 
 /// Returns the error for a bug in the host: a contradiction to the validator.
-pub(super) fn internal(what: impl ToString) -> InstrumentError {
+pub(crate) fn internal(what: impl ToString) -> InstrumentError {
     InstrumentError::Internal(what.to_string())
 }
 
 /// Validates `wasm` and splits it into its sections.
-pub(super) fn parse(wasm: &[u8]) -> Result<Parsed<'_>, InstrumentError> {
+pub(crate) fn parse(wasm: &[u8]) -> Result<Parsed<'_>, InstrumentError> {
     check_header(wasm)?;
     let mut parsed = Parsed {
         wasm,

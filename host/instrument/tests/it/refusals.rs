@@ -1,6 +1,6 @@
 //! What is refused, and that the message names it.
 
-use exuvia_engine::instrument::{
+use exuvia_instrument::{
     InstrumentError, MAX_BLOCKS, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_NESTED_LOOPS, MAX_OPERANDS,
     MAX_STARTUP, MAX_VARIABLES_BY_BLOCKS, instrument,
 };

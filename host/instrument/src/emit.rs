@@ -11,14 +11,14 @@ use wasm_encoder::{
 };
 use wasmparser::{BinaryReader, FuncType};
 
-use super::error::InstrumentError;
-use super::helpers::{self, Indices};
-use super::offsets::{self, OffsetMap, Run};
-use super::parse::{Parsed, internal};
-use super::rewrite::{self, NewBody};
-use super::scan::{Added, Plan};
-use super::weight::Weight;
-use super::{
+use crate::error::InstrumentError;
+use crate::helpers::{self, Indices};
+use crate::offsets::{self, OffsetMap, Run};
+use crate::parse::{Parsed, internal};
+use crate::rewrite::{self, NewBody};
+use crate::scan::{Added, Plan};
+use crate::weight::Weight;
+use crate::{
     EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, MAIL_UNKNOWN,
     MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULE_BYTES, MAX_STARTUP, SLOTS,
     SLOTS_WITH_WASI,
@@ -26,9 +26,9 @@ use super::{
 
 /// Limits of wasmparser, which it does not export.
 mod limits {
-    pub(super) const TYPES: u64 = 1_000_000;
-    pub(super) const EXPORTS: u64 = 1_000_000;
-    pub(super) const TABLES: u64 = 100;
+    pub(crate) const TYPES: u64 = 1_000_000;
+    pub(crate) const EXPORTS: u64 = 1_000_000;
+    pub(crate) const TABLES: u64 = 100;
 }
 
 /// Ids of subsections in the name section.
@@ -36,13 +36,13 @@ const MODULE_NAME: u8 = 0;
 const FUNCTION_NAMES: u8 = 1;
 
 /// The output module and the data that later stages need.
-pub(super) struct Output {
-    pub(super) wasm: Vec<u8>,
-    pub(super) offsets: OffsetMap,
+pub(crate) struct Output {
+    pub(crate) wasm: Vec<u8>,
+    pub(crate) offsets: OffsetMap,
     /// Compile size of all functions, as [`MAX_CODE_BYTES`] counts it.
-    pub(super) code_bytes: u64,
+    pub(crate) code_bytes: u64,
     /// Export name of each mutable global that the module defines, by index.
-    pub(super) global_exports: Vec<(u32, String)>,
+    pub(crate) global_exports: Vec<(u32, String)>,
 }
 
 /// Redirects uses of an import to its shim.
@@ -67,7 +67,7 @@ struct Types {
 }
 
 /// Writes the output module.
-pub(super) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, InstrumentError> {
+pub(crate) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, InstrumentError> {
     let types = add_types(parsed, plan)?;
     let at = Indices {
         reductions: parsed.global_types.len() as u32,
@@ -336,7 +336,7 @@ fn write_exports(
         utils::parse_export(&mut Redirect(plan), &mut section, *export).map_err(internal)?;
     }
     for (index, name) in global_exports {
-        if name.starts_with(super::RESERVED_PREFIX) {
+        if name.starts_with(crate::RESERVED_PREFIX) {
             section.export(name, ExportKind::Global, *index);
         }
     }

@@ -4,23 +4,23 @@
 use wasm_encoder::{Encode, InstructionSink, ValType};
 use wasmparser::{BinaryReader, FunctionBody};
 
-use super::helpers::{self, Indices};
-use super::offsets::Run;
-use super::scan::{BodyPlan, Edit, What};
+use crate::helpers::{self, Indices};
+use crate::offsets::Run;
+use crate::scan::{BodyPlan, Edit, What};
 
 /// A rewritten body.
 #[derive(Debug, Default)]
-pub(super) struct NewBody {
+pub(crate) struct NewBody {
     /// Locals and code, without the length.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Mapping to the input. [`Run::output`] counts from the start of `bytes`.
-    pub(super) runs: Vec<Run>,
+    pub(crate) runs: Vec<Run>,
     /// Offsets in `bytes` of the branches that are rarely taken.
-    pub(super) rare: Vec<u32>,
+    pub(crate) rare: Vec<u32>,
 }
 
 /// Rewrites `body`, which is part of the module `wasm`.
-pub(super) fn rewrite(
+pub(crate) fn rewrite(
     wasm: &[u8],
     body: &FunctionBody<'_>,
     plan: &BodyPlan,

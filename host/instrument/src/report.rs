@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::OffsetMap;
+use crate::OffsetMap;
 
 /// A value type of the supported features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -202,7 +202,7 @@ pub struct Instrumented {
     /// Mapping from code offsets in the output to those in the input.
     pub offsets: OffsetMap,
     /// Compile size: bytes of the functions' code in the output, plus
-    /// [`super::LOCAL_BYTES`] for each of their locals. Functions that the pass added do
+    /// [`crate::LOCAL_BYTES`] for each of their locals. Functions that the pass added do
     /// not count.
     pub code_bytes: u64,
     /// Index of the first function that the pass added. A guest's backtrace leaves out

@@ -4,15 +4,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
-#[path = "instrument/harness.rs"]
 mod harness;
-#[path = "instrument/mail.rs"]
 mod mail;
-#[path = "instrument/refusals.rs"]
 mod refusals;
-#[path = "instrument/reports.rs"]
 mod reports;
-#[path = "instrument/robust.rs"]
 mod robust;
 
 use harness::{End, Guest, rewrite};
@@ -181,7 +176,7 @@ fn programs_give_the_same_results() {
             let mut plain = Guest::plain(&wasm);
             let mut metered = Guest::metered(&output, slice);
             if output.start.is_some() {
-                metered.call(exuvia_engine::instrument::EXPORT_START, &[]);
+                metered.call(exuvia_instrument::EXPORT_START, &[]);
             }
             for (export, arguments) in *calls {
                 let expected = plain.call(export, &values(arguments));

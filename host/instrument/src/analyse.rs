@@ -8,21 +8,21 @@ use wasmparser::{
     RefType, TypeRef, ValType,
 };
 
-use super::emit::Output;
-use super::error::InstrumentError;
-use super::parse::{Parsed, internal};
-use super::report::{
+use crate::emit::Output;
+use crate::error::InstrumentError;
+use crate::parse::{Parsed, internal};
+use crate::report::{
     ExportInfo, ExternType, FunctionType, ImportInfo, Instrumented, MemoryInfo, MutableGlobal,
     StackPointer, TableInfo, TableSlot, ValueType,
 };
-use super::scan::{Fact, Plan};
+use crate::scan::{Fact, Plan};
 
 /// The most reasons that are listed one by one; the rest are counted.
 const MAX_REASONS: usize = 8;
 /// The most bytes of `exuvia.protocol` that are kept. A function takes about a hundred.
 const PROTOCOL_BYTES: usize = 64 << 10;
 
-pub(super) fn report(
+pub(crate) fn report(
     parsed: &Parsed<'_>,
     plan: &Plan,
     output: Output,
@@ -87,7 +87,7 @@ fn value_type(ty: ValType) -> Result<ValueType, InstrumentError> {
     })
 }
 
-pub(super) fn function_type(ty: &FuncType) -> Result<FunctionType, InstrumentError> {
+pub(crate) fn function_type(ty: &FuncType) -> Result<FunctionType, InstrumentError> {
     let convert = |types: &[ValType]| -> Result<Vec<ValueType>, InstrumentError> {
         types.iter().map(|ty| value_type(*ty)).collect()
     };
@@ -98,7 +98,7 @@ pub(super) fn function_type(ty: &FuncType) -> Result<FunctionType, InstrumentErr
 }
 
 /// The value of a constant expression of one operator, as nearly all of them are.
-pub(super) enum Constant {
+pub(crate) enum Constant {
     I32(i32),
     Function(u32),
     Null,
@@ -119,7 +119,7 @@ fn constant(expression: &ConstExpr<'_>) -> Result<Constant, InstrumentError> {
 }
 
 /// Returns the functions that a constant expression refers to.
-pub(super) fn constant_functions(expression: &ConstExpr<'_>) -> Result<Vec<u32>, InstrumentError> {
+pub(crate) fn constant_functions(expression: &ConstExpr<'_>) -> Result<Vec<u32>, InstrumentError> {
     let mut found = Vec::new();
     for operator in expression.get_operators_reader() {
         if let Operator::RefFunc { function_index } = operator.map_err(internal)? {
@@ -130,7 +130,7 @@ pub(super) fn constant_functions(expression: &ConstExpr<'_>) -> Result<Vec<u32>,
 }
 
 /// Calls `each` with the position and value of every item of an element segment.
-pub(super) fn element_functions(
+pub(crate) fn element_functions(
     element: &Element<'_>,
     mut each: impl FnMut(u32, Constant),
 ) -> Result<(), InstrumentError> {

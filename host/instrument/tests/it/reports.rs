@@ -1,6 +1,6 @@
 //! What the report says about a module.
 
-use exuvia_engine::instrument::{ExternType, Instrumented, ValueType};
+use exuvia_instrument::{ExternType, Instrumented, ValueType};
 
 use crate::harness::rewrite;
 

@@ -1,7 +1,7 @@
 //! When `receive` asks the host, and when what is known of the mail answers it.
 
 use exuvia_abi::{Code, SUSPEND, receive};
-use exuvia_engine::instrument::{EXPORT_ENTER, EXPORT_MAIL, MAIL_UNKNOWN};
+use exuvia_instrument::{EXPORT_ENTER, EXPORT_MAIL, MAIL_UNKNOWN};
 use wasmtime::Val;
 
 use crate::harness::{End, Guest, rewrite};

@@ -6,13 +6,13 @@
 /// A range of output code: first `inserted` bytes that the pass wrote, then bytes
 /// that were copied from `input` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Offset in the output at which the range begins.
-    pub(super) output: u32,
+    pub(crate) output: u32,
     /// The input offset that the inserted bytes represent, and at which the copied bytes begin.
-    pub(super) input: u32,
+    pub(crate) input: u32,
     /// Length of the inserted bytes.
-    pub(super) inserted: u32,
+    pub(crate) inserted: u32,
 }
 
 /// Maps code offsets of the output module to offsets of the input module. Both
@@ -26,7 +26,7 @@ pub struct OffsetMap {
 }
 
 impl OffsetMap {
-    pub(super) fn new(runs: Vec<Run>, end: u32) -> Self {
+    pub(crate) fn new(runs: Vec<Run>, end: u32) -> Self {
         Self { runs, end }
     }
 
@@ -55,7 +55,7 @@ impl OffsetMap {
 }
 
 /// Returns the output offset of the operator at `input`, within the runs of one function.
-pub(super) fn forward(runs: &[Run], input: u32) -> Option<u32> {
+pub(crate) fn forward(runs: &[Run], input: u32) -> Option<u32> {
     let after = runs.partition_point(|run| run.input <= input);
     let run = runs.get(after.checked_sub(1)?)?;
     Some(run.output + run.inserted + (input - run.input))

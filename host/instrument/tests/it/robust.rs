@@ -1,7 +1,7 @@
 //! Bytes from anywhere never make the pass panic, and what it accepts gives a
 //! valid module.
 
-use exuvia_engine::instrument::{InstrumentError, instrument};
+use exuvia_instrument::{InstrumentError, instrument};
 use proptest::prelude::*;
 
 use crate::harness::check_output;

@@ -46,7 +46,7 @@ pub enum InstrumentError {
          `wasm32-unknown-unknown` or `wasm32-wasip1`, without the component step)"
     )]
     Component,
-    /// The module has more bytes than [`super::MAX_MODULE_BYTES`].
+    /// The module has more bytes than [`crate::MAX_MODULE_BYTES`].
     #[error(
         "the module has {bytes} bytes, the limit is {limit}; strip debug information, or load \
          large data at run time"
@@ -126,15 +126,15 @@ pub enum InstrumentError {
         /// The limit on their number.
         limit: u64,
     },
-    /// The compile size of a function exceeds [`super::MAX_FUNCTION_BYTES`].
+    /// The compile size of a function exceeds [`crate::MAX_FUNCTION_BYTES`].
     #[error(
         "{function} has {bytes} bytes of code once it is metered, {locals} locals, which count as \
          {local} each, and {calls} calls, which count as {call} each, and {value} for each of the \
          {values} values that they pass and return; the limit is {limit}: split it, or build with \
          optimisation",
-        local = super::LOCAL_BYTES,
-        call = super::CALL_BYTES,
-        value = super::VALUE_BYTES
+        local = crate::LOCAL_BYTES,
+        call = crate::CALL_BYTES,
+        value = crate::VALUE_BYTES
     )]
     FunctionTooLarge {
         /// The function.
@@ -164,17 +164,17 @@ pub enum InstrumentError {
         /// How much it may have.
         limit: u64,
     },
-    /// The compile size of all functions exceeds [`super::MAX_CODE_BYTES`].
+    /// The compile size of all functions exceeds [`crate::MAX_CODE_BYTES`].
     #[error(
         "with {function} the module passes the limit of {limit} bytes of code that it may have \
          once it is metered, where a function counts as {each} more, a local as {local}, a call as \
          {call}, a value that a call passes or returns as {value}, and {product} of variables times \
          blocks as one: split it into several modules",
-        product = super::VARIABLES_BY_BLOCKS_PER_BYTE,
-        each = super::FUNCTION_BYTES,
-        local = super::LOCAL_BYTES,
-        call = super::CALL_BYTES,
-        value = super::VALUE_BYTES
+        product = crate::VARIABLES_BY_BLOCKS_PER_BYTE,
+        each = crate::FUNCTION_BYTES,
+        local = crate::LOCAL_BYTES,
+        call = crate::CALL_BYTES,
+        value = crate::VALUE_BYTES
     )]
     CodeTooLarge {
         /// The first function that exceeds the limit.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use exuvia_engine::instrument::{self, Instrumented};
+use exuvia_instrument::Instrumented;
 use wasmtime::{
     Caller, Config, Engine, Func, Global, Instance, Linker, Memory, Module, Ref, Store, Trap, Val,
 };
@@ -117,7 +117,7 @@ impl Guest {
         );
         let instance = linker(&engine).instantiate(&mut store, &module).unwrap();
         let counter = instance
-            .get_global(&mut store, instrument::EXPORT_REDUCTIONS)
+            .get_global(&mut store, exuvia_instrument::EXPORT_REDUCTIONS)
             .unwrap();
         counter.set(&mut store, Val::I32(slice)).unwrap();
         store.data_mut().counter = Some(counter);
@@ -137,11 +137,11 @@ impl Guest {
             })
         });
         let table = instance
-            .get_table(&mut store, instrument::EXPORT_HOST)
+            .get_table(&mut store, exuvia_instrument::EXPORT_HOST)
             .unwrap();
         let slots = [
-            (instrument::SLOT_YIELD, yielding),
-            (instrument::SLOT_WAIT, waiting),
+            (exuvia_instrument::SLOT_YIELD, yielding),
+            (exuvia_instrument::SLOT_WAIT, waiting),
         ];
         for (slot, function) in slots {
             table
@@ -199,7 +199,7 @@ impl Guest {
 /// Rewrites a module given as text and checks what must hold for every output.
 pub(crate) fn rewrite(text: &str) -> (Vec<u8>, Instrumented) {
     let wasm = wat::parse_str(text).unwrap();
-    let output = instrument::instrument(&wasm).unwrap_or_else(|error| panic!("{error}"));
+    let output = exuvia_instrument::instrument(&wasm).unwrap_or_else(|error| panic!("{error}"));
     check_output(&wasm, &output);
     (wasm, output)
 }

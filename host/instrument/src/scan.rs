@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use exuvia_abi::{HostCall, MODULE, exports, wasi};
 use wasmparser::{BlockType, FunctionBody, Operator, TypeRef, ValType};
 
-use super::analyse::{self, Constant};
-use super::error::InstrumentError;
-use super::parse::{Parsed, internal};
-use super::weight::{
+use crate::analyse::{self, Constant};
+use crate::error::InstrumentError;
+use crate::parse::{Parsed, internal};
+use crate::weight::{
     LIBCALL_VALUES, TABLE_COPY, TABLE_FILL, TABLE_GROW, TABLE_INIT, THREE, Weight,
 };
-use super::{BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION};
+use crate::{BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION};
 
 /// The most operators of a function that has no check at its entry, provided that it
 /// contains neither a loop nor a call. Its caller has checks, and makes a limited
@@ -40,16 +40,16 @@ const RECEIVE_PARAMS: [ValType; 6] = [
 
 /// One change to a body.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Edit {
+pub(crate) struct Edit {
     /// Input offset at which the new code is inserted.
-    pub(super) at: u32,
+    pub(crate) at: u32,
     /// End of the operators that it replaces; `at` for a mere insertion.
-    pub(super) end: u32,
-    pub(super) what: What,
+    pub(crate) end: u32,
+    pub(crate) what: What,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum What {
+pub(crate) enum What {
     /// The check at the function's entry.
     Entry,
     /// The load of the counter into the function's local, before the loop with this number.
@@ -74,26 +74,26 @@ struct Loop {
 
 /// The planned changes to one body.
 #[derive(Debug)]
-pub(super) struct BodyPlan {
-    pub(super) edits: Vec<Edit>,
+pub(crate) struct BodyPlan {
+    pub(crate) edits: Vec<Edit>,
     /// Input offset of the first operator.
-    pub(super) code: u32,
+    pub(crate) code: u32,
     /// Index of the local that is added for the counter.
-    pub(super) counter: Option<u32>,
+    pub(crate) counter: Option<u32>,
     loops: Vec<Loop>,
     /// What it is to compile, beside its size.
-    pub(super) weight: Weight,
+    pub(crate) weight: Weight,
 }
 
 impl BodyPlan {
     /// Returns whether the counter is kept in the local while this loop runs.
-    pub(super) fn is_cached(&self, number: u32) -> bool {
+    pub(crate) fn is_cached(&self, number: u32) -> bool {
         self.counter.is_some() && !self.loops[number as usize].calls
     }
 
     /// Returns whether the local must be loaded before this loop: the loop is cached,
     /// and the loop around it is not.
-    pub(super) fn is_preloaded(&self, number: u32) -> bool {
+    pub(crate) fn is_preloaded(&self, number: u32) -> bool {
         let parent = self.loops[number as usize].parent;
         self.is_cached(number) && !parent.is_some_and(|parent| self.is_cached(parent))
     }
@@ -101,7 +101,7 @@ impl BodyPlan {
 
 /// A function that the pass adds to the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Added {
+pub(crate) enum Added {
     /// Calls the host's yield function.
     Yield,
     /// Calls this blocking import until it returns something other than
@@ -137,7 +137,7 @@ pub(super) enum Added {
 
 /// An effect of an operator that decides whether a frame can be reused.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fact {
+pub(crate) enum Fact {
     /// Changes this table.
     WritesTable(u32),
     /// Drops this data segment.
@@ -148,36 +148,36 @@ pub(super) enum Fact {
 
 /// All decisions that precede the writing of the output.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// One plan for each defined function.
-    pub(super) bodies: Vec<BodyPlan>,
+    pub(crate) bodies: Vec<BodyPlan>,
     /// Added functions in index order; the first index is the input's number of functions.
-    pub(super) added: Vec<Added>,
+    pub(crate) added: Vec<Added>,
     /// Index of [`Added::Yield`].
-    pub(super) yield_function: u32,
+    pub(crate) yield_function: u32,
     /// The shim of each import that has one.
-    pub(super) shims: BTreeMap<u32, u32>,
+    pub(crate) shims: BTreeMap<u32, u32>,
     /// Function, offset of the operator, and its effect, for code that may run after start.
-    pub(super) facts: Vec<(u32, u32, Fact)>,
+    pub(crate) facts: Vec<(u32, u32, Fact)>,
     /// The same for code that only start runs.
-    pub(super) start_facts: Vec<(u32, u32, Fact)>,
+    pub(crate) start_facts: Vec<(u32, u32, Fact)>,
 }
 
 impl Plan {
     /// Returns whether the module imports WASI functions that return.
-    pub(super) fn uses_wasi(&self) -> bool {
+    pub(crate) fn uses_wasi(&self) -> bool {
         (self.added.iter()).any(|added| matches!(added, Added::Wasi { .. }))
     }
 
     /// Returns the index in the output for a function index of the input: its shim, or
     /// the function itself.
-    pub(super) fn redirect(&self, function: u32) -> u32 {
+    pub(crate) fn redirect(&self, function: u32) -> u32 {
         self.shims.get(&function).copied().unwrap_or(function)
     }
 }
 
 /// Reads all bodies and returns the plan.
-pub(super) fn scan(parsed: &Parsed<'_>) -> Result<Plan, InstrumentError> {
+pub(crate) fn scan(parsed: &Parsed<'_>) -> Result<Plan, InstrumentError> {
     let first = parsed.functions.len() as u32;
     let mut plan = Plan {
         bodies: Vec::with_capacity(parsed.bodies.len()),

@@ -4,32 +4,32 @@
 use exuvia_abi::{Code, SUSPEND, receive, wasi};
 use wasm_encoder::{BlockType, Function, InstructionSink, ValType};
 
-use super::scan::Added;
-use super::{
+use crate::scan::Added;
+use crate::{
     BULK_CHUNK, BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION, GROW_COST, MAIL_UNKNOWN, SLICE,
     SLOT_WAIT, SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
 };
 
 /// Indices in the output of the items that the added code uses.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Indices {
+pub(crate) struct Indices {
     /// The global of the reduction counter.
-    pub(super) reductions: u32,
-    /// The global of the known message count, [`super::EXPORT_MAIL`].
-    pub(super) mail: u32,
+    pub(crate) reductions: u32,
+    /// The global of the known message count, [`crate::EXPORT_MAIL`].
+    pub(crate) mail: u32,
     /// The table of host functions.
-    pub(super) host: u32,
+    pub(crate) host: u32,
     /// The type `() -> ()`.
-    pub(super) plain: u32,
+    pub(crate) plain: u32,
     /// The types of the functions that are called before and after a WASI
     /// function, if the module uses WASI.
-    pub(super) around: Option<(u32, u32)>,
+    pub(crate) around: Option<(u32, u32)>,
     /// [`Added::Yield`].
-    pub(super) yield_function: u32,
+    pub(crate) yield_function: u32,
 }
 
 /// Returns the name of an added function for backtraces.
-pub(super) fn name(added: Added, import: Option<&str>) -> String {
+pub(crate) fn name(added: Added, import: Option<&str>) -> String {
     match (added, import) {
         (Added::Yield, _) => "exuvia yield".to_owned(),
         (Added::Blocking(_) | Added::Receive(_), Some(import)) => format!("exuvia {import}"),
@@ -53,7 +53,7 @@ pub(super) fn name(added: Added, import: Option<&str>) -> String {
 
 /// Returns the parameters and results of an added function. `None`: it is a shim,
 /// which has the type of its import.
-pub(super) fn signature(added: Added) -> Option<(&'static [ValType], &'static [ValType])> {
+pub(crate) fn signature(added: Added) -> Option<(&'static [ValType], &'static [ValType])> {
     const I32: ValType = ValType::I32;
     match added {
         Added::Yield => Some((&[], &[])),
@@ -71,7 +71,7 @@ pub(super) fn signature(added: Added) -> Option<(&'static [ValType], &'static [V
 ///
 /// The counter is read again after the write: Cranelift forwards the stored
 /// value, and no local is needed.
-pub(super) fn check(sink: &mut Vec<u8>, at: Indices) -> usize {
+pub(crate) fn check(sink: &mut Vec<u8>, at: Indices) -> usize {
     let mut code = InstructionSink::new(sink);
     code.global_get(at.reductions).i32_const(1);
     spend(&mut code, at);
@@ -79,7 +79,7 @@ pub(super) fn check(sink: &mut Vec<u8>, at: Indices) -> usize {
 }
 
 /// Writes the load of the local on which the check of a loop without calls works.
-pub(super) fn preload(sink: &mut Vec<u8>, at: Indices, counter: u32) {
+pub(crate) fn preload(sink: &mut Vec<u8>, at: Indices, counter: u32) {
     InstructionSink::new(sink)
         .global_get(at.reductions)
         .local_set(counter);
@@ -90,7 +90,7 @@ pub(super) fn preload(sink: &mut Vec<u8>, at: Indices, counter: u32) {
 ///
 /// Each iteration stores the global but never reads it, so that it does not wait
 /// for the store of the previous iteration.
-pub(super) fn cached_check(sink: &mut Vec<u8>, at: Indices, counter: u32) -> usize {
+pub(crate) fn cached_check(sink: &mut Vec<u8>, at: Indices, counter: u32) -> usize {
     InstructionSink::new(sink)
         .local_get(counter)
         .i32_const(1)
@@ -150,7 +150,7 @@ fn finish_charge(code: &mut InstructionSink<'_>, at: Indices) {
 }
 
 /// Returns the body of an added function. `params` is the number of parameters.
-pub(super) fn body(added: Added, at: Indices, params: u32) -> Function {
+pub(crate) fn body(added: Added, at: Indices, params: u32) -> Function {
     match added {
         Added::Yield => host_call(at),
         Added::Blocking(import) => blocking(import, at, params),
