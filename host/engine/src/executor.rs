@@ -9,17 +9,17 @@ use exuvia_abi::Reason;
 use exuvia_code::CodeServer;
 use exuvia_process::{Body, ExitReason};
 
-use crate::artifact::Artifact;
-use crate::blocked::Threads;
-use crate::frame::panic_text;
-use crate::frame_slots::FrameLease;
+use crate::frames::blocked::Threads;
+use crate::frames::frame::panic_text;
+use crate::frames::slots::FrameLease;
 use crate::frames::{FrameCounts, FrameTable};
 use crate::guest::{Guest, GuestProcess, GuestSystem, Location};
+use crate::module::info::Artifact;
+use crate::module::stack_policy::Stack;
 use crate::observer::{Observer, Services};
-use crate::stack_policy::Stack;
+use crate::resources::wasi::NodeFiles;
 use crate::timing::{Tally, Timing};
 use crate::trace::Tracers;
-use crate::wasi::NodeFiles;
 
 /// How processes are run.
 #[derive(Clone, Copy, Debug)]

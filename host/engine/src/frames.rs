@@ -27,9 +27,14 @@
 //! A free frame has the memory size of the process that it served last, and is resized for
 //! the next. Frames that were unused for a while are dropped.
 
+pub(crate) mod blocked;
+pub(crate) mod capacity;
 mod census;
 mod evict;
+pub(crate) mod frame;
+pub(crate) mod pool;
 mod reclaim;
+pub(crate) mod slots;
 mod waiters;
 
 use std::cmp::Reverse;
@@ -41,15 +46,15 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::artifact::Artifact;
-use crate::capacity::{SystemCapacity, address_space, most_mappings};
 use crate::executor::Shared;
-use crate::frame::Frame;
-use crate::frame_slots::{FrameLease, FrameSlots};
+use crate::frames::capacity::{SystemCapacity, address_space, most_mappings};
+use crate::frames::frame::Frame;
+use crate::frames::pool::{EvictFrom, Pool, Stamp};
+use crate::frames::slots::{FrameLease, FrameSlots};
 use crate::guest::GuestSystem;
+use crate::module::info::Artifact;
+use crate::module::stack_policy::Stack;
 use crate::pagemap::{GUARD, PageMap, RESERVED};
-use crate::pool::{EvictFrom, Pool, Stamp};
-use crate::stack_policy::Stack;
 
 pub(crate) use census::Census;
 pub(crate) use waiters::{Turnstile, Waiters};

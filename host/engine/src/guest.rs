@@ -8,12 +8,12 @@ use exuvia_abi::receive;
 use exuvia_code::{Version, VersionRef};
 use exuvia_process::{Body, Envelope, Members, Pid, Process, System};
 
-use crate::artifact::Artifact;
-use crate::frame_slots::FrameLease;
+use crate::frames::pool::Stamp;
+use crate::frames::slots::FrameLease;
 use crate::image::Image;
-use crate::pool::Stamp;
-use crate::probation::Probation;
-use crate::wasi::{Wake, Wasi};
+use crate::module::info::Artifact;
+use crate::resources::wasi::{Wake, Wasi};
+use crate::upgrade::rollback::Probation;
 
 /// The private half of a process, as the engine sees it.
 pub type GuestProcess = Process<Guest>;

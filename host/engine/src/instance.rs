@@ -1,6 +1,10 @@
 //! The inside of a frame at rest: the store, and how processes are put into its instance
 //! and taken out of it.
 
+pub(crate) mod backtrace;
+pub(crate) mod setup;
+pub(crate) mod store;
+
 use std::future::poll_fn;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,21 +18,20 @@ use wasmtime::{AsContextMut, Store};
 use wasmtime_wasi::I32Exit;
 
 use crate::WASM_PAGE;
-use crate::artifact::Plan;
-use crate::backtrace;
-use crate::calls::forget_mail;
-use crate::data::{Denied, Exit, FrameData, Mode, ReductionDebt};
-use crate::fiber_transfer;
-use crate::frame::{panic_text, panicked};
+use crate::frames::frame::{panic_text, panicked};
 use crate::guest::GuestProcess;
+use crate::host_calls::forget_mail;
 use crate::image::{After, Base, Image, Scratch};
-use crate::pagemap::{self, total};
-use crate::setup::{
+use crate::instance::setup::{
     CROSSING_REDUCTIONS, Handles, INITIALIZATION, call, initialize, restricted, set_bits, to_bits,
     use_fibers,
 };
+use crate::instance::store::{Denied, Exit, FrameData, Mode, ReductionDebt};
+use crate::module::info::Plan;
+use crate::pagemap::{self, total};
+use crate::resources::wasi::Wasi;
+use crate::suspend::fiber;
 use crate::transaction::transaction;
-use crate::wasi::Wasi;
 use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
 
 /// An instance and the base that it is compared with. The store's data refers to it too: a
@@ -330,7 +333,7 @@ impl Instance {
     }
 
     /// Enters `run` with a process, until it returns or fails. While the guest is
-    /// suspended, the poller has the process (see `fiber_transfer`).
+    /// suspended, the poller has the process (see `suspend::fiber`).
     pub(crate) async fn run(
         mut self: Box<Instance>,
         process: Box<GuestProcess>,
@@ -341,7 +344,7 @@ impl Instance {
             let enter = &body.inside.handles.enter;
             let mut call = pin!(enter.call_async(&mut body.store, mail));
             poll_fn(|context| {
-                if fiber_transfer::take_cancel() {
+                if fiber::take_cancel() {
                     return Poll::Ready(None);
                 }
                 // A panic of a host call must not lose the process.
@@ -382,8 +385,7 @@ impl Instance {
             Some(process) => process,
             // A WASI function has failed.
             None => {
-                let mut process =
-                    fiber_transfer::take_suspended().or_else(fiber_transfer::take_resumed)?;
+                let mut process = fiber::take_suspended().or_else(fiber::take_resumed)?;
                 process.guest().and_then(|guest| guest.wait.take());
                 process
             }

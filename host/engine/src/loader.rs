@@ -8,19 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use exuvia_abi::{ABI_VERSION, HostCall, MODULE, WasmType, exports, wasi};
 use wasmtime::{Config, InstanceAllocationStrategy, Linker, Module};
 
-use crate::artifact::{Artifact, Initialization, Plan};
-use crate::cache::Cache;
-use crate::calls;
-use crate::capacity::advice;
-use crate::compile::Compilers;
-use crate::data::FrameData;
 use crate::error::LoadError;
-use crate::frame::Frame;
-use crate::functions::Functions;
-use crate::missing;
+use crate::frames::capacity::advice;
+use crate::frames::frame::Frame;
+use crate::host_calls;
+use crate::instance::store::FrameData;
+use crate::module::compile::Compilers;
+use crate::module::compile_cache::Cache;
+use crate::module::function_cache::Functions;
+use crate::module::info::{Artifact, Initialization, Plan};
+use crate::module::missing;
+use crate::module::stack_policy::StackPolicy;
+use crate::module::text::assembled;
 use crate::pagemap::{self, Memories, Method, PageMap};
-use crate::stack_policy::StackPolicy;
-use crate::text::assembled;
 use exuvia_instrument::{
     ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
 };
@@ -120,7 +120,7 @@ impl Engine {
         }
         let engine = wasmtime::Engine::new(&settings).map_err(compile)?;
         let mut linker = Linker::new(&engine);
-        calls::define(&mut linker).map_err(compile)?;
+        host_calls::define(&mut linker).map_err(compile)?;
         Ok(Engine {
             cache: config.cache.as_deref().and_then(Cache::open),
             compilers: Compilers::new(),

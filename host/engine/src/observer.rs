@@ -6,8 +6,8 @@ use std::sync::Arc;
 use exuvia_code::{Release, UpgradePath, Version};
 use exuvia_process::{Envelope, ExitReason, GrantRequest, Limits, Native, Pid};
 
-use crate::artifact::Artifact;
 use crate::guest::Guest;
+use crate::module::info::Artifact;
 
 /// Receives events about processes. Called on scheduler threads: implementations must be quick and
 /// must not block.

@@ -96,7 +96,7 @@ pub(crate) struct Faults {
 
 impl Faults {
     /// Returns the count of the current thread. Not inlined because of the
-    /// thread-local: see `fiber_transfer`.
+    /// thread-local: see `suspend::fiber`.
     #[inline(never)]
     fn now() -> Option<Faults> {
         // SAFETY: all-zero bytes are a value of this struct of integers.

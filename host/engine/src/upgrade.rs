@@ -2,6 +2,10 @@
 //! This file decides which state the process takes along and what happens to it. How state is
 //! brought over is in `migrate`, what follows in `probation`.
 
+pub(crate) mod migrate;
+pub(crate) mod rollback;
+pub(crate) mod verify;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,14 +13,14 @@ use exuvia_abi::{Pid, Reason};
 use exuvia_code::{Release, UpgradePath, Version, VersionRef};
 use exuvia_process::ExitReason;
 
-use crate::artifact::Artifact;
 use crate::error::UpgradeError;
 use crate::executor::{Executor, Shared};
-use crate::frame_slots::FrameLease;
+use crate::frames::slots::FrameLease;
 use crate::guest::{Guest, GuestProcess, Location};
 use crate::image::{After, Image};
-use crate::migrate::{self, Destination, Upgraded};
-use crate::probation::{OldFiles, RollbackTarget};
+use crate::module::info::Artifact;
+use crate::upgrade::migrate::{Destination, Upgraded};
+use crate::upgrade::rollback::{OldFiles, RollbackTarget};
 
 /// Where the state of a process under upgrade comes from.
 pub(crate) enum Source {

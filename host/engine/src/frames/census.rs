@@ -6,8 +6,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::pool::Pool;
-use crate::stack_policy::Stack;
+use crate::frames::pool::Pool;
+use crate::module::stack_policy::Stack;
 
 /// One in so many frames is reserved for versions that have few.
 const LAST_SHARE: usize = 8;

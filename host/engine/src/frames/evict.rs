@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 
 use super::FrameTable;
 use crate::executor::Shared;
-use crate::frame_slots::FrameLease;
+use crate::frames::pool::{EvictFrom, Pool};
+use crate::frames::slots::FrameLease;
 use crate::guest::Location;
 use crate::image::After;
-use crate::pool::{EvictFrom, Pool};
 use crate::timing::Timing;
 
 impl FrameTable {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::evict::EvictPolicy;
 use super::{FrameTable, RELIEF, drop_in_parts};
 use crate::executor::Shared;
-use crate::frame_slots::FrameLease;
+use crate::frames::slots::FrameLease;
 
 /// The minimum time between two log lines about the limit on bytes, in nanoseconds.
 const TOLD_EVERY: u64 = 30_000_000_000;

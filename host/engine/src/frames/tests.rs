@@ -8,14 +8,14 @@ use exuvia_process::{
 };
 
 use super::*;
-use crate::blocked::{SpareThread, Threads};
 use crate::executor::{Executor, ExecutorConfig};
+use crate::frames::blocked::{SpareThread, Threads};
 use crate::guest::Location;
 use crate::image::Image;
 use crate::loader::{Engine, EngineConfig};
-use crate::migrate;
 use crate::observer::Observer;
-use crate::turn::TurnResult;
+use crate::process::turn::TurnResult;
+use crate::upgrade::migrate;
 
 const GUEST: &str = r#"(module
   (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))

@@ -23,10 +23,10 @@ use exuvia_process::Due;
 use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 
-use crate::capacity;
 use crate::executor::Shared;
+use crate::frames::capacity;
+use crate::frames::pool::Pool;
 use crate::guest::GuestSystem;
-use crate::pool::Pool;
 
 /// The queues of the processes that wait for a frame.
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use wasmtime::InstancePre;
 
-use crate::data::FrameData;
 use crate::image::Base;
+use crate::instance::store::FrameData;
+use crate::module::stack_policy::StackPolicy;
 use crate::pagemap::{Memories, PageMap};
-use crate::stack_policy::StackPolicy;
 use exuvia_instrument::Instrumented;
 
 /// What every frame of a version is made from.

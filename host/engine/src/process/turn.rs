@@ -10,19 +10,19 @@ use std::sync::Arc;
 use exuvia_abi::{Reason, RunResult, receive};
 use exuvia_process::{Body, ExitReason, Payload, Slot, Transition, Turn, turn};
 
-use crate::acquire::AcquireError;
-use crate::blocked::ResumeHandle;
-use crate::calls::wasi::tell;
 use crate::error::UpgradeError;
 use crate::executor::Executor;
-use crate::frame::{OnThread, panic_text, run_here};
-use crate::frame_slots::FrameLease;
 use crate::frames::Turnstile;
+use crate::frames::blocked::ResumeHandle;
+use crate::frames::frame::{OnThread, panic_text, run_here};
+use crate::frames::slots::FrameLease;
 use crate::guest::{Guest, GuestProcess, Location};
+use crate::host_calls::wasi::tell;
 use crate::image::After;
 use crate::instance::Outcome;
-use crate::probation::RollbackTarget;
+use crate::process::acquire::AcquireError;
 use crate::transaction::{Transaction, take_transaction};
+use crate::upgrade::rollback::RollbackTarget;
 use crate::upgrade::upgrade_failed;
 use exuvia_instrument::SLICE;
 

@@ -8,8 +8,10 @@ use wasmtime::{Caller, Linker};
 
 use super::message::{drain, text};
 use super::{Answer, answer, charge_bytes_of_restricted, charge_call, served};
-use crate::data::{Denied, FrameData, Mode, RefusedInWarmUp, View, bytes, bytes_mut, view};
-use crate::setup::WARM_UP;
+use crate::instance::setup::WARM_UP;
+use crate::instance::store::{
+    Denied, FrameData, Mode, RefusedInWarmUp, View, bytes, bytes_mut, view,
+};
 
 const MODULE: &str = exuvia_abi::MODULE;
 

@@ -14,12 +14,12 @@ use std::time::Duration;
 use exuvia_code::{UpgradePath, Version, VersionRef};
 use exuvia_process::Pid;
 
-use crate::artifact::Artifact;
 use crate::error::{UpgradeError, VerifyError};
 use crate::executor::{Executor, Shared};
 use crate::guest::{Guest, Location};
 use crate::image::Image;
-use crate::migrate;
+use crate::module::info::Artifact;
+use crate::upgrade::migrate;
 
 /// What verification found.
 #[derive(Clone, Debug, Default)]

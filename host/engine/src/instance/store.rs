@@ -6,13 +6,13 @@ use std::sync::Arc;
 use exuvia_process::{ExitReason, Pid};
 use wasmtime::{Caller, Global, Memory, ResourceLimiter};
 
-use crate::capacity::is_out_of_resources;
 use crate::executor::Shared;
+use crate::frames::capacity::is_out_of_resources;
 use crate::guest::GuestProcess;
 use crate::instance::InstanceHandles;
+use crate::module::stack_policy::Stack;
 use crate::pagemap::Faults;
-use crate::stack_policy::Stack;
-use crate::wasi::Wasi;
+use crate::resources::wasi::Wasi;
 use exuvia_instrument::BYTES_PER_REDUCTION;
 
 /// What runs in the frame.
@@ -104,7 +104,7 @@ impl FrameData {
     }
 }
 
-/// What the guest still owes for its host calls; see `calls::charge_call`.
+/// What the guest still owes for its host calls; see `host_calls::charge_call`.
 #[derive(Debug, Default)]
 pub(crate) struct ReductionDebt {
     /// Reductions owed.

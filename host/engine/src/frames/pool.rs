@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::frame_slots::{FrameLease, FrameSlot};
+use crate::frames::slots::{FrameLease, FrameSlot};
 
 /// One in this many evictions from the small queue also examines an entry of the main queue.
 const AGING: u32 = 16;

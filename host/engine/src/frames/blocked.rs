@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::frame_slots::FrameLease;
+use crate::frames::slots::FrameLease;
 use crate::guest::GuestProcess;
 use crate::image::Image;
 use crate::instance::Instance;
-use crate::turn::TurnResult;
+use crate::process::turn::TurnResult;
 
 /// Lets spare threads take over from schedulers whose thread blocks in place.
 pub trait Threads: Send + Sync + std::fmt::Debug {

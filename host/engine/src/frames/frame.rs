@@ -25,20 +25,20 @@ use exuvia_process::{ExitReason, Grants};
 use wasmtime::Store;
 use wasmtime_wasi::runtime::with_ambient_tokio_runtime;
 
-use crate::artifact::{Artifact, Initialization, Plan};
-use crate::blocked::{self, BlockedGuest, BlockedHandle};
-use crate::capacity::is_out_of_resources;
-use crate::data::FrameData;
 use crate::executor::Shared;
-use crate::fiber_transfer::{self, FiberRequest};
-use crate::frame_slots::FrameLease;
+use crate::frames::blocked::{self, BlockedGuest, BlockedHandle};
+use crate::frames::capacity::is_out_of_resources;
+use crate::frames::slots::FrameLease;
 use crate::guest::{GuestProcess, GuestSystem};
 use crate::image::{After, Base, Image};
+use crate::instance::setup::{Setup, set_up};
+use crate::instance::store::FrameData;
 use crate::instance::{Ended, Instance, Outcome};
+use crate::module::info::{Artifact, Initialization, Plan};
+use crate::module::stack_policy::Stack;
 use crate::pagemap::Extent;
-use crate::setup::{Setup, set_up};
-use crate::stack_policy::Stack;
-use crate::wasi::Wake;
+use crate::resources::wasi::Wake;
+use crate::suspend::fiber::{self, FiberRequest};
 
 /// What the first frame of a version finds out.
 pub(crate) struct InitialState {
@@ -276,7 +276,7 @@ impl Frame {
                 body.here();
                 self.call.begin(body, process);
             }
-            FrameState::Called => fiber_transfer::put_request(FiberRequest::Resume(process)),
+            FrameState::Called => fiber::put_request(FiberRequest::Resume(process)),
             FrameState::Broken(text) => {
                 let outcome = panicked(&text);
                 self.state = FrameState::Broken(text);
@@ -290,15 +290,14 @@ impl Frame {
         match self.poll() {
             // The process of a resume request is still here if a WASI function has not
             // finished.
-            Poll::Pending => fiber_transfer::take_suspended()
-                .or_else(fiber_transfer::take_resumed)
+            Poll::Pending => fiber::take_suspended()
+                .or_else(fiber::take_resumed)
                 .map(|process| (process, Outcome::Suspended)),
             Poll::Ready(Some(ended)) => Some(ended),
             // The call failed before it took the process, or after it gave the process
             // away.
             Poll::Ready(None) => {
-                let process =
-                    fiber_transfer::take_resumed().or_else(fiber_transfer::take_suspended)?;
+                let process = fiber::take_resumed().or_else(fiber::take_suspended)?;
                 self.state = LOST;
                 Some((process, panicked("a call has ended without its process")))
             }
@@ -355,7 +354,7 @@ impl Frame {
                 }
             }
             FrameState::Called => {
-                fiber_transfer::put_cancel();
+                fiber::put_cancel();
                 let _ = self.poll();
             }
             stage => self.state = stage,
@@ -366,16 +365,16 @@ impl Frame {
     pub(crate) fn copy(&mut self) -> Option<Image> {
         match std::mem::replace(&mut self.state, LOST) {
             FrameState::Called => {
-                fiber_transfer::put_request(FiberRequest::Copy);
+                fiber::put_request(FiberRequest::Copy);
                 let _ = self.poll();
                 // A guest in a WASI function does not take the request.
-                drop(fiber_transfer::take_request());
+                drop(fiber::take_request());
                 if let Some(waker) = &self.waker {
                     // That function may have finished just now; nothing else would wake the
                     // process then.
                     waker.wake_by_ref();
                 }
-                fiber_transfer::take_copy()
+                fiber::take_copy()
             }
             FrameState::Blocked(mut held) => {
                 let image = held.copy();

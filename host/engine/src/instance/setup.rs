@@ -6,14 +6,14 @@ use std::sync::Arc;
 use exuvia_abi::exports;
 use wasmtime::{Func, Global, Instance, Memory, Ref, Store, Table, TypedFunc, Val};
 
-use crate::artifact::Plan;
-use crate::backtrace;
-use crate::calls::{self, Pause};
-use crate::capacity::is_out_of_resources;
-use crate::data::{FrameData, Mode, Restricted};
-use crate::frame::{Failed, InitialState};
+use crate::frames::capacity::is_out_of_resources;
+use crate::frames::frame::{Failed, InitialState};
+use crate::host_calls::{self, Pause};
 use crate::image::Base;
-use crate::stack_policy::Stack;
+use crate::instance::backtrace;
+use crate::instance::store::{FrameData, Mode, Restricted};
+use crate::module::info::Plan;
+use crate::module::stack_policy::Stack;
 use exuvia_instrument::{
     EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, SLICE, SLOT_WAIT,
     SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
@@ -247,11 +247,11 @@ fn handles(
 /// Sets the functions by which the guest is suspended on the kind of stack that it runs on.
 fn set_pauses(store: &mut Store<FrameData>, host: &Table) -> wasmtime::Result<()> {
     for (slot, why) in [(SLOT_YIELD, Pause::Yield), (SLOT_WAIT, Pause::Wait)] {
-        let pause = calls::pause_function(store, why);
+        let pause = host_calls::pause_function(store, why);
         host.set(&mut *store, u64::from(slot), Ref::Func(Some(pause)))?;
     }
     if host.size(&*store) > u64::from(SLOT_WASI_END) {
-        let (before, after) = calls::wasi::around(store);
+        let (before, after) = host_calls::wasi::around(store);
         for (slot, function) in [(SLOT_WASI_BEGIN, before), (SLOT_WASI_END, after)] {
             host.set(&mut *store, u64::from(slot), Ref::Func(Some(function)))?;
         }

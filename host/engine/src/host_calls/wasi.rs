@@ -9,13 +9,13 @@ use wasmtime::{Caller, Func, Linker, Store};
 
 use super::misc::{impure, memory};
 use super::{charge_call, copy, counter, forget_mail, open};
-use crate::data::{Denied, Exit, FrameData, Mode, ProcessEnds, RefusedWasiCall, bytes};
 use crate::executor::Shared;
-use crate::fiber_transfer::{self, FiberRequest, NextRequest};
 use crate::guest::{GuestProcess, InHost, Wait};
-use crate::setup::set_reductions;
+use crate::instance::setup::set_reductions;
+use crate::instance::store::{Denied, Exit, FrameData, Mode, ProcessEnds, RefusedWasiCall, bytes};
+use crate::resources::wasi::{Called, Wasi};
+use crate::suspend::fiber::{self, FiberRequest, NextRequest};
 use crate::transaction::commit_transaction;
-use crate::wasi::{Called, Wasi};
 use exuvia_instrument::SLICE;
 
 /// Reductions for each call, beside what the guest pays for the instruction.
@@ -145,7 +145,7 @@ fn begin(
         guest.wait.set(Wait::host(InHost::new(&shared.in_host)));
     }
     if let Some(process) = data.process.take() {
-        fiber_transfer::put_suspended(process);
+        fiber::put_suspended(process);
     }
     Ok(0)
 }
@@ -154,13 +154,13 @@ fn begin(
 async fn end(mut caller: Caller<'_, FrameData>, answer: i32, number: i32) -> wasmtime::Result<i32> {
     let function = function(number)?;
     if may_wait(function) && matches!(caller.data().mode, Mode::Run) {
-        let (process, waited) = match fiber_transfer::take_suspended() {
+        let (process, waited) = match fiber::take_suspended() {
             Some(process) => (process, false),
             // It was suspended; wait for a request.
             None => loop {
                 match NextRequest.await {
                     FiberRequest::Resume(process) => break (process, true),
-                    FiberRequest::Copy => fiber_transfer::put_copy(copy(&mut caller)?),
+                    FiberRequest::Copy => fiber::put_copy(copy(&mut caller)?),
                 }
             },
         };

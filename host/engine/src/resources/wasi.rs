@@ -3,7 +3,7 @@
 //!
 //! The functions of WASI that wait are asynchronous, so modules that import any WASI function run
 //! on fibers. A shim around each function (see `instrument`) makes the host take the process out of
-//! the store before it, as a call that waits does, and put it back afterwards (`calls::wasi`). If
+//! the store before it, as a call that waits does, and put it back afterwards (`host_calls::wasi`). If
 //! the function is not done at once, its process is suspended, and [`Wake`] schedules it again. So
 //! no scheduler waits for a file, and a process can be ended in the middle of a function.
 

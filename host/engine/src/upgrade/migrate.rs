@@ -10,12 +10,12 @@ use std::sync::Arc;
 use exuvia_code::{UpgradePath, Version};
 use exuvia_process::Grants;
 
-use crate::artifact::Artifact;
 use crate::error::{MissingExport, UpgradeError};
 use crate::executor::Shared;
-use crate::frame_slots::FrameLease;
 use crate::frames::FrameError;
+use crate::frames::slots::FrameLease;
 use crate::image::{After, Image};
+use crate::module::info::Artifact;
 
 type VersionHandle = Arc<Version<Artifact>>;
 

@@ -10,16 +10,16 @@ use exuvia_abi::Reason;
 use exuvia_code::{Release, UpgradePath, Verdict, VersionRef};
 use exuvia_process::{ExitReason, Turn};
 
-use crate::artifact::Artifact;
 use crate::error::UpgradeError;
 use crate::executor::Executor;
 use crate::guest::{Guest, GuestProcess, Location};
 use crate::image::Image;
-use crate::migrate;
+use crate::module::info::Artifact;
+use crate::process::turn::AfterEntry;
+use crate::resources::wasi::Wasi;
 use crate::transaction::{Transaction, take_transaction};
-use crate::turn::AfterEntry;
+use crate::upgrade::migrate;
 use crate::upgrade::{Source, upgrade_failed};
-use crate::wasi::Wasi;
 
 /// Probation after an upgrade: what is needed to revert the process.
 #[derive(Debug)]

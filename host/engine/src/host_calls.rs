@@ -18,14 +18,14 @@ use exuvia_abi::{Code, Pid, SUSPEND};
 use exuvia_process::{Charge, Due, Payload};
 use wasmtime::{AsContextMut, Caller, Func, Global, Linker, Store, Val};
 
-use crate::blocked::{self, BlockedGuest, Ending, OnThisStack};
-use crate::data::{FrameData, Mode, Restricted, View, bytes, bytes_mut, view};
 use crate::executor::Executor;
-use crate::fiber_transfer::{self, FiberRequest, NextRequest};
+use crate::frames::blocked::{self, BlockedGuest, Ending, OnThisStack};
 use crate::guest::{Guest, GuestProcess, Wait, WaitReason};
 use crate::image::Image;
-use crate::setup::set_reductions;
-use crate::stack_policy::Stack;
+use crate::instance::setup::set_reductions;
+use crate::instance::store::{FrameData, Mode, Restricted, View, bytes, bytes_mut, view};
+use crate::module::stack_policy::Stack;
+use crate::suspend::fiber::{self, FiberRequest, NextRequest};
 use crate::transaction::{commit_transaction, transaction};
 use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
 
@@ -161,11 +161,11 @@ async fn pause(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Resul
     let Some((process, slice)) = take_out(&mut caller, why)? else {
         return Ok(());
     };
-    fiber_transfer::put_suspended(process);
+    fiber::put_suspended(process);
     let process = loop {
         match NextRequest.await {
             FiberRequest::Resume(process) => break process,
-            FiberRequest::Copy => fiber_transfer::put_copy(copy(&mut caller)?),
+            FiberRequest::Copy => fiber::put_copy(copy(&mut caller)?),
         }
     };
     put_in(caller, why, process, slice)

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 
 use parking_lot::Mutex;
 
-use crate::frame::Frame;
+use crate::frames::frame::Frame;
+use crate::frames::pool::Pool;
 use crate::frames::{Census, Waiters};
+use crate::module::stack_policy::Stack;
 use crate::pagemap::{Extent, PageMap};
-use crate::pool::Pool;
-use crate::stack_policy::Stack;
 
 /// The value of `occupant` for no process.
 const NO_PROCESS: u32 = u32::MAX;

@@ -9,11 +9,11 @@ use exuvia_abi::Reason;
 use exuvia_process::ExitReason;
 
 use crate::executor::Executor;
-use crate::frame_slots::FrameLease;
 use crate::frames::FrameError;
+use crate::frames::slots::FrameLease;
 use crate::guest::{Guest, GuestProcess, Location};
 use crate::image::After;
-use crate::stack_policy::Stack;
+use crate::module::stack_policy::Stack;
 use crate::timing::Timing;
 
 /// Why a process did not get a frame.

@@ -7,8 +7,8 @@ use exuvia_abi::Reason;
 use exuvia_process::ExitReason;
 use wasmtime::{Trap, WasmBacktrace};
 
-use crate::artifact::Plan;
-use crate::data::Denied;
+use crate::instance::store::Denied;
+use crate::module::info::Plan;
 
 /// The number of backtrace frames that are kept.
 const FRAMES: usize = 32;

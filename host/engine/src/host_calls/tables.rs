@@ -9,7 +9,7 @@ use wasmtime::{Caller, Linker};
 
 use super::message::registered;
 use super::{Answer, answer_with, served};
-use crate::data::{FrameData, View, bytes, view};
+use crate::instance::store::{FrameData, View, bytes, view};
 use crate::transaction::{on_rollback, transaction};
 
 const MODULE: &str = exuvia_abi::MODULE;

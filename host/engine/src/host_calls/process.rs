@@ -11,8 +11,8 @@ use wasmtime::{Caller, Linker};
 
 use super::message::{drain, registered, text};
 use super::{Answer, served};
-use crate::data::{Exit, FrameData, ProcessEnds, View, view};
 use crate::guest::{GuestProcess, GuestSystem, WaitReason, module_of};
+use crate::instance::store::{Exit, FrameData, ProcessEnds, View, view};
 use crate::transaction::{defer, defer_or, on_rollback};
 
 const MODULE: &str = exuvia_abi::MODULE;

@@ -6,8 +6,8 @@ use wasmtime::{Caller, Linker};
 
 use super::message::registered;
 use super::{Answer, served};
-use crate::data::{FrameData, View};
 use crate::guest::{GuestSystem, Publication, Wait, module_of};
+use crate::instance::store::{FrameData, View};
 use crate::trace::Told;
 use crate::transaction::{defer_weighted, on_rollback, transaction};
 

@@ -3,11 +3,11 @@
 
 use exuvia_code::VersionRef;
 
-use crate::artifact::Artifact;
 use crate::executor::Executor;
 use crate::guest::{Guest, Location};
 use crate::image::{After, Image};
-use crate::migrate::save;
+use crate::module::info::Artifact;
+use crate::upgrade::migrate::save;
 
 /// A saved state, and the code that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use exuvia_process::{Due, Envelope, ExitReason, SendError};
 use wasmtime::{Caller, Linker};
 
 use super::{Answer, served};
-use crate::data::{Exit, FrameData, ProcessEnds, View, bytes, bytes_mut, view};
 use crate::guest::{GuestProcess, GuestSystem, WaitReason, module_of};
+use crate::instance::store::{Exit, FrameData, ProcessEnds, View, bytes, bytes_mut, view};
 use crate::trace::Told;
 use crate::transaction::{defer, defer_or, transaction};
 

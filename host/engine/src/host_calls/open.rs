@@ -11,8 +11,8 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as functions, WasiSnapshotP
 use wiggle::GuestMemory;
 
 use super::misc::memory;
-use crate::data::FrameData;
-use crate::wasi::Wasi;
+use crate::instance::store::FrameData;
+use crate::resources::wasi::Wasi;
 
 /// The function's parameters.
 type Arguments = (i32, i32, i32, i32, i32, i64, i64, i32, i32);

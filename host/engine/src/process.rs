@@ -1,0 +1,6 @@
+//! A turn of a process: from the signals that have arrived to its next rest. `turn` is what the
+//! scheduler calls; `acquire` gets the frame; `saved` shows the state of a process at rest.
+
+pub(crate) mod acquire;
+pub(crate) mod saved;
+pub(crate) mod turn;
