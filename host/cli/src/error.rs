@@ -1,7 +1,8 @@
 //! Errors of subcommands: the message and the exit code. The exit codes are part of the
 //! interface.
 
-use exuvia_control::{ClientError, ServeError};
+use exuvia_api::ClientError;
+use exuvia_control::ServeError;
 use exuvia_node::BootError;
 use exuvia_node::manifest::ManifestError;
 

@@ -13,7 +13,8 @@ use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exuvia_control::{Claim, EventLine, Scraped, Server, StopRequest, serve};
+use exuvia_api::EventLine;
+use exuvia_control::{Claim, Scraped, Server, StopRequest, serve};
 use exuvia_node::manifest::Manifest;
 use exuvia_node::{
     App, BootError, BootOptions, Event, NodeConfig, NodeInfo, StopReport, TimedEvent, Watcher,

@@ -17,6 +17,7 @@ mod page;
 mod place;
 mod spool;
 mod table;
+mod text;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use exuvia_control::{EventLine, is_hidden};
+use exuvia_api::EventLine;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -24,6 +24,7 @@ use crate::environment;
 use crate::error::CliError;
 use crate::gate::Gate;
 use crate::spool::Spool;
+use crate::text::is_hidden;
 
 /// How long to wait for stderr if waiting for stdout has timed out.
 const OTHER: Duration = Duration::from_millis(100);
@@ -271,7 +272,7 @@ impl Output {
             }
             let mut line = json!({ "error": error });
             if self.spools.get().is_some() {
-                line["at"] = json!(exuvia_control::now());
+                line["at"] = json!(exuvia_api::now());
             }
             // If this fails too, there is no other way to report it.
             let _ = self.value(&line);
@@ -429,7 +430,7 @@ pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use exuvia_control::EventLine;
+    use exuvia_api::EventLine;
     use serde_json::json;
 
     use super::{Tone, bytes, clean, clean_lines, count, json_text, painted, styled_lines};

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use exuvia_control::Client;
+use exuvia_api::Client;
 use exuvia_node::manifest;
 
 use crate::error::CliError;

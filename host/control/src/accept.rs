@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use exuvia_api::{Failure, code};
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::bodies::forget_request;
-use crate::error::{Failure, code};
+use crate::refusal::Refusal;
 use crate::server::closed;
 
 /// Connections reserved for clients that neither wait for a reply nor follow events, so that a
@@ -155,10 +156,11 @@ fn hung_up(stream: &UnixStream) -> impl Future<Output = ()> + use<> {
 fn full() -> Router {
     Router::new().fallback(async |request: Request| {
         forget_request(request).await;
-        Failure::new(
+        let busy = Failure::new(
             code::BUSY,
             format!("{MAX_CONNECTIONS} connections are open, which is the limit"),
         )
-        .help("try again when some of them have ended")
+        .help("try again when some of them have ended");
+        Refusal::from(busy)
     })
 }

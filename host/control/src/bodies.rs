@@ -9,11 +9,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
+use exuvia_api::{Failure, MAX_DEPLOY_BYTES, code};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use crate::error::{Failure, code};
-use crate::framing::MAX_DEPLOY_BYTES;
 use crate::host::Host;
+use crate::refusal::Refusal;
 use crate::routes::Shared;
 
 /// The maximum number of bytes in the bodies of all requests in progress: two deployments of
@@ -112,9 +112,9 @@ pub(crate) struct Whole<const LIMIT: usize> {
 }
 
 impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
-    type Rejection = Failure;
+    type Rejection = Refusal;
 
-    async fn from_request(request: Request, shared: &Arc<Shared<H>>) -> Result<Self, Failure> {
+    async fn from_request(request: Request, shared: &Arc<Shared<H>>) -> Result<Self, Refusal> {
         let too_large = || {
             Failure::new(
                 code::TOO_LARGE,
@@ -127,7 +127,7 @@ impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
             .and_then(|length| length.parse::<u64>().ok());
         if announced.is_some_and(|length| length > LIMIT as u64) {
             forget_request(request).await;
-            return Err(too_large());
+            return Err(too_large().into());
         }
         let lost = |why: String| Failure::new(code::BAD_REQUEST, why);
         let mut whole = Self {
@@ -147,7 +147,7 @@ impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
                     whole.bytes.extend_from_slice(&data);
                 }
             }
-            Ok(())
+            Ok::<(), Failure>(())
         };
         let patience = shared.bounds.body;
         match tokio::time::timeout(patience, receive).await {
@@ -155,9 +155,9 @@ impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
             Ok(Err(refused)) => {
                 drop(whole);
                 forget(body).await;
-                Err(refused)
+                Err(refused.into())
             }
-            Err(_) => Err(lost(format!("the body did not arrive within {patience:?}"))),
+            Err(_) => Err(lost(format!("the body did not arrive within {patience:?}")).into()),
         }
     }
 }

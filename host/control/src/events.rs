@@ -8,13 +8,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
+use exuvia_api::EventLine;
 use hyper::body::{Body, Bytes, Frame};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-
-use crate::wire::EventLine;
 
 /// Lines that are buffered for the client. Few: what waits longer belongs in the node's own
 /// queue, which can drop events.

@@ -5,12 +5,10 @@ use std::fmt::Display;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime};
 
+use exuvia_api::{DeployOptions, Failure, Sort, Upload};
 use exuvia_node::{Suspended, Traced};
 use serde::Serialize;
 use tokio::sync::broadcast;
-
-use crate::error::Failure;
-use crate::wire::{DeployOptions, Sort};
 
 /// A node as the server sees it.
 pub trait Host: Clone + Send + Sync + 'static {
@@ -76,15 +74,4 @@ pub trait Host: Clone + Send + Sync + 'static {
     fn events(&self) -> broadcast::Receiver<Self::Event>;
     /// Returns the time of an event.
     fn event_time(event: &Self::Event) -> SystemTime;
-}
-
-/// The new bytes of a module.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upload {
-    /// The module's name in the manifest.
-    pub name: String,
-    /// The origin of the bytes, for messages.
-    pub source: String,
-    /// The Wasm module.
-    pub bytes: Vec<u8>,
 }

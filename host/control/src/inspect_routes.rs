@@ -14,30 +14,24 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use exuvia_api::{
+    DEFAULT_LISTED, DEFAULT_TOP, DEFAULT_TRACED, EventLine, Failure, MAX_LISTED, MAX_TOP,
+    MAX_TRACED, Sort, code,
+};
 use exuvia_node::{Direction, Rendered, TYPED_TAG, Traced};
 use hyper::body::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::error::{Failure, code};
 use crate::events::{Lines, encode};
 use crate::host::Host;
-use crate::routes::{App, DEFAULT_LISTED, MAX_LISTED, blocking};
+use crate::refusal::Refusal;
+use crate::routes::{App, blocking};
 use crate::server::closed;
-use crate::wire::{EventLine, Sort};
 
 /// The maximum number of concurrent traces. Each occupies a thread.
 pub const MAX_TRACES: usize = 16;
-/// The maximum number of messages in a trace.
-pub const MAX_TRACED: u64 = 1_000_000;
-/// The number of messages in a trace that names no limit.
-pub const DEFAULT_TRACED: u64 = 100;
-/// The maximum number of processes in a sample.
-pub const MAX_TOP: usize = 1_000;
-/// The number of processes in a sample that names no limit.
-const DEFAULT_TOP: usize = 50;
-
 /// How often an idle trace checks whether its client is still connected.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -63,7 +57,7 @@ fn bad(error: &QueryRejection) -> Failure {
 pub(crate) async fn process<H: Host>(
     State(shared): App<H>,
     query: Result<Query<Target>, QueryRejection>,
-) -> Result<Response, Failure> {
+) -> Result<Response, Refusal> {
     let Query(asked) = query.map_err(|error| bad(&error))?;
     let looked = blocking(&shared, move |host| host.inspect(&asked.target)).await?;
     let (inspection, state) = looked;
@@ -78,14 +72,15 @@ pub(crate) async fn process<H: Host>(
 pub(crate) async fn top<H: Host>(
     State(shared): App<H>,
     query: Result<Query<Sample>, QueryRejection>,
-) -> Result<Response, Failure> {
+) -> Result<Response, Refusal> {
     let Query(asked) = query.map_err(|error| bad(&error))?;
     let limit = asked.limit.unwrap_or(DEFAULT_TOP);
     if limit > MAX_TOP {
         return Err(Failure::new(
             code::TOO_LARGE,
             format!("{limit} processes in one sample, the limit is {MAX_TOP}"),
-        ));
+        )
+        .into());
     }
     let top = blocking(&shared, move |host| Ok(host.top(asked.sort, limit))).await?;
     Ok(Json(top).into_response())
@@ -94,7 +89,7 @@ pub(crate) async fn top<H: Host>(
 pub(crate) async fn describe<H: Host>(
     State(shared): App<H>,
     query: Result<Query<Target>, QueryRejection>,
-) -> Result<Response, Failure> {
+) -> Result<Response, Refusal> {
     let Query(asked) = query.map_err(|error| bad(&error))?;
     let described = blocking(&shared, move |host| host.describe(&asked.target)).await?;
     Ok(Json(described).into_response())
@@ -109,14 +104,15 @@ pub(crate) struct Limit {
 pub(crate) async fn tree<H: Host>(
     State(shared): App<H>,
     query: Result<Query<Limit>, QueryRejection>,
-) -> Result<Response, Failure> {
+) -> Result<Response, Refusal> {
     let Query(asked) = query.map_err(|error| bad(&error))?;
     let limit = asked.limit.unwrap_or(DEFAULT_LISTED);
     if limit > MAX_LISTED {
         return Err(Failure::new(
             code::TOO_LARGE,
             format!("{limit} processes in one tree, the limit is {MAX_LISTED}"),
-        ));
+        )
+        .into());
     }
     let tree = blocking(&shared, move |host| Ok(host.tree(limit))).await?;
     Ok(Json(tree).into_response())
@@ -125,14 +121,15 @@ pub(crate) async fn tree<H: Host>(
 pub(crate) async fn trace<H: Host>(
     State(shared): App<H>,
     query: Result<Query<Target>, QueryRejection>,
-) -> Result<Response, Failure> {
+) -> Result<Response, Refusal> {
     let Query(asked) = query.map_err(|error| bad(&error))?;
     let limit = asked.limit.unwrap_or(DEFAULT_TRACED);
     if limit > MAX_TRACED {
         return Err(Failure::new(
             code::TOO_LARGE,
             format!("{limit} messages in one trace, the limit is {MAX_TRACED}"),
-        ));
+        )
+        .into());
     }
     let place = Arc::clone(&shared.traces)
         .try_acquire_owned()

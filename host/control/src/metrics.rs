@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::wire::Info;
+use exuvia_api::Info;
 
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 

@@ -4,6 +4,7 @@
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime};
 
+use exuvia_api::{DeployOptions, Failure, Loops, Sort, Upload, code};
 use exuvia_node::{
     Branch, CallFailed, DeployOptions as NodeOptions, Description, Filter, Inspection,
     Loops as NodeLoops, ModuleBytes, Node, NodeInfo, Pid, ProcessInfo, Rendered, RestartFailed,
@@ -12,9 +13,7 @@ use exuvia_node::{
 };
 use tokio::sync::broadcast;
 
-use crate::error::{Failure, code};
-use crate::host::{Host, Upload};
-use crate::wire::{DeployOptions, Loops, Sort};
+use crate::host::Host;
 
 impl Host for Node {
     type Info = NodeInfo;

@@ -8,42 +8,28 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use exuvia_node::Rendered;
+use exuvia_api::{
+    CallRequest, DEFAULT_LISTED, Failure, KillRequest, MAX_CALL_TIMEOUT, MAX_DEPLOY_BYTES,
+    MAX_LISTED, MAX_REASON_BYTES, MAX_REQUEST_BYTES, Rendered, Reply, SendRequest, StopTimeout,
+    Target, code, framing,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::bodies::{Bodies, Whole};
-use crate::error::{Failure, code};
 use crate::events;
-use crate::framing::{self, MAX_DEPLOY_BYTES};
 use crate::host::Host;
 use crate::inspect_routes;
 use crate::metrics;
+use crate::refusal::Refusal;
 use crate::scrape;
 use crate::server::{Bounds, StopRequest, closed};
-use crate::wire::{CallRequest, KillRequest, Reply, SendRequest, StopTimeout, Target};
-
-/// The maximum size of a request that is not a deployment: a message of the largest default
-/// size, 16 MiB, written as hex.
-pub const MAX_REQUEST_BYTES: usize = 34 * 1024 * 1024;
-
-/// The maximum number of processes in one listing.
-pub const MAX_LISTED: usize = 100_000;
-
-/// The number of processes in a listing that names no limit.
-pub(crate) const DEFAULT_LISTED: usize = 1_000;
-
-/// The maximum length of the reason of a kill.
-pub const MAX_REASON_BYTES: usize = 4 << 10;
-
-/// The maximum timeout of a call.
-pub const MAX_CALL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The maximum number of concurrent requests. Each may occupy a thread of tokio's blocking
 /// pool, which has 512.
@@ -70,7 +56,7 @@ pub(crate) struct Shared<H> {
 }
 
 pub(crate) type App<H> = State<Arc<Shared<H>>>;
-type Answered = Result<Response, Failure>;
+type Answered = Result<Response, Refusal>;
 
 pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
     Router::new()
@@ -99,12 +85,13 @@ pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
         .with_state(shared)
 }
 
-async fn no_route(method: axum::http::Method, uri: axum::http::Uri) -> Failure {
+async fn no_route(method: axum::http::Method, uri: axum::http::Uri) -> Refusal {
     Failure::new(
         code::NO_ROUTE,
         format!("there is no `{method} {}`", uri.path()),
     )
     .help("docs/cli.md lists the routes; node and client may be of different versions")
+    .into()
 }
 
 async fn info<H: Host>(State(shared): App<H>) -> Answered {
@@ -136,7 +123,8 @@ async fn processes<H: Host>(
         return Err(Failure::new(
             code::TOO_LARGE,
             format!("{limit} processes in one listing, the limit is {MAX_LISTED}"),
-        ));
+        )
+        .into());
     }
     let list = blocking(&shared, move |host| {
         Ok(host.processes(listing.module, limit))
@@ -177,7 +165,8 @@ async fn call<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) ->
                 MAX_CALL_TIMEOUT.as_secs(),
                 request.timeout_ms
             ),
-        ));
+        )
+        .into());
     }
     let place = Arc::clone(&shared.calls).try_acquire_owned().map_err(|_| {
         Failure::new(
@@ -194,7 +183,7 @@ async fn call<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) ->
     let reply = Reply {
         tag,
         bytes: payload.len() as u64,
-        payload: Rendered::new(tag, &payload),
+        payload: rendered(exuvia_node::Rendered::new(tag, &payload)),
     };
     Ok(Json(reply).into_response())
 }
@@ -234,7 +223,8 @@ async fn kill<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) ->
         return Err(Failure::new(
             code::TOO_LARGE,
             format!("a reason may have {MAX_REASON_BYTES} bytes"),
-        ));
+        )
+        .into());
     }
     let killed = blocking(&shared, move |host| host.kill(&target, reason.as_deref())).await?;
     let (pid, ended) = killed;
@@ -332,18 +322,12 @@ fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     })
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let status = match self.code.as_str() {
-            code::BAD_REQUEST => StatusCode::BAD_REQUEST,
-            code::NO_ROUTE | code::NO_PROCESS => StatusCode::NOT_FOUND,
-            code::TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
-            code::BUSY | code::STOPPING => StatusCode::SERVICE_UNAVAILABLE,
-            code::TIMEOUT => StatusCode::GATEWAY_TIMEOUT,
-            code::INTERNAL => StatusCode::INTERNAL_SERVER_ERROR,
-            // The node works and refused the request.
-            _ => StatusCode::CONFLICT,
-        };
-        (status, Json(json!({ "error": self }))).into_response()
+/// Converts what the node shows of a payload.
+fn rendered(shown: exuvia_node::Rendered) -> Rendered {
+    match shown {
+        exuvia_node::Rendered::Empty => Rendered::Empty,
+        exuvia_node::Rendered::Msgpack(value) => Rendered::Msgpack(value),
+        exuvia_node::Rendered::Text(text) => Rendered::Text(text),
+        exuvia_node::Rendered::Hex(digits) => Rendered::Hex(digits),
     }
 }

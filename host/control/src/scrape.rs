@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use exuvia_api::{Failure, Info, code};
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,10 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::error::{Failure, code};
 use crate::host::Host;
 use crate::metrics;
-use crate::wire::Info;
+use crate::refusal::Refusal;
 
 /// The maximum number of connections. Scrapers are few.
 pub const MAX_SCRAPERS: usize = 16;
@@ -98,7 +98,7 @@ pub fn serve_metrics<H: Host>(host: H, listener: std::net::TcpListener) -> io::R
     Ok(Scraped { address, task })
 }
 
-async fn numbers<H: Host>(State(host): State<H>) -> Result<Response, Failure> {
+async fn numbers<H: Host>(State(host): State<H>) -> Result<Response, Refusal> {
     let looked = spawn_blocking(move || info(&host)).await;
     let info = looked.map_err(|error| Failure::new(code::INTERNAL, error.to_string()))??;
     let text = metrics::text(&info);

@@ -14,26 +14,13 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use exuvia_api::check_path;
 use tokio::net::{UnixListener, UnixSocket};
 
-use crate::error::{PathTooLong, ServeError};
-
-/// The maximum length of a socket's path: Linux has 108 bytes for it, including the terminating
-/// NUL.
-pub const MAX_SOCKET_PATH_BYTES: usize = 107;
+use crate::error::ServeError;
 
 /// The maximum number of connections that wait to be accepted. Only a faulty client opens more.
 const BACKLOG: u32 = 128;
-
-/// Checks that a path fits into a socket address.
-pub fn check_path(path: &Path) -> Result<(), PathTooLong> {
-    if path.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
-        return Err(PathTooLong {
-            path: path.to_path_buf(),
-        });
-    }
-    Ok(())
-}
 
 /// The right to listen at a path, held until it is dropped.
 #[derive(Debug)]

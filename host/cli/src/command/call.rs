@@ -1,6 +1,6 @@
 //! `exuvia call`: calls a function of a process's protocol by its name.
 
-use exuvia_control::{Description, Function, Payload, TYPED_TAG};
+use exuvia_api::{Description, Function, Payload, TYPED_TAG};
 use serde_json::{Map, Value, json};
 
 use super::describe::{signature, silent};
@@ -247,7 +247,7 @@ fn looks_named(argument: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use exuvia_control::Function;
+    use exuvia_api::Function;
     use serde_json::json;
 
     use super::message;

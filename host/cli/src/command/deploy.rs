@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use exuvia_control::{Answer, DeployOptions, Info, Loops, MAX_DEPLOY_BYTES, Swap, Upload};
+use exuvia_api::{Answer, DeployOptions, Info, Loops, MAX_DEPLOY_BYTES, Swap, Upload};
 use exuvia_node::manifest::Manifest;
 
 use crate::error::{CliError, Exit};

@@ -1,6 +1,6 @@
 //! `exuvia describe`: lists the functions that a process accepts.
 
-use exuvia_control::{Description, Function};
+use exuvia_api::{Description, Function};
 
 use crate::error::CliError;
 use crate::output::{Output, Tone, clean};

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use exuvia_control::{Claim, EventLine};
+use exuvia_api::EventLine;
+use exuvia_control::Claim;
 use exuvia_node::{BuildError, BuildWatcher, Event, NodeConfig};
 use serde_json::json;
 

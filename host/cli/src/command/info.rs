@@ -1,6 +1,6 @@
 //! `exuvia info`: shows the node as a whole.
 
-use exuvia_control::Info;
+use exuvia_api::Info;
 
 use crate::error::CliError;
 use crate::output::{Output, Tone, bytes, clean};

@@ -1,7 +1,7 @@
 //! `exuvia ps`: lists the processes of a node.
 
 use clap::builder::RangedU64ValueParser;
-use exuvia_control::{Client, Info, MAX_LISTED, ModuleInfo, Process};
+use exuvia_api::{Client, Info, MAX_LISTED, ModuleInfo, Process};
 
 use crate::error::{CliError, Exit};
 use crate::output::{Output, Tone, bytes, clean};

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use exuvia_control::{
+use exuvia_api::{
     CallRequest, Client, MAX_REQUEST_BYTES, Payload, REFUSED_TAG, Rendered, SendRequest, TYPED_TAG,
 };
 

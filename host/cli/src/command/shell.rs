@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use exuvia_control::{Client, is_hidden};
+use exuvia_api::Client;
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
@@ -18,6 +18,7 @@ use crate::environment;
 use crate::error::{CliError, Exit};
 use crate::output::{Output, Tone, clean};
 use crate::place::Place;
+use crate::text::is_hidden;
 
 /// The maximum number of lines kept in the history.
 const HISTORY: usize = 1_000;

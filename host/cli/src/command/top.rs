@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use crossterm::event::{Event as Key, KeyCode, KeyEventKind, KeyModifiers};
-use exuvia_control::{Client, EventLine, Info, MAX_TOP, Sort, Top, TopProcess};
+use exuvia_api::{Client, EventLine, Info, MAX_TOP, Sort, Top, TopProcess};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
@@ -242,7 +242,7 @@ async fn watch(arguments: &Arguments, client: Client) -> Result<(), CliError> {
 }
 
 async fn sample(client: &Client, view: &mut View, limit: usize) -> Result<(), String> {
-    let told = |error: exuvia_control::ClientError| error.to_string();
+    let told = |error: exuvia_api::ClientError| error.to_string();
     view.top = client.top(view.by.sort(), limit).await.map_err(told)?.value;
     view.info = Some(client.info().await.map_err(told)?.value);
     Ok(())

@@ -1,7 +1,7 @@
 //! `exuvia trace`: prints the messages of one process as they are received and sent.
 
 use clap::builder::RangedU64ValueParser;
-use exuvia_control::{DEFAULT_TRACED, MAX_TRACED};
+use exuvia_api::{DEFAULT_TRACED, MAX_TRACED};
 
 use crate::error::CliError;
 use crate::output::Output;

@@ -1,6 +1,6 @@
 //! `exuvia tree`: shows the supervision tree.
 
-use exuvia_control::{Branch, MAX_LISTED};
+use exuvia_api::{Branch, MAX_LISTED};
 
 use crate::error::CliError;
 use crate::output::{Output, Tone, clean};

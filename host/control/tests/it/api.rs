@@ -4,11 +4,11 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use exuvia_control::{
+use exuvia_api::{
     CallRequest, Client, ClientError, DeployOptions, Loops, MAX_LISTED, MAX_REASON_BYTES, MAX_TOP,
-    MAX_TRACED, MAX_TRACES, Payload, Rendered, SendRequest, Sort, Upload, code, listen,
-    serve_metrics,
+    MAX_TRACED, Payload, Rendered, SendRequest, Sort, Upload, code,
 };
+use exuvia_control::{MAX_TRACES, listen, serve_metrics};
 use serde_json::{Value, json};
 
 use crate::fake::{Note, running};

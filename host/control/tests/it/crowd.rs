@@ -3,10 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use exuvia_control::{
-    Bounds, CallRequest, Client, DeployOptions, MAX_CALLS, MAX_CONNECTIONS, MAX_STREAMS, Payload,
-    Upload, code,
-};
+use exuvia_api::{CallRequest, Client, DeployOptions, Payload, Upload, code};
+use exuvia_control::{Bounds, MAX_CALLS, MAX_CONNECTIONS, MAX_STREAMS};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixSocket, UnixStream};
 use tokio::task::JoinSet;

@@ -6,10 +6,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use exuvia_control::{
-    Bounds, Branch, Claim, Client, DeployOptions, Description, Failure, Host, Info, Process,
-    Server, Sort, Top, TopProcess, Upload, code, serve_with,
+use exuvia_api::{
+    Branch, Client, DeployOptions, Description, Failure, Info, Process, Sort, Top, TopProcess,
+    Upload, code,
 };
+use exuvia_control::{Bounds, Claim, Host, Server, serve_with};
 use exuvia_node::abi::Kind;
 use exuvia_node::{Direction, Pid, Suspended, Traced};
 use serde::Serialize;

@@ -5,9 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use exuvia_control::{
-    Claim, Client, ClientError, MAX_SOCKET_PATH_BYTES, ServeError, check_path, serve,
-};
+use exuvia_api::{Client, ClientError, MAX_SOCKET_PATH_BYTES, check_path};
+use exuvia_control::{Claim, ServeError, serve};
 
 use crate::fake::{Fake, running};
 

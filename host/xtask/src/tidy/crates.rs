@@ -85,16 +85,22 @@ const CRATES: &[Crate] = &[
         reason: "it composes the crates below it",
     },
     Crate {
+        name: "api",
+        may_use: &[],
+        third_party: true,
+        reason: "its users are clients, which need no node",
+    },
+    Crate {
         name: "control",
-        may_use: &["node"],
+        may_use: &["api", "node"],
         third_party: true,
         reason: "operators see what the node shows, nothing deeper",
     },
     Crate {
         name: "cli",
-        may_use: &["control", "node"],
+        may_use: &["api", "control", "node"],
         third_party: true,
-        reason: "a client of `control`, plus `node` for run and dev",
+        reason: "a client of the API, plus `node` and `control` for run and dev",
     },
     Crate {
         name: "cluster",
@@ -140,7 +146,7 @@ const RESTRICTED: &[Restricted] = &[
     Restricted {
         name: "tokio",
         // The engine needs it for the trait of a guest's output in `wasmtime-wasi`.
-        only_in: &["engine", "node", "control", "cli", "cluster"],
+        only_in: &["engine", "node", "api", "control", "cli", "cluster"],
         reason: "scheduler threads never wait for an async runtime",
     },
     Restricted {
@@ -155,7 +161,7 @@ const RESTRICTED: &[Restricted] = &[
     },
     Restricted {
         name: "hyper",
-        only_in: &["control"],
+        only_in: &["api", "control"],
         reason: "HTTP ends in the control API",
     },
     Restricted {

@@ -4,8 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::payload::Payload;
-use exuvia_node::{Function, Rendered, TYPED_TAG};
+use crate::payload::{Payload, Rendered, TYPED_TAG};
 
 /// The response of `GET /v1/info`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -313,7 +312,7 @@ impl EventLine {
     /// Creates a line with the current time.
     pub fn now(line: impl Into<String>, event: Value) -> Self {
         Self {
-            at: crate::text::now(),
+            at: crate::time::now(),
             line: line.into(),
             event,
         }
@@ -322,7 +321,7 @@ impl EventLine {
     /// Creates a line with the time `at`.
     pub fn at(at: std::time::SystemTime, line: impl Into<String>, event: Value) -> Self {
         Self {
-            at: crate::text::time(at),
+            at: crate::time::format(at),
             line: line.into(),
             event,
         }
@@ -332,9 +331,9 @@ impl EventLine {
 /// `POST /v1/suspend`, `/v1/resume` and `/v1/restart`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Target {
+pub struct Target {
     /// A pid or a registered name.
-    pub(crate) target: String,
+    pub target: String,
 }
 
 /// The result of suspending or resuming a process.
@@ -349,12 +348,12 @@ pub struct Suspended {
 /// `POST /v1/kill`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct KillRequest {
+pub struct KillRequest {
     /// A pid or a registered name.
-    pub(crate) target: String,
+    pub target: String,
     /// The exit reason, seen in the log and by linked processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<String>,
+    pub reason: Option<String>,
 }
 
 /// The result of a kill.
@@ -391,6 +390,36 @@ pub struct Description {
     pub unreadable: Option<String>,
 }
 
+/// A function of a protocol, as a module describes it in its section `exuvia.protocol`
+/// (`guest-sdk/abi.md`, section 2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Function {
+    /// Its name.
+    pub name: String,
+    /// Its parameters, in order.
+    #[serde(default)]
+    pub parameters: Vec<Parameter>,
+    /// The type of its reply; none: it is a message, which has no reply.
+    #[serde(default)]
+    pub reply: Option<String>,
+    /// Its name in the message; by default that of the function.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// What it is for.
+    #[serde(default)]
+    pub docs: String,
+}
+
+/// A parameter of a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Its type, as the module's language writes it.
+    #[serde(rename = "type", default)]
+    pub ty: String,
+}
+
 /// A process of `GET /v1/tree`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Branch {
@@ -417,4 +446,15 @@ pub struct Branch {
     /// The number of children that are not listed.
     #[serde(default)]
     pub more: usize,
+}
+
+/// The new bytes of a module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// The module's name in the manifest.
+    pub name: String,
+    /// The origin of the bytes, for messages.
+    pub source: String,
+    /// The Wasm module.
+    pub bytes: Vec<u8>,
 }

@@ -17,11 +17,10 @@ use tokio::net::UnixStream;
 
 use crate::error::{ClientError, Failure};
 use crate::framing;
-use crate::host::Upload;
-use crate::socket;
+use crate::socket_path;
 use crate::wire::{
     Branch, CallRequest, DeployOptions, Description, EventLine, Info, KillRequest, Killed, Process,
-    Reply, Restarted, SendRequest, Sent, Sort, StopTimeout, Suspended, Swap, Target, Top,
+    Reply, Restarted, SendRequest, Sent, Sort, StopTimeout, Suspended, Swap, Target, Top, Upload,
 };
 
 /// The maximum size of a response: a listing of 100,000 processes has about 30 MiB.
@@ -58,7 +57,7 @@ impl Client {
     /// Returns a client for this socket without connecting. Fails if the path is too long.
     pub fn new(socket: impl Into<PathBuf>) -> Result<Self, ClientError> {
         let socket = socket.into();
-        socket::check_path(&socket)?;
+        socket_path::check_path(&socket)?;
         Ok(Self { socket })
     }
 

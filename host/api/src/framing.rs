@@ -5,18 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, code};
-use crate::host::Upload;
-use crate::wire::{DeployOptions, Loops};
-
-/// The maximum size of the body, all modules together. A module of a language with a large
-/// runtime has some ten megabytes.
-pub const MAX_DEPLOY_BYTES: usize = 256 * 1024 * 1024;
-
-/// The maximum number of modules in one swap.
-pub const MAX_DEPLOY_MODULES: usize = 1_024;
-
-/// The maximum length of the first line: enough for that many names and paths.
-pub const MAX_DEPLOY_HEADER_BYTES: usize = 1024 * 1024;
+use crate::limits::{MAX_DEPLOY_BYTES, MAX_DEPLOY_HEADER_BYTES, MAX_DEPLOY_MODULES};
+use crate::wire::{DeployOptions, Loops, Upload};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +28,7 @@ struct Part {
 }
 
 /// Encodes a body. Fails if it would exceed [`MAX_DEPLOY_BYTES`].
-pub(crate) fn write(modules: &[Upload], options: DeployOptions) -> Result<Vec<u8>, Failure> {
+pub fn write(modules: &[Upload], options: DeployOptions) -> Result<Vec<u8>, Failure> {
     let header = Header {
         modules: modules
             .iter()
@@ -66,7 +56,7 @@ pub(crate) fn write(modules: &[Upload], options: DeployOptions) -> Result<Vec<u8
 }
 
 /// Decodes a body. Fails if it is malformed or exceeds a limit.
-pub(crate) fn read(body: &[u8]) -> Result<(Vec<Upload>, DeployOptions), Failure> {
+pub fn read(body: &[u8]) -> Result<(Vec<Upload>, DeployOptions), Failure> {
     let wrong = |message: String| {
         Failure::new(code::BAD_REQUEST, message).help(
             "the body is one line of JSON, {\"modules\":[{\"name\":..,\"size\":..}]}, then the \
@@ -128,7 +118,8 @@ pub(crate) fn read(body: &[u8]) -> Result<(Vec<Upload>, DeployOptions), Failure>
     Ok((modules, options))
 }
 
-pub(crate) fn too_large() -> Failure {
+/// Returns the failure of a deployment that exceeds [`MAX_DEPLOY_BYTES`].
+pub fn too_large() -> Failure {
     Failure::new(
         code::TOO_LARGE,
         format!("the modules of one swap may have {MAX_DEPLOY_BYTES} bytes in all"),
@@ -140,8 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{read, write};
-    use crate::host::Upload;
-    use crate::wire::{DeployOptions, Loops};
+    use crate::wire::{DeployOptions, Loops, Upload};
 
     fn upload(name: &str, bytes: &[u8]) -> Upload {
         Upload {

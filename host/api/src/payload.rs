@@ -1,5 +1,5 @@
-//! Payloads as people write them: JSON, text or hex. Processes read bytes, which the SDKs
-//! decode as MessagePack.
+//! Payloads as people write and read them: JSON, text or hex. Processes read and send bytes,
+//! which the SDKs encode as MessagePack.
 
 use std::fmt;
 
@@ -7,6 +7,36 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Failure, code};
+
+/// The tag under which the SDKs send typed values as MessagePack.
+pub const TYPED_TAG: u32 = 0;
+
+/// The tag of a reply that gives, as text, the reason why a request was not understood.
+pub const REFUSED_TAG: u32 = u32::MAX;
+
+/// A payload for display, in the first of these forms that fits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "encoding", content = "payload", rename_all = "snake_case")]
+pub enum Rendered {
+    /// No bytes.
+    Empty,
+    /// One MessagePack value. Bytes inside it are shown as `0x..`.
+    Msgpack(Value),
+    /// Readable text.
+    Text(String),
+    /// Anything else, in hexadecimal.
+    Hex(String),
+}
+
+impl fmt::Display for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => Ok(()),
+            Self::Msgpack(value) => fmt::Display::fmt(value, f),
+            Self::Text(text) | Self::Hex(text) => f.write_str(text),
+        }
+    }
+}
 
 /// A payload as a person writes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,25 +1,9 @@
-//! Text for people: the time of a line, and the detection of deceptive characters.
-
-use std::time::SystemTime;
-
-/// Returns the current time in the format of all lines: RFC 3339, UTC, with milliseconds.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the wall clock is for people, and nothing is decided by it"
-)]
-pub fn now() -> String {
-    time(SystemTime::now())
-}
-
-/// Returns a time in the same format.
-pub(crate) fn time(at: SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
-}
+//! The detection of deceptive characters in text for people.
 
 /// Returns whether a character is invisible, looks like a space without being one, or moves the
 /// characters beside it (Unicode Annex 9). With such characters the name of a guest could pass
 /// for another, and its text for the node's.
-pub fn is_hidden(c: char) -> bool {
+pub(crate) fn is_hidden(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }
@@ -38,15 +22,7 @@ pub fn is_hidden(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
-
-    use super::{is_hidden, time};
-
-    #[test]
-    fn a_time_has_milliseconds_and_is_utc() {
-        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_042);
-        assert_eq!(time(at), "2023-11-14T22:13:20.042Z");
-    }
+    use super::is_hidden;
 
     #[test]
     fn what_is_not_seen_is_known() {
