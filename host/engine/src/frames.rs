@@ -44,6 +44,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use exuvia_image::{GUARD, PageMap, RESERVED};
 use parking_lot::{Mutex, RwLock};
 
 use crate::executor::Shared;
@@ -54,7 +55,6 @@ use crate::frames::slots::{FrameLease, FrameSlots};
 use crate::guest::GuestSystem;
 use crate::module::info::Artifact;
 use crate::module::stack_policy::Stack;
-use crate::pagemap::{GUARD, PageMap, RESERVED};
 
 pub(crate) use census::Census;
 pub(crate) use waiters::{Turnstile, Waiters};

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use exuvia_abi::receive;
 use exuvia_code::{Version, VersionRef};
+use exuvia_image::Image;
 use exuvia_process::{Body, Envelope, Members, Pid, Process, System};
 
 use crate::frames::pool::Stamp;
 use crate::frames::slots::FrameLease;
-use crate::image::Image;
 use crate::module::info::Artifact;
 use crate::resources::wasi::{Wake, Wasi};
 use crate::upgrade::rollback::Probation;

@@ -15,19 +15,19 @@ mod tables;
 pub(crate) mod wasi;
 
 use exuvia_abi::{Code, Pid, SUSPEND};
+use exuvia_image::Image;
+use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
 use exuvia_process::{Charge, Due, Payload};
 use wasmtime::{AsContextMut, Caller, Func, Global, Linker, Store, Val};
 
 use crate::executor::Executor;
 use crate::frames::blocked::{self, BlockedGuest, Ending, OnThisStack};
 use crate::guest::{Guest, GuestProcess, Wait, WaitReason};
-use crate::image::Image;
 use crate::instance::setup::set_reductions;
 use crate::instance::store::{FrameData, Mode, Restricted, View, bytes, bytes_mut, view};
 use crate::module::stack_policy::Stack;
 use crate::suspend::fiber::{self, FiberRequest, NextRequest};
 use crate::transaction::{commit_transaction, transaction};
-use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
 
 /// Defines every host call of `exuvia_abi::HOST_CALLS`.
 pub(crate) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {

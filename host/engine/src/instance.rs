@@ -2,6 +2,7 @@
 //! and taken out of it.
 
 pub(crate) mod backtrace;
+pub(crate) mod linear_memory;
 pub(crate) mod setup;
 pub(crate) mod store;
 
@@ -13,6 +14,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use exuvia_abi::Reason;
+use exuvia_image::{After, Base, Image, Scratch, total};
+use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
 use exuvia_process::{ExitReason, Grants};
 use wasmtime::{AsContextMut, Store};
 use wasmtime_wasi::I32Exit;
@@ -21,18 +24,15 @@ use crate::WASM_PAGE;
 use crate::frames::frame::{panic_text, panicked};
 use crate::guest::GuestProcess;
 use crate::host_calls::forget_mail;
-use crate::image::{After, Base, Image, Scratch};
 use crate::instance::setup::{
     CROSSING_REDUCTIONS, Handles, INITIALIZATION, call, initialize, restricted, set_bits, to_bits,
     use_fibers,
 };
 use crate::instance::store::{Denied, Exit, FrameData, Mode, ReductionDebt};
 use crate::module::info::Plan;
-use crate::pagemap::{self, total};
 use crate::resources::wasi::Wasi;
 use crate::suspend::fiber;
 use crate::transaction::transaction;
-use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
 
 /// An instance and the base that it is compared with. The store's data refers to it too: a
 /// suspended guest copies its own state from inside the call.
@@ -226,9 +226,8 @@ impl Instance {
         // No image is smaller than the base, and below that are the pages that frames
         // share.
         let bytes = pages.max(inside.base.memory_pages) as usize * WASM_PAGE as usize;
-        let memories = &inside.plan.memories;
-        let done = memories
-            .shrink(&mut self.store, &inside.handles.memory, bytes)
+        let (memories, memory) = (&inside.plan.memories, &inside.handles.memory);
+        let done = linear_memory::shrink(memories, &mut self.store, memory, bytes)
             .map_err(|error| error.to_string())?;
         if done {
             // The written pages below the new end are the same as before.
@@ -250,7 +249,7 @@ impl Instance {
     pub(crate) fn release(&mut self) {
         let (inside, scratch) = (&*self.inside, &mut self.scratch);
         let memory = inside.handles.memory.data_mut(&mut self.store);
-        pagemap::release(memory);
+        exuvia_image::release(memory);
         inside.base.restore(memory, &inside.base.written);
         self.store.data_mut().faults = None;
         inside.find_written(&mut self.store, scratch);

@@ -1,9 +1,9 @@
 //! The engine: everything that depends on wasmtime. It makes versions from module bytes
 //! (`loader`, `module`), runs processes in frames (`executor`, `process`, `instance`), pages
-//! them out and in (`frames`, `image`, `pagemap`), upgrades them and their state to new code
+//! them out and in (`frames`), upgrades them and their state to new code
 //! and back (`upgrade`), and serves the host calls of guests (`host_calls`).
 //!
-//! `unsafe` is used only in `pagemap` and `module::compile_cache`.
+//! `unsafe` is used only in `instance::linear_memory` and `module::compile_cache`.
 #![deny(clippy::undocumented_unsafe_blocks)]
 #![warn(missing_docs)]
 
@@ -12,12 +12,10 @@ mod executor;
 mod frames;
 mod guest;
 mod host_calls;
-mod image;
 mod instance;
 mod loader;
 mod module;
 mod observer;
-mod pagemap;
 mod process;
 mod resources;
 mod suspend;
@@ -28,6 +26,7 @@ mod upgrade;
 
 pub use error::{LoadError, MissingExport, UpgradeError, VerifyError};
 pub use executor::{Executor, ExecutorConfig, Metrics};
+pub use exuvia_image::Method;
 pub use exuvia_instrument::{MAX_MODULE_BYTES, SLICE};
 pub use frames::blocked::{ResumeHandle, SpareThread, Threads, prepare_thread};
 pub use frames::{FrameCounts, default_frames, mappings_of};
@@ -35,7 +34,6 @@ pub use guest::{Busy, Guest, GuestProcess, GuestSystem};
 pub use loader::{Engine, EngineConfig, THREAD_STACK};
 pub use module::info::Artifact;
 pub use observer::{Observer, Services};
-pub use pagemap::Method;
 pub use process::saved::{Copied, Saved};
 pub use process::turn::TurnResult;
 pub use timing::{Tally, Timing};

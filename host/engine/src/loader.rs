@@ -6,12 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use exuvia_abi::{ABI_VERSION, HostCall, MODULE, WasmType, exports, wasi};
+use exuvia_image::{GUARD, Memories, Method, PageMap, RESERVED};
+use exuvia_instrument::{
+    ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
+};
 use wasmtime::{Config, InstanceAllocationStrategy, Linker, Module};
 
 use crate::error::LoadError;
 use crate::frames::capacity::advice;
 use crate::frames::frame::Frame;
 use crate::host_calls;
+use crate::instance::linear_memory::Creator;
 use crate::instance::store::FrameData;
 use crate::module::compile::Compilers;
 use crate::module::compile_cache::Cache;
@@ -20,10 +25,6 @@ use crate::module::info::{Artifact, Initialization, Plan};
 use crate::module::missing;
 use crate::module::stack_policy::StackPolicy;
 use crate::module::text::assembled;
-use crate::pagemap::{self, Memories, Method, PageMap};
-use exuvia_instrument::{
-    ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
-};
 
 /// Configuration of the engine.
 #[derive(Clone, Debug)]
@@ -105,11 +106,11 @@ impl Engine {
             .async_stack_size(config.stack + HOST_STACK)
             // A frame's memory must not move: its page map is asked for by address.
             .memory_may_move(false)
-            .memory_reservation(pagemap::RESERVED as u64)
-            .memory_guard_size(pagemap::GUARD as u64)
+            .memory_reservation(RESERVED as u64)
+            .memory_guard_size(GUARD as u64)
             // Frames share their base (see `image`), and nothing else.
             .memory_init_cow(false)
-            .with_host_memory(memories.clone())
+            .with_host_memory(Arc::new(Creator(memories.clone())))
             // The instrumentation marks its yields as unlikely.
             .wasm_branch_hinting(true);
         if config.functions > 0 {

@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 
 use exuvia_abi::{Pid, Reason};
 use exuvia_code::{Release, UpgradePath, Version, VersionRef};
+use exuvia_image::{After, Image};
 use exuvia_process::ExitReason;
 
 use crate::error::UpgradeError;
 use crate::executor::{Executor, Shared};
 use crate::frames::slots::FrameLease;
 use crate::guest::{Guest, GuestProcess, Location};
-use crate::image::{After, Image};
 use crate::module::info::Artifact;
 use crate::upgrade::migrate::{Destination, Upgraded};
 use crate::upgrade::rollback::{OldFiles, RollbackTarget};

@@ -14,11 +14,11 @@ use std::any::Any;
 use std::cell::Cell;
 use std::sync::Arc;
 
+use exuvia_image::Image;
 use parking_lot::{Condvar, Mutex};
 
 use crate::frames::slots::FrameLease;
 use crate::guest::GuestProcess;
-use crate::image::Image;
 use crate::instance::Instance;
 use crate::process::turn::TurnResult;
 

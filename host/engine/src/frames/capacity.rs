@@ -11,7 +11,7 @@ use exuvia_process::Clock;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
-use crate::pagemap::NO_ADDRESSES;
+use crate::instance::linear_memory::NO_ADDRESSES;
 
 /// How long no frame is tried again after a failure, in nanoseconds. A try costs some
 /// system calls under the kernel's lock on the mappings.
@@ -103,7 +103,7 @@ pub(crate) fn advice() -> String {
     if let Some(limit) = address_space() {
         return format!(
             "its addresses are limited to {limit} bytes, and each frame reserves {} of them; start it without that limit (`ulimit -v unlimited`)",
-            crate::pagemap::RESERVED
+            exuvia_image::RESERVED
         );
     }
     "the system has no memory left for it; lower `frame_memory` or `frames` in `[node]`, or give it more memory".into()

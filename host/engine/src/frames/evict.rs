@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use exuvia_image::After;
+
 use super::FrameTable;
 use crate::executor::Shared;
 use crate::frames::pool::{EvictFrom, Pool};
 use crate::frames::slots::FrameLease;
 use crate::guest::Location;
-use crate::image::After;
 use crate::timing::Timing;
 
 impl FrameTable {

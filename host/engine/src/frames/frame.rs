@@ -21,6 +21,8 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use exuvia_abi::Reason;
+use exuvia_image::Extent;
+use exuvia_image::{After, Base, Image};
 use exuvia_process::{ExitReason, Grants};
 use wasmtime::Store;
 use wasmtime_wasi::runtime::with_ambient_tokio_runtime;
@@ -30,13 +32,11 @@ use crate::frames::blocked::{self, BlockedGuest, BlockedHandle};
 use crate::frames::capacity::is_out_of_resources;
 use crate::frames::slots::FrameLease;
 use crate::guest::{GuestProcess, GuestSystem};
-use crate::image::{After, Base, Image};
 use crate::instance::setup::{Setup, set_up};
 use crate::instance::store::FrameData;
 use crate::instance::{Ended, Instance, Outcome};
 use crate::module::info::{Artifact, Initialization, Plan};
 use crate::module::stack_policy::Stack;
-use crate::pagemap::Extent;
 use crate::resources::wasi::Wake;
 use crate::suspend::fiber::{self, FiberRequest};
 

@@ -11,13 +11,13 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use exuvia_image::{Extent, PageMap};
 use parking_lot::Mutex;
 
 use crate::frames::frame::Frame;
 use crate::frames::pool::Pool;
 use crate::frames::{Census, Waiters};
 use crate::module::stack_policy::Stack;
-use crate::pagemap::{Extent, PageMap};
 
 /// The value of `occupant` for no process.
 const NO_PROCESS: u32 = u32::MAX;

@@ -3,6 +3,7 @@
 
 use exuvia_abi::Pid;
 use exuvia_code::{CodeServer, Digest, Version};
+use exuvia_image::Image;
 use exuvia_process::{
     Clock, Envelope, Grants, Limits, Payload, Schedule, Signal, SpawnSpec, System,
 };
@@ -11,7 +12,6 @@ use super::*;
 use crate::executor::{Executor, ExecutorConfig};
 use crate::frames::blocked::{SpareThread, Threads};
 use crate::guest::Location;
-use crate::image::Image;
 use crate::loader::{Engine, EngineConfig};
 use crate::observer::Observer;
 use crate::process::turn::TurnResult;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use exuvia_abi::wasi::{Act, FUNCTIONS, Function, PARTS, PATH, RANDOM, errno};
 use exuvia_abi::{Reason, log};
+use exuvia_instrument::SLICE;
 use exuvia_process::ExitReason;
 use wasmtime::{Caller, Func, Linker, Store};
 
@@ -16,7 +17,6 @@ use crate::instance::store::{Denied, Exit, FrameData, Mode, ProcessEnds, Refused
 use crate::resources::wasi::{Called, Wasi};
 use crate::suspend::fiber::{self, FiberRequest, NextRequest};
 use crate::transaction::commit_transaction;
-use exuvia_instrument::SLICE;
 
 /// Reductions for each call, beside what the guest pays for the instruction.
 const COST: u32 = 4;

@@ -4,20 +4,20 @@
 use std::sync::Arc;
 
 use exuvia_abi::exports;
+use exuvia_image::Base;
+use exuvia_instrument::{
+    EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, SLICE, SLOT_WAIT,
+    SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
+};
 use wasmtime::{Func, Global, Instance, Memory, Ref, Store, Table, TypedFunc, Val};
 
 use crate::frames::capacity::is_out_of_resources;
 use crate::frames::frame::{Failed, InitialState};
 use crate::host_calls::{self, Pause};
-use crate::image::Base;
 use crate::instance::backtrace;
 use crate::instance::store::{FrameData, Mode, Restricted};
 use crate::module::info::Plan;
 use crate::module::stack_policy::Stack;
-use exuvia_instrument::{
-    EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, SLICE, SLOT_WAIT,
-    SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
-};
 
 /// What a frame is made from.
 pub(crate) struct Setup {
@@ -130,7 +130,7 @@ fn to_base(store: &mut Store<FrameData>, handles: &Handles, base: &Base) -> wasm
     if wants > has {
         handles.memory.grow(&mut *store, wants - has)?;
     }
-    base.furnish(handles.memory.data_mut(&mut *store))?;
+    base.map(handles.memory.data_mut(&mut *store))?;
     for (global, value) in handles.globals.iter().zip(&base.globals) {
         set_bits(global, store, *value);
     }

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use exuvia_image::Faults;
+use exuvia_instrument::BYTES_PER_REDUCTION;
 use exuvia_process::{ExitReason, Pid};
 use wasmtime::{Caller, Global, Memory, ResourceLimiter};
 
@@ -11,9 +13,7 @@ use crate::frames::capacity::is_out_of_resources;
 use crate::guest::GuestProcess;
 use crate::instance::InstanceHandles;
 use crate::module::stack_policy::Stack;
-use crate::pagemap::Faults;
 use crate::resources::wasi::Wasi;
-use exuvia_instrument::BYTES_PER_REDUCTION;
 
 /// What runs in the frame.
 #[derive(Debug)]

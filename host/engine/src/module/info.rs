@@ -4,14 +4,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use exuvia_image::Base;
+use exuvia_image::{Memories, PageMap};
+use exuvia_instrument::Instrumented;
 use parking_lot::Mutex;
 use wasmtime::InstancePre;
 
-use crate::image::Base;
 use crate::instance::store::FrameData;
 use crate::module::stack_policy::StackPolicy;
-use crate::pagemap::{Memories, PageMap};
-use exuvia_instrument::Instrumented;
 
 /// What every frame of a version is made from.
 pub(crate) struct Plan {

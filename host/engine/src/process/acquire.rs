@@ -6,13 +6,13 @@
 use std::sync::atomic::Ordering;
 
 use exuvia_abi::Reason;
+use exuvia_image::After;
 use exuvia_process::ExitReason;
 
 use crate::executor::Executor;
 use crate::frames::FrameError;
 use crate::frames::slots::FrameLease;
 use crate::guest::{Guest, GuestProcess, Location};
-use crate::image::After;
 use crate::module::stack_policy::Stack;
 use crate::timing::Timing;
 

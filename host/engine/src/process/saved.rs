@@ -2,10 +2,10 @@
 //! `save` runs on a copy, so the process does not notice.
 
 use exuvia_code::VersionRef;
+use exuvia_image::{After, Image};
 
 use crate::executor::Executor;
 use crate::guest::{Guest, Location};
-use crate::image::{After, Image};
 use crate::module::info::Artifact;
 use crate::upgrade::migrate::save;
 

@@ -8,6 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use exuvia_abi::{Reason, RunResult, receive};
+use exuvia_image::After;
+use exuvia_instrument::SLICE;
 use exuvia_process::{Body, ExitReason, Payload, Slot, Transition, Turn, turn};
 
 use crate::error::UpgradeError;
@@ -18,13 +20,11 @@ use crate::frames::frame::{OnThread, panic_text, run_here};
 use crate::frames::slots::FrameLease;
 use crate::guest::{Guest, GuestProcess, Location};
 use crate::host_calls::wasi::tell;
-use crate::image::After;
 use crate::instance::Outcome;
 use crate::process::acquire::AcquireError;
 use crate::transaction::{Transaction, take_transaction};
 use crate::upgrade::rollback::RollbackTarget;
 use crate::upgrade::upgrade_failed;
-use exuvia_instrument::SLICE;
 
 /// Maximum number of entries in one turn, so that a process that returns after each message gets as
 /// much done as one that loops, and no more.

@@ -10,8 +10,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use exuvia_image::Image;
+
 use crate::guest::GuestProcess;
-use crate::image::Image;
 
 /// A request to a suspended guest.
 pub(crate) enum FiberRequest {

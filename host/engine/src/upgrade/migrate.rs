@@ -8,13 +8,13 @@
 use std::sync::Arc;
 
 use exuvia_code::{UpgradePath, Version};
+use exuvia_image::{After, Image};
 use exuvia_process::Grants;
 
 use crate::error::{MissingExport, UpgradeError};
 use crate::executor::Shared;
 use crate::frames::FrameError;
 use crate::frames::slots::FrameLease;
-use crate::image::{After, Image};
 use crate::module::info::Artifact;
 
 type VersionHandle = Arc<Version<Artifact>>;

@@ -8,12 +8,12 @@ use std::sync::atomic::Ordering;
 
 use exuvia_abi::Reason;
 use exuvia_code::{Release, UpgradePath, Verdict, VersionRef};
+use exuvia_image::Image;
 use exuvia_process::{ExitReason, Turn};
 
 use crate::error::UpgradeError;
 use crate::executor::Executor;
 use crate::guest::{Guest, GuestProcess, Location};
-use crate::image::Image;
 use crate::module::info::Artifact;
 use crate::process::turn::AfterEntry;
 use crate::resources::wasi::Wasi;

@@ -12,12 +12,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use exuvia_code::{UpgradePath, Version, VersionRef};
+use exuvia_image::Image;
 use exuvia_process::Pid;
 
 use crate::error::{UpgradeError, VerifyError};
 use crate::executor::{Executor, Shared};
 use crate::guest::{Guest, Location};
-use crate::image::Image;
 use crate::module::info::Artifact;
 use crate::upgrade::migrate;
 

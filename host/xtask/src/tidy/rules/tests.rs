@@ -106,10 +106,11 @@ fn a_crate_root_forbids_unsafe_code() {
 }
 
 #[test]
-fn the_engine_documents_its_unsafe_blocks() {
-    let path = "host/engine/src/lib.rs";
-    fails(path, &rust("mod a;"), path, "undocumented_unsafe_blocks");
-    holds(path, &rust("#![deny(clippy::undocumented_unsafe_blocks)]"));
+fn a_crate_with_unsafe_blocks_documents_them() {
+    for path in ["host/engine/src/lib.rs", "host/image/src/lib.rs"] {
+        fails(path, &rust("mod a;"), path, "undocumented_unsafe_blocks");
+        holds(path, &rust("#![deny(clippy::undocumented_unsafe_blocks)]"));
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@
 use std::io;
 use std::ops::Range;
 
-use crate::pagemap::{BaseFile, PAGE};
+use crate::pagemap::BaseFile;
+use crate::{PAGE, WASM_PAGE};
 
 /// Bytes that are compared at once before single words are.
 const LINE: usize = 64;
@@ -18,15 +19,15 @@ const WORD: usize = 8;
 
 /// The state that every process of a version starts with.
 #[derive(Debug)]
-pub(crate) struct Base {
+pub struct Base {
     /// Pages of 4 KiB; `None` is all zero.
     pages: Vec<Option<Box<[u8; PAGE]>>>,
     /// Values of the mutable globals, in the order of the analysis.
-    pub(crate) globals: Vec<u128>,
+    pub globals: Vec<u128>,
     /// Memory size in Wasm pages.
-    pub(crate) memory_pages: u32,
+    pub memory_pages: u32,
     /// Where initialization wrote: only there does a new instance differ from the base.
-    pub(crate) written: Vec<Range<usize>>,
+    pub written: Vec<Range<usize>>,
     /// The offset and the file of the pages from the first to the last that is not all
     /// zero: new frames share them until they write. `None`: there are no such pages, or no
     /// file could be made.
@@ -38,7 +39,7 @@ static ZERO: [u8; PAGE] = [0; PAGE];
 impl Base {
     /// Takes the base from an initialized memory. `dead` is stack that is never read again:
     /// it counts as zero.
-    pub(crate) fn take(
+    pub fn take(
         memory: &[u8],
         dead: Range<usize>,
         globals: Vec<u128>,
@@ -80,7 +81,7 @@ impl Base {
     /// # Errors
     ///
     /// If the system is out of memory or mappings.
-    pub(crate) fn furnish(&self, memory: &mut [u8]) -> io::Result<()> {
+    pub fn map(&self, memory: &mut [u8]) -> io::Result<()> {
         let Some((at, file)) = &self.file else {
             self.restore(memory, &self.written);
             return Ok(());
@@ -96,7 +97,7 @@ impl Base {
     }
 
     /// Returns whether the processes of both start with the same state.
-    pub(crate) fn is_same(&self, other: &Base) -> bool {
+    pub fn is_same(&self, other: &Base) -> bool {
         (&self.pages, &self.globals, self.memory_pages)
             == (&other.pages, &other.globals, other.memory_pages)
     }
@@ -109,7 +110,7 @@ impl Base {
     }
 
     /// Resets `memory` to the base, where it was written.
-    pub(crate) fn restore(&self, memory: &mut [u8], written: &[Range<usize>]) {
+    pub fn restore(&self, memory: &mut [u8], written: &[Range<usize>]) {
         for range in written {
             for start in range.clone().step_by(PAGE) {
                 let page = &mut memory[start..(start + PAGE).min(range.end)];
@@ -129,7 +130,7 @@ const INLINE: usize = 30;
 
 /// The guest state of one process that is not running.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Image(Bytes);
+pub struct Image(Bytes);
 
 #[derive(Clone, PartialEq, Eq)]
 enum Bytes {
@@ -149,19 +150,21 @@ impl std::fmt::Debug for Image {
 
 /// Buffers that diffs reuse.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
+pub struct Scratch {
     /// Where memory was written.
-    pub(crate) ranges: Vec<Range<usize>>,
+    pub ranges: Vec<Range<usize>>,
     /// The current values of the mutable globals.
-    pub(crate) globals: Vec<u128>,
+    pub globals: Vec<u128>,
     runs: Vec<(usize, usize)>,
     bytes: Vec<u8>,
 }
 
 /// Whether a diff leaves the memory as it is or resets it to the base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum After {
+pub enum After {
+    /// The memory stays as it is.
     Keep,
+    /// The memory is reset to the base.
     Reset,
 }
 
@@ -185,13 +188,13 @@ impl Image {
     }
 
     /// Returns the size of the image in bytes.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.bytes().len()
     }
 
     /// Returns the image of `memory` and `scratch.globals` against `base`. `scratch.ranges`
     /// says where the memory may have been written; `dead` is not stored.
-    pub(crate) fn take(
+    pub fn take(
         memory: &mut [u8],
         base: &Base,
         dead: Range<usize>,
@@ -209,7 +212,7 @@ impl Image {
         for range in ranges.iter() {
             find_runs(memory, base, range.clone(), &dead, after, runs);
         }
-        write_number(bytes, (memory.len() / (PAGE * 16)) as u64);
+        write_number(bytes, (memory.len() / WASM_PAGE) as u64);
         let mut at = 0;
         for &(start, end) in runs.iter() {
             write_number(bytes, ((start - at) / WORD) as u64);
@@ -234,14 +237,14 @@ impl Image {
     }
 
     /// Returns the memory size in Wasm pages.
-    pub(crate) fn memory_pages(&self) -> u32 {
+    pub fn memory_pages(&self) -> u32 {
         let mut reader = self.bytes();
         u32::try_from(read_number(&mut reader)).unwrap_or(u32::MAX)
     }
 
     /// Applies the image to a memory that has the base's content and the image's size.
     /// Returns the globals that differ from the base, by index.
-    pub(crate) fn apply(&self, memory: &mut [u8]) -> Vec<(usize, u128)> {
+    pub fn apply(&self, memory: &mut [u8]) -> Vec<(usize, u128)> {
         let mut reader = self.bytes();
         let _pages = read_number(&mut reader);
         let mut at = 0;
@@ -274,10 +277,11 @@ impl Image {
     }
 }
 
-#[cfg(test)]
+#[doc(hidden)]
 impl Image {
-    /// Returns an image that no frame can load: it is outside of all memories.
-    pub(crate) fn broken(pages: u32) -> Image {
+    /// For tests of hosts: returns an image that no memory can load, since it lies outside of
+    /// all memories.
+    pub fn broken(pages: u32) -> Image {
         let mut bytes = Vec::new();
         for number in [pages.into(), 1 << 40, 1, 0, 0, 0, 0] {
             write_number(&mut bytes, number);

@@ -4,7 +4,7 @@
 //! A page counts as written if it is neither a page of the module's file image
 //! nor the shared zero page, and is present or swapped (a page in migration
 //! shows as swapped). This holds only without huge pages and page merging, so
-//! both are disabled for a frame's memory (see `memory`), and for the addresses
+//! both are disabled for a frame's memory (see `memories`), and for the addresses
 //! into which it can grow.
 //!
 //! There are three methods, and the best one that works is used: the ioctl
@@ -25,19 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-mod memory;
-
-pub(crate) use memory::{Extent, Memories, NO_ADDRESSES};
-
-/// Page size in bytes, on all machines that the engine supports.
-pub(crate) const PAGE: usize = 4096;
-
-/// Bytes of address space reserved for each memory. A memory never moves, and every
-/// 32-bit address lies in its reservation.
-pub(crate) const RESERVED: usize = 4 << 30;
-/// Bytes of inaccessible address space after the reservation, which belong to the
-/// memory.
-pub(crate) const GUARD: usize = 32 << 20;
+use crate::PAGE;
+use crate::memories::Extent;
 
 /// The most regions that one ioctl reports. A longer scan continues where it ended.
 const REGIONS: usize = 64;
@@ -89,14 +78,15 @@ pub enum Method {
 /// The number of page faults of a thread. While it is unchanged, a memory that only
 /// this thread has used since has no further written pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Faults {
+pub struct Faults {
     thread: u64,
     count: i64,
 }
 
 impl Faults {
     /// Returns the count of the current thread. Not inlined because of the
-    /// thread-local: see `suspend::fiber`.
+    /// thread-local: a fiber may resume on another
+    /// thread.
     #[inline(never)]
     fn now() -> Option<Faults> {
         // SAFETY: all-zero bytes are a value of this struct of integers.
@@ -113,7 +103,7 @@ impl Faults {
 
     /// Returns whether the count is of the current thread.
     #[inline]
-    pub(crate) fn are_ours(&self) -> bool {
+    pub fn are_ours(&self) -> bool {
         self.thread == thread()
     }
 }
@@ -130,7 +120,7 @@ fn thread() -> u64 {
 
 /// Finds written pages.
 #[derive(Debug)]
-pub(crate) struct PageMap {
+pub struct PageMap {
     file: Option<File>,
     method: Method,
     /// Whether this kernel counts faults, see [`counts_faults`].
@@ -140,7 +130,7 @@ pub(crate) struct PageMap {
 impl PageMap {
     /// Uses the best method that works on this machine, or tries the `forced` one (for
     /// tests). If none works, the method is [`Method::Compare`].
-    pub(crate) fn new(forced: Option<Method>) -> PageMap {
+    pub fn new(forced: Option<Method>) -> PageMap {
         PageMap::open("/proc/self/pagemap", forced)
     }
 
@@ -171,7 +161,7 @@ impl PageMap {
 
     /// Returns the page faults of the current thread. `None`: they cannot be used, and
     /// every query must scan.
-    pub(crate) fn faults(&self) -> Option<Faults> {
+    pub fn faults(&self) -> Option<Faults> {
         match self.method {
             Method::Scan | Method::Bits if self.counts_faults => Faults::now(),
             _ => None,
@@ -179,13 +169,13 @@ impl PageMap {
     }
 
     /// Returns the method in use.
-    pub(crate) fn method(&self) -> Method {
+    pub fn method(&self) -> Method {
         self.method
     }
 
     /// Appends the byte ranges of `memory` that may have been written: whole pages, in
     /// order. If the scan fails or the method is [`Method::Compare`], that is all of it.
-    pub(crate) fn dirty(&self, memory: &[u8], ranges: &mut Vec<Range<usize>>) {
+    pub fn dirty(&self, memory: &[u8], ranges: &mut Vec<Range<usize>>) {
         let before = ranges.len();
         if self.written(memory, ranges).is_none() {
             ranges.truncate(before);
@@ -196,7 +186,7 @@ impl PageMap {
     /// Returns the bytes of written pages of a memory that other threads may use
     /// meanwhile, or may have dropped. `None`: the scan failed, or the method is
     /// [`Method::Compare`].
-    pub(crate) fn count(&self, extent: &Extent) -> Option<u64> {
+    pub fn count(&self, extent: &Extent) -> Option<u64> {
         let mut ranges = Vec::new();
         self.written_at(extent.address(), extent.bytes(), &mut ranges)?;
         Some(total(&ranges))
@@ -361,15 +351,19 @@ fn bits(file: &File, address: usize, length: usize, ranges: &mut Vec<Range<usize
 }
 
 /// Returns the number of bytes in the ranges.
-pub(crate) fn total(ranges: &[Range<usize>]) -> u64 {
+pub fn total(ranges: &[Range<usize>]) -> u64 {
     ranges.iter().map(|range| range.len() as u64).sum()
 }
 
 /// Returns the pages of a memory to the system. The memory then has its initial
 /// contents: the module's file image, and zero elsewhere.
-pub(crate) fn release(memory: &mut [u8]) {
-    // SAFETY: the range is this slice's own private mapping, which stays
-    // mapped; all values of bytes are valid, and nothing else refers to them.
+pub fn release(memory: &mut [u8]) {
+    assert!(
+        memory.len().is_multiple_of(PAGE) && (memory.as_ptr() as usize).is_multiple_of(PAGE),
+        "whole pages are released"
+    );
+    // SAFETY: the range is exactly this slice, which stays mapped; all values of bytes are
+    // valid, and nothing else refers to them.
     unsafe {
         libc::madvise(
             memory.as_mut_ptr().cast(),
@@ -467,7 +461,7 @@ fn still_there(memory: &[u8]) {
         )
     };
     if answer != 0 {
-        tracing::error!("the system has taken a frame's memory away and has no room for another");
+        tracing::error!("the system has taken a frame's memory away and has none for another");
         // Another thread may write the log, and may wait for its reader.
         std::thread::park_timeout(LAST_WORDS);
         std::process::abort();
@@ -476,7 +470,7 @@ fn still_there(memory: &[u8]) {
 
 /// Prepares addresses for page maps: disables huge pages and merging, now and for
 /// memory that grows into them later.
-fn advise(start: *const u8, length: usize) {
+pub(crate) fn advise(start: *const u8, length: usize) {
     for advice in [libc::MADV_NOHUGEPAGE, libc::MADV_UNMERGEABLE] {
         // SAFETY: both change neither the contents of memory nor its access, wherever
         // the range lies. A kernel built without the feature returns EINVAL, and then

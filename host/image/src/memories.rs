@@ -1,6 +1,5 @@
 //! The memories of frames. Each has its own reserved addresses, of which the first
-//! part is accessible. wasmtime creates them here ([`Memories`] is its memory
-//! creator) and grows them.
+//! part is accessible. The engine hands them to wasmtime, which grows them.
 //!
 //! wasmtime cannot shrink a memory: a frame would stay as large as the largest
 //! process that it has served, while a new process has the size of the base. So
@@ -10,54 +9,60 @@
 //! Lock order: no other lock is taken while `made` is held.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use wasmtime::{LinearMemory, Memory, MemoryCreator, MemoryType, Store};
 
-use super::{PAGE, advise};
+use crate::PAGE;
+use crate::pagemap::advise;
 
-/// Prefix of the error for a memory that cannot be mapped: wasmtime accepts only a
-/// text from a memory creator.
-pub(crate) const NO_ADDRESSES: &str = "there are no addresses for a memory";
+/// Bytes of address space that are reserved for each memory. A memory never moves, and every
+/// 32-bit address lies in its reservation.
+pub const RESERVED: usize = 4 << 30;
+/// Bytes of inaccessible address space before and after the reservation, which belong to the
+/// memory.
+pub const GUARD: usize = 32 << 20;
 
 /// The address and length of a memory, for counting its pages while it is in use.
 #[derive(Debug)]
-pub(crate) struct Extent {
+pub struct Extent {
     address: usize,
     /// Current length. Changed only with exclusive access to the memory.
     bytes: AtomicUsize,
 }
 
 impl Extent {
-    pub(super) fn new(address: usize, bytes: usize) -> Extent {
+    pub(crate) fn new(address: usize, bytes: usize) -> Extent {
         Extent {
             address,
             bytes: AtomicUsize::new(bytes),
         }
     }
 
-    pub(crate) fn address(&self) -> usize {
+    /// Returns the address of its first byte.
+    pub fn address(&self) -> usize {
         self.address
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    /// Returns its current length in bytes.
+    pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 }
 
 /// All memories of an engine's instances.
 #[derive(Debug, Default)]
-pub(crate) struct Memories {
+pub struct Memories {
     /// All existing memories, by address.
     made: Mutex<HashMap<usize, Arc<Extent>, foldhash::fast::FixedState>>,
     me: Weak<Memories>,
 }
 
 impl Memories {
-    pub(crate) fn new() -> Arc<Memories> {
+    /// Creates an empty table of memories.
+    pub fn new() -> Arc<Memories> {
         Arc::new_cyclic(|me| Memories {
             made: Mutex::default(),
             me: me.clone(),
@@ -65,71 +70,18 @@ impl Memories {
     }
 
     /// Returns the extent of the memory at this address. `None`: it was not created here.
-    pub(crate) fn extent(&self, address: *const u8) -> Option<Arc<Extent>> {
+    pub fn extent(&self, address: *const u8) -> Option<Arc<Extent>> {
         self.made.lock().get(&(address as usize)).cloned()
     }
 
-    /// Shrinks a memory in which no guest is running. Returns `false` if the system is
-    /// out of memory or mappings; the memory is then unchanged.
+    /// Reserves the addresses of a memory of `capacity` bytes between two guards, and makes the
+    /// first `minimum` bytes accessible. Sizes are rounded up to whole pages.
     ///
     /// # Errors
     ///
-    /// Returns an error if the memory was not created here, or wasmtime does not see its
-    /// new length. The memory must not be used any more.
-    pub(crate) fn shrink<T: 'static>(
-        &self,
-        store: &mut Store<T>,
-        memory: &Memory,
-        bytes: usize,
-    ) -> wasmtime::Result<bool> {
-        let address = memory.data_ptr(&*store);
-        let extent = self
-            .extent(address)
-            .ok_or_else(|| wasmtime::Error::msg("it is no memory of this host"))?;
-        let before = extent.bytes();
-        assert!(
-            bytes <= before && bytes.is_multiple_of(PAGE),
-            "a memory is made smaller by whole pages"
-        );
-        if bytes == before {
-            return Ok(true);
-        }
-        // SAFETY: the range is the end of a mapping of ours that still exists, since the
-        // store owns the memory, and it is in `made`. No reference to its contents
-        // exists: it would borrow the store, which is borrowed mutably here. Guests and
-        // the host see the new length below, before anything else can run in the store.
-        unsafe {
-            let start = address.add(bytes).cast();
-            if libc::mprotect(start, before - bytes, libc::PROT_NONE) != 0 {
-                return Ok(false);
-            }
-            // This cannot fail for a private anonymous mapping.
-            libc::madvise(start, before - bytes, libc::MADV_DONTNEED);
-        }
-        extent.bytes.store(bytes, Ordering::Relaxed);
-        // Growing by 0 pages makes the instance read the length of its memory again.
-        memory.grow(&mut *store, 0)?;
-        match memory.data_size(&*store) == bytes {
-            true => Ok(true),
-            false => Err(wasmtime::Error::msg("its memory could not be made smaller")),
-        }
-    }
-}
-
-// SAFETY: each memory is a separate mapping, zero and inaccessible except for its
-// first `minimum` bytes, with the requested reservation and guards; it is written
-// only through the store that owns it.
-unsafe impl MemoryCreator for Memories {
-    fn new_memory(
-        &self,
-        _: MemoryType,
-        minimum: usize,
-        _: Option<usize>,
-        reserved: Option<usize>,
-        guard: usize,
-    ) -> Result<Box<dyn LinearMemory>, String> {
-        let refused = |error: io::Error| format!("{NO_ADDRESSES}: {error}");
-        let capacity = reserved.unwrap_or(0).max(minimum.next_multiple_of(PAGE));
+    /// Returns the error of the system if it is out of memory, mappings or addresses.
+    pub fn reserve(&self, minimum: usize, capacity: usize, guard: usize) -> io::Result<Reserve> {
+        let capacity = capacity.max(minimum).next_multiple_of(PAGE);
         let guard = guard.next_multiple_of(PAGE);
         let length = capacity + 2 * guard;
         // SAFETY: a fresh anonymous mapping; nothing else refers to it.
@@ -144,7 +96,7 @@ unsafe impl MemoryCreator for Memories {
             )
         };
         if start == libc::MAP_FAILED {
-            return Err(refused(io::Error::last_os_error()));
+            return Err(io::Error::last_os_error());
         }
         let start = start.cast::<u8>();
         // Page maps require it. The guards are included so that the kernel can merge
@@ -159,15 +111,58 @@ unsafe impl MemoryCreator for Memories {
             extent: Arc::new(Extent::new(base as usize, 0)),
             memories: self.me.clone(),
         };
-        reserve.grow(minimum).map_err(refused)?;
+        reserve.grow(minimum)?;
         (self.made.lock()).insert(base as usize, reserve.extent.clone());
-        Ok(Box::new(reserve))
+        Ok(reserve)
+    }
+
+    /// Makes the memory at `address` smaller, to `bytes`, a number of whole pages. The pages
+    /// behind its new end go back to the system, and are zero when it grows again.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the system is out of memory or mappings, or, of the kind
+    /// [`ErrorKind::InvalidInput`], if the memory was not created here. The memory is then
+    /// unchanged.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `bytes` is larger than the memory, or not whole pages.
+    ///
+    /// # Safety
+    ///
+    /// The memory must exist until this returns. Nothing may refer to its contents from `bytes`
+    /// on, and whatever accesses the memory must know its new length before it does so again.
+    pub unsafe fn shrink(&self, address: *mut u8, bytes: usize) -> io::Result<()> {
+        let extent = self.extent(address).ok_or_else(|| {
+            io::Error::new(ErrorKind::InvalidInput, "it is no memory of this host")
+        })?;
+        let before = extent.bytes();
+        assert!(
+            bytes <= before && bytes.is_multiple_of(PAGE),
+            "a memory is made smaller by whole pages"
+        );
+        if bytes == before {
+            return Ok(());
+        }
+        // SAFETY: the range is the end of a mapping of ours that still exists, as the caller
+        // guarantees, and it is in `made`. By the same contract nothing refers to it.
+        unsafe {
+            let start = address.add(bytes).cast();
+            if libc::mprotect(start, before - bytes, libc::PROT_NONE) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // This cannot fail for a private anonymous mapping.
+            libc::madvise(start, before - bytes, libc::MADV_DONTNEED);
+        }
+        extent.bytes.store(bytes, Ordering::Relaxed);
+        Ok(())
     }
 }
 
 /// The reserved addresses of one memory.
 #[derive(Debug)]
-struct Reserve {
+pub struct Reserve {
     /// Start of the whole mapping, with guards.
     start: *mut u8,
     /// Length of the whole mapping, bytes.
@@ -186,7 +181,29 @@ unsafe impl Send for Reserve {}
 unsafe impl Sync for Reserve {}
 
 impl Reserve {
-    fn grow(&mut self, bytes: usize) -> io::Result<()> {
+    /// Returns the start of the memory. The first [`Reserve::bytes`] bytes are readable and
+    /// writable, what follows up to the end of the second guard is not; it never moves.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// Returns the current length in bytes.
+    pub fn bytes(&self) -> usize {
+        self.extent.bytes()
+    }
+
+    /// Returns to how many bytes it can grow.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Makes the memory larger, to `bytes`. What is added is zero.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if that is beyond the capacity, or if the system is out of memory or
+    /// mappings.
+    pub fn grow(&mut self, bytes: usize) -> io::Result<()> {
         let before = self.extent.bytes().next_multiple_of(PAGE);
         let after = bytes.next_multiple_of(PAGE);
         if after > self.capacity {
@@ -209,33 +226,14 @@ impl Reserve {
     }
 }
 
-// SAFETY: the first `byte_size` bytes at `as_ptr` are readable and writable, the
-// rest up to the end of the second guard is not; the memory never moves.
-unsafe impl LinearMemory for Reserve {
-    fn byte_size(&self) -> usize {
-        self.extent.bytes()
-    }
-
-    fn byte_capacity(&self) -> usize {
-        self.capacity
-    }
-
-    fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        self.grow(bytes).map_err(wasmtime::Error::from)
-    }
-
-    fn as_ptr(&self) -> *mut u8 {
-        self.base
-    }
-}
-
 impl Drop for Reserve {
     fn drop(&mut self) {
         // Before the unmap: another memory may get the same addresses at once.
         if let Some(memories) = self.memories.upgrade() {
             memories.made.lock().remove(&(self.base as usize));
         }
-        // SAFETY: unmaps what `new_memory` mapped; the instance that used it is gone.
+        // SAFETY: unmaps what `reserve` mapped; whoever used it gives up its own copy of
+        // `as_ptr` with it.
         unsafe { libc::munmap(self.start.cast(), self.length) };
     }
 }

@@ -1,0 +1,92 @@
+//! What wasmtime sees of the memories of frames: it creates and grows them through these
+//! adapters. The memories themselves are in `exuvia-image`.
+//!
+//! `unsafe` because wasmtime's compiled code accesses a memory at the address that is returned
+//! here, without further checks.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use exuvia_image::{Memories, Reserve};
+use wasmtime::{LinearMemory, Memory, MemoryCreator, MemoryType, Store};
+
+/// Prefix of the error for a memory that cannot be mapped: wasmtime accepts only a text from a
+/// memory creator.
+pub(crate) const NO_ADDRESSES: &str = "there are no addresses for a memory";
+
+/// Creates the memories of an engine's instances.
+pub(crate) struct Creator(pub(crate) Arc<Memories>);
+
+// SAFETY: each memory is a separate mapping, zero and inaccessible except for its first `minimum`
+// bytes, with the requested reservation and guards (`Memories::reserve`); it is written only
+// through the store that owns it.
+unsafe impl MemoryCreator for Creator {
+    fn new_memory(
+        &self,
+        _: MemoryType,
+        minimum: usize,
+        _: Option<usize>,
+        reserved: Option<usize>,
+        guard: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        match (self.0).reserve(minimum, reserved.unwrap_or(0), guard) {
+            Ok(reserve) => Ok(Box::new(FrameMemory(reserve))),
+            Err(error) => Err(format!("{NO_ADDRESSES}: {error}")),
+        }
+    }
+}
+
+struct FrameMemory(Reserve);
+
+// SAFETY: the first `byte_size` bytes at `as_ptr` are readable and writable, the rest up to the
+// end of the second guard is not; the memory never moves (`Reserve::as_ptr`).
+unsafe impl LinearMemory for FrameMemory {
+    fn byte_size(&self) -> usize {
+        self.0.bytes()
+    }
+
+    fn byte_capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.0.grow(bytes).map_err(wasmtime::Error::from)
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.0.as_ptr()
+    }
+}
+
+/// Shrinks a memory in which no guest is running. Returns `false` if the system is out of memory
+/// or mappings; the memory is then unchanged.
+///
+/// # Errors
+///
+/// Returns an error if the memory is not one of `memories`, or wasmtime does not see its new
+/// length. The memory must not be used any more.
+pub(crate) fn shrink<T: 'static>(
+    memories: &Memories,
+    store: &mut Store<T>,
+    memory: &Memory,
+    bytes: usize,
+) -> wasmtime::Result<bool> {
+    if memory.data_size(&*store) == bytes {
+        return Ok(true);
+    }
+    let address = memory.data_ptr(&*store);
+    // SAFETY: the store owns the memory, so it exists. No reference to its contents exists: it
+    // would borrow the store, which is borrowed mutably here. Guests and the host see the new
+    // length below, before anything else can run in the store.
+    match unsafe { memories.shrink(address, bytes) } {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error.into()),
+        Err(_) => return Ok(false),
+        Ok(()) => {}
+    }
+    // Growing by 0 pages makes the instance read the length of its memory again.
+    memory.grow(&mut *store, 0)?;
+    match memory.data_size(&*store) == bytes {
+        true => Ok(true),
+        false => Err(wasmtime::Error::msg("its memory could not be made smaller")),
+    }
+}

@@ -1,0 +1,23 @@
+//! What differs between a process and the base of its version: written pages, bases, images.
+//!
+//! `pagemap` asks the kernel which pages of a frame's memory were written, `memories` owns those
+//! memories, and `image` compares what was written with the base. The engine is the only user;
+//! nothing here knows wasmtime, or what the bytes mean.
+//!
+//! Most of the host's `unsafe` code is in this crate: calls of the kernel about mappings. Each is
+//! behind a function that is safe, or that states what its caller must guarantee.
+#![deny(clippy::undocumented_unsafe_blocks)]
+#![warn(missing_docs)]
+
+mod image;
+mod memories;
+mod pagemap;
+
+pub use image::{After, Base, Image, Scratch};
+pub use memories::{Extent, GUARD, Memories, RESERVED, Reserve};
+pub use pagemap::{Faults, Method, PageMap, release, total};
+
+/// Page size in bytes, on all machines that the host supports.
+pub const PAGE: usize = 4096;
+/// Bytes of a page of Wasm memory.
+const WASM_PAGE: usize = 64 * 1024;
