@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use exuvia_api::EventLine;
 use exuvia_control::{Claim, Scraped, Server, StopRequest, serve};
+use exuvia_dev::{Event as DevEvent, Watcher};
 use exuvia_node::manifest::Manifest;
 use exuvia_node::{
-    App, BootError, BootOptions, Event, NodeConfig, NodeInfo, StopReport, TimedEvent, Watcher,
+    App, BootError, BootOptions, Event, NodeConfig, NodeInfo, StopReport, TimedEvent,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
@@ -391,8 +392,8 @@ impl Printer<'_> {
         true
     }
 
-    pub(crate) fn event(&self, event: &Event) {
-        self.timed(&TimedEvent::now(event.clone()));
+    pub(crate) fn event(&self, event: DevEvent) {
+        self.timed(&TimedEvent::now(Event::External(Arc::new(event))));
     }
 
     fn timed(&self, told: &TimedEvent) {
@@ -417,19 +418,22 @@ impl Printer<'_> {
                     let _ = self.output.line(&format!("    it was handling: {last}"));
                 }
             }
-            // The output of a compiler, or of the manifest's reader, unchanged.
-            Event::Built { output, .. } | Event::BuildFailed { output, .. } => {
-                for line in styled_lines(output).trim_end().lines() {
-                    let _ = self.output.line(line);
-                }
-            }
             Event::Refused {
                 not_reused: Some(why),
                 ..
             } if self.verbose => {
                 let _ = self.output.detail("not reused", why);
             }
-            Event::ManifestRefused { reason } => {
+            _ => {}
+        }
+        match DevEvent::of(event) {
+            // The output of a compiler, or of the manifest's reader, unchanged.
+            Some(DevEvent::Built { output, .. } | DevEvent::BuildFailed { output, .. }) => {
+                for line in styled_lines(output).trim_end().lines() {
+                    let _ = self.output.line(line);
+                }
+            }
+            Some(DevEvent::ManifestRefused { reason }) => {
                 for line in clean_lines(reason).trim_end().lines() {
                     let _ = self.output.line(line);
                 }

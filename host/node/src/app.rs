@@ -18,12 +18,10 @@ use crate::config::NodeConfig;
 use crate::error::BootError;
 use crate::event::Events;
 use crate::files;
-use crate::live::Live;
 use crate::manifest::Manifest;
 use crate::node::Node;
 use crate::supervisor;
 use crate::swap::ModuleBytes;
-use crate::watch::{BuildWatcher, WatchLimits, Watcher};
 
 /// How long the supervision tree may take to start.
 const START: Duration = Duration::from_secs(60);
@@ -57,8 +55,6 @@ pub struct App {
     node: Node,
     manifest: Manifest,
     master: Pid,
-    /// The supervisor at the root.
-    root: Pid,
     news: Mutex<Receiver<News>>,
     /// Why the tree has ended, once it has.
     end: watch::Receiver<Option<ExitReason>>,
@@ -74,16 +70,8 @@ impl App {
         let config = options.config.unwrap_or_else(|| NodeConfig::of(&manifest));
         let node = Node::start_with(config, options.events)?;
         let modules = read_modules(&manifest)?;
-        *node.0.settings.lock() = std::sync::Arc::new(manifest.config.clone());
-        {
-            let mut limits = node.0.modules.lock();
-            for (name, module) in &manifest.modules {
-                limits.insert(
-                    name.clone(),
-                    std::sync::Arc::new(module.limits.clone().into()),
-                );
-            }
-        }
+        node.set_app_config(manifest.config.clone());
+        node.set_module_limits(&manifest);
         node.deploy_first(modules)?;
         let release = node.0.code.current();
         let begins_with = |module: &str| {
@@ -133,7 +121,6 @@ impl App {
             node,
             manifest,
             master,
-            root,
             news: Mutex::new(receiver),
             end,
         })
@@ -147,57 +134,6 @@ impl App {
     /// Returns the manifest that the app was booted from.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
-    }
-
-    /// Watches the module files, and swaps those that change.
-    ///
-    /// # Errors
-    ///
-    /// If no thread can be started.
-    pub fn watch(&self) -> std::io::Result<Watcher> {
-        self.watch_within(&WatchLimits::default())
-    }
-
-    /// As [`App::watch`], with lower limits on what it takes of the system.
-    ///
-    /// # Errors
-    ///
-    /// If no thread can be started.
-    pub fn watch_within(&self, limits: &WatchLimits) -> std::io::Result<Watcher> {
-        let files = self
-            .manifest
-            .modules
-            .iter()
-            .map(|(name, module)| (name.clone(), module.path.clone()))
-            .collect();
-        Watcher::start(self.node.clone(), files, limits)
-    }
-
-    /// Watches the sources as well, builds what has changed, and applies edits of the manifest. The
-    /// app must have been booted from the manifest of `build_watcher`.
-    ///
-    /// # Errors
-    ///
-    /// If no thread can be started.
-    pub fn develop(&self, build_watcher: BuildWatcher) -> std::io::Result<Watcher> {
-        self.develop_within(build_watcher, &WatchLimits::default())
-    }
-
-    /// As [`App::develop`], with lower limits on what it takes of the system.
-    ///
-    /// # Errors
-    ///
-    /// If no thread can be started.
-    pub fn develop_within(
-        &self,
-        build_watcher: BuildWatcher,
-        limits: &WatchLimits,
-    ) -> std::io::Result<Watcher> {
-        Watcher::develop(self, build_watcher, limits)
-    }
-
-    pub(crate) fn live(&self) -> Live {
-        Live::new(self.node.clone(), self.root)
     }
 
     /// Returns why the tree has ended; `None` while it runs.

@@ -7,6 +7,7 @@ use exuvia_engine::{LoadError, VerifyError};
 use exuvia_process::{NameError, Pid};
 
 use crate::manifest::ManifestError;
+use crate::swap::ModuleBytes;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +140,16 @@ impl SwapError {
             SwapError::Commit(CommitError::Conflict { .. }) => "deploy again",
         };
         Some(help.into())
+    }
+
+    /// Returns whether this module is known to have caused the rejection, by its file (`source`) or
+    /// its name.
+    pub fn is_caused_by(&self, module: &ModuleBytes) -> bool {
+        match self {
+            SwapError::Load { file, .. } => *file == module.source,
+            SwapError::Verify(error) => error.module == module.name,
+            _ => false,
+        }
     }
 
     /// Returns a stable word for programs.

@@ -1,5 +1,6 @@
 //! What happens on a node, for subscribers: one value, one line.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -13,9 +14,8 @@ use tokio::sync::broadcast;
 
 use crate::error::SwapError;
 use crate::logger::{Logger, Report};
-use crate::outdated::{Outdated, outdated_clause};
 use crate::render::Rendered;
-use crate::swap::{SwapReport, listed};
+use crate::swap::SwapReport;
 use crate::upgrade_tracker::UpgradeReport;
 
 /// The number of events that a slow subscriber may lag before it loses the oldest.
@@ -73,93 +73,6 @@ pub enum Event {
         /// What to do about it.
         #[serde(skip_serializing_if = "Option::is_none")]
         help: Option<String>,
-    },
-    /// A watched file cannot be used as it is; the old code of its module keeps running.
-    FileUnreadable {
-        /// The module.
-        module: String,
-        /// Its file.
-        file: String,
-        /// What is wrong with it, as the end of a sentence.
-        reason: String,
-    },
-    /// A build starts.
-    Building {
-        /// The modules that it builds.
-        modules: Vec<String>,
-        /// The files whose change triggered it.
-        changed: Vec<String>,
-    },
-    /// A build has succeeded, and there is more to say than the swap that follows says: it has
-    /// printed something (`new`), or no swap follows.
-    Built {
-        /// The modules that it built.
-        modules: Vec<String>,
-        /// How long it took, in milliseconds.
-        took_ms: f64,
-        /// What it printed, mostly warnings. May have colours.
-        #[serde(skip_serializing_if = "String::is_empty")]
-        output: String,
-        /// Whether the files may be new; else they are unchanged.
-        new: bool,
-        /// Whether the files hold the running code; else they hold code that was rejected or rolled
-        /// back.
-        is_current: bool,
-        /// Processes that do not run this code nevertheless.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        outdated: Vec<Outdated>,
-        /// Whether the previous build failed, or its swap was rejected.
-        recovered: bool,
-        /// A changed source whose timestamp is older than what was built from it. Tools that
-        /// compare timestamps take it for unchanged.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        stale_timestamp: Option<String>,
-    },
-    /// Each build changes its own sources, and so triggers the next one; the interval between
-    /// builds grows.
-    BuildLoop {
-        /// The files that the build changes.
-        files: Vec<String>,
-    },
-    /// The system does not report all changes of files, so they are polled. Sent once.
-    Polling {
-        /// Why the system does not report them.
-        reason: String,
-        /// What to do about it.
-        help: String,
-    },
-    /// The code of modules that was rejected or could not be read is the running code again.
-    Recovered {
-        /// The modules.
-        modules: Vec<String>,
-        /// Processes that do not run this code nevertheless.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        outdated: Vec<Outdated>,
-    },
-    /// A build has failed; the old code keeps running.
-    BuildFailed {
-        /// The modules that it builds.
-        modules: Vec<String>,
-        /// The command, and how it failed.
-        reason: String,
-        /// What it printed. May have colours.
-        output: String,
-        /// How long it took, in milliseconds.
-        took_ms: f64,
-    },
-    /// The manifest was edited, and what could be applied is applied.
-    Manifest {
-        /// What is in effect now, a clause each.
-        applied: Vec<String>,
-        /// What could not be applied, with the reason.
-        failed: Vec<String>,
-        /// What takes effect when the app is started again, a clause each.
-        restart: Vec<String>,
-    },
-    /// The manifest was edited, and is invalid: the app keeps running as it was.
-    ManifestRefused {
-        /// What is wrong with it, in several lines.
-        reason: String,
     },
     /// A guest logged a line.
     Log {
@@ -243,6 +156,20 @@ pub enum Event {
         /// The last failure.
         reason: String,
     },
+    /// Something happened around the node, in a part that shares its stream.
+    #[serde(untagged)]
+    External(#[serde(serialize_with = "fields")] Arc<dyn ExternalEvent>),
+}
+
+/// An event of a part around the node, as development is one. It is in the node's stream, so that
+/// subscribers get all events in the order in which they happened.
+pub trait ExternalEvent: Any + fmt::Debug + fmt::Display + Send + Sync {
+    /// Returns a JSON object: `event`, the name in kebab case as [`Event`] has it, and the fields.
+    fn fields(&self) -> serde_json::Value;
+}
+
+fn fields<S: Serializer>(event: &Arc<dyn ExternalEvent>, to: S) -> Result<S::Ok, S::Error> {
+    event.fields().serialize(to)
 }
 
 impl Event {
@@ -285,92 +212,6 @@ impl fmt::Display for Event {
                     Some(help) => write!(f, "; help: {help}"),
                     None => Ok(()),
                 }
-            }
-            Event::FileUnreadable {
-                module,
-                file,
-                reason,
-            } => write!(
-                f,
-                "file-unreadable {file} {reason}; the old code of {module} keeps running, and is replaced when the file is back"
-            ),
-            Event::Building { modules, changed } => {
-                let modules = listed(modules);
-                write!(f, "building {modules}")?;
-                match changed.is_empty() {
-                    true => Ok(()),
-                    false => write!(f, ": {} changed", listed(changed)),
-                }
-            }
-            Event::Built {
-                modules,
-                took_ms,
-                new,
-                is_current,
-                outdated,
-                recovered,
-                stale_timestamp,
-                ..
-            } => {
-                let word = if *recovered { "recovered" } else { "built" };
-                write!(f, "{word} {} in {took_ms:.0} ms", listed(modules))?;
-                if *new {
-                    return f.write_str(", and says");
-                }
-                match is_current {
-                    true => fmt_current(f, outdated, ", nothing to swap")?,
-                    false => f.write_str(
-                        ": it is what was refused or rolled back; the old code keeps running until it changes",
-                    )?,
-                }
-                match stale_timestamp {
-                    Some(source) => write!(
-                        f,
-                        "; {source} has changed, but its timestamp is older than the last build, so that the build may \
-                         have skipped it: run `touch {source}`"
-                    ),
-                    None => Ok(()),
-                }
-            }
-            Event::BuildLoop { files } => write!(
-                f,
-                "build-loop: each build changes {}, which starts it again, at longer and longer intervals; name what it \
-                 reads in `sources`, without what it writes",
-                listed(files)
-            ),
-            Event::Polling { reason, help } => write!(
-                f,
-                "polling files for changes every second, because {reason}; help: {help}"
-            ),
-            Event::Recovered { modules, outdated } => {
-                write!(f, "recovered {}", listed(modules))?;
-                fmt_current(f, outdated, "")
-            }
-            Event::BuildFailed {
-                modules, reason, ..
-            } => write!(
-                f,
-                "build-failed {}, the old code keeps running: {reason}",
-                listed(modules)
-            ),
-            Event::Manifest {
-                applied,
-                failed,
-                restart,
-            } => {
-                let mut clauses = applied.clone();
-                clauses.extend(failed.iter().map(|it| format!("failed: {it}")));
-                if !restart.is_empty() {
-                    let then = restart.join(" and ");
-                    clauses.push(format!("when the app is started again: {then}"));
-                }
-                if clauses.is_empty() {
-                    clauses.push("says nothing new".into());
-                }
-                write!(f, "manifest {}", clauses.join("; "))
-            }
-            Event::ManifestRefused { .. } => {
-                f.write_str("manifest-refused, the app keeps running as it was")
             }
             Event::Log {
                 pid,
@@ -437,16 +278,8 @@ impl fmt::Display for Event {
                 f,
                 "rolled-back release {from}, which failed too often (now release {release}): {reason}"
             ),
+            Event::External(event) => event.fmt(f),
         }
-    }
-}
-
-/// Writes that something is the running code, and which processes do not run it.
-fn fmt_current(f: &mut fmt::Formatter<'_>, outdated: &[Outdated], more: &str) -> fmt::Result {
-    f.write_str(": it is the code that runs")?;
-    match outdated.is_empty() {
-        true => f.write_str(more),
-        false => write!(f, ", {}", outdated_clause(outdated)),
     }
 }
 
@@ -518,6 +351,11 @@ impl Events {
     /// Subscribes to the events from now on, each with its time.
     pub fn listen_timed(&self) -> broadcast::Receiver<TimedEvent> {
         self.timed.subscribe()
+    }
+
+    /// Publishes an event of a part around the node.
+    pub fn publish(&self, event: impl ExternalEvent) {
+        self.send(Event::External(Arc::new(event)));
     }
 
     pub(crate) fn send(&self, event: Event) {

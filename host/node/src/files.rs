@@ -15,14 +15,14 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 /// The description of a pipe, a device or a socket, as the end of a sentence.
-pub(crate) const NO_FILE: &str = "is no ordinary file";
+pub const NO_FILE: &str = "is no ordinary file";
 
 /// Opens a regular file for reading.
 ///
 /// # Errors
 ///
 /// If it cannot be opened, or is not a regular file.
-pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
+pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
     ordinary(&std::fs::metadata(path)?)?;
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::options()
@@ -46,7 +46,7 @@ fn ordinary(metadata: &Metadata) -> io::Result<()> {
 /// # Errors
 ///
 /// If it cannot be read, or is not a regular file.
-pub(crate) fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let (file, metadata) = open(path)?;
     let expected = usize::try_from(metadata.len().min(most)).unwrap_or(0);
     let mut bytes = Vec::with_capacity(expected.saturating_add(1));
@@ -59,7 +59,7 @@ pub(crate) fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 ///
 /// If it cannot be read, is not a regular file, or is longer.
-pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let bytes = read_up_to(path, most.saturating_add(1))?;
     if bytes.len() as u64 > most {
         return Err(io::Error::new(

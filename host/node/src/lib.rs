@@ -1,26 +1,24 @@
-//! A node: the engine, the scheduler and the supervisors put together, an app booted from its
-//! manifest, and its module files watched and swapped.
+//! A node: the engine, the scheduler and the supervisors put together, and an app booted from its
+//! manifest.
 //!
 //! [`Node`] runs processes and changes their code; [`App`] is a node with a supervision tree from a
-//! manifest; a [`Watcher`] turns changed files into swaps, and with a [`BuildWatcher`] changed
-//! sources into files. HTTP and the command line are in other crates.
+//! manifest. Watching files and builds, HTTP and the command line are in other crates.
 #![forbid(unsafe_code)]
 
 mod admission;
 mod app;
 mod background_upgrader;
-mod build;
 mod busy;
 mod check;
 mod config;
+mod edit;
 mod error;
 mod event;
-mod files;
+pub mod files;
 mod grants;
 mod host_memory;
 mod inspect;
 mod lingering;
-mod live;
 mod logger;
 pub mod manifest;
 mod node;
@@ -35,17 +33,16 @@ mod top;
 mod upgrade_state;
 mod upgrade_tracker;
 mod virtual_time;
-mod watch;
 
 pub use app::{App, BootOptions, StopReport};
-pub use build::{BuildError, Built, KEPT_OUTPUT, Show, Stopper, build};
 pub use check::{Checked, Machine, check, look_at_machine};
 pub use config::NodeConfig;
+pub use edit::{ExcessMemory, LimitChanges};
 pub use error::{
     BootError, CallFailed, NodeError, RestartFailed, SendFailed, SpawnFailed, SwapError,
     TargetError,
 };
-pub use event::{Event, Events, LastMessage, Level, TimedEvent};
+pub use event::{Event, Events, ExternalEvent, LastMessage, Level, TimedEvent};
 pub use inspect::{
     Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, Suspended,
     TableInfo,
@@ -57,16 +54,17 @@ pub use operator::{Branch, Description, Function, Parameter};
 pub use outdated::Outdated;
 pub use probe::Probe;
 pub use render::{REFUSED_TAG, Rendered, TYPED_TAG};
+pub use supervisor::TreeChanges;
 pub use swap::{
     AtStage, BuildInfo, DeployOptions, Loops, ModuleBytes, ModuleSwap, Stages, SwapReport,
-    SwapStage,
+    SwapStage, listed,
 };
 pub use top::{SchedulerLoad, Sort, Top, TopProcess};
 pub use upgrade_state::UpgradeState;
 pub use upgrade_tracker::UpgradeReport;
-pub use watch::{BuildWatcher, WatchLimits, Watcher};
 
 pub use exuvia_abi::{self as abi, Pid};
+pub use exuvia_engine::MAX_MODULE_BYTES;
 pub use exuvia_engine::{
     Direction, Guest, GuestProcess, GuestSystem, LoadError, Method as PageMapMethod, Traced,
 };

@@ -539,7 +539,7 @@ impl Manifest {
     }
 
     /// Returns the folders that processes may write to.
-    pub(crate) fn written_folders(&self) -> Vec<PathBuf> {
+    pub fn written_folders(&self) -> Vec<PathBuf> {
         let modules = self.modules.values().map(|module| &module.limits);
         let children = self.supervisor.processes().into_iter();
         modules
@@ -558,7 +558,7 @@ impl Manifest {
     }
 
     /// Lowers every `limits.memory` to `most` bytes; returns whether one was higher.
-    pub(crate) fn at_most_memory(&mut self, most: u64) -> bool {
+    pub fn at_most_memory(&mut self, most: u64) -> bool {
         fn of_children(supervisor: &mut SupervisorEntry, lower: &mut impl FnMut(&mut u64)) {
             for child in &mut supervisor.children {
                 match &mut child.work {
@@ -639,9 +639,12 @@ impl Manifest {
     }
 }
 
-/// Checks that a module can be read from a path. The error says what is wrong with the file, as the
-/// end of a sentence.
-pub(crate) fn usable(path: &Path) -> Result<(), String> {
+/// Checks that a module can be read from a path.
+///
+/// # Errors
+///
+/// What is wrong with the file, as the end of a sentence.
+pub fn usable(path: &Path) -> Result<(), String> {
     let told = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "does not exist".to_owned(),
         _ => format!("cannot be read: {error}"),

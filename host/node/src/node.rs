@@ -418,6 +418,23 @@ impl Node {
         self.0.events.listen_timed()
     }
 
+    /// Returns the source of the events, to which parts around the node add their own.
+    pub fn event_source(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// Returns the nanoseconds of the node's clock.
+    pub fn now(&self) -> u64 {
+        self.0.system.clock.now()
+    }
+
+    /// Returns the BLAKE3 digest of the file of a module in the current release; `None`: the
+    /// release has no such module.
+    pub fn digest_of(&self, module: &str) -> Option<[u8; 32]> {
+        let release = self.0.code.current();
+        release.version(module).map(|version| version.digest.0)
+    }
+
     /// Returns the processes themselves, for benchmarks and tests that bring their own.
     pub fn system(&self) -> &Arc<GuestSystem> {
         &self.0.system

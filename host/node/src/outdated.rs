@@ -56,15 +56,9 @@ impl fmt::Display for Outdated {
     }
 }
 
-/// Returns all of them as a clause of a line.
-pub(crate) fn outdated_clause(outdated: &[Outdated]) -> String {
-    let parts: Vec<String> = outdated.iter().map(Outdated::to_string).collect();
-    format!("but not of {}", parts.join("; "))
-}
-
 impl Node {
     /// Returns the processes of some modules that are on old versions, oldest version first.
-    pub(crate) fn outdated<'a>(&self, modules: impl Iterator<Item = &'a str>) -> Vec<Outdated> {
+    pub fn outdated<'a>(&self, modules: impl Iterator<Item = &'a str>) -> Vec<Outdated> {
         let release = self.0.code.current();
         let old: Vec<_> = modules
             .flat_map(|name| {

@@ -30,6 +30,7 @@ mod protocol;
 mod rights;
 
 pub(crate) use asked::{Asked, Asks, ask};
+pub use edit::TreeChanges;
 pub(crate) use edit::{Edit, EditReport, Edits, hand_over};
 use edit::{Editing, Requested};
 pub(crate) use protocol::from_guest;
@@ -235,7 +236,9 @@ impl Native<Guest> for SupervisorProcess {
 impl Drop for SupervisorProcess {
     fn drop(&mut self) {
         if let Some(node) = self.node.upgrade() {
-            node.edits.lock().remove(&self.me);
+            // Not under the lock: a report that is dropped calls code of the caller.
+            let edits = node.edits.lock().remove(&self.me);
+            drop(edits);
             node.asks.lock().remove(&self.me);
         }
     }

@@ -29,8 +29,8 @@ pub(crate) mod turns;
 
 use changes::Changes;
 use report::verified_by_path;
-pub use report::{ModuleSwap, Stages, SwapReport};
-pub(crate) use report::{changes, empty_report, listed};
+pub use report::{ModuleSwap, Stages, SwapReport, listed};
+pub(crate) use report::{changes, empty_report};
 pub use stage::{AtStage, SwapStage};
 
 /// How long a deployment waits for busy processes to be upgraded. Later upgrades are only in the

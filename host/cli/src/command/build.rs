@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use exuvia_dev::{Show, Stopper};
 use exuvia_node::manifest::{BuildStep, Manifest};
-use exuvia_node::{Show, Stopper};
 use serde_json::json;
 
 use crate::error::CliError;
@@ -42,7 +42,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Cli
         }
         let (folder, stop, this) = (manifest.base_dir.clone(), stopper.clone(), step.clone());
         let mut build = tokio::task::spawn_blocking(move || {
-            exuvia_node::build(&this, &folder, Show::AsItComes, &stop)
+            exuvia_dev::build(&this, &folder, Show::AsItComes, &stop)
         });
         let built = tokio::select! {
             built = &mut build => joined(built)?,

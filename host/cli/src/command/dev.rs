@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use exuvia_api::EventLine;
 use exuvia_control::Claim;
-use exuvia_node::{BuildError, BuildWatcher, Event, NodeConfig};
+use exuvia_dev::{BuildError, BuildWatcher, Event, WatchLimits, Watcher};
+use exuvia_node::NodeConfig;
 use serde_json::json;
 
 use crate::error::CliError;
@@ -62,7 +63,7 @@ pub(crate) async fn run(
         };
         let running = Arc::clone(&booted.app);
         let (stopper, develop) = (build_watcher.stopper(), move || {
-            running.develop(build_watcher)
+            Watcher::develop(&running, build_watcher, &WatchLimits::default())
         });
         // Runs beside the interrupt handler: a file system may not respond.
         let watcher = foreground
@@ -99,7 +100,7 @@ async fn start(
     claim: &mut Option<Claim>,
 ) -> Result<(BuildWatcher, Started), CliError> {
     for step in build_watcher.manifest().builds() {
-        foreground.printer().event(&Event::Building {
+        foreground.printer().event(Event::Building {
             modules: step.modules.clone(),
             changed: Vec::new(),
         });

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use exuvia_control::Claim;
+use exuvia_dev::{WatchLimits, Watcher};
 use exuvia_node::NodeConfig;
 use exuvia_node::manifest::Manifest;
 
@@ -65,7 +66,7 @@ pub(crate) async fn run(
         true => None,
         false => {
             let app = Arc::clone(&booted.app);
-            let watch = move || app.watch();
+            let watch = move || Watcher::watch(&app, &WatchLimits::default());
             // Runs beside the interrupt handler: a file system may not respond.
             let watcher = foreground.beside(&mut claim, || {}, watch).await?;
             Some(watcher.map_err(not_watched)?)

@@ -9,13 +9,14 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use exuvia_dev::{Show, Stopper};
 use exuvia_node::abi::test_node::{self as ask, FAILED, MOST};
 use exuvia_node::abi::{Code, HOST_CALLS, Kind, Pid, Reason, receive, spawn, table};
 use exuvia_node::manifest::Manifest;
 use exuvia_node::process::{Access, Clock, Envelope, ExitReason, Payload, Signal, TableError};
 use exuvia_node::{
-    App, BootOptions, DeployOptions, Event, Events, ModuleBytes, Node, NodeConfig, Probe, Show,
-    SpawnOptions, Stopper,
+    App, BootOptions, DeployOptions, Event, Events, ModuleBytes, Node, NodeConfig, Probe,
+    SpawnOptions,
 };
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
@@ -227,7 +228,7 @@ impl Server {
         let manifest = Manifest::load(path).map_err(|error| error.to_string())?;
         let stopper = Stopper::default();
         for step in manifest.builds() {
-            let built = exuvia_node::build(&step, &manifest.base_dir, Show::AsItComes, &stopper);
+            let built = exuvia_dev::build(&step, &manifest.base_dir, Show::AsItComes, &stopper);
             built.map_err(|error| format!("`{}`: {error}", step.command))?;
         }
         let events = Events::default();

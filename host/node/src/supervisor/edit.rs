@@ -6,6 +6,7 @@
 //! process has asked the supervisor to start are not the manifest's, and stay.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use exuvia_abi::Pid;
@@ -16,98 +17,72 @@ use parking_lot::Mutex;
 
 use super::asked::Restarting;
 use super::{Machine, Start, SupervisorProcess, spec_of};
-use crate::event::{Event, Events};
 use crate::manifest::{Child, ChildInstance, SupervisorEntry, Work};
 use crate::node::Node;
-use crate::swap::listed;
 
 /// An edit for a supervisor.
 #[derive(Debug)]
 pub(crate) struct Edit {
     pub(crate) before: SupervisorEntry,
     pub(crate) after: SupervisorEntry,
-    /// The result, which is reported when its last holder drops it.
+    /// What it has changed so far.
     pub(crate) report: Arc<EditReport>,
 }
 
 /// Edits that their supervisors have not processed yet.
 pub(crate) type Edits = Mutex<HashMap<Pid, VecDeque<Edit>>>;
 
-/// The result of an edit of the manifest. It is sent as an event when it is dropped, since the last
-/// supervisor that works on it completes the edit.
-#[derive(Debug)]
-pub(crate) struct EditReport {
-    events: Events,
-    told: Mutex<Told>,
+/// What an edit has changed in the supervision tree. Children are named by their ids.
+#[derive(Debug, Default)]
+pub struct TreeChanges {
+    /// The children that were started.
+    pub started: Vec<String>,
+    /// The children that were stopped.
+    pub stopped: Vec<String>,
+    /// The children whose specification has changed, which takes effect at their next start.
+    pub respecified: Vec<String>,
+    /// The running children that got other limits.
+    pub limited: Vec<String>,
+    /// The number of supervisors whose strategy or intensity has changed.
+    pub reconfigured: usize,
+    /// What could not be changed, with the reason, a clause each.
+    pub failed: Vec<String>,
 }
 
-#[derive(Debug, Default)]
-struct Told {
-    applied: Vec<String>,
-    restart: Vec<String>,
-    failed: Vec<String>,
-    started: Vec<String>,
-    stopped: Vec<String>,
-    later: Vec<String>,
-    limited: Vec<String>,
-    /// Whether no event is sent if nothing has changed.
-    quiet: bool,
+/// Collects what an edit changes. When it is dropped, which the last supervisor that works on the
+/// edit does, it passes the result on.
+pub(crate) struct EditReport(Mutex<Collected>);
+
+struct Collected {
+    changes: TreeChanges,
+    done: Option<Box<dyn FnOnce(TreeChanges) + Send>>,
 }
 
 impl EditReport {
-    pub(crate) fn new(events: Events) -> EditReport {
-        EditReport {
-            events,
-            told: Mutex::default(),
-        }
+    pub(crate) fn new(done: impl FnOnce(TreeChanges) + Send + 'static) -> Arc<EditReport> {
+        Arc::new(EditReport(Mutex::new(Collected {
+            changes: TreeChanges::default(),
+            done: Some(Box::new(done)),
+        })))
     }
 
-    /// Makes a report that sends no event if the edit changes nothing.
-    pub(crate) fn quiet(events: Events) -> EditReport {
-        let report = EditReport::new(events);
-        report.told.lock().quiet = true;
-        report
+    fn note(&self, change: impl FnOnce(&mut TreeChanges)) {
+        change(&mut self.0.lock().changes);
     }
+}
 
-    /// Notes what is in effect from now on.
-    pub(crate) fn applied(&self, clause: String) {
-        self.told.lock().applied.push(clause);
-    }
-
-    /// Notes what could not be applied, or what is wrong with what is in effect now.
-    pub(crate) fn failed(&self, clause: String) {
-        self.told.lock().failed.push(clause);
-    }
-
-    /// Notes what takes effect when the app is started again.
-    pub(crate) fn restart(&self, clause: String) {
-        self.told.lock().restart.push(clause);
+impl fmt::Debug for EditReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.lock().changes.fmt(f)
     }
 }
 
 impl Drop for EditReport {
     fn drop(&mut self) {
-        let mut told = std::mem::take(self.told.get_mut());
-        for (what, ids) in [
-            ("started", &told.started),
-            ("stopped", &told.stopped),
-            ("changed from their next start on", &told.later),
-            ("with other limits", &told.limited),
-        ] {
-            if !ids.is_empty() {
-                told.applied
-                    .push(format!("children {what}: {}", listed(ids)));
-            }
+        let collected = self.0.get_mut();
+        if let Some(done) = collected.done.take() {
+            done(std::mem::take(&mut collected.changes));
         }
-        let nothing = told.applied.is_empty() && told.failed.is_empty() && told.restart.is_empty();
-        if nothing && told.quiet {
-            return;
-        }
-        self.events.send(Event::Manifest {
-            applied: told.applied,
-            failed: told.failed,
-            restart: told.restart,
-        });
     }
 }
 
@@ -161,14 +136,15 @@ pub(crate) fn hand_over(node: &Node, supervisor: Pid, edit: Edit) {
         .entry(supervisor)
         .or_default()
         .push_back(edit);
-    let look = Envelope::message(Pid::NONE, 0, Payload::empty());
-    if let Err(error) = node.0.system.send(supervisor, look)
-        && let Some(edits) = node.0.edits.lock().remove(&supervisor)
-    {
-        for edit in edits {
-            let why = format!("the supervisor {supervisor} took no notice: {error:?}");
-            edit.report.told.lock().failed.push(why);
-        }
+    let wake = Envelope::message(Pid::NONE, 0, Payload::empty());
+    let Err(error) = node.0.system.send(supervisor, wake) else {
+        return;
+    };
+    // Not under the lock: a report that is dropped calls code of the caller.
+    let edits = node.0.edits.lock().remove(&supervisor);
+    for edit in edits.into_iter().flatten() {
+        let why = format!("the supervisor {supervisor} took no notice: {error:?}");
+        edit.report.note(|changes| changes.failed.push(why));
     }
 }
 
@@ -178,7 +154,7 @@ fn limit(node: &Node, pid: Pid, id: &Arc<str>, limits: Arc<Limits>, report: Arc<
     let set = Box::new(move |process: &mut GuestProcess, system: &GuestSystem| {
         if **process.limits() != *limits {
             process.set_limits(system, limits);
-            report.told.lock().limited.push(id);
+            report.note(|changes| changes.limited.push(id));
         }
     });
     // A child that has exited meanwhile is restarted with them.
@@ -338,8 +314,8 @@ impl SupervisorProcess {
         }
         if edit.before.spec() != edit.after.spec() {
             match self.machine.reconfigure(edit.after.spec()) {
-                Ok(()) => report.applied("strategy and intensity of a supervisor".into()),
-                Err(error) => report.told.lock().failed.push(error.to_string()),
+                Ok(()) => report.note(|changes| changes.reconfigured += 1),
+                Err(error) => report.note(|changes| changes.failed.push(error.to_string())),
             }
         }
         for spec in later {
@@ -347,7 +323,7 @@ impl SupervisorProcess {
             let inside = below.iter().any(|(other, ..)| *other == id);
             // A temporary child that has exited is not there any more.
             if respecify(&mut self.machine, spec) && !inside {
-                report.told.lock().later.push(id);
+                report.note(|changes| changes.respecified.push(id));
             }
         }
         for (id, then, now) in below {
@@ -394,16 +370,15 @@ impl SupervisorProcess {
     /// Records the result of a step.
     pub(super) fn edited(&mut self, done: &Done, result: Result<(), String>) {
         self.editing.busy = false;
-        let mut told = done.report.told.lock();
         let id = done.id.to_string();
-        match (done.kind, result) {
-            (StepKind::Start, Ok(())) => told.started.push(id),
-            (StepKind::Stop, Ok(())) => told.stopped.push(id),
+        done.report.note(|changes| match (done.kind, result) {
+            (StepKind::Start, Ok(())) => changes.started.push(id),
+            (StepKind::Stop, Ok(())) => changes.stopped.push(id),
             (StepKind::Start, Err(error)) => {
-                told.failed.push(format!("child `{id}`: {error}"));
+                changes.failed.push(format!("child `{id}`: {error}"));
             }
             // A temporary child is deleted when it exits, and one that has exited is not there.
             (StepKind::Forget, _) | (StepKind::Stop, Err(_)) => {}
-        }
+        });
     }
 }

@@ -229,7 +229,7 @@ impl SwapReport {
 }
 
 /// Returns the first few names, and how many more there are.
-pub(crate) fn listed(names: &[String]) -> String {
+pub fn listed(names: &[String]) -> String {
     const SHOWN: usize = 3;
     let more = names.len().saturating_sub(SHOWN);
     let mut text = names[..names.len() - more].join(", ");

@@ -91,6 +91,12 @@ const CRATES: &[Crate] = &[
         reason: "it composes the crates below it",
     },
     Crate {
+        name: "dev",
+        may_use: &["node"],
+        third_party: true,
+        reason: "it develops an app on a node as any program could",
+    },
+    Crate {
         name: "api",
         may_use: &[],
         third_party: true,
@@ -104,9 +110,9 @@ const CRATES: &[Crate] = &[
     },
     Crate {
         name: "cli",
-        may_use: &["api", "control", "node"],
+        may_use: &["api", "control", "node", "dev"],
         third_party: true,
-        reason: "a client of the API, plus `node` and `control` for run and dev",
+        reason: "a client of the API, plus `node`, `dev` and `control` for run and dev",
     },
     Crate {
         name: "cluster",
@@ -157,8 +163,13 @@ const RESTRICTED: &[Restricted] = &[
     },
     Restricted {
         name: "notify",
-        only_in: &["node"],
-        reason: "the watcher lives in the node",
+        only_in: &["dev"],
+        reason: "the watcher is a part of development",
+    },
+    Restricted {
+        name: "ignore",
+        only_in: &["dev"],
+        reason: "the watcher is a part of development",
     },
     Restricted {
         name: "axum",

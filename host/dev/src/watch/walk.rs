@@ -3,7 +3,7 @@
 //!
 //! Symbolic links to files and to folders are followed, but each folder is entered only once, so
 //! cycles end. A folder that contains the root itself is not entered, or a whole machine could
-//! become a source. Ignore files are read with [`files`](crate::files): one that is a pipe ignores
+//! become a source. Ignore files are read with [`files`]: one that is a pipe ignores
 //! nothing, and does not block.
 
 use std::collections::{HashSet, VecDeque};
@@ -16,7 +16,7 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::link_targets::places;
-use crate::files;
+use exuvia_node::files;
 
 /// Folders that hold build results.
 const MADE: [&str; 3] = ["target", "node_modules", "zig-out"];

@@ -4,19 +4,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use exuvia_node::manifest::{BuildStep, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestError};
+use exuvia_node::{App, BuildInfo, Events, Outdated, files as reading};
+
 use super::SAVED;
 use super::artifacts::{Artifacts, Cause, ScanResult};
 use super::link_targets::places;
 use super::sources::Sources;
 use super::stamp::{Stamp, stamp};
-use crate::app::App;
 use crate::build::{BuildError, Built, Show, Stopper, build};
-use crate::event::{Event, Events};
-use crate::files as reading;
+use crate::event::Event;
 use crate::live::{Begun, Live};
-use crate::manifest::{BuildStep, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestError};
-use crate::outdated::Outdated;
-use crate::swap::BuildInfo;
 
 /// How often files are polled while there is no node, and so no watcher.
 const POLL: Duration = Duration::from_millis(250);
@@ -29,7 +27,7 @@ const MOST_RESTLESS: u32 = 11;
 
 /// The manifest of an app, its sources and its builds. Before the app runs, it builds everything
 /// ([`BuildWatcher::build`]) and waits for a change that may fix a failure
-/// ([`BuildWatcher::wait`]); then [`App::develop`] takes it.
+/// ([`BuildWatcher::wait`]); then [`Watcher::develop`](crate::Watcher::develop) takes it.
 #[derive(Debug)]
 pub struct BuildWatcher {
     file: PathBuf,
@@ -150,8 +148,8 @@ impl BuildWatcher {
     /// Connects it to the running app, to which it reports changes.
     pub(super) fn attend(&mut self, app: &App) {
         self.running = Some(Running {
-            events: app.node().0.events.clone(),
-            live: app.live(),
+            events: app.node().event_source().clone(),
+            live: Live::new(app.node().clone()),
         });
     }
 
@@ -234,7 +232,7 @@ impl BuildWatcher {
         let manifest = match Manifest::load(&self.file) {
             Ok(manifest) => manifest.for_development(),
             Err(error) => {
-                running.events.send(Event::ManifestRefused {
+                running.events.publish(Event::ManifestRefused {
                     reason: error.to_string(),
                 });
                 return None;
@@ -371,7 +369,7 @@ impl BuildWatcher {
 
     fn tell(&self, event: Event) {
         if let Some(running) = &self.running {
-            running.events.send(event);
+            running.events.publish(event);
         }
     }
 

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use exuvia_dev::{WatchLimits, Watcher};
 use exuvia_node::manifest::Manifest;
 use exuvia_node::{App, BootOptions, DeployOptions, ModuleBytes, Node, NodeConfig};
 use serde::Deserialize;
@@ -85,7 +86,7 @@ fn ten_pings_ten_pongs_across_an_upgrade() {
         ..BootOptions::default()
     };
     let app = App::boot(manifest, options).unwrap();
-    let _watcher = app.watch().unwrap();
+    let _watcher = Watcher::watch(&app, &WatchLimits::default()).unwrap();
     until(app.node(), |pongs| pongs.len() >= 3);
     std::fs::write(&ponger, second).unwrap();
     let pongs = until(app.node(), |pongs| pongs.len() == 10);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::manifest::BuildStep;
+use exuvia_node::manifest::BuildStep;
 
 /// How much of the output of a build is kept, in bytes: of its start and of its end, each.
 pub const KEPT_OUTPUT: usize = 32 << 10;
@@ -288,7 +288,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{BuildError, Built, KEPT_OUTPUT, Kept, Show, Stopper, build};
-    use crate::manifest::BuildStep;
+    use exuvia_node::manifest::BuildStep;
 
     fn run(command: &str, stopper: &Stopper) -> Result<Built, BuildError> {
         let step = BuildStep {

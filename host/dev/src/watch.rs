@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::app::App;
+use exuvia_node::{App, Node};
+
 use crate::build::Stopper;
 use crate::event::Event;
-use crate::node::Node;
 
 mod artifacts;
 mod build_watcher;
@@ -67,19 +67,29 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts to watch the module files of an app.
-    pub(crate) fn start(
-        node: Node,
-        files: BTreeMap<String, PathBuf>,
-        limits: &WatchLimits,
-    ) -> std::io::Result<Watcher> {
+    /// Watches the module files of an app, and swaps in those that change.
+    ///
+    /// # Errors
+    ///
+    /// If no thread can be started.
+    pub fn watch(app: &App, limits: &WatchLimits) -> std::io::Result<Watcher> {
+        let modules = app.manifest().modules.iter();
+        let files: BTreeMap<String, PathBuf> = modules
+            .map(|(name, module)| (name.clone(), module.path.clone()))
+            .collect();
+        let node = app.node().clone();
         let stopper = Stopper::default();
         let artifacts = Artifacts::new(node.clone(), files, stopper.clone());
         Watcher::begin(node, artifacts, None, stopper, limits)
     }
 
-    /// Starts to watch the module files, the sources and the manifest.
-    pub(crate) fn develop(
+    /// Watches the sources and the manifest as well, builds what has changed, and applies edits of
+    /// the manifest. The app must have been booted from the manifest of `build_watcher`.
+    ///
+    /// # Errors
+    ///
+    /// If no thread can be started.
+    pub fn develop(
         app: &App,
         mut build_watcher: BuildWatcher,
         limits: &WatchLimits,
@@ -297,7 +307,7 @@ impl Watch {
     }
 
     fn clock(&self) -> u64 {
-        self.node.0.system.clock.now()
+        self.node.now()
     }
 
     /// Builds from the sources that have changed. New folders may have come with them.
@@ -339,7 +349,7 @@ impl Watch {
             return;
         };
         self.told_blind = Some(blind.why.clone());
-        self.node.0.events.send(Event::Polling {
+        self.node.event_source().publish(Event::Polling {
             reason: blind.why.clone(),
             help: blind.fix.clone(),
         });

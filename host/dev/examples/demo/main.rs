@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use exuvia_dev::{WatchLimits, Watcher};
 use exuvia_node::manifest::Manifest;
 use exuvia_node::{App, BootOptions};
 
@@ -60,7 +61,8 @@ fn run() -> Result<bool, String> {
     let manifest =
         Manifest::parse(&text, "exuvia.toml", folder.path()).map_err(|error| error.to_string())?;
     let app = App::boot(manifest, BootOptions::default()).map_err(|error| error.to_string())?;
-    let watcher = app.watch().map_err(|error| error.to_string())?;
+    let watcher =
+        Watcher::watch(&app, &WatchLimits::default()).map_err(|error| error.to_string())?;
     let clients = Clients::start(app.node(), options.settings)?;
     if !options.json {
         let info = app.node().info();

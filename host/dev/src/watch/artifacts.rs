@@ -18,7 +18,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use exuvia_engine::MAX_MODULE_BYTES;
+use exuvia_node::{
+    BuildInfo, DeployOptions, MAX_MODULE_BYTES, ModuleBytes, Node, Outdated, files, manifest,
+};
 
 use super::debounce::{Debounce, Ready};
 use super::event_queue::ChangeHint;
@@ -26,13 +28,7 @@ use super::link_targets::places;
 use super::stamp::{Stamp, stamp};
 use super::whole::{Sections, is_cut_off, is_text, is_wasm};
 use crate::build::Stopper;
-use crate::error::SwapError;
 use crate::event::Event;
-use crate::files;
-use crate::manifest;
-use crate::node::Node;
-use crate::outdated::Outdated;
-use crate::swap::{BuildInfo, DeployOptions, ModuleBytes};
 
 /// How many periodic scans a file that seems to be cut off may take to be completed. A slow writer
 /// pauses for less.
@@ -108,11 +104,10 @@ struct FileState {
 impl Artifacts {
     /// Starts from the state at the boot: the running code is what was read then.
     pub(super) fn new(node: Node, files: BTreeMap<String, PathBuf>, stopper: Stopper) -> Artifacts {
-        let release = node.0.code.current();
         let (mut seen, mut sections) = (HashMap::new(), HashMap::new());
         for (name, path) in &files {
-            if let (Some(stamp), Some(version)) = (stamp(path), release.version(name)) {
-                let hash = blake3::Hash::from_bytes(version.digest.0);
+            if let (Some(stamp), Some(digest)) = (stamp(path), node.digest_of(name)) {
+                let hash = blake3::Hash::from_bytes(digest);
                 // The stamp is only trusted if the content is that of the running code.
                 let bytes = files::read(path, MAX_MODULE_BYTES as u64).unwrap_or_default();
                 if blake3::hash(&bytes) == hash {
@@ -154,10 +149,9 @@ impl Artifacts {
 
     /// Returns whether what was last read of these modules is the running code.
     pub(super) fn run(&self, modules: &[String]) -> bool {
-        let release = self.node.0.code.current();
         modules.iter().all(|name| {
             let seen = self.seen.get(name).map(|seen| *seen.hash.as_bytes());
-            seen.is_some() && seen == release.version(name).map(|version| version.digest.0)
+            seen.is_some() && seen == self.node.digest_of(name)
         })
     }
 
@@ -168,10 +162,8 @@ impl Artifacts {
 
     /// Returns whether the release has all the modules.
     pub(super) fn are_loaded(&self) -> bool {
-        let release = self.node.0.code.current();
-        self.files
-            .keys()
-            .all(|name| release.version(name).is_some())
+        let mut names = self.files.keys();
+        names.all(|name| self.node.digest_of(name).is_some())
     }
 
     /// Returns the directory entries that determine what the files are.
@@ -272,7 +264,9 @@ impl Artifacts {
                     cause,
                 );
                 if built || waited == Some(1) {
-                    self.node.0.events.send(unreadable(name, path, why));
+                    self.node
+                        .event_source()
+                        .publish(unreadable(name, path, why));
                     refused = true;
                 }
                 continue;
@@ -302,7 +296,9 @@ impl Artifacts {
             if bytes.is_empty() {
                 if built || looks == Some(UNFINISHED) {
                     let why = "is empty".to_owned();
-                    self.node.0.events.send(unreadable(name, path, why));
+                    self.node
+                        .event_source()
+                        .publish(unreadable(name, path, why));
                     refused = true;
                 }
                 continue;
@@ -374,19 +370,14 @@ impl Artifacts {
                     let modules: Vec<String> = names();
                     let outdated = self.outdated(&modules);
                     let recovered = Event::Recovered { modules, outdated };
-                    self.node.0.events.send(recovered);
+                    self.node.event_source().publish(recovered);
                 }
                 ScanResult::Same(false)
             }
             Ok(_) => ScanResult::Swapped,
             Err(error) => {
                 for module in changed {
-                    let broken = match &error {
-                        SwapError::Load { file, .. } => *file == module.source,
-                        SwapError::Verify(error) => error.module == module.name,
-                        _ => false,
-                    };
-                    if !broken {
+                    if !error.is_caused_by(&module) {
                         self.pending.insert(module.name.clone(), module);
                     }
                 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::link_targets::places;
 use super::stamp::{Stamp, stamp};
 use super::walk::{Met, walk};
-use crate::files;
+use exuvia_node::files;
 
 /// The maximum number of source files of an app that are watched, for all builds together.
 const MAX_FILES: usize = 100_000;

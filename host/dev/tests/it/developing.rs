@@ -5,11 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use exuvia_dev::{BuildWatcher, Event as DevEvent, Stopper, WatchLimits, Watcher};
 use exuvia_node::manifest::Manifest;
-use exuvia_node::{App, BuildWatcher, Event, Filter, Stopper, SwapReport, WatchLimits, Watcher};
+use exuvia_node::{App, Event, Filter, SwapReport};
 use tokio::sync::broadcast;
 
-use crate::guests::{STATE, ask, boot_options, counter, event, eventually};
+use crate::guests::{STATE, ask, boot_options, counter, eventually};
+use crate::seen::{Seen, event};
 
 /// A counter that answers `answer` and keeps its state.
 fn answers(answer: u64) -> String {
@@ -82,7 +84,7 @@ fn developed_in(manifest: &str, limits: &WatchLimits, arrange: impl FnOnce(&Path
     let app = App::boot(manifest, options).unwrap();
     let events = app.node().events();
     let stopper = build_watcher.stopper();
-    let watcher = app.develop_within(build_watcher, limits).unwrap();
+    let watcher = Watcher::develop(&app, build_watcher, limits).unwrap();
     let it = Developed {
         folder,
         app,
@@ -116,16 +118,16 @@ impl Developed {
     }
 
     #[track_caller]
-    fn wait<T>(&mut self, what: &str, wanted: impl FnMut(&Event) -> Option<T>) -> T {
+    fn wait<T>(&mut self, what: &str, wanted: impl FnMut(&Seen<'_>) -> Option<T>) -> T {
         event(&mut self.events, what, wanted)
     }
 
     #[track_caller]
     fn swap(&mut self) -> SwapReport {
         self.wait("a swap", |event| match event {
-            Event::Swap(report) => Some(report.clone()),
-            Event::Refused { reason, .. } => panic!("refused: {reason}"),
-            Event::BuildFailed { reason, .. } => panic!("not built: {reason}"),
+            Seen::Node(Event::Swap(report)) => Some(report.clone()),
+            Seen::Node(Event::Refused { reason, .. }) => panic!("refused: {reason}"),
+            Seen::Dev(DevEvent::BuildFailed { reason, .. }) => panic!("not built: {reason}"),
             _ => None,
         })
     }
@@ -134,12 +136,12 @@ impl Developed {
     #[track_caller]
     fn edited(&mut self) -> (String, String, String) {
         self.wait("an edit of the manifest", |event| match event {
-            Event::Manifest {
+            Seen::Dev(DevEvent::Manifest {
                 applied,
                 failed,
                 restart,
-            } => Some((applied.join("; "), failed.join("; "), restart.join("; "))),
-            Event::ManifestRefused { reason } => panic!("refused: {reason}"),
+            }) => Some((applied.join("; "), failed.join("; "), restart.join("; "))),
+            Seen::Dev(DevEvent::ManifestRefused { reason }) => panic!("refused: {reason}"),
             _ => None,
         })
     }
@@ -164,7 +166,9 @@ fn a_saved_source_is_built_and_swapped_in_alone() {
     // Whole: one that is seen half written is built twice, rightly.
     it.save_aside("src/one.wat", &answers(2));
     let building = it.wait("a build", |event| match event {
-        Event::Building { modules, changed } => Some((modules.clone(), changed.clone())),
+        Seen::Dev(DevEvent::Building { modules, changed }) => {
+            Some((modules.clone(), changed.clone()))
+        }
         _ => None,
     });
     assert_eq!(building.0, ["one"]);
@@ -211,7 +215,9 @@ fn a_failed_build_keeps_the_old_code_and_clears_when_it_is_mended() {
     let mut it = developed();
     it.save("src/one.wat", ";; FAIL to say why\n(module)");
     let (reason, output) = it.wait("a failed build", |event| match event {
-        Event::BuildFailed { reason, output, .. } => Some((reason.clone(), output.clone())),
+        Seen::Dev(DevEvent::BuildFailed { reason, output, .. }) => {
+            Some((reason.clone(), output.clone()))
+        }
         _ => None,
     });
     assert!(reason.ends_with("failed with exit code 7"), "{reason}");
@@ -219,8 +225,8 @@ fn a_failed_build_keeps_the_old_code_and_clears_when_it_is_mended() {
     assert_eq!(it.answer("one"), 1);
     it.save("src/one.wat", &answers(1));
     let recovered = it.wait("the end of it", |event| match event {
-        Event::Built { recovered, new, .. } => Some(*recovered && !*new),
-        Event::Swap(report) => panic!("the code is the same: {report}"),
+        Seen::Dev(DevEvent::Built { recovered, new, .. }) => Some(*recovered && !*new),
+        Seen::Node(Event::Swap(report)) => panic!("the code is the same: {report}"),
         _ => None,
     });
     assert!(recovered);
@@ -241,8 +247,8 @@ fn a_refused_swap_keeps_the_old_code_and_clears_when_it_is_mended() {
     ] {
         it.save("src/one.wat", &text);
         let help = it.wait("a refusal", |event| match event {
-            Event::Refused { help, .. } => Some(help.clone()),
-            Event::Swap(report) => panic!("swapped: {report}"),
+            Seen::Node(Event::Refused { help, .. }) => Some(help.clone()),
+            Seen::Node(Event::Swap(report)) => panic!("swapped: {report}"),
             _ => None,
         });
         if text.contains("(func (export \"load\")") {
@@ -254,8 +260,8 @@ fn a_refused_swap_keeps_the_old_code_and_clears_when_it_is_mended() {
         assert_eq!(it.answer("one"), 1);
         it.save("src/one.wat", &answers(1));
         let recovered = it.wait("the end of it", |event| match event {
-            Event::Built { recovered, .. } => Some(*recovered),
-            Event::Swap(report) => panic!("the code is the same: {report}"),
+            Seen::Dev(DevEvent::Built { recovered, .. }) => Some(*recovered),
+            Seen::Node(Event::Swap(report)) => panic!("the code is the same: {report}"),
             _ => None,
         });
         assert!(recovered, "{text}");
@@ -290,11 +296,11 @@ impl Developed {
     #[track_caller]
     fn fails_to_build(&mut self) {
         self.wait("a failed build", |event| match event {
-            Event::BuildFailed { modules, .. } => {
+            Seen::Dev(DevEvent::BuildFailed { modules, .. }) => {
                 assert_eq!(*modules, ["one", "two"]);
                 Some(())
             }
-            Event::Swap(report) => panic!("swapped: {report}"),
+            Seen::Node(Event::Swap(report)) => panic!("swapped: {report}"),
             _ => None,
         });
     }
@@ -355,11 +361,11 @@ fn what_waits_for_a_refused_module_is_not_swapped_in_while_their_build_fails() {
     it.fails_to_build();
     fs::remove_file(it.path("src/fault")).unwrap();
     it.wait("a refusal", |event| match event {
-        Event::Refused { what, .. } => {
+        Seen::Node(Event::Refused { what, .. }) => {
             assert_eq!(what, "one, two");
             Some(())
         }
-        Event::Swap(report) => panic!("swapped: {report}"),
+        Seen::Node(Event::Swap(report)) => panic!("swapped: {report}"),
         _ => None,
     });
     // The new code of `two` waits for one that goes with it.
@@ -390,7 +396,7 @@ fn a_module_whose_manifest_has_no_failing_build_any_more_is_watched_again() {
     });
     // The command is another one now, which makes `one` alone, and fails as well.
     let swapped = it.wait("a swap", |event| match event {
-        Event::Swap(report) => Some(report.modules[0].name.clone()),
+        Seen::Node(Event::Swap(report)) => Some(report.modules[0].name.clone()),
         _ => None,
     });
     assert_eq!(swapped, "two");
@@ -449,7 +455,7 @@ fn a_build_that_changes_its_sources_is_told_of_and_brakes() {
     let notes = notes.replace("sources = [\"src/one.wat\"]", "sources = [\"src\"]");
     let mut it = developed_with(&notes);
     let files = it.wait("the complaint", |event| match event {
-        Event::BuildLoop { files } => Some(files.clone()),
+        Seen::Dev(DevEvent::BuildLoop { files }) => Some(files.clone()),
         _ => None,
     });
     assert_eq!(files, ["src/noted"]);
@@ -464,7 +470,7 @@ fn a_folder_of_sources_may_go_and_come_again() {
     fs::remove_dir_all(it.path("src")).unwrap();
     for _ in 0..2 {
         it.wait("failed builds", |event| {
-            matches!(event, Event::BuildFailed { .. }).then_some(())
+            matches!(event, Seen::Dev(DevEvent::BuildFailed { .. })).then_some(())
         });
     }
     assert_eq!(it.answer("one"), 1);
@@ -491,10 +497,10 @@ fn a_tool_that_goes_by_dates_is_told_of() {
     file.unwrap().set_modified(later).unwrap();
     it.save("src/one.wat", &answers(2));
     let (line, stale_timestamp) = it.wait("a build", |event| match event {
-        Event::Built {
+        Seen::Dev(DevEvent::Built {
             stale_timestamp, ..
-        } => Some((event.to_string(), stale_timestamp.clone())),
-        Event::Swap(report) => panic!("swapped: {report}"),
+        }) => Some((event.to_string(), stale_timestamp.clone())),
+        Seen::Node(Event::Swap(report)) => panic!("swapped: {report}"),
         _ => None,
     });
     assert_eq!(stale_timestamp.as_deref(), Some("src/one.wat"));
@@ -507,8 +513,8 @@ fn what_a_build_prints_is_told_when_it_ends_well() {
     let mut it = developed_with(&format!("{speaks}# "));
     it.save("src/two.wat", &answers(2));
     let output = it.wait("its words", |event| match event {
-        Event::Built { output, new, .. } => Some((output.clone(), *new)),
-        Event::Swap(report) => panic!("swapped without a word: {report}"),
+        Seen::Dev(DevEvent::Built { output, new, .. }) => Some((output.clone(), *new)),
+        Seen::Node(Event::Swap(report)) => panic!("swapped without a word: {report}"),
         _ => None,
     });
     assert_eq!(output, ("careful\n".to_owned(), true));
@@ -604,7 +610,7 @@ fn without_watches_sources_are_looked_at() {
         };
         let mut it = developed_in(&manifest(), &limits, |_| {});
         let line = it.wait("that it looks", |event| match event {
-            Event::Polling { .. } => Some(event.to_string()),
+            Seen::Dev(DevEvent::Polling { .. }) => Some(event.to_string()),
             _ => None,
         });
         assert!(line.contains("sysctl -w fs.inotify.max_user_"), "{line}");
@@ -744,7 +750,7 @@ fn a_changed_child_keeps_running_and_starts_anew_as_it_is_now() {
     assert_eq!(it.app.node().find("one").unwrap(), before);
     it.app.node().kill(before);
     let child = it.wait("its restart", |event| match event {
-        Event::Restarted { child, .. } => Some(child.clone()),
+        Seen::Node(Event::Restarted { child, .. }) => Some(child.clone()),
         _ => None,
     });
     assert_eq!(child, "one");
@@ -893,14 +899,14 @@ fn what_cannot_change_is_named_and_a_broken_manifest_changes_nothing() {
     );
     it.edit(|text| text + "[nodes]\n");
     let reason = it.wait("a refusal", |event| match event {
-        Event::ManifestRefused { reason } => Some(reason.clone()),
-        Event::Manifest { .. } => panic!("taken"),
+        Seen::Dev(DevEvent::ManifestRefused { reason }) => Some(reason.clone()),
+        Seen::Dev(DevEvent::Manifest { .. }) => panic!("taken"),
         _ => None,
     });
     assert!(reason.contains("unknown key `nodes`"), "{reason}");
     fs::remove_file(it.path("exuvia.toml")).unwrap();
     it.wait("a refusal", |event| {
-        matches!(event, Event::ManifestRefused { .. }).then_some(())
+        matches!(event, Seen::Dev(DevEvent::ManifestRefused { .. })).then_some(())
     });
     assert_eq!(it.answer("one"), 1);
     it.save("exuvia.toml", &(manifest() + &child("more", "two")));
@@ -934,7 +940,7 @@ fn a_manifest_that_is_no_file_or_never_ends_is_refused() {
             .status();
         assert!(status.unwrap().success());
         it.wait(make, |event| {
-            matches!(event, Event::ManifestRefused { .. }).then_some(())
+            matches!(event, Seen::Dev(DevEvent::ManifestRefused { .. })).then_some(())
         });
         fs::remove_dir_all(it.path("exuvia.toml"))
             .or_else(|_| fs::remove_file(it.path("exuvia.toml")))

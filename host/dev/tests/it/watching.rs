@@ -4,11 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use exuvia_dev::{Event as DevEvent, WatchLimits, Watcher};
 use exuvia_node::manifest::Manifest;
-use exuvia_node::{App, Event, SwapReport, WatchLimits, Watcher};
+use exuvia_node::{App, Event, SwapReport};
 use tokio::sync::broadcast;
 
-use crate::guests::{STATE, ask, boot_options, counter, event, eventually};
+use crate::guests::{STATE, ask, boot_options, counter, eventually};
+use crate::seen::{Seen, event};
 
 /// A counter that answers `answer` and keeps its state.
 fn wasm(answer: u64) -> Vec<u8> {
@@ -41,7 +43,7 @@ fn watched_within(limits: &WatchLimits) -> Watched {
     let options = boot_options(&manifest);
     let app = App::boot(manifest, options).unwrap();
     let events = app.node().events();
-    let watcher = app.watch_within(limits).unwrap();
+    let watcher = Watcher::watch(&app, limits).unwrap();
     Watched {
         folder,
         app,
@@ -62,16 +64,16 @@ impl Watched {
 
     fn swap(&mut self) -> SwapReport {
         event(&mut self.events, "a swap", |event| match event {
-            Event::Swap(report) => Some(report.clone()),
-            Event::Refused { reason, .. } => panic!("refused: {reason}"),
+            Seen::Node(Event::Swap(report)) => Some(report.clone()),
+            Seen::Node(Event::Refused { reason, .. }) => panic!("refused: {reason}"),
             _ => None,
         })
     }
 
     fn refusal(&mut self) -> String {
         event(&mut self.events, "a refusal", |event| match event {
-            Event::Swap(report) => panic!("swapped: {report}"),
-            Event::Refused { reason, .. } => Some(reason.clone()),
+            Seen::Node(Event::Swap(report)) => panic!("swapped: {report}"),
+            Seen::Node(Event::Refused { reason, .. }) => Some(reason.clone()),
             _ => None,
         })
     }
@@ -306,10 +308,10 @@ fn a_watcher_that_is_dropped_watches_no_more() {
     replace(&folder.path().join("build/one.wasm"), &wasm(2));
     // Another one begins where the files are, and sees what changes now only
     // if it differs from what runs.
-    let again = app.watch().unwrap();
+    let again = Watcher::watch(&app, &WatchLimits::default()).unwrap();
     replace(&folder.path().join("build/two.wasm"), &wasm(2));
     let report = event(&mut events, "a swap", |event| match event {
-        Event::Swap(report) => Some(report.clone()),
+        Seen::Node(Event::Swap(report)) => Some(report.clone()),
         _ => None,
     });
     assert!(report.modules.iter().any(|module| module.name == "two"));
@@ -458,7 +460,7 @@ fn a_pipe_in_the_place_of_a_file_is_told_and_holds_nothing_up() {
         .status();
     assert!(made.unwrap().success());
     let reason = event(&mut it.events, "the pipe", |event| match event {
-        Event::FileUnreadable { reason, .. } => Some(reason.clone()),
+        Seen::Dev(DevEvent::FileUnreadable { reason, .. }) => Some(reason.clone()),
         _ => None,
     });
     assert_eq!(reason, "is no ordinary file");
@@ -480,7 +482,7 @@ fn without_watches_the_files_are_looked_at() {
             ..WatchLimits::default()
         });
         let help = event(&mut it.events, "that it looks", |event| match event {
-            Event::Polling { help, .. } => Some(help.clone()),
+            Seen::Dev(DevEvent::Polling { help, .. }) => Some(help.clone()),
             _ => None,
         });
         assert!(help.contains(setting), "{help}");
