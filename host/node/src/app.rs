@@ -159,7 +159,6 @@ impl App {
             from: Pid::NONE,
             reason: ExitReason::new(Reason::SHUTDOWN),
             linked: false,
-            charge: None,
         };
         self.node.0.system.table.close_to_guests();
         let told = self.node.0.system.signal(self.master, exit).is_ok();
@@ -262,7 +261,6 @@ impl Native<Guest> for Master {
                         from: context.pid(),
                         reason: ExitReason::new(Reason::SHUTDOWN),
                         linked: false,
-                        charge: None,
                     };
                     let _ = context.system.signal(root, exit);
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use exuvia_code::Release;
 use exuvia_engine::{Artifact, Engine, GuestProcess, GuestSystem, Traced};
-use exuvia_process::{Body, Pid, RunState, Signal};
+use exuvia_process::{Body, Pid, RunState};
 use serde::Serialize;
 
 use crate::error::TargetError;
@@ -331,7 +331,7 @@ impl Node {
             still.then(|| process.messages())
         });
         let taken = seen.ok().flatten()?;
-        // Control may overtake a message.
+        // Messages may be behind the control.
         let slot = self.0.system.table.slot(pid.slot());
         Some(taken > 0 || slot.is_some_and(|slot| !slot.mailbox.is_empty()))
     }
@@ -360,7 +360,7 @@ impl Node {
         }
     }
 
-    /// Calls `look` with a process that is parked or between two of its turns, and returns its
+    /// Calls `look` with a process that is parked or at the beginning of a turn, and returns its
     /// result.
     ///
     /// # Errors
@@ -378,12 +378,10 @@ impl Node {
         }
         // If the slot belongs to another process by then, `look` is dropped.
         let (sender, receiver) = channel();
-        let look = Box::new(move |process: &mut GuestProcess, _: &GuestSystem| {
+        let look = move |process: &mut GuestProcess, _: &GuestSystem| {
             let _ = sender.send(look(process));
-        });
-        system
-            .signal(pid, Signal::Control(look))
-            .map_err(|_| gone())?;
+        };
+        system.control(pid, look).map_err(|_| gone())?;
         receiver
             .recv_timeout(PATIENCE)
             .map_err(|error| match error {
@@ -510,11 +508,11 @@ impl Node {
             } else if let Some(pid) = system.pid(index) {
                 let sender = sender.clone();
                 let look = look.clone();
-                let look = Signal::Control(Box::new(move |process: &mut GuestProcess, _: &_| {
+                let look = move |process: &mut GuestProcess, _: &GuestSystem| {
                     // The caller may have timed out.
                     let _ = sender.send(look(process));
-                }));
-                if system.signal(pid, look).is_ok() {
+                };
+                if system.control(pid, look).is_ok() {
                     asked += 1;
                 }
             }

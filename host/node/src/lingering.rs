@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use exuvia_code::{Release, Version};
 use exuvia_engine::{Artifact, Guest};
-use exuvia_process::{Body, Pid, Signal};
+use exuvia_process::{Body, Pid};
 use serde::Serialize;
 
 use crate::busy::KilledBusy;
@@ -170,12 +170,12 @@ impl Node {
     /// version until they exit, or are idle when a later release is deployed.
     pub(crate) fn pin_to_version(&self, loops: &[Pid], release: u64) {
         for pid in loops {
-            let mark = Box::new(move |process: &mut exuvia_engine::GuestProcess, _: &_| {
+            let mark = move |process: &mut exuvia_engine::GuestProcess, _: &_| {
                 if let Some(guest) = process.guest() {
                     guest.pin_to_version(release);
                 }
-            });
-            let _ = self.0.system.signal(*pid, Signal::Control(mark));
+            };
+            let _ = self.0.system.control(*pid, mark);
         }
     }
 }

@@ -127,7 +127,6 @@ impl Node {
             from: Pid::NONE,
             reason,
             linked: false,
-            charge: None,
         };
         system.signal(pid, kill).map_err(|_| gone())?;
         let looks = ENDING.as_millis() / LOOK.as_millis();
@@ -205,7 +204,7 @@ impl Node {
         let looks = HEARING.as_millis() / LOOK.as_millis();
         let slot = self.0.system.table.slot(to.slot());
         for _ in 0..looks {
-            // Control signals may overtake the message, so the mailbox must be empty too.
+            // Messages may be behind the control, so the mailbox must be empty too.
             let waiting = slot.is_some_and(|slot| !slot.mailbox.is_empty());
             let seen = self.look_at(to, |process| {
                 let inbox = process.messages();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid, receive};
 use exuvia_engine::{Guest, GuestProcess, GuestSystem};
-use exuvia_process::{Context, Envelope, Native, Signal};
+use exuvia_process::{Context, Envelope, Native};
 use parking_lot::Mutex;
 
 use crate::error::TargetError;
@@ -57,7 +57,7 @@ impl Probe {
         self.pid
     }
 
-    /// Runs `act` as this process, between two of its turns, and returns the result.
+    /// Runs `act` as this process, at the beginning of one of its turns, and returns the result.
     ///
     /// # Errors
     ///
@@ -67,11 +67,11 @@ impl Probe {
         act: impl FnOnce(&mut GuestProcess, &GuestSystem) -> T + Send + 'static,
     ) -> Result<T, TargetError> {
         let (sender, receiver) = channel();
-        let act = Box::new(move |process: &mut GuestProcess, system: &GuestSystem| {
+        let act = move |process: &mut GuestProcess, system: &GuestSystem| {
             let _ = sender.send(act(process, system));
-        });
+        };
         let gone = || TargetError::NoProcess(self.pid.to_string());
-        let sent = (self.node.system()).signal(self.pid, Signal::Control(act));
+        let sent = self.node.system().control(self.pid, act);
         sent.map_err(|_| gone())?;
         receiver
             .recv_timeout(PATIENCE)

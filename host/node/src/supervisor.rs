@@ -272,7 +272,6 @@ impl SupervisorProcess {
                 from: me,
                 reason: ExitReason::new(code),
                 linked: false,
-                charge: None,
             };
             let _ = context.system.signal(pid, exit);
         };
@@ -311,6 +310,7 @@ impl SupervisorProcess {
                             kind: Kind::Timer,
                             ..Envelope::message(me, 0, Payload::empty())
                         },
+                        charge: None,
                     });
                 self.timers.insert(token, reference);
                 self.tokens.insert(reference, token);

@@ -5,6 +5,7 @@
 //!
 //! The counters are relaxed atomics: they publish no other data.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -110,12 +111,71 @@ impl Account {
     }
 }
 
-/// A message that is charged to its sender. The charge ends when this is dropped, together with the
-/// message (see [`Payload::charged`](crate::Payload::charged)).
+/// What a process is charged for one message, or for a child's arguments. The charge ends when this
+/// is dropped.
 #[derive(Debug)]
 pub struct Charge {
     account: Arc<Account>,
     bytes: u64,
+}
+
+/// Something that its creator may be charged for. The charge is beside it, not part of it: the value
+/// is plain data, and the charge ends when the value is taken out or dropped. Nearly everything is
+/// free of charge and takes no more space than the value.
+#[derive(Debug)]
+pub enum MaybeCharged<T> {
+    /// Nothing is charged.
+    Free(T),
+    /// Charged as long as this exists.
+    Charged(Box<(T, Charge)>),
+}
+
+impl<T> MaybeCharged<T> {
+    /// Returns the value together with its charge, if there is one.
+    #[inline]
+    pub fn new(value: T, charge: Option<Charge>) -> MaybeCharged<T> {
+        match charge {
+            None => MaybeCharged::Free(value),
+            Some(charge) => MaybeCharged::Charged(Box::new((value, charge))),
+        }
+    }
+
+    /// Returns the value and its charge.
+    #[inline]
+    pub fn into_parts(self) -> (T, Option<Charge>) {
+        match self {
+            MaybeCharged::Free(value) => (value, None),
+            MaybeCharged::Charged(charged) => {
+                let (value, charge) = *charged;
+                (value, Some(charge))
+            }
+        }
+    }
+
+    /// Returns the value. Its charge ends.
+    #[inline]
+    pub fn into_value(self) -> T {
+        self.into_parts().0
+    }
+}
+
+impl<T> From<T> for MaybeCharged<T> {
+    #[inline]
+    fn from(value: T) -> MaybeCharged<T> {
+        MaybeCharged::Free(value)
+    }
+}
+
+impl<T> Deref for MaybeCharged<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        match self {
+            MaybeCharged::Free(value) => value,
+            MaybeCharged::Charged(charged) => &charged.0,
+        }
+    }
 }
 
 impl Drop for Charge {

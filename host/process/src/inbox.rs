@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 
 use exuvia_abi::{Kind, receive};
 
+use crate::account::MaybeCharged;
 use crate::signal::Envelope;
 
 /// Number of messages from which on searches are remembered.
@@ -25,8 +26,8 @@ const MARKS: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     /// If present, it comes before the others.
-    first: Option<Envelope>,
-    rest: VecDeque<Envelope>,
+    first: Option<MaybeCharged<Envelope>>,
+    rest: VecDeque<MaybeCharged<Envelope>>,
     /// The messages that count against the mailbox's limits, and their bytes.
     limited: u32,
     bytes: u64,
@@ -48,7 +49,8 @@ struct Mark {
 }
 
 impl Inbox {
-    pub(crate) fn push_back(&mut self, envelope: Envelope) {
+    pub(crate) fn push_back(&mut self, envelope: impl Into<MaybeCharged<Envelope>>) {
+        let envelope = envelope.into();
         self.count(&envelope);
         self.came += 1;
         if self.is_empty() {
@@ -66,6 +68,7 @@ impl Inbox {
         self.count(&envelope);
         self.came += 1;
         self.marks.get_mut().clear();
+        let envelope = MaybeCharged::Free(envelope);
         let before = usize::from(self.first.is_some());
         match at.checked_sub(before) {
             Some(at) => self.rest.insert(at, envelope),
@@ -84,6 +87,7 @@ impl Inbox {
         }
     }
 
+    /// Removes a message. Its charge, if it has one, ends.
     pub(crate) fn take(&mut self, at: usize) -> Option<Envelope> {
         let before = usize::from(self.first.is_some());
         let envelope = match at.checked_sub(before) {
@@ -91,6 +95,7 @@ impl Inbox {
             Some(0) => self.rest.pop_front()?,
             Some(at) => self.rest.remove(at)?,
         };
+        let envelope = envelope.into_value();
         if envelope.is_limited() {
             self.limited -= 1;
             self.bytes -= envelope.cost();
@@ -101,18 +106,22 @@ impl Inbox {
     pub(crate) fn get(&self, at: usize) -> Option<&Envelope> {
         match &self.first {
             Some(first) if at == 0 => Some(first),
-            first => self.rest.get(at - usize::from(first.is_some())),
+            first => {
+                let at = at - usize::from(first.is_some());
+                self.rest.get(at).map(|envelope| &**envelope)
+            }
         }
     }
 
     /// Returns the position of the first message, from `start` on, for which the predicate holds.
     fn find_from(&self, start: usize, mut holds: impl FnMut(&Envelope) -> bool) -> Option<usize> {
         let before = usize::from(self.first.is_some());
-        if start == 0 && self.first.as_ref().is_some_and(&mut holds) {
+        if start == 0 && self.first.as_deref().is_some_and(&mut holds) {
             return Some(0);
         }
         let start = start.saturating_sub(before).min(self.rest.len());
-        let at = self.rest.range(start..).position(holds)?;
+        let mut rest = self.rest.range(start..);
+        let at = rest.position(|envelope| holds(envelope))?;
         Some(before + start + at)
     }
 

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::account::Charge;
-
 /// Longest payload, in bytes, that is stored inside the message itself.
 const INLINE: usize = 22;
 
@@ -18,13 +16,6 @@ pub struct Payload(Repr);
 enum Repr {
     Inline { length: u8, bytes: [u8; INLINE] },
     Shared(Arc<[u8]>),
-    Charged(Arc<Charged>),
-}
-
-struct Charged {
-    payload: Payload,
-    /// Released when the message is dropped.
-    _charge: Charge,
 }
 
 impl Payload {
@@ -50,21 +41,11 @@ impl Payload {
         })
     }
 
-    /// Returns the same bytes, charged to their sender until the last copy is dropped.
-    #[must_use]
-    pub fn charged(self, charge: Charge) -> Payload {
-        Payload(Repr::Charged(Arc::new(Charged {
-            payload: self,
-            _charge: charge,
-        })))
-    }
-
     /// Returns the bytes.
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
             Repr::Inline { length, bytes } => &bytes[..usize::from(*length)],
             Repr::Shared(bytes) => bytes,
-            Repr::Charged(charged) => charged.payload.as_slice(),
         }
     }
 

@@ -14,9 +14,10 @@ use std::sync::atomic::Ordering;
 
 use exuvia_abi::{Kind, Pid, Reason, limits};
 
-use crate::account::{Account, Charge};
+use crate::account::{Account, Charge, MaybeCharged};
 use crate::children::{Children, Member};
 use crate::inbox::Inbox;
+use crate::item::Item;
 use crate::limits::Limits;
 use crate::mailbox::{Arrivals, Refused};
 use crate::native::Native;
@@ -91,13 +92,20 @@ pub struct Process<G> {
     pub body: Body<G>,
 }
 
+/// When a process takes over what has arrived. It decides whether controls run (see `item`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    BeginningOfTurn,
+    MiddleOfTurn,
+}
+
 /// What a process needs while it has something to do.
 #[derive(Debug)]
 struct ActiveState<G> {
     inbox: Inbox,
     /// The second buffer of the outer queue. Empty, except after a signal has terminated the
     /// process: then it holds the signals that arrived after that one.
-    spare: Option<Box<Arrivals<Signal<G>>>>,
+    spare: Option<Box<Arrivals<Item<G>>>>,
     /// The reason, once the process is to terminate.
     end: Option<ExitReason>,
     /// Work that takes more than one turn, if there is some.
@@ -122,8 +130,9 @@ impl<G> Default for ActiveState<G> {
 #[derive(Debug)]
 struct SpawnInfo {
     parent: Pid,
-    /// Delivered again after a reset.
-    arguments: Payload,
+    /// Delivered again after a reset. The parent is charged for long ones as long as the child
+    /// lives.
+    arguments: MaybeCharged<Payload>,
     /// The reference under which the parent waits for the start to be acknowledged.
     starter: Option<NonZeroU64>,
     /// Its entry in the parent's count of children.
@@ -145,7 +154,7 @@ impl<G> Process<G> {
     /// Returns the first message of the process, which it receives again after a reset.
     pub fn init(&self) -> Envelope {
         let (parent, arguments) = match &self.spawn_info {
-            Some(spawn_info) => (spawn_info.parent, spawn_info.arguments.clone()),
+            Some(spawn_info) => (spawn_info.parent, Payload::clone(&spawn_info.arguments)),
             None => (Pid::NONE, Payload::empty()),
         };
         Envelope {
@@ -175,6 +184,11 @@ impl<G> Process<G> {
     /// from now on, not only when the request is received: if it gives up meanwhile, no record must
     /// remain.
     pub fn deliver(&mut self, envelope: Envelope) {
+        self.deliver_charged(envelope.into());
+    }
+
+    #[inline]
+    fn deliver_charged(&mut self, envelope: MaybeCharged<Envelope>) {
         if envelope.kind == Kind::Request {
             let waiter = (envelope.sender, envelope.reference);
             self.relations().watchers.insert(waiter, ());
@@ -195,7 +209,7 @@ impl<G: 'static> Process<G> {
                 let starter = spec.starter.filter(|_| !orphan);
                 Box::new(SpawnInfo {
                     parent: spec.parent,
-                    arguments: spec.arguments,
+                    arguments: MaybeCharged::new(spec.arguments, spec.charge),
                     starter: starter.and_then(NonZeroU64::new),
                     counted: spec.counted,
                 })
@@ -282,8 +296,12 @@ impl<G: 'static> Process<G> {
     /// Takes over the signals that have arrived, or a part of them if there are many; then
     /// [`Process::has_pending_signals`] is true. Returns the reason if a signal terminates the
     /// process, and the same reason on every later call; signals that arrived after that one are
-    /// left for [`System::terminate`].
+    /// left for [`System::terminate`]. To be called at the beginning of a turn: it runs controls.
     pub fn drain(&mut self, system: &System<G>) -> Option<ExitReason> {
+        self.drain_at(system, Moment::BeginningOfTurn)
+    }
+
+    fn drain_at(&mut self, system: &System<G>, at: Moment) -> Option<ExitReason> {
         if let Some(end) = self.end() {
             return Some(end.clone());
         }
@@ -295,7 +313,7 @@ impl<G: 'static> Process<G> {
             && let Unfinished::Backlog(backlog) = *late
             && !backlog.is_over()
         {
-            return self.drain_backlog(system, backlog);
+            return self.drain_backlog(system, backlog, at);
         }
         let slot = system.table.slot(self.pid.slot())?;
         let mut spare = self.active.as_mut().and_then(|active| active.spare.take());
@@ -316,17 +334,19 @@ impl<G: 'static> Process<G> {
         if slot.mailbox.take_into(&mut spare, moved)
             && let Some(arrived) = &mut spare
         {
-            if arrived.items.len() + arrived.waiting() > system.signals_per_turn {
+            // A control is no matter for the middle of a turn.
+            let stops = at == Moment::MiddleOfTurn && arrived.items.iter().any(Item::is_control);
+            if stops || arrived.items.len() + arrived.waiting() > system.signals_per_turn {
                 let backlog = Backlog::new(arrived, limited);
-                return self.drain_backlog(system, backlog);
+                return self.drain_backlog(system, backlog, at);
             }
             for waiter in arrived.take_waiters() {
                 let _ = system.signal(waiter, Signal::Capacity { from: self.pid });
             }
-            let mut signals = arrived.drain();
-            while let Some(signal) = signals.next() {
-                if let Some(end) = self.apply(system, signal) {
-                    let unseen = signals.collect();
+            let mut items = arrived.drain();
+            while let Some(item) = items.next() {
+                if let Some(end) = self.apply(system, item) {
+                    let unseen = items.collect();
                     arrived.items = unseen;
                     let active = self.active();
                     active.spare = spare;
@@ -334,7 +354,7 @@ impl<G: 'static> Process<G> {
                     return Some(end);
                 }
             }
-            drop(signals);
+            drop(items);
             self.publish(slot);
         }
         if spare.is_some() {
@@ -343,15 +363,16 @@ impl<G: 'static> Process<G> {
         None
     }
 
-    /// Does the same for a process that has called [`Process::drain`] in this turn already: costs
-    /// nothing if nothing has arrived since the turn began and no backlog is pending. Signals that
-    /// arrive concurrently may be missed; they cause another turn.
+    /// Does the same for a process that has called [`Process::drain`] in this turn already, and may be
+    /// in the middle of a handler: runs no control, and takes over nothing behind one until the next
+    /// turn. Costs nothing if nothing has arrived since the turn began and no backlog is pending.
+    /// Signals that arrive concurrently may be missed; they cause another turn.
     #[inline]
     pub fn drain_new_signals(&mut self, system: &System<G>) -> Option<ExitReason> {
         if self.end().is_none() && !self.has_new_signals(system) && !self.has_pending_signals() {
             return None;
         }
-        self.drain(system)
+        self.drain_at(system, Moment::MiddleOfTurn)
     }
 
     /// Returns whether signals have arrived since the turn began, taken over or not. A hint, as in
@@ -460,7 +481,14 @@ impl<G: 'static> Process<G> {
         self.inbox().map_or(0, Inbox::len)
     }
 
-    fn apply(&mut self, system: &System<G>, signal: Signal<G>) -> Option<ExitReason> {
+    fn apply(&mut self, system: &System<G>, item: Item<G>) -> Option<ExitReason> {
+        let (signal, charge) = match item {
+            Item::Signal(signal) => signal.into_parts(),
+            Item::Control(control) => {
+                control(self, system);
+                return None;
+            }
+        };
         match signal {
             Signal::Message(envelope) => {
                 if envelope.kind == Kind::Reply {
@@ -476,7 +504,7 @@ impl<G: 'static> Process<G> {
                         self.remove_watcher(system, asked, reference);
                     }
                 }
-                self.deliver(envelope);
+                self.deliver_charged(MaybeCharged::new(envelope, charge));
                 None
             }
             Signal::Link { from } => {
@@ -509,7 +537,6 @@ impl<G: 'static> Process<G> {
                 from,
                 reason,
                 linked,
-                charge,
             } => self.exit_signal(from, reason, linked, charge),
             Signal::Kill { .. } => Some(ExitReason::new(Reason::KILLED)),
             Signal::Monitor { from, reference } => {
@@ -534,10 +561,6 @@ impl<G: 'static> Process<G> {
                 self.down(from, reference, &reason);
                 None
             }
-            Signal::Control(control) => {
-                control(self, system);
-                None
-            }
         }
     }
 
@@ -560,12 +583,10 @@ impl<G: 'static> Process<G> {
         }
         if self.trap_exit {
             let mut exit = Envelope::exit_notification(Kind::Exit, from, 0, &reason);
-            if let Some(charge) = charge {
-                exit.payload = exit.payload.charged(charge);
-            } else if self.unlimited() >= EXIT_DETAIL_LIMIT {
+            if charge.is_none() && self.unlimited() >= EXIT_DETAIL_LIMIT {
                 exit.payload = Payload::empty();
             }
-            self.deliver(exit);
+            self.deliver_charged(MaybeCharged::new(exit, charge));
             None
         } else if reason.is_normal() && from != self.pid {
             None
@@ -649,9 +670,21 @@ impl<G: 'static> Process<G> {
         &mut self,
         system: &System<G>,
         to: Pid,
-        signal: Signal<G>,
+        signal: Signal,
     ) -> Result<(), Refused> {
-        self.congested |= system.put(to, signal)?;
+        self.congested |= system.put(to, signal.into())?;
+        Ok(())
+    }
+
+    /// Does the same with a signal that the process is charged for until it is received or dropped.
+    pub fn send_charged(
+        &mut self,
+        system: &System<G>,
+        to: Pid,
+        signal: Signal,
+        charge: Charge,
+    ) -> Result<(), Refused> {
+        self.congested |= system.put(to, Item::charged(signal, Some(charge)))?;
         Ok(())
     }
 
@@ -702,7 +735,6 @@ impl<G: 'static> Process<G> {
                 from: to,
                 reason: ExitReason::new(Reason::NOPROC),
                 linked: true,
-                charge: None,
             };
             let _ = system.signal(self.pid, gone);
         }

@@ -1,14 +1,14 @@
 //! Signals: everything that one process sends to another. Messages are one kind of signal among
 //! several (ERTS: `erl_proc_sig_queue.h`). Signals between two processes never overtake one
 //! another, because a receiver has one queue for all of them.
+//!
+//! A signal is plain data: it can be copied, stored and sent to another node. What else lies in a
+//! mailbox (charges, and functions of the host) is in [`Item`](crate::Item).
 
 use std::fmt;
 
 use exuvia_abi::{Header, Kind, Pid};
 
-use crate::account::Charge;
-use crate::process::Process;
-use crate::system::System;
 use crate::{ExitReason, Payload};
 
 /// The tag of an `EXIT` or `DOWN` whose reason was caused by a release.
@@ -92,7 +92,8 @@ impl Envelope {
 }
 
 /// What one process, or the host, sends to another.
-pub enum Signal<G> {
+#[derive(Clone, PartialEq, Eq)]
+pub enum Signal {
     /// A message for the mailbox.
     Message(Envelope),
     /// `from` linked itself to the receiver.
@@ -122,8 +123,6 @@ pub enum Signal<G> {
         reason: ExitReason,
         /// Whether it came along a link: it is ignored if the link no longer exists.
         linked: bool,
-        /// The charge on its sender, if that is a guest.
-        charge: Option<Charge>,
     },
     /// Terminates the receiver, whether or not it traps exits.
     Kill {
@@ -158,14 +157,9 @@ pub enum Signal<G> {
         /// The exit reason.
         reason: ExitReason,
     },
-    /// The host inspects or changes the process between two of its turns.
-    Control(Control<G>),
 }
 
-/// A function that the host runs on a process between two of its turns.
-pub type Control<G> = Box<dyn FnOnce(&mut Process<G>, &System<G>) + Send>;
-
-impl<G> Signal<G> {
+impl Signal {
     /// Returns the weight of the signal in transit, which counts against the backpressure limit:
     /// one, and one more for each full KiB of payload.
     pub(crate) fn weight(&self) -> u32 {
@@ -178,7 +172,7 @@ impl<G> Signal<G> {
     }
 }
 
-impl<G> fmt::Debug for Signal<G> {
+impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Signal::Message(envelope) => envelope.fmt(f),
@@ -194,8 +188,7 @@ impl<G> fmt::Debug for Signal<G> {
                 reference,
                 reason,
             } => write!(f, "Down {reference} from {from}: {reason}"),
-            Signal::Capacity { from } => write!(f, "Room at {from}"),
-            Signal::Control(_) => f.write_str("Control"),
+            Signal::Capacity { from } => write!(f, "Capacity at {from}"),
         }
     }
 }

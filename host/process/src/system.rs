@@ -14,6 +14,7 @@ use crate::account::{Charge, NodeAccount};
 use crate::children::Member;
 use crate::clock::Clock;
 use crate::groups::{Groups, Membership};
+use crate::item::Item;
 use crate::limits::Limits;
 use crate::mailbox::{Closed, Refused};
 use crate::names::{NameError, Names, Registration};
@@ -77,6 +78,8 @@ pub struct SpawnSpec<G> {
     pub limits: Arc<Limits>,
     /// The arguments: the payload of its first message.
     pub arguments: Payload,
+    /// The charge for them on the parent.
+    pub charge: Option<Charge>,
     /// The parent; [`Pid::NONE`] for the host.
     pub parent: Pid,
     /// Whether to link it to the parent.
@@ -98,6 +101,7 @@ impl<G> SpawnSpec<G> {
             body,
             limits,
             arguments,
+            charge: None,
             parent: Pid::NONE,
             link: false,
             monitor: None,
@@ -234,7 +238,12 @@ impl<G: 'static> System<G> {
         };
         let cost = envelope.cost();
         slot.mailbox
-            .push_message(to.generation(), Signal::Message(envelope), cost, inner)
+            .push_message(
+                to.generation(),
+                Signal::Message(envelope).into(),
+                cost,
+                inner,
+            )
             .map_err(|refused| match refused {
                 Refused::Dead => SendError::Dead,
                 Refused::Full => SendError::Full,
@@ -245,15 +254,27 @@ impl<G: 'static> System<G> {
 
     /// Sends a signal that no limit counts. Fails with [`Refused::Dead`] only. Guests use
     /// [`Process::send_signal`].
-    pub fn signal(&self, to: Pid, signal: Signal<G>) -> Result<(), Refused> {
-        self.put(to, signal).map(drop)
+    pub fn signal(&self, to: Pid, signal: Signal) -> Result<(), Refused> {
+        self.put(to, signal.into()).map(drop)
     }
 
-    /// Does the same, and returns whether the receiver is congested now.
-    pub(crate) fn put(&self, to: Pid, signal: Signal<G>) -> Result<bool, Refused> {
+    /// Has a function of the host run on a process, at the beginning of one of its turns (see
+    /// [`Control`](crate::Control)). It is dropped if the process terminates before. Fails with
+    /// [`Refused::Dead`] only.
+    pub fn control(
+        &self,
+        to: Pid,
+        control: impl FnOnce(&mut Process<G>, &System<G>) + Send + 'static,
+    ) -> Result<(), Refused> {
+        self.put(to, Item::Control(Box::new(control))).map(drop)
+    }
+
+    /// Puts an item that no limit counts into a mailbox. Returns whether the receiver is congested
+    /// now. Fails with [`Refused::Dead`] only.
+    pub(crate) fn put(&self, to: Pid, item: Item<G>) -> Result<bool, Refused> {
         let slot = self.slot(to).ok_or(Refused::Dead)?;
-        let weight = signal.weight();
-        let congested = slot.mailbox.push(to.generation(), signal, weight)?;
+        let weight = item.weight();
+        let congested = slot.mailbox.push(to.generation(), item, weight)?;
         self.apply(to.slot(), slot.state.notify());
         Ok(congested)
     }
@@ -292,16 +313,16 @@ impl<G: 'static> System<G> {
         let _ = self.signal(to, down);
     }
 
-    /// Responds to a signal that reached a process after its termination.
-    pub(crate) fn answer_for_the_dead(&self, dead: Pid, signal: Signal<G>) {
+    /// Responds to what reached a process after its termination.
+    pub(crate) fn respond_for_dead(&self, dead: Pid, item: Item<G>) {
         let noproc = ExitReason::new(Reason::NOPROC);
-        match signal {
+        let Item::Signal(signal) = item else { return };
+        match signal.into_value() {
             Signal::Link { from } => {
                 let exit = Signal::Exit {
                     from: dead,
                     reason: noproc,
                     linked: true,
-                    charge: None,
                 };
                 let _ = self.signal(from, exit);
             }
@@ -369,15 +390,15 @@ impl<G: 'static> System<G> {
             for waiter in closed.waiters {
                 let _ = self.signal(waiter, Signal::Capacity { from: pid });
             }
-            for signal in closed.items {
-                self.answer_for_the_dead(pid, signal);
+            for item in closed.items {
+                self.respond_for_dead(pid, item);
             }
         }
     }
 
     /// Releases everything that the process had except its slot. From now on it is dead to all
     /// other processes.
-    fn close(&self, pid: Pid, slot: &Slot<G>) -> Closed<Signal<G>> {
+    fn close(&self, pid: Pid, slot: &Slot<G>) -> Closed<Item<G>> {
         let closed = slot.mailbox.close();
         // After the close: either a name that is given concurrently is seen here, or the thread
         // that gives it sees that the process has terminated.
@@ -559,16 +580,12 @@ impl<G: 'static> System<G> {
     /// its heir; a table just given has none, so it is deleted.
     fn table_given(&self, table: u64, from: Pid, to: Pid, tag: u32, charge: Option<Charge>) {
         if self.mark_named(to) {
-            let payload = match charge {
-                Some(charge) => Payload::empty().charged(charge),
-                None => Payload::empty(),
-            };
             let envelope = Envelope {
                 kind: Kind::Table,
                 reference: table,
-                ..Envelope::message(from, tag, payload)
+                ..Envelope::message(from, tag, Payload::empty())
             };
-            let _ = self.signal(to, Signal::Message(envelope));
+            let _ = self.put(to, Item::charged(Signal::Message(envelope), charge));
         }
     }
 
@@ -627,9 +644,13 @@ impl<G: 'static> System<G> {
         }
         for due in self.timers.take_due(shard, now) {
             match due {
-                Due::Message { to, envelope } => {
+                Due::Message {
+                    to,
+                    envelope,
+                    charge,
+                } => {
                     // A timer's message is never refused: there is no sender to return an error to.
-                    let _ = self.signal(to, Signal::Message(envelope));
+                    let _ = self.put(to, Item::charged(Signal::Message(envelope), charge));
                 }
                 Due::Wake(pid) => self.wake(pid),
             }

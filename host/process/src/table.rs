@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::atomic::AtomicCell;
 use exuvia_abi::{Pid, Priority};
 
+use crate::item::Item;
 use crate::mailbox::Mailbox;
 use crate::process::Process;
-use crate::signal::Signal;
 use crate::state::StateWord;
 use crate::vacant::{FRESH, Vacant};
 
@@ -37,7 +37,7 @@ pub struct Slot<G> {
     /// Whether the process is idle, queued or running.
     pub state: StateWord,
     /// Signals in transit.
-    pub mailbox: Mailbox<Signal<G>>,
+    pub mailbox: Mailbox<Item<G>>,
     /// The private half; empty while it runs.
     process: AtomicCell<Option<Box<Process<G>>>>,
     /// Whether the process has a registered name, is in a group or owns a table.

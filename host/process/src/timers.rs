@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use exuvia_abi::Pid;
 use parking_lot::Mutex;
 
+use crate::account::Charge;
 use crate::signal::Envelope;
 
 /// Maximum number of timers fired at once, so that a burst does not delay processes.
@@ -26,6 +27,8 @@ pub enum Due {
         to: Pid,
         /// The message; its reference is the timer's.
         envelope: Envelope,
+        /// The charge on the process that set the timer, if that is a guest.
+        charge: Option<Charge>,
     },
     /// The process is woken, and finds that its wait is over.
     Wake(Pid),

@@ -368,7 +368,6 @@ impl Server {
                     from,
                     reason,
                     linked: false,
-                    charge: None,
                 })?
             }
             "kill" => {
@@ -431,6 +430,7 @@ impl Server {
                             reference,
                             ..Envelope::message(owner, tag, payload)
                         },
+                        charge: None,
                     }
                 });
                 Answer::new(0).reference(reference)
@@ -472,11 +472,7 @@ impl Server {
         self.probe.act(act).map_err(|error| error.to_string())
     }
 
-    fn signal(
-        &self,
-        to: Pid,
-        signal: impl FnOnce(Pid) -> Signal<exuvia_node::Guest>,
-    ) -> Result<Answer, String> {
+    fn signal(&self, to: Pid, signal: impl FnOnce(Pid) -> Signal) -> Result<Answer, String> {
         let signal = signal(self.probe.pid());
         // Signals to a process that has terminated are ignored.
         let _ = self.node.system().signal(to, signal);

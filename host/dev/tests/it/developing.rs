@@ -676,11 +676,10 @@ fn before_the_app_runs_changes_are_waited_for() {
 fn memory_of(it: &Developed, name: &str) -> u64 {
     let pid = it.app.node().find(name).unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();
-    let look = Box::new(move |process: &mut exuvia_node::GuestProcess, _: &_| {
+    let look = move |process: &mut exuvia_node::GuestProcess, _: &_| {
         let _ = sender.send(process.limits().memory);
-    });
-    let signal = exuvia_node::process::Signal::Control(look);
-    it.app.node().system().signal(pid, signal).unwrap();
+    };
+    it.app.node().system().control(pid, look).unwrap();
     receiver.recv_timeout(Duration::from_secs(30)).unwrap()
 }
 

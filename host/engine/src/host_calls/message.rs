@@ -474,12 +474,11 @@ fn send_after(
         view.check(out, 8)?;
     }
     let pid = view.process.pid();
-    let mut envelope = Envelope {
+    let envelope = Envelope {
         kind: Kind::Timer,
         ..Envelope::message(pid, tag.cast_unsigned(), payload)
     };
     let charge = view.charge(envelope.cost())?;
-    envelope.payload = envelope.payload.charged(charge);
     let system = &view.shared.system;
     let delay = delay.saturating_mul(1_000_000);
     let due = |reference| Due::Message {
@@ -488,6 +487,7 @@ fn send_after(
             reference,
             ..envelope
         },
+        charge: Some(charge),
     };
     let reference = if transaction(view.process).is_none() {
         system.set_timer(pid, delay, due)

@@ -342,12 +342,13 @@ fn grants(view: &View<'_>, pointer: u32, length: u32) -> Result<Grants, Code> {
 
 fn begin_spawn(view: &mut View<'_>, wanted: &RequestedLimits) -> Answer {
     let options = options(view, wanted.options)?;
-    let mut arguments = view.payload(wanted.arguments.0, wanted.arguments.1)?;
+    let arguments = view.payload(wanted.arguments.0, wanted.arguments.1)?;
+    let mut charge = None;
     if arguments.len() > limits::ARGUMENTS_FREE as usize {
         let bytes = arguments.len() as u64;
         let system = &view.shared.system;
-        let charge = view.process.charge_arguments(system, bytes);
-        arguments = arguments.charged(charge.ok_or(Code::Limit)?);
+        let charged = view.process.charge_arguments(system, bytes);
+        charge = Some(charged.ok_or(Code::Limit)?);
     }
     view.check(wanted.pid_out, Pid::SIZE as u32)?;
     let monitors = options.flags & spawn::MONITOR != 0;
@@ -395,6 +396,7 @@ fn begin_spawn(view: &mut View<'_>, wanted: &RequestedLimits) -> Answer {
             body: Body::Guest(guest),
             limits: options.limits,
             arguments,
+            charge,
             parent: view.process.pid(),
             link: linked,
             monitor,
@@ -491,6 +493,7 @@ fn start_supervisor(view: &mut View<'_>, specification: i32, length: i32, pid_ou
             body: Body::Native(Some(native)),
             limits: view.process.limits().clone(),
             arguments: Payload::empty(),
+            charge: None,
             parent: view.process.pid(),
             link: true,
             monitor: None,
@@ -515,7 +518,6 @@ fn init_ack(view: &mut View<'_>, status: i32, data: i32, length: i32) -> Answer 
                 from: process.pid(),
                 reason: ExitReason::with(status, detail.as_slice()),
                 linked: false,
-                charge: None,
             };
             process.set_trap_exit(false);
             let _ = system.signal(process.pid(), exit);
@@ -543,9 +545,8 @@ fn exit_process(view: &mut View<'_>, pid: i32, code: i32, data: i32, length: i32
             from: process.pid(),
             reason,
             linked: false,
-            charge: Some(charge),
         };
-        let _ = process.send_signal(system, to, exit);
+        let _ = process.send_charged(system, to, exit, charge);
     })
 }
 

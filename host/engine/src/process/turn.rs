@@ -429,7 +429,7 @@ impl Executor {
                 self.commit(process);
                 // If it has refused its start, that is the reason.
                 let reason = process
-                    .drain(&shared.system)
+                    .drain_new_signals(&shared.system)
                     .unwrap_or_else(|| ended_well(process, "`run` answered 2 (DONE)"));
                 return AfterEntry::Stop(Turn::Exit(reason));
             }

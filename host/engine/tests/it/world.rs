@@ -311,8 +311,7 @@ impl World {
         &self,
         act: impl FnOnce(&mut exuvia_engine::GuestProcess, &GuestSystem) + Send + 'static,
     ) {
-        let control = Signal::Control(Box::new(act));
-        self.system.signal(self.client, control).unwrap();
+        self.system.control(self.client, act).unwrap();
         // The client only; the others keep their turns.
         let mut others = std::mem::take(&mut *self.queue.0.lock());
         others.retain(|slot| *slot != self.client.slot());

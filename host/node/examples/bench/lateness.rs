@@ -65,7 +65,7 @@ pub(crate) fn backlog(scale: Scale) -> Vec<Sample> {
             for _ in 0..messages {
                 let message = Envelope::message(Pid::NONE, 1, Payload::new(&[7; 16]));
                 slot.mailbox
-                    .push(sink.generation(), Signal::Message(message), 1)
+                    .push(sink.generation(), Signal::Message(message).into(), 1)
                     .unwrap();
             }
             node.system().wake(sink);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use exuvia_abi::Pid;
 use exuvia_engine::{Guest, GuestProcess, GuestSystem};
-use exuvia_process::{Context, Envelope, Limits, Payload, Signal};
+use exuvia_process::{Context, Envelope, Limits, Payload};
 use exuvia_supervisor::{ChildSpec, Event as MachineEvent, Restart};
 use parking_lot::Mutex;
 
@@ -151,14 +151,14 @@ pub(crate) fn hand_over(node: &Node, supervisor: Pid, edit: Edit) {
 /// Gives a running child the limits of its entry, if they differ.
 fn limit(node: &Node, pid: Pid, id: &Arc<str>, limits: Arc<Limits>, report: Arc<EditReport>) {
     let id = id.to_string();
-    let set = Box::new(move |process: &mut GuestProcess, system: &GuestSystem| {
+    let set = move |process: &mut GuestProcess, system: &GuestSystem| {
         if **process.limits() != *limits {
             process.set_limits(system, limits);
             report.note(|changes| changes.limited.push(id));
         }
-    });
+    };
     // A child that has exited meanwhile is restarted with them.
-    let _ = node.0.system.signal(pid, Signal::Control(set));
+    let _ = node.0.system.control(pid, set);
 }
 
 /// Replaces the specification of a child. The counters of its descendants are kept, with the new

@@ -11,9 +11,10 @@ use std::vec;
 
 use exuvia_abi::Pid;
 
-use super::{Body, Process};
+use super::{Body, Moment, Process};
 use crate::ExitReason;
 use crate::inbox::Inbox;
+use crate::item::Item;
 use crate::mailbox::{Arrivals, Closed};
 use crate::relations::{Link, Relations};
 use crate::signal::Signal;
@@ -36,7 +37,7 @@ pub(super) enum Unfinished<G> {
 /// Signals that have been taken out of the outer mailbox together and are not sorted yet.
 #[derive(Debug)]
 pub(super) struct Backlog<G> {
-    signals: vec::IntoIter<Signal<G>>,
+    items: vec::IntoIter<Item<G>>,
     /// The messages among these that count against the mailbox's limits, and their bytes.
     messages: u32,
     bytes: u64,
@@ -45,9 +46,9 @@ pub(super) struct Backlog<G> {
 }
 
 impl<G> Backlog<G> {
-    pub(super) fn new(arrived: &mut Arrivals<Signal<G>>, (messages, bytes): (u32, u64)) -> Self {
+    pub(super) fn new(arrived: &mut Arrivals<Item<G>>, (messages, bytes): (u32, u64)) -> Self {
         Backlog {
-            signals: std::mem::take(&mut arrived.items).into_iter(),
+            items: std::mem::take(&mut arrived.items).into_iter(),
             waiters: arrived.take_waiters().into_iter(),
             messages,
             bytes,
@@ -55,18 +56,23 @@ impl<G> Backlog<G> {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.signals.len() + self.waiters.len() == 0
+        self.items.len() + self.waiters.len() == 0
     }
 
-    fn next(&mut self) -> Option<Signal<G>> {
-        let signal = self.signals.next()?;
-        if let Signal::Message(envelope) = &signal
+    fn is_control_next(&self) -> bool {
+        self.items.as_slice().first().is_some_and(Item::is_control)
+    }
+
+    fn next(&mut self) -> Option<Item<G>> {
+        let item = self.items.next()?;
+        if let Item::Signal(signal) = &item
+            && let Signal::Message(envelope) = &**signal
             && envelope.is_limited()
         {
             self.messages = self.messages.saturating_sub(1);
             self.bytes = self.bytes.saturating_sub(envelope.cost());
         }
-        Some(signal)
+        Some(item)
     }
 }
 
@@ -90,7 +96,7 @@ impl<G> Process<G> {
     /// be among them, so a wait must not time out until they are sorted.
     pub fn has_backlog(&self) -> bool {
         self.backlog()
-            .is_some_and(|backlog| backlog.signals.len() > 0)
+            .is_some_and(|backlog| backlog.items.len() > 0)
     }
 
     /// Returns the messages in the backlog that count against the limits, and their bytes.
@@ -107,18 +113,23 @@ impl<G: 'static> Process<G> {
         self.inbox_len() + self.unsorted().0 as usize
     }
 
-    /// Sorts one part of a backlog. Returns the reason if a signal terminates the process.
+    /// Sorts one part of a backlog; in the middle of a turn, not beyond a control. Returns the reason
+    /// if a signal terminates the process.
     #[cold]
     pub(super) fn drain_backlog(
         &mut self,
         system: &System<G>,
         mut backlog: Backlog<G>,
+        at: Moment,
     ) -> Option<ExitReason> {
         let mut end = None;
         for _ in 0..system.signals_per_turn {
+            if at == Moment::MiddleOfTurn && backlog.is_control_next() {
+                break;
+            }
             self.reductions += REDUCTIONS;
-            if let Some(signal) = backlog.next() {
-                end = self.apply(system, signal);
+            if let Some(item) = backlog.next() {
+                end = self.apply(system, item);
                 if end.is_some() {
                     break;
                 }
@@ -148,7 +159,7 @@ impl<G: 'static> Process<G> {
 
     /// Returns whether no process must be notified of this process's exit, and dropping its mailbox
     /// fits in one turn. This is so for most processes, and [`ExitNotifications`] is large.
-    pub(crate) fn ends_unnoticed(&self, closed: &Closed<Signal<G>>, most: usize) -> bool {
+    pub(crate) fn ends_unnoticed(&self, closed: &Closed<Item<G>>, most: usize) -> bool {
         let relations = self.relations.as_ref();
         let active = self.active.as_ref();
         closed.items.is_empty()
@@ -165,7 +176,7 @@ impl<G: 'static> Process<G> {
     pub(crate) fn exit_notifications(
         &mut self,
         reason: &ExitReason,
-        closed: Closed<Signal<G>>,
+        closed: Closed<Item<G>>,
     ) -> ExitNotifications<G> {
         let active = self.active.take().map(|active| *active);
         let (inbox, spare, late) = match active {
@@ -173,7 +184,7 @@ impl<G: 'static> Process<G> {
             None => Default::default(),
         };
         let (unsorted, waiters) = match late.map(|late| *late) {
-            Some(Unfinished::Backlog(backlog)) => (backlog.signals, backlog.waiters),
+            Some(Unfinished::Backlog(backlog)) => (backlog.items, backlog.waiters),
             _ => Default::default(),
         };
         let relations = self.relations.take().map(|relations| *relations);
@@ -220,8 +231,8 @@ pub(crate) struct ExitNotifications<G> {
     links: Entries<Pid, Link>,
     watchers: Entries<(Pid, u64), ()>,
     monitors: Entries<u64, Pid>,
-    /// Signals that it has not processed, in order of arrival.
-    unseen: [vec::IntoIter<Signal<G>>; 3],
+    /// What it has not processed, in order of arrival.
+    unseen: [vec::IntoIter<Item<G>>; 3],
     /// Processes that wait until it takes over what they have sent.
     waiters: [vec::IntoIter<Pid>; 2],
     /// Its messages, which are dropped in parts too, since dropping takes time.
@@ -264,7 +275,6 @@ impl<G: 'static> ExitNotifications<G> {
                     from: self.of,
                     reason: self.reason.clone(),
                     linked: true,
-                    charge: None,
                 };
                 let _ = system.signal(to, exit);
             }
@@ -277,8 +287,8 @@ impl<G: 'static> ExitNotifications<G> {
             };
             // A dead process has no record of it.
             let _ = system.signal(to, demonitor);
-        } else if let Some(signal) = self.unseen.iter_mut().find_map(Iterator::next) {
-            system.answer_for_the_dead(self.of, signal);
+        } else if let Some(item) = self.unseen.iter_mut().find_map(Iterator::next) {
+            system.respond_for_dead(self.of, item);
         } else if let Some(waiter) = self.waiters.iter_mut().find_map(Iterator::next) {
             let _ = system.signal(waiter, Signal::Capacity { from: self.of });
         } else {

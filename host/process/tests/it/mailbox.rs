@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use exuvia_abi::{limits, receive};
 use exuvia_process::{
-    CAUSED_BY_RELEASE, Envelope, ExitReason, Kind, Limits, Payload, Pid, Priority, Reason,
+    CAUSED_BY_RELEASE, Envelope, ExitReason, Kind, Limits, Payload, Pid, Priority, Process, Reason,
     SendError, Signal,
 };
 
@@ -362,8 +362,8 @@ fn nothing_for_the_old_pid_reaches_the_new_process_of_the_slot() {
     assert_eq!(world.send(from, old, 2), Err(SendError::Dead));
     world.kill(from, old);
     world.exit_signal(from, old, FAILED);
-    let control = Signal::Control(Box::new(|_, _| panic!("not for this process")));
-    assert!(world.system.signal(old, control).is_err());
+    let control = |_: &mut _, _: &_| panic!("not for this process");
+    assert!(world.system.control(old, control).is_err());
     world.system.wake(old);
     assert_eq!(world.scheduled(), 0);
 
@@ -399,19 +399,65 @@ fn pids_of_other_nodes_and_unused_slots_are_unknown() {
 }
 
 #[test]
-fn control_runs_between_turns_and_in_order() {
+fn a_control_runs_at_the_beginning_of_a_turn_and_in_order() {
     let mut world = World::new();
     let [from, to] = world.puppets();
     let seen = Arc::new(Mutex::new(None));
     world.send(from, to, 1).expect("accepted");
     let result = seen.clone();
-    let control = Signal::Control(Box::new(move |process, _| {
+    let control = move |process: &mut Process<()>, _: &_| {
         *result.lock().expect("no test panics with it") = Some(process.inbox_len());
-    }));
-    world.system.signal(to, control).expect("it lives");
+    };
+    world.system.control(to, control).expect("it lives");
     world.send(from, to, 2).expect("accepted");
     world.run();
     assert_eq!(*seen.lock().expect("no test panics with it"), Some(1));
+}
+
+/// A process that takes over signals in the middle of a handler stops in front of a control, whose
+/// turn comes when no code of the process runs.
+#[test]
+fn a_control_does_not_run_in_the_middle_of_a_turn() {
+    let mut world = World::new();
+    let [from, to] = world.puppets();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = |world: &World| {
+        let result = seen.clone();
+        let control = move |process: &mut Process<()>, _: &_| {
+            let mut seen = result.lock().expect("no test panics with it");
+            seen.push(process.inbox_len());
+        };
+        world.system.control(to, control).expect("it lives");
+    };
+    let mut running = world.take_own(to);
+    world.send(from, to, 1).expect("accepted");
+    log(&world);
+    world.send(from, to, 2).expect("accepted");
+    for _ in 0..3 {
+        assert!(running.drain_new_signals(&world.system).is_none());
+        assert_eq!(running.inbox_len(), 1, "nothing overtakes the control");
+        assert!(running.has_pending_signals() && running.has_backlog());
+    }
+    log(&world);
+    assert!(seen.lock().expect("no test panics with it").is_empty());
+    world.put_own(running);
+    world.run();
+    assert_eq!(*seen.lock().expect("no test panics with it"), [1, 2]);
+    assert_eq!(tags(&world.inbox(to)), [1, 2]);
+}
+
+#[test]
+fn a_control_for_a_process_that_terminates_first_is_dropped() {
+    let mut world = World::new();
+    let to = world.puppet();
+    let guard = Arc::new(());
+    let held = guard.clone();
+    let running = world.take_own(to);
+    let control = move |_: &mut _, _: &_| panic!("it runs on nothing: {held:?}");
+    world.system.control(to, control).expect("it lives");
+    world.put_own(running);
+    world.exit(to, Reason::NORMAL);
+    assert_eq!(Arc::strong_count(&guard), 1);
 }
 
 #[test]
@@ -483,7 +529,6 @@ fn whoever_does_not_take_its_obituaries_is_linked_no_more() {
                 from,
                 reason: ExitReason::with(FAILED.0, b"why"),
                 linked: false,
-                charge: None,
             };
             world.system.signal(to, exit).expect("it lives");
         }

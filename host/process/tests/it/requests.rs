@@ -250,6 +250,7 @@ fn nobody_takes_a_timer_back_or_answers_in_its_name_but_its_owner() {
                 kind: Kind::Timer,
                 ..exuvia_process::Envelope::message(by, 1, Payload::empty())
             },
+            charge: None,
         })
     };
     let timer = set(&world, owner, owner);

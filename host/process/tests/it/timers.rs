@@ -1,17 +1,24 @@
 //! Timers, with a clock that the test controls.
 
 use exuvia_abi::limits;
-use exuvia_process::{Due, Envelope, Kind, Payload, Pid, Reason};
+use exuvia_process::{Charge, Due, Envelope, Kind, Payload, Pid, Reason};
 
 use crate::world::{World, tags};
 
 const MS: u64 = 1_000_000;
 
 fn set(world: &World, owner: Pid, to: Pid, delay: u64, tag: u32) -> u64 {
-    set_with(world, owner, to, delay, tag, Payload::empty())
+    set_with(world, owner, to, delay, tag, None)
 }
 
-fn set_with(world: &World, owner: Pid, to: Pid, delay: u64, tag: u32, payload: Payload) -> u64 {
+fn set_with(
+    world: &World,
+    owner: Pid,
+    to: Pid,
+    delay: u64,
+    tag: u32,
+    charge: Option<Charge>,
+) -> u64 {
     world
         .system
         .set_timer(owner, delay, |reference| Due::Message {
@@ -19,8 +26,9 @@ fn set_with(world: &World, owner: Pid, to: Pid, delay: u64, tag: u32, payload: P
             envelope: Envelope {
                 kind: Kind::Timer,
                 reference,
-                ..Envelope::message(owner, tag, payload)
+                ..Envelope::message(owner, tag, Payload::empty())
             },
+            charge,
         })
 }
 
@@ -161,8 +169,7 @@ fn a_full_mailbox_takes_timers() {
 /// Sets a timer that is charged to its owner, if the owner may have one more.
 fn set_charged(world: &mut World, owner: Pid, to: Pid, delay: u64, bytes: u64) -> Option<u64> {
     let charge = world.with(owner, |process, system| process.charge(system, bytes))?;
-    let payload = Payload::empty().charged(charge);
-    Some(set_with(world, owner, to, delay, 0, payload))
+    Some(set_with(world, owner, to, delay, 0, Some(charge)))
 }
 
 /// Fires everything that is due after `time`, and has it taken over.

@@ -295,7 +295,6 @@ impl World {
             from,
             reason: ExitReason::new(reason),
             linked: false,
-            charge: None,
         };
         // A dead receiver is not an error.
         let _ = self.system.signal(to, exit);
