@@ -107,7 +107,7 @@ fn call_row(call: &HostCall) -> Vec<String> {
 }
 
 #[test]
-fn host_calls_are_those_of_the_crate_in_its_order() {
+fn host_calls_match_the_crate_in_order() {
     let mut rows = table("calls");
     for row in &mut rows {
         assert_eq!(row.len(), 6, "{row:?}");
@@ -181,7 +181,7 @@ fn run_after(result: RunResult) -> Option<RunResult> {
 }
 
 #[test]
-fn codes_kinds_and_results_of_run() {
+fn codes_kinds_and_results_of_run_match() {
     let codes: Vec<_> = std::iter::successors(Some(Code::Ok), |code| code_after(*code))
         .map(|code| (i64::from(code as i32), format!("{code:?}")))
         .collect();
@@ -198,7 +198,7 @@ fn codes_kinds_and_results_of_run() {
 }
 
 #[test]
-fn reasons_are_all_those_that_have_a_name() {
+fn all_named_reasons_are_listed() {
     let named: Vec<_> = (0..Reason::GUEST)
         .map(|code| (code, Reason(code).name()))
         .filter(|(_, name)| *name != "exit")
@@ -232,7 +232,7 @@ fn reasons_are_all_those_that_have_a_name() {
 }
 
 #[test]
-fn modes_flags_and_selectors() {
+fn modes_flags_and_selectors_match() {
     assert_values(
         "receive",
         &[
@@ -290,7 +290,7 @@ fn modes_flags_and_selectors() {
 }
 
 #[test]
-fn limits_and_exports() {
+fn limits_and_exports_match() {
     let page: Vec<_> = table("limits").iter().map(|row| number(&row[1])).collect();
     let crates = [
         limits::NAME,
@@ -366,7 +366,7 @@ fn assert_structure(name: &str, size: u32) {
 }
 
 #[test]
-fn the_header_and_the_options_lie_as_told() {
+fn the_header_and_the_options_have_the_documented_layout() {
     assert_structure("header", HEADER_SIZE);
     assert_structure("options", spawn::OPTIONS_KNOWN);
 
@@ -403,7 +403,7 @@ fn the_header_and_the_options_lie_as_told() {
 }
 
 #[test]
-fn the_worked_example_is_the_file() {
+fn the_worked_example_matches_the_file() {
     let mut code = Vec::new();
     let mut inside = false;
     for line in PAGE.lines() {
@@ -422,7 +422,7 @@ fn the_worked_example_is_the_file() {
 }
 
 #[test]
-fn hand_written_modules_import_what_exists() {
+fn hand_written_modules_import_existing_calls() {
     for (file, text) in [("counter", COUNTER), ("echo", ECHO), ("idle", IDLE)] {
         let imports: Vec<_> = text
             .lines()

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_their_cause() {
         for (body, why) in [
             (&b""[..], "no first line"),
             (b"{\"modules\":[]}", "no first line"),

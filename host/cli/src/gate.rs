@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_module_are_bounded_and_counted_and_hide_no_others() {
+    fn lines_of_a_module_are_bounded_and_counted_and_hide_no_other_module() {
         let gate = Gate::new();
         let told = (0..LINES_PER_S + 5).filter(|_| gate.admits(key("flood"), 3));
         assert_eq!(told.count(), LINES_PER_S as usize);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_not_more_modules_than_fit() {
+    fn the_number_of_modules_is_bounded() {
         let gate = Gate::new();
         for number in 0..super::MOST_KEYS + 1000 {
             gate.admits(key(&number.to_string()), 0);

@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn in_json_they_are_escaped_as_json_has_it() {
+    fn control_characters_are_escaped_in_json() {
         let value = json!({"k\u{202e}": ["a\u{7f}\u{9b}\u{2029}b", "zähler ✓ \u{1f980}", 1.5, "\u{e0041}"]});
         let text = json_text(&value).unwrap();
         assert_eq!(
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn events_have_the_colour_of_what_they_mean() {
+    fn events_are_coloured_by_severity() {
         let tone = |event| Tone::of_event(&EventLine::now("", event));
         assert_eq!(tone(json!({"event": "swap"})), Tone::Good);
         assert_eq!(tone(json!({"event": "upgrade-completed"})), Tone::Good);

@@ -107,7 +107,7 @@ mod tests {
     use crate::error::{CliError, Exit};
 
     #[test]
-    fn the_option_comes_before_the_environment() {
+    fn the_option_overrides_the_environment() {
         let place = Place::new(Some("a".into()), Some("b".into()));
         assert_eq!(place.of_app(Path::new("x")), PathBuf::from("a"));
         let place = Place::new(None, Some("b".into()));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_is_looked_for_upwards() {
+    fn the_manifest_is_searched_upwards() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("a/b");
         fs::create_dir_all(&inner).unwrap();

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_holds_up_nobody_and_hears_what_it_missed() {
+    fn a_stalled_reader_blocks_no_writer_and_gets_the_number_of_lost_lines() {
         let (spool, texts, allow) = stalled();
         spool.push("first\n".into());
         assert_eq!(texts.recv_timeout(DEADLINE).unwrap(), "first\n");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_the_log_cannot_pass_for_two() {
+    fn a_log_line_cannot_look_like_two() {
         let (spool, texts, allow) = stalled();
         drop(allow);
         let mut line = Line::new(spool);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_by_its_bytes_too() {
+    fn the_queue_is_bounded_by_bytes_too() {
         let (spool, texts, allow) = stalled();
         spool.push("first\n".into());
         texts.recv_timeout(DEADLINE).unwrap();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_written_is_told_when_writing_works_again() {
+    fn lost_lines_are_reported_when_writing_works_again() {
         let (spool, texts, allow) = stalled();
         allow.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
         allow.send(Err(io::ErrorKind::StorageFull.into())).unwrap();

@@ -25,7 +25,7 @@ mod tests {
     use super::is_hidden;
 
     #[test]
-    fn what_is_not_seen_is_known() {
+    fn invisible_characters_are_recognized() {
         for c in "\u{200b}\u{200d}\u{2060}\u{feff}\u{ad}\u{202e}\u{2066}\u{e0041}\u{fe0f}\u{a0}\u{3000}\u{7}\u{9b}\n"
             .chars()
         {

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn without_another_schema_nothing_is_between() {
+    fn no_version_is_kept_without_another_schema() {
         let (code, first) = history(&[7; 100]);
         assert_eq!(numbers(&code), [1, 99, 100]);
         drop(first);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn of_each_schema_between_the_first_and_the_last_stay() {
+    fn the_first_and_last_version_of_each_schema_between_are_kept() {
         let schemas: Vec<i32> = [1, 2, 3].into_iter().flat_map(|it| [it; 10]).collect();
         let (code, first) = history(&schemas);
         // 2 to 10 have the schema of the process's version.
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_schemas_there_were_so_many_stay_and_no_more() {
+    fn the_number_of_versions_kept_is_bounded() {
         let schemas: Vec<i32> = (0..1_000).collect();
         let (code, first) = history(&schemas);
         let kept = numbers(&code);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_back_is_as_long() {
+    fn the_rollback_path_is_as_long() {
         let (code, first) = history(&[1, 1]);
         drop(first);
         for (number, schema) in [2, 3].into_iter().enumerate() {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_back_and_who_only_holds_keep_their_version_and_none_between() {
+    fn rollback_targets_and_held_versions_are_kept_and_none_between() {
         let (code, first) = history(&[1, 2]);
         let held = first.hold();
         drop(first);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_discarded_gives_its_number_back_and_what_is_used_stays() {
+    fn a_discarded_version_frees_its_number_and_a_used_one_stays() {
         let (code, first) = history(&[1, 1]);
         let digest = Digest([9; 32]);
         let made = code.load("m", digest, 1);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_minds_only_the_modules_that_it_changes() {
+    fn a_commit_considers_only_the_modules_that_it_changes() {
         let code = CodeServer::new(3);
         let load = |module: &str, n: u8| code.load(module, Digest([n; 32]), 0);
         let (a, b) = (load("a", 1), load("b", 1));

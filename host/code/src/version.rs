@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_is_not_waited_for() {
+    fn an_exempt_process_is_not_waited_for() {
         let version = version();
         let mut processes: Vec<_> = (0..3).map(|_| version.enter().unwrap()).collect();
         assert_eq!(version.pending(2), 3);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_release_waits_for_those_who_stayed_before() {
+    fn the_next_release_waits_for_processes_that_were_exempt() {
         let version = version();
         let mut processes: Vec<_> = (0..3).map(|_| version.enter().unwrap()).collect();
         processes[0].exempt(2);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_back_is_nobody_who_stays() {
+    fn a_reference_without_a_process_is_not_exempt() {
         let version = version();
         let mut held = version.hold().unwrap();
         held.exempt(2);
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn who_uses_a_version_keeps_it_and_nobody_comes_to_one_that_is_gone() {
+    fn a_version_in_use_is_kept_and_an_unloaded_one_gains_no_process() {
         let version = version();
         let held = version.hold().unwrap();
         assert!(!version.close());

@@ -26,7 +26,7 @@ fn commit(code: &CodeServer<i32>, number: u8) {
 /// A process that is spawned during a swap runs a loaded version: the one that it saw,
 /// or a newer one.
 #[test]
-fn who_is_born_lives_in_a_version_that_is_loaded() {
+fn a_new_process_is_in_a_loaded_version() {
     loom::model(|| {
         let code = code();
         let born = {
@@ -51,7 +51,7 @@ fn who_is_born_lives_in_a_version_that_is_loaded() {
 /// The same holds for a process that is upgraded or reverted: it keeps the version that
 /// it changes to loaded.
 #[test]
-fn what_is_held_is_not_unloaded() {
+fn a_referenced_version_is_not_unloaded() {
     loom::model(|| {
         let code = code();
         let crossing = {

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_prints_is_kept_in_order() {
+    fn output_is_kept_in_order() {
         let built = run(
             "echo one; echo two >&2; echo three; pwd",
             &Stopper::default(),
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_how() {
+    fn a_failed_build_reports_how_it_failed() {
         let fail = |command| run(command, &Stopper::default()).unwrap_err();
         let error = fail("echo why; exit 3");
         assert!(error.to_string().ends_with("failed with exit code 3"));
@@ -323,14 +323,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_running_holds_nothing_up() {
+    fn processes_that_a_build_leaves_running_do_not_delay_it() {
         let built = run("sleep 60 & echo done", &Stopper::default()).unwrap();
         assert_eq!(built.output, "done\n");
         assert!(built.took < Duration::from_secs(30));
     }
 
     #[test]
-    fn a_stop_ends_all_of_it_and_nothing_follows() {
+    fn a_stop_ends_all_processes_of_a_build() {
         let stopper = Stopper::default();
         let stop = stopper.clone();
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_output_both_ends_are_kept() {
+    fn long_output_keeps_its_beginning_and_its_end() {
         let mut kept = Kept::default();
         let text: Vec<u8> = (0..10 * KEPT_OUTPUT)
             .map(|n| b'a' + (n % 26) as u8)

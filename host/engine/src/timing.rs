@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_in_so_many_is_timed() {
+    fn one_call_in_so_many_is_timed() {
         let (timing, clock) = (Timing::default(), Clock::manual());
         for number in 0..2 * EVERY {
             let began = Timing::begin(number, &clock);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_tells_what_it_has_counted() {
+    fn a_tally_includes_all_complete_batches() {
         let tally = Tally::default();
         for _ in 0..10 * BATCH {
             tally.add();

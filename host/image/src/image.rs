@@ -388,7 +388,7 @@ mod tests {
 
     /// Images that are stored in a record, and larger ones.
     #[test]
-    fn an_image_of_any_size_brings_the_memory_back() {
+    fn an_image_of_any_size_restores_the_memory() {
         assert_eq!(size_of::<Image>(), 32, "a record counts on it");
         let mut sizes = Vec::new();
         for words in 0..6 {

@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_page_map_everything_counts() {
+    fn without_a_page_map_every_page_counts_as_written() {
         let forced = PageMap::new(Some(Method::Compare));
         // `/proc` is not mounted or not readable; the file is another one.
         let missing = PageMap::open("/proc/self/no-such-file", None);

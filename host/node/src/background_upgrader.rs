@@ -78,7 +78,7 @@ impl BackgroundUpgrader {
 #[derive(Default)]
 struct Rounds {
     committed: bool,
-    sweep_at: Option<u64>,
+    run_at: Option<u64>,
     unload_at: u64,
     look_after: Duration,
     /// Whether processes were being upgraded at the last check.
@@ -94,11 +94,11 @@ impl Rounds {
         };
         if std::mem::take(&mut self.committed) {
             node.wake_loops_after_rollback();
-            self.sweep_at = Some(in_future(node.0.config.sweep_after));
+            self.run_at = Some(in_future(node.0.config.background_upgrade_after));
             self.look_after = SOON;
         }
-        if self.sweep_at.is_some_and(|at| at <= now()) {
-            self.sweep_at = None;
+        if self.run_at.is_some_and(|at| at <= now()) {
+            self.run_at = None;
             node.wake_pending();
             self.look_after = SOON;
         }
@@ -135,7 +135,7 @@ impl Rounds {
             false => IDLE,
         };
         self.look_after = (self.look_after * 2).clamp(SOON, SELDOM);
-        match self.sweep_at {
+        match self.run_at {
             Some(at) => wait.min(Duration::from_nanos(at.saturating_sub(now()))),
             None => wait,
         }

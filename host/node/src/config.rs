@@ -34,7 +34,7 @@ pub struct NodeConfig {
     /// The number of failures caused by a release at which it is rolled back.
     pub release_threshold: u32,
     /// How long after a commit idle processes are upgraded in the background.
-    pub sweep_after: Duration,
+    pub background_upgrade_after: Duration,
     /// What a process may use unless the manifest says otherwise.
     pub limits: Limits,
     /// The most memory that a module's initialization, `save` and `load` may take, in bytes: no
@@ -66,7 +66,7 @@ impl Default for NodeConfig {
             probation: 3,
             verify: Duration::from_millis(100),
             release_threshold: 3,
-            sweep_after: Duration::from_secs(1),
+            background_upgrade_after: Duration::from_secs(1),
             limits: Limits::default(),
             module_memory: 1 << 32,
             cache: default_cache(),

@@ -78,7 +78,7 @@ mod tests {
     use super::{NO_FILE, read, read_up_to};
 
     #[test]
-    fn only_ordinary_files_are_opened_and_no_more_is_read_than_asked_for() {
+    fn only_regular_files_are_opened_and_reads_are_bounded() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("file"), "12345").unwrap();

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_shortage_before_the_last_of_it_is_gone() {
+    fn memory_is_reported_low_before_it_is_exhausted() {
         let short = |available: u64, resident: u64| {
             let meminfo = format!("MemTotal: 3200 kB\nMemAvailable: {available} kB\n");
             let status = format!("VmRSS:\t {resident} kB\n");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn more_memory_is_for_more_processes_within_bounds() {
+    fn the_process_limit_grows_with_memory_within_bounds() {
         assert_eq!(processes(1 << 20), 10_000);
         assert_eq!(processes(1 << 30), 524_288);
         assert_eq!(processes(1 << 40), MAX_PROCESSES);
@@ -148,14 +148,14 @@ mod tests {
     const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:        4096 kB\nMemFree: 5 kB\n");
 
     #[test]
-    fn a_machine_has_what_it_was_built_with() {
+    fn the_memory_of_a_machine_is_read_from_meminfo() {
         assert_eq!(machine(&[]), UNKNOWN);
         assert_eq!(machine(&[MEMINFO]), 4 << 20);
         assert_eq!(machine(&[("proc/meminfo", "MemTotal: many")]), UNKNOWN);
     }
 
     #[test]
-    fn the_smallest_group_counts() {
+    fn the_lowest_cgroup_limit_applies() {
         let second = ("proc/self/cgroup", "0::/a/b\n");
         let max = "sys/fs/cgroup/a/b/memory.max";
         let above = "sys/fs/cgroup/a/memory.max";
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_of_the_first_version_count_too() {
+    fn cgroup_v1_limits_apply_too() {
         let first = ("proc/self/cgroup", "5:cpu:/x\n4:memory,pids:/c\n0::/\n");
         let limit = "sys/fs/cgroup/memory/c/memory.limit_in_bytes";
         assert_eq!(machine(&[MEMINFO, first, (limit, "8192\n")]), 8192);

@@ -182,7 +182,7 @@ mod tests {
     use crate::event::Level;
 
     #[test]
-    fn levels_hold_for_a_module_or_for_all() {
+    fn levels_apply_to_one_module_or_to_all() {
         let logger = Logger::default();
         logger.set(LogRules {
             level: Some(Level::Warn),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_cut_and_counted_and_hides_nobody() {
+    fn a_flood_is_cut_and_counted_and_hides_no_other_module() {
         let logger = Logger::default();
         logger.set(LogRules {
             lines_per_s: 5,
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_that_does_not_end_is_told_of() {
+    fn an_endless_flood_is_reported() {
         let logger = Logger::default();
         logger.set(LogRules {
             lines_per_s: 5,
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_come_too_fast_are_counted_by_module_and_kind() {
+    fn events_beyond_the_rate_are_counted_by_module_and_kind() {
         let logger = Logger::default();
         let (flood, calm) = (Arc::from("flood"), Arc::from("calm"));
         let most = EVENTS_PER_S as usize;

@@ -357,7 +357,7 @@ mod tests {
     use super::functions;
 
     #[test]
-    fn a_protocol_is_a_line_for_each_function() {
+    fn a_protocol_has_one_line_per_function() {
         // The order in the section does not matter.
         let text = b"{\"name\":\"get\",\"reply\":\"i64\"}\n\n{\"name\":\"add\",\"parameters\":[{\"name\":\"by\",\"type\":\"i64\"}],\"message\":\"Add\"}";
         let functions = functions(text).unwrap();
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_that_cannot_be_read_says_where() {
+    fn an_unreadable_section_is_reported_with_its_offset() {
         let error = functions(b"{\"name\":\"a\"}\nnothing").unwrap_err();
         assert!(error.starts_with("line 2: "), "{error}");
         assert!(functions(b"\xff").is_err());

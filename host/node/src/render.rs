@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_text_even_if_it_could_be_a_value() {
+    fn a_refusal_is_shown_as_text_even_if_it_parses_as_a_value() {
         assert_eq!(
             Rendered::new(REFUSED_TAG, b"5"),
             Rendered::Text("5".to_owned())
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_lacks_is_shown_as_text() {
+    fn values_without_a_json_form_are_shown_as_text() {
         // {1: bytes [1, 2], "x": infinity}
         let bytes = b"\x82\x01\xc4\x02\x01\x02\xa1x\xcb\x7f\xf0\0\0\0\0\0\0";
         assert_eq!(
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_never_end_do_not_exhaust_anything() {
+    fn deeply_nested_values_exhaust_nothing() {
         let deep = [0x91; 10_000];
         assert!(matches!(Rendered::new(TYPED_TAG, &deep), Rendered::Hex(_)));
         // A list that claims 4 G elements.

@@ -282,7 +282,7 @@ fn zero_frames_means_automatic() {
 }
 
 #[test]
-fn an_unknown_key_is_shown_with_the_nearest_one() {
+fn an_unknown_key_is_reported_with_a_suggestion() {
     assert_eq!(
         refused("[app]\nname = \"a\"\n[modules.m]\npth = \"m.wasm\"\npath = \"m.wasm\"\n"),
         "\
@@ -298,7 +298,7 @@ error: unknown key `pth` in `[modules.m]`
 }
 
 #[test]
-fn a_wrong_type_is_shown_with_the_right_one() {
+fn a_wrong_type_is_reported_with_the_expected_one() {
     assert_eq!(
         refused("[app]\nname = \"a\"\n[node]\nschedulers = \"two\"\n"),
         "\
@@ -312,7 +312,7 @@ error: `schedulers` must be a whole number
 }
 
 #[test]
-fn what_is_not_toml_is_shown_with_the_parsers_words() {
+fn invalid_toml_is_reported_with_the_parsers_message() {
     let shown = refused("[app]\nname = \"a\n");
     assert!(
         shown.starts_with("error: not valid TOML: ") && shown.contains("exuvia.toml:2:"),
@@ -321,7 +321,7 @@ fn what_is_not_toml_is_shown_with_the_parsers_words() {
 }
 
 #[test]
-fn an_unknown_module_is_shown_with_the_nearest_one() {
+fn an_unknown_module_is_reported_with_a_suggestion() {
     let text = with_children("[[supervisor.children]]\nid = \"c\"\nmodule = \"n\"\n");
     assert_eq!(
         refused(&text),
@@ -499,7 +499,7 @@ fn names_are_unique_in_the_manifest() {
 }
 
 #[test]
-fn too_many_children_are_refused_without_being_made() {
+fn too_many_children_are_rejected_before_they_are_allocated() {
     let child = |n: u32| {
         format!(
             "[[supervisor.children]]\nid = \"c{n}\"\n[supervisor.children.supervisor]\n\
@@ -513,7 +513,7 @@ fn too_many_children_are_refused_without_being_made() {
 }
 
 #[test]
-fn supervisors_are_nested_to_a_depth() {
+fn the_nesting_of_supervisors_is_limited() {
     let nested = |depth: usize| {
         let open = "{ id = \"s\", supervisor = { children = [".repeat(depth);
         let close = "] } }".repeat(depth);
@@ -548,7 +548,7 @@ fn deep_nesting_overflows_no_stack() {
 }
 
 #[test]
-fn a_manifest_has_a_largest_size() {
+fn the_size_of_a_manifest_is_limited() {
     let text = format!("[app]\nname = \"a\"\n#{}", "x".repeat(MAX_MANIFEST_BYTES));
     assert_eq!(
         refused(&text),
@@ -557,7 +557,7 @@ fn a_manifest_has_a_largest_size() {
 }
 
 #[test]
-fn a_byte_order_mark_and_windows_lines_are_accepted() {
+fn a_byte_order_mark_and_crlf_lines_are_accepted() {
     let text = format!("\u{feff}{}", FULL.replace('\n', "\r\n"));
     let manifest = parse(&text).expect("a good manifest");
     assert_eq!(manifest.process_count(), 5);
@@ -675,20 +675,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn mutated_manifests_do_no_harm(
+    fn mutated_manifests_cause_no_panic(
         changes in prop::collection::vec((any::<usize>(), any::<usize>(), any::<usize>()), 1..6),
     ) {
         survives(&mutated(FULL, &changes));
     }
 
     #[test]
-    fn arbitrary_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn arbitrary_bytes_cause_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         survives(&String::from_utf8_lossy(&bytes));
     }
 }
 
 #[test]
-fn a_name_that_reads_as_a_pid_is_refused() {
+fn a_name_that_looks_like_a_pid_is_rejected() {
     let child = |line: &str| {
         format!(
             "[app]\nname = \"a\"\n[modules.m]\npath = \"m.wasm\"\n\
@@ -709,7 +709,7 @@ fn a_name_that_reads_as_a_pid_is_refused() {
 }
 
 #[test]
-fn a_module_in_place_of_a_manifest_is_told_so() {
+fn a_module_in_place_of_a_manifest_is_recognized() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.wasm");
     std::fs::write(&path, b"\0asm\x01\0\0\0\xff").unwrap();
@@ -719,7 +719,7 @@ fn a_module_in_place_of_a_manifest_is_told_so() {
 }
 
 #[test]
-fn frames_that_no_system_has_mappings_for_are_refused_with_the_fix() {
+fn frames_beyond_the_mapping_limit_are_rejected_with_the_fix() {
     let config = NodeConfig {
         frames: usize::MAX,
         cache: None,
@@ -732,7 +732,7 @@ fn frames_that_no_system_has_mappings_for_are_refused_with_the_fix() {
 }
 
 #[test]
-fn builds_are_read_and_each_command_runs_once() {
+fn builds_are_parsed_and_each_command_runs_once() {
     let text = "[app]\nname = \"a\"\n\
         [modules.one]\npath = \"one.wasm\"\nbuild = \" make all \"\nsources = [\"one.c\", \"lib\"]\n\
         [modules.two]\npath = \"two.wasm\"\nbuild = \"make all\"\nsources = [\"two.c\", \"lib\"]\n\
@@ -762,7 +762,7 @@ fn builds_are_read_and_each_command_runs_once() {
 }
 
 #[test]
-fn builds_that_make_no_sense_are_refused() {
+fn invalid_builds_are_rejected() {
     let module = "[app]\nname = \"a\"\n[modules.m]\npath = \"m.wasm\"\n";
     for (lines, part) in [
         ("build = \"  \"", "`build` is empty"),
@@ -790,7 +790,7 @@ fn builds_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn levels_of_the_log_are_read() {
+fn log_levels_are_parsed() {
     let text = "[app]\nname = \"a\"\n[log]\nlevel = \"warn\"\nlines_per_s = 5\n\
         [modules.m]\npath = \"m.wasm\"\nlog = \"off\"\n";
     let log = Manifest::parse(text, "exuvia.toml", "").unwrap().log;
@@ -822,7 +822,7 @@ module = "m"
 }
 
 #[test]
-fn grants_are_the_modules_or_the_childs_own() {
+fn grants_are_those_of_the_module_or_of_the_child() {
     let module = r#"
 [modules.m.wasi]
 args = ["one", "two"]
@@ -862,7 +862,7 @@ stdio = "terminal"
 }
 
 #[test]
-fn mistakes_in_grants_are_shown() {
+fn invalid_grants_are_reported() {
     for (module, said) in [
         ("[modules.m.wasi]\ndir = {}", "did you mean `dirs`?"),
         ("[modules.m.wasi]\nstdio = \"logs\"", "did you mean `log`?"),
@@ -895,7 +895,7 @@ fn mistakes_in_grants_are_shown() {
 }
 
 #[test]
-fn a_folder_that_is_granted_must_be_there() {
+fn a_granted_folder_must_exist() {
     let manifest = with_wasi("[modules.m.wasi.dirs]\n\"/a\" = \"nowhere\"", "");
     let error = manifest.expect("a good manifest").check_files();
     let error = error.expect_err("it is not there").to_string();
@@ -907,7 +907,7 @@ fn a_folder_that_is_granted_must_be_there() {
 
 /// Whoever writes to the outer folder could put a link in the inner one's place.
 #[test]
-fn a_folder_in_one_that_may_be_written_to_is_refused() {
+fn a_folder_inside_a_writable_grant_is_rejected() {
     for (module, child, bad) in [
         (
             "\"/a\" = { path = \"x\", access = \"write\" }\n\"/b\" = \"x/y\"",

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_node_answers_for_all_together_and_for_those_that_are_gone() {
+    fn the_node_total_includes_processes_that_have_ended() {
         let node = node(3, 100);
         let one = Arc::new(Account::new(node.clone()));
         let other = Arc::new(Account::new(node));

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_bound_counts_its_children_only() {
+    fn a_process_without_a_bound_counts_only_its_children() {
         let place = root(UNBOUNDED);
         let members: Vec<Member> = (0..3).filter_map(|_| place.admit(3)).collect();
         assert_eq!(members.len(), 3);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn all_below_count_until_they_end_whoever_ends_before() {
+    fn descendants_count_until_they_end_even_if_their_parent_ends_first() {
         let place = root(3);
         let child = place.admit(100).unwrap();
         let theirs = below(&child, 3);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_nowhere() {
+    fn a_refused_spawn_is_not_counted() {
         let outer = root(10);
         let child = outer.admit(100).unwrap();
         let inner = below(&child, 2);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lasting_bound_holds_through_lives() {
+    fn a_lasting_bound_survives_restarts() {
         let descent = Descent::lasting(2).unwrap();
         assert!(Descent::lasting(UNBOUNDED).is_none());
         let place = Children::lasting(descent.clone());
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_not_nested_without_end() {
+    fn the_nesting_of_bounds_is_limited() {
         let mut places = vec![root(1_000)];
         let mut members = Vec::new();
         for most in (0..1_000).rev() {

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_gets_what_lies_in_its_parents_folders_and_no_more() {
+    fn a_child_gets_only_folders_inside_its_parents() {
         let parent = Grants {
             folders: vec![
                 folder("/data", "/srv/data", &[], false),
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_a_supervisor_hold_for_what_its_children_are_granted() {
+    fn the_grants_of_a_supervisor_bound_those_of_its_children() {
         let parent = Grants {
             folders: vec![folder("/a", "/srv", &["a"], false)],
             ..Grants::default()
@@ -292,7 +292,7 @@ mod tests {
         /// Whatever is requested, by a child's child too, lies inside the folder of the first
         /// process.
         #[test]
-        fn nothing_leaves_the_first_folder(
+        fn no_path_leaves_the_first_folder(
             paths in prop::collection::vec("(/?(a|b|\\.|\\.\\.)){0,5}", 1..4),
             write in any::<bool>(),
         ) {

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_shares_all_but_the_way_to_what_has_changed() {
+    fn a_snapshot_shares_all_but_the_changed_path() {
         let mut members = Members::default();
         for number in 0..300_000 {
             members.push(pid(number));

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_large_once_does_not_stay_so() {
+    fn memory_of_a_map_shrinks_again() {
         let mut map = SmallMap::default();
         for key in 0..100_000u64 {
             map.insert(key, ());
@@ -285,7 +285,7 @@ mod tests {
 
     /// Shrinking by one and growing by one again must not move all entries.
     #[test]
-    fn it_does_not_shrink_and_grow_by_turns() {
+    fn it_does_not_shrink_and_grow_alternately() {
         let mut map = SmallMap::default();
         let at = |size: u64, map: &mut SmallMap<u64, ()>| {
             let now = map.len() as u64;

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_does_not_come_round_quickly() {
+    fn a_free_slot_is_not_reused_quickly() {
         let vacant = Vacant::new(100_000, 100_000, 2);
         let mut last = HashMap::new();
         let mut soonest = usize::MAX;
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_scheduler_frees_another_uses() {
+    fn a_slot_that_one_scheduler_frees_is_used_by_another() {
         let vacant = Vacant::new(1_000_000, 1_000_000, 2);
         for _ in 0..20 {
             let slots: Vec<u32> = (0..5_000)
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn some_are_kept_for_those_who_may_have_the_last() {
+    fn the_last_slots_are_reserved() {
         let vacant = Vacant::new(100, 1_000, 2);
         let mut slots: Vec<u32> = std::iter::from_fn(|| vacant.take(0, 10, always)).collect();
         assert_eq!((slots.len(), vacant.taken()), (90, 90));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_is_used_up_makes_room_for_another() {
+    fn a_used_up_slot_is_replaced_by_another() {
         let vacant = Vacant::new(3, 4, 1);
         let all: Vec<u32> = std::iter::from_fn(|| vacant.take(0, 0, always)).collect();
         assert_eq!(all, [0, 1, 2]);
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_makes_slots_against_a_refusal() {
+    fn no_slot_is_created_if_the_caller_refuses() {
         let vacant = Vacant::new(1_000, 1_000, 1);
         assert_eq!(vacant.take(0, 0, |_| false), None);
         let slot = vacant.take(0, 0, always).unwrap();
@@ -321,7 +321,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_is_taken_once_and_the_bound_is_exact(
+        fn each_slot_is_taken_once_and_the_bound_is_exact(
             limit in 1..200usize,
             acts in proptest::collection::vec(act(), 0..600),
         ) {
@@ -355,7 +355,7 @@ mod tests {
 
     /// Threads that take and give at the same time, at the limit.
     #[test]
-    fn no_slot_is_lost_or_taken_twice_by_threads() {
+    fn threads_neither_lose_a_slot_nor_take_it_twice() {
         const THREADS: usize = 4;
         let vacant = Vacant::new(2_000, 10_000, THREADS);
         let owner: Vec<AtomicUsize> = (0..10_000).map(|_| AtomicUsize::new(0)).collect();

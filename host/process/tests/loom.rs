@@ -234,7 +234,7 @@ fn two_pagers_never_have_the_same_process() {
 }
 
 #[test]
-fn a_close_hands_out_or_refuses_each_signal() {
+fn a_close_returns_or_rejects_each_signal() {
     model(|| {
         let mailbox = Arc::new(Mailbox::<u32>::new());
         let generation = mailbox.open(Limits::default().into());

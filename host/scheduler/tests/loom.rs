@@ -106,7 +106,7 @@ fn check(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
 
 /// Race 1: pushes from outside against one worker that parks.
 #[test]
-fn a_push_from_outside_is_never_lost() {
+fn an_external_push_is_never_lost() {
     check(4, || {
         let (model, mut parkers) = Model::<2>::new(1);
         let parker = parkers.remove(0);

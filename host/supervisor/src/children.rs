@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pid_index_holds_the_living() {
+    fn the_pid_index_holds_the_running_children() {
         let mut children: Children<u32, ()> = Children::new();
         let key = children.add(ChildSpec::worker("a", ()));
         children.set(key, ChildState::Running(7));

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn invalid_arguments_are_reported() {
         let item = quote! { impl Actor for Thing { type Request = u8; } };
         let error = expand(quote!(schema = 1), item.clone()).unwrap_err();
         assert!(error.to_string().contains("`fn handle_call` is missing"));

@@ -572,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn invalid_arguments_are_reported() {
         for (item, words) in [
             (
                 quote!(

@@ -282,7 +282,7 @@ mod tests {
     use super::Work;
 
     #[test]
-    fn results_are_the_known_ones() {
+    fn results_match_the_known_ones() {
         assert_eq!(Work::Fib(32).run(), 2_178_309);
         assert_eq!(
             Work::Lcg(1).run(),

@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_them_is_told_before_anything_is_sent() {
+    fn invalid_arguments_are_reported_before_anything_is_sent() {
         let add = function(json!({
             "name": "add", "parameters": [{"name": "by", "type": "i64"}],
         }));

@@ -383,7 +383,7 @@ mod tests {
     use super::{Parsed, parse, words};
 
     #[test]
-    fn lines_are_cut_into_words_and_json_stays_whole() {
+    fn lines_are_split_into_words_and_json_is_kept_together() {
         let cut = |line| words(line).unwrap();
         assert_eq!(cut("  ps  --limit 3 "), ["ps", "--limit", "3"]);
         assert_eq!(

@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn any_size_of_terminal_is_drawn() {
+    fn any_terminal_size_is_drawn() {
         for (columns, rows) in [(1, 1), (39, 20), (40, 7), (40, 8), (80, 9), (300, 100)] {
             for processes in [0, 1, 500] {
                 let text = shown(&view(processes), columns, rows);

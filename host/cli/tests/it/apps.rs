@@ -12,7 +12,7 @@ fn ask(folder: &Path, arguments: &[&str]) -> Answer {
 }
 
 #[test]
-fn the_nearest_app_is_meant_from_any_folder_in_it() {
+fn commands_use_the_nearest_app_from_any_folder_in_it() {
     let app = App::new();
     let deep = app.folder().join("src/deep");
     fs::create_dir_all(&deep).unwrap();
@@ -38,7 +38,7 @@ fn the_nearest_app_is_meant_from_any_folder_in_it() {
 }
 
 #[test]
-fn a_module_alone_is_run() {
+fn a_single_module_can_run() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("My counter.wat"), COUNTER).unwrap();
     let mut terminal = Terminal::start(
@@ -75,7 +75,7 @@ fn a_new_app_is_a_repository_unless_it_is_inside_of_one() {
 }
 
 #[test]
-fn a_new_app_in_a_cargo_workspace_is_one_of_its_own() {
+fn a_new_app_in_a_cargo_workspace_has_its_own_workspace() {
     let around = tempfile::tempdir().unwrap();
     let workspace = around.path().join("Cargo.toml");
     let text = "[workspace]\nresolver = \"3\"\nmembers = [\"apps/*\"]\n";
@@ -120,7 +120,7 @@ fn a_new_app_in_a_cargo_workspace_is_one_of_its_own() {
 }
 
 #[test]
-fn what_cargo_puts_elsewhere_is_found_there() {
+fn another_target_folder_of_cargo_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::write(at("hello.wat"), COUNTER).unwrap();

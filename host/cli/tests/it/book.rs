@@ -129,7 +129,7 @@ fn all_fit(expected: &[String], lines: &[String]) -> bool {
 }
 
 #[test]
-fn what_stands_for_anything() {
+fn wildcards_in_expected_output_match() {
     for (expected, line, fit) in [
         ("3", "3", true),
         ("3", "33", false),

@@ -205,7 +205,7 @@ fn a_session_with_good_and_bad_edits() {
 }
 
 #[test]
-fn what_keeps_an_app_from_starting_is_waited_for() {
+fn dev_waits_for_a_fix_when_an_app_cannot_start() {
     let app = made("wat");
     let good = app.read("hello.wat");
     app.replace(
@@ -238,7 +238,7 @@ fn what_keeps_an_app_from_starting_is_waited_for() {
 }
 
 #[test]
-fn what_nobody_builds_is_waited_for_too_and_a_tree_that_gave_up_comes_again() {
+fn dev_waits_for_unbuilt_modules_and_restarts_a_tree_that_gave_up() {
     let app = made("wat");
     let good = app.read("hello.wat");
     app.save("hello.wat", &good.replace("i64.add", "i64.dda"));
@@ -303,7 +303,7 @@ fn an_interrupt_ends_a_build_that_hangs() {
 }
 
 #[test]
-fn build_runs_each_command_once_and_says_what_it_made() {
+fn build_runs_each_command_once_and_lists_the_outputs() {
     let app = made("wat");
     let build = "build = \"echo once >> log; cp hello.wat a.wat; cp hello.wat b.wat\"";
     app.save(
@@ -360,7 +360,7 @@ fn build_runs_each_command_once_and_says_what_it_made() {
 }
 
 #[test]
-fn new_makes_what_it_says_and_overwrites_nothing() {
+fn new_creates_what_it_lists_and_overwrites_nothing() {
     let around = tempfile::tempdir().unwrap();
     let new = |arguments: &[&str]| answer(exuvia(around.path()).arg("new").args(arguments));
     let made = new(&["a/b/hello"]);

@@ -3,7 +3,7 @@
 use crate::app::{App, stubborn_counter};
 
 #[test]
-fn stop_is_orderly() {
+fn stop_ends_the_tree_in_order() {
     let app = App::new();
     let mut node = app.start(&["--no-watch"]);
     assert_eq!(app.done(&["stop"]), "stopped\n");
@@ -44,7 +44,7 @@ fn a_second_interrupt_ends_at_once() {
 }
 
 #[test]
-fn processes_that_do_not_stop_are_told_of() {
+fn processes_that_do_not_stop_are_reported() {
     let app = App::with(&stubborn_counter(), "\"infinity\"");
     let mut node = app.start(&["--no-watch"]);
     let answer = app.ask(&["stop", "--timeout", "100"]);
@@ -95,7 +95,7 @@ fn a_second_node_is_refused_and_the_first_lives() {
 }
 
 #[test]
-fn a_node_that_was_killed_leaves_nothing_in_the_way() {
+fn a_killed_node_does_not_block_the_next_one() {
     let app = App::new();
     let mut node = app.start(&["--no-watch"]);
     node.signal("KILL");

@@ -13,7 +13,7 @@ fn expect(app: &App, tag: u32, count: &str) {
 }
 
 #[test]
-fn a_node_is_looked_at_and_talked_to() {
+fn a_node_is_inspected_and_called() {
     let app = App::new();
     let _node = app.start(&["--no-watch"]);
 
@@ -91,7 +91,7 @@ fn a_busy_process_hides_no_other() {
 }
 
 #[test]
-fn code_changes_and_state_stays() {
+fn code_is_swapped_and_state_survives() {
     let app = App::new();
     let node = app.start(&["--no-watch"]);
     app.done(&["send", "counter-0", "--hex", "0500000000000000"]);
@@ -135,7 +135,7 @@ fn code_changes_and_state_stays() {
 }
 
 #[test]
-fn what_was_deployed_is_forgotten_at_a_restart() {
+fn a_restart_forgets_deployments() {
     let app = App::new();
     let mut node = app.start(&["--no-watch"]);
     app.write("v2.wasm", &counter("(i32.const 2)"));
@@ -149,7 +149,7 @@ fn what_was_deployed_is_forgotten_at_a_restart() {
 }
 
 #[test]
-fn processes_that_were_left_are_shown_and_can_be_ended_later() {
+fn exempt_processes_are_shown_and_can_be_killed_later() {
     let app = App::with(&looping_counter("(i32.const 1)"), "5000");
     let node = app.start(&["--no-watch"]);
     expect(&app, 1, "0000000000000000");
@@ -197,7 +197,7 @@ fn processes_that_were_left_are_shown_and_can_be_ended_later() {
 }
 
 #[test]
-fn a_refusal_tells_the_cause_first_and_what_else_was_tried_if_asked() {
+fn a_rejection_gives_the_cause_first_and_details_on_request() {
     let app = App::new();
     let node = app.start(&["--no-watch"]);
     expect(&app, 0, "0000000000000000");
@@ -256,7 +256,7 @@ fn a_handler_that_never_returns_is_ended_by_kill() {
 }
 
 #[test]
-fn there_is_no_way_back_from_the_first_release() {
+fn the_first_release_cannot_be_rolled_back() {
     let app = App::new();
     let _node = app.start(&["--no-watch"]);
     let answer = app.ask(&["rollback", "--json"]);
@@ -282,7 +282,7 @@ fn files_are_watched() {
 }
 
 #[test]
-fn a_node_is_found_from_below_and_by_its_name() {
+fn a_node_is_found_from_a_subfolder_and_by_name() {
     let app = App::new();
     let _node = app.start(&["--no-watch"]);
     let below = app.folder().join("src/deep");

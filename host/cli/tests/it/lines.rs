@@ -18,7 +18,7 @@ fn talks(more: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_guests_say_during_the_boot_comes_before_its_end() {
+fn log_lines_of_guests_during_the_boot_come_before_its_end() {
     let app = App::with(&talks(""), "5000");
     let node = app.begin(&["--no-watch"]);
     for _ in 0..3 {
@@ -29,7 +29,7 @@ fn what_guests_say_during_the_boot_comes_before_its_end() {
 }
 
 #[test]
-fn what_guests_say_is_printed_when_the_boot_fails() {
+fn log_lines_of_guests_are_printed_when_the_boot_fails() {
     let app = App::with(&talks("(unreachable)"), "5000");
     let mut node = app.begin(&["--no-watch"]);
     assert_eq!(node.event("log")["event"]["text"], "hello");
@@ -45,7 +45,7 @@ fn what_guests_say_is_printed_when_the_boot_fails() {
 }
 
 #[test]
-fn what_the_tree_ended_of_comes_before_that_it_ended() {
+fn the_cause_is_printed_before_the_end_of_the_tree() {
     let text = include_str!("../../../../guest-sdk/wat/counter.wat");
     let begins = "        ;; MESSAGE:";
     assert_eq!(text.matches(begins).count(), 1);
@@ -64,7 +64,7 @@ fn what_the_tree_ended_of_comes_before_that_it_ended() {
 }
 
 #[test]
-fn a_swap_has_a_line_at_the_commit_and_one_when_all_have_crossed() {
+fn a_swap_has_one_line_at_the_commit_and_one_at_completion() {
     let app = App::new();
     let node = app.start(&["--no-watch"]);
     app.write("v2.wasm", &counter("(i32.const 2)"));

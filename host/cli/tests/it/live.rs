@@ -52,7 +52,7 @@ fn a_process_is_shown_with_its_state() {
 }
 
 #[test]
-fn a_trace_shows_what_passes_and_ends() {
+fn a_trace_shows_messages_and_ends() {
     let app = App::new();
     let _node = app.start(&["--no-watch"]);
     let mut trace = Terminal::start(
@@ -86,7 +86,7 @@ fn a_trace_shows_what_passes_and_ends() {
 }
 
 #[test]
-fn top_shows_who_does_the_most() {
+fn top_shows_the_busiest_processes() {
     let app = App::new();
     let _node = app.start(&["--no-watch"]);
     for _ in 0..5 {

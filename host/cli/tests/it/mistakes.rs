@@ -102,7 +102,7 @@ fn a_child_with_too_little_memory_is_shown_in_the_manifest() {
 }
 
 #[test]
-fn of_two_modules_one_broken_neither_is_swapped() {
+fn if_one_of_two_modules_is_broken_neither_is_swapped() {
     let app = counting();
     let manifest = app.folder().join("exuvia.toml");
     let mut text = fs::read_to_string(&manifest).unwrap();
@@ -124,7 +124,7 @@ fn of_two_modules_one_broken_neither_is_swapped() {
 }
 
 #[test]
-fn a_misspelt_module_is_not_a_new_one() {
+fn a_misspelt_module_name_is_rejected() {
     let app = counting();
     let _node = app.start(&["--no-watch"]);
     five(&app);
@@ -188,7 +188,7 @@ fn payloads_come_from_stdin_and_may_be_too_large() {
 }
 
 #[test]
-fn a_watched_file_that_is_gone_is_told_of_once() {
+fn a_missing_watched_file_is_reported_once() {
     let app = counting();
     let node = app.start(&[]);
     five(&app);
@@ -225,7 +225,7 @@ fn a_watched_file_that_is_gone_is_told_of_once() {
 }
 
 #[test]
-fn a_file_that_is_still_written_is_not_refused() {
+fn a_file_that_is_being_written_is_not_rejected() {
     let app = counting();
     let node = app.start(&[]);
     five(&app);
@@ -243,7 +243,7 @@ fn a_file_that_is_still_written_is_not_refused() {
 }
 
 #[test]
-fn what_a_swap_agrees_to_is_said() {
+fn the_options_of_a_swap_are_printed() {
     let app = counting();
     let _node = app.start(&["--no-watch"]);
     five(&app);

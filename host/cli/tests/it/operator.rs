@@ -17,7 +17,7 @@ fn pid(app: &App, name: &str) -> String {
 }
 
 #[test]
-fn a_process_is_killed_whatever_it_does_and_the_reason_is_told() {
+fn a_process_is_killed_whatever_it_does_and_the_reason_is_reported() {
     let app = App::with(&stubborn_counter(), "100");
     let mut node = app.start(&["--no-watch"]);
     let before = pid(&app, "counter-0");
@@ -93,7 +93,7 @@ fn supervisors_are_shown_as_such_and_the_root_is_not_killed() {
 }
 
 #[test]
-fn a_restart_goes_through_the_supervisor_and_counts_for_no_intensity() {
+fn a_restart_by_an_operator_does_not_count_towards_the_intensity() {
     let app = App::new();
     let mut node = app.start(&["--no-watch"]);
     // More often than the intensity allows, if it did count.
@@ -116,7 +116,7 @@ fn a_restart_goes_through_the_supervisor_and_counts_for_no_intensity() {
 }
 
 #[test]
-fn a_restart_that_fails_says_why_and_so_does_the_end() {
+fn a_failed_restart_is_reported_with_its_cause() {
     let app = App::new();
     let manifest = app.folder().join("exuvia.toml");
     let text = fs::read_to_string(&manifest).unwrap();
@@ -145,7 +145,7 @@ fn a_restart_that_fails_says_why_and_so_does_the_end() {
 }
 
 #[test]
-fn the_tree_shows_who_watches_over_whom() {
+fn the_tree_shows_supervisors_and_their_children() {
     let app = with_supervisor_below();
     let _node = app.start(&["--no-watch"]);
     let shown = app.done(&["tree"]);
@@ -185,7 +185,7 @@ fn echo(section: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_process_is_called_by_the_names_of_its_protocol() {
+fn a_process_is_called_by_function_names_of_its_protocol() {
     let protocol = r#"{"name":"add","message":"Add","parameters":[{"name":"by","type":"i64"},{"name":"why","type":"String"}],"reply":"i64","docs":"Adds to the count."}
 {"name":"get","message":"Get","reply":"i64"}
 {"name":"reset","message":"Reset"}
@@ -242,7 +242,7 @@ fn a_process_is_called_by_the_names_of_its_protocol() {
 }
 
 #[test]
-fn what_a_reader_of_json_would_not_see_is_escaped_in_it() {
+fn invisible_characters_are_escaped_in_json() {
     let app = App::with(&echo(""), "5000");
     let _node = app.start(&["--no-watch"]);
     let text = "a\u{7f}b\u{9b}c\u{2028}d\u{202e}e\u{2066}f\u{e0041}";
@@ -288,7 +288,7 @@ fn a_call_of_a_suspended_process_says_so() {
 }
 
 #[test]
-fn a_process_whose_module_says_nothing_is_called_in_json() {
+fn a_process_without_a_protocol_is_called_in_json() {
     let app = App::with(&echo(""), "5000");
     let _node = app.start(&["--no-watch"]);
     let described = app.done(&["describe", "counter-0"]);
@@ -310,7 +310,7 @@ fn a_process_whose_module_says_nothing_is_called_in_json() {
 }
 
 #[test]
-fn a_message_is_said_to_be_sent_and_what_the_receiver_says_against_it() {
+fn send_reports_delivery_or_the_receivers_refusal() {
     let begins = "        ;; MESSAGE:";
     assert_eq!(COUNTER.matches(begins).count(), 1);
     let warns = COUNTER
@@ -348,7 +348,7 @@ fn a_message_is_said_to_be_sent_and_what_the_receiver_says_against_it() {
 }
 
 #[test]
-fn a_supervisor_that_refuses_is_a_failure() {
+fn a_supervisors_refusal_is_a_failure() {
     let app = App::new();
     let _node = app.start(&["--no-watch"]);
     let tree = app.json(&["tree"]);
@@ -367,7 +367,7 @@ fn a_supervisor_that_refuses_is_a_failure() {
 }
 
 #[test]
-fn prometheus_scrapes_the_numbers_over_tcp() {
+fn prometheus_scrapes_the_metrics_over_tcp() {
     let app = App::new();
     let node = app.begin(&["--no-watch", "--metrics", "127.0.0.1:0"]);
     let started = node.event("started");
@@ -398,7 +398,7 @@ fn prometheus_scrapes_the_numbers_over_tcp() {
 }
 
 #[test]
-fn names_that_would_deceive_are_escaped_wherever_they_are_shown() {
+fn deceptive_names_are_escaped_wherever_they_are_shown() {
     let app = App::new();
     let manifest = app.folder().join("exuvia.toml");
     let text = fs::read_to_string(&manifest).unwrap();

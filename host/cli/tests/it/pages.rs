@@ -49,7 +49,7 @@ fn has_anchor(text: &str, wanted: &str) -> bool {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let mut pages = vec![
         root().join("README.md"),
         root().join("guest-sdk/abi.md"),
@@ -90,7 +90,7 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn the_commands_are_those_of_the_program() {
+fn documented_commands_match_the_program() {
     let folder = tempfile::tempdir().unwrap();
     let help = answer(exuvia(folder.path()).arg("--help")).stdout;
     let commands = help.split("Commands:").nth(1).unwrap();
@@ -113,7 +113,7 @@ fn the_commands_are_those_of_the_program() {
 }
 
 #[test]
-fn examples_of_the_help_are_understood_by_the_app_that_they_name() {
+fn examples_in_the_help_work_with_the_app_that_they_name() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [&["--help"][..], &["send", "--help"]] {
         let help = answer(exuvia(folder.path()).args(arguments)).stdout;
@@ -138,7 +138,7 @@ fn examples_of_the_help_are_understood_by_the_app_that_they_name() {
 }
 
 #[test]
-fn figures_are_those_of_the_program() {
+fn documented_figures_match_the_program() {
     let cli = page("docs/cli.md");
     let limits = exuvia_node::Limits::default();
     let sample = format!(
@@ -168,7 +168,7 @@ fn figures_are_those_of_the_program() {
 }
 
 #[test]
-fn what_an_idle_process_takes_is_what_was_measured() {
+fn the_documented_size_of_an_idle_process_is_the_measured_one() {
     let benchmarks = page("docs/benchmarks.md");
     let row = benchmarks
         .lines()

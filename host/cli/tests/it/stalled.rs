@@ -56,7 +56,7 @@ impl Drop for Unread {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_holds_up_nothing() {
+fn an_unread_pipe_blocks_nothing() {
     for command in ["run", "dev"] {
         for how in ["stop", "TERM"] {
             let app = App::new();
@@ -82,7 +82,7 @@ fn a_pipe_that_nobody_reads_holds_up_nothing() {
 }
 
 #[test]
-fn whoever_reads_again_gets_what_was_kept() {
+fn a_reader_that_resumes_gets_the_kept_lines() {
     let app = App::new();
     let mut node = unread(&app, "run");
     let mut stdout = node.stdout.try_clone().unwrap();
@@ -109,7 +109,7 @@ fn whoever_reads_again_gets_what_was_kept() {
 }
 
 #[test]
-fn a_terminal_that_was_stopped_holds_up_nothing() {
+fn a_stopped_terminal_blocks_nothing() {
     let app = App::new();
     let mut command = exuvia(app.folder());
     command.args(["run", "."]).env("EXUVIA_LOG", "exuvia=info");
@@ -129,7 +129,7 @@ fn a_terminal_that_was_stopped_holds_up_nothing() {
 }
 
 #[test]
-fn what_a_flood_of_exits_and_restarts_prints_is_bounded_and_counted() {
+fn output_of_a_flood_of_exits_and_restarts_is_bounded_and_counted() {
     // Each of them ends as soon as it has begun, and is started again at once.
     let ends = r#"(module
         (import "exuvia" "init_ack" (func $init_ack (param i32 i32 i32) (result i32)))

@@ -40,7 +40,7 @@ fn a_good_module_is_described() {
 }
 
 #[test]
-fn all_that_is_wrong_with_a_module_is_told() {
+fn all_problems_of_a_module_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let wasm = wat::parse_str(
         r#"(module (import "env" "abort" (func)) (import "exuvia" "recieve" (func))
@@ -110,7 +110,7 @@ fn this_machine_can_run_a_node() {
 }
 
 #[test]
-fn what_is_short_is_told_with_what_mends_it() {
+fn shortages_are_reported_with_their_fix() {
     for (limits, what, help) in [
         ("ulimit -v 20971520", "addresses", "ulimit -v unlimited"),
         ("ulimit -n 512", "files", "ulimit -Hn"),
@@ -178,7 +178,7 @@ fn the_modules_of_an_app_are_checked() {
 }
 
 #[test]
-fn the_manual_is_inside() {
+fn the_program_contains_the_manual() {
     let folder = tempfile::tempdir().unwrap();
     let list = ask(folder.path(), &["docs"]);
     assert_eq!(list.code, Some(0));
@@ -209,7 +209,7 @@ fn the_manual_is_inside() {
 }
 
 #[test]
-fn a_page_is_set_for_the_terminal_and_shown_by_the_pager() {
+fn a_page_is_formatted_for_the_terminal_and_shown_in_the_pager() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = exuvia(folder.path());
     // It marks what goes through it.

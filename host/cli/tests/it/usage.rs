@@ -124,7 +124,7 @@ fn no_node_is_exit_code_3() {
 }
 
 #[test]
-fn faults_are_json_too() {
+fn errors_are_json_too() {
     let folder = tempfile::tempdir().unwrap();
     let answer = ask(folder.path(), &["info", "--json", "--socket", "none.sock"]);
     assert_eq!(answer.code, Some(3));
@@ -135,7 +135,7 @@ fn faults_are_json_too() {
 }
 
 #[test]
-fn an_app_that_cannot_run_says_why() {
+fn an_app_that_cannot_run_reports_the_cause() {
     let folder = tempfile::tempdir().unwrap();
     let run = |part: &str| {
         let answer = ask(folder.path(), &["run", "."]);

@@ -68,7 +68,7 @@ async fn info_and_processes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_numbers_are_served_over_tcp_and_nothing_else_is() {
+async fn only_the_metrics_are_served_over_tcp() {
     let running = running();
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let scraped = serve_metrics(running.fake.clone(), listener).unwrap();
@@ -90,7 +90,7 @@ async fn the_numbers_are_served_over_tcp_and_nothing_else_is() {
 }
 
 #[tokio::test]
-async fn one_process_and_those_that_do_the_most() {
+async fn one_process_and_the_busiest_ones_are_shown() {
     let running = running();
     let it = running.client.inspect("a/b c").await.unwrap();
     assert_eq!(it.value.pid, "<0.0>");
@@ -112,7 +112,7 @@ async fn one_process_and_those_that_do_the_most() {
 }
 
 #[tokio::test]
-async fn a_trace_ends_by_itself_or_with_its_reader() {
+async fn a_trace_ends_at_its_limit_or_with_its_reader() {
     let running = running();
     let mut trace = running.client.trace("counter", 2).await.unwrap();
     let first = trace.next().await.unwrap().unwrap();
@@ -165,7 +165,7 @@ async fn a_message_arrives_as_messagepack() {
 }
 
 #[tokio::test]
-async fn what_an_operator_does_with_processes() {
+async fn an_operator_controls_processes() {
     let running = running();
     let client = &running.client;
     let killed = client.kill("a", Some("too old".into())).await.unwrap();
@@ -286,7 +286,7 @@ async fn events_stream_until_the_server_closes() {
 }
 
 #[tokio::test]
-async fn a_request_to_stop_reaches_the_owner() {
+async fn a_stop_request_reaches_the_owner() {
     let mut running = running();
     let client = running.client.clone();
     let asked = tokio::spawn(async move { client.stop(Some(Duration::from_millis(1_500))).await });
@@ -298,7 +298,7 @@ async fn a_request_to_stop_reaches_the_owner() {
 }
 
 #[tokio::test]
-async fn a_second_request_to_stop_is_told_so() {
+async fn a_second_stop_request_is_rejected() {
     let mut running = running();
     let first = running.client.clone();
     let first = tokio::spawn(async move { first.stop(None).await });
@@ -320,7 +320,7 @@ async fn a_second_request_to_stop_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_under_way_ends_before_the_server_does() {
+async fn requests_in_progress_finish_before_the_server_ends() {
     let running = running();
     let client = running.client.clone();
     let gate = running.fake.gate.clone();
@@ -348,7 +348,7 @@ async fn what_is_under_way_ends_before_the_server_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_by_hand() {
+async fn hand_written_requests_are_handled() {
     let running = running();
     let deploy = post(
         "/v1/deploy",

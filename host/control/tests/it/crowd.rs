@@ -27,7 +27,7 @@ async fn rest(mut stream: UnixStream) -> String {
 }
 
 #[tokio::test]
-async fn half_requests_are_in_nobodys_way_until_there_are_too_many() {
+async fn incomplete_requests_delay_no_other_up_to_a_limit() {
     let running = running();
     let events = running.client.events().await.unwrap();
     let mut open = Vec::new();
@@ -52,7 +52,7 @@ async fn half_requests_are_in_nobodys_way_until_there_are_too_many() {
 }
 
 #[tokio::test]
-async fn who_says_half_of_a_request_is_hung_up_on() {
+async fn an_incomplete_request_is_disconnected_after_a_timeout() {
     let running = running_with(Bounds {
         head: Duration::from_millis(1),
         body: Duration::from_millis(1),
@@ -65,7 +65,7 @@ async fn who_says_half_of_a_request_is_hung_up_on() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_arrive_is_told_of() {
+async fn a_missing_body_is_an_error() {
     let running = running_with(Bounds {
         head: Duration::from_secs(60),
         body: Duration::from_millis(1),
@@ -80,7 +80,7 @@ async fn a_body_that_does_not_arrive_is_told_of() {
 }
 
 #[tokio::test]
-async fn uploads_have_a_bound_together() {
+async fn the_bytes_of_all_uploads_are_bounded() {
     const KIB: usize = 1024;
     let running = running_with(Bounds {
         bodies: 1024 * KIB,
@@ -182,7 +182,7 @@ async fn a_body_counts_until_its_request_has_been_served() {
 }
 
 #[tokio::test]
-async fn whoever_follows_events_or_waits_leaves_room_for_commands() {
+async fn streams_and_waiting_calls_leave_connections_for_commands() {
     let mut running = running();
     let mut streams = Vec::new();
     while streams.len() < MAX_STREAMS {
@@ -235,7 +235,7 @@ async fn whoever_follows_events_or_waits_leaves_room_for_commands() {
 }
 
 #[tokio::test]
-async fn who_has_said_all_may_close_its_half() {
+async fn a_client_can_half_close_after_its_request() {
     let running = running();
     let body = r#"{"to":"late","payload":"empty"}"#;
     let call = format!(
@@ -255,7 +255,7 @@ async fn who_has_said_all_may_close_its_half() {
 }
 
 #[tokio::test]
-async fn who_has_said_all_may_go_and_is_served() {
+async fn a_client_that_leaves_after_its_request_is_served() {
     let running = running();
     // Longer than what is read at a time.
     let text = "x".repeat(5 << 20);
@@ -275,7 +275,7 @@ async fn who_has_said_all_may_go_and_is_served() {
 }
 
 #[tokio::test]
-async fn garbage_costs_its_own_connection_only() {
+async fn garbage_affects_only_its_own_connection() {
     let running = running();
     for garbage in [
         &[0; 1000][..],
@@ -292,7 +292,7 @@ async fn garbage_costs_its_own_connection_only() {
 }
 
 #[tokio::test]
-async fn a_client_waits_while_too_many_wait_before_it() {
+async fn a_client_waits_while_the_queue_of_connections_is_full() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("node.sock");
     let socket = UnixSocket::new_stream().unwrap();

@@ -15,7 +15,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn only_its_user_may_open_the_socket() {
+async fn only_its_user_can_open_the_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new").join("node.sock");
     let server = serve(Fake::new(), Claim::new(&path).unwrap()).unwrap();
@@ -25,7 +25,7 @@ async fn only_its_user_may_open_the_socket() {
 }
 
 #[tokio::test]
-async fn a_second_node_is_told_of_the_first() {
+async fn a_second_node_is_rejected_with_the_address_of_the_first() {
     let running = running();
     let path = running.server.path().to_path_buf();
     let error = Claim::new(&path).unwrap_err();
@@ -70,7 +70,7 @@ async fn a_socket_that_a_dead_node_left_is_replaced() {
 }
 
 #[test]
-fn what_is_not_ours_stays() {
+fn a_file_that_is_not_a_socket_stays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("node.sock");
     fs::write(&path, "mine").unwrap();

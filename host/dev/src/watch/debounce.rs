@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_closed_is_ready_when_it_is_quiet() {
+    fn a_closed_file_is_ready_after_a_quiet_period() {
         let mut it = Times::new();
         assert_eq!(it.ready(), None);
         it.touch("one", WRITTEN, 0);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_replaced_without_a_pause_is_ready_all_the_same() {
+    fn a_file_that_is_replaced_continually_is_ready_eventually() {
         let mut it = Times::new();
         for n in 0..80 {
             it.touch("one", DONE, n * 30);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_is_waited_for_but_not_for_ever() {
+    fn the_wait_for_a_writer_is_bounded() {
         let mut it = Times::new();
         it.touch("one", WRITTEN, 0);
         // A change of its name or timestamp does not end the writing.

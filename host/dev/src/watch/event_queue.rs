@@ -145,7 +145,7 @@ mod tests {
     const PUT: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::To));
 
     #[test]
-    fn of_each_path_it_is_known_whether_somebody_writes_to_it() {
+    fn the_queue_knows_which_paths_have_a_writer() {
         let mut noticed = ChangedPaths::default();
         noticed.add(event(READ, "a"));
         assert!(noticed.is_empty());
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_kept_short() {
+    fn a_flood_of_events_is_bounded() {
         let mut noticed = ChangedPaths::default();
         for n in 0..3 * MAX_PATHS {
             noticed.add(event(WRITTEN, &n.to_string()));

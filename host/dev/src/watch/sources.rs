@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sources_count_and_only_their_content() {
+    fn only_changed_contents_of_sources_count() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let write = |name: &str, text: &str| {
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_build_locks_is_no_change_and_what_was_saved_meanwhile_is() {
+    fn lock_files_of_a_build_are_no_change_and_saves_during_it_are() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("lib.rs"), "one").unwrap();
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_may_be_a_file_be_missing_and_come_again() {
+    fn a_root_can_be_a_file_or_disappear_and_return() {
         let folder = tempfile::tempdir().unwrap();
         let src = folder.path().join("src");
         let one = folder.path().join("one.c");

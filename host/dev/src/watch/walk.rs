@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ignored_is_not_met() {
+    fn ignored_files_are_not_visited() {
         let folder = tempfile::tempdir().unwrap();
         let top = folder.path();
         write(top, ".git/info/exclude", "mine\n");
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_and_circles_end() {
+    fn links_are_followed_and_cycles_end() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for name in ["app/src/a.rs", "shared/b.rs", "shared/.hidden", "one.rs"] {
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ignore_file_that_is_a_pipe_holds_nobody_up() {
+    fn an_ignore_file_that_is_a_pipe_does_not_block() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), "a.rs", "");
         write(folder.path(), ".git/HEAD", "");

@@ -171,7 +171,7 @@ mod tests {
     use super::{Sections, is_cut_off};
 
     #[test]
-    fn a_module_is_whole_at_its_end_only() {
+    fn a_module_is_complete_only_at_its_end() {
         let long = "x".repeat(300);
         let module = wat::parse_str(format!(
             "(module (memory 1) (data (i32.const 0) \"{long}\") (func (export \"run\")))"
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_without_sections_that_it_had_is_told() {
+    fn a_module_that_lost_sections_is_detected() {
         let parse = |text: &str| Sections::of(&wat::parse_str(text).unwrap());
         let data = "(memory 1) (data (i32.const 0) \"a\")";
         let whole = parse(&format!(
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_whole_at_its_end_only() {
+    fn a_text_module_is_complete_only_at_its_end() {
         let text = "\n;; ((\n(module (; ( (; \" ;) ;) (data \"(\\\"(\") (func)\n) ;; (";
         let end = text.rfind(')').unwrap();
         for cut in 1..=text.len() {

@@ -196,7 +196,7 @@ fn a_saved_source_is_built_and_swapped_in_alone() {
 }
 
 #[test]
-fn what_is_no_change_of_a_source_builds_nothing() {
+fn an_event_without_a_changed_source_builds_nothing() {
     let mut it = developed();
     it.save_aside("src/one.wat", &answers(1));
     it.save("src/.one.wat.swp", "x");
@@ -211,7 +211,7 @@ fn what_is_no_change_of_a_source_builds_nothing() {
 }
 
 #[test]
-fn a_failed_build_keeps_the_old_code_and_clears_when_it_is_mended() {
+fn a_failed_build_keeps_the_old_code_until_it_is_fixed() {
     let mut it = developed();
     it.save("src/one.wat", ";; FAIL to say why\n(module)");
     let (reason, output) = it.wait("a failed build", |event| match event {
@@ -233,7 +233,7 @@ fn a_failed_build_keeps_the_old_code_and_clears_when_it_is_mended() {
 }
 
 #[test]
-fn a_refused_swap_keeps_the_old_code_and_clears_when_it_is_mended() {
+fn a_rejected_swap_keeps_the_old_code_until_it_is_fixed() {
     let mut it = developed();
     let refuses = "(func (export \"save\") (result i32) (i32.const 1))\n\
         (func (export \"load\") (param i32 i32) (result i32) (i32.const 1))";
@@ -318,7 +318,7 @@ impl Developed {
 }
 
 #[test]
-fn what_a_failed_build_has_written_is_not_swapped_in_until_it_succeeds() {
+fn output_of_a_failed_build_is_not_swapped_in_until_it_succeeds() {
     let mut it = developed_with(&shared());
     it.save_aside("src/two.wat", "FAIL");
     it.fails_to_build();
@@ -351,7 +351,7 @@ fn what_a_failed_build_has_written_is_not_swapped_in_until_it_succeeds() {
 }
 
 #[test]
-fn what_waits_for_a_refused_module_is_not_swapped_in_while_their_build_fails() {
+fn modules_that_wait_for_a_rejected_one_are_not_swapped_in_while_their_build_fails() {
     let mut it = developed_with(&shared());
     it.save_aside("src/fault", "FAIL");
     it.fails_to_build();
@@ -380,7 +380,7 @@ fn what_waits_for_a_refused_module_is_not_swapped_in_while_their_build_fails() {
 }
 
 #[test]
-fn a_module_whose_manifest_has_no_failing_build_any_more_is_watched_again() {
+fn a_module_is_watched_again_when_its_failing_build_leaves_the_manifest() {
     let mut it = developed_with(&shared());
     it.save_aside("src/two.wat", "FAIL");
     it.fails_to_build();
@@ -420,7 +420,7 @@ fn many_saves_in_a_row_end_with_the_last() {
 }
 
 #[test]
-fn what_is_saved_during_a_build_is_built_after_it() {
+fn a_save_during_a_build_starts_another_build() {
     let slow = manifest().replace(
         "; cp src/one.wat",
         "; touch began; while ! [ -e go ]; do sleep 0.01; done; cp src/one.wat",
@@ -447,7 +447,7 @@ fn what_is_saved_during_a_build_is_built_after_it() {
 }
 
 #[test]
-fn a_build_that_changes_its_sources_is_told_of_and_brakes() {
+fn a_build_that_changes_its_sources_is_reported_and_slowed_down() {
     let notes = manifest().replace(
         "echo one >> builds.log",
         "echo x >> src/noted; echo one >> builds.log",
@@ -465,7 +465,7 @@ fn a_build_that_changes_its_sources_is_told_of_and_brakes() {
 }
 
 #[test]
-fn a_folder_of_sources_may_go_and_come_again() {
+fn a_folder_of_sources_can_disappear_and_return() {
     let mut it = developed();
     fs::remove_dir_all(it.path("src")).unwrap();
     for _ in 0..2 {
@@ -485,7 +485,7 @@ fn a_folder_of_sources_may_go_and_come_again() {
 }
 
 #[test]
-fn a_tool_that_goes_by_dates_is_told_of() {
+fn a_build_that_skips_a_change_by_its_timestamps_is_reported() {
     let by_date = manifest().replace(
         "; cp src/one.wat out/one.wat",
         "; if ! [ -e out/one.wat ] || [ src/one.wat -nt out/one.wat ]; then cp src/one.wat out/one.wat; fi",
@@ -508,7 +508,7 @@ fn a_tool_that_goes_by_dates_is_told_of() {
 }
 
 #[test]
-fn what_a_build_prints_is_told_when_it_ends_well() {
+fn warnings_of_a_successful_build_are_reported() {
     let speaks = manifest().replace("echo two >> builds.log", "echo careful");
     let mut it = developed_with(&format!("{speaks}# "));
     it.save("src/two.wat", &answers(2));
@@ -579,7 +579,7 @@ fn an_edit_behind_a_link_is_seen() {
 }
 
 #[test]
-fn a_folder_of_links_is_gone_through_and_a_link_may_be_put_elsewhere() {
+fn a_folder_of_links_is_followed_and_links_can_be_redirected() {
     let text = manifest()
         .replace("src/one.wat", "src/lib/one.wat")
         .replace("sources = [\"src/lib/one.wat\"]", "sources = [\"src\"]");
@@ -601,7 +601,7 @@ fn a_folder_of_links_is_gone_through_and_a_link_may_be_put_elsewhere() {
 }
 
 #[test]
-fn without_watches_sources_are_looked_at() {
+fn without_watches_sources_are_polled() {
     for (notifications, watches) in [(false, usize::MAX), (true, 1)] {
         let limits = WatchLimits {
             notifications,
@@ -624,7 +624,7 @@ fn without_watches_sources_are_looked_at() {
 }
 
 #[test]
-fn a_pipe_among_the_sources_holds_nothing_up() {
+fn a_pipe_among_the_sources_does_not_block() {
     let everything = manifest().replace("sources = [\"src/one.wat\"]", "sources = [\"src\"]");
     let mut it = developed_with(&everything);
     for name in [".gitignore", ".ignore", "pipe.wat"] {
@@ -645,7 +645,7 @@ fn a_pipe_among_the_sources_holds_nothing_up() {
 }
 
 #[test]
-fn before_the_app_runs_changes_are_waited_for() {
+fn changes_are_awaited_before_the_app_runs() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("src")).unwrap();
@@ -684,7 +684,7 @@ fn memory_of(it: &Developed, name: &str) -> u64 {
 }
 
 #[test]
-fn limits_hold_for_the_living_and_those_to_come() {
+fn changed_limits_apply_to_running_and_new_processes() {
     let mut it = developed();
     let before = it.app.node().find("one").unwrap();
     assert_eq!(memory_of(&it, "one"), 16 << 20);
@@ -712,7 +712,7 @@ fn limits_hold_for_the_living_and_those_to_come() {
 }
 
 #[test]
-fn children_come_and_go_and_others_are_let_be() {
+fn children_are_added_and_removed_without_touching_others() {
     let mut it = developed();
     let one = it.app.node().find("one").unwrap();
     let more = "[[supervisor.children]]\nid = \"more\"\nmodule = \"two\"\ncount = 3\nname = \"more-{n}\"\n";
@@ -738,7 +738,7 @@ fn children_come_and_go_and_others_are_let_be() {
 }
 
 #[test]
-fn a_changed_child_keeps_running_and_starts_anew_as_it_is_now() {
+fn a_changed_child_keeps_running_and_restarts_with_its_new_spec() {
     let mut it = developed();
     let before = it.app.node().find("one").unwrap();
     it.edit(|text| text.replace("name = \"one\"", "name = \"uno\""));
@@ -758,7 +758,7 @@ fn a_changed_child_keeps_running_and_starts_anew_as_it_is_now() {
 }
 
 #[test]
-fn a_child_that_cannot_start_is_told_of_and_the_others_start() {
+fn a_child_that_cannot_start_is_reported_and_the_others_start() {
     let mut it = developed();
     // The name is taken by somebody whom the manifest does not know.
     let taken = it.app.node().find("one").unwrap();
@@ -771,7 +771,7 @@ fn a_child_that_cannot_start_is_told_of_and_the_others_start() {
 }
 
 #[test]
-fn limits_of_one_child_are_its_own() {
+fn limits_of_one_child_apply_to_it_alone() {
     let two = |memory: &str| {
         format!(
             "{}{}{}[supervisor.children.limits]\nmemory = \"{memory}\"\n{}",
@@ -790,7 +790,7 @@ fn limits_of_one_child_are_its_own() {
 }
 
 #[test]
-fn limits_beyond_the_start_do_not_confuse_what_follows() {
+fn limits_that_cannot_change_do_not_affect_later_changes() {
     let mut it = developed();
     it.edit(|text| text + "\n[limits]\nmemory = \"32MiB\"\n");
     it.edited();
@@ -801,7 +801,7 @@ fn limits_beyond_the_start_do_not_confuse_what_follows() {
 }
 
 #[test]
-fn a_child_that_could_not_start_does_when_its_cause_is_mended() {
+fn a_child_that_could_not_start_does_when_the_cause_is_fixed() {
     let mut it = developed();
     // Its module needs more than it may have.
     let limited = "[supervisor.children.limits]\nmemory = \"64KiB\"\n";
@@ -843,7 +843,7 @@ fn many_children_that_cannot_start_and_a_stop_in_the_middle() {
 }
 
 #[test]
-fn an_edit_reaches_supervisors_below() {
+fn an_edit_reaches_nested_supervisors() {
     let below = "[[supervisor.children]]\nid = \"below\"\n[supervisor.children.supervisor]\nintensity = 2\n\
         [[supervisor.children.supervisor.children]]\nid = \"deep\"\nmodule = \"two\"\nname = \"deep\"\n";
     let mut it = developed_with(&format!("{}{below}", manifest()));
@@ -869,7 +869,7 @@ fn an_edit_reaches_supervisors_below() {
 }
 
 #[test]
-fn a_module_comes_with_its_build_and_its_children() {
+fn a_module_is_added_with_its_build_and_its_children() {
     let mut it = developed();
     it.save("src/three.wat", &answers(3));
     it.edit(|text| text + &module("three") + &child("three", "three"));
@@ -885,7 +885,7 @@ fn a_module_comes_with_its_build_and_its_children() {
 }
 
 #[test]
-fn what_cannot_change_is_named_and_a_broken_manifest_changes_nothing() {
+fn fixed_settings_are_named_and_a_broken_manifest_changes_nothing() {
     let mut it = developed();
     it.edit(|text| {
         text.replace("\"developed\"", "\"other\"") + "[node]\nschedulers = 1\nprobation = 9\n"
@@ -917,7 +917,7 @@ fn what_cannot_change_is_named_and_a_broken_manifest_changes_nothing() {
 }
 
 #[test]
-fn a_child_starts_when_the_file_of_its_module_comes() {
+fn a_child_starts_when_the_file_of_its_module_appears() {
     let mut it = developed();
     let late = "[modules.late]\npath = \"out/late.wat\"\n";
     it.edit(|text| text + late + &child("late", "late"));
@@ -929,7 +929,7 @@ fn a_child_starts_when_the_file_of_its_module_comes() {
 }
 
 #[test]
-fn a_manifest_that_is_no_file_or_never_ends_is_refused() {
+fn a_manifest_that_is_not_a_file_or_is_endless_is_rejected() {
     let mut it = developed();
     for make in ["mkfifo", "ln -s /dev/zero", "mkdir"] {
         let script = format!("{make} other && mv exuvia.toml old && mv other exuvia.toml");
@@ -952,7 +952,7 @@ fn a_manifest_that_is_no_file_or_never_ends_is_refused() {
 }
 
 #[test]
-fn another_path_of_a_module_holds_at_once() {
+fn a_changed_path_of_a_module_applies_at_once() {
     let it = developed_with(
         &(manifest() + "[modules.made]\npath = \"out/one.wat\"\n" + &child("made", "made")),
     );

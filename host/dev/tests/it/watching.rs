@@ -106,7 +106,7 @@ fn replace(path: &Path, bytes: &[u8]) {
 }
 
 #[test]
-fn a_file_that_is_renamed_over_is_swapped_each_time() {
+fn each_rename_over_a_file_is_swapped_in() {
     let mut it = watched();
     for answer in 2..5 {
         it.rename_over("one", &wasm(answer));
@@ -119,7 +119,7 @@ fn a_file_that_is_renamed_over_is_swapped_each_time() {
 }
 
 #[test]
-fn a_file_that_is_written_in_pieces_is_never_seen_half() {
+fn a_file_that_is_written_in_pieces_is_never_loaded_partially() {
     use std::io::Write as _;
     let mut it = watched();
     let bytes = wasm(2);
@@ -142,7 +142,7 @@ fn a_file_that_is_written_in_pieces_is_never_seen_half() {
 }
 
 #[test]
-fn a_touch_without_a_change_is_nothing() {
+fn a_touch_without_a_change_is_ignored() {
     let mut it = watched();
     let same = wasm(1);
     let file = fs::File::options()
@@ -181,7 +181,7 @@ fn two_files_that_change_together_are_one_swap() {
 }
 
 #[test]
-fn a_broken_file_is_refused_and_may_be_mended() {
+fn a_broken_file_is_rejected_and_can_be_fixed() {
     let mut it = watched();
     it.rename_over("one", b"this is no module");
     let reason = it.refusal();
@@ -198,7 +198,7 @@ fn a_broken_file_is_refused_and_may_be_mended() {
 }
 
 #[test]
-fn with_one_of_two_broken_neither_is_swapped_until_it_is_mended() {
+fn if_one_of_two_is_broken_neither_is_swapped_until_it_is_fixed() {
     let mut it = watched();
     it.rename_over("one", b"broken");
     it.rename_over("two", &wasm(2));
@@ -212,7 +212,7 @@ fn with_one_of_two_broken_neither_is_swapped_until_it_is_mended() {
 }
 
 #[test]
-fn a_module_that_verification_refuses_does_not_take_others_with_it() {
+fn a_module_that_fails_verification_does_not_hold_back_others() {
     let mut it = watched();
     let picky = STATE.replace("(i32.const 0))", "(i32.const 1))");
     let picky = wat::parse_str(counter("", "(i64.const 2)", &picky)).unwrap();
@@ -230,7 +230,7 @@ fn a_module_that_verification_refuses_does_not_take_others_with_it() {
 }
 
 #[test]
-fn a_folder_may_go_and_come_again() {
+fn a_folder_can_disappear_and_return() {
     let mut it = watched();
     for answer in 2..4 {
         fs::remove_dir_all(it.folder.path().join("build")).unwrap();
@@ -251,7 +251,7 @@ fn a_folder_may_go_and_come_again() {
 }
 
 #[test]
-fn a_folder_may_be_replaced_by_another() {
+fn a_folder_can_be_replaced_by_another() {
     let mut it = watched();
     let (build, new) = (it.folder.path().join("build"), it.folder.path().join("new"));
     fs::create_dir(&new).unwrap();
@@ -266,7 +266,7 @@ fn a_folder_may_be_replaced_by_another() {
 }
 
 #[test]
-fn a_file_in_a_folder_that_is_made_later() {
+fn a_file_in_a_folder_that_is_created_later_is_watched() {
     let mut it = watched();
     let deep = it.folder.path().join("build");
     fs::remove_dir_all(&deep).unwrap();
@@ -296,7 +296,7 @@ fn a_link_to_a_file_is_followed() {
 }
 
 #[test]
-fn a_watcher_that_is_dropped_watches_no_more() {
+fn a_dropped_watcher_stops_watching() {
     let it = watched();
     let Watched {
         folder,
@@ -341,13 +341,13 @@ fn with_data(number: u64) -> (Vec<u8>, usize) {
 }
 
 #[test]
-fn where_the_data_of_the_test_begins() {
+fn the_data_section_of_the_test_module_is_where_expected() {
     let (module, cut) = with_data(5);
     assert_eq!(module[cut], 11, "the id of the data section");
 }
 
 #[test]
-fn a_busy_file_beside_holds_nothing_up() {
+fn a_busy_neighbouring_file_delays_nothing() {
     let mut it = watched();
     let noise = it.folder.path().join("build/noise");
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
@@ -370,7 +370,7 @@ fn a_busy_file_beside_holds_nothing_up() {
 }
 
 #[test]
-fn a_file_that_somebody_has_open_is_not_taken_where_a_section_ends() {
+fn a_file_that_is_open_for_writing_is_not_loaded_at_the_end_of_a_section() {
     use std::io::Write as _;
     let mut it = watched();
     let (module, cut) = with_data(5);
@@ -385,7 +385,7 @@ fn a_file_that_somebody_has_open_is_not_taken_where_a_section_ends() {
 }
 
 #[test]
-fn a_file_without_the_data_that_its_predecessor_had_is_looked_at_again() {
+fn a_file_that_lost_its_data_section_is_read_again() {
     use std::io::Write as _;
     let mut it = watched();
     it.rename_over("one", &with_data(5).0);
@@ -409,7 +409,7 @@ fn a_file_without_the_data_that_its_predecessor_had_is_looked_at_again() {
 }
 
 #[test]
-fn a_text_that_is_written_slowly_is_never_seen_half() {
+fn a_text_module_that_is_written_slowly_is_never_loaded_partially() {
     use std::io::Write as _;
     let mut it = watched();
     // Text is text, whatever its file is called.
@@ -426,7 +426,7 @@ fn a_text_that_is_written_slowly_is_never_seen_half() {
 }
 
 #[test]
-fn a_file_behind_a_link_and_a_folder_behind_one() {
+fn files_and_folders_behind_links_are_watched() {
     let mut it = watched();
     let at = |name: &str| it.folder.path().join(name);
     for name in ["store", "store/a", "store/b"] {
@@ -452,7 +452,7 @@ fn a_file_behind_a_link_and_a_folder_behind_one() {
 }
 
 #[test]
-fn a_pipe_in_the_place_of_a_file_is_told_and_holds_nothing_up() {
+fn a_pipe_in_place_of_a_file_is_reported_and_does_not_block() {
     let mut it = watched();
     fs::remove_file(it.path("one")).unwrap();
     let made = std::process::Command::new("mkfifo")
@@ -471,7 +471,7 @@ fn a_pipe_in_the_place_of_a_file_is_told_and_holds_nothing_up() {
 }
 
 #[test]
-fn without_watches_the_files_are_looked_at() {
+fn without_watches_files_are_polled() {
     for (notifications, watches, setting) in [
         (false, usize::MAX, "fs.inotify.max_user_instances"),
         (true, 0, "fs.inotify.max_user_watches"),
@@ -494,7 +494,7 @@ fn without_watches_the_files_are_looked_at() {
 }
 
 #[test]
-fn a_file_system_that_does_not_answer_holds_up_no_end() {
+fn a_file_system_that_hangs_does_not_delay_the_stop() {
     use std::sync::{Arc, Mutex};
     let answers = Arc::new(Mutex::new(()));
     let (asks, asked) = std::sync::mpsc::channel();

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_tries_again_at_once_and_it_is_told_now_and_then() {
+    fn a_retry_waits_and_the_shortage_is_reported_periodically() {
         let (room, clock) = (SystemCapacity::default(), Clock::manual());
         assert!(!room.is_short(&clock));
         assert_eq!(room.news(&clock, 3), None);

@@ -124,7 +124,7 @@ impl Node {
 
 /// Otherwise the slots would be used up after the first few.
 #[test]
-fn a_crossing_in_which_the_host_fails_loses_no_place() {
+fn an_upgrade_in_which_the_host_panics_leaks_no_frame_slot() {
     let node = node();
     for _ in 0..20 {
         let image = Image::broken(3);
@@ -143,7 +143,7 @@ fn a_crossing_in_which_the_host_fails_loses_no_place() {
 
 /// In a new frame, and in one that has served another process.
 #[test]
-fn a_process_that_cannot_be_put_into_a_frame_ends_and_its_frame_with_it() {
+fn a_process_that_cannot_be_restored_ends_and_its_frame_is_dropped() {
     let node = node();
     for used in [false, true].repeat(10) {
         if used {
@@ -171,7 +171,7 @@ fn a_process_that_cannot_be_put_into_a_frame_ends_and_its_frame_with_it() {
 
 /// A panic anywhere unwinds over the frame of the process, and its slot is freed.
 #[test]
-fn a_frame_that_is_dropped_gives_its_place_back() {
+fn a_dropped_frame_frees_its_slot() {
     let node = node();
     let shared = &node.executor.0;
     for _ in 0..20 {
@@ -193,7 +193,7 @@ fn mappings() -> usize {
 
 /// The limit on mappings relies on it.
 #[test]
-fn a_frame_takes_no_more_mappings_than_it_counts_for() {
+fn a_frame_takes_no_more_mappings_than_are_reserved_for_it() {
     const FRAMES: usize = 64;
     // For the allocator, and where the kernel did not place a mapping beside another.
     const SLACK: usize = 24;
@@ -234,7 +234,7 @@ fn a_frame_takes_no_more_mappings_than_it_counts_for() {
 
 /// The limit allows six frames without fibers, or four with.
 #[test]
-fn the_bound_on_mappings_is_kept_also_when_guests_come_to_need_fibers() {
+fn the_bound_on_mappings_holds_when_guests_start_to_need_fibers() {
     let mut node = node_with(100);
     let frames = &mut Arc::get_mut(&mut node.executor.0).unwrap().frames;
     (frames.mappings, frames.most_mappings) = (24, 36);
@@ -265,7 +265,7 @@ fn the_bound_on_mappings_is_kept_also_when_guests_come_to_need_fibers() {
 /// Processes rest and exit, and their frames are dropped, repeatedly, while none is paged
 /// out.
 #[test]
-fn what_is_listed_for_frames_that_are_gone_is_forgotten() {
+fn entries_of_dropped_frames_are_removed_from_the_queues() {
     let node = node();
     let shared = &node.executor.0;
     let pool = shared.frames.pool(node.old.artifact.id);

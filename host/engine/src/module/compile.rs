@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_takes_long_keeps_no_other_from_being_compiled() {
+    fn a_long_compilation_does_not_delay_others() {
         for cores in [1, 2, 64] {
             let compilers = Compilers::with(2, cores);
             let (end, ended) = channel::<()>();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_so_many_are_compiled_at_once_and_who_waits_gets_his_turn() {
+    fn concurrent_compilations_are_limited_and_waiters_get_a_turn() {
         let compilers = Compilers::with(2, 2);
         let rooms = [compilers.room(1), compilers.room(1)];
         let (done, order) = channel();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_bytes_are_compiled_at_once_and_no_more() {
+    fn the_bytes_compiled_at_once_are_limited() {
         let compilers = Compilers::with(8, 8);
         let large = [
             compilers.room(MAX_CODE_BYTES),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_compilation_that_panics_leaves_its_room_to_others() {
+    fn a_compilation_that_panics_releases_its_permit() {
         let compilers = Compilers::with(1, 1);
         let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let () = compilers.run(1, || panic!("as a compiler might"));

@@ -65,7 +65,7 @@ mod tests {
     use super::Functions;
 
     #[test]
-    fn what_came_first_goes_first_and_the_bound_holds() {
+    fn the_oldest_entry_is_evicted_first_and_the_bound_holds() {
         let functions = Functions::new(100);
         for key in 0..20_u8 {
             assert!(functions.insert(&[key], vec![key; 10]));

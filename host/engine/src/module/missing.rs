@@ -46,7 +46,7 @@ mod tests {
     use super::why;
 
     #[test]
-    fn who_expects_a_browser_and_what_to_build_for() {
+    fn modules_for_a_browser_are_recognized_with_the_target_to_build_for() {
         for (module, name, crates) in [
             (
                 "__wbindgen_placeholder__",

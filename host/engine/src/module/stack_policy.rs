@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_must_prove_itself_and_may_fail_once() {
+    fn a_version_earns_the_threads_stack_by_returning_and_loses_it_by_waiting() {
         let policy = StackPolicy::default();
         for _ in 0..PROVEN {
             assert_eq!(policy.stack(), Stack::Fiber);

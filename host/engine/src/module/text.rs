@@ -46,7 +46,7 @@ mod tests {
     use crate::error::LoadError;
 
     #[test]
-    fn text_is_assembled_and_all_else_is_let_be() {
+    fn text_is_assembled_and_everything_else_is_unchanged() {
         for text in [
             "(module)",
             "\n  (module)",
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_has_its_line() {
+    fn a_syntax_error_has_its_line() {
         let Err(LoadError::Text(fault)) = assembled(b"(module\n  (func (result i32) i32.cosnt 1))")
         else {
             panic!("it is no module");

@@ -399,7 +399,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printed_comes_out_by_lines() {
+    fn printed_output_comes_out_by_lines() {
         let said = Said::default();
         said.add(b"one\r\n\ntw");
         assert_eq!(said.lines(false), ["one", ""]);
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn who_prints_much_loses_what_is_too_much() {
+    fn output_beyond_the_limit_is_dropped() {
         let said = Said::default();
         said.add(&[b'x'; 10_000]);
         let [line] = &said.lines(false)[..] else {

@@ -229,7 +229,7 @@ proptest! {
     #![proptest_config(cases(60))]
 
     #[test]
-    fn any_arguments_are_survived(
+    fn any_arguments_are_handled(
         calls in prop::collection::vec((0..HOST_CALLS.len(), prop::array::uniform8(number())), 1..60),
     ) {
         let mut bench = Bench::new();
@@ -246,7 +246,7 @@ proptest! {
 
 /// Each call with each kind of bad number at each place.
 #[test]
-fn every_place_of_every_call_takes_every_edge() {
+fn every_parameter_of_every_call_accepts_every_edge_value() {
     let mut bench = Bench::new();
     let edges = [
         -1,

@@ -36,7 +36,7 @@ fn world() -> World {
 }
 
 #[test]
-fn those_past_the_limit_are_told_and_the_rest_go_on() {
+fn calls_beyond_the_limit_fail_and_the_others_continue() {
     let world = world();
     let server = world.spawn("m");
     assert_eq!(world.ask(server, 0, &[]).number(), 1);
@@ -69,7 +69,7 @@ fn those_past_the_limit_are_told_and_the_rest_go_on() {
 }
 
 #[test]
-fn a_server_that_is_paged_out_answers_all_who_block_on_it() {
+fn a_paged_out_server_replies_to_all_blocked_callers() {
     let world = world();
     let server = world.spawn("m");
     assert_eq!(world.ask(server, 0, &[]).number(), 1);
@@ -92,7 +92,7 @@ fn a_server_that_is_paged_out_answers_all_who_block_on_it() {
 
 /// One after another, each caller may block again: no frame is leaked.
 #[test]
-fn a_place_to_block_is_given_back() {
+fn a_permit_to_block_is_returned() {
     let world = world();
     for _ in 0..30 {
         let reference = world.request(world.spawn("m"), 1, &[]);

@@ -42,7 +42,7 @@ fn only(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn the_second_load_takes_the_file_of_the_first() {
+fn the_second_load_uses_the_file_of_the_first() {
     let folder = tempfile::tempdir().unwrap();
     works(folder.path(), 1);
     let file = only(folder.path());
@@ -60,7 +60,7 @@ fn the_second_load_takes_the_file_of_the_first() {
 }
 
 #[test]
-fn a_folder_of_the_caches_own_is_made_for_its_user_alone() {
+fn the_cache_creates_its_folder_for_its_user_only() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("a/b");
     works(&folder, 1);
@@ -96,7 +96,7 @@ fn damaged_files_are_replaced() {
 }
 
 #[test]
-fn a_file_that_others_may_write_is_not_used() {
+fn a_file_that_others_can_write_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
     works(folder.path(), 4);
     let file = only(folder.path());
@@ -109,7 +109,7 @@ fn a_file_that_others_may_write_is_not_used() {
 }
 
 #[test]
-fn a_folder_that_others_may_write_is_not_used() {
+fn a_folder_that_others_can_write_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
     for mode in [0o777, 0o770, 0o702] {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
@@ -119,7 +119,7 @@ fn a_folder_that_others_may_write_is_not_used() {
 }
 
 #[test]
-fn what_cannot_be_a_folder_is_not_used() {
+fn a_path_that_is_not_a_folder_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
@@ -130,7 +130,7 @@ fn what_cannot_be_a_folder_is_not_used() {
 
 /// The file that is written first leads to a device that is always full.
 #[test]
-fn a_full_disk_costs_the_entry_only() {
+fn a_full_disk_loses_only_the_entry() {
     let folder = tempfile::tempdir().unwrap();
     works(folder.path(), 7);
     let file = only(folder.path());

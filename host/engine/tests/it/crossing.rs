@@ -54,7 +54,7 @@ fn deploy(world: &World, wat: &str) -> Result<(), String> {
 
 /// It will have to leave its frame, and that would be in its pause.
 #[test]
-fn verification_pages_out_who_will_cross() {
+fn verification_pages_out_processes_that_will_be_upgraded() {
     let world = World::new(Setup::default());
     world.deploy("m", &version(SAVE, LOAD));
     let pid = world.spawn("m");
@@ -93,7 +93,7 @@ fn refusal(old: &str, new: &str) -> String {
 }
 
 #[test]
-fn the_honest_pair_crosses() {
+fn a_correct_pair_of_versions_upgrades() {
     let world = World::new(Setup::default());
     world.deploy("m", &version(SAVE, LOAD));
     let pid = world.spawn("m");
@@ -105,7 +105,7 @@ fn the_honest_pair_crosses() {
 }
 
 #[test]
-fn a_save_that_misbehaves_refuses() {
+fn a_misbehaving_save_is_rejected() {
     for (save, wanted) in [
         ("(loop $l (br $l)) unreachable", "reductions"),
         ("unreachable", "unreachable"),
@@ -139,7 +139,7 @@ fn a_save_that_misbehaves_refuses() {
 }
 
 #[test]
-fn a_load_that_misbehaves_refuses() {
+fn a_misbehaving_load_is_rejected() {
     for (load, wanted) in [
         ("(loop $l (br $l)) unreachable", "reductions"),
         ("unreachable", "unreachable"),
@@ -178,7 +178,7 @@ fn a_load_that_misbehaves_refuses() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_exports_are_named() {
     let without = answering(
         IMPORTS,
         "(if (local.get $tag) (then (i64.store (i32.const 8192) (i64.add (i64.load (i32.const 8192)) (i64.const 1))))) (i64.load (i32.const 8192))",
@@ -193,7 +193,7 @@ fn what_is_missing_is_named() {
 
 /// A second `state_put` is refused, and the first one counts.
 #[test]
-fn only_the_first_state_counts() {
+fn only_the_first_saved_state_counts() {
     let world = World::new(Setup::default());
     let twice = "(drop (call $put (i32.const 8192) (i32.const 8))) (drop (call $put (i32.const 0) (i32.const 4))) (i32.const 0)";
     world.deploy("m", &version(twice, LOAD));
@@ -204,7 +204,7 @@ fn only_the_first_state_counts() {
 }
 
 #[test]
-fn a_megabyte_crosses() {
+fn a_megabyte_of_state_is_migrated() {
     let world = World::new(Setup::default());
     let grow = "(drop (memory.grow (i32.const 18)))";
     let roomy = |wat: String| {
@@ -233,7 +233,7 @@ fn a_megabyte_crosses() {
 /// Without verification: the process stays on its version, and the state and
 /// the message with it.
 #[test]
-fn after_a_commit_a_process_that_cannot_cross_is_stuck_and_works() {
+fn after_a_commit_a_process_that_cannot_be_upgraded_is_marked_failed_and_works() {
     let world = World::new(Setup::default());
     world.deploy("m", &version(SAVE, LOAD));
     let pid = world.spawn("m");
@@ -277,7 +277,7 @@ fn looping(mode: i32, save: &str, load: &str) -> String {
 /// All its state is in memory: so it is verified, by its state of now, though
 /// it is in the middle of `run`.
 #[test]
-fn a_loop_that_waits_with_the_flag_is_verified_as_it_waits() {
+fn a_loop_that_waits_with_the_flag_is_verified_while_it_waits() {
     let world = World::new(Setup::default());
     world.deploy("m", &looping(256, SAVE, LOAD));
     let pid = world.spawn("m");
@@ -301,7 +301,7 @@ fn a_loop_that_waits_with_the_flag_is_verified_as_it_waits() {
 }
 
 #[test]
-fn a_loop_without_the_flag_counts_as_one_that_was_not_verified() {
+fn a_loop_without_the_flag_counts_as_not_verified() {
     let world = World::new(Setup::default());
     world.deploy("m", &looping(0, SAVE, LOAD));
     let pid = world.spawn("m");
@@ -320,7 +320,7 @@ fn a_loop_without_the_flag_counts_as_one_that_was_not_verified() {
 
 /// Host calls that belong to crossings answer outside of them.
 #[test]
-fn state_calls_outside_a_crossing_are_bad_arguments() {
+fn state_calls_outside_an_upgrade_are_bad_arguments() {
     let world = World::new(Setup::default());
     let handle = r#"(i64.extend_i32_s (i32.add
         (call $put (i32.const 0) (i32.const 8)) (call $get (i32.const 0) (i32.const 8))))"#;

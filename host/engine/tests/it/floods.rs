@@ -71,7 +71,7 @@ fn world(what: &str) -> (World, Pid, Pid) {
 /// Signals that no limit counts and that are gone when their receiver has seen
 /// them: while it does not run they must not pile up, and their sender waits.
 #[test]
-fn signals_to_one_that_does_not_run_do_not_pile_up() {
+fn signals_to_a_process_that_does_not_run_do_not_pile_up() {
     let large = "(call $reply (i32.const 4224) (i64.const 77) (i32.const 0) (i32.const 0) (i32.const 131072))";
     for (name, what, most) in [
         ("links", LINKS, 10_002),
@@ -116,7 +116,7 @@ fn signals_to_one_that_does_not_run_do_not_pile_up() {
 
 /// One that comes to no check of its slice, since it returns at once, waits too.
 #[test]
-fn who_returns_after_each_signal_waits_as_well() {
+fn a_sender_that_returns_after_each_signal_waits_as_well() {
     let (world, _, deaf) = world(LINKS);
     let once = attacker(LINKS).replace("(br $next)", "(return (i32.const 0))");
     world.deploy("once", &once);
@@ -141,7 +141,7 @@ fn who_returns_after_each_signal_waits_as_well() {
 }
 
 #[test]
-fn who_waits_for_room_can_be_killed() {
+fn a_sender_in_backpressure_can_be_killed() {
     let (world, linker, deaf) = world(LINKS);
     let slot = world.system.table.slot(deaf.slot()).unwrap();
     assert!(slot.state.claim(), "it rests");
@@ -160,7 +160,7 @@ fn who_waits_for_room_can_be_killed() {
 
 /// What stays in a mailbox counts for its sender until it is taken.
 #[test]
-fn what_nobody_takes_is_refused_in_the_end() {
+fn signals_that_are_never_taken_are_rejected_eventually() {
     for (name, what) in [
         (
             "timers",
@@ -199,7 +199,7 @@ fn what_nobody_takes_is_refused_in_the_end() {
 
 /// Else processes that link themselves to another, and end, fill its mailbox.
 #[test]
-fn whoever_takes_no_exits_is_linked_no_more() {
+fn a_process_that_takes_no_exit_messages_loses_its_links() {
     let exits = "(call $exit_process (i32.const 4224) (i32.const 256) (i32.const 0) (i32.const 8))";
     let (world, attacker, deaf) = world(exits);
     assert_eq!(
@@ -285,7 +285,7 @@ fn one_large_copy_ends_the_slice() {
 /// Nor does it help to return after each message: all entries of a turn have
 /// one slice.
 #[test]
-fn who_returns_after_each_message_has_no_more_of_the_turn() {
+fn returning_after_each_message_gives_no_longer_turn() {
     let world = World::new(Setup::default());
     let copy = "(drop (call $random (i32.const 65536) (i32.const 65536)))".repeat(40);
     let once = answering(CALLS, &format!("{copy} (i64.const 1)"), "")
@@ -333,7 +333,7 @@ fn asked_in_a_flood(world: &World, tag: u32) -> (Pid, u64) {
 }
 
 #[test]
-fn what_has_arrived_behind_a_flood_is_found_by_who_does_not_wait() {
+fn a_receive_without_waiting_finds_a_message_behind_a_flood() {
     let world = World::new(Setup::default());
     world.deploy("m", &selective());
     let (pid, reference) = asked_in_a_flood(&world, 1);
@@ -348,7 +348,7 @@ fn what_has_arrived_behind_a_flood_is_found_by_who_does_not_wait() {
 }
 
 #[test]
-fn what_has_arrived_behind_a_flood_is_found_though_the_time_is_over() {
+fn a_receive_past_its_timeout_finds_a_message_behind_a_flood() {
     let world = World::new(Setup::default());
     world.deploy("m", &selective());
     let (_, found) = asked_in_a_flood(&world, 2);
@@ -389,7 +389,7 @@ fn a_wait_ends_in_a_flood_that_never_does() {
 
 /// An end that many wait for takes several turns, and everybody hears of it once.
 #[test]
-fn an_end_that_very_many_wait_for_is_told_to_all() {
+fn an_exit_is_notified_to_very_many_monitors() {
     const MANY: usize = 1_800;
     let world = World::new(Setup::default());
     world.deploy("m", &selective());

@@ -43,7 +43,7 @@ fn births(world: &World, count: u32, pages: impl Fn(u32) -> u32) {
 }
 
 #[test]
-fn births_that_grow_use_the_same_frames_again() {
+fn new_processes_that_grow_reuse_the_same_frames() {
     let world = World::new(Setup::default());
     world.deploy("m", &growing());
     births(&world, 5_000, |_| 1);
@@ -53,7 +53,7 @@ fn births_that_grow_use_the_same_frames_again() {
 
 /// Whoever grows most does not make the others large, nor the other way round.
 #[test]
-fn births_that_grow_differently_use_the_same_frames_again() {
+fn new_processes_that_grow_differently_reuse_the_same_frames() {
     let world = World::new(Setup::default());
     world.deploy("m", &growing());
     births(&world, 200, |number| number * 7 % 5);
@@ -88,7 +88,7 @@ fn processes_of_many_sizes_take_turns_in_few_frames() {
 
 /// What lies behind the end of a frame that was made smaller is out of reach.
 #[test]
-fn the_end_of_memory_is_where_the_guest_is_told_that_it_is() {
+fn the_end_of_memory_is_where_the_guest_sees_it() {
     let world = World::new(Setup::default());
     let beyond = answering(
         "",
@@ -115,7 +115,7 @@ fn the_end_of_memory_is_where_the_guest_is_told_that_it_is() {
 
 /// `load` allocates, and so grows the memory of the process that crosses.
 #[test]
-fn swaps_with_a_load_that_grows_use_the_same_frames_again() {
+fn swaps_with_a_load_that_grows_reuse_the_same_frames() {
     const PROCESSES: usize = 8;
     let version = |number: u64| {
         answering(
@@ -169,7 +169,7 @@ fn swaps_with_a_load_that_grows_use_the_same_frames_again() {
 
 /// After a burst; but not while they are in use now and then.
 #[test]
-fn frames_that_nobody_wants_are_given_back() {
+fn unused_frames_are_freed() {
     const MANY: usize = 60;
     let world = World::new(Setup {
         frames: 64,

@@ -200,7 +200,7 @@ fn limit() -> u64 {
 }
 
 #[test]
-fn a_process_may_have_so_many_monitors_and_open_requests() {
+fn monitors_and_open_requests_of_a_process_are_limited() {
     let world = world(0);
     let (holder, to) = (world.spawn("holder"), world.spawn("holder"));
     let most = u64::from(limits::MONITORS);
@@ -227,7 +227,7 @@ fn a_process_may_have_so_many_monitors_and_open_requests() {
 /// The answers of the dead come at once. They count until they are taken, or
 /// a process could fill its own mailbox past all limits.
 #[test]
-fn answers_that_wait_count() {
+fn unread_replies_count() {
     let world = world(0);
     let (holder, dead) = (world.spawn("holder"), world.spawn("holder"));
     world.kill(dead);
@@ -240,7 +240,7 @@ fn answers_that_wait_count() {
 }
 
 #[test]
-fn a_process_may_take_up_so_many_links() {
+fn links_of_a_process_are_limited() {
     let world = world(0);
     let (holder, other) = (world.spawn("holder"), world.spawn("holder"));
     let most = u64::from(limits::LINKS);
@@ -260,7 +260,7 @@ fn a_process_may_take_up_so_many_links() {
 /// At the limit neither a child nor a link comes to be. Links that others make
 /// are not refused.
 #[test]
-fn past_the_limit_of_links_nothing_is_tied() {
+fn beyond_the_limit_on_links_nothing_is_linked() {
     let world = world(0);
     let (holder, other) = (world.spawn("holder"), world.spawn("holder"));
     for n in 0..limits::LINKS {
@@ -287,7 +287,7 @@ fn past_the_limit_of_links_nothing_is_tied() {
 }
 
 #[test]
-fn a_process_may_have_so_many_timers() {
+fn timers_of_a_process_are_limited() {
     let world = world(0);
     let (holder, to) = (world.spawn("holder"), world.spawn("holder"));
     let most = u64::from(limits::TIMERS);
@@ -302,7 +302,7 @@ fn a_process_may_have_so_many_timers() {
 }
 
 #[test]
-fn the_messages_of_timers_count_their_bytes() {
+fn messages_of_timers_count_with_their_bytes() {
     let world = world(0);
     let to = world.spawn("holder");
     let small = Limits {
@@ -316,7 +316,7 @@ fn the_messages_of_timers_count_their_bytes() {
 }
 
 #[test]
-fn a_process_may_have_so_many_names() {
+fn names_of_a_process_are_limited() {
     let world = world(0);
     let (holder, other) = (world.spawn("holder"), world.spawn("holder"));
     let most = u64::from(limits::NAMES);
@@ -335,7 +335,7 @@ fn a_process_may_have_so_many_names() {
 
 /// In probation calls are held, and count all the same.
 #[test]
-fn what_a_transaction_holds_counts() {
+fn deferred_effects_count() {
     let world = world(3);
     let (holder, to) = (world.spawn("holder"), world.spawn("holder"));
     let most = u64::from(limits::MONITORS);
@@ -349,7 +349,7 @@ fn what_a_transaction_holds_counts() {
 /// Who has asked gets an answer, also when the request could not be delivered
 /// and it is too late for a code.
 #[test]
-fn a_held_request_that_meets_a_full_mailbox_is_answered() {
+fn a_deferred_request_that_meets_a_full_mailbox_is_answered() {
     let world = world(3);
     let full = Limits {
         mailbox_messages: 0,
@@ -379,7 +379,7 @@ fn the_mailbox_is_counted_with_what_has_just_arrived() {
 
 /// A start that nobody waits for can fail, and says why.
 #[test]
-fn a_failed_start_ends_whoever_was_waiting() {
+fn a_failed_start_ends_the_waiting_process() {
     let world = World::new(Setup::default());
     let refuses = r#"(module
       (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))

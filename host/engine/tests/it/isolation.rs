@@ -339,7 +339,7 @@ proptest! {
     #![proptest_config(cases(24))]
 
     #[test]
-    fn a_reused_frame_is_as_good_as_a_fresh_instance(
+    fn a_reused_frame_behaves_as_a_fresh_instance(
         program in program(),
         events in prop::collection::vec(event(PROCESSES), 5..40),
     ) {
@@ -364,7 +364,7 @@ proptest! {
 /// The frames of one version are dropped for another's, time and again. A
 /// process must never get a frame of the other: it would run the other's code.
 #[test]
-fn frames_that_change_hands_run_their_own_code() {
+fn frames_that_change_their_version_run_the_right_code() {
     let world = World::new(Setup {
         frames: 4,
         processes: 64,

@@ -29,7 +29,7 @@ const ABI: &str = r#"(global (export "exuvia_abi") i32 (i32.const 1))"#;
 const RUN: &str = r#"(func (export "run") (result i32) (i32.const 0))"#;
 
 #[test]
-fn the_least_module_is_accepted() {
+fn the_smallest_module_is_accepted() {
     let world = world();
     let wat = parts(MEMORY, ABI, RUN, "");
     world.engine.load(&wat::parse_str(wat).unwrap()).unwrap();
@@ -39,7 +39,7 @@ fn the_least_module_is_accepted() {
 }
 
 #[test]
-fn what_is_no_core_module_is_refused() {
+fn anything_but_a_core_module_is_rejected() {
     let world = world();
     for bytes in [
         &b""[..],
@@ -56,7 +56,7 @@ fn what_is_no_core_module_is_refused() {
 }
 
 #[test]
-fn wasm_text_is_assembled_or_the_place_of_the_fault_is_told() {
+fn wasm_text_is_assembled_or_rejected_with_the_position() {
     let world = world();
     let text = format!(
         ";; as it is written\n{}",
@@ -71,7 +71,7 @@ fn wasm_text_is_assembled_or_the_place_of_the_fault_is_told() {
 }
 
 #[test]
-fn what_holds_once_and_for_all_is_no_mutable_global() {
+fn abi_and_schema_cannot_be_mutable_globals() {
     let world = world();
     let mutable = |name: &str| format!(r#"(global (export "{name}") (mut i32) (i32.const 1))"#);
     for (wat, name) in [
@@ -88,7 +88,7 @@ fn what_holds_once_and_for_all_is_no_mutable_global() {
 }
 
 #[test]
-fn every_prefix_of_a_module_is_refused() {
+fn every_prefix_of_a_module_is_rejected() {
     let world = world();
     let wasm = wat::parse_str(answering("", "(i64.const 1)", "")).unwrap();
     world.engine.load(&wasm).unwrap();
@@ -189,7 +189,7 @@ fn missing_and_wrong_exports_are_named() {
 }
 
 #[test]
-fn another_abi_version_is_refused_by_number() {
+fn another_abi_version_is_rejected_with_its_number() {
     for (version, abi) in [
         (2, r#"(global (export "exuvia_abi") i32 (i32.const 2))"#),
         (
@@ -256,7 +256,7 @@ fn imports_that_do_not_exist_are_named() {
 }
 
 #[test]
-fn initialization_that_fails_is_refused_with_its_stage() {
+fn a_failed_initialization_is_rejected_with_its_stage() {
     let send = r#"(import "exuvia" "send" (func $send (param i32 i32 i32 i32) (result i32)))"#;
     for (more, wanted) in [
         (
@@ -306,7 +306,7 @@ fn initialization_that_fails_is_refused_with_its_stage() {
 /// What `warm_up` leaves is the beginning of all processes, so it must not
 /// depend on when or where it ran.
 #[test]
-fn a_warm_up_that_asks_for_what_differs_is_refused() {
+fn a_warm_up_that_asks_for_the_clock_or_random_bytes_is_rejected() {
     let clock = r#"(import "exuvia" "clock" (func $ask (param i32) (result i64)))"#;
     let random = r#"(import "exuvia" "random" (func $ask (param i32 i32) (result i32)))"#;
     for (import, name, ask) in [
@@ -346,7 +346,7 @@ fn a_warm_up_that_asks_for_what_differs_is_refused() {
 
 /// Initialization is tried before there is a node: the clocks go all the same.
 #[test]
-fn initialization_sees_clocks_that_go() {
+fn clocks_run_during_initialization() {
     let more = r#"(import "exuvia" "clock" (func $clock (param i32) (result i64)))
         (func (export "_initialize") (local $first i64)
           (if (i64.lt_s (call $clock (i32.const 1)) (i64.const 1600000000000000000)) (then unreachable))
@@ -362,7 +362,7 @@ fn initialization_sees_clocks_that_go() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_with_the_numbers() {
+fn a_module_that_is_too_large_is_rejected_with_the_numbers() {
     let world = World::new(Setup {
         engine: EngineConfig {
             memory: 1 << 20,
@@ -412,7 +412,7 @@ fn a_module_that_failed_leaves_nothing_behind() {
 }
 
 #[test]
-fn tables_are_bounded_before_they_are_made() {
+fn tables_are_bounded_before_they_are_allocated() {
     let table = |count: u32, entries: u32| {
         let tables = format!("(table {entries} funcref)").repeat(count as usize);
         parts(MEMORY, ABI, RUN, "").replace(MEMORY, &format!("{tables} {MEMORY}"))
@@ -437,7 +437,7 @@ fn tables_are_bounded_before_they_are_made() {
 /// much as the guest's own work does.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "it measures real time")]
-fn what_the_host_does_for_initialization_is_bounded_with_it() {
+fn host_work_during_initialization_is_bounded() {
     const LOG: &str = r#"(import "exuvia" "log" (func $log (param i32 i32 i32) (result i32)))"#;
     const RANDOM: &str =
         r#"(import "exuvia" "random" (func $random (param i32 i32) (result i32)))"#;

@@ -38,19 +38,19 @@ fn outcome(first: &str) -> i64 {
 const EMPTY: i64 = exuvia_abi::Code::Empty as i64;
 
 #[test]
-fn without_news_the_mailbox_is_empty() {
+fn an_unchanged_mailbox_is_empty() {
     assert_eq!(outcome(""), EMPTY);
 }
 
 #[test]
-fn what_a_process_sends_itself_is_found_at_once() {
+fn a_message_to_itself_is_found_at_once() {
     let first = "(drop (call $self (i32.const 4300)))
       (drop (call $send (i32.const 4300) (i32.const 5) (i32.const 4300) (i32.const 8)))";
     assert_eq!(outcome(first), 1_000 + exuvia_abi::Kind::Message as i64);
 }
 
 #[test]
-fn the_end_of_what_was_monitored_too_late_is_found_at_once() {
+fn the_down_of_a_late_monitor_is_found_at_once() {
     // The sender of the request is alive; a pid of its slot's next process is not.
     let first = "(i64.store (i32.const 4300) (i64.load (i32.const 4104)))
       (i64.store (i32.const 4308) (i64.load (i32.const 4112)))
@@ -60,7 +60,7 @@ fn the_end_of_what_was_monitored_too_late_is_found_at_once() {
 }
 
 #[test]
-fn what_info_counts_can_be_taken() {
+fn messages_that_info_counts_can_be_received() {
     let first = "(drop (call $self (i32.const 4300)))
       (drop (call $send (i32.const 4300) (i32.const 5) (i32.const 4300) (i32.const 8)))
       (if (i64.ne (call $info (i32.const 1)) (i64.const 1)) (then (unreachable)))";
@@ -69,7 +69,7 @@ fn what_info_counts_can_be_taken() {
 
 /// A process that was told EMPTY is entered again for what came meanwhile.
 #[test]
-fn what_comes_after_the_last_look_is_found_at_the_next_entry() {
+fn messages_after_the_last_check_are_found_at_the_next_entry() {
     let world = World::new(Setup::default());
     world.deploy(
         "it",

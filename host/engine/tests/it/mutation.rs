@@ -84,7 +84,7 @@ proptest! {
     #![proptest_config(cases(8))]
 
     #[test]
-    fn damage_is_survived(
+    fn damaged_modules_are_handled(
         damages in prop::collection::vec(
             prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), 40),
     ) {
@@ -103,7 +103,7 @@ proptest! {
 
 /// One changed bit at each tenth byte: always the same damage, so how much of it loads does not depend on chance.
 #[test]
-fn some_of_what_is_damaged_loads_and_runs() {
+fn some_damaged_modules_load_and_run() {
     let world = world();
     let seed = seed();
     let places = || (0..seed.len()).step_by(10);

@@ -42,7 +42,7 @@ fn born(world: &World, module: &str, thousands: u64) -> Pid {
 /// A place that is listed for one version and gets a frame of another: the
 /// first version must not page that one out for a frame of its own.
 #[test]
-fn a_place_that_has_changed_hands_is_not_taken_for_the_version_before() {
+fn a_reused_slot_is_not_taken_for_the_version_before() {
     let world = small();
     world.deploy("a", &counting(1));
     world.deploy("b", &counting(2));
@@ -73,7 +73,7 @@ fn a_place_that_has_changed_hands_is_not_taken_for_the_version_before() {
 /// The version with most frames has none to give, since its processes block:
 /// then another gives one, and there are not more frames than are kept.
 #[test]
-fn who_has_most_frames_and_cannot_give_one_is_passed_over() {
+fn a_version_with_most_frames_that_cannot_give_one_is_skipped() {
     let world = small();
     for thousands in 1..10 {
         world.deploy(&format!("m{thousands}"), &counting(thousands));
@@ -98,7 +98,7 @@ fn who_has_most_frames_and_cannot_give_one_is_passed_over() {
 /// A process of a resident-only module keeps its frame anyway: it takes no
 /// second place of those that may block when it does.
 #[test]
-fn who_keeps_a_frame_anyway_may_always_block() {
+fn a_process_that_keeps_its_frame_anyway_can_always_block() {
     let world = small();
     let wat = answering(
         r#"(import "exuvia" "sleep" (func $sleep (param i64) (result i32)))"#,
@@ -171,7 +171,7 @@ fn end_of(tags: &[u32]) -> (i32, String) {
 }
 
 #[test]
-fn a_trap_for_want_of_memory_says_so() {
+fn a_trap_for_lack_of_memory_says_so() {
     let (code, text) = end_of(&[1 | 4]);
     assert_eq!(code, Reason::MEMORY.0);
     assert!(text.starts_with("memory could not grow"), "{text}");
@@ -182,7 +182,7 @@ fn a_trap_for_want_of_memory_says_so() {
 }
 
 #[test]
-fn a_trap_of_one_that_has_gone_on_without_the_memory_is_a_trap() {
+fn a_trap_after_a_survived_lack_of_memory_is_a_trap() {
     // With another message; with the next host call; with less memory.
     for tags in [&[1, 4][..], &[1 | 4 | 16], &[1 | 2 | 4]] {
         let (code, text) = end_of(tags);
@@ -266,7 +266,7 @@ fn frames_share_what_initialization_wrote_until_they_write_it() {
 /// What one thread knows of a frame's pages is not true any more when a process has run in it on
 /// another: what it wrote there is kept for it, and nobody else sees it.
 #[test]
-fn pages_that_were_written_on_another_thread_are_found() {
+fn pages_written_on_another_thread_are_found() {
     const PROCESSES: usize = 6;
     // Tag 8 to 31: adds one to the first word of that page of 4 KiB. From 40 on: reads that of the
     // page 32 below.

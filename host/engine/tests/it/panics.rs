@@ -71,7 +71,7 @@ fn panics_after_a_wait_lose_no_frames() {
 /// The process has ended for everybody when it ends, whatever whoever is told
 /// of it does.
 #[test]
-fn a_panic_in_the_end_of_a_process_leaves_nothing_of_it() {
+fn a_panic_during_termination_leaves_nothing_behind() {
     let world = World::new(Setup {
         frames: 4,
         ..Setup::default()

@@ -119,8 +119,8 @@ const LIMIT: u64 = (Code::Limit as i64).cast_unsigned();
 
 /// Where huge pages are always used, one would be taken for 512 written pages.
 #[test]
-fn no_page_of_a_frame_is_huge_also_after_it_has_grown() {
-    if !child("no_page_of_a_frame_is_huge_also_after_it_has_grown", ":") {
+fn no_page_of_a_frame_is_huge_even_after_it_has_grown() {
+    if !child("no_page_of_a_frame_is_huge_even_after_it_has_grown", ":") {
         return;
     }
     let world = World::new(Setup::default());
@@ -180,15 +180,15 @@ fn bounded(method: Method, tag: u32) {
 }
 
 #[test]
-fn what_processes_leave_in_frames_is_bounded() {
-    if child("what_processes_leave_in_frames_is_bounded", ":") {
+fn memory_that_processes_leave_in_frames_is_bounded() {
+    if child("memory_that_processes_leave_in_frames_is_bounded", ":") {
         bounded(Method::Scan, 1);
     }
 }
 
 #[test]
-fn what_processes_keep_in_frames_is_bounded() {
-    if child("what_processes_keep_in_frames_is_bounded", ":") {
+fn memory_that_processes_keep_in_frames_is_bounded() {
+    if child("memory_that_processes_keep_in_frames_is_bounded", ":") {
         bounded(Method::Bits, 2);
     }
 }
@@ -284,9 +284,9 @@ fn all_are_served(world: &World, pids: &[Pid], from: u64) -> String {
 
 /// Each frame reserves 4 GiB of addresses, and there are 20.
 #[test]
-fn few_addresses_make_few_frames_and_nobody_ends() {
+fn little_address_space_means_few_frames_and_no_exits() {
     let limits = "ulimit -S -v 20971520";
-    if !child("few_addresses_make_few_frames_and_nobody_ends", limits) {
+    if !child("little_address_space_means_few_frames_and_no_exits", limits) {
         return;
     }
     assert!(exuvia_engine::default_frames() < 4);
@@ -324,8 +324,8 @@ fn few_addresses_make_few_frames_and_nobody_ends() {
 
 /// Something else has nearly all mappings that there may be.
 #[test]
-fn few_mappings_make_few_frames_and_nobody_ends() {
-    if !child("few_mappings_make_few_frames_and_nobody_ends", ":") {
+fn few_mappings_mean_few_frames_and_no_exits() {
+    if !child("few_mappings_mean_few_frames_and_no_exits", ":") {
         return;
     }
     let world = World::new(Setup {
@@ -366,8 +366,8 @@ fn few_mappings_make_few_frames_and_nobody_ends() {
 /// The system has no memory left when a guest grows: the guest is told, and one
 /// that cannot do without it ends for that reason.
 #[test]
-fn a_guest_that_the_system_has_no_memory_for_is_told() {
-    let test = "a_guest_that_the_system_has_no_memory_for_is_told";
+fn a_guest_sees_when_the_system_has_no_memory() {
+    let test = "a_guest_sees_when_the_system_has_no_memory";
     if !child(test, "ulimit -S -d 1048576") {
         return;
     }
@@ -406,7 +406,7 @@ fn a_guest_that_the_system_has_no_memory_for_is_told() {
 /// All frames but those that are kept back are held by callers of a server of
 /// which no frame is left.
 #[test]
-fn all_frames_may_be_held_by_callers_of_a_server_that_is_paged_out() {
+fn a_paged_out_server_runs_even_if_its_callers_hold_all_frames() {
     let world = World::new(Setup::default());
     world.deploy("server", &working());
     let call = r#"(import "exuvia" "call" (func $call (param i32 i32 i32 i32 i32 i32 i32 i64) (result i32)))"#;
@@ -452,7 +452,7 @@ fn all_frames_may_be_held_by_callers_of_a_server_that_is_paged_out() {
 /// What a paged-out process is sent waits in its mailbox up to its limits. No
 /// message is lost without the sender being told, and none of the others.
 #[test]
-fn a_huge_mailbox_of_a_paged_out_process_has_its_limit() {
+fn the_mailbox_of_a_paged_out_process_is_limited() {
     let most: u32 = if is_long() { 1_000_000 } else { 100_000 };
     let world = World::new(Setup::default());
     let counts = answering("", "(i64.load (i32.const 8192))", "").replace(

@@ -29,7 +29,7 @@ fn spinning(first: &str) -> String {
 }
 
 #[test]
-fn each_round_of_a_loop_costs_one_however_often_it_yields() {
+fn each_iteration_costs_one_however_often_the_loop_yields() {
     for first in ["", "(drop (call $sleep (i64.const 1)))"] {
         let world = World::new(Setup::default());
         world.deploy("spins", &spinning(first));
@@ -45,7 +45,7 @@ fn each_round_of_a_loop_costs_one_however_often_it_yields() {
 
 /// Whatever ends a process in the middle: what it has used up to then counts.
 #[test]
-fn who_is_killed_in_a_loop_was_charged_for_its_slices() {
+fn a_process_killed_in_a_loop_was_charged_for_its_slices() {
     let world = World::new(Setup::default());
     world.deploy("spins", &spinning(""));
     let pid = world.spawn("spins");

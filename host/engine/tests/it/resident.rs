@@ -60,7 +60,7 @@ fn a_changed_table_stays_with_its_process() {
 
 /// As many of them as there is room for must not stop everybody else.
 #[test]
-fn resident_processes_leave_room_for_others() {
+fn resident_processes_leave_frames_to_others() {
     let world = small();
     world.deploy("table", &answering("", CHANGING, TABLE));
     world.deploy("plain", &answering("", "(i64.const 5)", ""));
@@ -76,7 +76,7 @@ fn resident_processes_leave_room_for_others() {
 }
 
 #[test]
-fn what_asks_the_clock_is_initialized_for_each_process() {
+fn a_module_that_asks_for_the_clock_is_initialized_for_each_process() {
     let world = small();
     world.advance(1_000);
     let imports = r#"(import "exuvia" "clock" (func $clock (param i32) (result i64)))"#;
@@ -101,7 +101,7 @@ fn what_asks_the_clock_is_initialized_for_each_process() {
 
 /// What start does only once in an instance would fail for the second process in a frame.
 #[test]
-fn start_may_drop_its_segments_and_ask_the_clock() {
+fn a_start_function_can_drop_its_segments_and_ask_for_the_clock() {
     let world = small();
     let imports = r#"(import "exuvia" "clock" (func $clock (param i32) (result i64)))"#;
     let wat = answering(

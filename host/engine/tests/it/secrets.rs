@@ -78,7 +78,7 @@ fn nobody_knows(world: &World, method: Method, how: &str) {
 }
 
 #[test]
-fn a_process_that_was_paged_out_leaves_nothing() {
+fn a_paged_out_process_leaves_no_memory_behind() {
     for method in METHODS {
         let world = world(method);
         let pids: Vec<_> = (0..6).map(|_| world.spawn("secret")).collect();
@@ -96,7 +96,7 @@ fn a_process_that_was_paged_out_leaves_nothing() {
 }
 
 #[test]
-fn a_process_that_grew_leaves_nothing() {
+fn a_process_that_grew_leaves_no_memory_behind() {
     for method in METHODS {
         let world = world(method);
         for _ in 0..6 {
@@ -109,7 +109,7 @@ fn a_process_that_grew_leaves_nothing() {
 
 /// A frame whose memory has grown must not pass for one of the first size.
 #[test]
-fn a_process_that_grew_and_ended_leaves_no_larger_memory() {
+fn a_process_that_grew_and_ended_leaves_no_larger_memory_behind() {
     for method in METHODS {
         let world = world(method);
         for _ in 0..4 {
@@ -123,7 +123,7 @@ fn a_process_that_grew_and_ended_leaves_no_larger_memory() {
 }
 
 #[test]
-fn a_process_that_trapped_or_exited_leaves_nothing() {
+fn a_process_that_trapped_or_exited_leaves_no_memory_behind() {
     for method in METHODS {
         for tag in [TRAP, EXIT] {
             let world = world(method);
@@ -137,7 +137,7 @@ fn a_process_that_trapped_or_exited_leaves_nothing() {
 }
 
 #[test]
-fn a_process_killed_while_suspended_leaves_nothing() {
+fn a_process_killed_while_suspended_leaves_no_memory_behind() {
     for method in METHODS {
         for tag in [SLEEP, SPIN] {
             let world = world(method);

@@ -432,17 +432,17 @@ fn check(ways: &[Way]) {
 }
 
 #[test]
-fn each_way_to_fail_takes_the_process_back() {
+fn every_failure_aborts_the_transaction() {
     check(&[Way::Trap, Way::BadNumber, Way::BadExit, Way::MemoryLimit]);
 }
 
 #[test]
-fn each_orderly_end_lets_happen_what_was_done() {
+fn every_regular_exit_commits_the_transaction() {
     check(&[Way::Exit, Way::ExitFailed, Way::ProcExit]);
 }
 
 #[test]
-fn an_end_from_outside_in_the_middle_leaves_nothing() {
+fn an_exit_from_outside_during_a_transaction_leaves_no_effect() {
     check(&[Way::Kill, Way::HostPanic]);
 }
 
@@ -477,7 +477,7 @@ fn selective(new: bool) -> String {
 /// A message that was taken selectively goes back to where it was, not before
 /// what the same process sent earlier.
 #[test]
-fn a_message_goes_back_to_its_place() {
+fn a_message_is_put_back_to_its_position() {
     let world = World::new(Setup {
         probation: 3,
         ..Setup::default()
@@ -501,7 +501,7 @@ fn a_message_goes_back_to_its_place() {
 /// An entry that takes no message but sends is over when it is over: what comes
 /// next is undone without it.
 #[test]
-fn an_entry_without_a_message_stands_by_itself() {
+fn an_entry_without_a_message_is_a_transaction_of_its_own() {
     let guest = |new: bool| {
         let (mode, first) = match new {
             // It finds no message with tag 5, notes that it has looked, and says so.
@@ -566,7 +566,7 @@ fn an_entry_without_a_message_stands_by_itself() {
 
 /// An undo takes back what the handler did, not what others have done since.
 #[test]
-fn a_name_or_group_that_another_has_meanwhile_stays_its_own() {
+fn an_abort_does_not_take_a_name_or_group_from_another_process() {
     let world = World::new(Setup {
         probation: 3,
         ..Setup::default()

@@ -38,7 +38,7 @@ fn busy_world() -> (World, Vec<Pid>) {
 /// All frames are in the middle of handlers. Those who want one wait in no queue, use
 /// nothing, and get one after the other when a frame is free.
 #[test]
-fn who_waits_for_a_frame_is_in_no_run_queue() {
+fn a_process_that_waits_for_a_frame_is_in_no_run_queue() {
     let (world, busy) = busy_world();
     assert_eq!(world.executor.frames().live, 7);
     let late: Vec<_> = (0..50).map(|_| world.spawn("m")).collect();
@@ -90,7 +90,7 @@ fn who_waits_for_a_frame_is_in_no_run_queue() {
 
 /// Who was called and is killed before its turn leaves the frame to the next.
 #[test]
-fn a_call_is_not_lost_with_the_one_that_was_called() {
+fn a_frame_passes_to_the_next_waiter_if_the_first_is_killed() {
     let (world, busy) = busy_world();
     let late: Vec<_> = (0..3).map(|_| world.spawn("m")).collect();
     let asked: Vec<_> = late.iter().map(|pid| world.request(*pid, 0, &[])).collect();
@@ -154,7 +154,7 @@ fn waiting(new: bool) -> String {
 /// What a continuation waits for comes by `receive` for any message, and a process
 /// that waits uses nothing, though new code is due.
 #[test]
-fn what_a_continuation_waits_for_reaches_it_while_new_code_is_due() {
+fn a_continuation_gets_its_message_while_an_upgrade_is_pending() {
     let world = World::new(Setup::default());
     world.deploy("m", &waiting(false));
     let pid = world.spawn("m");
@@ -179,7 +179,7 @@ fn what_a_continuation_waits_for_reaches_it_while_new_code_is_due() {
 /// After the one message that its continuation may wait for, a process that is done
 /// takes no further one: they are for new code.
 #[test]
-fn who_is_done_takes_no_further_message() {
+fn a_process_that_is_done_takes_no_further_message() {
     let world = World::new(Setup::default());
     world.deploy("m", &waiting(false));
     let pid = world.spawn("m");
@@ -195,7 +195,7 @@ fn who_is_done_takes_no_further_message() {
 
 /// A fault of the host while it looks at a process ends that process for everybody.
 #[test]
-fn a_panic_while_somebody_looks_ends_the_process() {
+fn a_panic_during_an_inspection_ends_the_process() {
     let world = World::new(Setup::default());
     world.deploy("m", &looping());
     let pid = world.spawn("m");

@@ -53,7 +53,7 @@ fn enter(mail: i32, settings: &[(&str, Val)], answers: &[i32]) -> Entry {
 }
 
 #[test]
-fn who_has_taken_all_that_is_known_is_not_asked() {
+fn the_host_is_not_called_when_all_known_messages_are_taken() {
     for messages in 0..4 {
         let answers = vec![0; messages];
         let entry = enter(i32::try_from(messages).unwrap(), &[], &answers);
@@ -62,7 +62,7 @@ fn who_has_taken_all_that_is_known_is_not_asked() {
 }
 
 #[test]
-fn what_is_not_known_is_asked_for() {
+fn the_host_is_called_when_the_mailbox_is_unknown() {
     for messages in 0..4 {
         let mut answers = vec![0; messages];
         answers.push(EMPTY);
@@ -72,7 +72,7 @@ fn what_is_not_known_is_asked_for() {
 }
 
 #[test]
-fn who_would_wait_or_wants_some_messages_only_always_asks() {
+fn waiting_and_selective_receives_always_call_the_host() {
     let waits = ("timeout", Val::I64(-1));
     let by_tag = ("mode", Val::I32(receive::TAG));
     let upgrade = ("mode", Val::I32(receive::UPGRADE));
@@ -84,7 +84,7 @@ fn who_would_wait_or_wants_some_messages_only_always_asks() {
 
 /// Of two messages one is taken; then the host says something else.
 #[test]
-fn an_answer_without_a_message_takes_nothing_off() {
+fn a_result_without_a_message_changes_no_count() {
     let too_big = Code::TooBig as i32;
     let entry = enter(2, &[], &[0, too_big]);
     assert_eq!((entry.answer, entry.asked), (too_big, 2));

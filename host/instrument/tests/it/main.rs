@@ -169,7 +169,7 @@ fn values(arguments: &[i32]) -> Vec<Val> {
 }
 
 #[test]
-fn programs_give_the_same_results() {
+fn instrumented_programs_give_the_same_results() {
     for (name, text, calls) in PROGRAMS {
         let (wasm, output) = rewrite(text);
         for slice in [0, 1, 7, 4_000] {
@@ -198,7 +198,7 @@ fn programs_give_the_same_results() {
 }
 
 #[test]
-fn what_runs_long_yields() {
+fn long_loops_yield() {
     for (name, text) in [
         ("loop", r#"(module (func (export "run") loop br 0 end))"#),
         (
@@ -223,7 +223,7 @@ fn what_runs_long_yields() {
 }
 
 #[test]
-fn every_entry_and_every_iteration_costs_one() {
+fn each_entry_and_each_iteration_costs_one_reduction() {
     // Text, and how many checks its `run` passes.
     for (text, checks) in [
         (
@@ -292,7 +292,7 @@ fn recursion_yields_until_the_stack_ends() {
 }
 
 #[test]
-fn a_short_leaf_costs_nothing_and_a_long_one_does() {
+fn a_short_leaf_function_is_free_and_a_long_one_is_not() {
     let long = "nop ".repeat(100);
     let (_, output) = rewrite(&format!(
         r#"(module (func (export "short")) (func (export "long") {long}))"#
@@ -406,7 +406,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn bulk_operations_equal_the_original(
+    fn bulk_operations_behave_as_in_the_original(
         operations in prop::collection::vec((any::<bool>(), edge(), edge(), edge()), 1..16),
     ) {
         let (wasm, output) = rewrite(BULK);
@@ -449,7 +449,7 @@ const BLOCKING: &str = r#"(module
     (func (export "sleeps") (result i32) i64.const 9 call $sleep))"#;
 
 #[test]
-fn a_blocking_call_is_tried_again_until_it_answers() {
+fn a_blocking_call_is_retried_until_it_returns() {
     const SUSPEND: i32 = exuvia_abi::SUSPEND;
     let (_, output) = rewrite(BLOCKING);
     for name in ["direct", "tail", "indirect", "referred", "exported"] {
@@ -549,7 +549,7 @@ fn a_backtrace_leads_to_the_original_operators() {
 }
 
 #[test]
-fn hints_of_the_input_move_along() {
+fn branch_hints_of_the_input_are_kept() {
     let (_, output) = rewrite(
         r#"(module (func (export "run") (param i32) (result i32)
             loop

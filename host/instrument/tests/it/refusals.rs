@@ -11,7 +11,7 @@ fn refusal(text: &str) -> InstrumentError {
 }
 
 #[test]
-fn unsupported_features_are_refused_by_name() {
+fn unsupported_features_are_rejected_by_name() {
     for (text, feature) in [
         ("(module (memory 1 1 shared))", "threads or shared memory"),
         (
@@ -42,7 +42,7 @@ fn unsupported_features_are_refused_by_name() {
 }
 
 #[test]
-fn what_is_not_a_core_module_is_refused() {
+fn input_that_is_not_a_core_module_is_rejected() {
     assert!(matches!(
         instrument(b"").unwrap_err(),
         InstrumentError::NotWasm { hint } if hint.contains("empty")
@@ -80,7 +80,7 @@ fn an_invalid_function_is_named_with_its_offset() {
 }
 
 #[test]
-fn reserved_names_are_refused() {
+fn reserved_names_are_rejected() {
     let error = refusal(r#"(module (func (export "exuvia:start")))"#);
     assert!(error.to_string().contains("`exuvia:start`"), "{error}");
     let error = refusal(r#"(module (import "exuvia:host" "f" (func)))"#);
@@ -103,7 +103,7 @@ fn a_blocking_import_must_return_i32() {
 }
 
 #[test]
-fn limits_are_met_with_an_error() {
+fn exceeded_limits_are_errors() {
     let tables = "(table 1 funcref)".repeat(100);
     assert!(matches!(
         refusal(&format!("(module {tables})")),
@@ -129,7 +129,7 @@ fn limits_are_met_with_an_error() {
 /// A function's size tells little of what its locals cost: so many are declared
 /// in five bytes.
 #[test]
-fn locals_count_for_the_function_and_for_the_module() {
+fn locals_are_limited_per_function_and_per_module() {
     let local = "(local i32)".repeat(50_000);
     let one = format!("(func {local})");
     let code = "i32.const 77777 drop ".repeat(350_000);
@@ -159,7 +159,7 @@ fn locals_count_for_the_function_and_for_the_module() {
 }
 
 #[test]
-fn the_largest_function_that_is_taken_is_taken() {
+fn the_largest_allowed_function_is_accepted() {
     let code = "nop ".repeat(2_000_000);
     instrument(&wat::parse_str(format!("(module (func {code}))")).unwrap()).unwrap();
 }
@@ -183,7 +183,7 @@ fn accepted(text: &str) {
 
 /// Instructions that become several blocks, or calls, count as these.
 #[test]
-fn bulk_instructions_and_what_starts_a_module_are_bounded() {
+fn bulk_instructions_and_module_initializers_are_bounded() {
     let copies = |count: usize| {
         let code = "i32.const 0 i32.const 0 i32.const 0 table.copy 0 0 ".repeat(count);
         format!("(module (table 1 funcref) (func) (func $big {code}))")
@@ -214,7 +214,7 @@ fn bulk_instructions_and_what_starts_a_module_are_bounded() {
 /// A compiler's memory grows with the product of blocks and of the values that they
 /// pass: 180,000 of these have 2 MB, and took gigabytes.
 #[test]
-fn blocks_and_what_they_pass_are_bounded() {
+fn blocks_and_their_operands_are_bounded() {
     let blocks = |count: usize| {
         let code =
             "i32.const 0 if (result i32) i32.const 1 else i32.const 2 end drop ".repeat(count);
@@ -286,7 +286,7 @@ fn operands_loops_and_functions_are_bounded() {
 
 /// A call of two bytes may pass two thousand values.
 #[test]
-fn what_calls_pass_counts_for_the_function() {
+fn operands_of_calls_count_for_the_function() {
     let wide = "i32 ".repeat(1_000);
     let calls = "call $wide ".repeat(200);
     match refusal(&format!(

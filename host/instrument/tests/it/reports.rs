@@ -125,7 +125,7 @@ fn the_stack_pointer_is_found_by_name_or_export() {
 }
 
 #[test]
-fn what_cannot_be_put_back_makes_a_module_resident_only() {
+fn state_that_cannot_be_restored_makes_a_module_resident_only() {
     let reasons = |text: &str| report(text).resident_only;
     let found = reasons(
         r#"(module (memory 1) (data $d "x") (elem $e func $f) (table 1 funcref)

@@ -68,7 +68,7 @@ fn the_seed_is_accepted() {
 }
 
 #[test]
-fn every_prefix_and_every_single_change_is_survived() {
+fn every_prefix_and_every_single_change_is_handled() {
     let wasm = wat::parse_str(SEED).unwrap();
     let mut accepted = 0;
     for at in 0..wasm.len() {
@@ -88,7 +88,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+    fn any_bytes_are_handled(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
         check(&bytes);
         let mut module = b"\0asm\x01\0\0\0".to_vec();
         module.extend(&bytes);
@@ -114,7 +114,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_modules_are_survived(
+    fn damaged_input_is_handled(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in prop::option::of((any::<prop::sample::Index>(), 0usize..8)),
     ) {

@@ -97,20 +97,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_aim_is_met_at_its_bound() {
+    fn a_target_is_met_at_its_bound() {
         assert!(AtMost(2.0).is_met(2.0) && !AtMost(2.0).is_met(2.1));
         assert!(AtLeast(2.0).is_met(2.0) && !AtLeast(2.0).is_met(1.9));
     }
 
     #[test]
-    fn aims_go_by_the_whole_name() {
+    fn targets_match_the_whole_name() {
         assert!(Aim::of("fib(32) on a node, ms").is_some());
         assert!(Aim::of("fib(32)").is_none());
     }
 
     /// With two aims for one figure the second would be ignored.
     #[test]
-    fn no_figure_has_two_aims() {
+    fn no_figure_has_two_targets() {
         for (index, (name, _)) in AIMS.iter().enumerate() {
             assert!(
                 AIMS[index + 1..].iter().all(|(other, _)| other != name),

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn options_and_names_may_be_mixed() {
+    fn options_and_names_can_be_mixed() {
         let options = parsed("--quick ring --save a.json --against beam call").unwrap();
         assert!(options.quick && options.against_beam);
         assert_eq!(options.save, Some("a.json".into()));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_has_a_name_and_may_have_a_size() {
+    fn a_run_has_a_name_and_optionally_a_size() {
         let options = parsed("--size 1000 --run modules").unwrap();
         let name = "modules".to_owned();
         assert_eq!(
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn invalid_arguments_are_reported() {
         for (line, part) in [
             ("--sav a", "`--sav`"),
             ("--save", "`--save` needs a value"),

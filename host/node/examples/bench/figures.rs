@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_read_and_all_else_is_passed_over() {
+    fn samples_are_read_and_other_lines_are_skipped() {
         let text =
             "warming up\nsample\tring of 503, ns/hop\t12.5\nsample\tbroken\tx\nsample\tb\t3\r";
         let expected = vec![
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_gathered_by_name_in_order() {
+    fn runs_are_grouped_by_name_in_order() {
         let samples = [("b", 3.0), ("a", 1.0), ("b", 1.0), ("b", 2.0)];
         let figures = gather(samples.map(|(name, value)| (name.to_owned(), value)));
         assert_eq!(
@@ -161,19 +161,19 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_number_makes_no_figure() {
+    fn a_value_that_is_not_a_number_is_skipped() {
         assert_eq!(Figure::new("a", vec![1.0, f64::NAN]), None);
         assert_eq!(Figure::new("a", vec![]), None);
     }
 
     #[test]
-    fn json_keeps_a_figure() {
+    fn a_figure_survives_json() {
         let before = figure("a", &[2.0, 1.0, 4.5]);
         assert_eq!(Figure::from_json(&before.to_json()), Some(before));
     }
 
     #[test]
-    fn ranges_that_touch_are_noise() {
+    fn touching_ranges_count_as_noise() {
         let one = figure("a, ns", &[1.0, 2.0]);
         assert!(matches!(
             Against::of(&one, &figure("a, ns", &[2.0, 9.0])),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn less_time_and_a_greater_rate_are_better() {
+    fn less_time_or_a_higher_rate_is_better() {
         let (low, high) = (figure("a, ns", &[1.0]), figure("a, ns", &[2.0]));
         assert!(matches!(Against::of(&low, &high), Against::Better(times) if times == 2.0));
         assert!(matches!(Against::of(&high, &low), Against::Worse(times) if times == 2.0));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variant_stands_in_brackets_at_the_end() {
+    fn a_variant_is_in_brackets_at_the_end() {
         assert_eq!(
             base("idle memory, B/process [plain]"),
             "idle memory, B/process"

@@ -396,14 +396,14 @@ mod tests {
     }
 
     #[test]
-    fn an_even_cost_doubles_with_the_number() {
+    fn a_linear_cost_doubles_with_the_number() {
         let row = row(&[&[5.0], &[9.0], &[5.0]]);
         assert!((row.doubling().unwrap() - 2.0).abs() < 1e-9);
         assert!(!row.is_worse());
     }
 
     #[test]
-    fn a_cost_that_grows_with_the_number_is_worse() {
+    fn a_superlinear_cost_is_reported() {
         // Ten times the cost of one for ten times the number: each doubling costs four times as
         // much.
         let row = row(&[&[5.0], &[50.0]]);
@@ -412,12 +412,12 @@ mod tests {
     }
 
     #[test]
-    fn what_overlaps_is_not_worse() {
+    fn overlapping_ranges_are_not_worse() {
         assert!(!row(&[&[1.0, 5.0, 60.0], &[50.0]]).is_worse());
     }
 
     #[test]
-    fn one_size_says_nothing() {
+    fn one_size_shows_no_growth() {
         assert_eq!(row(&[&[1.0]]).doubling(), None);
     }
 }

@@ -171,7 +171,7 @@ pub(crate) fn group(scale: Scale) -> Vec<Sample> {
 pub(crate) fn unload(scale: Scale) -> Vec<Sample> {
     let count = scale.of(10_000);
     let node = Node::start(NodeConfig {
-        sweep_after: Duration::ZERO,
+        background_upgrade_after: Duration::ZERO,
         ..config(1)
     });
     let node = node.unwrap();

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_says_whether_the_aim_is_met() {
+    fn a_row_says_whether_the_target_is_met() {
         assert_eq!(
             row(&figure("fib(32) on a node, ms", &[20.0, 13.0, 12.25])),
             "| fib(32) on a node, ms | 13.0 | 12.2 | 20.0 | <= 14: met |"
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_is_no_saved_run() {
+    fn another_file_is_rejected_as_a_saved_run() {
         assert!(Saved::parse("{\"figures\": []}").is_none());
         assert!(Saved::parse("figures").is_none());
         let error = Saved::read(Path::new("no/such/file.json")).unwrap_err();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_beyond_the_noise_is_marked() {
+    fn only_differences_beyond_the_noise_are_marked() {
         let machine = Machine::this();
         let saved = Saved {
             machine: machine.clone(),
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn another_machine_is_told_first() {
+    fn a_different_machine_is_reported_first() {
         let machine = Machine::this();
         let mut other = serde_json::to_value(&machine).unwrap();
         other["cores"] = json!(4096);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn variants_of_the_beam_stand_beside_one_of_ours() {
+    fn variants_of_the_beam_are_beside_one_of_ours() {
         let ours = [figure("m, B", &[100.0])];
         let beam = [
             figure("m, B [plain]", &[400.0]),

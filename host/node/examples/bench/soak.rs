@@ -172,7 +172,7 @@ impl Load {
     fn start() -> Load {
         let mut config = config(0);
         // All idle processes are upgraded to each release, so that old versions can be unloaded.
-        config.sweep_after = Duration::from_millis(5);
+        config.background_upgrade_after = Duration::from_millis(5);
         let node = Node::start(config).unwrap();
         deploy(&node, "swapped", &guests::counted(0));
         deploy(&node, "child", guests::CHILD);
@@ -285,7 +285,7 @@ mod tests {
     };
 
     #[test]
-    fn what_is_held_may_shrink_and_grow_a_little() {
+    fn small_growth_is_within_the_bounds() {
         let after = Held {
             memory: BEFORE.memory + MEMORY + 2 * FRAME_MEMORY,
             mappings: 500 + MAPPINGS + 2 * FRAME_MAPPINGS,
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn every_broken_bound_is_told() {
+    fn every_exceeded_bound_is_reported() {
         let after = Held {
             memory: BEFORE.memory + MEMORY + 1,
             mappings: 500 + MAPPINGS + 1,

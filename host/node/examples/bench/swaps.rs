@@ -147,7 +147,7 @@ pub(crate) fn pause(scale: Scale, fresh: bool) -> Vec<Sample> {
     let mut samples = Vec::new();
     let how = if fresh { "compiled now" } else { "ready code" };
     let mut config = config(0);
-    config.sweep_after = Duration::from_secs(3600);
+    config.background_upgrade_after = Duration::from_secs(3600);
     let node = exuvia_node::Node::start(config).unwrap();
     deploy(&node, "busy", &guests::versioned(1, false));
     deploy(&node, "busy", &guests::versioned(2, false));

@@ -149,7 +149,7 @@ mod tests {
     use super::{Target, made_elsewhere};
 
     #[test]
-    fn variables_come_before_configurations_and_near_ones_before_far_ones() {
+    fn variables_override_configurations_and_near_ones_override_far_ones() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::create_dir_all(at("home/.cargo")).unwrap();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_cargo_makes_is_there() {
+    fn only_outputs_of_cargo_are_listed() {
         let target = Target {
             folder: "/made".into(),
             by: String::new(),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_with_another_profile_is_found() {
+    fn the_output_of_another_profile_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let made = folder.path().join("target/wasm32-wasip1/debug/a.wasm");
         fs::create_dir_all(made.parent().unwrap()).unwrap();

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn only_near_words_are_suggested() {
+    fn only_similar_words_are_suggested() {
         let known = ["path", "limits"];
         assert_eq!(nearest("limit", known), Some("limits"));
         assert_eq!(nearest("colour", known), None);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn places_hold_for_any_range() {
+    fn positions_are_right_for_any_range() {
         let text = "a\r\n\tbé = 1\n";
         let at = place(text, 4..7);
         assert_eq!((at.line, at.column), (2, 2));
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_cut_around_the_place() {
+    fn a_long_line_is_cut_around_the_position() {
         let text = format!("{}here{}", "x".repeat(500), "y".repeat(500));
         let at = place(&text, 500..504);
         assert_eq!(at.column, 501);

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn shown_sizes_are_exact() {
+    fn displayed_sizes_are_exact() {
         for (bytes, text) in [
             (0, "0B"),
             (1_000, "1000B"),

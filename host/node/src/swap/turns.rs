@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn those_of_other_modules_do_not_wait() {
+    fn swaps_of_other_modules_do_not_wait() {
         let turns = Turns::default();
         let a = turns.wait(names("a b"));
         let c = turns.wait(names("c"));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn those_of_the_same_module_go_in_the_order_in_which_they_came() {
+    fn swaps_of_one_module_run_in_arrival_order() {
         let turns = Turns::default();
         let first = turns.wait(names("a b"));
         let (sender, order) = channel();

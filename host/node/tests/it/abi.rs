@@ -112,7 +112,7 @@ fn order_holds_after_a_receive_that_timed_out() {
 }
 
 #[test]
-fn a_blocked_receive_is_woken_by_what_it_waits_for_only() {
+fn a_blocked_receive_is_woken_only_by_a_match() {
     let node = with_puppets();
     let a = Puppet::new(&node);
     let waits = a.begin(
@@ -130,7 +130,7 @@ fn a_blocked_receive_is_woken_by_what_it_waits_for_only() {
 }
 
 #[test]
-fn a_message_that_is_too_big_stays_first() {
+fn a_message_that_is_too_big_for_the_buffer_stays_first() {
     let node = with_puppets();
     let a = Puppet::new(&node);
     node.send(a.pid, 1, vec![7; 100]).unwrap();
@@ -147,7 +147,7 @@ fn a_message_that_is_too_big_stays_first() {
 }
 
 #[test]
-fn a_receive_that_makes_no_sense_takes_nothing() {
+fn an_invalid_receive_takes_no_message() {
     let node = with_puppets();
     let a = Puppet::new(&node);
     node.send(a.pid, 1, b"here".to_vec()).unwrap();
@@ -174,7 +174,7 @@ fn a_receive_that_makes_no_sense_takes_nothing() {
 }
 
 #[test]
-fn signals_from_one_process_arrive_in_order_whatever_they_are() {
+fn signals_of_all_kinds_from_one_process_arrive_in_order() {
     let (node, a, b) = two();
     a.on("monitor", b.pid).ok();
     for n in 0..20u8 {
@@ -194,7 +194,7 @@ fn signals_from_one_process_arrive_in_order_whatever_they_are() {
 }
 
 #[test]
-fn a_process_can_write_to_itself_and_to_the_dead() {
+fn a_process_can_send_to_itself_and_to_an_ended_process() {
     let (node, a, b) = two();
     a.send(a.pid, 4, b"me").ok();
     let got = a.next().message(Kind::Message, b"me");
@@ -238,7 +238,7 @@ fn a_call_times_out_and_the_late_reply_is_dropped() {
 }
 
 #[test]
-fn a_call_to_the_dead_answers_at_once() {
+fn a_call_to_an_ended_process_fails_at_once() {
     let (node, a, b) = two();
     b.kill();
     let got = a.call(b.pid, 6, b"?", ROOM, -1).is(Code::NoProc);
@@ -252,7 +252,7 @@ fn a_call_to_the_dead_answers_at_once() {
 }
 
 #[test]
-fn a_call_to_one_that_dies_before_it_answers() {
+fn a_call_fails_if_the_callee_ends_before_it_replies() {
     let (node, a, b) = two();
     let (arguments, data) = Puppet::calls(b.pid, 6, b"?", ROOM, -1);
     let calls = a.begin("call", &arguments, &data);
@@ -278,7 +278,7 @@ fn a_call_to_one_that_dies_before_it_answers() {
 }
 
 #[test]
-fn a_reply_that_does_not_fit_is_fetched_later() {
+fn a_reply_that_does_not_fit_the_buffer_can_be_fetched_later() {
     let node = with_puppets();
     deploy(&node, "echo", ECHO);
     let a = Puppet::new(&node);
@@ -293,7 +293,7 @@ fn a_reply_that_does_not_fit_is_fetched_later() {
 }
 
 #[test]
-fn a_request_that_was_given_up_is_never_answered() {
+fn an_abandoned_request_gets_no_reply() {
     let (node, a, b) = two();
     let asked = a.request(b.pid, 6, b"?").ok().reference;
     a.act("demonitor", &[asked.cast_signed(), 0], b"").ok();
@@ -308,7 +308,7 @@ fn a_request_that_was_given_up_is_never_answered() {
 }
 
 #[test]
-fn a_request_has_one_answer_a_reply_or_a_down() {
+fn a_request_gets_either_a_reply_or_a_down() {
     let (node, a, b) = two();
     let asked = a.request(b.pid, 6, b"?").ok().reference;
     let got = b.wait().message(Kind::Request, b"?");
@@ -331,7 +331,7 @@ fn a_request_has_one_answer_a_reply_or_a_down() {
 }
 
 #[test]
-fn demonitor_with_flush_drops_what_has_arrived() {
+fn demonitor_with_flush_drops_a_down_that_has_arrived() {
     let (node, a, b) = two();
     let stays = a.on("monitor", b.pid).ok().reference;
     let goes = a.on("monitor", b.pid).ok().reference;
@@ -351,7 +351,7 @@ fn demonitor_with_flush_drops_what_has_arrived() {
 }
 
 #[test]
-fn another_may_answer_a_request() {
+fn another_process_can_answer_a_forwarded_request() {
     let (node, a, b) = two();
     let c = Puppet::new(&node);
     a.request(b.pid, 6, b"?").ok();
@@ -390,7 +390,7 @@ fn a_child_gets_its_arguments() {
 
 /// What a later version adds to the options must be zero, or is refused.
 #[test]
-fn options_of_a_later_version_are_taken_if_they_say_nothing_new() {
+fn longer_spawn_options_are_accepted_if_the_rest_is_zero() {
     let node = with_puppets();
     let a = Puppet::new(&node);
     let spawn = |size: u32, later: &[u8]| {
@@ -422,7 +422,7 @@ fn options_of_a_later_version_are_taken_if_they_say_nothing_new() {
 }
 
 #[test]
-fn a_synchronous_start_succeeds_fails_or_is_late() {
+fn a_synchronous_start_succeeds_fails_or_times_out() {
     let node = with_puppets();
     deploy(&node, "starter", &starter());
     let a = Puppet::new(&node);
@@ -449,7 +449,7 @@ fn a_synchronous_start_succeeds_fails_or_is_late() {
 }
 
 #[test]
-fn a_start_that_is_late_fails_and_the_child_is_killed() {
+fn a_start_that_times_out_fails_and_the_child_is_killed() {
     let node = with_puppets();
     deploy(&node, "starter", &starter());
     let a = Puppet::new(&node);
@@ -486,7 +486,7 @@ fn a_failed_start_reaches_a_linked_parent_as_an_exit() {
 }
 
 #[test]
-fn a_child_that_is_done_before_it_has_started_is_logged() {
+fn a_child_that_ends_before_it_acknowledged_is_logged() {
     let node = with_puppets();
     deploy(&node, "starter", &starter());
     let a = Puppet::new(&node);
@@ -535,7 +535,7 @@ fn a_child_that_is_done_before_it_has_started_is_logged() {
 }
 
 #[test]
-fn a_start_that_nobody_waits_for_fails_too() {
+fn a_start_without_a_waiting_parent_can_fail_too() {
     let node = with_puppets();
     deploy(&node, "starter", &starter());
     let a = Puppet::new(&node);
@@ -548,7 +548,7 @@ fn a_start_that_nobody_waits_for_fails_too() {
 }
 
 #[test]
-fn an_acknowledgement_of_an_unknown_status_is_refused() {
+fn an_acknowledgement_with_an_unknown_status_is_rejected() {
     let node = with_puppets();
     let a = Puppet::new(&node);
     for status in [1, 255, -1] {
@@ -564,7 +564,7 @@ fn an_acknowledgement_of_an_unknown_status_is_refused() {
 // ---- links, monitors, ends -----------------------------------------------------
 
 #[test]
-fn a_link_takes_both_ways_and_normal_ends_do_not_spread() {
+fn a_link_works_both_ways_and_normal_exits_do_not_spread() {
     let (node, a, b) = two();
     let (c, d) = (Puppet::new(&node), Puppet::new(&node));
     let watch = Puppet::new(&node);
@@ -584,7 +584,7 @@ fn a_link_takes_both_ways_and_normal_ends_do_not_spread() {
 }
 
 #[test]
-fn whoever_traps_exits_is_told_and_lives() {
+fn a_process_that_traps_exits_gets_a_message_and_lives() {
     let (node, a, b) = two();
     assert_eq!(a.trap_exit(true), 0);
     assert_eq!(a.trap_exit(true), 1);
@@ -624,7 +624,7 @@ fn after_an_unlink_no_exit_comes() {
 }
 
 #[test]
-fn exit_signals_from_anybody() {
+fn any_process_can_send_an_exit_signal() {
     let (node, a, b) = two();
     for code in [2, 10, 255, -1] {
         a.exit_process(b.pid, code, b"").is(Code::BadArgument);
@@ -653,7 +653,7 @@ fn exit_signals_from_anybody() {
 }
 
 #[test]
-fn each_monitor_tells_once() {
+fn each_monitor_fires_once() {
     let (node, a, b) = two();
     let first = a.on("monitor", b.pid).ok().reference;
     let second = a.on("monitor", b.pid).ok().reference;
@@ -697,7 +697,7 @@ fn an_exit_in_the_middle_of_a_handler_has_its_reason() {
 }
 
 #[test]
-fn done_is_a_normal_end_and_other_answers_break_the_contract() {
+fn done_is_a_normal_exit_and_other_results_break_the_contract() {
     let (node, a, b) = two();
     a.on("monitor", b.pid).ok();
     b.tell("leave", &[2], b"");
@@ -716,7 +716,7 @@ fn done_is_a_normal_end_and_other_answers_break_the_contract() {
 }
 
 #[test]
-fn a_process_that_waits_does_not_cross_before_it_rests() {
+fn a_waiting_process_is_not_upgraded_before_it_is_at_rest() {
     let node = with_puppets();
     let a = Puppet::new(&node);
     a.tell("leave", &[1], b"");
@@ -735,7 +735,7 @@ fn a_process_that_waits_does_not_cross_before_it_rests() {
 }
 
 #[test]
-fn pids_that_never_were_are_refused_by_every_call() {
+fn every_call_rejects_pids_that_never_existed() {
     let node = with_puppets();
     let a = Puppet::new(&node);
     let here = a.pid;
@@ -840,7 +840,7 @@ fn a_timer_outlives_the_process_that_set_it() {
 }
 
 #[test]
-fn a_sleeper_stalls_nobody_and_keeps_its_messages() {
+fn a_sleeping_process_stalls_no_other_and_keeps_its_messages() {
     let node = node_with(|config| config.schedulers = 1);
     deploy(&node, "puppet", &puppet::text(1));
     let (a, b) = (Puppet::new(&node), Puppet::new(&node));
@@ -861,7 +861,7 @@ fn a_sleeper_stalls_nobody_and_keeps_its_messages() {
 }
 
 #[test]
-fn clocks_random_bytes_and_numbers_about_oneself() {
+fn clocks_random_bytes_and_process_info() {
     let node = with_puppets();
     let a = Puppet::new(&node);
     let number = |call: &str, what: i32| a.act(call, &[what.into()], b"").result;
@@ -923,7 +923,7 @@ fn a_log_line_is_an_event() {
 }
 
 #[test]
-fn state_is_handed_over_in_crossings_only() {
+fn state_calls_work_only_during_an_upgrade() {
     let node = with_puppets();
     let a = Puppet::new(&node);
     a.act("state_put", &[DATA, 1], b"x").is(Code::BadArgument);
@@ -932,7 +932,7 @@ fn state_is_handed_over_in_crossings_only() {
 }
 
 #[test]
-fn run_that_takes_nothing_is_not_entered_for_ever() {
+fn a_run_that_takes_no_message_is_not_reentered_forever() {
     let node = with_puppets();
     let a = Puppet::new(&node);
     assert_eq!(a.act("version", &[], b"").result, 1);
@@ -962,7 +962,7 @@ fn run_that_takes_nothing_is_not_entered_for_ever() {
 }
 
 #[test]
-fn a_host_call_that_blocks_can_be_killed_in_every_place() {
+fn a_blocking_host_call_can_be_killed_in_every_position() {
     let (node, a, b) = two();
     let waits = a.begin("receive", &[HEADER, BUFFER, ROOM, -1, 0, 0], b"");
     let (arguments, data) = Puppet::calls(a.pid, 6, b"?", ROOM, -1);

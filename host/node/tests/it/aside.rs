@@ -49,7 +49,7 @@ fn nobody_is_aside(node: &Node) {
 }
 
 #[test]
-fn who_waits_on_a_schedulers_stack_keeps_nobody_waiting() {
+fn a_process_that_waits_on_a_schedulers_stack_delays_no_other() {
     let node = proven(1);
     let [first, second, third] = [(); 3].map(|()| Puppet::new(&node));
     let waiting = waits_for(&first, 7);
@@ -74,7 +74,7 @@ fn who_waits_on_a_schedulers_stack_keeps_nobody_waiting() {
 }
 
 #[test]
-fn its_time_passes_and_its_calls_are_answered() {
+fn timeouts_and_replies_reach_a_process_that_blocks_in_place() {
     let node = proven(1);
     let server = Puppet::new(&node);
     let [sleeper, caller] = [(); 2].map(|()| Puppet::new(&node));
@@ -103,7 +103,7 @@ fn its_time_passes_and_its_calls_are_answered() {
 }
 
 #[test]
-fn who_waits_aside_can_be_killed_and_the_frame_is_as_good_as_before() {
+fn a_process_that_blocks_in_place_can_be_killed_and_its_frame_is_reusable() {
     let node = node_with(|config| {
         config.schedulers = 1;
         // So few that a lost one is missed.
@@ -162,7 +162,7 @@ fn no_thread_outlives_its_node() {
 
 /// Whose slices are over steps aside as well, time and again.
 #[test]
-fn who_computes_without_end_leaves_turns_to_others() {
+fn an_endless_computation_leaves_turns_to_other_processes() {
     let node = proven(1);
     let [spinner, other] = [(); 2].map(|()| Puppet::new(&node));
     spinner.tell("spin", &[], b"");
@@ -178,7 +178,7 @@ fn who_computes_without_end_leaves_turns_to_others() {
 }
 
 #[test]
-fn a_trap_after_the_wait_is_the_end_of_that_process_alone() {
+fn a_trap_after_the_wait_ends_that_process_alone() {
     let node = node_with(|config| config.schedulers = 1);
     let mut events = node.events();
     let fails = counter(
@@ -201,7 +201,7 @@ fn a_trap_after_the_wait_is_the_end_of_that_process_alone() {
 
 /// New code that loops where the old one returned: it is verified on what waits aside, and crossed.
 #[test]
-fn state_is_copied_and_crosses_from_a_stack_that_waits() {
+fn state_is_copied_and_upgraded_from_a_waiting_stack() {
     let node = node_with(|config| config.schedulers = 1);
     let handles = counter(
         "(call $set (i64.add (call $count) (i64.const 1)))",
@@ -243,7 +243,7 @@ fn state_is_copied_and_crosses_from_a_stack_that_waits() {
 }
 
 #[test]
-fn a_node_ends_with_guests_aside() {
+fn a_node_stops_while_guests_block_in_place() {
     let node = node_with(|config| config.schedulers = 2);
     let mut waiting = Vec::new();
     for version in 1..=6 {
@@ -266,7 +266,7 @@ fn a_node_ends_with_guests_aside() {
 /// Version after version starts out on the stacks; handlers wait now and then, some are killed while
 /// they do, and no answer is lost.
 #[test]
-fn versions_that_wait_come_and_go_under_load() {
+fn blocking_versions_are_swapped_under_load() {
     const ROUNDS: u32 = 24;
     let node = node_with(|config| {
         config.schedulers = 3;

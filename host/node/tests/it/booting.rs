@@ -41,7 +41,7 @@ fn logs(more: &str) -> String {
 }
 
 #[test]
-fn what_guests_say_while_the_tree_starts_is_heard() {
+fn log_lines_of_guests_during_the_start_are_events() {
     let folder = tempfile::tempdir().unwrap();
     let events = Events::default();
     let mut heard = events.listen();
@@ -59,7 +59,7 @@ fn what_guests_say_while_the_tree_starts_is_heard() {
 }
 
 #[test]
-fn what_guests_say_is_heard_when_the_boot_fails() {
+fn log_lines_of_guests_are_events_when_the_boot_fails() {
     let folder = tempfile::tempdir().unwrap();
     let events = Events::default();
     let mut heard = events.listen();
@@ -79,7 +79,7 @@ fn what_guests_say_is_heard_when_the_boot_fails() {
 }
 
 #[test]
-fn a_child_that_is_done_before_it_has_started_says_what_to_do() {
+fn a_child_that_ends_before_it_acknowledged_is_reported_with_the_fix() {
     for (end, how) in [
         ("(return (i32.const 2))", "`run` answered 2 (DONE)"),
         (
@@ -159,7 +159,7 @@ fn boot_with(limits: &str, small: &str, begins_with: u32) -> Result<App, BootErr
 }
 
 #[test]
-fn a_childs_memory_below_its_modules_is_shown_in_the_manifest() {
+fn a_child_with_less_memory_than_its_module_needs_is_reported_in_the_manifest() {
     // 20 pages are 1,280 KiB.
     let error = boot_with("", "1MiB", 20).unwrap_err();
     assert!(matches!(error, BootError::Manifest(_)), "{error:?}");
@@ -177,7 +177,7 @@ fn a_childs_memory_below_its_modules_is_shown_in_the_manifest() {
 }
 
 #[test]
-fn a_module_that_outgrows_a_childs_memory_is_refused() {
+fn a_module_that_needs_more_than_a_childs_memory_is_rejected() {
     let app = boot_with("", "1MiB", 16).unwrap();
     let node = app.node();
     let deploy = |begins_with| {
@@ -201,7 +201,7 @@ fn a_module_that_outgrows_a_childs_memory_is_refused() {
 }
 
 #[test]
-fn a_module_and_a_child_may_have_more_than_the_others() {
+fn a_module_or_a_child_can_have_a_higher_memory_limit() {
     let app = boot_with("[limits]\nmemory = \"256KiB\"", "1MiB", 14).unwrap();
     let node = app.node();
     let grow = |name| ask(node, node.find(name).unwrap());
@@ -214,7 +214,7 @@ fn a_module_and_a_child_may_have_more_than_the_others() {
 /// Nobody's limit holds while a module is loaded: what it begins with is the same
 /// for all. But there is a most that anybody may have.
 #[test]
-fn a_start_function_takes_no_more_memory_than_any_process_may_have() {
+fn a_start_function_is_held_to_the_memory_limit_of_processes() {
     let grows = "(start $grow)
         (func $grow (loop $l (br_if $l (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))))";
     let folder = tempfile::tempdir().unwrap();
@@ -226,7 +226,7 @@ fn a_start_function_takes_no_more_memory_than_any_process_may_have() {
 }
 
 #[test]
-fn a_module_that_is_missing_says_what_to_do() {
+fn a_missing_module_is_reported_with_the_fix() {
     let folder = tempfile::tempdir().unwrap();
     let error = boot(folder.path(), "(module)", Events::default()).unwrap_err();
     assert_eq!(error.help(), None, "the message itself says it: {error}");
@@ -239,7 +239,7 @@ fn a_module_that_is_missing_says_what_to_do() {
 }
 
 #[test]
-fn the_end_of_the_tree_is_waited_for() {
+fn the_node_waits_for_the_end_of_the_tree() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();

@@ -22,7 +22,7 @@ fn exempt(node: &Node, pid: Pid) -> bool {
 }
 
 #[test]
-fn a_loop_that_takes_upgrade_is_woken_and_crosses() {
+fn a_loop_that_takes_upgrade_is_woken_and_upgraded() {
     let node = node();
     deploy(&node, "loops", &loops(true, "(call $count)"));
     let pid = spawn(&node, "loops", b"");
@@ -48,13 +48,13 @@ fn a_loop_that_takes_upgrade_is_woken_and_crosses() {
 /// A node whose sweeper does not come.
 fn unswept(change: impl FnOnce(&mut exuvia_node::NodeConfig)) -> exuvia_node::Node {
     node_with(|config| {
-        config.sweep_after = Duration::from_secs(3_600);
+        config.background_upgrade_after = Duration::from_secs(3_600);
         change(config);
     })
 }
 
 #[test]
-fn a_loop_that_takes_upgrade_is_woken_to_go_back() {
+fn a_loop_that_takes_upgrade_is_woken_for_a_rollback() {
     let node = unswept(|_| {});
     deploy(&node, "loops", &loops(true, "(i64.const 1)"));
     let pid = spawn(&node, "loops", b"");
@@ -75,7 +75,7 @@ fn a_loop_that_takes_upgrade_is_woken_to_go_back() {
 }
 
 #[test]
-fn a_loop_that_takes_upgrade_is_woken_when_its_release_goes_back_by_itself() {
+fn a_loop_that_takes_upgrade_is_woken_for_an_automatic_rollback() {
     let node = unswept(|config| config.release_threshold = 1);
     deploy(&node, "loops", &loops(true, "(i64.const 1)"));
     let (first, second) = (spawn(&node, "loops", b""), spawn(&node, "loops", b""));
@@ -101,7 +101,7 @@ fn a_loop_that_takes_upgrade_is_woken_when_its_release_goes_back_by_itself() {
 /// Whoever looks at a process keeps others from looking meanwhile; whoever wants
 /// to wake it must not take that for an answer.
 #[test]
-fn a_loop_that_is_inspected_all_the_time_is_woken_to_go_back() {
+fn a_loop_under_constant_inspection_is_woken_for_a_rollback() {
     let node = unswept(|_| {});
     deploy(&node, "loops", &loops(true, "(i64.const 1)"));
     let pid = spawn(&node, "loops", b"");
@@ -134,7 +134,7 @@ fn a_loop_that_is_inspected_all_the_time_is_woken_to_go_back() {
 }
 
 #[test]
-fn a_loop_without_the_flag_refuses_the_commit() {
+fn a_loop_without_the_flag_blocks_the_commit() {
     let node = node();
     deploy(&node, "loops", &loops(false, "(call $count)"));
     let pid = spawn(&node, "loops", b"");
@@ -153,7 +153,7 @@ fn a_loop_without_the_flag_refuses_the_commit() {
 }
 
 #[test]
-fn a_loop_that_is_left_stays_on_its_version_until_it_ends() {
+fn an_exempt_loop_stays_on_its_version_until_it_ends() {
     let node = node();
     deploy(&node, "loops", &loops(false, "(call $count)"));
     let pid = spawn(&node, "loops", b"");
@@ -192,7 +192,7 @@ fn a_loop_that_is_left_stays_on_its_version_until_it_ends() {
 }
 
 #[test]
-fn a_loop_may_be_killed_for_the_commit() {
+fn a_loop_can_be_killed_for_the_commit() {
     let node = node();
     deploy(&node, "puppet", &puppet::text(1));
     deploy(&node, "loops", &loops(false, "(call $count)"));
@@ -214,7 +214,7 @@ fn a_loop_may_be_killed_for_the_commit() {
 }
 
 #[test]
-fn the_same_bytes_again_tell_of_those_that_were_left_and_may_end_them() {
+fn deploying_the_same_bytes_reports_exempt_processes_and_can_kill_them() {
     let node = node();
     deploy(&node, "puppet", &puppet::text(1));
     deploy(&node, "actor", &counts().text());
@@ -285,7 +285,7 @@ fn the_same_bytes_again_tell_of_those_that_were_left_and_may_end_them() {
 }
 
 #[test]
-fn the_next_swap_with_kill_ends_those_that_were_left_before() {
+fn the_next_swap_with_kill_ends_processes_that_were_exempt() {
     let node = node();
     let answers = |n: u32| vec![module("loops", &loops(false, &format!("(i64.const {n})")))];
     let options = |loops| DeployOptions {
@@ -307,7 +307,7 @@ fn the_next_swap_with_kill_ends_those_that_were_left_before() {
 }
 
 #[test]
-fn a_loop_that_was_met_too_late_is_left_and_may_stay() {
+fn a_loop_that_appears_after_the_commit_is_exempt() {
     // It waits within a handler at the swap. Then it waits for anything, and
     // for the tag 7 again, and never returns.
     let stays = "(loop $stays
@@ -350,7 +350,7 @@ fn a_loop_that_was_met_too_late_is_left_and_may_stay() {
 }
 
 #[test]
-fn who_was_left_is_not_left_where_its_version_is_current_again() {
+fn an_exempt_process_is_current_again_when_its_version_is() {
     let node = node();
     let answers = |n: u32| vec![module("loops", &loops(false, &format!("(i64.const {n})")))];
     let leave = DeployOptions {
@@ -377,7 +377,7 @@ fn who_was_left_is_not_left_where_its_version_is_current_again() {
 // ---- ways over -------------------------------------------------------------------
 
 #[test]
-fn state_is_given_up_only_with_consent() {
+fn state_is_discarded_only_with_consent() {
     let none = Actor {
         state: Some(""),
         ..counts()
@@ -410,7 +410,7 @@ fn state_is_given_up_only_with_consent() {
 }
 
 #[test]
-fn a_crossing_that_fails_after_the_commit_leaves_the_process_as_it_is() {
+fn an_upgrade_that_fails_after_the_commit_leaves_the_process_unchanged() {
     // Its state changes in a handler that began before the commit.
     let waits = "(if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 119)) (then
         (i32.store (i32.const 128) (i32.const 48))
@@ -475,11 +475,11 @@ fn takes(schema: u32, from: u32, adds: u64) -> String {
 }
 
 fn sleepers(config: &mut exuvia_node::NodeConfig) {
-    config.sweep_after = Duration::from_secs(3_600);
+    config.background_upgrade_after = Duration::from_secs(3_600);
 }
 
 #[test]
-fn a_sleeper_crosses_two_versions_in_one_step() {
+fn an_idle_process_is_upgraded_over_two_versions_in_one_step() {
     let node = node_with(sleepers);
     let with = |state: &str| {
         Actor {
@@ -504,7 +504,7 @@ fn a_sleeper_crosses_two_versions_in_one_step() {
 }
 
 #[test]
-fn a_sleeper_crosses_through_the_schema_between() {
+fn an_idle_process_is_upgraded_through_the_schema_between() {
     let node = node_with(sleepers);
     let with = |state: &str| {
         Actor {
@@ -526,8 +526,8 @@ fn a_sleeper_crosses_through_the_schema_between() {
 }
 
 #[test]
-fn the_sweeper_crosses_sleepers_and_old_versions_go() {
-    let node = node_with(|config| config.sweep_after = Duration::from_millis(20));
+fn the_background_upgrader_upgrades_idle_processes_and_old_versions_are_unloaded() {
+    let node = node_with(|config| config.background_upgrade_after = Duration::from_millis(20));
     deploy(&node, "actor", &counts().text());
     let pids: Vec<_> = (0..100).map(|_| spawn(&node, "actor", b"")).collect();
     for pid in &pids {
@@ -560,7 +560,7 @@ fn the_sweeper_crosses_sleepers_and_old_versions_go() {
 }
 
 #[test]
-fn whoever_waits_for_a_reply_survives_the_swap_of_both_ends() {
+fn a_process_that_waits_for_a_reply_survives_the_swap_of_both_ends() {
     let (node, friend, actor) = cast(counts());
     // It asks its friend in the middle of a handler, and counts the answer.
     let asks = "(i32.store (i32.const 128) (i32.const 48))
@@ -588,7 +588,7 @@ fn whoever_waits_for_a_reply_survives_the_swap_of_both_ends() {
 }
 
 #[test]
-fn a_crossing_calls_nothing_but_what_is_served_there() {
+fn only_allowed_host_calls_work_during_an_upgrade() {
     let (node, _, actor) = cast(counts());
     let sends = STATE.replace(
         "(drop (call $state_get",

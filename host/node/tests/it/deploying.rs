@@ -101,7 +101,7 @@ fn at_once<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
 // ---- consent ---------------------------------------------------------------------
 
 #[test]
-fn a_refused_deployment_leaves_nobody_on_their_version() {
+fn a_rejected_deployment_exempts_no_process() {
     let (node, hold) = holding("loops", SwapStage::Prepared, |_| {});
     hold.deploy(&node, "loops", &looping(1));
     deploy(&node, "other", &answers(1));
@@ -127,7 +127,7 @@ fn a_refused_deployment_leaves_nobody_on_their_version() {
 }
 
 #[test]
-fn consent_to_leave_ends_where_the_old_code_has_become_current_again() {
+fn an_exemption_ends_when_the_old_code_is_current_again() {
     let node = node();
     let second = || vec![module("loops", &looping(2))];
     deploy(&node, "loops", &looping(1));
@@ -149,7 +149,7 @@ fn consent_to_leave_ends_where_the_old_code_has_become_current_again() {
 }
 
 #[test]
-fn who_was_left_and_loops_no_more_goes_along_with_the_next_deployment() {
+fn an_exempt_process_at_rest_joins_the_next_deployment() {
     // It loops until it is told to end that.
     let stays = "(loop $stays
         (i32.store (i32.const 128) (i32.const 48))
@@ -192,7 +192,7 @@ fn who_was_left_and_loops_no_more_goes_along_with_the_next_deployment() {
 // ---- beside one another -----------------------------------------------------------
 
 #[test]
-fn the_way_back_waits_for_no_deployment_and_is_not_undone_by_it() {
+fn a_rollback_does_not_wait_for_a_deployment_and_is_not_undone_by_it() {
     for stage in [SwapStage::Loaded, SwapStage::Prepared] {
         let (node, hold) = holding("actor", stage, |_| {});
         hold.deploy(&node, "actor", &answers(1));
@@ -228,7 +228,7 @@ fn the_way_back_waits_for_no_deployment_and_is_not_undone_by_it() {
 }
 
 #[test]
-fn code_that_goes_back_by_itself_has_a_deployment_verified_again() {
+fn an_automatic_rollback_has_a_pending_deployment_verified_again() {
     let (node, hold) = holding("actor", SwapStage::Prepared, |config| {
         config.release_threshold = 1;
     });
@@ -252,7 +252,7 @@ fn code_that_goes_back_by_itself_has_a_deployment_verified_again() {
 }
 
 #[test]
-fn a_deployment_waits_for_none_of_other_modules() {
+fn deployments_of_different_modules_do_not_wait_for_each_other() {
     for stage in [SwapStage::Loaded, SwapStage::Prepared] {
         let (node, hold) = holding("slow", stage, |_| {});
         hold.deploy(&node, "slow", &answers(1));
@@ -278,9 +278,9 @@ fn a_deployment_waits_for_none_of_other_modules() {
 }
 
 #[test]
-fn what_is_being_deployed_is_not_unloaded_meanwhile() {
+fn a_version_is_not_unloaded_while_it_is_being_deployed() {
     let (node, hold) = holding("actor", SwapStage::Prepared, |config| {
-        config.sweep_after = Duration::from_millis(5);
+        config.background_upgrade_after = Duration::from_millis(5);
     });
     hold.deploy(&node, "actor", &answers(1));
     let held = hold.begin(&node, "actor", &answers(2), DeployOptions::default());
@@ -328,7 +328,7 @@ fn kill_ends_a_handler_that_never_returns() {
 }
 
 #[test]
-fn kill_of_the_same_code_again_ends_it_too() {
+fn kill_with_the_same_code_ends_it_too() {
     let (node, _friend, actor) = cast(handles(SPINS));
     post(&node, actor, b"s");
     eventually("it spins", || of(&node, actor).state == "preempted");
@@ -342,7 +342,7 @@ fn kill_of_the_same_code_again_ends_it_too() {
 }
 
 #[test]
-fn kill_names_a_handler_that_waits_and_lets_it_end() {
+fn kill_names_a_waiting_handler_and_lets_it_finish() {
     let waits = "(i32.store (i32.const 128) (i32.const 48))
         (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 1) (i64.const 7)))";
     let (node, _friend, actor) = cast(handles(waits));
@@ -370,8 +370,8 @@ fn loaded(node: &Node, name: &str) -> Vec<u32> {
 }
 
 #[test]
-fn however_many_swaps_there_are_one_that_was_left_keeps_its_own_version() {
-    let node = node_with(|config| config.sweep_after = Duration::from_millis(5));
+fn an_exempt_process_keeps_only_its_own_version_over_many_swaps() {
+    let node = node_with(|config| config.background_upgrade_after = Duration::from_millis(5));
     deploy(&node, "loops", &looping(1));
     let pid = spawn(&node, "loops", b"");
     assert_eq!(ask(&node, pid), 1);
@@ -387,8 +387,8 @@ fn however_many_swaps_there_are_one_that_was_left_keeps_its_own_version() {
 }
 
 #[test]
-fn however_many_swaps_there_are_one_that_is_idle_in_probation_keeps_few() {
-    let node = node_with(|config| config.sweep_after = Duration::from_millis(5));
+fn an_idle_process_in_probation_keeps_few_versions_over_many_swaps() {
+    let node = node_with(|config| config.background_upgrade_after = Duration::from_millis(5));
     deploy(&node, "actor", &answers(1));
     let pid = spawn(&node, "actor", b"");
     assert_eq!(ask(&node, pid), 1);
@@ -437,7 +437,7 @@ fn refused(node: &Node, wat: &str, pid: Pid, parts: &[&str]) {
 }
 
 #[test]
-fn new_code_to_which_no_process_can_ever_cross_is_refused() {
+fn new_code_that_no_process_can_upgrade_to_is_rejected() {
     let state = crate::actors::STATE;
     let node = node();
     deploy(&node, "actor", &resident(1, ""));
@@ -463,7 +463,7 @@ fn new_code_to_which_no_process_can_ever_cross_is_refused() {
 }
 
 #[test]
-fn new_code_that_loads_no_state_is_refused_though_all_are_busy() {
+fn new_code_that_cannot_load_state_is_rejected_even_if_all_processes_are_busy() {
     let waits = "(i32.store (i32.const 128) (i32.const 48))
         (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 1) (i64.const 7)))";
     let node = node();
@@ -494,7 +494,7 @@ fn new_code_that_loads_no_state_is_refused_though_all_are_busy() {
 // ---- who does not run it -------------------------------------------------------------------
 
 #[test]
-fn a_process_that_went_back_is_shown_as_such_until_it_crosses_or_all_go_back() {
+fn a_reverted_process_is_shown_until_it_is_upgraded_or_all_are_rolled_back() {
     for back in [false, true] {
         let node = node();
         deploy(&node, "actor", &counts().text());

@@ -35,7 +35,7 @@ fn is_refused(parent: &Puppet) {
 }
 
 #[test]
-fn descendants_count_wherever_they_are_below() {
+fn descendants_count_at_any_depth() {
     let node = node();
     deploy(&node, "puppet", &puppet::text(1));
     let (a, stranger) = (bounded(&node, 3), Puppet::new(&node));
@@ -70,7 +70,7 @@ fn descendants_count_wherever_they_are_below() {
 }
 
 #[test]
-fn a_child_may_be_given_a_lower_bound_and_no_higher_one() {
+fn a_child_can_have_a_lower_bound_but_not_a_higher_one() {
     let node = node();
     deploy(&node, "puppet", &puppet::text(1));
     let a = bounded(&node, 6);
@@ -96,7 +96,7 @@ fn a_child_may_be_given_a_lower_bound_and_no_higher_one() {
 }
 
 #[test]
-fn what_a_guests_supervisor_starts_counts_as_the_guests() {
+fn children_of_a_guests_supervisor_count_as_the_guests() {
     let node = node();
     deploy(&node, "puppet", &puppet::text(1));
     let a = bounded(&node, 2);
@@ -124,7 +124,7 @@ fn what_a_guests_supervisor_starts_counts_as_the_guests() {
 /// Started again, a child does not begin to count anew: what those before it have
 /// left behind is still there.
 #[test]
-fn a_bound_in_the_manifest_holds_through_restarts() {
+fn a_bound_in_the_manifest_survives_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let puppet = wat::parse_str(puppet::text(1)).unwrap();
     std::fs::write(folder.path().join("puppet.wasm"), puppet).unwrap();
@@ -193,7 +193,7 @@ fn wants_more(node: &Node, bomb: Pid) -> i32 {
 }
 
 #[test]
-fn children_that_spawn_children_without_end_meet_the_bound_and_the_node_goes_on() {
+fn endless_spawning_meets_the_bound_and_the_node_continues() {
     let node = node_with(|config| config.processes = 2_000);
     deploy(&node, "puppet", &puppet::text(1));
     deploy(&node, "bomb", &bomb());

@@ -73,8 +73,8 @@ fn stays_flat(node: &Node, times: u64, mut act: impl FnMut(u64), settle: impl Fn
 }
 
 #[test]
-fn swaps_leave_nothing() {
-    let node = node_with(|config| config.sweep_after = Duration::from_millis(5));
+fn swaps_leak_nothing() {
+    let node = node_with(|config| config.background_upgrade_after = Duration::from_millis(5));
     // No two alike, so that each is compiled and has a version of its own.
     let answers = |number: u64| counter("", &format!("(i64.const {number})"), STATE);
     deploy(&node, "m", &answers(1_000_000));
@@ -100,7 +100,7 @@ fn swaps_leave_nothing() {
 }
 
 #[test]
-fn processes_leave_nothing() {
+fn processes_leak_nothing() {
     const AT_ONCE: u64 = 1_000;
     let node = node_with(|_| {});
     let child = format!(
@@ -143,7 +143,7 @@ fn processes_leave_nothing() {
 }
 
 #[test]
-fn messages_leave_nothing() {
+fn messages_leak_nothing() {
     const AT_ONCE: u64 = 10_000;
     let node = node_with(|_| {});
     // Adds the number in each message to its count.

@@ -20,7 +20,7 @@ fn sorted(mut pids: Vec<exuvia_node::Pid>) -> Vec<exuvia_node::Pid> {
 }
 
 #[test]
-fn who_joins_is_a_member_once_and_until_it_leaves_or_ends() {
+fn a_process_is_a_member_once_until_it_leaves_or_ends() {
     let (node, [a, b, c]) = three();
     assert_eq!(a.members("room"), (0, vec![]));
     for puppet in [&a, &b, &c, &b] {
@@ -44,7 +44,7 @@ fn who_joins_is_a_member_once_and_until_it_leaves_or_ends() {
 }
 
 #[test]
-fn what_is_published_reaches_all_members_and_nobody_else() {
+fn a_publication_reaches_all_members_and_no_other_process() {
     let (node, [a, b, c]) = three();
     a.group("group_join", "room", a.pid).ok();
     a.group("group_join", "room", b.pid).ok();
@@ -79,7 +79,7 @@ fn a_member_whose_mailbox_is_full_is_not_counted() {
 }
 
 #[test]
-fn a_process_is_in_so_many_groups() {
+fn the_groups_of_a_process_are_limited() {
     let (node, [a, b, _]) = three();
     let system = node.system();
     for number in 0..limits::GROUPS {

@@ -49,7 +49,7 @@ fn glutton() -> String {
 }
 
 #[test]
-fn whoever_fails_for_want_of_memory_ends_with_that_reason() {
+fn a_process_that_fails_for_lack_of_memory_ends_with_that_reason() {
     let node = node();
     deploy(&node, "glutton", &glutton());
     let mut events = node.events();
@@ -71,7 +71,7 @@ fn whoever_fails_for_want_of_memory_ends_with_that_reason() {
 }
 
 #[test]
-fn many_gluttons_end_and_the_node_lives() {
+fn processes_that_take_all_memory_end_and_the_node_lives() {
     let node = node();
     deploy(&node, "glutton", &glutton());
     let other = spawn(&node, "glutton", b"");
@@ -117,7 +117,7 @@ fn deep_recursion_traps() {
 }
 
 #[test]
-fn a_message_may_be_so_large() {
+fn the_size_of_a_message_is_limited() {
     let (node, a) = limited(Limits {
         message_bytes: 1_500,
         ..Limits::default()
@@ -286,7 +286,7 @@ fn a_flood_loses_nothing_that_was_accepted() {
 
 /// Whoever looks through a long mailbox pays for it, and does so once.
 #[test]
-fn a_selective_receive_costs_what_it_looks_at() {
+fn a_selective_receive_is_charged_for_the_messages_that_it_scans() {
     let (node, a) = limited(Limits::default());
     let used = || a.act("info", &[info::REDUCTIONS.into()], b"").result;
     let looking = |tag: u64| {
@@ -308,7 +308,7 @@ fn a_selective_receive_costs_what_it_looks_at() {
 }
 
 #[test]
-fn so_many_children_may_live_at_once() {
+fn the_number_of_live_children_is_limited() {
     let (node, a) = limited(Limits {
         children: 3,
         ..Limits::default()
@@ -375,7 +375,7 @@ fn with_pages(pages: u32) -> String {
 }
 
 #[test]
-fn a_process_that_begins_with_more_memory_than_it_may_have_is_not_spawned() {
+fn a_process_that_needs_more_memory_than_its_limit_is_not_spawned() {
     let (node, a) = limited(Limits {
         memory: 4 * PAGE,
         children: 1,
@@ -421,7 +421,7 @@ fn a_process_that_begins_with_more_memory_than_it_may_have_is_not_spawned() {
 
 /// Children that rest keep their arguments, which no mailbox counts.
 #[test]
-fn the_arguments_of_children_count_for_their_parent() {
+fn the_arguments_of_children_are_charged_to_their_parent() {
     let node = node_with(|config| config.limits.mailbox_bytes = 1 << 20);
     // Spawns children of its own kind with 60,000 bytes each until it cannot, and replies how
     // many they were. A child does not take its INIT, for which its buffer is too small.
@@ -453,10 +453,10 @@ fn the_arguments_of_children_count_for_their_parent() {
 }
 
 #[test]
-fn a_fork_bomb_meets_the_tables_limit_and_the_node_lives() {
+fn a_fork_bomb_meets_the_limit_on_processes_and_the_node_lives() {
     let node = node_with(|config| {
         config.processes = 500;
-        config.sweep_after = std::time::Duration::from_millis(20);
+        config.background_upgrade_after = std::time::Duration::from_millis(20);
     });
     deploy(&node, "puppet", &puppet::text(1));
     let a = Puppet::new(&node);
@@ -510,7 +510,7 @@ fn a_fork_bomb_meets_the_tables_limit_and_the_node_lives() {
 }
 
 #[test]
-fn a_full_table_answers_limit_and_says_so() {
+fn a_full_process_table_returns_limit_and_is_reported() {
     let node = node_with(|config| config.processes = 64);
     deploy(&node, "puppet", &puppet::text(1));
     let a = Puppet::new(&node);

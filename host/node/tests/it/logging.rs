@@ -24,7 +24,7 @@ fn logs(lines: u32) -> String {
 }
 
 #[test]
-fn a_flood_is_cut_and_told_of_and_hides_nobody() {
+fn a_flood_is_cut_and_reported_and_hides_no_other_module() {
     let rules = LogRules {
         level: Some(Level::Warn),
         modules: BTreeMap::from([("chatty".into(), Some(Level::Debug))]),

@@ -24,7 +24,7 @@ fn bytes(count: u64) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn a_state_is_seen_wherever_it_is_and_not_changed() {
+fn state_can_be_read_wherever_it_is_without_a_change() {
     // One frame: of two processes one is paged out.
     let node = node_with(|config| config.frames = 16);
     deploy(&node, "counter", &counting());
@@ -47,7 +47,7 @@ fn a_state_is_seen_wherever_it_is_and_not_changed() {
 }
 
 #[test]
-fn what_cannot_be_seen_is_said() {
+fn unreadable_state_is_reported() {
     let node = node();
     deploy(&node, "stateless", &counter("", "(call $count)", ""));
     let pid = spawn(&node, "stateless", &[]);
@@ -82,7 +82,7 @@ fn what_cannot_be_seen_is_said() {
 }
 
 #[test]
-fn a_trace_has_what_a_process_takes_and_sends_and_ends_at_its_limit() {
+fn a_trace_has_received_and_sent_messages_and_ends_at_its_limit() {
     let node = node();
     deploy(&node, "counter", &counting());
     let pid = spawn(&node, "counter", &[]);
@@ -131,7 +131,7 @@ fn a_trace_has_what_a_process_takes_and_sends_and_ends_at_its_limit() {
 }
 
 #[test]
-fn a_slow_reader_of_a_trace_is_told_what_it_missed() {
+fn a_slow_reader_of_a_trace_gets_the_number_of_lost_lines() {
     let node = node();
     deploy(&node, "counter", &counting());
     let pid = spawn(&node, "counter", &[]);
@@ -153,7 +153,7 @@ fn a_slow_reader_of_a_trace_is_told_what_it_missed() {
 }
 
 #[test]
-fn samples_tell_who_has_run_and_how_much() {
+fn samples_show_which_processes_ran_and_how_much() {
     let node = node();
     let spins = "(loop $on (br $on))";
     deploy(&node, "counter", &counting());
@@ -215,7 +215,7 @@ fn look_is_cheap(node: &Node) {
 /// A continuation that does not end keeps its process on old code, and with it the
 /// release from completing: it is said where somebody looks.
 #[test]
-fn who_holds_up_a_release_is_seen() {
+fn processes_that_keep_a_release_loaded_are_listed() {
     let waits = |more: &str| {
         format!(
             r#"(module

@@ -33,7 +33,7 @@ fn monitor_name(puppet: &Puppet, name: &[u8]) -> puppet::Done {
 }
 
 #[test]
-fn a_monitor_by_name_is_of_who_has_it_now() {
+fn a_monitor_by_name_is_of_the_current_holder() {
     let node = with_puppets();
     let (a, b) = (Puppet::new(&node), Puppet::new(&node));
     b.name("register", b"bee", b.pid).ok();
@@ -78,7 +78,7 @@ fn with_priority(node: &Node, highest: Priority) -> Puppet {
 }
 
 #[test]
-fn a_priority_is_what_the_limits_allow() {
+fn a_priority_is_bounded_by_the_limits() {
     let node = all_priorities();
     deploy(&node, "puppet", &puppet::text(1));
     let set = |puppet: &Puppet, to: i64| puppet.act("set_priority", &[to], b"").result;
@@ -106,7 +106,7 @@ fn a_priority_is_what_the_limits_allow() {
 
 /// All go on at each priority, also when they are preempted again and again.
 #[test]
-fn processes_of_all_priorities_get_done() {
+fn processes_of_all_priorities_finish() {
     let node = all_priorities();
     // Spins for a second or so of one core, in all.
     let spins = counter(
@@ -145,7 +145,7 @@ fn processes_of_all_priorities_get_done() {
 /// With strangers' code on the node, one that may have high priority and never rests
 /// must not keep the others from running, nor an operator from ending it.
 #[test]
-fn who_spins_with_high_priority_keeps_nobody_from_running() {
+fn a_spinning_process_of_high_priority_starves_no_other() {
     let node = node_with(|config| {
         config.limits.priority = Priority::High;
         config.schedulers = 1;
@@ -289,7 +289,7 @@ fn a_suspended_process_takes_no_messages_and_loses_none() {
 }
 
 #[test]
-fn a_suspended_process_ends_when_it_is_told_to() {
+fn a_suspended_process_can_be_stopped() {
     let node = with_puppets();
     let (a, b) = (Puppet::new(&node), Puppet::new(&node));
     a.trap_exit(true);
@@ -306,7 +306,7 @@ fn a_suspended_process_ends_when_it_is_told_to() {
 
 /// Who waits in the middle of a handler finishes it first.
 #[test]
-fn a_message_that_is_being_handled_is_finished() {
+fn a_message_in_progress_is_finished_before_the_suspension() {
     let node = with_puppets();
     let a = Puppet::new(&node);
     let sleeps = a.begin("receive", &[puppet::HEADER, BUFFER, ROOM, -1, 1, 3], b"");
@@ -338,7 +338,7 @@ fn last(events: &mut tokio::sync::broadcast::Receiver<Event>) -> String {
 }
 
 #[test]
-fn a_report_of_a_failure_has_the_message_that_was_handled() {
+fn a_crash_report_has_the_message_that_was_handled() {
     let node = node();
     deploy(
         &node,

@@ -36,7 +36,7 @@ fn all_count(node: &Node, processes: usize, rounds: u64) {
 }
 
 #[test]
-fn a_megabyte_a_message_does_not_stay_in_each_frame() {
+fn memory_of_large_messages_does_not_stay_in_frames() {
     const MOST: u64 = 4 << 20;
     let node = node_with(|config| config.frame_memory = MOST);
     deploy(&node, "m", &spendthrift());
@@ -53,7 +53,7 @@ fn a_megabyte_a_message_does_not_stay_in_each_frame() {
 }
 
 #[test]
-fn the_numbers_of_paging_are_told() {
+fn paging_counters_are_reported() {
     let node = node_with(|config| {
         config.frames = 4;
         config.schedulers = 1;
@@ -85,7 +85,7 @@ fn the_numbers_of_paging_are_told() {
 }
 
 #[test]
-fn frames_get_a_part_of_the_machine_if_nothing_is_said() {
+fn by_default_frames_get_a_share_of_the_memory() {
     let node = node();
     let memory = node.info().frame_memory;
     let installed = std::fs::read_to_string("/proc/meminfo").unwrap();
@@ -98,7 +98,7 @@ fn frames_get_a_part_of_the_machine_if_nothing_is_said() {
 /// A whole node, with real schedulers and what it takes for itself by default, in 24 GiB
 /// of addresses: five frames or less.
 #[test]
-fn a_node_with_few_addresses_serves_everybody() {
+fn a_node_with_little_address_space_serves_all_processes() {
     if std::env::var_os(CHILD).is_some() {
         for frames in [0, 64] {
             let node = node_with(|config| config.frames = frames);
@@ -113,7 +113,7 @@ fn a_node_with_few_addresses_serves_everybody() {
     }
     // `timeout` ends it in any case.
     let script = r#"ulimit -S -v 25165824; exec timeout -s KILL 300 "$0" "$@""#;
-    let test = "pressure::a_node_with_few_addresses_serves_everybody";
+    let test = "pressure::a_node_with_little_address_space_serves_all_processes";
     let output = Command::new("sh")
         .args(["-c", script])
         .arg(std::env::current_exe().unwrap())

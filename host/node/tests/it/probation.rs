@@ -11,7 +11,7 @@ use crate::puppet::{self, Puppet};
 // ---- transactions --------------------------------------------------------------
 
 #[test]
-fn held_messages_are_seen_when_the_handler_returns_and_only_then() {
+fn deferred_messages_are_delivered_when_the_handler_returns() {
     let (node, friend, actor) = cast(counts());
     let second = spawn(&node, "actor", &friend.pid.to_bytes());
     assert_eq!(ask(&node, second), 0);
@@ -39,7 +39,7 @@ fn guests(node: &Node) -> usize {
 }
 
 #[test]
-fn nothing_that_a_failed_handler_asked_for_has_happened() {
+fn effects_of_a_failed_handler_are_discarded() {
     let (node, friend, actor) = cast(counts());
     let other = spawn(&node, "actor", &friend.pid.to_bytes());
     assert_eq!(ask(&node, other), 0);
@@ -88,7 +88,7 @@ fn nothing_that_a_failed_handler_asked_for_has_happened() {
 }
 
 #[test]
-fn a_kill_is_held_too() {
+fn a_kill_is_deferred_too() {
     let (node, friend, actor) = cast(counts());
     let message = ["(drop (call $kill (i32.const 24)))", X].concat();
     deploy(&node, "actor", &handles(&message).text());
@@ -142,7 +142,7 @@ fn a_timer_that_a_failed_handler_cancelled_still_fires() {
 }
 
 #[test]
-fn names_and_the_trapping_of_exits_are_undone() {
+fn names_and_exit_trapping_are_undone() {
     let first = "(drop (call $self (i32.const 200))) (drop (call $register (i32.const 1056) (i32.const 8) (i32.const 200)))";
     let (node, friend, actor) = cast(handles(first));
     post(&node, actor, b"");
@@ -208,7 +208,7 @@ fn a_call_that_blocks_closes_the_transaction() {
 
 /// A transaction holds so much; one call more lets everything happen and ends it.
 #[test]
-fn a_transaction_holds_so_much_and_no_more() {
+fn a_transaction_is_bounded() {
     for (sends, bytes, returns) in [
         (1_000, 8, true),
         (1_001, 8, false),
@@ -267,7 +267,7 @@ fn an_exit_in_a_transaction_is_an_exit() {
 }
 
 #[test]
-fn after_three_messages_a_trap_is_an_ordinary_end() {
+fn after_three_messages_a_trap_is_an_ordinary_exit() {
     for (good, returns) in [(0, true), (1, true), (2, true), (3, false)] {
         let (node, _, actor) = cast(counts());
         let mut events = node.events();
@@ -323,7 +323,7 @@ fn the_state_before_the_first_message_comes_back_exactly() {
 }
 
 #[test]
-fn messages_keep_their_order_when_one_goes_back() {
+fn messages_keep_their_order_when_one_is_put_back() {
     for fails_at in ["1", "2", "3", "4"] {
         let node = node_with(|config| config.schedulers = 1);
         let digits = handles(DIGIT);
@@ -363,7 +363,7 @@ fn messages_keep_their_order_when_one_goes_back() {
 // ---- releases ------------------------------------------------------------------
 
 #[test]
-fn a_process_that_dies_amid_an_upgrade_fails_nobody() {
+fn a_process_that_dies_during_an_upgrade_fails_no_other() {
     let node = node();
     deploy(&node, "actor", &counts().text());
     let pids: Vec<_> = (0..200).map(|_| spawn(&node, "actor", b"")).collect();
@@ -394,7 +394,7 @@ fn a_process_that_dies_amid_an_upgrade_fails_nobody() {
 }
 
 #[test]
-fn a_third_version_while_two_are_in_use_kills_nobody() {
+fn a_third_version_while_two_are_in_use_kills_no_process() {
     let node = node();
     let answer = |n: u64| format!("(i64.const {n})");
     deploy(&node, "loops", &loops(false, &answer(1)));
@@ -432,7 +432,7 @@ fn a_third_version_while_two_are_in_use_kills_nobody() {
 }
 
 #[test]
-fn processes_born_in_a_bad_release_go_back_with_it() {
+fn processes_spawned_in_a_bad_release_are_rolled_back_with_it() {
     let node = node();
     deploy(&node, "actor", &counts().text());
     let old: Vec<_> = (0..3).map(|_| spawn(&node, "actor", b"")).collect();
@@ -471,7 +471,7 @@ fn processes_born_in_a_bad_release_go_back_with_it() {
 }
 
 #[test]
-fn a_process_that_returned_stays_back_until_the_next_release() {
+fn a_reverted_process_stays_reverted_until_the_next_release() {
     let (node, _, actor) = cast(counts());
     deploy(&node, "actor", &handles("(unreachable)").text());
     post(&node, actor, b"");
@@ -489,7 +489,7 @@ fn a_process_that_returned_stays_back_until_the_next_release() {
 }
 
 #[test]
-fn without_probation_a_trap_is_an_end() {
+fn without_probation_a_trap_ends_the_process() {
     let node = node_with(|config| config.probation = 0);
     deploy(&node, "actor", &counts().text());
     let actor = spawn(&node, "actor", b"");

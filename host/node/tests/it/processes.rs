@@ -7,7 +7,7 @@ use exuvia_node::{CallFailed, Filter, Pid, SpawnOptions, TargetError};
 use crate::guests::{COUNTER, ask, counter, deploy, node, node_with, spawn};
 
 #[test]
-fn the_counter_of_the_abi_counts() {
+fn the_counter_of_the_abi_page_counts() {
     let node = node();
     deploy(&node, "counter", COUNTER);
     let pid = spawn(&node, "counter", &7u64.to_le_bytes());
@@ -20,7 +20,7 @@ fn the_counter_of_the_abi_counts() {
 }
 
 #[test]
-fn numbers_that_no_pid_has_find_nobody() {
+fn numbers_that_are_no_pid_find_no_process() {
     let node = node();
     deploy(&node, "counter", COUNTER);
     let pid = spawn(&node, "counter", b"");
@@ -57,7 +57,7 @@ fn a_thousand_processes_share_a_few_frames_and_keep_their_states() {
 }
 
 #[test]
-fn a_trap_ends_the_process_with_its_backtrace_and_nobody_else() {
+fn a_trap_ends_only_its_process_and_reports_a_backtrace() {
     let node = node();
     deploy(
         &node,
@@ -91,7 +91,7 @@ fn a_trap_ends_the_process_with_its_backtrace_and_nobody_else() {
 }
 
 #[test]
-fn a_spinning_process_starves_nobody() {
+fn a_spinning_process_starves_no_other() {
     let node = node_with(|config| config.schedulers = 1);
     deploy(
         &node,
@@ -139,7 +139,7 @@ fn a_name_is_free_again_when_its_process_has_ended() {
 }
 
 #[test]
-fn a_process_may_be_pinned_to_a_scheduler() {
+fn a_process_can_be_pinned_to_a_scheduler() {
     let node = node_with(|config| config.schedulers = 2);
     deploy(
         &node,
@@ -176,7 +176,7 @@ fn a_process_may_be_pinned_to_a_scheduler() {
 }
 
 #[test]
-fn a_listing_of_one_module_is_full_while_others_run() {
+fn a_listing_of_one_module_is_complete_while_others_run() {
     let node = node_with(|config| config.schedulers = 1);
     deploy(
         &node,

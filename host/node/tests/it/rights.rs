@@ -90,7 +90,7 @@ fn is_done(answer: &Done) {
 }
 
 #[test]
-fn a_child_has_no_sibling_started_that_may_do_more_than_itself() {
+fn a_child_cannot_have_a_sibling_started_with_more_rights() {
     let app = boot("[[supervisor.children]]\nid = \"one\"\nmodule = \"small\"\nname = \"one\"\n");
     let node = app.node();
     let root = supervisors(node)[0];
@@ -122,7 +122,7 @@ fn a_child_has_no_sibling_started_that_may_do_more_than_itself() {
 }
 
 #[test]
-fn a_child_that_manages_asks_its_supervisor_and_those_below_it() {
+fn a_managing_child_can_call_its_supervisor_and_those_below_it() {
     let app = boot(
         r#"
 [[supervisor.children]]
@@ -172,7 +172,7 @@ manages = true
 }
 
 #[test]
-fn a_guests_supervisor_is_asked_by_who_has_started_it() {
+fn a_guests_supervisor_accepts_requests_of_its_starter() {
     let node = node();
     deploy(&node, "puppet", &puppet::text(1));
     let (starter, stranger) = (Puppet::new(&node), Puppet::new(&node));
@@ -196,7 +196,7 @@ fn a_guests_supervisor_is_asked_by_who_has_started_it() {
 
 /// Else it would run twice, and the first one without a supervisor.
 #[test]
-fn a_child_does_not_pass_for_one_that_has_ended() {
+fn a_child_cannot_impersonate_one_that_has_ended() {
     let app = boot("[[supervisor.children]]\nid = \"one\"\nmodule = \"small\"\nname = \"one\"\n");
     let node = app.node();
     let root = supervisors(node)[0];
@@ -219,7 +219,7 @@ fn a_child_does_not_pass_for_one_that_has_ended() {
 }
 
 #[test]
-fn what_a_supervisor_cannot_do_has_a_code() {
+fn failed_supervisor_requests_have_an_error_code() {
     let app = boot(
         "[[supervisor.children]]\nid = \"one\"\nmodule = \"small\"\nname = \"one\"\nmanages = true\n",
     );

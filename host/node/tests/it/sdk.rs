@@ -80,7 +80,7 @@ struct Count {
 }
 
 #[test]
-fn the_counter_counts() {
+fn the_counter_example_counts() {
     let node = node();
     deploy(&node, "counter", platform("counter")).unwrap();
     let from = spawn(&node, "counter", &pack(&Args { start: 40 }));
@@ -116,7 +116,7 @@ fn the_counter_counts() {
 }
 
 #[test]
-fn echo_answers_with_the_same_bytes() {
+fn echo_replies_with_the_same_bytes() {
     let node = node();
     deploy(&node, "echo", platform("echo")).unwrap();
     let pid = spawn(&node, "echo", b"");
@@ -217,7 +217,7 @@ fn kv_keeps_values_through_paging() {
 }
 
 #[test]
-fn an_idle_counter_is_little_more_than_its_number() {
+fn the_image_of_an_idle_counter_is_small() {
     let node = node_with(|config| config.frames = 4);
     deploy(&node, "counter", platform("counter")).unwrap();
     let pids: Vec<_> = (0..100)
@@ -263,7 +263,7 @@ fn image<Q: Serialize>(node: &Node, module: &str, pid: Pid, query: &Q) -> u64 {
 }
 
 #[test]
-fn what_a_process_has_dropped_is_not_in_its_image() {
+fn memory_that_a_process_freed_is_not_in_its_image() {
     let node = node_with(|config| config.frames = 4);
     deploy(&node, "counter", platform("counter")).unwrap();
     let counter = spawn(&node, "counter", b"");
@@ -385,7 +385,7 @@ fn example() -> Counted {
 }
 
 #[test]
-fn the_examples_versions_one_after_the_other() {
+fn the_versions_of_the_example_upgrade_in_sequence() {
     let mut it = example();
     assert_eq!(it.swap("v2", 2), [("reused", 1)]);
     it.since = Some(0);
@@ -423,7 +423,7 @@ fn the_examples_versions_one_after_the_other() {
 }
 
 #[test]
-fn a_version_that_fails_on_many_goes_back_for_all() {
+fn a_version_that_fails_on_many_is_rolled_back_for_all() {
     let mut it = example();
     it.since = Some(0);
     it.swap("v3", 3);
@@ -454,7 +454,7 @@ fn a_version_that_fails_on_many_goes_back_for_all() {
 }
 
 #[test]
-fn a_sleeper_goes_from_the_first_to_the_last_at_once() {
+fn an_idle_process_is_upgraded_from_the_first_to_the_last_version() {
     let mut it = example();
     it.deploy("v2").unwrap();
     it.deploy("v3").unwrap();
@@ -468,7 +468,7 @@ fn a_sleeper_goes_from_the_first_to_the_last_at_once() {
 }
 
 #[test]
-fn the_way_back_keeps_the_count() {
+fn a_rollback_keeps_the_count() {
     let mut it = example();
     it.since = Some(0);
     it.swap("v3", 3);

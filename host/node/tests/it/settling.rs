@@ -11,11 +11,11 @@ use crate::guests::{ask, deploy, event, eventually, module, node_with, spawn};
 
 /// Sleepers cross when they wake, and never else.
 fn no_sweeper(config: &mut NodeConfig) {
-    config.sweep_after = Duration::from_secs(3_600);
+    config.background_upgrade_after = Duration::from_secs(3_600);
 }
 
 fn quick_sweeper(config: &mut NodeConfig) {
-    config.sweep_after = Duration::from_millis(20);
+    config.background_upgrade_after = Duration::from_millis(20);
 }
 
 /// An actor that answers `number`.
@@ -64,7 +64,7 @@ fn said(events: &mut broadcast::Receiver<Event>) -> Vec<String> {
 }
 
 #[test]
-fn sleepers_are_told_of_when_the_sweeper_has_taken_them_across() {
+fn idle_processes_are_reported_when_the_background_upgrader_has_upgraded_them() {
     let node = node_with(quick_sweeper);
     crowd(&node, 10);
     let mut events = node.events();
@@ -107,7 +107,7 @@ fn sleepers_are_told_of_when_the_sweeper_has_taken_them_across() {
 }
 
 #[test]
-fn who_has_something_to_do_crosses_by_himself() {
+fn a_process_with_messages_is_upgraded_in_its_own_turn() {
     let node = node_with(no_sweeper);
     let pids = crowd(&node, 10);
     let mut events = node.events();
@@ -126,7 +126,7 @@ fn who_has_something_to_do_crosses_by_himself() {
 }
 
 #[test]
-fn each_release_has_two_lines_and_no_more() {
+fn each_release_has_exactly_two_lines() {
     let node = node_with(quick_sweeper);
     let pids = crowd(&node, 5);
     let mut events = node.events();
@@ -152,7 +152,7 @@ fn each_release_has_two_lines_and_no_more() {
 }
 
 #[test]
-fn a_release_that_is_superseded_says_so() {
+fn a_superseded_release_is_reported_as_such() {
     let node = node_with(no_sweeper);
     let pids = crowd(&node, 10);
     let mut events = node.events();
@@ -186,7 +186,7 @@ fn a_release_that_is_superseded_says_so() {
 }
 
 #[test]
-fn who_comes_back_and_who_is_left_is_not_waited_for() {
+fn reverted_and_exempt_processes_are_not_waited_for() {
     let node = node_with(no_sweeper);
     let pids = crowd(&node, 2);
     deploy(&node, "loops", &loops(false, "(i64.const 1)"));
@@ -241,7 +241,7 @@ fn who_comes_back_and_who_is_left_is_not_waited_for() {
 }
 
 #[test]
-fn who_ends_before_his_turn_is_not_waited_for() {
+fn a_process_that_ends_before_its_upgrade_is_not_waited_for() {
     let node = node_with(no_sweeper);
     let pids = crowd(&node, 3);
     let mut events = node.events();
@@ -259,7 +259,7 @@ fn who_ends_before_his_turn_is_not_waited_for() {
 }
 
 #[test]
-fn a_swap_that_concerns_nobody_has_one_line() {
+fn a_swap_without_processes_has_one_line() {
     let node = node_with(quick_sweeper);
     crowd(&node, 1);
     let mut events = node.events();
@@ -276,7 +276,7 @@ fn a_swap_that_concerns_nobody_has_one_line() {
 }
 
 #[test]
-fn a_release_that_goes_back_by_itself_is_followed_back() {
+fn an_automatic_rollback_is_completed_in_the_background() {
     let node = node_with(no_sweeper);
     let pids = crowd(&node, 10);
     let mut events = node.events();
@@ -312,7 +312,7 @@ fn a_release_that_goes_back_by_itself_is_followed_back() {
 }
 
 #[test]
-fn the_sweeper_takes_sleepers_back_too() {
+fn the_background_upgrader_rolls_idle_processes_back_too() {
     let node = node_with(quick_sweeper);
     let pids = crowd(&node, 8);
     let bad = Actor {

@@ -185,7 +185,7 @@ fn children_start_in_order_and_stop_in_reverse() {
 }
 
 #[test]
-fn a_child_that_crashes_is_started_again_alone() {
+fn a_child_that_crashes_is_restarted_alone() {
     let app = boot(&members("intensity = 100", &[("a", ""), ("b", "")]));
     let (mut a, b) = (find(&app, "a"), find(&app, "b"));
     for _ in 0..5 {
@@ -201,7 +201,7 @@ fn a_child_that_crashes_is_started_again_alone() {
 }
 
 #[test]
-fn one_for_all_starts_all_again() {
+fn one_for_all_restarts_all() {
     let app = boot(&members(
         "strategy = \"one_for_all\"\nintensity = 5",
         &[("a", ""), ("b", ""), ("c", "")],
@@ -225,7 +225,7 @@ fn one_for_all_starts_all_again() {
 }
 
 #[test]
-fn rest_for_one_starts_the_later_ones_again() {
+fn rest_for_one_restarts_the_later_children() {
     let app = boot(&members(
         "strategy = \"rest_for_one\"\nintensity = 5",
         &[("a", ""), ("b", ""), ("c", "")],
@@ -296,7 +296,7 @@ fn restart_types() {
 }
 
 #[test]
-fn a_nested_supervisor_restarts_its_own_and_is_restarted_itself() {
+fn a_nested_supervisor_restarts_its_children_and_is_restarted_itself() {
     let tree = r#"
 [supervisor]
 intensity = 3
@@ -341,7 +341,7 @@ args = "b"
 }
 
 #[test]
-fn a_start_that_fails_gives_its_reason() {
+fn a_failed_start_is_reported_with_its_reason() {
     for (name, reason) in [("fails", "no licence"), ("traps", "unreachable")] {
         let Err(BootError::Tree(error)) =
             try_boot(&members("", &[("a", ""), (name, ""), ("c", "")]))
@@ -358,7 +358,7 @@ fn a_start_that_fails_gives_its_reason() {
 }
 
 #[test]
-fn a_boot_without_its_files_says_which() {
+fn a_boot_with_missing_files_names_them() {
     let folder = tempfile::tempdir().unwrap();
     let tree = members("", &[("a", "")]);
     let ready = manifest(folder.path(), &tree);
@@ -411,14 +411,14 @@ fn children_that_do_not_stop_are_killed() {
 }
 
 #[test]
-fn a_tree_that_does_not_stop_in_time_is_said_to() {
+fn a_tree_that_does_not_stop_in_time_is_reported() {
     let app = boot(&members("", &[("hangs", "shutdown_ms = \"infinity\"")]));
     let report = app.stop(Duration::from_millis(50));
     assert!(!report.orderly && report.left > 0, "{report:?}");
 }
 
 #[test]
-fn a_thousand_children() {
+fn a_thousand_children_start_and_stop() {
     let tree = r#"
 [supervisor]
 intensity = 3
@@ -448,7 +448,7 @@ name = "counter-{n}"
 }
 
 #[test]
-fn what_a_release_breaks_does_not_count_as_restarts() {
+fn restarts_that_a_release_causes_are_not_counted() {
     let app = boot(&members(
         "intensity = 1\nperiod_s = 3600",
         &[("a", ""), ("b", ""), ("c", "")],
@@ -508,7 +508,7 @@ fn ask_for(node: &Node, supervisor: Pid, module: &str, name: &str) -> Puppet {
 }
 
 #[test]
-fn a_child_that_is_asked_for_has_its_modules_limits() {
+fn a_child_started_on_request_has_the_limits_of_its_module() {
     // Of the manifest's supervisors, nested or not: that of `roomy`, not of the
     // others.
     let app = boot(
@@ -627,7 +627,7 @@ fn a_supervisor_ends_with_the_guest_that_started_it() {
 }
 
 #[test]
-fn a_specification_with_mistakes_starts_nothing() {
+fn an_invalid_specification_starts_nothing() {
     let node = node();
     deploy(&node, "puppet", &puppet::text(1));
     deploy(&node, "member", &member("unreachable"));

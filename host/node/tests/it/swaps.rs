@@ -56,7 +56,7 @@ fn state_is_migrated_and_the_new_code_runs() {
 }
 
 #[test]
-fn equal_layouts_are_carried_and_others_are_not() {
+fn equal_layouts_are_reused_and_others_are_not() {
     let node = node();
     deploy(&node, "counter", &adds_with_layout(1, "a"));
     let pid = spawn(&node, "counter", b"");
@@ -81,7 +81,7 @@ fn equal_layouts_are_carried_and_others_are_not() {
 }
 
 #[test]
-fn new_code_that_traps_gives_state_and_message_back() {
+fn new_code_that_traps_restores_state_and_message() {
     let node = node();
     deploy(&node, "counter", &adds(1));
     let pid = spawn(&node, "counter", b"");
@@ -105,7 +105,7 @@ fn new_code_that_traps_gives_state_and_message_back() {
 }
 
 #[test]
-fn a_release_that_fails_too_often_goes_back() {
+fn a_release_that_fails_too_often_is_rolled_back() {
     let node = node();
     deploy(&node, "counter", &adds(1));
     let pids: Vec<_> = (0..20).map(|_| spawn(&node, "counter", b"")).collect();
@@ -129,7 +129,7 @@ fn a_release_that_fails_too_often_goes_back() {
 }
 
 #[test]
-fn to_and_fro_twice() {
+fn swaps_back_and_forth_work_twice() {
     let node = node();
     deploy(&node, "counter", &adds(1));
     let pid = spawn(&node, "counter", b"");
@@ -163,7 +163,7 @@ fn rollback_brings_the_old_code_back_with_the_state() {
 }
 
 #[test]
-fn a_refused_swap_leaves_no_remains() {
+fn a_rejected_swap_leaves_nothing_behind() {
     let node = node();
     deploy(&node, "counter", &adds(1));
     let pid = spawn(&node, "counter", b"");
@@ -184,11 +184,11 @@ fn a_refused_swap_leaves_no_remains() {
 
 /// Sleepers cross when they wake, and never else.
 fn no_sweeper(config: &mut NodeConfig) {
-    config.sweep_after = Duration::from_secs(3_600);
+    config.background_upgrade_after = Duration::from_secs(3_600);
 }
 
 #[test]
-fn two_modules_at_once_are_swapped_both_or_not_at_all() {
+fn two_modules_are_swapped_together_or_not_at_all() {
     let node = node();
     deploy(&node, "one", &adds(1));
     deploy(&node, "two", &adds(1));
@@ -237,7 +237,7 @@ fn ten() -> (Node, Vec<Pid>) {
 }
 
 #[test]
-fn rollback_while_sleepers_have_not_crossed_leaves_them_where_they_are() {
+fn a_rollback_leaves_idle_processes_that_were_not_upgraded_unchanged() {
     let (node, pids) = ten();
     deploy(&node, "counter", &adds(100));
     for pid in &pids[..4] {
@@ -261,7 +261,7 @@ fn rollback_while_sleepers_have_not_crossed_leaves_them_where_they_are() {
 }
 
 #[test]
-fn a_third_release_finds_processes_on_the_first_and_on_the_second() {
+fn a_third_release_upgrades_processes_of_the_first_and_second() {
     let (node, pids) = ten();
     deploy(&node, "counter", &adds(10));
     for pid in &pids[..4] {
@@ -292,8 +292,8 @@ fn a_third_release_finds_processes_on_the_first_and_on_the_second() {
 }
 
 #[test]
-fn a_version_goes_when_its_last_process_has_ended() {
-    let node = node_with(|config| config.sweep_after = Duration::from_millis(20));
+fn a_version_is_unloaded_when_its_last_process_ends() {
+    let node = node_with(|config| config.background_upgrade_after = Duration::from_millis(20));
     let answer = |n: u32| format!("(i64.const {n})");
     deploy(&node, "loops", &loops(false, &answer(1)));
     let pid = spawn(&node, "loops", b"");
@@ -347,7 +347,7 @@ const MISDEEDS: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn a_load_that_fails_is_refused_with_process_cause_and_fix() {
+fn a_failing_load_is_rejected_with_process_cause_and_fix() {
     let node = node();
     deploy(&node, "actor", &counts().text());
     let named = SpawnOptions {
@@ -397,7 +397,7 @@ fn a_load_that_fails_is_refused_with_process_cause_and_fix() {
 }
 
 #[test]
-fn a_save_that_fails_is_refused_too() {
+fn a_failing_save_is_rejected_too() {
     for (misdeed, cause) in &MISDEEDS[..3] {
         let node = node();
         let state = crosses(misdeed, "");
@@ -419,7 +419,7 @@ fn a_save_that_fails_is_refused_too() {
 }
 
 #[test]
-fn the_same_bytes_with_consent_free_a_stuck_process() {
+fn deploying_the_same_bytes_with_consent_resets_a_failed_process() {
     let waits = "(if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 119)) (then
         (i32.store (i32.const 128) (i32.const 48))
         (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 1) (i64.const 7)))
@@ -478,7 +478,7 @@ fn the_same_bytes_with_consent_free_a_stuck_process() {
 }
 
 #[test]
-fn a_load_that_fails_after_the_commit_makes_the_process_stuck() {
+fn a_load_that_fails_after_the_commit_marks_the_process_failed() {
     // While it waits in a handler its state is not verified, and then changes.
     let waits = "(if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 119)) (then
         (i32.store (i32.const 128) (i32.const 48))

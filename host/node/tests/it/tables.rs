@@ -15,7 +15,7 @@ fn two() -> (Node, Puppet, Puppet) {
 }
 
 #[test]
-fn rows_are_stored_found_and_removed_in_order() {
+fn rows_are_inserted_looked_up_and_deleted_in_order() {
     let (node, a, b) = two();
     let t = a.table("stock", table::PROTECTED).ok().reference;
     assert_eq!(a.row("table_get", t, b"pears"), None);
@@ -55,7 +55,7 @@ fn rows_are_stored_found_and_removed_in_order() {
 }
 
 #[test]
-fn a_counter_is_added_to() {
+fn a_counter_is_incremented() {
     let (node, a, b) = two();
     let t = a.table("", table::PUBLIC).ok().reference;
     let sum = |puppet: &Puppet, amount| puppet.add(t, b"hits", amount).ok().reference.cast_signed();
@@ -68,7 +68,7 @@ fn a_counter_is_added_to() {
 }
 
 #[test]
-fn the_access_says_who_may() {
+fn access_rights_are_enforced() {
     let (node, a, b) = two();
     let t = |access| a.table("", access).ok().reference;
     let (protected, private, public) = (t(table::PROTECTED), t(table::PRIVATE), t(table::PUBLIC));
@@ -111,7 +111,7 @@ fn find(puppet: &Puppet, name: &str) -> puppet::Done {
 }
 
 #[test]
-fn a_table_ends_with_its_owner_and_its_name_is_free() {
+fn a_table_ends_with_its_owner_and_frees_its_name() {
     let (node, a, b) = two();
     let t = a.table("stock", table::PUBLIC).ok().reference;
     assert_eq!(find(&b, "stock").ok().reference, t);
@@ -132,7 +132,7 @@ fn a_table_ends_with_its_owner_and_its_name_is_free() {
 }
 
 #[test]
-fn an_heir_gets_the_table_and_is_told() {
+fn an_heir_gets_the_table_and_a_message() {
     let (node, a, b) = two();
     let t = a.table("stock", table::PROTECTED).ok().reference;
     a.put(t, b"pears", b"3", 0);
@@ -150,7 +150,7 @@ fn an_heir_gets_the_table_and_is_told() {
 }
 
 #[test]
-fn an_heir_that_has_ended_gets_nothing() {
+fn a_table_whose_heir_has_ended_is_deleted() {
     let (node, a, b) = two();
     let t = a.table("stock", table::PROTECTED).ok().reference;
     a.table_to("table_heir", t, b.pid, 77).ok();
@@ -189,7 +189,7 @@ fn limited(node: &Node, tables: u64) -> Puppet {
 }
 
 #[test]
-fn tables_hold_so_many_bytes_together_and_so_many_there_are() {
+fn the_number_and_bytes_of_tables_are_limited() {
     let (node, a, b) = two();
     let small = limited(&node, 3 * 100);
     let one = small.table("", table::PUBLIC).ok().reference;
@@ -224,7 +224,7 @@ fn tables_hold_so_many_bytes_together_and_so_many_there_are() {
 }
 
 #[test]
-fn a_table_stays_when_code_is_swapped() {
+fn a_table_survives_a_swap() {
     let (node, a, b) = two();
     let t = a.table("stock", table::PROTECTED).ok().reference;
     a.put(t, b"pears", b"3", 0);

@@ -23,7 +23,7 @@ fn hours(count: u64) -> Duration {
 }
 
 #[test]
-fn time_passes_when_it_is_told_to() {
+fn time_passes_only_on_request() {
     let node = still();
     let a = Puppet::new(&node);
     for (tag, delay) in [(3, 3 * HOUR), (1, HOUR), (2, 2 * HOUR)] {
@@ -47,7 +47,7 @@ fn time_passes_when_it_is_told_to() {
 
 /// Each timer's consequences come before the next timer.
 #[test]
-fn what_a_timer_brings_comes_before_the_next() {
+fn messages_of_a_timer_are_handled_before_the_next_timer() {
     let node = still();
     let a = Puppet::new(&node);
     let waits = a.begin("sleep", &[5 * HOUR], b"");
@@ -66,7 +66,7 @@ fn what_a_timer_brings_comes_before_the_next() {
 }
 
 #[test]
-fn whoever_never_ends_is_told_of() {
+fn time_does_not_advance_while_a_process_spins() {
     let node = still();
     let a = Puppet::new(&node);
     a.tell("spin", &[], b"");
@@ -77,7 +77,7 @@ fn whoever_never_ends_is_told_of() {
 }
 
 #[test]
-fn a_probe_is_a_process_of_its_own() {
+fn a_probe_is_a_separate_process() {
     let node = still();
     let (a, probe) = (Puppet::new(&node), Probe::new(&node).unwrap());
     let me = probe.pid();

@@ -44,7 +44,7 @@ fn spawn_urgent(node: &Node, module: &str) -> Pid {
 
 /// It sends so much that it has to wait for its receiver, which is less urgent.
 #[test]
-fn an_urgent_sender_that_waits_for_room_lets_its_receiver_run() {
+fn a_sender_of_high_priority_in_backpressure_lets_its_receiver_run() {
     let node = node();
     let backlog = r#"(loop $l
       (drop (call $reply (i32.const 512) (i64.const 77) (i32.const 0) (i32.const 0) (i32.const 8)))
@@ -65,7 +65,7 @@ fn an_urgent_sender_that_waits_for_room_lets_its_receiver_run() {
 /// Those who have all frames are in the middle of handlers, and less urgent than the
 /// one that wants one.
 #[test]
-fn an_urgent_process_that_waits_for_a_frame_lets_those_run_that_have_them() {
+fn a_process_of_high_priority_that_waits_for_a_frame_lets_frame_holders_run() {
     let node = node();
     let work = r#"(i32.store (i32.const 40) (i32.const 0))
     (loop $l
@@ -91,7 +91,7 @@ fn an_urgent_process_that_waits_for_a_frame_lets_those_run_that_have_them() {
 
 /// One module has as many processes in endless handlers as it can get frames for.
 #[test]
-fn handlers_that_never_return_leave_frames_to_other_modules() {
+fn endless_handlers_leave_frames_to_other_modules() {
     let node = node_with(|config| {
         config.schedulers = 1;
         config.frames = 16;
@@ -122,7 +122,7 @@ fn handlers_that_never_return_leave_frames_to_other_modules() {
 }
 
 #[test]
-fn past_the_limit_of_frames_a_wait_answers_limit() {
+fn beyond_the_limit_on_frames_a_wait_returns_limit() {
     let node = node_with(|config| config.frames = 4);
     deploy(&node, "puppet", &puppet::text(1));
     let blocked: Vec<_> = (0..2)

@@ -132,7 +132,7 @@ fn open_files(folder: &Path) -> usize {
 }
 
 #[test]
-fn a_process_may_do_nothing_that_it_is_not_granted() {
+fn a_process_can_only_do_what_it_is_granted() {
     let node = node();
     deploy(&node, "puppet", &puppet::with_wasi(1));
     let a = Puppet::new(&node);
@@ -155,7 +155,7 @@ fn a_process_may_do_nothing_that_it_is_not_granted() {
 }
 
 #[test]
-fn files_are_read_and_written_in_the_folders_that_are_granted() {
+fn files_are_read_and_written_in_granted_folders() {
     let dir = TempDir::new().unwrap();
     std::fs::create_dir(dir.path().join("in")).unwrap();
     std::fs::create_dir(dir.path().join("out")).unwrap();
@@ -201,7 +201,7 @@ fn files_are_read_and_written_in_the_folders_that_are_granted() {
 
 /// One scheduler: if it waited for the file, nobody else would be served.
 #[test]
-fn a_pipe_is_not_opened_and_keeps_no_thread() {
+fn a_pipe_is_not_opened_and_blocks_no_thread() {
     let dir = TempDir::new().unwrap();
     let made = std::process::Command::new("mkfifo")
         .arg(dir.path().join("pipe"))
@@ -221,7 +221,7 @@ fn a_pipe_is_not_opened_and_keeps_no_thread() {
 }
 
 #[test]
-fn a_child_that_opens_a_pipe_at_first_lets_its_node_start() {
+fn a_child_that_opens_a_pipe_initially_lets_its_node_start() {
     let folder = TempDir::new().unwrap();
     let pipe = folder.path().join("data/pipe");
     std::fs::create_dir(pipe.parent().unwrap()).unwrap();
@@ -279,7 +279,7 @@ fn migrated(version: u32) -> String {
 
 /// Where new code has a new memory, files of the old one stay open as long as that may come back.
 #[test]
-fn files_of_a_memory_that_is_gone_are_closed() {
+fn files_of_discarded_state_are_closed() {
     let dir = TempDir::new().unwrap();
     std::fs::write(dir.path().join("a"), "one two").unwrap();
     let node = world(2, &[dir.path()]);
@@ -310,7 +310,7 @@ fn files_of_a_memory_that_is_gone_are_closed() {
 
 /// New code opens a file and is taken back: old code goes on without it.
 #[test]
-fn files_of_code_that_was_taken_back_are_closed() {
+fn files_of_aborted_handlers_are_closed() {
     let dir = TempDir::new().unwrap();
     std::fs::write(dir.path().join("a"), "text").unwrap();
     let node = world(2, &[dir.path()]);
@@ -335,7 +335,7 @@ fn files_of_code_that_was_taken_back_are_closed() {
 }
 
 #[test]
-fn a_process_has_so_many_files_open_as_it_may() {
+fn the_open_files_of_a_process_are_limited() {
     let dir = TempDir::new().unwrap();
     std::fs::write(dir.path().join("a"), "text").unwrap();
     let node = world(2, &[dir.path()]);
@@ -370,7 +370,7 @@ fn a_process_has_so_many_files_open_as_it_may() {
 
 /// Nested as deep as it likes: it is read on the guest's stack.
 #[test]
-fn grants_that_are_nested_are_refused() {
+fn nested_grants_are_rejected() {
     let node = world(2, &[]);
     let a = Puppet::new(&node);
     for head in [
@@ -409,7 +409,7 @@ fn grants_that_are_nested_are_refused() {
 
 /// What a call copies or says is paid for: others have their turns.
 #[test]
-fn large_calls_are_paid_for() {
+fn large_calls_are_charged() {
     let node = world(1, &[]);
     // Not of the terminal: what it prints is logged.
     let a = puppet(&node, granted(Vec::new()));
@@ -463,7 +463,7 @@ fn spawn_bytes(p: &Puppet, grants: &[u8]) -> Done {
 }
 
 #[test]
-fn a_child_gets_what_its_parent_has_or_less() {
+fn a_child_gets_at_most_the_grants_of_its_parent() {
     let dir = TempDir::new().unwrap();
     std::fs::create_dir_all(dir.path().join("out/deep")).unwrap();
     std::fs::write(dir.path().join("out/deep/a"), "deep").unwrap();
@@ -554,7 +554,7 @@ fn printing() -> String {
 }
 
 #[test]
-fn what_is_printed_is_logged_by_lines() {
+fn printed_output_is_logged_by_lines() {
     let node = node();
     deploy(&node, "p", &printing());
     let pid = spawn(&node, "p", b"");
@@ -609,7 +609,7 @@ fn what_is_printed_is_logged_by_lines() {
 }
 
 #[test]
-fn the_status_of_an_exit_is_the_reason() {
+fn the_exit_status_is_the_exit_reason() {
     let node = node();
     deploy(&node, "p", &printing());
     deploy(&node, "puppet", &puppet::text(1));
@@ -635,7 +635,7 @@ fn the_status_of_an_exit_is_the_reason() {
 }
 
 #[test]
-fn a_sleep_of_wasi_holds_up_nobody() {
+fn a_sleep_in_wasi_delays_no_other_process() {
     let node = world(1, &[]);
     let (a, b) = (Puppet::new(&node), Puppet::new(&node));
     // A subscription to the monotonic clock, in 300 ms and in an hour.

@@ -138,7 +138,7 @@ fn long() -> Inbox {
 }
 
 #[test]
-fn what_was_there_before_a_request_is_not_looked_at_for_its_answer() {
+fn messages_older_than_a_request_are_not_scanned_for_its_reply() {
     let mut inbox = long();
     for reference in 1..100 {
         inbox.mark_reference(reference);
@@ -156,7 +156,7 @@ fn what_was_there_before_a_request_is_not_looked_at_for_its_answer() {
 }
 
 #[test]
-fn requests_that_are_open_together_are_found_together() {
+fn concurrent_requests_find_their_replies() {
     let mut inbox = long();
     let references = 1..=MARKS as u64;
     references
@@ -174,7 +174,7 @@ fn requests_that_are_open_together_are_found_together() {
 }
 
 #[test]
-fn a_wait_by_tag_looks_at_each_message_once() {
+fn a_wait_by_tag_scans_each_message_once() {
     let mut inbox = long();
     let wanted = 7;
     assert_eq!(inbox.position(receive::TAG, wanted), None);
@@ -198,7 +198,7 @@ fn a_wait_by_tag_looks_at_each_message_once() {
 }
 
 #[test]
-fn what_is_put_back_to_the_front_is_found() {
+fn a_message_put_back_to_the_front_is_found() {
     let mut inbox = long();
     inbox.mark_reference(3);
     inbox.push_back(message(Kind::Reply, 0, 3));

@@ -38,7 +38,7 @@ fn ask(process: &mut Process<()>, system: &System<()>, reference: u64) {
 }
 
 #[test]
-fn a_process_that_has_handled_a_request_and_rests_keeps_nothing() {
+fn a_process_at_rest_keeps_nothing_of_a_handled_request() {
     let system = system();
     let mut process = new_process(&system);
     ask(&mut process, &system, 1);
@@ -55,7 +55,7 @@ fn a_process_that_has_handled_a_request_and_rests_keeps_nothing() {
 }
 
 #[test]
-fn what_is_still_wanted_outlives_a_rest() {
+fn open_requests_survive_a_rest() {
     let system = system();
     let mut process = new_process(&system);
     let other = new_process(&system);

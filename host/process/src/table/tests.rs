@@ -23,7 +23,7 @@ fn end(system: &System<()>, pid: Pid) {
 }
 
 #[test]
-fn a_slot_whose_generations_are_used_up_is_not_used_again() {
+fn a_slot_with_no_generation_left_is_not_reused() {
     // One process at a time: all have the same slot while that is usable.
     let system: System<()> = System::new(7, 1, 1, Clock::manual());
     let first = spawn(&system);

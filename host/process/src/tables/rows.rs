@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn an_addition_is_taken_back_from_what_others_have_added_since() {
+    fn undoing_an_increment_keeps_later_increments_of_others() {
         let mut rows = rows();
         // The addition created the row.
         let (before, _) = rows.add(b"k", 3).unwrap();
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn an_addition_to_a_row_that_was_stored_anew_is_gone() {
+    fn undoing_an_increment_keeps_a_replaced_row() {
         let mut rows = rows();
         let (before, _) = rows.add(b"k", 3).unwrap();
         rows.store(b"k", Payload::new(&3i64.to_le_bytes())).unwrap();
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_bytes_of_somebody_else_are_not_ones_own() {
+    fn undoing_a_store_keeps_equal_bytes_of_another_process() {
         let mut rows = rows();
         let before = rows.store(b"k", value(1)).unwrap();
         rows.store(b"k", value(1)).unwrap();
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_came_and_went_again_is_not_put_back() {
+    fn undoing_a_removal_keeps_a_later_removal() {
         let mut rows = rows();
         rows.store(b"k", value(1)).unwrap();
         let before = rows.remove_for_now(b"k").unwrap();
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_undone_one_after_the_other() {
+    fn changes_are_undone_in_reverse_order() {
         let mut rows = rows();
         rows.store(b"k", value(1)).unwrap();
         let removed = rows.remove_for_now(b"k").unwrap();

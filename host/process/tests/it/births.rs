@@ -56,7 +56,7 @@ fn a_child_is_linked_from_the_first_moment() {
 }
 
 #[test]
-fn a_child_without_a_link_goes_on() {
+fn a_child_without_a_link_continues() {
     let mut world = World::new();
     let parent = world.puppet();
     let (pid, ..) = child(&mut world, parent, false, true, false);
@@ -163,7 +163,7 @@ fn an_acknowledgement_passes_a_full_mailbox() {
 }
 
 #[test]
-fn a_starter_that_gave_up_hears_nothing() {
+fn a_starter_that_gave_up_gets_nothing() {
     let mut world = World::new();
     let parent = world.puppet();
     let (pid, _, started) = child(&mut world, parent, false, false, true);
@@ -179,7 +179,7 @@ fn a_starter_that_gave_up_hears_nothing() {
 
 /// No process waits for it, but the process has not started before it acknowledges.
 #[test]
-fn a_start_that_nobody_waits_for_is_acknowledged_once_too() {
+fn a_start_without_a_waiting_starter_is_acknowledged_once_too() {
     let mut world = World::new();
     let parent = world.puppet();
     let (plain, ..) = child(&mut world, parent, false, false, false);
@@ -225,7 +225,7 @@ fn signals_collect_at_a_reserved_pid() {
 }
 
 #[test]
-fn a_reserved_pid_that_is_abandoned_is_a_dead_one() {
+fn an_abandoned_reserved_pid_counts_as_ended() {
     let mut world = World::new();
     let [client, trapping] = world.puppets();
     world.trap(trapping);
@@ -267,7 +267,7 @@ fn a_kill_waits_for_a_reserved_process() {
 }
 
 #[test]
-fn guests_leave_some_places_to_the_host() {
+fn guests_leave_some_slots_to_the_host() {
     let world = World::new();
     let limits = Arc::new(Limits::default());
     let guests = std::iter::from_fn(|| world.system.reserve_for(Requester::Guest, &limits).ok());
@@ -290,7 +290,7 @@ fn guests_start_nothing_while_the_node_stops() {
 }
 
 #[test]
-fn guests_are_not_more_than_there_is_memory_for() {
+fn the_number_of_guests_is_bounded_by_memory() {
     let mut world = World::new();
     let old = world.puppet();
     world.system.table.admit_by(|| false);
@@ -309,7 +309,7 @@ fn guests_are_not_more_than_there_is_memory_for() {
 // ---- termination ----------------------------------------------------------
 
 #[test]
-fn a_full_table_refuses_until_somebody_ends() {
+fn a_full_table_rejects_until_a_process_ends() {
     let mut world = World::new();
     let all: Vec<Pid> = (0..PROCESSES).map(|_| world.puppet()).collect();
     let spec = world.spec(Body::Guest(()));

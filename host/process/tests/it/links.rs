@@ -6,7 +6,7 @@ use exuvia_process::{Kind, Pid, Reason, Signal};
 use crate::world::{FAILED, World, facts};
 
 #[test]
-fn a_normal_end_leaves_the_linked_alone() {
+fn a_normal_exit_does_not_affect_linked_processes() {
     let mut world = World::new();
     let [one, other] = world.puppets();
     world.link(one, other);
@@ -36,7 +36,7 @@ fn a_failure_goes_through_a_chain_of_links() {
 }
 
 #[test]
-fn shutdown_is_no_normal_end() {
+fn shutdown_is_not_a_normal_exit() {
     let mut world = World::new();
     let [one, other] = world.puppets();
     world.link(one, other);
@@ -47,7 +47,7 @@ fn shutdown_is_no_normal_end() {
 }
 
 #[test]
-fn who_traps_gets_a_message_whatever_the_reason() {
+fn a_process_that_traps_exits_gets_a_message_for_any_reason() {
     let mut world = World::new();
     let survivor = world.puppet();
     world.trap(survivor);
@@ -71,7 +71,7 @@ fn who_traps_gets_a_message_whatever_the_reason() {
 }
 
 #[test]
-fn a_kill_cannot_be_trapped_and_others_see_killed() {
+fn a_kill_cannot_be_trapped_and_linked_processes_see_killed() {
     let mut world = World::new();
     let [victim, trapping, linked, killer] = world.puppets();
     world.trap(victim);
@@ -94,7 +94,7 @@ fn a_kill_cannot_be_trapped_and_others_see_killed() {
 }
 
 #[test]
-fn exit_signals_as_erlangs_exit_2() {
+fn exit_signals_behave_as_erlangs_exit_2() {
     let mut world = World::new();
     let [sender, plain, trapping] = world.puppets();
     world.trap(trapping);
@@ -123,7 +123,7 @@ fn exit_signals_as_erlangs_exit_2() {
 }
 
 #[test]
-fn a_link_to_the_dead_gives_noproc() {
+fn a_link_to_an_ended_process_gives_noproc() {
     let mut world = World::new();
     let [dead, plain, trapping] = world.puppets();
     world.exit(dead, Reason::NORMAL);
@@ -159,7 +159,7 @@ fn a_link_that_arrives_behind_the_end_gives_noproc() {
 }
 
 #[test]
-fn two_that_link_each_other_at_once_are_linked_once() {
+fn two_simultaneous_links_make_one() {
     let mut world = World::new();
     let [one, other] = world.puppets();
     world.link(one, other);
@@ -173,7 +173,7 @@ fn two_that_link_each_other_at_once_are_linked_once() {
 }
 
 #[test]
-fn a_second_link_on_its_way_does_not_hide_a_normal_end() {
+fn a_second_link_in_transit_does_not_hide_a_normal_exit() {
     let mut world = World::new();
     let [one, other] = world.puppets();
     world.link(one, other);
@@ -231,7 +231,7 @@ fn a_link_sent_before_the_unlink_was_seen_is_void() {
 }
 
 #[test]
-fn a_dead_ones_link_on_its_way_is_void_after_an_unlink() {
+fn a_link_in_transit_from_an_ended_process_is_void_after_an_unlink() {
     let mut world = World::new();
     let [one, other] = world.puppets();
     world.link(one, other);
@@ -247,7 +247,7 @@ fn a_dead_ones_link_on_its_way_is_void_after_an_unlink() {
 }
 
 #[test]
-fn an_unlink_from_both_sides_and_an_end_leave_nothing_behind() {
+fn an_unlink_from_both_sides_and_an_exit_leave_nothing_behind() {
     let mut world = World::new();
     let [one, other] = world.puppets();
     world.link(one, other);
@@ -260,7 +260,7 @@ fn an_unlink_from_both_sides_and_an_end_leave_nothing_behind() {
 }
 
 #[test]
-fn a_link_taken_up_again_holds() {
+fn a_renewed_link_holds() {
     let mut world = World::new();
     let [one, other] = world.puppets();
     world.link(one, other);
@@ -275,7 +275,7 @@ fn a_link_taken_up_again_holds() {
 }
 
 #[test]
-fn a_link_to_oneself_is_nothing() {
+fn a_link_to_itself_does_nothing() {
     let mut world = World::new();
     let one = world.puppet();
     world.link(one, one);
@@ -283,7 +283,7 @@ fn a_link_to_oneself_is_nothing() {
 }
 
 #[test]
-fn many_links_are_told() {
+fn many_links_are_notified() {
     let mut world = World::new();
     let linked: [Pid; 40] = world.puppets();
     let center = world.puppet();
@@ -302,7 +302,7 @@ fn many_links_are_told() {
 }
 
 #[test]
-fn so_many_links_may_a_process_take_up() {
+fn the_links_of_a_process_are_limited() {
     let mut world = World::new();
     let [pid, peer, other] = world.puppets();
     world.trap(pid);
@@ -340,7 +340,7 @@ fn so_many_links_may_a_process_take_up() {
 
 /// Until the other side has seen an unlink, it still counts as a link.
 #[test]
-fn a_link_that_is_being_undone_counts() {
+fn a_link_that_is_being_removed_counts() {
     let mut world = World::new();
     let [pid, peer] = world.puppets();
     for n in 1..limits::LINKS {

@@ -96,7 +96,7 @@ fn a_selective_take_leaves_the_others_in_their_order() {
 
 /// The tag of an exit notification says what caused the exit; no sender has chosen it.
 #[test]
-fn a_take_by_tag_passes_obituaries() {
+fn a_take_by_tag_skips_exit_and_down_messages() {
     let mut world = World::new();
     let [from, to] = world.puppets();
     let caused = ExitReason::new(FAILED).caused_by_release();
@@ -157,7 +157,7 @@ fn few(messages: u32) -> Limits {
 }
 
 #[test]
-fn a_full_mailbox_refuses_messages_wherever_they_lie() {
+fn a_full_mailbox_rejects_messages_whichever_queue_they_are_in() {
     let mut world = World::new();
     let from = world.puppet();
     let to = world.puppet_with(few(2));
@@ -178,7 +178,7 @@ fn a_full_mailbox_refuses_messages_wherever_they_lie() {
 }
 
 #[test]
-fn a_turn_makes_room() {
+fn a_turn_frees_capacity() {
     let mut world = World::new();
     let spec = exuvia_process::SpawnSpec::new(code(|_, _| {}), few(2).into(), Payload::empty());
     let to = world.system.spawn(spec).expect("there is room");
@@ -217,7 +217,7 @@ fn bytes_are_limited_too() {
 }
 
 #[test]
-fn limits_refuse_neither_signals_nor_what_was_asked_for() {
+fn limits_reject_neither_signals_nor_requested_messages() {
     let mut world = World::new();
     let [server, watched] = world.puppets();
     let to = world.puppet_with(few(1));
@@ -262,7 +262,7 @@ fn limits_refuse_neither_signals_nor_what_was_asked_for() {
 }
 
 #[test]
-fn obituaries_take_no_room_from_messages() {
+fn exit_and_down_messages_take_no_capacity_from_messages() {
     let mut world = World::new();
     let to = world.puppet_with(few(2));
     for _ in 0..4 {
@@ -279,7 +279,7 @@ fn obituaries_take_no_room_from_messages() {
 }
 
 #[test]
-fn signals_in_transit_take_no_room_from_messages() {
+fn signals_in_transit_take_no_capacity_from_messages() {
     let mut world = World::new();
     let [from, _] = world.puppets::<2>();
     let to = world.puppet_with(few(1));
@@ -291,7 +291,7 @@ fn signals_in_transit_take_no_room_from_messages() {
 }
 
 #[test]
-fn changed_limits_hold_at_once() {
+fn changed_limits_apply_at_once() {
     let mut world = World::new();
     let [from, to] = world.puppets();
     world.send(from, to, 1).expect("accepted");
@@ -349,7 +349,7 @@ fn a_childs_limits_are_never_above_its_parents() {
 // ---- generations ----------------------------------------------------------
 
 #[test]
-fn nothing_for_the_old_pid_reaches_the_new_process_of_the_slot() {
+fn messages_for_the_old_pid_do_not_reach_the_new_process_of_the_slot() {
     let mut world = World::new();
     let [from, old] = world.puppets();
     world.send(from, old, 1).expect("accepted");
@@ -477,7 +477,7 @@ fn trimming_loses_nothing() {
 /// Senders of signals that no limit counts must wait, so that these do not accumulate at a process
 /// that does not run.
 #[test]
-fn who_sends_to_one_that_is_far_behind_is_told_so() {
+fn a_send_to_a_congested_process_reports_it() {
     let mut world = World::new();
     let [from, to] = world.puppets();
     let slept = world.take_own(to);
@@ -519,7 +519,7 @@ fn who_sends_to_one_that_is_far_behind_is_told_so() {
 }
 
 #[test]
-fn whoever_does_not_take_its_obituaries_is_linked_no_more() {
+fn a_process_that_does_not_take_its_exit_messages_loses_its_links() {
     let mut world = World::new();
     let [from, to] = world.puppets();
     world.trap(to);

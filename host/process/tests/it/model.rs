@@ -367,7 +367,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn relations_hold_whatever_the_order(
+    fn relations_are_consistent_in_any_order(
         acts in prop::collection::vec(act(), 1..150),
         parts in 0..4usize,
     ) {

@@ -43,7 +43,7 @@ fn a_down_comes_for_a_normal_end_too_and_carries_the_reasons_bytes() {
 }
 
 #[test]
-fn a_monitor_on_the_dead_answers_noproc_at_once() {
+fn a_monitor_of_an_ended_process_gives_noproc_at_once() {
     let mut world = World::new();
     let [watcher, watched] = world.puppets();
     world.exit(watched, FAILED);
@@ -107,7 +107,7 @@ fn a_demonitor_stops_the_down() {
 }
 
 #[test]
-fn flush_drops_a_down_that_is_here() {
+fn flush_drops_a_down_that_has_arrived() {
     let mut world = World::new();
     let [watcher, watched] = world.puppets();
     let kept = world.monitor(watcher, watched);
@@ -124,7 +124,7 @@ fn flush_drops_a_down_that_is_here() {
 }
 
 #[test]
-fn a_watcher_that_ends_is_forgotten() {
+fn a_monitor_of_an_ended_watcher_is_removed() {
     let mut world = World::new();
     let [watcher, watched] = world.puppets();
     world.monitor(watcher, watched);
@@ -135,7 +135,7 @@ fn a_watcher_that_ends_is_forgotten() {
 }
 
 #[test]
-fn so_many_monitors_and_requests_may_a_process_have() {
+fn the_monitors_and_requests_of_a_process_are_limited() {
     let mut world = World::new();
     let [pid, peer, other] = world.puppets();
     let most = limits::MONITORS as usize;

@@ -31,7 +31,7 @@ fn registering_again_changes_nothing() {
 }
 
 #[test]
-fn a_name_taken_away_is_free() {
+fn an_unregistered_name_is_free() {
     let mut world = World::new();
     let [one, other] = world.puppets();
     assert_eq!(world.system.register("counter", one), Ok(()));
@@ -45,7 +45,7 @@ fn a_name_taken_away_is_free() {
 }
 
 #[test]
-fn the_names_of_the_dead_are_free_and_resolve_to_nothing() {
+fn the_names_of_an_ended_process_are_free_and_resolve_to_nothing() {
     let mut world = World::new();
     let [one, watcher] = world.puppets();
     assert_eq!(world.system.register("counter", one), Ok(()));
@@ -67,7 +67,7 @@ fn the_names_of_the_dead_are_free_and_resolve_to_nothing() {
 }
 
 #[test]
-fn names_have_a_length() {
+fn the_length_of_names_is_limited() {
     let mut world = World::new();
     let one = world.puppet();
     let longest = "n".repeat(255);
@@ -91,7 +91,7 @@ fn a_reserved_pid_can_have_a_name() {
 }
 
 #[test]
-fn so_many_names_may_a_process_have() {
+fn the_names_of_a_process_are_limited() {
     let mut world = World::new();
     let [one, other] = world.puppets();
     for n in 0..limits::NAMES {

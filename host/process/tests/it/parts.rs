@@ -69,7 +69,7 @@ fn a_flood_counts_against_the_limits_until_it_is_received() {
 
 /// Until all signals that have arrived are sorted, what a process waits for may be among them.
 #[test]
-fn what_is_waited_for_is_found_behind_a_flood() {
+fn a_selective_receive_finds_its_message_behind_a_flood() {
     let mut world = world();
     let [asker, server, noise] = world.puppets();
     let reference = world.request(asker, server, 1);
@@ -105,7 +105,7 @@ fn what_is_waited_for_is_found_behind_a_flood() {
 }
 
 #[test]
-fn who_is_killed_in_a_flood_answers_what_comes_behind() {
+fn a_process_killed_in_a_flood_answers_later_signals() {
     let mut world = world();
     let [watcher, victim] = world.puppets();
     for tag in 0..35 {
@@ -125,7 +125,7 @@ fn who_is_killed_in_a_flood_answers_what_comes_behind() {
 
 /// A process that many are linked to, that many monitor, and that has many messages.
 #[test]
-fn an_end_is_told_in_parts_and_the_dead_are_dead_at_once() {
+fn an_exit_is_notified_in_parts_and_takes_effect_at_once() {
     const MANY: usize = 100;
     let mut world = world();
     let victim = world.puppet();
@@ -195,7 +195,7 @@ fn has(world: &World, pid: Pid) -> usize {
 
 /// A turn sends no more notifications than one part, whatever their kind.
 #[test]
-fn no_turn_tells_more_than_a_part() {
+fn no_turn_notifies_more_than_a_part() {
     const MANY: usize = 75;
     let mut world = world();
     let victim = world.puppet();
@@ -224,7 +224,7 @@ fn no_turn_tells_more_than_a_part() {
 /// Usually all notifications are sent in the turn in which a process exits, and its slot is freed
 /// before.
 #[test]
-fn who_is_known_to_few_leaves_at_once() {
+fn a_process_with_few_relations_ends_in_one_turn() {
     let mut world = world();
     let [watcher, victim] = world.puppets();
     let reference = world.monitor(watcher, victim);
@@ -238,7 +238,7 @@ fn who_is_known_to_few_leaves_at_once() {
 
 /// Replies, timers and the like have no limit, so there may be many of them too.
 #[test]
-fn a_native_process_goes_on_until_all_is_taken_over() {
+fn a_native_process_continues_until_all_signals_are_taken_over() {
     let mut world = world();
     let seen = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = seen.clone();

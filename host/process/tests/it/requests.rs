@@ -45,7 +45,7 @@ fn a_down_comes_if_the_server_ends_first() {
 }
 
 #[test]
-fn a_request_to_the_dead_is_answered_at_once() {
+fn a_request_to_an_ended_process_is_answered_at_once() {
     let mut world = World::new();
     let [client, server] = world.puppets();
     world.exit(server, Reason::NORMAL);
@@ -56,7 +56,7 @@ fn a_request_to_the_dead_is_answered_at_once() {
 }
 
 #[test]
-fn a_request_to_nobody_is_a_mistake() {
+fn a_request_to_an_invalid_pid_is_an_error() {
     let mut world = World::new();
     let client = world.puppet();
     let result = world.with(client, |process, system| {
@@ -80,7 +80,7 @@ fn a_late_reply_is_dropped() {
 }
 
 #[test]
-fn a_reply_that_is_on_its_way_is_dropped_too() {
+fn a_reply_in_transit_is_dropped_too() {
     let mut world = World::new();
     let [client, server] = world.puppets();
     let reference = world.request(client, server, 1);
@@ -92,7 +92,7 @@ fn a_reply_that_is_on_its_way_is_dropped_too() {
 }
 
 #[test]
-fn flush_drops_a_reply_that_is_here() {
+fn flush_drops_a_reply_that_has_arrived() {
     let mut world = World::new();
     let [client, server] = world.puppets();
     let kept = world.request(client, server, 1);
@@ -143,7 +143,7 @@ fn a_client_that_ends_leaves_nothing_behind() {
 }
 
 #[test]
-fn another_process_may_answer() {
+fn another_process_can_answer() {
     let mut world = World::new();
     let [client, server, worker] = world.puppets();
     let reference = world.request(client, server, 1);
@@ -239,7 +239,7 @@ fn a_reference_cannot_be_guessed() {
 
 /// A timer's reference may be known: another process cannot do anything with it.
 #[test]
-fn nobody_takes_a_timer_back_or_answers_in_its_name_but_its_owner() {
+fn only_its_owner_cancels_a_timer_or_answers_for_it() {
     let mut world = World::new();
     let [owner, thief] = world.puppets();
     let set = |world: &World, by, to| {

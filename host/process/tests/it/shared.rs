@@ -36,7 +36,7 @@ fn end(world: &mut World, pid: Pid) {
 
 proptest! {
     #[test]
-    fn groups_are_sets_of_the_living(steps in prop::collection::vec(step(), 1..60)) {
+    fn groups_are_sets_of_live_processes(steps in prop::collection::vec(step(), 1..60)) {
         let mut world = World::new();
         let pids: [Pid; 6] = world.puppets();
         let mut alive: BTreeSet<usize> = (0..6).collect();
@@ -169,7 +169,7 @@ fn a_table_goes_from_heir_to_heir() {
 /// A large table is freed by `Tables::sweep`, not by the process that deletes it; its bytes count
 /// until then, also if it was the last table.
 #[test]
-fn a_large_table_is_swept() {
+fn a_large_table_is_deleted_in_parts() {
     let mut world = World::new();
     let owner = world.puppet();
     let system = &world.system;
@@ -205,7 +205,7 @@ fn a_large_table_is_swept() {
 }
 
 #[test]
-fn nobody_is_given_or_inherits_more_bytes_than_it_may_have() {
+fn no_process_receives_or_inherits_tables_beyond_its_byte_limit() {
     let mut world = World::new();
     let [a, b] = world.puppets();
     let small = Limits {
@@ -254,7 +254,7 @@ fn nobody_is_given_or_inherits_more_bytes_than_it_may_have() {
 }
 
 #[test]
-fn nobody_owns_more_tables_than_it_may() {
+fn the_tables_of_a_process_are_limited() {
     let mut world = World::new();
     let [a, b] = world.puppets();
     let limits = Limits::default();

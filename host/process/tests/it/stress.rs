@@ -206,7 +206,7 @@ fn each_message_is_handled_once_and_in_its_senders_order() {
 /// Processes terminate while others send to them, monitor them and register names for them; their
 /// slots are reused at once.
 #[test]
-fn ends_race_with_everything() {
+fn exits_race_with_everything() {
     const ROUNDS: usize = 3000;
     let (system, queue) = node();
     let downs = Arc::new(AtomicUsize::new(0));

@@ -56,7 +56,7 @@ fn timers_fire_in_the_order_of_their_time_and_never_early() {
 }
 
 #[test]
-fn who_sleeps_is_told_of_an_earlier_timer_only() {
+fn a_sleeping_thread_is_woken_only_for_an_earlier_timer() {
     let mut world = World::new();
     let pid = world.puppet();
     set(&world, pid, pid, 5 * MS, 1);
@@ -129,7 +129,7 @@ fn a_message_timer_outlives_its_owner() {
 }
 
 #[test]
-fn a_timer_for_the_dead_reaches_nobody() {
+fn a_timer_for_an_ended_process_delivers_nothing() {
     let mut world = World::new();
     let [owner, to] = world.puppets();
     set(&world, owner, to, MS, 1);
@@ -153,7 +153,7 @@ fn a_wake_schedules_without_a_message() {
 }
 
 #[test]
-fn a_full_mailbox_takes_timers() {
+fn a_full_mailbox_accepts_timer_messages() {
     let mut world = World::new();
     let pid = world.puppet_with(exuvia_process::Limits {
         mailbox_messages: 1,
@@ -180,7 +180,7 @@ fn pass(world: &mut World, time: u64) {
 }
 
 #[test]
-fn so_many_timers_may_a_process_have() {
+fn the_timers_of_a_process_are_limited() {
     let mut world = World::new();
     let [pid, other] = world.puppets();
     let first = set_charged(&mut world, pid, other, MS, 1).expect("there is room");
@@ -212,7 +212,7 @@ fn so_many_timers_may_a_process_have() {
 
 /// Otherwise processes that terminate one after the other could fill the node.
 #[test]
-fn the_timers_of_those_that_have_ended_count_for_the_node() {
+fn timers_of_ended_processes_count_for_the_node() {
     let mut world = World::new();
     let to = world.puppet();
     for _ in 0..2 {
@@ -234,7 +234,7 @@ fn the_timers_of_those_that_have_ended_count_for_the_node() {
 }
 
 #[test]
-fn timers_hold_no_more_bytes_than_the_mailbox_may() {
+fn timer_messages_are_bounded_by_the_mailbox_bytes() {
     let mut world = World::new();
     let pid = world.puppet_with(exuvia_process::Limits {
         mailbox_bytes: 1_000,

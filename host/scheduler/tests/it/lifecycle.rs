@@ -80,7 +80,7 @@ fn a_scheduler_starts_and_stops_without_work() {
 }
 
 #[test]
-fn a_held_worker_can_be_stopped() {
+fn a_blocked_worker_can_be_stopped() {
     let mut fixture = Fixture::new(2, 0, |_, _| Next::Idle);
     let held = fixture.handle.hold(0).expect("outside, and running");
     let twice = fixture.handle.hold(0).expect("two may hold one worker");
@@ -201,7 +201,7 @@ fn the_number_of_workers_has_limits() {
 }
 
 #[test]
-fn workers_of_two_schedulers_are_told_apart() {
+fn workers_of_two_schedulers_are_distinguished() {
     let other = Fixture::new(1, 0, |_, _| Next::Idle);
     let answers = Watch::<Option<(Option<usize>, Option<usize>, bool)>>::new();
     let fixture = {

@@ -20,7 +20,7 @@ fn every_other(index: u32) -> Option<usize> {
 
 /// Processes that wake one another, and a thread outside that wakes them all.
 #[test]
-fn who_is_pinned_runs_there_whoever_wakes_it() {
+fn a_pinned_process_runs_on_its_worker_whichever_wakes_it() {
     const PROCS: u32 = 32;
     const HOPS: u64 = 50_000;
     let left = Arc::new(AtomicU64::new(HOPS));
@@ -53,7 +53,7 @@ fn who_is_pinned_runs_there_whoever_wakes_it() {
 }
 
 #[test]
-fn a_sleeper_is_woken_for_what_is_pinned_to_it() {
+fn a_sleeping_worker_is_woken_for_work_pinned_to_it() {
     let ran = Watch::<u64>::new();
     let fixture = {
         let ran = Arc::clone(&ran);
@@ -76,7 +76,7 @@ fn a_sleeper_is_woken_for_what_is_pinned_to_it() {
 
 /// Back and forth between two workers, which find each other asleep, searching and running.
 #[test]
-fn two_that_are_pinned_apart_answer_each_other() {
+fn two_processes_pinned_to_different_workers_exchange_messages() {
     const ROUNDS: u64 = 20_000;
     let hops = Watch::<u64>::new();
     let fixture = {
@@ -104,7 +104,7 @@ fn two_that_are_pinned_apart_answer_each_other() {
 
 /// One pinned process and one that is not, neither of which ever waits.
 #[test]
-fn what_is_pinned_and_the_queue_take_turns() {
+fn pinned_work_and_the_queue_alternate() {
     const SLICES: u64 = 10_000;
     let seen = Watch::<[u64; 2]>::new();
     let fixture = {
@@ -135,7 +135,7 @@ fn what_is_pinned_and_the_queue_take_turns() {
 }
 
 #[test]
-fn a_worker_that_does_not_exist_is_refused() {
+fn pinning_to_a_missing_worker_is_rejected() {
     let fixture = Fixture::new(2, 1, |_, _| Next::Idle);
     let wake = std::panic::AssertUnwindSafe(|| fixture.handle.wake_on(2, 0));
     let woken = std::panic::catch_unwind(wake);

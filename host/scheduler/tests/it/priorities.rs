@@ -107,7 +107,7 @@ fn among_high(share: u32, procs: &[(u32, u64)]) -> Vec<u32> {
 }
 
 #[test]
-fn others_get_their_share_beside_those_of_high_priority_that_never_rest() {
+fn normal_priority_gets_its_share_beside_busy_high_priority() {
     for (share, least, most) in [
         (10, 108, 112),
         (50, 990, 1000),
@@ -135,13 +135,13 @@ fn low_gets_one_of_eight_of_that_share() {
 }
 
 #[test]
-fn without_a_share_others_wait_as_in_erlang() {
+fn without_a_share_other_priorities_wait_as_in_erlang() {
     assert!(among_high(0, &[(100, 50), (200, 50)]).is_empty());
 }
 
 /// Unused slices are not accumulated: a newcomer gets one slice at once.
 #[test]
-fn what_others_did_not_want_is_not_owed_to_them() {
+fn an_unused_share_is_not_saved_up() {
     let order = order_with(1, 50, &[(1, 400)]);
     assert_eq!(order.len(), 400);
     let others = among_high(50, &[(100, 3)]);
@@ -151,7 +151,7 @@ fn what_others_did_not_want_is_not_owed_to_them() {
 /// Spinners on all workers starve no process, wherever it waits. They are stopped when the others
 /// are done.
 #[test]
-fn what_waits_outside_or_elsewhere_gets_its_turn() {
+fn work_in_the_injector_or_on_other_workers_gets_a_turn() {
     let notes = Arc::new(Notes::default());
     let config = Config {
         workers: 4,
@@ -176,14 +176,14 @@ fn what_waits_outside_or_elsewhere_gets_its_turn() {
 }
 
 #[test]
-fn what_has_low_priority_runs_when_there_is_nothing_else() {
+fn low_priority_runs_when_there_is_nothing_else() {
     assert_eq!(order(1, &[(200, 3)]), [200, 200, 200]);
     let order = order(1, &[(200, 2), (201, 2)]);
     assert_eq!(order, [200, 201, 200, 201]);
 }
 
 #[test]
-fn all_get_done_on_several_workers() {
+fn all_priorities_finish_on_several_workers() {
     let procs: Vec<(u32, u64)> = (0..300).map(|index| (index, 40)).collect();
     let order = order(4, &procs);
     for index in 0..300 {
@@ -193,7 +193,7 @@ fn all_get_done_on_several_workers() {
 
 /// A sleeping worker is woken for either priority.
 #[test]
-fn sleepers_are_woken() {
+fn sleeping_workers_are_woken() {
     for index in [1, 200] {
         for _ in 0..200 {
             assert_eq!(order(2, &[(index, 1)]), [index]);

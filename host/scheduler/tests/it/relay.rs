@@ -160,7 +160,7 @@ fn start(workers: usize, procs: usize, messages_of_slice: u64) -> (Scheduler, Ar
 }
 
 #[test]
-fn the_worker_goes_on_while_a_slice_waits_in_its_middle() {
+fn the_worker_continues_while_a_slice_blocks_in_place() {
     let (scheduler, procs) = start(1, 2, 3);
     for round in 1..=3 {
         // Each takes one message and waits in the same slice for the next: the only worker is free
@@ -179,7 +179,7 @@ fn the_worker_goes_on_while_a_slice_waits_in_its_middle() {
 }
 
 #[test]
-fn slices_come_back_to_whichever_worker_runs_them() {
+fn slices_resume_on_whichever_worker_runs_them() {
     // All may be blocked at once.
     const PROCS: usize = SPARE;
     const ROUNDS: u64 = 400;
@@ -208,7 +208,7 @@ fn slices_come_back_to_whichever_worker_runs_them() {
 }
 
 #[test]
-fn no_more_than_the_limit_are_aside() {
+fn no_more_slices_than_the_limit_block_in_place() {
     // One spare thread is left for each worker, and one further slice may take the last.
     const MOST: u32 = SPARE as u32 + 1;
     const PROCS: u32 = MOST + 8;
@@ -229,7 +229,7 @@ fn no_more_than_the_limit_are_aside() {
 
 /// The stop does not wait for blocked threads, and they exit when they are given up.
 #[test]
-fn a_slice_that_is_given_up_ends_with_its_thread() {
+fn an_abandoned_slice_ends_with_its_thread() {
     let (scheduler, procs) = start(2, 3, 2);
     (0..3).for_each(|index| procs.send(index));
     // The count alone is too early to tell that a slice waits: it includes slices that are about
@@ -256,7 +256,7 @@ fn a_slice_that_is_given_up_ends_with_its_thread() {
 }
 
 #[test]
-fn only_a_worker_has_a_stand_in() {
+fn only_a_worker_has_a_spare_thread() {
     let (scheduler, procs) = start(1, 1, 1);
     let (other, _) = start(1, 1, 1);
     assert!(procs.handle().spare_thread().is_none());

@@ -12,7 +12,7 @@ use crate::harness::{Fixture, Watch, until};
 /// Process 0 wakes many others and then occupies its worker until they have run. That is only
 /// possible on the other worker, which was asleep.
 #[test]
-fn a_sleeper_takes_the_queue_of_a_busy_worker() {
+fn a_sleeping_worker_steals_the_queue_of_a_busy_one() {
     const OTHERS: u32 = 100;
     let ran = Watch::<u32>::new();
     let home = Arc::new(AtomicU32::new(0));
@@ -43,7 +43,7 @@ fn a_sleeper_takes_the_queue_of_a_busy_worker() {
 
 /// What a long slice has woken, before and after it announced its length, runs on the other worker.
 #[test]
-fn a_long_slice_keeps_nobody_waiting() {
+fn a_long_slice_delays_no_other() {
     let ran = Watch::<u32>::new();
     let fixture = {
         let ran = Arc::clone(&ran);
@@ -71,7 +71,7 @@ fn a_long_slice_keeps_nobody_waiting() {
 
 /// While a worker is held, others run what waits in its queue.
 #[test]
-fn a_held_worker_keeps_nothing_back() {
+fn a_blocked_worker_delays_nothing() {
     const PROCS: u32 = 200;
     let ran = Watch::<u32>::new();
     let fixture = {

@@ -136,7 +136,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn nothing_runs_twice_and_nothing_is_left(
+    fn no_child_runs_twice_and_none_is_left_over(
         strategy in strategies(),
         intensity in 0_u32..8,
         period_ms in 1_u64..100,

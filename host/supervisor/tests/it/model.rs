@@ -349,7 +349,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn the_machine_does_what_the_model_does(
+    fn the_machine_agrees_with_the_model(
         strategy in strategies(),
         intensity in 0_u32..5,
         period_ms in 1_u64..150,

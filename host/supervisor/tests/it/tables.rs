@@ -143,7 +143,7 @@ fn a_normal_exit_of_a_transient_child_restarts_no_group() {
 }
 
 #[test]
-fn two_that_end_together_make_one_group_restart() {
+fn two_exits_at_once_cause_one_group_restart() {
     let mut world = World::started(
         intensity(Strategy::OneForAll, 1, 1_000),
         workers(&["a", "b", "c"]),
@@ -253,7 +253,7 @@ fn a_failed_restart_counts_and_is_tried_again() {
 }
 
 #[test]
-fn what_waits_comes_before_the_next_try() {
+fn waiting_requests_come_before_the_next_attempt() {
     let mut world = World::started(one_for_one(), workers(&["a", "b"]));
     world.hold_starts = true;
     world.crash("a");
@@ -287,7 +287,7 @@ fn a_group_restart_that_fails_in_the_middle_is_repeated() {
 }
 
 #[test]
-fn the_way_to_stop_is_the_childs() {
+fn each_child_is_stopped_as_its_spec_says() {
     let children = vec![
         worker("slow").shutdown(Shutdown::TimeoutMs(100)),
         brutal("brutal"),
@@ -317,7 +317,7 @@ fn a_child_that_stops_in_time_cancels_its_timer() {
 }
 
 #[test]
-fn children_are_added_and_refused() {
+fn children_are_added_or_rejected() {
     let mut world = World::started(one_for_one(), workers(&["a"]));
     let request = world.ask_start(worker("b"));
     let b = world.pid("b").expect("b");
@@ -395,7 +395,7 @@ fn children_are_terminated_restarted_and_deleted() {
 }
 
 #[test]
-fn a_child_that_waits_for_its_next_try_is_restarting() {
+fn a_child_that_waits_for_its_next_attempt_is_restarting() {
     let mut world = World::started(one_for_one(), workers(&["a", "b"]));
     world.hold_starts = true;
     world.crash("a");
@@ -483,7 +483,7 @@ fn a_stop_takes_over_from_a_group_restart() {
 }
 
 #[test]
-fn a_stop_refuses_the_requests_that_wait() {
+fn a_stop_rejects_waiting_requests() {
     let mut world = World::started(one_for_one(), workers(&["a"]));
     world.hold_starts = true;
     let under_way = world.ask_start(worker("b"));
@@ -523,7 +523,7 @@ fn children_that_end_while_another_starts_are_restarted_after_it() {
 }
 
 #[test]
-fn strangers_and_repetitions_change_nothing() {
+fn unknown_and_repeated_events_change_nothing() {
     let mut world = World::started(one_for_one(), workers(&["a"]));
     let before = world.states();
     world.send(exited(999, ExitClass::Abnormal));
@@ -543,7 +543,7 @@ fn strangers_and_repetitions_change_nothing() {
 }
 
 #[test]
-fn bad_specs_are_refused() {
+fn invalid_specs_are_rejected() {
     type Machine = Supervisor<u32, (), String>;
     let refused =
         |spec, children: Vec<ChildSpec<()>>| Machine::new(spec, children).map(|_| ()).unwrap_err();
@@ -622,7 +622,7 @@ fn a_hundred_thousand_children() {
 // ---- new specs for a running supervisor -------------------------------------
 
 #[test]
-fn another_strategy_holds_from_the_next_exit_on() {
+fn a_changed_strategy_applies_from_the_next_exit() {
     let mut world = World::new(one_for_one(), workers(&["a", "b"]));
     world.send(Event::Start);
     world.take_log();
@@ -646,7 +646,7 @@ fn another_strategy_holds_from_the_next_exit_on() {
 }
 
 #[test]
-fn another_spec_of_a_child_holds_from_its_next_end_on() {
+fn a_changed_child_spec_applies_from_its_next_exit() {
     let mut world = World::new(one_for_one(), workers(&["a", "b"]));
     world.send(Event::Start);
     world.take_log();

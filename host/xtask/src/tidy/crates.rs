@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn strange_metadata_is_an_error() {
+    fn unexpected_metadata_is_an_error() {
         assert!(parse("{}").is_err());
         assert!(parse("nonsense").is_err());
     }

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_and_other_folders_are_left_alone() {
+    fn other_words_and_other_folders_are_not_checked() {
         let fine = "fn seating(seats: Vec<u8>) -> Bench";
         assert!(findings("host/engine/src/a.rs", fine).is_empty());
         assert!(findings("host/engine/tests/it/a.rs", "seat").is_empty());

@@ -103,7 +103,7 @@ mod tests {
     use super::{Workspace, fits};
 
     #[test]
-    fn what_members_stand_for() {
+    fn members_expand_their_patterns() {
         for (pattern, path, fit) in [
             ("app", "app", true),
             ("./apps/*", "apps/one", true),

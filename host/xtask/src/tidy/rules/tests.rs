@@ -62,7 +62,7 @@ fn a_long_file_needs_a_reason() {
 }
 
 #[test]
-fn unsafe_code_has_its_places() {
+fn unsafe_code_is_allowed_in_few_files() {
     let text = rust("unsafe fn f() {}");
     fails(
         FILE,
@@ -200,7 +200,7 @@ fn a_file_ends_with_a_newline() {
 }
 
 #[test]
-fn later_work_has_an_issue() {
+fn a_todo_needs_an_issue() {
     for word in LATER {
         fails(
             "docs/a.md",
@@ -226,7 +226,7 @@ fn later_work_has_an_issue() {
 }
 
 #[test]
-fn texts_of_others_are_left_alone() {
+fn third_party_texts_are_not_checked() {
     holds("LICENSE-APACHE", "a \nb");
     holds("modules/Cargo.lock", &"a\n".repeat(MAX_LINES + 1));
 }
