@@ -1,5 +1,5 @@
-//! The manifest through its public face: the full form, the defaults, what each
-//! mistake looks like, and texts that nobody would write.
+//! The manifest through its public face: the full form, the defaults, the error
+//! for each mistake, and arbitrary input.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -95,7 +95,7 @@ impl Process {
         self.queued.store(false, Relaxed);
         assert!(
             self.state.transition_to_running(),
-            "who is told to schedule can begin"
+            "a process that is to be scheduled can begin"
         );
         self.enter();
     }

@@ -210,7 +210,10 @@ fn a_timer_and_a_push_both_reach_the_worker() {
         timer.join().expect("timer");
         worker.join().expect("worker");
         assert_eq!(model.idle.parked(), 0);
-        assert!(model.idle.start_search(), "nobody is counted as searching");
+        assert!(
+            model.idle.start_search(),
+            "no worker is counted as searching"
+        );
     });
 }
 

@@ -73,10 +73,10 @@ fn a_swap_has_one_line_at_the_commit_and_one_at_completion() {
     assert_eq!(swap["line"], printed.trim_end());
     assert_eq!(swap["event"]["processes"], 3, "{swap}");
     assert!(swap["event"]["upgraded"].is_null(), "{swap}");
-    // They are idle: it is the sweeper who takes them across.
-    let settled = node.event("upgrade-completed");
-    assert_eq!(settled["event"]["release"], swap["event"]["release"]);
-    assert_eq!(settled["event"]["background"], 3, "{settled}");
-    assert_eq!(settled["event"]["upgraded"][0][1], 3, "{settled}");
-    assert!(settled["event"]["superseded_by"].is_null(), "{settled}");
+    // They are idle: the background upgrader upgrades them.
+    let completed = node.event("upgrade-completed");
+    assert_eq!(completed["event"]["release"], swap["event"]["release"]);
+    assert_eq!(completed["event"]["background"], 3, "{completed}");
+    assert_eq!(completed["event"]["upgraded"][0][1], 3, "{completed}");
+    assert!(completed["event"]["superseded_by"].is_null(), "{completed}");
 }

@@ -1,4 +1,4 @@
-//! What users get wrong while a node runs: each is told, and the node lives on
+//! Mistakes of users while a node runs: each is reported, and the node continues
 //! with what it had.
 
 use std::fs;

@@ -1,5 +1,5 @@
-//! What an operator does with processes: ends them, has them started again, asks what
-//! they understand, and looks at the tree.
+//! What an operator does with processes: kills and restarts them, lists what they understand,
+//! and shows the tree.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -1,5 +1,4 @@
-//! A terminal that was stopped and a pipe that nobody reads: the node starts, works,
-//! answers and ends all the same.
+//! A stopped terminal or an unread pipe: the node starts, works, replies and stops all the same.
 
 use std::fs;
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};

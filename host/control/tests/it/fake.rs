@@ -1,4 +1,4 @@
-//! A host that answers from memory.
+//! A host that replies from memory.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -8,6 +8,6 @@
 )]
 
 mod api;
-mod crowd;
+mod connections;
 mod fake;
 mod socket;

@@ -1,4 +1,4 @@
-//! Who gets the path of a socket, and what becomes of it.
+//! Which node gets the path of a socket, and what becomes of it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

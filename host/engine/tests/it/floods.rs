@@ -81,7 +81,7 @@ fn signals_to_a_process_that_does_not_run_do_not_pile_up() {
             10_002,
         ),
         (
-            "replies that nobody has asked for",
+            "unrequested replies",
             "(call $reply (i32.const 4224) (i64.const 77) (i32.const 0) (i32.const 0) (i32.const 8))",
             10_002,
         ),

@@ -1,6 +1,5 @@
 //! Processes that grow their memory, as any with an allocator does: the frames
-//! that they leave are brought to the size of whoever comes next, and those that
-//! nobody wants any more are given back.
+//! that they leave are resized for the next process, and unused ones are freed.
 
 use std::sync::atomic::Ordering;
 
@@ -31,8 +30,8 @@ fn made(world: &World) -> u64 {
     world.executor.metrics().frames_made.load(Ordering::Relaxed)
 }
 
-/// One after another; each finds the memory of one that is born.
-fn births(world: &World, count: u32, pages: impl Fn(u32) -> u32) {
+/// One after another; each finds the memory of a new process.
+fn spawn_and_kill(world: &World, count: u32, pages: impl Fn(u32) -> u32) {
     for number in 0..count {
         let pid = world.spawn("m");
         assert_eq!(world.ask(pid, pages(number), &[]).number(), 2);
@@ -46,17 +45,17 @@ fn births(world: &World, count: u32, pages: impl Fn(u32) -> u32) {
 fn new_processes_that_grow_reuse_the_same_frames() {
     let world = World::new(Setup::default());
     world.deploy("m", &growing());
-    births(&world, 5_000, |_| 1);
+    spawn_and_kill(&world, 5_000, |_| 1);
     let counts = world.executor.frames();
     assert!(made(&world) <= 2 && counts.live <= 2, "{counts:?}");
 }
 
-/// Whoever grows most does not make the others large, nor the other way round.
+/// One that grows much does not enlarge the others, nor the other way round.
 #[test]
 fn new_processes_that_grow_differently_reuse_the_same_frames() {
     let world = World::new(Setup::default());
     world.deploy("m", &growing());
-    births(&world, 200, |number| number * 7 % 5);
+    spawn_and_kill(&world, 200, |number| number * 7 % 5);
     assert!(made(&world) <= 2);
 }
 
@@ -83,7 +82,7 @@ fn processes_of_many_sizes_take_turns_in_few_frames() {
     // As many as there may be, and those that were outdated once: see `stack`.
     assert!(made(&world) <= 16, "{} frames", made(&world));
     // Somebody new is of no size but the base's, and what lies beyond is out of reach.
-    births(&world, 20, |number| number % 6);
+    spawn_and_kill(&world, 20, |number| number % 6);
 }
 
 /// What lies behind the end of a frame that was made smaller is out of reach.

@@ -1,6 +1,6 @@
-//! A reused frame cannot be told from a fresh instance: random programs give
-//! the same answers when many processes share four frames as when each has a
-//! frame that nobody had before.
+//! A reused frame is indistinguishable from a fresh instance: random programs give
+//! the same replies when many processes share four frames as when each has a
+//! fresh frame.
 
 use exuvia_engine::{EngineConfig, Method};
 use exuvia_process::Limits;
@@ -262,7 +262,7 @@ fn event(processes: usize) -> impl Strategy<Value = Event> {
 const PROCESSES: usize = 9;
 
 /// Plays the events; answers all that could be seen. `fresh`: whoever is born
-/// later gets a frame that nobody had before.
+/// later gets a fresh frame.
 fn play(world: &World, program: &Program, events: &[Event], fresh: bool) -> Vec<Answer> {
     let version = world.deploy("p", &wat(program));
     // Growth is denied at different sizes.

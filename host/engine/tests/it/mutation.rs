@@ -1,5 +1,5 @@
-//! Damaged modules: most are refused. One that loads runs under the same
-//! rules as any other, and harms nobody.
+//! Damaged modules: most are rejected. One that loads runs under the same
+//! rules as any other, and does no harm.
 
 use proptest::prelude::*;
 

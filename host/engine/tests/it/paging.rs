@@ -1,5 +1,4 @@
-//! Few frames and many modules: who gets whose frame, and that somebody
-//! always does.
+//! Few frames and many modules: which process gets a frame, and that one always does.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

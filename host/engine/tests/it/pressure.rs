@@ -1,5 +1,5 @@
-//! What is short: memory, mappings, addresses, frames. Each shortage has an
-//! answer that is a message or a number, and nobody dies of it.
+//! Shortages of memory, mappings, addresses and frames. Each ends in a message or an error code,
+//! and no process dies of it.
 //!
 //! Some of these tests use up what the whole process of the operating system
 //! has, so they run in a child: the same test, started again (see `child`).

@@ -1,5 +1,5 @@
-//! Modules with state that an image cannot hold: they run, and stay where
-//! they are. And modules whose initialization differs between processes.
+//! Modules with state that an image cannot hold: they run, and stay in
+//! their frames. And modules whose initialization differs between processes.
 
 use exuvia_engine::EngineConfig;
 

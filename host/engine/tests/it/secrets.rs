@@ -69,7 +69,7 @@ fn world(method: Method) -> World {
 
 /// More new processes than there are frames: none sees the secret, and all
 /// begin with the memory that a process begins with.
-fn nobody_knows(world: &World, method: Method, how: &str) {
+fn no_frame_has(world: &World, method: Method, how: &str) {
     for _ in 0..10 {
         let pid = world.spawn("secret");
         assert_eq!(world.ask(pid, COUNT, &[]).number(), 0, "{method:?}, {how}");
@@ -85,7 +85,7 @@ fn a_paged_out_process_leaves_no_memory_behind() {
         for pid in &pids {
             assert_eq!(world.ask(*pid, FILL, &[]).number(), 1);
         }
-        nobody_knows(&world, method, "paged out");
+        no_frame_has(&world, method, "paged out");
         // And it finds its own memory again: all but the header, the buffers
         // and the dead stack.
         for pid in pids {
@@ -103,7 +103,7 @@ fn a_process_that_grew_leaves_no_memory_behind() {
             let pid = world.spawn("secret");
             assert_eq!(world.ask(pid, GROW_AND_FILL, &[]).number(), 1);
         }
-        nobody_knows(&world, method, "paged out after growth");
+        no_frame_has(&world, method, "paged out after growth");
     }
 }
 
@@ -118,7 +118,7 @@ fn a_process_that_grew_and_ended_leaves_no_larger_memory_behind() {
             world.kill(pid);
             assert!(world.settle(1000));
         }
-        nobody_knows(&world, method, "killed after growth");
+        no_frame_has(&world, method, "killed after growth");
     }
 }
 
@@ -131,7 +131,7 @@ fn a_process_that_trapped_or_exited_leaves_no_memory_behind() {
                 let pid = world.spawn("secret");
                 assert!(matches!(world.ask(pid, tag, &[]), Answer::Down(..)));
             }
-            nobody_knows(&world, method, "trapped");
+            no_frame_has(&world, method, "trapped");
         }
     }
 }
@@ -155,8 +155,12 @@ fn a_process_killed_while_suspended_leaves_no_memory_behind() {
                 let told = world.heard(|m| m.kind == Kind::Exit && m.sender == victim);
                 assert_eq!(told.unwrap().reason, 2);
             }
-            assert_eq!(world.executor.frames().blocked, 0, "nobody blocks any more");
-            nobody_knows(&world, method, "killed while suspended");
+            assert_eq!(
+                world.executor.frames().blocked,
+                0,
+                "no process blocks any more"
+            );
+            no_frame_has(&world, method, "killed while suspended");
         }
     }
 }

@@ -1,6 +1,5 @@
-//! Waits that are no turns: who waits for room at a receiver, or for a frame, is in no
-//! run queue and is called; what a WAITING process waits for reaches it though new
-//! code is due.
+//! Waits without turns: a process in backpressure, or one that waits for a frame, is in no run
+//! queue and is woken. What a WAITING process waits for reaches it while an upgrade is pending.
 
 use exuvia_process::{Kind, Pid};
 
@@ -204,7 +203,7 @@ fn a_panic_during_an_inspection_ends_the_process() {
     assert!(world.settle(100));
     let seen: Option<()> = world
         .executor
-        .look(pid.slot(), |_| panic!("somebody looks badly"));
+        .look(pid.slot(), |_| panic!("an inspection fails"));
     assert_eq!(seen, None);
     assert!(world.settle(100));
     assert!(!world.system.is_alive(pid));
@@ -213,7 +212,7 @@ fn a_panic_during_an_inspection_ends_the_process() {
         .unwrap();
     assert_eq!(told.reason, exuvia_abi::Reason::INTERNAL.0);
     let text = String::from_utf8_lossy(told.payload.as_slice()).into_owned();
-    assert!(text.contains("somebody looks badly"), "{text}");
+    assert!(text.contains("an inspection fails"), "{text}");
     assert_eq!(
         world.executor.frames().live - world.executor.frames().free,
         0

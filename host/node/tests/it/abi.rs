@@ -363,7 +363,7 @@ fn another_process_can_answer_a_forwarded_request() {
     node.halt();
 }
 
-// ---- births ------------------------------------------------------------------
+// ---- spawning ------------------------------------------------------------------
 
 #[test]
 fn a_child_gets_its_arguments() {

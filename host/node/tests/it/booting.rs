@@ -1,4 +1,4 @@
-//! The boot and the end of an app: who listens before it hears all of it.
+//! The boot and the end of an app: a subscriber from before it gets all its events.
 
 use std::path::Path;
 use std::time::Duration;

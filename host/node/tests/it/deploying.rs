@@ -379,7 +379,7 @@ fn an_exempt_process_keeps_only_its_own_version_over_many_swaps() {
         let next = vec![module("loops", &looping(number))];
         node.deploy(next, with(Loops::Leave)).unwrap();
     }
-    eventually("what nobody needs is unloaded", || {
+    eventually("unused versions are unloaded", || {
         loaded(&node, "loops") == [1, 28, 29, 30]
     });
     assert_eq!(ask(&node, pid), 1);
@@ -396,11 +396,11 @@ fn an_idle_process_in_probation_keeps_few_versions_over_many_swaps() {
         deploy(&node, "actor", &answers(number));
         let now = format!("actor@{number}");
         // It crosses, and has no message.
-        eventually("it crosses", || {
+        eventually("it is upgraded", || {
             of(&node, pid).module.as_ref() == Some(&now)
         });
     }
-    eventually("what nobody needs is unloaded", || {
+    eventually("unused versions are unloaded", || {
         loaded(&node, "actor") == [18, 19, 20]
     });
     node.halt();

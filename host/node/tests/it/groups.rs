@@ -1,4 +1,4 @@
-//! Process groups: who is in them, and what is published to them.
+//! Process groups: their members, and what is published to them.
 
 use exuvia_node::abi::{Code, Kind, limits};
 use exuvia_node::{Limits, Node, Pid, SpawnOptions};

@@ -1,4 +1,4 @@
-//! Log lines of guests: which are told, and how many.
+//! Log lines of guests: which are reported, and how many.
 
 use std::collections::BTreeMap;
 

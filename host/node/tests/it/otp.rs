@@ -278,7 +278,7 @@ fn a_suspended_process_takes_no_messages_and_loses_none() {
         "count",
         &counter(SUM, "(i64.add (call $count) (i64.const 100))", REST),
     );
-    eventually("it has crossed", || {
+    eventually("it is upgraded", || {
         state().module.as_deref() == Some("count@2")
     });
     assert_eq!((state().state.as_str(), state().mailbox), ("suspended", 3));

@@ -1,9 +1,9 @@
-//! A guest that does what a test tells it: each request of the tag [`CMD`]
-//! names one host call and its arguments, and the reply says what came of it.
+//! A guest that does what a test asks for: each request of the tag [`CMD`]
+//! names one host call and its arguments, and the reply has the result.
 //! All other messages stay in its mailbox until a test has it receive them.
 //! So what one process sees of the host calls can be written down in Rust.
 //!
-//! Its memory: 16 started, 20 what `run` is to answer (plus 1), 64 the
+//! Its memory: 16 started, 20 what `run` returns (plus 1), 64 the
 //! command's header, 2048 the result, then what calls write (see the
 //! constants), 4096 the command: number, 8 arguments, data.
 

@@ -1,4 +1,4 @@
-//! Who may have a supervisor start and stop children.
+//! Which processes can have a supervisor start and stop children.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -608,7 +608,7 @@ fn a_guest_starts_a_supervisor() {
     }
     a.wait()
         .notifications(Kind::Exit, supervisor, Reason::INTENSITY.0);
-    eventually("nobody is left", || node.find("other").is_err());
+    eventually("no process is left", || node.find("other").is_err());
     node.halt();
 }
 

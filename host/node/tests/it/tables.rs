@@ -1,4 +1,4 @@
-//! Tables: rows, who may use them, and what becomes of them when their owner ends.
+//! Tables: rows, access rights, and what becomes of tables when their owner ends.
 
 use exuvia_node::abi::{Code, Kind, limits, table};
 use exuvia_node::{Limits, Node, Pid, SpawnOptions};

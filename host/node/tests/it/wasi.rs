@@ -1,4 +1,4 @@
-//! WASI: what a process is granted, and no more; files that wait hold up nobody.
+//! WASI: what a process is granted, and no more; blocking files delay no other process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -289,7 +289,7 @@ fn files_of_discarded_state_are_closed() {
     assert_eq!(read(&a, files[0], 4), "one ");
     assert_eq!(open_files(dir.path()), 3);
     deploy(&node, "puppet", &migrated(11));
-    eventually("it has crossed", || a.version_is("puppet@3"));
+    eventually("it is upgraded", || a.version_is("puppet@3"));
     // Nothing has happened: as if it had stayed.
     node.rollback().unwrap();
     eventually("it is back", || a.version_is("puppet@2"));

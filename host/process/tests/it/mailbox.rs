@@ -483,7 +483,7 @@ fn a_send_to_a_congested_process_reports_it() {
     let slept = world.take_own(to);
     let mut links = 0;
     while !world.system.is_congested(to) {
-        assert!(links < 100_000, "it is never crowded");
+        assert!(links < 100_000, "it is never congested");
         assert!(!world.with(from, |process, _| process.take_backpressure()));
         world.link(from, to);
         world.unlink(from, to);

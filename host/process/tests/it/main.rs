@@ -5,7 +5,6 @@
 
 #![cfg(not(loom))]
 
-mod births;
 mod links;
 mod mailbox;
 mod model;
@@ -15,6 +14,7 @@ mod parts;
 mod requests;
 mod shared;
 mod sizes;
+mod spawning;
 mod stress;
 mod timers;
 mod world;

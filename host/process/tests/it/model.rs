@@ -175,7 +175,7 @@ impl Model {
                 }
             }
         }
-        self.look_at_ends();
+        self.check_ends();
     }
 
     fn threaten(&mut self, who: Pid, by: Option<Pid>, code: i32) {
@@ -257,7 +257,7 @@ impl Model {
         }
     }
 
-    fn look_at_ends(&mut self) {
+    fn check_ends(&mut self) {
         let ended = self.world.ended[self.seen..].to_vec();
         self.seen = self.world.ended.len();
         for (dead, reason) in ended {
@@ -286,7 +286,7 @@ impl Model {
                 .map(|pid| (pid, self.world.look(pid, Process::links)))
                 .collect();
             self.turn(0);
-            self.look_at_ends();
+            self.check_ends();
         }
     }
 

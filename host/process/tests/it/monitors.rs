@@ -131,7 +131,7 @@ fn a_monitor_of_an_ended_watcher_is_removed() {
     assert_eq!(world.relations(watched), (0, 0, 1));
     world.exit(watcher, FAILED);
     assert_eq!(world.relations(watched), (0, 0, 0));
-    assert!(world.is_alive(watched), "a monitor ends nobody");
+    assert!(world.is_alive(watched), "a monitor ends no process");
 }
 
 #[test]

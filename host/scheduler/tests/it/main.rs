@@ -6,12 +6,12 @@
 #![cfg(not(loom))]
 
 mod fairness;
+mod handoff;
 mod harness;
 mod lifecycle;
 mod order;
 mod parking;
 mod pinning;
 mod priorities;
-mod relay;
 mod stealing;
 mod stress;

@@ -93,7 +93,7 @@ impl Model {
             .map(|child| child.id.clone())
             .collect();
         for id in ids {
-            let at = self.at(&id).expect("nobody else removes it");
+            let at = self.at(&id).expect("nothing else removes it");
             self.start(at).map_err(|by_release| (id, by_release))?;
         }
         Ok(())

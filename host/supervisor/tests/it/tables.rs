@@ -343,7 +343,10 @@ fn children_are_added_or_rejected() {
         Some(Err(RequestError::StartFailed("c is broken".into())))
     );
     assert!(world.machine.child("c").is_none());
-    assert_eq!(world.terminated, None, "a failed request ends nobody else");
+    assert_eq!(
+        world.terminated, None,
+        "a failed request ends no other child"
+    );
 
     world.outcomes.push_back(Outcome::Ignored);
     let request = world.ask_start(worker("d"));
@@ -652,7 +655,7 @@ fn a_changed_child_spec_applies_from_its_next_exit() {
     world.take_log();
     assert!(world.machine.respecify(temporary("a")));
     assert!(!world.machine.respecify(worker("c")));
-    assert_eq!(world.take_log(), "", "nobody is restarted for it");
+    assert_eq!(world.take_log(), "", "no child is restarted for it");
     world.crash("a");
     assert_eq!(world.take_log(), "", "it is temporary now");
     let left: Vec<_> = world.machine.which_children().collect();

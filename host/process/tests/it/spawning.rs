@@ -213,7 +213,7 @@ fn signals_collect_at_a_reserved_pid() {
     world.run();
     let slot = world.system.table.slot(pid.slot()).expect("it is used");
     assert_eq!(slot.state.get(), RunState::Running);
-    assert!(!slot.state.claim(), "nobody can take what is not born");
+    assert!(!slot.state.claim(), "a reserved process cannot be claimed");
     let spec = SpawnSpec::new(Body::Guest(()), limits, Payload::empty());
     world.system.start(pid, spec);
     let inbox = world.inbox(pid);

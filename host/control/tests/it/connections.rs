@@ -1,4 +1,4 @@
-//! Many clients, and clients that hang: the others do not suffer.
+//! Many clients, and clients that hang: the others are not affected.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

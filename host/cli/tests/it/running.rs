@@ -1,4 +1,4 @@
-//! A node at work: looked at, talked to, changed.
+//! A running node: inspected, called, and swapped.
 
 use std::fs;
 

@@ -41,13 +41,13 @@ fn a_process_is_shown_with_its_state() {
         host.contains("not shown: it is a process of the host"),
         "{host}"
     );
-    let nobody = app.ask(&["inspect", "nobody"]);
-    assert_eq!(nobody.code, Some(1));
+    let missing = app.ask(&["inspect", "nobody"]);
+    assert_eq!(missing.code, Some(1));
     assert!(
-        nobody
+        missing
             .stderr
             .contains("no process is registered as `nobody`"),
-        "{nobody:?}"
+        "{missing:?}"
     );
 }
 

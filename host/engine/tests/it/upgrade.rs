@@ -1,4 +1,4 @@
-//! `save` and `load` that misbehave: verification refuses with the process
+//! `save` and `load` that misbehave: verification rejects them with the process
 //! and the cause, and nothing has changed.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Bounds on descendants, and a node that lives with those who want more.
+//! Bounds on descendants, and a node that survives processes that exceed them.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! What one process may hold: links, monitors with open requests, names and
-//! timers. Past a limit the call answers LIMIT, and has done nothing.
+//! timers. Beyond a limit the call returns LIMIT and has no effect.
 
 use exuvia_abi::{Code, HOST_CALLS, Reason, WasmType, limits, spawn};
 use exuvia_process::{Kind, Limits, Pid};

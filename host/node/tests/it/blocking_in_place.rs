@@ -1,5 +1,5 @@
-//! Guests that run on the schedulers' own stacks, since their version has never waited, and wait there
-//! after all: their thread steps aside, and nobody else notices.
+//! Guests that run on the schedulers' own stacks, because their version has never waited, and then
+//! wait there: they block in place, and no other process notices.
 
 use exuvia_node::abi::{Kind, receive};
 use exuvia_node::{DeployOptions, Node};
@@ -33,19 +33,19 @@ fn waits_for(puppet: &Puppet, tag: i64) -> Begun {
     puppet.begin("receive", &[HEADER, BUFFER, ROOM, -1, mode, tag], b"")
 }
 
-fn aside(node: &Node) -> usize {
+fn blocked_threads(node: &Node) -> usize {
     node.scheduler().blocked_threads()
 }
 
 #[track_caller]
-fn somebody_was_aside(node: &Node) {
+fn a_thread_was_blocked(node: &Node) {
     assert!(node.scheduler().blocked_in_place() > 0);
-    nobody_is_aside(node);
+    no_thread_is_blocked(node);
 }
 
 #[track_caller]
-fn nobody_is_aside(node: &Node) {
-    eventually("no thread is aside", || aside(node) == 0);
+fn no_thread_is_blocked(node: &Node) {
+    eventually("no thread blocks in place", || blocked_threads(node) == 0);
 }
 
 #[test]
@@ -54,18 +54,18 @@ fn a_process_that_waits_on_a_schedulers_stack_delays_no_other() {
     let [first, second, third] = [(); 3].map(|()| Puppet::new(&node));
     let waiting = waits_for(&first, 7);
     // Else this tests nothing.
-    assert_eq!(aside(&node), 1);
+    assert_eq!(blocked_threads(&node), 1);
     for _ in 0..ENOUGH {
         assert_eq!(second.act("version", &[], b"").result, 1);
     }
     // It has been seen to wait: from now on on fibers.
     let another = waits_for(&third, 8);
-    assert_eq!(aside(&node), 1);
+    assert_eq!(blocked_threads(&node), 1);
     node.send(first.pid, 7, b"first".to_vec()).unwrap();
     node.send(third.pid, 8, b"third".to_vec()).unwrap();
     waiting.end().message(Kind::Message, b"first");
     another.end().message(Kind::Message, b"third");
-    nobody_is_aside(&node);
+    no_thread_is_blocked(&node);
     for puppet in [first, second, third] {
         assert_eq!(puppet.act("version", &[], b"").result, 1);
         puppet.receive(20, receive::ANY, 0);
@@ -79,7 +79,7 @@ fn timeouts_and_replies_reach_a_process_that_blocks_in_place() {
     let server = Puppet::new(&node);
     let [sleeper, caller] = [(); 2].map(|()| Puppet::new(&node));
     sleeper.act("sleep", &[30], b"").ok();
-    somebody_was_aside(&node);
+    a_thread_was_blocked(&node);
     let before = node.scheduler().blocked_in_place();
     deploy(&node, "puppet", &puppet::text(2));
     // The next version is taken to run as the one before: as one that waits.
@@ -98,7 +98,7 @@ fn timeouts_and_replies_reach_a_process_that_blocks_in_place() {
     let answer = caller.act("call", &arguments, &data).ok();
     assert_eq!(answer.kind, Kind::Reply as u32);
     assert!(node.scheduler().blocked_in_place() > before);
-    nobody_is_aside(&node);
+    no_thread_is_blocked(&node);
     node.halt();
 }
 
@@ -119,10 +119,10 @@ fn a_process_that_blocks_in_place_can_be_killed_and_its_frame_is_reusable() {
         }
         prover.kill();
         let waiting = waits_for(&waiter, 7);
-        assert_eq!(aside(&node), 1);
+        assert_eq!(blocked_threads(&node), 1);
         waiter.kill();
         assert!(waiting.try_end().is_err());
-        nobody_is_aside(&node);
+        no_thread_is_blocked(&node);
         assert_eq!(other.act("version", &[], b"").result, i64::from(version));
         other.kill();
     }
@@ -150,7 +150,7 @@ fn no_thread_outlives_its_node() {
         let puppet = Puppet::new(&node);
         let mode = i64::from(receive::TAG);
         puppet.tell("receive", &[HEADER, BUFFER, ROOM, -1, mode, 7], b"");
-        eventually("it waits aside", || aside(&node) == 1);
+        eventually("it waits blocked_threads", || blocked_threads(&node) == 1);
         assert!(threads() > 2);
         if halts {
             node.halt();
@@ -160,19 +160,19 @@ fn no_thread_outlives_its_node() {
     }
 }
 
-/// Whose slices are over steps aside as well, time and again.
+/// Whose slices are over steps blocked_threads as well, time and again.
 #[test]
 fn an_endless_computation_leaves_turns_to_other_processes() {
     let node = proven(1);
     let [spinner, other] = [(); 2].map(|()| Puppet::new(&node));
     spinner.tell("spin", &[], b"");
     eventually("it spins", || spinner.state() == "preempted");
-    eventually("it does so aside", || aside(&node) == 1);
+    eventually("it does so blocked_threads", || blocked_threads(&node) == 1);
     for _ in 0..ENOUGH {
         assert_eq!(other.act("version", &[], b"").result, 1);
     }
     spinner.kill();
-    nobody_is_aside(&node);
+    no_thread_is_blocked(&node);
     assert_eq!(other.act("version", &[], b"").result, 1);
     node.halt();
 }
@@ -194,12 +194,12 @@ fn a_trap_after_the_wait_ends_that_process_alone() {
     node.send(one, 0, Vec::new()).unwrap();
     let (reason, text) = exit_of(&mut events, one);
     assert!(text.contains("unreachable"), "{reason}: {text}");
-    somebody_was_aside(&node);
+    a_thread_was_blocked(&node);
     assert_eq!(ask(&node, other), 0);
     node.halt();
 }
 
-/// New code that loops where the old one returned: it is verified on what waits aside, and crossed.
+/// New code that loops where the old one returned: it is verified on what waits blocked_threads, and crossed.
 #[test]
 fn state_is_copied_and_upgraded_from_a_waiting_stack() {
     let node = node_with(|config| config.schedulers = 1);
@@ -227,7 +227,7 @@ fn state_is_copied_and_upgraded_from_a_waiting_stack() {
             .unwrap();
         // It was copied, and what was copied has been brought into the new code.
         assert_eq!((report.processes, report.verified), (1, 1));
-        eventually("it crosses", || of(&node, pid).upgrades == version);
+        eventually("it is upgraded", || of(&node, pid).upgrades == version);
         for _ in 0..3 {
             asked += 1;
             // The start counts as well once it loops.
@@ -235,11 +235,11 @@ fn state_is_copied_and_upgraded_from_a_waiting_stack() {
             assert_eq!(count, begun + asked);
         }
         if version == 1 {
-            eventually("it waits aside", || aside(&node) == 1);
+            eventually("it waits blocked_threads", || blocked_threads(&node) == 1);
         }
     }
     node.halt();
-    nobody_is_aside(&node);
+    no_thread_is_blocked(&node);
 }
 
 #[test]
@@ -256,10 +256,10 @@ fn a_node_stops_while_guests_block_in_place() {
         let waiter = Puppet::of(&node, spawn(&node, &name, b""));
         waiting.push(waits_for(&waiter, 7));
     }
-    assert_eq!(aside(&node), 6);
+    assert_eq!(blocked_threads(&node), 6);
     node.halt();
     // The threads end with their guests.
-    nobody_is_aside(&node);
+    no_thread_is_blocked(&node);
     drop(waiting);
 }
 
@@ -305,7 +305,7 @@ fn blocking_versions_are_swapped_under_load() {
         pids[victim] = spawn(&node, "actor", b"");
         counts[victim] = 0;
     }
-    somebody_was_aside(&node);
+    a_thread_was_blocked(&node);
     for (pid, count) in pids.iter().zip(&counts) {
         assert_eq!(ask(&node, *pid), *count + u64::from(ROUNDS) * 1_000_000);
     }

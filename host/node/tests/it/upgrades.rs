@@ -1,5 +1,5 @@
-//! How processes come over to new code: loops, state that is migrated, given
-//! up or stuck, versions between, sleepers.
+//! How processes are upgraded: loops, state that is migrated, discarded or kept by
+//! a failed process, versions between, idle processes.
 
 use std::sync::mpsc::{TryRecvError, channel};
 use std::thread;
@@ -37,7 +37,7 @@ fn a_loop_that_takes_upgrade_is_woken_and_upgraded() {
             .unwrap();
         assert_eq!(report.processes, 1);
         // Nobody has written to it.
-        eventually("it crosses", || {
+        eventually("it is upgraded", || {
             u64::from(of(&node, pid).upgrades) == version - 1
         });
         assert_eq!(ask(&node, pid), version * 1_000 + version + 1);
@@ -45,7 +45,7 @@ fn a_loop_that_takes_upgrade_is_woken_and_upgraded() {
     node.halt();
 }
 
-/// A node whose sweeper does not come.
+/// A node without background upgrades.
 fn unswept(change: impl FnOnce(&mut exuvia_node::NodeConfig)) -> exuvia_node::Node {
     node_with(|config| {
         config.background_upgrade_after = Duration::from_secs(3_600);
@@ -544,7 +544,7 @@ fn the_background_upgrader_upgrades_idle_processes_and_old_versions_are_unloaded
             }
             .text(),
         );
-        eventually("all have crossed", || {
+        eventually("all are upgraded", || {
             node.info().modules[0].processes == 100
         });
     }

@@ -1,4 +1,4 @@
-//! Looking at processes: inspections, traces and samples.
+//! Observing processes: inspections, traces and samples.
 
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -171,7 +171,7 @@ fn samples_show_which_processes_ran_and_how_much() {
     );
     assert!(first.top.iter().all(|it| it.rate == 0.0));
     // Whoever called is gone; nobody has run.
-    eventually("a sample in which nobody has run", || {
+    eventually("a sample in which no process has run", || {
         node.top(Sort::Reductions, 10).ran == 0
     });
     // One that never rests is first, though nobody can look at it at rest.
@@ -199,11 +199,11 @@ fn samples_show_which_processes_ran_and_how_much() {
             .iter()
             .all(|it| it.process.pid != spinner.to_string())
     });
-    look_is_cheap(&node);
+    inspection_is_cheap(&node);
 }
 
 /// Nobody is woken by a sample in which nobody has run.
-fn look_is_cheap(node: &Node) {
+fn inspection_is_cheap(node: &Node) {
     eventually("all is quiet", || node.top(Sort::Reductions, 1).ran == 0);
     let before: u64 = node.scheduler().metrics().total().slices;
     for _ in 0..10 {

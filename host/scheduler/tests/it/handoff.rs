@@ -28,7 +28,7 @@ struct State {
     queued: bool,
     running: bool,
     /// Where its slice waits.
-    aside: Option<Arc<ResumeHandle>>,
+    suspended: Option<Arc<ResumeHandle>>,
     /// Signals that its slice must end without having been resumed.
     given_up: Option<mpsc::Sender<()>>,
 }
@@ -61,10 +61,10 @@ impl Procs {
     }
 
     /// Ends a slice, or the part of it before it blocks.
-    fn rest(&self, index: u32, aside: Option<Arc<ResumeHandle>>) -> Next {
+    fn rest(&self, index: u32, suspended: Option<Arc<ResumeHandle>>) -> Next {
         let mut state = self.procs[index as usize].state.lock();
         state.running = false;
-        state.aside = aside;
+        state.suspended = suspended;
         if state.messages == 0 {
             return Next::Idle;
         }
@@ -73,24 +73,24 @@ impl Procs {
     }
 
     /// Waits for a message in the middle of the slice. Returns false if the slice must end.
-    fn wait_aside(&self, index: u32) -> bool {
+    fn block_in_place(&self, index: u32) -> bool {
         if !self.handle().may_block_in_place() {
             self.refused.fetch_add(1, Ordering::SeqCst);
             return false;
         }
-        let stand_in = self.handle().spare_thread().expect("it is a worker");
-        let way_back = stand_in.resume_handle();
+        let spare_thread = self.handle().spare_thread().expect("it is a worker");
+        let resume_handle = spare_thread.resume_handle();
         let procs = self.itself.upgrade().expect("it runs");
         let (give_up, given_up) = mpsc::channel();
         self.procs[index as usize].state.lock().given_up = Some(give_up);
-        stand_in.take_over(index, {
-            let way_back = Arc::clone(&way_back);
-            move || procs.rest(index, Some(way_back))
+        spare_thread.take_over(index, {
+            let resume_handle = Arc::clone(&resume_handle);
+            move || procs.rest(index, Some(resume_handle))
         });
         if given_up.recv().is_ok() {
             return false;
         }
-        way_back.wait();
+        resume_handle.wait();
         assert!(self.handle().current_worker().is_some());
         true
     }
@@ -104,9 +104,9 @@ impl Run for Procs {
             assert!(state.queued && !state.running, "run when it should not be");
             state.queued = false;
             state.running = true;
-            if let Some(way_back) = state.aside.take() {
+            if let Some(resume_handle) = state.suspended.take() {
                 state.given_up = None;
-                return Next::Elsewhere(way_back);
+                return Next::Elsewhere(resume_handle);
             }
         }
         let me = (index, thread::current().id());
@@ -123,7 +123,7 @@ impl Run for Procs {
                 assert_eq!(me.1, thread::current().id());
                 self.threads.lock().insert(me);
                 self.taken.update(|taken| *taken += 1);
-            } else if !self.wait_aside(index) {
+            } else if !self.block_in_place(index) {
                 break;
             }
         }
@@ -169,8 +169,8 @@ fn the_worker_continues_while_a_slice_blocks_in_place() {
         procs.send(1);
         procs.taken.wait(move |taken| *taken == 2 * round);
         until(|| procs.handle().metrics().parked == 1);
-        let aside = if round < 3 { 2 } else { 0 };
-        until(|| procs.handle().blocked_threads() == aside);
+        let suspended = if round < 3 { 2 } else { 0 };
+        until(|| procs.handle().blocked_threads() == suspended);
     }
     // A slice resumes on the thread that it is on.
     assert_eq!(procs.threads.lock().len(), 2);
@@ -234,13 +234,13 @@ fn an_abandoned_slice_ends_with_its_thread() {
     (0..3).for_each(|index| procs.send(index));
     // The count alone is too early to tell that a slice waits: it includes slices that are about
     // to.
-    let waits = |proc: &Proc| proc.state.lock().aside.is_some();
+    let waits = |proc: &Proc| proc.state.lock().suspended.is_some();
     until(|| procs.procs.iter().all(waits));
     assert_eq!(procs.handle().blocked_threads(), 3);
     // One of them while the workers run.
     let give_up = |index: usize| {
         let mut state = procs.procs[index].state.lock();
-        state.aside = None;
+        state.suspended = None;
         let given_up = state.given_up.take().expect("it waits");
         given_up.send(()).expect("it waits");
     };
