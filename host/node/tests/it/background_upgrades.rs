@@ -1,5 +1,5 @@
-//! What the node says of a release: a line at the commit, another when nobody
-//! has to cross any more, and each only once.
+//! What the node reports of a release: one line at the commit and one when all processes are
+//! upgraded, each only once.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::actors::{Actor, X, counts, loops, of, post};
 use crate::guests::{ask, deploy, event, eventually, module, node_with, spawn};
 
 /// Sleepers cross when they wake, and never else.
-fn no_sweeper(config: &mut NodeConfig) {
+fn no_upgrader(config: &mut NodeConfig) {
     config.background_upgrade_after = Duration::from_secs(3_600);
 }
 
-fn quick_sweeper(config: &mut NodeConfig) {
+fn quick_upgrader(config: &mut NodeConfig) {
     config.background_upgrade_after = Duration::from_millis(20);
 }
 
@@ -29,7 +29,7 @@ fn answers(number: u64) -> String {
 }
 
 /// Processes of `answers(1)` that have run.
-fn crowd(node: &Node, count: usize) -> Vec<Pid> {
+fn spawn_many(node: &Node, count: usize) -> Vec<Pid> {
     deploy(node, "actor", &answers(1));
     let pids: Vec<_> = (0..count).map(|_| spawn(node, "actor", b"")).collect();
     for pid in &pids {
@@ -39,8 +39,8 @@ fn crowd(node: &Node, count: usize) -> Vec<Pid> {
 }
 
 #[track_caller]
-fn settled(events: &mut broadcast::Receiver<Event>) -> UpgradeReport {
-    event(events, "the release has settled", |event| match event {
+fn completed(events: &mut broadcast::Receiver<Event>) -> UpgradeReport {
+    event(events, "the upgrade has completed", |event| match event {
         Event::UpgradeCompleted(report) => Some(report.clone()),
         _ => None,
     })
@@ -65,13 +65,13 @@ fn said(events: &mut broadcast::Receiver<Event>) -> Vec<String> {
 
 #[test]
 fn idle_processes_are_reported_when_the_background_upgrader_has_upgraded_them() {
-    let node = node_with(quick_sweeper);
-    crowd(&node, 10);
+    let node = node_with(quick_upgrader);
+    spawn_many(&node, 10);
     let mut events = node.events();
     deploy(&node, "actor", &answers(2));
     let swap = event(&mut events, "the commit", |event| match event {
         Event::Swap(report) => Some(report.clone()),
-        Event::UpgradeCompleted(_) => panic!("settled before the commit"),
+        Event::UpgradeCompleted(_) => panic!("completed before the commit"),
         _ => None,
     });
     // It is of the commit: nobody has crossed.
@@ -83,7 +83,7 @@ fn idle_processes_are_reported_when_the_background_upgrader_has_upgraded_them() 
         "{line}"
     );
     assert!(!line.contains("pause"), "{line}");
-    let report = settled(&mut events);
+    let report = completed(&mut events);
     assert_eq!((report.release, report.superseded_by), (2, None));
     assert_eq!(report.upgraded, [("migrated", 10)]);
     assert_eq!(
@@ -108,8 +108,8 @@ fn idle_processes_are_reported_when_the_background_upgrader_has_upgraded_them() 
 
 #[test]
 fn a_process_with_messages_is_upgraded_in_its_own_turn() {
-    let node = node_with(no_sweeper);
-    let pids = crowd(&node, 10);
+    let node = node_with(no_upgrader);
+    let pids = spawn_many(&node, 10);
     let mut events = node.events();
     deploy(&node, "actor", &answers(2));
     for pid in &pids[1..] {
@@ -118,7 +118,7 @@ fn a_process_with_messages_is_upgraded_in_its_own_turn() {
     // One is left, and so nothing is said yet.
     assert_eq!(said(&mut events), ["swap 2"]);
     assert_eq!(ask(&node, pids[0]), 2);
-    let report = settled(&mut events);
+    let report = completed(&mut events);
     assert_eq!(report.upgraded, [("migrated", 10)]);
     assert_eq!(report.background, 0);
     assert!(report.running_ms.is_some());
@@ -127,8 +127,8 @@ fn a_process_with_messages_is_upgraded_in_its_own_turn() {
 
 #[test]
 fn each_release_has_exactly_two_lines() {
-    let node = node_with(quick_sweeper);
-    let pids = crowd(&node, 5);
+    let node = node_with(quick_upgrader);
+    let pids = spawn_many(&node, 5);
     let mut events = node.events();
     let mut expected = Vec::new();
     let mut heard = Vec::new();
@@ -153,15 +153,15 @@ fn each_release_has_exactly_two_lines() {
 
 #[test]
 fn a_superseded_release_is_reported_as_such() {
-    let node = node_with(no_sweeper);
-    let pids = crowd(&node, 10);
+    let node = node_with(no_upgrader);
+    let pids = spawn_many(&node, 10);
     let mut events = node.events();
     deploy(&node, "actor", &answers(2));
     for pid in &pids[..3] {
         assert_eq!(ask(&node, *pid), 2);
     }
     deploy(&node, "actor", &answers(3));
-    let report = settled(&mut events);
+    let report = completed(&mut events);
     assert_eq!((report.release, report.superseded_by), (2, Some(3)));
     assert_eq!(
         (report.processes, report.upgraded.as_slice()),
@@ -178,7 +178,7 @@ fn a_superseded_release_is_reported_as_such() {
         assert_eq!(ask(&node, *pid), 3);
     }
     // From two versions into the third.
-    let report = settled(&mut events);
+    let report = completed(&mut events);
     assert_eq!((report.release, report.superseded_by), (3, None));
     assert_eq!(report.upgraded, [("migrated", 10)]);
     assert_eq!(said(&mut events), Vec::<String>::new());
@@ -187,8 +187,8 @@ fn a_superseded_release_is_reported_as_such() {
 
 #[test]
 fn reverted_and_exempt_processes_are_not_waited_for() {
-    let node = node_with(no_sweeper);
-    let pids = crowd(&node, 2);
+    let node = node_with(no_upgrader);
+    let pids = spawn_many(&node, 2);
     deploy(&node, "loops", &loops(false, "(i64.const 1)"));
     let stays = spawn(&node, "loops", b"");
     assert_eq!(ask(&node, stays), 1);
@@ -219,7 +219,7 @@ fn reverted_and_exempt_processes_are_not_waited_for() {
     post(&node, pids[0], b"x");
     assert_eq!(ask(&node, pids[0]), 1, "it is back in old code");
     assert_eq!(ask(&node, pids[1]), 2);
-    let report = settled(&mut events);
+    let report = completed(&mut events);
     assert_eq!(
         (report.processes, report.upgraded.as_slice()),
         (3, &[("migrated", 2)][..])
@@ -232,7 +232,7 @@ fn reverted_and_exempt_processes_are_not_waited_for() {
         assert_eq!(ask(&node, *pid), 3);
     }
     node.kill(stays);
-    let report = settled(&mut events);
+    let report = completed(&mut events);
     assert_eq!(
         (report.release, report.upgraded.as_slice()),
         (4, &[("migrated", 2)][..])
@@ -242,15 +242,15 @@ fn reverted_and_exempt_processes_are_not_waited_for() {
 
 #[test]
 fn a_process_that_ends_before_its_upgrade_is_not_waited_for() {
-    let node = node_with(no_sweeper);
-    let pids = crowd(&node, 3);
+    let node = node_with(no_upgrader);
+    let pids = spawn_many(&node, 3);
     let mut events = node.events();
     deploy(&node, "actor", &answers(2));
     assert_eq!(ask(&node, pids[0]), 2);
     for pid in &pids[1..] {
         node.kill(*pid);
     }
-    let report = settled(&mut events);
+    let report = completed(&mut events);
     assert_eq!(
         (report.processes, report.upgraded.as_slice()),
         (3, &[("migrated", 1)][..])
@@ -260,25 +260,25 @@ fn a_process_that_ends_before_its_upgrade_is_not_waited_for() {
 
 #[test]
 fn a_swap_without_processes_has_one_line() {
-    let node = node_with(quick_sweeper);
-    crowd(&node, 1);
+    let node = node_with(quick_upgrader);
+    spawn_many(&node, 1);
     let mut events = node.events();
     deploy(&node, "other", &answers(1));
     deploy(&node, "other", &answers(2));
     deploy(&node, "actor", &answers(2));
-    settled(&mut events);
+    completed(&mut events);
     let mut again = node.events();
     deploy(&node, "other", &answers(3));
     deploy(&node, "actor", &answers(3));
-    assert_eq!(settled(&mut events).release, 6);
+    assert_eq!(completed(&mut events).release, 6);
     assert_eq!(said(&mut again), ["swap 5", "swap 6", "completed 6"]);
     node.halt();
 }
 
 #[test]
 fn an_automatic_rollback_is_completed_in_the_background() {
-    let node = node_with(no_sweeper);
-    let pids = crowd(&node, 10);
+    let node = node_with(no_upgrader);
+    let pids = spawn_many(&node, 10);
     let mut events = node.events();
     let bad = Actor {
         message: X,
@@ -302,7 +302,7 @@ fn an_automatic_rollback_is_completed_in_the_background() {
     for pid in &pids {
         assert_eq!(ask(&node, *pid), 1);
     }
-    let report = settled(&mut events);
+    let report = completed(&mut events);
     assert_eq!((report.release, report.rollback), (3, true));
     assert_eq!(
         (report.processes, report.upgraded.as_slice()),
@@ -313,8 +313,8 @@ fn an_automatic_rollback_is_completed_in_the_background() {
 
 #[test]
 fn the_background_upgrader_rolls_idle_processes_back_too() {
-    let node = node_with(quick_sweeper);
-    let pids = crowd(&node, 8);
+    let node = node_with(quick_upgrader);
+    let pids = spawn_many(&node, 8);
     let bad = Actor {
         message: X,
         request: "(i64.const 2)",
@@ -322,13 +322,13 @@ fn the_background_upgrader_rolls_idle_processes_back_too() {
     };
     let mut events = node.events();
     deploy(&node, "actor", &bad.text());
-    // The sweeper has done its work for this release.
-    assert_eq!(settled(&mut events).background, 8);
+    // The background upgrader has done its work for this release.
+    assert_eq!(completed(&mut events).background, 8);
     for pid in &pids[..3] {
         post(&node, *pid, b"x");
     }
     // Nobody writes to the others.
-    let report = settled(&mut events);
+    let report = completed(&mut events);
     assert_eq!(
         (
             report.release,

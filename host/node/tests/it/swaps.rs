@@ -183,7 +183,7 @@ fn a_rejected_swap_leaves_nothing_behind() {
 }
 
 /// Sleepers cross when they wake, and never else.
-fn no_sweeper(config: &mut NodeConfig) {
+fn no_upgrader(config: &mut NodeConfig) {
     config.background_upgrade_after = Duration::from_secs(3_600);
 }
 
@@ -226,7 +226,7 @@ fn two_modules_are_swapped_together_or_not_at_all() {
 
 /// A node with ten counters at 1, on the first version.
 fn ten() -> (Node, Vec<Pid>) {
-    let node = node_with(no_sweeper);
+    let node = node_with(no_upgrader);
     deploy(&node, "counter", &adds(1));
     let pids: Vec<_> = (0..10).map(|_| spawn(&node, "counter", b"")).collect();
     for pid in &pids {
@@ -311,7 +311,7 @@ fn a_version_is_unloaded_when_its_last_process_ends() {
         loaded.iter().map(|it| it.version).collect()
     };
     // The first is needed, and no other but two to go back to and the current one.
-    eventually("what nobody needs is unloaded", || loaded() == [1, 3, 4, 5]);
+    eventually("unused versions are unloaded", || loaded() == [1, 3, 4, 5]);
     assert_eq!(ask(&node, pid), 1);
     node.kill(pid);
     // Two to go back to, and the current one.
