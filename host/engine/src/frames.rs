@@ -31,7 +31,10 @@ pub(crate) mod blocked;
 pub(crate) mod capacity;
 mod census;
 mod evict;
+mod examine;
 pub(crate) mod frame;
+mod limits;
+mod metrics;
 pub(crate) mod pool;
 mod reclaim;
 pub(crate) mod slots;
@@ -44,72 +47,47 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use exuvia_image::{GUARD, PageMap, RESERVED};
+use exuvia_image::PageMap;
 use parking_lot::{Mutex, RwLock};
 
-use crate::executor::Shared;
-use crate::frames::capacity::{SystemCapacity, address_space, most_mappings};
+use crate::frames::capacity::SystemCapacity;
 use crate::frames::frame::Frame;
 use crate::frames::pool::{EvictFrom, Pool, Stamp};
 use crate::frames::slots::{FrameLease, FrameSlots};
-use crate::guest::GuestSystem;
+use crate::host::Host;
 use crate::module::info::Artifact;
 use crate::module::stack_policy::Stack;
 
 pub(crate) use census::Census;
+pub(crate) use limits::FrameLimits;
+pub use limits::{default_frames, mappings_of};
+pub use metrics::Metrics;
 pub(crate) use waiters::{Turnstile, Waiters};
 
-/// The default number of frames if nothing else limits it: with Linux's default limit on
-/// mappings, so many frames without fibers fit into the part of the mappings that frames
-/// may keep.
-const FRAMES: usize = 10_240;
 /// The maximum number of frames that are made before a commit for the processes to be
 /// upgraded.
 const PREPARED: usize = 512;
-/// One in so many frames is reserved for processes that do not block.
-const RESERVE_SHARE: usize = 8;
-
-/// The number of frames that a version gets as soon as it needs them, if that is not more
-/// than one in [`RESERVE_SHARE`] of all.
-const FEW: usize = 64;
-
 /// How many frames are dropped in a row, and the pause after them: each takes the kernel's
 /// lock on the mappings, which guests need when they grow.
 const DROPPED: usize = 64;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// When the limit on bytes is exceeded, frames are shrunk to one eighth below it, so that
-/// it is not reached again at once.
-const RELIEF: u64 = 8;
-
 /// All frames of a node.
 #[derive(Debug)]
 pub(crate) struct FrameTable {
-    /// The number of frames that are kept resident.
-    limit: usize,
-    /// Mappings that frames may keep, and those that they may have temporarily.
-    mappings: usize,
-    most_mappings: usize,
-    /// The number of frames that blocked processes may hold.
-    may_block: usize,
-    /// The number of frames that a version gets as soon as it needs them.
-    few: usize,
-    /// The maximum bytes of written pages of all frames.
-    memory: u64,
-    /// Each frame's share of these bytes.
-    share: u64,
-    /// Bytes of the frames that cannot be taken away from their processes, as last
-    /// measured.
-    pinned_bytes: AtomicU64,
+    host: Arc<Host>,
+    limits: FrameLimits,
     /// How often a frame's pages were given back.
     released: AtomicU64,
-    told_at: Mutex<Option<u64>>,
-    capacity: SystemCapacity,
+    /// When the limit on bytes was last logged.
+    logged_at: Mutex<Option<u64>>,
+    capacity: Arc<SystemCapacity>,
     page_map: OnceLock<Arc<PageMap>>,
     /// By the artifact's id.
     pools: RwLock<HashMap<u64, Arc<Pool>, foldhash::fast::FixedState>>,
     slots: Arc<FrameSlots>,
     census: Arc<Census>,
+    pub(crate) metrics: Metrics,
     /// Processes that wait for a frame.
     pub(crate) waiters: Arc<Waiters>,
 }
@@ -149,69 +127,30 @@ pub(crate) enum FrameError {
     Broken(String),
 }
 
-/// Returns the default number of frames, which `vm.max_map_count` limits.
-pub fn default_frames() -> usize {
-    let frames = FRAMES
-        .min(mappings_kept() / Stack::Thread.mappings())
-        .max(16);
-    // Frames take at most half of the addresses, if those are limited.
-    let each = (RESERVED + 2 * GUARD) as u64;
-    address_space().map_or(frames, |limit| {
-        frames.min(usize::try_from(limit / 2 / each).unwrap_or(frames))
-    })
-}
-
-/// Returns the minimum number of mappings that so many frames take, and the number that the
-/// system allows: `vm.max_map_count`.
-pub fn mappings_of(frames: usize) -> (usize, usize) {
-    let mappings = frames.saturating_mul(Stack::Thread.mappings());
-    (mappings, most_mappings())
-}
-
-/// Returns the number of mappings that frames may keep.
-fn mappings_kept() -> usize {
-    // With Linux's default, slightly more than 10,240 frames take without fibers.
-    most_mappings() / 8 * 5 + 64
-}
-
 impl FrameTable {
-    pub(crate) fn new(limit: usize, memory: u64, system: Arc<GuestSystem>) -> FrameTable {
-        let limit = limit.max(4);
-        let reserve = (limit / RESERVE_SHARE).max(2);
-        // Processes that are preempted in the middle of a handler keep their frame and
-        // cannot be asked to give it up: so there are twice as many slots.
-        let places = limit * 2;
-        let mappings = mappings_kept();
-        let most_mappings = mappings + mappings / 5 * 2;
-        let census = Arc::new(Census::new(places, most_mappings));
-        let waiters = Arc::new(Waiters::new(system));
-        // Processes block on fibers.
-        let fibers = (mappings / Stack::Fiber.mappings()).max(4);
-        let may_block = fibers - (fibers / RESERVE_SHARE).max(2);
+    pub(crate) fn new(limits: FrameLimits, host: Arc<Host>) -> FrameTable {
+        let capacity = Arc::new(SystemCapacity::default());
+        let waiters = Arc::new(Waiters::new(host.system.clone(), capacity.clone()));
+        let census = Arc::new(Census::new(limits.slots, limits.most_mappings));
+        let slots = FrameSlots::new(limits.slots, host.clone(), census.clone(), waiters.clone());
         FrameTable {
-            limit,
-            mappings,
-            most_mappings,
-            may_block: may_block.min(limit - reserve),
-            few: reserve.min(FEW),
-            memory,
-            share: memory / limit as u64,
-            pinned_bytes: AtomicU64::new(0),
+            limits,
             released: AtomicU64::new(0),
-            told_at: Mutex::default(),
-            capacity: SystemCapacity::default(),
+            logged_at: Mutex::default(),
+            capacity,
             page_map: OnceLock::new(),
             pools: RwLock::default(),
-            slots: Arc::new(FrameSlots::new(places, census.clone(), waiters.clone())),
+            slots: Arc::new(slots),
             census,
+            metrics: Metrics::default(),
             waiters,
+            host,
         }
     }
 
-    /// Returns whether one more process may block.
-    pub(crate) fn may_block(&self) -> bool {
-        self.slots.pinned() < self.may_block
-            && self.pinned_bytes.load(Ordering::Relaxed) <= self.memory - self.memory / RELIEF
+    /// Returns the host that the frames are of.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
     }
 
     pub(crate) fn counts(&self) -> FrameCounts {
@@ -220,28 +159,29 @@ impl FrameTable {
             vacant: self.slots.vacant(),
             live: self.slots.live(),
             free: self.all().iter().map(|pool| pool.free()).sum(),
-            blocked: self.slots.pinned(),
+            blocked: self.host.blocking.pinned(),
             mappings: self.slots.mappings(),
             bytes: self.slots.bytes(),
-            most_bytes: self.memory,
+            most_bytes: self.limits.memory,
             released: self.released.load(Ordering::Relaxed),
             failures: self.capacity.failures(),
         }
     }
 
     /// Returns whether the system is out of memory or mappings for frames at the moment.
-    pub(crate) fn is_short(&self, shared: &Shared) -> bool {
-        self.capacity.is_short(&shared.system.clock)
+    pub(crate) fn is_short(&self) -> bool {
+        self.capacity.is_short(&self.host.system.clock)
     }
 
     /// Returns whether no more frames are made as long as others can be taken.
-    fn full(&self, shared: &Shared) -> bool {
-        self.is_full_of_frames() || self.is_over() || self.is_short(shared)
+    fn full(&self) -> bool {
+        self.is_full_of_frames() || self.is_over() || self.is_short()
     }
 
     /// Returns whether there are as many frames, or mappings of frames, as are kept.
     fn is_full_of_frames(&self) -> bool {
-        self.slots.live() >= self.limit || !self.has_mappings(Stack::Fiber, self.mappings)
+        self.slots.live() >= self.limits.frames
+            || !self.has_mappings(Stack::Fiber, self.limits.mappings)
     }
 
     /// Returns whether one more frame with this stack stays within so many mappings.
@@ -252,40 +192,39 @@ impl FrameTable {
     /// Returns whether frames have more bytes than their limit.
     #[inline]
     fn is_over(&self) -> bool {
-        self.slots.bytes() > self.memory
+        self.slots.bytes() > self.limits.memory
     }
 
     /// Returns whether a frame in base state holds so much of the excess that dropping it
     /// is worth the price of another frame.
     fn is_wasteful(&self, lease: &FrameLease) -> bool {
-        self.is_over() && lease.frame.spare() > self.share
+        self.is_over() && lease.frame.spare() > self.limits.share
     }
 
     /// Returns a frame of the version in base state, with a memory of `pages`, for a
     /// process that was paged out at `stamp`, if it was.
     pub(crate) fn acquire(
         &self,
-        shared: &Arc<Shared>,
         artifact: &Artifact,
         pages: u32,
         stamp: Option<Stamp>,
     ) -> Result<FrameLease, FrameError> {
         let pool = self.pool(artifact.id);
-        let stays = stamp.is_some_and(|stamp| pool.ghost_hit(stamp, self.limit));
-        let mut lease = self.find(shared, artifact, &pool, pages, stays)?;
+        let stays = stamp.is_some_and(|stamp| pool.ghost_hit(stamp, self.limits.frames));
+        let mut lease = self.find(artifact, &pool, pages, stays)?;
         if lease.frame.pages() != pages {
             match lease.frame.resize(pages) {
                 Ok(true) => self.slots.note(lease.slot_number(), lease.frame.written()),
                 Ok(false) => {
                     let what = format!("its memory could not be brought to {pages} pages");
-                    self.capacity.failed(&shared.system.clock, what);
+                    self.capacity.failed(&self.host.system.clock, what);
                     return Err(FrameError::NoneFree);
                 }
                 Err(reason) => return Err(FrameError::Broken(reason)),
             }
         }
-        if shared.stack_of(artifact) == Stack::Fiber && lease.frame.stack() == Stack::Thread {
-            let done = self.use_fibers(shared, &mut lease);
+        if self.host.stack_of(artifact) == Stack::Fiber && lease.frame.stack() == Stack::Thread {
+            let done = self.use_fibers(&mut lease);
             if !done.map_err(FrameError::Broken)? {
                 return Err(FrameError::NoneFree);
             }
@@ -297,42 +236,37 @@ impl FrameTable {
 
     /// Moves the guest of a frame at rest to fibers. Returns `Ok(false)` if the system is
     /// out of memory or mappings for its stack, or the limit on mappings is reached.
-    pub(crate) fn use_fibers(
-        &self,
-        shared: &Arc<Shared>,
-        lease: &mut FrameLease,
-    ) -> Result<bool, String> {
-        if self.capacity.is_short(&shared.system.clock) {
+    pub(crate) fn use_fibers(&self, lease: &mut FrameLease) -> Result<bool, String> {
+        if self.capacity.is_short(&self.host.system.clock) {
             return Ok(false);
         }
         // With a fiber it takes more mappings, so another frame is dropped.
-        if !self.has_mappings(Stack::Fiber, self.mappings) {
+        if !self.has_mappings(Stack::Fiber, self.limits.mappings) {
             let pool = lease.pool().clone();
-            if !self.give_up(shared, &pool, 0) {
-                drop(self.evict(shared, &pool, EvictFrom::Coldest));
+            if !self.give_up(&pool, 0) {
+                drop(self.evict(&pool, EvictFrom::Coldest));
             }
         }
-        if !self.has_mappings(Stack::Fiber, self.most_mappings) {
+        if !self.has_mappings(Stack::Fiber, self.limits.most_mappings) {
             return Ok(false);
         }
         let done = lease.use_fibers()?;
         if !done {
             let what = "there was no room for a guest's stack".to_owned();
-            self.capacity.failed(&shared.system.clock, what);
+            self.capacity.failed(&self.host.system.clock, what);
         }
         Ok(done)
     }
 
     fn find(
         &self,
-        shared: &Arc<Shared>,
         artifact: &Artifact,
         pool: &Arc<Pool>,
         pages: u32,
         stays: bool,
     ) -> Result<FrameLease, FrameError> {
         let frames = match pool.pop(pages) {
-            Ok(lease) if !shared.is_outdated(artifact, &lease) => return Ok(lease),
+            Ok(lease) if !self.is_outdated(artifact, &lease) => return Ok(lease),
             // A frame without a fiber is made in its place.
             Ok(lease) => {
                 drop(lease);
@@ -341,9 +275,9 @@ impl FrameTable {
             Err(frames) => frames,
         };
         let denied = self.census.denies(pool);
-        if !denied && (stays || frames < self.few) && self.make_room_for_frame(shared, pool, frames)
+        if !denied && (stays || frames < self.limits.few) && self.make_room_for_frame(pool, frames)
         {
-            match self.make(shared, artifact, pool) {
+            match self.make(artifact, pool) {
                 Err(FrameError::NoneFree) => {}
                 made => return made,
             }
@@ -353,40 +287,40 @@ impl FrameTable {
             false => EvictFrom::SmallQueue,
         };
         if wanted == EvictFrom::SmallQueue {
-            self.age_main_queue(shared, pool);
+            self.age_main_queue(pool);
         }
-        if let Some(lease) = self.evict(shared, pool, wanted) {
-            return self.refresh_evicted(shared, artifact, pool, lease);
+        if let Some(lease) = self.evict(pool, wanted) {
+            return self.refresh_evicted(artifact, pool, lease);
         }
         if denied {
-            if let Some(lease) = self.evict_any(shared, pool) {
-                return self.refresh_evicted(shared, artifact, pool, lease);
+            if let Some(lease) = self.evict_any(pool) {
+                return self.refresh_evicted(artifact, pool, lease);
             }
             // In the place of an idle frame of another version, if not in a reserved one.
-            let replaces = self.census.may_replace(pool) && self.give_up(shared, pool, 0);
+            let replaces = self.census.may_replace(pool) && self.give_up(pool, 0);
             if !replaces || self.census.denies(pool) {
                 return Err(FrameError::NoneFree);
             }
-            return self.make(shared, artifact, pool);
+            return self.make(artifact, pool);
         }
-        let gave_up = self.full(shared) && self.give_up(shared, pool, 0);
-        let made = if !gave_up && self.capacity.is_short(&shared.system.clock) {
+        let gave_up = self.full() && self.give_up(pool, 0);
+        let made = if !gave_up && self.capacity.is_short(&self.host.system.clock) {
             Err(FrameError::NoneFree)
         } else {
-            self.make(shared, artifact, pool)
+            self.make(artifact, pool)
         };
         match made {
             Err(FrameError::NoneFree) => {
-                if let Some(lease) = self.evict_any(shared, pool) {
-                    return self.refresh_evicted(shared, artifact, pool, lease);
+                if let Some(lease) = self.evict_any(pool) {
+                    return self.refresh_evicted(artifact, pool, lease);
                 }
                 let others = self.all();
                 let lease = others
                     .iter()
-                    .find_map(|other| self.evict_any(shared, other))
+                    .find_map(|other| self.evict_any(other))
                     .ok_or(FrameError::NoneFree)?;
                 drop(lease);
-                self.make(shared, artifact, pool)
+                self.make(artifact, pool)
             }
             made => made,
         }
@@ -396,18 +330,17 @@ impl FrameTable {
     /// its guest runs on the wrong stack.
     fn refresh_evicted(
         &self,
-        shared: &Arc<Shared>,
         artifact: &Artifact,
         pool: &Arc<Pool>,
         lease: FrameLease,
     ) -> Result<FrameLease, FrameError> {
         if self.is_wasteful(&lease) {
             self.released.fetch_add(1, Ordering::Relaxed);
-        } else if !shared.is_outdated(artifact, &lease) {
+        } else if !self.is_outdated(artifact, &lease) {
             return Ok(lease);
         }
         drop(lease);
-        self.make(shared, artifact, pool)
+        self.make(artifact, pool)
     }
 
     pub(crate) fn pool(&self, artifact: u64) -> Arc<Pool> {
@@ -417,7 +350,7 @@ impl FrameTable {
         let mut pools = self.pools.write();
         pools
             .entry(artifact)
-            .or_insert_with(|| Arc::new(Pool::new(artifact, self.few)))
+            .or_insert_with(|| Arc::new(Pool::new(artifact, self.limits.few)))
             .clone()
     }
 
@@ -427,18 +360,18 @@ impl FrameTable {
 
     /// Returns whether a frame may be made. Drops up to two other frames if necessary: one
     /// with a fiber takes more mappings than one without.
-    fn make_room_for_frame(&self, shared: &Arc<Shared>, wants: &Arc<Pool>, of: usize) -> bool {
-        let gave_up = self.full(shared) && self.give_up(shared, wants, of);
-        if gave_up && !self.has_mappings(Stack::Fiber, self.mappings) {
-            self.give_up(shared, wants, of);
+    fn make_room_for_frame(&self, wants: &Arc<Pool>, of: usize) -> bool {
+        let gave_up = self.full() && self.give_up(wants, of);
+        if gave_up && !self.has_mappings(Stack::Fiber, self.limits.mappings) {
+            self.give_up(wants, of);
         }
-        gave_up || !self.full(shared)
+        gave_up || !self.full()
     }
 
     /// Drops a free frame of any version, or else the frame of a process of another version
     /// with `of` frames or more. Versions with the most frames come first, but all frames
     /// of one may be in use. Returns whether it has dropped one.
-    fn give_up(&self, shared: &Arc<Shared>, wants: &Arc<Pool>, of: usize) -> bool {
+    fn give_up(&self, wants: &Arc<Pool>, of: usize) -> bool {
         let pools = self.all();
         let free = pools.iter().find_map(|pool| pool.pop_any());
         let lease = free.or_else(|| {
@@ -450,7 +383,7 @@ impl FrameTable {
                 .collect();
             others.sort_unstable_by_key(|(frames, _)| Reverse(*frames));
             let mut others = others.into_iter();
-            others.find_map(|(_, pool)| self.evict(shared, pool, EvictFrom::Coldest))
+            others.find_map(|(_, pool)| self.evict(pool, EvictFrom::Coldest))
         });
         lease.is_some()
     }
@@ -458,47 +391,45 @@ impl FrameTable {
     /// Makes up to `count` free frames of a version that will be needed soon. They may
     /// exceed the limit by a quarter: when the processes of the version before have been
     /// upgraded, [`FrameTable::trim`] drops that version's frames.
-    pub(crate) fn prepare(&self, shared: &Arc<Shared>, artifact: &Artifact, count: usize) {
+    pub(crate) fn prepare(&self, artifact: &Artifact, count: usize) {
         let pool = self.pool(artifact.id);
-        let most = self.limit + self.limit / 4;
-        for _ in pool.len()..count.min(self.limit / 4).min(PREPARED) {
+        let most = self.limits.frames + self.limits.frames / 4;
+        for _ in pool.len()..count.min(self.limits.frames / 4).min(PREPARED) {
             if self.slots.live() >= most
-                || !self.has_mappings(Stack::Fiber, self.mappings + self.mappings / 4)
+                || !self.has_mappings(
+                    Stack::Fiber,
+                    self.limits.mappings + self.limits.mappings / 4,
+                )
                 || self.is_over()
-                || self.capacity.is_short(&shared.system.clock)
+                || self.capacity.is_short(&self.host.system.clock)
             {
                 return;
             }
-            match self.make(shared, artifact, &pool) {
+            match self.make(artifact, &pool) {
                 Ok(lease) => self.give_back(lease),
                 Err(_) => return,
             }
         }
     }
 
-    fn make(
-        &self,
-        shared: &Arc<Shared>,
-        artifact: &Artifact,
-        pool: &Arc<Pool>,
-    ) -> Result<FrameLease, FrameError> {
+    fn make(&self, artifact: &Artifact, pool: &Arc<Pool>) -> Result<FrameLease, FrameError> {
         // Does not exceed the limits any further.
-        if (self.is_over() && self.slots.live() >= self.limit)
-            || !self.has_mappings(Stack::Fiber, self.most_mappings)
+        if (self.is_over() && self.slots.live() >= self.limits.frames)
+            || !self.has_mappings(Stack::Fiber, self.limits.most_mappings)
         {
             return Err(FrameError::NoneFree);
         }
         self.page_map.get_or_init(|| artifact.plan.page_map.clone());
         // The reservation frees the slot if no frame can be made.
         let reservation = self.slots.take(pool).ok_or(FrameError::NoneFree)?;
-        let frame = Frame::new(artifact, shared).map_err(|failed| {
+        let frame = Frame::new(artifact, &self.host).map_err(|failed| {
             if failed.no_room {
-                self.capacity.failed(&shared.system.clock, failed.reason);
+                self.capacity.failed(&self.host.system.clock, failed.reason);
                 return FrameError::NoneFree;
             }
             FrameError::Broken(format!("{} failed: {}", failed.stage, failed.reason))
         })?;
-        shared.metrics.frames_made.fetch_add(1, Ordering::Relaxed);
+        self.metrics.frames_made.fetch_add(1, Ordering::Relaxed);
         Ok(FrameLease::new(frame, reservation))
     }
 

@@ -20,7 +20,6 @@ use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
 use exuvia_process::{Charge, Due, Payload};
 use wasmtime::{AsContextMut, Caller, Func, Global, Linker, Store, Val};
 
-use crate::executor::Executor;
 use crate::frames::blocked::{self, BlockedGuest, Ending, OnThisStack};
 use crate::guest::{Guest, GuestProcess, Wait, WaitReason};
 use crate::instance::setup::set_reductions;
@@ -80,8 +79,8 @@ fn charge_call(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
     // The next `receive` must find what the process sends to itself, and what others send
     // in the meantime.
     if data.mail_known
-        && let (Some(shared), Some(process)) = (&data.shared, &data.process)
-        && process.has_new_signals(&shared.system)
+        && let (Some(host), Some(process)) = (&data.host, &data.process)
+        && process.has_new_signals(&host.system)
     {
         forget_mail(&mut *caller);
     }
@@ -182,18 +181,17 @@ fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result
         return Ok(());
     };
     if stays {
-        let shared = caller.data().shared.as_ref();
-        if first && let Some(threads) = shared.and_then(|shared| shared.threads.get()) {
+        let host = caller.data().host.as_ref();
+        if first && let Some(threads) = host.and_then(|host| host.threads.get()) {
             // A long turn: let other schedulers run the processes that wait behind this one.
             threads.turn_gets_long();
         }
         return put_in(caller, why, process, slice);
     }
-    let shared = caller.data().shared.clone();
-    let stand_in = shared
-        .as_ref()
-        .and_then(|shared| shared.threads.get()?.spare_thread());
-    let (Some(shared), Some(stand_in)) = (shared, stand_in) else {
+    let host = caller.data().host.clone();
+    let turns = (host.as_ref()).and_then(|host| host.turns.get()?.upgrade());
+    let spare = host.and_then(|host| host.threads.get()?.spare_thread());
+    let (Some(turns), Some(spare)) = (turns, spare) else {
         // A bug of the host: `Threads::may_block_in_place` was checked before the entry.
         caller.data_mut().process = Some(process);
         return Err(wasmtime::Error::msg(
@@ -204,15 +202,14 @@ fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result
         caller.data_mut().process = Some(process);
         return Err(wasmtime::Error::msg("the process has no seat"));
     };
-    let aside = BlockedGuest::new(stand_in.resume_handle());
+    let aside = BlockedGuest::new(spare.resume_handle());
     // Whatever happens here, no other thread waits for this guest in vain.
     let ending = Ending::new(aside.clone());
     lease.frame.block_in_place(aside.clone());
     let index = process.pid().slot();
-    let executor = Executor(shared);
-    stand_in.take_over(
+    spare.take_over(
         index,
-        Box::new(move || executor.continue_after_block(process, lease)),
+        Box::new(move || turns.continue_after_block(process, lease)),
     );
     let process = loop {
         match aside.next_request() {
@@ -327,7 +324,7 @@ impl View<'_> {
         let pid = self.process.pid();
         let wait = self.process.guest().and_then(|guest| guest.wait.take());
         if let Some(timer) = wait.and_then(|wait| wait.timer) {
-            self.shared.system.timers.cancel(pid, timer);
+            self.host.system.timers.cancel(pid, timer);
         }
     }
 
@@ -338,7 +335,7 @@ impl View<'_> {
             return false;
         }
         let deadline = self.waiting().and_then(|wait| wait.deadline);
-        deadline.is_some_and(|deadline| deadline <= self.shared.system.clock.now())
+        deadline.is_some_and(|deadline| deadline <= self.host.system.clock.now())
     }
 
     /// Suspends the guest until `what` happens, for at most `timeout` milliseconds (negative: no
@@ -367,7 +364,7 @@ impl View<'_> {
     fn may_wait(&mut self) -> Result<(), Code> {
         // A process of a resident-only module keeps its frame in any case.
         let keeps = |guest: &mut Guest| !guest.version.artifact.resident_only().is_empty();
-        if self.shared.frames.may_block() || self.process.guest().is_some_and(keeps) {
+        if self.host.blocking.may_block() || self.process.guest().is_some_and(keeps) {
             Ok(())
         } else {
             Err(Code::Limit)
@@ -379,7 +376,7 @@ impl View<'_> {
     fn wait(&mut self, what: WaitReason, timeout: i64, upgrade: bool) -> i32 {
         self.close();
         let pid = self.process.pid();
-        let system = &self.shared.system;
+        let system = &self.host.system;
         let (mut deadline, mut timer) = (None, None);
         if let Ok(timeout) = u64::try_from(timeout) {
             let delay = timeout.saturating_mul(1_000_000);
@@ -428,7 +425,7 @@ impl View<'_> {
 
     /// Commits the open transaction, if any: its deferred effects happen now.
     fn close(&mut self) {
-        let sends = commit_transaction(self.process, &self.shared.system);
+        let sends = commit_transaction(self.process, &self.host.system);
         self.debt.reductions = self.debt.reductions.saturating_add(sends);
     }
 
@@ -454,7 +451,7 @@ impl View<'_> {
         let bytes = bytes.try_into().map_err(|_| Code::BadPointer)?;
         let pid = Pid::from_bytes(bytes);
         // Reject a pid that no process of this node can have had.
-        let system = &self.shared.system;
+        let system = &self.host.system;
         if pid.node != system.node() || system.table.slot(pid.slot()).is_none() {
             return Err(Code::BadArgument);
         }
@@ -478,14 +475,14 @@ impl View<'_> {
 
     /// Charges the process for a timer or an exit signal; see `Process::charge`.
     fn charge(&mut self, bytes: u64) -> Result<Charge, Code> {
-        let charge = self.process.charge(&self.shared.system, bytes);
+        let charge = self.process.charge(&self.host.system, bytes);
         charge.ok_or(Code::Limit)
     }
 
     /// Gives up a request that the process itself has been waiting for.
     fn give_up(&mut self, reference: u64) {
         let to = self.process.monitored(reference);
-        self.process.demonitor(&self.shared.system, reference, true);
+        self.process.demonitor(&self.host.system, reference, true);
         self.told(to.unwrap_or(Pid::NONE));
     }
 

@@ -473,8 +473,8 @@ impl Instance {
         let inside = &*self.inside;
         if inside.plan.analysis.uses_wasi() {
             let data = self.store.data_mut();
-            data.wasi = match &data.shared {
-                Some(shared) => Some(Box::new(Wasi::new(module, grants, &shared.files)?)),
+            data.wasi = match &data.host {
+                Some(host) => Some(Box::new(Wasi::new(module, grants, &host.files)?)),
                 None => None,
             };
         }

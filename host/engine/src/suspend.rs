@@ -2,3 +2,4 @@
 //! runs its process.
 
 pub(crate) mod fiber;
+pub(crate) mod thread;

@@ -8,10 +8,9 @@ use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use exuvia_abi::{Kind, Pid};
-use exuvia_process::{Envelope, Payload};
+use exuvia_process::Payload;
 use parking_lot::Mutex;
 
-use crate::executor::{Executor, Shared};
 use crate::guest::GuestProcess;
 
 /// Number of messages that a reader may lag behind.
@@ -66,7 +65,7 @@ pub(crate) struct Tracers(Mutex<HashMap<Pid, Tracer>>);
 impl Tracers {
     /// Records a message. Removes the mark when the trace has ended or its reader is gone.
     #[cold]
-    fn note(&self, process: &mut GuestProcess, mut traced: Traced) {
+    pub(crate) fn note(&self, process: &mut GuestProcess, mut traced: Traced) {
         let mut tracers = self.0.lock();
         let Some(tracer) = tracers.get_mut(&process.pid()) else {
             process.traced = false;
@@ -91,6 +90,18 @@ impl Tracers {
         }
     }
 
+    /// Begins to trace a process, for at most `limit` messages.
+    pub(crate) fn begin(&self, pid: Pid, limit: u64) -> Receiver<Traced> {
+        let (sender, receiver) = sync_channel(BACKLOG);
+        let tracer = Tracer {
+            sender,
+            left: limit.max(1),
+            missed: 0,
+        };
+        self.0.lock().insert(pid, tracer);
+        receiver
+    }
+
     /// Removes the trace of a process that has exited.
     #[cold]
     pub(crate) fn ended(&self, pid: Pid) {
@@ -106,34 +117,12 @@ pub(crate) struct Told<'a> {
     pub(crate) payload: &'a Payload,
 }
 
-impl Shared {
-    /// Traces a message that a guest has taken from its mailbox.
-    #[inline]
-    pub(crate) fn trace_received(&self, process: &mut GuestProcess, message: &Envelope) {
-        if process.traced {
-            let told = Told {
-                kind: message.kind,
-                tag: message.tag,
-                reference: message.reference,
-                payload: &message.payload,
-            };
-            self.trace(process, Direction::Received, message.sender, &told);
-        }
-    }
-
-    /// Traces a message that a guest sends.
-    #[inline]
-    pub(crate) fn trace_sent(&self, process: &mut GuestProcess, to: Pid, told: &Told<'_>) {
-        if process.traced {
-            self.trace(process, Direction::Sent, to, told);
-        }
-    }
-
-    #[cold]
-    fn trace(&self, process: &mut GuestProcess, direction: Direction, peer: Pid, told: &Told<'_>) {
+impl Traced {
+    /// Makes the record of a message that is taken or sent now.
+    pub(crate) fn new(at: u64, direction: Direction, peer: Pid, told: &Told<'_>) -> Traced {
         let payload = told.payload.as_slice();
-        let traced = Traced {
-            at: self.system.clock.now(),
+        Traced {
+            at,
             direction,
             peer,
             kind: told.kind,
@@ -142,28 +131,6 @@ impl Shared {
             bytes: payload.len(),
             payload: payload[..payload.len().min(SHOWN)].to_vec(),
             missed: 0,
-        };
-        self.tracers.note(process, traced);
-    }
-}
-
-impl Executor {
-    /// Starts to trace a process, for at most `limit` messages. Replaces a trace of it that is
-    /// under way. The caller must also mark the process, by [`exuvia_process::Process::traced`].
-    /// When the receiver is dropped, the trace ends at the next message.
-    pub fn trace(&self, pid: Pid, limit: u64) -> Receiver<Traced> {
-        let (sender, receiver) = sync_channel(BACKLOG);
-        let tracer = Tracer {
-            sender,
-            left: limit.max(1),
-            missed: 0,
-        };
-        self.0.tracers.0.lock().insert(pid, tracer);
-        receiver
-    }
-
-    /// Ends the trace of a process.
-    pub fn end_trace(&self, pid: Pid) {
-        self.0.tracers.ended(pid);
+        }
     }
 }

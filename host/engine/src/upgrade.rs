@@ -15,7 +15,8 @@ use exuvia_image::{After, Image};
 use exuvia_process::ExitReason;
 
 use crate::error::UpgradeError;
-use crate::executor::{Executor, Shared};
+use crate::executor::Executor;
+use crate::frames::FrameTable;
 use crate::frames::slots::FrameLease;
 use crate::guest::{Guest, GuestProcess, Location};
 use crate::module::info::Artifact;
@@ -60,7 +61,7 @@ impl Executor {
     /// Returns whether a process at rest has still to be upgraded to the current release. If it can
     /// be upgraded as it rests now, its upgrade will count as one in the background.
     pub fn is_upgrade_pending(&self, process: &mut GuestProcess) -> bool {
-        if !self.0.upgrade_due(process) {
+        if !self.0.host.upgrade_due(process) {
             return false;
         }
         let can = self.may_upgrade(process);
@@ -78,14 +79,14 @@ impl Executor {
     /// Upgrades a process at rest to the current release.
     pub(crate) fn upgrade(&self, process: &mut GuestProcess) -> Result<(), UpgradeError> {
         let shared = &self.0;
-        let began = shared.system.clock.now();
+        let began = shared.host.system.clock.now();
         let pid = process.pid();
         let grants = process.limits().grants.clone();
         let Some(guest) = process.guest() else {
             return Ok(());
         };
         // Held until the process is in it: the release may be superseded meanwhile.
-        let Some((release, new)) = shared.code.hold(&guest.version.module) else {
+        let Some((release, new)) = shared.host.code.hold(&guest.version.module) else {
             return Ok(());
         };
         let (release, new) = (&release, &new);
@@ -106,11 +107,13 @@ impl Executor {
             return Ok(());
         }
         let (mut origin, saved) =
-            take_state(shared, guest, &crossing).map_err(|reason| UpgradeError::NoPath {
-                from: old.to_string(),
-                to: new.version().to_string(),
-                not_reused: format!("its state could not be read: {reason}"),
-                not_migrated: "it could not be read".into(),
+            take_state(&shared.frames, guest, &crossing).map_err(|reason| {
+                UpgradeError::NoPath {
+                    from: old.to_string(),
+                    to: new.version().to_string(),
+                    not_reused: format!("its state could not be read: {reason}"),
+                    not_migrated: "it could not be read".into(),
+                }
             })?;
         // Nothing has happened since the upgrade in the other direction: the state from before
         // that is exact.
@@ -130,11 +133,15 @@ impl Executor {
                 })
             }
             (_, Source::Image(image)) => {
-                migrate::upgrade_image(shared, old, new.version(), (image, &grants), saved)
+                migrate::upgrade_image(&shared.frames, old, new.version(), (image, &grants), saved)
             }
-            (_, Source::Frame(frame)) => {
-                migrate::upgrade_saved(shared, old, new.version(), frame.frame.call_save(), &grants)
-            }
+            (_, Source::Frame(frame)) => migrate::upgrade_saved(
+                &shared.frames,
+                old,
+                new.version(),
+                frame.frame.call_save(),
+                &grants,
+            ),
         };
         let before = guest.version.hold();
         match crossed {
@@ -176,7 +183,12 @@ impl Executor {
                 guest.upgraded_in_background = false;
                 release.progress.failed.fetch_add(1, Ordering::Relaxed);
                 // Report it first: after `exempt` the upgrade of the release may be complete.
-                (shared.observer).upgrade_failed(pid, guest.version.version(), release.id, &text);
+                (shared.host.observer).upgrade_failed(
+                    pid,
+                    guest.version.version(),
+                    release.id,
+                    &text,
+                );
                 guest.version.exempt(release.id);
                 self.count_failure(release.id, &upgrade_failed(&text));
             }
@@ -193,7 +205,7 @@ impl Executor {
         guest.release = release.id;
         guest.clear_upgrade_notes();
         let swept = std::mem::take(&mut guest.upgraded_in_background);
-        let now = self.0.system.clock.now();
+        let now = self.0.host.system.clock.now();
         let pause = match path {
             UpgradePath::NotStarted => 0,
             _ => now - crossing.began,
@@ -201,7 +213,10 @@ impl Executor {
         release.progress.record_upgrade(path, pause, now, swept);
         if path != UpgradePath::NotStarted {
             guest.upgrades += 1;
-            self.0.observer.upgraded(crossing.pid, release.id, path);
+            self.0
+                .host
+                .observer
+                .upgraded(crossing.pid, release.id, path);
         }
         drop(left);
     }
@@ -213,7 +228,7 @@ type Saved = Result<Vec<u8>, String>;
 /// Takes the state of a process at rest out of its location, together with the result of `save` if
 /// the state must be migrated and was in a frame. Returns an error if the state cannot be read.
 fn take_state(
-    shared: &Arc<Shared>,
+    frames: &FrameTable,
     guest: &mut Guest,
     crossing: &Upgrade<'_>,
 ) -> Result<(Source, Option<Saved>), String> {
@@ -223,13 +238,13 @@ fn take_state(
         Location::Frame { mut frame, .. } if frame.frame.reusable => {
             if old.reuses_image_in(new).is_ok() || !old.has_save {
                 let image = frame.frame.save(After::Reset);
-                shared.frames.give_back(frame);
+                frames.give_back(frame);
                 return image.map(|image| (Source::Image(image), None));
             }
             // The state is in a frame already, where `save` can run.
             let image = frame.frame.save(After::Keep);
             let saved = frame.frame.call_save();
-            shared.frames.retire(frame);
+            frames.retire(frame);
             image.map(|image| (Source::Image(image), Some(saved)))
         }
         Location::Frame { frame, .. } => Ok((Source::Frame(frame), None)),

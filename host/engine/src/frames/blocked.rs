@@ -10,7 +10,6 @@
 //! blocked thread's stack; everything else (the process, its frame lease) is where it would
 //! be if the guest were suspended on a fiber.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -20,40 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::frames::slots::FrameLease;
 use crate::guest::GuestProcess;
 use crate::instance::Instance;
-use crate::process::turn::TurnResult;
-
-/// Lets spare threads take over from schedulers whose thread blocks in place.
-pub trait Threads: Send + Sync + std::fmt::Debug {
-    /// Returns whether there is a spare thread for each scheduler. A thread that gets
-    /// `true` before it enters a guest also gets a spare thread if that guest waits.
-    fn may_block_in_place(&self) -> bool;
-
-    /// Returns a thread that can take over as this thread's scheduler, or `None` if this is
-    /// not a scheduler's thread or too many threads are blocked in place.
-    fn spare_thread(&self) -> Option<Box<dyn SpareThread>>;
-
-    /// Reports that the turn on this thread takes longer than others, so that no work waits
-    /// for its end.
-    fn turn_gets_long(&self);
-}
-
-/// A thread that is ready to take over as a scheduler.
-pub trait SpareThread {
-    /// Returns the handle by which the blocked thread becomes a scheduler again.
-    fn resume_handle(&self) -> Arc<dyn ResumeHandle>;
-
-    /// Makes it this thread's scheduler. First it calls `then`, which ends the turn of the
-    /// process in slot `index`.
-    fn take_over(self: Box<Self>, index: u32, then: Box<dyn FnOnce() -> TurnResult + Send>);
-}
-
-/// How a thread that is blocked in place becomes a scheduler again.
-/// [`TurnResult::Elsewhere`] returns it to the implementation that made it.
-pub trait ResumeHandle: Any + Send + Sync + std::fmt::Debug {
-    /// Waits, on the thread that is blocked in place, until that thread is a scheduler
-    /// again.
-    fn wait(&self);
-}
+use crate::suspend::thread::ResumeHandle;
 
 /// A guest that waits on the stack of a thread, shared by that thread and the frame's user.
 #[derive(Debug)]
@@ -238,13 +204,6 @@ impl Drop for Ending {
             aside.set(BlockedState::Ended(None));
         }
     }
-}
-
-/// Prepares a thread that will call [`Executor::run`](crate::Executor::run). Call it once
-/// on each such thread, while memory is available: it allocates the stack for signals,
-/// which wasmtime would otherwise allocate at the first entry, and fail if it could not.
-pub fn prepare_thread() {
-    wasmtime::Engine::tls_eager_initialize();
 }
 
 thread_local! {

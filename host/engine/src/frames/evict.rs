@@ -1,13 +1,11 @@
 //! Taking frames from processes at rest: which one (see [`Pool`]), and how its process
 //! becomes an image.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use exuvia_image::After;
 
 use super::FrameTable;
-use crate::executor::Shared;
 use crate::frames::pool::{EvictFrom, Pool};
 use crate::frames::slots::FrameLease;
 use crate::guest::Location;
@@ -35,15 +33,10 @@ impl FrameTable {
     }
 
     /// Pages out a process of a version and returns its frame. See [`Pool`] for which one.
-    pub(super) fn evict(
-        &self,
-        shared: &Arc<Shared>,
-        pool: &Pool,
-        wanted: EvictFrom,
-    ) -> Option<FrameLease> {
+    pub(super) fn evict(&self, pool: &Pool, wanted: EvictFrom) -> Option<FrameLease> {
         let mut looks = 0;
         while let Some((number, listed)) = pool.next(wanted, self.slots.all()) {
-            if let Some(lease) = self.evict_slot(shared, pool, number) {
+            if let Some(lease) = self.evict_slot(pool, number) {
                 return Some(lease);
             }
             // Twice as many as are listed: the first round may only take away second
@@ -58,13 +51,13 @@ impl FrameTable {
 
     /// Periodically demotes the oldest main-queue entry, if it was not referenced since the
     /// last check, to the cold part at the small queue's head.
-    pub(super) fn age_main_queue(&self, shared: &Shared, pool: &Pool) {
+    pub(super) fn age_main_queue(&self, pool: &Pool) {
         let Some(number) = pool.next_aging_candidate(self.slots.all()) else {
             return;
         };
         let place = self.slots.slot(number);
         let Some(slot) = place.occupant() else { return };
-        shared.look(slot, |process| {
+        self.examine(slot, |process| {
             if let Some(guest) = process.guest()
                 && guest.evictable_slot() == Some(number)
                 && !std::mem::take(&mut guest.referenced)
@@ -75,33 +68,32 @@ impl FrameTable {
     }
 
     /// The last resort: tries all frames of the pool, also those that are not listed.
-    pub(super) fn evict_any(&self, shared: &Arc<Shared>, pool: &Pool) -> Option<FrameLease> {
+    pub(super) fn evict_any(&self, pool: &Pool) -> Option<FrameLease> {
         let mut places = pool.slots().into_iter();
-        places.find_map(|number| self.evict_slot(shared, pool, number))
+        places.find_map(|number| self.evict_slot(pool, number))
     }
 
-    fn evict_slot(&self, shared: &Arc<Shared>, pool: &Pool, number: u32) -> Option<FrameLease> {
+    fn evict_slot(&self, pool: &Pool, number: u32) -> Option<FrameLease> {
         let slot = self.slots.slot(number).occupant()?;
-        self.page_out(shared, pool, slot, number, EvictPolicy::SecondChance)
+        self.page_out(pool, slot, number, EvictPolicy::SecondChance)
     }
 
     /// Pages out the process of a process slot and returns its frame, if the process is at
     /// rest in this frame slot and the frame belongs to the pool's version.
     pub(super) fn page_out(
         &self,
-        shared: &Shared,
         pool: &Pool,
         index: u32,
         number: u32,
         chance: EvictPolicy,
     ) -> Option<FrameLease> {
-        let metrics = &shared.metrics;
-        let clock = &shared.system.clock;
+        let metrics = &self.metrics;
+        let clock = &self.host.system.clock;
         let began = Timing::begin(metrics.page_outs.load(Ordering::Relaxed), clock);
         // A process that is not paged out, because it has a second chance or because the
         // frame slot was listed for an earlier process, is listed again by `look`.
-        let lease = shared
-            .look(index, |process| {
+        let lease = self
+            .examine(index, |process| {
                 let guest = process.guest()?;
                 if std::mem::take(&mut guest.referenced) && chance == EvictPolicy::SecondChance {
                     let place = self.slots.slot(number);
@@ -126,7 +118,7 @@ impl FrameTable {
                 guest.wait.trim();
                 if lease.is_some() {
                     metrics.page_outs.fetch_add(1, Ordering::Relaxed);
-                    process.trim(&shared.system);
+                    process.trim(&self.host.system);
                 }
                 lease
             })

@@ -27,11 +27,11 @@ use exuvia_process::{ExitReason, Grants};
 use wasmtime::Store;
 use wasmtime_wasi::runtime::with_ambient_tokio_runtime;
 
-use crate::executor::Shared;
 use crate::frames::blocked::{self, BlockedGuest, BlockedHandle};
 use crate::frames::capacity::is_out_of_resources;
 use crate::frames::slots::FrameLease;
 use crate::guest::{GuestProcess, GuestSystem};
+use crate::host::Host;
 use crate::instance::setup::{Setup, set_up};
 use crate::instance::store::FrameData;
 use crate::instance::{Ended, Instance, Outcome};
@@ -139,8 +139,8 @@ impl std::fmt::Debug for Frame {
 }
 
 impl Frame {
-    /// Makes a frame in base state for processes of `shared`.
-    pub(crate) fn new(artifact: &Artifact, shared: &Arc<Shared>) -> Result<Frame, Failed> {
+    /// Makes a frame in base state for processes of `host`.
+    pub(crate) fn new(artifact: &Artifact, host: &Arc<Host>) -> Result<Frame, Failed> {
         let plan = &artifact.plan;
         let setup = Setup {
             plan: plan.clone(),
@@ -148,13 +148,13 @@ impl Frame {
             initialize: artifact.initialization == Initialization::Shared,
             memory_limit: u64::MAX,
         };
-        let stack = match shared.threads.get() {
+        let stack = match host.threads.get() {
             Some(_) => artifact.stack_policy.stack(),
             None => Stack::Fiber,
         };
         let mut store = Store::new(
             plan.pre.module().engine(),
-            FrameData::new(Some(shared.clone()), stack),
+            FrameData::new(Some(host.clone()), stack),
         );
         let failed = |reason| Failed {
             stage: "instantiation",
@@ -181,7 +181,7 @@ impl Frame {
             call: call_future(Instance::run),
             pages: artifact.base.memory_pages,
             reusable: plan.analysis.resident_only.is_empty(),
-            system: (plan.analysis.uses_wasi()).then(|| Arc::downgrade(&shared.system)),
+            system: (plan.analysis.uses_wasi()).then(|| Arc::downgrade(&host.system)),
             waker: None,
         })
     }

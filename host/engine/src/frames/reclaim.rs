@@ -5,32 +5,35 @@ use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
 
 use super::evict::EvictPolicy;
-use super::{FrameTable, RELIEF, drop_in_parts};
-use crate::executor::Shared;
+use super::limits::RELIEF;
+use super::{FrameTable, drop_in_parts};
 use crate::frames::slots::FrameLease;
 
 /// The minimum time between two log lines about the limit on bytes, in nanoseconds.
-const TOLD_EVERY: u64 = 30_000_000_000;
+const LOG_INTERVAL: u64 = 30_000_000_000;
 
 impl FrameTable {
     /// Drops free frames while there are more frames than are kept, and a part of those
     /// that were unused since the last call; gives pages back while frames have more bytes
     /// than their limit. Returns a line for the log if anything is short.
-    pub(crate) fn trim(&self, shared: &Shared) -> Option<String> {
+    pub(crate) fn trim(&self) -> Option<String> {
         for pool in self.all() {
             drop_in_parts(pool.take_surplus());
         }
-        while self.slots.live() > self.limit || self.slots.mappings() > self.mappings {
+        while self.slots.live() > self.limits.frames || self.slots.mappings() > self.limits.mappings
+        {
             let pools = self.all().into_iter();
             let most = pools.max_by_key(|pool| pool.free());
             if most.and_then(|pool| pool.pop_any()).is_none() {
                 break;
             }
         }
-        let over = self.reclaim(shared);
+        let over = self.reclaim();
         // Frames may have less now, and nothing else wakes the waiters for that.
         self.waiters.call();
-        let short = self.capacity.news(&shared.system.clock, self.slots.live());
+        let short = self
+            .capacity
+            .news(&self.host.system.clock, self.slots.live());
         match (over, short) {
             (Some(over), Some(short)) => Some(format!("{over}; {short}")),
             (over, short) => over.or(short),
@@ -40,30 +43,30 @@ impl FrameTable {
     /// Measures what frames hold. If it exceeds the limit, free frames and those of
     /// processes at rest give their pages back, the largest first. Returns a line for the
     /// log, at a limited rate.
-    fn reclaim(&self, shared: &Shared) -> Option<String> {
+    fn reclaim(&self) -> Option<String> {
         let held = self.slots.measure(self.page_map.get()?);
-        self.pinned_bytes.store(held, Ordering::Relaxed);
+        self.host.blocking.measured(held);
         if !self.is_over() {
             return None;
         }
-        let (before, paged_out) = (self.slots.bytes(), self.shrink(shared));
-        let now = shared.system.clock.now();
-        let mut told_at = self.told_at.lock();
-        if told_at.is_some_and(|at| now < at.saturating_add(TOLD_EVERY)) {
+        let (before, paged_out) = (self.slots.bytes(), self.shrink());
+        let now = self.host.system.clock.now();
+        let mut logged_at = self.logged_at.lock();
+        if logged_at.is_some_and(|at| now < at.saturating_add(LOG_INTERVAL)) {
             return None;
         }
-        *told_at = Some(now);
+        *logged_at = Some(now);
         Some(format!(
             "frames had {before} bytes of memory, `frame_memory` in `[node]` allows {}; {paged_out} processes were paged out for it, and frames have {} bytes now, {held} of them held by processes that block or keep theirs: nodes are slower in this state; raise `frame_memory`, or lower `frames` or `limits.memory`",
-            self.memory,
+            self.limits.memory,
             self.slots.bytes(),
         ))
     }
 
     /// Gives pages back until the bytes are one [`RELIEF`]th below the limit. Returns how
     /// many processes it has paged out.
-    fn shrink(&self, shared: &Shared) -> usize {
-        let goal = self.memory - self.memory / RELIEF;
+    fn shrink(&self) -> usize {
+        let goal = self.limits.memory - self.limits.memory / RELIEF;
         let enough = || self.slots.bytes() <= goal;
         let pools = self.all();
         for pool in &pools {
@@ -94,7 +97,7 @@ impl FrameTable {
             let Some(slot) = place.occupant() else {
                 continue;
             };
-            if let Some(lease) = self.page_out(shared, pool, slot, number, EvictPolicy::Always) {
+            if let Some(lease) = self.page_out(pool, slot, number, EvictPolicy::Always) {
                 paged_out += 1;
                 self.release(lease);
             }

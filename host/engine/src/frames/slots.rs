@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use crate::frames::frame::Frame;
 use crate::frames::pool::Pool;
 use crate::frames::{Census, Waiters};
+use crate::host::Host;
 use crate::module::stack_policy::Stack;
 
 /// The value of `occupant` for no process.
@@ -77,7 +78,7 @@ pub(crate) struct FrameSlots {
     all: Box<[FrameSlot]>,
     vacant: Mutex<Vec<u32>>,
     census: Arc<Census>,
-    pinned: AtomicUsize,
+    host: Arc<Host>,
     /// The sum over all slots.
     bytes: AtomicU64,
     /// Called when a slot becomes vacant.
@@ -85,7 +86,12 @@ pub(crate) struct FrameSlots {
 }
 
 impl FrameSlots {
-    pub(crate) fn new(count: usize, census: Arc<Census>, waiters: Arc<Waiters>) -> FrameSlots {
+    pub(crate) fn new(
+        count: usize,
+        host: Arc<Host>,
+        census: Arc<Census>,
+        waiters: Arc<Waiters>,
+    ) -> FrameSlots {
         FrameSlots {
             all: (0..count)
                 .map(|_| FrameSlot {
@@ -102,7 +108,7 @@ impl FrameSlots {
                 .collect(),
             vacant: Mutex::new((0..count).rev().filter_map(|i| i.try_into().ok()).collect()),
             census,
-            pinned: AtomicUsize::new(0),
+            host,
             bytes: AtomicU64::new(0),
             waiters,
         }
@@ -119,11 +125,6 @@ impl FrameSlots {
     /// Returns the number of live frames.
     pub(crate) fn live(&self) -> usize {
         self.census.live.load(Ordering::Relaxed)
-    }
-
-    /// Returns the number of live frames that cannot be taken away from their processes.
-    pub(crate) fn pinned(&self) -> usize {
-        self.pinned.load(Ordering::Relaxed)
     }
 
     /// Returns the maximum number of kernel mappings of the live frames.
@@ -221,7 +222,7 @@ impl Drop for SlotReservation {
         let place = self.places.slot(self.number);
         if self.pinned {
             place.pinned.store(false, Ordering::Relaxed);
-            self.places.pinned.fetch_sub(1, Ordering::Relaxed);
+            self.places.host.blocking.unpin();
         }
         *place.extent.lock() = None;
         self.places.note(self.number, 0);
@@ -292,10 +293,7 @@ impl FrameLease {
         if !std::mem::replace(&mut self.reservation.pinned, true) {
             let place = self.reservation.places.slot(self.slot_number());
             place.pinned.store(true, Ordering::Relaxed);
-            self.reservation
-                .places
-                .pinned
-                .fetch_add(1, Ordering::Relaxed);
+            self.reservation.places.host.blocking.pin();
         }
     }
 
@@ -305,10 +303,7 @@ impl FrameLease {
         if self.frame.reusable && std::mem::replace(&mut self.reservation.pinned, false) {
             let place = self.reservation.places.slot(self.slot_number());
             place.pinned.store(false, Ordering::Relaxed);
-            self.reservation
-                .places
-                .pinned
-                .fetch_sub(1, Ordering::Relaxed);
+            self.reservation.places.host.blocking.unpin();
         }
     }
 }

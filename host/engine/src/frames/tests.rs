@@ -9,12 +9,11 @@ use exuvia_process::{
 };
 
 use super::*;
-use crate::executor::{Executor, ExecutorConfig};
-use crate::frames::blocked::{SpareThread, Threads};
+use crate::executor::Executor;
 use crate::guest::Location;
 use crate::loader::{Engine, EngineConfig};
 use crate::observer::Observer;
-use crate::process::turn::TurnResult;
+use crate::suspend::thread::{SpareThread, Threads, TurnResult};
 use crate::upgrade::migrate;
 
 const GUEST: &str = r#"(module
@@ -64,6 +63,10 @@ fn node() -> Node {
 }
 
 fn node_with(frames: usize) -> Node {
+    node_within(FrameLimits::new(frames, u64::MAX))
+}
+
+fn node_within(limits: FrameLimits) -> Node {
     let system = Arc::new(System::new(7, 100, 1, Clock::manual()));
     system.connect(Arc::new(Nobody));
     let engine = Engine::new(&EngineConfig::default()).unwrap();
@@ -76,13 +79,8 @@ fn node_with(frames: usize) -> Node {
     });
     code.commit(&code.current(), std::slice::from_ref(&old), false)
         .unwrap();
-    let config = ExecutorConfig {
-        frames,
-        frame_memory: u64::MAX,
-        probation_messages: 0,
-    };
     Node {
-        executor: Executor::new(system, code, Arc::new(Nobody), config),
+        executor: Executor::with_limits(system, code, Arc::new(Nobody), limits, 0),
         old,
         new,
     }
@@ -93,13 +91,13 @@ impl Node {
         let body = self.executor.new_process("m");
         let limits = Arc::new(Limits::default());
         let spec = SpawnSpec::new(body.unwrap(), limits, Payload::empty());
-        self.executor.0.system.spawn(spec).unwrap()
+        self.executor.0.host.system.spawn(spec).unwrap()
     }
 
     /// Sends the process a message, and runs it until it is at rest.
     fn ask(&self, pid: Pid) {
         let message = Envelope::message(Pid::NONE, 0, Payload::empty());
-        self.executor.0.system.send(pid, message).unwrap();
+        self.executor.0.host.system.send(pid, message).unwrap();
         while matches!(self.executor.run(pid.slot()), TurnResult::Ready) {}
         assert!(self.lives(pid));
     }
@@ -110,7 +108,7 @@ impl Node {
     }
 
     fn lives(&self, pid: Pid) -> bool {
-        self.executor.0.system.is_alive(pid)
+        self.executor.0.host.system.is_alive(pid)
     }
 
     fn none_is_lost(&self, live: usize) {
@@ -129,7 +127,7 @@ fn an_upgrade_in_which_the_host_panics_leaks_no_frame_slot() {
     for _ in 0..20 {
         let image = Image::broken(3);
         let crossed = migrate::upgrade_image(
-            &node.executor.0,
+            &node.executor.0.frames,
             &node.old,
             &node.new,
             (&image, &Grants::default()),
@@ -150,12 +148,12 @@ fn a_process_that_cannot_be_restored_ends_and_its_frame_is_dropped() {
             let pid = node.spawn();
             assert!(matches!(node.executor.run(pid.slot()), TurnResult::Idle));
             let kill = Signal::Kill { from: Pid::NONE };
-            let _ = node.executor.0.system.signal(pid, kill);
+            let _ = node.executor.0.host.system.signal(pid, kill);
             assert!(matches!(node.executor.run(pid.slot()), TurnResult::Idle));
             node.none_is_lost(1);
         }
         let pid = node.spawn();
-        let slot = node.executor.0.system.table.slot(pid.slot()).unwrap();
+        let slot = node.executor.0.host.system.table.slot(pid.slot()).unwrap();
         let mut process = slot.take_process().unwrap();
         process.guest().unwrap().location = Location::Image {
             image: Image::broken(3),
@@ -175,7 +173,7 @@ fn a_dropped_frame_frees_its_slot() {
     let node = node();
     let shared = &node.executor.0;
     for _ in 0..20 {
-        let lease = shared.frames.acquire(shared, &node.old.artifact, 3, None);
+        let lease = shared.frames.acquire(&node.old.artifact, 3, None);
         let mut lease = lease.unwrap();
         lease.pin();
         let counts = node.executor.frames();
@@ -207,7 +205,7 @@ fn a_frame_takes_no_more_mappings_than_are_reserved_for_it() {
         let make = || {
             shared
                 .frames
-                .make(shared, artifact, &shared.frames.pool(artifact.id))
+                .make(artifact, &shared.frames.pool(artifact.id))
         };
         let first = make().unwrap();
         let before = (mappings(), node.executor.frames().mappings);
@@ -235,9 +233,9 @@ fn a_frame_takes_no_more_mappings_than_are_reserved_for_it() {
 /// The limit allows six frames without fibers, or four with.
 #[test]
 fn the_bound_on_mappings_holds_when_guests_start_to_need_fibers() {
-    let mut node = node_with(100);
-    let frames = &mut Arc::get_mut(&mut node.executor.0).unwrap().frames;
-    (frames.mappings, frames.most_mappings) = (24, 36);
+    let mut limits = FrameLimits::new(100, u64::MAX);
+    (limits.mappings, limits.most_mappings) = (24, 36);
+    let node = node_within(limits);
     node.executor.set_threads(Arc::new(Alone));
     let pids: Vec<_> = (0..20).map(|_| node.spawn()).collect();
     let live = || node.executor.frames().live;
@@ -273,7 +271,7 @@ fn entries_of_dropped_frames_are_removed_from_the_queues() {
         let pid = node.spawn();
         node.ask(pid);
         let kill = Signal::Kill { from: Pid::NONE };
-        let _ = shared.system.signal(pid, kill);
+        let _ = shared.host.system.signal(pid, kill);
         assert!(matches!(node.executor.run(pid.slot()), TurnResult::Idle));
         drop(pool.pop_any());
         node.none_is_lost(0);

@@ -23,8 +23,7 @@ use exuvia_process::Due;
 use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 
-use crate::executor::Shared;
-use crate::frames::capacity;
+use crate::frames::capacity::{self, SystemCapacity};
 use crate::frames::pool::Pool;
 use crate::guest::GuestSystem;
 
@@ -32,6 +31,7 @@ use crate::guest::GuestSystem;
 #[derive(Debug)]
 pub(crate) struct Waiters {
     system: Arc<GuestSystem>,
+    capacity: Arc<SystemCapacity>,
     /// The number of waiting processes, so that the lock is not taken if there are none.
     count: AtomicUsize,
     queue: Mutex<Queue>,
@@ -95,9 +95,10 @@ pub(crate) enum Turnstile {
 }
 
 impl Waiters {
-    pub(crate) fn new(system: Arc<GuestSystem>) -> Waiters {
+    pub(crate) fn new(system: Arc<GuestSystem>, capacity: Arc<SystemCapacity>) -> Waiters {
         Waiters {
             system,
+            capacity,
             count: AtomicUsize::new(0),
             queue: Mutex::default(),
         }
@@ -111,22 +112,22 @@ impl Waiters {
 
     /// Returns whether a process may try now. Called at the beginning of its turn.
     #[inline]
-    pub(crate) fn may_try(&self, slot: u32, shared: &Shared) -> Turnstile {
+    pub(crate) fn may_try(&self, slot: u32) -> Turnstile {
         match self.len() {
             0 => Turnstile::Free,
-            _ => self.ask(slot, shared),
+            _ => self.ask(slot),
         }
     }
 
     #[cold]
-    fn ask(&self, slot: u32, shared: &Shared) -> Turnstile {
+    fn ask(&self, slot: u32) -> Turnstile {
         let mut queue = self.queue.lock();
         let others = match queue.state.get(&slot) {
             None => return Turnstile::Free,
             Some(State::Called { others }) => *others,
             Some(State::Waits { short: false }) => return Turnstile::Waits,
             // It is not called; its timer wakes it when it may try.
-            Some(State::Waits { short: true }) if shared.frames.is_short(shared) => {
+            Some(State::Waits { short: true }) if self.capacity.is_short(&self.system.clock) => {
                 return Turnstile::Waits;
             }
             Some(State::Waits { short: true }) => 0,
@@ -142,8 +143,8 @@ impl Waiters {
     }
 
     /// Puts a process of a version into its queue. The process tries once more after that.
-    pub(crate) fn join(&self, slot: u32, pool: &Arc<Pool>, shared: &Shared) {
-        let short = shared.frames.is_short(shared);
+    pub(crate) fn join(&self, slot: u32, pool: &Arc<Pool>) {
+        let short = self.capacity.is_short(&self.system.clock);
         let mut queue = self.queue.lock();
         if queue.state.insert(slot, State::Waits { short }).is_none() {
             self.count.fetch_add(1, Ordering::SeqCst);

@@ -72,7 +72,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
 fn join(view: &mut View<'_>, group: i32, length: i32, pid: i32) -> Answer {
     let pid = view.pid(pid)?;
     let group = registered(view, group, length)?.to_owned();
-    let system = &view.shared.system;
+    let system = &view.host.system;
     match system.join_undoably(&group, pid) {
         Ok(Some(membership)) => on_rollback(view.process, system, move |_, system| {
             system.groups.undo(&group, pid, membership);
@@ -88,7 +88,7 @@ fn join(view: &mut View<'_>, group: i32, length: i32, pid: i32) -> Answer {
 fn leave(view: &mut View<'_>, group: i32, length: i32, pid: i32) -> Answer {
     let pid = view.pid(pid)?;
     let group = registered(view, group, length)?.to_owned();
-    let system = &view.shared.system;
+    let system = &view.host.system;
     let membership = system.groups.take(&group, pid).ok_or(Code::NoProc)?;
     on_rollback(view.process, system, move |_, system| {
         system.undo_leave(&group, pid, membership);
@@ -101,7 +101,7 @@ fn members(view: &mut View<'_>, group: i32, length: i32, out: i32, room: i32) ->
     let bytes = room.checked_mul(Pid::SIZE as u32);
     view.check(out, bytes.ok_or(Code::BadPointer)?)?;
     let group = registered(view, group, length)?;
-    let members = view.shared.system.groups.members(group);
+    let members = view.host.system.groups.members(group);
     let mut bytes = Vec::with_capacity(members.len().min(room as usize) * Pid::SIZE);
     for member in members.iter().take(room as usize) {
         bytes.extend_from_slice(&member.to_bytes());
@@ -113,7 +113,7 @@ fn members(view: &mut View<'_>, group: i32, length: i32, out: i32, room: i32) ->
 
 fn publish(view: &mut View<'_>, group: (i32, i32), tag: i32, data: i32, length: i32) -> Answer {
     let group = registered(view, group.0, group.1)?;
-    let members = view.shared.system.groups.members(group);
+    let members = view.host.system.groups.members(group);
     let payload = view.payload(data, length)?;
     let tag = tag.cast_unsigned();
     if view.process.traced {
@@ -124,7 +124,7 @@ fn publish(view: &mut View<'_>, group: (i32, i32), tag: i32, data: i32, length: 
             payload: &payload,
         };
         for member in members.iter() {
-            view.shared.trace_sent(view.process, *member, &told);
+            view.host.trace_sent(view.process, *member, &told);
         }
     }
     let mut publication = Box::new(Publication {
@@ -142,7 +142,7 @@ fn publish(view: &mut View<'_>, group: (i32, i32), tag: i32, data: i32, length: 
         let sends = publication.members.len();
         defer_weighted(
             view.process,
-            &view.shared.system,
+            &view.host.system,
             sends,
             move |process, system| {
                 publication.go_on(system, usize::MAX);
@@ -160,7 +160,7 @@ fn publish(view: &mut View<'_>, group: (i32, i32), tag: i32, data: i32, length: 
 /// Sends to the next members. If there are more, suspends the guest until its next turn.
 fn go_on_publishing(view: &mut View<'_>, mut publication: Box<Publication>) -> i32 {
     let before = publication.next;
-    publication.go_on(&view.shared.system, IN_ONE_SLICE);
+    publication.go_on(&view.host.system, IN_ONE_SLICE);
     let sent = publication.next - before;
     // As much as the individual sends would cost.
     view.debt.reductions = view

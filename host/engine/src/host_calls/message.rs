@@ -107,7 +107,7 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         "cancel_timer",
         |mut caller: Caller<'_, FrameData>, reference: i64| {
             let view = view(&mut caller, "cancel_timer")?;
-            let system = &view.shared.system;
+            let system = &view.host.system;
             let at = cancel_timer(view.process, system, reference.cast_unsigned());
             let left = at.map(|at| at.saturating_sub(system.clock.now()) / 1_000_000);
             Ok(left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX)))
@@ -164,7 +164,7 @@ fn deliver(view: &mut View<'_>, slot: &ReceiveBuffer, position: usize) -> Answer
         return Err(Code::Empty);
     };
     *view.taken += 1;
-    view.shared.trace_received(view.process, &message);
+    view.host.trace_received(view.process, &message);
     if let Some(transaction) = transaction(view.process) {
         transaction.took(position, message);
     } else {
@@ -177,7 +177,7 @@ fn deliver(view: &mut View<'_>, slot: &ReceiveBuffer, position: usize) -> Answer
 /// of a flood to the slice.
 pub(super) fn drain(view: &mut View<'_>) -> wasmtime::Result<()> {
     let before = view.process.reductions;
-    let end = view.process.drain_new_signals(&view.shared.system);
+    let end = view.process.drain_new_signals(&view.host.system);
     let cost = std::mem::replace(&mut view.process.reductions, before) - before;
     if cost > 0 {
         let cost = u32::try_from(cost).unwrap_or(u32::MAX);
@@ -225,7 +225,7 @@ fn receive(
     // to old code, and it may wait for any message: it gets one at a time, and the process is
     // upgraded when it is at REST.
     let goes_on = view.continues && *view.taken == 0;
-    if any && !goes_on && view.shared.upgrade_due(view.process) {
+    if any && !goes_on && view.host.upgrade_due(view.process) {
         if timeout == 0 {
             return Ok(Err(Code::Empty));
         }
@@ -286,16 +286,16 @@ fn send(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Answe
         reference: 0,
         payload: &payload,
     };
-    view.shared.trace_sent(view.process, to, &told);
+    view.host.trace_sent(view.process, to, &told);
     let envelope = Envelope::message(view.process.pid(), tag, payload);
     if transaction(view.process).is_none() {
-        return match view.shared.system.send(to, envelope) {
+        return match view.host.system.send(to, envelope) {
             Ok(()) => Ok(Code::Ok as i32),
             Err(error) => refused(error),
         };
     }
     // Deferred: whether it is accepted is known too late for the guest.
-    defer(view.process, &view.shared.system, move |process, system| {
+    defer(view.process, &view.host.system, move |process, system| {
         if let Err(SendError::Full) = system.send(to, envelope) {
             tracing::warn!(module = %module_of(process), from = %process.pid(), %to, "a message held in probation was refused: the mailbox is full");
         }
@@ -316,17 +316,17 @@ fn request(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32, out: 
         reference,
         payload: &payload,
     };
-    view.shared.trace_sent(view.process, to, &told);
+    view.host.trace_sent(view.process, to, &told);
     if transaction(view.process).is_none() {
         let sent = view
             .process
-            .request(&view.shared.system, to, reference, tag, payload);
+            .request(&view.host.system, to, reference, tag, payload);
         if let Err(error) = sent {
             return refused(error);
         }
     } else {
         view.promise(0, 1);
-        defer(view.process, &view.shared.system, move |process, system| {
+        defer(view.process, &view.host.system, move |process, system| {
             if process
                 .request(system, to, reference, tag, payload)
                 .is_err()
@@ -431,8 +431,8 @@ fn begin_call(
         reference,
         payload: &payload,
     };
-    view.shared.trace_sent(view.process, to, &told);
-    let system = &view.shared.system;
+    view.host.trace_sent(view.process, to, &told);
+    let system = &view.host.system;
     match view.process.request(system, to, reference, tag, payload) {
         Ok(()) => Ok(reference),
         Err(SendError::Full) => Err(Code::MailboxFull),
@@ -450,8 +450,8 @@ fn reply(view: &mut View<'_>, to: i32, reference: i64, tag: i32, data: i32, leng
         reference,
         payload: &payload,
     };
-    view.shared.trace_sent(view.process, to, &told);
-    defer(view.process, &view.shared.system, move |process, system| {
+    view.host.trace_sent(view.process, to, &told);
+    defer(view.process, &view.host.system, move |process, system| {
         process.reply(system, to, reference, tag, payload);
     });
     view.told(to);
@@ -479,7 +479,7 @@ fn send_after(
         ..Envelope::message(pid, tag.cast_unsigned(), payload)
     };
     let charge = view.charge(envelope.cost())?;
-    let system = &view.shared.system;
+    let system = &view.host.system;
     let delay = delay.saturating_mul(1_000_000);
     let due = |reference| Due::Message {
         to,

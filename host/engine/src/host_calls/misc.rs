@@ -48,8 +48,8 @@ pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
                 clock::REALTIME => Some(clock.realtime()),
                 _ => None,
             };
-            let now = match &data.shared {
-                Some(shared) => read(&shared.system.clock),
+            let now = match &data.host {
+                Some(host) => read(&host.system.clock),
                 None => read(&NO_NODE),
             };
             if let Mode::Restricted(_) = data.mode {
@@ -134,12 +134,11 @@ fn write_log(
     if level == log::ERROR {
         data.last_error = Some(text.to_string());
     }
-    if let (Mode::Run, Some(shared), Some(process)) = (&data.mode, &data.shared, &mut data.process)
-    {
+    if let (Mode::Run, Some(host), Some(process)) = (&data.mode, &data.host, &mut data.process) {
         let pid = process.pid();
         if let Some(guest) = process.guest() {
             let version = guest.version.version();
-            shared.observer.log(pid, version, level, &text);
+            host.observer.log(pid, version, level, &text);
         }
     }
     Ok(Code::Ok)
@@ -223,7 +222,7 @@ fn state_get(
 fn config(view: &mut View<'_>, key: i32, length: i32, buffer: i32, capacity: i32) -> Answer {
     view.check(buffer, capacity.cast_unsigned())?;
     let key = text(view, key, length)?;
-    let services = view.shared.services.get().ok_or(Code::Empty)?;
+    let services = view.host.services.get().ok_or(Code::Empty)?;
     let value = services.config(key).ok_or(Code::Empty)?;
     super::answer_with(view, Some(&value), buffer, capacity)
 }

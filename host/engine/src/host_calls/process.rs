@@ -172,7 +172,7 @@ fn define_relations(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, FrameData>, on: i32| {
             let view = view(&mut caller, "trap_exit")?;
             let before = view.process.set_trap_exit(on != 0);
-            on_rollback(view.process, &view.shared.system, move |process, _| {
+            on_rollback(view.process, &view.host.system, move |process, _| {
                 process.set_trap_exit(before);
             });
             Ok(i32::from(before))
@@ -329,7 +329,7 @@ fn grants(view: &View<'_>, pointer: u32, length: u32) -> Result<Grants, Code> {
         tracing::error!(module = %module, %pid, "`spawn` was refused: {why}");
         code
     };
-    let services = view.shared.services.get().ok_or(Code::BadArgument)?;
+    let services = view.host.services.get().ok_or(Code::BadArgument)?;
     let wanted = (services.grants(text)).map_err(|why| {
         refused(
             format!("what its child is granted: {why}"),
@@ -346,7 +346,7 @@ fn begin_spawn(view: &mut View<'_>, wanted: &RequestedLimits) -> Answer {
     let mut charge = None;
     if arguments.len() > limits::ARGUMENTS_FREE as usize {
         let bytes = arguments.len() as u64;
-        let system = &view.shared.system;
+        let system = &view.host.system;
         let charged = view.process.charge_arguments(system, bytes);
         charge = Some(charged.ok_or(Code::Limit)?);
     }
@@ -358,10 +358,10 @@ fn begin_spawn(view: &mut View<'_>, wanted: &RequestedLimits) -> Answer {
     let guest = if wanted.module.1 == 0 {
         let process = view.process.guest().ok_or(Code::NoModule)?;
         let name = process.version.module.clone();
-        view.shared.new_process(&name)
+        view.host.new_process(&name)
     } else {
         let name = text(view, wanted.module.0, wanted.module.1)?;
-        view.shared.new_process(name)
+        view.host.new_process(name)
     };
     let guest = guest.ok_or(Code::NoModule)?;
     let begins_with = guest.version.version().artifact.memory_bytes();
@@ -423,13 +423,13 @@ fn start_child(view: &mut View<'_>, mut spec: SpawnSpec<crate::Guest>) -> Result
     let most = view.process.limits().children;
     let counted = view.process.children().admit(most).ok_or(Code::Limit)?;
     spec.counted = Some(counted);
-    let system = &view.shared.system;
+    let system = &view.host.system;
     let reserved = system.reserve_for(Requester::Guest, &spec.limits);
     let reserved = reserved.map_err(|SpawnError::TableFull| Code::Limit)?;
     let references: Vec<u64> = spec.monitor.into_iter().chain(spec.starter).collect();
     let linked = spec.link;
     view.promise(usize::from(linked), references.len());
-    let system = &view.shared.system;
+    let system = &view.host.system;
     defer_or(
         view.process,
         system,
@@ -467,7 +467,7 @@ fn go_on_starting(view: &mut View<'_>, pid_out: i32) -> wasmtime::Result<Answer>
         // A late start counts as failed: the child must not live on unnoticed.
         if let Ok(child) = view.pid(pid_out) {
             let from = view.process.pid();
-            let _ = view.shared.system.signal(child, Signal::Kill { from });
+            let _ = view.host.system.signal(child, Signal::Kill { from });
         }
         return Ok(Err(Code::StartFailed));
     }
@@ -477,7 +477,7 @@ fn go_on_starting(view: &mut View<'_>, pid_out: i32) -> wasmtime::Result<Answer>
 fn start_supervisor(view: &mut View<'_>, specification: i32, length: i32, pid_out: i32) -> Answer {
     let bytes = view.read(specification, length)?;
     view.check(pid_out, Pid::SIZE as u32)?;
-    let services = view.shared.services.get().ok_or(Code::Denied)?;
+    let services = view.host.services.get().ok_or(Code::Denied)?;
     let native = services.supervisor(bytes, view.process.limits()).map_err(|why| {
         tracing::error!(module = %module_of(view.process), pid = %view.process.pid(), "a supervisor's specification was refused: {why}");
         Code::BadArgument
@@ -511,7 +511,7 @@ fn init_ack(view: &mut View<'_>, status: i32, data: i32, length: i32) -> Answer 
         return Err(Code::BadArgument);
     }
     let detail = view.payload(data, length)?;
-    defer(view.process, &view.shared.system, move |process, system| {
+    defer(view.process, &view.host.system, move |process, system| {
         if process.acknowledge(system, status.cast_unsigned(), detail.clone()) && status != 0 {
             // A failed start ends the process, whatever it does next.
             let exit = Signal::Exit {
@@ -557,7 +557,7 @@ fn on_pid(
     effect: impl FnOnce(&mut GuestProcess, &GuestSystem, Pid) + Send + 'static,
 ) -> Answer {
     let to = view.pid(pid)?;
-    defer(view.process, &view.shared.system, move |process, system| {
+    defer(view.process, &view.host.system, move |process, system| {
         effect(process, system, to)
     });
     view.told(to);
@@ -567,7 +567,7 @@ fn on_pid(
 fn link(view: &mut View<'_>, pid: i32) -> Answer {
     let to = view.pid(pid)?;
     view.may_link(Some(to))?;
-    if to != view.process.pid() && !view.shared.system.may_be_linked(to) {
+    if to != view.process.pid() && !view.host.system.may_be_linked(to) {
         return Err(Code::Limit);
     }
     view.promise(1, 0);
@@ -585,7 +585,7 @@ fn monitor_name(view: &mut View<'_>, name: i32, length: i32, pid_out: i32, out: 
     view.check(out, 8)?;
     let name = registered(view, name, length)?;
     // If no process has the name, the DOWN arrives at once.
-    let to = view.shared.system.names.find(name).unwrap_or(Pid::NONE);
+    let to = view.host.system.names.find(name).unwrap_or(Pid::NONE);
     let answer = monitor_it(view, to, out)?;
     view.write(pid_out, &to.to_bytes())?;
     Ok(answer)
@@ -595,7 +595,7 @@ fn monitor_it(view: &mut View<'_>, to: Pid, out: i32) -> Answer {
     view.may_monitor(1)?;
     view.promise(0, 1);
     let reference = view.process.new_reference();
-    defer(view.process, &view.shared.system, move |process, system| {
+    defer(view.process, &view.host.system, move |process, system| {
         process.monitor(system, to, reference)
     });
     view.told(to);
@@ -608,7 +608,7 @@ fn set_priority(view: &mut View<'_>, priority: i32) -> Answer {
     if wanted > view.process.limits().priority {
         return Err(Code::Denied);
     }
-    let system = &view.shared.system;
+    let system = &view.host.system;
     let before = system.set_priority(view.process.pid(), wanted);
     on_rollback(view.process, system, move |process, system| {
         // Its limit may be lower by then.
@@ -623,7 +623,7 @@ fn demonitor(view: &mut View<'_>, reference: u64, flags: i32) -> Answer {
     }
     let flush = flags & demonitor::FLUSH != 0;
     let to = view.process.monitored(reference);
-    defer(view.process, &view.shared.system, move |process, system| {
+    defer(view.process, &view.host.system, move |process, system| {
         process.demonitor(system, reference, flush)
     });
     view.told(to.unwrap_or(Pid::NONE));
@@ -633,7 +633,7 @@ fn demonitor(view: &mut View<'_>, reference: u64, flags: i32) -> Answer {
 fn whereis(view: &mut View<'_>, name: i32, length: i32, out: i32) -> Answer {
     view.check(out, Pid::SIZE as u32)?;
     let name = registered(view, name, length)?;
-    let found = view.shared.system.names.find(name).ok_or(Code::NoProc)?;
+    let found = view.host.system.names.find(name).ok_or(Code::NoProc)?;
     view.write(out, &found.to_bytes())?;
     Ok(Code::Ok as i32)
 }
@@ -641,7 +641,7 @@ fn whereis(view: &mut View<'_>, name: i32, length: i32, out: i32) -> Answer {
 fn register(view: &mut View<'_>, name: i32, length: i32, pid: i32) -> Answer {
     let pid = view.pid(pid)?;
     let name = registered(view, name, length)?.to_owned();
-    let system = &view.shared.system;
+    let system = &view.host.system;
     let registration = match system.register_undoably(&name, pid) {
         Ok(registration) => registration,
         Err(NameError::Taken) => return Err(Code::NameTaken),
@@ -659,7 +659,7 @@ fn register(view: &mut View<'_>, name: i32, length: i32, pid: i32) -> Answer {
 
 fn unregister(view: &mut View<'_>, name: i32, length: i32) -> Answer {
     let name = registered(view, name, length)?.to_owned();
-    let system = &view.shared.system;
+    let system = &view.host.system;
     let registration = system.names.take(&name).ok_or(Code::NoProc)?;
     on_rollback(view.process, system, move |_, system| {
         system.undo_unregister(&name, registration);

@@ -47,7 +47,7 @@ fn define_tables(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         "table_info",
         |mut caller: Caller<'_, FrameData>, id: i64, what: i32| {
             let view = view(&mut caller, "table_info")?;
-            let size = (view.shared.system.tables).get(id.cast_unsigned());
+            let size = (view.host.system.tables).get(id.cast_unsigned());
             let answer = size.map_err(code).and_then(|its| {
                 let (rows, bytes) = its.size();
                 match what {
@@ -86,7 +86,7 @@ fn define_tables(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, FrameData>, id: i64| {
             served(&mut caller, "table_end", |view| {
                 view.close();
-                let system = &view.shared.system;
+                let system = &view.host.system;
                 let ended = system.tables.end(view.process.pid(), id.cast_unsigned());
                 Ok(ended.map(|()| 0).map_err(code))
             })
@@ -192,7 +192,7 @@ fn create(view: &mut View<'_>, name: i32, length: i32, access: i32, out: i32) ->
         0 => None,
         _ => Some(registered(view, name, length)?),
     };
-    let system = &view.shared.system;
+    let system = &view.host.system;
     let owner = view.process.pid();
     let id = system
         .new_table(owner, view.process.limits(), name, access)
@@ -207,7 +207,7 @@ fn create(view: &mut View<'_>, name: i32, length: i32, access: i32, out: i32) ->
 fn find(view: &mut View<'_>, name: i32, length: i32, out: i32) -> Answer {
     view.check(out, 8)?;
     let name = registered(view, name, length)?;
-    let id = view.shared.system.tables.find(name).ok_or(Code::NoProc)?;
+    let id = view.host.system.tables.find(name).ok_or(Code::NoProc)?;
     view.write(out, &id.to_le_bytes())?;
     Ok(Code::Ok as i32)
 }
@@ -218,7 +218,7 @@ fn set_heir(view: &mut View<'_>, id: u64, pid: i32, tag: i32) -> Answer {
         0 => None,
         _ => Some((view.pid(pid)?, tag.cast_unsigned())),
     };
-    let system = &view.shared.system;
+    let system = &view.host.system;
     let before = (system.tables)
         .set_heir(view.process.pid(), id, heir)
         .map_err(code)?;
@@ -235,7 +235,7 @@ fn give(view: &mut View<'_>, id: u64, pid: i32, tag: i32) -> Answer {
     }
     view.close();
     let charge = view.charge(TABLE_BYTES)?;
-    let system = &view.shared.system;
+    let system = &view.host.system;
     system
         .give_table(
             view.process.pid(),
@@ -251,7 +251,7 @@ fn give(view: &mut View<'_>, id: u64, pid: i32, tag: i32) -> Answer {
 /// Returns the table with this number, after checking that the key is in the guest's memory.
 fn table_for(view: &View<'_>, id: i64, key: (i32, i32)) -> Result<Arc<SharedTable>, Code> {
     view.read(key.0, key.1)?;
-    let found = view.shared.system.tables.get(id.cast_unsigned());
+    let found = view.host.system.tables.get(id.cast_unsigned());
     found.map_err(code)
 }
 
@@ -294,7 +294,7 @@ fn put(view: &mut View<'_>, id: i64, key: (i32, i32), value: (i32, i32), flags: 
     let was = before.was_there();
     if transaction(view.process).is_some() {
         let key: Box<[u8]> = key.into();
-        on_rollback(view.process, &view.shared.system, move |_, _| {
+        on_rollback(view.process, &view.host.system, move |_, _| {
             table.undo(&key, before);
         });
     }
@@ -312,9 +312,7 @@ fn delete(view: &mut View<'_>, id: i64, key: (i32, i32)) -> Answer {
     let Some(removed) = table.remove_undoably(me, key).map_err(code)? else {
         return Ok(0);
     };
-    on_rollback(view.process, &view.shared.system, move |_, _| {
-        removed.undo()
-    });
+    on_rollback(view.process, &view.host.system, move |_, _| removed.undo());
     Ok(1)
 }
 
@@ -325,7 +323,7 @@ fn add(view: &mut View<'_>, id: i64, key: (i32, i32), amount: i64, out: i32) -> 
     let (before, sum) = table.add(view.process.pid(), key, amount).map_err(code)?;
     if transaction(view.process).is_some() {
         let key: Box<[u8]> = key.into();
-        on_rollback(view.process, &view.shared.system, move |_, _| {
+        on_rollback(view.process, &view.host.system, move |_, _| {
             table.undo_add(&key, amount, before);
         });
     }

@@ -10,8 +10,8 @@ use wasmtime::{Caller, Func, Linker, Store};
 
 use super::misc::{impure, memory};
 use super::{charge_call, copy, counter, forget_mail, open};
-use crate::executor::Shared;
 use crate::guest::{GuestProcess, InHost, Wait};
+use crate::host::Host;
 use crate::instance::setup::set_reductions;
 use crate::instance::store::{Denied, Exit, FrameData, Mode, ProcessEnds, RefusedWasiCall, bytes};
 use crate::resources::wasi::{Called, Wasi};
@@ -102,14 +102,14 @@ fn begin(
         wasi.called = called;
         return Ok(0);
     }
-    let (Some(shared), Some(process)) = (data.shared.clone(), &mut data.process) else {
+    let (Some(host), Some(process)) = (data.host.clone(), &mut data.process) else {
         return Err(wasmtime::Error::msg("no process is in the frame"));
     };
     if data.wasi.is_none() {
         let grants = process.limits().grants.clone();
         let module = process.guest().map(|guest| guest.version.module.clone());
         let module = module.as_deref().unwrap_or_default();
-        match Wasi::new(module, &grants, &shared.files) {
+        match Wasi::new(module, &grants, &host.files) {
             Ok(wasi) => data.wasi = Some(Box::new(wasi)),
             Err(error) => {
                 let reason = ExitReason::with(Reason::LIMIT.0, error.as_bytes());
@@ -133,16 +133,16 @@ fn begin(
     let standard = of_file && wasi.is_standard(called.first);
     // Other functions wait for the system briefly. This one may wait for ever, and its process
     // keeps a frame.
-    if function.name == "poll_oneoff" && !shared.frames.may_block() {
+    if function.name == "poll_oneoff" && !host.blocking.may_block() {
         return Ok(errno::AGAIN);
     }
     if !standard {
         // It cannot be undone.
-        let sends = commit_transaction(process, &shared.system);
+        let sends = commit_transaction(process, &host.system);
         data.debt.reductions = data.debt.reductions.saturating_add(sends);
     }
     if let Some(guest) = process.guest() {
-        guest.wait.set(Wait::host(InHost::new(&shared.in_host)));
+        guest.wait.set(Wait::host(InHost::new(&host.in_host)));
     }
     if let Some(process) = data.process.take() {
         fiber::put_suspended(process);
@@ -300,9 +300,8 @@ fn told(data: &mut FrameData, out: Vec<String>, err: Vec<String>) {
         .debt
         .reductions
         .saturating_add(lines.saturating_mul(LINE));
-    if let (Mode::Run, Some(shared), Some(process)) = (&data.mode, &data.shared, &mut data.process)
-    {
-        tell(shared, process, [out, err]);
+    if let (Mode::Run, Some(host), Some(process)) = (&data.mode, &data.host, &mut data.process) {
+        tell(host, process, [out, err]);
     }
 }
 
@@ -310,14 +309,12 @@ fn told(data: &mut FrameData, out: Vec<String>, err: Vec<String>) {
 const SAID: usize = 4 << 10;
 
 /// Sends to the log what a process has printed.
-pub(crate) fn tell(shared: &Arc<Shared>, process: &mut GuestProcess, printed: [Vec<String>; 2]) {
+pub(crate) fn tell(host: &Arc<Host>, process: &mut GuestProcess, printed: [Vec<String>; 2]) {
     let pid = process.pid();
     let Some(guest) = process.guest() else { return };
     for (lines, level) in printed.iter().zip([log::INFO, log::WARN]) {
         for line in lines {
-            shared
-                .observer
-                .log(pid, guest.version.version(), level, line);
+            host.observer.log(pid, guest.version.version(), level, line);
         }
     }
 }

@@ -8,9 +8,9 @@ use exuvia_instrument::BYTES_PER_REDUCTION;
 use exuvia_process::{ExitReason, Pid};
 use wasmtime::{Caller, Global, Memory, ResourceLimiter};
 
-use crate::executor::Shared;
 use crate::frames::capacity::is_out_of_resources;
 use crate::guest::GuestProcess;
+use crate::host::Host;
 use crate::instance::InstanceHandles;
 use crate::module::stack_policy::Stack;
 use crate::resources::wasi::Wasi;
@@ -43,7 +43,7 @@ pub(crate) struct Restricted {
 /// A store's data.
 #[derive(Debug)]
 pub(crate) struct FrameData {
-    pub(crate) shared: Option<Arc<Shared>>,
+    pub(crate) host: Option<Arc<Host>>,
     pub(crate) process: Option<Box<GuestProcess>>,
     pub(crate) mode: Mode,
     pub(crate) memory: Option<Memory>,
@@ -77,9 +77,9 @@ pub(crate) struct FrameData {
 }
 
 impl FrameData {
-    pub(crate) fn new(shared: Option<Arc<Shared>>, stack: Stack) -> FrameData {
+    pub(crate) fn new(host: Option<Arc<Host>>, stack: Stack) -> FrameData {
         FrameData {
-            shared,
+            host,
             process: None,
             mode: Mode::Run,
             memory: None,
@@ -239,10 +239,10 @@ pub(crate) struct RefusedInWarmUp {
     pub(crate) call: &'static str,
 }
 
-/// A host call's view: guest memory, the executor's shared state, the process.
+/// A host call's view: guest memory, the executor's host state, the process.
 pub(crate) struct View<'a> {
     pub(crate) memory: &'a mut [u8],
-    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) host: &'a Arc<Host>,
     pub(crate) process: &'a mut GuestProcess,
     pub(crate) exit: &'a mut Option<Exit>,
     pub(crate) taken: &'a mut u32,
@@ -266,10 +266,10 @@ pub(crate) fn view<'a>(
         }));
     }
     data.limiter.denied = Denied::No;
-    match (&data.shared, &mut data.process) {
-        (Some(shared), Some(process)) => Ok(View {
+    match (&data.host, &mut data.process) {
+        (Some(host), Some(process)) => Ok(View {
             memory,
-            shared,
+            host,
             process,
             exit: &mut data.exit,
             taken: &mut data.taken,

@@ -40,12 +40,12 @@ impl Executor {
             && let Location::Frame { frame, waiting, .. } =
                 std::mem::replace(&mut guest.location, Location::Running)
         {
-            if suspended || frame.frame.stack() == shared.stack_of(&guest.version.artifact) {
-                shared.metrics.hits.add();
+            if suspended || frame.frame.stack() == shared.host.stack_of(&guest.version.artifact) {
+                shared.frames.metrics.hits.add();
                 return Ok(frame);
             }
             if let Some(frame) = self.change_stack(guest, frame, waiting)? {
-                shared.metrics.hits.add();
+                shared.frames.metrics.hits.add();
                 return Ok(frame);
             }
         }
@@ -55,18 +55,18 @@ impl Executor {
         };
         let version = guest.version.version().clone();
         let (artifact, module) = (&version.artifact, &version.module);
-        if !artifact.resident_only().is_empty() && !shared.frames.may_block() {
+        if !artifact.resident_only().is_empty() && !shared.host.blocking.may_block() {
             return Err(AcquireError::Broken(ExitReason::with(
                 Reason::LIMIT.0,
                 b"its module is resident-only, and as many frames as may be are held by processes that keep theirs; raise `frames` or `frame_memory` in `[node]`",
             )));
         }
-        let (metrics, clock) = (&shared.metrics, &shared.system.clock);
+        let (metrics, clock) = (&shared.frames.metrics, &shared.host.system.clock);
         let begun = || Timing::begin(metrics.page_ins.load(Ordering::Relaxed), clock);
         let acquire = |pages, stamp| {
             shared
                 .frames
-                .acquire(shared, artifact, pages, stamp)
+                .acquire(artifact, pages, stamp)
                 .map_err(|none| match none {
                     FrameError::NoneFree => AcquireError::NoFrame,
                     FrameError::Broken(reason) => AcquireError::Broken(ExitReason::with(
@@ -138,7 +138,7 @@ impl Executor {
         match lease.frame.stack() {
             Stack::Thread => {
                 let shared = &self.0;
-                if !(shared.frames.use_fibers(shared, &mut lease)).map_err(broken)? {
+                if !(shared.frames.use_fibers(&mut lease)).map_err(broken)? {
                     guest.location = Location::Frame {
                         frame: lease,
                         suspended: false,

@@ -69,7 +69,7 @@ impl Executor {
             return Err(format!("{} exports no `save`", version.version()));
         }
         let bytes =
-            save(&self.0, version.version(), image).map_err(|error| error.to_string())??;
+            save(&self.0.frames, version.version(), image).map_err(|error| error.to_string())??;
         Ok(Saved {
             version: version.version().to_string(),
             schema: version.artifact.schema,

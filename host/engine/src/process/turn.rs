@@ -13,15 +13,16 @@ use exuvia_instrument::SLICE;
 use exuvia_process::{Body, ExitReason, Payload, Slot, Transition, Turn, turn};
 
 use crate::error::UpgradeError;
-use crate::executor::Executor;
+use crate::executor::{Executor, ExecutorState};
 use crate::frames::Turnstile;
-use crate::frames::blocked::ResumeHandle;
 use crate::frames::frame::{OnThread, panic_text, run_here};
 use crate::frames::slots::FrameLease;
 use crate::guest::{Guest, GuestProcess, Location};
+use crate::host::FinishTurn;
 use crate::host_calls::wasi::tell;
 use crate::instance::Outcome;
 use crate::process::acquire::AcquireError;
+use crate::suspend::thread::TurnResult;
 use crate::transaction::{Transaction, take_transaction};
 use crate::upgrade::rollback::RollbackTarget;
 use crate::upgrade::upgrade_failed;
@@ -30,25 +31,29 @@ use crate::upgrade::upgrade_failed;
 /// much done as one that loops, and no more.
 const ENTRIES: u32 = 16;
 
-/// How a turn left its process.
-#[derive(Debug)]
-pub enum TurnResult {
-    /// It waits, or has exited.
-    Idle,
-    /// It has more to do: its state is QUEUED, and the caller puts it into a run queue.
-    Ready,
-    /// Its turn continues on another thread, which needs to be a scheduler: the caller hands its
-    /// own role over to that thread, through this handle.
-    Elsewhere(Arc<dyn ResumeHandle>),
-    /// Its turn has ended on another thread: this thread has blocked in place in the middle of it,
-    /// and is no scheduler's thread any more.
-    Ended,
-}
-
 impl Executor {
+    /// Drops all processes and frames. Call it only when no scheduler runs any more.
+    pub fn clear(&self) {
+        let system = &self.0.host.system;
+        for index in system.table.indices() {
+            let Some(mut process) = system
+                .table
+                .slot(index)
+                .and_then(|slot| slot.take_process())
+            else {
+                continue;
+            };
+            self.abort_transaction(&mut process);
+            if let Some(guest) = process.guest() {
+                guest.location = Location::Running;
+            }
+        }
+        self.0.frames.clear();
+    }
+
     /// Runs the process of a slot for one turn.
     pub fn run(&self, index: u32) -> TurnResult {
-        let system = &self.0.system;
+        let system = &self.0.host.system;
         let Some(slot) = system.table.slot(index) else {
             return TurnResult::Idle;
         };
@@ -77,24 +82,9 @@ impl Executor {
         self.leave(slot, process, turn)
     }
 
-    /// Finishes the turn of a guest that waits on the stack of the thread that ran it. Runs on the
-    /// thread that continues as the scheduler.
-    pub(crate) fn continue_after_block(
-        &self,
-        mut process: Box<GuestProcess>,
-        lease: FrameLease,
-    ) -> TurnResult {
-        let Some(slot) = self.0.system.table.slot(process.pid().slot()) else {
-            return TurnResult::Idle;
-        };
-        let turn = catch_unwind(AssertUnwindSafe(|| self.suspended(&mut process, lease)));
-        let turn = turn.unwrap_or_else(failed);
-        self.leave(slot, process, turn)
-    }
-
     /// Ends a turn.
     fn leave(&self, slot: &Slot<Guest>, mut process: Box<GuestProcess>, turn: Turn) -> TurnResult {
-        let system = &self.0.system;
+        let system = &self.0.host.system;
         let turn = match turn {
             // It has not sorted all signals that have arrived.
             Turn::Rest if process.has_pending_signals() => Turn::Again,
@@ -127,7 +117,7 @@ impl Executor {
         match cell {
             None => AfterTurn::Turn(Turn::Rest),
             Some(process) => match process.body {
-                Body::Native(_) => AfterTurn::Turn(turn(process, &self.0.system)),
+                Body::Native(_) => AfterTurn::Turn(turn(process, &self.0.host.system)),
                 Body::Guest(_) => match self.guest_turn(cell) {
                     AfterEntry::Stop(turn) => AfterTurn::Turn(turn),
                     AfterEntry::Continue => AfterTurn::Turn(Turn::Again),
@@ -156,7 +146,7 @@ impl Executor {
         guarded("take the frame", &mut || self.take_frame(&mut process));
         guarded("close the files", &mut || {
             if let Some(wasi) = process.guest().and_then(|guest| guest.take_wasi()) {
-                tell(shared, &mut process, wasi.printed.take(true));
+                tell(&shared.host, &mut process, wasi.printed.take(true));
             }
         });
         // A process that is done before its start was acknowledged has failed to start.
@@ -169,14 +159,15 @@ impl Executor {
             let version = guest.version.version();
             guarded("tell of the failure", &mut || {
                 shared
+                    .host
                     .observer
                     .failed(pid, version, reason, process.handled());
             });
         }
         if process.traced {
-            shared.tracers.ended(pid);
+            shared.host.tracers.ended(pid);
         }
-        shared.system.terminate(process, reason)
+        shared.host.system.terminate(process, reason)
     }
 
     fn take_frame(&self, process: &mut GuestProcess) {
@@ -184,7 +175,7 @@ impl Executor {
         let pid = process.pid();
         let Some(guest) = process.guest() else { return };
         if let Some(timer) = guest.wait.take().and_then(|wait| wait.timer) {
-            shared.system.timers.cancel(pid, timer);
+            shared.host.system.timers.cancel(pid, timer);
         }
         if let Location::Frame {
             mut frame,
@@ -206,18 +197,18 @@ impl Executor {
             return AfterEntry::Stop(Turn::Rest);
         };
         let slot = process.pid().slot();
-        if let Some(reason) = process.drain(&shared.system) {
+        if let Some(reason) = process.drain(&shared.host.system) {
             return AfterEntry::Stop(Turn::Exit(reason));
         }
         let waiters = &shared.frames.waiters;
         let has_frame = process.guest().is_some_and(|guest| guest.has_frame());
         let called = match has_frame {
             true => Turnstile::Free,
-            false => waiters.may_try(slot, shared),
+            false => waiters.may_try(slot),
         };
         let called = match called {
             // New code may need no frame of the version that it waits for.
-            Turnstile::Waits if shared.upgrade_due(process) && self.may_upgrade(process) => {
+            Turnstile::Waits if shared.host.upgrade_due(process) && self.may_upgrade(process) => {
                 waiters.leave(slot);
                 None
             }
@@ -232,11 +223,7 @@ impl Executor {
             && let Some(process) = cell
         {
             let version = process.guest().map(|guest| guest.version.artifact.id);
-            waiters.join(
-                slot,
-                &shared.frames.pool(version.unwrap_or_default()),
-                shared,
-            );
+            waiters.join(slot, &shared.frames.pool(version.unwrap_or_default()));
             // One may have become free before it was in the queue.
             entered = self.entries(cell, &mut frame);
             if !matches!(entered, AfterEntry::NoFrame) {
@@ -276,7 +263,7 @@ impl Executor {
                     stop => return stop,
                 }
             }
-            let due = shared.upgrade_due(process);
+            let due = shared.host.upgrade_due(process);
             let suspended = process.guest().is_some_and(|guest| guest.is_suspended());
             let still = process.suspended && stands_still(process);
             if suspended {
@@ -332,7 +319,7 @@ impl Executor {
             return true;
         };
         let now = if wait.deadline.is_some() {
-            self.0.system.clock.now()
+            self.0.host.system.clock.now()
         } else {
             0
         };
@@ -404,7 +391,7 @@ impl Executor {
     /// Commits the transaction of a handler that has ended without failure.
     fn commit(&self, process: &mut GuestProcess) {
         if let Some(transaction) = take_transaction(process) {
-            let sends = transaction.commit(process, &self.0.system);
+            let sends = transaction.commit(process, &self.0.host.system);
             process.reductions += u64::from(sends);
         }
     }
@@ -429,7 +416,7 @@ impl Executor {
                 self.commit(process);
                 // If it has refused its start, that is the reason.
                 let reason = process
-                    .drain_new_signals(&shared.system)
+                    .drain_new_signals(&shared.host.system)
                     .unwrap_or_else(|| ended_well(process, "`run` answered 2 (DONE)"));
                 return AfterEntry::Stop(Turn::Exit(reason));
             }
@@ -472,12 +459,12 @@ impl Executor {
             guest.probation = None;
         }
         if process.is_starting() {
-            process.acknowledge(&shared.system, 0, Payload::empty());
+            process.acknowledge(&shared.host.system, 0, Payload::empty());
         }
-        if let Some(reason) = process.drain_new_signals(&shared.system) {
+        if let Some(reason) = process.drain_new_signals(&shared.host.system) {
             return AfterEntry::Stop(Turn::Exit(reason));
         }
-        if taken == 0 && (waiting || !shared.upgrade_due(process)) {
+        if taken == 0 && (waiting || !shared.host.upgrade_due(process)) {
             // It wants none of the messages that are there: it waits for another one.
             return AfterEntry::Stop(Turn::Rest);
         }
@@ -501,7 +488,7 @@ impl Executor {
                 waiting: false,
             };
         }
-        if preempted || to.is_some_and(|to| !process.wait_for_capacity(&shared.system, to)) {
+        if preempted || to.is_some_and(|to| !process.wait_for_capacity(&shared.host.system, to)) {
             return Turn::Again;
         }
         if to.is_some() {
@@ -509,9 +496,26 @@ impl Executor {
         }
         let in_wasi = (process.guest()).is_some_and(|guest| guest.is_in_wasi());
         if process.is_starting() && !in_wasi {
-            process.acknowledge(&shared.system, 0, Payload::empty());
+            process.acknowledge(&shared.host.system, 0, Payload::empty());
         }
         Turn::Rest
+    }
+}
+
+impl FinishTurn for ExecutorState {
+    fn continue_after_block(
+        self: Arc<Self>,
+        mut process: Box<GuestProcess>,
+        lease: FrameLease,
+    ) -> TurnResult {
+        let executor = Executor(self);
+        let system = executor.0.host.system.clone();
+        let Some(slot) = system.table.slot(process.pid().slot()) else {
+            return TurnResult::Idle;
+        };
+        let turn = catch_unwind(AssertUnwindSafe(|| executor.suspended(&mut process, lease)));
+        let turn = turn.unwrap_or_else(failed);
+        executor.leave(slot, process, turn)
     }
 }
 

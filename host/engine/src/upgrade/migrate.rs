@@ -12,9 +12,8 @@ use exuvia_image::{After, Image};
 use exuvia_process::Grants;
 
 use crate::error::{MissingExport, UpgradeError};
-use crate::executor::Shared;
-use crate::frames::FrameError;
 use crate::frames::slots::FrameLease;
+use crate::frames::{FrameError, FrameTable};
 use crate::module::info::Artifact;
 
 type VersionHandle = Arc<Version<Artifact>>;
@@ -36,21 +35,21 @@ pub(crate) enum Destination {
 
 impl Destination {
     /// Returns the state as an image, and gives back its frame if it is in one.
-    pub(crate) fn into_image(self, shared: &Arc<Shared>) -> Result<Image, String> {
+    pub(crate) fn into_image(self, frames: &FrameTable) -> Result<Image, String> {
         match self {
             Destination::Image(image) => Ok(image),
             Destination::Frame(mut lease) => {
                 let image = lease.frame.save(After::Reset);
-                shared.frames.give_back(lease);
+                frames.give_back(lease);
                 image
             }
         }
     }
 
     /// Discards the state, which was a copy.
-    pub(crate) fn drop_in(self, shared: &Arc<Shared>) {
+    pub(crate) fn drop_in(self, frames: &FrameTable) {
         if let Destination::Frame(lease) = self {
-            shared.frames.retire(lease);
+            frames.retire(lease);
         }
     }
 }
@@ -79,7 +78,7 @@ pub fn no_upgrade_path(
 /// Brings an image of `old` to `new`, for a process with these grants. `saved` is the result of its
 /// `save`, if that was called already.
 pub(crate) fn upgrade_image(
-    shared: &Arc<Shared>,
+    frames: &FrameTable,
     old: &VersionHandle,
     new: &VersionHandle,
     (image, grants): (&Image, &Grants),
@@ -94,7 +93,7 @@ pub(crate) fn upgrade_image(
         }
         Err(reason) => reason,
     };
-    let not_migrated = match migrate(shared, old, new, (image, grants), saved)? {
+    let not_migrated = match migrate(frames, old, new, (image, grants), saved)? {
         Ok(lease) => {
             return Ok(Upgraded {
                 path: UpgradePath::Migrated,
@@ -115,7 +114,7 @@ pub(crate) fn upgrade_image(
 type Attempt<T> = Result<Result<T, String>, UpgradeError>;
 
 fn migrate(
-    shared: &Arc<Shared>,
+    frames: &FrameTable,
     old: &VersionHandle,
     new: &VersionHandle,
     (image, grants): (&Image, &Grants),
@@ -126,10 +125,10 @@ fn migrate(
     }
     let saved = match saved {
         Some(saved) => saved,
-        None => save(shared, old, image)?,
+        None => save(frames, old, image)?,
     };
     match saved {
-        Ok(state) => load_state(shared, old, new, state, grants),
+        Ok(state) => load_state(frames, old, new, state, grants),
         Err(reason) => Ok(Err(reason)),
     }
 }
@@ -137,14 +136,14 @@ fn migrate(
 /// Brings a state that `save` of `old` returned to `new`, for a process whose state cannot be read
 /// as an image.
 pub(crate) fn upgrade_saved(
-    shared: &Arc<Shared>,
+    frames: &FrameTable,
     old: &VersionHandle,
     new: &VersionHandle,
     saved: Result<Vec<u8>, String>,
     grants: &Grants,
 ) -> Result<Upgraded, UpgradeError> {
     let brought = match saved {
-        Ok(state) => load_state(shared, old, new, state, grants)?,
+        Ok(state) => load_state(frames, old, new, state, grants)?,
         Err(reason) => Err(reason),
     };
     brought
@@ -161,60 +160,57 @@ pub(crate) fn upgrade_saved(
 }
 
 fn load_state(
-    shared: &Arc<Shared>,
+    frames: &FrameTable,
     old: &VersionHandle,
     new: &VersionHandle,
     state: Vec<u8>,
     grants: &Grants,
 ) -> Attempt<FrameLease> {
-    let direct = match load(shared, new, old.artifact.schema, state.clone(), grants)? {
+    let direct = match load(frames, new, old.artifact.schema, state.clone(), grants)? {
         Ok(lease) => return Ok(Ok(lease)),
         Err(reason) => reason,
     };
     // Step by step through the versions between, in the direction of the upgrade.
-    let between = shared.code.between(old, new);
+    let between = frames.host().code.between(old, new);
     if between.is_empty() {
         return Ok(Err(direct));
     }
     let (mut schema, mut state) = (old.artifact.schema, state);
     for version in &between {
         // A version that refuses the state is skipped: perhaps no process ever ran it.
-        let Ok(mut lease) = load(shared, version.version(), schema, state.clone(), grants)? else {
+        let Ok(mut lease) = load(frames, version.version(), schema, state.clone(), grants)? else {
             continue;
         };
         let saved = lease.frame.call_save();
-        shared.frames.retire(lease);
+        frames.retire(lease);
         if let Ok(saved) = saved {
             (schema, state) = (version.artifact.schema, saved);
         }
     }
-    Ok(load(shared, new, schema, state, grants)?.map_err(|_| direct))
+    Ok(load(frames, new, schema, state, grants)?.map_err(|_| direct))
 }
 
 /// Runs `save` of a version on an image.
 pub(crate) fn save(
-    shared: &Arc<Shared>,
+    frames: &FrameTable,
     version: &VersionHandle,
     image: &Image,
 ) -> Attempt<Vec<u8>> {
     let artifact = &version.artifact;
-    let mut lease = match shared
-        .frames
-        .acquire(shared, artifact, image.memory_pages(), None)
-    {
+    let mut lease = match frames.acquire(artifact, image.memory_pages(), None) {
         Ok(lease) => lease,
         Err(none) => return no_frame(none),
     };
     let loaded = lease.frame.load(image);
     let state = loaded.and_then(|()| lease.frame.call_save());
-    shared.frames.retire(lease);
+    frames.retire(lease);
     Ok(state)
 }
 
 /// Runs `load` of a version on a state, in a frame at the base. Returns the frame, which then has
 /// the loaded state.
 fn load(
-    shared: &Arc<Shared>,
+    frames: &FrameTable,
     version: &VersionHandle,
     schema: i32,
     state: Vec<u8>,
@@ -224,10 +220,7 @@ fn load(
     if !artifact.has_load {
         return Ok(Err(format!("{version} exports no `load`")));
     }
-    let mut lease = match shared
-        .frames
-        .acquire(shared, artifact, artifact.base_pages(), None)
-    {
+    let mut lease = match frames.acquire(artifact, artifact.base_pages(), None) {
         Ok(lease) => lease,
         Err(none) => return no_frame(none),
     };
@@ -237,7 +230,7 @@ fn load(
     Ok(match loaded {
         Ok(()) => Ok(lease),
         Err(reason) => {
-            shared.frames.retire(lease);
+            frames.retire(lease);
             Err(reason)
         }
     })

@@ -66,7 +66,7 @@ pub(crate) enum RollbackTarget {
 impl Executor {
     pub(crate) fn abort_transaction(&self, process: &mut GuestProcess) {
         if let Some(transaction) = take_transaction(process) {
-            transaction.abort(process, &self.0.system);
+            transaction.abort(process, &self.0.host.system);
         }
     }
 
@@ -85,8 +85,9 @@ impl Executor {
     }
 
     pub(crate) fn count_failure(&self, release: u64, reason: &ExitReason) {
-        if let Verdict::RolledBack(now) = self.0.code.failed(release) {
+        if let Verdict::RolledBack(now) = self.0.host.code.failed(release) {
             self.0
+                .host
                 .observer
                 .rolled_back(release, &now, &reason.to_string());
         }
@@ -98,7 +99,7 @@ impl Executor {
         let Some(transaction) = take_transaction(process) else {
             return AfterEntry::Stop(Turn::Exit(self.blame(process, reason)));
         };
-        transaction.abort(process, &self.0.system);
+        transaction.abort(process, &self.0.host.system);
         if let Some(guest) = process.guest()
             && let Some(probation) = &mut guest.probation
         {
@@ -146,7 +147,8 @@ impl Executor {
             _ => match std::mem::replace(&mut guest.location, Location::Running) {
                 Location::Image { image, .. } => {
                     let (new, old) = (guest.version.version().clone(), probation.before.version());
-                    match migrate::upgrade_image(shared, &new, old, (&image, &grants), None) {
+                    match migrate::upgrade_image(&shared.frames, &new, old, (&image, &grants), None)
+                    {
                         Err(UpgradeError::NoFrame) => {
                             guest.location = Location::image_at_rest(image);
                             probation.failed = Some(reason);
@@ -156,7 +158,7 @@ impl Executor {
                         Err(error) => Err(error.to_string()),
                         Ok(crossed) => {
                             let anew = crossed.path == UpgradePath::Migrated;
-                            let image = crossed.state.into_image(shared);
+                            let image = crossed.state.into_image(&shared.frames);
                             image.map(|image| (image, anew))
                         }
                     }
@@ -208,8 +210,8 @@ impl Executor {
         guest.release = probation.release;
         guest.set_reverted(probation.release, &reason.to_string());
         guest.wait.take();
-        (shared.observer).reverted(pid, left.version(), probation.release, reason);
-        let release = shared.code.current();
+        (shared.host.observer).reverted(pid, left.version(), probation.release, reason);
+        let release = shared.host.code.current();
         if release.id == probation.release {
             release.progress.reverted.fetch_add(1, Ordering::Relaxed);
             guest.version.exempt(release.id);

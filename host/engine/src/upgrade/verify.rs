@@ -16,7 +16,8 @@ use exuvia_image::Image;
 use exuvia_process::Pid;
 
 use crate::error::{UpgradeError, VerifyError};
-use crate::executor::{Executor, Shared};
+use crate::executor::Executor;
+use crate::frames::FrameTable;
 use crate::guest::{Guest, Location};
 use crate::module::info::Artifact;
 use crate::upgrade::migrate;
@@ -60,12 +61,12 @@ impl Executor {
         fresh: bool,
     ) -> Result<Verified, VerifyError> {
         let shared = &self.0;
-        let clock = &shared.system.clock;
+        let clock = &shared.host.system.clock;
         let nanoseconds = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
         let until = clock.now().saturating_add(nanoseconds);
         let mut verified = Verified::default();
-        for index in shared.system.table.indices() {
-            let Some(slot) = shared.system.table.slot(index) else {
+        for index in shared.host.system.table.indices() {
+            let Some(slot) = shared.host.system.table.slot(index) else {
                 continue;
             };
             // A process that runs, or is about to, is not at rest: it is counted below, and its
@@ -74,9 +75,9 @@ impl Executor {
                 let in_time = clock.now() <= until;
                 let seen = process
                     .guest()
-                    .and_then(|guest| look(shared, guest, changes, in_time))?;
+                    .and_then(|guest| look(&shared.frames, guest, changes, in_time))?;
                 if seen.paged_out {
-                    process.trim(&shared.system);
+                    process.trim(&shared.host.system);
                 }
                 let queued = slot.mailbox.len() as u64
                     + u64::from(slot.stats.inbox_messages.load(Ordering::Relaxed));
@@ -98,9 +99,9 @@ impl Executor {
                 continue;
             }
             let old = seen.old.version();
-            match migrate::upgrade_image(shared, old, &seen.new, (&image, &grants), None) {
+            match migrate::upgrade_image(&shared.frames, old, &seen.new, (&image, &grants), None) {
                 Ok(crossed) => {
-                    crossed.state.drop_in(shared);
+                    crossed.state.drop_in(&shared.frames);
                     verified.checked += 1;
                     match crossed.path {
                         UpgradePath::Reused => verified.reused += 1,
@@ -113,7 +114,7 @@ impl Executor {
                     verified.reset += 1;
                 }
                 Err(error) => {
-                    let names = shared.system.names.of(pid);
+                    let names = shared.host.system.names.of(pid);
                     return Err(VerifyError {
                         pid,
                         name: names.first().map(ToString::to_string),
@@ -126,7 +127,7 @@ impl Executor {
             }
         }
         for change in changes {
-            for version in shared.code.versions(&change.module) {
+            for version in shared.host.code.versions(&change.module) {
                 if !Arc::ptr_eq(&version, change) {
                     verified.processes += version.process_count() as u64;
                 }
@@ -153,16 +154,16 @@ const SMALL: usize = 64 << 10;
 
 /// Moves a process that will be upgraded out of its frame. This is better done now than while the
 /// process is paused for the upgrade, when other frames are cold.
-fn page_out(shared: &Shared, guest: &mut Guest, location: Location) {
+fn page_out(frames: &FrameTable, guest: &mut Guest, location: Location) {
     if let Location::Frame { frame, .. } = std::mem::replace(&mut guest.location, location) {
-        shared.frames.retire(frame);
+        frames.retire(frame);
         guest.wait.trim();
-        shared.metrics.page_outs.fetch_add(1, Ordering::Relaxed);
+        frames.metrics.page_outs.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 fn look(
-    shared: &Shared,
+    frames: &FrameTable,
     guest: &mut Guest,
     changes: &[Arc<Version<Artifact>>],
     in_time: bool,
@@ -196,7 +197,7 @@ fn look(
             waiting: false,
             stamp,
         };
-        page_out(shared, guest, location);
+        page_out(frames, guest, location);
     }
     let paged_out = resident && !matches!(guest.location, Location::Frame { .. });
     Some(Candidate {
