@@ -3,8 +3,8 @@
 
 use exuvia_api::ClientError;
 use exuvia_control::ServeError;
+use exuvia_manifest::ManifestError;
 use exuvia_node::BootError;
-use exuvia_node::manifest::ManifestError;
 
 /// The exit codes other than 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

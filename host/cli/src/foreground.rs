@@ -16,7 +16,7 @@ use std::time::Duration;
 use exuvia_api::EventLine;
 use exuvia_control::{Claim, Scraped, Server, StopRequest, serve};
 use exuvia_dev::{Event as DevEvent, Watcher};
-use exuvia_node::manifest::Manifest;
+use exuvia_manifest::Manifest;
 use exuvia_node::{
     App, BootError, BootOptions, Event, NodeConfig, NodeInfo, StopReport, TimedEvent,
 };

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use exuvia_api::Client;
-use exuvia_node::manifest;
+use exuvia_manifest::FILE_NAME;
 
 use crate::error::CliError;
 
@@ -42,13 +42,13 @@ impl Place {
         folder
             .ancestors()
             .find(|folder| {
-                folder.join(manifest::FILE_NAME).is_file() || folder.join(BESIDE).exists()
+                folder.join(FILE_NAME).is_file() || folder.join(BESIDE).exists()
             })
             .map(|folder| folder.join(BESIDE))
             .ok_or_else(|| {
                 CliError::no_node(format!(
                     "no `{}` in {} or above it, so it is not known which node is meant",
-                    manifest::FILE_NAME,
+                    FILE_NAME,
                     folder.display()
                 ))
                 .help("go to the app's folder, or name its socket with `--socket PATH` or EXUVIA_SOCKET")
@@ -81,7 +81,7 @@ pub(crate) fn app(named: Option<PathBuf>) -> PathBuf {
 
 /// Returns the relative path from a folder to the nearest one with a manifest.
 fn nearest(folder: &Path) -> Option<PathBuf> {
-    let has_manifest = |folder: &Path| folder.join(manifest::FILE_NAME).exists();
+    let has_manifest = |folder: &Path| folder.join(FILE_NAME).exists();
     let up = folder.ancestors().position(has_manifest)?;
     Some(match up {
         0 => PathBuf::from("."),

@@ -13,10 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use exuvia_manifest::BuildStep;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-
-use exuvia_node::manifest::BuildStep;
 
 /// How much of the output of a build is kept, in bytes: of its start and of its end, each.
 pub const KEPT_OUTPUT: usize = 32 << 10;
@@ -288,7 +287,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{BuildError, Built, KEPT_OUTPUT, Kept, Show, Stopper, build};
-    use exuvia_node::manifest::BuildStep;
+    use exuvia_manifest::BuildStep;
 
     fn run(command: &str, stopper: &Stopper) -> Result<Built, BuildError> {
         let step = BuildStep {

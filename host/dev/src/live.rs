@@ -1,7 +1,7 @@
 //! Applies edits of the manifest to the running app: limits and children change, modules are added.
 //! What cannot change is reported, and takes effect at the next start.
 
-use exuvia_node::manifest::Manifest;
+use exuvia_manifest::Manifest;
 use exuvia_node::{LimitChanges, Node, TreeChanges, listed};
 
 use crate::event::Event;
@@ -44,7 +44,7 @@ impl Live {
         result.restart.extend(fixed(&before, after));
         result.limits(&node.set_limits(&before, after));
         if before.log != after.log {
-            node.set_log_rules(after.log.clone());
+            node.set_log(&after.log);
             result.applied.push("levels and rate of the log".into());
         }
         if before.config != after.config {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
-use exuvia_engine::MAX_MODULE_BYTES;
+use exuvia_manifest::{MAX_MODULE_BYTES, Manifest, files};
 use exuvia_process::{Body, Context, Envelope, ExitReason, Native, Payload, Signal, SpawnSpec};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -17,8 +17,6 @@ use tokio::sync::watch;
 use crate::config::NodeConfig;
 use crate::error::BootError;
 use crate::event::Events;
-use crate::files;
-use crate::manifest::Manifest;
 use crate::node::Node;
 use crate::supervisor;
 use crate::swap::ModuleBytes;
@@ -187,13 +185,12 @@ pub(crate) fn read_modules(manifest: &Manifest) -> Result<Vec<ModuleBytes>, Boot
         .modules
         .iter()
         .map(|(name, module)| {
-            let bytes = files::read(&module.path, MAX_MODULE_BYTES as u64).map_err(|source| {
-                BootError::Read {
+            let bytes =
+                files::read(&module.path, MAX_MODULE_BYTES).map_err(|source| BootError::Read {
                     module: name.clone(),
                     path: module.path.clone(),
                     source,
-                }
-            })?;
+                })?;
             Ok(ModuleBytes {
                 name: name.clone(),
                 bytes,

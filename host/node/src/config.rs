@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use exuvia_engine::Method;
-use exuvia_process::{Clock, Limits, UNBOUNDED};
+use exuvia_process::{Clock, Limits};
 use exuvia_scheduler::OTHERS_SHARE;
 
 use crate::logger::LogRules;
-use crate::manifest::Manifest;
 use crate::swap::AtStage;
 
 /// The settings of a node. All have defaults.
@@ -79,28 +78,6 @@ impl Default for NodeConfig {
     }
 }
 
-impl NodeConfig {
-    /// Returns the settings that a manifest asks for.
-    pub fn of(manifest: &Manifest) -> NodeConfig {
-        let settings = &manifest.node;
-        NodeConfig {
-            app: manifest.name.clone(),
-            schedulers: settings.schedulers.unwrap_or(0) as usize,
-            frames: settings.frames.unwrap_or(0) as usize,
-            normal_share: settings.normal_share,
-            frame_memory: settings.frame_memory.unwrap_or(0),
-            processes: settings.processes.unwrap_or(0) as usize,
-            probation: settings.probation,
-            verify: settings.verify,
-            release_threshold: settings.release_threshold,
-            limits: manifest.limits.clone().into(),
-            module_memory: manifest.most_memory(),
-            log: manifest.log.clone(),
-            ..NodeConfig::default()
-        }
-    }
-}
-
 /// Bytes of compiled functions that are kept during development: those of some twenty modules of a
 /// megabyte.
 const DEVELOPED_FUNCTIONS: usize = 64 << 20;
@@ -126,39 +103,4 @@ fn default_cache() -> Option<PathBuf> {
     absolute("XDG_CACHE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("exuvia"))
-}
-
-impl From<&Limits> for crate::manifest::Limits {
-    fn from(limits: &Limits) -> crate::manifest::Limits {
-        crate::manifest::Limits {
-            memory: limits.memory,
-            mailbox_messages: limits.mailbox_messages.into(),
-            mailbox_bytes: limits.mailbox_bytes,
-            message_bytes: limits.message_bytes.into(),
-            children: limits.children.into(),
-            descendants: (limits.descendants != UNBOUNDED).then(|| limits.descendants.into()),
-            tables: limits.tables,
-            priority: limits.priority,
-            files: limits.files.into(),
-            grants: limits.grants.clone(),
-        }
-    }
-}
-
-impl From<crate::manifest::Limits> for Limits {
-    fn from(limits: crate::manifest::Limits) -> Limits {
-        let narrow = |value| u32::try_from(value).unwrap_or(u32::MAX);
-        Limits {
-            memory: limits.memory,
-            mailbox_messages: narrow(limits.mailbox_messages),
-            mailbox_bytes: limits.mailbox_bytes,
-            message_bytes: narrow(limits.message_bytes),
-            children: narrow(limits.children),
-            descendants: limits.descendants.map_or(UNBOUNDED, narrow),
-            tables: limits.tables,
-            priority: limits.priority,
-            files: narrow(limits.files),
-            grants: limits.grants,
-        }
-    }
 }

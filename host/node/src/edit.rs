@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use exuvia_engine::GuestProcess;
+use exuvia_manifest::{AppConfig, LogSettings, Manifest, SupervisorEntry};
 use exuvia_process::{Body, Limits};
 
-use crate::logger::LogRules;
-use crate::manifest::{AppConfig, Manifest, SupervisorEntry};
+use crate::from_manifest::{limits, limits_like, log_rules};
 use crate::node::Node;
 use crate::supervisor::{Edit, EditReport, TreeChanges, hand_over};
 
@@ -51,8 +51,8 @@ impl Node {
     }
 
     /// Replaces the rules of the log.
-    pub fn set_log_rules(&self, rules: LogRules) {
-        self.0.logger.set(rules);
+    pub fn set_log(&self, settings: &LogSettings) {
+        self.0.logger.set(log_rules(settings));
     }
 
     /// Replaces what guests read with `config`.
@@ -83,7 +83,7 @@ impl Node {
     pub(crate) fn set_module_limits(&self, manifest: &Manifest) {
         let mut limits = self.0.modules.lock();
         for (name, module) in &manifest.modules {
-            limits.insert(name.clone(), Arc::new(module.limits.clone().into()));
+            limits.insert(name.clone(), limits_like(&module.limits, &self.0.limits));
         }
     }
 
@@ -150,8 +150,8 @@ fn changed_limits(before: &Manifest, after: &Manifest) -> Vec<Change> {
             let then = before.modules.get(name)?;
             (then.limits != module.limits).then(|| Change {
                 module: name.clone(),
-                before: then.limits.clone().into(),
-                after: module.limits.clone().into(),
+                before: limits(&then.limits),
+                after: limits(&module.limits),
             })
         })
         .collect()

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use exuvia_code::CommitError;
 use exuvia_engine::{LoadError, VerifyError};
+use exuvia_manifest::ManifestError;
 use exuvia_process::{NameError, Pid};
 
-use crate::manifest::ManifestError;
 use crate::swap::ModuleBytes;
 
 /// Why a node did not start.

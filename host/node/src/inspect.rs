@@ -1,6 +1,8 @@
 //! Inspecting a node: what `ps` and `info` show. A process is inspected while it is parked or
 //! between two of its turns, never while it runs.
 
+mod limits;
+
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -12,9 +14,10 @@ use serde::Serialize;
 
 use crate::error::TargetError;
 use crate::event::kind;
-use crate::manifest;
 use crate::node::Node;
 use crate::upgrade_state::UpgradeState;
+
+pub use limits::LimitsInfo;
 
 /// How long an inspection waits until the turn of a running process ends.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -171,7 +174,7 @@ pub struct Inspection {
     /// Whether exits of linked processes reach it as messages.
     pub trap_exit: bool,
     /// Its limits.
-    pub limits: manifest::Limits,
+    pub limits: LimitsInfo,
     /// The groups that it has joined.
     pub groups: Vec<String>,
     /// The tables that it owns.

@@ -14,13 +14,12 @@ mod config;
 mod edit;
 mod error;
 mod event;
-pub mod files;
+mod from_manifest;
 mod grants;
 mod host_memory;
 mod inspect;
 mod lingering;
 mod logger;
-pub mod manifest;
 mod node;
 mod operator;
 mod outdated;
@@ -44,8 +43,8 @@ pub use error::{
 };
 pub use event::{Event, Events, ExternalEvent, LastMessage, Level, TimedEvent};
 pub use inspect::{
-    Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, Suspended,
-    TableInfo,
+    Filter, Inspection, LimitsInfo, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo,
+    Suspended, TableInfo,
 };
 pub use lingering::Lingering;
 pub use logger::LogRules;
@@ -64,7 +63,6 @@ pub use upgrade_state::UpgradeState;
 pub use upgrade_tracker::UpgradeReport;
 
 pub use exuvia_abi::{self as abi, Pid};
-pub use exuvia_engine::MAX_MODULE_BYTES;
 pub use exuvia_engine::{
     Direction, Guest, GuestProcess, GuestSystem, LoadError, Method as PageMapMethod, Traced,
 };

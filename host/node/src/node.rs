@@ -13,6 +13,7 @@ use exuvia_engine::{
     Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, Services,
     THREAD_STACK, default_frames, mappings_of,
 };
+use exuvia_manifest::{AppConfig, OwnMemory};
 use exuvia_process::{
     Body, Context, Envelope, ExitReason, GrantRequest, Limits, Native, Payload, SendError, Signal,
     SpawnError, SpawnSpec, System,
@@ -29,7 +30,6 @@ use crate::event::{Event, EventObserver, Events, TimedEvent};
 use crate::grants;
 use crate::host_memory;
 use crate::logger::Logger;
-use crate::manifest::{AppConfig, OwnMemory};
 use crate::scheduler_glue::{RunQueues, Runner, SchedulerThreads};
 use crate::supervisor::{self, Asks, Edits};
 use crate::swap::turns::Turns;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use exuvia_abi::{Code, Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
+use exuvia_manifest::{Child, ChildInstance, SupervisorEntry, Work};
 use exuvia_process::{
     Body, Children, Context, Descent, Due, Envelope, ExitReason, Limits, Native, Payload,
     Requester, Signal, SpawnSpec,
@@ -19,9 +20,9 @@ use exuvia_supervisor::{
 
 use crate::error::unusable;
 use crate::event::Event as Happened;
+use crate::from_manifest::{self, limits_like, supervisor_spec};
 use crate::grants::read;
 use crate::logger::Report;
-use crate::manifest::{Child, ChildInstance, SupervisorEntry, Work};
 use crate::node::{Node, may_begin};
 
 mod asked;
@@ -95,24 +96,32 @@ pub(crate) fn from_entry(
     limits: &Arc<Limits>,
     above: &Arc<Managers>,
 ) -> Result<Box<dyn Native<Guest>>, String> {
-    let children = specs(entry, limits).collect();
+    let children = specs(node, entry).collect();
     let managers = Managers::below(above);
-    make(node, entry.spec(), children, limits, None, managers)
+    make(
+        node,
+        supervisor_spec(entry),
+        children,
+        limits,
+        None,
+        managers,
+    )
 }
 
 /// Returns the children of an entry. The manifest may give a child more than its siblings have.
-fn specs(entry: &SupervisorEntry, limits: &Arc<Limits>) -> impl Iterator<Item = ChildSpec<Start>> {
+fn specs(node: &Node, entry: &SupervisorEntry) -> impl Iterator<Item = ChildSpec<Start>> {
     entry.children.iter().flat_map(move |child| {
         child
             .instances()
-            .map(move |instance| spec_of(child, instance, limits))
+            .map(move |instance| spec_of(node, child, instance))
     })
 }
 
-fn spec_of(child: &Child, instance: ChildInstance, limits: &Arc<Limits>) -> ChildSpec<Start> {
+fn spec_of(node: &Node, child: &Child, instance: ChildInstance) -> ChildSpec<Start> {
     let (start, kind) = match &child.work {
         Work::Process(process) => {
-            let limits = shared(process.limits.clone().into(), limits);
+            let module = node.limits_of(&process.module);
+            let limits = limits_like(&process.limits, &module);
             (
                 Start::Process {
                     module: process.module.as_str().into(),
@@ -133,8 +142,8 @@ fn spec_of(child: &Child, instance: ChildInstance, limits: &Arc<Limits>) -> Chil
     ChildSpec {
         id: instance.id.into(),
         start,
-        restart: child.restart,
-        shutdown: child.shutdown,
+        restart: from_manifest::restart(child.restart),
+        shutdown: from_manifest::shutdown(child.shutdown),
         kind,
     }
 }
@@ -143,14 +152,6 @@ fn spec_of(child: &Child, instance: ChildInstance, limits: &Arc<Limits>) -> Chil
 /// started still count after a restart. `None`: its descendants are not limited.
 fn lasting_place(limits: &Limits) -> Option<Arc<Children>> {
     Descent::lasting(limits.descendants).map(Children::lasting)
-}
-
-fn shared(limits: Limits, parents: &Arc<Limits>) -> Arc<Limits> {
-    if limits == **parents {
-        parents.clone()
-    } else {
-        Arc::new(limits)
-    }
 }
 
 fn make(

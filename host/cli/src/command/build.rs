@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use exuvia_dev::{Show, Stopper};
-use exuvia_node::manifest::{BuildStep, Manifest};
+use exuvia_manifest::{BuildStep, Manifest};
 use serde_json::json;
 
 use crate::error::CliError;

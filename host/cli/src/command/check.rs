@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use exuvia_manifest::{FILE_NAME, Manifest};
 use exuvia_node::Checked;
-use exuvia_node::manifest::{self, Manifest};
 use serde_json::{Value, json};
 
 use crate::command::deploy::read;
@@ -60,11 +60,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
 fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
     for path in named {
-        if path.is_dir()
-            || path
-                .file_name()
-                .is_some_and(|name| name == manifest::FILE_NAME)
-        {
+        if path.is_dir() || path.file_name().is_some_and(|name| name == FILE_NAME) {
             let manifest = Manifest::load(path)?;
             manifest.check_files()?;
             files.extend(manifest.modules.into_values().map(|module| module.path));

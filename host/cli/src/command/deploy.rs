@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use exuvia_api::{Answer, DeployOptions, Info, Loops, MAX_DEPLOY_BYTES, Swap, Upload};
-use exuvia_node::manifest::Manifest;
+use exuvia_manifest::Manifest;
 
 use crate::error::{CliError, Exit};
 use crate::output::{Output, Tone, clean, count};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use exuvia_control::Claim;
 use exuvia_dev::{WatchLimits, Watcher};
+use exuvia_manifest::Manifest;
 use exuvia_node::NodeConfig;
-use exuvia_node::manifest::Manifest;
 
 use crate::error::CliError;
 use crate::foreground::{Foreground, not_watched, raise_file_limit, start_tracing, watching};

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use exuvia_dev::{Show, Stopper};
+use exuvia_manifest::Manifest;
 use exuvia_node::abi::test_node::{self as ask, FAILED, MOST};
 use exuvia_node::abi::{Code, HOST_CALLS, Kind, Pid, Reason, receive, spawn, table};
-use exuvia_node::manifest::Manifest;
 use exuvia_node::process::{Access, Clock, Envelope, ExitReason, Payload, Signal, TableError};
 use exuvia_node::{
     App, BootOptions, DeployOptions, Event, Events, ModuleBytes, Node, NodeConfig, Probe,

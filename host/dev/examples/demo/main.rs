@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use exuvia_dev::{WatchLimits, Watcher};
-use exuvia_node::manifest::Manifest;
+use exuvia_manifest::Manifest;
 use exuvia_node::{App, BootOptions};
 
 use clients::{Clients, Settings};

@@ -18,9 +18,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use exuvia_node::{
-    BuildInfo, DeployOptions, MAX_MODULE_BYTES, ModuleBytes, Node, Outdated, files, manifest,
-};
+use exuvia_manifest::{MAX_MODULE_BYTES, files};
+use exuvia_node::{BuildInfo, DeployOptions, ModuleBytes, Node, Outdated};
 
 use super::debounce::{Debounce, Ready};
 use super::event_queue::ChangeHint;
@@ -109,7 +108,7 @@ impl Artifacts {
             if let (Some(stamp), Some(digest)) = (stamp(path), node.digest_of(name)) {
                 let hash = blake3::Hash::from_bytes(digest);
                 // The stamp is only trusted if the content is that of the running code.
-                let bytes = files::read(path, MAX_MODULE_BYTES as u64).unwrap_or_default();
+                let bytes = files::read(path, MAX_MODULE_BYTES).unwrap_or_default();
                 if blake3::hash(&bytes) == hash {
                     seen.insert(name.clone(), FileState { stamp, hash });
                     sections.insert(name.clone(), Sections::of(&bytes));
@@ -256,7 +255,7 @@ impl Artifacts {
                 continue;
             }
             let done = ready.get(name).is_some_and(|ready| ready.done);
-            if let Err(why) = manifest::usable(path) {
+            if let Err(why) = exuvia_manifest::usable(path) {
                 let waited = waited(
                     &mut self.odd,
                     name,
@@ -286,7 +285,7 @@ impl Artifacts {
                 // No event reported it, so it may be being written right now.
                 continue;
             }
-            let Ok(bytes) = files::read(path, MAX_MODULE_BYTES as u64) else {
+            let Ok(bytes) = files::read(path, MAX_MODULE_BYTES) else {
                 continue;
             };
             if stamp(path).as_ref() != Some(&before) {

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use exuvia_node::manifest::{BuildStep, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestError};
-use exuvia_node::{App, BuildInfo, Events, Outdated, files as reading};
+use exuvia_manifest::{
+    BuildStep, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestError, files as reading,
+};
+use exuvia_node::{App, BuildInfo, Events, Outdated};
 
 use super::SAVED;
 use super::artifacts::{Artifacts, Cause, ScanResult};

@@ -9,10 +9,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use exuvia_manifest::files;
+
 use super::link_targets::places;
 use super::stamp::{Stamp, stamp};
 use super::walk::{Met, walk};
-use exuvia_node::files;
 
 /// The maximum number of source files of an app that are watched, for all builds together.
 const MAX_FILES: usize = 100_000;

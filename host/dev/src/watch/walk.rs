@@ -12,11 +12,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use exuvia_manifest::files;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::link_targets::places;
-use exuvia_node::files;
 
 /// Folders that hold build results.
 const MADE: [&str; 3] = ["target", "node_modules", "zig-out"];

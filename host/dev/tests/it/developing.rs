@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use exuvia_dev::{BuildWatcher, Event as DevEvent, Stopper, WatchLimits, Watcher};
-use exuvia_node::manifest::Manifest;
+use exuvia_manifest::Manifest;
 use exuvia_node::{App, Event, Filter, SwapReport};
 use tokio::sync::broadcast;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use exuvia_dev::{WatchLimits, Watcher};
-use exuvia_node::manifest::Manifest;
+use exuvia_manifest::Manifest;
 use exuvia_node::{App, BootOptions, DeployOptions, ModuleBytes, Node, NodeConfig};
 use serde::Deserialize;
 

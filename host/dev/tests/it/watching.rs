@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use exuvia_dev::{Event as DevEvent, WatchLimits, Watcher};
-use exuvia_node::manifest::Manifest;
+use exuvia_manifest::Manifest;
 use exuvia_node::{App, Event, SwapReport};
 use tokio::sync::broadcast;
 

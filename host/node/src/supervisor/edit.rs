@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use exuvia_abi::Pid;
 use exuvia_engine::{Guest, GuestProcess, GuestSystem};
+use exuvia_manifest::{Child, ChildInstance, Restart, SupervisorEntry, Work};
 use exuvia_process::{Context, Envelope, Limits, Payload};
-use exuvia_supervisor::{ChildSpec, Event as MachineEvent, Restart};
+use exuvia_supervisor::{ChildSpec, Event as MachineEvent};
 use parking_lot::Mutex;
 
 use super::asked::Restarting;
 use super::{Machine, Start, SupervisorProcess, spec_of};
-use crate::manifest::{Child, ChildInstance, SupervisorEntry, Work};
+use crate::from_manifest::supervisor_spec;
 use crate::node::Node;
 
 /// An edit for a supervisor.
@@ -288,18 +289,18 @@ impl SupervisorProcess {
                 match kind.filter(|_| there) {
                     Some(Difference::None) => {}
                     None | Some(Difference::Kind) => {
-                        plan(Step::Start(spec_of(child, instance, &self.limits)));
+                        plan(Step::Start(spec_of(node, child, instance)));
                     }
                     Some(Difference::Limits) => {
                         let pid = known.get(instance.id.as_str()).copied().flatten();
-                        let spec = spec_of(child, instance, &self.limits);
+                        let spec = spec_of(node, child, instance);
                         if let (Some(pid), Start::Process { limits, .. }) = (pid, &spec.start) {
                             limit(node, pid, &spec.id, limits.clone(), report.clone());
                         }
                         respecify(&mut self.machine, spec);
                     }
                     Some(Difference::Specification) => {
-                        later.push(spec_of(child, instance, &self.limits));
+                        later.push(spec_of(node, child, instance));
                     }
                     Some(Difference::Below) => {
                         if let (Some((then, _)), Work::Supervisor(now)) = (then, &child.work)
@@ -307,13 +308,13 @@ impl SupervisorProcess {
                         {
                             below.push((instance.id.clone(), then.clone(), now.clone()));
                         }
-                        later.push(spec_of(child, instance, &self.limits));
+                        later.push(spec_of(node, child, instance));
                     }
                 }
             }
         }
-        if edit.before.spec() != edit.after.spec() {
-            match self.machine.reconfigure(edit.after.spec()) {
+        if supervisor_spec(&edit.before) != supervisor_spec(&edit.after) {
+            match self.machine.reconfigure(supervisor_spec(&edit.after)) {
                 Ok(()) => report.note(|changes| changes.reconfigured += 1),
                 Err(error) => report.note(|changes| changes.failed.push(error.to_string())),
             }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use exuvia_node::manifest::Manifest;
-use exuvia_node::{App, BootError, BootOptions, DeployOptions, Event, Events, NodeConfig};
+use exuvia_manifest::Manifest;
+use exuvia_node::{App, BootError, BootOptions, DeployOptions, Event, Events, Node, NodeConfig};
 
 use crate::actors::{Actor, counts};
 use crate::guests::{ask, counter, event, eventually, module};
@@ -259,4 +259,17 @@ fn the_node_waits_for_the_end_of_the_tree() {
         assert!(app.stop(Duration::from_secs(10)).orderly);
         assert_eq!(waits.join().unwrap(), "shutdown");
     });
+}
+
+#[test]
+fn frames_beyond_the_mapping_limit_are_rejected_with_the_fix() {
+    let config = NodeConfig {
+        frames: usize::MAX,
+        cache: None,
+        ..NodeConfig::default()
+    };
+    let message = Node::start(config).unwrap_err().to_string();
+    for part in ["`frames` in `[node]`", "sysctl -w vm.max_map_count="] {
+        assert!(message.contains(part), "{message}");
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use exuvia_manifest::Manifest;
 use exuvia_node::abi::{Code, Kind, Reason};
-use exuvia_node::manifest::Manifest;
 use exuvia_node::{App, BootOptions, Limits, Node, NodeConfig, Pid, SpawnOptions};
 
 use crate::guests::{deploy, eventually, imports, node, node_with};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use exuvia_node::manifest::Manifest;
+use exuvia_manifest::Manifest;
 use exuvia_node::{
     BootOptions, DeployOptions, Event, ModuleBytes, Node, NodeConfig, Pid, SpawnOptions,
 };

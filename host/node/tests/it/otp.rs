@@ -1,10 +1,9 @@
 //! What else of OTP people lean on: monitors by name, priorities, configuration,
 //! processes that are suspended, reports of failures.
 
+use exuvia_manifest::Manifest;
 use exuvia_node::abi::{Code, Kind, Priority, Reason};
-use exuvia_node::{
-    App, BootOptions, Event, Limits, Node, Pid, SpawnOptions, TargetError, manifest::Manifest,
-};
+use exuvia_node::{App, BootOptions, Event, Limits, Node, Pid, SpawnOptions, TargetError};
 
 use crate::guests::{
     ask, boot_options, counter, deploy, event, eventually, node, node_with, spawn,

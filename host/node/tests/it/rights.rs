@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use exuvia_manifest::Manifest;
 use exuvia_node::abi::Code;
-use exuvia_node::manifest::Manifest;
 use exuvia_node::{App, BootOptions, Filter, Node, NodeConfig, Pid};
 use serde::Serialize;
 

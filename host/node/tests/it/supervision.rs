@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use exuvia_manifest::Manifest;
 use exuvia_node::abi::{Code, Kind, Reason};
-use exuvia_node::manifest::Manifest;
 use exuvia_node::{
     App, BootError, BootOptions, DeployOptions, Event, Filter, Limits, Node, NodeConfig, Pid,
     SpawnOptions,

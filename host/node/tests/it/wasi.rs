@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exuvia_manifest::Manifest;
 use exuvia_node::abi::{self, Code, Reason};
-use exuvia_node::manifest::Manifest;
 use exuvia_node::process::{Folder, Grants};
 use exuvia_node::{App, Limits, Node, SpawnOptions};
 use tempfile::TempDir;

@@ -78,8 +78,15 @@ const CRATES: &[Crate] = &[
         reason: "strategies are a pure state machine",
     },
     Crate {
+        name: "manifest",
+        may_use: &["abi"],
+        third_party: true,
+        reason: "a manifest is read without a node",
+    },
+    Crate {
         name: "node",
         may_use: &[
+            "manifest",
             "abi",
             "process",
             "scheduler",
@@ -92,7 +99,7 @@ const CRATES: &[Crate] = &[
     },
     Crate {
         name: "dev",
-        may_use: &["node"],
+        may_use: &["manifest", "node"],
         third_party: true,
         reason: "it develops an app on a node as any program could",
     },
@@ -110,7 +117,7 @@ const CRATES: &[Crate] = &[
     },
     Crate {
         name: "cli",
-        may_use: &["api", "control", "node", "dev"],
+        may_use: &["api", "control", "manifest", "node", "dev"],
         third_party: true,
         reason: "a client of the API, plus `node`, `dev` and `control` for run and dev",
     },

@@ -6,8 +6,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Build, Manifest, Module};
 use crate::files;
+use crate::manifest::{Build, Manifest, Module};
 
 /// The maximum bytes that are read of a configuration.
 const MAX_CONFIG: u64 = 1 << 20;

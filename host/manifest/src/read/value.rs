@@ -4,8 +4,8 @@ use serde::ser::{Error as _, SerializeMap as _, SerializeSeq as _};
 use serde::{Serialize, Serializer};
 use toml::de::{DeFloat, DeInteger, DeValue};
 
-use super::error::{Found, Problems};
 use super::table::Value;
+use crate::error::{Found, Problems};
 
 /// The maximum nesting of arguments. Their decoders may be recursive.
 const MAX_ARGS_DEPTH: usize = 32;
@@ -72,7 +72,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Returns the shortest exact form of a size.
-pub(super) fn shown_size(bytes: u64) -> String {
+pub(crate) fn shown_size(bytes: u64) -> String {
     for (unit, factor) in UNITS {
         if bytes >= factor && bytes.is_multiple_of(factor) {
             return format!("{}{unit}", bytes / factor);

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 
-use exuvia_process::{Folder, Grants, MOST_GRANTS};
 use toml::de::DeValue;
 
-use super::Manifest;
-use super::error::{Found, Problems};
 use super::table::{Table, Value, as_table, wrong_type};
+use crate::error::{Found, Problems};
+use crate::manifest::{Folder, Grants, MAX_GRANTS, Manifest};
 
 const ACCESS: [(&str, bool); 2] = [("read", false), ("write", true)];
 const STDIO: [(&str, bool); 2] = [("log", false), ("terminal", true)];
@@ -18,10 +16,10 @@ const STDIO: [(&str, bool); 2] = [("log", false), ("terminal", true)];
 pub(super) fn wasi(
     parent: &mut Table<'_, '_>,
     base_dir: &Path,
-    around: &Arc<Grants>,
+    around: &Grants,
     path: &str,
     problems: &mut Problems,
-) -> Arc<Grants> {
+) -> Grants {
     let title = || format!("`[{path}wasi]`");
     let Some(mut table) = parent.table("wasi", title, problems) else {
         return around.clone();
@@ -42,10 +40,10 @@ pub(super) fn wasi(
         ("env", env.len()),
         ("args", args.len()),
     ] {
-        if count > MOST_GRANTS {
+        if count > MAX_GRANTS {
             problems.add(Found::at(
                 table.span.clone(),
-                format!("`{what}` has {count} entries, more than {MOST_GRANTS}"),
+                format!("`{what}` has {count} entries, more than {MAX_GRANTS}"),
             ));
         }
     }
@@ -65,12 +63,12 @@ pub(super) fn wasi(
         }
     }
     table.finish(problems);
-    Arc::new(Grants {
+    Grants {
         folders,
         env,
         args,
         terminal,
-    })
+    }
 }
 
 fn folders(
@@ -99,7 +97,6 @@ fn folders(
             Some(Folder {
                 guest: guest.value.to_owned(),
                 host: std::path::absolute(&host).unwrap_or(host),
-                below: Vec::new(),
                 write,
             })
         })

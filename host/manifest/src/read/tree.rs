@@ -6,16 +6,15 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use exuvia_supervisor::{Restart, Shutdown, Strategy};
 use toml::de::DeValue;
 
-use super::error::{Found, Problems};
-use super::read::{MILLION, limits};
 use super::table::{At, Table, as_table, unknown_word, wrong_type};
 use super::wasi::wasi;
-use super::{
-    Child, Limits, MAX_CHILDREN, MAX_SUPERVISOR_DEPTH, Module, OwnMemory, Process, SupervisorEntry,
-    Work, value,
+use super::{MILLION, limits, value};
+use crate::error::{Found, Problems};
+use crate::manifest::{
+    Child, Limits, MAX_CHILDREN, MAX_SUPERVISOR_DEPTH, Module, OwnMemory, Process, Restart,
+    Shutdown, Strategy, SupervisorEntry, Work,
 };
 
 /// A day: a child that needs longer to stop should have "infinity".
@@ -215,7 +214,7 @@ impl Tree<'_> {
             });
         }
         let usual = match &work {
-            Work::Process(_) => Shutdown::TimeoutMs(5_000),
+            Work::Process(_) => Shutdown::Timeout(Duration::from_secs(5)),
             Work::Supervisor(_) => Shutdown::Infinity,
         };
         let child = Child {
@@ -406,7 +405,7 @@ fn shutdown(table: &mut Table<'_, '_>, problems: &mut Problems) -> Option<Shutdo
         DeValue::String(_) => table.choice(KEY, &SHUTDOWNS, problems),
         _ => table
             .integer(KEY, 0..=MAX_SHUTDOWN_MS, problems)
-            .map(Shutdown::TimeoutMs),
+            .map(|ms| Shutdown::Timeout(Duration::from_millis(ms))),
     }
 }
 

@@ -4,23 +4,27 @@
 //! Each function continues after a mistake, with the default in place of the bad value, so that all
 //! mistakes are found in one pass. The result is used only if there was none.
 
+mod table;
+mod tree;
+pub(crate) mod value;
+mod wasi;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use exuvia_abi::{Pid, Priority};
-use exuvia_scheduler::MOST_OTHERS_SHARE;
 use toml::de::DeValue;
 
-use super::error::{Found, Problems};
-use super::table::Value;
-use super::table::{At, Table, as_table, parse};
-use super::value;
-use super::wasi::{check_folders, wasi};
-use super::{AppConfig, Build, Dev, Limits, Manifest, Module, NodeSettings, Source, tree};
-use crate::event::Level;
-use crate::logger::LogRules;
+use crate::error::{Found, Problems};
+use crate::manifest::{
+    AppConfig, Build, Dev, Level, Limits, LogSettings, MAX_NAME_BYTES, MAX_NORMAL_SHARE, Manifest,
+    Module, NodeSettings, Source,
+};
+use table::Value;
+use table::{At, Table, as_table, parse};
+use wasi::{check_folders, wasi};
 
 /// Ten minutes, far beyond any useful time for a swap.
 const MAX_VERIFY_MS: u64 = 10 * 60 * 1_000;
@@ -30,7 +34,7 @@ const FEWEST_PROCESSES: u32 = 64;
 /// The maximum of counters whose real limit lies elsewhere.
 pub(super) const MILLION: u32 = 1_000_000;
 
-pub(super) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> Option<Manifest> {
+pub(crate) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> Option<Manifest> {
     let parsed = match parse(text) {
         Ok(parsed) => parsed,
         Err(found) => {
@@ -108,7 +112,7 @@ fn node(root: &mut Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
             .filter(|frames| *frames > 0),
         frame_memory: table.size("frame_memory", 1 << 20..=1 << 50, problems),
         normal_share: table
-            .integer32("normal_share", 0..=MOST_OTHERS_SHARE, problems)
+            .integer32("normal_share", 0..=MAX_NORMAL_SHARE, problems)
             .unwrap_or(defaults.normal_share),
         processes: table.integer32("processes", FEWEST_PROCESSES..=Pid::SLOTS, problems),
         probation: table
@@ -126,7 +130,7 @@ fn node(root: &mut Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
 }
 
 /// Reads `limits` of a table; limits that it does not set are those of `around`.
-pub(super) fn limits(
+fn limits(
     parent: &mut Table<'_, '_>,
     around: &Limits,
     path: &str,
@@ -226,12 +230,12 @@ const LEVELS: [(&str, Option<Level>); 5] = [
     ("debug", Some(Level::Debug)),
 ];
 
-fn log(root: &mut Table<'_, '_>, problems: &mut Problems) -> LogRules {
-    let defaults = LogRules::default();
+fn log(root: &mut Table<'_, '_>, problems: &mut Problems) -> LogSettings {
+    let defaults = LogSettings::default();
     let Some(mut table) = root.table("log", || "`[log]`".to_owned(), problems) else {
         return defaults;
     };
-    let rules = LogRules {
+    let rules = LogSettings {
         level: table
             .choice("level", &LEVELS, problems)
             .unwrap_or(defaults.level),
@@ -248,7 +252,7 @@ fn modules(
     root: &mut Table<'_, '_>,
     base_dir: &Path,
     around: &Limits,
-    log: &mut LogRules,
+    log: &mut LogSettings,
     problems: &mut Problems,
 ) -> BTreeMap<String, Module> {
     let Some(table) = root.table("modules", || "`[modules]`".to_owned(), problems) else {
@@ -282,12 +286,12 @@ fn modules(
 
 fn check_module_name(name: &At<&str>, problems: &mut Problems) {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let fits = (1..=super::MAX_NAME_BYTES).contains(&name.value.len());
+    let fits = (1..=MAX_NAME_BYTES).contains(&name.value.len());
     if !fits || !name.value.chars().all(allowed) {
         problems.add(
             Found::at(name.span.clone(), "not a name for a module".to_owned()).label(format!(
                 "1 to {} of A-Z, a-z, 0-9, `_` and `-`",
-                super::MAX_NAME_BYTES
+                MAX_NAME_BYTES
             )),
         );
     }

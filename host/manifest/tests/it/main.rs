@@ -3,15 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use exuvia_node::abi::Priority;
-use exuvia_node::manifest::{
-    Child, Limits, MAX_MANIFEST_BYTES, Manifest, ManifestError, NodeSettings, Work,
+use exuvia_abi::Priority;
+use exuvia_manifest::{
+    Child, Grants, Level, Limits, MAX_MANIFEST_BYTES, Manifest, ManifestError, NodeSettings,
+    Restart, Shutdown, Strategy, SupervisorEntry, Work,
 };
-use exuvia_node::{Level, Node, NodeConfig};
-use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
 use proptest::prelude::*;
 
 const FULL: &str = r#"
@@ -110,7 +108,7 @@ fn with_children(lines: &str) -> String {
     format!("[app]\nname = \"a\"\n[modules.m]\npath = \"m.wasm\"\n{lines}")
 }
 
-fn process(child: &Child) -> &exuvia_node::manifest::Process {
+fn process(child: &Child) -> &exuvia_manifest::Process {
     match &child.work {
         Work::Process(process) => process,
         Work::Supervisor(_) => panic!("`{}` is a supervisor", child.id),
@@ -144,7 +142,7 @@ fn the_full_form() {
         tables: 1 << 20,
         priority: Priority::High,
         files: 7,
-        grants: Arc::default(),
+        grants: Grants::default(),
     };
     assert_eq!(manifest.limits, limits);
     let paths: Vec<_> = manifest
@@ -165,12 +163,16 @@ fn the_full_form() {
     };
     assert_eq!(manifest.modules["small"].limits, small);
     assert_eq!(
-        manifest.supervisor.spec(),
-        SupervisorSpec {
+        SupervisorEntry {
+            children: Vec::new(),
+            ..manifest.supervisor.clone()
+        },
+        SupervisorEntry {
             strategy: Strategy::RestForOne,
             intensity: 7,
-            period_ms: 60_000,
+            period: Duration::from_secs(60),
             max_children: 5000,
+            children: Vec::new(),
         }
     );
     assert_eq!(manifest.process_count(), 5);
@@ -179,7 +181,10 @@ fn the_full_form() {
         panic!("three children");
     };
     assert_eq!(counter.restart, Restart::Transient);
-    assert_eq!(counter.shutdown, Shutdown::TimeoutMs(100));
+    assert_eq!(
+        counter.shutdown,
+        Shutdown::Timeout(Duration::from_millis(100))
+    );
     let instances: Vec<_> = counter
         .instances()
         .map(|child| (child.id, child.name.unwrap_or_default()))
@@ -211,7 +216,7 @@ fn the_full_form() {
 
 #[test]
 fn the_documented_example_is_a_manifest() {
-    let page = include_str!("../../../docs/manifest.md");
+    let page = include_str!("../../../../docs/manifest.md");
     let example = page
         .split("```")
         .find_map(|part| part.strip_prefix("toml\n"))
@@ -266,13 +271,15 @@ fn everything_but_the_name_has_a_default() {
     assert_eq!(manifest.node, NodeSettings::default());
     assert_eq!(manifest.limits, Limits::default());
     assert_eq!(manifest.modules, BTreeMap::new());
-    assert_eq!(manifest.supervisor.spec(), SupervisorSpec::default());
-    assert_eq!(manifest.supervisor.children, []);
+    assert_eq!(manifest.supervisor, SupervisorEntry::default());
 
     let text = with_children("[[supervisor.children]]\nid = \"c\"\nmodule = \"m\"\n");
     let child = parse(&text).expect("a good manifest").supervisor.children[0].clone();
     assert_eq!(child.restart, Restart::Permanent);
-    assert_eq!(child.shutdown, Shutdown::TimeoutMs(5_000));
+    assert_eq!(
+        child.shutdown,
+        Shutdown::Timeout(Duration::from_millis(5_000))
+    );
 }
 
 #[test]
@@ -719,19 +726,6 @@ fn a_module_in_place_of_a_manifest_is_recognized() {
 }
 
 #[test]
-fn frames_beyond_the_mapping_limit_are_rejected_with_the_fix() {
-    let config = NodeConfig {
-        frames: usize::MAX,
-        cache: None,
-        ..NodeConfig::default()
-    };
-    let message = Node::start(config).unwrap_err().to_string();
-    for part in ["`frames` in `[node]`", "sysctl -w vm.max_map_count="] {
-        assert!(message.contains(part), "{message}");
-    }
-}
-
-#[test]
 fn builds_are_parsed_and_each_command_runs_once() {
     let text = "[app]\nname = \"a\"\n\
         [modules.one]\npath = \"one.wasm\"\nbuild = \" make all \"\nsources = [\"one.c\", \"lib\"]\n\
@@ -858,7 +852,7 @@ stdio = "terminal"
     assert_eq!((grants.args.len(), grants.folders.len()), (1, 0));
     // Nothing, if nothing is said.
     let none = with_wasi("", "").expect("a good manifest");
-    assert_eq!(none.modules["m"].limits.grants, Arc::default());
+    assert_eq!(none.modules["m"].limits.grants, Grants::default());
 }
 
 #[test]

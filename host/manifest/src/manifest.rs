@@ -1,39 +1,18 @@
-//! The manifest of an app, `exuvia.toml`: its modules, its supervision tree, names and limits.
-//! `docs/manifest.md` describes every key.
-//!
-//! Reading a manifest needs no node and starts nothing, so `check`, editors and tests can use it
-//! alone. Every mistake in a file is reported at once, each with its line, its cause and its fix
-//! (see [`ManifestError`]). No text makes it panic.
+//! The model of a manifest, and what can be asked of it.
 //!
 //! The text is parsed by `toml` into a tree with the position of every key, and `read` walks that
 //! tree by hand: serde's derive would report only the first mistake, without the path to it.
 
-mod cargo;
-mod error;
-mod read;
-mod table;
-mod tree;
-mod value;
-mod wasi;
-
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use exuvia_abi::Priority;
-use exuvia_engine::MAX_MODULE_BYTES;
-use exuvia_process::Grants;
-use exuvia_scheduler::OTHERS_SHARE;
-use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
 
+use crate::error::{Found, ManifestError, Problems};
 use crate::files;
-use crate::logger::LogRules;
-use serde::Serialize;
-
-use error::{Found, Problems};
-pub use error::{ManifestError, Place, Problem};
+use crate::read::{self, value};
 
 /// The name of the manifest file in an app's folder.
 pub const FILE_NAME: &str = "exuvia.toml";
@@ -48,6 +27,19 @@ pub const MAX_CHILDREN: u64 = 1_000_000;
 /// The maximum nesting of supervisors.
 pub const MAX_SUPERVISOR_DEPTH: usize = 16;
 
+/// The maximum size of a module's file in bytes, as the node has it.
+pub const MAX_MODULE_BYTES: u64 = 256 << 20;
+
+/// The maximum number of folders, of variables and of arguments that a process may be granted, as
+/// the node has it.
+pub const MAX_GRANTS: usize = 256;
+
+/// The default of `[node] normal_share`.
+const NORMAL_SHARE: u32 = 10;
+
+/// The maximum of `[node] normal_share`, as the scheduler has it.
+pub const MAX_NORMAL_SHARE: u32 = 90;
+
 /// The maximum length of an id or a registered name in bytes, as for Erlang's atoms.
 pub const MAX_NAME_BYTES: usize = 255;
 
@@ -59,7 +51,7 @@ pub struct Manifest {
     /// `[node]`.
     pub node: NodeSettings,
     /// `[log]`, and `log` of the modules.
-    pub log: LogRules,
+    pub log: LogSettings,
     /// `[modules.*]` by name.
     pub modules: BTreeMap<String, Module>,
     /// `[config]`.
@@ -70,20 +62,20 @@ pub struct Manifest {
     pub supervisor: SupervisorEntry,
     /// The folder that paths are relative to.
     pub base_dir: PathBuf,
-    memories: Vec<OwnMemory>,
-    source: Source,
+    pub(crate) memories: Vec<OwnMemory>,
+    pub(crate) source: Source,
 }
 
 /// A child's own `limits.memory`, which must not be less than what its module starts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OwnMemory {
+pub struct OwnMemory {
     /// The id of the child as written.
-    pub(crate) child: String,
+    pub child: String,
     /// A key of [`Manifest::modules`].
-    pub(crate) module: String,
+    pub module: String,
     /// The limit in bytes.
-    pub(crate) memory: u64,
-    span: Range<usize>,
+    pub memory: u64,
+    pub(crate) span: Range<usize>,
 }
 
 /// Settings of the whole node.
@@ -114,7 +106,7 @@ impl Default for NodeSettings {
             schedulers: None,
             frames: None,
             frame_memory: None,
-            normal_share: OTHERS_SHARE,
+            normal_share: NORMAL_SHARE,
             processes: None,
             probation: 3,
             verify: Duration::from_millis(100),
@@ -123,8 +115,42 @@ impl Default for NodeSettings {
     }
 }
 
+/// `[log]`: which lines of guests are reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Lines up to this level are reported; `None`: none.
+    pub level: Option<Level>,
+    /// The levels of single modules, which replace `level`.
+    pub modules: BTreeMap<String, Option<Level>>,
+    /// The maximum number of lines of one module per second.
+    pub lines_per_s: u32,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            level: Some(Level::Debug),
+            modules: BTreeMap::new(),
+            lines_per_s: 1_000,
+        }
+    }
+}
+
+/// The level of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something is odd.
+    Warn,
+    /// Worth knowing.
+    Info,
+    /// For the author of the module.
+    Debug,
+}
+
 /// What one process may use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of linear memory.
     pub memory: u64,
@@ -142,21 +168,11 @@ pub struct Limits {
     /// Bytes in its tables.
     pub tables: u64,
     /// The highest priority that it may have.
-    #[serde(serialize_with = "lower_case")]
     pub priority: Priority,
     /// Files that it may have open through WASI.
     pub files: u64,
     /// What it may use through WASI: the table `wasi` next to `limits`.
-    #[serde(rename = "wasi", serialize_with = "shown")]
-    pub grants: Arc<Grants>,
-}
-
-fn shown<S: serde::Serializer>(grants: &Arc<Grants>, to: S) -> Result<S::Ok, S::Error> {
-    crate::grants::shown(grants, to)
-}
-
-fn lower_case<S: serde::Serializer>(priority: &Priority, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&format!("{priority:?}").to_lowercase())
+    pub grants: Grants,
 }
 
 impl Default for Limits {
@@ -171,9 +187,33 @@ impl Default for Limits {
             tables: 64 << 20,
             priority: Priority::Normal,
             files: 64,
-            grants: Arc::default(),
+            grants: Grants::default(),
         }
     }
+}
+
+/// What a process may use of the system, through WASI. Everything else is denied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Its folders, in the order of their paths in the guest.
+    pub folders: Vec<Folder>,
+    /// Its environment.
+    pub env: BTreeMap<String, String>,
+    /// Its arguments, without the program name.
+    pub args: Vec<String>,
+    /// Whether its output goes to the node's terminal instead of the log.
+    pub terminal: bool,
+}
+
+/// A folder that a process may open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// The path under which the process sees it.
+    pub guest: String,
+    /// The folder of the host.
+    pub host: PathBuf,
+    /// Whether the process may change its contents.
+    pub write: bool,
 }
 
 /// The configuration of the app: values in MessagePack by key, both tables and what is in them. A
@@ -190,20 +230,20 @@ pub struct Module {
     /// How the file is built; `None`: not by a command of the manifest.
     pub build: Option<Build>,
     /// What [`Manifest::for_development`] uses instead.
-    dev: Option<Dev>,
+    pub(crate) dev: Option<Dev>,
     /// The setting of cargo that moves the file from where the manifest has it.
-    moved_by: Option<String>,
+    pub(crate) moved_by: Option<String>,
     /// The position of the path in the manifest.
-    path_span: Range<usize>,
+    pub(crate) path_span: Range<usize>,
 }
 
 /// Another file of the same module, and how it is built.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Dev {
-    path: PathBuf,
-    path_span: Range<usize>,
-    build: Build,
-    moved_by: Option<String>,
+pub(crate) struct Dev {
+    pub(crate) path: PathBuf,
+    pub(crate) path_span: Range<usize>,
+    pub(crate) build: Build,
+    pub(crate) moved_by: Option<String>,
 }
 
 /// How the file of a module is built.
@@ -227,6 +267,41 @@ pub struct BuildStep {
     pub sources: Vec<PathBuf>,
 }
 
+/// Which children are restarted together with one that has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// Only the child that ended.
+    #[default]
+    OneForOne,
+    /// All children: the others are stopped first.
+    OneForAll,
+    /// The child that ended and those after it.
+    RestForOne,
+}
+
+/// Whether a child is restarted after it has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Restart {
+    /// Always.
+    #[default]
+    Permanent,
+    /// Only after an abnormal exit.
+    Transient,
+    /// Never.
+    Temporary,
+}
+
+/// How a child is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Killed at once.
+    BrutalKill,
+    /// Asked to stop, and killed if it has not ended in that time.
+    Timeout(Duration),
+    /// Asked to stop, without a time limit.
+    Infinity,
+}
+
 /// A supervisor in the tree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SupervisorEntry {
@@ -243,12 +318,13 @@ pub struct SupervisorEntry {
 }
 
 impl Default for SupervisorEntry {
+    /// Returns one-for-one with three restarts in five seconds. (OTP's default of one restart is
+    /// too few for most trees.)
     fn default() -> Self {
-        let spec = SupervisorSpec::default();
         Self {
-            strategy: spec.strategy,
-            intensity: spec.intensity,
-            period: Duration::from_millis(spec.period_ms),
+            strategy: Strategy::default(),
+            intensity: 3,
+            period: Duration::from_secs(5),
             max_children: Limits::default().children,
             children: Vec::new(),
         }
@@ -257,7 +333,7 @@ impl Default for SupervisorEntry {
 
 impl SupervisorEntry {
     /// Returns its children that are processes, and those of the supervisors below.
-    pub(crate) fn processes(&self) -> Vec<&Process> {
+    pub fn processes(&self) -> Vec<&Process> {
         let mut processes = Vec::new();
         for child in &self.children {
             match &child.work {
@@ -266,16 +342,6 @@ impl SupervisorEntry {
             }
         }
         processes
-    }
-
-    /// Returns the specification for the state machine.
-    pub fn spec(&self) -> SupervisorSpec {
-        SupervisorSpec {
-            strategy: self.strategy,
-            intensity: self.intensity,
-            period_ms: u64::try_from(self.period.as_millis()).unwrap_or(u64::MAX),
-            max_children: usize::try_from(self.max_children).unwrap_or(usize::MAX),
-        }
     }
 }
 
@@ -352,9 +418,9 @@ impl Child {
 /// The text of the manifest, kept so that problems that are found after reading can be shown with
 /// their line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Source {
-    file: String,
-    text: String,
+pub(crate) struct Source {
+    pub(crate) file: String,
+    pub(crate) text: String,
 }
 
 impl Manifest {
@@ -551,7 +617,7 @@ impl Manifest {
     }
 
     /// Returns the most memory that any process may have, in bytes.
-    pub(crate) fn most_memory(&self) -> u64 {
+    pub fn most_memory(&self) -> u64 {
         let modules = self.modules.values().map(|module| module.limits.memory);
         let children = self.memories.iter().map(|own| own.memory);
         modules.chain(children).fold(self.limits.memory, u64::max)
@@ -584,7 +650,7 @@ impl Manifest {
     }
 
     /// Returns the children with a `limits.memory` of their own.
-    pub(crate) fn own_memories(&self) -> &[OwnMemory] {
+    pub fn own_memories(&self) -> &[OwnMemory] {
         &self.memories
     }
 
@@ -594,7 +660,7 @@ impl Manifest {
     /// # Errors
     ///
     /// All children that may have less.
-    pub(crate) fn check_memories(
+    pub fn check_memories(
         &self,
         begins_with: impl Fn(&str) -> Option<u64>,
     ) -> Result<(), ManifestError> {
@@ -656,7 +722,7 @@ pub fn usable(path: &Path) -> Result<(), String> {
     if !kind.is_file() {
         return Err(files::NO_FILE.to_owned());
     }
-    if kind.len() > MAX_MODULE_BYTES as u64 {
+    if kind.len() > MAX_MODULE_BYTES {
         return Err(format!(
             "has more than {MAX_MODULE_BYTES} bytes, which is the limit"
         ));

@@ -1,0 +1,203 @@
+//! Translates the model of a manifest to what the parts of a node need: the one file that knows
+//! both.
+
+use std::sync::Arc;
+
+use exuvia_manifest::{self as manifest, Manifest};
+use exuvia_process::{Folder, Grants, Limits, UNBOUNDED};
+use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
+
+use crate::config::NodeConfig;
+use crate::event::Level;
+use crate::logger::LogRules;
+
+// What a manifest may say, and its defaults, are those of the parts.
+const _: () = {
+    use exuvia_engine::MAX_MODULE_BYTES;
+    use exuvia_process::MOST_GRANTS;
+    use exuvia_scheduler::MOST_OTHERS_SHARE;
+
+    assert!(manifest::MAX_MODULE_BYTES == MAX_MODULE_BYTES as u64);
+    assert!(manifest::MAX_GRANTS == MOST_GRANTS);
+    assert!(manifest::MAX_NORMAL_SHARE == MOST_OTHERS_SHARE);
+};
+
+impl NodeConfig {
+    /// Returns the settings that a manifest asks for.
+    pub fn of(manifest: &Manifest) -> NodeConfig {
+        let settings = &manifest.node;
+        NodeConfig {
+            app: manifest.name.clone(),
+            schedulers: settings.schedulers.unwrap_or(0) as usize,
+            frames: settings.frames.unwrap_or(0) as usize,
+            normal_share: settings.normal_share,
+            frame_memory: settings.frame_memory.unwrap_or(0),
+            processes: settings.processes.unwrap_or(0) as usize,
+            probation: settings.probation,
+            verify: settings.verify,
+            release_threshold: settings.release_threshold,
+            limits: limits(&manifest.limits),
+            module_memory: manifest.most_memory(),
+            log: log_rules(&manifest.log),
+            ..NodeConfig::default()
+        }
+    }
+}
+
+/// Returns the limits of a module or a child.
+pub(crate) fn limits(limits: &manifest::Limits) -> Limits {
+    let narrow = |value| u32::try_from(value).unwrap_or(u32::MAX);
+    Limits {
+        memory: limits.memory,
+        mailbox_messages: narrow(limits.mailbox_messages),
+        mailbox_bytes: limits.mailbox_bytes,
+        message_bytes: narrow(limits.message_bytes),
+        children: narrow(limits.children),
+        descendants: limits.descendants.map_or(UNBOUNDED, narrow),
+        tables: limits.tables,
+        priority: limits.priority,
+        files: narrow(limits.files),
+        grants: Arc::new(grants(&limits.grants)),
+    }
+}
+
+/// As [`limits`], but shares with `other` what is equal: limits are compared by their address
+/// first, whenever a process starts another one.
+pub(crate) fn limits_like(wanted: &manifest::Limits, other: &Arc<Limits>) -> Arc<Limits> {
+    let mut limits = limits(wanted);
+    if limits == **other {
+        return other.clone();
+    }
+    if limits.grants == other.grants {
+        limits.grants = other.grants.clone();
+    }
+    Arc::new(limits)
+}
+
+fn grants(grants: &manifest::Grants) -> Grants {
+    let folder = |folder: &manifest::Folder| Folder {
+        guest: folder.guest.clone(),
+        host: folder.host.clone(),
+        below: Vec::new(),
+        write: folder.write,
+    };
+    Grants {
+        folders: grants.folders.iter().map(folder).collect(),
+        env: grants.env.clone(),
+        args: grants.args.clone(),
+        terminal: grants.terminal,
+    }
+}
+
+/// Returns the specification of a supervisor for the state machine.
+pub(crate) fn supervisor_spec(entry: &manifest::SupervisorEntry) -> SupervisorSpec {
+    SupervisorSpec {
+        strategy: match entry.strategy {
+            manifest::Strategy::OneForOne => Strategy::OneForOne,
+            manifest::Strategy::OneForAll => Strategy::OneForAll,
+            manifest::Strategy::RestForOne => Strategy::RestForOne,
+        },
+        intensity: entry.intensity,
+        period_ms: u64::try_from(entry.period.as_millis()).unwrap_or(u64::MAX),
+        max_children: usize::try_from(entry.max_children).unwrap_or(usize::MAX),
+    }
+}
+
+/// Returns when a child is restarted.
+pub(crate) fn restart(restart: manifest::Restart) -> Restart {
+    match restart {
+        manifest::Restart::Permanent => Restart::Permanent,
+        manifest::Restart::Transient => Restart::Transient,
+        manifest::Restart::Temporary => Restart::Temporary,
+    }
+}
+
+/// Returns how a child is stopped.
+pub(crate) fn shutdown(shutdown: manifest::Shutdown) -> Shutdown {
+    match shutdown {
+        manifest::Shutdown::BrutalKill => Shutdown::BrutalKill,
+        manifest::Shutdown::Timeout(time) => {
+            Shutdown::TimeoutMs(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+        }
+        manifest::Shutdown::Infinity => Shutdown::Infinity,
+    }
+}
+
+/// Returns which log lines of guests are reported.
+pub(crate) fn log_rules(settings: &manifest::LogSettings) -> LogRules {
+    let level = |level: &Option<manifest::Level>| {
+        level.map(|level| match level {
+            manifest::Level::Error => Level::Error,
+            manifest::Level::Warn => Level::Warn,
+            manifest::Level::Info => Level::Info,
+            manifest::Level::Debug => Level::Debug,
+        })
+    };
+    let modules = settings.modules.iter();
+    LogRules {
+        level: level(&settings.level),
+        modules: modules
+            .map(|(name, own)| (name.clone(), level(own)))
+            .collect(),
+        lines_per_s: settings.lines_per_s,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use exuvia_manifest::{self as manifest, Manifest};
+    use exuvia_process::Limits;
+    use exuvia_supervisor::{ChildSpec, SupervisorSpec};
+
+    use super::{limits, limits_like, log_rules, shutdown, supervisor_spec};
+    use crate::{LogRules, NodeConfig};
+
+    #[test]
+    fn an_empty_manifest_has_the_defaults_of_the_parts() {
+        let text = "[app]\nname = \"a\"\n[modules.m]\npath = \"m\"\n\
+                    [[supervisor.children]]\nid = \"m\"\nmodule = \"m\"\n";
+        let empty = Manifest::parse(text, "exuvia.toml", "").unwrap();
+        assert_eq!(limits(&empty.limits), Limits::default());
+        assert_eq!(
+            supervisor_spec(&empty.supervisor),
+            SupervisorSpec::default()
+        );
+        assert_eq!(log_rules(&empty.log), LogRules::default());
+        let worker = ChildSpec::worker("m", ());
+        assert_eq!(
+            shutdown(empty.supervisor.children[0].shutdown),
+            worker.shutdown
+        );
+        let (ours, node) = (NodeConfig::of(&empty), NodeConfig::default());
+        assert_eq!(
+            (
+                ours.normal_share,
+                ours.probation,
+                ours.verify,
+                ours.release_threshold
+            ),
+            (
+                node.normal_share,
+                node.probation,
+                node.verify,
+                node.release_threshold
+            )
+        );
+    }
+
+    #[test]
+    fn equal_limits_are_one_and_equal_grants_as_well() {
+        let wanted = manifest::Limits::default();
+        let other = Arc::new(limits(&wanted));
+        assert!(Arc::ptr_eq(&limits_like(&wanted, &other), &other));
+        let more = manifest::Limits {
+            memory: 1,
+            ..wanted
+        };
+        let more = limits_like(&more, &other);
+        assert_eq!(more.memory, 1);
+        assert!(Arc::ptr_eq(&more.grants, &other.grants));
+    }
+}
