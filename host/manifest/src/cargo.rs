@@ -6,8 +6,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::files;
-use crate::manifest::{Build, Manifest, Module};
+use crate::{Build, Manifest, Module, files};
 
 /// The maximum bytes that are read of a configuration.
 const MAX_CONFIG: u64 = 1 << 20;

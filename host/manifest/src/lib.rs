@@ -11,10 +11,23 @@
 #![forbid(unsafe_code)]
 
 mod cargo;
+mod checks;
 mod error;
 pub mod files;
+mod limits;
 mod manifest;
+mod module;
 mod read;
+mod settings;
+mod supervisor;
 
+pub use checks::usable;
 pub use error::{ManifestError, Place, Problem};
-pub use manifest::*;
+pub use limits::{Folder, Grants, Limits, MAX_GRANTS};
+pub use manifest::{AppConfig, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, OwnMemory};
+pub use module::{Build, BuildStep, MAX_MODULE_BYTES, Module};
+pub use settings::{Level, LogSettings, MAX_NORMAL_SHARE, NodeSettings};
+pub use supervisor::{
+    Child, ChildInstance, MAX_CHILDREN, MAX_NAME_BYTES, MAX_SUPERVISOR_DEPTH, Process, Restart,
+    Shutdown, Strategy, SupervisorEntry, Work,
+};

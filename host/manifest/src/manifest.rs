@@ -1,4 +1,4 @@
-//! The model of a manifest, and what can be asked of it.
+//! A manifest as a whole, where it comes from, and what can be asked of it.
 //!
 //! The text is parsed by `toml` into a tree with the position of every key, and `read` walks that
 //! tree by hand: serde's derive would report only the first mistake, without the path to it.
@@ -6,42 +6,19 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use exuvia_abi::Priority;
 
 use crate::error::{Found, ManifestError, Problems};
-use crate::files;
-use crate::read::{self, value};
+use crate::limits::Limits;
+use crate::module::{BuildStep, Module};
+use crate::settings::{LogSettings, NodeSettings};
+use crate::supervisor::{MAX_NAME_BYTES, SupervisorEntry, Work};
+use crate::{files, read};
 
 /// The name of the manifest file in an app's folder.
 pub const FILE_NAME: &str = "exuvia.toml";
 
 /// The maximum size of a manifest in bytes. One that is written by hand has a few kilobytes.
 pub const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
-
-/// The maximum number of children in a manifest, `count` included. They all start with the node;
-/// later ones are started by processes and have limits of their own.
-pub const MAX_CHILDREN: u64 = 1_000_000;
-
-/// The maximum nesting of supervisors.
-pub const MAX_SUPERVISOR_DEPTH: usize = 16;
-
-/// The maximum size of a module's file in bytes, as the node has it.
-pub const MAX_MODULE_BYTES: u64 = 256 << 20;
-
-/// The maximum number of folders, of variables and of arguments that a process may be granted, as
-/// the node has it.
-pub const MAX_GRANTS: usize = 256;
-
-/// The default of `[node] normal_share`.
-const NORMAL_SHARE: u32 = 10;
-
-/// The maximum of `[node] normal_share`, as the scheduler has it.
-pub const MAX_NORMAL_SHARE: u32 = 90;
-
-/// The maximum length of an id or a registered name in bytes, as for Erlang's atoms.
-pub const MAX_NAME_BYTES: usize = 255;
 
 /// A manifest that has been read and checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,342 +55,9 @@ pub struct OwnMemory {
     pub(crate) span: Range<usize>,
 }
 
-/// Settings of the whole node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeSettings {
-    /// The number of scheduler threads; by default one per core.
-    pub schedulers: Option<u32>,
-    /// The maximum number of resident processes; by default the node decides.
-    pub frames: Option<u32>,
-    /// Bytes of memory that resident processes may keep; by default the node decides.
-    pub frame_memory: Option<u64>,
-    /// Of a hundred slices, those that processes of NORMAL and LOW priority get while ones of HIGH
-    /// priority are ready.
-    pub normal_share: u32,
-    /// The maximum number of processes; by default the node decides.
-    pub processes: Option<u32>,
-    /// The number of messages of each process that are transactions after a swap.
-    pub probation: u32,
-    /// How long a swap may be verified on copies of processes before its commit.
-    pub verify: Duration,
-    /// The number of failures caused by a release at which it is rolled back.
-    pub release_threshold: u32,
-}
-
-impl Default for NodeSettings {
-    fn default() -> Self {
-        Self {
-            schedulers: None,
-            frames: None,
-            frame_memory: None,
-            normal_share: NORMAL_SHARE,
-            processes: None,
-            probation: 3,
-            verify: Duration::from_millis(100),
-            release_threshold: 3,
-        }
-    }
-}
-
-/// `[log]`: which lines of guests are reported.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSettings {
-    /// Lines up to this level are reported; `None`: none.
-    pub level: Option<Level>,
-    /// The levels of single modules, which replace `level`.
-    pub modules: BTreeMap<String, Option<Level>>,
-    /// The maximum number of lines of one module per second.
-    pub lines_per_s: u32,
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self {
-            level: Some(Level::Debug),
-            modules: BTreeMap::new(),
-            lines_per_s: 1_000,
-        }
-    }
-}
-
-/// The level of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// Something failed.
-    Error,
-    /// Something is odd.
-    Warn,
-    /// Worth knowing.
-    Info,
-    /// For the author of the module.
-    Debug,
-}
-
-/// What one process may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of linear memory.
-    pub memory: u64,
-    /// Messages in the mailbox.
-    pub mailbox_messages: u64,
-    /// Bytes of the messages in the mailbox.
-    pub mailbox_bytes: u64,
-    /// Bytes of one message.
-    pub message_bytes: u64,
-    /// Living processes that it has started; for a supervisor, its children.
-    pub children: u64,
-    /// Living processes below it: its children, their children, and so on; by default as many as
-    /// the node may have.
-    pub descendants: Option<u64>,
-    /// Bytes in its tables.
-    pub tables: u64,
-    /// The highest priority that it may have.
-    pub priority: Priority,
-    /// Files that it may have open through WASI.
-    pub files: u64,
-    /// What it may use through WASI: the table `wasi` next to `limits`.
-    pub grants: Grants,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory: 16 << 20,
-            mailbox_messages: 100_000,
-            mailbox_bytes: 64 << 20,
-            message_bytes: 16 << 20,
-            children: 1_000_000,
-            descendants: None,
-            tables: 64 << 20,
-            priority: Priority::Normal,
-            files: 64,
-            grants: Grants::default(),
-        }
-    }
-}
-
-/// What a process may use of the system, through WASI. Everything else is denied.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grants {
-    /// Its folders, in the order of their paths in the guest.
-    pub folders: Vec<Folder>,
-    /// Its environment.
-    pub env: BTreeMap<String, String>,
-    /// Its arguments, without the program name.
-    pub args: Vec<String>,
-    /// Whether its output goes to the node's terminal instead of the log.
-    pub terminal: bool,
-}
-
-/// A folder that a process may open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folder {
-    /// The path under which the process sees it.
-    pub guest: String,
-    /// The folder of the host.
-    pub host: PathBuf,
-    /// Whether the process may change its contents.
-    pub write: bool,
-}
-
 /// The configuration of the app: values in MessagePack by key, both tables and what is in them. A
 /// key is the path of names, joined by dots.
 pub type AppConfig = BTreeMap<String, Vec<u8>>;
-
-/// One module.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Module {
-    /// The path of its file: the manifest's folder and the given path.
-    pub path: PathBuf,
-    /// The limits of its processes.
-    pub limits: Limits,
-    /// How the file is built; `None`: not by a command of the manifest.
-    pub build: Option<Build>,
-    /// What [`Manifest::for_development`] uses instead.
-    pub(crate) dev: Option<Dev>,
-    /// The setting of cargo that moves the file from where the manifest has it.
-    pub(crate) moved_by: Option<String>,
-    /// The position of the path in the manifest.
-    pub(crate) path_span: Range<usize>,
-}
-
-/// Another file of the same module, and how it is built.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Dev {
-    pub(crate) path: PathBuf,
-    pub(crate) path_span: Range<usize>,
-    pub(crate) build: Build,
-    pub(crate) moved_by: Option<String>,
-}
-
-/// How the file of a module is built.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Build {
-    /// A command for `sh`, run in the manifest's folder.
-    pub command: String,
-    /// The files and folders that it reads. A change of one of them triggers the command in
-    /// development.
-    pub sources: Vec<PathBuf>,
-}
-
-/// A build command, and everything that it builds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BuildStep {
-    /// A command for `sh`.
-    pub command: String,
-    /// The modules that have this command, in order.
-    pub modules: Vec<String>,
-    /// The sources of all of them.
-    pub sources: Vec<PathBuf>,
-}
-
-/// Which children are restarted together with one that has ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// Only the child that ended.
-    #[default]
-    OneForOne,
-    /// All children: the others are stopped first.
-    OneForAll,
-    /// The child that ended and those after it.
-    RestForOne,
-}
-
-/// Whether a child is restarted after it has ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Restart {
-    /// Always.
-    #[default]
-    Permanent,
-    /// Only after an abnormal exit.
-    Transient,
-    /// Never.
-    Temporary,
-}
-
-/// How a child is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shutdown {
-    /// Killed at once.
-    BrutalKill,
-    /// Asked to stop, and killed if it has not ended in that time.
-    Timeout(Duration),
-    /// Asked to stop, without a time limit.
-    Infinity,
-}
-
-/// A supervisor in the tree.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SupervisorEntry {
-    /// Which children are restarted together.
-    pub strategy: Strategy,
-    /// The maximum number of restarts within the period.
-    pub intensity: u32,
-    /// The period.
-    pub period: Duration,
-    /// The maximum number of children (`[limits] children`).
-    pub max_children: u64,
-    /// Its children, in start order.
-    pub children: Vec<Child>,
-}
-
-impl Default for SupervisorEntry {
-    /// Returns one-for-one with three restarts in five seconds. (OTP's default of one restart is
-    /// too few for most trees.)
-    fn default() -> Self {
-        Self {
-            strategy: Strategy::default(),
-            intensity: 3,
-            period: Duration::from_secs(5),
-            max_children: Limits::default().children,
-            children: Vec::new(),
-        }
-    }
-}
-
-impl SupervisorEntry {
-    /// Returns its children that are processes, and those of the supervisors below.
-    pub fn processes(&self) -> Vec<&Process> {
-        let mut processes = Vec::new();
-        for child in &self.children {
-            match &child.work {
-                Work::Process(process) => processes.push(process),
-                Work::Supervisor(supervisor) => processes.extend(supervisor.processes()),
-            }
-        }
-        processes
-    }
-}
-
-/// One entry under `children`; with `count`, that many children.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Child {
-    /// The id as written. With `count` the ids of the children are derived from it: see
-    /// [`Child::instances`].
-    pub id: String,
-    /// When it is restarted.
-    pub restart: Restart,
-    /// How it is stopped.
-    pub shutdown: Shutdown,
-    /// What runs.
-    pub work: Work,
-}
-
-/// What a child runs.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Work {
-    /// A process of a module.
-    Process(Process),
-    /// A nested supervisor.
-    Supervisor(SupervisorEntry),
-}
-
-/// A child that is a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// A key of [`Manifest::modules`].
-    pub module: String,
-    /// How many of it run; by default one.
-    pub count: Option<u32>,
-    /// The registered name; with `count`, a pattern with `{n}`.
-    pub name: Option<String>,
-    /// The arguments as MessagePack; empty when there are none.
-    pub args: Vec<u8>,
-    /// Its limits.
-    pub limits: Limits,
-    /// Whether it may ask its supervisor, and those below that one, to start and stop children.
-    pub manages: bool,
-}
-
-/// One child of an entry: its id and its registered name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChildInstance {
-    /// Unique within the supervisor.
-    pub id: String,
-    /// Unique within the manifest.
-    pub name: Option<String>,
-}
-
-impl Child {
-    /// Returns the children of this entry: itself, or with `count = 3` `id-0`, `id-1` and `id-2`,
-    /// whose names have the number in place of `{n}`.
-    pub fn instances(&self) -> impl Iterator<Item = ChildInstance> {
-        let (count, name) = match &self.work {
-            Work::Process(process) => (process.count, process.name.as_deref()),
-            Work::Supervisor(_) => (None, None),
-        };
-        (0..count.unwrap_or(1)).map(move |n| match count {
-            None => ChildInstance {
-                id: self.id.clone(),
-                name: name.map(str::to_owned),
-            },
-            Some(_) => ChildInstance {
-                id: format!("{}-{n}", self.id),
-                name: name.map(|name| name.replace("{n}", &n.to_string())),
-            },
-        })
-    }
-}
 
 /// The text of the manifest, kept so that problems that are found after reading can be shown with
 /// their line.
@@ -501,73 +145,6 @@ impl Manifest {
         }
     }
 
-    /// Checks that the file of every module can be read, and that the folders that modules are
-    /// granted exist. Not part of reading, since a build may create them.
-    ///
-    /// # Errors
-    ///
-    /// All files and folders that are missing or unusable.
-    pub fn check_files(&self) -> Result<(), ManifestError> {
-        let mut problems = Problems::default();
-        for (name, module) in &self.modules {
-            let folders = module.limits.grants.folders.iter();
-            for folder in folders.filter(|folder| !folder.host.is_dir()) {
-                problems.add(
-                    Found::at(
-                        module.path_span.clone(),
-                        format!(
-                            "the folder that module `{name}` is granted as `{}` is {}",
-                            folder.guest,
-                            if folder.host.exists() {
-                                "no folder"
-                            } else {
-                                "not there"
-                            }
-                        ),
-                    )
-                    .label(format!("looked for {}", folder.host.display()))
-                    .help(match folder.host.exists() {
-                        true => "correct the path in `wasi.dirs`".to_owned(),
-                        false => format!(
-                            "`mkdir -p {}`, or correct the path in `wasi.dirs`",
-                            folder.host.display()
-                        ),
-                    }),
-                );
-            }
-            let Err(what) = usable(&module.path) else {
-                continue;
-            };
-            let full = std::path::absolute(&module.path).unwrap_or_else(|_| module.path.clone());
-            problems.add(
-                Found::at(
-                    module.path_span.clone(),
-                    format!("the file of module `{name}` {what}"),
-                )
-                .label(match &module.moved_by {
-                    None => format!("looked for {}", full.display()),
-                    Some(by) => {
-                        format!("looked for {}, where {by} has cargo put it", full.display())
-                    }
-                })
-                .help(match &module.build {
-                    Some(build) => format!(
-                        "`exuvia build` makes it, with `{}`; or correct the path: it is relative \
-                         to the manifest's folder, {}",
-                        build.command,
-                        shown_dir(&self.base_dir)
-                    ),
-                    None => format!(
-                        "build the module, or correct the path: it is relative to the manifest's \
-                         folder, {}",
-                        shown_dir(&self.base_dir)
-                    ),
-                }),
-            );
-        }
-        self.told(problems)
-    }
-
     /// Returns the build commands, each once, however many modules have it. They are ordered by the
     /// names of the modules.
     pub fn builds(&self) -> Vec<BuildStep> {
@@ -594,14 +171,6 @@ impl Manifest {
             }
         }
         steps
-    }
-
-    fn told(&self, problems: Problems) -> Result<(), ManifestError> {
-        if problems.is_empty() {
-            return Ok(());
-        }
-        let Source { file, text } = &self.source;
-        Err(ManifestError::new(file, text, problems))
     }
 
     /// Returns the folders that processes may write to.
@@ -654,41 +223,6 @@ impl Manifest {
         &self.memories
     }
 
-    /// Checks that every child may have as much memory as its module starts with, which is known
-    /// when the module has been loaded.
-    ///
-    /// # Errors
-    ///
-    /// All children that may have less.
-    pub fn check_memories(
-        &self,
-        begins_with: impl Fn(&str) -> Option<u64>,
-    ) -> Result<(), ManifestError> {
-        let mut problems = Problems::default();
-        for own in &self.memories {
-            let OwnMemory { child, module, .. } = own;
-            let Some(wanted) = begins_with(module).filter(|wanted| *wanted > own.memory) else {
-                continue;
-            };
-            problems.add(
-                Found::at(
-                    own.span.clone(),
-                    format!(
-                        "child `{child}` may have {} bytes of memory, but its module `{module}` \
-                         begins with {wanted}",
-                        own.memory
-                    ),
-                )
-                .label(format!("less than {}", value::shown_size(wanted)))
-                .help(format!(
-                    "write \"{}\" or more, or build the module with a smaller initial memory",
-                    value::shown_size(wanted)
-                )),
-            );
-        }
-        self.told(problems)
-    }
-
     /// Returns how many processes start with the node, without supervisors.
     pub fn process_count(&self) -> u64 {
         fn count(supervisor: &SupervisorEntry) -> u64 {
@@ -703,38 +237,6 @@ impl Manifest {
         }
         count(&self.supervisor)
     }
-}
-
-/// Checks that a module can be read from a path.
-///
-/// # Errors
-///
-/// What is wrong with the file, as the end of a sentence.
-pub fn usable(path: &Path) -> Result<(), String> {
-    let told = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    };
-    let kind = std::fs::metadata(path).map_err(told)?;
-    if kind.is_dir() {
-        return Err("is a folder".to_owned());
-    }
-    if !kind.is_file() {
-        return Err(files::NO_FILE.to_owned());
-    }
-    if kind.len() > MAX_MODULE_BYTES {
-        return Err(format!(
-            "has more than {MAX_MODULE_BYTES} bytes, which is the limit"
-        ));
-    }
-    files::open(path).map(drop).map_err(told)
-}
-
-fn shown_dir(dir: &Path) -> String {
-    let full = std::path::absolute(dir).or_else(|_| std::env::current_dir());
-    full.unwrap_or_else(|_| dir.to_path_buf())
-        .display()
-        .to_string()
 }
 
 fn read_file(path: &Path) -> Result<String, Found> {

@@ -18,9 +18,11 @@ use exuvia_abi::{Pid, Priority};
 use toml::de::DeValue;
 
 use crate::error::{Found, Problems};
-use crate::manifest::{
-    AppConfig, Build, Dev, Level, Limits, LogSettings, MAX_NAME_BYTES, MAX_NORMAL_SHARE, Manifest,
-    Module, NodeSettings, Source,
+use crate::manifest::Source;
+use crate::module::Dev;
+use crate::{
+    AppConfig, Build, Level, Limits, LogSettings, MAX_NAME_BYTES, MAX_NORMAL_SHARE, Manifest,
+    Module, NodeSettings,
 };
 use table::Value;
 use table::{At, Table, as_table, parse};

@@ -115,12 +115,12 @@ impl<'a, 'i> Table<'a, 'i> {
                 problems.add(Found::at(at.span, format!("`{key}` is empty")));
                 None
             }
-            length if length > crate::manifest::MAX_NAME_BYTES => {
+            length if length > crate::MAX_NAME_BYTES => {
                 problems.add(Found::at(
                     at.span,
                     format!(
                         "`{key}` has {length} bytes, more than {}",
-                        crate::manifest::MAX_NAME_BYTES
+                        crate::MAX_NAME_BYTES
                     ),
                 ));
                 None
@@ -322,10 +322,10 @@ pub(super) fn unknown_word<'a>(
 
 /// Parses a text; for invalid TOML the error has the parser's own message.
 pub(super) fn parse(text: &str) -> Result<Spanned<DeTable<'_>>, Found> {
-    if text.len() > crate::manifest::MAX_MANIFEST_BYTES {
+    if text.len() > crate::MAX_MANIFEST_BYTES {
         return Err(Found::nowhere(format!(
             "the manifest is larger than {}",
-            value::shown_size(crate::manifest::MAX_MANIFEST_BYTES as u64)
+            value::shown_size(crate::MAX_MANIFEST_BYTES as u64)
         )));
     }
     DeTable::parse(text).map_err(|error| {

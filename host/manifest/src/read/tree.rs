@@ -12,7 +12,7 @@ use super::table::{At, Table, as_table, unknown_word, wrong_type};
 use super::wasi::wasi;
 use super::{MILLION, limits, value};
 use crate::error::{Found, Problems};
-use crate::manifest::{
+use crate::{
     Child, Limits, MAX_CHILDREN, MAX_SUPERVISOR_DEPTH, Module, OwnMemory, Process, Restart,
     Shutdown, Strategy, SupervisorEntry, Work,
 };

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::table::{Table, Value, as_table, wrong_type};
 use crate::error::{Found, Problems};
-use crate::manifest::{Folder, Grants, MAX_GRANTS, Manifest};
+use crate::{Folder, Grants, MAX_GRANTS, Manifest};
 
 const ACCESS: [(&str, bool); 2] = [("read", false), ("write", true)];
 const STDIO: [(&str, bool); 2] = [("log", false), ("terminal", true)];
