@@ -54,6 +54,7 @@ use crate::frames::capacity::SystemCapacity;
 use crate::frames::frame::Frame;
 use crate::frames::pool::{EvictFrom, Pool, Stamp};
 use crate::frames::slots::{FrameLease, FrameSlots};
+use crate::guest::{FrameId, Location};
 use crate::host::Host;
 use crate::module::info::Artifact;
 use crate::module::stack_policy::Stack;
@@ -250,7 +251,7 @@ impl FrameTable {
         if !self.has_mappings(Stack::Fiber, self.limits.most_mappings) {
             return Ok(false);
         }
-        let done = lease.use_fibers()?;
+        let done = lease.use_fibers(&self.slots)?;
         if !done {
             let what = "there was no room for a guest's stack".to_owned();
             self.capacity.failed(&self.host.system.clock, what);
@@ -430,16 +431,47 @@ impl FrameTable {
             FrameError::Broken(format!("{} failed: {}", failed.stage, failed.reason))
         })?;
         self.metrics.frames_made.fetch_add(1, Ordering::Relaxed);
-        Ok(FrameLease::new(frame, reservation))
+        Ok(FrameLease::new(frame, reservation, &self.slots))
+    }
+
+    /// Takes the frame of a process out of the table. The caller runs the process or has claimed
+    /// it. Returns `None` if the frame is not there, which is a bug of the host.
+    #[inline]
+    pub(crate) fn lease(&self, id: FrameId) -> Option<FrameLease> {
+        self.slots.lease(id)
+    }
+
+    /// Puts the frame of a process back into the table. Returns where the process is now.
+    #[inline]
+    pub(crate) fn put_back(&self, lease: FrameLease, suspended: bool, waiting: bool) -> Location {
+        self.slots.put_back(lease, suspended, waiting)
     }
 
     /// Binds a process to its frame. The frame of a resident-only module is pinned, like
     /// that of a process that blocks.
-    pub(crate) fn bind(&self, lease: &mut FrameLease, slot: u32) {
+    pub(crate) fn bind(&self, lease: &FrameLease, slot: u32) {
         if !lease.frame.reusable {
-            lease.pin();
+            self.slots.pin(lease.slot_number());
         }
         self.slots.slot(lease.slot_number()).bind(slot);
+    }
+
+    /// Counts the frame among those that cannot be taken away from their processes.
+    pub(crate) fn pin(&self, id: FrameId) {
+        self.slots.pin(id.0);
+    }
+
+    /// Lets the frame be taken away from its process again, except the frame of a resident-only
+    /// module.
+    pub(crate) fn unpin(&self, lease: &FrameLease) {
+        if lease.frame.reusable {
+            self.slots.unpin(lease.slot_number());
+        }
+    }
+
+    /// Drops the frame of a process that was lost by a bug of the host.
+    pub(crate) fn drop_frame_of(&self, process: u32) {
+        self.slots.drop_frame_of(process);
     }
 
     /// Returns a frame to its pool, and discards its state.
@@ -451,7 +483,7 @@ impl FrameTable {
     }
 
     /// Returns a frame in base state to its pool.
-    pub(crate) fn give_back(&self, mut lease: FrameLease) {
+    pub(crate) fn give_back(&self, lease: FrameLease) {
         if !lease.frame.may_serve_another() {
             return;
         }
@@ -460,7 +492,7 @@ impl FrameTable {
             self.released.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        lease.unpin();
+        self.slots.unpin(lease.slot_number());
         self.slots.slot(lease.slot_number()).unbind();
         let pool = lease.pool().clone();
         pool.push(lease);
@@ -476,8 +508,9 @@ impl FrameTable {
         }
     }
 
-    /// Drops all free frames.
+    /// Drops all frames. No process may run or be used any more.
     pub(crate) fn clear(&self) {
+        self.slots.clear();
         let pools: Vec<Arc<Pool>> = self.pools.write().drain().map(|(_, pool)| pool).collect();
         for pool in pools {
             drop(pool.forget());

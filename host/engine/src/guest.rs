@@ -10,7 +10,6 @@ use exuvia_image::Image;
 use exuvia_process::{Body, Envelope, Members, Pid, Process, System};
 
 use crate::frames::pool::Stamp;
-use crate::frames::slots::FrameLease;
 use crate::module::info::Artifact;
 use crate::resources::wasi::{Wake, Wasi};
 use crate::upgrade::rollback::Probation;
@@ -98,7 +97,7 @@ impl Guest {
         let pages = match &self.location {
             Location::NotStarted | Location::Running => self.version.artifact.base_pages(),
             Location::Image { image, .. } => image.memory_pages(),
-            Location::Frame { frame, .. } => frame.frame.pages(),
+            Location::Frame { pages, .. } => *pages,
         };
         u64::from(pages) * crate::WASM_PAGE
     }
@@ -211,8 +210,9 @@ impl Guest {
             Location::Frame {
                 frame,
                 suspended: false,
+                reusable: true,
                 ..
-            } if frame.frame.reusable => Some(frame.slot_number()),
+            } => Some(frame.0),
             _ => None,
         }
     }
@@ -251,6 +251,20 @@ impl Guest {
         !self.is_suspended() || self.loops().is_some()
     }
 
+    /// Takes its location; until the next one is set, its state is in the hands of the caller.
+    #[inline]
+    pub(crate) fn take_location(&mut self) -> Location {
+        std::mem::replace(&mut self.location, Location::Running)
+    }
+
+    /// Sets its location. The one before must have been taken if it was a frame: the frame table
+    /// would keep that frame for ever.
+    #[inline]
+    pub(crate) fn set_location(&mut self, location: Location) {
+        debug_assert!(!self.has_frame(), "its frame has been taken");
+        self.location = location;
+    }
+
     /// Returns whether its state is in a frame.
     #[inline]
     pub(crate) fn has_frame(&self) -> bool {
@@ -279,6 +293,11 @@ pub enum Busy {
     Waits(&'static str),
 }
 
+/// The number of a frame's slot. The process that has it in its location is the only one that may
+/// take the frame out of the frame table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameId(pub(crate) u32);
+
 /// Where a process's guest state is.
 #[derive(Debug)]
 pub(crate) enum Location {
@@ -290,9 +309,13 @@ pub(crate) enum Location {
         waiting: bool,
         stamp: Option<Stamp>,
     },
-    /// In a frame, which the process keeps while it is busy.
+    /// In a frame, which the process keeps while it is busy. The frame table owns it.
     Frame {
-        frame: FrameLease,
+        frame: FrameId,
+        /// The size of its memory in Wasm pages.
+        pages: u32,
+        /// Whether the frame may serve another process.
+        reusable: bool,
         /// It is suspended in the middle of `run`.
         suspended: bool,
         /// `run` returned WAITING.

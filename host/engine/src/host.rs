@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use exuvia_code::CodeServer;
 use exuvia_process::{Envelope, Pid};
 
-use crate::frames::slots::FrameLease;
 use crate::guest::{Guest, GuestProcess, GuestSystem};
 use crate::module::info::Artifact;
 use crate::module::stack_policy::Stack;
@@ -45,11 +44,7 @@ impl std::fmt::Debug for dyn Services {
 pub(crate) trait FinishTurn: Send + Sync + std::fmt::Debug {
     /// Finishes the turn of a guest that waits on the stack of the thread that ran it. Runs on the
     /// thread that continues as the scheduler.
-    fn continue_after_block(
-        self: Arc<Self>,
-        process: Box<GuestProcess>,
-        lease: FrameLease,
-    ) -> TurnResult;
+    fn continue_after_block(self: Arc<Self>, process: Box<GuestProcess>) -> TurnResult;
 }
 
 impl Host {

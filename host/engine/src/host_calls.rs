@@ -177,7 +177,7 @@ fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result
     let stays = why == Pause::Yield && data.debt.congested.is_none() && data.slices < SLICES;
     data.slices += 1;
     let first = data.slices == 1;
-    let Some((process, slice)) = take_out(&mut caller, why)? else {
+    let Some((mut process, slice)) = take_out(&mut caller, why)? else {
         return Ok(());
     };
     if stays {
@@ -200,17 +200,17 @@ fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result
     };
     let Some(OnThisStack::Running(mut lease)) = blocked::take() else {
         caller.data_mut().process = Some(process);
-        return Err(wasmtime::Error::msg("the process has no seat"));
+        return Err(wasmtime::Error::msg("the process has no frame"));
     };
     let aside = BlockedGuest::new(spare.resume_handle());
     // Whatever happens here, no other thread waits for this guest in vain.
     let ending = Ending::new(aside.clone());
     lease.frame.block_in_place(aside.clone());
     let index = process.pid().slot();
-    spare.take_over(
-        index,
-        Box::new(move || turns.continue_after_block(process, lease)),
-    );
+    if let (Some(guest), Some(location)) = (process.guest(), lease.put_back_suspended()) {
+        guest.set_location(location);
+    }
+    spare.take_over(index, Box::new(move || turns.continue_after_block(process)));
     let process = loop {
         match aside.next_request() {
             blocked::BlockedRequest::Resume(process, lease) => {

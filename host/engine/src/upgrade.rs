@@ -32,14 +32,10 @@ pub(crate) enum Source {
 
 impl Source {
     /// Returns the location of a process that stays as it was.
-    fn back(self) -> Location {
+    fn back(self, frames: &FrameTable) -> Location {
         match self {
             Source::Image(image) => Location::image_at_rest(image),
-            Source::Frame(frame) => Location::Frame {
-                frame,
-                suspended: false,
-                waiting: false,
-            },
+            Source::Frame(lease) => frames.put_back(lease, false, false),
         }
     }
 }
@@ -146,17 +142,13 @@ impl Executor {
         let before = guest.version.hold();
         match crossed {
             Ok(Upgraded { path, state }) => {
-                guest.location = match state {
+                guest.set_location(match state {
                     Destination::Image(image) => Location::image_at_rest(image),
-                    Destination::Frame(mut frame) => {
-                        shared.frames.bind(&mut frame, pid.slot());
-                        Location::Frame {
-                            frame,
-                            suspended: false,
-                            waiting: false,
-                        }
+                    Destination::Frame(lease) => {
+                        shared.frames.bind(&lease, pid.slot());
+                        shared.frames.put_back(lease, false, false)
                     }
-                };
+                });
                 guest.probation = self.begin_probation(release, before, origin);
                 if path == UpgradePath::Migrated {
                     set_aside_files(guest);
@@ -164,11 +156,11 @@ impl Executor {
                 self.upgraded(guest, &crossing, path);
             }
             Err(UpgradeError::NoFrame) => {
-                guest.location = origin.back();
+                guest.set_location(origin.back(&shared.frames));
                 return Err(UpgradeError::NoFrame);
             }
             Err(_) if release.fresh => {
-                guest.location = Location::NotStarted;
+                guest.set_location(Location::NotStarted);
                 guest.has_run = false;
                 guest.probation = self.begin_probation(release, before, origin);
                 set_aside_files(guest);
@@ -177,7 +169,7 @@ impl Executor {
             }
             Err(error) => {
                 let text = error.to_string();
-                guest.location = origin.back();
+                guest.set_location(origin.back(&shared.frames));
                 guest.release = release.id;
                 guest.set_upgrade_failure(Some(&text));
                 guest.upgraded_in_background = false;
@@ -233,21 +225,24 @@ fn take_state(
     crossing: &Upgrade<'_>,
 ) -> Result<(Source, Option<Saved>), String> {
     let (old, new) = (&crossing.old.artifact, &crossing.new.artifact);
-    match std::mem::replace(&mut guest.location, Location::Running) {
+    match guest.take_location() {
         Location::Image { image, .. } => Ok((Source::Image(image), None)),
-        Location::Frame { mut frame, .. } if frame.frame.reusable => {
+        Location::Frame { frame, .. } => {
+            let mut lease = frames.lease(frame).ok_or("it is in no frame")?;
+            if !lease.frame.reusable {
+                return Ok((Source::Frame(lease), None));
+            }
             if old.reuses_image_in(new).is_ok() || !old.has_save {
-                let image = frame.frame.save(After::Reset);
-                frames.give_back(frame);
+                let image = lease.frame.save(After::Reset);
+                frames.give_back(lease);
                 return image.map(|image| (Source::Image(image), None));
             }
             // The state is in a frame already, where `save` can run.
-            let image = frame.frame.save(After::Keep);
-            let saved = frame.frame.call_save();
-            frames.retire(frame);
+            let image = lease.frame.save(After::Keep);
+            let saved = lease.frame.call_save();
+            frames.retire(lease);
             image.map(|image| (Source::Image(image), Some(saved)))
         }
-        Location::Frame { frame, .. } => Ok((Source::Frame(frame), None)),
         Location::NotStarted | Location::Running => Err("it is in no frame".into()),
     }
 }

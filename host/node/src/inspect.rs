@@ -237,10 +237,11 @@ impl Node {
     /// If there is no such process, or it does not reach the end of a turn.
     pub fn inspect(&self, pid: Pid) -> Result<(Inspection, Option<Vec<u8>>), TargetError> {
         let release = self.0.code.current();
+        let executor = self.0.executor.clone();
         let seen = self.look_at(pid, move |process| {
             let mut inspection = inspection(describe(process, &release), process);
             let copied = match process.guest() {
-                Some(guest) => guest.copy(),
+                Some(guest) => executor.copy(guest),
                 None => {
                     inspection.no_state = Some("it is a process of the host".into());
                     None

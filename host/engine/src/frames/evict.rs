@@ -8,7 +8,7 @@ use exuvia_image::After;
 use super::FrameTable;
 use crate::frames::pool::{EvictFrom, Pool};
 use crate::frames::slots::FrameLease;
-use crate::guest::Location;
+use crate::guest::{Guest, Location};
 use crate::timing::Timing;
 
 impl FrameTable {
@@ -100,21 +100,7 @@ impl FrameTable {
                     place.in_main_queue.store(true, Ordering::Relaxed);
                     return None;
                 }
-                let (lease, location) =
-                    match std::mem::replace(&mut guest.location, Location::Running) {
-                        Location::Frame {
-                            frame,
-                            suspended: false,
-                            waiting,
-                        } if frame.slot_number() == number
-                            && frame.pool().artifact == pool.artifact
-                            && frame.frame.may_serve_another() =>
-                        {
-                            take_image(frame, waiting)
-                        }
-                        other => (None, other),
-                    };
-                guest.location = location;
+                let lease = self.take_image(guest, pool, number);
                 guest.wait.trim();
                 if lease.is_some() {
                     metrics.page_outs.fetch_add(1, Ordering::Relaxed);
@@ -130,33 +116,45 @@ impl FrameTable {
     }
 }
 
+impl FrameTable {
+    /// Saves a process that is at rest in this frame slot, and returns its frame. If the process
+    /// is somewhere else or its state cannot be read, it stays as it is.
+    fn take_image(&self, guest: &mut Guest, pool: &Pool, number: u32) -> Option<FrameLease> {
+        let Location::Frame {
+            frame,
+            suspended: false,
+            waiting,
+            ..
+        } = guest.location
+        else {
+            return None;
+        };
+        if frame.0 != number {
+            return None;
+        }
+        let mut lease = self.lease(frame)?;
+        let may = lease.pool().artifact == pool.artifact && lease.frame.may_serve_another();
+        guest.take_location();
+        match may.then(|| lease.frame.save(After::Reset)) {
+            Some(Ok(image)) => {
+                guest.set_location(Location::Image {
+                    image,
+                    waiting,
+                    stamp: Some(pool.stamp()),
+                });
+                Some(lease)
+            }
+            _ => {
+                guest.set_location(self.put_back(lease, false, waiting));
+                None
+            }
+        }
+    }
+}
+
 /// Whether a process that has run since the pager's last check keeps its frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum EvictPolicy {
     Always,
     SecondChance,
-}
-
-/// Saves the process of a frame. Returns the frame without its process, and the process's
-/// new location. If its state cannot be read, the process stays in the frame.
-fn take_image(mut frame: FrameLease, waiting: bool) -> (Option<FrameLease>, Location) {
-    match frame.frame.save(After::Reset) {
-        Ok(image) => {
-            let stamp = Some(frame.pool().stamp());
-            let location = Location::Image {
-                image,
-                waiting,
-                stamp,
-            };
-            (Some(frame), location)
-        }
-        Err(_) => (
-            None,
-            Location::Frame {
-                frame,
-                suspended: false,
-                waiting,
-            },
-        ),
-    }
 }

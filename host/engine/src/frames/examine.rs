@@ -4,16 +4,47 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use exuvia_abi::Reason;
+use exuvia_image::{After, Image};
 use exuvia_process::ExitReason;
 
 use super::FrameTable;
 use crate::frames::frame::panic_text;
 use crate::frames::slots::FrameLease;
-use crate::guest::GuestProcess;
+use crate::guest::{Guest, GuestProcess, Location};
 use crate::module::info::Artifact;
 use crate::module::stack_policy::Stack;
 
 impl FrameTable {
+    /// Copies the state of a process at REST, or of a loop that waits with UPGRADE. The caller runs
+    /// the process or has claimed it. Returns `None` if the process has not started, is in the
+    /// middle of a handler, has returned WAITING, or is resident-only.
+    pub(crate) fn copy(&self, guest: &mut Guest) -> Option<Image> {
+        match &guest.location {
+            Location::Image {
+                image,
+                waiting: false,
+                ..
+            } => Some(image.clone()),
+            &Location::Frame {
+                frame,
+                reusable: true,
+                suspended,
+                waiting: false,
+                ..
+            } if !suspended || guest.loops() == Some(true) => {
+                let mut lease = self.lease(frame)?;
+                guest.take_location();
+                let image = match suspended {
+                    true => lease.frame.copy(),
+                    false => lease.frame.save(After::Keep).ok(),
+                };
+                guest.set_location(self.put_back(lease, suspended, false));
+                image
+            }
+            _ => None,
+        }
+    }
+
     /// Returns whether a frame's guest runs on a fiber although its version runs on
     /// threads' stacks now. Such a frame is replaced: its store keeps its asynchronous
     /// functions.

@@ -1,22 +1,30 @@
-//! Frame slots: how many frames there may be, and which process is in each.
+//! Frame slots: how many frames there may be, which process is in each, and the frame itself while
+//! no code works with it.
 //!
-//! A frame has a slot until it is dropped. Its [`SlotReservation`] names the slot and frees
+//! A process record has the number of its frame ([`FrameId`]). Code that works with the frame has a
+//! [`FrameLease`]: it is taken out of the slot ([`FrameSlots::lease`]) and put back
+//! ([`FrameSlots::put_back`]) with one atomic swap each. The run state of the process decides which
+//! thread may do so; the swap only hands the frame over.
+//!
+//! A frame has its slot until it is dropped. Its [`SlotReservation`] names the slot and frees
 //! it when the frame is dropped, be it because the frame is not needed any more or by a
-//! panic that unwinds over it. So a slot is never lost with its frame.
+//! panic that unwinds over the lease. So a slot is never lost with its frame.
 //!
 //! Lock order: a pool's lists are the innermost lock; `vacant` and a slot's `extent` are
 //! taken alone.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
+use crossbeam_utils::atomic::AtomicCell;
 use exuvia_image::{Extent, PageMap};
 use parking_lot::Mutex;
 
 use crate::frames::frame::Frame;
 use crate::frames::pool::Pool;
 use crate::frames::{Census, Waiters};
+use crate::guest::{FrameId, Location};
 use crate::host::Host;
 use crate::module::stack_policy::Stack;
 
@@ -24,8 +32,9 @@ use crate::module::stack_policy::Stack;
 const NO_PROCESS: u32 = u32::MAX;
 
 /// A frame slot: how the pager finds the process in a frame.
-#[derive(Debug)]
 pub(crate) struct FrameSlot {
+    /// The frame of the process that is bound to the slot, while no code works with it.
+    frame: AtomicCell<Option<Box<LeasedFrame>>>,
     occupant: AtomicU32,
     /// The version of the frame, 0 while there is none: artifacts are numbered from 1.
     /// Changed under the lock of that version's pool, like `listed`.
@@ -44,6 +53,14 @@ pub(crate) struct FrameSlot {
     bytes: AtomicU64,
     /// Where the frame's memory is, while there is a frame.
     extent: Mutex<Option<Arc<Extent>>>,
+}
+
+impl std::fmt::Debug for FrameSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrameSlot")
+            .field("occupant", &self.occupant())
+            .finish_non_exhaustive()
+    }
 }
 
 impl FrameSlot {
@@ -95,6 +112,7 @@ impl FrameSlots {
         FrameSlots {
             all: (0..count)
                 .map(|_| FrameSlot {
+                    frame: AtomicCell::new(None),
                     occupant: AtomicU32::new(NO_PROCESS),
                     artifact: AtomicU64::new(0),
                     listed: AtomicBool::new(false),
@@ -120,6 +138,62 @@ impl FrameSlots {
 
     pub(crate) fn slot(&self, number: u32) -> &FrameSlot {
         &self.all[number as usize]
+    }
+
+    /// Takes the frame out of its slot. The caller runs its process or has claimed it. Returns
+    /// `None` if the frame is not there, which is a bug of the host.
+    #[inline]
+    pub(crate) fn lease(&self, id: FrameId) -> Option<FrameLease> {
+        self.slot(id.0).frame.take().map(FrameLease)
+    }
+
+    /// Puts a frame back into its slot. Returns where its process is now.
+    #[inline]
+    pub(crate) fn put_back(&self, lease: FrameLease, suspended: bool, waiting: bool) -> Location {
+        let number = lease.slot_number();
+        let location = Location::Frame {
+            frame: FrameId(number),
+            pages: lease.frame.pages(),
+            reusable: lease.frame.reusable,
+            suspended,
+            waiting,
+        };
+        let before = self.slot(number).frame.swap(Some(lease.0));
+        debug_assert!(before.is_none(), "a slot has one frame");
+        location
+    }
+
+    /// Drops the frame of a process that was lost by a bug of the host.
+    pub(crate) fn drop_frame_of(&self, process: u32) {
+        for place in &self.all {
+            if place.occupant() == Some(process) {
+                drop(place.frame.take());
+            }
+        }
+    }
+
+    /// Drops all frames that are in their slots.
+    pub(crate) fn clear(&self) {
+        self.all.iter().for_each(|place| drop(place.frame.take()));
+    }
+
+    /// Counts the frame of a slot, once, among those that cannot be taken away from their
+    /// processes. The caller has the frame or runs its process.
+    pub(crate) fn pin(&self, number: u32) {
+        let place = self.slot(number);
+        if !place.is_pinned() {
+            place.pinned.store(true, Ordering::Relaxed);
+            self.host.blocking.pin();
+        }
+    }
+
+    /// Lets the frame of a slot be taken away from its process again.
+    pub(crate) fn unpin(&self, number: u32) {
+        let place = self.slot(number);
+        if place.is_pinned() {
+            place.pinned.store(false, Ordering::Relaxed);
+            self.host.blocking.unpin();
+        }
     }
 
     /// Returns the number of live frames.
@@ -184,8 +258,7 @@ impl FrameSlots {
         Some(SlotReservation {
             number,
             pool: pool.clone(),
-            places: self.clone(),
-            pinned: false,
+            slots: Arc::downgrade(self),
             mappings,
         })
     }
@@ -196,9 +269,8 @@ impl FrameSlots {
 pub(crate) struct SlotReservation {
     number: u32,
     pool: Arc<Pool>,
-    places: Arc<FrameSlots>,
-    /// Whether it counts as a frame that cannot be taken away from its process.
-    pinned: bool,
+    /// Weak, because the slots own frames.
+    slots: Weak<FrameSlots>,
     /// Its share of the mappings of all frames.
     mappings: usize,
 }
@@ -208,9 +280,9 @@ const MOST_MAPPINGS: usize = Stack::Fiber.mappings();
 
 impl SlotReservation {
     /// Records the stack that the frame's guest runs on.
-    fn set_stack(&mut self, stack: Stack) {
+    fn set_stack(&mut self, stack: Stack, census: &Census) {
         let mappings = stack.mappings();
-        let all = &self.places.census.mappings;
+        let all = &census.mappings;
         all.fetch_add(mappings, Ordering::Relaxed);
         all.fetch_sub(self.mappings, Ordering::Relaxed);
         self.mappings = mappings;
@@ -219,24 +291,25 @@ impl SlotReservation {
 
 impl Drop for SlotReservation {
     fn drop(&mut self) {
-        let place = self.places.slot(self.number);
-        if self.pinned {
-            place.pinned.store(false, Ordering::Relaxed);
-            self.places.host.blocking.unpin();
-        }
+        let Some(slots) = self.slots.upgrade() else {
+            return;
+        };
+        let place = slots.slot(self.number);
+        slots.unpin(self.number);
         *place.extent.lock() = None;
-        self.places.note(self.number, 0);
+        slots.note(self.number, 0);
         place.unbind();
-        self.pool.left(self.number, self.places.all());
-        self.places.census.live.fetch_sub(1, Ordering::Relaxed);
-        let mappings = &self.places.census.mappings;
+        self.pool.left(self.number, slots.all());
+        slots.census.live.fetch_sub(1, Ordering::Relaxed);
+        let mappings = &slots.census.mappings;
         mappings.fetch_sub(self.mappings, Ordering::Relaxed);
-        self.places.vacant.lock().push(self.number);
-        self.places.waiters.call();
+        slots.vacant.lock().push(self.number);
+        slots.waiters.call();
     }
 }
 
-/// A frame with its slot, in one box so that it fits into a process record.
+/// The right to use a frame. It is given up by [`FrameSlots::put_back`] or to a pool; dropped, it
+/// drops the frame and frees the slot.
 #[derive(Debug)]
 pub(crate) struct FrameLease(Box<LeasedFrame>);
 
@@ -262,19 +335,25 @@ impl DerefMut for FrameLease {
 }
 
 impl FrameLease {
-    pub(crate) fn new(frame: Frame, mut reservation: SlotReservation) -> FrameLease {
-        reservation.set_stack(frame.stack());
-        let place = reservation.places.slot(reservation.number);
+    /// Makes the lease of a new frame.
+    pub(crate) fn new(
+        frame: Frame,
+        mut reservation: SlotReservation,
+        slots: &FrameSlots,
+    ) -> FrameLease {
+        reservation.set_stack(frame.stack(), &slots.census);
+        let place = slots.slot(reservation.number);
         *place.extent.lock() = Some(frame.extent.clone());
-        reservation.places.note(reservation.number, frame.written());
+        slots.note(reservation.number, frame.written());
         FrameLease(Box::new(LeasedFrame { frame, reservation }))
     }
 
     /// Moves its guest to fibers for good. Returns `Ok(false)` if the system has no memory
     /// or mappings for a stack.
-    pub(crate) fn use_fibers(&mut self) -> Result<bool, String> {
+    pub(crate) fn use_fibers(&mut self, slots: &FrameSlots) -> Result<bool, String> {
         let done = self.frame.use_fibers()?;
-        self.0.reservation.set_stack(self.0.frame.stack());
+        let stack = self.frame.stack();
+        self.reservation.set_stack(stack, &slots.census);
         Ok(done)
     }
 
@@ -288,22 +367,10 @@ impl FrameLease {
         &self.reservation.pool
     }
 
-    /// Counts it, once, among the frames that cannot be taken away from their processes.
-    pub(crate) fn pin(&mut self) {
-        if !std::mem::replace(&mut self.reservation.pinned, true) {
-            let place = self.reservation.places.slot(self.slot_number());
-            place.pinned.store(true, Ordering::Relaxed);
-            self.reservation.places.host.blocking.pin();
-        }
-    }
-
-    /// Lets the frame be taken away from its process again, except the frame of a
-    /// resident-only module.
-    pub(crate) fn unpin(&mut self) {
-        if self.frame.reusable && std::mem::replace(&mut self.reservation.pinned, false) {
-            let place = self.reservation.places.slot(self.slot_number());
-            place.pinned.store(false, Ordering::Relaxed);
-            self.reservation.places.host.blocking.unpin();
-        }
+    /// Puts the frame of a guest that is suspended back into its slot, for code that does not have
+    /// the frame table. Returns where its process is now, or `None` if there is no table any more.
+    pub(crate) fn put_back_suspended(self) -> Option<Location> {
+        let slots = self.reservation.slots.upgrade()?;
+        Some(slots.put_back(self, true, false))
     }
 }

@@ -10,7 +10,7 @@ use exuvia_process::{
 
 use super::*;
 use crate::executor::Executor;
-use crate::guest::Location;
+use crate::guest::{FrameId, Location};
 use crate::loader::{Engine, EngineConfig};
 use crate::observer::Observer;
 use crate::suspend::thread::{SpareThread, Threads, TurnResult};
@@ -174,13 +174,27 @@ fn a_dropped_frame_frees_its_slot() {
     let shared = &node.executor.0;
     for _ in 0..20 {
         let lease = shared.frames.acquire(&node.old.artifact, 3, None);
-        let mut lease = lease.unwrap();
-        lease.pin();
+        let lease = lease.unwrap();
+        shared.frames.pin(FrameId(lease.slot_number()));
         let counts = node.executor.frames();
         assert_eq!((counts.live, counts.blocked), (1, 1));
         drop(lease);
         node.none_is_lost(0);
     }
+}
+
+/// A record has only the number of its frame, so a record that is lost does not drop its frame.
+#[test]
+fn the_frame_of_a_lost_process_frees_its_slot() {
+    let node = node();
+    let pid = node.spawn();
+    node.ask(pid);
+    let state = &node.executor.0;
+    let slot = state.host.system.table.slot(pid.slot()).unwrap();
+    drop(slot.take_process());
+    assert_eq!(node.executor.frames().live, 1);
+    state.frames.drop_frame_of(pid.slot());
+    node.none_is_lost(0);
 }
 
 /// The mappings of this operating system process, which runs only this test.

@@ -36,17 +36,24 @@ impl Executor {
         };
         // The common case first: a process that gets a message usually got one a moment ago
         // and still has its frame.
-        if let Location::Frame { suspended, .. } = guest.location
-            && let Location::Frame { frame, waiting, .. } =
-                std::mem::replace(&mut guest.location, Location::Running)
+        if let Location::Frame {
+            frame,
+            suspended,
+            waiting,
+            ..
+        } = guest.location
         {
-            if suspended || frame.frame.stack() == shared.host.stack_of(&guest.version.artifact) {
+            guest.take_location();
+            let Some(lease) = shared.frames.lease(frame) else {
+                return Err(AcquireError::Broken(ExitReason::new(Reason::INTERNAL)));
+            };
+            if suspended || lease.frame.stack() == shared.host.stack_of(&guest.version.artifact) {
                 shared.frames.metrics.hits.add();
-                return Ok(frame);
+                return Ok(lease);
             }
-            if let Some(frame) = self.change_stack(guest, frame, waiting)? {
+            if let Some(lease) = self.change_stack(guest, lease, waiting)? {
                 shared.frames.metrics.hits.add();
-                return Ok(frame);
+                return Ok(lease);
             }
         }
         let grants = process.limits().grants.clone();
@@ -75,10 +82,10 @@ impl Executor {
                     )),
                 })
         };
-        match std::mem::replace(&mut guest.location, Location::Running) {
+        match guest.take_location() {
             Location::NotStarted => {
                 let mut lease = acquire(artifact.base_pages(), None)
-                    .inspect_err(|_| guest.location = Location::NotStarted)?;
+                    .inspect_err(|_| guest.set_location(Location::NotStarted))?;
                 if let Err(reason) = lease.frame.initialize(artifact, module, &grants) {
                     shared.frames.retire(lease);
                     return Err(AcquireError::Broken(ExitReason::with(
@@ -86,7 +93,7 @@ impl Executor {
                         format!("initialization failed: {reason}").as_bytes(),
                     )));
                 }
-                shared.frames.bind(&mut lease, slot);
+                shared.frames.bind(&lease, slot);
                 Ok(lease)
             }
             Location::Image {
@@ -103,16 +110,16 @@ impl Executor {
                             format!("it could not be paged in: {reason}").as_bytes(),
                         )));
                     }
-                    shared.frames.bind(&mut lease, slot);
+                    shared.frames.bind(&lease, slot);
                     metrics.page_in_time.end(began, clock);
                     Ok(lease)
                 }
                 (_, Err(none)) => {
-                    guest.location = Location::Image {
+                    guest.set_location(Location::Image {
                         image,
                         waiting,
                         stamp,
-                    };
+                    });
                     Err(none)
                 }
             },
@@ -139,22 +146,18 @@ impl Executor {
             Stack::Thread => {
                 let shared = &self.0;
                 if !(shared.frames.use_fibers(&mut lease)).map_err(broken)? {
-                    guest.location = Location::Frame {
-                        frame: lease,
-                        suspended: false,
-                        waiting,
-                    };
+                    guest.set_location(shared.frames.put_back(lease, false, waiting));
                     return Err(AcquireError::NoFrame);
                 }
             }
-            // Such a store keeps its asynchronous functions; see `Shared::is_outdated`.
+            // Such a store keeps its asynchronous functions; see `FrameTable::is_outdated`.
             Stack::Fiber if lease.frame.reusable => {
                 let image = lease.frame.save(After::Keep).map_err(broken)?;
-                guest.location = Location::Image {
+                guest.set_location(Location::Image {
                     image,
                     waiting,
                     stamp: Some(lease.pool().stamp()),
-                };
+                });
                 return Ok(None);
             }
             Stack::Fiber => {}

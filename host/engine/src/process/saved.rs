@@ -2,10 +2,10 @@
 //! `save` runs on a copy, so the process does not notice.
 
 use exuvia_code::VersionRef;
-use exuvia_image::{After, Image};
+use exuvia_image::Image;
 
 use crate::executor::Executor;
-use crate::guest::{Guest, Location};
+use crate::guest::Guest;
 use crate::module::info::Artifact;
 use crate::upgrade::migrate::save;
 
@@ -25,39 +25,19 @@ pub struct Saved {
 pub struct Copied {
     /// Held, since the process may exit meanwhile.
     version: VersionRef<Artifact>,
-    pub(crate) image: Image,
-}
-
-impl Guest {
-    /// Copies the state of a process at REST, or of a loop that waits with UPGRADE. Returns `None`
-    /// if the process has not started, is in the middle of a handler, has returned WAITING, or is
-    /// resident-only.
-    pub fn copy(&mut self) -> Option<Copied> {
-        let loops = self.loops();
-        let image = match &mut self.location {
-            Location::Image {
-                image,
-                waiting: false,
-                ..
-            } => Some(image.clone()),
-            Location::Frame {
-                frame,
-                suspended: false,
-                waiting: false,
-            } if frame.frame.reusable => frame.frame.save(After::Keep).ok(),
-            Location::Frame {
-                frame,
-                suspended: true,
-                ..
-            } if loops == Some(true) && frame.frame.reusable => frame.frame.copy(),
-            _ => None,
-        }?;
-        let version = self.version.hold();
-        Some(Copied { version, image })
-    }
+    image: Image,
 }
 
 impl Executor {
+    /// Copies the state of a process at REST, or of a loop that waits with UPGRADE. Returns `None`
+    /// if the process has not started, is in the middle of a handler, has returned WAITING, or is
+    /// resident-only.
+    pub fn copy(&self, guest: &mut Guest) -> Option<Copied> {
+        let image = self.0.frames.copy(guest)?;
+        let version = guest.version.hold();
+        Some(Copied { version, image })
+    }
+
     /// Runs `save` on a copy.
     ///
     /// # Errors

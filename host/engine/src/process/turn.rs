@@ -45,7 +45,7 @@ impl Executor {
             };
             self.abort_transaction(&mut process);
             if let Some(guest) = process.guest() {
-                guest.location = Location::Running;
+                guest.take_location();
             }
         }
         self.0.frames.clear();
@@ -74,6 +74,7 @@ impl Executor {
         let Some(process) = cell else {
             // The process was lost in a panic; its slot must not remain taken.
             tracing::error!(?pid, "a process was lost; this is a bug of the host");
+            self.0.frames.drop_frame_of(index);
             if let Some(pid) = pid {
                 system.abandon(pid);
             }
@@ -178,15 +179,14 @@ impl Executor {
             shared.host.system.timers.cancel(pid, timer);
         }
         if let Location::Frame {
-            mut frame,
-            suspended,
-            ..
-        } = std::mem::replace(&mut guest.location, Location::Running)
+            frame, suspended, ..
+        } = guest.take_location()
+            && let Some(mut lease) = shared.frames.lease(frame)
         {
             if suspended {
-                frame.frame.cancel();
+                lease.frame.cancel();
             }
-            shared.frames.retire(frame);
+            shared.frames.retire(lease);
         }
     }
 
@@ -343,7 +343,7 @@ impl Executor {
         if let Some(guest) = process.guest() {
             guest.has_run = true;
             if suspended {
-                lease.unpin();
+                shared.frames.unpin(&lease);
             } else if let Some(probation) = &mut guest.probation {
                 // The state before the message: it is restored if new code fails.
                 if probation.state.is_none() && lease.frame.reusable {
@@ -362,7 +362,12 @@ impl Executor {
         let process = cell.insert(process);
         match outcome {
             Outcome::Returned { result, taken } => self.returned(process, lease, result, taken),
-            Outcome::Suspended => AfterEntry::Stop(self.suspended(process, lease)),
+            Outcome::Suspended => {
+                if let Some(guest) = process.guest() {
+                    guest.set_location(shared.frames.put_back(lease, true, false));
+                }
+                AfterEntry::Stop(self.suspended(process))
+            }
             // An exit that a signal causes in the middle is not the release's fault.
             Outcome::Ended(reason) => {
                 shared.frames.retire(lease);
@@ -429,11 +434,7 @@ impl Executor {
             }
         };
         if let Some(guest) = process.guest() {
-            guest.location = Location::Frame {
-                frame: lease,
-                suspended: false,
-                waiting,
-            };
+            guest.set_location(shared.frames.put_back(lease, false, waiting));
             if let Some(probation) = &mut guest.probation {
                 // An entry without visible effects may be undone together with the next one.
                 let unseen = probation
@@ -471,7 +472,8 @@ impl Executor {
         AfterEntry::Continue
     }
 
-    fn suspended(&self, process: &mut GuestProcess, mut lease: FrameLease) -> Turn {
+    /// Ends the turn of a process whose guest has been suspended in its frame.
+    fn suspended(&self, process: &mut GuestProcess) -> Turn {
         let shared = &self.0;
         let (mut preempted, mut to) = (false, None);
         if let Some(guest) = process.guest() {
@@ -479,14 +481,12 @@ impl Executor {
             preempted = guest.is_preempted();
             to = guest.waits_for_capacity_of();
             // A wait for a congested receiver is brief: the frame is not pinned for it.
-            if !preempted && to.is_none() {
-                lease.pin();
+            if !preempted
+                && to.is_none()
+                && let Location::Frame { frame, .. } = guest.location
+            {
+                shared.frames.pin(frame);
             }
-            guest.location = Location::Frame {
-                frame: lease,
-                suspended: true,
-                waiting: false,
-            };
         }
         if preempted || to.is_some_and(|to| !process.wait_for_capacity(&shared.host.system, to)) {
             return Turn::Again;
@@ -503,17 +503,13 @@ impl Executor {
 }
 
 impl FinishTurn for ExecutorState {
-    fn continue_after_block(
-        self: Arc<Self>,
-        mut process: Box<GuestProcess>,
-        lease: FrameLease,
-    ) -> TurnResult {
+    fn continue_after_block(self: Arc<Self>, mut process: Box<GuestProcess>) -> TurnResult {
         let executor = Executor(self);
         let system = executor.0.host.system.clone();
         let Some(slot) = system.table.slot(process.pid().slot()) else {
             return TurnResult::Idle;
         };
-        let turn = catch_unwind(AssertUnwindSafe(|| executor.suspended(&mut process, lease)));
+        let turn = catch_unwind(AssertUnwindSafe(|| executor.suspended(&mut process)));
         let turn = turn.unwrap_or_else(failed);
         executor.leave(slot, process, turn)
     }

@@ -103,11 +103,13 @@ impl Executor {
         if let Some(guest) = process.guest()
             && let Some(probation) = &mut guest.probation
         {
+            probation.failed = Some(reason);
             match probation.state.take() {
-                Some(RollbackTarget::New(image)) => guest.location = Location::image_at_rest(image),
+                Some(RollbackTarget::New(image)) => {
+                    guest.set_location(Location::image_at_rest(image));
+                }
                 old => probation.state = old,
             }
-            probation.failed = Some(reason);
         }
         let entered = self.roll_back(process, false);
         if matches!(entered, AfterEntry::NoFrame)
@@ -144,13 +146,13 @@ impl Executor {
         let reason = reason.unwrap_or_else(|| ExitReason::new(Reason::INTERNAL));
         let state = match probation.state.take() {
             Some(RollbackTarget::Old(image)) => Ok((image, false)),
-            _ => match std::mem::replace(&mut guest.location, Location::Running) {
+            _ => match guest.take_location() {
                 Location::Image { image, .. } => {
                     let (new, old) = (guest.version.version().clone(), probation.before.version());
                     match migrate::upgrade_image(&shared.frames, &new, old, (&image, &grants), None)
                     {
                         Err(UpgradeError::NoFrame) => {
-                            guest.location = Location::image_at_rest(image);
+                            guest.set_location(Location::image_at_rest(image));
                             probation.failed = Some(reason);
                             guest.probation = Some(probation);
                             return AfterEntry::NoFrame;
@@ -163,7 +165,12 @@ impl Executor {
                         }
                     }
                 }
-                _ => Err("its state before the message is not known".into()),
+                location => {
+                    if let Location::Frame { frame, .. } = location {
+                        drop(shared.frames.lease(frame));
+                    }
+                    Err("its state before the message is not known".into())
+                }
             },
         };
         match state {
@@ -206,7 +213,7 @@ impl Executor {
         } else if let Some(files) = probation.files {
             files.come_back(guest);
         }
-        guest.location = Location::image_at_rest(image);
+        guest.set_location(Location::image_at_rest(image));
         guest.release = probation.release;
         guest.set_reverted(probation.release, &reason.to_string());
         guest.wait.take();

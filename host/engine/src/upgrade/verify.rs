@@ -155,11 +155,14 @@ const SMALL: usize = 64 << 10;
 /// Moves a process that will be upgraded out of its frame. This is better done now than while the
 /// process is paused for the upgrade, when other frames are cold.
 fn page_out(frames: &FrameTable, guest: &mut Guest, location: Location) {
-    if let Location::Frame { frame, .. } = std::mem::replace(&mut guest.location, location) {
-        frames.retire(frame);
+    if let Location::Frame { frame, .. } = guest.take_location()
+        && let Some(lease) = frames.lease(frame)
+    {
+        frames.retire(lease);
         guest.wait.trim();
         frames.metrics.page_outs.fetch_add(1, Ordering::Relaxed);
     }
+    guest.set_location(location);
 }
 
 fn look(
@@ -179,19 +182,17 @@ fn look(
     }
     let old = guest.version.hold();
     let resident = matches!(guest.location, Location::Frame { .. });
-    let image = guest.copy().map(|copied| copied.image);
+    let image = frames.copy(guest);
     if let (
         Some(image),
         Location::Frame {
-            frame,
-            suspended: false,
-            ..
+            suspended: false, ..
         },
     ) = (&image, &guest.location)
         && in_time
         && image.len() <= SMALL
     {
-        let stamp = Some(frame.pool().stamp());
+        let stamp = Some(frames.pool(guest.version.artifact.id).stamp());
         let location = Location::Image {
             image: image.clone(),
             waiting: false,
