@@ -141,8 +141,13 @@ impl Artifacts {
     }
 
     /// Sets the modules whose files are not read. A change of such a file is found when its
-    /// module is not among them any more.
+    /// module is not among them any more, even if the file has the bytes that were kept of it.
     pub(super) fn leave_alone(&mut self, unbuilt: HashSet<String>) {
+        for name in &unbuilt {
+            if self.pending.remove(name).is_some() {
+                self.seen.remove(name);
+            }
+        }
         self.unbuilt = unbuilt;
     }
 
@@ -339,11 +344,7 @@ impl Artifacts {
                 ScanResult::Nothing
             };
         }
-        let unbuilt = &self.unbuilt;
-        let ready = self
-            .pending
-            .extract_if(.., |name, _| !unbuilt.contains(name));
-        changed.extend(ready.map(|(_, module)| module));
+        changed.extend(std::mem::take(&mut self.pending).into_values());
         if self.stopper.is_stopped() {
             return ScanResult::Nothing;
         }

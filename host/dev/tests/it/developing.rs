@@ -379,6 +379,57 @@ fn modules_that_wait_for_a_rejected_one_are_not_swapped_in_while_their_build_fai
     assert_eq!((it.answer("one"), it.answer("two")), (2, 2));
 }
 
+/// Two modules, each with a command of its own that reads `src/plan`: it has the name of a file for
+/// each of them, and a name of no file makes its build fail.
+fn planned() -> String {
+    let module = |name: &str, line: u32| {
+        format!(
+            "[modules.{name}]\npath = \"out/{name}.wat\"\nbuild = \"cp made/$(sed -n {line}p src/plan).wat out/{name}.wat\"\n\
+             sources = [\"src\"]\n"
+        )
+    };
+    format!(
+        "[app]\nname = \"developed\"\n{}{}{}{}",
+        module("one", 1),
+        module("two", 2),
+        child("one", "one"),
+        child("two", "two"),
+    )
+}
+
+#[test]
+fn a_module_of_a_refused_swap_is_swapped_in_when_its_build_succeeds_again_with_the_same_bytes() {
+    let mut it = developed_in(&planned(), &WatchLimits::default(), |folder| {
+        fs::create_dir(folder.join("made")).unwrap();
+        for (name, text) in [
+            ("1", answers(1)),
+            ("2", answers(2)),
+            ("bad", "(module)".into()),
+        ] {
+            fs::write(folder.join(format!("made/{name}.wat")), text).unwrap();
+        }
+        fs::write(folder.join("src/plan"), "1\n1\n").unwrap();
+        fs::write(folder.join("builds.log"), "").unwrap();
+    });
+    it.save_aside("src/plan", "2\nbad\n");
+    it.wait("a refusal", |event| match event {
+        Seen::Node(Event::Refused { .. }) => Some(()),
+        Seen::Node(Event::Swap(report)) => panic!("swapped: {report}"),
+        _ => None,
+    });
+    it.save_aside("src/plan", "none\nbad\n");
+    it.wait("a failed build", |event| {
+        matches!(event, Seen::Dev(DevEvent::BuildFailed { .. })).then_some(())
+    });
+    it.save_aside("src/plan", "2\nbad\n");
+    let swapped = it.wait("a swap", |event| match event {
+        Seen::Node(Event::Swap(report)) => Some(report.clone()),
+        _ => None,
+    });
+    assert_eq!(swapped.modules.len(), 1);
+    assert_eq!(it.answer("one"), 2);
+}
+
 #[test]
 fn a_module_is_watched_again_when_its_failing_build_leaves_the_manifest() {
     let mut it = developed_with(&shared());
