@@ -449,7 +449,7 @@ impl Printer<'_> {
 
 /// Describes what is watched, and how.
 pub(crate) fn watching(what: &str, watcher: &Watcher) -> String {
-    match watcher.is_polling() {
+    match watcher.polling_reason() {
         None => what.to_owned(),
         Some(_) => format!("{what} by looking at them"),
     }

@@ -7,10 +7,16 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod build_watcher;
 mod event;
 mod live;
-mod watch;
+mod module_files;
+mod rebuilder;
+mod sources;
+mod stamp;
+mod watcher;
 
 pub use build::{BuildError, Built, KEPT_OUTPUT, Show, Stopper, build};
+pub use build_watcher::BuildWatcher;
 pub use event::Event;
-pub use watch::{BuildWatcher, WatchLimits, Watcher};
+pub use watcher::{WatchLimits, Watcher};

@@ -5,7 +5,9 @@
     reason = "a test waits for a condition with a deadline of the system's clock"
 )]
 
+mod developed;
 mod developing;
+mod editing;
 #[path = "../../../node/tests/it/guests.rs"]
 #[allow(dead_code, reason = "the node's tests use the rest")]
 mod guests;

@@ -486,7 +486,7 @@ fn without_watches_files_are_polled() {
             _ => None,
         });
         assert!(help.contains(setting), "{help}");
-        assert!(it.watcher.as_ref().unwrap().is_polling().is_some());
+        assert!(it.watcher.as_ref().unwrap().polling_reason().is_some());
         for answer in 2..4 {
             it.next_is("one", answer);
         }
@@ -500,7 +500,7 @@ fn a_file_system_that_hangs_does_not_delay_the_stop() {
     let (asks, asked) = std::sync::mpsc::channel();
     let waits = answers.clone();
     let mut it = watched_within(&WatchLimits {
-        before_look: Some(Arc::new(move || {
+        before_scan: Some(Arc::new(move || {
             let _ = asks.send(());
             drop(waits.lock());
         })),

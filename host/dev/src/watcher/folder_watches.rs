@@ -20,7 +20,7 @@ pub struct WatchLimits {
     pub notifications: bool,
     /// Called before each scan, to simulate a file system that does not respond.
     #[doc(hidden)]
-    pub before_look: Option<Arc<dyn Fn() + Send + Sync>>,
+    pub before_scan: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl Default for WatchLimits {
@@ -28,7 +28,7 @@ impl Default for WatchLimits {
         WatchLimits {
             watches: usize::MAX,
             notifications: true,
-            before_look: None,
+            before_scan: None,
         }
     }
 }
@@ -51,24 +51,24 @@ pub(super) struct FolderWatches {
     /// The watched folders, each with its device and inode.
     watched: HashMap<PathBuf, (u64, u64)>,
     /// Why the system reports only some folders or none; `None`: it reports all.
-    blind: Option<WatchesUnavailable>,
+    missing: Option<MissingWatches>,
 }
 
 /// Why changes may not be reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct WatchesUnavailable {
-    pub(super) why: String,
-    pub(super) fix: String,
+pub(super) struct MissingWatches {
+    pub(super) reason: String,
+    pub(super) help: String,
 }
 
 impl FolderWatches {
-    pub(super) fn new(post: &Arc<EventQueue>, limits: &WatchLimits) -> FolderWatches {
-        let say = post.clone();
+    pub(super) fn new(queue: &Arc<EventQueue>, limits: &WatchLimits) -> FolderWatches {
+        let events = queue.clone();
         let made = match limits.notifications {
-            true => notify::recommended_watcher(move |event| say.say(event)),
+            true => notify::recommended_watcher(move |event| events.push(event)),
             false => Err(notify::Error::io(Errno::MFILE.into())),
         };
-        let (notifier, blind) = match made {
+        let (notifier, missing) = match made {
             Ok(notifier) => (Some(notifier), None),
             Err(error) => (None, Some(no_notifier(&error))),
         };
@@ -76,13 +76,13 @@ impl FolderWatches {
             notifier,
             most: limits.watches,
             watched: HashMap::new(),
-            blind,
+            missing,
         }
     }
 
     /// Returns why changes may not be reported.
-    pub(super) fn unavailable(&self) -> Option<&WatchesUnavailable> {
-        self.blind.as_ref()
+    pub(super) fn missing(&self) -> Option<&MissingWatches> {
+        self.missing.as_ref()
     }
 
     /// Returns whether a path is a watched folder.
@@ -100,7 +100,7 @@ impl FolderWatches {
     }
 
     /// Watches exactly these folders. Returns whether one is watched that was not before.
-    pub(super) fn turn_to(&mut self, wanted: &HashSet<PathBuf>) -> bool {
+    pub(super) fn watch_exactly(&mut self, wanted: &HashSet<PathBuf>) -> bool {
         let Some(notifier) = &mut self.notifier else {
             return false;
         };
@@ -111,7 +111,7 @@ impl FolderWatches {
             }
             stays
         });
-        let (mut new, mut blind) = (false, None);
+        let (mut new, mut missing) = (false, None);
         for path in wanted {
             if self.watched.contains_key(path) {
                 continue;
@@ -132,14 +132,14 @@ impl FolderWatches {
                 Err(error) if is_gone(&error) => {}
                 Err(error) => {
                     let used_up = matches!(error.kind, ErrorKind::MaxFilesWatch);
-                    blind = Some(not_watched(path, &error));
+                    missing = Some(not_watched(path, &error));
                     if used_up {
                         break;
                     }
                 }
             }
         }
-        self.blind = blind;
+        self.missing = missing;
         new
     }
 }
@@ -157,46 +157,46 @@ fn identity(folder: &Path) -> Option<(u64, u64)> {
     metadata.is_dir().then(|| (metadata.dev(), metadata.ino()))
 }
 
-fn not_watched(folder: &Path, error: &notify::Error) -> WatchesUnavailable {
+fn not_watched(folder: &Path, error: &notify::Error) -> MissingWatches {
     match &error.kind {
-        ErrorKind::MaxFilesWatch => WatchesUnavailable {
-            why: "the system has no more watches for this user".into(),
-            fix: raise("fs.inotify.max_user_watches"),
+        ErrorKind::MaxFilesWatch => MissingWatches {
+            reason: "the system has no more watches for this user".into(),
+            help: raise("fs.inotify.max_user_watches"),
         },
-        ErrorKind::Io(cause) => WatchesUnavailable {
-            why: format!("{} cannot be watched: {cause}", folder.display()),
-            fix: "let its user read the folder".into(),
+        ErrorKind::Io(cause) => MissingWatches {
+            reason: format!("{} cannot be watched: {cause}", folder.display()),
+            help: "let its user read the folder".into(),
         },
-        _ => WatchesUnavailable {
-            why: format!("{} cannot be watched: {error}", folder.display()),
-            fix: "nothing has to be done".into(),
+        _ => MissingWatches {
+            reason: format!("{} cannot be watched: {error}", folder.display()),
+            help: "nothing has to be done".into(),
         },
     }
 }
 
-fn no_notifier(error: &notify::Error) -> WatchesUnavailable {
+fn no_notifier(error: &notify::Error) -> MissingWatches {
     let ErrorKind::Io(cause) = &error.kind else {
-        return WatchesUnavailable {
-            why: format!("the system does not tell of changes: {error}"),
-            fix: "nothing has to be done".into(),
+        return MissingWatches {
+            reason: format!("the system does not tell of changes: {error}"),
+            help: "nothing has to be done".into(),
         };
     };
     // The same error means that this program has too many files open.
     let none_left = || std::fs::File::open("/dev/null").is_err();
-    let fix = match cause.raw_os_error().map(Errno::from_raw_os_error) {
+    let help = match cause.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::MFILE) if !none_left() => raise("fs.inotify.max_user_instances"),
         Some(Errno::MFILE) => "raise what `ulimit -n` shows".to_owned(),
         Some(Errno::NFILE) => raise("fs.file-max"),
         Some(Errno::NOSPC) => raise("fs.epoll.max_user_watches"),
         _ => "nothing has to be done".to_owned(),
     };
-    let why = match cause.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::MFILE) if fix.contains("instances") => {
+    let reason = match cause.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE) if help.contains("instances") => {
             "too many programs of this user have the system tell them of changes".to_owned()
         }
         _ => format!("the system does not tell of changes: {cause}"),
     };
-    WatchesUnavailable { why, fix }
+    MissingWatches { reason, help }
 }
 
 /// Returns the command that raises a setting of the kernel.

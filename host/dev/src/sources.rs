@@ -11,9 +11,13 @@ use std::path::{Path, PathBuf};
 
 use exuvia_manifest::files;
 
-use super::link_targets::places;
-use super::stamp::{Stamp, stamp};
-use super::walk::{Met, walk};
+use crate::stamp::{Stamp, stamp};
+use crate::watcher::link_targets::deciding_entries;
+
+mod ignore_rules;
+mod walk;
+
+use walk::{Found, walk};
 
 /// The maximum number of source files of an app that are watched, for all builds together.
 const MAX_FILES: usize = 100_000;
@@ -25,23 +29,23 @@ const MAX_HASHED: u64 = 16 << 20;
 
 /// All source files as they were last seen.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(crate) struct Sources {
     roots: Vec<PathBuf>,
     /// Files that are no sources, wherever they are.
-    made: HashSet<PathBuf>,
+    built_files: HashSet<PathBuf>,
     /// Folders that contain no sources, as absolute paths.
-    written: Vec<PathBuf>,
+    written_folders: Vec<PathBuf>,
     /// The files that this program's own output goes to, which each build would change.
     own: Vec<(u64, u64)>,
     files: HashMap<PathBuf, SourceState>,
     /// Their folders, without links.
     folders: BTreeSet<PathBuf>,
     /// Entries of any folders that determine the targets of links among the sources.
-    ways: BTreeSet<PathBuf>,
+    link_entries: BTreeSet<PathBuf>,
     /// Files that changed during a build, so that the build may not have read the change.
     pending: BTreeSet<PathBuf>,
     /// Whether it was reported that there are too many.
-    told: bool,
+    reported: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,25 +55,25 @@ struct SourceState {
 }
 
 impl Sources {
-    /// Scans all sources. `made` are the files that builds write, `written` the folders that
-    /// processes write to.
-    pub(super) fn new(
+    /// Scans all sources. `built_files` are the files that builds write, `written_folders` those
+    /// that processes write to.
+    pub(crate) fn new(
         roots: impl IntoIterator<Item = PathBuf>,
-        made: impl IntoIterator<Item = PathBuf>,
-        written: Vec<PathBuf>,
+        built_files: impl IntoIterator<Item = PathBuf>,
+        written_folders: Vec<PathBuf>,
     ) -> Sources {
         let mut sources = Sources {
             roots: roots.into_iter().collect(),
-            made: made.into_iter().collect(),
-            written,
+            built_files: built_files.into_iter().collect(),
+            written_folders,
             own: outputs(),
             files: HashMap::new(),
             folders: BTreeSet::new(),
-            ways: BTreeSet::new(),
+            link_entries: BTreeSet::new(),
             pending: BTreeSet::new(),
-            told: false,
+            reported: false,
         };
-        sources.look();
+        sources.scan();
         if sources.files.is_empty() && !sources.roots.is_empty() {
             tracing::warn!(
                 "there are no source files in {:?}: no change will be built; an ignore file of git may \
@@ -81,19 +85,19 @@ impl Sources {
     }
 
     /// Returns the folders in which every entry matters, without links.
-    pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn folders(&self) -> impl Iterator<Item = &Path> {
         self.folders.iter().map(PathBuf::as_path)
     }
 
     /// Returns the entries of other folders that matter: the targets of links, and the roots
     /// themselves.
-    pub(super) fn entries(&self) -> impl Iterator<Item = PathBuf> {
-        let roots = self.roots.iter().flat_map(|root| places(root));
-        self.ways.iter().cloned().chain(roots)
+    pub(crate) fn entries(&self) -> impl Iterator<Item = PathBuf> {
+        let roots = self.roots.iter().flat_map(|root| deciding_entries(root));
+        self.link_entries.iter().cloned().chain(roots)
     }
 
     /// Scans the sources again; returns the files that were added, changed or removed, sorted.
-    pub(super) fn look(&mut self) -> Vec<PathBuf> {
+    pub(crate) fn scan(&mut self) -> Vec<PathBuf> {
         let changed = self.compare();
         let mut pending = std::mem::take(&mut self.pending);
         if pending.is_empty() {
@@ -105,14 +109,14 @@ impl Sources {
 
     /// Notes that a build has ended. Lock files are its own doing; everything else that changed
     /// during the build is returned by the next scan.
-    pub(super) fn built(&mut self) {
+    pub(crate) fn built(&mut self) {
         let changed = self.compare();
         self.pending
             .extend(changed.into_iter().filter(|path| !is_lock(path)));
     }
 
     /// Returns whether something has changed that was not pending already, and makes it pending.
-    pub(super) fn has_news(&mut self) -> bool {
+    pub(crate) fn has_news(&mut self) -> bool {
         let changed = self.compare();
         let before = self.pending.len();
         self.pending.extend(changed);
@@ -120,69 +124,73 @@ impl Sources {
     }
 
     /// Returns what changed during a build.
-    pub(super) fn pending(&self) -> impl Iterator<Item = &PathBuf> {
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &PathBuf> {
         self.pending.iter()
     }
 
     /// Returns whether something changed during a build.
-    pub(super) fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
     fn is_written(&self, path: &Path) -> bool {
-        !self.written.is_empty()
-            && std::path::absolute(path)
-                .is_ok_and(|path| self.written.iter().any(|folder| path.starts_with(folder)))
+        !self.written_folders.is_empty()
+            && std::path::absolute(path).is_ok_and(|path| {
+                self.written_folders
+                    .iter()
+                    .any(|folder| path.starts_with(folder))
+            })
     }
 
     fn compare(&mut self) -> Vec<PathBuf> {
-        let mut found = HashMap::new();
+        let mut states = HashMap::new();
         let mut folders = BTreeSet::new();
-        let mut ways = BTreeSet::new();
+        let mut link_entries = BTreeSet::new();
         let mut too_many = false;
         for root in &self.roots {
             let wanted = |path: &Path| !self.is_written(path);
             if !wanted(root) {
                 continue;
             }
-            walk(root, &wanted, &mut |met| match met {
-                Met::Folder(real) if folders.len() < MAX_FOLDERS => {
+            walk(root, &wanted, &mut |found| match found {
+                Found::Folder(real) if folders.len() < MAX_FOLDERS => {
                     folders.insert(real.to_owned());
                 }
-                Met::Way(place) if ways.len() < MAX_FOLDERS => {
-                    ways.insert(place);
+                Found::LinkEntry(entry) if link_entries.len() < MAX_FOLDERS => {
+                    link_entries.insert(entry);
                 }
-                Met::Folder(_) | Met::Way(_) => too_many = true,
-                Met::File(path, _) if self.made.contains(path) || found.contains_key(path) => {}
-                Met::File(path, metadata) => {
-                    if found.len() >= MAX_FILES {
+                Found::Folder(_) | Found::LinkEntry(_) => too_many = true,
+                Found::File(path, _)
+                    if self.built_files.contains(path) || states.contains_key(path) => {}
+                Found::File(path, metadata) => {
+                    if states.len() >= MAX_FILES {
                         too_many = true;
                     } else if !self.own.contains(&(metadata.dev(), metadata.ino()))
                         // It may have been removed in the meantime.
-                        && let Some(seen) = see(path, self.files.get(path))
+                        && let Some(state) = state_of(path, self.files.get(path))
                     {
-                        found.insert(path.to_owned(), seen);
+                        states.insert(path.to_owned(), state);
                     }
                 }
             });
         }
-        if too_many && !std::mem::replace(&mut self.told, true) {
+        if too_many && !std::mem::replace(&mut self.reported, true) {
             tracing::warn!(
                 "the sources have more than {MAX_FILES} files or {MAX_FOLDERS} folders; changes of \
                  the others are not seen: name fewer in `sources`"
             );
         }
-        let mut changed: Vec<PathBuf> = found
+        let mut changed: Vec<PathBuf> = states
             .iter()
             .filter(|(path, now)| self.files.get(*path).is_none_or(|seen| !seen.same(now)))
             .map(|(path, _)| path.clone())
             .collect();
-        let gone = self.files.keys().filter(|path| !found.contains_key(*path));
+        let gone = self.files.keys().filter(|path| !states.contains_key(*path));
         changed.extend(gone.cloned());
         changed.sort();
-        self.files = found;
+        self.files = states;
         self.folders = folders;
-        self.ways = ways;
+        self.link_entries = link_entries;
         changed
     }
 }
@@ -196,7 +204,7 @@ impl SourceState {
     }
 }
 
-fn see(path: &Path, before: Option<&SourceState>) -> Option<SourceState> {
+fn state_of(path: &Path, before: Option<&SourceState>) -> Option<SourceState> {
     let stamp = stamp(path)?;
     if let Some(before) = before.filter(|before| before.stamp == stamp) {
         return Some(before.clone());
@@ -267,7 +275,7 @@ mod tests {
         );
         std::fs::create_dir(at("data")).unwrap();
         std::fs::write(at("data/log.txt"), "a process has written this").unwrap();
-        assert_eq!(sources.look(), Vec::<std::path::PathBuf>::new());
+        assert_eq!(sources.scan(), Vec::<std::path::PathBuf>::new());
 
         // None of this is a change.
         write("src/lib.rs", "one");
@@ -283,7 +291,7 @@ mod tests {
         write("out/app.wasm", "x");
         write("src/lib.rs.new", "one");
         fs::rename(at("src/lib.rs.new"), at("src/lib.rs")).unwrap();
-        assert_eq!(names(folder.path(), &sources.look()), [""; 0]);
+        assert_eq!(names(folder.path(), &sources.scan()), [""; 0]);
 
         // All of this is.
         write("src/lib.rs", "two");
@@ -291,7 +299,7 @@ mod tests {
         write(".cargo/config.toml", "x");
         fs::remove_file(at("Cargo.toml")).unwrap();
         assert_eq!(
-            names(folder.path(), &sources.look()),
+            names(folder.path(), &sources.scan()),
             [
                 ".cargo/config.toml",
                 "Cargo.toml",
@@ -299,7 +307,7 @@ mod tests {
                 "src/lib.rs"
             ]
         );
-        assert_eq!(names(folder.path(), &sources.look()), [""; 0]);
+        assert_eq!(names(folder.path(), &sources.scan()), [""; 0]);
 
         // The same length and the same timestamp, as after a jump of the clock.
         let time = fs::metadata(at("src/lib.rs")).unwrap().modified().unwrap();
@@ -307,7 +315,7 @@ mod tests {
         let file = fs::File::options().write(true).open(at("src/lib.rs.new"));
         file.unwrap().set_modified(time).unwrap();
         fs::rename(at("src/lib.rs.new"), at("src/lib.rs")).unwrap();
-        assert_eq!(names(folder.path(), &sources.look()), ["src/lib.rs"]);
+        assert_eq!(names(folder.path(), &sources.scan()), ["src/lib.rs"]);
     }
 
     #[test]
@@ -320,11 +328,11 @@ mod tests {
         fs::write(at("lib.rs"), "two").unwrap();
         sources.built();
         assert!(sources.is_pending());
-        assert_eq!(sources.look(), [at("lib.rs")]);
-        assert!(!sources.is_pending() && sources.look().is_empty());
+        assert_eq!(sources.scan(), [at("lib.rs")]);
+        assert!(!sources.is_pending() && sources.scan().is_empty());
         // Changed outside a build, it counts.
         fs::write(at("Cargo.lock"), "y").unwrap();
-        assert_eq!(sources.look(), [at("Cargo.lock")]);
+        assert_eq!(sources.scan(), [at("Cargo.lock")]);
     }
 
     #[test]
@@ -335,19 +343,19 @@ mod tests {
         fs::write(&one, "1").unwrap();
         let mut sources = Sources::new([src.clone(), one.clone()], [], Vec::new());
         fs::write(folder.path().join("two.c"), "2").unwrap();
-        assert!(sources.look().is_empty());
+        assert!(sources.scan().is_empty());
         fs::create_dir(&src).unwrap();
         fs::write(src.join("a.c"), "a").unwrap();
-        assert_eq!(sources.look(), [src.join("a.c")]);
+        assert_eq!(sources.scan(), [src.join("a.c")]);
         let real = fs::canonicalize(&src).unwrap();
         assert!(sources.folders().any(|folder| folder == real));
         fs::remove_dir_all(&src).unwrap();
-        assert_eq!(sources.look(), [src.join("a.c")]);
+        assert_eq!(sources.scan(), [src.join("a.c")]);
         fs::create_dir(&src).unwrap();
         fs::write(src.join("a.c"), "a").unwrap();
-        assert_eq!(sources.look(), [src.join("a.c")]);
+        assert_eq!(sources.scan(), [src.join("a.c")]);
         // A root that is named itself is always a source.
         fs::write(&one, "3").unwrap();
-        assert_eq!(sources.look(), [one]);
+        assert_eq!(sources.scan(), [one]);
     }
 }

@@ -3,8 +3,7 @@
 //!
 //! Symbolic links to files and to folders are followed, but each folder is entered only once, so
 //! cycles end. A folder that contains the root itself is not entered, or a whole machine could
-//! become a source. Ignore files are read with [`files`]: one that is a pipe ignores
-//! nothing, and does not block.
+//! become a source.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::Metadata;
@@ -12,38 +11,33 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use exuvia_manifest::files;
-use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
-
-use super::link_targets::places;
+use super::ignore_rules::IgnoreRules;
+use crate::watcher::link_targets::deciding_entries;
 
 /// Folders that hold build results.
 const MADE: [&str; 3] = ["target", "node_modules", "zig-out"];
 /// Tools mark a cache folder with this file, so that it is left out of backups.
 const CACHE_TAG: &str = "CACHEDIR.TAG";
-/// The maximum number of bytes that are read of an ignore file.
-const MAX_IGNORE: u64 = 1 << 20;
 
 /// What a walk reports.
 #[derive(Debug)]
-pub(super) enum Met<'a> {
+pub(super) enum Found<'a> {
     /// A folder, without links.
     Folder(&'a Path),
     /// A file, or whatever is not a folder, with the metadata of its target.
     File(&'a Path, &'a Metadata),
     /// An entry that determines the target of a link.
-    Way(PathBuf),
+    LinkEntry(PathBuf),
 }
 
 /// Reports everything below a root, which may be a file itself, in an order that depends on names
 /// only. `wanted` returns whether to enter a folder.
-pub(super) fn walk(root: &Path, wanted: &dyn Fn(&Path) -> bool, meet: &mut dyn FnMut(Met<'_>)) {
+pub(super) fn walk(root: &Path, wanted: &dyn Fn(&Path) -> bool, found: &mut dyn FnMut(Found<'_>)) {
     let Ok(metadata) = std::fs::metadata(root) else {
         return;
     };
     if !metadata.is_dir() {
-        meet(Met::File(root, &metadata));
+        found(Found::File(root, &metadata));
         return;
     }
     let Ok(real) = std::fs::canonicalize(root) else {
@@ -51,13 +45,13 @@ pub(super) fn walk(root: &Path, wanted: &dyn Fn(&Path) -> bool, meet: &mut dyn F
     };
     let mut walk = Walk {
         wanted,
-        meet,
+        found,
         top: real.clone(),
         entered: HashSet::from([identity(&metadata)]),
         links: VecDeque::new(),
     };
     let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
-    let rules = Rules::above(&absolute);
+    let rules = IgnoreRules::above(&absolute);
     walk.folder(Folder {
         path: root.to_owned(),
         absolute,
@@ -85,12 +79,12 @@ struct Folder {
     /// The path without links.
     real: PathBuf,
     /// The rules of the folders above.
-    rules: Option<Arc<Rules>>,
+    rules: Option<Arc<IgnoreRules>>,
 }
 
 struct Walk<'a> {
     wanted: &'a dyn Fn(&Path) -> bool,
-    meet: &'a mut dyn FnMut(Met<'_>),
+    found: &'a mut dyn FnMut(Found<'_>),
     /// The root, without links.
     top: PathBuf,
     entered: HashSet<(u64, u64)>,
@@ -102,11 +96,11 @@ impl Walk<'_> {
     /// Walks a folder and everything below it. The recursion follows real folders only, so the
     /// length of paths bounds it.
     fn folder(&mut self, folder: Folder) {
-        (self.meet)(Met::Folder(&folder.real));
+        (self.found)(Found::Folder(&folder.real));
         let Ok(entries) = std::fs::read_dir(&folder.real) else {
             return;
         };
-        let rules = Rules::of(&folder.absolute, folder.rules.clone());
+        let rules = IgnoreRules::of(&folder.absolute, folder.rules.clone());
         let mut entries: Vec<_> = entries.filter_map(Result::ok).collect();
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
@@ -123,17 +117,17 @@ impl Walk<'_> {
                 continue;
             }
             let absolute = folder.absolute.join(&name);
-            if Rules::ignore(rules.as_deref(), &absolute, is_folder) {
+            if IgnoreRules::ignores(rules.as_deref(), &absolute, is_folder) {
                 continue;
             }
             if kind.is_symlink() {
-                for place in places(&real) {
-                    (self.meet)(Met::Way(place));
+                for entry in deciding_entries(&real) {
+                    (self.found)(Found::LinkEntry(entry));
                 }
             }
             let Ok(metadata) = metadata else { continue };
             if !is_folder {
-                (self.meet)(Met::File(&path, &metadata));
+                (self.found)(Found::File(&path, &metadata));
                 continue;
             }
             if !(self.wanted)(&path) {
@@ -182,120 +176,18 @@ fn is_scratch(name: &str) -> bool {
         || name == "4913"
 }
 
-/// The rules in the ignore files of a folder, and those of the folders above it.
-struct Rules {
-    above: Option<Arc<Rules>>,
-    /// `.ignore`, which takes precedence over git's files.
-    ignore: Gitignore,
-    /// `.gitignore`.
-    git: Gitignore,
-    /// The repository's local list (`info/exclude`), which is not shared.
-    exclude: Gitignore,
-    /// Whether this is the root of a repository, to which git's rules from above do not apply.
-    is_repository: bool,
-}
-
-impl Rules {
-    /// Returns the rules of the folders above a folder, up to the root of its repository: a home
-    /// folder may have rules that ignore everything.
-    fn above(folder: &Path) -> Option<Arc<Rules>> {
-        let is_top = |folder: &&Path| folder.join(".git").exists();
-        if is_top(&folder) {
-            return None;
-        }
-        let top = folder.ancestors().find(is_top)?;
-        let mut between: Vec<&Path> = folder
-            .ancestors()
-            .skip(1)
-            .take_while(|folder| folder.starts_with(top))
-            .collect();
-        between.reverse();
-        between
-            .into_iter()
-            .fold(None, |rules, folder| Rules::of(folder, rules))
-    }
-
-    /// Returns the rules of a folder, or those of the folder above if it has none.
-    fn of(folder: &Path, above: Option<Arc<Rules>>) -> Option<Arc<Rules>> {
-        let git = folder.join(".git");
-        let is_repository = git.exists();
-        let exclude = match is_repository {
-            true => listed_in(folder, &common(&git).join("info/exclude")),
-            false => Gitignore::empty(),
-        };
-        let rules = Rules {
-            ignore: listed_in(folder, &folder.join(".ignore")),
-            git: listed_in(folder, &folder.join(".gitignore")),
-            exclude,
-            is_repository,
-            above,
-        };
-        let says_nothing = !is_repository && rules.ignore.is_empty() && rules.git.is_empty();
-        match says_nothing {
-            true => rules.above,
-            false => Some(Arc::new(rules)),
-        }
-    }
-
-    /// Returns whether a path is ignored. The rule nearest to it decides.
-    fn ignore(rules: Option<&Rules>, path: &Path, is_folder: bool) -> bool {
-        let (mut by_ignore, mut by_git, mut by_exclude) = (Match::None, Match::None, Match::None);
-        let (mut rules, mut in_repository) = (rules, true);
-        while let Some(level) = rules {
-            by_ignore = by_ignore.or(level.ignore.matched(path, is_folder));
-            if in_repository {
-                by_git = by_git.or(level.git.matched(path, is_folder));
-                by_exclude = by_exclude.or(level.exclude.matched(path, is_folder));
-                in_repository = !level.is_repository;
-            }
-            rules = level.above.as_deref();
-        }
-        by_ignore.or(by_git).or(by_exclude).is_ignore()
-    }
-}
-
-/// Returns the rules in an ignore file; none if it cannot be read.
-fn listed_in(folder: &Path, file: &Path) -> Gitignore {
-    let Ok(bytes) = files::read_up_to(file, MAX_IGNORE) else {
-        return Gitignore::empty();
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let mut builder = GitignoreBuilder::new(folder);
-    for line in text.trim_start_matches('\u{feff}').lines() {
-        // A line that is no valid pattern is skipped, as git does.
-        let _ = builder.add_line(Some(file.to_owned()), line);
-    }
-    builder.build().unwrap_or_else(|_| Gitignore::empty())
-}
-
-/// Returns the folder in which the `.git` of a folder keeps what all its worktrees share.
-fn common(git: &Path) -> PathBuf {
-    let line = |file: &Path| {
-        let bytes = files::read_up_to(file, MAX_IGNORE).ok()?;
-        let text = String::from_utf8_lossy(&bytes);
-        Some(text.lines().next()?.trim().to_owned())
-    };
-    let of_worktree = || {
-        let git_dir = line(git)?;
-        let git_dir = git.parent()?.join(git_dir.strip_prefix("gitdir:")?.trim());
-        let common = line(&git_dir.join("commondir"))?;
-        Some(git_dir.join(common))
-    };
-    of_worktree().unwrap_or_else(|| git.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
-    use super::{Met, walk};
+    use super::{Found, walk};
 
     fn names(root: &Path) -> Vec<String> {
         let mut names = Vec::new();
-        walk(root, &|_| true, &mut |met| {
-            if let Met::File(path, _) = met {
+        walk(root, &|_| true, &mut |found| {
+            if let Found::File(path, _) = found {
                 names.push(path.strip_prefix(root).unwrap().display().to_string());
             }
         });
@@ -354,15 +246,18 @@ mod tests {
             names(&at("app")),
             ["src/a.rs", "src/one.rs", "0-shared/b.rs"]
         );
-        let mut ways = Vec::new();
-        walk(&at("app"), &|_| true, &mut |met| {
-            if let Met::Way(place) = met {
-                ways.push(place);
+        let mut entries = Vec::new();
+        walk(&at("app"), &|_| true, &mut |found| {
+            if let Found::LinkEntry(entry) = found {
+                entries.push(entry);
             }
         });
         let real = fs::canonicalize(folder.path()).unwrap();
-        for way in ["app/0-shared", "shared", "one.rs", "app/nowhere"] {
-            assert!(ways.contains(&real.join(way)), "{way}: {ways:?}");
+        for expected in ["app/0-shared", "shared", "one.rs", "app/nowhere"] {
+            assert!(
+                entries.contains(&real.join(expected)),
+                "{expected}: {entries:?}"
+            );
         }
     }
 

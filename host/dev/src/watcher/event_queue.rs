@@ -16,28 +16,28 @@ const MAX_PATHS: usize = 10_000;
 
 /// The state of a path after all its events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ChangeHint {
+pub(crate) struct ChangeHint {
     /// Whether it was written to, and not closed since.
-    pub(super) open: bool,
+    pub(crate) open: bool,
     /// Whether its writer has closed it, or it was renamed into place.
-    pub(super) done: bool,
+    pub(crate) done: bool,
     /// Whether what was there before is gone. A folder that is created again may even have the same
     /// inode, but the watch on it is gone too.
-    pub(super) gone: bool,
+    pub(crate) gone: bool,
 }
 
 /// All events since the last call of [`EventQueue::wait`].
 #[derive(Debug, Default)]
-pub(super) struct ChangedPaths {
+pub(crate) struct ChangedPaths {
     /// Whether the watcher is to stop.
-    pub(super) stop: bool,
+    pub(crate) stop: bool,
     /// Whether events were lost.
-    pub(super) lost: bool,
-    pub(super) paths: HashMap<PathBuf, ChangeHint>,
+    pub(crate) lost: bool,
+    pub(crate) paths: HashMap<PathBuf, ChangeHint>,
 }
 
 impl ChangedPaths {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         !self.stop && !self.lost && self.paths.is_empty()
     }
 
@@ -60,21 +60,21 @@ impl ChangedPaths {
                 self.lost = true;
                 continue;
             }
-            let sign = self.paths.entry(path).or_default();
+            let hint = self.paths.entry(path).or_default();
             match event.kind {
                 EventKind::Modify(ModifyKind::Data(_)) => {
-                    (sign.open, sign.done) = (true, false);
+                    (hint.open, hint.done) = (true, false);
                 }
-                EventKind::Access(_) => (sign.open, sign.done) = (false, true),
+                EventKind::Access(_) => (hint.open, hint.done) = (false, true),
                 EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
-                    *sign = ChangeHint {
+                    *hint = ChangeHint {
                         done: true,
                         gone: true,
                         ..ChangeHint::default()
                     };
                 }
                 EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
-                    *sign = ChangeHint {
+                    *hint = ChangeHint {
                         gone: true,
                         ..ChangeHint::default()
                     };
@@ -87,41 +87,41 @@ impl ChangedPaths {
 
 /// The queue from the system's notifier to the watcher.
 #[derive(Debug, Default)]
-pub(super) struct EventQueue {
-    noticed: Mutex<ChangedPaths>,
-    news: Condvar,
+pub(crate) struct EventQueue {
+    changes: Mutex<ChangedPaths>,
+    arrived: Condvar,
 }
 
 impl EventQueue {
     /// Adds an event of the system.
-    pub(super) fn say(&self, event: notify::Result<Event>) {
-        let mut noticed = self.noticed.lock();
+    pub(crate) fn push(&self, event: notify::Result<Event>) {
+        let mut changes = self.changes.lock();
         match event {
-            Ok(event) => noticed.add(event),
-            Err(_) => noticed.lost = true,
+            Ok(event) => changes.add(event),
+            Err(_) => changes.lost = true,
         }
-        if !noticed.is_empty() {
-            self.news.notify_one();
+        if !changes.is_empty() {
+            self.arrived.notify_one();
         }
     }
 
     /// Tells the watcher to stop.
-    pub(super) fn stop(&self) {
-        self.noticed.lock().stop = true;
-        self.news.notify_one();
+    pub(crate) fn stop(&self) {
+        self.changes.lock().stop = true;
+        self.arrived.notify_one();
     }
 
     /// Waits for events, at most until `late`, and takes all of them. Does not return before
     /// `early`, so that a flood is processed in batches.
-    pub(super) fn wait(&self, early: Instant, late: Instant) -> ChangedPaths {
-        let mut noticed = self.noticed.lock();
-        while !noticed.stop && !self.news.wait_until(&mut noticed, early).timed_out() {}
-        while noticed.is_empty() {
-            if self.news.wait_until(&mut noticed, late).timed_out() {
+    pub(crate) fn wait(&self, early: Instant, late: Instant) -> ChangedPaths {
+        let mut changes = self.changes.lock();
+        while !changes.stop && !self.arrived.wait_until(&mut changes, early).timed_out() {}
+        while changes.is_empty() {
+            if self.arrived.wait_until(&mut changes, late).timed_out() {
                 break;
             }
         }
-        std::mem::take(&mut *noticed)
+        std::mem::take(&mut *changes)
     }
 }
 
@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn the_queue_knows_which_paths_have_a_writer() {
-        let mut noticed = ChangedPaths::default();
-        noticed.add(event(READ, "a"));
-        assert!(noticed.is_empty());
+        let mut changes = ChangedPaths::default();
+        changes.add(event(READ, "a"));
+        assert!(changes.is_empty());
         for (kind, open, done) in [
             (MADE, false, false),
             (WRITTEN, true, false),
@@ -157,19 +157,19 @@ mod tests {
             (WRITTEN, true, false),
             (PUT, false, true),
         ] {
-            noticed.add(event(kind, "a"));
-            let sign = noticed.paths[&PathBuf::from("a")];
-            assert_eq!((sign.open, sign.done), (open, done), "{kind:?}");
+            changes.add(event(kind, "a"));
+            let hint = changes.paths[&PathBuf::from("a")];
+            assert_eq!((hint.open, hint.done), (open, done), "{kind:?}");
         }
     }
 
     #[test]
     fn a_flood_of_events_is_bounded() {
-        let mut noticed = ChangedPaths::default();
+        let mut changes = ChangedPaths::default();
         for n in 0..3 * MAX_PATHS {
-            noticed.add(event(WRITTEN, &n.to_string()));
+            changes.add(event(WRITTEN, &n.to_string()));
         }
-        assert!(noticed.lost);
-        assert_eq!(noticed.paths.len(), MAX_PATHS);
+        assert!(changes.lost);
+        assert_eq!(changes.paths.len(), MAX_PATHS);
     }
 }

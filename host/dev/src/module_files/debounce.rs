@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::event_queue::ChangeHint;
+use crate::watcher::event_queue::ChangeHint;
 
 /// A file without events for this long is scanned.
-pub(super) const QUIET: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_millis(100);
 /// A file that is replaced again and again is scanned after this time.
-const RESTLESS: Duration = Duration::from_secs(2);
+const REPLACED: Duration = Duration::from_secs(2);
 /// How long a ready file waits for others that have changed and are not ready.
 const TOGETHER: Duration = Duration::from_millis(500);
 /// How long a writer that has the file open may pause.
@@ -37,7 +37,7 @@ impl PendingFile {
     fn ready_at(&self) -> Instant {
         match self.open {
             true => (self.last + PAUSE).min(self.first + ENDLESS),
-            false => (self.last + QUIET).min(self.first + RESTLESS),
+            false => (self.last + QUIET).min(self.first + REPLACED),
         }
     }
 }
@@ -57,28 +57,28 @@ pub(super) struct Debounce(BTreeMap<String, PendingFile>);
 
 impl Debounce {
     /// Notes an event for the file of a module.
-    pub(super) fn touch(&mut self, module: &str, sign: ChangeHint, noticed: u64, now: Instant) {
-        let Some(touched) = self.0.get_mut(module) else {
-            let touched = PendingFile {
+    pub(super) fn touch(&mut self, module: &str, hint: ChangeHint, noticed: u64, now: Instant) {
+        let Some(file) = self.0.get_mut(module) else {
+            let file = PendingFile {
                 noticed,
                 first: now,
                 last: now,
-                open: sign.open,
-                done: sign.done,
+                open: hint.open,
+                done: hint.done,
             };
-            self.0.insert(module.to_owned(), touched);
+            self.0.insert(module.to_owned(), file);
             return;
         };
         // Without information the previous state holds.
-        let known = sign.open || sign.done || sign.gone;
-        let open = if known { sign.open } else { touched.open };
-        if touched.open != open {
-            touched.first = now;
+        let known = hint.open || hint.done || hint.gone;
+        let open = if known { hint.open } else { file.open };
+        if file.open != open {
+            file.first = now;
         }
-        touched.last = now;
-        touched.open = open;
+        file.last = now;
+        file.open = open;
         if known {
-            touched.done = sign.done;
+            file.done = hint.done;
         }
     }
 
@@ -105,11 +105,11 @@ impl Debounce {
             return BTreeMap::new();
         }
         let mut ready = BTreeMap::new();
-        self.0.retain(|module, touched| {
-            if touched.ready_at() > now {
+        self.0.retain(|module, file| {
+            if file.ready_at() > now {
                 return true;
             }
-            let PendingFile { noticed, done, .. } = *touched;
+            let PendingFile { noticed, done, .. } = *file;
             ready.insert(module.clone(), Ready { noticed, done });
             false
         });
@@ -133,7 +133,7 @@ mod tests {
     };
 
     struct Times {
-        settling: Debounce,
+        debounce: Debounce,
         began: Instant,
     }
 
@@ -144,24 +144,24 @@ mod tests {
         )]
         fn new() -> Times {
             Times {
-                settling: Debounce::default(),
+                debounce: Debounce::default(),
                 began: Instant::now(),
             }
         }
 
-        fn touch(&mut self, module: &str, sign: ChangeHint, at_ms: u64) {
+        fn touch(&mut self, module: &str, hint: ChangeHint, at_ms: u64) {
             let now = self.began + Duration::from_millis(at_ms);
-            self.settling.touch(module, sign, at_ms, now);
+            self.debounce.touch(module, hint, at_ms, now);
         }
 
         fn ready(&self) -> Option<u128> {
-            let at = self.settling.ready_at()?;
+            let at = self.debounce.ready_at()?;
             Some((at - self.began).as_millis())
         }
 
         fn take(&mut self, at_ms: u64) -> Vec<String> {
             let now = self.began + Duration::from_millis(at_ms);
-            self.settling.take_ready(now).into_keys().collect()
+            self.debounce.take_ready(now).into_keys().collect()
         }
     }
 
@@ -173,9 +173,9 @@ mod tests {
         it.touch("one", DONE, 40);
         assert_eq!(it.ready(), Some(140));
         assert_eq!(it.take(139), [""; 0]);
-        assert!(it.settling.holds("one"));
+        assert!(it.debounce.holds("one"));
         assert_eq!(it.take(140), ["one"]);
-        assert!(!it.settling.holds("one"));
+        assert!(!it.debounce.holds("one"));
         assert_eq!(it.ready(), None);
     }
 
@@ -216,6 +216,6 @@ mod tests {
         // A slow writer does not delay other files for long.
         assert_eq!(it.ready(), Some(1_600));
         assert_eq!(it.take(1_600), ["one"]);
-        assert!(it.settling.holds("two"));
+        assert!(it.debounce.holds("two"));
     }
 }

@@ -11,11 +11,11 @@ const MAX_LINKS: usize = 40;
 /// Returns the directory entries that a path goes through: each link on the way, and finally the
 /// target, or the first entry that does not exist. The folders of these entries exist, and their
 /// paths contain no links.
-pub(super) fn places(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn deciding_entries(path: &Path) -> Vec<PathBuf> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut rest = VecDeque::from(parts(&path));
     let mut folder = PathBuf::from("/");
-    let mut places = Vec::new();
+    let mut entries = Vec::new();
     let mut links = 0;
     while let Some(part) = rest.pop_front() {
         let Part::Name(name) = part else {
@@ -31,7 +31,7 @@ pub(super) fn places(path: &Path) -> Vec<PathBuf> {
             Ok(kind) if kind.is_symlink() => {
                 links += 1;
                 let to = std::fs::read_link(&entry);
-                places.push(entry);
+                entries.push(entry);
                 let Ok(to) = to else { break };
                 if links > MAX_LINKS {
                     break;
@@ -43,12 +43,12 @@ pub(super) fn places(path: &Path) -> Vec<PathBuf> {
             Ok(kind) if kind.is_dir() && !rest.is_empty() => folder = entry,
             // It is the target, or nothing can be below it.
             _ => {
-                places.push(entry);
+                entries.push(entry);
                 break;
             }
         }
     }
-    places
+    entries
 }
 
 enum Part {
@@ -72,7 +72,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    use super::places;
+    use super::deciding_entries;
 
     #[test]
     fn every_link_on_the_way_and_its_end() {
@@ -83,9 +83,12 @@ mod tests {
         fs::write(at("store/deep/file"), "").unwrap();
         symlink("store", at("link")).unwrap();
         symlink(at("link/deep/../deep/file"), at("store/other")).unwrap();
-        assert_eq!(places(&at("store/deep/file")), [at("store/deep/file")]);
         assert_eq!(
-            places(&at("link/other")),
+            deciding_entries(&at("store/deep/file")),
+            [at("store/deep/file")]
+        );
+        assert_eq!(
+            deciding_entries(&at("link/other")),
             [
                 at("link"),
                 at("store/other"),
@@ -95,12 +98,12 @@ mod tests {
         );
         // A missing entry is returned where it would be created.
         assert_eq!(
-            places(&at("link/none/file")),
+            deciding_entries(&at("link/none/file")),
             [at("link"), at("store/none")]
         );
         symlink("circle", at("circle")).unwrap();
         assert!(
-            places(&at("circle/file"))
+            deciding_entries(&at("circle/file"))
                 .iter()
                 .all(|it| *it == at("circle"))
         );
