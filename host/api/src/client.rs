@@ -357,19 +357,19 @@ fn why(error: &std::io::Error, socket: &Path) -> (String, &'static str) {
     let (why, help) = match error.kind() {
         std::io::ErrorKind::NotFound => ("there is no such socket", START),
         std::io::ErrorKind::ConnectionRefused if no_socket() => (
-            "this is no socket",
+            "this is not a socket",
             "name the node's socket with `--socket PATH` or EXUVIA_SOCKET",
         ),
         std::io::ErrorKind::ConnectionRefused => {
-            ("nobody listens at the socket, its node is gone", START)
+            ("nothing listens on the socket: its node has exited", START)
         }
         std::io::ErrorKind::PermissionDenied => (
             "it belongs to another user",
-            "only the user who runs a node may talk to it: become that user",
+            "only the user that runs a node can connect to it: run this as that user",
         ),
         std::io::ErrorKind::WouldBlock => (
-            "the node takes no connections, too many wait already",
-            "try again; if that does not help, see what the node printed",
+            "the node accepts no connections: too many are waiting",
+            "try again; if that does not help, see the node's output",
         ),
         _ => return (error.to_string(), START),
     };

@@ -93,7 +93,7 @@ impl std::error::Error for Failure {}
 /// A path that does not fit into the address of a unix socket.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the path of the socket is too long: {} bytes, and the system takes {}: {}",
+    "the path of the socket is too long: it has {} bytes, the limit is {}: {}",
     .path.as_os_str().len(), crate::socket_path::MAX_SOCKET_PATH_BYTES, .path.display()
 )]
 pub struct PathTooLong {
@@ -103,7 +103,7 @@ pub struct PathTooLong {
 impl PathTooLong {
     /// What to do about it.
     pub const HELP: &'static str =
-        "give a shorter one with `--socket PATH` or `EXUVIA_SOCKET`, to the node and its clients";
+        "pass a shorter one with `--socket PATH` or `EXUVIA_SOCKET` to the node and its clients";
 }
 
 /// The reason a request got no response.
@@ -127,10 +127,10 @@ pub enum ClientError {
     #[error(transparent)]
     Node(#[from] Failure),
     /// The connection ended before the response.
-    #[error("the connection to the node broke: {0}")]
+    #[error("the connection to the node was lost: {0}")]
     Broken(String),
     /// The response does not conform to this API.
-    #[error("the answer makes no sense: {0}")]
+    #[error("the node's response is invalid: {0}")]
     Nonsense(String),
 }
 
@@ -151,8 +151,8 @@ impl ClientError {
             Self::NoNode { help, .. } => Some(help),
             Self::PathTooLong(_) => Some(PathTooLong::HELP),
             Self::Node(failure) => failure.help.as_deref(),
-            Self::Broken(_) => Some("see what the node printed; `exuvia info` tells if it lives"),
-            Self::Nonsense(_) => Some("node and client may be of different versions"),
+            Self::Broken(_) => Some("see the node's output; `exuvia info` shows whether it runs"),
+            Self::Nonsense(_) => Some("node and client may have different versions"),
         }
     }
 

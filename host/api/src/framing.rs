@@ -92,7 +92,7 @@ pub fn read(body: &[u8]) -> Result<(Vec<Upload>, DeployOptions), Failure> {
             .and_then(|size| rest.split_at_checked(size));
         let Some((bytes, after)) = split else {
             return Err(wrong(format!(
-                "module `{}` is to have {} bytes, but only {} are left in the body",
+                "module `{}` should have {} bytes, but only {} are left in the body",
                 part.name,
                 part.size,
                 rest.len()
@@ -122,7 +122,9 @@ pub fn read(body: &[u8]) -> Result<(Vec<Upload>, DeployOptions), Failure> {
 pub fn too_large() -> Failure {
     Failure::new(
         code::TOO_LARGE,
-        format!("the modules of one swap may have {MAX_DEPLOY_BYTES} bytes in all"),
+        format!(
+            "the modules of one swap have more than {MAX_DEPLOY_BYTES} bytes in total, which is the limit"
+        ),
     )
 }
 
@@ -170,7 +172,7 @@ mod tests {
             (b"{\"modules\":[],\"frsh\":true}\n", "unknown field `frsh`"),
             (
                 b"{\"modules\":[{\"name\":\"a\",\"size\":3}]}\nhi",
-                "is to have 3 bytes, but only 2",
+                "should have 3 bytes, but only 2",
             ),
             (
                 b"{\"modules\":[{\"name\":\"a\",\"size\":1}]}\nhi",

@@ -61,7 +61,7 @@ impl Payload {
         let unencodable = |what: &str, error: &dyn fmt::Display| {
             Failure::new(
                 code::BAD_REQUEST,
-                format!("the payload cannot be written as {what}: {error}"),
+                format!("the payload cannot be encoded as {what}: {error}"),
             )
         };
         match self {
@@ -92,7 +92,7 @@ fn from_hex(text: &str) -> Result<Vec<u8>, String> {
         let digit = c
             .to_digit(16)
             .and_then(|digit| u8::try_from(digit).ok())
-            .ok_or_else(|| format!("`{}` is no digit", c.escape_debug()))?;
+            .ok_or_else(|| format!("`{}` is not a hex digit", c.escape_debug()))?;
         match high.take() {
             None => high = Some(digit),
             Some(high) => bytes.push(high << 4 | digit),
@@ -100,7 +100,7 @@ fn from_hex(text: &str) -> Result<Vec<u8>, String> {
     }
     match high {
         None => Ok(bytes),
-        Some(_) => Err("the last byte has one digit only".to_owned()),
+        Some(_) => Err("the last byte has only one digit".to_owned()),
     }
 }
 
@@ -135,8 +135,8 @@ mod tests {
                 .unwrap_err()
                 .message
         };
-        assert!(why("0a1").contains("one digit only"));
-        assert!(why("zz").contains("`z` is no digit"));
+        assert!(why("0a1").contains("only one digit"));
+        assert!(why("zz").contains("`z` is not a hex digit"));
     }
 
     proptest! {

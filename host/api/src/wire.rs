@@ -53,7 +53,7 @@ pub struct Info {
     pub modules: Vec<ModuleInfo>,
     /// Images loaded into frames.
     pub page_ins: u64,
-    /// Images taken out of frames.
+    /// Images paged out.
     pub page_outs: u64,
     /// The mean time of a page-in, in nanoseconds.
     #[serde(default)]
@@ -69,7 +69,7 @@ pub struct Info {
     pub hit_rate: f64,
     /// How dirty pages are detected.
     pub page_map: String,
-    /// Timers that are set.
+    /// Pending timers.
     #[serde(default)]
     pub timers: u64,
 }
@@ -161,7 +161,7 @@ pub enum Sort {
 pub struct Top {
     /// Milliseconds since the previous sample; 0 if there was none, and then all rates are 0.
     pub interval_ms: f64,
-    /// Processes alive.
+    /// Live processes.
     pub processes: u64,
     /// The number of them that have run since the previous sample.
     pub ran: u64,

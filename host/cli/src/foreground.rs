@@ -91,7 +91,7 @@ impl<'a> Foreground<'a> {
             CliError::failed(format!(
                 "the metrics cannot be served at {address}: {error}"
             ))
-            .help("give another address with `--metrics ADDR`; port 0 takes a free one")
+            .help("choose another address with `--metrics ADDR`; port 0 picks a free port")
         })?;
         self.metrics = Some(listener);
         Ok(())
@@ -189,7 +189,7 @@ impl<'a> Foreground<'a> {
     /// Exits the program before the app has started.
     fn end_at_once(&self, claim: &mut Option<Claim>) -> ! {
         self.printer.note(EventLine::now(
-            "interrupted: the app had not started yet, nothing of it is left",
+            "interrupted before the app had started; no process is left",
             json!({ "event": "interrupted" }),
         ));
         drop(claim.take());
@@ -262,7 +262,7 @@ impl Running {
                 json!({ "event": "ended", "reason": reason }),
             )),
             None => printer.note(EventLine::now(
-                "stopping: processes end in reverse order; Ctrl-C again ends at once",
+                "stopping: processes stop in reverse order; press Ctrl-C again to exit at once",
                 json!({ "event": "stopping" }),
             )),
         }
@@ -337,9 +337,8 @@ pub(crate) struct Interrupts {
 impl Interrupts {
     pub(crate) fn new() -> Result<Self, CliError> {
         let listen = |kind| {
-            signal(kind).map_err(|error| {
-                CliError::failed(format!("signals cannot be listened to: {error}"))
-            })
+            signal(kind)
+                .map_err(|error| CliError::failed(format!("cannot listen for signals: {error}")))
         };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
@@ -377,7 +376,7 @@ impl Printer<'_> {
 
     fn lagged(&self, missed: u64) {
         self.note(EventLine::now(
-            format!("lagged: {missed} events were dropped, they came too fast to be printed"),
+            format!("lagged: {missed} events were dropped because they came too fast to print"),
             json!({ "event": "lagged", "missed": missed }),
         ));
     }
@@ -451,14 +450,14 @@ impl Printer<'_> {
 pub(crate) fn watching(what: &str, watcher: &Watcher) -> String {
     match watcher.polling_reason() {
         None => what.to_owned(),
-        Some(_) => format!("{what} by looking at them"),
+        Some(_) => format!("{what} by polling"),
     }
 }
 
 /// Creates the error for a watcher that could not be started.
 pub(crate) fn not_watched(error: std::io::Error) -> CliError {
     CliError::failed(format!("the files cannot be watched: {error}"))
-        .help("start it with `exuvia run --no-watch`, or let its user have more threads")
+        .help("start it with `exuvia run --no-watch`, or raise its user's limit on threads")
 }
 
 fn started(app: &App, server: &Server, watching: &str, metrics: Option<SocketAddr>) -> EventLine {
@@ -478,7 +477,7 @@ fn started(app: &App, server: &Server, watching: &str, metrics: Option<SocketAdd
     }
     let metrics = metrics.map(|address| format!("http://{address}/metrics"));
     if let Some(metrics) = &metrics {
-        let _ = write!(line, ", numbers at {metrics}");
+        let _ = write!(line, ", metrics at {metrics}");
     }
     EventLine::now(
         line,
@@ -501,7 +500,7 @@ fn stopped(report: &StopReport) -> EventLine {
         "stopped".to_owned()
     } else {
         let left = count(report.left as u64, "process was", "processes were");
-        format!("stopped: {left} left when the time was over")
+        format!("stopped: {left} still running after the timeout")
     };
     EventLine::now(
         line,
@@ -516,7 +515,7 @@ fn stopped(report: &StopReport) -> EventLine {
 pub(crate) fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, CliError> {
     result.map_err(|error| {
         CliError::failed(format!("the host failed: {error}"))
-            .help("this is a fault of the host: please report it")
+            .help("this is a bug in Exuvia: please report it")
     })
 }
 
@@ -527,8 +526,9 @@ pub(crate) fn start_tracing(output: &Output) -> Result<(), CliError> {
         || "warn".to_owned(),
         |value| value.to_string_lossy().into_owned(),
     );
-    let filter = EnvFilter::try_new(&wanted)
-        .map_err(|error| CliError::usage(format!("EXUVIA_LOG=`{wanted}` is no filter: {error}")))?;
+    let filter = EnvFilter::try_new(&wanted).map_err(|error| {
+        CliError::usage(format!("EXUVIA_LOG=`{wanted}` is not a filter: {error}"))
+    })?;
     let (spool, gate) = output.spool()?;
     let (panics, panics_gate) = (spool.clone(), gate.clone());
     std::panic::set_hook(Box::new(move |panic| {

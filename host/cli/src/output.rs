@@ -123,7 +123,7 @@ impl Output {
     /// the spool of stderr and the rate limit of the log.
     pub(crate) fn spool(&self) -> Result<(Spool, Gate), CliError> {
         let failed = |error: io::Error| {
-            CliError::failed(format!("nothing could be printed beside the node: {error}"))
+            CliError::failed(format!("the output thread could not be started: {error}"))
         };
         let (json, paint) = (self.json, self.paint);
         let missed = move |count| {
@@ -140,8 +140,9 @@ impl Output {
         // If both are the same, such as a terminal, one spool keeps the lines in order.
         let are_one = is_same(&stdout, &stderr);
         let results = Spool::start("exuvia-stdout", stdout, Box::new(missed)).map_err(failed)?;
-        let missed =
-            |count| format!("lagged: {count} lines were dropped, nothing read them in time\n");
+        let missed = |count| {
+            format!("lagged: {count} lines were dropped because nothing read them in time\n")
+        };
         let faults = match are_one {
             true => results.clone(),
             false => Spool::start("exuvia-stderr", stderr, Box::new(missed)).map_err(failed)?,
@@ -331,7 +332,7 @@ fn write_line(text: &str) -> Result<(), CliError> {
 
 fn missed_line(count: u64) -> EventLine {
     EventLine::now(
-        format!("lagged: {count} lines were dropped, nothing read them in time"),
+        format!("lagged: {count} lines were dropped because nothing read them in time"),
         json!({ "event": "lagged", "missed": count }),
     )
 }

@@ -47,18 +47,21 @@ impl Place {
             .map(|folder| folder.join(BESIDE))
             .ok_or_else(|| {
                 CliError::no_node(format!(
-                    "no `{}` in {} or above it, so it is not known which node is meant",
+                    "could not find `{}` in {} or any parent folder, so the node is unknown",
                     FILE_NAME,
                     folder.display()
                 ))
-                .help("go to the app's folder, or name its socket with `--socket PATH` or EXUVIA_SOCKET")
+                .help("run this in the app's folder, or name the node's socket with `--socket PATH` or EXUVIA_SOCKET")
             })
     }
 
     /// Returns a client of the app that the current folder is part of.
     pub(crate) fn client(&self) -> Result<Client, CliError> {
-        let folder = std::env::current_dir()
-            .map_err(|error| CliError::failed(format!("the current folder is gone: {error}")))?;
+        let folder = std::env::current_dir().map_err(|error| {
+            CliError::failed(format!(
+                "the current folder does not exist any more: {error}"
+            ))
+        })?;
         Ok(Client::new(self.of_folder(&folder)?)?)
     }
 

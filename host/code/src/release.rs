@@ -58,7 +58,7 @@ pub enum CommitError {
         current: u64,
     },
     /// There is no earlier release.
-    #[error("there is no earlier release to go back to")]
+    #[error("there is no earlier release to roll back to")]
     NoEarlier,
 }
 
@@ -192,7 +192,7 @@ impl<A> CodeServer<A> {
         let number = history.numbers.entry(name.clone()).or_insert(0);
         *number += 1;
         let version = Arc::new(Version::new(name, *number, digest, artifact));
-        let held = version.hold().expect("it is open: nobody has seen it");
+        let held = version.hold().expect("it is open: no thread has seen it");
         history.loaded.push(version);
         held
     }

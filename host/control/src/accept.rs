@@ -69,7 +69,7 @@ pub(crate) async fn connections(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!("the control socket cannot take a connection: {error}");
+                tracing::warn!("the control socket cannot accept a connection: {error}");
                 // Without a pause this would spin until a file is closed.
                 tokio::time::sleep(OUT_OF_FILES).await;
                 continue;

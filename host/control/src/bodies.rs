@@ -86,11 +86,10 @@ impl Held {
                 Failure::new(
                     code::BUSY,
                     format!(
-                        "the requests under way may have {limit} bytes in all, and with this one \
-                         they have more"
+                        "the bodies of all open requests would exceed {limit} bytes, which is the limit"
                     ),
                 )
-                .help("try again when some of them have been served")
+                .help("try again when some of them have finished")
             })?;
         self.counted += more;
         Ok(())
@@ -118,7 +117,7 @@ impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
         let too_large = || {
             Failure::new(
                 code::TOO_LARGE,
-                format!("the body of this request may have {LIMIT} bytes"),
+                format!("the body of this request has more than {LIMIT} bytes, which is the limit"),
             )
         };
         let announced = request.headers().get(header::CONTENT_LENGTH);
@@ -140,7 +139,7 @@ impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
             while let Some(frame) = limited.frame().await {
                 let frame = frame.map_err(|error| match error.is::<LengthLimitError>() {
                     true => too_large(),
-                    false => lost(format!("the body did not arrive: {error}")),
+                    false => lost(format!("the body could not be read: {error}")),
                 })?;
                 if let Ok(data) = frame.into_data() {
                     whole.held.grow_to(whole.bytes.len() + data.len())?;

@@ -18,7 +18,7 @@ pub enum ServeError {
         process: Option<u32>,
     },
     /// Another program listens at the path.
-    #[error("another program listens at {}", .socket.display())]
+    #[error("another program listens on {}", .socket.display())]
     Foreign {
         /// The path in question.
         socket: PathBuf,
@@ -65,7 +65,7 @@ impl ServeError {
             }
             Self::PathTooLong(_) => Some(PathTooLong::HELP),
             Self::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => Some(
-                "it belongs to another user: run the node as that one, or choose another path \
+                "it belongs to another user: run the node as that user, or choose another path \
                  with `--socket PATH`",
             ),
             Self::Io { .. } => Some("choose another path with `--socket PATH`"),

@@ -61,8 +61,12 @@ pub(crate) async fn process<H: Host>(
     let Query(asked) = query.map_err(|error| bad(&error))?;
     let looked = blocking(&shared, move |host| host.inspect(&asked.target)).await?;
     let (inspection, state) = looked;
-    let mut value = serde_json::to_value(inspection)
-        .map_err(|error| Failure::new(code::INTERNAL, format!("it cannot be written: {error}")))?;
+    let mut value = serde_json::to_value(inspection).map_err(|error| {
+        Failure::new(
+            code::INTERNAL,
+            format!("the inspection cannot be encoded: {error}"),
+        )
+    })?;
     if let Some(state) = state {
         value["data"] = json!(Rendered::new(TYPED_TAG, &state));
     }
@@ -136,7 +140,7 @@ pub(crate) async fn trace<H: Host>(
         .map_err(|_| {
             Failure::new(
                 code::BUSY,
-                format!("{MAX_TRACES} traces are under way, which is the limit"),
+                format!("{MAX_TRACES} traces are running, which is the limit"),
             )
             .help("end one of them")
         })?;

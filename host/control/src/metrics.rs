@@ -64,13 +64,13 @@ fn metrics(info: &Info) -> Vec<Metric<'_>> {
     let resident = all.saturating_sub(blocked).saturating_sub(free);
     let modules = info.modules.iter();
     vec![
-        gauge("exuvia_processes", "Processes alive.", info.processes),
+        gauge("exuvia_processes", "Live processes.", info.processes),
         gauge(
             "exuvia_processes_limit",
-            "Processes that may be alive.",
+            "The limit on live processes.",
             info.most_processes,
         ),
-        gauge("exuvia_timers", "Timers that are set.", info.timers),
+        gauge("exuvia_timers", "Pending timers.", info.timers),
         gauge("exuvia_release", "The current release.", info.release),
         one(
             "exuvia_uptime_seconds",
@@ -96,7 +96,7 @@ fn metrics(info: &Info) -> Vec<Metric<'_>> {
         },
         gauge(
             "exuvia_threads_blocked",
-            "Threads that wait with a guest on their stack, while others go on as schedulers.",
+            "Threads that a guest blocks in place, while spare threads run as schedulers.",
             info.threads_blocked,
         ),
         gauge(
@@ -106,34 +106,34 @@ fn metrics(info: &Info) -> Vec<Metric<'_>> {
         ),
         gauge(
             "exuvia_frame_bytes_limit",
-            "Bytes of memory that frames may hold.",
+            "The limit on bytes of memory that frames hold.",
             info.frame_memory,
         ),
-        counter("exuvia_frames_made_total", "Frames made.", info.frames_made),
+        counter(
+            "exuvia_frames_made_total",
+            "Frames created.",
+            info.frames_made,
+        ),
         counter(
             "exuvia_frame_failures_total",
-            "Frames that could not be made because the system had no room.",
+            "Frames that could not be created because the system was out of memory or mappings.",
             info.frame_failures,
         ),
         counter(
             "exuvia_frames_released_total",
-            "Times that a frame's memory was given back because it was too much.",
+            "Times that a frame's memory was freed because frames held too much.",
             info.frames_released,
         ),
-        counter(
-            "exuvia_page_ins_total",
-            "Images put into frames.",
-            info.page_ins,
-        ),
+        counter("exuvia_page_ins_total", "Images paged in.", info.page_ins),
         counter(
             "exuvia_page_outs_total",
-            "Images taken out of frames.",
+            "Images paged out.",
             info.page_outs,
         ),
         one(
             "exuvia_page_in_seconds_total",
             Kind::Counter,
-            "Time of page-ins, with the page-outs that make room for them; one in 64 is timed.",
+            "Time of page-ins, including page-outs that free frames for them; one in 64 is timed.",
             seconds(info.page_in_ns, info.page_ins),
         ),
         one(

@@ -198,7 +198,7 @@ fn not_sent(error: &SendFailed) -> Failure {
 /// Maps the error of a swap to a failure. The code is the node's name for the stage that
 /// refused, written with underscores as all codes are.
 fn refused(error: &SwapError) -> Failure {
-    let nothing = "nothing has changed: the code that ran before keeps running";
+    let nothing = "nothing has changed: the old code keeps running";
     let message = match error {
         // These errors are about processes; the others are about a file or the node.
         SwapError::Verify(verify) => {

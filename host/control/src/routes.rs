@@ -88,9 +88,9 @@ pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
 async fn no_route(method: axum::http::Method, uri: axum::http::Uri) -> Refusal {
     Failure::new(
         code::NO_ROUTE,
-        format!("there is no `{method} {}`", uri.path()),
+        format!("no route `{method} {}`", uri.path()),
     )
-    .help("docs/cli.md lists the routes; node and client may be of different versions")
+    .help("docs/cli.md lists the routes; node and client may have different versions")
     .into()
 }
 
@@ -161,7 +161,7 @@ async fn call<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) ->
         return Err(Failure::new(
             code::BAD_REQUEST,
             format!(
-                "a call may wait {} s, not {} ms",
+                "a call can wait at most {} s, not {} ms",
                 MAX_CALL_TIMEOUT.as_secs(),
                 request.timeout_ms
             ),
@@ -222,7 +222,7 @@ async fn kill<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) ->
     {
         return Err(Failure::new(
             code::TOO_LARGE,
-            format!("a reason may have {MAX_REASON_BYTES} bytes"),
+            format!("the reason has more than {MAX_REASON_BYTES} bytes, which is the limit"),
         )
         .into());
     }
@@ -309,7 +309,7 @@ pub(crate) async fn blocking<H: Host, T: Send + 'static>(
     });
     done.await.map_err(|error| {
         Failure::new(code::INTERNAL, format!("the request failed: {error}"))
-            .help("this is a fault of the host: please report it")
+            .help("this is a bug in Exuvia: please report it")
     })?
 }
 
@@ -317,7 +317,7 @@ fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(bytes).map_err(|error| {
         Failure::new(
             code::BAD_REQUEST,
-            format!("the request cannot be read: {error}"),
+            format!("the request is invalid: {error}"),
         )
     })
 }

@@ -110,7 +110,7 @@ pub(crate) fn info<H: Host>(host: &H) -> Result<Info, Failure> {
     let unreadable = |error: serde_json::Error| {
         Failure::new(
             code::INTERNAL,
-            format!("the node's numbers cannot be read: {error}"),
+            format!("the node's metrics cannot be read: {error}"),
         )
     };
     let value = serde_json::to_value(host.info()).map_err(unreadable)?;

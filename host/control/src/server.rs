@@ -134,7 +134,7 @@ impl Server {
         // Dropping a pending request tells its client that the node is already stopping.
         while self.stops.try_recv().is_ok() {}
         if tokio::time::timeout(CLOSING, &mut self.task).await.is_err() {
-            tracing::warn!("the control socket was closed on requests that did not end");
+            tracing::warn!("the control socket was closed before all requests had finished");
         }
     }
 }

@@ -147,6 +147,9 @@ fn remove_left_over(path: &Path) -> Result<(), ServeError> {
             });
         }
     }
-    tracing::info!("removed {}, which a dead node left behind", path.display());
+    tracing::info!(
+        "removed {}, the socket of a node that is gone",
+        path.display()
+    );
     fs::remove_file(path).map_err(|error| ServeError::io("remove", path, error))
 }

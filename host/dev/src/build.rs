@@ -197,7 +197,8 @@ pub fn build(
         }),
         (_, Some(_)) if stopped => Err(failed("was stopped".into(), output, true)),
         (Some(127), _) => Err(failed(
-            "failed with exit code 127: a program of it is not installed, or not on PATH".into(),
+            "failed with exit code 127: a program that it runs is not installed or not on PATH"
+                .into(),
             output,
             false,
         )),
@@ -207,7 +208,7 @@ pub fn build(
             false,
         )),
         (None, signal) => Err(failed(
-            format!("was ended by signal {}", signal.unwrap_or_default()),
+            format!("was killed by signal {}", signal.unwrap_or_default()),
             output,
             false,
         )),
@@ -239,7 +240,7 @@ impl Kept {
     fn text(&self) -> String {
         let mut text = String::from_utf8_lossy(&self.head).into_owned();
         if self.left_out > 0 {
-            text += &format!("\n... {} bytes left out ...\n", self.left_out);
+            text += &format!("\n... {} bytes omitted ...\n", self.left_out);
         }
         let (one, two) = self.tail.as_slices();
         text += &String::from_utf8_lossy(&[one, two].concat());
@@ -360,7 +361,7 @@ mod tests {
         assert!(shown.starts_with("abc"), "{}", &shown[..10]);
         let end = std::str::from_utf8(&text[text.len() - 1000..]).unwrap();
         assert!(shown.ends_with(end));
-        assert!(shown.contains(&format!("... {} bytes left out", 8 * KEPT_OUTPUT)));
+        assert!(shown.contains(&format!("... {} bytes omitted", 8 * KEPT_OUTPUT)));
         let short = run("head -c 1000000 /dev/zero", &Stopper::default()).unwrap();
         assert!(short.output.len() < 2 * KEPT_OUTPUT + 100);
     }

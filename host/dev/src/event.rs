@@ -155,22 +155,20 @@ impl fmt::Display for Event {
                 match is_current {
                     true => fmt_current(f, outdated, ", nothing to swap")?,
                     false => f.write_str(
-                        ": it is what was refused or rolled back; the old code keeps running until it changes",
+                        ": it is the same code that was refused or rolled back; the old code keeps running until it changes",
                     )?,
                 }
                 match stale_timestamp {
                     Some(source) => write!(
                         f,
-                        "; {source} has changed, but its timestamp is older than the last build, so that the build may \
-                         have skipped it: run `touch {source}`"
+                        "; {source} has changed, but its timestamp is older than the last build, so the build may have skipped it: run `touch {source}`"
                     ),
                     None => Ok(()),
                 }
             }
             Event::BuildLoop { files } => write!(
                 f,
-                "build-loop: each build changes {}, which starts it again, at longer and longer intervals; name what it \
-                 reads in `sources`, without what it writes",
+                "build-loop: each build changes {}, which starts it again, at growing intervals; list what it reads in `sources`, without what it writes",
                 listed(files)
             ),
             Event::Polling { reason, help } => write!(
@@ -197,15 +195,15 @@ impl fmt::Display for Event {
                 clauses.extend(failed.iter().map(|it| format!("failed: {it}")));
                 if !restart.is_empty() {
                     let then = restart.join(" and ");
-                    clauses.push(format!("when the app is started again: {then}"));
+                    clauses.push(format!("at the next start of the app: {then}"));
                 }
                 if clauses.is_empty() {
-                    clauses.push("says nothing new".into());
+                    clauses.push("unchanged".into());
                 }
                 write!(f, "manifest {}", clauses.join("; "))
             }
             Event::ManifestRefused { .. } => {
-                f.write_str("manifest-refused, the app keeps running as it was")
+                f.write_str("manifest-refused, the app keeps its settings")
             }
         }
     }
@@ -213,7 +211,7 @@ impl fmt::Display for Event {
 
 /// Writes that something is the running code, and which processes do not run it.
 fn fmt_current(f: &mut fmt::Formatter<'_>, outdated: &[Outdated], more: &str) -> fmt::Result {
-    f.write_str(": it is the code that runs")?;
+    f.write_str(": it is the running code")?;
     match outdated.is_empty() {
         true => f.write_str(more),
         false => write!(f, ", {}", outdated_clause(outdated)),
@@ -244,7 +242,7 @@ mod tests {
         };
         assert_eq!(
             recovered.to_string(),
-            "recovered actor: it is the code that runs, but not of 1 process on actor@1: 1 reverted"
+            "recovered actor: it is the running code, but not of 1 process on actor@1: 1 reverted"
         );
     }
 

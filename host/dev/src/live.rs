@@ -38,7 +38,7 @@ impl Live {
         let most = node.module_memory();
         if after.at_most_memory(most) {
             result.restart.push(format!(
-                "`limits.memory` above {most} bytes, the most that the app was started with"
+                "`limits.memory` above {most} bytes, the limit that the app was started with"
             ));
         }
         result.restart.extend(fixed(&before, after));
@@ -49,7 +49,7 @@ impl Live {
         }
         if before.config != after.config {
             node.set_app_config(after.config.clone());
-            (result.applied).push("`[config]`, for whoever asks from now on".into());
+            (result.applied).push("`[config]`, for later reads".into());
         }
         Begun { before, result }
     }
@@ -103,7 +103,7 @@ impl EditResult {
     fn limits(&mut self, changes: &LimitChanges) {
         for excess in &changes.excess {
             self.failed.push(format!(
-                "processes of {} begin with {} bytes of memory and may have {}: none can start",
+                "processes of {} start with {} bytes of memory, and their limit is {}: none can start",
                 excess.module, excess.initial, excess.allowed
             ));
         }
@@ -111,9 +111,9 @@ impl EditResult {
             return;
         }
         let whose = match changes.living {
-            0 => "for processes to come".to_owned(),
-            1 => "for 1 living process, and those to come".to_owned(),
-            living => format!("for {living} living processes, and those to come"),
+            0 => "for new processes".to_owned(),
+            1 => "for 1 live process and new ones".to_owned(),
+            living => format!("for {living} live processes and new ones"),
         };
         let what = match changes.grants {
             true => "limits and `wasi`",
@@ -121,13 +121,13 @@ impl EditResult {
         };
         let but = match changes.grants && changes.living > 0 {
             true => {
-                "; who has used what `wasi` gave it before keeps that until it is started again"
+                "; a process that has already used its `wasi` grants keeps them until it is restarted"
             }
             false => "",
         };
         let modules = listed(&changes.modules);
         self.applied
-            .push(format!("{what} of {modules} hold {whose}{but}"));
+            .push(format!("{what} of {modules} apply {whose}{but}"));
     }
 
     fn tree(&mut self, changes: TreeChanges) {
@@ -137,7 +137,7 @@ impl EditResult {
         for (what, ids) in [
             ("started", &changes.started),
             ("stopped", &changes.stopped),
-            ("changed from their next start on", &changes.respecified),
+            ("changed from their next start", &changes.respecified),
             ("with other limits", &changes.limited),
         ] {
             if !ids.is_empty() {
@@ -181,7 +181,7 @@ fn fixed(before: &Manifest, after: &Manifest) -> Vec<String> {
         .cloned()
         .collect();
     if !gone.is_empty() {
-        clauses.push(format!("that {} is gone", listed(&gone)));
+        clauses.push(format!("the removal of {}", listed(&gone)));
     }
     clauses
 }

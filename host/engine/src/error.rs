@@ -13,7 +13,7 @@ pub enum LoadError {
     #[error(transparent)]
     Instrument(#[from] InstrumentError),
     /// The module is Wasm text that cannot be assembled.
-    #[error("the text does not assemble: {0}")]
+    #[error("the text cannot be assembled: {0}")]
     Text(String),
     /// A required export is missing or has the wrong type.
     #[error("the module has no export `{name}`: {fix}")]
@@ -33,7 +33,7 @@ pub enum LoadError {
     },
     /// The module declares another ABI version.
     #[error(
-        "the module is built for ABI version {found}, this host serves version {served}; build it with a matching SDK"
+        "the module is built for ABI version {found}, but this host supports version {served}; build it with a matching SDK"
     )]
     Abi {
         /// The module's version.
@@ -63,7 +63,7 @@ pub enum LoadError {
         reason: String,
     },
     /// The system has no memory, mappings or addresses for an instance of the module.
-    #[error("the system has no room to initialize the module ({reason}): {fix}")]
+    #[error("not enough memory or mappings to initialize the module ({reason}): {fix}")]
     NoRoom {
         /// The system's error.
         reason: String,
@@ -72,7 +72,7 @@ pub enum LoadError {
     },
     /// The module's initial memory is larger than any process may have.
     #[error(
-        "the module wants {wanted} bytes of memory, processes may have {allowed}; raise `limits.memory` or build it with a smaller initial memory"
+        "the module starts with {wanted} bytes of memory, the limit for processes is {allowed}; raise `limits.memory` or build it with a smaller initial memory"
     )]
     Memory {
         /// The initial memory in bytes.
@@ -82,7 +82,7 @@ pub enum LoadError {
     },
     /// Its tables have more entries than any process may have.
     #[error(
-        "the module's tables begin with {wanted} entries, processes may have {allowed}; build it with smaller tables (a table holds functions: keep data in memory)"
+        "the module's tables start with {wanted} entries, the limit for processes is {allowed}; build it with smaller tables (a table holds functions: keep data in memory)"
     )]
     Tables {
         /// Entries that they begin with.
@@ -98,7 +98,7 @@ pub enum LoadError {
 pub enum UpgradeError {
     /// There is no path from the old version to the new one.
     #[error(
-        "state cannot be upgraded from {from} to {to}: {not_migrated}; and it is not reused because {not_reused}"
+        "state cannot be upgraded from {from} to {to}: {not_migrated}; nor can it be reused: {not_reused}"
     )]
     NoPath {
         /// The old version.
@@ -178,7 +178,7 @@ impl VerifyError {
         };
         match self.missing {
             Some(MissingExport::Save) => format!(
-                "the running code cannot hand over its state: discard it with {deploy}, or deploy when its \
+                "the running code cannot save its state: discard it with {deploy}, or deploy when its \
                  processes have exited"
             ),
             Some(MissingExport::Load) => {

@@ -217,7 +217,7 @@ impl FrameTable {
             match lease.frame.resize(pages) {
                 Ok(true) => self.slots.note(lease.slot_number(), lease.frame.written()),
                 Ok(false) => {
-                    let what = format!("its memory could not be brought to {pages} pages");
+                    let what = format!("its memory could not be resized to {pages} pages");
                     self.capacity.failed(&self.host.system.clock, what);
                     return Err(FrameError::NoneFree);
                 }
@@ -253,7 +253,7 @@ impl FrameTable {
         }
         let done = lease.use_fibers(&self.slots)?;
         if !done {
-            let what = "there was no room for a guest's stack".to_owned();
+            let what = "no memory for a guest's stack".to_owned();
             self.capacity.failed(&self.host.system.clock, what);
         }
         Ok(done)

@@ -195,7 +195,7 @@ fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result
         // A bug of the host: `Threads::may_block_in_place` was checked before the entry.
         caller.data_mut().process = Some(process);
         return Err(wasmtime::Error::msg(
-            "too many processes wait on threads' stacks, and this one has to",
+            "too many processes block in place already",
         ));
     };
     let Some(OnThisStack::Running(mut lease)) = blocked::take() else {
@@ -221,7 +221,7 @@ fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result
             blocked::BlockedRequest::Copy => aside.copied(copy(&mut caller)?),
             blocked::BlockedRequest::End => {
                 blocked::put(OnThisStack::Ending(ending));
-                return Err(wasmtime::Error::msg("the call was ended"));
+                return Err(wasmtime::Error::msg("the call was aborted"));
             }
         }
     };
@@ -252,7 +252,7 @@ fn take_out(
         if restricted.reductions < used {
             let Restricted { what, limit, .. } = restricted;
             return Err(wasmtime::Error::msg(format!(
-                "{what} did not end within {limit} reductions (calls and loop turns), which is a fixed limit: mend a loop that does not end, or let it do less and leave the rest to the handler of a message"
+                "{what} did not end within {limit} reductions (calls and loop iterations), which is a fixed limit: fix an endless loop, or do less here and the rest in a message handler"
             )));
         }
         restricted.reductions -= used;

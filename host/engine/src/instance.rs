@@ -440,8 +440,8 @@ impl Instance {
         match result? {
             0 => restricted
                 .state
-                .ok_or_else(|| "`save` answered 0 without having called `state_put`".into()),
-            code => Err(format!("`save` answered {code}")),
+                .ok_or_else(|| "`save` returned 0 without calling `state_put`".into()),
+            code => Err(format!("`save` returned {code}")),
         }
     }
 
@@ -462,8 +462,8 @@ impl Instance {
         let said = self.store.data_mut().last_error.take();
         match (result?, said) {
             (0, _) => Ok(()),
-            (code, None) => Err(format!("`load` answered {code}")),
-            (_, Some(said)) => Err(format!("`load` did not take it: {said}")),
+            (code, None) => Err(format!("`load` returned {code}")),
+            (_, Some(said)) => Err(format!("`load` failed: {said}")),
         }
     }
 

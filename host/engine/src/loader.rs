@@ -94,7 +94,7 @@ impl Engine {
     pub fn new(config: &EngineConfig) -> Result<Engine, LoadError> {
         assert!(
             config.stack + 2 * HOST_STACK <= THREAD_STACK,
-            "a guest's stack of {} bytes is too much for the stack of a thread",
+            "a guest's stack of {} bytes does not fit the stack of a thread",
             config.stack
         );
         let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
@@ -369,7 +369,7 @@ fn check_import(import: &ImportInfo) -> Result<(), LoadError> {
         });
     }
     let Some(call) = HostCall::find(&import.name) else {
-        return refuse("this host has no such host call; see the list in guest-sdk/abi.md".into());
+        return refuse("there is no such host call; guest-sdk/abi.md lists them".into());
     };
     let value = |ty: &WasmType| match ty {
         WasmType::I32 => ValueType::I32,

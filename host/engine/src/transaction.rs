@@ -29,7 +29,7 @@ struct DeferredEffect {
 }
 
 /// One message that is handled as a transaction.
-#[must_use = "a transaction is released or abandoned"]
+#[must_use = "a transaction is committed or aborted"]
 #[derive(Default)]
 pub(crate) struct Transaction {
     /// The message, once the guest has taken it, and its position in the mailbox.
@@ -62,7 +62,7 @@ impl Drop for Transaction {
     fn drop(&mut self) {
         if !self.has_ended {
             tracing::error!(
-                "a transaction was neither released nor abandoned, so its message and what it had reserved are lost; this is a bug of the host"
+                "a transaction was neither committed nor aborted, so its message and reservations are lost; this is a bug in Exuvia"
             );
             debug_assert!(std::thread::panicking(), "a transaction was dropped");
         }

@@ -135,7 +135,7 @@ impl Memories {
     /// on, and whatever accesses the memory must know its new length before it does so again.
     pub unsafe fn shrink(&self, address: *mut u8, bytes: usize) -> io::Result<()> {
         let extent = self.extent(address).ok_or_else(|| {
-            io::Error::new(ErrorKind::InvalidInput, "it is no memory of this host")
+            io::Error::new(ErrorKind::InvalidInput, "it is not a memory of this host")
         })?;
         let before = extent.bytes();
         assert!(

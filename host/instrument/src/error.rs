@@ -59,8 +59,7 @@ pub enum InstrumentError {
     },
     /// The module is malformed or does not type-check.
     #[error(
-        "invalid Wasm at offset {offset:#x}{}: {message}; the file is damaged or its compiler is \
-         at fault, so build it again",
+        "invalid Wasm at offset {offset:#x}{}: {message}; the file is damaged or the compiler has a bug: build it again",
         within(function)
     )]
     Invalid {
@@ -91,7 +90,7 @@ pub enum InstrumentError {
     },
     /// An export or an import's module name begins with the reserved prefix.
     #[error(
-        "the {what} `{name}` begins with `exuvia:`, which is kept for the host; rename it (a \
+        "the {what} `{name}` begins with `exuvia:`, which is reserved for the host; rename it (a \
          module that the host has rewritten already must be loaded in its original form)"
     )]
     Reserved {
@@ -115,8 +114,7 @@ pub enum InstrumentError {
     },
     /// What the host has to add would exceed a limit on the number of items.
     #[error(
-        "the module has so many {what} ({count}) that those which the host adds pass the limit \
-         of {limit}; split the module"
+        "the module has too many {what}: {count}, and with those that the host adds more than the limit of {limit}; split the module"
     )]
     TooMany {
         /// The kind of item.
@@ -166,8 +164,7 @@ pub enum InstrumentError {
     },
     /// The compile size of all functions exceeds [`crate::MAX_CODE_BYTES`].
     #[error(
-        "with {function} the module passes the limit of {limit} bytes of code that it may have \
-         once it is metered, where a function counts as {each} more, a local as {local}, a call as \
+        "with {function} the module exceeds the limit of {limit} bytes of metered code, where a function counts as {each} more, a local as {local}, a call as \
          {call}, a value that a call passes or returns as {value}, and {product} of variables times \
          blocks as one: split it into several modules",
         product = crate::VARIABLES_BY_BLOCKS_PER_BYTE,
@@ -183,6 +180,6 @@ pub enum InstrumentError {
         limit: u64,
     },
     /// The pass contradicts the validator. This is a bug in the host.
-    #[error("fault in the host: {0}; please report it together with the module")]
+    #[error("bug in Exuvia: {0}; please report it together with the module")]
     Internal(String),
 }

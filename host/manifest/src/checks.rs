@@ -56,7 +56,10 @@ impl Manifest {
                 .label(match &module.moved_by {
                     None => format!("looked for {}", full.display()),
                     Some(by) => {
-                        format!("looked for {}, where {by} has cargo put it", full.display())
+                        format!(
+                            "looked for {}, where cargo writes it because of {by}",
+                            full.display()
+                        )
                     }
                 })
                 .help(match &module.build {
@@ -97,8 +100,7 @@ impl Manifest {
                 Found::at(
                     own.span.clone(),
                     format!(
-                        "child `{child}` may have {} bytes of memory, but its module `{module}` \
-                         begins with {wanted}",
+                        "the memory limit of child `{child}` is {} bytes, but its module `{module}` starts with {wanted}",
                         own.memory
                     ),
                 )

@@ -100,7 +100,7 @@ impl fmt::Display for ManifestError {
             problem.show(&self.file, f)?;
         }
         if self.left_out > 0 {
-            writeln!(f, "\nerror: {} more are not shown", self.left_out)?;
+            writeln!(f, "\nerror: {} more errors are not shown", self.left_out)?;
         }
         Ok(())
     }

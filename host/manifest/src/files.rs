@@ -15,7 +15,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 /// The description of a pipe, a device or a socket, as the end of a sentence.
-pub const NO_FILE: &str = "is no ordinary file";
+pub const NO_FILE: &str = "is not a regular file";
 
 /// Opens a regular file for reading.
 ///

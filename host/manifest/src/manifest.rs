@@ -244,7 +244,7 @@ fn read_file(path: &Path) -> Result<String, Found> {
         let found = Found::nowhere(format!("could not read the manifest: {error}"));
         match std::path::absolute(path) {
             Ok(full) if error.kind() == std::io::ErrorKind::NotFound => found.help(format!(
-                "looked for {}; an app's folder has a file `{FILE_NAME}`",
+                "looked for {}; an app's folder contains a file `{FILE_NAME}`",
                 full.display()
             )),
             _ => found,
@@ -258,7 +258,7 @@ fn read_file(path: &Path) -> Result<String, Found> {
     if bytes.starts_with(b"\0asm") {
         return Err(
             Found::nowhere("this is a Wasm module, not a manifest".to_owned()).help(format!(
-                "name the app: a folder with a file `{FILE_NAME}` that has the module's path"
+                "pass the app instead: a folder with a file `{FILE_NAME}` that has the module's path"
             )),
         );
     }

@@ -95,7 +95,7 @@ fn app_name(root: &mut Table<'_, '_>, problems: &mut Problems) -> Option<String>
     let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     if !name.value.chars().all(lower) {
         problems.add(
-            Found::at(name.span, "the app's name has other characters".to_owned())
+            Found::at(name.span, "invalid characters in the app's name".to_owned())
                 .label("only a-z, 0-9, `_` and `-` are allowed".to_owned()),
         );
     }
@@ -355,7 +355,7 @@ fn dev(
                 table.span.clone(),
                 format!("`dev` of module `{name}` has no `build`"),
             )
-            .help("add the command that makes the file:  build = \"...\"".to_owned()),
+            .help("add the command that builds the file:  build = \"...\"".to_owned()),
         );
     }
     table.finish(problems);
@@ -400,20 +400,17 @@ fn build(
             problems.add(
                 Found::at(
                     span,
-                    format!("`sources` of module `{name}` serve no `build`"),
+                    format!("module `{name}` has `sources` but no `build`"),
                 )
-                .help("add the command that makes the file:  build = \"...\"".to_owned()),
+                .help("add the command that builds the file:  build = \"...\"".to_owned()),
             );
         }
         return None;
     };
     if command.value.trim().is_empty() {
-        problems.add(
-            Found::at(command.span, "`build` is empty".to_owned()).help(
-                "write a command for the shell, or leave `build` out if the file is made elsewhere"
-                    .to_owned(),
-            ),
-        );
+        problems.add(Found::at(command.span, "`build` is empty".to_owned()).help(
+            "write a shell command, or omit `build` if the file is built elsewhere".to_owned(),
+        ));
     }
     Some(Build {
         command: command.value.trim().to_owned(),

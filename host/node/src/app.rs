@@ -97,9 +97,9 @@ impl App {
             sender,
             ended,
         };
-        let master = node
-            .spawn_native(Box::new(master))
-            .ok_or_else(|| BootError::Tree("the node has no room for a process".into()))?;
+        let master = node.spawn_native(Box::new(master)).ok_or_else(|| {
+            BootError::Tree("the node has as many processes as its limit allows".into())
+        })?;
         let root = match receiver.recv_timeout(START) {
             Ok(News::Up(root)) => root,
             Ok(News::Ended(reason)) => {
@@ -109,7 +109,7 @@ impl App {
             Err(_) => {
                 node.halt();
                 return Err(BootError::Tree(format!(
-                    "it was not up after {} s; a child does not acknowledge its start",
+                    "it did not start within {} s; a child does not acknowledge its start",
                     START.as_secs()
                 )));
             }

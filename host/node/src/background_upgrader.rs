@@ -62,7 +62,7 @@ impl BackgroundUpgrader {
             .spawn(body)
         {
             tracing::error!(
-                "the background upgrader has no thread, so idle processes are upgraded when they wake: {error}"
+                "the background upgrader could not be started, so idle processes are upgraded when they wake: {error}"
             );
         }
     }

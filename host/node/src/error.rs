@@ -14,11 +14,11 @@ use crate::swap::ModuleBytes;
 #[non_exhaustive]
 pub enum NodeError {
     /// This machine cannot run compiled Wasm.
-    #[error("the engine cannot be set up: {0}")]
+    #[error("the engine cannot be initialized: {0}")]
     Engine(#[from] LoadError),
     /// The mapping limit of the system is too low for this number of frames.
     #[error(
-        "{frames} frames may take {mappings} memory mappings, and this system allows {allowed} for a process; lower `frames` in `[node]`, or raise the limit: `sysctl -w vm.max_map_count={}`", .mappings.saturating_mul(2)
+        "{frames} frames can take {mappings} memory mappings, but this system allows {allowed} per process; lower `frames` in `[node]`, or raise the limit: `sysctl -w vm.max_map_count={}`", .mappings.saturating_mul(2)
     )]
     Frames {
         /// Frames that were asked for.
@@ -65,7 +65,7 @@ impl BootError {
     /// Returns what to do about it; `None`: the message says it, or there is nothing.
     pub fn help(&self) -> Option<String> {
         match self {
-            BootError::Read { .. } => Some("build it, or mend `path` in the manifest".into()),
+            BootError::Read { .. } => Some("build it, or correct `path` in the manifest".into()),
             BootError::Swap(error) => error.help(),
             // The manifest's errors contain their help.
             BootError::Node(_) | BootError::Manifest(_) | BootError::Tree(_) => None,
@@ -87,7 +87,7 @@ pub enum SwapError {
     },
     /// A module starts with more memory than one of its children may have.
     #[error(
-        "{file}: the module begins with {wanted} bytes of memory, but the child `{child}` may have {allowed}; raise `limits.memory` of that child in the manifest and start the app again, or build the module with a smaller initial memory"
+        "{file}: the module starts with {wanted} bytes of memory, but the limit of the child `{child}` is {allowed}; raise `limits.memory` of that child in the manifest and start the app again, or build the module with a smaller initial memory"
     )]
     ChildMemory {
         /// The file, or the name of the module.
@@ -114,7 +114,7 @@ pub enum SwapError {
     },
     /// The node was rolled back to an earlier release while this one was prepared.
     #[error(
-        "the node was rolled back while this was prepared (release {release}), and the code it was rolled back to stays"
+        "the node was rolled back to release {release} while this swap was prepared, and stays there"
     )]
     RolledBack {
         /// The current release.
@@ -134,9 +134,9 @@ impl SwapError {
             | SwapError::Commit(CommitError::NoEarlier) => return None,
             SwapError::Verify(error) => return Some(error.help()),
             SwapError::Loops { .. } => {
-                "deploy with --leave to leave them on their version, or with --kill to end them"
+                "deploy with --leave to keep them on their version, or with --kill to kill them"
             }
-            SwapError::RolledBack { .. } => "deploy it again if it is to run after all",
+            SwapError::RolledBack { .. } => "deploy again to run it anyway",
             SwapError::Commit(CommitError::Conflict { .. }) => "deploy again",
         };
         Some(help.into())
@@ -180,11 +180,11 @@ pub enum TargetError {
     Native(String),
     /// The whole app would end with it, and not in order.
     #[error(
-        "{0} is the app's root supervisor, and the whole app would end with it; `exuvia stop` stops the app"
+        "{0} is the app's root supervisor, and the whole app would end with it; to stop the app, use `exuvia stop`"
     )]
     Root(String),
     /// It did not reach the end of a turn in time.
-    #[error("{0} is busy, and did not come to the end of a turn in time; try again")]
+    #[error("{0} is busy and did not reach the end of a turn in time; try again")]
     Busy(String),
 }
 
@@ -197,11 +197,11 @@ pub enum RestartFailed {
     Target(#[from] TargetError),
     /// It is not the child of a supervisor.
     #[error(
-        "no supervisor of the host watches over {0}; `exuvia tree` shows those that are watched over, `exuvia kill` ends a process"
+        "{0} is not the child of a supervisor of the host; `exuvia tree` shows those that are, `exuvia kill` kills a process"
     )]
     NoSupervisor(Pid),
     /// Its supervisor did not restart it.
-    #[error("the supervisor of {pid} refused: {why}")]
+    #[error("the supervisor of {pid} rejected the restart: {why}")]
     Refused {
         /// The process.
         pid: Pid,
@@ -210,7 +210,7 @@ pub enum RestartFailed {
     },
     /// Its supervisor did not reply.
     #[error(
-        "{supervisor}, the supervisor of {pid}, did not answer in time; `exuvia tree` shows what it does"
+        "{supervisor}, the supervisor of {pid}, did not reply in time; `exuvia tree` shows what it is doing"
     )]
     NoAnswer {
         /// The process.
@@ -229,7 +229,7 @@ pub enum SpawnFailed {
     NoModule(String),
     /// It may not have the memory that its module starts with.
     #[error(
-        "a process of the module `{module}` begins with {wanted} bytes of memory, but this one may have {allowed}; raise its `memory` limit, or build the module with a smaller initial memory"
+        "a process of the module `{module}` starts with {wanted} bytes of memory, but the limit of this one is {allowed}; raise its `memory` limit, or build the module with a smaller initial memory"
     )]
     Memory {
         /// The module.
@@ -240,10 +240,10 @@ pub enum SpawnFailed {
         allowed: u64,
     },
     /// The node has as many processes as it may have.
-    #[error("the node has no room for one more process")]
+    #[error("the node has as many processes as its limit allows")]
     TableFull,
     /// There is no such scheduler, or no process can be pinned to it.
-    #[error("there is no scheduler {wanted} for a process alone; take one below {schedulers}")]
+    #[error("no process can be pinned to scheduler {wanted}; choose one below {schedulers}")]
     Scheduler {
         /// The scheduler that was asked for.
         wanted: usize,
@@ -251,7 +251,7 @@ pub enum SpawnFailed {
         schedulers: usize,
     },
     /// The name cannot be registered.
-    #[error("the name `{name}` {}; take another one", unusable(*.error))]
+    #[error("the name `{name}` {}; choose another one", unusable(*.error))]
     Name {
         /// The name.
         name: String,
@@ -266,7 +266,7 @@ pub(crate) fn unusable(error: NameError) -> &'static str {
         NameError::Taken => "belongs to another process",
         NameError::Invalid => "is empty or too long",
         NameError::Dead => "has no process",
-        NameError::TooMany => "is one too many for its process",
+        NameError::TooMany => "exceeds the limit on names of its process",
     }
 }
 
@@ -275,7 +275,7 @@ pub(crate) fn unusable(error: NameError) -> &'static str {
 #[non_exhaustive]
 pub enum SendFailed {
     /// The process has exited.
-    #[error("the process {0} has ended")]
+    #[error("the process {0} has exited")]
     Dead(Pid),
     /// Its mailbox is full.
     #[error(
@@ -284,7 +284,7 @@ pub enum SendFailed {
     Full(Pid),
     /// It is larger than a message may be.
     #[error(
-        "the message has {bytes} bytes, and one may have {limit}; send less, or raise `message_bytes` in `[limits]`"
+        "the message has {bytes} bytes, the limit is {limit}; send less, or raise `message_bytes` in `[limits]`"
     )]
     TooLarge {
         /// The size of the message in bytes.
@@ -305,7 +305,7 @@ pub enum CallFailed {
     #[error(transparent)]
     Send(#[from] SendFailed),
     /// The process exited before it replied.
-    #[error("the process {pid} ended before it replied: {reason}")]
+    #[error("the process {pid} exited before it replied: {reason}")]
     Down {
         /// The process.
         pid: Pid,
@@ -327,7 +327,7 @@ pub enum CallFailed {
     },
     /// There was no reply within the time.
     #[error(
-        "the process {pid} did not reply within {timeout_ms} ms; raise the timeout, or look at it with `exuvia ps`"
+        "the process {pid} did not reply within {timeout_ms} ms; raise the timeout, or check it with `exuvia ps`"
     )]
     Timeout {
         /// The process.
@@ -336,6 +336,6 @@ pub enum CallFailed {
         timeout_ms: u64,
     },
     /// The node has as many processes as it may have.
-    #[error("the node has no room for one more process")]
+    #[error("the node has as many processes as its limit allows")]
     TableFull,
 }

@@ -229,7 +229,7 @@ impl fmt::Display for Event {
             }
             Event::LogCut { module, lines } => write!(
                 f,
-                "log-cut {module}: {lines} lines left out, it logs too fast; `lines_per_s` of `[log]` bounds it"
+                "log-cut {module}: {lines} lines dropped, it logs too fast; `lines_per_s` of `[log]` bounds it"
             ),
             Event::EventCut {
                 module,
@@ -237,7 +237,7 @@ impl fmt::Display for Event {
                 events,
             } => write!(
                 f,
-                "event-cut {module}: {events} more events `{what}` left out, they come too fast"
+                "event-cut {module}: {events} more events `{what}` dropped, they come too fast"
             ),
             Event::Exit {
                 pid,

@@ -50,12 +50,14 @@ fn shortage_under(root: &Path, memory: u64) -> Option<String> {
     let installed = installed(root).unwrap_or(memory);
     if let Some(available) = available.filter(|available| *available < installed / LEFT) {
         let available = available / MIB;
-        return Some(format!("the machine has {available} MiB of memory left"));
+        return Some(format!(
+            "the machine has only {available} MiB of memory left"
+        ));
     }
     let resident = field(root, "proc/self/status", "VmRSS:")?;
     (resident > memory - memory / LEFT).then(|| {
         let (resident, memory) = (resident / MIB, memory / MIB);
-        format!("the node takes {resident} MiB of memory, and can have {memory}")
+        format!("the node uses {resident} MiB of memory, the limit is {memory}")
     })
 }
 
@@ -132,8 +134,12 @@ mod tests {
             shortage_under(root(&files).path(), 1600 << 10)
         };
         assert_eq!(short(100, 1550), None);
-        assert!(short(99, 10).unwrap().contains("the machine has 0 MiB"));
-        assert!(short(3000, 1551).unwrap().contains("the node takes 1 MiB"));
+        assert!(
+            short(99, 10)
+                .unwrap()
+                .contains("the machine has only 0 MiB")
+        );
+        assert!(short(3000, 1551).unwrap().contains("the node uses 1 MiB"));
         // A file that cannot be read imposes no limit.
         assert_eq!(shortage_under(root(&[]).path(), 1 << 20), None);
     }

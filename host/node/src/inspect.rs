@@ -126,7 +126,7 @@ pub struct NodeInfo {
     pub frames_free: usize,
     /// Bytes of memory that frames hold, as last measured.
     pub frame_bytes: u64,
-    /// Bytes of memory that frames may hold.
+    /// The limit on bytes of memory that frames hold.
     pub frame_memory: u64,
     /// Frames made so far.
     pub frames_made: u64,
@@ -151,7 +151,7 @@ pub struct NodeInfo {
     /// How written pages are found: `scan`, `bits` or `compare`; with ` after faults` if the kernel
     /// is asked only when a thread has had a page fault.
     pub page_map: String,
-    /// Timers that are set.
+    /// Pending timers.
     pub timers: usize,
     /// The modules of the current release.
     pub modules: Vec<ModuleInfo>,
@@ -264,7 +264,7 @@ impl Node {
             }
             None => {
                 inspection.no_state.get_or_insert_with(|| {
-                    "it is in the middle of something, or its module is resident-only".into()
+                    "it is running or in the middle of a handler, or its module is resident-only".into()
                 });
                 None
             }

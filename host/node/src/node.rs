@@ -477,7 +477,7 @@ impl Drop for Inner {
         };
         let thread = std::thread::Builder::new().name("exuvia-halt".into());
         if let Err(error) = thread.spawn(halt) {
-            tracing::error!("a node is not cleared, its end has no thread: {error}");
+            tracing::error!("a node could not be freed, no thread for it: {error}");
         }
     }
 }

@@ -216,7 +216,8 @@ impl Node {
             match seen {
                 Ok(Some((_, true, _))) => {
                     warnings.push(
-                        "it is suspended, and takes the message when it is resumed".to_owned(),
+                        "it is suspended and will receive the message when it is resumed"
+                            .to_owned(),
                     );
                     break;
                 }

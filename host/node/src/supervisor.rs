@@ -351,7 +351,7 @@ impl SupervisorProcess {
                 if let TerminateReason::ReachedMaxRestartIntensity { child } = &reason
                     && let Some((_, why)) = self.failed.take_if(|(failed, _)| failed == child)
                 {
-                    text += &format!(", which could not be started again: {why}");
+                    text += &format!(", which could not be restarted: {why}");
                 }
                 context.exit(match reason {
                     TerminateReason::Shutdown => ExitReason::new(Reason::SHUTDOWN),
@@ -431,7 +431,7 @@ impl SupervisorProcess {
             place.admit(u32::MAX).ok_or_else(|| {
                 failed(
                     Reason::LIMIT,
-                    "the process that has started this supervisor has as many descendants as it may have".into(),
+                    "the process that started this supervisor has as many descendants as its limit allows".into(),
                 )
             })
         });
@@ -439,7 +439,7 @@ impl SupervisorProcess {
         let pid = context.system.reserve_for(whose, &limits).map_err(|_| {
             failed(
                 Reason::LIMIT,
-                "the node has as many processes as it may have".into(),
+                "the node has as many processes as its limit allows".into(),
             )
         })?;
         if let Some(name) = name

@@ -216,7 +216,7 @@ mod tests {
         let other = place.admit(100).unwrap();
         assert!(place.admit(100).is_none());
         drop(other);
-        assert!(!place.is_idle(), "or a new count would begin at nothing");
+        assert!(!place.is_idle(), "or a new count would start from 0");
         drop(grandchildren);
         assert!(place.is_idle());
         assert_eq!(

@@ -75,19 +75,22 @@ impl std::fmt::Display for NotGranted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             NotGranted::Folder(path) => {
-                write!(f, "the folder `{path}` is in none that the parent may use")
+                write!(
+                    f,
+                    "the folder `{path}` is not in a folder that the parent is granted"
+                )
             }
             NotGranted::Write(path) => {
                 write!(
                     f,
-                    "the folder `{path}` may be read by the parent, not written to"
+                    "the parent is granted only read access to the folder `{path}`"
                 )
             }
             NotGranted::Many(what) => write!(f, "there are more than {MOST_GRANTS} {what}"),
             NotGranted::Name(name) => {
                 write!(
                     f,
-                    "`{}` is no path, variable or argument",
+                    "`{}` is not a path, a variable or an argument",
                     name.escape_debug()
                 )
             }

@@ -235,7 +235,7 @@ mod tests {
             }
             vacant.give(0, slot);
         }
-        assert!(soonest >= REST, "one came back after {soonest} births");
+        assert!(soonest >= REST, "one came back after {soonest} spawns");
         // Nor are many slots created for this.
         assert!(vacant.made() <= REST + 2 * FRESH, "{}", vacant.made());
     }
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!((vacant.take(0, 0, always), vacant.taken()), (Some(3), 3));
         assert_eq!(vacant.take(0, 0, always), None);
         vacant.retire();
-        assert_eq!(vacant.take(0, 0, always), None, "there are no more numbers");
+        assert_eq!(vacant.take(0, 0, always), None, "no numbers are left");
         assert_eq!(vacant.taken(), 2);
     }
 

@@ -8,7 +8,7 @@ use crate::config::MAX_WORKERS;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The number of workers is 0 or above [`MAX_WORKERS`].
-    #[error("{0} workers asked for; the number must be between 1 and {MAX_WORKERS}")]
+    #[error("invalid number of workers {0}: it must be between 1 and {MAX_WORKERS}")]
     Workers(usize),
     /// The system refused to create a thread. The threads that had started are stopped again.
     #[error("worker thread {worker} did not start: {source}")]

@@ -237,7 +237,7 @@ impl SpareThread {
             let Some(next) = ready else {
                 // Dropping the handoff might wait for this very thread.
                 std::mem::forget(duty);
-                unreachable!("a stand-in waits for its duty");
+                unreachable!("a spare thread waits for its handoff");
             };
             match next.send(duty) {
                 Ok(()) => break,

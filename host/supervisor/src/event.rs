@@ -198,19 +198,19 @@ impl<P: fmt::Debug, R: fmt::Display> fmt::Display for RequestError<P, R> {
             ),
             Self::NotFound => write!(f, "no child has this id"),
             Self::Running => write!(f, "the child is running"),
-            Self::Restarting => write!(f, "the child is about to be restarted"),
+            Self::Restarting => write!(f, "the child is being restarted"),
             Self::StartFailed(reason) => write!(f, "the child could not be started: {reason}"),
             Self::NotRunning => write!(f, "the supervisor is not running"),
             Self::TooManyChildren { limit } => {
                 write!(
                     f,
-                    "the supervisor has as many children as it accepts ({limit})"
+                    "the supervisor has as many children as its limit allows ({limit})"
                 )
             }
             Self::TooManyRequests { limit } => {
                 write!(
                     f,
-                    "too many requests wait for this supervisor (limit {limit})"
+                    "too many requests are waiting for this supervisor (limit {limit})"
                 )
             }
         }
@@ -245,7 +245,7 @@ impl<R: fmt::Display> fmt::Display for TerminateReason<R> {
             Self::Shutdown => write!(f, "shutdown"),
             Self::ReachedMaxRestartIntensity { child } => write!(
                 f,
-                "more restarts than allowed, the last child to end was `{child}`"
+                "more restarts than allowed; the last child to exit was `{child}`"
             ),
             Self::StartFailed { child, reason } => {
                 write!(f, "child `{child}` could not be started: {reason}")

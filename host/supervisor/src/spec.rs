@@ -158,7 +158,10 @@ impl fmt::Display for SpecError {
             Self::DuplicateId(id) => write!(f, "two children have the id `{id}`"),
             Self::EmptyPeriod => write!(f, "the restart period is 0; it must be at least 1 ms"),
             Self::TooManyChildren { limit } => {
-                write!(f, "more children than this supervisor accepts ({limit})")
+                write!(
+                    f,
+                    "more children than the limit of this supervisor ({limit})"
+                )
             }
         }
     }

@@ -54,7 +54,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Cli
         let built = built.map_err(|error| {
             let modules = step.modules.join(", ");
             CliError::failed(format!("the build of {modules} failed: {error}"))
-                .help("what it printed says why; `exuvia doctor` looks for missing tools")
+                .help("see its output above; `exuvia doctor` checks for missing tools")
         })?;
         for name in &step.modules {
             let Some(module) = manifest.modules.get(name) else {
@@ -63,21 +63,21 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<(), Cli
             let path = module.path.display().to_string();
             let not_made = |why: String| {
                 CliError::failed(format!(
-                    "the build of {name} has ended well, but has not made {path}: {why}"
+                    "the build of {name} succeeded but did not create {path}: {why}"
                 ))
                 .help(match manifest.made_elsewhere(module) {
                     Some(other) => format!(
-                        "there is {}, of another target or profile: let `path` and `build` of `[modules.{name}]` name the same",
+                        "{} exists, for another target or profile: make `path` and `build` of `[modules.{name}]` agree",
                         other.display()
                     ),
                     None => format!(
-                        "see above where the command leaves its file, and write that as `path` of `[modules.{name}]`"
+                        "see above where the command writes its output, and set `path` of `[modules.{name}]` to it"
                     ),
                 })
             };
             let made = std::fs::metadata(&module.path).map_err(|it| not_made(it.to_string()))?;
             if !made.is_file() {
-                return Err(not_made("it is no ordinary file".into()));
+                return Err(not_made("it is not a regular file".into()));
             }
             if output.is_json() {
                 output.value(&json!({
@@ -114,7 +114,7 @@ fn wanted(manifest: &Manifest, modules: &[String]) -> Result<Vec<BuildStep>, Cli
         if module.build.is_none() {
             return Err(
                 CliError::usage(format!("module `{name}` has no `build`")).help(format!(
-                    "add the command to `[modules.{name}]` in the manifest, or build it by hand"
+                    "add `build` to `[modules.{name}]` in the manifest, or build it by hand"
                 )),
             );
         }
@@ -128,7 +128,7 @@ fn wanted(manifest: &Manifest, modules: &[String]) -> Result<Vec<BuildStep>, Cli
             "no module of the app `{}` has a `build`",
             manifest.name
         ))
-        .help("a `.wat` file needs none; for others add it to `[modules.NAME]`"));
+        .help("a `.wat` file needs none; for others add `build` to `[modules.NAME]`"));
     }
     Ok(steps)
 }

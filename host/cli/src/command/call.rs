@@ -132,7 +132,7 @@ fn message(function: &Function, given: &[String]) -> Result<Value, CliError> {
             (None, Some(parameter)) => (parameter, argument.as_str()),
             (None, None) => {
                 let (most, count) = (function.parameters.len(), given.len());
-                return Err(wrong(format!("{count} arguments, it takes {most}")));
+                return Err(wrong(format!("{count} arguments given, it takes {most}")));
             }
         };
         let value = match argument_value(text, &parameter.ty) {
@@ -362,7 +362,7 @@ mod tests {
         for (words, part) in [
             (&[][..], "`by` is missing"),
             (&["to=3"], "no parameter `to`"),
-            (&["3", "4"], "2 arguments, it takes 1"),
+            (&["3", "4"], "2 arguments given, it takes 1"),
             (&["by=3", "by=4"], "`by` is given twice"),
         ] {
             let fault = format!("{:?}", message(&add, &strings(words)).unwrap_err());

@@ -77,7 +77,7 @@ fn show(name: &str, checked: &Checked, output: &Output) -> Result<(), CliError> 
     }
     let good = output.paint(Tone::Good, "good");
     output.line(&format!(
-        "{good} {}  {}, {} of memory at birth, schema {}",
+        "{good} {}  {}, {} of initial memory, schema {}",
         clean(name),
         bytes(checked.file_bytes),
         bytes(checked.memory_bytes),
@@ -113,10 +113,10 @@ fn wasi(functions: &[String]) -> String {
         wants.push("arguments");
     }
     if wants.is_empty() {
-        return "it asks for nothing that must be granted".to_owned();
+        return "it needs no grants".to_owned();
     }
     format!(
-        "it may ask for {}, and gets what `[modules.NAME.wasi]` of the manifest grants",
+        "it can use {}, as far as `[modules.NAME.wasi]` of the manifest grants it",
         wants.join(", ")
     )
 }
@@ -127,11 +127,11 @@ fn state(checked: &Checked) -> &'static str {
     match (images, checked.save && checked.load) {
         (true, true) => "reused where the layout is the same, else migrated by `save` and `load`",
         (true, false) => {
-            "reused where the layout is the same; a version with another one is refused, since it does not export `save` and `load`"
+            "reused where the layout is the same; a version with another layout is refused because it does not export `save` and `load`"
         }
         (false, true) => "migrated by `save` and `load`",
         (false, false) => {
-            "cannot be upgraded to another version: the module has neither a layout fingerprint that can be used nor both `save` and `load`"
+            "cannot be upgraded to another version: the module has neither a usable layout fingerprint nor both `save` and `load`"
         }
     }
 }

@@ -66,10 +66,10 @@ pub(crate) async fn run(
             .is_some_and(|extension| extension == "toml");
     let (client, modules) = if is_app {
         if arguments.name.is_some() {
-            return Err(
-                CliError::usage("`--name` is for a file; an app names its modules")
-                    .help("name the file instead of the app"),
-            );
+            return Err(CliError::usage(
+                "`--name` can be used only with a file: an app names its modules",
+            )
+            .help("name the file instead of the app"));
         }
         let manifest = Manifest::load(what)?;
         let client = place.client_of_app(what)?;
@@ -130,10 +130,10 @@ pub(crate) fn show(swap: &Answer<Swap>, output: &Output) -> Result<(), CliError>
     }
     let number = count(unended.len() as u64, "process was", "processes were");
     Err(CliError::failed(format!(
-        "{number} to be killed and did not end in time, so that old code still runs: {}",
+        "{number} killed but did not exit in time, so old code still runs: {}",
         unended.join(", ")
     ))
-    .help("`exuvia inspect PID` shows what such a process does; the swap itself was made"))
+    .help("`exuvia inspect PID` shows what such a process is doing; the swap itself succeeded"))
 }
 
 fn show_line(swap: &Answer<Swap>, output: &Output) -> Result<(), CliError> {
@@ -149,9 +149,9 @@ fn same_app(mine: &str, running: &str) -> Result<(), CliError> {
         return Ok(());
     }
     Err(CliError::failed(format!(
-        "the node runs the app `{running}`, and this manifest is of the app `{mine}`"
+        "the node runs the app `{running}`, but this manifest belongs to the app `{mine}`"
     ))
-    .help("name the right socket with `--socket PATH`, or start this app with `exuvia run`"))
+    .help("select the right node with `--socket PATH`, or start this app with `exuvia run`"))
 }
 
 fn modules_of(manifest: &Manifest) -> Result<Vec<Upload>, CliError> {
@@ -181,9 +181,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
         CliError::failed(format!("could not read {}: {error}", path.display()))
     };
     let file = File::open(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            refused(error).help("build the module first, or correct the path: a file or an app")
-        }
+        ErrorKind::NotFound => refused(error).help("build the module first, or correct the path"),
         _ => refused(error),
     })?;
     // The size in the metadata is not used: a device reports none and never ends.
@@ -218,11 +216,11 @@ fn name_of(path: &Path, info: &Info) -> Result<String, CliError> {
         return Ok(name.to_owned());
     }
     Err(CliError::usage(format!(
-        "{} is named after no module of the node; {}",
+        "no module of the node has the name of the file {}; {}",
         path.display(),
         it_has(info)
     ))
-    .help("say which one it replaces: `--name MODULE`"))
+    .help("name the module that it replaces with `--name MODULE`"))
 }
 
 fn has(info: &Info, name: &str) -> bool {
@@ -237,7 +235,7 @@ fn no_such_module(name: &str, info: &Info) -> CliError {
         "no_module",
         format!("the node has no module `{name}`; {}", it_has(info)),
     )
-    .help("correct the name, or add a module that is new with `--new`")
+    .help("correct the name, or add a new module with `--new`")
 }
 
 /// Lists the modules of the node, for an error message.

@@ -56,7 +56,7 @@ pub(super) fn silent(described: &Description) -> Option<String> {
     described
         .functions
         .is_empty()
-        .then(|| "its module does not say what it understands".to_owned())
+        .then(|| "its module describes no protocol".to_owned())
 }
 
 /// Formats a function, as in `add(by: i64)` and `get() -> i64`.

@@ -149,7 +149,7 @@ async fn wait(
     output: &Output,
 ) -> Result<BuildWatcher, CliError> {
     foreground.printer().note(EventLine::now(
-        "waiting for a change that mends it; the app does not run yet",
+        "the app does not run yet; waiting for a change that fixes it",
         json!({ "event": "waiting" }),
     ));
     loop {

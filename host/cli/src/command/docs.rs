@@ -31,17 +31,17 @@ const PAGES: &[(&str, &str, &str)] = &[
     (
         "start",
         include_str!("../../../../docs/first-app.md"),
-        "the first app, from nothing to code that changes while it runs",
+        "a first app, from nothing to an upgrade while it runs",
     ),
     (
         "ideas",
         include_str!("../../../../docs/ideas.md"),
-        "processes, messages, failure, code that changes: for newcomers",
+        "an introduction: processes, messages, failures, upgrades",
     ),
     (
         "erlang",
         include_str!("../../../../docs/erlang.md"),
-        "what is the same as in Erlang/OTP, and what is not",
+        "what is the same as in Erlang/OTP and what is different",
     ),
     (
         "sharing",
@@ -61,7 +61,7 @@ const PAGES: &[(&str, &str, &str)] = &[
     (
         "operations",
         include_str!("../../../../docs/operations.md"),
-        "running a node, and what to do when something is wrong",
+        "how to run a node, and what to do when something is wrong",
     ),
     (
         "cli",
@@ -76,7 +76,7 @@ const PAGES: &[(&str, &str, &str)] = &[
     (
         "upgrade",
         include_str!("../../../../docs/upgrade.md"),
-        "how state crosses to new code, and how to write code for it",
+        "how state is moved to new code, and how to write code for that",
     ),
     (
         "rust",

@@ -133,13 +133,13 @@ fn node(machine: &Machine) -> [Finding; 3] {
     let page_map = match by.as_str() {
         "compare" => Finding::warning(
             "page map",
-            "written pages are found by comparing all: /proc/self/pagemap cannot be read",
+            "written pages are found by comparing all pages: /proc/self/pagemap cannot be read",
             "mount /proc where the node runs; paging is slower without",
         ),
         "scan after faults" => Finding::good("page map", by),
         _ if by.starts_with("scan") => Finding::good(
             "page map",
-            format!("{by}; this kernel counts no page faults, so each page-out asks it"),
+            format!("{by}; this kernel does not count page faults, so each page-out scans"),
         ),
         _ => Finding::warning(
             "page map",
@@ -160,7 +160,7 @@ fn node(machine: &Machine) -> [Finding; 3] {
         false => Finding::good("mappings", found),
     };
     let found = format!(
-        "{}; frames keep a quarter of it unless `frame_memory` in `[node]` says otherwise",
+        "{}; frames use up to a quarter of it, or `frame_memory` in `[node]`",
         bytes(machine.memory)
     );
     [page_map, mappings, Finding::good("memory", found)]
@@ -176,8 +176,8 @@ fn huge_pages() -> Finding {
     Finding::good(
         "huge pages",
         match setting {
-            Some(setting) => format!("{setting}; the memories of processes have none in any case"),
-            None => "this kernel has none".to_owned(),
+            Some(setting) => format!("{setting}; processes never use them"),
+            None => "not supported by this kernel".to_owned(),
         },
     )
 }
@@ -190,7 +190,7 @@ fn files() -> Finding {
             "files",
             found(&most.to_string()),
             format!(
-                "raise the hard limit for modules by the hundred: `ulimit -Hn {FILES}` as root, or LimitNOFILE= in the service"
+                "to run hundreds of modules, raise the hard limit: `ulimit -Hn {FILES}` as root, or LimitNOFILE= in the service"
             ),
         ),
         Some(most) => Finding::good("files", found(&most.to_string())),
@@ -220,7 +220,7 @@ fn rust() -> Vec<Finding> {
         return vec![Finding::warning(
             "rust",
             "no rustc",
-            "only for actors in Rust: https://rustup.rs",
+            "needed needed only for actors in Rust: https://rustup.rs",
         )];
     };
     let libraries =
@@ -230,12 +230,12 @@ fn rust() -> Vec<Finding> {
         (
             "wasm target",
             "wasm32-unknown-unknown",
-            "only for actors in Rust that need nothing of a system",
+            "needed only for actors in Rust without WASI",
         ),
         (
             "wasi target",
             "wasm32-wasip1",
-            "only for actors in Rust, which `exuvia new` builds for it",
+            "needed only for actors in Rust: `exuvia new` builds for it",
         ),
     ] {
         let has = (libraries.as_ref()).is_some_and(|libraries| libraries.join(target).is_dir());

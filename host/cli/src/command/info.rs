@@ -66,9 +66,9 @@ fn show(info: &Info, socket: &str, output: &Output) -> Result<(), CliError> {
         output.line(&format!("{name}  {}", clean(&fact)))?;
     }
     if info.frame_failures > 0 {
-        let word = output.paint(Tone::Warning, "no room");
+        let word = output.paint(Tone::Warning, "no memory");
         output.line(&format!(
-            "{word}: {} frames could not be made; the node's log says what is short",
+            "{word}: {} frames could not be created; the node's log says why",
             info.frame_failures
         ))?;
     }

@@ -80,7 +80,7 @@ pub(crate) async fn run(
         line("watched by", &watchers.to_string())?;
     }
     if all["trap_exit"] == true {
-        line("trap_exit", "exits of those it is linked to are messages")?;
+        line("trap_exit", "it traps exits")?;
     }
     let image = match process.image {
         0 => String::new(),
@@ -134,13 +134,13 @@ pub(crate) async fn run(
             }
             Ok(())
         }
-        Some("empty") => line("state", "it has none yet"),
+        Some("empty") => line("state", "none yet"),
         Some(encoding) => {
             let payload = all["data"]["payload"].as_str().unwrap_or_default();
             line("state", &format!("{payload} ({encoding})"))
         }
         None => {
-            let why = all["no_state"].as_str().unwrap_or("it is not known");
+            let why = all["no_state"].as_str().unwrap_or("unknown");
             line("state", &format!("not shown: {why}"))
         }
     }

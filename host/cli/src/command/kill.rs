@@ -39,9 +39,9 @@ pub(crate) async fn kill(asked: Kill, place: &Place, output: &Output) -> Result<
         return Err(CliError::new(
             Exit::Failed,
             "not_ended",
-            format!("{pid} was told to end, and has not ended within a second"),
+            format!("{pid} was killed but has not exited within a second"),
         )
-        .help("it ends when what it does in the host is done; `exuvia ps` shows it until then"));
+        .help("it exits when its current host call ends; `exuvia ps` shows it until then"));
     }
     if output.is_json() {
         return output.value(&killed.json);

@@ -223,7 +223,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
         // Remove what was written so far.
         let _ = fs::remove_dir_all(&beside);
         return Err(CliError::failed(format!(
-            "{} could not be made: {error}",
+            "could not create {}: {error}",
             folder.display()
         )));
     }
@@ -255,11 +255,11 @@ fn apart(around: &Workspace) -> Result<(), CliError> {
         return Ok(());
     };
     Err(CliError::failed(format!(
-        "an app is a Cargo workspace of its own, and the one of {} takes in `{takes}`",
+        "an app is its own Cargo workspace, but the one of {} includes `{takes}`",
         around.manifest.display()
     ))
     .help(format!(
-        "choose a place outside, or add `exclude = [\"{}\"]` to its `[workspace]` first",
+        "choose a folder outside it, or first add `exclude = [\"{}\"]` to its `[workspace]`",
         around.below
     )))
 }
@@ -279,7 +279,7 @@ fn write(folder: &Path, files: &[File], fill: impl Fn(&str) -> String) -> std::i
 fn name_of(folder: &Path) -> Result<String, CliError> {
     let wrong = |why: String| {
         CliError::usage(why).help(
-            "choose a name of a-z, 0-9, `_` and `-` that begins with a letter; it is the folder's, the app's and the crate's",
+            "use a-z, 0-9, `_` and `-`, and begin with a letter: it names the folder, the app and the crate",
         )
     };
     let Some(name) = folder.file_name() else {
@@ -290,7 +290,7 @@ fn name_of(folder: &Path) -> Result<String, CliError> {
     };
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(allowed) {
-        return Err(wrong(format!("`{}` is no name for an app", clean(name))));
+        return Err(wrong(format!("invalid app name `{}`", clean(name))));
     }
     if name.len() > MAX_NAME {
         return Err(wrong(format!(
@@ -299,7 +299,7 @@ fn name_of(folder: &Path) -> Result<String, CliError> {
     }
     if RESERVED.contains(&name.replace('-', "_").as_str()) {
         return Err(wrong(format!(
-            "`{name}` is taken: no crate can have this name"
+            "`{name}` is reserved: no crate can have this name"
         )));
     }
     Ok(name.to_owned())
@@ -315,7 +315,7 @@ fn free(folder: &Path) -> Result<(), CliError> {
         && !parent.as_os_str().is_empty()
     {
         fs::create_dir_all(parent).map_err(|error| {
-            CliError::failed(format!("{} cannot be made: {error}", parent.display()))
+            CliError::failed(format!("could not create {}: {error}", parent.display()))
         })?;
     }
     match fs::read_dir(folder) {
@@ -346,9 +346,7 @@ fn sdk(given: Option<&Path>) -> Result<String, CliError> {
             "{} is not the Rust SDK: it has no Cargo.toml of the package `exuvia`",
             path.display()
         ))
-        .help(format!(
-            "it is the folder `{SDK}` in a checkout of the project"
-        ))),
+        .help(format!("it is the folder `{SDK}` in a checkout of Exuvia"))),
     }
 }
 

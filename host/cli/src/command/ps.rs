@@ -105,12 +105,12 @@ fn note(process: &Process) -> Option<String> {
     match process.upgrade.as_deref()? {
         "failed" => Some(reason),
         "reverted" => Some(format!(
-            "new code failed it, so old code runs until the next swap: {reason}"
+            "its new code failed, so it runs the old code until the next swap: {reason}"
         )),
         "exempt" => {
             let version = clean(process.module.as_deref().unwrap_or("its version"));
             Some(format!(
-                "stays on {version} until it exits; `exuvia deploy --kill` of the current file ends it"
+                "stays on {version} until it exits; to kill it, deploy the current file with `exuvia deploy --kill`"
             ))
         }
         _ => None,

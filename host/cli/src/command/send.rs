@@ -104,7 +104,7 @@ pub(super) async fn ask(
     };
     let reply = client.call(&request).await?;
     if reply.value.tag == REFUSED_TAG {
-        let why = format!("the process refused the request: {}", reply.value.payload);
+        let why = format!("the process rejected the request: {}", reply.value.payload);
         return Err(CliError::new(Exit::Failed, "refused", why));
     }
     if output.is_json() {
@@ -143,11 +143,12 @@ fn payload(arguments: &Arguments) -> Result<Payload, CliError> {
         .map_err(|error| {
             let fault = CliError::usage(format!("the payload is not JSON: {error}"));
             if given.len() > SHORT || given.contains(['{', '[', '"']) {
-                return fault.help("JSON wants quotes around keys and texts, inside the shell's");
+                return fault
+                    .help("JSON needs quotes around keys and texts, inside the shell's quotes");
             }
             let quoted = serde_json::Value::from(given.as_str());
             fault.help(format!(
-                "a JSON text has quotes inside the shell's, '{quoted}'; raw text goes with --text"
+                "quote JSON text inside the shell's quotes, '{quoted}'; for raw text use --text"
             ))
         })
 }

@@ -203,7 +203,7 @@ fn words(line: &str) -> Result<Vec<String>, String> {
         let (word, after) = match rest.strip_prefix('\'') {
             Some(quoted) => match quoted.split_once('\'') {
                 Some(parts) => parts,
-                None => return Err("a quote ' has no end".into()),
+                None => return Err("a quote ' is not closed".into()),
             },
             None => rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len())),
         };
@@ -278,7 +278,7 @@ impl Input {
 
     fn read(&mut self) -> Result<Read, CliError> {
         let unreadable = |error: &dyn std::fmt::Display| {
-            CliError::failed(format!("no line could be read: {error}"))
+            CliError::failed(format!("the line could not be read: {error}"))
         };
         let Some(editor) = &mut self.editor else {
             let mut line = String::new();

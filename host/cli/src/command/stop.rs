@@ -40,9 +40,9 @@ pub(crate) fn not_orderly(left: u64) -> CliError {
         Exit::Failed,
         "not_orderly",
         format!(
-            "the node has ended, but not all processes had stopped in time: {} dropped",
+            "the node has exited, but {} still running after the timeout",
             count(left, "process was", "processes were")
         ),
     )
-    .help("give them longer with `exuvia stop --timeout MS`, or set their `shutdown_ms`")
+    .help("give them more time with `exuvia stop --timeout MS`, or set their `shutdown_ms`")
 }

@@ -48,10 +48,10 @@ async fn run(target: &str, on: bool, place: &Place, output: &Output) -> Result<(
     let done = done.value;
     output.line(match (on, done.changed, done.still) {
         (true, true, true) => "suspended",
-        (true, true, false) => "suspending: it ends the message that it handles first",
-        (true, false, true) => "it was suspended already",
-        (true, false, false) => "it was told already, and still handles a message",
+        (true, true, false) => "suspending: it first finishes the message that it is handling",
+        (true, false, true) => "it is already suspended",
+        (true, false, false) => "it is already being suspended, and still handles a message",
         (false, true, _) => "resumed",
-        (false, false, _) => "it was not suspended",
+        (false, false, _) => "it is not suspended",
     })
 }

@@ -33,7 +33,7 @@ const STOP: Duration = Duration::from_secs(5);
 pub(crate) struct Arguments {}
 
 pub(crate) fn run() -> Result<(), CliError> {
-    let broken = |error: io::Error| CliError::failed(format!("the test is gone: {error}"));
+    let broken = |error: io::Error| CliError::failed(format!("the test has exited: {error}"));
     let mut input = BufReader::new(io::stdin().lock());
     let mut output = BufWriter::new(io::stdout().lock());
     let mut server = None;
@@ -162,7 +162,7 @@ fn answer(server: &mut Option<Server>, question: &[u8]) -> Result<Answer, String
     let mut question = Question(rest);
     if matches!(*number, ask::START | ask::EMPTY) {
         if server.is_some() {
-            return Err("the node runs already".into());
+            return Err("the node is already running".into());
         }
         let started = match *number {
             ask::START => Server::of(Path::new(&question.text()?))?,
@@ -248,7 +248,8 @@ impl Server {
     }
 
     fn on(node: Node, app: Option<App>, events: Receiver<Event>) -> Result<Server, String> {
-        let probe = Probe::new(&node).ok_or("the node has no room for a process")?;
+        let probe =
+            Probe::new(&node).ok_or("the node has as many processes as its limit allows")?;
         Ok(Server {
             node,
             app,
@@ -261,7 +262,7 @@ impl Server {
         let failed = |error| format!("{}: {error}", path.display());
         // Reading a pipe would block, and a device never ends.
         if !std::fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(format!("{} is no ordinary file", path.display()));
+            return Err(format!("{} is not a regular file", path.display()));
         }
         let bytes = std::fs::read(path).map_err(failed)?;
         let module = ModuleBytes {
@@ -457,7 +458,7 @@ impl Server {
             _ if name.starts_with("table_") => self.table(name, question)?,
             _ => {
                 return Err(format!(
-                    "`{name}` cannot be called by a test: have a process of your own call it"
+                    "`{name}` cannot be called by a test: call it from a process"
                 ));
             }
         })
@@ -628,7 +629,7 @@ impl Server {
 
 fn busy() -> String {
     format!(
-        "processes are still busy after {} s, by the system's clock: does one loop for ever?",
+        "processes are still busy after {} s of real time: does one loop forever?",
         PATIENCE.as_secs()
     )
 }

@@ -215,7 +215,7 @@ async fn watch(arguments: &Arguments, client: Client) -> Result<(), CliError> {
     let ended = loop {
         if let Err(error) = terminal.draw(|frame| draw(frame, &view)) {
             break Err(CliError::failed(format!(
-                "the terminal cannot be written: {error}"
+                "the terminal cannot be written to: {error}"
             )));
         }
         tokio::select! {
@@ -302,7 +302,7 @@ impl View {
 fn draw(frame: &mut Frame<'_>, view: &View) {
     let area = frame.area();
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
-        let text = format!("too small: {}x{} are needed", SMALLEST.0, SMALLEST.1);
+        let text = format!("too small: at least {}x{} needed", SMALLEST.0, SMALLEST.1);
         frame.render_widget(Paragraph::new(text), area);
         return;
     }

@@ -158,7 +158,7 @@ fn another_target_folder_of_cargo_is_found() {
     assert!(
         missing
             .stderr
-            .contains("where CARGO_TARGET_DIR has cargo put it"),
+            .contains("where cargo writes it because of CARGO_TARGET_DIR"),
         "{missing:?}"
     );
     // One that the command does not make: the help is not to build it again.

@@ -101,7 +101,7 @@ fn a_session_with_good_and_bad_edits() {
 
     // 3: mended.
     app.save("hello.wat", &better);
-    terminal.shows("recovered\x1b[0m hello: it is the code that runs\n");
+    terminal.shows("recovered\x1b[0m hello: it is the running code\n");
     app.count("1500000000000000");
 
     // 4: no entry.
@@ -119,7 +119,7 @@ fn a_session_with_good_and_bad_edits() {
     let shown = terminal.shows("fix `save` or `load`");
     // The cause comes first; why memory was not carried is for who asks with `-v`.
     assert!(
-        shown.contains("`load` did not take it") && !shown.contains("layout fingerprints"),
+        shown.contains("`load` failed") && !shown.contains("layout fingerprints"),
         "{shown}"
     );
     app.count("1500000000000000");
@@ -139,8 +139,7 @@ fn a_session_with_good_and_bad_edits() {
         "exuvia.toml",
         &format!("{manifest}\n[limits]\nmemory = \"4MiB\"\n"),
     );
-    terminal
-        .shows("manifest\x1b[0m limits of hello hold for 1 living process, and those to come\n");
+    terminal.shows("manifest\x1b[0m limits of hello apply for 1 live process and new ones\n");
     let more = "[[supervisor.children]]\nid = \"more\"\nmodule = \"hello\"\ncount = 2\nname = \"more-{n}\"\n";
     app.save("exuvia.toml", &format!("{manifest}\n{more}"));
     terminal.shows("children started: more-0, more-1\n");
@@ -337,12 +336,12 @@ fn build_runs_each_command_once_and_lists_the_outputs() {
     let nothing = app.ask(&["build"]);
     assert_eq!(nothing.code, Some(1));
     assert!(
-        nothing.stderr.contains("has not made ./no.wat"),
+        nothing.stderr.contains("did not create ./no.wat"),
         "{nothing:?}"
     );
     fs::create_dir(app.file("no.wat")).unwrap();
     let folder = app.ask(&["build"]);
-    assert!(folder.stderr.contains("no ordinary file"), "{folder:?}");
+    assert!(folder.stderr.contains("not a regular file"), "{folder:?}");
     app.save(
         "exuvia.toml",
         "[app]\nname = \"x\"\n[modules.a]\npath = \"no.wat\"\nbuild = \"no-such-tool\"\n",
@@ -387,7 +386,7 @@ fn new_creates_what_it_lists_and_overwrites_nothing() {
     }
     for (arguments, part) in [
         (&["of-wat"][..], "is not empty"),
-        (&["Hello"], "no name for an app"),
+        (&["Hello"], "invalid app name"),
         (&["core"], "is taken"),
         (
             &["x", "--template", "java"],
@@ -401,7 +400,7 @@ fn new_creates_what_it_lists_and_overwrites_nothing() {
     }
     fs::write(around.path().join("file"), "").unwrap();
     assert!(new(&["file"]).stderr.contains("is a file"));
-    assert!(new(&["file/x"]).stderr.contains("cannot be made"));
+    assert!(new(&["file/x"]).stderr.contains("could not create"));
     let left: Vec<_> = fs::read_dir(around.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -174,7 +174,7 @@ fn exempt_processes_are_shown_and_can_be_killed_later() {
     assert_eq!(
         line,
         "nothing changed (release 2); 3 processes are still exempt on counter@1; \
-         deploy it again with --kill to end them\n"
+         deploy it again with --kill to kill them\n"
     );
     let line = app.done(&["deploy", "counter.wasm", "--kill"]);
     assert_eq!(

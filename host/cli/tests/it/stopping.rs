@@ -49,7 +49,10 @@ fn processes_that_do_not_stop_are_reported() {
     let mut node = app.start(&["--no-watch"]);
     let answer = app.ask(&["stop", "--timeout", "100"]);
     assert_eq!(answer.code, Some(1));
-    assert!(answer.stderr.contains("not all processes"), "{answer:?}");
+    assert!(
+        answer.stderr.contains("still running after the timeout"),
+        "{answer:?}"
+    );
     assert_eq!(node.end(), Some(1));
 }
 
@@ -103,7 +106,7 @@ fn a_killed_node_does_not_block_the_next_one() {
     assert!(app.socket().exists());
     let answer = app.ask(&["info"]);
     assert_eq!(answer.code, Some(3));
-    assert!(answer.stderr.contains("its node is gone"), "{answer:?}");
+    assert!(answer.stderr.contains("its node has exited"), "{answer:?}");
     let _node = app.start(&["--no-watch"]);
     app.done(&["info"]);
 }

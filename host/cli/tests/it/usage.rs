@@ -24,7 +24,10 @@ fn wrong_usage_is_exit_code_2() {
             &["deploy", "a.wasm", "--leave", "--kill"],
             "cannot be used with",
         ),
-        (&["deploy", ".", "--name", "a"], "`--name` is for a file"),
+        (
+            &["deploy", ".", "--name", "a"],
+            "`--name` can be used only with a file",
+        ),
         (&["rollback", "now"], "unexpected argument 'now'"),
         (&["ps", "--limit", "few"], "invalid value 'few'"),
         (&["ps", "--limit", "0"], "1..=100000"),
@@ -37,10 +40,10 @@ fn wrong_usage_is_exit_code_2() {
             "cannot be used with",
         ),
         (&["send", "a", "--text"], "<PAYLOAD>"),
-        (&["send", "a", "{Add: 5}"], "JSON wants quotes"),
+        (&["send", "a", "{Add: 5}"], "JSON needs quotes"),
         (&["send", "a", "-"], "the payload is not JSON"),
         (&["send", "a", "Get"], "'\"Get\"'"),
-        (&["send", "a", "--hex", "0a1"], "one digit only"),
+        (&["send", "a", "--hex", "0a1"], "only one digit"),
         (&["stop", "--timeout", "soon"], "invalid value 'soon'"),
         (&["info", "--socket"], "--socket <PATH>"),
         (&["completions", "cmd"], "invalid value 'cmd'"),
@@ -99,9 +102,9 @@ fn no_node_is_exit_code_3() {
     ] {
         for (socket, part) in [
             (&[][..], "no `exuvia.toml`"),
-            (&["--socket", "dead.sock"], "its node is gone"),
+            (&["--socket", "dead.sock"], "its node has exited"),
             (&["--socket", "none.sock"], "there is no such socket"),
-            (&["--socket", "a.wasm"], "this is no socket"),
+            (&["--socket", "a.wasm"], "this is not a socket"),
             (&["--socket", &long], "too long: 108 bytes"),
         ] {
             let arguments = [command, socket].concat();
@@ -157,7 +160,7 @@ fn an_app_that_cannot_run_reports_the_cause() {
     run("the file of module `a` cannot be read: ");
     fs::remove_file(folder.path().join("a.wasm")).unwrap();
     drop(UnixListener::bind(folder.path().join("a.wasm")).unwrap());
-    run("the file of module `a` is no ordinary file");
+    run("the file of module `a` is not a regular file");
     fs::remove_file(folder.path().join("a.wasm")).unwrap();
     fs::write(folder.path().join("a.wasm"), "not a module").unwrap();
     run("a.wasm");

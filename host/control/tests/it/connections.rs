@@ -104,7 +104,7 @@ async fn the_bytes_of_all_uploads_are_bounded() {
     for _ in 0..2 {
         let answer = uploads.join_next().await.unwrap().unwrap();
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-        for part in ["busy", "1048576 bytes in all", "try again"] {
+        for part in ["busy", "exceed 1048576 bytes", "try again"] {
             assert!(answer.contains(part), "`{part}` is not in: {answer}");
         }
     }

@@ -62,7 +62,7 @@ async fn a_socket_that_a_dead_node_left_is_replaced() {
     let client = Client::new(&path).unwrap();
     let error = client.info().await.unwrap_err();
     assert!(error.unreachable());
-    assert!(error.to_string().contains("its node is gone"), "{error}");
+    assert!(error.to_string().contains("its node has exited"), "{error}");
 
     let server = serve(Fake::new(), Claim::new(&path).unwrap()).unwrap();
     client.info().await.unwrap();

@@ -128,7 +128,7 @@ impl Clients {
             };
             shared.running.fetch_add(1, Ordering::AcqRel);
             node.spawn_native(Box::new(client))
-                .ok_or("the node has no room for the clients")?;
+                .ok_or("the node has no free processes for the clients")?;
         }
         Ok(Clients { shared })
     }
@@ -217,7 +217,7 @@ impl Native<Guest> for Client {
                     self.shared.dead.fetch_add(1, Ordering::AcqRel);
                     self.shared.fault(|| {
                         format!(
-                            "counter-{} ended before it answered request {seq}: {}",
+                            "counter-{} exited before it answered request {seq}: {}",
                             stream.number,
                             ExitReason::with(message.reason, message.payload.as_slice())
                         )

@@ -463,7 +463,7 @@ fn a_pipe_in_place_of_a_file_is_reported_and_does_not_block() {
         Seen::Dev(DevEvent::FileUnreadable { reason, .. }) => Some(reason.clone()),
         _ => None,
     });
-    assert_eq!(reason, "is no ordinary file");
+    assert_eq!(reason, "is not a regular file");
     it.next_is("two", 2);
     it.rename_over("one", &wasm(3));
     it.swap();

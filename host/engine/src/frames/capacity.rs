@@ -83,7 +83,7 @@ impl SystemCapacity {
         drop(news);
         let failures = self.failures();
         Some(format!(
-            "no frame could be made ({reason}; {failures} so far), so processes wait for the {frames} that there are: {}",
+            "no frame could be created ({reason}; {failures} so far), so processes wait for the {frames} existing ones: {}",
             advice()
         ))
     }
@@ -96,17 +96,17 @@ pub(crate) fn advice() -> String {
     // A single operation may need some mappings at once.
     if mappings + 64 >= allowed {
         return format!(
-            "it has {mappings} of the {allowed} mappings that `vm.max_map_count` allows; raise that (`sysctl -w vm.max_map_count={}`), or lower `frames` in `[node]`",
+            "it uses {mappings} of the {allowed} mappings that `vm.max_map_count` allows; raise it (`sysctl -w vm.max_map_count={}`), or lower `frames` in `[node]`",
             allowed.saturating_mul(4)
         );
     }
     if let Some(limit) = address_space() {
         return format!(
-            "its addresses are limited to {limit} bytes, and each frame reserves {} of them; start it without that limit (`ulimit -v unlimited`)",
+            "its address space is limited to {limit} bytes, and each frame reserves {} of them; start it without that limit (`ulimit -v unlimited`)",
             exuvia_image::RESERVED
         );
     }
-    "the system has no memory left for it; lower `frame_memory` or `frames` in `[node]`, or give it more memory".into()
+    "the system is out of memory; lower `frame_memory` or `frames` in `[node]`, or give it more memory".into()
 }
 
 /// Returns the number of mappings of this process. It reads in small parts, because memory

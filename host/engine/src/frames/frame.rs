@@ -164,7 +164,7 @@ impl Frame {
         let (handles, _) = at_once(set_up(&mut store, &setup)).map_err(failed)??;
         let address = handles.memory.data_ptr(&store);
         let extent = (plan.memories.extent(address))
-            .ok_or_else(|| failed("its memory is not of this host".into()))?;
+            .ok_or_else(|| failed("its memory is not one of this host".into()))?;
         let mut body = Box::new(Instance::new(
             store,
             handles,
@@ -218,7 +218,9 @@ impl Frame {
         let done = self.at_rest(async |body| match body.use_fibers().await {
             Ok(()) => Ok(true),
             Err(error) if is_out_of_resources(&error) => Ok(false),
-            Err(error) => Err(format!("its guest could not be put on a fiber: {error}")),
+            Err(error) => Err(format!(
+                "its guest could not be started on a fiber: {error}"
+            )),
         })?;
         if done {
             self.stack = Stack::Fiber;
@@ -299,7 +301,7 @@ impl Frame {
             Poll::Ready(None) => {
                 let process = fiber::take_resumed().or_else(fiber::take_suspended)?;
                 self.state = LOST;
-                Some((process, panicked("a call has ended without its process")))
+                Some((process, panicked("a call has returned without its process")))
             }
         }
     }
@@ -557,7 +559,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let mut context = Context::from_waker(Waker::noop());
     match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context))) {
         Ok(Poll::Ready(result)) => Ok(result),
-        Ok(Poll::Pending) => Err("it waited where nothing may wait".into()),
+        Ok(Poll::Pending) => Err("it waited where waiting is not allowed".into()),
         Err(panic) => Err(format!("the host failed: {}", panic_text(&*panic))),
     }
 }

@@ -11,7 +11,7 @@ pub struct Metrics {
     pub page_ins: AtomicU64,
     /// Images saved from frames to free them.
     pub page_outs: AtomicU64,
-    /// Frames made.
+    /// Frames created.
     pub frames_made: AtomicU64,
     /// Entries that found their process in a frame.
     pub hits: Tally,

@@ -57,7 +57,7 @@ impl FrameTable {
         }
         *logged_at = Some(now);
         Some(format!(
-            "frames had {before} bytes of memory, `frame_memory` in `[node]` allows {}; {paged_out} processes were paged out for it, and frames have {} bytes now, {held} of them held by processes that block or keep theirs: nodes are slower in this state; raise `frame_memory`, or lower `frames` or `limits.memory`",
+            "frames had {before} bytes of memory, `frame_memory` in `[node]` allows {}; {paged_out} processes were paged out, and frames have {} bytes now, {held} of them held by processes that cannot be paged out: the node is slower in this state; raise `frame_memory`, or lower `frames` or `limits.memory`",
             self.limits.memory,
             self.slots.bytes(),
         ))

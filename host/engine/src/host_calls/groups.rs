@@ -148,7 +148,7 @@ fn publish(view: &mut View<'_>, group: (i32, i32), tag: i32, data: i32, length: 
                 publication.go_on(system, usize::MAX);
                 let refused = publication.members.len() - publication.reached as usize;
                 if refused > 0 {
-                    tracing::warn!(module = %module_of(process), from = %process.pid(), "what was published in probation was refused by {refused} members, whose mailboxes are full or who have ended");
+                    tracing::warn!(module = %module_of(process), from = %process.pid(), "{refused} members did not get what was published in probation: their mailboxes are full or they have exited");
                 }
             },
         );

@@ -297,7 +297,7 @@ fn send(view: &mut View<'_>, to: i32, tag: i32, data: i32, length: i32) -> Answe
     // Deferred: whether it is accepted is known too late for the guest.
     defer(view.process, &view.host.system, move |process, system| {
         if let Err(SendError::Full) = system.send(to, envelope) {
-            tracing::warn!(module = %module_of(process), from = %process.pid(), %to, "a message held in probation was refused: the mailbox is full");
+            tracing::warn!(module = %module_of(process), from = %process.pid(), %to, "a message deferred in probation was refused: the mailbox is full");
         }
     });
     Ok(Code::Ok as i32)

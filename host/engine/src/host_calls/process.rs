@@ -330,12 +330,8 @@ fn grants(view: &View<'_>, pointer: u32, length: u32) -> Result<Grants, Code> {
         code
     };
     let services = view.host.services.get().ok_or(Code::BadArgument)?;
-    let wanted = (services.grants(text)).map_err(|why| {
-        refused(
-            format!("what its child is granted: {why}"),
-            Code::BadArgument,
-        )
-    })?;
+    let wanted = (services.grants(text))
+        .map_err(|why| refused(format!("grants of its child: {why}"), Code::BadArgument))?;
     (view.process.limits().grants.granting(&wanted))
         .map_err(|why| refused(why.to_string(), Code::Limit))
 }
@@ -370,7 +366,7 @@ fn begin_spawn(view: &mut View<'_>, wanted: &RequestedLimits) -> Answer {
         tracing::error!(
             module = %module_of(view.process),
             pid = %view.process.pid(),
-            "`spawn` was refused: its child may have {} bytes of memory, but a process of the module `{}` begins with {begins_with}",
+            "`spawn` was refused: the limit of its child is {} bytes of memory, but a process of the module `{}` starts with {begins_with}",
             options.limits.memory,
             guest.version.module,
         );

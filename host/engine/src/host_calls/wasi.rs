@@ -47,7 +47,7 @@ pub(crate) fn around(store: &mut Store<FrameData>) -> (Func, Func) {
 
 fn function(number: i32) -> wasmtime::Result<&'static Function> {
     let function = usize::try_from(number).ok().and_then(|n| FUNCTIONS.get(n));
-    function.ok_or_else(|| wasmtime::Error::msg("the shim names no function of WASI"))
+    function.ok_or_else(|| wasmtime::Error::msg("the shim names no WASI function"))
 }
 
 /// Returns whether a function may wait, for the system or a slow terminal.
@@ -119,7 +119,7 @@ fn begin(
         }
     }
     let Some(wasi) = &mut data.wasi else {
-        return Err(wasmtime::Error::msg("it has nothing of the system"));
+        return Err(wasmtime::Error::msg("it has no access to the system"));
     };
     wasi.called = called;
     if !may_wait(function) {

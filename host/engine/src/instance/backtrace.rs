@@ -22,8 +22,8 @@ pub(crate) fn reason(
 ) -> ExitReason {
     let why = match denied {
         Denied::No => return ExitReason::with(Reason::TRAP.0, text(error, plan, said).as_bytes()),
-        Denied::Limit => "memory could not grow: the process's memory limit is met",
-        Denied::System => "memory could not grow: the system has none left",
+        Denied::Limit => "memory could not grow: the process's memory limit is reached",
+        Denied::System => "memory could not grow: the system is out of memory",
     };
     let said = match said {
         Some(said) => format!("{why}; {said}"),

@@ -12,7 +12,7 @@ use wasmtime::{LinearMemory, Memory, MemoryCreator, MemoryType, Store};
 
 /// Prefix of the error for a memory that cannot be mapped: wasmtime accepts only a text from a
 /// memory creator.
-pub(crate) const NO_ADDRESSES: &str = "there are no addresses for a memory";
+pub(crate) const NO_ADDRESSES: &str = "no address space for a memory";
 
 /// Creates the memories of an engine's instances.
 pub(crate) struct Creator(pub(crate) Arc<Memories>);

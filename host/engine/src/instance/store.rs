@@ -214,7 +214,7 @@ pub(crate) struct ProcessEnds;
 
 /// The error of a host call that a restricted run may not make.
 #[derive(Debug, thiserror::Error)]
-#[error("`{call}` is not served while {what} runs; only log, clock and random are")]
+#[error("`{call}` is not available while {what} runs; only log, clock and random are")]
 pub(crate) struct RefusedCall {
     pub(crate) call: &'static str,
     pub(crate) what: &'static str,
@@ -223,7 +223,7 @@ pub(crate) struct RefusedCall {
 /// The error of a WASI function that a restricted run may not call.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{call}` is not served while {what} runs: files are for handlers; what is served is to print, and to ask for arguments, environment, clocks, random numbers and folders"
+    "`{call}` is not available while {what} runs: only handlers can use files; available are printing, arguments, environment, clocks, random numbers and the list of folders"
 )]
 pub(crate) struct RefusedWasiCall {
     pub(crate) call: &'static str,
@@ -233,7 +233,7 @@ pub(crate) struct RefusedWasiCall {
 /// The error of a call that `warm_up` may not make.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{call}` is not served while `warm_up` runs: all processes begin with what it leaves in memory; ask in `_initialize`, which then runs for each process, or when the process has started"
+    "`{call}` is not available while `warm_up` runs: all processes start with the memory that it leaves; call it in `_initialize`, which then runs for each process, or after the process has started"
 )]
 pub(crate) struct RefusedInWarmUp {
     pub(crate) call: &'static str,

@@ -50,10 +50,10 @@ impl Cache {
         let owner = made.metadata().map_err(|e| e.to_string())?.uid();
         let _ = fs::remove_file(&probe);
         if metadata.uid() != owner {
-            return Err("the folder belongs to another user; remove it or set another".into());
+            return Err("the folder belongs to another user; remove it or choose another".into());
         }
         if metadata.permissions().mode() & 0o022 != 0 {
-            return Err("others may write to the folder; run `chmod go-w` on it".into());
+            return Err("other users can write to the folder; run `chmod go-w` on it".into());
         }
         Ok(Cache {
             folder: folder.to_owned(),
@@ -84,7 +84,7 @@ impl Cache {
         match read(&mut file, engine) {
             Ok(module) => Some(module),
             Err(error) => {
-                tracing::debug!(path = %path.display(), "a cached module is not usable: {error}");
+                tracing::debug!(path = %path.display(), "a cached module cannot be used: {error}");
                 let _ = fs::remove_file(&path);
                 None
             }
@@ -96,7 +96,7 @@ impl Cache {
         if let Err(reason) = write(&path, module) {
             tracing::warn!(
                 path = %path.display(),
-                "the compiled module was not cached, it will be compiled again next time: {reason}"
+                "the compiled module was not cached and will be compiled again next time: {reason}"
             );
         }
         self.trim();
@@ -135,7 +135,7 @@ fn read(file: &mut fs::File, engine: &Engine) -> Result<Module, String> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     let Some((digest, code)) = bytes.split_first_chunk::<{ blake3::OUT_LEN }>() else {
-        return Err("it is cut off".into());
+        return Err("it is truncated".into());
     };
     if blake3::hash(code) != *digest {
         return Err("it is damaged".into());

@@ -134,7 +134,7 @@ impl Artifact {
         match (&old.layout, &new.layout) {
             (Some(a), Some(b)) if a == b => {}
             (Some(_), Some(_)) => return Err("the layout fingerprints differ".into()),
-            _ => return Err("not both modules have a layout fingerprint".into()),
+            _ => return Err("one of the modules has no layout fingerprint".into()),
         }
         for reasons in [&old.resident_only, &new.resident_only] {
             if let Some(reason) = reasons.first() {

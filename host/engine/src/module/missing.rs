@@ -6,18 +6,16 @@
 pub(crate) fn why(module: &str, name: &str) -> String {
     if module.starts_with("__wbindgen") || module == "wbg" || name.starts_with("__wb") {
         return format!(
-            "it is wasm-bindgen's: {} expects a browser; build for `wasm32-wasip1`, where such crates ask WASI \
-             instead, and `cargo tree -i wasm-bindgen --target wasm32-unknown-unknown` shows who wants it",
+            "it belongs to wasm-bindgen: {} expects a browser; build for `wasm32-wasip1`, where such crates use WASI instead; `cargo tree -i wasm-bindgen --target wasm32-unknown-unknown` shows which crate needs it",
             who(name)
         );
     }
     if name.contains("getrandom") {
-        return "the crate getrandom (of rand or uuid) knows no random numbers for this target: build for \
-                `wasm32-wasip1`, where it asks WASI"
+        return "the crate getrandom (of rand or uuid) has no source of random numbers for this target: build for `wasm32-wasip1`, where it uses WASI"
             .into();
     }
     if module.starts_with("wasi:") || module.starts_with("wasi_") {
-        return "it is of another WASI than preview 1: build for `wasm32-wasip1`, without the component step".into();
+        return "it belongs to another WASI than preview 1: build for `wasm32-wasip1`, without the component step".into();
     }
     if name.starts_with("emscripten_") || name.starts_with("invoke_") {
         return "it is Emscripten's, which expects a browser: build with a WASI SDK".into();

@@ -65,7 +65,7 @@ impl Executor {
         if !artifact.resident_only().is_empty() && !shared.host.blocking.may_block() {
             return Err(AcquireError::Broken(ExitReason::with(
                 Reason::LIMIT.0,
-                b"its module is resident-only, and as many frames as may be are held by processes that keep theirs; raise `frames` or `frame_memory` in `[node]`",
+                b"its module is resident-only, and processes that cannot be paged out hold as many frames as are allowed; raise `frames` or `frame_memory` in `[node]`",
             )));
         }
         let (metrics, clock) = (&shared.frames.metrics, &shared.host.system.clock);
@@ -78,7 +78,7 @@ impl Executor {
                     FrameError::NoneFree => AcquireError::NoFrame,
                     FrameError::Broken(reason) => AcquireError::Broken(ExitReason::with(
                         Reason::INTERNAL.0,
-                        format!("no frame could be made: {reason}").as_bytes(),
+                        format!("no frame could be created: {reason}").as_bytes(),
                     )),
                 })
         };

@@ -73,7 +73,7 @@ impl Executor {
         };
         let Some(process) = cell else {
             // The process was lost in a panic; its slot must not remain taken.
-            tracing::error!(?pid, "a process was lost; this is a bug of the host");
+            tracing::error!(?pid, "a process was lost; this is a bug in Exuvia");
             self.0.frames.drop_frame_of(index);
             if let Some(pid) = pid {
                 system.abandon(pid);
@@ -137,10 +137,10 @@ impl Executor {
         let guarded = |what: &str, act: &mut dyn FnMut()| {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(act)) {
                 let text = panic_text(&*panic);
-                tracing::error!(%pid, "the host failed to {what} of a process that ends: {text}");
+                tracing::error!(%pid, "the host failed to {what} of a process that exits: {text}");
             }
         };
-        guarded("take back the effects", &mut || {
+        guarded("undo the effects", &mut || {
             self.abort_transaction(&mut process)
         });
         self.0.frames.waiters.leave(pid.slot());
@@ -158,7 +158,7 @@ impl Executor {
         };
         if failed && let Body::Guest(guest) = &process.body {
             let version = guest.version.version();
-            guarded("tell of the failure", &mut || {
+            guarded("report the failure", &mut || {
                 shared
                     .host
                     .observer
@@ -422,13 +422,13 @@ impl Executor {
                 // If it has refused its start, that is the reason.
                 let reason = process
                     .drain_new_signals(&shared.host.system)
-                    .unwrap_or_else(|| ended_well(process, "`run` answered 2 (DONE)"));
+                    .unwrap_or_else(|| ended_well(process, "`run` returned 2 (DONE)"));
                 return AfterEntry::Stop(Turn::Exit(reason));
             }
             r => {
                 shared.frames.retire(lease);
                 let text =
-                    format!("`run` answered {r}: it must answer 0 (REST), 1 (WAITING) or 2 (DONE)");
+                    format!("`run` returned {r}: it must return 0 (REST), 1 (WAITING) or 2 (DONE)");
                 let reason = ExitReason::with(Reason::CONTRACT.0, text.as_bytes());
                 return self.trapped(process, reason);
             }
@@ -543,7 +543,7 @@ fn ended_well(process: &GuestProcess, how: &str) -> ExitReason {
         return ExitReason::new(Reason::NORMAL);
     }
     let text = format!(
-        "{how} before the start was acknowledged; to stay, answer 0 (REST), and to do all the work at once, call `init_ack` with status 0 first"
+        "{how} before the start was acknowledged; to keep running, return 0 (REST); to finish at once, call `init_ack` with status 0 first"
     );
     ExitReason::with(Reason::NORMAL.0, text.as_bytes())
 }

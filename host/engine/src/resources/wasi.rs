@@ -109,7 +109,7 @@ impl Wasi {
     ) -> Result<Wasi, String> {
         let held = files.take(grants.folders.len()).ok_or_else(|| {
             format!(
-                "the processes of this node have as many files open as they may, {}: raise what `ulimit -n` shows",
+                "the processes of this node have {} files open, which is the limit: raise the limit that `ulimit -n` shows",
                 files.most
             )
         })?;
@@ -121,7 +121,7 @@ impl Wasi {
         for folder in &grants.folders {
             preopen(&mut builder, folder).map_err(|error| {
                 format!(
-                    "the folder `{}` that it is granted ({}) cannot be opened: {error}",
+                    "the granted folder `{}` ({}) cannot be opened: {error}",
                     folder.guest,
                     folder.path().display()
                 )
@@ -279,7 +279,7 @@ impl Said {
         text.bytes.drain(..end);
         let left_out = std::mem::take(&mut text.left_out);
         if left_out > 0 {
-            lines.push(format!("({left_out} bytes more were printed at once)"));
+            lines.push(format!("({left_out} more bytes were dropped)"));
         }
         lines
     }
@@ -423,7 +423,7 @@ mod tests {
         }
         let lines = said.lines(false);
         assert_eq!(lines.len(), 8, "{}", lines.len());
-        let left_out = format!("({} bytes more were printed at once)", 200_000 - SAID);
+        let left_out = format!("({} more bytes were dropped)", 200_000 - SAID);
         assert_eq!(lines[7], left_out);
     }
 
@@ -446,7 +446,7 @@ mod tests {
         let mut one = Wasi::new("m", &grants, &node).expect("two of three");
         let error = Wasi::new("m", &grants, &node).expect_err("four of three");
         assert!(
-            error.contains("may, 3: raise what `ulimit -n` shows"),
+            error.contains("have 3 files open, which is the limit"),
             "{error}"
         );
         assert_eq!(one.may_open(1), Ok(()));

@@ -169,7 +169,7 @@ impl Executor {
                     if let Location::Frame { frame, .. } = location {
                         drop(shared.frames.lease(frame));
                     }
-                    Err("its state before the message is not known".into())
+                    Err("its state before the message is unknown".into())
                 }
             },
         };
@@ -186,7 +186,8 @@ impl Executor {
                 if !counted {
                     self.count_failure(probation.release, &reason);
                 }
-                let text = format!("new code failed ({reason}), and the way back is closed: {why}");
+                let text =
+                    format!("new code failed ({reason}), and it cannot be rolled back: {why}");
                 let reason = upgrade_failed(&text).caused_by_release();
                 AfterEntry::Stop(Turn::Exit(reason))
             }

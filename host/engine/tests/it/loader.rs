@@ -65,7 +65,7 @@ fn wasm_text_is_assembled_or_rejected_with_the_position() {
     world.engine.load(text.as_bytes()).unwrap();
     let error = refusal(&world, text.replace("i32.store", "i32.stare").as_bytes());
     assert!(
-        error.contains("does not assemble: line ") && error.contains("unknown operator"),
+        error.contains("cannot be assembled: line ") && error.contains("unknown operator"),
         "{error}"
     );
 }
@@ -280,18 +280,18 @@ fn a_failed_initialization_is_rejected_with_its_stage() {
             &*format!(
                 r#"{send} (func (export "warm_up") (drop (call $send (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))"#
             ),
-            &["warm_up", "`send` is not served"],
+            &["warm_up", "`send` is not available"],
         ),
         (
             &*format!(
                 r#"{send} (func $s (drop (call $send (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))) (start $s)"#
             ),
-            &["start", "`send` is not served"],
+            &["start", "`send` is not available"],
         ),
         (
             r#"(import "exuvia" "sleep" (func $sleep (param i64) (result i32)))
             (func (export "_initialize") (drop (call $sleep (i64.const 1))))"#,
-            &["_initialize", "`sleep` is not served"],
+            &["_initialize", "`sleep` is not available"],
         ),
         (r#"(data (i32.const 65535) "xx")"#, &["instantiation"]),
     ] {
@@ -319,9 +319,9 @@ fn a_warm_up_that_asks_for_the_clock_or_random_bytes_is_rejected() {
     ] {
         let hook = |stage: &str| format!(r#"{import} (func (export "{stage}") {ask})"#);
         let error = refused(&parts(MEMORY, ABI, RUN, &hook("warm_up")));
-        let call = format!("`{name}` is not served while `warm_up` runs");
+        let call = format!("`{name}` is not available while `warm_up` runs");
         assert!(error.contains(&call), "{error}");
-        assert!(error.contains("ask in `_initialize`"), "{error}");
+        assert!(error.contains("call it in `_initialize`"), "{error}");
         // There it may ask, and then there is no base that could be warmed up.
         let wat = parts(
             MEMORY,
@@ -420,7 +420,7 @@ fn tables_are_bounded_before_they_are_allocated() {
     for (count, entries) in [(1, 10_000_000), (90, 1_000_000)] {
         let error = refused(&table(count, entries));
         let wanted = format!(
-            "begin with {} entries",
+            "start with {} entries",
             u64::from(count) * u64::from(entries)
         );
         assert!(error.contains(&wanted), "{error}");

@@ -275,7 +275,7 @@ fn all_are_served(world: &World, pids: &[Pid], from: u64) -> String {
     assert!(counts.failures > 0, "{counts:?}");
     assert!(counts.live > 0 && counts.live < 16, "{counts:?}");
     let told = world.executor.trim_frames().unwrap();
-    assert!(told.contains("no frame could be made"), "{told}");
+    assert!(told.contains("no frame could be created"), "{told}");
     // Not again at once.
     assert_eq!(world.ask(pids[0], 0, &[]).number(), from + 3);
     assert_eq!(world.executor.trim_frames(), None);
@@ -298,7 +298,7 @@ fn little_address_space_means_few_frames_and_no_exits() {
     let pids: Vec<Pid> = (0..40).map(|_| world.spawn("m")).collect();
     let told = all_are_served(&world, &pids, 1);
     assert!(
-        told.contains("addresses are limited to 21474836480 bytes"),
+        told.contains("address space is limited to 21474836480 bytes"),
         "{told}"
     );
     // A swap says so too, and changes nothing.
@@ -395,7 +395,7 @@ fn a_guest_sees_when_the_system_has_no_memory() {
     match world.ask(pid, 2, &[]) {
         Answer::Down(code, text) => {
             assert_eq!(code, Reason::MEMORY.0);
-            assert!(text.contains("the system has none left"), "{text}");
+            assert!(text.contains("the system is out of memory"), "{text}");
         }
         answer => panic!("{answer:?}"),
     }

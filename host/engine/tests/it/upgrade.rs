@@ -109,7 +109,7 @@ fn a_misbehaving_save_is_rejected() {
     for (save, wanted) in [
         ("(loop $l (br $l)) unreachable", "reductions"),
         ("unreachable", "unreachable"),
-        (SEND, "`send` is not served while `save` runs"),
+        (SEND, "`send` is not available while `save` runs"),
         (
             "(drop (call $put (i32.const 0) (i32.const 8))) (i32.const 5)",
             "`save` answered 5",
@@ -143,7 +143,7 @@ fn a_misbehaving_load_is_rejected() {
     for (load, wanted) in [
         ("(loop $l (br $l)) unreachable", "reductions"),
         ("unreachable", "unreachable"),
-        (SEND, "`send` is not served while `load` runs"),
+        (SEND, "`send` is not available while `load` runs"),
         ("(i32.const 3)", "`load` answered 3"),
         (
             "(drop (call $log (i32.const 1) (i32.const 5000) (i32.const 14))) (i32.const 3)",

@@ -56,7 +56,7 @@ pub(super) fn wasi(
             problems.add(Found::at(
                 table.span.clone(),
                 format!(
-                    "`{}` has a zero byte, which no program can be given",
+                    "`{}` contains a zero byte, which is not allowed",
                     text.escape_debug()
                 ),
             ));
@@ -170,11 +170,11 @@ pub(super) fn check_folders(manifest: &Manifest, problems: &mut Problems) {
         if let Some((outer, _)) = outer {
             problems.add(
                 Found::nowhere(format!(
-                    "the folder {} lies in {}, which is granted to be written to: whoever writes there could put a link in its place",
+                    "the folder {} lies in {}, which is granted with write access: a process that writes there could replace it by a link",
                     inner.display(),
                     outer.display()
                 ))
-                .help("grant the outer one alone, or put them beside each other".to_owned()),
+                .help("grant only the outer one, or use folders beside each other".to_owned()),
             );
         }
     }

@@ -364,7 +364,7 @@ period_s = 0
     assert_eq!(
         problems(text),
         [
-            "2:8 the app's name has other characters",
+            "2:8 invalid characters in the app's name",
             "3:1 unknown key `colour` in `[app]`",
             "5:13 `probation` must be from 0 to 1000000",
             "6:13 `verify_ms` must be from 1 to 600000",
@@ -434,11 +434,11 @@ fn mistakes_in_children() {
         ),
         (
             "[limits]\nmessage_bytes = 2\n[[supervisor.children]]\nid = \"c\"\nmodule = \"m\"\nargs = \"abc\"\n",
-            "10:8 `args` has 4 bytes, but a message may have 2",
+            "10:8 `args` has 4 bytes, but the limit of a message is 2",
         ),
         (
             "[limits]\nchildren = 2\n[[supervisor.children]]\nid = \"c\"\nmodule = \"m\"\ncount = 3\n",
-            "7:14 3 children, but a supervisor may have 2",
+            "7:14 3 children, but the limit of a supervisor is 2",
         ),
     ] {
         let found = problems(&with_children(lines));
@@ -483,7 +483,7 @@ fn names_are_unique_in_the_manifest() {
         .expect_err("a name twice")
         .to_string();
     assert!(
-        twice.contains("the name `x` is taken") && twice.contains("first given on line 8"),
+        twice.contains("the name `x` is taken") && twice.contains("first used on line 8"),
         "{twice}"
     );
     ask(&[
@@ -708,7 +708,7 @@ fn a_name_that_looks_like_a_pid_is_rejected() {
         "count = 2\nname = \"{n}.0\"",
     ] {
         let message = refused(&child(line));
-        assert!(message.contains("reads as a pid"), "{line}: {message}");
+        assert!(message.contains("looks like a pid"), "{line}: {message}");
     }
     for line in ["name = \"v3.1\"", "name = \"3\"", "name = \"3.1.4\""] {
         assert!(parse(&child(line)).is_ok(), "{line}");
@@ -763,7 +763,7 @@ fn invalid_builds_are_rejected() {
         ("build = 1", "`build` must be a string"),
         (
             "sources = [\"a\"]",
-            "`sources` of module `m` serve no `build`",
+            "module `m` has `sources` but no `build`",
         ),
         (
             "build = \"x\"\nsources = \"a\"",

@@ -152,12 +152,10 @@ impl SupervisorProcess {
     ) {
         let refused = |why: &str| drop(answer.try_send(Err(why.into())));
         let Some(child) = self.machine.child_with_pid(pid) else {
-            return refused("it is not its child any more");
+            return refused("it is no longer its child");
         };
         if child.spec.restart == Restart::Temporary {
-            return refused(
-                "a temporary child is forgotten when it ends, and cannot be started again",
-            );
+            return refused("a temporary child is removed when it exits and cannot be restarted");
         }
         let id = child.spec.id.clone();
         let stopping = Restarting::Stopping {

@@ -144,7 +144,7 @@ pub(crate) fn hand_over(node: &Node, supervisor: Pid, edit: Edit) {
     // Not under the lock: a report that is dropped calls code of the caller.
     let edits = node.0.edits.lock().remove(&supervisor);
     for edit in edits.into_iter().flatten() {
-        let why = format!("the supervisor {supervisor} took no notice: {error:?}");
+        let why = format!("the supervisor {supervisor} could not be notified: {error:?}");
         edit.report.note(|changes| changes.failed.push(why));
     }
 }

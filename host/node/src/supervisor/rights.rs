@@ -56,5 +56,4 @@ impl SupervisorProcess {
 }
 
 /// The text of the error for any other process.
-pub(super) const REFUSED: &str = "denied: whoever asks a supervisor to start or stop children must be the process that has \
-     started it, or a child with `manages = true` in the manifest, of it or of one above it";
+pub(super) const REFUSED: &str = "denied: only the process that started a supervisor, or a child with `manages = true` in the manifest, of it or of a supervisor above it, can have it start or stop children";

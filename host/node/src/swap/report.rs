@@ -147,12 +147,12 @@ impl fmt::Display for SwapReport {
                     write!(f, "; killed: {killed}")?;
                 }
                 if self.killed > left {
-                    write!(f, "; {} killed that computed", self.killed - left)?;
+                    write!(f, "; {} killed while computing", self.killed - left)?;
                 }
             } else if self.exempt > 0 {
                 let left = lingering_clause(&self.exempt_on, "is still exempt", "are still exempt");
                 let them = if self.exempt == 1 { "it" } else { "them" };
-                write!(f, "; {left}; deploy it again with --kill to end {them}")?;
+                write!(f, "; {left}; deploy it again with --kill to kill {them}")?;
             }
             if !self.outdated.is_empty() {
                 for outdated in &self.outdated {
@@ -218,11 +218,11 @@ impl SwapReport {
     /// wait.
     fn still(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.unended.is_empty() {
-            write!(f, "  not ended: {}", listed(&self.unended))?;
+            write!(f, "  not exited: {}", listed(&self.unended))?;
         }
         if !self.busy.is_empty() {
             let busy = listed(&self.busy);
-            write!(f, "  {} in a handler that waits: {busy}", self.busy.len())?;
+            write!(f, "  {} in a waiting handler: {busy}", self.busy.len())?;
         }
         Ok(())
     }

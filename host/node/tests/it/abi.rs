@@ -513,7 +513,7 @@ fn a_child_that_ends_before_it_acknowledged_is_logged() {
     for (how, told) in [
         (
             &b"d"[..],
-            "normal: `run` answered 2 (DONE) before the start",
+            "normal: `run` returned 2 (DONE) before the start",
         ),
         (
             b"x\0",

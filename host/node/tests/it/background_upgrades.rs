@@ -79,7 +79,7 @@ fn idle_processes_are_reported_when_the_background_upgrader_has_upgraded_them() 
     assert!(swap.upgraded.is_empty(), "{swap:?}");
     let line = swap.to_string();
     assert!(
-        line.starts_with("swap actor 1 -> 2  10 processes (verified 10: 10 migrated, because not both modules have a layout fingerprint)  load "),
+        line.starts_with("swap actor 1 -> 2  10 processes (verified 10: 10 migrated, because one of the modules has no layout fingerprint)  load "),
         "{line}"
     );
     assert!(!line.contains("pause"), "{line}");
@@ -143,7 +143,7 @@ fn each_release_has_exactly_two_lines() {
     }
     node.rollback().unwrap();
     expected.extend(["swap 6".to_owned(), "completed 6".to_owned()]);
-    eventually("the way back settles", || {
+    eventually("the rollback completes", || {
         heard.extend(said(&mut events));
         heard.len() >= expected.len()
     });
@@ -213,7 +213,7 @@ fn reverted_and_exempt_processes_are_not_waited_for() {
         .unwrap();
     let line = report.to_string();
     assert!(
-        line.contains("  3 processes (verified 2: 2 migrated, because not both modules have a layout fingerprint)  1 exempt  load "),
+        line.contains("  3 processes (verified 2: 2 migrated, because one of the modules has no layout fingerprint)  1 exempt  load "),
         "{line}"
     );
     post(&node, pids[0], b"x");

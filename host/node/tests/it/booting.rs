@@ -81,7 +81,7 @@ fn log_lines_of_guests_are_events_when_the_boot_fails() {
 #[test]
 fn a_child_that_ends_before_it_acknowledged_is_reported_with_the_fix() {
     for (end, how) in [
-        ("(return (i32.const 2))", "`run` answered 2 (DONE)"),
+        ("(return (i32.const 2))", "`run` returned 2 (DONE)"),
         (
             "(call $exit (i32.const 0) (i32.const 0) (i32.const 0)) (unreachable)",
             "it called `exit` with 0 (NORMAL)",
@@ -94,7 +94,7 @@ fn a_child_that_ends_before_it_acknowledged_is_reported_with_the_fix() {
             "shutdown: child `it` could not be started: normal: ",
             how,
             "before the start was acknowledged",
-            "answer 0 (REST)",
+            "return 0 (REST)",
             "call `init_ack` with status 0",
         ] {
             assert!(text.contains(part), "`{part}` is not in: {text}");
@@ -165,7 +165,7 @@ fn a_child_with_less_memory_than_its_module_needs_is_reported_in_the_manifest() 
     assert!(matches!(error, BootError::Manifest(_)), "{error:?}");
     let text = error.to_string();
     for part in [
-        "error: child `small` may have 1048576 bytes of memory, but its module `it` begins with 1310720",
+        "error: the memory limit of child `small` is 1048576 bytes, but its module `it` starts with 1310720",
         "--> exuvia.toml:15:44",
         "^^^^^^ less than 1280KiB",
         "help: write \"1280KiB\" or more, or build the module with a smaller initial memory",
@@ -188,7 +188,7 @@ fn a_module_that_needs_more_than_a_childs_memory_is_rejected() {
     assert_eq!(error.code(), "load");
     let text = error.to_string();
     for part in [
-        "it.wasm: the module begins with 1114112 bytes of memory",
+        "it.wasm: the module starts with 1114112 bytes of memory",
         "the child `small` may have 1048576",
         "raise `limits.memory` of that child",
     ] {

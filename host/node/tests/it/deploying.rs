@@ -353,7 +353,7 @@ fn kill_names_a_waiting_handler_and_lets_it_finish() {
     assert_eq!((report.killed, report.unended.len()), (0, 0), "{report}");
     assert_eq!(report.busy, [format!("{actor} (receive)")]);
     assert!(
-        report.to_string().contains("1 in a handler that waits"),
+        report.to_string().contains("1 in a waiting handler"),
         "{report}"
     );
     node.send(actor, 7, Vec::new()).unwrap();

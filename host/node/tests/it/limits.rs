@@ -408,8 +408,8 @@ fn a_process_that_needs_more_memory_than_its_limit_is_not_spawned() {
     };
     assert_eq!(
         try_spawn(3 * PAGE - 1).unwrap_err().to_string(),
-        "a process of the module `three` begins with 196608 bytes of memory, but this one may \
-         have 196607; raise its `memory` limit, or build the module with a smaller initial memory"
+        "a process of the module `three` starts with 196608 bytes of memory, but the limit \
+         of this one is 196607; raise its `memory` limit, or build the module with a smaller initial memory"
     );
     try_spawn(3 * PAGE).unwrap();
     // Who has asked from outside is a process too, and ends after its answer.

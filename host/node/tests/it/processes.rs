@@ -129,7 +129,7 @@ fn a_name_is_free_again_when_its_process_has_ended() {
     let taken = node.spawn("counter", b"", &named).unwrap_err();
     assert_eq!(
         taken.to_string(),
-        "the name `it` belongs to another process; take another one"
+        "the name `it` belongs to another process; choose another one"
     );
     node.kill(pid);
     let _ = node.call(pid, 0, Vec::new(), Duration::from_secs(5));
@@ -170,7 +170,7 @@ fn a_process_can_be_pinned_to_a_scheduler() {
     let refused = on("counter", 2).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "there is no scheduler 2 for a process alone; take one below 2"
+        "no process can be pinned to scheduler 2; choose one below 2"
     );
     node.halt();
 }

@@ -256,7 +256,7 @@ fn deploying_the_same_bytes_reports_exempt_processes_and_can_kill_them() {
         assert_eq!(
             line,
             "nothing changed (release 4); 2 processes are still exempt on loops@1; \
-             deploy it again with --kill to end them"
+             deploy it again with --kill to kill them"
         );
     }
     // A deployment of something else has nothing to do with them.
@@ -607,7 +607,7 @@ fn only_allowed_host_calls_work_during_an_upgrade() {
     );
     let error = refused.unwrap_err().to_string();
     assert!(
-        error.contains("`send` is not served while `load` runs"),
+        error.contains("`send` is not available while `load` runs"),
         "{error}"
     );
     let endless = STATE.replace("(i32.const 0))", "(loop $l (br $l)) (i32.const 0))");

@@ -253,7 +253,7 @@ impl Running {
 
     /// Reads lines until an event of that name.
     fn wait_for(&mut self, name: &str) -> Result<()> {
-        for line in self.lines.as_mut().context("nobody reads it")? {
+        for line in self.lines.as_mut().context("nothing reads it")? {
             let line = line?;
             let value: Value = serde_json::from_str(&line).context("no JSON")?;
             match value["event"]["event"].as_str() {

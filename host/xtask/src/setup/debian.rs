@@ -32,7 +32,7 @@ pub(super) fn fetch_library(version: &str, scratch: &Path) -> Result<PathBuf> {
         .all(|tool| shell::succeeds(Command::new(tool).arg("--version")))
     {
         bail!(
-            "this is no Debian system (apt and dpkg are missing), so `{PACKAGE}` cannot be fetched"
+            "this is not a Debian system (apt and dpkg are missing), so `{PACKAGE}` cannot be fetched"
         );
     }
     let folder = scratch.join(FOLDER);
@@ -161,7 +161,7 @@ impl Apt {
 
     fn update(&self, mirror: &str, keyring: &Path) -> Result<()> {
         let Some(sources) = &self.sources else {
-            bail!("the system's sources are not ours to write")
+            bail!("the system's package sources cannot be changed")
         };
         fs::write(
             sources,

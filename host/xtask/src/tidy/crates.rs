@@ -224,13 +224,13 @@ pub(super) fn parse(metadata: &str) -> Result<Vec<Package>> {
     let text = |value: &Value, key: &str| -> Result<String> {
         let text = value[key]
             .as_str()
-            .with_context(|| format!("cargo metadata: `{key}` is no text"))?;
+            .with_context(|| format!("cargo metadata: `{key}` is not a string"))?;
         Ok(text.to_owned())
     };
     let list = |value: &Value, key: &str| -> Result<Vec<Value>> {
         let list = value[key]
             .as_array()
-            .with_context(|| format!("cargo metadata: `{key}` is no list"))?;
+            .with_context(|| format!("cargo metadata: `{key}` is not a list"))?;
         Ok(list.clone())
     };
     let metadata: Value = serde_json::from_str(metadata).context("cargo metadata: not JSON")?;
