@@ -160,16 +160,16 @@ fn identity(folder: &Path) -> Option<(u64, u64)> {
 fn not_watched(folder: &Path, error: &notify::Error) -> MissingWatches {
     match &error.kind {
         ErrorKind::MaxFilesWatch => MissingWatches {
-            reason: "the system has no more watches for this user".into(),
+            reason: "this user has no more file watches".into(),
             help: raise("fs.inotify.max_user_watches"),
         },
         ErrorKind::Io(cause) => MissingWatches {
             reason: format!("{} cannot be watched: {cause}", folder.display()),
-            help: "let its user read the folder".into(),
+            help: "give the node's user read access to the folder".into(),
         },
         _ => MissingWatches {
             reason: format!("{} cannot be watched: {error}", folder.display()),
-            help: "nothing has to be done".into(),
+            help: "nothing needs to be done".into(),
         },
     }
 }
@@ -177,24 +177,24 @@ fn not_watched(folder: &Path, error: &notify::Error) -> MissingWatches {
 fn no_notifier(error: &notify::Error) -> MissingWatches {
     let ErrorKind::Io(cause) = &error.kind else {
         return MissingWatches {
-            reason: format!("the system does not tell of changes: {error}"),
-            help: "nothing has to be done".into(),
+            reason: format!("the system does not report changes: {error}"),
+            help: "nothing needs to be done".into(),
         };
     };
     // The same error means that this program has too many files open.
     let none_left = || std::fs::File::open("/dev/null").is_err();
     let help = match cause.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::MFILE) if !none_left() => raise("fs.inotify.max_user_instances"),
-        Some(Errno::MFILE) => "raise what `ulimit -n` shows".to_owned(),
+        Some(Errno::MFILE) => "raise the limit that `ulimit -n` shows".to_owned(),
         Some(Errno::NFILE) => raise("fs.file-max"),
         Some(Errno::NOSPC) => raise("fs.epoll.max_user_watches"),
-        _ => "nothing has to be done".to_owned(),
+        _ => "nothing needs to be done".to_owned(),
     };
     let reason = match cause.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::MFILE) if help.contains("instances") => {
-            "too many programs of this user have the system tell them of changes".to_owned()
+            "too many programs of this user watch files".to_owned()
         }
-        _ => format!("the system does not tell of changes: {cause}"),
+        _ => format!("the system does not report changes: {cause}"),
     };
     MissingWatches { reason, help }
 }
