@@ -22,9 +22,9 @@ pub(crate) enum Exit {
 #[derive(Debug)]
 pub(crate) enum CliError {
     /// An error to be reported to the user.
-    Told(Reported),
+    Report(Reported),
     /// The reader of the output is gone, as with `head`: not an error.
-    NobodyReads,
+    ReaderGone,
     /// The error has been reported already.
     Shown(Exit),
 }
@@ -55,7 +55,7 @@ impl CliError {
     }
 
     pub(crate) fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self::Told(Reported {
+        Self::Report(Reported {
             exit,
             code: code.to_owned(),
             message: message.into(),
@@ -67,19 +67,19 @@ impl CliError {
     /// Returns the exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Told(told) => told.exit,
+            Self::Report(report) => report.exit,
             Self::Shown(exit) => *exit,
-            Self::NobodyReads => Exit::Failed,
+            Self::ReaderGone => Exit::Failed,
         }
     }
 
     pub(crate) fn help(self, help: impl Into<String>) -> Self {
         match self {
-            Self::Told(told) => Self::Told(Reported {
+            Self::Report(report) => Self::Report(Reported {
                 help: Some(help.into()),
-                ..told
+                ..report
             }),
-            Self::NobodyReads | Self::Shown(_) => self,
+            Self::ReaderGone | Self::Shown(_) => self,
         }
     }
 }
@@ -124,7 +124,7 @@ impl From<BootError> for CliError {
 
 impl From<ManifestError> for CliError {
     fn from(error: ManifestError) -> Self {
-        Self::Told(Reported {
+        Self::Report(Reported {
             exit: Exit::Failed,
             code: "manifest".to_owned(),
             message: error.to_string(),

@@ -153,7 +153,7 @@ impl<'a> Foreground<'a> {
         }
     }
 
-    /// Serves the control socket until the node is told to stop, or until its supervision tree
+    /// Serves the control socket until the node is stopped, or until its supervision tree
     /// gives up; the inner error then gives the reason.
     pub(crate) async fn serve(
         &mut self,
@@ -367,7 +367,7 @@ impl Printer<'_> {
     fn rest(&self, events: &mut broadcast::Receiver<TimedEvent>) {
         loop {
             match events.try_recv() {
-                Ok(told) => self.timed(&told),
+                Ok(event) => self.timed(&event),
                 Err(TryRecvError::Lagged(missed)) => self.lagged(missed),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
@@ -384,7 +384,7 @@ impl Printer<'_> {
     /// Prints an event; returns whether more may arrive.
     fn received(&self, event: Result<TimedEvent, RecvError>) -> bool {
         match event {
-            Ok(told) => self.timed(&told),
+            Ok(event) => self.timed(&event),
             Err(RecvError::Lagged(missed)) => self.lagged(missed),
             Err(RecvError::Closed) => return false,
         }
@@ -395,10 +395,10 @@ impl Printer<'_> {
         self.timed(&TimedEvent::now(Event::External(Arc::new(event))));
     }
 
-    fn timed(&self, told: &TimedEvent) {
-        let event = &*told.event;
+    fn timed(&self, timed: &TimedEvent) {
+        let event = &*timed.event;
         self.note(EventLine::at(
-            told.at,
+            timed.at,
             event.to_string(),
             serde_json::to_value(event).unwrap_or(Value::Null),
         ));

@@ -39,7 +39,7 @@ struct Key {
 #[derive(Debug, Default)]
 struct Rate {
     second: u64,
-    told: u32,
+    printed: u32,
     /// Suppressed in this second.
     left_out: u64,
     /// Suppressed before, and not reported yet.
@@ -67,14 +67,14 @@ impl Gate {
         let rate = rates.entry(key).or_default();
         if rate.second != second {
             rate.second = second;
-            rate.told = 0;
+            rate.printed = 0;
             rate.owed += std::mem::take(&mut rate.left_out);
         }
-        if rate.told >= LINES_PER_S {
+        if rate.printed >= LINES_PER_S {
             rate.left_out += 1;
             return false;
         }
-        rate.told += 1;
+        rate.printed += 1;
         true
     }
 
@@ -169,8 +169,8 @@ mod tests {
     #[test]
     fn lines_of_a_module_are_bounded_and_counted_and_hide_no_other_module() {
         let gate = Gate::new();
-        let told = (0..LINES_PER_S + 5).filter(|_| gate.admits(key("flood"), 3));
-        assert_eq!(told.count(), LINES_PER_S as usize);
+        let printed = (0..LINES_PER_S + 5).filter(|_| gate.admits(key("flood"), 3));
+        assert_eq!(printed.count(), LINES_PER_S as usize);
         assert!(gate.admits(key("calm"), 3));
         assert!(gate.left_out_before(3).is_empty());
         assert_eq!(

@@ -261,14 +261,14 @@ impl Output {
 
     /// Reports an error and returns the exit code for it.
     pub(crate) fn fault(&self, fault: &CliError) -> ExitCode {
-        let told = match fault {
-            CliError::Told(told) => told,
-            CliError::NobodyReads => return ExitCode::SUCCESS,
+        let report = match fault {
+            CliError::Report(report) => report,
+            CliError::ReaderGone => return ExitCode::SUCCESS,
             CliError::Shown(exit) => return ExitCode::from(*exit as u8),
         };
         if self.json {
-            let mut error = json!({ "code": told.code, "message": told.message });
-            if let Some(help) = &told.help {
+            let mut error = json!({ "code": report.code, "message": report.message });
+            if let Some(help) = &report.help {
                 error["help"] = json!(help);
             }
             let mut line = json!({ "error": error });
@@ -279,18 +279,18 @@ impl Output {
             let _ = self.value(&line);
         } else {
             let mut text = String::new();
-            if !told.complete {
+            if !report.complete {
                 let _ = write!(text, "{}: ", painted(self.paint_faults, Tone::Bad, "error"));
             }
-            text.push_str(clean_lines(&told.message).trim_end());
-            if let Some(help) = &told.help {
+            text.push_str(clean_lines(&report.message).trim_end());
+            if let Some(help) = &report.help {
                 let word = painted(self.paint_faults, Tone::Strong, "help");
                 let _ = write!(text, "\n  {word}: {}", clean_lines(help));
             }
             text.push('\n');
             self.write_fault(text);
         }
-        ExitCode::from(told.exit as u8)
+        ExitCode::from(report.exit as u8)
     }
 }
 
@@ -325,7 +325,7 @@ fn write_line(text: &str) -> Result<(), CliError> {
     writeln!(stdout, "{text}")
         .and_then(|()| stdout.flush())
         .map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => CliError::NobodyReads,
+            io::ErrorKind::BrokenPipe => CliError::ReaderGone,
             _ => CliError::failed(format!("could not write the result: {error}")),
         })
 }

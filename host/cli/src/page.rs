@@ -246,10 +246,10 @@ fn table(rows: &[Vec<String>], style: &Style, out: &mut String) {
             cells.map(|cell| width(cell)).max().unwrap_or(0)
         })
         .collect();
-    let room = style
+    let available = style
         .width
         .saturating_sub(GAP.len() * columns.saturating_sub(1));
-    while widths.iter().sum::<usize>() > room {
+    while widths.iter().sum::<usize>() > available {
         match widths.iter_mut().max() {
             Some(widest) if *widest > NARROWEST => *widest -= 1,
             _ => break,

@@ -123,10 +123,10 @@ mod tests {
         let inner = folder.path().join("a/b");
         fs::create_dir_all(&inner).unwrap();
         let place = Place::new(None, None);
-        let Err(CliError::Told(told)) = place.of_folder(&inner) else {
+        let Err(CliError::Report(report)) = place.of_folder(&inner) else {
             panic!("there is no manifest");
         };
-        assert_eq!(told.exit, Exit::NoNode);
+        assert_eq!(report.exit, Exit::NoNode);
 
         let manifest = folder.path().join("exuvia.toml");
         fs::write(&manifest, "").unwrap();

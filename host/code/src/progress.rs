@@ -32,12 +32,12 @@ impl UpgradePath {
 /// Counters of one release, which all schedulers add to.
 #[derive(Debug, Default)]
 pub struct Progress {
-    carried: AtomicU64,
+    reused: AtomicU64,
     migrated: AtomicU64,
-    fresh: AtomicU64,
-    unborn: AtomicU64,
+    reset: AtomicU64,
+    not_started: AtomicU64,
     /// Upgrades of sleeping processes that the background upgrader has woken.
-    pub swept: AtomicU64,
+    pub in_background: AtomicU64,
     /// Upgrades that failed after the commit.
     pub failed: AtomicU64,
     /// Processes that keep their version, with the operator's consent.
@@ -48,7 +48,7 @@ pub struct Progress {
     pub failures: AtomicU64,
     /// Time at which the first upgrade was complete, nanoseconds of the node's clock; 0 if
     /// none is.
-    pub first_crossing: AtomicU64,
+    pub first_upgrade: AtomicU64,
     /// Pause of each process for its upgrade, nanoseconds. Processes that had not started
     /// are not included.
     pub pauses: Histogram,
@@ -56,23 +56,23 @@ pub struct Progress {
 
 impl Progress {
     /// Records that a process was upgraded by this path. `pause` is in nanoseconds, `now`
-    /// in nanoseconds of the node's clock. `swept`: the background upgrader woke the
+    /// in nanoseconds of the node's clock. `in_background`: the background upgrader woke the
     /// process for it.
-    pub fn record_upgrade(&self, path: UpgradePath, pause: u64, now: u64, swept: bool) {
+    pub fn record_upgrade(&self, path: UpgradePath, pause: u64, now: u64, in_background: bool) {
         let counter = match path {
-            UpgradePath::Reused => &self.carried,
+            UpgradePath::Reused => &self.reused,
             UpgradePath::Migrated => &self.migrated,
-            UpgradePath::Reset => &self.fresh,
-            UpgradePath::NotStarted => &self.unborn,
+            UpgradePath::Reset => &self.reset,
+            UpgradePath::NotStarted => &self.not_started,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        if swept {
-            self.swept.fetch_add(1, Ordering::Relaxed);
+        if in_background {
+            self.in_background.fetch_add(1, Ordering::Relaxed);
         }
         if path != UpgradePath::NotStarted {
             self.pauses.add(pause);
         }
-        let _ = self.first_crossing.compare_exchange(
+        let _ = self.first_upgrade.compare_exchange(
             0,
             now.max(1),
             Ordering::Relaxed,
@@ -83,10 +83,10 @@ impl Progress {
     /// Returns the number of upgrades by each path, without paths that have none.
     pub fn paths(&self) -> Vec<(UpgradePath, u64)> {
         [
-            (UpgradePath::Reused, &self.carried),
+            (UpgradePath::Reused, &self.reused),
             (UpgradePath::Migrated, &self.migrated),
-            (UpgradePath::Reset, &self.fresh),
-            (UpgradePath::NotStarted, &self.unborn),
+            (UpgradePath::Reset, &self.reset),
+            (UpgradePath::NotStarted, &self.not_started),
         ]
         .into_iter()
         .map(|(path, counter)| (path, counter.load(Ordering::Relaxed)))

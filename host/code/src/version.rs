@@ -80,7 +80,7 @@ impl<A> Version<A> {
 
     /// Returns the number of processes of this version, running or paged out.
     pub fn process_count(&self) -> usize {
-        living(self.users.load(Ordering::Relaxed))
+        live_count(self.users.load(Ordering::Relaxed))
     }
 
     /// Returns the id of the release with which it last became current; 0 if it never was.
@@ -134,13 +134,13 @@ impl<A> Version<A> {
         loop {
             let staying = self.exempt.load(Ordering::Acquire);
             // Pairs with the Release in `VersionRef::drop`.
-            let population = living(self.users.load(Ordering::Acquire));
+            let processes = live_count(self.users.load(Ordering::Acquire));
             if self.exempt.load(Ordering::Acquire) == staying {
                 let count = match staying as u32 == id_of(release) {
                     true => usize::try_from(staying >> ID_BITS).unwrap_or(usize::MAX),
                     false => 0,
                 };
-                return population.saturating_sub(count);
+                return processes.saturating_sub(count);
             }
         }
     }
@@ -172,7 +172,7 @@ impl<A> Version<A> {
 }
 
 /// Returns the number of processes in `users`.
-fn living(users: u64) -> usize {
+fn live_count(users: u64) -> usize {
     usize::try_from(users & (REFERENCE - 1)).unwrap_or(usize::MAX)
 }
 

@@ -196,13 +196,15 @@ impl Executor {
         let left = std::mem::replace(&mut guest.version, crossing.new.enter());
         guest.release = release.id;
         guest.clear_upgrade_notes();
-        let swept = std::mem::take(&mut guest.upgraded_in_background);
+        let in_background = std::mem::take(&mut guest.upgraded_in_background);
         let now = self.0.host.system.clock.now();
         let pause = match path {
             UpgradePath::NotStarted => 0,
             _ => now - crossing.began,
         };
-        release.progress.record_upgrade(path, pause, now, swept);
+        release
+            .progress
+            .record_upgrade(path, pause, now, in_background);
         if path != UpgradePath::NotStarted {
             guest.upgrades += 1;
             self.0

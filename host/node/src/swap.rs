@@ -310,7 +310,7 @@ impl Node {
             }
             std::thread::park_timeout(Duration::from_micros(500));
         }
-        let first = progress.first_crossing.load(Ordering::Relaxed);
+        let first = progress.first_upgrade.load(Ordering::Relaxed);
         if first > 0 {
             report.stages.first = Some(first.saturating_sub(committed) as f64 / 1e6);
             report.running_ms = Some(first.saturating_sub(noticed) as f64 / 1e6);

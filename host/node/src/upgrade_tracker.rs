@@ -119,7 +119,7 @@ impl OpenRelease {
         let progress = &self.release.progress;
         let microseconds = |q| progress.pauses.quantile(q) as f64 / 1e3;
         let milliseconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e6;
-        let first = progress.first_crossing.load(Ordering::Relaxed);
+        let first = progress.first_upgrade.load(Ordering::Relaxed);
         Event::UpgradeCompleted(UpgradeReport {
             release: self.release.id,
             rollback: self.release.origin != self.release.id,
@@ -130,7 +130,7 @@ impl OpenRelease {
                 .into_iter()
                 .map(|(path, count)| (path.name(), count))
                 .collect(),
-            background: progress.swept.load(Ordering::Relaxed),
+            background: progress.in_background.load(Ordering::Relaxed),
             failed: progress.failed.load(Ordering::Relaxed),
             reverted: progress.reverted.load(Ordering::Relaxed),
             exempt: progress.exempt.load(Ordering::Relaxed),

@@ -36,7 +36,7 @@ pub(crate) struct Inbox {
     /// Least recently used first. In a cell, since a search does not change the inbox.
     marks: RefCell<Vec<Mark>>,
     /// Number of messages examined in long searches that are not charged yet.
-    looked: Cell<u32>,
+    scanned: Cell<u32>,
 }
 
 /// States that no message that arrived before it matches this mode and key.
@@ -143,13 +143,13 @@ impl Inbox {
     }
 
     /// Returns the position of the reply to a request, or of the `DOWN` of a request or monitor.
-    pub(crate) fn answer(&self, reference: u64) -> Option<usize> {
+    pub(crate) fn reply(&self, reference: u64) -> Option<usize> {
         let start = self.start(receive::REFERENCE, reference);
         let is_answer =
             |m: &Envelope| m.reference == reference && matches!(m.kind, Kind::Down | Kind::Reply);
         let found = self.find_from(start, is_answer);
         if self.len() >= LONG {
-            self.has_looked(start, found);
+            self.note_scanned(start, found);
         }
         found
     }
@@ -162,7 +162,7 @@ impl Inbox {
         }
     }
 
-    /// Searches where no earlier search for the same has looked, and remembers how far it got.
+    /// Searches where no earlier search for the same has scanned, and remembers how far it got.
     fn search(&self, mode: i32, key: u64, holds: impl FnMut(&Envelope) -> bool) -> Option<usize> {
         if self.len() < LONG {
             return self.find_from(0, holds);
@@ -170,23 +170,23 @@ impl Inbox {
         let start = self.start(mode, key);
         let found = self.find_from(start, holds);
         let end = found.unwrap_or(self.len());
-        self.has_looked(start, found);
+        self.note_scanned(start, found);
         // None of the messages in front of the one found matches.
         self.mark(mode, key, self.came - (self.len() - end) as u64);
         found
     }
 
-    fn has_looked(&self, start: usize, found: Option<usize>) {
+    fn note_scanned(&self, start: usize, found: Option<usize>) {
         let end = found.map_or(self.len(), |at| at + 1);
-        let looked = u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX);
-        self.looked.set(self.looked.get().saturating_add(looked));
+        let scanned = u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX);
+        self.scanned.set(self.scanned.get().saturating_add(scanned));
     }
 
     /// Returns how many messages searches have examined since the last call. Searches of a short
     /// inbox do not count.
     #[inline]
-    pub(crate) fn take_looked(&self) -> u32 {
-        self.looked.take()
+    pub(crate) fn take_scanned(&self) -> u32 {
+        self.scanned.take()
     }
 
     /// Returns a position before which there is no message of this mode and key.

@@ -36,9 +36,9 @@ pub struct Mailbox<S>(Mutex<Outer<S>>);
 pub(crate) struct Outer<S> {
     /// Created by the first arrival, freed by [`Mailbox::trim`].
     arrivals: Option<Box<Arrivals<S>>>,
-    /// The limits of the living process; `None`: there is no process.
+    /// The limits of the live process; `None`: there is no process.
     limits: Option<Arc<Limits>>,
-    /// The generation of the living process, or of the next one. Beyond [`Pid::LAST_GENERATION`]
+    /// The generation of the live process, or of the next one. Beyond [`Pid::LAST_GENERATION`]
     /// there is no next one.
     generation: u64,
 }
@@ -50,7 +50,7 @@ pub struct Arrivals<S> {
     /// Of the items, the messages that count against the limits, and their bytes.
     messages: u32,
     /// The total weight of the items that no limit counts.
-    crowd: u32,
+    congestion: u32,
     bytes: u64,
     /// Processes that wait until these items are taken over.
     waiters: Vec<Pid>,
@@ -74,7 +74,7 @@ impl<S> Arrivals<S> {
             // start with a capacity of four.
             items: Vec::with_capacity(1),
             messages: 0,
-            crowd: 0,
+            congestion: 0,
             bytes: 0,
             waiters: Vec::new(),
         })
@@ -127,7 +127,7 @@ impl<S> Mailbox<S> {
         outer.generation
     }
 
-    /// Changes the limits of the living process.
+    /// Changes the limits of the live process.
     pub fn set_limits(&self, limits: Arc<Limits>) {
         self.0.lock().limits = Some(limits);
     }
@@ -163,21 +163,21 @@ impl<S> Mailbox<S> {
     /// sender must not send more such items until [`Mailbox::is_congested`] is false. Returns
     /// [`Refused::Dead`] if the generation has ended.
     pub fn push(&self, generation: u64, item: S, weight: u32) -> Result<bool, Refused> {
-        let mut outer = self.living(generation)?;
+        let mut outer = self.live(generation)?;
         let arrivals = outer.arrivals.get_or_insert_with(Arrivals::new);
         arrivals.items.push(item);
-        arrivals.crowd = arrivals.crowd.saturating_add(weight);
-        Ok(arrivals.crowd > BACKPRESSURE_LIMIT)
+        arrivals.congestion = arrivals.congestion.saturating_add(weight);
+        Ok(arrivals.congestion > BACKPRESSURE_LIMIT)
     }
 
     /// Registers `waiter` to be notified when the signals in transit are taken over. Returns false
     /// if the mailbox is not congested, or the process has terminated.
     pub fn wait_for_capacity(&self, generation: u64, waiter: Pid) -> bool {
-        let Ok(mut outer) = self.living(generation) else {
+        let Ok(mut outer) = self.live(generation) else {
             return false;
         };
         match &mut outer.arrivals {
-            Some(arrivals) if arrivals.crowd > BACKPRESSURE_LIMIT => {
+            Some(arrivals) if arrivals.congestion > BACKPRESSURE_LIMIT => {
                 arrivals.waiters.push(waiter);
                 true
             }
@@ -192,12 +192,12 @@ impl<S> Mailbox<S> {
         outer
             .arrivals
             .as_ref()
-            .is_some_and(|a| a.crowd > BACKPRESSURE_LIMIT)
+            .is_some_and(|a| a.congestion > BACKPRESSURE_LIMIT)
     }
 
-    /// Returns the limits of the living process, if it has this generation.
+    /// Returns the limits of the live process, if it has this generation.
     pub fn limits_of(&self, generation: u64) -> Option<Arc<Limits>> {
-        self.living(generation).ok()?.limits.clone()
+        self.live(generation).ok()?.limits.clone()
     }
 
     /// Appends a message if the limits allow. `inner` returns the messages and bytes of the
@@ -211,7 +211,7 @@ impl<S> Mailbox<S> {
         cost: u64,
         inner: impl FnOnce() -> (u32, u64),
     ) -> Result<(), Refused> {
-        let mut outer = self.living(generation)?;
+        let mut outer = self.live(generation)?;
         let Outer {
             arrivals, limits, ..
         } = &mut *outer;
@@ -254,7 +254,7 @@ impl<S> Mailbox<S> {
         moved(arrivals.messages, arrivals.bytes);
         arrivals.messages = 0;
         arrivals.bytes = 0;
-        arrivals.crowd = 0;
+        arrivals.congestion = 0;
         std::mem::swap(&mut outer.arrivals, spare);
         true
     }
@@ -277,13 +277,13 @@ impl<S> Mailbox<S> {
         self.len() == 0
     }
 
-    /// Returns the generation of the living process; `None` if there is none.
+    /// Returns the generation of the live process; `None` if there is none.
     pub fn generation(&self) -> Option<u64> {
         let outer = self.0.lock();
         outer.limits.as_ref().map(|_| outer.generation)
     }
 
-    fn living(&self, generation: u64) -> Result<MutexGuard<'_, Outer<S>>, Refused> {
+    fn live(&self, generation: u64) -> Result<MutexGuard<'_, Outer<S>>, Refused> {
         let outer = self.0.lock();
         if outer.limits.is_some() && outer.generation == generation {
             Ok(outer)

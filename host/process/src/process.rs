@@ -28,11 +28,11 @@ use crate::system::{SpawnSpec, System};
 use crate::{ExitReason, Payload};
 
 mod parts;
-mod ties;
+mod relations_info;
 
 use parts::{Backlog, Unfinished};
 pub(crate) use parts::{ExitNotifications, SIGNALS_PER_TURN};
-pub use ties::RelationsInfo;
+pub use relations_info::RelationsInfo;
 
 /// From this many unlimited messages in a mailbox on (exit notifications and the like), an `EXIT`
 /// is delivered without its reason's bytes: it may come from a process that linked itself only to
@@ -432,8 +432,8 @@ impl<G: 'static> Process<G> {
     /// Returns how many messages [`Process::position`] has examined since the last call. Searches
     /// of a short inbox do not count.
     #[inline]
-    pub fn take_looked(&self) -> u32 {
-        self.inbox().map_or(0, Inbox::take_looked)
+    pub fn take_scanned(&self) -> u32 {
+        self.inbox().map_or(0, Inbox::take_scanned)
     }
 
     /// Returns a message in the inner mailbox.
@@ -787,7 +787,7 @@ impl<G: 'static> Process<G> {
             .and_then(|r| r.monitors.remove(reference));
         if let Some(to) = known {
             self.remove_watcher(system, to, reference);
-        } else if flush && let Some(at) = self.inbox().and_then(|inbox| inbox.answer(reference)) {
+        } else if flush && let Some(at) = self.inbox().and_then(|inbox| inbox.reply(reference)) {
             self.take(at);
         }
     }

@@ -28,13 +28,13 @@ impl Handle {
     /// Makes a process runnable that has priority over all others. While there are such processes,
     /// on any worker, others get only their share of slices (`Config::others_share`).
     pub fn wake_high(&self, index: u32) {
-        self.shared.keep_for_later(&self.shared.high, index);
+        self.shared.inject_with_priority(&self.shared.high, index);
     }
 
     /// Makes a process runnable that gets one slice of eight, and those that no other process
     /// needs.
     pub fn wake_low(&self, index: u32) {
-        self.shared.keep_for_later(&self.shared.low, index);
+        self.shared.inject_with_priority(&self.shared.low, index);
     }
 
     /// Makes a process runnable that only `worker` may run. It is never stolen and never in the

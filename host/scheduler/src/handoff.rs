@@ -59,7 +59,7 @@ pub(crate) type Ready = mpsc::Sender<Handoff>;
 
 thread_local! {
     /// The receiver of a thread that is listed as ready but has not returned to [`stand_by`] yet.
-    static DUTIES: Cell<Option<mpsc::Receiver<Handoff>>> = const { Cell::new(None) };
+    static HANDOFFS: Cell<Option<mpsc::Receiver<Handoff>>> = const { Cell::new(None) };
 }
 
 /// The loop of a spare thread, until the scheduler stops. A thread that is already listed passes
@@ -70,12 +70,12 @@ pub(crate) fn stand_by<R: Run + ?Sized>(
     listed: Option<mpsc::Receiver<Handoff>>,
 ) {
     if listed.is_some() {
-        DUTIES.set(listed);
+        HANDOFFS.set(listed);
     }
-    while let Some(duties) = DUTIES.take().or_else(|| shared.ready.join()) {
+    while let Some(handoffs) = HANDOFFS.take().or_else(|| shared.ready.join()) {
         // Otherwise no slice has blocked after all, or the scheduler stops.
-        if let Ok(duty) = duties.recv() {
-            duty.run(run);
+        if let Ok(handoff) = handoffs.recv() {
+            handoff.run(run);
         }
     }
 }
@@ -117,8 +117,8 @@ impl SpareThreads {
 
     /// Lists this thread as ready. `None`: the scheduler stops.
     fn join(&self) -> Option<mpsc::Receiver<Handoff>> {
-        let (give, duties) = mpsc::channel();
-        self.list(give).then_some(duties)
+        let (give, handoffs) = mpsc::channel();
+        self.list(give).then_some(handoffs)
     }
 
     /// Lists the thread that has the receiver. Returns false if the scheduler stops.
@@ -227,7 +227,7 @@ impl SpareThread {
     /// spare thread.
     pub fn take_over(self, index: u32, then: impl FnOnce() -> Next + Send + 'static) {
         let worker = worker::take_back().filter(|worker| worker.is_of(&self.shared));
-        let mut duty = Handoff {
+        let mut handoff = Handoff {
             worker: worker.expect("the thread of a slice has a worker"),
             index,
             then: Box::new(then),
@@ -236,13 +236,13 @@ impl SpareThread {
         loop {
             let Some(next) = ready else {
                 // Dropping the handoff might wait for this very thread.
-                std::mem::forget(duty);
+                std::mem::forget(handoff);
                 unreachable!("a spare thread waits for its handoff");
             };
-            match next.send(duty) {
+            match next.send(handoff) {
                 Ok(()) => break,
                 // That thread failed when it started.
-                Err(mpsc::SendError(unsent)) => duty = unsent,
+                Err(mpsc::SendError(unsent)) => handoff = unsent,
             }
             ready = self.shared.ready.take();
         }
@@ -287,7 +287,7 @@ impl ResumeHandle {
 
     /// Gives this thread's worker away, and lists this thread as ready for another.
     pub(crate) fn give(&self, worker: Box<Worker>) {
-        DUTIES.set(self.shared.ready.join());
+        HANDOFFS.set(self.shared.ready.join());
         *self.worker.lock() = Some(worker);
         self.given.notify_one();
     }

@@ -33,8 +33,8 @@ pub(crate) const PINNED: u32 = 4;
 pub(crate) struct SchedulerState {
     pub(crate) injector: Injector<u32>,
     /// The queues of high and of low priority.
-    pub(crate) high: Aside,
-    pub(crate) low: Aside,
+    pub(crate) high: PriorityQueue,
+    pub(crate) low: PriorityQueue,
     /// See [`Config`](crate::Config).
     pub(crate) others_share: u32,
     pub(crate) remotes: Box<[Arc<Remote>]>,
@@ -54,13 +54,13 @@ pub(crate) struct SchedulerState {
 /// A queue, shared by all workers, for processes with a priority other than normal. Usually it is
 /// empty, so checking it costs only one load.
 #[derive(Debug, Default)]
-pub(crate) struct Aside {
+pub(crate) struct PriorityQueue {
     queue: Injector<u32>,
     /// At least the length of the queue, except during a push or pop.
     waiting: CachePadded<AtomicUsize>,
 }
 
-impl Aside {
+impl PriorityQueue {
     fn push(&self, index: u32) {
         // Relaxed: a worker that parks does not miss it, because of the fence of the thread that
         // notifies, and one that is awake checks again.
@@ -141,8 +141,8 @@ impl SchedulerState {
     pub(crate) fn new(remotes: Box<[Arc<Remote>]>, idle: Idle, others_share: u32) -> Self {
         SchedulerState {
             injector: Injector::new(),
-            high: Aside::default(),
-            low: Aside::default(),
+            high: PriorityQueue::default(),
+            low: PriorityQueue::default(),
             others_share: others_share.min(MOST_OTHERS_SHARE),
             remotes,
             idle,
@@ -163,8 +163,8 @@ impl SchedulerState {
     }
 
     /// Wakes a process of high or low priority, from any thread.
-    pub(crate) fn keep_for_later(&self, aside: &Aside, index: u32) {
-        aside.push(index);
+    pub(crate) fn inject_with_priority(&self, queue: &PriorityQueue, index: u32) {
+        queue.push(index);
         if self.idle.notify_outside() {
             self.outside_unparks.fetch_add(1, Ordering::Relaxed);
         }

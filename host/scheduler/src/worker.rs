@@ -482,19 +482,19 @@ impl Worker {
                 units += AGAIN_UNITS - 1;
             }
             Ok(Next::AgainHigh) => {
-                self.shared.keep_for_later(&self.shared.high, index);
+                self.shared.inject_with_priority(&self.shared.high, index);
                 units += AGAIN_UNITS - 1;
             }
             Ok(Next::AgainLow) => {
-                self.shared.keep_for_later(&self.shared.low, index);
+                self.shared.inject_with_priority(&self.shared.low, index);
                 units += AGAIN_UNITS - 1;
             }
             Ok(Next::AgainHere) => {
                 self.wake_pinned(index);
                 units += AGAIN_UNITS - 1;
             }
-            Ok(Next::Elsewhere(way_back)) => {
-                way_back.give(self);
+            Ok(Next::Elsewhere(resume_handle)) => {
+                resume_handle.give(self);
                 return None;
             }
             Err(payload) => return self.panicked(run, index, payload),
@@ -515,10 +515,10 @@ impl Worker {
     ) -> Option<Box<Self>> {
         self.own.counters.panics.add(1);
         let number = self.number;
-        let (worker, told) =
+        let (worker, reported) =
             self.lend(|| catch_unwind(AssertUnwindSafe(|| run.panicked(number, index, payload))));
         let worker = worker?;
-        if told.is_err() {
+        if reported.is_err() {
             worker.own.counters.panics.add(1);
         }
         Some(worker)

@@ -19,14 +19,14 @@ use crate::shell;
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     /// `path` or `path:line`.
-    place: String,
+    location: String,
     message: String,
 }
 
 impl Finding {
     fn file(path: &str, message: impl Into<String>) -> Self {
         Self {
-            place: path.to_owned(),
+            location: path.to_owned(),
             message: message.into(),
         }
     }
@@ -34,7 +34,7 @@ impl Finding {
     /// Creates a finding for a line; `index` counts from 0, the printed line number from 1.
     fn line(path: &str, index: usize, message: impl Into<String>) -> Self {
         Self {
-            place: format!("{path}:{}", index + 1),
+            location: format!("{path}:{}", index + 1),
             message: message.into(),
         }
     }
@@ -67,8 +67,8 @@ pub(crate) fn run() -> Result<()> {
         }
     }
 
-    for Finding { place, message } in &findings {
-        println!("{place}: {message}");
+    for Finding { location, message } in &findings {
+        println!("{location}: {message}");
     }
     match findings.len() {
         0 => {

@@ -291,9 +291,9 @@ mod tests {
         }));
         match message(&function, &[argument.to_owned()]) {
             Ok(message) => Ok(message["f"]["by"].clone()),
-            Err(CliError::Told(told)) => {
-                assert_eq!(told.exit, Exit::Usage);
-                Err(told.message)
+            Err(CliError::Report(report)) => {
+                assert_eq!(report.exit, Exit::Usage);
+                Err(report.message)
             }
             Err(other) => panic!("{other:?}"),
         }

@@ -1,4 +1,4 @@
-//! `exuvia dev`: builds an app, runs it, and swaps in changes, until it is told to stop. If
+//! `exuvia dev`: builds an app, runs it, and swaps in changes, until it is stopped. If
 //! something keeps the app from starting, it reports that and waits for a change.
 
 use std::path::PathBuf;

@@ -200,7 +200,7 @@ fn paged(text: &str) -> bool {
 
 fn print(text: &str) -> Result<(), CliError> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(CliError::NobodyReads),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(CliError::ReaderGone),
         Err(error) => Err(CliError::failed(format!(
             "could not write the page: {error}"
         ))),

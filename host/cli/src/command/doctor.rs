@@ -220,7 +220,7 @@ fn rust() -> Vec<Finding> {
         return vec![Finding::warning(
             "rust",
             "no rustc",
-            "needed needed only for actors in Rust: https://rustup.rs",
+            "needed only for actors in Rust: https://rustup.rs",
         )];
     };
     let libraries =

@@ -1,4 +1,4 @@
-//! `exuvia run`: runs a node in the foreground until it is told to stop.
+//! `exuvia run`: runs a node in the foreground until it is stopped.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

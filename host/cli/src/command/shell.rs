@@ -118,7 +118,7 @@ pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), CliError> 
         match &last {
             Ok(()) if stops => return Ok(()),
             Ok(()) => {}
-            Err(CliError::NobodyReads) => return last,
+            Err(CliError::ReaderGone) => return last,
             Err(fault) => {
                 output.fault(fault);
                 last = Err(CliError::Shown(fault.exit()));
@@ -176,8 +176,8 @@ fn parse(line: &str) -> Parsed {
                 return Parsed::Help(text.trim_end().to_owned());
             }
             let text = text.trim_start_matches("error: ");
-            let told = text.split("\n\nUsage:").next().unwrap_or(text);
-            Parsed::Wrong(told.trim_end().to_owned())
+            let report = text.split("\n\nUsage:").next().unwrap_or(text);
+            Parsed::Wrong(report.trim_end().to_owned())
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::place::Place;
 ///
 /// The process finishes the message that it is handling and takes no other until it is resumed.
 /// Meanwhile messages wait in its mailbox, up to its limits; the process can be inspected, is
-/// upgraded to new code, and terminates if it is told to.
+/// upgraded to new code, and terminates if it is stopped.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia suspend counter

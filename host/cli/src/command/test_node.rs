@@ -333,7 +333,7 @@ impl Server {
                 let (mode, key) = (question.word()?.cast_signed(), question.reference()?);
                 let wait = question.number()?;
                 match self.take(mode, key, wait)? {
-                    Some(message) => told(&message),
+                    Some(message) => encode_message(&message),
                     None if wait == 0 => Answer::code(Code::Empty),
                     None => Answer::code(Code::Timeout),
                 }
@@ -644,7 +644,7 @@ fn sent_or(sent: Result<(), exuvia_node::process::SendError>) -> Answer {
 }
 
 /// Encodes a message: kind, sender, reference, tag, reason, payload.
-fn told(message: &Envelope) -> Answer {
+fn encode_message(message: &Envelope) -> Answer {
     let reason = Reason(message.reason);
     Answer::new(0)
         .number(message.kind as i64)

@@ -242,9 +242,13 @@ async fn watch(arguments: &Arguments, client: Client) -> Result<(), CliError> {
 }
 
 async fn sample(client: &Client, view: &mut View, limit: usize) -> Result<(), String> {
-    let told = |error: exuvia_api::ClientError| error.to_string();
-    view.top = client.top(view.by.sort(), limit).await.map_err(told)?.value;
-    view.info = Some(client.info().await.map_err(told)?.value);
+    let report = |error: exuvia_api::ClientError| error.to_string();
+    view.top = client
+        .top(view.by.sort(), limit)
+        .await
+        .map_err(report)?
+        .value;
+    view.info = Some(client.info().await.map_err(report)?.value);
     Ok(())
 }
 

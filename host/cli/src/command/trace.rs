@@ -12,7 +12,7 @@ use crate::place::Place;
 /// Received are messages that it takes from its mailbox, sent those that leave it: messages,
 /// requests and replies. The trace ends after --limit messages, when the process terminates, or
 /// with Ctrl-C. Only the copying slows the process down: a reader that is too slow misses
-/// messages, and is told how many.
+/// messages, and gets their number.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia trace counter

@@ -166,7 +166,8 @@ fn another_target_folder_of_cargo_is_found() {
     let not_made = build("else/where");
     assert_eq!(not_made.code, Some(1));
     assert!(
-        not_made.stderr.contains("there is") && not_made.stderr.contains("release/hello.wat"),
+        not_made.stderr.contains("exists, for another target")
+            && not_made.stderr.contains("release/hello.wat"),
         "{not_made:?}"
     );
 }

@@ -387,7 +387,7 @@ fn new_creates_what_it_lists_and_overwrites_nothing() {
     for (arguments, part) in [
         (&["of-wat"][..], "is not empty"),
         (&["Hello"], "invalid app name"),
-        (&["core"], "is taken"),
+        (&["core"], "is reserved"),
         (
             &["x", "--template", "java"],
             "possible values: rust, wat, tree, lib",

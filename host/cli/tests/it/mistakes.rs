@@ -95,7 +95,7 @@ fn a_child_with_too_little_memory_is_shown_in_the_manifest() {
     fs::write(&manifest, text).unwrap();
     let answer = app.ask(&["run", ".", "--no-watch"]);
     assert_eq!(answer.code, Some(1), "{answer:?}");
-    let told = "error: child `counter` may have 131072 bytes of memory";
+    let told = "error: the memory limit of child `counter` is 131072 bytes";
     let mut lines = answer.stderr.lines();
     assert!(lines.any(|line| line.starts_with(told)), "{answer:?}");
     assert!(answer.stderr.contains("exuvia.toml:14:"), "{answer:?}");

@@ -243,7 +243,7 @@ fn receive(
         position = view.process.position(mode, key);
     }
     if !any {
-        view.debt.looked_at(view.process.take_looked());
+        view.debt.looked_at(view.process.take_scanned());
     }
     if let Some(position) = position {
         view.end_wait();
@@ -369,7 +369,7 @@ fn call(
     let timed_out = view.timed_out();
     drain(view)?;
     let position = view.process.position(receive::REFERENCE, reference);
-    view.debt.looked_at(view.process.take_looked());
+    view.debt.looked_at(view.process.take_scanned());
     if let Some(position) = position {
         view.end_wait();
         let died = view

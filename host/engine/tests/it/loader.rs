@@ -425,7 +425,7 @@ fn tables_are_bounded_before_they_are_allocated() {
         );
         assert!(error.contains(&wanted), "{error}");
         assert!(
-            error.contains("may have 1048576; build it with smaller"),
+            error.contains("the limit for processes is 1048576; build it with smaller"),
             "{error}"
         );
     }

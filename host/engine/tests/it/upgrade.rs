@@ -112,25 +112,25 @@ fn a_misbehaving_save_is_rejected() {
         (SEND, "`send` is not available while `save` runs"),
         (
             "(drop (call $put (i32.const 0) (i32.const 8))) (i32.const 5)",
-            "`save` answered 5",
+            "`save` returned 5",
         ),
         ("(i32.const 0)", "`state_put`"),
         // Told of the mistake, it answers what it was told.
         (
             "(drop (call $put (i32.const 8192) (i32.const 8))) (call $put (i32.const 0) (i32.const 8))",
-            "`save` answered -8",
+            "`save` returned -8",
         ),
         (
             "(call $put (i32.const 8192) (i32.const -1))",
-            "`save` answered -7",
+            "`save` returned -7",
         ),
         (
             "(call $put (i32.const -1) (i32.const 8))",
-            "`save` answered -7",
+            "`save` returned -7",
         ),
         (
             "(call $get (i32.const 8192) (i32.const 8))",
-            "`save` answered -8",
+            "`save` returned -8",
         ),
     ] {
         let error = refusal(&version(save, LOAD), &version(SAVE, LOAD));
@@ -144,7 +144,7 @@ fn a_misbehaving_load_is_rejected() {
         ("(loop $l (br $l)) unreachable", "reductions"),
         ("unreachable", "unreachable"),
         (SEND, "`send` is not available while `load` runs"),
-        ("(i32.const 3)", "`load` answered 3"),
+        ("(i32.const 3)", "`load` returned 3"),
         (
             "(drop (call $log (i32.const 1) (i32.const 5000) (i32.const 14))) (i32.const 3)",
             "no field count",
@@ -152,24 +152,24 @@ fn a_misbehaving_load_is_rejected() {
         // Too small a buffer: nothing is written, and it passes the answer on.
         (
             "(call $get (i32.const 8192) (i32.const 7))",
-            "`load` answered -3",
+            "`load` returned -3",
         ),
         (
             "(call $get (i32.const 131070) (i32.const 8))",
-            "`load` answered -7",
+            "`load` returned -7",
         ),
         (
             "(call $get (i32.const -1) (i32.const 2147483647))",
-            "`load` answered -7",
+            "`load` returned -7",
         ),
         // Lengths are unsigned.
         (
             "(call $get (i32.const 8192) (i32.const -1))",
-            "`load` answered -7",
+            "`load` returned -7",
         ),
         (
             "(call $put (i32.const 8192) (i32.const 8))",
-            "`load` answered -8",
+            "`load` returned -8",
         ),
     ] {
         let error = refusal(&version(SAVE, LOAD), &version(SAVE, load));
@@ -242,7 +242,7 @@ fn after_a_commit_a_process_that_cannot_be_upgraded_is_marked_failed_and_works()
     assert_eq!(world.ask(pid, 1, &[]).number(), 2);
     let stuck = world.seen.stuck.lock().clone();
     assert_eq!(stuck.len(), 1, "{stuck:?}");
-    assert!(stuck[0].contains("`load` answered 3"), "{stuck:?}");
+    assert!(stuck[0].contains("`load` returned 3"), "{stuck:?}");
     // The next release lets it out.
     world.deploy("m", &version(SAVE, LOAD));
     assert_eq!(world.ask(pid, 1, &[]).number(), 3);
@@ -288,7 +288,7 @@ fn a_loop_that_waits_with_the_flag_is_verified_while_it_waits() {
     let picky = "(drop (call $get (i32.const 8192) (i32.const 8))) (i32.eq (i32.load (i32.const 8192)) (i32.const 1))";
     for _ in 0..2 {
         let error = deploy(&world, &looping(256, SAVE, picky)).unwrap_err();
-        assert!(error.contains("`load` answered 1"), "{error}");
+        assert!(error.contains("`load` returned 1"), "{error}");
     }
     assert_eq!(world.ask(pid, 0, &[]).number(), 2);
     deploy(&world, &looping(256, SAVE, picky)).unwrap();

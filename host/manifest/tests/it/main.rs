@@ -483,7 +483,7 @@ fn names_are_unique_in_the_manifest() {
         .expect_err("a name twice")
         .to_string();
     assert!(
-        twice.contains("the name `x` is taken") && twice.contains("first used on line 8"),
+        twice.contains("the name `x` is already used") && twice.contains("first used on line 8"),
         "{twice}"
     );
     ask(&[

@@ -710,7 +710,7 @@ fn done_is_a_normal_exit_and_other_results_break_the_contract() {
             .wait()
             .notifications(Kind::Down, c.pid, Reason::CONTRACT.0);
         let text = String::from_utf8_lossy(got.payload()).into_owned();
-        assert!(text.contains(&format!("`run` answered {answer}")), "{text}");
+        assert!(text.contains(&format!("`run` returned {answer}")), "{text}");
     }
     node.halt();
 }

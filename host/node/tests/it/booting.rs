@@ -189,7 +189,7 @@ fn a_module_that_needs_more_than_a_childs_memory_is_rejected() {
     let text = error.to_string();
     for part in [
         "it.wasm: the module starts with 1114112 bytes of memory",
-        "the child `small` may have 1048576",
+        "the limit of the child `small` is 1048576",
         "raise `limits.memory` of that child",
     ] {
         assert!(text.contains(part), "`{part}` is not in: {text}");

@@ -339,7 +339,7 @@ const MISDEEDS: [(&str, &str); 5] = [
         "(drop (call $send (i32.const 24) (i32.const 5) (i32.const 16) (i32.const 8)))",
         "`send` is not available while `load` runs",
     ),
-    ("(return (i32.const 1))", "`load` answered 1"),
+    ("(return (i32.const 1))", "`load` returned 1"),
     (
         "(drop (call $log (i32.const 1) (i32.const 1072) (i32.const 17))) (return (i32.const 1))",
         "`load` failed: too many to count",

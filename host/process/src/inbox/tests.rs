@@ -107,7 +107,7 @@ proptest! {
                     let answer = model.iter().position(|m| {
                         m.reference == key && matches!(m.kind, Kind::Reply | Kind::Down)
                     });
-                    prop_assert_eq!(inbox.answer(key), answer);
+                    prop_assert_eq!(inbox.reply(key), answer);
                     if let Some(at) = found.filter(|_| take) {
                         taken = inbox.take(at);
                         prop_assert_eq!(&taken, &model.remove(at));
@@ -151,8 +151,8 @@ fn messages_older_than_a_request_are_not_scanned_for_its_reply() {
         assert_eq!(found, Some(inbox.len() - 1));
         assert_eq!(inbox.take(inbox.len() - 1).unwrap().reference, reference);
     }
-    let looked = inbox.take_looked() as usize;
-    assert!(looked <= 3 * 100, "{looked} looks for 100 calls");
+    let scanned = inbox.take_scanned() as usize;
+    assert!(scanned <= 3 * 100, "{scanned} scans for 100 calls");
 }
 
 #[test]
@@ -169,8 +169,8 @@ fn concurrent_requests_find_their_replies() {
         let at = inbox.position(receive::REFERENCE, reference).unwrap();
         inbox.take(at);
     }
-    let looked = inbox.take_looked() as usize;
-    assert!(looked <= MARKS * MARKS, "{looked} looks");
+    let scanned = inbox.take_scanned() as usize;
+    assert!(scanned <= MARKS * MARKS, "{scanned} scans");
 }
 
 #[test]
@@ -184,8 +184,8 @@ fn a_wait_by_tag_scans_each_message_once() {
         // Removing a message elsewhere shifts all after it.
         inbox.take(5);
     }
-    let looked = inbox.take_looked() as usize;
-    assert!(looked <= MANY + 2 * 1_000 + LONG, "{looked} looks");
+    let scanned = inbox.take_scanned() as usize;
+    assert!(scanned <= MANY + 2 * 1_000 + LONG, "{scanned} scans");
     // Nor are those in front examined again for the next one.
     for _ in 0..1_000 {
         inbox.push_back(message(Kind::Message, 7, 0));
@@ -193,8 +193,8 @@ fn a_wait_by_tag_scans_each_message_once() {
         assert_eq!(at, inbox.len() - 1);
         inbox.take(at);
     }
-    let looked = inbox.take_looked() as usize;
-    assert!(looked <= 3 * 1_000, "{looked} looks");
+    let scanned = inbox.take_scanned() as usize;
+    assert!(scanned <= 3 * 1_000, "{scanned} scans");
 }
 
 #[test]

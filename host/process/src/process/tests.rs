@@ -14,7 +14,7 @@ fn system() -> System<()> {
 fn new_process(system: &System<()>) -> Box<Process<()>> {
     let limits: Arc<Limits> = Limits::default().into();
     let spec = SpawnSpec::new(Body::Guest(()), limits, Payload::empty());
-    let pid = system.spawn(spec).expect("there is room");
+    let pid = system.spawn(spec).expect("the table has a free slot");
     let slot = system.table.slot(pid.slot()).expect("it lives");
     assert!(slot.state.transition_to_running());
     slot.take_process().expect("its own half is there")

@@ -12,7 +12,7 @@ use crate::{
 fn spawn(system: &System<()>) -> Pid {
     let limits: Arc<Limits> = Limits::default().into();
     let spec = SpawnSpec::new(Body::Guest(()), limits, Payload::empty());
-    system.spawn(spec).expect("there is room")
+    system.spawn(spec).expect("the table has a free slot")
 }
 
 fn end(system: &System<()>, pid: Pid) {
@@ -63,7 +63,7 @@ fn a_reserved_pid_uses_its_generation_up_as_well() {
     let slot = system.table.slot(0).expect("it was used");
     slot.mailbox.skip_to(Pid::LAST_GENERATION);
     let limits: Arc<Limits> = Limits::default().into();
-    let reserved = system.reserve(&limits).expect("there is room");
+    let reserved = system.reserve(&limits).expect("the table has a free slot");
     assert_eq!(reserved.generation(), Pid::LAST_GENERATION);
     system.abandon(reserved);
     assert_eq!(spawn(&system).slot(), 1);

@@ -24,7 +24,7 @@ fn init_comes_first_and_carries_the_arguments() {
         log.lock().expect("no test panics with it").push(entry);
     }));
     spec.arguments = Payload::new(b"arguments");
-    let pid = world.system.spawn(spec).expect("there is room");
+    let pid = world.system.spawn(spec).expect("the table has a free slot");
     world.send(Pid::NONE, pid, 1).expect("accepted");
     world.run();
     let seen = seen.lock().expect("no test panics with it");
@@ -181,7 +181,7 @@ fn a_full_mailbox_rejects_messages_whichever_queue_they_are_in() {
 fn a_turn_frees_capacity() {
     let mut world = World::new();
     let spec = exuvia_process::SpawnSpec::new(code(|_, _| {}), few(2).into(), Payload::empty());
-    let to = world.system.spawn(spec).expect("there is room");
+    let to = world.system.spawn(spec).expect("the table has a free slot");
     for round in 0..3 {
         world.run();
         assert_eq!(world.send(Pid::NONE, to, 1), Ok(()), "round {round}");

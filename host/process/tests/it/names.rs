@@ -83,7 +83,7 @@ fn a_reserved_pid_can_have_a_name() {
     let pid = world
         .system
         .reserve(&exuvia_process::Limits::default().into())
-        .expect("there is room");
+        .expect("the table has a free slot");
     assert_eq!(world.system.register("soon", pid), Ok(()));
     assert_eq!(world.system.names.find("soon"), Some(pid));
     world.system.abandon(pid);

@@ -28,7 +28,7 @@ fn child(
             counted: process.children().admit(u32::MAX),
             ..SpawnSpec::new(Body::Guest(()), process.limits().clone(), Payload::empty())
         };
-        let pid = system.spawn(spec).expect("there is room");
+        let pid = system.spawn(spec).expect("the table has a free slot");
         let references: Vec<u64> = (monitor.then_some(monitored))
             .into_iter()
             .chain(start.then_some(started))
@@ -206,7 +206,10 @@ fn signals_collect_at_a_reserved_pid() {
     let mut world = World::new();
     let [from, watcher] = world.puppets();
     let limits = Arc::new(Limits::default());
-    let pid = world.system.reserve(&limits).expect("there is room");
+    let pid = world
+        .system
+        .reserve(&limits)
+        .expect("the table has a free slot");
     assert!(world.is_alive(pid));
     world.send(from, pid, 1).expect("accepted");
     let reference = world.monitor(watcher, pid);
@@ -230,7 +233,10 @@ fn an_abandoned_reserved_pid_counts_as_ended() {
     let [client, trapping] = world.puppets();
     world.trap(trapping);
     let limits = Arc::new(Limits::default());
-    let pid = world.system.reserve(&limits).expect("there is room");
+    let pid = world
+        .system
+        .reserve(&limits)
+        .expect("the table has a free slot");
     let monitor = world.monitor(client, pid);
     let request = world.request(client, pid, 1);
     world.link(trapping, pid);
@@ -258,7 +264,10 @@ fn an_abandoned_reserved_pid_counts_as_ended() {
 fn a_kill_waits_for_a_reserved_process() {
     let mut world = World::new();
     let limits = Arc::new(Limits::default());
-    let pid = world.system.reserve(&limits).expect("there is room");
+    let pid = world
+        .system
+        .reserve(&limits)
+        .expect("the table has a free slot");
     world.kill(Pid::NONE, pid);
     let spec = world.spec(code(|_, _| panic!("it is dead before its INIT")));
     world.system.start(pid, spec);

@@ -170,7 +170,7 @@ fn each_message_is_handled_once_and_in_its_senders_order() {
                 }
             });
             let spec = SpawnSpec::new(body, Limits::default().into(), Payload::empty());
-            system.spawn(spec).expect("there is room")
+            system.spawn(spec).expect("the table has a free slot")
         })
         .collect();
 
@@ -238,7 +238,7 @@ fn exits_race_with_everything() {
     let limits = Arc::new(Limits::default());
     let watcher = system
         .spawn(SpawnSpec::new(watcher, limits.clone(), Payload::empty()))
-        .expect("there is room");
+        .expect("the table has a free slot");
 
     thread::scope(|scope| {
         let _close = CloseAtEnd(&queue);
@@ -253,7 +253,7 @@ fn exits_race_with_everything() {
                 }
             });
             let spec = SpawnSpec::new(mortal, limits.clone(), Payload::empty());
-            let pid = system.spawn(spec).expect("there is room");
+            let pid = system.spawn(spec).expect("the table has a free slot");
             let about = Envelope::message(Pid::NONE, 0, Payload::new(&pid.to_bytes()));
             let poison = Envelope::message(Pid::NONE, 0, Payload::empty());
             assert_eq!(system.send(pid, poison.clone()), Ok(()));

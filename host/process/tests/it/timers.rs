@@ -183,7 +183,7 @@ fn pass(world: &mut World, time: u64) {
 fn the_timers_of_a_process_are_limited() {
     let mut world = World::new();
     let [pid, other] = world.puppets();
-    let first = set_charged(&mut world, pid, other, MS, 1).expect("there is room");
+    let first = set_charged(&mut world, pid, other, MS, 1).expect("the table has a free slot");
     for _ in 1..limits::TIMERS {
         assert!(set_charged(&mut world, pid, other, 2 * MS, 1).is_some());
     }
@@ -241,7 +241,7 @@ fn timer_messages_are_bounded_by_the_mailbox_bytes() {
         ..Default::default()
     });
     assert_eq!(set_charged(&mut world, pid, pid, MS, 1_001), None);
-    let large = set_charged(&mut world, pid, pid, MS, 600).expect("there is room");
+    let large = set_charged(&mut world, pid, pid, MS, 600).expect("the table has a free slot");
     assert!(set_charged(&mut world, pid, pid, MS, 400).is_some());
     assert_eq!(set_charged(&mut world, pid, pid, MS, 1), None);
     assert_eq!(world.system.timers.len(), 2);

@@ -98,7 +98,7 @@ impl World {
 
     pub(crate) fn puppet_with(&mut self, limits: Limits) -> Pid {
         let spec = SpawnSpec::new(Body::Guest(()), limits.into(), Payload::empty());
-        let pid = self.system.spawn(spec).expect("there is room");
+        let pid = self.system.spawn(spec).expect("the table has a free slot");
         let first = self.with(pid, |process, _| process.take(0));
         assert_eq!(first.map(|message| message.kind), Some(Kind::Init));
         pid
@@ -126,7 +126,7 @@ impl World {
         handle: impl FnMut(&mut Context<'_, ()>, Envelope) + Send + 'static,
     ) -> Pid {
         let spec = self.spec(code(handle));
-        self.system.spawn(spec).expect("there is room")
+        self.system.spawn(spec).expect("the table has a free slot")
     }
 
     // ---- running ----------------------------------------------------------

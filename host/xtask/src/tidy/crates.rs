@@ -258,13 +258,13 @@ pub(super) fn check(packages: &[Package]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for package in packages {
         let short = package.name.strip_prefix(PREFIX).unwrap_or(&package.name);
-        let place = format!("host/{short}/Cargo.toml");
+        let location = format!("host/{short}/Cargo.toml");
         let Some(row) = CRATES.iter().find(|row| row.name == short) else {
             let message = format!(
                 "the crate `{}` has no row in the crate table (xtask, tidy/crates.rs)",
                 package.name
             );
-            findings.push(Finding::file(&place, message));
+            findings.push(Finding::file(&location, message));
             continue;
         };
         for dependency in package
@@ -273,7 +273,7 @@ pub(super) fn check(packages: &[Package]) -> Vec<Finding> {
             .filter(|dependency| !dependency.dev)
         {
             if let Some(message) = judge(row, &dependency.name) {
-                findings.push(Finding::file(&place, message));
+                findings.push(Finding::file(&location, message));
             }
         }
     }
@@ -307,9 +307,9 @@ fn judge(row: &Crate, dependency: &str) -> Option<String> {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     })?;
     (!rule.only_in.contains(&row.name)).then(|| {
-        let places = rule.only_in.join(", ");
+        let locations = rule.only_in.join(", ");
         format!(
-            "`{}` must not use `{dependency}`, which is for {places} only: {}",
+            "`{}` must not use `{dependency}`, which is for {locations} only: {}",
             row.name, rule.reason
         )
     })

@@ -107,8 +107,11 @@ fn check_rust(path: &str, text: &str, findings: &mut Vec<Finding>) {
         .any(|(allowed, _)| path.starts_with(allowed));
     for (index, line) in view.lines().enumerate() {
         if !may_be_unsafe && !word_positions(line, "unsafe").is_empty() {
-            let places: Vec<&str> = UNSAFE_ALLOWED.iter().map(|(place, _)| *place).collect();
-            let message = format!("`unsafe` is for {} only", places.join(" and "));
+            let locations: Vec<&str> = UNSAFE_ALLOWED
+                .iter()
+                .map(|(location, _)| *location)
+                .collect();
+            let message = format!("`unsafe` is for {} only", locations.join(" and "));
             findings.push(Finding::line(path, index, message));
         }
         for name in UNFINISHED {

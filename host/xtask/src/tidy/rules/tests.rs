@@ -8,15 +8,15 @@ const FILE: &str = "host/process/src/mailbox.rs";
 fn messages(path: &str, text: &str) -> Vec<String> {
     check_file(path, text)
         .into_iter()
-        .map(|finding| format!("{}: {}", finding.place, finding.message))
+        .map(|finding| format!("{}: {}", finding.location, finding.message))
         .collect()
 }
 
-/// Asserts that exactly one rule is broken, at this place, with this text in its message.
-fn fails(path: &str, text: &str, place: &str, part: &str) {
+/// Asserts that exactly one rule is broken, at this location, with this text in its message.
+fn fails(path: &str, text: &str, location: &str, part: &str) {
     let found = messages(path, text);
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].starts_with(&format!("{place}: ")), "{found:?}");
+    assert!(found[0].starts_with(&format!("{location}: ")), "{found:?}");
     assert!(found[0].contains(part), "{found:?}");
 }
 
