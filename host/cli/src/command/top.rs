@@ -306,7 +306,7 @@ impl View {
 fn draw(frame: &mut Frame<'_>, view: &View) {
     let area = frame.area();
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
-        let text = format!("too small: at least {}x{} needed", SMALLEST.0, SMALLEST.1);
+        let text = format!("too small: needs {}x{}", SMALLEST.0, SMALLEST.1);
         frame.render_widget(Paragraph::new(text), area);
         return;
     }
@@ -503,7 +503,7 @@ mod tests {
             for processes in [0, 1, 500] {
                 let text = shown(&view(processes), columns, rows);
                 if columns == 39 {
-                    assert!(text.contains("too small: 40x8 are needed"), "{text}");
+                    assert!(text.contains("too small: needs 40x8"), "{text}");
                 }
             }
         }

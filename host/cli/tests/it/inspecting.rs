@@ -109,7 +109,7 @@ fn top_shows_the_busiest_processes() {
     app.done(&["deploy", "v2.wasm", "--name", "counter"]);
     live.shows("swap");
     live.resize(30, 5);
-    live.shows("needed");
+    live.shows("needs");
     live.resize(100, 20);
     live.shows("counter");
     live.types("q");

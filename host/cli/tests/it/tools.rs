@@ -28,7 +28,7 @@ fn a_good_module_is_described() {
     fs::write(folder.path().join("counter.wasm"), counter("(i32.const 1)")).unwrap();
     let answer = ask(folder.path(), &["check", "counter.wasm"]);
     assert_eq!(answer.code, Some(0), "{answer:?}");
-    for part in ["good counter.wasm", "64 KiB of memory", "state: "] {
+    for part in ["good counter.wasm", "64 KiB of initial memory", "state: "] {
         assert!(answer.stdout.contains(part), "{part}: {answer:?}");
     }
     let answer = ask(folder.path(), &["check", "--json", "counter.wasm"]);

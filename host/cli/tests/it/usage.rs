@@ -101,11 +101,11 @@ fn no_node_is_exit_code_3() {
         &["stop"],
     ] {
         for (socket, part) in [
-            (&[][..], "no `exuvia.toml`"),
+            (&[][..], "could not find `exuvia.toml`"),
             (&["--socket", "dead.sock"], "its node has exited"),
             (&["--socket", "none.sock"], "there is no such socket"),
             (&["--socket", "a.wasm"], "this is not a socket"),
-            (&["--socket", &long], "too long: 108 bytes"),
+            (&["--socket", &long], "too long: it has 108 bytes"),
         ] {
             let arguments = [command, socket].concat();
             let answer = ask(folder.path(), &arguments);
