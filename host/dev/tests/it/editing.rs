@@ -28,7 +28,7 @@ fn changed_limits_apply_to_running_and_new_processes() {
     it.edit(|text| text + "\n[limits]\nmemory = \"2MiB\"\n");
     let (applied, failed, restart) = it.edited();
     assert!(
-        applied.starts_with("limits of one, two hold for 2 living processes"),
+        applied.starts_with("limits of one, two apply for 2 live processes"),
         "{applied}"
     );
     assert_eq!((failed.as_str(), restart.as_str()), ("", ""));
