@@ -133,7 +133,7 @@ fn limits_that_cannot_change_do_not_affect_later_changes() {
     it.edited();
     it.edit(|text| text.replace("32MiB", "2MiB"));
     let (applied, ..) = it.edited();
-    assert!(applied.contains("for 2 living processes"), "{applied}");
+    assert!(applied.contains("for 2 live processes"), "{applied}");
     assert_eq!(memory_of(&it, "one"), 2 << 20);
 }
 
