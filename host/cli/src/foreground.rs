@@ -37,7 +37,7 @@ use crate::output::{Output, clean, clean_lines, count, styled_lines};
 use crate::spool::Line;
 
 /// How long processes may take to stop, unless the request says otherwise. Each child has its
-/// own `shutdown_ms`, 5 s by default; this limits them all together.
+/// own `shutdown`, 5 s by default; this limits them all together.
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Events that are printed before other tasks get a turn.

@@ -162,7 +162,7 @@ fn fixed(before: &Manifest, after: &Manifest) -> Vec<String> {
         ("normal_share", one.normal_share != two.normal_share),
         ("processes", one.processes != two.processes),
         ("probation", one.probation != two.probation),
-        ("verify_ms", one.verify != two.verify),
+        ("verify", one.verify != two.verify),
         (
             "release_threshold",
             one.release_threshold != two.release_threshold,

@@ -12,6 +12,7 @@
 
 mod cargo;
 mod checks;
+mod duration;
 mod error;
 pub mod files;
 mod limits;
@@ -22,6 +23,7 @@ mod settings;
 mod supervisor;
 
 pub use checks::usable;
+pub use duration::{DURATION_FORM, parse_duration, shown_duration};
 pub use error::{ManifestError, Place, Problem};
 pub use limits::{Folder, Grants, Limits, MAX_GRANTS};
 pub use manifest::{AppConfig, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, OwnMemory};

@@ -29,7 +29,9 @@ use table::{At, Table, as_table, parse};
 use wasi::{check_folders, wasi};
 
 /// Ten minutes, far beyond any useful time for a swap.
-const MAX_VERIFY_MS: u64 = 10 * 60 * 1_000;
+const MAX_VERIFY: Duration = Duration::from_secs(10 * 60);
+/// The minimum of durations that cannot be zero.
+const MIN_DURATION: Duration = Duration::from_millis(1);
 /// The minimum for the maximum number of processes: the app, its supervisors and the processes of
 /// callers outside the node.
 const FEWEST_PROCESSES: u32 = 64;
@@ -121,12 +123,13 @@ fn node(root: &mut Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
             .integer32("probation", 0..=MILLION, problems)
             .unwrap_or(defaults.probation),
         verify: table
-            .integer("verify_ms", 1..=MAX_VERIFY_MS, problems)
-            .map_or(defaults.verify, Duration::from_millis),
+            .duration("verify", MIN_DURATION..=MAX_VERIFY, problems)
+            .unwrap_or(defaults.verify),
         release_threshold: table
             .integer32("release_threshold", 1..=MILLION, problems)
             .unwrap_or(defaults.release_threshold),
     };
+    table.retired_duration("verify_ms", "verify", Duration::from_millis(1), problems);
     table.finish(problems);
     settings
 }

@@ -20,7 +20,7 @@ const ENDING: Duration = Duration::from_secs(1);
 const HEARING: Duration = Duration::from_millis(200);
 /// The interval between two checks meanwhile.
 const LOOK: Duration = Duration::from_millis(1);
-/// How long a supervisor may take to reply; a restart takes the `shutdown_ms` of the child and its
+/// How long a supervisor may take to reply; a restart takes the `shutdown` of the child and its
 /// start.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The maximum number of the receiver's log lines that are returned.

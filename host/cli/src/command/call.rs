@@ -1,6 +1,9 @@
 //! `exuvia call`: calls a function of a process's protocol by its name.
 
+use std::time::Duration;
+
 use exuvia_api::{Description, Function, Payload, TYPED_TAG};
+use exuvia_manifest::parse_duration;
 use serde_json::{Map, Value, json};
 
 use super::describe::{signature, silent};
@@ -30,9 +33,9 @@ pub(crate) struct Arguments {
     /// Its arguments: NAME=VALUE, or values in order
     #[arg(allow_negative_numbers = true)]
     arguments: Vec<String>,
-    /// How long to wait for the reply, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 5_000)]
-    timeout: u64,
+    /// How long to wait for the reply
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    timeout: Duration,
 }
 
 pub(crate) async fn run(

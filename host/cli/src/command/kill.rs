@@ -22,7 +22,7 @@ pub(crate) struct Kill {
 
 /// Make a process's supervisor stop and restart it
 ///
-/// The process is stopped in order, within its `shutdown_ms`, and starts with a fresh state.
+/// The process is stopped in order, within its `shutdown`, and starts with a fresh state.
 /// This does not count towards the restart intensity. Its siblings keep running, whatever the
 /// strategy is.
 #[derive(Debug, clap::Args)]

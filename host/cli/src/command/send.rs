@@ -2,9 +2,12 @@
 
 use std::io::Read as _;
 
+use std::time::Duration;
+
 use exuvia_api::{
     CallRequest, Client, MAX_REQUEST_BYTES, Payload, REFUSED_TAG, Rendered, SendRequest, TYPED_TAG,
 };
+use exuvia_manifest::parse_duration;
 
 use crate::error::{CliError, Exit};
 use crate::output::{Output, clean, clean_lines};
@@ -36,9 +39,9 @@ pub(crate) struct Arguments {
     /// Wait for the reply and print it
     #[arg(long)]
     call: bool,
-    /// How long to wait for the reply, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 5_000, requires = "call")]
-    timeout: u64,
+    /// How long to wait for the reply
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration, requires = "call")]
+    timeout: Duration,
     /// Send the payload as plain text
     #[arg(long, conflicts_with = "hex", requires = "payload")]
     text: bool,
@@ -93,14 +96,14 @@ pub(super) async fn ask(
     to: String,
     tag: u32,
     payload: Payload,
-    timeout_ms: u64,
+    timeout: Duration,
     output: &Output,
 ) -> Result<(), CliError> {
     let request = CallRequest {
         to,
         tag,
         payload,
-        timeout_ms,
+        timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
     };
     let reply = client.call(&request).await?;
     if reply.value.tag == REFUSED_TAG {

@@ -411,8 +411,8 @@ mod tests {
     fn a_line_is_a_command_or_says_why_not() {
         assert!(matches!(parse("  "), Parsed::Nothing));
         assert!(matches!(parse("ps --limit 3"), Parsed::Line(_)));
-        let call = format!("{:?}", parse("call counter \"Get\" --timeout 9"));
-        assert!(call.contains("timeout: 9"), "{call}");
+        let call = format!("{:?}", parse("call counter \"Get\" --timeout 9s"));
+        assert!(call.contains("timeout: 9s"), "{call}");
         let wrong = format!("{:?}", parse("pss"));
         assert!(
             wrong.starts_with("Wrong") && wrong.contains("unrecognized"),

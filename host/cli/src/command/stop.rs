@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use exuvia_manifest::parse_duration;
 use serde_json::Value;
 
 use crate::error::{CliError, Exit};
@@ -10,11 +11,11 @@ use crate::place::Place;
 
 /// Stop the node, its processes in reverse order of their start
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  exuvia stop\n  exuvia stop --timeout 60000")]
+#[command(after_help = "Examples:\n  exuvia stop\n  exuvia stop --timeout 1m")]
 pub(crate) struct Arguments {
-    /// How long the processes may take, in milliseconds [default: 30000]
-    #[arg(long, value_name = "MS")]
-    timeout: Option<u64>,
+    /// How long the processes may take [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    timeout: Option<Duration>,
 }
 
 pub(crate) async fn run(
@@ -22,8 +23,7 @@ pub(crate) async fn run(
     place: &Place,
     output: &Output,
 ) -> Result<(), CliError> {
-    let timeout = arguments.timeout.map(Duration::from_millis);
-    let report = place.client()?.stop(timeout).await?;
+    let report = place.client()?.stop(arguments.timeout).await?;
     if report["orderly"] == Value::Bool(false) {
         return Err(not_orderly(report["left"].as_u64().unwrap_or(0)));
     }
@@ -44,5 +44,5 @@ pub(crate) fn not_orderly(left: u64) -> CliError {
             count(left, "process was", "processes were")
         ),
     )
-    .help("give them more time with `exuvia stop --timeout MS`, or set their `shutdown_ms`")
+    .help("give them more time with `exuvia stop --timeout 2m`, or set their `shutdown`")
 }

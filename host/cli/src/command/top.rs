@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use crossterm::event::{Event as Key, KeyCode, KeyEventKind, KeyModifiers};
 use exuvia_api::{Client, EventLine, Info, MAX_TOP, Sort, Top, TopProcess};
+use exuvia_manifest::parse_duration;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
@@ -40,9 +41,9 @@ pub(crate) struct Arguments {
     /// Sort by this
     #[arg(long, value_enum, default_value_t = By::Reductions)]
     sort: By,
-    /// Milliseconds between two samples
-    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = interval())]
-    interval: u64,
+    /// The time between two samples
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    interval: Duration,
     /// Show at most N processes
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit())]
     limit: usize,
@@ -71,8 +72,13 @@ impl By {
     }
 }
 
-fn interval() -> RangedU64ValueParser {
-    RangedU64ValueParser::new().range(100..=60_000)
+/// Reads the time between two samples.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    match (Duration::from_millis(100)..=Duration::from_mins(1)).contains(&interval) {
+        true => Ok(interval),
+        false => Err("the interval is from 100ms to 1m".to_owned()),
+    }
 }
 
 fn limit() -> RangedU64ValueParser<usize> {
@@ -106,7 +112,7 @@ pub(crate) async fn run(
         if left == 0 {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(arguments.interval)).await;
+        tokio::time::sleep(arguments.interval).await;
     }
 }
 
@@ -208,7 +214,7 @@ async fn watch(arguments: &Arguments, client: Client) -> Result<(), CliError> {
     // It also restores the terminal on a panic.
     let mut terminal = ratatui::try_init()
         .map_err(|error| CliError::failed(format!("the terminal cannot be used: {error}")))?;
-    let mut ticks = tokio::time::interval(Duration::from_millis(arguments.interval));
+    let mut ticks = tokio::time::interval(arguments.interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut interrupts = Interrupts::new()?;
     let mut listening = true;

@@ -37,10 +37,10 @@ pub(crate) struct Answer {
 
 impl App {
     pub(crate) fn new() -> Self {
-        Self::with(&counter("(i32.load (i32.const 96))"), "5000")
+        Self::with(&counter("(i32.load (i32.const 96))"), "5s")
     }
 
-    /// With this module, and this `shutdown_ms`.
+    /// With this module, and this `shutdown`.
     pub(crate) fn with(module: &[u8], shutdown: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let manifest = format!(
@@ -56,7 +56,7 @@ id = "counter"
 module = "counter"
 count = 3
 name = "counter-{{n}}"
-shutdown_ms = {shutdown}
+shutdown = "{shutdown}"
 "#
         );
         fs::write(folder.path().join("exuvia.toml"), manifest).unwrap();

@@ -95,14 +95,14 @@ fn top_shows_the_busiest_processes() {
     let text = app.done(&["top", "--count", "1", "--limit", "1"]);
     assert!(text.contains("counter-1  counter@1"), "{text}");
     // An idle node sleeps.
-    let json = app.done(&["top", "--count", "2", "--interval", "300", "--json"]);
+    let json = app.done(&["top", "--count", "2", "--interval", "300ms", "--json"]);
     let last: serde_json::Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
     assert!(last["interval_ms"].as_f64().unwrap() > 200.0, "{last}");
     for scheduler in last["schedulers"].as_array().unwrap() {
         assert!(scheduler["busy"].as_f64().unwrap() < 0.9, "{last}");
     }
 
-    let mut live = Terminal::start(&command(&app, &["top", "--interval", "100"]), 100, 20);
+    let mut live = Terminal::start(&command(&app, &["top", "--interval", "100ms"]), 100, 20);
     live.shows("counter-1");
     live.types("m");
     app.write("v2.wasm", &counter("(i32.const 2)"));
@@ -117,7 +117,7 @@ fn top_shows_the_busiest_processes() {
     assert_eq!(code, Some(0));
     // The screen is the shell's again.
     assert!(rest.contains("\x1b[?1049l"), "{rest}");
-    let answer = answer(command(&app, &["top"]).arg("--interval").arg("5"));
+    let answer = answer(command(&app, &["top"]).arg("--interval").arg("5ms"));
     assert_eq!(answer.code, Some(2), "{answer:?}");
 }
 

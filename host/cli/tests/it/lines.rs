@@ -19,7 +19,7 @@ fn talks(more: &str) -> Vec<u8> {
 
 #[test]
 fn log_lines_of_guests_during_the_boot_come_before_its_end() {
-    let app = App::with(&talks(""), "5000");
+    let app = App::with(&talks(""), "5s");
     let node = app.begin(&["--no-watch"]);
     for _ in 0..3 {
         let line = node.event("log");
@@ -30,7 +30,7 @@ fn log_lines_of_guests_during_the_boot_come_before_its_end() {
 
 #[test]
 fn log_lines_of_guests_are_printed_when_the_boot_fails() {
-    let app = App::with(&talks("(unreachable)"), "5000");
+    let app = App::with(&talks("(unreachable)"), "5s");
     let mut node = app.begin(&["--no-watch"]);
     assert_eq!(node.event("log")["event"]["text"], "hello");
     let exit = node.event("exit");
@@ -50,7 +50,7 @@ fn the_cause_is_printed_before_the_end_of_the_tree() {
     let begins = "        ;; MESSAGE:";
     assert_eq!(text.matches(begins).count(), 1);
     let traps = text.replace(begins, &format!("(unreachable)\n{begins}"));
-    let app = App::with(&wat::parse_str(traps).unwrap(), "5000");
+    let app = App::with(&wat::parse_str(traps).unwrap(), "5s");
     let mut node = app.start(&["--no-watch"]);
     for name in ["counter-0", "counter-1", "counter-2"] {
         app.done(&["send", name, "--text", "x"]);

@@ -88,7 +88,7 @@ fn a_child_with_too_little_memory_is_shown_in_the_manifest() {
     let memory = "(memory (export \"memory\") 1 16)";
     assert!(COUNTER.contains(memory));
     let three = COUNTER.replace(memory, "(memory (export \"memory\") 3 16)");
-    let app = App::with(&wat::parse_str(three).unwrap(), "5000");
+    let app = App::with(&wat::parse_str(three).unwrap(), "5s");
     let manifest = app.folder().join("exuvia.toml");
     let mut text = fs::read_to_string(&manifest).unwrap();
     text.push_str("limits = { memory = \"128KiB\" }\n");

@@ -18,7 +18,7 @@ fn pid(app: &App, name: &str) -> String {
 
 #[test]
 fn a_process_is_killed_whatever_it_does_and_the_reason_is_reported() {
-    let app = App::with(&stubborn_counter(), "100");
+    let app = App::with(&stubborn_counter(), "100ms");
     let mut node = app.start(&["--no-watch"]);
     let before = pid(&app, "counter-0");
     let told = app.done(&["kill", "counter-0", "--reason", "it is too old"]);
@@ -193,7 +193,7 @@ fn a_process_is_called_by_function_names_of_its_protocol() {
 {"name":"get","message":"Get","reply":"i64"}
 {"name":"reset","message":"Reset"}
 "#;
-    let app = App::with(&echo(protocol), "5000");
+    let app = App::with(&echo(protocol), "5s");
     let _node = app.start(&["--no-watch"]);
     let described = app.done(&["describe", "counter-0"]);
     for line in [
@@ -246,7 +246,7 @@ fn a_process_is_called_by_function_names_of_its_protocol() {
 
 #[test]
 fn invisible_characters_are_escaped_in_json() {
-    let app = App::with(&echo(""), "5000");
+    let app = App::with(&echo(""), "5s");
     let _node = app.start(&["--no-watch"]);
     let text = "a\u{7f}b\u{9b}c\u{2028}d\u{202e}e\u{2066}f\u{e0041}";
     let escaped = "\"a\\u007fb\\u009bc\\u2028d\\u202ee\\u2066f\\udb40\\udc41\"";
@@ -271,7 +271,7 @@ fn a_call_of_a_suspended_process_says_so() {
         "00",
         "--call",
         "--timeout",
-        "50",
+        "50ms",
     ];
     app.done(&["suspend", "counter-1"]);
     let answer = app.ask(&call);
@@ -292,7 +292,7 @@ fn a_call_of_a_suspended_process_says_so() {
 
 #[test]
 fn a_process_without_a_protocol_is_called_in_json() {
-    let app = App::with(&echo(""), "5000");
+    let app = App::with(&echo(""), "5s");
     let _node = app.start(&["--no-watch"]);
     let described = app.done(&["describe", "counter-0"]);
     assert!(described.contains("describes no protocol"), "{described}");
@@ -322,7 +322,7 @@ fn send_reports_delivery_or_the_receivers_refusal() {
             "(memory (export \"memory\") 1 16)",
             "(memory (export \"memory\") 1 16) (data (i32.const 60000) \"I dropped it\")",
         );
-    let app = App::with(&wat::parse_str(warns).unwrap(), "5000");
+    let app = App::with(&wat::parse_str(warns).unwrap(), "5s");
     let _node = app.start(&["--no-watch"]);
     let answer = app.ask(&["send", "counter-0", "--hex", "0100000000000000"]);
     assert_eq!(

@@ -75,7 +75,7 @@ fn a_busy_process_hides_no_other() {
     let manifest = app.folder().join("exuvia.toml");
     let text = fs::read_to_string(&manifest).unwrap();
     let first = "[[supervisor.children]]\nid = \"busy\"\nmodule = \"busy\"\nname = \"busy\"\n\
-                 shutdown_ms = \"brutal_kill\"\n";
+                 shutdown = \"brutal_kill\"\n";
     let (before, after) = text.split_once("[[supervisor.children]]").unwrap();
     let text = format!(
         "{before}[modules.busy]\npath = \"busy.wasm\"\n{first}[[supervisor.children]]{after}"
@@ -150,7 +150,7 @@ fn a_restart_forgets_deployments() {
 
 #[test]
 fn exempt_processes_are_shown_and_can_be_killed_later() {
-    let app = App::with(&looping_counter("(i32.const 1)"), "5000");
+    let app = App::with(&looping_counter("(i32.const 1)"), "5s");
     let node = app.start(&["--no-watch"]);
     expect(&app, 1, "0000000000000000");
     app.write("counter.wasm", &looping_counter("(i32.const 2)"));
@@ -232,7 +232,7 @@ fn a_rejection_gives_the_cause_first_and_details_on_request() {
 
 #[test]
 fn a_handler_that_never_returns_is_ended_by_kill() {
-    let app = App::with(&spinning_counter("(i32.const 1)"), "5000");
+    let app = App::with(&spinning_counter("(i32.const 1)"), "5s");
     let node = app.start(&["--no-watch"]);
     expect(&app, 1, "0000000000000000");
     app.done(&["send", "counter-0", "--hex", "00"]);

@@ -137,10 +137,10 @@ fn output_of_a_flood_of_exits_and_restarts_is_bounded_and_counted() {
         (func (export "run") (result i32)
             (drop (call $init_ack (i32.const 0) (i32.const 0) (i32.const 0)))
             unreachable))"#;
-    let app = App::with(&wat::parse_str(ends).unwrap(), "5000");
+    let app = App::with(&wat::parse_str(ends).unwrap(), "5s");
     let manifest = app.folder().join("exuvia.toml");
     let text = fs::read_to_string(&manifest).unwrap();
-    let storm = "[supervisor]\nintensity = 1000000\nperiod_s = 1\n[[supervisor.children]]";
+    let storm = "[supervisor]\nintensity = 1000000\nperiod = \"1s\"\n[[supervisor.children]]";
     fs::write(
         &manifest,
         text.replacen("[[supervisor.children]]", storm, 1),

@@ -29,7 +29,7 @@ fn signals_stop_in_order_too() {
 
 #[test]
 fn a_second_interrupt_ends_at_once() {
-    let app = App::with(&stubborn_counter(), "\"infinity\"");
+    let app = App::with(&stubborn_counter(), "infinity");
     let mut node = app.start(&["--no-watch"]);
     node.signal("INT");
     node.event("stopping");
@@ -45,9 +45,9 @@ fn a_second_interrupt_ends_at_once() {
 
 #[test]
 fn processes_that_do_not_stop_are_reported() {
-    let app = App::with(&stubborn_counter(), "\"infinity\"");
+    let app = App::with(&stubborn_counter(), "infinity");
     let mut node = app.start(&["--no-watch"]);
-    let answer = app.ask(&["stop", "--timeout", "100"]);
+    let answer = app.ask(&["stop", "--timeout", "100ms"]);
     assert_eq!(answer.code, Some(1));
     assert!(
         answer.stderr.contains("still running after the timeout"),
@@ -66,7 +66,7 @@ fn an_interrupt_during_the_boot_ends_it() {
             (func (export "run") (result i32) (loop $on (br $on)) (i32.const 0)))"#,
     )
     .unwrap();
-    let app = App::with(&restless, "5000");
+    let app = App::with(&restless, "5s");
     let mut node = app.begin(&["--no-watch"]);
     node.said("booting");
     node.signal("INT");

@@ -34,7 +34,7 @@ fn wrong_usage_is_exit_code_2() {
         (&["deploy", "a.wasm", "--new"], "--name <MODULE>"),
         (&["send"], "<TARGET>"),
         (&["send", "a", "--tag", "-1", "1"], "invalid value"),
-        (&["send", "a", "1", "--timeout", "5"], "--call"),
+        (&["send", "a", "1", "--timeout", "5s"], "--call"),
         (
             &["send", "a", "1", "--text", "--hex"],
             "cannot be used with",
@@ -45,6 +45,11 @@ fn wrong_usage_is_exit_code_2() {
         (&["send", "a", "Get"], "'\"Get\"'"),
         (&["send", "a", "--hex", "0a1"], "only one digit"),
         (&["stop", "--timeout", "soon"], "invalid value 'soon'"),
+        (
+            &["stop", "--timeout", "500"],
+            "add a unit: \"500ms\" or \"500s\"",
+        ),
+        (&["top", "--interval", "5ms"], "from 100ms to 1m"),
         (&["info", "--socket"], "--socket <PATH>"),
         (&["completions", "cmd"], "invalid value 'cmd'"),
     ] {

@@ -2,11 +2,13 @@
 //! rejected with the nearest known one.
 
 use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::value;
+use crate::duration::{DURATION_FORM, parse_duration, shown_duration};
 use crate::error::{Found, Problems, nearest};
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
@@ -26,6 +28,8 @@ pub(super) struct Table<'a, 'i> {
     pub(super) title: String,
     pub(super) span: Range<usize>,
     known: Vec<&'static str>,
+    /// Keys of former versions that have been reported.
+    retired: Vec<&'static str>,
 }
 
 impl<'a, 'i> Table<'a, 'i> {
@@ -35,6 +39,7 @@ impl<'a, 'i> Table<'a, 'i> {
             title,
             span,
             known: Vec::new(),
+            retired: Vec::new(),
         }
     }
 
@@ -206,6 +211,69 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
+    /// Reads a duration: a string with a unit.
+    pub(super) fn duration(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+        problems: &mut Problems,
+    ) -> Option<Duration> {
+        let value = self.get(key)?;
+        let DeValue::String(text) = value.get_ref() else {
+            let help = match value.get_ref() {
+                DeValue::Integer(number) => match parse_duration(number.as_str()) {
+                    Err(help) => help,
+                    Ok(_) => DURATION_FORM.to_owned(),
+                },
+                _ => DURATION_FORM.to_owned(),
+            };
+            problems.add(wrong_type(key, "a duration", value).help(help));
+            return None;
+        };
+        match parse_duration(text) {
+            Ok(duration) if range.contains(&duration) => Some(duration),
+            Ok(_) => {
+                let (least, most) = (range.start(), range.end());
+                problems.add(Found::at(
+                    value.span(),
+                    format!(
+                        "`{key}` must be from \"{}\" to \"{}\"",
+                        shown_duration(*least),
+                        shown_duration(*most)
+                    ),
+                ));
+                None
+            }
+            Err(help) => {
+                let message = format!("`{text}` is not a duration");
+                problems.add(Found::at(value.span(), message).help(help));
+                None
+            }
+        }
+    }
+
+    /// Reports the key of a former version for a duration, which had a number of `unit`s.
+    pub(super) fn retired_duration(
+        &mut self,
+        old: &'static str,
+        new: &'static str,
+        unit: Duration,
+        problems: &mut Problems,
+    ) {
+        let Some((key, value)) = self.table.get_key_value(old) else {
+            return;
+        };
+        self.retired.push(old);
+        let number = |integer| u32::try_from(value::unsigned(integer)?).ok();
+        let now = match value.get_ref() {
+            DeValue::String(word) => word.to_string(),
+            DeValue::Integer(integer) => shown_duration(unit * number(integer).unwrap_or(5)),
+            _ => "5s".to_owned(),
+        };
+        let message = format!("`{old}` is now `{new}`, a duration with a unit");
+        problems.add(Found::at(key.span(), message).help(format!("write:  {new} = \"{now}\"")));
+    }
+
     /// Reads `true` or `false`.
     pub(super) fn boolean(&mut self, key: &'static str, problems: &mut Problems) -> Option<bool> {
         let value = self.get(key)?;
@@ -266,7 +334,7 @@ impl<'a, 'i> Table<'a, 'i> {
     pub(super) fn finish(self, problems: &mut Problems) {
         for (key, _) in self.table {
             let word = key.get_ref();
-            if !self.known.contains(&word.as_ref()) {
+            if !self.known.contains(&word.as_ref()) && !self.retired.contains(&word.as_ref()) {
                 problems.add(unknown_word(
                     key.span(),
                     format!("unknown key `{word}` in {}", self.title),

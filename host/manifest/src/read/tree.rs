@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::table::{At, Table, as_table, unknown_word, wrong_type};
 use super::wasi::wasi;
-use super::{MILLION, limits, value};
+use super::{MILLION, MIN_DURATION, limits, value};
 use crate::error::{Found, Problems};
 use crate::{
     Child, Limits, MAX_CHILDREN, MAX_SUPERVISOR_DEPTH, Module, OwnMemory, Process, Restart,
@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// A day: a child that needs longer to stop should have "infinity".
-const MAX_SHUTDOWN_MS: u64 = 24 * 60 * 60 * 1_000;
+const MAX_SHUTDOWN: Duration = Duration::from_secs(24 * 60 * 60);
 /// A year.
-const MAX_PERIOD_S: u64 = 366 * 24 * 60 * 60;
+const MAX_PERIOD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Reads `[supervisor]`, the root of the tree.
 pub(super) fn supervisor(
@@ -118,7 +118,8 @@ impl Tree<'_> {
         }
         let strategy = table.choice("strategy", &STRATEGIES, problems);
         let intensity = table.integer32("intensity", 0..=MILLION, problems);
-        let period = table.integer("period_s", 1..=MAX_PERIOD_S, problems);
+        let period = table.duration("period", MIN_DURATION..=MAX_PERIOD, problems);
+        table.retired_duration("period_s", "period", Duration::from_secs(1), problems);
         let mut children: Vec<(Child, Range<usize>)> = Vec::new();
         let listed = table.get("children");
         if let Some(DeValue::Array(array)) = listed.map(|value| value.get_ref()) {
@@ -138,7 +139,7 @@ impl Tree<'_> {
         SupervisorEntry {
             strategy: strategy.unwrap_or(defaults.strategy),
             intensity: intensity.unwrap_or(defaults.intensity),
-            period: period.map_or(defaults.period, Duration::from_secs),
+            period: period.unwrap_or(defaults.period),
             max_children: self.limits.children,
             children: children.into_iter().map(|(child, _)| child).collect(),
         }
@@ -400,12 +401,27 @@ fn is_counted(id: &str, counted: &HashMap<&str, u32>) -> bool {
 }
 
 fn shutdown(table: &mut Table<'_, '_>, problems: &mut Problems) -> Option<Shutdown> {
-    const KEY: &str = "shutdown_ms";
-    match table.get(KEY)?.get_ref() {
-        DeValue::String(_) => table.choice(KEY, &SHUTDOWNS, problems),
+    const KEY: &str = "shutdown";
+    table.retired_duration("shutdown_ms", KEY, Duration::from_millis(1), problems);
+    let value = table.get(KEY)?;
+    match value.get_ref() {
+        DeValue::String(text) if !text.starts_with(|c: char| c.is_ascii_digit()) => {
+            let known = SHUTDOWNS.iter().find(|(word, _)| word == text);
+            if known.is_none() {
+                let words = SHUTDOWNS.iter().map(|(word, _)| *word);
+                let message = format!("`{text}` is not a known `{KEY}`");
+                problems.add(
+                    unknown_word(value.span(), message, text, words).help(
+                        "known here: `brutal_kill`, `infinity`, or a duration such as \"5s\""
+                            .to_owned(),
+                    ),
+                );
+            }
+            known.map(|(_, shutdown)| *shutdown)
+        }
         _ => table
-            .integer(KEY, 0..=MAX_SHUTDOWN_MS, problems)
-            .map(|ms| Shutdown::Timeout(Duration::from_millis(ms))),
+            .duration(KEY, Duration::ZERO..=MAX_SHUTDOWN, problems)
+            .map(Shutdown::Timeout),
     }
 }
 

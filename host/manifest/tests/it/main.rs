@@ -23,7 +23,7 @@ frame_memory = "512MiB"
 normal_share = 25
 processes = 20000
 probation = 4
-verify_ms = 250
+verify = "250ms"
 release_threshold = 5
 
 [modules.counter]
@@ -48,7 +48,7 @@ files = 7
 [supervisor]
 strategy = "rest_for_one"
 intensity = 7
-period_s = 60
+period = "1m"
 
 [[supervisor.children]]
 id = "counter"
@@ -57,7 +57,7 @@ count = 3
 name = "counter-{n}"
 args = { start = 0, big = 18446744073709551615, list = [1.5, true, "x"], day = 1979-05-27 }
 restart = "transient"
-shutdown_ms = 100
+shutdown = "100ms"
 
 [[supervisor.children]]
 id = "workers"
@@ -68,13 +68,13 @@ strategy = "one_for_all"
 id = "one"
 module = "small"
 name = "one"
-shutdown_ms = "brutal_kill"
+shutdown = "brutal_kill"
 limits = { children = 0 }
 
 [[supervisor.children]]
 id = "last"
 module = "small"
-shutdown_ms = "infinity"
+shutdown = "infinity"
 manages = true
 "#;
 
@@ -352,14 +352,14 @@ name = \"Not Good\"
 colour = 1
 [node]
 probation = -1
-verify_ms = 0
+verify = \"0s\"
 [limits]
 memory = \"16MB\"
 message_bytes = 0
 [modules.\"a b\"]
 [supervisor]
 strategy = \"one-for-one\"
-period_s = 0
+period = \"0s\"
 ";
     assert_eq!(
         problems(text),
@@ -367,13 +367,13 @@ period_s = 0
             "2:8 invalid characters in the app's name",
             "3:1 unknown key `colour` in `[app]`",
             "5:13 `probation` must be from 0 to 1000000",
-            "6:13 `verify_ms` must be from 1 to 600000",
+            "6:10 `verify` must be from \"1ms\" to \"10m\"",
             "8:10 `16MB` is not a size",
             "9:17 `message_bytes` must be from 1B to 1GiB",
             "10:1 module `a b` has no `path`",
             "10:10 not a name for a module",
             "12:12 `one-for-one` is not a known `strategy`",
-            "13:12 `period_s` must be from 1 to 31622400",
+            "13:10 `period` must be from \"1ms\" to \"8784h\"",
         ]
     );
     let shown = refused(text);
@@ -417,8 +417,8 @@ fn mistakes_in_children() {
             "8:11 `always` is not a known `restart`",
         ),
         (
-            "[[supervisor.children]]\nid = \"c\"\nmodule = \"m\"\nshutdown_ms = \"never\"\n",
-            "8:15 `never` is not a known `shutdown_ms`",
+            "[[supervisor.children]]\nid = \"c\"\nmodule = \"m\"\nshutdown = \"never\"\n",
+            "8:12 `never` is not a known `shutdown`",
         ),
         (
             "[[supervisor.children]]\nid = \"c\"\nmodule = \"m\"\nargs = [1, 99999999999999999999]\n",
@@ -446,6 +446,50 @@ fn mistakes_in_children() {
             found.iter().any(|found| found == expected),
             "{lines}\n{found:#?}"
         );
+    }
+}
+
+#[test]
+fn durations_without_a_unit_are_rejected_with_the_form_to_write() {
+    let child = "[[supervisor.children]]\nid = \"c\"\nmodule = \"m\"\n";
+    for (lines, expected) in [
+        ("shutdown = 5000", "add a unit: \"5000ms\" or \"5000s\""),
+        ("shutdown = \"5\"", "add a unit: \"5ms\" or \"5s\""),
+        ("shutdown = \"1.5s\"", "write \"1500ms\""),
+        ("shutdown = \"25h\"", "from \"0s\" to \"24h\""),
+        ("shutdown = \"never\"", "or a duration such as \"5s\""),
+        ("shutdown = true", "`shutdown` must be a duration"),
+    ] {
+        let shown = refused(&with_children(&format!("{child}{lines}\n")));
+        assert!(shown.contains(expected), "{lines}: {shown}");
+    }
+}
+
+#[test]
+fn keys_of_former_versions_are_rejected_with_the_line_to_write() {
+    let child = "[[supervisor.children]]\nid = \"c\"\nmodule = \"m\"\n";
+    for (text, new) in [
+        (
+            format!("{child}shutdown_ms = 1500\n"),
+            "write:  shutdown = \"1500ms\"",
+        ),
+        (
+            format!("{child}shutdown_ms = \"infinity\"\n"),
+            "write:  shutdown = \"infinity\"",
+        ),
+        (
+            "[supervisor]\nperiod_s = 60\n".into(),
+            "write:  period = \"1m\"",
+        ),
+        (
+            "[node]\nverify_ms = 250\n".into(),
+            "write:  verify = \"250ms\"",
+        ),
+    ] {
+        let text = with_children(&text);
+        let shown = refused(&text);
+        assert!(shown.contains(new), "{shown}");
+        assert_eq!(problems(&text).len(), 1, "{shown}");
     }
 }
 

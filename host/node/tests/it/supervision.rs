@@ -240,7 +240,7 @@ fn rest_for_one_restarts_the_later_children() {
 
 #[test]
 fn the_restart_intensity_ends_the_tree() {
-    let app = boot(&members("intensity = 2\nperiod_s = 3600", &[("a", "")]));
+    let app = boot(&members("intensity = 2\nperiod = \"1h\"", &[("a", "")]));
     let mut a = find(&app, "a");
     for _ in 0..2 {
         post(&app, "a", b"x");
@@ -309,7 +309,7 @@ args = "outer"
 id = "inner"
 [supervisor.children.supervisor]
 intensity = 1
-period_s = 3600
+period = "1h"
 strategy = "one_for_all"
 [[supervisor.children.supervisor.children]]
 id = "a"
@@ -387,9 +387,9 @@ fn children_that_do_not_stop_are_killed() {
     let app = boot(&members(
         "",
         &[
-            ("hangs", "shutdown_ms = 20"),
-            ("killed", "shutdown_ms = \"brutal_kill\""),
-            ("polite", "shutdown_ms = 10000"),
+            ("hangs", "shutdown = \"20ms\""),
+            ("killed", "shutdown = \"brutal_kill\""),
+            ("polite", "shutdown = \"10s\""),
         ],
     ));
     let mut events = app.node().events();
@@ -412,7 +412,7 @@ fn children_that_do_not_stop_are_killed() {
 
 #[test]
 fn a_tree_that_does_not_stop_in_time_is_reported() {
-    let app = boot(&members("", &[("hangs", "shutdown_ms = \"infinity\"")]));
+    let app = boot(&members("", &[("hangs", "shutdown = \"infinity\"")]));
     let report = app.stop(Duration::from_millis(50));
     assert!(!report.orderly && report.left > 0, "{report:?}");
 }
@@ -422,7 +422,7 @@ fn a_thousand_children_start_and_stop() {
     let tree = r#"
 [supervisor]
 intensity = 3
-period_s = 5
+period = "5s"
 [[supervisor.children]]
 id = "counter"
 module = "counter"
@@ -450,7 +450,7 @@ name = "counter-{n}"
 #[test]
 fn restarts_that_a_release_causes_are_not_counted() {
     let app = boot(&members(
-        "intensity = 1\nperiod_s = 3600",
+        "intensity = 1\nperiod = \"1h\"",
         &[("a", ""), ("b", ""), ("c", "")],
     ));
     let node = app.node();
