@@ -17,6 +17,7 @@ pub(crate) mod new;
 pub(crate) mod ps;
 pub(crate) mod rollback;
 pub(crate) mod run;
+pub(crate) mod schema;
 pub(crate) mod send;
 pub(crate) mod shell;
 pub(crate) mod stop;

@@ -1,7 +1,7 @@
 //! `exuvia`: runs an app, and talks to a running one.
 //!
 //! Each subcommand has a file under `command`. `run` and `dev` start a node, and so does
-//! `test-node` for tests; `new`, `build`, `check`, `doctor`, `docs` and `completions` need
+//! `test-node` for tests; `new`, `build`, `check`, `doctor`, `docs`, `schema` and `completions` need
 //! none; all others are clients of a node's control socket. Subcommands print through `output`
 //! and fail with the errors of `error`, which also defines the exit codes. `docs/cli.md` is the
 //! reference.
@@ -88,6 +88,7 @@ enum Command {
     Check(command::check::Arguments),
     Doctor(command::doctor::Arguments),
     Docs(command::docs::Arguments),
+    Schema(command::schema::Arguments),
     Completions(command::completions::Arguments),
     #[command(hide = true)]
     TestNode(command::test_node::Arguments),
@@ -152,6 +153,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), CliError> {
             Command::Doctor(_) => command::doctor::run(output),
             Command::Docs(arguments) => command::docs::run(&arguments, output),
             Command::TestNode(_) => command::test_node::run(),
+            Command::Schema(_) => command::schema::run(output),
             Command::Completions(arguments) => command::completions::run(&arguments, output),
         }
     });

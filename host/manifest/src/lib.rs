@@ -15,10 +15,12 @@ mod checks;
 mod duration;
 mod error;
 pub mod files;
+mod keys;
 mod limits;
 mod manifest;
 mod module;
 mod read;
+mod schema;
 mod settings;
 mod supervisor;
 
@@ -28,6 +30,7 @@ pub use error::{ManifestError, Place, Problem};
 pub use limits::{Folder, Grants, Limits, MAX_GRANTS};
 pub use manifest::{AppConfig, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, OwnMemory};
 pub use module::{Build, BuildStep, MAX_MODULE_BYTES, Module};
+pub use schema::schema;
 pub use settings::{Level, LogSettings, MAX_NORMAL_SHARE, NodeSettings};
 pub use supervisor::{
     Child, ChildInstance, MAX_CHILDREN, MAX_NAME_BYTES, MAX_SUPERVISOR_DEPTH, Process, Restart,

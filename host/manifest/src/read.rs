@@ -1,4 +1,4 @@
-//! Converts the parsed TOML to the manifest: defines which keys exist and what they may contain.
+//! Converts the parsed TOML to the manifest: the keys are those of `keys`.
 //! The supervision tree is read in `tree`.
 //!
 //! Each function continues after a mistake, with the default in place of the bad value, so that all
@@ -10,33 +10,21 @@ pub(crate) mod value;
 mod wasi;
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use exuvia_abi::{Pid, Priority};
 use toml::de::DeValue;
 
 use crate::error::{Found, Problems};
+use crate::keys::{LEVELS, MODULE, PRIORITIES, ROOT};
 use crate::manifest::Source;
 use crate::module::Dev;
 use crate::{
-    AppConfig, Build, Level, Limits, LogSettings, MAX_NAME_BYTES, MAX_NORMAL_SHARE, Manifest,
-    Module, NodeSettings,
+    AppConfig, Build, Limits, LogSettings, MAX_NAME_BYTES, Manifest, Module, NodeSettings,
 };
 use table::Value;
-use table::{At, Table, as_table, parse};
+use table::{At, Table, as_table, parse, wrong_type};
 use wasi::{check_folders, wasi};
-
-/// Ten minutes, far beyond any useful time for a swap.
-const MAX_VERIFY: Duration = Duration::from_secs(10 * 60);
-/// The minimum of durations that cannot be zero.
-const MIN_DURATION: Duration = Duration::from_millis(1);
-/// The minimum for the maximum number of processes: the app, its supervisors and the processes of
-/// callers outside the node.
-const FEWEST_PROCESSES: u32 = 64;
-/// The maximum of counters whose real limit lies elsewhere.
-pub(super) const MILLION: u32 = 1_000_000;
 
 pub(crate) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> Option<Manifest> {
     let parsed = match parse(text) {
@@ -46,15 +34,15 @@ pub(crate) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
             return None;
         }
     };
-    let mut root = Table::new(parsed.get_ref(), 0..0, "the manifest".to_owned());
-    let name = app_name(&mut root, problems);
-    let node = node(&mut root, problems);
-    let limits = limits(&mut root, &Limits::default(), "", problems);
-    let config = config(&mut root, problems);
-    let mut log = log(&mut root, problems);
-    let modules = modules(&mut root, base_dir, &limits, &mut log, problems);
+    let root = Table::new(parsed.get_ref(), &ROOT, 0..0, "the manifest".to_owned());
+    let name = app_name(&root, problems);
+    let node = node(&root, problems);
+    let limits = limits(&root, &Limits::default(), "", problems);
+    let config = config(&root, problems);
+    let mut log = log(&root, problems);
+    let modules = modules(&root, base_dir, &limits, &mut log, problems);
     let (supervisor, memories) =
-        tree::supervisor(&mut root, &modules, &limits, (text, base_dir), problems);
+        tree::supervisor(&root, &modules, &limits, (text, base_dir), problems);
     root.finish(problems);
     let manifest = Manifest {
         name: name.unwrap_or_default(),
@@ -75,8 +63,8 @@ pub(crate) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
     Some(manifest)
 }
 
-fn app_name(root: &mut Table<'_, '_>, problems: &mut Problems) -> Option<String> {
-    let Some(mut app) = root.table("app", || "`[app]`".to_owned(), problems) else {
+fn app_name(root: &Table<'_, '_>, problems: &mut Problems) -> Option<String> {
+    let Some(app) = root.table("app", || "`[app]`".to_owned(), problems) else {
         if root.key_span("app").is_none() {
             problems.add(
                 Found::at(0..0, "the app has no name".to_owned())
@@ -104,29 +92,29 @@ fn app_name(root: &mut Table<'_, '_>, problems: &mut Problems) -> Option<String>
     Some(name.value.to_owned())
 }
 
-fn node(root: &mut Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
+fn node(root: &Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
     let defaults = NodeSettings::default();
     let Some(mut table) = root.table("node", || "`[node]`".to_owned(), problems) else {
         return defaults;
     };
     let settings = NodeSettings {
-        schedulers: table.integer32("schedulers", 1..=1_024, problems),
+        schedulers: table.integer32("schedulers", problems),
         frames: table
-            .integer32("frames", 0..=MILLION, problems)
+            .integer32("frames", problems)
             .filter(|frames| *frames > 0),
-        frame_memory: table.size("frame_memory", 1 << 20..=1 << 50, problems),
+        frame_memory: table.size("frame_memory", problems),
         normal_share: table
-            .integer32("normal_share", 0..=MAX_NORMAL_SHARE, problems)
+            .integer32("normal_share", problems)
             .unwrap_or(defaults.normal_share),
-        processes: table.integer32("processes", FEWEST_PROCESSES..=Pid::SLOTS, problems),
+        processes: table.integer32("processes", problems),
         probation: table
-            .integer32("probation", 0..=MILLION, problems)
+            .integer32("probation", problems)
             .unwrap_or(defaults.probation),
         verify: table
-            .duration("verify", MIN_DURATION..=MAX_VERIFY, problems)
+            .duration("verify", problems)
             .unwrap_or(defaults.verify),
         release_threshold: table
-            .integer32("release_threshold", 1..=MILLION, problems)
+            .integer32("release_threshold", problems)
             .unwrap_or(defaults.release_threshold),
     };
     table.retired_duration("verify_ms", "verify", Duration::from_millis(1), problems);
@@ -135,69 +123,48 @@ fn node(root: &mut Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
 }
 
 /// Reads `limits` of a table; limits that it does not set are those of `around`.
-fn limits(
-    parent: &mut Table<'_, '_>,
-    around: &Limits,
-    path: &str,
-    problems: &mut Problems,
-) -> Limits {
-    const PAGE: u64 = 64 << 10;
-    const GIB: u64 = 1 << 30;
-    // Far beyond what a node may have.
-    const COUNT: RangeInclusive<u64> = 0..=u32::MAX as u64;
+fn limits(parent: &Table<'_, '_>, around: &Limits, path: &str, problems: &mut Problems) -> Limits {
     let title = || format!("`[{path}limits]`");
-    let Some(mut table) = parent.table("limits", title, problems) else {
+    let Some(table) = parent.table("limits", title, problems) else {
         return around.clone();
     };
     let limits = Limits {
-        memory: table
-            .size("memory", PAGE..=4 * GIB, problems)
-            .unwrap_or(around.memory),
+        memory: table.size("memory", problems).unwrap_or(around.memory),
         mailbox_messages: table
-            .integer("mailbox_messages", 1..=u64::from(u32::MAX), problems)
+            .integer("mailbox_messages", problems)
             .unwrap_or(around.mailbox_messages),
         mailbox_bytes: table
-            .size("mailbox_bytes", 1..=1_024 * GIB, problems)
+            .size("mailbox_bytes", problems)
             .unwrap_or(around.mailbox_bytes),
         message_bytes: table
-            .size("message_bytes", 1..=GIB, problems)
+            .size("message_bytes", problems)
             .unwrap_or(around.message_bytes),
         children: table
-            .integer("children", COUNT, problems)
+            .integer("children", problems)
             .unwrap_or(around.children),
         descendants: table
-            .integer("descendants", COUNT, problems)
+            .integer("descendants", problems)
             .or(around.descendants),
-        tables: table
-            .size("tables", 0..=1_024 * GIB, problems)
-            .unwrap_or(around.tables),
+        tables: table.size("tables", problems).unwrap_or(around.tables),
         priority: table
             .choice("priority", &PRIORITIES, problems)
             .unwrap_or(around.priority),
-        files: table
-            .integer("files", 0..=u64::from(MILLION), problems)
-            .unwrap_or(around.files),
+        files: table.integer("files", problems).unwrap_or(around.files),
         grants: around.grants.clone(),
     };
     table.finish(problems);
     limits
 }
 
-const PRIORITIES: [(&str, Priority); 3] = [
-    ("low", Priority::Low),
-    ("normal", Priority::Normal),
-    ("high", Priority::High),
-];
-
 /// Flattens `[config]`: every value by its key, in MessagePack.
-fn config(root: &mut Table<'_, '_>, problems: &mut Problems) -> AppConfig {
+fn config(root: &Table<'_, '_>, problems: &mut Problems) -> AppConfig {
     let mut config = AppConfig::new();
     let Some(value) = root.get("config") else {
         return config;
     };
-    if as_table("config", value, || "`[config]`".to_owned(), problems).is_some()
-        && value::pack(value, problems).is_some()
-    {
+    if !matches!(value.get_ref(), DeValue::Table(_)) {
+        problems.add(wrong_type("config", "a table", value));
+    } else if value::pack(value, problems).is_some() {
         flatten(String::new(), value, &mut config, problems);
         let bytes: usize = config.values().map(Vec::len).sum();
         if bytes > MAX_CONFIG_BYTES {
@@ -227,17 +194,9 @@ fn flatten(path: String, value: &Value<'_>, config: &mut AppConfig, problems: &m
     }
 }
 
-const LEVELS: [(&str, Option<Level>); 5] = [
-    ("off", None),
-    ("error", Some(Level::Error)),
-    ("warn", Some(Level::Warn)),
-    ("info", Some(Level::Info)),
-    ("debug", Some(Level::Debug)),
-];
-
-fn log(root: &mut Table<'_, '_>, problems: &mut Problems) -> LogSettings {
+fn log(root: &Table<'_, '_>, problems: &mut Problems) -> LogSettings {
     let defaults = LogSettings::default();
-    let Some(mut table) = root.table("log", || "`[log]`".to_owned(), problems) else {
+    let Some(table) = root.table("log", || "`[log]`".to_owned(), problems) else {
         return defaults;
     };
     let rules = LogSettings {
@@ -246,7 +205,7 @@ fn log(root: &mut Table<'_, '_>, problems: &mut Problems) -> LogSettings {
             .unwrap_or(defaults.level),
         modules: defaults.modules,
         lines_per_s: table
-            .integer32("lines_per_s", 1..=MILLION, problems)
+            .integer32("lines_per_s", problems)
             .unwrap_or(defaults.lines_per_s),
     };
     table.finish(problems);
@@ -254,20 +213,20 @@ fn log(root: &mut Table<'_, '_>, problems: &mut Problems) -> LogSettings {
 }
 
 fn modules(
-    root: &mut Table<'_, '_>,
+    root: &Table<'_, '_>,
     base_dir: &Path,
     around: &Limits,
     log: &mut LogSettings,
     problems: &mut Problems,
 ) -> BTreeMap<String, Module> {
-    let Some(table) = root.table("modules", || "`[modules]`".to_owned(), problems) else {
+    let Some(entries) = root.entries("modules", problems) else {
         return BTreeMap::new();
     };
     let mut modules = BTreeMap::new();
-    for (name, value) in table.entries() {
+    for (name, value) in entries {
         check_module_name(&name, problems);
         let title = || format!("`[modules.{}]`", name.value);
-        let module = as_table(name.value, value, title, problems).map(|mut table| {
+        let module = as_table(name.value, value, &MODULE, title, problems).map(|table| {
             if let Some(level) = table.choice("log", &LEVELS, problems) {
                 log.modules.insert(name.value.to_owned(), level);
             }
@@ -303,7 +262,7 @@ fn check_module_name(name: &At<&str>, problems: &mut Problems) {
 }
 
 fn module(
-    mut table: Table<'_, '_>,
+    table: Table<'_, '_>,
     name: &str,
     base_dir: &Path,
     around: &Limits,
@@ -320,15 +279,15 @@ fn module(
         problems.add(Found::at(path.span.clone(), "`path` is empty".to_owned()));
     }
     let place = format!("modules.{name}.");
-    let mut limits = limits(&mut table, around, &place, problems);
-    limits.grants = wasi(&mut table, base_dir, &limits.grants, &place, problems);
-    let build = build(&mut table, name, base_dir, problems);
+    let mut limits = limits(&table, around, &place, problems);
+    limits.grants = wasi(&table, base_dir, &limits.grants, &place, problems);
+    let build = build(&table, name, base_dir, problems);
     let path = path.unwrap_or(At {
         value: "",
         span: table.span.clone(),
     });
     let sources = build.as_ref().map(|build| &build.sources[..]);
-    let dev = dev(&mut table, (name, &path), base_dir, sources, problems);
+    let dev = dev(&table, (name, &path), base_dir, sources, problems);
     table.finish(problems);
     Module {
         path: base_dir.join(path.value),
@@ -342,14 +301,14 @@ fn module(
 
 /// Reads `dev` of a module, whose file is `path` by default.
 fn dev(
-    table: &mut Table<'_, '_>,
+    table: &Table<'_, '_>,
     (name, path): (&str, &At<&str>),
     base_dir: &Path,
     sources: Option<&[PathBuf]>,
     problems: &mut Problems,
 ) -> Option<Dev> {
     let title = || format!("`[modules.{name}.dev]`");
-    let mut table = table.table("dev", title, problems)?;
+    let table = table.table("dev", title, problems)?;
     let own = table.string("path", problems);
     let command = table.string("build", problems);
     if table.key_span("build").is_none() {
@@ -391,7 +350,7 @@ fn dev(
 
 /// Reads `build` and `sources` of a module.
 fn build(
-    table: &mut Table<'_, '_>,
+    table: &Table<'_, '_>,
     name: &str,
     base_dir: &Path,
     problems: &mut Problems,

@@ -134,7 +134,11 @@ enum Template {
 }
 
 /// A file of a template: its path and its text.
-type File = (&'static str, &'static str);
+type File<'a> = (&'a str, &'a str);
+
+/// Where an app has the JSON Schema of its manifest. The templates name it in the first line of
+/// `exuvia.toml`; it is not committed, so that it is that of the program in use.
+const SCHEMA: &str = ".exuvia/schema.json";
 
 macro_rules! template {
     ($name:literal) => {
@@ -143,7 +147,7 @@ macro_rules! template {
 }
 
 impl Template {
-    fn files(self) -> &'static [File] {
+    fn files(self) -> &'static [File<'static>] {
         match self {
             Self::Rust => &[
                 ("Cargo.toml", template!("rust/Cargo.toml.in")),
@@ -216,9 +220,13 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
             .replace("{{crate}}", &name.replace('-', "_"))
             .replace("{{sdk}}", &sdk)
     };
-    let files = arguments.template.files();
+    let schema = exuvia_manifest::schema();
+    let mut files = template.files().to_vec();
+    if template.is_app() {
+        files.push((SCHEMA, &schema));
+    }
     let beside = folder.with_file_name(format!(".{name}.new-{}", std::process::id()));
-    let written = write(&beside, files, fill).and_then(|()| fs::rename(&beside, folder));
+    let written = write(&beside, &files, fill).and_then(|()| fs::rename(&beside, folder));
     if let Err(error) = written {
         // Remove what was written so far.
         let _ = fs::remove_dir_all(&beside);
@@ -264,7 +272,7 @@ fn apart(around: &Workspace) -> Result<(), CliError> {
     )))
 }
 
-fn write(folder: &Path, files: &[File], fill: impl Fn(&str) -> String) -> std::io::Result<()> {
+fn write(folder: &Path, files: &[File<'_>], fill: impl Fn(&str) -> String) -> std::io::Result<()> {
     for (place, text) in files {
         let path = folder.join(fill(place));
         if let Some(parent) = path.parent() {

@@ -1,5 +1,5 @@
-//! Access to one TOML table that records which keys were asked for, so that every other key can be
-//! rejected with the nearest known one.
+//! Access to one TOML table by the keys that it may have (`keys`): values are checked against them,
+//! and every other key is rejected with the nearest known one.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::value;
 use crate::duration::{DURATION_FORM, parse_duration, shown_duration};
 use crate::error::{Found, Problems, nearest};
+use crate::keys::{Kind, Shape};
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -27,25 +28,35 @@ pub(super) struct Table<'a, 'i> {
     /// Its name in messages: "`[node]`".
     pub(super) title: String,
     pub(super) span: Range<usize>,
-    known: Vec<&'static str>,
+    /// The keys that it may have.
+    shape: &'static Shape,
     /// Keys of former versions that have been reported.
     retired: Vec<&'static str>,
 }
 
 impl<'a, 'i> Table<'a, 'i> {
-    pub(super) fn new(table: &'a DeTable<'i>, span: Range<usize>, title: String) -> Self {
+    pub(super) fn new(
+        table: &'a DeTable<'i>,
+        shape: &'static Shape,
+        span: Range<usize>,
+        title: String,
+    ) -> Self {
         Self {
             table,
             title,
             span,
-            known: Vec::new(),
+            shape,
             retired: Vec::new(),
         }
     }
 
     /// Returns the value of a key, if it exists.
-    pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Value<'i>> {
-        self.known.push(key);
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value<'i>> {
+        debug_assert!(
+            self.shape.keys.iter().any(|known| known.name == key),
+            "`{key}` is not among the keys of {}",
+            self.shape.name
+        );
         self.table.get(key)
     }
 
@@ -62,11 +73,7 @@ impl<'a, 'i> Table<'a, 'i> {
         inner.get(key).map(|value| value.span())
     }
 
-    pub(super) fn string(
-        &mut self,
-        key: &'static str,
-        problems: &mut Problems,
-    ) -> Option<At<&'a str>> {
+    pub(super) fn string(&self, key: &'static str, problems: &mut Problems) -> Option<At<&'a str>> {
         let value = self.get(key)?;
         match value.get_ref() {
             DeValue::String(text) => Some(At {
@@ -82,7 +89,7 @@ impl<'a, 'i> Table<'a, 'i> {
 
     /// Reads an array of strings, none of which may be empty.
     pub(super) fn strings(
-        &mut self,
+        &self,
         key: &'static str,
         problems: &mut Problems,
     ) -> Option<Vec<At<&'a str>>> {
@@ -109,11 +116,7 @@ impl<'a, 'i> Table<'a, 'i> {
     }
 
     /// Reads a string that is neither empty nor longer than a name may be.
-    pub(super) fn name(
-        &mut self,
-        key: &'static str,
-        problems: &mut Problems,
-    ) -> Option<At<&'a str>> {
+    pub(super) fn name(&self, key: &'static str, problems: &mut Problems) -> Option<At<&'a str>> {
         let at = self.string(key, problems)?;
         match at.value.len() {
             0 => {
@@ -134,14 +137,10 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
-    /// Reads a whole number within a range.
-    pub(super) fn integer(
-        &mut self,
-        key: &'static str,
-        range: RangeInclusive<u64>,
-        problems: &mut Problems,
-    ) -> Option<u64> {
+    /// Reads a whole number within the key's range.
+    pub(super) fn integer(&self, key: &'static str, problems: &mut Problems) -> Option<u64> {
         let value = self.get(key)?;
+        let range = self.range(key);
         match value.get_ref() {
             DeValue::Integer(integer) => match value::unsigned(integer) {
                 Some(number) if range.contains(&number) => Some(number),
@@ -160,26 +159,27 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
-    /// Reads a whole number within a range as a `u32`.
-    pub(super) fn integer32(
-        &mut self,
-        key: &'static str,
-        range: RangeInclusive<u32>,
-        problems: &mut Problems,
-    ) -> Option<u32> {
-        let range = u64::from(*range.start())..=u64::from(*range.end());
-        self.integer(key, range, problems)
+    /// Reads a whole number within the key's range as a `u32`.
+    pub(super) fn integer32(&self, key: &'static str, problems: &mut Problems) -> Option<u32> {
+        self.integer(key, problems)
             .and_then(|number| u32::try_from(number).ok())
     }
 
+    /// Returns the range of a number.
+    fn range(&self, key: &str) -> RangeInclusive<u64> {
+        match self.shape.kind(key) {
+            Kind::Integer(least, most)
+            | Kind::Size(least, most)
+            | Kind::Duration(least, most)
+            | Kind::DurationOr(least, most, _) => *least..=*most,
+            _ => 0..=u64::MAX,
+        }
+    }
+
     /// Reads a number of bytes: an integer, or a string with a unit.
-    pub(super) fn size(
-        &mut self,
-        key: &'static str,
-        range: RangeInclusive<u64>,
-        problems: &mut Problems,
-    ) -> Option<u64> {
+    pub(super) fn size(&self, key: &'static str, problems: &mut Problems) -> Option<u64> {
         let value = self.get(key)?;
+        let range = self.range(key);
         let bytes = match value.get_ref() {
             DeValue::Integer(integer) => value::unsigned(integer),
             DeValue::String(text) => match value::size(text) {
@@ -212,13 +212,10 @@ impl<'a, 'i> Table<'a, 'i> {
     }
 
     /// Reads a duration: a string with a unit.
-    pub(super) fn duration(
-        &mut self,
-        key: &'static str,
-        range: RangeInclusive<Duration>,
-        problems: &mut Problems,
-    ) -> Option<Duration> {
+    pub(super) fn duration(&self, key: &'static str, problems: &mut Problems) -> Option<Duration> {
         let value = self.get(key)?;
+        let (least, most) = self.range(key).into_inner();
+        let range = Duration::from_millis(least)..=Duration::from_millis(most);
         let DeValue::String(text) = value.get_ref() else {
             let help = match value.get_ref() {
                 DeValue::Integer(number) => match parse_duration(number.as_str()) {
@@ -275,7 +272,7 @@ impl<'a, 'i> Table<'a, 'i> {
     }
 
     /// Reads `true` or `false`.
-    pub(super) fn boolean(&mut self, key: &'static str, problems: &mut Problems) -> Option<bool> {
+    pub(super) fn boolean(&self, key: &'static str, problems: &mut Problems) -> Option<bool> {
         let value = self.get(key)?;
         match value.get_ref() {
             DeValue::Boolean(is) => Some(*is),
@@ -288,7 +285,7 @@ impl<'a, 'i> Table<'a, 'i> {
 
     /// Reads one of a few words.
     pub(super) fn choice<T: Copy>(
-        &mut self,
+        &self,
         key: &'static str,
         choices: &[(&'static str, T)],
         problems: &mut Problems,
@@ -308,38 +305,52 @@ impl<'a, 'i> Table<'a, 'i> {
 
     /// Reads a nested table.
     pub(super) fn table(
-        &mut self,
+        &self,
         key: &'static str,
         title: impl FnOnce() -> String,
         problems: &mut Problems,
     ) -> Option<Table<'a, 'i>> {
         let value = self.get(key)?;
-        as_table(key, value, title, problems)
+        match self.shape.kind(key) {
+            Kind::Table(shape) => as_table(key, value, shape, title, problems),
+            other => {
+                debug_assert!(false, "`{key}` is no table with fixed keys, but {other:?}");
+                None
+            }
+        }
     }
 
-    /// Returns all entries, for a table whose keys the user chooses.
+    /// Returns the entries of a nested table whose keys the user chooses.
     pub(super) fn entries(
         &self,
-    ) -> impl Iterator<Item = (At<&'a str>, &'a Value<'i>)> + use<'a, 'i> {
-        self.table.iter().map(|(key, value)| {
+        key: &'static str,
+        problems: &mut Problems,
+    ) -> Option<impl Iterator<Item = (At<&'a str>, &'a Value<'i>)> + use<'a, 'i>> {
+        let value = self.get(key)?;
+        let DeValue::Table(table) = value.get_ref() else {
+            problems.add(wrong_type(key, "a table", value));
+            return None;
+        };
+        Some(table.iter().map(|(key, value)| {
             let at = At {
                 value: key.get_ref().as_ref(),
                 span: key.span(),
             };
             (at, value)
-        })
+        }))
     }
 
-    /// Rejects every key that was not asked for.
+    /// Rejects every key that is not known.
     pub(super) fn finish(self, problems: &mut Problems) {
+        let known = || self.shape.keys.iter().map(|key| key.name);
         for (key, _) in self.table {
-            let word = key.get_ref();
-            if !self.known.contains(&word.as_ref()) && !self.retired.contains(&word.as_ref()) {
+            let word: &str = key.get_ref();
+            if !known().any(|known| known == word) && !self.retired.contains(&word) {
                 problems.add(unknown_word(
                     key.span(),
                     format!("unknown key `{word}` in {}", self.title),
                     word,
-                    self.known.iter().copied(),
+                    known(),
                 ));
             }
         }
@@ -350,11 +361,12 @@ impl<'a, 'i> Table<'a, 'i> {
 pub(super) fn as_table<'a, 'i>(
     key: &str,
     value: &'a Value<'i>,
+    shape: &'static Shape,
     title: impl FnOnce() -> String,
     problems: &mut Problems,
 ) -> Option<Table<'a, 'i>> {
     match value.get_ref() {
-        DeValue::Table(table) => Some(Table::new(table, value.span(), title())),
+        DeValue::Table(table) => Some(Table::new(table, shape, value.span(), title())),
         _ => {
             problems.add(wrong_type(key, "a table", value));
             None

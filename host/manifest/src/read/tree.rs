@@ -10,21 +10,17 @@ use toml::de::DeValue;
 
 use super::table::{At, Table, as_table, unknown_word, wrong_type};
 use super::wasi::wasi;
-use super::{MILLION, MIN_DURATION, limits, value};
+use super::{limits, value};
 use crate::error::{Found, Problems};
+use crate::keys::{CHILD, RESTARTS, SHUTDOWNS, STRATEGIES};
 use crate::{
-    Child, Limits, MAX_CHILDREN, MAX_SUPERVISOR_DEPTH, Module, OwnMemory, Process, Restart,
-    Shutdown, Strategy, SupervisorEntry, Work,
+    Child, Limits, MAX_CHILDREN, MAX_SUPERVISOR_DEPTH, Module, OwnMemory, Process, Shutdown,
+    SupervisorEntry, Work,
 };
-
-/// A day: a child that needs longer to stop should have "infinity".
-const MAX_SHUTDOWN: Duration = Duration::from_secs(24 * 60 * 60);
-/// A year.
-const MAX_PERIOD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Reads `[supervisor]`, the root of the tree.
 pub(super) fn supervisor(
-    root: &mut Table<'_, '_>,
+    root: &Table<'_, '_>,
     modules: &BTreeMap<String, Module>,
     limits: &Limits,
     (text, base_dir): (&str, &Path),
@@ -80,23 +76,6 @@ struct Tree<'m> {
     children: u64,
 }
 
-const STRATEGIES: [(&str, Strategy); 3] = [
-    ("one_for_one", Strategy::OneForOne),
-    ("one_for_all", Strategy::OneForAll),
-    ("rest_for_one", Strategy::RestForOne),
-];
-
-const RESTARTS: [(&str, Restart); 3] = [
-    ("permanent", Restart::Permanent),
-    ("transient", Restart::Transient),
-    ("temporary", Restart::Temporary),
-];
-
-const SHUTDOWNS: [(&str, Shutdown); 2] = [
-    ("infinity", Shutdown::Infinity),
-    ("brutal_kill", Shutdown::BrutalKill),
-];
-
 /// Keys that only a child with `module` has.
 const PROCESS_KEYS: [&str; 6] = ["count", "name", "args", "limits", "wasi", "manages"];
 
@@ -117,8 +96,8 @@ impl Tree<'_> {
             return defaults;
         }
         let strategy = table.choice("strategy", &STRATEGIES, problems);
-        let intensity = table.integer32("intensity", 0..=MILLION, problems);
-        let period = table.duration("period", MIN_DURATION..=MAX_PERIOD, problems);
+        let intensity = table.integer32("intensity", problems);
+        let period = table.duration("period", problems);
         table.retired_duration("period_s", "period", Duration::from_secs(1), problems);
         let mut children: Vec<(Child, Range<usize>)> = Vec::new();
         let listed = table.get("children");
@@ -126,7 +105,7 @@ impl Tree<'_> {
             for (n, value) in array.iter().enumerate() {
                 let path = format!("{path}.children[{n}]");
                 let title = || format!("`{path}`");
-                if let Some(table) = as_table("children", value, title, problems) {
+                if let Some(table) = as_table("children", value, &CHILD, title, problems) {
                     children.extend(self.child(table, depth, &path, problems));
                 }
             }
@@ -168,14 +147,9 @@ impl Tree<'_> {
         let module = table.key_span("module");
         let supervisor = table.key_span("supervisor");
         let work = match (module, supervisor) {
-            (Some(_), None) => {
-                // Registers the key, so that a misspelt one can be matched against it.
-                table.get("supervisor");
-                self.process(&mut table, path, problems).map(Work::Process)
-            }
+            (Some(_), None) => self.process(&table, path, problems).map(Work::Process),
             (None, Some(_)) => {
-                table.get("module");
-                refuse_process_keys(&mut table, problems);
+                refuse_process_keys(&table, problems);
                 let path = format!("{path}.supervisor");
                 let nested = table.table("supervisor", || format!("`{path}`"), problems);
                 nested.map(|nested| {
@@ -184,9 +158,6 @@ impl Tree<'_> {
                 })
             }
             (found, also) => {
-                for key in ["module", "supervisor"].into_iter().chain(PROCESS_KEYS) {
-                    table.get(key);
-                }
                 let both = found.is_some();
                 let message = if both {
                     "a child has either `module` or `supervisor`, not both"
@@ -229,7 +200,7 @@ impl Tree<'_> {
 
     fn process(
         &mut self,
-        table: &mut Table<'_, '_>,
+        table: &Table<'_, '_>,
         path: &str,
         problems: &mut Problems,
     ) -> Option<Process> {
@@ -248,7 +219,7 @@ impl Tree<'_> {
                 found
             });
         }
-        let count = table.integer32("count", 1..=MILLION, problems);
+        let count = table.integer32("count", problems);
         let name = table.name("name", problems);
         if let Some(name) = name.as_ref() {
             self.name(name, count, table.key_span("count").is_some(), problems);
@@ -419,13 +390,11 @@ fn shutdown(table: &mut Table<'_, '_>, problems: &mut Problems) -> Option<Shutdo
             }
             known.map(|(_, shutdown)| *shutdown)
         }
-        _ => table
-            .duration(KEY, Duration::ZERO..=MAX_SHUTDOWN, problems)
-            .map(Shutdown::Timeout),
+        _ => table.duration(KEY, problems).map(Shutdown::Timeout),
     }
 }
 
-fn refuse_process_keys(table: &mut Table<'_, '_>, problems: &mut Problems) {
+fn refuse_process_keys(table: &Table<'_, '_>, problems: &mut Problems) {
     for key in PROCESS_KEYS {
         if table.get(key).is_some()
             && let Some(span) = table.key_span(key)
@@ -438,7 +407,7 @@ fn refuse_process_keys(table: &mut Table<'_, '_>, problems: &mut Problems) {
     }
 }
 
-fn args(table: &mut Table<'_, '_>, limits: &Limits, problems: &mut Problems) -> Vec<u8> {
+fn args(table: &Table<'_, '_>, limits: &Limits, problems: &mut Problems) -> Vec<u8> {
     let Some(value) = table.get("args") else {
         return Vec::new();
     };

@@ -13,7 +13,7 @@ const MAX_ARGS_DEPTH: usize = 32;
 pub(super) const SIZE_FORM: &str =
     "write bytes as a number, or a string with a unit: \"512B\", \"64KiB\", \"16MiB\", \"1GiB\"";
 
-const UNITS: [(&str, u64); 4] = [
+pub(crate) const SIZE_UNITS: [(&str, u64); 4] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
     ("KiB", 1 << 10),
@@ -52,8 +52,8 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit = unit.trim();
-    let Some((_, factor)) = UNITS.iter().find(|(known, _)| *known == unit) else {
-        let meant = UNITS.iter().find(|(known, _)| {
+    let Some((_, factor)) = SIZE_UNITS.iter().find(|(known, _)| *known == unit) else {
+        let meant = SIZE_UNITS.iter().find(|(known, _)| {
             let short = known.replace('i', "");
             !unit.is_empty()
                 && (unit.eq_ignore_ascii_case(known)
@@ -73,7 +73,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 
 /// Returns the shortest exact form of a size.
 pub(crate) fn shown_size(bytes: u64) -> String {
-    for (unit, factor) in UNITS {
+    for (unit, factor) in SIZE_UNITS {
         if bytes >= factor && bytes.is_multiple_of(factor) {
             return format!("{}{unit}", bytes / factor);
         }

@@ -7,25 +7,23 @@ use toml::de::DeValue;
 
 use super::table::{Table, Value, as_table, wrong_type};
 use crate::error::{Found, Problems};
+use crate::keys::{ACCESS, DIR, STDIO};
 use crate::{Folder, Grants, MAX_GRANTS, Manifest};
-
-const ACCESS: [(&str, bool); 2] = [("read", false), ("write", true)];
-const STDIO: [(&str, bool); 2] = [("log", false), ("terminal", true)];
 
 /// Reads `wasi` of a table; if it is missing, `around` applies.
 pub(super) fn wasi(
-    parent: &mut Table<'_, '_>,
+    parent: &Table<'_, '_>,
     base_dir: &Path,
     around: &Grants,
     path: &str,
     problems: &mut Problems,
 ) -> Grants {
     let title = || format!("`[{path}wasi]`");
-    let Some(mut table) = parent.table("wasi", title, problems) else {
+    let Some(table) = parent.table("wasi", title, problems) else {
         return around.clone();
     };
-    let folders = folders(&mut table, base_dir, path, problems);
-    let mut env = env(&mut table, problems);
+    let folders = folders(&table, base_dir, problems);
+    let mut env = env(&table, problems);
     for at in table.strings("inherit_env", problems).unwrap_or_default() {
         // A variable that the node does not have is left out, as in a shell.
         if let Some(value) = std::env::var_os(at.value).and_then(|value| value.into_string().ok()) {
@@ -71,36 +69,29 @@ pub(super) fn wasi(
     }
 }
 
-fn folders(
-    table: &mut Table<'_, '_>,
-    base_dir: &Path,
-    path: &str,
-    problems: &mut Problems,
-) -> Vec<Folder> {
-    let Some(dirs) = table.table("dirs", || format!("`[{path}wasi.dirs]`"), problems) else {
+fn folders(table: &Table<'_, '_>, base_dir: &Path, problems: &mut Problems) -> Vec<Folder> {
+    let Some(dirs) = table.entries("dirs", problems) else {
         return Vec::new();
     };
-    let entries = dirs.entries();
-    entries
-        .filter_map(|(guest, value)| {
-            let (host, write) = folder(guest.value, value, problems)?;
-            if guest.value.contains('\0') || host.contains('\0') {
-                problems.add(Found::at(guest.span, "a path with a zero byte".to_owned()));
-                return None;
-            }
-            if guest.value.is_empty() || host.is_empty() {
-                let found = Found::at(guest.span, "a folder without a path".to_owned());
-                problems.add(found.help("write:  \"/data\" = \"data\"".to_owned()));
-                return None;
-            }
-            let host = base_dir.join(host);
-            Some(Folder {
-                guest: guest.value.to_owned(),
-                host: std::path::absolute(&host).unwrap_or(host),
-                write,
-            })
+    dirs.filter_map(|(guest, value)| {
+        let (host, write) = folder(guest.value, value, problems)?;
+        if guest.value.contains('\0') || host.contains('\0') {
+            problems.add(Found::at(guest.span, "a path with a zero byte".to_owned()));
+            return None;
+        }
+        if guest.value.is_empty() || host.is_empty() {
+            let found = Found::at(guest.span, "a folder without a path".to_owned());
+            problems.add(found.help("write:  \"/data\" = \"data\"".to_owned()));
+            return None;
+        }
+        let host = base_dir.join(host);
+        Some(Folder {
+            guest: guest.value.to_owned(),
+            host: std::path::absolute(&host).unwrap_or(host),
+            write,
         })
-        .collect()
+    })
+    .collect()
 }
 
 /// Returns the host's folder and whether it may be written to: a folder that is given as a path
@@ -121,7 +112,7 @@ fn folder<'a>(
         );
         return None;
     }
-    let mut table = as_table(guest, value, title, problems)?;
+    let table = as_table(guest, value, &DIR, title, problems)?;
     let path = table.string("path", problems);
     if table.key_span("path").is_none() {
         problems.add(Found::at(
@@ -134,12 +125,12 @@ fn folder<'a>(
     Some((path?.value, write.unwrap_or_default()))
 }
 
-fn env(table: &mut Table<'_, '_>, problems: &mut Problems) -> BTreeMap<String, String> {
-    let Some(table) = table.table("env", || "`env`".to_owned(), problems) else {
+fn env(table: &Table<'_, '_>, problems: &mut Problems) -> BTreeMap<String, String> {
+    let Some(entries) = table.entries("env", problems) else {
         return BTreeMap::new();
     };
     let mut env = BTreeMap::new();
-    for (name, value) in table.entries() {
+    for (name, value) in entries {
         match value.get_ref() {
             _ if name.value.is_empty() || name.value.contains('=') => problems.add(Found::at(
                 name.span,

@@ -1,6 +1,8 @@
 //! The manifest through its public face: the full form, the defaults, the error
 //! for each mistake, and arbitrary input.
 
+mod schema;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

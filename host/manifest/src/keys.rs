@@ -1,0 +1,489 @@
+//! Every key of a manifest: what it may contain, its default and its meaning. The reader takes names,
+//! ranges and words from here, and so does the JSON Schema.
+
+use exuvia_abi::{Pid, Priority};
+
+use crate::{Level, MAX_NORMAL_SHARE, Restart, Shutdown, Strategy};
+
+/// A table: the keys that it may have.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// Its name in the schema.
+    pub(crate) name: &'static str,
+    /// Its keys.
+    pub(crate) keys: &'static [Key],
+}
+
+/// A key of a table.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// The key.
+    pub(crate) name: &'static str,
+    /// What it may contain.
+    pub(crate) kind: Kind,
+    /// Whether the table must have it.
+    pub(crate) required: bool,
+    /// Its default in JSON, if that is a fixed value.
+    pub(crate) default: Option<&'static str>,
+    /// Its meaning, as an editor shows it.
+    pub(crate) meaning: &'static str,
+}
+
+/// What a key may contain.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// A string of any length.
+    Text,
+    /// A string of 1 to [`crate::MAX_NAME_BYTES`] bytes.
+    Name,
+    /// As [`Kind::Name`], of `a-z`, `0-9`, `_` and `-` only.
+    AppName,
+    /// A whole number within a range.
+    Integer(u64, u64),
+    /// A number of bytes within a range: an integer, or a string with a unit.
+    Size(u64, u64),
+    /// A duration within a range, in milliseconds.
+    Duration(u64, u64),
+    /// `true` or `false`.
+    Boolean,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A duration within a range in milliseconds, or one of these words.
+    DurationOr(u64, u64, &'static [&'static str]),
+    /// An array of strings that are not empty.
+    Texts,
+    /// A table with fixed keys.
+    Table(&'static Shape),
+    /// An array of tables.
+    Tables(&'static Shape),
+    /// A table of such tables by names that the user chooses.
+    Named(&'static Shape),
+    /// A table of strings by names that the user chooses.
+    NamedTexts,
+    /// A table of paths, or tables in place of a path, by names that the user chooses.
+    NamedPathsOr(&'static Shape),
+    /// A table with any contents.
+    AnyTable,
+    /// Anything.
+    Any,
+}
+
+impl Shape {
+    /// Returns what a key may contain; of an unknown key, anything.
+    pub(crate) fn kind(&self, name: &str) -> &'static Kind {
+        let key = self.keys.iter().find(|key| key.name == name);
+        debug_assert!(key.is_some(), "`{name}` is not among the keys of {self:?}");
+        key.map_or(&Kind::Any, |key| &key.kind)
+    }
+}
+
+/// The maximum of counters whose real limit lies elsewhere.
+pub(crate) const MILLION: u32 = 1_000_000;
+/// The minimum for the maximum number of processes: the app, its supervisors and the processes of
+/// callers outside the node.
+const FEWEST_PROCESSES: u32 = 64;
+/// The maximum of counts of processes, messages and bytes: far beyond what a node may have.
+const COUNT: u64 = u32::MAX as u64;
+const PAGE: u64 = 64 << 10;
+const GIB: u64 = 1 << 30;
+const HOUR_MS: u64 = 60 * 60 * 1_000;
+/// Ten minutes, far beyond any useful time for a swap.
+const MAX_VERIFY_MS: u64 = HOUR_MS / 6;
+/// A day: a child that needs longer to stop should have "infinity".
+const MAX_SHUTDOWN_MS: u64 = 24 * HOUR_MS;
+/// A year.
+const MAX_PERIOD_MS: u64 = 366 * 24 * HOUR_MS;
+
+/// The words of `priority`.
+pub(crate) const PRIORITIES: [(&str, Priority); 3] = [
+    ("low", Priority::Low),
+    ("normal", Priority::Normal),
+    ("high", Priority::High),
+];
+const PRIORITIES_WORDS: [&str; 3] = words(&PRIORITIES);
+/// The words of `level` and `log`.
+pub(crate) const LEVELS: [(&str, Option<Level>); 5] = [
+    ("off", None),
+    ("error", Some(Level::Error)),
+    ("warn", Some(Level::Warn)),
+    ("info", Some(Level::Info)),
+    ("debug", Some(Level::Debug)),
+];
+const LEVELS_WORDS: [&str; 5] = words(&LEVELS);
+/// The words of `strategy`.
+pub(crate) const STRATEGIES: [(&str, Strategy); 3] = [
+    ("one_for_one", Strategy::OneForOne),
+    ("one_for_all", Strategy::OneForAll),
+    ("rest_for_one", Strategy::RestForOne),
+];
+const STRATEGIES_WORDS: [&str; 3] = words(&STRATEGIES);
+/// The words of `restart`.
+pub(crate) const RESTARTS: [(&str, Restart); 3] = [
+    ("permanent", Restart::Permanent),
+    ("transient", Restart::Transient),
+    ("temporary", Restart::Temporary),
+];
+const RESTARTS_WORDS: [&str; 3] = words(&RESTARTS);
+/// The words of `shutdown`.
+pub(crate) const SHUTDOWNS: [(&str, Shutdown); 2] = [
+    ("infinity", Shutdown::Infinity),
+    ("brutal_kill", Shutdown::BrutalKill),
+];
+const SHUTDOWNS_WORDS: [&str; 2] = words(&SHUTDOWNS);
+/// The words of `access`, and whether the folder may be written to.
+pub(crate) const ACCESS: [(&str, bool); 2] = [("read", false), ("write", true)];
+const ACCESS_WORDS: [&str; 2] = words(&ACCESS);
+/// The words of `stdio`, and whether the output goes to the terminal.
+pub(crate) const STDIO: [(&str, bool); 2] = [("log", false), ("terminal", true)];
+const STDIO_WORDS: [&str; 2] = words(&STDIO);
+
+const fn words<T, const N: usize>(pairs: &[(&'static str, T); N]) -> [&'static str; N] {
+    let mut words = [""; N];
+    let mut at = 0;
+    while at < N {
+        words[at] = pairs[at].0;
+        at += 1;
+    }
+    words
+}
+
+const fn key(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        required: false,
+        default: None,
+        meaning,
+    }
+}
+
+impl Key {
+    const fn required(mut self) -> Key {
+        self.required = true;
+        self
+    }
+
+    const fn or(mut self, default: &'static str) -> Key {
+        self.default = Some(default);
+        self
+    }
+}
+
+/// The manifest.
+pub(crate) static ROOT: Shape = Shape {
+    name: "manifest",
+    keys: &[
+        key("app", Kind::Table(&APP), "The app.").required(),
+        key("node", Kind::Table(&NODE), "Settings of the whole node."),
+        key(
+            "log",
+            Kind::Table(&LOG),
+            "Which lines of guests the node reports.",
+        ),
+        key(
+            "modules",
+            Kind::Named(&MODULE),
+            "The modules by name: `A-Z`, `a-z`, `0-9`, `_` and `-`.",
+        ),
+        key(
+            "limits",
+            Kind::Table(&LIMITS),
+            "What each process may use, unless its module or child says otherwise.",
+        ),
+        key(
+            "config",
+            Kind::AnyTable,
+            "Values that every guest can read by key, such as `chat.max_users`.",
+        ),
+        key(
+            "supervisor",
+            Kind::Table(&SUPERVISOR),
+            "The root of the supervision tree.",
+        ),
+    ],
+};
+
+static APP: Shape = Shape {
+    name: "app",
+    keys: &[key(
+        "name",
+        Kind::AppName,
+        "The app's name: `a-z`, `0-9`, `_`, `-`.",
+    )
+    .required()],
+};
+
+static NODE: Shape = Shape {
+    name: "node",
+    keys: &[
+        key(
+            "schedulers",
+            Kind::Integer(1, 1_024),
+            "Scheduler threads; one per core by default.",
+        ),
+        key(
+            "frames",
+            Kind::Integer(0, MILLION as u64),
+            "Maximum number of processes resident at a time; 0 and the default are automatic.",
+        ),
+        key(
+            "frame_memory",
+            Kind::Size(1 << 20, 1 << 50),
+            "How much memory the frames of resident processes may hold; a quarter of the machine's by default.",
+        ),
+        key(
+            "normal_share",
+            Kind::Integer(0, MAX_NORMAL_SHARE as u64),
+            "How many turns in a hundred the other processes get while processes of high priority have work.",
+        )
+        .or("10"),
+        key(
+            "processes",
+            Kind::Integer(FEWEST_PROCESSES as u64, Pid::SLOTS as u64),
+            "Maximum number of processes; one for each 2 KiB of memory by default.",
+        ),
+        key(
+            "probation",
+            Kind::Integer(0, MILLION as u64),
+            "After a swap, how many of each process's first messages are transactions.",
+        )
+        .or("3"),
+        key(
+            "verify",
+            Kind::Duration(1, MAX_VERIFY_MS),
+            "How long a swap is verified on copies of processes before its commit.",
+        )
+        .or("\"100ms\""),
+        key(
+            "release_threshold",
+            Kind::Integer(1, MILLION as u64),
+            "Failures that a release may cause before it is rolled back.",
+        )
+        .or("3"),
+    ],
+};
+
+static LOG: Shape = Shape {
+    name: "log",
+    keys: &[
+        key(
+            "level",
+            Kind::Choice(&LEVELS_WORDS),
+            "Lines up to this level are reported.",
+        )
+        .or("\"debug\""),
+        key(
+            "lines_per_s",
+            Kind::Integer(1, MILLION as u64),
+            "Maximum number of lines of one module reported in a second.",
+        )
+        .or("1000"),
+    ],
+};
+
+/// One module.
+pub(crate) static MODULE: Shape = Shape {
+    name: "module",
+    keys: &[
+        key(
+            "path",
+            Kind::Text,
+            "Its file, relative to the manifest's folder.",
+        )
+        .required(),
+        key(
+            "build",
+            Kind::Text,
+            "A shell command that makes the file, run in the manifest's folder.",
+        ),
+        key(
+            "sources",
+            Kind::Texts,
+            "Files and folders that the build reads; the manifest's folder by default.",
+        ),
+        key(
+            "dev",
+            Kind::Table(&DEV),
+            "What `exuvia dev` builds and runs instead.",
+        ),
+        key(
+            "log",
+            Kind::Choice(&LEVELS_WORDS),
+            "The level of this module's lines, instead of `[log] level`.",
+        ),
+        key(
+            "limits",
+            Kind::Table(&LIMITS),
+            "What each process of it may use.",
+        ),
+        key(
+            "wasi",
+            Kind::Table(&WASI),
+            "What each process of it may use through WASI.",
+        ),
+    ],
+};
+
+static DEV: Shape = Shape {
+    name: "dev",
+    keys: &[
+        key(
+            "path",
+            Kind::Text,
+            "The file; that of the module by default.",
+        ),
+        key("build", Kind::Text, "A shell command that makes the file.").required(),
+    ],
+};
+
+static LIMITS: Shape = Shape {
+    name: "limits",
+    keys: &[
+        key("memory", Kind::Size(PAGE, 4 * GIB), "Linear memory.").or("\"16MiB\""),
+        key(
+            "mailbox_messages",
+            Kind::Integer(1, COUNT),
+            "Messages in the mailbox.",
+        )
+        .or("100000"),
+        key(
+            "mailbox_bytes",
+            Kind::Size(1, 1_024 * GIB),
+            "Bytes of the messages in the mailbox.",
+        )
+        .or("\"64MiB\""),
+        key("message_bytes", Kind::Size(1, GIB), "Bytes of one message.").or("\"16MiB\""),
+        key(
+            "children",
+            Kind::Integer(0, COUNT),
+            "Living processes that it has started; for a supervisor, its children.",
+        )
+        .or("1000000"),
+        key(
+            "descendants",
+            Kind::Integer(0, COUNT),
+            "Living processes below it; as many as the node may have by default.",
+        ),
+        key("tables", Kind::Size(0, 1_024 * GIB), "Bytes in its tables.").or("\"64MiB\""),
+        key(
+            "priority",
+            Kind::Choice(&PRIORITIES_WORDS),
+            "The highest priority that it may have.",
+        )
+        .or("\"normal\""),
+        key(
+            "files",
+            Kind::Integer(0, MILLION as u64),
+            "Files that it may have open through WASI.",
+        )
+        .or("64"),
+    ],
+};
+
+static WASI: Shape = Shape {
+    name: "wasi",
+    keys: &[
+        key(
+            "dirs",
+            Kind::NamedPathsOr(&DIR),
+            "Folders: the path in the guest, and the path on the host.",
+        ),
+        key("env", Kind::NamedTexts, "Variables of its environment."),
+        key(
+            "inherit_env",
+            Kind::Texts,
+            "Variables of the node's environment that it gets as well.",
+        ),
+        key(
+            "args",
+            Kind::Texts,
+            "Its arguments, without the program's name.",
+        ),
+        key(
+            "stdio",
+            Kind::Choice(&STDIO_WORDS),
+            "Where its output goes.",
+        )
+        .or("\"log\""),
+    ],
+};
+
+/// A folder that is given as more than a path.
+pub(crate) static DIR: Shape = Shape {
+    name: "dir",
+    keys: &[
+        key(
+            "path",
+            Kind::Text,
+            "The path on the host, relative to the manifest's folder.",
+        )
+        .required(),
+        key(
+            "access",
+            Kind::Choice(&ACCESS_WORDS),
+            "Whether it may be written to.",
+        )
+        .or("\"read\""),
+    ],
+};
+
+static SUPERVISOR: Shape = Shape {
+    name: "supervisor",
+    keys: &[
+        key(
+            "strategy",
+            Kind::Choice(&STRATEGIES_WORDS),
+            "Which children restart when a child ends.",
+        )
+        .or("\"one_for_one\""),
+        key(
+            "intensity",
+            Kind::Integer(0, MILLION as u64),
+            "Restarts allowed within the period; one more terminates the supervisor.",
+        )
+        .or("3"),
+        key(
+            "period",
+            Kind::Duration(1, MAX_PERIOD_MS),
+            "The period of `intensity`.",
+        )
+        .or("\"5s\""),
+        key(
+            "children",
+            Kind::Tables(&CHILD),
+            "The children. They start in this order and stop in reverse order.",
+        ),
+    ],
+};
+
+/// A child of a supervisor.
+pub(crate) static CHILD: Shape = Shape {
+    name: "child",
+    keys: &[
+        key("id", Kind::Name, "Unique within its supervisor.").required(),
+        key("module", Kind::Text, "A name from `[modules]`: the child is a process."),
+        key("supervisor", Kind::Table(&SUPERVISOR), "The child is a supervisor."),
+        key("restart", Kind::Choice(&RESTARTS_WORDS), "When it is restarted.")
+            .or("\"permanent\""),
+        key(
+            "shutdown",
+            Kind::DurationOr(0, MAX_SHUTDOWN_MS, &SHUTDOWNS_WORDS),
+            "How long it may take to stop before it is killed; \"5s\" by default, \"infinity\" for a supervisor.",
+        ),
+        key("count", Kind::Integer(1, MILLION as u64), "This many children."),
+        key(
+            "name",
+            Kind::Name,
+            "Its registered name, unique in the node; with `count`, `{n}` stands for the number.",
+        ),
+        key("args", Kind::Any, "Its arguments: any value."),
+        key("limits", Kind::Table(&LIMITS), "What it may use."),
+        key("wasi", Kind::Table(&WASI), "What it may use through WASI, instead of its module's."),
+        key(
+            "manages",
+            Kind::Boolean,
+            "Whether it may ask its supervisor, and those below that one, to start and stop children.",
+        )
+        .or("false"),
+    ],
+};
