@@ -79,10 +79,7 @@ fn a_changed_child_keeps_running_and_restarts_with_its_new_spec() {
     let mut it = developed();
     let before = it.app.node().find("one").unwrap();
     it.edit(|text| text.replace("name = \"one\"", "name = \"uno\""));
-    assert_eq!(
-        it.edited().0,
-        "children changed from their next start: one"
-    );
+    assert_eq!(it.edited().0, "children changed from their next start: one");
     assert_eq!(it.app.node().find("one").unwrap(), before);
     it.app.node().kill(before);
     let child = it.wait("its restart", |event| match event {
