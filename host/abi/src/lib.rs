@@ -196,12 +196,19 @@ pub mod limits {
     pub const MODULE_CODE: u32 = 64 * 1024 * 1024;
     /// Most functions of a module.
     pub const FUNCTIONS: u32 = 100_000;
-    /// Most globals of a module, and most entries of its passive element segments.
-    pub const STARTUP: u32 = 100_000;
+    /// Most globals of a module, with the two that the host adds.
+    pub const GLOBALS: u32 = 30_000;
+    /// Most imports of a module.
+    pub const IMPORTS: u32 = 10_000;
+    /// Most steps of a module's initialization: data segments that are more than 1,024 bytes
+    /// apart, entries of passive element segments, operators of constant expressions.
+    pub const STARTUP: u32 = 60_000;
     /// Most blocks of one function.
     pub const BLOCKS: u32 = 50_000;
     /// Most variables of one function times its blocks.
     pub const VARIABLES_BY_BLOCKS: u32 = 50_000_000;
+    /// Most sets of locals of one function times the blocks over which these locals live.
+    pub const SETS_BY_BLOCKS: u64 = 10_000_000_000;
     /// Most values on the operand stack of one function.
     pub const OPERANDS: u32 = 10_000;
     /// Most loops inside one another.

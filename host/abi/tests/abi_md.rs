@@ -313,17 +313,20 @@ fn limits_and_exports_match() {
         .map(|row| number(&row[1]))
         .collect();
     let crates = [
-        limits::FUNCTION_CODE,
-        limits::MODULE_CODE,
-        limits::FUNCTIONS,
-        limits::STARTUP,
-        limits::BLOCKS,
-        limits::VARIABLES_BY_BLOCKS,
-        limits::OPERANDS,
-        limits::NESTED_LOOPS,
-        limits::TABLE_ENTRIES,
+        limits::FUNCTION_CODE.into(),
+        limits::MODULE_CODE.into(),
+        limits::FUNCTIONS.into(),
+        limits::GLOBALS.into(),
+        limits::IMPORTS.into(),
+        limits::STARTUP.into(),
+        limits::BLOCKS.into(),
+        limits::VARIABLES_BY_BLOCKS.into(),
+        limits::SETS_BY_BLOCKS as i64,
+        limits::OPERANDS.into(),
+        limits::NESTED_LOOPS.into(),
+        limits::TABLE_ENTRIES.into(),
     ];
-    assert_eq!(page, crates.map(i64::from));
+    assert_eq!(page, crates);
     assert!(PAGE.contains(&format!("up to {}", thousands(spawn::OPTIONS_MOST))));
 
     let page: Vec<_> = table("exports")

@@ -11,11 +11,11 @@ use wasmparser::{
 use crate::emit::Output;
 use crate::error::InstrumentError;
 use crate::parse::{Parsed, internal};
+use crate::plan::{Fact, Plan};
 use crate::report::{
     ExportInfo, ExternType, FunctionType, ImportInfo, Instrumented, MemoryInfo, MutableGlobal,
     StackPointer, TableInfo, TableSlot, ValueType,
 };
-use crate::scan::{Fact, Plan};
 
 /// The most reasons that are listed one by one; the rest are counted.
 const MAX_REASONS: usize = 8;

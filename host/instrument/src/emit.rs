@@ -11,21 +11,23 @@ use wasm_encoder::{
 };
 use wasmparser::{BinaryReader, FuncType};
 
+use crate::data::Merged;
 use crate::error::InstrumentError;
 use crate::helpers::{self, Indices};
 use crate::offsets::{self, OffsetMap, Run};
 use crate::parse::{Parsed, internal};
+use crate::plan::{Added, Plan};
 use crate::rewrite::{self, NewBody};
-use crate::scan::{Added, Plan};
+use crate::startup;
 use crate::weight::Weight;
 use crate::{
     EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, MAIL_UNKNOWN,
-    MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULE_BYTES, MAX_STARTUP, SLOTS,
-    SLOTS_WITH_WASI,
+    MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_GLOBALS, MAX_MODULE_BYTES, MAX_STARTUP,
+    SLOTS, SLOTS_WITH_WASI,
 };
 
 /// Limits of wasmparser, which it does not export.
-mod limits {
+mod wasm_limits {
     pub(crate) const TYPES: u64 = 1_000_000;
     pub(crate) const EXPORTS: u64 = 1_000_000;
     pub(crate) const TABLES: u64 = 100;
@@ -78,7 +80,8 @@ pub(crate) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, Instrumen
         yield_function: plan.yield_function,
     };
     let global_exports = name_globals(parsed);
-    check_limits(parsed, plan, &types, global_exports.len())?;
+    let data = Merged::new(parsed);
+    check_limits(parsed, plan, &types, global_exports.len(), &data)?;
 
     let mut module = Module::new();
     for custom in parsed.customs.iter().filter(|custom| custom.leads) {
@@ -114,11 +117,15 @@ pub(crate) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, Instrumen
         }
         module.section(&elements);
     }
-    if let Some(count) = parsed.data_count {
+    // Merged segments are passive, which needs the count.
+    if parsed.data_count.is_some() || !parsed.data.is_empty() {
+        let count = parsed.data.len() as u32;
         module.section(&DataCountSection { count });
     }
     let (offsets, code_bytes) = write_code(&mut module, parsed, plan, at)?;
-    copy_section(&mut module, parsed, SectionId::Data, &parsed.data_section);
+    if !parsed.data.is_empty() {
+        module.section(&data.section()?);
+    }
     module.section(&names(parsed, plan));
     for custom in parsed.customs.iter().filter(|custom| !custom.leads) {
         write_custom(&mut module, custom.name, custom.data);
@@ -194,6 +201,7 @@ fn check_limits(
     plan: &Plan,
     types: &Types,
     exported_globals: usize,
+    data: &Merged<'_>,
 ) -> Result<(), InstrumentError> {
     let own = [
         EXPORT_REDUCTIONS,
@@ -205,20 +213,25 @@ fn check_limits(
     .len();
     let exports = parsed.exports.len() + exported_globals + parsed.tables.len() + own;
     let counts = [
-        ("types", parsed.types.len() + types.new.len(), limits::TYPES),
+        (
+            "types",
+            parsed.types.len() + types.new.len(),
+            wasm_limits::TYPES,
+        ),
         (
             "functions",
             parsed.functions.len() + plan.added.len(),
             MAX_FUNCTIONS,
         ),
-        ("globals", parsed.global_types.len() + 2, MAX_STARTUP),
+        ("globals", parsed.global_types.len() + 2, MAX_GLOBALS),
         (
-            "entries of passive element segments",
-            passive_entries(parsed),
+            "steps of its initialization (data segments that are far apart, entries of passive \
+             element segments, operators of constant expressions)",
+            startup::steps(parsed, data)? as usize,
             MAX_STARTUP,
         ),
-        ("tables", parsed.table_types.len() + 1, limits::TABLES),
-        ("exports", exports, limits::EXPORTS),
+        ("tables", parsed.table_types.len() + 1, wasm_limits::TABLES),
+        ("exports", exports, wasm_limits::EXPORTS),
     ];
     for (what, count, limit) in counts {
         let count = count as u64;
@@ -227,18 +240,6 @@ fn check_limits(
         }
     }
     Ok(())
-}
-
-/// Returns the number of entries of element segments that the module's start has to make, each
-/// by a call into the runtime. Active segments with a constant offset are no code.
-fn passive_entries(parsed: &Parsed<'_>) -> usize {
-    let entries = |element: &wasmparser::Element<'_>| match &element.items {
-        wasmparser::ElementItems::Functions(items) => items.count() as usize,
-        wasmparser::ElementItems::Expressions(_, items) => items.count() as usize,
-    };
-    let passive = (parsed.elements.iter())
-        .filter(|element| matches!(element.kind, wasmparser::ElementKind::Passive));
-    passive.map(entries).sum()
 }
 
 fn write_custom(module: &mut Module, name: &str, data: &[u8]) {

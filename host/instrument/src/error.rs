@@ -164,10 +164,12 @@ pub enum InstrumentError {
     },
     /// The compile size of all functions exceeds [`crate::MAX_CODE_BYTES`].
     #[error(
-        "with {function} the module exceeds the limit of {limit} bytes of metered code, where a function counts as {each} more, a local as {local}, a call as \
-         {call}, a value that a call passes or returns as {value}, and {product} of variables times \
+        "with {function} the module exceeds the limit of {limit} bytes of metered code, where a \
+         function counts as {each} more, a local as {local}, a call as {call}, a value that a call \
+         passes or returns as {value}, {product} of variables times blocks and {sets} of sets times \
          blocks as one: split it into several modules",
         product = crate::VARIABLES_BY_BLOCKS_PER_BYTE,
+        sets = crate::SETS_BY_BLOCKS_PER_BYTE,
         each = crate::FUNCTION_BYTES,
         local = crate::LOCAL_BYTES,
         call = crate::CALL_BYTES,

@@ -4,7 +4,7 @@
 use exuvia_abi::{Code, SUSPEND, receive, wasi};
 use wasm_encoder::{BlockType, Function, InstructionSink, ValType};
 
-use crate::scan::Added;
+use crate::plan::Added;
 use crate::{
     BULK_CHUNK, BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION, GROW_COST, MAIL_UNKNOWN, SLICE,
     SLOT_WAIT, SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
@@ -158,8 +158,8 @@ pub(crate) fn body(added: Added, at: Indices, params: u32) -> Function {
         Added::Wasi {
             import,
             number,
-            told,
-        } => around(import, number, told, at, params),
+            shown,
+        } => around(import, number, shown, at, params),
         Added::Fill => fill(at),
         Added::Copy => copy(at),
         Added::Grow => grow(at),
@@ -338,7 +338,7 @@ fn receive(import: u32, at: Indices) -> Function {
 
 /// Calls a WASI function, and notifies the host before and after. An error other
 /// than 0 from the first notification is returned in place of the call.
-fn around(import: u32, number: u32, told: [Option<u32>; 5], at: Indices, params: u32) -> Function {
+fn around(import: u32, number: u32, shown: [Option<u32>; 5], at: Indices, params: u32) -> Function {
     let answer = params;
     let mut function = Function::new([(1, ValType::I32)]);
     let mut code = function.instructions();
@@ -347,7 +347,7 @@ fn around(import: u32, number: u32, told: [Option<u32>; 5], at: Indices, params:
         return function;
     };
     code.i32_const(number as i32);
-    for argument in told {
+    for argument in shown {
         match argument {
             Some(at) => code.local_get(at),
             None => code.i32_const(-1),

@@ -35,19 +35,30 @@
 #![warn(missing_docs)]
 
 mod analyse;
+mod data;
 mod emit;
 mod error;
 mod helpers;
+mod lifetimes;
+mod limits;
 mod offsets;
 mod parse;
+mod plan;
+mod reach;
 mod report;
 mod rewrite;
 mod scan;
+mod shims;
+mod startup;
 mod weight;
 
-use exuvia_abi::limits;
-
 pub use error::{FunctionName, InstrumentError};
+pub use limits::{
+    CALL_BYTES, FUNCTION_BYTES, LOCAL_BYTES, MAX_BLOCKS, MAX_CODE_BYTES, MAX_FUNCTION_BYTES,
+    MAX_FUNCTIONS, MAX_GLOBALS, MAX_IMPORTS, MAX_MODULE_BYTES, MAX_NESTED_LOOPS, MAX_OPERANDS,
+    MAX_SETS_BY_BLOCKS, MAX_STARTUP, MAX_VARIABLES_BY_BLOCKS, SETS_BY_BLOCKS_PER_BYTE, VALUE_BYTES,
+    VARIABLES_BY_BLOCKS_PER_BYTE,
+};
 pub use offsets::OffsetMap;
 pub use report::{
     ExportInfo, ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, MemoryInfo,
@@ -98,48 +109,6 @@ pub const ENTRIES_PER_REDUCTION: u32 = 64;
 pub const GROW_COST: u32 = 32;
 /// A fill or copy of more bytes than this is split, with a yield check between the pieces.
 pub const BULK_CHUNK: u32 = 64 * 1024;
-/// The largest accepted module. Offsets in [`OffsetMap`] are 32 bits, and no
-/// operator grows to more than fifteen times its size.
-pub const MAX_MODULE_BYTES: usize = 256 << 20;
-/// The compile size limit of one function: bytes of code once it is metered,
-/// [`LOCAL_BYTES`] for each local, [`CALL_BYTES`] for each call and [`VALUE_BYTES`] for
-/// each value that a call passes or returns. The time and memory that a compiler needs
-/// for one function grow faster than its size.
-pub const MAX_FUNCTION_BYTES: u64 = limits::FUNCTION_CODE as u64;
-/// The compile size limit of all functions of a module together, with [`FUNCTION_BYTES`]
-/// for each.
-pub const MAX_CODE_BYTES: u64 = limits::MODULE_CODE as u64;
-/// The cost of a local to a compiler, in bytes of code. 50,000 locals can be declared in
-/// five bytes.
-pub const LOCAL_BYTES: u64 = 8;
-/// What a call costs, of two bytes or more.
-pub const CALL_BYTES: u64 = 16;
-/// What it costs for each parameter and result: a type may have a thousand of both.
-pub const VALUE_BYTES: u64 = 8;
-/// What a function costs, beside its code: some kilobytes while it is compiled.
-pub const FUNCTION_BYTES: u64 = 256;
-/// The most functions that a module may have, with those that are added.
-pub const MAX_FUNCTIONS: u64 = limits::FUNCTIONS as u64;
-/// The most globals of a module, and entries of passive element segments: the compiler makes
-/// one function of all that sets them.
-pub const MAX_STARTUP: u64 = limits::STARTUP as u64;
-/// The most blocks of one function, as the compiler will have them: a `block`, a
-/// `br_if` and a target of a `br_table` count as one, an `if`, a `loop`, a
-/// `call_indirect` and a `table.get` as three, a `table.copy` as eight, a `table.grow` as
-/// five, a `table.init` as four, a `table.fill` as two.
-pub const MAX_BLOCKS: u64 = limits::BLOCKS as u64;
-/// The most that the variables of one function may be, times its blocks: the compiler
-/// keeps a table of both, of about ten bytes for each. Variables are parameters,
-/// results and locals, the parameters and results of each block, and the most values
-/// on the operand stack.
-pub const MAX_VARIABLES_BY_BLOCKS: u64 = limits::VARIABLES_BY_BLOCKS as u64;
-/// So many of them count as one byte of code in the sum of all functions.
-pub const VARIABLES_BY_BLOCKS_PER_BYTE: u64 = 64;
-/// The most values on the operand stack.
-pub const MAX_OPERANDS: u64 = limits::OPERANDS as u64;
-/// The most loops inside one another.
-pub const MAX_NESTED_LOOPS: u64 = limits::NESTED_LOOPS as u64;
-
 /// Validates and rewrites one core Wasm module.
 ///
 /// # Errors

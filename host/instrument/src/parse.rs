@@ -14,7 +14,7 @@ use wasmparser::{
 };
 
 use crate::error::{FunctionName, InstrumentError};
-use crate::{MAX_MODULE_BYTES, RESERVED_PREFIX};
+use crate::{MAX_FUNCTIONS, MAX_GLOBALS, MAX_IMPORTS, MAX_MODULE_BYTES, RESERVED_PREFIX};
 
 /// Returns the features that a module may use. `GC_TYPES` is left out, so that
 /// `funcref` is the only reference type: no other can be restored in a reused frame.
@@ -110,6 +110,8 @@ pub(crate) struct Parsed<'a> {
     /// Type index of each function, imports first.
     pub(crate) functions: Vec<u32>,
     pub(crate) imported_functions: u32,
+    /// Names of the imported functions.
+    function_imports: Vec<&'a str>,
     /// Types of all tables, imports first.
     pub(crate) table_types: Vec<TableType>,
     pub(crate) imported_tables: u32,
@@ -128,10 +130,9 @@ pub(crate) struct Parsed<'a> {
     /// The most values on the operand stack of each.
     pub(crate) operands: Vec<u32>,
     pub(crate) customs: Vec<Custom<'a>>,
-    /// Ranges of the sections to copy (import, memory, data): contents without id and size.
+    /// Ranges of the sections to copy (import, memory): contents without id and size.
     pub(crate) import_section: Option<Range<usize>>,
     pub(crate) memory_section: Option<Range<usize>>,
-    pub(crate) data_section: Option<Range<usize>>,
     pub(crate) data_count: Option<u32>,
     /// Contents of the first name section.
     pub(crate) name_section: Option<&'a [u8]>,
@@ -164,8 +165,7 @@ impl Parsed<'_> {
 
     /// Returns the name under which a function is imported.
     pub(crate) fn import_name(&self, index: u32) -> Option<&str> {
-        let mut functions = self.imports.iter().filter(|import| is_function(import));
-        functions.nth(index as usize).map(|import| import.name)
+        self.function_imports.get(index as usize).copied()
     }
 
     /// Returns the type of a function.
@@ -192,6 +192,7 @@ pub(crate) fn parse(wasm: &[u8]) -> Result<Parsed<'_>, InstrumentError> {
     if let Err(fault) = read(wasm, supported(), &mut parsed) {
         return Err(explain(wasm, fault));
     }
+    check_counts(&parsed)?;
     for (index, import) in parsed.imports.iter().filter(|i| is_function(i)).enumerate() {
         let name = format!("{}.{}", import.module, import.name);
         parsed.extern_names.insert(index as u32, name);
@@ -202,6 +203,20 @@ pub(crate) fn parse(wasm: &[u8]) -> Result<Parsed<'_>, InstrumentError> {
     }
     check_reserved(&parsed)?;
     Ok(parsed)
+}
+
+/// Rejects a module with too many items before anything is done for each of them.
+fn check_counts(parsed: &Parsed<'_>) -> Result<(), InstrumentError> {
+    for (what, count, limit) in [
+        ("functions", parsed.functions.len() as u64, MAX_FUNCTIONS),
+        ("imports", parsed.imports.len() as u64, MAX_IMPORTS),
+        ("globals", parsed.global_types.len() as u64, MAX_GLOBALS),
+    ] {
+        if count > limit {
+            return Err(InstrumentError::TooMany { what, count, limit });
+        }
+    }
+    Ok(())
 }
 
 fn is_function(import: &Import<'_>) -> bool {
@@ -358,7 +373,6 @@ fn known<'a>(payload: Payload<'a>, parsed: &mut Parsed<'a>) -> Result<(), Fault>
         }
         Payload::DataCountSection { count, .. } => parsed.data_count = Some(count),
         Payload::DataSection(section) => {
-            parsed.data_section = Some(section.range());
             for data in section {
                 parsed.data.push(data?);
             }
@@ -373,6 +387,7 @@ fn read_import<'a>(import: Import<'a>, parsed: &mut Parsed<'a>) {
     match import.ty {
         TypeRef::Func(ty) | TypeRef::FuncExact(ty) => {
             parsed.functions.push(ty);
+            parsed.function_imports.push(import.name);
             parsed.imported_functions += 1;
         }
         TypeRef::Table(ty) => {

@@ -6,7 +6,7 @@ use wasmparser::{BinaryReader, FunctionBody};
 
 use crate::helpers::{self, Indices};
 use crate::offsets::Run;
-use crate::scan::{BodyPlan, Edit, What};
+use crate::plan::{BodyPlan, Edit, What};
 
 /// A rewritten body.
 #[derive(Debug, Default)]

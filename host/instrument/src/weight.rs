@@ -3,24 +3,27 @@
 //! So these are bounded before anything is compiled: a compilation cannot be ended, and
 //! one that takes all memory takes the node with it.
 
+use wasmparser::{BlockType, Operator};
+
 use crate::error::InstrumentError;
 use crate::parse::Parsed;
 use crate::{
     CALL_BYTES, FUNCTION_BYTES, LOCAL_BYTES, MAX_BLOCKS, MAX_NESTED_LOOPS, MAX_OPERANDS,
-    MAX_VARIABLES_BY_BLOCKS, VALUE_BYTES, VARIABLES_BY_BLOCKS_PER_BYTE,
+    MAX_SETS_BY_BLOCKS, MAX_VARIABLES_BY_BLOCKS, SETS_BY_BLOCKS_PER_BYTE, VALUE_BYTES,
+    VARIABLES_BY_BLOCKS_PER_BYTE,
 };
 
 /// Blocks that the compiler makes of a `loop` (with its check), an `if`, and of what
 /// looks a function up in a table.
-pub(crate) const THREE: u64 = 3;
+const THREE: u64 = 3;
 
 /// Parameters of the runtime's functions that bulk instructions call.
-pub(crate) const LIBCALL_VALUES: u64 = 3;
+const LIBCALL_VALUES: u64 = 3;
 /// Blocks that the compiler makes of the instructions that walk over table entries.
-pub(crate) const TABLE_COPY: u64 = 8;
-pub(crate) const TABLE_GROW: u64 = 5;
-pub(crate) const TABLE_INIT: u64 = 4;
-pub(crate) const TABLE_FILL: u64 = 2;
+const TABLE_COPY: u64 = 8;
+const TABLE_GROW: u64 = 5;
+const TABLE_INIT: u64 = 4;
+const TABLE_FILL: u64 = 2;
 
 /// The counts of one body.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +43,8 @@ pub(crate) struct Weight {
     pub(crate) operands: u64,
     /// The most loops inside one another.
     pub(crate) nested_loops: u64,
+    /// Sets of locals, times the blocks over which these live.
+    pub(crate) sets_by_blocks: u64,
 }
 
 impl Weight {
@@ -53,6 +58,68 @@ impl Weight {
         FUNCTION_BYTES
             + self.signature * VALUE_BYTES
             + self.variables() * self.blocks / VARIABLES_BY_BLOCKS_PER_BYTE
+            + self.sets_by_blocks / SETS_BY_BLOCKS_PER_BYTE
+    }
+
+    /// Counts an operator.
+    pub(crate) fn add(&mut self, parsed: &Parsed<'_>, operator: &Operator<'_>) {
+        let arity = |ty: u32| {
+            let ty = parsed.types.get(ty as usize);
+            ty.map_or(0, |ty| (ty.params().len() + ty.results().len()) as u64)
+        };
+        let weight = self;
+        match operator {
+            Operator::Block { blockty } | Operator::If { blockty } | Operator::Loop { blockty } => {
+                weight.passed += match blockty {
+                    BlockType::Empty => 0,
+                    BlockType::Type(_) => 1,
+                    BlockType::FuncType(ty) => arity(*ty),
+                };
+                weight.blocks += match operator {
+                    Operator::Block { .. } => 1,
+                    _ => THREE,
+                };
+            }
+            Operator::BrIf { .. } => weight.blocks += 1,
+            Operator::BrTable { targets } => weight.blocks += u64::from(targets.len()) + 1,
+            Operator::TableGet { .. } => weight.blocks += THREE,
+            Operator::TableCopy { .. }
+            | Operator::TableGrow { .. }
+            | Operator::TableInit { .. }
+            | Operator::TableFill { .. } => {
+                weight.blocks += match operator {
+                    Operator::TableCopy { .. } => TABLE_COPY,
+                    Operator::TableGrow { .. } => TABLE_GROW,
+                    Operator::TableInit { .. } => TABLE_INIT,
+                    _ => TABLE_FILL,
+                };
+                weight.calls += 1;
+                weight.values += LIBCALL_VALUES;
+            }
+            // Calls into the runtime.
+            Operator::RefFunc { .. }
+            | Operator::MemoryGrow { .. }
+            | Operator::MemoryCopy { .. }
+            | Operator::MemoryFill { .. }
+            | Operator::MemoryInit { .. }
+            | Operator::DataDrop { .. }
+            | Operator::ElemDrop { .. } => {
+                weight.calls += 1;
+                weight.values += LIBCALL_VALUES;
+            }
+            Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
+                let ty = parsed.functions.get(*function_index as usize);
+                weight.calls += 1;
+                weight.values += ty.map_or(0, |ty| arity(*ty));
+            }
+            Operator::CallIndirect { type_index, .. }
+            | Operator::ReturnCallIndirect { type_index, .. } => {
+                weight.blocks += THREE;
+                weight.calls += 1;
+                weight.values += arity(*type_index);
+            }
+            _ => {}
+        }
     }
 
     fn variables(&self) -> u64 {
@@ -81,6 +148,12 @@ impl Weight {
                  that blocks pass, for each block)",
                 variables.saturating_mul(self.blocks),
                 MAX_VARIABLES_BY_BLOCKS,
+            ),
+            (
+                "sets of locals times blocks (the blocks are those over which the locals live, \
+                 from their first use to their last, all together)",
+                self.sets_by_blocks,
+                MAX_SETS_BY_BLOCKS,
             ),
         ];
         for (what, count, limit) in bounds {

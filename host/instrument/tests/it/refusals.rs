@@ -1,8 +1,9 @@
 //! What is refused, and that the message names it.
 
 use exuvia_instrument::{
-    InstrumentError, MAX_BLOCKS, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_NESTED_LOOPS, MAX_OPERANDS,
-    MAX_STARTUP, MAX_VARIABLES_BY_BLOCKS, instrument,
+    InstrumentError, MAX_BLOCKS, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_GLOBALS, MAX_IMPORTS,
+    MAX_NESTED_LOOPS, MAX_OPERANDS, MAX_SETS_BY_BLOCKS, MAX_STARTUP, MAX_VARIABLES_BY_BLOCKS,
+    instrument,
 };
 
 fn refusal(text: &str) -> InstrumentError {
@@ -179,6 +180,127 @@ fn too_complex(text: &str) -> (String, &'static str, u64, u64) {
 
 fn accepted(text: &str) {
     instrument(&wat::parse_str(text).unwrap()).unwrap();
+}
+
+/// The register allocator took 50 s for 5,000 blocks that each set one of 1,000 locals.
+#[test]
+fn sets_of_locals_that_live_over_many_blocks_are_bounded() {
+    let module = |locals: usize, blocks: usize, around: (&str, &str)| {
+        let sets: String = (0..blocks)
+            .map(|block| {
+                format!(
+                    "local.get 0 if i32.const {block} local.set {} end ",
+                    block % locals + 1
+                )
+            })
+            .collect();
+        let uses: String = (0..locals)
+            .map(|local| format!("local.get {} drop ", local + 1))
+            .collect();
+        let (begin, end) = around;
+        let types = "i32 ".repeat(locals);
+        format!("(module (func $f (param i32) (local {types}) {begin} {sets} {uses} {end}))")
+    };
+    for around in [("", ""), ("loop", "local.get 0 br_if 0 end")] {
+        let (function, what, count, limit) = too_complex(&module(1_000, 5_000, around));
+        assert_eq!(function, "function 0 (`f`)");
+        assert!(what.starts_with("sets of locals"), "{what}");
+        assert!(count > limit && limit == MAX_SETS_BY_BLOCKS, "{count}");
+        accepted(&module(100, 5_000, around));
+    }
+    // Their values are kept until a later iteration, though each is set and used in one block.
+    let kept: String = (1..=1_000)
+        .map(|local| {
+            let get = format!("local.get {local} ");
+            format!("local.get 0 if i32.const 1 local.set {local} end {get} i32.eqz if end ")
+        })
+        .collect();
+    let types = "i32 ".repeat(1_000);
+    let (_, what, ..) = too_complex(&format!(
+        "(module (func (param i32) (local {types}) loop {kept} {kept} local.get 0 br_if 0 end))"
+    ));
+    assert!(what.starts_with("sets of locals"), "{what}");
+}
+
+/// Compilers without optimisation give each intermediate value a local of its own.
+#[test]
+fn locals_of_single_blocks_count_for_these() {
+    let blocks: String = (0..1_500)
+        .map(|block| {
+            let locals = (block * 5 + 1)..(block * 5 + 6);
+            let uses = |local| format!("local.get 0 local.set {local} local.get {local} drop ");
+            format!(
+                "local.get 0 if {} end ",
+                locals.map(uses).collect::<String>()
+            )
+        })
+        .collect();
+    let types = "i32 ".repeat(8_000);
+    accepted(&format!(
+        "(module (func (param i32) (local {types}) loop {blocks} local.get 0 br_if 0 end))"
+    ));
+}
+
+/// What a module's initialization is made of is code, though the module has none.
+#[test]
+fn steps_of_the_initialization_are_bounded() {
+    let many = |text: &str, count: usize| (0..count).map(|_| text).collect::<String>();
+    let module = |items: &str| {
+        format!(
+            "(module (import \"a\" \"b\" (global $g i32)) (memory 1) (table 1 funcref) (func $f) {items})"
+        )
+    };
+    let most = MAX_STARTUP as usize;
+    let sum = |count| {
+        format!(
+            "(global i32 i32.const 1 {})",
+            many("i32.const 1 i32.add ", count)
+        )
+    };
+    let too_many = [
+        many(
+            "(data (i32.add (i32.const 0) (i32.const 1)) \"a\")",
+            most / 4 + 1,
+        ),
+        many("(data (global.get $g) \"a\")", most / 2 + 1),
+        (0..most + 1)
+            .map(|n| format!("(data (i32.const {}) \"a\")", n * 2_000))
+            .collect(),
+        format!("(elem (global.get $g) func {})", many("$f ", most)),
+        format!(
+            "(elem (i32.const 0) funcref {})",
+            many("(ref.func $f) ", most / 2 + 1)
+        ),
+        sum(most / 2),
+    ];
+    for items in too_many {
+        match refusal(&module(&items)) {
+            InstrumentError::TooMany { what, limit, .. } => {
+                assert!(what.contains("initialization"), "{what}");
+                assert_eq!(limit, MAX_STARTUP);
+            }
+            other => panic!("{other}"),
+        }
+    }
+    // As Go's linker writes them.
+    let near: String = (0..90_000)
+        .map(|n| format!("(data (i32.const {}) \"abcdefgh\")", n * 24))
+        .collect();
+    accepted(&format!("(module (memory 40) {near})"));
+    accepted(&module(&sum(1_000)));
+}
+
+/// Of more things that a function loads from or stores to, the compiler loses count.
+#[test]
+fn imports_and_globals_are_bounded() {
+    let imports = "(import \"exuvia\" \"now\" (func))".repeat(MAX_IMPORTS as usize + 1);
+    let globals = "(global i32 (i32.const 0))".repeat(MAX_GLOBALS as usize - 1);
+    for (items, kind) in [(imports, "imports"), (globals, "globals")] {
+        match refusal(&format!("(module {items})")) {
+            InstrumentError::TooMany { what, .. } => assert_eq!(what, kind),
+            other => panic!("{other}"),
+        }
+    }
 }
 
 /// Instructions that become several blocks, or calls, count as these.

@@ -1,0 +1,228 @@
+//! Merges active data segments. The compiler makes some hundred bytes of native code of each, and
+//! takes kilobytes of memory for it; Go's linker writes a segment wherever eight bytes are not
+//! zero, a hundred thousand of them in a large program.
+//!
+//! Memory is zero before the segments are copied, so the bytes between two of them may be copied
+//! too. Segments keep their indices: a segment that was merged into the one before becomes passive
+//! and empty, which is what an active segment is to a program once it has been copied.
+
+use wasm_encoder::{ConstExpr, DataSection};
+use wasmparser::{ConstExpr as Expression, Data, DataKind, Operator};
+
+use crate::error::InstrumentError;
+use crate::parse::{Parsed, internal};
+
+/// The most zeros between two segments that become one.
+const MAX_GAP: usize = 1024;
+
+/// A segment of the output.
+enum Segment<'a> {
+    /// It is copied as it is.
+    Same(Data<'a>),
+    /// Bytes of several segments at a constant address.
+    Merged { start: u32, bytes: Vec<u8> },
+    /// It is part of one before it.
+    Empty,
+}
+
+/// The data section of the output.
+pub(crate) struct Merged<'a> {
+    segments: Vec<Segment<'a>>,
+}
+
+impl<'a> Merged<'a> {
+    /// Merges the segments of a module.
+    pub(crate) fn new(parsed: &Parsed<'a>) -> Merged<'a> {
+        // A memory of another may have contents between the segments.
+        let own_memory = parsed
+            .memories
+            .first()
+            .is_some_and(|(_, imported)| !imported);
+        let mut segments: Vec<Segment<'a>> = Vec::with_capacity(parsed.data.len());
+        // The segment to which the next one may be added.
+        let mut open: Option<usize> = None;
+        // Where memory is zero for certain. `None` after a segment whose address is not known.
+        let mut zero_from = Some(0);
+        for data in &parsed.data {
+            let DataKind::Active { offset_expr, .. } = &data.kind else {
+                segments.push(Segment::Same(data.clone()));
+                continue;
+            };
+            let start = constant(offset_expr).filter(|_| own_memory);
+            let added = match (open.and_then(|open| segments.get_mut(open)), start) {
+                (Some(segment), Some(start)) => segment.add(start, data.data, zero_from),
+                _ => false,
+            };
+            zero_from = zero_from.zip(start).map(|(zero, start)| {
+                let end = u64::from(start) + data.data.len() as u64;
+                end.max(zero)
+            });
+            if added {
+                segments.push(Segment::Empty);
+                continue;
+            }
+            // Order counts if segments overlap, so nothing is moved over one whose address is
+            // not known.
+            open = start.map(|_| segments.len());
+            segments.push(Segment::Same(data.clone()));
+        }
+        Merged { segments }
+    }
+
+    /// Returns how many segments have to be copied when a module starts.
+    pub(crate) fn copied(&self) -> usize {
+        let copied = self.segments.iter().filter(|segment| match segment {
+            Segment::Same(data) => matches!(data.kind, DataKind::Active { .. }),
+            Segment::Merged { .. } => true,
+            Segment::Empty => false,
+        });
+        copied.count()
+    }
+
+    /// Returns the section, or an error if a bug in the host made it invalid.
+    pub(crate) fn section(&self) -> Result<DataSection, InstrumentError> {
+        use wasm_encoder::reencode::{RoundtripReencoder, utils::parse_data};
+        let mut section = DataSection::new();
+        for segment in &self.segments {
+            match segment {
+                Segment::Same(data) => {
+                    parse_data(&mut RoundtripReencoder, &mut section, data.clone())
+                        .map_err(internal)?;
+                }
+                Segment::Merged { start, bytes } => {
+                    let start = ConstExpr::i32_const(start.cast_signed());
+                    section.active(0, &start, bytes.iter().copied());
+                }
+                Segment::Empty => {
+                    section.passive([]);
+                }
+            }
+        }
+        Ok(section)
+    }
+}
+
+impl Segment<'_> {
+    /// Adds the bytes of a later segment if they are near enough, and memory is zero between.
+    /// Later bytes overwrite earlier ones, as they would if both were copied.
+    fn add(&mut self, at: u32, more: &[u8], zero_from: Option<u64>) -> bool {
+        let (start, length) = match self {
+            Segment::Merged { start, bytes } => (*start, bytes.len()),
+            Segment::Same(data) => match &data.kind {
+                DataKind::Active { offset_expr, .. } => match constant(offset_expr) {
+                    Some(start) => (start, data.data.len()),
+                    None => return false,
+                },
+                DataKind::Passive => return false,
+            },
+            Segment::Empty => return false,
+        };
+        let Some(begin) = at.checked_sub(start).map(|begin| begin as usize) else {
+            return false;
+        };
+        let is_last = zero_from == Some(u64::from(start) + length as u64);
+        if begin > length + if is_last { MAX_GAP } else { 0 } {
+            return false;
+        }
+        if let Segment::Same(data) = self {
+            let bytes = data.data.to_vec();
+            *self = Segment::Merged { start, bytes };
+        }
+        if let Segment::Merged { bytes, .. } = self {
+            let end = begin + more.len();
+            if bytes.len() < end {
+                bytes.resize(end, 0);
+            }
+            bytes[begin..end].copy_from_slice(more);
+        }
+        true
+    }
+}
+
+/// Returns the address of a segment, if it is a plain constant.
+fn constant(expression: &Expression<'_>) -> Option<u32> {
+    let mut reader = expression.get_operators_reader();
+    match (reader.read(), reader.read()) {
+        (Ok(Operator::I32Const { value }), Ok(Operator::End)) => Some(value.cast_unsigned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use proptest::prelude::*;
+    use wasmparser::{Parser, Payload};
+
+    use super::*;
+    use crate::instrument;
+
+    const MEMORY: usize = 64 << 10;
+
+    /// Returns the memory of a module after its start, and how many segments were copied.
+    fn copy(wasm: &[u8]) -> (Vec<u8>, usize) {
+        let (mut memory, mut copied) = (vec![0; MEMORY], 0);
+        for payload in Parser::new(0).parse_all(wasm) {
+            let Payload::DataSection(section) = payload.unwrap() else {
+                continue;
+            };
+            for data in section {
+                let data = data.unwrap();
+                if let DataKind::Active { offset_expr, .. } = &data.kind {
+                    // The only other expression in these tests is 300 + 300.
+                    let at = constant(offset_expr).unwrap_or(600) as usize;
+                    memory[at..at + data.data.len()].copy_from_slice(data.data);
+                    copied += 1;
+                }
+            }
+        }
+        (memory, copied)
+    }
+
+    fn module(segments: &[(Option<u16>, u8, u8)]) -> Vec<u8> {
+        let mut text = "(module (memory 1) ".to_owned();
+        for (at, length, byte) in segments {
+            let offset = match at {
+                Some(at) => format!("(i32.const {at})"),
+                None => "(i32.add (i32.const 300) (i32.const 300))".to_owned(),
+            };
+            let bytes = format!("\\{byte:02x}").repeat(usize::from(*length));
+            let _ = write!(text, "(data {offset} \"{bytes}\")");
+        }
+        wat::parse_str(text + ")").unwrap()
+    }
+
+    #[test]
+    fn segments_that_are_near_are_copied_together() {
+        let near: Vec<_> = (0..200).map(|n| (Some(n * 16), 4, 7)).collect();
+        let output = instrument(&module(&near)).unwrap();
+        assert_eq!(copy(&output.wasm).1, 1);
+        let far: Vec<_> = (0..20).map(|n| (Some(n * 2_000), 4, 7)).collect();
+        let output = instrument(&module(&far)).unwrap();
+        assert_eq!(copy(&output.wasm).1, 20);
+    }
+
+    /// The bytes between two segments are not those of a third.
+    #[test]
+    fn what_an_earlier_segment_wrote_is_not_cleared() {
+        let segments = [(Some(500), 4, 7), (Some(10), 4, 8), (Some(900), 4, 9)];
+        let input = module(&segments);
+        let output = instrument(&input).unwrap();
+        assert!(copy(&output.wasm).0 == copy(&input).0);
+    }
+
+    proptest! {
+        /// The memory after the start is the same, whatever the order of the segments, and
+        /// however they overlap.
+        #[test]
+        fn merged_segments_give_the_same_memory(
+            segments in prop::collection::vec(
+                (prop::option::weighted(0.9, 0..4_000u16), 0..80u8, 1..9u8), 0..40)
+        ) {
+            let input = module(&segments);
+            let output = instrument(&input).unwrap();
+            prop_assert!(copy(&output.wasm).0 == copy(&input).0);
+        }
+    }
+}
