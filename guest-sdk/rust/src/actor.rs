@@ -133,7 +133,7 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
         cx: &mut Context,
     ) -> Option<Self::Reply> {
         let _ = (request, cx);
-        from.refuse("this actor answers no requests");
+        from.refuse("this actor accepts no requests");
         None
     }
 
@@ -169,7 +169,7 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
         let _ = cx;
         crate::debug!("dropped {info:?}");
         if let Info::Raw(request) = info {
-            request.refuse("this actor answers no raw requests");
+            request.refuse("this actor accepts no raw requests");
         }
     }
 
@@ -348,6 +348,6 @@ struct Nothing;
 
 impl fmt::Display for Nothing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this actor takes none")
+        f.write_str("this actor accepts none")
     }
 }

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_exactly_stays_on_the_stack() {
+    fn values_that_fit_exactly_stay_on_the_stack() {
         let mut scratch = Scratch::new();
         scratch.push(&[1; Buffer::SIZE]);
         assert!(scratch.heap.is_empty());
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_stand_for_nothing() {
+    fn an_empty_payload_is_the_unit_value() {
         #[derive(Deserialize, Debug, PartialEq)]
         struct AllDefault {
             #[serde(default)]

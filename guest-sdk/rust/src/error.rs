@@ -85,12 +85,12 @@ impl fmt::Display for Error {
             Error::NoProc(reason) if *reason == Reason::NOPROC => f.write_str("no such process"),
             Error::NoProc(reason) => write!(
                 f,
-                "the process ended before it answered: {} ({})",
+                "the process exited before it replied: {} ({})",
                 reason.name(),
                 reason.0
             ),
-            Error::Limit => f.write_str("a limit is met"),
-            Error::BadArgument => f.write_str("an argument has no meaning"),
+            Error::Limit => f.write_str("a limit is reached"),
+            Error::BadArgument => f.write_str("an argument is invalid"),
             Error::MessageTooLarge => f.write_str("the message is too large"),
             Error::MailboxFull => f.write_str("the receiver's mailbox is full"),
             Error::NameTaken => f.write_str("the name is taken"),
@@ -100,7 +100,7 @@ impl fmt::Display for Error {
             Error::Refused(why) => write!(f, "the receiver refused the request: {why}"),
             Error::Encode(why) => write!(f, "cannot encode: {why}"),
             Error::Decode(why) => write!(f, "cannot decode: {why}"),
-            Error::Unknown(code) => write!(f, "the host answered {code}"),
+            Error::Unknown(code) => write!(f, "unexpected result of the host: {code}"),
         }
     }
 }

@@ -40,8 +40,8 @@ use crate::{Address, Bytes, Caller, Pending, Pid};
 /// assert_ne!(before::Point::HASH, after::Point::HASH);
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no fingerprint of how it lies in memory",
-    note = "derive `exuvia::Layout` for your own type; for one of another crate, or one that contains itself, leave `layout` out of `#[exuvia::actor(...)]`: its state then always crosses by field names"
+    message = "`{Self}` has no layout fingerprint",
+    note = "derive `exuvia::Layout` for your own type; for one of another crate, or one that contains itself, leave `layout` out of `#[exuvia::actor(...)]`: its state is then always migrated by field names"
 )]
 pub trait Layout {
     /// The fingerprint.

@@ -172,7 +172,7 @@ mod tests {
     use super::{Kind, kind};
 
     #[test]
-    fn every_kind_is_known_by_its_number() {
+    fn every_kind_is_found_by_its_number() {
         let all = [
             Kind::Init,
             Kind::Message,

@@ -170,7 +170,7 @@ pub fn random(buffer: &mut [u8]) {
     // One call fills at most this many bytes.
     for part in buffer.chunks_mut(exuvia_abi::limits::RANDOM as usize) {
         let answer = sys::random(part);
-        assert!(answer >= 0, "the host answered {answer} to random");
+        assert!(answer >= 0, "the host returned {answer} from random");
     }
 }
 

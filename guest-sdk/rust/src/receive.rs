@@ -233,7 +233,7 @@ fn receive_large(header: &mut RawHeader, mode: i32, key: i64) -> Vec<u8> {
     let answer = sys::receive_slice(header, &mut payload, 0, mode, key);
     assert!(
         answer == Code::Ok as i32,
-        "the host answered {answer} to the second receive of a large message"
+        "the host returned {answer} from the second receive of a large message"
     );
     payload
 }
@@ -249,6 +249,6 @@ fn nothing(answer: i32) -> Nothing {
     } else if answer == Code::Limit as i32 {
         Nothing::Limit
     } else {
-        panic!("the host answered {answer} to receive")
+        panic!("the host returned {answer} from receive")
     }
 }

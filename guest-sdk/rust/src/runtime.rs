@@ -207,7 +207,7 @@ pub fn warm_up<A: Actor>() {
 /// location.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
-        let what = panic.payload_as_str().unwrap_or("a value that is no text");
+        let what = panic.payload_as_str().unwrap_or("a value that is not text");
         match panic.location() {
             Some(place) => {
                 crate::log::write(Level::Error, format_args!("panicked at {place}: {what}"));

@@ -94,7 +94,7 @@ fn collect() -> bool {
     AWAITED.with_borrow_mut(|awaited| {
         assert!(
             !awaited.is_empty(),
-            "an async handler waits for something that no message brings: await requests, timers, and what is made of them"
+            "an async handler waits for something that no message can complete: await requests, timers, and what is made of them"
         );
         let mut any = false;
         for (reference, message) in awaited {

@@ -97,7 +97,7 @@ impl Node {
     #[track_caller]
     fn begin(question: &Question) -> Node {
         let taken = CURRENT.with_borrow(Option::is_some);
-        assert!(!taken, "this thread's test has a node already");
+        assert!(!taken, "this thread's test already has a node");
         let mut connection = Connection::new();
         let pid = connection.ask(question).and_then(|mut answer| answer.pid());
         connection.me = pid.unwrap_or_else(|why| panic!("the node cannot be started: {why}"));
@@ -261,7 +261,7 @@ impl Connection {
     fn ask(&self, question: &Question) -> Result<Answer, String> {
         let mut pipes = self.pipes.borrow_mut();
         let (input, output) = pipes.as_mut().ok_or("the node has no pipes")?;
-        let gone = |error: std::io::Error| format!("the node is gone: {error}");
+        let gone = |error: std::io::Error| format!("the node has exited: {error}");
         let length = u32::try_from(question.0.len()).unwrap_or(u32::MAX);
         input.write_all(&length.to_le_bytes()).map_err(gone)?;
         input.write_all(&question.0).map_err(gone)?;
@@ -270,7 +270,7 @@ impl Connection {
         output.read_exact(&mut length).map_err(gone)?;
         let length = u32::from_le_bytes(length);
         if length > MOST {
-            return Err(format!("an answer of {length} bytes"));
+            return Err(format!("a response of {length} bytes"));
         }
         let mut bytes = vec![0; length as usize];
         output.read_exact(&mut bytes).map_err(gone)?;
@@ -338,7 +338,7 @@ impl Connection {
             Ok((header, payload))
         };
         // A failure means that the node and the test are of different releases.
-        read().map_err(|why| panic!("the node's answer cannot be read: {why}"))
+        read().map_err(|why| panic!("the node's response cannot be read: {why}"))
     }
 }
 
@@ -392,7 +392,7 @@ impl Answer {
         let taken = self.bytes.get(self.at..self.at + N);
         self.at += N;
         let taken = taken.and_then(|taken| taken.try_into().ok());
-        taken.ok_or_else(|| "the answer is too short".to_owned())
+        taken.ok_or_else(|| "the response is too short".to_owned())
     }
 
     fn number(&mut self) -> Result<i64, String> {
@@ -409,7 +409,7 @@ impl Answer {
         self.at += length;
         taken
             .map(<[u8]>::to_vec)
-            .ok_or_else(|| "the answer is too short".to_owned())
+            .ok_or_else(|| "the response is too short".to_owned())
     }
 
     fn text(&mut self) -> Result<String, String> {
@@ -472,5 +472,5 @@ impl Answer {
 }
 
 fn said<T>(said: Result<T, String>) -> T {
-    said.unwrap_or_else(|why| panic!("the node's answer cannot be read: {why}"))
+    said.unwrap_or_else(|why| panic!("the node's response cannot be read: {why}"))
 }

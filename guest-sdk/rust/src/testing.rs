@@ -306,7 +306,7 @@ pub fn deliver_timer(timer: &Effect) {
         ..
     } = timer
     else {
-        panic!("{timer:?} is no timer");
+        panic!("{timer:?} is not a timer");
     };
     deliver(Message {
         kind: Kind::Timer,

@@ -134,7 +134,7 @@ fn the_start_is_acknowledged_after_init() {
 }
 
 #[test]
-fn a_failed_start_says_why_and_ends() {
+fn a_failed_start_reports_its_cause_and_exits() {
     let mut process = Process::<Counter>::new();
     testing::deliver(Message {
         payload: exuvia::encode(&Args { start: 2_000 }).unwrap().into(),
@@ -176,7 +176,7 @@ fn messages_are_handled_in_order_until_none_is_left() {
 }
 
 #[test]
-fn a_kept_request_is_answered_later_even_by_newer_code() {
+fn a_kept_request_is_answered_later_even_from_newer_code() {
     let mut process = started(9);
     let reference = testing::deliver_request(CLIENT, &Query::Later);
     process.run();
@@ -189,7 +189,7 @@ fn a_kept_request_is_answered_later_even_by_newer_code() {
 }
 
 #[test]
-fn what_cannot_be_decoded_is_dropped_or_refused() {
+fn undecodable_messages_are_dropped_and_requests_refused() {
     let mut process = started(1);
     testing::deliver(message(Kind::Message, tag::TYPED, b"\xa3abc"));
     process.run();
@@ -237,7 +237,7 @@ fn everything_else_arrives_as_info() {
 
 /// Neither handled nor reported: an old guest works on a new host.
 #[test]
-fn a_kind_of_a_later_host_is_nothing_to_an_actor() {
+fn an_actor_ignores_kinds_of_a_later_host() {
     let mut process = started(0);
     testing::deliver_unknown(b"\x01");
     testing::deliver(message(Kind::Message, 8, b"bytes"));
@@ -286,7 +286,7 @@ fn a_message_larger_than_the_buffer_arrives_whole() {
 }
 
 #[test]
-fn the_state_crosses_by_field_names() {
+fn state_is_migrated_by_field_names() {
     let process = started(12);
     let saved = process.save().unwrap();
     let mut next = Process::<Counter>::new();
@@ -309,7 +309,7 @@ fn the_state_crosses_by_field_names() {
 }
 
 #[test]
-fn a_refused_state_names_the_field_and_changes_nothing() {
+fn a_rejected_state_names_the_field_and_changes_nothing() {
     #[derive(Serialize)]
     struct Broken {
         count: &'static str,
@@ -326,7 +326,7 @@ fn a_refused_state_names_the_field_and_changes_nothing() {
 }
 
 #[test]
-fn a_process_that_was_not_started_crosses_as_one() {
+fn a_process_that_was_not_started_is_migrated_as_such() {
     let process = Process::<Counter>::new();
     let saved = process.save().unwrap();
     assert!(saved.is_empty());
@@ -352,7 +352,7 @@ impl Actor for Plain {
 }
 
 #[test]
-fn a_raw_request_that_nobody_answers_is_refused() {
+fn an_unhandled_raw_request_is_refused() {
     let mut process = Process::<Plain>::start(&());
     testing::effects();
     testing::deliver(message(Kind::Request, 8, b"bytes"));

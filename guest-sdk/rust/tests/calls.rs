@@ -54,7 +54,7 @@ fn one_buffer_serves_small_and_large() {
 }
 
 #[test]
-fn a_call_is_answered_refused_or_in_vain() {
+fn a_call_is_answered_refused_or_fails() {
     testing::answer_call(Ok(&"x".repeat(3_000)));
     let reply: String = PEER.call(&1, Wait::Forever).unwrap();
     assert_eq!(reply.len(), 3_000);
@@ -104,7 +104,7 @@ fn spawning_passes_arguments_and_flags() {
 }
 
 #[test]
-fn a_pending_answer_knows_its_reply_and_its_receivers_end() {
+fn a_pending_reply_recognizes_its_reply_and_its_receivers_exit() {
     type Adder = Address<Never, (u64, u64), u64>;
     let adder = Adder::new(PEER);
     let (first, second) = (
@@ -181,7 +181,7 @@ fn only_a_request_can_be_refused() {
 /// A node limits the number of waiting processes. The error differs from that of a wait that
 /// was too short, and nothing is lost.
 #[test]
-fn a_wait_that_is_not_allowed_says_so() {
+fn a_forbidden_wait_is_an_error() {
     for wait in [Wait::Forever, Wait::For(Duration::from_secs(1))] {
         testing::refuse_wait();
         assert_eq!(exuvia::receive(Match::Any, wait), Err(Nothing::Limit));

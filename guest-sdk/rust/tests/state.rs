@@ -110,7 +110,7 @@ version!(bare {
 });
 
 #[test]
-fn an_added_field_without_a_default_is_refused_with_the_fix() {
+fn an_added_field_without_a_default_is_rejected_with_the_fix() {
     refused::<bare::State>(
         &old(Mode::Idle),
         &["schema 1", "missing field `step`", "#[serde(default)]"],
@@ -138,7 +138,7 @@ version!(renamed_without {
 });
 
 #[test]
-fn a_renamed_field_wants_its_old_name() {
+fn a_renamed_field_needs_its_old_name() {
     let process = load::<renamed::State>(&old(Mode::Idle)).unwrap();
     assert_eq!(process.state().as_ref().unwrap().owned_by, "ann");
     refused::<renamed_without::State>(
@@ -189,7 +189,7 @@ fn a_type_that_holds_all_old_values_reads_them() {
 }
 
 #[test]
-fn a_value_that_does_not_fit_its_new_type_is_refused_with_its_place() {
+fn a_value_that_does_not_fit_its_new_type_is_rejected_with_its_path() {
     let fits = load::<narrower::State>(&old(Mode::Idle)).unwrap();
     assert_eq!(fits.state().as_ref().unwrap().count, 7);
     let large = Old {
@@ -251,7 +251,7 @@ fn variants_are_read_by_their_names() {
 }
 
 #[test]
-fn a_removed_variant_is_refused_only_where_a_state_holds_it() {
+fn a_removed_variant_is_rejected_only_if_a_state_holds_it() {
     assert!(load::<fewer_modes::State>(&old(Mode::Idle)).is_ok());
     refused::<fewer_modes::State>(
         &old(Mode::Busy { since: 5 }),
@@ -288,7 +288,7 @@ impl Actor for Seconds {
 }
 
 #[test]
-fn migrate_is_told_the_schema_and_its_words_are_the_reason() {
+fn migrate_gets_the_schema_and_its_error_is_the_reason() {
     #[derive(Serialize)]
     struct Minutes {
         minutes: u64,

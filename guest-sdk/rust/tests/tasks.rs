@@ -111,7 +111,7 @@ fn begin(order: &Order) -> (Process<Shop>, u64) {
 }
 
 #[test]
-fn a_handler_waits_for_one_answer_after_the_other() {
+fn a_handler_awaits_one_reply_after_the_other() {
     let (mut shop, reference) = begin(&Order::Sum(things(&["apples", "pears"])));
     assert_eq!(shop.run(), RunResult::Waiting);
     assert!(shop.state().is_none());
@@ -135,7 +135,7 @@ fn a_handler_waits_for_one_answer_after_the_other() {
 }
 
 #[test]
-fn answers_of_several_may_come_in_any_order() {
+fn replies_may_arrive_in_any_order() {
     let (mut shop, reference) = begin(&Order::All(things(&["a", "b", "c"])));
     assert_eq!(shop.run(), RunResult::Waiting);
     let (asked, _) = asked();
@@ -151,7 +151,7 @@ fn answers_of_several_may_come_in_any_order() {
 }
 
 #[test]
-fn an_answer_that_is_there_already_needs_no_second_entry() {
+fn a_reply_that_has_arrived_needs_no_second_entry() {
     let (mut shop, reference) = begin(&Order::All(vec![]));
     assert_eq!(shop.run(), RunResult::Rest);
     assert_eq!(
@@ -161,7 +161,7 @@ fn an_answer_that_is_there_already_needs_no_second_entry() {
 }
 
 #[test]
-fn whoever_is_asked_and_ends_is_an_error() {
+fn a_receiver_that_exits_is_an_error() {
     let (mut shop, reference) = begin(&Order::Sum(things(&["a"])));
     shop.run();
     testing::deliver_reply::<u64>(asked().0[0], Err(Reason::KILLED));
@@ -171,7 +171,7 @@ fn whoever_is_asked_and_ends_is_an_error() {
 }
 
 #[test]
-fn a_timeout_gives_the_request_up_and_an_answer_cancels_the_timer() {
+fn a_timeout_abandons_the_request_and_a_reply_cancels_the_timer() {
     let (mut shop, reference) = begin(&Order::Hurry("a".into()));
     shop.run();
     let (requests, timers) = asked();
@@ -212,14 +212,14 @@ fn a_timeout_gives_the_request_up_and_an_answer_cancels_the_timer() {
 }
 
 #[test]
-#[should_panic(expected = "something that no message brings")]
-fn a_handler_that_could_never_go_on_panics() {
+#[should_panic(expected = "something that no message can complete")]
+fn a_handler_that_can_never_continue_panics() {
     let (mut shop, _) = begin(&Order::Never);
     shop.run();
 }
 
 #[test]
-fn a_timer_that_went_off_and_is_not_wanted_leaves_nothing_behind() {
+fn an_unwanted_timer_that_fired_leaves_nothing_behind() {
     let timer = after(Duration::from_secs(1)).unwrap();
     testing::deliver_timer(&testing::effects()[0]);
     drop(timer);
@@ -316,7 +316,7 @@ fn a_protocol_is_messages_and_requests() {
 }
 
 #[test]
-fn functions_of_a_protocol_may_wait() {
+fn functions_of_a_protocol_can_wait() {
     let mut gate: Process<Gate> = Process::start(&());
     testing::effects();
     let price = testing::deliver_request(CLIENT, &DoorRequest::Price { of: "it".into() });
@@ -360,7 +360,7 @@ fn a_client_sends_and_calls() {
 // ---- groups and tables ----------------------------------------------------------
 
 #[test]
-fn what_is_published_is_on_record() {
+fn publications_are_recorded() {
     let room = Group::new("room");
     room.join(CLIENT).unwrap();
     room.join(PRICES).unwrap();

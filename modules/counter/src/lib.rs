@@ -65,7 +65,7 @@ mod tests {
     use exuvia::testing::{self, Process};
 
     #[test]
-    fn it_counts_from_nothing() {
+    fn it_counts_from_zero() {
         let mut process = Process::<Counter>::start(&());
         testing::deliver_message(Pid::NONE, &Change::Add(2));
         testing::deliver_message(Pid::NONE, &Change::Add(3));

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_kept_listed_and_forgotten() {
+    fn values_are_stored_listed_and_deleted() {
         let mut process = Process::<Store>::start(&());
         for key in ["b/2", "a", "b/1"] {
             assert_eq!(ask(&mut process, &put(key)), Answer::Value(None));

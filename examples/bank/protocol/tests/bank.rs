@@ -70,7 +70,7 @@ fn money_moves_once_it_is_cleared() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn impossible_transfers_are_refused() {
     let _node = bank();
     assert_eq!(
         begin("anna", "nobody", 1),
@@ -89,7 +89,7 @@ fn what_cannot_be_is_refused() {
 
 /// Whichever process crashes in the middle, the transfer completes exactly once.
 #[test]
-fn a_transfer_survives_a_crash_in_its_middle() {
+fn a_transfer_survives_a_crash() {
     for who in ["clerk", "anna", "ben"] {
         let node = bank();
         let id = begin("anna", "ben", 2_500).unwrap();
@@ -103,7 +103,7 @@ fn a_transfer_survives_a_crash_in_its_middle() {
 }
 
 #[test]
-fn a_transfer_survives_a_swap_in_its_middle() {
+fn a_transfer_survives_a_swap() {
     let node = bank();
     let id = begin("anna", "ben", 2_500).unwrap();
     node.advance(Duration::from_millis(500));
@@ -123,7 +123,7 @@ fn a_transfer_survives_a_swap_in_its_middle() {
 
 /// Many transfers, with occasional crashes and code swaps.
 #[test]
-fn no_cent_is_lost_or_made() {
+fn no_cent_is_lost_or_created() {
     let node = bank();
     let mut dice = 12_345_u64;
     let mut roll = |sides: u64| {

@@ -65,7 +65,7 @@ fn a_session_has_a_cart_until_it_is_forgotten() {
 }
 
 #[test]
-fn carts_go_forward_and_back_while_they_are_full() {
+fn full_carts_are_upgraded_and_rolled_back() {
     let node = shop();
     for number in 0..SESSIONS {
         add(&format!("session-{number}"), &["apple", "pear", "apple"]);
@@ -99,7 +99,7 @@ fn carts_go_forward_and_back_while_they_are_full() {
 
 /// A swap that would lose the contents of carts is refused, and nothing changes.
 #[test]
-fn the_way_back_ends_where_the_old_form_is_gone() {
+fn a_rollback_fails_if_the_old_form_is_gone() {
     let node = shop();
     add("anna", &["apple"]);
     node.swap("cart", version(2)).unwrap();

@@ -24,7 +24,7 @@ fn words(user: UserClient) -> Vec<String> {
 }
 
 #[test]
-fn those_in_a_room_hear_each_other_and_nobody_else() {
+fn members_of_a_room_hear_only_each_other() {
     let node = chat();
     let [anna, ben, carla] = ["anna", "ben", "carla"].map(enter);
     anna.line("/join kitchen".into()).unwrap();
@@ -60,7 +60,7 @@ fn those_in_a_room_hear_each_other_and_nobody_else() {
 }
 
 #[test]
-fn who_goes_is_gone_from_rooms_and_door() {
+fn a_user_who_leaves_is_gone_from_rooms_and_door() {
     let _node = chat();
     let [anna, ben] = ["anna", "ben"].map(enter);
     for user in [anna, ben] {

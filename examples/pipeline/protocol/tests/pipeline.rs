@@ -105,7 +105,7 @@ fn the_words_of_all_files_are_counted() {
 }
 
 #[test]
-fn no_files_are_no_words() {
+fn no_files_have_no_words() {
     let app = App::new(0, 0);
     let _node = app.start();
     assert_eq!(app.is_right().read, 0);
@@ -113,7 +113,7 @@ fn no_files_are_no_words() {
 
 /// Kills the parts in turn, wherever each is at that moment; each piece still counts once.
 #[test]
-fn whoever_crashes_each_piece_counts_once() {
+fn each_piece_counts_once_despite_crashes() {
     let app = App::new(6, 3_000);
     let node = app.start();
     for who in ["sink", "worker-1", "source", "worker-2", "sink"] {
@@ -129,7 +129,7 @@ fn whoever_crashes_each_piece_counts_once() {
 /// What was stored remains after the node has stopped: a second run continues from the journal
 /// of the first, and drops an incomplete line at its end.
 #[test]
-fn what_was_written_down_is_there_after_the_end() {
+fn the_written_result_survives_the_node() {
     let app = App::new(3, 3_000);
     {
         let _node = app.start();

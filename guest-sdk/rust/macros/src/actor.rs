@@ -87,13 +87,13 @@ fn check(item: &ItemImpl) -> syn::Result<()> {
     if !is_actor {
         return Err(Error::new_spanned(
             &item.self_ty,
-            "`#[exuvia::actor]` stands over `impl Actor for ...`",
+            "`#[exuvia::actor]` must be on an `impl Actor for ...`",
         ));
     }
     if !item.generics.params.is_empty() {
         return Err(Error::new_spanned(
             &item.generics,
-            "a module has one actor, so that its type cannot be generic",
+            "a module has one actor, so its type cannot be generic",
         ));
     }
     // A missing handler would drop messages of a type that the actor declares.
@@ -129,7 +129,7 @@ fn speak(item: &mut ItemImpl, protocol: &Path) -> syn::Result<()> {
             if declared_type(item, name).is_some() || function(item, name).is_some() {
                 return Err(Error::new_spanned(
                     protocol,
-                    format!("`{kind} {name}` comes from the protocol: leave it out"),
+                    format!("`{kind} {name}` comes from the protocol: omit it"),
                 ));
             }
         }

@@ -15,7 +15,7 @@ pub(crate) fn expand(item: TokenStream) -> syn::Result<TokenStream> {
         Data::Union(union) => {
             return Err(Error::new_spanned(
                 union.union_token,
-                "a union does not say what it holds, so that it has no fingerprint",
+                "a union does not show what it holds, so it has no fingerprint",
             ));
         }
     };
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_union_is_refused() {
+    fn a_union_is_rejected() {
         assert!(expand(quote!(union Either { a: u8, b: u16 })).is_err());
     }
 }

@@ -116,7 +116,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
     if !item.generics.params.is_empty() {
         return Err(Error::new_spanned(
             &item.generics,
-            "a protocol has one set of messages, so that its trait cannot be generic",
+            "a protocol has one set of messages, so its trait cannot be generic",
         ));
     }
     let mut functions = Vec::new();
@@ -650,7 +650,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_are_described_for_whoever_asks() {
+    fn functions_are_described_in_the_protocol_section() {
         let item = quote! {
             pub trait Counter {
                 /// Adds "so much".

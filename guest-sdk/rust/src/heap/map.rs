@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_what_a_naive_map_takes_and_is_empty_again_afterwards() {
+    fn it_agrees_with_a_naive_map_and_is_empty_afterwards() {
         let mut numbers = Numbers(0x5eed);
         let mut map = Map::new();
         let mut naive = Naive(vec![false; GRANULES]);

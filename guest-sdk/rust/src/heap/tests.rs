@@ -34,7 +34,7 @@ fn arena(heap: &Heap) -> &[u8; ARENA] {
 }
 
 #[test]
-fn blocks_keep_their_bytes_and_leave_none_behind() {
+fn blocks_keep_their_bytes_and_leak_none() {
     let heap = Box::new(Heap::new());
     let mut held: Vec<Block> = Vec::new();
     let mut random = 0x5eed_u64;

@@ -27,7 +27,7 @@ fn equal_types_have_equal_fingerprints() {
 }
 
 #[test]
-fn every_difference_shows() {
+fn every_difference_changes_the_fingerprint() {
     let all = [
         base::State::HASH,
         swapped::State::HASH,
@@ -66,7 +66,7 @@ version!(numbered { pub(super) enum Level { Low = 1, High = 2 } });
 version!(renumbered { pub(super) enum Level { Low = 1, High = 3 } });
 
 #[test]
-fn discriminants_count() {
+fn discriminants_change_the_fingerprint() {
     assert_ne!(numbered::Level::HASH, renumbered::Level::HASH);
 }
 
@@ -74,7 +74,7 @@ version!(holder { pub(super) struct Holder { inner: std::collections::HashMap<St
 version!(holder_swapped { pub(super) struct Holder { inner: std::collections::HashMap<String, Vec<super::swapped::State>> } });
 
 #[test]
-fn a_change_deep_inside_shows_outside() {
+fn a_nested_change_changes_the_outer_fingerprint() {
     assert_ne!(holder::Holder::HASH, holder_swapped::Holder::HASH);
     assert_ne!(
         <HashMap<u8, u8>>::HASH,
@@ -99,7 +99,7 @@ fn generic_types_can_be_derived() {
 }
 
 #[test]
-fn the_section_says_who_made_it() {
+fn the_section_names_its_author() {
     let section = super::section::<base::State>();
     assert_eq!(&section[..4], b"rust");
     assert_eq!(section, super::section::<same::State>());

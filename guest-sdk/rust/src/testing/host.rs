@@ -267,7 +267,7 @@ pub(crate) fn exit(reason: Reason, data: &[u8]) -> ! {
         reason,
         payload: data.to_vec(),
     });
-    panic!("the process ended: {} ({})", reason.name(), reason.0)
+    panic!("the process exited: {} ({})", reason.name(), reason.0)
 }
 
 pub(crate) fn exit_process(pid: Pid, reason: Reason, data: &[u8]) -> i32 {
