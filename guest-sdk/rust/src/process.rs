@@ -228,10 +228,10 @@ pub fn mailbox_length() -> u64 {
 /// Returns how often this process has been upgraded to new code.
 ///
 /// ```
-/// assert_eq!(exuvia::crossings(), 0);
+/// assert_eq!(exuvia::upgrades(), 0);
 /// ```
-pub fn crossings() -> u64 {
-    sys::info(info::CROSSINGS).cast_unsigned()
+pub fn upgrades() -> u64 {
+    sys::info(info::UPGRADES).cast_unsigned()
 }
 
 /// Starts a supervisor of the host as a child of this process, linked to it, and waits until

@@ -280,7 +280,8 @@ impl Spawn<'_> {
                 self.grants.len() as u32,
             ];
         }
-        let (pid, reference) = sys::spawn(self.module, &self.arguments, &self.options)?;
+        let (pid, reference) =
+            sys::spawn(self.module, &self.arguments, &self.options, &self.grants)?;
         let monitored = self.options.flags & flags::MONITOR != 0;
         Ok(Child {
             pid,

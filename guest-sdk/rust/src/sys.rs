@@ -196,6 +196,22 @@ pub struct RawSpawn {
 
 const _: () = assert!(size_of::<RawSpawn>() == exuvia_abi::spawn::OPTIONS_KNOWN as usize);
 
+#[cfg(not(target_arch = "wasm32"))]
+impl RawSpawn {
+    /// Returns the options as a host reads them, without the grants.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let words = |number: u64| [number as u32, (number >> 32) as u32];
+        let mut bytes = vec![self.size, self.flags];
+        bytes.extend(words(self.memory));
+        bytes.extend(words(self.mailbox_bytes));
+        bytes.extend([self.mailbox_messages, self.message_bytes]);
+        bytes.extend([self.children, self.start_timeout]);
+        bytes.extend(words(self.tables));
+        bytes.extend([self.priority, self.files, 0, 0, self.descendants, 0]);
+        bytes.into_iter().flat_map(u32::to_le_bytes).collect()
+    }
+}
+
 /// Holds an actor's state between two entries.
 ///
 /// A static rather than a `thread_local!`, so that its address can be part of the data segments

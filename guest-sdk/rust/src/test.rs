@@ -74,7 +74,7 @@ impl Node {
     #[track_caller]
     pub fn start(app: impl AsRef<Path>) -> Node {
         let path = app.as_ref().to_string_lossy().into_owned();
-        Node::begin(&Question::new(ask::START).bytes(path.as_bytes()))
+        Node::begin(&Request::new(ask::START).bytes(path.as_bytes()))
     }
 
     /// Starts a node without an app; see [`Node::swap`] for its modules.
@@ -91,15 +91,17 @@ impl Node {
     /// If it cannot be started, or if this thread has a node already.
     #[track_caller]
     pub fn empty() -> Node {
-        Node::begin(&Question::new(ask::EMPTY))
+        Node::begin(&Request::new(ask::EMPTY))
     }
 
     #[track_caller]
-    fn begin(question: &Question) -> Node {
+    fn begin(request: &Request) -> Node {
         let taken = CURRENT.with_borrow(Option::is_some);
         assert!(!taken, "this thread's test already has a node");
         let mut connection = Connection::new();
-        let pid = connection.ask(question).and_then(|mut answer| answer.pid());
+        let pid = connection
+            .ask(request)
+            .and_then(|mut response| response.pid());
         connection.me = pid.unwrap_or_else(|why| panic!("the node cannot be started: {why}"));
         let connection = Rc::new(connection);
         CURRENT.set(Some(connection.clone()));
@@ -119,7 +121,7 @@ impl Node {
     #[track_caller]
     pub fn advance(&self, time: Duration) {
         let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        self.must(&Question::new(ask::ADVANCE).number(millis));
+        self.must(&Request::new(ask::ADVANCE).number(millis));
     }
 
     /// Swaps a module, or loads it if there was none with this name; returns the line that the
@@ -132,9 +134,9 @@ impl Node {
     /// ```
     pub fn swap(&self, module: &str, file: impl AsRef<Path>) -> Result<String, String> {
         let file = file.as_ref().to_string_lossy().into_owned();
-        let question = Question::new(ask::LOAD);
-        let question = question.bytes(module.as_bytes()).bytes(file.as_bytes());
-        self.connection.ask(&question)?.text()
+        let request = Request::new(ask::LOAD);
+        let request = request.bytes(module.as_bytes()).bytes(file.as_bytes());
+        self.connection.ask(&request)?.text()
     }
 
     /// Rolls back to the previous release and returns the line that the node would print.
@@ -144,7 +146,7 @@ impl Node {
     /// node.rollback().unwrap();
     /// ```
     pub fn rollback(&self) -> Result<String, String> {
-        self.connection.ask(&Question::new(ask::ROLLBACK))?.text()
+        self.connection.ask(&Request::new(ask::ROLLBACK))?.text()
     }
 
     /// Returns the state of an actor, as its `save` returns it.
@@ -164,8 +166,8 @@ impl Node {
     /// If it has no state, or a state of another type.
     #[track_caller]
     pub fn state<T: DeserializeOwned>(&self, pid: Pid) -> T {
-        let mut answer = self.must(&Question::new(ask::STATE).pid(pid));
-        let state = answer.bytes().unwrap_or_else(|why| panic!("{why}"));
+        let mut response = self.must(&Request::new(ask::STATE).pid(pid));
+        let state = response.bytes().unwrap_or_else(|why| panic!("{why}"));
         crate::decode(&state).unwrap_or_else(|error| panic!("the state of {pid}: {error}"))
     }
 
@@ -181,8 +183,8 @@ impl Node {
     /// If there is no such process.
     #[track_caller]
     pub fn version(&self, pid: Pid) -> String {
-        let mut answer = self.must(&Question::new(ask::VERSION).pid(pid));
-        answer.text().unwrap_or_else(|why| panic!("{why}"))
+        let mut response = self.must(&Request::new(ask::VERSION).pid(pid));
+        response.text().unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// Returns the events since the last call, as lines that `exuvia run` would print: log
@@ -198,15 +200,15 @@ impl Node {
     /// If a process stays busy.
     #[track_caller]
     pub fn events(&self) -> Vec<String> {
-        let mut answer = self.must(&Question::new(ask::EVENTS));
-        let lines = answer.text().unwrap_or_else(|why| panic!("{why}"));
+        let mut response = self.must(&Request::new(ask::EVENTS));
+        let lines = response.text().unwrap_or_else(|why| panic!("{why}"));
         lines.lines().map(str::to_owned).collect()
     }
 
     #[track_caller]
-    fn must(&self, question: &Question) -> Answer {
-        let answer = self.connection.ask(question);
-        answer.unwrap_or_else(|why| panic!("{why}"))
+    fn must(&self, request: &Request) -> Response {
+        let response = self.connection.ask(request);
+        response.unwrap_or_else(|why| panic!("{why}"))
     }
 }
 
@@ -258,13 +260,13 @@ impl Connection {
     }
 
     /// Sends a request to the node. The error is the node's own, not that of a host call.
-    fn ask(&self, question: &Question) -> Result<Answer, String> {
+    fn ask(&self, request: &Request) -> Result<Response, String> {
         let mut pipes = self.pipes.borrow_mut();
         let (input, output) = pipes.as_mut().ok_or("the node has no pipes")?;
         let gone = |error: std::io::Error| format!("the node has exited: {error}");
-        let length = u32::try_from(question.0.len()).unwrap_or(u32::MAX);
+        let length = u32::try_from(request.0.len()).unwrap_or(u32::MAX);
         input.write_all(&length.to_le_bytes()).map_err(gone)?;
-        input.write_all(&question.0).map_err(gone)?;
+        input.write_all(&request.0).map_err(gone)?;
         input.flush().map_err(gone)?;
         let mut length = [0; 4];
         output.read_exact(&mut length).map_err(gone)?;
@@ -274,15 +276,15 @@ impl Connection {
         }
         let mut bytes = vec![0; length as usize];
         output.read_exact(&mut bytes).map_err(gone)?;
-        let mut answer = Answer {
+        let mut response = Response {
             code: 0,
             bytes,
             at: 0,
         };
-        answer.code = answer.number()?;
-        match answer.code {
-            FAILED => Err(answer.text()?),
-            _ => Ok(answer),
+        response.code = response.number()?;
+        match response.code {
+            FAILED => Err(response.text()?),
+            _ => Ok(response),
         }
     }
 
@@ -292,12 +294,12 @@ impl Connection {
     ///
     /// If a test cannot make this call, or if the node is gone.
     #[track_caller]
-    pub(crate) fn call(&self, name: &str, arguments: impl FnOnce(Question) -> Question) -> Answer {
+    pub(crate) fn call(&self, name: &str, arguments: impl FnOnce(Request) -> Request) -> Response {
         let place = HOST_CALLS.iter().position(|call| call.name == name);
         let place = place.and_then(|place| u8::try_from(place).ok());
         let number = ask::CALLS + place.unwrap_or_else(|| panic!("no host call `{name}`"));
-        let answer = self.ask(&arguments(Question::new(number)));
-        answer.unwrap_or_else(|why| panic!("{why}"))
+        let response = self.ask(&arguments(Request::new(number)));
+        response.unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// Returns the next matching message, with the arguments of `receive`.
@@ -308,37 +310,15 @@ impl Connection {
         millis: i64,
     ) -> Result<(Header, Vec<u8>), i32> {
         let mode = mode & !modes::UPGRADE;
-        let asked = |question: Question| {
-            let question = question.number(mode.into()).number(key);
-            question.number(millis)
+        let asked = |request: Request| {
+            let request = request.number(mode.into()).number(key);
+            request.number(millis)
         };
-        let mut answer = self.call("receive", asked);
-        let code = answer.code();
-        if code < 0 {
-            return Err(code);
+        let response = self.call("receive", asked);
+        match response.code() {
+            code if code < 0 => Err(code),
+            _ => Ok(response.message()),
         }
-        let mut read = || -> Result<(Header, Vec<u8>), String> {
-            let number = answer.number()?;
-            let kind = u32::try_from(number).ok().and_then(crate::message::kind);
-            let kind: Kind = kind.ok_or_else(|| format!("a message of kind {number}"))?;
-            let sender = answer.pid()?.0;
-            let reference = answer.number()?.cast_unsigned();
-            let tag = u32::try_from(answer.number()?).map_err(|error| error.to_string())?;
-            let reason = i32::try_from(answer.number()?).map_err(|error| error.to_string())?;
-            let payload = answer.bytes()?;
-            let length = u32::try_from(payload.len()).map_err(|error| error.to_string())?;
-            let header = Header {
-                kind,
-                sender,
-                reference,
-                tag,
-                length,
-                reason,
-            };
-            Ok((header, payload))
-        };
-        // A failure means that the node and the test are of different releases.
-        read().map_err(|why| panic!("the node's response cannot be read: {why}"))
     }
 }
 
@@ -351,28 +331,28 @@ impl Drop for Connection {
 }
 
 /// A request to the node: its number and its arguments.
-pub(crate) struct Question(Vec<u8>);
+pub(crate) struct Request(Vec<u8>);
 
-impl Question {
-    fn new(number: u8) -> Question {
-        Question(vec![number])
+impl Request {
+    fn new(number: u8) -> Request {
+        Request(vec![number])
     }
 
-    pub(crate) fn number(mut self, number: i64) -> Question {
+    pub(crate) fn number(mut self, number: i64) -> Request {
         self.0.extend(number.to_le_bytes());
         self
     }
 
-    pub(crate) fn reference(self, reference: u64) -> Question {
+    pub(crate) fn reference(self, reference: u64) -> Request {
         self.number(reference.cast_signed())
     }
 
-    pub(crate) fn pid(mut self, pid: Pid) -> Question {
+    pub(crate) fn pid(mut self, pid: Pid) -> Request {
         self.0.extend(pid.to_bytes());
         self
     }
 
-    pub(crate) fn bytes(mut self, bytes: &[u8]) -> Question {
+    pub(crate) fn bytes(mut self, bytes: &[u8]) -> Request {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.0.extend(length.to_le_bytes());
         self.0.extend(bytes);
@@ -381,13 +361,13 @@ impl Question {
 }
 
 /// A response: a host call's code, and its data.
-pub(crate) struct Answer {
+pub(crate) struct Response {
     code: i64,
     bytes: Vec<u8>,
     at: usize,
 }
 
-impl Answer {
+impl Response {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
         let taken = self.bytes.get(self.at..self.at + N);
         self.at += N;
@@ -425,7 +405,36 @@ impl Answer {
         self.code
     }
 
-    fn checked(self) -> Result<Answer, Error> {
+    /// Returns the message in the response.
+    ///
+    /// # Panics
+    ///
+    /// If there is none: the node and the test are of different releases.
+    pub(crate) fn message(mut self) -> (Header, Vec<u8>) {
+        let mut read = || -> Result<(Header, Vec<u8>), String> {
+            let number = self.number()?;
+            let kind = u32::try_from(number).ok().and_then(crate::message::kind);
+            let kind: Kind = kind.ok_or_else(|| format!("a message of kind {number}"))?;
+            let sender = self.pid()?.0;
+            let reference = self.number()?.cast_unsigned();
+            let tag = u32::try_from(self.number()?).map_err(|error| error.to_string())?;
+            let reason = i32::try_from(self.number()?).map_err(|error| error.to_string())?;
+            let payload = self.bytes()?;
+            let length = u32::try_from(payload.len()).map_err(|error| error.to_string())?;
+            let header = Header {
+                kind,
+                sender,
+                reference,
+                tag,
+                length,
+                reason,
+            };
+            Ok((header, payload))
+        };
+        read_from(read())
+    }
+
+    fn checked(self) -> Result<Response, Error> {
         Error::check(self.code()).map(|()| self)
     }
 
@@ -435,19 +444,19 @@ impl Answer {
     ///
     /// If the response does not contain it.
     pub(crate) fn reference(self) -> Result<u64, Error> {
-        let mut answer = self.checked()?;
-        Ok(said(answer.number()).cast_unsigned())
+        let mut response = self.checked()?;
+        Ok(read_from(response.number()).cast_unsigned())
     }
 
     pub(crate) fn process(self) -> Result<Pid, Error> {
-        let mut answer = self.checked()?;
-        Ok(said(answer.pid()))
+        let mut response = self.checked()?;
+        Ok(read_from(response.pid()))
     }
 
     pub(crate) fn process_and_reference(self) -> Result<(Pid, u64), Error> {
-        let mut answer = self.checked()?;
-        let pid = said(answer.pid());
-        Ok((pid, said(answer.number()).cast_unsigned()))
+        let mut response = self.checked()?;
+        let pid = read_from(response.pid());
+        Ok((pid, read_from(response.number()).cast_unsigned()))
     }
 
     /// Copies the bytes into a buffer if they fit; returns their length, or the call's code.
@@ -455,7 +464,7 @@ impl Answer {
         if self.code() < 0 {
             return self.code();
         }
-        let bytes = said(self.bytes());
+        let bytes = read_from(self.bytes());
         if let Some(room) = room.get_mut(..bytes.len()) {
             room.copy_from_slice(&bytes);
         }
@@ -465,12 +474,12 @@ impl Answer {
     pub(crate) fn pids(mut self, room: &mut [[u8; 16]]) -> i32 {
         let count = self.code();
         for place in room.iter_mut().take(usize::try_from(count).unwrap_or(0)) {
-            *place = said(self.take());
+            *place = read_from(self.take());
         }
         count
     }
 }
 
-fn said<T>(said: Result<T, String>) -> T {
-    said.unwrap_or_else(|why| panic!("the node's response cannot be read: {why}"))
+fn read_from<T>(read: Result<T, String>) -> T {
+    read.unwrap_or_else(|why| panic!("the node's response cannot be read: {why}"))
 }

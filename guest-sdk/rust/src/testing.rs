@@ -2,7 +2,8 @@
 //! what the guest did. One per thread, and only off Wasm.
 //!
 //! It is a stub, not a second host: messages that are sent arrive nowhere, time stands still,
-//! and no process exists but the one under test.
+//! and no process exists but the one under test. What a call returns is what a node would return;
+//! the cases of `modules/conformance` are run in a node, in [`test`](crate::test) and here.
 //!
 //! ```
 //! use exuvia::prelude::*;
@@ -139,6 +140,8 @@ struct World {
     groups: BTreeMap<String, BTreeSet<Pid>>,
     tables: tables::Tables,
     config: BTreeMap<String, Vec<u8>>,
+    /// Timers that are set, and their delays in milliseconds.
+    timers: BTreeMap<u64, i64>,
     priority: Priority,
     trapping: bool,
     /// References and pids issued so far.
@@ -164,6 +167,7 @@ impl World {
             groups: BTreeMap::new(),
             tables: tables::Tables::new(),
             config: BTreeMap::new(),
+            timers: BTreeMap::new(),
             priority: Priority::Normal,
             trapping: false,
             given: 0,
@@ -308,6 +312,7 @@ pub fn deliver_timer(timer: &Effect) {
     else {
         panic!("{timer:?} is not a timer");
     };
+    world(|world| world.timers.remove(reference));
     deliver(Message {
         kind: Kind::Timer,
         sender: ME,

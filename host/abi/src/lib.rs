@@ -141,7 +141,7 @@ pub mod info {
     /// Number of messages that wait in the mailbox.
     pub const MAILBOX: i32 = 1;
     /// Number of upgrades to new code so far.
-    pub const CROSSINGS: i32 = 2;
+    pub const UPGRADES: i32 = 2;
 }
 
 /// Levels of `log`.

@@ -1,11 +1,12 @@
 //! The protocol between a test and `exuvia test-node`, over the standard input and output
 //! of the latter.
 //!
-//! A request is its length (`u32`, without itself), one of the numbers below, and its
-//! arguments. A response is its length, a code (`i64`; for a host call its return value), and
-//! its content. Numbers are `i64`, pids are 16 bytes, and bytes are preceded by their length
-//! (`u32`); everything is little-endian. A code below 0 is that of a host call, or [`FAILED`]
-//! with a text.
+//! A request is its length (`u32`, without itself), one of the numbers below, and its arguments.
+//! Those of a host call are what the SDK's functions have: bytes instead of a pointer and a
+//! length, the options of `spawn` as in memory, with the grants behind them. A response is its
+//! length, a code (`i64`; for a host call its return value), and its content. Numbers are `i64`,
+//! pids are 16 bytes, and bytes are preceded by their length (`u32`); everything is
+//! little-endian. A code below 0 is that of a host call, or [`FAILED`] with a text.
 //!
 //! A node and its tests belong to the same release of Exuvia: these numbers may change in
 //! the next release.

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
+use exuvia_abi::HostCall;
 use exuvia_code::CodeServer;
+use exuvia_process::call::{Caller, ReductionDebt};
 use exuvia_process::{Body, Pid};
 
 use crate::frames::{FrameCounts, FrameLimits, FrameTable, Metrics};
 use crate::guest::{Guest, GuestProcess, GuestSystem};
 use crate::host::{FinishTurn, Host};
+use crate::host_calls::{HostCaller, HostServices};
 use crate::module::info::Artifact;
 use crate::observer::{Observer, Services};
 use crate::suspend::thread::Threads;
@@ -144,5 +147,26 @@ impl Executor {
     /// Ends the trace of a process.
     pub fn end_trace(&self, pid: Pid) {
         self.0.host.tracers.ended(pid);
+    }
+
+    /// Has a process make a call, as if its own code did: for processes of the host. What the call
+    /// costs is charged to the process.
+    pub fn call<T>(
+        &self,
+        process: &mut GuestProcess,
+        call: &HostCall,
+        make: impl FnOnce(&mut HostCaller<'_>) -> T,
+    ) -> T {
+        let mut debt = ReductionDebt::default();
+        let services = HostServices(&self.0.host);
+        let made = make(&mut Caller::new(
+            process,
+            &self.0.host.system,
+            &services,
+            &mut debt,
+            call,
+        ));
+        process.reductions += u64::from(debt.take());
+        made
     }
 }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use exuvia_abi::receive;
 use exuvia_code::{Version, VersionRef};
 use exuvia_image::Image;
-use exuvia_process::{Body, Envelope, Members, Pid, Process, System};
+use exuvia_process::call::groups::Publication;
+use exuvia_process::{Body, Pid, Process, System};
 
 use crate::frames::pool::Stamp;
 use crate::module::info::Artifact;
@@ -18,15 +19,6 @@ use crate::upgrade::rollback::Probation;
 pub type GuestProcess = Process<Guest>;
 /// All processes of a node whose guests the engine runs.
 pub type GuestSystem = System<Guest>;
-
-/// Returns the module of a process, for lines of the host's log that its guest causes:
-/// their rate is limited for each module.
-pub(crate) fn module_of(process: &GuestProcess) -> &str {
-    match &process.body {
-        Body::Guest(guest) => &guest.version.module,
-        Body::Native(_) => "a process of the host",
-    }
-}
 
 /// The engine's part of a guest. Millions of guests may sleep; a test below limits the size
 /// of a process record.
@@ -412,17 +404,6 @@ impl Drop for InHost {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-/// A message that is published to a large group, to some members in each turn.
-#[derive(Debug)]
-pub(crate) struct Publication {
-    pub(crate) members: Members,
-    pub(crate) envelope: Envelope,
-    /// The next member.
-    pub(crate) next: usize,
-    /// The number of members that have got it.
-    pub(crate) reached: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

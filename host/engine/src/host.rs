@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use exuvia_code::CodeServer;
+use exuvia_process::call::Sent;
 use exuvia_process::{Envelope, Pid};
 
 use crate::guest::{Guest, GuestProcess, GuestSystem};
@@ -13,7 +14,7 @@ use crate::module::stack_policy::Stack;
 use crate::observer::{Observer, Services};
 use crate::resources::wasi::NodeFiles;
 use crate::suspend::thread::{Threads, TurnResult};
-use crate::trace::{Direction, Told, Traced, Tracers};
+use crate::trace::{Direction, Traced, Tracers};
 
 /// What host calls see of the node.
 #[derive(Debug)]
@@ -120,27 +121,27 @@ impl Host {
     #[inline]
     pub(crate) fn trace_received(&self, process: &mut GuestProcess, message: &Envelope) {
         if process.traced {
-            let told = Told {
+            let taken = Sent {
                 kind: message.kind,
                 tag: message.tag,
                 reference: message.reference,
                 payload: &message.payload,
             };
-            self.trace(process, Direction::Received, message.sender, &told);
+            self.trace(process, Direction::Received, message.sender, &taken);
         }
     }
 
     /// Traces a message that a guest sends.
     #[inline]
-    pub(crate) fn trace_sent(&self, process: &mut GuestProcess, to: Pid, told: &Told<'_>) {
+    pub(crate) fn trace_sent(&self, process: &mut GuestProcess, to: Pid, sent: &Sent<'_>) {
         if process.traced {
-            self.trace(process, Direction::Sent, to, told);
+            self.trace(process, Direction::Sent, to, sent);
         }
     }
 
     #[cold]
-    fn trace(&self, process: &mut GuestProcess, direction: Direction, peer: Pid, told: &Told<'_>) {
-        let traced = Traced::new(self.system.clock.now(), direction, peer, told);
+    fn trace(&self, process: &mut GuestProcess, direction: Direction, peer: Pid, sent: &Sent<'_>) {
+        let traced = Traced::new(self.system.clock.now(), direction, peer, sent);
         self.tracers.note(process, traced);
     }
 }

@@ -16,7 +16,8 @@ use std::task::Poll;
 use exuvia_abi::Reason;
 use exuvia_image::{After, Base, Image, Scratch, total};
 use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
-use exuvia_process::{ExitReason, Grants};
+use exuvia_process::call::{Ending, ReductionDebt};
+use exuvia_process::{ExitReason, Grants, transaction};
 use wasmtime::{AsContextMut, Store};
 use wasmtime_wasi::I32Exit;
 
@@ -28,11 +29,10 @@ use crate::instance::setup::{
     CROSSING_REDUCTIONS, Handles, INITIALIZATION, call, initialize, restricted, set_bits, to_bits,
     use_fibers,
 };
-use crate::instance::store::{Denied, Exit, FrameData, Mode, ReductionDebt};
+use crate::instance::store::{Denied, FrameData, Mode};
 use crate::module::info::Plan;
 use crate::resources::wasi::Wasi;
 use crate::suspend::fiber;
-use crate::transaction::transaction;
 
 /// An instance and the base that it is compared with. The store's data refers to it too: a
 /// suspended guest copies its own state from inside the call.
@@ -301,7 +301,7 @@ impl Instance {
         data.limiter.bytes = process.limits().memory;
         data.limiter.denied = Denied::No;
         // In probation the host limits how many messages an entry takes.
-        data.mail_known = transaction(&mut process).is_none();
+        data.mail_known = transaction::open(&mut process).is_none();
         let mail = match data.mail_known {
             true => i32::try_from(process.inbox_len()).unwrap_or(MAIL_UNKNOWN),
             false => MAIL_UNKNOWN,
@@ -399,9 +399,9 @@ impl Instance {
                 taken: data.taken,
             },
             Called::Failed(error) => match data.exit.take() {
-                Some(Exit::Itself(reason)) => Outcome::Exited(reason),
-                Some(Exit::Signal(reason)) => Outcome::Ended(reason),
-                Some(Exit::Fault(reason)) => Outcome::Trapped(reason),
+                Some(Ending::Itself(reason)) => Outcome::Exited(reason),
+                Some(Ending::Signal(reason)) => Outcome::Ended(reason),
+                Some(Ending::Fault(reason)) => Outcome::Trapped(reason),
                 None if let Some(exit) = error.downcast_ref::<I32Exit>() => {
                     Outcome::Exited(exited(exit.0))
                 }

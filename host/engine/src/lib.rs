@@ -22,7 +22,6 @@ mod resources;
 mod suspend;
 mod timing;
 mod trace;
-mod transaction;
 mod upgrade;
 
 pub use error::{LoadError, MissingExport, UpgradeError, VerifyError};
@@ -31,6 +30,7 @@ pub use exuvia_image::Method;
 pub use exuvia_instrument::{MAX_MODULE_BYTES, SLICE};
 pub use frames::{FrameCounts, Metrics, default_frames, mappings_of};
 pub use guest::{Busy, Guest, GuestProcess, GuestSystem};
+pub use host_calls::{HostCaller, HostServices};
 pub use loader::{Engine, EngineConfig, THREAD_STACK};
 pub use module::info::Artifact;
 pub use observer::{Observer, Services};

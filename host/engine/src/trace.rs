@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use exuvia_abi::{Kind, Pid};
-use exuvia_process::Payload;
+use exuvia_process::call::Sent;
 use parking_lot::Mutex;
 
 use crate::guest::GuestProcess;
@@ -109,25 +109,17 @@ impl Tracers {
     }
 }
 
-/// What a trace shows of a message.
-pub(crate) struct Told<'a> {
-    pub(crate) kind: Kind,
-    pub(crate) tag: u32,
-    pub(crate) reference: u64,
-    pub(crate) payload: &'a Payload,
-}
-
 impl Traced {
     /// Makes the record of a message that is taken or sent now.
-    pub(crate) fn new(at: u64, direction: Direction, peer: Pid, told: &Told<'_>) -> Traced {
-        let payload = told.payload.as_slice();
+    pub(crate) fn new(at: u64, direction: Direction, peer: Pid, sent: &Sent<'_>) -> Traced {
+        let payload = sent.payload.as_slice();
         Traced {
             at,
             direction,
             peer,
-            kind: told.kind,
-            tag: told.tag,
-            reference: told.reference,
+            kind: sent.kind,
+            tag: sent.tag,
+            reference: sent.reference,
             bytes: payload.len(),
             payload: payload[..payload.len().min(SHOWN)].to_vec(),
             missed: 0,

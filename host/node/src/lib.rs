@@ -64,6 +64,7 @@ pub use upgrade_tracker::UpgradeReport;
 
 pub use exuvia_abi::{self as abi, Pid};
 pub use exuvia_engine::{
-    Direction, Guest, GuestProcess, GuestSystem, LoadError, Method as PageMapMethod, Traced,
+    Direction, Guest, GuestProcess, GuestSystem, HostCaller, LoadError, Method as PageMapMethod,
+    Traced,
 };
 pub use exuvia_process::{self as process, Limits};

@@ -1,15 +1,12 @@
-//! A process through which a test acts: it has a pid and a mailbox like any other process, and its
-//! messages wait until the test takes them.
+//! A process through which a test acts: it has a pid, a mailbox and limits like any other process,
+//! and makes the same calls as a guest. Its messages wait in its mailbox until the test takes them.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use exuvia_abi::{Kind, Pid, receive};
-use exuvia_engine::{Guest, GuestProcess, GuestSystem};
+use exuvia_abi::{HostCall, Pid};
+use exuvia_engine::{Guest, GuestProcess, GuestSystem, HostCaller};
 use exuvia_process::{Context, Envelope, Native};
-use parking_lot::Mutex;
 
 use crate::error::TargetError;
 use crate::node::Node;
@@ -17,38 +14,48 @@ use crate::node::Node;
 /// How long the process may take to run an action.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-type Inbox = Arc<Mutex<VecDeque<Envelope>>>;
+/// An action of the test.
+type Act = Box<dyn FnOnce(&mut GuestProcess, &GuestSystem) + Send>;
 
-/// The process of a test. It traps exits.
+/// The process of a test. It traps exits from the beginning.
 #[derive(Debug)]
 pub struct Probe {
     node: Node,
     pid: Pid,
-    inbox: Inbox,
+    acts: Sender<Act>,
 }
 
-struct Keeper(Inbox);
+struct Keeper {
+    acts: Receiver<Act>,
+    started: bool,
+}
 
 impl Native<Guest> for Keeper {
-    fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
-        match message.kind {
-            Kind::Init => {
-                context.process.set_trap_exit(true);
-            }
-            _ => self.0.lock().push_back(message),
+    fn begin_turn(&mut self, context: &mut Context<'_, Guest>) -> bool {
+        if !self.started {
+            // Its INIT, of which the test need not know.
+            self.started = context.process.take(0).is_some();
+            context.process.set_trap_exit(true);
         }
+        for act in self.acts.try_iter() {
+            act(context.process, context.system);
+        }
+        false
     }
+
+    fn handle(&mut self, _: &mut Context<'_, Guest>, _: Envelope) {}
 }
 
 impl Probe {
     /// Spawns the process; `None`: the process table is full.
     pub fn new(node: &Node) -> Option<Probe> {
-        let inbox = Inbox::default();
-        let pid = node.spawn_native(Box::new(Keeper(inbox.clone())))?;
+        let (sender, acts) = channel();
+        let started = false;
+        let pid = node.spawn_native(Box::new(Keeper { acts, started }))?;
         Some(Probe {
             node: node.clone(),
             pid,
-            inbox,
+            acts: sender,
         })
     }
 
@@ -61,7 +68,7 @@ impl Probe {
     ///
     /// # Errors
     ///
-    /// If the process was killed, or the schedulers do not run it in time.
+    /// If the process has ended, or the schedulers do not run it in time.
     pub fn act<T: Send + 'static>(
         &self,
         act: impl FnOnce(&mut GuestProcess, &GuestSystem) -> T + Send + 'static,
@@ -71,33 +78,49 @@ impl Probe {
             let _ = sender.send(act(process, system));
         };
         let gone = || TargetError::NoProcess(self.pid.to_string());
-        let sent = self.node.system().control(self.pid, act);
-        sent.map_err(|_| gone())?;
+        // When the process ends, it drops its end, and with it what is in the channel.
+        self.acts.send(Box::new(act)).map_err(|_| gone())?;
+        self.node.system().wake(self.pid);
         receiver
             .recv_timeout(PATIENCE)
-            .map_err(|_| TargetError::Busy(self.pid.to_string()))
+            .map_err(|error| match error {
+                RecvTimeoutError::Disconnected => gone(),
+                RecvTimeoutError::Timeout => TargetError::Busy(self.pid.to_string()),
+            })
+    }
+
+    /// Makes a host call as this process: the same method that serves guests.
+    ///
+    /// # Errors
+    ///
+    /// As [`Probe::act`]. What the call itself returns is in the result.
+    pub fn call<T: Send + 'static>(
+        &self,
+        call: &'static HostCall,
+        make: impl FnOnce(&mut HostCaller<'_>) -> T + Send + 'static,
+    ) -> Result<T, TargetError> {
+        let executor = self.node.0.executor.clone();
+        self.act(move |process, _| executor.call(process, call, make))
     }
 
     /// Takes the first message that has arrived and matches a mode and a key of
     /// [`exuvia_abi::receive`].
     pub fn take(&self, mode: i32, key: u64) -> Option<Envelope> {
-        let mut inbox = self.inbox.lock();
-        let place = inbox.iter().position(|message| match mode {
-            receive::TAG => {
-                u64::from(message.tag) == key && !matches!(message.kind, Kind::Exit | Kind::Down)
-            }
-            receive::REFERENCE => {
-                message.reference == key
-                    && matches!(message.kind, Kind::Reply | Kind::Down | Kind::Timer)
-            }
-            _ => true,
-        })?;
-        inbox.remove(place)
+        let taken = self.act(move |process, system| {
+            process.drain_new_signals(system);
+            let position = process.position(mode, key)?;
+            process.take(position)
+        });
+        taken.ok().flatten()
     }
 
     /// Returns the number of messages that have arrived.
     pub fn waiting(&self) -> usize {
-        self.inbox.lock().len()
+        let messages = self.act(|process, system| {
+            process.drain_new_signals(system);
+            process.messages()
+        });
+        messages.unwrap_or(0)
     }
 }
 

@@ -4,13 +4,13 @@
 //! (`supervisor/edit.rs`) and questions (`supervisor/asked.rs`).
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use exuvia_abi::{Code, Kind, Pid, Priority, Reason};
-use exuvia_engine::Guest;
+use exuvia_abi::{Code, Kind, Pid, Priority, Reason, limits};
+use exuvia_engine::{Guest, GuestProcess, GuestSystem};
 use exuvia_manifest::{Child, ChildInstance, SupervisorEntry, Work};
 use exuvia_process::{
-    Body, Children, Context, Descent, Due, Envelope, ExitReason, Limits, Native, Payload,
+    Body, Charge, Children, Context, Descent, Due, Envelope, ExitReason, Limits, Native, Payload,
     Requester, Signal, SpawnSpec,
 };
 use exuvia_supervisor::{
@@ -45,7 +45,7 @@ pub(crate) enum Start {
     Process {
         module: Arc<str>,
         name: Option<Arc<str>>,
-        arguments: Payload,
+        arguments: Arc<Arguments>,
         limits: Arc<Limits>,
         /// Whether it may ask this supervisor to start and stop children.
         manages: bool,
@@ -54,6 +54,36 @@ pub(crate) enum Start {
     },
     /// A supervisor below this one.
     Supervisor(Arc<SupervisorEntry>),
+}
+
+/// The arguments of a child. The supervisor is charged for long ones from the first start of the
+/// child on, as long as it has the specification.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    payload: Payload,
+    charge: OnceLock<Charge>,
+}
+
+impl From<Payload> for Arguments {
+    fn from(payload: Payload) -> Arguments {
+        Arguments {
+            payload,
+            charge: OnceLock::new(),
+        }
+    }
+}
+
+impl Arguments {
+    /// Returns the arguments for a start by `supervisor`; `None`: they are more than it may have.
+    fn charged(&self, supervisor: &mut GuestProcess, system: &GuestSystem) -> Option<Payload> {
+        let bytes = self.payload.len();
+        if bytes > limits::ARGUMENTS_FREE as usize && self.charge.get().is_none() {
+            let charge = supervisor.charge_arguments(system, bytes as u64)?;
+            // Only the supervisor's runner does this: it is not set concurrently.
+            let _ = self.charge.set(charge);
+        }
+        Some(self.payload.clone())
+    }
 }
 
 type Machine = Supervisor<Pid, Start, ExitReason>;
@@ -126,7 +156,7 @@ fn spec_of(node: &Node, child: &Child, instance: ChildInstance) -> ChildSpec<Sta
                 Start::Process {
                     module: process.module.as_str().into(),
                     name: instance.name.as_deref().map(Into::into),
-                    arguments: Payload::new(&process.args),
+                    arguments: Arc::new(Payload::new(&process.args).into()),
                     manages: process.manages,
                     place: lasting_place(&limits),
                     limits,
@@ -409,7 +439,14 @@ impl SupervisorProcess {
                 })?;
                 may_begin(&body, limits)
                     .map_err(|error| failed(Reason::MEMORY, error.to_string()))?;
-                (body, limits.clone(), name.clone(), arguments.clone())
+                let arguments = arguments.charged(context.process, context.system);
+                let arguments = arguments.ok_or_else(|| {
+                    failed(
+                        Reason::LIMIT,
+                        "the arguments of its children are larger than the supervisor's mailbox may be, or the node's limit on arguments is reached".into(),
+                    )
+                })?;
+                (body, limits.clone(), name.clone(), arguments)
             }
             Start::Supervisor(entry) => {
                 let native = from_entry(&node, entry, &self.limits, &self.managers)

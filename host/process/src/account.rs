@@ -1,7 +1,8 @@
-//! Charges for messages that bypass mailbox limits: timers, and exit signals that a process sends
-//! explicitly. No receiver asked for them and no mailbox refuses them, so they are charged to their
-//! sender until they are received or dropped, and to the node for all senders together, since a
-//! message in transit outlives its sender.
+//! Charges for what no mailbox limit counts: timers, and exit signals that a process sends
+//! explicitly, until they are received or dropped; and the arguments of children, as long as these
+//! live. No receiver asked for them and no mailbox refuses them, so they are charged to the process
+//! that made them, and to the node for all processes together, since a message in transit outlives
+//! its sender.
 //!
 //! The counters are relaxed atomics: they publish no other data.
 
@@ -34,10 +35,10 @@ struct Used {
 
 impl Used {
     /// Counts one more message. Returns false, and counts nothing, if it exceeds a limit.
-    fn add(&self, bytes: u64, most: u32, most_bytes: u64) -> bool {
+    fn add(&self, bytes: u64, most: Most) -> bool {
         let messages = self.messages.fetch_add(1, Ordering::Relaxed);
         let held = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = messages < most && held.saturating_add(bytes) <= most_bytes;
+        let fits = messages < most.count && held.saturating_add(bytes) <= most.bytes;
         if !fits {
             self.take_back(bytes);
         }
@@ -50,25 +51,74 @@ impl Used {
     }
 }
 
+/// What a charge is for. Each has counters and limits of its own, so that long arguments leave the
+/// number of timers as it is, and the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// A timer or an exit signal in transit.
+    Signal,
+    /// Arguments that a child keeps as long as it lives.
+    Arguments,
+}
+
+/// The limits of one use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Most {
+    /// How many.
+    pub(crate) count: u32,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+}
+
+/// What is used of each.
+#[derive(Debug, Default)]
+struct UsedOfEach {
+    signals: Used,
+    arguments: Used,
+}
+
+impl UsedOfEach {
+    fn of(&self, what: Use) -> &Used {
+        match what {
+            Use::Signal => &self.signals,
+            Use::Arguments => &self.arguments,
+        }
+    }
+}
+
 /// What all processes of a node are charged for.
 #[derive(Debug)]
 pub(crate) struct NodeAccount {
-    used: Used,
-    most: u32,
-    most_bytes: u64,
+    used: UsedOfEach,
+    signals: Most,
+    arguments: Most,
 }
 
 impl NodeAccount {
     /// Returns the account of a node with a limit of so many processes.
     pub(crate) fn new(processes: usize) -> NodeAccount {
         let most = processes.saturating_mul(2).clamp(NODE_LEAST, NODE_MOST);
+        let payloads = (processes as u64)
+            .saturating_mul(PAYLOADS_SHARE)
+            .clamp(NODE_LEAST_PAYLOADS, NODE_PAYLOADS);
         NodeAccount {
-            used: Used::default(),
-            most: u32::try_from(most).unwrap_or(u32::MAX),
-            most_bytes: (most * size_of::<Envelope>()) as u64
-                + (processes as u64)
-                    .saturating_mul(PAYLOADS_SHARE)
-                    .clamp(NODE_LEAST_PAYLOADS, NODE_PAYLOADS),
+            used: UsedOfEach::default(),
+            signals: Most {
+                count: u32::try_from(most).unwrap_or(u32::MAX),
+                bytes: (most * size_of::<Envelope>()) as u64 + payloads,
+            },
+            // The number of processes limits how many.
+            arguments: Most {
+                count: u32::MAX,
+                bytes: payloads,
+            },
+        }
+    }
+
+    fn most(&self, what: Use) -> Most {
+        match what {
+            Use::Signal => self.signals,
+            Use::Arguments => self.arguments,
         }
     }
 }
@@ -76,37 +126,32 @@ impl NodeAccount {
 /// What one process is charged for. It outlives the process while charges exist.
 #[derive(Debug)]
 pub(crate) struct Account {
-    used: Used,
+    used: UsedOfEach,
     node: Arc<NodeAccount>,
 }
 
 impl Account {
     pub(crate) fn new(node: Arc<NodeAccount>) -> Account {
         Account {
-            used: Used::default(),
+            used: UsedOfEach::default(),
             node,
         }
     }
 
-    /// Charges a message of so many bytes. `None`: it would exceed `most` messages or `most_bytes`
-    /// of the process, or the node's limits.
-    pub(crate) fn charge(
-        self: &Arc<Account>,
-        bytes: u64,
-        most: u32,
-        most_bytes: u64,
-    ) -> Option<Charge> {
-        if !self.used.add(bytes, most, most_bytes) {
+    /// Charges so many bytes. `None`: it would exceed `most` of the process, or the node's limits.
+    pub(crate) fn charge(self: &Arc<Account>, what: Use, bytes: u64, most: Most) -> Option<Charge> {
+        let used = self.used.of(what);
+        if !used.add(bytes, most) {
             return None;
         }
-        let node = &self.node;
-        if !node.used.add(bytes, node.most, node.most_bytes) {
-            self.used.take_back(bytes);
+        if !self.node.used.of(what).add(bytes, self.node.most(what)) {
+            used.take_back(bytes);
             return None;
         }
         Some(Charge {
             account: self.clone(),
             bytes,
+            what,
         })
     }
 }
@@ -117,6 +162,7 @@ impl Account {
 pub struct Charge {
     account: Arc<Account>,
     bytes: u64,
+    what: Use,
 }
 
 /// Something that its creator may be charged for. The charge is beside it, not part of it: the value
@@ -180,8 +226,9 @@ impl<T> Deref for MaybeCharged<T> {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.account.used.take_back(self.bytes);
-        self.account.node.used.take_back(self.bytes);
+        let Account { used, node } = &*self.account;
+        used.of(self.what).take_back(self.bytes);
+        node.used.of(self.what).take_back(self.bytes);
     }
 }
 
@@ -189,34 +236,56 @@ impl Drop for Charge {
 mod tests {
     use super::*;
 
-    fn node(most: u32, most_bytes: u64) -> Arc<NodeAccount> {
+    fn most(count: u32, bytes: u64) -> Most {
+        Most { count, bytes }
+    }
+
+    fn node(count: u32, bytes: u64) -> Arc<NodeAccount> {
         Arc::new(NodeAccount {
-            used: Used::default(),
-            most,
-            most_bytes,
+            used: UsedOfEach::default(),
+            signals: most(count, bytes),
+            arguments: most(count, bytes),
         })
     }
 
     #[test]
-    fn the_node_total_includes_processes_that_have_ended() {
+    fn the_node_has_limits_for_all_processes_including_those_that_have_ended() {
         let node = node(3, 100);
         let one = Arc::new(Account::new(node.clone()));
         let other = Arc::new(Account::new(node));
-        let first = one.charge(10, 2, 50);
-        let second = one.charge(10, 2, 50);
+        let first = one.charge(Use::Signal, 10, most(2, 50));
+        let second = one.charge(Use::Signal, 10, most(2, 50));
         assert!(first.is_some() && second.is_some());
-        assert!(one.charge(1, 2, 50).is_none(), "its own bound");
-        assert!(other.charge(81, 2, 90).is_none(), "the node's bytes");
-        let third = other.charge(80, 2, 90);
+        let refused = |account: &Arc<Account>, bytes, most| {
+            account.charge(Use::Signal, bytes, most).is_none()
+        };
+        assert!(refused(&one, 1, most(2, 50)), "its own limit");
+        assert!(refused(&other, 81, most(2, 90)), "the node's bytes");
+        let third = other.charge(Use::Signal, 80, most(2, 90));
         assert!(third.is_some());
-        assert!(other.charge(0, 2, 90).is_none(), "the node's messages");
+        assert!(refused(&other, 0, most(2, 90)), "the node's messages");
         drop(one);
-        assert!(other.charge(0, 2, 90).is_none(), "it is under way still");
+        assert!(refused(&other, 0, most(2, 90)), "it is in transit still");
         drop(second);
-        assert!(other.charge(0, 2, 90).is_some());
+        assert!(!refused(&other, 0, most(2, 90)));
         // Refused charges are not counted.
         drop((first, third));
-        let again: Vec<_> = (0..4).map(|_| other.charge(30, 9, 900)).collect();
+        let again: Vec<_> = (0..4)
+            .map(|_| other.charge(Use::Signal, 30, most(9, 900)))
+            .collect();
         assert_eq!(again.iter().flatten().count(), 3);
+    }
+
+    #[test]
+    fn arguments_and_signals_do_not_use_up_each_others_limits() {
+        let account = Arc::new(Account::new(node(1, 100)));
+        let signal = account.charge(Use::Signal, 100, most(1, 100));
+        let arguments = account.charge(Use::Arguments, 100, most(1, 100));
+        assert!(signal.is_some() && arguments.is_some());
+        assert!(account.charge(Use::Signal, 1, most(9, 900)).is_none());
+        assert!(account.charge(Use::Arguments, 1, most(9, 900)).is_none());
+        drop(arguments);
+        assert!(account.charge(Use::Signal, 1, most(9, 900)).is_none());
+        assert!(account.charge(Use::Arguments, 1, most(9, 900)).is_some());
     }
 }

@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 mod account;
+pub mod call;
 mod children;
 mod clock;
 mod grants;
@@ -32,6 +33,7 @@ mod system;
 mod table;
 mod tables;
 mod timers;
+pub mod transaction;
 mod vacant;
 
 pub use account::{Charge, MaybeCharged};

@@ -100,6 +100,22 @@ impl<S> Outer<S> {
     fn len(&self) -> usize {
         self.arrivals.as_ref().map_or(0, |a| a.items.len())
     }
+
+    /// Checks whether a message of this cost fits, beside the messages and bytes of the process's
+    /// own half.
+    #[inline]
+    fn fits(&self, cost: u64, (mut messages, mut bytes): (u32, u64)) -> Result<(), Refused> {
+        let limits = self.limits.as_ref().ok_or(Refused::Dead)?;
+        if let Some(arrivals) = &self.arrivals {
+            messages = messages.saturating_add(arrivals.messages);
+            bytes = bytes.saturating_add(arrivals.bytes);
+        }
+        if messages >= limits.mailbox_messages || bytes.saturating_add(cost) > limits.mailbox_bytes
+        {
+            return Err(Refused::Full);
+        }
+        Ok(())
+    }
 }
 
 impl<S> Default for Mailbox<S> {
@@ -212,24 +228,22 @@ impl<S> Mailbox<S> {
         inner: impl FnOnce() -> (u32, u64),
     ) -> Result<(), Refused> {
         let mut outer = self.live(generation)?;
-        let Outer {
-            arrivals, limits, ..
-        } = &mut *outer;
-        let limits = limits.as_ref().ok_or(Refused::Dead)?;
-        let (mut messages, mut bytes) = inner();
-        if let Some(arrivals) = arrivals {
-            messages = messages.saturating_add(arrivals.messages);
-            bytes = bytes.saturating_add(arrivals.bytes);
-        }
-        if messages >= limits.mailbox_messages || bytes.saturating_add(cost) > limits.mailbox_bytes
-        {
-            return Err(Refused::Full);
-        }
-        let arrivals = arrivals.get_or_insert_with(Arrivals::new);
+        outer.fits(cost, inner())?;
+        let arrivals = outer.arrivals.get_or_insert_with(Arrivals::new);
         arrivals.messages += 1;
         arrivals.bytes += cost;
         arrivals.items.push(item);
         Ok(())
+    }
+
+    /// Returns whether [`Mailbox::push_message`] would accept a message now, with its error if not.
+    pub fn would_accept(
+        &self,
+        generation: u64,
+        cost: u64,
+        inner: impl FnOnce() -> (u32, u64),
+    ) -> Result<(), Refused> {
+        self.live(generation)?.fits(cost, inner())
     }
 
     /// Swaps everything that has arrived for the empty `spare`, whose capacity is reused. Calls

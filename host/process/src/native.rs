@@ -13,6 +13,14 @@ const TURN: usize = 64;
 
 /// The code of a native process. It must not block its scheduler.
 pub trait Native<G>: Send {
+    /// Called at the beginning of each turn, when the signals that have arrived are sorted. Returns
+    /// whether the messages that wait are to be handled in this turn; false leaves them in the
+    /// mailbox.
+    fn begin_turn(&mut self, context: &mut Context<'_, G>) -> bool {
+        let _ = context;
+        true
+    }
+
     /// Handles one message; the first is `INIT`.
     fn handle(&mut self, context: &mut Context<'_, G>, message: Envelope);
 }
@@ -65,32 +73,50 @@ fn slice<G: 'static>(process: &mut Process<G>, system: &System<G>) -> Turn {
     if let Some(reason) = process.drain(system) {
         return Turn::Exit(reason);
     }
+    match run(process, system, |code, context| code.begin_turn(context)) {
+        Ok(true) => {}
+        Ok(false) => return Turn::Rest,
+        Err(reason) => return Turn::Exit(reason),
+    }
     for _ in 0..TURN {
         let Some(message) = process.take(0) else {
             return Turn::Rest;
         };
-        let Body::Native(code) = &mut process.body else {
-            return Turn::Exit(ExitReason::new(Reason::INTERNAL));
-        };
-        let Some(mut code) = code.take() else {
-            return Turn::Exit(ExitReason::new(Reason::INTERNAL));
-        };
-        let mut context = Context {
-            process,
-            system,
-            exit: None,
-        };
-        code.handle(&mut context, message);
-        let exit = context.exit.take();
-        process.body = Body::Native(Some(code));
-        process.reductions += 1;
-        if let Some(reason) = exit {
+        if let Err(reason) = run(process, system, |code, context| {
+            code.handle(context, message)
+        }) {
             return Turn::Exit(reason);
         }
+        process.reductions += 1;
     }
     if process.position(receive::ANY, 0).is_some() {
         Turn::Again
     } else {
         Turn::Rest
+    }
+}
+
+/// Runs a part of the code. Returns its result, or the reason if it ends the process.
+fn run<G: 'static, T>(
+    process: &mut Process<G>,
+    system: &System<G>,
+    part: impl FnOnce(&mut dyn Native<G>, &mut Context<'_, G>) -> T,
+) -> Result<T, ExitReason> {
+    let internal = || ExitReason::new(Reason::INTERNAL);
+    let Body::Native(code) = &mut process.body else {
+        return Err(internal());
+    };
+    let mut code = code.take().ok_or_else(internal)?;
+    let mut context = Context {
+        process,
+        system,
+        exit: None,
+    };
+    let result = part(&mut *code, &mut context);
+    let exit = context.exit.take();
+    process.body = Body::Native(Some(code));
+    match exit {
+        Some(reason) => Err(reason),
+        None => Ok(result),
     }
 }

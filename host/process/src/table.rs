@@ -65,6 +65,15 @@ pub struct Stats {
     pub inbox_bytes: AtomicU64,
 }
 
+impl Stats {
+    /// Returns the messages that count against the mailbox's limits, and their bytes.
+    #[inline]
+    pub(crate) fn inbox_counts(&self) -> (u32, u64) {
+        let messages = self.inbox_limited.load(Ordering::Relaxed);
+        (messages, self.inbox_bytes.load(Ordering::Relaxed))
+    }
+}
+
 impl<G> fmt::Debug for Slot<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot")

@@ -1,11 +1,12 @@
 //! `cargo xtask`: the commands that people and CI use to set up, build, test and check the
 //! project.
 //!
-//! This file only parses the command line. The crate depends on two small crates, since it is
+//! This file only parses the command line. The crate depends on two small crates and `exuvia-abi`, since it is
 //! compiled before anything else on a new machine. Nothing here runs in production.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
+mod abi;
 mod bench;
 mod checks;
 mod guests;
@@ -40,6 +41,11 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "bench",
         "[ARGS...]",
         "the benchmarks, `scale` and `--soak`: --help shows all options",
+    ),
+    (
+        "abi",
+        "",
+        "write guest-sdk/abi.json and the table of abi.md from the table of host calls",
     ),
     (
         "tidy",
@@ -104,6 +110,7 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
         "loom" => checks::loom(long),
         "demo" => checks::demo(rest),
         "bench" => bench::run(rest),
+        "abi" => abi::write(),
         "tidy" => tidy::run(),
         "fmt" => checks::fmt(),
         "lint" => checks::lint(),

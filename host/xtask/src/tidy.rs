@@ -13,7 +13,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell;
+use crate::{abi, shell};
 
 /// A violation of a rule: its location, and how to fix it.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +52,11 @@ pub(crate) fn run() -> Result<()> {
         "1",
     ]))?;
     let mut findings = crates::check(&crates::parse(&metadata)?);
+
+    for path in abi::stale()? {
+        let message = "it is not as the table of host calls says: run `cargo xtask abi`";
+        findings.push(Finding::file(path, message));
+    }
 
     let mut paths = Vec::new();
     list_files(&root, "", &mut paths)?;

@@ -241,6 +241,8 @@ pub(crate) fn spawn(
     module: &str,
     arguments: &[u8],
     options: &RawSpawn,
+    // Where the options point to.
+    _grants: &[u8],
 ) -> Result<(Pid, u64), Error> {
     let mut pid = [0; 16];
     let mut reference = 0;

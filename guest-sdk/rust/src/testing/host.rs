@@ -78,25 +78,21 @@ fn called(
     room: &mut [MaybeUninit<u8>],
     millis: i64,
 ) -> i32 {
-    let asked = node.call("request", |q| q.pid(to).number(tag.into()).bytes(data));
-    let code = asked.code();
-    let Ok(reference) = asked.reference() else {
+    let response = node.call("call", |q| {
+        let q = q.pid(to).number(tag.into());
+        q.bytes(data).number(millis)
+    });
+    let code = response.code();
+    if code != Code::Ok as i32 && code != Code::NoProc as i32 {
         return code;
-    };
-    match node.receive(modes::REFERENCE, reference.cast_signed(), millis) {
-        Err(_) => {
-            demonitor(reference, exuvia_abi::demonitor::FLUSH);
-            Code::Timeout as i32
-        }
-        Ok((told, _)) if told.kind == Kind::Down => {
-            header.reason = told.reason;
-            Code::NoProc as i32
-        }
-        Ok((told, payload)) => {
-            keep(&told, payload);
-            world(|world| take(world, world.mailbox.len() - 1, header, room))
-        }
     }
+    let (reply, payload) = response.message();
+    if code == Code::NoProc as i32 {
+        header.reason = reply.reason;
+        return code;
+    }
+    keep(&reply, payload);
+    world(|world| take(world, world.mailbox.len() - 1, header, room))
 }
 
 /// Puts a message from the node into the local mailbox.
@@ -114,10 +110,21 @@ fn keep(header: &Header, payload: Vec<u8>) {
 }
 
 fn find(world: &World, mode: i32, key: i64) -> Option<usize> {
-    world.mailbox.iter().position(|waiting| match mode & 0xff {
-        modes::TAG => i64::from(waiting.message.tag) == key,
-        modes::REFERENCE => waiting.message.reference == key.cast_unsigned(),
-        _ => true,
+    use Kind::{Down, Exit, Reply, Timer};
+    world.mailbox.iter().position(|waiting| {
+        let Message {
+            kind,
+            tag,
+            reference,
+            ..
+        } = &waiting.message;
+        match mode & 0xff {
+            modes::TAG => i64::from(*tag) == key && !matches!(kind, Exit | Down),
+            modes::REFERENCE => {
+                *reference == key.cast_unsigned() && matches!(kind, Reply | Down | Timer)
+            }
+            _ => true,
+        }
     })
 }
 
@@ -180,6 +187,9 @@ pub(crate) fn call(
     if let Some(node) = current() {
         return called(&node, to, tag, data, header, room, millis);
     }
+    if to == ME {
+        return Code::BadArgument as i32;
+    }
     if millis != 0 && world(|world| std::mem::take(&mut world.refuses)) {
         return Code::Limit as i32;
     }
@@ -233,12 +243,13 @@ pub(crate) fn spawn(
     module: &str,
     arguments: &[u8],
     options: &RawSpawn,
+    grants: &[u8],
 ) -> Result<(Pid, u64), Error> {
     if let Some(node) = current() {
         return node
             .call("spawn", |q| {
                 let q = q.bytes(module.as_bytes()).bytes(arguments);
-                q.number(options.flags.into())
+                q.bytes(&options.to_bytes()).bytes(grants)
             })
             .process_and_reference();
     }
@@ -256,6 +267,14 @@ pub(crate) fn spawn(
 }
 
 pub(crate) fn init_ack(status: i32, data: &[u8]) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("init_ack", |q| q.number(status.into()).bytes(data))
+            .code();
+    }
+    if status != 0 && status < Reason::GUEST {
+        return Code::BadArgument as i32;
+    }
     record(Effect::InitAck {
         status,
         payload: data.to_vec(),
@@ -277,6 +296,10 @@ pub(crate) fn exit_process(pid: Pid, reason: Reason, data: &[u8]) -> i32 {
                 q.pid(pid).number(reason.0.into()).bytes(data)
             })
             .code();
+    }
+    let own = reason == Reason::NORMAL || reason == Reason::SHUTDOWN || reason.0 >= Reason::GUEST;
+    if !own {
+        return Code::BadArgument as i32;
     }
     record(Effect::ExitProcess { pid, reason })
 }
@@ -318,10 +341,16 @@ pub(crate) fn demonitor(reference: u64, flags: i32) -> i32 {
             .call("demonitor", |q| q.reference(reference).number(flags.into()))
             .code();
     }
+    if flags & !exuvia_abi::demonitor::FLUSH != 0 {
+        return Code::BadArgument as i32;
+    }
     record(Effect::Demonitor { reference })
 }
 
 pub(crate) fn trap_exit(on: bool) -> bool {
+    if let Some(node) = current() {
+        return node.call("trap_exit", |q| q.number(on.into())).code() == 1;
+    }
     world(|world| std::mem::replace(&mut world.trapping, on))
 }
 
@@ -331,28 +360,42 @@ pub(crate) fn register(name: &str, pid: Pid) -> i32 {
             .call("register", |q| q.bytes(name.as_bytes()).pid(pid))
             .code();
     }
-    world(|world| {
-        if world.names.contains_key(name) {
-            return Code::NameTaken as i32;
+    if !is_name(name) {
+        return Code::BadArgument as i32;
+    }
+    world(|world| match world.names.get(name) {
+        Some(its) if *its != pid => Code::NameTaken as i32,
+        _ => {
+            world.names.insert(name.to_owned(), pid);
+            Code::Ok as i32
         }
-        world.names.insert(name.to_owned(), pid);
-        Code::Ok as i32
     })
+}
+
+/// Returns whether a name of a process, a group or a table is valid.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= exuvia_abi::limits::NAME as usize
 }
 
 pub(crate) fn unregister(name: &str) -> i32 {
     if let Some(node) = current() {
         return node.call("unregister", |q| q.bytes(name.as_bytes())).code();
     }
+    if !is_name(name) {
+        return Code::BadArgument as i32;
+    }
     world(|world| match world.names.remove(name) {
         Some(_) => Code::Ok as i32,
-        None => Code::BadArgument as i32,
+        None => Code::NoProc as i32,
     })
 }
 
 pub(crate) fn whereis(name: &str) -> Result<Pid, Error> {
     if let Some(node) = current() {
         return node.call("whereis", |q| q.bytes(name.as_bytes())).process();
+    }
+    if !is_name(name) {
+        return Err(Error::BadArgument);
     }
     world(|world| world.names.get(name).copied()).ok_or(Error::NoProc(Reason::NOPROC))
 }
@@ -373,13 +416,18 @@ pub(crate) fn send_after(to: Pid, tag: u32, data: &[u8], millis: i64) -> Result<
             })
             .reference();
     }
-    Ok(record_referenced(|reference| Effect::Timer {
+    if millis < 0 {
+        return Err(Error::BadArgument);
+    }
+    let reference = record_referenced(|reference| Effect::Timer {
         to,
         tag,
         payload: data.to_vec(),
         millis,
         reference,
-    }))
+    });
+    world(|world| world.timers.insert(reference, millis));
+    Ok(reference)
 }
 
 pub(crate) fn cancel_timer(reference: u64) -> i64 {
@@ -387,12 +435,16 @@ pub(crate) fn cancel_timer(reference: u64) -> i64 {
         return node.call("cancel_timer", |q| q.reference(reference)).long();
     }
     record(Effect::CancelTimer { reference });
-    -1
+    // Time stands still: all of it is left.
+    world(|world| world.timers.remove(&reference)).unwrap_or(-1)
 }
 
 pub(crate) fn sleep(wait: Wait) -> i32 {
     if let Some(node) = current() {
         return node.call("sleep", |q| q.number(wait.millis())).code();
+    }
+    if wait.millis() < 0 {
+        return Code::BadArgument as i32;
     }
     record(Effect::Sleep {
         millis: wait.millis(),
@@ -421,25 +473,36 @@ pub(crate) fn random(buffer: &mut [u8]) -> i32 {
     Code::Ok as i32
 }
 
-pub(crate) fn clock(_which: i32) -> i64 {
+pub(crate) fn clock(which: i32) -> i64 {
     if let Some(node) = current() {
-        return node.call("clock", |q| q).long();
+        return node.call("clock", |q| q.number(which.into())).long();
     }
     0
 }
 
 pub(crate) fn info(what: i32) -> i64 {
     if let Some(node) = current() {
-        return node.call("info", |q| q).long();
+        // A message that was too large for its buffer is here already.
+        let here = match what {
+            exuvia_abi::info::MAILBOX => world(|world| world.mailbox.len()),
+            _ => 0,
+        };
+        let there = node.call("info", |q| q.number(what.into())).long();
+        return there.saturating_add(i64::try_from(here).unwrap_or(i64::MAX));
     }
-    if what == exuvia_abi::info::MAILBOX {
-        world(|world| i64::try_from(world.mailbox.len()).unwrap_or(i64::MAX))
-    } else {
-        0
+    match what {
+        exuvia_abi::info::MAILBOX => {
+            world(|world| i64::try_from(world.mailbox.len()).unwrap_or(i64::MAX))
+        }
+        exuvia_abi::info::REDUCTIONS | exuvia_abi::info::UPGRADES => 0,
+        _ => i64::from(Code::BadArgument as i32),
     }
 }
 
 pub(crate) fn state_put(data: &[u8]) -> i32 {
+    if data.len() > exuvia_abi::limits::STATE as usize {
+        return Code::Limit as i32;
+    }
     world(|world| world.state = Some(data.to_vec()));
     Code::Ok as i32
 }
@@ -456,6 +519,11 @@ pub(crate) fn state_get(buffer: &mut [u8]) -> i32 {
 }
 
 pub(crate) fn supervisor_start(specification: &[u8]) -> Result<Pid, Error> {
+    if let Some(node) = current() {
+        return node
+            .call("supervisor_start", |q| q.bytes(specification))
+            .process();
+    }
     Ok(world(|world| {
         let pid = Pid::from_parts(ME.0.node, ME.0.local + world.next());
         world.effects.push(Effect::SupervisorStart {
@@ -471,19 +539,36 @@ pub(crate) fn monitor_name(name: &str) -> Result<(Pid, u64), Error> {
             .call("monitor_name", |q| q.bytes(name.as_bytes()))
             .process_and_reference();
     }
+    if !is_name(name) {
+        return Err(Error::BadArgument);
+    }
     let pid = world(|world| world.names.get(name).copied()).unwrap_or(Pid::NONE);
     monitor(pid).map(|reference| (pid, reference))
 }
 
 pub(crate) fn set_priority(priority: u32) -> i32 {
-    let Some(priority) = Priority::new(priority) else {
-        return Code::BadArgument as i32;
-    };
-    let before = world(|world| std::mem::replace(&mut world.priority, priority));
-    before as i32
+    if let Some(node) = current() {
+        return node
+            .call("set_priority", |q| q.number(priority.into()))
+            .code();
+    }
+    match Priority::new(priority) {
+        None => Code::BadArgument as i32,
+        // The limit of a process to which nothing else is granted.
+        Some(priority) if priority > Priority::Normal => Code::Denied as i32,
+        Some(priority) => {
+            let before = world(|world| std::mem::replace(&mut world.priority, priority));
+            before as i32
+        }
+    }
 }
 
 pub(crate) fn config(key: &str, room: &mut [u8]) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("config", |q| q.bytes(key.as_bytes()))
+            .into_room(room);
+    }
     let value = world(|world| world.config.get(key).cloned());
     answer_with(value.as_deref(), room)
 }
@@ -505,7 +590,7 @@ pub(crate) fn group_join(group: &str, pid: Pid) -> i32 {
             .call("group_join", |q| q.bytes(group.as_bytes()).pid(pid))
             .code();
     }
-    if group.is_empty() {
+    if !is_name(group) {
         return Code::BadArgument as i32;
     }
     world(|world| {
@@ -521,6 +606,9 @@ pub(crate) fn group_leave(group: &str, pid: Pid) -> i32 {
             .call("group_leave", |q| q.bytes(group.as_bytes()).pid(pid))
             .code();
     }
+    if !is_name(group) {
+        return Code::BadArgument as i32;
+    }
     let was = world(|world| {
         let members = world.groups.get_mut(group)?;
         members.remove(&pid).then_some(())
@@ -533,6 +621,9 @@ pub(crate) fn group_members(group: &str, room: &mut [[u8; 16]]) -> i32 {
         return node
             .call("group_members", |q| q.bytes(group.as_bytes()))
             .pids(room);
+    }
+    if !is_name(group) {
+        return Code::BadArgument as i32;
     }
     world(|world| {
         let members = world.groups.get(group);
@@ -553,6 +644,9 @@ pub(crate) fn publish(group: &str, tag: u32, data: &[u8]) -> i32 {
                 q.number(tag.into()).bytes(data)
             })
             .code();
+    }
+    if !is_name(group) {
+        return Code::BadArgument as i32;
     }
     record(Effect::Publish {
         group: group.to_owned(),

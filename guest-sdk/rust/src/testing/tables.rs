@@ -5,8 +5,8 @@ use std::ops::Bound;
 
 use exuvia_abi::{Code, table as flags};
 
-use super::host::answer_with;
-use super::{Effect, world};
+use super::host::{answer_with, is_name};
+use super::{Effect, ME, world};
 use crate::test::current;
 use crate::{Error, Pid, Reason};
 
@@ -27,6 +27,13 @@ impl Tables {
     }
 }
 
+/// Bytes that a row counts beside its key and value.
+const ROW: usize = 96;
+
+fn is_key(key: &[u8]) -> bool {
+    !key.is_empty() && key.len() <= exuvia_abi::limits::TABLE_KEY as usize
+}
+
 fn rows(table: u64, with: impl FnOnce(&mut Rows) -> i32) -> i32 {
     world(|world| match world.tables.rows.get_mut(&table) {
         Some(rows) => with(rows),
@@ -41,6 +48,10 @@ pub(crate) fn table_new(name: &str, access: i32) -> Result<u64, Error> {
                 q.bytes(name.as_bytes()).number(access.into())
             })
             .reference();
+    }
+    if !(flags::PROTECTED..=flags::PUBLIC).contains(&access) || !(name.is_empty() || is_name(name))
+    {
+        return Err(Error::BadArgument);
     }
     world(|world| {
         if world.tables.names.contains_key(name) {
@@ -61,6 +72,9 @@ pub(crate) fn table_find(name: &str) -> Result<u64, Error> {
             .call("table_find", |q| q.bytes(name.as_bytes()))
             .reference();
     }
+    if !is_name(name) {
+        return Err(Error::BadArgument);
+    }
     let table = world(|world| world.tables.names.get(name).copied());
     table.ok_or(Error::NoProc(Reason::NOPROC))
 }
@@ -74,7 +88,13 @@ pub(crate) fn table_put(table: u64, key: &[u8], value: &[u8], how: i32) -> i32 {
             })
             .code();
     }
+    if how & !flags::NEW != 0 {
+        return Code::BadArgument as i32;
+    }
     rows(table, |rows| {
+        if !is_key(key) {
+            return Code::BadArgument as i32;
+        }
         let was = rows.contains_key(key);
         if !was || how & flags::NEW == 0 {
             rows.insert(key.to_vec(), value.to_vec());
@@ -127,6 +147,9 @@ pub(crate) fn table_add(table: u64, key: &[u8], amount: i64) -> Result<i64, Erro
     }
     let mut sum = amount;
     let answer = rows(table, |rows| {
+        if !is_key(key) {
+            return Code::BadArgument as i32;
+        }
         if let Some(value) = rows.get(key) {
             let Ok(bytes) = value.as_slice().try_into() else {
                 return Code::BadArgument as i32;
@@ -146,22 +169,26 @@ pub(crate) fn table_info(table: u64, what: i32) -> i64 {
             .long();
     }
     let number = rows(table, |rows| {
-        let bytes = || {
-            rows.iter()
-                .map(|(key, value)| key.len() + value.len())
-                .sum()
-        };
-        let number = if what == flags::ROWS {
-            rows.len()
-        } else {
-            bytes()
+        let bytes = |(key, value): (&Vec<u8>, &Vec<u8>)| key.len() + value.len() + ROW;
+        let number = match what {
+            flags::ROWS => rows.len(),
+            flags::BYTES => rows.iter().map(bytes).sum(),
+            _ => return Code::BadArgument as i32,
         };
         i32::try_from(number).unwrap_or(i32::MAX)
     });
     i64::from(number)
 }
 
-pub(crate) fn table_heir(table: u64, _heir: Option<Pid>, _tag: u32) -> i32 {
+pub(crate) fn table_heir(table: u64, heir: Option<Pid>, tag: u32) -> i32 {
+    if let Some(node) = current() {
+        return node
+            .call("table_heir", |q| {
+                let q = q.reference(table).pid(heir.unwrap_or(Pid::NONE));
+                q.number(tag.into())
+            })
+            .code();
+    }
     rows(table, |_| Code::Ok as i32)
 }
 
@@ -172,6 +199,9 @@ pub(crate) fn table_give(table: u64, to: Pid, tag: u32) -> i32 {
                 q.reference(table).pid(to).number(tag.into())
             })
             .code();
+    }
+    if to == ME {
+        return Code::BadArgument as i32;
     }
     let given = table_end(table);
     if given == Code::Ok as i32 {

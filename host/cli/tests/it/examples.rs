@@ -6,19 +6,26 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+    checkout().join("examples")
 }
 
 /// Tests a package of the examples' workspace, which needs the guests that `cargo xtask guests`
 /// builds.
 fn tested(package: &str) {
-    let examples = examples();
+    tested_in(&examples(), package);
+}
+
+fn tested_in(workspace: &Path, package: &str) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let done = Command::new(cargo)
         .args(["test", "--package", package, "--target-dir"])
-        .arg(examples.join("target/tests"))
-        .current_dir(&examples)
+        .arg(workspace.join("target/tests"))
+        .current_dir(workspace)
         .env("EXUVIA", env!("CARGO_BIN_EXE_exuvia"))
         // Those of the host's build are of other crates.
         .env_remove("CARGO_MANIFEST_DIR")
@@ -33,6 +40,13 @@ fn tested(package: &str) {
         text(&done.stdout),
         text(&done.stderr)
     );
+}
+
+/// What host calls return to a test, in a node and in memory; see `host/node/tests/it/sdk.rs` for
+/// what they return to a guest.
+#[test]
+fn the_conformance_suite() {
+    tested_in(&checkout().join("modules"), "exuvia-module-conformance");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as functions, WasiSnapshotPreview1 as _};
 use wiggle::GuestMemory;
 
-use super::misc::memory;
+use super::view::memory;
 use crate::instance::store::FrameData;
 use crate::resources::wasi::Wasi;
 

@@ -5,18 +5,19 @@ use std::sync::Arc;
 use exuvia_abi::wasi::{Act, FUNCTIONS, Function, PARTS, PATH, RANDOM, errno};
 use exuvia_abi::{Reason, log};
 use exuvia_instrument::SLICE;
-use exuvia_process::ExitReason;
+use exuvia_process::call::Ending;
+use exuvia_process::{ExitReason, transaction};
 use wasmtime::{Caller, Func, Linker, Store};
 
-use super::misc::{impure, memory};
-use super::{charge_call, copy, counter, forget_mail, open};
+use super::charge::{charge_call, forget_mail};
+use super::view::{impure, memory};
+use super::{bytes, copy, counter, open};
 use crate::guest::{GuestProcess, InHost, Wait};
 use crate::host::Host;
 use crate::instance::setup::set_reductions;
-use crate::instance::store::{Denied, Exit, FrameData, Mode, ProcessEnds, RefusedWasiCall, bytes};
+use crate::instance::store::{Denied, FrameData, Mode, ProcessEnds, RefusedWasiCall};
 use crate::resources::wasi::{Called, Wasi};
 use crate::suspend::fiber::{self, FiberRequest, NextRequest};
-use crate::transaction::commit_transaction;
 
 /// Reductions for each call, beside what the guest pays for the instruction.
 const COST: u32 = 4;
@@ -82,7 +83,7 @@ fn begin(
         return Ok(errno::INVAL);
     };
     let data = caller.data_mut();
-    data.debt.reductions = data.debt.reductions.saturating_add(price);
+    data.debt.owe(price);
     let called = Called {
         first: first.cast_unsigned(),
         second: second.cast_unsigned(),
@@ -113,7 +114,7 @@ fn begin(
             Ok(wasi) => data.wasi = Some(Box::new(wasi)),
             Err(error) => {
                 let reason = ExitReason::with(Reason::LIMIT.0, error.as_bytes());
-                data.exit = Some(Exit::Fault(reason));
+                data.exit = Some(Ending::Fault(reason));
                 return Err(wasmtime::Error::new(ProcessEnds));
             }
         }
@@ -138,8 +139,8 @@ fn begin(
     }
     if !standard {
         // It cannot be undone.
-        let sends = commit_transaction(process, &host.system);
-        data.debt.reductions = data.debt.reductions.saturating_add(sends);
+        let sends = transaction::commit(process, &host.system);
+        data.debt.owe(sends);
     }
     if let Some(guest) = process.guest() {
         guest.wait.set(Wait::host(InHost::new(&host.in_host)));
@@ -296,10 +297,7 @@ fn told(data: &mut FrameData, out: Vec<String>, err: Vec<String>) {
         }
     }
     let lines = u32::try_from(out.len() + err.len()).unwrap_or(u32::MAX);
-    data.debt.reductions = data
-        .debt
-        .reductions
-        .saturating_add(lines.saturating_mul(LINE));
+    data.debt.owe(lines.saturating_mul(LINE));
     if let (Mode::Run, Some(host), Some(process)) = (&data.mode, &data.host, &mut data.process) {
         tell(host, process, [out, err]);
     }

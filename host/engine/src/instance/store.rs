@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use exuvia_image::Faults;
-use exuvia_instrument::BYTES_PER_REDUCTION;
-use exuvia_process::{ExitReason, Pid};
-use wasmtime::{Caller, Global, Memory, ResourceLimiter};
+use exuvia_process::call::{Ending, ReductionDebt};
+use wasmtime::{Global, Memory, ResourceLimiter};
 
 use crate::frames::capacity::is_out_of_resources;
 use crate::guest::GuestProcess;
@@ -14,6 +13,12 @@ use crate::host::Host;
 use crate::instance::InstanceHandles;
 use crate::module::stack_policy::Stack;
 use crate::resources::wasi::Wasi;
+
+/// A guest and the host charge the same for the bytes that they copy.
+const _: () = assert!(
+    exuvia_instrument::BYTES_PER_REDUCTION == exuvia_process::call::BYTES_PER_REDUCTION,
+    "one price"
+);
 
 /// What runs in the frame.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ pub(crate) struct FrameData {
     pub(crate) mail_known: bool,
     pub(crate) limiter: MemoryLimiter,
     /// Why the process exits, set by the host call that ends it.
-    pub(crate) exit: Option<Exit>,
+    pub(crate) exit: Option<Ending>,
     /// The last line logged at error level since the entry: a panic's message.
     pub(crate) last_error: Option<String>,
     /// The number of messages that the current entry has taken.
@@ -104,41 +109,21 @@ impl FrameData {
     }
 }
 
-/// What the guest still owes for its host calls; see `host_calls::charge_call`.
-#[derive(Debug, Default)]
-pub(crate) struct ReductionDebt {
-    /// Reductions owed.
-    pub(crate) reductions: u32,
-    /// A congested process that the guest has sent to: the guest resumes when that process
-    /// has caught up.
-    pub(crate) congested: Option<Pid>,
-}
-
-/// The minimum bytes that a host call charges for: copying less costs about as much as the
-/// call itself.
-const LARGE: usize = 4 * 1024;
-
-impl ReductionDebt {
-    /// Charges for bytes that the host copies, at the rate of those that the guest copies
-    /// itself.
-    #[inline]
-    pub(crate) fn copied(&mut self, bytes: usize) {
-        if bytes >= LARGE {
-            let reductions = bytes / BYTES_PER_REDUCTION as usize;
-            let reductions = u32::try_from(reductions).unwrap_or(u32::MAX);
-            self.reductions = self.reductions.saturating_add(reductions);
+impl Restricted {
+    /// Deducts reductions from those that the run may still use, or returns the error that ends it.
+    pub(crate) fn pay(&mut self, reductions: u64) -> wasmtime::Result<()> {
+        match self.reductions.checked_sub(reductions) {
+            Some(left) => self.reductions = left,
+            None => {
+                let Restricted { what, limit, .. } = self;
+                return Err(wasmtime::Error::msg(format!(
+                    "{what} did not end within {limit} reductions (calls and loop iterations), which is a fixed limit: fix an endless loop, or do less here and the rest in a message handler"
+                )));
+            }
         }
-    }
-
-    /// Charges for messages that the host has scanned to find one.
-    #[inline]
-    pub(crate) fn looked_at(&mut self, messages: u32) {
-        self.reductions = (self.reductions).saturating_add(messages / LOOKS_PER_REDUCTION);
+        Ok(())
     }
 }
-
-/// Messages that are scanned for the price of one call of the guest's own.
-const LOOKS_PER_REDUCTION: u32 = 8;
 
 /// Holds a process to its memory limit.
 #[derive(Debug)]
@@ -195,17 +180,6 @@ impl ResourceLimiter for MemoryLimiter {
     }
 }
 
-/// Why a host call does not return to its guest.
-#[derive(Debug)]
-pub(crate) enum Exit {
-    /// The guest called `exit`: what it did so far counts.
-    Itself(ExitReason),
-    /// A signal ended the process in the middle of what it did.
-    Signal(ExitReason),
-    /// The guest's own fault, treated as a trap.
-    Fault(ExitReason),
-}
-
 /// The error that a host call which ends the process returns to wasmtime; the reason itself
 /// is in [`FrameData::exit`].
 #[derive(Debug, thiserror::Error)]
@@ -237,66 +211,4 @@ pub(crate) struct RefusedWasiCall {
 )]
 pub(crate) struct RefusedInWarmUp {
     pub(crate) call: &'static str,
-}
-
-/// A host call's view: guest memory, the executor's host state, the process.
-pub(crate) struct View<'a> {
-    pub(crate) memory: &'a mut [u8],
-    pub(crate) host: &'a Arc<Host>,
-    pub(crate) process: &'a mut GuestProcess,
-    pub(crate) exit: &'a mut Option<Exit>,
-    pub(crate) taken: &'a mut u32,
-    pub(crate) continues: bool,
-    pub(crate) debt: &'a mut ReductionDebt,
-}
-
-/// Returns the view of a host call, or an error in a restricted run.
-#[inline]
-pub(crate) fn view<'a>(
-    caller: &'a mut Caller<'_, FrameData>,
-    call: &'static str,
-) -> wasmtime::Result<View<'a>> {
-    let memory = caller.data().memory;
-    let memory = memory.ok_or_else(|| wasmtime::Error::msg("the frame has no memory"))?;
-    let (memory, data) = memory.data_and_store_mut(caller);
-    if let Mode::Restricted(restricted) = &data.mode {
-        return Err(wasmtime::Error::new(RefusedCall {
-            call,
-            what: restricted.what,
-        }));
-    }
-    data.limiter.denied = Denied::No;
-    match (&data.host, &mut data.process) {
-        (Some(host), Some(process)) => Ok(View {
-            memory,
-            host,
-            process,
-            exit: &mut data.exit,
-            taken: &mut data.taken,
-            continues: data.continues,
-            debt: &mut data.debt,
-        }),
-        _ => Err(wasmtime::Error::msg("no process is in the frame")),
-    }
-}
-
-/// Returns the bytes at a guest's pointer, or `None` if they are not all in its memory. If
-/// `length` is 0, any pointer is valid.
-#[inline]
-pub(crate) fn bytes(memory: &[u8], pointer: i32, length: i32) -> Option<&[u8]> {
-    if length == 0 {
-        return Some(&[]);
-    }
-    let start = pointer.cast_unsigned() as usize;
-    memory.get(start..start.checked_add(length.cast_unsigned() as usize)?)
-}
-
-/// The same, for writing.
-#[inline]
-pub(crate) fn bytes_mut(memory: &mut [u8], pointer: i32, length: i32) -> Option<&mut [u8]> {
-    if length == 0 {
-        return Some(&mut []);
-    }
-    let start = pointer.cast_unsigned() as usize;
-    memory.get_mut(start..start.checked_add(length.cast_unsigned() as usize)?)
 }

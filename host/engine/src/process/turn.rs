@@ -10,6 +10,7 @@ use std::sync::Arc;
 use exuvia_abi::{Reason, RunResult, receive};
 use exuvia_image::After;
 use exuvia_instrument::SLICE;
+use exuvia_process::transaction::{self, Transaction};
 use exuvia_process::{Body, ExitReason, Payload, Slot, Transition, Turn, turn};
 
 use crate::error::UpgradeError;
@@ -23,7 +24,6 @@ use crate::host_calls::wasi::tell;
 use crate::instance::Outcome;
 use crate::process::acquire::AcquireError;
 use crate::suspend::thread::TurnResult;
-use crate::transaction::{Transaction, take_transaction};
 use crate::upgrade::rollback::RollbackTarget;
 use crate::upgrade::upgrade_failed;
 
@@ -395,7 +395,7 @@ impl Executor {
 
     /// Commits the transaction of a handler that has ended without failure.
     fn commit(&self, process: &mut GuestProcess) {
-        if let Some(transaction) = take_transaction(process) {
+        if let Some(transaction) = transaction::take(process) {
             let sends = transaction.commit(process, &self.0.host.system);
             process.reductions += u64::from(sends);
         }

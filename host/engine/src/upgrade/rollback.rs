@@ -2,13 +2,14 @@
 //! if new code fails in it, the process is reverted and old code handles the message.
 //!
 //! What a handler does to the system in a transaction is deferred, or undone on an abort (see
-//! `transaction`). A call that waits, or that cannot be undone, commits the transaction early.
+//! `exuvia_process::transaction`). A call that waits, or that cannot be undone, commits the transaction early.
 
 use std::sync::atomic::Ordering;
 
 use exuvia_abi::Reason;
 use exuvia_code::{Release, UpgradePath, Verdict, VersionRef};
 use exuvia_image::Image;
+use exuvia_process::transaction::{self, Transaction};
 use exuvia_process::{ExitReason, Turn};
 
 use crate::error::UpgradeError;
@@ -17,7 +18,6 @@ use crate::guest::{Guest, GuestProcess, Location};
 use crate::module::info::Artifact;
 use crate::process::turn::AfterEntry;
 use crate::resources::wasi::Wasi;
-use crate::transaction::{Transaction, take_transaction};
 use crate::upgrade::migrate;
 use crate::upgrade::{Source, upgrade_failed};
 
@@ -35,7 +35,7 @@ pub(crate) struct Probation {
     /// Set by an upgrade that created a new memory: the WASI state from before, since the numbers
     /// of its files are known to the old memory only. It belongs to [`RollbackTarget::Old`].
     pub(crate) files: Option<OldFiles>,
-    pub(crate) transaction: Option<Transaction>,
+    pub(crate) transaction: Option<Transaction<Guest>>,
     /// Why new code failed the process. If set, the process is to be reverted.
     pub(crate) failed: Option<ExitReason>,
 }
@@ -65,7 +65,7 @@ pub(crate) enum RollbackTarget {
 
 impl Executor {
     pub(crate) fn abort_transaction(&self, process: &mut GuestProcess) {
-        if let Some(transaction) = take_transaction(process) {
+        if let Some(transaction) = transaction::take(process) {
             transaction.abort(process, &self.0.host.system);
         }
     }
@@ -96,7 +96,7 @@ impl Executor {
     /// Handles a trap of the guest, or what counts as one. In a transaction the process is reverted
     /// and old code gets the message; otherwise the process exits.
     pub(crate) fn trapped(&self, process: &mut GuestProcess, reason: ExitReason) -> AfterEntry {
-        let Some(transaction) = take_transaction(process) else {
+        let Some(transaction) = transaction::take(process) else {
             return AfterEntry::Stop(Turn::Exit(self.blame(process, reason)));
         };
         transaction.abort(process, &self.0.host.system);

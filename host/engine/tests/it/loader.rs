@@ -435,6 +435,22 @@ fn tables_are_bounded_before_they_are_allocated() {
 
 /// Reductions are all that bounds these runs, so what the host does for them costs as
 /// much as the guest's own work does.
+/// Code without a loop calls the host as often as it is long before it checks its count. The calls
+/// are charged one by one, so the run ends in the middle of it.
+#[test]
+fn initialization_without_a_loop_is_limited_too() {
+    const RANDOM: &str =
+        r#"(import "exuvia" "random" (func $random (param i32 i32) (result i32)))"#;
+    const MEMORY: &str = r#"(memory (export "memory") 20)"#;
+    let calls = "(drop (call $random (i32.const 0) (i32.const 65536)))".repeat(20_000);
+    let run = format!("(func (export \"_initialize\") {calls})");
+    let error = refused(&parts(MEMORY, ABI, RUN, RANDOM).replace(RUN, &format!("{RUN} {run}")));
+    assert!(
+        error.contains("did not end within 200000000 reductions"),
+        "{error}"
+    );
+}
+
 #[test]
 #[expect(clippy::disallowed_methods, reason = "it measures real time")]
 fn host_work_during_initialization_is_bounded() {

@@ -107,8 +107,22 @@ fn guest() -> String {
             "(return (i64.extend_i32_s (call $unregister (i32.const 5000) (i32.const 4))))".into(),
         ),
         (
-            REQUEST,
-            "(return (i64.extend_i32_s (call $request (i32.const 4232) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 5200))))".into(),
+            SEND_TWICE,
+            [
+                also("(call $send (i32.const 4232) (i32.const 0) (i32.const 0) (i32.const 0))"),
+                also("(call $send (i32.const 4232) (i32.const 0) (i32.const 0) (i32.const 0))"),
+                "(return (local.get $all))".into(),
+            ]
+            .concat(),
+        ),
+        (
+            REQUEST_TWICE,
+            [
+                also("(call $request (i32.const 4232) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 5200))"),
+                also("(call $request (i32.const 4232) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 5200))"),
+                "(return (local.get $all))".into(),
+            ]
+            .concat(),
         ),
         (
             REASON,
@@ -171,9 +185,10 @@ const TIE: u32 = 6;
 const DEMONITOR: u32 = 7;
 const CANCEL: u32 = 8;
 const UNREGISTER: u32 = 9;
-const REQUEST: u32 = 10;
+const REQUEST_TWICE: u32 = 10;
 const REASON: u32 = 11;
 const WRITE: u32 = 12;
+const SEND_TWICE: u32 = 13;
 
 fn world(probation: u32) -> World {
     let world = World::new(Setup {
@@ -346,28 +361,54 @@ fn deferred_effects_count() {
     assert_eq!(fill(1), (0, limit()));
 }
 
-/// Who has asked gets an answer, also when the request could not be delivered
-/// and it is too late for a code.
+/// Deploys a module whose processes never take a message.
+fn deploy_idle(world: &World) {
+    let idle = r#"(module (memory (export "memory") 1) (global (export "exuvia_abi") i32 (i32.const 1))
+      (func (export "run") (result i32) (i32.const 0)))"#;
+    world.deploy("idle", idle);
+}
+
+/// The guest of another version, in whose probation the process is then.
+fn next() -> String {
+    guest().replace("(i32.const 6000)", "(i32.const 6008)")
+}
+
 #[test]
-fn a_deferred_request_that_meets_a_full_mailbox_is_answered() {
+fn a_full_mailbox_is_reported_in_probation_as_at_any_time() {
     let world = world(3);
     let full = Limits {
         mailbox_messages: 0,
         ..Limits::default()
     };
-    let (holder, to) = (
-        world.spawn("holder"),
-        world.spawn_with("holder", &full.into()),
-    );
-    let code = i64::from(Code::MailboxFull as i32).cast_unsigned();
-    assert_eq!(tell(&world, holder, REQUEST, 0, to), code);
-    world.deploy(
-        "holder",
-        &guest().replace("(i32.const 6000)", "(i32.const 6008)"),
-    );
-    assert_eq!(tell(&world, holder, REQUEST, 0, to), 0);
+    let holder = world.spawn("holder");
+    let to = world.spawn_with("holder", &full.into());
+    let code = u64::from((Code::MailboxFull as i32).unsigned_abs());
+    let both = code << 8 | code;
+    assert_eq!(tell(&world, holder, SEND_TWICE, 0, to), both);
+    assert_eq!(tell(&world, holder, REQUEST_TWICE, 0, to), both);
+    world.deploy("holder", &next());
+    assert_eq!(tell(&world, holder, SEND_TWICE, 0, to), both);
+    assert_eq!(tell(&world, holder, REQUEST_TWICE, 0, to), both);
+}
+
+/// It is too late for a code, but every request gets a reply or a DOWN.
+#[test]
+fn a_deferred_request_whose_mailbox_becomes_full_gets_a_down() {
+    let world = world(3);
+    let holder = world.spawn("holder");
+    deploy_idle(&world);
+    let one = Limits {
+        mailbox_messages: 1,
+        ..Limits::default()
+    };
+    let idle = world.spawn_with("idle", &one.into());
+    // A process that has not run is not upgraded.
+    assert_eq!(tell(&world, holder, WRITE, 0, holder), 2);
+    world.deploy("holder", &next());
+    // The mailbox has capacity for each of them when it is called, but not for both.
+    assert_eq!(tell(&world, holder, REQUEST_TWICE, 0, idle), 0);
     let reason = u64::from(Reason::LIMIT.0.unsigned_abs());
-    assert_eq!(tell(&world, holder, REASON, 0, to), reason);
+    assert_eq!(tell(&world, holder, REASON, 0, idle), reason);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use exuvia_abi::{Code, Pid};
 use exuvia_engine::Guest;
-use exuvia_process::{Context, ExitReason, Limits, Native};
+use exuvia_process::{Context, ExitReason, Limits, Native, Payload};
 use exuvia_supervisor::{
     ChildInfo, ChildSpec, ChildState, RequestError, Restart, Shutdown, Strategy, SupervisorSpec,
 };
@@ -188,14 +188,15 @@ pub(super) fn child_spec(
     let id = child.id;
     let limits = granted(limits, child.wasi).map_err(|why| format!("the child `{id}`: {why}"))?;
     // A value that was decoded can be encoded.
-    let arguments = child
+    let arguments: Payload = child
         .args
         .and_then(|args| rmp_serde::to_vec(&args).ok())
-        .unwrap_or_default();
+        .unwrap_or_default()
+        .into();
     let start = Start::Process {
         module: child.module.into(),
         name: child.name.map(Into::into),
-        arguments: arguments.into(),
+        arguments: Arc::new(arguments.into()),
         manages: child.manages,
         place: of_node.then(|| lasting_place(&limits)).flatten(),
         limits,

@@ -730,7 +730,7 @@ fn a_waiting_process_is_not_upgraded_before_it_is_at_rest() {
     assert_eq!(a.act("version", &[], b"").result, 1);
     // That one ended in REST.
     assert_eq!(a.act("version", &[], b"").result, 2);
-    assert_eq!(a.act("info", &[info::CROSSINGS.into()], b"").result, 1);
+    assert_eq!(a.act("info", &[info::UPGRADES.into()], b"").result, 1);
     node.halt();
 }
 
@@ -877,7 +877,7 @@ fn clocks_random_bytes_and_process_info() {
         node.send(a.pid, 1, b"x".to_vec()).unwrap();
     }
     assert_eq!(number("info", info::MAILBOX), 3);
-    assert_eq!(number("info", info::CROSSINGS), 0);
+    assert_eq!(number("info", info::UPGRADES), 0);
     assert_eq!(a.act("self", &[PID], b"").ok().pid, a.pid);
     a.act("self", &[65_530], b"").is(Code::BadPointer);
     let draw = || a.act("random", &[BUFFER, 32], b"").ok().buffer()[..32].to_vec();

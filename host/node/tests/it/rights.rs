@@ -8,7 +8,7 @@ use exuvia_node::abi::Code;
 use exuvia_node::{App, BootOptions, Filter, Node, NodeConfig, Pid};
 use serde::Serialize;
 
-use crate::guests::{deploy, eventually, node};
+use crate::guests::{deploy, eventually, node, node_with};
 use crate::puppet::{self, DATA, Done, PID, Puppet, ROOM};
 
 const STOP: Duration = Duration::from_secs(20);
@@ -56,6 +56,8 @@ struct Child<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     manages: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<String>,
 }
 
 fn child<'a>(module: &'a str, name: &'a str) -> Child<'a> {
@@ -64,6 +66,7 @@ fn child<'a>(module: &'a str, name: &'a str) -> Child<'a> {
         module,
         name,
         manages: None,
+        args: None,
     }
 }
 
@@ -191,6 +194,40 @@ fn a_guests_supervisor_accepts_requests_of_its_starter() {
         &ask("terminate_child", "kid"),
     ));
     is_done(&asks(&starter, supervisor, &ask("terminate_child", "kid")));
+    node.halt();
+}
+
+/// The supervisor keeps them for a restart, also while the child does not run.
+#[test]
+fn the_arguments_of_its_children_are_charged_to_a_supervisor() {
+    let node = node_with(|config| config.limits.mailbox_bytes = 30_000);
+    deploy(&node, "puppet", &puppet::text(1));
+    let starter = Puppet::new(&node);
+    let none: Vec<Child<'_>> = Vec::new();
+    let spec = ask("children", none);
+    let length = i64::try_from(spec.len()).unwrap();
+    let supervisor = starter.act("supervisor_start", &[DATA, length, PID], &spec);
+    let supervisor = supervisor.ok().pid;
+    let start = |name| {
+        let large = Child {
+            args: Some("x".repeat(20_000)),
+            ..child("puppet", name)
+        };
+        asks(&starter, supervisor, &ask("start_child", large))
+    };
+    is_done(&start("one"));
+    let refused = start("two");
+    let text = String::from_utf8_lossy(refused.payload()).into_owned();
+    assert_eq!(
+        refused.tag.cast_signed(),
+        Code::StartFailed as i32,
+        "{text}"
+    );
+    assert!(text.contains("the arguments of its children"), "{text}");
+    is_done(&asks(&starter, supervisor, &ask("terminate_child", "one")));
+    assert_ne!(start("two").tag, 0, "the specification is still there");
+    is_done(&asks(&starter, supervisor, &ask("delete_child", "one")));
+    is_done(&start("two"));
     node.halt();
 }
 

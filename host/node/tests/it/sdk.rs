@@ -484,3 +484,29 @@ fn a_rollback_keeps_the_count() {
     assert_eq!(loaded.len(), 2, "{loaded:?}");
     it.node.halt();
 }
+
+/// What host calls return to a guest; `modules/conformance` runs the same cases in a test's node
+/// and in memory.
+#[test]
+fn host_calls_return_to_a_guest_what_the_conformance_suite_says() {
+    let node = node();
+    deploy(&node, "conformance", platform("conformance")).unwrap();
+    let mut cases = 0;
+    loop {
+        // Each case has a process of its own.
+        let pid = spawn(&node, "conformance", b"");
+        let timeout = Duration::from_secs(20);
+        let reply = node.call(pid, cases, Vec::new(), timeout).unwrap();
+        if reply.payload.is_empty() {
+            break;
+        }
+        let text = String::from_utf8(reply.payload).unwrap();
+        let [case, expected, noted] = text.split("\n\n").collect::<Vec<_>>()[..] else {
+            panic!("{text}");
+        };
+        assert_eq!(noted, expected, "{case}");
+        cases += 1;
+    }
+    assert!(cases > 0);
+    node.halt();
+}

@@ -11,7 +11,8 @@ use std::vec;
 
 use exuvia_abi::Pid;
 
-use super::{Body, Moment, Process};
+use super::signals::Moment;
+use super::{Body, Process};
 use crate::ExitReason;
 use crate::inbox::Inbox;
 use crate::item::Item;

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use exuvia_abi::Kind;
+
 use super::*;
 use crate::{Clock, Limits, SpawnSpec};
 

@@ -5,6 +5,7 @@
 
 #![cfg(not(loom))]
 
+mod calls;
 mod links;
 mod mailbox;
 mod model;

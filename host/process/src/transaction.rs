@@ -6,12 +6,12 @@
 //! transaction that is only dropped would lose the message, and leak pids, timers and charges: that
 //! is a bug of the host, and fails every test that runs into it.
 //!
-//! This module is below the host calls, which fill the transaction; `probation` decides how it
-//! ends.
+//! This module is below the calls, which fill the transaction; the engine decides how it ends.
 
-use exuvia_process::Envelope;
-
-use crate::guest::{GuestProcess, GuestSystem};
+use crate::call::Runner;
+use crate::process::Process;
+use crate::signal::Envelope;
+use crate::system::System;
 
 /// Maximum weight (in sends) of what a transaction defers, and maximum number of effects that it
 /// can undo; one more commits it. A handler that does so much is not worth undoing. A commit does
@@ -19,23 +19,22 @@ use crate::guest::{GuestProcess, GuestSystem};
 const MOST: usize = 1_000;
 
 /// An action on the system on behalf of a process.
-type Effect = Box<dyn FnOnce(&mut GuestProcess, &GuestSystem) + Send>;
+type Effect<G> = Box<dyn FnOnce(&mut Process<G>, &System<G>) + Send>;
 
 /// A deferred effect.
-struct DeferredEffect {
-    commit: Effect,
+struct DeferredEffect<G> {
+    commit: Effect<G>,
     /// What to do on an abort, such as to release a reserved pid.
-    abort: Option<Effect>,
+    abort: Option<Effect<G>>,
 }
 
 /// One message that is handled as a transaction.
 #[must_use = "a transaction is committed or aborted"]
-#[derive(Default)]
-pub(crate) struct Transaction {
+pub struct Transaction<G> {
     /// The message, once the guest has taken it, and its position in the mailbox.
     message: Option<(usize, Envelope)>,
     /// Effects to execute on commit.
-    deferred: Vec<DeferredEffect>,
+    deferred: Vec<DeferredEffect<G>>,
     /// Their weight, in sends.
     weight: usize,
     /// Bytes of the payloads that are deferred.
@@ -45,20 +44,36 @@ pub(crate) struct Transaction {
     pub(crate) links: usize,
     pub(crate) monitors: usize,
     /// Executed on abort, last first.
-    rollback: Vec<Effect>,
+    rollback: Vec<Effect<G>>,
     /// References of the timers that the handler has set, and when they are due (nanoseconds of the
     /// node's clock); `None` for those that it has cancelled.
     pub(crate) timers: Vec<(u64, Option<u64>)>,
     has_ended: bool,
 }
 
-impl std::fmt::Debug for Transaction {
+impl<G> Default for Transaction<G> {
+    fn default() -> Transaction<G> {
+        Transaction {
+            message: None,
+            deferred: Vec::new(),
+            weight: 0,
+            bytes: 0,
+            links: 0,
+            monitors: 0,
+            rollback: Vec::new(),
+            timers: Vec::new(),
+            has_ended: false,
+        }
+    }
+}
+
+impl<G> std::fmt::Debug for Transaction<G> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Transaction({} deferred)", self.deferred.len())
     }
 }
 
-impl Drop for Transaction {
+impl<G> Drop for Transaction<G> {
     fn drop(&mut self) {
         if !self.has_ended {
             tracing::error!(
@@ -69,35 +84,37 @@ impl Drop for Transaction {
     }
 }
 
-impl Transaction {
-    /// Returns whether the handler has taken a message.
-    pub(crate) fn has_message(&self) -> bool {
+impl<G> Transaction<G> {
+    /// Returns whether the handler has taken its message.
+    pub fn has_message(&self) -> bool {
         self.message.is_some()
     }
 
-    /// Stores the message that the handler takes, and its position.
-    pub(crate) fn took(&mut self, at: usize, message: Envelope) {
-        debug_assert!(self.message.is_none(), "an entry takes one message");
+    /// Records the message that the handler has taken, and its position. Only the first counts: an
+    /// entry takes one message.
+    pub fn took(&mut self, at: usize, message: Envelope) {
         self.message.get_or_insert((at, message));
     }
 
     /// Returns whether no other process could notice that the transaction ever began.
-    pub(crate) fn is_unseen(&self) -> bool {
+    pub fn is_unseen(&self) -> bool {
         self.message.is_none() && self.deferred.is_empty() && self.rollback.is_empty()
     }
 
     /// Executes everything that was deferred. Returns the reductions that the process is charged
     /// for it: one for each send, as if it had sent now.
-    pub(crate) fn commit(mut self, process: &mut GuestProcess, system: &GuestSystem) -> u32 {
+    pub fn commit(mut self, process: &mut Process<G>, system: &System<G>) -> u32 {
         self.has_ended = true;
         for effect in std::mem::take(&mut self.deferred) {
             (effect.commit)(process, system);
         }
         u32::try_from(self.weight).unwrap_or(u32::MAX)
     }
+}
 
+impl<G: 'static> Transaction<G> {
     /// Makes it as if the handler had never begun, and puts the message back where it was.
-    pub(crate) fn abort(mut self, process: &mut GuestProcess, system: &GuestSystem) {
+    pub fn abort(mut self, process: &mut Process<G>, system: &System<G>) {
         self.has_ended = true;
         for effect in std::mem::take(&mut self.deferred) {
             if let Some(abandon) = effect.abort {
@@ -115,51 +132,52 @@ impl Transaction {
     }
 }
 
-/// Executes an effect for a guest: at once, or when its transaction commits.
-pub(crate) fn defer(
-    process: &mut GuestProcess,
-    system: &GuestSystem,
-    effect: impl FnOnce(&mut GuestProcess, &GuestSystem) + Send + 'static,
+/// Executes an effect for a process: at once, or when its transaction commits.
+#[inline]
+pub(crate) fn defer<G: Runner>(
+    process: &mut Process<G>,
+    system: &System<G>,
+    effect: impl FnOnce(&mut Process<G>, &System<G>) + Send + 'static,
 ) {
     do_or_defer(process, system, 1, effect, || None);
 }
 
 /// Does the same for an effect that is worth several sends.
-pub(crate) fn defer_weighted(
-    process: &mut GuestProcess,
-    system: &GuestSystem,
+pub(crate) fn defer_weighted<G: Runner>(
+    process: &mut Process<G>,
+    system: &System<G>,
     sends: usize,
-    effect: impl FnOnce(&mut GuestProcess, &GuestSystem) + Send + 'static,
+    effect: impl FnOnce(&mut Process<G>, &System<G>) + Send + 'static,
 ) {
     do_or_defer(process, system, sends, effect, || None);
 }
 
 /// Does the same for an effect with an action to take if the transaction aborts, such as to release
 /// a reserved pid.
-pub(crate) fn defer_or(
-    process: &mut GuestProcess,
-    system: &GuestSystem,
-    effect: impl FnOnce(&mut GuestProcess, &GuestSystem) + Send + 'static,
-    abandon: impl FnOnce(&mut GuestProcess, &GuestSystem) + Send + 'static,
+pub(crate) fn defer_or<G: Runner>(
+    process: &mut Process<G>,
+    system: &System<G>,
+    effect: impl FnOnce(&mut Process<G>, &System<G>) + Send + 'static,
+    abandon: impl FnOnce(&mut Process<G>, &System<G>) + Send + 'static,
 ) {
     do_or_defer(process, system, 1, effect, || Some(Box::new(abandon)));
 }
 
 /// Executes or defers an effect. Allocates nothing for an effect that is executed at once.
 #[inline]
-fn do_or_defer(
-    process: &mut GuestProcess,
-    system: &GuestSystem,
+fn do_or_defer<G: Runner>(
+    process: &mut Process<G>,
+    system: &System<G>,
     weight: usize,
-    effect: impl FnOnce(&mut GuestProcess, &GuestSystem) + Send + 'static,
-    abandon: impl FnOnce() -> Option<Effect>,
+    effect: impl FnOnce(&mut Process<G>, &System<G>) + Send + 'static,
+    abandon: impl FnOnce() -> Option<Effect<G>>,
 ) {
     let most_bytes = process.limits().mailbox_bytes;
-    let Some(open) = transaction(process) else {
+    let Some(open) = open(process) else {
         return effect(process, system);
     };
     if open.weight + weight > MOST || open.bytes > most_bytes {
-        process.reductions += u64::from(commit_transaction(process, system));
+        process.reductions += u64::from(commit(process, system));
         return effect(process, system);
     }
     open.weight += weight;
@@ -170,35 +188,36 @@ fn do_or_defer(
 }
 
 /// Registers how to undo what was just done, if a transaction is open and aborts.
-pub(crate) fn on_rollback(
-    process: &mut GuestProcess,
-    system: &GuestSystem,
-    undo: impl FnOnce(&mut GuestProcess, &GuestSystem) + Send + 'static,
+pub(crate) fn on_rollback<G: Runner>(
+    process: &mut Process<G>,
+    system: &System<G>,
+    undo: impl FnOnce(&mut Process<G>, &System<G>) + Send + 'static,
 ) {
-    match transaction(process) {
+    match open(process) {
         Some(transaction) if transaction.rollback.len() < MOST => {
             transaction.rollback.push(Box::new(undo));
         }
-        Some(_) => process.reductions += u64::from(commit_transaction(process, system)),
+        Some(_) => process.reductions += u64::from(commit(process, system)),
         None => {}
     }
 }
 
 /// Returns the open transaction, if the process is in one.
-pub(crate) fn transaction(process: &mut GuestProcess) -> Option<&mut Transaction> {
-    process.guest()?.probation.as_mut()?.transaction.as_mut()
+#[inline]
+pub fn open<G: Runner>(process: &mut Process<G>) -> Option<&mut Transaction<G>> {
+    process.guest()?.transaction()
+}
+
+/// Takes the open transaction, if the process is in one.
+pub fn take<G: Runner>(process: &mut Process<G>) -> Option<Transaction<G>> {
+    process.guest()?.take_transaction()
 }
 
 /// Commits the open transaction, if any. Returns the reductions that the process is charged for it.
 #[must_use]
-pub(crate) fn commit_transaction(process: &mut GuestProcess, system: &GuestSystem) -> u32 {
-    match take_transaction(process) {
+pub fn commit<G: Runner>(process: &mut Process<G>, system: &System<G>) -> u32 {
+    match take(process) {
         Some(transaction) => transaction.commit(process, system),
         None => 0,
     }
-}
-
-/// Takes the open transaction, if the process is in one.
-pub(crate) fn take_transaction(process: &mut GuestProcess) -> Option<Transaction> {
-    process.guest()?.probation.as_mut()?.transaction.take()
 }

@@ -1,0 +1,113 @@
+//! The inner mailbox of a process: the messages that have arrived, and the one that is handled.
+
+use exuvia_abi::{Kind, Pid};
+
+use super::Process;
+use crate::Payload;
+use crate::account::MaybeCharged;
+use crate::inbox::Inbox;
+use crate::signal::Envelope;
+
+/// Bytes of a message's payload that a failure report includes.
+const REPORT_PAYLOAD_BYTES: usize = 1024;
+
+impl<G> Process<G> {
+    /// Puts `INIT` into the mailbox when the process is first taken. Until then it takes no memory,
+    /// since millions may be spawned before they run.
+    #[inline]
+    pub(crate) fn deliver_init(&mut self) {
+        if self.init_pending {
+            self.init_pending = false;
+            let init = self.init();
+            self.deliver(init);
+        }
+    }
+
+    /// Returns the first message of the process, which it receives again after a reset.
+    pub fn init(&self) -> Envelope {
+        let (parent, arguments) = match &self.spawn_info {
+            Some(spawn_info) => (spawn_info.parent, Payload::clone(&spawn_info.arguments)),
+            None => (Pid::NONE, Payload::empty()),
+        };
+        Envelope {
+            kind: Kind::Init,
+            ..Envelope::message(parent, 0, arguments)
+        }
+    }
+
+    /// Appends a message, regardless of all limits. The sender of a request is recorded as waiting
+    /// from now on, not only when the request is received: if it gives up meanwhile, no record must
+    /// remain.
+    pub fn deliver(&mut self, envelope: Envelope) {
+        self.deliver_charged(envelope.into());
+    }
+
+    #[inline]
+    pub(super) fn deliver_charged(&mut self, envelope: MaybeCharged<Envelope>) {
+        if envelope.kind == Kind::Request {
+            let waiter = (envelope.sender, envelope.reference);
+            self.relations().watchers.insert(waiter, ());
+        }
+        self.active().inbox.push_back(envelope);
+    }
+}
+
+impl<G: 'static> Process<G> {
+    /// Returns the position of the first wanted message (modes of [`exuvia_abi::receive`]).
+    #[inline]
+    pub fn position(&self, mode: i32, key: u64) -> Option<usize> {
+        self.inbox()?.position(mode, key)
+    }
+
+    /// Returns how many messages [`Process::position`] has examined since the last call. Searches
+    /// of a short inbox do not count.
+    #[inline]
+    pub fn take_scanned(&self) -> u32 {
+        self.inbox().map_or(0, Inbox::take_scanned)
+    }
+
+    /// Returns a message in the inner mailbox.
+    pub fn peek(&self, position: usize) -> Option<&Envelope> {
+        self.inbox()?.get(position)
+    }
+
+    /// Removes a message from the inner mailbox. A request's sender stays recorded until it gets a
+    /// reply.
+    pub fn take(&mut self, position: usize) -> Option<Envelope> {
+        self.active.as_mut()?.inbox.take(position)
+    }
+
+    /// Records the message that is being handled from now on. Only the beginning of a large payload
+    /// is kept: the process may become idle meanwhile, and these bytes count against no limit.
+    #[inline]
+    pub fn handles(&mut self, mut message: Envelope) {
+        if message.payload.len() > REPORT_PAYLOAD_BYTES {
+            message.payload = Payload::new(&message.payload.as_slice()[..REPORT_PAYLOAD_BYTES]);
+        }
+        self.active().current = Some(message);
+    }
+
+    /// Records that no message is being handled any more.
+    #[inline]
+    pub fn has_handled(&mut self) {
+        if let Some(active) = &mut self.active {
+            active.current = None;
+        }
+    }
+
+    /// Returns the message that is being handled, as far as it is kept.
+    pub fn handled(&self) -> Option<&Envelope> {
+        self.active.as_ref()?.current.as_ref()
+    }
+
+    /// Puts a message back to its former position because its handler's effects were rolled back. A
+    /// sender that has given up its request meanwhile is not recorded again.
+    pub fn put_back(&mut self, position: usize, envelope: Envelope) {
+        self.active().inbox.insert(position, envelope);
+    }
+
+    /// Returns the number of messages in the inner mailbox.
+    pub fn inbox_len(&self) -> usize {
+        self.inbox().map_or(0, Inbox::len)
+    }
+}

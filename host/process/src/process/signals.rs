@@ -1,0 +1,256 @@
+//! What arrives at a process: signals are taken over, in order, and applied. Messages go into the
+//! inner mailbox; everything else changes the relations of the process, or ends it.
+
+use std::sync::atomic::Ordering;
+
+use exuvia_abi::{Kind, Pid, Reason};
+
+use super::parts::Backlog;
+use super::{Process, Unfinished};
+use crate::account::{Charge, MaybeCharged};
+use crate::item::Item;
+use crate::relations::Link;
+use crate::signal::{Envelope, Signal};
+use crate::system::System;
+use crate::{ExitReason, Payload};
+
+/// From this many unlimited messages in a mailbox on (exit notifications and the like), an `EXIT`
+/// is delivered without its reason's bytes: it may come from a process that linked itself only to
+/// exit, and so many of them with 64 KiB each take 64 MiB.
+const EXIT_DETAIL_LIMIT: usize = 1_000;
+
+/// When a process takes over what has arrived. It decides whether controls run (see `item`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    BeginningOfTurn,
+    MiddleOfTurn,
+}
+
+impl<G: 'static> Process<G> {
+    /// Takes over the signals that have arrived, or a part of them if there are many; then
+    /// [`Process::has_pending_signals`] is true. Returns the reason if a signal terminates the
+    /// process, and the same reason on every later call; signals that arrived after that one are
+    /// left for [`System::terminate`]. To be called at the beginning of a turn: it runs controls.
+    pub fn drain(&mut self, system: &System<G>) -> Option<ExitReason> {
+        self.drain_at(system, Moment::BeginningOfTurn)
+    }
+
+    pub(super) fn drain_at(&mut self, system: &System<G>, at: Moment) -> Option<ExitReason> {
+        if let Some(end) = self.end() {
+            return Some(end.clone());
+        }
+        let late = self
+            .active
+            .as_mut()
+            .and_then(|active| active.unfinished.take());
+        if let Some(late) = late
+            && let Unfinished::Backlog(backlog) = *late
+            && !backlog.is_over()
+        {
+            return self.drain_backlog(system, backlog, at);
+        }
+        let slot = system.table.slot(self.pid.slot())?;
+        let mut spare = self.active.as_mut().and_then(|active| active.spare.take());
+        let stats = &slot.stats;
+        let mut limited = (0, 0);
+        let moved = |messages, bytes| {
+            limited = (messages, bytes);
+            // Only this runner writes them; they are exact again after the next `publish`.
+            let inbox_limited = stats.inbox_limited.load(Ordering::Relaxed);
+            let inbox_bytes = stats.inbox_bytes.load(Ordering::Relaxed);
+            stats
+                .inbox_limited
+                .store(inbox_limited.saturating_add(messages), Ordering::Relaxed);
+            stats
+                .inbox_bytes
+                .store(inbox_bytes.saturating_add(bytes), Ordering::Relaxed);
+        };
+        if slot.mailbox.take_into(&mut spare, moved)
+            && let Some(arrived) = &mut spare
+        {
+            // A control is no matter for the middle of a turn.
+            let stops = at == Moment::MiddleOfTurn && arrived.items.iter().any(Item::is_control);
+            if stops || arrived.items.len() + arrived.waiting() > system.signals_per_turn {
+                let backlog = Backlog::new(arrived, limited);
+                return self.drain_backlog(system, backlog, at);
+            }
+            for waiter in arrived.take_waiters() {
+                let _ = system.signal(waiter, Signal::Capacity { from: self.pid });
+            }
+            let mut items = arrived.drain();
+            while let Some(item) = items.next() {
+                if let Some(end) = self.apply(system, item) {
+                    let unseen = items.collect();
+                    arrived.items = unseen;
+                    let active = self.active();
+                    active.spare = spare;
+                    active.end = Some(end.clone());
+                    return Some(end);
+                }
+            }
+            drop(items);
+            self.publish(slot);
+        }
+        if spare.is_some() {
+            self.active().spare = spare;
+        }
+        None
+    }
+
+    /// Does the same for a process that has called [`Process::drain`] in this turn already, and may be
+    /// in the middle of a handler: runs no control, and takes over nothing behind one until the next
+    /// turn. Costs nothing if nothing has arrived since the turn began and no backlog is pending.
+    /// Signals that arrive concurrently may be missed; they cause another turn.
+    #[inline]
+    pub fn drain_new_signals(&mut self, system: &System<G>) -> Option<ExitReason> {
+        if self.end().is_none() && !self.has_new_signals(system) && !self.has_pending_signals() {
+            return None;
+        }
+        self.drain_at(system, Moment::MiddleOfTurn)
+    }
+
+    /// Returns whether signals have arrived since the turn began, taken over or not. A hint, as in
+    /// [`Process::drain_new_signals`].
+    #[inline]
+    pub fn has_new_signals(&self, system: &System<G>) -> bool {
+        let slot = system.table.slot(self.pid.slot());
+        slot.is_some_and(|slot| slot.state.notified())
+    }
+
+    pub(super) fn apply(&mut self, system: &System<G>, item: Item<G>) -> Option<ExitReason> {
+        let (signal, charge) = match item {
+            Item::Signal(signal) => signal.into_parts(),
+            Item::Control(control) => {
+                control(self, system);
+                return None;
+            }
+        };
+        match signal {
+            Signal::Message(envelope) => {
+                if envelope.kind == Kind::Reply {
+                    // `None`: a late reply; the process has given up the request.
+                    let asked = self
+                        .relations
+                        .as_mut()
+                        .and_then(|r| r.monitors.remove(envelope.reference))?;
+                    if asked != envelope.sender {
+                        // Another process has replied: the one that was asked still records this
+                        // process as waiting.
+                        let reference = envelope.reference;
+                        self.remove_watcher(system, asked, reference);
+                    }
+                }
+                self.deliver_charged(MaybeCharged::new(envelope, charge));
+                None
+            }
+            Signal::Link { from } => {
+                let links = &mut self.relations().links;
+                if links.get(from).is_none() {
+                    links.insert(from, Link::Active);
+                }
+                None
+            }
+            Signal::Unlink { from, id } => {
+                if let Some(relations) = &mut self.relations
+                    && relations.links.get(from) == Some(&Link::Active)
+                {
+                    relations.links.remove(from);
+                }
+                let ack = Signal::UnlinkAck { from: self.pid, id };
+                // A dead peer needs no acknowledgement.
+                let _ = system.signal(from, ack);
+                None
+            }
+            Signal::UnlinkAck { from, id } => {
+                if let Some(relations) = &mut self.relations
+                    && relations.links.get(from) == Some(&Link::Unlinking(id))
+                {
+                    relations.links.remove(from);
+                }
+                None
+            }
+            Signal::Exit {
+                from,
+                reason,
+                linked,
+            } => self.exit_signal(from, reason, linked, charge),
+            Signal::Kill { .. } => Some(ExitReason::new(Reason::KILLED)),
+            Signal::Monitor { from, reference } => {
+                self.relations().watchers.insert((from, reference), ());
+                None
+            }
+            Signal::Demonitor { from, reference } => {
+                if let Some(relations) = &mut self.relations {
+                    relations.watchers.remove((from, reference));
+                }
+                None
+            }
+            Signal::Capacity { .. } => {
+                self.has_capacity = true;
+                None
+            }
+            Signal::Down {
+                from,
+                reference,
+                reason,
+            } => {
+                self.down(from, reference, &reason);
+                None
+            }
+        }
+    }
+
+    pub(super) fn exit_signal(
+        &mut self,
+        from: Pid,
+        reason: ExitReason,
+        linked: bool,
+        charge: Option<Charge>,
+    ) -> Option<ExitReason> {
+        if linked {
+            let was = self.relations.as_mut()?.links.remove(from)?;
+            if was != Link::Active {
+                return None;
+            }
+        }
+        // An operator's kill: it has details, and still kills unconditionally.
+        if from == Pid::NONE && reason.code() == Reason::KILLED.0 {
+            return Some(reason);
+        }
+        if self.trap_exit {
+            let mut exit = Envelope::exit_notification(Kind::Exit, from, 0, &reason);
+            if charge.is_none() && self.unlimited() >= EXIT_DETAIL_LIMIT {
+                exit.payload = Payload::empty();
+            }
+            self.deliver_charged(MaybeCharged::new(exit, charge));
+            None
+        } else if reason.is_normal() && from != self.pid {
+            None
+        } else {
+            Some(reason)
+        }
+    }
+
+    pub(super) fn down(&mut self, from: Pid, reference: u64, reason: &ExitReason) {
+        let known = self
+            .relations
+            .as_mut()
+            .and_then(|r| r.monitors.remove(reference));
+        if known.is_some() {
+            self.deliver(Envelope::exit_notification(
+                Kind::Down,
+                from,
+                reference,
+                reason,
+            ));
+        }
+    }
+
+    /// Returns the number of messages in the inner mailbox that its limits do not count because the
+    /// process asked for them. Until they are received they count as pending requests, so that a
+    /// process cannot ask for more and more without receiving.
+    pub(super) fn unlimited(&self) -> usize {
+        self.inbox()
+            .map_or(0, |inbox| inbox.len() - inbox.limited().0 as usize)
+    }
+}
