@@ -135,6 +135,12 @@ impl Guest {
         self.cold.get_or_insert_default().wasi = Some(wasi);
     }
 
+    /// Returns the number of files that it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        let wasi = self.cold.as_ref().and_then(|cold| cold.wasi.as_ref());
+        wasi.map_or(0, |wasi| wasi.open_files())
+    }
+
     /// Returns what wakes it from a WASI function; `make` makes it when the process is
     /// first run.
     pub(crate) fn wake(&mut self, make: impl FnOnce() -> Arc<Wake>) -> Arc<Wake> {

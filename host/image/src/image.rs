@@ -8,6 +8,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use crate::pagemap::BaseFile;
 use crate::{PAGE, WASM_PAGE};
@@ -15,7 +16,7 @@ use crate::{PAGE, WASM_PAGE};
 /// Bytes that are compared at once before single words are.
 const LINE: usize = 64;
 /// Bytes of a word, the unit that is stored or not.
-const WORD: usize = 8;
+pub(crate) const WORD: usize = 8;
 
 /// The state that every process of a version starts with.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Base {
     /// zero: new frames share them until they write. `None`: there are no such pages, or no
     /// file could be made.
     file: Option<(usize, BaseFile)>,
+    /// Set when it is first asked for.
+    digest: OnceLock<[u8; 32]>,
 }
 
 static ZERO: [u8; PAGE] = [0; PAGE];
@@ -73,6 +76,7 @@ impl Base {
             memory_pages,
             written,
             file,
+            digest: OnceLock::new(),
         }
     }
 
@@ -100,6 +104,25 @@ impl Base {
     pub fn is_same(&self, other: &Base) -> bool {
         (&self.pages, &self.globals, self.memory_pages)
             == (&other.pages, &other.globals, other.memory_pages)
+    }
+
+    /// Returns the digest of the state: two bases with the same digest are the same.
+    pub fn digest(&self) -> &[u8; 32] {
+        self.digest.get_or_init(|| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&self.memory_pages.to_le_bytes());
+            hasher.update(&(self.globals.len() as u64).to_le_bytes());
+            for global in &self.globals {
+                hasher.update(&global.to_le_bytes());
+            }
+            for (index, page) in self.pages.iter().enumerate() {
+                if let Some(page) = page {
+                    hasher.update(&(index as u64).to_le_bytes());
+                    hasher.update(&page[..]);
+                }
+            }
+            *hasher.finalize().as_bytes()
+        })
     }
 
     fn page(&self, index: usize) -> &[u8; PAGE] {
@@ -169,7 +192,7 @@ pub enum After {
 }
 
 impl Image {
-    fn new(image: &[u8]) -> Image {
+    pub(crate) fn new(image: &[u8]) -> Image {
         Image(match u8::try_from(image.len()) {
             Ok(length) if image.len() <= INLINE => {
                 let mut bytes = [0; INLINE];
@@ -180,7 +203,7 @@ impl Image {
         })
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match &self.0 {
             Bytes::Inline { length, bytes } => &bytes[..usize::from(*length)],
             Bytes::Boxed(bytes) => bytes,
@@ -350,7 +373,7 @@ fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-fn read_number(reader: &mut &[u8]) -> u64 {
+pub(crate) fn read_number(reader: &mut &[u8]) -> u64 {
     let mut number = 0;
     let mut shift = 0;
     while let Some((byte, rest)) = reader.split_first() {

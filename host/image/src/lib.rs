@@ -9,10 +9,12 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 #![warn(missing_docs)]
 
+mod format;
 mod image;
 mod memories;
 mod pagemap;
 
+pub use format::ImageError;
 pub use image::{After, Base, Image, Scratch};
 pub use memories::{Extent, GUARD, Memories, RESERVED, Reserve};
 pub use pagemap::{Faults, Method, PageMap, release, total};

@@ -26,6 +26,7 @@ mod outdated;
 mod probe;
 mod render;
 mod scheduler_glue;
+mod snapshot;
 mod supervisor;
 mod swap;
 mod top;

@@ -27,6 +27,7 @@ mod reason;
 mod relations;
 mod signal;
 mod small;
+mod snapshot;
 mod state;
 mod sync;
 mod system;
@@ -51,7 +52,11 @@ pub use native::{Context, Native, Turn, turn};
 pub use payload::Payload;
 pub use process::{Body, Process, RelationsInfo};
 pub use reason::ExitReason;
-pub use signal::{CAUSED_BY_RELEASE, Envelope, Signal};
+pub use signal::{CAUSED_BY_RELEASE, Envelope, Half, Signal};
+pub use snapshot::{
+    DecodeError, Flags, GuestSnapshot, LinkSnapshot, MonitorSnapshot, ProcessSnapshot,
+    RestoreError, TimerSnapshot, WhyNot,
+};
 pub use state::{RunState, StateWord, Transition};
 pub use system::{Schedule, SendError, SpawnError, SpawnSpec, System};
 pub use table::{MAX_PROCESSES, Requester, Slot, Stats, Table};

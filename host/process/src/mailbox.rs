@@ -143,6 +143,19 @@ impl<S> Mailbox<S> {
         outer.generation
     }
 
+    /// Opens the mailbox for a process that had this generation before, here or on another node.
+    /// Returns false if another process has used the slot since, whose pid must not come again.
+    pub fn reopen(&self, generation: u64, limits: Arc<Limits>) -> bool {
+        let mut outer = self.0.lock();
+        debug_assert!(outer.limits.is_none(), "one slot holds one process");
+        if generation.saturating_add(1) < outer.generation {
+            return false;
+        }
+        outer.generation = generation;
+        outer.limits = Some(limits);
+        true
+    }
+
     /// Changes the limits of the live process.
     pub fn set_limits(&self, limits: Arc<Limits>) {
         self.0.lock().limits = Some(limits);

@@ -24,6 +24,7 @@ use crate::signal::Envelope;
 use crate::system::{SpawnSpec, System};
 use crate::{ExitReason, Payload};
 
+mod capture;
 mod messages;
 mod parts;
 mod relating;

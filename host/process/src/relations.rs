@@ -13,7 +13,7 @@ use crate::small::SmallMap;
 pub(crate) struct Relations {
     pub(crate) links: SmallMap<Pid, Link>,
     /// The processes that this one monitors or awaits a reply from, by reference.
-    pub(crate) monitors: SmallMap<u64, Pid>,
+    pub(crate) monitors: SmallMap<u64, Monitor>,
     /// The processes that monitor this one or await its reply.
     pub(crate) watchers: SmallMap<(Pid, u64), ()>,
     /// Counters that other objects share; few processes have children or timers.
@@ -26,6 +26,24 @@ pub(crate) struct Counts {
     pub(crate) children: Option<Arc<Children>>,
     /// Timers and exit signals in transit.
     pub(crate) account: Option<Arc<Account>>,
+}
+
+/// What a process waits to hear of another one, under one reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Monitor {
+    /// Its end.
+    Exit(Pid),
+    /// Its reply to a request, or its end.
+    Reply(Pid),
+}
+
+impl Monitor {
+    /// Returns the other process.
+    pub(crate) fn pid(self) -> Pid {
+        match self {
+            Monitor::Exit(pid) | Monitor::Reply(pid) => pid,
+        }
+    }
 }
 
 /// A link, as in the link protocol of Erlang/OTP (ERTS, "Link protocol").

@@ -148,6 +148,16 @@ pub enum Signal {
         /// The monitor's reference.
         reference: u64,
     },
+    /// `from` was restored from a snapshot and holds one half of a relation. If the receiver does not
+    /// hold the other half any more, it lets `from` know.
+    Confirm {
+        /// The process that was restored.
+        from: Pid,
+        /// The reference of the monitor or request.
+        reference: u64,
+        /// The half that it holds.
+        half: Half,
+    },
     /// A monitored process terminated.
     Down {
         /// The process that terminated.
@@ -157,6 +167,15 @@ pub enum Signal {
         /// The exit reason.
         reason: ExitReason,
     },
+}
+
+/// One half of a relation between two processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// It waits for the other's reply to a request.
+    Waits,
+    /// It is monitored by the other, or owes it a reply.
+    IsWatched,
 }
 
 impl Signal {
@@ -188,6 +207,9 @@ impl fmt::Debug for Signal {
                 reference,
                 reason,
             } => write!(f, "Down {reference} from {from}: {reason}"),
+            Signal::Confirm {
+                from, reference, ..
+            } => write!(f, "Confirm {reference} from {from}"),
             Signal::Capacity { from } => write!(f, "Capacity at {from}"),
         }
     }

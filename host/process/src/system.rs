@@ -19,7 +19,7 @@ use crate::limits::Limits;
 use crate::mailbox::Refused;
 use crate::names::Names;
 use crate::process::{Body, Process, SIGNALS_PER_TURN};
-use crate::signal::{Envelope, Signal};
+use crate::signal::{Envelope, Half, Signal};
 use crate::state::Transition;
 use crate::table::{Slot, Table};
 use crate::tables::Tables;
@@ -228,7 +228,7 @@ impl<G: 'static> System<G> {
     }
 
     #[inline]
-    fn slot(&self, pid: Pid) -> Option<&Slot<G>> {
+    pub(crate) fn slot(&self, pid: Pid) -> Option<&Slot<G>> {
         (pid.node == self.node)
             .then(|| self.table.slot(pid.slot()))
             .flatten()
@@ -346,6 +346,20 @@ impl<G: 'static> System<G> {
                 let _ = self.signal(from, Signal::UnlinkAck { from: dead, id });
             }
             Signal::Monitor { from, reference } => self.down(from, dead, reference, &noproc),
+            Signal::Confirm {
+                from,
+                reference,
+                half,
+            } => match half {
+                Half::Waits => self.down(from, dead, reference, &noproc),
+                Half::IsWatched => {
+                    let demonitor = Signal::Demonitor {
+                        from: dead,
+                        reference,
+                    };
+                    let _ = self.signal(from, demonitor);
+                }
+            },
             Signal::Message(envelope) if envelope.kind == Kind::Request => {
                 self.down(envelope.sender, dead, envelope.reference, &noproc);
             }
@@ -355,7 +369,7 @@ impl<G: 'static> System<G> {
 
     /// Returns the calling thread's shard of the resources that are split by scheduler.
     #[inline]
-    fn shard(&self) -> usize {
+    pub(crate) fn shard(&self) -> usize {
         self.schedule.get().map_or(0, |schedule| schedule.shard())
     }
 

@@ -4,6 +4,7 @@
 //! no pid is ever reused.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -17,7 +18,7 @@ use crate::state::StateWord;
 use crate::vacant::{FRESH, Vacant};
 
 /// Slots of one chunk: memory is allocated in steps of 256 KiB.
-const CHUNK: usize = 4096;
+pub(crate) const CHUNK: usize = 4096;
 /// Maximum number of processes of a table: all slots that a pid can name.
 pub const MAX_PROCESSES: usize = Pid::SLOTS as usize;
 /// Maximum number of chunks.
@@ -213,11 +214,21 @@ impl<G> Table<G> {
             if whose == Requester::Guest && refuses() {
                 return false;
             }
-            let chunk = numbers.start as usize / CHUNK;
-            // Under the pool's lock, so that only one thread creates the chunk.
-            self.chunks[chunk].get_or_init(|| (0..CHUNK).map(|_| Slot::new()).collect());
+            self.create(&numbers);
             true
         })
+    }
+
+    /// Allocates this slot. Returns false if it is taken, or beyond the limit on processes.
+    pub(crate) fn allocate_at(&self, index: u32) -> bool {
+        self.vacant.claim(index, |numbers| self.create(&numbers))
+    }
+
+    /// Creates the slots of a batch, which lie in one chunk. Called under the pool's lock, so that
+    /// only one thread creates the chunk.
+    fn create(&self, numbers: &Range<u32>) {
+        let chunk = numbers.start as usize / CHUNK;
+        self.chunks[chunk].get_or_init(|| (0..CHUNK).map(|_| Slot::new()).collect());
     }
 
     /// Frees a slot.

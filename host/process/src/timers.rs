@@ -72,6 +72,11 @@ impl Timers {
         }
     }
 
+    /// Returns the shard of a timer. Its reference may be from a node with more shards.
+    fn shard_of(&self, reference: u64) -> usize {
+        (reference & ((1 << SHARD_BITS) - 1)) as usize % self.shards.len()
+    }
+
     /// Returns the number of shards.
     pub fn shards(&self) -> usize {
         self.shards.len()
@@ -103,14 +108,14 @@ impl Timers {
 
     /// Returns when a timer is due; `None` if it is not set.
     pub fn due(&self, owner: Pid, reference: u64) -> Option<u64> {
-        let shard = (reference & ((1 << SHARD_BITS) - 1)) as usize;
+        let shard = self.shard_of(reference);
         let mut queue = self.shards.get(shard)?.queue.lock();
         queue.at(owner, reference).copied()
     }
 
     /// Moves a timer to another time. Returns its shard if the timer is now the first of it.
     pub fn move_to(&self, owner: Pid, reference: u64, at: u64) -> Option<usize> {
-        let shard = (reference & ((1 << SHARD_BITS) - 1)) as usize;
+        let shard = self.shard_of(reference);
         let Shard { queue, next } = self.shards.get(shard)?;
         let mut queue = queue.lock();
         let before = std::mem::replace(queue.at(owner, reference)?, at);
@@ -127,7 +132,7 @@ impl Timers {
         if reference & TIMER_BIT == 0 {
             return None;
         }
-        let shard = (reference & ((1 << SHARD_BITS) - 1)) as usize;
+        let shard = self.shard_of(reference);
         let Shard { queue, next } = self.shards.get(shard)?;
         let mut queue = queue.lock();
         let key = (owner, reference);
@@ -135,6 +140,45 @@ impl Timers {
         queue.by_time.remove(&(at, reference));
         next.store(queue.first(), Ordering::Release);
         Some(at)
+    }
+
+    /// Returns the message timers of a process that are not held, in the order of their references:
+    /// the reference, when each is due, the receiver and the message.
+    pub(crate) fn messages_of(&self, owner: Pid) -> Vec<(u64, u64, Pid, Envelope)> {
+        let mut found = Vec::new();
+        for Shard { queue, next } in &self.shards {
+            if next.load(Ordering::Acquire) == u64::MAX {
+                continue;
+            }
+            let queue = queue.lock();
+            for ((_, reference), at) in queue.messages.range((owner, 0)..=(owner, u64::MAX)) {
+                if let Some((_, Due::Message { to, envelope, .. })) =
+                    queue.by_time.get(&(*at, *reference))
+                {
+                    found.push((*reference, *at, *to, envelope.clone()));
+                }
+            }
+        }
+        found.sort_unstable_by_key(|(reference, ..)| *reference);
+        found
+    }
+
+    /// Sets a timer under a reference that it had before, perhaps on a node with another number of
+    /// shards; does nothing if it is set. Returns its shard if the timer is now the first of it.
+    pub(crate) fn restore(&self, owner: Pid, reference: u64, at: u64, due: Due) -> Option<usize> {
+        let shard = self.shard_of(reference);
+        let Shard { queue, next } = self.shards.get(shard)?;
+        let mut queue = queue.lock();
+        if queue.at(owner, reference).is_some() {
+            return None;
+        }
+        // No new timer gets the same reference.
+        queue.sequence = queue.sequence.max((reference & !TIMER_BIT) >> SHARD_BITS);
+        queue.of(&due).insert((owner, reference), at);
+        queue.by_time.insert((at, reference), (owner, due));
+        let first = at < next.load(Ordering::Relaxed);
+        next.store(queue.first(), Ordering::Release);
+        first.then_some(shard)
     }
 
     /// Cancels the wakes of a process that has terminated. Its messages to others are still

@@ -9,7 +9,8 @@
 //! The limit on processes is the number of slots: there is no counter of living processes that all
 //! schedulers would contend for.
 //!
-//! Lock order: a scheduler's queue, then the pool. No thread holds two queues' locks.
+//! Lock order: the schedulers' queues, then the pool. Only [`Vacant::claim`] holds several queues'
+//! locks, which it takes in their order.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::sync::Mutex;
+use crate::table::CHUNK;
 
 /// Free slots that stay in a scheduler's queue before they are reused: 16 KiB of the table, which
 /// stay in the cache when processes are spawned in quick succession.
@@ -162,6 +164,63 @@ impl Vacant {
             }
         }
         None
+    }
+
+    /// Takes this slot. Returns false if it is not free, or beyond the limit. Slots up to it that do
+    /// not exist are created and are free; `make` creates those of one chunk of the table.
+    ///
+    /// To find a free slot takes time in proportion to their number; to take the slots of a new
+    /// table in ascending order takes constant time for each.
+    pub(crate) fn claim(&self, slot: u32, make: impl Fn(Range<u32>)) -> bool {
+        // All at once: a slot that moves between the queues is seen exactly once.
+        let mut queues: Vec<_> = self.shards.iter().map(|shard| shard.free.lock()).collect();
+        let mut pool = self.pool.lock();
+        let made = self.made.load(Ordering::Relaxed);
+        if (slot as usize) < made {
+            for (shard, free) in self.shards.iter().zip(&mut queues) {
+                if let Some(at) = free.iter().position(|other| *other == slot) {
+                    free.remove(at);
+                    shard.count.store(free.len(), Ordering::Relaxed);
+                    return true;
+                }
+            }
+            let found = pool.iter_mut().find_map(|batch| {
+                let at = batch.iter().position(|other| *other == slot)?;
+                batch.swap_remove(at);
+                Some(())
+            });
+            if found.is_some() {
+                let held = self.held.load(Ordering::Relaxed) - 1;
+                self.held.store(held, Ordering::Relaxed);
+            }
+            return found.is_some();
+        }
+        let used_up = self.retired.load(Ordering::Relaxed);
+        let most = (self.limit + used_up).min(self.most);
+        if slot as usize >= most {
+            return false;
+        }
+        let mut first = made;
+        while first <= slot as usize {
+            // No batch extends beyond one chunk of the table.
+            let end = ((first / CHUNK + 1) * CHUNK).min(first + BATCH);
+            let end = end.min(slot as usize + 1);
+            let Some(numbers) = u32::try_from(first).ok().zip(u32::try_from(end).ok()) else {
+                return false;
+            };
+            let numbers = numbers.0..numbers.1;
+            make(numbers.clone());
+            let batch: Vec<u32> = numbers.filter(|number| *number != slot).collect();
+            let held = self.held.load(Ordering::Relaxed) + batch.len();
+            self.held.store(held, Ordering::Relaxed);
+            if !batch.is_empty() {
+                pool.push_back(batch);
+            }
+            first = end;
+        }
+        // Release: pairs with the Acquire in `made`, for iteration.
+        self.made.store(first, Ordering::Release);
+        true
     }
 
     /// Returns a slot to the free slots.
@@ -309,6 +368,7 @@ mod tests {
         Take(usize, usize),
         Give(usize, usize),
         Retire(usize),
+        Claim(u32),
     }
 
     fn act() -> impl Strategy<Value = Act> {
@@ -316,6 +376,7 @@ mod tests {
             6 => (0..3usize, 0..2usize).prop_map(|(shard, kept)| Act::Take(shard, 5 * kept)),
             4 => (0..3usize, any::<usize>()).prop_map(|(shard, at)| Act::Give(shard, at)),
             1 => any::<usize>().prop_map(Act::Retire),
+            2 => (0..250u32).prop_map(Act::Claim),
         ]
     }
 
@@ -327,6 +388,7 @@ mod tests {
         ) {
             let vacant = Vacant::new(limit, 400, 3);
             let mut taken = Vec::new();
+            let mut retired = Vec::new();
             for act in acts {
                 match act {
                     Act::Take(shard, kept) => {
@@ -343,8 +405,17 @@ mod tests {
                         vacant.give(shard, slot);
                     }
                     Act::Retire(at) if !taken.is_empty() => {
-                        taken.swap_remove(at % taken.len());
+                        retired.push(taken.swap_remove(at % taken.len()));
                         vacant.retire();
+                    }
+                    Act::Claim(slot) => {
+                        let exists = (slot as usize) < limit + retired.len();
+                        let free = !taken.contains(&slot) && !retired.contains(&slot);
+                        let claimed = vacant.claim(slot, |_| ());
+                        prop_assert_eq!(claimed, exists && free);
+                        if claimed {
+                            taken.push(slot);
+                        }
                     }
                     _ => {}
                 }

@@ -155,6 +155,11 @@ impl Wasi {
         if full { Err(errno::NFILE) } else { Ok(()) }
     }
 
+    /// Returns the number of files that it has opened and not closed.
+    pub(crate) fn open_files(&self) -> usize {
+        self.opened.len()
+    }
+
     /// Returns whether this is its standard input, output or error, and not a file that has taken
     /// over the number.
     pub(crate) fn is_standard(&self, number: u32) -> bool {

@@ -19,6 +19,7 @@ mod quotas;
 mod reductions;
 mod resident;
 mod secrets;
+mod snapshot;
 mod stress;
 mod transactions;
 mod upgrade;

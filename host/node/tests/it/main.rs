@@ -25,6 +25,7 @@ mod processes;
 mod puppet;
 mod rights;
 mod sdk;
+mod snapshot;
 mod supervision;
 mod swaps;
 mod tables;

@@ -23,7 +23,7 @@ fn file(path: &str) -> Vec<u8> {
 }
 
 #[track_caller]
-fn platform(name: &str) -> Vec<u8> {
+pub(crate) fn platform(name: &str) -> Vec<u8> {
     file(&format!(
         "modules/target/wasm32-unknown-unknown/release/{name}.wasm"
     ))
@@ -34,7 +34,7 @@ fn version(version: &str) -> Vec<u8> {
     file(&format!("examples/target/versions/counter-{version}.wasm"))
 }
 
-fn deploy(node: &Node, name: &str, bytes: Vec<u8>) -> Result<SwapReport, SwapError> {
+pub(crate) fn deploy(node: &Node, name: &str, bytes: Vec<u8>) -> Result<SwapReport, SwapError> {
     let module = ModuleBytes {
         name: name.into(),
         bytes,
@@ -44,12 +44,12 @@ fn deploy(node: &Node, name: &str, bytes: Vec<u8>) -> Result<SwapReport, SwapErr
     node.deploy(vec![module], DeployOptions::default())
 }
 
-fn pack<T: Serialize>(value: &T) -> Vec<u8> {
+pub(crate) fn pack<T: Serialize>(value: &T) -> Vec<u8> {
     rmp_serde::to_vec_named(value).unwrap()
 }
 
 #[track_caller]
-fn call<T: DeserializeOwned>(node: &Node, pid: Pid, request: &impl Serialize) -> T {
+pub(crate) fn call<T: DeserializeOwned>(node: &Node, pid: Pid, request: &impl Serialize) -> T {
     let reply = node
         .call(pid, 0, pack(request), Duration::from_secs(20))
         .unwrap();
@@ -64,19 +64,19 @@ fn of(node: &Node, pid: Pid) -> ProcessInfo {
 }
 
 #[derive(Serialize)]
-struct Args {
-    start: u64,
+pub(crate) struct Args {
+    pub(crate) start: u64,
 }
 
 #[derive(Serialize)]
-enum Change {
+pub(crate) enum Change {
     Add(u64),
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
-struct Count {
+pub(crate) struct Count {
     version: u32,
-    count: u64,
+    pub(crate) count: u64,
 }
 
 #[test]

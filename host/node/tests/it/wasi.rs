@@ -25,11 +25,11 @@ const NOTSUP: i64 = 58;
 const PERM: i64 = 63;
 const NOTCAPABLE: i64 = 76;
 
-const CREATE: i64 = 1;
+pub(crate) const CREATE: i64 = 1;
 const READ: i64 = 1 << 1 | 1 << 2;
-const WRITE: i64 = 1 << 6 | READ;
+pub(crate) const WRITE: i64 = 1 << 6 | READ;
 
-fn folder(guest: &str, host: &Path, write: bool) -> Folder {
+pub(crate) fn folder(guest: &str, host: &Path, write: bool) -> Folder {
     Folder {
         guest: guest.into(),
         host: host.into(),
@@ -38,7 +38,7 @@ fn folder(guest: &str, host: &Path, write: bool) -> Folder {
     }
 }
 
-fn granted(folders: Vec<Folder>) -> Limits {
+pub(crate) fn granted(folders: Vec<Folder>) -> Limits {
     Limits {
         grants: Arc::new(Grants {
             folders,
@@ -49,7 +49,7 @@ fn granted(folders: Vec<Folder>) -> Limits {
 }
 
 /// A process of the puppet with WASI that has these limits.
-fn puppet(node: &Node, limits: Limits) -> Puppet {
+pub(crate) fn puppet(node: &Node, limits: Limits) -> Puppet {
     // As the manifest would say of the module.
     let pid = node
         .spawn(
@@ -96,7 +96,7 @@ fn open_in(p: &Puppet, dir: i64, path: &str, flags: i64, rights: i64) -> Done {
 }
 
 /// Opens in the first folder.
-fn open(p: &Puppet, path: &str, flags: i64, rights: i64) -> i64 {
+pub(crate) fn open(p: &Puppet, path: &str, flags: i64, rights: i64) -> i64 {
     open_in(p, 3, path, flags, rights).ok().reference as u32 as i64
 }
 

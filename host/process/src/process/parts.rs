@@ -17,7 +17,7 @@ use crate::ExitReason;
 use crate::inbox::Inbox;
 use crate::item::Item;
 use crate::mailbox::{Arrivals, Closed};
-use crate::relations::{Link, Relations};
+use crate::relations::{Link, Monitor, Relations};
 use crate::signal::Signal;
 use crate::small::Entries;
 use crate::system::System;
@@ -231,7 +231,7 @@ pub(crate) struct ExitNotifications<G> {
     reason: ExitReason,
     links: Entries<Pid, Link>,
     watchers: Entries<(Pid, u64), ()>,
-    monitors: Entries<u64, Pid>,
+    monitors: Entries<u64, Monitor>,
     /// What it has not processed, in order of arrival.
     unseen: [vec::IntoIter<Item<G>>; 3],
     /// Processes that wait until it takes over what they have sent.
@@ -281,13 +281,13 @@ impl<G: 'static> ExitNotifications<G> {
             }
         } else if let Some(((watcher, reference), ())) = self.watchers.next() {
             system.down(watcher, self.of, reference, &self.reason);
-        } else if let Some((reference, to)) = self.monitors.next() {
+        } else if let Some((reference, monitor)) = self.monitors.next() {
             let demonitor = Signal::Demonitor {
                 from: self.of,
                 reference,
             };
             // A dead process has no record of it.
-            let _ = system.signal(to, demonitor);
+            let _ = system.signal(monitor.pid(), demonitor);
         } else if let Some(item) = self.unseen.iter_mut().find_map(Iterator::next) {
             system.respond_for_dead(self.of, item);
         } else if let Some(waiter) = self.waiters.iter_mut().find_map(Iterator::next) {

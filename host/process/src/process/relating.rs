@@ -7,7 +7,7 @@ use super::Process;
 use crate::account::Charge;
 use crate::item::Item;
 use crate::mailbox::Refused;
-use crate::relations::Link;
+use crate::relations::{Link, Monitor};
 use crate::signal::{Envelope, Signal};
 use crate::small::SmallMap;
 use crate::system::System;
@@ -80,7 +80,8 @@ impl<G: 'static> Process<G> {
 
     /// Returns the process that this one monitors, or awaits a reply from, under a reference.
     pub fn monitored(&self, reference: u64) -> Option<Pid> {
-        self.relations.as_ref()?.monitors.get(reference).copied()
+        let monitor = self.relations.as_ref()?.monitors.get(reference)?;
+        Some(monitor.pid())
     }
 
     /// Links this process to another. If that one is dead, the exit signal `noproc` arrives, as in
@@ -125,7 +126,7 @@ impl<G: 'static> Process<G> {
     /// `DOWN` with `noproc` arrives with the next [`Process::drain`], after everything that the
     /// dead process had sent.
     pub fn monitor(&mut self, system: &System<G>, to: Pid, reference: u64) {
-        self.relations().monitors.insert(reference, to);
+        (self.relations().monitors).insert(reference, Monitor::Exit(to));
         let monitor = Signal::Monitor {
             from: self.pid,
             reference,
@@ -151,8 +152,8 @@ impl<G: 'static> Process<G> {
             .relations
             .as_mut()
             .and_then(|r| r.monitors.remove(reference));
-        if let Some(to) = known {
-            self.remove_watcher(system, to, reference);
+        if let Some(monitor) = known {
+            self.remove_watcher(system, monitor.pid(), reference);
         } else if flush && let Some(at) = self.inbox().and_then(|inbox| inbox.reply(reference)) {
             self.take(at);
         }
@@ -176,7 +177,7 @@ impl<G: 'static> Process<G> {
         };
         match system.send(to, envelope) {
             Ok(()) => {
-                self.relations().monitors.insert(reference, to);
+                (self.relations().monitors).insert(reference, Monitor::Reply(to));
                 Ok(())
             }
             Err(crate::SendError::Dead) => {
@@ -196,7 +197,7 @@ impl<G: 'static> Process<G> {
         reference: u64,
         reason: &ExitReason,
     ) {
-        self.relations().monitors.insert(reference, to);
+        (self.relations().monitors).insert(reference, Monitor::Reply(to));
         system.down(self.pid, to, reference, reason);
     }
 

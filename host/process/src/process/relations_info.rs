@@ -26,7 +26,7 @@ impl<G> Process<G> {
         let relations = self.relations.as_ref();
         let mut monitors: Vec<Pid> = relations.map_or_else(Vec::new, |relations| {
             let references = relations.monitors.keys();
-            let to = |reference| relations.monitors.get(reference).copied();
+            let to = |reference| Some(relations.monitors.get(reference)?.pid());
             references.into_iter().filter_map(to).collect()
         });
         monitors.sort_unstable_by_key(|pid| pid.local);

@@ -10,7 +10,7 @@ use super::{Process, Unfinished};
 use crate::account::{Charge, MaybeCharged};
 use crate::item::Item;
 use crate::relations::Link;
-use crate::signal::{Envelope, Signal};
+use crate::signal::{Envelope, Half, Signal};
 use crate::system::System;
 use crate::{ExitReason, Payload};
 
@@ -132,7 +132,8 @@ impl<G: 'static> Process<G> {
                     let asked = self
                         .relations
                         .as_mut()
-                        .and_then(|r| r.monitors.remove(envelope.reference))?;
+                        .and_then(|r| r.monitors.remove(envelope.reference))?
+                        .pid();
                     if asked != envelope.sender {
                         // Another process has replied: the one that was asked still records this
                         // process as waiting.
@@ -197,6 +198,14 @@ impl<G: 'static> Process<G> {
                 self.down(from, reference, &reason);
                 None
             }
+            Signal::Confirm {
+                from,
+                reference,
+                half,
+            } => {
+                self.confirm(system, from, reference, half);
+                None
+            }
         }
     }
 
@@ -228,6 +237,24 @@ impl<G: 'static> Process<G> {
             None
         } else {
             Some(reason)
+        }
+    }
+
+    /// Lets a restored process know if this one does not hold the other half of a relation.
+    fn confirm(&mut self, system: &System<G>, from: Pid, reference: u64, half: Half) {
+        let relations = self.relations.as_ref();
+        match half {
+            Half::Waits => {
+                let waits = relations.is_some_and(|r| r.watchers.get((from, reference)).is_some());
+                if !waits {
+                    system.down(from, self.pid, reference, &ExitReason::new(Reason::NOPROC));
+                }
+            }
+            Half::IsWatched => {
+                if self.monitored(reference) != Some(from) {
+                    self.remove_watcher(system, from, reference);
+                }
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use super::Process;
 use crate::Payload;
 use crate::account::{Account, Charge, Most, Use};
 use crate::children::Children;
-use crate::relations::Link;
+use crate::relations::{Link, Monitor};
 use crate::system::System;
 
 impl<G: 'static> Process<G> {
@@ -57,7 +57,7 @@ impl<G: 'static> Process<G> {
             self.relations().links.insert(child, Link::Active);
         }
         for reference in references {
-            self.relations().monitors.insert(*reference, child);
+            (self.relations().monitors).insert(*reference, Monitor::Exit(child));
         }
     }
 

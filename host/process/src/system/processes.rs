@@ -29,12 +29,17 @@ impl<G: 'static> System<G> {
         let slot = self.table.slot(index).ok_or(SpawnError::TableFull)?;
         slot.state.reserve();
         let generation = slot.mailbox.open(limits.clone());
+        self.prepare(slot, limits);
+        Ok(Pid::new(self.node, index, generation))
+    }
+
+    /// Resets what a slot publishes, for a new process.
+    pub(crate) fn prepare(&self, slot: &Slot<G>, limits: &Limits) {
         slot.stats.inbox_messages.store(0, Ordering::Relaxed);
         slot.stats.inbox_limited.store(0, Ordering::Relaxed);
         slot.stats.inbox_bytes.store(0, Ordering::Relaxed);
         slot.ran.store(true, Ordering::Relaxed);
         slot.set_priority(limits.priority.min(Priority::Normal));
-        Ok(Pid::new(self.node, index, generation))
     }
 
     /// Starts the process of a reserved pid and schedules it.

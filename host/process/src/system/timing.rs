@@ -41,6 +41,20 @@ impl<G: 'static> System<G> {
         }
     }
 
+    /// Sets a message timer of a process again under the reference that it had, unless it is still
+    /// set: `delay` nanoseconds from now.
+    pub(crate) fn restore_timer(&self, owner: Pid, reference: u64, delay: u64, due: Due) {
+        if let Some(slot) = self.slot(owner) {
+            slot.timed.store(true, Ordering::Relaxed);
+        }
+        let at = self.clock.now().saturating_add(delay);
+        if let Some(shard) = self.timers.restore(owner, reference, at, due)
+            && let Some(schedule) = self.schedule.get()
+        {
+            schedule.timer_moved(shard);
+        }
+    }
+
     /// Fires the timers of a shard that are due. Returns the nanoseconds until its next timer, 0 if
     /// more are due now; `None` if none is set.
     pub fn fire_timers(&self, shard: usize) -> Option<u64> {

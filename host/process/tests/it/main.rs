@@ -15,6 +15,7 @@ mod parts;
 mod requests;
 mod shared;
 mod sizes;
+mod snapshot;
 mod spawning;
 mod stress;
 mod timers;

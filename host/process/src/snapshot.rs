@@ -1,0 +1,461 @@
+//! Snapshots: everything of a process at rest, as plain data in one file.
+//!
+//! A snapshot is made by [`Process::capture`](crate::Process::capture) and becomes a process again,
+//! under the same pid, by [`System::restore`]. What the guest computes is opaque here: the engine
+//! adds its half as bytes ([`GuestSnapshot`]). The bytes of a whole snapshot are made and read in
+//! `snapshot/codec.rs`; `notes/snapshots.md` says what is in, what is not, and what peers see.
+//!
+//! A snapshot is the host's own data. Its checksum finds damage, not forgery: what it grants is
+//! granted.
+//!
+//! Deliberately absent: where snapshots are stored, and when they are made.
+
+use std::fmt;
+use std::sync::Arc;
+
+use exuvia_abi::{Pid, Priority};
+
+use crate::children::UNBOUNDED;
+use crate::names::NameError;
+use crate::process::{Body, Process};
+use crate::signal::{Envelope, Half, Signal};
+use crate::system::System;
+use crate::timers::Due;
+use crate::{ExitReason, Limits, Payload};
+
+mod codec;
+
+pub use codec::DecodeError;
+
+/// Everything of a process at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSnapshot {
+    /// Its pid, under which it is restored.
+    pub pid: Pid,
+    /// What the engine knows of it.
+    pub guest: GuestSnapshot,
+    /// Its messages, in order: those of the mailbox's both halves.
+    pub inbox: Vec<Envelope>,
+    /// Its links, in the order of the pids.
+    pub links: Vec<LinkSnapshot>,
+    /// The processes that it monitors or awaits replies from, in the order of the references.
+    pub monitors: Vec<MonitorSnapshot>,
+    /// The processes that monitor it or await its replies, with their references, in order.
+    pub watchers: Vec<(Pid, u64)>,
+    /// The process that spawned it; [`Pid::NONE`] for the host.
+    pub parent: Pid,
+    /// Its arguments, which it gets again after a reset.
+    pub arguments: Payload,
+    /// The reference under which its parent awaits the acknowledgement of its start.
+    pub starter: Option<u64>,
+    /// Whether it counts among its parent's children.
+    pub counted: bool,
+    /// Its message timers, in the order of the references.
+    pub timers: Vec<TimerSnapshot>,
+    /// Its names, in the order in which they were registered.
+    pub names: Vec<String>,
+    /// Its groups, in the order in which it joined them.
+    pub groups: Vec<String>,
+    /// Its limits and grants.
+    pub limits: Limits,
+    /// Its flags.
+    pub flags: Flags,
+    /// Reductions since it was spawned.
+    pub reductions: u64,
+}
+
+/// The engine's half of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestSnapshot {
+    /// The name of its module.
+    pub module: String,
+    /// The digest of the module file whose code it runs.
+    pub digest: [u8; 32],
+    /// Its state: an image, in the engine's format. `None`: it has none yet, as it has not started.
+    pub state: Option<Vec<u8>>,
+    /// Whether it has ever run.
+    pub has_run: bool,
+    /// Its upgrades so far.
+    pub upgrades: u32,
+}
+
+/// One link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkSnapshot {
+    /// The other process.
+    pub to: Pid,
+    /// If set, it was unlinked under this number, which the other has not acknowledged.
+    pub unlinking: Option<u64>,
+}
+
+/// One monitor or pending request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MonitorSnapshot {
+    /// Its reference.
+    pub reference: u64,
+    /// The other process.
+    pub of: Pid,
+    /// Whether a reply is awaited, not only the end.
+    pub awaits_reply: bool,
+}
+
+/// One message timer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimerSnapshot {
+    /// Its reference.
+    pub reference: u64,
+    /// Nanoseconds from the capture until it is due.
+    pub remaining: u64,
+    /// The receiver.
+    pub to: Pid,
+    /// The message.
+    pub envelope: Envelope,
+}
+
+/// The flags of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// Exit signals arrive as messages.
+    pub trap_exit: bool,
+    /// Its start is not acknowledged yet.
+    pub starting: bool,
+    /// An operator has suspended it.
+    pub suspended: bool,
+    /// Its priority.
+    pub priority: Priority,
+    /// The only scheduler that may run it.
+    pub pinned_to: Option<u8>,
+}
+
+/// Why a process cannot be captured now, or at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhyNot {
+    /// It has terminated, or never lived.
+    NoProcess,
+    /// It is running or about to run; it may be captured when it is at rest.
+    Running,
+    /// It has more signals than it takes over in one turn. Try again.
+    Signals,
+    /// It is about to terminate.
+    Ending(ExitReason),
+    /// It is a native process: its state is Rust code of the host.
+    Native,
+    /// It has returned WAITING: the continuation in its memory belongs to this code.
+    Waiting,
+    /// It is in the middle of a handler, and waits in it (for what, in one word).
+    Suspended(&'static str),
+    /// It is on probation after an upgrade, for so many messages more: it may still be reverted.
+    Probation(u32),
+    /// It has so many files open.
+    Files(usize),
+    /// It owns so many tables.
+    Tables(usize),
+    /// Its module is resident-only, for this reason: its state is no image.
+    Resident(String),
+    /// Its state could not be read, for this reason.
+    State(String),
+}
+
+impl WhyNot {
+    /// Returns whether the reason passes by itself, so that it is worth while to try again.
+    pub fn is_passing(&self) -> bool {
+        !matches!(
+            self,
+            WhyNot::NoProcess | WhyNot::Ending(_) | WhyNot::Native | WhyNot::Resident(_)
+        )
+    }
+}
+
+impl fmt::Display for WhyNot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WhyNot::NoProcess => f.write_str("there is no such process"),
+            WhyNot::Running => f.write_str("the process is running"),
+            WhyNot::Signals => {
+                f.write_str("the process has not sorted all signals that have arrived")
+            }
+            WhyNot::Ending(reason) => write!(f, "the process is about to exit ({reason})"),
+            WhyNot::Native => f.write_str("the process is native code of the host"),
+            WhyNot::Waiting => {
+                f.write_str("the process returned WAITING: its memory holds a continuation")
+            }
+            WhyNot::Suspended(what) => {
+                write!(f, "the process is in the middle of a handler ({what})")
+            }
+            WhyNot::Probation(left) => {
+                write!(
+                    f,
+                    "the process is on probation after an upgrade, for {left} more messages"
+                )
+            }
+            WhyNot::Files(count) => write!(f, "the process has open files ({count})"),
+            WhyNot::Tables(count) => write!(f, "the process owns tables ({count})"),
+            WhyNot::Resident(reason) => write!(f, "the module is resident-only: {reason}"),
+            WhyNot::State(reason) => write!(f, "the state could not be read: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for WhyNot {}
+
+/// Why a snapshot could not be restored. Nothing of it remains in the system then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RestoreError {
+    /// It is of a process of the node with this number.
+    OtherNode(u64),
+    /// Its slot is taken by another process, or beyond the node's limit on processes.
+    SlotTaken,
+    /// Another process has used its slot since, so that its pid must not come again.
+    PidUsedUp,
+    /// This name could not be registered.
+    Name(String, NameError),
+    /// This group could not be joined.
+    Group(String, NameError),
+    /// No version of this module with this digest is loaded.
+    Version {
+        /// The module.
+        module: String,
+        /// The digest of its file.
+        digest: [u8; 32],
+    },
+    /// The engine refused the state, for this reason.
+    State(String),
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RestoreError::OtherNode(node) => {
+                write!(
+                    f,
+                    "the snapshot is of a process of another node (number {node})"
+                )
+            }
+            RestoreError::SlotTaken => {
+                f.write_str("its slot is taken, or the node may not have so many processes")
+            }
+            RestoreError::PidUsedUp => f.write_str(
+                "another process has used its slot since, so its pid must not come again",
+            ),
+            RestoreError::Name(name, error) => {
+                write!(
+                    f,
+                    "the name `{name}` could not be registered: {}",
+                    why(*error)
+                )
+            }
+            RestoreError::Group(group, error) => {
+                write!(
+                    f,
+                    "the group `{group}` could not be joined: {}",
+                    why(*error)
+                )
+            }
+            RestoreError::Version { module, digest } => {
+                write!(f, "no version of `{module}` with the digest ")?;
+                digest[..4].iter().try_for_each(|b| write!(f, "{b:02x}"))?;
+                f.write_str(" is loaded, and the state belongs to that version")
+            }
+            RestoreError::State(reason) => write!(f, "the state was refused: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for RestoreError {}
+
+fn why(error: NameError) -> &'static str {
+    match error {
+        NameError::Taken => "another process has it",
+        NameError::Invalid => "it is empty or too long",
+        NameError::Dead => "the process has terminated",
+        NameError::TooMany => "the process has too many",
+    }
+}
+
+/// Limits that were seen before, so that processes with equal limits share them.
+#[derive(Debug, Default)]
+pub(crate) struct SharedLimits(Vec<Arc<Limits>>);
+
+impl SharedLimits {
+    /// Number of different limits that are remembered: as many as a node has kinds of processes.
+    const MOST: usize = 32;
+
+    fn of(&mut self, limits: &Limits) -> Arc<Limits> {
+        if let Some(at) = self.0.iter().position(|known| **known == *limits) {
+            return self.0[at].clone();
+        }
+        let limits = Arc::new(limits.clone());
+        if self.0.len() >= Self::MOST {
+            self.0.remove(0);
+        }
+        self.0.push(limits.clone());
+        limits
+    }
+}
+
+impl<G: 'static> System<G> {
+    /// Restores one process under its own pid, with this guest, and schedules it.
+    ///
+    /// The other halves of its relations are set again: the processes that it is linked to and that
+    /// it monitors get signals. From those that have terminated it gets what Erlang delivers for a
+    /// dead pid: an exit signal or a `DOWN` with `noproc`. So it does for a request whose receiver
+    /// knows nothing of it any more.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`RestoreError`] if it cannot have its pid, its names or its groups.
+    pub fn restore(&self, snapshot: &ProcessSnapshot, guest: G) -> Result<Pid, RestoreError> {
+        let limits = self.reserve_pid_of(snapshot, &mut SharedLimits::default())?;
+        self.start_restored(snapshot, limits, guest);
+        Ok(snapshot.pid)
+    }
+
+    /// Restores several processes, which may have relations to one another: all of them have their
+    /// pids before the first is started. Takes the least time if they are in the order of their
+    /// slots. Returns a result for each, in their order.
+    pub fn restore_all(
+        &self,
+        all: impl IntoIterator<Item = (ProcessSnapshot, G)>,
+    ) -> Vec<Result<Pid, RestoreError>> {
+        let mut shared = SharedLimits::default();
+        let reserved: Vec<_> = all
+            .into_iter()
+            .map(|(snapshot, guest)| {
+                let limits = self.reserve_pid_of(&snapshot, &mut shared);
+                (snapshot, guest, limits)
+            })
+            .collect();
+        let start = |(snapshot, guest, limits): (ProcessSnapshot, G, Result<_, _>)| {
+            self.start_restored(&snapshot, limits?, guest);
+            Ok(snapshot.pid)
+        };
+        reserved.into_iter().map(start).collect()
+    }
+
+    /// Reserves the pid of a snapshot, with its names and groups. Signals collect there from now on.
+    /// Returns the limits.
+    fn reserve_pid_of(
+        &self,
+        snapshot: &ProcessSnapshot,
+        shared: &mut SharedLimits,
+    ) -> Result<Arc<Limits>, RestoreError> {
+        let pid = snapshot.pid;
+        if pid.node != self.node() {
+            return Err(RestoreError::OtherNode(pid.node));
+        }
+        if !self.table.allocate_at(pid.slot()) {
+            return Err(RestoreError::SlotTaken);
+        }
+        let slot = self.slot(pid).ok_or(RestoreError::SlotTaken)?;
+        let limits = shared.of(&snapshot.limits);
+        slot.state.reserve();
+        if !slot.mailbox.reopen(pid.generation(), limits.clone()) {
+            slot.state.vacate();
+            self.table.release(self.shard(), pid.slot());
+            return Err(RestoreError::PidUsedUp);
+        }
+        self.prepare(slot, &limits);
+        let names = snapshot.names.iter().try_for_each(|name| {
+            let error = |error| RestoreError::Name(name.clone(), error);
+            self.register(name, pid).map_err(error)
+        });
+        let groups = || {
+            snapshot.groups.iter().try_for_each(|group| {
+                let error = |error| RestoreError::Group(group.clone(), error);
+                self.join(group, pid).map(drop).map_err(error)
+            })
+        };
+        match names.and_then(|()| groups()) {
+            Ok(()) => Ok(limits),
+            Err(error) => {
+                self.abandon(pid);
+                Err(error)
+            }
+        }
+    }
+
+    fn start_restored(&self, snapshot: &ProcessSnapshot, limits: Arc<Limits>, guest: G) {
+        let pid = snapshot.pid;
+        let Some(slot) = self.slot(pid) else { return };
+        let mut process = Box::new(Process::restored(snapshot, limits, Body::Guest(guest)));
+        self.reassert_relations(snapshot);
+        for timer in &snapshot.timers {
+            // Beyond the node's limit it is not charged: the process's own limit it kept before.
+            let charge = process.charge(self, timer.envelope.cost());
+            let due = Due::Message {
+                to: timer.to,
+                envelope: timer.envelope.clone(),
+                charge,
+            };
+            self.restore_timer(pid, timer.reference, timer.remaining, due);
+        }
+        slot.set_priority(snapshot.flags.priority.min(snapshot.limits.priority));
+        let schedulers = self.timers.shards();
+        let pinned_to = snapshot.flags.pinned_to;
+        slot.pin(pinned_to.filter(|scheduler| usize::from(*scheduler) < schedulers));
+        process.publish_stats(self);
+        slot.put_process(process);
+        self.apply(pid.slot(), slot.state.occupy());
+        if snapshot.counted {
+            self.count_again(snapshot.parent, pid);
+        }
+    }
+
+    /// Sets the other halves of a process's relations again. On behalf of a process that has
+    /// terminated it gets the response that the dead always give.
+    fn reassert_relations(&self, snapshot: &ProcessSnapshot) {
+        let from = snapshot.pid;
+        let assert = |to: Pid, signal: Signal| {
+            if self.signal(to, signal.clone()).is_err() {
+                self.respond_for_dead(to, signal.into());
+            }
+        };
+        for LinkSnapshot { to, unlinking } in &snapshot.links {
+            assert(
+                *to,
+                match unlinking {
+                    None => Signal::Link { from },
+                    Some(id) => Signal::Unlink { from, id: *id },
+                },
+            );
+        }
+        for monitor in &snapshot.monitors {
+            let reference = monitor.reference;
+            let half = Half::Waits;
+            assert(
+                monitor.of,
+                match monitor.awaits_reply {
+                    false => Signal::Monitor { from, reference },
+                    true => Signal::Confirm {
+                        from,
+                        reference,
+                        half,
+                    },
+                },
+            );
+        }
+        for (watcher, reference) in &snapshot.watchers {
+            let confirm = Signal::Confirm {
+                from,
+                reference: *reference,
+                half: Half::IsWatched,
+            };
+            assert(*watcher, confirm);
+        }
+    }
+
+    /// Counts a restored process among the children of its parent again, if that is a guest.
+    fn count_again(&self, parent: Pid, child: Pid) {
+        let count = move |parent: &mut Process<G>, system: &System<G>| {
+            if parent.guest().is_some()
+                && let Some(member) = parent.children().admit(UNBOUNDED)
+            {
+                let set = |child: &mut Process<G>, _: &System<G>| child.set_counted(member);
+                // The count ends with a child that has terminated meanwhile.
+                let _ = system.control(child, set);
+            }
+        };
+        // If the parent has terminated, there is no limit to count against.
+        let _ = self.control(parent, count);
+    }
+}
