@@ -99,9 +99,8 @@ impl Tone {
                 Self::Bad
             }
             "upgrade-failed" | "reverted" | "file-unreadable" | "lagged" | "interrupted"
-            | "log-cut" | "event-cut" | "restarted" | "not-started" | "build-loop" | "polling" => {
-                Self::Warning
-            }
+            | "log-cut" | "event-cut" | "start-pending" | "restarted" | "not-started"
+            | "build-loop" | "polling" => Self::Warning,
             _ => Self::Strong,
         }
     }

@@ -3,7 +3,7 @@
 //! its application master.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid, Priority, Reason};
@@ -16,13 +16,16 @@ use tokio::sync::watch;
 
 use crate::config::NodeConfig;
 use crate::error::BootError;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::node::Node;
 use crate::supervisor;
 use crate::swap::ModuleBytes;
 
 /// How long the supervision tree may take to start.
 const START: Duration = Duration::from_secs(60);
+
+/// After what time an event says which child the start waits for.
+const SLOW_START: Duration = Duration::from_secs(5);
 
 /// How long an orderly stop waits for the last processes to leave the process table, in
 /// milliseconds.
@@ -100,20 +103,14 @@ impl App {
         let master = node.spawn_native(Box::new(master)).ok_or_else(|| {
             BootError::Tree("the node has as many processes as its limit allows".into())
         })?;
-        let root = match receiver.recv_timeout(START) {
-            Ok(News::Up(root)) => root,
-            Ok(News::Ended(reason)) => {
+        let root = match wait_for_root(&node, &receiver, SLOW_START) {
+            Ok(root) => root,
+            Err(error) => {
                 node.halt();
-                return Err(BootError::Tree(reason.to_string()));
-            }
-            Err(_) => {
-                node.halt();
-                return Err(BootError::Tree(format!(
-                    "it did not start within {} s; a child does not acknowledge its start",
-                    START.as_secs()
-                )));
+                return Err(error);
             }
         };
+        node.0.boot.finish();
         node.0.root.get_or_init(|| root);
         Ok(App {
             node,
@@ -173,6 +170,34 @@ impl App {
         self.node.halt();
         StopReport { orderly, left }
     }
+}
+
+/// Waits until the tree is up, and returns its root. If that takes longer than `slow`, an event says
+/// which child the start waits for.
+fn wait_for_root(node: &Node, news: &Receiver<News>, slow: Duration) -> Result<Pid, BootError> {
+    let waits_for = || node.0.boot.waits_for();
+    let mut waited = Duration::ZERO;
+    let mut is_reported = false;
+    while waited < START {
+        match news.recv_timeout(slow) {
+            Ok(News::Up(root)) => return Ok(root),
+            Ok(News::Ended(reason)) => return Err(BootError::Tree(reason.to_string())),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => waited += slow,
+        }
+        if !is_reported && let Some((pid, child)) = waits_for() {
+            is_reported = true;
+            node.0.events.send(Event::StartPending {
+                child: child.to_string(),
+                pid: pid.to_string(),
+            });
+        }
+    }
+    let child = waits_for().map_or("a child".to_owned(), |(_, id)| format!("child `{id}`"));
+    Err(BootError::Tree(format!(
+        "it did not start within {} s; {child} does not acknowledge its start",
+        START.as_secs()
+    )))
 }
 
 /// Reads all module files of a manifest.
@@ -276,5 +301,47 @@ impl Master {
         self.ended.send_replace(Some(reason.clone()));
         let _ = self.sender.send(News::Ended(reason));
         context.exit(ExitReason::new(Reason::NORMAL));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use exuvia_abi::Pid;
+
+    use super::{News, wait_for_root};
+    use crate::{Event, Node, NodeConfig};
+
+    #[test]
+    fn a_start_that_takes_long_names_the_innermost_child_that_it_waits_for() {
+        let config = NodeConfig {
+            schedulers: 1,
+            frames: 4,
+            cache: None,
+            ..NodeConfig::default()
+        };
+        let node = Node::start(config).unwrap();
+        let mut events = node.events();
+        let pids = [5, 6, 7].map(|slot| Pid::new(1, slot, 1));
+        for (pid, id) in pids.into_iter().zip(["quick", "workers", "slow"]) {
+            node.0.boot.begins(pid, &id.into());
+        }
+        node.0.boot.ends(pids[0]);
+        let (sender, news) = channel();
+        let waiting = node.clone();
+        let waits =
+            std::thread::spawn(move || wait_for_root(&waiting, &news, Duration::from_millis(1)));
+        let Ok(Event::StartPending { child, pid }) = events.blocking_recv() else {
+            panic!("no event");
+        };
+        assert_eq!((child.as_str(), pid), ("slow", pids[2].to_string()));
+        sender.send(News::Up(pids[1])).unwrap();
+        assert_eq!(waits.join().unwrap().unwrap(), pids[1]);
+        node.0.boot.finish();
+        assert_eq!(node.0.boot.waits_for(), None);
+        assert!(events.try_recv().is_err(), "it is said once");
+        node.halt();
     }
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use exuvia_engine::{Artifact, GuestProcess};
 
-use crate::event::Event;
 use crate::node::{Inner, Node};
 
 /// The number of processes woken between two pauses.
@@ -112,17 +111,7 @@ impl Rounds {
         }
         self.crossing = crossing;
         if self.unload_at <= now() {
-            for (module, lines) in node.0.logger.left_out(now()) {
-                let module = module.to_string();
-                node.0.events.send(Event::LogCut { module, lines });
-            }
-            for (module, what, events) in node.0.logger.reports_left_out(now()) {
-                node.0.events.send(Event::EventCut {
-                    module: module.to_string(),
-                    what: what.name(),
-                    events,
-                });
-            }
+            node.0.report_left_out(now());
             node.unload();
             node.0.system.tables.sweep();
             if let Some(short) = node.0.executor.trim_frames() {

@@ -85,6 +85,13 @@ pub enum Event {
         /// The line.
         text: String,
     },
+    /// The app does not start, because a child has not acknowledged its start.
+    StartPending {
+        /// Its id.
+        child: String,
+        /// Its pid.
+        pid: String,
+    },
     /// A module has logged more lines in a second than are reported.
     LogCut {
         /// The module.
@@ -227,6 +234,10 @@ impl fmt::Display for Event {
                 };
                 write!(f, "{level} {pid} {module}: {text}")
             }
+            Event::StartPending { child, pid } => write!(
+                f,
+                "start-pending {child} ({pid}) does not acknowledge its start, and the app waits for it: `run` has to return, or to call `init_ack`; Ctrl-C ends the app"
+            ),
             Event::LogCut { module, lines } => write!(
                 f,
                 "log-cut {module}: {lines} lines dropped, it logs too fast; `lines_per_s` of `[log]` bounds it"

@@ -8,6 +8,7 @@
 mod admission;
 mod app;
 mod background_upgrader;
+mod boot_progress;
 mod busy;
 mod check;
 mod config;

@@ -24,6 +24,7 @@ use tokio::sync::broadcast;
 
 use crate::admission::Admission;
 use crate::background_upgrader::{self, BackgroundUpgrader};
+use crate::boot_progress::BootProgress;
 use crate::config::NodeConfig;
 use crate::error::{CallFailed, NodeError, SendFailed, SpawnFailed, TargetError};
 use crate::event::{Event, EventObserver, Events, TimedEvent};
@@ -66,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) settings: Mutex<Arc<AppConfig>>,
     pub(crate) edits: Edits,
     pub(crate) asks: Asks,
+    /// The children that the boot waits for.
+    pub(crate) boot: BootProgress,
     /// The supervisor at the root of the app, once it is up.
     pub(crate) root: OnceLock<Pid>,
     pub(crate) background_upgrader: BackgroundUpgrader,
@@ -218,6 +221,7 @@ impl Node {
             settings: Mutex::default(),
             edits: Edits::default(),
             asks: Asks::default(),
+            boot: BootProgress::default(),
             root: OnceLock::new(),
             background_upgrader: BackgroundUpgrader::new(commits),
             following: Mutex::default(),
@@ -458,6 +462,22 @@ impl Inner {
         if scheduler.is_some() {
             drop(scheduler);
             self.executor.clear();
+            self.report_left_out(u64::MAX);
+        }
+    }
+
+    /// Sends an event for lines and events that came too fast, for those before the second of `now`.
+    pub(crate) fn report_left_out(&self, now: u64) {
+        for (module, lines) in self.logger.left_out(now) {
+            let module = module.to_string();
+            self.events.send(Event::LogCut { module, lines });
+        }
+        for (module, what, events) in self.logger.reports_left_out(now) {
+            self.events.send(Event::EventCut {
+                module: module.to_string(),
+                what: what.name(),
+                events,
+            });
         }
     }
 }

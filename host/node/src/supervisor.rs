@@ -232,7 +232,10 @@ impl Native<Guest> for SupervisorProcess {
             }
             Kind::Reply => self.child_answered(context, &message),
             Kind::Down => {
-                if let Some((key, _)) = self.starting.remove(&message.reference) {
+                if let Some((key, pid)) = self.starting.remove(&message.reference) {
+                    if let Some(node) = self.node.upgrade() {
+                        node.boot.ends(pid);
+                    }
                     let reason = reason_of(&message);
                     self.start_failed(context, key, reason);
                 }
@@ -308,7 +311,7 @@ impl SupervisorProcess {
         };
         match action {
             Action::StartChild { key, spec } => {
-                if let Err(reason) = self.start(context, key, &spec.start) {
+                if let Err(reason) = self.start(context, key, &spec) {
                     self.start_failed(context, key, reason);
                 }
             }
@@ -408,7 +411,7 @@ impl SupervisorProcess {
         &mut self,
         context: &mut Context<'_, Guest>,
         key: ChildKey,
-        start: &Start,
+        spec: &ChildSpec<Start>,
     ) -> Result<(), ExitReason> {
         let me = context.pid();
         let failed = |code: Reason, text: String| ExitReason::with(code.0, text.as_bytes());
@@ -419,7 +422,7 @@ impl SupervisorProcess {
         );
         let mut managing = false;
         let mut place = None;
-        let (body, limits, name, arguments) = match start {
+        let (body, limits, name, arguments) = match &spec.start {
             Start::Process {
                 module,
                 name,
@@ -461,7 +464,13 @@ impl SupervisorProcess {
         };
         // The children of a guest's supervisor count as the guest's.
         let (whose, place) = match self.childrens {
-            Some(_) => (Requester::Guest, Some(context.process.children())),
+            Some(_) => {
+                let whose = match self.ended.contains(&spec.id) {
+                    true => Requester::Restart,
+                    false => Requester::Guest,
+                };
+                (whose, Some(context.process.children()))
+            }
             None => (Requester::Host, place),
         };
         let counted = place.map(|place| {
@@ -489,6 +498,7 @@ impl SupervisorProcess {
         let reference = context.process.new_reference();
         context.process.add_child(pid, true, &[reference]);
         self.starting.insert(reference, (key, pid));
+        node.0.boot.begins(pid, &spec.id);
         if managing {
             self.managers.add(pid);
         }
@@ -509,6 +519,9 @@ impl SupervisorProcess {
         let Some((key, pid)) = self.starting.remove(&message.reference) else {
             return;
         };
+        if let Some(node) = self.node.upgrade() {
+            node.boot.ends(pid);
+        }
         if message.tag == 0 {
             self.feed(context, Event::ChildStarted { key, pid });
             self.tell_of_restart(pid);

@@ -91,7 +91,13 @@ impl fmt::Display for UpgradeReport {
         if let Some(running) = self.running_ms {
             write!(f, "  change to new code {running:.0} ms")?;
         }
-        write!(f, "  {:.0} ms after the commit", self.took_ms)
+        write!(f, "  {:.0} ms after the commit", self.took_ms)?;
+        if self.failed > 0 {
+            f.write_str(
+                "; failed processes keep their old code: `exuvia ps` shows why, `exuvia restart PID` starts one on the current code with a fresh state",
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -148,6 +148,9 @@ pub enum Requester {
     Host,
     /// A process that a guest starts.
     Guest,
+    /// A process that takes the place of one which has ended, under a supervisor that a guest has
+    /// started.
+    Restart,
 }
 
 /// All processes of a node.
@@ -182,7 +185,9 @@ impl<G> Table<G> {
     }
 
     /// Refuses every further process that a guest starts, because the node is stopping. A guest
-    /// that spawns without end would else outgrow the processes that are being stopped.
+    /// that spawns without end would else outgrow the processes that are being stopped. Supervisors
+    /// continue to restart until they are stopped themselves, as in OTP: that replaces processes, and
+    /// their intensity bounds it.
     pub fn close_to_guests(&self) {
         // Relaxed: a spawn that is just under way may still succeed.
         self.is_closed.store(true, Ordering::Relaxed);
@@ -207,11 +212,11 @@ impl<G> Table<G> {
         let kept = match whose {
             Requester::Host => 0,
             Requester::Guest if self.is_closed.load(Ordering::Relaxed) => return None,
-            Requester::Guest => self.kept,
+            Requester::Guest | Requester::Restart => self.kept,
         };
         self.vacant.take(shard, kept, |numbers| {
             let refuses = || self.admission.get().is_some_and(|admits| !admits());
-            if whose == Requester::Guest && refuses() {
+            if whose != Requester::Host && refuses() {
                 return false;
             }
             self.create(&numbers);

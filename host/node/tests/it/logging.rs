@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use exuvia_node::{Event, Level, LogRules, NodeConfig};
 
-use crate::guests::{counter, deploy, event, node_with, spawn};
+use crate::guests::{ask, counter, deploy, event, node_with, spawn};
 
 /// Logs `lines` lines of each of two levels at each message.
 fn logs(lines: u32) -> String {
@@ -64,4 +64,29 @@ fn a_flood_is_cut_and_reported_and_hides_no_other_module() {
     assert_eq!(told + cut.1, 1_000);
     // A second may have ended in the middle.
     assert!((10..=30).contains(&told), "{told}");
+}
+
+#[test]
+fn what_was_left_out_is_reported_when_the_node_ends() {
+    let rules = LogRules {
+        lines_per_s: 1,
+        ..LogRules::default()
+    };
+    let node = node_with(|config: &mut NodeConfig| {
+        config.log = rules;
+        // The second in which the lines are written does not end.
+        config.clock = exuvia_node::process::Clock::manual;
+    });
+    deploy(&node, "flood", &logs(50));
+    let flood = spawn(&node, "flood", &[]);
+    let mut events = node.events();
+    node.send(flood, 0, b"again".to_vec()).unwrap();
+    // It has handled the message before when it replies.
+    ask(&node, flood);
+    node.halt();
+    let cut = event(&mut events, "what was left out", |event| match event {
+        Event::LogCut { module, lines } => Some((module.clone(), *lines)),
+        _ => None,
+    });
+    assert_eq!(cut, ("flood".to_owned(), 99));
 }

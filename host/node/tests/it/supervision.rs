@@ -612,6 +612,24 @@ fn a_guest_starts_a_supervisor() {
     node.halt();
 }
 
+/// As in OTP, a supervisor restarts its children until its own parent stops it.
+#[test]
+fn a_guests_supervisor_restarts_its_children_while_the_node_stops() {
+    let node = node();
+    deploy(&node, "puppet", &puppet::text(1));
+    deploy(&node, "member", &member("unreachable"));
+    let a = Puppet::new(&node);
+    start(&a, &spec("one_for_one", &["kid"])).ok();
+    // What `App::stop` does first.
+    node.system().table.close_to_guests();
+    let kid = node.find("kid").unwrap();
+    node.kill(kid);
+    eventually("it is started again", || {
+        node.find("kid").is_ok_and(|pid| pid != kid)
+    });
+    node.halt();
+}
+
 #[test]
 fn a_supervisor_ends_with_the_guest_that_started_it() {
     let node = node();
@@ -681,7 +699,7 @@ fn a_guests_supervisor_starts_no_child_with_too_little_memory() {
         .wait()
         .notifications(Kind::Exit, got.pid, Reason::MEMORY.0);
     let text = String::from_utf8_lossy(told.payload());
-    for part in ["`kid`", "`member` begins with 327680", "may have 262144"] {
+    for part in ["`kid`", "`member` starts with 327680", "is 262144"] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
     a.node.halt();

@@ -296,6 +296,15 @@ fn guests_start_nothing_while_the_node_stops() {
     world.system.table.close_to_guests();
     assert_eq!(guest(), Err(SpawnError::TableFull));
     assert!(world.system.reserve(&limits).is_ok());
+    let restart = || world.system.reserve_for(Requester::Restart, &limits);
+    assert!(
+        restart().is_ok(),
+        "a supervisor that runs restarts its children"
+    );
+    // Restarts leave slots to the host, as other processes of guests do.
+    let most = world.system.table.limit_of_guests();
+    while restart().is_ok() {}
+    assert_eq!(world.system.table.alive(), most);
 }
 
 #[test]
