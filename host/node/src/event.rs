@@ -1,25 +1,23 @@
-//! What happens on a node, for subscribers: one value, one line.
+//! What happens on a node, for subscribers: one value, one line. `stream` delivers events, `observer`
+//! makes them of what the engine reports.
+
+mod observer;
+mod stream;
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
-use std::time::SystemTime;
 
-use exuvia_code::{Release, UpgradePath, Version};
-use exuvia_engine::{Artifact, GuestSystem, Observer, VerifyError};
-use exuvia_process::{Envelope, ExitReason, Kind, Pid};
+use exuvia_engine::VerifyError;
 use serde::{Serialize, Serializer};
-use tokio::sync::broadcast;
 
 use crate::error::SwapError;
-use crate::logger::{Logger, Report};
-use crate::render::Rendered;
 use crate::swap::SwapReport;
 use crate::upgrade_tracker::UpgradeReport;
 
-/// The number of events that a slow subscriber may lag before it loses the oldest.
-const BACKLOG: usize = 4096;
+pub use observer::LastMessage;
+pub(crate) use observer::{EventObserver, kind};
+pub use stream::{Events, TimedEvent};
 
 /// The level of a guest's log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -298,234 +296,4 @@ impl fmt::Display for Event {
 fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     lines.join(" ")
-}
-
-/// The source of a node's events. It is made before the node and given to it, so that it can have
-/// subscribers before anything happens. A subscriber may lag 4,096 events; one that lags further
-/// loses the oldest, and learns how many.
-#[derive(Clone, Debug)]
-pub struct Events {
-    plain: broadcast::Sender<Event>,
-    timed: broadcast::Sender<TimedEvent>,
-}
-
-impl Default for Events {
-    fn default() -> Events {
-        Events {
-            plain: broadcast::Sender::new(BACKLOG),
-            timed: broadcast::Sender::new(BACKLOG),
-        }
-    }
-}
-
-/// An event with the time at which it happened, for display: a subscriber may receive it late.
-#[derive(Clone, Debug)]
-pub struct TimedEvent {
-    /// The time by the system's clock.
-    pub at: SystemTime,
-    /// The event.
-    pub event: Arc<Event>,
-}
-
-impl TimedEvent {
-    /// Returns an event that happens now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the wall clock is for people, and nothing is decided by it"
-    )]
-    pub fn now(event: Event) -> TimedEvent {
-        TimedEvent {
-            at: SystemTime::now(),
-            event: Arc::new(event),
-        }
-    }
-}
-
-impl fmt::Display for TimedEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.event.fmt(f)
-    }
-}
-
-impl Serialize for TimedEvent {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.event.serialize(serializer)
-    }
-}
-
-impl Events {
-    /// Subscribes to the events from now on.
-    pub fn listen(&self) -> broadcast::Receiver<Event> {
-        self.plain.subscribe()
-    }
-
-    /// Subscribes to the events from now on, each with its time.
-    pub fn listen_timed(&self) -> broadcast::Receiver<TimedEvent> {
-        self.timed.subscribe()
-    }
-
-    /// Publishes an event of a part around the node.
-    pub fn publish(&self, event: impl ExternalEvent) {
-        self.send(Event::External(Arc::new(event)));
-    }
-
-    pub(crate) fn send(&self, event: Event) {
-        // Having no subscriber is not an error.
-        if self.timed.receiver_count() > 0 {
-            let _ = self.timed.send(TimedEvent::now(event.clone()));
-        }
-        if self.plain.receiver_count() > 0 {
-            let _ = self.plain.send(event);
-        }
-    }
-
-    pub(crate) fn heard(&self) -> bool {
-        self.timed.receiver_count() > 0 || self.plain.receiver_count() > 0
-    }
-}
-
-/// The message that a process was handling when it failed. Of a long one only the start is kept.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LastMessage {
-    /// `message`, `request`, `timer` and so on.
-    pub kind: String,
-    /// The sender.
-    pub from: String,
-    /// Its tag.
-    pub tag: u32,
-    /// Its payload.
-    #[serde(flatten)]
-    pub payload: Rendered,
-}
-
-impl LastMessage {
-    fn new(message: &Envelope) -> LastMessage {
-        LastMessage {
-            kind: kind(message.kind),
-            from: message.sender.to_string(),
-            tag: message.tag,
-            payload: Rendered::new(message.tag, message.payload.as_slice()),
-        }
-    }
-}
-
-/// Returns the name of a message kind.
-pub(crate) fn kind(kind: Kind) -> String {
-    format!("{kind:?}").to_lowercase()
-}
-
-impl fmt::Display for LastMessage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LONG: usize = 200;
-        let LastMessage {
-            kind, from, tag, ..
-        } = self;
-        write!(f, "{kind} from {from}, tag {tag}")?;
-        let payload = self.payload.to_string();
-        match payload.char_indices().nth(LONG) {
-            _ if payload.is_empty() => Ok(()),
-            None => write!(f, ": {payload}"),
-            Some((cut, _)) => write!(f, ": {}...", &payload[..cut]),
-        }
-    }
-}
-
-/// Turns what the engine reports into events.
-#[derive(Debug)]
-pub(crate) struct EventObserver {
-    pub(crate) events: Events,
-    pub(crate) logger: Arc<Logger>,
-    pub(crate) system: Arc<GuestSystem>,
-    /// Wakes the background upgrader after a rollback by the runtime.
-    pub(crate) commits: SyncSender<()>,
-}
-
-impl EventObserver {
-    /// Returns whether an event is reported that a guest can cause without bound.
-    fn admits(&self, version: &Version<Artifact>, what: Report, bytes: usize) -> bool {
-        let now = self.system.clock.now();
-        self.events.heard() && self.logger.reports(&version.module, what, bytes, now)
-    }
-}
-
-impl Observer for EventObserver {
-    fn log(&self, pid: Pid, version: &Arc<Version<Artifact>>, level: i32, text: &str) {
-        let level = Level::of(level);
-        if self.events.heard()
-            && self
-                .logger
-                .admits(&version.module, level, text.len(), self.system.clock.now())
-        {
-            self.events.send(Event::Log {
-                pid: pid.to_string(),
-                module: version.to_string(),
-                level,
-                text: text.to_owned(),
-            });
-        }
-    }
-
-    fn failed(
-        &self,
-        pid: Pid,
-        version: &Arc<Version<Artifact>>,
-        reason: &ExitReason,
-        message: Option<&Envelope>,
-    ) {
-        if self.admits(version, Report::Exit, reason.bytes().len()) {
-            self.events.send(Event::Exit {
-                pid: pid.to_string(),
-                module: version.to_string(),
-                reason: reason.to_string(),
-                detail: String::from_utf8_lossy(reason.bytes()).into_owned(),
-                last: message.map(LastMessage::new),
-            });
-        }
-    }
-
-    fn upgraded(&self, _pid: Pid, _release: u64, _path: UpgradePath) {
-        // Counted in the progress of the release; a line for each process would be too many.
-    }
-
-    fn upgrade_failed(
-        &self,
-        pid: Pid,
-        version: &Arc<Version<Artifact>>,
-        release: u64,
-        reason: &str,
-    ) {
-        if self.admits(version, Report::UpgradeFailed, reason.len()) {
-            self.events.send(Event::UpgradeFailed {
-                pid: pid.to_string(),
-                release,
-                reason: reason.to_owned(),
-            });
-        }
-    }
-
-    fn reverted(
-        &self,
-        pid: Pid,
-        version: &Arc<Version<Artifact>>,
-        release: u64,
-        reason: &ExitReason,
-    ) {
-        if self.admits(version, Report::Reverted, reason.bytes().len()) {
-            self.events.send(Event::Reverted {
-                pid: pid.to_string(),
-                release,
-                reason: reason.to_string(),
-            });
-        }
-    }
-
-    fn rolled_back(&self, from: u64, release: &Arc<Release<Artifact>>, reason: &str) {
-        self.events.send(Event::RolledBack {
-            from,
-            release: release.id,
-            reason: reason.to_owned(),
-        });
-        // If the channel is full, the background upgrader will wake anyway.
-        let _ = self.commits.try_send(());
-    }
 }

@@ -1,23 +1,20 @@
-//! The node: starts the engine, the scheduler and everything around them, spawns processes, and
-//! sends messages to them from outside.
+//! The node: starts the engine, the scheduler and everything around them, and ends them. `spawn`
+//! starts processes in it, `outside` sends messages to them.
 
-use std::collections::HashSet;
+mod outside;
+mod spawn;
+
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
 
-use exuvia_abi::{Kind, Pid};
+use exuvia_abi::Pid;
 use exuvia_code::CodeServer;
 use exuvia_engine::{
     Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, Services,
     THREAD_STACK, default_frames, mappings_of,
 };
 use exuvia_manifest::{AppConfig, OwnMemory};
-use exuvia_process::{
-    Body, Context, Envelope, ExitReason, GrantRequest, Limits, Native, Payload, SendError, Signal,
-    SpawnError, SpawnSpec, System,
-};
+use exuvia_process::{GrantRequest, Limits, Native, Signal, System};
 use exuvia_scheduler::{Config, Handle, Scheduler};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -26,7 +23,7 @@ use crate::admission::Admission;
 use crate::background_upgrader::{self, BackgroundUpgrader};
 use crate::boot_progress::BootProgress;
 use crate::config::NodeConfig;
-use crate::error::{CallFailed, NodeError, SendFailed, SpawnFailed, TargetError};
+use crate::error::{NodeError, TargetError};
 use crate::event::{Event, EventObserver, Events, TimedEvent};
 use crate::grants;
 use crate::host_memory;
@@ -36,6 +33,11 @@ use crate::supervisor::{self, Asks, Edits};
 use crate::swap::turns::Turns;
 use crate::top::Sampler;
 use crate::upgrade_tracker::ReleaseTracker;
+
+pub(crate) use outside::Operators;
+pub use outside::Reply;
+pub use spawn::SpawnOptions;
+pub(crate) use spawn::may_begin;
 
 /// The share of the machine's memory that frames may keep by default: one byte in this many.
 /// Images, mailboxes and everything else need most of it.
@@ -81,34 +83,8 @@ pub(crate) struct Inner {
     scheduler: Mutex<Option<Scheduler>>,
 }
 
-/// The number of schedulers that a process can be pinned to: its slot stores the scheduler in one
-/// byte.
-const MOST_PINNED: usize = 255;
-
 /// The limits of processes, by module, from the manifest.
 pub(crate) type ModuleLimits = Mutex<std::collections::BTreeMap<String, Arc<Limits>>>;
-
-/// A reply to a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// The tag that the replier chose.
-    pub tag: u32,
-    /// The payload.
-    pub payload: Vec<u8>,
-}
-
-/// How a process is spawned from outside the node.
-#[derive(Clone, Debug, Default)]
-pub struct SpawnOptions {
-    /// A name, which is registered before the process runs.
-    pub name: Option<String>,
-    /// The limits of the process; `None`: those of the module or else of the node.
-    pub limits: Option<Limits>,
-    /// The only scheduler that runs it, counted from 0, as in Erlang's undocumented spawn option;
-    /// `None`: any. Meant for measurements: no other scheduler takes the process over, however much
-    /// that scheduler has to do.
-    pub scheduler: Option<usize>,
-}
 
 impl Node {
     /// Starts the schedulers; there is no code yet.
@@ -239,79 +215,6 @@ impl Node {
         Ok(node)
     }
 
-    /// Spawns a process of a module in the current release, and returns its pid. Its first message
-    /// is INIT with `arguments`.
-    ///
-    /// # Errors
-    ///
-    /// If the release has no such module, if the process may not have the memory that its module
-    /// starts with, if the name cannot be registered, if there is no such scheduler, or if the
-    /// process table is full.
-    pub fn spawn(
-        &self,
-        module: &str,
-        arguments: &[u8],
-        options: &SpawnOptions,
-    ) -> Result<Pid, SpawnFailed> {
-        let payload = Payload::new(arguments);
-        let body = self
-            .0
-            .executor
-            .new_process(module)
-            .ok_or_else(|| SpawnFailed::NoModule(module.to_owned()))?;
-        let limits = match &options.limits {
-            Some(limits) => Arc::new(limits.clone().at_most(&self.limits_of(module))),
-            None => self.limits_of(module),
-        };
-        may_begin(&body, &limits)?;
-        let pinned_to = self.pinned_to(options.scheduler)?;
-        let system = &self.0.system;
-        let reserved = system.reserve(&limits);
-        let pid = reserved.map_err(|SpawnError::TableFull| SpawnFailed::TableFull)?;
-        if let Some(name) = &options.name
-            && let Err(error) = system.register(name, pid)
-        {
-            system.abandon(pid);
-            let name = name.clone();
-            return Err(SpawnFailed::Name { name, error });
-        }
-        let spec = SpawnSpec {
-            pinned_to,
-            ..SpawnSpec::new(body, limits, payload)
-        };
-        system.start(pid, spec);
-        Ok(pid)
-    }
-
-    fn pinned_to(&self, scheduler: Option<usize>) -> Result<Option<u8>, SpawnFailed> {
-        let Some(wanted) = scheduler else {
-            return Ok(None);
-        };
-        let schedulers = self.0.handle.workers().min(MOST_PINNED);
-        u8::try_from(wanted)
-            .ok()
-            .filter(|_| wanted < schedulers)
-            .map(Some)
-            .ok_or(SpawnFailed::Scheduler { wanted, schedulers })
-    }
-
-    /// Spawns a native process. Returns `None` if the process table is full.
-    pub fn spawn_native(&self, native: Box<dyn Native<Guest>>) -> Option<Pid> {
-        let body = Body::Native(Some(native));
-        let spec = SpawnSpec::new(body, self.0.limits.clone(), Payload::empty());
-        self.0.system.spawn(spec).ok()
-    }
-
-    /// Returns the limits of a module's processes.
-    pub(crate) fn limits_of(&self, module: &str) -> Arc<Limits> {
-        self.0
-            .modules
-            .lock()
-            .get(module)
-            .unwrap_or(&self.0.limits)
-            .clone()
-    }
-
     /// Finds a process by name or pid (`<3.1>` or `3.1`).
     ///
     /// # Errors
@@ -334,77 +237,6 @@ impl Node {
             .names
             .find(target)
             .ok_or_else(|| TargetError::NoName(target.to_owned()))
-    }
-
-    /// Sends a message from outside the node.
-    ///
-    /// # Errors
-    ///
-    /// If it was not accepted.
-    pub fn send(&self, to: Pid, tag: u32, payload: Vec<u8>) -> Result<(), SendFailed> {
-        self.fits(&payload)?;
-        let envelope = Envelope::message(Pid::NONE, tag, payload.into());
-        self.0
-            .system
-            .send(to, envelope)
-            .map_err(|error| send_failed(to, error))
-    }
-
-    /// Sends a request and waits for the reply. Blocks the calling thread.
-    ///
-    /// # Errors
-    ///
-    /// If the process has exited, exits, or does not reply in time, if the request was not
-    /// accepted, or if the process table is full.
-    pub fn call(
-        &self,
-        to: Pid,
-        tag: u32,
-        payload: Vec<u8>,
-        timeout: Duration,
-    ) -> Result<Reply, CallFailed> {
-        self.fits(&payload)?;
-        let (sender, receiver) = sync_channel(1);
-        let asker = CallClient {
-            to,
-            tag,
-            payload: Some(payload.into()),
-            sender,
-            operator: Operator::of(&self.0.operators),
-        };
-        let pid = self
-            .spawn_native(Box::new(asker))
-            .ok_or(CallFailed::TableFull)?;
-        match receiver.recv_timeout(timeout) {
-            Ok(answer) => answer,
-            Err(_) => {
-                let _ = self.0.system.signal(pid, Signal::Kill { from: Pid::NONE });
-                let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                Err(match self.suspended_with_messages(to) {
-                    Some(queued) => CallFailed::Suspended {
-                        pid: to,
-                        timeout_ms,
-                        queued,
-                    },
-                    None => CallFailed::Timeout {
-                        pid: to,
-                        timeout_ms,
-                    },
-                })
-            }
-        }
-    }
-
-    /// Applies the node's message limit to callers outside it, as a process has its own.
-    fn fits(&self, payload: &[u8]) -> Result<(), SendFailed> {
-        let limit = self.0.limits.message_bytes;
-        if payload.len() as u64 > u64::from(limit) {
-            return Err(SendFailed::TooLarge {
-                bytes: payload.len(),
-                limit,
-            });
-        }
-        Ok(())
     }
 
     /// Kills a process, which cannot trap it.
@@ -502,109 +334,11 @@ impl Drop for Inner {
     }
 }
 
-/// Checks that a process may have the memory that its module starts with: the limiter sees memory
-/// grow, but not its initial size.
-pub(crate) fn may_begin(body: &Body<Guest>, limits: &Limits) -> Result<(), SpawnFailed> {
-    let Body::Guest(guest) = body else {
-        return Ok(());
-    };
-    let (wanted, allowed) = (
-        guest.version.version().artifact.memory_bytes(),
-        limits.memory,
-    );
-    if wanted > allowed {
-        return Err(SpawnFailed::Memory {
-            module: guest.version.module.to_string(),
-            wanted,
-            allowed,
-        });
-    }
-    Ok(())
-}
-
-fn send_failed(to: Pid, error: SendError) -> SendFailed {
-    match error {
-        SendError::Dead => SendFailed::Dead(to),
-        SendError::Full => SendFailed::Full(to),
-        SendError::Unknown => SendFailed::Unknown(to),
-    }
-}
-
 /// Returns a random number that is hardly another node's, and never 0.
 fn node_number() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     let state = std::collections::hash_map::RandomState::new();
     state.build_hasher().finish().max(1)
-}
-
-/// A process that makes one request for a caller outside the node.
-struct CallClient {
-    to: Pid,
-    tag: u32,
-    payload: Option<Payload>,
-    sender: SyncSender<Result<Reply, CallFailed>>,
-    operator: Operator,
-}
-
-/// The pids that stand for callers outside the node.
-pub(crate) type Operators = Arc<Mutex<HashSet<Pid>>>;
-
-/// The entry of one process in [`Operators`], from when it first runs until it ends.
-struct Operator {
-    all: Operators,
-    pid: Pid,
-}
-
-impl Operator {
-    fn of(all: &Operators) -> Operator {
-        Operator {
-            all: all.clone(),
-            pid: Pid::NONE,
-        }
-    }
-
-    fn is(&mut self, pid: Pid) {
-        self.pid = pid;
-        self.all.lock().insert(pid);
-    }
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        self.all.lock().remove(&self.pid);
-    }
-}
-
-impl Native<Guest> for CallClient {
-    fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
-        let answer = match message.kind {
-            Kind::Init => {
-                self.operator.is(context.pid());
-                let reference = context.process.new_reference();
-                let payload = self.payload.take().unwrap_or_else(Payload::empty);
-                let sent =
-                    context
-                        .process
-                        .request(context.system, self.to, reference, self.tag, payload);
-                match sent {
-                    Ok(()) => return,
-                    Err(error) => Err(send_failed(self.to, error).into()),
-                }
-            }
-            Kind::Reply => Ok(Reply {
-                tag: message.tag,
-                payload: message.payload.as_slice().to_vec(),
-            }),
-            Kind::Down => Err(CallFailed::Down {
-                pid: self.to,
-                reason: ExitReason::with(message.reason, message.payload.as_slice()).to_string(),
-            }),
-            _ => return,
-        };
-        // The caller may have given up.
-        let _ = self.sender.try_send(answer);
-        context.exit(ExitReason::new(exuvia_abi::Reason::NORMAL));
-    }
 }
 
 /// What guests ask the node for.

@@ -4,23 +4,20 @@
 //! (`supervisor/edit.rs`) and questions (`supervisor/asked.rs`).
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use exuvia_abi::{Code, Kind, Pid, Priority, Reason, limits};
-use exuvia_engine::{Guest, GuestProcess, GuestSystem};
-use exuvia_manifest::{Child, ChildInstance, SupervisorEntry, Work};
+use exuvia_abi::{Code, Kind, Pid, Priority, Reason};
+use exuvia_engine::Guest;
 use exuvia_process::{
-    Body, Charge, Children, Context, Descent, Due, Envelope, ExitReason, Limits, Native, Payload,
-    Requester, Signal, SpawnSpec,
+    Body, Context, Due, Envelope, ExitReason, Limits, Native, Payload, Requester, Signal, SpawnSpec,
 };
 use exuvia_supervisor::{
-    Action, ChildKey, ChildKind, ChildSpec, Event, ExitClass, RequestId, Restart, Shutdown,
-    Supervisor, SupervisorSpec, TerminateReason, TimerToken,
+    Action, ChildKey, ChildSpec, Event, ExitClass, RequestId, Restart, Shutdown, Supervisor,
+    SupervisorSpec, TerminateReason, TimerToken,
 };
 
 use crate::error::unusable;
 use crate::event::Event as Happened;
-use crate::from_manifest::{self, limits_like, supervisor_spec};
 use crate::grants::read;
 use crate::logger::Report;
 use crate::node::{Node, may_begin};
@@ -29,6 +26,7 @@ mod asked;
 mod edit;
 mod protocol;
 mod rights;
+mod spec;
 
 pub(crate) use asked::{Asked, Asks, ask};
 pub use edit::TreeChanges;
@@ -37,54 +35,8 @@ use edit::{Editing, Requested};
 pub(crate) use protocol::from_guest;
 use protocol::{ChildAnswer, SupervisorCall, SupervisorReply, WirePid, child_spec, code_of, reply};
 pub(crate) use rights::Managers;
-
-/// What is needed to start a child.
-#[derive(Clone, Debug)]
-pub(crate) enum Start {
-    /// A process of a module.
-    Process {
-        module: Arc<str>,
-        name: Option<Arc<str>>,
-        arguments: Arc<Arguments>,
-        limits: Arc<Limits>,
-        /// Whether it may ask this supervisor to start and stop children.
-        manages: bool,
-        /// The counters of its descendants, if these are limited: kept over restarts.
-        place: Option<Arc<Children>>,
-    },
-    /// A supervisor below this one.
-    Supervisor(Arc<SupervisorEntry>),
-}
-
-/// The arguments of a child. The supervisor is charged for long ones from the first start of the
-/// child on, as long as it has the specification.
-#[derive(Debug)]
-pub(crate) struct Arguments {
-    payload: Payload,
-    charge: OnceLock<Charge>,
-}
-
-impl From<Payload> for Arguments {
-    fn from(payload: Payload) -> Arguments {
-        Arguments {
-            payload,
-            charge: OnceLock::new(),
-        }
-    }
-}
-
-impl Arguments {
-    /// Returns the arguments for a start by `supervisor`; `None`: they are more than it may have.
-    fn charged(&self, supervisor: &mut GuestProcess, system: &GuestSystem) -> Option<Payload> {
-        let bytes = self.payload.len();
-        if bytes > limits::ARGUMENTS_FREE as usize && self.charge.get().is_none() {
-            let charge = supervisor.charge_arguments(system, bytes as u64)?;
-            // Only the supervisor's runner does this: it is not set concurrently.
-            let _ = self.charge.set(charge);
-        }
-        Some(self.payload.clone())
-    }
-}
+pub(crate) use spec::{Start, from_entry};
+use spec::{lasting_place, spec_of};
 
 type Machine = Supervisor<Pid, Start, ExitReason>;
 
@@ -116,72 +68,6 @@ pub(crate) struct SupervisorProcess {
     childrens: Option<Arc<Limits>>,
     /// The children that may ask it to start and stop children.
     managers: Arc<Managers>,
-}
-
-/// Makes the process of a supervisor in the manifest. `above` are the processes that may ask the
-/// supervisor above it.
-pub(crate) fn from_entry(
-    node: &Node,
-    entry: &SupervisorEntry,
-    limits: &Arc<Limits>,
-    above: &Arc<Managers>,
-) -> Result<Box<dyn Native<Guest>>, String> {
-    let children = specs(node, entry).collect();
-    let managers = Managers::below(above);
-    make(
-        node,
-        supervisor_spec(entry),
-        children,
-        limits,
-        None,
-        managers,
-    )
-}
-
-/// Returns the children of an entry. The manifest may give a child more than its siblings have.
-fn specs(node: &Node, entry: &SupervisorEntry) -> impl Iterator<Item = ChildSpec<Start>> {
-    entry.children.iter().flat_map(move |child| {
-        child
-            .instances()
-            .map(move |instance| spec_of(node, child, instance))
-    })
-}
-
-fn spec_of(node: &Node, child: &Child, instance: ChildInstance) -> ChildSpec<Start> {
-    let (start, kind) = match &child.work {
-        Work::Process(process) => {
-            let module = node.limits_of(&process.module);
-            let limits = limits_like(&process.limits, &module);
-            (
-                Start::Process {
-                    module: process.module.as_str().into(),
-                    name: instance.name.as_deref().map(Into::into),
-                    arguments: Arc::new(Payload::new(&process.args).into()),
-                    manages: process.manages,
-                    place: lasting_place(&limits),
-                    limits,
-                },
-                ChildKind::Worker,
-            )
-        }
-        Work::Supervisor(entry) => (
-            Start::Supervisor(Arc::new(entry.clone())),
-            ChildKind::Supervisor,
-        ),
-    };
-    ChildSpec {
-        id: instance.id.into(),
-        start,
-        restart: from_manifest::restart(child.restart),
-        shutdown: from_manifest::shutdown(child.shutdown),
-        kind,
-    }
-}
-
-/// Returns the counters that a child of the node keeps over restarts, so that processes it has
-/// started still count after a restart. `None`: its descendants are not limited.
-fn lasting_place(limits: &Limits) -> Option<Arc<Children>> {
-    Descent::lasting(limits.descendants).map(Children::lasting)
 }
 
 fn make(
