@@ -77,7 +77,7 @@ impl Manifest {
                 }),
             );
         }
-        self.told(problems)
+        self.checked(problems)
     }
 
     /// Checks that every child may have as much memory as its module starts with, which is known
@@ -111,10 +111,10 @@ impl Manifest {
                 )),
             );
         }
-        self.told(problems)
+        self.checked(problems)
     }
 
-    fn told(&self, problems: Problems) -> Result<(), ManifestError> {
+    fn checked(&self, problems: Problems) -> Result<(), ManifestError> {
         if problems.is_empty() {
             return Ok(());
         }
@@ -129,11 +129,11 @@ impl Manifest {
 ///
 /// What is wrong with the file, as the end of a sentence.
 pub fn usable(path: &Path) -> Result<(), String> {
-    let told = |error: std::io::Error| match error.kind() {
+    let describe = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "does not exist".to_owned(),
         _ => format!("cannot be read: {error}"),
     };
-    let kind = std::fs::metadata(path).map_err(told)?;
+    let kind = std::fs::metadata(path).map_err(describe)?;
     if kind.is_dir() {
         return Err("is a folder".to_owned());
     }
@@ -145,7 +145,7 @@ pub fn usable(path: &Path) -> Result<(), String> {
             "has more than {MAX_MODULE_BYTES} bytes, which is the limit"
         ));
     }
-    files::open(path).map(drop).map_err(told)
+    files::open(path).map(drop).map_err(describe)
 }
 
 fn shown_dir(dir: &Path) -> String {

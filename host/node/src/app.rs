@@ -156,8 +156,8 @@ impl App {
             linked: false,
         };
         self.node.0.system.table.close_to_guests();
-        let told = self.node.0.system.signal(self.master, exit).is_ok();
-        let orderly = !told || self.news.lock().recv_timeout(timeout).is_ok();
+        let signalled = self.node.0.system.signal(self.master, exit).is_ok();
+        let orderly = !signalled || self.news.lock().recv_timeout(timeout).is_ok();
         // The last processes leave the table a moment after they have reported their end.
         let alive = || self.node.0.system.table.alive();
         for _ in 0..LAST_ENDS {

@@ -80,7 +80,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Rate {
     second: u64,
-    told: u32,
+    reported: u32,
     bytes: usize,
     /// The number left out in this second.
     left_out: u64,
@@ -95,17 +95,17 @@ impl Rate {
         let second = now / SECOND;
         if self.second != second {
             self.second = second;
-            self.told = 0;
+            self.reported = 0;
             self.bytes = 0;
             self.owed += std::mem::take(&mut self.left_out);
         }
         // The first one is reported however long it is.
-        let too_long = self.told > 0 && self.bytes.saturating_add(bytes) > BYTES;
-        if self.told >= most || too_long {
+        let too_long = self.reported > 0 && self.bytes.saturating_add(bytes) > BYTES;
+        if self.reported >= most || too_long {
             self.left_out += 1;
             return false;
         }
-        self.told += 1;
+        self.reported += 1;
         self.bytes += bytes;
         true
     }
@@ -204,8 +204,8 @@ mod tests {
             ..LogRules::default()
         });
         let (flood, calm) = (Arc::from("flood"), Arc::from("calm"));
-        let told = (0..100).filter(|_| logger.admits(&flood, Level::Info, 10, 7));
-        assert_eq!(told.count(), 5);
+        let reported = (0..100).filter(|_| logger.admits(&flood, Level::Info, 10, 7));
+        assert_eq!(reported.count(), 5);
         assert!(logger.admits(&calm, Level::Info, 10, 7));
         assert!(
             logger.left_out(SECOND - 1).is_empty(),
@@ -233,15 +233,15 @@ mod tests {
             ..LogRules::default()
         });
         let flood = Arc::from("flood");
-        let mut told = 0;
+        let mut reported = 0;
         for second in 0..10 {
             for _ in 0..100 {
                 logger.admits(&flood, Level::Info, 10, second * SECOND);
             }
-            told += (logger.left_out(second * SECOND).iter())
+            reported += (logger.left_out(second * SECOND).iter())
                 .map(|(_, lines)| *lines)
                 .sum::<u64>();
-            assert_eq!(told, second * 95, "those of the seconds before");
+            assert_eq!(reported, second * 95, "those of the seconds before");
         }
     }
 
@@ -250,8 +250,8 @@ mod tests {
         let logger = Logger::default();
         let (flood, calm) = (Arc::from("flood"), Arc::from("calm"));
         let most = EVENTS_PER_S as usize;
-        let told = (0..most + 7).filter(|_| logger.reports(&flood, Report::Exit, 10, 5));
-        assert_eq!(told.count(), most);
+        let reported = (0..most + 7).filter(|_| logger.reports(&flood, Report::Exit, 10, 5));
+        assert_eq!(reported.count(), most);
         assert!(logger.reports(&flood, Report::Restarted, 10, 5));
         assert!(logger.reports(&calm, Report::Exit, 10, 5));
         assert!(logger.reports_left_out(5).is_empty());

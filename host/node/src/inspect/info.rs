@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::LimitsInfo;
+use crate::upgrade_state::UpgradeState;
 
 /// Selects processes.
 #[derive(Clone, Debug)]
