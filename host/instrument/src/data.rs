@@ -6,6 +6,9 @@
 //! too. Segments keep their indices: a segment that was merged into the one before becomes passive
 //! and empty, which is what an active segment is to a program once it has been copied.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use wasm_encoder::{ConstExpr, DataSection};
 use wasmparser::{ConstExpr as Expression, Data, DataKind, Operator};
 
@@ -25,6 +28,38 @@ enum Segment<'a> {
     Empty,
 }
 
+/// The parts of memory to which segments were copied: where each begins, and where it ends. They
+/// do not overlap.
+#[derive(Default)]
+struct Written(BTreeMap<u64, u64>);
+
+impl Written {
+    fn insert(&mut self, range: Range<u64>) {
+        let Range { mut start, mut end } = range;
+        if start >= end {
+            return;
+        }
+        // Those that it touches become a part of it.
+        while let Some((&first, &last)) = self.0.range(..=end).next_back()
+            && last >= start
+        {
+            start = start.min(first);
+            end = end.max(last);
+            self.0.remove(&first);
+        }
+        self.0.insert(start, end);
+    }
+
+    /// Returns up to where memory is zero from an address on: the address itself if it is not.
+    fn zero_until(&self, from: u64) -> u64 {
+        let before = self.0.range(..=from).next_back();
+        if before.is_some_and(|(_, end)| *end > from) {
+            return from;
+        }
+        (self.0.range(from..).next()).map_or(u64::MAX, |(start, _)| *start)
+    }
+}
+
 /// The data section of the output.
 pub(crate) struct Merged<'a> {
     segments: Vec<Segment<'a>>,
@@ -41,8 +76,9 @@ impl<'a> Merged<'a> {
         let mut segments: Vec<Segment<'a>> = Vec::with_capacity(parsed.data.len());
         // The segment to which the next one may be added.
         let mut open: Option<usize> = None;
-        // Where memory is zero for certain. `None` after a segment whose address is not known.
-        let mut zero_from = Some(0);
+        // What was copied before the open segment. `None` after one whose address is not known.
+        let mut written = Some(Written::default());
+        let mut zero_until = 0;
         for data in &parsed.data {
             let DataKind::Active { offset_expr, .. } = &data.kind else {
                 segments.push(Segment::Same(data.clone()));
@@ -50,19 +86,25 @@ impl<'a> Merged<'a> {
             };
             let start = constant(offset_expr).filter(|_| own_memory);
             let added = match (open.and_then(|open| segments.get_mut(open)), start) {
-                (Some(segment), Some(start)) => segment.add(start, data.data, zero_from),
+                (Some(segment), Some(start)) => segment.add(start, data.data, zero_until),
                 _ => false,
             };
-            zero_from = zero_from.zip(start).map(|(zero, start)| {
-                let end = u64::from(start) + data.data.len() as u64;
-                end.max(zero)
-            });
             if added {
                 segments.push(Segment::Empty);
                 continue;
             }
             // Order counts if segments overlap, so nothing is moved over one whose address is
             // not known.
+            if let (Some(written), Some(open)) = (&mut written, open) {
+                written.insert(segments[open].range());
+            }
+            if start.is_none() {
+                written = None;
+            }
+            zero_until = match (&written, start) {
+                (Some(written), Some(start)) => written.zero_until(start.into()),
+                _ => 0,
+            };
             open = start.map(|_| segments.len());
             segments.push(Segment::Same(data.clone()));
         }
@@ -103,9 +145,25 @@ impl<'a> Merged<'a> {
 }
 
 impl Segment<'_> {
-    /// Adds the bytes of a later segment if they are near enough, and memory is zero between.
-    /// Later bytes overwrite earlier ones, as they would if both were copied.
-    fn add(&mut self, at: u32, more: &[u8], zero_from: Option<u64>) -> bool {
+    /// Returns the bytes that it covers; none if its address is not known.
+    fn range(&self) -> Range<u64> {
+        let (start, length) = match self {
+            Segment::Merged { start, bytes } => (Some(*start), bytes.len()),
+            Segment::Same(data) => match &data.kind {
+                DataKind::Active { offset_expr, .. } => (constant(offset_expr), data.data.len()),
+                DataKind::Passive => (None, 0),
+            },
+            Segment::Empty => (None, 0),
+        };
+        start.map_or(0..0, |start| {
+            u64::from(start)..u64::from(start) + length as u64
+        })
+    }
+
+    /// Adds the bytes of a later segment if they are near enough, and memory is zero between, as
+    /// it is up to `zero_until`. Later bytes overwrite earlier ones, as they would if both were
+    /// copied.
+    fn add(&mut self, at: u32, more: &[u8], zero_until: u64) -> bool {
         let (start, length) = match self {
             Segment::Merged { start, bytes } => (*start, bytes.len()),
             Segment::Same(data) => match &data.kind {
@@ -120,8 +178,8 @@ impl Segment<'_> {
         let Some(begin) = at.checked_sub(start).map(|begin| begin as usize) else {
             return false;
         };
-        let is_last = zero_from == Some(u64::from(start) + length as u64);
-        if begin > length + if is_last { MAX_GAP } else { 0 } {
+        let may_skip = u64::from(at) <= zero_until;
+        if begin > length + if may_skip { MAX_GAP } else { 0 } {
             return false;
         }
         if let Segment::Same(data) = self {
@@ -201,6 +259,18 @@ mod tests {
         let far: Vec<_> = (0..20).map(|n| (Some(n * 2_000), 4, 7)).collect();
         let output = instrument(&module(&far)).unwrap();
         assert_eq!(copy(&output.wasm).1, 20);
+    }
+
+    /// As linkers write them that do not sort their sections.
+    #[test]
+    fn segments_below_earlier_ones_are_copied_together_too() {
+        let high = (0..200).map(|n| (Some(30_000 + n * 16), 4, 7));
+        let low = (0..200).map(|n| (Some(n * 16), 4, 8));
+        let input = module(&high.chain(low).collect::<Vec<_>>());
+        let output = instrument(&input).unwrap();
+        let (memory, copied) = copy(&output.wasm);
+        assert_eq!(copied, 2);
+        assert!(memory == copy(&input).0);
     }
 
     /// The bytes between two segments are not those of a third.
