@@ -79,7 +79,7 @@ impl Guest {
     /// Returns the bytes of its image, or 0 if it is not paged out.
     pub fn image_bytes(&self) -> usize {
         match &self.location {
-            Location::Image { image, .. } => image.len(),
+            Location::Image { image, .. } => image.size(),
             _ => 0,
         }
     }

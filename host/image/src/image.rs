@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::pagemap::BaseFile;
+use crate::base_file::BaseFile;
 use crate::{PAGE, WASM_PAGE};
 
 /// Bytes that are compared at once before single words are.
@@ -167,7 +167,7 @@ enum Bytes {
 
 impl std::fmt::Debug for Image {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Image({} bytes)", self.len())
+        write!(f, "Image({} bytes)", self.size())
     }
 }
 
@@ -211,7 +211,7 @@ impl Image {
     }
 
     /// Returns the size of the image in bytes.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.bytes().len()
     }
 
@@ -427,7 +427,7 @@ mod tests {
             assert!(image.apply(&mut memory).is_empty());
             assert!(memory == expected);
             assert_eq!(image, image.clone());
-            sizes.push(image.len());
+            sizes.push(image.size());
         }
         assert!(
             sizes.contains(&INLINE) && sizes.iter().any(|size| *size > INLINE),

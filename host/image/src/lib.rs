@@ -9,15 +9,20 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 #![warn(missing_docs)]
 
+mod base_file;
+mod faults;
 mod format;
 mod image;
+mod mapping;
 mod memories;
 mod pagemap;
 
+pub use faults::Faults;
 pub use format::ImageError;
 pub use image::{After, Base, Image, Scratch};
+pub use mapping::release;
 pub use memories::{Extent, GUARD, Memories, RESERVED, Reserve};
-pub use pagemap::{Faults, Method, PageMap, release, total};
+pub use pagemap::{Method, PageMap, total};
 
 /// Page size in bytes, on all machines that the host supports.
 pub const PAGE: usize = 4096;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::PAGE;
-use crate::pagemap::advise;
+use crate::mapping::advise;
 
 /// Bytes of address space that are reserved for each memory. A memory never moves, and every
 /// 32-bit address lies in its reservation.

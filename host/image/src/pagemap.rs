@@ -17,15 +17,12 @@
 //! fast, and warm frames have no faults.
 
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::PAGE;
+use crate::faults::{Faults, counts_faults};
 use crate::memories::Extent;
 
 /// The most regions that one ioctl reports. A longer scan continues where it ended.
@@ -73,49 +70,6 @@ pub enum Method {
     Bits,
     /// Every page counts as written.
     Compare,
-}
-
-/// The number of page faults of a thread. While it is unchanged, a memory that only
-/// this thread has used since has no further written pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Faults {
-    thread: u64,
-    count: i64,
-}
-
-impl Faults {
-    /// Returns the count of the current thread. Not inlined because of the
-    /// thread-local: a fiber may resume on another
-    /// thread.
-    #[inline(never)]
-    fn now() -> Option<Faults> {
-        // SAFETY: all-zero bytes are a value of this struct of integers.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: the kernel writes one such struct, which lives on this stack.
-        if unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) } != 0 {
-            return None;
-        }
-        Some(Faults {
-            thread: thread(),
-            count: usage.ru_minflt + usage.ru_majflt,
-        })
-    }
-
-    /// Returns whether the count is of the current thread.
-    #[inline]
-    pub fn are_ours(&self) -> bool {
-        self.thread == thread()
-    }
-}
-
-/// Returns a number for the current thread that no other thread has or had.
-#[inline]
-fn thread() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    thread_local! {
-        static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    NUMBER.with(|number| *number)
 }
 
 /// Finds written pages.
@@ -212,66 +166,6 @@ impl PageMap {
     }
 }
 
-/// Returns whether the first write to a page counts as a fault, and the next one does
-/// not. Some kernels do not count.
-fn counts_faults() -> bool {
-    // Not from the allocator, which may reuse pages that were written before.
-    let Some(mut mapping) = Mapping::new(64) else {
-        return false;
-    };
-    let mut write = |value: u8| {
-        let before = Faults::now()?.count;
-        let pages = mapping.bytes().chunks_exact_mut(PAGE);
-        let count = pages.len() as i64;
-        for page in pages {
-            // Otherwise the compiler may remove a store that is never read.
-            *std::hint::black_box(&mut page[0]) = value;
-        }
-        Some((count, Faults::now()?.count - before))
-    };
-    write(1).is_some_and(|(pages, faults)| faults >= pages)
-        && write(2).is_some_and(|(_, faults)| faults == 0)
-}
-
-/// A separate mapping, like the memory of a frame.
-struct Mapping(*mut u8, usize);
-
-impl Mapping {
-    /// Maps so many pages, none of them accessed yet. `None`: the system is out of
-    /// memory or mappings.
-    fn new(pages: usize) -> Option<Mapping> {
-        // SAFETY: a fresh anonymous mapping; nothing else refers to it.
-        let at = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                pages * PAGE,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if at == libc::MAP_FAILED {
-            return None;
-        }
-        let mapping = Mapping(at.cast(), pages * PAGE);
-        advise(mapping.0, mapping.1);
-        Some(mapping)
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the mapping has this length and lives as long as `self`.
-        unsafe { std::slice::from_raw_parts_mut(self.0, self.1) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: unmaps what `new` mapped; no reference to it is left.
-        unsafe { libc::munmap(self.0.cast(), self.1) };
-    }
-}
-
 fn scan(file: &File, address: usize, length: usize, ranges: &mut Vec<Range<usize>>) -> Option<()> {
     let address = address as u64;
     // Wasm memories begin on a page; a probe on the heap need not.
@@ -355,133 +249,10 @@ pub fn total(ranges: &[Range<usize>]) -> u64 {
     ranges.iter().map(|range| range.len() as u64).sum()
 }
 
-/// Returns the pages of a memory to the system. The memory then has its initial
-/// contents: the module's file image, and zero elsewhere.
-pub fn release(memory: &mut [u8]) {
-    assert!(
-        memory.len().is_multiple_of(PAGE) && (memory.as_ptr() as usize).is_multiple_of(PAGE),
-        "whole pages are released"
-    );
-    // SAFETY: the range is exactly this slice, which stays mapped; all values of bytes are
-    // valid, and nothing else refers to them.
-    unsafe {
-        libc::madvise(
-            memory.as_mut_ptr().cast(),
-            memory.len(),
-            libc::MADV_DONTNEED,
-        )
-    };
-}
-
-/// A file of pages that memories share until they write.
-#[derive(Debug)]
-pub(crate) struct BaseFile {
-    file: File,
-    length: usize,
-}
-
-impl BaseFile {
-    /// Creates a file with these pages, where `None` is a page of zeros that takes no
-    /// space. The file has no name and no other user.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of the system if it is out of memory or file descriptors.
-    pub(crate) fn new<'a>(
-        pages: impl ExactSizeIterator<Item = Option<&'a [u8; PAGE]>>,
-    ) -> io::Result<BaseFile> {
-        let file = File::from(memfd_create("exuvia-base", MemfdFlags::CLOEXEC)?);
-        let length = pages.len() * PAGE;
-        file.set_len(length as u64)?;
-        for (number, page) in pages.enumerate() {
-            if let Some(page) = page {
-                file.write_all_at(page, (number * PAGE) as u64)?;
-            }
-        }
-        Ok(BaseFile { file, length })
-    }
-
-    /// Returns its length in bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Maps the file over `memory`, which must be whole pages of the caller's own
-    /// mapping, as long as the file.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of the system if it is out of memory or mappings. The memory is
-    /// then unchanged.
-    pub(crate) fn map(&self, memory: &mut [u8]) -> io::Result<()> {
-        assert!(
-            memory.len() == self.length && (memory.as_ptr() as usize).is_multiple_of(PAGE),
-            "a file is mapped over whole pages"
-        );
-        // SAFETY: the range is this slice's own private mapping, and becomes another
-        // private mapping of the same size and access; all values of bytes are
-        // valid, and nothing else refers to them. The file has this length, is
-        // never truncated, and is not written any more.
-        let at = unsafe {
-            libc::mmap(
-                memory.as_mut_ptr().cast(),
-                memory.len(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_FIXED,
-                self.file.as_raw_fd(),
-                0,
-            )
-        };
-        if at == libc::MAP_FAILED {
-            let error = io::Error::last_os_error();
-            still_there(memory);
-            return Err(error);
-        }
-        advise(memory.as_ptr(), memory.len());
-        Ok(())
-    }
-}
-
-/// Time for the log to be written before the abort.
-const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(100);
-
-/// Aborts the program if `memory` is not mapped any more. Some kernels remove the old
-/// mapping before they find that they are out of memory or mappings for the new one.
-/// Other threads could then map something into the hole, and would lose it when the
-/// memory is released. There is no way to continue.
-fn still_there(memory: &[u8]) {
-    let mut resident = vec![0u8; memory.len().div_ceil(PAGE)];
-    // SAFETY: the kernel writes one byte for each page into `resident`, which is long
-    // enough, and only examines the mappings at the addresses.
-    let answer = unsafe {
-        libc::mincore(
-            memory.as_ptr().cast_mut().cast(),
-            memory.len(),
-            resident.as_mut_ptr(),
-        )
-    };
-    if answer != 0 {
-        tracing::error!("the system has taken a frame's memory away and has none for another");
-        // Another thread may write the log, and may wait for its reader.
-        std::thread::park_timeout(LAST_WORDS);
-        std::process::abort();
-    }
-}
-
-/// Prepares addresses for page maps: disables huge pages and merging, now and for
-/// memory that grows into them later.
-pub(crate) fn advise(start: *const u8, length: usize) {
-    for advice in [libc::MADV_NOHUGEPAGE, libc::MADV_UNMERGEABLE] {
-        // SAFETY: both change neither the contents of memory nor its access, wherever
-        // the range lies. A kernel built without the feature returns EINVAL, and then
-        // the feature is off anyway.
-        unsafe { libc::madvise(start.cast_mut().cast(), length, advice) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mapping::{Mapping, release};
 
     #[test]
     fn written_pages_are_found_and_others_are_not() {
@@ -562,7 +333,7 @@ mod tests {
         let map = PageMap::new(None);
         let mut mapping = Mapping::new(8).unwrap();
         mapping.bytes()[5 * PAGE] = 7;
-        let extent = Extent::new(mapping.0 as usize, mapping.1);
+        let extent = mapping.extent();
         if map.method() == Method::Scan {
             assert_eq!(map.count(&extent), Some(PAGE as u64));
         }

@@ -190,7 +190,7 @@ fn look(
         },
     ) = (&image, &guest.location)
         && in_time
-        && image.len() <= SMALL
+        && image.size() <= SMALL
     {
         let stamp = Some(frames.pool(guest.version.artifact.id).stamp());
         let location = Location::Image {
