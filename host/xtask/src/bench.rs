@@ -17,7 +17,7 @@ use crate::shell;
 /// output belongs to the table or the JSON.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     if args.first().is_some_and(|first| first == "dev") {
-        return dev::run();
+        return dev::run(&args[1..]);
     }
     let root = shell::root();
     let target = root.join("target");

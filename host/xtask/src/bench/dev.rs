@@ -12,30 +12,58 @@ use serde_json::Value;
 
 use crate::shell;
 
-/// The number of timed saves and starts.
-const SAVES: usize = 21;
-const RUST_SAVES: usize = 7;
-const STARTS: usize = 7;
-/// How long processor time is measured.
-const WATCHED: Duration = Duration::from_secs(20);
-/// The number of processes in the benchmark of `top`.
-const PROCESSES: u32 = 100_000;
+/// How much is measured.
+struct Scale {
+    /// The number of timed saves and starts.
+    saves: usize,
+    rust_saves: usize,
+    starts: usize,
+    /// How long processor time is measured.
+    watched: Duration,
+    /// The number of processes in the benchmark of `top`.
+    processes: u32,
+}
 
-/// Runs the benchmarks and prints their results.
-pub(super) fn run() -> Result<()> {
+const FULL: Scale = Scale {
+    saves: 21,
+    rust_saves: 7,
+    starts: 7,
+    watched: Duration::from_secs(20),
+    processes: 100_000,
+};
+
+/// To see that the benchmarks run; the figures mean little.
+const QUICK: Scale = Scale {
+    saves: 3,
+    rust_saves: 1,
+    starts: 1,
+    watched: Duration::from_secs(2),
+    processes: 1_000,
+};
+
+/// Runs the benchmarks and prints their results; with `--quick` few of each, with the profile
+/// `dev`.
+pub(super) fn run(args: &[String]) -> Result<()> {
+    let quick = match args {
+        [] => false,
+        [only] if only == "--quick" => true,
+        _ => bail!("`bench dev` takes `--quick` and nothing else"),
+    };
     let root = shell::root();
     let mut build = shell::cargo(&root);
-    build.args([
-        "build",
-        "--release",
-        "--package",
-        "exuvia-cli",
-        "--target-dir",
-    ]);
-    super::status(build.arg(root.join("target")), "the build of exuvia")?;
+    build.args(["build", "--package", "exuvia-cli", "--target-dir"]);
+    build.arg(root.join("target"));
+    if !quick {
+        build.arg("--release");
+    }
+    super::status(&mut build, "the build of exuvia")?;
     let bench = Bench {
-        exuvia: root.join("target/release/exuvia"),
+        exuvia: root.join(match quick {
+            true => "target/debug/exuvia",
+            false => "target/release/exuvia",
+        }),
         folder: Scratch::new()?,
+        scale: if quick { QUICK } else { FULL },
     };
     bench.starts()?;
     bench.saves()?;
@@ -47,6 +75,7 @@ pub(super) fn run() -> Result<()> {
 struct Bench {
     exuvia: PathBuf,
     folder: Scratch,
+    scale: Scale,
 }
 
 /// A temporary folder, removed when dropped.
@@ -94,7 +123,7 @@ impl Bench {
     /// Times from the command `new` until a process of the app runs.
     fn starts(&self) -> Result<()> {
         let mut times = Vec::new();
-        for number in 0..STARTS {
+        for number in 0..self.scale.starts {
             let began = Instant::now();
             let app = self.app(&format!("start-{number}"))?;
             let mut dev = self.dev(&app)?;
@@ -132,7 +161,7 @@ impl Bench {
         let mut dev = self.dev(&app)?;
         dev.wait_for("started")?;
         let mut times = Vec::new();
-        for number in 1..=SAVES {
+        for number in 1..=self.scale.saves {
             // Not while the work after the previous swap is still going on.
             std::thread::sleep(Duration::from_millis(1_500));
             let beside = app.join("saved");
@@ -166,7 +195,7 @@ impl Bench {
             let mut dev = self.dev(&app)?;
             dev.wait_for("started")?;
             let mut times = Vec::new();
-            for number in 1..=RUST_SAVES {
+            for number in 1..=self.scale.rust_saves {
                 // Not while the work after the previous swap is still going on.
                 std::thread::sleep(Duration::from_millis(1_500));
                 let beside = app.join("saved");
@@ -191,7 +220,7 @@ impl Bench {
         let mut dev = self.dev(&app)?;
         dev.wait_for("started")?;
         std::thread::sleep(Duration::from_secs(3));
-        let share = share_of(dev.id(), WATCHED)?;
+        let share = share_of(dev.id(), self.scale.watched)?;
         println!("dev idle, % of a core: {share:.2}");
         Ok(())
     }
@@ -204,7 +233,7 @@ impl Bench {
         let name = text
             .lines()
             .find(|line| line.starts_with("name = \"counter\""));
-        let many = format!("name = \"counter-{{n}}\"\ncount = {PROCESSES}");
+        let many = format!("name = \"counter-{{n}}\"\ncount = {}", self.scale.processes);
         std::fs::write(
             &manifest,
             text.replace(name.unwrap_or("name = \"counter\""), &many),
@@ -213,16 +242,17 @@ impl Bench {
         let mut node = Running::start(command.stderr(Stdio::null()))?;
         node.wait_for("started")?;
         std::thread::sleep(Duration::from_secs(5));
-        let before = share_of(node.id(), WATCHED)?;
+        let before = share_of(node.id(), self.scale.watched)?;
         let mut command = self.exuvia(&app, &["top", "--count", "1000"]);
         let mut top = Running::start(&mut command)?;
         top.drain();
         std::thread::sleep(Duration::from_secs(3));
         let began = spent(top.id())?;
-        let with = share_of(node.id(), WATCHED)?;
-        let own = (spent(top.id())? - began).as_secs_f64() / WATCHED.as_secs_f64() * 1e2;
+        let with = share_of(node.id(), self.scale.watched)?;
+        let own = (spent(top.id())? - began).as_secs_f64() / self.scale.watched.as_secs_f64() * 1e2;
         println!(
-            "top at 1 Hz, {PROCESSES} processes, % of a core: node {with:.2} (without {before:.2}), top {own:.2}"
+            "top at 1 Hz, {} processes, % of a core: node {with:.2} (without {before:.2}), top {own:.2}",
+            self.scale.processes
         );
         Ok(())
     }
