@@ -48,7 +48,8 @@ use std::thread;
 use std::time::Duration;
 
 use exuvia_image::PageMap;
-use parking_lot::{Mutex, RwLock};
+use exuvia_process::ReportInterval;
+use parking_lot::RwLock;
 
 use crate::frames::capacity::SystemCapacity;
 use crate::frames::frame::Frame;
@@ -81,7 +82,7 @@ pub(crate) struct FrameTable {
     /// How often a frame's pages were given back.
     released: AtomicU64,
     /// When the limit on bytes was last logged.
-    logged_at: Mutex<Option<u64>>,
+    over_limit_reports: ReportInterval,
     capacity: Arc<SystemCapacity>,
     page_map: OnceLock<Arc<PageMap>>,
     /// By the artifact's id.
@@ -137,7 +138,7 @@ impl FrameTable {
         FrameTable {
             limits,
             released: AtomicU64::new(0),
-            logged_at: Mutex::default(),
+            over_limit_reports: ReportInterval::default(),
             capacity,
             page_map: OnceLock::new(),
             pools: RwLock::default(),

@@ -6,23 +6,21 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use exuvia_process::Clock;
+use exuvia_process::{Clock, ReportInterval};
 
 use crate::host_memory;
 
 /// How long a decision holds, in nanoseconds: a check costs some microseconds, and at a million
 /// spawns per second a node grows by 20 MB meanwhile.
-const LOOKED_EVERY: u64 = 50_000_000;
-/// The minimum time between two warnings, in nanoseconds.
-const TOLD_EVERY: u64 = 30_000_000_000;
+const CHECK_INTERVAL: u64 = 50_000_000;
 
 pub(crate) struct Admission {
     /// The system's clock, not the node's, which may stand still.
     clock: Clock,
     /// Bytes of memory that the node may take.
     memory: u64,
-    next_look: AtomicU64,
-    next_word: AtomicU64,
+    next_check: AtomicU64,
+    warnings: ReportInterval,
     admits: AtomicBool,
 }
 
@@ -31,8 +29,8 @@ impl Admission {
         Admission {
             clock: Clock::system(),
             memory,
-            next_look: AtomicU64::new(0),
-            next_word: AtomicU64::new(0),
+            next_check: AtomicU64::new(0),
+            warnings: ReportInterval::default(),
             admits: AtomicBool::new(true),
         }
     }
@@ -41,16 +39,16 @@ impl Admission {
     /// pool, so by one thread at a time.
     pub(crate) fn admits(&self) -> bool {
         let now = self.clock.now();
-        if now < self.next_look.load(Ordering::Relaxed) {
+        if now < self.next_check.load(Ordering::Relaxed) {
             return self.admits.load(Ordering::Relaxed);
         }
-        self.next_look.store(now + LOOKED_EVERY, Ordering::Relaxed);
+        self.next_check
+            .store(now + CHECK_INTERVAL, Ordering::Relaxed);
         let short = host_memory::shortage(self.memory);
         self.admits.store(short.is_none(), Ordering::Relaxed);
         if let Some(why) = &short
-            && now >= self.next_word.load(Ordering::Relaxed)
+            && self.warnings.admits(&self.clock)
         {
-            self.next_word.store(now + TOLD_EVERY, Ordering::Relaxed);
             tracing::warn!("guests start no more processes for now: {why}");
         }
         short.is_none()

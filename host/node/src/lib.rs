@@ -30,6 +30,7 @@ mod scheduler_glue;
 mod snapshot;
 mod supervisor;
 mod swap;
+mod text;
 mod top;
 mod upgrade_state;
 mod upgrade_tracker;
@@ -58,8 +59,9 @@ pub use render::{REFUSED_TAG, Rendered, TYPED_TAG};
 pub use supervisor::TreeChanges;
 pub use swap::{
     AtStage, BuildInfo, DeployOptions, Loops, ModuleBytes, ModuleSwap, Stages, SwapReport,
-    SwapStage, listed,
+    SwapStage,
 };
+pub use text::{excerpt, listed};
 pub use top::{SchedulerLoad, Sort, Top, TopProcess};
 pub use upgrade_state::UpgradeState;
 pub use upgrade_tracker::UpgradeReport;

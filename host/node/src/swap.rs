@@ -29,7 +29,7 @@ pub(crate) mod turns;
 
 use changes::Changes;
 use report::verified_by_path;
-pub use report::{ModuleSwap, Stages, SwapReport, listed};
+pub use report::{ModuleSwap, Stages, SwapReport};
 pub(crate) use report::{changes, empty_report};
 pub use stage::{AtStage, SwapStage};
 

@@ -25,6 +25,7 @@ mod payload;
 mod process;
 mod reason;
 mod relations;
+mod report_interval;
 mod signal;
 mod small;
 mod snapshot;
@@ -52,6 +53,7 @@ pub use native::{Context, Native, Turn, turn};
 pub use payload::Payload;
 pub use process::{Body, Process, RelationsInfo};
 pub use reason::ExitReason;
+pub use report_interval::ReportInterval;
 pub use signal::{CAUSED_BY_RELEASE, Envelope, Half, Signal};
 pub use snapshot::{
     DecodeError, Flags, GuestSnapshot, LinkSnapshot, MonitorSnapshot, ProcessSnapshot,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use exuvia_api::{Description, Function, Payload, TYPED_TAG};
 use exuvia_manifest::parse_duration;
+use exuvia_node::excerpt;
 use serde_json::{Map, Value, json};
 
 use super::describe::{signature, silent};
@@ -12,6 +13,9 @@ use super::send::{ask, tell};
 use crate::error::CliError;
 use crate::output::Output;
 use crate::place::Place;
+
+/// How many characters of a wrong argument are shown.
+const SHOWN: usize = 60;
 
 /// Call a function of a process by the names of its protocol
 ///
@@ -144,7 +148,7 @@ fn message(function: &Function, given: &[String]) -> Result<Value, CliError> {
                 return Err(wrong(format!(
                     "`{}` is {wanted}, which `{}` is not",
                     parameter.name,
-                    excerpt(text)
+                    excerpt(text, SHOWN)
                 )));
             }
         };
@@ -229,15 +233,6 @@ fn optional(ty: &str) -> Option<&str> {
 
 fn without_spaces(ty: &str) -> String {
     ty.replace(' ', "")
-}
-
-/// Returns the beginning of an argument, which may be long.
-fn excerpt(text: &str) -> String {
-    const SHOWN: usize = 60;
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 /// Returns whether an argument starts like `name=`.

@@ -7,7 +7,7 @@
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use exuvia_process::Clock;
+use exuvia_process::{Clock, ReportInterval};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
@@ -16,8 +16,6 @@ use crate::instance::linear_memory::NO_ADDRESSES;
 /// How long no frame is tried again after a failure, in nanoseconds. A try costs some
 /// system calls under the kernel's lock on the mappings.
 pub(crate) const PAUSE: u64 = 100_000_000;
-/// The minimum time between two log lines about it, in nanoseconds.
-const TOLD_EVERY: u64 = 30_000_000_000;
 
 /// Returns whether the system has refused mappings, addresses or memory.
 pub(crate) fn is_out_of_resources(error: &wasmtime::Error) -> bool {
@@ -36,14 +34,9 @@ pub(crate) struct SystemCapacity {
     failures: AtomicU64,
     /// When to try again, by the node's clock; 0 if nothing has failed yet.
     retry_at: AtomicU64,
-    news: Mutex<News>,
-}
-
-#[derive(Debug, Default)]
-struct News {
     /// Why the last frame could not be made, if that was not logged yet.
-    reason: Option<String>,
-    told_at: Option<u64>,
+    reason: Mutex<Option<String>>,
+    reports: ReportInterval,
 }
 
 impl SystemCapacity {
@@ -64,23 +57,19 @@ impl SystemCapacity {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let retry_at = clock.now().saturating_add(PAUSE);
         self.retry_at.store(retry_at, Ordering::Relaxed);
-        self.news.lock().reason = Some(reason);
+        *self.reason.lock() = Some(reason);
     }
 
     /// Returns a line for the log, if there is something to report. It may read long files,
     /// so it must not run on a scheduler's thread.
     pub(crate) fn news(&self, clock: &Clock, frames: usize) -> Option<String> {
-        let mut news = self.news.lock();
-        let now = clock.now();
-        if news
-            .told_at
-            .is_some_and(|at| now < at.saturating_add(TOLD_EVERY))
-        {
-            return None;
-        }
-        let reason = news.reason.take()?;
-        news.told_at = Some(now);
-        drop(news);
+        let reason = {
+            let mut reason = self.reason.lock();
+            if reason.is_none() || !self.reports.admits(clock) {
+                return None;
+            }
+            reason.take()?
+        };
         let failures = self.failures();
         Some(format!(
             "no frame could be created ({reason}; {failures} so far), so processes wait for the {frames} existing ones: {}",
@@ -144,25 +133,25 @@ mod tests {
 
     #[test]
     fn a_retry_waits_and_the_shortage_is_reported_periodically() {
-        let (room, clock) = (SystemCapacity::default(), Clock::manual());
-        assert!(!room.is_short(&clock));
-        assert_eq!(room.news(&clock, 3), None);
-        room.failed(&clock, "first".into());
-        assert!(room.is_short(&clock));
-        let news = room.news(&clock, 3);
+        let (capacity, clock) = (SystemCapacity::default(), Clock::manual());
+        assert!(!capacity.is_short(&clock));
+        assert_eq!(capacity.news(&clock, 3), None);
+        capacity.failed(&clock, "first".into());
+        assert!(capacity.is_short(&clock));
+        let news = capacity.news(&clock, 3);
         let news = news.unwrap_or_default();
         assert!(
             news.contains("first") && news.contains("the 3 that"),
             "{news}"
         );
         clock.advance(PAUSE);
-        assert!(!room.is_short(&clock));
-        room.failed(&clock, "second".into());
-        assert_eq!((room.news(&clock, 3), room.failures()), (None, 2));
-        clock.advance(TOLD_EVERY);
-        let news = room.news(&clock, 3).unwrap_or_default();
+        assert!(!capacity.is_short(&clock));
+        capacity.failed(&clock, "second".into());
+        assert_eq!((capacity.news(&clock, 3), capacity.failures()), (None, 2));
+        clock.advance(ReportInterval::NANOSECONDS);
+        let news = capacity.news(&clock, 3).unwrap_or_default();
         assert!(news.contains("second"), "{news}");
-        clock.advance(TOLD_EVERY);
-        assert_eq!(room.news(&clock, 3), None);
+        clock.advance(ReportInterval::NANOSECONDS);
+        assert_eq!(capacity.news(&clock, 3), None);
     }
 }

@@ -9,9 +9,6 @@ use super::limits::RELIEF;
 use super::{FrameTable, drop_in_parts};
 use crate::frames::slots::FrameLease;
 
-/// The minimum time between two log lines about the limit on bytes, in nanoseconds.
-const LOG_INTERVAL: u64 = 30_000_000_000;
-
 impl FrameTable {
     /// Drops free frames while there are more frames than are kept, and a part of those
     /// that were unused since the last call; gives pages back while frames have more bytes
@@ -50,12 +47,9 @@ impl FrameTable {
             return None;
         }
         let (before, paged_out) = (self.slots.bytes(), self.shrink());
-        let now = self.host.system.clock.now();
-        let mut logged_at = self.logged_at.lock();
-        if logged_at.is_some_and(|at| now < at.saturating_add(LOG_INTERVAL)) {
+        if !self.over_limit_reports.admits(&self.host.system.clock) {
             return None;
         }
-        *logged_at = Some(now);
         Some(format!(
             "frames had {before} bytes of memory, `frame_memory` in `[node]` allows {}; {paged_out} processes were paged out, and frames have {} bytes now, {held} of them held by processes that cannot be paged out: the node is slower in this state; raise `frame_memory`, or lower `frames` or `limits.memory`",
             self.limits.memory,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{Event, Events, Level};
 use crate::logger::{Logger, Report};
 use crate::render::Rendered;
+use crate::text::excerpt;
 
 /// The message that a process was handling when it failed. Of a long one only the start is kept.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,10 +52,9 @@ impl fmt::Display for LastMessage {
         } = self;
         write!(f, "{kind} from {from}, tag {tag}")?;
         let payload = self.payload.to_string();
-        match payload.char_indices().nth(LONG) {
-            _ if payload.is_empty() => Ok(()),
-            None => write!(f, ": {payload}"),
-            Some((cut, _)) => write!(f, ": {}...", &payload[..cut]),
+        match payload.is_empty() {
+            true => Ok(()),
+            false => write!(f, ": {}", excerpt(&payload, LONG)),
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::lingering::{Lingering, lingering_clause};
 use crate::outdated::Outdated;
+use crate::text::listed;
 
 /// The change of one module in a release.
 #[derive(Clone, Debug, Serialize)]
@@ -226,17 +227,6 @@ impl SwapReport {
         }
         Ok(())
     }
-}
-
-/// Returns the first few names, and how many more there are.
-pub fn listed(names: &[String]) -> String {
-    const SHOWN: usize = 3;
-    let more = names.len().saturating_sub(SHOWN);
-    let mut text = names[..names.len() - more].join(", ");
-    if more > 0 {
-        text += &format!(" and {more} more");
-    }
-    text
 }
 
 fn is_zero(count: &u64) -> bool {
