@@ -22,7 +22,7 @@ pub const KEPT_OUTPUT: usize = 32 << 10;
 
 /// How long the output of a build is waited for after its command has ended. A process that it has
 /// left running in the background may keep the pipe open for ever.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 
 /// Where the output of a build goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,9 +225,9 @@ struct Kept {
 
 impl Kept {
     fn add(&mut self, mut bytes: &[u8]) {
-        let room = KEPT_OUTPUT - self.head.len();
-        if room > 0 {
-            let (head, rest) = bytes.split_at(room.min(bytes.len()));
+        let free = KEPT_OUTPUT - self.head.len();
+        if free > 0 {
+            let (head, rest) = bytes.split_at(free.min(bytes.len()));
             self.head.extend_from_slice(head);
             bytes = rest;
         }
@@ -277,7 +277,7 @@ fn keep(mut from: impl Read + Send + 'static) -> Reading {
 
 impl Reading {
     fn text(self) -> String {
-        let _ = self.end.recv_timeout(LAST_WORDS);
+        let _ = self.end.recv_timeout(OUTPUT_GRACE);
         self.kept.lock().text()
     }
 }

@@ -108,7 +108,7 @@ impl Developed {
     }
 
     /// Saves as many editors do: beside, then renamed.
-    pub(crate) fn save_aside(&self, name: &str, text: &str) {
+    pub(crate) fn save_by_rename(&self, name: &str, text: &str) {
         let beside = self.path(&format!("{name}~"));
         fs::write(&beside, text).unwrap();
         fs::rename(beside, self.path(name)).unwrap();
@@ -116,7 +116,7 @@ impl Developed {
 
     pub(crate) fn edit(&self, change: impl FnOnce(String) -> String) {
         let text = fs::read_to_string(self.path("exuvia.toml")).unwrap();
-        self.save_aside("exuvia.toml", &change(text));
+        self.save_by_rename("exuvia.toml", &change(text));
     }
 
     #[track_caller]

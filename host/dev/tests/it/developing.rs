@@ -17,7 +17,7 @@ use crate::seen::Seen;
 fn a_saved_source_is_built_and_swapped_in_alone() {
     let mut it = developed();
     // Whole: one that is seen half written is built twice, rightly.
-    it.save_aside("src/one.wat", &answers(2));
+    it.save_by_rename("src/one.wat", &answers(2));
     let building = it.wait("a build", |event| match event {
         Seen::Dev(DevEvent::Building { modules, changed }) => {
             Some((modules.clone(), changed.clone()))
@@ -43,7 +43,7 @@ fn a_saved_source_is_built_and_swapped_in_alone() {
     assert_eq!(it.answer("two"), 1);
     assert_eq!(it.builds(), 1);
 
-    it.save_aside("src/two.wat", &answers(3));
+    it.save_by_rename("src/two.wat", &answers(3));
     assert_eq!(it.swap().modules[0].name, "two");
     assert_eq!(it.builds(), 2);
 }
@@ -51,14 +51,14 @@ fn a_saved_source_is_built_and_swapped_in_alone() {
 #[test]
 fn an_event_without_a_changed_source_builds_nothing() {
     let mut it = developed();
-    it.save_aside("src/one.wat", &answers(1));
+    it.save_by_rename("src/one.wat", &answers(1));
     it.save("src/.one.wat.swp", "x");
     it.save("src/one.wat~", "x");
     it.save("src/4913", "x");
     fs::remove_file(it.path("src/4913")).unwrap();
     it.save("notes.txt", "x");
-    it.save_aside("src/two.wat", &answers(1));
-    it.save_aside("src/one.wat", &answers(2));
+    it.save_by_rename("src/two.wat", &answers(1));
+    it.save_by_rename("src/one.wat", &answers(2));
     it.swap();
     assert_eq!(it.builds(), 1);
 }
@@ -162,7 +162,7 @@ impl Developed {
     /// it has been looked at by then.
     #[track_caller]
     fn swaps_three_alone(&mut self, answer: u64) {
-        self.save_aside("out/three.wat", &answers(answer));
+        self.save_by_rename("out/three.wat", &answers(answer));
         let report = self.swap();
         let modules: Vec<&str> = report.modules.iter().map(|it| it.name.as_str()).collect();
         assert_eq!(modules, ["three"]);
@@ -173,10 +173,10 @@ impl Developed {
 #[test]
 fn output_of_a_failed_build_is_not_swapped_in_until_it_succeeds() {
     let mut it = developed_with(&shared());
-    it.save_aside("src/two.wat", "FAIL");
+    it.save_by_rename("src/two.wat", "FAIL");
     it.fails_to_build();
     // `one` compiles, and is written; `two` does not.
-    it.save_aside("src/one.wat", &answers(2));
+    it.save_by_rename("src/one.wat", &answers(2));
     it.fails_to_build();
     assert_eq!(
         fs::read_to_string(it.path("out/one.wat")).unwrap(),
@@ -185,7 +185,7 @@ fn output_of_a_failed_build_is_not_swapped_in_until_it_succeeds() {
     it.swaps_three_alone(3);
     assert_eq!((it.answer("one"), it.answer("two")), (1, 1));
     // Nor is a file of the command that somebody else writes.
-    it.save_aside("out/two.wat", &answers(9));
+    it.save_by_rename("out/two.wat", &answers(9));
     it.swaps_three_alone(4);
     assert_eq!(it.answer("two"), 1);
     // An edit of the manifest looks at all files.
@@ -194,11 +194,11 @@ fn output_of_a_failed_build_is_not_swapped_in_until_it_succeeds() {
     assert_eq!((it.answer("one"), it.answer("two")), (1, 1));
 
     // It succeeds, and leaves the file of `one` alone.
-    it.save_aside("src/two.wat", &answers(5));
+    it.save_by_rename("src/two.wat", &answers(5));
     assert_eq!(it.swap().modules.len(), 2);
     assert_eq!((it.answer("one"), it.answer("two")), (2, 5));
     // From now on other writers are heard again.
-    it.save_aside("out/two.wat", &answers(6));
+    it.save_by_rename("out/two.wat", &answers(6));
     assert_eq!(it.swap().modules[0].name, "two");
     assert_eq!(it.answer("two"), 6);
 }
@@ -206,11 +206,11 @@ fn output_of_a_failed_build_is_not_swapped_in_until_it_succeeds() {
 #[test]
 fn modules_that_wait_for_a_rejected_one_are_not_swapped_in_while_their_build_fails() {
     let mut it = developed_with(&shared());
-    it.save_aside("src/fault", "FAIL");
+    it.save_by_rename("src/fault", "FAIL");
     it.fails_to_build();
-    it.save_aside("src/one.wat", "(module)");
+    it.save_by_rename("src/one.wat", "(module)");
     it.fails_to_build();
-    it.save_aside("src/two.wat", &answers(2));
+    it.save_by_rename("src/two.wat", &answers(2));
     it.fails_to_build();
     fs::remove_file(it.path("src/fault")).unwrap();
     it.wait("a refusal", |event| match event {
@@ -222,10 +222,10 @@ fn modules_that_wait_for_a_rejected_one_are_not_swapped_in_while_their_build_fai
         _ => None,
     });
     // The new code of `two` waits for one that goes with it.
-    it.save_aside("src/fault", "FAIL");
+    it.save_by_rename("src/fault", "FAIL");
     it.fails_to_build();
     it.swaps_three_alone(3);
-    it.save_aside("src/one.wat", &answers(2));
+    it.save_by_rename("src/one.wat", &answers(2));
     it.fails_to_build();
     fs::remove_file(it.path("src/fault")).unwrap();
     assert_eq!(it.swap().modules.len(), 2);
@@ -264,17 +264,17 @@ fn a_module_of_a_refused_swap_is_swapped_in_when_its_build_succeeds_again_with_t
         fs::write(folder.join("src/plan"), "1\n1\n").unwrap();
         fs::write(folder.join("builds.log"), "").unwrap();
     });
-    it.save_aside("src/plan", "2\nbad\n");
+    it.save_by_rename("src/plan", "2\nbad\n");
     it.wait("a refusal", |event| match event {
         Seen::Node(Event::Refused { .. }) => Some(()),
         Seen::Node(Event::Swap(report)) => panic!("swapped: {report}"),
         _ => None,
     });
-    it.save_aside("src/plan", "none\nbad\n");
+    it.save_by_rename("src/plan", "none\nbad\n");
     it.wait("a failed build", |event| {
         matches!(event, Seen::Dev(DevEvent::BuildFailed { .. })).then_some(())
     });
-    it.save_aside("src/plan", "2\nbad\n");
+    it.save_by_rename("src/plan", "2\nbad\n");
     let swapped = it.wait("a swap", |event| match event {
         Seen::Node(Event::Swap(report)) => Some(report.clone()),
         _ => None,
@@ -286,9 +286,9 @@ fn a_module_of_a_refused_swap_is_swapped_in_when_its_build_succeeds_again_with_t
 #[test]
 fn a_module_is_watched_again_when_its_failing_build_leaves_the_manifest() {
     let mut it = developed_with(&shared());
-    it.save_aside("src/two.wat", "FAIL");
+    it.save_by_rename("src/two.wat", "FAIL");
     it.fails_to_build();
-    it.save_aside("out/two.wat", &answers(2));
+    it.save_by_rename("out/two.wat", &answers(2));
     it.swaps_three_alone(3);
     it.edit(|text| {
         let (first, second) = text.split_once("[modules.two]").unwrap();
@@ -316,7 +316,7 @@ fn many_saves_in_a_row_end_with_the_last() {
     while it.swap().modules[0].name != "one" || it.answer("one") != 501 {}
     // Two changes of both at once, as when a branch is switched.
     for name in ["one", "two"] {
-        it.save_aside(&format!("src/{name}.wat"), &answers(700));
+        it.save_by_rename(&format!("src/{name}.wat"), &answers(700));
     }
     eventually("both are new", || {
         it.answer("one") == 700 && it.answer("two") == 700
@@ -364,7 +364,7 @@ fn a_build_that_changes_its_sources_is_reported_and_slowed_down() {
     });
     assert_eq!(files, ["src/noted"]);
     // A change of somebody else is not held up by it.
-    it.save_aside("src/one.wat", &answers(9));
+    it.save_by_rename("src/one.wat", &answers(9));
     eventually("it is built", || it.answer("one") == 9);
 }
 
@@ -494,13 +494,13 @@ fn a_folder_of_links_is_followed_and_links_can_be_redirected() {
         }
         std::os::unix::fs::symlink("../here", folder.join("src/lib")).unwrap();
     });
-    it.save_aside("here/one.wat", &answers(2));
+    it.save_by_rename("here/one.wat", &answers(2));
     eventually("the file is built", || it.answer("one") == 2);
     it.save("there/one.wat", &answers(3));
     std::os::unix::fs::symlink("../there", it.path("next")).unwrap();
     fs::rename(it.path("next"), it.path("src/lib")).unwrap();
     eventually("what the link leads to is built", || it.answer("one") == 3);
-    it.save_aside("there/one.wat", &answers(4));
+    it.save_by_rename("there/one.wat", &answers(4));
     eventually("and is watched", || it.answer("one") == 4);
 }
 
@@ -519,7 +519,7 @@ fn without_watches_sources_are_polled() {
         });
         assert!(line.contains("sysctl -w fs.inotify.max_user_"), "{line}");
         for answer in 2..4 {
-            it.save_aside("src/one.wat", &answers(answer));
+            it.save_by_rename("src/one.wat", &answers(answer));
             eventually("it is built", || it.answer("one") == answer);
         }
         it.edit(|text| text + &child("more", "two"));
@@ -537,7 +537,7 @@ fn a_pipe_among_the_sources_does_not_block() {
             .status();
         assert!(made.unwrap().success());
     }
-    it.save_aside("src/one.wat", &answers(2));
+    it.save_by_rename("src/one.wat", &answers(2));
     eventually("it is built", || it.answer("one") == 2);
     let watcher = it.watcher.take();
     let (sender, receiver) = std::sync::mpsc::channel();

@@ -278,7 +278,7 @@ fn a_manifest_that_is_not_a_file_or_is_endless_is_rejected() {
         fs::remove_dir_all(it.path("exuvia.toml"))
             .or_else(|_| fs::remove_file(it.path("exuvia.toml")))
             .unwrap();
-        it.save_aside("exuvia.toml", &format!("{}# {make}\n", manifest()));
+        it.save_by_rename("exuvia.toml", &format!("{}# {make}\n", manifest()));
         it.edited();
     }
     it.save("src/one.wat", &answers(6));
