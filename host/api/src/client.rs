@@ -1,42 +1,46 @@
-//! The client. It opens one connection per request, so it holds nothing while idle and needs no
-//! pool.
+//! The client of the API. Its parts:
+//!
+//! - `connection`: one connection for each request, and why none can be made.
+//! - `events`: streams of events, which continue when their connection breaks.
 
-use std::os::unix::fs::FileTypeExt as _;
+mod connection;
+mod events;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, header};
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::net::UnixStream;
 
-use crate::error::{ClientError, Failure};
-use crate::framing;
-use crate::socket_path;
-use crate::wire::{
-    Branch, CallRequest, DeployOptions, Description, EventLine, Info, KillRequest, Killed, Process,
-    Reply, Restarted, SendRequest, Sent, Sort, StopTimeout, Suspended, Swap, Target, Top, Upload,
+pub use self::events::EventStream;
+use crate::error::ClientError;
+use crate::limits::MAX_REASON_BYTES;
+use crate::message::{CallRequest, MessageRequest, Reply, Sent};
+use crate::multipart;
+use crate::node::{Info, StopOptions, StopReport};
+use crate::problem::{Problem, reason_too_large};
+use crate::process::{
+    Description, Inspection, Killed, ProcessPage, Restarted, SupervisionTree, Suspended,
 };
+use crate::release::{DeployOptions, Loops, ReleaseList, Swap, Upload};
+use crate::socket_path;
+use crate::top::{Sort, Top};
 
 /// The maximum size of a response: a listing of 100,000 processes has about 30 MiB.
 const MAX_RESPONSE_BYTES: usize = 128 * 1024 * 1024;
 
-/// The maximum length of one line of the event stream.
-const MAX_EVENT_BYTES: usize = 1024 * 1024;
-
-/// How long to retry while the node's listen backlog is full.
-const CONNECTING: Duration = Duration::from_secs(5);
-
-/// The pause between two attempts.
-const RETRY: Duration = Duration::from_millis(10);
-
 /// HTTP requires a host; over a unix socket it has no meaning.
 const HOST: &str = "exuvia";
+
+/// The media type of requests.
+const JSON: &str = "application/json";
+
+/// The path of the node's events.
+const EVENTS: &str = "/v1/events";
 
 /// The control socket of a node, seen from a client.
 #[derive(Clone, Debug)]
@@ -53,6 +57,12 @@ pub struct Answer<T> {
     pub json: Value,
 }
 
+/// A request's body and its media type.
+struct Body {
+    content_type: String,
+    bytes: Vec<u8>,
+}
+
 impl Client {
     /// Returns a client for this socket without connecting. Fails if the path is too long.
     pub fn new(socket: impl Into<PathBuf>) -> Result<Self, ClientError> {
@@ -66,97 +76,129 @@ impl Client {
         &self.socket
     }
 
-    /// Returns information about the node as a whole.
+    /// Returns the state of the node.
     pub async fn info(&self) -> Result<Answer<Info>, ClientError> {
-        self.get("/v1/info").await
+        self.get("/v1/node").await
     }
 
-    /// Returns the node's metrics in Prometheus' text format.
+    /// Stops the node and returns how it stopped.
+    pub async fn stop(&self, timeout: Option<Duration>) -> Result<Answer<StopReport>, ClientError> {
+        let options = StopOptions {
+            timeout_ms: timeout
+                .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+        };
+        self.post("/v1/node/stop", json_of(&options)?).await
+    }
+
+    /// Returns the node's metrics in the format of OpenMetrics.
     pub async fn metrics(&self) -> Result<String, ClientError> {
-        let response = self.request(Method::GET, "/metrics", Vec::new()).await?;
-        let fine = response.status().is_success();
-        let bytes = collect(response).await?;
-        if fine {
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        } else {
-            Err(failure(&bytes))
-        }
+        self.text("/metrics").await
     }
 
-    /// Lists at most `limit` processes, only those of `module` if one is given.
+    /// Fails if the app is not up; the problem says why.
+    pub async fn ready(&self) -> Result<(), ClientError> {
+        self.text("/readyz").await.map(drop)
+    }
+
+    /// Lists at most `limit` processes, only those of `module` if one is given. The page says
+    /// whether there are more.
     pub async fn processes(
         &self,
         module: Option<&str>,
         limit: usize,
-    ) -> Result<Answer<Vec<Process>>, ClientError> {
+        after: Option<&str>,
+    ) -> Result<Answer<ProcessPage>, ClientError> {
         let mut path = format!("/v1/processes?limit={limit}");
-        if let Some(module) = module {
-            path.push_str("&module=");
-            path.push_str(&percent_encoded(module));
+        for (name, value) in [("module", module), ("after", after)] {
+            if let Some(value) = value {
+                path += &format!("&{name}={}", percent_encoded(value));
+            }
         }
         self.get(&path).await
     }
 
-    /// Returns all that is known of a process.
-    pub async fn inspect(&self, target: &str) -> Result<Answer<Process>, ClientError> {
-        let target = percent_encoded(target);
-        self.get(&format!("/v1/process?target={target}")).await
-    }
-
-    /// Returns the first `limit` processes in the order of `sort`.
-    pub async fn top(&self, sort: Sort, limit: usize) -> Result<Answer<Top>, ClientError> {
-        let sort = match sort {
-            Sort::Reductions => "reductions",
-            Sort::Mailbox => "mailbox",
-            Sort::Memory => "memory",
-        };
-        self.get(&format!("/v1/top?sort={sort}&limit={limit}"))
-            .await
-    }
-
-    /// Streams the messages that a process receives and sends, at most `limit` of them.
-    pub async fn trace(&self, target: &str, limit: u64) -> Result<EventStream, ClientError> {
-        let target = percent_encoded(target);
-        self.stream(&format!("/v1/trace?target={target}&limit={limit}"))
-            .await
-    }
-
-    /// Sends a message.
-    pub async fn send(&self, request: &SendRequest) -> Result<Answer<Sent>, ClientError> {
-        self.post("/v1/send", encode(request)?).await
+    /// Returns all that is known of a pid or name.
+    pub async fn inspect(&self, target: &str) -> Result<Answer<Inspection>, ClientError> {
+        self.get(&process(target, "")).await
     }
 
     /// Kills a process.
     pub async fn kill(
         &self,
         target: &str,
-        reason: Option<String>,
+        reason: Option<&str>,
     ) -> Result<Answer<Killed>, ClientError> {
-        let target = target.to_owned();
-        self.post("/v1/kill", encode(&KillRequest { target, reason })?)
-            .await
+        let mut path = process(target, "");
+        if let Some(reason) = reason {
+            // A request line that is longer still could not even be sent.
+            if reason.len() > MAX_REASON_BYTES {
+                return Err(ClientError::Node(reason_too_large()));
+            }
+            path += &format!("?reason={}", percent_encoded(reason));
+        }
+        self.ask(Method::DELETE, &path, None).await
     }
 
     /// Makes a process's supervisor restart it.
     pub async fn restart(&self, target: &str) -> Result<Answer<Restarted>, ClientError> {
-        let target = target.to_owned();
-        self.post("/v1/restart", encode(&Target { target })?).await
+        self.ask(Method::POST, &process(target, "/restart"), None)
+            .await
+    }
+
+    /// Suspends a process, which then takes no messages, or resumes it.
+    pub async fn suspend(&self, target: &str, on: bool) -> Result<Answer<Suspended>, ClientError> {
+        let action = if on { "/suspend" } else { "/resume" };
+        self.ask(Method::POST, &process(target, action), None).await
     }
 
     /// Returns the functions that a process accepts.
     pub async fn describe(&self, target: &str) -> Result<Answer<Description>, ClientError> {
-        let target = percent_encoded(target);
-        self.get(&format!("/v1/describe?target={target}")).await
+        self.get(&process(target, "/functions")).await
+    }
+
+    /// Sends a message to a process.
+    pub async fn send(
+        &self,
+        target: &str,
+        message: &MessageRequest,
+    ) -> Result<Answer<Sent>, ClientError> {
+        self.post(&process(target, "/messages"), json_of(message)?)
+            .await
+    }
+
+    /// Sends a request to a process and waits for the reply.
+    pub async fn call(
+        &self,
+        target: &str,
+        request: &CallRequest,
+    ) -> Result<Answer<Reply>, ClientError> {
+        self.post(&process(target, "/calls"), json_of(request)?)
+            .await
+    }
+
+    /// Streams the messages that a process receives and sends, at most `limit` of them.
+    pub async fn trace(&self, target: &str, limit: u64) -> Result<EventStream, ClientError> {
+        let path = process(target, &format!("/trace?limit={limit}"));
+        let response = self.open(&path, None).await?;
+        Ok(EventStream::new(self.clone(), response, None))
+    }
+
+    /// Returns the first `limit` processes in the order of `sort`.
+    pub async fn top(&self, sort: Sort, limit: usize) -> Result<Answer<Top>, ClientError> {
+        let sort = sort.name();
+        self.get(&format!("/v1/top?sort={sort}&limit={limit}"))
+            .await
     }
 
     /// Returns the supervision tree with at most `limit` processes.
-    pub async fn tree(&self, limit: usize) -> Result<Answer<Vec<Branch>>, ClientError> {
-        self.get(&format!("/v1/tree?limit={limit}")).await
+    pub async fn tree(&self, limit: usize) -> Result<Answer<SupervisionTree>, ClientError> {
+        self.get(&format!("/v1/supervision-tree?limit={limit}"))
+            .await
     }
 
-    /// Sends a request and waits for the reply.
-    pub async fn call(&self, request: &CallRequest) -> Result<Answer<Reply>, ClientError> {
-        self.post("/v1/call", encode(request)?).await
+    /// Returns the current release, and those that can be rolled back to.
+    pub async fn releases(&self) -> Result<Answer<ReleaseList>, ClientError> {
+        self.get("/v1/releases").await
     }
 
     /// Swaps modules, all or none.
@@ -165,72 +207,74 @@ impl Client {
         modules: &[Upload],
         options: DeployOptions,
     ) -> Result<Answer<Swap>, ClientError> {
-        let body = framing::write(modules, options)?;
-        self.post("/v1/deploy", body).await
-    }
-
-    /// Suspends a process, which then takes no messages, or resumes it.
-    pub async fn suspend(&self, target: &str, on: bool) -> Result<Answer<Suspended>, ClientError> {
-        let route = if on { "/v1/suspend" } else { "/v1/resume" };
-        let target = target.to_owned();
-        self.post(route, encode(&Target { target })?).await
+        let form = multipart::form(modules)?;
+        let loops = match options.loops {
+            Loops::Refuse => "refuse",
+            Loops::Leave => "leave",
+            Loops::Kill => "kill",
+        };
+        let path = format!("/v1/releases?fresh={}&loops={loops}", options.fresh);
+        let body = Body {
+            content_type: form.content_type,
+            bytes: form.body,
+        };
+        self.post(&path, body).await
     }
 
     /// Rolls back to the previous release.
     pub async fn rollback(&self) -> Result<Answer<Swap>, ClientError> {
-        self.post("/v1/rollback", Vec::new()).await
+        self.ask(Method::POST, "/v1/releases/rollback", None).await
     }
 
-    /// Stops the node and returns its final report.
-    pub async fn stop(&self, timeout: Option<Duration>) -> Result<Value, ClientError> {
-        let request = StopTimeout {
-            timeout_ms: timeout
-                .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-        };
-        let answer = self.post::<Value>("/v1/stop", encode(&request)?).await?;
-        Ok(answer.json)
-    }
-
-    /// Streams the events of the node from now on.
+    /// Streams the events of the node from now on. The stream survives a broken connection.
     pub async fn events(&self) -> Result<EventStream, ClientError> {
-        self.stream("/v1/events").await
+        let response = self.open(EVENTS, None).await?;
+        Ok(EventStream::new(self.clone(), response, Some(EVENTS)))
     }
 
-    async fn stream(&self, path: &str) -> Result<EventStream, ClientError> {
-        let response = self.request(Method::GET, path, Vec::new()).await?;
+    /// Opens a stream, after the event with this ID if one is given.
+    async fn open(
+        &self,
+        path: &str,
+        last_id: Option<&str>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let response = self.request(Method::GET, path, None, last_id).await?;
         if response.status().is_success() {
-            Ok(EventStream {
-                body: response.into_body(),
-                waiting: Vec::new(),
-            })
+            Ok(response)
         } else {
-            Err(failure(&collect(response).await?))
+            Err(problem(&collect(response).await?))
         }
     }
 
+    async fn text(&self, path: &str) -> Result<String, ClientError> {
+        let response = self.open(path, None).await?;
+        let bytes = collect(response).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, ClientError> {
-        self.ask(Method::GET, path, Vec::new()).await
+        self.ask(Method::GET, path, None).await
     }
 
     async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
-        body: Vec<u8>,
+        body: Body,
     ) -> Result<Answer<T>, ClientError> {
-        self.ask(Method::POST, path, body).await
+        self.ask(Method::POST, path, Some(body)).await
     }
 
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
-        body: Vec<u8>,
+        body: Option<Body>,
     ) -> Result<Answer<T>, ClientError> {
-        let response = self.request(method, path, body).await?;
+        let response = self.request(method, path, body, None).await?;
         let good = response.status().is_success();
         let bytes = collect(response).await?;
         if !good {
-            return Err(failure(&bytes));
+            return Err(problem(&bytes));
         }
         let nonsense = |error: serde_json::Error| ClientError::Nonsense(error.to_string());
         let json: Value = serde_json::from_slice(&bytes).map_err(nonsense)?;
@@ -242,84 +286,33 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Vec<u8>,
+        body: Option<Body>,
+        last_id: Option<&str>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let stream = self.connect().await.map_err(|error| {
-            let (why, help) = why(&error, &self.socket);
-            ClientError::NoNode {
-                socket: self.socket.clone(),
-                why,
-                help,
-            }
-        })?;
-        let broken = |error: hyper::Error| ClientError::Broken(with_causes(&error));
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken)?;
-        // The task ends when `sender` and the response's body have been dropped. Errors of the
-        // connection are reported through those two.
-        tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::HOST, HOST)
-            .body(Full::new(Bytes::from(body)))
+            .header(header::HOST, HOST);
+        if let Some(id) = last_id {
+            request = request.header("last-event-id", id);
+        }
+        let bytes = match body {
+            None => Vec::new(),
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, body.content_type);
+                body.bytes
+            }
+        };
+        let request = request
+            .body(Full::new(Bytes::from(bytes)))
             .map_err(|error| ClientError::Nonsense(error.to_string()))?;
-        sender.send_request(request).await.map_err(broken)
+        connection::request(&self.socket, request).await
     }
 }
 
-impl Client {
-    /// Connects to the socket. A unix socket refuses at once while its backlog is full; the
-    /// node accepts soon, so this retries for [`CONNECTING`].
-    async fn connect(&self) -> std::io::Result<UnixStream> {
-        let mut left = CONNECTING;
-        loop {
-            match UnixStream::connect(&self.socket).await {
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && !left.is_zero() => {
-                    tokio::time::sleep(RETRY).await;
-                    left = left.saturating_sub(RETRY);
-                }
-                connected => return connected,
-            }
-        }
-    }
-}
-
-/// The event stream of a node.
-#[derive(Debug)]
-pub struct EventStream {
-    body: Incoming,
-    /// Bytes of an incomplete line.
-    waiting: Vec<u8>,
-}
-
-impl EventStream {
-    /// Returns the next event, or `None` when the node has closed the stream.
-    pub async fn next(&mut self) -> Result<Option<EventLine>, ClientError> {
-        loop {
-            if let Some(end) = self.waiting.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = self.waiting.drain(..=end).collect();
-                return serde_json::from_slice(&line)
-                    .map(Some)
-                    .map_err(|error| ClientError::Nonsense(error.to_string()));
-            }
-            if self.waiting.len() > MAX_EVENT_BYTES {
-                return Err(ClientError::Nonsense(format!(
-                    "an event of more than {MAX_EVENT_BYTES} bytes"
-                )));
-            }
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(Ok(frame)) => {
-                    if let Some(data) = frame.data_ref() {
-                        self.waiting.extend_from_slice(data);
-                    }
-                }
-                Some(Err(error)) => return Err(ClientError::Broken(with_causes(&error))),
-            }
-        }
-    }
+/// Returns the path of a process, or of what belongs to it.
+fn process(target: &str, rest: &str) -> String {
+    format!("/v1/processes/{}{rest}", percent_encoded(target))
 }
 
 async fn collect(response: Response<Incoming>) -> Result<Bytes, ClientError> {
@@ -330,65 +323,25 @@ async fn collect(response: Response<Incoming>) -> Result<Bytes, ClientError> {
         .map_err(|error| ClientError::Broken(error.to_string()))
 }
 
-fn failure(body: &[u8]) -> ClientError {
-    #[derive(serde::Deserialize)]
-    struct Wrapped {
-        error: Failure,
-    }
-    match serde_json::from_slice::<Wrapped>(body) {
-        Ok(wrapped) => ClientError::Node(wrapped.error),
+fn problem(body: &[u8]) -> ClientError {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => ClientError::Node(problem),
         Err(_) => ClientError::Nonsense(
             json!(String::from_utf8_lossy(&body[..body.len().min(200)])).to_string(),
         ),
     }
 }
 
-fn encode<T: Serialize>(request: &T) -> Result<Vec<u8>, ClientError> {
-    serde_json::to_vec(request).map_err(|error| ClientError::Nonsense(error.to_string()))
+fn json_of<T: Serialize>(request: &T) -> Result<Body, ClientError> {
+    let bytes =
+        serde_json::to_vec(request).map_err(|error| ClientError::Nonsense(error.to_string()))?;
+    Ok(Body {
+        content_type: JSON.to_owned(),
+        bytes,
+    })
 }
 
-/// Describes the common connection errors in plain words, with a hint for each.
-fn why(error: &std::io::Error, socket: &Path) -> (String, &'static str) {
-    const START: &str = "start one with `exuvia dev` or `exuvia run APP`";
-    let no_socket = || {
-        let kind = std::fs::metadata(socket).map(|metadata| metadata.file_type());
-        kind.is_ok_and(|kind| !kind.is_socket())
-    };
-    let (why, help) = match error.kind() {
-        std::io::ErrorKind::NotFound => ("there is no such socket", START),
-        std::io::ErrorKind::ConnectionRefused if no_socket() => (
-            "this is not a socket",
-            "name the node's socket with `--socket PATH` or EXUVIA_SOCKET",
-        ),
-        std::io::ErrorKind::ConnectionRefused => {
-            ("nothing listens on the socket: its node has exited", START)
-        }
-        std::io::ErrorKind::PermissionDenied => (
-            "it belongs to another user",
-            "only the user that runs a node can connect to it: run this as that user",
-        ),
-        std::io::ErrorKind::WouldBlock => (
-            "the node accepts no connections: too many are waiting",
-            "try again; if that does not help, see the node's output",
-        ),
-        _ => return (error.to_string(), START),
-    };
-    (why.to_owned(), help)
-}
-
-/// Appends the sources to the text of an error: hyper's own text is short, and the cause is in
-/// its sources.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-/// Encodes a value for a query string: escapes all bytes but letters, digits and `-._~`.
+/// Encodes a value for a path or a query: escapes all bytes but letters, digits and `-._~`.
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

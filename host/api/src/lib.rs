@@ -1,14 +1,12 @@
-//! The control API of a node: its types and limits, and a client for it. The server is
-//! `control`; both sides, and tools in Rust, use these types.
+//! The control API of a node: its types and limits, and a client for it.
+//! The server is `control`; both sides, and tools in Rust, use these types.
 //!
 //! Modules:
 //!
-//! - `wire`: what is sent over the socket.
-//! - `payload`: converts what people write into the bytes that processes read.
-//! - `framing`: the body of a deployment.
-//! - `limits`: the limits of requests and responses.
-//! - `client`: the client.
-//! - `error`: failures, and their codes.
+//! - `node`, `process`, `message`, `release`, `event` and `top`: what is sent, by subject.
+//! - `query`: the parameters of requests. `limits`: the limits of requests and responses.
+//! - `problem`: failures, and their codes.
+//! - `client`: the client, with `multipart` and `sse`, the formats of its uploads and streams.
 //!
 //! It knows no node, and nothing of how a node serves the API.
 
@@ -16,25 +14,40 @@
 
 mod client;
 mod error;
-pub mod framing;
+mod event;
 mod limits;
-mod payload;
+mod message;
+mod multipart;
+mod node;
+mod problem;
+mod process;
+mod query;
+mod release;
 mod socket_path;
+mod sse;
 mod time;
-mod wire;
+mod top;
 
 pub use client::{Answer, Client, EventStream};
-pub use error::{ClientError, Failure, PathTooLong, code};
+pub use error::{ClientError, PathTooLong};
+pub use event::EventLine;
 pub use limits::{
     DEFAULT_LISTED, DEFAULT_TOP, DEFAULT_TRACED, MAX_CALL_TIMEOUT, MAX_DEPLOY_BYTES,
-    MAX_DEPLOY_HEADER_BYTES, MAX_DEPLOY_MODULES, MAX_LISTED, MAX_REASON_BYTES, MAX_REQUEST_BYTES,
+    MAX_DEPLOY_MODULES, MAX_LISTED, MAX_PART_HEAD_BYTES, MAX_REASON_BYTES, MAX_REQUEST_BYTES,
     MAX_TOP, MAX_TRACED,
 };
-pub use payload::{Payload, REFUSED_TAG, Rendered, TYPED_TAG};
+pub use message::{
+    CallRequest, MessageRequest, Payload, REFUSED_TAG, Rendered, Reply, Sent, TYPED_TAG,
+};
+pub use multipart::too_large as deployment_too_large;
+pub use node::{Info, LoadedVersion, Module, ModuleList, StopOptions, StopReport};
+pub use problem::{PROBLEM_JSON, Problem, code, reason_too_large};
+pub use process::{
+    Branch, Description, Function, Inspection, Killed, Limits, Parameter, Process, ProcessPage,
+    Restarted, SupervisionTree, Suspended, Table, WaitingMessage,
+};
+pub use query::{KillQuery, ProcessesQuery, TopQuery, TraceQuery, TreeQuery};
+pub use release::{DeployOptions, Loops, Release, ReleaseList, ReleaseModule, Swap, Upload};
 pub use socket_path::{MAX_SOCKET_PATH_BYTES, check_path};
 pub use time::now;
-pub use wire::{
-    Branch, CallRequest, DeployOptions, Description, EventLine, Function, Info, KillRequest,
-    Killed, LoadedVersion, Loops, ModuleInfo, Parameter, Process, Reply, Restarted, SchedulerLoad,
-    SendRequest, Sent, Sort, StopTimeout, Suspended, Swap, Target, Top, TopProcess, Upload,
-};
+pub use top::{SchedulerLoad, Sort, Top, TopProcess};

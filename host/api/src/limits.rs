@@ -37,5 +37,5 @@ pub const MAX_DEPLOY_BYTES: usize = 256 * 1024 * 1024;
 /// The maximum number of modules in one swap.
 pub const MAX_DEPLOY_MODULES: usize = 1_024;
 
-/// The maximum length of the first line: enough for that many names and paths.
-pub const MAX_DEPLOY_HEADER_BYTES: usize = 1024 * 1024;
+/// The maximum number of bytes between the bytes of two modules: the heads of parts.
+pub const MAX_PART_HEAD_BYTES: usize = 1024 * 1024;

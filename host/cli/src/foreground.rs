@@ -8,17 +8,17 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::time::Duration;
 
 use exuvia_api::EventLine;
-use exuvia_control::{Claim, Scraped, Server, StopRequest, serve};
+use exuvia_control::{Claim, Health, Scraped, Server, StopRequest, serve};
 use exuvia_dev::{Event as DevEvent, Watcher};
 use exuvia_manifest::Manifest;
 use exuvia_node::{
-    App, BootError, BootOptions, Event, NodeConfig, NodeInfo, StopReport, TimedEvent,
+    App, BootError, BootOptions, Event, Node, NodeConfig, NodeInfo, StopReport, TimedEvent,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
@@ -72,8 +72,9 @@ pub(crate) fn raise_file_limit() {
 pub(crate) struct Foreground<'a> {
     printer: Printer<'a>,
     interrupts: Interrupts,
-    /// The listener for the metrics.
-    metrics: Option<TcpListener>,
+    health: Health<Node>,
+    /// Serves the metrics and health over TCP until it is dropped.
+    scraped: Option<Scraped>,
 }
 
 impl<'a> Foreground<'a> {
@@ -81,19 +82,23 @@ impl<'a> Foreground<'a> {
         Ok(Self {
             printer: Printer { output, verbose },
             interrupts: Interrupts::new()?,
-            metrics: None,
+            health: Health::new(),
+            scraped: None,
         })
     }
 
-    /// Also serves the node's metrics over TCP once it is up. The address is bound now.
+    /// Also serves the node's metrics and health over TCP, from now on: a probe sees the node
+    /// start.
     pub(crate) fn serve_metrics(&mut self, address: SocketAddr) -> Result<(), CliError> {
-        let listener = exuvia_control::listen(address).map_err(|error| {
-            CliError::failed(format!(
-                "the metrics cannot be served at {address}: {error}"
-            ))
-            .help("choose another address with `--metrics ADDR`; port 0 picks a free port")
-        })?;
-        self.metrics = Some(listener);
+        let scraped = exuvia_control::listen(address)
+            .and_then(|listener| exuvia_control::serve_metrics(self.health.clone(), listener))
+            .map_err(|error| {
+                CliError::failed(format!(
+                    "the metrics cannot be served at {address}: {error}"
+                ))
+                .help("choose another address with `--metrics ADDR`; port 0 picks a free port")
+            })?;
+        self.scraped = Some(scraped);
         Ok(())
     }
 
@@ -163,13 +168,8 @@ impl<'a> Foreground<'a> {
         claim: Claim,
     ) -> Result<Result<(), CliError>, CliError> {
         let Booted { app, mut events } = booted;
-        let server = serve(app.node().clone(), claim)?;
-        let metrics = self.metrics.take().map(|listener| {
-            exuvia_control::serve_metrics(app.node().clone(), listener)
-                .map_err(|error| CliError::failed(format!("the metrics cannot be served: {error}")))
-        });
-        let metrics = metrics.transpose()?;
-        let scraped_at = metrics.as_ref().map(Scraped::address);
+        let server = serve(app.node().clone(), claim, &self.health)?;
+        let scraped_at = self.scraped.as_ref().map(Scraped::address);
         // Events of the boot are printed before the line `started`.
         self.printer.rest(&mut events);
         self.printer
@@ -179,7 +179,7 @@ impl<'a> Foreground<'a> {
             server,
             watcher,
             events,
-            _metrics: metrics,
+            health: self.health.clone(),
         };
         running
             .until_the_end(&self.printer, &mut self.interrupts)
@@ -210,8 +210,7 @@ struct Running {
     server: Server,
     watcher: Option<Watcher>,
     events: broadcast::Receiver<TimedEvent>,
-    /// Serves the metrics until it is dropped.
-    _metrics: Option<Scraped>,
+    health: Health<Node>,
 }
 
 impl Running {
@@ -254,6 +253,7 @@ impl Running {
                 }
             }
         }
+        self.health.stopping();
         // Events that explain the end are printed before it is reported.
         printer.rest(&mut self.events);
         match &ended {
@@ -272,9 +272,11 @@ impl Running {
             .unwrap_or(DRAIN);
         let report = self.stop(timeout, printer, interrupts).await?;
         printer.note(stopped(&report));
-        let value = serde_json::to_value(&report).unwrap_or(Value::Null);
         if let Some(request) = request {
-            request.answer(value);
+            request.answer(exuvia_api::StopReport {
+                orderly: report.orderly,
+                left: report.left as u64,
+            });
         }
         self.server.close().await;
         match ended {

@@ -295,6 +295,14 @@ impl<A> CodeServer<A> {
         Ok(self.publish(&current, former.origin, modules, false))
     }
 
+    /// Returns the releases that can be rolled back to, newest first.
+    pub fn rollback_targets(&self) -> Vec<Arc<Release<A>>> {
+        let history = self.history.lock();
+        // The last entry is the origin of the current release.
+        let targets = history.releases.iter().rev().skip(1);
+        targets.cloned().collect()
+    }
+
     /// Publishes a new release as the current one. `origin`: see [`Release::origin`].
     fn publish(
         &self,

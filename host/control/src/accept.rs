@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use exuvia_api::{Failure, code};
+use exuvia_api::{Problem, code};
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::bodies::forget_request;
-use crate::refusal::Refusal;
+use crate::problem::Refusal;
 use crate::server::closed;
 
 /// Connections reserved for clients that neither wait for a reply nor follow events, so that a
@@ -30,7 +30,7 @@ const RESERVED: usize = 64;
 /// The maximum number of open connections: the maximum number of requests and event streams,
 /// plus the reserved connections.
 pub const MAX_CONNECTIONS: usize =
-    crate::routes::MAX_REQUESTS + crate::events::MAX_STREAMS + RESERVED;
+    crate::routes::MAX_REQUESTS + crate::routes::MAX_STREAMS + RESERVED;
 
 /// The limit including connections that only receive a `busy` error.
 const MOST: usize = MAX_CONNECTIONS + 64;
@@ -156,7 +156,7 @@ fn hung_up(stream: &UnixStream) -> impl Future<Output = ()> + use<> {
 fn full() -> Router {
     Router::new().fallback(async |request: Request| {
         forget_request(request).await;
-        let busy = Failure::new(
+        let busy = Problem::new(
             code::BUSY,
             format!("{MAX_CONNECTIONS} connections are open, which is the limit"),
         )

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::header;
-use exuvia_api::{Failure, MAX_DEPLOY_BYTES, code};
+use axum::http::{HeaderMap, header};
+use exuvia_api::{MAX_DEPLOY_BYTES, Problem, code};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::host::Host;
-use crate::refusal::Refusal;
+use crate::problem::Refusal;
 use crate::routes::Shared;
 
 /// The maximum number of bytes in the bodies of all requests in progress: two deployments of
@@ -39,10 +39,19 @@ pub(crate) async fn forget_request(request: Request) {
 }
 
 /// Reads and discards what is left of a body.
-async fn forget(mut body: Body) {
+pub(crate) async fn forget(mut body: Body) {
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     // A slower client sees a connection error from its operating system.
     let _ = tokio::time::timeout(LINGER, rest).await;
+}
+
+/// Returns whether a request says that its body exceeds a limit.
+pub(crate) fn is_announced_above(headers: &HeaderMap, limit: usize) -> bool {
+    let announced = headers.get(header::CONTENT_LENGTH);
+    let announced = announced
+        .and_then(|length| length.to_str().ok())
+        .and_then(|length| length.parse::<u64>().ok());
+    announced.is_some_and(|length| length > limit as u64)
 }
 
 /// Counts the bytes of all bodies.
@@ -63,27 +72,28 @@ impl Bodies {
 #[derive(Debug)]
 pub(crate) struct Held {
     bodies: Arc<Bodies>,
-    counted: usize,
+    counted: AtomicUsize,
 }
 
 impl Held {
-    fn new(bodies: &Arc<Bodies>) -> Self {
+    pub(crate) fn new(bodies: &Arc<Bodies>) -> Self {
         let bodies = Arc::clone(bodies);
-        Self { bodies, counted: 0 }
+        let counted = AtomicUsize::new(0);
+        Self { bodies, counted }
     }
 
     /// Records that the body has grown to `length` bytes. Fails with `busy` if all bodies
     /// together would exceed the limit.
-    fn grow_to(&mut self, length: usize) -> Result<(), Failure> {
+    pub(crate) fn grow_to(&self, length: usize) -> Result<(), Problem> {
         let limit = self.bodies.limit;
-        let more = length.saturating_sub(UNCOUNTED_BYTES + self.counted);
+        let more = length.saturating_sub(UNCOUNTED_BYTES + self.counted.load(Ordering::Relaxed));
         let grown = |bytes: usize| bytes.checked_add(more).filter(|bytes| *bytes <= limit);
         // Relaxed: a plain counter that orders no other memory access.
         self.bodies
             .bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown)
             .map_err(|_| {
-                Failure::new(
+                Problem::new(
                     code::BUSY,
                     format!(
                         "the bodies of all open requests would exceed {limit} bytes, which is the limit"
@@ -91,14 +101,15 @@ impl Held {
                 )
                 .help("try again when some of them have finished")
             })?;
-        self.counted += more;
+        self.counted.fetch_add(more, Ordering::Relaxed);
         Ok(())
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.bodies.bytes.fetch_sub(self.counted, Ordering::Relaxed);
+        let counted = *self.counted.get_mut();
+        self.bodies.bytes.fetch_sub(counted, Ordering::Relaxed);
     }
 }
 
@@ -115,20 +126,16 @@ impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
 
     async fn from_request(request: Request, shared: &Arc<Shared<H>>) -> Result<Self, Refusal> {
         let too_large = || {
-            Failure::new(
+            Problem::new(
                 code::TOO_LARGE,
                 format!("the body of this request has more than {LIMIT} bytes, which is the limit"),
             )
         };
-        let announced = request.headers().get(header::CONTENT_LENGTH);
-        let announced = announced
-            .and_then(|length| length.to_str().ok())
-            .and_then(|length| length.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > LIMIT as u64) {
+        if is_announced_above(request.headers(), LIMIT) {
             forget_request(request).await;
             return Err(too_large().into());
         }
-        let lost = |why: String| Failure::new(code::BAD_REQUEST, why);
+        let lost = |why: String| Problem::new(code::BAD_REQUEST, why);
         let mut whole = Self {
             bytes: Vec::new(),
             held: Held::new(&shared.bodies),
@@ -146,7 +153,7 @@ impl<H: Host, const LIMIT: usize> FromRequest<Arc<Shared<H>>> for Whole<LIMIT> {
                     whole.bytes.extend_from_slice(&data);
                 }
             }
-            Ok::<(), Failure>(())
+            Ok::<(), Problem>(())
         };
         let patience = shared.bounds.body;
         match tokio::time::timeout(patience, receive).await {

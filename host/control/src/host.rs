@@ -1,77 +1,74 @@
-//! The interface that the server needs of a node. Every method may block: the server calls them
-//! on threads that may block.
+//! The interface that the server needs of a node. Every method but `events` and `event_line` may
+//! block: the server calls them on threads that may block.
 
-use std::fmt::Display;
+mod convert;
+mod node;
+
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use exuvia_api::{DeployOptions, Failure, Sort, Upload};
-use exuvia_node::{Suspended, Traced};
-use serde::Serialize;
+use exuvia_api::{
+    DeployOptions, Description, EventLine, Info, Inspection, Killed, Problem, ProcessPage, Release,
+    Restarted, Sent, Sort, SupervisionTree, Suspended, Swap, Top, Upload,
+};
+use exuvia_node::Traced;
 use tokio::sync::broadcast;
 
-/// A node as the server sees it.
-pub trait Host: Clone + Send + Sync + 'static {
-    /// The response of `GET /v1/info`.
-    type Info: Serialize + Send;
-    /// One process in `GET /v1/processes`.
-    type Process: Serialize + Send;
-    /// The report of a swap; its `Display` text is one line.
-    type Swap: Serialize + Display + Send;
-    /// The response of `GET /v1/process`, without the process's state.
-    type Inspection: Serialize + Send;
-    /// The response of `GET /v1/top`.
-    type Top: Serialize + Send;
-    /// The response of `GET /v1/describe`.
-    type Description: Serialize + Send;
-    /// A root in `GET /v1/tree`.
-    type Branch: Serialize + Send;
-    /// An event; its `Display` text is one line.
-    type Event: Serialize + Display + Clone + Send + 'static;
+pub(crate) use self::convert::rendered;
 
-    /// Returns information about the node as a whole.
-    fn info(&self) -> Self::Info;
-    /// Lists at most `limit` processes, only those of `module` if one is given.
-    fn processes(&self, module: Option<String>, limit: usize) -> Vec<Self::Process>;
-    /// Returns all that is known of a pid or name, and its state as its `save` returns it.
-    fn inspect(&self, target: &str) -> Result<(Self::Inspection, Option<Vec<u8>>), Failure>;
+/// A node as the server sees it. A target is a pid or a registered name.
+pub trait Host: Clone + Send + Sync + 'static {
+    /// An event.
+    type Event: Clone + Send + 'static;
+
+    /// Returns the state of the node.
+    fn info(&self) -> Info;
+    /// Returns why the app is not up, if it is not.
+    fn not_ready(&self) -> Option<String>;
+    /// Lists at most `limit` processes with a slot above `after`, only those of `module` if one
+    /// is given.
+    fn processes(&self, module: Option<String>, after: Option<u32>, limit: usize) -> ProcessPage;
+    /// Returns all that is known of a target.
+    fn inspect(&self, target: &str) -> Result<Inspection, Problem>;
     /// Returns the first `limit` processes in the order of `sort`.
-    fn top(&self, sort: Sort, limit: usize) -> Self::Top;
-    /// Traces the messages that a pid or name receives and sends, at most `limit` of them.
-    fn trace(&self, target: &str, limit: u64) -> Result<Receiver<Traced>, Failure>;
-    /// Suspends a pid or name, which then takes no messages, or resumes it.
-    fn suspend(&self, target: &str, on: bool) -> Result<Suspended, Failure>;
-    /// Kills a pid or name with this reason; returns its pid and whether it has terminated.
-    fn kill(&self, target: &str, reason: Option<&str>) -> Result<(String, bool), Failure>;
-    /// Makes the supervisor of a pid or name restart it; returns the old and the new pid.
-    fn restart(&self, target: &str) -> Result<(String, String), Failure>;
-    /// Returns the functions that a pid or name accepts.
-    fn describe(&self, target: &str) -> Result<Self::Description, Failure>;
+    fn top(&self, sort: Sort, limit: usize) -> Top;
+    /// Traces the messages that a target receives and sends, at most `limit` of them.
+    fn trace(&self, target: &str, limit: u64) -> Result<Receiver<Traced>, Problem>;
+    /// Suspends a target, which then takes no messages, or resumes it.
+    fn suspend(&self, target: &str, on: bool) -> Result<Suspended, Problem>;
+    /// Kills a target with this reason.
+    fn kill(&self, target: &str, reason: Option<&str>) -> Result<Killed, Problem>;
+    /// Makes the supervisor of a target restart it.
+    fn restart(&self, target: &str) -> Result<Restarted, Problem>;
+    /// Returns the functions that a target accepts.
+    fn describe(&self, target: &str) -> Result<Description, Problem>;
     /// Returns the supervision tree with at most `limit` processes.
-    fn tree(&self, limit: usize) -> Vec<Self::Branch>;
-    /// Sends a message to a pid or name. With `hear`, returns what the receiver logs as a
-    /// warning or worse while it handles the message.
+    fn tree(&self, limit: usize) -> SupervisionTree;
+    /// Sends a message to a target. With `observe`, returns what the receiver logs as a warning
+    /// or worse while it handles the message.
     fn send(
         &self,
-        to: &str,
+        target: &str,
         tag: u32,
         payload: Vec<u8>,
-        hear: bool,
-    ) -> Result<Vec<String>, Failure>;
-    /// Calls a pid or name; returns the tag and payload of the reply.
+        observe: bool,
+    ) -> Result<Sent, Problem>;
+    /// Calls a target; returns the tag and payload of the reply.
     fn call(
         &self,
-        to: &str,
+        target: &str,
         tag: u32,
         payload: Vec<u8>,
         timeout: Duration,
-    ) -> Result<(u32, Vec<u8>), Failure>;
+    ) -> Result<(u32, Vec<u8>), Problem>;
+    /// Returns the current release and those that can be rolled back to, newest first.
+    fn releases(&self) -> Vec<Release>;
     /// Swaps modules, all or none.
-    fn deploy(&self, modules: Vec<Upload>, options: DeployOptions) -> Result<Self::Swap, Failure>;
+    fn deploy(&self, modules: Vec<Upload>, options: DeployOptions) -> Result<Swap, Problem>;
     /// Rolls back to the previous release.
-    fn rollback(&self) -> Result<Self::Swap, Failure>;
+    fn rollback(&self) -> Result<Swap, Problem>;
     /// Subscribes to the events from now on.
     fn events(&self) -> broadcast::Receiver<Self::Event>;
-    /// Returns the time of an event.
-    fn event_time(event: &Self::Event) -> SystemTime;
+    /// Returns an event as it is sent.
+    fn event_line(event: &Self::Event) -> EventLine;
 }

@@ -1,35 +1,38 @@
-//! The routes under `/v1`. A handler checks its request, calls the host on a thread that may
-//! block, and responds with JSON; a failure is `{"error": {..}}` with a status that fits its
-//! code.
+//! The routes. A handler checks its request, calls the host on a thread that may block, and
+//! responds with JSON. `api`'s OpenAPI document describes each route; a test compares both.
+//!
+//! - `node`: the node, its modules, health and metrics, and the document.
+//! - `processes`: listings, and what is done with one process.
+//! - `releases`: deployments and rollbacks.
+//! - `streams`: events and traces.
+
+mod node;
+mod processes;
+mod releases;
+mod streams;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
+use axum::handler::Handler;
+use axum::http::request::Parts;
+use axum::http::{Method, Uri};
+use axum::response::Response;
+use axum::routing::{self, MethodRouter};
 use axum::{Json, Router};
-use exuvia_api::{
-    CallRequest, DEFAULT_LISTED, Failure, KillRequest, MAX_CALL_TIMEOUT, MAX_DEPLOY_BYTES,
-    MAX_LISTED, MAX_REASON_BYTES, MAX_REQUEST_BYTES, Rendered, Reply, SendRequest, StopTimeout,
-    Target, code, framing,
-};
+use exuvia_api::{Problem, code};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::bodies::{Bodies, Whole};
-use crate::events;
+pub use self::streams::{MAX_STREAMS, MAX_TRACES};
+use crate::bodies::Bodies;
+use crate::event_log::EventLog;
+use crate::health::Health;
 use crate::host::Host;
-use crate::inspect_routes;
-use crate::metrics;
-use crate::refusal::Refusal;
-use crate::scrape;
-use crate::server::{Bounds, StopRequest, closed};
+use crate::problem::Refusal;
+use crate::server::{Bounds, StopRequest};
 
 /// The maximum number of concurrent requests. Each may occupy a thread of tokio's blocking
 /// pool, which has 512.
@@ -42,15 +45,18 @@ pub const MAX_CALLS: usize = MAX_REQUESTS - 32;
 /// The state shared by all handlers.
 pub(crate) struct Shared<H> {
     pub(crate) host: H,
+    pub(crate) health: Health<H>,
     pub(crate) stop: mpsc::Sender<StopRequest>,
     pub(crate) closing: watch::Receiver<bool>,
-    pub(crate) room: Arc<Semaphore>,
+    /// Permits for requests, see [`MAX_REQUESTS`].
+    pub(crate) requests: Arc<Semaphore>,
     /// Permits for calls, see [`MAX_CALLS`].
     pub(crate) calls: Arc<Semaphore>,
-    /// Permits for event streams, see [`events::MAX_STREAMS`].
+    /// Permits for event streams, see [`MAX_STREAMS`].
     pub(crate) streams: Arc<Semaphore>,
-    /// Permits for traces, see [`inspect_routes::MAX_TRACES`].
+    /// Permits for traces, see [`MAX_TRACES`].
     pub(crate) traces: Arc<Semaphore>,
+    pub(crate) events: Arc<EventLog>,
     pub(crate) bounds: Bounds,
     pub(crate) bodies: Arc<Bodies>,
 }
@@ -58,276 +64,190 @@ pub(crate) struct Shared<H> {
 pub(crate) type App<H> = State<Arc<Shared<H>>>;
 type Answered = Result<Response, Refusal>;
 
+/// The router, and the routes in it.
+struct Table<H: Host> {
+    router: Router<Arc<Shared<H>>>,
+    listed: Vec<(Method, &'static str)>,
+}
+
+impl<H: Host> Table<H> {
+    fn new() -> Self {
+        let empty = Self {
+            router: Router::new(),
+            listed: Vec::new(),
+        };
+        empty
+            .get("/healthz", node::alive)
+            .get("/readyz", node::ready::<H>)
+            .get("/metrics", node::metrics::<H>)
+            .get("/v1/node", node::info::<H>)
+            .post("/v1/node/stop", node::stop::<H>)
+            .get("/v1/modules", node::modules::<H>)
+            .get("/v1/modules/{module}", node::module::<H>)
+            .get("/v1/events", streams::events::<H>)
+            .get("/v1/top", processes::top::<H>)
+            .get("/v1/supervision-tree", processes::tree::<H>)
+            .get("/v1/processes", processes::list::<H>)
+            .get("/v1/processes/{process}", processes::inspect::<H>)
+            .delete("/v1/processes/{process}", processes::kill::<H>)
+            .post("/v1/processes/{process}/messages", processes::send::<H>)
+            .post("/v1/processes/{process}/calls", processes::call::<H>)
+            .get(
+                "/v1/processes/{process}/functions",
+                processes::describe::<H>,
+            )
+            .post("/v1/processes/{process}/suspend", processes::suspend::<H>)
+            .post("/v1/processes/{process}/resume", processes::resume::<H>)
+            .post("/v1/processes/{process}/restart", processes::restart::<H>)
+            .get("/v1/processes/{process}/trace", streams::trace::<H>)
+            .get("/v1/releases", releases::list::<H>)
+            .post("/v1/releases", releases::deploy::<H>)
+            .get("/v1/releases/{release}", releases::release::<H>)
+            .post("/v1/releases/rollback", releases::rollback::<H>)
+    }
+
+    fn get<X: Handler<T, Arc<Shared<H>>>, T: 'static>(self, path: &'static str, to: X) -> Self {
+        self.route(Method::GET, path, routing::get(to))
+    }
+
+    fn post<X: Handler<T, Arc<Shared<H>>>, T: 'static>(self, path: &'static str, to: X) -> Self {
+        self.route(Method::POST, path, routing::post(to))
+    }
+
+    fn delete<X: Handler<T, Arc<Shared<H>>>, T: 'static>(self, path: &'static str, to: X) -> Self {
+        self.route(Method::DELETE, path, routing::delete(to))
+    }
+
+    fn route(
+        mut self,
+        method: Method,
+        path: &'static str,
+        to: MethodRouter<Arc<Shared<H>>>,
+    ) -> Self {
+        self.router = self.router.route(path, to);
+        self.listed.push((method, path));
+        self
+    }
+}
+
+/// Returns the routes that a server has, each with its method.
+pub fn routes<H: Host>() -> Vec<(Method, &'static str)> {
+    Table::<H>::new().listed
+}
+
 pub(crate) fn router<H: Host>(shared: Arc<Shared<H>>) -> Router {
-    Router::new()
-        .route("/v1/info", get(info::<H>))
-        .route("/metrics", get(metrics::<H>))
-        .route("/v1/processes", get(processes::<H>))
-        .route("/v1/process", get(inspect_routes::process::<H>))
-        .route("/v1/top", get(inspect_routes::top::<H>))
-        .route("/v1/trace", get(inspect_routes::trace::<H>))
-        .route("/v1/send", post(send::<H>))
-        .route("/v1/call", post(call::<H>))
-        .route("/v1/suspend", post(suspend::<H>))
-        .route("/v1/resume", post(resume::<H>))
-        .route("/v1/kill", post(kill::<H>))
-        .route("/v1/restart", post(restart::<H>))
-        .route("/v1/describe", get(inspect_routes::describe::<H>))
-        .route("/v1/tree", get(inspect_routes::tree::<H>))
-        .route("/v1/rollback", post(rollback::<H>))
-        .route("/v1/stop", post(stop::<H>))
-        .route("/v1/events", get(event_stream::<H>))
-        .route("/v1/deploy", post(deploy::<H>))
-        // `Whole` applies a limit of its own for each route.
+    Table::new()
+        .router
+        // Each body has a limit of its own.
         .layer(DefaultBodyLimit::disable())
         .fallback(no_route)
-        .method_not_allowed_fallback(no_route)
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(shared)
 }
 
-async fn no_route(method: axum::http::Method, uri: axum::http::Uri) -> Refusal {
-    Failure::new(
+async fn no_route(method: Method, uri: Uri) -> Refusal {
+    Problem::new(
         code::NO_ROUTE,
         format!("no route `{method} {}`", uri.path()),
     )
-    .help("docs/cli.md lists the routes; node and client may have different versions")
+    .help("docs/api.md lists the routes; node and client may have different versions")
     .into()
 }
 
-async fn info<H: Host>(State(shared): App<H>) -> Answered {
-    let info = blocking(&shared, |host| Ok(host.info())).await?;
-    Ok(Json(info).into_response())
-}
-
-async fn metrics<H: Host>(State(shared): App<H>) -> Answered {
-    let info = blocking(&shared, |host| scrape::info(&host)).await?;
-    let text = metrics::text(&info);
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Listing {
-    module: Option<String>,
-    limit: Option<usize>,
-}
-
-async fn processes<H: Host>(
-    State(shared): App<H>,
-    query: Result<Query<Listing>, QueryRejection>,
-) -> Answered {
-    let Query(listing) =
-        query.map_err(|error| Failure::new(code::BAD_REQUEST, error.body_text()))?;
-    let limit = listing.limit.unwrap_or(DEFAULT_LISTED);
-    if limit > MAX_LISTED {
-        return Err(Failure::new(
-            code::TOO_LARGE,
-            format!("{limit} processes in one listing, the limit is {MAX_LISTED}"),
-        )
-        .into());
-    }
-    let list = blocking(&shared, move |host| {
-        Ok(host.processes(listing.module, limit))
-    })
-    .await?;
-    Ok(Json(list).into_response())
-}
-
-async fn send<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
-    let Whole { bytes, held } = body;
-    let request: SendRequest = json(&bytes)?;
-    drop(bytes);
-    let payload = request.payload.into_bytes()?;
-    let hear = request.hear;
-    let warnings = blocking(&shared, move |host| {
-        let _held = held;
-        host.send(&request.to, request.tag, payload, hear)
-    })
-    .await?;
-    Ok(Json(match hear {
-        true => json!({ "warnings": warnings }),
-        false => json!({}),
-    })
-    .into_response())
-}
-
-async fn call<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
-    let Whole { bytes, held } = body;
-    let request: CallRequest = json(&bytes)?;
-    drop(bytes);
-    let payload = request.payload.into_bytes()?;
-    let timeout = Duration::from_millis(request.timeout_ms);
-    if timeout > MAX_CALL_TIMEOUT {
-        return Err(Failure::new(
-            code::BAD_REQUEST,
-            format!(
-                "a call can wait at most {} s, not {} ms",
-                MAX_CALL_TIMEOUT.as_secs(),
-                request.timeout_ms
-            ),
-        )
-        .into());
-    }
-    let place = Arc::clone(&shared.calls).try_acquire_owned().map_err(|_| {
-        Failure::new(
-            code::BUSY,
-            format!("{MAX_CALLS} calls wait for their replies, which is the limit"),
-        )
-        .help("try again when some of them have ended")
-    })?;
-    let (tag, payload) = blocking(&shared, move |host| {
-        let _until_here = (held, place);
-        host.call(&request.to, request.tag, payload, timeout)
-    })
-    .await?;
-    let reply = Reply {
-        tag,
-        bytes: payload.len() as u64,
-        payload: rendered(exuvia_node::Rendered::new(tag, &payload)),
-    };
-    Ok(Json(reply).into_response())
-}
-
-async fn deploy<H: Host>(State(shared): App<H>, body: Whole<MAX_DEPLOY_BYTES>) -> Answered {
-    let Whole { bytes, held } = body;
-    let (modules, options) = framing::read(&bytes)?;
-    drop(bytes);
-    let swap = blocking(&shared, move |host| {
-        let _held = held;
-        host.deploy(modules, options)
-    })
-    .await?;
-    Ok(swapped(&swap))
-}
-
-async fn suspend<H: Host>(shared: App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
-    suspend_or_resume(&shared, &body.bytes, true).await
-}
-
-async fn resume<H: Host>(shared: App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
-    suspend_or_resume(&shared, &body.bytes, false).await
-}
-
-async fn suspend_or_resume<H: Host>(State(shared): &App<H>, body: &[u8], on: bool) -> Answered {
-    let Target { target } = json(body)?;
-    let done = blocking(shared, move |host| host.suspend(&target, on)).await?;
-    Ok(Json(done).into_response())
-}
-
-async fn kill<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
-    let KillRequest { target, reason } = json(&body.bytes)?;
-    if reason
-        .as_ref()
-        .is_some_and(|it| it.len() > MAX_REASON_BYTES)
-    {
-        return Err(Failure::new(
-            code::TOO_LARGE,
-            format!("the reason has more than {MAX_REASON_BYTES} bytes, which is the limit"),
-        )
-        .into());
-    }
-    let killed = blocking(&shared, move |host| host.kill(&target, reason.as_deref())).await?;
-    let (pid, ended) = killed;
-    Ok(Json(json!({ "pid": pid, "ended": ended })).into_response())
-}
-
-async fn restart<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
-    let Target { target } = json(&body.bytes)?;
-    let (before, pid) = blocking(&shared, move |host| host.restart(&target)).await?;
-    Ok(Json(json!({ "before": before, "pid": pid })).into_response())
-}
-
-async fn rollback<H: Host>(State(shared): App<H>) -> Answered {
-    let swap = blocking(&shared, |host| host.rollback()).await?;
-    Ok(swapped(&swap))
-}
-
-fn swapped<S: Serialize + std::fmt::Display>(swap: &S) -> Response {
-    Json(json!({ "line": swap.to_string(), "report": swap })).into_response()
-}
-
-async fn stop<H: Host>(State(shared): App<H>, body: Whole<MAX_REQUEST_BYTES>) -> Answered {
-    let stopping = || Failure::new(code::STOPPING, "the node is already stopping");
-    let request: StopTimeout = if body.bytes.is_empty() {
-        StopTimeout::default()
-    } else {
-        json(&body.bytes)?
-    };
-    let (answer, answered) = oneshot::channel();
-    let request = StopRequest {
-        timeout: request.timeout_ms.map(Duration::from_millis),
-        answer,
-    };
-    shared.stop.try_send(request).map_err(|_| stopping())?;
-    let report = answered.await.map_err(|_| stopping())?;
-    Ok(Json(report).into_response())
-}
-
-async fn event_stream<H: Host>(State(shared): App<H>) -> Answered {
-    let place = Arc::clone(&shared.streams)
-        .try_acquire_owned()
-        .map_err(|_| {
-            Failure::new(
-                code::BUSY,
-                format!(
-                    "{} clients follow the events, which is the limit",
-                    events::MAX_STREAMS
-                ),
-            )
-            .help("end one of them; each `exuvia events` and `exuvia top` is one")
-        })?;
-    let lines = events::lines(
-        shared.host.events(),
-        place,
-        H::event_time,
-        closed(shared.closing.clone()),
-    );
-    Ok((
-        [(header::CONTENT_TYPE, "application/x-ndjson")],
-        Body::new(lines),
+async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
+    Problem::new(
+        code::METHOD_NOT_ALLOWED,
+        format!("`{}` has no method {method}", uri.path()),
     )
-        .into_response())
+    .help("the header `allow` lists its methods; docs/api.md describes them")
+    .into()
+}
+
+/// The parameters of a query.
+struct Params<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let query = Query::from_request_parts(parts, state).await;
+        let Query(it) = query.map_err(|error: QueryRejection| bad_request(error.body_text()))?;
+        Ok(Self(it))
+    }
+}
+
+/// The part of the path that names a process, a module or a release.
+struct Named(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let path = Path::from_request_parts(parts, state).await;
+        let Path(name) = path.map_err(|error: PathRejection| bad_request(error.body_text()))?;
+        match String::is_empty(&name) {
+            true => Err(bad_request("a part of the path is empty".to_owned()).into()),
+            false => Ok(Self(name)),
+        }
+    }
+}
+
+fn bad_request(detail: String) -> Problem {
+    Problem::new(code::BAD_REQUEST, detail)
+}
+
+/// Checks a limit that a request names.
+fn limit<N: PartialOrd + std::fmt::Display>(
+    asked: Option<N>,
+    default: N,
+    most: N,
+    what: &str,
+) -> Result<N, Problem> {
+    match asked {
+        None => Ok(default),
+        Some(limit) if limit > most => Err(Problem::new(
+            code::TOO_LARGE,
+            format!("{limit} {what}, the limit is {most}"),
+        )),
+        Some(limit) => Ok(limit),
+    }
+}
+
+/// Reads the body of a request.
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| bad_request(format!("the request is invalid: {error}")))
+}
+
+fn json<T: Serialize>(value: T) -> Response {
+    axum::response::IntoResponse::into_response(Json(value))
+}
+
+/// Returns the failure of a request that exceeds a limit on what is under way.
+fn busy(detail: String) -> Problem {
+    Problem::new(code::BUSY, detail).help("try again when some of them have ended")
 }
 
 /// Runs `work` on a thread that may block. Fails with `busy` at [`MAX_REQUESTS`].
-pub(crate) async fn blocking<H: Host, T: Send + 'static>(
+async fn blocking<H: Host, T: Send + 'static>(
     shared: &Shared<H>,
-    work: impl FnOnce(H) -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    let room = Arc::clone(&shared.room).try_acquire_owned().map_err(|_| {
-        Failure::new(
-            code::BUSY,
-            format!("{MAX_REQUESTS} requests are being served, which is the limit"),
-        )
-        .help("try again when some of them have ended")
-    })?;
+    work: impl FnOnce(H) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let permit = Arc::clone(&shared.requests)
+        .try_acquire_owned()
+        .map_err(|_| {
+            busy(format!(
+                "{MAX_REQUESTS} requests are being served, which is the limit"
+            ))
+        })?;
     let host = shared.host.clone();
     let done = tokio::task::spawn_blocking(move || {
         // Kept until the work ends, even if the client disconnects before.
-        let _room = room;
+        let _permit = permit;
         work(host)
     });
     done.await.map_err(|error| {
-        Failure::new(code::INTERNAL, format!("the request failed: {error}"))
+        Problem::new(code::INTERNAL, format!("the request failed: {error}"))
             .help("this is a bug in Exuvia: please report it")
     })?
-}
-
-fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        Failure::new(
-            code::BAD_REQUEST,
-            format!("the request is invalid: {error}"),
-        )
-    })
-}
-
-/// Converts what the node shows of a payload.
-fn rendered(shown: exuvia_node::Rendered) -> Rendered {
-    match shown {
-        exuvia_node::Rendered::Empty => Rendered::Empty,
-        exuvia_node::Rendered::Msgpack(value) => Rendered::Msgpack(value),
-        exuvia_node::Rendered::Text(text) => Rendered::Text(text),
-        exuvia_node::Rendered::Hex(digits) => Rendered::Hex(digits),
-    }
 }

@@ -1,6 +1,6 @@
-//! The node's metrics over TCP, for Prometheus, which does not scrape unix sockets. Nothing
-//! else is served there: a client that reaches the address can read the metrics and do nothing
-//! else.
+//! The node's metrics and health over TCP, for Prometheus and for probes, which do not use unix
+//! sockets. Nothing else is served there: a client that reaches the address can read them and do
+//! nothing else. It is served before the node has started, so that a probe sees it start.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::get;
-use exuvia_api::{Failure, Info, code};
+use exuvia_api::{Problem, code};
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -20,9 +19,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use crate::health::{self, Health, STARTING};
 use crate::host::Host;
 use crate::metrics;
-use crate::refusal::Refusal;
+use crate::problem::Refusal;
 
 /// The maximum number of connections. Scrapers are few.
 pub const MAX_SCRAPERS: usize = 16;
@@ -63,23 +63,28 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-/// Serves `GET /metrics` on the listener. Must be called within a tokio runtime.
+/// Serves `GET /metrics`, `/healthz` and `/readyz` on the listener. Must be called within a tokio runtime.
 ///
 /// # Errors
 ///
 /// If the operating system rejects the listener.
-pub fn serve_metrics<H: Host>(host: H, listener: std::net::TcpListener) -> io::Result<Scraped> {
+pub fn serve_metrics<H: Host>(
+    health: Health<H>,
+    listener: std::net::TcpListener,
+) -> io::Result<Scraped> {
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
     let router = Router::new()
         .route("/metrics", get(numbers::<H>))
-        .with_state(host);
+        .route("/healthz", get(async || health::alive()))
+        .route("/readyz", get(ready::<H>))
+        .with_state(health);
     let task = tokio::spawn(async move {
         let mut http = Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD);
-        let room = Arc::new(Semaphore::new(MAX_SCRAPERS));
+        let permits = Arc::new(Semaphore::new(MAX_SCRAPERS));
         // Further connections wait in the listen backlog.
-        while let Ok(place) = Arc::clone(&room).acquire_owned().await {
+        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
             let Ok((stream, _)) = listener.accept().await else {
                 // File descriptors have run out: pause before the next attempt.
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -88,7 +93,7 @@ pub fn serve_metrics<H: Host>(host: H, listener: std::net::TcpListener) -> io::R
             let service = TowerToHyperService::new(router.clone());
             let connection = http.serve_connection(TokioIo::new(stream), service);
             tokio::spawn(async move {
-                let _place = place;
+                let _permit = permit;
                 // hyper reports invalid requests to the client; there is nothing else to do
                 // here.
                 let _ = tokio::time::timeout(LIFE, connection).await;
@@ -98,21 +103,23 @@ pub fn serve_metrics<H: Host>(host: H, listener: std::net::TcpListener) -> io::R
     Ok(Scraped { address, task })
 }
 
-async fn numbers<H: Host>(State(host): State<H>) -> Result<Response, Refusal> {
-    let looked = spawn_blocking(move || info(&host)).await;
-    let info = looked.map_err(|error| Failure::new(code::INTERNAL, error.to_string()))??;
-    let text = metrics::text(&info);
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+async fn ready<H: Host>(State(health): State<Health<H>>) -> Result<Response, Refusal> {
+    blocking(move || health.check()).await?;
+    Ok(health::ready())
 }
 
-/// Returns the node's information as a client would see it.
-pub(crate) fn info<H: Host>(host: &H) -> Result<Info, Failure> {
-    let unreadable = |error: serde_json::Error| {
-        Failure::new(
-            code::INTERNAL,
-            format!("the node's metrics cannot be read: {error}"),
-        )
+async fn numbers<H: Host>(State(health): State<Health<H>>) -> Result<Response, Refusal> {
+    let Some(host) = health.host().cloned() else {
+        return Err(Problem::new(code::NOT_READY, STARTING).into());
     };
-    let value = serde_json::to_value(host.info()).map_err(unreadable)?;
-    serde_json::from_value(value).map_err(unreadable)
+    let info = blocking(move || Ok(host.info())).await?;
+    Ok(metrics::response(info)?)
+}
+
+/// Runs `work` on a thread that may block. The number of connections bounds how many there are.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = spawn_blocking(work).await;
+    done.map_err(|error| Problem::new(code::INTERNAL, error.to_string()))?
 }

@@ -1,6 +1,6 @@
 //! Lifecycle of the server: start, requests to stop the node, close.
 //!
-//! The server does not own the node. `POST /v1/stop` becomes a [`StopRequest`] for the owner of
+//! The server does not own the node. `POST /v1/node/stop` becomes a [`StopRequest`] for the owner of
 //! both, which stops the node, answers the request and then closes the server, so that the
 //! response is still sent.
 
@@ -8,13 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use exuvia_api::StopReport;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::accept;
 use crate::bodies::{Bodies, MAX_BODIES_BYTES};
 use crate::error::ServeError;
+use crate::event_log::EventLog;
+use crate::health::Health;
 use crate::host::Host;
 use crate::routes::{self, MAX_REQUESTS, Shared};
 use crate::socket::Claim;
@@ -30,6 +32,8 @@ pub struct Server {
     closing: watch::Sender<bool>,
     stops: mpsc::Receiver<StopRequest>,
     task: JoinHandle<()>,
+    /// Keeps the event log.
+    collecting: JoinHandle<()>,
 }
 
 /// A client's request to stop the node.
@@ -37,19 +41,20 @@ pub struct Server {
 pub struct StopRequest {
     /// How long the processes may take to stop, if the client named a limit.
     pub timeout: Option<Duration>,
-    pub(crate) answer: oneshot::Sender<Value>,
+    pub(crate) answer: oneshot::Sender<StopReport>,
 }
 
 impl StopRequest {
     /// Sends the report to the client. A client whose request is dropped without an answer is
     /// told that the node is already stopping.
-    pub fn answer(self, report: Value) {
+    pub fn answer(self, report: StopReport) {
         // The client may have disconnected; the node stops all the same.
         let _ = self.answer.send(report);
     }
 }
 
-/// Limits on the time a client may take for a request, and on the bytes of all requests. A
+/// Limits on the time a client may take for a request, and on the bytes of all requests, and the
+/// interval of comments in streams. A
 /// client that hangs must not keep its connection forever.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -59,6 +64,9 @@ pub struct Bounds {
     pub body: Duration,
     /// The maximum number of bytes in the bodies of all requests in progress.
     pub bodies: usize,
+    /// How often a stream without events sends a comment, so that both sides notice a connection
+    /// that has ended.
+    pub heartbeat: Duration,
 }
 
 impl Default for Bounds {
@@ -67,33 +75,41 @@ impl Default for Bounds {
             head: Duration::from_secs(10),
             body: Duration::from_secs(60),
             bodies: MAX_BODIES_BYTES,
+            heartbeat: Duration::from_secs(15),
         }
     }
 }
 
-/// Serves a node at the claimed path. Must be called within a tokio runtime.
-pub fn serve<H: Host>(host: H, claim: Claim) -> Result<Server, ServeError> {
-    serve_with(host, claim, Bounds::default())
+/// Serves a node at the claimed path, which has started herewith. Must be called within a tokio
+/// runtime.
+pub fn serve<H: Host>(host: H, claim: Claim, health: &Health<H>) -> Result<Server, ServeError> {
+    serve_with(host, claim, health, Bounds::default())
 }
 
 /// Like [`serve`] with other limits, for tests.
 pub fn serve_with<H: Host>(
     host: H,
     mut claim: Claim,
+    health: &Health<H>,
     bounds: Bounds,
 ) -> Result<Server, ServeError> {
     let listener = claim.listen()?;
     let (closing, until) = watch::channel(false);
     // Capacity 1 suffices: a second request to stop is rejected.
     let (stop, stops) = mpsc::channel(1);
+    let events = EventLog::new();
+    let collecting = tokio::spawn(Arc::clone(&events).collect::<H>(host.events()));
+    health.started(host.clone());
     let router = routes::router(Arc::new(Shared {
         host,
+        health: health.clone(),
         stop,
         closing: until.clone(),
-        room: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         calls: Arc::new(Semaphore::new(routes::MAX_CALLS)),
-        streams: Arc::new(Semaphore::new(crate::events::MAX_STREAMS)),
-        traces: Arc::new(Semaphore::new(crate::inspect_routes::MAX_TRACES)),
+        streams: Arc::new(Semaphore::new(routes::MAX_STREAMS)),
+        traces: Arc::new(Semaphore::new(routes::MAX_TRACES)),
+        events: Arc::clone(&events),
         bounds,
         bodies: Bodies::new(bounds.bodies),
     }));
@@ -103,6 +119,7 @@ pub fn serve_with<H: Host>(
         closing,
         stops,
         task,
+        collecting,
     })
 }
 
@@ -142,5 +159,6 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
+        self.collecting.abort();
     }
 }

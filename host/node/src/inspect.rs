@@ -4,6 +4,7 @@
 mod info;
 mod limits;
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -18,8 +19,8 @@ use crate::node::Node;
 use crate::upgrade_state::UpgradeState;
 
 pub use info::{
-    Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, Suspended,
-    TableInfo,
+    Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, ReleaseInfo,
+    ReleaseModuleInfo, Suspended, TableInfo,
 };
 pub use limits::LimitsInfo;
 
@@ -255,20 +256,51 @@ impl Node {
         }
     }
 
+    /// Returns the current release and those that can be rolled back to, newest first.
+    pub fn releases(&self) -> Vec<ReleaseInfo> {
+        let code = &self.0.code;
+        let current = ReleaseInfo::of(&code.current(), true);
+        let targets = code.rollback_targets().into_iter();
+        let targets = targets.map(|release| ReleaseInfo::of(&release, false));
+        std::iter::once(current).chain(targets).collect()
+    }
+
     /// Returns the processes, in order of their slots. Running ones are waited for briefly; one
     /// that does not reach the end of a turn is left out.
     pub fn processes(&self, filter: &Filter) -> Vec<ProcessInfo> {
+        self.processes_after(filter, None).0
+    }
+
+    /// Returns the processes with a slot above `after`, as [`Node::processes`] does, and the slot
+    /// to continue after if there may be more of them.
+    pub fn processes_after(
+        &self,
+        filter: &Filter,
+        after: Option<u32>,
+    ) -> (Vec<ProcessInfo>, Option<u32>) {
         let release = self.0.code.current();
         let module = filter.module.clone();
-        let mut found = self.survey(filter.limit, filter.module.is_none(), move |process| {
+        let last = Cell::new(after);
+        let skipped = after.map_or(0, |after| after as usize + 1);
+        let mut slots = self.0.system.table.indices().skip(skipped);
+        let seen = slots.by_ref().inspect(|slot| last.set(Some(*slot)));
+        let all = filter.module.is_none();
+        let mut found = self.survey_slots(seen, filter.limit, all, PATIENCE, move |process| {
             Some(describe(process, &release)).filter(|info| wanted(info, module.as_deref()))
         });
         for info in &mut found {
             self.complete(info);
         }
         found.sort_by_key(|info| slot_of(&info.pid));
+        let cut = found.len() > filter.limit;
         found.truncate(filter.limit);
-        found
+        // Running processes that are seen later may be more than the limit: they are on the next
+        // page then.
+        let next = match found.last() {
+            Some(info) if cut => Some(slot_of(&info.pid)),
+            _ => slots.next().and(last.get()),
+        };
+        (found, next)
     }
 
     /// Returns the results of `look` for the processes, until there are `limit` of them. `all` says
@@ -297,11 +329,14 @@ impl Node {
         let mut found = Vec::new();
         let (sender, receiver) = channel();
         let mut asked = 0;
-        for index in slots {
+        let mut slots = slots;
+        loop {
             let sure = if all { asked } else { 0 };
             if found.len() + sure >= limit {
                 break;
             }
+            // After the limit: a caller that continues with the iterator misses no slot.
+            let Some(index) = slots.next() else { break };
             let Some(slot) = system.table.slot(index) else {
                 continue;
             };

@@ -25,6 +25,7 @@ mod node;
 mod operator;
 mod outdated;
 mod probe;
+mod readiness;
 mod render;
 mod scheduler_glue;
 mod snapshot;
@@ -49,6 +50,7 @@ pub use inspect::{
     Filter, Inspection, LimitsInfo, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo,
     Suspended, TableInfo,
 };
+pub use inspect::{ReleaseInfo, ReleaseModuleInfo};
 pub use lingering::Lingering;
 pub use logger::LogRules;
 pub use node::{Node, Reply, SpawnOptions};

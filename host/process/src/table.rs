@@ -193,6 +193,11 @@ impl<G> Table<G> {
         self.is_closed.store(true, Ordering::Relaxed);
     }
 
+    /// Returns whether guests can start no more processes.
+    pub fn is_closed_to_guests(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
     /// Sets the function that decides, before the table grows for a guest's process, whether there
     /// is memory. Only the first call has an effect. The function must be fast.
     pub fn admit_by(&self, admission: impl Fn() -> bool + Send + Sync + 'static) {

@@ -66,7 +66,12 @@ const PAGES: &[(&str, &str, &str)] = &[
     (
         "cli",
         include_str!("../../../../docs/cli.md"),
-        "all commands, events, the control socket",
+        "all commands, options and events",
+    ),
+    (
+        "api",
+        include_str!("../../../../docs/api.md"),
+        "the control API: routes, streams, metrics, health, problems",
     ),
     (
         "manifest",
@@ -104,6 +109,8 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("tables", "sharing"),
     ("upgrading", "upgrade"),
     ("commands", "cli"),
+    ("metrics", "api"),
+    ("routes", "api"),
     ("toml", "manifest"),
     ("exuvia.toml", "manifest"),
     ("sdk", "rust"),

@@ -31,7 +31,7 @@ fn show(info: &Info, socket: &str, output: &Output) -> Result<(), CliError> {
         ("release", info.release.to_string()),
         (
             "processes",
-            match info.most_processes {
+            match info.processes_limit {
                 0 => info.processes.to_string(),
                 most => format!("{} of {most}", info.processes),
             },
@@ -45,7 +45,7 @@ fn show(info: &Info, socket: &str, output: &Output) -> Result<(), CliError> {
                 info.frames_blocked,
                 info.frames_free,
                 bytes(info.frame_bytes),
-                bytes(info.frame_memory),
+                bytes(info.frame_bytes_limit),
             ),
         ),
         (

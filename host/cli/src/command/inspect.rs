@@ -1,6 +1,6 @@
 //! `exuvia inspect`: shows all that is known of one process, including its state.
 
-use serde_json::Value;
+use exuvia_api::Rendered;
 
 use crate::error::CliError;
 use crate::output::{Output, Tone, bytes, clean};
@@ -29,7 +29,8 @@ pub(crate) async fn run(
     if output.is_json() {
         return output.value(&answer.json);
     }
-    let (process, all) = (&answer.value, &answer.json);
+    let all = &answer.value;
+    let process = &all.process;
     let names = match process.names.as_slice() {
         [] => String::new(),
         names => format!("  {}", names.join(", ")),
@@ -43,72 +44,54 @@ pub(crate) async fn run(
         clean(&process.state)
     ))?;
     let line = |what: &str, text: &str| output.line(&format!("  {what:<11} {}", clean(text)));
-    let limit = |name: &str| all["limits"][name].as_u64().unwrap_or_default();
-    if let Some(parent) = all["parent"].as_str() {
+    if let Some(parent) = &all.parent {
         line("parent", parent)?;
     }
-    for what in ["links", "monitors", "groups"] {
-        let pids = strings(&all[what]);
+    for (what, pids) in [
+        ("links", &all.links),
+        ("monitors", &all.monitors),
+        ("groups", &all.groups),
+    ] {
         if !pids.is_empty() {
             line(what, &pids.join(" "))?;
         }
     }
-    for table in all["tables"].as_array().into_iter().flatten() {
-        let number = |key: &str| table[key].as_u64().unwrap_or_default();
-        let name = table["name"].as_str().map_or_else(
-            || number("table").to_string(),
-            |name| format!("{name} ({})", number("table")),
-        );
-        let (rows, size) = (number("rows"), bytes(number("bytes")));
+    for table in &all.tables {
+        let name = match &table.name {
+            None => table.table.to_string(),
+            Some(name) => format!("{name} ({})", table.table),
+        };
+        let (rows, size) = (table.rows, bytes(table.bytes));
         line("table", &format!("{name}: {rows} rows, {size}"))?;
     }
-    for (path, dir) in all["limits"]["wasi"]["dirs"]
-        .as_object()
-        .into_iter()
-        .flatten()
-    {
+    for (path, dir) in all.limits.wasi["dirs"].as_object().into_iter().flatten() {
         let text = |key: &str| dir[key].as_str().unwrap_or_default();
         let (access, host) = (text("access"), text("path"));
         line("folder", &format!("{path} ({access}): {host}"))?;
     }
-    match all["priority"].as_str() {
-        None | Some("normal") => {}
-        Some(priority) => line("priority", priority)?,
+    if all.priority != "normal" {
+        line("priority", &all.priority)?;
     }
-    let watchers = all["watchers"].as_u64().unwrap_or_default();
-    if watchers > 0 {
-        line("watched by", &watchers.to_string())?;
+    if all.watchers > 0 {
+        line("watched by", &all.watchers.to_string())?;
     }
-    if all["trap_exit"] == true {
+    if all.trap_exit {
         line("trap_exit", "it traps exits")?;
     }
     let image = match process.image {
         0 => String::new(),
         size => format!(", as an image {}", bytes(size)),
     };
-    line(
-        "memory",
-        &format!(
-            "{} of {}{image}",
-            bytes(process.memory),
-            bytes(limit("memory"))
-        ),
-    )?;
-    line(
-        "mailbox",
-        &format!("{} of {}", process.mailbox, limit("mailbox_messages")),
-    )?;
-    for message in all["messages"].as_array().into_iter().flatten() {
-        let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
-        let number = |key: &str| message[key].as_u64().unwrap_or_default();
+    let (memory, limit) = (bytes(process.memory), bytes(all.limits.memory));
+    line("memory", &format!("{memory} of {limit}{image}"))?;
+    let (mailbox, limit) = (process.mailbox, all.limits.mailbox_messages);
+    line("mailbox", &format!("{mailbox} of {limit}"))?;
+    for message in &all.messages {
         line(
             "",
             &format!(
                 "{} from {}  tag {}  {} B",
-                text("kind"),
-                text("from"),
-                number("tag"),
-                number("bytes")
+                message.kind, message.from, message.tag, message.bytes
             ),
         )?;
     }
@@ -124,32 +107,24 @@ pub(crate) async fn run(
             None => line("upgrade", upgrade)?,
         }
     }
-    match all["data"]["encoding"].as_str() {
-        Some("msgpack") => {
-            let shown = serde_json::to_string_pretty(&all["data"]["payload"]).unwrap_or_default();
-            let schema = all["schema"].as_i64().unwrap_or_default();
-            line("state", &format!("schema {schema}"))?;
+    match &all.data {
+        Some(Rendered::Msgpack(value)) => {
+            let shown = serde_json::to_string_pretty(value).unwrap_or_default();
+            line(
+                "state",
+                &format!("schema {}", all.schema.unwrap_or_default()),
+            )?;
             for row in shown.lines() {
                 output.line(&format!("    {}", clean(row)))?;
             }
             Ok(())
         }
-        Some("empty") => line("state", "none yet"),
-        Some(encoding) => {
-            let payload = all["data"]["payload"].as_str().unwrap_or_default();
-            line("state", &format!("{payload} ({encoding})"))
-        }
+        Some(Rendered::Empty) => line("state", "none yet"),
+        Some(Rendered::Text(text)) => line("state", &format!("{text} (text)")),
+        Some(Rendered::Hex(digits)) => line("state", &format!("{digits} (hex)")),
         None => {
-            let why = all["no_state"].as_str().unwrap_or("unknown");
+            let why = all.no_state.as_deref().unwrap_or("unknown");
             line("state", &format!("not shown: {why}"))
         }
     }
-}
-
-fn strings(list: &Value) -> Vec<&str> {
-    let list = list.as_array();
-    list.into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect()
 }

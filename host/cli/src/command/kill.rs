@@ -33,8 +33,11 @@ pub(crate) struct Restart {
 }
 
 pub(crate) async fn kill(asked: Kill, place: &Place, output: &Output) -> Result<(), CliError> {
-    let killed = place.client()?.kill(&asked.target, asked.reason).await?;
-    if !killed.value.ended {
+    let killed = place
+        .client()?
+        .kill(&asked.target, asked.reason.as_deref())
+        .await?;
+    if !killed.value.exited {
         let pid = killed.value.pid;
         return Err(CliError::new(
             Exit::Failed,
@@ -61,7 +64,7 @@ pub(crate) async fn restart(
     let new = restarted.value;
     output.line(&format!(
         "restarted {} as {}, with a fresh state",
-        clean(&new.before),
+        clean(&new.previous),
         clean(&new.pid)
     ))
 }

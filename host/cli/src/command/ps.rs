@@ -1,7 +1,7 @@
 //! `exuvia ps`: lists the processes of a node.
 
 use clap::builder::RangedU64ValueParser;
-use exuvia_api::{Client, Info, MAX_LISTED, ModuleInfo, Process};
+use exuvia_api::{Client, Info, MAX_LISTED, Module, Process};
 
 use crate::error::{CliError, Exit};
 use crate::output::{Output, Tone, bytes, clean};
@@ -30,15 +30,15 @@ pub(crate) async fn run(
 ) -> Result<(), CliError> {
     let client = place.client()?;
     let list = client
-        .processes(arguments.module.as_deref(), arguments.limit)
+        .processes(arguments.module.as_deref(), arguments.limit, None)
         .await?;
-    if list.value.is_empty()
+    if list.value.items.is_empty()
         && let Some(module) = &arguments.module
     {
         known(&client, module).await?;
     }
     if output.is_json() {
-        return output.value(&list.json);
+        return output.value(&list.json["items"]);
     }
     let mut table = Table::new(&[
         ("PID", Align::Left),
@@ -52,7 +52,7 @@ pub(crate) async fn run(
         ("IMAGE", Align::Right),
     ]);
     let none = || "-".to_owned();
-    for process in &list.value {
+    for process in &list.value.items {
         table.row([
             process.pid.clone(),
             match process.names.as_slice() {
@@ -73,7 +73,7 @@ pub(crate) async fn run(
     }
     let (heading, rows) = table.lines();
     output.line(&output.paint(Tone::Strong, &heading))?;
-    for (row, process) in rows.iter().zip(&list.value) {
+    for (row, process) in rows.iter().zip(&list.value.items) {
         output.line(row)?;
         if let Some(note) = note(process) {
             let word = output.paint(
@@ -83,14 +83,14 @@ pub(crate) async fn run(
             output.line(&format!("  {word}: {note}"))?;
         }
     }
-    if list.value.len() == arguments.limit {
+    if list.value.next.is_some() {
         let info = client.info().await?.value;
         let all = match &arguments.module {
             None => info.processes,
             Some(module) => find(&info, module).map_or(0, population),
         };
-        if all > list.value.len() as u64 {
-            let note = format!("{} of {all}; --limit N shows more", list.value.len());
+        if all > list.value.items.len() as u64 {
+            let note = format!("{} of {all}; --limit N shows more", list.value.items.len());
             output.line(&output.paint(Tone::Quiet, &note))?;
         }
     }
@@ -137,11 +137,11 @@ async fn known(client: &Client, module: &str) -> Result<(), CliError> {
     ))
 }
 
-fn find<'a>(info: &'a Info, module: &str) -> Option<&'a ModuleInfo> {
+fn find<'a>(info: &'a Info, module: &str) -> Option<&'a Module> {
     info.modules.iter().find(|known| known.name == module)
 }
 
 /// Returns the number of processes in all versions of a module.
-fn population(module: &ModuleInfo) -> u64 {
+fn population(module: &Module) -> u64 {
     module.loaded.iter().map(|version| version.processes).sum()
 }

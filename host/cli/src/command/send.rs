@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use exuvia_api::{
-    CallRequest, Client, MAX_REQUEST_BYTES, Payload, REFUSED_TAG, Rendered, SendRequest, TYPED_TAG,
+    CallRequest, Client, MAX_REQUEST_BYTES, MessageRequest, Payload, REFUSED_TAG, Rendered,
+    TYPED_TAG,
 };
 use exuvia_manifest::parse_duration;
 
@@ -72,13 +73,12 @@ pub(super) async fn tell(
     payload: Payload,
     output: &Output,
 ) -> Result<(), CliError> {
-    let request = SendRequest {
-        to: to.clone(),
+    let message = MessageRequest {
         tag,
         payload,
-        hear: true,
+        observe: true,
     };
-    let sent = client.send(&request).await?;
+    let sent = client.send(&to, &message).await?;
     if output.is_json() {
         return output.value(&sent.json);
     }
@@ -100,12 +100,11 @@ pub(super) async fn ask(
     output: &Output,
 ) -> Result<(), CliError> {
     let request = CallRequest {
-        to,
         tag,
         payload,
         timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
     };
-    let reply = client.call(&request).await?;
+    let reply = client.call(&to, &request).await?;
     if reply.value.tag == REFUSED_TAG {
         let why = format!("the process rejected the request: {}", reply.value.payload);
         return Err(CliError::new(Exit::Failed, "refused", why));
@@ -135,9 +134,9 @@ fn payload(arguments: &Arguments) -> Result<Payload, CliError> {
         let payload = Payload::Hex(given.clone());
         return match payload.clone().into_bytes() {
             Ok(_) => Ok(payload),
-            Err(failure) => {
-                let fault = CliError::usage(failure.message);
-                Err(failure.help.into_iter().fold(fault, CliError::help))
+            Err(problem) => {
+                let fault = CliError::usage(problem.detail);
+                Err(problem.help.into_iter().fold(fault, CliError::help))
             }
         };
     }

@@ -269,8 +269,12 @@ impl Input {
         let Some(helper) = self.editor.as_mut().and_then(Editor::helper_mut) else {
             return;
         };
-        if let Ok(list) = client.processes(None, NAMES).await {
-            let names = list.value.into_iter().flat_map(|process| process.names);
+        if let Ok(list) = client.processes(None, NAMES, None).await {
+            let names = list
+                .value
+                .items
+                .into_iter()
+                .flat_map(|process| process.names);
             // Guests choose the names: those with hidden characters are not offered.
             helper.names = names.filter(|name| !name.contains(is_hidden)).collect();
         }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use exuvia_manifest::parse_duration;
-use serde_json::Value;
 
 use crate::error::{CliError, Exit};
 use crate::output::{Output, count};
@@ -24,11 +23,11 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<(), CliError> {
     let report = place.client()?.stop(arguments.timeout).await?;
-    if report["orderly"] == Value::Bool(false) {
-        return Err(not_orderly(report["left"].as_u64().unwrap_or(0)));
+    if !report.value.orderly {
+        return Err(not_orderly(report.value.left));
     }
     if output.is_json() {
-        output.value(&report)
+        output.value(&report.json)
     } else {
         output.line("stopped")
     }

@@ -46,7 +46,7 @@ async fn run(target: &str, on: bool, place: &Place, output: &Output) -> Result<(
         return output.value(&done.json);
     }
     let done = done.value;
-    output.line(match (on, done.changed, done.still) {
+    output.line(match (on, done.changed, done.at_rest) {
         (true, true, true) => "suspended",
         (true, true, false) => "suspending: it first finishes the message that it is handling",
         (true, false, true) => "it is already suspended",

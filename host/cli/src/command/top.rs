@@ -367,7 +367,7 @@ fn head_lines(view: &View) -> Vec<Line<'_>> {
             info.frames,
             info.frames_blocked,
             bytes(info.frame_bytes),
-            bytes(info.frame_memory),
+            bytes(info.frame_bytes_limit),
             info.page_ins,
             info.hit_rate * 100.0,
             info.timers,

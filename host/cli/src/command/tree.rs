@@ -28,9 +28,9 @@ pub(crate) async fn run(
 ) -> Result<(), CliError> {
     let answer = place.client()?.tree(arguments.limit).await?;
     if output.is_json() {
-        return output.value(&answer.json);
+        return output.value(&answer.json["roots"]);
     }
-    for root in &answer.value {
+    for root in &answer.value.roots {
         output.line(&words(root, output))?;
         below(root, "", output)?;
     }

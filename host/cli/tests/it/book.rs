@@ -345,6 +345,11 @@ fn tests_of_guests() {
 }
 
 #[test]
+fn the_control_api() {
+    read("api.md");
+}
+
+#[test]
 fn operations() {
     read("operations.md");
 }

@@ -147,6 +147,7 @@ fn documented_figures_match_the_program() {
         limits.mailbox_messages
     );
     assert!(cli.contains(&sample), "the sample of `inspect`: {sample}");
+    let api = page("docs/api.md");
     for (what, number) in [
         ("requests at a time", exuvia_control::MAX_REQUESTS),
         ("of them calls", exuvia_control::MAX_CALLS),
@@ -158,11 +159,11 @@ fn documented_figures_match_the_program() {
         ("connections to `--metrics`", exuvia_control::MAX_SCRAPERS),
         ("traces at a time", exuvia_control::MAX_TRACES),
     ] {
-        let mut lines = cli.lines().filter(|line| line.contains(what));
+        let mut lines = api.lines().filter(|line| line.contains(what));
         let fits = |line: &str| line.contains(&format!(" {number}"));
         assert!(
             lines.any(fits),
-            "`{what}` is {number}, cli.md says something else"
+            "`{what}` is {number}, api.md says something else"
         );
     }
 }

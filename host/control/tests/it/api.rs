@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use exuvia_api::{
     CallRequest, Client, ClientError, DeployOptions, Loops, MAX_LISTED, MAX_REASON_BYTES, MAX_TOP,
-    MAX_TRACED, Payload, Rendered, SendRequest, Sort, Upload, code,
+    MAX_TRACED, MessageRequest, Payload, Rendered, Sort, StopReport, Upload, code,
 };
 use exuvia_control::{MAX_TRACES, listen, serve_metrics};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::fake::{Note, running};
 
-fn call(to: &str, payload: Payload) -> CallRequest {
+fn call(payload: Payload) -> CallRequest {
     CallRequest {
-        to: to.to_owned(),
         tag: 0,
         payload,
         timeout_ms: 1_000,
@@ -50,18 +49,28 @@ async fn info_and_processes() {
     assert_eq!(info.json["schedulers"], 2);
 
     let metrics = running.client.metrics().await.unwrap();
-    assert!(metrics.contains("\nexuvia_processes 2\n"), "{metrics}");
+    assert!(metrics.contains("\nexuvia_processes 3\n"), "{metrics}");
 
-    let list = running.client.processes(None, 2).await.unwrap();
-    assert_eq!(list.value.len(), 2);
+    let list = running.client.processes(None, 2, None).await.unwrap();
+    assert_eq!(list.value.items.len(), 2);
+    let next = list.value.next.unwrap();
+    let rest = running
+        .client
+        .processes(None, 2, Some(&next))
+        .await
+        .unwrap();
+    assert_eq!(rest.value.items[0].pid, "<2.0>");
+    assert_eq!((rest.value.items.len(), rest.value.next), (1, None));
+    let error = running.client.processes(None, 2, Some("x")).await;
+    assert_eq!(code_of(&error.unwrap_err()), code::BAD_REQUEST);
     // The name arrives as it was given, whatever a query makes of it.
     let odd = "a&b=c d/ä%";
-    let list = running.client.processes(Some(odd), 1).await.unwrap();
-    assert_eq!(list.value[0].module.as_deref(), Some(odd));
+    let list = running.client.processes(Some(odd), 1, None).await.unwrap();
+    assert_eq!(list.value.items[0].module.as_deref(), Some(odd));
 
     let error = running
         .client
-        .processes(None, MAX_LISTED + 1)
+        .processes(None, MAX_LISTED + 1, None)
         .await
         .unwrap_err();
     assert_eq!(code_of(&error), code::TOO_LARGE);
@@ -71,7 +80,7 @@ async fn info_and_processes() {
 async fn only_the_metrics_are_served_over_tcp() {
     let running = running();
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let scraped = serve_metrics(running.fake.clone(), listener).unwrap();
+    let scraped = serve_metrics(running.health.clone(), listener).unwrap();
     let address = scraped.address();
     let ask = move |path: &str| {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -81,11 +90,11 @@ async fn only_the_metrics_are_served_over_tcp() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
-    let (metrics, other) = tokio::task::spawn_blocking(move || (ask("/metrics"), ask("/v1/info")))
+    let (metrics, other) = tokio::task::spawn_blocking(move || (ask("/metrics"), ask("/v1/node")))
         .await
         .unwrap();
     assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
-    assert!(metrics.contains("\nexuvia_processes 2\n"), "{metrics}");
+    assert!(metrics.contains("\nexuvia_processes 3\n"), "{metrics}");
     assert!(other.starts_with("HTTP/1.1 404"), "{other}");
 }
 
@@ -93,7 +102,9 @@ async fn only_the_metrics_are_served_over_tcp() {
 async fn one_process_and_the_busiest_ones_are_shown() {
     let running = running();
     let it = running.client.inspect("a/b c").await.unwrap();
-    assert_eq!(it.value.pid, "<0.0>");
+    assert_eq!(it.value.process.pid, "<0.0>");
+    // The name arrives as it was given, whatever a path makes of it.
+    assert_eq!(it.value.links, ["a/b c"]);
     assert_eq!(it.json["data"]["payload"], json!({"a": 1}));
     let error = running.client.inspect("nobody").await.unwrap_err();
     assert_eq!(code_of(&error), code::NO_PROCESS);
@@ -143,23 +154,21 @@ async fn a_trace_ends_at_its_limit_or_with_its_reader() {
 #[tokio::test]
 async fn a_message_arrives_as_messagepack() {
     let running = running();
-    let mut request = SendRequest {
-        to: "counter-0".to_owned(),
+    let mut request = MessageRequest {
         tag: 7,
         payload: Payload::Msgpack(json!({"Add": 5})),
-        hear: false,
+        observe: false,
     };
-    let sent = running.client.send(&request).await.unwrap();
+    let sent = running.client.send("counter-0", &request).await.unwrap();
     assert!(sent.value.warnings.is_empty());
     assert_eq!(
         *running.fake.sent.lock().unwrap(),
         [("counter-0".to_owned(), 7, b"\x81\xa3Add\x05".to_vec())]
     );
-    request.hear = true;
-    let sent = running.client.send(&request).await.unwrap();
+    request.observe = true;
+    let sent = running.client.send("counter-0", &request).await.unwrap();
     assert_eq!(sent.value.warnings, ["heard"]);
-    request.to = "nobody".to_owned();
-    let error = running.client.send(&request).await.unwrap_err();
+    let error = running.client.send("nobody", &request).await.unwrap_err();
     assert_eq!(code_of(&error), code::NO_PROCESS);
     assert_eq!(error.help(), Some("see `exuvia ps`"));
 }
@@ -168,27 +177,27 @@ async fn a_message_arrives_as_messagepack() {
 async fn an_operator_controls_processes() {
     let running = running();
     let client = &running.client;
-    let killed = client.kill("a", Some("too old".into())).await.unwrap();
+    let killed = client.kill("a", Some("too old")).await.unwrap();
     assert_eq!(killed.value.pid, "a for too old");
     let error = client.kill("nobody", None).await.unwrap_err();
     assert_eq!(code_of(&error), code::NO_PROCESS);
     let long = "x".repeat(MAX_REASON_BYTES + 1);
-    let error = client.kill("a", Some(long)).await.unwrap_err();
+    let error = client.kill("a", Some(&long)).await.unwrap_err();
     assert_eq!(code_of(&error), code::TOO_LARGE);
     let restarted = client.restart("a").await.unwrap().value;
     assert_eq!(
-        (restarted.before.as_str(), restarted.pid.as_str()),
+        (restarted.previous.as_str(), restarted.pid.as_str()),
         ("a", "<9.1>")
     );
     let error = client.restart("nobody").await.unwrap_err();
     assert_eq!(code_of(&error), code::NOT_RESTARTED);
     let described = client.describe("a b").await.unwrap().value;
     assert_eq!(described.pid, "a b");
-    assert_eq!(client.tree(1).await.unwrap().value.len(), 1);
+    assert_eq!(client.tree(1).await.unwrap().value.roots.len(), 1);
     let error = client.tree(MAX_LISTED + 1).await.unwrap_err();
     assert_eq!(code_of(&error), code::TOO_LARGE);
     let suspended = client.suspend("a", true).await.unwrap().value;
-    assert!(suspended.changed && suspended.still);
+    assert!(suspended.changed && suspended.at_rest);
 }
 
 #[tokio::test]
@@ -196,7 +205,7 @@ async fn a_call_shows_its_reply() {
     let running = running();
     let reply = running
         .client
-        .call(&call("echo", Payload::Msgpack(json!({"a": [1, null]}))))
+        .call("echo", &call(Payload::Msgpack(json!({"a": [1, null]}))))
         .await
         .unwrap();
     assert_eq!(
@@ -207,7 +216,7 @@ async fn a_call_shows_its_reply() {
 
     let reply = running
         .client
-        .call(&call("echo", Payload::Hex("ff 00".to_owned())))
+        .call("echo", &call(Payload::Hex("ff 00".to_owned())))
         .await
         .unwrap();
     assert_eq!(reply.value.payload, Rendered::Hex("ff00".to_owned()));
@@ -215,14 +224,14 @@ async fn a_call_shows_its_reply() {
 
     let error = running
         .client
-        .call(&call("late", Payload::Empty))
+        .call("late", &call(Payload::Empty))
         .await
         .unwrap_err();
     assert_eq!(code_of(&error), code::TIMEOUT);
 
-    let mut forever = call("echo", Payload::Empty);
+    let mut forever = call(Payload::Empty);
     forever.timeout_ms = u64::MAX;
-    let error = running.client.call(&forever).await.unwrap_err();
+    let error = running.client.call("echo", &forever).await.unwrap_err();
     assert_eq!(code_of(&error), code::BAD_REQUEST);
 }
 
@@ -231,7 +240,7 @@ async fn a_panic_costs_one_request() {
     let running = running();
     let error = running
         .client
-        .call(&call("panic", Payload::Empty))
+        .call("panic", &call(Payload::Empty))
         .await
         .unwrap_err();
     assert_eq!(code_of(&error), code::INTERNAL);
@@ -278,7 +287,7 @@ async fn events_stream_until_the_server_closes() {
         assert_eq!(running.fake.events.send(Note { text }).unwrap(), 1);
         let event = events.next().await.unwrap().unwrap();
         assert_eq!(event.line, format!("note: {n}"));
-        assert_eq!(event.event, json!({"text": n.to_string()}));
+        assert_eq!(event.event, json!({"event": "note", "text": n.to_string()}));
         assert_eq!(event.at, "1970-01-01T00:00:00.000Z");
     }
     running.server.close().await;
@@ -292,8 +301,12 @@ async fn a_stop_request_reaches_the_owner() {
     let asked = tokio::spawn(async move { client.stop(Some(Duration::from_millis(1_500))).await });
     let request = running.server.stop_requested().await;
     assert_eq!(request.timeout, Some(Duration::from_millis(1_500)));
-    request.answer(json!({"orderly": true}));
-    assert_eq!(asked.await.unwrap().unwrap(), json!({"orderly": true}));
+    request.answer(StopReport {
+        orderly: true,
+        left: 0,
+    });
+    let report = asked.await.unwrap().unwrap();
+    assert_eq!(report.json, json!({"orderly": true, "left": 0}));
     running.server.close().await;
 }
 
@@ -307,7 +320,10 @@ async fn a_second_stop_request_is_rejected() {
     let second = running.client.clone();
     let second = tokio::spawn(async move { second.stop(None).await });
     // The owner takes no second request: it is dropped when the server closes.
-    request.answer(Value::Null);
+    request.answer(StopReport {
+        orderly: true,
+        left: 0,
+    });
     first.await.unwrap().unwrap();
     running.server.close().await;
     // Whether it was read before the end, had connected at least, or came too
@@ -332,7 +348,7 @@ async fn requests_in_progress_finish_before_the_server_ends() {
         opened.recv().unwrap();
     });
     is_locked.await.unwrap();
-    let asked = tokio::spawn(async move { client.call(&call("slow", Payload::Empty)).await });
+    let asked = tokio::spawn(async move { client.call("slow", &call(Payload::Empty)).await });
     // A later request has been answered, so the connection of the first is open
     // at least; whether it is served yet makes no difference to the outcome.
     running.client.info().await.unwrap();
@@ -350,40 +366,42 @@ async fn requests_in_progress_finish_before_the_server_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hand_written_requests_are_handled() {
     let running = running();
-    let deploy = post(
-        "/v1/deploy",
-        "{\"modules\":[{\"name\":\"a\",\"size\":2}]}\nhi",
-    );
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let far_too_long = |path: &str, content_type: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {content_type}\r\n\
+             content-length: {}\r\n\r\n",
+            1_u64 << 40
+        )
+    };
+    let messages = "/v1/processes/a/messages";
     for (request, status, part) in [
         (
-            post("/v1/send", "{\"to\":\"a\",\"payload\":{\"text\":\"hi\"}}"),
-            "200",
-            "{}",
+            post(messages, "{\"payload\":{\"text\":\"hi\"}}"),
+            "202",
+            "{\"warnings\":[]}",
         ),
-        (post("/v1/send", "{\"to\":1}"), "400", "bad_request"),
-        (post("/v1/send", "{\"too\":\"a\"}"), "400", "unknown field"),
+        (post(messages, "{\"tag\":\"x\"}"), "400", "bad_request"),
+        (post(messages, "{\"tagg\":1}"), "400", "unknown field"),
         (post("/v1/nothing", ""), "404", "no_route"),
-        (post("/v1/info", ""), "404", "no_route"),
-        (deploy, "200", "swapped 1"),
-        (post("/v1/deploy", "hi"), "400", "no first line"),
+        (post("/v1/processes//messages", "{}"), "400", "bad_request"),
+        (post("/v1/node", ""), "405", "method_not_allowed"),
+        (post("/v1/node", ""), "405", "allow: GET,HEAD"),
+        (get("/v1/modules/counter"), "200", "\"version\":2"),
+        (get("/v1/modules/nothing"), "404", "no_module"),
+        (get("/v1/releases/current"), "200", "\"release\":2"),
+        (get("/v1/releases/1"), "200", "\"current\":false"),
+        (get("/v1/releases/9"), "404", "no_release"),
+        (get("/v1/processes?limit=x"), "400", "bad_request"),
+        (get("/v1/processes/%FF"), "400", "bad_request"),
+        (get("/v1/processes?limits=1"), "400", "unknown field"),
         (
-            "GET /v1/processes?limit=x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(),
-            "400",
-            "bad_request",
-        ),
-        (
-            format!(
-                "POST /v1/send HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-                1_u64 << 40
-            ),
+            far_too_long(messages, "application/json"),
             "413",
             "too_large",
         ),
         (
-            format!(
-                "POST /v1/deploy HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-                1_u64 << 40
-            ),
+            far_too_long("/v1/releases", "multipart/form-data; boundary=x"),
             "413",
             "too_large",
         ),
@@ -397,6 +415,8 @@ async fn hand_written_requests_are_handled() {
             answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(part),
             "{request}\n{answer}"
         );
+        let is_problem = answer.contains("content-type: application/problem+json\r\n");
+        assert_eq!(is_problem, status.starts_with(['4', '5']), "{answer}");
     }
     assert!(running.folder.path().exists());
 }

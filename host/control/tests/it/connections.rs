@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use exuvia_api::{CallRequest, Client, DeployOptions, Payload, Upload, code};
+use exuvia_api::{CallRequest, Client, DeployOptions, Payload, StopReport, Upload, code};
 use exuvia_control::{Bounds, MAX_CALLS, MAX_CONNECTIONS, MAX_STREAMS};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixSocket, UnixStream};
@@ -32,13 +32,13 @@ async fn incomplete_requests_delay_no_other_up_to_a_limit() {
     let events = running.client.events().await.unwrap();
     let mut open = Vec::new();
     for _ in 2..MAX_CONNECTIONS {
-        open.push(says(&running.client, b"GET /v1/info HTT").await);
+        open.push(says(&running.client, b"GET /v1/node HTT").await);
         // One after another: as many as may be open are more than may wait.
         tokio::task::yield_now().await;
     }
     // The last place serves, and then it is taken too.
     running.client.info().await.unwrap();
-    open.push(says(&running.client, b"GET /v1/info HTT").await);
+    open.push(says(&running.client, b"GET /v1/node HTT").await);
     let error = running.client.info().await.unwrap_err();
     assert_eq!(error.code(), code::BUSY, "{error}");
     assert!(error.to_string().contains("connections"), "{error}");
@@ -58,7 +58,7 @@ async fn an_incomplete_request_is_disconnected_after_a_timeout() {
         body: Duration::from_millis(1),
         ..Bounds::default()
     });
-    for half in [&b""[..], b"GET", b"GET /v1/info HTTP/1.1\r\nhost: x\r\n"] {
+    for half in [&b""[..], b"GET", b"GET /v1/node HTTP/1.1\r\nhost: x\r\n"] {
         let answer = rest(says(&running.client, half).await).await;
         assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
@@ -71,8 +71,9 @@ async fn a_missing_body_is_an_error() {
         body: Duration::from_millis(1),
         ..Bounds::default()
     });
-    let half = b"POST /v1/deploy HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\
-                 connection: close\r\n\r\n{\"modules\":";
+    let half = b"POST /v1/releases HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\
+                 content-type: multipart/form-data; boundary=x\r\n\
+                 connection: close\r\n\r\n--x\r\n";
     let answer = rest(says(&running.client, half).await).await;
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     assert!(answer.contains("did not arrive within"), "{answer}");
@@ -92,7 +93,8 @@ async fn the_bytes_of_all_uploads_are_bounded() {
         let mut stream = UnixStream::connect(running.client.socket()).await.unwrap();
         uploads.spawn(async move {
             let head = format!(
-                "POST /v1/deploy HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+                "POST /v1/releases HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\
+                 content-type: multipart/form-data; boundary=x\r\n\r\n",
                 600 * KIB
             );
             let half = [head.into_bytes(), vec![b'x'; 512 * KIB]].concat();
@@ -151,12 +153,11 @@ async fn a_body_counts_until_its_request_has_been_served() {
     let client = running.client.clone();
     let slow = tokio::spawn(async move {
         let request = CallRequest {
-            to: "slow".to_owned(),
             tag: 0,
             payload: Payload::Hex("00".repeat(200 * KIB)),
             timeout_ms: 5_000,
         };
-        client.call(&request).await
+        client.call("slow", &request).await
     });
     while running.fake.slow.load(Ordering::Relaxed) == 0 {
         tokio::task::yield_now().await;
@@ -201,26 +202,28 @@ async fn streams_and_waiting_calls_leave_connections_for_commands() {
     is_locked.await.unwrap();
     let mut calls = JoinSet::new();
     let call = || CallRequest {
-        to: "slow".to_owned(),
         tag: 0,
         payload: Payload::Empty,
         timeout_ms: 5_000,
     };
     for number in 1..=MAX_CALLS {
         let client = running.client.clone();
-        calls.spawn(async move { client.call(&call()).await });
+        calls.spawn(async move { client.call("slow", &call()).await });
         while slow.load(Ordering::Relaxed) < number {
             tokio::task::yield_now().await;
         }
     }
-    let error = running.client.call(&call()).await.unwrap_err();
+    let error = running.client.call("slow", &call()).await.unwrap_err();
     assert_eq!(error.code(), code::BUSY, "{error}");
     // Both are as many as there may be. Everything else is served.
     running.client.info().await.unwrap();
     let client = running.client.clone();
     let stop = tokio::spawn(async move { client.stop(None).await });
     let request = running.server.stop_requested().await;
-    request.answer(serde_json::json!({"orderly": true}));
+    request.answer(StopReport {
+        orderly: true,
+        left: 0,
+    });
     stop.await.unwrap().unwrap();
     // Streams whose readers are gone make room again.
     drop(streams);
@@ -237,12 +240,12 @@ async fn streams_and_waiting_calls_leave_connections_for_commands() {
 #[tokio::test]
 async fn a_client_can_half_close_after_its_request() {
     let running = running();
-    let body = r#"{"to":"late","payload":"empty"}"#;
+    let body = r#"{"payload":"empty"}"#;
     let call = format!(
-        "POST /v1/call HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /v1/processes/late/calls HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let info = "GET /v1/info HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let info = "GET /v1/node HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     // Both halves of the race: the end may be seen before the request is, or after.
     for _ in 0..100 {
         for (request, status) in [(info, "HTTP/1.1 200"), (call.as_str(), "HTTP/1.1 504")] {
@@ -259,9 +262,9 @@ async fn a_client_that_leaves_after_its_request_is_served() {
     let running = running();
     // Longer than what is read at a time.
     let text = "x".repeat(5 << 20);
-    let body = format!(r#"{{"to":"a","payload":{{"text":"{text}"}}}}"#);
+    let body = format!(r#"{{"payload":{{"text":"{text}"}}}}"#);
     let request = format!(
-        "POST /v1/send HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /v1/processes/a/messages HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     drop(says(&running.client, request.as_bytes()).await);
@@ -281,9 +284,9 @@ async fn garbage_affects_only_its_own_connection() {
         &[0; 1000][..],
         b"\xff\xfe\xfd\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"POST /v1/send HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
-        b"POST /v1/send HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
-        b"POST /v1/send HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /v1/processes/a/messages HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
+        b"POST /v1/processes/a/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"POST /v1/processes/a/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ] {
         let answer = rest(says(&running.client, garbage).await).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{garbage:?}: {answer}");
@@ -317,7 +320,7 @@ async fn a_client_waits_while_the_queue_of_connections_is_full() {
     let (mut mine, _) = listener.accept().await.unwrap();
     let mut request = [0; 12];
     mine.read_exact(&mut request).await.unwrap();
-    assert_eq!(&request, b"GET /v1/info");
+    assert_eq!(&request, b"GET /v1/node");
     drop(mine);
     let error = asked.await.unwrap().unwrap_err();
     assert!(!error.unreachable(), "{error}");

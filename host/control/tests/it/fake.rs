@@ -1,41 +1,36 @@
 //! A host that replies from memory.
 
-use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use exuvia_api::{
-    Branch, Client, DeployOptions, Description, Failure, Info, Process, Sort, Top, TopProcess,
-    Upload, code,
+    Branch, Client, DeployOptions, Description, EventLine, Function, Info, Inspection, Killed,
+    Parameter, Problem, Process, ProcessPage, Release, ReleaseModule, Rendered, Restarted,
+    SchedulerLoad, Sent, Sort, SupervisionTree, Suspended, Swap, Table, Top, TopProcess, Upload,
+    WaitingMessage, code,
 };
-use exuvia_control::{Bounds, Claim, Host, Server, serve_with};
+use exuvia_control::{Bounds, Claim, Health, Host, Server, serve_with};
 use exuvia_node::abi::Kind;
-use exuvia_node::{Direction, Pid, Suspended, Traced};
-use serde::Serialize;
+use exuvia_node::{Direction, Pid, Traced};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::broadcast;
 
-#[derive(Clone, Debug, Serialize)]
+/// An event.
+#[derive(Clone, Debug)]
 pub(crate) struct Note {
     pub(crate) text: String,
 }
 
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "note: {}", self.text)
-    }
-}
-
-type Sent = (String, u32, Vec<u8>);
+type SentMessage = (String, u32, Vec<u8>);
 type Deployed = (Vec<Upload>, DeployOptions);
 
 #[derive(Clone)]
 pub(crate) struct Fake {
     pub(crate) events: broadcast::Sender<Note>,
-    pub(crate) sent: Arc<Mutex<Vec<Sent>>>,
+    pub(crate) sent: Arc<Mutex<Vec<SentMessage>>>,
     pub(crate) deployed: Arc<Mutex<Vec<Deployed>>>,
     /// Calls to `slow` wait until this lock is free.
     pub(crate) gate: Arc<Mutex<()>>,
@@ -43,6 +38,8 @@ pub(crate) struct Fake {
     pub(crate) slow: Arc<AtomicUsize>,
     /// Traces of `endless`.
     pub(crate) traces: Arc<Mutex<Vec<SyncSender<Traced>>>>,
+    /// Why it is not up.
+    pub(crate) not_ready: Arc<Mutex<Option<String>>>,
 }
 
 impl Fake {
@@ -54,62 +51,123 @@ impl Fake {
             gate: Arc::default(),
             slow: Arc::default(),
             traces: Arc::default(),
+            not_ready: Arc::default(),
         }
     }
 }
 
+fn no_process(target: &str) -> Problem {
+    Problem::new(code::NO_PROCESS, format!("no `{target}`")).help("see `exuvia ps`")
+}
+
+pub(crate) fn process(n: usize, module: Option<String>) -> Process {
+    serde_json::from_value(json!({
+        "pid": format!("<{n}.0>"), "names": [], "module": module, "state": "resident",
+        "mailbox": 0, "reductions": 0, "memory": 65536, "image": 0, "upgrade": "current",
+        "upgrade_reason": null, "upgrades": 0,
+    }))
+    .unwrap()
+}
+
+fn release(number: u64, current: bool) -> Release {
+    Release {
+        release: number,
+        current,
+        origin: number,
+        modules: vec![ReleaseModule {
+            name: "counter".to_owned(),
+            version: number,
+            digest: "abc".to_owned(),
+        }],
+    }
+}
+
 impl Host for Fake {
-    type Info = Info;
-    type Process = Process;
-    type Swap = Note;
-    type Inspection = Process;
-    type Top = Top;
-    type Description = Description;
-    type Branch = Branch;
     type Event = Note;
 
     fn info(&self) -> Info {
         serde_json::from_value(json!({
-            "app": "fake", "node": "1", "release": 1, "processes": 2, "schedulers": 2,
-            "frames": 4, "frames_blocked": 0, "uptime_ms": 5, "modules": [],
-            "page_ins": 0, "page_outs": 0, "page_map": "scan",
+            "app": "fake", "node": "1", "release": 2, "processes": 3, "processes_limit": 10,
+            "schedulers": 2, "threads_blocked": 0, "frames": 4, "frames_blocked": 0,
+            "frames_free": 1, "frame_bytes": 1, "frame_bytes_limit": 2, "frames_made": 4,
+            "frame_failures": 0, "frames_released": 0, "uptime_ms": 5, "page_ins": 0,
+            "page_outs": 0, "page_in_ns": 0, "page_out_ns": 0, "frame_hits": 0, "hit_rate": 1.0,
+            "page_map": "scan", "timers": 0,
+            "modules": [{
+                "name": "counter", "version": 2, "digest": "abc", "processes": 3, "schema": 1,
+                "bytes": 100, "resident_only": [],
+                "loaded": [{ "version": 2, "processes": 3, "digest": "abc" }],
+            }],
         }))
         .unwrap()
     }
 
-    fn processes(&self, module: Option<String>, limit: usize) -> Vec<Process> {
-        (0..limit.min(3))
-            .map(|n| {
-                serde_json::from_value(json!({
-                    "pid": format!("<{n}.0>"), "module": module, "state": "resident",
-                    "mailbox": 0, "reductions": 0, "memory": 65536,
-                }))
-                .unwrap()
-            })
-            .collect()
+    fn not_ready(&self) -> Option<String> {
+        self.not_ready.lock().unwrap().clone()
     }
 
-    fn inspect(&self, target: &str) -> Result<(Process, Option<Vec<u8>>), Failure> {
-        match target {
-            "nobody" => Err(Failure::new(code::NO_PROCESS, "no `nobody`")),
-            _ => Ok((
-                self.processes(None, 1).remove(0),
-                Some(b"\x81\xa1a\x01".to_vec()),
-            )),
+    fn processes(&self, module: Option<String>, after: Option<u32>, limit: usize) -> ProcessPage {
+        let from = after.map_or(0, |after| after as usize + 1);
+        let page = (from..3).take(limit);
+        let end = from + limit;
+        ProcessPage {
+            items: page.map(|n| process(n, module.clone())).collect(),
+            next: (end < 3).then(|| (end - 1).to_string()),
         }
     }
 
+    fn inspect(&self, target: &str) -> Result<Inspection, Problem> {
+        if target == "nobody" {
+            return Err(no_process(target));
+        }
+        Ok(Inspection {
+            process: process(0, None),
+            parent: Some("<9.0>".to_owned()),
+            links: vec![target.to_owned()],
+            monitors: Vec::new(),
+            watchers: 1,
+            trap_exit: false,
+            limits: serde_json::from_value(json!({
+                "memory": 1, "mailbox_messages": 1, "mailbox_bytes": 1, "message_bytes": 1,
+                "children": 1, "descendants": null, "tables": 1, "priority": "normal",
+                "files": 1, "wasi": {},
+            }))
+            .unwrap(),
+            groups: Vec::new(),
+            tables: vec![Table {
+                table: 1,
+                name: None,
+                rows: 1,
+                bytes: 1,
+            }],
+            priority: "normal".to_owned(),
+            messages: vec![WaitingMessage {
+                kind: "message".to_owned(),
+                from: "<9.0>".to_owned(),
+                tag: 0,
+                bytes: 1,
+            }],
+            schema: Some(1),
+            no_state: None,
+            data: Some(Rendered::Msgpack(json!({"a": 1}))),
+        })
+    }
+
     fn top(&self, sort: Sort, limit: usize) -> Top {
-        let process = self.processes(Some(format!("{sort:?}")), 1).remove(0);
+        let process = process(0, Some(format!("{sort:?}")));
         let top = vec![TopProcess { process, rate: 7.0 }; limit];
         Top {
             processes: 3,
+            schedulers: vec![SchedulerLoad {
+                busy: 0.5,
+                slices: 1.0,
+            }],
             top,
             ..Top::default()
         }
     }
 
-    fn trace(&self, target: &str, limit: u64) -> Result<Receiver<Traced>, Failure> {
+    fn trace(&self, target: &str, limit: u64) -> Result<Receiver<Traced>, Problem> {
         let (sender, receiver) = sync_channel(64);
         for number in 0..limit.min(3) {
             let traced = Traced {
@@ -132,79 +190,96 @@ impl Host for Fake {
         Ok(receiver)
     }
 
-    fn suspend(&self, target: &str, on: bool) -> Result<Suspended, Failure> {
+    fn suspend(&self, target: &str, on: bool) -> Result<Suspended, Problem> {
         match target {
-            "nobody" => Err(Failure::new(code::NO_PROCESS, "no `nobody`")),
+            "nobody" => Err(no_process(target)),
             _ => Ok(Suspended {
                 changed: on,
-                still: true,
+                at_rest: true,
             }),
         }
     }
 
-    fn kill(&self, target: &str, reason: Option<&str>) -> Result<(String, bool), Failure> {
+    fn kill(&self, target: &str, reason: Option<&str>) -> Result<Killed, Problem> {
         match target {
-            "nobody" => Err(Failure::new(code::NO_PROCESS, "no `nobody`")),
-            _ => Ok((
-                format!("{target} for {}", reason.unwrap_or("nothing")),
-                true,
-            )),
+            "nobody" => Err(no_process(target)),
+            _ => Ok(Killed {
+                pid: format!("{target} for {}", reason.unwrap_or("nothing")),
+                exited: true,
+            }),
         }
     }
 
-    fn restart(&self, target: &str) -> Result<(String, String), Failure> {
+    fn restart(&self, target: &str) -> Result<Restarted, Problem> {
         match target {
-            "nobody" => Err(Failure::new(code::NOT_RESTARTED, "no supervisor")),
-            _ => Ok((target.to_owned(), "<9.1>".to_owned())),
+            "nobody" => Err(Problem::new(code::NOT_RESTARTED, "no supervisor")),
+            _ => Ok(Restarted {
+                previous: target.to_owned(),
+                pid: "<9.1>".to_owned(),
+            }),
         }
     }
 
-    fn describe(&self, target: &str) -> Result<Description, Failure> {
+    fn describe(&self, target: &str) -> Result<Description, Problem> {
         Ok(Description {
             pid: target.to_owned(),
             module: Some("counter@1".to_owned()),
-            functions: Vec::new(),
+            functions: vec![Function {
+                name: "add".to_owned(),
+                parameters: vec![Parameter {
+                    name: "by".to_owned(),
+                    ty: "i64".to_owned(),
+                }],
+                reply: None,
+                message: None,
+                docs: "Adds.".to_owned(),
+            }],
             unreadable: None,
         })
     }
 
-    fn tree(&self, limit: usize) -> Vec<Branch> {
-        let leaf = json!({ "id": "x", "pid": null, "module": null, "state": "down",
-            "process": null, "restart": "permanent", "strategy": null });
+    fn tree(&self, limit: usize) -> SupervisionTree {
+        let leaf = json!({ "id": "x", "pid": null, "names": [], "module": null, "state": "down",
+            "process": null, "restart": "permanent", "strategy": null, "children": [],
+            "more": 0 });
         let leaf: Branch = serde_json::from_value(leaf).unwrap();
-        vec![leaf; limit.min(2)]
+        let mut root = leaf.clone();
+        root.children = vec![leaf];
+        SupervisionTree {
+            roots: vec![root; limit.min(2)],
+        }
     }
 
     fn send(
         &self,
-        to: &str,
+        target: &str,
         tag: u32,
         payload: Vec<u8>,
-        hear: bool,
-    ) -> Result<Vec<String>, Failure> {
-        if to == "nobody" {
-            return Err(Failure::new(code::NO_PROCESS, "no `nobody`").help("see `exuvia ps`"));
+        observe: bool,
+    ) -> Result<Sent, Problem> {
+        if target == "nobody" {
+            return Err(no_process(target));
         }
-        self.sent
-            .lock()
-            .unwrap()
-            .push((to.to_owned(), tag, payload));
-        Ok(match hear {
-            true => vec!["heard".to_owned()],
-            false => Vec::new(),
+        let mut sent = self.sent.lock().unwrap();
+        sent.push((target.to_owned(), tag, payload));
+        Ok(Sent {
+            warnings: match observe {
+                true => vec!["heard".to_owned()],
+                false => Vec::new(),
+            },
         })
     }
 
     fn call(
         &self,
-        to: &str,
+        target: &str,
         tag: u32,
         payload: Vec<u8>,
         timeout: Duration,
-    ) -> Result<(u32, Vec<u8>), Failure> {
-        match to {
+    ) -> Result<(u32, Vec<u8>), Problem> {
+        match target {
             "panic" => panic!("asked for"),
-            "late" => Err(Failure::new(code::TIMEOUT, format!("{timeout:?}"))),
+            "late" => Err(Problem::new(code::TIMEOUT, format!("{timeout:?}"))),
             "slow" => {
                 self.slow.fetch_add(1, Ordering::Relaxed);
                 drop(self.gate.lock());
@@ -214,25 +289,39 @@ impl Host for Fake {
         }
     }
 
-    fn deploy(&self, modules: Vec<Upload>, options: DeployOptions) -> Result<Note, Failure> {
-        if modules.iter().any(|module| module.bytes == b"broken") {
-            return Err(Failure::new(code::LOAD, "not a module"));
-        }
-        let text = format!("swapped {}", modules.len());
-        self.deployed.lock().unwrap().push((modules, options));
-        Ok(Note { text })
+    fn releases(&self) -> Vec<Release> {
+        vec![release(2, true), release(1, false)]
     }
 
-    fn rollback(&self) -> Result<Note, Failure> {
-        Err(Failure::new(code::NO_EARLIER_RELEASE, "the first one"))
+    fn deploy(&self, modules: Vec<Upload>, options: DeployOptions) -> Result<Swap, Problem> {
+        if modules.iter().any(|module| module.bytes == b"broken") {
+            return Err(Problem::new(code::LOAD, "not a module"));
+        }
+        let text = format!("swapped {}", modules.len());
+        let changed = modules.iter().any(|module| module.bytes != b"same");
+        self.deployed.lock().unwrap().push((modules, options));
+        Ok(Swap {
+            release: 3,
+            changed,
+            line: format!("note: {text}"),
+            report: json!({ "text": text }),
+        })
+    }
+
+    fn rollback(&self) -> Result<Swap, Problem> {
+        Err(Problem::new(code::NO_EARLIER_RELEASE, "the first one"))
     }
 
     fn events(&self) -> broadcast::Receiver<Note> {
         self.events.subscribe()
     }
 
-    fn event_time(_: &Note) -> SystemTime {
-        SystemTime::UNIX_EPOCH
+    fn event_line(event: &Note) -> EventLine {
+        EventLine::at(
+            SystemTime::UNIX_EPOCH,
+            format!("note: {}", event.text),
+            json!({ "event": "note", "text": event.text }),
+        )
     }
 }
 
@@ -241,6 +330,7 @@ pub(crate) struct Running {
     pub(crate) fake: Fake,
     pub(crate) server: Server,
     pub(crate) client: Client,
+    pub(crate) health: Health<Fake>,
     pub(crate) folder: TempDir,
 }
 
@@ -252,11 +342,14 @@ pub(crate) fn running_with(bounds: Bounds) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("node.sock");
     let fake = Fake::new();
-    let server = serve_with(fake.clone(), Claim::new(&path).unwrap(), bounds).unwrap();
+    let health = Health::new();
+    let claim = Claim::new(&path).unwrap();
+    let server = serve_with(fake.clone(), claim, &health, bounds).unwrap();
     Running {
         fake,
         server,
         client: Client::new(&path).unwrap(),
+        health,
         folder,
     }
 }

@@ -9,5 +9,8 @@
 
 mod api;
 mod connections;
+mod events;
 mod fake;
+mod health;
 mod socket;
+mod uploads;

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use exuvia_api::{Client, ClientError, MAX_SOCKET_PATH_BYTES, check_path};
-use exuvia_control::{Claim, ServeError, serve};
+use exuvia_control::{Claim, Health, ServeError, serve};
 
 use crate::fake::{Fake, running};
 
@@ -18,7 +18,7 @@ fn mode(path: &Path) -> u32 {
 async fn only_its_user_can_open_the_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new").join("node.sock");
-    let server = serve(Fake::new(), Claim::new(&path).unwrap()).unwrap();
+    let server = serve(Fake::new(), Claim::new(&path).unwrap(), &Health::new()).unwrap();
     assert_eq!(mode(&path), 0o600);
     assert_eq!(mode(path.parent().unwrap()), 0o700);
     server.close().await;
@@ -48,7 +48,7 @@ async fn the_path_is_free_again_after_the_end() {
     assert!(!path.exists());
     let error = running.client.info().await.unwrap_err();
     assert!(error.unreachable(), "{error}");
-    let server = serve(Fake::new(), Claim::new(&path).unwrap()).unwrap();
+    let server = serve(Fake::new(), Claim::new(&path).unwrap(), &Health::new()).unwrap();
     running.client.info().await.unwrap();
     server.close().await;
 }
@@ -64,7 +64,7 @@ async fn a_socket_that_a_dead_node_left_is_replaced() {
     assert!(error.unreachable());
     assert!(error.to_string().contains("its node has exited"), "{error}");
 
-    let server = serve(Fake::new(), Claim::new(&path).unwrap()).unwrap();
+    let server = serve(Fake::new(), Claim::new(&path).unwrap(), &Health::new()).unwrap();
     client.info().await.unwrap();
     server.close().await;
 }
@@ -96,7 +96,7 @@ async fn a_path_that_does_not_fit_says_so() {
     let fits = folder.path().join("s".repeat(room));
     let too_long = folder.path().join("s".repeat(room + 1));
 
-    serve(Fake::new(), Claim::new(fits).unwrap())
+    serve(Fake::new(), Claim::new(fits).unwrap(), &Health::new())
         .unwrap()
         .close()
         .await;

@@ -1,5 +1,7 @@
 //! What an inspection shows: data, with a name for each figure.
 
+use exuvia_code::Release;
+use exuvia_engine::Artifact;
 use serde::Serialize;
 
 use super::LimitsInfo;
@@ -81,6 +83,50 @@ pub struct ModuleInfo {
     pub resident_only: Vec<String>,
     /// All its loaded versions.
     pub loaded: Vec<LoadedInfo>,
+}
+
+/// A release: the current one, or one that can be rolled back to.
+#[derive(Clone, Debug)]
+pub struct ReleaseInfo {
+    /// Its number.
+    pub release: u64,
+    /// Whether it is the current one.
+    pub is_current: bool,
+    /// The release that chose these versions: this one, or the one that was rolled back to.
+    pub origin: u64,
+    /// The versions, by name of the module.
+    pub modules: Vec<ReleaseModuleInfo>,
+}
+
+/// The version of a module in a release.
+#[derive(Clone, Debug)]
+pub struct ReleaseModuleInfo {
+    /// The module.
+    pub name: String,
+    /// Its version number.
+    pub version: u32,
+    /// The first digits of its digest.
+    pub digest: String,
+}
+
+impl ReleaseInfo {
+    pub(super) fn of(release: &Release<Artifact>, is_current: bool) -> ReleaseInfo {
+        let mut modules: Vec<ReleaseModuleInfo> = release
+            .versions()
+            .map(|version| ReleaseModuleInfo {
+                name: version.module.to_string(),
+                version: version.number,
+                digest: version.digest.short(),
+            })
+            .collect();
+        modules.sort_by(|a, b| a.name.cmp(&b.name));
+        ReleaseInfo {
+            release: release.id,
+            is_current,
+            origin: release.origin,
+            modules,
+        }
+    }
 }
 
 /// The state of the whole node.

@@ -1,4 +1,4 @@
-//! Payloads as people write and read them: JSON, text or hex. Processes read and send bytes,
+//! Messages to processes, and payloads as people write and read them: JSON, text or hex. Processes read and send bytes,
 //! which the SDKs encode as MessagePack.
 
 use std::fmt;
@@ -6,13 +6,68 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{Failure, code};
+use crate::problem::{Problem, code};
 
 /// The tag under which the SDKs send typed values as MessagePack.
 pub const TYPED_TAG: u32 = 0;
 
 /// The tag of a reply that gives, as text, the reason why a request was not understood.
 pub const REFUSED_TAG: u32 = u32::MAX;
+
+/// A message to a process.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MessageRequest {
+    /// The message's tag; by default 0, the tag of typed messages.
+    #[serde(default)]
+    pub tag: u32,
+    /// The payload; empty by default.
+    #[serde(default)]
+    pub payload: Payload,
+    /// Whether to observe the receiver for a moment, and to return what it logs as a warning
+    /// or an error while it handles the message.
+    #[serde(default)]
+    pub observe: bool,
+}
+
+/// What became of a message: it is in the mailbox of its receiver.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// What the receiver logged; empty if it was not observed.
+    pub warnings: Vec<String>,
+}
+
+/// A request to a process, whose reply is waited for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallRequest {
+    /// The message's tag; by default 0, the tag of typed messages.
+    #[serde(default)]
+    pub tag: u32,
+    /// The payload; empty by default.
+    #[serde(default)]
+    pub payload: Payload,
+    /// How long to wait for the reply, in milliseconds; by default 5,000, at most 600,000.
+    #[serde(default = "five_seconds")]
+    pub timeout_ms: u64,
+}
+
+/// The default timeout of Erlang's `gen_server:call`.
+fn five_seconds() -> u64 {
+    5_000
+}
+
+/// The reply to a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The tag of the reply.
+    pub tag: u32,
+    /// The size of the payload in bytes.
+    pub bytes: u64,
+    /// The payload, in the most readable form.
+    #[serde(flatten)]
+    pub payload: Rendered,
+}
 
 /// A payload for display, in the first of these forms that fits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,9 +112,9 @@ pub enum Payload {
 
 impl Payload {
     /// Returns the bytes that are sent to the process.
-    pub fn into_bytes(self) -> Result<Vec<u8>, Failure> {
+    pub fn into_bytes(self) -> Result<Vec<u8>, Problem> {
         let unencodable = |what: &str, error: &dyn fmt::Display| {
-            Failure::new(
+            Problem::new(
                 code::BAD_REQUEST,
                 format!("the payload cannot be encoded as {what}: {error}"),
             )
@@ -74,7 +129,7 @@ impl Payload {
             }
             Self::Text(text) => Ok(text.into_bytes()),
             Self::Hex(text) => from_hex(&text).map_err(|why| {
-                Failure::new(code::BAD_REQUEST, format!("the payload is not hex: {why}"))
+                Problem::new(code::BAD_REQUEST, format!("the payload is not hex: {why}"))
                     .help("write two digits for each byte, as in `0a ff`")
             }),
         }
@@ -133,7 +188,7 @@ mod tests {
             Payload::Hex(text.to_owned())
                 .into_bytes()
                 .unwrap_err()
-                .message
+                .detail
         };
         assert!(why("0a1").contains("only one digit"));
         assert!(why("zz").contains("`z` is not a hex digit"));

@@ -1,0 +1,219 @@
+//! Converts what the node knows to what the API sends. A field that only one of them has is a
+//! decision, and stands here.
+
+use exuvia_api as api;
+use exuvia_api::{Problem, code};
+use exuvia_node as node;
+
+/// Counters of the node fit.
+fn wide(number: usize) -> u64 {
+    number as u64
+}
+
+pub(super) fn info(info: node::NodeInfo) -> api::Info {
+    api::Info {
+        app: info.app,
+        node: info.node,
+        release: info.release,
+        processes: wide(info.processes),
+        processes_limit: wide(info.most_processes),
+        schedulers: wide(info.schedulers),
+        threads_blocked: wide(info.threads_blocked),
+        frames: wide(info.frames),
+        frames_blocked: wide(info.frames_blocked),
+        frames_free: wide(info.frames_free),
+        frame_bytes: info.frame_bytes,
+        frame_bytes_limit: info.frame_memory,
+        frames_made: info.frames_made,
+        frame_failures: info.frame_failures,
+        frames_released: info.frames_released,
+        uptime_ms: info.uptime_ms,
+        page_ins: info.page_ins,
+        page_outs: info.page_outs,
+        page_in_ns: info.page_in_ns,
+        page_out_ns: info.page_out_ns,
+        frame_hits: info.frame_hits,
+        hit_rate: info.hit_rate,
+        page_map: info.page_map,
+        timers: wide(info.timers),
+        modules: info.modules.into_iter().map(module).collect(),
+    }
+}
+
+fn module(module: node::ModuleInfo) -> api::Module {
+    let loaded = module.loaded.into_iter();
+    let loaded = loaded.map(|version| api::LoadedVersion {
+        version: version.version.into(),
+        processes: wide(version.processes),
+        digest: version.digest,
+    });
+    api::Module {
+        name: module.name,
+        version: module.version.into(),
+        digest: module.digest,
+        processes: wide(module.processes),
+        schema: module.schema.into(),
+        bytes: wide(module.bytes),
+        resident_only: module.resident_only,
+        loaded: loaded.collect(),
+    }
+}
+
+pub(super) fn process(process: node::ProcessInfo) -> api::Process {
+    let upgrade = process.upgrade;
+    api::Process {
+        pid: process.pid,
+        names: process.names,
+        module: process.module,
+        state: process.state,
+        mailbox: process.mailbox,
+        reductions: process.reductions,
+        memory: process.memory,
+        image: process.image,
+        upgrade: upgrade.map(|state| upgrade_state(state).to_owned()),
+        upgrade_reason: process.upgrade_reason,
+        upgrades: process.upgrades.into(),
+    }
+}
+
+fn upgrade_state(state: node::UpgradeState) -> &'static str {
+    match state {
+        node::UpgradeState::Current => "current",
+        node::UpgradeState::Pending => "pending",
+        node::UpgradeState::Failed => "failed",
+        node::UpgradeState::Exempt => "exempt",
+        node::UpgradeState::Reverted => "reverted",
+    }
+}
+
+pub(super) fn inspection(
+    inspection: node::Inspection,
+    state: Option<api::Rendered>,
+) -> Result<api::Inspection, Problem> {
+    // The limits are shown as the manifest writes them, which their type knows.
+    let limits = serde_json::to_value(&inspection.limits).and_then(serde_json::from_value);
+    let limits = limits.map_err(|error| {
+        Problem::new(
+            code::INTERNAL,
+            format!("the limits of the process cannot be shown: {error}"),
+        )
+    })?;
+    let tables = inspection.tables.into_iter().map(|table| api::Table {
+        table: table.table,
+        name: table.name,
+        rows: wide(table.rows),
+        bytes: table.bytes,
+    });
+    let messages = inspection.messages.into_iter();
+    let messages = messages.map(|message| api::WaitingMessage {
+        kind: message.kind,
+        from: message.from,
+        tag: message.tag,
+        bytes: wide(message.bytes),
+    });
+    Ok(api::Inspection {
+        process: process(inspection.process),
+        parent: inspection.parent,
+        links: inspection.links,
+        monitors: inspection.monitors,
+        watchers: wide(inspection.watchers),
+        trap_exit: inspection.trap_exit,
+        limits,
+        groups: inspection.groups,
+        tables: tables.collect(),
+        priority: inspection.priority,
+        messages: messages.collect(),
+        schema: inspection.schema.map(Into::into),
+        no_state: inspection.no_state,
+        data: state,
+    })
+}
+
+pub(super) fn top(top: node::Top) -> api::Top {
+    let schedulers = top.schedulers.iter().map(|load| api::SchedulerLoad {
+        busy: load.busy,
+        slices: load.slices,
+    });
+    let processes = top.top.into_iter().map(|sample| api::TopProcess {
+        process: process(sample.process),
+        rate: sample.rate,
+    });
+    api::Top {
+        interval_ms: top.interval_ms,
+        processes: wide(top.processes),
+        ran: wide(top.ran),
+        reductions: top.reductions,
+        schedulers: schedulers.collect(),
+        top: processes.collect(),
+    }
+}
+
+pub(super) fn description(description: node::Description) -> api::Description {
+    let functions = description.functions.into_iter();
+    let functions = functions.map(|function| {
+        let parameters = function.parameters.into_iter();
+        let parameters = parameters.map(|parameter| api::Parameter {
+            name: parameter.name,
+            ty: parameter.ty,
+        });
+        api::Function {
+            name: function.name,
+            parameters: parameters.collect(),
+            reply: function.reply,
+            message: function.message,
+            docs: function.docs,
+        }
+    });
+    api::Description {
+        pid: description.pid,
+        module: description.module,
+        functions: functions.collect(),
+        unreadable: description.unreadable,
+    }
+}
+
+pub(super) fn branch(below: node::Branch) -> api::Branch {
+    api::Branch {
+        id: below.id,
+        pid: below.pid,
+        names: below.names,
+        module: below.module,
+        state: below.state,
+        process: below.process,
+        restart: below.restart,
+        strategy: below.strategy,
+        children: below.children.into_iter().map(branch).collect(),
+        more: wide(below.more),
+    }
+}
+
+pub(super) fn release(release: node::ReleaseInfo) -> api::Release {
+    let modules = release.modules.into_iter();
+    let modules = modules.map(|module| api::ReleaseModule {
+        name: module.name,
+        version: module.version.into(),
+        digest: module.digest,
+    });
+    api::Release {
+        release: release.release,
+        current: release.is_current,
+        origin: release.origin,
+        modules: modules.collect(),
+    }
+}
+
+/// Renders a payload that was sent with `tag`.
+pub(crate) fn rendered(tag: u32, payload: &[u8]) -> api::Rendered {
+    match node::Rendered::new(tag, payload) {
+        node::Rendered::Empty => api::Rendered::Empty,
+        node::Rendered::Msgpack(value) => api::Rendered::Msgpack(value),
+        node::Rendered::Text(text) => api::Rendered::Text(text),
+        node::Rendered::Hex(digits) => api::Rendered::Hex(digits),
+    }
+}
+
+/// Both sides mean the same tags.
+const _: () = assert!(
+    api::TYPED_TAG == node::TYPED_TAG && api::REFUSED_TAG == node::REFUSED_TAG,
+    "the tags of the API are those of the SDKs"
+);
