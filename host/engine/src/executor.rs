@@ -1,22 +1,22 @@
-//! The state that all turns of processes share, and the node's interface to it. A turn
-//! itself is in `turn`.
+//! The state that all turns of processes share, and the node's interface to it. The layers above
+//! add what they do with a process: `upgrade` brings it to new code, `process` gives it its turns.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
-use exuvia_abi::HostCall;
+use exuvia_abi::{HostCall, Reason};
 use exuvia_code::CodeServer;
 use exuvia_process::call::{Caller, ReductionDebt};
-use exuvia_process::{Body, Pid};
+use exuvia_process::{Body, ExitReason, Pid, Turn};
 
 use crate::frames::{FrameCounts, FrameLimits, FrameTable, Metrics};
 use crate::guest::{Guest, GuestProcess, GuestSystem};
 use crate::host::{FinishTurn, Host};
-use crate::host_calls::{HostCaller, HostServices};
+use crate::host_calls::{self, HostCaller, HostServices};
 use crate::module::info::Artifact;
 use crate::observer::{Observer, Services};
-use crate::suspend::thread::Threads;
+use crate::suspend::thread::{Threads, TurnResult};
 use crate::trace::Traced;
 
 /// How processes are run.
@@ -37,6 +37,29 @@ pub(crate) struct ExecutorState {
     pub(crate) frames: FrameTable,
     /// The number of messages of each process that are transactions after an upgrade.
     pub(crate) probation_messages: u32,
+}
+
+/// Why a turn takes no further step.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The turn is over.
+    Turn(Turn),
+    /// The process is at rest, and continues when there is a frame for it.
+    NoFrame,
+    /// Another thread has the process; this is the result of the turn here.
+    Away(TurnResult),
+}
+
+impl Stop {
+    /// The process exits with this reason.
+    pub(crate) fn exit(reason: Reason) -> Stop {
+        Stop::Turn(Turn::Exit(ExitReason::new(reason)))
+    }
+
+    /// The process exits with this reason and an explanation.
+    pub(crate) fn exit_with(reason: Reason, text: &str) -> Stop {
+        Stop::Turn(Turn::Exit(ExitReason::with(reason.0, text.as_bytes())))
+    }
 }
 
 /// Runs processes.
@@ -69,7 +92,7 @@ impl Executor {
     ) -> Executor {
         let host = Arc::new(Host::new(system, code, observer, limits.block_quota()));
         let state = Arc::new(ExecutorState {
-            frames: FrameTable::new(limits, host.clone()),
+            frames: FrameTable::new(limits, host.clone(), host_calls::IMPORTS),
             host,
             probation_messages,
         });

@@ -28,11 +28,15 @@
 //! the next. Frames that were unused for a while are dropped.
 
 pub(crate) mod blocked;
+mod call;
 pub(crate) mod capacity;
 mod census;
+pub(crate) mod enter;
 mod evict;
 mod examine;
+mod find;
 pub(crate) mod frame;
+mod free;
 mod limits;
 mod metrics;
 pub(crate) mod pool;
@@ -40,7 +44,6 @@ mod reclaim;
 pub(crate) mod slots;
 mod waiters;
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -50,13 +53,16 @@ use std::time::Duration;
 use exuvia_image::PageMap;
 use exuvia_process::ReportInterval;
 use parking_lot::RwLock;
+use wasmtime::Linker;
 
 use crate::frames::capacity::SystemCapacity;
 use crate::frames::frame::Frame;
-use crate::frames::pool::{EvictFrom, Pool, Stamp};
+use crate::frames::pool::Pool;
 use crate::frames::slots::{FrameLease, FrameSlots};
 use crate::guest::{FrameId, Location};
 use crate::host::Host;
+use crate::instance::factory::{Factory, Imports};
+use crate::instance::store::FrameData;
 use crate::module::info::Artifact;
 use crate::module::stack_policy::Stack;
 
@@ -75,10 +81,12 @@ const DROPPED: usize = 64;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// All frames of a node.
-#[derive(Debug)]
 pub(crate) struct FrameTable {
     host: Arc<Host>,
     limits: FrameLimits,
+    /// The host functions of each instance, and the linker that has them.
+    imports: Imports,
+    linker: OnceLock<Linker<FrameData>>,
     /// How often a frame's pages were given back.
     released: AtomicU64,
     /// When the limit on bytes was last logged.
@@ -92,6 +100,14 @@ pub(crate) struct FrameTable {
     pub(crate) metrics: Metrics,
     /// Processes that wait for a frame.
     pub(crate) waiters: Arc<Waiters>,
+}
+
+impl std::fmt::Debug for FrameTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrameTable")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The counts of frames and frame slots. When no frame is being made or dropped,
@@ -130,7 +146,7 @@ pub(crate) enum FrameError {
 }
 
 impl FrameTable {
-    pub(crate) fn new(limits: FrameLimits, host: Arc<Host>) -> FrameTable {
+    pub(crate) fn new(limits: FrameLimits, host: Arc<Host>, imports: Imports) -> FrameTable {
         let capacity = Arc::new(SystemCapacity::default());
         let waiters = Arc::new(Waiters::new(host.system.clone(), capacity.clone()));
         let census = Arc::new(Census::new(limits.slots, limits.most_mappings));
@@ -147,6 +163,8 @@ impl FrameTable {
             metrics: Metrics::default(),
             waiters,
             host,
+            imports,
+            linker: OnceLock::new(),
         }
     }
 
@@ -203,148 +221,6 @@ impl FrameTable {
         self.is_over() && lease.frame.spare() > self.limits.share
     }
 
-    /// Returns a frame of the version in base state, with a memory of `pages`, for a
-    /// process that was paged out at `stamp`, if it was.
-    pub(crate) fn acquire(
-        &self,
-        artifact: &Artifact,
-        pages: u32,
-        stamp: Option<Stamp>,
-    ) -> Result<FrameLease, FrameError> {
-        let pool = self.pool(artifact.id);
-        let stays = stamp.is_some_and(|stamp| pool.ghost_hit(stamp, self.limits.frames));
-        let mut lease = self.find(artifact, &pool, pages, stays)?;
-        if lease.frame.pages() != pages {
-            match lease.frame.resize(pages) {
-                Ok(true) => self.slots.note(lease.slot_number(), lease.frame.written()),
-                Ok(false) => {
-                    let what = format!("its memory could not be resized to {pages} pages");
-                    self.capacity.failed(&self.host.system.clock, what);
-                    return Err(FrameError::NoneFree);
-                }
-                Err(reason) => return Err(FrameError::Broken(reason)),
-            }
-        }
-        if self.host.stack_of(artifact) == Stack::Fiber && lease.frame.stack() == Stack::Thread {
-            let done = self.use_fibers(&mut lease);
-            if !done.map_err(FrameError::Broken)? {
-                return Err(FrameError::NoneFree);
-            }
-        }
-        let place = self.slots.slot(lease.slot_number());
-        place.in_main_queue.store(stays, Ordering::Relaxed);
-        Ok(lease)
-    }
-
-    /// Moves the guest of a frame at rest to fibers. Returns `Ok(false)` if the system is
-    /// out of memory or mappings for its stack, or the limit on mappings is reached.
-    pub(crate) fn use_fibers(&self, lease: &mut FrameLease) -> Result<bool, String> {
-        if self.capacity.is_short(&self.host.system.clock) {
-            return Ok(false);
-        }
-        // With a fiber it takes more mappings, so another frame is dropped.
-        if !self.has_mappings(Stack::Fiber, self.limits.mappings) {
-            let pool = lease.pool().clone();
-            if !self.give_up(&pool, 0) {
-                drop(self.evict(&pool, EvictFrom::Coldest));
-            }
-        }
-        if !self.has_mappings(Stack::Fiber, self.limits.most_mappings) {
-            return Ok(false);
-        }
-        let done = lease.use_fibers(&self.slots)?;
-        if !done {
-            let what = "no memory for a guest's stack".to_owned();
-            self.capacity.failed(&self.host.system.clock, what);
-        }
-        Ok(done)
-    }
-
-    fn find(
-        &self,
-        artifact: &Artifact,
-        pool: &Arc<Pool>,
-        pages: u32,
-        stays: bool,
-    ) -> Result<FrameLease, FrameError> {
-        let frames = match pool.pop(pages) {
-            Ok(lease) if !self.is_outdated(artifact, &lease) => return Ok(lease),
-            // A frame without a fiber is made in its place.
-            Ok(lease) => {
-                drop(lease);
-                pool.len()
-            }
-            Err(frames) => frames,
-        };
-        let denied = self.census.denies(pool);
-        if !denied && (stays || frames < self.limits.few) && self.make_room_for_frame(pool, frames)
-        {
-            match self.make(artifact, pool) {
-                Err(FrameError::NoneFree) => {}
-                made => return made,
-            }
-        }
-        let wanted = match stays {
-            true => EvictFrom::Coldest,
-            false => EvictFrom::SmallQueue,
-        };
-        if wanted == EvictFrom::SmallQueue {
-            self.age_main_queue(pool);
-        }
-        if let Some(lease) = self.evict(pool, wanted) {
-            return self.refresh_evicted(artifact, pool, lease);
-        }
-        if denied {
-            if let Some(lease) = self.evict_any(pool) {
-                return self.refresh_evicted(artifact, pool, lease);
-            }
-            // In the place of an idle frame of another version, if not in a reserved one.
-            let replaces = self.census.may_replace(pool) && self.give_up(pool, 0);
-            if !replaces || self.census.denies(pool) {
-                return Err(FrameError::NoneFree);
-            }
-            return self.make(artifact, pool);
-        }
-        let gave_up = self.full() && self.give_up(pool, 0);
-        let made = if !gave_up && self.capacity.is_short(&self.host.system.clock) {
-            Err(FrameError::NoneFree)
-        } else {
-            self.make(artifact, pool)
-        };
-        match made {
-            Err(FrameError::NoneFree) => {
-                if let Some(lease) = self.evict_any(pool) {
-                    return self.refresh_evicted(artifact, pool, lease);
-                }
-                let others = self.all();
-                let lease = others
-                    .iter()
-                    .find_map(|other| self.evict_any(other))
-                    .ok_or(FrameError::NoneFree)?;
-                drop(lease);
-                self.make(artifact, pool)
-            }
-            made => made,
-        }
-    }
-
-    /// Returns the frame, or a new one in its place if it holds too much of the excess or
-    /// its guest runs on the wrong stack.
-    fn refresh_evicted(
-        &self,
-        artifact: &Artifact,
-        pool: &Arc<Pool>,
-        lease: FrameLease,
-    ) -> Result<FrameLease, FrameError> {
-        if self.is_wasteful(&lease) {
-            self.released.fetch_add(1, Ordering::Relaxed);
-        } else if !self.is_outdated(artifact, &lease) {
-            return Ok(lease);
-        }
-        drop(lease);
-        self.make(artifact, pool)
-    }
-
     pub(crate) fn pool(&self, artifact: u64) -> Arc<Pool> {
         if let Some(pool) = self.pools.read().get(&artifact) {
             return pool.clone();
@@ -358,36 +234,6 @@ impl FrameTable {
 
     fn all(&self) -> Vec<Arc<Pool>> {
         self.pools.read().values().cloned().collect()
-    }
-
-    /// Returns whether a frame may be made. Drops up to two other frames if necessary: one
-    /// with a fiber takes more mappings than one without.
-    fn make_room_for_frame(&self, wants: &Arc<Pool>, of: usize) -> bool {
-        let gave_up = self.full() && self.give_up(wants, of);
-        if gave_up && !self.has_mappings(Stack::Fiber, self.limits.mappings) {
-            self.give_up(wants, of);
-        }
-        gave_up || !self.full()
-    }
-
-    /// Drops a free frame of any version, or else the frame of a process of another version
-    /// with `of` frames or more. Versions with the most frames come first, but all frames
-    /// of one may be in use. Returns whether it has dropped one.
-    fn give_up(&self, wants: &Arc<Pool>, of: usize) -> bool {
-        let pools = self.all();
-        let free = pools.iter().find_map(|pool| pool.pop_any());
-        let lease = free.or_else(|| {
-            let mut others: Vec<(usize, &Arc<Pool>)> = pools
-                .iter()
-                .filter(|pool| !Arc::ptr_eq(pool, wants))
-                .map(|pool| (pool.len(), pool))
-                .filter(|(frames, _)| *frames >= of)
-                .collect();
-            others.sort_unstable_by_key(|(frames, _)| Reverse(*frames));
-            let mut others = others.into_iter();
-            others.find_map(|(_, pool)| self.evict(pool, EvictFrom::Coldest))
-        });
-        lease.is_some()
     }
 
     /// Makes up to `count` free frames of a version that will be needed soon. They may
@@ -422,10 +268,12 @@ impl FrameTable {
             return Err(FrameError::NoneFree);
         }
         self.page_map.get_or_init(|| artifact.plan.page_map.clone());
+        let factory = pool.factory(|| self.factory(artifact));
+        let factory = factory.map_err(|error| FrameError::Broken(error.to_string()))?;
         // The reservation frees the slot if no frame can be made.
         let reservation = self.slots.take(pool).ok_or(FrameError::NoneFree)?;
-        let frame = Frame::new(artifact, &self.host).map_err(|failed| {
-            if failed.no_room {
+        let frame = Frame::new(artifact, factory, &self.host).map_err(|failed| {
+            if failed.out_of_resources {
                 self.capacity.failed(&self.host.system.clock, failed.reason);
                 return FrameError::NoneFree;
             }
@@ -433,6 +281,23 @@ impl FrameTable {
         })?;
         self.metrics.frames_made.fetch_add(1, Ordering::Relaxed);
         Ok(FrameLease::new(frame, reservation, &self.slots))
+    }
+
+    /// Links a version's code to the host functions.
+    fn factory(&self, artifact: &Artifact) -> wasmtime::Result<Factory> {
+        let plan = artifact.plan.clone();
+        let engine = plan.code.engine();
+        let known = match self.linker.get() {
+            Some(linker) => linker,
+            None => {
+                let made = self.imports.linker(engine)?;
+                self.linker.get_or_init(|| made)
+            }
+        };
+        if wasmtime::Engine::same(known.engine(), engine) {
+            return Factory::new(known, plan, self.imports);
+        }
+        Factory::new(&self.imports.linker(engine)?, plan, self.imports)
     }
 
     /// Takes the frame of a process out of the table. The caller runs the process or has claimed

@@ -1,19 +1,24 @@
 //! The engine's part of a process: which version it runs, where its state is, and what it
 //! waits for.
 
+mod location;
+mod probation;
+mod wait;
+mod wake;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use exuvia_abi::receive;
 use exuvia_code::{Version, VersionRef};
-use exuvia_image::Image;
-use exuvia_process::call::groups::Publication;
-use exuvia_process::{Body, Pid, Process, System};
+use exuvia_process::{Pid, Process, System};
 
-use crate::frames::pool::Stamp;
 use crate::module::info::Artifact;
-use crate::resources::wasi::{Wake, Wasi};
-use crate::upgrade::rollback::Probation;
+use crate::resources::wasi::Wasi;
+
+pub(crate) use location::{FrameId, Location, Stamp};
+pub(crate) use probation::{OldFiles, Probation, RollbackTarget};
+pub(crate) use wait::{InHost, Wait, WaitCell, WaitReason};
+pub(crate) use wake::Wake;
 
 /// The private half of a process, as the engine sees it.
 pub type GuestProcess = Process<Guest>;
@@ -121,8 +126,8 @@ impl Guest {
 
     /// Clears what was recorded about other versions: it runs the current one.
     pub(crate) fn clear_upgrade_notes(&mut self) {
-        if let Some(rare) = &mut self.cold {
-            (rare.upgrade_failure, rare.reverted, rare.pinned_at_release) = (None, None, 0);
+        if let Some(cold) = &mut self.cold {
+            (cold.upgrade_failure, cold.reverted, cold.pinned_at_release) = (None, None, 0);
         }
     }
 
@@ -141,11 +146,17 @@ impl Guest {
         wasi.map_or(0, |wasi| wasi.open_files())
     }
 
+    /// Returns whether the WASI function that it waits in may have ended.
+    fn may_be_awake(&self) -> bool {
+        let wake = self.cold.as_ref().and_then(|cold| cold.wake.as_ref());
+        wake.is_none_or(|wake| wake.is_ready())
+    }
+
     /// Returns what wakes it from a WASI function; `make` makes it when the process is
     /// first run.
     pub(crate) fn wake(&mut self, make: impl FnOnce() -> Arc<Wake>) -> Arc<Wake> {
-        let rare = self.cold.get_or_insert_default();
-        rare.wake.get_or_insert_with(make).clone()
+        let cold = self.cold.get_or_insert_default();
+        cold.wake.get_or_insert_with(make).clone()
     }
 
     /// Returns the number of its upgrades so far.
@@ -181,7 +192,7 @@ impl Guest {
     /// that it was pinned for, which needs no new consent. Consent expires when its own
     /// version becomes current again.
     pub fn is_pinned_to_version(&self, current: &Version<Artifact>) -> bool {
-        let left = self.cold.as_ref().map_or(0, |rare| rare.pinned_at_release);
+        let left = self.cold.as_ref().map_or(0, |cold| cold.pinned_at_release);
         left > self.version.since() && (current.since() <= left || self.loops() == Some(false))
     }
 
@@ -291,49 +302,6 @@ pub enum Busy {
     Waits(&'static str),
 }
 
-/// The number of a frame's slot. The process that has it in its location is the only one that may
-/// take the frame out of the frame table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FrameId(pub(crate) u32);
-
-/// Where a process's guest state is.
-#[derive(Debug)]
-pub(crate) enum Location {
-    /// It has not started: its state is the base.
-    NotStarted,
-    /// Paged out; `stamp` says when, if the pager did it (see `pool`).
-    Image {
-        image: Image,
-        waiting: bool,
-        stamp: Option<Stamp>,
-    },
-    /// In a frame, which the process keeps while it is busy. The frame table owns it.
-    Frame {
-        frame: FrameId,
-        /// The size of its memory in Wasm pages.
-        pages: u32,
-        /// Whether the frame may serve another process.
-        reusable: bool,
-        /// It is suspended in the middle of `run`.
-        suspended: bool,
-        /// `run` returned WAITING.
-        waiting: bool,
-    },
-    /// In the frame that runs now.
-    Running,
-}
-
-impl Location {
-    /// Returns the location of a process at REST whose image was not taken by the pager.
-    pub(crate) fn image_at_rest(image: Image) -> Location {
-        Location::Image {
-            image,
-            waiting: false,
-            stamp: None,
-        }
-    }
-}
-
 /// Fields that few guests use.
 #[derive(Debug, Default)]
 struct ColdFields {
@@ -349,144 +317,9 @@ struct ColdFields {
     wake: Option<Arc<Wake>>,
 }
 
-/// The allocation for a wait. It is kept from one wait to the next, so that a process that
-/// blocks repeatedly does not allocate, and freed when the process is paged out.
-#[derive(Debug, Default)]
-pub(crate) struct WaitCell(Option<Box<Option<Wait>>>);
-
-impl WaitCell {
-    pub(crate) fn get(&self) -> Option<&Wait> {
-        self.0.as_deref()?.as_ref()
-    }
-
-    pub(crate) fn get_mut(&mut self) -> Option<&mut Wait> {
-        self.0.as_deref_mut()?.as_mut()
-    }
-
-    pub(crate) fn set(&mut self, wait: Wait) {
-        **self.0.get_or_insert_default() = Some(wait);
-    }
-
-    pub(crate) fn take(&mut self) -> Option<Wait> {
-        self.0.as_deref_mut()?.take()
-    }
-
-    pub(crate) fn trim(&mut self) {
-        if self.get().is_none() {
-            self.0 = None;
-        }
-    }
-}
-
-/// What a suspended process waits for.
-#[derive(Debug)]
-pub(crate) struct Wait {
-    pub(crate) reason: WaitReason,
-    /// The time by the node's clock, in nanoseconds; `None`: no limit.
-    pub(crate) deadline: Option<u64>,
-    /// The timer that wakes it at the deadline.
-    pub(crate) timer: Option<u64>,
-    /// Whether an upgrade may end the wait.
-    pub(crate) upgrade: bool,
-    /// A publication that it makes in several turns.
-    pub(crate) publication: Option<Box<Publication>>,
-    /// Counts it among the processes that wait for the system.
-    #[expect(dead_code, reason = "its drop counts")]
-    pub(crate) in_host: Option<InHost>,
-}
-
-/// A process in a WASI function, counted from the call to its end.
-#[derive(Debug)]
-pub(crate) struct InHost(Arc<AtomicUsize>);
-
-impl InHost {
-    pub(crate) fn new(count: &Arc<AtomicUsize>) -> InHost {
-        count.fetch_add(1, Ordering::AcqRel);
-        InHost(count.clone())
-    }
-}
-
-impl Drop for InHost {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WaitReason {
-    /// Its next turn: its slice was used up.
-    Preempted,
-    /// That a congested process to which it has sent has caught up.
-    Capacity { to: Pid },
-    /// A message of `receive`'s mode and key.
-    Message { mode: i32, key: u64 },
-    /// The reply to a call, or a child's acknowledgement.
-    Reply { reference: u64 },
-    /// Only its deadline.
-    Nothing,
-    /// The system, in a WASI function.
-    Host,
-}
-
-impl Wait {
-    /// Returns the wait of a process that was preempted, or that waits for the congested
-    /// process `crowd`.
-    pub(crate) fn turn(crowd: Option<Pid>) -> Wait {
-        Wait {
-            reason: crowd.map_or(WaitReason::Preempted, |to| WaitReason::Capacity { to }),
-            deadline: None,
-            timer: None,
-            upgrade: false,
-            publication: None,
-            in_host: None,
-        }
-    }
-
-    /// Returns the wait for the system.
-    pub(crate) fn host(in_host: InHost) -> Wait {
-        Wait {
-            reason: WaitReason::Host,
-            in_host: Some(in_host),
-            ..Wait::turn(None)
-        }
-    }
-
-    /// Returns whether the process should be resumed.
-    pub(crate) fn is_over(&self, process: &GuestProcess, now: u64, crossing_due: bool) -> bool {
-        let arrived = match self.reason {
-            WaitReason::Preempted => true,
-            WaitReason::Capacity { .. } => process.has_capacity(),
-            WaitReason::Message { mode, key } => process.position(mode, key).is_some(),
-            WaitReason::Reply { reference } => {
-                process.position(receive::REFERENCE, reference).is_some()
-            }
-            WaitReason::Nothing => false,
-            WaitReason::Host => match &process.body {
-                Body::Guest(guest) => (guest.cold.as_ref())
-                    .and_then(|rare| rare.wake.as_ref())
-                    .is_none_or(|wake| wake.is_ready()),
-                Body::Native(_) => true,
-            },
-        };
-        // The message may be among those that have arrived and are not sorted yet.
-        let timed_out = !process.has_backlog() && self.deadline.is_some_and(|at| at <= now);
-        arrived || timed_out || (self.upgrade && crossing_due)
-    }
-
-    fn describe(&self) -> &'static str {
-        match self.reason {
-            WaitReason::Preempted => "preempted",
-            WaitReason::Capacity { .. } => "send",
-            WaitReason::Message { .. } => "receive",
-            WaitReason::Reply { .. } => "call",
-            WaitReason::Nothing => "sleep",
-            WaitReason::Host => "wasi",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use exuvia_image::Image;
     use exuvia_process::Slot;
 
     use super::*;
@@ -498,7 +331,7 @@ mod tests {
         let sizes = (size_of::<GuestProcess>(), size_of::<Slot<Guest>>());
         // `cargo nextest run --no-capture` shows what it is made of.
         eprintln!(
-            "own half and slot {sizes:?}; guest {}, residence {}, image {}, wait {}",
+            "private half and slot {sizes:?}; guest {}, location {}, image {}, wait {}",
             size_of::<Guest>(),
             size_of::<Location>(),
             size_of::<Image>(),

@@ -2,7 +2,9 @@
 //! and taken out of it.
 
 pub(crate) mod backtrace;
+pub(crate) mod factory;
 pub(crate) mod linear_memory;
+pub(crate) mod restricted;
 pub(crate) mod setup;
 pub(crate) mod store;
 
@@ -17,21 +19,16 @@ use exuvia_abi::Reason;
 use exuvia_image::{After, Base, Image, Scratch, total};
 use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
 use exuvia_process::call::{Ending, ReductionDebt};
-use exuvia_process::{ExitReason, Grants, transaction};
+use exuvia_process::{ExitReason, transaction};
 use wasmtime::{AsContextMut, Store};
 use wasmtime_wasi::I32Exit;
 
 use crate::WASM_PAGE;
-use crate::frames::frame::{panic_text, panicked};
+use crate::error::panic_text;
 use crate::guest::GuestProcess;
-use crate::host_calls::forget_mail;
-use crate::instance::setup::{
-    CROSSING_REDUCTIONS, Handles, INITIALIZATION, call, initialize, restricted, set_bits, to_bits,
-    use_fibers,
-};
-use crate::instance::store::{Denied, FrameData, Mode};
-use crate::module::info::Plan;
-use crate::resources::wasi::Wasi;
+use crate::instance::factory::Factory;
+use crate::instance::setup::{Handles, set_bits, to_bits, use_fibers};
+use crate::instance::store::{Denied, FrameData, Mode, forget_mail};
 use crate::suspend::fiber;
 
 /// An instance and the base that it is compared with. The store's data refers to it too: a
@@ -39,12 +36,12 @@ use crate::suspend::fiber;
 pub(crate) struct InstanceHandles {
     handles: Handles,
     base: Arc<Base>,
-    plan: Arc<Plan>,
+    factory: Arc<Factory>,
 }
 
 impl std::fmt::Debug for InstanceHandles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inside").finish_non_exhaustive()
+        f.debug_struct("InstanceHandles").finish_non_exhaustive()
     }
 }
 
@@ -111,7 +108,7 @@ impl InstanceHandles {
     /// Sets `scratch.ranges` to the pages that are written. They are still right if this
     /// thread is the last that measured them and has had no page fault since.
     fn find_written(&self, store: &mut impl AsContextMut<Data = FrameData>, scratch: &mut Scratch) {
-        let page_map = &self.plan.page_map;
+        let page_map = &self.factory.plan.page_map;
         let faults = page_map.faults();
         let mut store = store.as_context_mut();
         let before = std::mem::replace(&mut store.data_mut().faults, faults);
@@ -144,7 +141,10 @@ impl InstanceHandles {
         let dead = self.dead_stack(store);
         let memory = self.handles.memory.data_mut(&mut *store);
         // The frame's own record of written pages is out of reach here.
-        self.plan.page_map.dirty(memory, &mut scratch.ranges);
+        self.factory
+            .plan
+            .page_map
+            .dirty(memory, &mut scratch.ranges);
         Image::take(memory, &self.base, dead, After::Keep, &mut scratch)
     }
 }
@@ -154,12 +154,12 @@ impl Instance {
         mut store: Store<FrameData>,
         handles: Handles,
         base: Arc<Base>,
-        plan: Arc<Plan>,
+        factory: Arc<Factory>,
     ) -> Instance {
         let inside = Arc::new(InstanceHandles {
             handles,
             base,
-            plan,
+            factory,
         });
         store.data_mut().inside = Some(inside.clone());
         Instance {
@@ -226,7 +226,7 @@ impl Instance {
         // No image is smaller than the base, and below that are the pages that frames
         // share.
         let bytes = pages.max(inside.base.memory_pages) as usize * WASM_PAGE as usize;
-        let (memories, memory) = (&inside.plan.memories, &inside.handles.memory);
+        let (memories, memory) = (&inside.factory.plan.memories, &inside.handles.memory);
         let done = linear_memory::shrink(memories, &mut self.store, memory, bytes)
             .map_err(|error| error.to_string())?;
         if done {
@@ -291,7 +291,9 @@ impl Instance {
 
     /// Moves its guest to fibers for good.
     pub(crate) async fn use_fibers(&mut self) -> wasmtime::Result<()> {
-        use_fibers(&mut self.store, &self.inside.handles.instance).await
+        let inside = &*self.inside;
+        let imports = &inside.factory.imports;
+        use_fibers(&mut self.store, &inside.handles.instance, imports).await
     }
 
     /// Puts a process into the store. Returns the number of waiting messages that the guest
@@ -408,7 +410,7 @@ impl Instance {
                 None => {
                     let denied = data.limiter.denied;
                     let said = data.last_error.take();
-                    let plan = &self.inside.plan;
+                    let plan = &self.inside.factory.plan;
                     // This reads names from the module, which may contain anything.
                     let reason = catch_unwind(AssertUnwindSafe(|| {
                         backtrace::reason(&error, plan, said, denied)
@@ -423,66 +425,6 @@ impl Instance {
         };
         Some((process, outcome))
     }
-
-    /// Calls `save` and returns the state.
-    pub(crate) async fn call_save(&mut self) -> Result<Vec<u8>, String> {
-        let save =
-            (self.inside.handles.save.as_ref()).ok_or("the old version exports no `save`")?;
-        let (result, restricted) = restricted(
-            &mut self.store,
-            "`save`",
-            CROSSING_REDUCTIONS,
-            None,
-            &self.inside.plan,
-            async |store| call(save, store, ()).await,
-        )
-        .await;
-        match result? {
-            0 => restricted
-                .state
-                .ok_or_else(|| "`save` returned 0 without calling `state_put`".into()),
-            code => Err(format!("`save` returned {code}")),
-        }
-    }
-
-    /// Calls `load` with a state of this schema.
-    pub(crate) async fn call_load(&mut self, schema: i32, state: Vec<u8>) -> Result<(), String> {
-        let load =
-            (self.inside.handles.load.as_ref()).ok_or("the new version exports no `load`")?;
-        let length = i32::try_from(state.len()).map_err(|_| "the state is too large")?;
-        let (result, _) = restricted(
-            &mut self.store,
-            "`load`",
-            CROSSING_REDUCTIONS,
-            Some(state),
-            &self.inside.plan,
-            async |store| call(load, store, (schema, length)).await,
-        )
-        .await;
-        let said = self.store.data_mut().last_error.take();
-        match (result?, said) {
-            (0, _) => Ok(()),
-            (code, None) => Err(format!("`load` returned {code}")),
-            (_, Some(said)) => Err(format!("`load` failed: {said}")),
-        }
-    }
-
-    /// Runs the initialization of a process whose module runs it for each. It may ask for
-    /// what the process is granted, but not open files.
-    pub(crate) async fn initialize(&mut self, module: &str, grants: &Grants) -> Result<(), String> {
-        let inside = &*self.inside;
-        if inside.plan.analysis.uses_wasi() {
-            let data = self.store.data_mut();
-            data.wasi = match &data.host {
-                Some(host) => Some(Box::new(Wasi::new(module, grants, &host.files)?)),
-                None => None,
-            };
-        }
-        let instance = &inside.handles.instance;
-        let done = initialize(&mut self.store, instance, &inside.plan, &INITIALIZATION).await;
-        self.store.data_mut().wasi = None;
-        done.map(|_| ()).map_err(|failed| failed.reason)
-    }
 }
 
 /// Returns the exit reason of a process that has called WASI's `proc_exit`.
@@ -494,4 +436,10 @@ fn exited(status: i32) -> ExitReason {
             ExitReason::with(Reason::GUEST + status, text.as_bytes())
         }
     }
+}
+
+/// Returns the outcome of an entry in which the host has panicked.
+pub(crate) fn panicked(text: &str) -> Outcome {
+    let text = format!("the host failed while serving the process: {text}");
+    Outcome::Panicked(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()))
 }

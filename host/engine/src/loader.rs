@@ -14,9 +14,10 @@ use wasmtime::{Config, InstanceAllocationStrategy, Linker, Module};
 
 use crate::error::LoadError;
 use crate::frames::capacity::advice;
-use crate::frames::frame::Frame;
 use crate::host_calls;
+use crate::instance::factory::Factory;
 use crate::instance::linear_memory::Creator;
+use crate::instance::setup::first_instance;
 use crate::instance::store::FrameData;
 use crate::module::compile::Compilers;
 use crate::module::compile_cache::Cache;
@@ -120,8 +121,7 @@ impl Engine {
                 .map_err(compile)?;
         }
         let engine = wasmtime::Engine::new(&settings).map_err(compile)?;
-        let mut linker = Linker::new(&engine);
-        host_calls::define(&mut linker).map_err(compile)?;
+        let linker = host_calls::IMPORTS.linker(&engine).map_err(compile)?;
         Ok(Engine {
             cache: config.cache.as_deref().and_then(Cache::open),
             compilers: Compilers::new(),
@@ -202,25 +202,27 @@ impl Engine {
         let has = |name: &str| analysis.exports.iter().any(|export| export.name == name);
         let (has_save, has_load) = (has(exports::SAVE), has(exports::LOAD));
         let mut plan = Arc::new(Plan {
-            pre: self
-                .linker
-                .instantiate_pre(&module)
-                .map_err(|error| LoadError::Compile(format!("{error:#}")))?,
+            code: module,
             analysis,
             page_map: self.page_map.clone(),
             memories: self.memories.clone(),
             memory: self.memory,
         });
-        let taken = Frame::first(&plan, self.memory).map_err(|failed| match failed.no_room {
-            true => LoadError::NoRoom {
-                reason: failed.reason,
-                fix: advice(),
-            },
-            false => LoadError::Initialization {
-                stage: failed.stage,
-                reason: failed.reason,
-            },
-        })?;
+        let factory = Factory::new(&self.linker, plan.clone(), host_calls::IMPORTS)
+            .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        let taken =
+            first_instance(Arc::new(factory), self.memory).map_err(|failed| {
+                match failed.out_of_resources {
+                    true => LoadError::NoRoom {
+                        reason: failed.reason,
+                        fix: advice(),
+                    },
+                    false => LoadError::Initialization {
+                        stage: failed.stage,
+                        reason: failed.reason,
+                    },
+                }
+            })?;
         match taken.abi {
             Some(ABI_VERSION) => {}
             Some(found) => {

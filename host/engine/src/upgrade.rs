@@ -12,16 +12,15 @@ use std::sync::atomic::Ordering;
 use exuvia_abi::{Pid, Reason};
 use exuvia_code::{Release, UpgradePath, Version, VersionRef};
 use exuvia_image::{After, Image};
-use exuvia_process::ExitReason;
+use exuvia_process::{ExitReason, Turn};
 
 use crate::error::UpgradeError;
-use crate::executor::Executor;
+use crate::executor::{Executor, Stop};
 use crate::frames::FrameTable;
 use crate::frames::slots::FrameLease;
-use crate::guest::{Guest, GuestProcess, Location};
+use crate::guest::{Guest, GuestProcess, Location, OldFiles, RollbackTarget};
 use crate::module::info::Artifact;
 use crate::upgrade::migrate::{Destination, Upgraded};
-use crate::upgrade::rollback::{OldFiles, RollbackTarget};
 
 /// Where the state of a process under upgrade comes from.
 pub(crate) enum Source {
@@ -73,16 +72,16 @@ impl Executor {
     }
 
     /// Upgrades a process at rest to the current release.
-    pub(crate) fn upgrade(&self, process: &mut GuestProcess) -> Result<(), UpgradeError> {
-        let shared = &self.0;
-        let began = shared.host.system.clock.now();
+    pub(crate) fn upgrade(&self, process: &mut GuestProcess) -> Result<(), Stop> {
+        let state = &self.0;
+        let began = state.host.system.clock.now();
         let pid = process.pid();
         let grants = process.limits().grants.clone();
         let Some(guest) = process.guest() else {
             return Ok(());
         };
         // Held until the process is in it: the release may be superseded meanwhile.
-        let Some((release, new)) = shared.host.code.hold(&guest.version.module) else {
+        let Some((release, new)) = state.host.code.hold(&guest.version.module) else {
             return Ok(());
         };
         let (release, new) = (&release, &new);
@@ -91,7 +90,7 @@ impl Executor {
             return Ok(());
         }
         let old = &guest.version.version().clone();
-        let crossing = Upgrade {
+        let upgrade = Upgrade {
             pid,
             release,
             old,
@@ -99,18 +98,18 @@ impl Executor {
             began,
         };
         if matches!(guest.location, Location::NotStarted) && !guest.has_run {
-            self.upgraded(guest, &crossing, UpgradePath::NotStarted);
+            self.upgraded(guest, &upgrade, UpgradePath::NotStarted);
             return Ok(());
         }
-        let (mut origin, saved) =
-            take_state(&shared.frames, guest, &crossing).map_err(|reason| {
-                UpgradeError::NoPath {
-                    from: old.to_string(),
-                    to: new.version().to_string(),
-                    not_reused: format!("its state could not be read: {reason}"),
-                    not_migrated: "it could not be read".into(),
-                }
-            })?;
+        let (mut origin, saved) = take_state(&state.frames, guest, &upgrade).map_err(|reason| {
+            let error = UpgradeError::NoPath {
+                from: old.to_string(),
+                to: new.version().to_string(),
+                not_reused: format!("its state could not be read: {reason}"),
+                not_migrated: "it could not be read".into(),
+            };
+            Stop::Turn(Turn::Exit(upgrade_failed(&error.to_string())))
+        })?;
         // Nothing has happened since the upgrade in the other direction: the state from before
         // that is exact.
         let exact = guest
@@ -118,10 +117,10 @@ impl Executor {
             .as_mut()
             .filter(|probation| probation.before.is(new.version()))
             .and_then(|probation| Some((probation.state.take()?, probation.files.take())));
-        let crossed = match (exact, &mut origin) {
+        let upgraded = match (exact, &mut origin) {
             (Some((RollbackTarget::Old(image), files)), _) => {
                 if let Some(files) = files {
-                    files.come_back(guest);
+                    files.restore(guest);
                 }
                 Ok(Upgraded {
                     path: UpgradePath::Reused,
@@ -129,10 +128,10 @@ impl Executor {
                 })
             }
             (_, Source::Image(image)) => {
-                migrate::upgrade_image(&shared.frames, old, new.version(), (image, &grants), saved)
+                migrate::upgrade_image(&state.frames, old, new.version(), (image, &grants), saved)
             }
             (_, Source::Frame(frame)) => migrate::upgrade_saved(
-                &shared.frames,
+                &state.frames,
                 old,
                 new.version(),
                 frame.frame.call_save(),
@@ -140,42 +139,45 @@ impl Executor {
             ),
         };
         let before = guest.version.hold();
-        match crossed {
-            Ok(Upgraded { path, state }) => {
-                guest.set_location(match state {
+        match upgraded {
+            Ok(Upgraded {
+                path,
+                state: new_state,
+            }) => {
+                guest.set_location(match new_state {
                     Destination::Image(image) => Location::image_at_rest(image),
                     Destination::Frame(lease) => {
-                        shared.frames.bind(&lease, pid.slot());
-                        shared.frames.put_back(lease, false, false)
+                        state.frames.bind(&lease, pid.slot());
+                        state.frames.put_back(lease, false, false)
                     }
                 });
                 guest.probation = self.begin_probation(release, before, origin);
                 if path == UpgradePath::Migrated {
                     set_aside_files(guest);
                 }
-                self.upgraded(guest, &crossing, path);
+                self.upgraded(guest, &upgrade, path);
             }
             Err(UpgradeError::NoFrame) => {
-                guest.set_location(origin.back(&shared.frames));
-                return Err(UpgradeError::NoFrame);
+                guest.set_location(origin.back(&state.frames));
+                return Err(Stop::NoFrame);
             }
             Err(_) if release.fresh => {
                 guest.set_location(Location::NotStarted);
                 guest.has_run = false;
                 guest.probation = self.begin_probation(release, before, origin);
                 set_aside_files(guest);
-                self.upgraded(guest, &crossing, UpgradePath::Reset);
+                self.upgraded(guest, &upgrade, UpgradePath::Reset);
                 process.put_back(0, process.init());
             }
             Err(error) => {
                 let text = error.to_string();
-                guest.set_location(origin.back(&shared.frames));
+                guest.set_location(origin.back(&state.frames));
                 guest.release = release.id;
                 guest.set_upgrade_failure(Some(&text));
                 guest.upgraded_in_background = false;
                 release.progress.failed.fetch_add(1, Ordering::Relaxed);
                 // Report it first: after `exempt` the upgrade of the release may be complete.
-                (shared.host.observer).upgrade_failed(
+                (state.host.observer).upgrade_failed(
                     pid,
                     guest.version.version(),
                     release.id,
@@ -189,28 +191,25 @@ impl Executor {
     }
 
     /// Moves the process to new code.
-    fn upgraded(&self, guest: &mut Guest, crossing: &Upgrade<'_>, path: UpgradePath) {
-        let release = crossing.release;
+    fn upgraded(&self, guest: &mut Guest, upgrade: &Upgrade<'_>, path: UpgradePath) {
+        let release = upgrade.release;
         // It leaves the old version only after it is counted: once no process is left there, all
         // are counted.
-        let left = std::mem::replace(&mut guest.version, crossing.new.enter());
+        let left = std::mem::replace(&mut guest.version, upgrade.new.enter());
         guest.release = release.id;
         guest.clear_upgrade_notes();
         let in_background = std::mem::take(&mut guest.upgraded_in_background);
         let now = self.0.host.system.clock.now();
         let pause = match path {
             UpgradePath::NotStarted => 0,
-            _ => now - crossing.began,
+            _ => now - upgrade.began,
         };
         release
             .progress
             .record_upgrade(path, pause, now, in_background);
         if path != UpgradePath::NotStarted {
             guest.upgrades += 1;
-            self.0
-                .host
-                .observer
-                .upgraded(crossing.pid, release.id, path);
+            self.0.host.observer.upgraded(upgrade.pid, release.id, path);
         }
         drop(left);
     }
@@ -224,9 +223,9 @@ type Saved = Result<Vec<u8>, String>;
 fn take_state(
     frames: &FrameTable,
     guest: &mut Guest,
-    crossing: &Upgrade<'_>,
+    upgrade: &Upgrade<'_>,
 ) -> Result<(Source, Option<Saved>), String> {
-    let (old, new) = (&crossing.old.artifact, &crossing.new.artifact);
+    let (old, new) = (&upgrade.old.artifact, &upgrade.new.artifact);
     match guest.take_location() {
         Location::Image { image, .. } => Ok((Source::Image(image), None)),
         Location::Frame { frame, .. } => {

@@ -1,10 +1,12 @@
 //! House rules, enforced by a program so that reviews can focus on design.
 //!
-//! `crates` checks the dependencies between crates, `rules` checks the text of each file. Both
-//! are pure: this file reads the disk and prints. Nothing is fixed automatically.
+//! `crates` checks the dependencies between crates, `layers` those between the modules of `engine`,
+//! `rules` checks the text of each file. They are pure: this file reads the disk and prints. Nothing
+//! is fixed automatically.
 
 mod code_view;
 mod crates;
+mod layers;
 mod rules;
 mod words;
 

@@ -72,18 +72,18 @@ impl BlockedGuest {
 
     /// Waits, on the guest's thread, for the next request.
     pub(crate) fn next_request(&self) -> BlockedRequest {
-        let mut stage = self.state.lock();
+        let mut state = self.state.lock();
         loop {
-            match std::mem::replace(&mut *stage, BlockedState::Waits) {
+            match std::mem::replace(&mut *state, BlockedState::Waits) {
                 BlockedState::Asked(ask) => return ask,
-                other => *stage = other,
+                other => *state = other,
             }
-            self.changed.wait(&mut stage);
+            self.changed.wait(&mut state);
         }
     }
 
     /// Waits, on the guest's thread, until that thread is a scheduler's again.
-    pub(crate) fn come_back(&self) {
+    pub(crate) fn wait_for_scheduler(&self) {
         self.resume_handle.wait();
     }
 
@@ -92,21 +92,21 @@ impl BlockedGuest {
         self.set(BlockedState::Copied(image));
     }
 
-    fn set(&self, stage: BlockedState) {
-        *self.state.lock() = stage;
+    fn set(&self, state: BlockedState) {
+        *self.state.lock() = state;
         self.changed.notify_all();
     }
 
     /// Sends a request and waits for its result.
-    fn answer(&self, ask: BlockedRequest) -> BlockedState {
+    fn request(&self, ask: BlockedRequest) -> BlockedState {
         self.set(BlockedState::Asked(ask));
-        let mut stage = self.state.lock();
+        let mut state = self.state.lock();
         loop {
-            match std::mem::replace(&mut *stage, BlockedState::Waits) {
-                answer @ (BlockedState::Copied(_) | BlockedState::Ended(_)) => return answer,
-                other => *stage = other,
+            match std::mem::replace(&mut *state, BlockedState::Waits) {
+                result @ (BlockedState::Copied(_) | BlockedState::Ended(_)) => return result,
+                other => *state = other,
             }
-            self.changed.wait(&mut stage);
+            self.changed.wait(&mut state);
         }
     }
 }
@@ -115,14 +115,14 @@ impl BlockedGuest {
 /// ends the guest's call.
 #[derive(Debug)]
 pub(crate) struct BlockedHandle {
-    aside: Arc<BlockedGuest>,
+    guest: Arc<BlockedGuest>,
     /// Whether the guest was resumed or its call has ended.
     over: bool,
 }
 
 impl BlockedHandle {
-    pub(crate) fn new(aside: Arc<BlockedGuest>) -> BlockedHandle {
-        BlockedHandle { aside, over: false }
+    pub(crate) fn new(guest: Arc<BlockedGuest>) -> BlockedHandle {
+        BlockedHandle { guest, over: false }
     }
 
     /// Resumes the guest as this process in this frame. It runs once the returned handle
@@ -133,15 +133,15 @@ impl BlockedHandle {
         lease: FrameLease,
     ) -> Arc<dyn ResumeHandle> {
         self.over = true;
-        self.aside
+        self.guest
             .set(BlockedState::Asked(BlockedRequest::Resume(process, lease)));
-        self.aside.resume_handle.clone()
+        self.guest.resume_handle.clone()
     }
 
     /// Returns a copy of the guest's state, or `None` if the host failed in the guest's
     /// call.
     pub(crate) fn copy(&mut self) -> Option<Image> {
-        match self.aside.answer(BlockedRequest::Copy) {
+        match self.guest.request(BlockedRequest::Copy) {
             BlockedState::Copied(image) => Some(image),
             // The host failed in the guest's call.
             _ => {
@@ -156,7 +156,7 @@ impl BlockedHandle {
         if std::mem::replace(&mut self.over, true) {
             return None;
         }
-        match self.aside.answer(BlockedRequest::End) {
+        match self.guest.request(BlockedRequest::End) {
             BlockedState::Ended(body) => body,
             _ => None,
         }
@@ -181,14 +181,14 @@ pub(crate) enum OnThisStack {
 pub(crate) struct Ending(Option<Arc<BlockedGuest>>);
 
 impl Ending {
-    pub(crate) fn new(aside: Arc<BlockedGuest>) -> Ending {
-        Ending(Some(aside))
+    pub(crate) fn new(guest: Arc<BlockedGuest>) -> Ending {
+        Ending(Some(guest))
     }
 
     /// Reports the end and returns the instance.
     pub(crate) fn with(mut self, body: Box<Instance>) {
-        if let Some(aside) = self.0.take() {
-            aside.set(BlockedState::Ended(Some(body)));
+        if let Some(guest) = self.0.take() {
+            guest.set(BlockedState::Ended(Some(body)));
         }
     }
 
@@ -200,8 +200,8 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if let Some(aside) = self.0.take() {
-            aside.set(BlockedState::Ended(None));
+        if let Some(guest) = self.0.take() {
+            guest.set(BlockedState::Ended(None));
         }
     }
 }

@@ -9,24 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use exuvia_process::{Clock, ReportInterval};
 use parking_lot::Mutex;
-use rustix::io::Errno;
-
-use crate::instance::linear_memory::NO_ADDRESSES;
 
 /// How long no frame is tried again after a failure, in nanoseconds. A try costs some
 /// system calls under the kernel's lock on the mappings.
 pub(crate) const PAUSE: u64 = 100_000_000;
-
-/// Returns whether the system has refused mappings, addresses or memory.
-pub(crate) fn is_out_of_resources(error: &wasmtime::Error) -> bool {
-    error.chain().any(|cause| {
-        let errno = cause.downcast_ref::<Errno>().copied();
-        let io = cause.downcast_ref::<std::io::Error>();
-        let errno = errno.or_else(|| io.and_then(Errno::from_io_error));
-        matches!(errno, Some(Errno::NOMEM | Errno::AGAIN))
-            || cause.to_string().starts_with(NO_ADDRESSES)
-    })
-}
 
 /// The failures to make frames.
 #[derive(Debug, Default)]

@@ -25,10 +25,10 @@ impl FrameTable {
 
     #[cold]
     fn list(&self, number: u32) {
-        let place = self.slots.slot(number);
-        let artifact = place.artifact.load(Ordering::Relaxed);
+        let frame_slot = self.slots.slot(number);
+        let artifact = frame_slot.artifact.load(Ordering::Relaxed);
         if let Some(pool) = self.pools.read().get(&artifact) {
-            pool.list(number, place);
+            pool.list(number, frame_slot);
         }
     }
 
@@ -55,14 +55,16 @@ impl FrameTable {
         let Some(number) = pool.next_aging_candidate(self.slots.all()) else {
             return;
         };
-        let place = self.slots.slot(number);
-        let Some(slot) = place.occupant() else { return };
+        let frame_slot = self.slots.slot(number);
+        let Some(slot) = frame_slot.occupant() else {
+            return;
+        };
         self.examine(slot, |process| {
             if let Some(guest) = process.guest()
                 && guest.evictable_slot() == Some(number)
                 && !std::mem::take(&mut guest.referenced)
             {
-                pool.demote(number, place);
+                pool.demote(number, frame_slot);
             }
         });
     }
@@ -96,8 +98,8 @@ impl FrameTable {
             .examine(index, |process| {
                 let guest = process.guest()?;
                 if std::mem::take(&mut guest.referenced) && chance == EvictPolicy::SecondChance {
-                    let place = self.slots.slot(number);
-                    place.in_main_queue.store(true, Ordering::Relaxed);
+                    let frame_slot = self.slots.slot(number);
+                    frame_slot.in_main_queue.store(true, Ordering::Relaxed);
                     return None;
                 }
                 let lease = self.take_image(guest, pool, number);

@@ -8,7 +8,7 @@ use exuvia_image::{After, Image};
 use exuvia_process::ExitReason;
 
 use super::FrameTable;
-use crate::frames::frame::panic_text;
+use crate::error::panic_text;
 use crate::frames::slots::FrameLease;
 use crate::guest::{Guest, GuestProcess, Location};
 use crate::module::info::Artifact;

@@ -14,90 +14,26 @@
 //! such a module are not reused.
 
 use std::borrow::Cow;
-use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
-use exuvia_abi::Reason;
-use exuvia_image::Extent;
-use exuvia_image::{After, Base, Image};
-use exuvia_process::{ExitReason, Grants};
+use exuvia_image::{After, Extent, Image};
+use exuvia_process::Grants;
 use wasmtime::Store;
 use wasmtime_wasi::runtime::with_ambient_tokio_runtime;
 
-use crate::frames::blocked::{self, BlockedGuest, BlockedHandle};
-use crate::frames::capacity::is_out_of_resources;
-use crate::frames::slots::FrameLease;
-use crate::guest::{GuestProcess, GuestSystem};
+use crate::frames::blocked::{BlockedGuest, BlockedHandle};
+use crate::frames::call::{Call, call_future};
+use crate::guest::{GuestProcess, GuestSystem, Wake};
 use crate::host::Host;
-use crate::instance::setup::{Setup, set_up};
+use crate::instance::factory::Factory;
+use crate::instance::linear_memory::is_out_of_resources;
+use crate::instance::setup::{Failed, Setup, at_once, set_up};
 use crate::instance::store::FrameData;
-use crate::instance::{Ended, Instance, Outcome};
-use crate::module::info::{Artifact, Initialization, Plan};
+use crate::instance::{Ended, Instance, Outcome, panicked};
+use crate::module::info::{Artifact, Initialization};
 use crate::module::stack_policy::Stack;
-use crate::resources::wasi::Wake;
 use crate::suspend::fiber::{self, FiberRequest};
-
-/// What the first frame of a version finds out.
-pub(crate) struct InitialState {
-    pub(crate) base: Base,
-    pub(crate) impure: bool,
-    pub(crate) abi: Option<i32>,
-    pub(crate) schema: i32,
-}
-
-/// Which stage of the initialization failed, and why.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) stage: &'static str,
-    pub(crate) reason: String,
-    /// The system is out of memory, mappings or addresses for it now.
-    pub(crate) no_room: bool,
-}
-
-/// The call in progress, which owns the frame's instance until it ends. Its allocation is
-/// kept from call to call, because each message makes one.
-trait Call: Send {
-    /// Begins a call. The previous one is dropped.
-    fn begin(&mut self, body: Box<Instance>, process: Box<GuestProcess>);
-    /// Polls the call. Returns `None` if none is in progress.
-    fn poll(&mut self, waker: &Waker) -> Option<Poll<(Box<Instance>, Ended)>>;
-}
-
-struct CallFuture<M, F> {
-    make: M,
-    future: Pin<Box<Option<F>>>,
-}
-
-impl<M, F> Call for CallFuture<M, F>
-where
-    M: Fn(Box<Instance>, Box<GuestProcess>) -> F + Send,
-    F: Future<Output = (Box<Instance>, Ended)> + Send,
-{
-    fn begin(&mut self, body: Box<Instance>, process: Box<GuestProcess>) {
-        self.future.set(Some((self.make)(body, process)));
-    }
-
-    fn poll(&mut self, waker: &Waker) -> Option<Poll<(Box<Instance>, Ended)>> {
-        let future = self.future.as_mut().as_pin_mut()?;
-        let polled = future.poll(&mut Context::from_waker(waker));
-        if polled.is_ready() {
-            self.future.set(None);
-        }
-        Some(polled)
-    }
-}
-
-fn call_future<M, F>(make: M) -> Box<dyn Call>
-where
-    M: Fn(Box<Instance>, Box<GuestProcess>) -> F + Send + 'static,
-    F: Future<Output = (Box<Instance>, Ended)> + Send + 'static,
-{
-    let future = Box::pin(None);
-    Box::new(CallFuture { make, future })
-}
 
 enum FrameState {
     /// No guest code is in progress.
@@ -140,10 +76,14 @@ impl std::fmt::Debug for Frame {
 
 impl Frame {
     /// Makes a frame in base state for processes of `host`.
-    pub(crate) fn new(artifact: &Artifact, host: &Arc<Host>) -> Result<Frame, Failed> {
+    pub(crate) fn new(
+        artifact: &Artifact,
+        factory: Arc<Factory>,
+        host: &Arc<Host>,
+    ) -> Result<Frame, Failed> {
         let plan = &artifact.plan;
         let setup = Setup {
-            plan: plan.clone(),
+            factory,
             base: Some(artifact.base.clone()),
             initialize: artifact.initialization == Initialization::Shared,
             memory_limit: u64::MAX,
@@ -153,13 +93,13 @@ impl Frame {
             None => Stack::Fiber,
         };
         let mut store = Store::new(
-            plan.pre.module().engine(),
+            setup.factory.engine(),
             FrameData::new(Some(host.clone()), stack),
         );
         let failed = |reason| Failed {
             stage: "instantiation",
             reason,
-            no_room: false,
+            out_of_resources: false,
         };
         let (handles, _) = at_once(set_up(&mut store, &setup)).map_err(failed)??;
         let address = handles.memory.data_ptr(&store);
@@ -169,7 +109,7 @@ impl Frame {
             store,
             handles,
             artifact.base.clone(),
-            setup.plan,
+            setup.factory,
         ));
         body.reset();
         Ok(Frame {
@@ -184,27 +124,6 @@ impl Frame {
             system: (plan.analysis.uses_wasi()).then(|| Arc::downgrade(&host.system)),
             waker: None,
         })
-    }
-
-    /// Makes the first frame of a version and takes the version's base from it.
-    pub(crate) fn first(plan: &Arc<Plan>, memory_limit: u64) -> Result<InitialState, Failed> {
-        let setup = Setup {
-            plan: plan.clone(),
-            base: None,
-            initialize: true,
-            memory_limit,
-        };
-        let mut store = Store::new(
-            plan.pre.module().engine(),
-            FrameData::new(None, Stack::Fiber),
-        );
-        let failed = |reason| Failed {
-            stage: "initialization",
-            reason,
-            no_room: false,
-        };
-        let (_, taken) = at_once(set_up(&mut store, &setup)).map_err(failed)??;
-        taken.ok_or_else(|| failed("no base was taken".into()))
     }
 
     /// Returns the stack on which its guest runs.
@@ -307,8 +226,8 @@ impl Frame {
     }
 
     /// Records that the guest on this thread's stack is blocked in place.
-    pub(crate) fn block_in_place(&mut self, aside: Arc<BlockedGuest>) {
-        self.state = FrameState::Blocked(BlockedHandle::new(aside));
+    pub(crate) fn block_in_place(&mut self, guest: Arc<BlockedGuest>) {
+        self.state = FrameState::Blocked(BlockedHandle::new(guest));
     }
 
     /// Takes the right to a guest that is blocked in place, if there is one. The frame
@@ -323,8 +242,8 @@ impl Frame {
         }
     }
 
-    /// Takes the instance for an entry on this thread's stack; see [`run_here`].
-    fn take_body(&mut self) -> Option<Box<Instance>> {
+    /// Takes the instance for an entry on this thread's stack; see `enter`.
+    pub(super) fn take_instance(&mut self) -> Option<Box<Instance>> {
         if !matches!(
             (&self.state, self.stack),
             (FrameState::Rest(_), Stack::Thread)
@@ -359,7 +278,7 @@ impl Frame {
                 fiber::put_cancel();
                 let _ = self.poll();
             }
-            stage => self.state = stage,
+            other => self.state = other,
         }
     }
 
@@ -385,8 +304,8 @@ impl Frame {
                 }
                 image
             }
-            stage => {
-                self.state = stage;
+            other => {
+                self.state = other;
                 None
             }
         }
@@ -413,7 +332,7 @@ impl Frame {
     }
 
     /// Handles the end of a call.
-    fn end(&mut self, body: Box<Instance>, ended: &Ended) {
+    pub(super) fn end(&mut self, body: Box<Instance>, ended: &Ended) {
         if matches!(ended, Some((_, Outcome::Panicked(_)))) {
             self.pages = body.pages();
         } else {
@@ -508,71 +427,6 @@ impl Frame {
     }
 }
 
-/// How an entry on this thread's stack has ended.
-pub(crate) enum OnThread {
-    /// The process is back, in a frame that need not be the one it began in.
-    Ended(FrameLease, Box<GuestProcess>, Outcome),
-    /// The process was ended while it was blocked in place; the thread that ended it owns
-    /// it.
-    Elsewhere,
-    /// A bug of the host has lost the process.
-    Lost,
-}
-
-/// Runs the process of a frame at rest on this thread's stack. Returns an error, with no
-/// effect, if the frame does not run its guest there.
-pub(crate) fn run_here(
-    mut lease: FrameLease,
-    process: Box<GuestProcess>,
-) -> Result<OnThread, (FrameLease, Box<GuestProcess>)> {
-    let Some(mut body) = lease.frame.take_body() else {
-        return Err((lease, process));
-    };
-    blocked::put(blocked::OnThisStack::Running(lease));
-    let ended = body.run_here(process);
-    Ok(match blocked::take() {
-        Some(blocked::OnThisStack::Running(mut lease)) => {
-            lease.frame.end(body, &ended);
-            match ended {
-                Some((process, outcome)) => OnThread::Ended(lease, process, outcome),
-                None => OnThread::Lost,
-            }
-        }
-        Some(blocked::OnThisStack::Ending(ending)) => {
-            ending.with(body);
-            OnThread::Elsewhere
-        }
-        // It could not be copied while it was blocked in place: the owner of the frame has
-        // the process.
-        None if ended.is_none() => OnThread::Elsewhere,
-        None => OnThread::Lost,
-    })
-}
-
 /// The state of a frame while a guest runs in it, and after the host has failed in it.
 const LOST: FrameState =
     FrameState::Broken(Cow::Borrowed("the host failed while a process ran in it"));
-
-/// Returns the result of a future that never has to wait.
-fn at_once<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let mut future = pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
-    match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context))) {
-        Ok(Poll::Ready(result)) => Ok(result),
-        Ok(Poll::Pending) => Err("it waited where waiting is not allowed".into()),
-        Err(panic) => Err(format!("the host failed: {}", panic_text(&*panic))),
-    }
-}
-
-pub(crate) fn panicked(text: &str) -> Outcome {
-    let text = format!("the host failed while serving the process: {text}");
-    Outcome::Panicked(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()))
-}
-
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".into())
-}

@@ -29,29 +29,26 @@
 //! Lock order: under a pool's lock no other lock is taken. In particular no lease is dropped there,
 //! since its reservation takes that lock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use crate::frames::free::Free;
 use crate::frames::slots::{FrameLease, FrameSlot};
+use crate::guest::Stamp;
+use crate::instance::factory::Factory;
 
 /// One in this many evictions from the small queue also examines an entry of the main queue.
 const AGING: u32 = 16;
-/// Number of memory sizes whose list is kept even when it is empty: such sizes come and go.
-const SIZES: usize = 8;
 /// One in this many of the surplus free frames is dropped at a time. The background upgrader asks
 /// every two seconds, so half of them are gone after ten.
 const TRIM_SHARE: usize = 8;
 /// Maximum number of frames dropped at a time. Each one returns its addresses to the system, whose
 /// lock on the mappings meanwhile blocks other threads of the node that need it.
 const TRIM_LIMIT: usize = 512;
-
-/// The number of a page-out. It is never 0, so that an optional stamp fits into four bytes of a
-/// process's record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp(NonZeroU32);
 
 /// Which frame to evict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +68,8 @@ pub(crate) struct Pool {
     warm: usize,
     /// Number of page-outs so far; it wraps.
     clock: AtomicU32,
+    /// What its frames are made with; it is there from the first one on.
+    factory: OnceLock<Arc<Factory>>,
     lists: Mutex<Lists>,
 }
 
@@ -87,7 +86,7 @@ struct Lists {
     /// Upper bound on the stale entries of both queues.
     stale: usize,
     /// Number of aging checks so far; it wraps.
-    looks: u32,
+    aging_checks: u32,
     /// The version was unloaded: frames that are given back are dropped.
     forgotten: bool,
 }
@@ -99,90 +98,19 @@ struct Entry {
     listing: u32,
 }
 
-/// Frames that are at the base.
-#[derive(Debug, Default)]
-struct Free {
-    /// By their memory size in pages; those that were given back first come first.
-    by_pages: BTreeMap<u32, Vec<FrameLease>>,
-    count: usize,
-    /// The lowest count since the last [`Pool::take_surplus`].
-    least: usize,
-}
-
-impl Free {
-    fn push(&mut self, lease: FrameLease) {
-        let pages = lease.frame.pages();
-        self.by_pages.entry(pages).or_default().push(lease);
-        self.count += 1;
-    }
-
-    /// Takes a frame with this many pages; else one that must grow; else one that must shrink. To
-    /// shrink a frame is expensive, but to make another one is more so.
-    fn pop(&mut self, pages: u32) -> Option<FrameLease> {
-        let has = |pages| {
-            self.by_pages
-                .get(pages)
-                .is_some_and(|some| !some.is_empty())
-        };
-        let pages = if has(&pages) {
-            pages
-        } else {
-            let mut smaller = self.by_pages.range(..pages).rev();
-            let mut larger = self.by_pages.range(pages..);
-            let some = |(pages, frames): (&u32, &Vec<_>)| (!frames.is_empty()).then_some(*pages);
-            smaller.find_map(some).or_else(|| larger.find_map(some))?
-        };
-        let frames = self.by_pages.get_mut(&pages)?;
-        let lease = frames.pop()?;
-        if frames.is_empty() && self.by_pages.len() > SIZES {
-            self.by_pages.remove(&pages);
-        }
-        self.taken(1);
-        Some(lease)
-    }
-
-    fn taken(&mut self, count: usize) {
-        self.count -= count;
-        self.least = self.least.min(self.count);
-    }
-
-    fn take(&mut self) -> Vec<FrameLease> {
-        let taken = std::mem::take(&mut self.by_pages);
-        self.taken(self.count);
-        taken.into_values().flatten().collect()
-    }
-
-    /// Takes up to `count` of the frames that have been free the longest, largest size first.
-    fn coldest(&mut self, count: usize) -> Vec<FrameLease> {
-        let mut coldest = Vec::new();
-        while coldest.len() < count
-            && let Some(mut frames) = self.by_pages.last_entry()
-        {
-            let missing = count - coldest.len();
-            let some = missing.min(frames.get().len());
-            coldest.extend(frames.get_mut().drain(..some));
-            if frames.get().is_empty() {
-                frames.remove();
-            }
-        }
-        self.taken(coldest.len());
-        coldest
-    }
-}
-
 impl Lists {
     /// Returns whether an entry is still valid. If it is, the slot is in no queue any more.
-    fn delist(&mut self, artifact: u64, entry: Entry, places: &[FrameSlot]) -> bool {
-        let place = &places[entry.number as usize];
+    fn delist(&mut self, artifact: u64, entry: Entry, slots: &[FrameSlot]) -> bool {
+        let slot = &slots[entry.number as usize];
         // Both are changed under this lock as long as the slot is the version's. If the slot has
         // been listed for another version since, its listing number has advanced.
-        let valid = place.artifact.load(Ordering::Relaxed) == artifact
-            && place.listings.load(Ordering::Relaxed) == entry.listing
-            && place.listed.load(Ordering::Relaxed);
+        let valid = slot.artifact.load(Ordering::Relaxed) == artifact
+            && slot.listings.load(Ordering::Relaxed) == entry.listing
+            && slot.listed.load(Ordering::Relaxed);
         if valid {
             // SeqCst: before the claim that follows, so that either the claim finds the
             // process at rest, or the thread that runs it finds the slot delisted.
-            place.listed.store(false, Ordering::SeqCst);
+            slot.listed.store(false, Ordering::SeqCst);
         } else {
             self.stale = self.stale.saturating_sub(1);
         }
@@ -190,15 +118,15 @@ impl Lists {
     }
 
     /// Removes the stale entries when there are about as many as frames.
-    fn tidy(&mut self, artifact: u64, places: &[FrameSlot]) {
+    fn tidy(&mut self, artifact: u64, slots: &[FrameSlot]) {
         if self.stale <= self.all.len() + 64 {
             return;
         }
         let valid = |entry: &Entry| {
-            let place = &places[entry.number as usize];
-            place.artifact.load(Ordering::Relaxed) == artifact
-                && place.listings.load(Ordering::Relaxed) == entry.listing
-                && place.listed.load(Ordering::Relaxed)
+            let slot = &slots[entry.number as usize];
+            slot.artifact.load(Ordering::Relaxed) == artifact
+                && slot.listings.load(Ordering::Relaxed) == entry.listing
+                && slot.listed.load(Ordering::Relaxed)
         };
         self.small_queue.retain(valid);
         self.main_queue.retain(valid);
@@ -212,8 +140,21 @@ impl Pool {
             artifact,
             warm,
             clock: AtomicU32::new(0),
+            factory: OnceLock::new(),
             lists: Mutex::default(),
         }
+    }
+
+    /// Returns what its frames are made with; `make` makes it for the first one.
+    pub(crate) fn factory(
+        &self,
+        make: impl FnOnce() -> wasmtime::Result<Factory>,
+    ) -> wasmtime::Result<Arc<Factory>> {
+        if let Some(factory) = self.factory.get() {
+            return Ok(factory.clone());
+        }
+        let made = Arc::new(make()?);
+        Ok(self.factory.get_or_init(|| made).clone())
     }
 
     /// Takes a free frame, if possible one with this many pages. If there is none, returns the
@@ -288,43 +229,39 @@ impl Pool {
     }
 
     /// Adds a slot that gets a frame of the version.
-    pub(crate) fn joined(&self, number: u32, place: &FrameSlot) {
+    pub(crate) fn joined(&self, number: u32, slot: &FrameSlot) {
         let mut lists = self.lists.lock();
-        place.artifact.store(self.artifact, Ordering::Relaxed);
-        place.at.store(lists.all.len(), Ordering::Relaxed);
+        slot.artifact.store(self.artifact, Ordering::Relaxed);
+        slot.at.store(lists.all.len(), Ordering::Relaxed);
         lists.all.push(number);
     }
 
     /// Removes a slot whose frame is dropped. The slot's next frame may be of another version, and
     /// must not be found here.
-    pub(crate) fn left(&self, number: u32, places: &[FrameSlot]) {
-        let place = &places[number as usize];
+    pub(crate) fn left(&self, number: u32, slots: &[FrameSlot]) {
+        let slot = &slots[number as usize];
         let mut lists = self.lists.lock();
-        place.artifact.store(0, Ordering::Relaxed);
-        let at = place.at.load(Ordering::Relaxed);
-        debug_assert_eq!(
-            lists.all.get(at),
-            Some(&number),
-            "a place knows where it is"
-        );
+        slot.artifact.store(0, Ordering::Relaxed);
+        let at = slot.at.load(Ordering::Relaxed);
+        debug_assert_eq!(lists.all.get(at), Some(&number), "a slot knows its index");
         lists.all.swap_remove(at);
         if let Some(moved) = lists.all.get(at) {
-            places[*moved as usize].at.store(at, Ordering::Relaxed);
+            slots[*moved as usize].at.store(at, Ordering::Relaxed);
         }
-        if place.listed.swap(false, Ordering::AcqRel) {
+        if slot.listed.swap(false, Ordering::AcqRel) {
             lists.stale += 1;
-            lists.tidy(self.artifact, places);
+            lists.tidy(self.artifact, slots);
         }
     }
 
     /// Lists the slot of a process at rest, which may then be paged out, if the slot is still the
     /// version's.
-    pub(crate) fn list(&self, number: u32, place: &FrameSlot) {
+    pub(crate) fn list(&self, number: u32, slot: &FrameSlot) {
         let mut lists = self.lists.lock();
-        let Some(entry) = self.entry(&lists, number, place) else {
+        let Some(entry) = self.entry(&lists, number, slot) else {
             return;
         };
-        if place.in_main_queue.load(Ordering::Relaxed) {
+        if slot.in_main_queue.load(Ordering::Relaxed) {
             lists.main_queue.push_back(entry);
         } else {
             lists.small_queue.push_back(entry);
@@ -333,10 +270,10 @@ impl Pool {
 
     /// Moves a slot from the main queue to the small queue, in front of the warm entries, if it is
     /// still the version's. The caller has claimed the process.
-    pub(crate) fn demote(&self, number: u32, place: &FrameSlot) {
+    pub(crate) fn demote(&self, number: u32, slot: &FrameSlot) {
         let mut lists = self.lists.lock();
-        if let Some(entry) = self.entry(&lists, number, place) {
-            place.in_main_queue.store(false, Ordering::Relaxed);
+        if let Some(entry) = self.entry(&lists, number, slot) {
+            slot.in_main_queue.store(false, Ordering::Relaxed);
             let waiting = lists.small_queue.len().saturating_sub(self.warm);
             lists.small_queue.insert(waiting, entry);
         }
@@ -344,20 +281,20 @@ impl Pool {
 
     /// Makes an entry for a slot. Returns `None` if the slot is listed already or is not the
     /// version's.
-    fn entry(&self, lists: &Lists, number: u32, place: &FrameSlot) -> Option<Entry> {
+    fn entry(&self, lists: &Lists, number: u32, slot: &FrameSlot) -> Option<Entry> {
         if lists.forgotten
-            || place.artifact.load(Ordering::Relaxed) != self.artifact
-            || place.listed.swap(true, Ordering::AcqRel)
+            || slot.artifact.load(Ordering::Relaxed) != self.artifact
+            || slot.listed.swap(true, Ordering::AcqRel)
         {
             return None;
         }
-        let listing = place.listings.fetch_add(1, Ordering::Relaxed);
+        let listing = slot.listings.fetch_add(1, Ordering::Relaxed);
         let listing = listing.wrapping_add(1);
         Some(Entry { number, listing })
     }
 
     /// Returns the slot to evict next, and how many slots are listed with it.
-    pub(crate) fn next(&self, wanted: EvictFrom, places: &[FrameSlot]) -> Option<(u32, usize)> {
+    pub(crate) fn next(&self, wanted: EvictFrom, slots: &[FrameSlot]) -> Option<(u32, usize)> {
         let mut lists = self.lists.lock();
         let listed = lists.small_queue.len() + lists.main_queue.len();
         loop {
@@ -374,22 +311,22 @@ impl Pool {
                 EvictFrom::Coldest if waiting > 0 => small_queue.pop_front(),
                 EvictFrom::Coldest => main_queue.pop_front().or_else(|| small_queue.pop_front()),
             }?;
-            if lists.delist(self.artifact, entry, places) {
+            if lists.delist(self.artifact, entry, slots) {
                 return Some((entry.number, listed));
             }
         }
     }
 
     /// Periodically returns the slot that has been in the main queue for longest, to be examined.
-    pub(crate) fn next_aging_candidate(&self, places: &[FrameSlot]) -> Option<u32> {
+    pub(crate) fn next_aging_candidate(&self, slots: &[FrameSlot]) -> Option<u32> {
         let mut lists = self.lists.lock();
-        lists.looks = lists.looks.wrapping_add(1);
-        if !lists.looks.is_multiple_of(AGING) {
+        lists.aging_checks = lists.aging_checks.wrapping_add(1);
+        if !lists.aging_checks.is_multiple_of(AGING) {
             return None;
         }
         loop {
             let entry = lists.main_queue.pop_front()?;
-            if lists.delist(self.artifact, entry, places) {
+            if lists.delist(self.artifact, entry, slots) {
                 return Some(entry.number);
             }
         }

@@ -74,8 +74,8 @@ impl FrameTable {
         }
         let mut largest: Vec<(u64, u32)> = (0..)
             .zip(self.slots.all())
-            .filter(|(_, place)| place.occupant().is_some() && !place.is_pinned())
-            .map(|(number, place)| (place.bytes(), number))
+            .filter(|(_, slot)| slot.occupant().is_some() && !slot.is_pinned())
+            .map(|(number, slot)| (slot.bytes(), number))
             .collect();
         largest.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
         let mut paged_out = 0;
@@ -83,12 +83,12 @@ impl FrameTable {
             if enough() {
                 break;
             }
-            let place = self.slots.slot(number);
-            let artifact = place.artifact.load(Ordering::Relaxed);
+            let slot = self.slots.slot(number);
+            let artifact = slot.artifact.load(Ordering::Relaxed);
             let Some(pool) = pools.iter().find(|pool| pool.artifact == artifact) else {
                 continue;
             };
-            let Some(slot) = place.occupant() else {
+            let Some(slot) = slot.occupant() else {
                 continue;
             };
             if let Some(lease) = self.page_out(pool, slot, number, EvictPolicy::Always) {

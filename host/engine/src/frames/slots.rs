@@ -165,33 +165,33 @@ impl FrameSlots {
 
     /// Drops the frame of a process that was lost by a bug of the host.
     pub(crate) fn drop_frame_of(&self, process: u32) {
-        for place in &self.all {
-            if place.occupant() == Some(process) {
-                drop(place.frame.take());
+        for slot in &self.all {
+            if slot.occupant() == Some(process) {
+                drop(slot.frame.take());
             }
         }
     }
 
     /// Drops all frames that are in their slots.
     pub(crate) fn clear(&self) {
-        self.all.iter().for_each(|place| drop(place.frame.take()));
+        self.all.iter().for_each(|slot| drop(slot.frame.take()));
     }
 
     /// Counts the frame of a slot, once, among those that cannot be taken away from their
     /// processes. The caller has the frame or runs its process.
     pub(crate) fn pin(&self, number: u32) {
-        let place = self.slot(number);
-        if !place.is_pinned() {
-            place.pinned.store(true, Ordering::Relaxed);
+        let slot = self.slot(number);
+        if !slot.is_pinned() {
+            slot.pinned.store(true, Ordering::Relaxed);
             self.host.blocking.pin();
         }
     }
 
     /// Lets the frame of a slot be taken away from its process again.
     pub(crate) fn unpin(&self, number: u32) {
-        let place = self.slot(number);
-        if place.is_pinned() {
-            place.pinned.store(false, Ordering::Relaxed);
+        let slot = self.slot(number);
+        if slot.is_pinned() {
+            slot.pinned.store(false, Ordering::Relaxed);
             self.host.blocking.unpin();
         }
     }
@@ -215,9 +215,9 @@ impl FrameSlots {
     /// Records the bytes of written pages of the frame in a slot.
     #[inline]
     pub(crate) fn note(&self, number: u32, bytes: u64) {
-        let place = self.slot(number);
-        if place.bytes() != bytes {
-            let before = place.bytes.swap(bytes, Ordering::Relaxed);
+        let slot = self.slot(number);
+        if slot.bytes() != bytes {
+            let before = slot.bytes.swap(bytes, Ordering::Relaxed);
             // The sum may wrap in between, and is right again after the last change.
             let change = bytes.wrapping_sub(before);
             self.bytes.fetch_add(change, Ordering::Relaxed);
@@ -228,16 +228,16 @@ impl FrameSlots {
     /// bytes of those frames that cannot be taken away from their processes.
     pub(crate) fn measure(&self, page_map: &PageMap) -> u64 {
         let mut held = 0;
-        for (number, place) in (0..).zip(&self.all) {
+        for (number, slot) in (0..).zip(&self.all) {
             // The frame may be dropped meanwhile; its reservation then waits for this lock
             // and writes last.
-            let extent = place.extent.lock();
+            let extent = slot.extent.lock();
             let Some(extent) = &*extent else { continue };
             if let Some(bytes) = page_map.count(extent) {
                 self.note(number, bytes);
             }
-            if place.is_pinned() {
-                held += place.bytes();
+            if slot.is_pinned() {
+                held += slot.bytes();
             }
         }
         held
@@ -294,11 +294,11 @@ impl Drop for SlotReservation {
         let Some(slots) = self.slots.upgrade() else {
             return;
         };
-        let place = slots.slot(self.number);
+        let slot = slots.slot(self.number);
         slots.unpin(self.number);
-        *place.extent.lock() = None;
+        *slot.extent.lock() = None;
         slots.note(self.number, 0);
-        place.unbind();
+        slot.unbind();
         self.pool.left(self.number, slots.all());
         slots.census.live.fetch_sub(1, Ordering::Relaxed);
         let mappings = &slots.census.mappings;
@@ -342,8 +342,8 @@ impl FrameLease {
         slots: &FrameSlots,
     ) -> FrameLease {
         reservation.set_stack(frame.stack(), &slots.census);
-        let place = slots.slot(reservation.number);
-        *place.extent.lock() = Some(frame.extent.clone());
+        let slot = slots.slot(reservation.number);
+        *slot.extent.lock() = Some(frame.extent.clone());
         slots.note(reservation.number, frame.written());
         FrameLease(Box::new(LeasedFrame { frame, reservation }))
     }

@@ -2,12 +2,10 @@
 //! initialization) pays with the budget of the run, at once: code without a loop calls the host as
 //! often as it is long before it checks its count.
 
-use exuvia_instrument::MAIL_UNKNOWN;
 use exuvia_process::call::ReductionDebt;
-use wasmtime::{AsContextMut, Caller, Val};
+use wasmtime::Caller;
 
-use crate::instance::setup::set_reductions;
-use crate::instance::store::{FrameData, Mode};
+use crate::instance::store::{FrameData, Mode, forget_mail, set_reductions};
 
 /// The factor by which host calls cost more in a restricted run. Such a run is limited by its
 /// reductions alone, so they must reflect its time; a process is also limited by its turns. Bytes
@@ -37,17 +35,6 @@ pub(super) fn charge_call(caller: &mut Caller<'_, FrameData>) -> wasmtime::Resul
         return Ok(());
     }
     charge_reductions(caller)
-}
-
-/// Makes the guest ask the host for its mail from now on.
-#[cold]
-pub(crate) fn forget_mail(mut store: impl AsContextMut<Data = FrameData>) {
-    let mut store = store.as_context_mut();
-    store.data_mut().mail_known = false;
-    if let Some(mail) = store.data().mail {
-        // Cannot fail: the global is a mutable `i32` of this store.
-        let _ = mail.set(store, Val::I32(MAIL_UNKNOWN));
-    }
 }
 
 #[cold]

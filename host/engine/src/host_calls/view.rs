@@ -10,7 +10,7 @@ use super::memory::GuestMemory;
 use super::services::{HostCaller, HostServices};
 use crate::guest::{GuestProcess, Wait, WaitReason};
 use crate::host::Host;
-use crate::instance::setup::WARM_UP;
+use crate::instance::restricted::WARM_UP;
 use crate::instance::store::{Denied, FrameData, Mode, RefusedCall, RefusedInWarmUp};
 
 /// The view of a call that only a running process may make.

@@ -9,13 +9,15 @@ use exuvia_process::call::Ending;
 use exuvia_process::{ExitReason, transaction};
 use wasmtime::{Caller, Func, Linker, Store};
 
-use super::charge::{charge_call, forget_mail};
+use super::charge::charge_call;
+use super::pause::{copy, counter};
 use super::view::{impure, memory};
-use super::{bytes, copy, counter, open};
+use super::{bytes, open};
 use crate::guest::{GuestProcess, InHost, Wait};
 use crate::host::Host;
-use crate::instance::setup::set_reductions;
-use crate::instance::store::{Denied, FrameData, Mode, ProcessEnds, RefusedWasiCall};
+use crate::instance::store::{
+    Denied, FrameData, Mode, ProcessEnds, RefusedWasiCall, forget_mail, set_reductions,
+};
 use crate::resources::wasi::{Called, Wasi};
 use crate::suspend::fiber::{self, FiberRequest, NextRequest};
 

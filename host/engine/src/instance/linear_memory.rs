@@ -8,11 +8,23 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use exuvia_image::{Memories, Reserve};
+use rustix::io::Errno;
 use wasmtime::{LinearMemory, Memory, MemoryCreator, MemoryType, Store};
 
 /// Prefix of the error for a memory that cannot be mapped: wasmtime accepts only a text from a
 /// memory creator.
-pub(crate) const NO_ADDRESSES: &str = "no address space for a memory";
+const NO_ADDRESSES: &str = "no address space for a memory";
+
+/// Returns whether the system has refused mappings, addresses or memory.
+pub(crate) fn is_out_of_resources(error: &wasmtime::Error) -> bool {
+    error.chain().any(|cause| {
+        let errno = cause.downcast_ref::<Errno>().copied();
+        let io = cause.downcast_ref::<std::io::Error>();
+        let errno = errno.or_else(|| io.and_then(Errno::from_io_error));
+        matches!(errno, Some(Errno::NOMEM | Errno::AGAIN))
+            || cause.to_string().starts_with(NO_ADDRESSES)
+    })
+}
 
 /// Creates the memories of an engine's instances.
 pub(crate) struct Creator(pub(crate) Arc<Memories>);

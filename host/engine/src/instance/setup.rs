@@ -1,47 +1,52 @@
-//! How an instance is brought to the base of its version, and the runs of guest code that belong to
-//! no process: initialization, `save` and `load`.
+//! How an instance is made and brought to the base of its version.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use exuvia_abi::exports;
 use exuvia_image::Base;
 use exuvia_instrument::{
-    EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, EXPORT_START, SLICE, SLOT_WAIT,
-    SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
+    EXPORT_ENTER, EXPORT_HOST, EXPORT_MAIL, EXPORT_REDUCTIONS, SLOT_WAIT, SLOT_WASI_BEGIN,
+    SLOT_WASI_END, SLOT_YIELD,
 };
 use wasmtime::{Func, Global, Instance, Memory, Ref, Store, Table, TypedFunc, Val};
 
-use crate::frames::capacity::is_out_of_resources;
-use crate::frames::frame::{Failed, InitialState};
-use crate::host_calls::{self, Pause};
-use crate::instance::backtrace;
-use crate::instance::store::{FrameData, Mode, Restricted};
+use super::factory::{Factory, Imports, Pause};
+use crate::error::panic_text;
+use crate::instance::linear_memory::is_out_of_resources;
+use crate::instance::restricted::{INITIALIZATION, constant, function, initialize};
+use crate::instance::store::FrameData;
 use crate::module::info::Plan;
 use crate::module::stack_policy::Stack;
 
+/// What the first frame of a version finds out.
+pub(crate) struct InitialState {
+    pub(crate) base: Base,
+    pub(crate) impure: bool,
+    pub(crate) abi: Option<i32>,
+    pub(crate) schema: i32,
+}
+
+/// Which stage of the initialization failed, and why.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) stage: &'static str,
+    pub(crate) reason: String,
+    /// The system is out of memory, mappings or addresses for it now.
+    pub(crate) out_of_resources: bool,
+}
+
 /// What a frame is made from.
 pub(crate) struct Setup {
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) factory: Arc<Factory>,
     /// The base to start from; `None`: take one.
     pub(crate) base: Option<Arc<Base>>,
     /// Whether the base includes the effects of initialization.
     pub(crate) initialize: bool,
     pub(crate) memory_limit: u64,
 }
-
-/// Maximum reductions of each function of the initialization.
-pub(crate) const INITIALIZATION_REDUCTIONS: u64 = 200_000_000;
-/// Maximum reductions of `save` or `load`, or of a function that returns a constant.
-pub(crate) const CROSSING_REDUCTIONS: u64 = 20_000_000;
-
-/// Initialization in order: the exports, and how messages call them.
-pub(crate) const INITIALIZATION: [(&str, &str); 3] = [
-    (EXPORT_START, "the start function"),
-    (exports::INITIALIZE, "`_initialize`"),
-    (exports::WARM_UP, WARM_UP),
-];
-/// How messages call [`exports::WARM_UP`].
-pub(crate) const WARM_UP: &str = "`warm_up`";
 
 /// The handles of an instance.
 pub(crate) struct Handles {
@@ -62,23 +67,24 @@ pub(crate) async fn set_up(
     store: &mut Store<FrameData>,
     setup: &Setup,
 ) -> Result<(Handles, Option<InitialState>), Failed> {
-    let plan = &setup.plan;
+    let factory = &setup.factory;
+    let plan = &factory.plan;
     let failed = |stage| {
         move |error: wasmtime::Error| Failed {
             stage,
             reason: format!("{error:#}"),
-            no_room: is_out_of_resources(&error),
+            out_of_resources: is_out_of_resources(&error),
         }
     };
     store.data_mut().limiter.bytes = setup.memory_limit;
     store.limiter(|data| &mut data.limiter);
     // This runs no guest code: the instrumentation has removed the start function.
     let instance = match plan.analysis.uses_wasi() {
-        true => plan.pre.instantiate_async(&mut *store).await,
-        false => plan.pre.instantiate(&mut *store),
+        true => factory.pre.instantiate_async(&mut *store).await,
+        false => factory.pre.instantiate(&mut *store),
     };
     let instance = instance.map_err(failed("instantiation"))?;
-    let handles = handles(store, instance, plan).map_err(failed("instantiation"))?;
+    let handles = handles(store, instance, factory).map_err(failed("instantiation"))?;
     if store.data().stack == Stack::Fiber {
         (take_stack(store).await).map_err(failed("instantiation"))?;
     }
@@ -101,9 +107,9 @@ pub(crate) async fn set_up(
     if impure {
         // Initialization runs for each process, so the base is the state before it: that of an
         // untouched instance.
-        let untouched = plan.pre.instantiate_async(&mut *store).await;
+        let untouched = factory.pre.instantiate_async(&mut *store).await;
         let untouched = untouched.map_err(failed("instantiation"))?;
-        let handles = self::handles(store, untouched, plan).map_err(failed("instantiation"))?;
+        let handles = self::handles(store, untouched, factory).map_err(failed("instantiation"))?;
         let taken = take_base(store, &handles, 0, true, plan).await?;
         return Ok((handles, Some(taken)));
     }
@@ -113,6 +119,38 @@ pub(crate) async fn set_up(
         .map_or(0, |top| top.cast_unsigned() as usize);
     let taken = take_base(store, &handles, dead, false, plan).await?;
     Ok((handles, Some(taken)))
+}
+
+/// Makes the first instance of a version and takes the version's base from it.
+pub(crate) fn first_instance(
+    factory: Arc<Factory>,
+    memory_limit: u64,
+) -> Result<InitialState, Failed> {
+    let setup = Setup {
+        factory,
+        base: None,
+        initialize: true,
+        memory_limit,
+    };
+    let mut store = Store::new(setup.factory.engine(), FrameData::new(None, Stack::Fiber));
+    let failed = |reason| Failed {
+        stage: "initialization",
+        reason,
+        out_of_resources: false,
+    };
+    let (_, taken) = at_once(set_up(&mut store, &setup)).map_err(failed)??;
+    taken.ok_or_else(|| failed("no base was taken".into()))
+}
+
+/// Returns the result of a future that never has to wait.
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context))) {
+        Ok(Poll::Ready(result)) => Ok(result),
+        Ok(Poll::Pending) => Err("it waited where waiting is not allowed".into()),
+        Err(panic) => Err(format!("the host failed: {}", panic_text(&*panic))),
+    }
 }
 
 /// Makes the store allocate the stack that it keeps for all calls. Otherwise the first process
@@ -164,41 +202,12 @@ async fn take_base(
     })
 }
 
-/// Returns the value of an exported constant: an immutable global, or a function without parameters
-/// for languages that cannot export such a global.
-async fn constant(
-    store: &mut Store<FrameData>,
-    instance: &Instance,
-    name: &'static str,
-    plan: &Plan,
-) -> Result<Option<i32>, Failed> {
-    if let Some(global) = instance.get_global(&mut *store, name) {
-        return Ok(global.get(&mut *store).i32());
-    }
-    let Some(function) = function::<(), i32>(store, instance, name) else {
-        return Ok(None);
-    };
-    let (value, _) = restricted(
-        store,
-        name,
-        CROSSING_REDUCTIONS,
-        None,
-        plan,
-        async |store| call(&function, store, ()).await,
-    )
-    .await;
-    value.map(Some).map_err(|reason| Failed {
-        stage: name,
-        reason,
-        no_room: false,
-    })
-}
-
 fn handles(
     store: &mut Store<FrameData>,
     instance: Instance,
-    plan: &Plan,
+    factory: &Factory,
 ) -> wasmtime::Result<Handles> {
+    let plan = &factory.plan;
     let missing = |name: &str| wasmtime::Error::msg(format!("the export `{name}` is missing"));
     let memory = instance
         .get_memory(&mut *store, exports::MEMORY)
@@ -212,7 +221,7 @@ fn handles(
     let host = instance
         .get_table(&mut *store, EXPORT_HOST)
         .ok_or_else(|| missing(EXPORT_HOST))?;
-    set_pauses(store, &host)?;
+    set_pauses(store, &host, &factory.imports)?;
     let enter = instance.get_typed_func::<i32, (i32, i32)>(&mut *store, EXPORT_ENTER)?;
     let save = function(store, &instance, exports::SAVE);
     let load = function(store, &instance, exports::LOAD);
@@ -245,13 +254,17 @@ fn handles(
 }
 
 /// Sets the functions by which the guest is suspended on the kind of stack that it runs on.
-fn set_pauses(store: &mut Store<FrameData>, host: &Table) -> wasmtime::Result<()> {
+fn set_pauses(
+    store: &mut Store<FrameData>,
+    host: &Table,
+    imports: &Imports,
+) -> wasmtime::Result<()> {
     for (slot, why) in [(SLOT_YIELD, Pause::Yield), (SLOT_WAIT, Pause::Wait)] {
-        let pause = host_calls::pause_function(store, why);
+        let pause = (imports.pause)(store, why);
         host.set(&mut *store, u64::from(slot), Ref::Func(Some(pause)))?;
     }
     if host.size(&*store) > u64::from(SLOT_WASI_END) {
-        let (before, after) = host_calls::wasi::around(store);
+        let (before, after) = (imports.around_wasi)(store);
         for (slot, function) in [(SLOT_WASI_BEGIN, before), (SLOT_WASI_END, after)] {
             host.set(&mut *store, u64::from(slot), Ref::Func(Some(function)))?;
         }
@@ -263,133 +276,14 @@ fn set_pauses(store: &mut Store<FrameData>, host: &Table) -> wasmtime::Result<()
 pub(crate) async fn use_fibers(
     store: &mut Store<FrameData>,
     instance: &Instance,
+    imports: &Imports,
 ) -> wasmtime::Result<()> {
     let host = instance
         .get_table(&mut *store, EXPORT_HOST)
         .ok_or_else(|| wasmtime::Error::msg("its table of host functions is missing"))?;
     take_stack(store).await?;
     store.data_mut().stack = Stack::Fiber;
-    set_pauses(store, &host)
-}
-
-/// Calls a function of the guest that is never suspended.
-pub(crate) async fn call<P, R>(
-    function: &TypedFunc<P, R>,
-    store: &mut Store<FrameData>,
-    parameters: P,
-) -> wasmtime::Result<R>
-where
-    P: wasmtime::WasmParams + Sync,
-    R: wasmtime::WasmResults + Sync,
-{
-    match store.data().stack {
-        Stack::Thread => function.call(store, parameters),
-        Stack::Fiber => function.call_async(store, parameters).await,
-    }
-}
-
-/// Returns an exported function, if there is one. Asking for its type directly would create an
-/// error, with a backtrace, for each missing export.
-fn function<P: wasmtime::WasmParams, R: wasmtime::WasmResults>(
-    store: &mut Store<FrameData>,
-    instance: &Instance,
-    name: &str,
-) -> Option<TypedFunc<P, R>> {
-    instance.get_func(&mut *store, name)?.typed(&*store).ok()
-}
-
-/// Runs start, `_initialize` and `warm_up`. Returns whether they asked for what differs between
-/// processes.
-pub(crate) async fn initialize(
-    store: &mut Store<FrameData>,
-    instance: &Instance,
-    plan: &Plan,
-    exports: &[(&'static str, &'static str)],
-) -> Result<bool, Failed> {
-    let mut impure = false;
-    for &(export, stage) in exports {
-        let Some(function) = function::<(), ()>(store, instance, export) else {
-            continue;
-        };
-        if impure && export == exuvia_abi::exports::WARM_UP {
-            continue;
-        }
-        let (result, restricted) = restricted(
-            store,
-            stage,
-            INITIALIZATION_REDUCTIONS,
-            None,
-            plan,
-            async |store| call(&function, store, ()).await,
-        )
-        .await;
-        result.map_err(|reason| Failed {
-            stage,
-            reason,
-            no_room: false,
-        })?;
-        impure |= restricted.impure;
-    }
-    Ok(impure)
-}
-
-/// Runs guest code with nearly all host calls refused and a limit on its reductions. It is never
-/// suspended.
-pub(crate) async fn restricted<T>(
-    store: &mut Store<FrameData>,
-    what: &'static str,
-    reductions: u64,
-    state: Option<Vec<u8>>,
-    plan: &Plan,
-    call: impl AsyncFnOnce(&mut Store<FrameData>) -> wasmtime::Result<T>,
-) -> (Result<T, String>, Restricted) {
-    let data = store.data_mut();
-    data.last_error = None;
-    let given = data.wasi.is_some();
-    // Not the limit of the process before: what a run may do here must not depend on which
-    // process the frame served last.
-    data.limiter.bytes = plan.memory;
-    let before = std::mem::replace(
-        &mut data.mode,
-        Mode::Restricted(Restricted {
-            what,
-            limit: reductions,
-            reductions,
-            state,
-            impure: false,
-        }),
-    );
-    if let Some(counter) = data.reductions {
-        let _ = set_reductions(&counter, &mut *store, SLICE);
-    }
-    let result = call(store).await;
-    let data = store.data_mut();
-    if !given {
-        data.wasi = None;
-    }
-    let restricted = match std::mem::replace(&mut data.mode, before) {
-        Mode::Restricted(restricted) => restricted,
-        Mode::Run => Restricted {
-            what,
-            limit: reductions,
-            reductions: 0,
-            state: None,
-            impure: false,
-        },
-    };
-    let result = result.map_err(|error| {
-        let said = data.last_error.take();
-        backtrace::text(&error, plan, said)
-    });
-    (result, restricted)
-}
-
-pub(crate) fn set_reductions(
-    counter: &Global,
-    store: impl wasmtime::AsContextMut,
-    value: i32,
-) -> wasmtime::Result<()> {
-    counter.set(store, Val::I32(value))
+    set_pauses(store, &host, imports)
 }
 
 pub(crate) fn to_bits(value: &Val) -> u128 {

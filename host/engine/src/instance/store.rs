@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use exuvia_image::Faults;
+use exuvia_instrument::MAIL_UNKNOWN;
 use exuvia_process::call::{Ending, ReductionDebt};
-use wasmtime::{Global, Memory, ResourceLimiter};
+use wasmtime::{AsContextMut, Global, Memory, ResourceLimiter, Val};
 
-use crate::frames::capacity::is_out_of_resources;
 use crate::guest::GuestProcess;
 use crate::host::Host;
 use crate::instance::InstanceHandles;
+use crate::instance::linear_memory::is_out_of_resources;
 use crate::module::stack_policy::Stack;
 use crate::resources::wasi::Wasi;
 
@@ -107,6 +108,26 @@ impl FrameData {
             faults: None,
         }
     }
+}
+
+/// Makes the guest ask the host for its mail from now on.
+#[cold]
+pub(crate) fn forget_mail(mut store: impl AsContextMut<Data = FrameData>) {
+    let mut store = store.as_context_mut();
+    store.data_mut().mail_known = false;
+    if let Some(mail) = store.data().mail {
+        // Cannot fail: the global is a mutable `i32` of this store.
+        let _ = mail.set(store, Val::I32(MAIL_UNKNOWN));
+    }
+}
+
+/// Sets the guest's count of the reductions that are left.
+pub(crate) fn set_reductions(
+    counter: &Global,
+    store: impl AsContextMut,
+    value: i32,
+) -> wasmtime::Result<()> {
+    counter.set(store, Val::I32(value))
 }
 
 impl Restricted {

@@ -8,14 +8,13 @@ use exuvia_image::Base;
 use exuvia_image::{Memories, PageMap};
 use exuvia_instrument::Instrumented;
 use parking_lot::Mutex;
-use wasmtime::InstancePre;
 
-use crate::instance::store::FrameData;
 use crate::module::stack_policy::StackPolicy;
 
 /// What every frame of a version is made from.
 pub(crate) struct Plan {
-    pub(crate) pre: InstancePre<FrameData>,
+    /// The compiled code.
+    pub(crate) code: wasmtime::Module,
     pub(crate) analysis: Instrumented,
     pub(crate) page_map: Arc<PageMap>,
     pub(crate) memories: Arc<Memories>,

@@ -1,38 +1,28 @@
 //! Acquiring a frame for a process that is about to run.
 //!
-//! After [`AcquireError::NoFrame`] the process's state is where it was before, or in an
-//! image; after [`AcquireError::Broken`] the process must exit.
+//! After [`Stop::NoFrame`] the process's state is where it was before, or in an
+//! image; after [`Stop::Turn`] the process must exit.
 
 use std::sync::atomic::Ordering;
 
 use exuvia_abi::Reason;
 use exuvia_image::After;
-use exuvia_process::ExitReason;
 
-use crate::executor::Executor;
+use crate::executor::{Executor, Stop};
 use crate::frames::FrameError;
 use crate::frames::slots::FrameLease;
 use crate::guest::{Guest, GuestProcess, Location};
 use crate::module::stack_policy::Stack;
 use crate::timing::Timing;
 
-/// Why a process did not get a frame.
-pub(crate) enum AcquireError {
-    NoFrame,
-    Broken(ExitReason),
-}
-
 impl Executor {
     /// Returns a frame that holds the process's state, and puts the state into one if it is
     /// in none.
-    pub(crate) fn acquire_frame(
-        &self,
-        process: &mut GuestProcess,
-    ) -> Result<FrameLease, AcquireError> {
-        let shared = &self.0;
+    pub(super) fn acquire_frame(&self, process: &mut GuestProcess) -> Result<FrameLease, Stop> {
+        let state = &self.0;
         let slot = process.pid().slot();
         let Some(guest) = process.guest() else {
-            return Err(AcquireError::NoFrame);
+            return Err(Stop::NoFrame);
         };
         // The common case first: a process that gets a message usually got one a moment ago
         // and still has its frame.
@@ -44,42 +34,42 @@ impl Executor {
         } = guest.location
         {
             guest.take_location();
-            let Some(lease) = shared.frames.lease(frame) else {
-                return Err(AcquireError::Broken(ExitReason::new(Reason::INTERNAL)));
+            let Some(lease) = state.frames.lease(frame) else {
+                return Err(Stop::exit(Reason::INTERNAL));
             };
-            if suspended || lease.frame.stack() == shared.host.stack_of(&guest.version.artifact) {
-                shared.frames.metrics.hits.add();
+            if suspended || lease.frame.stack() == state.host.stack_of(&guest.version.artifact) {
+                state.frames.metrics.hits.add();
                 return Ok(lease);
             }
             if let Some(lease) = self.change_stack(guest, lease, waiting)? {
-                shared.frames.metrics.hits.add();
+                state.frames.metrics.hits.add();
                 return Ok(lease);
             }
         }
         let grants = process.limits().grants.clone();
         let Some(guest) = process.guest() else {
-            return Err(AcquireError::NoFrame);
+            return Err(Stop::NoFrame);
         };
         let version = guest.version.version().clone();
         let (artifact, module) = (&version.artifact, &version.module);
-        if !artifact.resident_only().is_empty() && !shared.host.blocking.may_block() {
-            return Err(AcquireError::Broken(ExitReason::with(
-                Reason::LIMIT.0,
-                b"its module is resident-only, and processes that cannot be paged out hold as many frames as are allowed; raise `frames` or `frame_memory` in `[node]`",
-            )));
+        if !artifact.resident_only().is_empty() && !state.host.blocking.may_block() {
+            return Err(Stop::exit_with(
+                Reason::LIMIT,
+                "its module is resident-only, and processes that cannot be paged out hold as many frames as are allowed; raise `frames` or `frame_memory` in `[node]`",
+            ));
         }
-        let (metrics, clock) = (&shared.frames.metrics, &shared.host.system.clock);
+        let (metrics, clock) = (&state.frames.metrics, &state.host.system.clock);
         let begun = || Timing::begin(metrics.page_ins.load(Ordering::Relaxed), clock);
         let acquire = |pages, stamp| {
-            shared
+            state
                 .frames
                 .acquire(artifact, pages, stamp)
                 .map_err(|none| match none {
-                    FrameError::NoneFree => AcquireError::NoFrame,
-                    FrameError::Broken(reason) => AcquireError::Broken(ExitReason::with(
-                        Reason::INTERNAL.0,
-                        format!("no frame could be created: {reason}").as_bytes(),
-                    )),
+                    FrameError::NoneFree => Stop::NoFrame,
+                    FrameError::Broken(reason) => Stop::exit_with(
+                        Reason::INTERNAL,
+                        &format!("no frame could be created: {reason}"),
+                    ),
                 })
         };
         match guest.take_location() {
@@ -87,13 +77,13 @@ impl Executor {
                 let mut lease = acquire(artifact.base_pages(), None)
                     .inspect_err(|_| guest.set_location(Location::NotStarted))?;
                 if let Err(reason) = lease.frame.initialize(artifact, module, &grants) {
-                    shared.frames.retire(lease);
-                    return Err(AcquireError::Broken(ExitReason::with(
-                        Reason::TRAP.0,
-                        format!("initialization failed: {reason}").as_bytes(),
-                    )));
+                    state.frames.retire(lease);
+                    return Err(Stop::exit_with(
+                        Reason::TRAP,
+                        &format!("initialization failed: {reason}"),
+                    ));
                 }
-                shared.frames.bind(&lease, slot);
+                state.frames.bind(&lease, slot);
                 Ok(lease)
             }
             Location::Image {
@@ -104,13 +94,13 @@ impl Executor {
                 (began, Ok(mut lease)) => {
                     metrics.page_ins.fetch_add(1, Ordering::Relaxed);
                     if let Err(reason) = lease.frame.load(&image) {
-                        shared.frames.retire(lease);
-                        return Err(AcquireError::Broken(ExitReason::with(
-                            Reason::INTERNAL.0,
-                            format!("it could not be paged in: {reason}").as_bytes(),
-                        )));
+                        state.frames.retire(lease);
+                        return Err(Stop::exit_with(
+                            Reason::INTERNAL,
+                            &format!("it could not be paged in: {reason}"),
+                        ));
                     }
-                    shared.frames.bind(&lease, slot);
+                    state.frames.bind(&lease, slot);
                     metrics.page_in_time.end(began, clock);
                     Ok(lease)
                 }
@@ -123,9 +113,7 @@ impl Executor {
                     Err(none)
                 }
             },
-            Location::Frame { .. } | Location::Running => {
-                Err(AcquireError::Broken(ExitReason::new(Reason::INTERNAL)))
-            }
+            Location::Frame { .. } | Location::Running => Err(Stop::exit(Reason::INTERNAL)),
         }
     }
 
@@ -138,16 +126,14 @@ impl Executor {
         guest: &mut Guest,
         mut lease: FrameLease,
         waiting: bool,
-    ) -> Result<Option<FrameLease>, AcquireError> {
-        let broken = |reason: String| {
-            AcquireError::Broken(ExitReason::with(Reason::INTERNAL.0, reason.as_bytes()))
-        };
+    ) -> Result<Option<FrameLease>, Stop> {
+        let broken = |reason: String| Stop::exit_with(Reason::INTERNAL, &reason);
         match lease.frame.stack() {
             Stack::Thread => {
-                let shared = &self.0;
-                if !(shared.frames.use_fibers(&mut lease)).map_err(broken)? {
-                    guest.set_location(shared.frames.put_back(lease, false, waiting));
-                    return Err(AcquireError::NoFrame);
+                let state = &self.0;
+                if !(state.frames.use_fibers(&mut lease)).map_err(broken)? {
+                    guest.set_location(state.frames.put_back(lease, false, waiting));
+                    return Err(Stop::NoFrame);
                 }
             }
             // Such a store keeps its asynchronous functions; see `FrameTable::is_outdated`.

@@ -4,17 +4,17 @@
 //! The functions of WASI that wait are asynchronous, so modules that import any WASI function run
 //! on fibers. A shim around each function (see `instrument`) makes the host take the process out of
 //! the store before it, as a call that waits does, and put it back afterwards (`host_calls::wasi`). If
-//! the function is not done at once, its process is suspended, and [`Wake`] schedules it again. So
+//! the function is not done at once, its process is suspended, and `guest::Wake` schedules it again. So
 //! no scheduler waits for a file, and a process can be ended in the middle of a function.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use exuvia_abi::limits;
 use exuvia_abi::wasi::errno;
-use exuvia_process::{Folder, Grants, Pid};
+use exuvia_process::{Folder, Grants};
 use parking_lot::Mutex;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::process::{Resource, getrlimit};
@@ -23,8 +23,6 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 use wasmtime_wasi_io::bytes::Bytes;
-
-use crate::guest::GuestSystem;
 
 /// The WASI state of a process. Dropping it closes its files.
 pub(crate) struct Wasi {
@@ -355,47 +353,6 @@ impl tokio::io::AsyncWrite for Said {
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<std::io::Result<()>> {
         std::task::Poll::Ready(Ok(()))
-    }
-}
-
-/// Schedules a process that waits in a function of WASI.
-#[derive(Debug)]
-pub(crate) struct Wake {
-    system: Weak<GuestSystem>,
-    pid: Pid,
-    /// The function may have completed since the process was last run.
-    ready: AtomicBool,
-}
-
-impl Wake {
-    pub(crate) fn new(system: Weak<GuestSystem>, pid: Pid) -> Arc<Wake> {
-        Arc::new(Wake {
-            system,
-            pid,
-            ready: AtomicBool::new(false),
-        })
-    }
-
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
-    }
-
-    /// To be called before the process is run: what is ready by then will be seen.
-    pub(crate) fn reset(&self) {
-        self.ready.store(false, Ordering::Release);
-    }
-}
-
-impl std::task::Wake for Wake {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.ready.store(true, Ordering::Release);
-        if let Some(system) = self.system.upgrade() {
-            system.wake(self.pid);
-        }
     }
 }
 

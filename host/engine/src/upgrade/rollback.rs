@@ -1,67 +1,24 @@
-//! Probation: the first messages of a process after an upgrade. Each is handled as a transaction;
-//! if new code fails in it, the process is reverted and old code handles the message.
+//! Rolling back: the first messages of a process after an upgrade are handled as transactions (its
+//! probation); if new code fails in one, the process is reverted and old code handles the message.
 //!
 //! What a handler does to the system in a transaction is deferred, or undone on an abort (see
-//! `exuvia_process::transaction`). A call that waits, or that cannot be undone, commits the transaction early.
+//! `exuvia_process::transaction`). A call that waits, or that cannot be undone, commits the
+//! transaction early.
 
 use std::sync::atomic::Ordering;
 
 use exuvia_abi::Reason;
 use exuvia_code::{Release, UpgradePath, Verdict, VersionRef};
 use exuvia_image::Image;
-use exuvia_process::transaction::{self, Transaction};
+use exuvia_process::transaction;
 use exuvia_process::{ExitReason, Turn};
 
 use crate::error::UpgradeError;
-use crate::executor::Executor;
-use crate::guest::{Guest, GuestProcess, Location};
+use crate::executor::{Executor, Stop};
+use crate::guest::{GuestProcess, Location, Probation, RollbackTarget};
 use crate::module::info::Artifact;
-use crate::process::turn::AfterEntry;
-use crate::resources::wasi::Wasi;
 use crate::upgrade::migrate;
 use crate::upgrade::{Source, upgrade_failed};
-
-/// Probation after an upgrade: what is needed to revert the process.
-#[derive(Debug)]
-pub(crate) struct Probation {
-    /// Number of messages that are still to be handled as transactions.
-    pub(crate) left: u32,
-    /// The release that the process was upgraded for.
-    pub(crate) release: u64,
-    /// The version before the upgrade.
-    pub(crate) before: VersionRef<Artifact>,
-    /// The state to revert to if the next message fails.
-    pub(crate) state: Option<RollbackTarget>,
-    /// Set by an upgrade that created a new memory: the WASI state from before, since the numbers
-    /// of its files are known to the old memory only. It belongs to [`RollbackTarget::Old`].
-    pub(crate) files: Option<OldFiles>,
-    pub(crate) transaction: Option<Transaction<Guest>>,
-    /// Why new code failed the process. If set, the process is to be reverted.
-    pub(crate) failed: Option<ExitReason>,
-}
-
-/// The WASI state that belongs to a memory which may be restored; `None` if there was none.
-#[derive(Debug)]
-pub(crate) struct OldFiles(pub(crate) Option<Box<Wasi>>);
-
-impl OldFiles {
-    /// Restores these files with the old memory, and closes those that were opened since.
-    pub(crate) fn come_back(self, guest: &mut Guest) {
-        guest.take_wasi();
-        if let Some(wasi) = self.0 {
-            guest.put_wasi(wasi);
-        }
-    }
-}
-
-/// The state that a process in probation is reverted to.
-#[derive(Debug)]
-pub(crate) enum RollbackTarget {
-    /// State of the old version, from before the upgrade: exact.
-    Old(Image),
-    /// State of the new version, from before the message: it must be converted back.
-    New(Image),
-}
 
 impl Executor {
     pub(crate) fn abort_transaction(&self, process: &mut GuestProcess) {
@@ -95,9 +52,13 @@ impl Executor {
 
     /// Handles a trap of the guest, or what counts as one. In a transaction the process is reverted
     /// and old code gets the message; otherwise the process exits.
-    pub(crate) fn trapped(&self, process: &mut GuestProcess, reason: ExitReason) -> AfterEntry {
+    pub(crate) fn trapped(
+        &self,
+        process: &mut GuestProcess,
+        reason: ExitReason,
+    ) -> Result<(), Stop> {
         let Some(transaction) = transaction::take(process) else {
-            return AfterEntry::Stop(Turn::Exit(self.blame(process, reason)));
+            return Err(Stop::Turn(Turn::Exit(self.blame(process, reason))));
         };
         transaction.abort(process, &self.0.host.system);
         if let Some(guest) = process.guest()
@@ -111,8 +72,8 @@ impl Executor {
                 old => probation.state = old,
             }
         }
-        let entered = self.roll_back(process, false);
-        if matches!(entered, AfterEntry::NoFrame)
+        let reverted = self.roll_back(process, false);
+        if matches!(reverted, Err(Stop::NoFrame))
             && let Some(probation) = process.guest().and_then(|guest| guest.probation.as_ref())
             && let Some(reason) = &probation.failed
         {
@@ -120,27 +81,20 @@ impl Executor {
             let (release, reason) = (probation.release, reason.clone());
             self.count_failure(release, &reason);
         }
-        entered
-    }
-
-    /// Returns whether new code has failed the process, which must be reverted before it does
-    /// anything else.
-    pub(crate) fn is_rolling_back(process: &mut GuestProcess) -> bool {
-        let probation = process.guest().and_then(|guest| guest.probation.as_ref());
-        probation.is_some_and(|probation| probation.failed.is_some())
+        reverted
     }
 
     /// Reverts the process to old code. If no frame is free, the process rests with new code's
     /// state, and this is repeated later. `counted`: the failure was already counted for the
     /// release.
-    pub(crate) fn roll_back(&self, process: &mut GuestProcess, counted: bool) -> AfterEntry {
-        let shared = &self.0;
+    pub(crate) fn roll_back(&self, process: &mut GuestProcess, counted: bool) -> Result<(), Stop> {
+        let state = &self.0;
         let grants = process.limits().grants.clone();
         let Some(guest) = process.guest() else {
-            return AfterEntry::Stop(Turn::Exit(ExitReason::new(Reason::INTERNAL)));
+            return Err(Stop::exit(Reason::INTERNAL));
         };
         let Some(mut probation) = guest.probation.take() else {
-            return AfterEntry::Continue;
+            return Ok(());
         };
         let reason = probation.failed.take();
         let reason = reason.unwrap_or_else(|| ExitReason::new(Reason::INTERNAL));
@@ -149,38 +103,38 @@ impl Executor {
             _ => match guest.take_location() {
                 Location::Image { image, .. } => {
                     let (new, old) = (guest.version.version().clone(), probation.before.version());
-                    match migrate::upgrade_image(&shared.frames, &new, old, (&image, &grants), None)
+                    match migrate::upgrade_image(&state.frames, &new, old, (&image, &grants), None)
                     {
                         Err(UpgradeError::NoFrame) => {
                             guest.set_location(Location::image_at_rest(image));
                             probation.failed = Some(reason);
                             guest.probation = Some(probation);
-                            return AfterEntry::NoFrame;
+                            return Err(Stop::NoFrame);
                         }
                         Err(error) => Err(error.to_string()),
-                        Ok(crossed) => {
-                            let anew = crossed.path == UpgradePath::Migrated;
-                            let image = crossed.state.into_image(&shared.frames);
-                            image.map(|image| (image, anew))
+                        Ok(upgraded) => {
+                            let is_new = upgraded.path == UpgradePath::Migrated;
+                            let image = upgraded.state.into_image(&state.frames);
+                            image.map(|image| (image, is_new))
                         }
                     }
                 }
                 location => {
                     if let Location::Frame { frame, .. } = location {
-                        drop(shared.frames.lease(frame));
+                        drop(state.frames.lease(frame));
                     }
                     Err("its state before the message is unknown".into())
                 }
             },
         };
         match state {
-            Ok((image, anew)) => {
+            Ok((image, is_new)) => {
                 let release = probation.release;
-                self.rolled_back(process, *probation, &reason, (image, anew));
+                self.rolled_back(process, *probation, &reason, (image, is_new));
                 if !counted {
                     self.count_failure(release, &reason);
                 }
-                AfterEntry::Continue
+                Ok(())
             }
             Err(why) => {
                 if !counted {
@@ -189,37 +143,37 @@ impl Executor {
                 let text =
                     format!("new code failed ({reason}), and it cannot be rolled back: {why}");
                 let reason = upgrade_failed(&text).caused_by_release();
-                AfterEntry::Stop(Turn::Exit(reason))
+                Err(Stop::Turn(Turn::Exit(reason)))
             }
         }
     }
 
-    /// Moves the process back to old code with this state. `anew`: the memory was created anew by
+    /// Moves the process back to old code with this state. `is_new`: the memory was created by
     /// `load`.
     fn rolled_back(
         &self,
         process: &mut GuestProcess,
         probation: Probation,
         reason: &ExitReason,
-        (image, anew): (Image, bool),
+        (image, is_new): (Image, bool),
     ) {
-        let shared = &self.0;
+        let state = &self.0;
         let pid = process.pid();
         let Some(guest) = process.guest() else { return };
         // It leaves new code only after that is reported: once no process is left there, all
         // are reported.
         let left = std::mem::replace(&mut guest.version, probation.before.enter());
-        if anew {
+        if is_new {
             guest.take_wasi();
         } else if let Some(files) = probation.files {
-            files.come_back(guest);
+            files.restore(guest);
         }
         guest.set_location(Location::image_at_rest(image));
         guest.release = probation.release;
         guest.set_reverted(probation.release, &reason.to_string());
         guest.wait.take();
-        (shared.host.observer).reverted(pid, left.version(), probation.release, reason);
-        let release = shared.host.code.current();
+        (state.host.observer).reverted(pid, left.version(), probation.release, reason);
+        let release = state.host.code.current();
         if release.id == probation.release {
             release.progress.reverted.fetch_add(1, Ordering::Relaxed);
             guest.version.exempt(release.id);

@@ -1,0 +1,78 @@
+//! What the instances of a version are made with. It belongs to the version's frame pool, not to its
+//! [`Plan`]: so what is known of a module does not know what a store holds.
+
+use std::sync::Arc;
+
+use wasmtime::{Func, InstancePre, Linker, Store};
+
+use super::store::FrameData;
+use crate::module::info::Plan;
+
+/// Why the guest calls to be suspended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// The instrumented code ran out of reductions.
+    Yield,
+    /// A call returned SUSPEND.
+    Wait,
+}
+
+/// The host functions that are linked into each instance. `host_calls` has them, which is above
+/// this layer.
+#[derive(Clone, Copy)]
+pub(crate) struct Imports {
+    /// Defines every host call.
+    pub(crate) define: fn(&mut Linker<FrameData>) -> wasmtime::Result<()>,
+    /// Returns the function that suspends the guest on the kind of stack that the store is for.
+    pub(crate) pause: fn(&mut Store<FrameData>, Pause) -> Func,
+    /// Returns the functions that are called before and after each function of WASI.
+    pub(crate) around_wasi: fn(&mut Store<FrameData>) -> (Func, Func),
+}
+
+impl Imports {
+    /// Returns a linker that has every host call.
+    pub(crate) fn linker(&self, engine: &wasmtime::Engine) -> wasmtime::Result<Linker<FrameData>> {
+        let mut linker = Linker::new(engine);
+        (self.define)(&mut linker)?;
+        Ok(linker)
+    }
+}
+
+impl std::fmt::Debug for Imports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Imports")
+    }
+}
+
+/// Makes the instances of a version.
+pub(crate) struct Factory {
+    pub(crate) pre: InstancePre<FrameData>,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) imports: Imports,
+}
+
+impl std::fmt::Debug for Factory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Factory")
+    }
+}
+
+impl Factory {
+    /// Links a version's code to the host functions of a linker.
+    pub(crate) fn new(
+        linker: &Linker<FrameData>,
+        plan: Arc<Plan>,
+        imports: Imports,
+    ) -> wasmtime::Result<Factory> {
+        Ok(Factory {
+            pre: linker.instantiate_pre(&plan.code)?,
+            plan,
+            imports,
+        })
+    }
+
+    /// Returns the engine that has compiled the code.
+    pub(crate) fn engine(&self) -> &wasmtime::Engine {
+        self.plan.code.engine()
+    }
+}
