@@ -38,4 +38,4 @@ fn post(tag: u32, payload: &[u8]) {
     let _ = exuvia::me().send_bytes(tag, payload);
 }
 
-exuvia::module!(run = run, schema = 1);
+exuvia::module!(run = run);
