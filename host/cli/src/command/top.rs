@@ -461,7 +461,7 @@ mod tests {
             paused: false,
             colours: true,
             info: serde_json::from_value(json!({
-                "app": "shop", "node": "1", "release": 3, "processes": 9, "schedulers": 2, "frames": 4,
+                "app": "shop", "node": "1", "release": 3, "processes": 9, "processes_limit": 100, "schedulers": 2, "frames": 4,
                 "frames_blocked": 0, "uptime_ms": 65000, "modules": [], "page_ins": 5, "page_outs": 0,
                 "page_map": "scan",
             }))

@@ -127,7 +127,7 @@ mod tests {
         let news = capacity.news(&clock, 3);
         let news = news.unwrap_or_default();
         assert!(
-            news.contains("first") && news.contains("the 3 that"),
+            news.contains("first") && news.contains("the 3 existing"),
             "{news}"
         );
         clock.advance(PAUSE);
