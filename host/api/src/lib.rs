@@ -41,7 +41,7 @@ pub use message::{
 };
 pub use multipart::too_large as deployment_too_large;
 pub use node::{Info, LoadedVersion, Module, ModuleList, StopOptions, StopReport};
-pub use problem::{PROBLEM_JSON, Problem, code, reason_too_large};
+pub use problem::{Details, PROBLEM_JSON, Problem, code, reason_too_large};
 pub use process::{
     Branch, Description, Function, Inspection, Killed, Limits, Parameter, Process, ProcessPage,
     Restarted, SupervisionTree, Suspended, Table, WaitingMessage,

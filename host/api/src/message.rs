@@ -188,7 +188,7 @@ mod tests {
             Payload::Hex(text.to_owned())
                 .into_bytes()
                 .unwrap_err()
-                .detail
+                .to_string()
         };
         assert!(why("0a1").contains("only one digit"));
         assert!(why("zz").contains("`z` is not a hex digit"));

@@ -76,9 +76,15 @@ pub mod code {
     }
 }
 
-/// A failed request: the body of a response whose status is not a success.
+/// A failed request: the body of a response whose status is not a success. Boxed, because it is in
+/// the results of all requests and hardly ever there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
+#[serde(transparent)]
+pub struct Problem(Box<Details>);
+
+/// What is known of a failed request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
     /// A reference to the description of this kind of problem.
     #[serde(rename = "type")]
     pub kind: String,
@@ -105,7 +111,7 @@ impl Problem {
     pub fn new(code: &str, detail: impl Into<String>) -> Self {
         let known = code::ALL.iter().find(|(known, ..)| *known == code);
         let &(_, status, title) = known.unwrap_or(&("", 409, "The request was refused"));
-        Self {
+        Self(Box::new(Details {
             kind: format!("{TYPE}{code}"),
             title: title.to_owned(),
             status,
@@ -113,7 +119,7 @@ impl Problem {
             code: code.to_owned(),
             help: None,
             not_reused: None,
-        }
+        }))
     }
 
     /// Adds help.
@@ -121,6 +127,20 @@ impl Problem {
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+}
+
+impl std::ops::Deref for Problem {
+    type Target = Details;
+
+    fn deref(&self) -> &Details {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut Details {
+        &mut self.0
     }
 }
 

@@ -13,8 +13,11 @@ use std::process::Command;
 
 use wasmtime::{Config, Engine, Module, RegallocAlgorithm, Result};
 
-/// Shapes: the name, and how its text is made of two sizes.
-const SHAPES: &[(&str, fn(u32, u32) -> String)] = &[
+/// Makes the text of a function of two sizes.
+type Shape = fn(u32, u32) -> String;
+
+/// Shapes, with their names.
+const SHAPES: &[(&str, Shape)] = &[
     ("ifs", ifs),
     ("looped", |locals, blocks| {
         format!(

@@ -135,8 +135,8 @@ fn payload(arguments: &Arguments) -> Result<Payload, CliError> {
         return match payload.clone().into_bytes() {
             Ok(_) => Ok(payload),
             Err(problem) => {
-                let fault = CliError::usage(problem.detail);
-                Err(problem.help.into_iter().fold(fault, CliError::help))
+                let fault = CliError::usage(problem.to_string());
+                Err(problem.help.iter().cloned().fold(fault, CliError::help))
             }
         };
     }

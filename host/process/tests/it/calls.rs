@@ -1,6 +1,7 @@
 //! Each host call in a transaction, as the table of calls says: a deferred call has no effect
 //! until the commit, one that is rolled back leaves nothing after an abort, one that commits ends
 //! the transaction, and a free one does neither.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 

@@ -76,7 +76,7 @@ fn unsafe_code_is_allowed_in_few_files() {
         "guest-sdk/rust/src/lib.rs:2",
         "`unsafe` is for",
     );
-    for file in ["host/engine/src/frame.rs", "host/image/src/image.rs"] {
+    for file in ["host/engine/src/frames/frame.rs", "host/image/src/image.rs"] {
         fails(file, &text, &format!("{file}:2"), "`unsafe` is for");
     }
     holds("host/image/src/pagemap.rs", &text);
