@@ -367,7 +367,7 @@ fn leb_length(value: usize) -> usize {
     bytes.len()
 }
 
-/// Returns the compile size of a function: its bytes, plus [`LOCAL_BYTES`] for each
+/// Returns the compile size of a function: its bytes, plus [`LOCAL_BYTES`](crate::limits::LOCAL_BYTES) for each
 /// local. Returns an error if that exceeds [`MAX_FUNCTION_BYTES`].
 fn to_compile(
     parsed: &Parsed<'_>,

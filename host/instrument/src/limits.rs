@@ -3,7 +3,7 @@
 
 use exuvia_abi::limits;
 
-/// The largest accepted module. Offsets in [`OffsetMap`] are 32 bits, and no
+/// The largest accepted module. Offsets in [`OffsetMap`](crate::OffsetMap) are 32 bits, and no
 /// operator grows to more than fifteen times its size.
 pub const MAX_MODULE_BYTES: usize = 256 << 20;
 /// The compile size limit of one function: bytes of code once it is metered,

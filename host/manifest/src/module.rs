@@ -17,7 +17,7 @@ pub struct Module {
     pub limits: Limits,
     /// How the file is built; `None`: not by a command of the manifest.
     pub build: Option<Build>,
-    /// What [`Manifest::for_development`] uses instead.
+    /// What [`Manifest::for_development`](crate::Manifest::for_development) uses instead.
     pub(crate) dev: Option<Dev>,
     /// The setting of cargo that moves the file from where the manifest has it.
     pub(crate) moved_by: Option<String>,

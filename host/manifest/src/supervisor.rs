@@ -118,7 +118,7 @@ pub enum Work {
 /// A child that is a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// A key of [`Manifest::modules`].
+    /// A key of [`Manifest::modules`](crate::Manifest::modules).
     pub module: String,
     /// How many of it run; by default one.
     pub count: Option<u32>,

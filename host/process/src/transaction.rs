@@ -1,5 +1,5 @@
 //! A message that is handled in probation, as a transaction: what its handler does to the system is
-//! deferred ([`defer`]), or done at once and undone on an abort ([`on_rollback`]).
+//! deferred (`defer`), or done at once and undone on an abort (`on_rollback`).
 //!
 //! A transaction ends in one of two ways, and its owner must say which. A commit executes all that
 //! was deferred. An abort makes it as if the handler had never begun, and puts the message back. A

@@ -60,13 +60,13 @@ impl<G: 'static> System<G> {
         alive.then_some(new).ok_or(NameError::Dead)
     }
 
-    /// Undoes [`Names::take`]: the process has the name again, if it lives and the name is free.
+    /// Undoes [`Names::take`](crate::Names::take): the process has the name again, if it lives and the name is free.
     pub fn undo_unregister(&self, name: &str, registration: Registration) {
         self.names.restore(name, registration);
         self.mark_named(registration.pid);
     }
 
-    /// Undoes [`Groups::take`]: the process is in the group again, if it lives.
+    /// Undoes [`Groups::take`](crate::Groups::take): the process is in the group again, if it lives.
     pub fn undo_leave(&self, group: &str, pid: Pid, membership: Membership) {
         self.groups.restore(group, pid, membership);
         self.mark_named(pid);
