@@ -210,7 +210,7 @@ pub const CASES: &[Case] = &[
             for tag in [1, 2, 3] {
                 (here.post)(tag, b"payload");
             }
-            let mut receive =
+            let receive =
                 |wanted, wait: Wait| exuvia::receive(wanted, wait).map(|message| message.tag);
             notes.note(exuvia::mailbox_length());
             notes.note(receive(Match::Tag(9), Wait::No));
