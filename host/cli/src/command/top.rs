@@ -461,9 +461,11 @@ mod tests {
             paused: false,
             colours: true,
             info: serde_json::from_value(json!({
-                "app": "shop", "node": "1", "release": 3, "processes": 9, "processes_limit": 100, "schedulers": 2, "frames": 4,
-                "frames_blocked": 0, "uptime_ms": 65000, "modules": [], "page_ins": 5, "page_outs": 0,
-                "page_map": "scan",
+                "app": "shop", "node": "1", "release": 3, "processes": 9, "processes_limit": 100, "schedulers": 2,
+                "threads_blocked": 0, "frames": 4, "frames_blocked": 0, "frames_free": 1, "frame_bytes": 65536,
+                "frame_bytes_limit": 1048576, "frames_made": 4, "frame_failures": 0, "frames_released": 0,
+                "uptime_ms": 65000, "page_ins": 5, "page_outs": 0, "page_in_ns": 0, "page_out_ns": 0,
+                "frame_hits": 0, "hit_rate": 0.0, "page_map": "scan", "timers": 0, "modules": [],
             }))
             .unwrap(),
             top: serde_json::from_value(json!({
