@@ -454,7 +454,8 @@ mod tests {
     fn view(processes: usize) -> View {
         let process = json!({
             "pid": "<2.0>", "names": ["a\u{1b}[2Jb"], "module": "counter@1", "state": "resident",
-            "mailbox": 7, "reductions": 1234567, "memory": 65536, "rate": 4200.0,
+            "mailbox": 7, "reductions": 1234567, "memory": 65536, "image": 0, "upgrade": "current",
+            "upgrades": 0, "rate": 4200.0,
         });
         View {
             by: By::Mailbox,
