@@ -5,11 +5,12 @@
 //!
 //! A [`Control`] runs at the beginning of a turn, when the process takes over what has arrived
 //! ([`Process::drain`]), in order with the signals: those that were queued before it have been
-//! applied, those behind it have not. It never runs while code of the process is running: a process
-//! that takes over signals in the middle of a handler ([`Process::drain_new_signals`]) stops in
-//! front of a control, and continues there in its next turn. So a control finds the process at rest,
-//! waiting or suspended, as an observer would. If the process terminates first, the control is
-//! dropped.
+//! applied, those behind it have not. It never runs while code of the process is running: if the
+//! process takes over signals in the middle of a handler ([`Process::drain_new_signals`]), the
+//! control waits for the next turn, and the signals behind it are applied. So an observer never
+//! hides a message from a process that asks for it. A control finds the process at rest, waiting or
+//! suspended, and all controls of a process run in order. If the process terminates first, the
+//! control is dropped.
 
 use std::fmt;
 

@@ -7,7 +7,8 @@
 //! is dead to all other processes and has no name, timer or body any more; it keeps its slot so
 //! that the remaining parts are run.
 
-use std::vec;
+use std::collections::VecDeque;
+use std::{fmt, vec};
 
 use exuvia_abi::Pid;
 
@@ -15,7 +16,7 @@ use super::signals::Moment;
 use super::{Body, Process};
 use crate::ExitReason;
 use crate::inbox::Inbox;
-use crate::item::Item;
+use crate::item::{Control, Item};
 use crate::mailbox::{Arrivals, Closed};
 use crate::relations::{Link, Monitor, Relations};
 use crate::signal::Signal;
@@ -36,9 +37,11 @@ pub(super) enum Unfinished<G> {
 }
 
 /// Signals that have been taken out of the outer mailbox together and are not sorted yet.
-#[derive(Debug)]
 pub(super) struct Backlog<G> {
     items: vec::IntoIter<Item<G>>,
+    /// Controls that came up in the middle of a turn. They run at the beginning of the next one,
+    /// before the items.
+    controls: VecDeque<Control<G>>,
     /// The messages among these that count against the mailbox's limits, and their bytes.
     messages: u32,
     bytes: u64,
@@ -46,22 +49,49 @@ pub(super) struct Backlog<G> {
     waiters: vec::IntoIter<Pid>,
 }
 
+impl<G> fmt::Debug for Backlog<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backlog")
+            .field("items", &self.items)
+            .field("controls", &self.controls.len())
+            .field("waiters", &self.waiters)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<G> Backlog<G> {
-    pub(super) fn new(arrived: &mut Arrivals<Item<G>>, (messages, bytes): (u32, u64)) -> Self {
+    /// Makes a backlog of what has arrived, behind controls that have waited longer.
+    pub(super) fn new(
+        arrived: &mut Arrivals<Item<G>>,
+        (messages, bytes): (u32, u64),
+        controls: VecDeque<Control<G>>,
+    ) -> Self {
         Backlog {
             items: std::mem::take(&mut arrived.items).into_iter(),
+            controls,
             waiters: arrived.take_waiters().into_iter(),
             messages,
             bytes,
         }
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.items.len() + self.waiters.len() == 0
+    /// Makes a backlog of controls only.
+    pub(super) fn of(controls: VecDeque<Control<G>>) -> Self {
+        Backlog {
+            items: Vec::new().into_iter(),
+            controls,
+            messages: 0,
+            bytes: 0,
+            waiters: Vec::new().into_iter(),
+        }
     }
 
-    fn is_control_next(&self) -> bool {
-        self.items.as_slice().first().is_some_and(Item::is_control)
+    /// Returns the controls that are left if nothing else is.
+    pub(super) fn into_controls(self) -> Result<VecDeque<Control<G>>, Self> {
+        match self.items.len() + self.waiters.len() {
+            0 => Ok(self.controls),
+            _ => Err(self),
+        }
     }
 
     fn next(&mut self) -> Option<Item<G>> {
@@ -85,8 +115,8 @@ impl<G> Process<G> {
         }
     }
 
-    /// Returns whether a backlog is pending: signals that are not sorted yet, or an outer mailbox
-    /// that was not checked since the last part. Such a process must get another turn, whatever it
+    /// Returns whether a backlog is pending: signals that are not sorted yet, controls that have not
+    /// run, or an outer mailbox that was not checked since the last part. Such a process must get another turn, whatever it
     /// waits for.
     #[inline]
     pub fn has_pending_signals(&self) -> bool {
@@ -114,8 +144,8 @@ impl<G: 'static> Process<G> {
         self.inbox_len() + self.unsorted().0 as usize
     }
 
-    /// Sorts one part of a backlog; in the middle of a turn, not beyond a control. Returns the reason
-    /// if a signal terminates the process.
+    /// Sorts one part of a backlog. In the middle of a turn its controls stay for the next one.
+    /// Returns the reason if a signal terminates the process.
     #[cold]
     pub(super) fn drain_backlog(
         &mut self,
@@ -125,12 +155,20 @@ impl<G: 'static> Process<G> {
     ) -> Option<ExitReason> {
         let mut end = None;
         for _ in 0..system.signals_per_turn {
-            if at == Moment::MiddleOfTurn && backlog.is_control_next() {
-                break;
-            }
+            let control = match at {
+                Moment::BeginningOfTurn => backlog.controls.pop_front(),
+                Moment::MiddleOfTurn => None,
+            };
             self.reductions += REDUCTIONS;
-            if let Some(item) = backlog.next() {
-                end = self.apply(system, item);
+            if let Some(control) = control {
+                control(self, system);
+            } else if let Some(item) = backlog.next() {
+                match item {
+                    Item::Control(control) if at == Moment::MiddleOfTurn => {
+                        backlog.controls.push_back(control);
+                    }
+                    item => end = self.apply(system, item),
+                }
                 if end.is_some() {
                     break;
                 }

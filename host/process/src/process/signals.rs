@@ -1,6 +1,7 @@
 //! What arrives at a process: signals are taken over, in order, and applied. Messages go into the
 //! inner mailbox; everything else changes the relations of the process, or ends it.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use exuvia_abi::{Kind, Pid, Reason};
@@ -43,11 +44,17 @@ impl<G: 'static> Process<G> {
             .active
             .as_mut()
             .and_then(|active| active.unfinished.take());
+        let mut controls = VecDeque::new();
         if let Some(late) = late
             && let Unfinished::Backlog(backlog) = *late
-            && !backlog.is_over()
         {
-            return self.drain_backlog(system, backlog, at);
+            match backlog.into_controls() {
+                Ok(left) => controls = left,
+                Err(backlog) => return self.drain_backlog(system, backlog, at),
+            }
+            if !controls.is_empty() && at == Moment::BeginningOfTurn {
+                return self.drain_backlog(system, Backlog::of(controls), at);
+            }
         }
         let slot = system.table.slot(self.pid.slot())?;
         let mut spare = self.active.as_mut().and_then(|active| active.spare.take());
@@ -68,10 +75,11 @@ impl<G: 'static> Process<G> {
         if slot.mailbox.take_into(&mut spare, moved)
             && let Some(arrived) = &mut spare
         {
-            // A control is no matter for the middle of a turn.
-            let stops = at == Moment::MiddleOfTurn && arrived.items.iter().any(Item::is_control);
-            if stops || arrived.items.len() + arrived.waiting() > system.signals_per_turn {
-                let backlog = Backlog::new(arrived, limited);
+            // In the middle of a turn a control is kept for the next one.
+            let keeps = at == Moment::MiddleOfTurn
+                && (!controls.is_empty() || arrived.items.iter().any(Item::is_control));
+            if keeps || arrived.items.len() + arrived.waiting() > system.signals_per_turn {
+                let backlog = Backlog::new(arrived, limited, controls);
                 return self.drain_backlog(system, backlog, at);
             }
             for waiter in arrived.take_waiters() {
@@ -94,12 +102,15 @@ impl<G: 'static> Process<G> {
         if spare.is_some() {
             self.active().spare = spare;
         }
+        if !controls.is_empty() {
+            let backlog = Unfinished::Backlog(Backlog::of(controls));
+            self.active().unfinished = Some(Box::new(backlog));
+        }
         None
     }
 
     /// Does the same for a process that has called [`Process::drain`] in this turn already, and may be
-    /// in the middle of a handler: runs no control, and takes over nothing behind one until the next
-    /// turn. Costs nothing if nothing has arrived since the turn began and no backlog is pending.
+    /// in the middle of a handler: runs no control, which waits for the next turn. Costs nothing if nothing has arrived since the turn began and no backlog is pending.
     /// Signals that arrive concurrently may be missed; they cause another turn.
     #[inline]
     pub fn drain_new_signals(&mut self, system: &System<G>) -> Option<ExitReason> {
