@@ -61,6 +61,9 @@ pub(crate) enum Outcome {
         result: i32,
         /// The number of messages that it took.
         taken: u32,
+        /// It has taken none, but more have arrived since the entry began. If the guest was suspended
+        /// in between, and did not call `receive` again, it has not seen them.
+        unseen: bool,
     },
     /// The guest is suspended; `Guest::wait` says why.
     Suspended,
@@ -309,6 +312,7 @@ impl Instance {
             false => MAIL_UNKNOWN,
         };
         data.wasi = process.guest().and_then(|guest| guest.take_wasi());
+        data.arrivals = process.arrivals();
         data.process = Some(process);
         data.mode = Mode::Run;
         data.exit = None;
@@ -399,6 +403,7 @@ impl Instance {
             Called::Returned(result, _) => Outcome::Returned {
                 result,
                 taken: data.taken,
+                unseen: data.taken == 0 && process.arrivals() != data.arrivals,
             },
             Called::Failed(error) => match data.exit.take() {
                 Some(Ending::Itself(reason)) => Outcome::Exited(reason),

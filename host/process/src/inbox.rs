@@ -209,6 +209,11 @@ impl Inbox {
         marks.push(Mark { mode, key, came });
     }
 
+    /// Returns how many messages have arrived in this inbox.
+    pub(crate) fn came(&self) -> u64 {
+        self.came
+    }
+
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
     }

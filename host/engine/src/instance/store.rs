@@ -65,6 +65,8 @@ pub(crate) struct FrameData {
     pub(crate) last_error: Option<String>,
     /// The number of messages that the current entry has taken.
     pub(crate) taken: u32,
+    /// What [`Process::arrivals`](exuvia_process::Process::arrivals) was when the entry began.
+    pub(crate) arrivals: u64,
     /// Whether the process was WAITING when it was entered.
     pub(crate) continues: bool,
     pub(crate) debt: ReductionDebt,
@@ -99,6 +101,7 @@ impl FrameData {
             exit: None,
             last_error: None,
             taken: 0,
+            arrivals: 0,
             continues: false,
             debt: ReductionDebt::default(),
             inside: None,

@@ -43,7 +43,11 @@ impl Executor {
         let (lease, process, outcome) = ended.ok_or_else(|| Stop::exit(Reason::INTERNAL))?;
         let process = cell.insert(process);
         match outcome {
-            Outcome::Returned { result, taken } => self.returned(process, lease, result, taken),
+            Outcome::Returned {
+                result,
+                taken,
+                unseen,
+            } => self.returned(process, lease, result, taken, unseen),
             Outcome::Suspended => {
                 if let Some(guest) = process.guest() {
                     guest.set_location(frames.put_back(lease, true, false));
@@ -89,6 +93,7 @@ impl Executor {
         lease: FrameLease,
         result: i32,
         taken: u32,
+        unseen: bool,
     ) -> Result<(), Stop> {
         let state = &self.0;
         process.has_handled();
@@ -147,8 +152,10 @@ impl Executor {
         if let Some(reason) = process.drain_new_signals(&state.host.system) {
             return Err(Stop::Turn(Turn::Exit(reason)));
         }
-        if taken == 0 && (waiting || !state.host.upgrade_due(process)) {
-            // It wants none of the messages that are there: it waits for another one.
+        if taken == 0 && !unseen && (waiting || !state.host.upgrade_due(process)) {
+            // It wants none of the messages that are there: it waits for another one. What arrives
+            // from the beginning of this turn on causes another turn; what an earlier turn of this
+            // entry took over does not, so it must not be unseen.
             return Err(Stop::Turn(Turn::Rest));
         }
         Ok(())

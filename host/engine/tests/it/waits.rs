@@ -218,3 +218,45 @@ fn a_panic_during_an_inspection_ends_the_process() {
         0
     );
 }
+
+/// Takes nothing but requests of tag 5, to which it replies 7. If there is none, it computes for some
+/// slices before it returns.
+fn selective() -> &'static str {
+    r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (import "exuvia" "reply" (func $reply (param i32 i64 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (func $compute (local $n i32)
+    (local.set $n (i32.const 50000))
+    (loop $again
+      (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+      (br_if $again (local.get $n))))
+  (func (export "run") (result i32)
+    (i32.store (i32.const 64) (i32.const 48))
+    (if (call $receive (i32.const 64) (i32.const 512) (i32.const 256) (i64.const 0) (i32.const 1) (i64.const 5))
+      (then (call $compute) (return (i32.const 0))))
+    (i64.store (i32.const 16) (i64.const 7))
+    (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 16) (i32.const 8)))
+    (i32.const 0)))"#
+}
+
+/// A process has looked for a message in vain, and is preempted before it returns. What its next turn
+/// takes over at its beginning notifies it no more, and it has not seen it when it returns.
+#[test]
+fn a_message_that_arrives_while_a_process_is_preempted_is_not_missed() {
+    let world = World::new(Setup::default());
+    world.deploy("m", selective());
+    let pid = world.spawn("m");
+    // It does not want its INIT.
+    while world.reductions(pid) == 0 {
+        assert!(world.turn());
+    }
+    assert!(world.has_work(), "it is preempted");
+    let asked = world.request(pid, 5, &[]);
+    assert!(world.settle(ENOUGH));
+    assert_eq!(world.answer(asked).number(), 7);
+    // Nor does it run on and on for what it has seen.
+    world.send(pid, 1, &[]);
+    assert!(world.settle(ENOUGH));
+}

@@ -106,6 +106,12 @@ impl<G: 'static> Process<G> {
         self.active().inbox.insert(position, envelope);
     }
 
+    /// Returns how many messages have arrived in the inner mailbox. The count may begin anew when the
+    /// mailbox is empty ([`Process::trim`]).
+    pub fn arrivals(&self) -> u64 {
+        self.inbox().map_or(0, Inbox::came)
+    }
+
     /// Returns the number of messages in the inner mailbox.
     pub fn inbox_len(&self) -> usize {
         self.inbox().map_or(0, Inbox::len)
