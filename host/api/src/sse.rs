@@ -64,16 +64,20 @@ impl Parser {
                     self.data.push_str(value);
                 }
                 "id" if !value.contains('\0') => self.id = Some(value.to_owned()),
-                "retry" => self.retry = value.parse().ok().map(Duration::from_millis),
+                "retry" => {
+                    if let Ok(pause) = value.parse() {
+                        self.retry = Some(Duration::from_millis(pause));
+                    }
+                }
                 // A comment, or a field that is not known.
                 _ => {}
             }
         }
     }
 
-    /// Returns the ID of the last event.
+    /// Returns the ID of the last event. An empty one means none.
     pub(crate) fn last_id(&self) -> Option<&str> {
-        self.last_id.as_deref()
+        self.last_id.as_deref().filter(|id| !id.is_empty())
     }
 
     /// Returns how long the server wants the client to wait before it connects again.
@@ -125,6 +129,25 @@ mod tests {
         assert_eq!(events(&mut parser, b"data: z\n\n"), ["z"]);
         // An event without an ID leaves the last one.
         assert_eq!(parser.last_id(), Some("1"));
+    }
+
+    #[test]
+    fn an_empty_id_means_none() {
+        let mut parser = Parser::default();
+        assert!(events(&mut parser, b"id: 1\n\n").is_empty());
+        assert_eq!(parser.last_id(), Some("1"));
+        assert!(events(&mut parser, b"id\n\n").is_empty());
+        assert_eq!(parser.last_id(), None);
+    }
+
+    #[test]
+    fn an_interval_that_is_no_number_is_ignored() {
+        let mut parser = Parser::default();
+        events(
+            &mut parser,
+            b"retry: 250\nretry: soon\nretry: -1\nretry\n\n",
+        );
+        assert_eq!(parser.retry(), Some(Duration::from_millis(250)));
     }
 
     #[test]

@@ -4,12 +4,15 @@
 //! how many events it missed. It never delays the node or other clients.
 //!
 //! An event's ID is the ID of this log and the event's number in it, so that a client of a former
-//! node with the same socket is not taken for one of this.
+//! node with the same socket is not taken for one of this. A stream begins with the ID of the
+//! event before it, so that a client can go on there even if no event has arrived.
+//!
+//! The log ends when the node or the server does. A stream ends after the last event of the log.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +20,8 @@ use axum::response::sse::Event;
 use exuvia_api::EventLine;
 use futures_util::{Stream, stream};
 use serde_json::{Value, json};
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::host::Host;
@@ -80,19 +84,36 @@ impl EventLog {
         })
     }
 
-    /// Adds the events of a host until there are no more.
+    /// Adds the events of a host until there are no more, or until `closed` completes. Then the
+    /// log has ended.
     pub(crate) async fn collect<H: Host>(
         self: Arc<Self>,
         mut events: broadcast::Receiver<H::Event>,
+        closed: impl Future<Output = ()>,
     ) {
+        let _end = End(&self);
+        let mut closed = pin!(closed);
         loop {
-            match events.recv().await {
+            let event = tokio::select! {
+                // In this order: a node with many events does not delay the close.
+                biased;
+                () = &mut closed => break,
+                event = events.recv() => event,
+            };
+            match event {
                 Ok(event) => self.push(&H::event_line(&event)),
                 Err(RecvError::Lagged(missed)) => self.push(&lagged(Some(missed))),
-                Err(RecvError::Closed) => break,
+                Err(RecvError::Closed) => return,
             }
         }
-        self.newest.send_modify(|newest| newest.ended = true);
+        // What happened before the close is still sent.
+        for _ in 0..events.len() {
+            match events.try_recv() {
+                Ok(event) => self.push(&H::event_line(&event)),
+                Err(TryRecvError::Lagged(missed)) => self.push(&lagged(Some(missed))),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
     }
 
     fn push(&self, line: &EventLine) {
@@ -137,9 +158,23 @@ impl EventLog {
         known.then_some(number)
     }
 
+    /// Returns an event that sets the ID of the last event, without data so far.
+    fn position(&self, number: u64) -> Event {
+        Event::default().id(format!("{}-{number}", self.id))
+    }
+
     fn event(&self, number: u64, data: &str) -> Event {
-        let id = format!("{}-{number}", self.id);
-        Event::default().id(id).data(data)
+        self.position(number).data(data)
+    }
+}
+
+/// Ends the log when dropped, also when an event cannot be rendered: nobody waits for the next
+/// one for ever.
+struct End<'a>(&'a EventLog);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.newest.send_modify(|newest| newest.ended = true);
     }
 }
 
@@ -151,31 +186,31 @@ struct Follower {
     after: u64,
     /// Sent before anything else.
     opening: VecDeque<Event>,
-    closed: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Released when the client has gone.
     _permit: OwnedSemaphorePermit,
 }
 
-/// Returns the events after the one with the ID `last`, or from now on, until the node or the
-/// server ends.
+/// Returns the events after the one with the ID `last`, or from now on, until the log ends.
 pub(crate) fn follow(
     log: &Arc<EventLog>,
     last: Option<&str>,
     permit: OwnedSemaphorePermit,
-    closed: impl Future<Output = ()> + Send + 'static,
 ) -> impl Stream<Item = Result<Event, Infallible>> + Send + 'static {
     let now = log.newest.borrow().number;
     let after = last.map_or(Some(now), |id| log.number(id));
-    let mut opening = VecDeque::from([Event::default().retry(RETRY)]);
-    if after.is_none() {
-        opening.push_back(log.event(now, &encode(&lagged(None))));
-    }
+    let opening = match after {
+        Some(after) => VecDeque::from([log.position(after).retry(RETRY)]),
+        // The ID comes with the loss, so that a client which has the one knows of the other.
+        None => VecDeque::from([
+            Event::default().retry(RETRY),
+            log.event(now, &encode(&lagged(None))),
+        ]),
+    };
     let follower = Follower {
         newest: log.newest.subscribe(),
         log: Arc::clone(log),
         after: after.unwrap_or(now),
         opening,
-        closed: Box::pin(closed),
         _permit: permit,
     };
     stream::unfold(follower, async |mut follower| {
@@ -205,10 +240,7 @@ impl Follower {
                 Next::Nothing if ended => return None,
                 Next::Nothing => {}
             }
-            tokio::select! {
-                changed = self.newest.changed() => changed.ok()?,
-                () = &mut self.closed => return None,
-            }
+            self.newest.changed().await.ok()?;
         }
     }
 }

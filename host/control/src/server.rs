@@ -98,7 +98,8 @@ pub fn serve_with<H: Host>(
     // Capacity 1 suffices: a second request to stop is rejected.
     let (stop, stops) = mpsc::channel(1);
     let events = EventLog::new();
-    let collecting = tokio::spawn(Arc::clone(&events).collect::<H>(host.events()));
+    let collect = Arc::clone(&events).collect::<H>(host.events(), closed(until.clone()));
+    let collecting = tokio::spawn(collect);
     health.started(host.clone());
     let router = routes::router(Arc::new(Shared {
         host,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use hyper::Response;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::Client;
 use super::connection::with_causes;
@@ -28,12 +29,15 @@ const MAX_RETRY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct EventStream {
     client: Client,
-    body: Incoming,
+    /// The open connection, or why it broke.
+    body: Result<Incoming, String>,
     parser: Parser,
     /// The path to continue at if the connection breaks; none for a stream that cannot.
     resume: Option<&'static str>,
-    /// Connections that broke since the last event.
-    broken: u32,
+    /// Attempts to connect again since the last event.
+    attempts: u32,
+    /// When the next attempt may be made.
+    next_attempt: Instant,
 }
 
 impl EventStream {
@@ -44,61 +48,75 @@ impl EventStream {
     ) -> Self {
         Self {
             client,
-            body: response.into_body(),
+            body: Ok(response.into_body()),
             parser: Parser::default(),
             resume,
-            broken: 0,
+            attempts: 0,
+            next_attempt: Instant::now(),
         }
     }
 
-    /// Returns the next event, or `None` when the node has closed the stream.
+    /// Returns the next event, or `None` when the node has closed the stream. Nothing is lost if
+    /// the future is dropped before it completes.
     pub async fn next(&mut self) -> Result<Option<EventLine>, ClientError> {
         loop {
             if let Some(data) = self.parser.next_event() {
-                self.broken = 0;
+                self.attempts = 0;
                 return serde_json::from_str(&data)
                     .map(Some)
                     .map_err(|error| ClientError::Nonsense(error.to_string()));
             }
-            match self.body.frame().await {
+            let frame = match &mut self.body {
+                Ok(body) => body.frame().await,
+                Err(_) => {
+                    self.resume().await?;
+                    continue;
+                }
+            };
+            match frame {
                 None => return Ok(None),
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
                         self.parser.push(data).map_err(ClientError::Nonsense)?;
                     }
                 }
-                Some(Err(error)) => {
-                    self.resume(ClientError::Broken(with_causes(&error)))
-                        .await?;
-                }
+                Some(Err(error)) => self.body = Err(with_causes(&error)),
             }
         }
     }
 
-    /// Connects again after the last event. Fails with `why` if that is not possible.
-    async fn resume(&mut self, why: ClientError) -> Result<(), ClientError> {
-        let Some(path) = self.resume else {
-            return Err(why);
+    /// Connects again after the last event. Fails with the reason for which the connection
+    /// broke if that is not possible.
+    async fn resume(&mut self) -> Result<(), ClientError> {
+        let path = self.resume.filter(|_| self.attempts < RECONNECTS);
+        let Some(path) = path else {
+            return Err(self.broken());
         };
-        while self.broken < RECONNECTS {
-            // The first attempt is made at once: most likely the connection alone broke.
-            if self.broken > 0 {
-                let pause = self.parser.retry().unwrap_or(RETRY);
-                tokio::time::sleep(pause.min(MAX_RETRY)).await;
+        // The first attempt is made at once: most likely the connection alone broke.
+        tokio::time::sleep_until(self.next_attempt).await;
+        let opened = self.client.open(path, self.parser.last_id()).await;
+        self.attempts += 1;
+        let pause = self.parser.retry().unwrap_or(RETRY).min(MAX_RETRY);
+        self.next_attempt = Instant::now() + pause;
+        match opened {
+            Ok(response) => {
+                self.body = Ok(response.into_body());
+                self.parser.reconnected();
+                Ok(())
             }
-            self.broken += 1;
-            match self.client.open(path, self.parser.last_id()).await {
-                Ok(response) => {
-                    self.body = response.into_body();
-                    self.parser.reconnected();
-                    return Ok(());
-                }
-                Err(ClientError::Broken(_)) => {}
-                Err(ClientError::Node(problem)) if problem.code == code::BUSY => {}
-                // The node is gone, or does not want the client.
-                Err(_) => return Err(why),
+            // `next` tries again.
+            Err(ClientError::Broken(_)) => Ok(()),
+            Err(ClientError::Node(problem)) if problem.code == code::BUSY => Ok(()),
+            // The node is gone, or does not want the client.
+            Err(_) => {
+                self.attempts = RECONNECTS;
+                Err(self.broken())
             }
         }
-        Err(why)
+    }
+
+    fn broken(&self) -> ClientError {
+        let why = self.body.as_ref().err().cloned();
+        ClientError::Broken(why.unwrap_or_default())
     }
 }

@@ -47,9 +47,11 @@ pub(super) async fn events<H: Host>(State(shared): App<H>, headers: HeaderMap) -
             ))
             .help("end one of them; each `exuvia events` and `exuvia top` is one")
         })?;
-    let last = headers.get(LAST_EVENT_ID).and_then(|it| it.to_str().ok());
-    let until = closed(shared.closing.clone());
-    let events = event_log::follow(&shared.events, last, permit, until);
+    // An empty ID means none, as in a stream. One that is not ASCII is as unknown as any other.
+    let last = (headers.get(LAST_EVENT_ID))
+        .map(|id| String::from_utf8_lossy(id.as_bytes()))
+        .filter(|id| !id.is_empty());
+    let events = event_log::follow(&shared.events, last.as_deref(), permit);
     Ok(response(events, shared.bounds.heartbeat))
 }
 

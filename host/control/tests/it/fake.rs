@@ -317,6 +317,7 @@ impl Host for Fake {
     }
 
     fn event_line(event: &Note) -> EventLine {
+        assert_ne!(event.text, "panic", "asked for");
         EventLine::at(
             SystemTime::UNIX_EPOCH,
             format!("note: {}", event.text),
