@@ -61,8 +61,9 @@ pub(crate) enum Outcome {
         result: i32,
         /// The number of messages that it took.
         taken: u32,
-        /// It has taken none, but more have arrived since the entry began. If the guest was suspended
-        /// in between, and did not call `receive` again, it has not seen them.
+        /// It has taken none, but may not have seen all: they were withheld for an upgrade, or more
+        /// have arrived since the entry began, while the guest was suspended, and it has not called
+        /// `receive` again.
         unseen: bool,
     },
     /// The guest is suspended; `Guest::wait` says why.
@@ -313,6 +314,7 @@ impl Instance {
         };
         data.wasi = process.guest().and_then(|guest| guest.take_wasi());
         data.arrivals = process.arrivals();
+        data.withheld = false;
         data.process = Some(process);
         data.mode = Mode::Run;
         data.exit = None;
@@ -403,7 +405,7 @@ impl Instance {
             Called::Returned(result, _) => Outcome::Returned {
                 result,
                 taken: data.taken,
-                unseen: data.taken == 0 && process.arrivals() != data.arrivals,
+                unseen: data.taken == 0 && (data.withheld || process.arrivals() != data.arrivals),
             },
             Called::Failed(error) => match data.exit.take() {
                 Some(Ending::Itself(reason)) => Outcome::Exited(reason),

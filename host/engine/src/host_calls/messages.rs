@@ -78,6 +78,7 @@ pub(super) fn receive(
     // upgraded when it is at REST.
     let goes_on = view.continues && *view.taken == 0;
     if any && !goes_on && view.upgrade_due() {
+        *view.withheld = timeout == 0 || upgrade;
         if timeout == 0 {
             return Err(Code::Empty.into());
         }

@@ -21,6 +21,8 @@ pub(super) struct View<'a> {
     pub(super) process: &'a mut GuestProcess,
     /// The number of messages that the current entry has taken.
     pub(super) taken: &'a mut u32,
+    /// Set if messages are withheld from the guest for an upgrade.
+    pub(super) withheld: &'a mut bool,
     /// Whether the process was WAITING when it was entered.
     pub(super) continues: bool,
     pub(super) debt: &'a mut ReductionDebt,
@@ -55,6 +57,7 @@ pub(super) fn enter<'a>(
             services: HostServices(host),
             process,
             taken: &mut data.taken,
+            withheld: &mut data.withheld,
             continues: data.continues,
             debt: &mut data.debt,
             call,

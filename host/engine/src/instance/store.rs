@@ -67,6 +67,9 @@ pub(crate) struct FrameData {
     pub(crate) taken: u32,
     /// What [`Process::arrivals`](exuvia_process::Process::arrivals) was when the entry began.
     pub(crate) arrivals: u64,
+    /// A `receive` of the current entry has returned EMPTY or UPGRADE because of an upgrade, though there
+    /// may be messages.
+    pub(crate) withheld: bool,
     /// Whether the process was WAITING when it was entered.
     pub(crate) continues: bool,
     pub(crate) debt: ReductionDebt,
@@ -102,6 +105,7 @@ impl FrameData {
             last_error: None,
             taken: 0,
             arrivals: 0,
+            withheld: false,
             continues: false,
             debt: ReductionDebt::default(),
             inside: None,

@@ -153,9 +153,9 @@ impl Executor {
             return Err(Stop::Turn(Turn::Exit(reason)));
         }
         if taken == 0 && !unseen && (waiting || !state.host.upgrade_due(process)) {
-            // It wants none of the messages that are there: it waits for another one. What arrives
-            // from the beginning of this turn on causes another turn; what an earlier turn of this
-            // entry took over does not, so it must not be unseen.
+            // It wants none of the messages that are there: it waits for another one. What has
+            // arrived since this turn began causes another turn. What was taken over before does not,
+            // so it must not be unseen.
             return Err(Stop::Turn(Turn::Rest));
         }
         Ok(())

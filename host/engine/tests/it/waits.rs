@@ -260,3 +260,45 @@ fn a_message_that_arrives_while_a_process_is_preempted_is_not_missed() {
     world.send(pid, 1, &[]);
     assert!(world.settle(ENOUGH));
 }
+
+/// Computes for some slices before and after it asks for a message, and ends when it gets one.
+fn slow() -> &'static str {
+    r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (memory (export "memory") 1)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (func $compute (local $n i32)
+    (local.set $n (i32.const 50000))
+    (loop $again
+      (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+      (br_if $again (local.get $n))))
+  (func (export "run") (result i32)
+    (local $got i32)
+    (call $compute)
+    (i32.store (i32.const 64) (i32.const 48))
+    (local.set $got
+      (call $receive (i32.const 64) (i32.const 512) (i32.const 256) (i64.const 0) (i32.const 0) (i64.const 0)))
+    (call $compute)
+    (if (result i32) (local.get $got) (then (i32.const 0)) (else (i32.const 2))))
+  %more)"#
+}
+
+/// It got no message because new code was to handle it, and then that code is not the current one any
+/// more.
+#[test]
+fn a_message_that_was_withheld_for_an_upgrade_is_not_missed_when_the_upgrade_is_taken_back() {
+    let world = World::new(Setup::default());
+    let before = world.deploy("m", &slow().replace("%more", ""));
+    let pid = world.spawn("m");
+    let runs_until = |reductions| {
+        while world.reductions(pid) < reductions {
+            assert!(world.turn());
+        }
+    };
+    runs_until(1);
+    world.deploy("m", &slow().replace("%more", "(func)"));
+    runs_until(60_000);
+    world.commit(&before);
+    assert!(world.settle(ENOUGH));
+    assert!(!world.system.is_alive(pid), "it has got its INIT");
+}
