@@ -66,7 +66,7 @@ pub mod receive {
 pub mod spawn {
     /// Link the child to the parent before it runs.
     pub const LINK: u32 = 1;
-    /// Monitor the child before it runs; the reference is written to `ref_out`.
+    /// Monitor the child before it runs; the reference is written to `reference_out`.
     pub const MONITOR: u32 = 2;
     /// Wait for the child's `init_ack`; a failed start returns `START_FAILED`.
     pub const SYNC: u32 = 4;

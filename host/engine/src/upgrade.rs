@@ -1,6 +1,6 @@
 //! Upgrades a process to new code: the first step of its turn after a commit, when it is at rest.
 //! This file decides which state the process takes along and what happens to it. How state is
-//! brought over is in `migrate`, what follows in `probation`.
+//! brought over is in `migrate`, what follows in `rollback`.
 
 pub(crate) mod migrate;
 pub(crate) mod rollback;

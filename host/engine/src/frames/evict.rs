@@ -93,7 +93,7 @@ impl FrameTable {
         let clock = &self.host.system.clock;
         let began = Timing::begin(metrics.page_outs.load(Ordering::Relaxed), clock);
         // A process that is not paged out, because it has a second chance or because the
-        // frame slot was listed for an earlier process, is listed again by `look`.
+        // frame slot was listed for an earlier process, is listed again by `examine`.
         let lease = self
             .examine(index, |process| {
                 let guest = process.guest()?;

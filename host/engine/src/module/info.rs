@@ -116,9 +116,9 @@ impl Artifact {
     }
 
     /// Returns `Ok` if images of `self` mean the same in `newer`, else the reason why not.
-    /// They do (see DESIGN) if the layout fingerprints, the data segments, the globals, the
-    /// memory limits, the functions in tables and the initialized memories are all the
-    /// same.
+    /// They do (see `host/notes/reuse-first.md`) if the layout fingerprints, the data segments,
+    /// the globals, the memory limits, the functions in tables and the initialized memories are
+    /// all the same.
     pub fn reuses_image_in(&self, newer: &Artifact) -> Result<(), String> {
         if let Some(known) = newer.reused_from.lock().get(&self.id) {
             return known.clone();

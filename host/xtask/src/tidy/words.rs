@@ -5,7 +5,8 @@
 
 use super::Finding;
 
-/// A retired word, and the term that replaces it.
+/// A retired word, and what a name says instead: a term of the glossary, or a name that is made of
+/// such terms. The message shows it, and refers to the glossary, which lists the retired words.
 const RETIRED: &[(&str, &str)] = &[
     ("baton", "fiber_transfer"),
     ("birth", "spawn"),
