@@ -335,11 +335,6 @@ impl FrameTable {
         }
     }
 
-    /// Drops the frame of a process that was lost by a bug of the host.
-    pub(crate) fn drop_frame_of(&self, process: u32) {
-        self.slots.drop_frame_of(process);
-    }
-
     /// Returns a frame to its pool, and discards its state.
     pub(crate) fn retire(&self, mut lease: FrameLease) {
         if lease.frame.may_serve_another() {

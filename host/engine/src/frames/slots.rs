@@ -31,7 +31,9 @@ use crate::module::stack_policy::Stack;
 /// The value of `occupant` for no process.
 const NO_PROCESS: u32 = u32::MAX;
 
-/// A frame slot: how the pager finds the process in a frame.
+/// A frame slot: how the pager finds the process in a frame. Schedulers write neighbouring slots at
+/// the same time, so each has a cache line of its own.
+#[repr(align(64))]
 pub(crate) struct FrameSlot {
     /// The frame of the process that is bound to the slot, while no code works with it.
     frame: AtomicCell<Option<Box<LeasedFrame>>>,
@@ -161,15 +163,6 @@ impl FrameSlots {
         let before = self.slot(number).frame.swap(Some(lease.0));
         debug_assert!(before.is_none(), "a slot has one frame");
         location
-    }
-
-    /// Drops the frame of a process that was lost by a bug of the host.
-    pub(crate) fn drop_frame_of(&self, process: u32) {
-        for slot in &self.all {
-            if slot.occupant() == Some(process) {
-                drop(slot.frame.take());
-            }
-        }
     }
 
     /// Drops all frames that are in their slots.

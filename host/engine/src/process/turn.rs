@@ -49,9 +49,10 @@ impl Executor {
             Err(panic) => failed(panic),
         };
         let Some(process) = cell else {
-            // The process was lost in a panic; its slot and its frame must not remain taken.
+            // The process was lost in a panic, which dropped the lease of its frame; its slot must
+            // not remain taken, and it waits for no frame.
             tracing::error!(?pid, "a process was lost; this is a bug in Exuvia");
-            self.0.frames.drop_frame_of(index);
+            self.0.frames.waiters.leave(index);
             if let Some(pid) = pid {
                 system.abandon(pid);
             }
