@@ -225,17 +225,10 @@ impl Manifest {
 
     /// Returns how many processes start with the node, without supervisors.
     pub fn process_count(&self) -> u64 {
-        fn count(supervisor: &SupervisorEntry) -> u64 {
-            supervisor
-                .children
-                .iter()
-                .map(|child| match &child.work {
-                    Work::Process(process) => u64::from(process.count.unwrap_or(1)),
-                    Work::Supervisor(supervisor) => count(supervisor),
-                })
-                .sum()
-        }
-        count(&self.supervisor)
+        let processes = self.supervisor.processes().into_iter();
+        processes
+            .map(|process| u64::from(process.count.unwrap_or(1)))
+            .sum()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use exuvia_abi::{Pid, Reason};
 use exuvia_process::{ExitReason, Signal};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::error::{RestartFailed, TargetError};
 use crate::event::{Event, Level};
@@ -29,7 +29,7 @@ const MOST_WARNINGS: usize = 5;
 const MOST_DEPTH: usize = 64;
 
 /// What messages a process understands, as far as its module describes them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Description {
     /// `<slot.generation>`.
     pub pid: String,
@@ -43,7 +43,7 @@ pub struct Description {
 
 /// A function of a protocol, as a module describes it in its section `exuvia.protocol`
 /// (`guest-sdk/abi.md`, section 2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Function {
     /// Its name.
     pub name: String,
@@ -62,7 +62,7 @@ pub struct Function {
 }
 
 /// A parameter of a function.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Parameter {
     /// Its name.
     pub name: String,
@@ -72,7 +72,7 @@ pub struct Parameter {
 }
 
 /// A process in the supervision tree.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Branch {
     /// The id of the child; `None` at the root.
     pub id: Option<String>,

@@ -12,7 +12,6 @@ use std::time::Duration;
 use exuvia_engine::GuestProcess;
 use exuvia_process::RunState;
 use exuvia_scheduler::WorkerMetrics;
-use serde::Serialize;
 
 use crate::inspect::{ProcessInfo, describe};
 use crate::node::Node;
@@ -38,17 +37,16 @@ pub enum Sort {
 }
 
 /// One process of a sample.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct TopProcess {
     /// What `ps` shows.
-    #[serde(flatten)]
     pub process: ProcessInfo,
     /// Reductions per second since the previous sample.
     pub rate: f64,
 }
 
 /// One scheduler of a sample.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct SchedulerLoad {
     /// The share of the time that it was not asleep, 0 to 1.
     pub busy: f64,
@@ -57,7 +55,7 @@ pub struct SchedulerLoad {
 }
 
 /// A sample: what has happened since the previous one, whichever client took that.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Top {
     /// Milliseconds since the previous sample; 0: this is the first, and all rates are 0.
     pub interval_ms: f64,

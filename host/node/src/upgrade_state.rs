@@ -2,13 +2,11 @@
 
 use exuvia_code::Release;
 use exuvia_engine::{Artifact, Guest};
-use serde::Serialize;
 
 use crate::lingering;
 
 /// The state of a process in the upgrade to the current release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpgradeState {
     /// It runs the current version of its module.
     Current,

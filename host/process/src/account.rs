@@ -201,7 +201,10 @@ impl<T> MaybeCharged<T> {
     /// Returns the value. Its charge ends.
     #[inline]
     pub fn into_value(self) -> T {
-        self.into_parts().0
+        match self {
+            MaybeCharged::Free(value) => value,
+            MaybeCharged::Charged(charged) => charged.0,
+        }
     }
 }
 

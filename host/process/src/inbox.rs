@@ -49,6 +49,7 @@ struct Mark {
 }
 
 impl Inbox {
+    #[inline]
     pub(crate) fn push_back(&mut self, envelope: impl Into<MaybeCharged<Envelope>>) {
         let envelope = envelope.into();
         self.count(&envelope);

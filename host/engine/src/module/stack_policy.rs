@@ -63,7 +63,10 @@ impl StackPolicy {
 
     /// Records that an entry was suspended, because it waits or its slice was used up.
     pub(crate) fn waited(&self) {
-        self.0.store(WAITS, Ordering::Relaxed);
+        // Every turn reads it: a store would take its cache line from the other schedulers.
+        if self.0.load(Ordering::Relaxed) != WAITS {
+            self.0.store(WAITS, Ordering::Relaxed);
+        }
     }
 
     /// Takes over what is known of the previous version, unless something is known of this one.

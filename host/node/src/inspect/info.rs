@@ -2,7 +2,6 @@
 
 use exuvia_code::Release;
 use exuvia_engine::Artifact;
-use serde::Serialize;
 
 use super::LimitsInfo;
 use crate::upgrade_state::UpgradeState;
@@ -26,7 +25,7 @@ impl Default for Filter {
 }
 
 /// One process.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct ProcessInfo {
     /// `<slot.generation>`.
     pub pid: String,
@@ -54,7 +53,7 @@ pub struct ProcessInfo {
 }
 
 /// One loaded version.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct LoadedInfo {
     /// The version number.
     pub version: u32,
@@ -65,7 +64,7 @@ pub struct LoadedInfo {
 }
 
 /// One module of the current release.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct ModuleInfo {
     /// Its name.
     pub name: String,
@@ -130,7 +129,7 @@ impl ReleaseInfo {
 }
 
 /// The state of the whole node.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct NodeInfo {
     /// The name of the app.
     pub app: String,
@@ -187,10 +186,9 @@ pub struct NodeInfo {
 }
 
 /// Everything that is known of one process.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Inspection {
     /// What `ps` shows.
-    #[serde(flatten)]
     pub process: ProcessInfo,
     /// The process that started it.
     pub parent: Option<String>,
@@ -219,7 +217,7 @@ pub struct Inspection {
 }
 
 /// The result of suspending or resuming a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suspended {
     /// Whether that changed anything.
     pub changed: bool,
@@ -229,7 +227,7 @@ pub struct Suspended {
 }
 
 /// A message in a mailbox.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct MessageInfo {
     /// `message`, `request`, `exit` and so on.
     pub kind: String,
@@ -242,7 +240,7 @@ pub struct MessageInfo {
 }
 
 /// A table of a process.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct TableInfo {
     /// Its number.
     pub table: u64,

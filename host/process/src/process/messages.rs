@@ -38,6 +38,7 @@ impl<G> Process<G> {
     /// Appends a message, regardless of all limits. The sender of a request is recorded as waiting
     /// from now on, not only when the request is received: if it gives up meanwhile, no record must
     /// remain.
+    #[inline]
     pub fn deliver(&mut self, envelope: Envelope) {
         self.deliver_charged(envelope.into());
     }
