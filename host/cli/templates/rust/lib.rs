@@ -13,7 +13,7 @@ pub trait Counter {
     fn get(&self) -> u64;
 }
 
-/// What the process remembers. It crosses to new code by the fields' names: give
+/// What the process remembers. New code takes it over by the fields' names: give
 /// a new field `#[serde(default)]`, and raise `schema` below.
 #[derive(Serialize, Deserialize, Layout)]
 struct State {

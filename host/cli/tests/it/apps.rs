@@ -72,6 +72,9 @@ fn a_new_app_is_a_repository_unless_it_is_inside_of_one() {
     new(&["two", "--vcs", "none"]);
     new(&["one/three"]);
     assert!(is_repository("one") && !is_repository("two") && !is_repository("one/three"));
+    // Beside a repository, as seen from inside of it.
+    new(&["one/../four"]);
+    assert!(is_repository("four"));
 }
 
 #[test]

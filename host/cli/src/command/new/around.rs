@@ -17,7 +17,7 @@ pub(super) struct Workspace {
 impl Workspace {
     /// Returns the workspace that cargo would find for a folder.
     pub(super) fn around(folder: &Path) -> Option<Workspace> {
-        let folder = std::path::absolute(folder).ok()?;
+        let folder = real(folder)?;
         folder.ancestors().skip(1).find_map(|above| {
             let manifest = above.join("Cargo.toml");
             let text = std::fs::read_to_string(&manifest).ok()?;
@@ -42,6 +42,16 @@ impl Workspace {
             })
         })
     }
+}
+
+/// Returns the path of a folder without `..` and links, as far as it exists: the folders above
+/// `here/../app` are not those above `here`.
+fn real(folder: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(folder).ok()?;
+    absolute.ancestors().find_map(|above| {
+        let below = absolute.strip_prefix(above).ok()?;
+        Some(above.canonicalize().ok()?.join(below))
+    })
 }
 
 /// Returns whether a path matches a pattern of `members`.
@@ -75,18 +85,15 @@ fn fits(pattern: &str, path: &str) -> bool {
 /// Initializes a git repository in a folder, unless it is inside one. Returns whether it did; a
 /// missing git is not an error.
 pub(super) fn begin_repository(folder: &Path) -> bool {
-    let Ok(absolute) = std::path::absolute(folder) else {
+    let Some(real) = real(folder) else {
         return false;
     };
-    if absolute
-        .ancestors()
-        .any(|folder| folder.join(".git").exists())
-    {
+    if real.ancestors().any(|folder| folder.join(".git").exists()) {
         return false;
     }
     let mut git = Command::new("git");
     git.args(["init", "--quiet"])
-        .arg(&absolute)
+        .arg(&real)
         // These would select another repository.
         .env_remove("GIT_DIR")
         .env_remove("GIT_WORK_TREE")
@@ -136,5 +143,10 @@ mod tests {
             Workspace::around(&at("inner/app")).unwrap().below,
             "inner/app"
         );
+        let beside = Workspace::around(&at("inner/../apps/one")).unwrap();
+        assert_eq!(beside.below, "apps/one");
+        fs::write(at("inner/Cargo.toml"), "[workspace]\nmembers = [\"*\"]\n").unwrap();
+        fs::remove_file(at("Cargo.toml")).unwrap();
+        assert!(Workspace::around(&at("inner/../app")).is_none());
     }
 }
