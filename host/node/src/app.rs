@@ -18,7 +18,7 @@ use crate::config::NodeConfig;
 use crate::error::BootError;
 use crate::event::{Event, Events};
 use crate::node::Node;
-use crate::supervisor;
+use crate::supervision;
 use crate::swap::ModuleBytes;
 
 /// How long the supervision tree may take to start.
@@ -91,7 +91,7 @@ impl App {
             .extend_from_slice(manifest.own_memories());
         let (sender, receiver) = channel();
         let root =
-            supervisor::from_entry(&node, &manifest.supervisor, &node.0.limits, &Arc::default())
+            supervision::from_entry(&node, &manifest.supervisor, &node.0.limits, &Arc::default())
                 .map_err(BootError::Tree)?;
         let (ended, end) = watch::channel(None);
         let master = Master {

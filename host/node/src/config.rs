@@ -1,5 +1,7 @@
 //! The settings of a node.
 
+mod stage;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +10,8 @@ use exuvia_process::{Clock, Limits};
 use exuvia_scheduler::OTHERS_SHARE;
 
 use crate::logger::LogRules;
-use crate::swap::AtStage;
+
+pub use stage::{AtStage, SwapStage};
 
 /// The settings of a node. All have defaults.
 #[derive(Clone, Debug)]

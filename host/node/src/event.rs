@@ -1,7 +1,6 @@
 //! What happens on a node, for subscribers: one value, one line. `stream` delivers events, `observer`
 //! makes them of what the engine reports.
 
-mod observer;
 mod stream;
 
 use std::any::Any;
@@ -12,11 +11,11 @@ use exuvia_engine::VerifyError;
 use serde::{Serialize, Serializer};
 
 use crate::error::SwapError;
-use crate::swap::SwapReport;
-use crate::upgrade_tracker::UpgradeReport;
+use crate::report::SwapReport;
+use crate::swap::UpgradeReport;
 
-pub use observer::LastMessage;
-pub(crate) use observer::{EventObserver, kind};
+pub(crate) use crate::core::observer::LastMessage;
+pub(crate) use crate::core::observer::kind;
 pub use stream::{Events, TimedEvent};
 
 /// The level of a guest's log line.
@@ -34,7 +33,7 @@ pub enum Level {
 }
 
 impl Level {
-    fn of(level: i32) -> Level {
+    pub(crate) fn of(level: i32) -> Level {
         match level {
             exuvia_abi::log::ERROR => Level::Error,
             exuvia_abi::log::WARN => Level::Warn,

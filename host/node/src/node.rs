@@ -1,6 +1,7 @@
 //! The node: starts the engine, the scheduler and everything around them, and ends them. `spawn`
 //! starts processes in it, `outside` sends messages to them.
 
+mod edit;
 mod outside;
 mod spawn;
 
@@ -21,19 +22,21 @@ use tokio::sync::broadcast;
 
 use crate::admission::Admission;
 use crate::background_upgrader::{self, BackgroundUpgrader};
-use crate::boot_progress::BootProgress;
 use crate::config::NodeConfig;
+use crate::core::observer::EventObserver;
 use crate::error::{NodeError, TargetError};
-use crate::event::{Event, EventObserver, Events, TimedEvent};
+use crate::event::{Event, Events, TimedEvent};
 use crate::grants;
 use crate::host_memory;
 use crate::logger::Logger;
+use crate::sampler::Sampler;
 use crate::scheduler_glue::{RunQueues, Runner, SchedulerThreads};
-use crate::supervisor::{self, Asks, Edits};
+use crate::supervision::BootProgress;
+use crate::supervision::{self, Asks, Edits};
+use crate::swap::tracker::ReleaseTracker;
 use crate::swap::turns::Turns;
-use crate::top::Sampler;
-use crate::upgrade_tracker::ReleaseTracker;
 
+pub use edit::{ExcessMemory, LimitChanges};
 pub(crate) use outside::Operators;
 pub use outside::Reply;
 pub use spawn::SpawnOptions;
@@ -351,7 +354,7 @@ impl Services for GuestServices {
         limits: &Arc<Limits>,
     ) -> Result<Box<dyn Native<Guest>>, String> {
         let inner = self.0.upgrade().ok_or("the node is stopping")?;
-        supervisor::from_guest(&Node(inner), specification, limits)
+        supervision::from_guest(&Node(inner), specification, limits)
     }
 
     fn grants(&self, text: &[u8]) -> Result<GrantRequest, String> {

@@ -12,7 +12,7 @@ use crate::error::{RestartFailed, TargetError};
 use crate::event::{Event, Level};
 use crate::inspect::{SUPERVISOR, describe};
 use crate::node::Node;
-use crate::supervisor::{Asked, ask};
+use crate::supervision::{Asked, ask};
 
 /// How long a kill waits until the process has exited.
 const ENDING: Duration = Duration::from_secs(1);

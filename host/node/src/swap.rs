@@ -17,21 +17,24 @@ use exuvia_code::{CommitError, Digest, Release, Version};
 use exuvia_engine::{Artifact, VerifyError, no_upgrade_path};
 use exuvia_process::{Body, Pid};
 
+use crate::config::SwapStage;
 use crate::error::SwapError;
 use crate::event::Event;
 use crate::node::Node;
-use crate::upgrade_tracker::Committed;
+use crate::report::{ModuleSwap, Stages, SwapReport, empty_report, verified_by_path};
+use crate::swap::tracker::Committed;
 
+pub(crate) mod busy;
 mod changes;
-mod report;
-mod stage;
+pub(crate) mod lingering;
+mod outdated;
+pub(crate) mod tracker;
 pub(crate) mod turns;
 
 use changes::Changes;
-use report::verified_by_path;
-pub use report::{ModuleSwap, Stages, SwapReport};
-pub(crate) use report::{changes, empty_report};
-pub use stage::{AtStage, SwapStage};
+pub use lingering::Lingering;
+pub use outdated::Outdated;
+pub use tracker::UpgradeReport;
 
 /// How long a deployment waits for busy processes to be upgraded. Later upgrades are only in the
 /// [`crate::UpgradeReport`].

@@ -3,7 +3,7 @@
 use exuvia_code::Release;
 use exuvia_engine::{Artifact, Guest};
 
-use crate::lingering;
+use crate::swap::lingering;
 
 /// The state of a process in the upgrade to the current release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,9 +9,10 @@ use exuvia_engine::{Artifact, Guest};
 use exuvia_process::{Body, Pid};
 use serde::Serialize;
 
-use crate::busy::KilledBusy;
 use crate::node::Node;
-use crate::swap::{Loops, SwapReport, empty_report};
+use crate::report::{SwapReport, empty_report};
+use crate::swap::Loops;
+use crate::swap::busy::KilledBusy;
 
 /// An old version that processes stay on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

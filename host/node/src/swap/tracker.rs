@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::event::Event;
 use crate::node::Node;
-use crate::swap::{ModuleSwap, changes};
+use crate::report::{ModuleSwap, changes};
 
 /// The result of the upgrade to a release.
 #[derive(Clone, Debug, Serialize)]

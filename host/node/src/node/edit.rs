@@ -10,7 +10,7 @@ use exuvia_process::{Body, Limits};
 
 use crate::from_manifest::{limits, limits_like, log_rules};
 use crate::node::Node;
-use crate::supervisor::{Edit, EditReport, TreeChanges, hand_over};
+use crate::supervision::{Edit, EditReport, TreeChanges, hand_over};
 
 /// What new limits have changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::node::Node;
-use crate::supervisor::{Asked, ask};
+use crate::supervision::{Asked, ask};
 
 /// How long the root supervisor may take to reply.
 const PATIENCE: Duration = Duration::from_millis(500);

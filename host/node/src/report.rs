@@ -7,8 +7,8 @@ use exuvia_code::{Release, UpgradePath, Version};
 use exuvia_engine::{Artifact, Verified};
 use serde::Serialize;
 
-use crate::lingering::{Lingering, lingering_clause};
-use crate::outdated::Outdated;
+use crate::swap::Outdated;
+use crate::swap::lingering::{Lingering, lingering_clause};
 use crate::text::listed;
 
 /// The change of one module in a release.
@@ -238,7 +238,7 @@ fn is_still(pauses: &[f64; 3]) -> bool {
 }
 
 /// Returns how many copies took which path.
-pub(super) fn verified_by_path(verified: &Verified) -> Vec<(&'static str, u64)> {
+pub(crate) fn verified_by_path(verified: &Verified) -> Vec<(&'static str, u64)> {
     [
         (UpgradePath::Reused, verified.reused),
         (UpgradePath::Migrated, verified.migrated),

@@ -1,7 +1,7 @@
 //! Supervisors as processes: a native process around the state machine of `exuvia_supervisor`. It
 //! turns messages into the machine's events and executes its actions. Guests control it with
-//! requests (`supervisor/protocol.rs`), the host with edits of its entry in the manifest
-//! (`supervisor/edit.rs`) and questions (`supervisor/asked.rs`).
+//! requests (`supervision/protocol.rs`), the host with edits of its entry in the manifest
+//! (`supervision/edit.rs`) and questions (`supervision/asked.rs`).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,39 +22,29 @@ use crate::grants::read;
 use crate::logger::Report;
 use crate::node::{Node, may_begin};
 
-mod asked;
-mod edit;
-mod protocol;
-mod rights;
-mod spec;
+use super::edit::{Editing, Requested};
+use super::protocol::{
+    ChildAnswer, SupervisorCall, SupervisorReply, WirePid, child_spec, code_of, reply,
+};
+use super::{Managers, Start, from_entry, rights};
 
-pub(crate) use asked::{Asked, Asks, ask};
-pub use edit::TreeChanges;
-pub(crate) use edit::{Edit, EditReport, Edits, hand_over};
-use edit::{Editing, Requested};
-pub(crate) use protocol::from_guest;
-use protocol::{ChildAnswer, SupervisorCall, SupervisorReply, WirePid, child_spec, code_of, reply};
-pub(crate) use rights::Managers;
-pub(crate) use spec::{Start, from_entry};
-use spec::{lasting_place, spec_of};
-
-type Machine = Supervisor<Pid, Start, ExitReason>;
+pub(super) type Machine = Supervisor<Pid, Start, ExitReason>;
 
 /// The process of a supervisor.
-pub(crate) struct SupervisorProcess {
-    node: std::sync::Weak<crate::node::Inner>,
-    machine: Machine,
-    parent: Pid,
+pub(super) struct SupervisorProcess {
+    pub(super) node: std::sync::Weak<crate::node::Inner>,
+    pub(super) machine: Machine,
+    pub(super) parent: Pid,
     /// Its own pid, from `INIT` on.
-    me: Pid,
+    pub(super) me: Pid,
     /// Starts in progress, by the reference with which the child acknowledges.
     starting: HashMap<u64, (ChildKey, Pid)>,
     timers: HashMap<TimerToken, u64>,
     tokens: HashMap<u64, TimerToken>,
     /// What each request to the machine was for.
-    requests: HashMap<RequestId, Requested>,
-    next_request: RequestId,
-    editing: Editing,
+    pub(super) requests: HashMap<RequestId, Requested>,
+    pub(super) next_request: RequestId,
+    pub(super) editing: Editing,
     /// Events that the machine has not processed yet, and whether it is processing one.
     happened: VecDeque<Event<Pid, Start, ExitReason>>,
     feeding: bool,
@@ -65,12 +55,12 @@ pub(crate) struct SupervisorProcess {
     limits: Arc<Limits>,
     /// The limits of children that are started on request; `None`: those of their module in the
     /// manifest.
-    childrens: Option<Arc<Limits>>,
+    pub(super) childrens: Option<Arc<Limits>>,
     /// The children that may ask it to start and stop children.
-    managers: Arc<Managers>,
+    pub(super) managers: Arc<Managers>,
 }
 
-fn make(
+pub(super) fn make(
     node: &Node,
     spec: SupervisorSpec,
     children: Vec<ChildSpec<Start>>,
@@ -171,7 +161,11 @@ fn reason_of(message: &Envelope) -> ExitReason {
 impl SupervisorProcess {
     /// Passes an event to the machine, and executes the machine's actions. Events that occur
     /// meanwhile are queued: many starts may fail in a row, and recursion would overflow the stack.
-    fn feed(&mut self, context: &mut Context<'_, Guest>, event: Event<Pid, Start, ExitReason>) {
+    pub(super) fn feed(
+        &mut self,
+        context: &mut Context<'_, Guest>,
+        event: Event<Pid, Start, ExitReason>,
+    ) {
         self.happened.push_back(event);
         if std::mem::replace(&mut self.feeding, true) {
             return;

@@ -9,7 +9,7 @@ use exuvia_engine::{Artifact, GuestSystem, Observer};
 use exuvia_process::{Envelope, ExitReason, Kind, Pid};
 use serde::Serialize;
 
-use super::{Event, Events, Level};
+use crate::event::{Event, Events, Level};
 use crate::logger::{Logger, Report};
 use crate::render::Rendered;
 use crate::text::excerpt;
