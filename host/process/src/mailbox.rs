@@ -156,6 +156,14 @@ impl<S> Mailbox<S> {
         true
     }
 
+    /// Returns whether the last process had this generation, has terminated, and could be followed
+    /// by another one.
+    pub fn has_ended(&self, generation: u64) -> bool {
+        let outer = self.0.lock();
+        let next = generation.saturating_add(1);
+        outer.limits.is_none() && outer.generation == next && next <= Pid::LAST_GENERATION
+    }
+
     /// Changes the limits of the live process.
     pub fn set_limits(&self, limits: Arc<Limits>) {
         self.0.lock().limits = Some(limits);

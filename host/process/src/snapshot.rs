@@ -205,6 +205,9 @@ pub enum RestoreError {
     OtherNode(u64),
     /// Its slot is taken by another process, or beyond the node's limit on processes.
     SlotTaken,
+    /// It has terminated, but not all processes with relations to it are notified yet. That takes
+    /// a moment: try again.
+    Ending,
     /// Another process has used its slot since, so that its pid must not come again.
     PidUsedUp,
     /// This name could not be registered.
@@ -234,6 +237,9 @@ impl fmt::Display for RestoreError {
             RestoreError::SlotTaken => {
                 f.write_str("its slot is taken, or the node may not have so many processes")
             }
+            RestoreError::Ending => f.write_str(
+                "it is ending: not all processes with relations to it are notified yet; try again",
+            ),
             RestoreError::PidUsedUp => f.write_str(
                 "another process has used its slot since, so its pid must not come again",
             ),
@@ -303,7 +309,8 @@ impl<G: 'static> System<G> {
     ///
     /// # Errors
     ///
-    /// Returns a [`RestoreError`] if it cannot have its pid, its names or its groups.
+    /// Returns a [`RestoreError`] if it cannot have its pid, its names or its groups. After
+    /// [`RestoreError::Ending`] the caller tries again, when it has done something else.
     pub fn restore(&self, snapshot: &ProcessSnapshot, guest: G) -> Result<Pid, RestoreError> {
         let limits = self.reserve_pid_of(snapshot, &mut SharedLimits::default())?;
         self.start_restored(snapshot, limits, guest);
@@ -344,15 +351,26 @@ impl<G: 'static> System<G> {
             return Err(RestoreError::OtherNode(pid.node));
         }
         if !self.table.allocate_at(pid.slot()) {
-            return Err(RestoreError::SlotTaken);
+            // It keeps its slot as long as it has many to notify.
+            let ending = self.slot(pid);
+            let ending = ending.is_some_and(|slot| slot.mailbox.has_ended(pid.generation()));
+            return Err(match ending {
+                true => RestoreError::Ending,
+                false => RestoreError::SlotTaken,
+            });
         }
         let slot = self.slot(pid).ok_or(RestoreError::SlotTaken)?;
         let limits = shared.of(&snapshot.limits);
         slot.state.reserve();
-        if !slot.mailbox.reopen(pid.generation(), limits.clone()) {
+        let opened = match slot.is_notifying() {
+            true => Err(RestoreError::Ending),
+            false if slot.mailbox.reopen(pid.generation(), limits.clone()) => Ok(()),
+            false => Err(RestoreError::PidUsedUp),
+        };
+        if let Err(error) = opened {
             slot.state.vacate();
             self.table.release(self.shard(), pid.slot());
-            return Err(RestoreError::PidUsedUp);
+            return Err(error);
         }
         self.prepare(slot, &limits);
         let names = snapshot.names.iter().try_for_each(|name| {

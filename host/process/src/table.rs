@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::atomic::AtomicCell;
 use exuvia_abi::{Pid, Priority};
@@ -45,6 +45,9 @@ pub struct Slot<G> {
     pub(crate) named: AtomicBool,
     /// Whether the process may have timers set (see `timers`).
     pub(crate) timed: AtomicBool,
+    /// Threads that are notifying others of the exit of a process of this slot. A number and not a
+    /// state: the slot may have its next process, and even lose it again, before all are notified.
+    notifying: AtomicU16,
     /// Set when the process runs; cleared by the observer that scans all processes.
     pub ran: AtomicBool,
     /// The only scheduler that may run it, counted from 1; 0: any.
@@ -91,6 +94,7 @@ impl<G> Slot<G> {
             process: AtomicCell::new(None),
             named: AtomicBool::new(false),
             timed: AtomicBool::new(false),
+            notifying: AtomicU16::new(0),
             ran: AtomicBool::new(false),
             pin: AtomicU8::new(0),
             priority: AtomicU8::new(Priority::Normal as u8),
@@ -115,6 +119,25 @@ impl<G> Slot<G> {
     pub fn priority(&self) -> Priority {
         // Relaxed: a thread that misses a change queues the process with its previous priority.
         Priority::new(self.priority.load(Ordering::Relaxed).into()).unwrap_or_default()
+    }
+
+    /// Notes that others are being notified of an exit, before the slot is freed.
+    pub(crate) fn begin_notifying(&self) {
+        // Relaxed: the slot is freed afterwards, under a lock that a restore takes first.
+        self.notifying.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that all have been notified.
+    pub(crate) fn end_notifying(&self) {
+        // Release: pairs with the Acquire in `is_notifying`, whose caller's signals then come after
+        // these notifications.
+        self.notifying.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Returns whether others are still being notified of the exit of a process of this slot. The
+    /// caller must have allocated the slot.
+    pub(crate) fn is_notifying(&self) -> bool {
+        self.notifying.load(Ordering::Acquire) > 0
     }
 
     pub(crate) fn set_priority(&self, priority: Priority) {

@@ -39,6 +39,16 @@ fn why_not(node: &Node, pid: Pid) -> WhyNot {
     found.expect("it could be captured")
 }
 
+/// Restores a process that was killed. Others may not all be notified of its end yet.
+fn restore(node: &Node, snapshot: &ProcessSnapshot) -> Result<Pid, RestoreError> {
+    let mut result = Err(RestoreError::Ending);
+    eventually("all are notified of the end", || {
+        result = node.restore(snapshot);
+        result != Err(RestoreError::Ending)
+    });
+    result
+}
+
 fn kill(node: &Node, pid: Pid) {
     node.kill(pid);
     eventually("the process ends", || !node.system().is_alive(pid));
@@ -76,7 +86,7 @@ fn a_wat_guest_has_all_that_it_had() {
     let killed = Reason::KILLED.0;
     linked.wait().notifications(Kind::Exit, p.pid, killed);
     assert!(node.find("me").is_err());
-    assert_eq!(node.restore(&snapshot), Ok(p.pid));
+    assert_eq!(restore(&node, &snapshot), Ok(p.pid));
 
     // The same process, as far as anybody can tell.
     let after = of(&node, p.pid);
@@ -121,7 +131,7 @@ fn a_rust_guest_has_all_that_it_had() {
     assert_eq!(count.count, 142);
     for _ in 0..2 {
         kill(&node, pid);
-        assert_eq!(node.restore(&snapshot), Ok(pid));
+        assert_eq!(restore(&node, &snapshot), Ok(pid));
         let count: Count = sdk::call(&node, pid, &"Get");
         assert_eq!(count.count, 42);
         assert_eq!(node.find("counter").unwrap(), pid);
@@ -139,7 +149,7 @@ fn a_process_that_has_not_started_begins_after_the_restore() {
     post(&node, pid, b"1");
     let snapshot = capture(&node, pid);
     kill(&node, pid);
-    assert_eq!(node.restore(&snapshot), Ok(pid));
+    assert_eq!(restore(&node, &snapshot), Ok(pid));
     assert_eq!(ask(&node, pid), 1);
     node.halt();
 }
@@ -156,7 +166,7 @@ fn callers_of_a_killed_process_get_noproc_and_of_a_restored_one_a_reply() {
     kill(&node, p.pid);
     let failed = call.end();
     assert_eq!(failed.kind, Kind::Down as u32, "{failed:?}");
-    assert_eq!(node.restore(&snapshot), Ok(p.pid));
+    assert_eq!(restore(&node, &snapshot), Ok(p.pid));
     // The request is in the mailbox; the reply to it reaches a caller that has given up.
     let request = p.wait().message(Kind::Request, b"?");
     p.reply(request.sender, request.message, 0, b"late").ok();
@@ -183,7 +193,7 @@ fn a_process_of_an_older_version_is_upgraded_after_the_restore() {
     };
     deploy(&node, "actor", &next.text());
     kill(&node, actor);
-    assert_eq!(node.restore(&old), Ok(actor));
+    assert_eq!(restore(&node, &old), Ok(actor));
     assert_eq!(ask(&node, actor), 103);
     let info = of(&node, actor);
     assert_eq!(info.module.as_deref(), Some("actor@2"));
@@ -224,7 +234,7 @@ fn a_damaged_snapshot_is_refused() {
         let refused = node.restore(&damaged);
         assert!(matches!(refused, Err(RestoreError::State(_))), "{cut}");
     }
-    assert_eq!(node.restore(&snapshot), Ok(actor));
+    assert_eq!(restore(&node, &snapshot), Ok(actor));
     assert_eq!(ask(&node, actor), 0);
     node.halt();
 }
@@ -235,14 +245,14 @@ fn a_pid_or_name_that_is_in_use_is_not_given_twice() {
     let [p, other] = puppets(&node);
     p.name("register", b"name", p.pid).ok();
     let snapshot = capture(&node, p.pid);
-    assert_eq!(node.restore(&snapshot), Err(RestoreError::SlotTaken));
+    assert_eq!(restore(&node, &snapshot), Err(RestoreError::SlotTaken));
     kill(&node, p.pid);
     other.name("register", b"name", other.pid).ok();
     let taken = RestoreError::Name("name".into(), NameError::Taken);
-    assert_eq!(node.restore(&snapshot), Err(taken));
+    assert_eq!(restore(&node, &snapshot), Err(taken));
     assert!(!node.system().is_alive(p.pid));
     other.kill();
-    assert_eq!(node.restore(&snapshot), Ok(p.pid));
+    assert_eq!(restore(&node, &snapshot), Ok(p.pid));
     assert_eq!(node.find("name").unwrap(), p.pid);
     let elsewhere = self::node();
     let foreign = RestoreError::OtherNode(p.pid.node);
@@ -310,7 +320,7 @@ fn open_files_keep_a_process_where_it_is() {
     let snapshot = capture(&node, p.pid);
     assert_eq!(snapshot.limits.grants, granted.grants);
     kill(&node, p.pid);
-    assert_eq!(node.restore(&snapshot), Ok(p.pid));
+    assert_eq!(restore(&node, &snapshot), Ok(p.pid));
     // It has its folders again.
     wasi::open(&p, "file", 0, wasi::WRITE);
     node.halt();
@@ -328,7 +338,7 @@ fn processes_go_on_while_they_are_captured() {
     assert_eq!(ask(&node, actor), 2_000);
     let last = capture(&node, actor);
     kill(&node, actor);
-    assert_eq!(node.restore(&last), Ok(actor));
+    assert_eq!(restore(&node, &last), Ok(actor));
     assert_eq!(ask(&node, actor), 2_000, "{captured} captures");
     node.halt();
 }

@@ -64,6 +64,7 @@ impl<G: 'static> System<G> {
             && slot.mailbox.generation() == Some(pid.generation())
         {
             let closed = self.close(pid, slot);
+            slot.begin_notifying();
             self.vacate(pid, slot, closed.usable);
             for waiter in closed.waiters {
                 let _ = self.signal(waiter, Signal::Capacity { from: pid });
@@ -71,6 +72,7 @@ impl<G: 'static> System<G> {
             for item in closed.items {
                 self.respond_for_dead(pid, item);
             }
+            slot.end_notifying();
         }
     }
 
@@ -121,9 +123,12 @@ impl<G: 'static> System<G> {
         if notifications.len() > self.signals_per_turn {
             return self.notify_links_and_monitors(process, slot, Box::new(notifications));
         }
-        // For the same reason.
+        // The slot is freed before, for the same reason. The process itself is not restored until
+        // all are notified: old signals would reach its new relations.
+        slot.begin_notifying();
         self.vacate(pid, slot, notifications.usable);
         notifications.tell(self);
+        slot.end_notifying();
         Transition::Nothing
     }
 

@@ -1,8 +1,11 @@
 //! Capturing processes and restoring them: on a new node, and on the node where they were.
 
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
 use exuvia_process::{
-    Access, Clock, Due, Envelope, ExitReason, GuestSnapshot, Kind, Limits, NameError, Payload, Pid,
-    ProcessSnapshot, Reason, RestoreError, SpawnSpec, System, WhyNot,
+    Access, Body, Clock, Due, Envelope, ExitReason, GuestSnapshot, Kind, Limits, NameError,
+    Payload, Pid, ProcessSnapshot, Reason, RestoreError, Schedule, Signal, SpawnSpec, System,
+    WhyNot,
 };
 use proptest::prelude::*;
 
@@ -264,6 +267,101 @@ fn a_refused_restore_leaves_nothing_behind() {
     assert_eq!(world.system.restore(&snapshot, ()), used_up);
     let last = world.successor(pid);
     assert_eq!(last.generation(), next.generation() + 1, "no slot is lost");
+}
+
+/// Restores a process at the moment when another one is scheduled.
+#[derive(Default)]
+struct RestoresWhenScheduled {
+    system: Weak<System<()>>,
+    snapshot: Mutex<Option<ProcessSnapshot>>,
+    result: Mutex<Option<Result<Pid, RestoreError>>>,
+}
+
+impl Schedule for RestoresWhenScheduled {
+    fn schedule(&self, _: u32) {
+        let due = |of: &Mutex<Option<_>>| of.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (Some(system), Some(snapshot)) = (self.system.upgrade(), due(&self.snapshot)) else {
+            return;
+        };
+        let result = system.restore(&snapshot, ());
+        *self.result.lock().unwrap() = Some(result);
+    }
+}
+
+#[test]
+fn a_process_is_not_restored_before_all_are_notified_of_its_exit() {
+    let mut hook = None;
+    let system = Arc::new_cyclic(|system| {
+        hook = Some(Arc::new(RestoresWhenScheduled {
+            system: system.clone(),
+            ..RestoresWhenScheduled::default()
+        }));
+        System::new(7, PROCESSES, 1, Clock::manual())
+    });
+    let hook = hook.unwrap();
+    system.connect(hook.clone());
+    let spec = || SpawnSpec::new(Body::Guest(()), Limits::default().into(), Payload::empty());
+    let take = |pid: Pid| {
+        let slot = system.table.slot(pid.slot()).unwrap();
+        assert!(slot.state.transition_to_running());
+        (slot, slot.take_process().unwrap())
+    };
+    let parent = system.spawn(spec()).unwrap();
+    let child = system.spawn(SpawnSpec {
+        parent,
+        link: true,
+        ..spec()
+    });
+    let (slot, process) = take(parent);
+    slot.put_process(process);
+    let _ = slot.state.transition_to_idle();
+    let (_, mut child) = take(child.unwrap());
+    let snapshot = child.capture(&system, guest).expect("it is at rest");
+    *hook.snapshot.lock().unwrap() = Some(snapshot.clone());
+    // The parent is scheduled by the first notification.
+    let _ = system.terminate(child, &ExitReason::new(FAILED));
+    let result = hook.result.lock().unwrap().take();
+    assert_eq!(result, Some(Err(RestoreError::Ending)));
+    assert_eq!(system.restore(&snapshot, ()), Ok(snapshot.pid));
+
+    // The same for a pid that is given back.
+    let next = system.reserve(&Limits::default().into()).unwrap();
+    let (slot, process) = take(parent);
+    slot.put_process(process);
+    let _ = slot.state.transition_to_idle();
+    let monitor = Signal::Monitor {
+        from: parent,
+        reference: 5,
+    };
+    system.signal(next, monitor).unwrap();
+    let reserved = ProcessSnapshot {
+        pid: next,
+        ..snapshot
+    };
+    *hook.snapshot.lock().unwrap() = Some(reserved.clone());
+    system.abandon(next);
+    let result = hook.result.lock().unwrap().take();
+    assert_eq!(result, Some(Err(RestoreError::Ending)));
+    assert_eq!(system.restore(&reserved, ()), Ok(next));
+}
+
+#[test]
+fn a_process_is_not_restored_while_it_notifies_many_in_parts() {
+    let mut world = World::in_parts_of(2);
+    let pid = world.puppet();
+    for peer in world.puppets::<5>() {
+        world.link(peer, pid);
+        world.trap(peer);
+    }
+    world.run();
+    let snapshot = capture(&mut world, pid);
+    world.exit(pid, FAILED);
+    assert!(!world.is_alive(pid));
+    let ending = Err(RestoreError::Ending);
+    assert_eq!(world.system.restore(&snapshot, ()), ending);
+    world.run();
+    restore(&world, &snapshot);
+    assert_eq!(world.relations(pid), (5, 0, 0));
 }
 
 #[test]
