@@ -59,7 +59,7 @@ use crate::frames::capacity::SystemCapacity;
 use crate::frames::frame::Frame;
 use crate::frames::pool::Pool;
 use crate::frames::slots::{FrameLease, FrameSlots};
-use crate::guest::{FrameId, Location};
+use crate::guest::{FrameId, Location, RunPhase};
 use crate::host::Host;
 use crate::instance::factory::{Factory, Imports};
 use crate::instance::store::FrameData;
@@ -307,10 +307,23 @@ impl FrameTable {
         self.slots.lease(id)
     }
 
-    /// Puts the frame of a process back into the table. Returns where the process is now.
+    /// Returns the location of the process in a frame, which is to be put back later.
     #[inline]
-    pub(crate) fn put_back(&self, lease: FrameLease, suspended: bool, waiting: bool) -> Location {
-        self.slots.put_back(lease, suspended, waiting)
+    pub(crate) fn location(&self, lease: &FrameLease, phase: RunPhase) -> Location {
+        self.slots.location(lease, phase)
+    }
+
+    /// Puts a frame back into the table. The location of its process names it.
+    #[inline]
+    pub(crate) fn put_back(&self, lease: FrameLease) {
+        self.slots.put_back(lease);
+    }
+
+    /// Puts the frame of a process back into the table. Returns where the process is now.
+    pub(crate) fn put_back_at(&self, lease: FrameLease, phase: RunPhase) -> Location {
+        let location = self.location(&lease, phase);
+        self.put_back(lease);
+        location
     }
 
     /// Binds a process to its frame. The frame of a resident-only module is pinned, like
@@ -324,7 +337,7 @@ impl FrameTable {
 
     /// Counts the frame among those that cannot be taken away from their processes.
     pub(crate) fn pin(&self, id: FrameId) {
-        self.slots.pin(id.0);
+        self.slots.pin(id.slot);
     }
 
     /// Lets the frame be taken away from its process again, except the frame of a resident-only

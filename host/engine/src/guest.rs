@@ -15,7 +15,7 @@ use exuvia_process::{Pid, Process, System};
 use crate::module::info::Artifact;
 use crate::resources::wasi::Wasi;
 
-pub(crate) use location::{FrameId, Location, Stamp};
+pub(crate) use location::{FrameId, Location, RunPhase, Stamp};
 pub(crate) use probation::{OldFiles, Probation, RollbackTarget};
 pub(crate) use wait::{InHost, Wait, WaitCell, WaitReason};
 pub(crate) use wake::Wake;
@@ -72,9 +72,7 @@ impl Guest {
         match (&self.location, self.wait.get()) {
             (_, Some(wait)) => wait.describe(),
             (Location::NotStarted, _) => "new",
-            (Location::Image { waiting: true, .. } | Location::Frame { waiting: true, .. }, _) => {
-                "waiting"
-            }
+            _ if self.is_waiting() => "waiting",
             (Location::Image { .. }, _) => "paged out",
             (Location::Frame { .. }, _) => "resident",
             (Location::Running, _) => "running",
@@ -218,10 +216,10 @@ impl Guest {
         match &self.location {
             Location::Frame {
                 frame,
-                suspended: false,
                 reusable: true,
+                phase: RunPhase::Rest | RunPhase::Waiting,
                 ..
-            } => Some(frame.0),
+            } => Some(frame.slot),
             _ => None,
         }
     }
@@ -245,7 +243,11 @@ impl Guest {
     pub fn is_waiting(&self) -> bool {
         matches!(
             self.location,
-            Location::Image { waiting: true, .. } | Location::Frame { waiting: true, .. }
+            Location::Image { waiting: true, .. }
+                | Location::Frame {
+                    phase: RunPhase::Waiting,
+                    ..
+                }
         )
     }
 
@@ -284,7 +286,7 @@ impl Guest {
         matches!(
             self.location,
             Location::Frame {
-                suspended: true,
+                phase: RunPhase::Suspended,
                 ..
             }
         )

@@ -18,7 +18,7 @@ use crate::error::UpgradeError;
 use crate::executor::{Executor, Stop};
 use crate::frames::FrameTable;
 use crate::frames::slots::FrameLease;
-use crate::guest::{Guest, GuestProcess, Location, OldFiles, RollbackTarget};
+use crate::guest::{Guest, GuestProcess, Location, OldFiles, RollbackTarget, RunPhase};
 use crate::module::info::Artifact;
 use crate::upgrade::migrate::{Destination, Upgraded};
 
@@ -34,7 +34,7 @@ impl Source {
     fn back(self, frames: &FrameTable) -> Location {
         match self {
             Source::Image(image) => Location::image_at_rest(image),
-            Source::Frame(lease) => frames.put_back(lease, false, false),
+            Source::Frame(lease) => frames.put_back_at(lease, RunPhase::Rest),
         }
     }
 }
@@ -148,7 +148,7 @@ impl Executor {
                     Destination::Image(image) => Location::image_at_rest(image),
                     Destination::Frame(lease) => {
                         state.frames.bind(&lease, pid.slot());
-                        state.frames.put_back(lease, false, false)
+                        state.frames.put_back_at(lease, RunPhase::Rest)
                     }
                 });
                 guest.probation = self.begin_probation(release, before, origin);

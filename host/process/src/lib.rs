@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 mod account;
+mod box_cell;
 pub mod call;
 mod children;
 mod clock;
@@ -39,6 +40,7 @@ pub mod transaction;
 mod vacant;
 
 pub use account::{Charge, MaybeCharged};
+pub use box_cell::BoxCell;
 pub use children::{Children, Descent, Member, UNBOUNDED};
 pub use clock::Clock;
 pub use exuvia_abi::{Kind, Pid, Priority, Reason};

@@ -8,9 +8,9 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use crossbeam_utils::atomic::AtomicCell;
 use exuvia_abi::{Pid, Priority};
 
+use crate::box_cell::BoxCell;
 use crate::item::Item;
 use crate::mailbox::Mailbox;
 use crate::process::Process;
@@ -40,7 +40,7 @@ pub struct Slot<G> {
     /// Signals in transit.
     pub mailbox: Mailbox<Item<G>>,
     /// The private half; empty while it runs.
-    process: AtomicCell<Option<Box<Process<G>>>>,
+    process: BoxCell<Process<G>>,
     /// Whether the process has a registered name, is in a group or owns a table.
     pub(crate) named: AtomicBool,
     /// Whether the process may have timers set (see `timers`).
@@ -91,7 +91,7 @@ impl<G> Slot<G> {
         Slot {
             state: StateWord::default(),
             mailbox: Mailbox::new(),
-            process: AtomicCell::new(None),
+            process: BoxCell::new(),
             named: AtomicBool::new(false),
             timed: AtomicBool::new(false),
             notifying: AtomicU16::new(0),
@@ -147,14 +147,14 @@ impl<G> Slot<G> {
     /// Takes the private half. Only for a thread that has set the state to RUNNING, with
     /// `transition_to_running` or `claim`.
     pub fn take_process(&self) -> Option<Box<Process<G>>> {
-        let mut process = self.process.swap(None)?;
+        let mut process = self.process.take()?;
         process.deliver_init();
         Some(process)
     }
 
     /// Puts the private half back. To be called before the state changes from RUNNING.
     pub fn put_process(&self, process: Box<Process<G>>) {
-        self.process.store(Some(process));
+        self.process.put(process);
     }
 }
 

@@ -8,7 +8,7 @@ use exuvia_image::After;
 use super::FrameTable;
 use crate::frames::pool::{EvictFrom, Pool};
 use crate::frames::slots::FrameLease;
-use crate::guest::{Guest, Location};
+use crate::guest::{Guest, Location, RunPhase};
 use crate::timing::Timing;
 
 impl FrameTable {
@@ -124,14 +124,13 @@ impl FrameTable {
     fn take_image(&self, guest: &mut Guest, pool: &Pool, number: u32) -> Option<FrameLease> {
         let Location::Frame {
             frame,
-            suspended: false,
-            waiting,
+            phase: phase @ (RunPhase::Rest | RunPhase::Waiting),
             ..
         } = guest.location
         else {
             return None;
         };
-        if frame.0 != number {
+        if frame.slot != number {
             return None;
         }
         let mut lease = self.lease(frame)?;
@@ -141,13 +140,13 @@ impl FrameTable {
             Some(Ok(image)) => {
                 guest.set_location(Location::Image {
                     image,
-                    waiting,
+                    waiting: phase == RunPhase::Waiting,
                     stamp: Some(pool.stamp()),
                 });
                 Some(lease)
             }
             _ => {
-                guest.set_location(self.put_back(lease, false, waiting));
+                guest.set_location(self.put_back_at(lease, phase));
                 None
             }
         }

@@ -10,7 +10,7 @@ use exuvia_process::ExitReason;
 use super::FrameTable;
 use crate::error::panic_text;
 use crate::frames::slots::FrameLease;
-use crate::guest::{Guest, GuestProcess, Location};
+use crate::guest::{Guest, GuestProcess, Location, RunPhase};
 use crate::module::info::Artifact;
 use crate::module::stack_policy::Stack;
 
@@ -28,17 +28,21 @@ impl FrameTable {
             &Location::Frame {
                 frame,
                 reusable: true,
-                suspended,
-                waiting: false,
+                phase,
                 ..
-            } if !suspended || guest.loops() == Some(true) => {
-                let mut lease = self.lease(frame)?;
-                guest.take_location();
-                let image = match suspended {
-                    true => lease.frame.copy(),
-                    false => lease.frame.save(After::Keep).ok(),
+            } => {
+                let may = match phase {
+                    RunPhase::Rest => true,
+                    RunPhase::Waiting => false,
+                    RunPhase::Suspended => guest.loops() == Some(true),
                 };
-                guest.set_location(self.put_back(lease, suspended, false));
+                let mut lease = may.then(|| self.lease(frame)).flatten()?;
+                guest.take_location();
+                let image = match phase {
+                    RunPhase::Suspended => lease.frame.copy(),
+                    _ => lease.frame.save(After::Keep).ok(),
+                };
+                guest.set_location(self.put_back_at(lease, phase));
                 image
             }
             _ => None,

@@ -1,10 +1,12 @@
 //! Frame slots: how many frames there may be, which process is in each, and the frame itself while
 //! no code works with it.
 //!
-//! A process record has the number of its frame ([`FrameId`]). Code that works with the frame has a
+//! A process record names its frame by a [`FrameId`]. Code that works with the frame has a
 //! [`FrameLease`]: it is taken out of the slot ([`FrameSlots::lease`]) and put back
-//! ([`FrameSlots::put_back`]) with one atomic swap each. The run state of the process decides which
-//! thread may do so; the swap only hands the frame over.
+//! ([`FrameSlots::put_back`]). The run state of the process decides which thread may do so: the one
+//! that has set it to RUNNING. A turn takes the lease once, when it first needs the frame, and puts
+//! it back at its end; to all others the process is running meanwhile, so they never ask for the
+//! frame.
 //!
 //! A frame has its slot until it is dropped. Its [`SlotReservation`] names the slot and frees
 //! it when the frame is dropped, be it because the frame is not needed any more or by a
@@ -17,14 +19,14 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use crossbeam_utils::atomic::AtomicCell;
 use exuvia_image::{Extent, PageMap};
+use exuvia_process::BoxCell;
 use parking_lot::Mutex;
 
 use crate::frames::frame::Frame;
 use crate::frames::pool::Pool;
 use crate::frames::{Census, Waiters};
-use crate::guest::{FrameId, Location};
+use crate::guest::{FrameId, Location, RunPhase};
 use crate::host::Host;
 use crate::module::stack_policy::Stack;
 
@@ -36,8 +38,10 @@ const NO_PROCESS: u32 = u32::MAX;
 #[repr(align(64))]
 pub(crate) struct FrameSlot {
     /// The frame of the process that is bound to the slot, while no code works with it.
-    frame: AtomicCell<Option<Box<LeasedFrame>>>,
+    frame: BoxCell<LeasedFrame>,
     occupant: AtomicU32,
+    /// How often the slot was bound to a process; it wraps.
+    bindings: AtomicU32,
     /// The version of the frame, 0 while there is none: artifacts are numbered from 1.
     /// Changed under the lock of that version's pool, like `listed`.
     pub(crate) artifact: AtomicU64,
@@ -72,12 +76,16 @@ impl FrameSlot {
         (slot != NO_PROCESS).then_some(slot)
     }
 
+    /// Binds the frame to the process of a process slot. The caller has its lease.
     pub(crate) fn bind(&self, slot: u32) {
+        let bindings = self.bindings.load(Ordering::Relaxed).wrapping_add(1);
+        self.bindings.store(bindings, Ordering::Relaxed);
         self.occupant.store(slot, Ordering::Release);
     }
 
+    /// Binds the frame to no process. The caller has its lease.
     pub(crate) fn unbind(&self) {
-        self.bind(NO_PROCESS);
+        self.occupant.store(NO_PROCESS, Ordering::Release);
     }
 
     /// Returns the bytes of written pages of the frame, as last measured.
@@ -114,8 +122,9 @@ impl FrameSlots {
         FrameSlots {
             all: (0..count)
                 .map(|_| FrameSlot {
-                    frame: AtomicCell::new(None),
+                    frame: BoxCell::new(),
                     occupant: AtomicU32::new(NO_PROCESS),
+                    bindings: AtomicU32::new(0),
                     artifact: AtomicU64::new(0),
                     listed: AtomicBool::new(false),
                     listings: AtomicU32::new(0),
@@ -143,26 +152,33 @@ impl FrameSlots {
     }
 
     /// Takes the frame out of its slot. The caller runs its process or has claimed it. Returns
-    /// `None` if the frame is not there, which is a bug of the host.
+    /// `None` if the frame is not there, or the slot is another process's by now: both are bugs of
+    /// the host.
     #[inline]
     pub(crate) fn lease(&self, id: FrameId) -> Option<FrameLease> {
-        self.slot(id.0).frame.take().map(FrameLease)
+        let slot = self.slot(id.slot);
+        // Relaxed: the slot was bound by the process's last turn, or earlier.
+        let is_its_own = slot.bindings.load(Ordering::Relaxed) == id.binding;
+        is_its_own.then(|| slot.frame.take().map(FrameLease))?
     }
 
-    /// Puts a frame back into its slot. Returns where its process is now.
+    /// Puts a frame back into its slot. The location of its process names it.
     #[inline]
-    pub(crate) fn put_back(&self, lease: FrameLease, suspended: bool, waiting: bool) -> Location {
-        let number = lease.slot_number();
-        let location = Location::Frame {
-            frame: FrameId(number),
+    pub(crate) fn put_back(&self, lease: FrameLease) {
+        self.slot(lease.slot_number()).frame.put(lease.0);
+    }
+
+    /// Returns the location of the process that is bound to the frame of a lease.
+    #[inline]
+    pub(crate) fn location(&self, lease: &FrameLease, phase: RunPhase) -> Location {
+        let slot = lease.slot_number();
+        let binding = self.slot(slot).bindings.load(Ordering::Relaxed);
+        Location::Frame {
+            frame: FrameId { slot, binding },
             pages: lease.frame.pages(),
             reusable: lease.frame.reusable,
-            suspended,
-            waiting,
-        };
-        let before = self.slot(number).frame.swap(Some(lease.0));
-        debug_assert!(before.is_none(), "a slot has one frame");
-        location
+            phase,
+        }
     }
 
     /// Drops all frames that are in their slots.
@@ -301,8 +317,8 @@ impl Drop for SlotReservation {
     }
 }
 
-/// The right to use a frame. It is given up by [`FrameSlots::put_back`] or to a pool; dropped, it
-/// drops the frame and frees the slot.
+/// The right to use a frame, and the frame. It ends when the frame is put back into its slot
+/// ([`FrameSlots::put_back`]) or given to a pool. Dropped, it drops the frame and frees the slot.
 #[derive(Debug)]
 pub(crate) struct FrameLease(Box<LeasedFrame>);
 
@@ -364,6 +380,8 @@ impl FrameLease {
     /// the frame table. Returns where its process is now, or `None` if there is no table any more.
     pub(crate) fn put_back_suspended(self) -> Option<Location> {
         let slots = self.reservation.slots.upgrade()?;
-        Some(slots.put_back(self, true, false))
+        let location = slots.location(&self, RunPhase::Suspended);
+        slots.put_back(self);
+        Some(location)
     }
 }

@@ -175,12 +175,45 @@ fn a_dropped_frame_frees_its_slot() {
     for _ in 0..20 {
         let lease = shared.frames.acquire(&node.old.artifact, 3, None);
         let lease = lease.unwrap();
-        shared.frames.pin(FrameId(lease.slot_number()));
+        let slot = lease.slot_number();
+        shared.frames.pin(FrameId { slot, binding: 0 });
         let counts = node.executor.frames();
         assert_eq!((counts.live, counts.blocked), (1, 1));
         drop(lease);
         node.none_is_lost(0);
     }
+}
+
+/// A process whose frame was given to another one, which is a bug of the host, does not get it.
+#[test]
+fn a_frame_is_leased_only_to_the_process_that_it_is_bound_to() {
+    let node = node();
+    let frames = &node.executor.0.frames;
+    let frame_of = |pid: Pid| {
+        let frame = node.executor.look(pid.slot(), |process| {
+            match process.guest().unwrap().location {
+                Location::Frame { frame, .. } => frame,
+                ref other => panic!("in no frame: {other:?}"),
+            }
+        });
+        frame.unwrap()
+    };
+    let first = node.spawn();
+    node.ask(first);
+    let stale = frame_of(first);
+    let kill = Signal::Kill { from: Pid::NONE };
+    let _ = node.executor.0.host.system.signal(first, kill);
+    assert!(matches!(node.executor.run(first.slot()), TurnResult::Idle));
+    assert!(frames.lease(stale).is_none(), "it is a free frame");
+    let second = node.spawn();
+    node.ask(second);
+    let frame = frame_of(second);
+    assert_eq!((frame.slot, node.executor.frames().live), (stale.slot, 1));
+    assert!(frames.lease(stale).is_none(), "it is another process's");
+    let lease = frames.lease(frame).unwrap();
+    assert!(frames.lease(frame).is_none(), "it is leased");
+    frames.put_back(lease);
+    node.ask(second);
 }
 
 #[test]

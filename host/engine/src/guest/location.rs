@@ -9,10 +9,27 @@ use exuvia_image::Image;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp(pub(crate) NonZeroU32);
 
-/// The number of a frame's slot. The process that has it in its location is the only one that may
+/// Names the frame of a process. The process that has it in its location is the only one that may
 /// take the frame out of the frame table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FrameId(pub(crate) u32);
+pub(crate) struct FrameId {
+    /// The number of the frame slot.
+    pub(crate) slot: u32,
+    /// Which binding of the slot to a process it is: the slot may be another process's by now. It
+    /// wraps.
+    pub(crate) binding: u32,
+}
+
+/// Where in `run` a process is whose guest does not run at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RunPhase {
+    /// `run` has returned REST, or was never entered.
+    Rest,
+    /// `run` has returned WAITING.
+    Waiting,
+    /// In the middle of `run`: the guest is suspended.
+    Suspended,
+}
 
 /// Where a process's guest state is.
 #[derive(Debug)]
@@ -32,10 +49,7 @@ pub(crate) enum Location {
         pages: u32,
         /// Whether the frame may serve another process.
         reusable: bool,
-        /// It is suspended in the middle of `run`.
-        suspended: bool,
-        /// `run` returned WAITING.
-        waiting: bool,
+        phase: RunPhase,
     },
     /// In the frame that runs now.
     Running,

@@ -9,23 +9,23 @@ use exuvia_process::{ExitReason, Payload, Turn};
 use crate::executor::{Executor, Stop};
 use crate::frames::enter;
 use crate::frames::slots::FrameLease;
-use crate::guest::{GuestProcess, Location, RollbackTarget};
+use crate::guest::{GuestProcess, Location, RollbackTarget, RunPhase};
 use crate::instance::Outcome;
+use crate::process::turn::Held;
 
 impl Executor {
     /// Enters or resumes the guest in this frame. Returns `Ok` if the process may be entered again
-    /// in the same turn.
+    /// in the same turn. If the process stays in its frame, `held` has the lease afterwards.
     pub(super) fn enter(
         &self,
-        cell: &mut Option<Box<GuestProcess>>,
-        lease: FrameLease,
+        held: &mut Held,
+        mut lease: FrameLease,
         resumes: bool,
     ) -> Result<(), Stop> {
         let frames = &self.0.frames;
-        let Some(mut process) = cell.take() else {
+        let Some(mut process) = held.process.take() else {
             return Err(Stop::Turn(Turn::Rest));
         };
-        let mut lease = lease;
         if let Some(guest) = process.guest() {
             guest.has_run = true;
             if resumes {
@@ -41,16 +41,17 @@ impl Executor {
         let ended = enter::run(lease, process).map_err(Stop::Away)?;
         // Otherwise a bug of the host has lost the process.
         let (lease, process, outcome) = ended.ok_or_else(|| Stop::exit(Reason::INTERNAL))?;
-        let process = cell.insert(process);
+        let process = held.process.insert(process);
         match outcome {
             Outcome::Returned {
                 result,
                 taken,
                 unseen,
-            } => self.returned(process, lease, result, taken, unseen),
+            } => self.returned(held, lease, result, taken, unseen),
             Outcome::Suspended => {
                 if let Some(guest) = process.guest() {
-                    guest.set_location(frames.put_back(lease, true, false));
+                    guest.set_location(frames.location(&lease, RunPhase::Suspended));
+                    held.lease = Some(lease);
                 }
                 Err(Stop::Turn(self.suspended(process)))
             }
@@ -89,20 +90,23 @@ impl Executor {
 
     fn returned(
         &self,
-        process: &mut GuestProcess,
+        held: &mut Held,
         lease: FrameLease,
         result: i32,
         taken: u32,
         unseen: bool,
     ) -> Result<(), Stop> {
         let state = &self.0;
+        let Some(process) = &mut held.process else {
+            return Err(Stop::Turn(Turn::Rest));
+        };
         process.has_handled();
         if let Some(guest) = process.guest() {
             guest.version.artifact.stack_policy.returned();
         }
-        let waiting = match result {
-            r if r == RunResult::Rest as i32 => false,
-            r if r == RunResult::Waiting as i32 => true,
+        let phase = match result {
+            r if r == RunResult::Rest as i32 => RunPhase::Rest,
+            r if r == RunResult::Waiting as i32 => RunPhase::Waiting,
             r if r == RunResult::Done as i32 => {
                 state.frames.retire(lease);
                 self.commit(process);
@@ -121,7 +125,8 @@ impl Executor {
             }
         };
         if let Some(guest) = process.guest() {
-            guest.set_location(state.frames.put_back(lease, false, waiting));
+            guest.set_location(state.frames.location(&lease, phase));
+            held.lease = Some(lease);
             if let Some(probation) = &mut guest.probation {
                 // An entry without visible effects may be undone together with the next one.
                 let unseen = probation
@@ -152,7 +157,8 @@ impl Executor {
         if let Some(reason) = process.drain_new_signals(&state.host.system) {
             return Err(Stop::Turn(Turn::Exit(reason)));
         }
-        if taken == 0 && !unseen && (waiting || !state.host.upgrade_due(process)) {
+        if taken == 0 && !unseen && (phase == RunPhase::Waiting || !state.host.upgrade_due(process))
+        {
             // It wants none of the messages that are there: it waits for another one. What has
             // arrived since this turn began causes another turn. What was taken over before does not,
             // so it must not be unseen.

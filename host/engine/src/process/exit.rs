@@ -6,7 +6,7 @@ use exuvia_process::{Body, ExitReason, Transition};
 
 use crate::error::panic_text;
 use crate::executor::Executor;
-use crate::guest::{GuestProcess, Location};
+use crate::guest::{GuestProcess, Location, RunPhase};
 use crate::host_calls::wasi::tell;
 
 impl Executor {
@@ -78,12 +78,10 @@ impl Executor {
         if let Some(timer) = guest.wait.take().and_then(|wait| wait.timer) {
             state.host.system.timers.cancel(pid, timer);
         }
-        if let Location::Frame {
-            frame, suspended, ..
-        } = guest.take_location()
+        if let Location::Frame { frame, phase, .. } = guest.take_location()
             && let Some(mut lease) = state.frames.lease(frame)
         {
-            if suspended {
+            if phase == RunPhase::Suspended {
                 lease.frame.cancel();
             }
             state.frames.retire(lease);

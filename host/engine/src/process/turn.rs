@@ -18,6 +18,7 @@ use exuvia_process::{Body, ExitReason, Slot, Transition, Turn, turn};
 use crate::error::panic_text;
 use crate::executor::{Executor, ExecutorState, Stop};
 use crate::frames::Turnstile;
+use crate::frames::slots::FrameLease;
 use crate::guest::{Guest, GuestProcess};
 use crate::host::FinishTurn;
 use crate::process::step::{Situation, Step, next_step};
@@ -26,6 +27,18 @@ use crate::suspend::thread::TurnResult;
 /// Maximum number of entries in one turn, so that a process that returns after each message gets as
 /// much done as one that loops, and no more.
 const ENTRIES: u32 = 16;
+
+/// What a turn works with. It is not lost when the host panics in the turn.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// `None` while the guest runs, if another thread has the process, or if a bug of the host has
+    /// lost it.
+    pub(super) process: Option<Box<GuestProcess>>,
+    /// The process's frame, from the first entry of the turn on. The process's location names it,
+    /// as it does when the frame is in the table. It is put back when the turn ends, and before a
+    /// step that may move the process out of it.
+    pub(super) lease: Option<FrameLease>,
+}
 
 impl Executor {
     /// Runs the process of a slot for one turn.
@@ -37,19 +50,22 @@ impl Executor {
         if !slot.state.transition_to_running() {
             return TurnResult::Idle;
         }
-        let mut cell = slot.take_process();
-        if let Some(process) = cell.take_if(|process| process.is_exiting()) {
+        let mut held = Held {
+            process: slot.take_process(),
+            lease: None,
+        };
+        if let Some(process) = held.process.take_if(|process| process.is_exiting()) {
             return more(system.continue_termination(process));
         }
-        let pid = cell.as_ref().map(|process| process.pid());
-        let turn = match catch_unwind(AssertUnwindSafe(|| self.turn(&mut cell))) {
+        let pid = held.process.as_ref().map(|process| process.pid());
+        let turn = match catch_unwind(AssertUnwindSafe(|| self.turn(&mut held))) {
             Ok(Stop::Turn(turn)) => turn,
             Ok(Stop::NoFrame) => Turn::Rest,
             Ok(Stop::Away(result)) => return result,
             Err(panic) => failed(panic),
         };
-        let Some(process) = cell else {
-            // The process was lost in a panic, which dropped the lease of its frame; its slot must
+        let Some(process) = held.process else {
+            // The process was lost in a panic, and the lease of its frame is dropped; its slot must
             // not remain taken, and it waits for no frame.
             tracing::error!(?pid, "a process was lost; this is a bug in Exuvia");
             self.0.frames.waiters.leave(index);
@@ -58,6 +74,9 @@ impl Executor {
             }
             return TurnResult::Idle;
         };
+        if let Some(lease) = held.lease {
+            self.0.frames.put_back(lease);
+        }
         self.leave(slot, process, turn)
     }
 
@@ -92,21 +111,21 @@ impl Executor {
         more(then)
     }
 
-    fn turn(&self, cell: &mut Option<Box<GuestProcess>>) -> Stop {
-        match cell {
+    fn turn(&self, held: &mut Held) -> Stop {
+        match &mut held.process {
             None => Stop::Turn(Turn::Rest),
             Some(process) => match process.body {
                 Body::Native(_) => Stop::Turn(turn(process, &self.0.host.system)),
-                Body::Guest(_) => self.guest_turn(cell),
+                Body::Guest(_) => self.guest_turn(held),
             },
         }
     }
 
     /// Runs the turn of a guest: sorts its signals, and lets it through if other processes wait
     /// for frames.
-    fn guest_turn(&self, cell: &mut Option<Box<GuestProcess>>) -> Stop {
+    fn guest_turn(&self, held: &mut Held) -> Stop {
         let state = &self.0;
-        let Some(process) = cell else {
+        let Some(process) = &mut held.process else {
             return Stop::Turn(Turn::Rest);
         };
         let slot = process.pid().slot();
@@ -131,14 +150,14 @@ impl Executor {
             Turnstile::Free => None,
         };
         let mut frame = false;
-        let mut stop = self.steps(cell, &mut frame);
+        let mut stop = self.steps(held, &mut frame);
         if matches!(stop, Stop::NoFrame)
-            && let Some(process) = cell
+            && let Some(process) = &mut held.process
         {
             let version = process.guest().map(|guest| guest.version.artifact.id);
             waiters.join(slot, &state.frames.pool(version.unwrap_or_default()));
             // One may have become free before it was in the queue.
-            stop = self.steps(cell, &mut frame);
+            stop = self.steps(held, &mut frame);
             if !matches!(stop, Stop::NoFrame) {
                 waiters.leave(slot);
             } else if let Some(others) = called {
@@ -153,22 +172,18 @@ impl Executor {
     }
 
     /// Takes steps until the turn is over. Sets `frame` if it got a frame.
-    fn steps(&self, cell: &mut Option<Box<GuestProcess>>, frame: &mut bool) -> Stop {
-        match self.try_steps(cell, frame) {
+    fn steps(&self, held: &mut Held, frame: &mut bool) -> Stop {
+        match self.try_steps(held, frame) {
             Ok(()) => Stop::Turn(Turn::Again),
             Err(stop) => stop,
         }
     }
 
     /// Does the same; returns `Ok` if the turn is over because it has taken long enough.
-    fn try_steps(
-        &self,
-        cell: &mut Option<Box<GuestProcess>>,
-        frame: &mut bool,
-    ) -> Result<(), Stop> {
+    fn try_steps(&self, held: &mut Held, frame: &mut bool) -> Result<(), Stop> {
         let host = &self.0.host;
         let lost = Stop::Turn(Turn::Rest);
-        let Some(process) = cell else {
+        let Some(process) = &mut held.process else {
             return Err(lost);
         };
         // Used again while it rests in a frame: the pager keeps it there. This counts turns, not
@@ -178,14 +193,22 @@ impl Executor {
         let until = process.reductions + u64::from(SLICE.cast_unsigned());
         let mut entries = 0;
         loop {
-            let Some(process) = cell else {
+            let Some(process) = &mut held.process else {
                 return Err(lost);
             };
             let due = host.upgrade_due(process);
             let step = next_step(Situation::of(process, due, &host.system.clock));
             match step {
-                Step::RollBack => self.roll_back(process, true)?,
-                Step::Upgrade => self.upgrade(process)?,
+                Step::RollBack | Step::Upgrade => {
+                    // Both move the process out of its frame, wherever that is.
+                    if let Some(lease) = held.lease.take() {
+                        self.0.frames.put_back(lease);
+                    }
+                    match step {
+                        Step::Upgrade => self.upgrade(process)?,
+                        _ => self.roll_back(process, true)?,
+                    }
+                }
                 Step::Rest => return Err(Stop::Turn(Turn::Rest)),
                 Step::Again => return Err(Stop::Turn(Turn::Again)),
                 Step::Enter | Step::Resume => {
@@ -197,12 +220,12 @@ impl Executor {
                         guest.referenced = in_frame;
                     }
                     let continues = process.guest().is_some_and(|guest| guest.is_waiting());
-                    let mut lease = self.acquire_frame(process)?;
+                    let mut lease = self.acquire_frame(process, held.lease.take())?;
                     *frame = true;
                     lease.frame.set_continues(continues);
-                    self.enter(cell, lease, resumes)?;
+                    self.enter(held, lease, resumes)?;
                     entries += 1;
-                    let used_up = (cell.as_ref()).is_some_and(|p| p.reductions >= until);
+                    let used_up = (held.process.as_ref()).is_some_and(|p| p.reductions >= until);
                     if entries == ENTRIES || used_up {
                         return Ok(());
                     }

@@ -18,7 +18,7 @@ use exuvia_process::Pid;
 use crate::error::{UpgradeError, VerifyError};
 use crate::executor::Executor;
 use crate::frames::FrameTable;
-use crate::guest::{Guest, Location};
+use crate::guest::{Guest, Location, RunPhase};
 use crate::module::info::Artifact;
 use crate::upgrade::migrate;
 
@@ -186,7 +186,8 @@ fn look(
     if let (
         Some(image),
         Location::Frame {
-            suspended: false, ..
+            phase: RunPhase::Rest,
+            ..
         },
     ) = (&image, &guest.location)
         && in_time

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::world::{Answer, Setup, World, answering};
+use crate::world::{Answer, COMMIT, Setup, World, answering};
 
 const IMPORTS: &str = r#"
   (import "exuvia" "state_put" (func $put (param i32 i32) (result i32)))
@@ -69,6 +69,45 @@ fn verification_pages_out_processes_that_will_be_upgraded() {
     deploy(&world, &version(SAVE, &format!("(nop) {LOAD}"))).unwrap();
     assert_eq!(resident(), 0);
     assert_eq!(world.ask(pid, 1, &[]).number(), 3);
+}
+
+/// The turn has the lease of the frame from which the upgrade takes the state.
+#[test]
+fn a_process_is_upgraded_in_the_middle_of_a_turn_and_handles_the_rest_with_new_code() {
+    let code = |step: i32| {
+        let log = COMMIT.len();
+        answering(
+            IMPORTS,
+            &format!(
+                r#"(if (i32.eq (local.get $tag) (i32.const 7)) (then
+                     (drop (call $log (i32.const 2) (i32.const 5000) (i32.const {log})))))
+                   (i64.store (i32.const 8192)
+                     (i64.add (i64.load (i32.const 8192)) (i64.const {step})))
+                   (i64.load (i32.const 8192))"#
+            ),
+            &format!(
+                r#"(data (i32.const 5000) "{COMMIT}")
+                   (func (export "save") (result i32) {SAVE})
+                   (func (export "load") (param i32 i32) (result i32) {LOAD})"#
+            ),
+        )
+    };
+    let world = World::new(Setup::default());
+    world.deploy("m", &code(1));
+    let new = world.load("m", &wat::parse_str(code(10)).unwrap()).unwrap();
+    let pid = world.spawn("m");
+    assert_eq!(world.ask(pid, 1, &[]).number(), 1);
+    *world.seen.next.lock() = Some((world.code.clone(), new));
+    let asked = [7, 1, 1].map(|tag| world.request(pid, tag, &[]));
+    assert_eq!(world.queued(), 1);
+    assert!(world.turn());
+    let upgrades = world.executor.look(pid.slot(), |process| {
+        process.guest().map(|guest| guest.upgrades())
+    });
+    assert_eq!(upgrades, Some(Some(1)), "in this one turn");
+    assert!(world.settle(100));
+    let answers = asked.map(|reference| world.answer(reference).number());
+    assert_eq!(answers, [2, 12, 22]);
 }
 
 /// What refuses the crossing of one process from one version to the other.

@@ -37,6 +37,9 @@ impl Schedule for Queue {
     }
 }
 
+/// A version that is to be committed.
+pub(crate) type Next = (Arc<CodeServer<Artifact>>, Arc<Version<Artifact>>);
+
 /// What the engine told.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
@@ -46,6 +49,8 @@ pub(crate) struct Seen {
     pub(crate) returned: Mutex<Vec<Pid>>,
     /// What is killed when a guest logs [`KILL`].
     pub(crate) victim: Mutex<Option<(Arc<GuestSystem>, Pid)>>,
+    /// What is committed when a guest logs [`COMMIT`].
+    pub(crate) next: Mutex<Option<Next>>,
 }
 
 /// A guest logs this to make its observer panic.
@@ -53,6 +58,9 @@ pub(crate) const PANIC: &str = "panic, please";
 
 /// A guest logs this to have the process in `Seen::victim` killed.
 pub(crate) const KILL: &str = "kill it, please";
+
+/// A guest logs this to have the version in `Seen::next` committed in the middle of its handler.
+pub(crate) const COMMIT: &str = "commit it, please";
 
 /// A guest that ends with this makes its observer panic then.
 pub(crate) const PANIC_AT_THE_END: &str = "panic at the end, please";
@@ -64,6 +72,11 @@ impl Observer for Seen {
             && let Some((system, pid)) = &*self.victim.lock()
         {
             let _ = system.signal(*pid, Signal::Kill { from: Pid::NONE });
+        }
+        if text == COMMIT
+            && let Some((code, version)) = self.next.lock().take()
+        {
+            code.commit(&code.current(), &[version], false).unwrap();
         }
         self.logs.lock().push(text.to_owned());
     }
