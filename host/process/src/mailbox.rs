@@ -134,13 +134,20 @@ impl<S> Mailbox<S> {
         }))
     }
 
-    /// Opens the mailbox for a new process. Returns its generation.
-    pub fn open(&self, limits: Arc<Limits>) -> u64 {
+    /// Opens the mailbox for a new process. Returns its generation, which is `least` or above.
+    pub fn open(&self, limits: Arc<Limits>, least: u64) -> u64 {
         let mut outer = self.0.lock();
         debug_assert!(outer.limits.is_none(), "one slot holds one process");
         debug_assert!(outer.generation <= Pid::LAST_GENERATION, "it is retired");
+        outer.generation = outer.generation.max(least);
         outer.limits = Some(limits);
         outer.generation
+    }
+
+    /// Returns the generation above those of all processes that the mailbox was opened for.
+    pub fn next_generation(&self) -> u64 {
+        let outer = self.0.lock();
+        outer.generation + u64::from(outer.limits.is_some())
     }
 
     /// Opens the mailbox for a process that had this generation before, here or on another node.

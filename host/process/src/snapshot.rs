@@ -10,12 +10,13 @@
 //!
 //! Deliberately absent: where snapshots are stored, and when they are made.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use exuvia_abi::{Pid, Priority};
+use exuvia_abi::{Pid, Priority, limits};
+use foldhash::fast::FixedState;
 
-use crate::children::UNBOUNDED;
 use crate::names::NameError;
 use crate::process::{Body, Process};
 use crate::signal::{Envelope, Half, Signal};
@@ -134,7 +135,8 @@ pub enum WhyNot {
     NoProcess,
     /// It is running or about to run; it may be captured when it is at rest.
     Running,
-    /// It has more signals than it takes over in one turn. Try again.
+    /// It has more signals than it takes over in one turn, or timers are firing at this moment.
+    /// Try again.
     Signals,
     /// It is about to terminate.
     Ending(ExitReason),
@@ -299,6 +301,14 @@ impl SharedLimits {
     }
 }
 
+/// One process of a set that is restored.
+struct Restored<'a, G> {
+    snapshot: &'a ProcessSnapshot,
+    process: Result<Box<Process<G>>, RestoreError>,
+    /// Its parent, which is in the same set, counts it.
+    is_counted: bool,
+}
+
 impl<G: 'static> System<G> {
     /// Restores one process under its own pid, with this guest, and schedules it.
     ///
@@ -312,9 +322,8 @@ impl<G: 'static> System<G> {
     /// Returns a [`RestoreError`] if it cannot have its pid, its names or its groups. After
     /// [`RestoreError::Ending`] the caller tries again, when it has done something else.
     pub fn restore(&self, snapshot: &ProcessSnapshot, guest: G) -> Result<Pid, RestoreError> {
-        let limits = self.reserve_pid_of(snapshot, &mut SharedLimits::default())?;
-        self.start_restored(snapshot, limits, guest);
-        Ok(snapshot.pid)
+        let mut results = self.restore_set(vec![(snapshot, guest)]);
+        results.pop().unwrap_or(Err(RestoreError::SlotTaken))
     }
 
     /// Restores several processes, which may have relations to one another: all of them have their
@@ -324,19 +333,63 @@ impl<G: 'static> System<G> {
         &self,
         all: impl IntoIterator<Item = (ProcessSnapshot, G)>,
     ) -> Vec<Result<Pid, RestoreError>> {
+        let (snapshots, guests): (Vec<_>, Vec<G>) = all.into_iter().unzip();
+        self.restore_set(snapshots.iter().zip(guests).collect())
+    }
+
+    fn restore_set(&self, set: Vec<(&ProcessSnapshot, G)>) -> Vec<Result<Pid, RestoreError>> {
         let mut shared = SharedLimits::default();
-        let reserved: Vec<_> = all
+        let mut restored: Vec<Restored<'_, G>> = set
             .into_iter()
             .map(|(snapshot, guest)| {
-                let limits = self.reserve_pid_of(&snapshot, &mut shared);
-                (snapshot, guest, limits)
+                let limits = self.reserve_pid_of(snapshot, &mut shared);
+                let process = |limits| Process::restored(snapshot, limits, Body::Guest(guest));
+                Restored {
+                    snapshot,
+                    process: limits.map(process).map(Box::new),
+                    is_counted: false,
+                }
             })
             .collect();
-        let start = |(snapshot, guest, limits): (ProcessSnapshot, G, Result<_, _>)| {
-            self.start_restored(&snapshot, limits?, guest);
-            Ok(snapshot.pid)
+        self.count_children(&mut restored);
+        let start = |it: Restored<'_, G>| {
+            let is_counted = it.is_counted;
+            self.start_restored(it.snapshot, it.process?, is_counted);
+            Ok(it.snapshot.pid)
         };
-        reserved.into_iter().map(start).collect()
+        restored.into_iter().map(start).collect()
+    }
+
+    /// Counts the processes of a set among the children of their parents in the same set, before one
+    /// of them runs: a parent may be at its limit.
+    fn count_children(&self, set: &mut [Restored<'_, G>]) {
+        let whole = set.iter().enumerate().filter(|(_, it)| it.process.is_ok());
+        let at: HashMap<Pid, usize, FixedState> =
+            whole.map(|(at, it)| (it.snapshot.pid, at)).collect();
+        let mut is_done = vec![false; set.len()];
+        for first in 0..set.len() {
+            // Ancestors first: the counters of a process are inside those of its parent.
+            let mut line = Vec::new();
+            let mut next = Some(first);
+            while let Some(child) = next.filter(|child| !is_done[*child]) {
+                is_done[child] = true;
+                line.push(child);
+                next = at.get(&set[child].snapshot.parent).copied();
+            }
+            for child in line.into_iter().rev() {
+                let snapshot = set[child].snapshot;
+                let parent = at.get(&snapshot.parent);
+                let Some(Ok(parent)) = parent.map(|parent| &mut set[*parent].process) else {
+                    continue;
+                };
+                let arguments = snapshot.arguments.len() as u64;
+                let counted = parent.count_restored(self, arguments, snapshot.counted);
+                if let Ok(process) = &mut set[child].process {
+                    process.set_counted(counted);
+                    set[child].is_counted = true;
+                }
+            }
+        }
     }
 
     /// Reserves the pid of a snapshot, with its names and groups. Signals collect there from now on.
@@ -392,10 +445,14 @@ impl<G: 'static> System<G> {
         }
     }
 
-    fn start_restored(&self, snapshot: &ProcessSnapshot, limits: Arc<Limits>, guest: G) {
+    fn start_restored(
+        &self,
+        snapshot: &ProcessSnapshot,
+        mut process: Box<Process<G>>,
+        is_counted: bool,
+    ) {
         let pid = snapshot.pid;
         let Some(slot) = self.slot(pid) else { return };
-        let mut process = Box::new(Process::restored(snapshot, limits, Body::Guest(guest)));
         self.reassert_relations(snapshot);
         for timer in &snapshot.timers {
             // Beyond the node's limit it is not charged: the process's own limit it kept before.
@@ -414,8 +471,9 @@ impl<G: 'static> System<G> {
         process.publish_stats(self);
         slot.put_process(process);
         self.apply(pid.slot(), slot.state.occupy());
-        if snapshot.counted {
-            self.count_again(snapshot.parent, pid);
+        let is_long = snapshot.arguments.len() > limits::ARGUMENTS_FREE as usize;
+        if !is_counted && (snapshot.counted || is_long) {
+            self.count_in_turn(snapshot);
         }
     }
 
@@ -462,13 +520,20 @@ impl<G: 'static> System<G> {
         }
     }
 
-    /// Counts a restored process among the children of its parent again, if that is a guest.
-    fn count_again(&self, parent: Pid, child: Pid) {
+    /// Counts a restored process among the children of its parent, if that is a guest, in the next
+    /// turn of the parent.
+    fn count_in_turn(&self, snapshot: &ProcessSnapshot) {
+        let ProcessSnapshot {
+            pid: child,
+            parent,
+            counted,
+            ..
+        } = *snapshot;
+        let arguments = snapshot.arguments.len() as u64;
         let count = move |parent: &mut Process<G>, system: &System<G>| {
-            if parent.guest().is_some()
-                && let Some(member) = parent.children().admit(UNBOUNDED)
-            {
-                let set = |child: &mut Process<G>, _: &System<G>| child.set_counted(member);
+            if parent.guest().is_some() {
+                let counted = parent.count_restored(system, arguments, counted);
+                let set = |child: &mut Process<G>, _: &System<G>| child.set_counted(counted);
                 // The count ends with a child that has terminated meanwhile.
                 let _ = system.control(child, set);
             }

@@ -185,6 +185,8 @@ pub struct Table<G> {
     admission: OnceLock<Admission>,
     /// The node is stopping: guests start no more processes.
     is_closed: AtomicBool,
+    /// The generation that a new process has at least, in any slot.
+    least_generation: AtomicU64,
 }
 
 impl<G> fmt::Debug for Table<G> {
@@ -204,6 +206,7 @@ impl<G> Table<G> {
             kept: MOST_KEPT.min(limit / KEPT_SHARE),
             admission: OnceLock::new(),
             is_closed: AtomicBool::new(false),
+            least_generation: AtomicU64::new(0),
         }
     }
 
@@ -219,6 +222,31 @@ impl<G> Table<G> {
     /// Returns whether guests can start no more processes.
     pub fn is_closed_to_guests(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Has all processes that start from now on begin at this generation or above, in any slot; see
+    /// [`Table::next_generation`]. Restored processes keep their own.
+    pub fn raise_generations(&self, least: u64) {
+        // Relaxed here and below: called before a process starts whose pid could be an old one.
+        let least = least.min(Pid::LAST_GENERATION);
+        self.least_generation.fetch_max(least, Ordering::Relaxed);
+    }
+
+    /// Returns the generation that a new process has at least.
+    #[inline]
+    pub(crate) fn least_generation(&self) -> u64 {
+        self.least_generation.load(Ordering::Relaxed)
+    }
+
+    /// Returns a generation above those of all processes that this node has had. If a set of
+    /// processes is captured to be restored on another node with the same number, this is kept with
+    /// the set, and passed to [`Table::raise_generations`] there: the slots that are not in the set
+    /// may have had processes, too. To be called when no more processes start. Takes time in
+    /// proportion to the number of slots.
+    pub fn next_generation(&self) -> u64 {
+        let slots = self.indices().filter_map(|index| self.slot(index));
+        let next = slots.map(|slot| slot.mailbox.next_generation()).max();
+        next.unwrap_or(0).max(self.least_generation())
     }
 
     /// Sets the function that decides, before the table grows for a guest's process, whether there

@@ -3,7 +3,7 @@
 //! shard's next timer.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use exuvia_abi::Pid;
 use parking_lot::Mutex;
@@ -45,11 +45,15 @@ struct Shard {
     queue: Mutex<Queue>,
     /// When the first timer is due, in nanoseconds of the node's clock; `u64::MAX` for none.
     next: AtomicU64,
+    /// Threads that are delivering timers which they have taken out of the queue.
+    firing: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    by_time: BTreeMap<(u64, u64), (Pid, Due)>,
+    /// By due time and reference. The owner is a part of the key: after a restore, two processes may
+    /// have timers with equal references.
+    by_time: BTreeMap<(u64, u64, Pid), Due>,
     /// When each message timer is due, by owner and reference.
     messages: BTreeMap<(Pid, u64), u64>,
     /// When each wake timer is due; these are cancelled when their owner terminates. Kept
@@ -67,6 +71,7 @@ impl Timers {
                 .map(|_| Shard {
                     queue: Mutex::default(),
                     next: AtomicU64::new(u64::MAX),
+                    firing: AtomicUsize::new(0),
                 })
                 .collect(),
         }
@@ -92,13 +97,13 @@ impl Timers {
         due: impl FnOnce(u64) -> Due,
     ) -> (u64, bool) {
         let shard = shard % self.shards.len();
-        let Shard { queue, next } = &self.shards[shard];
+        let Shard { queue, next, .. } = &self.shards[shard];
         let mut queue = queue.lock();
         queue.sequence += 1;
         let reference = TIMER_BIT | queue.sequence << SHARD_BITS | shard as u64;
         let due = due(reference);
         queue.of(&due).insert((owner, reference), at);
-        queue.by_time.insert((at, reference), (owner, due));
+        queue.by_time.insert((at, reference, owner), due);
         let first = at < next.load(Ordering::Relaxed);
         if first {
             next.store(at, Ordering::Release);
@@ -116,11 +121,11 @@ impl Timers {
     /// Moves a timer to another time. Returns its shard if the timer is now the first of it.
     pub fn move_to(&self, owner: Pid, reference: u64, at: u64) -> Option<usize> {
         let shard = self.shard_of(reference);
-        let Shard { queue, next } = self.shards.get(shard)?;
+        let Shard { queue, next, .. } = self.shards.get(shard)?;
         let mut queue = queue.lock();
         let before = std::mem::replace(queue.at(owner, reference)?, at);
-        if let Some(timer) = queue.by_time.remove(&(before, reference)) {
-            queue.by_time.insert((at, reference), timer);
+        if let Some(due) = queue.by_time.remove(&(before, reference, owner)) {
+            queue.by_time.insert((at, reference, owner), due);
         }
         let first = at < next.load(Ordering::Relaxed);
         next.store(queue.first(), Ordering::Release);
@@ -133,41 +138,46 @@ impl Timers {
             return None;
         }
         let shard = self.shard_of(reference);
-        let Shard { queue, next } = self.shards.get(shard)?;
+        let Shard { queue, next, .. } = self.shards.get(shard)?;
         let mut queue = queue.lock();
         let key = (owner, reference);
         let at = (queue.messages.remove(&key)).or_else(|| queue.wakes.remove(&key))?;
-        queue.by_time.remove(&(at, reference));
+        queue.by_time.remove(&(at, reference, owner));
         next.store(queue.first(), Ordering::Release);
         Some(at)
     }
 
     /// Returns the message timers of a process that are not held, in the order of their references:
-    /// the reference, when each is due, the receiver and the message.
-    pub(crate) fn messages_of(&self, owner: Pid) -> Vec<(u64, u64, Pid, Envelope)> {
+    /// the reference, when each is due, the receiver and the message. `None`: timers are being
+    /// delivered at this moment, perhaps one of them.
+    pub(crate) fn messages_of(&self, owner: Pid) -> Option<Vec<(u64, u64, Pid, Envelope)>> {
         let mut found = Vec::new();
-        for Shard { queue, next } in &self.shards {
-            if next.load(Ordering::Acquire) == u64::MAX {
-                continue;
-            }
-            let queue = queue.lock();
-            for ((_, reference), at) in queue.messages.range((owner, 0)..=(owner, u64::MAX)) {
-                if let Some((_, Due::Message { to, envelope, .. })) =
-                    queue.by_time.get(&(*at, *reference))
-                {
-                    found.push((*reference, *at, *to, envelope.clone()));
+        for shard in &self.shards {
+            if shard.next.load(Ordering::Acquire) < u64::MAX {
+                let queue = shard.queue.lock();
+                for ((_, reference), at) in queue.messages.range((owner, 0)..=(owner, u64::MAX)) {
+                    if let Some(Due::Message { to, envelope, .. }) =
+                        queue.by_time.get(&(*at, *reference, owner))
+                    {
+                        found.push((*reference, *at, *to, envelope.clone()));
+                    }
                 }
+            }
+            // Acquire: pairs with the Release in `fire`. What is in the queue no more has been
+            // delivered by now.
+            if shard.firing.load(Ordering::Acquire) > 0 {
+                return None;
             }
         }
         found.sort_unstable_by_key(|(reference, ..)| *reference);
-        found
+        Some(found)
     }
 
     /// Sets a timer under a reference that it had before, perhaps on a node with another number of
     /// shards; does nothing if it is set. Returns its shard if the timer is now the first of it.
     pub(crate) fn restore(&self, owner: Pid, reference: u64, at: u64, due: Due) -> Option<usize> {
         let shard = self.shard_of(reference);
-        let Shard { queue, next } = self.shards.get(shard)?;
+        let Shard { queue, next, .. } = self.shards.get(shard)?;
         let mut queue = queue.lock();
         if queue.at(owner, reference).is_some() {
             return None;
@@ -175,7 +185,7 @@ impl Timers {
         // No new timer gets the same reference.
         queue.sequence = queue.sequence.max((reference & !TIMER_BIT) >> SHARD_BITS);
         queue.of(&due).insert((owner, reference), at);
-        queue.by_time.insert((at, reference), (owner, due));
+        queue.by_time.insert((at, reference, owner), due);
         let first = at < next.load(Ordering::Relaxed);
         next.store(queue.first(), Ordering::Release);
         first.then_some(shard)
@@ -184,7 +194,7 @@ impl Timers {
     /// Cancels the wakes of a process that has terminated. Its messages to others are still
     /// delivered, as in Erlang.
     pub(crate) fn cancel_all(&self, owner: Pid) {
-        for Shard { queue, next } in &self.shards {
+        for Shard { queue, next, .. } in &self.shards {
             // Only the owner's runner sets its timers, and it is the one that calls this: a shard
             // that is seen empty here has none of them.
             if next.load(Ordering::Acquire) == u64::MAX {
@@ -197,7 +207,7 @@ impl Timers {
                 gone.map(|((_, reference), at)| (*at, *reference)).collect();
             for (at, reference) in gone {
                 queue.wakes.remove(&(owner, reference));
-                queue.by_time.remove(&(at, reference));
+                queue.by_time.remove(&(at, reference, owner));
             }
             next.store(queue.first(), Ordering::Release);
         }
@@ -211,27 +221,31 @@ impl Timers {
             .load(Ordering::Acquire)
     }
 
-    /// Removes and returns what is due at `now`, in order, at most one burst of timers.
-    pub fn take_due(&self, shard: usize, now: u64) -> Vec<Due> {
-        let Shard { queue, next } = &self.shards[shard % self.shards.len()];
-        if next.load(Ordering::Acquire) > now {
-            return Vec::new();
+    /// Delivers what is due at `now`, in order, at most one burst of timers.
+    pub fn fire(&self, shard: usize, now: u64, mut deliver: impl FnMut(Due)) {
+        let shard = &self.shards[shard % self.shards.len()];
+        if shard.next.load(Ordering::Acquire) > now {
+            return;
         }
-        let mut queue = queue.lock();
+        let mut queue = shard.queue.lock();
         let mut due = Vec::new();
         while due.len() < BURST {
             match queue.by_time.first_entry() {
                 Some(entry) if entry.key().0 <= now => {
-                    let reference = entry.key().1;
-                    let (owner, what) = entry.remove();
+                    let (_, reference, owner) = *entry.key();
+                    let what = entry.remove();
                     queue.of(&what).remove(&(owner, reference));
                     due.push(what);
                 }
                 _ => break,
             }
         }
-        next.store(queue.first(), Ordering::Release);
-        due
+        // Before the queue shows that they are taken: `messages_of` sees either.
+        shard.firing.fetch_add(1, Ordering::Relaxed);
+        shard.next.store(queue.first(), Ordering::Release);
+        drop(queue);
+        due.into_iter().for_each(&mut deliver);
+        shard.firing.fetch_sub(1, Ordering::Release);
     }
 
     /// Returns the number of timers that are set.
@@ -266,6 +280,6 @@ impl Queue {
     fn first(&self) -> u64 {
         self.by_time
             .first_key_value()
-            .map_or(u64::MAX, |((at, _), _)| *at)
+            .map_or(u64::MAX, |((at, ..), _)| *at)
     }
 }

@@ -64,7 +64,7 @@ impl Process {
     /// Returns an idle process.
     fn idle() -> Arc<Process> {
         let process = Process::new();
-        process.mailbox.open(Limits::default().into());
+        process.mailbox.open(Limits::default().into(), 0);
         process.apply(process.state.occupy());
         assert_eq!(process.state.get(), RunState::Idle);
         process
@@ -143,7 +143,7 @@ impl Process {
 fn two_senders_and_a_runner_lose_nothing() {
     model(|| {
         let process = Process::new();
-        let generation = process.mailbox.open(Limits::default().into());
+        let generation = process.mailbox.open(Limits::default().into(), 0);
         let senders = [1, 2].map(|message| {
             let process = process.clone();
             thread::spawn(move || process.send(generation, message))
@@ -237,7 +237,7 @@ fn two_pagers_never_have_the_same_process() {
 fn a_close_returns_or_rejects_each_signal() {
     model(|| {
         let mailbox = Arc::new(Mailbox::<u32>::new());
-        let generation = mailbox.open(Limits::default().into());
+        let generation = mailbox.open(Limits::default().into(), 0);
         let sender = |first: u32| {
             let mailbox = mailbox.clone();
             thread::spawn(move || {
@@ -273,7 +273,7 @@ fn a_close_returns_or_rejects_each_signal() {
 fn a_new_process_in_the_slot_sees_nothing_of_the_old_one() {
     model(|| {
         let process = Process::new();
-        assert_eq!(process.mailbox.open(Limits::default().into()), 0);
+        assert_eq!(process.mailbox.open(Limits::default().into(), 0), 0);
         // One sends to the old process, one to the new, whose pid it cannot know yet: it is refused
         // until the slot is reserved.
         let senders = [(0, 1), (1, 100)].map(|(generation, message)| {
@@ -290,7 +290,7 @@ fn a_new_process_in_the_slot_sees_nothing_of_the_old_one() {
         process.state.vacate();
 
         process.state.reserve();
-        assert_eq!(process.mailbox.open(Limits::default().into()), 1);
+        assert_eq!(process.mailbox.open(Limits::default().into(), 0), 1);
         process.apply(process.state.occupy());
 
         let [to_old, to_new] = senders.map(|sender| sender.join().expect("no sender panics"));

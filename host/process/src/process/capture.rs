@@ -1,19 +1,21 @@
 //! Captures a process as a [`ProcessSnapshot`], and makes a process of one. The rest of a restore is
 //! in `snapshot`.
 
+use std::collections::HashSet;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::{ActiveState, Body, Process, SpawnInfo};
 use crate::Payload;
-use crate::children::Member;
+use crate::account::{Charge, MaybeCharged};
+use crate::children::{Member, UNBOUNDED};
 use crate::limits::Limits;
 use crate::relations::{Link, Monitor};
 use crate::snapshot::{
     Flags, GuestSnapshot, LinkSnapshot, MonitorSnapshot, ProcessSnapshot, TimerSnapshot, WhyNot,
 };
 use crate::system::System;
-use exuvia_abi::Pid;
+use exuvia_abi::{Kind, Pid, limits};
 
 impl<G: 'static> Process<G> {
     /// Captures the process, which must be at rest and stays as it is, except that it takes over the
@@ -32,6 +34,11 @@ impl<G: 'static> Process<G> {
         if self.is_exiting() {
             return Err(WhyNot::NoProcess);
         }
+        // Before the drain: a timer that fires in between is a message as well, but one that fires
+        // after a drain would be neither.
+        let now = system.clock.now();
+        let timers = system.timers.messages_of(self.pid);
+        let timers = timers.ok_or(WhyNot::Signals)?;
         if let Some(reason) = self.drain(system) {
             return Err(WhyNot::Ending(reason));
         }
@@ -48,14 +55,14 @@ impl<G: 'static> Process<G> {
             return Err(WhyNot::Tables(tables));
         }
         let slot = system.slot(self.pid).ok_or(WhyNot::NoProcess)?;
-        let now = system.clock.now();
         let timer = |(reference, at, to, envelope): (u64, u64, Pid, _)| TimerSnapshot {
             reference,
             remaining: at.saturating_sub(now),
             to,
             envelope,
         };
-        let timers = system.timers.messages_of(self.pid);
+        let mut timers: Vec<_> = timers.into_iter().map(timer).collect();
+        self.drop_fired(&mut timers);
         let spawn_info = self.spawn_info.as_deref();
         let (links, monitors, watchers) = self.relation_snapshots();
         Ok(ProcessSnapshot {
@@ -71,7 +78,7 @@ impl<G: 'static> Process<G> {
             arguments: spawn_info.map_or(Payload::empty(), |info| Payload::clone(&info.arguments)),
             starter: spawn_info.and_then(|info| Some(info.starter?.get())),
             counted: spawn_info.is_some_and(|info| info.counted.is_some()),
-            timers: timers.into_iter().map(timer).collect(),
+            timers,
             names: texts(&system.names.of(self.pid)),
             groups: texts(&system.groups.of(self.pid)),
             limits: Limits::clone(&self.limits),
@@ -84,6 +91,19 @@ impl<G: 'static> Process<G> {
             },
             reductions: self.reductions,
         })
+    }
+
+    /// Removes the timers whose message has arrived here since they were read.
+    pub(super) fn drop_fired(&self, timers: &mut Vec<TimerSnapshot>) {
+        if timers.is_empty() {
+            return;
+        }
+        let arrived: HashSet<u64> = (0..self.inbox_len())
+            .filter_map(|at| self.peek(at))
+            .filter(|message| message.kind == Kind::Timer && message.sender == self.pid)
+            .map(|message| message.reference)
+            .collect();
+        timers.retain(|timer| timer.to != self.pid || !arrived.contains(&timer.reference));
     }
 
     fn relation_snapshots(&self) -> (Vec<LinkSnapshot>, Vec<MonitorSnapshot>, Vec<(Pid, u64)>) {
@@ -171,12 +191,37 @@ impl<G: 'static> Process<G> {
         process
     }
 
-    /// Counts a restored process among its parent's children.
-    pub(crate) fn set_counted(&mut self, member: Member) {
-        if let Some(spawn_info) = &mut self.spawn_info {
-            spawn_info.counted = Some(member);
+    /// Counts a restored process among the children of its parent, and charges that for long
+    /// arguments. Beyond a limit they are not charged: the parent has kept it before.
+    pub(crate) fn count_restored(
+        &mut self,
+        system: &System<G>,
+        arguments: u64,
+        counts: bool,
+    ) -> Counted {
+        let charge = (arguments > u64::from(limits::ARGUMENTS_FREE))
+            .then(|| self.charge_arguments(system, arguments));
+        Counted {
+            member: counts.then(|| self.children().admit(UNBOUNDED)).flatten(),
+            charge: charge.flatten(),
         }
     }
+
+    /// Sets what its parent counts of this restored process.
+    pub(crate) fn set_counted(&mut self, counted: Counted) {
+        if let Some(spawn_info) = &mut self.spawn_info {
+            spawn_info.counted = counted.member;
+            let arguments = Payload::clone(&spawn_info.arguments);
+            spawn_info.arguments = MaybeCharged::new(arguments, counted.charge);
+        }
+    }
+}
+
+/// What the parent of a process counts of it.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    member: Option<Member>,
+    charge: Option<Charge>,
 }
 
 fn texts(names: &[Arc<str>]) -> Vec<String> {

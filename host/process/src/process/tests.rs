@@ -6,6 +6,7 @@ use std::sync::Arc;
 use exuvia_abi::Kind;
 
 use super::*;
+use crate::snapshot::TimerSnapshot;
 use crate::{Clock, Limits, SpawnSpec};
 
 fn system() -> System<()> {
@@ -80,6 +81,40 @@ fn open_requests_survive_a_rest() {
     drop(charge);
     process.trim(&system);
     assert_eq!(counts(&process), (1, false));
+}
+
+#[test]
+fn a_timer_that_has_fired_during_a_capture_is_a_message_only() {
+    let system = system();
+    let mut process = new_process(&system);
+    let pid = process.pid();
+    let envelope = |reference| Envelope {
+        kind: Kind::Timer,
+        reference,
+        ..Envelope::message(pid, 0, Payload::empty())
+    };
+    let timer = |reference, to| TimerSnapshot {
+        reference,
+        remaining: 0,
+        to,
+        envelope: envelope(reference),
+    };
+    let other = Pid::new(7, 9, 0);
+    let all = [timer(1, pid), timer(2, pid), timer(1, other)];
+    let mut timers = all.to_vec();
+    process.drop_fired(&mut timers);
+    assert_eq!(timers, all);
+    // Another process has a timer under the same reference.
+    let foreign = Envelope {
+        sender: other,
+        ..envelope(2)
+    };
+    for message in [envelope(1), foreign] {
+        system.send(pid, message).expect("it is accepted");
+    }
+    assert!(process.drain(&system).is_none());
+    process.drop_fired(&mut timers);
+    assert_eq!(timers, [timer(2, pid), timer(1, other)]);
 }
 
 #[test]

@@ -28,7 +28,8 @@ impl<G: 'static> System<G> {
         let index = index.ok_or(SpawnError::TableFull)?;
         let slot = self.table.slot(index).ok_or(SpawnError::TableFull)?;
         slot.state.reserve();
-        let generation = slot.mailbox.open(limits.clone());
+        let least = self.table.least_generation();
+        let generation = slot.mailbox.open(limits.clone(), least);
         self.prepare(slot, limits);
         Ok(Pid::new(self.node, index, generation))
     }

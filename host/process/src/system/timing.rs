@@ -66,19 +66,17 @@ impl<G: 'static> System<G> {
         if next > now {
             return Some(next - now);
         }
-        for due in self.timers.take_due(shard, now) {
-            match due {
-                Due::Message {
-                    to,
-                    envelope,
-                    charge,
-                } => {
-                    // A timer's message is never refused: there is no sender to return an error to.
-                    let _ = self.put(to, Item::charged(Signal::Message(envelope), charge));
-                }
-                Due::Wake(pid) => self.wake(pid),
+        self.timers.fire(shard, now, |due| match due {
+            Due::Message {
+                to,
+                envelope,
+                charge,
+            } => {
+                // A timer's message is never refused: there is no sender to return an error to.
+                let _ = self.put(to, Item::charged(Signal::Message(envelope), charge));
             }
-        }
+            Due::Wake(pid) => self.wake(pid),
+        });
         match self.timers.next(shard) {
             u64::MAX => None,
             next => Some(next.saturating_sub(now)),

@@ -1,11 +1,11 @@
 //! Capturing processes and restoring them: on a new node, and on the node where they were.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use exuvia_process::{
     Access, Body, Clock, Due, Envelope, ExitReason, GuestSnapshot, Kind, Limits, NameError,
-    Payload, Pid, ProcessSnapshot, Reason, RestoreError, Schedule, Signal, SpawnSpec, System,
-    WhyNot,
+    Payload, Pid, Process, ProcessSnapshot, Reason, RestoreError, Schedule, Signal, SpawnSpec,
+    System, TimerSnapshot, WhyNot,
 };
 use proptest::prelude::*;
 
@@ -269,80 +269,108 @@ fn a_refused_restore_leaves_nothing_behind() {
     assert_eq!(last.generation(), next.generation() + 1, "no slot is lost");
 }
 
-/// Restores a process at the moment when another one is scheduled.
+type Once = Box<dyn FnOnce(&System<()>) + Send>;
+
+/// Acts once, at the moment when a process is scheduled: in the middle of what schedules it.
 #[derive(Default)]
-struct RestoresWhenScheduled {
+struct WhenScheduled {
     system: Weak<System<()>>,
-    snapshot: Mutex<Option<ProcessSnapshot>>,
-    result: Mutex<Option<Result<Pid, RestoreError>>>,
+    act: Mutex<Option<Once>>,
 }
 
-impl Schedule for RestoresWhenScheduled {
-    fn schedule(&self, _: u32) {
-        let due = |of: &Mutex<Option<_>>| of.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (Some(system), Some(snapshot)) = (self.system.upgrade(), due(&self.snapshot)) else {
-            return;
-        };
-        let result = system.restore(&snapshot, ());
-        *self.result.lock().unwrap() = Some(result);
+impl WhenScheduled {
+    /// Returns a node, and what acts in it. The test runs its processes.
+    fn new() -> (Arc<System<()>>, Arc<WhenScheduled>) {
+        let mut hook = None;
+        let system = Arc::new_cyclic(|system| {
+            hook = Some(Arc::new(WhenScheduled {
+                system: system.clone(),
+                ..WhenScheduled::default()
+            }));
+            System::new(7, PROCESSES, 1, Clock::manual())
+        });
+        let hook = hook.expect("it was made");
+        system.connect(hook.clone());
+        (system, hook)
     }
+
+    /// Acts the next time. What it returns will be there.
+    fn act<R: Send + 'static>(
+        &self,
+        act: impl FnOnce(&System<()>) -> R + Send + 'static,
+    ) -> Arc<Mutex<Option<R>>> {
+        let result = Arc::new(Mutex::new(None));
+        let there = result.clone();
+        let act = Box::new(move |system: &System<()>| {
+            *there.lock().unwrap() = Some(act(system));
+        });
+        *self.act.lock().unwrap() = Some(act);
+        result
+    }
+}
+
+impl Schedule for WhenScheduled {
+    fn schedule(&self, _: u32) {
+        let act = self.act.lock().unwrap().take();
+        if let (Some(act), Some(system)) = (act, self.system.upgrade()) {
+            act(&system);
+        }
+    }
+}
+
+fn spec() -> SpawnSpec<()> {
+    SpawnSpec::new(Body::Guest(()), Limits::default().into(), Payload::empty())
+}
+
+/// Takes the private half of a process that is scheduled.
+fn take_scheduled(system: &System<()>, pid: Pid) -> Box<Process<()>> {
+    let slot = system.table.slot(pid.slot()).unwrap();
+    assert!(slot.state.transition_to_running());
+    slot.take_process().unwrap()
+}
+
+/// Lets a process rest.
+fn put_idle(system: &System<()>, process: Box<Process<()>>) {
+    let slot = system.table.slot(process.pid().slot()).unwrap();
+    slot.put_process(process);
+    let _ = slot.state.transition_to_idle();
 }
 
 #[test]
 fn a_process_is_not_restored_before_all_are_notified_of_its_exit() {
-    let mut hook = None;
-    let system = Arc::new_cyclic(|system| {
-        hook = Some(Arc::new(RestoresWhenScheduled {
-            system: system.clone(),
-            ..RestoresWhenScheduled::default()
-        }));
-        System::new(7, PROCESSES, 1, Clock::manual())
-    });
-    let hook = hook.unwrap();
-    system.connect(hook.clone());
-    let spec = || SpawnSpec::new(Body::Guest(()), Limits::default().into(), Payload::empty());
-    let take = |pid: Pid| {
-        let slot = system.table.slot(pid.slot()).unwrap();
-        assert!(slot.state.transition_to_running());
-        (slot, slot.take_process().unwrap())
-    };
+    let (system, hook) = WhenScheduled::new();
     let parent = system.spawn(spec()).unwrap();
-    let child = system.spawn(SpawnSpec {
+    let child = SpawnSpec {
         parent,
         link: true,
         ..spec()
-    });
-    let (slot, process) = take(parent);
-    slot.put_process(process);
-    let _ = slot.state.transition_to_idle();
-    let (_, mut child) = take(child.unwrap());
+    };
+    let child = system.spawn(child).unwrap();
+    put_idle(&system, take_scheduled(&system, parent));
+    let mut child = take_scheduled(&system, child);
     let snapshot = child.capture(&system, guest).expect("it is at rest");
-    *hook.snapshot.lock().unwrap() = Some(snapshot.clone());
     // The parent is scheduled by the first notification.
+    let again = snapshot.clone();
+    let result = hook.act(move |system| system.restore(&again, ()));
     let _ = system.terminate(child, &ExitReason::new(FAILED));
-    let result = hook.result.lock().unwrap().take();
-    assert_eq!(result, Some(Err(RestoreError::Ending)));
+    let ending = Some(Err(RestoreError::Ending));
+    assert_eq!(*result.lock().unwrap(), ending);
     assert_eq!(system.restore(&snapshot, ()), Ok(snapshot.pid));
 
-    // The same for a pid that is given back.
-    let next = system.reserve(&Limits::default().into()).unwrap();
-    let (slot, process) = take(parent);
-    slot.put_process(process);
-    let _ = slot.state.transition_to_idle();
+    // The same holds for a reserved pid that is given up.
+    let pid = system.reserve(&Limits::default().into()).unwrap();
+    put_idle(&system, take_scheduled(&system, parent));
     let monitor = Signal::Monitor {
         from: parent,
         reference: 5,
     };
-    system.signal(next, monitor).unwrap();
-    let reserved = ProcessSnapshot {
-        pid: next,
-        ..snapshot
-    };
-    *hook.snapshot.lock().unwrap() = Some(reserved.clone());
-    system.abandon(next);
-    let result = hook.result.lock().unwrap().take();
-    assert_eq!(result, Some(Err(RestoreError::Ending)));
-    assert_eq!(system.restore(&reserved, ()), Ok(next));
+    system.signal(pid, monitor).unwrap();
+    let reserved = ProcessSnapshot { pid, ..snapshot };
+    let again = reserved.clone();
+    let result = hook.act(move |system| system.restore(&again, ()));
+    system.abandon(pid);
+    assert_eq!(*result.lock().unwrap(), ending);
+    assert_eq!(system.restore(&reserved, ()), Ok(pid));
 }
 
 #[test]
@@ -387,6 +415,188 @@ fn timers_keep_their_references_on_a_node_with_other_shards() {
     assert_eq!(tags(&fired), [3, 2]);
     assert_eq!(fired[1].reference, second);
     assert!(world.system.timers.is_empty());
+}
+
+#[test]
+fn a_timer_that_fires_during_a_capture_is_not_lost() {
+    let mut world = World::new();
+    let pid = world.puppet();
+    set_timer(&mut world, pid, pid, 5 * MS, 1);
+    let snapshot = world.with(pid, |process, system| {
+        process.capture(system, |own| {
+            system.clock.advance(5 * MS);
+            system.fire_timers(0);
+            guest(own)
+        })
+    });
+    let snapshot = snapshot.expect("it is at rest");
+    assert_eq!((snapshot.inbox.len(), snapshot.timers.len()), (0, 1));
+    assert_eq!(capture(&mut world, pid).timers, []);
+}
+
+#[test]
+fn a_process_is_not_captured_while_a_timer_is_between_queue_and_mailbox() {
+    let (system, hook) = WhenScheduled::new();
+    let [pid, other] = [0; 2].map(|_| system.spawn(spec()).unwrap());
+    put_idle(&system, take_scheduled(&system, other));
+    put_idle(&system, take_scheduled(&system, pid));
+    for to in [other, pid] {
+        system.set_timer(pid, 5 * MS, |reference| Due::Message {
+            to,
+            envelope: Envelope {
+                kind: Kind::Timer,
+                reference,
+                ..Envelope::message(pid, 1, Payload::empty())
+            },
+            charge: None,
+        });
+    }
+    let try_capture = move |system: &System<()>| {
+        let slot = system.table.slot(pid.slot()).unwrap();
+        let mut process = slot.take_process().unwrap();
+        let captured = process.capture(system, guest);
+        slot.put_process(process);
+        captured.map(|snapshot| (tags(&snapshot.inbox), snapshot.timers.len()))
+    };
+    // Both are due; the first one is delivered, and schedules its receiver.
+    let result = hook.act(try_capture);
+    system.clock.advance(5 * MS);
+    system.fire_timers(0);
+    assert_eq!(*result.lock().unwrap(), Some(Err(WhyNot::Signals)));
+    assert_eq!(try_capture(&system), Ok((vec![0, 1], 0)));
+}
+
+#[test]
+fn two_processes_may_have_timers_with_equal_references() {
+    let mut world = World::new();
+    let [one, two] = world.puppets();
+    let reference = set_timer(&mut world, one, one, 5 * MS, 1);
+    let mut snapshot = capture(&mut world, two);
+    let envelope = Envelope {
+        kind: Kind::Timer,
+        reference,
+        ..Envelope::message(two, 2, Payload::empty())
+    };
+    snapshot.timers = vec![TimerSnapshot {
+        reference,
+        remaining: 5 * MS,
+        to: two,
+        envelope,
+    }];
+    world.exit(two, Reason::NORMAL);
+    restore(&world, &snapshot);
+    world.system.clock.advance(5 * MS);
+    world.system.fire_timers(0);
+    assert_eq!(tags(&world.inbox(one)), [1]);
+    assert_eq!(tags(&world.inbox(two)), [2]);
+}
+
+#[test]
+fn no_pid_comes_again_on_a_node_that_a_set_of_processes_is_restored_on() {
+    let mut old = World::new();
+    let pids = old.puppets::<4>();
+    let mut used = pids.to_vec();
+    // A slot that has had many processes is not in the set.
+    old.exit(pids[1], Reason::NORMAL);
+    for _ in 0..3 {
+        let next = old.successor(pids[1]);
+        used.push(next);
+        old.exit(next, Reason::NORMAL);
+    }
+    let set = [0, 3].map(|at| (capture(&mut old, pids[at]), ()));
+    let least = old.system.table.next_generation();
+    let mut world = World::new();
+    world.system.table.raise_generations(least);
+    for result in world.system.restore_all(set.clone()) {
+        assert!(result.is_ok(), "{result:?}");
+    }
+    assert_eq!(world.system.table.next_generation(), least);
+    world.exit(pids[0], Reason::NORMAL);
+    for _ in 0..PROCESSES - 1 {
+        let pid = world.puppet();
+        assert!(!used.contains(&pid), "{pid}");
+    }
+    // Those of the set may come again, as before.
+    let [_, (last, ())] = set;
+    world.exit(last.pid, Reason::NORMAL);
+    restore(&world, &last);
+}
+
+/// Spawns a child with long arguments, which counts.
+fn spawn_counted(world: &mut World, parent: Pid, limits: &Limits) -> Pid {
+    world.with(parent, |process, system| {
+        let spec = SpawnSpec {
+            parent: process.pid(),
+            counted: process.children().admit(9),
+            charge: process.charge_arguments(system, 2_000),
+            limits: limits.clone().into(),
+            ..SpawnSpec::new(
+                Body::Guest(()),
+                process.limits().clone(),
+                Payload::new(&[1; 2_000]),
+            )
+        };
+        assert!(spec.counted.is_some() && spec.charge.is_some());
+        system.spawn(spec).expect("there is a slot")
+    })
+}
+
+#[test]
+fn counts_and_charges_of_a_set_hold_from_the_first_turn_on() {
+    let mut old = World::new();
+    let limits = Limits {
+        descendants: 2,
+        mailbox_bytes: 3_000,
+        ..Limits::default()
+    };
+    let parent = old.puppet_with(limits.clone());
+    let child = spawn_counted(&mut old, parent, &limits);
+    let grandchild = spawn_counted(&mut old, child, &limits);
+    old.run();
+    // In any order.
+    let set = [grandchild, parent, child].map(|pid| (capture(&mut old, pid), ()));
+    let mut world = World::new();
+    let restored = world.system.restore_all(set);
+    assert_eq!(restored, [Ok(grandchild), Ok(parent), Ok(child)]);
+    for (pid, children) in [(parent, 1), (child, 1), (grandchild, 0)] {
+        world.with(pid, |process, system| {
+            assert_eq!(process.children().alive(), children, "{pid}");
+            // The limit on descendants of the topmost one is reached.
+            assert!(process.children().admit(9).is_none());
+            let charge = process.charge_arguments(system, 2_000);
+            assert_eq!(charge.is_some(), children == 0, "{pid}");
+        });
+    }
+    world.exit(grandchild, Reason::NORMAL);
+    world.with(child, |process, system| {
+        assert!(process.children().admit(9).is_some());
+        assert!(process.charge_arguments(system, 2_000).is_some());
+    });
+}
+
+#[test]
+fn a_parent_that_lives_is_charged_for_the_arguments_of_a_restored_child() {
+    let mut world = World::new();
+    let limits = Limits {
+        mailbox_bytes: 3_000,
+        ..Limits::default()
+    };
+    let parent = world.puppet_with(limits.clone());
+    let child = spawn_counted(&mut world, parent, &limits);
+    world.run();
+    let snapshot = capture(&mut world, child);
+    let is_charged = |world: &mut World| {
+        world.with(parent, |process, system| {
+            process.charge_arguments(system, 2_000).is_none()
+        })
+    };
+    world.exit(child, Reason::NORMAL);
+    assert!(!is_charged(&mut world));
+    restore(&world, &snapshot);
+    world.run();
+    assert!(is_charged(&mut world));
+    world.exit(child, Reason::NORMAL);
+    assert!(!is_charged(&mut world));
 }
 
 #[test]
