@@ -18,8 +18,8 @@ use crate::config::NodeConfig;
 use crate::error::BootError;
 use crate::event::{Event, Events};
 use crate::node::Node;
+use crate::request::ModuleBytes;
 use crate::supervision;
-use crate::swap::ModuleBytes;
 
 /// How long the supervision tree may take to start.
 const START: Duration = Duration::from_secs(60);
@@ -72,9 +72,9 @@ impl App {
         let node = Node::start_with(config, options.events)?;
         let modules = read_modules(&manifest)?;
         node.set_app_config(manifest.config.clone());
-        node.set_module_limits(&manifest);
+        node.core().limits.set_modules(&manifest);
         node.deploy_first(modules)?;
-        let release = node.0.code.current();
+        let release = node.core().code.current();
         let begins_with = |module: &str| {
             let version = release.version(module)?;
             Some(version.artifact.memory_bytes())
@@ -85,14 +85,16 @@ impl App {
         }
         // From now on a swap is rejected if its modules need more memory than these children may
         // have.
-        node.0
-            .children
-            .lock()
-            .extend_from_slice(manifest.own_memories());
+        let core = node.core();
+        core.limits.set_children(&manifest);
         let (sender, receiver) = channel();
-        let root =
-            supervision::from_entry(&node, &manifest.supervisor, &node.0.limits, &Arc::default())
-                .map_err(BootError::Tree)?;
+        let root = supervision::from_entry(
+            node.supervision(),
+            &manifest.supervisor,
+            core.limits.of_node(),
+            &Arc::default(),
+        )
+        .map_err(BootError::Tree)?;
         let (ended, end) = watch::channel(None);
         let master = Master {
             root: Some(root),
@@ -110,8 +112,7 @@ impl App {
                 return Err(error);
             }
         };
-        node.0.boot.finish();
-        node.0.root.get_or_init(|| root);
+        node.supervision().is_up(root);
         Ok(App {
             node,
             manifest,
@@ -155,11 +156,11 @@ impl App {
             reason: ExitReason::new(Reason::SHUTDOWN),
             linked: false,
         };
-        self.node.0.system.table.close_to_guests();
-        let signalled = self.node.0.system.signal(self.master, exit).is_ok();
+        self.node.core().system.table.close_to_guests();
+        let signalled = self.node.core().system.signal(self.master, exit).is_ok();
         let orderly = !signalled || self.news.lock().recv_timeout(timeout).is_ok();
         // The last processes leave the table a moment after they have reported their end.
-        let alive = || self.node.0.system.table.alive();
+        let alive = || self.node.core().system.table.alive();
         for _ in 0..LAST_ENDS {
             if !orderly || alive() == 0 {
                 break;
@@ -175,7 +176,7 @@ impl App {
 /// Waits until the tree is up, and returns its root. If that takes longer than `slow`, an event says
 /// which child the start waits for.
 fn wait_for_root(node: &Node, news: &Receiver<News>, slow: Duration) -> Result<Pid, BootError> {
-    let waits_for = || node.0.boot.waits_for();
+    let waits_for = || node.supervision().boot.waits_for();
     let mut waited = Duration::ZERO;
     let mut is_reported = false;
     while waited < START {
@@ -187,7 +188,7 @@ fn wait_for_root(node: &Node, news: &Receiver<News>, slow: Duration) -> Result<P
         }
         if !is_reported && let Some((pid, child)) = waits_for() {
             is_reported = true;
-            node.0.events.send(Event::StartPending {
+            node.core().events.send(Event::StartPending {
                 child: child.to_string(),
                 pid: pid.to_string(),
             });
@@ -326,9 +327,9 @@ mod tests {
         let mut events = node.events();
         let pids = [5, 6, 7].map(|slot| Pid::new(1, slot, 1));
         for (pid, id) in pids.into_iter().zip(["quick", "workers", "slow"]) {
-            node.0.boot.begins(pid, &id.into());
+            node.supervision().boot.begins(pid, &id.into());
         }
-        node.0.boot.ends(pids[0]);
+        node.supervision().boot.ends(pids[0]);
         let (sender, news) = channel();
         let waiting = node.clone();
         let waits =
@@ -339,8 +340,8 @@ mod tests {
         assert_eq!((child.as_str(), pid), ("slow", pids[2].to_string()));
         sender.send(News::Up(pids[1])).unwrap();
         assert_eq!(waits.join().unwrap().unwrap(), pids[1]);
-        node.0.boot.finish();
-        assert_eq!(node.0.boot.waits_for(), None);
+        node.supervision().boot.finish();
+        assert_eq!(node.supervision().boot.waits_for(), None);
         assert!(events.try_recv().is_err(), "it is said once");
         node.halt();
     }

@@ -7,7 +7,7 @@ use exuvia_engine::{LoadError, VerifyError};
 use exuvia_manifest::ManifestError;
 use exuvia_process::{NameError, Pid};
 
-use crate::swap::ModuleBytes;
+use crate::request::ModuleBytes;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]

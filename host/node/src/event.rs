@@ -1,6 +1,6 @@
-//! What happens on a node, for subscribers: one value, one line. `stream` delivers events, `observer`
-//! makes them of what the engine reports.
+//! What happens on a node, for subscribers: one value, one line. `stream` delivers events.
 
+mod last_message;
 mod stream;
 
 use std::any::Any;
@@ -11,11 +11,10 @@ use exuvia_engine::VerifyError;
 use serde::{Serialize, Serializer};
 
 use crate::error::SwapError;
-use crate::report::SwapReport;
-use crate::swap::UpgradeReport;
+use crate::report::{SwapReport, UpgradeReport};
 
-pub(crate) use crate::core::observer::LastMessage;
-pub(crate) use crate::core::observer::kind;
+pub use last_message::LastMessage;
+pub(crate) use last_message::kind;
 pub use stream::{Events, TimedEvent};
 
 /// The level of a guest's log line.

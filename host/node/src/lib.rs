@@ -19,10 +19,10 @@ mod host_memory;
 mod inspect;
 mod logger;
 mod node;
-mod operator;
 mod probe;
 mod render;
 mod report;
+mod request;
 mod sampler;
 mod scheduler_glue;
 mod snapshot;
@@ -31,7 +31,6 @@ mod swap;
 mod text;
 mod upgrade_state;
 
-pub use crate::core::observer::LastMessage;
 pub use app::{App, BootOptions, StopReport};
 pub use check::{Checked, Machine, check, look_at_machine};
 pub use config::{AtStage, NodeConfig, SwapStage};
@@ -39,23 +38,23 @@ pub use error::{
     BootError, CallFailed, NodeError, RestartFailed, SendFailed, SpawnFailed, SwapError,
     TargetError,
 };
-pub use event::{Event, Events, ExternalEvent, Level, TimedEvent};
+pub use event::{Event, Events, ExternalEvent, LastMessage, Level, TimedEvent};
 pub use inspect::{
-    Filter, Inspection, LimitsInfo, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo,
-    Suspended, TableInfo,
+    Branch, Description, Filter, Function, Inspection, LimitsInfo, LoadedInfo, MessageInfo,
+    ModuleInfo, NodeInfo, Parameter, ProcessInfo, ReleaseInfo, ReleaseModuleInfo, TableInfo,
 };
-pub use inspect::{ReleaseInfo, ReleaseModuleInfo};
 pub use logger::LogRules;
 pub use node::{ExcessMemory, LimitChanges, Node, Reply, SpawnOptions};
-pub use operator::{Branch, Description, Function, Parameter};
 pub use probe::Probe;
 pub use render::{REFUSED_TAG, Rendered, TYPED_TAG};
-pub use report::{ModuleSwap, Stages, SwapReport};
+pub use report::{Lingering, ModuleSwap, Outdated, Stages, SwapReport, UpgradeReport};
+pub use request::{BuildInfo, DeployOptions, Loops, ModuleBytes};
 pub use sampler::{SchedulerLoad, Sort, Top, TopProcess};
 pub use supervision::TreeChanges;
-pub use swap::{BuildInfo, DeployOptions, Lingering, Loops, ModuleBytes, Outdated, UpgradeReport};
 pub use text::{excerpt, listed};
 pub use upgrade_state::UpgradeState;
+
+pub use crate::core::Suspended;
 
 pub use exuvia_abi::{self as abi, Pid};
 pub use exuvia_engine::{

@@ -99,7 +99,7 @@ impl Probe {
         call: &'static HostCall,
         make: impl FnOnce(&mut HostCaller<'_>) -> T + Send + 'static,
     ) -> Result<T, TargetError> {
-        let executor = self.node.0.executor.clone();
+        let executor = self.node.core().executor.clone();
         self.act(move |process, _| executor.call(process, call, make))
     }
 

@@ -1,5 +1,8 @@
 //! What a swap did: a report for programs, and one line for people.
 
+mod old_code;
+mod upgrade;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,9 +10,11 @@ use exuvia_code::{Release, UpgradePath, Version};
 use exuvia_engine::{Artifact, Verified};
 use serde::Serialize;
 
-use crate::swap::Outdated;
-use crate::swap::lingering::{Lingering, lingering_clause};
+pub use old_code::{Lingering, Outdated};
+pub use upgrade::UpgradeReport;
+
 use crate::text::listed;
+use old_code::lingering_clause;
 
 /// The change of one module in a release.
 #[derive(Clone, Debug, Serialize)]

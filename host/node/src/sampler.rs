@@ -12,13 +12,14 @@ use std::time::Duration;
 use exuvia_engine::GuestProcess;
 use exuvia_process::RunState;
 use exuvia_scheduler::WorkerMetrics;
+use parking_lot::Mutex;
 
-use crate::inspect::{ProcessInfo, describe};
-use crate::node::Node;
+use crate::core::Core;
+use crate::inspect::{Inspector, ProcessInfo, describe};
 
 /// The maximum number of processes that a sample inspects; the others wait for the next one. An
 /// inspection takes a fraction of a microsecond.
-const LOOKS: usize = 200_000;
+const MOST_INSPECTED: usize = 200_000;
 /// The maximum number of processes of which a sample remembers the reductions.
 const REMEMBERED: usize = 4_000_000;
 /// How long a sample waits for processes that are running.
@@ -71,9 +72,13 @@ pub struct Top {
     pub top: Vec<TopProcess>,
 }
 
+/// Takes samples, one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Sampler(Mutex<Previous>);
+
 /// What the previous sample has seen.
 #[derive(Debug, Default)]
-pub(crate) struct Sampler {
+struct Previous {
     at: u64,
     number: u64,
     rows: HashMap<u32, Row>,
@@ -94,35 +99,35 @@ struct Row {
     sample: u64,
 }
 
-impl Node {
+impl Sampler {
     /// Takes a sample, and returns the `limit` processes with the highest values.
-    pub fn top(&self, sort: Sort, limit: usize) -> Top {
-        let inner = &self.0;
-        let mut sampler = inner.sampler.lock();
-        let now = inner.system.clock.now();
-        let seconds = match sampler.at {
+    pub(crate) fn sample(&self, inspector: Inspector<'_>, sort: Sort, limit: usize) -> Top {
+        let core = inspector.core;
+        let mut previous = self.0.lock();
+        let now = core.now();
+        let seconds = match previous.at {
             0 => 0.0,
             at => now.saturating_sub(at) as f64 / 1e9,
         };
-        sampler.at = now;
-        sampler.number += 1;
+        previous.at = now;
+        previous.number += 1;
         let per_second = |count: u64| match seconds > 0.0 {
             true => count as f64 / seconds,
             false => 0.0,
         };
-        let ran = self.look_at_all(&mut sampler);
-        let number = sampler.number;
+        let ran = previous.update(core);
+        let number = previous.number;
         let delta = |row: &Row| match row.sample == number {
             true => row.delta,
             false => 0,
         };
-        let reductions: u64 = sampler.rows.values().map(delta).sum();
+        let reductions: u64 = previous.rows.values().map(delta).sum();
         let key = |row: &Row| match sort {
             Sort::Reductions => (delta(row), row.reductions),
             Sort::Mailbox => (row.mailbox, delta(row)),
             Sort::Memory => (row.memory, delta(row)),
         };
-        let mut rows: Vec<_> = (sampler.rows.iter())
+        let mut rows: Vec<_> = (previous.rows.iter())
             .map(|(slot, row)| (key(row), *slot))
             .collect();
         if rows.len() > limit && limit > 0 {
@@ -131,27 +136,27 @@ impl Node {
         rows.truncate(limit);
         rows.sort_unstable_by(|a, b| b.cmp(a));
         let rows: Vec<(u32, Row)> = (rows.into_iter())
-            .filter_map(|(_, slot)| Some((slot, *sampler.rows.get(&slot)?)))
+            .filter_map(|(_, slot)| Some((slot, *previous.rows.get(&slot)?)))
             .collect();
-        let mut described = self.describe_all(&rows);
+        let mut described = describe_all(core, &rows);
         let top = rows
             .iter()
             .map(|(slot, row)| {
                 let known = described.remove(slot);
                 let mut process = known.unwrap_or_else(|| running(*slot, row));
-                self.complete(&mut process);
+                inspector.complete(&mut process);
                 TopProcess {
                     process,
                     rate: per_second(delta(row)),
                 }
             })
             .collect();
-        let workers = self.scheduler().metrics().workers;
+        let workers = core.schedulers.metrics().workers;
         let schedulers = workers
             .iter()
             .enumerate()
             .map(|(index, metrics)| {
-                let before = sampler.workers.get(index).copied().unwrap_or_default();
+                let before = previous.workers.get(index).copied().unwrap_or_default();
                 let asleep = metrics.parked_ns.saturating_sub(before.parked_ns);
                 let slices = metrics.slices.saturating_sub(before.slices);
                 SchedulerLoad {
@@ -163,68 +168,68 @@ impl Node {
                 }
             })
             .collect();
-        sampler.workers = workers;
+        previous.workers = workers;
         Top {
             interval_ms: seconds * 1e3,
-            processes: inner.system.table.alive(),
+            processes: core.system.table.alive(),
             ran,
             reductions: per_second(reductions),
             schedulers,
             top,
         }
     }
+}
 
-    /// Describes the processes of some rows, as far as they can be inspected.
-    fn describe_all(&self, rows: &[(u32, Row)]) -> HashMap<u32, ProcessInfo> {
-        let release = self.0.code.current();
-        let slots = rows.iter().map(|(slot, _)| *slot);
-        let described = self.survey_slots(slots, usize::MAX, false, PATIENCE, move |process| {
-            Some((process.pid().slot(), describe(process, &release)))
-        });
-        described.into_iter().collect()
-    }
+/// Describes the processes of some rows, as far as they can be inspected.
+fn describe_all(core: &Core, rows: &[(u32, Row)]) -> HashMap<u32, ProcessInfo> {
+    let release = core.code.current();
+    let slots = rows.iter().map(|(slot, _)| *slot);
+    let described = core.survey_slots(slots, usize::MAX, false, PATIENCE, move |process| {
+        Some((process.pid().slot(), describe(process, &release)))
+    });
+    described.into_iter().collect()
+}
 
+impl Previous {
     /// Brings the rows up to date. Returns the number of processes that have run.
-    fn look_at_all(&self, sampler: &mut Sampler) -> usize {
-        let table = &self.0.system.table;
+    fn update(&mut self, core: &Core) -> usize {
+        let table = &core.system.table;
         let slots = u32::try_from(table.indices().count()).unwrap_or(u32::MAX);
-        let begin = sampler.next.min(slots);
-        let number = sampler.number;
+        let begin = self.next.min(slots);
+        let number = self.number;
         let mut ran = Vec::new();
-        sampler.next = 0;
+        self.next = 0;
         for index in (begin..slots).chain(0..begin) {
             let Some(slot) = table.slot(index) else {
                 continue;
             };
             if slot.state.get() == RunState::Free {
-                sampler.rows.remove(&index);
+                self.rows.remove(&index);
                 continue;
             }
             // Written only if it is set, so that the cache line is not taken from the schedulers.
             if !slot.ran.load(Ordering::Relaxed) {
                 continue;
             }
-            if ran.len() >= LOOKS {
-                sampler.next = index;
+            if ran.len() >= MOST_INSPECTED {
+                self.next = index;
                 break;
             }
             slot.ran.store(false, Ordering::Relaxed);
             ran.push(index);
         }
         let slots = ran.iter().copied();
-        let rows = self.survey_slots(slots, usize::MAX, false, PATIENCE, move |process| {
+        let rows = core.survey_slots(slots, usize::MAX, false, PATIENCE, move |process| {
             Some((process.pid().slot(), row_of(process, number)))
         });
         for (index, mut row) in rows {
             let waiting = table.slot(index).map_or(0, |slot| slot.mailbox.len());
             row.mailbox += waiting as u64;
-            sampler.note(index, row);
+            self.note(index, row);
         }
         ran.len()
     }
-}
 
-impl Sampler {
     fn note(&mut self, index: u32, mut row: Row) {
         let before = self.rows.get(&index).copied();
         let same = before.filter(|before| before.generation == row.generation);

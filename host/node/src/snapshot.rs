@@ -13,7 +13,7 @@ impl Node {
     ///
     /// Returns why it cannot be captured, or not now.
     pub fn capture(&self, pid: Pid) -> Result<ProcessSnapshot, WhyNot> {
-        self.0.executor.capture(pid)
+        self.core().executor.capture(pid)
     }
 
     /// Restores a process under the pid that it had. If another version of its module is current by
@@ -23,12 +23,12 @@ impl Node {
     ///
     /// Returns why it could not be restored; nothing of it remains then.
     pub fn restore(&self, snapshot: &ProcessSnapshot) -> Result<Pid, RestoreError> {
-        self.0.executor.restore(snapshot)
+        self.core().executor.restore(snapshot)
     }
 
     /// Restores several processes, which may have relations to one another. Returns a result for
     /// each, in their order.
     pub fn restore_all(&self, snapshots: Vec<ProcessSnapshot>) -> Vec<Result<Pid, RestoreError>> {
-        self.0.executor.restore_all(snapshots)
+        self.core().executor.restore_all(snapshots)
     }
 }

@@ -3,8 +3,6 @@
 use exuvia_code::Release;
 use exuvia_engine::{Artifact, Guest};
 
-use crate::swap::lingering;
-
 /// The state of a process in the upgrade to the current release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpgradeState {
@@ -35,10 +33,19 @@ impl UpgradeState {
             (UpgradeState::Reverted, Some(reason))
         } else if let Some(reason) = guest.upgrade_failure() {
             (UpgradeState::Failed, Some(reason))
-        } else if lingering::lingers(guest, release) {
+        } else if lingers(guest, release) {
             (UpgradeState::Exempt, None)
         } else {
             (UpgradeState::Pending, None)
         }
     }
+}
+
+/// Returns whether a guest stays on its version although `release` has another one.
+pub(crate) fn lingers(guest: &Guest, release: &Release<Artifact>) -> bool {
+    let version = release.version(&guest.version.module);
+    version.is_some_and(|current| {
+        !guest.version.is(current)
+            && (guest.is_pinned_to_version(current) || guest.loops() == Some(false))
+    })
 }

@@ -1,72 +1,23 @@
-//! What the engine reports, as events, and the message that a process was handling.
+//! Makes events of what the engine reports.
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 
 use exuvia_code::{Release, UpgradePath, Version};
 use exuvia_engine::{Artifact, GuestSystem, Observer};
-use exuvia_process::{Envelope, ExitReason, Kind, Pid};
-use serde::Serialize;
+use exuvia_process::{Envelope, ExitReason, Pid};
 
-use crate::event::{Event, Events, Level};
+use super::Commits;
+use crate::event::{Event, Events, LastMessage, Level};
 use crate::logger::{Logger, Report};
-use crate::render::Rendered;
-use crate::text::excerpt;
-
-/// The message that a process was handling when it failed. Of a long one only the start is kept.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LastMessage {
-    /// `message`, `request`, `timer` and so on.
-    pub kind: String,
-    /// The sender.
-    pub from: String,
-    /// Its tag.
-    pub tag: u32,
-    /// Its payload.
-    #[serde(flatten)]
-    pub payload: Rendered,
-}
-
-impl LastMessage {
-    fn new(message: &Envelope) -> LastMessage {
-        LastMessage {
-            kind: kind(message.kind),
-            from: message.sender.to_string(),
-            tag: message.tag,
-            payload: Rendered::new(message.tag, message.payload.as_slice()),
-        }
-    }
-}
-
-/// Returns the name of a message kind.
-pub(crate) fn kind(kind: Kind) -> String {
-    format!("{kind:?}").to_lowercase()
-}
-
-impl fmt::Display for LastMessage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LONG: usize = 200;
-        let LastMessage {
-            kind, from, tag, ..
-        } = self;
-        write!(f, "{kind} from {from}, tag {tag}")?;
-        let payload = self.payload.to_string();
-        match payload.is_empty() {
-            true => Ok(()),
-            false => write!(f, ": {}", excerpt(&payload, LONG)),
-        }
-    }
-}
 
 /// Turns what the engine reports into events.
 #[derive(Debug)]
-pub(crate) struct EventObserver {
-    pub(crate) events: Events,
-    pub(crate) logger: Arc<Logger>,
-    pub(crate) system: Arc<GuestSystem>,
+pub(super) struct EventObserver {
+    pub(super) events: Events,
+    pub(super) logger: Arc<Logger>,
+    pub(super) system: Arc<GuestSystem>,
     /// Wakes the background upgrader after a rollback by the runtime.
-    pub(crate) commits: SyncSender<()>,
+    pub(super) commits: Commits,
 }
 
 impl EventObserver {
@@ -154,7 +105,6 @@ impl Observer for EventObserver {
             release: release.id,
             reason: reason.to_owned(),
         });
-        // If the channel is full, the background upgrader will wake anyway.
-        let _ = self.commits.try_send(());
+        self.commits.announce();
     }
 }

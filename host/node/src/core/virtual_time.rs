@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use exuvia_process::RunState;
 
-use crate::node::Node;
+use super::Core;
 
 /// How often it is checked whether a process still has something to do.
 const PAUSE: Duration = Duration::from_micros(50);
 
-impl Node {
+impl Core {
     /// Waits until no process has anything to do and no timer is due, for `patience` at most by the
     /// system's clock. Returns whether that state was reached.
-    pub fn come_to_rest(&self, patience: Duration) -> bool {
+    pub(crate) fn come_to_rest(&self, patience: Duration) -> bool {
         let until = real_now() + patience;
         loop {
             let before = self.slices();
@@ -30,10 +30,10 @@ impl Node {
     }
 
     /// Moves a manual clock, from timer to timer, so that each one finds the effects of those
-    /// before; waits before each step as [`Node::come_to_rest`] does. Returns `false` if a process
+    /// before; waits before each step as [`Core::come_to_rest`] does. Returns `false` if a process
     /// does not become idle in time; the clock then stays at that step.
-    pub fn advance(&self, by: Duration, patience: Duration) -> bool {
-        let clock = &self.0.system.clock;
+    pub(crate) fn advance(&self, by: Duration, patience: Duration) -> bool {
+        let clock = &self.system.clock;
         let target = clock.now().saturating_add(nanoseconds(by));
         loop {
             if !self.come_to_rest(patience) {
@@ -42,8 +42,8 @@ impl Node {
             let now = clock.now();
             let next = self.next_timer().filter(|next| *next <= target);
             clock.advance(next.unwrap_or(target).saturating_sub(now));
-            for worker in 0..self.scheduler().workers() {
-                self.scheduler().unpark_worker(worker);
+            for worker in 0..self.schedulers.workers() {
+                self.schedulers.unpark_worker(worker);
             }
             if next.is_none() {
                 return self.come_to_rest(patience);
@@ -52,19 +52,19 @@ impl Node {
     }
 
     /// Returns when the first timer is due, by the node's clock.
-    pub fn next_timer(&self) -> Option<u64> {
-        let timers = &self.0.system.timers;
+    pub(crate) fn next_timer(&self) -> Option<u64> {
+        let timers = &self.system.timers;
         let next = (0..timers.shards()).map(|shard| timers.next(shard)).min();
         next.filter(|next| *next != u64::MAX)
     }
 
     fn slices(&self) -> u64 {
-        let metrics = self.scheduler().metrics();
+        let metrics = self.schedulers.metrics();
         metrics.workers.iter().map(|worker| worker.slices).sum()
     }
 
     fn stands_still(&self) -> bool {
-        let system = &self.0.system;
+        let system = &self.system;
         let due = self
             .next_timer()
             .is_some_and(|next| next <= system.clock.now());
@@ -73,10 +73,10 @@ impl Node {
             .indices()
             .filter_map(|slot| system.table.slot(slot));
         // A worker that is awake may have taken timers that it has not delivered yet.
-        let asleep = self.scheduler().metrics().parked == self.scheduler().workers();
+        let asleep = self.schedulers.metrics().parked == self.schedulers.workers();
         asleep
             && !due
-            && self.0.executor.in_host() == 0
+            && self.executor.in_host() == 0
             && slots.all(|slot| matches!(slot.state.get(), RunState::Free | RunState::Idle))
     }
 }

@@ -216,16 +216,6 @@ pub struct Inspection {
     pub no_state: Option<String>,
 }
 
-/// The result of suspending or resuming a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Suspended {
-    /// Whether that changed anything.
-    pub changed: bool,
-    /// Whether it is outside a handler, so that it stops at once when it is suspended; else it
-    /// finishes the handler first.
-    pub still: bool,
-}
-
 /// A message in a mailbox.
 #[derive(Clone, Debug)]
 pub struct MessageInfo {

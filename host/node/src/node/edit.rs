@@ -8,9 +8,10 @@ use exuvia_engine::GuestProcess;
 use exuvia_manifest::{AppConfig, LogSettings, Manifest, SupervisorEntry};
 use exuvia_process::{Body, Limits};
 
-use crate::from_manifest::{limits, limits_like, log_rules};
-use crate::node::Node;
-use crate::supervision::{Edit, EditReport, TreeChanges, hand_over};
+use super::Node;
+use crate::core::Core;
+use crate::from_manifest::{limits, log_rules};
+use crate::supervision::TreeChanges;
 
 /// What new limits have changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,77 +48,33 @@ struct Change {
 impl Node {
     /// Returns the most memory in bytes that a module may have: the engine is set up for it.
     pub fn module_memory(&self) -> u64 {
-        self.0.config.module_memory
+        self.core().config.module_memory
     }
 
     /// Replaces the rules of the log.
     pub fn set_log(&self, settings: &LogSettings) {
-        self.0.logger.set(log_rules(settings));
+        self.core().logger.set(log_rules(settings));
     }
 
     /// Replaces what guests read with `config`.
     pub fn set_app_config(&self, config: AppConfig) {
-        *self.0.settings.lock() = Arc::new(config);
+        *self.core().app_config.lock() = Arc::new(config);
     }
 
     /// Replaces the limits of modules and children. A living process whose limits were exactly
     /// those of its module in `before` gets the new ones.
     pub fn set_limits(&self, before: &Manifest, after: &Manifest) -> LimitChanges {
-        self.set_module_limits(after);
-        {
-            let mut children = self.0.children.lock();
-            children.clear();
-            children.extend_from_slice(after.own_memories());
-        }
+        let core = self.core();
+        core.limits.set_modules(after);
+        core.limits.set_children(after);
         let changes: Arc<[Change]> = changed_limits(before, after).into();
         let modules = changes.iter().map(|change| change.module.clone()).collect();
         LimitChanges {
             modules,
             grants: (changes.iter()).any(|change| change.before.grants != change.after.grants),
-            living: self.limit_living(changes),
-            excess: self.excess_memory(after),
+            living: limit_living(core, changes),
+            excess: excess_memory(core, after),
         }
-    }
-
-    /// Sets the limits of processes that start from now on.
-    pub(crate) fn set_module_limits(&self, manifest: &Manifest) {
-        let mut limits = self.0.modules.lock();
-        for (name, module) in &manifest.modules {
-            limits.insert(name.clone(), limits_like(&module.limits, &self.0.limits));
-        }
-    }
-
-    fn limit_living(&self, changes: Arc<[Change]>) -> usize {
-        if changes.is_empty() {
-            return 0;
-        }
-        let system = self.0.system.clone();
-        let limited = self.survey(usize::MAX, false, move |process: &mut GuestProcess| {
-            let Body::Guest(guest) = &process.body else {
-                return None;
-            };
-            let limits = process.limits();
-            let change = changes.iter().find(|change| {
-                *change.module == *guest.version.module && change.before == **limits
-            })?;
-            process.set_limits(&system, Arc::new(change.after.clone()));
-            Some(())
-        });
-        limited.len()
-    }
-
-    fn excess_memory(&self, manifest: &Manifest) -> Vec<ExcessMemory> {
-        let release = self.0.code.current();
-        let modules = manifest.modules.iter().filter_map(|(name, module)| {
-            let initial = release.version(name)?.artifact.memory_bytes();
-            let allowed = module.limits.memory;
-            (initial > allowed).then(|| ExcessMemory {
-                module: name.clone(),
-                initial,
-                allowed,
-            })
-        });
-        modules.collect()
     }
 
     /// Changes the supervision tree as far as that is possible without restarting a process:
@@ -131,16 +88,41 @@ impl Node {
         after: SupervisorEntry,
         done: impl FnOnce(TreeChanges) + Send + 'static,
     ) {
-        let report = EditReport::new(done);
-        if let Some(root) = self.0.root.get() {
-            let edit = Edit {
-                before,
-                after,
-                report,
-            };
-            hand_over(self, *root, edit);
-        }
+        self.0.supervision.edit_tree(before, after, done);
     }
+}
+
+fn limit_living(core: &Core, changes: Arc<[Change]>) -> usize {
+    if changes.is_empty() {
+        return 0;
+    }
+    let system = core.system.clone();
+    let limited = core.survey(usize::MAX, false, move |process: &mut GuestProcess| {
+        let Body::Guest(guest) = &process.body else {
+            return None;
+        };
+        let limits = process.limits();
+        let change = changes
+            .iter()
+            .find(|change| *change.module == *guest.version.module && change.before == **limits)?;
+        process.set_limits(&system, Arc::new(change.after.clone()));
+        Some(())
+    });
+    limited.len()
+}
+
+fn excess_memory(core: &Core, manifest: &Manifest) -> Vec<ExcessMemory> {
+    let release = core.code.current();
+    let modules = manifest.modules.iter().filter_map(|(name, module)| {
+        let initial = release.version(name)?.artifact.memory_bytes();
+        let allowed = module.limits.memory;
+        (initial > allowed).then(|| ExcessMemory {
+            module: name.clone(),
+            initial,
+            allowed,
+        })
+    });
+    modules.collect()
 }
 
 fn changed_limits(before: &Manifest, after: &Manifest) -> Vec<Change> {

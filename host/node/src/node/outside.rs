@@ -1,18 +1,16 @@
-//! Messages from outside the node: whoever sends one is no process, and for a request a process
-//! stands in for the caller.
+//! Messages from outside the node. Their sender is no process; a request is made by a process for the
+//! caller.
 
-use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid};
 use exuvia_engine::Guest;
-use exuvia_process::{Context, Envelope, ExitReason, Native, Payload, SendError, Signal};
-use parking_lot::Mutex;
+use exuvia_process::{Context, Envelope, ExitReason, Native, Payload, SendError};
 
 use super::Node;
 use crate::error::{CallFailed, SendFailed};
+use crate::supervision::Operator;
 
 /// A reply to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +30,7 @@ impl Node {
     pub fn send(&self, to: Pid, tag: u32, payload: Vec<u8>) -> Result<(), SendFailed> {
         self.fits(&payload)?;
         let envelope = Envelope::message(Pid::NONE, tag, payload.into());
-        self.0
-            .system
+        (self.core().system)
             .send(to, envelope)
             .map_err(|error| send_failed(to, error))
     }
@@ -53,22 +50,22 @@ impl Node {
     ) -> Result<Reply, CallFailed> {
         self.fits(&payload)?;
         let (sender, receiver) = sync_channel(1);
-        let asker = CallClient {
+        let client = CallClient {
             to,
             tag,
             payload: Some(payload.into()),
             sender,
-            operator: Operator::of(&self.0.operators),
+            operator: self.0.supervision.operator(),
         };
         let pid = self
-            .spawn_native(Box::new(asker))
+            .spawn_native(Box::new(client))
             .ok_or(CallFailed::TableFull)?;
         match receiver.recv_timeout(timeout) {
-            Ok(answer) => answer,
+            Ok(reply) => reply,
             Err(_) => {
-                let _ = self.0.system.signal(pid, Signal::Kill { from: Pid::NONE });
+                self.kill(pid);
                 let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                Err(match self.suspended_with_messages(to) {
+                Err(match self.core().suspended_with_messages(to) {
                     Some(queued) => CallFailed::Suspended {
                         pid: to,
                         timeout_ms,
@@ -85,7 +82,7 @@ impl Node {
 
     /// Applies the node's message limit to callers outside it, as a process has its own.
     fn fits(&self, payload: &[u8]) -> Result<(), SendFailed> {
-        let limit = self.0.limits.message_bytes;
+        let limit = self.core().limits.of_node().message_bytes;
         if payload.len() as u64 > u64::from(limit) {
             return Err(SendFailed::TooLarge {
                 bytes: payload.len(),
@@ -113,38 +110,9 @@ struct CallClient {
     operator: Operator,
 }
 
-/// The pids that stand for callers outside the node.
-pub(crate) type Operators = Arc<Mutex<HashSet<Pid>>>;
-
-/// The entry of one process in [`Operators`], from when it first runs until it ends.
-struct Operator {
-    all: Operators,
-    pid: Pid,
-}
-
-impl Operator {
-    fn of(all: &Operators) -> Operator {
-        Operator {
-            all: all.clone(),
-            pid: Pid::NONE,
-        }
-    }
-
-    fn is(&mut self, pid: Pid) {
-        self.pid = pid;
-        self.all.lock().insert(pid);
-    }
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        self.all.lock().remove(&self.pid);
-    }
-}
-
 impl Native<Guest> for CallClient {
     fn handle(&mut self, context: &mut Context<'_, Guest>, message: Envelope) {
-        let answer = match message.kind {
+        let reply = match message.kind {
             Kind::Init => {
                 self.operator.is(context.pid());
                 let reference = context.process.new_reference();
@@ -169,7 +137,7 @@ impl Native<Guest> for CallClient {
             _ => return,
         };
         // The caller may have given up.
-        let _ = self.sender.try_send(answer);
+        let _ = self.sender.try_send(reply);
         context.exit(ExitReason::new(exuvia_abi::Reason::NORMAL));
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use exuvia_abi::Pid;
 use exuvia_engine::Guest;
-use exuvia_process::{Body, Limits, Native, Payload, SpawnError, SpawnSpec};
+use exuvia_process::{Limits, Native, Payload, SpawnError, SpawnSpec};
 
 use super::Node;
+use crate::core::may_begin;
 use crate::error::SpawnFailed;
 
 /// The number of schedulers that a process can be pinned to: its slot stores the scheduler in one
@@ -42,18 +43,18 @@ impl Node {
         options: &SpawnOptions,
     ) -> Result<Pid, SpawnFailed> {
         let payload = Payload::new(arguments);
-        let body = self
-            .0
+        let core = self.core();
+        let body = core
             .executor
             .new_process(module)
             .ok_or_else(|| SpawnFailed::NoModule(module.to_owned()))?;
         let limits = match &options.limits {
-            Some(limits) => Arc::new(limits.clone().at_most(&self.limits_of(module))),
-            None => self.limits_of(module),
+            Some(limits) => Arc::new(limits.clone().at_most(&core.limits.of(module))),
+            None => core.limits.of(module),
         };
         may_begin(&body, &limits)?;
         let pinned_to = self.pinned_to(options.scheduler)?;
-        let system = &self.0.system;
+        let system = &core.system;
         let reserved = system.reserve(&limits);
         let pid = reserved.map_err(|SpawnError::TableFull| SpawnFailed::TableFull)?;
         if let Some(name) = &options.name
@@ -75,7 +76,7 @@ impl Node {
         let Some(wanted) = scheduler else {
             return Ok(None);
         };
-        let schedulers = self.0.handle.workers().min(MOST_PINNED);
+        let schedulers = self.core().schedulers.workers().min(MOST_PINNED);
         u8::try_from(wanted)
             .ok()
             .filter(|_| wanted < schedulers)
@@ -85,38 +86,6 @@ impl Node {
 
     /// Spawns a native process. Returns `None` if the process table is full.
     pub fn spawn_native(&self, native: Box<dyn Native<Guest>>) -> Option<Pid> {
-        let body = Body::Native(Some(native));
-        let spec = SpawnSpec::new(body, self.0.limits.clone(), Payload::empty());
-        self.0.system.spawn(spec).ok()
+        self.core().spawn_native(native)
     }
-
-    /// Returns the limits of a module's processes.
-    pub(crate) fn limits_of(&self, module: &str) -> Arc<Limits> {
-        self.0
-            .modules
-            .lock()
-            .get(module)
-            .unwrap_or(&self.0.limits)
-            .clone()
-    }
-}
-
-/// Checks that a process may have the memory that its module starts with: the limiter sees memory
-/// grow, but not its initial size.
-pub(crate) fn may_begin(body: &Body<Guest>, limits: &Limits) -> Result<(), SpawnFailed> {
-    let Body::Guest(guest) = body else {
-        return Ok(());
-    };
-    let (wanted, allowed) = (
-        guest.version.version().artifact.memory_bytes(),
-        limits.memory,
-    );
-    if wanted > allowed {
-        return Err(SpawnFailed::Memory {
-            module: guest.version.module.to_string(),
-            wanted,
-            allowed,
-        });
-    }
-    Ok(())
 }

@@ -16,22 +16,21 @@ use exuvia_process::{Context, Envelope, Limits, Payload};
 use exuvia_supervisor::{ChildSpec, Event as MachineEvent};
 use parking_lot::Mutex;
 
-use super::asked::Restarting;
-use super::{Machine, Start, SupervisorProcess, spec_of};
+use super::questions::Restarting;
+use super::{Machine, Start, Supervision, SupervisorProcess, spec_of};
 use crate::from_manifest::supervisor_spec;
-use crate::node::Node;
 
 /// An edit for a supervisor.
 #[derive(Debug)]
-pub(crate) struct Edit {
-    pub(crate) before: SupervisorEntry,
-    pub(crate) after: SupervisorEntry,
+pub(super) struct Edit {
+    before: SupervisorEntry,
+    after: SupervisorEntry,
     /// What it has changed so far.
-    pub(crate) report: Arc<EditReport>,
+    report: Arc<EditReport>,
 }
 
 /// Edits that their supervisors have not processed yet.
-pub(crate) type Edits = Mutex<HashMap<Pid, VecDeque<Edit>>>;
+pub(super) type Edits = Mutex<HashMap<Pid, VecDeque<Edit>>>;
 
 /// What an edit has changed in the supervision tree. Children are named by their ids.
 #[derive(Debug, Default)]
@@ -52,7 +51,7 @@ pub struct TreeChanges {
 
 /// Collects what an edit changes. When it is dropped, which the last supervisor that works on the
 /// edit does, it passes the result on.
-pub(crate) struct EditReport(Mutex<Collected>);
+pub(super) struct EditReport(Mutex<Collected>);
 
 struct Collected {
     changes: TreeChanges,
@@ -60,7 +59,7 @@ struct Collected {
 }
 
 impl EditReport {
-    pub(crate) fn new(done: impl FnOnce(TreeChanges) + Send + 'static) -> Arc<EditReport> {
+    fn new(done: impl FnOnce(TreeChanges) + Send + 'static) -> Arc<EditReport> {
         Arc::new(EditReport(Mutex::new(Collected {
             changes: TreeChanges::default(),
             done: Some(Box::new(done)),
@@ -129,28 +128,55 @@ pub(super) struct Editing {
     busy: bool,
 }
 
-/// Queues an edit for a supervisor, and wakes it.
-pub(crate) fn hand_over(node: &Node, supervisor: Pid, edit: Edit) {
-    node.0
-        .edits
-        .lock()
-        .entry(supervisor)
-        .or_default()
-        .push_back(edit);
-    let wake = Envelope::message(Pid::NONE, 0, Payload::empty());
-    let Err(error) = node.0.system.send(supervisor, wake) else {
-        return;
-    };
-    // Not under the lock: a report that is dropped calls code of the caller.
-    let edits = node.0.edits.lock().remove(&supervisor);
-    for edit in edits.into_iter().flatten() {
-        let why = format!("the supervisor {supervisor} could not be notified: {error:?}");
-        edit.report.note(|changes| changes.failed.push(why));
+impl Supervision {
+    /// Changes the supervision tree as far as that is possible without restarting a process. Returns
+    /// at once; `done` is called when the last supervisor has applied its part, on a scheduler's
+    /// thread. A node without a tree changes nothing.
+    pub(crate) fn edit_tree(
+        &self,
+        before: SupervisorEntry,
+        after: SupervisorEntry,
+        done: impl FnOnce(TreeChanges) + Send + 'static,
+    ) {
+        let report = EditReport::new(done);
+        if let Some(root) = self.root() {
+            let edit = Edit {
+                before,
+                after,
+                report,
+            };
+            self.hand_over(root, edit);
+        }
+    }
+
+    /// Queues an edit for a supervisor, and wakes it.
+    fn hand_over(&self, supervisor: Pid, edit: Edit) {
+        self.edits
+            .lock()
+            .entry(supervisor)
+            .or_default()
+            .push_back(edit);
+        let wake = Envelope::message(Pid::NONE, 0, Payload::empty());
+        let Err(error) = self.core.system.send(supervisor, wake) else {
+            return;
+        };
+        // Not under the lock: a report that is dropped calls code of the caller.
+        let edits = self.edits.lock().remove(&supervisor);
+        for edit in edits.into_iter().flatten() {
+            let why = format!("the supervisor {supervisor} could not be notified: {error:?}");
+            edit.report.note(|changes| changes.failed.push(why));
+        }
     }
 }
 
 /// Gives a running child the limits of its entry, if they differ.
-fn limit(node: &Node, pid: Pid, id: &Arc<str>, limits: Arc<Limits>, report: Arc<EditReport>) {
+fn limit(
+    supervision: &Supervision,
+    pid: Pid,
+    id: &Arc<str>,
+    limits: Arc<Limits>,
+    report: Arc<EditReport>,
+) {
     let id = id.to_string();
     let set = move |process: &mut GuestProcess, system: &GuestSystem| {
         if **process.limits() != *limits {
@@ -159,7 +185,7 @@ fn limit(node: &Node, pid: Pid, id: &Arc<str>, limits: Arc<Limits>, report: Arc<
         }
     };
     // A child that has exited meanwhile is restarted with them.
-    let _ = node.0.system.control(pid, set);
+    let _ = supervision.core.system.control(pid, set);
 }
 
 /// Replaces the specification of a child. The counters of its descendants are kept, with the new
@@ -238,11 +264,10 @@ impl SupervisorProcess {
                 continue;
             }
             // Specifications change only while no child is being started or stopped.
-            let Some(inner) = self.node.upgrade() else {
+            let Some(supervision) = self.supervision.upgrade() else {
                 return;
             };
-            let node = Node(inner);
-            let mut edits = node.0.edits.lock();
+            let mut edits = supervision.edits.lock();
             let Some(waiting) = edits.get_mut(&self.me) else {
                 return;
             };
@@ -252,13 +277,13 @@ impl SupervisorProcess {
             }
             drop(edits);
             if let Some(edit) = edit {
-                self.edit(&node, &edit);
+                self.edit(&supervision, &edit);
             }
         }
     }
 
     /// Changes what can be changed at once, and queues the steps that take time.
-    fn edit(&mut self, node: &Node, edit: &Edit) {
+    fn edit(&mut self, supervision: &Supervision, edit: &Edit) {
         let report = &edit.report;
         let mut plan = |step| self.editing.steps.push_back((step, report.clone()));
         let (before, after) = (by_id(&edit.before), by_id(&edit.after));
@@ -289,18 +314,18 @@ impl SupervisorProcess {
                 match kind.filter(|_| there) {
                     Some(Difference::None) => {}
                     None | Some(Difference::Kind) => {
-                        plan(Step::Start(spec_of(node, child, instance)));
+                        plan(Step::Start(spec_of(supervision, child, instance)));
                     }
                     Some(Difference::Limits) => {
                         let pid = known.get(instance.id.as_str()).copied().flatten();
-                        let spec = spec_of(node, child, instance);
+                        let spec = spec_of(supervision, child, instance);
                         if let (Some(pid), Start::Process { limits, .. }) = (pid, &spec.start) {
-                            limit(node, pid, &spec.id, limits.clone(), report.clone());
+                            limit(supervision, pid, &spec.id, limits.clone(), report.clone());
                         }
                         respecify(&mut self.machine, spec);
                     }
                     Some(Difference::Specification) => {
-                        later.push(spec_of(node, child, instance));
+                        later.push(spec_of(supervision, child, instance));
                     }
                     Some(Difference::Below) => {
                         if let (Some((then, _)), Work::Supervisor(now)) = (then, &child.work)
@@ -308,7 +333,7 @@ impl SupervisorProcess {
                         {
                             below.push((instance.id.clone(), then.clone(), now.clone()));
                         }
-                        later.push(spec_of(node, child, instance));
+                        later.push(spec_of(supervision, child, instance));
                     }
                 }
             }
@@ -336,7 +361,7 @@ impl SupervisorProcess {
                     after: now,
                     report: report.clone(),
                 };
-                hand_over(node, pid, edit);
+                supervision.hand_over(pid, edit);
             }
         }
     }

@@ -11,9 +11,8 @@ use exuvia_supervisor::{
 };
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Start, lasting_place, make};
+use super::{Start, Supervision, lasting_place, make};
 use crate::grants::{GuestGrants, granted, read};
-use crate::node::Node;
 
 /// A supervisor as a guest specifies it, with the keys of the manifest.
 #[derive(Debug, Deserialize)]
@@ -144,8 +143,8 @@ pub(super) struct ChildAnswer {
 }
 
 /// Makes a supervisor from a guest's specification.
-pub(crate) fn from_guest(
-    node: &Node,
+pub(super) fn from_guest(
+    supervision: &Arc<Supervision>,
     specification: &[u8],
     limits: &Arc<Limits>,
 ) -> Result<Box<dyn Native<Guest>>, String> {
@@ -175,7 +174,14 @@ pub(crate) fn from_guest(
     };
     // No child of a guest's supervisor may have more than the guest.
     let managers = Arc::default();
-    make(node, spec, children, limits, Some(limits.clone()), managers)
+    make(
+        supervision,
+        spec,
+        children,
+        limits,
+        Some(limits.clone()),
+        managers,
+    )
 }
 
 /// Returns the specification of a requested child; `of_node` says that no guest has started the

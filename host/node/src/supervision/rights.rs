@@ -43,13 +43,43 @@ impl Managers {
     }
 }
 
+/// The pids that stand for callers outside the node.
+pub(super) type Operators = Arc<Mutex<HashSet<Pid>>>;
+
+/// The entry of one process in [`Operators`], from when it first runs until it ends.
+pub(crate) struct Operator {
+    all: Operators,
+    pid: Pid,
+}
+
+impl Operator {
+    pub(super) fn new(all: &Operators) -> Operator {
+        Operator {
+            all: all.clone(),
+            pid: Pid::NONE,
+        }
+    }
+
+    /// Notes the pid of the process.
+    pub(crate) fn is(&mut self, pid: Pid) {
+        self.pid = pid;
+        self.all.lock().insert(pid);
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.pid);
+    }
+}
+
 impl SupervisorProcess {
     /// Returns whether a process may have it start and stop children.
     pub(super) fn may_be_asked_by(&self, asker: Pid) -> bool {
-        let starter = self.childrens.is_some() && asker == self.parent;
+        let starter = self.child_limits.is_some() && asker == self.parent;
         let operator = || {
-            let node = self.node.upgrade();
-            node.is_some_and(|node| node.operators.lock().contains(&asker))
+            let supervision = self.supervision.upgrade();
+            supervision.is_some_and(|it| it.operators.lock().contains(&asker))
         };
         starter || self.managers.have(asker) || operator()
     }

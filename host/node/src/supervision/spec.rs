@@ -8,13 +8,12 @@ use exuvia_manifest::{Child, ChildInstance, SupervisorEntry, Work};
 use exuvia_process::{Charge, Children, Descent, Limits, Native, Payload};
 use exuvia_supervisor::{ChildKind, ChildSpec};
 
-use super::{Managers, make};
+use super::{Managers, Supervision, make};
 use crate::from_manifest::{self, limits_like, supervisor_spec};
-use crate::node::Node;
 
 /// What is needed to start a child.
 #[derive(Clone, Debug)]
-pub(crate) enum Start {
+pub(super) enum Start {
     /// A process of a module.
     Process {
         module: Arc<str>,
@@ -33,7 +32,7 @@ pub(crate) enum Start {
 /// The arguments of a child. The supervisor is charged for long ones from the first start of the
 /// child on, as long as it has the specification.
 #[derive(Debug)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     payload: Payload,
     charge: OnceLock<Charge>,
 }
@@ -67,15 +66,15 @@ impl Arguments {
 /// Makes the process of a supervisor in the manifest. `above` are the processes that may ask the
 /// supervisor above it.
 pub(crate) fn from_entry(
-    node: &Node,
+    supervision: &Arc<Supervision>,
     entry: &SupervisorEntry,
     limits: &Arc<Limits>,
     above: &Arc<Managers>,
 ) -> Result<Box<dyn Native<Guest>>, String> {
-    let children = specs(node, entry).collect();
+    let children = specs(supervision, entry).collect();
     let managers = Managers::below(above);
     make(
-        node,
+        supervision,
         supervisor_spec(entry),
         children,
         limits,
@@ -85,18 +84,25 @@ pub(crate) fn from_entry(
 }
 
 /// Returns the children of an entry. The manifest may give a child more than its siblings have.
-fn specs(node: &Node, entry: &SupervisorEntry) -> impl Iterator<Item = ChildSpec<Start>> {
+fn specs(
+    supervision: &Supervision,
+    entry: &SupervisorEntry,
+) -> impl Iterator<Item = ChildSpec<Start>> {
     entry.children.iter().flat_map(move |child| {
         child
             .instances()
-            .map(move |instance| spec_of(node, child, instance))
+            .map(move |instance| spec_of(supervision, child, instance))
     })
 }
 
-pub(super) fn spec_of(node: &Node, child: &Child, instance: ChildInstance) -> ChildSpec<Start> {
+pub(super) fn spec_of(
+    supervision: &Supervision,
+    child: &Child,
+    instance: ChildInstance,
+) -> ChildSpec<Start> {
     let (start, kind) = match &child.work {
         Work::Process(process) => {
-            let module = node.limits_of(&process.module);
+            let module = supervision.core.limits.of(&process.module);
             let limits = limits_like(&process.limits, &module);
             (
                 Start::Process {

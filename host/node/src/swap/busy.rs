@@ -10,11 +10,11 @@ use exuvia_code::{Release, Version};
 use exuvia_engine::{Artifact, Busy};
 use exuvia_process::{Body, Pid};
 
-use crate::node::Node;
+use crate::core::Core;
 use crate::upgrade_state::UpgradeState;
 
 /// How often it is checked whether a process makes progress.
-const LOOK: Duration = Duration::from_millis(10);
+const CHECK: Duration = Duration::from_millis(10);
 /// The number of checks for which a handler may go on computing after the commit of a deployment
 /// with `--kill`: one second.
 const GRACE: usize = 100;
@@ -26,7 +26,7 @@ const END: usize = 200;
 #[derive(Debug, Default)]
 pub(crate) struct KilledBusy {
     /// The number of processes that were killed, also if they have not exited in time; without
-    /// those that `told` names.
+    /// those that were killed before.
     pub(crate) killed: u64,
     /// The processes that were killed and have not exited in time.
     pub(crate) unended: Vec<String>,
@@ -34,42 +34,42 @@ pub(crate) struct KilledBusy {
     pub(crate) busy: Vec<String>,
 }
 
-impl Node {
+impl Core {
     /// Kills the processes in other versions of these modules that loop, or still compute after the
-    /// grace period. `told` are those that were killed already.
+    /// grace period. `before` are those that were killed already.
     pub(crate) fn kill_busy(
         &self,
         release: &Arc<Release<Artifact>>,
         versions: &[Arc<Version<Artifact>>],
-        told: &[Pid],
+        before: &[Pid],
     ) -> KilledBusy {
         let mut busy = self.busy(release, versions, None);
         for _ in 0..GRACE {
             if !busy.iter().any(|(_, what)| *what == Busy::Computes) {
                 break;
             }
-            std::thread::park_timeout(LOOK);
+            std::thread::park_timeout(CHECK);
             busy = self.busy(release, versions, Some(&busy));
         }
         let mut ended = KilledBusy::default();
-        let mut killed: Vec<Pid> = told.to_vec();
-        let told: HashSet<&Pid> = told.iter().collect();
+        let mut killed: Vec<Pid> = before.to_vec();
+        let before: HashSet<&Pid> = before.iter().collect();
         for (pid, what) in busy {
             match what {
                 Busy::Computes | Busy::Loops => {
                     self.kill(pid);
-                    ended.killed += u64::from(!told.contains(&pid));
+                    ended.killed += u64::from(!before.contains(&pid));
                     killed.push(pid);
                 }
                 Busy::Waits(what) => ended.busy.push(format!("{pid} ({what})")),
             }
         }
         for _ in 0..END {
-            killed.retain(|pid| self.0.system.is_alive(*pid));
+            killed.retain(|pid| self.system.is_alive(*pid));
             if killed.is_empty() {
                 break;
             }
-            std::thread::park_timeout(LOOK);
+            std::thread::park_timeout(CHECK);
         }
         ended.unended = killed.iter().map(Pid::to_string).collect();
         ended
@@ -86,7 +86,7 @@ impl Node {
     ) -> Vec<(Pid, Busy)> {
         let outdated: Vec<_> = versions
             .iter()
-            .flat_map(|version| self.0.code.versions(&version.module))
+            .flat_map(|version| self.code.versions(&version.module))
             .filter(|version| !versions.iter().any(|new| Arc::ptr_eq(new, version)))
             .filter(|version| version.process_count() > 0)
             .collect();
@@ -94,7 +94,7 @@ impl Node {
             return Vec::new();
         }
         let of = release.clone();
-        let look = move |process: &mut exuvia_engine::GuestProcess| {
+        let see = move |process: &mut exuvia_engine::GuestProcess| {
             let Body::Guest(guest) = &process.body else {
                 return None;
             };
@@ -105,21 +105,21 @@ impl Node {
             Some((process.pid(), guest.busy().filter(|_| concerned)))
         };
         let Some(before) = among else {
-            let look = move |process: &mut exuvia_engine::GuestProcess| {
-                look(process).filter(|(_, busy)| busy.is_some())
+            let see = move |process: &mut exuvia_engine::GuestProcess| {
+                see(process).filter(|(_, busy)| busy.is_some())
             };
-            let found = self.survey(usize::MAX, false, look);
+            let found = self.survey(usize::MAX, false, see);
             return (found.into_iter())
                 .filter_map(|(pid, busy)| Some((pid, busy?)))
                 .collect();
         };
         let slots = before.iter().map(|(pid, _)| pid.slot());
-        let found = self.survey_slots(slots, usize::MAX, false, LOOK * 20, look);
+        let found = self.survey_slots(slots, usize::MAX, false, CHECK * 20, see);
         let found: HashMap<Pid, Option<Busy>> = found.into_iter().collect();
         let now = |pid: Pid, was: Busy| found.get(&pid).copied().unwrap_or(Some(was));
         before
             .iter()
-            .filter(|(pid, _)| self.0.system.is_alive(*pid))
+            .filter(|(pid, _)| self.system.is_alive(*pid))
             .filter_map(|(pid, was)| Some((*pid, now(*pid, *was)?)))
             .collect()
     }

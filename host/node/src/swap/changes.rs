@@ -5,15 +5,16 @@ use std::sync::Arc;
 use exuvia_code::{Digest, Release, Version, VersionRef};
 use exuvia_engine::{Artifact, LoadError};
 
-use super::ModuleBytes;
+use super::old_code::has_failed_upgrades;
+use crate::core::Core;
 use crate::error::SwapError;
-use crate::node::Node;
+use crate::request::ModuleBytes;
 
 /// Versions that are to become part of a release, held so that they stay loaded. If this is dropped
 /// before the commit, those that were loaded for it are unloaded again: a failed swap leaves
 /// nothing behind.
 pub(super) struct Changes<'a> {
-    node: &'a Node,
+    core: &'a Core,
     /// The versions, and whether each was loaded for this swap.
     held: Vec<(VersionRef<Artifact>, bool)>,
     committed: bool,
@@ -36,9 +37,9 @@ impl Chosen {
 }
 
 impl Changes<'_> {
-    pub(super) fn new(node: &Node) -> Changes<'_> {
+    pub(super) fn new(core: &Core) -> Changes<'_> {
         Changes {
-            node,
+            core,
             held: Vec::new(),
             committed: false,
         }
@@ -57,7 +58,7 @@ impl Changes<'_> {
             let current = base.version(&module.name);
             match current.filter(|version| version.digest == *digest) {
                 // With this consent, processes whose upgrade failed can be upgraded.
-                Some(current) if fresh && self.node.has_failed_upgrades(current) => {
+                Some(current) if fresh && has_failed_upgrades(self.core, current) => {
                     chosen.new.push(current.clone());
                 }
                 Some(current) => chosen.same.push(current.clone()),
@@ -72,11 +73,11 @@ impl Changes<'_> {
         module: &ModuleBytes,
         digest: Digest,
     ) -> Result<Arc<Version<Artifact>>, SwapError> {
-        let inner = &self.node.0;
-        if let Some(version) = inner.code.find(&module.name, digest) {
+        let core = self.core;
+        if let Some(version) = core.code.find(&module.name, digest) {
             return Ok(self.hold(version, false));
         }
-        let artifact = inner
+        let artifact = core
             .engine
             .load(&module.bytes)
             .map_err(|error| SwapError::Load {
@@ -84,10 +85,10 @@ impl Changes<'_> {
                 error,
             })?;
         if let Err(error) = self.fits(module, artifact.memory_bytes()) {
-            inner.executor.forget(&artifact);
+            core.executor.forget(&artifact);
             return Err(error);
         }
-        let version = inner.code.load(&module.name, digest, artifact);
+        let version = core.code.load(&module.name, digest, artifact);
         Ok(self.hold(version, true))
     }
 
@@ -100,23 +101,19 @@ impl Changes<'_> {
     /// Checks that its processes may have the memory that the module starts with: the limiter sees
     /// memory grow, but not its initial size.
     fn fits(&self, module: &ModuleBytes, wanted: u64) -> Result<(), SwapError> {
-        let allowed = self.node.limits_of(&module.name).memory;
+        let allowed = self.core.limits.of(&module.name).memory;
         if wanted > allowed {
             return Err(SwapError::Load {
                 file: module.source.clone(),
                 error: LoadError::Memory { wanted, allowed },
             });
         }
-        let children = self.node.0.children.lock();
-        let mut of_module = children
-            .iter()
-            .filter(|process| process.module == module.name);
-        match of_module.find(|process| process.memory < wanted) {
-            Some(process) => Err(SwapError::ChildMemory {
+        match self.core.limits.child_below(&module.name, wanted) {
+            Some(child) => Err(SwapError::ChildMemory {
                 file: module.source.clone(),
-                child: process.child.clone(),
+                child: child.child,
                 wanted,
-                allowed: process.memory,
+                allowed: child.memory,
             }),
             None => Ok(()),
         }
@@ -130,12 +127,12 @@ impl Changes<'_> {
 
 impl Drop for Changes<'_> {
     fn drop(&mut self) {
-        let inner = &self.node.0;
+        let core = self.core;
         // The last one first, so that the version number is free again.
         while let Some((version, made)) = self.held.pop() {
             let gone = version.version().clone();
-            if made && !self.committed && inner.code.discard(version) {
-                inner.executor.forget(&gone.artifact);
+            if made && !self.committed && core.code.discard(version) {
+                core.executor.forget(&gone.artifact);
             }
         }
     }

@@ -1,37 +1,87 @@
-//! The order of the layers inside `engine`: a module imports only from those above it in
-//! [`LAYERS`]. It is the plan of that crate; a new module is given its place here.
+//! The order of the layers inside `engine` and `node`: a module imports only from those above it in
+//! the list of its crate, its *plan*. A new module is given its place there.
 //!
 //! Paths that begin with `crate::` are checked, in imports and elsewhere. Tests may use everything.
 
 use super::Finding;
 
-/// The sources that are checked.
-const ROOT: &str = "host/engine/src/";
+/// The layers of a crate.
+struct Plan {
+    /// The sources that are checked.
+    root: &'static str,
+    /// The modules, lowest first. Those of one row may use each other.
+    layers: &'static [&'static [&'static str]],
+}
 
-/// The modules of `engine`, lowest first. Those of one row may use each other.
-const LAYERS: &[&[&str]] = &[
-    &["error", "timing"],
-    &["module"],
-    &["resources"],
-    &["guest"],
-    &["observer", "trace"],
-    &["suspend"],
-    &["host"],
-    &["instance"],
-    &["frames"],
-    &["host_calls"],
-    &["loader"],
-    &["executor"],
-    &["upgrade"],
-    &["process"],
-];
+const PLANS: &[Plan] = &[ENGINE, NODE];
 
-/// Checks a file of `engine`; `view` is its code without comments and literals.
+const ENGINE: Plan = Plan {
+    root: "host/engine/src/",
+    layers: &[
+        &["error", "timing"],
+        &["module"],
+        &["resources"],
+        &["guest"],
+        &["observer", "trace"],
+        &["suspend"],
+        &["host"],
+        &["instance"],
+        &["frames"],
+        &["host_calls"],
+        &["loader"],
+        &["executor"],
+        &["upgrade"],
+        &["process"],
+    ],
+};
+
+const NODE: Plan = Plan {
+    root: "host/node/src/",
+    layers: &[
+        &["host_memory", "text", "request"],
+        &["render"],
+        &["report"],
+        &["error"],
+        &["event"],
+        &["logger"],
+        &["config"],
+        &["admission", "from_manifest", "grants", "scheduler_glue"],
+        &["core"],
+        &["upgrade_state"],
+        &["supervision"],
+        &["inspect"],
+        &["sampler"],
+        &["swap"],
+        &["background_upgrader"],
+        &["node"],
+        &["app", "check", "probe", "snapshot"],
+    ],
+};
+
+impl Plan {
+    fn layer_of(&self, module: &str) -> Option<usize> {
+        self.layers.iter().position(|layer| layer.contains(&module))
+    }
+
+    /// Returns the top-level module that a file belongs to; `None` if the file is not checked.
+    fn module_of<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let path = path.strip_prefix(self.root)?.strip_suffix(".rs")?;
+        let module = path.split('/').next()?;
+        (module != "lib" && !path.ends_with("/tests")).then_some(module)
+    }
+}
+
+/// Checks a file; `view` is its code without comments and literals.
 pub(super) fn check(path: &str, view: &str, findings: &mut Vec<Finding>) {
-    let Some(module) = module_of(path) else {
-        return;
-    };
-    let Some(layer) = layer_of(module) else {
+    for plan in PLANS {
+        if let Some(module) = plan.module_of(path) {
+            check_module(plan, module, path, view, findings);
+        }
+    }
+}
+
+fn check_module(plan: &Plan, module: &str, path: &str, view: &str, findings: &mut Vec<Finding>) {
+    let Some(layer) = plan.layer_of(module) else {
         let message = format!(
             "the module `{module}` has no layer: give it one in host/xtask/src/tidy/layers.rs"
         );
@@ -41,7 +91,7 @@ pub(super) fn check(path: &str, view: &str, findings: &mut Vec<Finding>) {
     // What follows is the test module, by the rules of this project.
     let code = view.find("\n#[cfg(test)]").map_or(view, |at| &view[..at]);
     for (at, used) in used_modules(code) {
-        if layer_of(used).is_some_and(|used| used > layer) {
+        if plan.layer_of(used).is_some_and(|used| used > layer) {
             let line = code[..at].matches('\n').count();
             let message = format!(
                 "`{module}` is below `{used}` and must not use it: see the order in host/xtask/src/tidy/layers.rs"
@@ -49,17 +99,6 @@ pub(super) fn check(path: &str, view: &str, findings: &mut Vec<Finding>) {
             findings.push(Finding::line(path, line, message));
         }
     }
-}
-
-/// Returns the top-level module that a file belongs to; `None` if the file is not checked.
-fn module_of(path: &str) -> Option<&str> {
-    let path = path.strip_prefix(ROOT)?.strip_suffix(".rs")?;
-    let module = path.split('/').next()?;
-    (module != "lib" && !path.ends_with("/tests")).then_some(module)
-}
-
-fn layer_of(module: &str) -> Option<usize> {
-    LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
 /// Returns the modules that are named after `crate::`, with the position of each path: one, or those
@@ -111,8 +150,12 @@ mod tests {
     use super::*;
 
     fn findings(path: &str, view: &str) -> Vec<String> {
+        findings_in(&ENGINE, path, view)
+    }
+
+    fn findings_in(plan: &Plan, path: &str, view: &str) -> Vec<String> {
         let mut findings = Vec::new();
-        check(&format!("{ROOT}{path}"), view, &mut findings);
+        check(&format!("{}{path}", plan.root), view, &mut findings);
         findings
             .into_iter()
             .map(|finding| finding.message)
@@ -158,11 +201,24 @@ mod tests {
     }
 
     #[test]
+    fn each_crate_has_its_own_order() {
+        let view = "use crate::node::Node;";
+        let [message] = &findings_in(&NODE, "swap/turns.rs", view)[..] else {
+            panic!("the parts of a node do not know the node");
+        };
+        assert!(message.contains("`swap` is below `node`"), "{message}");
+        let view = "use crate::core::Core;\nuse crate::frames::Frame;";
+        assert!(findings_in(&NODE, "swap/turns.rs", view).is_empty());
+    }
+
+    #[test]
     fn no_module_has_two_layers() {
-        let mut all: Vec<_> = LAYERS.iter().flat_map(|layer| layer.iter()).collect();
-        let count = all.len();
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), count);
+        for plan in PLANS {
+            let mut all: Vec<_> = plan.layers.iter().flat_map(|layer| layer.iter()).collect();
+            let count = all.len();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), count, "{}", plan.root);
+        }
     }
 }

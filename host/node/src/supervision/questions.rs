@@ -12,9 +12,8 @@ use exuvia_process::{Context, Envelope, Payload};
 use exuvia_supervisor::{ChildKind, ChildState, Event, Restart, Strategy};
 use parking_lot::Mutex;
 
-use super::SupervisorProcess;
 use super::edit::Requested;
-use crate::node::Node;
+use super::{Supervision, SupervisorProcess};
 
 /// The maximum number of questions in the queue of one supervisor: each has a request of the
 /// control socket.
@@ -22,17 +21,17 @@ const MOST: usize = 1_024;
 
 /// A question; the reply goes to a caller that may have timed out.
 #[derive(Debug)]
-pub(crate) enum Asked {
+pub(crate) enum Question {
     /// The children of the supervisor.
     Children {
         /// The maximum number of children to return.
         most: usize,
-        answer: SyncSender<Seen>,
+        reply: SyncSender<Seen>,
     },
     /// Stop a child and start it again.
     Restart {
         pid: Pid,
-        answer: SyncSender<Restarted>,
+        reply: SyncSender<Restarted>,
     },
 }
 
@@ -57,57 +56,60 @@ pub(crate) struct SeenChild {
 }
 
 /// The questions by supervisor. Each running supervisor has a queue.
-pub(crate) type Asks = Mutex<HashMap<Pid, VecDeque<Asked>>>;
+pub(super) type Questions = Mutex<HashMap<Pid, VecDeque<Question>>>;
 
 /// A restart in progress: the next step when the child has stopped, or is up.
 #[derive(Debug)]
 pub(crate) enum Restarting {
     Stopping {
         id: Arc<str>,
-        answer: SyncSender<Restarted>,
+        reply: SyncSender<Restarted>,
     },
     Starting {
-        answer: SyncSender<Restarted>,
+        reply: SyncSender<Restarted>,
     },
 }
 
-/// Asks a supervisor and waits for the reply; `None`: it is gone, takes too long, or has too many
-/// questions queued.
-pub(crate) fn ask<T>(
-    node: &Node,
-    supervisor: Pid,
-    question: impl FnOnce(SyncSender<T>) -> Asked,
-    patience: Duration,
-) -> Option<T> {
-    let (answer, answered) = sync_channel(1);
-    {
-        let mut asks = node.0.asks.lock();
-        let waiting = asks.get_mut(&supervisor)?;
-        if waiting.len() >= MOST {
-            return None;
+impl Supervision {
+    /// Asks a supervisor and waits for the reply; `None`: it is gone, takes too long, or has too
+    /// many questions queued.
+    pub(crate) fn ask<T>(
+        &self,
+        supervisor: Pid,
+        question: impl FnOnce(SyncSender<T>) -> Question,
+        patience: Duration,
+    ) -> Option<T> {
+        let (reply, replied) = sync_channel(1);
+        {
+            let mut questions = self.questions.lock();
+            let waiting = questions.get_mut(&supervisor)?;
+            if waiting.len() >= MOST {
+                return None;
+            }
+            waiting.push_back(question(reply));
         }
-        waiting.push_back(question(answer));
+        let wake = Envelope::message(Pid::NONE, 0, Payload::empty());
+        self.core.system.send(supervisor, wake).ok()?;
+        replied.recv_timeout(patience).ok()
     }
-    let look = Envelope::message(Pid::NONE, 0, Payload::empty());
-    node.0.system.send(supervisor, look).ok()?;
-    answered.recv_timeout(patience).ok()
 }
 
 impl SupervisorProcess {
     /// Replies to the questions that the host has queued.
-    pub(super) fn answer_host(&mut self, context: &mut Context<'_, Guest>) {
+    pub(super) fn reply_to_host(&mut self, context: &mut Context<'_, Guest>) {
         loop {
-            let Some(node) = self.node.upgrade() else {
+            let Some(supervision) = self.supervision.upgrade() else {
                 return;
             };
-            let asked = (node.asks.lock().get_mut(&self.me)).and_then(VecDeque::pop_front);
-            drop(node);
-            match asked {
+            let question =
+                (supervision.questions.lock().get_mut(&self.me)).and_then(VecDeque::pop_front);
+            drop(supervision);
+            match question {
                 None => return,
-                Some(Asked::Children { most, answer }) => {
-                    let _ = answer.try_send(self.seen(most));
+                Some(Question::Children { most, reply }) => {
+                    let _ = reply.try_send(self.seen(most));
                 }
-                Some(Asked::Restart { pid, answer }) => self.restart(context, pid, answer),
+                Some(Question::Restart { pid, reply }) => self.restart(context, pid, reply),
             }
         }
     }
@@ -148,9 +150,9 @@ impl SupervisorProcess {
         &mut self,
         context: &mut Context<'_, Guest>,
         pid: Pid,
-        answer: SyncSender<Restarted>,
+        reply: SyncSender<Restarted>,
     ) {
-        let refused = |why: &str| drop(answer.try_send(Err(why.into())));
+        let refused = |why: &str| drop(reply.try_send(Err(why.into())));
         let Some(child) = self.machine.child_with_pid(pid) else {
             return refused("it is no longer its child");
         };
@@ -160,7 +162,7 @@ impl SupervisorProcess {
         let id = child.spec.id.clone();
         let stopping = Restarting::Stopping {
             id: id.clone(),
-            answer,
+            reply,
         };
         self.request(context, stopping, |request| Event::TerminateChild {
             request,
@@ -188,19 +190,19 @@ impl SupervisorProcess {
         result: Result<Option<Pid>, String>,
     ) {
         match (step, result) {
-            (Restarting::Stopping { answer, .. } | Restarting::Starting { answer }, Err(why)) => {
-                let _ = answer.try_send(Err(why));
+            (Restarting::Stopping { reply, .. } | Restarting::Starting { reply }, Err(why)) => {
+                let _ = reply.try_send(Err(why));
             }
-            (Restarting::Stopping { id, answer }, Ok(_)) => {
-                let starting = Restarting::Starting { answer };
+            (Restarting::Stopping { id, reply }, Ok(_)) => {
+                let starting = Restarting::Starting { reply };
                 self.request(context, starting, |request| Event::RestartChild {
                     request,
                     id,
                 });
             }
-            (Restarting::Starting { answer }, Ok(pid)) => {
+            (Restarting::Starting { reply }, Ok(pid)) => {
                 let up = pid.ok_or_else(|| "it was not needed".to_owned());
-                let _ = answer.try_send(up);
+                let _ = reply.try_send(up);
             }
         }
     }
