@@ -59,7 +59,7 @@ pub use report_interval::ReportInterval;
 pub use signal::{CAUSED_BY_RELEASE, Envelope, Half, Signal};
 pub use snapshot::{
     DecodeError, Flags, GuestSnapshot, LinkSnapshot, MonitorSnapshot, ProcessSnapshot,
-    RestoreError, TimerSnapshot, WhyNot,
+    RestoreError, StayReason, StaysOnVersion, TimerSnapshot, WhyNot,
 };
 pub use state::{RunState, StateWord, Transition};
 pub use system::{Schedule, SendError, SpawnError, SpawnSpec, System};

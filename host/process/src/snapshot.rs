@@ -78,6 +78,28 @@ pub struct GuestSnapshot {
     pub has_run: bool,
     /// Its upgrades so far.
     pub upgrades: u32,
+    /// Set if it stays on its version although another one is current.
+    pub stays: Option<StaysOnVersion>,
+}
+
+/// Why a process stays on its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaysOnVersion {
+    /// The digest of the module file of the current version: it is upgraded to any other.
+    pub current: [u8; 32],
+    /// The reason.
+    pub because: StayReason,
+}
+
+/// A reason why a process is not upgraded to the current version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StayReason {
+    /// It is exempt: an operator has left it.
+    Exempt,
+    /// Its upgrade failed, for this reason.
+    Failed(String),
+    /// New code failed it, in this way, and it was reverted.
+    Reverted(String),
 }
 
 /// One link.

@@ -2,9 +2,13 @@
 //! guest of such bytes. What else is in a snapshot, and how it is restored, is in
 //! `exuvia_process`.
 
+use std::sync::Arc;
+
 use exuvia_code::{Digest, VersionRef};
 use exuvia_image::Image;
-use exuvia_process::{GuestSnapshot, Pid, ProcessSnapshot, RestoreError, WhyNot};
+use exuvia_process::{
+    GuestSnapshot, Pid, ProcessSnapshot, RestoreError, StayReason, StaysOnVersion, WhyNot,
+};
 
 use crate::executor::Executor;
 use crate::guest::{Guest, Location};
@@ -73,11 +77,36 @@ impl Executor {
             state,
             has_run: guest.has_run,
             upgrades: guest.upgrades,
+            stays: self.stays_on_version(guest),
+        })
+    }
+
+    /// Returns why a process stays on its version, if it does so although another one is current.
+    fn stays_on_version(&self, guest: &Guest) -> Option<StaysOnVersion> {
+        let release = self.0.host.code.current();
+        let current = release.version(&guest.version.module)?;
+        if guest.version.is(current) {
+            return None;
+        }
+        let because = if guest.is_pinned_to_version(current) {
+            StayReason::Exempt
+        } else if guest.release != release.id {
+            // It is upgraded, or tries to be, in its next turn.
+            return None;
+        } else if let Some(how) = guest.reverted(current) {
+            StayReason::Reverted(how.into())
+        } else {
+            StayReason::Failed(guest.upgrade_failure()?.into())
+        };
+        Some(StaysOnVersion {
+            current: current.digest.0,
+            because,
         })
     }
 
     /// Restores a process: it runs the version that it ran before, and if that is not the current
-    /// one, it is upgraded in its first turn like any process.
+    /// one, it is upgraded in its first turn like any process. If it was exempt from the upgrade to
+    /// the current version, or that failed, it stays where it is, and nothing is counted again.
     ///
     /// # Errors
     ///
@@ -133,7 +162,30 @@ impl Executor {
         guest.location = location;
         guest.has_run = snapshot.has_run;
         guest.upgrades = snapshot.upgrades;
+        if let Some(stays) = &snapshot.stays {
+            self.stay_on_version(&mut guest, stays);
+        }
         Ok(guest)
+    }
+
+    /// Has a restored process stay on its version, if the same version is current as before.
+    fn stay_on_version(&self, guest: &mut Guest, stays: &StaysOnVersion) {
+        let release = self.0.host.code.current();
+        let current = release.version(&guest.version.module);
+        let same = |current: &&Arc<_>| {
+            !guest.version.is(current) && current.digest == Digest(stays.current)
+        };
+        if current.filter(same).is_none() {
+            return;
+        }
+        match &stays.because {
+            // It is counted as exempt in its first turn.
+            StayReason::Exempt => return guest.pin_to_version(release.id),
+            StayReason::Failed(why) => guest.set_upgrade_failure(Some(why)),
+            StayReason::Reverted(how) => guest.set_reverted(release.id, how),
+        }
+        guest.release = release.id;
+        guest.version.exempt(release.id);
     }
 }
 

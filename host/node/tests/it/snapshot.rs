@@ -2,11 +2,11 @@
 
 use exuvia_node::abi::{Kind, Reason};
 use exuvia_node::process::{NameError, ProcessSnapshot, RestoreError, WhyNot};
-use exuvia_node::{Node, Pid, Probe};
+use exuvia_node::{DeployOptions, Event, Loops, Node, Pid, Probe, UpgradeState};
 use tempfile::TempDir;
 
-use crate::actors::{Actor, cast, counts, of, post};
-use crate::guests::{ask, deploy, eventually, node, node_with, spawn};
+use crate::actors::{Actor, STATE, X, cast, counts, handles, of, post};
+use crate::guests::{ask, deploy, eventually, module, node, node_with, spawn};
 use crate::puppet::{self, Puppet};
 use crate::sdk::{self, Args, Change, Count};
 use crate::wasi::{self, folder, granted};
@@ -212,6 +212,92 @@ fn a_process_of_an_older_version_is_upgraded_after_the_restore() {
     let error = node.restore(&foreign).unwrap_err();
     assert!(matches!(&error, RestoreError::State(_)), "{error}");
     assert!(!node.system().is_alive(actor));
+    node.halt();
+}
+
+/// Captures a process that stays on its version, and restores it: it still does, for the same reason.
+/// It is upgraded when there is a version after the next.
+#[track_caller]
+fn stays(node: &Node, actor: Pid, state: UpgradeState) {
+    let seen = |node: &Node| {
+        let info = of(node, actor);
+        (info.upgrade, info.upgrade_reason, info.module)
+    };
+    eventually("it stays", || seen(node).0 == Some(state));
+    let before = seen(node);
+    let mut events = node.events();
+    let snapshot = capture(node, actor);
+    kill(node, actor);
+    assert_eq!(restore(node, &snapshot), Ok(actor));
+    ask(node, actor);
+    assert_eq!(seen(node), before);
+    while let Ok(event) = events.try_recv() {
+        let again = matches!(
+            event,
+            Event::UpgradeFailed { .. } | Event::Reverted { .. } | Event::RolledBack { .. }
+        );
+        assert!(!again, "{event}");
+    }
+    kill(node, actor);
+    let third = Actor {
+        request: "(i64.const 33)",
+        ..counts()
+    };
+    deploy(node, "actor", &third.text());
+    assert_eq!(restore(node, &snapshot), Ok(actor));
+    assert_eq!(ask(node, actor), 33);
+    assert_eq!(seen(node).0, Some(UpgradeState::Current));
+}
+
+#[test]
+fn a_process_that_new_code_failed_stays_reverted_after_the_restore() {
+    let (node, _, actor) = cast(counts());
+    deploy(&node, "actor", &handles(X).text());
+    post(&node, actor, b"x");
+    assert_eq!(ask(&node, actor), 1);
+    stays(&node, actor, UpgradeState::Reverted);
+    node.halt();
+}
+
+/// Waits in a handler for a message with tag 7, and counts ten.
+const WAITS: &str = "(i32.store (i32.const 128) (i32.const 48))
+    (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 1) (i64.const 7)))
+    (call $set (i64.const 10))";
+
+#[test]
+fn a_process_whose_upgrade_failed_stays_on_its_version_after_the_restore() {
+    let (node, _, actor) = cast(handles(WAITS));
+    post(&node, actor, b"wait");
+    eventually("it waits", || of(&node, actor).state == "receive");
+    let state = STATE.replace("(i32.const 0))", "(i64.gt_u (call $count) (i64.const 5)))");
+    let next = Actor {
+        state: Some(&state),
+        ..counts()
+    };
+    deploy(&node, "actor", &next.text());
+    node.send(actor, 7, Vec::new()).unwrap();
+    stays(&node, actor, UpgradeState::Failed);
+    node.halt();
+}
+
+#[test]
+fn an_exempt_process_is_exempt_after_the_restore() {
+    let loops = "(loop $loops
+        (i32.store (i32.const 128) (i32.const 48))
+        (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 0) (i64.const 0)))
+        (br_if $loops (i32.ne (i32.load8_u (i32.const 512)) (i32.const 101))))";
+    let (node, _, actor) = cast(handles(loops));
+    post(&node, actor, b"");
+    eventually("it loops", || of(&node, actor).state == "receive");
+    let leave = DeployOptions {
+        loops: Loops::Leave,
+        ..DeployOptions::default()
+    };
+    let next = vec![module("actor", &counts().text())];
+    assert_eq!(node.deploy(next, leave).unwrap().exempt, 1);
+    post(&node, actor, b"e");
+    eventually("it rests", || of(&node, actor).state != "receive");
+    stays(&node, actor, UpgradeState::Exempt);
     node.halt();
 }
 

@@ -1,7 +1,7 @@
 //! The bytes of a snapshot. Decoding is total: whatever the bytes are, it returns a snapshot or an
 //! error, and allocates no more than a small multiple of their length.
 //!
-//! Format, version 1 (numbers little-endian):
+//! Format, version 2 (numbers little-endian):
 //!
 //! ```text
 //!   8 bytes   magic, "exuviaps"
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! In the body, integers are LEB128 (signed ones zigzag), a text or a list is its length and its
-//! items, an option is a 0, or a 1 and the value. A change of a field's type, order or meaning is a
+//! items, an option is a 0, or a 1 and the value. Each snapshot has one encoding. A change of a field's type, order or meaning is a
 //! new format version.
 
 use std::collections::BTreeMap;
@@ -22,14 +22,17 @@ use std::sync::Arc;
 
 use exuvia_abi::{Kind, Pid, Priority};
 
-use super::{Flags, GuestSnapshot, LinkSnapshot, MonitorSnapshot, ProcessSnapshot, TimerSnapshot};
+use super::{
+    Flags, GuestSnapshot, LinkSnapshot, MonitorSnapshot, ProcessSnapshot, StayReason,
+    StaysOnVersion, TimerSnapshot,
+};
 use crate::grants::{Folder, Grants};
 use crate::limits::Limits;
 use crate::payload::Payload;
 use crate::signal::Envelope;
 
 const MAGIC: [u8; 8] = *b"exuviaps";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Magic, version and length.
 const HEAD: usize = 8 + 2 + 8;
 /// Bytes of the checksum: enough to find any damage.
@@ -356,7 +359,15 @@ impl Item for BTreeMap<String, String> {
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Vec::read(from)?.into_iter().collect())
+        let mut map = BTreeMap::new();
+        for (name, value) in Vec::<(String, String)>::read(from)? {
+            // One map has one encoding.
+            if map.last_key_value().is_some_and(|(last, _)| *last >= name) {
+                return Err(DecodeError::Invalid("order of names"));
+            }
+            map.insert(name, value);
+        }
+        Ok(map)
     }
 }
 
@@ -416,6 +427,7 @@ impl Item for GuestSnapshot {
         }
         self.has_run.write(to);
         self.upgrades.write(to);
+        self.stays.write(to);
     }
 
     fn read(from: &mut Reader<'_>) -> Result<GuestSnapshot, DecodeError> {
@@ -425,7 +437,31 @@ impl Item for GuestSnapshot {
             state: Option::<State>::read(from)?.map(|state| state.0),
             has_run: Item::read(from)?,
             upgrades: Item::read(from)?,
+            stays: Item::read(from)?,
         })
+    }
+}
+
+impl Item for StayReason {
+    fn write(&self, to: &mut Vec<u8>) {
+        let (number, text) = match self {
+            StayReason::Exempt => (0, None),
+            StayReason::Failed(text) => (1, Some(text)),
+            StayReason::Reverted(text) => (2, Some(text)),
+        };
+        to.push(number);
+        if let Some(text) = text {
+            text.write(to);
+        }
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<StayReason, DecodeError> {
+        match from.byte()? {
+            0 => Ok(StayReason::Exempt),
+            1 => Ok(StayReason::Failed(Item::read(from)?)),
+            2 => Ok(StayReason::Reverted(Item::read(from)?)),
+            _ => Err(DecodeError::Invalid("reason to stay on a version")),
+        }
     }
 }
 
@@ -458,6 +494,7 @@ macro_rules! fields {
 
 fields!(ProcessSnapshot: pid, guest, inbox, links, monitors, watchers, parent, arguments, starter,
     counted, timers, names, groups, limits, flags, reductions);
+fields!(StaysOnVersion: current, because);
 fields!(LinkSnapshot: to, unlinking);
 fields!(MonitorSnapshot: reference, of, awaits_reply);
 fields!(TimerSnapshot: reference, remaining, to, envelope);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use exuvia_process::{
     Access, Body, Clock, Due, Envelope, ExitReason, GuestSnapshot, Kind, Limits, NameError,
     Payload, Pid, Process, ProcessSnapshot, Reason, RestoreError, Schedule, Signal, SpawnSpec,
-    System, TimerSnapshot, WhyNot,
+    StayReason, StaysOnVersion, System, TimerSnapshot, WhyNot,
 };
 use proptest::prelude::*;
 
@@ -20,6 +20,10 @@ fn guest(_: &mut ()) -> Result<GuestSnapshot, WhyNot> {
         state: Some(vec![1, 2, 3]),
         has_run: true,
         upgrades: 4,
+        stays: Some(StaysOnVersion {
+            current: [8; 32],
+            because: StayReason::Failed("why".into()),
+        }),
     })
 }
 
