@@ -26,7 +26,7 @@ use crate::problem::{Problem, reason_too_large};
 use crate::process::{
     Description, Inspection, Killed, ProcessPage, Restarted, SupervisionTree, Suspended,
 };
-use crate::release::{DeployOptions, Loops, ReleaseList, Swap, Upload};
+use crate::release::{DeployOptions, ReleaseList, Swap, Upload};
 use crate::socket_path;
 use crate::top::{Sort, Top};
 
@@ -208,11 +208,7 @@ impl Client {
         options: DeployOptions,
     ) -> Result<Answer<Swap>, ClientError> {
         let form = multipart::form(modules)?;
-        let loops = match options.loops {
-            Loops::Refuse => "refuse",
-            Loops::Leave => "leave",
-            Loops::Kill => "kill",
-        };
+        let loops = options.loops.name();
         let path = format!("/v1/releases?fresh={}&loops={loops}", options.fresh);
         let body = Body {
             content_type: form.content_type,

@@ -1,4 +1,4 @@
-//! The control API of a node: its types and limits, and a client for it.
+//! The control API of a node: its types and limits, its OpenAPI document, and a client for it.
 //! The server is `control`; both sides, and tools in Rust, use these types.
 //!
 //! Modules:
@@ -6,6 +6,7 @@
 //! - `node`, `process`, `message`, `release`, `event` and `top`: what is sent, by subject.
 //! - `query`: the parameters of requests. `limits`: the limits of requests and responses.
 //! - `problem`: failures, and their codes.
+//! - `openapi`: the document, with the table of routes.
 //! - `client`: the client, with `multipart` and `sse`, the formats of its uploads and streams.
 //!
 //! It knows no node, and nothing of how a node serves the API.
@@ -19,6 +20,7 @@ mod limits;
 mod message;
 mod multipart;
 mod node;
+pub mod openapi;
 mod problem;
 mod process;
 mod query;

@@ -3,9 +3,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::limits::MAX_CALL_TIMEOUT;
 use crate::problem::{Problem, code};
 
 /// The tag under which the SDKs send typed values as MessagePack.
@@ -15,7 +17,7 @@ pub const TYPED_TAG: u32 = 0;
 pub const REFUSED_TAG: u32 = u32::MAX;
 
 /// A message to a process.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MessageRequest {
     /// The message's tag; by default 0, the tag of typed messages.
@@ -31,14 +33,14 @@ pub struct MessageRequest {
 }
 
 /// What became of a message: it is in the mailbox of its receiver.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sent {
     /// What the receiver logged; empty if it was not observed.
     pub warnings: Vec<String>,
 }
 
 /// A request to a process, whose reply is waited for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CallRequest {
     /// The message's tag; by default 0, the tag of typed messages.
@@ -49,6 +51,7 @@ pub struct CallRequest {
     pub payload: Payload,
     /// How long to wait for the reply, in milliseconds; by default 5,000, at most 600,000.
     #[serde(default = "five_seconds")]
+    #[schemars(range(max = MAX_CALL_TIMEOUT.as_millis() as u64))]
     pub timeout_ms: u64,
 }
 
@@ -58,7 +61,7 @@ fn five_seconds() -> u64 {
 }
 
 /// The reply to a call.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reply {
     /// The tag of the reply.
     pub tag: u32,
@@ -70,7 +73,7 @@ pub struct Reply {
 }
 
 /// A payload for display, in the first of these forms that fits.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "encoding", content = "payload", rename_all = "snake_case")]
 pub enum Rendered {
     /// No bytes.
@@ -94,7 +97,7 @@ impl fmt::Display for Rendered {
 }
 
 /// A payload as a person writes it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Payload {
     /// No bytes at all.

@@ -1,9 +1,10 @@
 //! The node as a whole, and its modules.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The state of a node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Info {
     /// The app's name.
     pub app: String,
@@ -58,7 +59,7 @@ pub struct Info {
 }
 
 /// A module of the current release.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Module {
     /// Its name in the manifest.
     pub name: String,
@@ -79,7 +80,7 @@ pub struct Module {
 }
 
 /// A version that is still loaded.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LoadedVersion {
     /// Its number.
     pub version: u64,
@@ -90,14 +91,14 @@ pub struct LoadedVersion {
 }
 
 /// The modules of the current release, by name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModuleList {
     /// The modules.
     pub items: Vec<Module>,
 }
 
 /// Options of a stop.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StopOptions {
     /// How long the processes may take to stop, in milliseconds; by default the node decides.
@@ -106,7 +107,7 @@ pub struct StopOptions {
 }
 
 /// How a node stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StopReport {
     /// Whether the supervision tree stopped in order within the time.
     pub orderly: bool,

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::MAX_REASON_BYTES;
@@ -83,7 +84,8 @@ pub mod code {
 pub struct Problem(Box<Details>);
 
 /// What is known of a failed request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Problem")]
 pub struct Details {
     /// A reference to the description of this kind of problem.
     #[serde(rename = "type")]

@@ -1,12 +1,13 @@
 //! Processes: listings, inspections, what an operator does with them, and the supervision tree.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::message::Rendered;
 
 /// A process in a listing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
     /// The pid, as `<slot.generation>`.
     pub pid: String,
@@ -34,7 +35,7 @@ pub struct Process {
 }
 
 /// A page of a listing of processes, in order of their slots.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessPage {
     /// The processes.
     pub items: Vec<Process>,
@@ -43,7 +44,7 @@ pub struct ProcessPage {
 }
 
 /// All that is known of a process.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Inspection {
     /// The fields of a listing.
     #[serde(flatten)]
@@ -78,7 +79,7 @@ pub struct Inspection {
 }
 
 /// What a process may use.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
     /// Bytes of linear memory.
     pub memory: u64,
@@ -99,11 +100,12 @@ pub struct Limits {
     /// Files that it may have open.
     pub files: u64,
     /// What it may use through WASI, as the table `wasi` of the manifest.
+    #[schemars(with = "Map<String, Value>")]
     pub wasi: Value,
 }
 
 /// A message in a mailbox.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitingMessage {
     /// `message`, `request`, `exit` and so on.
     pub kind: String,
@@ -116,7 +118,7 @@ pub struct WaitingMessage {
 }
 
 /// A table of a process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Table {
     /// Its number.
     pub table: u64,
@@ -129,7 +131,7 @@ pub struct Table {
 }
 
 /// The result of suspending or resuming a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Suspended {
     /// Whether this request changed anything.
     pub changed: bool,
@@ -138,7 +140,7 @@ pub struct Suspended {
 }
 
 /// The result of a kill.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Killed {
     /// The pid of the killed process.
     pub pid: String,
@@ -147,7 +149,7 @@ pub struct Killed {
 }
 
 /// A process that was restarted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Restarted {
     /// The pid of the process that was stopped.
     pub previous: String,
@@ -156,7 +158,7 @@ pub struct Restarted {
 }
 
 /// The functions that a process accepts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Description {
     /// The pid, as `<slot.generation>`.
     pub pid: String,
@@ -170,7 +172,7 @@ pub struct Description {
 
 /// A function of a protocol, as a module describes it in its section `exuvia.protocol`
 /// (`guest-sdk/abi.md`, section 2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Function {
     /// Its name.
     pub name: String,
@@ -189,7 +191,7 @@ pub struct Function {
 }
 
 /// A parameter of a function.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Parameter {
     /// Its name.
     pub name: String,
@@ -199,7 +201,7 @@ pub struct Parameter {
 }
 
 /// A process in the supervision tree.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Branch {
     /// Its ID at its supervisor; none for a root.
     pub id: Option<String>,
@@ -224,7 +226,7 @@ pub struct Branch {
 }
 
 /// The supervision tree.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SupervisionTree {
     /// The root supervisors.
     pub roots: Vec<Branch>,

@@ -1,7 +1,8 @@
 //! Releases: what a deployment asks for, and what becomes of it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The new bytes of a module: a part of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct Upload {
 }
 
 /// How a swap treats processes that cannot be upgraded because they never return.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Loops {
     /// Refuse the swap.
@@ -27,8 +28,19 @@ pub enum Loops {
     Kill,
 }
 
+impl Loops {
+    /// Returns its name, as in a request.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Leave => "leave",
+            Self::Kill => "kill",
+        }
+    }
+}
+
 /// The options of a swap.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeployOptions {
     /// Whether state that can be neither reused nor migrated is discarded; by default the swap
@@ -37,11 +49,12 @@ pub struct DeployOptions {
     pub fresh: bool,
     /// How processes that never return are treated.
     #[serde(default)]
+    #[schemars(extend("default" = Loops::default().name()))]
     pub loops: Loops,
 }
 
 /// A completed swap.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Swap {
     /// The current release.
     pub release: u64,
@@ -50,11 +63,12 @@ pub struct Swap {
     /// One line for people.
     pub line: String,
     /// The fields of the event `swap`.
+    #[schemars(with = "Map<String, Value>")]
     pub report: Value,
 }
 
 /// A release: one version of each module.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     /// Its number; the first is 1.
     pub release: u64,
@@ -67,7 +81,7 @@ pub struct Release {
 }
 
 /// The version of a module in a release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseModule {
     /// The module.
     pub name: String,
@@ -78,7 +92,7 @@ pub struct ReleaseModule {
 }
 
 /// The current release and those that can be rolled back to, newest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseList {
     /// The releases.
     pub items: Vec<Release>,

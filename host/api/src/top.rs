@@ -1,11 +1,12 @@
 //! Samples of what processes and schedulers do.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::process::Process;
 
 /// The sort order of a sample of processes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
     /// Reductions per second, then total reductions.
@@ -29,7 +30,7 @@ impl Sort {
 }
 
 /// A sample: the activity since the previous one, whichever client took that.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Top {
     /// Milliseconds since the previous sample; 0 if there was none, and then all rates are 0.
     pub interval_ms: f64,
@@ -46,7 +47,7 @@ pub struct Top {
 }
 
 /// One scheduler of a sample.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SchedulerLoad {
     /// The share of the time that it was not asleep, from 0 to 1.
     pub busy: f64,
@@ -55,7 +56,7 @@ pub struct SchedulerLoad {
 }
 
 /// One process of a sample.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TopProcess {
     /// The fields of a listing.
     #[serde(flatten)]

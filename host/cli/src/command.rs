@@ -1,5 +1,6 @@
 //! The subcommands.
 
+pub(crate) mod api;
 pub(crate) mod build;
 pub(crate) mod call;
 pub(crate) mod check;

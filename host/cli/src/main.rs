@@ -89,6 +89,7 @@ enum Command {
     Doctor(command::doctor::Arguments),
     Docs(command::docs::Arguments),
     Schema(command::schema::Arguments),
+    Api(command::api::Arguments),
     Completions(command::completions::Arguments),
     #[command(hide = true)]
     TestNode(command::test_node::Arguments),
@@ -152,6 +153,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), CliError> {
             Command::Check(arguments) => command::check::run(&arguments, output),
             Command::Doctor(_) => command::doctor::run(output),
             Command::Docs(arguments) => command::docs::run(&arguments, output),
+            Command::Api(_) => command::api::run(output),
             Command::TestNode(_) => command::test_node::run(),
             Command::Schema(_) => command::schema::run(output),
             Command::Completions(arguments) => command::completions::run(&arguments, output),

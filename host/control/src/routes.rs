@@ -80,6 +80,7 @@ impl<H: Host> Table<H> {
             .get("/healthz", node::alive)
             .get("/readyz", node::ready::<H>)
             .get("/metrics", node::metrics::<H>)
+            .get(exuvia_api::openapi::PATH, node::document)
             .get("/v1/node", node::info::<H>)
             .post("/v1/node/stop", node::stop::<H>)
             .get("/v1/modules", node::modules::<H>)
@@ -150,7 +151,7 @@ async fn no_route(method: Method, uri: Uri) -> Refusal {
         code::NO_ROUTE,
         format!("no route `{method} {}`", uri.path()),
     )
-    .help("docs/api.md lists the routes; node and client may have different versions")
+    .help("`exuvia api` describes the routes; node and client may have different versions")
     .into()
 }
 
@@ -159,7 +160,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
         code::METHOD_NOT_ALLOWED,
         format!("`{}` has no method {method}", uri.path()),
     )
-    .help("the header `allow` lists its methods; docs/api.md describes them")
+    .help("the header `allow` lists its methods; `exuvia api` describes them")
     .into()
 }
 

@@ -91,6 +91,14 @@ fn finding(limits: &str, what: &str) -> Value {
 }
 
 #[test]
+fn the_document_of_the_api_needs_no_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = ask(folder.path(), &["api"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(answer.stdout, include_str!("../../../../docs/openapi.json"));
+}
+
+#[test]
 fn this_machine_can_run_a_node() {
     let folder = tempfile::tempdir().unwrap();
     let answer = ask(folder.path(), &["doctor"]);

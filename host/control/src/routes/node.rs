@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::response::Response;
-use exuvia_api::{MAX_REQUEST_BYTES, ModuleList, Problem, StopOptions, code};
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use exuvia_api::{MAX_REQUEST_BYTES, ModuleList, Problem, StopOptions, code, openapi};
 use tokio::sync::oneshot;
 
 use super::{Answered, App, Named, blocking, from_json, json};
@@ -29,6 +30,11 @@ pub(super) async fn ready<H: Host>(State(shared): App<H>) -> Answered {
 pub(super) async fn metrics<H: Host>(State(shared): App<H>) -> Answered {
     let info = blocking(&shared, |host| Ok(host.info())).await?;
     Ok(metrics::response(info)?)
+}
+
+pub(super) async fn document() -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, openapi::document()).into_response()
 }
 
 pub(super) async fn info<H: Host>(State(shared): App<H>) -> Answered {

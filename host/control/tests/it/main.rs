@@ -9,8 +9,10 @@
 
 mod api;
 mod connections;
+mod document;
 mod events;
 mod fake;
 mod health;
+mod schema;
 mod socket;
 mod uploads;

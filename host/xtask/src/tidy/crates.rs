@@ -1,8 +1,7 @@
 //! The allowed dependencies between the host crates.
 //!
 //! The layers keep Wasm out of the scheduler and HTTP out of the engine, so they are verified
-//! against `cargo metadata`. Dev-dependencies are unrestricted: a test may use what it likes,
-//! and `testkit` exists only for tests.
+//! against `cargo metadata`. Dev-dependencies are unrestricted: a test may use what it likes.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -43,9 +42,9 @@ const CRATES: &[Crate] = &[
     },
     Crate {
         name: "scheduler",
-        may_use: &["process"],
+        may_use: &[],
         third_party: true,
-        reason: "it schedules anything that can be polled, Wasm or not",
+        reason: "it schedules numbers, and knows nothing of what they stand for",
     },
     Crate {
         name: "code",
@@ -122,18 +121,6 @@ const CRATES: &[Crate] = &[
         reason: "a client of the API, plus `node`, `dev` and `control` for run and dev",
     },
     Crate {
-        name: "cluster",
-        may_use: &["process", "code"],
-        third_party: true,
-        reason: "distribution carries signals and versions, not instances",
-    },
-    Crate {
-        name: "testkit",
-        may_use: &["abi", "process", "code"],
-        third_party: true,
-        reason: "fixtures for tests of the crates above it",
-    },
-    Crate {
         name: "xtask",
         may_use: &["abi"],
         third_party: true,
@@ -165,7 +152,7 @@ const RESTRICTED: &[Restricted] = &[
     Restricted {
         name: "tokio",
         // The engine needs it for the trait of a guest's output in `wasmtime-wasi`.
-        only_in: &["engine", "node", "api", "control", "cli", "cluster"],
+        only_in: &["engine", "node", "api", "control", "cli"],
         reason: "scheduler threads never wait for an async runtime",
     },
     Restricted {
@@ -189,14 +176,14 @@ const RESTRICTED: &[Restricted] = &[
         reason: "HTTP ends in the control API",
     },
     Restricted {
+        name: "schemars",
+        only_in: &["api"],
+        reason: "the control API describes itself; the manifest's schema has a table of its own",
+    },
+    Restricted {
         name: "crossbeam-deque",
         only_in: &["scheduler"],
         reason: "run queues belong to the scheduler",
-    },
-    Restricted {
-        name: "async-nats",
-        only_in: &["cluster"],
-        reason: "the network belongs to the cluster",
     },
     Restricted {
         name: "anyhow",
@@ -344,12 +331,9 @@ mod tests {
 
     #[test]
     fn a_layer_is_not_skipped() {
-        let message = one(
-            "exuvia-scheduler",
-            r#"{"name": "exuvia-engine", "kind": null}"#,
-        );
+        let message = one("exuvia-dev", r#"{"name": "exuvia-engine", "kind": null}"#);
         assert!(
-            message.contains("`scheduler` must not use `exuvia-engine`, only process"),
+            message.contains("`dev` must not use `exuvia-engine`, only manifest, node"),
             "{message}"
         );
     }
@@ -373,14 +357,6 @@ mod tests {
             1
         );
         assert!(findings("exuvia-code", r#"{"name": "wasmtime", "kind": "dev"}"#).is_empty());
-    }
-
-    #[test]
-    fn nothing_outside_tests_uses_testkit() {
-        assert!(
-            one("exuvia-node", r#"{"name": "exuvia-testkit", "kind": null}"#)
-                .contains("exuvia-testkit")
-        );
     }
 
     /// Each restricted crate is rejected somewhere, by its own name and by that of a crate of
