@@ -27,6 +27,7 @@ mod process;
 mod reason;
 mod relations;
 mod report_interval;
+pub mod resource;
 mod signal;
 mod small;
 mod snapshot;
