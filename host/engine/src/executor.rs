@@ -13,9 +13,10 @@ use exuvia_process::{Body, ExitReason, Pid, Turn};
 use crate::frames::{FrameCounts, FrameLimits, FrameTable, Metrics};
 use crate::guest::{Guest, GuestProcess, GuestSystem};
 use crate::host::{FinishTurn, Host};
-use crate::host_calls::{self, HostCaller, HostServices};
+use crate::host_calls::{HostCaller, HostServices};
 use crate::module::info::Artifact;
 use crate::observer::{Observer, Services};
+use crate::resources;
 use crate::suspend::thread::{Threads, TurnResult};
 use crate::trace::Traced;
 
@@ -67,7 +68,7 @@ impl Stop {
 pub struct Executor(pub(crate) Arc<ExecutorState>);
 
 impl Executor {
-    /// Returns the number of processes in WASI functions, which wait for the system.
+    /// Returns the number of processes in functions of the host that may wait for the system.
     pub fn in_host(&self) -> usize {
         self.0.host.in_host.load(Ordering::Acquire)
     }
@@ -92,7 +93,7 @@ impl Executor {
     ) -> Executor {
         let host = Arc::new(Host::new(system, code, observer, limits.block_quota()));
         let state = Arc::new(ExecutorState {
-            frames: FrameTable::new(limits, host.clone(), host_calls::IMPORTS),
+            frames: FrameTable::new(limits, host.clone(), resources::IMPORTS),
             host,
             probation_messages,
         });

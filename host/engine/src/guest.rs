@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use exuvia_abi::receive;
 use exuvia_code::{Version, VersionRef};
+use exuvia_process::resource::{Detached, Holding, Memory, Resources};
 use exuvia_process::{Pid, Process, System};
 
 use crate::module::info::Artifact;
-use crate::resources::wasi::Wasi;
 
 pub(crate) use location::{FrameId, Location, RunPhase, Stamp};
-pub(crate) use probation::{OldFiles, Probation, RollbackTarget};
+pub(crate) use probation::{Probation, RollbackTarget};
 pub(crate) use wait::{InHost, Wait, WaitCell, WaitReason};
 pub(crate) use wake::Wake;
 
@@ -129,28 +129,47 @@ impl Guest {
         }
     }
 
-    /// Takes its WASI state, which is in the store while its code runs.
-    pub(crate) fn take_wasi(&mut self) -> Option<Box<Wasi>> {
-        self.cold.as_mut()?.wasi.take()
+    /// Returns what it holds of the system.
+    pub fn resources(&mut self) -> &mut Resources {
+        &mut self.cold.get_or_insert_default().resources
     }
 
-    pub(crate) fn put_wasi(&mut self, wasi: Box<Wasi>) {
-        self.cold.get_or_insert_default().wasi = Some(wasi);
+    /// Returns the same, if there is anything that is to be told of a change.
+    pub(crate) fn resources_if_any(&mut self) -> Option<&mut Resources> {
+        let cold = self.cold.as_mut()?;
+        Some(&mut cold.resources).filter(|resources| !resources.is_empty())
     }
 
-    /// Returns the number of files that it has open.
-    pub(crate) fn open_files(&self) -> usize {
-        let wasi = self.cold.as_ref().and_then(|cold| cold.wasi.as_ref());
-        wasi.map_or(0, |wasi| wasi.open_files())
+    /// Tells its resources that it was upgraded and has this memory now. Returns those that left.
+    pub(crate) fn upgrade_resources(&mut self, memory: Memory) -> Detached {
+        match self.resources_if_any() {
+            Some(resources) => resources.upgrade(memory),
+            None => Detached::nothing(memory),
+        }
     }
 
-    /// Returns whether the WASI function that it waits in may have ended.
+    /// Tells its resources that it has the state from before an upgrade again, and takes back what that upgrade had
+    /// detached. Returns those that left.
+    pub(crate) fn restore_resources(&mut self, detached: Detached) -> Detached {
+        match self.resources_if_any() {
+            None if detached.is_empty() => detached,
+            _ => self.resources().restore(detached),
+        }
+    }
+
+    /// Returns what it holds of the system, by kind.
+    pub fn holdings(&self) -> impl Iterator<Item = Holding> {
+        let cold = self.cold.as_ref().into_iter();
+        cold.flat_map(|cold| cold.resources.holdings())
+    }
+
+    /// Returns whether the function of the host that it waits in may have ended.
     fn may_be_awake(&self) -> bool {
         let wake = self.cold.as_ref().and_then(|cold| cold.wake.as_ref());
         wake.is_none_or(|wake| wake.is_ready())
     }
 
-    /// Returns what wakes it from a WASI function; `make` makes it when the process is
+    /// Returns what wakes it from a function of the host; `make` makes it when the process is
     /// first run.
     pub(crate) fn wake(&mut self, make: impl FnOnce() -> Arc<Wake>) -> Arc<Wake> {
         let cold = self.cold.get_or_insert_default();
@@ -251,9 +270,9 @@ impl Guest {
         )
     }
 
-    /// Returns whether it waits in a WASI function.
-    pub(crate) fn is_in_wasi(&self) -> bool {
-        (self.wait.get()).is_some_and(|wait| wait.reason == WaitReason::Host)
+    /// Returns whether it waits in a function of the host.
+    pub(crate) fn is_in_host(&self) -> bool {
+        (self.wait.get()).is_some_and(|wait| matches!(wait.reason, WaitReason::Host { .. }))
     }
 
     /// Returns whether it is not in the middle of a handler, so that an operator who pauses
@@ -313,9 +332,9 @@ struct ColdFields {
     reverted: Option<(u64, Box<str>)>,
     /// The release at which it was pinned to its version; 0: none.
     pinned_at_release: u64,
-    /// Its WASI state, if it uses WASI.
-    wasi: Option<Box<Wasi>>,
-    /// What wakes it from a WASI function, if its module uses WASI.
+    /// What it holds of the system.
+    resources: Resources,
+    /// What wakes it from a function of the host, if its module has such functions that wait.
     wake: Option<Arc<Wake>>,
 }
 

@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use exuvia_code::CodeServer;
 use exuvia_process::call::Sent;
+use exuvia_process::resource::Quota;
 use exuvia_process::{Envelope, Pid};
+use rustix::process::getrlimit;
 
 use crate::guest::{Guest, GuestProcess, GuestSystem};
 use crate::module::info::Artifact;
 use crate::module::stack_policy::Stack;
 use crate::observer::{Observer, Services};
-use crate::resources::wasi::NodeFiles;
 use crate::suspend::thread::{Threads, TurnResult};
 use crate::trace::{Direction, Traced, Tracers};
 
@@ -29,10 +30,10 @@ pub(crate) struct Host {
     pub(crate) turns: OnceLock<Weak<dyn FinishTurn>>,
     pub(crate) tracers: Tracers,
     pub(crate) blocking: BlockQuota,
-    /// The number of processes in WASI functions.
+    /// The number of processes in functions of the host that may wait for the system.
     pub(crate) in_host: Arc<AtomicUsize>,
-    /// The files that processes have open.
-    pub(crate) files: Arc<NodeFiles>,
+    /// The file descriptors that processes hold.
+    pub(crate) descriptors: Arc<Quota>,
 }
 
 impl std::fmt::Debug for dyn Services {
@@ -65,7 +66,7 @@ impl Host {
             tracers: Tracers::default(),
             blocking,
             in_host: Arc::default(),
-            files: NodeFiles::new(),
+            descriptors: descriptors(),
         }
     }
 
@@ -144,6 +145,18 @@ impl Host {
         let traced = Traced::new(self.system.clock.now(), direction, peer, sent);
         self.tracers.note(process, traced);
     }
+}
+
+/// File descriptors that the host keeps for itself, of those that the system allows.
+const RESERVED_DESCRIPTORS: u64 = 256;
+
+/// Returns the quota of file descriptors of all processes.
+fn descriptors() -> Arc<Quota> {
+    let all = getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(1 << 20);
+    let most = all.saturating_sub(RESERVED_DESCRIPTORS).max(all / 4);
+    Quota::new(usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 /// How many processes may block. Each keeps its frame, so some frames are reserved for others: a

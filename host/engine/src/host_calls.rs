@@ -6,39 +6,30 @@
 //! suspends the guest. When the guest is resumed, the shim repeats the call with the same
 //! arguments, and the call finds the stored wait.
 
-mod charge;
+pub(crate) mod charge;
 mod groups;
 mod info;
 mod memory;
 mod messages;
 mod names;
-mod open;
-mod pause;
+pub(crate) mod pause;
 mod relations;
 mod services;
 mod spawn;
 mod state;
 mod tables;
 mod timers;
-mod view;
-pub(crate) mod wasi;
+pub(crate) mod view;
 
 use exuvia_abi::{Code, HostCall, MODULE};
 use exuvia_process::call::{CallError, CallResult};
 use wasmtime::{Caller, Linker};
 
 use self::charge::charge_call;
-use self::memory::bytes;
+pub(crate) use self::memory::bytes;
+pub(crate) use self::pause::pause_function;
 pub use self::services::{HostCaller, HostServices};
-use crate::instance::factory::Imports;
 use crate::instance::store::{FrameData, ProcessEnds};
-
-/// The host functions of each instance.
-pub(crate) const IMPORTS: Imports = Imports {
-    define,
-    pause: pause::pause_function,
-    around_wasi: wasi::around,
-};
 
 /// Links the functions of `exuvia_abi::with_host_calls` to their decoders: the function of that
 /// name in the module of the family. A call that the table marks as restricted gets a
@@ -48,7 +39,8 @@ macro_rules! link {
         $name:literal $family:ident::$function:ident($($param:ident: $type:ident),*) -> $result:tt,
         $probation:ident, [$($flag:ident)*], $docs:literal;
     )*) => {
-        fn link(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
+        /// Defines every host call of `exuvia_abi::HOST_CALLS`.
+        pub(crate) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
             $({
                 const CALL: &HostCall = HostCall::named($name);
                 linker.func_wrap(
@@ -76,12 +68,6 @@ macro_rules! enter {
 }
 
 exuvia_abi::with_host_calls!(link);
-
-/// Defines every host call of `exuvia_abi::HOST_CALLS`, and the functions of WASI.
-fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
-    link(linker)?;
-    wasi::define(linker)
-}
 
 /// The Wasm result of a host call.
 trait Returned {

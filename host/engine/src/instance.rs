@@ -19,9 +19,9 @@ use exuvia_abi::Reason;
 use exuvia_image::{After, Base, Image, Scratch, total};
 use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
 use exuvia_process::call::{Ending, ReductionDebt};
+use exuvia_process::resource::Resource;
 use exuvia_process::{ExitReason, transaction};
 use wasmtime::{AsContextMut, Store};
-use wasmtime_wasi::I32Exit;
 
 use crate::WASM_PAGE;
 use crate::error::panic_text;
@@ -278,6 +278,11 @@ impl Instance {
         u32::try_from(self.inside.handles.memory.size(&self.store)).unwrap_or(u32::MAX)
     }
 
+    /// Takes the resource of a process that was ended in a function of the host.
+    pub(crate) fn take_lent(&mut self) -> Option<Box<dyn Resource>> {
+        self.store.data_mut().lent.take()
+    }
+
     /// Prepares the frame for use by this thread. What another thread has measured of its
     /// pages may not be true afterwards.
     #[inline]
@@ -312,7 +317,6 @@ impl Instance {
             true => i32::try_from(process.inbox_len()).unwrap_or(MAIL_UNKNOWN),
             false => MAIL_UNKNOWN,
         };
-        data.wasi = process.guest().and_then(|guest| guest.take_wasi());
         data.arrivals = process.arrivals();
         data.withheld = false;
         data.process = Some(process);
@@ -367,11 +371,7 @@ impl Instance {
         };
         let ended = match called {
             Some(called) => self.ended(called),
-            None => {
-                // A process that is ended in a WASI function has left its files here.
-                self.store.data_mut().wasi = None;
-                None
-            }
+            None => None,
         };
         (self, ended)
     }
@@ -387,18 +387,20 @@ impl Instance {
             }
         };
         let data = self.store.data_mut();
-        let wasi = data.wasi.take();
         let mut process = match data.process.take() {
             Some(process) => process,
-            // A WASI function has failed.
+            // A function of the host has failed that may wait.
             None => {
                 let mut process = fiber::take_suspended().or_else(fiber::take_resumed)?;
                 process.guest().and_then(|guest| guest.wait.take());
                 process
             }
         };
-        if let (Some(guest), Some(wasi)) = (process.guest(), wasi) {
-            guest.put_wasi(wasi);
+        // It is still here if the function has failed that it was lent to.
+        if let Some(lent) = data.lent.take()
+            && let Some(guest) = process.guest()
+        {
+            guest.resources().put(lent);
         }
         process.reductions += u64::try_from(SLICE.saturating_sub(left)).unwrap_or(0);
         let outcome = match called {
@@ -411,9 +413,6 @@ impl Instance {
                 Some(Ending::Itself(reason)) => Outcome::Exited(reason),
                 Some(Ending::Signal(reason)) => Outcome::Ended(reason),
                 Some(Ending::Fault(reason)) => Outcome::Trapped(reason),
-                None if let Some(exit) = error.downcast_ref::<I32Exit>() => {
-                    Outcome::Exited(exited(exit.0))
-                }
                 None => {
                     let denied = data.limiter.denied;
                     let said = data.last_error.take();
@@ -431,17 +430,6 @@ impl Instance {
             Called::Panicked(text) => panicked(&text),
         };
         Some((process, outcome))
-    }
-}
-
-/// Returns the exit reason of a process that has called WASI's `proc_exit`.
-fn exited(status: i32) -> ExitReason {
-    match status {
-        0 => ExitReason::new(Reason::NORMAL),
-        _ => {
-            let text = format!("it exited with the status {status}");
-            ExitReason::with(Reason::GUEST + status, text.as_bytes())
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use exuvia_abi::{ABI_VERSION, HostCall, MODULE, WasmType, exports, wasi};
+use exuvia_abi::{ABI_VERSION, HostCall, MODULE, WasmType, exports};
 use exuvia_image::{GUARD, Memories, Method, PageMap, RESERVED};
 use exuvia_instrument::{
     ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
@@ -14,7 +14,6 @@ use wasmtime::{Config, InstanceAllocationStrategy, Linker, Module};
 
 use crate::error::LoadError;
 use crate::frames::capacity::advice;
-use crate::host_calls;
 use crate::instance::factory::Factory;
 use crate::instance::linear_memory::Creator;
 use crate::instance::setup::first_instance;
@@ -26,6 +25,7 @@ use crate::module::info::{Artifact, Initialization, Plan};
 use crate::module::missing;
 use crate::module::stack_policy::StackPolicy;
 use crate::module::text::assembled;
+use crate::resources;
 
 /// Configuration of the engine.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl Engine {
                 .map_err(compile)?;
         }
         let engine = wasmtime::Engine::new(&settings).map_err(compile)?;
-        let linker = host_calls::IMPORTS.linker(&engine).map_err(compile)?;
+        let linker = resources::IMPORTS.linker(&engine).map_err(compile)?;
         Ok(Engine {
             cache: config.cache.as_deref().and_then(Cache::open),
             compilers: Compilers::new(),
@@ -208,7 +208,7 @@ impl Engine {
             memories: self.memories.clone(),
             memory: self.memory,
         });
-        let factory = Factory::new(&self.linker, plan.clone(), host_calls::IMPORTS)
+        let factory = Factory::new(&self.linker, plan.clone(), resources::IMPORTS)
             .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
         let taken =
             first_instance(Arc::new(factory), self.memory).map_err(|failed| {
@@ -247,7 +247,7 @@ impl Engine {
             plan.analysis.resident_only.extend(once);
         }
         let policy = StackPolicy::default();
-        if plan.analysis.uses_wasi() {
+        if plan.analysis.has_async_imports() {
             // Its host functions are asynchronous.
             policy.waited();
         }
@@ -361,14 +361,12 @@ fn check_import(import: &ImportInfo) -> Result<(), LoadError> {
         })
     };
     if import.module != MODULE {
-        return refuse(match import.module.as_str() {
-            wasi::MODULE if import.ty.kind() != ExternKind::Function => {
-                "as that kind of thing: it is a function".into()
-            }
-            wasi::MODULE if wasi::find(&import.name).is_some() => return Ok(()),
-            wasi::MODULE => "WASI preview 1 has no such function".into(),
-            other => missing::why(other, &import.name),
-        });
+        let is_function = import.ty.kind() == ExternKind::Function;
+        return match resources::check_import(&import.module, &import.name, is_function) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(fix)) => refuse(fix.into()),
+            None => refuse(missing::why(&import.module, &import.name)),
+        };
     }
     let Some(call) = HostCall::find(&import.name) else {
         return refuse("there is no such host call; guest-sdk/abi.md lists them".into());

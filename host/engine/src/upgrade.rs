@@ -12,13 +12,14 @@ use std::sync::atomic::Ordering;
 use exuvia_abi::{Pid, Reason};
 use exuvia_code::{Release, UpgradePath, Version, VersionRef};
 use exuvia_image::{After, Image};
+use exuvia_process::resource::Memory;
 use exuvia_process::{ExitReason, Turn};
 
 use crate::error::UpgradeError;
 use crate::executor::{Executor, Stop};
 use crate::frames::FrameTable;
 use crate::frames::slots::FrameLease;
-use crate::guest::{Guest, GuestProcess, Location, OldFiles, RollbackTarget, RunPhase};
+use crate::guest::{Guest, GuestProcess, Location, RollbackTarget, RunPhase};
 use crate::module::info::Artifact;
 use crate::upgrade::migrate::{Destination, Upgraded};
 
@@ -116,12 +117,11 @@ impl Executor {
             .probation
             .as_mut()
             .filter(|probation| probation.before.is(new.version()))
-            .and_then(|probation| Some((probation.state.take()?, probation.files.take())));
+            .and_then(|probation| probation.state.take());
+        let mut come_back = None;
         let upgraded = match (exact, &mut origin) {
-            (Some((RollbackTarget::Old(image), files)), _) => {
-                if let Some(files) = files {
-                    files.restore(guest);
-                }
+            (Some(RollbackTarget::Old(image, detached)), _) => {
+                come_back = Some(detached);
                 Ok(Upgraded {
                     path: UpgradePath::Reused,
                     state: Destination::Image(image),
@@ -151,10 +151,11 @@ impl Executor {
                         state.frames.put_back_at(lease, RunPhase::Rest)
                     }
                 });
-                guest.probation = self.begin_probation(release, before, origin);
-                if path == UpgradePath::Migrated {
-                    set_aside_files(guest);
-                }
+                let detached = match come_back {
+                    Some(detached) => guest.restore_resources(detached),
+                    None => guest.upgrade_resources(memory_after(path)),
+                };
+                guest.probation = self.begin_probation(release, before, origin, detached);
                 self.upgraded(guest, &upgrade, path);
             }
             Err(UpgradeError::NoFrame) => {
@@ -164,8 +165,8 @@ impl Executor {
             Err(_) if release.fresh => {
                 guest.set_location(Location::NotStarted);
                 guest.has_run = false;
-                guest.probation = self.begin_probation(release, before, origin);
-                set_aside_files(guest);
+                let detached = guest.upgrade_resources(memory_after(UpgradePath::Reset));
+                guest.probation = self.begin_probation(release, before, origin, detached);
                 self.upgraded(guest, &upgrade, UpgradePath::Reset);
                 process.put_back(0, process.init());
             }
@@ -248,11 +249,10 @@ fn take_state(
     }
 }
 
-/// Detaches the files that the old memory had open, of which the new memory knows nothing. They are
-/// closed when the old memory cannot be restored any more.
-fn set_aside_files(guest: &mut Guest) {
-    let wasi = guest.take_wasi();
-    if let Some(probation) = &mut guest.probation {
-        probation.files = Some(OldFiles(wasi));
+/// Returns which memory a process has after an upgrade on this path.
+fn memory_after(path: UpgradePath) -> Memory {
+    match path {
+        UpgradePath::NotStarted | UpgradePath::Reused => Memory::Same,
+        UpgradePath::Migrated | UpgradePath::Reset => Memory::New,
     }
 }

@@ -243,8 +243,9 @@ pub struct Instrumented {
 }
 
 impl Instrumented {
-    /// Returns whether the module imports anything from WASI.
-    pub fn uses_wasi(&self) -> bool {
+    /// Returns whether the module imports functions which the host completes asynchronously, since they may
+    /// wait for the operating system: those of WASI. Such a module runs on fibers.
+    pub fn has_async_imports(&self) -> bool {
         let mut imports = self.imports.iter();
         imports.any(|import| import.module == exuvia_abi::wasi::MODULE)
     }

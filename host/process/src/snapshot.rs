@@ -19,6 +19,7 @@ use foldhash::fast::FixedState;
 
 use crate::names::NameError;
 use crate::process::{Body, Process};
+use crate::resource::Holding;
 use crate::signal::{Envelope, Half, Signal};
 use crate::system::System;
 use crate::timers::Due;
@@ -170,8 +171,8 @@ pub enum WhyNot {
     Suspended(&'static str),
     /// It is on probation after an upgrade, for so many messages more: it may still be reverted.
     Probation(u32),
-    /// It has so many files open.
-    Files(usize),
+    /// It holds this of the system.
+    Holds(Holding),
     /// It owns so many tables.
     Tables(usize),
     /// Its module is resident-only, for this reason: its state is no image.
@@ -212,7 +213,7 @@ impl fmt::Display for WhyNot {
                     "the process is on probation after an upgrade, for {left} more messages"
                 )
             }
-            WhyNot::Files(count) => write!(f, "the process has open files ({count})"),
+            WhyNot::Holds(holding) => write!(f, "the process has {holding}"),
             WhyNot::Tables(count) => write!(f, "the process owns tables ({count})"),
             WhyNot::Resident(reason) => write!(f, "the module is resident-only: {reason}"),
             WhyNot::State(reason) => write!(f, "the state could not be read: {reason}"),

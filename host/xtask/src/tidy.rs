@@ -1,10 +1,11 @@
 //! House rules, enforced by a program so that reviews can focus on design.
 //!
 //! `crates` checks the dependencies between crates, `layers` those between the modules of `engine`,
-//! `rules` checks the text of each file. They are pure: this file reads the disk and prints. Nothing
+//! `confined` which names stay in one place of it, `rules` checks the text of each file. They are pure: this file reads the disk and prints. Nothing
 //! is fixed automatically.
 
 mod code_view;
+mod confined;
 mod crates;
 mod layers;
 mod rules;

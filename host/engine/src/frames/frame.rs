@@ -19,8 +19,8 @@ use std::task::{Poll, Waker};
 
 use exuvia_image::{After, Extent, Image};
 use exuvia_process::Grants;
+use exuvia_process::resource::Resource;
 use wasmtime::Store;
-use wasmtime_wasi::runtime::with_ambient_tokio_runtime;
 
 use crate::frames::blocked::{BlockedGuest, BlockedHandle};
 use crate::frames::call::{Call, call_future};
@@ -62,9 +62,12 @@ pub(crate) struct Frame {
     pub(crate) reusable: bool,
     /// The stack on which its guest runs.
     stack: Stack,
-    /// The system of its processes, if its module uses WASI.
+    /// The system of its processes, if its module imports functions of the host that may wait for the
+    /// operating system.
     system: Option<Weak<GuestSystem>>,
-    /// Wakes the process in the frame, if its module uses WASI.
+    /// Polls a guest that uses these functions.
+    in_runtime: fn(&mut dyn FnMut()),
+    /// Wakes the process in the frame, if its module imports such functions.
     waker: Option<Waker>,
 }
 
@@ -105,6 +108,7 @@ impl Frame {
         let address = handles.memory.data_ptr(&store);
         let extent = (plan.memories.extent(address))
             .ok_or_else(|| failed("its memory is not one of this host".into()))?;
+        let in_runtime = setup.factory.imports.asynchronous.in_runtime;
         let mut body = Box::new(Instance::new(
             store,
             handles,
@@ -121,7 +125,8 @@ impl Frame {
             call: call_future(Instance::run),
             pages: artifact.base.memory_pages,
             reusable: plan.analysis.resident_only.is_empty(),
-            system: (plan.analysis.uses_wasi()).then(|| Arc::downgrade(&host.system)),
+            system: (plan.analysis.has_async_imports()).then(|| Arc::downgrade(&host.system)),
+            in_runtime,
             waker: None,
         })
     }
@@ -209,7 +214,7 @@ impl Frame {
             }
         }
         match self.poll() {
-            // The process of a resume request is still here if a WASI function has not
+            // The process of a resume request is still here if a function of the host has not
             // finished.
             Poll::Pending => fiber::take_suspended()
                 .or_else(fiber::take_resumed)
@@ -266,8 +271,9 @@ impl Frame {
         }
     }
 
-    /// Ends the suspended call. The caller has its process.
-    pub(crate) fn cancel(&mut self) {
+    /// Ends the suspended call. The caller has its process. Returns the process's resource that was lent to
+    /// the function of the host in which it waited.
+    pub(crate) fn cancel(&mut self) -> Option<Box<dyn Resource>> {
         match std::mem::replace(&mut self.state, LOST) {
             FrameState::Blocked(mut held) => {
                 if let Some(body) = held.end() {
@@ -280,6 +286,10 @@ impl Frame {
             }
             other => self.state = other,
         }
+        match &mut self.state {
+            FrameState::Rest(body) => body.take_lent(),
+            _ => None,
+        }
     }
 
     /// Returns a copy of the state of the process that is suspended in the frame.
@@ -288,7 +298,7 @@ impl Frame {
             FrameState::Called => {
                 fiber::put_request(FiberRequest::Copy);
                 let _ = self.poll();
-                // A guest in a WASI function does not take the request.
+                // A guest in a function of the host does not take the request.
                 drop(fiber::take_request());
                 if let Some(waker) = &self.waker {
                     // That function may have finished just now; nothing else would wake the
@@ -315,8 +325,11 @@ impl Frame {
         let waker = self.waker.as_ref().unwrap_or(Waker::noop());
         let call = &mut self.call;
         let polled = match self.system {
-            // WASI functions that wait need the runtime of the thread that polls them.
-            Some(_) => with_ambient_tokio_runtime(|| call.poll(waker)),
+            Some(_) => {
+                let mut polled = None;
+                (self.in_runtime)(&mut || polled = call.poll(waker));
+                polled
+            }
             None => call.poll(waker),
         };
         let (body, ended) = match polled {

@@ -55,7 +55,7 @@ pub(crate) struct Wait {
     pub(crate) in_host: Option<InHost>,
 }
 
-/// A process in a WASI function, counted from the call to its end.
+/// A process in a function of the host that may wait for the system, counted from the call to its end.
 #[derive(Debug)]
 pub(crate) struct InHost(Arc<AtomicUsize>);
 
@@ -84,8 +84,8 @@ pub(crate) enum WaitReason {
     Reply { reference: u64 },
     /// Only its deadline.
     Nothing,
-    /// The system, in a WASI function.
-    Host,
+    /// The system, in a function of the host. `state` is what `ps` shows.
+    Host { state: &'static str },
 }
 
 impl Wait {
@@ -102,10 +102,10 @@ impl Wait {
         }
     }
 
-    /// Returns the wait for the system.
-    pub(crate) fn host(in_host: InHost) -> Wait {
+    /// Returns the wait for the system, in a function of the host.
+    pub(crate) fn host(state: &'static str, in_host: InHost) -> Wait {
         Wait {
-            reason: WaitReason::Host,
+            reason: WaitReason::Host { state },
             in_host: Some(in_host),
             ..Wait::turn(None)
         }
@@ -121,7 +121,7 @@ impl Wait {
                 process.position(receive::REFERENCE, reference).is_some()
             }
             WaitReason::Nothing => false,
-            WaitReason::Host => match &process.body {
+            WaitReason::Host { .. } => match &process.body {
                 Body::Guest(guest) => guest.may_be_awake(),
                 Body::Native(_) => true,
             },
@@ -138,7 +138,7 @@ impl Wait {
             WaitReason::Message { .. } => "receive",
             WaitReason::Reply { .. } => "call",
             WaitReason::Nothing => "sleep",
-            WaitReason::Host => "wasi",
+            WaitReason::Host { state } => state,
         }
     }
 }

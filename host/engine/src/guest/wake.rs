@@ -7,7 +7,7 @@ use exuvia_process::Pid;
 
 use super::GuestSystem;
 
-/// Schedules a process that waits in a function of WASI.
+/// Schedules a process that waits in a function of the host.
 #[derive(Debug)]
 pub(crate) struct Wake {
     system: Weak<GuestSystem>,

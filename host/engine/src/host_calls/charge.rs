@@ -18,7 +18,7 @@ const MADE_PER_REDUCTION: usize = 2;
 /// Deducts what a call has cost beyond itself from the slice. A process that has sent to a
 /// congested receiver loses the rest of its slice.
 #[inline]
-pub(super) fn charge_call(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
+pub(crate) fn charge_call(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<()> {
     let data = caller.data();
     // The next `receive` must find what the process sends to itself, and what others send
     // in the meantime.

@@ -13,7 +13,7 @@ use crate::module::stack_policy::Stack;
 use crate::suspend::fiber::{self, FiberRequest, NextRequest};
 
 /// Returns the function that suspends the guest on the kind of stack that the store is for.
-pub(super) fn pause_function(store: &mut Store<FrameData>, why: Pause) -> Func {
+pub(crate) fn pause_function(store: &mut Store<FrameData>, why: Pause) -> Func {
     match store.data().stack {
         Stack::Fiber => Func::wrap_async(store, move |caller: Caller<'_, FrameData>, (): ()| {
             Box::new(pause(caller, why))
@@ -124,11 +124,6 @@ fn detach_process(
         return Err(wasmtime::Error::msg("no process is in the frame"));
     };
     process.reductions += u64::try_from(SLICE - left.max(0)).unwrap_or(0);
-    if let Some(wasi) = caller.data_mut().wasi.take()
-        && let Some(guest) = process.guest()
-    {
-        guest.put_wasi(wasi);
-    }
     if why == Pause::Yield
         && let Some(guest) = process.guest()
     {
@@ -150,7 +145,6 @@ fn attach_process(
         guest.wait.take();
     }
     let data = caller.data_mut();
-    data.wasi = process.guest().and_then(|guest| guest.take_wasi());
     // The guest may continue on another thread.
     data.faults = None;
     data.limiter.bytes = process.limits().memory;
@@ -161,13 +155,13 @@ fn attach_process(
     set_reductions(&counter, caller.as_context_mut(), slice)
 }
 
-pub(super) fn counter(caller: &Caller<'_, FrameData>) -> wasmtime::Result<Global> {
+pub(crate) fn counter(caller: &Caller<'_, FrameData>) -> wasmtime::Result<Global> {
     let counter = caller.data().reductions;
     counter.ok_or_else(|| wasmtime::Error::msg("the frame has no reduction counter"))
 }
 
 /// Copies the state of the calling guest.
-pub(super) fn copy(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<Image> {
+pub(crate) fn copy(caller: &mut Caller<'_, FrameData>) -> wasmtime::Result<Image> {
     let inside = caller.data().inside.clone();
     let inside = inside.ok_or_else(|| wasmtime::Error::msg("the frame is empty"))?;
     Ok(inside.copy(caller))

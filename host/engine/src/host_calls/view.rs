@@ -82,7 +82,7 @@ pub(super) fn enter_restricted<'a>(
     })
 }
 
-pub(super) fn memory(
+pub(crate) fn memory(
     caller: &wasmtime::Caller<'_, FrameData>,
 ) -> wasmtime::Result<wasmtime::Memory> {
     let memory = caller.data().memory;
@@ -91,7 +91,7 @@ pub(super) fn memory(
 
 /// Marks initialization as impure: it asked for something that differs between processes. In
 /// `warm_up` this is an error, since `warm_up` prepares the base that all processes share.
-pub(super) fn impure(data: &mut FrameData, call: &'static str) -> wasmtime::Result<()> {
+pub(crate) fn impure(data: &mut FrameData, call: &'static str) -> wasmtime::Result<()> {
     if let Mode::Restricted(restricted) = &mut data.mode {
         if restricted.what == WARM_UP {
             return Err(wasmtime::Error::new(RefusedInWarmUp { call }));

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
+use exuvia_process::Grants;
+use exuvia_process::resource::Resource;
 use wasmtime::{Func, InstancePre, Linker, Store};
 
 use super::store::FrameData;
+use crate::host::Host;
 use crate::module::info::Plan;
 
 /// Why the guest calls to be suspended.
@@ -17,7 +20,7 @@ pub(crate) enum Pause {
     Wait,
 }
 
-/// The host functions that are linked into each instance. `host_calls` has them, which is above
+/// The host functions that are linked into each instance. `resources` has them all, which is above
 /// this layer.
 #[derive(Clone, Copy)]
 pub(crate) struct Imports {
@@ -25,9 +28,23 @@ pub(crate) struct Imports {
     pub(crate) define: fn(&mut Linker<FrameData>) -> wasmtime::Result<()>,
     /// Returns the function that suspends the guest on the kind of stack that the store is for.
     pub(crate) pause: fn(&mut Store<FrameData>, Pause) -> Func,
-    /// Returns the functions that are called before and after each function of WASI.
-    pub(crate) around_wasi: fn(&mut Store<FrameData>) -> (Func, Func),
+    /// What a module needs beside these if it imports functions that may wait for the system.
+    pub(crate) asynchronous: AsyncImports,
 }
+
+/// What a module needs whose [`has_async_imports`](exuvia_instrument::Instrumented::has_async_imports) is true.
+#[derive(Clone, Copy)]
+pub(crate) struct AsyncImports {
+    /// Returns the functions that are called before and after each of those functions.
+    pub(crate) around: fn(&mut Store<FrameData>) -> (Func, Func),
+    /// Calls a function, which polls a guest, in the runtime that they need while they wait.
+    pub(crate) in_runtime: fn(&mut dyn FnMut()),
+    /// Opens what a process of a module has for them, given its grants.
+    pub(crate) open: fn(&str, &Grants, &Host) -> Opened,
+}
+
+/// The resource that was opened for a process, or why it could not be.
+pub(crate) type Opened = Result<Box<dyn Resource>, String>;
 
 impl Imports {
     /// Returns a linker that has every host call.

@@ -12,7 +12,6 @@ use crate::instance::setup::Failed;
 use crate::instance::store::{FrameData, Mode, Restricted, set_reductions};
 use crate::module::info::Plan;
 use crate::module::stack_policy::Stack;
-use crate::resources::wasi::Wasi;
 
 /// Maximum reductions of each function of the initialization.
 pub(crate) const INITIALIZATION_REDUCTIONS: u64 = 200_000_000;
@@ -76,10 +75,11 @@ impl Instance {
     /// what the process is granted, but not open files.
     pub(crate) async fn initialize(&mut self, module: &str, grants: &Grants) -> Result<(), String> {
         let inside = &*self.inside;
-        if inside.factory.plan.analysis.uses_wasi() {
+        if inside.factory.plan.analysis.has_async_imports() {
+            let open = inside.factory.imports.asynchronous.open;
             let data = self.store.data_mut();
-            data.wasi = match &data.host {
-                Some(host) => Some(Box::new(Wasi::new(module, grants, &host.files)?)),
+            data.lent = match &data.host {
+                Some(host) => Some(open(module, grants, host)?),
                 None => None,
             };
         }
@@ -91,7 +91,7 @@ impl Instance {
             &INITIALIZATION,
         )
         .await;
-        self.store.data_mut().wasi = None;
+        self.store.data_mut().lent = None;
         done.map(|_| ()).map_err(|failed| failed.reason)
     }
 }
@@ -194,7 +194,7 @@ pub(crate) async fn restricted<T>(
 ) -> (Result<T, String>, Restricted) {
     let data = store.data_mut();
     data.last_error = None;
-    let given = data.wasi.is_some();
+    let given = data.lent.is_some();
     // Not the limit of the process before: what a run may do here must not depend on which
     // process the frame served last.
     data.limiter.bytes = plan.memory;
@@ -214,7 +214,7 @@ pub(crate) async fn restricted<T>(
     let result = call(store).await;
     let data = store.data_mut();
     if !given {
-        data.wasi = None;
+        data.lent = None;
     }
     let restricted = match std::mem::replace(&mut data.mode, before) {
         Mode::Restricted(restricted) => restricted,

@@ -79,7 +79,7 @@ pub(crate) async fn set_up(
     store.data_mut().limiter.bytes = setup.memory_limit;
     store.limiter(|data| &mut data.limiter);
     // This runs no guest code: the instrumentation has removed the start function.
-    let instance = match plan.analysis.uses_wasi() {
+    let instance = match plan.analysis.has_async_imports() {
         true => factory.pre.instantiate_async(&mut *store).await,
         false => factory.pre.instantiate(&mut *store),
     };
@@ -264,7 +264,7 @@ fn set_pauses(
         host.set(&mut *store, u64::from(slot), Ref::Func(Some(pause)))?;
     }
     if host.size(&*store) > u64::from(SLOT_WASI_END) {
-        let (before, after) = (imports.around_wasi)(store);
+        let (before, after) = (imports.asynchronous.around)(store);
         for (slot, function) in [(SLOT_WASI_BEGIN, before), (SLOT_WASI_END, after)] {
             host.set(&mut *store, u64::from(slot), Ref::Func(Some(function)))?;
         }

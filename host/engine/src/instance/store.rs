@@ -1,11 +1,13 @@
 //! What a frame's store holds beside the instance: the process in the frame, the mode it
 //! runs in, and the handles that host calls need.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use exuvia_image::Faults;
 use exuvia_instrument::MAIL_UNKNOWN;
 use exuvia_process::call::{Ending, ReductionDebt};
+use exuvia_process::resource::Resource;
 use wasmtime::{AsContextMut, Global, Memory, ResourceLimiter, Val};
 
 use crate::guest::GuestProcess;
@@ -13,7 +15,6 @@ use crate::host::Host;
 use crate::instance::InstanceHandles;
 use crate::instance::linear_memory::is_out_of_resources;
 use crate::module::stack_policy::Stack;
-use crate::resources::wasi::Wasi;
 
 /// A guest and the host charge the same for the bytes that they copy.
 const _: () = assert!(
@@ -75,8 +76,9 @@ pub(crate) struct FrameData {
     pub(crate) debt: ReductionDebt,
     /// The handles to copy the state of the process while it is suspended.
     pub(crate) inside: Option<Arc<InstanceHandles>>,
-    /// The WASI state of the process that runs, or what a restricted run gets instead.
-    pub(crate) wasi: Option<Box<Wasi>>,
+    /// The resource that the function of the host which is under way works with: that of its process, or, as long
+    /// as a restricted run lasts, what that run gets instead.
+    pub(crate) lent: Option<Box<dyn Resource>>,
     /// The stack that the guest runs on: on [`Stack::Thread`] the store's functions may be
     /// called without a fiber.
     pub(crate) stack: Stack,
@@ -109,10 +111,27 @@ impl FrameData {
             continues: false,
             debt: ReductionDebt::default(),
             inside: None,
-            wasi: None,
+            lent: None,
             stack,
             slices: 0,
             faults: None,
+        }
+    }
+}
+
+impl FrameData {
+    /// Returns the resource that is lent, if it is of this type.
+    pub(crate) fn lent<R: Resource>(&mut self) -> Option<&mut R> {
+        let lent: &mut dyn Any = &mut **self.lent.as_mut()?;
+        lent.downcast_mut()
+    }
+
+    /// Gives the resource that is lent back to the process. A restricted run keeps its own.
+    pub(crate) fn give_back(&mut self) {
+        if let Some(guest) = self.process.as_mut().and_then(|process| process.guest())
+            && let Some(lent) = self.lent.take()
+        {
+            guest.resources().put(lent);
         }
     }
 }
@@ -218,16 +237,6 @@ pub(crate) struct ProcessEnds;
 #[derive(Debug, thiserror::Error)]
 #[error("`{call}` is not available while {what} runs; only log, clock and random are")]
 pub(crate) struct RefusedCall {
-    pub(crate) call: &'static str,
-    pub(crate) what: &'static str,
-}
-
-/// The error of a WASI function that a restricted run may not call.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "`{call}` is not available while {what} runs: only handlers can use files; available are printing, arguments, environment, clocks, random numbers and the list of folders"
-)]
-pub(crate) struct RefusedWasiCall {
     pub(crate) call: &'static str,
     pub(crate) what: &'static str,
 }

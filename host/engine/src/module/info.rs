@@ -76,14 +76,6 @@ impl Artifact {
         &self.plan.analysis.resident_only
     }
 
-    /// Returns the names of the WASI functions that it imports.
-    pub fn wasi(&self) -> impl Iterator<Item = &str> {
-        let imports = self.plan.analysis.imports.iter();
-        imports
-            .filter(|import| import.module == exuvia_abi::wasi::MODULE)
-            .map(|import| import.name.as_str())
-    }
-
     /// Returns the number of its state's schema.
     pub fn schema(&self) -> i32 {
         self.schema

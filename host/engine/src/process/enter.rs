@@ -135,7 +135,6 @@ impl Executor {
                     .is_some_and(|t| t.is_unseen());
                 if !unseen {
                     probation.state = None;
-                    probation.files = None;
                 }
                 if taken > 0 {
                     probation.left = probation.left.saturating_sub(1);
@@ -189,8 +188,8 @@ impl Executor {
         if to.is_some() {
             return Turn::Rest;
         }
-        let in_wasi = (process.guest()).is_some_and(|guest| guest.is_in_wasi());
-        if process.is_starting() && !in_wasi {
+        let in_host = (process.guest()).is_some_and(|guest| guest.is_in_host());
+        if process.is_starting() && !in_host {
             process.acknowledge(&state.host.system, 0, Payload::empty());
         }
         Turn::Rest

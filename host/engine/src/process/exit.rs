@@ -7,7 +7,6 @@ use exuvia_process::{Body, ExitReason, Transition};
 use crate::error::panic_text;
 use crate::executor::Executor;
 use crate::guest::{GuestProcess, Location, RunPhase};
-use crate::host_calls::wasi::tell;
 
 impl Executor {
     /// Drops all processes and frames. Call it only when no scheduler runs any more.
@@ -45,9 +44,14 @@ impl Executor {
         });
         self.0.frames.waiters.leave(pid.slot());
         guarded("take the frame", &mut || self.take_frame(&mut process));
-        guarded("close the files", &mut || {
-            if let Some(wasi) = process.guest().and_then(|guest| guest.take_wasi()) {
-                tell(&state.host, &mut process, wasi.printed.take(true));
+        guarded("close the resources", &mut || {
+            if let Some(guest) = process.guest() {
+                let version = guest.version.version().clone();
+                if let Some(resources) = guest.resources_if_any() {
+                    resources.exit(reason, &mut |level, text| {
+                        state.host.observer.log(pid, &version, level, text);
+                    });
+                }
             }
         });
         // A process that is done before its start was acknowledged has failed to start.
@@ -81,8 +85,10 @@ impl Executor {
         if let Location::Frame { frame, phase, .. } = guest.take_location()
             && let Some(mut lease) = state.frames.lease(frame)
         {
-            if phase == RunPhase::Suspended {
-                lease.frame.cancel();
+            if phase == RunPhase::Suspended
+                && let Some(lent) = lease.frame.cancel()
+            {
+                guest.resources().put(lent);
             }
             state.frames.retire(lease);
         }

@@ -51,9 +51,8 @@ impl Executor {
         if let Some(probation) = &guest.probation {
             return Err(WhyNot::Probation(probation.left));
         }
-        let files = guest.open_files();
-        if files > 0 {
-            return Err(WhyNot::Files(files));
+        if let Some(holding) = guest.holdings().next() {
+            return Err(WhyNot::Holds(holding));
         }
         let state = match guest.location {
             Location::NotStarted => None,

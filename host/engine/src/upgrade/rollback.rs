@@ -10,15 +10,15 @@ use std::sync::atomic::Ordering;
 use exuvia_abi::Reason;
 use exuvia_code::{Release, UpgradePath, Verdict, VersionRef};
 use exuvia_image::Image;
-use exuvia_process::transaction;
-use exuvia_process::{ExitReason, Turn};
+use exuvia_process::resource::Detached;
+use exuvia_process::{ExitReason, Turn, transaction};
 
 use crate::error::UpgradeError;
 use crate::executor::{Executor, Stop};
 use crate::guest::{GuestProcess, Location, Probation, RollbackTarget};
 use crate::module::info::Artifact;
 use crate::upgrade::migrate;
-use crate::upgrade::{Source, upgrade_failed};
+use crate::upgrade::{Source, memory_after, upgrade_failed};
 
 impl Executor {
     pub(crate) fn abort_transaction(&self, process: &mut GuestProcess) {
@@ -99,7 +99,7 @@ impl Executor {
         let reason = probation.failed.take();
         let reason = reason.unwrap_or_else(|| ExitReason::new(Reason::INTERNAL));
         let state = match probation.state.take() {
-            Some(RollbackTarget::Old(image)) => Ok((image, false)),
+            Some(RollbackTarget::Old(image, detached)) => Ok((image, Reverted::Exactly(detached))),
             _ => match guest.take_location() {
                 Location::Image { image, .. } => {
                     let (new, old) = (guest.version.version().clone(), probation.before.version());
@@ -113,9 +113,9 @@ impl Executor {
                         }
                         Err(error) => Err(error.to_string()),
                         Ok(upgraded) => {
-                            let is_new = upgraded.path == UpgradePath::Migrated;
+                            let how = Reverted::By(upgraded.path);
                             let image = upgraded.state.into_image(&state.frames);
-                            image.map(|image| (image, is_new))
+                            image.map(|image| (image, how))
                         }
                     }
                 }
@@ -128,9 +128,9 @@ impl Executor {
             },
         };
         match state {
-            Ok((image, is_new)) => {
+            Ok((image, how)) => {
                 let release = probation.release;
-                self.rolled_back(process, *probation, &reason, (image, is_new));
+                self.rolled_back(process, *probation, &reason, (image, how));
                 if !counted {
                     self.count_failure(release, &reason);
                 }
@@ -148,14 +148,13 @@ impl Executor {
         }
     }
 
-    /// Moves the process back to old code with this state. `is_new`: the memory was created by
-    /// `load`.
+    /// Moves the process back to old code with this state.
     fn rolled_back(
         &self,
         process: &mut GuestProcess,
         probation: Probation,
         reason: &ExitReason,
-        (image, is_new): (Image, bool),
+        (image, how): (Image, Reverted),
     ) {
         let state = &self.0;
         let pid = process.pid();
@@ -163,10 +162,13 @@ impl Executor {
         // It leaves new code only after that is reported: once no process is left there, all
         // are reported.
         let left = std::mem::replace(&mut guest.version, probation.before.enter());
-        if is_new {
-            guest.take_wasi();
-        } else if let Some(files) = probation.files {
-            files.restore(guest);
+        match how {
+            Reverted::Exactly(detached) => drop(guest.restore_resources(detached)),
+            Reverted::By(path) => {
+                if let Some(resources) = guest.resources_if_any() {
+                    resources.roll_back(memory_after(path));
+                }
+            }
         }
         guest.set_location(Location::image_at_rest(image));
         guest.release = probation.release;
@@ -183,15 +185,17 @@ impl Executor {
 
     /// Returns the probation for an upgrade, or `None` if there is none: it is configured as 0
     /// messages, or the release is a rollback itself. A frame that cannot be read as an image is no
-    /// rollback target.
+    /// rollback target. `detached` are the resources that belong to the state of `origin`: without a
+    /// rollback target they are dropped.
     pub(crate) fn begin_probation(
         &self,
         release: &Release<Artifact>,
         before: VersionRef<Artifact>,
         origin: Source,
+        detached: Detached,
     ) -> Option<Box<Probation>> {
         let state = match origin {
-            Source::Image(image) => Some(RollbackTarget::Old(image)),
+            Source::Image(image) => Some(RollbackTarget::Old(image, detached)),
             Source::Frame(_) => None,
         };
         (self.0.probation_messages > 0 && release.origin == release.id).then(|| {
@@ -200,10 +204,17 @@ impl Executor {
                 release: release.id,
                 before,
                 state,
-                files: None,
                 transaction: None,
                 failed: None,
             })
         })
     }
+}
+
+/// How a process got a state of old code.
+enum Reverted {
+    /// It is that from before the upgrade, to which these resources belong.
+    Exactly(Detached),
+    /// New code's state was converted back.
+    By(UpgradePath),
 }

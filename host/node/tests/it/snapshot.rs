@@ -1,6 +1,7 @@
 //! Processes that are captured, killed and restored, with real modules.
 
 use exuvia_node::abi::{Kind, Reason};
+use exuvia_node::process::resource::Holding;
 use exuvia_node::process::{NameError, ProcessSnapshot, RestoreError, WhyNot};
 use exuvia_node::{DeployOptions, Event, Loops, Node, Pid, Probe, UpgradeState};
 use tempfile::TempDir;
@@ -401,7 +402,13 @@ fn open_files_keep_a_process_where_it_is() {
     deploy(&node, "puppet", &puppet::with_wasi(1));
     let p = wasi::puppet(&node, granted.clone());
     let file = wasi::open(&p, "file", wasi::CREATE, wasi::WRITE);
-    assert_eq!(why_not(&node, p.pid), WhyNot::Files(1));
+    assert_eq!(
+        why_not(&node, p.pid),
+        WhyNot::Holds(Holding {
+            kind: "open files",
+            count: 1
+        })
+    );
     assert_eq!(p.act("fd_close", &[file], b"").result, 0);
     let snapshot = capture(&node, p.pid);
     assert_eq!(snapshot.limits.grants, granted.grants);

@@ -23,7 +23,22 @@ struct Entry {
 #[derive(Debug)]
 pub struct Detached {
     memory: Memory,
-    resources: Vec<Entry>,
+    resources: Box<[Entry]>,
+}
+
+impl Detached {
+    /// Returns what an upgrade detaches from a process without resources.
+    pub fn nothing(memory: Memory) -> Detached {
+        Detached {
+            memory,
+            resources: Box::default(),
+        }
+    }
+
+    /// Returns whether there is nothing that would come back.
+    pub fn is_empty(&self) -> bool {
+        self.resources.is_empty()
+    }
 }
 
 impl Resources {
@@ -85,28 +100,32 @@ impl Resources {
         let leaves = self.leaving(|resource| resource.on_upgrade(memory));
         Detached {
             memory,
-            resources: leaves,
+            resources: leaves.into(),
         }
     }
 
     /// Tells all that the process was reverted to the state from before an upgrade, and puts back what that upgrade
-    /// had detached.
-    pub fn restore(&mut self, detached: Detached) {
+    /// had detached. Returns those that do not stay: they belong to the state that the process has left.
+    pub fn restore(&mut self, detached: Detached) -> Detached {
         let memory = match detached.memory {
             Memory::Same => Memory::Same,
             Memory::New | Memory::Restored => Memory::Restored,
         };
-        self.roll_back(memory);
+        let leaves = self.leaving(|resource| resource.on_rollback(memory));
         for entry in detached.resources {
             self.0.retain(|kept| kept.of != entry.of);
             self.0.push(entry);
+        }
+        Detached {
+            memory,
+            resources: leaves.into(),
         }
     }
 
     /// Tells all that the process was reverted, with another state than that from before the upgrade. Those that do
     /// not stay are dropped.
     pub fn roll_back(&mut self, memory: Memory) {
-        self.leaving(|resource| resource.on_rollback(memory));
+        drop(self.leaving(|resource| resource.on_rollback(memory)));
     }
 
     /// Tells all that the process ends, and drops them, in the order in which it got them.
@@ -237,7 +256,9 @@ mod tests {
         let detached = resources.upgrade(Memory::New);
         assert_eq!(held(&resources), ["sockets (7)"]);
         resources.put(Box::new(Files("new", record.clone())));
-        resources.restore(detached);
+        let left = resources.restore(detached);
+        assert!(!left.is_empty());
+        drop(left);
         assert_eq!(
             taken(&record),
             ["upgrade New", "rollback Restored", "new closed"]
@@ -252,7 +273,7 @@ mod tests {
         resources.put(Box::new(Sockets(record.clone())));
         resources.put(Box::new(Files("a", record.clone())));
         let detached = resources.upgrade(Memory::Same);
-        resources.restore(detached);
+        assert!(resources.restore(detached).is_empty());
         resources.roll_back(Memory::Same);
         assert_eq!(
             taken(&record),

@@ -20,7 +20,6 @@ const ENGINE: Plan = Plan {
     layers: &[
         &["error", "timing"],
         &["module"],
-        &["resources"],
         &["guest"],
         &["observer", "trace"],
         &["suspend"],
@@ -28,6 +27,7 @@ const ENGINE: Plan = Plan {
         &["instance"],
         &["frames"],
         &["host_calls"],
+        &["resources"],
         &["loader"],
         &["executor"],
         &["upgrade"],

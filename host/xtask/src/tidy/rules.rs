@@ -149,6 +149,7 @@ fn check_rust(path: &str, text: &str, findings: &mut Vec<Finding>) {
     }
     super::words::check(path, &view, findings);
     super::layers::check(path, &view, findings);
+    super::confined::check(path, &view, findings);
     check_attributes(path, &view, findings);
     check_crate_root(path, &view, findings);
 }

@@ -10,9 +10,9 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as functions, WasiSnapshotPreview1 as _};
 use wiggle::GuestMemory;
 
-use super::view::memory;
+use super::Wasi;
+use crate::host_calls::view::memory;
 use crate::instance::store::FrameData;
-use crate::resources::wasi::Wasi;
 
 /// The function's parameters.
 type Arguments = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
@@ -30,21 +30,19 @@ const UNKNOWN: u8 = 0;
 
 /// Replaces the linked function of that name.
 pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
     linker.func_wrap_async(MODULE, "path_open", |caller, arguments: Arguments| {
         Box::new(open(caller, arguments))
     })?;
-    linker.allow_shadowing(false);
     Ok(())
 }
 
 async fn open(mut caller: Caller<'_, FrameData>, arguments: Arguments) -> wasmtime::Result<i32> {
-    let (folder, follow, path, length, how, base, inheriting, flags, answer) = arguments;
+    let (folder, follow, path, length, how, base, inheriting, flags, result) = arguments;
     let memory = memory(&caller)?;
     // The limit on copied bytes; each call starts with the full amount.
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (memory, data) = memory.data_and_store_mut(&mut caller);
-    let context = &mut data.wasi.get_or_insert_with(Wasi::closed).context;
+    let context = Wasi::context(data);
     context.set_hostcall_fuel(fuel);
     if how & (FOLDER | EXCLUSIVE) == 0
         && let Some(path) = part(memory, path, length)
@@ -65,7 +63,7 @@ async fn open(mut caller: Caller<'_, FrameData>, arguments: Arguments) -> wasmti
         base,
         inheriting,
         flags,
-        answer,
+        result,
     );
     opened.await
 }

@@ -1,39 +1,28 @@
 //! What happens before and after each function of WASI (see `wasi`).
 
-use std::sync::Arc;
-
-use exuvia_abi::wasi::{Act, FUNCTIONS, Function, PARTS, PATH, RANDOM, errno};
-use exuvia_abi::{Reason, log};
+use exuvia_abi::Reason;
+use exuvia_abi::wasi::{Act, FUNCTIONS, Function, PATH, errno};
 use exuvia_instrument::SLICE;
 use exuvia_process::call::Ending;
 use exuvia_process::{ExitReason, transaction};
-use wasmtime::{Caller, Func, Linker, Store};
+use wasmtime::{Caller, Func, Store};
 
-use super::charge::charge_call;
-use super::pause::{copy, counter};
-use super::view::{impure, memory};
-use super::{bytes, open};
-use crate::guest::{GuestProcess, InHost, Wait};
-use crate::host::Host;
-use crate::instance::store::{
-    Denied, FrameData, Mode, ProcessEnds, RefusedWasiCall, forget_mail, set_reductions,
-};
-use crate::resources::wasi::{Called, Wasi};
+use super::output::Printed;
+use super::price::{paths, price};
+use super::{Called, Wasi};
+use crate::guest::{Guest, GuestProcess, InHost, Wait};
+use crate::host_calls::bytes;
+use crate::host_calls::charge::charge_call;
+use crate::host_calls::pause::{copy, counter};
+use crate::host_calls::view::{impure, memory};
+use crate::instance::store::{Denied, FrameData, Mode, ProcessEnds, forget_mail, set_reductions};
 use crate::suspend::fiber::{self, FiberRequest, NextRequest};
 
-/// Reductions for each call, beside what the guest pays for the instruction.
-const COST: u32 = 4;
+/// What `ps` shows of a process that waits in one of these functions.
+const STATE: &str = "wasi";
 
 /// Reductions for each line that is logged.
 const LINE: u32 = 8;
-
-pub(super) fn define(linker: &mut Linker<FrameData>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p1::add_to_linker_async(linker, |data: &mut FrameData| {
-        // `begin` has created it, except before the function that ends the process.
-        &mut data.wasi.get_or_insert_with(Wasi::closed).context
-    })?;
-    open::define(linker)
-}
 
 /// Returns the functions that the shim calls before and after, for a store whose guest runs on
 /// fibers.
@@ -89,13 +78,14 @@ fn begin(
     let called = Called {
         first: first.cast_unsigned(),
         second: second.cast_unsigned(),
-        answer: last.cast_unsigned(),
+        result: last.cast_unsigned(),
     };
     // The first argument of `fd_read` and the like is the file.
     let of_file = function.name.starts_with("fd_") && function.name != "fd_renumber";
     if let Mode::Restricted(restricted) = &data.mode {
         let what = restricted.what;
-        let wasi = data.wasi.get_or_insert_with(Wasi::closed);
+        data.lent.get_or_insert_with(|| Box::new(Wasi::closed()));
+        let wasi = data.lent::<Wasi>().ok_or_else(no_access)?;
         if may_wait(function) && !(of_file && wasi.is_standard(called.first)) {
             return Err(wasmtime::Error::new(RefusedWasiCall {
                 call: function.name,
@@ -108,12 +98,13 @@ fn begin(
     let (Some(host), Some(process)) = (data.host.clone(), &mut data.process) else {
         return Err(wasmtime::Error::msg("no process is in the frame"));
     };
-    if data.wasi.is_none() {
+    let files = process.limits().files;
+    let is_open = |guest: &mut Guest| guest.resources().get::<Wasi>().is_some();
+    if !process.guest().is_some_and(is_open) {
         let grants = process.limits().grants.clone();
-        let module = process.guest().map(|guest| guest.version.module.clone());
-        let module = module.as_deref().unwrap_or_default();
-        match Wasi::new(module, &grants, &host.files) {
-            Ok(wasi) => data.wasi = Some(Box::new(wasi)),
+        let guest = process.guest().ok_or_else(no_access)?;
+        match super::open(&guest.version.module, &grants, &host) {
+            Ok(opened) => guest.resources().put(opened),
             Err(error) => {
                 let reason = ExitReason::with(Reason::LIMIT.0, error.as_bytes());
                 data.exit = Some(Ending::Fault(reason));
@@ -121,23 +112,23 @@ fn begin(
             }
         }
     }
-    let Some(wasi) = &mut data.wasi else {
-        return Err(wasmtime::Error::msg("it has no access to the system"));
-    };
+    let guest = process.guest().ok_or_else(no_access)?;
+    let wasi = guest.resources().get::<Wasi>().ok_or_else(no_access)?;
     wasi.called = called;
-    if !may_wait(function) {
-        return Ok(0);
-    }
+    let standard = of_file && wasi.is_standard(called.first);
     if function.name == "path_open"
-        && let Err(error) = wasi.may_open(process.limits().files)
+        && let Err(error) = wasi.may_open(files)
     {
         return Ok(error);
     }
-    let standard = of_file && wasi.is_standard(called.first);
     // Other functions wait for the system briefly. This one may wait for ever, and its process
     // keeps a frame.
     if function.name == "poll_oneoff" && !host.blocking.may_block() {
         return Ok(errno::AGAIN);
+    }
+    data.lent = guest.resources().lend::<Wasi>();
+    if !may_wait(function) {
+        return Ok(0);
     }
     if !standard {
         // It cannot be undone.
@@ -145,7 +136,9 @@ fn begin(
         data.debt.owe(sends);
     }
     if let Some(guest) = process.guest() {
-        guest.wait.set(Wait::host(InHost::new(&host.in_host)));
+        guest
+            .wait
+            .set(Wait::host(STATE, InHost::new(&host.in_host)));
     }
     if let Some(process) = data.process.take() {
         fiber::put_suspended(process);
@@ -153,8 +146,12 @@ fn begin(
     Ok(0)
 }
 
-/// Finishes the call of function `number`, which returned `answer`.
-async fn end(mut caller: Caller<'_, FrameData>, answer: i32, number: i32) -> wasmtime::Result<i32> {
+fn no_access() -> wasmtime::Error {
+    wasmtime::Error::msg("the process has no access to the system")
+}
+
+/// Finishes the call of function `number`, which returned `result`.
+async fn end(mut caller: Caller<'_, FrameData>, result: i32, number: i32) -> wasmtime::Result<i32> {
     let function = function(number)?;
     if may_wait(function) && matches!(caller.data().mode, Mode::Run) {
         let (process, waited) = match fiber::take_suspended() {
@@ -169,87 +166,33 @@ async fn end(mut caller: Caller<'_, FrameData>, answer: i32, number: i32) -> was
         };
         put_back(&mut caller, process, waited)?;
     }
-    if answer == 0 {
+    if result == 0 {
         has_done(&mut caller, function);
     }
     let data = caller.data_mut();
-    if function.act == Act::Writes {
-        let printed = data.wasi.as_ref().map(|wasi| wasi.printed.clone());
-        if let Some(printed) = printed {
-            let [out, err] = printed.take(false);
-            told(data, out, err);
-        }
+    if function.act == Act::Writes
+        && let Some(wasi) = data.lent::<Wasi>()
+    {
+        let lines = wasi.printed.take(false);
+        printed(data, &lines);
     }
+    data.give_back();
     charge_call(&mut caller)?;
-    Ok(answer)
-}
-
-/// Returns what a function costs beside the call itself, in reductions, given what it has to copy
-/// and do. Returns `None` if the guest asks for more than one call does.
-fn price(
-    caller: &mut Caller<'_, FrameData>,
-    function: &Function,
-    [_, second, third, ..]: [u32; 5],
-) -> wasmtime::Result<Option<u32>> {
-    let price = match function.name {
-        // On a slow machine, about as many as the guest would use in that time.
-        "random_get" if second > RANDOM => return Ok(None),
-        "random_get" => second / 64,
-        "poll_oneoff" if third > PARTS => return Ok(None),
-        "poll_oneoff" => third.saturating_mul(4),
-        "fd_read" | "fd_pread" | "fd_write" | "fd_pwrite" => {
-            if third > PARTS {
-                return Ok(None);
-            }
-            let memory = memory(caller)?;
-            let parts = parts(memory.data(&*caller), second, third);
-            u32::try_from(parts / 256).unwrap_or(u32::MAX)
-        }
-        _ => 0,
-    };
-    Ok(Some(price.saturating_add(COST)))
-}
-
-/// Returns the lengths of the paths that a function is given, in bytes.
-fn paths(
-    function: &Function,
-    [_, second, third, fourth, last]: [u32; 5],
-) -> impl Iterator<Item = u32> {
-    let lengths = match function.name {
-        "path_open" | "path_filestat_get" | "path_filestat_set_times" => [fourth, 0],
-        "path_create_directory"
-        | "path_readlink"
-        | "path_remove_directory"
-        | "path_unlink_file" => [third, 0],
-        "path_link" => [fourth, last],
-        "path_rename" => [third, last],
-        "path_symlink" => [second, last],
-        _ => [0, 0],
-    };
-    lengths.into_iter()
-}
-
-/// Returns the size in bytes of the first non-empty part of a read or write: the functions use no
-/// other.
-fn parts(memory: &[u8], at: u32, count: u32) -> u64 {
-    let parts = memory.get(at as usize..).unwrap_or_default();
-    let lengths = parts.as_chunks::<8>().0.iter().take(count as usize);
-    lengths
-        .map(|part| u64::from(u32::from_le_bytes([part[4], part[5], part[6], part[7]])))
-        .find(|length| *length > 0)
-        .unwrap_or(0)
+    Ok(result)
 }
 
 /// Records the effect of a successful call on the process's files.
 fn has_done(caller: &mut Caller<'_, FrameData>, function: &Function) {
     let Ok(memory) = memory(caller) else { return };
     let (memory, data) = memory.data_and_store_mut(caller);
-    let Some(wasi) = &mut data.wasi else { return };
+    let Some(wasi) = data.lent::<Wasi>() else {
+        return;
+    };
     let called = wasi.called;
     match function.name {
         "path_open" => {
-            let answer = bytes(memory, called.answer.cast_signed(), 4);
-            if let Some(number) = answer.and_then(|bytes| bytes.try_into().ok()) {
+            let result = bytes(memory, called.result.cast_signed(), 4);
+            if let Some(number) = result.and_then(|bytes| bytes.try_into().ok()) {
                 wasi.has_opened(u32::from_le_bytes(number));
             }
         }
@@ -285,36 +228,42 @@ fn put_back(
 }
 
 /// Sends to the log what the guest has printed, and keeps the end of its error output.
-fn told(data: &mut FrameData, out: Vec<String>, err: Vec<String>) {
-    for line in &err {
+fn printed(data: &mut FrameData, lines: &[Vec<String>; 2]) {
+    let [out, err] = lines;
+    for line in err {
         // A panic prints more than one line.
-        let said = data.last_error.get_or_insert_default();
-        if !said.is_empty() {
-            said.push('\n');
+        let last_error = data.last_error.get_or_insert_default();
+        if !last_error.is_empty() {
+            last_error.push('\n');
         }
-        said.push_str(line);
-        if said.len() > SAID {
-            let cut = said.floor_char_boundary(said.len() - SAID);
-            said.drain(..cut);
+        last_error.push_str(line);
+        if last_error.len() > LAST_ERROR {
+            let cut = last_error.floor_char_boundary(last_error.len() - LAST_ERROR);
+            last_error.drain(..cut);
         }
     }
-    let lines = u32::try_from(out.len() + err.len()).unwrap_or(u32::MAX);
-    data.debt.owe(lines.saturating_mul(LINE));
+    let count = u32::try_from(out.len() + err.len()).unwrap_or(u32::MAX);
+    data.debt.owe(count.saturating_mul(LINE));
     if let (Mode::Run, Some(host), Some(process)) = (&data.mode, &data.host, &mut data.process) {
-        tell(host, process, [out, err]);
+        let pid = process.pid();
+        if let Some(guest) = process.guest() {
+            let version = guest.version.version();
+            Printed::write(lines, &mut |level, line| {
+                host.observer.log(pid, version, level, line);
+            });
+        }
     }
 }
 
 /// Bytes of the guest's latest error output that are kept, for the exit reason if it traps.
-const SAID: usize = 4 << 10;
+const LAST_ERROR: usize = 4 << 10;
 
-/// Sends to the log what a process has printed.
-pub(crate) fn tell(host: &Arc<Host>, process: &mut GuestProcess, printed: [Vec<String>; 2]) {
-    let pid = process.pid();
-    let Some(guest) = process.guest() else { return };
-    for (lines, level) in printed.iter().zip([log::INFO, log::WARN]) {
-        for line in lines {
-            host.observer.log(pid, guest.version.version(), level, line);
-        }
-    }
+/// The error of a WASI function that a restricted run may not call.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{call}` is not available while {what} runs: only handlers can use files; available are printing, arguments, environment, clocks, random numbers and the list of folders"
+)]
+struct RefusedWasiCall {
+    call: &'static str,
+    what: &'static str,
 }
