@@ -18,6 +18,7 @@ mod pressure;
 mod quotas;
 mod reductions;
 mod resident;
+mod resources;
 mod secrets;
 mod snapshot;
 mod stress;
