@@ -9,7 +9,7 @@ use super::{
     read, world, write,
 };
 use crate::guests::{deploy, exit_of, node};
-use crate::puppet::{self, BUFFER, DATA, Done, HEADER, PID, Puppet, REFERENCE};
+use crate::puppet::{BUFFER, DATA, Done, HEADER, PID, Puppet, REFERENCE};
 
 #[test]
 fn a_process_can_only_do_what_it_is_granted() {

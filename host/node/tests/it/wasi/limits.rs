@@ -4,7 +4,8 @@ use exuvia_node::{Limits, abi};
 use tempfile::TempDir;
 
 use super::{
-    INVAL, MFILE, NAMETOOLONG, NOENT, READ, folder, granted, open, open_in, puppet, vector, world,
+    INVAL, MFILE, NAMETOOLONG, NOENT, READ, folder, granted, open, open_in, puppet, read, vector,
+    world,
 };
 use crate::puppet::{BUFFER, DATA, REFERENCE};
 

@@ -4,7 +4,7 @@ use exuvia_node::abi::{self, Reason};
 
 use super::{granted, puppet, sleep, world, write};
 use crate::guests::{counter, deploy, eventually, node, spawn};
-use crate::puppet::{self, Puppet};
+use crate::puppet::Puppet;
 
 /// A guest that prints, and exits with the number that it is sent.
 fn printing() -> String {

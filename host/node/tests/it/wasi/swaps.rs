@@ -4,7 +4,6 @@ use tempfile::TempDir;
 
 use super::{READ, folder, granted, open, open_files, puppet, read, world};
 use crate::guests::{deploy, eventually};
-use crate::puppet;
 
 #[test]
 fn open_files_survive_a_swap_and_end_with_their_process() {
