@@ -135,8 +135,9 @@ impl Executor {
         self.0.host.new_process(module).map(Body::Guest)
     }
 
-    /// Makes frames of a version before it becomes current, so that busy processes do not
-    /// wait for them: up to `count`, within the limits of the frame table.
+    /// Links the code of a version before it becomes current, and makes up to `count` frames of it
+    /// within the limits of the frame table, so that busy processes do not wait for them. It takes
+    /// long, so it must not run on a scheduler's thread.
     pub fn prepare(&self, artifact: &Artifact, count: usize) {
         self.0.frames.prepare(artifact, count);
     }

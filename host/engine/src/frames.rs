@@ -236,11 +236,15 @@ impl FrameTable {
         self.pools.read().values().cloned().collect()
     }
 
-    /// Makes up to `count` free frames of a version that will be needed soon. They may
-    /// exceed the limit by a quarter: when the processes of the version before have been
-    /// upgraded, [`FrameTable::trim`] drops that version's frames.
+    /// Links a version's code, and makes up to `count` free frames of it, which will be needed
+    /// soon. They may exceed the limit by a quarter: when the processes of the version before have
+    /// been upgraded, [`FrameTable::trim`] drops that version's frames.
     pub(crate) fn prepare(&self, artifact: &Artifact, count: usize) {
         let pool = self.pool(artifact.id);
+        // The loader has linked it before. If it fails here, its first process says so.
+        if pool.factory(|| self.link(artifact)).is_err() {
+            return;
+        }
         let most = self.limits.frames + self.limits.frames / 4;
         for _ in pool.len()..count.min(self.limits.frames / 4).min(PREPARED) {
             if self.slots.live() >= most
@@ -268,7 +272,7 @@ impl FrameTable {
             return Err(FrameError::NoneFree);
         }
         self.page_map.get_or_init(|| artifact.plan.page_map.clone());
-        let factory = pool.factory(|| self.factory(artifact));
+        let factory = pool.factory(|| self.link(artifact));
         let factory = factory.map_err(|error| FrameError::Broken(error.to_string()))?;
         // The reservation frees the slot if no frame can be made.
         let reservation = self.slots.take(pool).ok_or(FrameError::NoneFree)?;
@@ -284,7 +288,7 @@ impl FrameTable {
     }
 
     /// Links a version's code to the host functions.
-    fn factory(&self, artifact: &Artifact) -> wasmtime::Result<Factory> {
+    fn link(&self, artifact: &Artifact) -> wasmtime::Result<Factory> {
         let plan = artifact.plan.clone();
         let engine = plan.code.engine();
         let known = match self.linker.get() {

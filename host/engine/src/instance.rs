@@ -62,8 +62,9 @@ pub(crate) enum Outcome {
         /// The number of messages that it took.
         taken: u32,
         /// It has taken none, but may not have seen all: they were withheld for an upgrade, or more
-        /// have arrived since the entry began, while the guest was suspended, and it has not called
-        /// `receive` again.
+        /// have arrived since the entry began. That includes what its own `receive` has taken over
+        /// and did not want: the next entry may want it, and nothing else would cause that entry if
+        /// it was taken over in an earlier turn or from a backlog.
         unseen: bool,
     },
     /// The guest is suspended; `Guest::wait` says why.

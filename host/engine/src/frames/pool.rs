@@ -31,8 +31,8 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -68,13 +68,14 @@ pub(crate) struct Pool {
     warm: usize,
     /// Number of page-outs so far; it wraps.
     clock: AtomicU32,
-    /// What its frames are made with; it is there from the first one on.
-    factory: OnceLock<Arc<Factory>>,
     lists: Mutex<Lists>,
 }
 
 #[derive(Debug, Default)]
 struct Lists {
+    /// What frames are made with: the version's code, linked. It is there once the version was
+    /// prepared or has a frame, until the version is unloaded.
+    factory: Option<Arc<Factory>>,
     free: Free,
     /// Slots of all frames of the version; each slot knows its index here.
     all: Vec<u32>,
@@ -140,21 +141,30 @@ impl Pool {
             artifact,
             warm,
             clock: AtomicU32::new(0),
-            factory: OnceLock::new(),
             lists: Mutex::default(),
         }
     }
 
-    /// Returns what its frames are made with; `make` makes it for the first one.
+    /// Returns what its frames are made with; `link` makes it if it is not there yet.
     pub(crate) fn factory(
         &self,
-        make: impl FnOnce() -> wasmtime::Result<Factory>,
+        link: impl FnOnce() -> wasmtime::Result<Factory>,
     ) -> wasmtime::Result<Arc<Factory>> {
-        if let Some(factory) = self.factory.get() {
+        if let Some(factory) = &self.lists.lock().factory {
             return Ok(factory.clone());
         }
-        let made = Arc::new(make()?);
-        Ok(self.factory.get_or_init(|| made).clone())
+        let made = Arc::new(link()?);
+        let mut lists = self.lists.lock();
+        if lists.forgotten {
+            return Ok(made);
+        }
+        Ok(lists.factory.get_or_insert(made).clone())
+    }
+
+    /// Returns whether the version's code is linked.
+    #[cfg(test)]
+    pub(crate) fn is_linked(&self) -> bool {
+        self.lists.lock().factory.is_some()
     }
 
     /// Takes a free frame, if possible one with this many pages. If there is none, returns the
@@ -202,15 +212,19 @@ impl Pool {
         }
     }
 
-    /// Returns the free frames of a version that is unloaded. From now on no frame is given back,
-    /// and no process is paged out of one.
+    /// Returns the free frames of a version that is unloaded, and drops its code. From now on no
+    /// frame is given back, and no process is paged out of one.
     pub(crate) fn forget(&self) -> Vec<FrameLease> {
         let mut lists = self.lists.lock();
         lists.forgotten = true;
         lists.small_queue = VecDeque::new();
         lists.main_queue = VecDeque::new();
         lists.stale = 0;
-        lists.free.take()
+        let (factory, free) = (lists.factory.take(), lists.free.take());
+        // It may be the last user of the code, whose mappings are then removed.
+        drop(lists);
+        drop(factory);
+        free
     }
 
     /// Returns the number of frames of the version.

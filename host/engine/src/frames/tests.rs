@@ -13,9 +13,10 @@ use crate::executor::Executor;
 use crate::guest::{FrameId, Location};
 use crate::loader::{Engine, EngineConfig};
 use crate::observer::Observer;
-use crate::suspend::thread::{SpareThread, Threads, TurnResult};
+use crate::suspend::thread::{ResumeHandle, SpareThread, Threads, TurnResult};
 use crate::upgrade::migrate;
 
+/// Takes all messages; waits for another one in the middle if a message has the tag 7.
 const GUEST: &str = r#"(module
   (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
   (memory (export "memory") 3)
@@ -23,10 +24,15 @@ const GUEST: &str = r#"(module
   (data (i32.const 65536) "x")
   (global (export "exuvia_abi") i32 (i32.const 1))
   (func (export "run") (result i32)
+    (local $timeout i64)
     (loop $next
       (i32.store (i32.const 4096) (i32.const 48))
-      (br_if $next (i32.eqz (call $receive (i32.const 4096) (i32.const 4224) (i32.const 256)
-        (i64.const 0) (i32.const 0) (i64.const 0)))))
+      (if (i32.eqz (call $receive (i32.const 4096) (i32.const 4224) (i32.const 256)
+          (local.get $timeout) (i32.const 0) (i64.const 0)))
+        (then
+          (local.set $timeout (select (i64.const -1) (i64.const 0)
+            (i32.eq (i32.load (i32.const 4128)) (i32.const 7))))
+          (br $next))))
     (i32.const 0))
   (func (export "save") (result i32) (i32.const 0))
   (func (export "load") (param i32 i32) (result i32) (i32.const 0)))"#;
@@ -50,6 +56,30 @@ impl Threads for Alone {
         None
     }
     fn turn_gets_long(&self) {}
+}
+
+/// A scheduler's thread whose spare threads fail to take over.
+#[derive(Debug)]
+struct Failing;
+impl Threads for Failing {
+    fn may_block_in_place(&self) -> bool {
+        true
+    }
+    fn spare_thread(&self) -> Option<Box<dyn SpareThread>> {
+        Some(Box::new(Failing))
+    }
+    fn turn_gets_long(&self) {}
+}
+impl SpareThread for Failing {
+    fn resume_handle(&self) -> Arc<dyn ResumeHandle> {
+        Arc::new(Failing)
+    }
+    fn take_over(self: Box<Self>, _: u32, _: Box<dyn FnOnce() -> TurnResult + Send>) {
+        panic!("a thread fails to take over")
+    }
+}
+impl ResumeHandle for Failing {
+    fn wait(&self) {}
 }
 
 struct Node {
@@ -96,10 +126,15 @@ impl Node {
 
     /// Sends the process a message, and runs it until it is at rest.
     fn ask(&self, pid: Pid) {
-        let message = Envelope::message(Pid::NONE, 0, Payload::empty());
+        self.send(pid, 0);
+        assert!(self.lives(pid));
+    }
+
+    /// Sends the process a message with a tag, and runs it until it is at rest or has ended.
+    fn send(&self, pid: Pid, tag: u32) {
+        let message = Envelope::message(Pid::NONE, tag, Payload::empty());
         self.executor.0.host.system.send(pid, message).unwrap();
         while matches!(self.executor.run(pid.slot()), TurnResult::Ready) {}
-        assert!(self.lives(pid));
     }
 
     /// The same for many processes, in so many rounds.
@@ -214,6 +249,54 @@ fn a_frame_is_leased_only_to_the_process_that_it_is_bound_to() {
     assert!(frames.lease(frame).is_none(), "it is leased");
     frames.put_back(lease);
     node.ask(second);
+}
+
+/// The process ends as after any failure of the host, and the thread is still a scheduler's.
+#[test]
+fn a_thread_that_fails_to_take_over_leaks_no_frame() {
+    let node = node();
+    node.executor.set_threads(Arc::new(Failing));
+    for _ in 0..10 {
+        let pid = node.spawn();
+        // They have returned often enough.
+        (0..64).for_each(|_| node.old.artifact.stack_policy.returned());
+        node.ask(pid);
+        assert_eq!(node.old.artifact.stack_policy.stack(), Stack::Thread);
+        node.send(pid, 7);
+        assert!(!node.lives(pid));
+        node.none_is_lost(0);
+        node.executor.forget(&node.old.artifact);
+    }
+}
+
+/// A process of the version has waited for a frame meanwhile.
+#[test]
+fn unloading_a_version_frees_its_code() {
+    let node = node();
+    let frames = &node.executor.0.frames;
+    let engine = Engine::new(&EngineConfig::default()).unwrap();
+    let artifact = engine.load(&wat::parse_str(GUEST).unwrap()).unwrap();
+    let code = Arc::downgrade(&artifact.plan);
+    let lease = frames.acquire(&artifact, 3, None).unwrap();
+    frames.waiters.join(1, &frames.pool(artifact.id));
+    frames.waiters.leave(1);
+    frames.retire(lease);
+    node.none_is_lost(1);
+    node.executor.forget(&artifact);
+    node.none_is_lost(0);
+    drop(artifact);
+    assert!(code.upgrade().is_none());
+}
+
+/// Linking takes long, and the first process of a version must not wait for it on a scheduler.
+#[test]
+fn preparing_a_version_links_its_code() {
+    let node = node();
+    let pool = node.executor.0.frames.pool(node.new.artifact.id);
+    assert!(!pool.is_linked());
+    node.executor.prepare(&node.new.artifact, 0);
+    assert!(pool.is_linked());
+    node.none_is_lost(0);
 }
 
 #[test]

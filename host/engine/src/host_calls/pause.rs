@@ -1,8 +1,12 @@
 //! How a guest is suspended in the middle of a host call, and how it continues: the instrumented code
 //! calls these functions when its reductions are used up, and when a call has returned SUSPEND.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
 use exuvia_image::Image;
 use exuvia_instrument::SLICE;
+use parking_lot::Mutex;
 use wasmtime::{AsContextMut, Caller, Func, Global, Store};
 
 use crate::frames::blocked::{self, BlockedGuest, Ending, OnThisStack};
@@ -11,6 +15,7 @@ use crate::instance::factory::Pause;
 use crate::instance::store::{FrameData, Mode, set_reductions};
 use crate::module::stack_policy::Stack;
 use crate::suspend::fiber::{self, FiberRequest, NextRequest};
+use crate::suspend::thread::TurnResult;
 
 /// Returns the function that suspends the guest on the kind of stack that the store is for.
 pub(crate) fn pause_function(store: &mut Store<FrameData>, why: Pause) -> Func {
@@ -46,7 +51,7 @@ fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result
     let stays = why == Pause::Yield && data.debt.congested.is_none() && data.slices < SLICES;
     data.slices += 1;
     let first = data.slices == 1;
-    let Some((mut process, slice)) = detach_process(&mut caller, why)? else {
+    let Some((process, slice)) = detach_process(&mut caller, why)? else {
         return Ok(());
     };
     if stays {
@@ -67,19 +72,40 @@ fn pause_here(mut caller: Caller<'_, FrameData>, why: Pause) -> wasmtime::Result
             "too many processes block in place already",
         ));
     };
-    let Some(OnThisStack::Running(mut lease)) = blocked::take() else {
+    let Some(OnThisStack::Running(lease)) = blocked::take() else {
         caller.data_mut().process = Some(process);
         return Err(wasmtime::Error::msg("the process has no frame"));
     };
     let blocked_guest = BlockedGuest::new(spare.resume_handle());
     // Whatever happens here, no other thread waits for this guest in vain.
     let ending = Ending::new(blocked_guest.clone());
-    lease.frame.block_in_place(blocked_guest.clone());
     let index = process.pid().slot();
-    if let (Some(guest), Some(location)) = (process.guest(), lease.put_back_suspended()) {
-        guest.set_location(location);
+    // The thread that takes over puts the frame back: if none does, the guest is not blocked.
+    let handover = Arc::new(Mutex::new(Some((process, lease))));
+    let then = {
+        let (handover, blocked_guest) = (handover.clone(), blocked_guest.clone());
+        move || {
+            let Some((mut process, mut lease)) = handover.lock().take() else {
+                return TurnResult::Idle;
+            };
+            lease.frame.block_in_place(blocked_guest);
+            if let (Some(guest), Some(location)) = (process.guest(), lease.put_back_suspended()) {
+                guest.set_location(location);
+            }
+            turns.continue_after_block(process)
+        }
+    };
+    let taken_over = catch_unwind(AssertUnwindSafe(|| {
+        spare.take_over(index, Box::new(then));
+    }));
+    if let Err(panic) = taken_over {
+        if let Some((process, lease)) = handover.lock().take() {
+            ending.not();
+            blocked::put(OnThisStack::Running(lease));
+            caller.data_mut().process = Some(process);
+        }
+        resume_unwind(panic);
     }
-    spare.take_over(index, Box::new(move || turns.continue_after_block(process)));
     let process = loop {
         match blocked_guest.next_request() {
             blocked::BlockedRequest::Resume(process, lease) => {
