@@ -44,6 +44,8 @@ pub struct Guest {
     pub(crate) has_run: bool,
     /// Referenced since the pager's last check.
     pub(crate) referenced: bool,
+    /// It waits for a frame (see `frames::waiters`).
+    pub(crate) waits_for_frame: bool,
     /// Whether its upgrade counts as one of the background upgrader's.
     pub(crate) upgraded_in_background: bool,
     /// Upgrades so far.
@@ -62,6 +64,7 @@ impl Guest {
             cold: None,
             has_run: false,
             referenced: false,
+            waits_for_frame: false,
             upgraded_in_background: false,
             upgrades: 0,
         }

@@ -15,12 +15,16 @@ impl FrameTable {
     /// Records that a process has come to rest in the frame of this slot, so that it may be
     /// paged out. Called after the run state says so: otherwise a pager that has delisted
     /// the slot and finds the process running would lose it.
+    /// `waits`: the slot of the process, if it waits for another frame than the one that it is in.
     #[inline]
-    pub(crate) fn note_at_rest(&self, number: u32) {
+    pub(crate) fn note_at_rest(&self, number: u32, waits: Option<u32>) {
         if !self.slots.slot(number).listed.load(Ordering::Relaxed) {
             self.list(number);
         }
-        self.waiters.call();
+        match waits {
+            None => self.waiters.call(),
+            Some(index) => self.waiters.call_other(index),
+        }
     }
 
     #[cold]

@@ -77,9 +77,12 @@ impl FrameTable {
                 tracing::error!(pid = %process.pid(), "a process could not be examined: {text}");
                 process.fail(ExitReason::with(Reason::INTERNAL.0, text.as_bytes()));
             }
-            let number = process.guest().and_then(|guest| guest.evictable_slot());
+            let at_rest = (process.guest()).and_then(|guest| {
+                let waits = guest.waits_for_frame.then_some(index);
+                Some((guest.evictable_slot()?, waits))
+            });
             slot.put_process(process);
-            (result.ok(), number)
+            (result.ok(), at_rest)
         });
         let then = match &examined {
             // The process has failed and gets its last turn.
@@ -87,12 +90,12 @@ impl FrameTable {
             _ => slot.state.transition_to_idle(),
         };
         self.host.system.apply(index, then);
-        let (result, number) = examined?;
+        let (result, at_rest) = examined?;
         let result = result?;
         // The pager may have delisted the frame slot, or skipped it while the process was
         // claimed.
-        if let Some(number) = number {
-            self.note_at_rest(number);
+        if let Some((number, waits)) = at_rest {
+            self.note_at_rest(number, waits);
         }
         Some(result)
     }

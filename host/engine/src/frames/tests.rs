@@ -8,9 +8,11 @@ use exuvia_process::{
     Clock, Envelope, Grants, Limits, Payload, Schedule, Signal, SpawnSpec, System,
 };
 
+mod waiting;
+
 use super::*;
 use crate::executor::Executor;
-use crate::guest::{FrameId, Location};
+use crate::guest::{FrameId, GuestProcess, Location};
 use crate::loader::{Engine, EngineConfig};
 use crate::observer::Observer;
 use crate::suspend::thread::{ResumeHandle, SpareThread, Threads, TurnResult};
@@ -278,7 +280,7 @@ fn unloading_a_version_frees_its_code() {
     let artifact = engine.load(&wat::parse_str(GUEST).unwrap()).unwrap();
     let code = Arc::downgrade(&artifact.plan);
     let lease = frames.acquire(&artifact, 3, None).unwrap();
-    frames.waiters.join(1, &frames.pool(artifact.id));
+    frames.waiters.join(1, artifact.id);
     frames.waiters.leave(1);
     frames.retire(lease);
     node.none_is_lost(1);

@@ -90,14 +90,18 @@ impl Executor {
         };
         let then = match turn {
             Turn::Rest => {
-                let number = process.guest().and_then(|guest| guest.evictable_slot());
+                let index = process.pid().slot();
+                let at_rest = (process.guest()).and_then(|guest| {
+                    let waits = guest.waits_for_frame.then_some(index);
+                    Some((guest.evictable_slot()?, waits))
+                });
                 process.publish_stats(system);
                 slot.put_process(process);
                 let then = slot.state.transition_to_idle();
                 if then == Transition::Nothing
-                    && let Some(number) = number
+                    && let Some((number, waits)) = at_rest
                 {
-                    self.0.frames.note_at_rest(number);
+                    self.0.frames.note_at_rest(number, waits);
                 }
                 then
             }
@@ -133,10 +137,10 @@ impl Executor {
             return Stop::Turn(Turn::Exit(reason));
         }
         let waiters = &state.frames.waiters;
-        let has_frame = process.guest().is_some_and(|guest| guest.has_frame());
-        let called = match has_frame {
-            true => Turnstile::Free,
-            false => waiters.may_try(slot),
+        let waits = (process.guest()).is_some_and(|guest| guest.waits_for_frame);
+        let called = match waits {
+            true => waiters.may_try(slot),
+            false => Turnstile::Free,
         };
         let called = match called {
             // New code may need no frame of the version that it waits for.
@@ -149,20 +153,27 @@ impl Executor {
             Turnstile::Called { others } => Some(others),
             Turnstile::Free => None,
         };
+        if waits && let Some(guest) = process.guest() {
+            guest.waits_for_frame = false;
+        }
         let mut frame = false;
         let mut stop = self.steps(held, &mut frame);
         if matches!(stop, Stop::NoFrame)
-            && let Some(process) = &mut held.process
+            && let Some(guest) = held.process.as_mut().and_then(|process| process.guest())
         {
-            let version = process.guest().map(|guest| guest.version.artifact.id);
-            waiters.join(slot, &state.frames.pool(version.unwrap_or_default()));
+            waiters.join(slot, guest.version.artifact.id);
             // One may have become free before it was in the queue.
             stop = self.steps(held, &mut frame);
             if !matches!(stop, Stop::NoFrame) {
                 waiters.leave(slot);
-            } else if let Some(others) = called {
-                // What it was called for may be of use to another version.
-                waiters.pass_on(others);
+            } else {
+                if let Some(guest) = held.process.as_mut().and_then(|process| process.guest()) {
+                    guest.waits_for_frame = true;
+                }
+                if let Some(others) = called {
+                    // What it was called for may be of use to another version.
+                    waiters.pass_on(others);
+                }
             }
         } else if called.is_some() && !frame {
             // It did not want it any more.
