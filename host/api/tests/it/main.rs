@@ -1,4 +1,4 @@
-//! The API as a document.
+//! The API from outside: its document, and the client against servers that respond wrongly.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -6,4 +6,5 @@
     reason = "a test may stop at the first surprise, in its helpers too"
 )]
 
+mod client;
 mod document;
