@@ -2,7 +2,8 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use exuvia_api::{PROBLEM_JSON, Problem};
+use exuvia_api::{PROBLEM_JSON, Problem, code};
+use tokio::task::JoinError;
 
 /// How many seconds a client should wait before it tries again, if trying again can help.
 const RETRY_AFTER: &str = "1";
@@ -15,6 +16,12 @@ impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         Self(problem)
     }
+}
+
+/// Returns the failure of a request whose work on a thread that may block has panicked.
+pub(crate) fn panicked(error: &JoinError) -> Problem {
+    Problem::new(code::INTERNAL, format!("the request failed: {error}"))
+        .help("this is a bug in Exuvia: please report it")
 }
 
 impl IntoResponse for Refusal {

@@ -31,7 +31,7 @@ use crate::bodies::Bodies;
 use crate::event_log::EventLog;
 use crate::health::Health;
 use crate::host::Host;
-use crate::problem::Refusal;
+use crate::problem::{Refusal, panicked};
 use crate::server::{Bounds, StopRequest};
 
 /// The maximum number of concurrent requests. Each may occupy a thread of tokio's blocking
@@ -247,8 +247,5 @@ async fn blocking<H: Host, T: Send + 'static>(
         let _permit = permit;
         work(host)
     });
-    done.await.map_err(|error| {
-        Problem::new(code::INTERNAL, format!("the request failed: {error}"))
-            .help("this is a bug in Exuvia: please report it")
-    })?
+    done.await.map_err(|error| panicked(&error))?
 }

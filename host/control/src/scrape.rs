@@ -22,7 +22,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::health::{self, Health, STARTING};
 use crate::host::Host;
 use crate::metrics;
-use crate::problem::Refusal;
+use crate::problem::{Refusal, panicked};
 
 /// The maximum number of connections. Scrapers are few.
 pub const MAX_SCRAPERS: usize = 16;
@@ -121,5 +121,5 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let done = spawn_blocking(work).await;
-    done.map_err(|error| Problem::new(code::INTERNAL, error.to_string()))?
+    done.map_err(|error| panicked(&error))?
 }

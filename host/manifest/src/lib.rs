@@ -28,7 +28,9 @@ pub use checks::usable;
 pub use duration::{DURATION_FORM, parse_duration, shown_duration};
 pub use error::{ManifestError, Place, Problem};
 pub use limits::{Folder, Grants, Limits, MAX_GRANTS};
-pub use manifest::{AppConfig, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, OwnMemory};
+pub use manifest::{
+    AppConfig, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, OwnMemory, is_app_name_character,
+};
 pub use module::{Build, BuildStep, MAX_MODULE_BYTES, Module};
 pub use schema::schema;
 pub use settings::{Level, LogSettings, MAX_NORMAL_SHARE, NodeSettings};

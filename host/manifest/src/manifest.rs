@@ -99,10 +99,8 @@ impl Manifest {
         let shown = file.display().to_string();
         let lossy = |name: &std::ffi::OsStr| name.to_string_lossy().into_owned();
         let stem = file.file_stem().map(lossy).unwrap_or_default();
-        let allowed =
-            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
         let mut name: String = (stem.to_lowercase().chars())
-            .map(|c| if allowed(c) { c } else { '_' })
+            .map(|c| if is_app_name_character(c) { c } else { '_' })
             .collect();
         if name.is_empty() {
             name.push_str("app");
@@ -230,6 +228,11 @@ impl Manifest {
             .map(|process| u64::from(process.count.unwrap_or(1)))
             .sum()
     }
+}
+
+/// Returns whether a name of an app may have this character.
+pub fn is_app_name_character(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-'
 }
 
 fn read_file(path: &Path) -> Result<String, Found> {

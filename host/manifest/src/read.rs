@@ -17,7 +17,7 @@ use toml::de::DeValue;
 
 use crate::error::{Found, Problems};
 use crate::keys::{LEVELS, MODULE, PRIORITIES, ROOT};
-use crate::manifest::Source;
+use crate::manifest::{Source, is_app_name_character};
 use crate::module::Dev;
 use crate::{
     AppConfig, Build, Limits, LogSettings, MAX_NAME_BYTES, Manifest, Module, NodeSettings,
@@ -82,8 +82,7 @@ fn app_name(root: &Table<'_, '_>, problems: &mut Problems) -> Option<String> {
     let name = app.name("name", problems);
     app.finish(problems);
     let name = name?;
-    let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-    if !name.value.chars().all(lower) {
+    if !name.value.chars().all(is_app_name_character) {
         problems.add(
             Found::at(name.span, "invalid characters in the app's name".to_owned())
                 .label("only a-z, 0-9, `_` and `-` are allowed".to_owned()),

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use exuvia_manifest::is_app_name_character;
 use serde_json::json;
 
 use crate::environment;
@@ -296,8 +297,8 @@ fn name_of(folder: &Path) -> Result<String, CliError> {
     let Some(name) = name.to_str() else {
         return Err(wrong("the name is not UTF-8".into()));
     };
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(allowed) {
+    let begins_with_a_letter = name.starts_with(|c: char| c.is_ascii_lowercase());
+    if !begins_with_a_letter || !name.chars().all(is_app_name_character) {
         return Err(wrong(format!("invalid app name `{}`", clean(name))));
     }
     if name.len() > MAX_NAME {
