@@ -12,6 +12,7 @@ use exuvia_control::{MAX_TRACES, listen, serve_metrics};
 use serde_json::json;
 
 use crate::fake::{Note, running};
+use crate::wait::until;
 
 fn call(payload: Payload) -> CallRequest {
     CallRequest {
@@ -135,7 +136,7 @@ async fn a_trace_ends_at_its_limit_or_with_its_reader() {
     let error = running.client.trace("counter", MAX_TRACED + 1).await;
     assert_eq!(code_of(&error.unwrap_err()), code::TOO_LARGE);
 
-    // As many as there may be, and room again when their readers are gone.
+    // As many as there may be, and then others when their readers are gone.
     let mut many = Vec::new();
     for _ in 0..MAX_TRACES {
         many.push(running.client.trace("endless", 1).await.unwrap());
@@ -143,12 +144,8 @@ async fn a_trace_ends_at_its_limit_or_with_its_reader() {
     let error = running.client.trace("endless", 1).await.unwrap_err();
     assert_eq!(code_of(&error), code::BUSY);
     drop(many);
-    let mut tries = 0;
-    while running.client.trace("endless", 1).await.is_err() {
-        tries += 1;
-        assert!(tries < 1_000, "their places are not free again");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let traced = async || running.client.trace("endless", 1).await.is_ok();
+    until("a trace is free again", traced).await;
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use tokio::net::{UnixSocket, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::fake::{running, running_with};
+use crate::wait::until;
 
 /// Connects and says something; nothing is read.
 async fn says(client: &Client, words: &[u8]) -> UnixStream {
@@ -36,19 +37,18 @@ async fn incomplete_requests_delay_no_other_up_to_a_limit() {
         // One after another: as many as may be open are more than may wait.
         tokio::task::yield_now().await;
     }
-    // The last place serves, and then it is taken too.
+    // The last connection is served, and then it is taken too.
     running.client.info().await.unwrap();
     open.push(says(&running.client, b"GET /v1/node HTT").await);
     let error = running.client.info().await.unwrap_err();
     assert_eq!(error.code(), code::BUSY, "{error}");
     assert!(error.to_string().contains("connections"), "{error}");
 
-    // Those who go make room, as soon as the server has seen it.
+    // Connections that end make way for others, as soon as the server has seen it.
     drop(open);
     drop(events);
-    while running.client.info().await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    let served = async || running.client.info().await.is_ok();
+    until("a connection is free again", served).await;
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn the_bytes_of_all_uploads_are_bounded() {
         bodies: 1024 * KIB,
         ..Bounds::default()
     });
-    // Four that send 512 KiB and stop in the middle. There is room for two.
+    // Four that send 512 KiB and stop in the middle. Two of them fit.
     let mut uploads = JoinSet::new();
     for _ in 0..4 {
         let mut stream = UnixStream::connect(running.client.socket()).await.unwrap();
@@ -120,17 +120,15 @@ async fn the_bytes_of_all_uploads_are_bounded() {
     let client = &running.client;
     let deploy = async |kib| client.deploy(&module(kib), DeployOptions::default()).await;
     // The two that are left hold 448 KiB each in the end, 64 not counted. Until
-    // then there is more room, but never for this one beside them.
+    // then more fits, but never this one beside them.
     let error = deploy(900).await.unwrap_err();
     assert_eq!(error.code(), code::BUSY, "{error}");
     deploy(60).await.unwrap();
 
-    // Those who go make room, and so does whoever was served.
+    // Uploads that end free their bytes, and so do those that were served.
     uploads.abort_all();
     while uploads.join_next().await.is_some() {}
-    while deploy(1000).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    until("the bytes are free", async || deploy(1000).await.is_ok()).await;
     deploy(1000).await.unwrap();
 }
 
@@ -159,9 +157,8 @@ async fn a_body_counts_until_its_request_has_been_served() {
         };
         client.call("slow", &request).await
     });
-    while running.fake.slow.load(Ordering::Relaxed) == 0 {
-        tokio::task::yield_now().await;
-    }
+    let called = async || running.fake.slow.load(Ordering::Relaxed) > 0;
+    until("the call arrives", called).await;
     let module = [Upload {
         name: "a".to_owned(),
         source: "a.wasm".to_owned(),
@@ -171,7 +168,7 @@ async fn a_body_counts_until_its_request_has_been_served() {
         let options = DeployOptions::default();
         running.client.deploy(&module, options).await
     };
-    // Each time it hears why, though it has not written all of its body then.
+    // Each time it gets the reason, though it has not written all of its body then.
     for _ in 0..10 {
         let error = deploy().await.unwrap_err();
         assert_eq!(error.code(), code::BUSY, "{error}");
@@ -209,9 +206,8 @@ async fn streams_and_waiting_calls_leave_connections_for_commands() {
     for number in 1..=MAX_CALLS {
         let client = running.client.clone();
         calls.spawn(async move { client.call("slow", &call()).await });
-        while slow.load(Ordering::Relaxed) < number {
-            tokio::task::yield_now().await;
-        }
+        let called = async || slow.load(Ordering::Relaxed) >= number;
+        until("the call arrives", called).await;
     }
     let error = running.client.call("slow", &call()).await.unwrap_err();
     assert_eq!(error.code(), code::BUSY, "{error}");
@@ -225,11 +221,10 @@ async fn streams_and_waiting_calls_leave_connections_for_commands() {
         left: 0,
     });
     stop.await.unwrap().unwrap();
-    // Streams whose readers are gone make room again.
+    // Streams whose readers are gone make way for others.
     drop(streams);
-    while running.client.events().await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    let followed = async || running.client.events().await.is_ok();
+    until("a stream is free again", followed).await;
     open.send(()).unwrap();
     holder.join().unwrap();
     while let Some(reply) = calls.join_next().await {
@@ -268,12 +263,8 @@ async fn a_client_that_leaves_after_its_request_is_served() {
         body.len()
     );
     drop(says(&running.client, request.as_bytes()).await);
-    let mut looks = 0;
-    while running.fake.sent.lock().unwrap().is_empty() {
-        looks += 1;
-        assert!(looks < 1_000, "it was not served");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let sent = async || !running.fake.sent.lock().unwrap().is_empty();
+    until("it is served", sent).await;
     assert_eq!(running.fake.sent.lock().unwrap()[0].2.len(), text.len());
 }
 

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 
 use crate::fake::{Fake, Note, Running, running};
 use crate::schema::Document;
+use crate::wait::until;
 
 type Routes = BTreeSet<(String, String)>;
 
@@ -252,16 +253,19 @@ async fn every_response_is_as_the_document_describes_it() {
 /// Follows events until there is one. Whether the client follows already is not seen from here,
 /// so that events go on until it has one.
 async fn first_event(running: &Running, request: &Request<'_>) -> Response {
-    let followed = ask(running.client.socket(), request);
-    let mut followed = std::pin::pin!(followed);
-    loop {
+    let mut followed = std::pin::pin!(ask(running.client.socket(), request));
+    let mut first = None;
+    until("an event arrives", async || {
         let text = "x".to_owned();
         running.fake.events.send(Note { text }).unwrap();
         tokio::select! {
-            response = &mut followed => return response,
+            response = &mut followed => first = Some(response),
             () = tokio::task::yield_now() => {}
         }
-    }
+        first.is_some()
+    })
+    .await;
+    first.unwrap()
 }
 
 /// Requests to an app with one process, the counter of the manual.

@@ -16,3 +16,4 @@ mod health;
 mod schema;
 mod socket;
 mod uploads;
+mod wait;
