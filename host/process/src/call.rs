@@ -139,15 +139,20 @@ impl<'a, G: Runner, S: CallServices<G>> Caller<'a, G, S> {
     /// Copies a payload that the process sends. Returns [`Code::MessageTooLarge`] above its limit.
     #[inline]
     fn payload(&mut self, bytes: &[u8]) -> Result<Payload, Code> {
-        let length = bytes.len() as u64;
-        if length > u64::from(self.process.limits().message_bytes) {
+        if bytes.len() as u64 > u64::from(self.process.limits().message_bytes) {
             return Err(Code::MessageTooLarge);
         }
         self.debt.copied(bytes.len());
-        if let Some(transaction) = self.transaction() {
-            transaction.bytes += length;
-        }
         Ok(Payload::new(bytes))
+    }
+
+    /// Counts a payload of so many bytes for the open transaction, if one is open. To be called when
+    /// nothing can refuse the call any more: a guest may repeat a refused call as often as it likes.
+    #[inline]
+    fn count_payload(&mut self, bytes: usize) {
+        if let Some(transaction) = self.transaction() {
+            transaction.bytes += bytes as u64;
+        }
     }
 
     /// Charges the process for a timer or an exit signal; see [`Process::charge`].

@@ -23,13 +23,17 @@ pub(super) fn spawn(
         return go_on_starting(view, pid_out);
     }
     let (mut memory, mut caller) = view.split();
-    let wanted = read_options(&memory, options)?;
+    let (wanted, grants) = read_options(&memory, options)?;
     memory.check(pid_out, Pid::SIZE as u32)?;
     if wanted.flags & spawn::MONITOR != 0 {
         memory.check(reference_out, 8)?;
     }
     let module = memory.read(module, module_length)?;
     let arguments = memory.read(arguments, arguments_length)?;
+    let wanted = SpawnOptions {
+        grants: read_grants(&memory, grants)?,
+        ..wanted
+    };
     let spawned = caller.spawn(module, arguments, &wanted)?;
     if let Some(reference) = spawned.monitor {
         memory.write(reference_out, &reference.to_le_bytes())?;
@@ -37,19 +41,27 @@ pub(super) fn spawn(
     begun(view, &spawned, pid_out)
 }
 
-/// Reads the options of `spawn`; a null pointer stands for the defaults.
-fn read_options<'a>(memory: &'a GuestMemory<'_>, pointer: i32) -> Result<SpawnOptions<'a>, Code> {
+/// Reads the options of `spawn`, with address and length of the grants; a null pointer stands for the
+/// defaults.
+fn read_options(
+    memory: &GuestMemory<'_>,
+    pointer: i32,
+) -> Result<(SpawnOptions<'static>, (u32, u32)), Code> {
     if pointer == 0 {
-        return Ok(SpawnOptions::default());
+        return Ok(Default::default());
     }
     let size = SpawnOptions::size(memory.array(pointer)?)?;
-    let bytes = memory.read(pointer, size.cast_signed())?;
-    let (options, (grants, length)) = SpawnOptions::decode(bytes)?;
+    SpawnOptions::decode(memory.read(pointer, size.cast_signed())?)
+}
+
+fn read_grants<'a>(
+    memory: &'a GuestMemory<'_>,
+    (pointer, length): (u32, u32),
+) -> Result<&'a [u8], Code> {
     if length > limits::GRANTS {
         return Err(Code::Limit);
     }
-    let grants = memory.read(grants.cast_signed(), length.cast_signed())?;
-    Ok(SpawnOptions { grants, ..options })
+    memory.read(pointer.cast_signed(), length.cast_signed())
 }
 
 pub(super) fn supervisor_start(

@@ -19,7 +19,7 @@ pub(crate) enum Step {
     Resume,
     /// It waits for a signal.
     Rest,
-    /// It cannot continue now, and no signal will wake it: it gets another turn.
+    /// It cannot continue in this turn, and no signal will wake it: it gets another turn.
     Again,
 }
 
@@ -31,6 +31,9 @@ pub(crate) struct Situation {
     pub(crate) failed: bool,
     /// The current release has another version of its module.
     pub(crate) upgrade_due: bool,
+    /// It has run in this turn, and signals or controls have arrived that it has not processed: one
+    /// may be an operator's, which concerns the upgrade.
+    pub(crate) unprocessed: bool,
     /// An operator has suspended it, and it is not in the middle of a message.
     pub(crate) paused: bool,
     /// There is a message; if it is suspended: what it waits for has happened.
@@ -56,12 +59,18 @@ pub(crate) enum Position {
 impl Situation {
     /// Returns the situation of a process.
     #[inline]
-    pub(crate) fn of(process: &GuestProcess, upgrade_due: bool, clock: &Clock) -> Situation {
+    pub(crate) fn of(
+        process: &GuestProcess,
+        upgrade_due: bool,
+        has_run: bool,
+        clock: &Clock,
+    ) -> Situation {
         let Body::Guest(guest) = &process.body else {
             return Situation {
                 position: Position::AtRest,
                 failed: false,
                 upgrade_due: false,
+                unprocessed: false,
                 paused: true,
                 ready: false,
             };
@@ -83,6 +92,7 @@ impl Situation {
             position,
             failed: (guest.probation.as_ref()).is_some_and(|probation| probation.failed.is_some()),
             upgrade_due,
+            unprocessed: upgrade_due && has_run && process.has_pending_signals(),
             paused: process.suspended && guest.stands_still(),
             ready,
         }
@@ -107,6 +117,7 @@ pub(crate) fn next_step(situation: Situation) -> Step {
         position,
         failed,
         upgrade_due,
+        unprocessed,
         paused,
         ready,
     } = situation;
@@ -114,6 +125,7 @@ pub(crate) fn next_step(situation: Situation) -> Step {
         return Step::RollBack;
     }
     match position {
+        Position::AtRest if upgrade_due && unprocessed => Step::Again,
         Position::AtRest if upgrade_due => Step::Upgrade,
         Position::AtRest | Position::Waiting if paused || !ready => Step::Rest,
         Position::AtRest | Position::Waiting => Step::Enter,
@@ -146,6 +158,7 @@ mod tests {
             position,
             failed: false,
             upgrade_due: false,
+            unprocessed: false,
             paused: false,
             ready: true,
         }
@@ -182,6 +195,11 @@ mod tests {
             ..due(Position::AtRest)
         };
         assert_eq!(next_step(paused), Step::Upgrade);
+        let unprocessed = Situation {
+            unprocessed: true,
+            ..due(Position::AtRest)
+        };
+        assert_eq!(next_step(unprocessed), Step::Again);
     }
 
     #[test]

@@ -208,7 +208,8 @@ impl Executor {
                 return Err(lost);
             };
             let due = host.upgrade_due(process);
-            let step = next_step(Situation::of(process, due, &host.system.clock));
+            let situation = Situation::of(process, due, entries > 0, &host.system.clock);
+            let step = next_step(situation);
             match step {
                 Step::RollBack | Step::Upgrade => {
                     // Both move the process out of its frame, wherever that is.

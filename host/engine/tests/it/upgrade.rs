@@ -71,30 +71,35 @@ fn verification_pages_out_processes_that_will_be_upgraded() {
     assert_eq!(world.ask(pid, 1, &[]).number(), 3);
 }
 
+/// An actor that adds `step` for each request, and has another version committed by a request with
+/// tag 7.
+fn commits(step: i32) -> String {
+    let log = COMMIT.len();
+    answering(
+        IMPORTS,
+        &format!(
+            r#"(if (i32.eq (local.get $tag) (i32.const 7)) (then
+                 (drop (call $log (i32.const 2) (i32.const 5000) (i32.const {log})))))
+               (i64.store (i32.const 8192)
+                 (i64.add (i64.load (i32.const 8192)) (i64.const {step})))
+               (i64.load (i32.const 8192))"#
+        ),
+        &format!(
+            r#"(data (i32.const 5000) "{COMMIT}")
+               (func (export "save") (result i32) {SAVE})
+               (func (export "load") (param i32 i32) (result i32) {LOAD})"#
+        ),
+    )
+}
+
 /// The turn has the lease of the frame from which the upgrade takes the state.
 #[test]
 fn a_process_is_upgraded_in_the_middle_of_a_turn_and_handles_the_rest_with_new_code() {
-    let code = |step: i32| {
-        let log = COMMIT.len();
-        answering(
-            IMPORTS,
-            &format!(
-                r#"(if (i32.eq (local.get $tag) (i32.const 7)) (then
-                     (drop (call $log (i32.const 2) (i32.const 5000) (i32.const {log})))))
-                   (i64.store (i32.const 8192)
-                     (i64.add (i64.load (i32.const 8192)) (i64.const {step})))
-                   (i64.load (i32.const 8192))"#
-            ),
-            &format!(
-                r#"(data (i32.const 5000) "{COMMIT}")
-                   (func (export "save") (result i32) {SAVE})
-                   (func (export "load") (param i32 i32) (result i32) {LOAD})"#
-            ),
-        )
-    };
     let world = World::new(Setup::default());
-    world.deploy("m", &code(1));
-    let new = world.load("m", &wat::parse_str(code(10)).unwrap()).unwrap();
+    world.deploy("m", &commits(1));
+    let new = world
+        .load("m", &wat::parse_str(commits(10)).unwrap())
+        .unwrap();
     let pid = world.spawn("m");
     assert_eq!(world.ask(pid, 1, &[]).number(), 1);
     *world.seen.next.lock() = Some((world.code.clone(), new));
@@ -108,6 +113,23 @@ fn a_process_is_upgraded_in_the_middle_of_a_turn_and_handles_the_rest_with_new_c
     assert!(world.settle(100));
     let answers = asked.map(|reference| world.answer(reference).number());
     assert_eq!(answers, [2, 12, 22]);
+}
+
+/// Otherwise an operator's `--leave` or `suspend` would come too late by one upgrade.
+#[test]
+fn a_control_that_arrives_in_the_middle_of_a_turn_runs_before_an_upgrade() {
+    let world = World::new(Setup::default());
+    world.deploy("m", &commits(1));
+    let new = wat::parse_str(commits(10)).unwrap();
+    let new = world.load("m", &new).unwrap();
+    let pid = world.spawn("m");
+    assert_eq!(world.ask(pid, 1, &[]).number(), 1);
+    *world.seen.next.lock() = Some((world.code.clone(), new));
+    *world.seen.pinned.lock() = Some((world.system.clone(), pid));
+    let asked = [7, 1, 1].map(|tag| world.request(pid, tag, &[]));
+    assert!(world.settle(100));
+    let answers = asked.map(|reference| world.answer(reference).number());
+    assert_eq!(answers, [2, 3, 4]);
 }
 
 /// What refuses the crossing of one process from one version to the other.

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use exuvia_code::{CodeServer, Digest, Version};
 use exuvia_engine::{
-    Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, LoadError,
-    Observer, TurnResult,
+    Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestProcess, GuestSystem,
+    LoadError, Observer, TurnResult,
 };
 use exuvia_process::{
     Body, Clock, Context, Envelope, ExitReason, Kind, Limits, Native, Payload, Pid, Schedule,
@@ -51,6 +51,8 @@ pub(crate) struct Seen {
     pub(crate) victim: Mutex<Option<(Arc<GuestSystem>, Pid)>>,
     /// What is committed when a guest logs [`COMMIT`].
     pub(crate) next: Mutex<Option<Next>>,
+    /// What is pinned to its version after that commit.
+    pub(crate) pinned: Mutex<Option<(Arc<GuestSystem>, Pid)>>,
 }
 
 /// A guest logs this to make its observer panic.
@@ -77,6 +79,13 @@ impl Observer for Seen {
             && let Some((code, version)) = self.next.lock().take()
         {
             code.commit(&code.current(), &[version], false).unwrap();
+            let release = code.current().id;
+            if let Some((system, pid)) = &*self.pinned.lock() {
+                let pin = move |process: &mut GuestProcess, _: &GuestSystem| {
+                    process.guest().unwrap().pin_to_version(release);
+                };
+                let _ = system.control(*pid, pin);
+            }
         }
         self.logs.lock().push(text.to_owned());
     }

@@ -414,6 +414,17 @@ fn longer_spawn_options_are_accepted_if_the_rest_is_zero() {
     grants(0, 70_000).is(Code::Limit);
     grants(65_500, 100).is(Code::BadPointer);
     grants(0, 10).is(Code::BadArgument);
+    // Flags and pointers are checked first.
+    let too_long = |flags: u8, pid_out: i64| {
+        let (mut list, data) = Options::default().of("", b"");
+        let mut data = data[..40].to_vec();
+        (data[0], data[4]) = (64, flags);
+        data.extend([&[0; 20][..], &70_000_u32.to_le_bytes()].concat());
+        (list[4], list[5]) = (DATA, pid_out);
+        a.act("spawn", &list, &data)
+    };
+    too_long(64, 65_530).is(Code::BadArgument);
+    too_long(0, 65_530).is(Code::BadPointer);
     spawn(72, &[&[0; 28][..], &[9, 0, 0, 0]].concat()).is(Code::BadArgument);
     spawn(39, &[]).is(Code::BadArgument);
     spawn(1_025, &[0; 1_000]).is(Code::BadArgument);

@@ -86,6 +86,7 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
             self.commit();
         } else if self.is_deferred() {
             let accept = publication.accept(self.system);
+            self.count_payload(publication.envelope.payload.len());
             transaction::defer_weighted(
                 self.process,
                 self.system,

@@ -77,6 +77,7 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
         }
         self.check_mailbox(to, &envelope)?;
         self.trace(to, Kind::Message, tag, 0, &envelope.payload);
+        self.count_payload(envelope.payload.len());
         self.defer(move |process, system| {
             if let Err(SendError::Full) = system.send(to, envelope) {
                 tracing::warn!(module = %process.module(), from = %process.pid(), %to, "a message deferred in probation was refused: the mailbox has become full");
@@ -116,6 +117,7 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
             return Ok(reference);
         }
         self.promise(0, 1);
+        self.count_payload(payload.len());
         self.defer(move |process, system| {
             let sent = process.request(system, to, reference, tag, payload);
             if sent.is_err() {
@@ -179,6 +181,7 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
         self.known(to)?;
         let payload = self.payload(payload)?;
         self.trace(to, Kind::Reply, tag, reference, &payload);
+        self.count_payload(payload.len());
         self.defer(move |process, system| process.reply(system, to, reference, tag, payload));
         self.signalled(to);
         Ok(())

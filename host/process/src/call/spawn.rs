@@ -63,6 +63,7 @@ impl SpawnOptions<'_> {
             word.map_or(0, u32::from_le_bytes)
         };
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+        known_flags(word(4))?;
         // The reserved field.
         if word(68) != 0 {
             return Err(Code::BadArgument);
@@ -93,6 +94,11 @@ impl SpawnOptions<'_> {
     }
 }
 
+fn known_flags(flags: u32) -> Result<(), Code> {
+    let known = flags & !(spawn::LINK | spawn::MONITOR | spawn::SYNC) == 0;
+    known.then_some(()).ok_or(Code::BadArgument)
+}
+
 /// A process that was started, or will be when the transaction commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spawned {
@@ -116,9 +122,8 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
         arguments: &[u8],
         options: &SpawnOptions<'_>,
     ) -> CallResult<Spawned> {
-        if options.flags & !(spawn::LINK | spawn::MONITOR | spawn::SYNC) != 0 {
-            return Err(Code::BadArgument.into());
-        }
+        known_flags(options.flags)?;
+        let name = std::str::from_utf8(module).map_err(|_| Code::BadArgument)?;
         let limits = self.child_limits(options)?;
         let arguments = self.payload(arguments)?;
         let mut charge = None;
@@ -127,7 +132,6 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
             let charged = self.process.charge_arguments(self.system, bytes);
             charge = Some(charged.ok_or(Code::Limit)?);
         }
-        let name = std::str::from_utf8(module).map_err(|_| Code::BadArgument)?;
         let new = match (name, &self.process.body) {
             ("", Body::Guest(guest)) => self.services.new_guest(guest.module()),
             ("", Body::Native(_)) => None,
@@ -244,6 +248,7 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
             return Err(Code::BadArgument.into());
         }
         let detail = self.payload(detail)?;
+        self.count_payload(detail.len());
         self.defer(move |process, system| acknowledge(process, system, status, detail));
         Ok(())
     }
@@ -257,6 +262,7 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
         let reserved = reserved.map_err(|SpawnError::TableFull| Code::Limit)?;
         let references: Vec<u64> = spec.monitor.into_iter().chain(spec.starter).collect();
         let (linked, monitors) = (spec.link, references.len());
+        let bytes = spec.arguments.len();
         let start = move |process: &mut Process<G>, system: &System<G>| {
             process.add_child(reserved, linked, &references);
             system.start(reserved, spec);
@@ -266,6 +272,7 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
             return Ok(reserved);
         }
         self.promise(usize::from(linked), monitors);
+        self.count_payload(bytes);
         transaction::defer_or(self.process, self.system, start, move |_, system| {
             system.abandon(reserved);
         });

@@ -59,6 +59,7 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
             Put::There(_) => return Ok(true),
             Put::Stored(before) => before,
         };
+        self.count_payload(value.len());
         let was = before.was_there();
         if self.transaction().is_some() {
             let key: Box<[u8]> = key.into();

@@ -14,10 +14,10 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
     /// Sets a timer that sends a message after a delay in milliseconds. Returns its reference;
     /// errors as [`Caller::reply`], [`Code::BadArgument`] for a negative delay, and
     /// [`Code::Limit`].
-    pub fn send_after(&mut self, to: Pid, tag: u32, payload: &[u8], delay: i64) -> CallResult<u64> {
+    pub fn send_after(&mut self, to: Pid, tag: u32, data: &[u8], delay: i64) -> CallResult<u64> {
         self.known(to)?;
         let delay = u64::try_from(delay).map_err(|_| Code::BadArgument)?;
-        let payload = self.payload(payload)?;
+        let payload = self.payload(data)?;
         let pid = self.process.pid();
         let envelope = Envelope {
             kind: Kind::Timer,
@@ -36,6 +36,7 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
         if !self.is_deferred() {
             return Ok(self.system.set_timer(pid, delay, due));
         }
+        self.count_payload(data.len());
         // Its reference is needed at once, but it must not fire before the handler has returned.
         let at = self.system.clock.now().saturating_add(delay);
         let reference = self.system.hold_timer(pid, due);

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use exuvia_abi::{HOST_CALLS, HostCall, Priority, Probation, info, spawn, table};
+use exuvia_abi::{Code, HOST_CALLS, HostCall, Priority, Probation, info, spawn, table};
 use exuvia_process::call::spawn::SpawnOptions;
 use exuvia_process::call::{CallServices, Caller, NewGuest, ReductionDebt, Runner, Sent};
 use exuvia_process::transaction::{self, Transaction};
@@ -341,7 +341,7 @@ fn what_would_be_refused_now_is_refused_in_a_transaction() {
     assert_eq!(format!("{reached:?}"), "Reached(1)");
     world.commit();
     world.begin();
-    let code = exuvia_abi::Code::MailboxFull;
+    let code = Code::MailboxFull;
     let refused = world.call(send, |caller| caller.send(peer, 0, b""));
     assert_eq!(refused, Err(code.into()));
     let refused = world.call(HostCall::named("request"), |caller| {
@@ -358,4 +358,79 @@ fn what_would_be_refused_now_is_refused_in_a_transaction() {
         from: world.process.pid(),
     };
     assert!(world.system.signal(peer, kill).is_ok());
+}
+
+/// A guest that repeats a call until it is accepted does not lose its transaction.
+#[test]
+fn a_payload_that_was_refused_does_not_count_for_the_transaction() {
+    let mut world = World::new();
+    let most = world.process.limits().clone();
+    let payload = vec![0; most.message_bytes as usize];
+    let too_many = most.mailbox_bytes / payload.len() as u64 + 1;
+    // Nothing fits into the mailbox and the tables of this one, and it has no children.
+    let narrow = Arc::new(Limits {
+        mailbox_bytes: 0,
+        ..Limits::default()
+    });
+    let spec = SpawnSpec::new(Body::Guest(Guest::default()), narrow, Payload::empty());
+    let full = world.system.spawn(spec).unwrap();
+    let limits = Arc::new(Limits {
+        children: 0,
+        ..Limits::clone(&most)
+    });
+    world.process.set_limits(&world.system, limits);
+    let id = world.table;
+    for name in ["send", "request", "spawn", "send_after", "table_put"] {
+        let call = HostCall::named(name);
+        // Of the bytes of timers, none are left.
+        let charge = (name == "send_after").then(|| {
+            world
+                .process
+                .charge(&world.system, most.mailbox_bytes - 2_000)
+        });
+        world.begin();
+        for _ in 0..too_many {
+            world.call(call, |caller| match name {
+                "send" => drop(caller.send(full, 1, &payload).unwrap_err()),
+                "request" => drop(caller.request(full, 1, &payload).unwrap_err()),
+                "spawn" => {
+                    let options = SpawnOptions::default();
+                    drop(caller.spawn(b"", &payload, &options).unwrap_err());
+                }
+                "send_after" => drop(caller.send_after(full, 1, &payload, 1).unwrap_err()),
+                _ => {
+                    let new = table::NEW;
+                    assert!(caller.table_put(id, b"key", &payload, new).unwrap());
+                }
+            });
+        }
+        let (send, to) = (HostCall::named("send"), world.peer);
+        world.call(send, |caller| caller.send(to, 1, b"").unwrap());
+        assert!(world.is_open(), "`{name}` ends the transaction");
+        world.abort();
+        drop(charge);
+    }
+}
+
+/// Else its parent would look for too many grants where there is a wrong flag.
+#[test]
+fn arguments_of_a_spawn_are_checked_before_its_grants() {
+    let mut world = World::new();
+    let grants = vec![0; 70_000];
+    let mut spawn = |module: &[u8], flags, priority| {
+        let options = SpawnOptions {
+            flags,
+            priority,
+            grants: &grants,
+            ..SpawnOptions::default()
+        };
+        world.call(HostCall::named("spawn"), |caller| {
+            caller.spawn(module, b"", &options)
+        })
+    };
+    let bad = Err(Code::BadArgument.into());
+    assert_eq!(spawn(b"", 64, 0), bad);
+    assert_eq!(spawn(b"\xff", 0, 0), bad);
+    assert_eq!(spawn(b"", 0, 9), bad);
+    assert_eq!(spawn(b"", 0, 0), Err(Code::Limit.into()));
 }
