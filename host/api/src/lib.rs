@@ -45,8 +45,8 @@ pub use multipart::too_large as deployment_too_large;
 pub use node::{Info, LoadedVersion, Module, ModuleList, StopOptions, StopReport};
 pub use problem::{Details, PROBLEM_JSON, Problem, code, reason_too_large};
 pub use process::{
-    Branch, Description, Function, Inspection, Killed, Limits, Parameter, Process, ProcessPage,
-    Restarted, SupervisionTree, Suspended, Table, WaitingMessage,
+    Branch, Description, Function, Holding, Inspection, Killed, Limits, Parameter, Process,
+    ProcessPage, Restarted, SupervisionTree, Suspended, Table, WaitingMessage,
 };
 pub use query::{KillQuery, ProcessesQuery, TopQuery, TraceQuery, TreeQuery};
 pub use release::{DeployOptions, Loops, Release, ReleaseList, ReleaseModule, Swap, Upload};

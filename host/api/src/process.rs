@@ -65,6 +65,8 @@ pub struct Inspection {
     pub groups: Vec<String>,
     /// The tables that it owns.
     pub tables: Vec<Table>,
+    /// What it holds of the system, by kind.
+    pub holdings: Vec<Holding>,
     /// Its scheduling priority: `low`, `normal` or `high`.
     pub priority: String,
     /// The first messages in its mailbox, at most 20.
@@ -128,6 +130,15 @@ pub struct Table {
     pub rows: u64,
     /// The bytes that its rows are charged.
     pub bytes: u64,
+}
+
+/// What a process holds of the system, of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Holding {
+    /// The kind: `open files`.
+    pub kind: String,
+    /// How many of it.
+    pub count: u64,
 }
 
 /// The result of suspending or resuming a process.

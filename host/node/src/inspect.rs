@@ -197,6 +197,10 @@ fn inspection(info: ProcessInfo, process: &mut GuestProcess) -> Inspection {
         limits: (&**limits).into(),
         groups: Vec::new(),
         tables: Vec::new(),
+        holdings: match &process.body {
+            Body::Guest(guest) => guest.holdings().collect(),
+            Body::Native(_) => Vec::new(),
+        },
         priority: String::new(),
         messages,
         schema: None,

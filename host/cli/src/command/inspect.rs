@@ -69,6 +69,9 @@ pub(crate) async fn run(
         let (access, host) = (text("access"), text("path"));
         line("folder", &format!("{path} ({access}): {host}"))?;
     }
+    for holding in &all.holdings {
+        line(&holding.kind, &holding.count.to_string())?;
+    }
     if all.priority != "normal" {
         line("priority", &all.priority)?;
     }

@@ -104,6 +104,11 @@ pub(super) fn inspection(
         rows: wide(table.rows),
         bytes: table.bytes,
     });
+    let holdings = inspection.holdings.iter().map(|holding| api::Holding {
+        kind: holding.kind.to_owned(),
+        count: wide(holding.count),
+    });
+    let holdings = holdings.collect();
     let messages = inspection.messages.into_iter();
     let messages = messages.map(|message| api::WaitingMessage {
         kind: message.kind,
@@ -121,6 +126,7 @@ pub(super) fn inspection(
         limits,
         groups: inspection.groups,
         tables: tables.collect(),
+        holdings,
         priority: inspection.priority,
         messages: messages.collect(),
         schema: inspection.schema.map(Into::into),

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use exuvia_api::{
-    Branch, Client, DeployOptions, Description, EventLine, Function, Info, Inspection, Killed,
-    Parameter, Problem, Process, ProcessPage, Release, ReleaseModule, Rendered, Restarted,
+    Branch, Client, DeployOptions, Description, EventLine, Function, Holding, Info, Inspection,
+    Killed, Parameter, Problem, Process, ProcessPage, Release, ReleaseModule, Rendered, Restarted,
     SchedulerLoad, Sent, Sort, SupervisionTree, Suspended, Swap, Table, Top, TopProcess, Upload,
     WaitingMessage, code,
 };
@@ -139,6 +139,10 @@ impl Host for Fake {
                 name: None,
                 rows: 1,
                 bytes: 1,
+            }],
+            holdings: vec![Holding {
+                kind: "open files".to_owned(),
+                count: 1,
             }],
             priority: "normal".to_owned(),
             messages: vec![WaitingMessage {

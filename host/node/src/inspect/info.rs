@@ -2,6 +2,7 @@
 
 use exuvia_code::Release;
 use exuvia_engine::Artifact;
+use exuvia_process::resource::Holding;
 
 use super::LimitsInfo;
 use crate::upgrade_state::UpgradeState;
@@ -206,6 +207,8 @@ pub struct Inspection {
     pub groups: Vec<String>,
     /// The tables that it owns.
     pub tables: Vec<TableInfo>,
+    /// What it holds of the system, by kind: open files.
+    pub holdings: Vec<Holding>,
     /// Its scheduling priority: `low`, `normal`, `high`.
     pub priority: String,
     /// The first messages in its mailbox, at most 20.

@@ -1,12 +1,14 @@
 //! How many files, and how much in one call.
 
+use exuvia_node::process::resource::Holding;
 use exuvia_node::{Limits, abi};
 use tempfile::TempDir;
 
 use super::{
-    INVAL, MFILE, NAMETOOLONG, NOENT, READ, folder, granted, open, open_in, puppet, read, vector,
-    world,
+    INVAL, MFILE, NAMETOOLONG, NOENT, READ, folder, granted, open, open_in, puppet, read, sleep,
+    vector, world,
 };
+use crate::guests::eventually;
 use crate::puppet::{BUFFER, DATA, REFERENCE};
 
 #[test]
@@ -40,6 +42,32 @@ fn the_open_files_of_a_process_are_limited() {
     a.act("fd_renumber", &[files[2], 1], b"").ok();
     open(&a, "a", 0, READ);
     assert_eq!(open_in(&a, 3, "a", 0, READ).result, MFILE);
+    node.halt();
+}
+
+/// Those that it has while it waits in a function of WASI too.
+#[test]
+fn an_inspection_shows_how_many_files_are_open() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("a"), "text").unwrap();
+    let node = world(2, &[dir.path()]);
+    let a = puppet(&node, granted(vec![folder("/", dir.path(), false)]));
+    let holdings = || node.inspect(a.pid).unwrap().0.holdings;
+    assert!(holdings().is_empty());
+    let files = [(); 2].map(|()| open(&a, "a", 0, READ));
+    let count = |count| {
+        vec![Holding {
+            kind: "open files",
+            count,
+        }]
+    };
+    assert_eq!(holdings(), count(2));
+    a.act("fd_close", &[files[0]], b"").ok();
+    let asleep = sleep(&a, 3_600_000_000_000);
+    eventually("it waits", || a.state() == "wasi");
+    assert_eq!(holdings(), count(1));
+    a.kill();
+    assert!(asleep.join().unwrap().is_err());
     node.halt();
 }
 
