@@ -34,7 +34,10 @@
 //! assert_eq!(testing::reply_to::<u64>(reference), Ok(5));
 //! ```
 
+mod groups;
 pub(crate) mod host;
+mod messages;
+mod processes;
 mod tables;
 
 use std::borrow::Cow;

@@ -1,7 +1,9 @@
-//! Tests of the supervisor through its public API: tables of OTP's behaviour, a
-//! comparison with a naive model, and random orders of events.
+//! Tests of the supervisor through its public API: OTP's behaviour case by case (`lifecycle`,
+//! `restarts`, `requests`), a comparison with a naive model, and random orders of events.
 
 mod chaos;
+mod lifecycle;
 mod model;
-mod tables;
+mod requests;
+mod restarts;
 mod world;

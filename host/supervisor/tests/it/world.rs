@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use exuvia_supervisor::{
     Action, ChildKey, ChildSpec, ChildState, Event, ExitClass, RequestError, Restart, Shutdown,
-    Supervisor, SupervisorSpec, TerminateReason, TimerToken,
+    Strategy, Supervisor, SupervisorSpec, TerminateReason, TimerToken,
 };
 
 pub(crate) type Pid = u32;
@@ -292,6 +292,25 @@ pub(crate) fn exited(pid: Pid, class: ExitClass) -> Event<Pid, (), String> {
         pid,
         class,
         caused_by_release: false,
+    }
+}
+
+pub(crate) fn spec(strategy: Strategy) -> SupervisorSpec {
+    SupervisorSpec {
+        strategy,
+        ..SupervisorSpec::default()
+    }
+}
+
+pub(crate) fn one_for_one() -> SupervisorSpec {
+    spec(Strategy::OneForOne)
+}
+
+pub(crate) fn intensity(strategy: Strategy, intensity: u32, period_ms: u64) -> SupervisorSpec {
+    SupervisorSpec {
+        intensity,
+        period_ms,
+        ..spec(strategy)
     }
 }
 
