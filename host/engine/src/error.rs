@@ -64,7 +64,7 @@ pub enum LoadError {
     },
     /// The system has no memory, mappings or addresses for an instance of the module.
     #[error("not enough memory or mappings to initialize the module ({reason}): {fix}")]
-    NoRoom {
+    OutOfMemory {
         /// The system's error.
         reason: String,
         /// What to do.

@@ -59,7 +59,7 @@ use crate::frames::capacity::SystemCapacity;
 use crate::frames::frame::Frame;
 use crate::frames::pool::Pool;
 use crate::frames::slots::{FrameLease, FrameSlots};
-use crate::guest::{FrameId, Location, RunPhase};
+use crate::guest::{FrameId, Location, RunPhase, Stamp};
 use crate::host::Host;
 use crate::instance::factory::{Factory, Imports};
 use crate::instance::store::FrameData;
@@ -111,11 +111,11 @@ impl std::fmt::Debug for FrameTable {
 }
 
 /// The counts of frames and frame slots. When no frame is being made or dropped,
-/// `live + vacant == places`.
+/// `live + vacant == slots`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameCounts {
     /// The maximum number of frames, for short times.
-    pub places: usize,
+    pub slots: usize,
     /// Frame slots without a frame.
     pub vacant: usize,
     /// Frames that exist now.
@@ -134,6 +134,16 @@ pub struct FrameCounts {
     pub released: u64,
     /// Frames that could not be made because the system was out of memory or mappings.
     pub failures: u64,
+}
+
+/// What a frame is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A process that was paged out by the pager, if it was.
+    Process(Option<Stamp>),
+    /// The function `save` of a process that is upgraded. Such a frame is given back at once, so the
+    /// reserve (see `census`) is no reason to deny it.
+    Save,
 }
 
 /// Why there is no frame.
@@ -175,7 +185,7 @@ impl FrameTable {
 
     pub(crate) fn counts(&self) -> FrameCounts {
         FrameCounts {
-            places: self.slots.all().len(),
+            slots: self.slots.all().len(),
             vacant: self.slots.vacant(),
             live: self.slots.live(),
             free: self.all().iter().map(|pool| pool.free()).sum(),
@@ -221,14 +231,15 @@ impl FrameTable {
         self.is_over() && lease.frame.spare() > self.limits.share
     }
 
-    pub(crate) fn pool(&self, artifact: u64) -> Arc<Pool> {
-        if let Some(pool) = self.pools.read().get(&artifact) {
+    pub(crate) fn pool(&self, artifact: &Artifact) -> Arc<Pool> {
+        if let Some(pool) = self.pools.read().get(&artifact.id) {
             return pool.clone();
         }
+        let frames = artifact.module_frames().clone();
         let mut pools = self.pools.write();
         pools
-            .entry(artifact)
-            .or_insert_with(|| Arc::new(Pool::new(artifact, self.limits.few)))
+            .entry(artifact.id)
+            .or_insert_with(|| Arc::new(Pool::new(artifact.id, frames, self.limits.few)))
             .clone()
     }
 
@@ -240,7 +251,7 @@ impl FrameTable {
     /// soon. They may exceed the limit by a quarter: when the processes of the version before have
     /// been upgraded, [`FrameTable::trim`] drops that version's frames.
     pub(crate) fn prepare(&self, artifact: &Artifact, count: usize) {
-        let pool = self.pool(artifact.id);
+        let pool = self.pool(artifact);
         // The loader has linked it before. If it fails here, its first process says so.
         if pool.factory(|| self.link(artifact)).is_err() {
             return;

@@ -2,8 +2,8 @@
 //! compiled code from the cache), initialize, take the base.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use exuvia_abi::{ABI_VERSION, HostCall, MODULE, WasmType, exports};
 use exuvia_image::{GUARD, Memories, Method, PageMap, RESERVED};
@@ -213,7 +213,7 @@ impl Engine {
         let taken =
             first_instance(Arc::new(factory), self.memory).map_err(|failed| {
                 match failed.out_of_resources {
-                    true => LoadError::NoRoom {
+                    true => LoadError::OutOfMemory {
                         reason: failed.reason,
                         fix: advice(),
                     },
@@ -266,6 +266,7 @@ impl Engine {
             file_bytes: wasm.len(),
             reused_from: parking_lot::Mutex::default(),
             stack_policy: policy,
+            module_frames: OnceLock::new(),
         })
     }
 

@@ -1,17 +1,18 @@
-//! How many frames there are, and which versions may have more of the last ones.
+//! How many frames there are, and which modules may have more of the last ones.
 //!
 //! A process in the middle of a handler keeps its frame, and a handler that never returns
 //! keeps it for ever. So that the processes of one module cannot take all frames of a node
-//! in this way, the last ones are reserved for versions that have few.
+//! in this way, the last ones are reserved for modules that have few. All versions of a module
+//! count together.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::frames::pool::Pool;
 use crate::module::stack_policy::Stack;
 
-/// One in so many frames is reserved for versions that have few.
+/// One in so many frames is reserved for modules that have few.
 const LAST_SHARE: usize = 8;
-/// A version has many if it has more than one in so many of the live frames.
+/// A module has many if it has more than one in so many of the live frames.
 const MANY_SHARE: usize = 4;
 
 /// The live frames, and the limits on them. Relaxed: a limit that is missed by one frame
@@ -36,13 +37,13 @@ impl Census {
         }
     }
 
-    /// Returns whether only the reserved frames are left and the version has many: then
+    /// Returns whether only the reserved frames are left and the module has many: then
     /// it gets no more than it has.
     pub(crate) fn denies(&self, pool: &Pool) -> bool {
         self.are_last(0) && self.has_many(pool)
     }
 
-    /// Returns whether the version would not be denied a frame if one of another version
+    /// Returns whether the module would not be denied a frame if one of another module
     /// were dropped.
     pub(crate) fn may_replace(&self, pool: &Pool) -> bool {
         !self.are_last(1) || !self.has_many(pool)
@@ -58,6 +59,30 @@ impl Census {
     }
 
     fn has_many(&self, pool: &Pool) -> bool {
-        pool.len() * MANY_SHARE > self.live.load(Ordering::Relaxed)
+        pool.len_of_module() * MANY_SHARE > self.live.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn all_versions_of_a_module_have_one_share_of_the_last_frames() {
+        let census = Census::new(16, 1_000);
+        let frames = Arc::new(AtomicUsize::new(3));
+        let [old, new] = [1, 2].map(|id| Pool::new(id, frames.clone(), 4));
+        let other = Pool::new(3, Arc::new(AtomicUsize::new(3)), 4);
+        assert!(old.is_of_module(&new) && !old.is_of_module(&old) && !old.is_of_module(&other));
+        census.live.store(14, Ordering::Relaxed);
+        for pool in [&old, &new, &other] {
+            assert!(!census.denies(pool));
+        }
+        frames.store(4, Ordering::Relaxed);
+        assert!(census.denies(&old) && census.denies(&new) && !census.denies(&other));
+        census.live.store(13, Ordering::Relaxed);
+        assert!(!census.denies(&old));
     }
 }

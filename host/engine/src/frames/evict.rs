@@ -38,15 +38,15 @@ impl FrameTable {
 
     /// Pages out a process of a version and returns its frame. See [`Pool`] for which one.
     pub(super) fn evict(&self, pool: &Pool, wanted: EvictFrom) -> Option<FrameLease> {
-        let mut looks = 0;
+        let mut tries = 0;
         while let Some((number, listed)) = pool.next(wanted, self.slots.all()) {
             if let Some(lease) = self.evict_slot(pool, number) {
                 return Some(lease);
             }
             // Twice as many as are listed: the first round may only take away second
             // chances.
-            looks += 1;
-            if looks >= listed * 2 {
+            tries += 1;
+            if tries >= listed * 2 {
                 break;
             }
         }
@@ -75,8 +75,8 @@ impl FrameTable {
 
     /// The last resort: tries all frames of the pool, also those that are not listed.
     pub(super) fn evict_any(&self, pool: &Pool) -> Option<FrameLease> {
-        let mut places = pool.slots().into_iter();
-        places.find_map(|number| self.evict_slot(pool, number))
+        let mut slots = pool.slots().into_iter();
+        slots.find_map(|number| self.evict_slot(pool, number))
     }
 
     fn evict_slot(&self, pool: &Pool, number: u32) -> Option<FrameLease> {

@@ -4,25 +4,27 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{FrameError, FrameTable};
+use super::{FrameError, FrameTable, Purpose};
 use crate::frames::pool::{EvictFrom, Pool};
 use crate::frames::slots::FrameLease;
-use crate::guest::Stamp;
 use crate::module::info::Artifact;
 use crate::module::stack_policy::Stack;
 
 impl FrameTable {
-    /// Returns a frame of the version in base state, with a memory of `pages`, for a
-    /// process that was paged out at `stamp`, if it was.
+    /// Returns a frame of the version in base state, with a memory of `pages`.
     pub(crate) fn acquire(
         &self,
         artifact: &Artifact,
         pages: u32,
-        stamp: Option<Stamp>,
+        purpose: Purpose,
     ) -> Result<FrameLease, FrameError> {
-        let pool = self.pool(artifact.id);
-        let stays = stamp.is_some_and(|stamp| pool.ghost_hit(stamp, self.limits.frames));
-        let mut lease = self.find(artifact, &pool, pages, stays)?;
+        let pool = self.pool(artifact);
+        let stays = match purpose {
+            Purpose::Process(Some(stamp)) => pool.ghost_hit(stamp, self.limits.frames),
+            Purpose::Process(None) | Purpose::Save => false,
+        };
+        let may_be_denied = purpose != Purpose::Save;
+        let mut lease = self.find(artifact, &pool, pages, (stays, may_be_denied))?;
         if lease.frame.pages() != pages {
             match lease.frame.resize(pages) {
                 Ok(true) => self.slots.note(lease.slot_number(), lease.frame.written()),
@@ -74,7 +76,7 @@ impl FrameTable {
         artifact: &Artifact,
         pool: &Arc<Pool>,
         pages: u32,
-        stays: bool,
+        (stays, may_be_denied): (bool, bool),
     ) -> Result<FrameLease, FrameError> {
         let frames = match pool.pop(pages) {
             Ok(lease) if !self.is_outdated(artifact, &lease) => return Ok(lease),
@@ -85,7 +87,7 @@ impl FrameTable {
             }
             Err(frames) => frames,
         };
-        let denied = self.census.denies(pool);
+        let denied = may_be_denied && self.census.denies(pool);
         if !denied && (stays || frames < self.limits.few) && self.make_capacity(pool, frames) {
             match self.make(artifact, pool) {
                 Err(FrameError::NoneFree) => {}
@@ -106,7 +108,12 @@ impl FrameTable {
             if let Some(lease) = self.evict_any(pool) {
                 return self.refresh_evicted(artifact, pool, lease);
             }
-            // In the slot of an idle frame of another version, if not in a reserved one.
+            // In the slot of an idle frame of another version of its module: the module has no more
+            // frames than before.
+            if self.give_up_of_module(pool) {
+                return self.make(artifact, pool);
+            }
+            // In the slot of an idle frame of another module, if not in a reserved one.
             let replaces = self.census.may_replace(pool) && self.give_up(pool, 0);
             if !replaces || self.census.denies(pool) {
                 return Err(FrameError::NoneFree);
@@ -161,6 +168,18 @@ impl FrameTable {
             self.give_up(wants, of);
         }
         gave_up || !self.full()
+    }
+
+    /// Drops a frame of another version of the module that is free or of a process at rest. Returns
+    /// whether it has dropped one.
+    fn give_up_of_module(&self, wants: &Pool) -> bool {
+        let pools = self.all();
+        let mut others = pools.iter().filter(|pool| pool.is_of_module(wants));
+        let lease = others.find_map(|pool| {
+            let free = pool.pop_any();
+            free.or_else(|| self.evict(pool, EvictFrom::Coldest))
+        });
+        lease.is_some()
     }
 
     /// Drops a free frame of any version, or else the frame of a process of another version

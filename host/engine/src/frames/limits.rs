@@ -18,7 +18,7 @@ const FEW: usize = 64;
 
 /// When the limit on bytes is exceeded, frames are shrunk to one eighth below it, so that
 /// it is not reached again at once.
-pub(super) const RELIEF: u64 = 8;
+pub(super) const RECLAIM_SHARE: u64 = 8;
 
 /// The limits on the frames of a node.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ impl FrameLimits {
 
     /// Returns how many processes may block within these limits.
     pub(crate) fn block_quota(&self) -> BlockQuota {
-        BlockQuota::new(self.may_block, self.memory - self.memory / RELIEF)
+        BlockQuota::new(self.may_block, self.memory - self.memory / RECLAIM_SHARE)
     }
 }
 

@@ -32,7 +32,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -64,6 +64,8 @@ pub(crate) enum EvictFrom {
 pub(crate) struct Pool {
     /// The id of the version's artifact.
     pub(crate) artifact: u64,
+    /// The number of frames of all versions of the module.
+    module_frames: Arc<AtomicUsize>,
     /// Number of warm frames at the end of the small queue.
     warm: usize,
     /// Number of page-outs so far; it wraps.
@@ -136,9 +138,10 @@ impl Lists {
 }
 
 impl Pool {
-    pub(crate) fn new(artifact: u64, warm: usize) -> Pool {
+    pub(crate) fn new(artifact: u64, module_frames: Arc<AtomicUsize>, warm: usize) -> Pool {
         Pool {
             artifact,
+            module_frames,
             warm,
             clock: AtomicU32::new(0),
             lists: Mutex::default(),
@@ -232,6 +235,16 @@ impl Pool {
         self.lists.lock().all.len()
     }
 
+    /// Returns the number of frames of all versions of its module.
+    pub(crate) fn len_of_module(&self) -> usize {
+        self.module_frames.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the other pool is that of another version of the module.
+    pub(crate) fn is_of_module(&self, other: &Pool) -> bool {
+        self.artifact != other.artifact && Arc::ptr_eq(&self.module_frames, &other.module_frames)
+    }
+
     /// Returns how many of them are free.
     pub(crate) fn free(&self) -> usize {
         self.lists.lock().free.count
@@ -248,6 +261,7 @@ impl Pool {
         slot.artifact.store(self.artifact, Ordering::Relaxed);
         slot.at.store(lists.all.len(), Ordering::Relaxed);
         lists.all.push(number);
+        self.module_frames.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Removes a slot whose frame is dropped. The slot's next frame may be of another version, and
@@ -259,6 +273,7 @@ impl Pool {
         let at = slot.at.load(Ordering::Relaxed);
         debug_assert_eq!(lists.all.get(at), Some(&number), "a slot knows its index");
         lists.all.swap_remove(at);
+        self.module_frames.fetch_sub(1, Ordering::Relaxed);
         if let Some(moved) = lists.all.get(at) {
             slots[*moved as usize].at.store(at, Ordering::Relaxed);
         }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
 
 use super::evict::EvictPolicy;
-use super::limits::RELIEF;
+use super::limits::RECLAIM_SHARE;
 use super::{FrameTable, drop_in_parts};
 use crate::frames::slots::FrameLease;
 
@@ -57,10 +57,10 @@ impl FrameTable {
         ))
     }
 
-    /// Gives pages back until the bytes are one [`RELIEF`]th below the limit. Returns how
+    /// Gives pages back until the bytes are one [`RECLAIM_SHARE`]th below the limit. Returns how
     /// many processes it has paged out.
     fn shrink(&self) -> usize {
-        let goal = self.limits.memory - self.limits.memory / RELIEF;
+        let goal = self.limits.memory - self.limits.memory / RECLAIM_SHARE;
         let enough = || self.slots.bytes() <= goal;
         let pools = self.all();
         for pool in &pools {

@@ -152,7 +152,7 @@ impl Node {
         let counts = self.executor.frames();
         assert_eq!(
             (counts.live, counts.vacant, counts.blocked),
-            (live, counts.places - live, 0)
+            (live, counts.slots - live, 0)
         );
     }
 }
@@ -163,14 +163,14 @@ fn an_upgrade_in_which_the_host_panics_leaks_no_frame_slot() {
     let node = node();
     for _ in 0..20 {
         let image = Image::broken(3);
-        let crossed = migrate::upgrade_image(
+        let upgraded = migrate::upgrade_image(
             &node.executor.0.frames,
             &node.old,
             &node.new,
             (&image, &Grants::default()),
             None,
         );
-        let error = crossed.unwrap_err().to_string();
+        let error = upgraded.unwrap_err().to_string();
         assert!(error.contains("the host failed"), "{error}");
         node.none_is_lost(0);
     }
@@ -210,7 +210,9 @@ fn a_dropped_frame_frees_its_slot() {
     let node = node();
     let shared = &node.executor.0;
     for _ in 0..20 {
-        let lease = shared.frames.acquire(&node.old.artifact, 3, None);
+        let lease = shared
+            .frames
+            .acquire(&node.old.artifact, 3, Purpose::Process(None));
         let lease = lease.unwrap();
         let slot = lease.slot_number();
         shared.frames.pin(FrameId { slot, binding: 0 });
@@ -279,7 +281,9 @@ fn unloading_a_version_frees_its_code() {
     let engine = Engine::new(&EngineConfig::default()).unwrap();
     let artifact = engine.load(&wat::parse_str(GUEST).unwrap()).unwrap();
     let code = Arc::downgrade(&artifact.plan);
-    let lease = frames.acquire(&artifact, 3, None).unwrap();
+    let lease = frames
+        .acquire(&artifact, 3, Purpose::Process(None))
+        .unwrap();
     frames.waiters.join(1, artifact.id);
     frames.waiters.leave(1);
     frames.retire(lease);
@@ -294,11 +298,32 @@ fn unloading_a_version_frees_its_code() {
 #[test]
 fn preparing_a_version_links_its_code() {
     let node = node();
-    let pool = node.executor.0.frames.pool(node.new.artifact.id);
+    let pool = node.executor.0.frames.pool(&node.new.artifact);
     assert!(!pool.is_linked());
     node.executor.prepare(&node.new.artifact, 0);
     assert!(pool.is_linked());
     node.none_is_lost(0);
+}
+
+/// The module gets no second share of the last frames, but frames of its new version for those of
+/// its old one, and one for `save`.
+#[test]
+fn two_versions_of_a_module_have_one_share_of_the_last_frames() {
+    let node = node();
+    node.new.artifact.follows(&node.old.artifact);
+    let frames = &node.executor.0.frames;
+    let process = Purpose::Process(None);
+    let get = |version: &Version<Artifact>, purpose| frames.acquire(&version.artifact, 3, purpose);
+    let mut held: Vec<_> = std::iter::from_fn(|| get(&node.old, process).ok()).collect();
+    let counts = node.executor.frames();
+    assert!(counts.live == held.len() && counts.live < counts.slots);
+    assert!(get(&node.new, process).is_err());
+    let save = get(&node.old, Purpose::Save).unwrap();
+    drop(save);
+    frames.retire(held.pop().unwrap());
+    held.push(get(&node.new, process).unwrap());
+    assert_eq!(node.executor.frames().live, counts.live);
+    assert!(get(&node.new, process).is_err());
 }
 
 #[test]
@@ -325,11 +350,7 @@ fn a_frame_takes_no_more_mappings_than_are_reserved_for_it() {
     let of = |stack: Stack| {
         assert_eq!(artifact.stack_policy.stack(), stack);
         // The first frame maps everything that is shared.
-        let make = || {
-            shared
-                .frames
-                .make(artifact, &shared.frames.pool(artifact.id))
-        };
+        let make = || shared.frames.make(artifact, &shared.frames.pool(artifact));
         let first = make().unwrap();
         let before = (mappings(), node.executor.frames().mappings);
         let mut frames: Vec<_> = (0..FRAMES).map(|_| make().unwrap()).collect();
@@ -389,7 +410,7 @@ fn the_bound_on_mappings_holds_when_guests_start_to_need_fibers() {
 fn entries_of_dropped_frames_are_removed_from_the_queues() {
     let node = node();
     let shared = &node.executor.0;
-    let pool = shared.frames.pool(node.old.artifact.id);
+    let pool = shared.frames.pool(&node.old.artifact);
     for _ in 0..1_000 {
         let pid = node.spawn();
         node.ask(pid);

@@ -2,7 +2,8 @@
 //! analysis.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 use exuvia_image::Base;
 use exuvia_image::{Memories, PageMap};
@@ -49,6 +50,8 @@ pub struct Artifact {
     pub(crate) reused_from: Mutex<HashMap<u64, Result<(), String>>>,
     /// Which stack its processes run on, by how they have run so far.
     pub(crate) stack_policy: StackPolicy,
+    /// The number of frames of all versions of the module.
+    pub(crate) module_frames: OnceLock<Arc<AtomicUsize>>,
 }
 
 impl std::fmt::Debug for Artifact {
@@ -101,10 +104,17 @@ impl Artifact {
         self.file_bytes
     }
 
-    /// Assumes that its processes run on the same stack as those of the version `before`,
-    /// until one of them waits.
+    /// Makes it the next version of the module of `before`: its processes are assumed to run on the
+    /// same stack, until one of them waits, and its frames count together with those of `before`.
+    /// Called before it has a frame.
     pub fn follows(&self, before: &Artifact) {
         self.stack_policy.expect(&before.stack_policy);
+        let _ = self.module_frames.set(before.module_frames().clone());
+    }
+
+    /// Returns the number of frames of all versions of its module.
+    pub(crate) fn module_frames(&self) -> &Arc<AtomicUsize> {
+        self.module_frames.get_or_init(Arc::default)
     }
 
     /// Returns `Ok` if images of `self` mean the same in `newer`, else the reason why not.

@@ -10,8 +10,8 @@ use exuvia_image::{After, Image};
 use exuvia_process::Body;
 
 use crate::executor::{Executor, Stop};
-use crate::frames::FrameError;
 use crate::frames::slots::FrameLease;
+use crate::frames::{FrameError, Purpose};
 use crate::guest::{Guest, GuestProcess, Location, RunPhase, Stamp};
 use crate::module::stack_policy::Stack;
 use crate::timing::Timing;
@@ -96,7 +96,7 @@ impl Executor {
             return Err(Stop::NoFrame);
         };
         let (artifact, module) = (&guest.version.artifact, &guest.version.module);
-        let lease = frames.acquire(artifact, artifact.base_pages(), None);
+        let lease = frames.acquire(artifact, artifact.base_pages(), Purpose::Process(None));
         let mut lease = lease.map_err(no_frame)?;
         let grants = &process.limits().grants;
         if let Err(reason) = lease.frame.initialize(artifact, module, grants) {
@@ -121,7 +121,8 @@ impl Executor {
         };
         let (metrics, clock) = (&frames.metrics, &self.0.host.system.clock);
         let began = Timing::begin(metrics.page_ins.load(Ordering::Relaxed), clock);
-        let lease = frames.acquire(&guest.version.artifact, image.memory_pages(), stamp);
+        let (artifact, purpose) = (&guest.version.artifact, Purpose::Process(stamp));
+        let lease = frames.acquire(artifact, image.memory_pages(), purpose);
         let mut lease = lease.map_err(no_frame)?;
         metrics.page_ins.fetch_add(1, Ordering::Relaxed);
         if let Err(reason) = lease.frame.load(image) {

@@ -11,6 +11,7 @@ use crate::frames::enter;
 use crate::frames::slots::FrameLease;
 use crate::guest::{GuestProcess, Location, RollbackTarget, RunPhase};
 use crate::instance::Outcome;
+use crate::process::step::{AfterEntry, EntryResult, after_entry};
 use crate::process::turn::Held;
 
 impl Executor {
@@ -156,14 +157,15 @@ impl Executor {
         if let Some(reason) = process.drain_new_signals(&state.host.system) {
             return Err(Stop::Turn(Turn::Exit(reason)));
         }
-        if taken == 0 && !unseen && (phase == RunPhase::Waiting || !state.host.upgrade_due(process))
-        {
-            // It wants none of the messages that are there: it waits for another one. What has
-            // arrived since this turn began causes another turn. What was taken over before does not,
-            // so it must not be unseen.
-            return Err(Stop::Turn(Turn::Rest));
+        let result = EntryResult {
+            waiting: phase == RunPhase::Waiting,
+            has_taken: taken > 0,
+            unseen,
+        };
+        match after_entry(result, || state.host.upgrade_due(process)) {
+            AfterEntry::NextStep => Ok(()),
+            AfterEntry::Rest => Err(Stop::Turn(Turn::Rest)),
         }
-        Ok(())
     }
 
     /// Ends the turn of a process whose guest has been suspended in its frame.

@@ -140,9 +140,75 @@ pub(crate) fn next_step(situation: Situation) -> Step {
     }
 }
 
+/// An entry that has returned REST or WAITING, as far as what follows depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryResult {
+    /// `run` returned WAITING.
+    pub(crate) waiting: bool,
+    /// The guest has taken a message.
+    pub(crate) has_taken: bool,
+    /// There may be messages that it has not seen.
+    pub(crate) unseen: bool,
+}
+
+/// Whether the turn goes on after an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterEntry {
+    /// [`next_step`] decides.
+    NextStep,
+    /// The process rests, although there may be messages: it wants none of them, and waits for
+    /// another one. What has arrived since this turn began causes another turn; what was taken over
+    /// before does not, so it must not be unseen.
+    Rest,
+}
+
+/// Decides whether the turn goes on after an entry. `upgrade_due` is asked only if the decision
+/// depends on it: a process that must be upgraded does not rest before that, except in the middle of
+/// what it waits for.
+#[inline]
+pub(crate) fn after_entry(result: EntryResult, upgrade_due: impl FnOnce() -> bool) -> AfterEntry {
+    if result.has_taken || result.unseen || (!result.waiting && upgrade_due()) {
+        AfterEntry::NextStep
+    } else {
+        AfterEntry::Rest
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_rests_after_an_entry_that_wanted_none_of_the_messages() {
+        let vain = EntryResult {
+            waiting: false,
+            has_taken: false,
+            unseen: false,
+        };
+        let waiting = EntryResult {
+            waiting: true,
+            ..vain
+        };
+        assert_eq!(after_entry(vain, || false), AfterEntry::Rest);
+        assert_eq!(after_entry(waiting, || false), AfterEntry::Rest);
+        // New code may want them, but a process that waits in the middle is not upgraded.
+        assert_eq!(after_entry(vain, || true), AfterEntry::NextStep);
+        assert_eq!(after_entry(waiting, || true), AfterEntry::Rest);
+        for result in [vain, waiting] {
+            let took = EntryResult {
+                has_taken: true,
+                ..result
+            };
+            let unseen = EntryResult {
+                unseen: true,
+                ..result
+            };
+            for result in [took, unseen] {
+                let after = after_entry(result, || panic!("it does not matter"));
+                assert_eq!(after, AfterEntry::NextStep);
+            }
+        }
+    }
 
     const LOOP: Position = Position::Suspended {
         takes_upgrade: true,

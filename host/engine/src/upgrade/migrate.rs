@@ -13,7 +13,7 @@ use exuvia_process::Grants;
 
 use crate::error::{MissingExport, UpgradeError};
 use crate::frames::slots::FrameLease;
-use crate::frames::{FrameError, FrameTable};
+use crate::frames::{FrameError, FrameTable, Purpose};
 use crate::module::info::Artifact;
 
 type VersionHandle = Arc<Version<Artifact>>;
@@ -197,7 +197,7 @@ pub(crate) fn save(
     image: &Image,
 ) -> Attempt<Vec<u8>> {
     let artifact = &version.artifact;
-    let mut lease = match frames.acquire(artifact, image.memory_pages(), None) {
+    let mut lease = match frames.acquire(artifact, image.memory_pages(), Purpose::Save) {
         Ok(lease) => lease,
         Err(none) => return no_frame(none),
     };
@@ -220,7 +220,7 @@ fn load(
     if !artifact.has_load {
         return Ok(Err(format!("{version} exports no `load`")));
     }
-    let mut lease = match frames.acquire(artifact, artifact.base_pages(), None) {
+    let mut lease = match frames.acquire(artifact, artifact.base_pages(), Purpose::Process(None)) {
         Ok(lease) => lease,
         Err(none) => return no_frame(none),
     };

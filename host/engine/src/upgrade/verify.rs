@@ -71,11 +71,11 @@ impl Executor {
             };
             // A process that runs, or is about to, is not at rest: it is counted below, and its
             // copy is not checked.
-            let looked = self.look(index, |process| {
+            let examined = self.look(index, |process| {
                 let in_time = clock.now() <= until;
                 let seen = process
                     .guest()
-                    .and_then(|guest| look(&shared.frames, guest, changes, in_time))?;
+                    .and_then(|guest| candidate(&shared.frames, guest, changes, in_time))?;
                 if seen.paged_out {
                     process.trim(&shared.host.system);
                 }
@@ -83,7 +83,7 @@ impl Executor {
                     + u64::from(slot.stats.inbox_messages.load(Ordering::Relaxed));
                 Some((process.pid(), process.limits().grants.clone(), seen, queued))
             });
-            let Some((pid, grants, seen, queued)) = looked.flatten() else {
+            let Some((pid, grants, seen, queued)) = examined.flatten() else {
                 continue;
             };
             verified.seen += 1;
@@ -100,10 +100,10 @@ impl Executor {
             }
             let old = seen.old.version();
             match migrate::upgrade_image(&shared.frames, old, &seen.new, (&image, &grants), None) {
-                Ok(crossed) => {
-                    crossed.state.drop_in(&shared.frames);
+                Ok(upgraded) => {
+                    upgraded.state.drop_in(&shared.frames);
                     verified.checked += 1;
-                    match crossed.path {
+                    match upgraded.path {
                         UpgradePath::Reused => verified.reused += 1,
                         _ => verified.migrated += 1,
                     }
@@ -165,7 +165,7 @@ fn page_out(frames: &FrameTable, guest: &mut Guest, location: Location) {
     guest.set_location(location);
 }
 
-fn look(
+fn candidate(
     frames: &FrameTable,
     guest: &mut Guest,
     changes: &[Arc<Version<Artifact>>],
@@ -193,7 +193,7 @@ fn look(
         && in_time
         && image.size() <= SMALL
     {
-        let stamp = Some(frames.pool(guest.version.artifact.id).stamp());
+        let stamp = Some(frames.pool(&guest.version.artifact).stamp());
         let location = Location::Image {
             image: image.clone(),
             waiting: false,

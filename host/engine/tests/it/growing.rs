@@ -221,6 +221,6 @@ fn unused_frames_are_freed() {
         let _ = world.executor.trim_frames();
     }
     let counts = world.executor.frames();
-    assert_eq!((counts.live, counts.vacant), (0, counts.places));
+    assert_eq!((counts.live, counts.vacant), (0, counts.slots));
     assert_eq!(world.ask(world.spawn("m"), 0, &[]).number(), 2);
 }

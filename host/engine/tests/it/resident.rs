@@ -186,7 +186,7 @@ fn an_initialization_that_fails_ends_its_process_alone() {
         let counts = world.executor.frames();
         assert_eq!(
             (counts.blocked, counts.live + counts.vacant),
-            (0, counts.places)
+            (0, counts.slots)
         );
     }
 }

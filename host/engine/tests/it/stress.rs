@@ -287,7 +287,7 @@ fn stress(seed: u64, probation: u32) {
     }
     let counts = world.executor.frames();
     assert_eq!(counts.blocked, 1, "seed {seed}: {counts:?}");
-    assert_eq!(counts.live + counts.vacant, counts.places, "seed {seed}");
+    assert_eq!(counts.live + counts.vacant, counts.slots, "seed {seed}");
     known.push(keeps);
     let alive = world.system.table.alive();
     assert_eq!(
@@ -310,7 +310,7 @@ fn stress(seed: u64, probation: u32) {
     let expected = FrameCounts {
         free: counts.live,
         blocked: 0,
-        vacant: counts.places - counts.live,
+        vacant: counts.slots - counts.live,
         ..counts
     };
     assert_eq!(counts, expected, "seed {seed}");
@@ -318,7 +318,7 @@ fn stress(seed: u64, probation: u32) {
     let counts = world.executor.frames();
     assert_eq!(
         (counts.live, counts.vacant),
-        (0, counts.places),
+        (0, counts.slots),
         "seed {seed}"
     );
     assert!(world.seen.stuck.lock().is_empty(), "seed {seed}");

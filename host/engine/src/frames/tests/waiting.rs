@@ -119,7 +119,7 @@ fn a_process_that_needs_a_fiber_when_there_is_none_waits_until_one_can_be_had() 
     let pid = node.spawn();
     node.ask(pid);
     let frames = &node.executor.0.frames;
-    let other = frames.acquire(artifact, 3, None).unwrap();
+    let other = frames.acquire(artifact, 3, Purpose::Process(None)).unwrap();
     assert_eq!(node.executor.frames().mappings, 8);
     artifact.stack_policy.waited();
     node.send(pid, 0);
