@@ -84,8 +84,8 @@ impl<'a, G: Runner, S: CallServices<G>> Caller<'a, G, S> {
         self.debt.owe(sends);
     }
 
-    /// Commits the open transaction if this call does so. To be called when the arguments have
-    /// been checked: a call that returns an error has had no effect.
+    /// Commits the open transaction if this call does so. To be called when all has been checked that
+    /// can be: an error that follows leaves the transaction committed.
     #[inline]
     fn commits(&mut self) {
         if self.probation == Probation::Commits {

@@ -14,7 +14,8 @@ pub type CallResult<T> = Result<T, CallError>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError {
     /// The process made a mistake, or asked for something that cannot be had: it gets this code
-    /// and continues. The call has had no effect, unless its documentation states one.
+    /// and continues. The call has had no effect, unless its documentation states one, but that it may
+    /// have committed the transaction.
     Code(Code),
     /// The call does not return: the process ends.
     Ends(Ending),
