@@ -64,6 +64,22 @@ pub enum Kind {
     Table = 8,
 }
 
+impl Kind {
+    /// Returns the name for people, in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Init => "init",
+            Kind::Message => "message",
+            Kind::Request => "request",
+            Kind::Reply => "reply",
+            Kind::Exit => "exit",
+            Kind::Down => "down",
+            Kind::Timer => "timer",
+            Kind::Table => "table",
+        }
+    }
+}
+
 /// The scheduling priority of a process (Erlang: `process_flag(priority)`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]

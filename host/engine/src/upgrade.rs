@@ -168,7 +168,7 @@ impl Executor {
                 let detached = guest.upgrade_resources(memory_after(UpgradePath::Reset));
                 guest.probation = self.begin_probation(release, before, origin, detached);
                 self.upgraded(guest, &upgrade, UpgradePath::Reset);
-                process.put_back(0, process.init());
+                process.reinsert(0, process.init());
             }
             Err(error) => {
                 let text = error.to_string();

@@ -14,7 +14,6 @@ use crate::error::SwapError;
 use crate::report::{SwapReport, UpgradeReport};
 
 pub use last_message::LastMessage;
-pub(crate) use last_message::kind;
 pub use stream::{Events, TimedEvent};
 
 /// The level of a guest's log line.

@@ -14,7 +14,6 @@ use exuvia_process::{Body, Pid};
 
 use crate::core::Core;
 use crate::error::TargetError;
-use crate::event::kind;
 use crate::supervision::Supervision;
 use crate::upgrade_state::UpgradeState;
 
@@ -181,7 +180,7 @@ fn inspection(info: ProcessInfo, process: &mut GuestProcess) -> Inspection {
     let messages = (0..process.inbox_len().min(SHOWN_MESSAGES))
         .filter_map(|position| process.peek(position))
         .map(|message| MessageInfo {
-            kind: kind(message.kind),
+            kind: message.kind.name().to_owned(),
             from: message.sender.to_string(),
             tag: message.tag,
             bytes: message.payload.len(),

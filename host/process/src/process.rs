@@ -3,7 +3,8 @@
 //!
 //! This file has the fields. What arrives is in `process/signals.rs` and `process/messages.rs`, what
 //! the process does to others in `process/relating.rs`, its start and its children in
-//! `process/starting.rs`, and work that takes several turns in `process/parts.rs`.
+//! `process/starting.rs`, signals that take several turns in `process/backlog.rs`, and
+//! its end in `process/exit.rs`.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -24,16 +25,18 @@ use crate::signal::Envelope;
 use crate::system::{SpawnSpec, System};
 use crate::{ExitReason, Payload};
 
+mod backlog;
 mod capture;
+mod exit;
 mod messages;
-mod parts;
 mod relating;
 mod relations_info;
 mod signals;
 mod starting;
 
-use parts::Unfinished;
-pub(crate) use parts::{ExitNotifications, SIGNALS_PER_TURN};
+pub(crate) use backlog::SIGNALS_PER_TURN;
+use backlog::Unfinished;
+pub(crate) use exit::ExitNotifications;
 pub use relations_info::RelationsInfo;
 
 /// Bits of a reference that a process creates. Timers' references have one more bit (see `timers`),

@@ -127,7 +127,7 @@ impl<G: 'static> Transaction<G> {
         // An entry takes only one message, and new messages arrive behind it: the messages in front
         // of it are the same as before.
         if let Some((at, message)) = self.message.take() {
-            process.put_back(at, message);
+            process.reinsert(at, message);
         }
     }
 }

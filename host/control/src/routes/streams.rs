@@ -132,7 +132,7 @@ fn line(traced: &Traced) -> EventLine {
         Direction::Received => "received",
         Direction::Sent => "sent",
     };
-    let kind = format!("{:?}", traced.kind).to_lowercase();
+    let kind = traced.kind.name();
     let whole = traced.payload.len() == traced.bytes;
     let shown = whole.then(|| rendered(traced.tag, &traced.payload));
     let mut line = match traced.direction {

@@ -192,7 +192,7 @@ pub(super) fn call(
     }
     if timeout == 0 || timed_out {
         view.end_wait();
-        view.caller().give_up(reference);
+        view.caller().cancel_request(reference);
         return Err(Code::Timeout.into());
     }
     Ok(view.wait(WaitReason::Reply { reference }, timeout, false))

@@ -106,8 +106,8 @@ fn go_on_starting(view: &mut View<'_>, pid_out: i32) -> CallResult<i32> {
         let (memory, mut caller) = view.split();
         // The guest may have changed what was written there; then only the wait is given up.
         match memory.pid(pid_out) {
-            Ok(child) => caller.give_up_start(reference, child),
-            Err(_) => caller.give_up(reference),
+            Ok(child) => caller.cancel_start(reference, child),
+            Err(_) => caller.cancel_request(reference),
         }
         return Err(Code::StartFailed.into());
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use exuvia_process::{Envelope, Kind};
+use exuvia_process::Envelope;
 use serde::Serialize;
 
 use crate::render::Rendered;
@@ -25,17 +25,12 @@ pub struct LastMessage {
 impl LastMessage {
     pub(crate) fn new(message: &Envelope) -> LastMessage {
         LastMessage {
-            kind: kind(message.kind),
+            kind: message.kind.name().to_owned(),
             from: message.sender.to_string(),
             tag: message.tag,
             payload: Rendered::new(message.tag, message.payload.as_slice()),
         }
     }
-}
-
-/// Returns the name of a message kind.
-pub(crate) fn kind(kind: Kind) -> String {
-    format!("{kind:?}").to_lowercase()
 }
 
 impl fmt::Display for LastMessage {

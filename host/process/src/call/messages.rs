@@ -163,8 +163,8 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
         }))
     }
 
-    /// Gives up a request that the process itself has been waiting for.
-    pub fn give_up(&mut self, reference: u64) {
+    /// Cancels a request that the process itself has been waiting for.
+    pub fn cancel_request(&mut self, reference: u64) {
         let to = self.process.monitored(reference);
         self.process.demonitor(self.system, reference, true);
         self.signalled(to.unwrap_or(Pid::NONE));

@@ -233,10 +233,10 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
         Ok(started.then_some(true).ok_or(Code::StartFailed)?)
     }
 
-    /// Gives up a synchronous start that is late. It counts as failed: the child must not live on
+    /// Cancels a synchronous start that is late. It counts as failed: the child must not live on
     /// unnoticed.
-    pub fn give_up_start(&mut self, reference: u64, child: Pid) {
-        self.give_up(reference);
+    pub fn cancel_start(&mut self, reference: u64, child: Pid) {
+        self.cancel_request(reference);
         let from = self.process.pid();
         let _ = self.system.signal(child, Signal::Kill { from });
     }

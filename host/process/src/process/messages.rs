@@ -101,9 +101,9 @@ impl<G: 'static> Process<G> {
         self.active.as_ref()?.current.as_ref()
     }
 
-    /// Puts a message back to its former position because its handler's effects were rolled back. A
+    /// Inserts a message at its former position again, because its handler's effects were rolled back. A
     /// sender that has given up its request meanwhile is not recorded again.
-    pub fn put_back(&mut self, position: usize, envelope: Envelope) {
+    pub fn reinsert(&mut self, position: usize, envelope: Envelope) {
         self.active().inbox.insert(position, envelope);
     }
 

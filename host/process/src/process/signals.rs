@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use exuvia_abi::{Kind, Pid, Reason};
 
-use super::parts::Backlog;
+use super::backlog::Backlog;
 use super::{Process, Unfinished};
 use crate::account::{Charge, MaybeCharged};
 use crate::item::Item;

@@ -128,7 +128,7 @@ impl<G: 'static> System<G> {
         // all are notified: old signals would reach its new relations.
         slot.begin_notifying();
         self.vacate(pid, slot, notifications.usable);
-        notifications.tell(self);
+        notifications.notify(self);
         slot.end_notifying();
         Transition::Nothing
     }
@@ -149,7 +149,7 @@ impl<G: 'static> System<G> {
         slot: &Slot<G>,
         mut notifications: Box<ExitNotifications<G>>,
     ) -> Transition {
-        if notifications.tell(self) {
+        if notifications.notify(self) {
             self.vacate(process.pid(), slot, notifications.usable);
             return Transition::Nothing;
         }

@@ -49,7 +49,7 @@ impl Budget {
         taken.is_ok()
     }
 
-    fn give_back(&self, bytes: u64) {
+    fn release(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -218,7 +218,7 @@ impl Rows {
             return Err(TableError::Full);
         }
         let before = std::mem::replace(&mut self.budget, budget.clone());
-        before.give_back(self.bytes);
+        before.release(self.bytes);
         Ok(())
     }
 
@@ -248,7 +248,7 @@ impl Rows {
             return Err(TableError::Full);
         }
         if had > wants {
-            self.budget.give_back(had - wants);
+            self.budget.release(had - wants);
         }
         self.bytes = self.bytes - had + wants;
         self.changes = change;
@@ -273,7 +273,7 @@ impl Rows {
 
 impl Drop for Rows {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
+        self.budget.release(self.bytes);
     }
 }
 

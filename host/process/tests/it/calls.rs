@@ -434,3 +434,22 @@ fn arguments_of_a_spawn_are_checked_before_its_grants() {
     assert_eq!(spawn(b"", 0, 9), bad);
     assert_eq!(spawn(b"", 0, 0), Err(Code::Limit.into()));
 }
+
+/// Also those that send nothing, as `cancel_timer`.
+#[test]
+fn each_deferred_call_is_charged_when_it_takes_effect() {
+    for call in HOST_CALLS {
+        if call.probation != Probation::Deferred {
+            continue;
+        }
+        let mut world = World::new();
+        world.begin();
+        if world.make(call) {
+            let cost = transaction::commit(&mut world.process, &world.system);
+            assert!(cost > 0, "`{}` costs nothing", call.name);
+        }
+        if world.is_open() {
+            world.abort();
+        }
+    }
+}

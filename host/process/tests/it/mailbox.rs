@@ -142,7 +142,7 @@ fn a_message_put_back_is_first_again() {
     world.run();
     world.with(to, |process, _| {
         let first = process.take(0).expect("it is there");
-        process.put_back(0, first);
+        process.reinsert(0, first);
     });
     assert_eq!(tags(&world.inbox(to)), [1, 2]);
 }

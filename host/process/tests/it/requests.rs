@@ -166,7 +166,7 @@ fn a_request_put_back_is_answered_once() {
     let take_back = |world: &mut World| {
         world.with(server, |process, _| {
             let request = process.take(0).expect("it is there");
-            process.put_back(0, request);
+            process.reinsert(0, request);
         });
     };
     take_back(&mut world);
@@ -197,7 +197,7 @@ fn a_request_put_back_after_its_sender_gave_up_is_not_remembered() {
     let request = world.inbox(server).remove(0);
     world.demonitor(client, reference, false);
     world.run();
-    world.with(server, |process, _| process.put_back(0, request));
+    world.with(server, |process, _| process.reinsert(0, request));
     assert_eq!(world.inbox(server).len(), 1);
     assert_eq!(world.relations(server), (0, 0, 0));
 }

@@ -185,7 +185,7 @@ impl Server {
         })?;
         if let Ok(None) = replied {
             let given_up = self.make(call, move |caller| {
-                caller.give_up(reference);
+                caller.cancel_request(reference);
                 Ok(())
             });
             given_up?.ok();
@@ -262,11 +262,11 @@ impl Server {
             match started? {
                 Ok(Some(())) => {}
                 Ok(None) => {
-                    let give_up = move |caller: &mut HostCaller<'_>| {
-                        caller.give_up_start(reference, pid);
+                    let cancel_request = move |caller: &mut HostCaller<'_>| {
+                        caller.cancel_start(reference, pid);
                         Ok(())
                     };
-                    self.make(call, give_up)?.ok();
+                    self.make(call, cancel_request)?.ok();
                     return Ok(Response::code(Code::StartFailed));
                 }
                 Err(error) => return done(Ok(Err(error))),
