@@ -174,7 +174,7 @@ pub struct Description {
     /// The pid, as `<slot.generation>`.
     pub pid: String,
     /// The module and version, as `counter@2`.
-    pub module: Option<String>,
+    pub module: String,
     /// The functions; empty if its module does not describe any.
     pub functions: Vec<Function>,
     /// Why the module's description cannot be read.

@@ -1,14 +1,13 @@
-//! What a process may use of the system: as guests request it, and as operators see it.
+//! What a process may use of the system, as guests request it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use exuvia_process::{GrantRequest, Grants, Limits};
+use exuvia_process::{GrantRequest, Limits};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
 
 /// What a guest grants a child: `wasi` of the manifest, with paths in the guest's own view.
 #[derive(Debug, Deserialize)]
@@ -33,7 +32,7 @@ struct GuestDir {
 /// A folder that is given as more than a path.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ToldDir {
+struct DirEntry {
     path: String,
     #[serde(default)]
     access: Access,
@@ -60,8 +59,8 @@ impl<'de> Deserialize<'de> for GuestDir {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<GuestDir, A::Error> {
-                let ToldDir { path, access } =
-                    ToldDir::deserialize(MapAccessDeserializer::new(map))?;
+                let DirEntry { path, access } =
+                    DirEntry::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(GuestDir { path, access })
             }
         }
@@ -133,30 +132,4 @@ pub(crate) fn granted(
         grants: Arc::new(grants.map_err(|error| error.to_string())?),
         ..(**limits).clone()
     }))
-}
-
-/// Serializes grants with the keys of the manifest. Of the environment only the names: a value may
-/// be a secret.
-pub(crate) fn shown<S: Serializer>(grants: &Grants, to: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct Dir<'a> {
-        path: String,
-        access: &'a str,
-    }
-    let dirs: BTreeMap<&str, Dir<'_>> = (grants.folders.iter())
-        .map(|folder| {
-            let dir = Dir {
-                path: folder.path().display().to_string(),
-                access: if folder.write { "write" } else { "read" },
-            };
-            (folder.guest.as_str(), dir)
-        })
-        .collect();
-    let mut map = to.serialize_map(None)?;
-    map.serialize_entry("dirs", &dirs)?;
-    map.serialize_entry("env", &grants.env.keys().collect::<Vec<_>>())?;
-    map.serialize_entry("args", &grants.args)?;
-    let stdio = if grants.terminal { "terminal" } else { "log" };
-    map.serialize_entry("stdio", stdio)?;
-    map.end()
 }

@@ -21,7 +21,7 @@ pub use info::{
     Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, ReleaseInfo,
     ReleaseModuleInfo, TableInfo,
 };
-pub use limits::LimitsInfo;
+pub use limits::{DirInfo, LimitsInfo, WasiInfo};
 pub(crate) use node_info::page_map;
 pub use protocol::{Description, Function, Parameter};
 pub use tree::Branch;

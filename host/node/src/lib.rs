@@ -40,8 +40,9 @@ pub use error::{
 };
 pub use event::{Event, Events, ExternalEvent, LastMessage, Level, TimedEvent};
 pub use inspect::{
-    Branch, Description, Filter, Function, Inspection, LimitsInfo, LoadedInfo, MessageInfo,
-    ModuleInfo, NodeInfo, Parameter, ProcessInfo, ReleaseInfo, ReleaseModuleInfo, TableInfo,
+    Branch, Description, DirInfo, Filter, Function, Inspection, LimitsInfo, LoadedInfo,
+    MessageInfo, ModuleInfo, NodeInfo, Parameter, ProcessInfo, ReleaseInfo, ReleaseModuleInfo,
+    TableInfo, WasiInfo,
 };
 pub use logger::LogRules;
 pub use node::{ExcessMemory, LimitChanges, Node, Reply, SpawnOptions};

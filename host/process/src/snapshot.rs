@@ -181,16 +181,6 @@ pub enum WhyNot {
     State(String),
 }
 
-impl WhyNot {
-    /// Returns whether the reason passes by itself, so that it is worth while to try again.
-    pub fn is_passing(&self) -> bool {
-        !matches!(
-            self,
-            WhyNot::NoProcess | WhyNot::Ending(_) | WhyNot::Native | WhyNot::Resident(_)
-        )
-    }
-}
-
 impl fmt::Display for WhyNot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -29,11 +29,10 @@ pub(crate) async fn run(
         return output.value(&answer.json);
     }
     let described = answer.value;
-    let module = described.module.as_deref().unwrap_or("-");
     output.line(&format!(
         "{}  {}",
         output.paint(Tone::Strong, &clean(&described.pid)),
-        clean(module)
+        clean(&described.module)
     ))?;
     if let Some(why) = silent(&described) {
         return output.line(&format!("  {}", clean(&why)));

@@ -2,8 +2,8 @@
 //! decision, and stands here.
 
 use exuvia_api as api;
-use exuvia_api::{Problem, code};
 use exuvia_node as node;
+use serde_json::{Map, Value, json};
 
 /// Counters of the node fit.
 fn wide(number: usize) -> u64 {
@@ -89,15 +89,7 @@ fn upgrade_state(state: node::UpgradeState) -> &'static str {
 pub(super) fn inspection(
     inspection: node::Inspection,
     state: Option<api::Rendered>,
-) -> Result<api::Inspection, Problem> {
-    // The limits are shown as the manifest writes them, which their type knows.
-    let limits = serde_json::to_value(&inspection.limits).and_then(serde_json::from_value);
-    let limits = limits.map_err(|error| {
-        Problem::new(
-            code::INTERNAL,
-            format!("the limits of the process cannot be shown: {error}"),
-        )
-    })?;
+) -> api::Inspection {
     let tables = inspection.tables.into_iter().map(|table| api::Table {
         table: table.table,
         name: table.name,
@@ -116,14 +108,14 @@ pub(super) fn inspection(
         tag: message.tag,
         bytes: wide(message.bytes),
     });
-    Ok(api::Inspection {
+    api::Inspection {
         process: process(inspection.process),
         parent: inspection.parent,
         links: inspection.links,
         monitors: inspection.monitors,
         watchers: wide(inspection.watchers),
         trap_exit: inspection.trap_exit,
-        limits,
+        limits: limits(inspection.limits),
         groups: inspection.groups,
         tables: tables.collect(),
         holdings,
@@ -132,6 +124,38 @@ pub(super) fn inspection(
         schema: inspection.schema.map(Into::into),
         no_state: inspection.no_state,
         data: state,
+    }
+}
+
+fn limits(limits: node::LimitsInfo) -> api::Limits {
+    api::Limits {
+        memory: limits.memory,
+        mailbox_messages: limits.mailbox_messages.into(),
+        mailbox_bytes: limits.mailbox_bytes,
+        message_bytes: limits.message_bytes.into(),
+        children: limits.children.into(),
+        descendants: limits.descendants.map(Into::into),
+        tables: limits.tables,
+        priority: limits.priority,
+        files: limits.files.into(),
+        wasi: wasi(limits.wasi),
+    }
+}
+
+/// Returns the grants with the keys of the manifest.
+fn wasi(wasi: node::WasiInfo) -> Value {
+    let access = |write| if write { "write" } else { "read" };
+    let dirs: Map<String, Value> = (wasi.dirs.into_iter())
+        .map(|dir| {
+            let entry = json!({ "path": dir.path, "access": access(dir.write) });
+            (dir.guest, entry)
+        })
+        .collect();
+    json!({
+        "dirs": dirs,
+        "env": wasi.env,
+        "args": wasi.args,
+        "stdio": if wasi.terminal { "terminal" } else { "log" },
     })
 }
 

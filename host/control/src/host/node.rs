@@ -41,7 +41,7 @@ impl Host for Node {
         let pid = find(self, target)?;
         let (inspection, state) = Node::inspect(self, pid).map_err(|error| no_process(&error))?;
         let state = state.map(|state| rendered(TYPED_TAG, &state));
-        convert::inspection(inspection, state)
+        Ok(convert::inspection(inspection, state))
     }
 
     fn top(&self, sort: Sort, limit: usize) -> Top {

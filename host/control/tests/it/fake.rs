@@ -227,7 +227,7 @@ impl Host for Fake {
     fn describe(&self, target: &str) -> Result<Description, Problem> {
         Ok(Description {
             pid: target.to_owned(),
-            module: Some("counter@1".to_owned()),
+            module: "counter@1".to_owned(),
             functions: vec![Function {
                 name: "add".to_owned(),
                 parameters: vec![Parameter {

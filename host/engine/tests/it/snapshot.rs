@@ -104,5 +104,4 @@ fn the_state_of_a_resident_only_module_is_no_image() {
         matches!(&why, WhyNot::Resident(reason) if reason.contains("table 0")),
         "{why}"
     );
-    assert!(!why.is_passing());
 }

@@ -1,15 +1,9 @@
-//! The limits of a process, as operators see them: with the keys of the manifest.
+//! The limits of a process, as operators see them.
 
-use std::sync::Arc;
-
-use exuvia_abi::Priority;
 use exuvia_process::{Grants, Limits, UNBOUNDED};
-use serde::{Serialize, Serializer};
-
-use crate::grants;
 
 /// What one process may use.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitsInfo {
     /// Bytes of linear memory.
     pub memory: u64,
@@ -26,13 +20,36 @@ pub struct LimitsInfo {
     /// Bytes in its tables.
     pub tables: u64,
     /// The highest priority that it may have: `low`, `normal`, `high`.
-    #[serde(serialize_with = "lower_case")]
-    pub priority: Priority,
+    pub priority: String,
     /// Files that it may have open through WASI.
     pub files: u32,
     /// What it may use through WASI.
-    #[serde(rename = "wasi", serialize_with = "shown")]
-    pub grants: Arc<Grants>,
+    pub wasi: WasiInfo,
+}
+
+/// What one process may use through WASI. Of the environment only the names: a value may be a
+/// secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WasiInfo {
+    /// Its folders.
+    pub dirs: Vec<DirInfo>,
+    /// The names of its variables.
+    pub env: Vec<String>,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Whether it writes to the terminal; else its output is logged.
+    pub terminal: bool,
+}
+
+/// A folder that a process may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirInfo {
+    /// The path in the process.
+    pub guest: String,
+    /// The path in the system.
+    pub path: String,
+    /// Whether it may write there.
+    pub write: bool,
 }
 
 impl From<&Limits> for LimitsInfo {
@@ -45,17 +62,25 @@ impl From<&Limits> for LimitsInfo {
             children: limits.children,
             descendants: (limits.descendants != UNBOUNDED).then_some(limits.descendants),
             tables: limits.tables,
-            priority: limits.priority,
+            priority: format!("{:?}", limits.priority).to_lowercase(),
             files: limits.files,
-            grants: limits.grants.clone(),
+            wasi: WasiInfo::from(&*limits.grants),
         }
     }
 }
 
-fn shown<S: Serializer>(grants: &Arc<Grants>, to: S) -> Result<S::Ok, S::Error> {
-    grants::shown(grants, to)
-}
-
-fn lower_case<S: Serializer>(priority: &Priority, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&format!("{priority:?}").to_lowercase())
+impl From<&Grants> for WasiInfo {
+    fn from(grants: &Grants) -> WasiInfo {
+        let dirs = grants.folders.iter().map(|folder| DirInfo {
+            guest: folder.guest.clone(),
+            path: folder.path().display().to_string(),
+            write: folder.write,
+        });
+        WasiInfo {
+            dirs: dirs.collect(),
+            env: grants.env.keys().cloned().collect(),
+            args: grants.args.clone(),
+            terminal: grants.terminal,
+        }
+    }
 }

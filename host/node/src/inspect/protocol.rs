@@ -12,7 +12,7 @@ pub struct Description {
     /// `<slot.generation>`.
     pub pid: String,
     /// `module@version`.
-    pub module: Option<String>,
+    pub module: String,
     /// The functions of its protocol; empty if the module does not describe any.
     pub functions: Vec<Function>,
     /// What is wrong with the module's section, if it cannot be read.
@@ -67,7 +67,7 @@ impl Inspector<'_> {
         };
         Ok(Description {
             pid: pid.to_string(),
-            module: Some(version.to_string()),
+            module: version.to_string(),
             functions,
             unreadable,
         })
