@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exuvia_api::EventLine;
-use exuvia_control::{Claim, Health, Scraped, Server, StopRequest, serve};
+use exuvia_control::{Claim, Health, NodeHost, Scraped, Server, StopRequest, serve};
 use exuvia_dev::{Event as DevEvent, Watcher};
 use exuvia_manifest::Manifest;
 use exuvia_node::{
-    App, BootError, BootOptions, Event, Node, NodeConfig, NodeInfo, StopReport, TimedEvent,
+    App, BootError, BootOptions, Event, NodeConfig, NodeInfo, StopReport, TimedEvent,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -34,6 +34,7 @@ use crate::command::stop::not_orderly;
 use crate::environment;
 use crate::error::CliError;
 use crate::output::{Output, clean, clean_lines, count, styled_lines};
+use crate::sentences::{self, SENTENCES};
 use crate::spool::Line;
 
 /// How long processes may take to stop, unless the request says otherwise. Each child has its
@@ -72,7 +73,7 @@ pub(crate) fn raise_file_limit() {
 pub(crate) struct Foreground<'a> {
     printer: Printer<'a>,
     interrupts: Interrupts,
-    health: Health<Node>,
+    health: Health<NodeHost>,
     /// Serves the metrics and health over TCP until it is dropped.
     scraped: Option<Scraped>,
 }
@@ -168,7 +169,8 @@ impl<'a> Foreground<'a> {
         claim: Claim,
     ) -> Result<Result<(), CliError>, CliError> {
         let Booted { app, mut events } = booted;
-        let server = serve(app.node().clone(), claim, &self.health)?;
+        let host = NodeHost::new(app.node().clone(), SENTENCES);
+        let server = serve(host, claim, &self.health)?;
         let scraped_at = self.scraped.as_ref().map(Scraped::address);
         // Events of the boot are printed before the line `started`.
         self.printer.rest(&mut events);
@@ -210,7 +212,7 @@ struct Running {
     server: Server,
     watcher: Option<Watcher>,
     events: broadcast::Receiver<TimedEvent>,
-    health: Health<Node>,
+    health: Health<NodeHost>,
 }
 
 impl Running {
@@ -399,11 +401,7 @@ impl Printer<'_> {
 
     fn timed(&self, timed: &TimedEvent) {
         let event = &*timed.event;
-        self.note(EventLine::at(
-            timed.at,
-            event.to_string(),
-            serde_json::to_value(event).unwrap_or(Value::Null),
-        ));
+        self.note(sentences::event_line(timed));
         if self.output.is_json() {
             return;
         }
@@ -415,7 +413,7 @@ impl Printer<'_> {
                     let _ = self.output.line(&format!("    {line}"));
                 }
                 if let Some(last) = last {
-                    let last = clean(&last.to_string());
+                    let last = clean(&sentences::last_message(last));
                     let _ = self.output.line(&format!("    it was handling: {last}"));
                 }
             }

@@ -15,6 +15,7 @@ mod gate;
 mod output;
 mod page;
 mod place;
+mod sentences;
 mod spool;
 mod table;
 mod text;

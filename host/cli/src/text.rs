@@ -1,4 +1,4 @@
-//! The detection of deceptive characters in text for people.
+//! Texts for people: deceptive characters are found, and long texts shortened.
 
 /// Returns whether a character is invisible, looks like a space without being one, or moves the
 /// characters beside it (Unicode Annex 9). With such characters the name of a guest could pass
@@ -20,9 +20,23 @@ pub(crate) fn is_hidden(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// Returns the first `most` characters of a text, and `...` if there are more.
+pub(crate) fn excerpt(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_hidden;
+    use super::{excerpt, is_hidden};
+
+    #[test]
+    fn a_long_text_is_shortened() {
+        assert_eq!(excerpt("zähler", 6), "zähler");
+        assert_eq!(excerpt("zähler", 2), "zä...");
+    }
 
     #[test]
     fn invisible_characters_are_recognized() {

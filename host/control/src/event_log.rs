@@ -88,6 +88,7 @@ impl EventLog {
     /// log has ended.
     pub(crate) async fn collect<H: Host>(
         self: Arc<Self>,
+        host: H,
         mut events: broadcast::Receiver<H::Event>,
         closed: impl Future<Output = ()>,
     ) {
@@ -101,7 +102,7 @@ impl EventLog {
                 event = events.recv() => event,
             };
             match event {
-                Ok(event) => self.push(&H::event_line(&event)),
+                Ok(event) => self.push(&host.event_line(&event)),
                 Err(RecvError::Lagged(missed)) => self.push(&lagged(Some(missed))),
                 Err(RecvError::Closed) => return,
             }
@@ -109,7 +110,7 @@ impl EventLog {
         // What happened before the close is still sent.
         for _ in 0..events.len() {
             match events.try_recv() {
-                Ok(event) => self.push(&H::event_line(&event)),
+                Ok(event) => self.push(&host.event_line(&event)),
                 Err(TryRecvError::Lagged(missed)) => self.push(&lagged(Some(missed))),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }

@@ -1,5 +1,5 @@
-//! The interface that the server needs of a node. Every method but `events` and `event_line` may
-//! block: the server calls them on threads that may block.
+//! The interface that the server needs of a node. Every method but `events`, `event_line` and
+//! `message_line` may block: the server calls them on threads that may block.
 
 mod convert;
 mod node;
@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use exuvia_api::{
     DeployOptions, Description, EventLine, Info, Inspection, Killed, Problem, ProcessPage, Release,
-    Restarted, Sent, Sort, SupervisionTree, Suspended, Swap, Top, Upload,
+    Rendered, Restarted, Sent, Sort, SupervisionTree, Suspended, Swap, Top, Upload,
 };
-use exuvia_node::Traced;
+use exuvia_node::{SwapReport, TimedEvent, Traced};
 use tokio::sync::broadcast;
 
 pub(crate) use self::convert::rendered;
+pub use self::node::NodeHost;
 
 /// A node as the server sees it. A target is a pid or a registered name.
 pub trait Host: Clone + Send + Sync + 'static {
@@ -70,5 +71,19 @@ pub trait Host: Clone + Send + Sync + 'static {
     /// Subscribes to the events from now on.
     fn events(&self) -> broadcast::Receiver<Self::Event>;
     /// Returns an event as it is sent.
-    fn event_line(event: &Self::Event) -> EventLine;
+    fn event_line(&self, event: &Self::Event) -> EventLine;
+    /// Returns the line of a traced message; its payload is `None` if it is too long to be shown.
+    fn message_line(&self, traced: &Traced, payload: Option<&Rendered>) -> String;
+}
+
+/// What people read in the API: its fields `line`. The program that serves a node has the words; the
+/// server and the node have data.
+#[derive(Clone, Copy, Debug)]
+pub struct Sentences {
+    /// Returns an event as it is sent.
+    pub event: fn(&TimedEvent) -> EventLine,
+    /// Returns the line of a swap.
+    pub swap: fn(&SwapReport) -> String,
+    /// Returns the line of a traced message; its payload is `None` if it is too long to be shown.
+    pub message: fn(&Traced, Option<&Rendered>) -> String,
 }

@@ -37,7 +37,7 @@ pub use bodies::MAX_BODIES_BYTES;
 pub use error::ServeError;
 pub use event_log::{MAX_KEPT_EVENT_BYTES, MAX_KEPT_EVENTS};
 pub use health::Health;
-pub use host::Host;
+pub use host::{Host, NodeHost, Sentences};
 pub use routes::{MAX_CALLS, MAX_REQUESTS, MAX_STREAMS, MAX_TRACES, routes};
 pub use scrape::{MAX_SCRAPERS, Scraped, listen, serve_metrics};
 pub use server::{Bounds, Server, StopRequest, serve, serve_with};

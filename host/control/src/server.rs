@@ -98,7 +98,7 @@ pub fn serve_with<H: Host>(
     // Capacity 1 suffices: a second request to stop is rejected.
     let (stop, stops) = mpsc::channel(1);
     let events = EventLog::new();
-    let collect = Arc::clone(&events).collect::<H>(host.events(), closed(until.clone()));
+    let collect = Arc::clone(&events).collect(host.clone(), host.events(), closed(until.clone()));
     let collecting = tokio::spawn(collect);
     health.started(host.clone());
     let router = routes::router(Arc::new(Shared {

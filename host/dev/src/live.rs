@@ -2,9 +2,10 @@
 //! What cannot change is reported, and takes effect at the next start.
 
 use exuvia_manifest::Manifest;
-use exuvia_node::{LimitChanges, Node, TreeChanges, listed};
+use exuvia_node::{LimitChanges, Node, TreeChanges};
 
 use crate::event::Event;
+use crate::text::listed;
 
 /// The running app, for edits of its manifest.
 #[derive(Debug)]

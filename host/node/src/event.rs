@@ -1,4 +1,5 @@
-//! What happens on a node, for subscribers: one value, one line. `stream` delivers events.
+//! What happens on a node, for subscribers: data. `stream` delivers events; the lines that people read
+//! are made by the program that prints them.
 
 mod last_message;
 mod stream;
@@ -44,7 +45,6 @@ impl Level {
 /// Something that happened.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-#[non_exhaustive]
 pub enum Event {
     /// New code is current, and processes start to upgrade. Sent at the commit.
     Swap(SwapReport),
@@ -165,7 +165,7 @@ pub enum Event {
 
 /// An event of a part around the node, as development is one. It is in the node's stream, so that
 /// subscribers get all events in the order in which they happened.
-pub trait ExternalEvent: Any + fmt::Debug + fmt::Display + Send + Sync {
+pub trait ExternalEvent: Any + fmt::Debug + Send + Sync {
     /// Returns a JSON object: `event`, the name in kebab case as [`Event`] has it, and the fields.
     fn fields(&self) -> serde_json::Value;
 }
@@ -191,106 +191,4 @@ impl Event {
             help: error.help(),
         }
     }
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Event::Swap(report) => report.fmt(f),
-            Event::UpgradeCompleted(report) => report.fmt(f),
-            Event::Refused {
-                what,
-                process,
-                cause,
-                help,
-                ..
-            } => {
-                write!(f, "swap of {what} refused, the old code keeps running: ")?;
-                if let Some(process) = process {
-                    write!(f, "process {process}: ")?;
-                }
-                f.write_str(&one_line(cause))?;
-                match help {
-                    Some(help) => write!(f, "; help: {help}"),
-                    None => Ok(()),
-                }
-            }
-            Event::Log {
-                pid,
-                module,
-                level,
-                text,
-            } => {
-                let level = match level {
-                    Level::Error => "error",
-                    Level::Warn => "warn",
-                    Level::Info => "info",
-                    Level::Debug => "debug",
-                };
-                write!(f, "{level} {pid} {module}: {text}")
-            }
-            Event::StartPending { child, pid } => write!(
-                f,
-                "start-pending {child} ({pid}) does not acknowledge its start, and the app waits for it: `run` has to return, or to call `init_ack`; Ctrl-C ends the app"
-            ),
-            Event::LogCut { module, lines } => write!(
-                f,
-                "log-cut {module}: {lines} lines dropped, it logs too fast; `lines_per_s` of `[log]` bounds it"
-            ),
-            Event::EventCut {
-                module,
-                what,
-                events,
-            } => write!(
-                f,
-                "event-cut {module}: {events} more events `{what}` dropped, they come too fast"
-            ),
-            Event::Exit {
-                pid,
-                module,
-                reason,
-                ..
-            } => write!(f, "exit {pid} {module}: {reason}"),
-            Event::Restarted { child, pid } => {
-                write!(f, "restarted {child} as {pid}, with a fresh state")
-            }
-            Event::NotStarted { child, reason } => {
-                write!(
-                    f,
-                    "not-started {child}, its supervisor tries again: {reason}"
-                )
-            }
-            Event::UpgradeFailed {
-                pid,
-                release,
-                reason,
-            } => {
-                let reason = one_line(reason);
-                write!(f, "upgrade-failed {pid} to release {release}: {reason}")
-            }
-            Event::Reverted {
-                pid,
-                release,
-                reason,
-            } => write!(
-                f,
-                "reverted {pid} from release {release}, state and message kept: {reason}"
-            ),
-            Event::RolledBack {
-                from,
-                release,
-                reason,
-            } => write!(
-                f,
-                "rolled-back release {from}, which failed too often (now release {release}): {reason}"
-            ),
-            Event::External(event) => event.fmt(f),
-        }
-    }
-}
-
-/// Joins a text of several lines, for example one with a backtrace, to one line.
-fn one_line(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    lines.join(" ")
 }

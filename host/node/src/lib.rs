@@ -28,7 +28,6 @@ mod scheduler_glue;
 mod snapshot;
 mod supervision;
 mod swap;
-mod text;
 mod upgrade_state;
 
 pub use app::{App, BootOptions, StopReport};
@@ -52,7 +51,6 @@ pub use report::{Lingering, ModuleSwap, Outdated, Stages, SwapReport, UpgradeRep
 pub use request::{BuildInfo, DeployOptions, Loops, ModuleBytes};
 pub use sampler::{SchedulerLoad, Sort, Top, TopProcess};
 pub use supervision::TreeChanges;
-pub use text::{excerpt, listed};
 pub use upgrade_state::UpgradeState;
 
 pub use crate::core::Suspended;

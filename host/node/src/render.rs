@@ -52,16 +52,6 @@ impl Rendered {
     }
 }
 
-impl fmt::Display for Rendered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => Ok(()),
-            Self::Msgpack(value) => fmt::Display::fmt(value, f),
-            Self::Text(text) | Self::Hex(text) => f.write_str(text),
-        }
-    }
-}
-
 /// Returns whether a text has no control characters. One that has is more likely a number that
 /// happens to be valid UTF-8.
 fn readable(text: &str) -> bool {

@@ -1,9 +1,9 @@
-//! What a swap did: a report for programs, and one line for people.
+//! What a swap did: data. `upgrade` is the result of the upgrade that follows, `old_code` tells of
+//! processes that do not run the current code.
 
 mod old_code;
 mod upgrade;
 
-use std::fmt;
 use std::sync::Arc;
 
 use exuvia_code::{Release, UpgradePath, Version};
@@ -12,9 +12,6 @@ use serde::Serialize;
 
 pub use old_code::{Lingering, Outdated};
 pub use upgrade::UpgradeReport;
-
-use crate::text::listed;
-use old_code::lingering_clause;
 
 /// The change of one module in a release.
 #[derive(Clone, Debug, Serialize)]
@@ -45,17 +42,6 @@ impl ModuleSwap {
             })
             .collect()
     }
-}
-
-/// Returns the changed modules for display, each after a space.
-pub(crate) fn changes(modules: &[ModuleSwap]) -> String {
-    modules
-        .iter()
-        .map(|module| match module.from {
-            Some(from) => format!(" {} {from} -> {}", module.name, module.to),
-            None => format!(" {} new {}", module.name, module.to),
-        })
-        .collect()
 }
 
 /// Milliseconds of each stage of a swap.
@@ -140,98 +126,6 @@ pub struct SwapReport {
     pub pause_us: [f64; 3],
     /// Milliseconds by stage.
     pub stages: Stages,
-}
-
-impl fmt::Display for SwapReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.modules.is_empty() {
-            write!(f, "nothing changed (release {})", self.release)?;
-            if self.killed > 0 {
-                let left: u64 = self.exempt_on.iter().map(|left| left.processes).sum();
-                if left > 0 {
-                    let killed = lingering_clause(&self.exempt_on, "was exempt", "were exempt");
-                    write!(f, "; killed: {killed}")?;
-                }
-                if self.killed > left {
-                    write!(f, "; {} killed while computing", self.killed - left)?;
-                }
-            } else if self.exempt > 0 {
-                let left = lingering_clause(&self.exempt_on, "is still exempt", "are still exempt");
-                let them = if self.exempt == 1 { "it" } else { "them" };
-                write!(f, "; {left}; deploy it again with --kill to kill {them}")?;
-            }
-            if !self.outdated.is_empty() {
-                for outdated in &self.outdated {
-                    write!(f, "; {outdated}")?;
-                }
-            }
-            return self.still(f);
-        }
-        f.write_str(if self.rollback { "rollback" } else { "swap" })?;
-        let processes = self.processes;
-        let plural = if processes == 1 { "" } else { "es" };
-        write!(f, "{}", changes(&self.modules))?;
-        if !self.changed.is_empty() {
-            write!(f, "  {}", listed(&self.changed))?;
-        }
-        write!(f, "  {processes} process{plural}")?;
-        // A rollback is not verified, and 0 would look like a fault.
-        if processes > 0 && !self.rollback {
-            write!(f, " (verified {}", self.verified)?;
-            for (index, (path, count)) in self.verified_by_path.iter().enumerate() {
-                let before = if index == 0 { ": " } else { ", " };
-                write!(f, "{before}{count} {path}")?;
-            }
-            match (&self.not_reused, self.verified_by_path.first()) {
-                (None, Some((path, _))) if *path == UpgradePath::Reused.name() => {
-                    f.write_str(", the layout is the same")?;
-                }
-                (Some(why), Some((path, _))) if *path == UpgradePath::Migrated.name() => {
-                    write!(f, ", because {why}")?;
-                }
-                _ => {}
-            }
-            f.write_str(")")?;
-        }
-        if self.exempt > 0 {
-            write!(f, "  {} exempt", self.exempt)?;
-        }
-        if self.killed > 0 {
-            write!(f, "  {} killed", self.killed)?;
-        }
-        if self.queued > 0 {
-            write!(f, "  queued {}", self.queued)?;
-        }
-        self.still(f)?;
-        // Upgrades are not here, but in the line of the completed upgrade: this line is the same
-        // whenever it is written.
-        let stages = &self.stages;
-        if let Some(build) = stages.build {
-            write!(f, "  build {build:.0} ms,")?;
-        } else {
-            f.write_str(" ")?;
-        }
-        write!(
-            f,
-            " load {:.1} ms, verify {:.1} ms, prepare {:.1} ms, commit {:.2} ms",
-            stages.load, stages.verify, stages.prepare, stages.commit
-        )
-    }
-}
-
-impl SwapReport {
-    /// Writes which processes are still on old code although they were killed, or because they
-    /// wait.
-    fn still(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.unended.is_empty() {
-            write!(f, "  not exited: {}", listed(&self.unended))?;
-        }
-        if !self.busy.is_empty() {
-            let busy = listed(&self.busy);
-            write!(f, "  {} in a waiting handler: {busy}", self.busy.len())?;
-        }
-        Ok(())
-    }
 }
 
 fn is_zero(count: &u64) -> bool {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use exuvia_api::{Description, Function, Payload, TYPED_TAG};
 use exuvia_manifest::parse_duration;
-use exuvia_node::excerpt;
 use serde_json::{Map, Value, json};
 
 use super::describe::{signature, silent};
@@ -13,6 +12,7 @@ use super::send::{ask, tell};
 use crate::error::CliError;
 use crate::output::Output;
 use crate::place::Place;
+use crate::text::excerpt;
 
 /// How many characters of a wrong argument are shown.
 const SHOWN: usize = 60;

@@ -22,6 +22,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 
 use self::wire::{Request, Response};
 use crate::error::CliError;
+use crate::sentences;
 
 mod calls;
 mod wire;
@@ -85,7 +86,7 @@ fn respond(server: &mut Option<Server>, request: &[u8]) -> Result<Response, Stri
             server.load(name, &path)
         }
         ask::ROLLBACK => match server.node.rollback() {
-            Ok(report) => Ok(Response::new(0).bytes(report.to_string().as_bytes())),
+            Ok(report) => Ok(Response::new(0).bytes(sentences::swap(&report).as_bytes())),
             Err(error) => Err(error.to_string()),
         },
         ask::ADVANCE => {
@@ -180,7 +181,7 @@ impl Server {
         self.settle()?;
         let report = self.node.deploy(vec![module], DeployOptions::default());
         let report = report.map_err(|error| error.to_string())?;
-        Ok(Response::new(0).bytes(report.to_string().as_bytes()))
+        Ok(Response::new(0).bytes(sentences::swap(&report).as_bytes()))
     }
 
     fn settle(&self) -> Result<(), String> {
@@ -198,7 +199,7 @@ impl Server {
         loop {
             match self.events.try_recv() {
                 Ok(event) => {
-                    lines.push_str(&event.to_string());
+                    lines.push_str(&sentences::event(&event));
                     lines.push('\n');
                 }
                 Err(TryRecvError::Lagged(_)) => {}

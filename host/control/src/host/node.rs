@@ -1,12 +1,13 @@
-//! Implements [`Host`] for the node: resolves names to pids, and maps the node's errors to
+//! A node as a [`Host`]: resolves names to pids, and maps the node's errors to
 //! problems with a code.
 
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use exuvia_api::{
-    DeployOptions, Description, EventLine, Info, Inspection, Killed, Loops, Problem, ProcessPage,
-    Release, Restarted, Sent, Sort, SupervisionTree, Suspended, Swap, Top, Upload, code,
+    self as api, DeployOptions, Description, EventLine, Info, Inspection, Killed, Loops, Problem,
+    ProcessPage, Release, Restarted, Sent, Sort, SupervisionTree, Suspended, Swap, Top, Upload,
+    code,
 };
 use exuvia_node::{
     CallFailed, DeployOptions as NodeOptions, Filter, Loops as NodeLoops, ModuleBytes, Node, Pid,
@@ -16,21 +17,44 @@ use exuvia_node::{
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use super::{Host, convert, rendered};
+use super::{Host, Sentences, convert, rendered};
 
-impl Host for Node {
+/// A node, and the words in which it is shown.
+#[derive(Clone, Debug)]
+pub struct NodeHost {
+    node: Node,
+    sentences: Sentences,
+}
+
+impl NodeHost {
+    /// Returns the host of a node.
+    pub fn new(node: Node, sentences: Sentences) -> Self {
+        Self { node, sentences }
+    }
+
+    fn swapped(&self, report: &SwapReport) -> Swap {
+        Swap {
+            release: report.release,
+            changed: !report.modules.is_empty(),
+            line: (self.sentences.swap)(report),
+            report: serde_json::to_value(report).unwrap_or(Value::Null),
+        }
+    }
+}
+
+impl Host for NodeHost {
     type Event = TimedEvent;
 
     fn info(&self) -> Info {
-        convert::info(Node::info(self))
+        convert::info(self.node.info())
     }
 
     fn not_ready(&self) -> Option<String> {
-        Node::not_ready(self)
+        self.node.not_ready()
     }
 
     fn processes(&self, module: Option<String>, after: Option<u32>, limit: usize) -> ProcessPage {
-        let (found, next) = self.processes_after(&Filter { module, limit }, after);
+        let (found, next) = self.node.processes_after(&Filter { module, limit }, after);
         ProcessPage {
             items: found.into_iter().map(convert::process).collect(),
             next: next.map(|slot| slot.to_string()),
@@ -38,8 +62,8 @@ impl Host for Node {
     }
 
     fn inspect(&self, target: &str) -> Result<Inspection, Problem> {
-        let pid = find(self, target)?;
-        let (inspection, state) = Node::inspect(self, pid).map_err(|error| no_process(&error))?;
+        let pid = find(&self.node, target)?;
+        let (inspection, state) = self.node.inspect(pid).map_err(|error| no_process(&error))?;
         let state = state.map(|state| rendered(TYPED_TAG, &state));
         Ok(convert::inspection(inspection, state))
     }
@@ -50,19 +74,21 @@ impl Host for Node {
             Sort::Mailbox => NodeSort::Mailbox,
             Sort::Memory => NodeSort::Memory,
         };
-        convert::top(Node::top(self, sort, limit))
+        convert::top(self.node.top(sort, limit))
     }
 
     fn trace(&self, target: &str, limit: u64) -> Result<Receiver<Traced>, Problem> {
-        let pid = find(self, target)?;
-        Node::trace(self, pid, limit).map_err(|error| no_process(&error))
+        let pid = find(&self.node, target)?;
+        self.node
+            .trace(pid, limit)
+            .map_err(|error| no_process(&error))
     }
 
     fn suspend(&self, target: &str, on: bool) -> Result<Suspended, Problem> {
-        let pid = find(self, target)?;
+        let pid = find(&self.node, target)?;
         let done = match on {
-            true => Node::suspend(self, pid),
-            false => Node::resume(self, pid),
+            true => self.node.suspend(pid),
+            false => self.node.resume(pid),
         };
         let done = done.map_err(|error| no_process(&error))?;
         Ok(Suspended {
@@ -72,8 +98,11 @@ impl Host for Node {
     }
 
     fn kill(&self, target: &str, reason: Option<&str>) -> Result<Killed, Problem> {
-        let pid = find(self, target)?;
-        let exited = Node::end(self, pid, reason).map_err(|error| no_process(&error))?;
+        let pid = find(&self.node, target)?;
+        let exited = self
+            .node
+            .end(pid, reason)
+            .map_err(|error| no_process(&error))?;
         Ok(Killed {
             pid: pid.to_string(),
             exited,
@@ -81,8 +110,8 @@ impl Host for Node {
     }
 
     fn restart(&self, target: &str) -> Result<Restarted, Problem> {
-        let pid = find(self, target)?;
-        match Node::restart(self, pid) {
+        let pid = find(&self.node, target)?;
+        match self.node.restart(pid) {
             Ok(new) => Ok(Restarted {
                 previous: pid.to_string(),
                 pid: new.to_string(),
@@ -93,14 +122,14 @@ impl Host for Node {
     }
 
     fn describe(&self, target: &str) -> Result<Description, Problem> {
-        let pid = find(self, target)?;
-        let description = Node::description(self, pid);
+        let pid = find(&self.node, target)?;
+        let description = self.node.description(pid);
         let description = description.map_err(|error| no_process(&error))?;
         Ok(convert::description(description))
     }
 
     fn tree(&self, limit: usize) -> SupervisionTree {
-        let roots = Node::tree(self, limit);
+        let roots = self.node.tree(limit);
         SupervisionTree {
             roots: roots.into_iter().map(convert::branch).collect(),
         }
@@ -113,10 +142,10 @@ impl Host for Node {
         payload: Vec<u8>,
         observe: bool,
     ) -> Result<Sent, Problem> {
-        let pid = find(self, target)?;
+        let pid = find(&self.node, target)?;
         let warnings = match observe {
-            true => Node::send_and_observe(self, pid, tag, payload),
-            false => Node::send(self, pid, tag, payload).map(|()| Vec::new()),
+            true => self.node.send_and_observe(pid, tag, payload),
+            false => self.node.send(pid, tag, payload).map(|()| Vec::new()),
         };
         let warnings = warnings.map_err(|error| not_sent(&error))?;
         Ok(Sent { warnings })
@@ -129,9 +158,9 @@ impl Host for Node {
         payload: Vec<u8>,
         timeout: Duration,
     ) -> Result<(u32, Vec<u8>), Problem> {
-        let pid = find(self, target)?;
-        match Node::call(self, pid, tag, payload, timeout) {
-            Ok(reply) => match refused_by_supervisor(self, pid, &reply.payload) {
+        let pid = find(&self.node, target)?;
+        match self.node.call(pid, tag, payload, timeout) {
+            Ok(reply) => match refused_by_supervisor(&self.node, pid, &reply.payload) {
                 Some(why) => Err(Problem::new(code::REFUSED, why)),
                 None => Ok((reply.tag, reply.payload)),
             },
@@ -148,7 +177,7 @@ impl Host for Node {
     }
 
     fn releases(&self) -> Vec<Release> {
-        let releases = Node::releases(self).into_iter();
+        let releases = self.node.releases().into_iter();
         releases.map(convert::release).collect()
     }
 
@@ -171,35 +200,29 @@ impl Host for Node {
             },
             made: None,
         };
-        let report = Node::deploy(self, modules, options);
+        let report = self.node.deploy(modules, options);
         report
-            .map(|report| swap(&report))
+            .map(|report| self.swapped(&report))
             .map_err(|error| refused(&error))
     }
 
     fn rollback(&self) -> Result<Swap, Problem> {
-        let report = Node::rollback(self);
+        let report = self.node.rollback();
         report
-            .map(|report| swap(&report))
+            .map(|report| self.swapped(&report))
             .map_err(|error| refused(&error))
     }
 
     fn events(&self) -> broadcast::Receiver<TimedEvent> {
-        Node::events_timed(self)
+        self.node.events_timed()
     }
 
-    fn event_line(event: &TimedEvent) -> EventLine {
-        let value = serde_json::to_value(event).unwrap_or(Value::Null);
-        EventLine::at(event.at, event.to_string(), value)
+    fn event_line(&self, event: &TimedEvent) -> EventLine {
+        (self.sentences.event)(event)
     }
-}
 
-fn swap(report: &SwapReport) -> Swap {
-    Swap {
-        release: report.release,
-        changed: !report.modules.is_empty(),
-        line: report.to_string(),
-        report: serde_json::to_value(report).unwrap_or(Value::Null),
+    fn message_line(&self, traced: &Traced, payload: Option<&api::Rendered>) -> String {
+        (self.sentences.message)(traced, payload)
     }
 }
 

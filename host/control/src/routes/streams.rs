@@ -2,7 +2,6 @@
 //! process as they are received and sent.
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
@@ -12,7 +11,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use exuvia_api::{DEFAULT_TRACED, EventLine, MAX_TRACED, Rendered, TraceQuery};
+use exuvia_api::{DEFAULT_TRACED, EventLine, MAX_TRACED, TraceQuery};
 use exuvia_node::{Direction, Traced};
 use futures_util::Stream;
 use futures_util::stream;
@@ -75,7 +74,9 @@ pub(super) async fn trace<H: Host>(
             .help("end one of them")
         })?;
     let traced = blocking(&shared, move |host| host.trace(&target, limit)).await?;
-    let messages = follow(traced, permit, closed(shared.closing.clone()));
+    let host = shared.host.clone();
+    let render = move |traced: &Traced| message(&host, traced);
+    let messages = follow(traced, render, permit, closed(shared.closing.clone()));
     Ok(response(messages, shared.bounds.heartbeat))
 }
 
@@ -93,6 +94,7 @@ fn response(
 /// tokio's blocking pool.
 fn follow(
     traced: std::sync::mpsc::Receiver<Traced>,
+    render: impl Fn(&Traced) -> EventLine + Send + 'static,
     permit: OwnedSemaphorePermit,
     closed: impl Future<Output = ()> + Send + 'static,
 ) -> impl Stream<Item = Result<Event, Infallible>> + Send + 'static {
@@ -111,7 +113,7 @@ fn follow(
         while !sender.is_closed() && !closing.load(Ordering::Relaxed) {
             match traced.recv_timeout(CHECK) {
                 Ok(traced) => {
-                    let data = event_log::encode(&line(&traced));
+                    let data = event_log::encode(&render(&traced));
                     if sender.blocking_send(Event::default().data(data)).is_err() {
                         return;
                     }
@@ -126,35 +128,17 @@ fn follow(
         Some((Ok(event), receiver))
     })
 }
-/// Renders a traced message: one line for people, and its parts.
-fn line(traced: &Traced) -> EventLine {
+
+/// Returns a traced message as it is sent: one line for people, and its parts.
+fn message<H: Host>(host: &H, traced: &Traced) -> EventLine {
     let direction = match traced.direction {
         Direction::Received => "received",
         Direction::Sent => "sent",
     };
     let kind = traced.kind.name();
     let whole = traced.payload.len() == traced.bytes;
-    let shown = whole.then(|| rendered(traced.tag, &traced.payload));
-    let mut line = match traced.direction {
-        Direction::Received => format!("received {kind} from {}", traced.peer),
-        Direction::Sent => format!("sent {kind} to {}", traced.peer),
-    };
-    // Writing to a String cannot fail.
-    let _ = write!(line, "  tag {}  {} B", traced.tag, traced.bytes);
-    let text = match &shown {
-        Some(Rendered::Empty) => String::new(),
-        Some(Rendered::Msgpack(value)) => value.to_string(),
-        Some(Rendered::Text(text)) => json!(text).to_string(),
-        Some(Rendered::Hex(hex)) => format!("0x{hex}"),
-        None => "(too long to be shown)".to_owned(),
-    };
-    if !text.is_empty() {
-        line += "  ";
-        line += &text;
-    }
-    if traced.missed > 0 {
-        let _ = write!(line, "  ({} before it were dropped)", traced.missed);
-    }
+    let payload = whole.then(|| rendered(traced.tag, &traced.payload));
+    let line = host.message_line(traced, payload.as_ref());
     let mut event = json!({
         "event": "message",
         "at_ms": traced.at as f64 / 1e6,
@@ -166,10 +150,10 @@ fn line(traced: &Traced) -> EventLine {
         "bytes": traced.bytes,
         "missed": traced.missed,
     });
-    if let (Some(Value::Object(shown)), Some(event)) =
-        (shown.map(|shown| json!(shown)), event.as_object_mut())
+    if let (Some(Value::Object(payload)), Some(event)) =
+        (payload.map(|payload| json!(payload)), event.as_object_mut())
     {
-        event.extend(shown);
+        event.extend(payload);
     }
     EventLine::now(line, event)
 }

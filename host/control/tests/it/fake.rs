@@ -320,13 +320,18 @@ impl Host for Fake {
         self.events.subscribe()
     }
 
-    fn event_line(event: &Note) -> EventLine {
+    fn event_line(&self, event: &Note) -> EventLine {
         assert_ne!(event.text, "panic", "asked for");
         EventLine::at(
             SystemTime::UNIX_EPOCH,
             format!("note: {}", event.text),
             json!({ "event": "note", "text": event.text }),
         )
+    }
+
+    fn message_line(&self, traced: &Traced, _: Option<&Rendered>) -> String {
+        let (peer, tag, bytes) = (traced.peer, traced.tag, traced.bytes);
+        format!("sent message to {peer}  tag {tag}  {bytes} B  0")
     }
 }
 

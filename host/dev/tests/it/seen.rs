@@ -1,7 +1,5 @@
 //! The events of a node and those of development, as its tests match them.
 
-use std::fmt;
-
 use exuvia_node::Event;
 use tokio::sync::broadcast;
 
@@ -11,15 +9,6 @@ use crate::guests;
 pub(crate) enum Seen<'a> {
     Node(&'a Event),
     Dev(&'a exuvia_dev::Event),
-}
-
-impl fmt::Display for Seen<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Seen::Node(event) => event.fmt(f),
-            Seen::Dev(event) => event.fmt(f),
-        }
-    }
 }
 
 /// Returns what `wanted` makes of the first event for which it returns something.

@@ -72,7 +72,7 @@ impl Watched {
 
     fn refusal(&mut self) -> String {
         event(&mut self.events, "a refusal", |event| match event {
-            Seen::Node(Event::Swap(report)) => panic!("swapped: {report}"),
+            Seen::Node(Event::Swap(report)) => panic!("swapped: {report:?}"),
             Seen::Node(Event::Refused { reason, .. }) => Some(reason.clone()),
             _ => None,
         })

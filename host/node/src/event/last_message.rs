@@ -1,12 +1,9 @@
 //! The message that a process was handling when it failed.
 
-use std::fmt;
-
 use exuvia_process::Envelope;
 use serde::Serialize;
 
 use crate::render::Rendered;
-use crate::text::excerpt;
 
 /// The message that a process was handling when it failed. Of a long one only the start is kept.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,21 +26,6 @@ impl LastMessage {
             from: message.sender.to_string(),
             tag: message.tag,
             payload: Rendered::new(message.tag, message.payload.as_slice()),
-        }
-    }
-}
-
-impl fmt::Display for LastMessage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LONG: usize = 200;
-        let LastMessage {
-            kind, from, tag, ..
-        } = self;
-        write!(f, "{kind} from {from}, tag {tag}")?;
-        let payload = self.payload.to_string();
-        match payload.is_empty() {
-            true => Ok(()),
-            false => write!(f, ": {}", excerpt(&payload, LONG)),
         }
     }
 }

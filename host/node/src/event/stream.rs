@@ -1,6 +1,5 @@
 //! The stream of a node's events, and its subscribers.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -50,12 +49,6 @@ impl TimedEvent {
             at: SystemTime::now(),
             event: Arc::new(event),
         }
-    }
-}
-
-impl fmt::Display for TimedEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.event.fmt(f)
     }
 }
 

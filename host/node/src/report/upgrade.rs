@@ -1,10 +1,8 @@
 //! The result of the upgrade to a release.
 
-use std::fmt;
-
 use serde::Serialize;
 
-use super::{ModuleSwap, changes};
+use super::ModuleSwap;
 
 /// The result of the upgrade to a release.
 #[derive(Clone, Debug, Serialize)]
@@ -39,52 +37,4 @@ pub struct UpgradeReport {
     pub running_ms: Option<f64>,
     /// Milliseconds from the commit until the end was detected.
     pub took_ms: f64,
-}
-
-impl fmt::Display for UpgradeReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.superseded_by {
-            Some(_) => "superseded",
-            None => "upgrade-completed",
-        };
-        write!(f, "{word}{}", changes(&self.modules))?;
-        let upgraded: u64 = self.upgraded.iter().map(|(_, count)| count).sum();
-        if let Some(by) = self.superseded_by {
-            write!(
-                f,
-                " by release {by}  {upgraded} of {} processes had been upgraded",
-                self.processes
-            )?;
-        }
-        for (index, (path, count)) in self.upgraded.iter().enumerate() {
-            let before = match (index, self.superseded_by) {
-                (0, None) => "  ",
-                (0, Some(_)) => ": ",
-                _ => ", ",
-            };
-            write!(f, "{before}{count} {path}")?;
-        }
-        if upgraded > 0 {
-            let [p50, p99, max] = self.pause_us;
-            write!(
-                f,
-                " ({} in the background)  pause p50/p99/max {p50:.0}/{p99:.0}/{max:.0} us",
-                self.background
-            )?;
-        }
-        write!(f, "  {} failed, {} reverted", self.failed, self.reverted)?;
-        if self.exempt > 0 {
-            write!(f, ", {} exempt", self.exempt)?;
-        }
-        if let Some(running) = self.running_ms {
-            write!(f, "  change to new code {running:.0} ms")?;
-        }
-        write!(f, "  {:.0} ms after the commit", self.took_ms)?;
-        if self.failed > 0 {
-            f.write_str(
-                "; failed processes keep their old code: `exuvia ps` shows why, `exuvia restart PID` starts one on the current code with a fresh state",
-            )?;
-        }
-        Ok(())
-    }
 }

@@ -3,7 +3,9 @@
 
 use exuvia_manifest::Manifest;
 use exuvia_node::abi::{Code, Kind, Priority, Reason};
-use exuvia_node::{App, BootOptions, Event, Limits, Node, Pid, SpawnOptions, TargetError};
+use exuvia_node::{
+    App, BootOptions, Event, LastMessage, Limits, Node, Pid, Rendered, SpawnOptions, TargetError,
+};
 
 use crate::guests::{
     ask, boot_options, counter, deploy, event, eventually, node, node_with, spawn,
@@ -327,11 +329,9 @@ fn a_message_in_progress_is_finished_before_the_suspension() {
 
 // ---- reports --------------------------------------------------------------------
 
-fn last(events: &mut tokio::sync::broadcast::Receiver<Event>) -> String {
+fn last(events: &mut tokio::sync::broadcast::Receiver<Event>) -> Option<LastMessage> {
     event(events, "the end", |event| match event {
-        Event::Exit { last, .. } => {
-            Some(last.as_ref().map_or("nothing".into(), ToString::to_string))
-        }
+        Event::Exit { last, .. } => Some(last.clone()),
         _ => None,
     })
 }
@@ -350,26 +350,28 @@ fn a_crash_report_has_the_message_that_was_handled() {
         node.send(pid, 0, payload.to_vec()).unwrap();
     };
     tell(b"\x81\xa3Add\x05");
-    assert_eq!(
-        last(&mut events),
-        "message from outside the node, tag 0: {\"Add\":5}"
-    );
+    let from_outside = |payload| LastMessage {
+        kind: "message".into(),
+        from: "outside the node".into(),
+        tag: 0,
+        payload,
+    };
+    let add = Rendered::Msgpack(serde_json::json!({ "Add": 5 }));
+    assert_eq!(last(&mut events), Some(from_outside(add)));
     tell(b"");
-    assert_eq!(last(&mut events), "message from outside the node, tag 0");
+    assert_eq!(last(&mut events), Some(from_outside(Rendered::Empty)));
     // A long one is cut, and stays readable.
     tell("long ".repeat(700).as_bytes());
-    let shown = last(&mut events);
-    assert!(
-        shown.starts_with("message from outside the node, tag 0: long long "),
-        "{shown}"
-    );
-    assert!(shown.len() < 300 && shown.ends_with("..."), "{shown}");
-    // Who was killed at rest was handling nothing.
+    let Some(Rendered::Text(text)) = last(&mut events).map(|last| last.payload) else {
+        panic!("it is text");
+    };
+    assert!(text.starts_with("long long "), "{text}");
+    // A process that is killed at rest was handling nothing.
     let pid = spawn(&node, "fails", b"");
     eventually("it rests", || {
         node.inspect(pid).unwrap().0.process.state == "resident"
     });
     node.kill(pid);
-    assert_eq!(last(&mut events), "nothing");
+    assert_eq!(last(&mut events), None);
     node.halt();
 }

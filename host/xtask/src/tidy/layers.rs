@@ -38,7 +38,7 @@ const ENGINE: Plan = Plan {
 const NODE: Plan = Plan {
     root: "host/node/src/",
     layers: &[
-        &["host_memory", "text", "request"],
+        &["host_memory", "request"],
         &["render"],
         &["report"],
         &["error"],

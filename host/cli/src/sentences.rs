@@ -1,0 +1,170 @@
+//! What people read of a node: the one place where an event or a report becomes a line. The node and
+//! the API have data only; the server of the API gets these functions for the field `line`.
+//!
+//! A line begins with the name of its event, and is the same whenever it is written.
+
+mod development;
+mod message;
+mod swap;
+
+use std::fmt::{self, Write};
+
+use exuvia_api::EventLine;
+use exuvia_control::Sentences;
+use exuvia_dev::Event as DevEvent;
+use exuvia_node::{Event, LastMessage, Level, Rendered, TimedEvent};
+use serde_json::Value;
+
+use crate::text::excerpt;
+
+pub(crate) use swap::swap;
+
+/// The sentences of the API.
+pub(crate) const SENTENCES: Sentences = Sentences {
+    event: event_line,
+    swap,
+    message: message::message,
+};
+
+/// Returns an event as it is printed and sent.
+pub(crate) fn event_line(timed: &TimedEvent) -> EventLine {
+    let value = serde_json::to_value(timed).unwrap_or(Value::Null);
+    EventLine::at(timed.at, event(&timed.event), value)
+}
+
+/// Returns the line of an event.
+pub(crate) fn event(event: &Event) -> String {
+    text(|f| write_event(f, event))
+}
+
+/// Returns what `write` writes.
+fn text(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(&mut text);
+    text
+}
+
+fn write_event(f: &mut String, event: &Event) -> fmt::Result {
+    match event {
+        Event::Swap(report) => f.write_str(&swap(report)),
+        Event::UpgradeCompleted(report) => swap::write_upgrade(f, report),
+        Event::Refused {
+            what,
+            process,
+            cause,
+            help,
+            ..
+        } => {
+            write!(f, "swap of {what} refused, the old code keeps running: ")?;
+            if let Some(process) = process {
+                write!(f, "process {process}: ")?;
+            }
+            f.write_str(&one_line(cause))?;
+            match help {
+                Some(help) => write!(f, "; help: {help}"),
+                None => Ok(()),
+            }
+        }
+        Event::Log {
+            pid,
+            module,
+            level,
+            text,
+        } => {
+            let level = match level {
+                Level::Error => "error",
+                Level::Warn => "warn",
+                Level::Info => "info",
+                Level::Debug => "debug",
+            };
+            write!(f, "{level} {pid} {module}: {text}")
+        }
+        Event::StartPending { child, pid } => write!(
+            f,
+            "start-pending {child} ({pid}) does not acknowledge its start, and the app waits for it: `run` has to return, or to call `init_ack`; Ctrl-C ends the app"
+        ),
+        Event::LogCut { module, lines } => write!(
+            f,
+            "log-cut {module}: {lines} lines dropped, it logs too fast; `lines_per_s` of `[log]` bounds it"
+        ),
+        Event::EventCut {
+            module,
+            what,
+            events,
+        } => write!(
+            f,
+            "event-cut {module}: {events} more events `{what}` dropped, they come too fast"
+        ),
+        Event::Exit {
+            pid,
+            module,
+            reason,
+            ..
+        } => write!(f, "exit {pid} {module}: {reason}"),
+        Event::Restarted { child, pid } => {
+            write!(f, "restarted {child} as {pid}, with a fresh state")
+        }
+        Event::NotStarted { child, reason } => {
+            write!(
+                f,
+                "not-started {child}, its supervisor tries again: {reason}"
+            )
+        }
+        Event::UpgradeFailed {
+            pid,
+            release,
+            reason,
+        } => {
+            let reason = one_line(reason);
+            write!(f, "upgrade-failed {pid} to release {release}: {reason}")
+        }
+        Event::Reverted {
+            pid,
+            release,
+            reason,
+        } => write!(
+            f,
+            "reverted {pid} from release {release}, state and message kept: {reason}"
+        ),
+        Event::RolledBack {
+            from,
+            release,
+            reason,
+        } => write!(
+            f,
+            "rolled-back release {from}, which failed too often (now release {release}): {reason}"
+        ),
+        Event::External(external) => match DevEvent::of(event) {
+            Some(event) => development::write(f, event),
+            None => write!(f, "{}", external.fields()),
+        },
+    }
+}
+
+/// Returns the message that a process was handling when it failed.
+pub(crate) fn last_message(last: &LastMessage) -> String {
+    const LONG: usize = 200;
+    let LastMessage {
+        kind,
+        from,
+        tag,
+        payload,
+    } = last;
+    let payload = match payload {
+        Rendered::Empty => return format!("{kind} from {from}, tag {tag}"),
+        Rendered::Msgpack(value) => value.to_string(),
+        Rendered::Text(text) | Rendered::Hex(text) => text.clone(),
+    };
+    let payload = excerpt(&payload, LONG);
+    format!("{kind} from {from}, tag {tag}: {payload}")
+}
+
+/// Joins a text of several lines, for example one with a backtrace, to one line.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.join(" ")
+}
+
+#[cfg(test)]
+mod tests;
