@@ -35,7 +35,7 @@ pub(crate) const DIGIT: &str = "(call $set (i64.add (i64.mul (call $count) (i64.
 /// Traps if the payload begins with an x.
 pub(crate) const X: &str =
     "(if (i32.eq (i32.load8_u (i32.const 512)) (i32.const 120)) (then (unreachable)))";
-/// Tells the friend the count.
+/// Sends the count to the friend.
 pub(crate) const TELL: &str =
     "(drop (call $send (i32.const 24) (i32.const 5) (i32.const 16) (i32.const 8)))";
 

@@ -74,7 +74,7 @@ fn idle_processes_are_reported_when_the_background_upgrader_has_upgraded_them() 
         Event::UpgradeCompleted(_) => panic!("completed before the commit"),
         _ => None,
     });
-    // It is of the commit: nobody has crossed.
+    // It is of the commit: no process has been upgraded.
     assert_eq!((swap.processes, swap.verified), (10, 10));
     assert!(swap.upgraded.is_empty(), "{swap:?}");
     assert_eq!((swap.modules[0].from, swap.modules[0].to), (Some(1), 2));
@@ -314,7 +314,7 @@ fn the_background_upgrader_rolls_idle_processes_back_too() {
     for pid in &pids[..3] {
         post(&node, *pid, b"x");
     }
-    // Nobody writes to the others.
+    // The others get no message.
     let report = completed(&mut events);
     assert_eq!(
         (

@@ -100,7 +100,7 @@ fn a_child_that_ends_before_it_acknowledged_is_reported_with_the_fix() {
             assert!(text.contains(part), "`{part}` is not in: {text}");
         }
     }
-    // Whoever acknowledges first may be done at once.
+    // A child that acknowledges its start first may be done at once.
     let folder = tempfile::tempdir().unwrap();
     let done =
         "(drop (call $init_ack (i32.const 0) (i32.const 0) (i32.const 0))) (return (i32.const 2))";
@@ -211,8 +211,8 @@ fn a_module_or_a_child_can_have_a_higher_memory_limit() {
     assert!(app.stop(Duration::from_secs(10)).orderly);
 }
 
-/// Nobody's limit holds while a module is loaded: what it begins with is the same
-/// for all. But there is a most that anybody may have.
+/// While a module is loaded no process's limit holds: the initial memory is the same for all. But
+/// there is a limit that no process may exceed.
 #[test]
 fn a_start_function_is_held_to_the_memory_limit_of_processes() {
     let grows = "(start $grow)
@@ -252,7 +252,7 @@ fn the_node_waits_for_the_end_of_the_tree() {
     assert!(why.contains("restart intensity"), "{why}");
     assert_eq!(app.ended(), Some(why));
     assert!(app.stop(Duration::from_secs(10)).orderly);
-    // By its user, while somebody waits.
+    // Stopped by its user, while another thread waits for the end.
     let app = boot(folder.path(), &counts().text(), Events::default()).unwrap();
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| runtime.block_on(app.end()));

@@ -37,7 +37,7 @@ fn looping(number: u64) -> String {
     loops(false, &format!("(i64.const {number})"))
 }
 
-/// Holds deployments of one module at a stage, until it is told to let one go.
+/// Holds deployments of one module at a stage, until one is let go.
 struct Hold {
     reached: Receiver<()>,
     go: Sender<()>,
@@ -55,7 +55,7 @@ fn holding(
         config.at_stage = Some(AtStage::new(move |names, at| {
             if at == stage && names == [name] {
                 let _ = sender.send(());
-                // The test is over if nobody says so any more.
+                // If the other end is dropped, the test is over.
                 let _ = gone.lock().recv();
             }
         }));
@@ -115,7 +115,7 @@ fn a_rejected_deployment_exempts_no_process() {
         matches!(refused, Err(SwapError::RolledBack { .. })),
         "{refused:?}"
     );
-    // Whoever comes without that consent is asked for it.
+    // A deployment without that consent is refused.
     let next = vec![module("loops", &looping(3))];
     let asked = node.deploy(next, DeployOptions::default());
     assert!(
@@ -135,7 +135,7 @@ fn an_exemption_ends_when_the_old_code_is_current_again() {
     assert_eq!(ask(&node, pid), 1);
     node.deploy(second(), with(Loops::Leave)).unwrap();
     assert_eq!(of(&node, pid).upgrade, Some(UpgradeState::Exempt));
-    // Nobody has asked the process anything meanwhile.
+    // The process has got no message meanwhile.
     node.rollback().unwrap();
     let asked = node.deploy(second(), DeployOptions::default());
     assert!(matches!(asked, Err(SwapError::Loops { .. })), "{asked:?}");
@@ -150,7 +150,7 @@ fn an_exemption_ends_when_the_old_code_is_current_again() {
 
 #[test]
 fn an_exempt_process_at_rest_joins_the_next_deployment() {
-    // It loops until it is told to end that.
+    // It loops until a message ends that.
     let stays = "(loop $stays
         (i32.store (i32.const 128) (i32.const 48))
         (drop (call $receive (i32.const 128) (i32.const 512) (i32.const 256) (i64.const -1) (i32.const 0) (i64.const 0)))
@@ -284,7 +284,7 @@ fn a_version_is_not_unloaded_while_it_is_being_deployed() {
     });
     hold.deploy(&node, "actor", &answers(1));
     let held = hold.begin(&node, "actor", &answers(2), DeployOptions::default());
-    // Each settles, and what nobody needs is unloaded then.
+    // Each upgrade completes, and versions that no process needs are unloaded then.
     deploy(&node, "other", &answers(0));
     let pid = spawn(&node, "other", b"");
     for number in 1..6 {
@@ -437,7 +437,7 @@ fn new_code_that_no_process_can_upgrade_to_is_rejected() {
     let node = node();
     deploy(&node, "actor", &resident(1, ""));
     assert!(!node.info().modules[0].resident_only.is_empty());
-    // Whoever has not run has no state; so has nobody.
+    // A process that has not run has no state, and there is none that has.
     deploy(&node, "actor", &resident(2, ""));
     node.rollback().unwrap();
     let pid = spawn(&node, "actor", b"");
@@ -486,7 +486,7 @@ fn new_code_that_cannot_load_state_is_rejected_even_if_all_processes_are_busy() 
     node.halt();
 }
 
-// ---- who does not run it -------------------------------------------------------------------
+// ---- processes that do not run it ----------------------------------------------------------
 
 #[test]
 fn a_reverted_process_is_shown_until_it_is_upgraded_or_all_are_rolled_back() {

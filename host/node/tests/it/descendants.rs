@@ -111,8 +111,8 @@ fn children_of_a_guests_supervisor_count_as_the_guests() {
         a.act("supervisor_start", &[DATA, length, PID], &spec)
     };
     let got = start(&["one", "two"]).is(Code::StartFailed);
-    let told = a.wait().notifications(Kind::Exit, got.pid, Reason::LIMIT.0);
-    let text = String::from_utf8_lossy(told.payload());
+    let exit = a.wait().notifications(Kind::Exit, got.pid, Reason::LIMIT.0);
+    let text = String::from_utf8_lossy(exit.payload());
     assert!(text.contains("descendants"), "{text}");
     eventually("the one that was started is gone", || {
         start(&["one"]).result == 0

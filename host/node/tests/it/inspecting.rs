@@ -170,11 +170,11 @@ fn samples_show_which_processes_ran_and_how_much() {
         "{first:?}"
     );
     assert!(first.top.iter().all(|it| it.rate == 0.0));
-    // Whoever called is gone; nobody has run.
+    // The calls are over, and no process has run.
     eventually("a sample in which no process has run", || {
         node.top(Sort::Reductions, 10).ran == 0
     });
-    // One that never rests is first, though nobody can look at it at rest.
+    // A process that never rests is first, though it cannot be inspected at rest.
     node.send(spinner, 0, Vec::new()).unwrap();
     eventually("the busy one is first", || {
         let top = node.top(Sort::Reductions, 3);
@@ -202,7 +202,7 @@ fn samples_show_which_processes_ran_and_how_much() {
     inspection_is_cheap(&node);
 }
 
-/// Nobody is woken by a sample in which nobody has run.
+/// A sample in which no process has run wakes none.
 fn inspection_is_cheap(node: &Node) {
     eventually("all is quiet", || node.top(Sort::Reductions, 1).ran == 0);
     let before: u64 = node.scheduler().metrics().total().slices;
@@ -213,7 +213,7 @@ fn inspection_is_cheap(node: &Node) {
 }
 
 /// A continuation that does not end keeps its process on old code, and with it the
-/// release from completing: it is said where somebody looks.
+/// release from completing: `ps` shows it.
 #[test]
 fn processes_that_keep_a_release_loaded_are_listed() {
     let waits = |more: &str| {

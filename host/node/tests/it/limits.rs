@@ -164,8 +164,8 @@ fn a_mailbox_is_full_by_messages() {
     b.send_after(a.pid, 1, b"tick", 0).ok();
     let (begun, order) = (Puppet::new(&node), [0u8, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     drop(begun);
-    // The commands themselves are messages and find no room: it is told by
-    // a timer, which does.
+    // Commands are messages too, and the mailbox is full: a timer brings them, which is always
+    // accepted.
     let all = |n: u8| {
         Puppet::command(
             "receive",
@@ -279,7 +279,7 @@ fn a_flood_loses_nothing_that_was_accepted() {
     node.halt();
 }
 
-/// Whoever looks through a long mailbox pays for it, and does so once.
+/// A process that scans a long mailbox pays for it, once.
 #[test]
 fn a_selective_receive_is_charged_for_the_messages_that_it_scans() {
     let (node, a) = limited(Limits::default());
@@ -411,7 +411,7 @@ fn a_process_that_needs_more_memory_than_its_limit_is_not_spawned() {
          of this one is 196607; raise its `memory` limit, or build the module with a smaller initial memory"
     );
     try_spawn(3 * PAGE).unwrap();
-    // Who has asked from outside is a process too, and ends after its answer.
+    // A call from outside is made by a process too, which ends after the reply.
     eventually("only those that may be live", || {
         node.info().processes == alive + 2
     });
@@ -484,7 +484,7 @@ fn a_fork_bomb_meets_the_limit_on_processes_and_the_node_lives() {
     assert!((450..500).contains(&theirs));
     eventually("the table is full", || node.info().processes >= theirs - 1);
     assert!(node.info().processes <= theirs + 5);
-    // Whoever operates the node asks by a process, and has a place.
+    // A call of an operator is made by a process, for which a slot is kept.
     assert_eq!(children[1].act("grow", &[0], b"").result, 1);
     // Those that were there go on; sending needs no process.
     children[0].tell("send", &[DATA, 1, 0, 0], &a.pid.to_bytes());
@@ -514,8 +514,7 @@ fn a_full_process_table_returns_limit_and_is_reported() {
     deploy(&node, "puppet", &puppet::text(1));
     let a = Puppet::new(&node);
     let (list, data) = Options::default().of("", b"");
-    // Whoever asks from outside needs a place too, and leaves it a moment
-    // after the answer.
+    // A call from outside needs a slot too, and leaves it a moment after the reply.
     let spawn = || {
         let mut done = None;
         eventually("it is asked", || {
@@ -536,10 +535,10 @@ fn a_full_process_table_returns_limit_and_is_reported() {
         children.push(Puppet::of(&node, got.pid));
     };
     refused.is(Code::Limit);
-    // Some places are kept from guests.
+    // Some slots are kept from guests.
     assert!((50..60).contains(&children.len()), "{}", children.len());
     children[0].kill();
-    // It ends a moment later, and the first to get its place may be whoever asks.
+    // It ends a moment later, and the first to get its slot may be the call.
     eventually("there is room again", || spawn().result == 0);
     node.halt();
 }

@@ -45,7 +45,7 @@ fn a_monitor_by_name_is_of_the_current_holder() {
     b.kill();
     let down = a.wait().notifications(Kind::Down, b.pid, Reason::KILLED.0);
     assert_eq!(down.message, made.reference);
-    // Nobody has it: it comes at once.
+    // No process has the name: the notification comes at once.
     let made = monitor_name(&a, b"bee").ok();
     assert_eq!(made.pid, Pid::NONE);
     let down = a
@@ -305,7 +305,7 @@ fn a_suspended_process_can_be_stopped() {
     node.halt();
 }
 
-/// Who waits in the middle of a handler finishes it first.
+/// A process that waits in the middle of a handler finishes it first.
 #[test]
 fn a_message_in_progress_is_finished_before_the_suspension() {
     let node = with_puppets();

@@ -164,7 +164,7 @@ fn a_process_can_be_pinned_to_a_scheduler() {
             assert_eq!(ask(&node, pid), 7);
         }
     }
-    // Nobody has helped the first, though it had more than it could do.
+    // No other scheduler has helped the first one, though it had more than it could do.
     let workers = node.scheduler().metrics().workers;
     assert_eq!(workers[1].steals, 0, "{workers:?}");
     let refused = on("counter", 2).unwrap_err();

@@ -7,14 +7,22 @@
 //! command's header, 2048 the result, then what calls write (see the
 //! constants), 4096 the command: number, 8 arguments, data.
 
-use std::fmt::Write as _;
+mod done;
+mod module;
+mod options;
+
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use exuvia_node::abi::{self, Code, HOST_CALLS, Kind, WasmType};
+use exuvia_node::abi::{self, Code, HOST_CALLS};
 use exuvia_node::{CallFailed, Node, Pid};
 
-use crate::guests::{eventually, imports, spawn};
+use crate::guests::{eventually, spawn};
+
+pub(crate) use done::Done;
+use module::{EXTRA, WASI};
+pub(crate) use module::{text, with_wasi};
+pub(crate) use options::Options;
 
 /// The tag of commands.
 pub(crate) const CMD: u32 = 0xC0DE;
@@ -30,256 +38,6 @@ pub(crate) const BUFFER: i64 = 2128;
 pub(crate) const ROOM: i64 = 1024;
 /// Where the data of a command lies.
 pub(crate) const DATA: i64 = 4168;
-
-/// Commands that are no host calls, and what they do.
-const EXTRA: [(&str, &str); 6] = [
-    ("trap", "(call $trap_here) (return (i64.const 0))"),
-    (
-        "leave",
-        "(i32.store (i32.const 20) (i32.add (i32.wrap_i64 (i64.load (i32.const 4104))) (i32.const 1))) (return (i64.const 0))",
-    ),
-    (
-        "grow",
-        "(return (i64.extend_i32_s (memory.grow (i32.wrap_i64 (i64.load (i32.const 4104))))))",
-    ),
-    ("recurse", "(return (call $recurse (i64.const 1)))"),
-    ("spin", "(loop $for_ever (br $for_ever))"),
-    ("version", "(return (call $version))"),
-];
-
-/// Functions of WASI as commands: of `path_open` the second argument, flags for the
-/// path, is left out.
-const WASI: [(&str, &[&str]); 17] = [
-    (
-        "path_open",
-        &["32", "=1", "32", "32", "32", "64", "64", "32", "32"],
-    ),
-    ("path_create_directory", &["32", "32", "32"]),
-    ("path_symlink", &["32", "32", "32", "32", "32"]),
-    ("fd_read", &["32", "32", "32", "32"]),
-    ("fd_write", &["32", "32", "32", "32"]),
-    ("fd_seek", &["32", "64", "32", "32"]),
-    ("fd_close", &["32"]),
-    ("fd_renumber", &["32", "32"]),
-    ("random_get", &["32", "32"]),
-    ("fd_prestat_get", &["32", "32"]),
-    ("fd_prestat_dir_name", &["32", "32", "32"]),
-    ("environ_sizes_get", &["32", "32"]),
-    ("environ_get", &["32", "32"]),
-    ("args_sizes_get", &["32", "32"]),
-    ("args_get", &["32", "32"]),
-    ("clock_time_get", &["32", "64", "32"]),
-    ("poll_oneoff", &["32", "32", "32", "32"]),
-];
-
-/// The same guest with functions of WASI.
-pub(crate) fn with_wasi(version: u32) -> String {
-    let mut declared = String::new();
-    let mut commands = String::new();
-    let first = HOST_CALLS.len() + EXTRA.len();
-    for (at, (name, params)) in WASI.iter().enumerate() {
-        let types: Vec<&str> = params
-            .iter()
-            .map(|ty| if *ty == "64" { "i64" } else { "i32" })
-            .collect();
-        writeln!(
-            declared,
-            r#"(import "wasi_snapshot_preview1" "{name}" (func ${name} (param {}) (result i32)))"#,
-            types.join(" ")
-        )
-        .unwrap();
-        let mut arguments = String::new();
-        let mut given = 0;
-        for ty in *params {
-            let value = format!("(i64.load (i32.const {}))", 4104 + 8 * given);
-            match *ty {
-                "32" => write!(arguments, " (i32.wrap_i64 {value})").unwrap(),
-                "64" => write!(arguments, " {value}").unwrap(),
-                constant => write!(arguments, " (i32.const {})", &constant[1..]).unwrap(),
-            }
-            given += usize::from(!ty.starts_with('='));
-        }
-        let number = first + at;
-        write!(
-            commands,
-            "(if (i32.eq (i32.load (i32.const 4096)) (i32.const {number})) (then (return (i64.extend_i32_u (call ${name}{arguments})))))\n    "
-        )
-        .unwrap();
-    }
-    let (head, rest) = text(version)
-        .split_once("(memory (export")
-        .map(|(head, rest)| (head.to_owned(), rest.to_owned()))
-        .expect("it has a memory");
-    let rest = rest.replace(
-        "(func $do (result i64)",
-        &format!("(func $do (result i64)\n    {commands}"),
-    );
-    format!("{head}{declared}(memory (export{rest}")
-}
-
-/// The text of the guest. `version` is what the command of that name answers;
-/// processes are carried from one version to another.
-pub(crate) fn text(version: u32) -> String {
-    let mut commands = String::new();
-    let mut add = |number: usize, what: &str| {
-        write!(
-            commands,
-            "(if (i32.eq (i32.load (i32.const 4096)) (i32.const {number})) (then {what}))\n    "
-        )
-        .unwrap();
-    };
-    for (number, call) in HOST_CALLS.iter().enumerate() {
-        let mut made = format!("(call ${}", call.name);
-        for (at, ty) in call.params.iter().enumerate() {
-            let value = format!("(i64.load (i32.const {}))", 4104 + 8 * at);
-            match ty {
-                WasmType::I32 => write!(made, " (i32.wrap_i64 {value})").unwrap(),
-                WasmType::I64 => write!(made, " {value}").unwrap(),
-            }
-        }
-        made.push(')');
-        let made = match call.result {
-            Some(WasmType::I32) => format!("(return (i64.extend_i32_s {made}))"),
-            Some(WasmType::I64) => format!("(return {made})"),
-            None => format!("{made} unreachable"),
-        };
-        add(number, &made);
-    }
-    for (at, (_, what)) in EXTRA.iter().enumerate() {
-        add(HOST_CALLS.len() + at, what);
-    }
-    format!(
-        r#"(module
-  {imports}
-  (memory (export "memory") 1)
-  (global (export "exuvia_abi") i32 (i32.const 1))
-  (@custom "exuvia.layout" "puppet")
-  (func $trap_here (unreachable))
-  (func $version (result i64) (i64.const {version}))
-  (func $recurse (param i64) (result i64)
-    (i64.add (call $recurse (i64.add (local.get 0) (i64.const 1))) (local.get 0)))
-  (func (export "run") (result i32)
-    (local $answer i32)
-    (if (i32.eqz (i32.load (i32.const 16))) (then
-      (i32.store (i32.const 64) (i32.const 48))
-      (if (call $receive (i32.const 64) (i32.const 4096) (i32.const 60000) (i64.const 0) (i32.const 0) (i64.const 0))
-        (then (return (i32.const 0))))
-      (i32.store (i32.const 16) (i32.const 1))))
-    (loop $next
-      (i32.store (i32.const 64) (i32.const 48))
-      (if (call $receive (i32.const 64) (i32.const 4096) (i32.const 61440) (i64.const 0) (i32.const 1) (i64.const {CMD}))
-        (then (return (i32.const 0))))
-      (memory.fill (i32.const {HEADER}) (i32.const 0) (i32.const 1096))
-      (i32.store (i32.const {HEADER}) (i32.const 48))
-      (i64.store (i32.const 2048) (call $do))
-      (if (i32.load (i32.const 20)) (then
-        (local.set $answer (i32.sub (i32.load (i32.const 20)) (i32.const 1)))
-        (i32.store (i32.const 20) (i32.const 0))
-        (return (local.get $answer))))
-      (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 2048) (i32.const 1104)))
-      (br $next))
-    unreachable)
-  (func $do (result i64)
-    {commands}
-    (unreachable)))"#,
-        imports = imports()
-    )
-}
-
-/// What a command came to.
-#[derive(Clone)]
-pub(crate) struct Done {
-    pub(crate) result: i64,
-    pub(crate) size: u32,
-    pub(crate) kind: u32,
-    pub(crate) sender: Pid,
-    /// Of the header.
-    pub(crate) message: u64,
-    pub(crate) tag: u32,
-    pub(crate) length: u32,
-    pub(crate) reason: i32,
-    /// Written to [`PID`].
-    pub(crate) pid: Pid,
-    /// Written to [`REFERENCE`].
-    pub(crate) reference: u64,
-    buffer: Vec<u8>,
-}
-
-impl std::fmt::Debug for Done {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = self.buffer.len().min(self.length as usize).min(80);
-        f.debug_struct("Done")
-            .field("result", &self.result)
-            .field("kind", &self.kind)
-            .field("sender", &self.sender)
-            .field("message", &self.message)
-            .field("tag", &self.tag)
-            .field("length", &self.length)
-            .field("reason", &self.reason)
-            .field("pid", &self.pid)
-            .field("reference", &self.reference)
-            .field("buffer", &String::from_utf8_lossy(&self.buffer[..shown]))
-            .finish()
-    }
-}
-
-impl Done {
-    fn new(reply: &[u8]) -> Done {
-        let word = |at: usize| u32::from_le_bytes(reply[at..at + 4].try_into().unwrap());
-        let long = |at: usize| u64::from_le_bytes(reply[at..at + 8].try_into().unwrap());
-        let pid = |at: usize| Pid::from_bytes(reply[at..at + 16].try_into().unwrap());
-        Done {
-            result: long(0).cast_signed(),
-            size: word(8),
-            kind: word(12),
-            sender: pid(16),
-            message: long(32),
-            tag: word(40),
-            length: word(44),
-            reason: word(48).cast_signed(),
-            pid: pid(56),
-            reference: long(72),
-            buffer: reply[80..].to_vec(),
-        }
-    }
-
-    pub(crate) fn payload(&self) -> &[u8] {
-        &self.buffer[..self.length as usize]
-    }
-
-    /// What the whole buffer holds, whatever the header says.
-    pub(crate) fn buffer(&self) -> &[u8] {
-        &self.buffer
-    }
-
-    #[track_caller]
-    pub(crate) fn ok(self) -> Done {
-        assert_eq!(self.result, 0, "{self:?}");
-        self
-    }
-
-    #[track_caller]
-    pub(crate) fn is(self, code: Code) -> Done {
-        assert_eq!(self.result, i64::from(code as i32), "{self:?}");
-        self
-    }
-
-    #[track_caller]
-    pub(crate) fn message(self, kind: Kind, payload: &[u8]) -> Done {
-        assert_eq!(self.result, 0, "{self:?}");
-        assert_eq!(self.kind, kind as u32, "{self:?}");
-        assert_eq!(self.payload(), payload, "{self:?}");
-        self
-    }
-
-    #[track_caller]
-    pub(crate) fn notifications(self, kind: Kind, of: Pid, reason: i32) -> Done {
-        assert_eq!(self.result, 0, "{self:?}");
-        let told = (self.kind, self.sender, self.reason);
-        assert_eq!(told, (kind as u32, of, reason), "{self:?}");
-        self
-    }
-}
 
 /// A process of the guest.
 #[derive(Clone, Debug)]
@@ -345,7 +103,7 @@ impl Puppet {
         Begun(thread)
     }
 
-    /// Tells it something without waiting for an answer.
+    /// Sends it a command without waiting for the reply.
     pub(crate) fn tell(&self, name: &str, arguments: &[i64], data: &[u8]) {
         let command = Puppet::command(name, arguments, data);
         self.node.send(self.pid, CMD, command).unwrap();
@@ -565,52 +323,6 @@ impl Begun {
 
     pub(crate) fn try_end(self) -> Result<Done, CallFailed> {
         self.0.join().unwrap()
-    }
-}
-
-/// The options of `spawn`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Options {
-    pub(crate) flags: u32,
-    pub(crate) memory: u64,
-    pub(crate) mailbox_bytes: u64,
-    pub(crate) mailbox_messages: u32,
-    pub(crate) message_bytes: u32,
-    pub(crate) children: u32,
-    pub(crate) timeout_ms: u32,
-}
-
-impl Options {
-    pub(crate) fn flags(flags: u32) -> Options {
-        Options {
-            flags,
-            ..Options::default()
-        }
-    }
-
-    /// The arguments of `spawn`, and the command's data.
-    pub(crate) fn of(self, module: &str, arguments: &[u8]) -> (Vec<i64>, Vec<u8>) {
-        let mut data = abi::spawn::OPTIONS_SIZE.to_le_bytes().to_vec();
-        data.extend(self.flags.to_le_bytes());
-        data.extend(self.memory.to_le_bytes());
-        data.extend(self.mailbox_bytes.to_le_bytes());
-        data.extend(self.mailbox_messages.to_le_bytes());
-        data.extend(self.message_bytes.to_le_bytes());
-        data.extend(self.children.to_le_bytes());
-        data.extend(self.timeout_ms.to_le_bytes());
-        data.extend(module.as_bytes());
-        data.extend(arguments);
-        let module_length = length(module.as_bytes());
-        let list = [
-            DATA + 40,
-            module_length,
-            DATA + 40 + module_length,
-            length(arguments),
-            DATA,
-            PID,
-            REFERENCE,
-        ];
-        (list.to_vec(), data)
     }
 }
 

@@ -113,7 +113,7 @@ fn a_child_cannot_have_a_sibling_started_with_more_rights() {
     let answer = asks(&one, root, &which);
     is_done(&answer);
     assert!(String::from_utf8_lossy(answer.payload()).contains("one"));
-    // Whoever operates the node may have it started.
+    // An operator of the node may have it started.
     let request = ask("start_child", child("roomy", "big"));
     let reply = node.call(root, 0, request, STOP).unwrap();
     assert_eq!(reply.tag, 0, "{reply:?}");

@@ -98,7 +98,7 @@ fn the_counter_example_counts() {
     );
     let count: Count = call(&node, plain, &"Get");
     assert_eq!(count.count, 0);
-    // What it does not understand, it does not die of. It says who sent it.
+    // A message that it does not understand does not end it. It logs the sender.
     let mut events = node.events();
     node.send(plain, 0, b"\xc1\xc1".to_vec()).unwrap();
     let text = event(&mut events, "the line of it", |event| match event {
@@ -249,7 +249,7 @@ fn the_image_of_an_idle_counter_is_small() {
 fn image<Q: Serialize>(node: &Node, module: &str, pid: Pid, query: &Q) -> u64 {
     let mut bytes = 0;
     eventually("it is paged out", || {
-        // Only who is asked again and again gets the frame of one who was.
+        // Only a process that is asked again and again gets the frame of one that was.
         let other = spawn(node, module, b"");
         for _ in 0..3 {
             let asked = node.call(other, 0, pack(query), Duration::from_secs(20));

@@ -44,7 +44,7 @@ fn rows_are_inserted_looked_up_and_deleted_in_order() {
     assert_eq!(a.key("table_delete", t, b"pears").result, 1);
     assert_eq!(a.key("table_delete", t, b"pears").result, 0);
     assert_eq!(info(table::ROWS), 2);
-    // The length is told when there is no room.
+    // If the buffer is too small, the length is returned.
     let done = b.act(
         "table_get",
         &[t.cast_signed(), DATA, 6, puppet::BUFFER, 10],
@@ -207,7 +207,7 @@ fn the_number_and_bytes_of_tables_are_limited() {
     small.put(one, b"abe", b"v", 0).ok();
     small.act("table_end", &[two.cast_signed()], b"").ok();
     small.put(one, b"abf", b"v", 0).ok();
-    // Given away they count for who has them.
+    // Given away, they count for the new owner.
     small.table_to("table_give", one, a.pid, 0).ok();
     let three = small.table("", table::PUBLIC).ok().reference;
     for key in [b"abc", b"abd", b"abe"] {

@@ -62,8 +62,8 @@ fn a_sender_of_high_priority_in_backpressure_lets_its_receiver_run() {
     node.halt();
 }
 
-/// Those who have all frames are in the middle of handlers, and less urgent than the
-/// one that wants one.
+/// The processes that have all frames are in the middle of handlers, and less urgent than the one
+/// that wants a frame.
 #[test]
 fn a_process_of_high_priority_that_waits_for_a_frame_lets_frame_holders_run() {
     let node = node();
@@ -137,7 +137,7 @@ fn beyond_the_limit_on_frames_a_wait_returns_limit() {
     a.act("sleep", &[0], b"").ok();
     a.call(a.pid, 1, b"", ROOM, 0).is(Code::BadArgument);
     a.call(blocked[0].1.pid, 1, b"", ROOM, 0).is(Code::Timeout);
-    // Whoever does not wait is not hindered.
+    // Processes that do not wait are not hindered.
     let many: Vec<_> = (0..20).map(|_| Puppet::new(&node)).collect();
     for puppet in &many {
         assert_eq!(puppet.act("version", &[], b"").result, 1);
