@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::environment;
 use crate::error::CliError;
 use crate::gate::Gate;
+use crate::sentences;
 use crate::spool::Spool;
 use crate::text::is_hidden;
 
@@ -301,12 +302,7 @@ fn refusal(event: &Value) -> Option<(String, Option<String>)> {
         return None;
     }
     let (what, cause) = (text("what")?, text("cause")?);
-    let process = text("process").map_or_else(String::new, |it| format!("process {it}: "));
-    let lines: Vec<&str> = cause.lines().map(str::trim).collect();
-    let first = format!(
-        "swap of {what} refused, the old code keeps running: {process}{}",
-        lines.join(" ")
-    );
+    let first = sentences::refused(what, text("process"), cause);
     Some((first, text("help").map(str::to_owned)))
 }
 

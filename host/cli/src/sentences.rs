@@ -37,6 +37,13 @@ pub(crate) fn event(event: &Event) -> String {
     text(|f| write_event(f, event))
 }
 
+/// Returns the line of a refused swap, without the help.
+pub(crate) fn refused(what: &str, process: Option<&str>, cause: &str) -> String {
+    let process = process.map_or_else(String::new, |it| format!("process {it}: "));
+    let cause = one_line(cause);
+    format!("swap of {what} refused, the old code keeps running: {process}{cause}")
+}
+
 /// Returns what `write` writes.
 fn text(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
     let mut text = String::new();
@@ -56,11 +63,7 @@ fn write_event(f: &mut String, event: &Event) -> fmt::Result {
             help,
             ..
         } => {
-            write!(f, "swap of {what} refused, the old code keeps running: ")?;
-            if let Some(process) = process {
-                write!(f, "process {process}: ")?;
-            }
-            f.write_str(&one_line(cause))?;
+            f.write_str(&refused(what, process.as_deref(), cause))?;
             match help {
                 Some(help) => write!(f, "; help: {help}"),
                 None => Ok(()),
