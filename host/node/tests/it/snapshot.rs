@@ -237,7 +237,7 @@ fn stays(node: &Node, actor: Pid, state: UpgradeState) {
             event,
             Event::UpgradeFailed { .. } | Event::Reverted { .. } | Event::RolledBack { .. }
         );
-        assert!(!again, "{event}");
+        assert!(!again, "{event:?}");
     }
     kill(node, actor);
     let third = Actor {
