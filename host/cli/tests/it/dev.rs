@@ -78,7 +78,7 @@ fn a_session_with_good_and_bad_edits() {
     let more =
         "(i64.add (i64.load (i32.const 16)) (i64.mul (i64.const 10) (i64.load (i32.const 512))))";
     app.replace("hello.wat", add, more);
-    let shown = terminal.shows("commit");
+    let shown = terminal.shows(" ms, commit ");
     assert!(
         shown.contains(
             "swap\x1b[0m hello 1 -> 2  1 process (verified 1: 1 reused, the layout is the same)"
@@ -126,7 +126,7 @@ fn a_session_with_good_and_bad_edits() {
 
     // 6: another layout, and a `load` that takes it.
     app.save("hello.wat", &better.replace("at 16\")", "at 16, new\")"));
-    let shown = terminal.shows("commit");
+    let shown = terminal.shows(" ms, commit ");
     assert!(
         shown.contains("1 migrated, because the layout fingerprints differ"),
         "{shown}"
@@ -174,7 +174,7 @@ fn a_session_with_good_and_bad_edits() {
     app.save("make.sh", "cp hello.wat out.wat");
     terminal.shows("recovered");
     app.replace("hello.wat", "at 16, new", "at 16, newer");
-    let shown = terminal.shows("commit");
+    let shown = terminal.shows(" ms, commit ");
     assert!(
         shown.contains("hello.wat  1 process") && shown.contains("  build "),
         "{shown}"
@@ -187,7 +187,7 @@ fn a_session_with_good_and_bad_edits() {
     fs::remove_file(app.file("hello.wat")).unwrap();
     terminal.shows("build-failed");
     app.save("hello.wat", &good);
-    let shown = terminal.shows("commit");
+    let shown = terminal.shows(" ms, commit ");
     assert!(!shown.contains("4913"), "{shown}");
     app.add_one();
     app.count("1600000000000000");
