@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use exuvia_api::{StopReport, openapi};
-use exuvia_control::{Claim, Health, serve};
+use exuvia_api::{EventLine, StopReport, openapi};
+use exuvia_control::{Claim, Health, NodeHost, Sentences, serve};
 use exuvia_manifest::Manifest;
 use exuvia_node::{App, BootOptions, NodeConfig};
 use serde_json::json;
@@ -298,6 +298,13 @@ const REAL: &str = r#"
     POST   /v1/releases/rollback               -       409
 "#;
 
+/// The document says that these are texts, and no more.
+const SENTENCES: Sentences = Sentences {
+    event: |event| EventLine::at(event.at, "an event", serde_json::json!(event)),
+    swap: |_| "a swap".to_owned(),
+    message: |_, _| "a message".to_owned(),
+};
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_node_responds_as_the_document_describes() {
     let folder = tempfile::tempdir().unwrap();
@@ -319,7 +326,8 @@ async fn a_real_node_responds_as_the_document_describes() {
     let app = app.await.unwrap().unwrap();
     let socket = folder.path().join("node.sock");
     let health = Health::new();
-    let server = serve(app.node().clone(), Claim::new(&socket).unwrap(), &health).unwrap();
+    let host = NodeHost::new(app.node().clone(), SENTENCES);
+    let server = serve(host, Claim::new(&socket).unwrap(), &health).unwrap();
 
     check_all(&Document::new(), &socket, REAL).await;
 
