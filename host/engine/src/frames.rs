@@ -216,7 +216,7 @@ impl FrameTable {
 
     /// Returns whether one more frame with this stack stays within so many mappings.
     fn has_mappings(&self, stack: Stack, most: usize) -> bool {
-        self.slots.mappings() + stack.mappings() <= most
+        self.slots.mappings() + stack.mappings(false) <= most
     }
 
     /// Returns whether frames have more bytes than their limit.

@@ -31,7 +31,7 @@ pub use exuvia_instrument::{MAX_MODULE_BYTES, SLICE};
 pub use frames::{FrameCounts, Metrics, default_frames, mappings_of};
 pub use guest::{Busy, Guest, GuestProcess, GuestSystem};
 pub use host_calls::{HostCaller, HostServices};
-pub use loader::{Engine, EngineConfig, THREAD_STACK};
+pub use loader::{Engine, EngineConfig, MemoryLayout, THREAD_STACK};
 pub use module::info::Artifact;
 pub use observer::{Observer, Services};
 pub use process::saved::{Copied, Saved};

@@ -36,6 +36,8 @@ pub struct EngineConfig {
     pub page_map: Option<Method>,
     /// The maximum memory of any process, in bytes.
     pub memory: u64,
+    /// How the memories of modules lie for which it is not said.
+    pub layout: MemoryLayout,
     /// Size of a guest's own call stack, in bytes.
     pub stack: usize,
     /// Bytes of compiled functions that are cached, so that a version which shares most of them is
@@ -49,10 +51,22 @@ impl Default for EngineConfig {
             cache: None,
             page_map: None,
             memory: 1 << 32,
+            layout: MemoryLayout::Packed,
             stack: 256 << 10,
             functions: 0,
         }
     }
+}
+
+/// How the memories of a module's processes lie in the addresses of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemoryLayout {
+    /// Side by side, as long as they are small (see `exuvia_image`): messages between many processes
+    /// are fast, because few lines of page tables are touched. The guest's code checks its bounds.
+    Packed,
+    /// Each with 4 GiB of addresses of its own: the guest's code needs no bounds checks, which makes
+    /// code that computes in memory up to a third faster.
+    Wide,
 }
 
 /// Stack that host calls need in addition to the guest's own, in bytes.
@@ -60,14 +74,29 @@ const HOST_STACK: usize = 128 << 10;
 
 /// Loads modules.
 pub struct Engine {
-    engine: wasmtime::Engine,
-    linker: Linker<FrameData>,
+    packed: Target,
+    wide: Target,
+    layout: MemoryLayout,
     compilers: Compilers,
     cache: Option<Cache>,
     page_map: Arc<PageMap>,
     memories: Arc<Memories>,
     memory: u64,
     next_id: AtomicU64,
+}
+
+/// What code is compiled and linked for one layout with.
+struct Target {
+    engine: wasmtime::Engine,
+    linker: Linker<FrameData>,
+}
+
+impl Target {
+    fn new(settings: &Config) -> wasmtime::Result<Target> {
+        let engine = wasmtime::Engine::new(settings)?;
+        let linker = resources::IMPORTS.linker(&engine)?;
+        Ok(Target { engine, linker })
+    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -105,10 +134,6 @@ impl Engine {
             .allocation_strategy(InstanceAllocationStrategy::OnDemand)
             .max_wasm_stack(config.stack)
             .async_stack_size(config.stack + HOST_STACK)
-            // A frame's memory must not move: its page map is asked for by address.
-            .memory_may_move(false)
-            .memory_reservation(RESERVED as u64)
-            .memory_guard_size(GUARD as u64)
             // Frames share their base (see `image`), and nothing else.
             .memory_init_cow(false)
             .with_host_memory(Arc::new(Creator(memories.clone())))
@@ -120,16 +145,28 @@ impl Engine {
                 .enable_incremental_compilation(functions)
                 .map_err(compile)?;
         }
-        let engine = wasmtime::Engine::new(&settings).map_err(compile)?;
-        let linker = resources::IMPORTS.linker(&engine).map_err(compile)?;
+        settings
+            .memory_may_move(false)
+            .memory_reservation(RESERVED as u64)
+            .memory_guard_size(GUARD as u64);
+        let wide = Target::new(&settings).map_err(compile)?;
+        // Without a reservation, the code checks all addresses; a memory moves when it leaves the
+        // arena.
+        settings
+            .memory_may_move(true)
+            .memory_reservation(0)
+            .memory_guard_size(0)
+            .guard_before_linear_memory(false);
+        let packed = Target::new(&settings).map_err(compile)?;
         Ok(Engine {
             cache: config.cache.as_deref().and_then(Cache::open),
             compilers: Compilers::new(),
             page_map: Arc::new(PageMap::new(config.page_map)),
             memories,
             memory: config.memory,
-            engine,
-            linker,
+            packed,
+            wide,
+            layout: config.layout,
             next_id: AtomicU64::new(1),
         })
     }
@@ -144,19 +181,28 @@ impl Engine {
         self.page_map.faults().is_some()
     }
 
-    /// Loads a module from its bytes, in the binary (`.wasm`) or the text format (`.wat`). Slow:
-    /// milliseconds to seconds, and longer if other threads compile too.
+    /// Loads a module from its bytes, in the binary (`.wasm`) or the text format (`.wat`), with the
+    /// configured layout. Slow: milliseconds to seconds, and longer if other threads compile too.
     ///
     /// # Errors
     ///
     /// Returns the first fault of the module, and what to do about it.
     pub fn load(&self, module: &[u8]) -> Result<Artifact, LoadError> {
+        self.load_as(module, self.layout)
+    }
+
+    /// Does the same with this layout.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first fault of the module, and what to do about it.
+    pub fn load_as(&self, module: &[u8], layout: MemoryLayout) -> Result<Artifact, LoadError> {
         let wasm = assembled(module)?;
         let analysis = instrument(&wasm)?;
         let fault = self.faults(&analysis).next();
         match fault {
             Some(fault) => Err(fault),
-            None => self.make(&wasm, analysis),
+            None => self.make(&wasm, analysis, layout),
         }
     }
 
@@ -173,7 +219,7 @@ impl Engine {
         if !faults.is_empty() {
             return Err(faults);
         }
-        self.make(&wasm, analysis).map_err(|error| vec![error])
+        (self.make(&wasm, analysis, self.layout)).map_err(|error| vec![error])
     }
 
     /// Returns the faults that keep a module from being loaded.
@@ -195,8 +241,14 @@ impl Engine {
     }
 
     /// Makes the artifact of a module in which no fault was found.
-    fn make(&self, wasm: &[u8], mut analysis: Instrumented) -> Result<Artifact, LoadError> {
-        let module = self.compile(&analysis.wasm, analysis.code_bytes)?;
+    fn make(
+        &self,
+        wasm: &[u8],
+        mut analysis: Instrumented,
+        layout: MemoryLayout,
+    ) -> Result<Artifact, LoadError> {
+        let target = self.target(layout);
+        let module = self.compile(target, &analysis.wasm, analysis.code_bytes)?;
         // The rewritten bytes are not needed any more.
         analysis.wasm = Vec::new();
         let has = |name: &str| analysis.exports.iter().any(|export| export.name == name);
@@ -208,7 +260,7 @@ impl Engine {
             memories: self.memories.clone(),
             memory: self.memory,
         });
-        let factory = Factory::new(&self.linker, plan.clone(), resources::IMPORTS)
+        let factory = Factory::new(&target.linker, plan.clone(), resources::IMPORTS)
             .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
         let taken =
             first_instance(Arc::new(factory), self.memory).map_err(|failed| {
@@ -270,16 +322,23 @@ impl Engine {
         })
     }
 
-    fn compile(&self, wasm: &[u8], bytes: u64) -> Result<Module, LoadError> {
+    fn target(&self, layout: MemoryLayout) -> &Target {
+        match layout {
+            MemoryLayout::Packed => &self.packed,
+            MemoryLayout::Wide => &self.wide,
+        }
+    }
+
+    fn compile(&self, target: &Target, wasm: &[u8], bytes: u64) -> Result<Module, LoadError> {
         if let Some(cache) = &self.cache
-            && let Some(module) = cache.find(&self.engine, wasm)
+            && let Some(module) = cache.find(&target.engine, wasm)
         {
             return Ok(module);
         }
-        let compiled = (self.compilers).run(bytes, || Module::from_binary(&self.engine, wasm));
+        let compiled = (self.compilers).run(bytes, || Module::from_binary(&target.engine, wasm));
         let module = compiled.map_err(|error| LoadError::Compile(format!("{error:#}")))?;
         if let Some(cache) = &self.cache {
-            cache.keep(&self.engine, wasm, &module);
+            cache.keep(&target.engine, wasm, &module);
         }
         Ok(module)
     }

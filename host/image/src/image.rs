@@ -8,9 +8,10 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::base_file::BaseFile;
+use crate::memories::Extent;
 use crate::{PAGE, WASM_PAGE};
 
 /// Bytes that are compared at once before single words are.
@@ -32,7 +33,7 @@ pub struct Base {
     /// The offset and the file of the pages from the first to the last that is not all
     /// zero: new frames share them until they write. `None`: there are no such pages, or no
     /// file could be made.
-    file: Option<(usize, BaseFile)>,
+    file: Option<(usize, Arc<BaseFile>)>,
     /// Set when it is first asked for.
     digest: OnceLock<[u8; 32]>,
 }
@@ -68,7 +69,7 @@ impl Base {
             let pages = pages[first..=last].iter();
             // Without the file each frame gets a copy.
             let file = BaseFile::new(pages.map(Option::as_deref)).ok()?;
-            Some((first * PAGE, file))
+            Some((first * PAGE, Arc::new(file)))
         });
         Base {
             pages,
@@ -80,18 +81,19 @@ impl Base {
         }
     }
 
-    /// Brings the memory of a new instance to the base.
+    /// Brings the memory of a new instance to the base; `extent` is that memory's.
     ///
     /// # Errors
     ///
     /// If the system is out of memory or mappings.
-    pub fn map(&self, memory: &mut [u8]) -> io::Result<()> {
+    pub fn map(&self, memory: &mut [u8], extent: &Extent) -> io::Result<()> {
         let Some((at, file)) = &self.file else {
             self.restore(memory, &self.written);
             return Ok(());
         };
         let shared = *at..at + file.len();
         file.map(&mut memory[shared.clone()])?;
+        extent.set_file(*at, file.clone());
         for range in &self.written {
             let before = range.start..range.end.min(shared.start);
             let behind = range.start.max(shared.end)..range.end;

@@ -9,6 +9,7 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 #![warn(missing_docs)]
 
+mod arena;
 mod base_file;
 mod faults;
 mod format;

@@ -1,5 +1,12 @@
-//! The memories of frames. Each has its own reserved addresses, of which the first
-//! part is accessible. The engine hands them to wasmtime, which grows them.
+//! The memories of frames. The engine hands them to wasmtime, which grows them.
+//!
+//! A memory is *wide* or *packed*. A wide one has reserved addresses of its own, as many as a 32-bit
+//! address can reach, of which the first part is accessible: compiled code needs no bounds checks.
+//! Packed ones lie side by side in an arena (`arena`): compiled code checks each address against the
+//! length, and thousands of them share page tables and entries of the TLB.
+//!
+//! A memory moves only when it grows beyond its place in the arena: to a larger place, or to wide
+//! addresses. Its [`Extent`] stays the same object and follows it.
 //!
 //! wasmtime cannot shrink a memory: a frame would stay as large as the largest
 //! process that it has served, while a new process has the size of the base. So
@@ -10,16 +17,18 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
 use crate::PAGE;
+use crate::arena::{Arena, Place};
+use crate::base_file::BaseFile;
 use crate::mapping::advise;
 
-/// Bytes of address space that are reserved for each memory. A memory never moves, and every
-/// 32-bit address lies in its reservation.
+/// Bytes of address space that are reserved for each wide memory: every 32-bit address lies in its
+/// reservation.
 pub const RESERVED: usize = 4 << 30;
 /// Bytes of inaccessible address space before and after the reservation, which belong to the
 /// memory.
@@ -28,27 +37,51 @@ pub const GUARD: usize = 32 << 20;
 /// The address and length of a memory, for counting its pages while it is in use.
 #[derive(Debug)]
 pub struct Extent {
-    address: usize,
-    /// Current length. Changed only with exclusive access to the memory.
+    /// Changed only with exclusive access to the memory, like the next two.
+    address: AtomicUsize,
     bytes: AtomicUsize,
+    packed: AtomicBool,
+    /// Whether it has left the arena.
+    moved_out: AtomicBool,
+    /// The file that is mapped over part of it, and where.
+    file: OnceLock<(usize, Arc<BaseFile>)>,
 }
 
 impl Extent {
     pub(crate) fn new(address: usize, bytes: usize) -> Extent {
         Extent {
-            address,
+            address: AtomicUsize::new(address),
             bytes: AtomicUsize::new(bytes),
+            packed: AtomicBool::new(false),
+            moved_out: AtomicBool::new(false),
+            file: OnceLock::new(),
         }
     }
 
     /// Returns the address of its first byte.
     pub fn address(&self) -> usize {
-        self.address
+        self.address.load(Ordering::Relaxed)
     }
 
     /// Returns its current length in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether it lies in the arena.
+    pub fn is_packed(&self) -> bool {
+        self.packed.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether it has left the arena because it has grown.
+    pub fn has_moved_out(&self) -> bool {
+        self.moved_out.load(Ordering::Relaxed)
+    }
+
+    /// Records the file that was mapped over the memory at this offset. It has one at most.
+    pub(crate) fn set_file(&self, at: usize, file: Arc<BaseFile>) {
+        let first = self.file.set((at, file)).is_ok();
+        debug_assert!(first, "a memory has one base");
     }
 }
 
@@ -57,6 +90,7 @@ impl Extent {
 pub struct Memories {
     /// All existing memories, by address.
     made: Mutex<HashMap<usize, Arc<Extent>, foldhash::fast::FixedState>>,
+    arena: Arena,
     me: Weak<Memories>,
 }
 
@@ -65,6 +99,7 @@ impl Memories {
     pub fn new() -> Arc<Memories> {
         Arc::new_cyclic(|me| Memories {
             made: Mutex::default(),
+            arena: Arena::default(),
             me: me.clone(),
         })
     }
@@ -74,46 +109,47 @@ impl Memories {
         self.made.lock().get(&(address as usize)).cloned()
     }
 
-    /// Reserves the addresses of a memory of `capacity` bytes between two guards, and makes the
+    /// Makes a wide memory: reserves addresses for `capacity` bytes between two guards, and makes the
     /// first `minimum` bytes accessible. Sizes are rounded up to whole pages.
     ///
     /// # Errors
     ///
     /// Returns the error of the system if it is out of memory, mappings or addresses.
-    pub fn reserve(&self, minimum: usize, capacity: usize, guard: usize) -> io::Result<Reserve> {
-        let capacity = capacity.max(minimum).next_multiple_of(PAGE);
-        let guard = guard.next_multiple_of(PAGE);
-        let length = capacity + 2 * guard;
-        // SAFETY: a fresh anonymous mapping; nothing else refers to it.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
+    pub fn wide(&self, minimum: usize, capacity: usize, guard: usize) -> io::Result<Reserve> {
+        let mut place = Home::wide(minimum, capacity, guard)?;
+        place.make_accessible(0, minimum)?;
+        Ok(self.made(place, minimum))
+    }
+
+    /// Makes a packed memory of `minimum` bytes. It has no guards. If it is too large for the arena,
+    /// it gets wide addresses, in which packed code runs as well.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the system if it is out of memory, mappings or addresses.
+    pub fn packed(&self, minimum: usize) -> io::Result<Reserve> {
+        Ok(self.made(self.packed_home(minimum)?, minimum))
+    }
+
+    fn packed_home(&self, bytes: usize) -> io::Result<Home> {
+        if let Some(place) = self.arena.take(bytes)? {
+            return Ok(Home::Arena(place));
         }
-        let start = start.cast::<u8>();
-        // Page maps require it. The guards are included so that the kernel can merge
-        // the adjacent guards of two frames into one mapping.
-        advise(start, length);
-        let base = start.wrapping_add(guard);
-        let mut reserve = Reserve {
-            start,
-            length,
-            capacity,
-            base,
-            extent: Arc::new(Extent::new(base as usize, 0)),
+        let mut home = Home::wide(bytes, RESERVED, GUARD)?;
+        home.make_accessible(0, bytes)?;
+        Ok(home)
+    }
+
+    fn made(&self, home: Home, bytes: usize) -> Reserve {
+        let address = home.address();
+        let extent = Arc::new(Extent::new(address as usize, bytes));
+        extent.packed.store(home.is_packed(), Ordering::Relaxed);
+        (self.made.lock()).insert(address as usize, extent.clone());
+        Reserve {
+            home,
+            extent,
             memories: self.me.clone(),
-        };
-        reserve.grow(minimum)?;
-        (self.made.lock()).insert(base as usize, reserve.extent.clone());
-        Ok(reserve)
+        }
     }
 
     /// Makes the memory at `address` smaller, to `bytes`, a number of whole pages. The pages
@@ -145,11 +181,13 @@ impl Memories {
         if bytes == before {
             return Ok(());
         }
-        // SAFETY: the range is the end of a mapping of ours that still exists, as the caller
+        let packed = extent.is_packed();
+        // SAFETY: the range is the end of a memory of ours that still exists, as the caller
         // guarantees, and it is in `made`. By the same contract nothing refers to it.
         unsafe {
             let start = address.add(bytes).cast();
-            if libc::mprotect(start, before - bytes, libc::PROT_NONE) != 0 {
+            // The arena is accessible as a whole.
+            if !packed && libc::mprotect(start, before - bytes, libc::PROT_NONE) != 0 {
                 return Err(io::Error::last_os_error());
             }
             // This cannot fail for a private anonymous mapping.
@@ -160,9 +198,17 @@ impl Memories {
     }
 }
 
-/// The reserved addresses of one memory.
+/// Where a memory lies.
 #[derive(Debug)]
-pub struct Reserve {
+enum Home {
+    /// In a mapping of its own.
+    Wide(Wide),
+    /// In the arena.
+    Arena(Place),
+}
+
+#[derive(Debug)]
+struct Wide {
     /// Start of the whole mapping, with guards.
     start: *mut u8,
     /// Length of the whole mapping, bytes.
@@ -171,20 +217,115 @@ pub struct Reserve {
     capacity: usize,
     /// Start of the memory, after the first guard.
     base: *mut u8,
+}
+
+// SAFETY: it owns its mapping, and refers to it by address only.
+unsafe impl Send for Wide {}
+// SAFETY: a shared reference only returns addresses and sizes.
+unsafe impl Sync for Wide {}
+
+impl Drop for Wide {
+    fn drop(&mut self) {
+        // SAFETY: unmaps what `Home::wide` mapped; whoever used it gives up its own copy of the
+        // address with it.
+        unsafe { libc::munmap(self.start.cast(), self.length) };
+    }
+}
+
+impl Home {
+    fn wide(minimum: usize, capacity: usize, guard: usize) -> io::Result<Home> {
+        let capacity = capacity.max(minimum).next_multiple_of(PAGE);
+        let guard = guard.next_multiple_of(PAGE);
+        let length = capacity + 2 * guard;
+        // SAFETY: a fresh anonymous mapping; nothing else refers to it.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = start.cast::<u8>();
+        // Page maps require it. The guards are included so that the kernel can merge
+        // the adjacent guards of two frames into one mapping.
+        advise(start, length);
+        Ok(Home::Wide(Wide {
+            start,
+            length,
+            capacity,
+            base: start.wrapping_add(guard),
+        }))
+    }
+
+    /// Says how the place is to be cleared when this is dropped.
+    fn set_has_file(&mut self, extent: &Extent) {
+        if let Home::Arena(place) = self {
+            place.has_file = extent.file.get().is_some();
+        }
+    }
+
+    fn address(&self) -> *mut u8 {
+        match self {
+            Home::Wide(wide) => wide.base,
+            Home::Arena(place) => place.address(),
+        }
+    }
+
+    fn is_packed(&self) -> bool {
+        matches!(self, Home::Arena(_))
+    }
+
+    fn capacity(&self) -> usize {
+        match self {
+            Home::Wide(wide) => wide.capacity,
+            Home::Arena(place) => place.capacity(),
+        }
+    }
+
+    /// Makes the bytes from `before` to `after` accessible; `after` is within the capacity.
+    fn make_accessible(&mut self, before: usize, after: usize) -> io::Result<()> {
+        let Home::Wide(wide) = self else {
+            return Ok(());
+        };
+        let before = before.next_multiple_of(PAGE);
+        let after = after.next_multiple_of(PAGE);
+        if after <= before {
+            return Ok(());
+        }
+        assert!(after <= wide.capacity, "checked by the caller");
+        // SAFETY: the range lies in this mapping, before its second guard, and
+        // was not accessible before, so nothing refers to it.
+        let answer = unsafe {
+            let start = wide.base.add(before).cast();
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            libc::mprotect(start, after - before, access)
+        };
+        match answer {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// One memory.
+#[derive(Debug)]
+pub struct Reserve {
+    home: Home,
     extent: Arc<Extent>,
     memories: Weak<Memories>,
 }
 
-// SAFETY: it owns its mapping, and refers to it by address only.
-unsafe impl Send for Reserve {}
-// SAFETY: a shared reference only returns addresses and sizes.
-unsafe impl Sync for Reserve {}
-
 impl Reserve {
     /// Returns the start of the memory. The first [`Reserve::bytes`] bytes are readable and
-    /// writable, what follows up to the end of the second guard is not; it never moves.
+    /// writable. It changes only when the memory grows beyond [`Reserve::capacity`].
     pub fn as_ptr(&self) -> *mut u8 {
-        self.base
+        self.home.address()
     }
 
     /// Returns the current length in bytes.
@@ -192,48 +333,75 @@ impl Reserve {
         self.extent.bytes()
     }
 
-    /// Returns to how many bytes it can grow.
+    /// Returns to how many bytes it can grow where it is.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.home.capacity()
     }
 
-    /// Makes the memory larger, to `bytes`. What is added is zero.
+    /// Makes the memory larger, to `bytes`. What is added is zero. A packed memory that does not fit
+    /// its place moves.
     ///
     /// # Errors
     ///
-    /// Returns an error if that is beyond the capacity, or if the system is out of memory or
-    /// mappings.
+    /// Returns an error if a wide memory would exceed its capacity, or if the system is out of memory
+    /// or mappings. The memory is then unchanged.
     pub fn grow(&mut self, bytes: usize) -> io::Result<()> {
-        let before = self.extent.bytes().next_multiple_of(PAGE);
-        let after = bytes.next_multiple_of(PAGE);
-        if after > self.capacity {
-            return Err(io::Error::other("a memory does not move to grow"));
-        }
-        if after > before {
-            // SAFETY: the range lies in this mapping, before its second guard, and
-            // was not accessible before, so nothing refers to it.
-            let answer = unsafe {
-                let start = self.base.add(before).cast();
-                let access = libc::PROT_READ | libc::PROT_WRITE;
-                libc::mprotect(start, after - before, access)
+        if bytes > self.home.capacity() {
+            return match self.home {
+                Home::Wide(_) => Err(io::Error::other("a wide memory does not move to grow")),
+                Home::Arena(_) => self.move_to_grow(bytes),
             };
-            if answer != 0 {
-                return Err(io::Error::last_os_error());
+        }
+        self.home.make_accessible(self.extent.bytes(), bytes)?;
+        self.extent.bytes.store(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn move_to_grow(&mut self, bytes: usize) -> io::Result<()> {
+        let gone = || io::Error::other("the host of this memory has ended");
+        let memories = self.memories.upgrade().ok_or_else(gone)?;
+        let home = memories.packed_home(bytes)?;
+        let length = self.extent.bytes();
+        // SAFETY: both are memories of this length at least that nothing else refers to: the one
+        // is exclusively borrowed, the other is new.
+        let (old, new) = unsafe {
+            (
+                std::slice::from_raw_parts(self.home.address(), length),
+                std::slice::from_raw_parts_mut(home.address(), length),
+            )
+        };
+        // The pages of the base stay shared, and count as unwritten, in the new place too.
+        if let Some((at, file)) = self.extent.file.get() {
+            file.map(&mut new[*at..*at + file.len()])?;
+        }
+        for (old, new) in old.chunks(PAGE).zip(new.chunks_mut(PAGE)) {
+            if old != new {
+                new.copy_from_slice(old);
             }
         }
+        let mut before = std::mem::replace(&mut self.home, home);
+        let address = self.home.address() as usize;
+        let mut made = memories.made.lock();
+        made.remove(&(before.address() as usize));
+        self.extent.address.store(address, Ordering::Relaxed);
         self.extent.bytes.store(bytes, Ordering::Relaxed);
+        let packed = self.home.is_packed();
+        self.extent.packed.store(packed, Ordering::Relaxed);
+        self.extent.moved_out.store(!packed, Ordering::Relaxed);
+        made.insert(address, self.extent.clone());
+        drop(made);
+        before.set_has_file(&self.extent);
         Ok(())
     }
 }
 
 impl Drop for Reserve {
     fn drop(&mut self) {
-        // Before the unmap: another memory may get the same addresses at once.
+        // Before the addresses are free: another memory may get them at once.
         if let Some(memories) = self.memories.upgrade() {
-            memories.made.lock().remove(&(self.base as usize));
+            let address = self.home.address() as usize;
+            memories.made.lock().remove(&address);
         }
-        // SAFETY: unmaps what `reserve` mapped; whoever used it gives up its own copy of
-        // `as_ptr` with it.
-        unsafe { libc::munmap(self.start.cast(), self.length) };
+        self.home.set_has_file(&self.extent);
     }
 }

@@ -3,7 +3,7 @@
 
 use exuvia_abi::{Pid, Priority};
 
-use crate::{Level, MAX_NORMAL_SHARE, Restart, Shutdown, Strategy};
+use crate::{Level, MAX_NORMAL_SHARE, MemoryLayout, Restart, Shutdown, Strategy};
 
 /// A table: the keys that it may have.
 #[derive(Debug)]
@@ -136,6 +136,12 @@ const ACCESS_WORDS: [&str; 2] = words(&ACCESS);
 /// The words of `stdio`, and whether the output goes to the terminal.
 pub(crate) const STDIO: [(&str, bool); 2] = [("log", false), ("terminal", true)];
 const STDIO_WORDS: [&str; 2] = words(&STDIO);
+/// The words of `memory_layout`.
+pub(crate) const LAYOUTS: [(&str, MemoryLayout); 2] = [
+    ("packed", MemoryLayout::Packed),
+    ("wide", MemoryLayout::Wide),
+];
+const LAYOUTS_WORDS: [&str; 2] = words(&LAYOUTS);
 
 const fn words<T, const N: usize>(pairs: &[(&'static str, T); N]) -> [&'static str; N] {
     let mut words = [""; N];
@@ -311,6 +317,12 @@ pub(crate) static MODULE: Shape = Shape {
             Kind::Choice(&LEVELS_WORDS),
             "The level of this module's lines, instead of `[log] level`.",
         ),
+        key(
+            "memory_layout",
+            Kind::Choice(&LAYOUTS_WORDS),
+            "How the memories of its processes lie: side by side, or far apart for a module that computes much.",
+        )
+        .or("packed"),
         key(
             "limits",
             Kind::Table(&LIMITS),

@@ -31,7 +31,7 @@ pub use limits::{Folder, Grants, Limits, MAX_GRANTS};
 pub use manifest::{
     AppConfig, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, OwnMemory, is_app_name_character,
 };
-pub use module::{Build, BuildStep, MAX_MODULE_BYTES, Module};
+pub use module::{Build, BuildStep, MAX_MODULE_BYTES, MemoryLayout, Module};
 pub use schema::schema;
 pub use settings::{Level, LogSettings, MAX_NORMAL_SHARE, NodeSettings};
 pub use supervisor::{

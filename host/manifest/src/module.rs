@@ -15,6 +15,8 @@ pub struct Module {
     pub path: PathBuf,
     /// The limits of its processes.
     pub limits: Limits,
+    /// How the memories of its processes lie.
+    pub memory_layout: MemoryLayout,
     /// How the file is built; `None`: not by a command of the manifest.
     pub build: Option<Build>,
     /// What [`Manifest::for_development`](crate::Manifest::for_development) uses instead.
@@ -23,6 +25,17 @@ pub struct Module {
     pub(crate) moved_by: Option<String>,
     /// The position of the path in the manifest.
     pub(crate) path_span: Range<usize>,
+}
+
+/// How the memories of a module's processes lie in the addresses of the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemoryLayout {
+    /// Side by side: messages between many processes are fast, and the module's code checks the
+    /// bounds of its memory.
+    #[default]
+    Packed,
+    /// Each in 4 GiB of addresses of its own: code needs no such checks.
+    Wide,
 }
 
 /// Another file of the same module, and how it is built.

@@ -16,9 +16,9 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::error::{Found, Problems};
-use crate::keys::{LEVELS, MODULE, PRIORITIES, ROOT};
+use crate::keys::{LAYOUTS, LEVELS, MODULE, PRIORITIES, ROOT};
 use crate::manifest::{Source, is_app_name_character};
-use crate::module::Dev;
+use crate::module::{Dev, MemoryLayout};
 use crate::{
     AppConfig, Build, Limits, LogSettings, MAX_NAME_BYTES, Manifest, Module, NodeSettings,
 };
@@ -237,6 +237,7 @@ fn modules(
             module.unwrap_or(Module {
                 path: PathBuf::new(),
                 limits: around.clone(),
+                memory_layout: MemoryLayout::default(),
                 build: None,
                 dev: None,
                 moved_by: None,
@@ -287,10 +288,14 @@ fn module(
     });
     let sources = build.as_ref().map(|build| &build.sources[..]);
     let dev = dev(&table, (name, &path), base_dir, sources, problems);
+    let memory_layout = table
+        .choice("memory_layout", &LAYOUTS, problems)
+        .unwrap_or_default();
     table.finish(problems);
     Module {
         path: base_dir.join(path.value),
         limits,
+        memory_layout,
         build,
         dev,
         moved_by: None,

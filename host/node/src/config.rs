@@ -5,7 +5,7 @@ mod stage;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use exuvia_engine::Method;
+use exuvia_engine::{MemoryLayout, Method};
 use exuvia_process::{Clock, Limits};
 use exuvia_scheduler::OTHERS_SHARE;
 
@@ -42,6 +42,8 @@ pub struct NodeConfig {
     /// The most memory that a module's initialization, `save` and `load` may take, in bytes: no
     /// less than any process may have.
     pub module_memory: u64,
+    /// How the memories of processes lie whose module is not in the manifest.
+    pub memory_layout: MemoryLayout,
     /// The folder of the compile cache; `None`: no cache.
     pub cache: Option<PathBuf>,
     /// Bytes of compiled functions that are kept for the next version; 0: none. For development.
@@ -71,6 +73,7 @@ impl Default for NodeConfig {
             background_upgrade_after: Duration::from_secs(1),
             limits: Limits::default(),
             module_memory: 1 << 32,
+            memory_layout: MemoryLayout::Packed,
             cache: default_cache(),
             functions: 0,
             log: LogRules::default(),

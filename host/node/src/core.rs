@@ -78,6 +78,7 @@ impl Core {
             page_map: config.page_map,
             memory: config.module_memory,
             functions: config.functions,
+            layout: config.memory_layout,
             ..EngineConfig::default()
         })?;
         let memory = host_memory::memory();

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use exuvia_engine::MemoryLayout;
 use exuvia_manifest::{self as manifest, Manifest};
 use exuvia_process::{Folder, Grants, Limits, UNBOUNDED};
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
@@ -41,6 +42,14 @@ impl NodeConfig {
             log: log_rules(&manifest.log),
             ..NodeConfig::default()
         }
+    }
+}
+
+/// Returns how the memories of a module's processes lie.
+pub(crate) fn memory_layout(layout: manifest::MemoryLayout) -> MemoryLayout {
+    match layout {
+        manifest::MemoryLayout::Packed => MemoryLayout::Packed,
+        manifest::MemoryLayout::Wide => MemoryLayout::Wide,
     }
 }
 

@@ -53,7 +53,7 @@ impl Census {
     fn are_last(&self, dropped: usize) -> bool {
         let live = self.live.load(Ordering::Relaxed).saturating_sub(dropped);
         let mappings = self.mappings.load(Ordering::Relaxed);
-        let mappings = mappings.saturating_sub(dropped * Stack::Thread.mappings());
+        let mappings = mappings.saturating_sub(dropped * Stack::Thread.mappings(true));
         let are_last = |used: usize, most: usize| used >= most - (most / LAST_SHARE).max(1);
         are_last(live, self.most_live) || are_last(mappings, self.most_mappings)
     }

@@ -136,6 +136,13 @@ impl Frame {
         self.stack
     }
 
+    /// Returns the maximum number of its kernel mappings.
+    pub(crate) fn mappings(&self) -> usize {
+        // What has moved out of the arena is counted by `FrameSlots::measure`.
+        let packed = self.extent.is_packed() || self.extent.has_moved_out();
+        self.stack.mappings(packed)
+    }
+
     /// Moves its guest to fibers for good. Returns `Ok(false)` if the system has no memory
     /// or mappings for a stack.
     pub(crate) fn use_fibers(&mut self) -> Result<bool, String> {

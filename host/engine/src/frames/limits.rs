@@ -48,7 +48,7 @@ impl FrameLimits {
         let reserve = (frames / RESERVE_SHARE).max(2);
         let mappings = mappings_kept();
         // Processes block on fibers.
-        let fibers = (mappings / Stack::Fiber.mappings()).max(4);
+        let fibers = (mappings / Stack::Fiber.mappings(false)).max(4);
         let may_block = fibers - (fibers / RESERVE_SHARE).max(2);
         FrameLimits {
             frames,
@@ -71,7 +71,7 @@ impl FrameLimits {
 /// Returns the default number of frames, which `vm.max_map_count` limits.
 pub fn default_frames() -> usize {
     let frames = FRAMES
-        .min(mappings_kept() / Stack::Thread.mappings())
+        .min(mappings_kept() / Stack::Thread.mappings(false))
         .max(16);
     // Frames take at most half of the addresses, if those are limited.
     let each = (RESERVED + 2 * GUARD) as u64;
@@ -83,7 +83,7 @@ pub fn default_frames() -> usize {
 /// Returns the minimum number of mappings that so many frames take, and the number that the
 /// system allows: `vm.max_map_count`.
 pub fn mappings_of(frames: usize) -> (usize, usize) {
-    let mappings = frames.saturating_mul(Stack::Thread.mappings());
+    let mappings = frames.saturating_mul(Stack::Thread.mappings(true));
     (mappings, most_mappings())
 }
 

@@ -108,6 +108,8 @@ pub(crate) struct FrameSlots {
     host: Arc<Host>,
     /// The sum over all slots.
     bytes: AtomicU64,
+    /// The mappings that memories have taken by moving out of the arena, as last measured.
+    moved: AtomicUsize,
     /// Called when a slot becomes vacant.
     waiters: Arc<Waiters>,
 }
@@ -139,6 +141,7 @@ impl FrameSlots {
             census,
             host,
             bytes: AtomicU64::new(0),
+            moved: AtomicUsize::new(0),
             waiters,
         }
     }
@@ -212,7 +215,7 @@ impl FrameSlots {
 
     /// Returns the maximum number of kernel mappings of the live frames.
     pub(crate) fn mappings(&self) -> usize {
-        self.census.mappings.load(Ordering::Relaxed)
+        self.census.mappings.load(Ordering::Relaxed) + self.moved.load(Ordering::Relaxed)
     }
 
     /// Returns the bytes of written pages of all frames, as last measured.
@@ -236,7 +239,7 @@ impl FrameSlots {
     /// Measures the written pages of all frames, which may be in use meanwhile. Returns the
     /// bytes of those frames that cannot be taken away from their processes.
     pub(crate) fn measure(&self, page_map: &PageMap) -> u64 {
-        let mut held = 0;
+        let (mut held, mut moved) = (0, 0);
         for (number, slot) in (0..).zip(&self.all) {
             // The frame may be dropped meanwhile; its reservation then waits for this lock
             // and writes last.
@@ -248,7 +251,11 @@ impl FrameSlots {
             if slot.is_pinned() {
                 held += slot.bytes();
             }
+            if extent.has_moved_out() {
+                moved += Stack::Thread.mappings(false) - Stack::Thread.mappings(true);
+            }
         }
+        self.moved.store(moved, Ordering::Relaxed);
         held
     }
 
@@ -285,12 +292,11 @@ pub(crate) struct SlotReservation {
 }
 
 /// Mappings of a frame before its stack is known.
-const MOST_MAPPINGS: usize = Stack::Fiber.mappings();
+const MOST_MAPPINGS: usize = Stack::Fiber.mappings(false);
 
 impl SlotReservation {
-    /// Records the stack that the frame's guest runs on.
-    fn set_stack(&mut self, stack: Stack, census: &Census) {
-        let mappings = stack.mappings();
+    /// Records the number of mappings that the frame has.
+    fn set_mappings(&mut self, mappings: usize, census: &Census) {
         let all = &census.mappings;
         all.fetch_add(mappings, Ordering::Relaxed);
         all.fetch_sub(self.mappings, Ordering::Relaxed);
@@ -350,7 +356,7 @@ impl FrameLease {
         mut reservation: SlotReservation,
         slots: &FrameSlots,
     ) -> FrameLease {
-        reservation.set_stack(frame.stack(), &slots.census);
+        reservation.set_mappings(frame.mappings(), &slots.census);
         let slot = slots.slot(reservation.number);
         *slot.extent.lock() = Some(frame.extent.clone());
         slots.note(reservation.number, frame.written());
@@ -361,8 +367,8 @@ impl FrameLease {
     /// or mappings for a stack.
     pub(crate) fn use_fibers(&mut self, slots: &FrameSlots) -> Result<bool, String> {
         let done = self.frame.use_fibers()?;
-        let stack = self.frame.stack();
-        self.reservation.set_stack(stack, &slots.census);
+        let mappings = self.frame.mappings();
+        self.reservation.set_mappings(mappings, &slots.census);
         Ok(done)
     }
 

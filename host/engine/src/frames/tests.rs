@@ -13,7 +13,7 @@ mod waiting;
 use super::*;
 use crate::executor::Executor;
 use crate::guest::{FrameId, GuestProcess, Location};
-use crate::loader::{Engine, EngineConfig};
+use crate::loader::{Engine, EngineConfig, MemoryLayout};
 use crate::observer::Observer;
 use crate::suspend::thread::{ResumeHandle, SpareThread, Threads, TurnResult};
 use crate::upgrade::migrate;
@@ -95,17 +95,18 @@ fn node() -> Node {
 }
 
 fn node_with(frames: usize) -> Node {
-    node_within(FrameLimits::new(frames, u64::MAX))
+    let limits = FrameLimits::new(frames, u64::MAX);
+    node_within(limits, MemoryLayout::Packed)
 }
 
-fn node_within(limits: FrameLimits) -> Node {
+fn node_within(limits: FrameLimits, layout: MemoryLayout) -> Node {
     let system = Arc::new(System::new(7, 100, 1, Clock::manual()));
     system.connect(Arc::new(Nobody));
     let engine = Engine::new(&EngineConfig::default()).unwrap();
     let wasm = wat::parse_str(GUEST).unwrap();
     let code = Arc::new(CodeServer::new(10));
     let [old, new] = [1, 2].map(|number| {
-        let artifact = engine.load(&wasm).unwrap();
+        let artifact = engine.load_as(&wasm, layout).unwrap();
         let held = code.load("m", Digest([number; 32]), artifact);
         held.version().clone()
     });
@@ -340,10 +341,15 @@ fn mappings() -> usize {
 /// The limit on mappings relies on it.
 #[test]
 fn a_frame_takes_no_more_mappings_than_are_reserved_for_it() {
+    frames_take_the_mappings_that_are_counted(MemoryLayout::Wide);
+    frames_take_the_mappings_that_are_counted(MemoryLayout::Packed);
+}
+
+fn frames_take_the_mappings_that_are_counted(layout: MemoryLayout) {
     const FRAMES: usize = 64;
     // For the allocator, and where the kernel did not place a mapping beside another.
     const SLACK: usize = 24;
-    let node = node_with(FRAMES);
+    let node = node_within(FrameLimits::new(FRAMES, u64::MAX), layout);
     node.executor.set_threads(Arc::new(Alone));
     let shared = &node.executor.0;
     let artifact = &node.old.artifact;
@@ -366,11 +372,11 @@ fn a_frame_takes_no_more_mappings_than_are_reserved_for_it() {
         (after.0 - before.0, after.1 - before.1)
     };
     let (taken, counted) = of(Stack::Fiber);
-    eprintln!("on fibers {taken}, counted {counted}");
+    eprintln!("{layout:?}, on fibers {taken}, counted {counted}");
     assert!(taken <= counted + SLACK && counted <= taken + taken / 4);
     (0..64).for_each(|_| artifact.stack_policy.returned());
     let (taken, counted) = of(Stack::Thread);
-    eprintln!("on a thread's stack {taken}, counted {counted}");
+    eprintln!("{layout:?}, on a thread's stack {taken}, counted {counted}");
     assert!(taken <= counted + SLACK && counted <= taken + taken / 4);
 }
 
@@ -379,7 +385,7 @@ fn a_frame_takes_no_more_mappings_than_are_reserved_for_it() {
 fn the_bound_on_mappings_holds_when_guests_start_to_need_fibers() {
     let mut limits = FrameLimits::new(100, u64::MAX);
     (limits.mappings, limits.most_mappings) = (24, 36);
-    let node = node_within(limits);
+    let node = node_within(limits, MemoryLayout::Wide);
     node.executor.set_threads(Arc::new(Alone));
     let pids: Vec<_> = (0..20).map(|_| node.spawn()).collect();
     let live = || node.executor.frames().live;

@@ -29,9 +29,9 @@ pub(crate) fn is_out_of_resources(error: &wasmtime::Error) -> bool {
 /// Creates the memories of an engine's instances.
 pub(crate) struct Creator(pub(crate) Arc<Memories>);
 
-// SAFETY: each memory is a separate mapping, zero and inaccessible except for its first `minimum`
-// bytes, with the requested reservation and guards (`Memories::reserve`); it is written only
-// through the store that owns it.
+// SAFETY: each memory has addresses of its own, of which the first `minimum` bytes are accessible and
+// zero, with the requested reservation and guards (`Memories::wide`) or, if none were requested,
+// without (`Memories::packed`); it is written only through the store that owns it.
 unsafe impl MemoryCreator for Creator {
     fn new_memory(
         &self,
@@ -41,7 +41,11 @@ unsafe impl MemoryCreator for Creator {
         reserved: Option<usize>,
         guard: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        match (self.0).reserve(minimum, reserved.unwrap_or(0), guard) {
+        let made = match reserved.unwrap_or(0) {
+            0 => self.0.packed(minimum),
+            reserved => self.0.wide(minimum, reserved, guard),
+        };
+        match made {
             Ok(reserve) => Ok(Box::new(FrameMemory(reserve))),
             Err(error) => Err(format!("{NO_ADDRESSES}: {error}")),
         }
@@ -50,8 +54,9 @@ unsafe impl MemoryCreator for Creator {
 
 struct FrameMemory(Reserve);
 
-// SAFETY: the first `byte_size` bytes at `as_ptr` are readable and writable, the rest up to the
-// end of the second guard is not; the memory never moves (`Reserve::as_ptr`).
+// SAFETY: the first `byte_size` bytes at `as_ptr` are readable and writable, and for code that relies
+// on a reservation the rest of it is not accessible, up to the end of the second guard. The memory
+// moves only in `grow_to`, and only beyond `byte_capacity` (`Reserve::grow`).
 unsafe impl LinearMemory for FrameMemory {
     fn byte_size(&self) -> usize {
         self.0.bytes()

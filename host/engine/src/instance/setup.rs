@@ -100,7 +100,7 @@ pub(crate) async fn set_up(
         if setup.initialize {
             initialize(store, &instance, plan, exports).await?;
         }
-        to_base(store, &handles, base).map_err(failed("instantiation"))?;
+        to_base(store, &handles, base, plan).map_err(failed("instantiation"))?;
         return Ok((handles, None));
     }
     let impure = initialize(store, &instance, plan, &INITIALIZATION).await?;
@@ -162,13 +162,20 @@ pub(crate) async fn take_stack(store: &mut Store<FrameData>) -> wasmtime::Result
 }
 
 /// Brings a new instance to the base.
-fn to_base(store: &mut Store<FrameData>, handles: &Handles, base: &Base) -> wasmtime::Result<()> {
+fn to_base(
+    store: &mut Store<FrameData>,
+    handles: &Handles,
+    base: &Base,
+    plan: &Plan,
+) -> wasmtime::Result<()> {
     let has = handles.memory.size(&*store);
     let wants = u64::from(base.memory_pages);
     if wants > has {
         handles.memory.grow(&mut *store, wants - has)?;
     }
-    base.map(handles.memory.data_mut(&mut *store))?;
+    let extent = (plan.memories.extent(handles.memory.data_ptr(&*store)))
+        .ok_or_else(|| wasmtime::Error::msg("its memory is not one of this host"))?;
+    base.map(handles.memory.data_mut(&mut *store), &extent)?;
     for (global, value) in handles.globals.iter().zip(&base.globals) {
         set_bits(global, store, *value);
     }

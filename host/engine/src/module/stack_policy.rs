@@ -19,13 +19,14 @@ pub(crate) enum Stack {
 }
 
 impl Stack {
-    /// Returns the maximum number of kernel mappings of a frame: the base's file in the middle of
-    /// the memory, what is before and behind it, and the guard; on a fiber also the stack and its
-    /// guard.
-    pub(crate) const fn mappings(self) -> usize {
+    /// Returns the maximum number of kernel mappings of a frame with this stack. A packed memory has
+    /// the base's file and the part of the arena behind it; a wide one also what is before the file,
+    /// and a guard. A fiber has its stack and a guard.
+    pub(crate) const fn mappings(self, packed: bool) -> usize {
+        let memory = if packed { 2 } else { 4 };
         match self {
-            Stack::Thread => 4,
-            Stack::Fiber => 6,
+            Stack::Thread => memory,
+            Stack::Fiber => memory + 2,
         }
     }
 }

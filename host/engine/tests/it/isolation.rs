@@ -2,7 +2,7 @@
 //! the same replies when many processes share four frames as when each has a
 //! fresh frame.
 
-use exuvia_engine::{EngineConfig, Method};
+use exuvia_engine::{EngineConfig, MemoryLayout, Method};
 use exuvia_process::Limits;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -323,12 +323,13 @@ fn play(world: &World, program: &Program, events: &[Event], fresh: bool) -> Vec<
     answers
 }
 
-fn world(method: Option<Method>, frames: usize, frame_memory: u64) -> World {
+fn world(method: Option<Method>, layout: MemoryLayout, frames: usize, frame_memory: u64) -> World {
     World::new(Setup {
         frames,
         frame_memory,
         engine: EngineConfig {
             page_map: method,
+            layout,
             ..EngineConfig::default()
         },
         ..Setup::default()
@@ -343,18 +344,21 @@ proptest! {
         program in program(),
         events in prop::collection::vec(event(PROCESSES), 5..40),
     ) {
-        let reference = world(None, 1_000, u64::MAX);
+        let reference = world(None, MemoryLayout::Wide, 1_000, u64::MAX);
         let expected = play(&reference, &program, &events, true);
         prop_assert!(expected.iter().all(|answer| *answer != Answer::Nothing));
         prop_assert_eq!(reference.executor.metrics().page_outs.load(std::sync::atomic::Ordering::Relaxed), 0);
         // Frames whose pages are given back are as good as others.
         let little = 64 << 10;
         let ways = [Method::Scan, Method::Bits, Method::Compare];
-        let ways = ways.map(|way| [(way, u64::MAX), (way, little)]);
-        for (method, frame_memory) in ways.into_iter().flatten() {
-            let shared = world(Some(method), 4, frame_memory);
+        let ways = ways.map(|way| {
+            use MemoryLayout::{Packed, Wide};
+            [(way, Packed, u64::MAX), (way, Wide, u64::MAX), (way, Packed, little)]
+        });
+        for (method, layout, frame_memory) in ways.into_iter().flatten() {
+            let shared = world(Some(method), layout, 4, frame_memory);
             let seen = play(&shared, &program, &events, false);
-            prop_assert_eq!(&seen, &expected, "{:?}, {}", method, frame_memory);
+            prop_assert_eq!(&seen, &expected, "{:?}, {:?}, {}", method, layout, frame_memory);
             // Else nothing was tested.
             prop_assert!(shared.executor.metrics().page_ins.load(std::sync::atomic::Ordering::Relaxed) > 0);
         }

@@ -12,6 +12,7 @@ mod isolation;
 mod loader;
 mod mail;
 mod mutation;
+mod neighbours;
 mod paging;
 mod panics;
 mod pressure;

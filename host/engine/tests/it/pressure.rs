@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use exuvia_abi::{Code, Reason};
-use exuvia_engine::{EngineConfig, Method};
+use exuvia_engine::{EngineConfig, MemoryLayout, Method};
 use exuvia_process::{Envelope, Limits, Payload, Pid, SendError};
 
 use crate::world::{Answer, Setup, World, answering};
@@ -57,6 +57,13 @@ struct FrameMemory {
     anonymous: u64,
     /// What the kernel shows of it.
     flags: String,
+}
+
+fn wide() -> EngineConfig {
+    EngineConfig {
+        layout: MemoryLayout::Wide,
+        ..EngineConfig::default()
+    }
 }
 
 /// The parts of all frames' memories: what lies before addresses that are
@@ -123,7 +130,10 @@ fn no_page_of_a_frame_is_huge_even_after_it_has_grown() {
     if !child("no_page_of_a_frame_is_huge_even_after_it_has_grown", ":") {
         return;
     }
-    let world = World::new(Setup::default());
+    let world = World::new(Setup {
+        engine: wide(),
+        ..Setup::default()
+    });
     world.deploy("m", &working());
     let pid = world.spawn("m");
     assert_eq!(world.ask(pid, 103, &[]).number(), 2);
@@ -292,6 +302,7 @@ fn little_address_space_means_few_frames_and_no_exits() {
     assert!(exuvia_engine::default_frames() < 4);
     let world = World::new(Setup {
         frames: 64,
+        engine: wide(),
         ..Setup::default()
     });
     world.deploy("m", &working());

@@ -4,19 +4,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use exuvia_engine::Guest;
+use exuvia_engine::{Guest, MemoryLayout};
 use exuvia_manifest::{Manifest, OwnMemory};
 use exuvia_process::{Body, Limits};
 use parking_lot::Mutex;
 
 use crate::error::SpawnFailed;
-use crate::from_manifest::limits_like;
+use crate::from_manifest::{limits_like, memory_layout};
 
 /// The limits of processes. They change when the manifest is edited.
 #[derive(Debug)]
 pub(crate) struct ProcessLimits {
     node: Arc<Limits>,
     modules: Mutex<BTreeMap<String, Arc<Limits>>>,
+    /// How the memories of modules' processes lie.
+    layouts: Mutex<BTreeMap<String, MemoryLayout>>,
     /// Children in the manifest that may have less memory than their module.
     children: Mutex<Vec<OwnMemory>>,
 }
@@ -26,6 +28,7 @@ impl ProcessLimits {
         ProcessLimits {
             node: Arc::new(node),
             modules: Mutex::default(),
+            layouts: Mutex::default(),
             children: Mutex::default(),
         }
     }
@@ -44,12 +47,21 @@ impl ProcessLimits {
             .clone()
     }
 
-    /// Sets the limits of the modules of a manifest, for processes that start from now on.
+    /// Returns how the memories of a module's processes lie, if its manifest says so.
+    pub(crate) fn layout_of(&self, module: &str) -> Option<MemoryLayout> {
+        self.layouts.lock().get(module).copied()
+    }
+
+    /// Sets the limits of the modules of a manifest, for processes that start from now on, and the
+    /// layouts, for versions that are loaded from now on.
     pub(crate) fn set_modules(&self, manifest: &Manifest) {
         let mut modules = self.modules.lock();
         for (name, module) in &manifest.modules {
             modules.insert(name.clone(), limits_like(&module.limits, &self.node));
         }
+        *self.layouts.lock() = (manifest.modules.iter())
+            .map(|(name, module)| (name.clone(), memory_layout(module.memory_layout)))
+            .collect();
     }
 
     /// Sets the children of a manifest that may have less memory than their module.

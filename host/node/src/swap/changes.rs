@@ -77,9 +77,11 @@ impl Changes<'_> {
         if let Some(version) = core.code.find(&module.name, digest) {
             return Ok(self.hold(version, false));
         }
+        let layout = core.limits.layout_of(&module.name);
+        let layout = layout.unwrap_or(core.config.memory_layout);
         let artifact = core
             .engine
-            .load(&module.bytes)
+            .load_as(&module.bytes, layout)
             .map_err(|error| SwapError::Load {
                 file: module.source.clone(),
                 error,

@@ -112,7 +112,7 @@ fn a_process_that_needs_a_fiber_when_there_is_none_waits_until_one_can_be_had() 
     let mut limits = FrameLimits::new(100, u64::MAX);
     // Two frames without fibers, or one of each kind.
     (limits.mappings, limits.most_mappings) = (10, 10);
-    let node = node_within(limits);
+    let node = node_within(limits, MemoryLayout::Wide);
     node.executor.set_threads(Arc::new(Alone));
     let artifact = &node.old.artifact;
     (0..64).for_each(|_| artifact.stack_policy.returned());
