@@ -156,10 +156,10 @@ impl Executor {
         self.0.frames.forget(artifact.id);
     }
 
-    /// Calls `look` with a process at rest, which no scheduler runs meanwhile. Returns
-    /// `None` if the process is not at rest, or if `look` panicked.
-    pub fn look<R>(&self, index: u32, look: impl FnOnce(&mut GuestProcess) -> R) -> Option<R> {
-        self.0.frames.examine(index, look)
+    /// Calls `act` with a process at rest, which no scheduler runs meanwhile. Returns
+    /// `None` if the process is not at rest, or if `act` panicked.
+    pub fn examine<R>(&self, index: u32, act: impl FnOnce(&mut GuestProcess) -> R) -> Option<R> {
+        self.0.frames.examine(index, act)
     }
 
     /// Starts to trace a process, for at most `limit` messages. Replaces a trace of it that is

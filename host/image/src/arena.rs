@@ -206,7 +206,7 @@ mod tests {
         let mut places: Vec<_> = (0..300)
             .map(|_| arena.take(WASM_PAGE).unwrap().unwrap())
             .collect();
-        let mut addresses: Vec<_> = places.iter().map(|place| place.address as usize).collect();
+        let mut addresses: Vec<_> = places.iter().map(|place| place.address).collect();
         addresses.sort_unstable();
         let apart = |pair: &[usize]| pair[1] - pair[0] >= SMALLEST;
         assert!(addresses.windows(2).all(apart));

@@ -72,7 +72,7 @@ pub struct Machine {
 /// # Errors
 ///
 /// If it cannot run compiled Wasm.
-pub fn look_at_machine() -> Result<Machine, LoadError> {
+pub fn machine_info() -> Result<Machine, LoadError> {
     let engine = Engine::new(&EngineConfig::default())?;
     let frames = default_frames();
     Ok(Machine {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use exuvia_node::{Machine, look_at_machine};
+use exuvia_node::{Machine, machine_info};
 use rustix::process::{Resource, getrlimit};
 use serde_json::json;
 
@@ -66,7 +66,7 @@ const FILES: u64 = 4_096;
 
 pub(crate) fn run(output: &Output) -> Result<(), CliError> {
     let mut findings = vec![system()];
-    match look_at_machine() {
+    match machine_info() {
         Ok(machine) => findings.extend(node(&machine)),
         Err(error) => findings.push(Finding {
             verdict: Verdict::Bad,

@@ -230,7 +230,7 @@ fn a_frame_is_leased_only_to_the_process_that_it_is_bound_to() {
     let node = node();
     let frames = &node.executor.0.frames;
     let frame_of = |pid: Pid| {
-        let frame = node.executor.look(pid.slot(), |process| {
+        let frame = node.executor.examine(pid.slot(), |process| {
             match process.guest().unwrap().location {
                 Location::Frame { frame, .. } => frame,
                 ref other => panic!("in no frame: {other:?}"),

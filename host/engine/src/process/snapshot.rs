@@ -26,7 +26,7 @@ impl Executor {
         if !system.is_alive(pid) {
             return Err(WhyNot::NoProcess);
         }
-        let captured = self.look(pid.slot(), |process| {
+        let captured = self.examine(pid.slot(), |process| {
             if process.pid() != pid {
                 return Err(WhyNot::NoProcess);
             }

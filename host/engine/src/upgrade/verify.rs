@@ -71,7 +71,7 @@ impl Executor {
             };
             // A process that runs, or is about to, is not at rest: it is counted below, and its
             // copy is not checked.
-            let examined = self.look(index, |process| {
+            let examined = self.examine(index, |process| {
                 let in_time = clock.now() <= until;
                 let seen = process
                     .guest()

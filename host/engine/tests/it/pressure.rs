@@ -437,7 +437,7 @@ fn a_paged_out_server_runs_even_if_its_callers_hold_all_frames() {
     }
     let look =
         |process: &mut exuvia_engine::GuestProcess| process.guest().map(|guest| guest.describe());
-    let at = world.executor.look(server.slot(), look);
+    let at = world.executor.examine(server.slot(), look);
     assert_eq!(at.flatten(), Some("paged out"));
     let may_block = 6;
     let callers: Vec<u64> = (0..50)
@@ -486,7 +486,7 @@ fn the_mailbox_of_a_paged_out_process_is_limited() {
         let look = |process: &mut exuvia_engine::GuestProcess| {
             process.guest().map(|guest| guest.describe())
         };
-        world.executor.look(pid.slot(), look).flatten()
+        world.executor.examine(pid.slot(), look).flatten()
     };
     assert_eq!(state(pid), Some("paged out"));
     let send = || {

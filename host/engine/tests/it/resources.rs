@@ -102,7 +102,7 @@ impl Holder {
     }
 
     fn put(&self, resource: Box<dyn Resource>) {
-        let put = self.world.executor.look(self.pid.slot(), |process| {
+        let put = self.world.executor.examine(self.pid.slot(), |process| {
             process.guest().unwrap().resources().put(resource);
         });
         put.expect("it is at rest");
@@ -114,7 +114,7 @@ impl Holder {
     }
 
     fn kinds(&self) -> Vec<&'static str> {
-        let kinds = self.world.executor.look(self.pid.slot(), |process| {
+        let kinds = self.world.executor.examine(self.pid.slot(), |process| {
             let holdings = process.guest().unwrap().holdings();
             holdings.map(|holding| holding.kind).collect()
         });
@@ -286,7 +286,7 @@ fn a_process_is_paged_out_with_what_it_holds_but_not_captured() {
         let other = holder.world.spawn("m");
         assert_eq!(holder.world.ask(other, 1, &[]).number(), 1);
     }
-    let state = holder.world.executor.look(holder.pid.slot(), |process| {
+    let state = holder.world.executor.examine(holder.pid.slot(), |process| {
         process.guest().unwrap().describe()
     });
     assert_eq!(state, Some("paged out"));

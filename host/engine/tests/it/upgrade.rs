@@ -106,7 +106,7 @@ fn a_process_is_upgraded_in_the_middle_of_a_turn_and_handles_the_rest_with_new_c
     let asked = [7, 1, 1].map(|tag| world.request(pid, tag, &[]));
     assert_eq!(world.queued(), 1);
     assert!(world.turn());
-    let upgrades = world.executor.look(pid.slot(), |process| {
+    let upgrades = world.executor.examine(pid.slot(), |process| {
         process.guest().map(|guest| guest.upgrades())
     });
     assert_eq!(upgrades, Some(Some(1)), "in this one turn");

@@ -203,7 +203,7 @@ fn a_panic_during_an_inspection_ends_the_process() {
     assert!(world.settle(100));
     let seen: Option<()> = world
         .executor
-        .look(pid.slot(), |_| panic!("an inspection fails"));
+        .examine(pid.slot(), |_| panic!("an inspection fails"));
     assert_eq!(seen, None);
     assert!(world.settle(100));
     assert!(!world.system.is_alive(pid));

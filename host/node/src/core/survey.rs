@@ -82,7 +82,7 @@ impl Core {
             if slot.state.get() == RunState::Free {
                 continue;
             }
-            if let Some(seen) = self.executor.look(index, &see) {
+            if let Some(seen) = self.executor.examine(index, &see) {
                 found.extend(seen);
             } else if let Some(pid) = system.pid(index) {
                 let sender = sender.clone();

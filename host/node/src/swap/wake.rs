@@ -52,7 +52,7 @@ impl Core {
     /// inspected: it may be about to park and have checked for new code before the commit, or it is
     /// being inspected. Returns whether it was woken.
     fn wake_if(&self, index: u32, what: impl FnOnce(&mut GuestProcess) -> bool) -> bool {
-        let wanted = self.executor.look(index, what).unwrap_or(true);
+        let wanted = self.executor.examine(index, what).unwrap_or(true);
         let pid = wanted.then(|| self.system.pid(index)).flatten();
         if let Some(pid) = pid {
             self.system.wake(pid);

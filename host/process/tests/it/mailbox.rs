@@ -545,7 +545,7 @@ fn a_process_that_does_not_take_its_exit_messages_loses_its_links() {
     };
     exits(&mut world, 1_001);
     // The first 1,000 have the details, the others do not.
-    let lengths: Vec<_> = world.look(to, |process| {
+    let lengths: Vec<_> = world.examine(to, |process| {
         (0..1_001)
             .filter_map(|at| process.peek(at))
             .map(|m| (m.reason, m.payload.len()))

@@ -132,7 +132,7 @@ impl Model {
         }
         let who = who.unwrap_or_default();
         self.links = (self.living().into_iter())
-            .map(|pid| (pid, self.world.look(pid, Process::links)))
+            .map(|pid| (pid, self.world.examine(pid, Process::links)))
             .collect();
         match act {
             Act::Link(_, to) => self.link(who, self.actors[*to]),
@@ -221,7 +221,7 @@ impl Model {
         let reference = watch.reference;
         let here = self
             .world
-            .look(who, |process| about(&inbox(process), reference).0);
+            .examine(who, |process| about(&inbox(process), reference).0);
         self.world.demonitor(who, reference, flush);
         if watch.given_up.is_none() || flush {
             watch.given_up = Some(if flush { 0 } else { here });
@@ -262,7 +262,7 @@ impl Model {
         self.seen = self.world.ended.len();
         for (dead, reason) in ended {
             for who in self.living() {
-                let links_here = self.world.look(who, Process::links).contains(&dead);
+                let links_here = self.world.examine(who, Process::links).contains(&dead);
                 let linked_there = self.links.get(&dead).is_some_and(|l| l.contains(&who));
                 if links_here || linked_there {
                     self.threaten(who, Some(dead), reason.code());
@@ -283,7 +283,7 @@ impl Model {
     fn settle(&mut self) {
         while self.world.scheduled() > 0 {
             self.links = (self.living().into_iter())
-                .map(|pid| (pid, self.world.look(pid, Process::links)))
+                .map(|pid| (pid, self.world.examine(pid, Process::links)))
                 .collect();
             self.turn(0);
             self.check_ends();
@@ -302,7 +302,7 @@ impl Model {
         }
         for Duty { who, to, code } in &self.duties {
             if self.world.is_alive(*who) && *code != Reason::NORMAL.0 {
-                let messages = self.world.look(*who, inbox);
+                let messages = self.world.examine(*who, inbox);
                 let told = |m: &Envelope| m.kind == Kind::Exit && m.sender == *to;
                 assert!(messages.iter().any(told), "{who} survived the end of {to}");
             }
@@ -311,16 +311,16 @@ impl Model {
     }
 
     fn check_links(&self, pid: Pid) {
-        for peer in self.world.look(pid, Process::links) {
+        for peer in self.world.examine(pid, Process::links) {
             assert!(self.world.is_alive(peer), "{pid} is linked to dead {peer}");
-            let back = self.world.look(peer, Process::links);
+            let back = self.world.examine(peer, Process::links);
             assert!(back.contains(&pid), "{pid} is linked to {peer}, not back");
         }
     }
 
     /// Checks that nothing is left of dead processes and of what is over.
     fn check_counts(&self, pid: Pid) {
-        let links = self.world.look(pid, Process::links).len();
+        let links = self.world.examine(pid, Process::links).len();
         let under_way = |watch: &&Watch| {
             watch.given_up.is_none()
                 && !watch.answered
@@ -330,12 +330,12 @@ impl Model {
         let watches = || self.watches.iter().filter(under_way);
         let out = watches().filter(|watch| watch.watcher == pid).count();
         let back = watches().filter(|watch| watch.target == pid).count();
-        let counts = self.world.look(pid, Process::relation_counts);
+        let counts = self.world.examine(pid, Process::relation_counts);
         assert_eq!(counts, (links, out, back), "relations of {pid}");
     }
 
     fn check_watch(&self, watch: &Watch) {
-        let messages = self.world.look(watch.watcher, inbox);
+        let messages = self.world.examine(watch.watcher, inbox);
         let (all, replies) = about(&messages, watch.reference);
         let over = watch.answered || !self.world.is_alive(watch.target);
         let expected = watch.given_up.unwrap_or(usize::from(over));

@@ -14,7 +14,7 @@ fn world() -> World {
 }
 
 fn inbox_len(world: &World, pid: Pid) -> usize {
-    world.look(pid, |process| process.inbox_len())
+    world.examine(pid, |process| process.inbox_len())
 }
 
 #[test]
@@ -41,8 +41,8 @@ fn a_flood_is_taken_over_in_parts_and_in_order() {
     assert_eq!(inbox_len(&world, to), 95 + 9);
     let expected: Vec<u32> = (0..95).chain(101..110).collect();
     assert_eq!(tags(&world.inbox(to)), expected);
-    assert!(!world.look(to, |process| process.has_pending_signals()));
-    world.look(to, |process| assert!(process.reductions > 90));
+    assert!(!world.examine(to, |process| process.has_pending_signals()));
+    world.examine(to, |process| assert!(process.reductions > 90));
 }
 
 /// Messages that are not sorted yet count like those that are.
@@ -83,7 +83,7 @@ fn a_selective_receive_finds_its_message_behind_a_flood() {
     }
     world.reply(server, &request, 7);
     let found = |world: &World| {
-        world.look(asker, |process| {
+        world.examine(asker, |process| {
             process
                 .position(exuvia_abi::receive::REFERENCE, reference)
                 .is_some()
@@ -92,15 +92,15 @@ fn a_selective_receive_finds_its_message_behind_a_flood() {
     for _ in 0..5 {
         world.step(0);
         assert!(!found(&world));
-        assert!(world.look(asker, |process| process.has_backlog()));
+        assert!(world.examine(asker, |process| process.has_backlog()));
     }
     world.step(0);
     assert!(found(&world));
     // It has not checked since whether more has arrived.
-    assert!(world.look(asker, |process| process.has_pending_signals()
+    assert!(world.examine(asker, |process| process.has_pending_signals()
         && !process.has_backlog()));
     world.run();
-    assert!(world.look(asker, |process| !process.has_pending_signals()));
+    assert!(world.examine(asker, |process| !process.has_pending_signals()));
     assert_eq!(world.inbox(asker).len(), 101);
 }
 

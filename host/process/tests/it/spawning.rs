@@ -192,7 +192,7 @@ fn a_start_without_a_waiting_starter_is_acknowledged_once_too() {
         };
         assert!(acknowledge());
         assert!(!acknowledge());
-        assert!(!world.look(pid, exuvia_process::Process::is_starting));
+        assert!(!world.examine(pid, exuvia_process::Process::is_starting));
     }
     assert!(world.inbox(parent).is_empty());
     // An orphan without relations keeps no record of any.

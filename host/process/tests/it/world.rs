@@ -327,7 +327,7 @@ impl World {
     }
 
     /// Inspects a living process and leaves the run queue as it is.
-    pub(crate) fn look<R>(&self, pid: Pid, look: impl FnOnce(&Process<()>) -> R) -> R {
+    pub(crate) fn examine<R>(&self, pid: Pid, look: impl FnOnce(&Process<()>) -> R) -> R {
         assert!(self.is_alive(pid), "{pid} has ended");
         let slot = self.system.table.slot(pid.slot()).expect("it lives");
         let process = slot.take_process().expect("its own half is there");
@@ -338,7 +338,7 @@ impl World {
 
     pub(crate) fn relations(&mut self, pid: Pid) -> (usize, usize, usize) {
         self.run();
-        self.look(pid, Process::relation_counts)
+        self.examine(pid, Process::relation_counts)
     }
 }
 

@@ -135,5 +135,5 @@ fn a_process_that_needs_a_fiber_when_there_is_none_waits_until_one_can_be_had() 
     assert_eq!(node.executor.waiting_for_frames(), 0);
     assert_eq!(node.executor.frames().mappings, 6);
     let waiting = |process: &mut GuestProcess| process.inbox_len();
-    assert_eq!(node.executor.look(pid.slot(), waiting), Some(0));
+    assert_eq!(node.executor.examine(pid.slot(), waiting), Some(0));
 }

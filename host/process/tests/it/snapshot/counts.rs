@@ -1,0 +1,143 @@
+//! Generations of slots, counts of children, and charges of a set of snapshots.
+
+use super::*;
+
+#[test]
+fn no_pid_comes_again_on_a_node_that_a_set_of_processes_is_restored_on() {
+    let mut old = World::new();
+    let pids = old.puppets::<4>();
+    let mut used = pids.to_vec();
+    // A slot that has had many processes is not in the set.
+    old.exit(pids[1], Reason::NORMAL);
+    for _ in 0..3 {
+        let next = old.successor(pids[1]);
+        used.push(next);
+        old.exit(next, Reason::NORMAL);
+    }
+    let set = [0, 3].map(|at| (capture(&mut old, pids[at]), ()));
+    let least = old.system.table.next_generation();
+    let mut world = World::new();
+    world.system.table.raise_generations(least);
+    for result in world.system.restore_all(set.clone()) {
+        assert!(result.is_ok(), "{result:?}");
+    }
+    assert_eq!(world.system.table.next_generation(), least);
+    world.exit(pids[0], Reason::NORMAL);
+    for _ in 0..PROCESSES - 1 {
+        let pid = world.puppet();
+        assert!(!used.contains(&pid), "{pid}");
+    }
+    // Those of the set may come again, as before.
+    let [_, (last, ())] = set;
+    world.exit(last.pid, Reason::NORMAL);
+    restore(&world, &last);
+}
+
+/// Spawns a child with long arguments, which counts.
+fn spawn_counted(world: &mut World, parent: Pid, limits: &Limits) -> Pid {
+    world.with(parent, |process, system| {
+        let spec = SpawnSpec {
+            parent: process.pid(),
+            counted: process.children().admit(9),
+            charge: process.charge_arguments(system, 2_000),
+            limits: limits.clone().into(),
+            ..SpawnSpec::new(
+                Body::Guest(()),
+                process.limits().clone(),
+                Payload::new(&[1; 2_000]),
+            )
+        };
+        assert!(spec.counted.is_some() && spec.charge.is_some());
+        system.spawn(spec).expect("there is a slot")
+    })
+}
+
+#[test]
+fn counts_and_charges_of_a_set_hold_from_the_first_turn_on() {
+    let mut old = World::new();
+    let limits = Limits {
+        descendants: 2,
+        mailbox_bytes: 3_000,
+        ..Limits::default()
+    };
+    let parent = old.puppet_with(limits.clone());
+    let child = spawn_counted(&mut old, parent, &limits);
+    let grandchild = spawn_counted(&mut old, child, &limits);
+    old.run();
+    // In any order.
+    let set = [grandchild, parent, child].map(|pid| (capture(&mut old, pid), ()));
+    let mut world = World::new();
+    let restored = world.system.restore_all(set);
+    assert_eq!(restored, [Ok(grandchild), Ok(parent), Ok(child)]);
+    for (pid, children) in [(parent, 1), (child, 1), (grandchild, 0)] {
+        world.with(pid, |process, system| {
+            assert_eq!(process.children().alive(), children, "{pid}");
+            // The limit on descendants of the topmost one is reached.
+            assert!(process.children().admit(9).is_none());
+            let charge = process.charge_arguments(system, 2_000);
+            assert_eq!(charge.is_some(), children == 0, "{pid}");
+        });
+    }
+    world.exit(grandchild, Reason::NORMAL);
+    world.with(child, |process, system| {
+        assert!(process.children().admit(9).is_some());
+        assert!(process.charge_arguments(system, 2_000).is_some());
+    });
+}
+
+#[test]
+fn a_parent_that_lives_is_charged_for_the_arguments_of_a_restored_child() {
+    let mut world = World::new();
+    let limits = Limits {
+        mailbox_bytes: 3_000,
+        ..Limits::default()
+    };
+    let parent = world.puppet_with(limits.clone());
+    let child = spawn_counted(&mut world, parent, &limits);
+    world.run();
+    let snapshot = capture(&mut world, child);
+    let is_charged = |world: &mut World| {
+        world.with(parent, |process, system| {
+            process.charge_arguments(system, 2_000).is_none()
+        })
+    };
+    world.exit(child, Reason::NORMAL);
+    assert!(!is_charged(&mut world));
+    restore(&world, &snapshot);
+    world.run();
+    assert!(is_charged(&mut world));
+    world.exit(child, Reason::NORMAL);
+    assert!(!is_charged(&mut world));
+}
+
+#[test]
+fn a_restored_child_counts_among_its_parents_children_again() {
+    let mut world = World::new();
+    let parent = world.puppet();
+    let child = world.with(parent, |process, system| {
+        let spec = SpawnSpec {
+            parent: process.pid(),
+            counted: process.children().admit(9),
+            ..SpawnSpec::new(
+                exuvia_process::Body::Guest(()),
+                process.limits().clone(),
+                Payload::new(b"arguments"),
+            )
+        };
+        system.spawn(spec).expect("there is a slot")
+    });
+    world.run();
+    let snapshot = capture(&mut world, child);
+    assert_eq!(snapshot.inbox[0].payload.as_slice(), b"arguments");
+    let count = |world: &mut World| world.with(parent, |process, _| process.children().alive());
+    assert_eq!(count(&mut world), 1);
+    world.exit(child, Reason::NORMAL);
+    assert_eq!(count(&mut world), 0);
+    restore(&world, &snapshot);
+    world.run();
+    assert_eq!(count(&mut world), 1);
+    let again = capture(&mut world, child);
+    assert_eq!(again, snapshot);
+    world.exit(child, Reason::NORMAL);
+    assert_eq!(count(&mut world), 0);
+}
