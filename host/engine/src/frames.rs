@@ -283,6 +283,7 @@ impl FrameTable {
             return Err(FrameError::NoneFree);
         }
         self.page_map.get_or_init(|| artifact.plan.page_map.clone());
+        self.slots.census().set_memories(&artifact.plan.memories);
         let factory = pool.factory(|| self.link(artifact));
         let factory = factory.map_err(|error| FrameError::Broken(error.to_string()))?;
         // The reservation frees the slot if no frame can be made.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use exuvia_abi::{ABI_VERSION, HostCall, MODULE, WasmType, exports};
-use exuvia_image::{GUARD, Memories, Method, PageMap, RESERVED};
+use exuvia_image::{GUARD, MOST_PACKED, Memories, Method, PageMap, RESERVED};
 use exuvia_instrument::{
     ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
 };
@@ -247,6 +247,13 @@ impl Engine {
         mut analysis: Instrumented,
         layout: MemoryLayout,
     ) -> Result<Artifact, LoadError> {
+        let initial = (analysis.memory.as_ref())
+            .map_or(0, |memory| memory.minimum.saturating_mul(crate::WASM_PAGE));
+        let layout = match initial > MOST_PACKED as u64 {
+            // No process of it would lie in the arena.
+            true => MemoryLayout::Wide,
+            false => layout,
+        };
         let target = self.target(layout);
         let module = self.compile(target, &analysis.wasm, analysis.code_bytes)?;
         // The rewritten bytes are not needed any more.

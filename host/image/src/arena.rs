@@ -8,8 +8,15 @@
 //!
 //! A free place is zero and has no pages. Chunks are kept for as long as a memory lies in them or the
 //! arena exists: only their addresses are, since free places have no pages.
+//!
+//! Clearing a place over which a file was mapped takes a mapping for a moment, and must be possible
+//! when the system allows no more: then freeing frames is what helps. So one is kept for it
+//! ([`SPARE_MAPPING`]). If another thread gets that one, the place keeps its file and is cleared later.
+//!
+//! Lock order: `SPARE_MAPPING` is taken alone.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -24,7 +31,12 @@ const SIZES: usize = 6;
 /// Bytes of a chunk, about.
 const CHUNK: usize = 16 << 20;
 /// Bytes that a new memory can grow by without moving.
-const SPARE: usize = WASM_PAGE;
+const HEADROOM: usize = WASM_PAGE;
+/// The most bytes of a new memory in the arena.
+pub const MOST_PACKED: usize = (SMALLEST << (SIZES - 1)) - HEADROOM;
+
+/// The address of a page that is mapped only to be unmapped when the system allows no more mappings.
+static SPARE_MAPPING: Mutex<Option<usize>> = Mutex::new(None);
 
 /// All places, by size.
 #[derive(Debug)]
@@ -57,6 +69,8 @@ struct Size {
 struct Lists {
     /// Addresses of free places. The last one is taken first: its lines in the page tables are warm.
     free: Vec<usize>,
+    /// Places that could not be cleared: where the file is, from the start of the chunk on.
+    unclean: Vec<(usize, Range<usize>)>,
     chunks: Vec<Chunk>,
 }
 
@@ -80,8 +94,8 @@ impl Drop for Chunk {
 pub(crate) struct Place {
     address: usize,
     size: Arc<Size>,
-    /// Whether a file was mapped over part of it.
-    pub(crate) has_file: bool,
+    /// Where a file was mapped over it, in bytes from its start; empty: nowhere.
+    pub(crate) file: Range<usize>,
 }
 
 impl Arena {
@@ -91,19 +105,27 @@ impl Arena {
     ///
     /// Returns the error of the system if it is out of memory or mappings.
     pub(crate) fn take(&self, bytes: usize) -> io::Result<Option<Place>> {
-        let fits = |size: &&Arc<Size>| bytes + SPARE <= size.capacity;
-        let Some(size) = self.sizes.iter().find(fits) else {
+        let mut sizes = (self.sizes.iter()).filter(|size| bytes <= size.capacity - HEADROOM);
+        let Some(size) = sizes.next() else {
             return Ok(None);
         };
-        let mut lists = size.lists.lock();
-        if lists.free.is_empty() {
-            size.add_chunk(&mut lists)?;
+        match size.take() {
+            Ok(place) => Ok(Some(place)),
+            // One that is free already and larger than necessary needs nothing of the system.
+            Err(error) => match sizes.find_map(Size::take_free) {
+                Some(place) => Ok(Some(place)),
+                None => Err(error),
+            },
         }
-        Ok(lists.free.pop().map(|address| Place {
-            address,
-            size: size.clone(),
-            has_file: false,
-        }))
+    }
+}
+
+#[cfg(test)]
+impl Arena {
+    /// Returns the number of places that could not be cleared.
+    pub(crate) fn unclean(&self) -> usize {
+        let of = |size: &Arc<Size>| size.lists.lock().unclean.len();
+        self.sizes.iter().map(of).sum()
     }
 }
 
@@ -111,6 +133,33 @@ impl Size {
     /// Bytes from one place to the next.
     fn stride(&self) -> usize {
         self.capacity + PAGE
+    }
+
+    fn take(self: &Arc<Size>) -> io::Result<Place> {
+        let mut lists = self.lists.lock();
+        while lists.free.is_empty() {
+            match lists.unclean.pop() {
+                Some((address, file)) if clear(address, self.capacity, &file) => {
+                    lists.free.push(address);
+                }
+                Some(unclean) => {
+                    lists.unclean.push(unclean);
+                    self.add_chunk(&mut lists)?;
+                }
+                None => self.add_chunk(&mut lists)?,
+            }
+        }
+        drop(lists);
+        (self.take_free()).ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    fn take_free(self: &Arc<Size>) -> Option<Place> {
+        let address = self.lists.lock().free.pop()?;
+        Some(Place {
+            address,
+            size: self.clone(),
+            file: 0..0,
+        })
     }
 
     fn add_chunk(&self, lists: &mut Lists) -> io::Result<()> {
@@ -132,8 +181,13 @@ impl Size {
         }
         // Page maps require it.
         advise(start.cast(), length);
+        // The first write to a mapping ties it to what it may be merged with. It comes before the
+        // files split this one, so that the parts can be merged again when the files are gone.
+        // SAFETY: the last page belongs to no memory: it is behind the last place.
+        unsafe { start.cast::<u8>().add(length - PAGE).write_volatile(0) };
         let start = start as usize;
         lists.chunks.push(Chunk { start, length });
+        keep_spare_mapping();
         let places = (0..count).rev().map(|index| start + index * self.stride());
         lists.free.extend(places);
         Ok(())
@@ -150,44 +204,88 @@ impl Place {
     pub(crate) fn capacity(&self) -> usize {
         self.size.capacity
     }
-
-    /// Makes it zero again. Returns whether that was possible.
-    fn clear(&self) -> bool {
-        let address = self.address as *mut libc::c_void;
-        if !self.has_file {
-            // SAFETY: the place belongs to `self` alone, and its memory is gone.
-            return unsafe { libc::madvise(address, self.capacity(), libc::MADV_DONTNEED) == 0 };
-        }
-        // SAFETY: the same; a private mapping takes the place of others of the same size.
-        let mapped = unsafe {
-            libc::mmap(
-                address,
-                self.capacity(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
-                -1,
-                0,
-            )
-        };
-        if mapped == libc::MAP_FAILED {
-            return false;
-        }
-        // So that the kernel can merge it with its neighbours, and for the next memory.
-        advise(self.address(), self.capacity());
-        true
-    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.clear() {
-            self.size.lists.lock().free.push(self.address);
+        let (address, capacity) = (self.address, self.capacity());
+        let mut cleared = clear(address, capacity, &self.file);
+        if !cleared && release_spare_mapping() {
+            cleared = clear(address, capacity, &self.file);
+        }
+        let mut lists = self.size.lists.lock();
+        if cleared {
+            lists.free.push(address);
         } else {
-            tracing::error!(
-                "the addresses of a memory cannot be used again: the system is out of mappings"
-            );
+            lists.unclean.push((address, self.file.clone()));
+        }
+        drop(lists);
+        if !self.file.is_empty() {
+            keep_spare_mapping();
         }
     }
+}
+
+/// Makes a place zero again, and gives its pages back to the system. Its memory is gone, and nothing
+/// refers to it. Returns `false` if the system has no mapping for it: then the file is still there, and
+/// only its unwritten pages are.
+fn clear(address: usize, capacity: usize, file: &Range<usize>) -> bool {
+    let start = address as *mut u8;
+    // SAFETY: the place is accessible as a whole and belongs to the caller alone.
+    unsafe {
+        if libc::madvise(start.cast(), capacity, libc::MADV_DONTNEED) != 0 {
+            // Locked memory cannot be given back.
+            start.write_bytes(0, capacity);
+        }
+    }
+    if file.is_empty() {
+        return true;
+    }
+    // SAFETY: the same; a private mapping takes the place of another one of the same size.
+    let mapped = unsafe {
+        libc::mmap(
+            start.add(file.start).cast(),
+            file.len(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+            -1,
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        return false;
+    }
+    // For the next memory, and so that the kernel can merge it with its neighbours.
+    advise(start.wrapping_add(file.start), file.len());
+    true
+}
+
+/// Makes sure that there is a spare mapping, if the system allows one.
+fn keep_spare_mapping() {
+    let mut spare = SPARE_MAPPING.lock();
+    if spare.is_none() {
+        // SAFETY: a fresh mapping that nothing uses; a shared one is never merged with others.
+        let page = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                PAGE,
+                libc::PROT_NONE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        *spare = (page != libc::MAP_FAILED).then_some(page as usize);
+    }
+}
+
+/// Gives the spare mapping up. Returns whether there was one.
+fn release_spare_mapping() -> bool {
+    let Some(page) = SPARE_MAPPING.lock().take() else {
+        return false;
+    };
+    // SAFETY: unmaps what `keep_spare_mapping` mapped; nothing has used it.
+    unsafe { libc::munmap(page as *mut libc::c_void, PAGE) == 0 }
 }
 
 #[cfg(test)]
@@ -208,8 +306,10 @@ mod tests {
             .collect();
         let mut addresses: Vec<_> = places.iter().map(|place| place.address).collect();
         addresses.sort_unstable();
-        let apart = |pair: &[usize]| pair[1] - pair[0] >= SMALLEST;
-        assert!(addresses.windows(2).all(apart));
+        let gaps: Vec<usize> = addresses.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.iter().all(|gap| *gap >= SMALLEST + PAGE));
+        let neighbours = gaps.iter().filter(|gap| **gap == SMALLEST + PAGE).count();
+        assert!(neighbours > 250, "most have neighbours: {neighbours}");
         for place in &mut places {
             assert!(bytes(place).iter().all(|byte| *byte == 0));
             bytes(place).fill(7);
@@ -226,10 +326,11 @@ mod tests {
         let arena = Arena::default();
         let capacity = |bytes| arena.take(bytes).unwrap().map(|place| place.capacity());
         assert_eq!(capacity(0), Some(SMALLEST));
-        assert_eq!(capacity(SMALLEST - SPARE), Some(SMALLEST));
+        assert_eq!(capacity(SMALLEST - HEADROOM), Some(SMALLEST));
         assert_eq!(capacity(SMALLEST), Some(2 * SMALLEST));
-        assert_eq!(capacity((4 << 20) - SPARE), Some(4 << 20));
-        assert_eq!(capacity(4 << 20), None);
+        assert_eq!(capacity(MOST_PACKED), Some(4 << 20));
+        assert_eq!(capacity(MOST_PACKED + 1), None);
+        assert_eq!(capacity(usize::MAX), None);
     }
 
     #[test]

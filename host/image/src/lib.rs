@@ -18,6 +18,7 @@ mod mapping;
 mod memories;
 mod pagemap;
 
+pub use arena::MOST_PACKED;
 pub use faults::Faults;
 pub use format::ImageError;
 pub use image::{After, Base, Image, Scratch};

@@ -34,6 +34,8 @@ pub const RESERVED: usize = 4 << 30;
 /// memory.
 pub const GUARD: usize = 32 << 20;
 
+static ZERO: [u8; PAGE] = [0; PAGE];
+
 /// The address and length of a memory, for counting its pages while it is in use.
 #[derive(Debug)]
 pub struct Extent {
@@ -60,7 +62,7 @@ impl Extent {
 
     /// Returns the address of its first byte.
     pub fn address(&self) -> usize {
-        self.address.load(Ordering::Relaxed)
+        self.address.load(Ordering::Acquire)
     }
 
     /// Returns its current length in bytes.
@@ -91,6 +93,8 @@ pub struct Memories {
     /// All existing memories, by address.
     made: Mutex<HashMap<usize, Arc<Extent>, foldhash::fast::FixedState>>,
     arena: Arena,
+    /// The number of memories that have left the arena.
+    moved_out: AtomicUsize,
     me: Weak<Memories>,
 }
 
@@ -100,8 +104,14 @@ impl Memories {
         Arc::new_cyclic(|me| Memories {
             made: Mutex::default(),
             arena: Arena::default(),
+            moved_out: AtomicUsize::new(0),
             me: me.clone(),
         })
+    }
+
+    /// Returns how many existing memories have left the arena because they have grown.
+    pub fn moved_out(&self) -> usize {
+        self.moved_out.load(Ordering::Relaxed)
     }
 
     /// Returns the extent of the memory at this address. `None`: it was not created here.
@@ -186,12 +196,14 @@ impl Memories {
         // guarantees, and it is in `made`. By the same contract nothing refers to it.
         unsafe {
             let start = address.add(bytes).cast();
+            if libc::madvise(start, before - bytes, libc::MADV_DONTNEED) != 0 {
+                // Locked memory cannot be given back.
+                start.cast::<u8>().write_bytes(0, before - bytes);
+            }
             // The arena is accessible as a whole.
             if !packed && libc::mprotect(start, before - bytes, libc::PROT_NONE) != 0 {
                 return Err(io::Error::last_os_error());
             }
-            // This cannot fail for a private anonymous mapping.
-            libc::madvise(start, before - bytes, libc::MADV_DONTNEED);
         }
         extent.bytes.store(bytes, Ordering::Relaxed);
         Ok(())
@@ -264,9 +276,9 @@ impl Home {
     }
 
     /// Says how the place is to be cleared when this is dropped.
-    fn set_has_file(&mut self, extent: &Extent) {
+    fn set_file_range(&mut self, extent: &Extent) {
         if let Home::Arena(place) = self {
-            place.has_file = extent.file.get().is_some();
+            place.file = (extent.file.get()).map_or(0..0, |(at, file)| *at..*at + file.len());
         }
     }
 
@@ -371,11 +383,20 @@ impl Reserve {
             )
         };
         // The pages of the base stay shared, and count as unwritten, in the new place too.
+        let mut shared = 0..0;
         if let Some((at, file)) = self.extent.file.get() {
-            file.map(&mut new[*at..*at + file.len()])?;
+            shared = *at..*at + file.len();
+            file.map(&mut new[shared.clone()])?;
         }
-        for (old, new) in old.chunks(PAGE).zip(new.chunks_mut(PAGE)) {
-            if old != new {
+        let pages = old.chunks(PAGE).zip(new.chunks_mut(PAGE));
+        for (start, (old, new)) in (0..).step_by(PAGE).zip(pages) {
+            // Elsewhere the new page is zero; to read it would make it count as written on some
+            // systems.
+            let differs = match shared.contains(&start) {
+                true => old != new,
+                false => *old != ZERO[..old.len()],
+            };
+            if differs {
                 new.copy_from_slice(old);
             }
         }
@@ -383,14 +404,17 @@ impl Reserve {
         let address = self.home.address() as usize;
         let mut made = memories.made.lock();
         made.remove(&(before.address() as usize));
-        self.extent.address.store(address, Ordering::Relaxed);
+        self.extent.address.store(address, Ordering::Release);
         self.extent.bytes.store(bytes, Ordering::Relaxed);
         let packed = self.home.is_packed();
         self.extent.packed.store(packed, Ordering::Relaxed);
         self.extent.moved_out.store(!packed, Ordering::Relaxed);
+        if !packed {
+            memories.moved_out.fetch_add(1, Ordering::Relaxed);
+        }
         made.insert(address, self.extent.clone());
         drop(made);
-        before.set_has_file(&self.extent);
+        before.set_file_range(&self.extent);
         Ok(())
     }
 }
@@ -401,7 +425,147 @@ impl Drop for Reserve {
         if let Some(memories) = self.memories.upgrade() {
             let address = self.home.address() as usize;
             memories.made.lock().remove(&address);
+            if self.extent.has_moved_out() {
+                memories.moved_out.fetch_sub(1, Ordering::Relaxed);
+            }
         }
-        self.home.set_has_file(&self.extent);
+        self.home.set_file_range(&self.extent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::{Base, Method, PageMap, WASM_PAGE};
+
+    const BYTES: usize = 2 * WASM_PAGE;
+    /// Where the base is not zero: its file has three pages.
+    const WRITTEN: [usize; 2] = [8 * PAGE, 10 * PAGE];
+
+    fn base() -> Base {
+        let mut memory = vec![0; BYTES];
+        WRITTEN.into_iter().for_each(|at| memory[at] = 1);
+        Base::take(&memory, 0..0, Vec::new(), 2, Vec::new())
+    }
+
+    fn bytes(reserve: &mut Reserve) -> &mut [u8] {
+        // SAFETY: the memory is exclusively borrowed, and so long.
+        unsafe { std::slice::from_raw_parts_mut(reserve.as_ptr(), reserve.bytes()) }
+    }
+
+    /// Returns a packed memory that has the base.
+    fn based(memories: &Memories, base: &Base) -> Reserve {
+        let mut reserve = memories.packed(BYTES).unwrap();
+        let extent = reserve.extent.clone();
+        base.map(bytes(&mut reserve), &extent).unwrap();
+        reserve
+    }
+
+    #[test]
+    fn a_memory_that_moves_keeps_its_contents_its_base_and_what_is_unwritten() {
+        let (memories, base) = (Memories::new(), base());
+        for method in [Method::Scan, Method::Bits] {
+            let page_map = PageMap::new(Some(method));
+            let mut reserve = based(&memories, &base);
+            // One page of the base's, to which zeros are written, and one of no file.
+            bytes(&mut reserve)[WRITTEN[0]] = 0;
+            bytes(&mut reserve)[20 * PAGE] = 7;
+            // Before the rest is read, which counts as written with `Bits`.
+            let written = page_map.count(&reserve.extent);
+            let mut expected = bytes(&mut reserve).to_vec();
+            let before = reserve.as_ptr();
+            for pages in [5, 9, 100] {
+                reserve.grow(pages * WASM_PAGE).unwrap();
+                expected.resize(pages * WASM_PAGE, 0);
+                let (address, length) = (reserve.as_ptr(), reserve.bytes());
+                assert!(address != before && length == pages * WASM_PAGE);
+                let extent = memories.extent(address).unwrap();
+                assert!(Arc::ptr_eq(&extent, &reserve.extent));
+                assert_eq!(
+                    (extent.address(), extent.bytes()),
+                    (address as usize, length)
+                );
+                assert!(memories.extent(before).is_none());
+                assert_eq!(
+                    page_map.count(&extent),
+                    written,
+                    "{method:?}, {pages} pages"
+                );
+                assert_eq!(extent.has_moved_out(), pages == 100);
+            }
+            assert_eq!(memories.moved_out(), 1);
+            assert!(*bytes(&mut reserve) == expected[..]);
+            drop(reserve);
+            assert_eq!(memories.moved_out(), 0);
+        }
+    }
+
+    #[test]
+    fn a_packed_memory_that_shrinks_and_grows_is_zero_at_its_end() {
+        let memories = Memories::new();
+        let mut reserve = memories.packed(BYTES).unwrap();
+        reserve.grow(3 * WASM_PAGE).unwrap();
+        bytes(&mut reserve).fill(7);
+        // SAFETY: nothing refers to the memory, and `bytes` asks for its length each time.
+        unsafe { memories.shrink(reserve.as_ptr(), WASM_PAGE).unwrap() };
+        assert!(bytes(&mut reserve).iter().all(|byte| *byte == 7));
+        reserve.grow(2 * WASM_PAGE).unwrap();
+        let (kept, new) = bytes(&mut reserve).split_at(WASM_PAGE);
+        assert!(kept.iter().all(|byte| *byte == 7) && new.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn the_place_of_a_memory_with_a_base_is_zero_for_the_next_one() {
+        let (memories, base) = (Memories::new(), base());
+        let mut reserve = based(&memories, &base);
+        bytes(&mut reserve).fill(9);
+        let place = reserve.as_ptr();
+        drop(reserve);
+        let mut next = memories.packed(BYTES).unwrap();
+        assert_eq!(next.as_ptr(), place);
+        assert!(bytes(&mut next).iter().all(|byte| *byte == 0));
+    }
+
+    /// Freeing frames is what helps when the system allows no more mappings, so it must be possible
+    /// then.
+    #[test]
+    fn places_are_cleared_when_the_system_allows_no_more_mappings() {
+        const CHILD: &str = "EXUVIA_TEST_ALL_MAPPINGS";
+        const NAME: &str =
+            "memories::tests::places_are_cleared_when_the_system_allows_no_more_mappings";
+        if std::env::var_os(CHILD).is_none() {
+            // It takes all mappings of an operating system process.
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            let child = child.args(["--exact", NAME, "--nocapture"]).env(CHILD, "1");
+            assert!(child.status().unwrap().success());
+            return;
+        }
+        let (memories, base) = (Memories::new(), base());
+        let made: Vec<Reserve> = (0..8).map(|_| based(&memories, &base)).collect();
+        let mut places: Vec<_> = made.iter().map(Reserve::as_ptr).collect();
+        // At the limit there is no memory for a longer list either.
+        let mut others = Vec::with_capacity(1 << 20);
+        let refused = loop {
+            match memories.wide(PAGE, 2 * PAGE, PAGE) {
+                Ok(other) if others.len() < others.capacity() => others.push(other),
+                Ok(_) => return,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.raw_os_error(), Some(libc::ENOMEM));
+        drop(made);
+        let unclean = memories.arena.unclean();
+        others.clear();
+        assert_eq!(unclean, 0);
+        let mut again: Vec<Reserve> = (0..8).map(|_| memories.packed(BYTES).unwrap()).collect();
+        for reserve in &mut again {
+            assert!(bytes(reserve).iter().all(|byte| *byte == 0));
+        }
+        let mut taken: Vec<_> = again.iter().map(Reserve::as_ptr).collect();
+        places.sort_unstable();
+        taken.sort_unstable();
+        assert_eq!(taken, places);
     }
 }

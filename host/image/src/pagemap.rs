@@ -142,7 +142,10 @@ impl PageMap {
     /// [`Method::Compare`].
     pub fn count(&self, extent: &Extent) -> Option<u64> {
         let mut ranges = Vec::new();
-        self.written_at(extent.address(), extent.bytes(), &mut ranges)?;
+        let address = extent.address();
+        self.written_at(address, extent.bytes(), &mut ranges)?;
+        // It may have moved meanwhile: then its length belongs to another address.
+        (extent.address() == address).then_some(())?;
         Some(total(&ranges))
     }
 

@@ -6,6 +6,9 @@
 //! count together.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use exuvia_image::Memories;
 
 use crate::frames::pool::Pool;
 use crate::module::stack_policy::Stack;
@@ -21,8 +24,11 @@ const MANY_SHARE: usize = 4;
 pub(crate) struct Census {
     /// Live frames.
     pub(crate) live: AtomicUsize,
-    /// Kernel mappings of the live frames.
+    /// Kernel mappings of the live frames, without what memories have taken by growing out of the
+    /// arena.
     pub(crate) mappings: AtomicUsize,
+    /// The memories of the frames.
+    memories: OnceLock<Arc<Memories>>,
     most_live: usize,
     most_mappings: usize,
 }
@@ -32,9 +38,22 @@ impl Census {
         Census {
             live: AtomicUsize::new(0),
             mappings: AtomicUsize::new(0),
+            memories: OnceLock::new(),
             most_live,
             most_mappings,
         }
+    }
+
+    /// Sets the memories that frames have.
+    pub(crate) fn set_memories(&self, memories: &Arc<Memories>) {
+        self.memories.get_or_init(|| memories.clone());
+    }
+
+    /// Returns the maximum number of kernel mappings of the live frames.
+    pub(crate) fn mappings(&self) -> usize {
+        let more = Stack::Thread.mappings(false) - Stack::Thread.mappings(true);
+        let moved_out = (self.memories.get()).map_or(0, |memories| memories.moved_out());
+        self.mappings.load(Ordering::Relaxed) + more * moved_out
     }
 
     /// Returns whether only the reserved frames are left and the module has many: then
@@ -52,7 +71,7 @@ impl Census {
     /// Returns whether only the reserved frames are left once so many frames are dropped.
     fn are_last(&self, dropped: usize) -> bool {
         let live = self.live.load(Ordering::Relaxed).saturating_sub(dropped);
-        let mappings = self.mappings.load(Ordering::Relaxed);
+        let mappings = self.mappings();
         let mappings = mappings.saturating_sub(dropped * Stack::Thread.mappings(true));
         let are_last = |used: usize, most: usize| used >= most - (most / LAST_SHARE).max(1);
         are_last(live, self.most_live) || are_last(mappings, self.most_mappings)

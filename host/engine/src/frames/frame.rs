@@ -138,7 +138,7 @@ impl Frame {
 
     /// Returns the maximum number of its kernel mappings.
     pub(crate) fn mappings(&self) -> usize {
-        // What has moved out of the arena is counted by `FrameSlots::measure`.
+        // What has moved out of the arena is counted there: see `Census::mappings`.
         let packed = self.extent.is_packed() || self.extent.has_moved_out();
         self.stack.mappings(packed)
     }

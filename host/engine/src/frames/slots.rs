@@ -108,8 +108,6 @@ pub(crate) struct FrameSlots {
     host: Arc<Host>,
     /// The sum over all slots.
     bytes: AtomicU64,
-    /// The mappings that memories have taken by moving out of the arena, as last measured.
-    moved: AtomicUsize,
     /// Called when a slot becomes vacant.
     waiters: Arc<Waiters>,
 }
@@ -141,7 +139,6 @@ impl FrameSlots {
             census,
             host,
             bytes: AtomicU64::new(0),
-            moved: AtomicUsize::new(0),
             waiters,
         }
     }
@@ -213,9 +210,13 @@ impl FrameSlots {
         self.census.live.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn census(&self) -> &Census {
+        &self.census
+    }
+
     /// Returns the maximum number of kernel mappings of the live frames.
     pub(crate) fn mappings(&self) -> usize {
-        self.census.mappings.load(Ordering::Relaxed) + self.moved.load(Ordering::Relaxed)
+        self.census.mappings()
     }
 
     /// Returns the bytes of written pages of all frames, as last measured.
@@ -239,7 +240,7 @@ impl FrameSlots {
     /// Measures the written pages of all frames, which may be in use meanwhile. Returns the
     /// bytes of those frames that cannot be taken away from their processes.
     pub(crate) fn measure(&self, page_map: &PageMap) -> u64 {
-        let (mut held, mut moved) = (0, 0);
+        let mut held = 0;
         for (number, slot) in (0..).zip(&self.all) {
             // The frame may be dropped meanwhile; its reservation then waits for this lock
             // and writes last.
@@ -251,11 +252,7 @@ impl FrameSlots {
             if slot.is_pinned() {
                 held += slot.bytes();
             }
-            if extent.has_moved_out() {
-                moved += Stack::Thread.mappings(false) - Stack::Thread.mappings(true);
-            }
         }
-        self.moved.store(moved, Ordering::Relaxed);
         held
     }
 

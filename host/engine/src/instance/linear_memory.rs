@@ -41,9 +41,10 @@ unsafe impl MemoryCreator for Creator {
         reserved: Option<usize>,
         guard: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        let made = match reserved.unwrap_or(0) {
-            0 => self.0.packed(minimum),
-            reserved => self.0.wide(minimum, reserved, guard),
+        let made = match reserved {
+            Some(0) => self.0.packed(minimum),
+            Some(reserved) => self.0.wide(minimum, reserved, guard),
+            None => return Err("a memory whose reservation is not known".into()),
         };
         match made {
             Ok(reserve) => Ok(Box::new(FrameMemory(reserve))),
