@@ -70,7 +70,7 @@ pub(crate) use census::Census;
 pub(crate) use limits::FrameLimits;
 pub use limits::{default_frames, mappings_of};
 pub use metrics::Metrics;
-pub(crate) use waiters::{Turnstile, Waiters};
+pub(crate) use waiters::{Joined, Turnstile, Waiters};
 
 /// The maximum number of frames that are made before a commit for the processes to be
 /// upgraded.

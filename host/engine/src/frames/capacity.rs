@@ -31,10 +31,17 @@ impl SystemCapacity {
         self.failures.load(Ordering::Relaxed)
     }
 
+    /// Returns when to try again, by the node's clock, which may be in the past; 0 if nothing has
+    /// failed yet.
+    #[inline]
+    pub(crate) fn retry_at(&self) -> u64 {
+        self.retry_at.load(Ordering::Relaxed)
+    }
+
     /// Returns whether one has failed within the last [`PAUSE`].
     #[inline]
     pub(crate) fn is_short(&self, clock: &Clock) -> bool {
-        let retry_at = self.retry_at.load(Ordering::Relaxed);
+        let retry_at = self.retry_at();
         retry_at != 0 && clock.now() < retry_at
     }
 

@@ -19,7 +19,8 @@ const LAST_SHARE: usize = 8;
 const MANY_SHARE: usize = 4;
 
 /// The live frames, and the limits on them. Relaxed: a limit that is missed by one frame
-/// for a moment does no harm.
+/// for a moment does no harm. A process that waits because of a limit is called when there is a frame
+/// less: fences order that (see `waiters`).
 #[derive(Debug)]
 pub(crate) struct Census {
     /// Live frames.

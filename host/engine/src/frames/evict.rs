@@ -18,7 +18,9 @@ impl FrameTable {
     /// `waits`: the slot of the process, if it waits for another frame than the one that it is in.
     #[inline]
     pub(crate) fn note_at_rest(&self, number: u32, waits: Option<u32>) {
-        if !self.slots.slot(number).listed.load(Ordering::Relaxed) {
+        // SeqCst: pairs with the store in `Lists::delist`. It must not be read before the run state
+        // is written.
+        if !self.slots.slot(number).listed.load(Ordering::SeqCst) {
             self.list(number);
         }
         match waits {
@@ -108,6 +110,9 @@ impl FrameTable {
                 }
                 let lease = self.take_image(guest, pool, number);
                 guest.wait.trim();
+                if lease.is_some() && guest.waits_for_frame {
+                    self.waiters.paged_out(index, pool.artifact);
+                }
                 if lease.is_some() {
                     metrics.page_outs.fetch_add(1, Ordering::Relaxed);
                     process.trim(&self.host.system);

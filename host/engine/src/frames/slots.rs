@@ -16,7 +16,7 @@
 //! taken alone.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use exuvia_image::{Extent, PageMap};
@@ -316,6 +316,9 @@ impl Drop for SlotReservation {
         let mappings = &slots.census.mappings;
         mappings.fetch_sub(self.mappings, Ordering::Relaxed);
         slots.vacant.lock().push(self.number);
+        // Pairs with the fence in `Waiters::join`: a process that waits because of these counts, or
+        // of its module's, is called.
+        fence(Ordering::SeqCst);
         slots.waiters.call();
     }
 }

@@ -133,10 +133,15 @@ impl Node {
         assert!(self.lives(pid));
     }
 
-    /// Sends the process a message with a tag, and runs it until it is at rest or has ended.
-    fn send(&self, pid: Pid, tag: u32) {
+    /// Sends the process a message with a tag.
+    fn post(&self, pid: Pid, tag: u32) {
         let message = Envelope::message(Pid::NONE, tag, Payload::empty());
         self.executor.0.host.system.send(pid, message).unwrap();
+    }
+
+    /// Does the same, and runs the process until it is at rest or has ended.
+    fn send(&self, pid: Pid, tag: u32) {
+        self.post(pid, tag);
         while matches!(self.executor.run(pid.slot()), TurnResult::Ready) {}
     }
 

@@ -5,25 +5,31 @@
 //! process that is called in vain, because its version is denied further frames (see
 //! `census`), passes the call on to the next version, and so on, each version once.
 //!
+//! A process leaves the queue as soon as it has a frame: what it does in it may block the thread.
+//!
 //! A process may wait in a frame that is of no use to it: one on a thread's stack when it needs a
 //! fiber. When it comes to rest there, its frame is available to others, but it is not called for
 //! that itself.
 //!
 //! No call is lost: a process is in the queue before its last try, and a frame is available
 //! before `count` is read. A frame becomes available under a pool's lock, which orders the
-//! two, or by the end of its process's turn: there `count` and the run state
-//! (`StateWord::transition_to_idle`, `StateWord::claim`) are SeqCst. A process that is
+//! two; or by the end of its process's turn: there `count`, the run state
+//! (`StateWord::transition_to_idle`, `StateWord::claim`) and `listed` are SeqCst; or by being
+//! dropped, which lets others be made: there, and in `join`, is a fence. A process that is
 //! called but does not need a frame any more calls the next.
 //!
 //! When the system is out of memory or mappings for frames, no process may try for a while
 //! (see `capacity`), and nothing happens at the end of that time: so a process that starts
-//! to wait then sets itself a timer, and another one if that while is longer by then.
+//! to wait then has a timer, and another one if that while is longer by then. If it waits in a
+//! frame, no other frame is of use to it, and it is not called at all: it only tries again when its
+//! timer fires. Otherwise such processes would call each other without end, since each comes to
+//! rest in a frame after it has tried in vain.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
-use exuvia_process::Due;
+use exuvia_process::{Due, Pid};
 use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 
@@ -57,8 +63,9 @@ struct VersionQueue {
     order: VecDeque<Entry>,
 }
 
-/// A process that has joined a queue. It is stale once the process has left or was called: the
-/// process slot may be another process's then, or the process may have joined again.
+/// A process that may be called. It is stale once the process has left or was called: the process
+/// slot may be another process's then, or the process may have joined again. It is stale too if only
+/// its timer wakes the process.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     slot: u32,
@@ -69,15 +76,35 @@ struct Entry {
 struct Waiter {
     number: u64,
     state: State,
+    /// It rests in a frame, which is of no use to it.
+    in_frame: bool,
+    /// Set if the system was out of memory or mappings.
+    timer: Option<RetryTimer>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the queue. `retry_at`: the time of its timer, if the system was out of memory or mappings.
-    Waits { retry_at: Option<u64> },
+    /// It may be called, or only its timer wakes it.
+    Waits,
     /// A frame has become available for it, or for a process of one of so many other
     /// versions.
     Called { others: usize },
+}
+
+/// Wakes a waiting process when the system may have memory or mappings again.
+#[derive(Clone, Copy, Debug)]
+struct RetryTimer {
+    at: u64,
+    owner: Pid,
+    reference: u64,
+}
+
+/// A process that has joined the queue and tries once more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joined {
+    pub(crate) slot: u32,
+    /// When the system's last shortage ended; `None` if it had not ended yet.
+    shortage_over: Option<u64>,
 }
 
 /// Whether a process may try to get a frame.
@@ -93,8 +120,14 @@ pub(crate) enum Turnstile {
 }
 
 impl Waiter {
+    /// Returns whether this is its entry and it may be called.
     fn is_of(&self, entry: Entry) -> bool {
-        self.number == entry.number && matches!(self.state, State::Waits { .. })
+        self.number == entry.number && self.state == State::Waits && !self.needs_capacity()
+    }
+
+    /// Returns whether only its timer wakes it.
+    fn needs_capacity(&self) -> bool {
+        self.in_frame && self.timer.is_some()
     }
 }
 
@@ -181,73 +214,134 @@ impl Waiters {
     pub(crate) fn may_try(&self, slot: u32) -> Turnstile {
         let clock = &self.system.clock;
         let mut queue = self.queue.lock();
-        let Some(waiter) = queue.waiters.get_mut(&slot) else {
+        let Some(waiter) = queue.waiters.get(&slot) else {
             return Turnstile::Free;
         };
-        let others = match &mut waiter.state {
-            State::Called { others } => *others,
-            State::Waits { retry_at: None } => return Turnstile::Waits,
-            // It is not called; its timer wakes it when it may try.
-            State::Waits { retry_at: Some(at) } if self.capacity.is_short(clock) => {
-                let now = clock.now();
-                if now >= *at {
-                    *at = now.saturating_add(capacity::PAUSE);
+        let others = match (waiter.state, waiter.timer) {
+            (State::Called { others }, _) => others,
+            (State::Waits, None) => return Turnstile::Waits,
+            (State::Waits, Some(timer)) if self.capacity.is_short(clock) => {
+                let in_frame = waiter.in_frame;
+                if clock.now() < timer.at {
+                    return Turnstile::Waits;
+                }
+                // The try costs no system call while the system is short, and the process may need
+                // no fiber by now.
+                if !in_frame {
                     drop(queue);
                     self.set_timer(slot);
+                    return Turnstile::Waits;
                 }
-                return Turnstile::Waits;
+                0
             }
-            State::Waits { retry_at: Some(_) } => 0,
+            (State::Waits, Some(_)) => 0,
         };
-        self.remove(&mut queue, slot);
+        let left = self.remove(&mut queue, slot);
+        drop(queue);
+        self.cancel_timer(left);
         Turnstile::Called { others }
     }
 
-    fn remove(&self, queue: &mut Queue, slot: u32) -> Option<State> {
+    fn remove(&self, queue: &mut Queue, slot: u32) -> Option<Waiter> {
         let waiter = queue.waiters.remove(&slot)?;
         self.count.fetch_sub(1, Ordering::SeqCst);
         if queue.waiters.is_empty() {
             queue.versions.clear();
         }
-        Some(waiter.state)
+        Some(waiter)
     }
 
     /// Puts a process into the queue of its version, by the artifact's id. The process tries once
-    /// more after that.
-    pub(crate) fn join(&self, slot: u32, artifact: u64) {
-        let clock = &self.system.clock;
-        let short = self.capacity.is_short(clock);
-        let retry_at = short.then(|| clock.now().saturating_add(capacity::PAUSE));
+    /// more after that: then it leaves, or [waits](Self::wait).
+    pub(crate) fn join(&self, slot: u32, artifact: u64) -> Joined {
+        let retry_at = self.capacity.retry_at();
+        let shortage_over = (self.system.clock.now() >= retry_at).then_some(retry_at);
         let mut queue = self.queue.lock();
         queue.number += 1;
         let number = queue.number;
-        let state = State::Waits { retry_at };
-        let before = queue.waiters.insert(slot, Waiter { number, state });
+        let waiter = Waiter {
+            number,
+            state: State::Waits,
+            in_frame: false,
+            timer: None,
+        };
+        let before = queue.waiters.insert(slot, waiter);
         if before.is_none() {
             self.count.fetch_add(1, Ordering::SeqCst);
         }
         queue.push(artifact, Entry { slot, number });
         drop(queue);
-        if short {
+        self.cancel_timer(before);
+        // Pairs with the fence where a frame is dropped: either the last try sees that there is one
+        // less, or the process is called.
+        fence(Ordering::SeqCst);
+        Joined {
+            slot,
+            shortage_over,
+        }
+    }
+
+    /// Lets a process wait that has tried in vain since it joined. `in_frame`: it rests in a frame.
+    pub(crate) fn wait(&self, joined: Joined, in_frame: bool) {
+        let slot = joined.slot;
+        if in_frame && let Some(waiter) = self.queue.lock().waiters.get_mut(&slot) {
+            waiter.in_frame = true;
+        }
+        // Otherwise there was no shortage during the last try.
+        if joined.shortage_over != Some(self.capacity.retry_at()) {
             self.set_timer(slot);
         }
     }
 
-    /// Wakes a process when it may try to get a frame again.
-    fn set_timer(&self, slot: u32) {
-        if let Some(pid) = self.system.pid(slot) {
-            let wake = |_| Due::Wake(pid);
-            self.system.set_timer(pid, capacity::PAUSE, wake);
+    /// Reports that a process that waits in a frame was paged out: it may be called again.
+    pub(crate) fn paged_out(&self, slot: u32, artifact: u64) {
+        let mut queue = self.queue.lock();
+        queue.number += 1;
+        let number = queue.number;
+        let Some(waiter) = queue.waiters.get_mut(&slot) else {
+            return;
+        };
+        let was_stale = waiter.needs_capacity() && waiter.state == State::Waits;
+        waiter.in_frame = false;
+        if was_stale {
+            waiter.number = number;
+            queue.push(artifact, Entry { slot, number });
         }
     }
 
-    /// Removes a process that has got a frame in another way, or has ended.
+    /// Has a waiting process woken when it may try again. Only its runner may call this.
+    fn set_timer(&self, slot: u32) {
+        let Some(owner) = self.system.pid(slot) else {
+            return;
+        };
+        let at = self.system.clock.now().saturating_add(capacity::PAUSE);
+        let wake = |_| Due::Wake(owner);
+        let reference = self.system.set_timer(owner, capacity::PAUSE, wake);
+        if let Some(waiter) = self.queue.lock().waiters.get_mut(&slot) {
+            waiter.timer = Some(RetryTimer {
+                at,
+                owner,
+                reference,
+            });
+        }
+    }
+
+    fn cancel_timer(&self, left: Option<Waiter>) {
+        if let Some(timer) = left.and_then(|waiter| waiter.timer) {
+            self.system.timers.cancel(timer.owner, timer.reference);
+        }
+    }
+
+    /// Removes a process that has got a frame, needs none any more, or has ended. Its runner calls
+    /// this: the slot may be another process's later.
     pub(crate) fn leave(&self, slot: u32) {
         if self.len() == 0 {
             return;
         }
         let left = self.remove(&mut self.queue.lock(), slot);
-        if let Some(State::Called { .. }) = left {
+        let called = (left.as_ref()).is_some_and(|waiter| waiter.state != State::Waits);
+        self.cancel_timer(left);
+        if called {
             self.call();
         }
     }

@@ -17,9 +17,9 @@ use exuvia_process::{Body, ExitReason, Slot, Transition, Turn, turn};
 
 use crate::error::panic_text;
 use crate::executor::{Executor, ExecutorState, Stop};
-use crate::frames::Turnstile;
 use crate::frames::slots::FrameLease;
-use crate::guest::{Guest, GuestProcess};
+use crate::frames::{Joined, Turnstile};
+use crate::guest::{Guest, GuestProcess, Location};
 use crate::host::FinishTurn;
 use crate::process::step::{Situation, Step, next_step};
 use crate::suspend::thread::TurnResult;
@@ -38,6 +38,16 @@ pub(super) struct Held {
     /// as it does when the frame is in the table. It is put back when the turn ends, and before a
     /// step that may move the process out of it.
     pub(super) lease: Option<FrameLease>,
+}
+
+/// How far a turn has come in getting a frame.
+#[derive(Debug, Default)]
+struct Attempt {
+    /// It got one.
+    frame: bool,
+    /// The process is in the queue of those that wait for one. It leaves when it has one, before it
+    /// enters its guest: that may block this thread, and others may end the process meanwhile.
+    joined: Option<Joined>,
 }
 
 impl Executor {
@@ -66,9 +76,8 @@ impl Executor {
         };
         let Some(process) = held.process else {
             // The process was lost in a panic, and the lease of its frame is dropped; its slot must
-            // not remain taken, and it waits for no frame.
+            // not remain taken. It waits for no frame, since it had one.
             tracing::error!(?pid, "a process was lost; this is a bug in Exuvia");
-            self.0.frames.waiters.leave(index);
             if let Some(pid) = pid {
                 system.abandon(pid);
             }
@@ -156,42 +165,68 @@ impl Executor {
         if waits && let Some(guest) = process.guest() {
             guest.waits_for_frame = false;
         }
-        let mut frame = false;
-        let mut stop = self.steps(held, &mut frame);
-        if matches!(stop, Stop::NoFrame)
-            && let Some(guest) = held.process.as_mut().and_then(|process| process.guest())
-        {
-            waiters.join(slot, guest.version.artifact.id);
-            // One may have become free before it was in the queue.
-            stop = self.steps(held, &mut frame);
-            if !matches!(stop, Stop::NoFrame) {
-                waiters.leave(slot);
-            } else {
-                if let Some(guest) = held.process.as_mut().and_then(|process| process.guest()) {
-                    guest.waits_for_frame = true;
-                }
-                if let Some(others) = called {
-                    // What it was called for may be of use to another version.
-                    waiters.pass_on(others);
-                }
-            }
-        } else if called.is_some() && !frame {
+        let mut attempt = Attempt::default();
+        let stop = self.steps(held, &mut attempt);
+        if matches!(stop, Stop::NoFrame) {
+            return self.try_once_more(held, called);
+        }
+        if called.is_some() && !attempt.frame {
             // It did not want it any more.
             waiters.call();
         }
         stop
     }
 
-    /// Takes steps until the turn is over. Sets `frame` if it got a frame.
-    fn steps(&self, held: &mut Held, frame: &mut bool) -> Stop {
-        match self.try_steps(held, frame) {
+    /// Puts a process that has found no frame into the queue, and tries once more: a frame may have
+    /// become free before it was in there. `called`: it was called, and if it tries in vain, so many
+    /// other versions are called.
+    fn try_once_more(&self, held: &mut Held, called: Option<usize>) -> Stop {
+        let waiters = &self.0.frames.waiters;
+        let Some(process) = &mut held.process else {
+            return Stop::NoFrame;
+        };
+        let slot = process.pid().slot();
+        let Some(guest) = process.guest() else {
+            return Stop::NoFrame;
+        };
+        let mut attempt = Attempt {
+            frame: false,
+            joined: Some(waiters.join(slot, guest.version.artifact.id)),
+        };
+        let stop = self.steps(held, &mut attempt);
+        let guest = (held.process.as_mut()).and_then(|process| process.guest());
+        match (stop, attempt.joined, guest) {
+            (Stop::NoFrame, Some(joined), Some(guest)) => {
+                guest.waits_for_frame = true;
+                let in_frame = matches!(guest.location, Location::Frame { .. });
+                waiters.wait(joined, in_frame);
+                if let Some(others) = called {
+                    // What it was called for may be of use to another version.
+                    waiters.pass_on(others);
+                }
+                Stop::NoFrame
+            }
+            // It had one, and needs another one now. It is in no queue.
+            (Stop::NoFrame, None, _) => Stop::Turn(Turn::Again),
+            (stop, joined, _) => {
+                if let Some(joined) = joined {
+                    waiters.leave(joined.slot);
+                }
+                stop
+            }
+        }
+    }
+
+    /// Takes steps until the turn is over.
+    fn steps(&self, held: &mut Held, attempt: &mut Attempt) -> Stop {
+        match self.try_steps(held, attempt) {
             Ok(()) => Stop::Turn(Turn::Again),
             Err(stop) => stop,
         }
     }
 
     /// Does the same; returns `Ok` if the turn is over because it has taken long enough.
-    fn try_steps(&self, held: &mut Held, frame: &mut bool) -> Result<(), Stop> {
+    fn try_steps(&self, held: &mut Held, attempt: &mut Attempt) -> Result<(), Stop> {
         let host = &self.0.host;
         let lost = Stop::Turn(Turn::Rest);
         let Some(process) = &mut held.process else {
@@ -233,7 +268,10 @@ impl Executor {
                     }
                     let continues = process.guest().is_some_and(|guest| guest.is_waiting());
                     let mut lease = self.acquire_frame(process, held.lease.take())?;
-                    *frame = true;
+                    attempt.frame = true;
+                    if let Some(joined) = attempt.joined.take() {
+                        self.0.frames.waiters.leave(joined.slot);
+                    }
                     lease.frame.set_continues(continues);
                     self.enter(held, lease, resumes)?;
                     entries += 1;
