@@ -121,17 +121,13 @@ impl<G> Slot<G> {
         Priority::new(self.priority.load(Ordering::Relaxed).into()).unwrap_or_default()
     }
 
-    /// Notes that others are being notified of an exit, before the slot is freed.
-    pub(crate) fn begin_notifying(&self) {
+    /// Notes that others are being notified of an exit, before the slot is freed. That ends when the
+    /// result is dropped.
+    #[must_use]
+    pub(crate) fn begin_notifying(&self) -> Notifying<'_> {
         // Relaxed: the slot is freed afterwards, under a lock that a restore takes first.
         self.notifying.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Notes that all have been notified.
-    pub(crate) fn end_notifying(&self) {
-        // Release: pairs with the Acquire in `is_notifying`, whose caller's signals then come after
-        // these notifications.
-        self.notifying.fetch_sub(1, Ordering::Release);
+        Notifying(&self.notifying)
     }
 
     /// Returns whether others are still being notified of the exit of a process of this slot. The
@@ -155,6 +151,18 @@ impl<G> Slot<G> {
     /// Puts the private half back. To be called before the state changes from RUNNING.
     pub fn put_process(&self, process: Box<Process<G>>) {
         self.process.put(process);
+    }
+}
+
+/// A thread that is notifying others of an exit. Dropping this ends it, also if a notification
+/// panics: no process of the slot could be restored any more.
+pub(crate) struct Notifying<'a>(&'a AtomicU16);
+
+impl Drop for Notifying<'_> {
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire in `is_notifying`, whose caller's signals then come after
+        // these notifications.
+        self.0.fetch_sub(1, Ordering::Release);
     }
 }
 

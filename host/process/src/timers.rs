@@ -163,7 +163,7 @@ impl Timers {
                     }
                 }
             }
-            // Acquire: pairs with the Release in `fire`. What is in the queue no more has been
+            // Acquire: pairs with the Release in `Firing`. What is in the queue no more has been
             // delivered by now.
             if shard.firing.load(Ordering::Acquire) > 0 {
                 return None;
@@ -241,11 +241,11 @@ impl Timers {
             }
         }
         // Before the queue shows that they are taken: `messages_of` sees either.
-        shard.firing.fetch_add(1, Ordering::Relaxed);
+        let firing = Firing::begin(&shard.firing);
         shard.next.store(queue.first(), Ordering::Release);
         drop(queue);
         due.into_iter().for_each(&mut deliver);
-        shard.firing.fetch_sub(1, Ordering::Release);
+        drop(firing);
     }
 
     /// Returns the number of timers that are set.
@@ -259,6 +259,24 @@ impl Timers {
     /// Returns whether none is set.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// A thread that is delivering timers. Dropping this ends it, also if a delivery panics: no process
+/// with timers could be captured any more.
+struct Firing<'a>(&'a AtomicUsize);
+
+impl Firing<'_> {
+    fn begin(firing: &AtomicUsize) -> Firing<'_> {
+        firing.fetch_add(1, Ordering::Relaxed);
+        Firing(firing)
+    }
+}
+
+impl Drop for Firing<'_> {
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire in `messages_of`.
+        self.0.fetch_sub(1, Ordering::Release);
     }
 }
 

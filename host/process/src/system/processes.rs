@@ -65,7 +65,7 @@ impl<G: 'static> System<G> {
             && slot.mailbox.generation() == Some(pid.generation())
         {
             let closed = self.close(pid, slot);
-            slot.begin_notifying();
+            let notifying = slot.begin_notifying();
             self.vacate(pid, slot, closed.usable);
             for waiter in closed.waiters {
                 let _ = self.signal(waiter, Signal::Capacity { from: pid });
@@ -73,7 +73,7 @@ impl<G: 'static> System<G> {
             for item in closed.items {
                 self.respond_for_dead(pid, item);
             }
-            slot.end_notifying();
+            drop(notifying);
         }
     }
 
@@ -126,10 +126,10 @@ impl<G: 'static> System<G> {
         }
         // The slot is freed before, for the same reason. The process itself is not restored until
         // all are notified: old signals would reach its new relations.
-        slot.begin_notifying();
+        let notifying = slot.begin_notifying();
         self.vacate(pid, slot, notifications.usable);
         notifications.notify(self);
-        slot.end_notifying();
+        drop(notifying);
         Transition::Nothing
     }
 

@@ -7,6 +7,7 @@ mod hook;
 mod model;
 mod timers;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, Weak};
 
 use exuvia_process::{

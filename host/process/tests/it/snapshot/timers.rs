@@ -78,6 +78,31 @@ fn a_process_is_not_captured_while_a_timer_is_between_queue_and_mailbox() {
 }
 
 #[test]
+fn a_panic_while_a_timer_is_delivered_prevents_no_later_capture() {
+    let (system, hook) = WhenScheduled::new();
+    let [pid, other] = [0; 2].map(|_| system.spawn(spec()).unwrap());
+    put_idle(&system, take_scheduled(&system, other));
+    put_idle(&system, take_scheduled(&system, pid));
+    system.set_timer(other, 5 * MS, |reference| Due::Message {
+        to: other,
+        envelope: Envelope {
+            kind: Kind::Timer,
+            reference,
+            ..Envelope::message(other, 1, Payload::empty())
+        },
+        charge: None,
+    });
+    system.clock.advance(5 * MS);
+    hook.act::<()>(|_| panic!("as a fault of the host would"));
+    let fired = catch_unwind(AssertUnwindSafe(|| system.fire_timers(0)));
+    assert!(fired.is_err());
+    let slot = system.table.slot(pid.slot()).unwrap();
+    let mut process = slot.take_process().unwrap();
+    let captured = process.capture(&system, guest);
+    assert!(captured.is_ok(), "{captured:?}");
+}
+
+#[test]
 fn two_processes_may_have_timers_with_equal_references() {
     let mut world = World::new();
     let [one, two] = world.puppets();
