@@ -5,10 +5,13 @@
 //! between it and the limited one have terminated before. So a counter outlives its process for as
 //! long as anything counts in it. Most processes have no limit of their own and count in none.
 //!
-//! The counters are relaxed atomics: they publish no other data.
+//! A restored process may start others before its parent counts it. They count in a *joint*, a
+//! counter without a limit which is connected to those of the parent later.
+//!
+//! The counters are relaxed atomics: they publish no other data, except for that connection.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Maximum nesting depth of limits on descendants: each spawn counts in all of them.
 const DEEPEST: u32 = 16;
@@ -16,14 +19,26 @@ const DEEPEST: u32 = 16;
 /// No limit on descendants except the node's limit on processes.
 pub const UNBOUNDED: u32 = u32::MAX;
 
+/// The bit of a joint's counter that says that it is connected; the others are the count.
+const CONNECTED: u32 = 1 << 31;
+
 /// The number of living processes below one process, and its limit.
 #[derive(Debug)]
 pub struct Descent {
+    /// In a joint: those that count in no limit above it, and [`CONNECTED`].
     alive: AtomicU32,
     most: AtomicU32,
-    /// The next limit above: everything that counts here counts there too.
-    above: Option<Arc<Descent>>,
+    above: Above,
     depth: u32,
+}
+
+/// The next limit above a counter.
+#[derive(Debug)]
+enum Above {
+    /// Everything that counts in the counter counts there too.
+    Limit(Option<Arc<Descent>>),
+    /// The counter is a joint: what starts once this is set counts there.
+    Joint(OnceLock<Arc<Descent>>),
 }
 
 impl Descent {
@@ -35,9 +50,47 @@ impl Descent {
         Arc::new(Descent {
             alive: AtomicU32::new(0),
             most: AtomicU32::new(most),
-            above,
+            above: Above::Limit(above),
             depth,
         })
+    }
+
+    /// Returns a joint that is not connected. The nesting depth is counted from here.
+    fn joint() -> Arc<Descent> {
+        Arc::new(Descent {
+            alive: AtomicU32::new(0),
+            most: AtomicU32::new(UNBOUNDED),
+            above: Above::Joint(OnceLock::new()),
+            depth: 0,
+        })
+    }
+
+    /// Connects a joint to the counters of the parent. Has no effect on other counters.
+    fn connect(&self, above: &Arc<Descent>) {
+        if let Above::Joint(link) = &self.above
+            && link.set(above.clone()).is_ok()
+        {
+            // Release: pairs with the Acquire in `count_alone` and `leave_alone`.
+            self.alive.fetch_or(CONNECTED, Ordering::Release);
+        }
+    }
+
+    /// Counts one more in a joint, unless it is connected. Returns whether it counts.
+    fn count_alone(&self) -> bool {
+        let more = |alive| (alive & CONNECTED == 0).then(|| alive + 1);
+        let order = (Ordering::Relaxed, Ordering::Acquire);
+        self.alive.fetch_update(order.0, order.1, more).is_ok()
+    }
+
+    /// Counts one less of those that count in a joint alone. Returns false if there are none: then
+    /// the joint is connected, and the process that ends counts above.
+    ///
+    /// Which processes those were is not known: the first that end are taken for them. So the
+    /// limits above count too few as long as all of them live, and never too many.
+    fn leave_alone(&self) -> bool {
+        let less = |alive| (alive & !CONNECTED > 0).then(|| alive - 1);
+        let order = (Ordering::Relaxed, Ordering::Acquire);
+        self.alive.fetch_update(order.0, order.1, less).is_ok()
     }
 
     /// Returns a counter for a process that is restarted, which counts the descendants of all its
@@ -62,24 +115,48 @@ impl Descent {
     fn admit(self: &Arc<Descent>) -> bool {
         let mut at = Some(self);
         while let Some(descent) = at {
-            if descent.alive.fetch_add(1, Ordering::Relaxed) >= descent.most() {
-                self.leave(Some(descent));
-                return false;
-            }
-            at = descent.above.as_ref();
+            at = match &descent.above {
+                Above::Limit(above) => {
+                    if descent.alive.fetch_add(1, Ordering::Relaxed) >= descent.most() {
+                        self.withdraw(descent);
+                        return false;
+                    }
+                    above.as_ref()
+                }
+                Above::Joint(_) if descent.count_alone() => None,
+                Above::Joint(above) => above.get(),
+            };
         }
         true
     }
 
-    /// Counts one less in this counter and those above, up to and including `last`.
-    fn leave(self: &Arc<Descent>, last: Option<&Arc<Descent>>) {
+    /// Undoes the count of a process that a limit refuses: `last`, which counts it as well.
+    fn withdraw(self: &Arc<Descent>, last: &Arc<Descent>) {
         let mut at = Some(self);
         while let Some(descent) = at {
-            descent.alive.fetch_sub(1, Ordering::Relaxed);
-            if last.is_some_and(|last| Arc::ptr_eq(last, descent)) {
-                return;
-            }
-            at = descent.above.as_ref();
+            at = match &descent.above {
+                Above::Limit(above) => {
+                    descent.alive.fetch_sub(1, Ordering::Relaxed);
+                    above.as_ref().filter(|_| !Arc::ptr_eq(last, descent))
+                }
+                // It counted in the limits beyond, so it did not count in the joint.
+                Above::Joint(above) => above.get(),
+            };
+        }
+    }
+
+    /// Counts one less in this counter and those above.
+    fn leave(self: &Arc<Descent>) {
+        let mut at = Some(self);
+        while let Some(descent) = at {
+            at = match &descent.above {
+                Above::Limit(above) => {
+                    descent.alive.fetch_sub(1, Ordering::Relaxed);
+                    above.as_ref()
+                }
+                Above::Joint(_) if descent.leave_alone() => None,
+                Above::Joint(above) => above.get(),
+            };
         }
     }
 }
@@ -136,6 +213,13 @@ impl Children {
         Some(Member(self.clone()))
     }
 
+    /// Counts a restored child. If a limit on descendants is reached, the child itself does not count,
+    /// but what it starts does.
+    pub(crate) fn admit_restored(self: &Arc<Children>) -> Option<Member> {
+        let outside = || Children::lasting(self.descent.clone()?).admit(UNBOUNDED);
+        self.admit(UNBOUNDED).or_else(outside)
+    }
+
     /// Changes the limit of counters made by [`Children::lasting`].
     pub fn set_bound(&self, most: u32) {
         if let Some(descent) = self.descent.as_ref().filter(|_| self.exempt) {
@@ -163,9 +247,27 @@ impl Children {
 pub struct Member(Arc<Children>);
 
 impl Member {
+    /// Returns the entry of a restored process that its parent does not count yet.
+    pub(crate) fn pending() -> Option<Member> {
+        Children::lasting(Descent::joint()).admit(UNBOUNDED)
+    }
+
+    /// Ends the wait of a pending entry: what the process starts from now on, itself or by what it has
+    /// started, counts where its parent counts it.
+    pub(crate) fn connect(&self, counted: &Member) {
+        if let (Some(joint), Some(above)) = (&self.0.descent, counted.descent()) {
+            joint.connect(above);
+        }
+    }
+
     /// Returns the counter in which the child's own descendants count.
     pub(crate) fn descent(&self) -> Option<&Arc<Descent>> {
-        self.0.descent.as_ref()
+        let descent = self.0.descent.as_ref()?;
+        match &descent.above {
+            // A joint that is connected has no more use for those that start now.
+            Above::Joint(above) => Some(above.get().unwrap_or(descent)),
+            Above::Limit(_) => Some(descent),
+        }
     }
 }
 
@@ -173,7 +275,7 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.0.alive.fetch_sub(1, Ordering::Relaxed);
         if let Some(descent) = self.0.descent.as_ref().filter(|_| !self.0.exempt) {
-            descent.leave(None);
+            descent.leave();
         }
     }
 }
@@ -264,6 +366,78 @@ mod tests {
             (0..9).map_while(|_| its.admit(9)).collect::<Vec<_>>().len(),
             3
         );
+    }
+
+    #[test]
+    fn descendants_of_a_pending_process_count_above_once_its_parent_counts_it() {
+        let parents = root(5);
+        let entry = Member::pending().unwrap();
+        let places = [UNBOUNDED, 4].map(|most| below(&entry, most));
+        let early = places[0].admit(9).unwrap();
+        let deep = below(&early, UNBOUNDED);
+        let _early = [places[1].admit(9), deep.admit(9)];
+        let counted = parents.admit_restored().unwrap();
+        entry.connect(&counted);
+        // Those made before and after the connection count alike, and so does what is below them.
+        let late = below(&entry, UNBOUNDED);
+        let mut all = vec![deep.admit(9), places[1].admit(9), late.admit(9)];
+        all.push(places[0].admit(9));
+        assert!(all.iter().all(Option::is_some));
+        for place in [&deep, &late, &places[0], &places[1], &parents] {
+            assert!(place.admit(9).is_none());
+        }
+        // A refused process leaves no trace in the counters below the limit.
+        assert_eq!((places[0].alive(), places[1].alive()), (2, 2));
+        drop(all.pop());
+        assert!(places[1].admit(9).is_none(), "taken for an early one");
+        drop(all.pop());
+        assert!(places[1].admit(9).is_some());
+    }
+
+    #[test]
+    fn all_counts_of_a_joint_end_in_any_order() {
+        for first in 0..4 {
+            let parents = root(9);
+            let entry = Member::pending().unwrap();
+            let place = below(&entry, UNBOUNDED);
+            let mut all: Vec<_> = (0..2).map(|_| place.admit(9)).collect();
+            entry.connect(&parents.admit_restored().unwrap());
+            all.extend((0..2).map(|_| place.admit(9)));
+            drop(entry);
+            all.rotate_left(first);
+            all.clear();
+            let all: Vec<_> = (0..20).map_while(|_| parents.admit(20)).collect();
+            assert_eq!(all.len(), 9, "{first}");
+        }
+    }
+
+    #[test]
+    fn processes_come_and_go_while_their_joint_is_connected() {
+        const THREADS: usize = 3;
+        for _ in 0..200 {
+            let parents = root(1_000);
+            let entry = Member::pending().unwrap();
+            let place = below(&entry, UNBOUNDED);
+            let start = std::sync::Barrier::new(THREADS + 1);
+            std::thread::scope(|scope| {
+                for _ in 0..THREADS {
+                    scope.spawn(|| {
+                        let kept = place.admit(UNBOUNDED);
+                        start.wait();
+                        for _ in 0..50 {
+                            drop(place.admit(UNBOUNDED));
+                        }
+                        drop(kept);
+                    });
+                }
+                start.wait();
+                entry.connect(&parents.admit_restored().unwrap());
+            });
+            drop((entry, place));
+            assert!(parents.is_idle());
+            let descent = parents.descent.as_ref().unwrap();
+            assert_eq!(descent.alive.load(Ordering::Relaxed), 0);
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod starting;
 
 pub(crate) use backlog::SIGNALS_PER_TURN;
 use backlog::Unfinished;
+pub(crate) use capture::Counted;
 pub(crate) use exit::ExitNotifications;
 pub use relations_info::RelationsInfo;
 

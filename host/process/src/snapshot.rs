@@ -18,7 +18,7 @@ use exuvia_abi::{Pid, Priority, limits};
 use foldhash::fast::FixedState;
 
 use crate::names::NameError;
-use crate::process::{Body, Process};
+use crate::process::{Body, Counted, Process};
 use crate::resource::Holding;
 use crate::signal::{Envelope, Half, Signal};
 use crate::system::System;
@@ -374,7 +374,8 @@ impl<G: 'static> System<G> {
     }
 
     /// Counts the processes of a set among the children of their parents in the same set, before one
-    /// of them runs: a parent may be at its limit.
+    /// of them runs: a parent may be at its limit. Those whose parent is not in the set wait until it
+    /// counts them.
     fn count_children(&self, set: &mut [Restored<'_, G>]) {
         let whole = set.iter().enumerate().filter(|(_, it)| it.process.is_ok());
         let at: HashMap<Pid, usize, FixedState> =
@@ -393,6 +394,12 @@ impl<G: 'static> System<G> {
                 let snapshot = set[child].snapshot;
                 let parent = at.get(&snapshot.parent);
                 let Some(Ok(parent)) = parent.map(|parent| &mut set[*parent].process) else {
+                    if let Ok(process) = &mut set[child].process
+                        && snapshot.counted
+                        && self.is_alive(snapshot.parent)
+                    {
+                        process.await_count();
+                    }
                     continue;
                 };
                 let arguments = snapshot.arguments.len() as u64;
@@ -544,12 +551,13 @@ impl<G: 'static> System<G> {
         } = *snapshot;
         let arguments = snapshot.arguments.len() as u64;
         let count = move |parent: &mut Process<G>, system: &System<G>| {
-            if parent.guest().is_some() {
-                let counted = parent.count_restored(system, arguments, counted);
-                let set = |child: &mut Process<G>, _: &System<G>| child.set_counted(counted);
-                // The count ends with a child that has terminated meanwhile.
-                let _ = system.control(child, set);
-            }
+            let counted = match parent.guest() {
+                Some(_) => parent.count_restored(system, arguments, counted),
+                None => Counted::default(),
+            };
+            let set = |child: &mut Process<G>, _: &System<G>| child.set_counted(counted);
+            // The count ends with a child that has terminated meanwhile.
+            let _ = system.control(child, set);
         };
         // If the parent has terminated, there is no limit to count against.
         let _ = self.control(parent, count);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{ActiveState, Body, Process, SpawnInfo};
 use crate::Payload;
 use crate::account::{Charge, MaybeCharged};
-use crate::children::{Member, UNBOUNDED};
+use crate::children::Member;
 use crate::limits::Limits;
 use crate::relations::{Link, Monitor};
 use crate::snapshot::{
@@ -202,14 +202,24 @@ impl<G: 'static> Process<G> {
         let charge = (arguments > u64::from(limits::ARGUMENTS_FREE))
             .then(|| self.charge_arguments(system, arguments));
         Counted {
-            member: counts.then(|| self.children().admit(UNBOUNDED)).flatten(),
+            member: counts.then(|| self.children().admit_restored()).flatten(),
             charge: charge.flatten(),
+        }
+    }
+
+    /// Has what this restored process starts count for its parent as soon as that counts it.
+    pub(crate) fn await_count(&mut self) {
+        if let Some(spawn_info) = &mut self.spawn_info {
+            spawn_info.counted = Member::pending();
         }
     }
 
     /// Sets what its parent counts of this restored process.
     pub(crate) fn set_counted(&mut self, counted: Counted) {
         if let Some(spawn_info) = &mut self.spawn_info {
+            if let (Some(pending), Some(member)) = (&spawn_info.counted, &counted.member) {
+                pending.connect(member);
+            }
             spawn_info.counted = counted.member;
             let arguments = Payload::clone(&spawn_info.arguments);
             spawn_info.arguments = MaybeCharged::new(arguments, counted.charge);
@@ -218,7 +228,7 @@ impl<G: 'static> Process<G> {
 }
 
 /// What the parent of a process counts of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Counted {
     member: Option<Member>,
     charge: Option<Charge>,

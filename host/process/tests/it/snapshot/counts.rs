@@ -141,3 +141,105 @@ fn a_restored_child_counts_among_its_parents_children_again() {
     world.exit(child, Reason::NORMAL);
     assert_eq!(count(&mut world), 0);
 }
+
+/// Spawns a child that counts, without a limit of its own.
+fn spawn_child(world: &mut World, parent: Pid) -> Pid {
+    let child = world.with(parent, |process, system| {
+        let counted = process.children().admit(9);
+        assert!(counted.is_some());
+        let limits = Limits::default().into();
+        let spec = SpawnSpec {
+            parent,
+            counted,
+            ..SpawnSpec::new(Body::Guest(()), limits, Payload::empty())
+        };
+        system.spawn(spec).expect("there is a slot")
+    });
+    world.run();
+    child
+}
+
+/// Returns whether the limits allow a process one more child.
+fn may_spawn(world: &mut World, pid: Pid) -> bool {
+    world.with(pid, |process, _| process.children().admit(9).is_some())
+}
+
+/// A process that may have so many descendants, its child and its grandchild.
+fn family(world: &mut World, descendants: u32) -> [Pid; 3] {
+    let parent = world.puppet_with(Limits {
+        descendants,
+        ..Limits::default()
+    });
+    let child = spawn_child(world, parent);
+    [parent, child, spawn_child(world, child)]
+}
+
+#[test]
+fn what_a_restored_subtree_starts_counts_for_a_parent_that_is_not_in_the_set() {
+    for spawns in [1, 2] {
+        let mut world = World::new();
+        let pids @ [parent, child, grandchild] = family(&mut world, 2);
+        let set = [child, grandchild].map(|pid| (capture(&mut world, pid), ()));
+        world.exit(grandchild, Reason::NORMAL);
+        world.exit(child, Reason::NORMAL);
+        let restored = world.system.restore_all(set);
+        assert_eq!(restored, [Ok(child), Ok(grandchild)]);
+        world.run();
+        // The child counts; the grandchild does not, but all that either starts.
+        let new = spawn_child(&mut world, pids[spawns]);
+        for pid in [new, grandchild, child, parent] {
+            assert!(!may_spawn(&mut world, pid), "{pid}");
+        }
+        // All counts end with the processes.
+        for pid in [grandchild, new, child] {
+            world.exit(pid, Reason::NORMAL);
+        }
+        world.with(parent, |process, _| {
+            assert_eq!(process.children().alive(), 0);
+            let all: Vec<_> = (0..9).map_while(|_| process.children().admit(9)).collect();
+            assert_eq!(all.len(), 2);
+        });
+    }
+}
+
+#[test]
+fn a_restored_process_that_spawns_before_its_parents_turn_does_not_escape_the_limit() {
+    let mut world = World::new();
+    let [parent, child, grandchild] = family(&mut world, 2);
+    world.exit(grandchild, Reason::NORMAL);
+    let snapshot = capture(&mut world, child);
+    world.exit(child, Reason::NORMAL);
+    restore(&world, &snapshot);
+    let early = world.with(child, |process, _| process.children().admit(9));
+    assert!(early.is_some());
+    // It does not forget that it counts if it is captured then.
+    assert!(capture(&mut world, child).counted);
+    world.run();
+    let late = world.with(child, |process, _| process.children().admit(9));
+    assert!(late.is_some());
+    assert!(!may_spawn(&mut world, child) && !may_spawn(&mut world, parent));
+    drop((early, late));
+    assert!(may_spawn(&mut world, child));
+}
+
+#[test]
+fn a_process_that_is_restored_when_its_parent_is_at_the_limit_starts_nothing() {
+    let mut world = World::new();
+    let [parent, child, grandchild] = family(&mut world, 2);
+    world.exit(grandchild, Reason::NORMAL);
+    let snapshot = capture(&mut world, child);
+    world.exit(child, Reason::NORMAL);
+    let others = [parent; 2].map(|parent| spawn_child(&mut world, parent));
+    restore(&world, &snapshot);
+    world.run();
+    assert!(!may_spawn(&mut world, child));
+    // It is not counted itself.
+    world.exit(others[0], Reason::NORMAL);
+    let new = spawn_child(&mut world, child);
+    assert!(!may_spawn(&mut world, child) && !may_spawn(&mut world, parent));
+    for pid in [new, child, others[1]] {
+        world.exit(pid, Reason::NORMAL);
+    }
+    let [one, two] = [parent; 2].map(|parent| spawn_child(&mut world, parent));
+    assert!(one != two && !may_spawn(&mut world, parent));
+}
