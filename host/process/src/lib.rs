@@ -64,6 +64,6 @@ pub use snapshot::{
 };
 pub use state::{RunState, StateWord, Transition};
 pub use system::{Schedule, SendError, SpawnError, SpawnSpec, System};
-pub use table::{MAX_PROCESSES, Requester, Slot, Stats, Table};
+pub use table::{GenerationsUsedUp, MAX_PROCESSES, Requester, Slot, Stats, Table};
 pub use tables::{Access, Before, Put, Removed, SharedTable, TableError, Tables};
 pub use timers::{Due, Timers};

@@ -184,6 +184,22 @@ pub enum Requester {
     Restart,
 }
 
+/// No generation is above those of all processes that a node with the same number has had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GenerationsUsedUp;
+
+impl fmt::Display for GenerationsUsedUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the node that the processes were captured on has used the last generation of a slot, so \
+             pids of a new node with its number could be those of old processes; give the new node \
+             another number, and start its processes anew instead of restoring them",
+        )
+    }
+}
+
+impl std::error::Error for GenerationsUsedUp {}
+
 /// All processes of a node.
 pub struct Table<G> {
     chunks: Box<[Chunk<G>]>,
@@ -234,10 +250,18 @@ impl<G> Table<G> {
 
     /// Has all processes that start from now on begin at this generation or above, in any slot; see
     /// [`Table::next_generation`]. Restored processes keep their own.
-    pub fn raise_generations(&self, least: u64) {
+    ///
+    /// # Errors
+    ///
+    /// Returns [`GenerationsUsedUp`], and changes nothing, if there is no such generation. Then the
+    /// set must not be restored here, and no process started: pids would come again.
+    pub fn raise_generations(&self, least: u64) -> Result<(), GenerationsUsedUp> {
+        if least > Pid::LAST_GENERATION {
+            return Err(GenerationsUsedUp);
+        }
         // Relaxed here and below: called before a process starts whose pid could be an old one.
-        let least = least.min(Pid::LAST_GENERATION);
         self.least_generation.fetch_max(least, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Returns the generation that a new process has at least.
@@ -251,6 +275,9 @@ impl<G> Table<G> {
     /// the set, and passed to [`Table::raise_generations`] there: the slots that are not in the set
     /// may have had processes, too. To be called when no more processes start. Takes time in
     /// proportion to the number of slots.
+    ///
+    /// Beyond [`Pid::LAST_GENERATION`] if a slot has had that one: a new node with the same number
+    /// cannot avoid all pids that this node has used.
     pub fn next_generation(&self) -> u64 {
         let slots = self.indices().filter_map(|index| self.slot(index));
         let next = slots.map(|slot| slot.mailbox.next_generation()).max();

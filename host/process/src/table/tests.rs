@@ -6,7 +6,8 @@ use std::sync::Arc;
 use exuvia_abi::Pid;
 
 use crate::{
-    Body, Clock, Envelope, ExitReason, Limits, Payload, Reason, SendError, SpawnSpec, System,
+    Body, Clock, Envelope, ExitReason, GenerationsUsedUp, Limits, Payload, Reason, SendError,
+    SpawnSpec, System,
 };
 
 fn spawn(system: &System<()>) -> Pid {
@@ -53,6 +54,28 @@ fn a_slot_with_no_generation_left_is_not_reused() {
         end(&system, pid);
     }
     assert_eq!(system.table.alive(), 0);
+}
+
+#[test]
+fn a_new_node_refuses_to_begin_beyond_the_last_generation() {
+    let old: System<()> = System::new(7, 1, 1, Clock::manual());
+    end(&old, spawn(&old));
+    let slot = old.table.slot(0).expect("it was used");
+    slot.mailbox.skip_to(Pid::LAST_GENERATION);
+    let usable = old.table.next_generation();
+    let last = spawn(&old);
+    assert_eq!(last.generation(), Pid::LAST_GENERATION);
+    // While the last process of the slot lives, and after it.
+    let mut used_up = vec![old.table.next_generation()];
+    end(&old, last);
+    used_up.push(old.table.next_generation());
+    let new: System<()> = System::new(7, 1, 1, Clock::manual());
+    for least in used_up {
+        assert_eq!(new.table.raise_generations(least), Err(GenerationsUsedUp));
+    }
+    assert_eq!(new.table.next_generation(), 0, "nothing has changed");
+    assert_eq!(new.table.raise_generations(usable), Ok(()));
+    assert_eq!(spawn(&new).generation(), Pid::LAST_GENERATION);
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn no_pid_comes_again_on_a_node_that_a_set_of_processes_is_restored_on() {
     let set = [0, 3].map(|at| (capture(&mut old, pids[at]), ()));
     let least = old.system.table.next_generation();
     let mut world = World::new();
-    world.system.table.raise_generations(least);
+    assert_eq!(world.system.table.raise_generations(least), Ok(()));
     for result in world.system.restore_all(set.clone()) {
         assert!(result.is_ok(), "{result:?}");
     }
