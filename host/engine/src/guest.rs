@@ -16,7 +16,7 @@ use exuvia_process::{Pid, Process, System};
 use crate::module::info::Artifact;
 
 pub(crate) use location::{FrameId, Location, RunPhase, Stamp};
-pub(crate) use probation::{Probation, RollbackTarget};
+pub(crate) use probation::{Former, Probation, RollbackTarget};
 pub(crate) use wait::{InHost, Wait, WaitCell, WaitReason};
 pub(crate) use wake::Wake;
 
@@ -144,19 +144,27 @@ impl Guest {
     }
 
     /// Tells its resources that it was upgraded and has this memory now. Returns those that left.
-    pub(crate) fn upgrade_resources(&mut self, memory: Memory) -> Detached {
+    pub(crate) fn upgrade_resources(
+        &mut self,
+        memory: Memory,
+        log: &mut dyn FnMut(i32, &str),
+    ) -> Detached {
         match self.resources_if_any() {
-            Some(resources) => resources.upgrade(memory),
+            Some(resources) => resources.upgrade(memory, log),
             None => Detached::nothing(memory),
         }
     }
 
     /// Tells its resources that it has the state from before an upgrade again, and takes back what that upgrade had
     /// detached. Returns those that left.
-    pub(crate) fn restore_resources(&mut self, detached: Detached) -> Detached {
+    pub(crate) fn restore_resources(
+        &mut self,
+        detached: Detached,
+        log: &mut dyn FnMut(i32, &str),
+    ) -> Detached {
         match self.resources_if_any() {
             None if detached.is_empty() => detached,
-            _ => self.resources().restore(detached),
+            _ => self.resources().restore(detached, log),
         }
     }
 

@@ -12,14 +12,14 @@ use std::sync::atomic::Ordering;
 use exuvia_abi::{Pid, Reason};
 use exuvia_code::{Release, UpgradePath, Version, VersionRef};
 use exuvia_image::{After, Image};
-use exuvia_process::resource::Memory;
+use exuvia_process::resource::{Detached, Memory};
 use exuvia_process::{ExitReason, Turn};
 
 use crate::error::UpgradeError;
 use crate::executor::{Executor, Stop};
 use crate::frames::FrameTable;
 use crate::frames::slots::FrameLease;
-use crate::guest::{Guest, GuestProcess, Location, RollbackTarget, RunPhase};
+use crate::guest::{Former, Guest, GuestProcess, Location, RollbackTarget, RunPhase};
 use crate::module::info::Artifact;
 use crate::upgrade::migrate::{Destination, Upgraded};
 
@@ -31,6 +31,19 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// Returns what a process was that had this state. A frame that cannot be read as an image
+    /// cannot come back, and the resources that belong to it are dropped.
+    fn into_former(self, detached: Detached, init_waits: bool) -> Option<Former> {
+        match self {
+            Source::Image(image) => Some(Former {
+                image: Some(image),
+                detached,
+                init_waits,
+            }),
+            Source::Frame(_) => None,
+        }
+    }
+
     /// Returns the location of a process that stays as it was.
     fn back(self, frames: &FrameTable) -> Location {
         match self {
@@ -78,6 +91,7 @@ impl Executor {
         let began = state.host.system.clock.now();
         let pid = process.pid();
         let grants = process.limits().grants.clone();
+        let init_waits = process.is_init_waiting();
         let Some(guest) = process.guest() else {
             return Ok(());
         };
@@ -98,39 +112,31 @@ impl Executor {
             new,
             began,
         };
-        if matches!(guest.location, Location::NotStarted) && !guest.has_run {
+        // Nothing has happened since the upgrade in the other direction: what the process was before
+        // that is exact.
+        if let Some(probation) = &mut guest.probation
+            && probation.before.is(new.version())
+            && let Some(RollbackTarget::Old(former)) =
+                (probation.state).take_if(|state| matches!(state, RollbackTarget::Old(_)))
+        {
+            return self.upgrade_back(process, &upgrade, former);
+        }
+        if guest.is_not_started() {
+            // If it was reset and has not run since, what it was before the reset is still exact.
+            let probation = guest.probation.take();
+            guest.probation = probation.and_then(|probation| {
+                self.begin_probation(release, probation.before, probation.state)
+            });
             self.upgraded(guest, &upgrade, UpgradePath::NotStarted);
             return Ok(());
         }
-        let (mut origin, saved) = take_state(&state.frames, guest, &upgrade).map_err(|reason| {
-            let error = UpgradeError::NoPath {
-                from: old.to_string(),
-                to: new.version().to_string(),
-                not_reused: format!("its state could not be read: {reason}"),
-                not_migrated: "it could not be read".into(),
-            };
-            Stop::Turn(Turn::Exit(upgrade_failed(&error.to_string())))
-        })?;
-        // Nothing has happened since the upgrade in the other direction: the state from before
-        // that is exact.
-        let exact = guest
-            .probation
-            .as_mut()
-            .filter(|probation| probation.before.is(new.version()))
-            .and_then(|probation| probation.state.take());
-        let mut come_back = None;
-        let upgraded = match (exact, &mut origin) {
-            (Some(RollbackTarget::Old(image, detached)), _) => {
-                come_back = Some(detached);
-                Ok(Upgraded {
-                    path: UpgradePath::Reused,
-                    state: Destination::Image(image),
-                })
-            }
-            (_, Source::Image(image)) => {
+        let mut log = |level: i32, text: &str| state.host.observer.log(pid, old, level, text);
+        let (mut origin, saved) = take_state(&state.frames, guest, &upgrade)?;
+        let upgraded = match &mut origin {
+            Source::Image(image) => {
                 migrate::upgrade_image(&state.frames, old, new.version(), (image, &grants), saved)
             }
-            (_, Source::Frame(frame)) => migrate::upgrade_saved(
+            Source::Frame(frame) => migrate::upgrade_saved(
                 &state.frames,
                 old,
                 new.version(),
@@ -151,11 +157,10 @@ impl Executor {
                         state.frames.put_back_at(lease, RunPhase::Rest)
                     }
                 });
-                let detached = match come_back {
-                    Some(detached) => guest.restore_resources(detached),
-                    None => guest.upgrade_resources(memory_after(path)),
-                };
-                guest.probation = self.begin_probation(release, before, origin, detached);
+                let detached = guest.upgrade_resources(memory_after(path), &mut log);
+                let former = origin.into_former(detached, init_waits);
+                let target = former.map(RollbackTarget::Old);
+                guest.probation = self.begin_probation(release, before, target);
                 self.upgraded(guest, &upgrade, path);
             }
             Err(UpgradeError::NoFrame) => {
@@ -165,10 +170,13 @@ impl Executor {
             Err(_) if release.fresh => {
                 guest.set_location(Location::NotStarted);
                 guest.has_run = false;
-                let detached = guest.upgrade_resources(memory_after(UpgradePath::Reset));
-                guest.probation = self.begin_probation(release, before, origin, detached);
+                let memory = memory_after(UpgradePath::Reset);
+                let detached = guest.upgrade_resources(memory, &mut log);
+                let former = origin.into_former(detached, init_waits);
+                let target = former.map(RollbackTarget::Old);
+                guest.probation = self.begin_probation(release, before, target);
                 self.upgraded(guest, &upgrade, UpgradePath::Reset);
-                process.reinsert(0, process.init());
+                process.set_init_waiting(true);
             }
             Err(error) => {
                 let text = error.to_string();
@@ -188,6 +196,45 @@ impl Executor {
                 self.count_failure(release.id, &upgrade_failed(&text));
             }
         }
+        Ok(())
+    }
+
+    /// Moves a process back to the version from before its last upgrade, since when it has handled
+    /// nothing: it is what it was then.
+    fn upgrade_back(
+        &self,
+        process: &mut GuestProcess,
+        upgrade: &Upgrade<'_>,
+        former: Former,
+    ) -> Result<(), Stop> {
+        let state = &self.0;
+        let init_waits = process.is_init_waiting();
+        let Some(guest) = process.guest() else {
+            return Ok(());
+        };
+        let left = match guest.is_not_started() {
+            true => None,
+            false => Some(take_state(&state.frames, guest, upgrade)?.0),
+        };
+        let mut log = |level: i32, text: &str| {
+            (state.host.observer).log(upgrade.pid, upgrade.old, level, text);
+        };
+        let detached = rollback::restore(process, former, &mut log);
+        let Some(guest) = process.guest() else {
+            return Ok(());
+        };
+        let target = match left {
+            Some(source) => source.into_former(detached, init_waits),
+            None => Some(Former {
+                image: None,
+                detached,
+                init_waits,
+            }),
+        };
+        let before = guest.version.hold();
+        let target = target.map(RollbackTarget::Old);
+        guest.probation = self.begin_probation(upgrade.release, before, target);
+        self.upgraded(guest, upgrade, UpgradePath::Reused);
         Ok(())
     }
 
@@ -220,8 +267,25 @@ impl Executor {
 type Saved = Result<Vec<u8>, String>;
 
 /// Takes the state of a process at rest out of its location, together with the result of `save` if
-/// the state must be migrated and was in a frame. Returns an error if the state cannot be read.
+/// the state must be migrated and was in a frame. If the state cannot be read, the process must
+/// exit.
 fn take_state(
+    frames: &FrameTable,
+    guest: &mut Guest,
+    upgrade: &Upgrade<'_>,
+) -> Result<(Source, Option<Saved>), Stop> {
+    read_state(frames, guest, upgrade).map_err(|reason| {
+        let error = UpgradeError::NoPath {
+            from: upgrade.old.to_string(),
+            to: upgrade.new.version().to_string(),
+            not_reused: format!("its state could not be read: {reason}"),
+            not_migrated: "it could not be read".into(),
+        };
+        Stop::Turn(Turn::Exit(upgrade_failed(&error.to_string())))
+    })
+}
+
+fn read_state(
     frames: &FrameTable,
     guest: &mut Guest,
     upgrade: &Upgrade<'_>,

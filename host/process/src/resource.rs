@@ -42,6 +42,13 @@ pub trait Resource: Any + Send + fmt::Debug {
         self.on_upgrade(memory)
     }
 
+    /// The process has left the memory that the resource belongs to, and the resource with it, as
+    /// [`Resource::on_upgrade`] or [`Resource::on_rollback`] has decided. It may come back, and is not told if it is
+    /// dropped instead: what it has to write to the log, it writes now. `log` is as for [`Resource::on_exit`].
+    fn on_detach(&mut self, log: &mut dyn FnMut(i32, &str)) {
+        let _ = log;
+    }
+
     /// The process ends for this reason; the resource is dropped next. `log` writes a line to the log of the
     /// process, with a level of `exuvia_abi::log`.
     fn on_exit(&mut self, reason: &ExitReason, log: &mut dyn FnMut(i32, &str)) {

@@ -29,9 +29,19 @@ pub(crate) struct Probation {
 /// The state that a process in probation is reverted to.
 #[derive(Debug)]
 pub(crate) enum RollbackTarget {
-    /// State of the old version, from before the upgrade: exact. With it come back the resources that the upgrade
-    /// has detached.
-    Old(Image, Detached),
+    /// What the process was in the old version, before the upgrade: exact.
+    Old(Former),
     /// State of the new version, from before the message: it must be converted back.
     New(Image),
+}
+
+/// What a process was before an upgrade, to which it goes back exactly as long as it has handled nothing since.
+#[derive(Debug)]
+pub(crate) struct Former {
+    /// Its state. `None`: it had not started, because it had been reset and had not run.
+    pub(crate) image: Option<Image>,
+    /// The resources that belong to the state, which the upgrade has detached.
+    pub(crate) detached: Detached,
+    /// Whether `INIT` was in its mailbox. If the upgrade was a reset, it is there now, and is not for the old version.
+    pub(crate) init_waits: bool,
 }

@@ -86,6 +86,10 @@ impl Resource for Wasi {
         }
     }
 
+    fn on_detach(&mut self, log: &mut dyn FnMut(i32, &str)) {
+        Printed::write(&self.printed.take(true), log);
+    }
+
     fn on_exit(&mut self, _: &ExitReason, log: &mut dyn FnMut(i32, &str)) {
         Printed::write(&self.printed.take(true), log);
     }

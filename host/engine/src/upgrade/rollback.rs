@@ -15,10 +15,10 @@ use exuvia_process::{ExitReason, Turn, transaction};
 
 use crate::error::UpgradeError;
 use crate::executor::{Executor, Stop};
-use crate::guest::{GuestProcess, Location, Probation, RollbackTarget};
+use crate::guest::{Former, GuestProcess, Location, Probation, RollbackTarget};
 use crate::module::info::Artifact;
 use crate::upgrade::migrate;
-use crate::upgrade::{Source, memory_after, upgrade_failed};
+use crate::upgrade::{memory_after, upgrade_failed};
 
 impl Executor {
     pub(crate) fn abort_transaction(&self, process: &mut GuestProcess) {
@@ -98,8 +98,8 @@ impl Executor {
         };
         let reason = probation.failed.take();
         let reason = reason.unwrap_or_else(|| ExitReason::new(Reason::INTERNAL));
-        let state = match probation.state.take() {
-            Some(RollbackTarget::Old(image, detached)) => Ok((image, Reverted::Exactly(detached))),
+        let reverted = match probation.state.take() {
+            Some(RollbackTarget::Old(former)) => Ok(Reverted::Exactly(former)),
             _ => match guest.take_location() {
                 Location::Image { image, .. } => {
                     let (new, old) = (guest.version.version().clone(), probation.before.version());
@@ -113,9 +113,9 @@ impl Executor {
                         }
                         Err(error) => Err(error.to_string()),
                         Ok(upgraded) => {
-                            let how = Reverted::By(upgraded.path);
+                            let path = upgraded.path;
                             let image = upgraded.state.into_image(&state.frames);
-                            image.map(|image| (image, how))
+                            image.map(|image| Reverted::By(path, image))
                         }
                     }
                 }
@@ -127,10 +127,10 @@ impl Executor {
                 }
             },
         };
-        match state {
-            Ok((image, how)) => {
+        match reverted {
+            Ok(reverted) => {
                 let release = probation.release;
-                self.rolled_back(process, *probation, &reason, (image, how));
+                self.rolled_back(process, *probation, &reason, reverted);
                 if !counted {
                     self.count_failure(release, &reason);
                 }
@@ -154,7 +154,7 @@ impl Executor {
         process: &mut GuestProcess,
         probation: Probation,
         reason: &ExitReason,
-        (image, how): (Image, Reverted),
+        reverted: Reverted,
     ) {
         let state = &self.0;
         let pid = process.pid();
@@ -162,15 +162,19 @@ impl Executor {
         // It leaves new code only after that is reported: once no process is left there, all
         // are reported.
         let left = std::mem::replace(&mut guest.version, probation.before.enter());
-        match how {
-            Reverted::Exactly(detached) => drop(guest.restore_resources(detached)),
-            Reverted::By(path) => {
+        let mut log = |level: i32, text: &str| {
+            (state.host.observer).log(pid, left.version(), level, text);
+        };
+        match reverted {
+            Reverted::Exactly(former) => drop(restore(process, former, &mut log)),
+            Reverted::By(path, image) => {
                 if let Some(resources) = guest.resources_if_any() {
-                    resources.roll_back(memory_after(path));
+                    resources.roll_back(memory_after(path), &mut log);
                 }
+                guest.set_location(Location::image_at_rest(image));
             }
         }
-        guest.set_location(Location::image_at_rest(image));
+        let Some(guest) = process.guest() else { return };
         guest.release = probation.release;
         guest.set_reverted(probation.release, &reason.to_string());
         guest.wait.take();
@@ -184,26 +188,20 @@ impl Executor {
     }
 
     /// Returns the probation for an upgrade, or `None` if there is none: it is configured as 0
-    /// messages, or the release is a rollback itself. A frame that cannot be read as an image is no
-    /// rollback target. `detached` are the resources that belong to the state of `origin`: without a
-    /// rollback target they are dropped.
+    /// messages, or the release is a rollback itself. `target` is what the process is reverted to if its
+    /// first message fails. If it is `None`, the state is converted back.
     pub(crate) fn begin_probation(
         &self,
         release: &Release<Artifact>,
         before: VersionRef<Artifact>,
-        origin: Source,
-        detached: Detached,
+        target: Option<RollbackTarget>,
     ) -> Option<Box<Probation>> {
-        let state = match origin {
-            Source::Image(image) => Some(RollbackTarget::Old(image, detached)),
-            Source::Frame(_) => None,
-        };
         (self.0.probation_messages > 0 && release.origin == release.id).then(|| {
             Box::new(Probation {
                 left: self.0.probation_messages,
                 release: release.id,
                 before,
-                state,
+                state: target,
                 transaction: None,
                 failed: None,
             })
@@ -211,10 +209,29 @@ impl Executor {
     }
 }
 
-/// How a process got a state of old code.
+/// Makes a process what it was before an upgrade. Returns the resources that left: they belong to
+/// the state that the process had until now.
+pub(crate) fn restore(
+    process: &mut GuestProcess,
+    former: Former,
+    log: &mut dyn FnMut(i32, &str),
+) -> Detached {
+    process.set_init_waiting(former.init_waits);
+    let Some(guest) = process.guest() else {
+        return former.detached;
+    };
+    guest.has_run = former.image.is_some();
+    guest.set_location(match former.image {
+        Some(image) => Location::image_at_rest(image),
+        None => Location::NotStarted,
+    });
+    guest.restore_resources(former.detached, log)
+}
+
+/// How a process got back to old code.
 enum Reverted {
-    /// It is that from before the upgrade, to which these resources belong.
-    Exactly(Detached),
+    /// It is what it was before the upgrade.
+    Exactly(Former),
     /// New code's state was converted back.
-    By(UpgradePath),
+    By(UpgradePath, Image),
 }

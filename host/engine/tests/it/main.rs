@@ -18,6 +18,7 @@ mod panics;
 mod pressure;
 mod quotas;
 mod reductions;
+mod resets;
 mod resident;
 mod resources;
 mod secrets;

@@ -255,12 +255,7 @@ fn an_upgrade_back_before_the_first_message_is_as_none() {
 #[test]
 fn a_reset_is_a_new_memory() {
     let holder = Holder::new(&adding(1, false, "", ""), 0);
-    let new = wat::parse_str(adding(2, false, "", "")).unwrap();
-    let new = holder.world.load("m", &new).unwrap();
-    let base = holder.world.code.current();
-    (holder.world.code)
-        .commit(&base, std::slice::from_ref(&new), true)
-        .unwrap();
+    (holder.world).deploy_fresh("m", &adding(2, false, "", ""));
     assert_eq!(holder.add(2), 2, "the sum is gone");
     assert_told!(holder, ["upgrade New"], ["closed"]);
 }

@@ -241,6 +241,16 @@ impl World {
         version
     }
 
+    /// Commits a version with consent to resets.
+    pub(crate) fn deploy_fresh(&self, module: &str, wat: &str) -> Arc<Version<Artifact>> {
+        let version = self.load(module, &wat::parse_str(wat).unwrap());
+        let version = version.unwrap_or_else(|error| panic!("{error}"));
+        let base = self.code.current();
+        let committed = (self.code).commit(&base, std::slice::from_ref(&version), true);
+        committed.unwrap();
+        version
+    }
+
     pub(crate) fn spawn(&self, module: &str) -> Pid {
         self.spawn_with(module, &self.limits.clone())
     }

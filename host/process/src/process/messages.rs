@@ -24,7 +24,7 @@ impl<G> Process<G> {
     }
 
     /// Returns the first message of the process, which it receives again after a reset.
-    pub fn init(&self) -> Envelope {
+    pub(super) fn init(&self) -> Envelope {
         let (parent, arguments) = match &self.spawn_info {
             Some(spawn_info) => (spawn_info.parent, Payload::clone(&spawn_info.arguments)),
             None => (Pid::NONE, Payload::empty()),
@@ -105,6 +105,21 @@ impl<G: 'static> Process<G> {
     /// sender that has given up its request meanwhile is not recorded again.
     pub fn reinsert(&mut self, position: usize, envelope: Envelope) {
         self.active().inbox.insert(position, envelope);
+    }
+
+    /// Returns whether `INIT` waits. It is in front then: it is the first message of a process, a
+    /// reset inserts it in front, and what is reinserted behind it stays behind it.
+    pub fn is_init_waiting(&self) -> bool {
+        self.peek(0).is_some_and(|first| first.kind == Kind::Init)
+    }
+
+    /// Inserts `INIT` in front of the mailbox or removes it, so that it waits or not.
+    pub fn set_init_waiting(&mut self, waits: bool) {
+        match (self.is_init_waiting(), waits) {
+            (false, true) => self.reinsert(0, self.init()),
+            (true, false) => drop(self.take(0)),
+            (true, true) | (false, false) => {}
+        }
     }
 
     /// Returns how many messages have arrived in the inner mailbox. The count may begin anew when the

@@ -95,9 +95,10 @@ impl Resources {
         self.0.iter_mut().find(|entry| entry.of == of)
     }
 
-    /// Tells all that the process has moved to other code. Returns those that do not stay.
-    pub fn upgrade(&mut self, memory: Memory) -> Detached {
-        let leaves = self.leaving(|resource| resource.on_upgrade(memory));
+    /// Tells all that the process has moved to other code. Returns those that do not stay. `log` writes a line to
+    /// the log of the process, as it was before.
+    pub fn upgrade(&mut self, memory: Memory, log: &mut dyn FnMut(i32, &str)) -> Detached {
+        let leaves = self.leaving(|resource| resource.on_upgrade(memory), log);
         Detached {
             memory,
             resources: leaves.into(),
@@ -106,12 +107,12 @@ impl Resources {
 
     /// Tells all that the process was reverted to the state from before an upgrade, and puts back what that upgrade
     /// had detached. Returns those that do not stay: they belong to the state that the process has left.
-    pub fn restore(&mut self, detached: Detached) -> Detached {
+    pub fn restore(&mut self, detached: Detached, log: &mut dyn FnMut(i32, &str)) -> Detached {
         let memory = match detached.memory {
             Memory::Same => Memory::Same,
             Memory::New | Memory::Restored => Memory::Restored,
         };
-        let leaves = self.leaving(|resource| resource.on_rollback(memory));
+        let leaves = self.leaving(|resource| resource.on_rollback(memory), log);
         for entry in detached.resources {
             self.0.retain(|kept| kept.of != entry.of);
             self.0.push(entry);
@@ -124,8 +125,8 @@ impl Resources {
 
     /// Tells all that the process was reverted, with another state than that from before the upgrade. Those that do
     /// not stay are dropped.
-    pub fn roll_back(&mut self, memory: Memory) {
-        drop(self.leaving(|resource| resource.on_rollback(memory)));
+    pub fn roll_back(&mut self, memory: Memory, log: &mut dyn FnMut(i32, &str)) {
+        drop(self.leaving(|resource| resource.on_rollback(memory), log));
     }
 
     /// Tells all that the process ends, and drops them, in the order in which it got them.
@@ -139,10 +140,20 @@ impl Resources {
 
     /// Takes out those that are to be detached. One that is lent is in the middle of a call, where nothing of this
     /// happens.
-    fn leaving(&mut self, mut decide: impl FnMut(&mut dyn Resource) -> Decision) -> Vec<Entry> {
-        let leaves = |entry: &mut Entry| match &mut entry.resource {
-            Some(resource) => decide(&mut **resource) == Decision::Detach,
-            None => false,
+    fn leaving(
+        &mut self,
+        mut decide: impl FnMut(&mut dyn Resource) -> Decision,
+        log: &mut dyn FnMut(i32, &str),
+    ) -> Vec<Entry> {
+        let leaves = |entry: &mut Entry| {
+            let Some(resource) = &mut entry.resource else {
+                return false;
+            };
+            let leaves = decide(&mut **resource) == Decision::Detach;
+            if leaves {
+                resource.on_detach(log);
+            }
+            leaves
         };
         self.0.extract_if(.., leaves).collect()
     }
@@ -179,6 +190,10 @@ mod tests {
                 Memory::Same => Decision::Keep,
                 Memory::New | Memory::Restored => Decision::Detach,
             }
+        }
+
+        fn on_detach(&mut self, log: &mut dyn FnMut(i32, &str)) {
+            log(4, self.0);
         }
     }
 
@@ -253,12 +268,16 @@ mod tests {
         let mut resources = Resources::default();
         resources.put(Box::new(Files("old", record.clone())));
         resources.put(Box::new(Sockets(record.clone())));
-        let detached = resources.upgrade(Memory::New);
+        let mut lines = Vec::new();
+        let mut log = |level: i32, text: &str| lines.push((level, text.to_owned()));
+        let detached = resources.upgrade(Memory::New, &mut log);
         assert_eq!(held(&resources), ["sockets (7)"]);
         resources.put(Box::new(Files("new", record.clone())));
-        let left = resources.restore(detached);
+        let left = resources.restore(detached, &mut log);
         assert!(!left.is_empty());
         drop(left);
+        // What leaves may write to the log when it leaves, and not again.
+        assert_eq!(lines, [(4, "old".to_owned()), (4, "new".to_owned())]);
         assert_eq!(
             taken(&record),
             ["upgrade New", "rollback Restored", "new closed"]
@@ -272,16 +291,19 @@ mod tests {
         let mut resources = Resources::default();
         resources.put(Box::new(Sockets(record.clone())));
         resources.put(Box::new(Files("a", record.clone())));
-        let detached = resources.upgrade(Memory::Same);
-        assert!(resources.restore(detached).is_empty());
-        resources.roll_back(Memory::Same);
+        let mut lines = Vec::new();
+        let mut log = |level: i32, text: &str| lines.push((level, text.to_owned()));
+        let detached = resources.upgrade(Memory::Same, &mut log);
+        assert!(resources.restore(detached, &mut log).is_empty());
+        resources.roll_back(Memory::Same, &mut log);
         assert_eq!(
             taken(&record),
             ["upgrade Same", "rollback Same", "rollback Same"]
         );
         // Another memory, made by `load` of old code: what the process holds is unknown to it.
-        resources.roll_back(Memory::New);
+        resources.roll_back(Memory::New, &mut log);
         assert_eq!(taken(&record), ["rollback New", "a closed"]);
+        assert_eq!(lines, [(4, "a".to_owned())]);
         assert_eq!(held(&resources), ["sockets (7)"]);
     }
 
