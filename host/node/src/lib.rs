@@ -57,7 +57,7 @@ pub use crate::core::Suspended;
 
 pub use exuvia_abi::{self as abi, Pid};
 pub use exuvia_engine::{
-    Direction, Guest, GuestProcess, GuestSystem, HostCaller, LoadError, Method as PageMapMethod,
-    Traced,
+    Direction, Guest, GuestProcess, GuestSystem, HostCaller, LoadError, MemoryLayout,
+    Method as PageMapMethod, Traced,
 };
 pub use exuvia_process::{self as process, Limits};

@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use exuvia_node::Node;
+use exuvia_node::{MemoryLayout, Node};
 
 use crate::guests::{ask, counter, deploy, eventually, node, node_with, spawn};
 
@@ -96,12 +96,15 @@ fn by_default_frames_get_a_share_of_the_memory() {
 }
 
 /// A whole node, with real schedulers and what it takes for itself by default, in 24 GiB
-/// of addresses: five frames or less.
+/// of addresses, of which each frame has 4 GiB: five frames or less.
 #[test]
 fn a_node_with_little_address_space_serves_all_processes() {
     if std::env::var_os(CHILD).is_some() {
         for frames in [0, 64] {
-            let node = node_with(|config| config.frames = frames);
+            let node = node_with(|config| {
+                config.frames = frames;
+                config.memory_layout = MemoryLayout::Wide;
+            });
             deploy(&node, "m", &spendthrift());
             all_count(&node, 200, 3);
             let info = node.info();
