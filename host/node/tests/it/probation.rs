@@ -488,6 +488,40 @@ fn a_reverted_process_stays_reverted_until_the_next_release() {
     node.halt();
 }
 
+/// An operator finds out that a reset was a mistake before the process has run.
+#[test]
+fn a_reset_of_a_suspended_process_is_undone_by_a_rollback() {
+    let counts = Actor {
+        state: Some(""),
+        ..counts()
+    };
+    let (node, _, actor) = cast(counts);
+    for _ in 0..5 {
+        post(&node, actor, b"");
+    }
+    assert_eq!(ask(&node, actor), 5);
+    node.suspend(actor).unwrap();
+    let next = Actor {
+        message: &[ADD, ADD].concat(),
+        ..counts
+    };
+    let fresh = DeployOptions {
+        fresh: true,
+        ..DeployOptions::default()
+    };
+    node.deploy(vec![module("actor", &next.text())], fresh)
+        .unwrap();
+    let module_is = |wanted: &str| of(&node, actor).module.as_deref() == Some(wanted);
+    eventually("it is reset", || module_is("actor@2"));
+    node.rollback().unwrap();
+    eventually("it is back", || module_is("actor@1"));
+    node.resume(actor).unwrap();
+    assert_eq!(ask(&node, actor), 5);
+    post(&node, actor, b"");
+    assert_eq!(ask(&node, actor), 6);
+    node.halt();
+}
+
 #[test]
 fn without_probation_a_trap_ends_the_process() {
     let node = node_with(|config| config.probation = 0);

@@ -2,6 +2,7 @@
 
 use exuvia_node::abi::{self, Reason};
 
+use super::swaps::migrated;
 use super::{granted, puppet, sleep, world, write};
 use crate::guests::{counter, deploy, eventually, node, spawn};
 use crate::puppet::Puppet;
@@ -122,5 +123,39 @@ fn a_process_that_is_killed_in_wasi_has_its_last_line_logged() {
             |event| matches!(event, exuvia_node::Event::Log { text, .. } if text == "no newline"),
         )
     });
+    node.halt();
+}
+
+/// What a process has printed when its memory is replaced is not lost with what belongs to that memory, and not
+/// repeated if it comes back.
+#[test]
+fn the_last_line_before_a_migration_is_logged_once() {
+    let node = world(1, &[]);
+    deploy(&node, "puppet", &migrated(10));
+    let p = puppet(&node, granted(Vec::new()));
+    let mut events = node.events();
+    let mut lines = Vec::new();
+    let mut logged = |wanted: &str| {
+        eventually("the line comes", || {
+            while let Ok(event) = events.try_recv() {
+                if let exuvia_node::Event::Log { text, .. } = event {
+                    lines.push(text);
+                }
+            }
+            lines.iter().any(|line| line == wanted)
+        });
+        lines.clone()
+    };
+    write(&p, 1, "old").ok();
+    deploy(&node, "puppet", &migrated(11));
+    assert_eq!(logged("old"), ["old"]);
+    // Nothing has happened since: the memory comes back with what belongs to it.
+    node.rollback().unwrap();
+    eventually("it is back", || p.version_is("puppet@2"));
+    write(&p, 1, "old again").ok();
+    deploy(&node, "puppet", &migrated(12));
+    write(&p, 1, "new").ok();
+    node.kill(p.pid);
+    assert_eq!(logged("new"), ["old", "old again", "new"]);
     node.halt();
 }

@@ -24,7 +24,7 @@ fn open_files_survive_a_swap_and_end_with_their_process() {
 }
 
 /// A version whose processes come from others by `save` and `load` of a word.
-fn migrated(version: u32) -> String {
+pub(super) fn migrated(version: u32) -> String {
     puppet::with_wasi(version)
         .replace("\"puppet\")", &format!("\"puppet {version}\")"))
         .replace(
