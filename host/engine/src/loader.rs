@@ -225,8 +225,7 @@ impl Engine {
     /// Returns the faults that keep a module from being loaded.
     fn faults(&self, analysis: &Instrumented) -> impl Iterator<Item = LoadError> {
         let imports = analysis.imports.iter();
-        let wanted = (analysis.memory.as_ref())
-            .map_or(0, |memory| memory.minimum.saturating_mul(crate::WASM_PAGE));
+        let wanted = initial_memory(analysis);
         let allowed = self.memory;
         let memory = (wanted > allowed).then_some(LoadError::Memory { wanted, allowed });
         let tables = analysis.tables.iter().map(|table| table.minimum);
@@ -247,9 +246,7 @@ impl Engine {
         mut analysis: Instrumented,
         layout: MemoryLayout,
     ) -> Result<Artifact, LoadError> {
-        let initial = (analysis.memory.as_ref())
-            .map_or(0, |memory| memory.minimum.saturating_mul(crate::WASM_PAGE));
-        let layout = match initial > MOST_PACKED as u64 {
+        let layout = match initial_memory(&analysis) > MOST_PACKED as u64 {
             // No process of it would lie in the arena.
             true => MemoryLayout::Wide,
             false => layout,
@@ -349,6 +346,11 @@ impl Engine {
         }
         Ok(module)
     }
+}
+
+/// Returns the bytes of memory that the module declares.
+fn initial_memory(analysis: &Instrumented) -> u64 {
+    (analysis.memory.as_ref()).map_or(0, |memory| memory.minimum.saturating_mul(crate::WASM_PAGE))
 }
 
 fn export_faults(analysis: &Instrumented) -> Vec<LoadError> {

@@ -69,7 +69,7 @@ struct Size {
 struct Lists {
     /// Addresses of free places. The last one is taken first: its lines in the page tables are warm.
     free: Vec<usize>,
-    /// Places that could not be cleared: where the file is, from the start of the chunk on.
+    /// Places that could not be cleared, and where the file is, in bytes from the start of each.
     unclean: Vec<(usize, Range<usize>)>,
     chunks: Vec<Chunk>,
 }
@@ -137,29 +137,31 @@ impl Size {
 
     fn take(self: &Arc<Size>) -> io::Result<Place> {
         let mut lists = self.lists.lock();
-        while lists.free.is_empty() {
-            match lists.unclean.pop() {
-                Some((address, file)) if clear(address, self.capacity, &file) => {
-                    lists.free.push(address);
-                }
-                Some(unclean) => {
-                    lists.unclean.push(unclean);
-                    self.add_chunk(&mut lists)?;
-                }
-                None => self.add_chunk(&mut lists)?,
+        loop {
+            if let Some(address) = lists.free.pop() {
+                return Ok(self.place(address));
             }
+            if let Some((address, file)) = lists.unclean.pop() {
+                if clear(address, self.capacity, &file) {
+                    return Ok(self.place(address));
+                }
+                lists.unclean.push((address, file));
+            }
+            self.add_chunk(&mut lists)?;
         }
-        drop(lists);
-        (self.take_free()).ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }
 
     fn take_free(self: &Arc<Size>) -> Option<Place> {
         let address = self.lists.lock().free.pop()?;
-        Some(Place {
+        Some(self.place(address))
+    }
+
+    fn place(self: &Arc<Size>, address: usize) -> Place {
+        Place {
             address,
             size: self.clone(),
             file: 0..0,
-        })
+        }
     }
 
     fn add_chunk(&self, lists: &mut Lists) -> io::Result<()> {

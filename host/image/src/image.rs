@@ -38,7 +38,7 @@ pub struct Base {
     digest: OnceLock<[u8; 32]>,
 }
 
-static ZERO: [u8; PAGE] = [0; PAGE];
+pub(crate) static ZERO: [u8; PAGE] = [0; PAGE];
 
 impl Base {
     /// Takes the base from an initialized memory. `dead` is stack that is never read again:

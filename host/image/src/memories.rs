@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use crate::PAGE;
 use crate::arena::{Arena, Place};
 use crate::base_file::BaseFile;
+use crate::image::ZERO;
 use crate::mapping::advise;
 
 /// Bytes of address space that are reserved for each wide memory: every 32-bit address lies in its
@@ -33,8 +34,6 @@ pub const RESERVED: usize = 4 << 30;
 /// Bytes of inaccessible address space before and after the reservation, which belong to the
 /// memory.
 pub const GUARD: usize = 32 << 20;
-
-static ZERO: [u8; PAGE] = [0; PAGE];
 
 /// The address and length of a memory, for counting its pages while it is in use.
 #[derive(Debug)]
@@ -168,7 +167,7 @@ impl Memories {
     /// # Errors
     ///
     /// Returns an error if the system is out of memory or mappings, or, of the kind
-    /// [`ErrorKind::InvalidInput`], if the memory was not created here. The memory is then
+    /// [`ErrorKind::InvalidInput`], if the memory was not created here. Its length is then
     /// unchanged.
     ///
     /// # Panics

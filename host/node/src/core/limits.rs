@@ -96,3 +96,23 @@ pub(crate) fn may_begin(body: &Body<Guest>, limits: &Limits) -> Result<(), Spawn
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_of_a_module_is_that_of_its_manifest_also_after_an_edit() {
+        let text = "[app]\nname = \"a\"\n[modules.m]\npath = \"m\"\n\
+                    [modules.n]\npath = \"n\"\nmemory_layout = \"wide\"\n\
+                    [[supervisor.children]]\nid = \"m\"\nmodule = \"m\"\n";
+        let manifest = |text: &str| Manifest::parse(text, "exuvia.toml", "").unwrap();
+        let limits = ProcessLimits::new(Limits::default());
+        limits.set_modules(&manifest(text));
+        assert_eq!(limits.layout_of("m"), Some(MemoryLayout::Packed));
+        assert_eq!(limits.layout_of("n"), Some(MemoryLayout::Wide));
+        assert_eq!(limits.layout_of("other"), None);
+        limits.set_modules(&manifest(&text.replace("wide", "packed")));
+        assert_eq!(limits.layout_of("n"), Some(MemoryLayout::Packed));
+    }
+}
