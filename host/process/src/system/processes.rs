@@ -80,16 +80,23 @@ impl<G: 'static> System<G> {
     /// Releases everything that the process had except its slot. From now on it is dead to all
     /// other processes.
     pub(super) fn close(&self, pid: Pid, slot: &Slot<G>) -> Closed<Item<G>> {
+        // Before the close: whoever learns that the process is dead may use its names at once.
+        self.release_belongings(pid, slot);
         let closed = slot.mailbox.close();
-        // After the close: either a name that is given concurrently is seen here, or the thread
-        // that gives it sees that the process has terminated.
-        if slot.named.swap(false, Ordering::SeqCst) {
+        // And after it: either a name that is given concurrently is seen here, or the thread that
+        // gives it sees that the process has terminated.
+        self.release_belongings(pid, slot);
+        closed
+    }
+
+    fn release_belongings(&self, pid: Pid, slot: &Slot<G>) {
+        // The load keeps the exclusive access away from nearly all processes, which have nothing.
+        if slot.named.load(Ordering::SeqCst) && slot.named.swap(false, Ordering::SeqCst) {
             self.release_names(pid);
         }
-        if slot.timed.swap(false, Ordering::Relaxed) {
+        if slot.timed.load(Ordering::Relaxed) && slot.timed.swap(false, Ordering::Relaxed) {
             self.timers.cancel_all(pid);
         }
-        closed
     }
 
     /// Frees the slot for another process, or retires it.

@@ -1,6 +1,9 @@
 //! Registered names.
 
-use exuvia_abi::limits;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use exuvia_abi::{Pid, limits};
 use exuvia_process::{NameError, Reason};
 
 use crate::world::{FAILED, World};
@@ -111,4 +114,40 @@ fn the_names_of_a_process_are_limited() {
     assert_eq!(world.system.register("yet another", one), full);
     world.exit(one, FAILED);
     assert_eq!(world.system.register("another", other), Ok(()));
+}
+
+/// Whoever learns that a process has ended may use its name at once.
+#[test]
+fn a_process_that_is_dead_to_others_has_no_name() {
+    const ROUNDS: u64 = 20_000;
+    const NONE: u64 = u64::MAX - 1;
+    const OVER: u64 = u64::MAX;
+    let world = World::new();
+    let system = &world.system;
+    let limits = exuvia_process::Limits::default().into();
+    // The local part of the pid of this round.
+    let current = AtomicU64::new(NONE);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                let pid = system.reserve(&limits).expect("the table has a free slot");
+                assert_eq!(system.register("one", pid), Ok(()), "round {round}");
+                current.store(pid.local, Ordering::Release);
+                system.abandon(pid);
+            }
+            current.store(OVER, Ordering::Release);
+        });
+        loop {
+            match current.load(Ordering::Acquire) {
+                NONE => {}
+                OVER => break,
+                local => {
+                    let node = system.node();
+                    let pid = Pid { node, local };
+                    while system.is_alive(pid) {}
+                    assert_ne!(system.names.find("one"), Some(pid));
+                }
+            }
+        }
+    });
 }
