@@ -165,7 +165,15 @@ pub(crate) fn lint() -> Result<()> {
 pub(crate) fn docs() -> Result<()> {
     shell::run(
         shell::cargo(&shell::root())
-            .args(["doc", "--workspace", "--no-deps"])
+            .args([
+                "doc",
+                "--workspace",
+                "--no-deps",
+                "--lib",
+                "--bins",
+                "--example",
+                "demo",
+            ])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )
 }

@@ -8,6 +8,15 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+/// Settings of jemalloc, which rustc uses: huge pages, which are given back late. On a virtual
+/// machine where programs must ask for huge pages (the default of most distributions), rustc takes
+/// half the time then: page faults are expensive there. Measured: `regex-syntax` in the release
+/// profile 11.7 s without and 5.7 s with this, medians of three.
+const ALLOCATOR: (&str, &str) = (
+    "MALLOC_CONF",
+    "thp:always,metadata_thp:always,dirty_decay_ms:60000,narenas:2",
+);
+
 /// Returns the project's top folder.
 ///
 /// cargo sets `CARGO_MANIFEST_DIR` at run time too; the compiled-in value is for a binary that
@@ -25,6 +34,10 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn cargo(folder: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(folder);
+    let (name, settings) = ALLOCATOR;
+    if std::env::var_os(name).is_none() {
+        command.env(name, settings);
+    }
     command
 }
 
