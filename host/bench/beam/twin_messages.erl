@@ -53,17 +53,25 @@ pong(Take) ->
 
 %% ---- ring ----------------------------------------------------------------
 
-ring() -> ring(503, twin:of_full(1000000)), ring(10000, twin:of_full(200000)).
+ring() ->
+    ring(503, twin:of_full(1000000), ""),
+    ring(10000, twin:of_full(200000), ""),
+    ring(10000, twin:of_full(200000), " shuffled").
 
-ring(Size, Hops) ->
+ring(Size, Hops, Order) ->
     Me = self(),
-    First = spawn(fun() -> receive {next, Next} -> relay(Next, Me) end end),
-    Last = lists:foldl(fun(_, Next) -> spawn(fun() -> relay(Next, Me) end) end,
-                       First, lists:seq(2, Size)),
-    First ! {next, Last},
+    Spawned = [spawn(fun() -> receive {next, Next} -> relay(Next, Me) end end)
+               || _ <- lists:seq(1, Size)],
+    [First | Rest] = case Order of
+        "" -> Spawned;
+        _ -> [Pid || {_, Pid} <- lists:sort([{rand:uniform(), Pid} || Pid <- Spawned])]
+    end,
+    Last = lists:foldl(fun(Next, Pid) -> Pid ! {next, Next}, Next end, First, Rest),
+    Last ! {next, First},
     Go = fun(N) -> twin:timed(fun() -> First ! N, receive arrived -> ok end end) / N end,
     Go(Hops div 10),
-    twin:sample(["ring of ", twin:group(Size), ", ", twin:schedulers(), ", ns/hop"], Go(Hops)).
+    twin:sample(["ring of ", twin:group(Size), Order, ", ", twin:schedulers(), ", ns/hop"],
+                Go(Hops)).
 
 relay(Next, Main) ->
     receive

@@ -271,14 +271,17 @@ impl Guest {
 
     /// Returns whether `run` returned WAITING at the last entry.
     pub fn is_waiting(&self) -> bool {
-        matches!(
-            self.location,
-            Location::Image { waiting: true, .. }
-                | Location::Frame {
-                    phase: RunPhase::Waiting,
-                    ..
-                }
-        )
+        self.phase() == RunPhase::Waiting
+    }
+
+    /// Returns where in its code it is. One that has not started, or runs, counts as at rest.
+    #[inline]
+    pub(crate) fn phase(&self) -> RunPhase {
+        match self.location {
+            Location::Frame { phase, .. } => phase,
+            Location::Image { waiting: true, .. } => RunPhase::Waiting,
+            _ => RunPhase::Rest,
+        }
     }
 
     /// Returns whether it waits in a function of the host.
@@ -313,13 +316,7 @@ impl Guest {
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
-        matches!(
-            self.location,
-            Location::Frame {
-                phase: RunPhase::Suspended,
-                ..
-            }
-        )
+        self.phase() == RunPhase::Suspended
     }
 }
 

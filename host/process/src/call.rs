@@ -32,6 +32,7 @@ use crate::Payload;
 use crate::account::Charge;
 use crate::process::Process;
 use crate::system::System;
+use crate::table::Slot;
 use crate::transaction::{self, Transaction};
 
 /// A process that makes one call.
@@ -129,11 +130,8 @@ impl<'a, G: Runner, S: CallServices<G>> Caller<'a, G, S> {
 
     /// Checks a pid. Returns [`Code::BadArgument`] if no process of this node can have had it.
     #[inline]
-    fn known(&self, pid: Pid) -> Result<(), Code> {
-        if pid.node != self.system.node() || self.system.table.slot(pid.slot()).is_none() {
-            return Err(Code::BadArgument);
-        }
-        Ok(())
+    fn known(&self, pid: Pid) -> Result<&'a Slot<G>, Code> {
+        self.system.slot(pid).ok_or(Code::BadArgument)
     }
 
     /// Copies a payload that the process sends. Returns [`Code::MessageTooLarge`] above its limit.

@@ -245,7 +245,9 @@ impl<G: 'static> Process<G> {
         reference
     }
 
-    fn publish(&self, slot: &crate::table::Slot<G>) {
+    /// Does what [`Process::publish_stats`] does, for the slot of the process.
+    #[inline]
+    pub fn publish_to(&self, slot: &crate::table::Slot<G>) {
         let stats = &slot.stats;
         let messages = u32::try_from(self.messages()).unwrap_or(u32::MAX);
         let (limited, bytes) = self.inbox().map_or((0, 0), Inbox::limited);
@@ -261,7 +263,7 @@ impl<G: 'static> Process<G> {
     /// Publishes the figures against which senders check limits.
     pub fn publish_stats(&self, system: &System<G>) {
         if let Some(slot) = system.table.slot(self.pid.slot()) {
-            self.publish(slot);
+            self.publish_to(slot);
         }
     }
 

@@ -194,25 +194,32 @@ impl<G: 'static> System<G> {
     }
 
     #[inline]
-    fn schedule(&self, slot: u32) {
+    fn schedule(&self, index: u32, slot: &Slot<G>) {
         let Some(schedule) = self.schedule.get() else {
             return;
         };
-        let Some(its) = self.table.slot(slot) else {
-            return;
-        };
-        match (its.pinned_to(), its.priority()) {
-            (None, Priority::Normal) => schedule.schedule(slot),
-            (None, priority) => schedule.schedule_as(priority, slot),
-            (Some(scheduler), _) => schedule.schedule_on(scheduler, slot),
+        match (slot.pinned_to(), slot.priority()) {
+            (None, Priority::Normal) => schedule.schedule(index),
+            (None, priority) => schedule.schedule_as(priority, index),
+            (Some(scheduler), _) => schedule.schedule_on(scheduler, index),
+        }
+    }
+
+    /// Notes that something was put into the mailbox of a process, which is in this slot.
+    #[inline]
+    fn notify(&self, pid: Pid, slot: &Slot<G>) {
+        if slot.state.notify() == Transition::Schedule {
+            self.schedule(pid.slot(), slot);
         }
     }
 
     /// Does what a transition of a process's run state requires.
     #[inline]
-    pub fn apply(&self, slot: u32, then: Transition) {
-        if then == Transition::Schedule {
-            self.schedule(slot);
+    pub fn apply(&self, index: u32, then: Transition) {
+        if then == Transition::Schedule
+            && let Some(slot) = self.table.slot(index)
+        {
+            self.schedule(index, slot);
         }
     }
 
@@ -239,6 +246,17 @@ impl<G: 'static> System<G> {
     #[inline]
     pub fn send(&self, to: Pid, envelope: Envelope) -> Result<(), SendError> {
         let slot = self.slot(to).ok_or(SendError::Unknown)?;
+        self.send_to(slot, to, envelope)
+    }
+
+    /// Does the same for a process whose slot is known.
+    #[inline]
+    pub(crate) fn send_to(
+        &self,
+        slot: &Slot<G>,
+        to: Pid,
+        envelope: Envelope,
+    ) -> Result<(), SendError> {
         if !envelope.is_limited() {
             let sent = self.signal(to, Signal::Message(envelope));
             return sent.map_err(|_| SendError::Dead);
@@ -253,7 +271,7 @@ impl<G: 'static> System<G> {
                 inner,
             )
             .map_err(SendError::from)?;
-        self.apply(to.slot(), slot.state.notify());
+        self.notify(to, slot);
         Ok(())
     }
 
@@ -291,7 +309,7 @@ impl<G: 'static> System<G> {
         let slot = self.slot(to).ok_or(Refused::Dead)?;
         let weight = item.weight();
         let congested = slot.mailbox.push(to.generation(), item, weight)?;
-        self.apply(to.slot(), slot.state.notify());
+        self.notify(to, slot);
         Ok(congested)
     }
 
@@ -389,7 +407,7 @@ impl<G: 'static> System<G> {
         if let Some(slot) = self.slot(pid)
             && slot.mailbox.generation() == Some(pid.generation())
         {
-            self.apply(pid.slot(), slot.state.notify());
+            self.notify(pid, slot);
         }
     }
 }

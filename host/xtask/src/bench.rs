@@ -1,11 +1,13 @@
 //! The benchmarks: builds the example `bench` of the node crate and runs it. Those of the
-//! development loop (`bench dev`) are in `dev`.
+//! development loop (`bench dev`) are in `dev`, and what is counted instead of timed (`bench
+//! instructions`) is in `instructions`.
 //!
 //! This is the only command that uses the release profile, since figures are taken with what a
 //! user runs; the first build therefore compiles wasmtime once more. `docs/benchmarks.md` says
 //! what is measured. Rust guests are measured if `cargo xtask guests` has built them.
 
 mod dev;
+pub(crate) mod instructions;
 
 use std::process::Command;
 
@@ -18,6 +20,9 @@ use crate::shell;
 pub(crate) fn run(args: &[String]) -> Result<()> {
     if args.first().is_some_and(|first| first == "dev") {
         return dev::run(&args[1..]);
+    }
+    if args.first().is_some_and(|first| first == "instructions") {
+        return instructions::run(&args[1..]);
     }
     let root = shell::root();
     let target = root.join("target");

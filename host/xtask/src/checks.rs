@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::bench::instructions;
 use crate::guests::{self, Workspace};
 use crate::setup::{self, TARGET};
 use crate::{shell, tidy};
@@ -182,7 +183,8 @@ pub(crate) fn ci() -> Result<()> {
     test(false)?;
     fmt()?;
     lint()?;
-    docs()
+    docs()?;
+    instructions::run(&["--dev".to_owned(), "--check".to_owned()])
 }
 
 /// Returns the folders of the host workspace and of the guest workspaces.

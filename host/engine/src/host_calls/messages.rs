@@ -59,7 +59,8 @@ pub(super) fn receive(
         capacity,
     };
     slot.check(&view.memory())?;
-    if view.waiting().is_none() {
+    let repeated = view.waiting().is_some();
+    if !repeated {
         // In probation an entry takes one message. If the guest asks for another without
         // waiting, it gets EMPTY, returns, and is entered again. If it is willing to wait, the
         // transaction is committed.
@@ -89,16 +90,18 @@ pub(super) fn receive(
         }
     }
     // Check before draining: only what has arrived by now may defer the timeout.
-    let (timed_out, flooded) = (view.timed_out(), view.process.has_backlog());
+    let (timed_out, flooded) = (repeated && view.timed_out(), view.process.has_backlog());
     if let Some(position) = view.caller().receive(mode, key)? {
-        view.end_wait();
+        if repeated {
+            view.end_wait();
+        }
         return deliver(view, &slot, position);
     }
     if timeout == 0 {
         // It may be among what had arrived when the guest asked and is not sorted yet. A
         // `receive` for any message has found one, or the process is entered again when it
         // returns.
-        let before = flooded || view.waiting().is_none();
+        let before = flooded || !repeated;
         if !any && before && view.process.has_backlog() {
             return Ok(view.look_again());
         }

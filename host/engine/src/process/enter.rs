@@ -125,31 +125,16 @@ impl Executor {
                 return self.trapped(process, reason);
             }
         };
-        if let Some(guest) = process.guest() {
-            guest.set_location(state.frames.location(&lease, phase));
-            held.lease = Some(lease);
-            if let Some(probation) = &mut guest.probation {
-                // An entry without visible effects may be undone together with the next one.
-                let unseen = probation
-                    .transaction
-                    .as_ref()
-                    .is_some_and(|t| t.is_unseen());
-                if !unseen {
-                    probation.state = None;
-                }
-                if taken > 0 {
-                    probation.left = probation.left.saturating_sub(1);
-                }
+        let on_probation = match process.guest() {
+            Some(guest) => {
+                guest.set_location(state.frames.location(&lease, phase));
+                held.lease = Some(lease);
+                guest.probation.is_some()
             }
-        }
-        self.commit(process);
-        if let Some(guest) = process.guest()
-            && guest
-                .probation
-                .as_ref()
-                .is_some_and(|probation| probation.left == 0)
-        {
-            guest.probation = None;
+            None => false,
+        };
+        if on_probation {
+            self.one_more_on_probation(process, taken > 0);
         }
         if process.is_starting() {
             process.acknowledge(&state.host.system, 0, Payload::empty());
@@ -165,6 +150,36 @@ impl Executor {
         match after_entry(result, || state.host.upgrade_due(process)) {
             AfterEntry::NextStep => Ok(()),
             AfterEntry::Rest => Err(Stop::Turn(Turn::Rest)),
+        }
+    }
+
+    /// Commits an entry of a process whose new code is on probation, and ends that if this was the
+    /// last one.
+    #[cold]
+    fn one_more_on_probation(&self, process: &mut GuestProcess, has_taken: bool) {
+        if let Some(guest) = process.guest()
+            && let Some(probation) = &mut guest.probation
+        {
+            // An entry without visible effects may be undone together with the next one.
+            let unseen = probation
+                .transaction
+                .as_ref()
+                .is_some_and(|t| t.is_unseen());
+            if !unseen {
+                probation.state = None;
+            }
+            if has_taken {
+                probation.left = probation.left.saturating_sub(1);
+            }
+        }
+        self.commit(process);
+        if let Some(guest) = process.guest()
+            && guest
+                .probation
+                .as_ref()
+                .is_some_and(|probation| probation.left == 0)
+        {
+            guest.probation = None;
         }
     }
 

@@ -4,7 +4,7 @@
 use exuvia_abi::receive;
 use exuvia_process::{Body, Clock};
 
-use crate::guest::{Guest, GuestProcess};
+use crate::guest::{Guest, GuestProcess, RunPhase};
 
 /// The next step of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,18 +75,17 @@ impl Situation {
                 ready: false,
             };
         };
-        let (position, ready) = if guest.is_suspended() {
-            let position = Position::Suspended {
-                takes_upgrade: guest.loops() == Some(true),
-                preempted: guest.is_preempted(),
-            };
-            (position, wait_is_over(process, guest, upgrade_due, clock))
-        } else {
-            let position = match guest.is_waiting() {
-                true => Position::Waiting,
-                false => Position::AtRest,
-            };
-            (position, process.position(receive::ANY, 0).is_some())
+        let has_message = || process.position(receive::ANY, 0).is_some();
+        let (position, ready) = match guest.phase() {
+            RunPhase::Rest => (Position::AtRest, has_message()),
+            RunPhase::Waiting => (Position::Waiting, has_message()),
+            RunPhase::Suspended => {
+                let position = Position::Suspended {
+                    takes_upgrade: guest.loops() == Some(true),
+                    preempted: guest.is_preempted(),
+                };
+                (position, wait_is_over(process, guest, upgrade_due, clock))
+            }
         };
         Situation {
             position,

@@ -21,7 +21,7 @@ use crate::frames::slots::FrameLease;
 use crate::frames::{Joined, Turnstile};
 use crate::guest::{Guest, GuestProcess, Location};
 use crate::host::FinishTurn;
-use crate::process::step::{Situation, Step, next_step};
+use crate::process::step::{Position, Situation, Step, next_step};
 use crate::suspend::thread::TurnResult;
 
 /// Maximum number of entries in one turn, so that a process that returns after each message gets as
@@ -91,7 +91,6 @@ impl Executor {
 
     /// Ends a turn.
     fn leave(&self, slot: &Slot<Guest>, mut process: Box<GuestProcess>, turn: Turn) -> TurnResult {
-        let system = &self.0.host.system;
         let turn = match turn {
             // It has not sorted all signals that have arrived.
             Turn::Rest if process.has_pending_signals() => Turn::Again,
@@ -104,7 +103,7 @@ impl Executor {
                     let waits = guest.waits_for_frame.then_some(index);
                     Some((guest.evictable_slot()?, waits))
                 });
-                process.publish_stats(system);
+                process.publish_to(slot);
                 slot.put_process(process);
                 let then = slot.state.transition_to_idle();
                 if then == Transition::Nothing
@@ -115,7 +114,7 @@ impl Executor {
                 then
             }
             Turn::Again => {
-                process.publish_stats(system);
+                process.publish_to(slot);
                 slot.put_process(process);
                 slot.state.yield_now()
             }
@@ -266,7 +265,7 @@ impl Executor {
                     {
                         guest.referenced = in_frame;
                     }
-                    let continues = process.guest().is_some_and(|guest| guest.is_waiting());
+                    let continues = situation.position == Position::Waiting;
                     let mut lease = self.acquire_frame(process, held.lease.take())?;
                     attempt.frame = true;
                     if let Some(joined) = attempt.joined.take() {

@@ -15,6 +15,8 @@ pub(crate) enum Action {
     List,
     /// Run one benchmark, or one size of a growth, once in this process.
     Run { name: String, size: Option<u64> },
+    /// Do so many operations of some work, for counting what one costs.
+    Count { name: String, operations: u64 },
     /// Start a node, print the first answer of a module's process, and exit.
     FirstAnswer {
         module: String,
@@ -40,6 +42,8 @@ pub(crate) struct Options {
 pub(crate) const USAGE: &str = "usage: cargo xtask bench [OPTIONS] [scale] [PARTS OF NAMES...]
 
   scale           how the cost of one grows with the number of all
+  instructions    how many instructions and cache misses one operation costs,
+                  counted by valgrind; --help of it shows more
   --soak          10,000 swaps, 10 million spawns, 100 million messages in one
                   run; fails if memory, mappings or files grow
   --quick         a tenth of the work, and fewer runs
@@ -99,6 +103,13 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Optio
                     .parse()
                     .map_err(|_| format!("`--size {text}` is no number"))?;
                 size = Some(number);
+            }
+            "--count" => {
+                let (name, text) = (value()?, value()?);
+                let operations = text
+                    .parse()
+                    .map_err(|_| format!("`--count {name} {text}`: the second is no number"))?;
+                options.action = Action::Count { name, operations };
             }
             "--first-answer" => {
                 options.action = Action::FirstAnswer {

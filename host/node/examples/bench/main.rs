@@ -15,6 +15,7 @@ mod aims;
 mod beam;
 mod command;
 mod compute;
+mod count;
 mod driver;
 mod figures;
 mod files;
@@ -191,6 +192,7 @@ fn act(options: &Options) -> Result<bool, String> {
             }
             Ok(true)
         }
+        Action::Count { name, operations } => count::run(name, *operations).map(|()| true),
         Action::FirstAnswer { module, cache } => {
             start::first_answer(module, cache.clone());
             Ok(true)

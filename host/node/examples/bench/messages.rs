@@ -6,6 +6,7 @@ use exuvia_node::{Node, Pid, SpawnOptions};
 
 use crate::driver::Collector;
 use crate::figures::Sample;
+use crate::memory::Random;
 use crate::setup::{deploy, fields, node, spawn};
 use crate::{Scale, guests, thousands};
 
@@ -65,11 +66,23 @@ pub(crate) fn plural(number: usize) -> &'static str {
 /// Measures one message in a ring of processes, which fit into the frames, or do not.
 pub(crate) fn ring(scale: Scale, schedulers: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
-    for (processes, hops) in [(503, 1_000_000), (10_000, 200_000)] {
+    let kinds = [
+        (503, 1_000_000, ""),
+        (10_000, 200_000, ""),
+        (10_000, 200_000, " shuffled"),
+    ];
+    for (processes, hops, order) in kinds {
         let node = node(schedulers);
         deploy(&node, "relay", &guests::relay());
         let collector = Collector::start(&node);
-        let ring: Vec<Pid> = (0..processes).map(|_| spawn(&node, "relay")).collect();
+        let mut ring: Vec<Pid> = (0..processes).map(|_| spawn(&node, "relay")).collect();
+        if !order.is_empty() {
+            // In the order of spawning, the processor loads the next process ahead of its turn.
+            let mut random = Random::new();
+            for last in (1..ring.len()).rev() {
+                ring.swap(last, random.below(last + 1));
+            }
+        }
         for (index, pid) in ring.iter().enumerate() {
             let next = ring[(index + 1) % ring.len()];
             node.send(*pid, 1, fields(&[next, collector.pid], &[]))
@@ -85,7 +98,7 @@ pub(crate) fn ring(scale: Scale, schedulers: usize) -> Vec<Sample> {
         run(hops / 10);
         samples.push((
             format!(
-                "ring of {}, {schedulers} scheduler{}, ns/hop",
+                "ring of {}{order}, {schedulers} scheduler{}, ns/hop",
                 thousands(processes),
                 plural(schedulers)
             ),

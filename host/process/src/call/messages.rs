@@ -68,12 +68,12 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
     /// mailbox is full by then, the message is lost, with a line in the node's log.
     #[inline]
     pub fn send(&mut self, to: Pid, tag: u32, payload: &[u8]) -> CallResult<()> {
-        self.known(to)?;
+        let slot = self.known(to)?;
         let payload = self.payload(payload)?;
         let envelope = Envelope::message(self.process.pid(), tag, payload);
         if !self.is_deferred() {
             self.trace(to, Kind::Message, tag, 0, &envelope.payload);
-            return Ok(accepted(self.system.send(to, envelope))?);
+            return Ok(accepted(self.system.send_to(slot, to, envelope))?);
         }
         self.check_mailbox(to, &envelope)?;
         self.trace(to, Kind::Message, tag, 0, &envelope.payload);

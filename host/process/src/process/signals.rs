@@ -9,7 +9,7 @@ use exuvia_abi::{Kind, Pid, Reason};
 use super::backlog::Backlog;
 use super::{Process, Unfinished};
 use crate::account::{Charge, MaybeCharged};
-use crate::item::Item;
+use crate::item::{Control, Item};
 use crate::relations::Link;
 use crate::signal::{Envelope, Half, Signal};
 use crate::system::System;
@@ -36,7 +36,20 @@ impl<G: 'static> Process<G> {
         self.drain_at(system, Moment::BeginningOfTurn)
     }
 
+    #[inline]
     pub(super) fn drain_at(&mut self, system: &System<G>, at: Moment) -> Option<ExitReason> {
+        match &self.active {
+            Some(active) if active.end.is_some() || active.unfinished.is_some() => {
+                self.drain_unfinished(system, at)
+            }
+            _ => self.take_over(system, at, None),
+        }
+    }
+
+    /// Continues with what is left from an earlier turn or another moment of this one, before new
+    /// arrivals are taken over.
+    #[cold]
+    fn drain_unfinished(&mut self, system: &System<G>, at: Moment) -> Option<ExitReason> {
         if let Some(end) = self.end() {
             return Some(end.clone());
         }
@@ -56,6 +69,16 @@ impl<G: 'static> Process<G> {
                 return self.drain_backlog(system, Backlog::of(controls), at);
             }
         }
+        self.take_over(system, at, Some(controls).filter(|c| !c.is_empty()))
+    }
+
+    /// Takes over what has arrived. `controls`: those that are kept for the next turn.
+    fn take_over(
+        &mut self,
+        system: &System<G>,
+        at: Moment,
+        controls: Option<VecDeque<Control<G>>>,
+    ) -> Option<ExitReason> {
         let slot = system.table.slot(self.pid.slot())?;
         let mut spare = self.active.as_mut().and_then(|active| active.spare.take());
         let stats = &slot.stats;
@@ -79,33 +102,33 @@ impl<G: 'static> Process<G> {
             // In the middle of a turn a control is kept for the next one. Few are searched for it.
             let keeps = |items: &[Item<G>]| {
                 at == Moment::MiddleOfTurn
-                    && (!controls.is_empty() || items.iter().any(Item::is_control))
+                    && (controls.is_some() || items.iter().any(Item::is_control))
             };
             if many || keeps(&arrived.items) {
+                let controls = controls.unwrap_or_default();
                 let backlog = Backlog::new(arrived, limited, controls);
                 return self.drain_backlog(system, backlog, at);
             }
             for waiter in arrived.take_waiters() {
                 let _ = system.signal(waiter, Signal::Capacity { from: self.pid });
             }
-            let mut items = arrived.drain();
-            while let Some(item) = items.next() {
-                if let Some(end) = self.apply(system, item) {
-                    let unseen = items.collect();
-                    arrived.items = unseen;
-                    let active = self.active();
-                    active.spare = spare;
-                    active.end = Some(end.clone());
-                    return Some(end);
-                }
+            let end = match arrived.items.len() {
+                // Nearly always.
+                1 => (arrived.items.pop()).and_then(|item| self.apply(system, item)),
+                _ => self.apply_all(system, &mut arrived.items),
+            };
+            if let Some(end) = end {
+                let active = self.active();
+                active.spare = spare;
+                active.end = Some(end.clone());
+                return Some(end);
             }
-            drop(items);
-            self.publish(slot);
+            self.publish_to(slot);
         }
         if spare.is_some() {
             self.active().spare = spare;
         }
-        if !controls.is_empty() {
+        if let Some(controls) = controls {
             let backlog = Unfinished::Backlog(Backlog::of(controls));
             self.active().unfinished = Some(Box::new(backlog));
         }
@@ -129,6 +152,20 @@ impl<G: 'static> Process<G> {
     pub fn has_new_signals(&self, system: &System<G>) -> bool {
         let slot = system.table.slot(self.pid.slot());
         slot.is_some_and(|slot| slot.state.notified())
+    }
+
+    /// Applies items in order. Returns the reason if one of them terminates the process; those behind
+    /// it are left.
+    fn apply_all(&mut self, system: &System<G>, items: &mut Vec<Item<G>>) -> Option<ExitReason> {
+        let mut applied = items.drain(..);
+        while let Some(item) = applied.next() {
+            if let Some(end) = self.apply(system, item) {
+                let unseen = applied.collect();
+                *items = unseen;
+                return Some(end);
+            }
+        }
+        None
     }
 
     #[inline]
