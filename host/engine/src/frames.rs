@@ -38,6 +38,7 @@ mod find;
 pub(crate) mod frame;
 mod free;
 mod limits;
+pub(crate) mod mappings;
 mod metrics;
 pub(crate) mod pool;
 mod reclaim;
@@ -64,11 +65,11 @@ use crate::host::Host;
 use crate::instance::factory::{Factory, Imports};
 use crate::instance::store::FrameData;
 use crate::module::info::Artifact;
-use crate::module::stack_policy::Stack;
 
+pub use capacity::most_mappings;
 pub(crate) use census::Census;
 pub(crate) use limits::FrameLimits;
-pub use limits::{default_frames, mappings_of};
+pub use limits::default_frames;
 pub use metrics::Metrics;
 pub(crate) use waiters::{Joined, Turnstile, Waiters};
 
@@ -210,13 +211,12 @@ impl FrameTable {
 
     /// Returns whether there are as many frames, or mappings of frames, as are kept.
     fn is_full_of_frames(&self) -> bool {
-        self.slots.live() >= self.limits.frames
-            || !self.has_mappings(Stack::Fiber, self.limits.mappings)
+        self.slots.live() >= self.limits.frames || !self.has_mappings(self.limits.mappings)
     }
 
-    /// Returns whether one more frame with this stack stays within so many mappings.
-    fn has_mappings(&self, stack: Stack, most: usize) -> bool {
-        self.slots.mappings() + stack.mappings(false) <= most
+    /// Returns whether one more frame stays within so many mappings.
+    fn has_mappings(&self, most: usize) -> bool {
+        self.slots.mappings() + mappings::most() <= most
     }
 
     /// Returns whether frames have more bytes than their limit.
@@ -259,10 +259,7 @@ impl FrameTable {
         let most = self.limits.frames + self.limits.frames / 4;
         for _ in pool.len()..count.min(self.limits.frames / 4).min(PREPARED) {
             if self.slots.live() >= most
-                || !self.has_mappings(
-                    Stack::Fiber,
-                    self.limits.mappings + self.limits.mappings / 4,
-                )
+                || !self.has_mappings(self.limits.mappings + self.limits.mappings / 4)
                 || self.is_over()
                 || self.capacity.is_short(&self.host.system.clock)
             {
@@ -278,7 +275,7 @@ impl FrameTable {
     fn make(&self, artifact: &Artifact, pool: &Arc<Pool>) -> Result<FrameLease, FrameError> {
         // Does not exceed the limits any further.
         if (self.is_over() && self.slots.live() >= self.limits.frames)
-            || !self.has_mappings(Stack::Fiber, self.limits.most_mappings)
+            || !self.has_mappings(self.limits.most_mappings)
         {
             return Err(FrameError::NoneFree);
         }
@@ -286,9 +283,12 @@ impl FrameTable {
         self.slots.census().set_memories(&artifact.plan.memories);
         let factory = pool.factory(|| self.link(artifact));
         let factory = factory.map_err(|error| FrameError::Broken(error.to_string()))?;
+        // From half of the mappings on, frames take memory instead, as far as it is not much.
+        let short = self.slots.mappings() > self.limits.mappings / 2;
+        let copied = mappings::copied_pages(short);
         // The reservation frees the slot if no frame can be made.
         let reservation = self.slots.take(pool).ok_or(FrameError::NoneFree)?;
-        let frame = Frame::new(artifact, factory, &self.host).map_err(|failed| {
+        let frame = Frame::new(artifact, factory, &self.host, copied).map_err(|failed| {
             if failed.out_of_resources {
                 self.capacity.failed(&self.host.system.clock, failed.reason);
                 return FrameError::NoneFree;

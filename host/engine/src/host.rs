@@ -166,16 +166,21 @@ pub(crate) struct BlockQuota {
     /// Frames that cannot be taken away from their processes.
     pinned: AtomicUsize,
     most_pinned: usize,
+    /// The kernel's mappings of these frames.
+    mappings: AtomicUsize,
+    most_mappings: usize,
     /// Bytes of their memories, as last measured.
     bytes: AtomicU64,
     most_bytes: u64,
 }
 
 impl BlockQuota {
-    pub(crate) fn new(most_pinned: usize, most_bytes: u64) -> BlockQuota {
+    pub(crate) fn new(most_pinned: usize, most_mappings: usize, most_bytes: u64) -> BlockQuota {
         BlockQuota {
             pinned: AtomicUsize::new(0),
             most_pinned,
+            mappings: AtomicUsize::new(0),
+            most_mappings,
             bytes: AtomicU64::new(0),
             most_bytes,
         }
@@ -183,7 +188,9 @@ impl BlockQuota {
 
     /// Returns whether one more process may block.
     pub(crate) fn may_block(&self) -> bool {
-        self.pinned() < self.most_pinned && self.bytes.load(Ordering::Relaxed) <= self.most_bytes
+        self.pinned() < self.most_pinned
+            && self.mappings.load(Ordering::Relaxed) < self.most_mappings
+            && self.bytes.load(Ordering::Relaxed) <= self.most_bytes
     }
 
     /// Returns the number of frames that cannot be taken away from their processes.
@@ -191,14 +198,16 @@ impl BlockQuota {
         self.pinned.load(Ordering::Relaxed)
     }
 
-    /// Counts one more such frame.
-    pub(crate) fn pin(&self) {
+    /// Counts one more such frame, which has so many mappings.
+    pub(crate) fn pin(&self, mappings: usize) {
         self.pinned.fetch_add(1, Ordering::Relaxed);
+        self.mappings.fetch_add(mappings, Ordering::Relaxed);
     }
 
     /// Counts one less.
-    pub(crate) fn unpin(&self) {
+    pub(crate) fn unpin(&self, mappings: usize) {
         self.pinned.fetch_sub(1, Ordering::Relaxed);
+        self.mappings.fetch_sub(mappings, Ordering::Relaxed);
     }
 
     /// Records the bytes of the memories of such frames.

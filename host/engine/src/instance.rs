@@ -3,6 +3,7 @@
 
 pub(crate) mod backtrace;
 pub(crate) mod factory;
+pub(crate) mod fiber_stack;
 pub(crate) mod linear_memory;
 pub(crate) mod restricted;
 pub(crate) mod setup;

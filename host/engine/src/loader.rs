@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use exuvia_abi::{ABI_VERSION, HostCall, MODULE, WasmType, exports};
-use exuvia_image::{GUARD, MOST_PACKED, Memories, Method, PageMap, RESERVED};
+use exuvia_image::{GUARD, MOST_PACKED, Memories, Method, PageMap, RESERVED, Stacks};
 use exuvia_instrument::{
     ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
 };
@@ -15,6 +15,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, Linker, Module};
 use crate::error::LoadError;
 use crate::frames::capacity::advice;
 use crate::instance::factory::Factory;
+use crate::instance::fiber_stack;
 use crate::instance::linear_memory::Creator;
 use crate::instance::setup::first_instance;
 use crate::instance::store::FrameData;
@@ -129,6 +130,7 @@ impl Engine {
         );
         let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
         let memories = Memories::new();
+        let stacks = Stacks::new(config.stack + HOST_STACK);
         let mut settings = Config::new();
         settings
             .allocation_strategy(InstanceAllocationStrategy::OnDemand)
@@ -137,6 +139,7 @@ impl Engine {
             // Frames share their base (see `image`), and nothing else.
             .memory_init_cow(false)
             .with_host_memory(Arc::new(Creator(memories.clone())))
+            .with_host_stack(Arc::new(fiber_stack::Creator(stacks)))
             // The instrumentation marks its yields as unlikely.
             .wasm_branch_hinting(true);
         if config.functions > 0 {

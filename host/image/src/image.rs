@@ -81,13 +81,16 @@ impl Base {
         }
     }
 
-    /// Brings the memory of a new instance to the base; `extent` is that memory's.
+    /// Brings the memory of a new instance to the base; `extent` is that memory's. It shares the base's
+    /// pages until it writes to them, for which the system needs mappings. Only if it is packed, and no
+    /// more than `copied` pages are not all zero, it gets a copy.
     ///
     /// # Errors
     ///
     /// If the system is out of memory or mappings.
-    pub fn map(&self, memory: &mut [u8], extent: &Extent) -> io::Result<()> {
-        let Some((at, file)) = &self.file else {
+    pub fn map(&self, memory: &mut [u8], extent: &Extent, copied: usize) -> io::Result<()> {
+        let copies = extent.is_packed() && self.pages.iter().flatten().count() <= copied;
+        let Some((at, file)) = self.file.as_ref().filter(|_| !copies) else {
             self.restore(memory, &self.written);
             return Ok(());
         };

@@ -1,7 +1,8 @@
-//! What differs between a process and the base of its version: written pages, bases, images.
+//! What differs between a process and the base of its version: written pages, bases, images. And where
+//! frames have their memories and stacks.
 //!
 //! `pagemap` asks the kernel which pages of a frame's memory were written, `memories` owns those
-//! memories, and `image` compares what was written with the base. The engine is the only user;
+//! memories, `stacks` the stacks of their fibers, and `image` compares what was written with the base. The engine is the only user;
 //! nothing here knows wasmtime, or what the bytes mean.
 //!
 //! Most of the host's `unsafe` code is in this crate: calls of the kernel about mappings. Each is
@@ -17,6 +18,7 @@ mod image;
 mod mapping;
 mod memories;
 mod pagemap;
+mod stacks;
 
 pub use arena::MOST_PACKED;
 pub use faults::Faults;
@@ -25,6 +27,7 @@ pub use image::{After, Base, Image, Scratch};
 pub use mapping::release;
 pub use memories::{Extent, GUARD, Memories, RESERVED, Reserve};
 pub use pagemap::{Method, PageMap, total};
+pub use stacks::{FiberStack, Stacks, mappings_of_stack};
 
 /// Page size in bytes, on all machines that the host supports.
 pub const PAGE: usize = 4096;

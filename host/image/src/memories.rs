@@ -79,6 +79,11 @@ impl Extent {
         self.moved_out.load(Ordering::Relaxed)
     }
 
+    /// Returns whether the file of a base is mapped over part of it.
+    pub fn has_file(&self) -> bool {
+        self.file.get().is_some()
+    }
+
     /// Records the file that was mapped over the memory at this offset. It has one at most.
     pub(crate) fn set_file(&self, at: usize, file: Arc<BaseFile>) {
         let first = self.file.set((at, file)).is_ok();
@@ -458,8 +463,27 @@ mod tests {
     fn based(memories: &Memories, base: &Base) -> Reserve {
         let mut reserve = memories.packed(BYTES).unwrap();
         let extent = reserve.extent.clone();
-        base.map(bytes(&mut reserve), &extent).unwrap();
+        base.map(bytes(&mut reserve), &extent, 0).unwrap();
         reserve
+    }
+
+    #[test]
+    fn a_small_base_is_copied_into_packed_memories_only() {
+        let memories = Memories::new();
+        let mut base = base();
+        base.written = vec![8 * PAGE..11 * PAGE];
+        for (copied, has_file) in [(1, true), (2, false)] {
+            let mut packed = memories.packed(BYTES).unwrap();
+            let extent = packed.extent.clone();
+            base.map(bytes(&mut packed), &extent, copied).unwrap();
+            assert_eq!(extent.has_file(), has_file);
+            let mut wide = memories.wide(BYTES, RESERVED, GUARD).unwrap();
+            let extent = wide.extent.clone();
+            base.map(bytes(&mut wide), &extent, copied).unwrap();
+            assert!(extent.has_file());
+            assert_eq!(bytes(&mut packed), bytes(&mut wide));
+            assert_eq!(bytes(&mut packed)[WRITTEN[1]], 1);
+        }
     }
 
     #[test]

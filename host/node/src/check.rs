@@ -1,6 +1,6 @@
 //! What is known before a node runs, about a module and about the machine.
 
-use exuvia_engine::{Engine, EngineConfig, LoadError, default_frames, mappings_of};
+use exuvia_engine::{Engine, EngineConfig, LoadError, default_frames, most_mappings};
 use serde::Serialize;
 
 use crate::config::NodeConfig;
@@ -78,7 +78,7 @@ pub fn machine_info() -> Result<Machine, LoadError> {
     Ok(Machine {
         memory: host_memory::memory(),
         page_map: page_map(&engine),
-        mappings: mappings_of(frames).1,
+        mappings: most_mappings(),
         frames,
     })
 }

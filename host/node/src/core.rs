@@ -20,7 +20,7 @@ use exuvia_abi::Pid;
 use exuvia_code::CodeServer;
 use exuvia_engine::{
     Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, THREAD_STACK,
-    default_frames, mappings_of,
+    default_frames,
 };
 use exuvia_manifest::AppConfig;
 use exuvia_process::{Body, Native, Payload, Signal, SpawnSpec, System};
@@ -72,7 +72,10 @@ impl Core {
         events: Events,
     ) -> Result<(Core, Receiver<()>), NodeError> {
         let workers = workers(&config);
-        let frames = frames(&config)?;
+        let frames = match config.frames {
+            0 => default_frames(),
+            frames => frames,
+        };
         let engine = Engine::new(&EngineConfig {
             cache: config.cache.clone(),
             page_map: config.page_map,
@@ -228,23 +231,6 @@ fn workers(config: &NodeConfig) -> Config {
         workers.workers = config.schedulers;
     }
     workers
-}
-
-/// Returns the number of frames, if the system allows their mappings.
-fn frames(config: &NodeConfig) -> Result<usize, NodeError> {
-    let frames = match config.frames {
-        0 => default_frames(),
-        frames => frames,
-    };
-    let (mappings, allowed) = mappings_of(frames);
-    match mappings > allowed {
-        true => Err(NodeError::Frames {
-            frames,
-            mappings,
-            allowed,
-        }),
-        false => Ok(frames),
-    }
 }
 
 /// Returns a random number that is hardly another node's, and never 0.

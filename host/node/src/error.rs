@@ -16,18 +16,6 @@ pub enum NodeError {
     /// This machine cannot run compiled Wasm.
     #[error("the engine cannot be initialized: {0}")]
     Engine(#[from] LoadError),
-    /// The mapping limit of the system is too low for this number of frames.
-    #[error(
-        "{frames} frames can take {mappings} memory mappings, but this system allows {allowed} per process; lower `frames` in `[node]`, or raise the limit: `sysctl -w vm.max_map_count={}`", .mappings.saturating_mul(2)
-    )]
-    Frames {
-        /// Frames that were asked for.
-        frames: usize,
-        /// Mappings that they may take.
-        mappings: usize,
-        /// `vm.max_map_count`.
-        allowed: usize,
-    },
     /// The scheduler threads could not be started.
     #[error("the schedulers cannot be started: {0}")]
     Scheduler(String),

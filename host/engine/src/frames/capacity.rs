@@ -105,8 +105,8 @@ fn mappings() -> std::io::Result<usize> {
     }
 }
 
-/// Returns `vm.max_map_count`.
-pub(crate) fn most_mappings() -> usize {
+/// Returns how many mappings a process of the system may have: `vm.max_map_count`.
+pub fn most_mappings() -> usize {
     std::fs::read_to_string("/proc/sys/vm/max_map_count")
         .ok()
         .and_then(|text| text.trim().parse().ok())

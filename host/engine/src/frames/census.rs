@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 
 use exuvia_image::Memories;
 
+use crate::frames::mappings;
 use crate::frames::pool::Pool;
-use crate::module::stack_policy::Stack;
 
 /// One in so many frames is reserved for modules that have few.
 const LAST_SHARE: usize = 8;
@@ -52,7 +52,7 @@ impl Census {
 
     /// Returns the maximum number of kernel mappings of the live frames.
     pub(crate) fn mappings(&self) -> usize {
-        let more = Stack::Thread.mappings(false) - Stack::Thread.mappings(true);
+        let more = mappings::of_memory_moved_out();
         let moved_out = (self.memories.get()).map_or(0, |memories| memories.moved_out());
         self.mappings.load(Ordering::Relaxed) + more * moved_out
     }
@@ -72,8 +72,8 @@ impl Census {
     /// Returns whether only the reserved frames are left once so many frames are dropped.
     fn are_last(&self, dropped: usize) -> bool {
         let live = self.live.load(Ordering::Relaxed).saturating_sub(dropped);
-        let mappings = self.mappings();
-        let mappings = mappings.saturating_sub(dropped * Stack::Thread.mappings(true));
+        let freed = dropped * mappings::of_sharing_frame();
+        let mappings = self.mappings().saturating_sub(freed);
         let are_last = |used: usize, most: usize| used >= most - (most / LAST_SHARE).max(1);
         are_last(live, self.most_live) || are_last(mappings, self.most_mappings)
     }

@@ -54,13 +54,13 @@ impl FrameTable {
             return Ok(false);
         }
         // With a fiber it takes more mappings, so another frame is dropped.
-        if !self.has_mappings(Stack::Fiber, self.limits.mappings) {
+        if !self.has_mappings(self.limits.mappings) {
             let pool = lease.pool().clone();
             if !self.give_up(&pool, 0) {
                 drop(self.evict(&pool, EvictFrom::Coldest));
             }
         }
-        if !self.has_mappings(Stack::Fiber, self.limits.most_mappings) {
+        if !self.has_mappings(self.limits.most_mappings) {
             return Ok(false);
         }
         let done = lease.use_fibers(&self.slots)?;
@@ -164,7 +164,7 @@ impl FrameTable {
     /// with a fiber takes more mappings than one without.
     fn make_capacity(&self, wants: &Arc<Pool>, of: usize) -> bool {
         let gave_up = self.full() && self.give_up(wants, of);
-        if gave_up && !self.has_mappings(Stack::Fiber, self.limits.mappings) {
+        if gave_up && !self.has_mappings(self.limits.mappings) {
             self.give_up(wants, of);
         }
         gave_up || !self.full()

@@ -24,6 +24,7 @@ use wasmtime::Store;
 
 use crate::frames::blocked::{BlockedGuest, BlockedHandle};
 use crate::frames::call::{Call, call_future};
+use crate::frames::mappings;
 use crate::guest::{GuestProcess, GuestSystem, Wake};
 use crate::host::Host;
 use crate::instance::factory::Factory;
@@ -83,6 +84,7 @@ impl Frame {
         artifact: &Artifact,
         factory: Arc<Factory>,
         host: &Arc<Host>,
+        copied_pages: usize,
     ) -> Result<Frame, Failed> {
         let plan = &artifact.plan;
         let setup = Setup {
@@ -90,6 +92,7 @@ impl Frame {
             base: Some(artifact.base.clone()),
             initialize: artifact.initialization == Initialization::Shared,
             memory_limit: u64::MAX,
+            copied_pages,
         };
         let stack = match host.threads.get() {
             Some(_) => artifact.stack_policy.stack(),
@@ -138,9 +141,7 @@ impl Frame {
 
     /// Returns the maximum number of its kernel mappings.
     pub(crate) fn mappings(&self) -> usize {
-        // What has moved out of the arena is counted there: see `Census::mappings`.
-        let packed = self.extent.is_packed() || self.extent.has_moved_out();
-        self.stack.mappings(packed)
+        mappings::of(&self.extent, self.stack)
     }
 
     /// Moves its guest to fibers for good. Returns `Ok(false)` if the system has no memory

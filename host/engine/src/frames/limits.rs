@@ -1,12 +1,12 @@
 //! How many frames there may be, and how many bytes and kernel mappings they may have.
 
 use crate::frames::capacity::{address_space, most_mappings};
+use crate::frames::mappings;
 use crate::host::BlockQuota;
-use crate::module::stack_policy::Stack;
 use exuvia_image::{GUARD, RESERVED};
 
 /// The default number of frames if nothing else limits it: with Linux's default limit on
-/// mappings, so many frames without fibers fit into the part of the mappings that frames
+/// mappings, so many frames with wide memories fit into the part of the mappings that frames
 /// may keep.
 const FRAMES: usize = 10_240;
 /// One in so many frames is reserved for processes that do not block.
@@ -47,15 +47,12 @@ impl FrameLimits {
         let frames = frames.max(4);
         let reserve = (frames / RESERVE_SHARE).max(2);
         let mappings = mappings_kept();
-        // Processes block on fibers.
-        let fibers = (mappings / Stack::Fiber.mappings(false)).max(4);
-        let may_block = fibers - (fibers / RESERVE_SHARE).max(2);
         FrameLimits {
             frames,
             slots: frames * 2,
             mappings,
             most_mappings: mappings + mappings / 5 * 2,
-            may_block: may_block.min(frames - reserve),
+            may_block: frames - reserve,
             few: reserve.min(FEW),
             memory,
             share: memory / frames as u64,
@@ -64,15 +61,18 @@ impl FrameLimits {
 
     /// Returns how many processes may block within these limits.
     pub(crate) fn block_quota(&self) -> BlockQuota {
-        BlockQuota::new(self.may_block, self.memory - self.memory / RECLAIM_SHARE)
+        let reserve = (self.mappings / RESERVE_SHARE).max(2 * mappings::most());
+        BlockQuota::new(
+            self.may_block,
+            self.mappings.saturating_sub(reserve),
+            self.memory - self.memory / RECLAIM_SHARE,
+        )
     }
 }
 
 /// Returns the default number of frames, which `vm.max_map_count` limits.
 pub fn default_frames() -> usize {
-    let frames = FRAMES
-        .min(mappings_kept() / Stack::Thread.mappings(false))
-        .max(16);
+    let frames = FRAMES.min(mappings_kept() / mappings::most()).max(16);
     // Frames take at most half of the addresses, if those are limited.
     let each = (RESERVED + 2 * GUARD) as u64;
     address_space().map_or(frames, |limit| {
@@ -80,15 +80,8 @@ pub fn default_frames() -> usize {
     })
 }
 
-/// Returns the minimum number of mappings that so many frames take, and the number that the
-/// system allows: `vm.max_map_count`.
-pub fn mappings_of(frames: usize) -> (usize, usize) {
-    let mappings = frames.saturating_mul(Stack::Thread.mappings(true));
-    (mappings, most_mappings())
-}
-
 /// Returns the number of mappings that frames may keep.
 fn mappings_kept() -> usize {
-    // With Linux's default, slightly more than 10,240 frames take without fibers.
+    // With Linux's default, slightly more than 10,240 frames with wide memories take.
     most_mappings() / 8 * 5 + 64
 }

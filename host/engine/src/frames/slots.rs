@@ -16,7 +16,7 @@
 //! taken alone.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use exuvia_image::{Extent, PageMap};
@@ -24,11 +24,11 @@ use exuvia_process::BoxCell;
 use parking_lot::Mutex;
 
 use crate::frames::frame::Frame;
+use crate::frames::mappings;
 use crate::frames::pool::Pool;
 use crate::frames::{Census, Waiters};
 use crate::guest::{FrameId, Location, RunPhase};
 use crate::host::Host;
-use crate::module::stack_policy::Stack;
 
 /// The value of `occupant` for no process.
 const NO_PROCESS: u32 = u32::MAX;
@@ -53,8 +53,10 @@ pub(crate) struct FrameSlot {
     pub(crate) at: AtomicUsize,
     /// Whether its process is in the main queue (see [`Pool`]).
     pub(crate) in_main_queue: AtomicBool,
-    /// Whether the frame cannot be taken away from its process.
-    pinned: AtomicBool,
+    /// The kernel's mappings of the frame, at most.
+    mappings: AtomicU8,
+    /// Whether the frame cannot be taken away from its process: 0, or its mappings and one.
+    pinned: AtomicU8,
     /// Bytes of written pages of the frame, as last measured.
     bytes: AtomicU64,
     /// Where the frame's memory is, while there is a frame.
@@ -95,7 +97,7 @@ impl FrameSlot {
 
     /// Returns whether the frame cannot be taken away from its process.
     pub(crate) fn is_pinned(&self) -> bool {
-        self.pinned.load(Ordering::Relaxed)
+        self.pinned.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -130,7 +132,8 @@ impl FrameSlots {
                     listings: AtomicU32::new(0),
                     at: AtomicUsize::new(0),
                     in_main_queue: AtomicBool::new(false),
-                    pinned: AtomicBool::new(false),
+                    mappings: AtomicU8::new(0),
+                    pinned: AtomicU8::new(0),
                     bytes: AtomicU64::new(0),
                     extent: Mutex::default(),
                 })
@@ -191,17 +194,18 @@ impl FrameSlots {
     pub(crate) fn pin(&self, number: u32) {
         let slot = self.slot(number);
         if !slot.is_pinned() {
-            slot.pinned.store(true, Ordering::Relaxed);
-            self.host.blocking.pin();
+            let mappings = slot.mappings.load(Ordering::Relaxed);
+            slot.pinned.store(mappings + 1, Ordering::Relaxed);
+            self.host.blocking.pin(mappings.into());
         }
     }
 
     /// Lets the frame of a slot be taken away from its process again.
     pub(crate) fn unpin(&self, number: u32) {
         let slot = self.slot(number);
-        if slot.is_pinned() {
-            slot.pinned.store(false, Ordering::Relaxed);
-            self.host.blocking.unpin();
+        if let Some(mappings) = slot.pinned.load(Ordering::Relaxed).checked_sub(1) {
+            slot.pinned.store(0, Ordering::Relaxed);
+            self.host.blocking.unpin(mappings.into());
         }
     }
 
@@ -266,7 +270,8 @@ impl FrameSlots {
         let number = self.vacant.lock().pop()?;
         self.census.live.fetch_add(1, Ordering::Relaxed);
         pool.joined(number, self.slot(number));
-        let mappings = MOST_MAPPINGS;
+        // Until its memory and its stack are known.
+        let mappings = mappings::most();
         self.census.mappings.fetch_add(mappings, Ordering::Relaxed);
         Some(SlotReservation {
             number,
@@ -288,16 +293,16 @@ pub(crate) struct SlotReservation {
     mappings: usize,
 }
 
-/// Mappings of a frame before its stack is known.
-const MOST_MAPPINGS: usize = Stack::Fiber.mappings(false);
-
 impl SlotReservation {
     /// Records the number of mappings that the frame has.
-    fn set_mappings(&mut self, mappings: usize, census: &Census) {
-        let all = &census.mappings;
+    fn set_mappings(&mut self, mappings: usize, slots: &FrameSlots) {
+        let all = &slots.census.mappings;
         all.fetch_add(mappings, Ordering::Relaxed);
         all.fetch_sub(self.mappings, Ordering::Relaxed);
         self.mappings = mappings;
+        let slot = slots.slot(self.number);
+        let mappings = u8::try_from(mappings).unwrap_or(u8::MAX - 1);
+        slot.mappings.store(mappings, Ordering::Relaxed);
     }
 }
 
@@ -356,7 +361,7 @@ impl FrameLease {
         mut reservation: SlotReservation,
         slots: &FrameSlots,
     ) -> FrameLease {
-        reservation.set_mappings(frame.mappings(), &slots.census);
+        reservation.set_mappings(frame.mappings(), slots);
         let slot = slots.slot(reservation.number);
         *slot.extent.lock() = Some(frame.extent.clone());
         slots.note(reservation.number, frame.written());
@@ -368,7 +373,7 @@ impl FrameLease {
     pub(crate) fn use_fibers(&mut self, slots: &FrameSlots) -> Result<bool, String> {
         let done = self.frame.use_fibers()?;
         let mappings = self.frame.mappings();
-        self.reservation.set_mappings(mappings, &slots.census);
+        self.reservation.set_mappings(mappings, slots);
         Ok(done)
     }
 

@@ -13,7 +13,9 @@ mod waiting;
 use super::*;
 use crate::executor::Executor;
 use crate::guest::{FrameId, GuestProcess, Location};
+use crate::host::BlockQuota;
 use crate::loader::{Engine, EngineConfig, MemoryLayout};
+use crate::module::stack_policy::Stack;
 use crate::observer::Observer;
 use crate::suspend::thread::{ResumeHandle, SpareThread, Threads, TurnResult};
 use crate::upgrade::migrate;
@@ -100,10 +102,23 @@ fn node_with(frames: usize) -> Node {
 }
 
 fn node_within(limits: FrameLimits, layout: MemoryLayout) -> Node {
+    node_of(GUEST, limits, layout)
+}
+
+/// The guest with three pages in its base, more than are copied.
+fn with_larger_base() -> String {
+    let more = ["(data (i32.const 65536) \"x\")"; 3].join(" ");
+    let more = more
+        .replacen("65536", "73728", 1)
+        .replacen("65536", "81920", 1);
+    GUEST.replace("(data (i32.const 65536) \"x\")", &more)
+}
+
+fn node_of(guest: &str, limits: FrameLimits, layout: MemoryLayout) -> Node {
     let system = Arc::new(System::new(7, 100, 1, Clock::manual()));
     system.connect(Arc::new(Nobody));
     let engine = Engine::new(&EngineConfig::default()).unwrap();
-    let wasm = wat::parse_str(GUEST).unwrap();
+    let wasm = wat::parse_str(guest).unwrap();
     let code = Arc::new(CodeServer::new(10));
     let [old, new] = [1, 2].map(|number| {
         let artifact = engine.load_as(&wasm, layout).unwrap();
@@ -346,15 +361,18 @@ fn mappings() -> usize {
 /// The limit on mappings relies on it.
 #[test]
 fn a_frame_takes_no_more_mappings_than_are_reserved_for_it() {
-    frames_take_the_mappings_that_are_counted(MemoryLayout::Wide);
-    frames_take_the_mappings_that_are_counted(MemoryLayout::Packed);
+    let larger = with_larger_base();
+    frames_take_the_mappings_that_are_counted(GUEST, MemoryLayout::Wide, 4);
+    frames_take_the_mappings_that_are_counted(GUEST, MemoryLayout::Packed, 0);
+    frames_take_the_mappings_that_are_counted(&larger, MemoryLayout::Packed, 2);
 }
 
-fn frames_take_the_mappings_that_are_counted(layout: MemoryLayout) {
+/// `each`: of a frame without a fiber.
+fn frames_take_the_mappings_that_are_counted(guest: &str, layout: MemoryLayout, each: usize) {
     const FRAMES: usize = 64;
     // For the allocator, and where the kernel did not place a mapping beside another.
     const SLACK: usize = 24;
-    let node = node_within(FrameLimits::new(FRAMES, u64::MAX), layout);
+    let node = node_of(guest, FrameLimits::new(FRAMES, u64::MAX), layout);
     node.executor.set_threads(Arc::new(Alone));
     let shared = &node.executor.0;
     let artifact = &node.old.artifact;
@@ -374,7 +392,7 @@ fn frames_take_the_mappings_that_are_counted(layout: MemoryLayout) {
         let after = (mappings(), node.executor.frames().mappings);
         drop((first, frames));
         assert_eq!(node.executor.frames().mappings, 0);
-        (after.0 - before.0, after.1 - before.1)
+        (after.0.saturating_sub(before.0), after.1 - before.1)
     };
     let (taken, counted) = of(Stack::Fiber);
     eprintln!("{layout:?}, on fibers {taken}, counted {counted}");
@@ -383,9 +401,49 @@ fn frames_take_the_mappings_that_are_counted(layout: MemoryLayout) {
     let (taken, counted) = of(Stack::Thread);
     eprintln!("{layout:?}, on a thread's stack {taken}, counted {counted}");
     assert!(taken <= counted + SLACK && counted <= taken + taken / 4);
+    assert_eq!(counted, FRAMES * each);
 }
 
-/// The limit allows six frames without fibers, or four with.
+#[test]
+fn frames_copy_their_base_when_mappings_are_short() {
+    const FRAMES: usize = 64;
+    let larger = with_larger_base();
+    let mut limits = FrameLimits::new(FRAMES, u64::MAX);
+    (limits.mappings, limits.most_mappings) = (40, 50);
+    let node = node_of(&larger, limits, MemoryLayout::Packed);
+    node.executor.set_threads(Arc::new(Alone));
+    let pids: Vec<_> = (0..FRAMES).map(|_| node.spawn()).collect();
+    node.ask_all(&pids, 2);
+    let counts = node.executor.frames();
+    let half = 20 + mappings::most();
+    assert_eq!(counts.live, FRAMES, "{counts:?}");
+    assert!((20..=half).contains(&counts.mappings), "{counts:?}");
+    // Wide memories take some in any case.
+    let node = node_of(&larger, limits, MemoryLayout::Wide);
+    let pids: Vec<_> = (0..FRAMES).map(|_| node.spawn()).collect();
+    node.ask_all(&pids, 2);
+    let counts = node.executor.frames();
+    assert!(counts.live <= 40 / 4 && counts.mappings <= 40, "{counts:?}");
+}
+
+#[test]
+fn as_many_processes_may_block_as_their_frames_have_mappings_for() {
+    let quota = BlockQuota::new(4, 10, u64::MAX);
+    for _ in 0..2 {
+        assert!(quota.may_block());
+        quota.pin(4);
+    }
+    assert!(quota.may_block());
+    quota.pin(2);
+    assert!(!quota.may_block(), "they have 10 mappings");
+    quota.unpin(4);
+    quota.pin(0);
+    assert!(quota.may_block());
+    quota.pin(0);
+    assert!(!quota.may_block(), "there are 4");
+}
+
+/// The limit allows six frames without fibers, or four with if a stack takes mappings.
 #[test]
 fn the_bound_on_mappings_holds_when_guests_start_to_need_fibers() {
     let mut limits = FrameLimits::new(100, u64::MAX);
@@ -395,7 +453,12 @@ fn the_bound_on_mappings_holds_when_guests_start_to_need_fibers() {
     let pids: Vec<_> = (0..20).map(|_| node.spawn()).collect();
     let live = || node.executor.frames().live;
     node.ask_all(&pids, 1);
-    assert_eq!((live(), node.executor.frames().mappings), (4, 24));
+    let with_fibers = 24 / mappings::most();
+    let counted = with_fibers * mappings::most();
+    assert_eq!(
+        (live(), node.executor.frames().mappings),
+        (with_fibers, counted)
+    );
     // They have returned often enough.
     node.ask_all(&pids, 20);
     assert_eq!(node.old.artifact.stack_policy.stack(), Stack::Thread);
@@ -412,7 +475,10 @@ fn the_bound_on_mappings_holds_when_guests_start_to_need_fibers() {
     }
     node.ask_all(&pids, 2);
     let counts = node.executor.frames();
-    assert!(counts.live <= 4 && counts.mappings <= 24, "{counts:?}");
+    assert!(
+        counts.live <= with_fibers && counts.mappings <= 24,
+        "{counts:?}"
+    );
 }
 
 /// Processes rest and exit, and their frames are dropped, repeatedly, while none is paged

@@ -46,6 +46,8 @@ pub(crate) struct Setup {
     /// Whether the base includes the effects of initialization.
     pub(crate) initialize: bool,
     pub(crate) memory_limit: u64,
+    /// The most pages of the base that a packed memory copies instead of sharing them.
+    pub(crate) copied_pages: usize,
 }
 
 /// The handles of an instance.
@@ -100,7 +102,7 @@ pub(crate) async fn set_up(
         if setup.initialize {
             initialize(store, &instance, plan, exports).await?;
         }
-        to_base(store, &handles, base, plan).map_err(failed("instantiation"))?;
+        to_base(store, &handles, base, setup).map_err(failed("instantiation"))?;
         return Ok((handles, None));
     }
     let impure = initialize(store, &instance, plan, &INITIALIZATION).await?;
@@ -131,6 +133,7 @@ pub(crate) fn first_instance(
         base: None,
         initialize: true,
         memory_limit,
+        copied_pages: 0,
     };
     let mut store = Store::new(setup.factory.engine(), FrameData::new(None, Stack::Fiber));
     let failed = |reason| Failed {
@@ -166,8 +169,9 @@ fn to_base(
     store: &mut Store<FrameData>,
     handles: &Handles,
     base: &Base,
-    plan: &Plan,
+    setup: &Setup,
 ) -> wasmtime::Result<()> {
+    let plan = &setup.factory.plan;
     let has = handles.memory.size(&*store);
     let wants = u64::from(base.memory_pages);
     if wants > has {
@@ -175,7 +179,8 @@ fn to_base(
     }
     let extent = (plan.memories.extent(handles.memory.data_ptr(&*store)))
         .ok_or_else(|| wasmtime::Error::msg("its memory is not one of this host"))?;
-    base.map(handles.memory.data_mut(&mut *store), &extent)?;
+    let memory = handles.memory.data_mut(&mut *store);
+    base.map(memory, &extent, setup.copied_pages)?;
     for (global, value) in handles.globals.iter().zip(&base.globals) {
         set_bits(global, store, *value);
     }

@@ -18,19 +18,6 @@ pub(crate) enum Stack {
     Thread,
 }
 
-impl Stack {
-    /// Returns the maximum number of kernel mappings of a frame with this stack. A packed memory has
-    /// the base's file and the part of the arena behind it; a wide one also what is before the file,
-    /// and a guard. A fiber has its stack and a guard.
-    pub(crate) const fn mappings(self, packed: bool) -> usize {
-        let memory = if packed { 2 } else { 4 };
-        match self {
-            Stack::Thread => memory,
-            Stack::Fiber => memory + 2,
-        }
-    }
-}
-
 /// Number of entries of a version that must return before its guests run on the threads' stacks. A
 /// process in the style of a loop waits in its first entry.
 const PROVEN: u32 = 64;

@@ -339,8 +339,10 @@ fn few_mappings_mean_few_frames_and_no_exits() {
     if !child("few_mappings_mean_few_frames_and_no_exits", ":") {
         return;
     }
+    // Packed ones would hardly need any.
     let world = World::new(Setup {
         frames: 64,
+        engine: wide(),
         ..Setup::default()
     });
     world.deploy("m", &working());

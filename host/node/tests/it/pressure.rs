@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use exuvia_node::{MemoryLayout, Node};
 
+use crate::actors::loops;
 use crate::guests::{ask, counter, deploy, eventually, node, node_with, spawn};
 
 /// Set in a child that runs under limits of its own.
@@ -81,6 +82,38 @@ fn paging_counters_are_reported() {
         warm.hit_rate > cold.hit_rate && warm.hit_rate < 1.0,
         "{warm:?}"
     );
+    node.halt();
+}
+
+/// Each of them keeps a frame and a stack. With two mappings for a stack and four for a memory, the
+/// default limit of the system would allow 6,800. `EXUVIA_TEST_LONG=1` asks for 80,000.
+#[test]
+fn more_processes_wait_in_the_middle_of_a_handler_than_there_are_mappings_for() {
+    let long = std::env::var_os("EXUVIA_TEST_LONG").is_some_and(|value| value == "1");
+    let (frames, processes) = match long {
+        true => (100_000, 80_000),
+        false => (12_000, 9_000),
+    };
+    let node = node_with(|config| {
+        config.frames = frames;
+        config.processes = 2 * frames;
+    });
+    deploy(&node, "loops", &loops(false, "(call $count)"));
+    let pids: Vec<_> = (0..processes).map(|_| spawn(&node, "loops", b"")).collect();
+    for (round, pid) in pids
+        .iter()
+        .map(|pid| (2, pid))
+        .chain(pids.iter().map(|pid| (3, pid)))
+    {
+        assert_eq!(ask(&node, *pid), round, "{pid}");
+    }
+    let info = node.info();
+    assert!(info.frames_blocked >= processes, "{info:?}");
+    assert_eq!(info.frame_failures, 0, "{info:?}");
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mappings = maps.lines().count();
+    println!("{processes} processes wait; {mappings} mappings; {info:?}");
+    assert!(mappings < 30_000, "{mappings} mappings");
     node.halt();
 }
 
