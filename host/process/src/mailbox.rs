@@ -248,6 +248,7 @@ impl<S> Mailbox<S> {
     /// process's own half that count against the same limits. It is called under the lock, so that
     /// it does not miss what [`Mailbox::take_into`] moves. Returns [`Refused::Full`] or
     /// [`Refused::Dead`].
+    #[inline]
     pub fn push_message(
         &self,
         generation: u64,
@@ -277,6 +278,7 @@ impl<S> Mailbox<S> {
     /// Swaps everything that has arrived for the empty `spare`, whose capacity is reused. Calls
     /// `moved`, under the lock, with the number of messages that count against the limits and their
     /// bytes. Returns false if nothing has arrived.
+    #[inline]
     pub fn take_into(
         &self,
         spare: &mut Option<Box<Arrivals<S>>>,

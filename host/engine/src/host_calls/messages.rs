@@ -42,6 +42,7 @@ fn deliver(view: &mut View<'_>, slot: &ReceiveBuffer, position: usize) -> CallRe
     Ok(0)
 }
 
+#[inline]
 pub(super) fn receive(
     view: &mut View<'_>,
     header: i32,
@@ -115,6 +116,7 @@ pub(super) fn receive(
     view.suspend(WaitReason::Message { mode, key }, timeout, upgrade)
 }
 
+#[inline]
 pub(super) fn send(
     view: &mut View<'_>,
     to: i32,
