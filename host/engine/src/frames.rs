@@ -284,7 +284,8 @@ impl FrameTable {
         let factory = pool.factory(|| self.link(artifact));
         let factory = factory.map_err(|error| FrameError::Broken(error.to_string()))?;
         // From half of the mappings on, frames take memory instead, as far as it is not much.
-        let short = self.slots.mappings() > self.limits.mappings / 2;
+        let short = self.slots.mappings() > self.limits.mappings / 2
+            && self.slots.bytes() < self.limits.memory / 2;
         let copied = mappings::copied_pages(short);
         // The reservation frees the slot if no frame can be made.
         let reservation = self.slots.take(pool).ok_or(FrameError::NoneFree)?;

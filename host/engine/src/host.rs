@@ -189,13 +189,18 @@ impl BlockQuota {
     /// Returns whether one more process may block.
     pub(crate) fn may_block(&self) -> bool {
         self.pinned() < self.most_pinned
-            && self.mappings.load(Ordering::Relaxed) < self.most_mappings
+            && self.mappings() < self.most_mappings
             && self.bytes.load(Ordering::Relaxed) <= self.most_bytes
     }
 
     /// Returns the number of frames that cannot be taken away from their processes.
     pub(crate) fn pinned(&self) -> usize {
         self.pinned.load(Ordering::Relaxed)
+    }
+
+    /// Returns the kernel's mappings of these frames, at most.
+    pub(crate) fn mappings(&self) -> usize {
+        self.mappings.load(Ordering::Relaxed)
     }
 
     /// Counts one more such frame, which has so many mappings.

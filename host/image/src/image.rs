@@ -92,6 +92,11 @@ impl Base {
         let copies = extent.is_packed() && self.pages.iter().flatten().count() <= copied;
         let Some((at, file)) = self.file.as_ref().filter(|_| !copies) else {
             self.restore(memory, &self.written);
+            let first = self.pages.iter().position(Option::is_some);
+            let last = self.pages.iter().rposition(Option::is_some);
+            if let (Some(first), Some(last)) = (first, last) {
+                extent.set_copied(first * PAGE..(last + 1) * PAGE);
+            }
             return Ok(());
         };
         let shared = *at..at + file.len();

@@ -17,6 +17,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -46,6 +47,8 @@ pub struct Extent {
     moved_out: AtomicBool,
     /// The file that is mapped over part of it, and where.
     file: OnceLock<(usize, Arc<BaseFile>)>,
+    /// Where its base is not zero, if it has a copy of the base instead of the file.
+    copied: OnceLock<Range<usize>>,
 }
 
 impl Extent {
@@ -56,6 +59,7 @@ impl Extent {
             packed: AtomicBool::new(false),
             moved_out: AtomicBool::new(false),
             file: OnceLock::new(),
+            copied: OnceLock::new(),
         }
     }
 
@@ -82,6 +86,12 @@ impl Extent {
     /// Returns whether the file of a base is mapped over part of it.
     pub fn has_file(&self) -> bool {
         self.file.get().is_some()
+    }
+
+    /// Records where the base is not zero of which the memory has a copy.
+    pub(crate) fn set_copied(&self, range: Range<usize>) {
+        let first = self.copied.set(range).is_ok();
+        debug_assert!(first, "a memory has one base");
     }
 
     /// Records the file that was mapped over the memory at this offset. It has one at most.
@@ -392,13 +402,15 @@ impl Reserve {
             shared = *at..*at + file.len();
             file.map(&mut new[shared.clone()])?;
         }
+        // A page of the base that is zero by now counts as written there too: it differs from the base.
+        let copied = self.extent.copied.get().cloned().unwrap_or(0..0);
         let pages = old.chunks(PAGE).zip(new.chunks_mut(PAGE));
         for (start, (old, new)) in (0..).step_by(PAGE).zip(pages) {
             // Elsewhere the new page is zero; to read it would make it count as written on some
             // systems.
             let differs = match shared.contains(&start) {
                 true => old != new,
-                false => *old != ZERO[..old.len()],
+                false => copied.contains(&start) || *old != ZERO[..old.len()],
             };
             if differs {
                 new.copy_from_slice(old);
@@ -465,6 +477,32 @@ mod tests {
         let extent = reserve.extent.clone();
         base.map(bytes(&mut reserve), &extent, 0).unwrap();
         reserve
+    }
+
+    #[test]
+    fn a_page_of_a_copied_base_that_was_zeroed_counts_as_written_where_the_memory_moves_to() {
+        let memories = Memories::new();
+        let mut base = base();
+        base.written = vec![8 * PAGE..11 * PAGE];
+        for method in [Method::Scan, Method::Bits] {
+            let page_map = PageMap::new(Some(method));
+            let mut reserve = memories.packed(BYTES).unwrap();
+            let extent = reserve.extent.clone();
+            base.map(bytes(&mut reserve), &extent, 2).unwrap();
+            assert!(!extent.has_file());
+            bytes(&mut reserve)[WRITTEN[0]] = 0;
+            for pages in [5, 9, 100] {
+                reserve.grow(pages * WASM_PAGE).unwrap();
+                let mut written = Vec::new();
+                page_map.dirty(bytes(&mut reserve), &mut written);
+                for at in WRITTEN {
+                    let known = written.iter().any(|range| range.contains(&at));
+                    assert!(known, "{method:?}, {pages} pages, {at}: {written:?}");
+                }
+                let memory = bytes(&mut reserve);
+                assert_eq!((memory[WRITTEN[0]], memory[WRITTEN[1]]), (0, 1));
+            }
+        }
     }
 
     #[test]

@@ -175,6 +175,9 @@ impl FrameSlots {
     #[inline]
     pub(crate) fn location(&self, lease: &FrameLease, phase: RunPhase) -> Location {
         let slot = lease.slot_number();
+        if phase == RunPhase::Suspended {
+            self.note_mappings(lease);
+        }
         let binding = self.slot(slot).bindings.load(Ordering::Relaxed);
         Location::Frame {
             frame: FrameId { slot, binding },
@@ -182,6 +185,19 @@ impl FrameSlots {
             reusable: lease.frame.reusable,
             phase,
         }
+    }
+
+    /// Notes how many mappings the frame of a guest has that may be pinned next: its memory may have left
+    /// the arena.
+    fn note_mappings(&self, lease: &FrameLease) {
+        let frame = &lease.frame;
+        let more = match frame.extent.has_moved_out() {
+            true => mappings::of_memory_moved_out(),
+            false => 0,
+        };
+        let mappings = u8::try_from(frame.mappings() + more).unwrap_or(u8::MAX - 1);
+        let slot = self.slot(lease.slot_number());
+        slot.mappings.store(mappings, Ordering::Relaxed);
     }
 
     /// Drops all frames that are in their slots.

@@ -426,6 +426,20 @@ fn frames_copy_their_base_when_mappings_are_short() {
     assert!(counts.live <= 40 / 4 && counts.mappings <= 40, "{counts:?}");
 }
 
+/// It has grown before it waits.
+#[test]
+fn a_frame_that_is_held_counts_with_what_its_memory_takes_outside_of_the_arena() {
+    let grows = "(local $timeout i64) (drop (memory.grow (i32.const 70)))";
+    let guest = GUEST.replace("(local $timeout i64)", grows);
+    let limits = FrameLimits::new(8, u64::MAX);
+    let node = node_of(&guest, limits, MemoryLayout::Packed);
+    let pid = node.spawn();
+    node.send(pid, 7);
+    let blocking = &node.executor.0.host.blocking;
+    assert_eq!(blocking.pinned(), 1);
+    assert_eq!(blocking.mappings(), mappings::most());
+}
+
 #[test]
 fn as_many_processes_may_block_as_their_frames_have_mappings_for() {
     let quota = BlockQuota::new(4, 10, u64::MAX);

@@ -184,6 +184,44 @@ fn a_guest_reaches_its_own_memory_and_no_byte_beyond() {
 
 /// The memory of a process that grows moves to a larger place, and in the end out of the arena. It
 /// takes its contents along; what it leaves is zero for the next one.
+/// The base has two pages that are not zero, which each frame copies. A page that is zero by now differs
+/// from it, and that must not be forgotten when the memory moves.
+#[test]
+fn what_was_zeroed_in_a_copied_base_is_zero_after_the_memory_has_moved() {
+    let world = World::new(Setup {
+        frames: 4,
+        ..Setup::default()
+    });
+    // Tag 1 clears the byte and grows out of the memory's place. All answer the byte.
+    let handle = "(if (i32.eq (local.get $tag) (i32.const 1)) (then
+          (i32.store8 (i32.const 40960) (i32.const 0))
+          (drop (memory.grow (i32.const 4)))))
+        (i64.load8_u (i32.const 40960))";
+    let guest = answering("", handle, r#"(data (i32.const 40960) "x")"#);
+    world.deploy("m", &guest);
+    let pids: Vec<Pid> = (0..20).map(|_| world.spawn("m")).collect();
+    let (cleared, others) = pids.split_at(10);
+    for pid in cleared {
+        assert_eq!(world.ask(*pid, 1, &[]).number(), 0);
+    }
+    // Most have been paged out since.
+    for _ in 0..2 {
+        for pid in others {
+            assert_eq!(world.ask(*pid, 2, &[]).number(), u64::from(b'x'));
+        }
+        for pid in cleared {
+            assert_eq!(world.ask(*pid, 2, &[]).number(), 0, "{pid}");
+        }
+    }
+    // Their frames are those of new processes.
+    cleared.iter().for_each(|pid| world.kill(*pid));
+    assert!(world.settle(100));
+    for _ in 0..10 {
+        let new = world.spawn("m");
+        assert_eq!(world.ask(new, 2, &[]).number(), u64::from(b'x'));
+    }
+}
+
 #[test]
 fn a_memory_that_moves_to_grow_keeps_its_contents_and_leaves_none() {
     let world = world(MemoryLayout::Packed);
