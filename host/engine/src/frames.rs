@@ -69,7 +69,7 @@ use crate::module::info::Artifact;
 pub use capacity::most_mappings;
 pub(crate) use census::Census;
 pub(crate) use limits::FrameLimits;
-pub use limits::default_frames;
+pub use limits::{MOST_FRAMES, default_frames};
 pub use metrics::Metrics;
 pub(crate) use waiters::{Joined, Turnstile, Waiters};
 

@@ -28,7 +28,7 @@ pub use error::{LoadError, MissingExport, UpgradeError, VerifyError};
 pub use executor::{Executor, ExecutorConfig};
 pub use exuvia_image::Method;
 pub use exuvia_instrument::{MAX_MODULE_BYTES, SLICE};
-pub use frames::{FrameCounts, Metrics, default_frames, most_mappings};
+pub use frames::{FrameCounts, MOST_FRAMES, Metrics, default_frames, most_mappings};
 pub use guest::{Busy, Guest, GuestProcess, GuestSystem};
 pub use host_calls::{HostCaller, HostServices};
 pub use loader::{Engine, EngineConfig, MemoryLayout, THREAD_STACK};

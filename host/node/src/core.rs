@@ -19,8 +19,8 @@ use std::sync::mpsc::Receiver;
 use exuvia_abi::Pid;
 use exuvia_code::CodeServer;
 use exuvia_engine::{
-    Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, THREAD_STACK,
-    default_frames,
+    Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, MOST_FRAMES,
+    THREAD_STACK, default_frames,
 };
 use exuvia_manifest::AppConfig;
 use exuvia_process::{Body, Native, Payload, Signal, SpawnSpec, System};
@@ -74,6 +74,7 @@ impl Core {
         let workers = workers(&config);
         let frames = match config.frames {
             0 => default_frames(),
+            frames if frames > MOST_FRAMES => return Err(NodeError::Frames { frames }),
             frames => frames,
         };
         let engine = Engine::new(&EngineConfig {

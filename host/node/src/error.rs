@@ -16,6 +16,15 @@ pub enum NodeError {
     /// This machine cannot run compiled Wasm.
     #[error("the engine cannot be initialized: {0}")]
     Engine(#[from] LoadError),
+    /// More frames were asked for than a node can have.
+    #[error(
+        "{frames} frames are more than a node can have, {}; lower `frames` in `[node]`: processes that are in no frame are images, and run when it is their turn",
+        exuvia_engine::MOST_FRAMES
+    )]
+    Frames {
+        /// Frames that were asked for.
+        frames: usize,
+    },
     /// The scheduler threads could not be started.
     #[error("the schedulers cannot be started: {0}")]
     Scheduler(String),
