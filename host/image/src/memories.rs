@@ -483,7 +483,7 @@ mod tests {
     fn a_page_of_a_copied_base_that_was_zeroed_counts_as_written_where_the_memory_moves_to() {
         let memories = Memories::new();
         let mut base = base();
-        base.written = vec![8 * PAGE..11 * PAGE];
+        base.written.push(8 * PAGE..11 * PAGE);
         for method in [Method::Scan, Method::Bits] {
             let page_map = PageMap::new(Some(method));
             let mut reserve = memories.packed(BYTES).unwrap();
@@ -509,7 +509,7 @@ mod tests {
     fn a_small_base_is_copied_into_packed_memories_only() {
         let memories = Memories::new();
         let mut base = base();
-        base.written = vec![8 * PAGE..11 * PAGE];
+        base.written.push(8 * PAGE..11 * PAGE);
         for (copied, has_file) in [(1, true), (2, false)] {
             let mut packed = memories.packed(BYTES).unwrap();
             let extent = packed.extent.clone();
