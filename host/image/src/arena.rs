@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::mapping::advise;
+use crate::mapping::{Mapping, advise, give_back};
 use crate::{PAGE, WASM_PAGE};
 
 /// Bytes for which the smallest places have addresses. Each size is twice the one before.
@@ -71,22 +71,8 @@ struct Lists {
     free: Vec<usize>,
     /// Places that could not be cleared, and where the file is, in bytes from the start of each.
     unclean: Vec<(usize, Range<usize>)>,
-    chunks: Vec<Chunk>,
-}
-
-/// Addresses that belong to places of one size.
-#[derive(Debug)]
-struct Chunk {
-    start: usize,
-    length: usize,
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        // SAFETY: unmaps what `Size::add_chunk` mapped. Each place refers to its size, so no
-        // memory lies here any more.
-        unsafe { libc::munmap(self.start as *mut _, self.length) };
-    }
+    /// Where places of this size lie. Each place keeps its size, so none is left when they are unmapped.
+    chunks: Vec<Mapping>,
 }
 
 /// A place with zeros. Dropped, it is free for another memory.
@@ -167,28 +153,13 @@ impl Size {
     fn add_chunk(&self, lists: &mut Lists) -> io::Result<()> {
         let count = (CHUNK / self.stride()).max(4);
         let length = count * self.stride();
-        // SAFETY: a fresh anonymous mapping; nothing else refers to it.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // Page maps require it.
-        advise(start.cast(), length);
+        let mut chunk = Mapping::new(length)?;
         // The first write to a mapping ties it to what it may be merged with. It comes before the
         // files split this one, so that the parts can be merged again when the files are gone.
-        // SAFETY: the last page belongs to no memory: it is behind the last place.
-        unsafe { start.cast::<u8>().add(length - PAGE).write_volatile(0) };
-        let start = start as usize;
-        lists.chunks.push(Chunk { start, length });
+        // It goes to the last page, which is behind the last place.
+        chunk.bytes()[length - PAGE] = 1;
+        let start = chunk.start();
+        lists.chunks.push(chunk);
         keep_spare_mapping();
         let places = (0..count).rev().map(|index| start + index * self.stride());
         lists.free.extend(places);
@@ -234,12 +205,7 @@ impl Drop for Place {
 fn clear(address: usize, capacity: usize, file: &Range<usize>) -> bool {
     let start = address as *mut u8;
     // SAFETY: the place is accessible as a whole and belongs to the caller alone.
-    unsafe {
-        if libc::madvise(start.cast(), capacity, libc::MADV_DONTNEED) != 0 {
-            // Locked memory cannot be given back.
-            start.write_bytes(0, capacity);
-        }
-    }
+    unsafe { give_back(start, capacity) };
     if file.is_empty() {
         return true;
     }

@@ -53,7 +53,7 @@ fn thread() -> u64 {
 /// not. Some kernels do not count.
 pub(crate) fn counts_faults() -> bool {
     // Not from the allocator, which may reuse pages that were written before.
-    let Some(mut mapping) = Mapping::new(64) else {
+    let Ok(mut mapping) = Mapping::new(64 * PAGE) else {
         return false;
     };
     let mut write = |value: u8| {

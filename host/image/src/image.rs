@@ -34,6 +34,10 @@ pub struct Base {
     /// zero: new frames share them until they write. `None`: there are no such pages, or no
     /// file could be made.
     file: Option<(usize, Arc<BaseFile>)>,
+    /// From the first to the last page that is not all zero, in bytes.
+    filled: Range<usize>,
+    /// The number of pages in there that are not all zero.
+    filled_pages: usize,
     /// Set when it is first asked for.
     digest: OnceLock<[u8; 32]>,
 }
@@ -64,19 +68,22 @@ impl Base {
                 (page != ZERO).then(|| Box::new(page))
             })
             .collect();
-        let file = pages.iter().position(Option::is_some).and_then(|first| {
-            let last = pages.iter().rposition(Option::is_some)?;
-            let pages = pages[first..=last].iter();
+        let first = pages.iter().position(Option::is_some).unwrap_or(0);
+        let behind = (pages.iter().rposition(Option::is_some)).map_or(first, |last| last + 1);
+        let file = (first < behind).then(|| {
+            let pages = pages[first..behind].iter();
             // Without the file each frame gets a copy.
             let file = BaseFile::new(pages.map(Option::as_deref)).ok()?;
             Some((first * PAGE, Arc::new(file)))
         });
         Base {
+            filled: first * PAGE..behind * PAGE,
+            filled_pages: pages.iter().flatten().count(),
             pages,
             globals,
             memory_pages,
             written,
-            file,
+            file: file.flatten(),
             digest: OnceLock::new(),
         }
     }
@@ -89,14 +96,10 @@ impl Base {
     ///
     /// If the system is out of memory or mappings.
     pub fn map(&self, memory: &mut [u8], extent: &Extent, copied: usize) -> io::Result<()> {
-        let copies = extent.is_packed() && self.pages.iter().flatten().count() <= copied;
+        let copies = extent.is_packed() && self.filled_pages <= copied;
         let Some((at, file)) = self.file.as_ref().filter(|_| !copies) else {
             self.restore(memory, &self.written);
-            let first = self.pages.iter().position(Option::is_some);
-            let last = self.pages.iter().rposition(Option::is_some);
-            if let (Some(first), Some(last)) = (first, last) {
-                extent.set_copied(first * PAGE..(last + 1) * PAGE);
-            }
+            extent.set_copied(self.filled.clone());
             return Ok(());
         };
         let shared = *at..at + file.len();

@@ -1,5 +1,7 @@
 //! Mappings of memory: what the kernel is told about them.
 
+use std::io;
+
 use crate::PAGE;
 
 /// Prepares addresses for page maps: disables huge pages and merging, now and for
@@ -31,47 +33,76 @@ pub fn release(memory: &mut [u8]) {
     };
 }
 
-/// A separate mapping, like the memory of a frame.
-pub(crate) struct Mapping(*mut u8, usize);
+/// Makes pages zero again and gives them back to the system.
+///
+/// # Safety
+///
+/// The pages belong to anonymous, writable mappings of the caller's, and nothing refers to them.
+pub(crate) unsafe fn give_back(start: *mut u8, bytes: usize) {
+    // SAFETY: the caller guarantees it.
+    unsafe {
+        if libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) != 0 {
+            // Locked memory cannot be given back.
+            start.write_bytes(0, bytes);
+        }
+    }
+}
+
+/// Addresses that are readable, writable and zero; pages are taken when they are written. Dropped, they
+/// are unmapped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: usize,
+    length: usize,
+}
 
 impl Mapping {
-    /// Maps so many pages, none of them accessed yet. `None`: the system is out of
-    /// memory or mappings.
-    pub(crate) fn new(pages: usize) -> Option<Mapping> {
+    /// Maps so many bytes, whole pages.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the system if it is out of memory or mappings.
+    pub(crate) fn new(length: usize) -> io::Result<Mapping> {
         // SAFETY: a fresh anonymous mapping; nothing else refers to it.
-        let at = unsafe {
+        let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                pages * PAGE,
+                length,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
                 -1,
                 0,
             )
         };
-        if at == libc::MAP_FAILED {
-            return None;
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
         }
-        let mapping = Mapping(at.cast(), pages * PAGE);
-        advise(mapping.0, mapping.1);
-        Some(mapping)
+        advise(start.cast(), length);
+        let start = start as usize;
+        Ok(Mapping { start, length })
+    }
+
+    /// Returns its first address.
+    pub(crate) fn start(&self) -> usize {
+        self.start
     }
 
     /// Returns where it is.
     #[cfg(test)]
     pub(crate) fn extent(&self) -> crate::Extent {
-        crate::Extent::new(self.0 as usize, self.1)
+        crate::Extent::new(self.start, self.length)
     }
 
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the mapping has this length and lives as long as `self`.
-        unsafe { std::slice::from_raw_parts_mut(self.0, self.1) }
+        unsafe { std::slice::from_raw_parts_mut(self.start as *mut u8, self.length) }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: unmaps what `new` mapped; no reference to it is left.
-        unsafe { libc::munmap(self.0.cast(), self.1) };
+        // SAFETY: unmaps what `new` mapped; no reference to it is left, and whoever has handed out
+        // parts of it has them back.
+        unsafe { libc::munmap(self.start as *mut _, self.length) };
     }
 }

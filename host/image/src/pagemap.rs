@@ -264,7 +264,7 @@ mod tests {
             if map.method() != method {
                 continue;
             }
-            let mut mapping = Mapping::new(1000).unwrap();
+            let mut mapping = Mapping::new(1000 * PAGE).unwrap();
             // More separate regions than one ioctl reports.
             let written: Vec<usize> = (0..1000).step_by(3).collect();
             for page in &written {
@@ -293,7 +293,7 @@ mod tests {
             assert_eq!(map.faults(), None);
             return;
         }
-        let mut mapping = Mapping::new(8).unwrap();
+        let mut mapping = Mapping::new(8 * PAGE).unwrap();
         // One page is read before it is written, the other is not.
         assert_eq!(mapping.bytes()[2 * PAGE], 0);
         for page in [2, 3] {
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn released_pages_are_zero_and_not_written() {
         let map = PageMap::new(None);
-        let mut mapping = Mapping::new(8).unwrap();
+        let mut mapping = Mapping::new(8 * PAGE).unwrap();
         mapping.bytes()[5 * PAGE] = 7;
         let extent = mapping.extent();
         if map.method() == Method::Scan {

@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use crate::PAGE;
+use crate::mapping::{Mapping, give_back};
 
 /// The advice that makes pages inaccessible without a mapping of their own (Linux 6.13).
 const GUARD_INSTALL: libc::c_int = 102;
@@ -38,21 +39,8 @@ struct Lists {
     free: Vec<usize>,
     /// Addresses of places whose guard is not made yet.
     fresh: Vec<usize>,
-    chunks: Vec<Chunk>,
-}
-
-/// Addresses of stacks and their guards.
-#[derive(Debug)]
-struct Chunk {
-    start: usize,
-    length: usize,
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        // SAFETY: unmaps what `Stacks::add_chunk` mapped. Each stack keeps its pool, so none is left.
-        unsafe { libc::munmap(self.start as *mut _, self.length) };
-    }
+    /// Where stacks and guards lie. Each stack keeps its pool, so none is left when they are unmapped.
+    chunks: Vec<Mapping>,
 }
 
 /// A stack of zeros with a guard below it. Dropped, it is free for another fiber.
@@ -110,26 +98,9 @@ impl Stacks {
     fn add_chunk(&self, lists: &mut Lists) -> io::Result<()> {
         let stride = GUARD + self.size;
         let count = (CHUNK / stride).max(4);
-        let length = count * stride;
-        // SAFETY: a fresh anonymous mapping; nothing else refers to it.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // A stack uses a few pages at its upper end.
-        // SAFETY: this changes neither contents nor access; without huge pages it fails.
-        unsafe { libc::madvise(start, length, libc::MADV_NOHUGEPAGE) };
-        let start = start as usize;
-        lists.chunks.push(Chunk { start, length });
+        let chunk = Mapping::new(count * stride)?;
+        let start = chunk.start();
+        lists.chunks.push(chunk);
         let places = (0..count).rev().map(|index| start + index * stride + GUARD);
         lists.fresh.extend(places);
         Ok(())
@@ -198,16 +169,9 @@ impl FiberStack {
 
 impl Drop for FiberStack {
     fn drop(&mut self) {
-        let start = self.address as *mut u8;
-        let size = self.stacks.size;
         // SAFETY: the stack is accessible and belongs to the caller alone, and nothing refers to it any
         // more. Marks of guards are outside of it.
-        unsafe {
-            if libc::madvise(start.cast(), size, libc::MADV_DONTNEED) != 0 {
-                // Locked memory cannot be given back.
-                start.write_bytes(0, size);
-            }
-        }
+        unsafe { give_back(self.address as *mut u8, self.stacks.size) };
         self.stacks.lists.lock().free.push(self.address);
     }
 }

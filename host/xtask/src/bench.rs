@@ -9,6 +9,7 @@
 mod dev;
 pub(crate) mod instructions;
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -25,15 +26,24 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         return instructions::run(&args[1..]);
     }
     let root = shell::root();
+    let mut bench = Command::new(build(
+        &root,
+        &["--release", "-p", "exuvia-node"],
+        "release",
+    )?);
+    status(bench.args(args).current_dir(&root), "the benchmarks")
+}
+
+/// Builds the benchmarks. Returns the program, which cargo puts into this folder of its target.
+fn build(root: &Path, options: &[&str], folder: &str) -> Result<PathBuf> {
     let target = root.join("target");
-    let mut build = shell::cargo(&root);
+    let mut build = shell::cargo(root);
+    build.arg("build").args(options);
     build
-        .args(["build", "--release", "-p", "exuvia-node"])
         .args(["--example", "bench", "--target-dir"])
         .arg(&target);
     status(&mut build, "the build of the benchmarks")?;
-    let mut bench = Command::new(target.join("release/examples/bench"));
-    status(bench.args(args).current_dir(&root), "the benchmarks")
+    Ok(target.join(folder).join("examples/bench"))
 }
 
 fn status(command: &mut Command, what: &str) -> Result<()> {

@@ -84,9 +84,8 @@ fn versions(root: &Path) -> Result<()> {
     }
     println!("guests: versions of the examples");
     // The script expects its artifacts in the folder's own target.
-    shell::run(
-        std::process::Command::new("bash")
-            .arg(&script)
-            .env("CARGO_TARGET_DIR", "target"),
-    )
+    let mut command = std::process::Command::new("bash");
+    command.arg(&script).env("CARGO_TARGET_DIR", "target");
+    shell::set_allocator(&mut command);
+    shell::run(&mut command)
 }

@@ -34,11 +34,16 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn cargo(folder: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(folder);
+    set_allocator(&mut command);
+    command
+}
+
+/// Has the compilers that a command starts use [`ALLOCATOR`], if the user has not chosen otherwise.
+pub(crate) fn set_allocator(command: &mut Command) {
     let (name, settings) = ALLOCATOR;
     if std::env::var_os(name).is_none() {
         command.env(name, settings);
     }
-    command
 }
 
 /// Returns a command for the compiler that cargo would use.

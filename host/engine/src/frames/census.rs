@@ -52,9 +52,8 @@ impl Census {
 
     /// Returns the maximum number of kernel mappings of the live frames.
     pub(crate) fn mappings(&self) -> usize {
-        let more = mappings::of_memory_moved_out();
         let moved_out = (self.memories.get()).map_or(0, |memories| memories.moved_out());
-        self.mappings.load(Ordering::Relaxed) + more * moved_out
+        self.mappings.load(Ordering::Relaxed) + mappings::MOVED_OUT * moved_out
     }
 
     /// Returns whether only the reserved frames are left and the module has many: then
@@ -72,7 +71,7 @@ impl Census {
     /// Returns whether only the reserved frames are left once so many frames are dropped.
     fn are_last(&self, dropped: usize) -> bool {
         let live = self.live.load(Ordering::Relaxed).saturating_sub(dropped);
-        let freed = dropped * mappings::of_sharing_frame();
+        let freed = dropped * mappings::SHARED;
         let mappings = self.mappings().saturating_sub(freed);
         let are_last = |used: usize, most: usize| used >= most - (most / LAST_SHARE).max(1);
         are_last(live, self.most_live) || are_last(mappings, self.most_mappings)

@@ -8,7 +8,10 @@ use crate::module::stack_policy::Stack;
 const WIDE: usize = 4;
 /// A packed memory that shares the file of its base: the file, and the part of the arena behind it. One
 /// with a copy of the base takes none.
-const SHARED: usize = 2;
+pub(crate) const SHARED: usize = 2;
+
+/// What a memory takes more when it has left the arena, at most.
+pub(crate) const MOVED_OUT: usize = WIDE;
 
 /// The most pages of a base that each packed frame copies, so that it takes no mapping.
 const COPIED: usize = 2;
@@ -21,7 +24,7 @@ pub(crate) fn most() -> usize {
 }
 
 /// Returns the most mappings of a frame with this memory and stack. If its memory has left the arena,
-/// what it takes more is counted elsewhere: see [`of_memory_moved_out`].
+/// what it takes more is counted elsewhere: see [`MOVED_OUT`].
 pub(crate) fn of(memory: &Extent, stack: Stack) -> usize {
     let packed = memory.is_packed() || memory.has_moved_out();
     let memory = match (packed, memory.has_file()) {
@@ -33,16 +36,6 @@ pub(crate) fn of(memory: &Extent, stack: Stack) -> usize {
         Stack::Fiber => memory + mappings_of_stack(),
         Stack::Thread => memory,
     }
-}
-
-/// Returns the most mappings that a memory takes more when it has left the arena.
-pub(crate) const fn of_memory_moved_out() -> usize {
-    WIDE
-}
-
-/// Returns the fewest mappings of a frame that shares its base.
-pub(crate) const fn of_sharing_frame() -> usize {
-    SHARED
 }
 
 /// Returns the most pages of a base that a packed frame copies.

@@ -192,7 +192,7 @@ impl FrameSlots {
     fn note_mappings(&self, lease: &FrameLease) {
         let frame = &lease.frame;
         let more = match frame.extent.has_moved_out() {
-            true => mappings::of_memory_moved_out(),
+            true => mappings::MOVED_OUT,
             false => 0,
         };
         let mappings = u8::try_from(frame.mappings() + more).unwrap_or(u8::MAX - 1);

@@ -10,6 +10,7 @@ use super::backlog::Backlog;
 use super::{Process, Unfinished};
 use crate::account::{Charge, MaybeCharged};
 use crate::item::{Control, Item};
+use crate::mailbox::Arrivals;
 use crate::relations::Link;
 use crate::signal::{Envelope, Half, Signal};
 use crate::system::System;
@@ -115,7 +116,7 @@ impl<G: 'static> Process<G> {
             let end = match arrived.items.len() {
                 // Nearly always.
                 1 => (arrived.items.pop()).and_then(|item| self.apply(system, item)),
-                _ => self.apply_all(system, &mut arrived.items),
+                _ => self.apply_all(system, arrived),
             };
             if let Some(end) = end {
                 let active = self.active();
@@ -156,12 +157,16 @@ impl<G: 'static> Process<G> {
 
     /// Applies items in order. Returns the reason if one of them terminates the process; those behind
     /// it are left.
-    fn apply_all(&mut self, system: &System<G>, items: &mut Vec<Item<G>>) -> Option<ExitReason> {
-        let mut applied = items.drain(..);
+    fn apply_all(
+        &mut self,
+        system: &System<G>,
+        arrived: &mut Arrivals<Item<G>>,
+    ) -> Option<ExitReason> {
+        let mut applied = arrived.drain();
         while let Some(item) = applied.next() {
             if let Some(end) = self.apply(system, item) {
                 let unseen = applied.collect();
-                *items = unseen;
+                arrived.items = unseen;
                 return Some(end);
             }
         }

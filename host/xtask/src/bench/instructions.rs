@@ -106,23 +106,14 @@ pub(crate) fn has_valgrind() -> bool {
 
 /// Builds the benchmarks. Returns the name of the profile, and the program.
 fn build(root: &Path, dev: bool) -> Result<(&'static str, PathBuf)> {
-    let target = root.join("target");
-    let mut build = shell::cargo(root);
-    build.args(["build", "--example", "bench", "--target-dir"]);
-    build.arg(&target);
-    // For the reason in `checks`, the dev profile is used for the whole workspace.
-    let (profile, folder) = match dev {
-        true => {
-            build.arg("--workspace");
-            ("dev", "debug")
-        }
+    Ok(match dev {
+        // For the reason in `checks`, the dev profile is used for the whole workspace.
+        true => ("dev", super::build(root, &["--workspace"], "debug")?),
         false => {
-            build.args(["--release", "-p", "exuvia-node"]);
-            ("release", "release")
+            let options = ["--release", "-p", "exuvia-node"];
+            ("release", super::build(root, &options, "release")?)
         }
-    };
-    super::status(&mut build, "the build of the benchmarks")?;
-    Ok((profile, target.join(folder).join("examples/bench")))
+    })
 }
 
 fn count(program: &Path, work: &str) -> Result<Cost> {
