@@ -9,7 +9,7 @@ use exuvia_image::{GUARD, RESERVED};
 /// mappings, so many frames with wide memories fit into the part of the mappings that frames
 /// may keep.
 const FRAMES: usize = 10_240;
-/// The most frames of a node. Each may take memory in the tables of frames, 128 bytes, before it exists.
+/// The most frames of a node, as in the manifest. Each takes 128 bytes in the table of frames before it exists.
 pub const MOST_FRAMES: usize = 1_000_000;
 /// One in so many frames is reserved for processes that do not block.
 const RESERVE_SHARE: usize = 8;
