@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use exuvia_abi::Reason;
-use exuvia_image::{After, Base, Image, Scratch, total};
+use exuvia_image::{After, Base, Extent, Image, Scratch, total, total_from};
 use exuvia_instrument::{MAIL_UNKNOWN, SLICE};
 use exuvia_process::call::{Ending, ReductionDebt};
 use exuvia_process::resource::Resource;
@@ -38,7 +38,13 @@ pub(crate) struct InstanceHandles {
     handles: Handles,
     base: Arc<Base>,
     factory: Arc<Factory>,
+    /// Of the memory.
+    extent: Arc<Extent>,
 }
+
+/// The most bytes of pages that stay with a frame behind the end of its memory, for the next process
+/// that grows. They count as its own.
+const MOST_KEPT: u64 = 64 * 1024;
 
 impl std::fmt::Debug for InstanceHandles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -111,8 +117,8 @@ impl InstanceHandles {
         globals.extend(handles.map(|global| to_bits(&global.get(&mut *store))));
     }
 
-    /// Sets `scratch.ranges` to the pages that are written. They are still right if this
-    /// thread is the last that measured them and has had no page fault since.
+    /// Sets `scratch.ranges` to the pages that are written, also behind the end of the memory. They
+    /// are still right if this thread is the last that measured them and has had no page fault since.
     fn find_written(&self, store: &mut impl AsContextMut<Data = FrameData>, scratch: &mut Scratch) {
         let page_map = &self.factory.plan.page_map;
         let faults = page_map.faults();
@@ -120,7 +126,8 @@ impl InstanceHandles {
         let before = std::mem::replace(&mut store.data_mut().faults, faults);
         if faults.is_none() || faults != before {
             scratch.ranges.clear();
-            page_map.dirty(self.handles.memory.data(&store), &mut scratch.ranges);
+            let memory = self.handles.memory.data(&store);
+            page_map.dirty_up_to(memory, self.extent.reached(), &mut scratch.ranges);
         }
     }
 
@@ -161,11 +168,13 @@ impl Instance {
         handles: Handles,
         base: Arc<Base>,
         factory: Arc<Factory>,
+        extent: Arc<Extent>,
     ) -> Instance {
         let inside = Arc::new(InstanceHandles {
             handles,
             base,
             factory,
+            extent,
         });
         store.data_mut().inside = Some(inside.clone());
         Instance {
@@ -228,14 +237,23 @@ impl Instance {
     }
 
     fn shrink(&mut self, pages: u32) -> Result<bool, String> {
-        let inside = &*self.inside;
         // No image is smaller than the base, and below that are the pages that frames
         // share.
-        let bytes = pages.max(inside.base.memory_pages) as usize * WASM_PAGE as usize;
+        let pages = pages.max(self.inside.base.memory_pages);
+        let bytes = pages as usize * WASM_PAGE as usize;
+        // In base state all of them are zero.
+        let stays = total_from(&self.scratch.ranges, bytes) <= MOST_KEPT;
+        self.shrink_to(bytes, stays)
+    }
+
+    /// `stays`: whether the pages behind the end stay where they are, if the memory is packed. They must
+    /// be zero.
+    fn shrink_to(&mut self, bytes: usize, stays: bool) -> Result<bool, String> {
+        let inside = &*self.inside;
         let (memories, memory) = (&inside.factory.plan.memories, &inside.handles.memory);
-        let done = linear_memory::shrink(memories, &mut self.store, memory, bytes)
+        let done = linear_memory::shrink(memories, &mut self.store, memory, bytes, stays)
             .map_err(|error| error.to_string())?;
-        if done {
+        if done == Some(false) {
             // The written pages below the new end are the same as before.
             let ranges = &mut self.scratch.ranges;
             ranges.retain_mut(|range| {
@@ -243,7 +261,7 @@ impl Instance {
                 range.start < range.end
             });
         }
-        Ok(done)
+        Ok(done.is_some())
     }
 
     /// Returns the bytes of written pages, as measured by the last image or reset.
@@ -252,13 +270,16 @@ impl Instance {
     }
 
     /// Gives the pages back to the system. The frame is in base state before and after.
-    pub(crate) fn release(&mut self) {
+    pub(crate) fn release(&mut self) -> Result<(), String> {
+        let bytes = self.inside.handles.memory.data_size(&self.store);
+        self.shrink_to(bytes, false)?;
         let (inside, scratch) = (&*self.inside, &mut self.scratch);
         let memory = inside.handles.memory.data_mut(&mut self.store);
         exuvia_image::release(memory);
         inside.base.restore(memory, &inside.base.written);
         self.store.data_mut().faults = None;
         inside.find_written(&mut self.store, scratch);
+        Ok(())
     }
 
     /// Loads an image into the frame, which must be in base state and have a memory of the

@@ -145,9 +145,10 @@ impl Base {
         }
     }
 
-    /// Resets `memory` to the base, where it was written.
+    /// Resets `memory` to the base, where it was written. Ranges behind its end are left out.
     pub fn restore(&self, memory: &mut [u8], written: &[Range<usize>]) {
         for range in written {
+            let range = within(range, memory.len());
             for start in range.clone().step_by(PAGE) {
                 let page = &mut memory[start..(start + PAGE).min(range.end)];
                 let base = &self.page(start / PAGE)[..page.len()];
@@ -229,7 +230,7 @@ impl Image {
     }
 
     /// Returns the image of `memory` and `scratch.globals` against `base`. `scratch.ranges`
-    /// says where the memory may have been written; `dead` is not stored.
+    /// says where the memory may have been written, and may go beyond its end; `dead` is not stored.
     pub fn take(
         memory: &mut [u8],
         base: &Base,
@@ -246,7 +247,8 @@ impl Image {
         runs.clear();
         bytes.clear();
         for range in ranges.iter() {
-            find_runs(memory, base, range.clone(), &dead, after, runs);
+            let range = within(range, memory.len());
+            find_runs(memory, base, range, &dead, after, runs);
         }
         write_number(bytes, (memory.len() / WASM_PAGE) as u64);
         let mut at = 0;
@@ -366,6 +368,11 @@ fn find_runs(
             }
         }
     }
+}
+
+/// Returns the part of a range of whole pages that a memory of this length has.
+fn within(range: &Range<usize>, length: usize) -> Range<usize> {
+    range.start.min(length)..range.end.min(length)
 }
 
 fn copy_base(memory: &mut [u8], base: &Base, start: usize, end: usize) {

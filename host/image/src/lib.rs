@@ -26,7 +26,7 @@ pub use format::ImageError;
 pub use image::{After, Base, Image, Scratch};
 pub use mapping::release;
 pub use memories::{Extent, GUARD, Memories, RESERVED, Reserve};
-pub use pagemap::{Method, PageMap, total};
+pub use pagemap::{Method, PageMap, total, total_from};
 pub use stacks::{FiberStack, Stacks, mappings_of_stack};
 
 /// Page size in bytes, on all machines that the host supports.

@@ -10,8 +10,10 @@
 //!
 //! wasmtime cannot shrink a memory: a frame would stay as large as the largest
 //! process that it has served, while a new process has the size of the base. So
-//! [`Memories::shrink`] does it, between two processes. Pages beyond the new end are
-//! returned to the system, and are zero when the memory grows again.
+//! [`Memories::shrink`] does it, between two processes. Pages beyond the new end are zero
+//! when the memory grows again. A few of them stay where they are: giving pages back
+//! interrupts all cores that run threads of the node, and the next process would take
+//! them again.
 //!
 //! Lock order: no other lock is taken while `made` is held.
 
@@ -39,9 +41,11 @@ pub const GUARD: usize = 32 << 20;
 /// The address and length of a memory, for counting its pages while it is in use.
 #[derive(Debug)]
 pub struct Extent {
-    /// Changed only with exclusive access to the memory, like the next two.
+    /// Changed only with exclusive access to the memory, like the next three.
     address: AtomicUsize,
     bytes: AtomicUsize,
+    /// See [`Extent::reached`].
+    reached: AtomicUsize,
     packed: AtomicBool,
     /// Whether it has left the arena.
     moved_out: AtomicBool,
@@ -56,6 +60,7 @@ impl Extent {
         Extent {
             address: AtomicUsize::new(address),
             bytes: AtomicUsize::new(bytes),
+            reached: AtomicUsize::new(0),
             packed: AtomicBool::new(false),
             moved_out: AtomicBool::new(false),
             file: OnceLock::new(),
@@ -71,6 +76,12 @@ impl Extent {
     /// Returns its current length in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns up to where written pages may lie in its place, in bytes, if that is behind its end: it was
+    /// longer, and they stay there, with zeros (see [`Memories::shrink`]).
+    pub fn reached(&self) -> usize {
+        self.reached.load(Ordering::Relaxed)
     }
 
     /// Returns whether it lies in the arena.
@@ -176,8 +187,9 @@ impl Memories {
         }
     }
 
-    /// Makes the memory at `address` smaller, to `bytes`, a number of whole pages. The pages
-    /// behind its new end go back to the system, and are zero when it grows again.
+    /// Makes the memory at `address` smaller, to `bytes`, a number of whole pages. What is behind its new
+    /// end is zero when it grows again: its pages go back to the system, or, if `stays` says that they
+    /// are zero already and the memory is packed, stay where they are. Returns whether they stay.
     ///
     /// # Errors
     ///
@@ -193,7 +205,7 @@ impl Memories {
     ///
     /// The memory must exist until this returns. Nothing may refer to its contents from `bytes`
     /// on, and whatever accesses the memory must know its new length before it does so again.
-    pub unsafe fn shrink(&self, address: *mut u8, bytes: usize) -> io::Result<()> {
+    pub unsafe fn shrink(&self, address: *mut u8, bytes: usize, stays: bool) -> io::Result<bool> {
         let extent = self.extent(address).ok_or_else(|| {
             io::Error::new(ErrorKind::InvalidInput, "it is not a memory of this host")
         })?;
@@ -202,22 +214,26 @@ impl Memories {
             bytes <= before && bytes.is_multiple_of(PAGE),
             "a memory is made smaller by whole pages"
         );
-        if bytes == before {
-            return Ok(());
-        }
         let packed = extent.is_packed();
-        // SAFETY: the range is the end of a memory of ours that still exists, as the caller
-        // guarantees, and it is in `made`. By the same contract nothing refers to it.
-        unsafe {
-            let start = address.add(bytes);
-            give_back(start, before - bytes);
-            // The arena is accessible as a whole.
-            if !packed && libc::mprotect(start.cast(), before - bytes, libc::PROT_NONE) != 0 {
-                return Err(io::Error::last_os_error());
+        let reached = extent.reached().max(before);
+        let stays = stays && packed;
+        if !stays && bytes < reached {
+            // SAFETY: the range begins in a memory of ours that still exists, as the caller guarantees, and
+            // that is in `made`. It ends where that memory has ended in the same place. By the same contract
+            // nothing refers to it.
+            unsafe {
+                let start = address.add(bytes);
+                give_back(start, reached - bytes);
+                // The arena is accessible as a whole.
+                if !packed && libc::mprotect(start.cast(), reached - bytes, libc::PROT_NONE) != 0 {
+                    return Err(io::Error::last_os_error());
+                }
             }
         }
         extent.bytes.store(bytes, Ordering::Relaxed);
-        Ok(())
+        let reached = if stays { reached } else { 0 };
+        extent.reached.store(reached, Ordering::Relaxed);
+        Ok(stays)
     }
 }
 
@@ -419,6 +435,7 @@ impl Reserve {
         made.remove(&(before.address() as usize));
         self.extent.address.store(address, Ordering::Release);
         self.extent.bytes.store(bytes, Ordering::Relaxed);
+        self.extent.reached.store(0, Ordering::Relaxed);
         let packed = self.home.is_packed();
         self.extent.packed.store(packed, Ordering::Relaxed);
         self.extent.moved_out.store(!packed, Ordering::Relaxed);

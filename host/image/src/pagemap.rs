@@ -130,10 +130,17 @@ impl PageMap {
     /// Appends the byte ranges of `memory` that may have been written: whole pages, in
     /// order. If the scan fails or the method is [`Method::Compare`], that is all of it.
     pub fn dirty(&self, memory: &[u8], ranges: &mut Vec<Range<usize>>) {
+        self.dirty_up_to(memory, 0, ranges);
+    }
+
+    /// Does the same up to `end`, in bytes from the memory's start, if that is behind its end. What lies
+    /// there is not read.
+    pub fn dirty_up_to(&self, memory: &[u8], end: usize, ranges: &mut Vec<Range<usize>>) {
         let before = ranges.len();
-        if self.written(memory, ranges).is_none() {
+        let length = memory.len().max(end);
+        if (self.written_at(memory.as_ptr() as usize, length, ranges)).is_none() {
             ranges.truncate(before);
-            ranges.push(0..memory.len());
+            ranges.push(0..length);
         }
     }
 
@@ -245,6 +252,12 @@ fn bits(file: &File, address: usize, length: usize, ranges: &mut Vec<Range<usize
         page += count;
     }
     Some(())
+}
+
+/// Returns the number of bytes in the ranges that are at `from` or behind it.
+pub fn total_from(ranges: &[Range<usize>], from: usize) -> u64 {
+    let ranges = ranges.iter().map(|range| range.start.max(from)..range.end);
+    ranges.map(|range| range.len() as u64).sum()
 }
 
 /// Returns the number of bytes in the ranges.

@@ -117,6 +117,7 @@ impl Frame {
             handles,
             artifact.base.clone(),
             setup.factory,
+            extent.clone(),
         ));
         body.reset();
         Ok(Frame {
@@ -184,10 +185,7 @@ impl Frame {
     /// Gives the pages of a frame in base state back to the system.
     pub(crate) fn release(&mut self) {
         // A broken frame is dropped when it is returned to its pool.
-        drop(self.at_rest(async |body| {
-            body.release();
-            Ok(())
-        }));
+        drop(self.at_rest(async |body| body.release()));
     }
 
     /// Runs the process until it returns, is suspended, or ends; a process that was

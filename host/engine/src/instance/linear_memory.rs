@@ -76,8 +76,9 @@ unsafe impl LinearMemory for FrameMemory {
     }
 }
 
-/// Shrinks a memory in which no guest is running. Returns `false` if the system is out of memory
-/// or mappings; the memory is then unchanged.
+/// Shrinks a memory in which no guest is running; see [`Memories::shrink`]. Returns whether the pages
+/// behind its end stay where they are, or `None` if the system is out of memory or mappings; the memory
+/// is then unchanged.
 ///
 /// # Errors
 ///
@@ -88,23 +89,21 @@ pub(crate) fn shrink<T: 'static>(
     store: &mut Store<T>,
     memory: &Memory,
     bytes: usize,
-) -> wasmtime::Result<bool> {
-    if memory.data_size(&*store) == bytes {
-        return Ok(true);
-    }
+    stays: bool,
+) -> wasmtime::Result<Option<bool>> {
     let address = memory.data_ptr(&*store);
     // SAFETY: the store owns the memory, so it exists. No reference to its contents exists: it
     // would borrow the store, which is borrowed mutably here. Guests and the host see the new
     // length below, before anything else can run in the store.
-    match unsafe { memories.shrink(address, bytes) } {
+    let stays = match unsafe { memories.shrink(address, bytes, stays) } {
         Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error.into()),
-        Err(_) => return Ok(false),
-        Ok(()) => {}
-    }
+        Err(_) => return Ok(None),
+        Ok(stays) => stays,
+    };
     // Growing by 0 pages makes the instance read the length of its memory again.
     memory.grow(&mut *store, 0)?;
     match memory.data_size(&*store) == bytes {
-        true => Ok(true),
+        true => Ok(Some(stays)),
         false => Err(wasmtime::Error::msg("its memory could not be made smaller")),
     }
 }

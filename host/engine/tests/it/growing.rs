@@ -85,6 +85,45 @@ fn processes_of_many_sizes_take_turns_in_few_frames() {
     spawn_and_kill(&world, 20, |number| number % 6);
 }
 
+/// The pages that one leaves behind the end stay with the frame: when the next process grows over them,
+/// what it writes there takes no page fault, and is part of its image all the same.
+#[test]
+fn what_a_process_writes_where_an_earlier_one_has_grown_is_kept() {
+    let world = World::new(Setup {
+        frames: 1,
+        ..Setup::default()
+    });
+    let guest = answering(
+        "",
+        r#"(if (local.get $tag) (then
+             (drop (memory.grow (i32.const 1)))
+             (i64.store (i32.const 131072) (i64.extend_i32_u (local.get $tag)))
+             (i64.store (i32.const 135168) (i64.extend_i32_u (local.get $tag)))))
+           (i64.add (i64.load (i32.const 131072)) (i64.load (i32.const 135168)))"#,
+        "",
+    );
+    world.deploy("m", &guest);
+    let mut pids = Vec::new();
+    for number in 1..20 {
+        let pid = world.spawn("m");
+        assert_eq!(world.ask(pid, number, &[]).number(), 2 * u64::from(number));
+        world.kill(pid);
+        assert!(world.settle(10));
+        let pid = world.spawn("m");
+        assert_eq!(
+            world.ask(pid, 100 + number, &[]).number(),
+            2 * u64::from(100 + number)
+        );
+        pids.push((pid, 100 + number));
+    }
+    for _ in 0..2 {
+        for (pid, number) in &pids {
+            assert_eq!(world.ask(*pid, 0, &[]).number(), 2 * u64::from(*number));
+        }
+    }
+    assert!(world.executor.metrics().page_ins.load(Ordering::Relaxed) > 19);
+}
+
 /// What lies behind the end of a frame that was made smaller is out of reach.
 #[test]
 fn the_end_of_memory_is_where_the_guest_sees_it() {

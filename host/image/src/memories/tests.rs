@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::*;
-use crate::{Base, Method, PageMap, WASM_PAGE};
+use crate::{Base, Method, PageMap, WASM_PAGE, total};
 
 const BYTES: usize = 2 * WASM_PAGE;
 /// Where the base is not zero: its file has three pages.
@@ -114,16 +114,55 @@ fn a_memory_that_moves_keeps_its_contents_its_base_and_what_is_unwritten() {
 
 #[test]
 fn a_packed_memory_that_shrinks_and_grows_is_zero_at_its_end() {
-    let memories = Memories::new();
+    let (memories, page_map) = (Memories::new(), PageMap::new(None));
     let mut reserve = memories.packed(BYTES).unwrap();
+    let shrink = |reserve: &mut Reserve, to, stays| {
+        // SAFETY: nothing refers to the memory, and `bytes` asks for its length each time.
+        unsafe { memories.shrink(reserve.as_ptr(), to, stays).unwrap() }
+    };
+    let written = |reserve: &mut Reserve| {
+        let (mut ranges, reached) = (Vec::new(), reserve.extent.reached());
+        page_map.dirty_up_to(bytes(reserve), reached, &mut ranges);
+        total(&ranges) as usize
+    };
     reserve.grow(3 * WASM_PAGE).unwrap();
     bytes(&mut reserve).fill(7);
-    // SAFETY: nothing refers to the memory, and `bytes` asks for its length each time.
-    unsafe { memories.shrink(reserve.as_ptr(), WASM_PAGE).unwrap() };
+    assert!(!shrink(&mut reserve, WASM_PAGE, false));
     assert!(bytes(&mut reserve).iter().all(|byte| *byte == 7));
+    assert_eq!(
+        written(&mut reserve),
+        WASM_PAGE,
+        "the others were given back"
+    );
     reserve.grow(2 * WASM_PAGE).unwrap();
-    let (kept, new) = bytes(&mut reserve).split_at(WASM_PAGE);
+    let (kept, new) = bytes(&mut reserve).split_at_mut(WASM_PAGE);
     assert!(kept.iter().all(|byte| *byte == 7) && new.iter().all(|byte| *byte == 0));
+    // Pages that are zero again may stay, and count even behind the end.
+    new[..PAGE].fill(7);
+    new[..PAGE].fill(0);
+    for _ in 0..2 {
+        assert!(shrink(&mut reserve, WASM_PAGE, true));
+        assert_eq!(reserve.extent.reached(), 2 * WASM_PAGE);
+        assert_eq!(written(&mut reserve), WASM_PAGE + PAGE);
+    }
+    assert!(!shrink(&mut reserve, WASM_PAGE, false));
+    assert_eq!(written(&mut reserve), WASM_PAGE, "up to where it has been");
+    reserve.grow(2 * WASM_PAGE).unwrap();
+    assert!(
+        bytes(&mut reserve)[WASM_PAGE..]
+            .iter()
+            .all(|byte| *byte == 0)
+    );
+}
+
+#[test]
+fn a_wide_memory_keeps_nothing_behind_its_end() {
+    let memories = Memories::new();
+    let mut reserve = memories.wide(BYTES, 4 * BYTES, GUARD).unwrap();
+    reserve.grow(2 * BYTES).unwrap();
+    // SAFETY: nothing refers to the memory.
+    assert!(!unsafe { memories.shrink(reserve.as_ptr(), BYTES, true) }.unwrap());
+    assert_eq!(reserve.extent.reached(), 0);
 }
 
 #[test]
