@@ -132,27 +132,30 @@ impl<A> CodeServer<A> {
     /// Returns a reference for a process of a module's current version, with the
     /// release's id. `None`: the release has no such module.
     pub fn enter(&self, module: &str) -> Option<(u64, VersionRef<A>)> {
-        self.acquire(module, Version::enter)
-            .map(|(release, version_ref)| (release.id, version_ref))
+        self.acquire(module, Version::enter, |release| release.id)
     }
 
     /// Returns a reference that keeps a module's current version loaded, with the
     /// release. `None`: the release has no such module.
     pub fn hold(&self, module: &str) -> Option<(Arc<Release<A>>, VersionRef<A>)> {
-        self.acquire(module, Version::hold)
+        self.acquire(module, Version::hold, Arc::clone)
     }
 
-    fn acquire(
+    fn acquire<R>(
         &self,
         module: &str,
         come: impl Fn(&Arc<Version<A>>) -> Option<VersionRef<A>>,
-    ) -> Option<(Arc<Release<A>>, VersionRef<A>)> {
+        of: impl Fn(&Arc<Release<A>>) -> R,
+    ) -> Option<(R, VersionRef<A>)> {
         loop {
-            let release = self.current();
+            let acquired = self.current.with(|release| {
+                let version_ref = come(release.version(module)?);
+                Some(version_ref.map(|version_ref| (of(release), version_ref)))
+            });
             // A version that was unloaded since is not in the current release any more:
             // read the pointer again.
-            if let Some(version_ref) = come(release.version(module)?) {
-                return Some((release, version_ref));
+            if let Some(acquired) = acquired? {
+                return Some(acquired);
             }
         }
     }

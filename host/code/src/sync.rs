@@ -28,6 +28,11 @@ mod real {
             self.0.load_full()
         }
 
+        /// Passes the value to `act` without counting a reference: all threads would write to that count.
+        pub(crate) fn with<R>(&self, act: impl FnOnce(&Arc<T>) -> R) -> R {
+            act(&self.0.load())
+        }
+
         pub(crate) fn store(&self, value: Arc<T>) {
             self.0.store(value);
         }
@@ -69,6 +74,10 @@ mod model {
 
         pub(crate) fn load(&self) -> Arc<T> {
             self.0.lock().clone()
+        }
+
+        pub(crate) fn with<R>(&self, act: impl FnOnce(&Arc<T>) -> R) -> R {
+            act(&self.load())
         }
 
         pub(crate) fn store(&self, value: Arc<T>) {

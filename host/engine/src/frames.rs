@@ -40,6 +40,7 @@ mod free;
 mod limits;
 pub(crate) mod mappings;
 mod metrics;
+mod nearby;
 pub(crate) mod pool;
 mod reclaim;
 pub(crate) mod slots;
@@ -58,6 +59,7 @@ use wasmtime::Linker;
 
 use crate::frames::capacity::SystemCapacity;
 use crate::frames::frame::Frame;
+use crate::frames::nearby::Nearby;
 use crate::frames::pool::Pool;
 use crate::frames::slots::{FrameLease, FrameSlots};
 use crate::guest::{FrameId, Location, RunPhase, Stamp};
@@ -96,6 +98,8 @@ pub(crate) struct FrameTable {
     page_map: OnceLock<Arc<PageMap>>,
     /// By the artifact's id.
     pools: RwLock<HashMap<u64, Arc<Pool>, foldhash::fast::FixedState>>,
+    /// Free frames that are in no pool's list.
+    nearby: Nearby,
     slots: Arc<FrameSlots>,
     census: Arc<Census>,
     pub(crate) metrics: Metrics,
@@ -169,6 +173,7 @@ impl FrameTable {
             capacity,
             page_map: OnceLock::new(),
             pools: RwLock::default(),
+            nearby: Nearby::default(),
             slots: Arc::new(slots),
             census,
             metrics: Metrics::default(),
@@ -189,7 +194,7 @@ impl FrameTable {
             slots: self.slots.all().len(),
             vacant: self.slots.vacant(),
             live: self.slots.live(),
-            free: self.all().iter().map(|pool| pool.free()).sum(),
+            free: self.nearby.count() + self.all().iter().map(|pool| pool.free()).sum::<usize>(),
             blocked: self.host.blocking.pinned(),
             mappings: self.slots.mappings(),
             bytes: self.slots.bytes(),
@@ -266,7 +271,12 @@ impl FrameTable {
                 return;
             }
             match self.make(artifact, &pool) {
-                Ok(lease) => self.give_back(lease),
+                Ok(lease) => {
+                    if let Some(lease) = self.emptied(lease) {
+                        pool.push(lease);
+                    }
+                    self.waiters.call();
+                }
                 Err(_) => return,
             }
         }
@@ -373,21 +383,43 @@ impl FrameTable {
         self.give_back(lease);
     }
 
-    /// Returns a frame in base state to its pool.
+    /// Returns a frame in base state, for the next process of its version, first of all on this thread.
     pub(crate) fn give_back(&self, lease: FrameLease) {
-        if !lease.frame.may_serve_another() {
-            return;
+        if let Some(lease) = self.emptied(lease)
+            && let Some(cold) = self.nearby.push(lease)
+        {
+            cold.pool().clone().push(cold);
         }
-        self.slots.note(lease.slot_number(), lease.frame.written());
+        self.waiters.call();
+    }
+
+    /// Notes that no process is in a frame in base state. Returns it if it is to be kept.
+    fn emptied(&self, lease: FrameLease) -> Option<FrameLease> {
+        if !lease.frame.may_serve_another() {
+            return None;
+        }
+        let number = lease.slot_number();
+        self.slots.note(number, lease.frame.written());
         if self.is_wasteful(&lease) {
             self.released.fetch_add(1, Ordering::Relaxed);
-            return;
+            return None;
         }
-        self.slots.unpin(lease.slot_number());
-        self.slots.slot(lease.slot_number()).unbind();
-        let pool = lease.pool().clone();
-        pool.push(lease);
-        self.waiters.call();
+        self.slots.unpin(number);
+        self.slots.slot(number).unbind();
+        Some(lease)
+    }
+
+    /// Puts the free frames that threads keep to themselves into their pools.
+    fn collect_nearby(&self) {
+        for lease in self.nearby.take(None) {
+            lease.pool().clone().push(lease);
+        }
+    }
+
+    /// Takes any free frame of a version, one of the largest first.
+    fn pop_any(&self, pool: &Pool) -> Option<FrameLease> {
+        let free = pool.pop_any();
+        free.or_else(|| self.nearby.steal(pool.artifact))
     }
 
     /// Drops the free frames of a version that was unloaded. This takes long if there are
@@ -396,6 +428,7 @@ impl FrameTable {
         let pool = self.pools.write().remove(&artifact);
         if let Some(pool) = pool {
             drop_in_parts(pool.forget());
+            drop_in_parts(self.nearby.take(Some(artifact)));
         }
     }
 
@@ -406,6 +439,7 @@ impl FrameTable {
         for pool in pools {
             drop(pool.forget());
         }
+        drop(self.nearby.take(None));
     }
 }
 

@@ -250,8 +250,8 @@ impl Instance {
     /// be zero.
     fn shrink_to(&mut self, bytes: usize, stays: bool) -> Result<bool, String> {
         let inside = &*self.inside;
-        let (memories, memory) = (&inside.factory.plan.memories, &inside.handles.memory);
-        let done = linear_memory::shrink(memories, &mut self.store, memory, bytes, stays)
+        let (extent, memory) = (&inside.extent, &inside.handles.memory);
+        let done = linear_memory::shrink(extent, &mut self.store, memory, bytes, stays)
             .map_err(|error| error.to_string())?;
         if done == Some(false) {
             // The written pages below the new end are the same as before.

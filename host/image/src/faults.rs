@@ -27,7 +27,7 @@ impl Faults {
             return None;
         }
         Some(Faults {
-            thread: thread(),
+            thread: thread_number(),
             count: usage.ru_minflt + usage.ru_majflt,
         })
     }
@@ -35,13 +35,13 @@ impl Faults {
     /// Returns whether the count is of the current thread.
     #[inline]
     pub fn are_ours(&self) -> bool {
-        self.thread == thread()
+        self.thread == thread_number()
     }
 }
 
 /// Returns a number for the current thread that no other thread has or had.
 #[inline]
-fn thread() -> u64 {
+pub fn thread_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     thread_local! {
         static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -14,7 +14,9 @@ use crate::base_file::BaseFile;
 use crate::memories::Extent;
 use crate::{PAGE, WASM_PAGE};
 
-/// Bytes that are compared at once before single words are.
+/// Bytes that are compared at once, with the widest instructions of the machine.
+const BLOCK: usize = 512;
+/// Bytes of a block that are compared at once before single words are.
 const LINE: usize = 64;
 /// Bytes of a word, the unit that is stored or not.
 pub(crate) const WORD: usize = 8;
@@ -328,7 +330,8 @@ impl Image {
     }
 }
 
-/// Appends the runs of words in `range` that differ from the base.
+/// Appends the runs of words in `range`, whole pages, that differ from the base. Most pages that were
+/// written differ in a few lines.
 fn find_runs(
     memory: &mut [u8],
     base: &Base,
@@ -337,35 +340,53 @@ fn find_runs(
     after: After,
     runs: &mut Vec<(usize, usize)>,
 ) {
-    for page_start in range.clone().step_by(PAGE) {
-        let page_end = (page_start + PAGE).min(range.end);
-        let base_page = base.page(page_start / PAGE);
-        if memory[page_start..page_end] == base_page[..page_end - page_start] {
+    let (pages, _) = memory.as_chunks_mut::<PAGE>();
+    for index in range.start / PAGE..range.end / PAGE {
+        let (blocks, _) = pages[index].as_chunks_mut::<BLOCK>();
+        let (base_blocks, _) = base.page(index).as_chunks::<BLOCK>();
+        let mut at = index * PAGE;
+        for (block, base_block) in blocks.iter_mut().zip(base_blocks) {
+            if block != base_block {
+                differing_words(block, base_block, at, dead, after, runs);
+            }
+            at += BLOCK;
+        }
+    }
+}
+
+/// Appends the runs of words of a block that differ from the base; `at` is where it lies.
+fn differing_words(
+    block: &mut [u8; BLOCK],
+    base: &[u8; BLOCK],
+    mut at: usize,
+    dead: &Range<usize>,
+    after: After,
+    runs: &mut Vec<(usize, usize)>,
+) {
+    let (lines, base_lines) = (block.as_chunks_mut::<LINE>().0, base.as_chunks::<LINE>().0);
+    for (line, base_line) in lines.iter_mut().zip(base_lines) {
+        if line == base_line {
+            at += LINE;
             continue;
         }
-        for line in (page_start..page_end).step_by(LINE) {
-            let offset = line - page_start;
-            let base_line = &base_page[offset..offset + LINE];
-            if memory[line..line + LINE] == *base_line {
-                continue;
-            }
-            for word in (line..line + LINE).step_by(WORD) {
-                let offset = word - page_start;
-                let base_word = &base_page[offset..offset + WORD];
-                if memory[word..word + WORD] == *base_word {
-                    continue;
-                }
-                if dead.start <= word && word + WORD <= dead.end {
+        let (words, base_words) = (
+            line.as_chunks_mut::<WORD>().0,
+            base_line.as_chunks::<WORD>().0,
+        );
+        for (word, base_word) in words.iter_mut().zip(base_words) {
+            if word != base_word {
+                if dead.start <= at && at + WORD <= dead.end {
                     if after == After::Reset {
-                        memory[word..word + WORD].copy_from_slice(base_word);
+                        *word = *base_word;
                     }
-                    continue;
-                }
-                match runs.last_mut() {
-                    Some((_, end)) if *end == word => *end += WORD,
-                    _ => runs.push((word, word + WORD)),
+                } else {
+                    match runs.last_mut() {
+                        Some((_, end)) if *end == at => *end += WORD,
+                        _ => runs.push((at, at + WORD)),
+                    }
                 }
             }
+            at += WORD;
         }
     }
 }

@@ -21,7 +21,7 @@ mod pagemap;
 mod stacks;
 
 pub use arena::MOST_PACKED;
-pub use faults::Faults;
+pub use faults::{Faults, thread_number};
 pub use format::ImageError;
 pub use image::{After, Base, Image, Scratch};
 pub use mapping::release;

@@ -10,7 +10,7 @@
 //!
 //! wasmtime cannot shrink a memory: a frame would stay as large as the largest
 //! process that it has served, while a new process has the size of the base. So
-//! [`Memories::shrink`] does it, between two processes. Pages beyond the new end are zero
+//! [`Extent::shrink`] does it, between two processes. Pages beyond the new end are zero
 //! when the memory grows again. A few of them stay where they are: giving pages back
 //! interrupts all cores that run threads of the node, and the next process would take
 //! them again.
@@ -18,7 +18,7 @@
 //! Lock order: no other lock is taken while `made` is held.
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -79,7 +79,7 @@ impl Extent {
     }
 
     /// Returns up to where written pages may lie in its place, in bytes, if that is behind its end: it was
-    /// longer, and they stay there, with zeros (see [`Memories::shrink`]).
+    /// longer, and they stay there, with zeros (see [`Extent::shrink`]).
     pub fn reached(&self) -> usize {
         self.reached.load(Ordering::Relaxed)
     }
@@ -186,16 +186,16 @@ impl Memories {
             memories: self.me.clone(),
         }
     }
+}
 
-    /// Makes the memory at `address` smaller, to `bytes`, a number of whole pages. What is behind its new
-    /// end is zero when it grows again: its pages go back to the system, or, if `stays` says that they
-    /// are zero already and the memory is packed, stay where they are. Returns whether they stay.
+impl Extent {
+    /// Makes the memory smaller, to `bytes`, a number of whole pages. What is behind its new end is zero
+    /// when it grows again: its pages go back to the system, or, if `stays` says that they are zero
+    /// already and the memory is packed, stay where they are. Returns whether they stay.
     ///
     /// # Errors
     ///
-    /// Returns an error if the system is out of memory or mappings, or, of the kind
-    /// [`ErrorKind::InvalidInput`], if the memory was not created here. Its length is then
-    /// unchanged.
+    /// Returns an error if the system is out of memory or mappings. The length is then unchanged.
     ///
     /// # Panics
     ///
@@ -205,24 +205,21 @@ impl Memories {
     ///
     /// The memory must exist until this returns. Nothing may refer to its contents from `bytes`
     /// on, and whatever accesses the memory must know its new length before it does so again.
-    pub unsafe fn shrink(&self, address: *mut u8, bytes: usize, stays: bool) -> io::Result<bool> {
-        let extent = self.extent(address).ok_or_else(|| {
-            io::Error::new(ErrorKind::InvalidInput, "it is not a memory of this host")
-        })?;
-        let before = extent.bytes();
+    pub unsafe fn shrink(&self, bytes: usize, stays: bool) -> io::Result<bool> {
+        let before = self.bytes();
         assert!(
             bytes <= before && bytes.is_multiple_of(PAGE),
             "a memory is made smaller by whole pages"
         );
-        let packed = extent.is_packed();
-        let reached = extent.reached().max(before);
+        let packed = self.is_packed();
+        let reached = self.reached().max(before);
         let stays = stays && packed;
         if !stays && bytes < reached {
-            // SAFETY: the range begins in a memory of ours that still exists, as the caller guarantees, and
-            // that is in `made`. It ends where that memory has ended in the same place. By the same contract
+            // SAFETY: the range begins in a memory of ours that still exists, as the caller guarantees.
+            // It ends where that memory has ended in the same place. By the same contract
             // nothing refers to it.
             unsafe {
-                let start = address.add(bytes);
+                let start = (self.address() as *mut u8).add(bytes);
                 give_back(start, reached - bytes);
                 // The arena is accessible as a whole.
                 if !packed && libc::mprotect(start.cast(), reached - bytes, libc::PROT_NONE) != 0 {
@@ -230,9 +227,9 @@ impl Memories {
                 }
             }
         }
-        extent.bytes.store(bytes, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
         let reached = if stays { reached } else { 0 };
-        extent.reached.store(reached, Ordering::Relaxed);
+        self.reached.store(reached, Ordering::Relaxed);
         Ok(stays)
     }
 }

@@ -208,9 +208,11 @@ impl<G: 'static> Process<G> {
             slot.set_priority(slot.priority().min(limits.priority));
         }
         system.tables.set_limits(self.pid, &limits);
-        let counts = self.relations.as_ref().and_then(|r| r.counts.as_ref());
-        if let Some(children) = counts.and_then(|counts| counts.children.as_ref()) {
-            children.set_most(limits.descendants);
+        if let Some(counts) = self.relations.as_mut().and_then(|r| r.counts.as_mut()) {
+            counts.limits = None;
+            if let Some(children) = &counts.children {
+                children.set_most(limits.descendants);
+            }
         }
         self.limits = limits;
     }

@@ -7,6 +7,7 @@ use exuvia_abi::Pid;
 
 use crate::account::Account;
 use crate::children::Children;
+use crate::limits::Limits;
 use crate::small::SmallMap;
 
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(crate) struct Relations {
 pub(crate) struct Counts {
     /// The living children.
     pub(crate) children: Option<Arc<Children>>,
+    /// See [`Process::limits_of_child`](crate::Process::limits_of_child).
+    pub(crate) limits: Option<Arc<Limits>>,
     /// Timers and exit signals in transit.
     pub(crate) account: Option<Arc<Account>>,
 }

@@ -18,13 +18,24 @@ impl FrameTable {
         pages: u32,
         purpose: Purpose,
     ) -> Result<FrameLease, FrameError> {
-        let pool = self.pool(artifact);
-        let stays = match purpose {
+        let stays = |pool: &Pool| match purpose {
             Purpose::Process(Some(stamp)) => pool.ghost_hit(stamp, self.limits.frames),
             Purpose::Process(None) | Purpose::Save => false,
         };
-        let may_be_denied = purpose != Purpose::Save;
-        let mut lease = self.find(artifact, &pool, pages, (stays, may_be_denied))?;
+        let near = self.nearby.pop(artifact.id, pages);
+        let near = near.filter(|lease| !self.is_outdated(artifact, lease));
+        let (mut lease, stays) = match near {
+            Some(lease) => {
+                let stays = stays(lease.pool());
+                (lease, stays)
+            }
+            None => {
+                let pool = self.pool(artifact);
+                let (stays, may_be_denied) = (stays(&pool), purpose != Purpose::Save);
+                let lease = self.find(artifact, &pool, pages, (stays, may_be_denied))?;
+                (lease, stays)
+            }
+        };
         if lease.frame.pages() != pages {
             match lease.frame.resize(pages) {
                 Ok(true) => self.slots.note(lease.slot_number(), lease.frame.written()),
@@ -78,7 +89,9 @@ impl FrameTable {
         pages: u32,
         (stays, may_be_denied): (bool, bool),
     ) -> Result<FrameLease, FrameError> {
-        let frames = match pool.pop(pages) {
+        let free = pool.pop(pages);
+        let free = free.or_else(|frames| self.nearby.steal(pool.artifact).ok_or(frames));
+        let frames = match free {
             Ok(lease) if !self.is_outdated(artifact, &lease) => return Ok(lease),
             // A frame without a fiber is made in its slot.
             Ok(lease) => {
@@ -176,7 +189,7 @@ impl FrameTable {
         let pools = self.all();
         let mut others = pools.iter().filter(|pool| pool.is_of_module(wants));
         let lease = others.find_map(|pool| {
-            let free = pool.pop_any();
+            let free = self.pop_any(pool);
             free.or_else(|| self.evict(pool, EvictFrom::Coldest))
         });
         lease.is_some()
@@ -187,7 +200,7 @@ impl FrameTable {
     /// of one may be in use. Returns whether it has dropped one.
     fn give_up(&self, wants: &Arc<Pool>, of: usize) -> bool {
         let pools = self.all();
-        let free = pools.iter().find_map(|pool| pool.pop_any());
+        let free = pools.iter().find_map(|pool| self.pop_any(pool));
         let lease = free.or_else(|| {
             let mut others: Vec<(usize, &Arc<Pool>)> = pools
                 .iter()

@@ -32,7 +32,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -71,6 +71,8 @@ pub(crate) struct Pool {
     /// Number of page-outs so far; it wraps.
     clock: AtomicU32,
     lists: Mutex<Lists>,
+    /// The version was unloaded: frames that are given back are dropped. Set under the lock of the lists.
+    forgotten: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -90,8 +92,6 @@ struct Lists {
     stale: usize,
     /// Number of aging checks so far; it wraps.
     aging_checks: u32,
-    /// The version was unloaded: frames that are given back are dropped.
-    forgotten: bool,
 }
 
 /// A listed slot, with the number that this listing of the slot has.
@@ -145,7 +145,13 @@ impl Pool {
             warm,
             clock: AtomicU32::new(0),
             lists: Mutex::default(),
+            forgotten: AtomicBool::new(false),
         }
+    }
+
+    /// Returns whether the version was unloaded.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Relaxed)
     }
 
     /// Returns what its frames are made with; `link` makes it if it is not there yet.
@@ -158,7 +164,7 @@ impl Pool {
         }
         let made = Arc::new(link()?);
         let mut lists = self.lists.lock();
-        if lists.forgotten {
+        if self.is_forgotten() {
             return Ok(made);
         }
         Ok(lists.factory.get_or_insert(made).clone())
@@ -206,7 +212,7 @@ impl Pool {
     /// Gives back a free frame; drops it if the version was unloaded.
     pub(crate) fn push(&self, lease: FrameLease) {
         let mut lists = self.lists.lock();
-        if lists.forgotten {
+        if self.is_forgotten() {
             // Dropping its reservation takes the lock.
             drop(lists);
             drop(lease);
@@ -219,7 +225,7 @@ impl Pool {
     /// frame is given back, and no process is paged out of one.
     pub(crate) fn forget(&self) -> Vec<FrameLease> {
         let mut lists = self.lists.lock();
-        lists.forgotten = true;
+        self.forgotten.store(true, Ordering::Relaxed);
         lists.small_queue = VecDeque::new();
         lists.main_queue = VecDeque::new();
         lists.stale = 0;
@@ -310,8 +316,8 @@ impl Pool {
 
     /// Makes an entry for a slot. Returns `None` if the slot is listed already or is not the
     /// version's.
-    fn entry(&self, lists: &Lists, number: u32, slot: &FrameSlot) -> Option<Entry> {
-        if lists.forgotten
+    fn entry(&self, _: &Lists, number: u32, slot: &FrameSlot) -> Option<Entry> {
+        if self.is_forgotten()
             || slot.artifact.load(Ordering::Relaxed) != self.artifact
             || slot.listed.swap(true, Ordering::AcqRel)
         {

@@ -14,6 +14,7 @@ impl FrameTable {
     /// that were unused since the last call; gives pages back while frames have more bytes
     /// than their limit. Returns a line for the log if anything is short.
     pub(crate) fn trim(&self) -> Option<String> {
+        self.collect_nearby();
         for pool in self.all() {
             drop_in_parts(pool.take_surplus());
         }
@@ -21,7 +22,7 @@ impl FrameTable {
         {
             let pools = self.all().into_iter();
             let most = pools.max_by_key(|pool| pool.free());
-            if most.and_then(|pool| pool.pop_any()).is_none() {
+            if most.and_then(|pool| self.pop_any(&pool)).is_none() {
                 break;
             }
         }
@@ -62,6 +63,7 @@ impl FrameTable {
     fn shrink(&self) -> usize {
         let goal = self.limits.memory - self.limits.memory / RECLAIM_SHARE;
         let enough = || self.slots.bytes() <= goal;
+        self.collect_nearby();
         let pools = self.all();
         for pool in &pools {
             for lease in pool.take_free() {

@@ -508,7 +508,7 @@ fn entries_of_dropped_frames_are_removed_from_the_queues() {
         let kill = Signal::Kill { from: Pid::NONE };
         let _ = shared.host.system.signal(pid, kill);
         assert!(matches!(node.executor.run(pid.slot()), TurnResult::Idle));
-        drop(pool.pop_any());
+        drop(shared.frames.pop_any(&pool));
         node.none_is_lost(0);
     }
     assert!(pool.listed() < 100, "{} entries", pool.listed());
@@ -516,4 +516,79 @@ fn entries_of_dropped_frames_are_removed_from_the_queues() {
     let pids: Vec<_> = (0..20).map(|_| node.spawn()).collect();
     node.ask_all(&pids, 3);
     assert!(node.executor.metrics().page_outs.load(Ordering::Relaxed) > 20);
+}
+
+/// Returns the slot of the frame that a new process has used, which is free again.
+fn used(node: &Node) -> u32 {
+    let shared = &node.executor.0;
+    let pid = node.spawn();
+    node.ask(pid);
+    let bound = (0..).zip(shared.frames.slots.all());
+    let number = bound
+        .filter(|(_, slot)| slot.occupant() == Some(pid.slot()))
+        .map(|(number, _)| number)
+        .next();
+    let kill = Signal::Kill { from: Pid::NONE };
+    let _ = shared.host.system.signal(pid, kill);
+    assert!(matches!(node.executor.run(pid.slot()), TurnResult::Idle));
+    number.unwrap()
+}
+
+#[test]
+fn a_thread_takes_the_frame_that_it_has_given_back() {
+    let node = node_with(64);
+    let first = used(&node);
+    let second = thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            // Another thread's frame is better than a new one.
+            assert_eq!(used(&node), first);
+            let more: Vec<Pid> = (0..3).map(|_| node.spawn()).collect();
+            node.ask_all(&more, 1);
+            node.none_is_lost(3);
+            used(&node)
+        });
+        other.join().unwrap()
+    });
+    assert_ne!(second, first);
+    let pid = node.spawn();
+    node.ask(pid);
+    node.none_is_lost(4);
+    assert_eq!(
+        node.executor.metrics().frames_made.load(Ordering::Relaxed),
+        4
+    );
+}
+
+/// More than one thread keeps to itself: the rest is in the pool, and all of them count as free.
+#[test]
+fn free_frames_are_dropped_wherever_they_lie() {
+    let node = node_with(256);
+    let shared = &node.executor.0;
+    let end_all = || {
+        let pids: Vec<Pid> = (0..20).map(|_| node.spawn()).collect();
+        node.ask_all(&pids, 1);
+        for pid in pids {
+            let kill = Signal::Kill { from: Pid::NONE };
+            let _ = shared.host.system.signal(pid, kill);
+            assert!(matches!(node.executor.run(pid.slot()), TurnResult::Idle));
+        }
+    };
+    end_all();
+    let counts = node.executor.frames();
+    assert_eq!((counts.live, counts.free), (20, 20));
+    // Those that were not needed for a while are dropped, also from the shelf.
+    for _ in 0..200 {
+        shared.frames.trim();
+    }
+    node.none_is_lost(0);
+    end_all();
+    let held = node.spawn();
+    node.ask(held);
+    shared.frames.forget(node.old.artifact.id);
+    // What its last process gives back is not kept.
+    node.none_is_lost(1);
+    let kill = Signal::Kill { from: Pid::NONE };
+    let _ = shared.host.system.signal(held, kill);
+    assert!(matches!(node.executor.run(held.slot()), TurnResult::Idle));
+    node.none_is_lost(0);
 }

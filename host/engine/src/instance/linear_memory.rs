@@ -4,10 +4,9 @@
 //! `unsafe` because wasmtime's compiled code accesses a memory at the address that is returned
 //! here, without further checks.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 
-use exuvia_image::{Memories, Reserve};
+use exuvia_image::{Extent, Memories, Reserve};
 use rustix::io::Errno;
 use wasmtime::{LinearMemory, Memory, MemoryCreator, MemoryType, Store};
 
@@ -76,29 +75,28 @@ unsafe impl LinearMemory for FrameMemory {
     }
 }
 
-/// Shrinks a memory in which no guest is running; see [`Memories::shrink`]. Returns whether the pages
-/// behind its end stay where they are, or `None` if the system is out of memory or mappings; the memory
-/// is then unchanged.
+/// Shrinks a memory in which no guest is running; see [`Extent::shrink`]. `extent` is that memory's.
+/// Returns whether the pages behind its end stay where they are, or `None` if the system is out of memory
+/// or mappings; the memory is then unchanged.
 ///
 /// # Errors
 ///
-/// Returns an error if the memory is not one of `memories`, or wasmtime does not see its new
-/// length. The memory must not be used any more.
+/// Returns an error if wasmtime does not see its new length. The memory must not be used any more.
 pub(crate) fn shrink<T: 'static>(
-    memories: &Memories,
+    extent: &Extent,
     store: &mut Store<T>,
     memory: &Memory,
     bytes: usize,
     stays: bool,
 ) -> wasmtime::Result<Option<bool>> {
-    let address = memory.data_ptr(&*store);
+    if memory.data_ptr(&*store) as usize != extent.address() {
+        return Err(wasmtime::Error::msg("its memory is another one"));
+    }
     // SAFETY: the store owns the memory, so it exists. No reference to its contents exists: it
     // would borrow the store, which is borrowed mutably here. Guests and the host see the new
     // length below, before anything else can run in the store.
-    let stays = match unsafe { memories.shrink(address, bytes, stays) } {
-        Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error.into()),
-        Err(_) => return Ok(None),
-        Ok(stays) => stays,
+    let Ok(stays) = (unsafe { extent.shrink(bytes, stays) }) else {
+        return Ok(None);
     };
     // Growing by 0 pages makes the instance read the length of its memory again.
     memory.grow(&mut *store, 0)?;

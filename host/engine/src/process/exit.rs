@@ -45,7 +45,9 @@ impl Executor {
         self.0.frames.waiters.leave(pid.slot());
         guarded("take the frame", &mut || self.take_frame(&mut process));
         guarded("close the resources", &mut || {
-            if let Some(guest) = process.guest() {
+            if let Some(guest) = process.guest()
+                && guest.resources_if_any().is_some()
+            {
                 let version = guest.version.version().clone();
                 if let Some(resources) = guest.resources_if_any() {
                     resources.exit(reason, &mut |level, text| {

@@ -118,7 +118,7 @@ fn a_packed_memory_that_shrinks_and_grows_is_zero_at_its_end() {
     let mut reserve = memories.packed(BYTES).unwrap();
     let shrink = |reserve: &mut Reserve, to, stays| {
         // SAFETY: nothing refers to the memory, and `bytes` asks for its length each time.
-        unsafe { memories.shrink(reserve.as_ptr(), to, stays).unwrap() }
+        unsafe { reserve.extent.shrink(to, stays).unwrap() }
     };
     let written = |reserve: &mut Reserve| {
         let (mut ranges, reached) = (Vec::new(), reserve.extent.reached());
@@ -161,7 +161,7 @@ fn a_wide_memory_keeps_nothing_behind_its_end() {
     let mut reserve = memories.wide(BYTES, 4 * BYTES, GUARD).unwrap();
     reserve.grow(2 * BYTES).unwrap();
     // SAFETY: nothing refers to the memory.
-    assert!(!unsafe { memories.shrink(reserve.as_ptr(), BYTES, true) }.unwrap());
+    assert!(!unsafe { reserve.extent.shrink(BYTES, true) }.unwrap());
     assert_eq!(reserve.extent.reached(), 0);
 }
 

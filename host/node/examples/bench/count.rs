@@ -5,15 +5,20 @@ use exuvia_node::{Node, Pid};
 
 use crate::driver::Collector;
 use crate::guests;
-use crate::setup::{deploy, fields, node, spawn, wait_until};
+use crate::setup::{config, deploy, fields, spawn, wait_until};
 
 /// Does some work on one scheduler: so many operations, after as many as warm it up.
 type Work = fn(&Node, u64);
+
+/// The work for which the node has [`FEW_FRAMES`]: each hop wakes a paged-out process and pages out another.
+const WAKING: &str = "waking";
+const FEW_FRAMES: usize = 256;
 
 /// The names of the work, as in the table of instructions. A hop is one message.
 pub(crate) const WORK: &[(&str, Work)] = &[
     ("ping-pong", |node, hops| ping_pong(node, hops)),
     ("ring-503", |node, hops| ring(node, 503, hops)),
+    (WAKING, |node, hops| ring(node, 4 * FEW_FRAMES, hops)),
     ("call", |node, calls| {
         ask(node, "call", &guests::caller(), calls)
     }),
@@ -39,7 +44,11 @@ pub(crate) fn run(name: &str, operations: u64) -> Result<(), String> {
             names.join(", ")
         )
     })?;
-    let node = node(1);
+    let mut config = config(1);
+    if name == WAKING {
+        config.frames = FEW_FRAMES;
+    }
+    let node = Node::start(config).unwrap();
     work(&node, operations + WARM_UP);
     node.halt();
     Ok(())

@@ -24,17 +24,20 @@ fn spawns(scale: Scale, schedulers: usize, (what, child): (&str, &str)) -> Vec<S
     deploy(&node, "child", child);
     deploy(&node, "spawner", &guests::spawner());
     let collector = Collector::start(&node);
-    let spawner = start(&node, "spawner");
+    let spawners: Vec<Pid> = (0..schedulers).map(|_| start(&node, "spawner")).collect();
     let table = &node.system().table;
     let settled = table.alive();
-    let run = |tag: u32, count: u64| {
+    let run_all = |spawners: &[Pid], tag: u32, count: u64| {
         let command = fields(&[Pid::NONE, collector.pid], &[count]);
         let began = Instant::now();
-        node.send(spawner, tag, command).unwrap();
-        collector.next();
+        for spawner in spawners {
+            node.send(*spawner, tag, command.clone()).unwrap();
+        }
+        collector.wait_for(spawners.len());
         wait_until("all children have ended", || table.alive() <= settled);
-        count as f64 / began.elapsed().as_secs_f64() / 1e3
+        (count * spawners.len() as u64) as f64 / began.elapsed().as_secs_f64() / 1e3
     };
+    let run = |tag: u32, count: u64| run_all(&spawners[..1], tag, count);
     let label = |how: &str| {
         format!(
             "{what}, {how}, {schedulers} scheduler{}, thousand/s",
@@ -44,6 +47,10 @@ fn spawns(scale: Scale, schedulers: usize, (what, child): (&str, &str)) -> Vec<S
     let one_by_one = scale.of(200_000);
     run(1, one_by_one / 10);
     samples.push((label("one after another"), run(1, one_by_one)));
+    if schedulers > 1 {
+        let how = format!("one after another, {schedulers} spawners");
+        samples.push((label(&how), run_all(&spawners, 1, one_by_one)));
+    }
     let batch = scale.of(100_000);
     run(2, batch);
     samples.push((

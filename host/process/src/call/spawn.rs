@@ -281,7 +281,6 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
 
     /// Returns the limits of a child: what is requested, and at most what the process itself has.
     fn child_limits(&mut self, options: &SpawnOptions<'_>) -> Result<Arc<Limits>, Code> {
-        let parent = self.process.limits().clone();
         let sizes = options.memory | options.mailbox_bytes | options.tables;
         let counts = options.mailbox_messages
             | options.message_bytes
@@ -289,8 +288,9 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
             | options.descendants
             | options.files;
         if sizes == 0 && counts == 0 && options.priority == 0 && options.grants.is_empty() {
-            return Ok(parent);
+            return Ok(self.process.limits_of_child());
         }
+        let parent = self.process.limits().clone();
         let or_64 = |wanted: u64, parents: u64| if wanted == 0 { parents } else { wanted };
         let or_32 = |wanted: u32, parents: u32| if wanted == 0 { parents } else { wanted };
         let wanted = Limits {

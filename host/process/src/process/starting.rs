@@ -8,6 +8,7 @@ use super::Process;
 use crate::Payload;
 use crate::account::{Account, Charge, Most, Use};
 use crate::children::Children;
+use crate::limits::Limits;
 use crate::relations::{Link, Monitor};
 use crate::system::System;
 
@@ -49,6 +50,22 @@ impl<G: 'static> Process<G> {
         let counts = self.relations().counts.get_or_insert_default();
         let new = || Arc::new(Children::of(most, above.as_ref()));
         counts.children.get_or_insert_with(new).clone()
+    }
+
+    /// Returns the limits of a child that asks for none: those of the process. Its children share a copy,
+    /// since each start and each end writes to the count of references, and most processes of a node have
+    /// the same limits: all schedulers would write to one line.
+    pub fn limits_of_child(&mut self) -> Arc<Limits> {
+        let counts = self
+            .relations
+            .as_ref()
+            .and_then(|relations| relations.counts.as_ref());
+        if let Some(limits) = counts.and_then(|counts| counts.limits.as_ref()) {
+            return limits.clone();
+        }
+        let copy = Arc::new(Limits::clone(&self.limits));
+        let counts = self.relations().counts.get_or_insert_default();
+        counts.limits.insert(copy).clone()
     }
 
     /// Adds the relations to a child that was just spawned, on the parent's side.

@@ -22,7 +22,14 @@ const USAGE: &str = "usage: cargo xtask bench instructions [--dev] [--check | --
   --save   record the figures";
 
 /// The work of the example `bench`, see `count.rs` there.
-const WORK: [&str; 5] = ["ping-pong", "ring-503", "call", "request", "spawn"];
+const WORK: [&str; 6] = [
+    "ping-pong",
+    "ring-503",
+    "waking",
+    "call",
+    "request",
+    "spawn",
+];
 
 /// Amounts of work. The first is large enough for what happens once.
 const FEW: u64 = 2_000;
