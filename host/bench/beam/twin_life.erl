@@ -6,6 +6,13 @@ spawns() ->
     OneByOne = twin:of_full(200000),
     one_by_one(OneByOne div 10),
     report("one after another", OneByOne, twin:timed(fun() -> one_by_one(OneByOne) end)),
+    case erlang:system_info(schedulers_online) of
+        1 -> ok;
+        Spawners ->
+            report(io_lib:format("one after another, ~b spawners", [Spawners]),
+                   Spawners * OneByOne,
+                   twin:timed(fun() -> many_one_by_one(Spawners, OneByOne) end))
+    end,
     Batch = twin:of_full(100000),
     batch(Batch),
     report("batch of " ++ twin:label(100000), Batch, twin:timed(fun() -> batch(Batch) end)).
@@ -18,6 +25,13 @@ one_by_one(0) -> ok;
 one_by_one(Left) ->
     {_, Monitor} = spawn_monitor(fun() -> ok end),
     receive {'DOWN', Monitor, process, _, _} -> one_by_one(Left - 1) end.
+
+%% Several processes, each of which starts so many.
+many_one_by_one(Spawners, Count) ->
+    Monitors = [element(2, spawn_monitor(fun() -> one_by_one(Count) end))
+                || _ <- lists:seq(1, Spawners)],
+    [receive {'DOWN', Monitor, process, _, normal} -> ok end || Monitor <- Monitors],
+    ok.
 
 %% All at once, and none awaited: until no child is left in the table.
 batch(Count) ->
