@@ -47,7 +47,7 @@ pub(crate) mod slots;
 mod waiters;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
@@ -390,6 +390,8 @@ impl FrameTable {
         {
             cold.pool().clone().push(cold);
         }
+        // Whoever waits may have looked at the shelf without its lock; pairs with `Waiters::join`.
+        fence(Ordering::SeqCst);
         self.waiters.call();
     }
 
@@ -413,6 +415,8 @@ impl FrameTable {
     fn collect_nearby(&self) {
         for lease in self.nearby.take(None) {
             lease.pool().clone().push(lease);
+            // Whoever waits may have looked into the pool before, and at the shelf since.
+            self.waiters.call();
         }
     }
 

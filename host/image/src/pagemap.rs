@@ -144,13 +144,14 @@ impl PageMap {
         }
     }
 
-    /// Returns the bytes of written pages of a memory that other threads may use
-    /// meanwhile, or may have dropped. `None`: the scan failed, or the method is
+    /// Returns the bytes of written pages of a memory, also of those that stay behind its end. Other
+    /// threads may use it meanwhile, or may have dropped it. `None`: the scan failed, or the method is
     /// [`Method::Compare`].
     pub fn count(&self, extent: &Extent) -> Option<u64> {
         let mut ranges = Vec::new();
         let address = extent.address();
-        self.written_at(address, extent.bytes(), &mut ranges)?;
+        let end = extent.bytes().max(extent.reached());
+        self.written_at(address, end, &mut ranges)?;
         // It may have moved meanwhile: then its length belongs to another address.
         (extent.address() == address).then_some(())?;
         Some(total(&ranges))

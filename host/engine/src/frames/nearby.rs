@@ -38,8 +38,8 @@ impl Shelf {
     fn with<T>(&self, act: impl FnOnce(&mut Vec<FrameLease>) -> T) -> T {
         let mut frames = self.frames.lock();
         let done = act(&mut frames);
-        // Relaxed: a thread that reads the number before misses a frame, as if it had come a moment
-        // earlier.
+        // Relaxed: a thread that reads the number before misses a frame, and waits: then it is called, since
+        // whoever has put the frame here has a fence before it looks for those that wait.
         self.count.store(frames.len(), Ordering::Relaxed);
         done
     }
@@ -75,13 +75,16 @@ impl Nearby {
     }
 
     /// Takes the frame of a version that this thread has used last, if possible one with a memory of so
-    /// many pages. A packed memory that has another size is cheap to resize.
+    /// many pages, or else a larger packed one, which is cheap to shrink: one that must grow might have to
+    /// move.
     pub(super) fn pop(&self, artifact: u64, pages: u32) -> Option<FrameLease> {
         let of_version = |lease: &FrameLease| lease.pool().artifact == artifact;
         let fits = |lease: &FrameLease| of_version(lease) && lease.frame.pages() == pages;
-        let cheap = |lease: &FrameLease| of_version(lease) && lease.frame.extent.is_packed();
+        let larger = |lease: &FrameLease| {
+            of_version(lease) && lease.frame.extent.is_packed() && lease.frame.pages() > pages
+        };
         let own = self.own();
-        own.take(fits).or_else(|| own.take(cheap))
+        own.take(fits).or_else(|| own.take(larger))
     }
 
     /// Takes a frame of a version from any shelf.

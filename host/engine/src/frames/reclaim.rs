@@ -22,7 +22,7 @@ impl FrameTable {
         {
             let pools = self.all().into_iter();
             let most = pools.max_by_key(|pool| pool.free());
-            if most.and_then(|pool| self.pop_any(&pool)).is_none() {
+            if most.and_then(|pool| pool.pop_any()).is_none() {
                 break;
             }
         }

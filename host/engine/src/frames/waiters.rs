@@ -13,7 +13,7 @@
 //!
 //! No call is lost: a process is in the queue before its last try, and a frame is available
 //! before `count` is read. A frame becomes available under a pool's lock, which orders the
-//! two; or by the end of its process's turn: there `count`, the run state
+//! two; or on a thread's shelf, after which is a fence, as in `join`; or by the end of its process's turn: there `count`, the run state
 //! (`StateWord::transition_to_idle`, `StateWord::claim`) and `listed` are SeqCst; or by being
 //! dropped, which lets others be made: there, and in `join`, is a fence. A process that is
 //! called but does not need a frame any more calls the next.

@@ -143,6 +143,8 @@ fn a_packed_memory_that_shrinks_and_grows_is_zero_at_its_end() {
     for _ in 0..2 {
         assert!(shrink(&mut reserve, WASM_PAGE, true));
         assert_eq!(reserve.extent.reached(), 2 * WASM_PAGE);
+        let counted = page_map.count(&reserve.extent);
+        assert_eq!(counted, Some((WASM_PAGE + PAGE) as u64));
         assert_eq!(written(&mut reserve), WASM_PAGE + PAGE);
     }
     assert!(!shrink(&mut reserve, WASM_PAGE, false));
