@@ -340,9 +340,9 @@ fn find_runs(
     after: After,
     runs: &mut Vec<(usize, usize)>,
 ) {
-    let (pages, _) = memory.as_chunks_mut::<PAGE>();
-    for index in range.start / PAGE..range.end / PAGE {
-        let (blocks, _) = pages[index].as_chunks_mut::<BLOCK>();
+    let (pages, _) = memory[..range.end].as_chunks_mut::<PAGE>();
+    for (index, page) in pages.iter_mut().enumerate().skip(range.start / PAGE) {
+        let (blocks, _) = page.as_chunks_mut::<BLOCK>();
         let (base_blocks, _) = base.page(index).as_chunks::<BLOCK>();
         let mut at = index * PAGE;
         for (block, base_block) in blocks.iter_mut().zip(base_blocks) {
