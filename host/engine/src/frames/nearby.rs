@@ -44,12 +44,13 @@ impl Shelf {
         done
     }
 
-    fn take(&self, which: impl Fn(&FrameLease) -> bool) -> Option<FrameLease> {
+    /// Takes the frame whose index `find` returns.
+    fn take(&self, find: impl FnOnce(&[FrameLease]) -> Option<usize>) -> Option<FrameLease> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
         self.with(|frames| {
-            let index = frames.iter().rposition(which)?;
+            let index = find(frames)?;
             Some(frames.remove(index))
         })
     }
@@ -83,14 +84,17 @@ impl Nearby {
         let larger = |lease: &FrameLease| {
             of_version(lease) && lease.frame.extent.is_packed() && lease.frame.pages() > pages
         };
-        let own = self.own();
-        own.take(fits).or_else(|| own.take(larger))
+        self.own().take(|frames| {
+            let exact = frames.iter().rposition(fits);
+            exact.or_else(|| frames.iter().rposition(larger))
+        })
     }
 
     /// Takes a frame of a version from any shelf.
     pub(super) fn steal(&self, artifact: u64) -> Option<FrameLease> {
         let of_version = |lease: &FrameLease| lease.pool().artifact == artifact;
-        self.0.iter().find_map(|shelf| shelf.take(of_version))
+        let find = |frames: &[FrameLease]| frames.iter().rposition(of_version);
+        self.0.iter().find_map(|shelf| shelf.take(find))
     }
 
     /// Takes all frames of a version, or all.

@@ -1,7 +1,7 @@
 //! Work of a given amount, for counting what one operation costs: `cargo xtask bench instructions`
 //! runs each under callgrind with two amounts, and the difference is that of the operations alone.
 
-use exuvia_node::{Node, Pid};
+use exuvia_node::{Node, NodeConfig, Pid};
 
 use crate::driver::Collector;
 use crate::guests;
@@ -10,22 +10,20 @@ use crate::setup::{config, deploy, fields, spawn, wait_until};
 /// Does some work on one scheduler: so many operations, after as many as warm it up.
 type Work = fn(&Node, u64);
 
-/// The work for which the node has [`FEW_FRAMES`]: each hop wakes a paged-out process and pages out another.
-const WAKING: &str = "waking";
-const FEW_FRAMES: usize = 256;
-
-/// The names of the work, as in the table of instructions. A hop is one message.
-pub(crate) const WORK: &[(&str, Work)] = &[
-    ("ping-pong", |node, hops| ping_pong(node, hops)),
-    ("ring-503", |node, hops| ring(node, 503, hops)),
-    (WAKING, |node, hops| ring(node, 4 * FEW_FRAMES, hops)),
-    ("call", |node, calls| {
+/// The names of the work, as in the table of instructions, and the number of frames of the node; 0: automatic. A
+/// hop is one message.
+pub(crate) const WORK: &[(&str, usize, Work)] = &[
+    ("ping-pong", 0, |node, hops| ping_pong(node, hops)),
+    ("ring-503", 0, |node, hops| ring(node, 503, hops)),
+    // Each hop wakes a paged-out process and pages out another.
+    ("waking", 256, |node, hops| ring(node, 1_024, hops)),
+    ("call", 0, |node, calls| {
         ask(node, "call", &guests::caller(), calls)
     }),
-    ("request", |node, requests| {
+    ("request", 0, |node, requests| {
         ask(node, "request", &guests::requester(), requests);
     }),
-    ("spawn", |node, children| {
+    ("spawn", 0, |node, children| {
         children_one_by_one(node, children)
     }),
 ];
@@ -36,18 +34,18 @@ const WARM_UP: u64 = 3_000;
 
 /// Does the work of this name. Returns an error if there is none.
 pub(crate) fn run(name: &str, operations: u64) -> Result<(), String> {
-    let work = WORK.iter().find(|(known, _)| *known == name);
-    let (_, work) = work.ok_or_else(|| {
-        let names: Vec<&str> = WORK.iter().map(|(name, _)| *name).collect();
+    let work = WORK.iter().find(|(known, ..)| *known == name);
+    let (_, frames, work) = work.ok_or_else(|| {
+        let names: Vec<&str> = WORK.iter().map(|(name, ..)| *name).collect();
         format!(
             "no work has the name `{name}`: there are {}",
             names.join(", ")
         )
     })?;
-    let mut config = config(1);
-    if name == WAKING {
-        config.frames = FEW_FRAMES;
-    }
+    let config = NodeConfig {
+        frames: *frames,
+        ..config(1)
+    };
     let node = Node::start(config).unwrap();
     work(&node, operations + WARM_UP);
     node.halt();

@@ -58,6 +58,24 @@ fn a_process_at_rest_keeps_nothing_of_a_handled_request() {
 }
 
 #[test]
+fn children_share_a_copy_of_the_limits_that_changes_with_them() {
+    let system = system();
+    let mut process = new_process(&system);
+    let (first, second) = (process.limits_of_child(), process.limits_of_child());
+    assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, process.limits()));
+    assert_eq!(first, *process.limits());
+    let other = Arc::new(Limits {
+        memory: 1,
+        ..Limits::default()
+    });
+    process.set_limits(&system, other.clone());
+    assert_eq!(process.limits_of_child(), other);
+    // It is not kept for its own sake.
+    process.trim(&system);
+    assert!(process.relations.is_none());
+}
+
+#[test]
 fn open_requests_survive_a_rest() {
     let system = system();
     let mut process = new_process(&system);
