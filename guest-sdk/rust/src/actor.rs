@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::http;
 use crate::{Address, AddressOf, Caller, Context, Message, Pid, Reason};
 
 /// A process as a state with handlers. Write `#[exuvia::actor(schema = 1)]` over the
@@ -48,7 +49,7 @@ use crate::{Address, AddressOf, Caller, Context, Message, Pid, Reason};
 ///
 /// # Handlers that wait
 ///
-/// `handle`, `handle_call` and `handle_info` may be `async fn`. While such a handler awaits,
+/// `handle`, `handle_call`, `handle_http` and `handle_info` may be `async fn`. While such a handler awaits,
 /// the process uses no stack: it may be paged out, and a million processes may wait. It handles
 /// no other message until the handler has ended, as with a call that waits, and it is not
 /// upgraded to new code. Await replies ([`Pending`](crate::Pending)), timers
@@ -137,6 +138,23 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
         None
     }
 
+    /// Handles a request of HTTP: respond now by returning `Some`, or keep `from` in the state,
+    /// return `None`, and call [`Responder::respond`](crate::http::Responder::respond) later. See
+    /// [`http`](crate::http).
+    fn handle_http(
+        &mut self,
+        request: http::Request,
+        from: http::Responder,
+        cx: &mut Context,
+    ) -> Option<http::Response> {
+        let _ = (from, cx);
+        crate::warn!(
+            "a request for {}: this actor has no `handle_http`",
+            request.path
+        );
+        Some(http::Response::new(501))
+    }
+
     /// Handles everything else: exits, monitors, replies, raw messages. If you implement it,
     /// reply to raw requests that you do not know with [`Message::refuse`]; otherwise their
     /// callers wait until their timeouts.
@@ -180,6 +198,8 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
     #[doc(hidden)]
     const ASYNC_HANDLE_CALL: bool = false;
     #[doc(hidden)]
+    const ASYNC_HANDLE_HTTP: bool = false;
+    #[doc(hidden)]
     const ASYNC_HANDLE_INFO: bool = false;
 
     #[doc(hidden)]
@@ -200,6 +220,17 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
         from: Caller<Self::Reply>,
         cx: &mut Context,
     ) -> impl Future<Output = Option<Self::Reply>> {
+        let _ = (request, from, cx);
+        std::future::ready(None)
+    }
+
+    #[doc(hidden)]
+    fn handle_http_async(
+        &mut self,
+        request: http::Request,
+        from: http::Responder,
+        cx: &mut Context,
+    ) -> impl Future<Output = Option<http::Response>> {
         let _ = (request, from, cx);
         std::future::ready(None)
     }

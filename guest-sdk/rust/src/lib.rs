@@ -55,13 +55,14 @@
 //!
 //! # Tags
 //!
-//! A message has a number beside its payload, the tag. The SDK uses three conventions and
+//! A message has a number beside its payload, the tag. The SDK uses these conventions and
 //! leaves all other numbers to you:
 //!
 //! | tag | meaning |
 //! | --- | --- |
 //! | [`tag::TYPED`] (0) | the payload is MessagePack, with field names, of the receiver's declared type |
 //! | [`tag::REFUSED`] (`u32::MAX`) | in a reply: the request was rejected; the payload says why, as text |
+//! | [`tag::HTTP_REQUEST`], [`tag::HTTP_RESPONSE`] | a request of HTTP and the reply to it: see [`http`] |
 //! | anything else | yours: an actor receives it in [`Actor::handle_info`] |
 //!
 //! # Off the host
@@ -84,6 +85,7 @@ mod group;
 #[cfg(any(all(target_arch = "wasm32", feature = "heap"), test))]
 #[allow(unsafe_code, reason = "an allocator hands out raw memory")]
 mod heap;
+pub mod http;
 pub mod layout;
 mod log;
 mod message;

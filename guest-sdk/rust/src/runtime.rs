@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 
+use crate::http::{self, Request, Responder};
 use crate::log::Level;
 use crate::task::{Handler, Slot};
 use crate::{
@@ -77,6 +78,25 @@ fn dispatch<A: Actor>(slot: &mut Slot<A>, message: Message<'_>, cx: &mut Context
                 }
                 Err(error) => {
                     crate::warn!("refused a request from {sender}: {error}");
+                    message.refuse(&error.to_string());
+                }
+            }
+        }
+        (Kind::Request, tag::HTTP_REQUEST) => {
+            let from = Responder::of(&message);
+            match Request::decode(&message.payload) {
+                Ok(request) if A::ASYNC_HANDLE_HTTP => wait(slot, cx, async move |state, cx| {
+                    if let Some(response) = state.handle_http_async(request, from, cx).await {
+                        http::answer(from, &response);
+                    }
+                }),
+                Ok(request) => {
+                    if let Some(response) = state.handle_http(request, from, cx) {
+                        http::answer(from, &response);
+                    }
+                }
+                Err(error) => {
+                    crate::warn!("refused a request of HTTP from {sender}: {error}");
                     message.refuse(&error.to_string());
                 }
             }

@@ -7,6 +7,20 @@
 /// ```
 pub const TYPED: u32 = 0;
 
+/// A request of HTTP, from the process of a connection; see [`http`](crate::http).
+///
+/// ```
+/// assert_eq!(exuvia::tag::HTTP_REQUEST, 0xffff_ff10);
+/// ```
+pub const HTTP_REQUEST: u32 = 0xffff_ff10;
+
+/// A reply that is a response of HTTP; see [`http`](crate::http).
+///
+/// ```
+/// assert_eq!(exuvia::tag::HTTP_RESPONSE, 0xffff_ff11);
+/// ```
+pub const HTTP_RESPONSE: u32 = 0xffff_ff11;
+
 /// The tag of a timer that an `async` handler awaits; not visible elsewhere.
 pub(crate) const AWAITED: u32 = u32::MAX - 1;
 

@@ -48,7 +48,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::task::Slot;
-use crate::{Actor, Error, Kind, Level, Message, Pid, Priority, Reason, RunResult, runtime, tag};
+use crate::{
+    Actor, Error, Kind, Level, Message, Pid, Priority, Reason, RunResult, http, runtime, tag,
+};
 
 /// The pid of the process under test.
 pub const ME: Pid = Pid::from_parts(1, 1);
@@ -273,6 +275,42 @@ pub fn deliver_request<T: Serialize + ?Sized>(from: Pid, value: &T) -> u64 {
     reference
 }
 
+/// Puts a request of HTTP into the mailbox, as the process of a connection sends it. Returns its reference, for
+/// [`response_to`].
+///
+/// ```
+/// let request = exuvia::http::Request::new("GET", "/");
+/// let reference = exuvia::testing::deliver_http(&request);
+/// # let _ = reference;
+/// ```
+pub fn deliver_http(request: &http::Request) -> u64 {
+    let reference = world(World::next);
+    deliver(Message {
+        kind: Kind::Request,
+        sender: Pid::NONE,
+        reference,
+        tag: tag::HTTP_REQUEST,
+        reason: Reason::NORMAL,
+        payload: Cow::Owned(request.encode().unwrap_or_else(|error| panic!("{error}"))),
+    });
+    reference
+}
+
+/// Returns the response to the request with this reference and removes it from the effects.
+/// [`Error::Timeout`] if there is none.
+///
+/// ```
+/// use exuvia::{Error, testing};
+/// assert_eq!(testing::response_to(7), Err(Error::Timeout));
+/// ```
+pub fn response_to(reference: u64) -> Result<http::Response, Error> {
+    match reply(reference) {
+        Some((tag::HTTP_RESPONSE, payload)) => http::Response::decode(&payload),
+        Some((tag, _)) => Err(Error::Decode(format!("a reply with the tag {tag}"))),
+        None => Err(Error::Timeout),
+    }
+}
+
 /// Puts the reply to a request of the guest into the mailbox: a value, or the exit reason of
 /// the receiver. The reference is in [`Effect::Request`].
 ///
@@ -369,15 +407,7 @@ pub fn effects() -> Vec<Effect> {
 /// assert_eq!(testing::reply_to::<u64>(7), Err(Error::Timeout));
 /// ```
 pub fn reply_to<T: DeserializeOwned>(reference: u64) -> Result<T, Error> {
-    let found = world(|world| {
-        let at = world.effects.iter().position(
-            |effect| matches!(effect, Effect::Reply { reference: of, .. } if *of == reference),
-        )?;
-        Some(world.effects.remove(at))
-    });
-    let Some(Effect::Reply { tag, payload, .. }) = found else {
-        return Err(Error::Timeout);
-    };
+    let (tag, payload) = reply(reference).ok_or(Error::Timeout)?;
     Message {
         kind: Kind::Reply,
         sender: Pid::NONE,
@@ -387,6 +417,19 @@ pub fn reply_to<T: DeserializeOwned>(reference: u64) -> Result<T, Error> {
         payload: Cow::Owned(payload),
     }
     .decode()
+}
+
+/// Takes the tag and the payload of the reply to a request.
+fn reply(reference: u64) -> Option<(u32, Vec<u8>)> {
+    world(|world| {
+        let at = world.effects.iter().position(
+            |effect| matches!(effect, Effect::Reply { reference: of, .. } if *of == reference),
+        )?;
+        match world.effects.remove(at) {
+            Effect::Reply { tag, payload, .. } => Some((tag, payload)),
+            _ => None,
+        }
+    })
 }
 
 /// The process of an actor under test: its state between two entries.

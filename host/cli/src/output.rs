@@ -87,7 +87,7 @@ impl Tone {
             {
                 Self::Bad
             }
-            "swap" | "started" | "manifest" | "built" | "recovered" => Self::Good,
+            "swap" | "started" | "listening" | "manifest" | "built" | "recovered" => Self::Good,
             "building" | "message" => Self::Quiet,
             "upgrade-completed" if line.event["superseded_by"].is_null() => Self::Good,
             "upgrade-completed" => Self::Warning,

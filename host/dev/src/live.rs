@@ -60,6 +60,14 @@ impl Live {
     pub(crate) fn finish(&self, begun: Begun, after: &Manifest) {
         let Live(node) = self;
         let Begun { before, mut result } = begun;
+        if before.listen != after.listen {
+            match node.listen(&after.listen) {
+                Ok(()) => result
+                    .applied
+                    .push("`[[listen]]`, for requests from now on".into()),
+                Err(error) => result.failed.push(format!("`[[listen]]`: {error}")),
+            }
+        }
         let events = node.event_source().clone();
         if before.supervisor == after.supervisor {
             events.publish(result.event());

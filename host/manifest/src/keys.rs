@@ -136,6 +136,21 @@ const ACCESS_WORDS: [&str; 2] = words(&ACCESS);
 /// The words of `stdio`, and whether the output goes to the terminal.
 pub(crate) const STDIO: [(&str, bool); 2] = [("log", false), ("terminal", true)];
 const STDIO_WORDS: [&str; 2] = words(&STDIO);
+/// What `per` of a route says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PerWord {
+    Request,
+    Connection,
+    Key,
+}
+
+/// The words of `per`.
+pub(crate) const PERS: [(&str, PerWord); 3] = [
+    ("request", PerWord::Request),
+    ("connection", PerWord::Connection),
+    ("key", PerWord::Key),
+];
+const PERS_WORDS: [&str; 3] = words(&PERS);
 /// The words of `memory_layout`.
 pub(crate) const LAYOUTS: [(&str, MemoryLayout); 2] = [
     ("packed", MemoryLayout::Packed),
@@ -206,6 +221,131 @@ pub(crate) static ROOT: Shape = Shape {
             Kind::Table(&SUPERVISOR),
             "The root of the supervision tree.",
         ),
+        key(
+            "listen",
+            Kind::Tables(&LISTEN),
+            "Addresses at which the node serves HTTP.",
+        ),
+    ],
+};
+
+/// One address.
+pub(crate) static LISTEN: Shape = Shape {
+    name: "listen",
+    keys: &[
+        key(
+            "address",
+            Kind::Text,
+            "The address and the port; port 0 is any free one.",
+        )
+        .required(),
+        key(
+            "connections",
+            Kind::Integer(1, MILLION as u64),
+            "Connections at a time; more wait.",
+        )
+        .or("10000"),
+        key(
+            "headers",
+            Kind::Size(8 << 10, 1 << 20),
+            "Bytes of the head of a request.",
+        )
+        .or("\"32KiB\""),
+        key(
+            "body",
+            Kind::Size(0, GIB / 4),
+            "Bytes of the body of a request.",
+        )
+        .or("\"1MiB\""),
+        key(
+            "timeout",
+            Kind::Duration(1, MAX_SHUTDOWN_MS),
+            "How long a process may take for its reply.",
+        )
+        .or("\"30s\""),
+        key(
+            "reading",
+            Kind::Duration(1, HOUR_MS),
+            "How long a client may take for the head of a request, and for its body.",
+        )
+        .or("\"10s\""),
+        key(
+            "idle",
+            Kind::Duration(1, MAX_SHUTDOWN_MS),
+            "How long a connection may have no request under way.",
+        )
+        .or("\"75s\""),
+        key(
+            "access_log",
+            Kind::Boolean,
+            "Whether each request is logged.",
+        )
+        .or("false"),
+        key(
+            "routes",
+            Kind::Tables(&ROUTE),
+            "Where requests go: the most exact path wins.",
+        ),
+    ],
+};
+
+/// Where some requests go.
+pub(crate) static ROUTE: Shape = Shape {
+    name: "route",
+    keys: &[
+        key(
+            "path",
+            Kind::Text,
+            "The path: `{name}` is one segment, `{*name}` the rest.",
+        )
+        .required(),
+        key(
+            "methods",
+            Kind::Texts,
+            "The methods, such as `GET`; any by default.",
+        ),
+        key(
+            "host",
+            Kind::Name,
+            "The host, without a port; any by default.",
+        ),
+        key(
+            "name",
+            Kind::Name,
+            "The registered name of the process that gets the requests.",
+        ),
+        key(
+            "group",
+            Kind::Name,
+            "The group whose members get the requests in turns.",
+        ),
+        key(
+            "module",
+            Kind::Text,
+            "A name from `[modules]`: processes of it are started.",
+        ),
+        key(
+            "redirect",
+            Kind::Text,
+            "The address to which clients are led, with parameters of the path.",
+        ),
+        key(
+            "per",
+            Kind::Choice(&PERS_WORDS),
+            "For what a process is started: each request, each connection, or each key.",
+        )
+        .or("\"request\""),
+        key(
+            "key",
+            Kind::Name,
+            "The name of the process for a request, with parameters of the path: `cart:{id}`.",
+        ),
+        key(
+            "idle",
+            Kind::Duration(1, MAX_SHUTDOWN_MS),
+            "After how long without a request the process of a key is ended.",
+        )
+        .or("\"5m\""),
     ],
 };
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Found, ManifestError, Problems};
 use crate::limits::Limits;
+use crate::listen::Listen;
 use crate::module::{BuildStep, Module};
 use crate::settings::{LogSettings, NodeSettings};
 use crate::supervisor::{MAX_NAME_BYTES, SupervisorEntry, Work};
@@ -37,6 +38,8 @@ pub struct Manifest {
     pub limits: Limits,
     /// `[supervisor]`, the root of the tree.
     pub supervisor: SupervisorEntry,
+    /// `[[listen]]`: where HTTP is served.
+    pub listen: Vec<Listen>,
     /// The folder that paths are relative to.
     pub base_dir: PathBuf,
     pub(crate) memories: Vec<OwnMemory>,

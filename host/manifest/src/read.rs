@@ -4,6 +4,7 @@
 //! Each function continues after a mistake, with the default in place of the bad value, so that all
 //! mistakes are found in one pass. The result is used only if there was none.
 
+mod listen;
 mod table;
 mod tree;
 pub(crate) mod value;
@@ -43,6 +44,7 @@ pub(crate) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
     let modules = modules(&root, base_dir, &limits, &mut log, problems);
     let (supervisor, memories) =
         tree::supervisor(&root, &modules, &limits, (text, base_dir), problems);
+    let listen = listen::listen(&root, &modules, problems);
     root.finish(problems);
     let manifest = Manifest {
         name: name.unwrap_or_default(),
@@ -52,6 +54,7 @@ pub(crate) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
         config,
         limits,
         supervisor,
+        listen,
         base_dir: base_dir.to_path_buf(),
         memories,
         source: Source {

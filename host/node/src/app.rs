@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use exuvia_abi::{Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
@@ -113,6 +113,10 @@ impl App {
             }
         };
         node.supervision().is_up(root);
+        if let Err(error) = node.listen(&manifest.listen) {
+            node.halt();
+            return Err(error.into());
+        }
         Ok(App {
             node,
             manifest,
@@ -148,7 +152,7 @@ impl App {
         .unwrap_or_else(|| ExitReason::new(Reason::KILLED).to_string())
     }
 
-    /// Stops the tree, children in reverse order and each within its shutdown time, then the
+    /// Stops listening when requests under way have ended, within half of the time; then stops the tree, children in reverse order and each within its shutdown time, then the
     /// schedulers. Meanwhile guests can start no processes.
     pub fn stop(&self, timeout: Duration) -> StopReport {
         let exit = Signal::Exit {
@@ -156,6 +160,10 @@ impl App {
             reason: ExitReason::new(Reason::SHUTDOWN),
             linked: false,
         };
+        // First: requests under way still find all processes.
+        let began = Instant::now();
+        self.node.stop_listening(timeout / 2);
+        let timeout = timeout.saturating_sub(began.elapsed());
         self.node.core().system.table.close_to_guests();
         let signalled = self.node.core().system.signal(self.master, exit).is_ok();
         let orderly = !signalled || self.news.lock().recv_timeout(timeout).is_ok();

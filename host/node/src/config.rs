@@ -2,7 +2,7 @@
 
 mod stage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use exuvia_engine::{MemoryLayout, Method};
@@ -50,6 +50,8 @@ pub struct NodeConfig {
     pub functions: usize,
     /// Which log lines of guests are reported.
     pub log: LogRules,
+    /// The folder of the app, if clients of HTTP are its developers: responses say what has failed in a process.
+    pub sources: Option<PathBuf>,
     /// Forces a page-map method, for tests.
     pub page_map: Option<Method>,
     /// Makes the clock of the node. A manual one stands still until it is moved (`Node::advance`).
@@ -77,6 +79,7 @@ impl Default for NodeConfig {
             cache: default_cache(),
             functions: 0,
             log: LogRules::default(),
+            sources: None,
             page_map: None,
             clock: Clock::system,
             at_stage: None,
@@ -89,11 +92,13 @@ impl Default for NodeConfig {
 const DEVELOPED_FUNCTIONS: usize = 64 << 20;
 
 impl NodeConfig {
-    /// Returns these settings for development: new versions load faster.
+    /// Returns these settings for the development of the app in a folder: new versions load faster, and responses to
+    /// HTTP say what has failed.
     #[must_use]
-    pub fn developed(self) -> NodeConfig {
+    pub fn developed(self, folder: &Path) -> NodeConfig {
         NodeConfig {
             functions: DEVELOPED_FUNCTIONS,
+            sources: Some(folder.to_owned()),
             ..self
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use exuvia_code::CommitError;
 use exuvia_engine::{LoadError, VerifyError};
+use exuvia_io::ListenError;
 use exuvia_manifest::ManifestError;
 use exuvia_process::{NameError, Pid};
 
@@ -56,6 +57,9 @@ pub enum BootError {
     /// The supervision tree did not start.
     #[error("the supervision tree did not start: {0}")]
     Tree(String),
+    /// An address of the manifest cannot be listened to.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 impl BootError {
@@ -65,6 +69,7 @@ impl BootError {
             BootError::Read { .. } => Some("build it, or correct `path` in the manifest".into()),
             BootError::Swap(error) => error.help(),
             // The manifest's errors contain their help.
+            BootError::Listen(error) => error.help(),
             BootError::Node(_) | BootError::Manifest(_) | BootError::Tree(_) => None,
         }
     }

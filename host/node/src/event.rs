@@ -80,6 +80,11 @@ pub enum Event {
         /// The line.
         text: String,
     },
+    /// HTTP is served at an address from now on.
+    Listening {
+        /// The address.
+        address: String,
+    },
     /// The app does not start, because a child has not acknowledged its start.
     StartPending {
         /// Its id.

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use exuvia_engine::MemoryLayout;
-use exuvia_manifest::{self as manifest, Manifest};
+use exuvia_io::{HttpLimits, Listen, Pattern, Route, Target};
+use exuvia_manifest::{self as manifest, Manifest, Per, RouteTarget};
 use exuvia_process::{Folder, Grants, Limits, UNBOUNDED};
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
 
@@ -43,6 +44,48 @@ impl NodeConfig {
             ..NodeConfig::default()
         }
     }
+}
+
+/// Returns what is listened to.
+pub(crate) fn listen(listen: &manifest::Listen) -> Listen {
+    let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+    Listen {
+        address: listen.address,
+        routes: listen.routes.iter().filter_map(route).collect(),
+        limits: HttpLimits {
+            connections: bytes(listen.connections),
+            headers: bytes(listen.headers),
+            body: bytes(listen.body),
+            timeout: listen.timeout,
+            reading: listen.reading,
+            idle: listen.idle,
+        },
+        access_log: listen.access_log,
+    }
+}
+
+fn route(route: &manifest::Route) -> Option<Route> {
+    let target = match &route.target {
+        // Patterns were checked when the manifest was read.
+        RouteTarget::Redirect(to) => Target::Redirect(Pattern::parse(to).ok()?),
+        RouteTarget::Name(name) => Target::Name(name.clone()),
+        RouteTarget::Group(group) => Target::Group(group.clone()),
+        RouteTarget::Module { module, per } => match per {
+            Per::Request => Target::Request(module.clone()),
+            Per::Connection => Target::Connection(module.clone()),
+            Per::Key { key, idle } => Target::Key {
+                module: module.clone(),
+                key: Pattern::parse(key).ok()?,
+                idle: *idle,
+            },
+        },
+    };
+    Some(Route {
+        host: route.host.clone(),
+        path: route.path.clone(),
+        methods: route.methods.clone(),
+        target,
+    })
 }
 
 /// Returns how the memories of a module's processes lie.

@@ -18,6 +18,7 @@ mod grants;
 mod host_memory;
 mod inspect;
 mod logger;
+mod network;
 mod node;
 mod probe;
 mod render;

@@ -8,11 +8,14 @@ mod operate;
 mod outside;
 mod spawn;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use exuvia_abi::Pid;
 use exuvia_engine::GuestSystem;
+use exuvia_io::ListenError;
+use exuvia_manifest::Listen;
 use exuvia_scheduler::Handle;
 use tokio::sync::broadcast;
 
@@ -21,9 +24,11 @@ use crate::config::NodeConfig;
 use crate::core::Core;
 use crate::error::{NodeError, SwapError, TargetError};
 use crate::event::{Event, Events, TimedEvent};
+use crate::from_manifest;
 use crate::inspect::{
     Branch, Description, Filter, Inspection, Inspector, NodeInfo, ProcessInfo, ReleaseInfo,
 };
+use crate::network::Network;
 use crate::report::{Outdated, SwapReport};
 use crate::request::{DeployOptions, ModuleBytes};
 use crate::sampler::{Sampler, Sort, Top};
@@ -44,6 +49,7 @@ struct Parts {
     supervision: Arc<Supervision>,
     swapper: Arc<Swapper>,
     sampler: Sampler,
+    network: Network,
 }
 
 impl Node {
@@ -75,6 +81,7 @@ impl Node {
             supervision,
             swapper,
             sampler: Sampler::default(),
+            network: Network::default(),
         })))
     }
 
@@ -88,6 +95,36 @@ impl Node {
 
     fn inspector(&self) -> Inspector<'_> {
         Inspector::new(&self.0.supervision)
+    }
+
+    /// Listens to the addresses of a manifest from now on, and to no others. An address that stays keeps its
+    /// connections.
+    ///
+    /// # Errors
+    ///
+    /// If an address or a route cannot be used; nothing has changed then.
+    pub fn listen(&self, listen: &[Listen]) -> Result<(), ListenError> {
+        let wanted = listen.iter().map(from_manifest::listen).collect();
+        let before = self.addresses();
+        self.0.network.set(&self.0.core, wanted)?;
+        for address in self.addresses() {
+            if !before.contains(&address) {
+                let address = address.to_string();
+                self.core().events.send(Event::Listening { address });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the addresses at which HTTP is served.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.network.addresses()
+    }
+
+    /// Stops listening. Requests under way may take so long to end. Blocks the calling thread, which must not be one
+    /// of an async runtime.
+    pub(crate) fn stop_listening(&self, patience: Duration) {
+        self.0.network.stop(patience);
     }
 
     /// Stops the schedulers at once, without telling the processes. Dropping the last clone of a

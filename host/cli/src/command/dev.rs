@@ -123,7 +123,7 @@ async fn start(
         return Ok((build_watcher, Err(Some(error.into()))));
     }
     tracing::info!("booting {}", manifest.name);
-    let config = NodeConfig::of(&manifest).developed();
+    let config = NodeConfig::of(&manifest).developed(&manifest.base_dir);
     let booted = foreground.boot(manifest, config, claim).await?;
     Ok((build_watcher, booted.map_err(|error| Some(error.into()))))
 }

@@ -96,6 +96,7 @@ const RESERVED: &[&str] = &[
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia new hello && cd hello && exuvia dev
+  exuvia new page --template web
   exuvia new by-hand --template wat
   exuvia new shop --template tree
 
@@ -126,6 +127,8 @@ enum Vcs {
 enum Template {
     /// An app with one process, in Rust
     Rust,
+    /// An app with a page in the browser, in Rust: a process for each path
+    Web,
     /// An app with one process, in Wasm text: no compiler is needed
     Wat,
     /// An app with a supervision tree, two modules in Rust and the messages between them
@@ -155,6 +158,14 @@ impl Template {
                 ("exuvia.toml", template!("rust/exuvia.toml.in")),
                 ("README.md", template!("rust/README.md.in")),
                 ("src/lib.rs", template!("rust/lib.rs")),
+                (".cargo/config.toml", template!("cargo-config.toml")),
+                (".gitignore", template!("gitignore")),
+            ],
+            Self::Web => &[
+                ("Cargo.toml", template!("rust/Cargo.toml.in")),
+                ("exuvia.toml", template!("web/exuvia.toml.in")),
+                ("README.md", template!("web/README.md.in")),
+                ("src/lib.rs", template!("web/lib.rs")),
                 (".cargo/config.toml", template!("cargo-config.toml")),
                 (".gitignore", template!("gitignore")),
             ],

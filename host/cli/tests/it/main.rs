@@ -24,3 +24,4 @@ mod templates;
 mod terminal;
 mod tools;
 mod usage;
+mod web;

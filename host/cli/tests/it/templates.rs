@@ -17,6 +17,7 @@ fn every_template_is_built_checked_and_tested() {
     fs::create_dir_all(&target).unwrap();
     for (template, modules, has_tests) in [
         ("rust", &["of_rust.wasm"][..], true),
+        ("web", &["of_web.wasm"], true),
         ("tree", &["store.wasm", "worker.wasm"], false),
         ("lib", &[], false),
     ] {

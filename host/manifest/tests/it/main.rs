@@ -3,6 +3,7 @@
 mod files;
 mod grants;
 mod limits;
+mod listen;
 mod mistakes;
 mod schema;
 mod values;

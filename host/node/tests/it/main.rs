@@ -15,6 +15,7 @@ mod descendants;
 mod endurance;
 mod groups;
 mod guests;
+mod http;
 mod inspecting;
 mod limits;
 mod logging;

@@ -71,6 +71,12 @@ const CRATES: &[Crate] = &[
         reason: "the one crate that runs Wasm; it must not know who calls it",
     },
     Crate {
+        name: "io",
+        may_use: &["abi", "process"],
+        third_party: true,
+        reason: "a connection is a process, whatever runs the others",
+    },
+    Crate {
         name: "supervisor",
         may_use: &["process"],
         third_party: true,
@@ -91,6 +97,7 @@ const CRATES: &[Crate] = &[
             "scheduler",
             "code",
             "engine",
+            "io",
             "supervisor",
         ],
         third_party: true,
@@ -152,7 +159,7 @@ const RESTRICTED: &[Restricted] = &[
     Restricted {
         name: "tokio",
         // The engine needs it for the trait of a guest's output in `wasmtime-wasi`.
-        only_in: &["engine", "node", "api", "control", "cli"],
+        only_in: &["engine", "io", "node", "api", "control", "cli"],
         reason: "scheduler threads never wait for an async runtime",
     },
     Restricted {
@@ -172,8 +179,8 @@ const RESTRICTED: &[Restricted] = &[
     },
     Restricted {
         name: "hyper",
-        only_in: &["api", "control"],
-        reason: "HTTP ends in the control API",
+        only_in: &["io", "api", "control"],
+        reason: "HTTP ends where it arrives: at the listeners and in the control API",
     },
     Restricted {
         name: "schemars",

@@ -52,7 +52,7 @@ const NODE: Plan = Plan {
         &["inspect"],
         &["sampler"],
         &["swap"],
-        &["background_upgrader"],
+        &["background_upgrader", "network"],
         &["node"],
         &["app", "check", "probe", "snapshot"],
     ],

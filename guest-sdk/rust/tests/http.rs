@@ -1,0 +1,206 @@
+//! Requests of HTTP and responses, tested against the in-memory host.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::time::Duration;
+
+use exuvia::http::{Request, Responder, Response};
+use exuvia::prelude::*;
+use exuvia::testing::{self, Process};
+use exuvia::{Error, Kind, Message, Reason, tag};
+
+#[derive(Serialize, Deserialize)]
+struct Page {
+    requests: u32,
+    later: Option<Responder>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Sum {
+    a: i32,
+    b: i32,
+}
+
+impl Page {
+    fn answer(&self, request: &Request) -> Result<Response, Response> {
+        Ok(match request.path.as_str() {
+            "/sum" => {
+                let sum: Sum = request.query()?;
+                Response::json(&(sum.a + sum.b))
+            }
+            "/echo" => Response::json(&request.json::<Vec<u32>>()?),
+            _ => {
+                let id: u32 = request.param("id")?;
+                Response::text(format!(
+                    "{} {id} {:?}",
+                    self.requests,
+                    request.header("X-One")
+                ))
+            }
+        })
+    }
+}
+
+#[exuvia::actor(schema = 1)]
+impl Actor for Page {
+    type Message = String;
+
+    fn init(_: (), _: &mut Context) -> Result<Self, String> {
+        Ok(Page {
+            requests: 0,
+            later: None,
+        })
+    }
+
+    fn handle(&mut self, text: String, _: Pid, _: &mut Context) {
+        if let Some(later) = self.later.take() {
+            later.respond(&Response::text(text)).unwrap();
+        }
+    }
+
+    fn handle_http(
+        &mut self,
+        request: Request,
+        from: Responder,
+        _: &mut Context,
+    ) -> Option<Response> {
+        self.requests += 1;
+        if request.path == "/later" {
+            self.later = Some(from);
+            return None;
+        }
+        Some(self.answer(&request).unwrap_or_else(|error| error))
+    }
+}
+
+fn ask(process: &mut Process<Page>, request: &Request) -> Response {
+    let reference = testing::deliver_http(request);
+    process.run();
+    testing::response_to(reference).unwrap()
+}
+
+#[test]
+fn a_request_is_responded_to() {
+    let mut process = Process::<Page>::start(&());
+    let request = Request::new("GET", "/page/7")
+        .with_param("id", "7")
+        .with_header("X-One", "yes");
+    assert_eq!(
+        ask(&mut process, &request),
+        Response::text("1 7 Some(\"yes\")")
+    );
+    let sum = ask(&mut process, &Request::new("GET", "/sum?a=4&b=-1"));
+    assert_eq!(sum, Response::json(&3));
+    let echo = Request::new("POST", "/echo").with_body("[1,2]");
+    assert_eq!(ask(&mut process, &echo).body, b"[1,2]");
+}
+
+#[test]
+fn what_a_handler_cannot_read_is_the_clients_error() {
+    let mut process = Process::<Page>::start(&());
+    for (request, status, why) in [
+        (
+            Request::new("GET", "/sum?a=x&b=1"),
+            400,
+            "the query: invalid digit",
+        ),
+        (Request::new("GET", "/sum"), 400, "missing field `a`"),
+        (
+            Request::new("POST", "/echo").with_body("[1,"),
+            400,
+            "line 1 column 3",
+        ),
+        (
+            Request::new("GET", "/page/x").with_param("id", "x"),
+            404,
+            "404 Not Found",
+        ),
+    ] {
+        let response = ask(&mut process, &request);
+        let text = String::from_utf8(response.body).unwrap();
+        assert_eq!(response.status, status, "{}", request.path);
+        assert!(text.contains(why), "{text}");
+    }
+}
+
+#[test]
+fn a_response_may_be_given_later() {
+    let mut process = Process::<Page>::start(&());
+    let reference = testing::deliver_http(&Request::new("GET", "/later"));
+    process.run();
+    assert_eq!(testing::response_to(reference), Err(Error::Timeout));
+    testing::deliver_message(Pid::NONE, "now");
+    process.run();
+    assert_eq!(testing::response_to(reference), Ok(Response::text("now")));
+}
+
+#[test]
+fn a_request_that_is_none_is_refused() {
+    let mut process = Process::<Page>::start(&());
+    testing::deliver(Message {
+        kind: Kind::Request,
+        sender: Pid::NONE,
+        reference: 5,
+        tag: tag::HTTP_REQUEST,
+        reason: Reason::NORMAL,
+        payload: b"\x81\xa6method\xa3GET".into(),
+    });
+    process.run();
+    let error = testing::reply_to::<u64>(5);
+    assert!(
+        matches!(&error, Err(Error::Refused(why)) if why.contains("path")),
+        "{error:?}"
+    );
+}
+
+#[derive(Serialize, Deserialize)]
+struct Plain {}
+
+#[exuvia::actor(schema = 1)]
+impl Actor for Plain {
+    fn init(_: (), _: &mut Context) -> Result<Self, String> {
+        Ok(Plain {})
+    }
+}
+
+#[test]
+fn an_actor_without_a_handler_says_so() {
+    let mut process = Process::<Plain>::start(&());
+    let reference = testing::deliver_http(&Request::new("GET", "/"));
+    process.run();
+    assert_eq!(testing::response_to(reference).unwrap().status, 501);
+}
+
+#[derive(Serialize, Deserialize)]
+struct Slow {}
+
+#[exuvia::actor(schema = 1)]
+impl Actor for Slow {
+    fn init(_: (), _: &mut Context) -> Result<Self, String> {
+        Ok(Slow {})
+    }
+
+    async fn handle_http(
+        &mut self,
+        request: Request,
+        _: Responder,
+        _: &mut Context,
+    ) -> Option<Response> {
+        exuvia::after(Duration::from_millis(50)).unwrap().await;
+        Some(Response::text(request.path))
+    }
+}
+
+#[test]
+fn a_handler_may_wait() {
+    let mut process = Process::<Slow>::start(&());
+    testing::effects();
+    let reference = testing::deliver_http(&Request::new("GET", "/slow"));
+    process.run();
+    let effects = testing::effects();
+    let timer = effects
+        .iter()
+        .find(|effect| matches!(effect, testing::Effect::Timer { .. }));
+    testing::deliver_timer(timer.unwrap());
+    process.run();
+    assert_eq!(testing::response_to(reference), Ok(Response::text("/slow")));
+}

@@ -1,0 +1,54 @@
+//! Why a gateway cannot start.
+
+use std::io;
+use std::net::SocketAddr;
+
+/// Why an address cannot be listened to.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The system refuses the address.
+    #[error("{address} cannot be listened to: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Two routes match the same requests, or the path of one is no pattern.
+    #[error("the route `{path}` of {address}: {reason}")]
+    Route {
+        /// The address.
+        address: SocketAddr,
+        /// The path of the route.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no thread for it.
+    #[error("no thread for the network could be started: {0}")]
+    Threads(io::Error),
+    /// There is no process for it.
+    #[error("the node has as many processes as it may have")]
+    TableFull,
+}
+
+impl ListenError {
+    /// Returns what to do about it; `None`: the message says it, or there is nothing.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            ListenError::Bind { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => Some(
+                    "another program listens there: stop it, or choose another port in `[[listen]]`".into(),
+                ),
+                io::ErrorKind::PermissionDenied => {
+                    Some("ports below 1024 need a privilege: choose a higher one in `[[listen]]`".into())
+                }
+                io::ErrorKind::AddrNotAvailable => Some(
+                    "this machine does not have the address; 0.0.0.0 stands for all that it has".into(),
+                ),
+                _ => None,
+            },
+            ListenError::Route { .. } | ListenError::Threads(_) | ListenError::TableFull => None,
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! All listeners of a node: they are opened, changed and closed together. Their tasks run on threads of their own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use exuvia_process::{Body, Limits, NameError, System};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::error::ListenError;
+use crate::keyed::{self, Keyed};
+use crate::router::Router;
+use crate::serve;
+use crate::settings::Listen;
+
+/// One thread for so many cores, but at least one.
+const CORES: usize = 4;
+/// How long is waited after the system has refused a connection: it is out of descriptors or memory.
+const REFUSED: Duration = Duration::from_millis(100);
+
+/// How often is looked whether all connections have ended, when the gateway stops.
+const CLOSING: Duration = Duration::from_millis(5);
+
+/// Makes processes of guests.
+pub trait Guests<G>: Send + Sync {
+    /// Returns what a new process of a module needs.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    fn new_process(&self, module: &str) -> Result<NewProcess<G>, NoProcess>;
+}
+
+/// What a new process needs.
+#[derive(Debug)]
+pub struct NewProcess<G> {
+    /// Its code and its state.
+    pub body: Body<G>,
+    /// What it may use.
+    pub limits: Arc<Limits>,
+}
+
+/// Why no process could be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoProcess {
+    /// The release has no such module.
+    #[error("the release has no module `{0}`")]
+    NoModule(String),
+    /// It may not have the memory that its module starts with.
+    #[error("{0}")]
+    Limit(String),
+    /// It cannot have its name.
+    #[error("the name of its key cannot be registered: {0:?}")]
+    Name(NameError),
+    /// The node has as many processes as it may have.
+    #[error("the node has as many processes as it may have")]
+    TableFull,
+    /// The node stops.
+    #[error("the node stops")]
+    Stopping,
+}
+
+/// What all listeners share.
+pub(crate) struct Shared<G: 'static> {
+    pub(crate) system: Arc<System<G>>,
+    pub(crate) guests: Arc<dyn Guests<G>>,
+    /// The limits of the processes of connections.
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) keyed: Keyed<G>,
+    /// The folder of the app, if clients are its developers: responses say what has failed in a process.
+    pub(crate) sources: Option<PathBuf>,
+}
+
+/// One address.
+pub(crate) struct Address {
+    /// What it is set to; changed while it is listened to.
+    pub(crate) settings: ArcSwap<(Listen, Router)>,
+    /// Its connections.
+    connections: AtomicUsize,
+    /// Told when there is one less, or when there may be more.
+    room: Notify,
+    /// Requests to groups so far: their members take turns.
+    turns: AtomicUsize,
+}
+
+/// The place of a connection among those of its address.
+struct Place(Arc<Address>);
+
+impl Address {
+    fn new(listen: Listen, router: Router) -> Arc<Address> {
+        Arc::new(Address {
+            settings: ArcSwap::from_pointee((listen, router)),
+            connections: AtomicUsize::new(0),
+            room: Notify::new(),
+            turns: AtomicUsize::new(0),
+        })
+    }
+
+    /// Returns the number of the next request to a group; it wraps.
+    pub(crate) fn turn(&self) -> usize {
+        self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits until there may be one more connection. One task asks at a time.
+    async fn place(self: &Arc<Self>) -> Place {
+        let has_room = || {
+            let most = self.settings.load().0.limits.connections;
+            self.connections.load(Ordering::Relaxed) < most
+        };
+        while !has_room() {
+            // What is notified before is kept for it.
+            self.room.notified().await;
+        }
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Place(self.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.room.notify_one();
+    }
+}
+
+/// All listeners of a node. Dropped, it closes them and all connections at once; see [`Gateway::stop`].
+pub struct Gateway<G: 'static> {
+    shared: Arc<Shared<G>>,
+    runtime: Option<Runtime>,
+    open: Mutex<Vec<Open>>,
+    /// Set when connections are to end as soon as they have no request under way.
+    stopping: watch::Sender<bool>,
+    /// Each task of a connection has a clone, until it ends.
+    under_way: Arc<()>,
+}
+
+/// A listener that is open.
+struct Open {
+    address: SocketAddr,
+    /// The address in the settings: with port 0, it is another one.
+    wanted: SocketAddr,
+    shared: Arc<Address>,
+    accepting: JoinHandle<()>,
+}
+
+impl<G: 'static> std::fmt::Debug for Gateway<G> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").finish_non_exhaustive()
+    }
+}
+
+impl<G: Send + 'static> Gateway<G> {
+    /// Opens all addresses, or none. `limits` are those of the processes of connections; `sources` is the
+    /// folder of the app, if clients are its developers: responses say what has failed in a process.
+    ///
+    /// # Errors
+    ///
+    /// The first address that cannot be listened to, or the first route that is in the way of another.
+    pub fn start(
+        system: Arc<System<G>>,
+        guests: Arc<dyn Guests<G>>,
+        limits: Arc<Limits>,
+        listen: Vec<Listen>,
+        sources: Option<PathBuf>,
+    ) -> Result<Gateway<G>, ListenError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads((cores / CORES).max(1))
+            .thread_name("exuvia-io")
+            .enable_all()
+            .build()
+            .map_err(ListenError::Threads)?;
+        let keyed = Keyed::start(&system, &guests, &limits);
+        let keyed = keyed.map_err(|_| ListenError::TableFull)?;
+        let (stopping, _) = watch::channel(false);
+        let gateway = Gateway {
+            shared: Arc::new(Shared {
+                system,
+                guests,
+                limits,
+                keyed,
+                sources,
+            }),
+            runtime: Some(runtime),
+            open: Mutex::default(),
+            stopping,
+            under_way: Arc::new(()),
+        };
+        gateway.set(listen)?;
+        if let Some(runtime) = &gateway.runtime {
+            let shared = Arc::downgrade(&gateway.shared);
+            runtime.spawn(async move {
+                loop {
+                    tokio::time::sleep(keyed::LOOK).await;
+                    let Some(shared) = shared.upgrade() else {
+                        return;
+                    };
+                    shared.keyed.end_idle();
+                }
+            });
+        }
+        Ok(gateway)
+    }
+
+    /// Returns the addresses that are listened to.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.open.lock().iter().map(|open| open.address).collect()
+    }
+
+    /// Changes what is listened to. An address that stays keeps its connections; a new one is opened before others
+    /// are closed. If one cannot be opened, nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::start`].
+    pub fn set(&self, listen: Vec<Listen>) -> Result<(), ListenError> {
+        let Some(runtime) = &self.runtime else {
+            return Ok(());
+        };
+        let mut routed = Vec::new();
+        for listen in listen {
+            let router = Router::new(&listen.routes);
+            let router = router.map_err(|(path, reason)| ListenError::Route {
+                address: listen.address,
+                path,
+                reason,
+            })?;
+            routed.push((listen, router));
+        }
+        let mut open = self.open.lock();
+        let is_open =
+            |open: &[Open], wanted| open.iter().position(|open: &Open| open.wanted == wanted);
+        let mut bound = Vec::new();
+        for (listen, _) in &routed {
+            let address = listen.address;
+            bound.push(match is_open(&open, address) {
+                Some(_) => None,
+                None => Some(
+                    bind(runtime, address)
+                        .map_err(|source| ListenError::Bind { address, source })?,
+                ),
+            });
+        }
+        let mut kept = Vec::new();
+        for ((listen, router), bound) in routed.into_iter().zip(bound) {
+            let wanted = listen.address;
+            match (bound, is_open(&open, wanted)) {
+                (Some((listener, address)), _) => {
+                    let shared = Address::new(listen, router);
+                    let accepting = self.accept(runtime, listener, shared.clone());
+                    kept.push(Open {
+                        address,
+                        wanted,
+                        shared,
+                        accepting,
+                    });
+                }
+                (None, Some(at)) => {
+                    let one = open.swap_remove(at);
+                    one.shared.settings.store(Arc::new((listen, router)));
+                    one.shared.room.notify_one();
+                    kept.push(one);
+                }
+                (None, None) => {}
+            }
+        }
+        for closed in std::mem::replace(&mut *open, kept) {
+            closed.accepting.abort();
+        }
+        Ok(())
+    }
+
+    fn accept(
+        &self,
+        runtime: &Runtime,
+        listener: TcpListener,
+        address: Arc<Address>,
+    ) -> JoinHandle<()> {
+        let (shared, under_way) = (self.shared.clone(), self.under_way.clone());
+        let stopping = self.stopping.subscribe();
+        runtime.spawn(async move {
+            loop {
+                let place = address.place().await;
+                let (stream, peer) = match listener.accept().await {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        // The client has gone already, or there are no descriptors or no memory.
+                        if !is_of_the_client(&error) {
+                            tracing::warn!("no connection is accepted for a moment: {error}");
+                            tokio::time::sleep(REFUSED).await;
+                        }
+                        continue;
+                    }
+                };
+                let (shared, address) = (shared.clone(), address.clone());
+                let (stopping, under_way) = (stopping.clone(), under_way.clone());
+                tokio::spawn(async move {
+                    serve::connection(&shared, &address, (stream, peer), stopping).await;
+                    drop((place, under_way));
+                });
+            }
+        })
+    }
+
+    /// Accepts no more connections, lets requests under way end, for `patience` at most, and ends the processes that
+    /// were started. Blocks the calling thread, which must not be one of a runtime.
+    pub fn stop(&self, patience: Duration) {
+        for open in std::mem::take(&mut *self.open.lock()) {
+            open.accepting.abort();
+        }
+        self.stopping.send_replace(true);
+        if let Some(runtime) = &self.runtime {
+            let ended = async {
+                while Arc::strong_count(&self.under_way) > 1 {
+                    tokio::time::sleep(CLOSING).await;
+                }
+            };
+            let _ = runtime.block_on(async { tokio::time::timeout(patience, ended).await });
+        }
+        self.shared.keyed.stop();
+    }
+}
+
+impl<G: 'static> Drop for Gateway<G> {
+    fn drop(&mut self) {
+        self.shared.keyed.stop();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn bind(runtime: &Runtime, address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let _context = runtime.enter();
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((TcpListener::from_std(listener)?, address))
+}
+
+/// Returns whether a connection has failed that was not accepted yet.
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}

@@ -1,0 +1,260 @@
+//! How requests and responses look to processes: the head in MessagePack, then the bytes of the body. Normative
+//! for guests is `guest-sdk/io.md`; this is its implementation.
+
+use std::fmt;
+use std::io::Cursor;
+use std::net::SocketAddr;
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, StatusCode, Version};
+use rmp::encode::{write_array_len, write_bin, write_map_len, write_str};
+use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
+
+/// The tag of a request.
+pub const HTTP_REQUEST: u32 = 0xffff_ff10;
+/// The tag of a reply that is a response.
+pub const HTTP_RESPONSE: u32 = 0xffff_ff11;
+
+/// The head of a request.
+#[derive(Debug)]
+pub(crate) struct RequestHead<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) version: Version,
+    pub(crate) scheme: &'static str,
+    pub(crate) host: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) query: &'a str,
+    pub(crate) parameters: &'a [(String, String)],
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) peer: SocketAddr,
+}
+
+impl RequestHead<'_> {
+    /// Encodes the head with a body behind it.
+    pub(crate) fn encode(&self, body: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(512 + body.len());
+        // Writing to a vector does not fail.
+        let _ = self.write(&mut bytes);
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    fn write(&self, to: &mut Vec<u8>) -> Result<(), rmp::encode::ValueWriteError> {
+        let texts = [
+            ("method", self.method.as_str()),
+            ("version", version(self.version)),
+            ("scheme", self.scheme),
+            ("host", self.host),
+            ("path", self.path),
+            ("query", self.query),
+        ];
+        write_map_len(to, texts.len() as u32 + 3)?;
+        for (key, text) in texts {
+            write_str(to, key)?;
+            write_str(to, text)?;
+        }
+        write_str(to, "params")?;
+        write_map_len(to, length(self.parameters.len()))?;
+        for (name, value) in self.parameters {
+            write_str(to, name)?;
+            write_str(to, value)?;
+        }
+        write_str(to, "headers")?;
+        write_array_len(to, length(self.headers.len()))?;
+        for (name, value) in self.headers {
+            write_array_len(to, 2)?;
+            write_str(to, name.as_str())?;
+            match value.to_str() {
+                Ok(text) => write_str(to, text)?,
+                Err(_) => write_bin(to, value.as_bytes())?,
+            }
+        }
+        write_str(to, "peer")?;
+        write_str(to, &self.peer.to_string())
+    }
+}
+
+fn length(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP",
+    }
+}
+
+/// The head of a response.
+#[derive(Debug)]
+pub(crate) struct ResponseHead {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+}
+
+#[derive(Deserialize)]
+struct Sent {
+    status: u16,
+    #[serde(default)]
+    headers: Vec<(Octets, Octets)>,
+}
+
+/// Text or bytes.
+struct Octets(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Octets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Octets, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Octets;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text or bytes")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Octets, E> {
+                Ok(Octets(text.as_bytes().to_vec()))
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Octets, E> {
+                Ok(Octets(bytes.to_vec()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Octets, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = seq.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(Octets(bytes))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// Headers that only the host sets.
+const OF_THE_HOST: [&str; 9] = [
+    "connection",
+    "content-length",
+    "date",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Reads a response. Returns its head and where its body begins.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn response(bytes: &[u8]) -> Result<(ResponseHead, usize), String> {
+    let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
+    let sent = Sent::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
+    let begins = usize::try_from(deserializer.position()).unwrap_or(bytes.len());
+    // Responses with 1xx are made by the host only.
+    let status = StatusCode::from_u16(sent.status).ok();
+    let status = status.filter(|status| !status.is_informational() && status.as_u16() < 600);
+    let status = status.ok_or_else(|| format!("{} is no status of a response", sent.status))?;
+    let mut headers = HeaderMap::with_capacity(sent.headers.len());
+    for (name, value) in sent.headers {
+        let shown = String::from_utf8_lossy(&name.0).into_owned();
+        let name = HeaderName::from_bytes(&name.0);
+        let name = name.map_err(|_| format!("`{shown}` is no name of a header"))?;
+        let value = HeaderValue::from_bytes(&value.0);
+        let value = value.map_err(|_| format!("the header `{shown}` has an invalid value"))?;
+        // What concerns one connection is the host's matter (RFC 9110, section 7.6.1), and so is the length.
+        if !OF_THE_HOST.contains(&name.as_str()) {
+            headers.append(name, value);
+        }
+    }
+    Ok((ResponseHead { status, headers }, begins))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(value: &rmpv::Value) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        rmpv::encode::write_value(&mut bytes, value).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_request_is_a_map_and_the_body() {
+        let mut headers = HeaderMap::new();
+        headers.insert("accept", HeaderValue::from_static("text/html"));
+        headers.append("x-raw", HeaderValue::from_bytes(b"\xff").unwrap());
+        let parameters = [("id".to_owned(), "7".to_owned())];
+        let head = RequestHead {
+            method: &Method::PUT,
+            version: Version::HTTP_11,
+            scheme: "http",
+            host: "example",
+            path: "/room/7",
+            query: "a=b",
+            parameters: &parameters,
+            headers: &headers,
+            peer: "127.0.0.1:9".parse().unwrap(),
+        };
+        let bytes = head.encode(b"body");
+        let mut reader = &bytes[..];
+        let value = rmpv::decode::read_value(&mut reader).unwrap();
+        assert_eq!(reader, b"body");
+        let expected = r#"{"method": "PUT", "version": "HTTP/1.1", "scheme": "http", "host": "example", "path": "/room/7", "query": "a=b", "params": {"id": "7"}, "headers": [["accept", "text/html"], ["x-raw", [255]]], "peer": "127.0.0.1:9"}"#;
+        assert_eq!(value.to_string().replace("b\"\\xff\"", "[255]"), expected);
+    }
+
+    #[test]
+    fn a_response_is_a_map_and_the_body() {
+        use rmpv::Value;
+        let headers = vec![
+            Value::Array(vec!["Content-Type".into(), "text/plain".into()]),
+            Value::Array(vec!["x-raw".into(), Value::Binary(vec![0xff])]),
+            Value::Array(vec!["Content-Length".into(), "7".into()]),
+            Value::Array(vec!["transfer-encoding".into(), "chunked".into()]),
+        ];
+        let map = Value::Map(vec![
+            ("status".into(), 201.into()),
+            ("headers".into(), Value::Array(headers)),
+            ("later".into(), true.into()),
+        ]);
+        let mut bytes = packed(&map);
+        let begins = bytes.len();
+        bytes.extend_from_slice(b"hello");
+        let (head, at) = response(&bytes).unwrap();
+        assert_eq!((head.status.as_u16(), at), (201, begins));
+        assert_eq!(head.headers["content-type"], "text/plain");
+        assert_eq!(head.headers["x-raw"].as_bytes(), b"\xff");
+        assert_eq!(head.headers.len(), 2, "the host's own are dropped");
+    }
+
+    #[test]
+    fn what_is_no_response_is_refused_with_the_reason() {
+        use rmpv::Value;
+        let with = |status: i64, name: &str, value: &str| {
+            let header = Value::Array(vec![name.into(), value.into()]);
+            packed(&Value::Map(vec![
+                ("status".into(), status.into()),
+                ("headers".into(), Value::Array(vec![header])),
+            ]))
+        };
+        for (bytes, error) in [
+            (with(99, "a", "b"), "99 is no status"),
+            (with(101, "a", "b"), "101 is no status"),
+            (with(200, "a b", "b"), "`a b` is no name"),
+            (
+                with(200, "a", "b\r\nx: y"),
+                "the header `a` has an invalid value",
+            ),
+            (vec![0xc1], ""),
+            (Vec::new(), ""),
+            (packed(&"text".into()), ""),
+        ] {
+            let found = response(&bytes).unwrap_err();
+            assert!(found.starts_with(error), "{found}");
+        }
+    }
+}

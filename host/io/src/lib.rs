@@ -1,0 +1,29 @@
+//! What the node does with the network: listeners, their connections, and HTTP.
+//!
+//! A connection is a process of the host. It has a pid, so links, monitors, exit reasons and kills hold for
+//! it as for any process, and it outlives every swap: what changes is the process behind it. The bytes are
+//! read and written by tasks on threads of their own (`gateway`); the process (`connection`) is how they
+//! reach the other processes of the node, and the only one that does: a request is a request of the
+//! connection's process, and the reply or the end of the receiver completes it.
+//!
+//! Read `settings` (what can be listened to, and where a request goes), then `gateway`, `connection`,
+//! `serve`. `guest-sdk/io.md` says what guests see.
+//!
+//! Generic over `G`, the engine's half of a guest: nothing here knows Wasm.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod answer;
+mod connection;
+mod error;
+mod gateway;
+mod head;
+mod keyed;
+mod router;
+mod serve;
+mod settings;
+
+pub use error::ListenError;
+pub use gateway::{Gateway, Guests, NewProcess, NoProcess};
+pub use head::{HTTP_REQUEST, HTTP_RESPONSE};
+pub use settings::{HttpLimits, Listen, Pattern, Route, Target};

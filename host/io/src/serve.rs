@@ -1,0 +1,372 @@
+//! One connection: HTTP/1.1 or HTTP/2, a request at a time or several, each to a process and back.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use exuvia_abi::Reason;
+use exuvia_process::{NameError, Payload};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{ALLOW, HOST, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::answer::{Answer, Failure, busy, plain, redirect};
+use crate::connection::{Connection, Outcome, Receiver};
+use crate::gateway::{Address, NoProcess, Shared};
+use crate::head::{self, HTTP_RESPONSE, RequestHead};
+use crate::router::Found;
+use crate::settings::{HttpLimits, Target};
+
+/// Requests of an HTTP/2 connection that may be under way.
+const STREAMS: u32 = 128;
+/// Bytes of a head that hyper needs room for at least.
+const LEAST_HEAD: usize = 8 << 10;
+
+/// Serves a connection until it ends.
+pub(crate) async fn connection<G: Send + 'static>(
+    shared: &Arc<Shared<G>>,
+    address: &Arc<Address>,
+    (stream, peer): (TcpStream, SocketAddr),
+    mut stopping: watch::Receiver<bool>,
+) {
+    let limits = address.settings.load().0.limits.clone();
+    let Ok(process) = Connection::start(&shared.system, &shared.guests, &shared.limits) else {
+        tracing::warn!(%peer, "a connection is refused: the node has as many processes as it may have");
+        return;
+    };
+    let process = Arc::new(process);
+    // Without it, a response waits for the client's acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
+    let serving = Arc::new(Serving {
+        shared: shared.clone(),
+        address: address.clone(),
+        process: process.clone(),
+        peer,
+        under_way: AtomicUsize::new(0),
+        last: Mutex::new(Instant::now()),
+    });
+    let service = {
+        let serving = serving.clone();
+        service_fn(move |request| {
+            let serving = serving.clone();
+            async move { Ok::<_, Infallible>(serving.handle(request).await) }
+        })
+    };
+    let builder = builder(&limits);
+    let mut http = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let reason = loop {
+        tokio::select! {
+            ended = http.as_mut() => break match ended {
+                Ok(()) => "closed",
+                Err(_) => "reset",
+            },
+            // It was killed: no response, as if the machine had lost its power.
+            () = process.ended() => return,
+            () = stops(&mut stopping) => {
+                http.as_mut().graceful_shutdown();
+                break match http.as_mut().await {
+                    Ok(()) => "closed",
+                    Err(_) => "reset",
+                };
+            }
+            () = tokio::time::sleep(limits.idle / 4 + Duration::from_millis(1)) => {
+                if serving.is_idle(limits.idle) {
+                    http.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    };
+    process.set_reason(reason);
+}
+
+/// Waits until the gateway stops, or is gone.
+async fn stops(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stops| *stops).await;
+}
+
+fn builder(limits: &HttpLimits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.reading)
+        .max_buf_size(limits.headers.max(LEAST_HEAD));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.headers).unwrap_or(u32::MAX))
+        .keep_alive_interval(Some(limits.idle));
+    builder
+}
+
+/// What the requests of a connection share.
+struct Serving<G: 'static> {
+    shared: Arc<Shared<G>>,
+    address: Arc<Address>,
+    process: Arc<Connection<G>>,
+    peer: SocketAddr,
+    under_way: AtomicUsize,
+    /// When the last request has ended.
+    last: Mutex<Instant>,
+}
+
+/// Counts a request as long as it exists.
+struct UnderWay<'a>(&'a AtomicUsize, &'a Mutex<Instant>);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        *self.1.lock() = Instant::now();
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<G: Send + 'static> Serving<G> {
+    fn is_idle(&self, idle: Duration) -> bool {
+        self.under_way.load(Ordering::Relaxed) == 0 && self.last.lock().elapsed() >= idle
+    }
+
+    async fn handle(&self, request: Request<Incoming>) -> Answer {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let _under_way = UnderWay(&self.under_way, &self.last);
+        let began = Instant::now();
+        let settings = self.address.settings.load_full();
+        if !settings.0.access_log {
+            return self.answer(&settings, request).await;
+        }
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let response = self.answer(&settings, request).await;
+        tracing::info!(
+            target: "exuvia::access",
+            "{} {method} {} {} {} B {:.1} ms",
+            self.peer.ip(),
+            uri.path(),
+            response.status().as_u16(),
+            response.body().size_hint().exact().unwrap_or(0),
+            began.elapsed().as_secs_f64() * 1e3,
+        );
+        response
+    }
+
+    async fn answer(
+        &self,
+        settings: &(crate::Listen, crate::router::Router),
+        request: Request<Incoming>,
+    ) -> Answer {
+        let (listen, router) = settings;
+        let (parts, body) = request.into_parts();
+        let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let authority = parts
+            .uri
+            .authority()
+            .map(hyper::http::uri::Authority::as_str);
+        let host = authority.or(named).unwrap_or_default();
+        let found = router.find(
+            Some(without_port(host)),
+            parts.uri.path(),
+            parts.method.as_str(),
+        );
+        let (index, parameters) = match found {
+            Found::Route(index, parameters) => (index, parameters),
+            Found::OtherMethods(allowed) => {
+                let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "");
+                if let Ok(allowed) = HeaderValue::from_str(&allowed.join(", ")) {
+                    answer.headers_mut().insert(ALLOW, allowed);
+                }
+                return answer;
+            }
+            Found::BadPath => return plain(StatusCode::BAD_REQUEST, "the path is not UTF-8"),
+            Found::Nothing => return plain(StatusCode::NOT_FOUND, ""),
+        };
+        let target = &listen.routes[index].target;
+        if let Target::Redirect(to) = target {
+            return redirect(&to.fill_url(&parameters));
+        }
+        let limits = &listen.limits;
+        let body = match read(body, limits).await {
+            Ok(body) => body,
+            Err(answer) => return answer,
+        };
+        let head = RequestHead {
+            method: &parts.method,
+            version: parts.version,
+            scheme: "http",
+            host,
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            parameters: &parameters,
+            headers: &parts.headers,
+            peer: self.peer,
+        };
+        let payload = Payload::new(&head.encode(&body));
+        drop(body);
+        let asked = self.ask(target, (index, &parameters), &parts.headers, payload);
+        match tokio::time::timeout(limits.timeout, asked).await {
+            Ok(Ok(outcome)) => self.respond(outcome, &parts.headers),
+            Ok(Err(answer)) => answer,
+            Err(_) => plain(
+                StatusCode::GATEWAY_TIMEOUT,
+                "the process has not replied in time",
+            ),
+        }
+    }
+
+    /// Asks the process of a route.
+    async fn ask(
+        &self,
+        target: &Target,
+        (route, parameters): (usize, &[(String, String)]),
+        headers: &HeaderMap,
+        payload: Payload,
+    ) -> Result<Outcome, Answer> {
+        let system = &self.shared.system;
+        let missing = |what: String| busy(&what);
+        let mut used = None;
+        let receiver = match target {
+            Target::Name(name) => {
+                let pid = system.names.find(name);
+                Receiver::Process(
+                    pid.ok_or_else(|| missing(format!("no process is named {name}")))?,
+                )
+            }
+            Target::Group(group) => {
+                let members = system.groups.members(group);
+                let pid = members
+                    .from(self.address.turn() % members.len().max(1))
+                    .next();
+                let none = || missing(format!("no process is in the group {group}"));
+                Receiver::Process(*pid.ok_or_else(none)?)
+            }
+            Target::Request(module) => Receiver::New(module.clone()),
+            Target::Connection(module) => Receiver::OfConnection {
+                route,
+                module: module.clone(),
+            },
+            Target::Key { module, key, idle } => {
+                let name = key.fill(parameters);
+                let found = self.shared.keyed.find(&name, module, *idle).await;
+                let found = found.map_err(|error| self.not_started(&error, headers))?;
+                let pid = found.pid;
+                used = Some(found);
+                Receiver::Process(pid)
+            }
+            Target::Redirect(to) => return Err(redirect(&to.fill_url(parameters))),
+        };
+        let outcome = self.process.request(receiver, payload).await;
+        drop(used);
+        Ok(outcome)
+    }
+
+    fn not_started(&self, error: &NoProcess, headers: &HeaderMap) -> Answer {
+        match error {
+            NoProcess::TableFull | NoProcess::Stopping => busy(&error.to_string()),
+            NoProcess::Name(NameError::Invalid) => plain(
+                StatusCode::BAD_REQUEST,
+                "the path makes a key that is empty or too long",
+            ),
+            NoProcess::NoModule(_) | NoProcess::Limit(_) | NoProcess::Name(_) => {
+                tracing::warn!("no process was started for a request: {error}");
+                self.failed(&Failure::new(error.to_string()), headers)
+            }
+        }
+    }
+
+    /// Makes the response of what a request has led to.
+    fn respond(&self, outcome: Outcome, headers: &HeaderMap) -> Answer {
+        match outcome {
+            Outcome::Reply(HTTP_RESPONSE, payload) => match head::response(payload.as_slice()) {
+                Ok((head, begins)) => {
+                    let body = Bytes::copy_from_slice(&payload.as_slice()[begins..]);
+                    let mut answer = Response::new(Full::new(body));
+                    *answer.status_mut() = head.status;
+                    *answer.headers_mut() = head.headers;
+                    answer
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        "a process has replied with something that is no response: {error}"
+                    );
+                    let failure = Failure::new(format!("the reply is no response: {error}"));
+                    self.failed(&failure, headers)
+                }
+            },
+            Outcome::Reply(tag, payload) => {
+                let text = String::from_utf8_lossy(payload.as_slice()).into_owned();
+                tracing::warn!(
+                    "a process has replied to a request of HTTP with the tag {tag}: {text}"
+                );
+                let failure = Failure::new(format!(
+                    "the reply has the tag {tag}, not that of a response: {text}"
+                ));
+                self.failed(&failure, headers)
+            }
+            Outcome::Down(reason) if reason.code() == Reason::NOPROC.0 => {
+                busy("the process has ended")
+            }
+            Outcome::Down(reason) => self.failed(&Failure::ended(&reason), headers),
+            Outcome::Full => busy("the mailbox of the process is full"),
+            Outcome::NoProcess(error) => self.not_started(&error, headers),
+            Outcome::Closed => busy("the connection ends"),
+        }
+    }
+
+    /// A failure of the app. Only developers are told what it was; the log has it in any case.
+    fn failed(&self, failure: &Failure, headers: &HeaderMap) -> Answer {
+        failure.answer(self.shared.sources.as_deref(), headers)
+    }
+}
+
+/// Reads the body of a request.
+async fn read(body: Incoming, limits: &HttpLimits) -> Result<Bytes, Answer> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let too_large = || plain(StatusCode::PAYLOAD_TOO_LARGE, "");
+    // A client that says how much it will send is told before it does.
+    if body.size_hint().lower() > limits.body as u64 {
+        return Err(too_large());
+    }
+    let collected = Limited::new(body, limits.body).collect();
+    match tokio::time::timeout(limits.reading, collected).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(plain(StatusCode::BAD_REQUEST, "the body is incomplete")),
+        Err(_) => Err(plain(StatusCode::REQUEST_TIMEOUT, "")),
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        // The colons of an IPv6 address are within brackets.
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_port;
+
+    #[test]
+    fn a_host_has_no_port() {
+        for (host, name) in [
+            ("example.com", "example.com"),
+            ("example.com:80", "example.com"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("", ""),
+        ] {
+            assert_eq!(without_port(host), name);
+        }
+    }
+}

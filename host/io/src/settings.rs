@@ -1,0 +1,199 @@
+//! What a node listens to, and where requests go.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// An address with the routes of the requests that arrive there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The address; port 0 is any free one.
+    pub address: SocketAddr,
+    /// Where requests go. The most exact path wins, whatever their order.
+    pub routes: Vec<Route>,
+    /// The limits of its connections.
+    pub limits: HttpLimits,
+    /// Whether each request is logged.
+    pub access_log: bool,
+}
+
+/// The limits of the connections of one address. A client that reaches one gets a response that says so, or
+/// is disconnected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Connections at a time. More wait until one ends.
+    pub connections: usize,
+    /// Bytes of the head of a request.
+    pub headers: usize,
+    /// Bytes of the body of a request.
+    pub body: usize,
+    /// How long a process may take for its reply.
+    pub timeout: Duration,
+    /// How long a client may take for the head of a request, and for its body.
+    pub reading: Duration,
+    /// How long a connection may have no request under way.
+    pub idle: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> HttpLimits {
+        HttpLimits {
+            connections: 10_000,
+            headers: 32 << 10,
+            body: 1 << 20,
+            timeout: Duration::from_secs(30),
+            reading: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+        }
+    }
+}
+
+/// Where some requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The host of the requests, without a port; `None`: any.
+    pub host: Option<String>,
+    /// The path; `{name}` matches one segment and `{*name}` the rest.
+    pub path: String,
+    /// The methods; none: any. A route for `GET` also gets `HEAD`.
+    pub methods: Vec<String>,
+    /// Which process gets them.
+    pub target: Target,
+}
+
+/// Which process gets a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The process with this name.
+    Name(String),
+    /// The members of this group, in turns.
+    Group(String),
+    /// A new process of this module, which ends when it has replied.
+    Request(String),
+    /// One process of this module for each connection.
+    Connection(String),
+    /// The process with the name that the key makes of the request. If there is none, it is started.
+    Key {
+        /// The module of processes that are started.
+        module: String,
+        /// Makes the name.
+        key: Pattern,
+        /// A process that was started, and has had no request for so long, is ended.
+        idle: Duration,
+    },
+    /// None: the client is led to another address.
+    Redirect(Pattern),
+}
+
+/// A text with parameters of the path in it: `cart:{id}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Parameter(String),
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Pattern, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            if !before.is_empty() {
+                parts.push(Part::Text(before.to_owned()));
+            }
+            let Some((name, after)) = after.split_once('}') else {
+                return Err("a `{` has no `}`".to_owned());
+            };
+            if name.is_empty() {
+                return Err("a parameter has no name".to_owned());
+            }
+            parts.push(Part::Parameter(name.to_owned()));
+            rest = after;
+        }
+        if rest.contains('}') {
+            return Err("a `}` has no `{`".to_owned());
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.to_owned()));
+        }
+        Ok(Pattern(parts))
+    }
+
+    /// Returns the names of its parameters.
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Parameter(name) => Some(name.as_str()),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// Returns the text that these parameters make. A parameter that is missing is empty.
+    pub(crate) fn fill(&self, parameters: &[(String, String)]) -> String {
+        self.fill_with(parameters, |value| Cow::Borrowed(value))
+    }
+
+    /// The same for a URL: parameters are percent-encoded, but for their slashes.
+    pub(crate) fn fill_url(&self, parameters: &[(String, String)]) -> String {
+        self.fill_with(parameters, |value| {
+            utf8_percent_encode(value, ENCODED).into()
+        })
+    }
+
+    fn fill_with<'a>(
+        &'a self,
+        parameters: &'a [(String, String)],
+        encode: impl Fn(&'a str) -> Cow<'a, str>,
+    ) -> String {
+        let value = |name: &str| {
+            let found = parameters.iter().find(|(known, _)| known == name);
+            found.map_or("", |(_, value)| value.as_str())
+        };
+        let parts = self.0.iter().map(|part| match part {
+            Part::Text(text) => Cow::Borrowed(text.as_str()),
+            Part::Parameter(name) => encode(value(name)),
+        });
+        parts.collect()
+    }
+}
+
+/// What parameters of a path are encoded in: all but the unreserved characters (RFC 3986, section 2.3) and slashes.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_has_parameters_in_it() {
+        let key = Pattern::parse("cart:{shop}/{id}").unwrap();
+        assert_eq!(key.parameters().collect::<Vec<_>>(), ["shop", "id"]);
+        let parameters =
+            [("id", "7"), ("shop", "books")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        assert_eq!(key.fill(&parameters), "cart:books/7");
+        let parameters = [("id", "a b\r\n/é"), ("shop", "-._~")];
+        let parameters = parameters.map(|(n, v)| (n.to_owned(), v.to_owned()));
+        assert_eq!(key.fill_url(&parameters), "cart:-._~/a%20b%0D%0A/%C3%A9");
+        for (text, error) in [
+            ("{id", "a `{` has no `}`"),
+            ("id}", "a `}` has no `{`"),
+            ("a{}", "a parameter has no name"),
+        ] {
+            let found = Pattern::parse(text).unwrap_err();
+            assert!(found.starts_with(error), "{text}: {found}");
+        }
+    }
+}

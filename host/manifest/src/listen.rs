@@ -1,0 +1,90 @@
+//! `[[listen]]`: addresses, and where the requests that arrive there go.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// One `[[listen]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// `address`; port 0 is any free one.
+    pub address: SocketAddr,
+    /// `connections`: how many at a time.
+    pub connections: u64,
+    /// `headers`: bytes of the head of a request.
+    pub headers: u64,
+    /// `body`: bytes of the body of a request.
+    pub body: u64,
+    /// `timeout`: how long a process may take for its reply.
+    pub timeout: Duration,
+    /// `reading`: how long a client may take for a head, and for a body.
+    pub reading: Duration,
+    /// `idle`: how long a connection may have no request under way.
+    pub idle: Duration,
+    /// `access_log`: whether each request is logged.
+    pub access_log: bool,
+    /// `[[listen.routes]]`.
+    pub routes: Vec<Route>,
+}
+
+impl Default for Listen {
+    fn default() -> Listen {
+        Listen {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            connections: 10_000,
+            headers: 32 << 10,
+            body: 1 << 20,
+            timeout: Duration::from_secs(30),
+            reading: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            access_log: false,
+            routes: Vec::new(),
+        }
+    }
+}
+
+/// One `[[listen.routes]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// `host`, without a port; `None`: any.
+    pub host: Option<String>,
+    /// `path`, a pattern: `{name}` is one segment, `{*name}` the rest.
+    pub path: String,
+    /// `methods`; none: any.
+    pub methods: Vec<String>,
+    /// Which process gets the requests.
+    pub target: RouteTarget,
+}
+
+/// Which process gets the requests of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// `name`: the process that has it.
+    Name(String),
+    /// `group`: its members in turns.
+    Group(String),
+    /// `redirect`: none; the client is led to this address, with parameters of the path in it.
+    Redirect(String),
+    /// `module`: processes of it that the node starts.
+    Module {
+        /// A key of [`Manifest::modules`](crate::Manifest::modules).
+        module: String,
+        /// For what each of them is started.
+        per: Per,
+    },
+}
+
+/// For what a process is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Per {
+    /// For each request.
+    Request,
+    /// For each connection.
+    Connection,
+    /// For each key.
+    Key {
+        /// The name of the process, with parameters of the path: `cart:{id}`.
+        key: String,
+        /// After how long without a request it is ended.
+        idle: Duration,
+    },
+}

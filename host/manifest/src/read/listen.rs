@@ -1,0 +1,293 @@
+//! `[[listen]]` and `[[listen.routes]]`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use toml::de::DeValue;
+
+use super::table::{Table, Value, as_table, wrong_type};
+use crate::error::{Found, Problems, nearest};
+use crate::keys::{LISTEN, PERS, PerWord, ROUTE};
+use crate::listen::{Listen, Per, Route, RouteTarget};
+use crate::module::Module;
+
+/// After how long without a request a process with a key is ended, unless the route says otherwise.
+const IDLE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// Reads all `[[listen]]`.
+pub(super) fn listen(
+    root: &Table<'_, '_>,
+    modules: &BTreeMap<String, Module>,
+    problems: &mut Problems,
+) -> Vec<Listen> {
+    let mut all: Vec<Listen> = Vec::new();
+    for (n, value) in tables("listen", root, problems).into_iter().enumerate() {
+        let title = || format!("`[[listen]]` number {}", n + 1);
+        let Some(table) = as_table("listen", value, &LISTEN, title, problems) else {
+            continue;
+        };
+        let span = table.key_span("address").unwrap_or(table.span.clone());
+        let Some(listen) = one(table, modules, problems) else {
+            continue;
+        };
+        let twice = |known: &Listen| known.address == listen.address && known.address.port() != 0;
+        if all.iter().any(twice) {
+            let message = format!("{} is listened to twice", listen.address);
+            let help = "put the routes of both into one `[[listen]]`".to_owned();
+            problems.add(Found::at(span, message).help(help));
+        }
+        all.push(listen);
+    }
+    all
+}
+
+/// Returns the values of an array of tables.
+fn tables<'a, 'i>(
+    key: &'static str,
+    table: &Table<'a, 'i>,
+    problems: &mut Problems,
+) -> Vec<&'a Value<'i>> {
+    let Some(value) = table.get(key) else {
+        return Vec::new();
+    };
+    let DeValue::Array(array) = value.get_ref() else {
+        problems.add(wrong_type(key, "an array of tables", value));
+        return Vec::new();
+    };
+    array.iter().collect()
+}
+
+fn one(
+    table: Table<'_, '_>,
+    modules: &BTreeMap<String, Module>,
+    problems: &mut Problems,
+) -> Option<Listen> {
+    let defaults = Listen::default();
+    let address = address(&table, problems);
+    let mut routes = Vec::new();
+    for (n, value) in tables("routes", &table, problems).into_iter().enumerate() {
+        let title = || format!("`[[listen.routes]]` number {}", n + 1);
+        if let Some(table) = as_table("routes", value, &ROUTE, title, problems) {
+            routes.extend(route(table, modules, problems));
+        }
+    }
+    let listen = Listen {
+        address: address.unwrap_or(defaults.address),
+        connections: (table.integer("connections", problems)).unwrap_or(defaults.connections),
+        headers: table.size("headers", problems).unwrap_or(defaults.headers),
+        body: table.size("body", problems).unwrap_or(defaults.body),
+        timeout: (table.duration("timeout", problems)).unwrap_or(defaults.timeout),
+        reading: (table.duration("reading", problems)).unwrap_or(defaults.reading),
+        idle: table.duration("idle", problems).unwrap_or(defaults.idle),
+        access_log: table.boolean("access_log", problems).unwrap_or_default(),
+        routes,
+    };
+    table.finish(problems);
+    address.map(|_| listen)
+}
+
+fn address(table: &Table<'_, '_>, problems: &mut Problems) -> Option<SocketAddr> {
+    const FORM: &str = "write an address and a port:  address = \"127.0.0.1:8080\"";
+    if table.key_span("address").is_none() {
+        let message = format!("`address` is missing in {}", table.title);
+        problems.add(Found::at(table.span.clone(), message).help(FORM.to_owned()));
+        return None;
+    }
+    let at = table.string("address", problems)?;
+    // The name that everybody knows; others would have to be resolved.
+    let text = at.value.replacen("localhost:", "127.0.0.1:", 1);
+    let parsed = text.parse().ok();
+    if parsed.is_none() {
+        let message = format!("`{}` is not an address with a port", at.value);
+        problems.add(Found::at(at.span, message).help(FORM.to_owned()));
+    }
+    parsed
+}
+
+fn route(
+    table: Table<'_, '_>,
+    modules: &BTreeMap<String, Module>,
+    problems: &mut Problems,
+) -> Option<Route> {
+    let path = path(&table, problems);
+    let methods = methods(&table, problems);
+    let host = table.name("host", problems).map(|at| at.value.to_owned());
+    let target = target(&table, path.as_deref(), modules, problems);
+    table.finish(problems);
+    Some(Route {
+        host,
+        path: path?,
+        methods,
+        target: target?,
+    })
+}
+
+fn path(table: &Table<'_, '_>, problems: &mut Problems) -> Option<String> {
+    if table.key_span("path").is_none() {
+        let message = format!("`path` is missing in {}", table.title);
+        let help = "write a pattern:  path = \"/room/{id}\"".to_owned();
+        problems.add(Found::at(table.span.clone(), message).help(help));
+        return None;
+    }
+    let at = table.string("path", problems)?;
+    if !at.value.starts_with('/') {
+        let message = format!("the path `{}` does not begin with `/`", at.value);
+        problems.add(Found::at(at.span, message));
+        return None;
+    }
+    Some(at.value.to_owned())
+}
+
+fn methods(table: &Table<'_, '_>, problems: &mut Problems) -> Vec<String> {
+    let mut methods = Vec::new();
+    for at in table.strings("methods", problems).unwrap_or_default() {
+        if !at
+            .value
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+        {
+            let message = format!("`{}` is not a method", at.value);
+            let found = Found::at(at.span, message);
+            problems.add(found.help(format!(
+                "methods are capitals: {:?}",
+                at.value.to_uppercase()
+            )));
+            continue;
+        }
+        methods.push(at.value.to_owned());
+    }
+    methods
+}
+
+fn target(
+    table: &Table<'_, '_>,
+    path: Option<&str>,
+    modules: &BTreeMap<String, Module>,
+    problems: &mut Problems,
+) -> Option<RouteTarget> {
+    let name = table.name("name", problems);
+    let group = table.name("group", problems);
+    let module = table.string("module", problems);
+    let redirect = table.string("redirect", problems);
+    let given = ["name", "group", "module", "redirect"].map(|key| table.key_span(key).is_some());
+    if given.iter().filter(|given| **given).count() != 1 {
+        let message = format!(
+            "{} needs one of `name`, `group`, `module` and `redirect`",
+            table.title
+        );
+        let help = "`name` is a process, `group` a group, `module` what is started, `redirect` another address".to_owned();
+        problems.add(Found::at(table.span.clone(), message).help(help));
+        return None;
+    }
+    if module.is_none() {
+        for key in ["per", "key", "idle"] {
+            if let Some(span) = table.key_span(key) {
+                let message = format!("`{key}` is for routes with `module`");
+                problems.add(Found::at(span, message));
+            }
+        }
+    }
+    if let Some(name) = name {
+        return Some(RouteTarget::Name(name.value.to_owned()));
+    }
+    if let Some(group) = group {
+        return Some(RouteTarget::Group(group.value.to_owned()));
+    }
+    if let Some(to) = redirect {
+        known_parameters(to.value, to.span, path, problems);
+        return Some(RouteTarget::Redirect(to.value.to_owned()));
+    }
+    let module = module?;
+    if !modules.contains_key(module.value) {
+        let found = Found::at(
+            module.span,
+            format!("there is no module `{}`", module.value),
+        );
+        let near = nearest(module.value, modules.keys().map(String::as_str));
+        problems.add(match near {
+            Some(near) => found.label(format!("did you mean `{near}`?")),
+            None => found.help("declare it in `[modules]`".to_owned()),
+        });
+    }
+    let per = per(table, path, problems)?;
+    Some(RouteTarget::Module {
+        module: module.value.to_owned(),
+        per,
+    })
+}
+
+fn per(table: &Table<'_, '_>, path: Option<&str>, problems: &mut Problems) -> Option<Per> {
+    let word = table.choice("per", &PERS, problems);
+    if table.key_span("per").is_some() && word.is_none() {
+        return None;
+    }
+    let key = table.name("key", problems);
+    let idle = table.duration("idle", problems);
+    match word.unwrap_or(PerWord::Request) {
+        PerWord::Key => {
+            let Some(key) = key else {
+                let message = "`key` is missing: it makes the name of the process".to_owned();
+                let help =
+                    "write a name with parameters of the path:  key = \"cart:{id}\"".to_owned();
+                problems.add(Found::at(table.span.clone(), message).help(help));
+                return None;
+            };
+            let is_known = known_parameters(key.value, key.span.clone(), path, problems);
+            if is_known && parameters(key.value).next().is_none() {
+                let message = "the key has no parameter, so all requests would have one process";
+                let help = "use `name` for one process, or write:  key = \"cart:{id}\"";
+                problems.add(Found::at(key.span, message.to_owned()).help(help.to_owned()));
+            }
+            Some(Per::Key {
+                key: key.value.to_owned(),
+                idle: idle.unwrap_or(IDLE),
+            })
+        }
+        other => {
+            for key in ["key", "idle"] {
+                if let Some(span) = table.key_span(key) {
+                    let message = format!("`{key}` is for routes with `per = \"key\"`");
+                    problems.add(Found::at(span, message));
+                }
+            }
+            Some(match other {
+                PerWord::Connection => Per::Connection,
+                _ => Per::Request,
+            })
+        }
+    }
+}
+
+/// Reports braces that do not match, and a parameter that the path does not have. Returns whether there is neither.
+fn known_parameters(
+    text: &str,
+    span: Range<usize>,
+    path: Option<&str>,
+    problems: &mut Problems,
+) -> bool {
+    let braces: String = text.chars().filter(|c| "{}".contains(*c)).collect();
+    let mut unknown =
+        parameters(text).filter(|name| path.is_some_and(|path| !has_parameter(path, name)));
+    if braces.len() % 2 != 0 || braces.as_bytes().chunks(2).any(|pair| pair != b"{}") {
+        let message = "a `{` and its `}` do not match".to_owned();
+        problems.add(Found::at(span, message));
+        return false;
+    }
+    if let Some(name) = unknown.next() {
+        let message = format!("the path has no parameter `{{{name}}}`");
+        problems.add(Found::at(span, message));
+        return false;
+    }
+    true
+}
+
+/// Returns the names between `{` and `}`.
+fn parameters(text: &str) -> impl Iterator<Item = &str> {
+    let parts = text.split('{').skip(1);
+    parts.filter_map(|part| part.split_once('}').map(|(name, _)| name))
+}
+
+fn has_parameter(path: &str, name: &str) -> bool {
+    parameters(path).any(|known| known.trim_start_matches('*') == name)
+}

@@ -1,0 +1,487 @@
+//! HTTP: from a socket to a process and back, and what happens when one of them fails.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use exuvia_manifest::Manifest;
+use exuvia_node::{App, BootError, BootOptions, DeployOptions, NodeConfig};
+
+use crate::guests::{STATE, boot_options, eventually, imports, module};
+
+/// How long a test waits for bytes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A guest that answers requests. `D...` (DELETE) traps, `OPTIONS` is not answered, `PATCH` is answered with something
+/// that is no response, and all else with the number of requests so far, `version`, and then the request as it came.
+fn guest(version: &str) -> String {
+    let head = b"\x82\xa6status\xcd\x00\xc8\xa7headers\x91\x92\xa6x-test\xa3yes";
+    let mut text = String::new();
+    for byte in head.iter().chain(version.as_bytes()) {
+        write!(text, "\\{byte:02x}").unwrap();
+    }
+    let length = head.len() + version.len();
+    format!(
+        r#"(module {imports}
+  (memory (export "memory") 4)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (data (i32.const 256) "{text}")
+  (func (export "run") (result i32) (local $method i32)
+    (loop $next
+      (i32.store (i32.const 64) (i32.const 48))
+      (if (call $receive (i32.const 64) (i32.const 1024) (i32.const 131072) (i64.const 0) (i32.const 0) (i64.const 0))
+        (then (return (i32.const 0))))
+      (if (i32.eq (i32.load (i32.const 68)) (i32.const 3)) (then
+        (local.set $method (i32.load8_u (i32.const 1033)))
+        (if (i32.eq (local.get $method) (i32.const 68)) (then unreachable))
+        (br_if $next (i32.eq (local.get $method) (i32.const 79)))
+        (if (i32.eq (i32.load (i32.const 1034)) (i32.const 0x48435441)) (then
+          (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0xffffff11)
+            (i32.const 1024) (i32.const 0)))
+          (br $next)))
+        (i64.store (i32.const 16) (i64.add (i64.load (i32.const 16)) (i64.const 1)))
+        (memory.copy (i32.const 140000) (i32.const 256) (i32.const {length}))
+        (i32.store8 (i32.const {number}) (i32.add (i32.const 48) (i32.load (i32.const 16))))
+        (memory.copy (i32.const {rest}) (i32.const 1024) (i32.load (i32.const 100)))
+        (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0xffffff11)
+          (i32.const 140000) (i32.add (i32.const {more}) (i32.load (i32.const 100)))))))
+      (br $next))
+    unreachable)
+  {state})"#,
+        state = STATE
+            .replace("$put", "$state_put")
+            .replace("$get", "$state_get"),
+        imports = imports(),
+        number = 140_000 + length,
+        rest = 140_000 + length + 1,
+        more = length + 1,
+    )
+}
+
+const ROUTES: &str = r#"
+[[listen]]
+address = "127.0.0.1:0"
+timeout = "300ms"
+body = "64KiB"
+[[listen.routes]]
+path = "/named"
+name = "greeter"
+[[listen.routes]]
+path = "/old/{id}"
+redirect = "/cart/{id}?from=old"
+[[listen.routes]]
+path = "/nobody"
+name = "nobody"
+[[listen.routes]]
+path = "/pool"
+group = "nobody"
+[[listen.routes]]
+path = "/each"
+module = "m"
+[[listen.routes]]
+path = "/connection"
+methods = ["GET", "DELETE"]
+module = "m"
+per = "connection"
+[[listen.routes]]
+path = "/cart/{id}"
+module = "m"
+per = "key"
+key = "cart:{id}"
+idle = "200ms"
+"#;
+
+fn manifest(folder: &Path, routes: &str) -> Manifest {
+    let wasm = wat::parse_str(guest("one")).unwrap();
+    std::fs::write(folder.join("m.wasm"), wasm).unwrap();
+    let text = format!(
+        "[app]\nname = \"test\"\n[modules.m]\npath = \"m.wasm\"\n\
+         [[supervisor.children]]\nid = \"greeter\"\nname = \"greeter\"\nmodule = \"m\"\n{routes}"
+    );
+    std::fs::write(folder.join("exuvia.toml"), text).unwrap();
+    Manifest::load(folder).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn boot(routes: &str) -> (App, SocketAddr) {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = manifest(folder.path(), routes);
+    let options = boot_options(&manifest);
+    let app = App::boot(manifest, options).unwrap_or_else(|error| panic!("{error}"));
+    let address = app.node().addresses()[0];
+    (app, address)
+}
+
+/// A connection of a client.
+struct Client(TcpStream);
+
+/// A response: its status, its head, and its body.
+#[derive(Debug)]
+struct Response {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Response {
+    /// The requests that the process has had, and its version.
+    fn count(&self) -> (String, u8) {
+        let text = String::from_utf8_lossy(&self.body);
+        let at = text.find(|c: char| c.is_ascii_digit());
+        let at = at.unwrap_or_else(|| panic!("{self:?}"));
+        (text[..at].to_owned(), self.body[at] - b'0')
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Client {
+    fn new(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client(stream)
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+    }
+
+    fn ask(&mut self, method: &str, path: &str) -> Response {
+        self.send(format!("{method} {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes());
+        self.response(method == "HEAD")
+    }
+
+    fn response(&mut self, without_body: bool) -> Response {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.map_or(0, |length| length.trim().parse().unwrap());
+        let mut body = vec![0; if without_body { 0 } else { length }];
+        self.0.read_exact(&mut body).unwrap();
+        Response {
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            head,
+            body,
+        }
+    }
+
+    /// Returns whether the other side has closed the connection.
+    fn is_closed(&mut self) -> bool {
+        match self.0.read(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn alive(app: &App) -> usize {
+    app.node().system().table.alive()
+}
+
+#[test]
+fn requests_go_where_their_routes_say() {
+    let (app, address) = boot(ROUTES);
+    let mut client = Client::new(address);
+    let first = client.ask("GET", "/named?a=b");
+    assert_eq!((first.status, first.count()), (200, ("one".into(), 1)));
+    assert!(first.head.contains("x-test: yes"), "{}", first.head);
+    for part in ["method", "GET", "/named", "a=b", "test", "HTTP/1.1"] {
+        assert!(first.text().contains(part), "{part}: {}", first.text());
+    }
+    assert_eq!(client.ask("GET", "/named").count().1, 2, "the same process");
+    assert_eq!(client.ask("GET", "/each").count().1, 1);
+    assert_eq!(client.ask("GET", "/each").count().1, 1, "another one");
+    let mut other = Client::new(address);
+    for count in 1..4 {
+        assert_eq!(client.ask("GET", "/connection").count().1, count);
+    }
+    assert_eq!(other.ask("GET", "/connection").count().1, 1, "of its own");
+    assert_eq!(client.ask("GET", "/cart/7").count().1, 1);
+    assert_eq!(other.ask("GET", "/cart/7").count().1, 2, "the same cart");
+    assert_eq!(other.ask("GET", "/cart/8").count().1, 1, "another cart");
+    let cart = app.node().find("cart:7").unwrap();
+    assert!(app.node().system().is_alive(cart));
+    let old = client.ask("GET", "/old/7%20a");
+    assert_eq!(old.status, 307);
+    assert!(
+        old.head.contains("location: /cart/7%20a?from=old"),
+        "{}",
+        old.head
+    );
+    assert_eq!(client.ask("GET", "/old/%0d%0aset-cookie:x").status, 307);
+    let head = client.ask("HEAD", "/each");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    client.send(b"POST /named HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\nhello");
+    assert!(client.response(false).text().ends_with("hello"));
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn what_cannot_be_served_has_a_status_that_says_so() {
+    let (app, address) = boot(ROUTES);
+    let mut client = Client::new(address);
+    let before = alive(&app);
+    for (method, path, status) in [
+        ("GET", "/nothing", 404),
+        ("POST", "/connection", 405),
+        ("GET", "/nobody", 503),
+        ("GET", "/pool", 503),
+        ("DELETE", "/each", 500),
+        ("DELETE", "/connection", 500),
+        ("OPTIONS", "/each", 504),
+        ("PATCH", "/each", 500),
+        ("GET", "/cart/%ff", 400),
+        ("GET", "/each", 200),
+    ] {
+        let response = client.ask(method, path);
+        assert_eq!(
+            response.status,
+            status,
+            "{method} {path}: {}",
+            response.text()
+        );
+    }
+    let allowed = client.ask("POST", "/connection");
+    assert!(
+        allowed.head.contains("allow: delete, get, head"),
+        "{}",
+        allowed.head
+    );
+    assert!(client.ask("GET", "/nobody").head.contains("retry-after: 1"));
+    // The reason of a failure is for developers, and for the log.
+    assert_eq!(
+        client.ask("DELETE", "/each").text(),
+        "500 Internal Server Error\n"
+    );
+    // After its process has trapped, the connection has another one.
+    assert_eq!(client.ask("GET", "/connection").count().1, 1);
+    let too_large = "POST /named HTTP/1.1\r\nhost: test\r\ncontent-length: 70000\r\n\r\n";
+    client.send(too_large.as_bytes());
+    assert_eq!(client.response(false).status, 413);
+    drop(client);
+    eventually("nothing is left", || alive(&app) == before);
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn nothing_is_left_of_a_client_that_goes() {
+    let (app, address) = boot(ROUTES);
+    Client::new(address).ask("GET", "/named");
+    eventually("the connection has ended", || alive(&app) <= 4);
+    let before = alive(&app);
+    // In the middle of a head, of a body, and while a process is working for it.
+    for bytes in [
+        "GET /each HTTP/1.1\r\nhost",
+        "POST /each HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\nhel",
+        "OPTIONS /each HTTP/1.1\r\nhost: test\r\n\r\n",
+        "OPTIONS /connection HTTP/1.1\r\nhost: test\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01",
+    ] {
+        let mut client = Client::new(address);
+        client.send(bytes.as_bytes());
+        if bytes.starts_with("OPTIONS /each") {
+            eventually("it works", || alive(&app) > before + 1);
+        }
+        client.0.shutdown(Shutdown::Both).unwrap();
+        drop(client);
+        eventually(bytes, || alive(&app) == before);
+    }
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn a_process_with_a_key_ends_when_it_is_idle() {
+    let (app, address) = boot(ROUTES);
+    let mut client = Client::new(address);
+    assert_eq!(client.ask("GET", "/cart/1").count().1, 1);
+    let first = app.node().find("cart:1").unwrap();
+    assert_eq!(client.ask("GET", "/cart/1").count().1, 2);
+    eventually("it has ended", || !app.node().system().is_alive(first));
+    assert_eq!(client.ask("GET", "/cart/1").count().1, 1, "a new one");
+    assert_eq!(client.ask("DELETE", "/cart/1").status, 500);
+    assert_eq!(client.ask("GET", "/cart/1").count().1, 1, "a new one");
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn a_connection_is_a_process() {
+    let (app, address) = boot(ROUTES);
+    let node = app.node();
+    let before = alive(&app);
+    let mut client = Client::new(address);
+    client.ask("GET", "/named");
+    assert_eq!(alive(&app), before + 1);
+    let pids = node.processes(&exuvia_node::Filter::default());
+    // The newest of those of the host.
+    let connection = pids.iter().filter(|info| info.module.is_none()).next_back();
+    let pid = node.find(&connection.unwrap().pid).unwrap();
+    node.kill(pid);
+    assert!(client.is_closed());
+    eventually("it has ended", || alive(&app) == before);
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn no_request_fails_while_code_is_swapped() {
+    let (app, address) = boot(ROUTES);
+    let ends = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = ["/named", "/each", "/connection", "/cart/1"]
+        .into_iter()
+        .map(|path| {
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let (ends, versions) = (ends.clone(), seen.clone());
+            let client = std::thread::spawn(move || {
+                let mut client = Client::new(address);
+                while !ends.load(Ordering::Relaxed) {
+                    let response = client.ask("GET", path);
+                    assert_eq!(response.status, 200, "{path}: {}", response.text());
+                    let version = response.text()[..3].to_owned();
+                    let mut seen = versions.lock().unwrap();
+                    if seen.last() != Some(&version) {
+                        seen.push(version);
+                    }
+                }
+            });
+            (client, seen)
+        })
+        .collect();
+    let all_have = |version: &str| {
+        let last = |seen: &Mutex<Vec<String>>| seen.lock().unwrap().last().cloned();
+        clients
+            .iter()
+            .all(|(_, seen)| last(seen).as_deref() == Some(version))
+    };
+    let versions = ["one", "two", "six", "ten"];
+    eventually("one", || all_have("one"));
+    for version in &versions[1..] {
+        let modules = vec![module("m", &guest(version))];
+        app.node()
+            .deploy(modules, DeployOptions::default())
+            .unwrap();
+        eventually(version, || all_have(version));
+    }
+    ends.store(true, Ordering::Relaxed);
+    for (client, seen) in clients {
+        client.join().unwrap();
+        assert_eq!(*seen.lock().unwrap(), versions, "no old code after new");
+    }
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn a_stop_lets_requests_under_way_end() {
+    let (app, address) = boot(&ROUTES.replace("300ms", "10s"));
+    let mut idle = Client::new(address);
+    idle.ask("GET", "/named");
+    let mut busy = Client::new(address);
+    // The head has been read when the server asks for the body.
+    busy.send(
+        b"POST /named HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n",
+    );
+    assert_eq!(busy.response(true).status, 100);
+    busy.send(b"he");
+    let stopping = std::thread::spawn(move || app.stop(PATIENCE));
+    assert!(idle.is_closed());
+    busy.send(b"llo");
+    let response = busy.response(false);
+    assert_eq!(response.status, 200);
+    assert!(response.text().ends_with("hello"));
+    assert!(busy.is_closed());
+    let report = stopping.join().unwrap();
+    assert!(report.orderly && report.left == 0, "{report:?}");
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn routes_change_while_a_connection_stays() {
+    let (app, address) = boot(ROUTES);
+    let mut client = Client::new(address);
+    assert_eq!(client.ask("GET", "/new").status, 404);
+    let folder = tempfile::tempdir().unwrap();
+    let port = format!("127.0.0.1:{}", address.port());
+    let more = "[[listen]]\naddress = \"127.0.0.1:0\"\n[[listen.routes]]\npath = \"/new\"\nname = \"greeter\"\n";
+    let after = manifest(folder.path(), more);
+    app.node().listen(&after.listen).unwrap();
+    assert_eq!(
+        client.ask("GET", "/new").status,
+        200,
+        "on the same connection"
+    );
+    // An address in use: nothing changes.
+    let both = format!("{more}[[listen]]\naddress = \"{port}\"\n");
+    let error = app
+        .node()
+        .listen(&manifest(folder.path(), &both).listen)
+        .unwrap_err();
+    assert!(error.to_string().contains(&port), "{error}");
+    assert_eq!(client.ask("GET", "/new").status, 200);
+    app.node().listen(&[]).unwrap();
+    eventually("it is closed", || TcpStream::connect(address).is_err());
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn an_address_in_use_fails_the_boot() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let routes = ROUTES.replace("127.0.0.1:0", &address.to_string());
+    let manifest = manifest(folder.path(), &routes);
+    let config = NodeConfig::of(&manifest);
+    let options = BootOptions {
+        config: Some(config),
+        ..BootOptions::default()
+    };
+    let error = App::boot(manifest, options).map(drop).unwrap_err();
+    assert!(matches!(error, BootError::Listen(_)), "{error}");
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    assert!(error.help().unwrap().contains("another port"));
+}
+
+#[test]
+fn heads_that_are_too_large_and_forms_of_smuggling_are_refused() {
+    let (app, address) = boot(ROUTES);
+    let long = "x".repeat(40 << 10);
+    for (request, status) in [
+        (
+            format!("GET /named HTTP/1.1\r\nhost: test\r\nx: {long}\r\n\r\n"),
+            431,
+        ),
+        (
+            "GET /named HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\nhello"
+                .into(),
+            400,
+        ),
+        (
+            "GET /named HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n".into(),
+            400,
+        ),
+        ("GET /named HTTP/1.1\r\nhost : a\r\n\r\n".into(), 400),
+        ("GET /na med HTTP/1.1\r\n\r\n".into(), 400),
+    ] {
+        let mut client = Client::new(address);
+        client.send(request.as_bytes());
+        assert_eq!(
+            client.response(false).status,
+            status,
+            "{}",
+            &request[..60.min(request.len())]
+        );
+        assert!(client.is_closed());
+    }
+    assert_eq!(Client::new(address).ask("GET", "/named").status, 200);
+    app.stop(PATIENCE);
+}
