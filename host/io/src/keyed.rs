@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid, Reason};
 use exuvia_process::{
@@ -37,15 +37,16 @@ pub(crate) struct Keyed<G: 'static> {
 struct State {
     entries: HashMap<Arc<str>, Entry, foldhash::fast::FixedState>,
     names: HashMap<Pid, Arc<str>, foldhash::fast::FixedState>,
-    /// Processes that were told to end, and since when.
-    ending: Vec<(Pid, Instant)>,
+    /// Processes that were told to end, and since when: nanoseconds of the node's clock.
+    ending: Vec<(Pid, u64)>,
 }
 
 #[derive(Debug)]
 struct Entry {
     pid: Pid,
     requests: usize,
-    last: Instant,
+    /// Since when it is known to have none: nanoseconds of the node's clock.
+    idle_since: Option<u64>,
     idle: Duration,
 }
 
@@ -97,7 +98,7 @@ impl Drop for Use {
             && entry.pid == self.pid
         {
             entry.requests -= 1;
-            entry.last = Instant::now();
+            entry.idle_since = None;
         }
     }
 }
@@ -151,10 +152,11 @@ impl<G: 'static> Keyed<G> {
 
     /// Ends processes that have had no request for too long.
     pub(crate) fn end_idle(&self) {
-        let now = Instant::now();
+        let now = self.system.clock.now();
+        let is_over = |since: u64, time: Duration| u128::from(now - since) >= time.as_nanos();
         let mut state = self.state.lock();
-        let over = |entry: &Entry| {
-            entry.requests == 0 && now.saturating_duration_since(entry.last) >= entry.idle
+        let over = |entry: &mut Entry| {
+            entry.requests == 0 && is_over(*entry.idle_since.get_or_insert(now), entry.idle)
         };
         let idle: Vec<(Arc<str>, Entry)> =
             (state.entries).extract_if(|_, entry| over(entry)).collect();
@@ -172,7 +174,7 @@ impl<G: 'static> Keyed<G> {
             state.ending.push((entry.pid, now));
         }
         state.ending.retain(|(pid, since)| {
-            let late = now.saturating_duration_since(*since) >= SHUTDOWN;
+            let late = is_over(*since, SHUTDOWN);
             if late {
                 let _ = self.system.signal(*pid, Signal::Kill { from: self.owner });
             }
@@ -245,7 +247,7 @@ fn start<G: 'static>(
         Entry {
             pid,
             requests: 1,
-            last: Instant::now(),
+            idle_since: None,
             idle,
         },
     );

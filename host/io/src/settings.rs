@@ -138,7 +138,7 @@ impl Pattern {
 
     /// Returns the text that these parameters make. A parameter that is missing is empty.
     pub(crate) fn fill(&self, parameters: &[(String, String)]) -> String {
-        self.fill_with(parameters, |value| Cow::Borrowed(value))
+        self.fill_with(parameters, Cow::Borrowed)
     }
 
     /// The same for a URL: parameters are percent-encoded, but for their slashes.
