@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::error::ListenError;
 use crate::keyed::{self, Keyed};
@@ -311,8 +312,9 @@ impl<G: Send + 'static> Gateway<G> {
     }
 
     /// Accepts no more connections, lets requests under way end, for `patience` at most, and ends the processes that
-    /// were started. Blocks the calling thread, which must not be one of a runtime.
-    pub fn stop(&self, patience: Duration) {
+    /// were started. Returns how long that took. Blocks the calling thread, which must not be one of a runtime.
+    pub fn stop(&self, patience: Duration) -> Duration {
+        let began = Instant::now();
         for open in std::mem::take(&mut *self.open.lock()) {
             open.accepting.abort();
         }
@@ -326,6 +328,7 @@ impl<G: Send + 'static> Gateway<G> {
             let _ = runtime.block_on(async { tokio::time::timeout(patience, ended).await });
         }
         self.shared.keyed.stop();
+        began.elapsed()
     }
 }
 

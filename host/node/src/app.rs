@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
@@ -152,8 +152,8 @@ impl App {
         .unwrap_or_else(|| ExitReason::new(Reason::KILLED).to_string())
     }
 
-    /// Stops listening when requests under way have ended, within half of the time; then stops the tree, children in reverse order and each within its shutdown time, then the
-    /// schedulers. Meanwhile guests can start no processes.
+    /// Stops listening when requests under way have ended, within half of the time; then stops the tree, children in
+    /// reverse order and each within its shutdown time, then the schedulers. Meanwhile guests can start no processes.
     pub fn stop(&self, timeout: Duration) -> StopReport {
         let exit = Signal::Exit {
             from: Pid::NONE,
@@ -161,9 +161,7 @@ impl App {
             linked: false,
         };
         // First: requests under way still find all processes.
-        let began = Instant::now();
-        self.node.stop_listening(timeout / 2);
-        let timeout = timeout.saturating_sub(began.elapsed());
+        let timeout = timeout.saturating_sub(self.node.stop_listening(timeout / 2));
         self.node.core().system.table.close_to_guests();
         let signalled = self.node.core().system.signal(self.master, exit).is_ok();
         let orderly = !signalled || self.news.lock().recv_timeout(timeout).is_ok();

@@ -52,11 +52,9 @@ impl Network {
         gateway.as_ref().map(Gateway::addresses).unwrap_or_default()
     }
 
-    /// Stops listening. Requests under way may take so long.
-    pub(crate) fn stop(&self, patience: Duration) {
+    /// Stops listening. Requests under way may take so long. Returns how long it took.
+    pub(crate) fn stop(&self, patience: Duration) -> Duration {
         let gateway = self.0.lock().take();
-        if let Some(gateway) = gateway {
-            gateway.stop(patience);
-        }
+        gateway.map_or(Duration::ZERO, |gateway| gateway.stop(patience))
     }
 }

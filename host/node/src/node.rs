@@ -122,9 +122,9 @@ impl Node {
     }
 
     /// Stops listening. Requests under way may take so long to end. Blocks the calling thread, which must not be one
-    /// of an async runtime.
-    pub(crate) fn stop_listening(&self, patience: Duration) {
-        self.0.network.stop(patience);
+    /// of an async runtime. Returns how long it took.
+    pub(crate) fn stop_listening(&self, patience: Duration) -> Duration {
+        self.0.network.stop(patience)
     }
 
     /// Stops the schedulers at once, without telling the processes. Dropping the last clone of a
