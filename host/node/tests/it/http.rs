@@ -326,7 +326,7 @@ fn a_connection_is_a_process() {
     assert_eq!(alive(&app), before + 1);
     let pids = node.processes(&exuvia_node::Filter::default());
     // The newest of those of the host.
-    let connection = pids.iter().filter(|info| info.module.is_none()).next_back();
+    let connection = pids.iter().rfind(|info| info.module.is_none());
     let pid = node.find(&connection.unwrap().pid).unwrap();
     node.kill(pid);
     assert!(client.is_closed());
