@@ -390,7 +390,7 @@ fn new_creates_what_it_lists_and_overwrites_nothing() {
         (&["core"], "is reserved"),
         (
             &["x", "--template", "java"],
-            "possible values: rust, wat, tree, lib",
+            "possible values: rust, web, wat, tree, lib",
         ),
         (&["x", "--sdk", "/nowhere"], "is not the Rust SDK"),
     ] {
