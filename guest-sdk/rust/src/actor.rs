@@ -6,6 +6,7 @@ use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::http;
+use crate::socket::{self, Socket};
 use crate::{Address, AddressOf, Caller, Context, Message, Pid, Reason};
 
 /// A process as a state with handlers. Write `#[exuvia::actor(schema = 1)]` over the
@@ -49,7 +50,7 @@ use crate::{Address, AddressOf, Caller, Context, Message, Pid, Reason};
 ///
 /// # Handlers that wait
 ///
-/// `handle`, `handle_call`, `handle_http` and `handle_info` may be `async fn`. While such a handler awaits,
+/// `handle`, `handle_call`, `handle_http`, `handle_socket` and `handle_info` may be `async fn`. While such a handler awaits,
 /// the process uses no stack: it may be paged out, and a million processes may wait. It handles
 /// no other message until the handler has ended, as with a call that waits, and it is not
 /// upgraded to new code. Await replies ([`Pending`](crate::Pending)), timers
@@ -155,6 +156,16 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
         Some(http::Response::new(501))
     }
 
+    /// Handles what happens to a socket that this actor owns. When it returns, the event is
+    /// acknowledged. See [`socket`](crate::socket).
+    fn handle_socket(&mut self, socket: Socket, event: socket::Event, cx: &mut Context) {
+        let _ = (event, cx);
+        crate::warn!(
+            "the socket {}: this actor has no `handle_socket`",
+            socket.pid()
+        );
+    }
+
     /// Handles everything else: exits, monitors, replies, raw messages. If you implement it,
     /// reply to raw requests that you do not know with [`Message::refuse`]; otherwise their
     /// callers wait until their timeouts.
@@ -200,6 +211,8 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
     #[doc(hidden)]
     const ASYNC_HANDLE_HTTP: bool = false;
     #[doc(hidden)]
+    const ASYNC_HANDLE_SOCKET: bool = false;
+    #[doc(hidden)]
     const ASYNC_HANDLE_INFO: bool = false;
 
     #[doc(hidden)]
@@ -233,6 +246,17 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
     ) -> impl Future<Output = Option<http::Response>> {
         let _ = (request, from, cx);
         std::future::ready(None)
+    }
+
+    #[doc(hidden)]
+    fn handle_socket_async(
+        &mut self,
+        socket: Socket,
+        event: socket::Event,
+        cx: &mut Context,
+    ) -> impl Future<Output = ()> {
+        let _ = (socket, event, cx);
+        std::future::ready(())
     }
 
     #[doc(hidden)]

@@ -238,6 +238,17 @@ impl Request {
         found.and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 
+    /// Returns whether the client asks for a WebSocket.
+    ///
+    /// ```
+    /// let request = exuvia::http::Request::new("GET", "/").with_header("upgrade", "websocket");
+    /// assert!(request.wants_websocket());
+    /// ```
+    pub fn wants_websocket(&self) -> bool {
+        self.header("upgrade")
+            .is_some_and(|to| to.eq_ignore_ascii_case("websocket"))
+    }
+
     /// Returns all headers in their order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let headers = self.headers.iter();
@@ -323,8 +334,26 @@ pub struct Response {
     pub status: u16,
     /// The headers.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// The body; what of it is sent with the head, if more follows.
     pub body: Vec<u8>,
+    kind: Kind,
+}
+
+/// What follows a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing.
+    Whole,
+    /// More of the body.
+    Stream,
+    /// A WebSocket, with this subprotocol.
+    WebSocket(Option<String>),
+}
+
+#[derive(Serialize)]
+struct Accept<'a> {
+    protocol: Option<&'a str>,
+    headers: &'a [(String, String)],
 }
 
 #[derive(Serialize)]
@@ -340,7 +369,42 @@ impl Response {
             status,
             headers: Vec::new(),
             body: Vec::new(),
+            kind: Kind::Whole,
         }
+    }
+
+    /// Accepts a WebSocket. What happens to it arrives in
+    /// [`Actor::handle_socket`](crate::Actor::handle_socket); see [`socket`](crate::socket). For a request that does not
+    /// ask for one, [`Request::wants_websocket`], the client gets an error.
+    pub fn websocket() -> Response {
+        Response {
+            kind: Kind::WebSocket(None),
+            ..Response::new(101)
+        }
+    }
+
+    /// Accepts a WebSocket with one of the subprotocols that the client has offered.
+    pub fn websocket_with(protocol: &str) -> Response {
+        Response {
+            kind: Kind::WebSocket(Some(protocol.to_owned())),
+            ..Response::new(101)
+        }
+    }
+
+    /// Makes a response whose body is sent in parts: when it has begun, [`Event::Open`](crate::socket::Event::Open)
+    /// arrives with the socket to which the parts are sent, and which ends the body.
+    pub fn stream(status: u16) -> Response {
+        Response {
+            kind: Kind::Stream,
+            ..Response::new(status)
+        }
+    }
+
+    /// Makes a response in parts that is a stream of events (`text/event-stream`): send them with
+    /// [`Socket::send_event`](crate::socket::Socket::send_event).
+    pub fn events() -> Response {
+        let response = Response::stream(200).header("content-type", "text/event-stream");
+        response.header("cache-control", "no-store")
     }
 
     /// Makes a response with a text.
@@ -401,29 +465,59 @@ impl Response {
         self
     }
 
-    /// Decodes the payload of a reply with the tag [`tag::HTTP_RESPONSE`].
-    pub fn decode(payload: &[u8]) -> Result<Response, Error> {
+    /// Decodes a reply with this tag.
+    pub fn decode(tag: u32, payload: &[u8]) -> Result<Response, Error> {
         #[derive(Deserialize)]
         struct Head {
             status: u16,
             headers: Vec<(String, String)>,
         }
+        #[derive(Deserialize)]
+        struct Accept {
+            protocol: Option<String>,
+            headers: Vec<(String, String)>,
+        }
+        let kind = match tag {
+            tag::HTTP_RESPONSE => Kind::Whole,
+            tag::HTTP_STREAM => Kind::Stream,
+            tag::SOCKET_ACCEPT => {
+                let accept: Accept = crate::decode(payload)?;
+                return Ok(Response {
+                    headers: accept.headers,
+                    kind: Kind::WebSocket(accept.protocol),
+                    ..Response::new(101)
+                });
+            }
+            tag => return Err(Error::Decode(format!("a reply with the tag {tag}"))),
+        };
         let (head, body) = head_and_body::<Head>(payload)?;
         Ok(Response {
             status: head.status,
             headers: head.headers,
             body: body.to_vec(),
+            kind,
         })
     }
 
-    /// Encodes the response as the payload of a reply with the tag [`tag::HTTP_RESPONSE`].
-    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+    /// Encodes the response: the tag and the payload of a reply.
+    pub fn encode(&self) -> Result<(u32, Vec<u8>), Error> {
+        let tag = match &self.kind {
+            Kind::WebSocket(protocol) => {
+                let accept = crate::encode(&Accept {
+                    protocol: protocol.as_deref(),
+                    headers: &self.headers,
+                })?;
+                return Ok((tag::SOCKET_ACCEPT, accept));
+            }
+            Kind::Stream => tag::HTTP_STREAM,
+            Kind::Whole => tag::HTTP_RESPONSE,
+        };
         let mut bytes = crate::encode(&ResponseHead {
             status: self.status,
             headers: &self.headers,
         })?;
         bytes.extend_from_slice(&self.body);
-        Ok(bytes)
+        Ok((tag, bytes))
     }
 }
 
@@ -446,8 +540,8 @@ impl Responder {
 
     /// Sends the response.
     pub fn respond(self, response: &Response) -> Result<(), Error> {
-        let bytes = response.encode()?;
-        (self.connection).reply_bytes(self.reference, tag::HTTP_RESPONSE, &bytes)
+        let (tag, bytes) = response.encode()?;
+        (self.connection).reply_bytes(self.reference, tag, &bytes)
     }
 }
 

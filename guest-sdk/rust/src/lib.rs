@@ -63,6 +63,7 @@
 //! | [`tag::TYPED`] (0) | the payload is MessagePack, with field names, of the receiver's declared type |
 //! | [`tag::REFUSED`] (`u32::MAX`) | in a reply: the request was rejected; the payload says why, as text |
 //! | [`tag::HTTP_REQUEST`], [`tag::HTTP_RESPONSE`] | a request of HTTP and the reply to it: see [`http`] |
+//! | `tag::HTTP_STREAM`, `tag::SOCKET_...` | sockets and responses in parts: see [`socket`] |
 //! | anything else | yours: an actor receives it in [`Actor::handle_info`] |
 //!
 //! # Off the host
@@ -94,6 +95,7 @@ mod process;
 mod receive;
 #[doc(hidden)]
 pub mod runtime;
+pub mod socket;
 mod spawn;
 pub mod state;
 #[doc(hidden)]

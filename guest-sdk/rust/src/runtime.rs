@@ -7,6 +7,7 @@ use std::cell::RefCell;
 
 use crate::http::{self, Request, Responder};
 use crate::log::Level;
+use crate::socket;
 use crate::task::{Handler, Slot};
 use crate::{
     Actor, Buffer, Caller, Context, Error, Info, Kind, Match, Message, Reason, RunResult, Wait,
@@ -97,6 +98,29 @@ fn dispatch<A: Actor>(slot: &mut Slot<A>, message: Message<'_>, cx: &mut Context
                 }
                 Err(error) => {
                     crate::warn!("refused a request of HTTP from {sender}: {error}");
+                    message.refuse(&error.to_string());
+                }
+            }
+        }
+        (Kind::Message, tag::SOCKET_OPEN)
+        | (
+            Kind::Request,
+            tag::SOCKET_TEXT | tag::SOCKET_DATA | tag::SOCKET_END | tag::SOCKET_CLOSE,
+        ) => {
+            let reference = message.reference;
+            match socket::event(&message) {
+                Ok((socket, event)) if A::ASYNC_HANDLE_SOCKET => {
+                    wait(slot, cx, async move |state, cx| {
+                        state.handle_socket_async(socket, event, cx).await;
+                        socket::acknowledge(sender, reference);
+                    });
+                }
+                Ok((socket, event)) => {
+                    state.handle_socket(socket, event, cx);
+                    socket::acknowledge(sender, reference);
+                }
+                Err(error) => {
+                    crate::warn!("refused what the socket {sender} has sent: {error}");
                     message.refuse(&error.to_string());
                 }
             }

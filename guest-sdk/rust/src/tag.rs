@@ -21,6 +21,55 @@ pub const HTTP_REQUEST: u32 = 0xffff_ff10;
 /// ```
 pub const HTTP_RESPONSE: u32 = 0xffff_ff11;
 
+/// A reply that is a response whose body is sent in parts; see [`socket`](crate::socket).
+///
+/// ```
+/// assert_eq!(exuvia::tag::HTTP_STREAM, 0xffff_ff12);
+/// ```
+pub const HTTP_STREAM: u32 = 0xffff_ff12;
+
+/// A reply that accepts a WebSocket; see [`socket`](crate::socket).
+///
+/// ```
+/// assert_eq!(exuvia::tag::SOCKET_ACCEPT, 0xffff_ff13);
+/// ```
+pub const SOCKET_ACCEPT: u32 = 0xffff_ff13;
+
+/// A socket is open; see [`socket`](crate::socket).
+///
+/// ```
+/// assert_eq!(exuvia::tag::SOCKET_OPEN, 0xffff_ff14);
+/// ```
+pub const SOCKET_OPEN: u32 = 0xffff_ff14;
+
+/// Text to or from a socket; see [`socket`](crate::socket).
+///
+/// ```
+/// assert_eq!(exuvia::tag::SOCKET_TEXT, 0xffff_ff15);
+/// ```
+pub const SOCKET_TEXT: u32 = 0xffff_ff15;
+
+/// Bytes to or from a socket; see [`socket`](crate::socket).
+///
+/// ```
+/// assert_eq!(exuvia::tag::SOCKET_DATA, 0xffff_ff16);
+/// ```
+pub const SOCKET_DATA: u32 = 0xffff_ff16;
+
+/// One side of a socket sends no more; see [`socket`](crate::socket).
+///
+/// ```
+/// assert_eq!(exuvia::tag::SOCKET_END, 0xffff_ff17);
+/// ```
+pub const SOCKET_END: u32 = 0xffff_ff17;
+
+/// A socket is to be closed, or has been; see [`socket`](crate::socket).
+///
+/// ```
+/// assert_eq!(exuvia::tag::SOCKET_CLOSE, 0xffff_ff18);
+/// ```
+pub const SOCKET_CLOSE: u32 = 0xffff_ff18;
+
 /// The tag of a timer that an `async` handler awaits; not visible elsewhere.
 pub(crate) const AWAITED: u32 = u32::MAX - 1;
 

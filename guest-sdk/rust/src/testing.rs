@@ -47,6 +47,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::socket::{self, Socket};
 use crate::task::Slot;
 use crate::{
     Actor, Error, Kind, Level, Message, Pid, Priority, Reason, RunResult, http, runtime, tag,
@@ -296,6 +297,34 @@ pub fn deliver_http(request: &http::Request) -> u64 {
     reference
 }
 
+/// Puts into the mailbox what happens to a socket, as its process sends it. Returns the reference under which it is
+/// acknowledged; 0 for [`Event::Open`](crate::socket::Event::Open), which is not.
+///
+/// ```
+/// use exuvia::socket::{Event, Socket};
+/// let socket = Socket::from_pid(exuvia::Pid::from_parts(1, 9));
+/// let reference = exuvia::testing::deliver_event(socket, Event::Text("hello".into()));
+/// # let _ = reference;
+/// ```
+pub fn deliver_event(socket: Socket, event: socket::Event) -> u64 {
+    let (tag, payload) = socket::encode(event);
+    let is_request = tag != tag::SOCKET_OPEN;
+    let reference = if is_request { world(World::next) } else { 0 };
+    deliver(Message {
+        kind: if is_request {
+            Kind::Request
+        } else {
+            Kind::Message
+        },
+        sender: socket.pid(),
+        reference,
+        tag,
+        reason: Reason::NORMAL,
+        payload: Cow::Owned(payload),
+    });
+    reference
+}
+
 /// Returns the response to the request with this reference and removes it from the effects.
 /// [`Error::Timeout`] if there is none.
 ///
@@ -305,8 +334,7 @@ pub fn deliver_http(request: &http::Request) -> u64 {
 /// ```
 pub fn response_to(reference: u64) -> Result<http::Response, Error> {
     match reply(reference) {
-        Some((tag::HTTP_RESPONSE, payload)) => http::Response::decode(&payload),
-        Some((tag, _)) => Err(Error::Decode(format!("a reply with the tag {tag}"))),
+        Some((tag, payload)) => http::Response::decode(tag, &payload),
         None => Err(Error::Timeout),
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use exuvia::http::{Request, Responder, Response};
 use exuvia::prelude::*;
-use exuvia::testing::{self, Process};
+use exuvia::socket::{Event, Opened, Socket};
+use exuvia::testing::{self, Effect, Process};
 use exuvia::{Error, Kind, Message, Reason, tag};
 
 #[derive(Serialize, Deserialize)]
@@ -199,8 +200,135 @@ fn a_handler_may_wait() {
     let effects = testing::effects();
     let timer = effects
         .iter()
-        .find(|effect| matches!(effect, testing::Effect::Timer { .. }));
+        .find(|effect| matches!(effect, Effect::Timer { .. }));
     testing::deliver_timer(timer.unwrap());
     process.run();
     assert_eq!(testing::response_to(reference), Ok(Response::text("/slow")));
+}
+
+#[derive(Serialize, Deserialize)]
+struct Room {
+    seen: Vec<String>,
+}
+
+#[exuvia::actor(schema = 1)]
+impl Actor for Room {
+    fn init(_: (), _: &mut Context) -> Result<Self, String> {
+        Ok(Room { seen: Vec::new() })
+    }
+
+    fn handle_http(&mut self, request: Request, _: Responder, _: &mut Context) -> Option<Response> {
+        Some(match request.wants_websocket() {
+            true => Response::websocket_with("chat").header("x-room", "1"),
+            false => Response::events(),
+        })
+    }
+
+    fn handle_socket(&mut self, socket: Socket, event: Event, _: &mut Context) {
+        self.seen.push(format!("{event:?}"));
+        match event {
+            Event::Text(text) => socket.send(&text).unwrap(),
+            Event::Data(bytes) => socket.send_bytes(&bytes).unwrap(),
+            Event::End => socket.end().unwrap(),
+            Event::Open(opened) if opened.kind == "response" => {
+                socket.send_event(None, "hello").unwrap();
+                socket.end_with(&[("x-end", "yes")]).unwrap();
+            }
+            Event::Open(_) => socket.close(3001, "enough").unwrap(),
+            Event::Closed { .. } => {}
+        }
+    }
+}
+
+#[test]
+fn a_socket_is_accepted_and_its_events_are_acknowledged() {
+    let mut process = Process::<Room>::start(&());
+    let request = Request::new("GET", "/").with_header("upgrade", "websocket");
+    let asked = testing::deliver_http(&request);
+    process.run();
+    let expected = Response::websocket_with("chat").header("x-room", "1");
+    assert_eq!(testing::response_to(asked), Ok(expected));
+    let socket = Socket::from_pid(Pid::from_parts(1, 90));
+    testing::effects();
+    let opened = |kind: &str| {
+        Event::Open(Opened {
+            kind: kind.into(),
+            peer: "127.0.0.1:7".into(),
+            reference: Some(7),
+        })
+    };
+    assert_eq!(testing::deliver_event(socket, opened("websocket")), 0);
+    let references = [
+        Event::Text("text".into()),
+        Event::Data(vec![0xff]),
+        Event::End,
+        Event::Closed {
+            code: 1001,
+            reason: "bye".into(),
+        },
+    ]
+    .map(|event| testing::deliver_event(socket, event));
+    process.run();
+    let effects = testing::effects();
+    let sent: Vec<u32> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send { to, tag, .. } if *to == socket.pid() => Some(*tag),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        sent,
+        [
+            tag::SOCKET_CLOSE,
+            tag::SOCKET_TEXT,
+            tag::SOCKET_DATA,
+            tag::SOCKET_END
+        ]
+    );
+    for reference in references {
+        let is_acknowledged = |effect: &Effect| {
+            matches!(effect, Effect::Reply { to, reference: of, tag: 0, payload }
+                if *to == socket.pid() && *of == reference && payload.is_empty())
+        };
+        assert_eq!(
+            effects
+                .iter()
+                .filter(|effect| is_acknowledged(effect))
+                .count(),
+            1
+        );
+    }
+    let state = process.state();
+    let seen = &state.as_ref().unwrap().seen;
+    assert!(
+        seen[4].contains("1001") && seen[4].contains("bye"),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn a_response_may_be_sent_in_parts() {
+    let mut process = Process::<Room>::start(&());
+    let asked = testing::deliver_http(&Request::new("GET", "/"));
+    process.run();
+    assert_eq!(testing::response_to(asked), Ok(Response::events()));
+    let socket = Socket::from_pid(Pid::from_parts(1, 91));
+    testing::effects();
+    let opened = Opened {
+        kind: "response".into(),
+        peer: "127.0.0.1:7".into(),
+        reference: Some(asked),
+    };
+    testing::deliver_event(socket, Event::Open(opened));
+    process.run();
+    let sent: Vec<Vec<u8>> = testing::effects()
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Send { payload, .. } => Some(payload),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sent[0], b"data: hello\n\n");
+    assert_eq!(sent[1], b"\x81\xa8trailers\x91\x92\xa5x-end\xa3yes");
 }

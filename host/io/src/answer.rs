@@ -5,11 +5,14 @@ use std::path::{Component, Path};
 
 use bytes::Bytes;
 use exuvia_process::ExitReason;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
-pub(crate) type Answer = Response<Full<Bytes>>;
+use crate::stream::Streamed;
+
+/// A response: its body is there as a whole, or comes in parts.
+pub(crate) type Answer = Response<Either<Full<Bytes>, Streamed>>;
 
 /// Lines of source before and after the one that is named.
 const AROUND: usize = 4;
@@ -27,7 +30,7 @@ pub(crate) fn plain(status: StatusCode, more: &str) -> Answer {
 }
 
 fn with_body(status: StatusCode, kind: &'static str, text: String) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(text))));
     *answer.status_mut() = status;
     let kind = HeaderValue::from_static(kind);
     answer.headers_mut().insert(CONTENT_TYPE, kind);

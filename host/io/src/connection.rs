@@ -4,8 +4,10 @@
 //! process completes what the task waits for when the reply, or the end of the receiver, arrives. It traps
 //! exits: it ends when the connection does, and the connection ends when it is killed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid, Reason};
 use exuvia_process::{
@@ -13,16 +15,32 @@ use exuvia_process::{
     SpawnError, SpawnSpec, System,
 };
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::gateway::{Guests, NewProcess, NoProcess};
-use crate::head::HTTP_REQUEST;
+use crate::port::{Outgoing, Port};
+use crate::tags::{HTTP_REQUEST, HTTP_STREAM, REFUSED, SOCKET_ACCEPT, SOCKET_CLOSE, SOCKET_OPEN};
+
+/// How long a process that is told that its socket has been closed may take to acknowledge it.
+const CLOSING: Duration = Duration::from_secs(5);
+/// After how long a full mailbox is tried again.
+const FULL: Duration = Duration::from_millis(10);
 
 /// How a request of a connection ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// It was replied to, with this tag.
-    Reply(u32, Payload),
+    /// It was replied to.
+    Reply {
+        /// Who replied.
+        from: Pid,
+        /// The reference of the request.
+        reference: u64,
+        /// The tag of the reply.
+        tag: u32,
+        /// Its payload.
+        payload: Payload,
+    },
     /// The receiver has ended, for this reason.
     Down(ExitReason),
     /// The receiver's mailbox is full.
@@ -49,17 +67,39 @@ pub(crate) enum Receiver {
     },
 }
 
+/// What happens to the port of a connection.
+#[derive(Debug)]
+pub(crate) enum PortEvent {
+    /// This is to be written.
+    Write(VecDeque<Outgoing>),
+    /// The owner has ended; all that it had sent came before.
+    OwnerEnded(ExitReason),
+    /// The process of the connection has ended.
+    Closed,
+}
+
 /// A connection, for its tasks. Dropped, it ends the process.
 pub(crate) struct Connection<G: 'static> {
     pid: Pid,
     system: Arc<System<G>>,
     guests: Arc<dyn Guests<G>>,
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+    runtime: Handle,
     /// Changes when the process has ended.
     ended: watch::Receiver<bool>,
 }
 
-/// What the process and the tasks share. Locked for some instructions at a time.
+/// What the process and the tasks share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Locked for some instructions at a time.
+    state: Mutex<State>,
+    /// The port has something to write, or its owner has ended.
+    to_write: Notify,
+    /// The owner of the port has answered something, or has ended.
+    credit: Notify,
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// The requests under way, by reference.
@@ -70,6 +110,10 @@ struct State {
     last_number: u64,
     /// The processes of the connection, by route.
     own: HashMap<usize, Pid, foldhash::fast::FixedState>,
+    /// Processes that were started for a request and stay for what came of it, by the number of the request.
+    kept: HashMap<u64, Pid, foldhash::fast::FixedState>,
+    /// What a socket or a body and its owner send each other.
+    port: Option<Box<Port>>,
     /// Why the process is to end, once its connection has.
     reason: Option<&'static str>,
 }
@@ -92,7 +136,7 @@ impl State {
 
 /// The process.
 struct ConnectionProcess {
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
     ended: watch::Sender<bool>,
 }
 
@@ -100,38 +144,29 @@ impl Drop for ConnectionProcess {
     fn drop(&mut self) {
         self.ended.send_replace(true);
         // Requests under way end with their senders.
-        let mut state = self.state.lock();
+        let mut state = self.shared.state.lock();
         state.requests.clear();
         state.references.clear();
     }
 }
 
 impl<G: 'static> Native<G> for ConnectionProcess {
+    fn begin_turn(&mut self, _: &mut Context<'_, G>) -> bool {
+        let state = self.shared.state.lock();
+        // The client is slower than those who send to it: they are told when the mailbox is full.
+        !state.port.as_ref().is_some_and(|port| port.is_full())
+    }
+
     fn handle(&mut self, context: &mut Context<'_, G>, message: Envelope) {
         match message.kind {
             Kind::Init => {
                 context.process.set_trap_exit(true);
             }
-            Kind::Reply | Kind::Down => {
-                let Some(request) = self.state.lock().take(message.reference) else {
-                    return;
-                };
-                let outcome = match message.kind {
-                    Kind::Reply => Outcome::Reply(message.tag, message.payload),
-                    _ => {
-                        let bytes = message.payload.as_slice();
-                        Outcome::Down(ExitReason::with(message.reason, bytes))
-                    }
-                };
-                if let Some(child) = request.child {
-                    end_child(context.process, context.system, child);
-                }
-                // The client may have gone.
-                let _ = request.done.send(outcome);
-            }
+            Kind::Reply | Kind::Down => self.answered(context, message),
+            Kind::Message | Kind::Request => self.queue(context, message),
             // From nobody: the connection has ended. Its processes end with it, since they are linked.
             Kind::Exit if message.sender == Pid::NONE => {
-                let reason = self.state.lock().reason.unwrap_or("closed");
+                let reason = self.shared.state.lock().reason.unwrap_or("closed");
                 let reason = ExitReason::with(Reason::SHUTDOWN.0, reason.as_bytes());
                 context.exit(reason);
             }
@@ -139,9 +174,75 @@ impl<G: 'static> Native<G> for ConnectionProcess {
                 // The end of another process does not end the connection: a request that it was to reply to
                 // fails, and the next one may have a new process.
                 let sender = message.sender;
-                self.state.lock().own.retain(|_, pid| *pid != sender);
+                let mut state = self.shared.state.lock();
+                state.own.retain(|_, pid| *pid != sender);
+                state.kept.retain(|_, pid| *pid != sender);
             }
             _ => {}
+        }
+    }
+}
+
+impl ConnectionProcess {
+    /// Takes the reply to a request, or the end of its receiver or of the port's owner.
+    fn answered<G: 'static>(&self, context: &mut Context<'_, G>, message: Envelope) {
+        let mut state = self.shared.state.lock();
+        if let Some(port) = &mut state.port
+            && port.answered(&message)
+        {
+            let has_ended = port.owner_ended().is_some();
+            drop(state);
+            self.shared.credit.notify_one();
+            if has_ended {
+                self.shared.to_write.notify_one();
+            }
+            return;
+        }
+        let Some(request) = state.take(message.reference) else {
+            return;
+        };
+        let stays = message.kind == Kind::Reply
+            && matches!(message.tag, SOCKET_ACCEPT | HTTP_STREAM)
+            && !request.done.is_closed();
+        if let (true, Some(child)) = (stays, request.child) {
+            state.kept.insert(request.number, child);
+        }
+        drop(state);
+        let outcome = match message.kind {
+            Kind::Reply => Outcome::Reply {
+                from: message.sender,
+                reference: message.reference,
+                tag: message.tag,
+                payload: message.payload,
+            },
+            _ => {
+                let bytes = message.payload.as_slice();
+                Outcome::Down(ExitReason::with(message.reason, bytes))
+            }
+        };
+        if let (false, Some(child)) = (stays, request.child) {
+            end_child(context.process, context.system, child);
+        }
+        // The client may have gone.
+        let _ = request.done.send(outcome);
+    }
+
+    /// Takes what is to be written.
+    fn queue<G: 'static>(&self, context: &mut Context<'_, G>, message: Envelope) {
+        let mut state = self.shared.state.lock();
+        let refused = match &mut state.port {
+            Some(port) => port.queue(message).err(),
+            None => Some(message),
+        };
+        drop(state);
+        match refused {
+            None => self.shared.to_write.notify_one(),
+            Some(message) if message.kind == Kind::Request => {
+                let why = Payload::new(b"this connection takes no such message");
+                let (to, reference) = (message.sender, message.reference);
+                (context.process).reply(context.system, to, reference, REFUSED, why);
+            }
+            Some(_) => {}
         }
     }
 }
@@ -164,17 +265,17 @@ fn end_child<G: 'static>(process: &mut Process<G>, system: &System<G>, child: Pi
     }
 }
 
-impl<G: 'static> Connection<G> {
-    /// Starts the process of a connection.
+impl<G: Send + 'static> Connection<G> {
+    /// Starts the process of a connection. Called within a runtime.
     pub(crate) fn start(
         system: &Arc<System<G>>,
         guests: &Arc<dyn Guests<G>>,
         limits: &Arc<Limits>,
     ) -> Result<Connection<G>, SpawnError> {
-        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::new(Shared::default());
         let (sender, ended) = watch::channel(false);
         let process = ConnectionProcess {
-            state: state.clone(),
+            shared: shared.clone(),
             ended: sender,
         };
         let body = exuvia_process::Body::Native(Some(Box::new(process)));
@@ -183,7 +284,8 @@ impl<G: 'static> Connection<G> {
             pid: system.spawn(spec)?,
             system: system.clone(),
             guests: guests.clone(),
-            state,
+            shared,
+            runtime: Handle::current(),
             ended,
         })
     }
@@ -197,39 +299,209 @@ impl<G: 'static> Connection<G> {
 
     /// Sets the reason with which the process ends when this is dropped.
     pub(crate) fn set_reason(&self, reason: &'static str) {
-        self.state.lock().reason = Some(reason);
+        self.shared.state.lock().reason = Some(reason);
     }
 
     /// Makes a request and waits for its outcome. If the future is dropped before, the request is given up, and
-    /// a process that was started for it ends.
-    pub(crate) async fn request(&self, receiver: Receiver, payload: Payload) -> Outcome {
+    /// a process that was started for it ends. If the outcome is that a socket or a body follows, that process stays
+    /// as long as what is returned beside it.
+    pub(crate) async fn request(
+        self: &Arc<Self>,
+        receiver: Receiver,
+        payload: Payload,
+    ) -> (Outcome, Kept<G>) {
         let (done, outcome) = oneshot::channel();
         let number = {
-            let mut state = self.state.lock();
+            let mut state = self.shared.state.lock();
             state.last_number += 1;
             state.last_number
         };
-        let (state, guests) = (self.state.clone(), self.guests.clone());
+        let (shared, guests) = (self.shared.clone(), self.guests.clone());
         let begin = move |process: &mut Process<G>, system: &System<G>| {
             begin(
                 process,
                 system,
-                &state,
+                &shared.state,
                 &*guests,
                 (receiver, payload),
                 (number, done),
             );
         };
-        if self.system.control(self.pid, begin).is_err() {
-            return Outcome::Closed;
-        }
-        let mut cancel = Cancel {
-            connection: self,
-            number: Some(number),
+        let kept = Kept {
+            connection: self.clone(),
+            number,
+            is_done: false,
         };
+        if self.system.control(self.pid, begin).is_err() {
+            return (Outcome::Closed, kept);
+        }
+        let mut kept = kept;
         let outcome = outcome.await.unwrap_or(Outcome::Closed);
-        cancel.number = None;
-        outcome
+        kept.is_done = true;
+        (outcome, kept)
+    }
+
+    /// Starts a process of a module that ends with the connection.
+    pub(crate) async fn start_own(&self, module: String) -> Result<Pid, NoProcess> {
+        let (done, started) = oneshot::channel();
+        let guests = self.guests.clone();
+        let start = move |process: &mut Process<G>, system: &System<G>| {
+            let started = start_child(process, system, &*guests, &module);
+            // The connection may have gone: the process ends with it.
+            let _ = done.send(started);
+        };
+        let _ = self.system.control(self.pid, start);
+        started.await.unwrap_or(Err(NoProcess::Stopping))
+    }
+
+    /// Opens the port: its owner is told with a message.
+    pub(crate) fn open(&self, owner: Pid, message: Payload) {
+        let shared = self.shared.clone();
+        let open = move |process: &mut Process<G>, system: &System<G>| {
+            let port = Port::open(process, system, owner);
+            shared.state.lock().port = Some(Box::new(port));
+            // If its mailbox is full, the owner sees the socket by what arrives.
+            let open = Envelope::message(process.pid(), SOCKET_OPEN, message);
+            let _ = system.send(owner, open);
+            shared.credit.notify_one();
+            shared.to_write.notify_one();
+        };
+        let _ = self.system.control(self.pid, open);
+    }
+
+    /// Waits until the owner may get something more. Returns false if it has ended.
+    pub(crate) async fn credit(&self) -> bool {
+        loop {
+            let credit = self.shared.credit.notified();
+            if *self.ended.borrow() {
+                return false;
+            }
+            match &self.shared.state.lock().port {
+                Some(port) if port.owner_ended().is_some() => return false,
+                Some(port) if port.has_credit() => return true,
+                _ => {}
+            }
+            tokio::select! {
+                () = credit => {}
+                () = self.ended() => return false,
+            }
+        }
+    }
+
+    /// Has the owner get something that has arrived.
+    pub(crate) fn deliver(&self, tag: u32, payload: Payload) {
+        if let Some(port) = &mut self.shared.state.lock().port {
+            port.promise(payload.len());
+        }
+        let (shared, again) = (self.shared.clone(), self.again());
+        let deliver = move |process: &mut Process<G>, system: &System<G>| {
+            let mut state = shared.state.lock();
+            if let Some(port) = &mut state.port
+                && !port.deliver(process, system, tag, payload)
+            {
+                again();
+            }
+        };
+        let _ = self.system.control(self.pid, deliver);
+    }
+
+    /// Returns what has a full mailbox tried again after a moment.
+    fn again(&self) -> impl FnOnce() + Send + 'static {
+        let (system, pid) = (self.system.clone(), self.pid);
+        let (shared, runtime) = (self.shared.clone(), self.runtime.clone());
+        move || {
+            runtime.spawn(async move {
+                let has_room = Arc::new(AtomicBool::new(false));
+                while !has_room.load(Ordering::Relaxed) {
+                    tokio::time::sleep(FULL).await;
+                    let (shared, has_room) = (shared.clone(), has_room.clone());
+                    let deliver = move |process: &mut Process<G>, system: &System<G>| {
+                        let mut state = shared.state.lock();
+                        let port = state.port.as_mut();
+                        let all = port.is_none_or(|port| port.deliver_refused(process, system));
+                        drop(state);
+                        if all {
+                            has_room.store(true, Ordering::Relaxed);
+                            shared.credit.notify_one();
+                        }
+                    };
+                    if system.control(pid, deliver).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    /// Waits for something to write, or for the end of the owner or of the process.
+    pub(crate) async fn port_event(&self) -> PortEvent {
+        loop {
+            let to_write = self.shared.to_write.notified();
+            {
+                let mut state = self.shared.state.lock();
+                if let Some(port) = &mut state.port {
+                    let was_full = port.is_full();
+                    let queue = port.take_queue();
+                    if !queue.is_empty() {
+                        drop(state);
+                        if was_full {
+                            // It takes messages again.
+                            let _ = self.system.control(self.pid, |_, _| {});
+                        }
+                        return PortEvent::Write(queue);
+                    }
+                    if let Some(reason) = port.owner_ended() {
+                        return PortEvent::OwnerEnded(reason.clone());
+                    }
+                }
+            }
+            tokio::select! {
+                () = to_write => {}
+                () = self.ended() => return PortEvent::Closed,
+            }
+        }
+    }
+
+    /// Tells those who want to know it that something has been written.
+    pub(crate) fn acknowledge(&self, all: Vec<(Pid, u64)>) {
+        self.reply(all, 0, Payload::empty());
+    }
+
+    /// Tells those who want to know it that something is not written, and why.
+    pub(crate) fn refuse(&self, all: Vec<(Pid, u64)>, why: &str) {
+        self.reply(all, REFUSED, Payload::new(why.as_bytes()));
+    }
+
+    fn reply(&self, all: Vec<(Pid, u64)>, tag: u32, payload: Payload) {
+        if all.is_empty() {
+            return;
+        }
+        let reply = move |process: &mut Process<G>, system: &System<G>| {
+            for (to, reference) in all {
+                process.reply(system, to, reference, tag, payload.clone());
+            }
+        };
+        let _ = self.system.control(self.pid, reply);
+    }
+
+    /// Tells the owner that its socket has been closed, and waits until it has acknowledged this and all before, for a
+    /// while at most.
+    pub(crate) async fn close(&self, payload: Payload) {
+        self.deliver(SOCKET_CLOSE, payload);
+        let answered = async {
+            loop {
+                let credit = self.shared.credit.notified();
+                let is_over = |port: &Port| port.owner_ended().is_some() || port.is_answered();
+                if (self.shared.state.lock().port.as_deref()).is_some_and(is_over) {
+                    return;
+                }
+                tokio::select! {
+                    () = credit => {}
+                    () = self.ended() => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(CLOSING, answered).await;
     }
 }
 
@@ -244,25 +516,30 @@ impl<G: 'static> Drop for Connection<G> {
     }
 }
 
-/// Gives a request up, unless it is done.
-struct Cancel<'a, G: 'static> {
-    connection: &'a Connection<G>,
-    number: Option<u64>,
+/// What stays of a request. Dropped before it is done, it gives the request up; afterwards it ends the process that was
+/// started for it and has stayed.
+pub(crate) struct Kept<G: 'static> {
+    connection: Arc<Connection<G>>,
+    number: u64,
+    is_done: bool,
 }
 
-impl<G: 'static> Drop for Cancel<'_, G> {
+impl<G: 'static> Drop for Kept<G> {
     fn drop(&mut self) {
-        let Some(number) = self.number else { return };
-        let state = self.connection.state.clone();
+        let (number, shared) = (self.number, self.connection.shared.clone());
+        if self.is_done && !shared.state.lock().kept.contains_key(&number) {
+            return;
+        }
         let give_up = move |process: &mut Process<G>, system: &System<G>| {
-            let mut locked = state.lock();
-            let Some(reference) = locked.references.get(&number).copied() else {
-                return;
-            };
-            let request = locked.take(reference);
-            drop(locked);
-            process.demonitor(system, reference, true);
-            if let Some(child) = request.and_then(|request| request.child) {
+            let mut state = shared.state.lock();
+            let kept = state.kept.remove(&number);
+            let reference = state.references.get(&number).copied();
+            let request = reference.and_then(|reference| state.take(reference));
+            drop(state);
+            if let Some(reference) = reference {
+                process.demonitor(system, reference, true);
+            }
+            if let Some(child) = kept.or(request.and_then(|request| request.child)) {
                 end_child(process, system, child);
             }
         };

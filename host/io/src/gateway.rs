@@ -10,7 +10,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use exuvia_process::{Body, Limits, NameError, System};
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -20,7 +21,8 @@ use crate::error::ListenError;
 use crate::keyed::{self, Keyed};
 use crate::router::Router;
 use crate::serve;
-use crate::settings::Listen;
+use crate::settings::{Listen, Protocol};
+use crate::tcp;
 
 /// One thread for so many cores, but at least one.
 const CORES: usize = 4;
@@ -95,6 +97,12 @@ pub(crate) struct Address {
 /// The place of a connection among those of its address.
 struct Place(Arc<Address>);
 
+/// What a connection holds as long as it is open: its place, and the gateway's attention when it stops.
+pub(crate) struct Held {
+    _place: Place,
+    _under_way: Arc<()>,
+}
+
 impl Address {
     fn new(listen: Listen, router: Router) -> Arc<Address> {
         Arc::new(Address {
@@ -130,6 +138,11 @@ impl Drop for Place {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
         self.0.room.notify_one();
     }
+}
+
+/// Waits until the gateway stops, or is gone.
+pub(crate) async fn stops(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stops| *stops).await;
 }
 
 /// All listeners of a node. Dropped, it closes them and all connections at once; see [`Gateway::stop`].
@@ -228,7 +241,11 @@ impl<G: Send + 'static> Gateway<G> {
         };
         let mut routed = Vec::new();
         for listen in listen {
-            let router = Router::new(&listen.routes);
+            let routes = match &listen.protocol {
+                Protocol::Http(routes) => &routes[..],
+                Protocol::Tcp(_) => &[],
+            };
+            let router = Router::new(routes);
             let router = router.map_err(|(path, reason)| ListenError::Route {
                 address: listen.address,
                 path,
@@ -302,10 +319,24 @@ impl<G: Send + 'static> Gateway<G> {
                     }
                 };
                 let (shared, address) = (shared.clone(), address.clone());
-                let (stopping, under_way) = (stopping.clone(), under_way.clone());
+                let stopping = stopping.clone();
+                let held = Arc::new(Held {
+                    _place: place,
+                    _under_way: under_way.clone(),
+                });
+                keep_alive(&stream);
                 tokio::spawn(async move {
-                    serve::connection(&shared, &address, (stream, peer), stopping).await;
-                    drop((place, under_way));
+                    let settings = address.settings.load_full();
+                    let client = (stream, peer);
+                    match &settings.0.protocol {
+                        Protocol::Http(_) => {
+                            serve::connection(&shared, &address, client, &held, stopping).await;
+                        }
+                        Protocol::Tcp(target) => {
+                            tcp::connection(&shared, &address, target, client, stopping).await;
+                        }
+                    }
+                    drop(held);
                 });
             }
         })
@@ -347,6 +378,18 @@ fn bind(runtime: &Runtime, address: SocketAddr) -> io::Result<(TcpListener, Sock
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     Ok((TcpListener::from_std(listener)?, address))
+}
+
+/// Has the system look whether a client is still there that says nothing, and write without waiting for more.
+fn keep_alive(stream: &TcpStream) {
+    let keep_alive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    // It is a service to clients that vanish: without it they are noticed later.
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keep_alive);
+    // Otherwise a response waits for the client's acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
 }
 
 /// Returns whether a connection has failed that was not accepted yet.

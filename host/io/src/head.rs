@@ -5,16 +5,12 @@ use std::fmt;
 use std::io::Cursor;
 use std::net::SocketAddr;
 
+use exuvia_process::Payload;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Version};
 use rmp::encode::{write_array_len, write_bin, write_map_len, write_str};
-use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
-
-/// The tag of a request.
-pub const HTTP_REQUEST: u32 = 0xffff_ff10;
-/// The tag of a reply that is a response.
-pub const HTTP_RESPONSE: u32 = 0xffff_ff11;
+use serde::{Deserialize, Serialize};
 
 /// The head of a request.
 #[derive(Debug)]
@@ -95,11 +91,40 @@ pub(crate) struct ResponseHead {
     pub(crate) headers: HeaderMap,
 }
 
+/// What a guest says when it accepts a WebSocket.
+#[derive(Debug)]
+pub(crate) struct Accept {
+    /// The subprotocol.
+    pub(crate) protocol: Option<String>,
+    pub(crate) headers: HeaderMap,
+}
+
 #[derive(Deserialize)]
 struct Sent {
     status: u16,
     #[serde(default)]
     headers: Vec<(Octets, Octets)>,
+}
+
+#[derive(Deserialize)]
+struct SentAccept {
+    #[serde(default)]
+    protocol: Option<String>,
+    #[serde(default)]
+    headers: Vec<(Octets, Octets)>,
+}
+
+#[derive(Deserialize)]
+struct SentClose {
+    code: u16,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize)]
+struct SentEnd {
+    #[serde(default)]
+    trailers: Vec<(Octets, Octets)>,
 }
 
 /// Text or bytes.
@@ -157,8 +182,49 @@ pub(crate) fn response(bytes: &[u8]) -> Result<(ResponseHead, usize), String> {
     let status = StatusCode::from_u16(sent.status).ok();
     let status = status.filter(|status| !status.is_informational() && status.as_u16() < 600);
     let status = status.ok_or_else(|| format!("{} is no status of a response", sent.status))?;
-    let mut headers = HeaderMap::with_capacity(sent.headers.len());
-    for (name, value) in sent.headers {
+    let headers = headers(sent.headers)?;
+    Ok((ResponseHead { status, headers }, begins))
+}
+
+/// Reads the reply that accepts a WebSocket. Empty bytes are a map without keys.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn accept(bytes: &[u8]) -> Result<Accept, String> {
+    let sent: SentAccept = or_empty(bytes).map_err(|error| error.to_string())?;
+    Ok(Accept {
+        protocol: sent.protocol,
+        headers: headers(sent.headers)?,
+    })
+}
+
+/// Reads how a WebSocket is to be closed: with 1000, unless a valid code is named.
+pub(crate) fn close(bytes: &[u8]) -> (u16, String) {
+    match rmp_serde::from_slice::<SentClose>(bytes) {
+        // Codes that may be sent (RFC 6455, section 7.4).
+        Ok(sent) if matches!(sent.code, 1000..=1003 | 1007..=1014 | 3000..=4999) => {
+            (sent.code, sent.reason)
+        }
+        Ok(sent) => (1000, sent.reason),
+        Err(_) => (1000, String::new()),
+    }
+}
+
+/// Reads the trailers with which a body ends.
+pub(crate) fn trailers(bytes: &[u8]) -> Result<HeaderMap, String> {
+    let sent: SentEnd = or_empty(bytes).map_err(|error| error.to_string())?;
+    headers(sent.trailers)
+}
+
+fn or_empty<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, rmp_serde::decode::Error> {
+    const EMPTY: &[u8] = &[0x80];
+    rmp_serde::from_slice(if bytes.is_empty() { EMPTY } else { bytes })
+}
+
+fn headers(sent: Vec<(Octets, Octets)>) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::with_capacity(sent.len());
+    for (name, value) in sent {
         let shown = String::from_utf8_lossy(&name.0).into_owned();
         let name = HeaderName::from_bytes(&name.0);
         let name = name.map_err(|_| format!("`{shown}` is no name of a header"))?;
@@ -169,7 +235,40 @@ pub(crate) fn response(bytes: &[u8]) -> Result<(ResponseHead, usize), String> {
             headers.append(name, value);
         }
     }
-    Ok((ResponseHead { status, headers }, begins))
+    Ok(headers)
+}
+
+#[derive(Serialize)]
+struct Closed<'a> {
+    code: u16,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct Opened<'a> {
+    kind: &'a str,
+    peer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<u64>,
+}
+
+/// Encodes how a socket has been closed.
+pub(crate) fn closed(code: u16, reason: &str) -> Payload {
+    encode(&Closed { code, reason })
+}
+
+/// Encodes what has been opened: its kind, the reference of the request that it belongs to, and the client.
+pub(crate) fn opened(kind: &str, reference: Option<u64>, peer: SocketAddr) -> Payload {
+    encode(&Opened {
+        kind,
+        peer: peer.to_string(),
+        reference,
+    })
+}
+
+fn encode(value: &impl Serialize) -> Payload {
+    // Numbers and text can be encoded.
+    Payload::new(&rmp_serde::to_vec_named(value).unwrap_or_default())
 }
 
 #[cfg(test)]

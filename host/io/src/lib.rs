@@ -19,11 +19,15 @@ mod error;
 mod gateway;
 mod head;
 mod keyed;
+mod port;
 mod router;
 mod serve;
 mod settings;
+mod socket;
+mod stream;
+pub mod tags;
+mod tcp;
 
 pub use error::ListenError;
 pub use gateway::{Gateway, Guests, NewProcess, NoProcess};
-pub use head::{HTTP_REQUEST, HTTP_RESPONSE};
-pub use settings::{HttpLimits, Listen, Pattern, Route, Target};
+pub use settings::{ConnectionLimits, Listen, Pattern, Protocol, Route, Target};

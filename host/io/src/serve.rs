@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use exuvia_abi::Reason;
-use exuvia_process::{NameError, Payload};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use exuvia_process::{NameError, Payload, SpawnError};
+use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, HOST, HeaderValue};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -22,14 +23,20 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, Failure, busy, plain, redirect};
-use crate::connection::{Connection, Outcome, Receiver};
-use crate::gateway::{Address, NoProcess, Shared};
-use crate::head::{self, HTTP_RESPONSE, RequestHead};
+use crate::connection::{Connection, Kept, Outcome, Receiver};
+use crate::gateway::{Address, Held, NoProcess, Shared, stops};
+use crate::head::{self, RequestHead};
+use crate::keyed::Use;
 use crate::router::Found;
-use crate::settings::{HttpLimits, Target};
+use crate::settings::{ConnectionLimits, Protocol, Target};
+use crate::socket::{self, Socket};
+use crate::stream::{self, Sending};
+use crate::tags::{HTTP_RESPONSE, HTTP_STREAM, SOCKET_ACCEPT};
 
 /// Requests of an HTTP/2 connection that may be under way.
 const STREAMS: u32 = 128;
+/// How long is long for a connection.
+const LONG: Duration = Duration::from_secs(3600);
 /// Bytes of a head that hyper needs room for at least.
 const LEAST_HEAD: usize = 8 << 10;
 
@@ -38,6 +45,7 @@ pub(crate) async fn connection<G: Send + 'static>(
     shared: &Arc<Shared<G>>,
     address: &Arc<Address>,
     (stream, peer): (TcpStream, SocketAddr),
+    held: &Arc<Held>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let limits = address.settings.load().0.limits.clone();
@@ -46,13 +54,13 @@ pub(crate) async fn connection<G: Send + 'static>(
         return;
     };
     let process = Arc::new(process);
-    // Without it, a response waits for the client's acknowledgement of the one before.
-    let _ = stream.set_nodelay(true);
     let serving = Arc::new(Serving {
         shared: shared.clone(),
         address: address.clone(),
         process: process.clone(),
         peer,
+        held: held.clone(),
+        stopping: stopping.clone(),
         under_way: AtomicUsize::new(0),
         last: Mutex::new(Instant::now()),
     });
@@ -64,7 +72,9 @@ pub(crate) async fn connection<G: Send + 'static>(
         })
     };
     let builder = builder(&limits);
-    let mut http = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let looks = limits.idle.unwrap_or(LONG) / 4 + Duration::from_millis(1);
+    let mut http =
+        std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let reason = loop {
         tokio::select! {
             ended = http.as_mut() => break match ended {
@@ -80,8 +90,8 @@ pub(crate) async fn connection<G: Send + 'static>(
                     Err(_) => "reset",
                 };
             }
-            () = tokio::time::sleep(limits.idle / 4 + Duration::from_millis(1)) => {
-                if serving.is_idle(limits.idle) {
+            () = tokio::time::sleep(looks) => {
+                if limits.idle.is_some_and(|idle| serving.is_idle(idle)) {
                     http.as_mut().graceful_shutdown();
                 }
             }
@@ -90,12 +100,7 @@ pub(crate) async fn connection<G: Send + 'static>(
     process.set_reason(reason);
 }
 
-/// Waits until the gateway stops, or is gone.
-async fn stops(stopping: &mut watch::Receiver<bool>) {
-    let _ = stopping.wait_for(|stops| *stops).await;
-}
-
-fn builder(limits: &HttpLimits) -> Builder<TokioExecutor> {
+fn builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -107,7 +112,7 @@ fn builder(limits: &HttpLimits) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(limits.headers).unwrap_or(u32::MAX))
-        .keep_alive_interval(Some(limits.idle));
+        .keep_alive_interval(limits.idle);
     builder
 }
 
@@ -117,6 +122,8 @@ struct Serving<G: 'static> {
     address: Arc<Address>,
     process: Arc<Connection<G>>,
     peer: SocketAddr,
+    held: Arc<Held>,
+    stopping: watch::Receiver<bool>,
     under_way: AtomicUsize,
     /// When the last request has ended.
     last: Mutex<Instant>,
@@ -162,9 +169,10 @@ impl<G: Send + 'static> Serving<G> {
     async fn answer(
         &self,
         settings: &(crate::Listen, crate::router::Router),
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Answer {
         let (listen, router) = settings;
+        let upgrade = socket::is_asked_for(&request).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
         let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let authority = parts
@@ -189,9 +197,18 @@ impl<G: Send + 'static> Serving<G> {
             Found::BadPath => return plain(StatusCode::BAD_REQUEST, "the path is not UTF-8"),
             Found::Nothing => return plain(StatusCode::NOT_FOUND, ""),
         };
-        let target = &listen.routes[index].target;
+        let Protocol::Http(routes) = &listen.protocol else {
+            // It was HTTP when the client connected.
+            return busy("the address has changed");
+        };
+        let target = &routes[index].target;
         if let Target::Redirect(to) = target {
             return redirect(&to.fill_url(&parameters));
+        }
+        if upgrade.is_some()
+            && let Err(answer) = socket::check(&parts.headers, &listen.origins)
+        {
+            return answer;
         }
         let limits = &listen.limits;
         let body = match read(body, limits).await {
@@ -213,7 +230,7 @@ impl<G: Send + 'static> Serving<G> {
         drop(body);
         let asked = self.ask(target, (index, &parameters), &parts.headers, payload);
         match tokio::time::timeout(limits.timeout, asked).await {
-            Ok(Ok(outcome)) => self.respond(outcome, &parts.headers),
+            Ok(Ok(replied)) => self.respond(replied, limits, &parts.headers, upgrade),
             Ok(Err(answer)) => answer,
             Err(_) => plain(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -229,7 +246,7 @@ impl<G: Send + 'static> Serving<G> {
         (route, parameters): (usize, &[(String, String)]),
         headers: &HeaderMap,
         payload: Payload,
-    ) -> Result<Outcome, Answer> {
+    ) -> Result<Replied<G>, Answer> {
         let system = &self.shared.system;
         let missing = |what: String| busy(&what);
         let mut used = None;
@@ -263,9 +280,12 @@ impl<G: Send + 'static> Serving<G> {
             }
             Target::Redirect(to) => return Err(redirect(&to.fill_url(parameters))),
         };
-        let outcome = self.process.request(receiver, payload).await;
-        drop(used);
-        Ok(outcome)
+        let (outcome, kept) = self.process.request(receiver, payload).await;
+        Ok(Replied {
+            outcome,
+            kept,
+            used,
+        })
     }
 
     fn not_started(&self, error: &NoProcess, headers: &HeaderMap) -> Answer {
@@ -283,33 +303,92 @@ impl<G: Send + 'static> Serving<G> {
     }
 
     /// Makes the response of what a request has led to.
-    fn respond(&self, outcome: Outcome, headers: &HeaderMap) -> Answer {
-        match outcome {
-            Outcome::Reply(HTTP_RESPONSE, payload) => match head::response(payload.as_slice()) {
-                Ok((head, begins)) => {
-                    let body = Bytes::copy_from_slice(&payload.as_slice()[begins..]);
-                    let mut answer = Response::new(Full::new(body));
-                    *answer.status_mut() = head.status;
-                    *answer.headers_mut() = head.headers;
-                    answer
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        "a process has replied with something that is no response: {error}"
-                    );
-                    let failure = Failure::new(format!("the reply is no response: {error}"));
-                    self.failed(&failure, headers)
-                }
-            },
-            Outcome::Reply(tag, payload) => {
+    fn respond(
+        &self,
+        replied: Replied<G>,
+        limits: &ConnectionLimits,
+        headers: &HeaderMap,
+        upgrade: Option<OnUpgrade>,
+    ) -> Answer {
+        match replied.outcome {
+            Outcome::Reply {
+                tag: tag @ (HTTP_RESPONSE | HTTP_STREAM),
+                from,
+                reference,
+                payload,
+            } => {
+                let (head, begins) = match head::response(payload.as_slice()) {
+                    Ok(response) => response,
+                    Err(error) => {
+                        return self.no_response(&format!("it is malformed: {error}"), headers);
+                    }
+                };
+                let body = Bytes::copy_from_slice(&payload.as_slice()[begins..]);
+                let body = match tag {
+                    HTTP_STREAM => {
+                        let sending = Sending {
+                            owner: from,
+                            reference,
+                            peer: self.peer,
+                            first: body,
+                            limits: limits.clone(),
+                            kept: replied.kept,
+                            used: replied.used,
+                        };
+                        match stream::begin(&self.shared, sending) {
+                            Ok(streamed) => Either::Right(streamed),
+                            Err(SpawnError::TableFull) => {
+                                return busy("the node has as many processes as it may have");
+                            }
+                        }
+                    }
+                    _ => Either::Left(Full::new(body)),
+                };
+                let mut answer = Response::new(body);
+                *answer.status_mut() = head.status;
+                *answer.headers_mut() = head.headers;
+                answer
+            }
+            Outcome::Reply {
+                tag: SOCKET_ACCEPT,
+                from,
+                reference,
+                payload,
+            } => {
+                let Some(upgrade) = upgrade else {
+                    let why = "it accepts a WebSocket, and the client has not asked for one";
+                    return self.no_response(why, headers);
+                };
+                let accepted = head::accept(payload.as_slice())
+                    .and_then(|accept| socket::accepted(accept, headers));
+                let answer = match accepted {
+                    Ok(answer) => answer,
+                    Err(error) => return self.no_response(&error, headers),
+                };
+                let opened = head::opened("websocket", Some(reference), self.peer);
+                self.process.open(from, opened);
+                let socket = Socket {
+                    connection: self.process.clone(),
+                    limits: limits.clone(),
+                    stopping: self.stopping.clone(),
+                    kept: replied.kept,
+                    used: replied.used,
+                };
+                let held = self.held.clone();
+                tokio::spawn(async move {
+                    // The client may have gone before.
+                    match upgrade.await {
+                        Ok(upgraded) => socket::serve(socket, upgraded).await,
+                        Err(_) => socket.lost().await,
+                    }
+                    drop(held);
+                });
+                answer
+            }
+            Outcome::Reply { tag, payload, .. } => {
                 let text = String::from_utf8_lossy(payload.as_slice()).into_owned();
-                tracing::warn!(
-                    "a process has replied to a request of HTTP with the tag {tag}: {text}"
-                );
-                let failure = Failure::new(format!(
-                    "the reply has the tag {tag}, not that of a response: {text}"
-                ));
-                self.failed(&failure, headers)
+                let why = format!("it has the tag {tag}, not that of a response: {text}");
+                self.no_response(&why, headers)
             }
             Outcome::Down(reason) if reason.code() == Reason::NOPROC.0 => {
                 busy("the process has ended")
@@ -321,14 +400,30 @@ impl<G: Send + 'static> Serving<G> {
         }
     }
 
+    /// A reply that is no response.
+    fn no_response(&self, why: &str, headers: &HeaderMap) -> Answer {
+        tracing::warn!(
+            "a process has replied to a request of HTTP with something that is no response: {why}"
+        );
+        let failure = Failure::new(format!("the reply is no response: {why}"));
+        self.failed(&failure, headers)
+    }
+
     /// A failure of the app. Only developers are told what it was; the log has it in any case.
     fn failed(&self, failure: &Failure, headers: &HeaderMap) -> Answer {
         failure.answer(self.shared.sources.as_deref(), headers)
     }
 }
 
+/// What a request has led to, and what stays for it.
+struct Replied<G: 'static> {
+    outcome: Outcome,
+    kept: Kept<G>,
+    used: Option<Use>,
+}
+
 /// Reads the body of a request.
-async fn read(body: Incoming, limits: &HttpLimits) -> Result<Bytes, Answer> {
+async fn read(body: Incoming, limits: &ConnectionLimits) -> Result<Bytes, Answer> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }

@@ -11,41 +11,53 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 pub struct Listen {
     /// The address; port 0 is any free one.
     pub address: SocketAddr,
-    /// Where requests go. The most exact path wins, whatever their order.
-    pub routes: Vec<Route>,
+    /// What is spoken there, and with whom.
+    pub protocol: Protocol,
+    /// Origins whose pages may open a WebSocket, beside that of the host itself: `https://example.com`, or `*`.
+    pub origins: Vec<String>,
     /// The limits of its connections.
-    pub limits: HttpLimits,
+    pub limits: ConnectionLimits,
     /// Whether each request is logged.
     pub access_log: bool,
+}
+
+/// What is spoken at an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP. The most exact path wins, whatever the order of the routes.
+    Http(Vec<Route>),
+    /// Bytes, between each client and a process.
+    Tcp(Target),
 }
 
 /// The limits of the connections of one address. A client that reaches one gets a response that says so, or
 /// is disconnected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpLimits {
+pub struct ConnectionLimits {
     /// Connections at a time. More wait until one ends.
     pub connections: usize,
     /// Bytes of the head of a request.
     pub headers: usize,
-    /// Bytes of the body of a request.
+    /// Bytes of the body of a request, and of a message of a WebSocket.
     pub body: usize,
-    /// How long a process may take for its reply.
+    /// How long a process may take for its reply, and a client until it takes what is written to it.
     pub timeout: Duration,
     /// How long a client may take for the head of a request, and for its body.
     pub reading: Duration,
-    /// How long a connection may have no request under way.
-    pub idle: Duration,
+    /// How long a connection may have no request under way, or nothing to read or write. After this time the client of
+    /// a WebSocket is asked whether it is still there. `None`: for ever.
+    pub idle: Option<Duration>,
 }
 
-impl Default for HttpLimits {
-    fn default() -> HttpLimits {
-        HttpLimits {
+impl Default for ConnectionLimits {
+    fn default() -> ConnectionLimits {
+        ConnectionLimits {
             connections: 10_000,
             headers: 32 << 10,
             body: 1 << 20,
             timeout: Duration::from_secs(30),
             reading: Duration::from_secs(10),
-            idle: Duration::from_secs(75),
+            idle: Some(Duration::from_secs(75)),
         }
     }
 }

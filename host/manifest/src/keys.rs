@@ -136,6 +136,13 @@ const ACCESS_WORDS: [&str; 2] = words(&ACCESS);
 /// The words of `stdio`, and whether the output goes to the terminal.
 pub(crate) const STDIO: [(&str, bool); 2] = [("log", false), ("terminal", true)];
 const STDIO_WORDS: [&str; 2] = words(&STDIO);
+/// What `protocol` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProtocolWord {
+    Http,
+    Tcp,
+}
+
 /// What `per` of a route says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PerWord {
@@ -151,6 +158,10 @@ pub(crate) const PERS: [(&str, PerWord); 3] = [
     ("key", PerWord::Key),
 ];
 const PERS_WORDS: [&str; 3] = words(&PERS);
+/// The words of `protocol`.
+pub(crate) const PROTOCOLS: [(&str, ProtocolWord); 2] =
+    [("http", ProtocolWord::Http), ("tcp", ProtocolWord::Tcp)];
+const PROTOCOLS_WORDS: [&str; 2] = words(&PROTOCOLS);
 /// The words of `memory_layout`.
 pub(crate) const LAYOUTS: [(&str, MemoryLayout); 2] = [
     ("packed", MemoryLayout::Packed),
@@ -239,6 +250,32 @@ pub(crate) static LISTEN: Shape = Shape {
             "The address and the port; port 0 is any free one.",
         )
         .required(),
+        key(
+            "protocol",
+            Kind::Choice(&PROTOCOLS_WORDS),
+            "What is spoken: HTTP, or bytes over TCP with one process.",
+        )
+        .or("\"http\""),
+        key(
+            "name",
+            Kind::Name,
+            "With `tcp`: the registered name of the process that gets the connections.",
+        ),
+        key(
+            "group",
+            Kind::Name,
+            "With `tcp`: the group whose members get the connections in turns.",
+        ),
+        key(
+            "module",
+            Kind::Text,
+            "With `tcp`: a name from `[modules]`; a process of it is started for each connection.",
+        ),
+        key(
+            "origins",
+            Kind::Texts,
+            "Origins whose pages may open a WebSocket, beside that of the host: `https://example.com`, or `*`.",
+        ),
         key(
             "connections",
             Kind::Integer(1, MILLION as u64),

@@ -12,18 +12,29 @@ pub struct Listen {
     pub connections: u64,
     /// `headers`: bytes of the head of a request.
     pub headers: u64,
-    /// `body`: bytes of the body of a request.
+    /// `body`: bytes of the body of a request, and of a message of a WebSocket.
     pub body: u64,
     /// `timeout`: how long a process may take for its reply.
     pub timeout: Duration,
     /// `reading`: how long a client may take for a head, and for a body.
     pub reading: Duration,
-    /// `idle`: how long a connection may have no request under way.
-    pub idle: Duration,
+    /// `idle`: how long a connection may have no request under way, or nothing to read or write; `None`: for ever.
+    pub idle: Option<Duration>,
     /// `access_log`: whether each request is logged.
     pub access_log: bool,
-    /// `[[listen.routes]]`.
-    pub routes: Vec<Route>,
+    /// `origins`: those whose pages may open a WebSocket, beside that of the host itself.
+    pub origins: Vec<String>,
+    /// `protocol`, and who is spoken with.
+    pub protocol: Protocol,
+}
+
+/// What is spoken at an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP: `[[listen.routes]]`.
+    Http(Vec<Route>),
+    /// Bytes, between each client and a process: `name`, `group`, or `module` for a process for each connection.
+    Tcp(RouteTarget),
 }
 
 impl Default for Listen {
@@ -35,9 +46,10 @@ impl Default for Listen {
             body: 1 << 20,
             timeout: Duration::from_secs(30),
             reading: Duration::from_secs(10),
-            idle: Duration::from_secs(75),
+            idle: Some(Duration::from_secs(75)),
             access_log: false,
-            routes: Vec::new(),
+            origins: Vec::new(),
+            protocol: Protocol::Http(Vec::new()),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use exuvia_engine::MemoryLayout;
-use exuvia_io::{HttpLimits, Listen, Pattern, Route, Target};
+use exuvia_io::{ConnectionLimits, Listen, Pattern, Protocol, Route, Target};
 use exuvia_manifest::{self as manifest, Manifest, Per, RouteTarget};
 use exuvia_process::{Folder, Grants, Limits, UNBOUNDED};
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
@@ -51,8 +51,17 @@ pub(crate) fn listen(listen: &manifest::Listen) -> Listen {
     let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
     Listen {
         address: listen.address,
-        routes: listen.routes.iter().filter_map(route).collect(),
-        limits: HttpLimits {
+        protocol: match &listen.protocol {
+            manifest::Protocol::Http(routes) => {
+                Protocol::Http(routes.iter().filter_map(route).collect())
+            }
+            manifest::Protocol::Tcp(to) => match target(to) {
+                Some(target) => Protocol::Tcp(target),
+                None => Protocol::Http(Vec::new()),
+            },
+        },
+        origins: listen.origins.clone(),
+        limits: ConnectionLimits {
             connections: bytes(listen.connections),
             headers: bytes(listen.headers),
             body: bytes(listen.body),
@@ -64,9 +73,9 @@ pub(crate) fn listen(listen: &manifest::Listen) -> Listen {
     }
 }
 
-fn route(route: &manifest::Route) -> Option<Route> {
-    let target = match &route.target {
-        // Patterns were checked when the manifest was read.
+/// `None`: a pattern is wrong, which the manifest has reported.
+fn target(target: &RouteTarget) -> Option<Target> {
+    Some(match target {
         RouteTarget::Redirect(to) => Target::Redirect(Pattern::parse(to).ok()?),
         RouteTarget::Name(name) => Target::Name(name.clone()),
         RouteTarget::Group(group) => Target::Group(group.clone()),
@@ -79,12 +88,15 @@ fn route(route: &manifest::Route) -> Option<Route> {
                 idle: *idle,
             },
         },
-    };
+    })
+}
+
+fn route(route: &manifest::Route) -> Option<Route> {
     Some(Route {
         host: route.host.clone(),
         path: route.path.clone(),
         methods: route.methods.clone(),
-        target,
+        target: target(&route.target)?,
     })
 }
 

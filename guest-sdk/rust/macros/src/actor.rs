@@ -206,6 +206,7 @@ fn rename_async(item: &mut ItemImpl) -> syn::Result<()> {
             "handle" => "ASYNC_HANDLE",
             "handle_call" => "ASYNC_HANDLE_CALL",
             "handle_http" => "ASYNC_HANDLE_HTTP",
+            "handle_socket" => "ASYNC_HANDLE_SOCKET",
             "handle_info" => "ASYNC_HANDLE_INFO",
             // Generated for a protocol, which sets the constants itself.
             "handle_async" | "handle_call_async" => continue,
@@ -213,7 +214,7 @@ fn rename_async(item: &mut ItemImpl) -> syn::Result<()> {
                 return Err(Error::new_spanned(
                     &function.sig,
                     format!(
-                        "`{name}` cannot be async; `handle`, `handle_call`, `handle_http` and `handle_info` can: send yourself a message in `init` and wait there"
+                        "`{name}` cannot be async; `handle`, `handle_call`, `handle_http`, `handle_socket` and `handle_info` can: send yourself a message in `init` and wait there"
                     ),
                 ));
             }

@@ -49,6 +49,11 @@ const PAGES: &[(&str, &str, &str)] = &[
         "names, groups, tables, configuration",
     ),
     (
+        "http",
+        include_str!("../../../../docs/http.md"),
+        "HTTP, WebSockets and TCP: pages, sessions, and who gets a request",
+    ),
+    (
         "files",
         include_str!("../../../../docs/files.md"),
         "folders, variables and arguments that a process is granted",
@@ -92,6 +97,11 @@ const PAGES: &[(&str, &str, &str)] = &[
         "abi",
         include_str!("../../../../guest-sdk/abi.md"),
         "the contract between host and guests, for any language",
+    ),
+    (
+        "io",
+        include_str!("../../../../guest-sdk/io.md"),
+        "what guests and the network send each other",
     ),
     (
         "benchmarks",

@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use toml::de::DeValue;
 
-use super::table::{Table, Value, as_table, wrong_type};
+use super::table::{At, Table, Value, as_table, wrong_type};
 use crate::error::{Found, Problems, nearest};
-use crate::keys::{LISTEN, PERS, PerWord, ROUTE};
-use crate::listen::{Listen, Per, Route, RouteTarget};
+use crate::keys::{LISTEN, PERS, PROTOCOLS, PerWord, ProtocolWord, ROUTE};
+use crate::listen::{Listen, Per, Protocol, Route, RouteTarget};
 use crate::module::Module;
 
 /// After how long without a request a process with a key is ended, unless the route says otherwise.
@@ -65,13 +65,8 @@ fn one(
 ) -> Option<Listen> {
     let defaults = Listen::default();
     let address = address(&table, problems);
-    let mut routes = Vec::new();
-    for (n, value) in tables("routes", &table, problems).into_iter().enumerate() {
-        let title = || format!("`[[listen.routes]]` number {}", n + 1);
-        if let Some(table) = as_table("routes", value, &ROUTE, title, problems) {
-            routes.extend(route(table, modules, problems));
-        }
-    }
+    let protocol = protocol(&table, modules, problems);
+    let is_tcp = matches!(protocol, None | Some(Protocol::Tcp(_)));
     let listen = Listen {
         address: address.unwrap_or(defaults.address),
         connections: (table.integer("connections", problems)).unwrap_or(defaults.connections),
@@ -79,12 +74,115 @@ fn one(
         body: table.size("body", problems).unwrap_or(defaults.body),
         timeout: (table.duration("timeout", problems)).unwrap_or(defaults.timeout),
         reading: (table.duration("reading", problems)).unwrap_or(defaults.reading),
-        idle: table.duration("idle", problems).unwrap_or(defaults.idle),
+        idle: match table.duration("idle", problems) {
+            None if is_tcp => None,
+            None => defaults.idle,
+            given => given,
+        },
         access_log: table.boolean("access_log", problems).unwrap_or_default(),
-        routes,
+        origins: origins(&table, problems),
+        protocol: protocol.unwrap_or(defaults.protocol),
     };
     table.finish(problems);
     address.map(|_| listen)
+}
+
+/// Reads what is spoken, and with whom.
+fn protocol(
+    table: &Table<'_, '_>,
+    modules: &BTreeMap<String, Module>,
+    problems: &mut Problems,
+) -> Option<Protocol> {
+    let word = table.choice("protocol", &PROTOCOLS, problems);
+    if table.key_span("protocol").is_some() && word.is_none() {
+        return None;
+    }
+    let names = ["name", "group", "module"];
+    if word == Some(ProtocolWord::Tcp) {
+        for key in [
+            "routes",
+            "origins",
+            "headers",
+            "body",
+            "reading",
+            "access_log",
+        ] {
+            if let Some(span) = table.key_span(key) {
+                problems.add(Found::at(span, format!("`{key}` is for HTTP")));
+            }
+        }
+        let name = table.name("name", problems);
+        let group = table.name("group", problems);
+        let module = table.string("module", problems);
+        if names
+            .iter()
+            .filter(|key| table.key_span(key).is_some())
+            .count()
+            != 1
+        {
+            let message = format!("{} needs one of `name`, `group` and `module`", table.title);
+            let help = "`module` starts a process for each connection; the others get them";
+            problems.add(Found::at(table.span.clone(), message).help(help.to_owned()));
+            return None;
+        }
+        let per = Per::Connection;
+        return Some(Protocol::Tcp(match (name, group, module) {
+            (Some(name), ..) => RouteTarget::Name(name.value.to_owned()),
+            (_, Some(group), _) => RouteTarget::Group(group.value.to_owned()),
+            (.., module) => RouteTarget::Module {
+                module: known_module(module?, modules, problems),
+                per,
+            },
+        }));
+    }
+    for key in names {
+        if let Some(span) = table.key_span(key) {
+            let found = Found::at(span, format!("`{key}` is for `protocol = \"tcp\"`"));
+            problems.add(found.help("HTTP has it in `[[listen.routes]]`".to_owned()));
+        }
+    }
+    let mut routes = Vec::new();
+    for (n, value) in tables("routes", table, problems).into_iter().enumerate() {
+        let title = || format!("`[[listen.routes]]` number {}", n + 1);
+        if let Some(table) = as_table("routes", value, &ROUTE, title, problems) {
+            routes.extend(route(table, modules, problems));
+        }
+    }
+    Some(Protocol::Http(routes))
+}
+
+fn origins(table: &Table<'_, '_>, problems: &mut Problems) -> Vec<String> {
+    let mut origins = Vec::new();
+    for at in table.strings("origins", problems).unwrap_or_default() {
+        let host = at.value.split_once("://").map(|(_, host)| host);
+        let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
+        if at.value != "*" && !is_origin {
+            let message = format!("`{}` is not an origin", at.value);
+            let help = "write a scheme and a host without a path:  \"https://example.com\"";
+            problems.add(Found::at(at.span, message).help(help.to_owned()));
+            continue;
+        }
+        origins.push(at.value.to_owned());
+    }
+    origins
+}
+
+/// Returns the name of a module, which is reported if there is none.
+fn known_module(
+    module: At<&str>,
+    modules: &BTreeMap<String, Module>,
+    problems: &mut Problems,
+) -> String {
+    if !modules.contains_key(module.value) {
+        let message = format!("there is no module `{}`", module.value);
+        let found = Found::at(module.span, message);
+        let near = nearest(module.value, modules.keys().map(String::as_str));
+        problems.add(match near {
+            Some(near) => found.label(format!("did you mean `{near}`?")),
+            None => found.help("declare it in `[modules]`".to_owned()),
+        });
+    }
+    module.value.to_owned()
 }
 
 fn address(table: &Table<'_, '_>, problems: &mut Problems) -> Option<SocketAddr> {
@@ -199,22 +297,9 @@ fn target(
         return Some(RouteTarget::Redirect(to.value.to_owned()));
     }
     let module = module?;
-    if !modules.contains_key(module.value) {
-        let found = Found::at(
-            module.span,
-            format!("there is no module `{}`", module.value),
-        );
-        let near = nearest(module.value, modules.keys().map(String::as_str));
-        problems.add(match near {
-            Some(near) => found.label(format!("did you mean `{near}`?")),
-            None => found.help("declare it in `[modules]`".to_owned()),
-        });
-    }
+    let module = known_module(module, modules, problems);
     let per = per(table, path, problems)?;
-    Some(RouteTarget::Module {
-        module: module.value.to_owned(),
-        per,
-    })
+    Some(RouteTarget::Module { module, per })
 }
 
 fn per(table: &Table<'_, '_>, path: Option<&str>, problems: &mut Problems) -> Option<Per> {

@@ -27,6 +27,7 @@ mod puppet;
 mod rights;
 mod sdk;
 mod snapshot;
+mod sockets;
 mod supervision;
 mod swaps;
 mod tables;

@@ -1,0 +1,249 @@
+//! WebSockets, responses in parts, and connections of TCP, as `guest-sdk/io.md` defines them.
+//!
+//! A socket is a process of the host. What arrives there reaches its owner in
+//! [`Actor::handle_socket`](crate::Actor::handle_socket); what the owner sends to the [`Socket`] is written. The owner is
+//! the actor that has accepted a WebSocket ([`Response::websocket`](crate::http::Response::websocket)), that sends a
+//! response in parts ([`Response::stream`](crate::http::Response::stream)), or that a route of the manifest names.
+//!
+//! ```
+//! use std::collections::BTreeSet;
+//!
+//! use exuvia::http::{Request, Responder, Response};
+//! use exuvia::prelude::*;
+//! use exuvia::socket::{Event, Socket};
+//!
+//! /// A room: what one says, all hear.
+//! #[derive(Serialize, Deserialize)]
+//! struct Room {
+//!     sockets: BTreeSet<Socket>,
+//! }
+//!
+//! #[exuvia::actor(schema = 1)]
+//! impl Actor for Room {
+//!     type Args = String;
+//!
+//!     fn init(_key: String, _: &mut Context) -> Result<Self, String> {
+//!         Ok(Room { sockets: BTreeSet::new() })
+//!     }
+//!
+//!     fn handle_http(
+//!         &mut self,
+//!         request: Request,
+//!         _: Responder,
+//!         _: &mut Context,
+//!     ) -> Option<Response> {
+//!         Some(Response::websocket())
+//!     }
+//!
+//!     fn handle_socket(&mut self, socket: Socket, event: Event, _: &mut Context) {
+//!         match event {
+//!             Event::Open(_) => {
+//!                 self.sockets.insert(socket);
+//!             }
+//!             Event::Text(text) => {
+//!                 for socket in &self.sockets {
+//!                     let _ = socket.send(&text);
+//!                 }
+//!             }
+//!             Event::Closed { .. } => {
+//!                 self.sockets.remove(&socket);
+//!             }
+//!             Event::Data(_) | Event::End => {}
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! **Credit.** An event is acknowledged when the handler has returned. A socket has at most eight events under way that are
+//! not acknowledged; its client waits meanwhile. What is sent waits in the mailbox of the socket: when that is full, because
+//! the client is slow, [`Socket::send`] fails with [`Error::MailboxFull`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Message, Pending, Pid, tag};
+
+/// A socket, or the body of a response that is sent in parts. It may be kept in the state and sent to other processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Socket(Pid);
+
+/// What happens to a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It is open.
+    Open(Opened),
+    /// The client of a WebSocket has sent text.
+    Text(String),
+    /// The client has sent bytes.
+    Data(Vec<u8>),
+    /// The client sends no more; it still reads (TCP).
+    End,
+    /// It has been closed; nothing more comes. For TCP and responses in parts: 1000 in order, 1006 otherwise.
+    Closed {
+        /// The code (RFC 6455, section 7.4).
+        code: u16,
+        /// Why, as the other side says it.
+        reason: String,
+    },
+}
+
+/// What has been opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// `websocket`, `response` or `tcp`.
+    pub kind: String,
+    /// The address of the client.
+    pub peer: String,
+    /// The reference of the request that it belongs to: [`Responder::reference`](crate::http::Responder::reference).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Close {
+    code: u16,
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct Trailers<'a> {
+    trailers: &'a [(&'a str, &'a str)],
+}
+
+impl Socket {
+    /// Returns its process, to monitor it or to link to it.
+    pub fn pid(self) -> Pid {
+        self.0
+    }
+
+    /// Returns the socket with this process, for tests.
+    pub fn from_pid(pid: Pid) -> Socket {
+        Socket(pid)
+    }
+
+    /// Sends text. To a socket that has been closed it is lost, as a message to a process that has ended is.
+    pub fn send(self, text: &str) -> Result<(), Error> {
+        self.0.send_bytes(tag::SOCKET_TEXT, text.as_bytes())
+    }
+
+    /// Sends bytes: to a WebSocket a binary message.
+    pub fn send_bytes(self, bytes: &[u8]) -> Result<(), Error> {
+        self.0.send_bytes(tag::SOCKET_DATA, bytes)
+    }
+
+    /// Sends bytes. The reply comes when they have been handed to the system: await it to be no faster than the client.
+    pub fn write(self, bytes: &[u8]) -> Result<Pending<()>, Error> {
+        let reference = self.0.request_bytes(tag::SOCKET_DATA, bytes)?;
+        Ok(Pending::new(reference))
+    }
+
+    /// Sends one event of `text/event-stream`; see [`Response::events`](crate::http::Response::events). Without a name it
+    /// is a `message`.
+    pub fn send_event(self, name: Option<&str>, data: &str) -> Result<(), Error> {
+        let mut text = String::with_capacity(data.len() + 16);
+        if let Some(name) = name {
+            // A name is one line.
+            let name = name.split(['\r', '\n']).next().unwrap_or_default();
+            text.push_str("event: ");
+            text.push_str(name);
+            text.push('\n');
+        }
+        for line in data.split('\n') {
+            text.push_str("data: ");
+            text.push_str(line.trim_end_matches('\r'));
+            text.push('\n');
+        }
+        text.push('\n');
+        self.send(&text)
+    }
+
+    /// Says that nothing more is sent. It ends a response in parts, and one direction of TCP.
+    pub fn end(self) -> Result<(), Error> {
+        self.0.send_bytes(tag::SOCKET_END, b"")
+    }
+
+    /// Ends a response in parts with trailers.
+    pub fn end_with(self, trailers: &[(&str, &str)]) -> Result<(), Error> {
+        let bytes = crate::encode(&Trailers { trailers })?;
+        self.0.send_bytes(tag::SOCKET_END, &bytes)
+    }
+
+    /// Closes it, after all that was sent before. The client of a WebSocket gets the code, 1000 or from 3000 to 4999, and
+    /// the reason; a response in parts is cut off.
+    pub fn close(self, code: u16, reason: &str) -> Result<(), Error> {
+        let reason = reason.to_owned();
+        let bytes = crate::encode(&Close { code, reason })?;
+        self.0.send_bytes(tag::SOCKET_CLOSE, &bytes)
+    }
+}
+
+/// Reads what happened to a socket from a message that is about one.
+pub(crate) fn event(message: &Message<'_>) -> Result<(Socket, Event), Error> {
+    let bytes = || message.payload.to_vec();
+    let event = match message.tag {
+        tag::SOCKET_OPEN => Event::Open(crate::decode(&message.payload)?),
+        tag::SOCKET_TEXT => Event::Text(String::from_utf8_lossy(&message.payload).into_owned()),
+        tag::SOCKET_END => Event::End,
+        tag::SOCKET_CLOSE => {
+            let Close { code, reason } = crate::decode(&message.payload)?;
+            Event::Closed { code, reason }
+        }
+        _ => Event::Data(bytes()),
+    };
+    Ok((Socket(message.sender), event))
+}
+
+/// Encodes an event as a socket sends it: the tag and the payload.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn encode(event: Event) -> (u32, Vec<u8>) {
+    // Numbers and text can be encoded.
+    match event {
+        Event::Open(opened) => (tag::SOCKET_OPEN, crate::encode(&opened).unwrap_or_default()),
+        Event::Text(text) => (tag::SOCKET_TEXT, text.into_bytes()),
+        Event::Data(bytes) => (tag::SOCKET_DATA, bytes),
+        Event::End => (tag::SOCKET_END, Vec::new()),
+        Event::Closed { code, reason } => {
+            let closed = crate::encode(&Close { code, reason }).unwrap_or_default();
+            (tag::SOCKET_CLOSE, closed)
+        }
+    }
+}
+
+/// Says that an event was handled: the credit for another one.
+pub(crate) fn acknowledge(to: Pid, reference: u64) {
+    if reference != 0 {
+        // A socket that has ended wants no acknowledgement.
+        let _ = to.reply_bytes(reference, 0, b"");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Effect, effects};
+    use crate::{Pid, tag};
+
+    use super::Socket;
+
+    #[test]
+    fn an_event_has_a_line_for_each_of_the_data() {
+        let socket = Socket::from_pid(Pid::from_parts(1, 9));
+        socket
+            .send_event(Some("news\nx: y"), "one\r\ntwo")
+            .expect("sent");
+        socket.send_event(None, "").expect("sent");
+        let sent: Vec<String> = effects()
+            .into_iter()
+            .map(|effect| match effect {
+                Effect::Send {
+                    tag: tag::SOCKET_TEXT,
+                    payload,
+                    ..
+                } => String::from_utf8(payload).expect("text"),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            sent,
+            ["event: news\ndata: one\ndata: two\n\n", "data: \n\n"]
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! A connection of TCP: bytes between the client and the process that owns it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exuvia_process::Payload;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::connection::{Connection, PortEvent};
+use crate::gateway::{Address, Shared, stops};
+use crate::head;
+use crate::port::Outgoing;
+use crate::settings::Target;
+use crate::tags::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
+
+/// Bytes that are read at once.
+const READ: usize = 16 << 10;
+/// An end of time that a timer can have.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Serves a connection until it ends.
+pub(crate) async fn connection<G: Send + 'static>(
+    shared: &Arc<Shared<G>>,
+    address: &Arc<Address>,
+    target: &Target,
+    (stream, peer): (TcpStream, SocketAddr),
+    stopping: watch::Receiver<bool>,
+) {
+    let limits = address.settings.load().0.limits.clone();
+    let Ok(connection) = Connection::start(&shared.system, &shared.guests, &shared.limits) else {
+        tracing::warn!(%peer, "a connection is refused: the node has as many processes as it may have");
+        return;
+    };
+    let system = &shared.system;
+    let owner = match target {
+        Target::Name(name) => system
+            .names
+            .find(name)
+            .ok_or_else(|| format!("no process is named {name}")),
+        Target::Group(group) => {
+            let members = system.groups.members(group);
+            let member = members
+                .from(address.turn() % members.len().max(1))
+                .next()
+                .copied();
+            member.ok_or_else(|| format!("no process is in the group {group}"))
+        }
+        Target::Connection(module) | Target::Request(module) | Target::Key { module, .. } => {
+            let started = connection.start_own(module.clone()).await;
+            started.map_err(|error| error.to_string())
+        }
+        Target::Redirect(_) => Err("a connection of TCP cannot be redirected".into()),
+    };
+    let owner = match owner {
+        Ok(owner) => owner,
+        Err(error) => {
+            tracing::warn!(%peer, "a connection is closed: {error}");
+            return;
+        }
+    };
+    connection.open(owner, head::opened("tcp", None, peer));
+    let mut serving = Serving {
+        connection: &connection,
+        stream,
+        timeout: limits.timeout,
+        idle: limits.idle.unwrap_or(NEVER),
+        has_read_all: false,
+        has_written_all: false,
+    };
+    let (reason, is_told) = serving.run(stopping).await;
+    drop(serving);
+    connection.set_reason(reason);
+    if !is_told {
+        let closed = head::closed(if reason == "closed" { 1000 } else { 1006 }, reason);
+        connection.close(closed).await;
+    }
+}
+
+struct Serving<'a, G: 'static> {
+    connection: &'a Connection<G>,
+    stream: TcpStream,
+    timeout: Duration,
+    idle: Duration,
+    /// The client sends no more.
+    has_read_all: bool,
+    /// The owner sends no more.
+    has_written_all: bool,
+}
+
+impl<G: Send + 'static> Serving<'_, G> {
+    /// Returns why the connection ended, and whether its owner knows it.
+    async fn run(&mut self, mut stopping: watch::Receiver<bool>) -> (&'static str, bool) {
+        // What has arrived and waits for credit.
+        let mut arrived: Option<(u32, Payload)> = None;
+        let mut quiet_until = Instant::now() + self.idle;
+        loop {
+            if self.has_read_all && self.has_written_all && arrived.is_none() {
+                return ("closed", false);
+            }
+            let waits = arrived.is_some();
+            tokio::select! {
+                event = self.connection.port_event() => {
+                    quiet_until = Instant::now() + self.idle;
+                    match event {
+                        PortEvent::Write(queue) => {
+                            if let Some(end) = self.write(queue).await {
+                                return end;
+                            }
+                        }
+                        // What it had sent is written.
+                        PortEvent::OwnerEnded(_) | PortEvent::Closed => {
+                            let _ = timeout(self.timeout, self.stream.shutdown()).await;
+                            return ("closed", true);
+                        }
+                    }
+                }
+                has_credit = self.connection.credit(), if waits => {
+                    if let Some((tag, payload)) = arrived.take()
+                        && has_credit
+                    {
+                        self.connection.deliver(tag, payload);
+                    }
+                }
+                ready = self.stream.readable(), if !waits && !self.has_read_all => {
+                    quiet_until = Instant::now() + self.idle;
+                    if ready.is_err() {
+                        return ("reset", false);
+                    }
+                    match self.read() {
+                        Ok(Some(bytes)) if bytes.is_empty() => {
+                            self.has_read_all = true;
+                            arrived = Some((SOCKET_END, Payload::empty()));
+                        }
+                        Ok(Some(bytes)) => arrived = Some((SOCKET_DATA, Payload::new(&bytes))),
+                        Ok(None) => {}
+                        Err(_) => return ("reset", false),
+                    }
+                }
+                () = sleep_until(quiet_until) => return ("timeout", false),
+                () = stops(&mut stopping) => return ("closed", false),
+            }
+        }
+    }
+
+    /// Reads what has arrived; nothing at the end. `None`: nothing has.
+    fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = vec![0; READ];
+        match self.stream.try_read(&mut bytes) {
+            Ok(count) => {
+                bytes.truncate(count);
+                Ok(Some(bytes))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes what the owner has sent. Returns the end if there is one.
+    async fn write(&mut self, queue: VecDeque<Outgoing>) -> Option<(&'static str, bool)> {
+        for outgoing in queue {
+            let written = match outgoing.tag {
+                SOCKET_DATA | SOCKET_TEXT if !self.has_written_all => {
+                    let bytes = outgoing.payload.as_slice();
+                    timeout(self.timeout, self.stream.write_all(bytes)).await
+                }
+                SOCKET_END | SOCKET_CLOSE => {
+                    self.has_written_all = true;
+                    timeout(self.timeout, self.stream.shutdown()).await
+                }
+                _ => {
+                    let to = outgoing.acknowledged.into_iter().collect();
+                    self.connection.refuse(to, "this side has ended");
+                    continue;
+                }
+            };
+            match written {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Some(("reset", false)),
+                Err(_) => return Some(("timeout", false)),
+            }
+            self.connection
+                .acknowledge(outgoing.acknowledged.into_iter().collect());
+            if outgoing.tag == SOCKET_CLOSE {
+                return Some(("closed", true));
+            }
+        }
+        None
+    }
+}
