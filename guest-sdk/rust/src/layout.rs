@@ -18,6 +18,8 @@ use std::mem::{align_of, size_of};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::http::Responder;
+use crate::socket::Socket;
 use crate::{Address, Bytes, Caller, Pending, Pid};
 
 /// A type with a fingerprint of its memory layout. Derive it.
@@ -175,6 +177,8 @@ plain!(
     Duration,
     Pid,
     Bytes,
+    Responder,
+    Socket,
 );
 
 macro_rules! generic {

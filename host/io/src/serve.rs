@@ -206,7 +206,7 @@ impl<G: Send + 'static> Serving<G> {
             return redirect(&to.fill_url(&parameters));
         }
         if upgrade.is_some()
-            && let Err(answer) = socket::check(&parts.headers, &listen.origins)
+            && let Some(answer) = socket::refused(&parts.headers, &listen.origins)
         {
             return answer;
         }

@@ -56,23 +56,21 @@ pub(crate) fn is_asked_for<B>(request: &Request<B>) -> bool {
         && has(UPGRADE, "websocket")
 }
 
-/// Checks a handshake, before any process is asked: the version, the key and the origin. A page of another host may
+/// Refuses a handshake, before any process is asked, if its version, its key or its origin is wrong. A page of another host may
 /// connect only if its origin is among `origins` (or that has a `*`): otherwise it could act as whoever looks at it.
-pub(crate) fn check(headers: &HeaderMap, origins: &[String]) -> Result<(), Answer> {
+pub(crate) fn refused(headers: &HeaderMap, origins: &[String]) -> Option<Answer> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if text(SEC_WEBSOCKET_VERSION) != Some("13") {
         let mut answer = plain(StatusCode::UPGRADE_REQUIRED, "WebSocket has version 13");
         let version = HeaderValue::from_static("13");
         answer.headers_mut().insert(SEC_WEBSOCKET_VERSION, version);
-        return Err(answer);
+        return Some(answer);
     }
     // 16 bytes in base64.
     let is_key = |key: &str| key.len() == 24 && key.ends_with("==");
     if !text(SEC_WEBSOCKET_KEY).is_some_and(is_key) {
-        return Err(plain(
-            StatusCode::BAD_REQUEST,
-            "the key of the WebSocket is invalid",
-        ));
+        let why = "the key of the WebSocket is invalid";
+        return Some(plain(StatusCode::BAD_REQUEST, why));
     }
     if let Some(origin) = headers.get(ORIGIN) {
         let origin = origin.to_str().unwrap_or_default();
@@ -81,10 +79,10 @@ pub(crate) fn check(headers: &HeaderMap, origins: &[String]) -> Result<(), Answe
         let is_listed = origins.iter().any(|known| known == "*" || known == origin);
         if !is_own && !is_listed {
             let why = "a page of this origin may not connect: see `origins`";
-            return Err(plain(StatusCode::FORBIDDEN, why));
+            return Some(plain(StatusCode::FORBIDDEN, why));
         }
     }
-    Ok(())
+    None
 }
 
 /// Makes the response that ends the handshake.
@@ -383,9 +381,7 @@ mod tests {
             let mut all = vec![("sec-websocket-version", "13"), ("sec-websocket-key", KEY)];
             all.extend_from_slice(headers);
             let request = asked(&all);
-            check(request.headers(), origins)
-                .err()
-                .map(|answer| answer.status().as_u16())
+            refused(request.headers(), origins).map(|answer| answer.status().as_u16())
         };
         let own = [("host", "a.com:80"), ("origin", "http://a.com:80")];
         assert_eq!(status(&own, &[]), None);
@@ -404,9 +400,7 @@ mod tests {
     fn a_handshake_without_version_or_key_is_refused() {
         let status = |headers: &[(&'static str, &str)]| {
             let request = asked(headers);
-            check(request.headers(), &[])
-                .err()
-                .map(|answer| answer.status().as_u16())
+            refused(request.headers(), &[]).map(|answer| answer.status().as_u16())
         };
         assert_eq!(status(&[("sec-websocket-key", KEY)]), Some(426));
         assert_eq!(

@@ -1,14 +1,19 @@
-//! A page that counts. `exuvia dev` builds and serves it; change something here while it runs and load the page
-//! again: it has the new code, and the count that it had.
+//! A page that counts, for all who look at it. `exuvia dev` builds and serves it; change something here while it runs:
+//! the next click shows it in every browser, and the count goes on.
+
+use std::collections::BTreeSet;
 
 use exuvia::http::{Request, Responder, Response};
 use exuvia::prelude::*;
+use exuvia::socket::{Event, Socket};
 
 /// What a process remembers: there is one for each name in the path. New code takes it over by the fields' names:
 /// give a new field `#[serde(default)]`, and raise `schema` below.
 #[derive(Serialize, Deserialize, Layout)]
 struct Counter {
     count: u64,
+    /// The browsers that look at it.
+    sockets: BTreeSet<Socket>,
 }
 
 #[exuvia::actor(schema = 1, layout)]
@@ -16,87 +21,113 @@ impl Actor for Counter {
     type Args = String;
 
     fn init(_key: String, _: &mut Context) -> Result<Self, String> {
-        Ok(Counter { count: 0 })
+        Ok(Counter {
+            count: 0,
+            sockets: BTreeSet::new(),
+        })
     }
 
-    fn handle_http(
-        &mut self,
-        request: Request,
-        _: Responder,
-        _: &mut Context,
-    ) -> Option<Response> {
-        Some(self.answer(&request).unwrap_or_else(|error| error))
+    /// The page, and then its WebSocket.
+    fn handle_http(&mut self, request: Request, _: Responder, _: &mut Context) -> Option<Response> {
+        Some(match request.method.as_str() {
+            "GET" if request.wants_websocket() => Response::websocket(),
+            "GET" | "HEAD" => Response::html(self.page()),
+            _ => Response::new(405),
+        })
+    }
+
+    /// What a browser says.
+    fn handle_socket(&mut self, socket: Socket, event: Event, _: &mut Context) {
+        match event {
+            Event::Open(_) => {
+                self.sockets.insert(socket);
+                let _ = socket.send(&self.content());
+            }
+            Event::Text(_) => {
+                self.count += 1;
+                exuvia::info!("the count is {}", self.count);
+                let content = self.content();
+                // Who is too slow for it misses this one, and sees the next.
+                for socket in &self.sockets {
+                    let _ = socket.send(&content);
+                }
+            }
+            Event::Closed { .. } => {
+                self.sockets.remove(&socket);
+            }
+            Event::Data(_) | Event::End => {}
+        }
     }
 }
 
 impl Counter {
-    /// An error is a response too: `?` returns it.
-    fn answer(&mut self, request: &Request) -> Result<Response, Response> {
-        let name: String = request.param("name")?;
-        match request.method.as_str() {
-            "GET" | "HEAD" => Ok(self.page(&name)),
-            "POST" => {
-                self.count += 1;
-                exuvia::info!("{name}: {}", self.count);
-                // The browser gets the page again; loading it once more does not count.
-                Ok(Response::redirect(&request.path))
-            }
-            _ => Err(Response::new(405).header("allow", "GET, HEAD, POST")),
-        }
+    /// What changes: browsers put it in place.
+    fn content(&self) -> String {
+        format!("<output>{}</output> <button>count on</button>", self.count)
     }
 
-    fn page(&self, name: &str) -> Response {
-        let (name, count) = (escaped(name), self.count);
-        Response::html(format!(
-            r#"<!doctype html>
+    fn page(&self) -> String {
+        PAGE.replace("CONTENT", &self.content())
+    }
+}
+
+const PAGE: &str = r#"<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>{name}: {count}</title>
+<title>Counter</title>
 <style>
-  body {{ font: 1.5rem system-ui; display: grid; place-items: center; min-height: 90vh }}
-  output {{ font-size: 6rem; display: block; text-align: center }}
-  button {{ font: inherit; padding: .5rem 1.5rem }}
+  body { font: 1.5rem system-ui; display: grid; place-items: center; min-height: 90vh }
+  output { font-size: 6rem; display: block; text-align: center }
+  button { font: inherit; padding: .5rem 1.5rem }
 </style>
-<form method="post">
-  <h1>{name}</h1>
-  <output>{count}</output>
-  <button autofocus>count on</button>
-</form>
+<main>CONTENT</main>
+<script type="module">
+  const main = document.querySelector("main");
+  let socket;
+  function connect() {
+    socket = new WebSocket(location.href.replace(/^http/, "ws"));
+    socket.onmessage = (message) => main.innerHTML = message.data;
+    socket.onclose = () => setTimeout(connect, 500);
+  }
+  connect();
+  main.onclick = (click) => click.target.tagName === "BUTTON" && socket.send("+");
+</script>
 </html>
-"#
-        ))
-    }
-}
-
-/// What comes from a client must not become part of the page's code.
-fn escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    text.replace('>', "&gt;").replace('"', "&quot;")
-}
+"#;
 
 #[cfg(test)]
 mod tests {
+    use exuvia::Pid;
     use exuvia::http::{Request, Response};
-    use exuvia::testing::{Process, deliver_http, response_to};
+    use exuvia::socket::{Event, Opened, Socket};
+    use exuvia::testing::{Process, deliver_event, deliver_http, response_to};
 
     use super::Counter;
-
-    fn ask(process: &mut Process<Counter>, request: &Request) -> Response {
-        let asked = deliver_http(request);
-        process.run();
-        response_to(asked).expect("a response")
-    }
 
     #[test]
     fn it_counts() {
         let mut process = Process::<Counter>::start(&"counter:one".to_owned());
-        let path = "/counter/one";
-        let counted = ask(&mut process, &Request::new("POST", path).with_param("name", "<one>"));
-        assert_eq!(counted, Response::redirect(path));
-        let page = ask(&mut process, &Request::new("GET", path).with_param("name", "<one>"));
-        let text = String::from_utf8(page.body).expect("text");
-        assert!(text.contains("<output>1</output>"), "{text}");
-        assert!(text.contains("&lt;one&gt;"), "{text}");
+        let page = deliver_http(&Request::new("GET", "/counter/one"));
+        let websocket = Request::new("GET", "/counter/one").with_header("upgrade", "websocket");
+        let socket = deliver_http(&websocket);
+        process.run();
+        let page = response_to(page).expect("a page");
+        assert!(String::from_utf8_lossy(&page.body).contains("<output>0</output>"));
+        assert_eq!(response_to(socket), Ok(Response::websocket()));
+
+        let socket = Socket::from_pid(Pid::from_parts(1, 90));
+        let opened = Opened {
+            kind: "websocket".into(),
+            peer: "127.0.0.1:9".into(),
+            reference: None,
+        };
+        deliver_event(socket, Event::Open(opened));
+        deliver_event(socket, Event::Text("+".into()));
+        process.run();
+        assert_eq!(
+            process.state().as_ref().map(|counter| counter.count),
+            Some(1)
+        );
     }
 }

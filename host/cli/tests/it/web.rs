@@ -6,6 +6,9 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio_tungstenite::tungstenite::protocol::WebSocket;
+use tokio_tungstenite::tungstenite::{Message, client};
+
 use crate::app::{answer, exuvia};
 use crate::terminal::Terminal;
 
@@ -24,6 +27,15 @@ fn ask(address: &str, request: &str) -> String {
     let mut response = String::new();
     stream.read_to_string(&mut response).unwrap();
     response
+}
+
+fn socket(address: &str) -> WebSocket<TcpStream> {
+    let stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let url = format!("ws://{address}/counter/one");
+    client(url, stream).unwrap().0
 }
 
 #[test]
@@ -50,26 +62,40 @@ fn a_page_is_edited_while_it_is_served() {
     terminal.shows("http://");
     let address = terminal.shows("\n").trim().to_owned();
     terminal.shows("started");
-    let count = |number: u32| {
-        let page = ask(&address, "GET /counter/one");
-        assert!(
-            page.contains(&format!("<output>{number}</output>")),
-            "{page}"
-        );
-        page
-    };
+    let page = || ask(&address, "GET /counter/one");
     assert!(ask(&address, "GET /").contains("location: /counter/one"));
-    count(0);
-    for _ in 0..2 {
-        let counted = ask(&address, "POST /counter/one");
-        assert!(counted.starts_with("HTTP/1.1 303 "), "{counted}");
+    assert!(page().contains("<output>0</output> <button>count on<"));
+    let mut one = socket(&address);
+    let mut two = socket(&address);
+    let click = |on: &mut WebSocket<TcpStream>| on.send("+".into()).unwrap();
+    let shown = |on: &mut WebSocket<TcpStream>| on.read().unwrap().into_text().unwrap().to_string();
+    for socket in [&mut one, &mut two] {
+        assert_eq!(
+            shown(socket),
+            "<output>0</output> <button>count on</button>"
+        );
     }
-    assert!(count(2).contains(">count on<"));
+    for _ in 0..2 {
+        click(&mut one);
+    }
+    for socket in [&mut one, &mut two] {
+        shown(socket);
+        assert_eq!(
+            shown(socket),
+            "<output>2</output> <button>count on</button>"
+        );
+    }
 
-    // New code keeps the count.
+    // New code keeps the count and the sockets.
     change("src/lib.rs", ">count on<", ">one more<");
     terminal.shows("upgrade-completed");
-    assert!(count(2).contains(">one more<"));
+    click(&mut two);
+    for socket in [&mut one, &mut two] {
+        assert_eq!(
+            shown(socket),
+            "<output>3</output> <button>one more</button>"
+        );
+    }
 
     // New routes, while the node listens.
     change("exuvia.toml", "path = \"/\"", "path = \"/home\"");
@@ -82,19 +108,20 @@ fn a_page_is_edited_while_it_is_served() {
     // handle the request instead.)
     change(
         "src/lib.rs",
-        "self.count += 1;",
-        "assert!(name == \"two\", \"only two\");",
+        "Some(match request.method.as_str() {",
+        "Some(match request.method.as_str() {\n            \"POST\" => panic!(\"no POST yet\"),",
     );
     terminal.shows("swap");
     for _ in 0..3 {
-        count(2);
+        assert!(page().contains("<output>3<"));
     }
     let failed = ask(&address, "POST /counter/one\naccept: text/html\r\n");
     assert!(failed.starts_with("HTTP/1.1 500 "), "{failed}");
-    for part in ["only two", "src/lib.rs, line", "<mark>", "handle_http"] {
+    for part in ["no POST yet", "src/lib.rs, line", "<mark>", "handle_http"] {
         assert!(failed.contains(part), "{part}: {failed}");
     }
-    count(0);
+    assert!(matches!(one.read(), Ok(Message::Close(Some(frame))) if frame.code == 1011.into()));
+    assert!(page().contains("<output>0<"), "a new process");
     terminal.types("\x03");
     assert_eq!(terminal.end().0, Some(0));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use exuvia_manifest::{Listen, Per, Route, RouteTarget};
+use exuvia_manifest::{Listen, Per, Protocol, Route, RouteTarget};
 
 use crate::{parse, problems, with_children};
 
@@ -28,6 +28,7 @@ timeout = "1s"
 reading = "2s"
 idle = "3s"
 access_log = true
+origins = ["https://example.com", "*"]
 [[listen.routes]]
 path = "/room/{id}"
 host = "example.com"
@@ -47,9 +48,10 @@ idle = "1m"
             body: 2 << 20,
             timeout: Duration::from_secs(1),
             reading: Duration::from_secs(2),
-            idle: Duration::from_secs(3),
+            idle: Some(Duration::from_secs(3)),
             access_log: true,
-            routes: vec![Route {
+            origins: vec!["https://example.com".into(), "*".into()],
+            protocol: Protocol::Http(vec![Route {
                 host: Some("example.com".into()),
                 path: "/room/{id}".into(),
                 methods: vec!["GET".into(), "POST".into()],
@@ -60,7 +62,7 @@ idle = "1m"
                         idle: Duration::from_secs(60),
                     },
                 },
-            }],
+            }]),
         }
     );
 }
@@ -107,8 +109,32 @@ fn the_targets() {
         ),
     ] {
         let text = format!("[[listen.routes]]\npath = \"/a/{{id}}\"\n{lines}\n");
-        assert_eq!(listen(&text).routes[0].target, target, "{lines}");
+        let Protocol::Http(routes) = listen(&text).protocol else {
+            panic!("{lines}");
+        };
+        assert_eq!(routes[0].target, target, "{lines}");
     }
+}
+
+#[test]
+fn tcp_has_one_target_and_no_end_of_idleness() {
+    for (line, target) in [
+        ("name = \"front\"", RouteTarget::Name("front".into())),
+        ("group = \"pool\"", RouteTarget::Group("pool".into())),
+        (
+            "module = \"m\"",
+            RouteTarget::Module {
+                module: "m".into(),
+                per: Per::Connection,
+            },
+        ),
+    ] {
+        let found = listen(&format!("protocol = \"tcp\"\n{line}\n"));
+        assert_eq!(found.protocol, Protocol::Tcp(target), "{line}");
+        assert_eq!(found.idle, None);
+    }
+    let found = listen("protocol = \"tcp\"\nname = \"n\"\nidle = \"1m\"\n");
+    assert_eq!(found.idle, Some(Duration::from_secs(60)));
 }
 
 #[test]
@@ -129,6 +155,26 @@ fn mistakes_in_addresses() {
         (
             "[[listen]]\naddress = \"127.0.0.1:1\"\n[[listen]]\naddress = \"127.0.0.1:1\"\n",
             "8:1 127.0.0.1:1 is listened to twice",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:1\"\nprotocol = \"udp\"\n",
+            "7:12 `udp` is not a known `protocol`",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:1\"\nprotocol = \"tcp\"\n",
+            "5:1 `[[listen]]` number 1 needs one of `name`, `group` and `module`",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:1\"\nprotocol = \"tcp\"\nname = \"n\"\nbody = 1\n",
+            "9:1 `body` is for HTTP",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:1\"\nname = \"n\"\n",
+            "7:1 `name` is for `protocol = \"tcp\"`",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:1\"\norigins = [\"example.com\"]\n",
+            "7:12 `example.com` is not an origin",
         ),
         ("listen = 1\n", "5:1 unknown key `listen` in `[modules.m]`"),
         (
