@@ -21,6 +21,7 @@ mod figures;
 mod files;
 mod growth;
 mod guests;
+mod http;
 mod lateness;
 mod lifecycle;
 mod machine;
@@ -125,6 +126,9 @@ const BENCHMARKS: &[Benchmark] = &[
     ("late-high", lateness::high),
     ("files", files::reads),
     ("files-fairness", files::fairness),
+    ("http", http::requests),
+    ("http-sockets", http::sockets),
+    ("http-idle", http::idle),
     ("cold-start", start::cold),
     ("load", start::load),
 ];

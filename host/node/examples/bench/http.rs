@@ -1,0 +1,439 @@
+//! HTTP and WebSockets: requests of many connections, each beside what the same library does without processes. The server
+//! has one core, and the load the other.
+
+use std::convert::Infallible;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use exuvia_manifest::Manifest;
+use exuvia_node::{Node, SpawnOptions};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use crate::figures::Sample;
+use crate::setup::{config, deploy, quantile, resident, wait_until};
+use crate::{Scale, thousands};
+
+/// Connections of the load.
+const CONNECTIONS: usize = 64;
+/// Connections of the load for latencies.
+const MANY: usize = 1_000;
+/// WebSockets that are echoed at a time.
+const SOCKETS: usize = 256;
+/// Processes in the pool, and keys.
+const PROCESSES: usize = 64;
+/// Descriptors that are kept for other things.
+const OTHERS: usize = 300;
+
+const REQUEST: &str =
+    "GET PATH HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: load\r\naccept: */*\r\n\r\n";
+const HELLO: &[u8] = b"Hello, world!";
+
+/// Has the threads that this one starts from now on run on one core.
+fn on_core(core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core);
+    // With a single core there is nothing to choose.
+    let _ = sched_setaffinity(None, &set);
+}
+
+/// A guest that responds with "Hello, world!", accepts WebSockets at `/socket`, and echoes what it gets there. It joins the
+/// group `pool`.
+fn guest() -> String {
+    let response =
+        b"\x82\xa6status\xcc\xc8\xa7headers\x91\x92\xaccontent-type\xaatext/plainHello, world!";
+    let mut text = String::new();
+    for byte in response {
+        text += &format!("\\{byte:02x}");
+    }
+    format!(
+        r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (import "exuvia" "send" (func $send (param i32 i32 i32 i32) (result i32)))
+  (import "exuvia" "reply" (func $reply (param i32 i64 i32 i32 i32) (result i32)))
+  (import "exuvia" "self" (func $self (param i32) (result i32)))
+  (import "exuvia" "group_join" (func $join (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (data (i32.const 256) "{text}")
+  (data (i32.const 400) "pool")
+  (func (export "run") (result i32) (local $tag i32) (local $kind i32)
+    (loop $next
+      (i32.store (i32.const 64) (i32.const 48))
+      (if (call $receive (i32.const 64) (i32.const 512) (i32.const 65024) (i64.const 0) (i32.const 0) (i64.const 0))
+        (then (return (i32.const 0))))
+      (local.set $kind (i32.load (i32.const 68)))
+      (local.set $tag (i32.load (i32.const 96)))
+      (if (i32.eq (local.get $kind) (i32.const 1)) (then
+        (drop (call $self (i32.const 160)))
+        (drop (call $join (i32.const 400) (i32.const 4) (i32.const 160)))))
+      (if (i32.eq (local.get $kind) (i32.const 3)) (then
+        (if (i32.eq (local.get $tag) (i32.const 0xffffff10))
+          (then
+            ;; The query of a WebSocket's URL is not empty: in the head, the byte behind "query" is not 0xa0.
+            (if (call $has_query)
+              (then (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0xffffff13) (i32.const 0) (i32.const 0))))
+              (else (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0xffffff11) (i32.const 256) (i32.const {length}))))))
+          (else
+            (if (i32.ne (local.get $tag) (i32.const 0xffffff18)) (then
+              (drop (call $send (i32.const 72) (local.get $tag) (i32.const 512) (i32.load (i32.const 100))))))
+            (drop (call $reply (i32.const 72) (i64.load (i32.const 88)) (i32.const 0) (i32.const 0) (i32.const 0)))))))
+      (br $next))
+    unreachable)
+  (func $has_query (result i32) (local $at i32)
+    (local.set $at (i32.const 512))
+    (block $no (loop $more
+      (br_if $no (i32.gt_u (local.get $at) (i32.const 700)))
+      (if (i32.eq (i32.load (local.get $at)) (i32.const 0x72657571)) (then
+        (return (i32.ne (i32.load8_u (i32.add (local.get $at) (i32.const 5))) (i32.const 0xa0)))))
+      (local.set $at (i32.add (local.get $at) (i32.const 1)))
+      (br $more)))
+    (i32.const 0)))"#,
+        length = response.len(),
+    )
+}
+
+const MANIFEST: &str = r#"
+[app]
+name = "bench"
+[modules.hello]
+path = "hello.wasm"
+[[listen]]
+address = "127.0.0.1:0"
+connections = 1000000
+idle = "1h"
+[[listen.routes]]
+path = "/connection"
+module = "hello"
+per = "connection"
+[[listen.routes]]
+path = "/key/{id}"
+module = "hello"
+per = "key"
+key = "key:{id}"
+idle = "1h"
+[[listen.routes]]
+path = "/pool"
+group = "pool"
+[[listen.routes]]
+path = "/request"
+module = "hello"
+"#;
+
+/// Starts a node with one scheduler that listens.
+fn node() -> (Node, SocketAddr) {
+    on_core(0);
+    let node = Node::start(config(1)).unwrap();
+    deploy(&node, "hello", &guest());
+    for _ in 0..PROCESSES {
+        node.spawn("hello", b"", &SpawnOptions::default()).unwrap();
+    }
+    let manifest = Manifest::parse(MANIFEST, "exuvia.toml", "/").unwrap();
+    node.listen(&manifest.listen).unwrap();
+    let address = node.addresses()[0];
+    (node, address)
+}
+
+/// A server without processes, on a thread of its own.
+struct Bare {
+    address: SocketAddr,
+    ends: Arc<tokio::sync::Notify>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Bare {
+    /// `sockets`: it accepts WebSockets and echoes them.
+    fn start(sockets: bool) -> Bare {
+        on_core(0);
+        let (sender, address) = mpsc::channel();
+        let ends = Arc::new(tokio::sync::Notify::new());
+        let end = ends.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(async {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                sender.send(listener.local_addr().unwrap()).unwrap();
+                let accept = async {
+                    loop {
+                        let (stream, _) = listener.accept().await.unwrap();
+                        stream.set_nodelay(true).unwrap();
+                        match sockets {
+                            true => drop(tokio::spawn(echo(stream))),
+                            false => drop(tokio::spawn(hello(stream))),
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = accept => {}
+                    () = end.notified() => {}
+                }
+            });
+        });
+        Bare {
+            address: address.recv().unwrap(),
+            ends,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        self.ends.notify_one();
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+async fn hello(stream: tokio::net::TcpStream) {
+    let service = service_fn(async |_: Request<hyper::body::Incoming>| {
+        let response = Response::builder().header("content-type", "text/plain");
+        Ok::<_, Infallible>(response.body(Full::new(Bytes::from_static(HELLO))).unwrap())
+    });
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn echo(stream: tokio::net::TcpStream) {
+    use futures_util::{SinkExt as _, StreamExt as _};
+    let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else {
+        return;
+    };
+    while let Some(Ok(message)) = socket.next().await {
+        if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What a load has measured.
+struct Load {
+    per_second: f64,
+    /// Microseconds of each request, sorted.
+    latencies: Vec<f64>,
+}
+
+/// Has connections ask again and again for some time, from the other core. `paths`: of each connection. With `sockets` they
+/// are WebSockets, which send a short text.
+fn load(address: SocketAddr, paths: &[String], sockets: bool, time: Duration) -> Load {
+    on_core(1);
+    let (sender, receiver) = mpsc::channel();
+    let paths = paths.to_vec();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(async {
+            let counts = Arc::new(AtomicBool::new(false));
+            let ends = Arc::new(AtomicBool::new(false));
+            let mut clients = Vec::new();
+            for path in paths {
+                let (counts, ends) = (counts.clone(), ends.clone());
+                let client = client(address, path, sockets, counts, ends);
+                clients.push(tokio::spawn(client));
+            }
+            tokio::time::sleep(time / 4).await;
+            counts.store(true, Ordering::Relaxed);
+            let began = Instant::now();
+            tokio::time::sleep(time).await;
+            ends.store(true, Ordering::Relaxed);
+            let took = began.elapsed();
+            let mut latencies = Vec::new();
+            for client in clients {
+                latencies.extend(client.await.unwrap());
+            }
+            sender.send((took, latencies)).unwrap();
+        });
+    });
+    let (took, mut latencies) = receiver.recv().unwrap();
+    thread.join().unwrap();
+    latencies.sort_by(f64::total_cmp);
+    Load {
+        per_second: latencies.len() as f64 / took.as_secs_f64(),
+        latencies,
+    }
+}
+
+/// One connection of a load. Returns the microseconds of each request.
+async fn client(
+    address: SocketAddr,
+    path: String,
+    sockets: bool,
+    counts: Arc<AtomicBool>,
+    ends: Arc<AtomicBool>,
+) -> Vec<f64> {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut buffer = vec![0; 4096];
+    let request = match sockets {
+        false => REQUEST.replace("PATH", &path).into_bytes(),
+        true => {
+            let handshake = format!(
+                "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            );
+            stream.write_all(handshake.as_bytes()).await.unwrap();
+            let count = stream.read(&mut buffer).await.unwrap();
+            assert!(buffer[..count].starts_with(b"HTTP/1.1 101 "), "{path}");
+            // Masked with zeroes.
+            [&[0x81, 0x80 | HELLO.len() as u8, 0, 0, 0, 0], HELLO].concat()
+        }
+    };
+    let mut latencies = Vec::new();
+    while !ends.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        stream.write_all(&request).await.unwrap();
+        let mut filled = 0;
+        while !buffer[..filled].ends_with(HELLO) {
+            let count = stream.read(&mut buffer[filled..]).await.unwrap();
+            assert!(
+                count > 0,
+                "{path}: {}",
+                String::from_utf8_lossy(&buffer[..filled])
+            );
+            filled += count;
+        }
+        assert!(sockets || buffer.starts_with(b"HTTP/1.1 200 "));
+        if counts.load(Ordering::Relaxed) {
+            latencies.push(began.elapsed().as_nanos() as f64 / 1e3);
+        }
+    }
+    latencies
+}
+
+/// Who gets the requests, and the path of a connection.
+const WAYS: [(&str, &str); 4] = [
+    ("a process per connection", "/connection"),
+    ("a process per key", "/key/{n}"),
+    ("a pool", "/pool"),
+    ("a process per request", "/request"),
+];
+
+fn paths(pattern: &str, connections: usize) -> Vec<String> {
+    let number = |n: usize| (n % PROCESSES).to_string();
+    (0..connections)
+        .map(|n| pattern.replace("{n}", &number(n)))
+        .collect()
+}
+
+/// Measures requests a second, and latencies of many connections.
+pub(crate) fn requests(scale: Scale) -> Vec<Sample> {
+    let time = Duration::from_millis(scale.of(4_000));
+    let mut samples = Vec::new();
+    let mut add = |what: &str, address: SocketAddr, pattern: &str| {
+        let some = load(address, &paths(pattern, CONNECTIONS), false, time);
+        samples.push((
+            format!("HTTP, {CONNECTIONS} connections, {what}, requests/s"),
+            some.per_second,
+        ));
+        let many = load(address, &paths(pattern, MANY), false, time);
+        samples.push((
+            format!(
+                "HTTP, {} connections, {what}, p99, us",
+                thousands(MANY as u64)
+            ),
+            quantile(&many.latencies, 0.99),
+        ));
+    };
+    let bare = Bare::start(false);
+    add("hyper alone", bare.address, "/");
+    drop(bare);
+    let (node, address) = node();
+    for (what, pattern) in WAYS {
+        add(what, address, pattern);
+    }
+    node.halt();
+    samples
+}
+
+/// Measures messages that WebSockets return.
+pub(crate) fn sockets(scale: Scale) -> Vec<Sample> {
+    let time = Duration::from_millis(scale.of(4_000));
+    let mut samples = Vec::new();
+    let mut add = |what: &str, address: SocketAddr, pattern: &str| {
+        let all = load(address, &paths(pattern, SOCKETS), true, time);
+        samples.push((
+            format!("WebSocket, {SOCKETS} sockets, {what}, echoes/s"),
+            all.per_second,
+        ));
+    };
+    let bare = Bare::start(true);
+    add("the crate alone", bare.address, "/");
+    drop(bare);
+    let (node, address) = node();
+    for (what, pattern) in WAYS {
+        add(what, address, &format!("{pattern}?socket"));
+    }
+    node.halt();
+    samples
+}
+
+/// Measures the memory of WebSockets at rest, each with a process of its own, after a message. With fewer descriptors than
+/// they need there are fewer of them.
+pub(crate) fn idle(scale: Scale) -> Vec<Sample> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let limit = limit.current.unwrap_or(u64::MAX);
+    let most = (limit.saturating_sub(OTHERS as u64) / 2).min(100_000);
+    let wanted = scale.of(100_000).min(most / 1_000 * 1_000).max(1_000);
+    let (node, address) = node();
+    let open = |n: usize| {
+        // Each source has some ten thousand ports.
+        let stream = TcpStream::connect(address).unwrap();
+        let url = format!("ws://{address}/connection?{n}");
+        let (mut socket, _) = tungstenite::client(url, stream).unwrap();
+        socket.send(Message::text("hello")).unwrap();
+        assert_eq!(socket.read().unwrap(), Message::text("hello"));
+        // Only the descriptor is kept.
+        socket.get_ref().try_clone().unwrap()
+    };
+    let mut streams: Vec<TcpStream> = (0..500).map(open).collect();
+    let settle = || {
+        std::thread::sleep(Duration::from_millis(1_500));
+        resident()
+    };
+    let before = settle();
+    streams.extend((500..wanted as usize).map(open));
+    let after = settle();
+    let each = (after.saturating_sub(before)) as f64 / (wanted - 500) as f64;
+    let mut samples = vec![(
+        format!(
+            "WebSocket at rest, {} of them, with its process, bytes",
+            thousands(wanted)
+        ),
+        each,
+    )];
+    // It answers as before.
+    let mut request = TcpStream::connect(address).unwrap();
+    let mut last = f64::MAX;
+    for _ in 0..100 {
+        let began = Instant::now();
+        request
+            .write_all(REQUEST.replace("PATH", "/pool").as_bytes())
+            .unwrap();
+        let mut buffer = [0; 4096];
+        let count = request.read(&mut buffer).unwrap();
+        assert!(buffer[..count].ends_with(HELLO));
+        last = last.min(began.elapsed().as_nanos() as f64 / 1e3);
+    }
+    samples.push((
+        format!("HTTP beside {} WebSockets at rest, us", thousands(wanted)),
+        last,
+    ));
+    drop((streams, request));
+    wait_until("the sockets have ended", || {
+        node.system().table.alive() < PROCESSES + 10
+    });
+    node.halt();
+    samples
+}
