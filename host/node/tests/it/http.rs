@@ -232,8 +232,8 @@ fn requests_go_where_their_routes_say() {
 #[test]
 fn what_cannot_be_served_has_a_status_that_says_so() {
     let (app, address) = boot(ROUTES);
-    let mut client = Client::new(address);
     let before = alive(&app);
+    let mut client = Client::new(address);
     for (method, path, status) in [
         ("GET", "/nothing", 404),
         ("POST", "/connection", 405),
