@@ -173,12 +173,28 @@ impl std::fmt::Debug for Arrival {
     }
 }
 
+impl<R> Answer<R> {
+    pub(crate) fn new(reference: u64) -> Answer<R> {
+        Answer {
+            arrival: Arrival::new(reference),
+            answered: false,
+            types: PhantomData,
+        }
+    }
+
+    /// Returns the message of the reply when it is there.
+    pub(crate) fn poll_message(&mut self) -> Poll<Message<'static>> {
+        let message = std::task::ready!(self.arrival.poll());
+        self.answered = true;
+        Poll::Ready(message)
+    }
+}
+
 impl<R: DeserializeOwned> Future for Answer<R> {
     type Output = Result<R, Error>;
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Polled<'_>) -> Poll<Self::Output> {
-        let message = std::task::ready!(self.arrival.poll());
-        self.answered = true;
+        let message = std::task::ready!(self.poll_message());
         Poll::Ready(match message.kind {
             Kind::Down => Err(Error::NoProc(message.reason)),
             _ => message.decode(),
@@ -200,11 +216,7 @@ impl<R: DeserializeOwned> IntoFuture for Pending<R> {
     type IntoFuture = Answer<R>;
 
     fn into_future(self) -> Answer<R> {
-        Answer {
-            arrival: Arrival::new(self.reference()),
-            answered: false,
-            types: PhantomData,
-        }
+        Answer::new(self.reference())
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Limits {
     /// What it may use through WASI, as the table `wasi` of the manifest.
     #[schemars(with = "Map<String, Value>")]
     pub wasi: Value,
+    /// Where it may connect to, as `net.connect` of the manifest.
+    pub connect: Vec<String>,
 }
 
 /// A message in a mailbox.

@@ -1,4 +1,4 @@
-//! Why a gateway cannot start.
+//! Why a gateway, or the client for guests, cannot start.
 
 use std::io;
 use std::net::SocketAddr;
@@ -51,4 +51,21 @@ impl ListenError {
             ListenError::Route { .. } | ListenError::Threads(_) | ListenError::TableFull => None,
         }
     }
+}
+
+/// Why guests can make no requests to the outside.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no thread for it.
+    #[error("no thread for requests to the outside could be started: {0}")]
+    Threads(std::io::Error),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    /// There is no process for it.
+    #[error("the node has as many processes as it may have")]
+    TableFull,
+    /// Another process has its name.
+    #[error("another process is named `exuvia.http`")]
+    Name,
 }

@@ -4,11 +4,13 @@
 use std::fmt;
 use std::io::Cursor;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use bytes::Bytes;
 use exuvia_process::Payload;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, StatusCode, Version};
-use rmp::encode::{write_array_len, write_bin, write_map_len, write_str};
+use hyper::{Method, StatusCode, Uri, Version};
+use rmp::encode::{write_array_len, write_bin, write_map_len, write_str, write_uint};
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -56,16 +58,7 @@ impl RequestHead<'_> {
             write_str(to, name)?;
             write_str(to, value)?;
         }
-        write_str(to, "headers")?;
-        write_array_len(to, length(self.headers.len()))?;
-        for (name, value) in self.headers {
-            write_array_len(to, 2)?;
-            write_str(to, name.as_str())?;
-            match value.to_str() {
-                Ok(text) => write_str(to, text)?,
-                Err(_) => write_bin(to, value.as_bytes())?,
-            }
-        }
+        write_headers(to, self.headers)?;
         write_str(to, "peer")?;
         write_str(to, &self.peer.to_string())
     }
@@ -250,6 +243,93 @@ struct Opened<'a> {
     peer: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<u64>,
+}
+
+/// A request of a guest to the outside.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// How long it may take.
+    pub(crate) timeout: Option<Duration>,
+    /// How many redirections are followed.
+    pub(crate) redirects: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct SentOutbound {
+    #[serde(default)]
+    method: Option<String>,
+    url: String,
+    #[serde(default)]
+    headers: Vec<(Octets, Octets)>,
+    #[serde(default)]
+    timeout_ms: Option<u64>,
+    #[serde(default)]
+    redirects: Option<usize>,
+}
+
+/// Reads a request to the outside.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn outbound(bytes: &[u8]) -> Result<Outbound, String> {
+    let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
+    let sent = SentOutbound::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
+    let begins = usize::try_from(deserializer.position()).unwrap_or(bytes.len());
+    let method = sent.method.as_deref().unwrap_or("GET");
+    let method = Method::from_bytes(method.as_bytes())
+        .ok()
+        .filter(|method| *method != Method::CONNECT)
+        .ok_or_else(|| format!("`{method}` is no method"))?;
+    let uri = sent.url.parse();
+    let uri = uri.map_err(|error| format!("`{}` is no URL: {error}", sent.url))?;
+    Ok(Outbound {
+        method,
+        uri,
+        headers: headers(sent.headers)?,
+        body: Bytes::copy_from_slice(&bytes[begins..]),
+        timeout: sent.timeout_ms.map(Duration::from_millis),
+        redirects: sent.redirects,
+    })
+}
+
+/// Encodes a response from outside: as one of a guest, and with the URL that it came from.
+pub(crate) fn inbound(status: StatusCode, headers: &HeaderMap, uri: &Uri, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256 + body.len());
+    let write = |to: &mut Vec<u8>| -> Result<(), rmp::encode::ValueWriteError> {
+        write_map_len(to, 3)?;
+        write_str(to, "status")?;
+        write_uint(to, status.as_u16().into())?;
+        write_str(to, "url")?;
+        write_str(to, &uri.to_string())?;
+        write_headers(to, headers)
+    };
+    // Writing to a vector does not fail.
+    let _ = write(&mut bytes);
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Writes the key `headers` with all headers in their order.
+fn write_headers(
+    to: &mut Vec<u8>,
+    headers: &HeaderMap,
+) -> Result<(), rmp::encode::ValueWriteError> {
+    write_str(to, "headers")?;
+    write_array_len(to, length(headers.len()))?;
+    for (name, value) in headers {
+        write_array_len(to, 2)?;
+        write_str(to, name.as_str())?;
+        match value.to_str() {
+            Ok(text) => write_str(to, text)?,
+            Err(_) => write_bin(to, value.as_bytes())?,
+        }
+    }
+    Ok(())
 }
 
 /// Encodes how a socket has been closed.

@@ -14,6 +14,7 @@
 #![warn(missing_docs)]
 
 mod answer;
+mod client;
 mod connection;
 mod error;
 mod gateway;
@@ -28,6 +29,7 @@ mod stream;
 pub mod tags;
 mod tcp;
 
-pub use error::ListenError;
+pub use client::{HTTP_CLIENT, HttpClient};
+pub use error::{ClientError, ListenError};
 pub use gateway::{Gateway, Guests, NewProcess, NoProcess};
 pub use settings::{ConnectionLimits, Listen, Pattern, Protocol, Route, Target};

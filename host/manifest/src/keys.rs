@@ -510,6 +510,11 @@ pub(crate) static MODULE: Shape = Shape {
             Kind::Table(&WASI),
             "What each process of it may use through WASI.",
         ),
+        key(
+            "net",
+            Kind::Table(&NET),
+            "What each process of it may use of the network.",
+        ),
     ],
 };
 
@@ -597,6 +602,15 @@ static WASI: Shape = Shape {
     ],
 };
 
+static NET: Shape = Shape {
+    name: "net",
+    keys: &[key(
+        "connect",
+        Kind::Texts,
+        "Where it may connect to: `api.example.com:443`, `*.example.com:443`, `10.0.0.0/8:*`.",
+    )],
+};
+
 /// A folder that is given as more than a path.
 pub(crate) static DIR: Shape = Shape {
     name: "dir",
@@ -668,6 +682,7 @@ pub(crate) static CHILD: Shape = Shape {
         key("args", Kind::Any, "Its arguments: any value."),
         key("limits", Kind::Table(&LIMITS), "What it may use."),
         key("wasi", Kind::Table(&WASI), "What it may use through WASI, instead of its module's."),
+        key("net", Kind::Table(&NET), "What it may use of the network, instead of its module's."),
         key(
             "manages",
             Kind::Boolean,

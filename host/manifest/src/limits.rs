@@ -1,13 +1,11 @@
-//! What a process may use: `limits`, and `wasi` next to it.
+//! What a process may use: `limits`, and `wasi` and `net` next to it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use exuvia_abi::Priority;
-
-/// The maximum number of folders, of variables and of arguments that a process may be granted, as
-/// the node has it.
-pub const MAX_GRANTS: usize = 256;
+use exuvia_process::Destination;
+pub use exuvia_process::MOST_GRANTS as MAX_GRANTS;
 
 /// What one process may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +29,7 @@ pub struct Limits {
     pub priority: Priority,
     /// Files that it may have open through WASI.
     pub files: u64,
-    /// What it may use through WASI: the table `wasi` next to `limits`.
+    /// What it may use through WASI and of the network: the tables `wasi` and `net` next to `limits`.
     pub grants: Grants,
 }
 
@@ -52,7 +50,7 @@ impl Default for Limits {
     }
 }
 
-/// What a process may use of the system, through WASI. Everything else is denied.
+/// What a process may use of the system, through WASI and of the network. Everything else is denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     /// Its folders, in the order of their paths in the guest.
@@ -63,6 +61,8 @@ pub struct Grants {
     pub args: Vec<String>,
     /// Whether its output goes to the node's terminal instead of the log.
     pub terminal: bool,
+    /// `net.connect`: where it may connect to.
+    pub connect: Vec<Destination>,
 }
 
 /// A folder that a process may open.

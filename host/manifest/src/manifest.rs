@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Found, ManifestError, Problems};
-use crate::limits::Limits;
+use crate::limits::{Grants, Limits};
 use crate::listen::Listen;
 use crate::module::{BuildStep, Module};
 use crate::settings::{LogSettings, NodeSettings};
@@ -174,16 +174,26 @@ impl Manifest {
         steps
     }
 
-    /// Returns the folders that processes may write to.
-    pub fn written_folders(&self) -> Vec<PathBuf> {
+    /// Returns what processes are granted: those of each module and of each child.
+    fn all_grants(&self) -> impl Iterator<Item = &Grants> {
         let modules = self.modules.values().map(|module| &module.limits);
         let children = self.supervisor.processes().into_iter();
-        modules
-            .chain(children.map(|process| &process.limits))
-            .flat_map(|limits| &limits.grants.folders)
+        let all = modules.chain(children.map(|process| &process.limits));
+        all.map(|limits| &limits.grants)
+    }
+
+    /// Returns the folders that processes may write to.
+    pub fn written_folders(&self) -> Vec<PathBuf> {
+        self.all_grants()
+            .flat_map(|grants| &grants.folders)
             .filter(|folder| folder.write)
             .map(|folder| folder.host.clone())
             .collect()
+    }
+
+    /// Returns whether any process may connect to the outside.
+    pub fn connects(&self) -> bool {
+        self.all_grants().any(|grants| !grants.connect.is_empty())
     }
 
     /// Returns the most memory that any process may have, in bytes.

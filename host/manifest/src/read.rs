@@ -25,7 +25,7 @@ use crate::{
 };
 use table::Value;
 use table::{At, Table, as_table, parse, wrong_type};
-use wasi::{check_folders, wasi};
+use wasi::{check_folders, grants};
 
 pub(crate) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> Option<Manifest> {
     let parsed = match parse(text) {
@@ -283,7 +283,7 @@ fn module(
     }
     let place = format!("modules.{name}.");
     let mut limits = limits(&table, around, &place, problems);
-    limits.grants = wasi(&table, base_dir, &limits.grants, &place, problems);
+    limits.grants = grants(&table, base_dir, &limits.grants, &place, problems);
     let build = build(&table, name, base_dir, problems);
     let path = path.unwrap_or(At {
         value: "",

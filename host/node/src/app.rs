@@ -102,6 +102,10 @@ impl App {
             sender,
             ended,
         };
+        if manifest.connects() {
+            // Children may need it when they start.
+            node.serve_outbound()?;
+        }
         let master = node.spawn_native(Box::new(master)).ok_or_else(|| {
             BootError::Tree("the node has as many processes as its limit allows".into())
         })?;
@@ -165,6 +169,8 @@ impl App {
         self.node.core().system.table.close_to_guests();
         let signalled = self.node.core().system.signal(self.master, exit).is_ok();
         let orderly = !signalled || self.news.lock().recv_timeout(timeout).is_ok();
+        // Until now processes could ask for something.
+        self.node.end_outbound();
         // The last processes leave the table a moment after they have reported their end.
         let alive = || self.node.core().system.table.alive();
         for _ in 0..LAST_ENDS {

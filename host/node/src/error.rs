@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use exuvia_code::CommitError;
 use exuvia_engine::{LoadError, VerifyError};
-use exuvia_io::ListenError;
+use exuvia_io::{ClientError, ListenError};
 use exuvia_manifest::ManifestError;
 use exuvia_process::{NameError, Pid};
 
@@ -60,6 +60,9 @@ pub enum BootError {
     /// An address of the manifest cannot be listened to.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Processes cannot connect to the outside.
+    #[error(transparent)]
+    Outbound(#[from] ClientError),
 }
 
 impl BootError {
@@ -70,7 +73,10 @@ impl BootError {
             BootError::Swap(error) => error.help(),
             // The manifest's errors contain their help.
             BootError::Listen(error) => error.help(),
-            BootError::Node(_) | BootError::Manifest(_) | BootError::Tree(_) => None,
+            BootError::Node(_)
+            | BootError::Manifest(_)
+            | BootError::Tree(_)
+            | BootError::Outbound(_) => None,
         }
     }
 }

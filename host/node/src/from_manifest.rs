@@ -150,6 +150,7 @@ fn grants(grants: &manifest::Grants) -> Grants {
         env: grants.env.clone(),
         args: grants.args.clone(),
         terminal: grants.terminal,
+        connect: grants.connect.clone(),
     }
 }
 

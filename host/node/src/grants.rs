@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use exuvia_process::{GrantRequest, Limits};
+use exuvia_process::{Destination, GrantRequest, Limits};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// What a guest grants a child: `wasi` of the manifest, with paths in the guest's own view.
+/// What a guest grants a child: `wasi` of the manifest, with paths in the guest's own view, and `connect` of `net`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GuestGrants {
@@ -21,6 +21,23 @@ pub(crate) struct GuestGrants {
     args: Vec<String>,
     #[serde(default)]
     stdio: Stdio,
+    /// Missing: where the parent may.
+    #[serde(default)]
+    connect: Option<Vec<Destinations>>,
+}
+
+/// A destination as text.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Destinations(Destination);
+
+impl TryFrom<String> for Destinations {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Destinations, String> {
+        let destination = text.parse().map(Destinations);
+        destination.map_err(|error| format!("`{text}` is no destination: {error}"))
+    }
 }
 
 #[derive(Debug)]
@@ -94,6 +111,7 @@ impl From<GuestGrants> for GrantRequest {
             env: grants.env,
             args: grants.args,
             terminal: grants.stdio == Stdio::Terminal,
+            connect: (grants.connect).map(|all| all.into_iter().map(|to| to.0).collect()),
         }
     }
 }

@@ -1,18 +1,24 @@
-//! What a node listens to: the gateway of `exuvia-io`, with the processes of this node.
+//! What a node has to do with the network: the gateway of `exuvia-io`, with the processes of this node, and the client that
+//! makes requests for them.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use exuvia_engine::Guest;
-use exuvia_io::{Gateway, Guests, Listen, ListenError, NewProcess, NoProcess};
+use exuvia_io::{
+    ClientError, Gateway, Guests, HttpClient, Listen, ListenError, NewProcess, NoProcess,
+};
 use parking_lot::Mutex;
 
 use crate::core::{Core, may_begin};
 
-/// The gateway, once anything is listened to.
+/// The gateway, once anything is listened to, and the client, once a process may connect.
 #[derive(Debug, Default)]
-pub(crate) struct Network(Mutex<Option<Gateway<Guest>>>);
+pub(crate) struct Network {
+    gateway: Mutex<Option<Gateway<Guest>>>,
+    client: Mutex<Option<HttpClient<Guest>>>,
+}
 
 /// Makes processes for requests. Weak: the gateway does not keep the node.
 struct Processes(Weak<Core>);
@@ -31,7 +37,7 @@ impl Guests<Guest> for Processes {
 impl Network {
     /// Listens to these addresses from now on, and to no others.
     pub(crate) fn set(&self, core: &Arc<Core>, listen: Vec<Listen>) -> Result<(), ListenError> {
-        let mut gateway = self.0.lock();
+        let mut gateway = self.gateway.lock();
         match &*gateway {
             Some(gateway) => gateway.set(listen),
             None if listen.is_empty() => Ok(()),
@@ -46,15 +52,30 @@ impl Network {
         }
     }
 
+    /// Has the process run that makes requests for others.
+    pub(crate) fn serve_outbound(&self, core: &Arc<Core>) -> Result<(), ClientError> {
+        let mut client = self.client.lock();
+        if client.is_none() {
+            let limits = core.limits.of_node().clone();
+            *client = Some(HttpClient::start(core.system.clone(), &limits)?);
+        }
+        Ok(())
+    }
+
+    /// Ends that process.
+    pub(crate) fn end_outbound(&self) {
+        drop(self.client.lock().take());
+    }
+
     /// Returns the addresses that are listened to.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        let gateway = self.0.lock();
+        let gateway = self.gateway.lock();
         gateway.as_ref().map(Gateway::addresses).unwrap_or_default()
     }
 
     /// Stops listening. Requests under way may take so long. Returns how long it took.
     pub(crate) fn stop(&self, patience: Duration) -> Duration {
-        let gateway = self.0.lock().take();
+        let gateway = self.gateway.lock().take();
         gateway.map_or(Duration::ZERO, |gateway| gateway.stop(patience))
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use exuvia_abi::Pid;
 use exuvia_engine::GuestSystem;
-use exuvia_io::ListenError;
+use exuvia_io::{ClientError, ListenError};
 use exuvia_manifest::Listen;
 use exuvia_scheduler::Handle;
 use tokio::sync::broadcast;
@@ -119,6 +119,21 @@ impl Node {
     /// Returns the addresses at which HTTP is served.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.0.network.addresses()
+    }
+
+    /// Has guests make requests to the outside, as far as they are granted: from now on, the process `exuvia.http` makes
+    /// them. [`App::boot`](crate::App::boot) calls it if the manifest grants any.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread or no process for it, or another process has its name.
+    pub fn serve_outbound(&self) -> Result<(), ClientError> {
+        self.0.network.serve_outbound(&self.0.core)
+    }
+
+    /// Ends the process that makes requests for others.
+    pub(crate) fn end_outbound(&self) {
+        self.0.network.end_outbound();
     }
 
     /// Stops listening. Requests under way may take so long to end. Blocks the calling thread, which must not be one

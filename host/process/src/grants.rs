@@ -1,8 +1,13 @@
-//! Grants: what a process may use of the host system, through WASI. Everything that is not granted
-//! is denied, and a child never gets more than its parent has.
+//! Grants: what a process may use of the host system, through WASI and of the network. Everything
+//! that is not granted is denied, and a child never gets more than its parent has.
+
+mod destination;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
+
+pub use destination::Destination;
 
 /// A folder that a process may open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub struct Grants {
     pub args: Vec<String>,
     /// Whether its output goes to the node's terminal instead of the log.
     pub terminal: bool,
+    /// Where it may connect to.
+    pub connect: Vec<Destination>,
 }
 
 /// What a process requests for a child, in paths as the process itself sees them.
@@ -50,6 +57,8 @@ pub struct GrantRequest {
     pub args: Vec<String>,
     /// Whether it may print to the terminal.
     pub terminal: bool,
+    /// Where it may connect to; `None`: where its parent may.
+    pub connect: Option<Vec<Destination>>,
 }
 
 /// Why a request was denied: the parent does not have this itself, or it is invalid.
@@ -65,6 +74,8 @@ pub enum NotGranted {
     Many(&'static str),
     /// An invalid path, variable name, value or argument.
     Name(String),
+    /// The parent may not connect there.
+    Connect(Destination),
 }
 
 /// Maximum number of folders, of variables and of arguments of a process: each is opened or copied
@@ -94,6 +105,7 @@ impl std::fmt::Display for NotGranted {
                     name.escape_debug()
                 )
             }
+            NotGranted::Connect(to) => write!(f, "the parent may not connect to `{to}`"),
             NotGranted::Terminal => {
                 f.write_str("the parent itself prints to the log, not to the terminal")
             }
@@ -121,9 +133,11 @@ impl Grants {
                 ..folder.clone()
             })
         });
+        let connect = self.connect.iter().filter(|to| parent.covers(to)).cloned();
         Grants {
             folders: folders.collect(),
             terminal: self.terminal && parent.terminal,
+            connect: connect.collect(),
             ..self.clone()
         }
     }
@@ -139,6 +153,7 @@ impl Grants {
             ("folders", wanted.folders.len()),
             ("variables", wanted.env.len()),
             ("arguments", wanted.args.len()),
+            ("destinations", wanted.connect.as_ref().map_or(0, Vec::len)),
         ] {
             if count > MOST_GRANTS {
                 return Err(NotGranted::Many(what));
@@ -174,12 +189,33 @@ impl Grants {
         if wanted.terminal && !self.terminal {
             return Err(NotGranted::Terminal);
         }
+        let connect = wanted.connect.as_ref().unwrap_or(&self.connect);
+        if let Some(to) = connect.iter().find(|to| !self.covers(to)) {
+            return Err(NotGranted::Connect(to.clone()));
+        }
         Ok(Grants {
             folders,
             env: wanted.env.clone(),
             args: wanted.args.clone(),
             terminal: wanted.terminal,
+            connect: connect.clone(),
         })
+    }
+
+    fn covers(&self, to: &Destination) -> bool {
+        self.connect.iter().any(|known| known.covers(to))
+    }
+
+    /// Returns whether the process may ask for a host, a name or an address, at a port. Each address that a name leads to
+    /// is to be checked as well: [`Grants::may_reach`].
+    pub fn may_connect(&self, host: &str, port: u16) -> bool {
+        self.connect.iter().any(|to| to.names(host, port))
+    }
+
+    /// Returns whether the process may reach an address that a granted name leads to. Those of this machine and of private
+    /// networks must be granted themselves: whoever owns a name could point it there.
+    pub fn may_reach(&self, address: IpAddr, port: u16) -> bool {
+        destination::is_public(address) || self.connect.iter().any(|to| to.reaches(address, port))
     }
 
     /// Returns the innermost folder that contains the path of the process, and the rest of the
@@ -289,6 +325,50 @@ mod tests {
         let got = wants.at_most(&parent);
         assert_eq!(got.folders, [folder("/x", "/srv", &["a", "b"], false)]);
         assert_eq!((got.args.len(), got.terminal), (1, false));
+    }
+
+    #[test]
+    fn a_child_connects_only_where_its_parent_may() {
+        let to = |text: &str| text.parse::<Destination>().unwrap();
+        let parent = Grants {
+            connect: vec![to("*.example.com:443"), to("10.0.0.0/8:*")],
+            ..Grants::default()
+        };
+        let granting = |connect: Option<Vec<Destination>>| {
+            let request = GrantRequest {
+                connect,
+                ..GrantRequest::default()
+            };
+            parent.granting(&request).map(|grants| grants.connect)
+        };
+        assert_eq!(granting(None), Ok(parent.connect.clone()));
+        let less = vec![to("a.example.com:443"), to("10.1.0.0/16:80")];
+        assert_eq!(granting(Some(less.clone())), Ok(less));
+        let more = to("example.org:443");
+        assert_eq!(
+            granting(Some(vec![more.clone()])),
+            Err(NotGranted::Connect(more))
+        );
+        let wants = Grants {
+            connect: vec![to("*:443"), to("10.0.0.1:1")],
+            ..Grants::default()
+        };
+        assert_eq!(wants.at_most(&parent).connect, [to("10.0.0.1:1")]);
+    }
+
+    #[test]
+    fn a_name_that_leads_to_a_private_address_needs_a_grant_of_its_own() {
+        let grants = |all: &[&str]| Grants {
+            connect: all.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Grants::default()
+        };
+        let name = grants(&["a.example.com:80"]);
+        let local: IpAddr = "127.0.0.1".parse().unwrap();
+        assert!(name.may_connect("a.example.com", 80));
+        assert!(name.may_reach("8.8.8.8".parse().unwrap(), 80));
+        assert!(!name.may_reach(local, 80));
+        assert!(grants(&["a.example.com:80", "127.0.0.0/8:80"]).may_reach(local, 80));
+        assert!(!grants(&["*:80"]).may_reach(local, 80));
     }
 
     proptest! {

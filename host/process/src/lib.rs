@@ -45,7 +45,7 @@ pub use box_cell::BoxCell;
 pub use children::{Children, Descent, Member, UNBOUNDED};
 pub use clock::Clock;
 pub use exuvia_abi::{Kind, Pid, Priority, Reason};
-pub use grants::{Folder, GrantRequest, Grants, MOST_GRANTS, NotGranted};
+pub use grants::{Destination, Folder, GrantRequest, Grants, MOST_GRANTS, NotGranted};
 pub use groups::{Groups, Membership};
 pub use item::{Control, Item};
 pub use limits::Limits;

@@ -139,6 +139,7 @@ fn limits(limits: node::LimitsInfo) -> api::Limits {
         priority: limits.priority,
         files: limits.files.into(),
         wasi: wasi(limits.wasi),
+        connect: limits.connect,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::table::{At, Table, as_table, unknown_word, wrong_type};
-use super::wasi::wasi;
+use super::wasi::grants;
 use super::{limits, value};
 use crate::error::{Found, Problems};
 use crate::keys::{CHILD, RESTARTS, SHUTDOWNS, STRATEGIES};
@@ -77,7 +77,7 @@ struct Tree<'m> {
 }
 
 /// Keys that only a child with `module` has.
-const PROCESS_KEYS: [&str; 6] = ["count", "name", "args", "limits", "wasi", "manages"];
+const PROCESS_KEYS: [&str; 7] = ["count", "name", "args", "limits", "wasi", "net", "manages"];
 
 impl Tree<'_> {
     fn supervisor(
@@ -227,7 +227,7 @@ impl Tree<'_> {
         let around = known.map_or(self.limits, |module| &module.limits);
         let place = format!("{path}.");
         let mut limits = limits(table, around, &place, problems);
-        limits.grants = wasi(table, self.base_dir, &limits.grants, &place, problems);
+        limits.grants = grants(table, self.base_dir, &limits.grants, &place, problems);
         let args = args(table, &limits, problems);
         let manages = table.boolean("manages", problems);
         self.children += u64::from(count.unwrap_or(1));

@@ -1,8 +1,9 @@
-//! `wasi` of a module or a child: what its processes may use of the system.
+//! `wasi` and `net` of a module or a child: what its processes may use of the system.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use exuvia_process::Destination;
 use toml::de::DeValue;
 
 use super::table::{Table, Value, as_table, wrong_type};
@@ -10,8 +11,51 @@ use crate::error::{Found, Problems};
 use crate::keys::{ACCESS, DIR, STDIO};
 use crate::{Folder, Grants, MAX_GRANTS, Manifest};
 
+/// Reads `wasi` and `net` of a table; for one that is missing, `around` applies.
+pub(super) fn grants(
+    parent: &Table<'_, '_>,
+    base_dir: &Path,
+    around: &Grants,
+    path: &str,
+    problems: &mut Problems,
+) -> Grants {
+    let connect = connect(parent, around, path, problems);
+    Grants {
+        connect,
+        ..wasi(parent, base_dir, around, path, problems)
+    }
+}
+
+fn connect(
+    parent: &Table<'_, '_>,
+    around: &Grants,
+    path: &str,
+    problems: &mut Problems,
+) -> Vec<Destination> {
+    let Some(table) = parent.table("net", || format!("`[{path}net]`"), problems) else {
+        return around.connect.clone();
+    };
+    let mut connect = Vec::new();
+    for at in table.strings("connect", problems).unwrap_or_default() {
+        match at.value.parse() {
+            Ok(destination) => connect.push(destination),
+            Err(error) => {
+                let message = format!("`{}` is no destination: {error}", at.value);
+                let help = "write a host and a port:  \"api.example.com:443\", \"10.0.0.0/8:*\"";
+                problems.add(Found::at(at.span, message).help(help.to_owned()));
+            }
+        }
+    }
+    if connect.len() > MAX_GRANTS {
+        let message = format!("`connect` has more than {MAX_GRANTS} entries");
+        problems.add(Found::at(table.span.clone(), message));
+    }
+    table.finish(problems);
+    connect
+}
+
 /// Reads `wasi` of a table; if it is missing, `around` applies.
-pub(super) fn wasi(
+fn wasi(
     parent: &Table<'_, '_>,
     base_dir: &Path,
     around: &Grants,
@@ -66,6 +110,7 @@ pub(super) fn wasi(
         env,
         args,
         terminal,
+        connect: Vec::new(),
     }
 }
 

@@ -25,6 +25,8 @@ pub struct LimitsInfo {
     pub files: u32,
     /// What it may use through WASI.
     pub wasi: WasiInfo,
+    /// Where it may connect to.
+    pub connect: Vec<String>,
 }
 
 /// What one process may use through WASI. Of the environment only the names: a value may be a
@@ -65,6 +67,12 @@ impl From<&Limits> for LimitsInfo {
             priority: format!("{:?}", limits.priority).to_lowercase(),
             files: limits.files,
             wasi: WasiInfo::from(&*limits.grants),
+            connect: limits
+                .grants
+                .connect
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         }
     }
 }

@@ -65,6 +65,11 @@ impl Node {
     /// those of its module in `before` gets the new ones.
     pub fn set_limits(&self, before: &Manifest, after: &Manifest) -> LimitChanges {
         let core = self.core();
+        if after.connects()
+            && let Err(error) = self.serve_outbound()
+        {
+            tracing::warn!("processes cannot connect to the outside: {error}");
+        }
         core.limits.set_modules(after);
         core.limits.set_children(after);
         let changes: Arc<[Change]> = changed_limits(before, after).into();

@@ -20,6 +20,7 @@ mod inspecting;
 mod limits;
 mod logging;
 mod otp;
+mod outbound;
 mod pressure;
 mod probation;
 mod processes;

@@ -26,13 +26,13 @@ use super::{
     Flags, GuestSnapshot, LinkSnapshot, MonitorSnapshot, ProcessSnapshot, StayReason,
     StaysOnVersion, TimerSnapshot,
 };
-use crate::grants::{Folder, Grants};
+use crate::grants::{Destination, Folder, Grants};
 use crate::limits::Limits;
 use crate::payload::Payload;
 use crate::signal::Envelope;
 
 const MAGIC: [u8; 8] = *b"exuviaps";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 /// Magic, version and length.
 const HEAD: usize = 8 + 2 + 8;
 /// Bytes of the checksum: enough to find any damage.
@@ -286,6 +286,18 @@ impl Item for PathBuf {
     }
 }
 
+impl Item for Destination {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.to_string().write(to);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Destination, DecodeError> {
+        let text = String::read(from)?;
+        text.parse()
+            .map_err(|_| DecodeError::Invalid("destination"))
+    }
+}
+
 impl Item for Payload {
     fn write(&self, to: &mut Vec<u8>) {
         write_bytes(self.as_slice(), to);
@@ -502,7 +514,7 @@ fields!(Flags: trap_exit, starting, suspended, priority, pinned_to);
 fields!(Envelope: sender, reference, payload, tag, reason, kind);
 fields!(Limits: memory, mailbox_messages, mailbox_bytes, message_bytes, children, descendants,
     tables, priority, files, grants);
-fields!(Grants: folders, env, args, terminal);
+fields!(Grants: folders, env, args, terminal, connect);
 fields!(Folder: guest, host, below, write);
 
 #[cfg(all(test, not(loom)))]

@@ -60,12 +60,17 @@ fn limits() -> impl Strategy<Value = Limits> {
         prop::collection::btree_map(".{0,4}", ".{0,4}", 0..3),
         prop::collection::vec(".{0,4}", 0..3),
         any::<bool>(),
+        prop::collection::vec("(\\*\\.)?[a-z]{1,4}:[1-9]", 0..3),
     )
-        .prop_map(|(folders, env, args, terminal)| Grants {
+        .prop_map(|(folders, env, args, terminal, connect)| Grants {
             folders,
             env,
             args,
             terminal,
+            connect: connect
+                .iter()
+                .map(|to| to.parse().expect("a destination"))
+                .collect(),
         });
     (any::<[u64; 3]>(), any::<[u32; 5]>(), 1..4u32, grants).prop_map(
         |([memory, mailbox_bytes, tables], numbers, priority, grants)| {

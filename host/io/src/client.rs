@@ -1,0 +1,537 @@
+//! Requests of guests to the outside: the process `exuvia.http`, which makes them for others.
+//!
+//! A guest sends it a request and gets the response as the reply. What a process may ask for are its grants: the name is
+//! checked before it is resolved, and every address that it leads to before it is connected to. Connections are kept and
+//! shared by processes with the same grants.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use exuvia_abi::{Kind, Pid, Reason};
+use exuvia_process::{
+    Body, Context, Destination, Envelope, ExitReason, Grants, Limits, Native, Payload, Process,
+    Signal, SpawnSpec, System,
+};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::runtime::{Handle, Runtime};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower_service::Service;
+
+use crate::error::ClientError;
+use crate::head::{self, Outbound};
+use crate::tags::{HTTP_REQUEST, HTTP_RESPONSE, REFUSED};
+
+/// The name under which guests find the process.
+pub const HTTP_CLIENT: &str = "exuvia.http";
+
+/// Requests that may be under way.
+const MOST: usize = 10_000;
+/// How long a connection may take to be made, with TLS.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a request may take in all, unless it says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request may say that it takes.
+const MOST_TIME: Duration = Duration::from_secs(600);
+/// How long a connection is kept that has no request under way.
+const KEPT: Duration = Duration::from_secs(60);
+/// Such connections for each host.
+const KEPT_EACH: usize = 32;
+/// Redirections that are followed.
+const REDIRECTS: usize = 10;
+/// Sets of grants whose connections are kept.
+const SETS: usize = 64;
+
+/// The process that makes requests for guests, and its threads. Dropped, it ends them.
+pub struct HttpClient<G: 'static> {
+    system: Arc<System<G>>,
+    pid: Pid,
+    runtime: Option<Runtime>,
+}
+
+impl<G: 'static> std::fmt::Debug for HttpClient<G> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("HttpClient").field(&self.pid).finish()
+    }
+}
+
+impl<G: Send + 'static> HttpClient<G> {
+    /// Starts it under its name. `limits` are those of the process.
+    ///
+    /// # Errors
+    ///
+    /// If it has no threads, or no process, or another process has the name.
+    pub fn start(system: Arc<System<G>>, limits: &Arc<Limits>) -> Result<Self, ClientError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("exuvia-out")
+            .enable_all()
+            .build()
+            .map_err(ClientError::Threads)?;
+        let shared = Arc::new(Shared {
+            system: system.clone(),
+            runtime: runtime.handle().clone(),
+            tls: TlsConnector::from(Arc::new(tls()?)),
+            clients: Mutex::default(),
+            under_way: AtomicUsize::new(0),
+        });
+        let body = Body::Native(Some(Box::new(ClientProcess(shared))));
+        let spec = SpawnSpec::new(body, limits.clone(), Payload::empty());
+        let pid = system.spawn(spec).map_err(|_| ClientError::TableFull)?;
+        let client = HttpClient {
+            system,
+            pid,
+            runtime: Some(runtime),
+        };
+        let named = client.system.register(HTTP_CLIENT, pid);
+        named.map_err(|_| ClientError::Name)?;
+        Ok(client)
+    }
+}
+
+impl<G: 'static> Drop for HttpClient<G> {
+    fn drop(&mut self) {
+        let exit = Signal::Exit {
+            from: Pid::NONE,
+            reason: ExitReason::new(Reason::SHUTDOWN),
+            linked: false,
+        };
+        let _ = self.system.signal(self.pid, exit);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Trusts whom the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), or else whom browsers trust.
+fn tls() -> Result<ClientConfig, ClientError> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| ClientError::Tls(error.to_string()))?;
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+type Pool = Client<Connector, Full<Bytes>>;
+
+struct Shared<G: 'static> {
+    system: Arc<System<G>>,
+    runtime: Handle,
+    tls: TlsConnector,
+    /// Connections, by the grants of those who may use them.
+    clients: Mutex<HashMap<Vec<String>, Pool, foldhash::fast::FixedState>>,
+    under_way: AtomicUsize,
+}
+
+struct ClientProcess<G: 'static>(Arc<Shared<G>>);
+
+impl<G: Send + 'static> Native<G> for ClientProcess<G> {
+    fn handle(&mut self, context: &mut Context<'_, G>, message: Envelope) {
+        match message.kind {
+            Kind::Init => {
+                context.process.set_trap_exit(true);
+            }
+            Kind::Exit if message.sender == Pid::NONE => {
+                context.exit(ExitReason::new(Reason::SHUTDOWN));
+            }
+            Kind::Request => self.request(context, message),
+            _ => {}
+        }
+    }
+}
+
+impl<G: Send + 'static> ClientProcess<G> {
+    fn request(&self, context: &mut Context<'_, G>, message: Envelope) {
+        let (to, reference) = (message.sender, message.reference);
+        let refused = if message.tag == HTTP_REQUEST {
+            let outbound = head::outbound(message.payload.as_slice());
+            match outbound {
+                Ok(_) if self.0.under_way.load(Ordering::Relaxed) >= MOST => {
+                    format!("limit: {MOST} requests are under way")
+                }
+                Ok(outbound) => return self.perform(context, (to, reference), outbound),
+                Err(error) => format!("invalid: {error}"),
+            }
+        } else {
+            format!("invalid: {} is not the tag of a request", message.tag)
+        };
+        let why = Payload::new(refused.as_bytes());
+        (context.process).reply(context.system, to, reference, REFUSED, why);
+    }
+
+    /// Has the request made with what its sender may do, which only the sender's own turn can tell.
+    fn perform(&self, context: &Context<'_, G>, (to, reference): (Pid, u64), outbound: Outbound) {
+        let (shared, me) = (self.0.clone(), context.pid());
+        let with_its_limits = move |process: &mut Process<G>, _: &System<G>| {
+            let (grants, most) = (
+                process.limits().grants.clone(),
+                process.limits().message_bytes,
+            );
+            let runtime = shared.runtime.clone();
+            shared.under_way.fetch_add(1, Ordering::Relaxed);
+            runtime.spawn(async move {
+                let time = outbound.timeout.unwrap_or(TIMEOUT).min(MOST_TIME);
+                let request = shared.fetch(outbound, &grants, most as usize);
+                let (tag, bytes) = match timeout(time, request).await {
+                    Ok(Ok(bytes)) => (HTTP_RESPONSE, bytes),
+                    Ok(Err(why)) => (REFUSED, why.into_bytes()),
+                    Err(_) => (REFUSED, b"timeout: no response in time".to_vec()),
+                };
+                shared.under_way.fetch_sub(1, Ordering::Relaxed);
+                let payload = Payload::new(&bytes);
+                let reply = move |process: &mut Process<G>, system: &System<G>| {
+                    process.reply(system, to, reference, tag, payload);
+                };
+                let _ = shared.system.control(me, reply);
+            });
+        };
+        let _ = context.system.control(to, with_its_limits);
+    }
+}
+
+impl<G: 'static> Shared<G> {
+    /// Returns the connections of those who have these grants.
+    fn pool(&self, grants: &Grants) -> Pool {
+        let key: Vec<String> = grants.connect.iter().map(Destination::to_string).collect();
+        let mut clients = self.clients.lock();
+        if let Some(pool) = clients.get(&key) {
+            return pool.clone();
+        }
+        if clients.len() >= SETS {
+            // Requests under way keep theirs.
+            clients.clear();
+        }
+        let connector = Connector {
+            grants: Arc::new(Grants {
+                connect: grants.connect.clone(),
+                ..Grants::default()
+            }),
+            tls: self.tls.clone(),
+        };
+        let pool = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEPT)
+            .pool_max_idle_per_host(KEPT_EACH)
+            .build(connector);
+        clients.insert(key, pool.clone());
+        pool
+    }
+
+    /// Makes a request and follows redirections. Returns the encoded response, or why there is none.
+    async fn fetch(
+        &self,
+        outbound: Outbound,
+        grants: &Grants,
+        most: usize,
+    ) -> Result<Vec<u8>, String> {
+        let Outbound {
+            mut method,
+            mut uri,
+            mut headers,
+            mut body,
+            redirects,
+            ..
+        } = outbound;
+        let pool = self.pool(grants);
+        for _ in 0..=redirects.map_or(REDIRECTS, |most| most.min(REDIRECTS)) {
+            let (host, port) = host_and_port(&uri)?;
+            if !grants.may_connect(&host, port) {
+                return Err(format!(
+                    "denied: `{host}:{port}` is not granted: see `net.connect`"
+                ));
+            }
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = headers.clone();
+            let response = pool
+                .request(request)
+                .await
+                .map_err(|error| failed(&error))?;
+            let (parts, received) = response.into_parts();
+            let next = (redirects != Some(0))
+                .then(|| redirection(parts.status, &parts.headers, &uri))
+                .flatten();
+            if let Some(next) = next {
+                // As browsers do (RFC 9110, section 15.4).
+                let is_kept = matches!(
+                    parts.status,
+                    StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+                );
+                if !is_kept && method != Method::HEAD {
+                    method = Method::GET;
+                    body = Bytes::new();
+                    headers.remove(CONTENT_TYPE);
+                    headers.remove(CONTENT_LENGTH);
+                }
+                if next.authority() != uri.authority() || next.scheme() != uri.scheme() {
+                    headers.remove(AUTHORIZATION);
+                    headers.remove(COOKIE);
+                }
+                uri = next;
+                continue;
+            }
+            let body = match Limited::new(received, most).collect().await {
+                Ok(body) => body.to_bytes(),
+                Err(error) if error.is::<LengthLimitError>() => {
+                    return Err(format!(
+                        "too large: the response has more than {most} bytes"
+                    ));
+                }
+                Err(error) => return Err(format!("reset: {error}")),
+            };
+            return Ok(head::inbound(parts.status, &parts.headers, &uri, &body));
+        }
+        Err("redirected: too often".into())
+    }
+}
+
+/// Returns where a response leads to.
+fn redirection(status: StatusCode, headers: &HeaderMap, from: &Uri) -> Option<Uri> {
+    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let location = headers.get(LOCATION)?.to_str().ok()?;
+    // A fragment is for whoever shows the page.
+    let location = location.split('#').next()?;
+    let to: Uri = match location {
+        absolute if absolute.contains("://") => absolute.parse().ok()?,
+        other_host if other_host.starts_with("//") => {
+            format!("{}:{other_host}", from.scheme_str()?)
+                .parse()
+                .ok()?
+        }
+        path => {
+            let (scheme, host) = (from.scheme_str()?, from.authority()?);
+            let folder = from
+                .path()
+                .rsplit_once('/')
+                .map_or("", |(folder, _)| folder);
+            let path = match path {
+                "" => from.path().to_owned(),
+                root if root.starts_with('/') => root.to_owned(),
+                query if query.starts_with('?') => format!("{}{query}", from.path()),
+                relative => format!("{folder}/{relative}"),
+            };
+            format!("{scheme}://{host}{path}").parse().ok()?
+        }
+    };
+    Some(to)
+}
+
+/// Returns the host without brackets and the port of a URL.
+fn host_and_port(uri: &Uri) -> Result<(String, u16), String> {
+    let default = match uri.scheme_str() {
+        Some("http") => 80,
+        Some("https") => 443,
+        _ => {
+            return Err(format!(
+                "invalid: `{uri}` begins with neither http:// nor https://"
+            ));
+        }
+    };
+    let host = uri.host().filter(|host| !host.is_empty());
+    let host = host.ok_or_else(|| format!("invalid: `{uri}` has no host"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok((host.to_owned(), uri.port_u16().unwrap_or(default)))
+}
+
+/// Says why a request has failed: the cause, not that it has.
+fn failed(error: &hyper_util::client::legacy::Error) -> String {
+    let mut source: &dyn std::error::Error = error;
+    while let Some(next) = source.source() {
+        source = next;
+    }
+    let text = source.to_string();
+    match text.starts_with("denied: ")
+        || text.starts_with("resolve: ")
+        || text.starts_with("connect: ")
+    {
+        true => text,
+        false if error.is_connect() => format!("connect: {text}"),
+        false => format!("reset: {text}"),
+    }
+}
+
+/// Makes connections for those who have these grants.
+#[derive(Clone)]
+struct Connector {
+    grants: Arc<Grants>,
+    tls: TlsConnector,
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Stream>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move {
+            let connected = timeout(CONNECT, connector.connect(&uri)).await;
+            let late = |_| io::Error::other("connect: it took too long");
+            connected.map_err(late)?.map(TokioIo::new)
+        })
+    }
+}
+
+impl Connector {
+    async fn connect(&self, uri: &Uri) -> io::Result<Stream> {
+        let (host, port) = host_and_port(uri).map_err(io::Error::other)?;
+        let found = tokio::net::lookup_host((host.as_str(), port)).await;
+        let found: Vec<SocketAddr> = found
+            .map_err(|error| io::Error::other(format!("resolve: `{host}`: {error}")))?
+            .collect();
+        let mut last = io::Error::other(format!("resolve: `{host}` has no address"));
+        for address in found {
+            if !self.grants.may_reach(address.ip(), port) {
+                last = io::Error::other(format!(
+                    "denied: `{host}` leads to {}, which is not public and not granted itself: see `net.connect`",
+                    address.ip()
+                ));
+                continue;
+            }
+            let stream = match TcpStream::connect(address).await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    last = io::Error::other(format!("connect: {address}: {error}"));
+                    continue;
+                }
+            };
+            let _ = stream.set_nodelay(true);
+            if uri.scheme_str() != Some("https") {
+                return Ok(Stream::Plain(stream));
+            }
+            let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+            let stream = self.tls.connect(name, stream).await;
+            let stream = stream
+                .map_err(|error| io::Error::other(format!("connect: tls: {host}: {error}")))?;
+            return Ok(Stream::Tls(Box::new(stream)));
+        }
+        Err(last)
+    }
+}
+
+/// A connection, encrypted or not.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        match self {
+            Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Connected::new().negotiated_h2()
+            }
+            _ => Connected::new(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, to),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, to),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_url_has_a_host_and_a_port() {
+        let parsed = |text: &str| host_and_port(&text.parse().unwrap());
+        assert_eq!(parsed("http://a.com/x"), Ok(("a.com".into(), 80)));
+        assert_eq!(parsed("https://a.com:8443"), Ok(("a.com".into(), 8443)));
+        assert_eq!(parsed("https://[::1]/"), Ok(("::1".into(), 443)));
+        assert!(parsed("ftp://a.com").unwrap_err().starts_with("invalid: "));
+        assert!(parsed("/path").unwrap_err().starts_with("invalid: "));
+    }
+
+    #[test]
+    fn a_redirection_is_relative_to_where_it_came_from() {
+        let from: Uri = "https://a.com/x/y?q".parse().unwrap();
+        let to = |location: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(LOCATION, HeaderValue::from_str(location).unwrap());
+            redirection(StatusCode::FOUND, &headers, &from).map(|uri| uri.to_string())
+        };
+        for (location, uri) in [
+            ("http://b.com/z#top", "http://b.com/z"),
+            ("//b.com/z", "https://b.com/z"),
+            ("/z", "https://a.com/z"),
+            ("z", "https://a.com/x/z"),
+            ("?p", "https://a.com/x/y?p"),
+        ] {
+            assert_eq!(to(location).as_deref(), Some(uri), "{location}");
+        }
+        assert_eq!(redirection(StatusCode::OK, &HeaderMap::new(), &from), None);
+    }
+}
