@@ -45,9 +45,14 @@ pub(crate) fn busy(why: &str) -> Answer {
     answer
 }
 
-/// Leads to another address.
+/// Leads to another address. A path stays a path, whatever its parameters are: with two slashes it would be a host.
 pub(crate) fn redirect(to: &str) -> Answer {
-    let Ok(to) = HeaderValue::from_str(to) else {
+    let path = to.trim_start_matches(['/', '\\']);
+    let to = match to.starts_with('/') {
+        true => format!("/{path}"),
+        false => to.to_owned(),
+    };
+    let Ok(to) = HeaderValue::from_str(&to) else {
         return plain(StatusCode::BAD_REQUEST, "the path makes no address");
     };
     let mut answer = plain(StatusCode::TEMPORARY_REDIRECT, "");
@@ -194,6 +199,18 @@ mod tests {
             ("src/lib.rs:0:1", None),
         ] {
             assert_eq!(Place::find(text), found, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_redirection_to_a_path_stays_on_the_host() {
+        for (to, location) in [
+            ("/a//b", "/a//b"),
+            ("//evil.com", "/evil.com"),
+            ("/\\evil.com", "/evil.com"),
+            ("https://a.com//x", "https://a.com//x"),
+        ] {
+            assert_eq!(redirect(to).headers()[LOCATION], location);
         }
     }
 

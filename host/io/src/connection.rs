@@ -58,13 +58,8 @@ pub(crate) enum Receiver {
     Process(Pid),
     /// A new process of this module, which ends afterwards.
     New(String),
-    /// The process that the connection has for a route: a process of this module.
-    OfConnection {
-        /// The index of the route.
-        route: usize,
-        /// The module.
-        module: String,
-    },
+    /// The process of this module that the connection has.
+    OfConnection(String),
 }
 
 /// What happens to the port of a connection.
@@ -108,12 +103,14 @@ struct State {
     references: HashMap<u64, u64, foldhash::fast::FixedState>,
     /// Number of requests so far.
     last_number: u64,
-    /// The processes of the connection, by route.
-    own: HashMap<usize, Pid, foldhash::fast::FixedState>,
+    /// The processes of the connection, by module.
+    own: HashMap<String, Pid, foldhash::fast::FixedState>,
     /// Processes that were started for a request and stay for what came of it, by the number of the request.
     kept: HashMap<u64, Pid, foldhash::fast::FixedState>,
     /// What a socket or a body and its owner send each other.
     port: Option<Box<Port>>,
+    /// Nothing is written any more: what is sent is refused, and holds nothing up.
+    is_closing: bool,
     /// Why the process is to end, once its connection has.
     reason: Option<&'static str>,
 }
@@ -154,7 +151,8 @@ impl<G: 'static> Native<G> for ConnectionProcess {
     fn begin_turn(&mut self, _: &mut Context<'_, G>) -> bool {
         let state = self.shared.state.lock();
         // The client is slower than those who send to it: they are told when the mailbox is full.
-        !state.port.as_ref().is_some_and(|port| port.is_full())
+        let is_full = state.port.as_ref().is_some_and(|port| port.is_full());
+        state.is_closing || !is_full
     }
 
     fn handle(&mut self, context: &mut Context<'_, G>, message: Envelope) {
@@ -230,9 +228,10 @@ impl ConnectionProcess {
     /// Takes what is to be written.
     fn queue<G: 'static>(&self, context: &mut Context<'_, G>, message: Envelope) {
         let mut state = self.shared.state.lock();
+        let is_closing = state.is_closing;
         let refused = match &mut state.port {
-            Some(port) => port.queue(message).err(),
-            None => Some(message),
+            Some(port) if !is_closing => port.queue(message).err(),
+            _ => Some(message),
         };
         drop(state);
         match refused {
@@ -396,10 +395,14 @@ impl<G: Send + 'static> Connection<G> {
         let (shared, again) = (self.shared.clone(), self.again());
         let deliver = move |process: &mut Process<G>, system: &System<G>| {
             let mut state = shared.state.lock();
-            if let Some(port) = &mut state.port
-                && !port.deliver(process, system, tag, payload)
-            {
-                again();
+            let Some(port) = &mut state.port else { return };
+            match port.deliver(process, system, tag, payload) {
+                true => {
+                    drop(state);
+                    // Whoever waits for the end waits for this too.
+                    shared.credit.notify_one();
+                }
+                false => again(),
             }
         };
         let _ = self.system.control(self.pid, deliver);
@@ -484,29 +487,52 @@ impl<G: Send + 'static> Connection<G> {
         let _ = self.system.control(self.pid, reply);
     }
 
-    /// Tells the owner that its socket has been closed, and waits until it has acknowledged this and all before, for a
-    /// while at most.
+    /// Writes nothing more: what waits to be written is dropped, and what comes is refused.
+    fn stop_writing(&self) {
+        let mut state = self.shared.state.lock();
+        state.is_closing = true;
+        if let Some(port) = &mut state.port {
+            drop(port.take_queue());
+        }
+        drop(state);
+        // It may have held messages back.
+        let _ = self.system.control(self.pid, |_, _| {});
+    }
+
+    /// Tells the owner that its socket has been closed, and waits until it has acknowledged this and all before. As long
+    /// as the owner's mailbox is full, this waits; for the acknowledgement only for a while.
     pub(crate) async fn close(&self, payload: Payload) {
+        self.stop_writing();
         self.deliver(SOCKET_CLOSE, payload);
-        let answered = async {
-            loop {
-                let credit = self.shared.credit.notified();
-                let is_over = |port: &Port| port.owner_ended().is_some() || port.is_answered();
-                if (self.shared.state.lock().port.as_deref()).is_some_and(is_over) {
-                    return;
-                }
-                tokio::select! {
-                    () = credit => {}
-                    () = self.ended() => return,
-                }
-            }
-        };
+        self.port_is(Port::is_delivered).await;
+        let answered = self.port_is(Port::is_answered);
         let _ = tokio::time::timeout(CLOSING, answered).await;
+    }
+
+    /// Waits until something holds of the port, or its owner or the process has ended.
+    async fn port_is(&self, holds: impl Fn(&Port) -> bool) {
+        loop {
+            let credit = self.shared.credit.notified();
+            let is_over = |port: &Port| port.owner_ended().is_some() || holds(port);
+            if (self.shared.state.lock().port.as_deref()).is_some_and(is_over) {
+                return;
+            }
+            tokio::select! {
+                () = credit => {}
+                () = self.ended() => return,
+            }
+        }
     }
 }
 
 impl<G: 'static> Drop for Connection<G> {
     fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        state.is_closing = true;
+        if let Some(port) = &mut state.port {
+            drop(port.take_queue());
+        }
+        drop(state);
         let exit = Signal::Exit {
             from: Pid::NONE,
             reason: ExitReason::new(Reason::SHUTDOWN),
@@ -567,11 +593,11 @@ fn begin<G: 'static>(
             Ok(child) => (child, Some(child)),
             Err(error) => return failed(done, Outcome::NoProcess(error)),
         },
-        Receiver::OfConnection { route, module } => {
-            let known = state.lock().own.get(&route).copied();
+        Receiver::OfConnection(module) => {
+            let known = state.lock().own.get(&module).copied();
             match known.map_or_else(|| start_child(process, system, guests, &module), Ok) {
                 Ok(pid) => {
-                    state.lock().own.insert(route, pid);
+                    state.lock().own.insert(module, pid);
                     (pid, None)
                 }
                 Err(error) => return failed(done, Outcome::NoProcess(error)),

@@ -150,14 +150,13 @@ impl<'de> Deserialize<'de> for Octets {
 }
 
 /// Headers that only the host sets.
-const OF_THE_HOST: [&str; 9] = [
+const OF_THE_HOST: [&str; 8] = [
     "connection",
     "content-length",
     "date",
     "keep-alive",
     "proxy-connection",
     "te",
-    "trailer",
     "transfer-encoding",
     "upgrade",
 ];

@@ -20,6 +20,7 @@ mod error;
 mod gateway;
 mod head;
 mod keyed;
+mod patience;
 mod port;
 mod router;
 mod serve;

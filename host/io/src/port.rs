@@ -34,6 +34,7 @@ pub(crate) struct Port {
     promised_bytes: usize,
     /// What the owner's mailbox had no room for, in order.
     refused: VecDeque<(u32, Payload)>,
+    refused_bytes: usize,
     /// What is to be written.
     queue: VecDeque<Outgoing>,
     queue_bytes: usize,
@@ -67,6 +68,7 @@ impl Port {
             promised: 0,
             promised_bytes: 0,
             refused: VecDeque::new(),
+            refused_bytes: 0,
             queue: VecDeque::new(),
             queue_bytes: 0,
             owner_ended: None,
@@ -81,7 +83,7 @@ impl Port {
     /// Returns whether the owner may get one more request.
     pub(crate) fn has_credit(&self) -> bool {
         let under_way = self.unanswered.len() + self.refused.len() + self.promised;
-        let bytes = self.unanswered_bytes + self.promised_bytes;
+        let bytes = self.unanswered_bytes + self.refused_bytes + self.promised_bytes;
         under_way == 0 || (under_way < WINDOW && bytes < WINDOW_BYTES)
     }
 
@@ -91,9 +93,14 @@ impl Port {
         self.promised_bytes += bytes;
     }
 
+    /// Returns whether the owner has got everything.
+    pub(crate) fn is_delivered(&self) -> bool {
+        self.refused.is_empty() && self.promised == 0
+    }
+
     /// Returns whether the owner has answered everything.
     pub(crate) fn is_answered(&self) -> bool {
-        self.unanswered.is_empty() && self.refused.is_empty() && self.promised == 0
+        self.unanswered.is_empty() && self.is_delivered()
     }
 
     /// Has the owner get a request, after all before it. Returns whether its mailbox has room.
@@ -107,6 +114,7 @@ impl Port {
         // What arrived before the port was open was promised to nobody.
         self.promised = self.promised.saturating_sub(1);
         self.promised_bytes = self.promised_bytes.saturating_sub(payload.len());
+        self.refused_bytes += payload.len();
         self.refused.push_back((tag, payload));
         self.deliver_refused(process, system)
     }
@@ -118,16 +126,18 @@ impl Port {
         system: &System<G>,
     ) -> bool {
         while let Some((tag, payload)) = self.refused.pop_front() {
+            let (reference, bytes) = (process.new_reference(), payload.len());
+            self.refused_bytes -= bytes;
             if self.owner_ended.is_some() {
                 continue;
             }
-            let (reference, bytes) = (process.new_reference(), payload.len());
             match process.request(system, self.owner, reference, tag, payload.clone()) {
                 Ok(()) => {
                     self.unanswered.push((reference, bytes));
                     self.unanswered_bytes += bytes;
                 }
                 Err(SendError::Full) => {
+                    self.refused_bytes += bytes;
                     self.refused.push_front((tag, payload));
                     return false;
                 }
@@ -144,6 +154,7 @@ impl Port {
             let reason = ExitReason::with(message.reason, message.payload.as_slice());
             self.owner_ended = Some(reason);
             self.refused.clear();
+            self.refused_bytes = 0;
             return true;
         }
         let at = (self.unanswered.iter()).position(|(known, _)| *known == message.reference);

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,10 +11,11 @@ use exuvia_abi::Reason;
 use exuvia_process::{NameError, Payload, SpawnError};
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, HOST, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_LENGTH, HOST, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
@@ -27,6 +28,7 @@ use crate::connection::{Connection, Kept, Outcome, Receiver};
 use crate::gateway::{Address, Held, NoProcess, Shared, stops};
 use crate::head::{self, RequestHead};
 use crate::keyed::Use;
+use crate::patience::{self, Patient};
 use crate::router::Found;
 use crate::settings::{ConnectionLimits, Protocol, Target};
 use crate::socket::{self, Socket};
@@ -54,6 +56,8 @@ pub(crate) async fn connection<G: Send + 'static>(
         return;
     };
     let process = Arc::new(process);
+    let sending = patience::Sending::new();
+    let stream = Patient::new(stream, limits.timeout, sending.clone());
     let serving = Arc::new(Serving {
         shared: shared.clone(),
         address: address.clone(),
@@ -62,6 +66,8 @@ pub(crate) async fn connection<G: Send + 'static>(
         held: held.clone(),
         stopping: stopping.clone(),
         under_way: AtomicUsize::new(0),
+        sending,
+        is_http2: AtomicBool::new(false),
         last: Mutex::new(Instant::now()),
     });
     let service = {
@@ -72,7 +78,9 @@ pub(crate) async fn connection<G: Send + 'static>(
         })
     };
     let builder = builder(&limits);
-    let looks = limits.idle.unwrap_or(LONG) / 4 + Duration::from_millis(1);
+    let looks = limits.idle.unwrap_or(LONG).min(limits.reading) / 4 + Duration::from_millis(1);
+    // When the client was told that the connection ends.
+    let mut told: Option<Instant> = None;
     let mut http =
         std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let reason = loop {
@@ -85,14 +93,28 @@ pub(crate) async fn connection<G: Send + 'static>(
             () = process.ended() => return,
             () = stops(&mut stopping) => {
                 http.as_mut().graceful_shutdown();
-                break match http.as_mut().await {
-                    Ok(()) => "closed",
-                    Err(_) => "reset",
-                };
+                tokio::select! {
+                    ended = http.as_mut() => break match ended {
+                        Ok(()) => "closed",
+                        Err(_) => "reset",
+                    },
+                    () = process.ended() => return,
+                }
             }
             () = tokio::time::sleep(looks) => {
+                if serving.is_slow(limits.reading) {
+                    break "timeout";
+                }
                 if limits.idle.is_some_and(|idle| serving.is_idle(idle)) {
-                    http.as_mut().graceful_shutdown();
+                    // A client of HTTP/2 may not take the responses that it has asked for.
+                    match told {
+                        Some(told) if told.elapsed() >= limits.timeout => break "timeout",
+                        Some(_) => {}
+                        None => {
+                            told = Some(Instant::now());
+                            http.as_mut().graceful_shutdown();
+                        }
+                    }
                 }
             }
         }
@@ -105,7 +127,8 @@ fn builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.reading)
+        // It would run between requests too: `is_slow` looks instead.
+        .header_read_timeout(None)
         .max_buf_size(limits.headers.max(LEAST_HEAD));
     builder
         .http2()
@@ -125,16 +148,22 @@ struct Serving<G: 'static> {
     held: Arc<Held>,
     stopping: watch::Receiver<bool>,
     under_way: AtomicUsize,
+    /// Since when the client sends what is not complete.
+    sending: Arc<patience::Sending>,
+    /// Known with the first request.
+    is_http2: AtomicBool,
     /// When the last request has ended.
     last: Mutex<Instant>,
 }
 
 /// Counts a request as long as it exists.
-struct UnderWay<'a>(&'a AtomicUsize, &'a Mutex<Instant>);
+struct UnderWay<'a>(&'a AtomicUsize, &'a Mutex<Instant>, &'a patience::Sending);
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         *self.1.lock() = Instant::now();
+        // What has arrived meanwhile was its body, or is the next request: its time begins now.
+        self.2.end();
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -144,9 +173,21 @@ impl<G: Send + 'static> Serving<G> {
         self.under_way.load(Ordering::Relaxed) == 0 && self.last.lock().elapsed() >= idle
     }
 
+    /// Returns whether the client has taken too long for the head of a request. With HTTP/2, what arrives between requests
+    /// need not be one.
+    fn is_slow(&self, reading: Duration) -> bool {
+        !self.is_http2.load(Ordering::Relaxed)
+            && self.under_way.load(Ordering::Relaxed) == 0
+            && self.sending.time() >= reading
+    }
+
     async fn handle(&self, request: Request<Incoming>) -> Answer {
+        self.sending.end();
+        if request.version() == Version::HTTP_2 {
+            self.is_http2.store(true, Ordering::Relaxed);
+        }
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        let _under_way = UnderWay(&self.under_way, &self.last);
+        let _under_way = UnderWay(&self.under_way, &self.last, &self.sending);
         let began = Instant::now();
         let settings = self.address.settings.load_full();
         if !settings.0.access_log {
@@ -228,9 +269,9 @@ impl<G: Send + 'static> Serving<G> {
         };
         let payload = Payload::new(&head.encode(&body));
         drop(body);
-        let asked = self.ask(target, (index, &parameters), &parts.headers, payload);
+        let asked = self.ask(target, &parameters, &parts.headers, payload);
         match tokio::time::timeout(limits.timeout, asked).await {
-            Ok(Ok(replied)) => self.respond(replied, limits, &parts.headers, upgrade),
+            Ok(Ok(replied)) => self.respond(replied, limits, &parts, upgrade),
             Ok(Err(answer)) => answer,
             Err(_) => plain(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -243,7 +284,7 @@ impl<G: Send + 'static> Serving<G> {
     async fn ask(
         &self,
         target: &Target,
-        (route, parameters): (usize, &[(String, String)]),
+        parameters: &[(String, String)],
         headers: &HeaderMap,
         payload: Payload,
     ) -> Result<Replied<G>, Answer> {
@@ -266,10 +307,7 @@ impl<G: Send + 'static> Serving<G> {
                 Receiver::Process(*pid.ok_or_else(none)?)
             }
             Target::Request(module) => Receiver::New(module.clone()),
-            Target::Connection(module) => Receiver::OfConnection {
-                route,
-                module: module.clone(),
-            },
+            Target::Connection(module) => Receiver::OfConnection(module.clone()),
             Target::Key { module, key, idle } => {
                 let name = key.fill(parameters);
                 let found = self.shared.keyed.find(&name, module, *idle).await;
@@ -307,9 +345,10 @@ impl<G: Send + 'static> Serving<G> {
         &self,
         replied: Replied<G>,
         limits: &ConnectionLimits,
-        headers: &HeaderMap,
+        asked: &Parts,
         upgrade: Option<OnUpgrade>,
     ) -> Answer {
+        let headers = &asked.headers;
         match replied.outcome {
             Outcome::Reply {
                 tag: tag @ (HTTP_RESPONSE | HTTP_STREAM),
@@ -323,15 +362,29 @@ impl<G: Send + 'static> Serving<G> {
                         return self.no_response(&format!("it is malformed: {error}"), headers);
                     }
                 };
-                let body = Bytes::copy_from_slice(&payload.as_slice()[begins..]);
+                let mut head = head;
+                let mut body = Bytes::copy_from_slice(&payload.as_slice()[begins..]);
+                // Nothing follows these (RFC 9110, section 6.4.1).
+                let has_body = asked.method != Method::HEAD
+                    && !matches!(
+                        head.status,
+                        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+                    );
+                if !has_body {
+                    if asked.method == Method::HEAD && tag == HTTP_RESPONSE {
+                        head.headers.insert(CONTENT_LENGTH, body.len().into());
+                    }
+                    body = Bytes::new();
+                }
                 let body = match tag {
-                    HTTP_STREAM => {
+                    HTTP_STREAM if has_body => {
                         let sending = Sending {
                             owner: from,
                             reference,
                             peer: self.peer,
                             first: body,
                             limits: limits.clone(),
+                            stopping: self.stopping.clone(),
                             kept: replied.kept,
                             used: replied.used,
                         };

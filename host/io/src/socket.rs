@@ -1,6 +1,7 @@
 //! WebSocket (RFC 6455): the handshake, and then messages between the client and the process that has accepted.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -28,6 +29,7 @@ use crate::connection::{Connection, Kept, PortEvent};
 use crate::gateway::stops;
 use crate::head::{self, Accept};
 use crate::keyed::Use;
+use crate::patience::linger;
 use crate::port::Outgoing;
 use crate::settings::ConnectionLimits;
 use crate::tags::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
@@ -160,9 +162,11 @@ impl End {
             Error::Capacity(CapacityError::MessageTooLong { .. }) => {
                 End::of_host(1009, "the message is too large", "reset")
             }
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::lost("reset"),
             Error::Protocol(error) => End::of_host(1002, error.to_string(), "reset"),
             Error::Utf8(_) => End::of_host(1007, "text is not UTF-8", "reset"),
             Error::ConnectionClosed | Error::AlreadyClosed => End::lost("closed"),
+            Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => End::lost("timeout"),
             _ => End::lost("reset"),
         }
     }
@@ -184,7 +188,16 @@ pub(crate) async fn serve<G: Send + 'static>(socket: Socket<G>, stream: Upgraded
             code: CloseCode::from(*code),
             reason: cut(reason).into(),
         };
-        let _ = timeout(limits.reading, stream.close(Some(frame))).await;
+        let closed = async {
+            stream.close(Some(frame)).await?;
+            // Its answer, after all that is under way.
+            while stream.next().await.transpose()?.is_some() {}
+            Ok::<(), Error>(())
+        };
+        let is_closed = matches!(timeout(limits.reading, closed).await, Ok(Ok(())));
+        if !is_closed {
+            linger(stream.get_mut(), limits.reading).await;
+        }
     }
     drop(stream);
     socket.ended(&end).await;
@@ -217,12 +230,14 @@ impl<G: Send + 'static> Socket<G> {
             tokio::select! {
                 event = self.connection.port_event() => match event {
                     PortEvent::Write(queue) => {
-                        let written = timeout(limits.timeout, self.write(stream, queue)).await;
+                        let written = tokio::select! {
+                            written = self.write(stream, queue) => written,
+                            () = self.connection.ended() => return End::lost("closed"),
+                        };
                         match written {
-                            Ok(Ok(None)) => {}
-                            Ok(Ok(Some(end))) => return end,
-                            Ok(Err(error)) => return End::of_error(&error),
-                            Err(_) => return End::lost("timeout"),
+                            Ok(None) => {}
+                            Ok(Some(end)) => return end,
+                            Err(error) => return End::of_error(&error),
                         }
                     }
                     PortEvent::OwnerEnded(reason) => return match reason.is_orderly() {
@@ -235,6 +250,8 @@ impl<G: Send + 'static> Socket<G> {
                 has_credit = self.connection.credit(), if waits => {
                     if has_credit && let Some((tag, payload)) = arrived.take() {
                         self.connection.deliver(tag, payload);
+                        quiet_until = Instant::now() + idle;
+                        is_asked = false;
                     } else if !has_credit {
                         // The other branch says why.
                         arrived = None;
@@ -244,6 +261,12 @@ impl<G: Send + 'static> Socket<G> {
                     quiet_until = Instant::now() + idle;
                     is_asked = false;
                     match message {
+                        // The answer is written before more is read: a flood of pings would pile answers up.
+                        Some(Ok(Message::Ping(_))) => {
+                            if let Err(error) = stream.flush().await {
+                                return End::of_error(&error);
+                            }
+                        }
                         Some(Ok(Message::Text(text))) => {
                             arrived = Some((SOCKET_TEXT, Payload::new(text.as_bytes())));
                         }
@@ -251,13 +274,12 @@ impl<G: Send + 'static> Socket<G> {
                             arrived = Some((SOCKET_DATA, Payload::new(&bytes)));
                         }
                         Some(Ok(Message::Close(frame))) => return self.closed(stream, frame).await,
-                        // Pings are answered by the crate.
                         Some(Ok(_)) => {}
                         Some(Err(error)) => return End::of_error(&error),
                         None => return End::lost("reset"),
                     }
                 }
-                () = sleep_until(quiet_until) => {
+                () = sleep_until(quiet_until), if !waits => {
                     if is_asked {
                         return End::of_host(1001, "the client does not answer", "timeout");
                     }

@@ -4,17 +4,18 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use exuvia_abi::Pid;
 use exuvia_process::SpawnError;
 use hyper::body::{Body, Frame};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::connection::{Connection, Kept, PortEvent};
-use crate::gateway::Shared;
+use crate::gateway::{Shared, stops};
 use crate::head;
 use crate::keyed::Use;
 use crate::settings::ConnectionLimits;
@@ -34,7 +35,11 @@ impl std::error::Error for Aborted {}
 
 /// A body whose parts arrive one after another.
 #[derive(Debug)]
-pub(crate) struct Streamed(mpsc::Receiver<Result<Frame<Bytes>, Aborted>>);
+pub(crate) struct Streamed {
+    parts: mpsc::Receiver<Frame<Bytes>>,
+    /// Set before the last part is there, unless the body is cut off.
+    is_complete: Arc<AtomicBool>,
+}
 
 impl Body for Streamed {
     type Data = Bytes;
@@ -44,7 +49,11 @@ impl Body for Streamed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        self.0.poll_recv(cx)
+        self.parts.poll_recv(cx).map(|part| match part {
+            Some(part) => Some(Ok(part)),
+            None if self.is_complete.load(Ordering::Acquire) => None,
+            None => Some(Err(Aborted)),
+        })
     }
 }
 
@@ -57,6 +66,7 @@ pub(crate) struct Sending<G: 'static> {
     /// What was sent with the head.
     pub(crate) first: Bytes,
     pub(crate) limits: ConnectionLimits,
+    pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) kept: Kept<G>,
     pub(crate) used: Option<Use>,
 }
@@ -75,66 +85,105 @@ pub(crate) fn begin<G: Send + 'static>(
     let opened = head::opened("response", Some(sending.reference), sending.peer);
     port.open(sending.owner, opened);
     // One part is written while the next one waits: all others wait with the process.
-    let (sender, receiver) = mpsc::channel(1);
+    let (sender, parts) = mpsc::channel(1);
+    let is_complete = Arc::new(AtomicBool::new(false));
+    let body = Streamed {
+        parts,
+        is_complete: is_complete.clone(),
+    };
     tokio::spawn(async move {
-        let (reason, is_told) = send(&port, &sending, &sender).await;
+        let End {
+            reason,
+            is_told,
+            completes,
+        } = send(&port, &sending, &sender).await;
+        is_complete.store(completes, Ordering::Release);
         drop(sender);
         port.set_reason(reason);
         if !is_told {
-            let closed = head::closed(1006, reason);
+            let closed = head::closed(if completes { 1001 } else { 1006 }, reason);
             port.close(closed).await;
         }
         // The process that was started for the request may end now.
         drop((sending.kept, sending.used));
     });
-    Ok(Streamed(receiver))
+    Ok(body)
 }
 
-type Sender = mpsc::Sender<Result<Frame<Bytes>, Aborted>>;
+type Sender = mpsc::Sender<Frame<Bytes>>;
 
-/// Sends all parts. Returns why it ended, and whether the owner knows it.
+/// How a body ends.
+struct End {
+    reason: &'static str,
+    /// Whether its owner knows it.
+    is_told: bool,
+    /// Whether it is complete.
+    completes: bool,
+}
+
+impl End {
+    /// The client has gone, or takes nothing.
+    fn lost(reason: &'static str) -> End {
+        End {
+            reason,
+            is_told: false,
+            completes: false,
+        }
+    }
+
+    /// The owner wants it so, or has ended.
+    fn by_owner(completes: bool) -> End {
+        End {
+            reason: "closed",
+            is_told: true,
+            completes,
+        }
+    }
+}
+
+/// Sends all parts.
 async fn send<G: Send + 'static>(
     port: &Connection<G>,
     sending: &Sending<G>,
     sender: &Sender,
-) -> (&'static str, bool) {
-    let write = async |bytes: Bytes| {
-        let sent = sender.send(Ok(Frame::data(bytes)));
-        match timeout(sending.limits.timeout, sent).await {
+) -> End {
+    let mut stopping = sending.stopping.clone();
+    let write =
+        async |part: Frame<Bytes>| match timeout(sending.limits.timeout, sender.send(part)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(("reset", false)),
-            Err(_) => Err(("timeout", false)),
-        }
-    };
+            Ok(Err(_)) => Err(End::lost("reset")),
+            Err(_) => Err(End::lost("timeout")),
+        };
     if !sending.first.is_empty()
-        && let Err(end) = write(sending.first.clone()).await
+        && let Err(end) = write(Frame::data(sending.first.clone())).await
     {
         return end;
     }
     loop {
         let event = tokio::select! {
             event = port.port_event() => event,
-            () = sender.closed() => return ("reset", false),
+            () = sender.closed() => return End::lost("reset"),
+            // It would not end by itself; a client that wants more asks again.
+            () = stops(&mut stopping) => {
+                return End {
+                    reason: "closed",
+                    is_told: false,
+                    completes: true,
+                };
+            }
         };
         let queue = match event {
             PortEvent::Write(queue) => queue,
-            PortEvent::OwnerEnded(reason) => {
-                if !reason.is_orderly() {
-                    let _ = sender.send(Err(Aborted)).await;
-                }
-                return ("closed", true);
-            }
-            PortEvent::Closed => {
-                let _ = sender.send(Err(Aborted)).await;
-                return ("closed", true);
-            }
+            PortEvent::OwnerEnded(reason) => return End::by_owner(reason.is_orderly()),
+            PortEvent::Closed => return End::by_owner(false),
         };
         for outgoing in queue {
             let bytes = Bytes::copy_from_slice(outgoing.payload.as_slice());
+            let acknowledged = outgoing.acknowledged.into_iter().collect();
             match outgoing.tag {
                 SOCKET_DATA | SOCKET_TEXT if bytes.is_empty() => {}
                 SOCKET_DATA | SOCKET_TEXT => {
-                    if let Err(end) = write(bytes).await {
+                    if let Err(end) = write(Frame::data(bytes)).await {
                         return end;
                     }
                 }
@@ -142,19 +191,18 @@ async fn send<G: Send + 'static>(
                     match head::trailers(&bytes) {
                         Ok(trailers) if trailers.is_empty() => {}
                         Ok(trailers) => {
-                            let _ = sender.send(Ok(Frame::trailers(trailers))).await;
+                            if let Err(end) = write(Frame::trailers(trailers)).await {
+                                return end;
+                            }
                         }
                         Err(error) => tracing::warn!("trailers are dropped: {error}"),
                     }
-                    port.acknowledge(outgoing.acknowledged.into_iter().collect());
-                    return ("closed", true);
+                    port.acknowledge(acknowledged);
+                    return End::by_owner(true);
                 }
-                _ => {
-                    let _ = sender.send(Err(Aborted)).await;
-                    return ("closed", true);
-                }
+                _ => return End::by_owner(false),
             }
-            port.acknowledge(outgoing.acknowledged.into_iter().collect());
+            port.acknowledge(acknowledged);
         }
     }
 }

@@ -10,11 +10,12 @@ use exuvia_process::Payload;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use crate::connection::{Connection, PortEvent};
 use crate::gateway::{Address, Shared, stops};
 use crate::head;
+use crate::patience::{Patient, Sending, linger};
 use crate::port::Outgoing;
 use crate::settings::Target;
 use crate::tags::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
@@ -67,13 +68,15 @@ pub(crate) async fn connection<G: Send + 'static>(
     connection.open(owner, head::opened("tcp", None, peer));
     let mut serving = Serving {
         connection: &connection,
-        stream,
-        timeout: limits.timeout,
+        stream: Patient::new(stream, limits.timeout, Sending::new()),
         idle: limits.idle.unwrap_or(NEVER),
         has_read_all: false,
         has_written_all: false,
     };
     let (reason, is_told) = serving.run(stopping).await;
+    if reason == "closed" && serving.stream.shutdown().await.is_ok() && !serving.has_read_all {
+        linger(&mut serving.stream, limits.reading).await;
+    }
     drop(serving);
     connection.set_reason(reason);
     if !is_told {
@@ -84,8 +87,7 @@ pub(crate) async fn connection<G: Send + 'static>(
 
 struct Serving<'a, G: 'static> {
     connection: &'a Connection<G>,
-    stream: TcpStream,
-    timeout: Duration,
+    stream: Patient<TcpStream>,
     idle: Duration,
     /// The client sends no more.
     has_read_all: bool,
@@ -109,13 +111,17 @@ impl<G: Send + 'static> Serving<'_, G> {
                     quiet_until = Instant::now() + self.idle;
                     match event {
                         PortEvent::Write(queue) => {
-                            if let Some(end) = self.write(queue).await {
+                            let connection = self.connection;
+                            let end = tokio::select! {
+                                end = self.write(queue) => end,
+                                () = connection.ended() => return ("closed", true),
+                            };
+                            if let Some(end) = end {
                                 return end;
                             }
                         }
                         // What it had sent is written.
                         PortEvent::OwnerEnded(_) | PortEvent::Closed => {
-                            let _ = timeout(self.timeout, self.stream.shutdown()).await;
                             return ("closed", true);
                         }
                     }
@@ -125,9 +131,10 @@ impl<G: Send + 'static> Serving<'_, G> {
                         && has_credit
                     {
                         self.connection.deliver(tag, payload);
+                        quiet_until = Instant::now() + self.idle;
                     }
                 }
-                ready = self.stream.readable(), if !waits && !self.has_read_all => {
+                ready = self.stream.get_ref().readable(), if !waits && !self.has_read_all => {
                     quiet_until = Instant::now() + self.idle;
                     if ready.is_err() {
                         return ("reset", false);
@@ -142,7 +149,7 @@ impl<G: Send + 'static> Serving<'_, G> {
                         Err(_) => return ("reset", false),
                     }
                 }
-                () = sleep_until(quiet_until) => return ("timeout", false),
+                () = sleep_until(quiet_until), if !waits => return ("timeout", false),
                 () = stops(&mut stopping) => return ("closed", false),
             }
         }
@@ -151,7 +158,7 @@ impl<G: Send + 'static> Serving<'_, G> {
     /// Reads what has arrived; nothing at the end. `None`: nothing has.
     fn read(&self) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = vec![0; READ];
-        match self.stream.try_read(&mut bytes) {
+        match self.stream.get_ref().try_read(&mut bytes) {
             Ok(count) => {
                 bytes.truncate(count);
                 Ok(Some(bytes))
@@ -166,12 +173,11 @@ impl<G: Send + 'static> Serving<'_, G> {
         for outgoing in queue {
             let written = match outgoing.tag {
                 SOCKET_DATA | SOCKET_TEXT if !self.has_written_all => {
-                    let bytes = outgoing.payload.as_slice();
-                    timeout(self.timeout, self.stream.write_all(bytes)).await
+                    self.stream.write_all(outgoing.payload.as_slice()).await
                 }
                 SOCKET_END | SOCKET_CLOSE => {
                     self.has_written_all = true;
-                    timeout(self.timeout, self.stream.shutdown()).await
+                    self.stream.shutdown().await
                 }
                 _ => {
                     let to = outgoing.acknowledged.into_iter().collect();
@@ -180,9 +186,11 @@ impl<G: Send + 'static> Serving<'_, G> {
                 }
             };
             match written {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Some(("reset", false)),
-                Err(_) => return Some(("timeout", false)),
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Some(("timeout", false));
+                }
+                Err(_) => return Some(("reset", false)),
             }
             self.connection
                 .acknowledge(outgoing.acknowledged.into_iter().collect());

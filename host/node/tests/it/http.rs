@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use exuvia_manifest::Manifest;
 use exuvia_node::{App, BootError, BootOptions, DeployOptions, NodeConfig};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::guests::{STATE, boot_options, eventually, imports, module};
 
@@ -483,5 +486,106 @@ fn heads_that_are_too_large_and_forms_of_smuggling_are_refused() {
         assert!(client.is_closed());
     }
     assert_eq!(Client::new(address).ask("GET", "/named").status, 200);
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn a_client_may_be_idle_for_longer_than_a_head_may_take() {
+    let routes = ROUTES.replace("timeout = \"300ms\"", "reading = \"300ms\"\nidle = \"10s\"");
+    let (app, address) = boot(&routes);
+    let mut client = Client::new(address);
+    for _ in 0..2 {
+        assert_eq!(client.ask("GET", "/named").status, 200);
+        std::thread::park_timeout(Duration::from_millis(700));
+    }
+    assert_eq!(client.ask("GET", "/named").status, 200);
+    // Heads that do not end, also behind a request.
+    for begin in ["GET /named HTTP/1.1\r\nhost: ", "PRI * HTTP/2.0\r\n"] {
+        let mut slow = Client::new(address);
+        slow.send(begin.as_bytes());
+        assert!(slow.is_closed(), "{begin}");
+    }
+    client.send(b"GET /nam");
+    assert!(client.is_closed());
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn a_client_that_takes_no_response_is_cut_off() {
+    let routes = ROUTES.replace("body = \"64KiB\"", "body = \"64MiB\"");
+    let (app, address) = boot(&routes);
+    let before = alive(&app);
+    let mut client = Client::new(address);
+    // The response has the request in it, and the guest's memory has room for it.
+    let request = format!(
+        "POST /each HTTP/1.1\r\nhost: test\r\ncontent-length: 60000\r\n\r\n{}",
+        "x".repeat(60_000)
+    );
+    // As many as the system takes: then the server waits for the client.
+    client
+        .0
+        .set_write_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    while client.0.write_all(request.as_bytes()).is_ok() {}
+    eventually("nothing is left", || alive(&app) == before);
+    app.stop(PATIENCE);
+}
+
+/// Makes requests over one connection of HTTP/2.
+async fn over_http2(address: SocketAddr, requests: &[(&str, &str)]) -> Vec<(u16, Vec<u8>, String)> {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let mut responses = Vec::new();
+    for (method, path) in requests {
+        let request = hyper::Request::builder()
+            .method(*method)
+            .uri(format!("http://test{path}"))
+            .body(Full::new(Bytes::new()))
+            .unwrap();
+        responses.push(tokio::spawn(client.clone().send_request(request)));
+    }
+    let mut all = Vec::new();
+    for response in responses {
+        let response = response.await.unwrap().unwrap();
+        let length = response.headers().get("content-length").cloned();
+        let length = length.map_or_else(String::new, |length| length.to_str().unwrap().to_owned());
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        all.push((status, body.to_vec(), length));
+    }
+    all
+}
+
+#[test]
+fn http2_has_many_requests_on_one_connection() {
+    let (app, address) = boot(ROUTES);
+    let before = alive(&app);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut requests = vec![("GET", "/each"); 100];
+    requests.extend([("HEAD", "/each"), ("GET", "/none"), ("DELETE", "/each")]);
+    let all = runtime.block_on(over_http2(address, &requests));
+    for (status, body, _) in &all[..100] {
+        assert_eq!(*status, 200);
+        let text = String::from_utf8_lossy(body);
+        assert!(
+            text.starts_with("one1") && text.contains("HTTP/2"),
+            "{text}"
+        );
+        assert!(text.contains("test"), "the authority: {text}");
+    }
+    let (status, body, length) = &all[100];
+    assert_eq!(
+        (*status, body.len()),
+        (200, 0),
+        "a response to HEAD has no body"
+    );
+    assert!(!length.is_empty(), "and says how long it would be");
+    assert_eq!((all[101].0, all[102].0), (404, 500));
+    drop(runtime);
+    eventually("nothing is left", || alive(&app) == before);
     app.stop(PATIENCE);
 }

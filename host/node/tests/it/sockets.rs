@@ -63,7 +63,7 @@ fn echo(version: &str) -> String {
 /// A guest that responds in parts.
 fn parts() -> String {
     let end = b"\x81\xa8trailers\x91\x92\xa5x-end\xa3yes";
-    let head = b"\x81\xa6status\xcc\xc8first,";
+    let head = b"\x82\xa6status\xcc\xc8\xa7headers\x91\x92\xa7trailer\xa5x-endfirst,";
     guest(
         &[
             (200, head.to_vec()),
@@ -80,6 +80,12 @@ fn parts() -> String {
         ),
         "",
     )
+}
+
+/// A guest that begins a response in parts, and then does this.
+fn begins(then: &str) -> String {
+    let head = b"\x81\xa6status\xcc\xc8first,";
+    guest(&[(200, head.to_vec())], "0xffffff12", then, "")
 }
 
 /// A guest that replies to requests of HTTP with a tag and what lies at 200, runs `on_open` for each socket that is
@@ -151,6 +157,12 @@ idle = "1ms"
 [[listen.routes]]
 path = "/parts"
 module = "parts"
+[[listen.routes]]
+path = "/cut"
+module = "cut"
+[[listen.routes]]
+path = "/events"
+module = "events"
 [[listen]]
 address = "127.0.0.1:0"
 protocol = "tcp"
@@ -161,13 +173,18 @@ timeout = "2s"
 /// Boots an app. Returns the addresses of HTTP and of TCP.
 fn boot() -> (App, SocketAddr, SocketAddr) {
     let folder = tempfile::tempdir().unwrap();
-    for (name, text) in [("echo", echo("")), ("parts", parts())] {
-        let wasm = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"));
+    let mut text = "[app]\nname = \"test\"\n".to_owned();
+    for (name, guest) in [
+        ("echo", echo("")),
+        ("parts", parts()),
+        ("cut", begins("unreachable")),
+        ("events", begins("")),
+    ] {
+        let wasm = wat::parse_str(guest).unwrap_or_else(|error| panic!("{error}"));
         std::fs::write(folder.path().join(name).with_extension("wasm"), wasm).unwrap();
+        writeln!(text, "[modules.{name}]\npath = \"{name}.wasm\"").unwrap();
     }
-    let text = format!(
-        "[app]\nname = \"test\"\n[modules.echo]\npath = \"echo.wasm\"\n[modules.parts]\npath = \"parts.wasm\"\n{LISTEN}"
-    );
+    text += LISTEN;
     std::fs::write(folder.path().join("exuvia.toml"), text).unwrap();
     let manifest = Manifest::load(folder.path()).unwrap_or_else(|error| panic!("{error}"));
     let options = boot_options(&manifest);
@@ -531,7 +548,97 @@ fn a_response_comes_in_parts() {
     assert!(head.contains("transfer-encoding: chunked"), "{head}");
     let text: String = body.split("\r\n").skip(1).step_by(2).collect();
     assert!(text.starts_with("first,one,two,"), "{body}");
+    assert!(body.ends_with("0\r\nx-end: yes\r\n\r\n"), "{body:?}");
     eventually("nothing is left", || alive(&app) == before);
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn a_response_whose_process_fails_is_cut_off() {
+    let (app, http, _) = boot();
+    let before = alive(&app);
+    let response = response(
+        http,
+        "GET /cut HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    );
+    assert!(response.contains("first,"), "{response}");
+    assert!(
+        !response.ends_with("0\r\n\r\n"),
+        "it looks complete: {response:?}"
+    );
+    eventually("nothing is left", || alive(&app) == before);
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn a_response_that_never_ends_does_not_hold_up_the_node() {
+    let (app, http, _) = boot();
+    let mut stream = connected(http);
+    stream
+        .write_all(b"GET /events HTTP/1.1\r\nhost: a\r\n\r\n")
+        .unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"first,\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        seen.push(byte[0]);
+    }
+    let stopping = std::thread::spawn(move || app.stop(PATIENCE));
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "0\r\n\r\n", "it ends in order");
+    let report = stopping.join().unwrap();
+    assert!(report.orderly && report.left == 0, "{report:?}");
+}
+
+#[test]
+fn a_client_that_goes_while_much_waits_for_it_leaves_nothing() {
+    let (app, http, tcp) = boot();
+    let before = alive(&app);
+    let mut slow = socket(http, "/each");
+    slow.send("~".into()).unwrap();
+    let mut other = socket(http, "/each");
+    assert_eq!(ask(&mut other, "hello"), "hello");
+    slow.get_mut().shutdown(Shutdown::Both).unwrap();
+    drop((slow, other));
+    let mut stream = connected(tcp);
+    stream.write_all(b"~").unwrap();
+    stream.read_exact(&mut [0; 1000]).unwrap();
+    drop(stream);
+    eventually("nothing is left", || alive(&app) == before);
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_off() {
+    let (app, http, tcp) = boot();
+    let before = alive(&app);
+    let mut slow = socket(http, "/each");
+    slow.send("~".into()).unwrap();
+    let mut stream = connected(tcp);
+    stream.write_all(b"~").unwrap();
+    // Both are there, and read nothing.
+    eventually("nothing is left", || alive(&app) == before);
+    drop((slow, stream));
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn a_flood_of_pings_is_read_no_faster_than_it_is_answered() {
+    let (app, http, _) = boot();
+    let before = alive(&app);
+    let mut flood = socket(http, "/room");
+    let stream = flood.get_mut();
+    stream
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let pings = frame(0x89, &[b'x'; 125]).repeat(1_000);
+    let blocked = (0..1_000).find_map(|_| stream.write_all(&pings).err());
+    assert!(
+        blocked.is_some(),
+        "131 MB of pings were read, and no answer was"
+    );
+    eventually("it is cut off", || alive(&app) == before);
     app.stop(PATIENCE);
 }
 

@@ -1,0 +1,222 @@
+//! A client has patience, and the host has some with it: a connection that fails when its client takes nothing for too long,
+//! and knows since when a client is sending something.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+/// Bytes that are read and dropped when a connection is closed, so that the client gets what was written before.
+const LINGER: usize = 1 << 20;
+
+/// Since when a client has been sending a request that is not complete.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    began: Instant,
+    /// Milliseconds after `began`, plus 1; 0: it sends nothing.
+    since: AtomicU64,
+}
+
+impl Sending {
+    pub(crate) fn new() -> Arc<Sending> {
+        Arc::new(Sending {
+            began: Instant::now(),
+            since: AtomicU64::new(0),
+        })
+    }
+
+    /// Something has arrived.
+    fn begin(&self) {
+        if self.since.load(Ordering::Relaxed) == 0 {
+            let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+            self.since.store(now + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// What has arrived is complete.
+    pub(crate) fn end(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns for how long.
+    pub(crate) fn time(&self) -> Duration {
+        match self.since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => {
+                let began = Duration::from_millis(since - 1);
+                self.began.elapsed().saturating_sub(began)
+            }
+        }
+    }
+}
+
+/// A stream whose writes fail when nothing is taken for some time.
+#[derive(Debug)]
+pub(crate) struct Patient<S> {
+    inner: S,
+    limit: Duration,
+    /// Runs while a write waits.
+    waits: Option<Pin<Box<Sleep>>>,
+    sending: Arc<Sending>,
+}
+
+impl<S> Patient<S> {
+    pub(crate) fn new(inner: S, limit: Duration, sending: Arc<Sending>) -> Patient<S> {
+        Patient {
+            inner,
+            limit,
+            waits: None,
+            sending,
+        }
+    }
+
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Takes the result of a write: while it waits, the time runs.
+    fn written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.waits = None;
+            return result;
+        }
+        let limit = self.limit;
+        let waits = self.waits.get_or_insert_with(|| Box::pin(sleep(limit)));
+        match waits.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = to.filled().len();
+        let result = Pin::new(&mut self.inner).poll_read(cx, to);
+        if to.filled().len() > before {
+            self.sending.begin();
+        }
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.written(cx, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bytes);
+        self.written(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_flush(cx);
+        self.written(cx, result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.written(cx, result)
+    }
+}
+
+/// Reads until the client has closed its side too, for some time and some bytes: closed with something unread, the system
+/// would reset the connection, and the client lose what was written last.
+pub(crate) async fn linger(stream: &mut (impl AsyncRead + Unpin), time: Duration) {
+    let discard = async {
+        let mut buffer = [0; 4096];
+        let mut all = 0;
+        while all < LINGER {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => all += count,
+            }
+        }
+    };
+    let _ = timeout(time, discard).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn a_write_fails_when_nothing_is_taken_for_too_long() {
+        let (client, _server) = tokio::io::duplex(10);
+        let mut client = Patient::new(client, Duration::from_millis(1), Sending::new());
+        let error = client.write_all(&[7; 30]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_something_has_all_the_time_again() {
+        let (client, mut server) = tokio::io::duplex(10);
+        let mut client = Patient::new(client, LONG, Sending::new());
+        client.write_all(&[7; 10]).await.unwrap();
+        let write = poll_fn(|cx| Poll::Ready(Pin::new(&mut client).poll_write(cx, &[7; 10])));
+        assert!(write.await.is_pending());
+        assert!(client.waits.is_some());
+        server.read_exact(&mut [0; 4]).await.unwrap();
+        assert_eq!(client.write(&[7; 10]).await.unwrap(), 4);
+        assert!(client.waits.is_none());
+    }
+
+    #[tokio::test]
+    async fn it_is_known_since_when_a_client_sends() {
+        let (mut client, server) = tokio::io::duplex(10);
+        let sending = Sending::new();
+        let mut server = Patient::new(server, LONG, sending.clone());
+        assert_eq!(sending.time(), Duration::ZERO);
+        client.write_all(b"GET").await.unwrap();
+        server.read_exact(&mut [0; 2]).await.unwrap();
+        let since = sending.since.load(Ordering::Relaxed);
+        assert_ne!(since, 0);
+        server.read_exact(&mut [0; 1]).await.unwrap();
+        assert_eq!(sending.since.load(Ordering::Relaxed), since);
+        sending.end();
+        assert_eq!(sending.time(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn what_is_unread_is_read_before_the_end() {
+        let (mut client, mut server) = tokio::io::duplex(10);
+        let writing = tokio::spawn(async move {
+            client.write_all(&[7; 100_000]).await.unwrap();
+        });
+        linger(&mut server, LONG).await;
+        writing.await.unwrap();
+    }
+}
