@@ -151,7 +151,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 /// would reset the connection, and the client lose what was written last.
 pub(crate) async fn linger(stream: &mut (impl AsyncRead + Unpin), time: Duration) {
     let discard = async {
-        let mut buffer = [0; 4096];
+        // Not in the task, of which there is one for each connection.
+        let mut buffer = vec![0; 4096];
         let mut all = 0;
         while all < LINGER {
             match stream.read(&mut buffer).await {

@@ -183,6 +183,13 @@ pub(crate) async fn serve<G: Send + 'static>(socket: Socket<G>, stream: Upgraded
     let stream = TokioIo::new(stream);
     let mut stream = Stream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let end = socket.run(&mut stream).await;
+    // Not part of the task as long as the socket is open.
+    Box::pin(finish(socket, stream, end)).await;
+}
+
+/// Closes a socket, and tells its owner.
+async fn finish<G: Send + 'static>(socket: Socket<G>, mut stream: Stream, end: End) {
+    let reading = socket.limits.reading;
     if let Some((code, reason)) = &end.frame {
         let frame = CloseFrame {
             code: CloseCode::from(*code),
@@ -194,9 +201,9 @@ pub(crate) async fn serve<G: Send + 'static>(socket: Socket<G>, stream: Upgraded
             while stream.next().await.transpose()?.is_some() {}
             Ok::<(), Error>(())
         };
-        let is_closed = matches!(timeout(limits.reading, closed).await, Ok(Ok(())));
+        let is_closed = matches!(timeout(reading, closed).await, Ok(Ok(())));
         if !is_closed {
-            linger(stream.get_mut(), limits.reading).await;
+            linger(stream.get_mut(), reading).await;
         }
     }
     drop(stream);

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use exuvia_manifest::Manifest;
-use exuvia_node::{Node, SpawnOptions};
+use exuvia_node::{Node, NodeConfig, SpawnOptions};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::service::service_fn;
@@ -32,6 +32,8 @@ const MANY: usize = 1_000;
 const SOCKETS: usize = 256;
 /// Processes in the pool, and keys.
 const PROCESSES: usize = 64;
+/// Frames where processes are to be at rest.
+const FRAMES: usize = 512;
 /// Descriptors that are kept for other things.
 const OTHERS: usize = 300;
 
@@ -130,10 +132,14 @@ path = "/request"
 module = "hello"
 "#;
 
-/// Starts a node with one scheduler that listens.
-fn node() -> (Node, SocketAddr) {
+/// Starts a node with one scheduler that listens. `frames`: so many processes are resident at a time; 0: as a node has.
+fn node(frames: usize) -> (Node, SocketAddr) {
     on_core(0);
-    let node = Node::start(config(1)).unwrap();
+    let config = NodeConfig {
+        frames,
+        ..config(1)
+    };
+    let node = Node::start(config).unwrap();
     deploy(&node, "hello", &guest());
     for _ in 0..PROCESSES {
         node.spawn("hello", b"", &SpawnOptions::default()).unwrap();
@@ -349,7 +355,7 @@ pub(crate) fn requests(scale: Scale) -> Vec<Sample> {
     let bare = Bare::start(false);
     add("hyper alone", bare.address, "/");
     drop(bare);
-    let (node, address) = node();
+    let (node, address) = node(0);
     for (what, pattern) in WAYS {
         add(what, address, pattern);
     }
@@ -371,7 +377,7 @@ pub(crate) fn sockets(scale: Scale) -> Vec<Sample> {
     let bare = Bare::start(true);
     add("the crate alone", bare.address, "/");
     drop(bare);
-    let (node, address) = node();
+    let (node, address) = node(0);
     for (what, pattern) in WAYS {
         add(what, address, &format!("{pattern}?socket"));
     }
@@ -386,7 +392,8 @@ pub(crate) fn idle(scale: Scale) -> Vec<Sample> {
     let limit = limit.current.unwrap_or(u64::MAX);
     let most = (limit.saturating_sub(OTHERS as u64) / 2).min(100_000);
     let wanted = scale.of(100_000).min(most / 1_000 * 1_000).max(1_000);
-    let (node, address) = node();
+    // All but some are images, as with more sessions than a node has frames.
+    let (node, address) = node(FRAMES);
     let open = |n: usize| {
         // Each source has some ten thousand ports.
         let stream = TcpStream::connect(address).unwrap();
