@@ -1,7 +1,7 @@
 //! What one process leaves in a frame, no other ever sees: however the first
 //! one left it.
 
-use exuvia_engine::{EngineConfig, Method};
+use exuvia_engine::{EngineConfig, MemoryLayout, Method};
 use exuvia_process::Kind;
 
 use crate::world::{Answer, Setup, World, answering};
@@ -52,13 +52,25 @@ fn guest() -> String {
     )
 }
 
-const METHODS: [Method; 3] = [Method::Scan, Method::Bits, Method::Compare];
+/// How written pages are found, and how memories lie: a packed one is reset and shrinks in other ways
+/// than a wide one.
+type Way = (Method, MemoryLayout);
 
-fn world(method: Method) -> World {
+const WAYS: [Way; 6] = [
+    (Method::Scan, MemoryLayout::Packed),
+    (Method::Bits, MemoryLayout::Packed),
+    (Method::Compare, MemoryLayout::Packed),
+    (Method::Scan, MemoryLayout::Wide),
+    (Method::Bits, MemoryLayout::Wide),
+    (Method::Compare, MemoryLayout::Wide),
+];
+
+fn world((method, layout): Way) -> World {
     let world = World::new(Setup {
         frames: 4,
         engine: EngineConfig {
             page_map: Some(method),
+            layout,
             ..EngineConfig::default()
         },
         ..Setup::default()
@@ -69,23 +81,23 @@ fn world(method: Method) -> World {
 
 /// More new processes than there are frames: none sees the secret, and all
 /// begin with the memory that a process begins with.
-fn no_frame_has(world: &World, method: Method, how: &str) {
+fn no_frame_has(world: &World, way: Way, how: &str) {
     for _ in 0..10 {
         let pid = world.spawn("secret");
-        assert_eq!(world.ask(pid, COUNT, &[]).number(), 0, "{method:?}, {how}");
-        assert_eq!(world.ask(pid, PAGES, &[]).number(), 2, "{method:?}, {how}");
+        assert_eq!(world.ask(pid, COUNT, &[]).number(), 0, "{way:?}, {how}");
+        assert_eq!(world.ask(pid, PAGES, &[]).number(), 2, "{way:?}, {how}");
     }
 }
 
 #[test]
 fn a_paged_out_process_leaves_no_memory_behind() {
-    for method in METHODS {
-        let world = world(method);
+    for way in WAYS {
+        let world = world(way);
         let pids: Vec<_> = (0..6).map(|_| world.spawn("secret")).collect();
         for pid in &pids {
             assert_eq!(world.ask(*pid, FILL, &[]).number(), 1);
         }
-        no_frame_has(&world, method, "paged out");
+        no_frame_has(&world, way, "paged out");
         // And it finds its own memory again: all but the header, the buffers
         // and the dead stack.
         for pid in pids {
@@ -97,50 +109,50 @@ fn a_paged_out_process_leaves_no_memory_behind() {
 
 #[test]
 fn a_process_that_grew_leaves_no_memory_behind() {
-    for method in METHODS {
-        let world = world(method);
+    for way in WAYS {
+        let world = world(way);
         for _ in 0..6 {
             let pid = world.spawn("secret");
             assert_eq!(world.ask(pid, GROW_AND_FILL, &[]).number(), 1);
         }
-        no_frame_has(&world, method, "paged out after growth");
+        no_frame_has(&world, way, "paged out after growth");
     }
 }
 
 /// A frame whose memory has grown must not pass for one of the first size.
 #[test]
 fn a_process_that_grew_and_ended_leaves_no_larger_memory_behind() {
-    for method in METHODS {
-        let world = world(method);
+    for way in WAYS {
+        let world = world(way);
         for _ in 0..4 {
             let pid = world.spawn("secret");
             assert_eq!(world.ask(pid, GROW_AND_FILL, &[]).number(), 1);
             world.kill(pid);
             assert!(world.settle(1000));
         }
-        no_frame_has(&world, method, "killed after growth");
+        no_frame_has(&world, way, "killed after growth");
     }
 }
 
 #[test]
 fn a_process_that_trapped_or_exited_leaves_no_memory_behind() {
-    for method in METHODS {
+    for way in WAYS {
         for tag in [TRAP, EXIT] {
-            let world = world(method);
+            let world = world(way);
             for _ in 0..6 {
                 let pid = world.spawn("secret");
                 assert!(matches!(world.ask(pid, tag, &[]), Answer::Down(..)));
             }
-            no_frame_has(&world, method, "trapped");
+            no_frame_has(&world, way, "trapped");
         }
     }
 }
 
 #[test]
 fn a_process_killed_while_suspended_leaves_no_memory_behind() {
-    for method in METHODS {
+    for way in WAYS {
         for tag in [SLEEP, SPIN] {
-            let world = world(method);
+            let world = world(way);
             for _ in 0..4 {
                 let victim = world.spawn("secret");
                 let reference = world.request(victim, tag, &[]);
@@ -160,7 +172,7 @@ fn a_process_killed_while_suspended_leaves_no_memory_behind() {
                 0,
                 "no process blocks any more"
             );
-            no_frame_has(&world, method, "killed while suspended");
+            no_frame_has(&world, way, "killed while suspended");
         }
     }
 }
