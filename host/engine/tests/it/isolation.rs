@@ -2,12 +2,16 @@
 //! the same replies when many processes share four frames as when each has a
 //! fresh frame.
 
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use exuvia_engine::{EngineConfig, MemoryLayout, Method};
 use exuvia_process::Limits;
 use proptest::prelude::*;
-use std::sync::Arc;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use crate::world::{Answer, Setup, World, answering, cases};
+use crate::world::{Answer, Setup, World, answering, cases, is_long};
 
 /// One step of a handler. `acc` is a local that everything is mixed into.
 #[derive(Clone, Debug)]
@@ -49,6 +53,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (at(), 0u8..4).prop_map(|(at, width)| Step::Store { at, width }),
         3 => (0u8..6).prop_map(Step::Global),
         3 => (0u8..3).prop_map(Step::Grow),
+        // Where the maximum allows it, at once to near the largest size in the arena, or out of it.
+        1 => (55u8..69).prop_map(Step::Grow),
         1 => (at(), 0u32..120_000).prop_map(|(at, length)| Step::Fill { at, length }),
         1 => (at(), at(), 0u32..100_000).prop_map(|(from, to, length)| Step::Copy { from, to, length }),
         2 => (0u8..8).prop_map(Step::Stack),
@@ -130,20 +136,35 @@ struct Program {
     waits: bool,
     one_by_one: bool,
     init: Vec<Step>,
+    /// The most pages of its memory.
+    most_pages: u64,
 }
+
+/// The most pages of most programs, and of the others. Those leave the arena, whose largest places have
+/// 64 pages.
+const FEW_PAGES: u64 = 9;
+const MANY_PAGES: u64 = 70;
 
 fn program() -> impl Strategy<Value = Program> {
     let steps = || prop::collection::vec(step(), 1..8);
     let handlers = prop::collection::vec(steps(), 1..4);
-    (handlers, any::<bool>(), any::<bool>(), steps()).prop_map(
-        |(handlers, waits, one_by_one, init)| Program {
-            handlers,
-            waits,
-            one_by_one,
-            init: init
-                .into_iter()
-                .filter(|step| !matches!(step, Step::TrapIf(_) | Step::BeyondIf(..)))
-                .collect(),
+    // Few, since their checksums take longer. Each has a handler that grows much.
+    let large = prop_oneof![7 => Just(None), 1 => (60u8..68).prop_map(Some)];
+    (handlers, any::<bool>(), any::<bool>(), steps(), large).prop_map(
+        |(mut handlers, waits, one_by_one, init, large)| {
+            if let Some(pages) = large {
+                handlers[0].insert(0, Step::Grow(pages));
+            }
+            Program {
+                handlers,
+                waits,
+                one_by_one,
+                init: init
+                    .into_iter()
+                    .filter(|step| !matches!(step, Step::TrapIf(_) | Step::BeyondIf(..)))
+                    .collect(),
+                most_pages: large.map_or(FEW_PAGES, |_| MANY_PAGES),
+            }
         },
     )
 }
@@ -162,6 +183,7 @@ fn wat(program: &Program) -> String {
     }
     let init: String = program.init.iter().map(emit).collect();
     let rest = i32::from(program.waits);
+    let most_pages = program.most_pages;
     let next = if program.one_by_one {
         format!("(return (i32.const {rest}))")
     } else {
@@ -172,7 +194,7 @@ fn wat(program: &Program) -> String {
   (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
   (import "exuvia" "reply" (func $reply (param i32 i64 i32 i32 i32) (result i32)))
   (type $unary (func (param i64) (result i64)))
-  (memory (export "memory") 2 9)
+  (memory (export "memory") 2 {most_pages})
   (table 3 funcref)
   (elem (i32.const 0) $triple $negate $triple)
   (global $__stack_pointer (mut i32) (i32.const 4096))
@@ -250,31 +272,42 @@ enum Event {
     Kill(usize),
 }
 
-fn event(processes: usize) -> impl Strategy<Value = Event> {
+/// `kills`: how many of about twenty events end a process, which another one succeeds.
+fn event(processes: usize, kills: u32) -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (0..processes, 0u32..3, any::<u64>()).prop_map(|(p, t, v)| Event::Ask(p, t, v)),
         4 => (0..processes, 0u32..3, any::<u64>()).prop_map(|(p, t, v)| Event::Send(p, t, v)),
         2 => any::<u8>().prop_map(Event::Turns),
-        1 => (0..processes).prop_map(Event::Kill),
+        kills => (0..processes).prop_map(Event::Kill),
     ]
 }
 
 const PROCESSES: usize = 9;
 
-/// Plays the events; answers all that could be seen. `fresh`: whoever is born
-/// later gets a fresh frame.
-fn play(world: &World, program: &Program, events: &[Event], fresh: bool) -> Vec<Answer> {
+/// The memory limit of a process, in pages. Growth is denied at different sizes.
+fn limit(program: &Program, number: u64) -> u64 {
+    match program.most_pages > FEW_PAGES && !number.is_multiple_of(3) {
+        // From 63 to 70.
+        true => 62 + number,
+        false => 3 + number % 7,
+    }
+}
+
+/// Plays the events; answers all that could be seen, and how many processes were born. `fresh`: whoever
+/// is born later gets a fresh frame.
+fn play(world: &World, program: &Program, events: &[Event], fresh: bool) -> (Vec<Answer>, u64) {
     let version = world.deploy("p", &wat(program));
-    // Growth is denied at different sizes.
     let limits: Vec<_> = (0..PROCESSES as u64)
-        .map(|n| {
+        .map(|number| {
             Arc::new(Limits {
-                memory: (3 + n % 7) << 16,
+                memory: limit(program, number) << 16,
                 ..Limits::default()
             })
         })
         .collect();
+    let count = Cell::new(0);
     let born = |n: usize| {
+        count.set(count.get() + 1);
         if fresh {
             world.executor.forget(&version.artifact);
         }
@@ -320,7 +353,7 @@ fn play(world: &World, program: &Program, events: &[Event], fresh: bool) -> Vec<
     for pid in &pids {
         answers.push(world.ask(*pid, 9, &[]));
     }
-    answers
+    (answers, count.get())
 }
 
 fn world(method: Option<Method>, layout: MemoryLayout, frames: usize, frame_memory: u64) -> World {
@@ -336,33 +369,108 @@ fn world(method: Option<Method>, layout: MemoryLayout, frames: usize, frame_memo
     })
 }
 
-proptest! {
-    #![proptest_config(cases(24))]
+/// Whether an answer says that the guest had more pages than the largest place in the arena.
+fn is_of_a_large_one(answer: &Answer) -> bool {
+    let Answer::Reply(bytes) = answer else {
+        return false;
+    };
+    u32::from_le_bytes(bytes[24..28].try_into().unwrap()) > 64
+}
 
-    #[test]
-    fn a_reused_frame_behaves_as_a_fresh_instance(
-        program in program(),
-        events in prop::collection::vec(event(PROCESSES), 5..40),
-    ) {
-        let reference = world(None, MemoryLayout::Wide, 1_000, u64::MAX);
-        let expected = play(&reference, &program, &events, true);
-        prop_assert!(expected.iter().all(|answer| *answer != Answer::Nothing));
-        prop_assert_eq!(reference.executor.metrics().page_outs.load(std::sync::atomic::Ordering::Relaxed), 0);
-        // Frames whose pages are given back are as good as others.
-        let little = 64 << 10;
-        let ways = [Method::Scan, Method::Bits, Method::Compare];
-        let ways = ways.map(|way| {
-            use MemoryLayout::{Packed, Wide};
-            [(way, Packed, u64::MAX), (way, Wide, u64::MAX), (way, Packed, little)]
+/// What was compared.
+#[derive(Debug, Default)]
+struct Compared {
+    cases: Cell<u64>,
+    /// Those with an answer of a guest whose memory is too large for the arena.
+    large: Cell<u64>,
+    /// Processes that were in no new frame.
+    guests: Cell<u64>,
+    /// How often a process began or went on in a frame that another one had had.
+    reuses: Cell<u64>,
+}
+
+fn compare(program: &Program, events: &[Event], compared: &Compared) -> Result<(), TestCaseError> {
+    let add = |count: &Cell<u64>, more: u64| count.set(count.get() + more);
+    let reference = world(None, MemoryLayout::Wide, 1_000, u64::MAX);
+    let (expected, _) = play(&reference, program, events, true);
+    prop_assert!(expected.iter().all(|answer| *answer != Answer::Nothing));
+    prop_assert_eq!(
+        reference
+            .executor
+            .metrics()
+            .page_outs
+            .load(Ordering::Relaxed),
+        0
+    );
+    // Frames whose pages are given back are as good as others.
+    let little = 64 << 10;
+    let ways = [Method::Scan, Method::Bits, Method::Compare];
+    let ways = ways.map(|way| {
+        use MemoryLayout::{Packed, Wide};
+        [
+            (way, Packed, u64::MAX),
+            (way, Wide, u64::MAX),
+            (way, Packed, little),
+        ]
+    });
+    for (method, layout, frame_memory) in ways.into_iter().flatten() {
+        let shared = world(Some(method), layout, 4, frame_memory);
+        let (seen, born) = play(&shared, program, events, false);
+        prop_assert_eq!(
+            &seen,
+            &expected,
+            "{:?}, {:?}, {}",
+            method,
+            layout,
+            frame_memory
+        );
+        let metrics = shared.executor.metrics();
+        let page_ins = metrics.page_ins.load(Ordering::Relaxed);
+        // Else nothing was tested.
+        prop_assert!(page_ins > 0);
+        let made = metrics.frames_made.load(Ordering::Relaxed);
+        add(&compared.guests, born.saturating_sub(made));
+        add(&compared.reuses, (born + page_ins).saturating_sub(made));
+    }
+    add(&compared.cases, 1);
+    add(
+        &compared.large,
+        u64::from(expected.iter().any(is_of_a_large_one)),
+    );
+    Ok(())
+}
+
+/// `EXUVIA_TEST_LONG=1` asks for a million guests in reused frames, which takes a core twelve minutes.
+#[test]
+fn a_reused_frame_behaves_as_a_fresh_instance() {
+    // Then there are more of them in each world, since that takes longer to make than it lives.
+    let (guests, events, kills) = if is_long() {
+        (1_000_000, 200, 6)
+    } else {
+        (0, 40, 1)
+    };
+    let programs = (
+        program(),
+        prop::collection::vec(event(PROCESSES, kills), 5..events),
+    );
+    let compared = Compared::default();
+    loop {
+        // A runner's number of cases is for its whole life.
+        let mut runner = TestRunner::new(Config {
+            cases: 24,
+            ..cases(24)
         });
-        for (method, layout, frame_memory) in ways.into_iter().flatten() {
-            let shared = world(Some(method), layout, 4, frame_memory);
-            let seen = play(&shared, &program, &events, false);
-            prop_assert_eq!(&seen, &expected, "{:?}, {:?}, {}", method, layout, frame_memory);
-            // Else nothing was tested.
-            prop_assert!(shared.executor.metrics().page_ins.load(std::sync::atomic::Ordering::Relaxed) > 0);
+        let done = runner.run(&programs, |(program, events)| {
+            compare(&program, &events, &compared)
+        });
+        if let Err(error) = done {
+            panic!("{error}");
+        }
+        if compared.guests.get() >= guests {
+            break;
         }
     }
+    println!("{compared:?}");
 }
 
 /// The frames of one version are dropped for another's, time and again. A

@@ -11,16 +11,12 @@ use exuvia_abi::{Code, Reason};
 use exuvia_engine::{EngineConfig, MemoryLayout, Method};
 use exuvia_process::{Envelope, Limits, Payload, Pid, SendError};
 
-use crate::world::{Answer, Setup, World, answering};
+use crate::world::{Answer, Setup, World, answering, is_long};
 
 /// Set in the child.
 const CHILD: &str = "EXUVIA_TEST_CHILD";
 /// After so many seconds the child is ended, whatever it does.
 const DEADLINE: &str = "300";
-
-fn is_long() -> bool {
-    std::env::var_os("EXUVIA_TEST_LONG").is_some_and(|value| value == "1")
-}
 
 /// Runs `test` (the name of the test that calls this) again under limits of the
 /// shell's `ulimit`. Answers whether this is that child: then the test goes on.

@@ -16,11 +16,15 @@ use exuvia_process::{
 };
 use parking_lot::Mutex;
 
+/// Whether tests run in their long forms.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("EXUVIA_TEST_LONG").is_some_and(|value| value == "1")
+}
+
 /// Cases of a property test; `EXUVIA_TEST_LONG=1` asks for twenty times as many.
 pub(crate) fn cases(few: u32) -> proptest::test_runner::Config {
-    let long = std::env::var_os("EXUVIA_TEST_LONG").is_some_and(|value| value == "1");
     proptest::test_runner::Config {
-        cases: if long { few * 20 } else { few },
+        cases: if is_long() { few * 20 } else { few },
         failure_persistence: None,
         max_shrink_iters: 200,
         ..proptest::test_runner::Config::default()
