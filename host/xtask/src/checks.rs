@@ -4,10 +4,11 @@
 //! whole workspace: with `-p`, cargo may choose other features of shared dependencies and
 //! recompile them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::bench::instructions;
 use crate::guests::{self, Workspace};
@@ -16,6 +17,11 @@ use crate::{shell, tidy};
 
 /// The environment variable that enables the long forms of tests.
 const LONG: &str = "EXUVIA_TEST_LONG";
+
+/// The environment variable that says how the memories of processes lie in tests.
+const LAYOUT: &str = "EXUVIA_TEST_LAYOUT";
+/// The crates whose tests read it. They run with both layouts.
+const LAID_OUT: [&str; 2] = ["host/engine", "host/node"];
 
 /// The number of times loom may preempt a thread. Two finds nearly all real bugs in seconds;
 /// three takes minutes.
@@ -49,13 +55,48 @@ pub(crate) fn test(long: bool) -> Result<()> {
     loom(long)?;
     if setup::has_nextest() {
         mode(shell::cargo(&root).args(["test", "--doc", "--workspace"]))?;
-        mode(shell::cargo(&root).args(["nextest", "run", "--workspace"]))
+        mode(shell::cargo(&root).args(["nextest", "run", "--workspace"]))?;
     } else {
         println!(
             "test: cargo-nextest is missing (`cargo xtask setup` installs it), using `cargo test`"
         );
-        mode(shell::cargo(&root).args(["test", "--workspace"]))
+        mode(shell::cargo(&root).args(["test", "--workspace"]))?;
     }
+    with_wide_memories()
+}
+
+/// Runs the tests of [`LAID_OUT`] again, with wide memories.
+fn with_wide_memories() -> Result<()> {
+    let root = shell::root();
+    let built = shell::output(shell::cargo(&root).args([
+        "test",
+        "--workspace",
+        "--test",
+        "it",
+        "--no-run",
+        "--message-format",
+        "json",
+    ]))?;
+    for folder in LAID_OUT.map(|folder| root.join(folder)) {
+        let program = executable(&built, &folder.join("Cargo.toml"))?;
+        shell::run(
+            Command::new(program)
+                .current_dir(&folder)
+                .env(LAYOUT, "wide"),
+        )?;
+    }
+    Ok(())
+}
+
+/// Returns the program that cargo says it has built for a package.
+fn executable(messages: &str, manifest: &Path) -> Result<PathBuf> {
+    let manifest = manifest.to_string_lossy();
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["manifest_path"] == *manifest)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .with_context(|| format!("cargo names no test program of {manifest}"))
 }
 
 /// Model-checks every host crate that has `tests/loom.rs`.

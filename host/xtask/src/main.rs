@@ -29,7 +29,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     (
         "test",
         "[--long]",
-        "all tests; --long runs their long forms too",
+        "all tests; --long runs their long forms too (EXUVIA_TEST_LONG=1)",
     ),
     (
         "loom",
@@ -129,6 +129,10 @@ fn print_help() {
         let left = format!("{name} {args}");
         println!("  {left:<18}{line}");
     }
+    println!(
+        "\n`test` runs those of engine and node with both layouts of memories: the second time with"
+    );
+    println!("EXUVIA_TEST_LAYOUT=wide.");
     println!(
         "\n`setup` installs the Wasm targets wasm32-unknown-unknown, of most guests here, and"
     );

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use exuvia_engine::EngineConfig;
 
-use crate::world::{Setup, World, answering};
+use crate::world::{Setup, World, answering, engine};
 
 fn world(folder: &Path) -> World {
     World::new(Setup {
         engine: EngineConfig {
             cache: Some(folder.to_owned()),
-            ..EngineConfig::default()
+            ..engine()
         },
         ..Setup::default()
     })

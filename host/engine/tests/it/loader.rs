@@ -2,7 +2,7 @@
 
 use exuvia_engine::{EngineConfig, LoadError};
 
-use crate::world::{Setup, World, answering};
+use crate::world::{Setup, World, answering, engine};
 
 fn world() -> World {
     World::new(Setup::default())
@@ -366,7 +366,7 @@ fn a_module_that_is_too_large_is_rejected_with_the_numbers() {
     let world = World::new(Setup {
         engine: EngineConfig {
             memory: 1 << 20,
-            ..EngineConfig::default()
+            ..engine()
         },
         ..Setup::default()
     });

@@ -9,6 +9,7 @@ mod cache;
 mod floods;
 mod growing;
 mod isolation;
+mod layout;
 mod loader;
 mod mail;
 mod mutation;

@@ -114,12 +114,16 @@ fn guest() -> String {
     guest.replace("2 8)", "2)")
 }
 
+fn engine(layout: MemoryLayout) -> EngineConfig {
+    EngineConfig {
+        layout,
+        ..EngineConfig::default()
+    }
+}
+
 fn world(layout: MemoryLayout) -> World {
     let world = World::new(Setup {
-        engine: EngineConfig {
-            layout,
-            ..EngineConfig::default()
-        },
+        engine: engine(layout),
         ..Setup::default()
     });
     world.deploy("m", &guest());
@@ -362,6 +366,7 @@ fn a_guest_reaches_its_own_memory_and_no_byte_beyond() {
 fn what_was_zeroed_in_a_copied_base_is_zero_after_the_memory_has_moved() {
     let world = World::new(Setup {
         frames: 4,
+        engine: engine(MemoryLayout::Packed),
         ..Setup::default()
     });
     // Tag 1 clears the byte and grows out of the memory's place. All answer the byte.

@@ -11,7 +11,7 @@ use exuvia_abi::{Code, Reason};
 use exuvia_engine::{EngineConfig, MemoryLayout, Method};
 use exuvia_process::{Envelope, Limits, Payload, Pid, SendError};
 
-use crate::world::{Answer, Setup, World, answering, is_long};
+use crate::world::{Answer, Setup, World, answering, engine, is_long};
 
 /// Set in the child.
 const CHILD: &str = "EXUVIA_TEST_CHILD";
@@ -58,7 +58,7 @@ struct FrameMemory {
 fn wide() -> EngineConfig {
     EngineConfig {
         layout: MemoryLayout::Wide,
-        ..EngineConfig::default()
+        ..engine()
     }
 }
 
@@ -150,7 +150,7 @@ fn bounded(method: Method, tag: u32) {
         frame_memory: MOST,
         engine: EngineConfig {
             page_map: Some(method),
-            ..EngineConfig::default()
+            ..engine()
         },
         ..Setup::default()
     });
@@ -208,7 +208,7 @@ fn without_a_page_map_frames_are_bounded_by_their_size() {
         frame_memory: 1 << 20,
         engine: EngineConfig {
             page_map: Some(Method::Compare),
-            ..EngineConfig::default()
+            ..engine()
         },
         ..Setup::default()
     });

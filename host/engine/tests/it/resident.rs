@@ -3,7 +3,7 @@
 
 use exuvia_engine::EngineConfig;
 
-use crate::world::{Answer, Setup, World, answering};
+use crate::world::{Answer, Setup, World, answering, engine};
 
 fn small() -> World {
     World::new(Setup {
@@ -133,7 +133,7 @@ fn initialization_finds_the_same_memory_limit_every_time() {
             frames: 4,
             engine: EngineConfig {
                 memory: 5 << 16,
-                ..EngineConfig::default()
+                ..engine()
             },
             ..Setup::default()
         });

@@ -16,6 +16,8 @@ use exuvia_process::{
 };
 use parking_lot::Mutex;
 
+use crate::layout::layout;
+
 /// Whether tests run in their long forms.
 pub(crate) fn is_long() -> bool {
     std::env::var_os("EXUVIA_TEST_LONG").is_some_and(|value| value == "1")
@@ -151,10 +153,18 @@ pub(crate) struct Setup {
     pub(crate) processes: usize,
 }
 
+/// The defaults, with the layout of this run.
+pub(crate) fn engine() -> EngineConfig {
+    EngineConfig {
+        layout: layout(),
+        ..EngineConfig::default()
+    }
+}
+
 impl Default for Setup {
     fn default() -> Setup {
         Setup {
-            engine: EngineConfig::default(),
+            engine: engine(),
             frames: 8,
             frame_memory: u64::MAX,
             probation: 0,

@@ -7,14 +7,14 @@ use exuvia_manifest::Manifest;
 use exuvia_node::{App, BootError, BootOptions, DeployOptions, Event, Events, Node, NodeConfig};
 
 use crate::actors::{Actor, counts};
-use crate::guests::{ask, counter, event, eventually, module};
+use crate::guests::{ask, counter, event, eventually, module, with_layout};
 
 /// Boots an app of one permanent child with this code.
 fn boot(folder: &Path, code: &str, events: Events) -> Result<App, BootError> {
     std::fs::write(folder.join("it.wasm"), wat::parse_str(code).unwrap()).unwrap();
     let text = "[app]\nname = \"boots\"\n[modules.it]\npath = \"it.wasm\"\n\
         [supervisor]\nintensity = 0\n[[supervisor.children]]\nid = \"it\"\nname = \"it\"\nmodule = \"it\"\n";
-    let manifest = Manifest::parse(text, "exuvia.toml", folder).unwrap();
+    let manifest = with_layout(Manifest::parse(text, "exuvia.toml", folder).unwrap());
     let config = NodeConfig {
         schedulers: 2,
         frames: 16,
@@ -142,7 +142,7 @@ fn boot_with(limits: &str, small: &str, begins_with: u32) -> Result<App, BootErr
          [[supervisor.children]]\nid = \"small\"\nname = \"small\"\nmodule = \"it\"\n\
          limits = {{ mailbox_messages = 10, memory = \"{small}\" }}\n"
     );
-    let manifest = Manifest::parse(&text, "exuvia.toml", folder.path()).unwrap();
+    let manifest = with_layout(Manifest::parse(&text, "exuvia.toml", folder.path()).unwrap());
     let config = NodeConfig {
         schedulers: 2,
         frames: 16,

@@ -6,7 +6,7 @@ use exuvia_manifest::Manifest;
 use exuvia_node::abi::{Code, Kind, Reason};
 use exuvia_node::{App, BootOptions, Limits, Node, NodeConfig, Pid, SpawnOptions};
 
-use crate::guests::{deploy, eventually, imports, node, node_with};
+use crate::guests::{deploy, eventually, imports, node, node_with, with_layout};
 use crate::puppet::{self, DATA, Options, PID, Puppet};
 
 const STOP: Duration = Duration::from_secs(20);
@@ -132,6 +132,7 @@ fn a_bound_in_the_manifest_survives_restarts() {
          [[supervisor.children]]\nid = \"one\"\nmodule = \"puppet\"\nname = \"one\"\nlimits = { descendants = 2 }\n";
     std::fs::write(folder.path().join("exuvia.toml"), text).unwrap();
     let manifest = Manifest::load(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    let manifest = with_layout(manifest);
     let config = NodeConfig {
         cache: None,
         ..NodeConfig::of(&manifest)

@@ -4,13 +4,14 @@
 //! each, all at the same time.
 //!
 //! Mappings, files and memory are those of the whole operating system's
-//! process, so each test needs one of its own, as nextest gives it.
+//! process, so each test has one of its own.
 
 use std::fs;
 use std::time::Duration;
 
 use exuvia_node::Node;
 
+use crate::child::child;
 use crate::guests::{STATE, ask, counter, deploy, eventually, imports, node_with, spawn};
 
 /// Growth that is no leak, over two thirds of a test: about a byte for each
@@ -74,6 +75,9 @@ fn stays_flat(node: &Node, times: u64, mut act: impl FnMut(u64), settle: impl Fn
 
 #[test]
 fn swaps_leak_nothing() {
+    if !child("endurance::swaps_leak_nothing", ":") {
+        return;
+    }
     let node = node_with(|config| config.background_upgrade_after = Duration::from_millis(5));
     // No two alike, so that each is compiled and has a version of its own.
     let answers = |number: u64| counter("", &format!("(i64.const {number})"), STATE);
@@ -102,6 +106,9 @@ fn swaps_leak_nothing() {
 #[test]
 fn processes_leak_nothing() {
     const AT_ONCE: u64 = 1_000;
+    if !child("endurance::processes_leak_nothing", ":") {
+        return;
+    }
     let node = node_with(|_| {});
     let child = format!(
         r#"(module {} (memory (export "memory") 1) (global (export "exuvia_abi") i32 (i32.const 1))
@@ -145,6 +152,9 @@ fn processes_leak_nothing() {
 #[test]
 fn messages_leak_nothing() {
     const AT_ONCE: u64 = 10_000;
+    if !child("endurance::messages_leak_nothing", ":") {
+        return;
+    }
     let node = node_with(|_| {});
     // Adds the number in each message to its count.
     let add = "(call $set (i64.add (call $count) (i64.load (i32.const 512))))";

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use exuvia_manifest::Manifest;
+use exuvia_manifest::{Manifest, MemoryLayout};
 use exuvia_node::{
     BootOptions, DeployOptions, Event, ModuleBytes, Node, NodeConfig, Pid, SpawnOptions,
 };
 use tokio::sync::broadcast::{self, error::TryRecvError};
+
+use crate::layout::layout;
 
 /// A node without a compile cache, with two schedulers.
 pub(crate) fn node() -> Node {
@@ -19,10 +21,23 @@ pub(crate) fn node_with(change: impl FnOnce(&mut NodeConfig)) -> Node {
         frames: 64,
         cache: None,
         verify: Duration::from_secs(5),
+        memory_layout: layout(),
         ..NodeConfig::default()
     };
     change(&mut config);
     Node::start(config).unwrap()
+}
+
+/// A manifest whose modules have the layout of this run.
+pub(crate) fn with_layout(mut manifest: Manifest) -> Manifest {
+    let layout = match layout() {
+        exuvia_node::MemoryLayout::Packed => MemoryLayout::Packed,
+        exuvia_node::MemoryLayout::Wide => MemoryLayout::Wide,
+    };
+    for module in manifest.modules.values_mut() {
+        module.memory_layout = layout;
+    }
+    manifest
 }
 
 /// How the app of a manifest is booted here: the same node.

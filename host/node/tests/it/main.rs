@@ -10,6 +10,7 @@ mod actors;
 mod background_upgrades;
 mod blocking_in_place;
 mod booting;
+mod child;
 mod deploying;
 mod descendants;
 mod endurance;
@@ -17,6 +18,8 @@ mod groups;
 mod guests;
 mod http;
 mod inspecting;
+#[path = "../../../engine/tests/it/layout.rs"]
+mod layout;
 mod limits;
 mod logging;
 mod otp;

@@ -8,7 +8,7 @@ use exuvia_node::{
 };
 
 use crate::guests::{
-    ask, boot_options, counter, deploy, event, eventually, node, node_with, spawn,
+    ask, boot_options, counter, deploy, event, eventually, node, node_with, spawn, with_layout,
 };
 use crate::puppet::{self, BUFFER, DATA, PID, Puppet, REFERENCE, ROOM};
 
@@ -227,7 +227,7 @@ fn a_guest_asks_for_the_apps_configuration() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("exuvia.toml"), APP).unwrap();
     std::fs::write(folder.path().join("puppet.wat"), puppet::text(1)).unwrap();
-    let manifest = Manifest::load(folder.path().join("exuvia.toml")).unwrap();
+    let manifest = with_layout(Manifest::load(folder.path().join("exuvia.toml")).unwrap());
     let options: BootOptions = boot_options(&manifest);
     let app = App::boot(manifest, options).unwrap();
     let node = app.node().clone();

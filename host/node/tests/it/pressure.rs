@@ -1,15 +1,11 @@
 //! A node that is short of memory or of addresses is slower, and says so. What
 //! single shortages do stands in the engine's tests.
 
-use std::process::{Command, Stdio};
-
 use exuvia_node::{MemoryLayout, Node};
 
 use crate::actors::loops;
+use crate::child::child;
 use crate::guests::{ask, counter, deploy, eventually, node, node_with, spawn};
-
-/// Set in a child that runs under limits of its own.
-const CHILD: &str = "EXUVIA_TEST_CHILD";
 
 /// Counts its requests; each of them writes 1 MiB and clears it again.
 fn spendthrift() -> String {
@@ -97,6 +93,7 @@ fn more_processes_wait_in_the_middle_of_a_handler_than_there_are_mappings_for() 
     let node = node_with(|config| {
         config.frames = frames;
         config.processes = 2 * frames;
+        config.memory_layout = MemoryLayout::Packed;
     });
     deploy(&node, "loops", &loops(false, "(call $count)"));
     let pids: Vec<_> = (0..processes).map(|_| spawn(&node, "loops", b"")).collect();
@@ -132,37 +129,20 @@ fn by_default_frames_get_a_share_of_the_memory() {
 /// of addresses, of which each frame has 4 GiB: five frames or less.
 #[test]
 fn a_node_with_little_address_space_serves_all_processes() {
-    if std::env::var_os(CHILD).is_some() {
-        for frames in [0, 64] {
-            let node = node_with(|config| {
-                config.frames = frames;
-                config.memory_layout = MemoryLayout::Wide;
-            });
-            deploy(&node, "m", &spendthrift());
-            all_count(&node, 200, 3);
-            let info = node.info();
-            assert!((1..6).contains(&info.frames), "{info:?}");
-            assert_eq!(info.frame_failures > 0, frames > 0, "{info:?}");
-            node.halt();
-        }
+    let test = "pressure::a_node_with_little_address_space_serves_all_processes";
+    if !child(test, "ulimit -S -v 25165824") {
         return;
     }
-    // `timeout` ends it in any case.
-    let script = r#"ulimit -S -v 25165824; exec timeout -s KILL 300 "$0" "$@""#;
-    let test = "pressure::a_node_with_little_address_space_serves_all_processes";
-    let output = Command::new("sh")
-        .args(["-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(CHILD, "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let and = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{}\n{said}\n{and}",
-        output.status
-    );
+    for frames in [0, 64] {
+        let node = node_with(|config| {
+            config.frames = frames;
+            config.memory_layout = MemoryLayout::Wide;
+        });
+        deploy(&node, "m", &spendthrift());
+        all_count(&node, 200, 3);
+        let info = node.info();
+        assert!((1..6).contains(&info.frames), "{info:?}");
+        assert_eq!(info.frame_failures > 0, frames > 0, "{info:?}");
+        node.halt();
+    }
 }

@@ -8,7 +8,7 @@ use exuvia_node::abi::Code;
 use exuvia_node::{App, BootOptions, Filter, Node, NodeConfig, Pid};
 use serde::Serialize;
 
-use crate::guests::{deploy, eventually, node, node_with};
+use crate::guests::{deploy, eventually, node, node_with, with_layout};
 use crate::puppet::{self, DATA, Done, PID, Puppet, ROOM};
 
 const STOP: Duration = Duration::from_secs(20);
@@ -24,6 +24,7 @@ fn boot(tree: &str) -> App {
     );
     std::fs::write(folder.path().join("exuvia.toml"), text).unwrap();
     let manifest = Manifest::load(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    let manifest = with_layout(manifest);
     let config = NodeConfig {
         schedulers: 2,
         frames: 64,

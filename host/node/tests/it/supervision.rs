@@ -12,7 +12,7 @@ use exuvia_manifest::Manifest;
 use exuvia_node::{App, BootError, BootOptions, Limits, NodeConfig, Pid, SpawnOptions};
 use serde::Serialize;
 
-use crate::guests::{COUNTER, deploy, eventually, imports, node};
+use crate::guests::{COUNTER, deploy, eventually, imports, node, with_layout};
 use crate::puppet::{self, DATA, PID, Puppet};
 
 const STOP: Duration = Duration::from_secs(20);
@@ -86,7 +86,7 @@ fn manifest(folder: &Path, tree: &str) -> Manifest {
          [modules.counter]\npath = \"counter.wasm\"\n{tree}"
     );
     std::fs::write(folder.join("exuvia.toml"), text).unwrap();
-    Manifest::load(folder).unwrap_or_else(|error| panic!("{error}"))
+    with_layout(Manifest::load(folder).unwrap_or_else(|error| panic!("{error}")))
 }
 
 fn try_boot(tree: &str) -> Result<App, BootError> {

@@ -7,7 +7,7 @@ use exuvia_node::App;
 use tempfile::TempDir;
 
 use super::{CREATE, NOTSUP, READ, WRITE, folder, granted, open, open_in, puppet, world};
-use crate::guests::{ask, boot_options, counter};
+use crate::guests::{ask, boot_options, counter, with_layout};
 
 /// One scheduler: if it waited for the file, nobody else would be served.
 #[test]
@@ -48,7 +48,7 @@ fn a_child_that_opens_a_pipe_initially_lets_its_node_start() {
     std::fs::write(folder.path().join("it.wat"), code).unwrap();
     let text = "[app]\nname = \"opens\"\n[modules.it]\npath = \"it.wat\"\n[modules.it.wasi.dirs]\n\"/\" = \"data\"\n\
         [[supervisor.children]]\nid = \"it\"\nname = \"it\"\nmodule = \"it\"\n";
-    let manifest = Manifest::parse(text, "exuvia.toml", folder.path()).unwrap();
+    let manifest = with_layout(Manifest::parse(text, "exuvia.toml", folder.path()).unwrap());
     let options = boot_options(&manifest);
     let app = App::boot(manifest, options).unwrap();
     let it = app.node().find("it").unwrap();
