@@ -14,6 +14,7 @@ use super::*;
 use crate::executor::Executor;
 use crate::guest::{FrameId, GuestProcess, Location};
 use crate::host::BlockQuota;
+use crate::instance::{Instance, InstanceHandles};
 use crate::loader::{Engine, EngineConfig, MemoryLayout};
 use crate::module::stack_policy::Stack;
 use crate::observer::Observer;
@@ -350,6 +351,18 @@ fn two_versions_of_a_module_have_one_share_of_the_last_frames() {
 #[test]
 fn a_frame_slot_fills_one_cache_line() {
     assert_eq!(size_of::<super::slots::FrameSlot>(), 64);
+}
+
+/// What each frame takes beside its memory and its stack. A store has more of wasmtime's own around its
+/// data.
+#[test]
+fn the_records_of_a_frame_are_small() {
+    let frame = size_of::<super::slots::LeasedFrame>();
+    let instance = size_of::<Instance>() + size_of::<InstanceHandles>();
+    let data = size_of::<FrameData>();
+    // `cargo nextest run --no-capture` shows them.
+    eprintln!("frame {frame}, instance {instance}, data of its store {data}");
+    assert!(frame <= 136 && instance <= 440 && data <= 320);
 }
 
 /// The mappings of this operating system process, which runs only this test.

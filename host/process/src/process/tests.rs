@@ -153,3 +153,14 @@ fn a_new_process_has_no_memory_for_its_first_message() {
     process.trim(&system);
     assert_eq!(process.init(), init, "a fresh start delivers it again");
 }
+
+/// What a process with something to do takes in addition to its record (`tests/it/sizes.rs`), and what one
+/// with relatives or arguments does. Those of a million processes may be active at once.
+#[test]
+fn the_boxes_of_a_process_are_small() {
+    let active = size_of::<super::ActiveState<u64>>();
+    let relations = size_of::<super::Relations>();
+    let spawn_info = size_of::<super::SpawnInfo>();
+    eprintln!("active {active}, relations {relations}, spawn info {spawn_info}");
+    assert!(active <= 256 && relations <= 104 && spawn_info <= 56);
+}
