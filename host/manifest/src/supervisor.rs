@@ -84,7 +84,7 @@ impl SupervisorEntry {
         let mut processes = Vec::new();
         for child in &self.children {
             match &child.work {
-                Work::Process(process) => processes.push(process),
+                Work::Process(process) => processes.push(&**process),
                 Work::Supervisor(supervisor) => processes.extend(supervisor.processes()),
             }
         }
@@ -110,7 +110,7 @@ pub struct Child {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// A process of a module.
-    Process(Process),
+    Process(Box<Process>),
     /// A nested supervisor.
     Supervisor(SupervisorEntry),
 }

@@ -94,7 +94,9 @@ fn executable(messages: &str, manifest: &Path) -> Result<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["manifest_path"] == *manifest)
+        .filter(|message| {
+            message["manifest_path"] == *manifest && message["target"]["name"] == "it"
+        })
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .with_context(|| format!("cargo names no test program of {manifest}"))
 }
@@ -238,4 +240,23 @@ fn all_folders() -> Result<Vec<std::path::PathBuf>> {
             .map(|workspace| workspace.folder),
     );
     Ok(folders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_of_a_package_is_the_one_that_cargo_names() {
+        let built = r#"{"reason":"compiler-artifact","manifest_path":"/a/Cargo.toml","target":{"name":"it"},"executable":null}
+{"reason":"compiler-artifact","manifest_path":"/a/Cargo.toml","target":{"name":"a"},"executable":"/target/a"}
+{"reason":"compiler-artifact","manifest_path":"/b/Cargo.toml","target":{"name":"it"},"executable":"/target/it-1"}
+{"reason":"compiler-artifact","manifest_path":"/a/Cargo.toml","target":{"name":"it"},"executable":"/target/it-2"}
+no message
+{"reason":"build-finished","success":true}"#;
+        let found = executable(built, Path::new("/a/Cargo.toml")).unwrap();
+        assert_eq!(found, Path::new("/target/it-2"));
+        let error = executable(built, Path::new("/c/Cargo.toml")).unwrap_err();
+        assert!(error.to_string().contains("/c/Cargo.toml"), "{error}");
+    }
 }

@@ -11,6 +11,8 @@ mod editing;
 #[path = "../../../node/tests/it/guests.rs"]
 #[allow(dead_code, reason = "the node's tests use the rest")]
 mod guests;
+#[path = "../../../engine/tests/it/layout.rs"]
+mod layout;
 mod pingpong;
 mod seen;
 mod watching;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use exuvia_code::{CodeServer, Digest, Version};
 use exuvia_engine::{
     Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestProcess, GuestSystem,
-    LoadError, Observer, TurnResult,
+    LoadError, MemoryLayout, Observer, TurnResult,
 };
 use exuvia_process::{
     Body, Clock, Context, Envelope, ExitReason, Kind, Limits, Native, Payload, Pid, Schedule,
@@ -16,7 +16,7 @@ use exuvia_process::{
 };
 use parking_lot::Mutex;
 
-use crate::layout::layout;
+use crate::layout::is_wide;
 
 /// Whether tests run in their long forms.
 pub(crate) fn is_long() -> bool {
@@ -156,7 +156,10 @@ pub(crate) struct Setup {
 /// The defaults, with the layout of this run.
 pub(crate) fn engine() -> EngineConfig {
     EngineConfig {
-        layout: layout(),
+        layout: match is_wide() {
+            true => MemoryLayout::Wide,
+            false => MemoryLayout::Packed,
+        },
         ..EngineConfig::default()
     }
 }

@@ -147,7 +147,10 @@ impl Tree<'_> {
         let module = table.key_span("module");
         let supervisor = table.key_span("supervisor");
         let work = match (module, supervisor) {
-            (Some(_), None) => self.process(&table, path, problems).map(Work::Process),
+            (Some(_), None) => {
+                let process = self.process(&table, path, problems);
+                process.map(|process| Work::Process(Box::new(process)))
+            }
             (None, Some(_)) => {
                 refuse_process_keys(&table, problems);
                 let path = format!("{path}.supervisor");

@@ -5,6 +5,7 @@ mod grants;
 mod limits;
 mod listen;
 mod mistakes;
+mod net;
 mod schema;
 mod values;
 

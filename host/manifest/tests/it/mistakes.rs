@@ -13,7 +13,7 @@ error: unknown key `pth` in `[modules.m]`
 4 | pth = \"m.wasm\"
   | ^^^ did you mean `path`?
   |
-  = help: known here: `build`, `dev`, `limits`, `log`, `memory_layout`, `path`, `sources`, `wasi`
+  = help: known here: `build`, `dev`, `limits`, `log`, `memory_layout`, `net`, `path`, `sources`, `wasi`
 "
     );
 }

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use exuvia_manifest::{Manifest, MemoryLayout};
+use exuvia_manifest::Manifest;
 use exuvia_node::{
-    BootOptions, DeployOptions, Event, ModuleBytes, Node, NodeConfig, Pid, SpawnOptions,
+    BootOptions, DeployOptions, Event, MemoryLayout, ModuleBytes, Node, NodeConfig, Pid,
+    SpawnOptions,
 };
 use tokio::sync::broadcast::{self, error::TryRecvError};
 
-use crate::layout::layout;
+use crate::layout::is_wide;
 
 /// A node without a compile cache, with two schedulers.
 pub(crate) fn node() -> Node {
@@ -21,7 +22,10 @@ pub(crate) fn node_with(change: impl FnOnce(&mut NodeConfig)) -> Node {
         frames: 64,
         cache: None,
         verify: Duration::from_secs(5),
-        memory_layout: layout(),
+        memory_layout: match is_wide() {
+            true => MemoryLayout::Wide,
+            false => MemoryLayout::Packed,
+        },
         ..NodeConfig::default()
     };
     change(&mut config);
@@ -30,9 +34,9 @@ pub(crate) fn node_with(change: impl FnOnce(&mut NodeConfig)) -> Node {
 
 /// A manifest whose modules have the layout of this run.
 pub(crate) fn with_layout(mut manifest: Manifest) -> Manifest {
-    let layout = match layout() {
-        exuvia_node::MemoryLayout::Packed => MemoryLayout::Packed,
-        exuvia_node::MemoryLayout::Wide => MemoryLayout::Wide,
+    let layout = match is_wide() {
+        true => exuvia_manifest::MemoryLayout::Wide,
+        false => exuvia_manifest::MemoryLayout::Packed,
     };
     for module in manifest.modules.values_mut() {
         module.memory_layout = layout;
