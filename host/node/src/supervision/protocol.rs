@@ -67,7 +67,7 @@ pub(super) struct GuestChild {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum SupervisorCall {
-    StartChild(GuestChild),
+    StartChild(Box<GuestChild>),
     TerminateChild(String),
     RestartChild(String),
     DeleteChild(String),

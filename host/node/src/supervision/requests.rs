@@ -55,7 +55,7 @@ impl SupervisorProcess {
                     let answer = SupervisorReply::error(Code::NoProc, "the node is stopping");
                     return reply(context, asker, reference, &answer);
                 };
-                match child_spec(child, &limits, self.child_limits.is_none()) {
+                match child_spec(*child, &limits, self.child_limits.is_none()) {
                     Ok(spec) => Event::StartChild { request, spec },
                     Err(why) => {
                         let answer = SupervisorReply::error(Code::BadArgument, why);
