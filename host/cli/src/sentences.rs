@@ -83,7 +83,7 @@ fn write_event(f: &mut String, event: &Event) -> fmt::Result {
             };
             write!(f, "{level} {pid} {module}: {text}")
         }
-        Event::Listening { address } => write!(f, "listening http://{address}"),
+        Event::Listening { url } => write!(f, "listening {url}"),
         Event::StartPending { child, pid } => write!(
             f,
             "start-pending {child} ({pid}) does not acknowledge its start, and the app waits for it: `run` has to return, or to call `init_ack`; Ctrl-C ends the app"

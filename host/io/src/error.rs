@@ -24,6 +24,14 @@ pub enum ListenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Its certificate cannot be used.
+    #[error("the certificate of {address} cannot be used: {reason}")]
+    Tls {
+        /// The address.
+        address: SocketAddr,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// There is no thread for it.
     #[error("no thread for the network could be started: {0}")]
     Threads(io::Error),
@@ -48,6 +56,10 @@ impl ListenError {
                 ),
                 _ => None,
             },
+            ListenError::Tls { .. } => Some(
+                "`tls` names two files in PEM: the certificate, with those that it was signed with behind it, and its private key"
+                    .to_owned(),
+            ),
             ListenError::Route { .. } | ListenError::Threads(_) | ListenError::TableFull => None,
         }
     }

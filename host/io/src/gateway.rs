@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use exuvia_process::{Body, Limits, NameError, System};
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::error::ListenError;
 use crate::keyed::{self, Keyed};
@@ -23,6 +23,7 @@ use crate::router::Router;
 use crate::serve;
 use crate::settings::{Listen, Protocol};
 use crate::tcp;
+use crate::tls::{Stream, Tls};
 
 /// One thread for so many cores, but at least one.
 const CORES: usize = 4;
@@ -86,6 +87,8 @@ pub(crate) struct Shared<G: 'static> {
 pub(crate) struct Address {
     /// What it is set to; changed while it is listened to.
     pub(crate) settings: ArcSwap<(Listen, Router)>,
+    /// Its certificate; changed with the settings.
+    tls: ArcSwapOption<Tls>,
     /// Its connections.
     connections: AtomicUsize,
     /// Told when there is one less, or when there may be more.
@@ -104,9 +107,10 @@ pub(crate) struct Held {
 }
 
 impl Address {
-    fn new(listen: Listen, router: Router) -> Arc<Address> {
+    fn new(listen: Listen, router: Router, tls: Option<Tls>) -> Arc<Address> {
         Arc::new(Address {
             settings: ArcSwap::from_pointee((listen, router)),
+            tls: ArcSwapOption::from_pointee(tls),
             connections: AtomicUsize::new(0),
             room: Notify::new(),
             turns: AtomicUsize::new(0),
@@ -229,6 +233,23 @@ impl<G: Send + 'static> Gateway<G> {
         self.open.lock().iter().map(|open| open.address).collect()
     }
 
+    /// Returns the addresses that are listened to as URLs: `http`, `https`, `tcp` or `tls`.
+    pub fn urls(&self) -> Vec<String> {
+        let scheme = |shared: &Address| match (
+            &shared.settings.load().0.protocol,
+            shared.tls.load().is_some(),
+        ) {
+            (Protocol::Http(_), false) => "http",
+            (Protocol::Http(_), true) => "https",
+            (Protocol::Tcp(_), false) => "tcp",
+            (Protocol::Tcp(_), true) => "tls",
+        };
+        let open = self.open.lock();
+        open.iter()
+            .map(|open| format!("{}://{}", scheme(&open.shared), open.address))
+            .collect()
+    }
+
     /// Changes what is listened to. An address that stays keeps its connections; a new one is opened before others
     /// are closed. If one cannot be opened, nothing changes.
     ///
@@ -251,13 +272,15 @@ impl<G: Send + 'static> Gateway<G> {
                 path,
                 reason,
             })?;
-            routed.push((listen, router));
+            let address = listen.address;
+            let tls = tls(&listen).map_err(|reason| ListenError::Tls { address, reason })?;
+            routed.push((listen, router, tls));
         }
         let mut open = self.open.lock();
         let is_open =
             |open: &[Open], wanted| open.iter().position(|open: &Open| open.wanted == wanted);
         let mut bound = Vec::new();
-        for (listen, _) in &routed {
+        for (listen, ..) in &routed {
             let address = listen.address;
             bound.push(match is_open(&open, address) {
                 Some(_) => None,
@@ -268,11 +291,11 @@ impl<G: Send + 'static> Gateway<G> {
             });
         }
         let mut kept = Vec::new();
-        for ((listen, router), bound) in routed.into_iter().zip(bound) {
+        for ((listen, router, tls), bound) in routed.into_iter().zip(bound) {
             let wanted = listen.address;
             match (bound, is_open(&open, wanted)) {
                 (Some((listener, address)), _) => {
-                    let shared = Address::new(listen, router);
+                    let shared = Address::new(listen, router, tls);
                     let accepting = self.accept(runtime, listener, shared.clone());
                     kept.push(Open {
                         address,
@@ -284,6 +307,7 @@ impl<G: Send + 'static> Gateway<G> {
                 (None, Some(at)) => {
                     let one = open.swap_remove(at);
                     one.shared.settings.store(Arc::new((listen, router)));
+                    one.shared.tls.store(tls.map(Arc::new));
                     one.shared.room.notify_one();
                     kept.push(one);
                 }
@@ -327,6 +351,10 @@ impl<G: Send + 'static> Gateway<G> {
                 keep_alive(&stream);
                 tokio::spawn(async move {
                     let settings = address.settings.load_full();
+                    let reading = settings.0.limits.reading;
+                    let Some(stream) = encrypted(&address, stream, reading).await else {
+                        return;
+                    };
                     let client = (stream, peer);
                     match &settings.0.protocol {
                         Protocol::Http(_) => {
@@ -378,6 +406,33 @@ fn bind(runtime: &Runtime, address: SocketAddr) -> io::Result<(TcpListener, Sock
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     Ok((TcpListener::from_std(listener)?, address))
+}
+
+/// Reads the certificate of an address.
+fn tls(listen: &Listen) -> Result<Option<Tls>, String> {
+    let Some(certificate) = &listen.tls else {
+        return Ok(None);
+    };
+    let protocols: &[&[u8]] = match listen.protocol {
+        Protocol::Http(_) => &[b"h2", b"http/1.1"],
+        Protocol::Tcp(_) => &[],
+    };
+    Tls::new(certificate.clone(), protocols).map(Some)
+}
+
+/// Encrypts a connection, if its address has a certificate. `None`: the client cannot, or takes too long.
+async fn encrypted(address: &Address, stream: TcpStream, reading: Duration) -> Option<Stream> {
+    let Some(tls) = address.tls.load_full() else {
+        return Some(Stream::Plain(stream));
+    };
+    match timeout(reading, tls.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream.into()))),
+        Ok(Err(error)) => {
+            tracing::debug!("a connection is not encrypted: tls: {error}");
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 /// Has the system look whether a client is still there that says nothing, and write without waiting for more.

@@ -29,8 +29,10 @@ mod socket;
 mod stream;
 pub mod tags;
 mod tcp;
+mod tls;
 
 pub use client::{HTTP_CLIENT, HttpClient};
 pub use error::{ClientError, ListenError};
 pub use gateway::{Gateway, Guests, NewProcess, NoProcess};
 pub use settings::{ConnectionLimits, Listen, Pattern, Protocol, Route, Target};
+pub use tls::Certificate;

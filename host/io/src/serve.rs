@@ -19,7 +19,6 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -34,6 +33,7 @@ use crate::settings::{ConnectionLimits, Protocol, Target};
 use crate::socket::{self, Socket};
 use crate::stream::{self, Sending};
 use crate::tags::{HTTP_RESPONSE, HTTP_STREAM, SOCKET_ACCEPT};
+use crate::tls::Stream;
 
 /// Requests of an HTTP/2 connection that may be under way.
 const STREAMS: u32 = 128;
@@ -46,7 +46,7 @@ const LEAST_HEAD: usize = 8 << 10;
 pub(crate) async fn connection<G: Send + 'static>(
     shared: &Arc<Shared<G>>,
     address: &Arc<Address>,
-    (stream, peer): (TcpStream, SocketAddr),
+    (stream, peer): (Stream, SocketAddr),
     held: &Arc<Held>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -57,12 +57,14 @@ pub(crate) async fn connection<G: Send + 'static>(
     };
     let process = Arc::new(process);
     let sending = patience::Sending::new();
+    let is_encrypted = matches!(stream, Stream::Tls(_));
     let stream = Patient::new(stream, limits.timeout, sending.clone());
     let serving = Arc::new(Serving {
         shared: shared.clone(),
         address: address.clone(),
         process: process.clone(),
         peer,
+        is_encrypted,
         held: held.clone(),
         stopping: stopping.clone(),
         under_way: AtomicUsize::new(0),
@@ -145,6 +147,7 @@ struct Serving<G: 'static> {
     address: Arc<Address>,
     process: Arc<Connection<G>>,
     peer: SocketAddr,
+    is_encrypted: bool,
     held: Arc<Held>,
     stopping: watch::Receiver<bool>,
     under_way: AtomicUsize,
@@ -259,7 +262,7 @@ impl<G: Send + 'static> Serving<G> {
         let head = RequestHead {
             method: &parts.method,
             version: parts.version,
-            scheme: "http",
+            scheme: if self.is_encrypted { "https" } else { "http" },
             host,
             path: parts.uri.path(),
             query: parts.uri.query().unwrap_or_default(),

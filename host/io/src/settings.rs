@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::tls::Certificate;
+
 /// An address with the routes of the requests that arrive there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
@@ -13,6 +15,8 @@ pub struct Listen {
     pub address: SocketAddr,
     /// What is spoken there, and with whom.
     pub protocol: Protocol,
+    /// With it, connections are encrypted, and none that is not is accepted.
+    pub tls: Option<Certificate>,
     /// Origins whose pages may open a WebSocket, beside that of the host itself: `https://example.com`, or `*`.
     pub origins: Vec<String>,
     /// The limits of its connections.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exuvia_process::Payload;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -19,6 +18,7 @@ use crate::patience::{Patient, Sending, linger};
 use crate::port::Outgoing;
 use crate::settings::Target;
 use crate::tags::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
+use crate::tls::Stream;
 
 /// Bytes that are read at once.
 const READ: usize = 16 << 10;
@@ -30,7 +30,7 @@ pub(crate) async fn connection<G: Send + 'static>(
     shared: &Arc<Shared<G>>,
     address: &Arc<Address>,
     target: &Target,
-    (stream, peer): (TcpStream, SocketAddr),
+    (stream, peer): (Stream, SocketAddr),
     stopping: watch::Receiver<bool>,
 ) {
     let limits = address.settings.load().0.limits.clone();
@@ -70,6 +70,7 @@ pub(crate) async fn connection<G: Send + 'static>(
         connection: &connection,
         stream: Patient::new(stream, limits.timeout, Sending::new()),
         idle: limits.idle.unwrap_or(NEVER),
+        buffer: Vec::new(),
         has_read_all: false,
         has_written_all: false,
     };
@@ -87,8 +88,10 @@ pub(crate) async fn connection<G: Send + 'static>(
 
 struct Serving<'a, G: 'static> {
     connection: &'a Connection<G>,
-    stream: Patient<TcpStream>,
+    stream: Patient<Stream>,
     idle: Duration,
+    /// What is read, of an encrypted connection.
+    buffer: Vec<u8>,
     /// The client sends no more.
     has_read_all: bool,
     /// The owner sends no more.
@@ -134,37 +137,20 @@ impl<G: Send + 'static> Serving<'_, G> {
                         quiet_until = Instant::now() + self.idle;
                     }
                 }
-                ready = self.stream.get_ref().readable(), if !waits && !self.has_read_all => {
+                read = read(&mut self.stream, &mut self.buffer), if !waits && !self.has_read_all => {
                     quiet_until = Instant::now() + self.idle;
-                    if ready.is_err() {
-                        return ("reset", false);
-                    }
-                    match self.read() {
-                        Ok(Some(bytes)) if bytes.is_empty() => {
+                    match read {
+                        Ok(bytes) if bytes.is_empty() => {
                             self.has_read_all = true;
                             arrived = Some((SOCKET_END, Payload::empty()));
                         }
-                        Ok(Some(bytes)) => arrived = Some((SOCKET_DATA, Payload::new(&bytes))),
-                        Ok(None) => {}
+                        Ok(bytes) => arrived = Some((SOCKET_DATA, bytes)),
                         Err(_) => return ("reset", false),
                     }
                 }
                 () = sleep_until(quiet_until), if !waits => return ("timeout", false),
                 () = stops(&mut stopping) => return ("closed", false),
             }
-        }
-    }
-
-    /// Reads what has arrived; nothing at the end. `None`: nothing has.
-    fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        let mut bytes = vec![0; READ];
-        match self.stream.get_ref().try_read(&mut bytes) {
-            Ok(count) => {
-                bytes.truncate(count);
-                Ok(Some(bytes))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
         }
     }
 
@@ -199,5 +185,23 @@ impl<G: Send + 'static> Serving<'_, G> {
             }
         }
         None
+    }
+}
+
+/// Reads what has arrived; nothing at the end. A connection at rest has no buffer, but for an encrypted one.
+async fn read(stream: &mut Patient<Stream>, buffer: &mut Vec<u8>) -> io::Result<Payload> {
+    let Stream::Plain(plain) = stream.get_ref() else {
+        buffer.resize(READ, 0);
+        let count = stream.read(buffer).await?;
+        return Ok(Payload::new(&buffer[..count]));
+    };
+    loop {
+        plain.readable().await?;
+        let mut bytes = vec![0; READ];
+        match plain.try_read(&mut bytes) {
+            Ok(count) => return Ok(Payload::new(&bytes[..count])),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
     }
 }

@@ -277,6 +277,11 @@ pub(crate) static LISTEN: Shape = Shape {
             "Origins whose pages may open a WebSocket, beside that of the host: `https://example.com`, or `*`.",
         ),
         key(
+            "tls",
+            Kind::Table(&TLS),
+            "The certificate with which connections are encrypted.",
+        ),
+        key(
             "connections",
             Kind::Integer(1, MILLION as u64),
             "Connections at a time; more wait.",
@@ -323,6 +328,20 @@ pub(crate) static LISTEN: Shape = Shape {
             Kind::Tables(&ROUTE),
             "Where requests go: the most exact path wins.",
         ),
+    ],
+};
+
+/// A certificate.
+static TLS: Shape = Shape {
+    name: "tls",
+    keys: &[
+        key(
+            "certificate",
+            Kind::Text,
+            "The file of the certificate and those that it was signed with, in PEM.",
+        )
+        .required(),
+        key("key", Kind::Text, "The file of its private key, in PEM.").required(),
     ],
 };
 

@@ -1,6 +1,7 @@
 //! `[[listen]]`: addresses, and where the requests that arrive there go.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// One `[[listen]]`.
@@ -26,6 +27,17 @@ pub struct Listen {
     pub origins: Vec<String>,
     /// `protocol`, and who is spoken with.
     pub protocol: Protocol,
+    /// `tls`: with it, connections are encrypted.
+    pub tls: Option<Tls>,
+}
+
+/// A certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `certificate`: the file of the certificate and those that it was signed with.
+    pub certificate: PathBuf,
+    /// `key`: the file of its private key.
+    pub key: PathBuf,
 }
 
 /// What is spoken at an address.
@@ -50,6 +62,7 @@ impl Default for Listen {
             access_log: false,
             origins: Vec::new(),
             protocol: Protocol::Http(Vec::new()),
+            tls: None,
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
     let modules = modules(&root, base_dir, &limits, &mut log, problems);
     let (supervisor, memories) =
         tree::supervisor(&root, &modules, &limits, (text, base_dir), problems);
-    let listen = listen::listen(&root, &modules, problems);
+    let listen = listen::listen(&root, base_dir, &modules, problems);
     root.finish(problems);
     let manifest = Manifest {
         name: name.unwrap_or_default(),

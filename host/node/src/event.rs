@@ -80,10 +80,10 @@ pub enum Event {
         /// The line.
         text: String,
     },
-    /// HTTP is served at an address from now on.
+    /// An address is listened to from now on.
     Listening {
-        /// The address.
-        address: String,
+        /// The address with what is spoken there: `http://127.0.0.1:8080`.
+        url: String,
     },
     /// The app does not start, because a child has not acknowledged its start.
     StartPending {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use exuvia_engine::MemoryLayout;
-use exuvia_io::{ConnectionLimits, Listen, Pattern, Protocol, Route, Target};
+use exuvia_io::{Certificate, ConnectionLimits, Listen, Pattern, Protocol, Route, Target};
 use exuvia_manifest::{self as manifest, Manifest, Per, RouteTarget};
 use exuvia_process::{Folder, Grants, Limits, UNBOUNDED};
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
@@ -61,6 +61,10 @@ pub(crate) fn listen(listen: &manifest::Listen) -> Listen {
             },
         },
         origins: listen.origins.clone(),
+        tls: listen.tls.as_ref().map(|tls| Certificate {
+            chain: tls.certificate.clone(),
+            key: tls.key.clone(),
+        }),
         limits: ConnectionLimits {
             connections: bytes(listen.connections),
             headers: bytes(listen.headers),

@@ -73,6 +73,12 @@ impl Network {
         gateway.as_ref().map(Gateway::addresses).unwrap_or_default()
     }
 
+    /// Returns them as URLs.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let gateway = self.gateway.lock();
+        gateway.as_ref().map(Gateway::urls).unwrap_or_default()
+    }
+
     /// Stops listening. Requests under way may take so long. Returns how long it took.
     pub(crate) fn stop(&self, patience: Duration) -> Duration {
         let gateway = self.gateway.lock().take();

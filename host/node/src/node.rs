@@ -105,12 +105,11 @@ impl Node {
     /// If an address or a route cannot be used; nothing has changed then.
     pub fn listen(&self, listen: &[Listen]) -> Result<(), ListenError> {
         let wanted = listen.iter().map(from_manifest::listen).collect();
-        let before = self.addresses();
+        let before = self.0.network.urls();
         self.0.network.set(&self.0.core, wanted)?;
-        for address in self.addresses() {
-            if !before.contains(&address) {
-                let address = address.to_string();
-                self.core().events.send(Event::Listening { address });
+        for url in self.0.network.urls() {
+            if !before.contains(&url) {
+                self.core().events.send(Event::Listening { url });
             }
         }
         Ok(())

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::Path;
 
 use toml::de::DeValue;
 
 use super::table::{At, Table, Value, as_table, wrong_type};
 use crate::error::{Found, Problems, nearest};
 use crate::keys::{LISTEN, PERS, PROTOCOLS, PerWord, ProtocolWord, ROUTE};
-use crate::listen::{Listen, Per, Protocol, Route, RouteTarget};
+use crate::listen::{Listen, Per, Protocol, Route, RouteTarget, Tls};
 use crate::module::Module;
 
 /// After how long without a request a process with a key is ended, unless the route says otherwise.
@@ -18,6 +19,7 @@ const IDLE: std::time::Duration = std::time::Duration::from_secs(300);
 /// Reads all `[[listen]]`.
 pub(super) fn listen(
     root: &Table<'_, '_>,
+    base_dir: &Path,
     modules: &BTreeMap<String, Module>,
     problems: &mut Problems,
 ) -> Vec<Listen> {
@@ -28,7 +30,7 @@ pub(super) fn listen(
             continue;
         };
         let span = table.key_span("address").unwrap_or(table.span.clone());
-        let Some(listen) = one(table, modules, problems) else {
+        let Some(listen) = one(table, base_dir, modules, problems) else {
             continue;
         };
         let twice = |known: &Listen| known.address == listen.address && known.address.port() != 0;
@@ -60,6 +62,7 @@ fn tables<'a, 'i>(
 
 fn one(
     table: Table<'_, '_>,
+    base_dir: &Path,
     modules: &BTreeMap<String, Module>,
     problems: &mut Problems,
 ) -> Option<Listen> {
@@ -82,9 +85,31 @@ fn one(
         access_log: table.boolean("access_log", problems).unwrap_or_default(),
         origins: origins(&table, problems),
         protocol: protocol.unwrap_or(defaults.protocol),
+        tls: tls(&table, base_dir, problems),
     };
     table.finish(problems);
     address.map(|_| listen)
+}
+
+/// Reads the files of a certificate.
+fn tls(table: &Table<'_, '_>, base_dir: &Path, problems: &mut Problems) -> Option<Tls> {
+    let tls = table.table("tls", || "`tls`".to_owned(), problems)?;
+    let mut file = |key: &'static str| match tls.string(key, problems) {
+        Some(at) => Some(base_dir.join(at.value)),
+        None if tls.key_span(key).is_none() => {
+            let message = format!("`{key}` is missing in `tls`");
+            let help = "write both:  tls = { certificate = \"cert.pem\", key = \"key.pem\" }";
+            problems.add(Found::at(tls.span.clone(), message).help(help.to_owned()));
+            None
+        }
+        None => None,
+    };
+    let (certificate, key) = (file("certificate"), file("key"));
+    tls.finish(problems);
+    Some(Tls {
+        certificate: certificate?,
+        key: key?,
+    })
 }
 
 /// Reads what is spoken, and with whom.

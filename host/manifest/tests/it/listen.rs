@@ -51,6 +51,7 @@ idle = "1m"
             idle: Some(Duration::from_secs(3)),
             access_log: true,
             origins: vec!["https://example.com".into(), "*".into()],
+            tls: None,
             protocol: Protocol::Http(vec![Route {
                 host: Some("example.com".into()),
                 path: "/room/{id}".into(),
@@ -135,6 +136,16 @@ fn tcp_has_one_target_and_no_end_of_idleness() {
     }
     let found = listen("protocol = \"tcp\"\nname = \"n\"\nidle = \"1m\"\n");
     assert_eq!(found.idle, Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn a_certificate_is_two_files_beside_the_manifest() {
+    let found = listen("tls = { certificate = \"cert.pem\", key = \"/etc/key.pem\" }\n");
+    let tls = found.tls.expect("a certificate");
+    assert_eq!(tls.certificate, std::path::Path::new("/app/cert.pem"));
+    assert_eq!(tls.key, std::path::Path::new("/etc/key.pem"));
+    let half = problems(&with_routes("tls = { certificate = \"cert.pem\" }\n"));
+    assert_eq!(half, ["7:7 `key` is missing in `tls`"]);
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod sockets;
 mod supervision;
 mod swaps;
 mod tables;
+mod tls;
 mod upgrades;
 mod virtual_time;
 mod waiting;

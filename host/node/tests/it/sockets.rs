@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// - `!` traps, `.` closes with 3001 and "enough", `#` returns both counts as digits, `-` is not answered;
 /// - `~` sends messages of 1,000 bytes until its peer's mailbox is full, then returns their number as four digits.
-fn echo(version: &str) -> String {
+pub(crate) fn echo(version: &str) -> String {
     let close = b"\x82\xa4code\xcd\x0b\xb9\xa6reason\xa6enough";
     guest(
         &[(256, close.to_vec()), (300, version.as_bytes().to_vec())],
