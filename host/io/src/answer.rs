@@ -9,10 +9,13 @@ use http_body_util::{Either, Full};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
+use tower_http::services::fs::ServeFileSystemResponseBody;
+
 use crate::stream::Streamed;
 
-/// A response: its body is there as a whole, or comes in parts.
-pub(crate) type Answer = Response<Either<Full<Bytes>, Streamed>>;
+/// A response: its body is there as a whole, or comes in parts from a process or from a file.
+pub(crate) type Answer =
+    Response<Either<Full<Bytes>, Either<Streamed, ServeFileSystemResponseBody>>>;
 
 /// Lines of source before and after the one that is named.
 const AROUND: usize = 4;

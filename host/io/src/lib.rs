@@ -17,6 +17,7 @@ mod answer;
 mod client;
 mod connection;
 mod error;
+mod files;
 mod gateway;
 mod head;
 mod keyed;

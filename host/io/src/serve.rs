@@ -24,12 +24,13 @@ use tokio::time::Instant;
 
 use crate::answer::{Answer, Failure, busy, plain, redirect};
 use crate::connection::{Connection, Kept, Outcome, Receiver};
+use crate::files;
 use crate::gateway::{Address, Held, NoProcess, Shared, stops};
 use crate::head::{self, RequestHead};
 use crate::keyed::Use;
 use crate::patience::{self, Patient};
 use crate::router::Found;
-use crate::settings::{ConnectionLimits, Protocol, Target};
+use crate::settings::{ConnectionLimits, Protocol, Target, url_path};
 use crate::socket::{self, Socket};
 use crate::stream::{self, Sending};
 use crate::tags::{HTTP_RESPONSE, HTTP_STREAM, SOCKET_ACCEPT};
@@ -249,6 +250,16 @@ impl<G: Send + 'static> Serving<G> {
         if let Target::Redirect(to) = target {
             return redirect(&to.fill_url(&parameters));
         }
+        if let Target::Files(path) = target {
+            return files::serve(path, None, &parts).await;
+        }
+        if let Target::Folder(path) = target {
+            // What the pattern's `{*name}` has matched, as the client has sent it.
+            let (_, below) = parameters
+                .last()
+                .map_or(("", ""), |(name, value)| (name, value));
+            return files::serve(path, Some(&url_path(below)), &parts).await;
+        }
         if upgrade.is_some()
             && let Some(answer) = socket::refused(&parts.headers, &listen.origins)
         {
@@ -320,6 +331,9 @@ impl<G: Send + 'static> Serving<G> {
                 Receiver::Process(pid)
             }
             Target::Redirect(to) => return Err(redirect(&to.fill_url(parameters))),
+            Target::Files(_) | Target::Folder(_) => {
+                return Err(plain(StatusCode::NOT_FOUND, ""));
+            }
         };
         let (outcome, kept) = self.process.request(receiver, payload).await;
         Ok(Replied {
@@ -392,7 +406,7 @@ impl<G: Send + 'static> Serving<G> {
                             used: replied.used,
                         };
                         match stream::begin(&self.shared, sending) {
-                            Ok(streamed) => Either::Right(streamed),
+                            Ok(streamed) => Either::Right(Either::Left(streamed)),
                             Err(SpawnError::TableFull) => {
                                 return busy("the node has as many processes as it may have");
                             }

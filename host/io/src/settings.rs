@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -101,6 +102,10 @@ pub enum Target {
     },
     /// None: the client is led to another address.
     Redirect(Pattern),
+    /// None: this file is served.
+    Files(PathBuf),
+    /// None: the files below this folder are served; their path is what the last parameter has matched.
+    Folder(PathBuf),
 }
 
 /// A text with parameters of the path in it: `cart:{id}`.
@@ -159,9 +164,7 @@ impl Pattern {
 
     /// The same for a URL: parameters are percent-encoded, but for their slashes.
     pub(crate) fn fill_url(&self, parameters: &[(String, String)]) -> String {
-        self.fill_with(parameters, |value| {
-            utf8_percent_encode(value, ENCODED).into()
-        })
+        self.fill_with(parameters, url_path)
     }
 
     fn fill_with<'a>(
@@ -179,6 +182,11 @@ impl Pattern {
         });
         parts.collect()
     }
+}
+
+/// Encodes a path for a URL.
+pub(crate) fn url_path(path: &str) -> Cow<'_, str> {
+    utf8_percent_encode(path, ENCODED).into()
 }
 
 /// What parameters of a path are encoded in: all but the unreserved characters (RFC 3986, section 2.3) and slashes.

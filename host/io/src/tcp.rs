@@ -56,7 +56,9 @@ pub(crate) async fn connection<G: Send + 'static>(
             let started = connection.start_own(module.clone()).await;
             started.map_err(|error| error.to_string())
         }
-        Target::Redirect(_) => Err("a connection of TCP cannot be redirected".into()),
+        Target::Redirect(_) | Target::Files(_) | Target::Folder(_) => {
+            Err("a connection of TCP needs a process".into())
+        }
     };
     let owner = match owner {
         Ok(owner) => owner,

@@ -386,6 +386,11 @@ pub(crate) static ROUTE: Shape = Shape {
             "The address to which clients are led, with parameters of the path.",
         ),
         key(
+            "files",
+            Kind::Text,
+            "The file that is served, or the folder, if the path ends with `{*name}`.",
+        ),
+        key(
             "per",
             Kind::Choice(&PERS_WORDS),
             "For what a process is started: each request, each connection, or each key.",

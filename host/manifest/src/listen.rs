@@ -89,6 +89,13 @@ pub enum RouteTarget {
     Group(String),
     /// `redirect`: none; the client is led to this address, with parameters of the path in it.
     Redirect(String),
+    /// `files`: none; this file is served, or if the path ends with `{*name}` those below this folder.
+    Files {
+        /// The file or the folder.
+        path: PathBuf,
+        /// Whether it is a folder.
+        is_folder: bool,
+    },
     /// `module`: processes of it that the node starts.
     Module {
         /// A key of [`Manifest::modules`](crate::Manifest::modules).

@@ -80,6 +80,10 @@ pub(crate) fn listen(listen: &manifest::Listen) -> Listen {
 /// `None`: a pattern is wrong, which the manifest has reported.
 fn target(target: &RouteTarget) -> Option<Target> {
     Some(match target {
+        RouteTarget::Files { path, is_folder } => match is_folder {
+            true => Target::Folder(path.clone()),
+            false => Target::Files(path.clone()),
+        },
         RouteTarget::Redirect(to) => Target::Redirect(Pattern::parse(to).ok()?),
         RouteTarget::Name(name) => Target::Name(name.clone()),
         RouteTarget::Group(group) => Target::Group(group.clone()),

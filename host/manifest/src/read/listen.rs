@@ -68,7 +68,7 @@ fn one(
 ) -> Option<Listen> {
     let defaults = Listen::default();
     let address = address(&table, problems);
-    let protocol = protocol(&table, modules, problems);
+    let protocol = protocol(&table, base_dir, modules, problems);
     let is_tcp = matches!(protocol, None | Some(Protocol::Tcp(_)));
     let listen = Listen {
         address: address.unwrap_or(defaults.address),
@@ -115,6 +115,7 @@ fn tls(table: &Table<'_, '_>, base_dir: &Path, problems: &mut Problems) -> Optio
 /// Reads what is spoken, and with whom.
 fn protocol(
     table: &Table<'_, '_>,
+    base_dir: &Path,
     modules: &BTreeMap<String, Module>,
     problems: &mut Problems,
 ) -> Option<Protocol> {
@@ -170,7 +171,7 @@ fn protocol(
     for (n, value) in tables("routes", table, problems).into_iter().enumerate() {
         let title = || format!("`[[listen.routes]]` number {}", n + 1);
         if let Some(table) = as_table("routes", value, &ROUTE, title, problems) {
-            routes.extend(route(table, modules, problems));
+            routes.extend(route(table, base_dir, modules, problems));
         }
     }
     Some(Protocol::Http(routes))
@@ -230,13 +231,14 @@ fn address(table: &Table<'_, '_>, problems: &mut Problems) -> Option<SocketAddr>
 
 fn route(
     table: Table<'_, '_>,
+    base_dir: &Path,
     modules: &BTreeMap<String, Module>,
     problems: &mut Problems,
 ) -> Option<Route> {
     let path = path(&table, problems);
     let methods = methods(&table, problems);
     let host = table.name("host", problems).map(|at| at.value.to_owned());
-    let target = target(&table, path.as_deref(), modules, problems);
+    let target = target(&table, (path.as_deref(), base_dir), modules, problems);
     table.finish(problems);
     Some(Route {
         host,
@@ -285,7 +287,7 @@ fn methods(table: &Table<'_, '_>, problems: &mut Problems) -> Vec<String> {
 
 fn target(
     table: &Table<'_, '_>,
-    path: Option<&str>,
+    (path, base_dir): (Option<&str>, &Path),
     modules: &BTreeMap<String, Module>,
     problems: &mut Problems,
 ) -> Option<RouteTarget> {
@@ -293,13 +295,15 @@ fn target(
     let group = table.name("group", problems);
     let module = table.string("module", problems);
     let redirect = table.string("redirect", problems);
-    let given = ["name", "group", "module", "redirect"].map(|key| table.key_span(key).is_some());
+    let files = table.string("files", problems);
+    let given =
+        ["name", "group", "module", "redirect", "files"].map(|key| table.key_span(key).is_some());
     if given.iter().filter(|given| **given).count() != 1 {
         let message = format!(
-            "{} needs one of `name`, `group`, `module` and `redirect`",
+            "{} needs one of `name`, `group`, `module`, `redirect` and `files`",
             table.title
         );
-        let help = "`name` is a process, `group` a group, `module` what is started, `redirect` another address".to_owned();
+        let help = "`name` is a process, `group` a group, `module` what is started, `redirect` another address, `files` a file or a folder".to_owned();
         problems.add(Found::at(table.span.clone(), message).help(help));
         return None;
     }
@@ -316,6 +320,12 @@ fn target(
     }
     if let Some(group) = group {
         return Some(RouteTarget::Group(group.value.to_owned()));
+    }
+    if let Some(files) = files {
+        return Some(RouteTarget::Files {
+            path: base_dir.join(files.value),
+            is_folder: path.is_some_and(|path| path.contains("{*")),
+        });
     }
     if let Some(to) = redirect {
         known_parameters(to.value, to.span, path, problems);

@@ -102,6 +102,13 @@ fn the_targets() {
             RouteTarget::Redirect("/new/{id}".into()),
         ),
         (
+            "files = \"public/a.html\"",
+            RouteTarget::Files {
+                path: "/app/public/a.html".into(),
+                is_folder: false,
+            },
+        ),
+        (
             "module = \"m\"\nper = \"key\"\nkey = \"{id}\"",
             module(Per::Key {
                 key: "{id}".into(),
@@ -115,6 +122,19 @@ fn the_targets() {
         };
         assert_eq!(routes[0].target, target, "{lines}");
     }
+}
+
+#[test]
+fn files_below_a_folder_have_the_rest_of_the_path() {
+    let found = listen("[[listen.routes]]\npath = \"/static/{*path}\"\nfiles = \"public\"\n");
+    let Protocol::Http(routes) = found.protocol else {
+        panic!("{found:?}");
+    };
+    let folder = RouteTarget::Files {
+        path: "/app/public".into(),
+        is_folder: true,
+    };
+    assert_eq!(routes[0].target, folder);
 }
 
 #[test]

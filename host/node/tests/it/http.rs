@@ -589,3 +589,81 @@ fn http2_has_many_requests_on_one_connection() {
     eventually("nothing is left", || alive(&app) == before);
     app.stop(PATIENCE);
 }
+
+#[test]
+fn files_are_served_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let public = folder.path().join("public");
+    std::fs::create_dir_all(public.join("deep")).unwrap();
+    std::fs::write(public.join("deep/a b.txt"), "0123456789").unwrap();
+    std::fs::write(public.join("index.html"), "<h1>home</h1>").unwrap();
+    std::fs::write(public.join("app.js"), "long").unwrap();
+    std::fs::write(public.join("app.js.gz"), "gz").unwrap();
+    std::fs::write(folder.path().join("secret.txt"), "secret").unwrap();
+    let routes = "[[listen]]\naddress = \"127.0.0.1:0\"\n\
+        [[listen.routes]]\npath = \"/\"\nfiles = \"public/index.html\"\n\
+        [[listen.routes]]\npath = \"/static/{*path}\"\nfiles = \"public\"\n";
+    let manifest = manifest(folder.path(), routes);
+    let options = boot_options(&manifest);
+    let app = App::boot(manifest, options).unwrap_or_else(|error| panic!("{error}"));
+    let address = app.node().addresses()[0];
+    let mut client = Client::new(address);
+    let home = client.ask("GET", "/");
+    assert_eq!((home.status, home.text().as_str()), (200, "<h1>home</h1>"));
+    assert!(
+        home.head.contains("content-type: text/html"),
+        "{}",
+        home.head
+    );
+    let file = client.ask("GET", "/static/deep/a%20b.txt");
+    assert_eq!((file.status, file.text().as_str()), (200, "0123456789"));
+    let changed = file
+        .head
+        .lines()
+        .find(|line| line.starts_with("last-modified: "));
+    let changed = changed
+        .unwrap()
+        .strip_prefix("last-modified: ")
+        .unwrap()
+        .to_owned();
+    let mut with = |path: &str, header: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{header}\r\n\r\n");
+        client.send(request.as_bytes());
+        client.response(false)
+    };
+    let part = with("/static/deep/a%20b.txt", "range: bytes=2-4");
+    assert_eq!((part.status, part.text().as_str()), (206, "234"));
+    // The date is in small letters here.
+    let date = changed.split(' ').map(|word| {
+        let (first, rest) = word.split_at(1);
+        match word {
+            "gmt" => "GMT".to_owned(),
+            _ => first.to_uppercase() + rest,
+        }
+    });
+    let date: Vec<String> = date.collect();
+    let same = with(
+        "/static/deep/a%20b.txt",
+        &format!("if-modified-since: {}", date.join(" ")),
+    );
+    assert_eq!(same.status, 304);
+    let small = with("/static/app.js", "accept-encoding: gzip");
+    assert_eq!(small.text(), "gz");
+    for path in [
+        "/static/none",
+        "/static/../secret.txt",
+        "/static/%2e%2e/secret.txt",
+        "/static/..%2fsecret.txt",
+        "/static/deep/..%2f..%2fsecret.txt",
+        "/static/%2fetc/passwd",
+    ] {
+        let response = client.ask("GET", path);
+        assert_ne!(response.status, 200, "{path}: {}", response.text());
+        assert!(!response.text().contains("secret"), "{path}");
+    }
+    assert_eq!(client.ask("POST", "/static/app.js").status, 405);
+    let head = client.ask("HEAD", "/static/deep/a%20b.txt");
+    assert_eq!(head.status, 200);
+    assert!(head.head.contains("content-length: 10"), "{}", head.head);
+    app.stop(PATIENCE);
+}
