@@ -105,6 +105,7 @@ pub struct Limits {
     #[schemars(with = "Map<String, Value>")]
     pub wasi: Value,
     /// Where it may connect to, as `net.connect` of the manifest.
+    #[serde(default)]
     pub connect: Vec<String>,
 }
 

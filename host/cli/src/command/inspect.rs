@@ -69,6 +69,9 @@ pub(crate) async fn run(
         let (access, host) = (text("access"), text("path"));
         line("folder", &format!("{path} ({access}): {host}"))?;
     }
+    for to in &all.limits.connect {
+        line("connects to", to)?;
+    }
     for holding in &all.holdings {
         line(&holding.kind, &holding.count.to_string())?;
     }
