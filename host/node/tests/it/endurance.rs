@@ -23,7 +23,7 @@ const MAPPINGS: usize = 32;
 const FRAMES: usize = 64;
 const FRAME_MAPPINGS: usize = 6;
 
-fn long() -> bool {
+pub(crate) fn long() -> bool {
     std::env::var_os("EXUVIA_TEST_LONG").is_some_and(|value| value == "1")
 }
 

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A guest that answers requests. `D...` (DELETE) traps, `OPTIONS` is not answered, `PATCH` is answered with something
 /// that is no response, and all else with the number of requests so far, `version`, and then the request as it came.
-fn guest(version: &str) -> String {
+pub(crate) fn guest(version: &str) -> String {
     let head = b"\x82\xa6status\xcd\x00\xc8\xa7headers\x91\x92\xa6x-test\xa3yes";
     let mut text = String::new();
     for byte in head.iter().chain(version.as_bytes()) {
@@ -119,12 +119,12 @@ fn boot(routes: &str) -> (App, SocketAddr) {
 }
 
 /// A connection of a client.
-struct Client(TcpStream);
+pub(crate) struct Client(TcpStream);
 
 /// A response: its status, its head, and its body.
 #[derive(Debug)]
-struct Response {
-    status: u16,
+pub(crate) struct Response {
+    pub(crate) status: u16,
     head: String,
     body: Vec<u8>,
 }
@@ -138,13 +138,13 @@ impl Response {
         (text[..at].to_owned(), self.body[at] - b'0')
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 impl Client {
-    fn new(address: SocketAddr) -> Client {
+    pub(crate) fn new(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Client(stream)
@@ -154,7 +154,7 @@ impl Client {
         self.0.write_all(bytes).unwrap();
     }
 
-    fn ask(&mut self, method: &str, path: &str) -> Response {
+    pub(crate) fn ask(&mut self, method: &str, path: &str) -> Response {
         self.send(format!("{method} {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes());
         self.response(method == "HEAD")
     }

@@ -40,3 +40,4 @@ mod upgrades;
 mod virtual_time;
 mod waiting;
 mod wasi;
+mod web_soak;
